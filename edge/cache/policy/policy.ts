@@ -1,0 +1,24 @@
+/**
+ * A replacement policy is three verbs over keys and weights. It names victims
+ * and never touches what it names; the tier does. No IO, no clock: time is the
+ * order of calls. After every call the weights it holds are within its capacity.
+ */
+
+export interface Policy {
+  readonly name: string;
+  /** A use of a key. Unknown keys are ignored. */
+  touch(key: string): void;
+  /**
+   * A new key asks for room. Calls `evict` for each victim, which the policy has
+   * forgotten by then. False: it does not take the key, and holds nothing of it
+   * but what it may remember for next time.
+   */
+  admit(key: string, weightBytes: number, evict: (victim: string) => void): boolean;
+  /** The key is gone for other reasons. Unknown keys are ignored. */
+  remove(key: string): void;
+  has(key: string): boolean;
+  readonly usedBytes: number;
+  readonly count: number;
+}
+
+export type PolicyMaker = (capacityBytes: number) => Policy;

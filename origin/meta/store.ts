@@ -1,0 +1,126 @@
+/**
+ * The origin's memory, as an interface that LMDB (lmdb.ts) fills today and a
+ * database server may fill tomorrow: asynchronous throughout, no handles leak.
+ *
+ * Promises: a resolved write is synced to disk; each method is one transaction
+ * (record, indexes, job and journal entry together, or nothing); a read sees
+ * every write that was resolved before it.
+ */
+import type { EpochMs } from '../../src/clock.js';
+import type { MediaId, Sha256 } from '../../src/ids.js';
+import type { JournalCause, JournalEntry } from '../../src/journal/entry.js';
+import type { JobQueue } from './jobs.js';
+import type { BlobRecord, Found, Media, PictureFacts, Quarantine, ThumbMade, ThumbRefusal } from './media.js';
+
+export interface MetaStore {
+  /** What stands under an id at `now`. */
+  find(id: MediaId, now: EpochMs): Promise<Found>;
+  /** The live id over these bytes with this visibility, if there is one. */
+  findDuplicate(sha256: Sha256, isPublic: boolean, now: EpochMs): Promise<Media | undefined>;
+  findBlob(sha256: Sha256): Promise<BlobRecord | undefined>;
+
+  /** Records an upload whose blob is in place. Decides duplicate and quarantine again, inside the transaction. */
+  commitUpload(upload: NewMedia): Promise<CommitOutcome>;
+  /** Marks one id as deleted and writes the journal. */
+  remove(id: MediaId, by: string, now: EpochMs): Promise<RemoveOutcome>;
+  /** Quarantines the bytes, and so every id over them. */
+  quarantine(target: MediaId | Sha256, mark: Quarantine): Promise<QuarantineOutcome>;
+  restore(target: MediaId | Sha256, now: EpochMs): Promise<QuarantineOutcome>;
+
+  /** Marks up to `limit` ids whose instant has passed as expired, with their journal entries. */
+  expireDue(now: EpochMs, limit: number): Promise<readonly MediaId[]>;
+  /** Forgets up to `limit` tombstones older than `before`. */
+  forgetTombstones(before: EpochMs, limit: number): Promise<number>;
+  /** Blobs that no live id holds and that nobody quarantined, each stored before `before`. */
+  unreferencedBlobs(before: EpochMs, limit: number): Promise<readonly BlobRecord[]>;
+  /** Forgets a blob record, if it still is unreferenced; false: somebody holds it again. */
+  forgetBlob(sha256: Sha256): Promise<boolean>;
+  /** Notes that ids were fetched; coarse, for `unused_for`. */
+  markUsed(ids: readonly MediaId[], at: EpochMs): Promise<void>;
+
+  /** The outcome of a thumbnail job: what was made and learnt, or why nothing was. */
+  finishThumbs(sha256: Sha256, outcome: ThumbOutcome): Promise<void>;
+
+  list(query: ListQuery): Promise<ListPage>;
+  /** Every id over these bytes, live or not. */
+  idsOver(sha256: Sha256): Promise<readonly MediaId[]>;
+
+  readonly journal: Journal;
+  readonly jobs: JobQueue;
+
+  /** Resolves when the store can be read and written. Rejects with the reason. */
+  probe(): Promise<void>;
+  /** A consistent copy into a folder, while serving. */
+  backup(folder: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface NewMedia {
+  readonly id: MediaId;
+  readonly sha256: Sha256;
+  readonly sizeBytes: number;
+  readonly mime: string;
+  readonly public: boolean;
+  readonly owner: string;
+  readonly filename: string | null;
+  readonly expiresAt: EpochMs | null;
+  readonly picture: PictureFacts;
+  /** Whether a thumbnail job is to be queued for a new blob; otherwise the refusal that stands instead. */
+  readonly thumbs: { readonly kind: 'queue' } | { readonly kind: 'none'; readonly reason: ThumbRefusal };
+  readonly now: EpochMs;
+}
+
+export type CommitOutcome =
+  | { readonly kind: 'created'; readonly media: Media }
+  /** The existing id; its expiry is now the later of the two. */
+  | { readonly kind: 'duplicate'; readonly media: Media }
+  | { readonly kind: 'quarantined' };
+
+export type RemoveOutcome =
+  | { readonly kind: 'removed'; readonly seq: number; readonly blobFree: Sha256 | null }
+  | { readonly kind: 'already'; readonly seq: number }
+  | { readonly kind: 'unknown' };
+
+export type QuarantineOutcome =
+  | { readonly kind: 'done'; readonly seq: number; readonly ids: readonly MediaId[] }
+  /** It already is as asked. `seq`: the entry that made it so, 0 where none did. */
+  | { readonly kind: 'already'; readonly seq: number }
+  | { readonly kind: 'gone'; readonly state: 'deleted' | 'expired' }
+  | { readonly kind: 'unknown' };
+
+export type ThumbOutcome =
+  | { readonly kind: 'made'; readonly made: readonly ThumbMade[]; readonly picture: PictureFacts }
+  | { readonly kind: 'refused'; readonly reason: ThumbRefusal; readonly picture: PictureFacts };
+
+export interface ListQuery {
+  readonly owner?: string;
+  readonly mime?: string;
+  readonly state?: 'live' | 'deleted' | 'expired' | 'quarantined';
+  readonly createdFrom?: EpochMs;
+  readonly createdTo?: EpochMs;
+  /** Ids sort by creation; the page starts after this one. */
+  readonly after?: MediaId;
+  readonly limit: number;
+  readonly now: EpochMs;
+}
+
+export interface ListPage {
+  readonly found: readonly Exclude<Found, { kind: 'unknown' }>[];
+  readonly next: MediaId | null;
+}
+
+/** The takedown journal: numbered from 1 without gaps, kept for as long as config says. */
+export interface Journal {
+  /** A random name made with the journal, so that an edge notices another one. */
+  readonly name: string;
+  newest(): number;
+  /** The oldest number still held; newest + 1 where it holds none. */
+  oldest(): number;
+  /** Entries with a number greater than `after`, in order. */
+  read(after: number, limit: number): Promise<readonly JournalEntry[]>;
+  /** Called for every entry, in order, once it is synced. */
+  subscribe(listener: (entry: JournalEntry) => void): () => void;
+  append(cause: JournalCause, ids: readonly MediaId[], at: EpochMs): Promise<JournalEntry>;
+  /** Drops entries older than `before`, never the newest. */
+  trim(before: EpochMs): Promise<number>;
+}

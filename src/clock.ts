@@ -1,0 +1,52 @@
+/**
+ * Time, in one place. Everything that needs an instant or a timer is handed a
+ * Clock; only this file may ask the machine. Tests hand in a clock they move.
+ */
+
+/** An instant: milliseconds since 1970-01-01T00:00:00Z. */
+export type EpochMs = number;
+
+export interface Clock {
+  /** The wall clock, for instants that are stored or told. */
+  now(): EpochMs;
+  /** Milliseconds from an arbitrary point that never jump, for measuring how long. */
+  monotonicMs(): number;
+  /** Calls `run` once after `delayMs`. The timer does not keep the process alive. */
+  after(delayMs: number, run: () => void): Timer;
+}
+
+export interface Timer {
+  cancel(): void;
+}
+
+/** Node fires timers beyond this at once; longer waits are cut to it and re-armed by their owner. */
+export const TIMER_DELAY_MAX_MS = 2 ** 31 - 1;
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  after(delayMs, run) {
+    const handle = setTimeout(run, Math.min(Math.max(delayMs, 0), TIMER_DELAY_MAX_MS));
+    handle.unref();
+    return { cancel: () => clearTimeout(handle) };
+  },
+};
+
+/** Waits, or rejects with the signal's reason as soon as it aborts. */
+export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted === true) {
+      reject(signal.reason);
+      return;
+    }
+    const onAbort = (): void => {
+      timer.cancel();
+      reject(signal?.reason);
+    };
+    const timer = clock.after(delayMs, () => {
+      signal?.removeEventListener('abort', onAbort);
+      resolve();
+    });
+    signal?.addEventListener('abort', onAbort, { once: true });
+  });
+}

@@ -1,0 +1,272 @@
+/**
+ * The words in which an owner declares its part of config.yaml: type, default,
+ * bounds and one line of meaning, beside the code that uses them. In code a key
+ * is camelCase and ends in its unit (`maxSizeBytes`, `ttlMs`); in the file it is
+ * snake_case and the value carries the unit (`max_size: 10MB`, `ttl: 30s`).
+ *
+ * Promises: unknown keys are refused, every fault is found in one pass, a
+ * default passes its own bounds. Leaves reading files and the environment to
+ * load.ts, which hands in a LoadContext.
+ */
+import { z } from 'zod';
+import { formatDuration, formatSize, parseDuration, parseSize } from '../bytes.js';
+
+/** What a field may ask of the outside while it is parsed. */
+export interface LoadContext {
+  env(name: string): string | undefined;
+  /** The text of a file, or undefined where there is none. */
+  file(path: string): string | undefined;
+}
+
+export interface Field<T> {
+  readonly kind: 'leaf';
+  /** The default as it stands in config.yaml; undefined: the key must be given. */
+  readonly fallback: unknown;
+  readonly help: string;
+  /** Bounds and units in words, for the comment in config.yaml. */
+  readonly accepts: string;
+  /** What the code's name ends in and the file's does not. */
+  readonly suffix: string;
+  schema(context: LoadContext): z.ZodType<T>;
+}
+
+export interface Section<T> {
+  readonly kind: 'section';
+  readonly help: string;
+  readonly fields: Readonly<Record<string, Field<unknown> | Section<unknown>>>;
+  schema(context: LoadContext): z.ZodType<T>;
+}
+
+type Shape = Readonly<Record<string, Field<unknown> | Section<unknown>>>;
+export type ValueOf<F> = F extends Field<infer T> ? T : F extends Section<infer T> ? T : never;
+
+interface Meaning<D> {
+  readonly default: D;
+  readonly help: string;
+}
+
+interface Bounds {
+  readonly min?: number;
+  readonly max?: number;
+}
+
+/** A group of keys. Left out of the file, it has all its defaults. */
+export function section<S extends Shape>(help: string, fields: S): Section<{ readonly [K in keyof S]: ValueOf<S[K]> }> {
+  type Value = { readonly [K in keyof S]: ValueOf<S[K]> };
+  const entries = Object.entries(fields).map(([name, field]) => ({ name, key: fileKey(name, field), field }));
+  return {
+    kind: 'section',
+    help,
+    fields,
+    schema(context) {
+      const shape: Record<string, z.ZodType> = {};
+      for (const { key, field } of entries) shape[key] = withDefault(field, context);
+      return z
+        .preprocess((value) => (value === null ? {} : value), z.strictObject(shape))
+        .transform((parsed) => {
+          const read = parsed as Record<string, unknown>;
+          return Object.fromEntries(entries.map(({ name, key }) => [name, read[key]])) as Value;
+        });
+    },
+  };
+}
+
+/** The key under which a field stands in the file: snake_case, without the unit. */
+export function fileKey(name: string, field: Field<unknown> | Section<unknown>): string {
+  const suffix = field.kind === 'leaf' ? field.suffix : '';
+  const bare = suffix !== '' && name.endsWith(suffix) ? name.slice(0, -suffix.length) : name;
+  return bare.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+function withDefault(field: Field<unknown> | Section<unknown>, context: LoadContext): z.ZodType {
+  const schema = field.schema(context);
+  if (field.kind === 'section') return schema.prefault({});
+  return field.fallback === undefined ? schema : schema.prefault(field.fallback);
+}
+
+function leaf<T>(
+  meaning: { readonly default: unknown; readonly help: string },
+  accepts: string,
+  schema: (context: LoadContext) => z.ZodType<T>,
+  suffix = '',
+): Field<T> {
+  return { kind: 'leaf', fallback: meaning.default, help: meaning.help, accepts, suffix, schema };
+}
+
+/** One line of text. */
+export function text(meaning: Meaning<string> & { pattern?: RegExp; accepts?: string }): Field<string> {
+  return leaf(meaning, meaning.accepts ?? 'text', () => {
+    const { pattern } = meaning;
+    return pattern === undefined
+      ? z.string()
+      : z.string().regex(pattern, `must be ${meaning.accepts ?? `like ${pattern.source}`}`);
+  });
+}
+
+/** Text that may also be left out with `null`. */
+export function optionalText(meaning: Meaning<string | null>): Field<string | null> {
+  return leaf(meaning, 'text or null', () => z.string().nullable());
+}
+
+export function flag(meaning: Meaning<boolean>): Field<boolean> {
+  return leaf(meaning, 'true or false', () => z.boolean());
+}
+
+export function integer(meaning: Meaning<number> & Bounds): Field<number> {
+  return leaf(meaning, `a whole number${boundsText(meaning, String)}`, () => bounded(z.int(), meaning, String));
+}
+
+/** Any number, whole or not. */
+export function ratio(meaning: Meaning<number> & Bounds): Field<number> {
+  return leaf(meaning, `a number${boundsText(meaning, String)}`, () => bounded(z.number(), meaning, String));
+}
+
+/** Bytes: `10MB`, `64KiB`, or a bare number. The code's name ends in `Bytes`. */
+export function size(meaning: Meaning<string> & Bounds): Field<number> {
+  return leaf(
+    meaning,
+    `a size${boundsText(meaning, formatSize)}`,
+    () => measured('a size such as 10MB or 64KiB', parseSize, meaning, formatSize),
+    'Bytes',
+  );
+}
+
+/** Milliseconds: `250ms`, `30s`, `5m`, `24h`, `7d`. The code's name ends in `Ms`. */
+export function duration(meaning: Meaning<string> & Bounds): Field<number> {
+  return leaf(
+    meaning,
+    `a duration${boundsText(meaning, formatDuration)}`,
+    () => measured('a duration such as 250ms, 30s, 5m, 24h or 7d', parseDuration, meaning, formatDuration),
+    'Ms',
+  );
+}
+
+/** A duration, or null for none. The code's name ends in `Ms`. */
+export function optionalDuration(meaning: Meaning<string | null> & Bounds): Field<number | null> {
+  return leaf(
+    meaning,
+    `a duration${boundsText(meaning, formatDuration)}, or null`,
+    () => measured('a duration such as 30s or 7d', parseDuration, meaning, formatDuration).nullable(),
+    'Ms',
+  );
+}
+
+export function choice<const C extends readonly [string, ...string[]]>(
+  meaning: Meaning<C[number]> & { of: C },
+): Field<C[number]> {
+  return leaf(meaning, meaning.of.join(' | '), () => z.enum(meaning.of) as unknown as z.ZodType<C[number]>);
+}
+
+/** A list of leaves of one kind. */
+export function list<T>(
+  meaning: Meaning<readonly unknown[]> & { of: Field<T> | Section<T>; min?: number; max?: number },
+): Field<readonly T[]> {
+  const items = meaning.of.kind === 'leaf' ? meaning.of.accepts : 'groups of keys';
+  return leaf(meaning, `a list of ${items}`, (context) => {
+    let schema = z.array(meaning.of.schema(context));
+    if (meaning.min !== undefined) schema = schema.min(meaning.min);
+    return schema.max(meaning.max ?? 1_000);
+  });
+}
+
+/** Where a server listens or is found: `http://host:port`, without a path. */
+export function origin(meaning: Meaning<string>): Field<string> {
+  return leaf(meaning, 'http:// or https:// with host and port', () =>
+    z.string().refine(isOrigin, 'must be http:// or https:// with a host and no path'),
+  );
+}
+
+/** An absolute http(s) URL. */
+export function url(meaning: Meaning<string>): Field<string> {
+  return leaf(meaning, 'an http:// or https:// URL', () =>
+    z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' }),
+  );
+}
+
+/** An absolute http(s) URL, or null. */
+export function optionalUrl(meaning: Meaning<string | null>): Field<string | null> {
+  return leaf(meaning, 'an http:// or https:// URL, or null', () =>
+    z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL, or null' }).nullable(),
+  );
+}
+
+/**
+ * A secret, never written into the file itself: `env:NAME` or `file:PATH`.
+ * The value is the text found there, without white space at its ends.
+ */
+export function secret(meaning: Meaning<string> & { minLength?: number }): Field<string> {
+  return leaf(meaning, 'env:NAME or file:PATH', (context) => secretSchema(context, meaning.minLength ?? 16));
+}
+
+/** A secret that may be left out with `null`. */
+export function optionalSecret(meaning: Meaning<string | null> & { minLength?: number }): Field<string | null> {
+  return leaf(meaning, 'env:NAME, file:PATH or null', (context) =>
+    secretSchema(context, meaning.minLength ?? 16).nullable(),
+  );
+}
+
+function secretSchema(context: LoadContext, minLength: number): z.ZodType<string> {
+  return z.string().transform((source, issues) => {
+    const found = readSecret(source, context);
+    if (typeof found === 'string') {
+      if (found.length >= minLength) return found;
+      issues.addIssue({ code: 'custom', message: `${source} holds fewer than ${minLength} characters` });
+    } else {
+      issues.addIssue({ code: 'custom', message: found.fault });
+    }
+    return z.NEVER;
+  });
+}
+
+function readSecret(source: string, context: LoadContext): string | { fault: string } {
+  if (source.startsWith('env:')) {
+    const name = source.slice(4);
+    return context.env(name)?.trim() ?? { fault: `the environment has no ${name}` };
+  }
+  if (source.startsWith('file:')) {
+    const path = source.slice(5);
+    return context.file(path)?.trim() ?? { fault: `the file ${path} cannot be read` };
+  }
+  return { fault: 'must be env:NAME or file:PATH; a secret does not stand in the file itself' };
+}
+
+function isOrigin(value: string): boolean {
+  if (!URL.canParse(value)) return false;
+  const parsed = new URL(value);
+  return /^https?:$/.test(parsed.protocol) && parsed.origin === value.replace(/\/$/, '').toLowerCase();
+}
+
+function measured(
+  what: string,
+  parse: (text: string) => number | undefined,
+  bounds: Bounds,
+  format: (value: number) => string,
+): z.ZodType<number> {
+  return z.union([z.string(), z.number()], `must be ${what}`).transform((given, issues) => {
+    const value = parse(String(given));
+    const fault = value === undefined ? `must be ${what}` : boundsFault(value, bounds, format);
+    if (fault === undefined && value !== undefined) return value;
+    issues.addIssue({ code: 'custom', message: fault ?? '' });
+    return z.NEVER;
+  });
+}
+
+function bounded(schema: z.ZodNumber, bounds: Bounds, format: (value: number) => string): z.ZodType<number> {
+  return schema.superRefine((value, issues) => {
+    const fault = boundsFault(value, bounds, format);
+    if (fault !== undefined) issues.addIssue({ code: 'custom', message: fault });
+  });
+}
+
+function boundsFault(value: number, bounds: Bounds, format: (value: number) => string): string | undefined {
+  if (bounds.min !== undefined && value < bounds.min) return `must be at least ${format(bounds.min)}`;
+  if (bounds.max !== undefined && value > bounds.max) return `must be at most ${format(bounds.max)}`;
+  return undefined;
+}
+
+function boundsText(bounds: Bounds, format: (value: number) => string): string {
+  const { min, max } = bounds;
+  if (min !== undefined && max !== undefined) return `, ${format(min)} to ${format(max)}`;
+  if (min !== undefined) return `, at least ${format(min)}`;
+  return max === undefined ? '' : `, at most ${format(max)}`;
+}

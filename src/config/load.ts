@@ -1,0 +1,153 @@
+/**
+ * Reads config.yaml against the sections that their owners declared, and
+ * writes the file that shows every key with its default. Every fault is told at
+ * once, each with its path; nothing is started on a bad file.
+ */
+import { readFileSync } from 'node:fs';
+import { LineCounter, parseDocument, stringify } from 'yaml';
+import { errorCode } from '../errors.js';
+import { type Field, fileKey, type LoadContext, type Section, type ValueOf } from './field.js';
+
+export interface ConfigFault {
+  /** Dotted path of the key, or empty for the file as a whole. */
+  readonly path: string;
+  readonly message: string;
+}
+
+export type Sections = Readonly<Record<string, Section<unknown>>>;
+export type ConfigOf<S extends Sections> = { readonly [K in keyof S]: ValueOf<S[K]> };
+
+export type LoadOutcome<S extends Sections> =
+  | { readonly kind: 'loaded'; readonly config: ConfigOf<S> }
+  | { readonly kind: 'faulty'; readonly faults: readonly ConfigFault[] };
+
+/** Every top-level key there is; a process reads its own and lets the others stand. */
+export const SECTION_NAMES = ['log', 'access', 'origin', 'edge'] as const;
+
+export const processContext: LoadContext = {
+  env: (name) => process.env[name],
+  file(path) {
+    try {
+      return readFileSync(path, 'utf8');
+    } catch {
+      return undefined;
+    }
+  },
+};
+
+/** Reads the file; a missing one is a fault, an absent path means all defaults. */
+export function loadConfig<S extends Sections>(
+  path: string | undefined,
+  sections: S,
+  context: LoadContext = processContext,
+): LoadOutcome<S> {
+  if (path === undefined) return parseConfig('', sections, context);
+  try {
+    return parseConfig(readFileSync(path, 'utf8'), sections, context);
+  } catch (thrown) {
+    const why = errorCode(thrown) === 'ENOENT' ? 'there is no such file' : 'it cannot be read';
+    return { kind: 'faulty', faults: [{ path: '', message: `${path}: ${why}` }] };
+  }
+}
+
+/** The same for text in hand. */
+export function parseConfig<S extends Sections>(
+  text: string,
+  sections: S,
+  context: LoadContext = processContext,
+): LoadOutcome<S> {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: true });
+  if (document.errors.length > 0) {
+    return { kind: 'faulty', faults: document.errors.map((error) => ({ path: '', message: firstLine(error.message) })) };
+  }
+  const root: unknown = document.toJS({ maxAliasCount: 10 }) ?? {};
+  if (typeof root !== 'object' || root === null || Array.isArray(root)) {
+    return { kind: 'faulty', faults: [{ path: '', message: 'the file must hold keys and values' }] };
+  }
+  const given = root as Readonly<Record<string, unknown>>;
+  const faults: ConfigFault[] = unknownSections(given);
+  const config: Record<string, unknown> = {};
+  for (const [name, section] of Object.entries(sections)) {
+    const parsed = section.schema(context).safeParse(given[name] ?? {});
+    if (parsed.success) config[name] = parsed.data;
+    else faults.push(...parsed.error.issues.map((issue) => faultFrom(name, issue)));
+  }
+  return faults.length > 0 ? { kind: 'faulty', faults } : { kind: 'loaded', config: config as ConfigOf<S> };
+}
+
+/** One fault a line, as a person reads them. */
+export function formatFaults(faults: readonly ConfigFault[]): string {
+  return faults.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)).join('\n');
+}
+
+/** The text of config.yaml: every key, its meaning, what it accepts, its default. */
+export function renderConfig(sections: Sections, preamble: string): string {
+  const parts = Object.entries(sections).map(([name, section]) => `${renderSection(name, section, '')}`);
+  return `${comment(preamble, '')}\n${parts.join('\n')}`;
+}
+
+function renderSection(name: string, section: Section<unknown>, indent: string): string {
+  const inner = `${indent}  `;
+  const fields = Object.entries(section.fields).map(([key, field]) =>
+    field.kind === 'section'
+      ? renderSection(fileKey(key, field), field, inner)
+      : renderLeaf(fileKey(key, field), field, inner),
+  );
+  return `${comment(section.help, indent)}${indent}${name}:\n${fields.join('')}`;
+}
+
+function renderLeaf(key: string, field: Field<unknown>, indent: string): string {
+  const about = comment(`${field.help} (${field.accepts})`, indent);
+  if (field.fallback === undefined) return `${about}${indent}# ${key}:\n`;
+  const value = stringify({ [key]: field.fallback }, { lineWidth: 100, flowCollectionPadding: true });
+  return `${about}${value.replace(/^(?=.)/gm, indent)}`;
+}
+
+function comment(text: string, indent: string): string {
+  return wrap(text, 100 - indent.length - 2)
+    .map((line) => `${indent}#${line === '' ? '' : ` ${line}`}\n`)
+    .join('');
+}
+
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const paragraph of text.split('\n')) {
+    let line = '';
+    for (const word of paragraph.split(' ')) {
+      if (line !== '' && line.length + word.length + 1 > width) {
+        lines.push(line);
+        line = word;
+      } else {
+        line = line === '' ? word : `${line} ${word}`;
+      }
+    }
+    lines.push(line);
+  }
+  return lines;
+}
+
+function unknownSections(given: Readonly<Record<string, unknown>>): ConfigFault[] {
+  const known: readonly string[] = SECTION_NAMES;
+  return Object.keys(given)
+    .filter((name) => !known.includes(name))
+    .map((name) => ({ path: name, message: `is not a key of this file; there are ${known.join(', ')}` }));
+}
+
+interface Issue {
+  readonly code?: string | undefined;
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+  readonly keys?: readonly string[];
+}
+
+function faultFrom(name: string, issue: Issue): ConfigFault {
+  const path = [name, ...issue.path.map(String)].join('.');
+  if (issue.code !== 'unrecognized_keys') return { path, message: issue.message };
+  const keys = issue.keys ?? [];
+  return { path, message: `${keys.map((key) => `\`${key}\``).join(', ')} ${keys.length > 1 ? 'are no keys' : 'is no key'} of this section` };
+}
+
+function firstLine(message: string): string {
+  return message.split('\n', 1)[0] ?? message;
+}

@@ -1,0 +1,30 @@
+/**
+ * RFC 9457: a Fault as the answer that the client sees. The only place where a
+ * failure becomes a response; nothing but the table's words and the public
+ * detail goes out.
+ */
+import { FAULTS, type Fault } from '../errors.js';
+import type { HeaderList, Reply } from './reply.js';
+
+const CHALLENGE = 'Bearer realm="media"';
+
+export function problemReply(fault: Fault): Reply {
+  const kind = FAULTS[fault.code];
+  const document = {
+    type: `urn:media-service:problem:${fault.code}`,
+    title: kind.title,
+    status: kind.status,
+    detail: fault.detail,
+    code: fault.code,
+    ...fault.members,
+  };
+  const headers: HeaderList = [
+    ['content-type', 'application/problem+json'],
+    ['cache-control', 'no-store'],
+    ...(kind.status === 401 && fault.headers['www-authenticate'] === undefined
+      ? ([['www-authenticate', CHALLENGE]] as const)
+      : []),
+    ...Object.entries(fault.headers),
+  ];
+  return { status: kind.status, headers, body: { kind: 'bytes', bytes: Buffer.from(JSON.stringify(document)) } };
+}

@@ -1,0 +1,42 @@
+/**
+ * The identifiers of the service, made and parsed here alone: whoever holds a
+ * branded value knows that it was checked.
+ */
+import { monotonicFactory } from 'ulid';
+import type { Clock, EpochMs } from './clock.js';
+
+/** A media id: a ULID in upper case, 26 characters of Crockford Base32, the first 0–7. */
+export type MediaId = string & { readonly brand: 'MediaId' };
+
+/** A SHA-256 as 64 lower-case hexadecimal digits. */
+export type Sha256 = string & { readonly brand: 'Sha256' };
+
+const ULID = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
+const SHA256 = /^[0-9a-f]{64}$/;
+
+/** Accepts either case and answers the upper-case form; anything else is undefined. */
+export function parseMediaId(text: string): MediaId | undefined {
+  if (text.length !== 26) return undefined;
+  const upper = text.toUpperCase();
+  return ULID.test(upper) ? (upper as MediaId) : undefined;
+}
+
+/** Accepts lower-case hexadecimal only, as every place that stores or prints one does. */
+export function parseSha256(text: string): Sha256 | undefined {
+  return SHA256.test(text) ? (text as Sha256) : undefined;
+}
+
+export type IdSource = () => MediaId;
+
+/**
+ * Ids that sort in the order they were made, also within one millisecond and
+ * when the wall clock steps back.
+ */
+export function createIdSource(clock: Pick<Clock, 'now'>): IdSource {
+  const next = monotonicFactory();
+  let latestAt: EpochMs = 0;
+  return () => {
+    latestAt = Math.max(latestAt, clock.now());
+    return next(latestAt) as MediaId;
+  };
+}

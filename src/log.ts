@@ -1,0 +1,68 @@
+/**
+ * Structured logs, one JSON object a line on standard output. Tokens,
+ * signatures and cookies never reach it: what callers hand in is named fields,
+ * never whole header sets, and targets pass through `loggable` first.
+ */
+import { pino } from 'pino';
+import { choice, section, type ValueOf } from './config/field.js';
+
+export const logSection = section('Logs: JSON lines on standard output.', {
+  level: choice({
+    default: 'info',
+    of: ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
+    help: 'The least grave line that is written.',
+  }),
+  requests: choice({
+    default: 'all',
+    of: ['all', 'failed', 'none'],
+    help: 'Which requests get a line of their own: all, those answered 500 and above, or none.',
+  }),
+});
+
+export type LogConfig = ValueOf<typeof logSection>;
+export type LogFields = Readonly<Record<string, unknown>>;
+
+export interface Log {
+  debug(fields: LogFields, message: string): void;
+  info(fields: LogFields, message: string): void;
+  warn(fields: LogFields, message: string): void;
+  error(fields: LogFields, message: string): void;
+  child(fields: LogFields): Log;
+}
+
+export interface LogSink {
+  write(line: string): void;
+}
+
+/** `name` says which process wrote the line. */
+export function createLog(name: string, config: LogConfig, sink?: LogSink): Log {
+  const options = {
+    name,
+    level: config.level,
+    base: { name, pid: process.pid },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label: string) => ({ level: label }) },
+    redact: {
+      paths: ['authorization', 'cookie', 'token', 'secret', 'signature', 'sig', '*.authorization', '*.cookie', '*.token'],
+      censor: '[redacted]',
+    },
+  };
+  return sink === undefined ? pino(options) : pino(options, sink);
+}
+
+/** What may be logged of a fault: its own words and those of its causes. */
+export function errorFields(thrown: unknown): LogFields {
+  if (!(thrown instanceof Error)) return { error: String(thrown) };
+  const causes: string[] = [];
+  for (let cause = thrown.cause; cause !== undefined && causes.length < 5; cause = cause instanceof Error ? cause.cause : undefined) {
+    causes.push(cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause));
+  }
+  return { error: thrown.message, ...(causes.length > 0 && { causes }), stack: thrown.stack };
+}
+
+const SECRET_PARAMETERS = /([?&](?:sig|token|access_token|key)=)[^&]*/gi;
+
+/** A request target without the values of parameters that grant access. */
+export function loggable(target: string): string {
+  return target.replace(SECRET_PARAMETERS, '$1[redacted]').slice(0, 2_048);
+}
