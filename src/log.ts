@@ -43,7 +43,17 @@ export function createLog(name: string, config: LogConfig, sink?: LogSink): Log 
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     redact: {
-      paths: ['authorization', 'cookie', 'token', 'secret', 'signature', 'sig', '*.authorization', '*.cookie', '*.token'],
+      paths: [
+        'authorization',
+        'cookie',
+        'token',
+        'secret',
+        'signature',
+        'sig',
+        '*.authorization',
+        '*.cookie',
+        '*.token',
+      ],
       censor: '[redacted]',
     },
   };
@@ -54,8 +64,12 @@ export function createLog(name: string, config: LogConfig, sink?: LogSink): Log 
 export function errorFields(thrown: unknown): LogFields {
   if (!(thrown instanceof Error)) return { error: String(thrown) };
   const causes: string[] = [];
-  for (let cause = thrown.cause; cause !== undefined && causes.length < 5; cause = cause instanceof Error ? cause.cause : undefined) {
-    causes.push(cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause));
+  for (
+    let cause = thrown.cause;
+    cause !== undefined && causes.length < 5;
+    cause = cause instanceof Error ? cause.cause : undefined
+  ) {
+    causes.push(cause instanceof Error ? `${cause.name}: ${cause.message}` : JSON.stringify(cause));
   }
   return { error: thrown.message, ...(causes.length > 0 && { causes }), stack: thrown.stack };
 }

@@ -7,7 +7,12 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 export interface Metrics {
   counter<L extends string = never>(name: string, help: string, labels?: readonly L[]): CounterOf<L>;
   gauge<L extends string = never>(name: string, help: string, labels?: readonly L[]): GaugeOf<L>;
-  histogram<L extends string = never>(name: string, help: string, buckets: readonly number[], labels?: readonly L[]): HistogramOf<L>;
+  histogram<L extends string = never>(
+    name: string,
+    help: string,
+    buckets: readonly number[],
+    labels?: readonly L[],
+  ): HistogramOf<L>;
   /** Called before each rendering, to set gauges that are read rather than counted. */
   onCollect(read: () => void): void;
   render(): Promise<{ readonly contentType: string; readonly text: string }>;
@@ -39,7 +44,13 @@ export function createMetrics(prefix: string): Metrics {
       return { set: (value, given = {}) => gauge.set(given, value) };
     },
     histogram(name, help, buckets, labels = []) {
-      const histogram = new Histogram({ name: prefix + name, help, buckets: [...buckets], labelNames: [...labels], registers: [registry] });
+      const histogram = new Histogram({
+        name: prefix + name,
+        help,
+        buckets: [...buckets],
+        labelNames: [...labels],
+        registers: [registry],
+      });
       return { observe: (value, given = {}) => histogram.observe(given, value) };
     },
     onCollect: (read) => void readers.push(read),

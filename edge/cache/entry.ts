@@ -37,7 +37,8 @@ export interface Entry {
   readonly deleteAt: EpochMs;
   /** Whether it may be served without asking the gate. */
   readonly audience: 'anyone' | 'authorised';
-  /** Size of the whole representation, and the hash it must have where that is known. */
-  readonly sizeBytes: number;
+  /** Size of the whole representation; null only while a fill of unknown length arrives. */
+  readonly sizeBytes: number | null;
+  /** The SHA-256 that the whole body must have, as 64 hex digits, where the origin told it. */
   readonly sha256: string | null;
 }

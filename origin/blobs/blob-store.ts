@@ -51,7 +51,12 @@ export interface BlobStore {
   readonly stageFolder: string;
 
   /** Makes a staged file durable under a key. The file is gone from the stage afterwards, whatever happens. */
-  adopt(stagedPath: string, key: BlobKey, facts: { sizeBytes: number; sha256: Sha256 }, signal?: AbortSignal): Promise<void>;
+  adopt(
+    stagedPath: string,
+    key: BlobKey,
+    facts: { sizeBytes: number; sha256: Sha256 },
+    signal?: AbortSignal,
+  ): Promise<void>;
   read(key: BlobKey, span?: ByteSpan, signal?: AbortSignal): Promise<ReadOutcome>;
   /** Size, or undefined where there is none. */
   stat(key: BlobKey, signal?: AbortSignal): Promise<number | undefined>;

@@ -59,7 +59,10 @@ export function parseConfig<S extends Sections>(
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: true });
   if (document.errors.length > 0) {
-    return { kind: 'faulty', faults: document.errors.map((error) => ({ path: '', message: firstLine(error.message) })) };
+    return {
+      kind: 'faulty',
+      faults: document.errors.map((error) => ({ path: '', message: firstLine(error.message) })),
+    };
   }
   const root: unknown = document.toJS({ maxAliasCount: 10 }) ?? {};
   if (typeof root !== 'object' || root === null || Array.isArray(root)) {
@@ -83,7 +86,7 @@ export function formatFaults(faults: readonly ConfigFault[]): string {
 
 /** The text of config.yaml: every key, its meaning, what it accepts, its default. */
 export function renderConfig(sections: Sections, preamble: string): string {
-  const parts = Object.entries(sections).map(([name, section]) => `${renderSection(name, section, '')}`);
+  const parts = Object.entries(sections).map(([name, section]) => renderSection(name, section, ''));
   return `${comment(preamble, '')}\n${parts.join('\n')}`;
 }
 
@@ -145,7 +148,10 @@ function faultFrom(name: string, issue: Issue): ConfigFault {
   const path = [name, ...issue.path.map(String)].join('.');
   if (issue.code !== 'unrecognized_keys') return { path, message: issue.message };
   const keys = issue.keys ?? [];
-  return { path, message: `${keys.map((key) => `\`${key}\``).join(', ')} ${keys.length > 1 ? 'are no keys' : 'is no key'} of this section` };
+  return {
+    path,
+    message: `${keys.map((key) => `\`${key}\``).join(', ')} ${keys.length > 1 ? 'are no keys' : 'is no key'} of this section`,
+  };
 }
 
 function firstLine(message: string): string {

@@ -27,7 +27,13 @@ export interface JournalEntry {
 
 export type JournalLine =
   /** First line: what the journal still holds, which journal it is, and the heartbeat to expect. */
-  | { readonly t: 'hello'; readonly journal: string; readonly oldest: number; readonly newest: number; readonly beatMs: number }
+  | {
+      readonly t: 'hello';
+      readonly journal: string;
+      readonly oldest: number;
+      readonly newest: number;
+      readonly beatMs: number;
+    }
   | ({ readonly t: 'entry' } & JournalEntry)
   | { readonly t: 'beat'; readonly newest: number; readonly at: EpochMs }
   /** The journal no longer holds what follows `from`, or is another one: drop everything and go on from `newest`. */

@@ -1,0 +1,104 @@
+/**
+ * The tiers as one thing, as the engine sees them: bodies that can be read
+ * whole or in part, whether they rest in memory, rest on disk or still arrive.
+ */
+import type { Readable } from 'node:stream';
+import type { MediaId } from '../../src/ids.js';
+import type { CacheKey, Entry } from './entry.js';
+
+export type TierName = 'memory' | 'disk';
+
+/** First and last byte, both included. */
+export interface ByteSpan {
+  readonly first: number;
+  readonly last: number;
+}
+
+export interface Body {
+  /** Total size, or null while it is not known. */
+  readonly sizeBytes: number | null;
+  /** All of it at once, where it lies complete in memory: the hot path needs no stream. */
+  readonly whole: Buffer | undefined;
+  /**
+   * The bytes of a span (all without one), at the reader's own pace, waiting for
+   * those that still arrive. Errors when the body ends badly or is taken down;
+   * it never ends short without an error.
+   */
+  open(span: ByteSpan | undefined, signal: AbortSignal): Readable;
+}
+
+export interface Stored {
+  readonly entry: Entry;
+  readonly tier: TierName;
+  readonly body: Body;
+}
+
+/** Where a response may be kept once it is whole; chosen by rules of the configuration. */
+export interface Placement {
+  readonly memory: boolean;
+  readonly disk: boolean;
+}
+
+export type FillOutcome =
+  | { readonly kind: 'stored'; readonly tiers: readonly TierName[] }
+  /** Whole and right, but nowhere to keep it: too large, not admitted, no disk room. */
+  | { readonly kind: 'not_kept'; readonly reason: 'too_large' | 'not_admitted' | 'disk_full' | 'placement' }
+  /** Wrong length or hash: dropped, and every reader saw a broken transfer. */
+  | { readonly kind: 'corrupt'; readonly what: 'length' | 'sha256' }
+  /** Taken down, purged or aborted while it arrived. */
+  | { readonly kind: 'aborted'; readonly reason: string };
+
+/** A response that arrives. One writer, any number of readers, each at its own offset. */
+export interface Filling extends Body {
+  readonly entry: Entry;
+  readonly receivedBytes: number;
+  readonly readers: number;
+  /** Takes a chunk; resolves when the next may come. Never waits for a reader. */
+  write(chunk: Buffer): Promise<void>;
+  /** The origin's answer is complete: checks size and hash, then publishes. Readers at the end finish only after that check. */
+  end(): Promise<FillOutcome>;
+  /** Readers fail, nothing is kept. */
+  abort(reason: Error): void;
+}
+
+export type DropReason = 'taken_down' | 'purged' | 'invalidated' | 'corrupt' | 'expired' | 'replaced';
+
+export interface EdgeCache {
+  /** Finds and counts as a use. Memory first. Never an entry past its `deleteAt`. */
+  get(key: CacheKey): Stored | undefined;
+  /** Finds without counting. */
+  peek(key: CacheKey): Stored | undefined;
+  /** Every stored response under a primary key, for Vary and invalidation. */
+  variantsOf(primaryKey: string): readonly Entry[];
+  /** Starts to take a response; `entry.sizeBytes` null: of unknown length. Rejects nothing: limits show in the outcome. */
+  fill(entry: Entry, placement: Placement): Filling;
+  /** A newer head over the same body (304, HEAD). False where the key is gone. */
+  refresh(entry: Entry): boolean;
+  drop(key: CacheKey, reason: DropReason): void;
+  /** Forgets all that shows this media, also what is arriving, and breaks off its readers. Resolves when no disk entry could bring it back after a restart. */
+  takeDown(id: MediaId): Promise<number>;
+  /** Drops by primary-key prefix, or everything. Resolves like takeDown. */
+  purge(which: { readonly prefix: string } | { readonly all: true }): Promise<number>;
+  stats(): CacheStats;
+  /** True once entries of earlier runs are all known again. */
+  readonly recovered: boolean;
+  /** A real write, read and delete in the cache folder. */
+  probe(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface TierStats {
+  readonly entries: number;
+  readonly usedBytes: number;
+  readonly capacityBytes: number;
+  readonly evictions: number;
+  readonly refused: number;
+}
+
+export interface CacheStats {
+  readonly memory: TierStats;
+  readonly disk: TierStats;
+  readonly filling: number;
+  readonly corrupt: number;
+  readonly recovered: number;
+}
