@@ -1,0 +1,130 @@
+/**
+ * The life of one process: read the configuration or say what is wrong with
+ * it, start, tell where it listens, and on SIGTERM or SIGINT stop accepting,
+ * finish what is in hand within a deadline, and end with 0.
+ */
+import { type Clock, systemClock } from './clock.js';
+import { type ConfigFault, type ConfigOf, formatFaults, loadConfig, type Sections } from './config/load.js';
+import { errorCode, Fault } from './errors.js';
+import { createLog, errorFields, type Log, type LogConfig } from './log.js';
+import { createMetrics, type Metrics } from './metrics.js';
+
+export interface Parts {
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+}
+
+export interface Running {
+  /** What listens where, by name: `media`, `operators`. */
+  readonly urls: Readonly<Record<string, string>>;
+  /** Stops accepting, finishes or breaks off what is in hand, closes every part. May be called twice. */
+  close(): Promise<void>;
+}
+
+export interface ProcessEntry {
+  readonly name: string;
+  /** The sections of config.yaml that this process reads, `log` among them. */
+  readonly sections: Sections;
+  start(config: ConfigOf<Sections>, parts: Parts): Promise<Running>;
+  /** Faults that only show when several keys are seen together. */
+  check?(config: ConfigOf<Sections>): readonly ConfigFault[];
+}
+
+/** Ties a process's sections to the function that starts it, so that the latter sees its own config type. */
+export function processEntry<S extends Sections & { readonly log: unknown }>(parts: {
+  readonly name: string;
+  readonly sections: S;
+  start(config: ConfigOf<S>, parts: Parts): Promise<Running>;
+  check?(config: ConfigOf<S>): readonly ConfigFault[];
+}): ProcessEntry {
+  const { name, sections, start, check } = parts;
+  return {
+    name,
+    sections,
+    start: (config, given) => start(config as ConfigOf<S>, given),
+    ...(check !== undefined && { check: (config) => check(config as ConfigOf<S>) }),
+  };
+}
+
+/** How long close() may take before the process ends all the same. */
+const CLOSE_DEADLINE_MS = 30_000;
+
+/** Every fault of a file as this process would read it. */
+export function checkConfig(entry: ProcessEntry, path: string | undefined): readonly ConfigFault[] {
+  const outcome = loadConfig(path, entry.sections);
+  return outcome.kind === 'faulty' ? outcome.faults : (entry.check?.(outcome.config) ?? []);
+}
+
+/** Runs until a signal; resolves with the exit code. */
+export async function runProcess(entry: ProcessEntry, path: string | undefined): Promise<number> {
+  const outcome = loadConfig(path, entry.sections);
+  const faults = outcome.kind === 'faulty' ? outcome.faults : (entry.check?.(outcome.config) ?? []);
+  if (outcome.kind === 'faulty' || faults.length > 0) {
+    process.stderr.write(`${entry.name}: the configuration ${path ?? '(defaults)'} cannot be used:\n`);
+    process.stderr.write(`${formatFaults(faults).replace(/^/gm, '  ')}\n`);
+    return 2;
+  }
+  const log = createLog(entry.name, outcome.config['log'] as LogConfig);
+  const stop = stopSignal();
+  const running = await start(entry, outcome.config, log);
+  if (running === undefined) return 1;
+  watchForBugs(log);
+  log.info({ urls: running.urls }, `${entry.name} is ready`);
+  process.send?.({ kind: 'ready', name: entry.name, urls: running.urls });
+  const signal = await stop;
+  log.info({ signal }, `${entry.name} is stopping`);
+  const inTime = await withinDeadline(running.close());
+  log.info({ inTime }, `${entry.name} has stopped`);
+  return inTime ? 0 : 1;
+}
+
+async function start(entry: ProcessEntry, config: ConfigOf<Sections>, log: Log): Promise<Running | undefined> {
+  try {
+    return await entry.start(config, { log, metrics: createMetrics('media_'), clock: systemClock });
+  } catch (thrown) {
+    process.stderr.write(`${entry.name} cannot start: ${startFailure(thrown)}\n`);
+    log.debug(errorFields(thrown), 'start failed');
+    return undefined;
+  }
+}
+
+/** What a person needs to know of a failed start: never a stack. */
+function startFailure(thrown: unknown): string {
+  if (thrown instanceof Fault) return thrown.detail;
+  const code = errorCode(thrown);
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  if (code === 'EADDRINUSE')
+    return `${message.replace(/^listen EADDRINUSE: address already in use /, 'another process already listens on ')}; stop it, or choose another port in the configuration.`;
+  if (code === 'EACCES') return `${message}; this user may not do that.`;
+  return message;
+}
+
+function stopSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve(name));
+    process.once('disconnect', () => resolve('parent gone'));
+  });
+}
+
+/** What nobody caught is a bug: it is told in full, and the process goes on only where nothing is half done. */
+function watchForBugs(log: Log): void {
+  process.on('unhandledRejection', (thrown) => log.error(errorFields(thrown), 'a rejection went unhandled'));
+  process.on('uncaughtException', (thrown) => {
+    log.error(errorFields(thrown), 'an exception went uncaught; ending');
+    process.exit(70);
+  });
+}
+
+function withinDeadline(closing: Promise<void>): Promise<boolean> {
+  return new Promise((resolve) => {
+    const deadline = systemClock.after(CLOSE_DEADLINE_MS, () => resolve(false));
+    closing.then(
+      () => {
+        deadline.cancel();
+        resolve(true);
+      },
+      () => resolve(false),
+    );
+  });
+}
