@@ -28,7 +28,7 @@ export interface ProcessEntry {
   readonly sections: Sections;
   start(config: ConfigOf<Sections>, parts: Parts): Promise<Running>;
   /** Faults that only show when several keys are seen together. */
-  check?(config: ConfigOf<Sections>): readonly ConfigFault[];
+  check(config: ConfigOf<Sections>): readonly ConfigFault[];
 }
 
 /** Ties a process's sections to the function that starts it, so that the latter sees its own config type. */
@@ -38,12 +38,11 @@ export function processEntry<S extends Sections & { readonly log: unknown }>(par
   start(config: ConfigOf<S>, parts: Parts): Promise<Running>;
   check?(config: ConfigOf<S>): readonly ConfigFault[];
 }): ProcessEntry {
-  const { name, sections, start, check } = parts;
   return {
-    name,
-    sections,
-    start: (config, given) => start(config as ConfigOf<S>, given),
-    ...(check !== undefined && { check: (config) => check(config as ConfigOf<S>) }),
+    name: parts.name,
+    sections: parts.sections,
+    start: (config, given) => parts.start(config as ConfigOf<S>, given),
+    check: (config) => parts.check?.(config as ConfigOf<S>) ?? [],
   };
 }
 
@@ -53,13 +52,13 @@ const CLOSE_DEADLINE_MS = 30_000;
 /** Every fault of a file as this process would read it. */
 export function checkConfig(entry: ProcessEntry, path: string | undefined): readonly ConfigFault[] {
   const outcome = loadConfig(path, entry.sections);
-  return outcome.kind === 'faulty' ? outcome.faults : (entry.check?.(outcome.config) ?? []);
+  return outcome.kind === 'faulty' ? outcome.faults : entry.check(outcome.config);
 }
 
 /** Runs until a signal; resolves with the exit code. */
 export async function runProcess(entry: ProcessEntry, path: string | undefined): Promise<number> {
   const outcome = loadConfig(path, entry.sections);
-  const faults = outcome.kind === 'faulty' ? outcome.faults : (entry.check?.(outcome.config) ?? []);
+  const faults = outcome.kind === 'faulty' ? outcome.faults : entry.check(outcome.config);
   if (outcome.kind === 'faulty' || faults.length > 0) {
     process.stderr.write(`${entry.name}: the configuration ${path ?? '(defaults)'} cannot be used:\n`);
     process.stderr.write(`${formatFaults(faults).replace(/^/gm, '  ')}\n`);

@@ -56,7 +56,7 @@ function lengthOf(reply: Reply): number | null {
 }
 
 function flatten(headers: HeaderList): string[] {
-  return headers.flatMap(([name, value]) => [name, value]);
+  return headers.flat();
 }
 
 function ended(response: ServerResponse, end: () => void): Promise<void> {
