@@ -1,0 +1,34 @@
+/**
+ * A request as plain values, whoever received it: node:http, HTTP/2 or a parser
+ * of our own. All that the edge decides, it decides from this; no server's
+ * request object goes further than the file that makes an Ask of it.
+ */
+import type { EpochMs } from '../src/clock.js';
+
+export interface Ask {
+  /** As received; upper case for all that the edge knows. */
+  readonly method: string;
+  /** The request target in origin form, as received. */
+  readonly target: string;
+  /** The target up to `?`. */
+  readonly path: string;
+  /** The target behind `?`; empty where there is none. */
+  readonly query: string;
+  /** A field's value by lower-case name, several lines joined by `, ` (RFC 9110 5.3). */
+  header(name: string): string | undefined;
+  readonly receivedAt: EpochMs;
+  /** Made by the edge, or a well-formed one of the client. */
+  readonly requestId: string;
+}
+
+const REQUEST_ID = /^[A-Za-z0-9_-]{8,64}$/;
+
+/** The client's own request id where it is well formed, so that one id can cross several services. */
+export function keepRequestId(given: string | undefined): string | undefined {
+  return given !== undefined && REQUEST_ID.test(given) ? given : undefined;
+}
+
+export function splitTarget(target: string): { readonly path: string; readonly query: string } {
+  const mark = target.indexOf('?');
+  return mark < 0 ? { path: target, query: '' } : { path: target.slice(0, mark), query: target.slice(mark + 1) };
+}

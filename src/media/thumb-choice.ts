@@ -1,0 +1,144 @@
+/**
+ * Which thumbnail a request asks for: pure functions that the origin answers by
+ * and the edge keys by, so that both always mean the same one. The wish (`w`,
+ * `h`) chooses among the configured variants, `Accept` among the enabled
+ * formats. What the source allows (never enlarged, PNG where there is
+ * transparency) is the origin's affair and changes no choice made here.
+ */
+
+export type ThumbFit = 'cover' | 'inside';
+
+export interface ThumbVariant {
+  readonly name: string;
+  /** Pixels; the box that the thumbnail fills or fits into. */
+  readonly width: number;
+  readonly height: number;
+  readonly fit: ThumbFit;
+}
+
+/** What a client can ask for. `jpeg` stands for the still that every client reads: PNG where the source has transparency. */
+export const CHOSEN_FORMATS = ['avif', 'webp', 'jpeg'] as const;
+export type ChosenFormat = (typeof CHOSEN_FORMATS)[number];
+
+/** All that a choice needs to know of the origin's configuration; part of `/.well-known`. */
+export interface ThumbMenu {
+  /** At least one, names distinct. */
+  readonly variants: readonly ThumbVariant[];
+  /** Enabled formats; `jpeg` is there whether listed or not. */
+  readonly formats: readonly string[];
+  /** The name of the variant that no wish gets. */
+  readonly default: string;
+}
+
+export interface ThumbWish {
+  readonly w: number | undefined;
+  readonly h: number | undefined;
+}
+
+const PIXELS = /^[1-9]\d{0,5}$/;
+
+/** The wish in a query. Anything but one plain positive number is no wish at all: unknown values never split a cache. */
+export function readWish(query: string): ThumbWish {
+  if (query === '') return NO_WISH;
+  const parameters = new URLSearchParams(query);
+  return { w: readPixels(parameters.get('w')), h: readPixels(parameters.get('h')) };
+}
+
+const NO_WISH: ThumbWish = { w: undefined, h: undefined };
+
+function readPixels(text: string | null): number | undefined {
+  return text !== null && PIXELS.test(text) ? Number(text) : undefined;
+}
+
+/**
+ * The smallest variant that covers the wish, the largest where none does, the
+ * default without a wish. Wishing for a variant's own size chooses that variant
+ * (or the first of equals), so a choice may be written as a wish again.
+ */
+export function chooseVariant(menu: Pick<ThumbMenu, 'variants' | 'default'>, wish: ThumbWish): ThumbVariant {
+  const { variants } = menu;
+  const fallback = variants.find(({ name }) => name === menu.default) ?? variants[0];
+  if (fallback === undefined) throw new RangeError('a menu of thumbnails has at least one variant');
+  if (wish.w === undefined && wish.h === undefined) return fallback;
+  const covering = variants.filter(({ width, height }) => width >= (wish.w ?? 0) && height >= (wish.h ?? 0));
+  if (covering.length > 0) return covering.reduce((best, each) => (area(each) < area(best) ? each : best));
+  return variants.reduce((best, each) => (area(each) > area(best) ? each : best));
+}
+
+function area({ width, height }: ThumbVariant): number {
+  return width * height;
+}
+
+/**
+ * The format with the highest weight in Accept (RFC 9110 12.5.1); among equals
+ * AVIF, then WebP, then JPEG. AVIF and WebP must be named: a wildcard is sent by
+ * clients that know neither. Never none: a client that refuses all gets a JPEG.
+ */
+export function chooseFormat(accept: string | undefined, formats: readonly string[]): ChosenFormat {
+  if (accept === undefined || accept === '') return 'jpeg';
+  const weights = readAccept(accept);
+  const stillWeight = weights.get('image/jpeg') ?? weights.get('image/*') ?? weights.get('*/*') ?? 0;
+  let best: ChosenFormat = 'jpeg';
+  let bestWeight = stillWeight;
+  for (const format of ['webp', 'avif'] as const) {
+    const weight = formats.includes(format) ? (weights.get(`image/${format}`) ?? 0) : 0;
+    if (weight > 0 && weight >= bestWeight) {
+      best = format;
+      bestWeight = weight;
+    }
+  }
+  return best;
+}
+
+/** An Accept longer than this is read no further: nobody sane sends one. */
+const ACCEPT_RANGES_MAX = 64;
+
+function readAccept(accept: string): ReadonlyMap<string, number> {
+  const weights = new Map<string, number>();
+  for (const item of accept.split(',', ACCEPT_RANGES_MAX)) {
+    const [range = '', ...parameters] = item.split(';');
+    const weight = parameters.map(readWeight).find((found) => found !== undefined) ?? 1;
+    const name = range.trim().toLowerCase();
+    weights.set(name, Math.max(weight, weights.get(name) ?? 0));
+  }
+  return weights;
+}
+
+/** `q=0.5` as a number; undefined for another parameter, 0 for a weight that is none (RFC 9110 12.4.2). */
+function readWeight(parameter: string): number | undefined {
+  const text = parameter.trim();
+  if (!/^q=/i.test(text)) return undefined;
+  return /^q=(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)$/i.test(text) ? Number(text.slice(2)) : 0;
+}
+
+const VARIANTS_MAX = 64;
+const EDGE_MAX_PIXELS = 100_000;
+
+/** A menu out of a document from elsewhere; undefined for anything that is none. */
+export function readMenu(value: unknown): ThumbMenu | undefined {
+  if (!isObject(value)) return undefined;
+  const { variants, formats, default: fallback } = value;
+  if (!Array.isArray(variants) || variants.length === 0 || variants.length > VARIANTS_MAX) return undefined;
+  if (!Array.isArray(formats) || !formats.every((format) => typeof format === 'string')) return undefined;
+  const read = variants.map(readVariant).filter((variant) => variant !== undefined);
+  const names = new Set(read.map(({ name }) => name));
+  if (read.length !== variants.length || names.size !== read.length) return undefined;
+  if (typeof fallback !== 'string' || !names.has(fallback)) return undefined;
+  return { variants: read, formats, default: fallback };
+}
+
+function readVariant(value: unknown): ThumbVariant | undefined {
+  if (!isObject(value)) return undefined;
+  const { name, width, height, fit } = value;
+  if (typeof name !== 'string' || !/^[A-Za-z0-9_-]{1,32}$/.test(name)) return undefined;
+  if (!isPixels(width) || !isPixels(height) || (fit !== 'cover' && fit !== 'inside')) return undefined;
+  return { name, width, height, fit };
+}
+
+function isPixels(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value > 0 && value <= EDGE_MAX_PIXELS;
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}
