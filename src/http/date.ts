@@ -1,0 +1,67 @@
+/**
+ * HTTP-date (RFC 9110 5.6.7): written as IMF-fixdate, read in all three forms.
+ * Reading is exact but for the letters' case, as RFC 9111 4.2 asks of caches;
+ * no other zone than GMT, no local time, no day that the calendar lacks.
+ */
+import type { EpochMs } from '../clock.js';
+
+const MONTHS = ['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec'];
+
+const IMF_FIXDATE = /^(?:mon|tue|wed|thu|fri|sat|sun), (\d\d) ([a-z]{3}) (\d{4}) (\d\d):(\d\d):(\d\d) gmt$/i;
+const RFC_850 = /^(?:mon|tues|wednes|thurs|fri|satur|sun)day, (\d\d)-([a-z]{3})-(\d\d) (\d\d):(\d\d):(\d\d) gmt$/i;
+const ASCTIME = /^(?:mon|tue|wed|thu|fri|sat|sun) ([a-z]{3}) ([ \d]\d) (\d\d):(\d\d):(\d\d) (\d{4})$/i;
+
+/** The longest form is `Wednesday, 06-Nov-94 08:49:37 GMT`. */
+const LENGTH_MAX = 33;
+
+/** Where a caller has no instant at hand, two-digit years are 1970 to 2069. */
+const CENTURY_SEEN_FROM: EpochMs = Date.UTC(2019, 11, 31, 23, 59, 59);
+
+export function formatHttpDate(at: EpochMs): string {
+  return new Date(at).toUTCString();
+}
+
+/** Undefined for anything that is not an HTTP-date. `now` decides the century of two-digit years. */
+export function parseHttpDate(text: string, now: EpochMs = CENTURY_SEEN_FROM): EpochMs | undefined {
+  if (text.length > LENGTH_MAX) return undefined;
+  const imf = IMF_FIXDATE.exec(text);
+  if (imf !== null) return instant(Number(imf[3]), imf[2], imf[1], imf[4], imf[5], imf[6]);
+  const asctime = ASCTIME.exec(text);
+  if (asctime !== null) {
+    return instant(Number(asctime[6]), asctime[1], asctime[2], asctime[3], asctime[4], asctime[5]);
+  }
+  const old = RFC_850.exec(text);
+  if (old === null) return undefined;
+  const inCentury = (century: number): EpochMs | undefined =>
+    instant(century + Number(old[3]), old[2], old[1], old[4], old[5], old[6]);
+  return nearest(inCentury, now);
+}
+
+/** RFC 9110 5.6.7: what seems more than 50 years ahead is the latest past year that ends so. */
+function nearest(inCentury: (century: number) => EpochMs | undefined, now: EpochMs): EpochMs | undefined {
+  const seenFrom = new Date(now);
+  const thisCentury = Math.floor(seenFrom.getUTCFullYear() / 100) * 100;
+  const latest = new Date(now).setUTCFullYear(seenFrom.getUTCFullYear() + 50);
+  for (const century of [thisCentury + 100, thisCentury, thisCentury - 100]) {
+    const at = inCentury(century);
+    if (at !== undefined && at <= latest) return at;
+  }
+  return undefined;
+}
+
+function instant(
+  year: number,
+  monthName: string | undefined,
+  day: string | undefined,
+  hour: string | undefined,
+  minute: string | undefined,
+  second: string | undefined,
+): EpochMs | undefined {
+  const month = MONTHS.indexOf((monthName ?? '').toLowerCase());
+  if (month < 0 || Number(hour) > 23 || Number(minute) > 59 || Number(second) > 60) return undefined;
+  const date = new Date(0);
+  // Not Date.UTC, which reads the years 0 to 99 as 1900 to 1999.
+  date.setUTCFullYear(year, month, Number(day));
+  if (date.getUTCMonth() !== month || date.getUTCDate() !== Number(day)) return undefined;
+  return date.setUTCHours(Number(hour), Number(minute), Number(second));
+}
