@@ -30,7 +30,7 @@ export type TokenRefusal =
   | 'no_subject'
   | 'revoked';
 
-export type LinkRefusal = 'malformed' | 'unknown_key' | 'signature' | 'expired';
+export type LinkRefusal = 'malformed' | 'unknown_key' | 'signature' | 'expired' | 'too_long';
 
 export type Grant =
   /** A valid token. */
@@ -56,5 +56,34 @@ export interface Credentials {
 export interface Gate {
   /** Answers at once for whatever is remembered or needs no key; else a promise. Never throws for a bad credential. */
   open(credentials: Credentials, signal?: AbortSignal): Grant | Promise<Grant>;
+  /** Resolves when the keys of every issuer are known. Rejects with the reason. */
+  probe(signal?: AbortSignal): Promise<void>;
   close(): Promise<void>;
+}
+
+/**
+ * Whether a grant opens media of this visibility. The one rule for original,
+ * thumbnail, HEAD, Range, 304 and stale copies, in origin and edge; where it
+ * says no, `faultOfGrant` is the answer.
+ */
+export function mayRead(grant: Grant, isPublic: boolean): boolean {
+  switch (grant.kind) {
+    case 'caller':
+      return isPublic || grant.caller.scope !== 'upload';
+    case 'link':
+      return true;
+    case 'anonymous':
+      return isPublic;
+    case 'unavailable':
+      return false;
+  }
+}
+
+/** Whether a grant lets its bearer upload. */
+export function mayUpload(grant: Grant): grant is Extract<Grant, { kind: 'caller' }> {
+  return grant.kind === 'caller' && grant.caller.scope !== 'read';
+}
+
+export function isAdmin(grant: Grant): grant is Extract<Grant, { kind: 'caller' }> {
+  return grant.kind === 'caller' && grant.caller.roles.has('admin');
 }
