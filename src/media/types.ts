@@ -1,0 +1,155 @@
+/**
+ * Words about media types: which names mean the same, which are text, which a
+ * browser may show in place, and what a file of one is called.
+ */
+
+/** `type/subtype` in lower case, without parameters; undefined for anything that is no media type. */
+export function essenceOf(contentType: string): string | undefined {
+  const essence = contentType.split(';', 1)[0]?.trim().toLowerCase() ?? '';
+  return /^[a-z0-9!#$&^_.+-]{1,127}\/[a-z0-9!#$&^_.+-]{1,127}$/.test(essence) ? essence : undefined;
+}
+
+/** Names that are in use for one format: the first is ours. */
+const SYNONYMS: readonly (readonly string[])[] = [
+  ['image/jpeg', 'image/jpg', 'image/pjpeg', 'image/mpo'],
+  ['image/png', 'image/x-png'],
+  ['image/apng', 'image/vnd.mozilla.apng'],
+  ['image/bmp', 'image/x-bmp', 'image/x-ms-bmp'],
+  ['image/x-icon', 'image/vnd.microsoft.icon', 'image/ico'],
+  ['image/heic-sequence', 'image/heics'],
+  ['audio/mp4', 'audio/x-m4a', 'audio/m4a', 'audio/mp4a-latm'],
+  ['audio/mpeg', 'audio/mp3', 'audio/x-mp3', 'audio/x-mpeg', 'audio/mpeg3', 'audio/mpg'],
+  ['audio/wav', 'audio/x-wav', 'audio/wave', 'audio/vnd.wave', 'audio/x-pn-wav'],
+  ['audio/flac', 'audio/x-flac'],
+  ['audio/aac', 'audio/x-aac', 'audio/aacp', 'audio/vnd.dlna.adts', 'audio/x-hx-aac-adts'],
+  ['audio/ogg', 'audio/opus', 'audio/x-opus+ogg', 'audio/vorbis', 'audio/x-vorbis+ogg'],
+  ['audio/aiff', 'audio/x-aiff'],
+  ['video/mp4', 'video/x-m4v', 'video/m4v', 'application/mp4'],
+  ['video/matroska', 'video/x-matroska'],
+  ['video/vnd.avi', 'video/x-msvideo', 'video/avi', 'video/msvideo'],
+  ['application/pdf', 'application/x-pdf'],
+  ['application/zip', 'application/x-zip-compressed', 'application/x-zip'],
+  ['application/gzip', 'application/x-gzip'],
+  ['application/x-7z-compressed', 'application/7z'],
+  ['application/x-rar-compressed', 'application/vnd.rar', 'application/x-rar'],
+  ['application/rtf', 'text/rtf'],
+  ['application/json', 'text/json'],
+  ['application/xml', 'text/xml'],
+  ['text/markdown', 'text/x-markdown'],
+  ['text/csv', 'application/csv'],
+  ['text/vcard', 'text/x-vcard'],
+];
+
+const OUR_NAME: ReadonlyMap<string, string> = new Map(
+  SYNONYMS.flatMap(([ours = '', ...others]) => others.map((other) => [other, ours] as const)),
+);
+
+/** The one name under which a format goes here. */
+export function canonicalType(essence: string): string {
+  return OUR_NAME.get(essence) ?? essence;
+}
+
+/**
+ * Declared types that the bytes cannot tell from the detected one, or that are a
+ * wider name for it: detected -> declared. What is stored is the detected one.
+ */
+const COMPATIBLE: Readonly<Record<string, readonly string[]>> = {
+  // An animated PNG is a PNG to whoever does not know better, and HEIF's brands are a family.
+  'image/apng': ['image/png'],
+  'image/heic': ['image/heif'],
+  'image/heif': ['image/heic'],
+  'image/heic-sequence': ['image/heic', 'image/heif', 'image/heif-sequence'],
+  'image/heif-sequence': ['image/heic', 'image/heif', 'image/heic-sequence'],
+  // The ISO base media family: the container says little about who wrote it, or whether there is a picture.
+  'video/mp4': ['video/quicktime', 'audio/mp4', 'video/3gpp', 'video/3gpp2'],
+  'video/quicktime': ['video/mp4'],
+  'video/3gpp': ['video/mp4', 'video/3gpp2', 'audio/3gpp', 'audio/mp4'],
+  'video/3gpp2': ['video/mp4', 'video/3gpp', 'audio/3gpp2'],
+  'audio/mp4': ['video/mp4', 'audio/aac', 'audio/x-m4b'],
+  // A recorder's voice note is a WebM or Ogg without a picture.
+  'video/webm': ['audio/webm', 'video/matroska'],
+  'video/matroska': ['video/webm', 'audio/webm', 'audio/x-matroska'],
+  'audio/ogg': ['application/ogg', 'video/ogg'],
+  'video/ogg': ['application/ogg', 'audio/ogg'],
+  'application/ogg': ['audio/ogg', 'video/ogg'],
+  'video/x-ms-asf': ['video/x-ms-wmv', 'audio/x-ms-wma', 'application/vnd.ms-asf'],
+  // Old Office documents are all one container.
+  'application/x-cfb': ['application/msword', 'application/vnd.ms-excel', 'application/vnd.ms-powerpoint'],
+};
+
+/** Whether a declaration may stand beside what the bytes are. Both are canonical. */
+export function agrees(declared: string, detected: string): boolean {
+  if (declared === detected || COMPATIBLE[detected]?.includes(declared) === true) return true;
+  // Any document format that is a zip file inside may be sent as one.
+  return declared === 'application/zip' && isZipBased(detected);
+}
+
+/** Formats that are zip files with a known content. */
+export function isZipBased(type: string): boolean {
+  return (
+    type === 'application/zip' ||
+    type === 'application/epub+zip' ||
+    type.startsWith('application/vnd.openxmlformats-officedocument.') ||
+    type.startsWith('application/vnd.oasis.opendocument.')
+  );
+}
+
+const TEXT_BEYOND_TEXT = new Set(['application/json', 'application/xml', 'application/x-ndjson', 'application/yaml']);
+
+/** Types whose bytes must be UTF-8. */
+export function isText(type: string): boolean {
+  return type.startsWith('text/') || TEXT_BEYOND_TEXT.has(type) || type.endsWith('+json') || type.endsWith('+xml');
+}
+
+/** The Content-Type as served: text says what it was checked to be. */
+export function servedType(type: string): string {
+  return type.startsWith('text/') ? `${type}; charset=utf-8` : type;
+}
+
+const EXTENSIONS: Readonly<Record<string, string>> = {
+  'image/jpeg': 'jpg',
+  'image/png': 'png',
+  'image/apng': 'png',
+  'image/gif': 'gif',
+  'image/webp': 'webp',
+  'image/avif': 'avif',
+  'image/heic': 'heic',
+  'image/heif': 'heif',
+  'image/heic-sequence': 'heic',
+  'image/heif-sequence': 'heif',
+  'image/bmp': 'bmp',
+  'image/tiff': 'tif',
+  'video/mp4': 'mp4',
+  'video/webm': 'webm',
+  'video/quicktime': 'mov',
+  'video/3gpp': '3gp',
+  'video/matroska': 'mkv',
+  'video/ogg': 'ogv',
+  'audio/mpeg': 'mp3',
+  'audio/mp4': 'm4a',
+  'audio/aac': 'aac',
+  'audio/ogg': 'ogg',
+  'audio/wav': 'wav',
+  'audio/flac': 'flac',
+  'audio/amr': 'amr',
+  'application/pdf': 'pdf',
+  'application/zip': 'zip',
+  'application/json': 'json',
+  'application/rtf': 'rtf',
+  'application/vnd.openxmlformats-officedocument.wordprocessingml.document': 'docx',
+  'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet': 'xlsx',
+  'application/vnd.openxmlformats-officedocument.presentationml.presentation': 'pptx',
+  'application/vnd.oasis.opendocument.text': 'odt',
+  'application/vnd.oasis.opendocument.spreadsheet': 'ods',
+  'application/vnd.oasis.opendocument.presentation': 'odp',
+  'text/plain': 'txt',
+  'text/csv': 'csv',
+  'text/markdown': 'md',
+  'text/calendar': 'ics',
+  'text/vcard': 'vcf',
+};
+
+/** What a file of this type ends in, without the dot. */
+export function extensionOf(type: string): string {
+  return EXTENSIONS[type] ?? 'bin';
+}
