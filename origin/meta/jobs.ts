@@ -15,6 +15,7 @@ export interface Job {
   readonly queuedAt: EpochMs;
   /** Not before this instant: backoff. */
   readonly readyAt: EpochMs;
+  /** How many attempts have failed or lost their lease. */
   readonly attempts: number;
   readonly lease: { readonly holder: string; readonly until: EpochMs } | null;
 }
@@ -37,12 +38,14 @@ export interface JobQueue {
   renew(sha256: Sha256, holder: string, until: EpochMs): Promise<boolean>;
   /** Ends a job that is done (its outcome is written by MetaStore.finishThumbs, in the same transaction). */
   drop(sha256: Sha256): Promise<void>;
-  /** Gives a job back after a failed attempt. */
+  /** Gives a job back after a failed attempt, which is counted. */
   retry(sha256: Sha256, holder: string, readyAt: EpochMs): Promise<void>;
-  /** Gives up: the job moves to the dead letters. */
+  /** Gives a job back that was not tried, as at shutdown; no attempt is counted. */
+  giveBack(sha256: Sha256, holder: string): Promise<void>;
+  /** Gives up: the job moves to the dead letters, and its blob's thumbnails are `none`, `failed`. */
   bury(sha256: Sha256, reason: string, now: EpochMs): Promise<void>;
   dead(limit: number): Promise<readonly DeadJob[]>;
-  /** Moves dead letters back to the queue; answers how many. */
+  /** Moves dead letters back to the queue, their blobs' thumbnails pending again; answers how many. */
   revive(limit: number, now: EpochMs): Promise<number>;
   counts(): Promise<{ readonly waiting: number; readonly leased: number; readonly dead: number }>;
   /** When the next job becomes ready, or null where none waits. */

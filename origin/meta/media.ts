@@ -58,10 +58,23 @@ export const NO_FACTS: PictureFacts = {
   thumbhash: null,
 };
 
+/**
+ * Why the bytes are withheld. `admin`: somebody decided so, and the same bytes
+ * are refused from everybody. `rot`: the stored copy is lost or no longer has its
+ * hash; the same bytes are welcome, and their upload lifts the mark.
+ */
+export type QuarantineCause = 'admin' | 'rot';
+
 export interface Quarantine {
   readonly at: EpochMs;
   readonly by: string;
   readonly reason: string | null;
+  readonly cause: QuarantineCause;
+}
+
+/** Whether an upload of these bytes is refused. */
+export function refusesUpload(blob: BlobRecord): boolean {
+  return blob.quarantine?.cause === 'admin';
 }
 
 export const THUMB_REFUSALS = [

@@ -35,6 +35,8 @@ export interface MetaStore {
   unreferencedBlobs(before: EpochMs, limit: number): Promise<readonly BlobRecord[]>;
   /** Forgets a blob record, if it still is unreferenced; false: somebody holds it again. */
   forgetBlob(sha256: Sha256): Promise<boolean>;
+  /** Marks up to `limit` live ids not used since `before` as expired, with their journal entries; for `unused_for`. */
+  expireUnused(before: EpochMs, now: EpochMs, limit: number): Promise<readonly MediaId[]>;
   /** Notes that ids were fetched; coarse, for `unused_for`. */
   markUsed(ids: readonly MediaId[], at: EpochMs): Promise<void>;
 
@@ -42,8 +44,15 @@ export interface MetaStore {
   finishThumbs(sha256: Sha256, outcome: ThumbOutcome): Promise<void>;
 
   list(query: ListQuery): Promise<ListPage>;
+  /** Blob records in the order of their hashes, those after `after`; for scrub, fsck and backup. */
+  blobsAfter(after: Sha256 | null, limit: number): Promise<readonly BlobRecord[]>;
   /** Every id over these bytes, live or not. */
   idsOver(sha256: Sha256): Promise<readonly MediaId[]>;
+
+  /** What a subject has stored in the period that began at `periodStartAt`. */
+  usage(owner: string, periodStartAt: EpochMs): Promise<Usage>;
+  /** Forgets usage of periods that began before. */
+  forgetUsage(before: EpochMs): Promise<number>;
 
   readonly journal: Journal;
   readonly jobs: JobQueue;
@@ -67,14 +76,30 @@ export interface NewMedia {
   readonly picture: PictureFacts;
   /** Whether a thumbnail job is to be queued for a new blob; otherwise the refusal that stands instead. */
   readonly thumbs: { readonly kind: 'queue' } | { readonly kind: 'none'; readonly reason: ThumbRefusal };
+  /** The subject's limit, checked and counted in the same transaction; left out: not counted. */
+  readonly quota?: UploadQuota;
   readonly now: EpochMs;
+}
+
+/** Only what was stored counts: no duplicates, and bytes only where the blob is new. */
+export interface UploadQuota {
+  readonly periodStartAt: EpochMs;
+  /** Infinity: no limit. */
+  readonly bytesMax: number;
+  readonly filesMax: number;
+}
+
+export interface Usage {
+  readonly bytes: number;
+  readonly files: number;
 }
 
 export type CommitOutcome =
   | { readonly kind: 'created'; readonly media: Media }
   /** The existing id; its expiry is now the later of the two. */
   | { readonly kind: 'duplicate'; readonly media: Media }
-  | { readonly kind: 'quarantined' };
+  | { readonly kind: 'quarantined' }
+  | { readonly kind: 'over_quota'; readonly usage: Usage };
 
 export type RemoveOutcome =
   | { readonly kind: 'removed'; readonly seq: number; readonly blobFree: Sha256 | null }

@@ -1,0 +1,26 @@
+/** What an operator may set of the metadata store. */
+import { integer, section, size, text, type ValueOf } from '../../src/config/field.js';
+
+export const metaSection = section('Metadata: records, jobs and the takedown journal, in LMDB.', {
+  folder: text({
+    default: './data/origin/meta',
+    help: 'Folder of the database. One process at a time may write to it.',
+  }),
+  fileMaxBytes: size({
+    default: '64GB',
+    min: 1_000_000,
+    help: 'Beyond this size of the database file new uploads are refused with 507; deletes still work.',
+  }),
+  queueMax: integer({
+    default: 10_000,
+    min: 1,
+    help: 'Writes that may wait for a commit; more are refused with 503.',
+  }),
+  scanMax: integer({
+    default: 10_000,
+    min: 100,
+    help: 'Records looked at for one page of a listing; a page may then be short and still have a next one.',
+  }),
+});
+
+export type MetaConfig = ValueOf<typeof metaSection>;
