@@ -3,15 +3,28 @@
  * whole or in part, whether they rest in memory, rest on disk or still arrive.
  */
 import type { Readable } from 'node:stream';
+import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
 import type { CacheKey, Entry } from './entry.js';
 
 export type TierName = 'memory' | 'disk';
 
-/** First and last byte, both included. */
-export interface ByteSpan {
-  readonly first: number;
-  readonly last: number;
+/**
+ * Why a body can be read no further. `passed`: it is read by others as it
+ * arrives and is kept nowhere, so that its beginning is gone; another request
+ * to the origin is needed.
+ */
+export type LossReason = DropReason | 'evicted' | 'aborted' | 'passed';
+
+/** What a reader's stream fails with. */
+export class BodyLost extends Error {
+  override readonly name = 'BodyLost';
+  readonly reason: LossReason;
+
+  constructor(reason: LossReason, cause?: unknown) {
+    super(`the body is lost: ${reason}`, cause === undefined ? undefined : { cause });
+    this.reason = reason;
+  }
 }
 
 export interface Body {
@@ -20,9 +33,17 @@ export interface Body {
   /** All of it at once, where it lies complete in memory: the hot path needs no stream. */
   readonly whole: Buffer | undefined;
   /**
+   * Makes sure that a body on disk is there and right before a byte or a head
+   * of it goes out: verifies it where this run has not yet, and reads it in one
+   * piece if it is small (`whole` is then set). `lost`: dropped and counted by
+   * now; treat it as a miss. At once `ready` for bodies in memory or arriving.
+   */
+  ensure(signal: AbortSignal): Promise<'ready' | 'lost'>;
+  /**
    * The bytes of a span (all without one), at the reader's own pace, waiting for
-   * those that still arrive. Errors when the body ends badly or is taken down;
-   * it never ends short without an error.
+   * those that still arrive. Fails with BodyLost when the body ends badly or is
+   * taken down; it never ends short without an error. While the body arrives,
+   * its last byte is held back until length and hash have agreed.
    */
   open(span: ByteSpan | undefined, signal: AbortSignal): Readable;
 }
@@ -53,7 +74,17 @@ export interface Filling extends Body {
   readonly entry: Entry;
   readonly receivedBytes: number;
   readonly readers: number;
-  /** Takes a chunk; resolves when the next may come. Never waits for a reader. */
+  /** True once bytes have gone that a new reader would need: the body is only passed to those who read it. */
+  readonly passing: boolean;
+  /** True once it failed: readers get BodyLost, nothing will be kept. */
+  readonly failed: boolean;
+  /**
+   * Takes a chunk; resolves when the next may come; at once and without effect
+   * after the fill has failed. Waits for no reader while the body can be kept.
+   * A body too large for every tier, or for which no room is left, is passed:
+   * its readers get all of it at the pace of the slowest, and those who come
+   * when its beginning is gone get BodyLost `passed`.
+   */
   write(chunk: Buffer): Promise<void>;
   /** The origin's answer is complete: checks size and hash, then publishes. Readers at the end finish only after that check. */
   end(): Promise<FillOutcome>;
