@@ -11,7 +11,12 @@ const variantSection = section('One size in which thumbnails are made.', {
     help: 'What this variant is called, here and in the records.',
   }),
   width: integer({ default: 320, min: 8, max: 4_096, help: 'Greatest width in pixels.' }),
-  height: integer({ default: 1_280, min: 8, max: 4_096, help: 'Greatest height in pixels.' }),
+  height: integer({
+    default: 0,
+    min: 0,
+    max: 4_096,
+    help: 'Greatest height in pixels; 0: as the picture has it, up to four times the width (with `cover`: the width).',
+  }),
   fit: choice({
     default: 'inside',
     of: ['inside', 'cover'],
@@ -91,10 +96,10 @@ export const thumbsSection = section('Thumbnails, and what is learnt of a pictur
   enabled: flag({ default: true, help: 'Without it jobs are queued and wait for an origin that has it.' }),
   variants: list({
     default: [
-      { name: '160', width: 160, height: 640 },
-      { name: '320', width: 320, height: 1_280 },
-      { name: '640', width: 640, height: 2_560 },
-      { name: '1280', width: 1_280, height: 4_096 },
+      { name: '160', width: 160 },
+      { name: '320', width: 320 },
+      { name: '640', width: 640 },
+      { name: '1280', width: 1_280 },
     ],
     of: variantSection,
     min: 1,
