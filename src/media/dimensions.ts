@@ -1,21 +1,308 @@
 /**
- * The size of a picture from the first bytes of its file, without decoding it.
+ * The size of a picture from the bytes of its file, without decoding it: for
+ * the upload's immediate answer, from the first bytes, and for the check of
+ * pixels × frames before anything is decoded, from the whole file.
+ *
+ * Promises: every offset is checked against the bytes in hand, every loop moves
+ * forward, and what the bytes do not tell is not guessed. Leaves judging
+ * whether a picture is whole to its decoder.
  */
 
+export type PictureFormat = 'jpeg' | 'png' | 'gif' | 'webp' | 'heif';
+
 export interface Dimensions {
+  readonly format: PictureFormat;
   /** Upright, after orientation. */
   readonly width: number;
   readonly height: number;
-  /** EXIF orientation 1–8. */
+  /** EXIF orientation 1–8; 1 where there is none. */
   readonly orientation: number;
-  /** Frames, or null where the bytes given do not tell. */
+  /** Null where the bytes in hand do not reach far enough to tell. */
   readonly frames: number | null;
 }
 
-/** How many bytes of a file's beginning are worth handing in. */
-export const HEAD_BYTES = 256 * 1024;
+/** How many bytes of a file's beginning are worth handing in where the whole is not in hand. */
+export const HEAD_BYTES = 1_024 * 1_024;
 
-/** Undefined where the bytes are none of JPEG, PNG, GIF, WebP, AVIF and HEIF, or do not tell. */
-export function readDimensions(_head: Uint8Array): Dimensions | undefined {
+/** Undefined where the bytes are no JPEG, PNG, GIF, WebP, AVIF or HEIF, or do not reach far enough to tell. */
+export function readDimensions(file: Uint8Array): Dimensions | undefined {
+  const bytes = Buffer.from(file.buffer, file.byteOffset, file.byteLength);
+  const found = READERS[formatOf(bytes) ?? 'none'](bytes);
+  return found !== undefined && found.width > 0 && found.height > 0 ? found : undefined;
+}
+
+const READERS: Readonly<Record<PictureFormat | 'none', (bytes: Buffer) => Dimensions | undefined>> = {
+  jpeg: readJpeg,
+  png: readPng,
+  gif: readGif,
+  webp: readWebp,
+  heif: readHeif,
+  none: () => undefined,
+};
+
+export function formatOf(bytes: Buffer): PictureFormat | undefined {
+  if (bytes.length < 12) return undefined;
+  if (bytes.readUIntBE(0, 3) === 0xffd8ff) return 'jpeg';
+  if (bytes.readUInt32BE(0) === 0x89504e47 && bytes.readUInt32BE(4) === 0x0d0a1a0a) return 'png';
+  if (/^GIF8[79]a$/.test(bytes.toString('latin1', 0, 6))) return 'gif';
+  if (bytes.toString('latin1', 0, 4) === 'RIFF' && bytes.toString('latin1', 8, 12) === 'WEBP') return 'webp';
+  if (bytes.toString('latin1', 4, 8) === 'ftyp' && HEIF_BRANDS.has(bytes.toString('latin1', 8, 12))) return 'heif';
+  return undefined;
+}
+
+const HEIF_BRANDS: ReadonlySet<string> = new Set([
+  'avif',
+  'avis',
+  'heic',
+  'heix',
+  'hevc',
+  'hevx',
+  'heim',
+  'heis',
+  'mif1',
+  'msf1',
+]);
+
+function upright(
+  format: PictureFormat,
+  size: { readonly width: number; readonly height: number },
+  orientation: number,
+  frames: number | null,
+): Dimensions {
+  const swapped = orientation >= 5;
+  return {
+    format,
+    width: swapped ? size.height : size.width,
+    height: swapped ? size.width : size.height,
+    orientation,
+    frames,
+  };
+}
+
+/** Markers up to the first frame header (ITU-T T.81 B.2.2), with the orientation of an EXIF segment before it. */
+function readJpeg(bytes: Buffer): Dimensions | undefined {
+  let orientation: number | undefined;
+  let at = 2;
+  while (at + 4 <= bytes.length) {
+    if (bytes[at] !== 0xff) return undefined;
+    const marker = bytes[at + 1] ?? 0;
+    if (marker === 0xff) {
+      at += 1;
+      continue;
+    }
+    if (marker === 0x01 || (marker >= 0xd0 && marker <= 0xd8)) {
+      at += 2;
+      continue;
+    }
+    if (marker === 0xd9 || marker === 0xda) return undefined;
+    const length = bytes.readUInt16BE(at + 2);
+    if (length < 2) return undefined;
+    if (isFrameHeader(marker)) {
+      if (at + 9 > bytes.length) return undefined;
+      const size = { width: bytes.readUInt16BE(at + 7), height: bytes.readUInt16BE(at + 5) };
+      return upright('jpeg', size, orientation ?? 1, 1);
+    }
+    if (marker === 0xe1 && orientation === undefined) {
+      const segment = bytes.subarray(at + 4, at + 2 + length);
+      if (segment.toString('latin1', 0, 6) === 'Exif\0\0') orientation = readOrientation(segment.subarray(6));
+    }
+    at += 2 + length;
+  }
+  return undefined;
+}
+
+/** SOF0 to SOF15 without DHT, JPG and DAC, which stand between them. */
+function isFrameHeader(marker: number): boolean {
+  return marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
+}
+
+/** IHDR, with acTL for the frames and eXIf for the orientation (PNG, third edition, 11.2 and 11.3). */
+function readPng(bytes: Buffer): Dimensions | undefined {
+  if (bytes.length < 24 || bytes.toString('latin1', 12, 16) !== 'IHDR') return undefined;
+  const size = { width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20) };
+  let frames = 1;
+  let orientation = 1;
+  for (let at = 8; at + 12 <= bytes.length; ) {
+    const length = bytes.readUInt32BE(at);
+    const type = bytes.toString('latin1', at + 4, at + 8);
+    const data = bytes.subarray(at + 8, at + 8 + length);
+    if (type === 'acTL' && data.length >= 4) frames = Math.max(1, data.readUInt32BE(0));
+    if (type === 'eXIf') orientation = readOrientation(data) ?? 1;
+    if (type === 'IDAT' || type === 'IEND') break;
+    at += 12 + length;
+  }
+  return upright('png', size, orientation, frames);
+}
+
+/** The logical screen; frames are counted by walking the blocks (GIF89a, 17 to 26). */
+function readGif(bytes: Buffer): Dimensions | undefined {
+  if (bytes.length < 13) return undefined;
+  const size = { width: bytes.readUInt16LE(6), height: bytes.readUInt16LE(8) };
+  return upright('gif', size, 1, countGifFrames(bytes));
+}
+
+function countGifFrames(bytes: Buffer): number | null {
+  let at = 13 + colourTableBytes(bytes[10] ?? 0);
+  let frames = 0;
+  while (at < bytes.length) {
+    const introducer = bytes[at];
+    if (introducer === 0x3b) return Math.max(1, frames);
+    if (introducer === 0x21) {
+      at = afterSubBlocks(bytes, at + 2);
+    } else if (introducer === 0x2c) {
+      frames += 1;
+      at = afterSubBlocks(bytes, at + 11 + colourTableBytes(bytes[at + 9] ?? 0));
+    } else {
+      return Math.max(1, frames);
+    }
+  }
+  return null;
+}
+
+function colourTableBytes(packed: number): number {
+  return (packed & 0x80) === 0 ? 0 : 3 * 2 ** ((packed & 0x07) + 1);
+}
+
+function afterSubBlocks(bytes: Buffer, start: number): number {
+  let at = start;
+  for (let length = bytes[at]; length !== undefined; length = bytes[at]) {
+    at += 1 + length;
+    if (length === 0) break;
+  }
+  return at;
+}
+
+interface WebpSeen {
+  size: { readonly width: number; readonly height: number } | undefined;
+  orientation: number;
+  frames: number;
+  /** Of VP8X: whether an EXIF chunk and animation frames are announced, which stand behind the pixels. */
+  exif: boolean;
+  animated: boolean;
+}
+
+/** RIFF chunks (RFC 9649 2.7). */
+function readWebp(bytes: Buffer): Dimensions | undefined {
+  const seen: WebpSeen = { size: undefined, orientation: 1, frames: 0, exif: false, animated: false };
+  const end = Math.min(bytes.length, 8 + bytes.readUInt32LE(4));
+  let at = 12;
+  while (at + 8 <= end) {
+    const length = bytes.readUInt32LE(at + 4);
+    readWebpChunk(seen, bytes.toString('latin1', at, at + 4), bytes.subarray(at + 8, Math.min(at + 8 + length, end)));
+    at += 8 + length + (length % 2);
+  }
+  const whole = at >= 8 + bytes.readUInt32LE(4) && bytes.length >= end;
+  if (seen.size === undefined || (seen.exif && !whole)) return undefined;
+  if (!seen.animated) return upright('webp', seen.size, seen.orientation, 1);
+  return upright('webp', seen.size, seen.orientation, whole ? Math.max(1, seen.frames) : null);
+}
+
+function readWebpChunk(seen: WebpSeen, type: string, data: Buffer): void {
+  if (type === 'VP8X' && data.length >= 10) {
+    const flags = data[0] ?? 0;
+    seen.size = { width: data.readUIntLE(4, 3) + 1, height: data.readUIntLE(7, 3) + 1 };
+    seen.exif = (flags & 0x08) !== 0;
+    seen.animated = (flags & 0x02) !== 0;
+  } else if (type === 'VP8 ' && data.length >= 10 && data.readUIntBE(3, 3) === 0x9d012a) {
+    seen.size ??= { width: data.readUInt16LE(6) & 0x3fff, height: data.readUInt16LE(8) & 0x3fff };
+  } else if (type === 'VP8L' && data.length >= 5 && data[0] === 0x2f) {
+    const packed = data.readUInt32LE(1);
+    seen.size ??= { width: (packed & 0x3fff) + 1, height: ((packed >>> 14) & 0x3fff) + 1 };
+  } else if (type === 'ANMF') {
+    seen.frames += 1;
+  } else if (type === 'EXIF') {
+    const tiff = data.toString('latin1', 0, 6) === 'Exif\0\0' ? data.subarray(6) : data;
+    seen.orientation = readOrientation(tiff) ?? 1;
+  }
+}
+
+interface Box {
+  readonly type: string;
+  readonly data: Buffer;
+}
+
+/** The boxes of ISO/IEC 14496-12 4.2 that lie in the bytes in hand, the last one perhaps cut short. */
+function* boxesOf(bytes: Buffer): Generator<Box> {
+  let at = 0;
+  while (at + 8 <= bytes.length) {
+    const short = bytes.readUInt32BE(at);
+    const long = short === 1 && at + 16 <= bytes.length;
+    const size = long ? Number(bytes.readBigUInt64BE(at + 8)) : short === 0 ? bytes.length - at : short;
+    const headBytes = long ? 16 : 8;
+    if (size < headBytes) return;
+    yield { type: bytes.toString('latin1', at + 4, at + 8), data: bytes.subarray(at + headBytes, at + size) };
+    at += size;
+  }
+}
+
+function boxIn(bytes: Buffer, type: string): Buffer | undefined {
+  for (const box of boxesOf(bytes)) if (box.type === type) return box.data;
+  return undefined;
+}
+
+/**
+ * The primary item's `ispe`, turned by its `irot` (ISO/IEC 23008-12 6.5). EXIF
+ * orientation says nothing here: those transformations are the whole truth.
+ */
+function readHeif(bytes: Buffer): Dimensions | undefined {
+  const meta = boxIn(bytes, 'meta')?.subarray(4);
+  const properties = meta === undefined ? undefined : boxIn(meta, 'iprp');
+  if (meta === undefined || properties === undefined) return undefined;
+  const primary = readPrimaryItem(boxIn(meta, 'pitm'));
+  const held = [...boxesOf(boxIn(properties, 'ipco') ?? Buffer.alloc(0))];
+  const named = readAssociations(boxIn(properties, 'ipma'), primary);
+  const own = named.map((index) => held[index - 1]).filter((box) => box !== undefined);
+  const extent = own.find(({ type }) => type === 'ispe')?.data;
+  if (extent === undefined || extent.length < 12) return undefined;
+  const size = { width: extent.readUInt32BE(4), height: extent.readUInt32BE(8) };
+  const quarterTurns = (own.find(({ type }) => type === 'irot')?.data[0] ?? 0) & 3;
+  const turned = quarterTurns % 2 === 0 ? size : { width: size.height, height: size.width };
+  return upright('heif', turned, 1, 1);
+}
+
+function readPrimaryItem(box: Buffer | undefined): number | undefined {
+  if (box === undefined || box.length < 8) return box?.length === 6 ? box.readUInt16BE(4) : undefined;
+  return box[0] === 0 ? box.readUInt16BE(4) : box.readUInt32BE(4);
+}
+
+/** The indexes, from 1, of an item's properties. */
+function readAssociations(box: Buffer | undefined, item: number | undefined): number[] {
+  if (box === undefined || box.length < 8 || item === undefined) return [];
+  const idBytes = box[0] === 0 ? 2 : 4;
+  const indexBytes = ((box[3] ?? 0) & 1) === 1 ? 2 : 1;
+  let at = 8;
+  while (at + idBytes + 1 <= box.length) {
+    const id = box.readUIntBE(at, idBytes);
+    const count = box[at + idBytes] ?? 0;
+    const first = at + idBytes + 1;
+    at = first + count * indexBytes;
+    if (id !== item) continue;
+    if (at > box.length) return [];
+    return Array.from({ length: count }, (_, index) => {
+      const value = box.readUIntBE(first + index * indexBytes, indexBytes);
+      return value & (indexBytes === 2 ? 0x7fff : 0x7f);
+    });
+  }
+  return [];
+}
+
+const ORIENTATION_TAG = 0x0112;
+
+/** Orientation in the first directory of a TIFF structure (EXIF 2.32 4.6); undefined where it holds none that is valid. */
+export function readOrientation(tiff: Buffer): number | undefined {
+  const order = tiff.toString('latin1', 0, 2);
+  if (tiff.length < 8 || (order !== 'II' && order !== 'MM')) return undefined;
+  const little = order === 'II';
+  const u16 = (at: number): number => (little ? tiff.readUInt16LE(at) : tiff.readUInt16BE(at));
+  const directory = little ? tiff.readUInt32LE(4) : tiff.readUInt32BE(4);
+  if (u16(2) !== 42 || directory + 2 > tiff.length) return undefined;
+  const entries = u16(directory);
+  for (let index = 0; index < entries; index += 1) {
+    const at = directory + 2 + index * 12;
+    if (at + 12 > tiff.length) return undefined;
+    if (u16(at) !== ORIENTATION_TAG) continue;
+    const value = u16(at + 8);
+    return value >= 1 && value <= 8 ? value : undefined;
+  }
   return undefined;
 }
