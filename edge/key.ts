@@ -1,0 +1,119 @@
+/**
+ * What a request names, and under which key its answer is held: pure functions.
+ * Media are named by id and, for thumbnails, by the variant and format that the
+ * origin would choose; credentials, unknown parameters and the thousand ways to
+ * write the same wish never reach a key. In generic mode the key is the target
+ * as received (RFC 9111 2).
+ *
+ * This is the only place where keys are made.
+ */
+import type { HeaderList } from '../src/http/reply.js';
+import { type MediaId, parseMediaId } from '../src/ids.js';
+import { type ChosenFormat, chooseFormat, chooseVariant, readWish, type ThumbMenu } from '../src/media/thumb-choice.js';
+import type { Ask } from './ask.js';
+import type { CacheKey } from './cache/entry.js';
+
+/** The kinds of path that rules of the configuration may match on. */
+export const PATH_KINDS = ['original', 'thumb', 'other'] as const;
+export type PathKind = (typeof PATH_KINDS)[number];
+
+export type Aim =
+  | { readonly kind: 'media'; readonly form: 'original' | 'thumb'; readonly id: MediaId }
+  /** The place of an id holds something else. */
+  | { readonly kind: 'invalid_id' }
+  /** Cacheable by what the origin says of it alone, for anyone. */
+  | { readonly kind: 'generic' }
+  /** Not the edge's to answer. */
+  | { readonly kind: 'pass' }
+  /** Between our own processes: not for clients. */
+  | { readonly kind: 'hidden' };
+
+export interface AimRules {
+  /** Generic mode: every target is cacheable, none is ours. */
+  readonly access: 'media' | 'off';
+  /** Paths that anyone may see, cached as in generic mode. */
+  readonly sharedPaths: ReadonlySet<string>;
+}
+
+const MEDIA = '/v1/media/';
+const THUMB = '/thumb';
+const INTERNAL = '/internal/';
+
+const INVALID_ID: Aim = { kind: 'invalid_id' };
+const GENERIC: Aim = { kind: 'generic' };
+const PASS: Aim = { kind: 'pass' };
+const HIDDEN: Aim = { kind: 'hidden' };
+
+export function aimOf(ask: Pick<Ask, 'method' | 'path'>, rules: AimRules): Aim {
+  const reads = ask.method === 'GET' || ask.method === 'HEAD';
+  if (rules.access === 'off') return reads ? GENERIC : PASS;
+  if (ask.path.startsWith(INTERNAL)) return HIDDEN;
+  if (!reads) return PASS;
+  if (ask.path.startsWith(MEDIA)) return aimOfMedia(ask.path.slice(MEDIA.length));
+  return rules.sharedPaths.has(ask.path) ? GENERIC : PASS;
+}
+
+/** `{id}` or `{id}/thumb`; what has more segments is another endpoint, known or not. */
+function aimOfMedia(rest: string): Aim {
+  const form = rest.endsWith(THUMB) ? 'thumb' : 'original';
+  const text = form === 'thumb' ? rest.slice(0, -THUMB.length) : rest;
+  if (text.includes('/') || text === '') return PASS;
+  const id = parseMediaId(text);
+  return id === undefined ? INVALID_ID : { kind: 'media', form, id };
+}
+
+/** Where an answer is held, and how the origin is asked for it. */
+export interface Place {
+  readonly pathKind: PathKind;
+  readonly mediaId: MediaId | null;
+  /** The normalised target without what Vary selects. */
+  readonly primaryKey: string;
+  /** The target that the origin is asked for. */
+  readonly target: string;
+  /** Stands in for the client's own Accept; null where that is sent. */
+  readonly accept: string | null;
+}
+
+export function placeOfOriginal(id: MediaId): Place {
+  const target = MEDIA + id;
+  return { pathKind: 'original', mediaId: id, primaryKey: target, target, accept: '*/*' };
+}
+
+/**
+ * The chosen variant written as a wish for its own size, which chooses it again
+ * at the origin, and an Accept that chooses the format again.
+ */
+export function placeOfThumb(id: MediaId, wishQuery: string, accept: string | undefined, menu: ThumbMenu): Place {
+  const { width, height } = chooseVariant(menu, readWish(wishQuery));
+  const format = chooseFormat(accept, menu.formats);
+  const target = `${MEDIA}${id}${THUMB}?w=${width}&h=${height}`;
+  return { pathKind: 'thumb', mediaId: id, primaryKey: `${target}#${format}`, target, accept: ACCEPT_OF[format] };
+}
+
+const ACCEPT_OF: Readonly<Record<ChosenFormat, string>> = {
+  avif: 'image/avif',
+  webp: 'image/webp',
+  jpeg: 'image/jpeg',
+};
+
+export function placeOfTarget(target: string): Place {
+  return { pathKind: 'other', mediaId: null, primaryKey: target, target, accept: null };
+}
+
+/** The key of what Vary selected under a primary key (RFC 9111 4.1). A space stands in no target. */
+export function keyOf(primaryKey: string, selectedBy: Readonly<Record<string, string>>): CacheKey {
+  const names = Object.keys(selectedBy);
+  if (names.length === 0) return primaryKey as CacheKey;
+  const pairs = names.sort().map((name) => [name, selectedBy[name]]);
+  return `${primaryKey} ${JSON.stringify(pairs)}` as CacheKey;
+}
+
+/** Whether a Vary of the origin is already answered for by the key: a thumbnail's Accept is the chosen format. */
+export function withoutAnsweredVary(headers: HeaderList, place: Place): HeaderList {
+  if (place.accept === null) return headers;
+  return headers.flatMap(([name, value]) => {
+    if (name !== 'vary') return [[name, value] as const];
+    const rest = value.split(',').filter((field) => field.trim().toLowerCase() !== 'accept');
+    return rest.length === 0 ? [] : [[name, rest.join(',')] as const];
+  });
+}
