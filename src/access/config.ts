@@ -91,7 +91,7 @@ export const accessSection = section('Who may do what: tokens, signed links, and
   tokenSizeMaxBytes: size({ default: '8KiB', min: 256, max: 65_536, help: 'Longer tokens are refused unread.' }),
   tokensRememberedMax: integer({
     default: 20_000,
-    min: 0,
+    min: 1,
     max: 10_000_000,
     help: 'Verified tokens that are remembered until they expire, so that a caller is verified once.',
   }),
@@ -160,6 +160,8 @@ export const accessSection = section('Who may do what: tokens, signed links, and
       help: 'How long an answer holds: a revocation is seen so late at most.',
     }),
     timeoutMs: duration({ default: '3s', min: 100, max: 60_000, help: 'Limit of one question.' }),
+    retryMs: duration({ default: '2s', min: 100, max: 300_000, help: 'After a failure nothing is asked for so long.' }),
+    questionsMax: integer({ default: 64, min: 1, max: 10_000, help: 'Questions under way at once.' }),
   }),
   edgeSecret: secret({
     default: 'file:./data/secrets/edge',

@@ -1,9 +1,24 @@
-/** The one gate: from what a request carries to a Grant. */
-import type { Clock } from '../clock.js';
+/**
+ * The one gate: from what a request carries to a Grant, for origin and edge.
+ *
+ * A token counts first; where none holds, a signed link may. A token that was
+ * verified is remembered by its hash, so that its next request is answered at
+ * once; callers that bring the same unknown token together share one check.
+ */
+import { hash } from 'node:crypto';
+import type { Clock, EpochMs } from '../clock.js';
+import { unreachable } from '../errors.js';
 import type { Log } from '../log.js';
 import type { Metrics } from '../metrics.js';
+import { callerOf } from './claims.js';
 import type { AccessConfig } from './config.js';
-import type { Gate } from './grant.js';
+import type { Credentials, Gate, Grant, LinkRefusal, TokenRefusal } from './grant.js';
+import { createIntrospection, type Introspection } from './introspection.js';
+import type { PublishedKey } from './jwks.js';
+import { KeyRing } from './key-ring.js';
+import { checkLink, type LinkRules } from './link.js';
+import { createTokenMemory, type RememberedToken, type TokenMemory } from './remembered.js';
+import { readToken, type TokenRules, type UnprovenToken, verifyToken } from './token.js';
 
 export interface GateParts {
   readonly config: AccessConfig;
@@ -12,6 +27,207 @@ export interface GateParts {
   readonly metrics: Metrics;
 }
 
-export function openGate(_parts: GateParts): Gate {
-  throw new Error('the gate follows in the next commit');
+export function openGate(parts: GateParts): Gate {
+  return new OneGate(parts);
+}
+
+class OneGate implements Gate {
+  readonly #config: AccessConfig;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #tokenRules: TokenRules;
+  readonly #linkRules: LinkRules;
+  readonly #rings: ReadonlyMap<string, KeyRing>;
+  readonly #introspect: Introspection | undefined;
+  readonly #memory: TokenMemory;
+  /** Checks under way, by the token's hash. */
+  readonly #checks = new Map<string, Promise<Grant>>();
+  readonly #tally: Tally;
+  readonly #closing = new AbortController();
+
+  constructor({ config, clock, log, metrics }: GateParts) {
+    this.#config = config;
+    this.#clock = clock;
+    this.#log = log.child({ part: 'access' });
+    this.#tokenRules = config;
+    this.#linkRules = {
+      keys: config.links.secrets,
+      lifetimeMaxMs: config.links.lifetimeMaxMs,
+      clockToleranceMs: config.clockToleranceMs,
+    };
+    this.#introspect = createIntrospection(config.introspection, clock, this.#log);
+    this.#memory = createTokenMemory(config.tokensRememberedMax);
+    this.#tally = new Tally(metrics);
+    const remembered = metrics.gauge('access_tokens_remembered', 'Tokens that are remembered as verified.');
+    metrics.onCollect(() => remembered.set(this.#memory.size));
+    const fetches = metrics.counter('access_key_fetches_total', 'Fetches of public keys.', ['outcome']);
+    const ringParts = { config: config.keys, clock, log: this.#log, fetches };
+    this.#rings = new Map(config.issuers.map((source) => [source.issuer, new KeyRing({ ...source, ...ringParts })]));
+  }
+
+  open(credentials: Credentials, signal?: AbortSignal): Grant | Promise<Grant> {
+    const bearer = readBearer(credentials.authorization, this.#config.tokenSizeMaxBytes);
+    if (bearer.kind === 'none') return this.#settle(NOBODY, credentials);
+    if (bearer.kind === 'refused') return this.#settle(refused(bearer.refusal), credentials);
+    const digest = hash('sha256', bearer.token, 'base64');
+    const remembered = this.#recall(digest);
+    if (remembered !== undefined) return this.#settle(remembered, credentials);
+    return waitFor(this.#check(bearer.token, digest), signal).then((grant) => this.#settle(grant, credentials));
+  }
+
+  async probe(signal?: AbortSignal): Promise<void> {
+    await waitFor(Promise.all([...this.#rings.values()].map((ring) => ring.probe())), signal);
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(new Error('the gate is closed'));
+    await Promise.all([...this.#rings.values()].map((ring) => ring.close()));
+    await Promise.allSettled(this.#checks.values());
+  }
+
+  /** Where the token does not decide, a link may. */
+  #settle(byToken: Grant, credentials: Credentials): Grant {
+    const grant = byToken.kind === 'caller' ? byToken : this.#orByLink(byToken, credentials);
+    this.#tally.count(grant);
+    return grant;
+  }
+
+  #orByLink(byToken: Grant, credentials: Credentials): Grant {
+    const link = checkLink(credentials, this.#linkRules, this.#clock.now());
+    switch (link.kind) {
+      case 'absent':
+        return byToken;
+      case 'valid':
+        return { kind: 'link', expiresAt: link.expiresAt };
+      case 'refused':
+        return byToken === NOBODY ? { kind: 'anonymous', refusal: `link_${link.refusal}` } : byToken;
+      default:
+        return unreachable(link);
+    }
+  }
+
+  #recall(digest: string): Grant | undefined {
+    const remembered = this.#memory.get(digest);
+    if (remembered === undefined) return undefined;
+    const now = this.#clock.now();
+    if (now < remembered.endsAt && now < remembered.askAgainAt && !remembered.key.withdrawn) return remembered.grant;
+    this.#memory.delete(digest);
+    return now < remembered.endsAt ? undefined : refused('expired');
+  }
+
+  /** Joins the check of the same token that is under way, or starts it. Outlives its callers; the gate ends it. */
+  #check(token: string, digest: string): Promise<Grant> {
+    const running = this.#checks.get(digest);
+    if (running !== undefined) return running;
+    const check = this.#judge(token, digest).finally(() => this.#checks.delete(digest));
+    this.#checks.set(digest, check);
+    return check;
+  }
+
+  async #judge(text: string, digest: string): Promise<Grant> {
+    const read = readToken(text, this.#tokenRules, this.#clock.now());
+    if (read.kind === 'refused') return refused(read.refusal);
+    const ring = this.#rings.get(read.token.issuer);
+    if (ring === undefined) return refused('issuer');
+    const { kid, algorithm } = read.token;
+    const known = ring.find(kid, algorithm);
+    const sought = known === undefined ? await ring.seek(kid, algorithm) : { kind: 'found' as const, key: known };
+    switch (sought.kind) {
+      case 'found':
+        return await this.#verify(read.token, sought.key, digest);
+      case 'unknown':
+        return refused('unknown_key');
+      case 'unavailable':
+        return sought;
+      default:
+        return unreachable(sought);
+    }
+  }
+
+  async #verify(token: UnprovenToken, key: PublishedKey, digest: string): Promise<Grant> {
+    const verified = await verifyToken(token, key.key, this.#tokenRules, this.#clock.now());
+    if (verified.kind === 'refused') return refused(verified.refusal);
+    const caller = callerOf(verified.claims, token.issuer, verified.expiresAt, this.#config);
+    if (caller === undefined) return refused('no_subject');
+    const grant = await this.#unlessRevoked({ kind: 'caller', caller }, token.text);
+    if (grant.kind !== 'unavailable') this.#memory.set(digest, this.#toRemember(grant, key, verified.expiresAt));
+    if (grant.kind === 'caller')
+      this.#log.debug({ subject: caller.subject, issuer: token.issuer }, 'a token was verified');
+    return grant;
+  }
+
+  async #unlessRevoked(grant: Grant, token: string): Promise<Grant> {
+    if (this.#introspect === undefined) return grant;
+    const outcome = await this.#introspect(token, this.#closing.signal);
+    switch (outcome.kind) {
+      case 'active':
+        return grant;
+      case 'revoked':
+        return refused('revoked');
+      case 'unavailable':
+        return outcome;
+      default:
+        return unreachable(outcome);
+    }
+  }
+
+  #toRemember(grant: Grant, key: PublishedKey, expiresAt: EpochMs): RememberedToken {
+    const askAgainAt =
+      this.#introspect === undefined
+        ? Number.POSITIVE_INFINITY
+        : this.#clock.now() + this.#config.introspection.cacheMs;
+    return { grant, key, endsAt: expiresAt + this.#config.clockToleranceMs, askAgainAt };
+  }
+}
+
+const NOBODY: Grant = { kind: 'anonymous', refusal: 'none' };
+
+type Bearer =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'token'; readonly token: string }
+  | { readonly kind: 'refused'; readonly refusal: TokenRefusal };
+
+const BEARER = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i;
+
+/** RFC 6750 2.1; the scheme's name in any case (RFC 9110 11.1). Another scheme is no credential of ours. */
+function readBearer(authorization: string | undefined, sizeMaxBytes: number): Bearer {
+  if (authorization === undefined || !/^bearer(?: |$)/i.test(authorization)) return { kind: 'none' };
+  if (authorization.length > sizeMaxBytes + 'Bearer '.length) return { kind: 'refused', refusal: 'too_large' };
+  const token = BEARER.exec(authorization)?.[1];
+  return token === undefined ? { kind: 'refused', refusal: 'malformed' } : { kind: 'token', token };
+}
+
+function refused(refusal: TokenRefusal): Grant {
+  return { kind: 'anonymous', refusal: `token_${refusal}` };
+}
+
+/** The result, or a rejection with the signal's reason as soon as it aborts. The work itself goes on. */
+function waitFor<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}
+
+type Outcome = 'caller' | 'link' | 'unavailable' | 'none' | `token_${TokenRefusal}` | `link_${LinkRefusal}`;
+
+/** Counts every grant by what came of it. Plain numbers until metrics are read, because a memory hit pays for this too. */
+class Tally {
+  readonly #counts = new Map<Outcome, number>();
+
+  constructor(metrics: Metrics) {
+    const grants = metrics.counter('access_grants_total', 'Requests by what their credentials came to.', ['outcome']);
+    metrics.onCollect(() => {
+      for (const [outcome, count] of this.#counts) grants.add(count, { outcome });
+      this.#counts.clear();
+    });
+  }
+
+  count(grant: Grant): void {
+    const outcome = grant.kind === 'anonymous' ? grant.refusal : grant.kind;
+    this.#counts.set(outcome, (this.#counts.get(outcome) ?? 0) + 1);
+  }
 }

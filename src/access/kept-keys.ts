@@ -1,0 +1,53 @@
+/**
+ * The last published key set of each issuer in a folder, so that a process that
+ * starts while the Authentication Service is away still knows its keys. One
+ * file an issuer, replaced in one step; several processes may share the folder.
+ */
+import { hash, randomUUID } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { EpochMs } from '../clock.js';
+import { errorCode } from '../errors.js';
+
+export interface KeySource {
+  readonly issuer: string;
+  readonly jwksUrl: string | null;
+}
+
+export interface KeptKeySet extends KeySource {
+  readonly confirmedAt: EpochMs;
+  readonly document: unknown;
+}
+
+const FORMAT = 1;
+
+export async function keepKeySet(folder: string, kept: KeptKeySet): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const path = pathOf(folder, kept);
+  const fresh = `${path}.${randomUUID()}`;
+  try {
+    await writeFile(fresh, JSON.stringify({ format: FORMAT, ...kept }), { flag: 'wx' });
+    await rename(fresh, path);
+  } catch (thrown) {
+    await rm(fresh, { force: true });
+    throw thrown;
+  }
+}
+
+/** Undefined where there is none, or one of another format or source. */
+export async function recallKeySet(folder: string, source: KeySource): Promise<KeptKeySet | undefined> {
+  let text: string;
+  try {
+    text = await readFile(pathOf(folder, source), 'utf8');
+  } catch (thrown) {
+    if (errorCode(thrown) === 'ENOENT') return undefined;
+    throw thrown;
+  }
+  const { format, issuer, jwksUrl, confirmedAt, document } = JSON.parse(text) as Readonly<Record<string, unknown>>;
+  if (format !== FORMAT || issuer !== source.issuer || jwksUrl !== source.jwksUrl) return undefined;
+  return typeof confirmedAt === 'number' ? { ...source, confirmedAt, document } : undefined;
+}
+
+function pathOf(folder: string, { issuer, jwksUrl }: KeySource): string {
+  return join(folder, `${hash('sha256', JSON.stringify([issuer, jwksUrl])).slice(0, 32)}.json`);
+}
