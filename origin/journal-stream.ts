@@ -3,17 +3,25 @@
  * then live, with beats between; and the confirmations that come back.
  *
  * Promises: each stream holds every entry after its start once and in order,
- * because it is driven by its own cursor into the journal; an edge that does
- * not read or does not confirm is dropped rather than waited for; nobody
- * without the edge secret learns that there is a journal.
+ * because it is driven by its own cursor into the journal; no more than a batch
+ * waits in memory for an edge that reads slowly, and one that confirms nothing
+ * is dropped; nobody without the edge secret learns that there is a journal.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../src/clock.js';
-import { duration, integer, section, size, type ValueOf } from '../src/config/field.js';
-import type { Reply } from '../src/http/reply.js';
-import type { Log } from '../src/log.js';
-import type { Metrics } from '../src/metrics.js';
-import type { EdgePosition } from './confirmations.js';
+import { duration, integer, section, type ValueOf } from '../src/config/field.js';
+import { Fault } from '../src/errors.js';
+import { emptyReply, type Reply } from '../src/http/reply.js';
+import { type Confirmation, formatLine, type JournalLine, parseConfirmation } from '../src/journal/entry.js';
+import { errorFields, type Log } from '../src/log.js';
+import type { GaugeOf, Metrics } from '../src/metrics.js';
+import {
+  type Confirmations,
+  createConfirmations,
+  type EdgeLink,
+  type EdgePosition,
+  type EdgesConfirmed,
+} from './confirmations.js';
 import type { Journal } from './meta/store.js';
 
 export const journalSection = section('The takedown journal, as edges follow it.', {
@@ -21,20 +29,14 @@ export const journalSection = section('The takedown journal, as edges follow it.
     default: '1s',
     min: 50,
     max: 60_000,
-    help: 'How often a stream with nothing to tell says that it lives.',
+    help: 'How often a stream says that it lives, whether or not it has entries to tell.',
   }),
   edgesMax: integer({ default: 64, min: 1, max: 10_000, help: 'Edges that may follow at once.' }),
-  unreadMaxBytes: size({
-    default: '4MiB',
-    min: 65_536,
-    max: 1_073_741_824,
-    help: 'What may wait unread for one edge before it is dropped; it comes back and goes on where it was.',
-  }),
   silenceMaxMs: duration({
     default: '15s',
     min: 500,
     max: 3_600_000,
-    help: 'An edge that has confirmed nothing for so long is dropped.',
+    help: 'An edge that has confirmed nothing for so long is dropped; they confirm with every beat.',
   }),
   batchMax: integer({ default: 256, min: 1, max: 10_000, help: 'Entries read from the journal at once.' }),
   keepMs: duration({
@@ -62,11 +64,6 @@ export interface JournalStreamOptions {
   readonly metrics: Metrics;
 }
 
-export interface EdgesConfirmed {
-  readonly confirmed: number;
-  readonly connected: number;
-}
-
 export interface JournalStream {
   /**
    * `GET` JOURNAL_PATH. Writes the whole answer itself and resolves when the
@@ -84,10 +81,296 @@ export interface JournalStream {
    * (the configured bound without one). Never rejects for a slow edge.
    */
   confirmed(seq: number, timeoutMs?: number, signal?: AbortSignal): Promise<EdgesConfirmed>;
-  /** Ends every stream. */
+  /** Ends every stream and the trimming of the journal. Call it before the listener is closed. */
   close(): Promise<void>;
 }
 
+/** How often the journal is trimmed to what is to be kept. */
+const TRIM_EVERY_MS = 3_600_000;
+const CONFIRMATION_MAX_BYTES = 4_096;
+
 export function createJournalStream(options: JournalStreamOptions): JournalStream {
-  throw new Error(`not written yet: ${options.config.beatMs}`);
+  const { journal, config, clock, log } = options;
+  const confirmations = createConfirmations(config.edgesMax, clock);
+  const streams = new Map<string, Stream>();
+  const meters = createMeters(options, confirmations);
+  const stopTrimming = keepTrimmed(options);
+
+  return {
+    async follow(request, response, signal) {
+      requireEdge(options, request);
+      const start = readStart(request.url ?? '');
+      if (signal.aborted || response.destroyed) return;
+      const key = JSON.stringify([start.edge, start.instance]);
+      const replaced = streams.get(key);
+      if (replaced === undefined && streams.size >= config.edgesMax) {
+        meters.refused.add();
+        throw new Fault('overloaded', 'As many edges as are allowed follow already.', {
+          headers: { 'retry-after': '5' },
+        });
+      }
+      replaced?.end('replaced');
+      const stream = openStream(options, confirmations, start, response);
+      streams.set(key, stream);
+      log.info({ edge: start.edge, instance: start.instance, from: start.from }, 'an edge follows the journal');
+      const stop = (): void => stream.end('closing');
+      signal.addEventListener('abort', stop, { once: true });
+      const why = await stream.ended;
+      signal.removeEventListener('abort', stop);
+      if (streams.get(key) === stream) streams.delete(key);
+      meters.ended.add(1, { reason: why });
+      log.info({ edge: start.edge, instance: start.instance, reason: why }, 'an edge no longer follows the journal');
+    },
+    async confirm(request, signal) {
+      requireEdge(options, request);
+      const told = parseConfirmation(await readSmallBody(request, signal));
+      if (told === undefined) throw new Fault('malformed', 'Not a confirmation.');
+      return noteConfirmation(told, journal, confirmations);
+    },
+    connectedEdges: () => confirmations.positions().filter(({ connected }) => connected),
+    positions: () => confirmations.positions(),
+    confirmed: (seq, timeoutMs = config.waitMaxMs, signal) => confirmations.wait(seq, timeoutMs, signal),
+    async close() {
+      stopTrimming();
+      for (const stream of streams.values()) stream.end('closing');
+      await Promise.all([...streams.values()].map((stream) => stream.ended));
+    },
+  };
+}
+
+/** Says no more than any path that does not exist. */
+function requireEdge(options: JournalStreamOptions, request: IncomingMessage): void {
+  const proof = request.headers['edge-authorization'];
+  if (!options.isEdge(typeof proof === 'string' ? proof : undefined)) {
+    throw new Fault('not_found', 'There is nothing at this path.');
+  }
+}
+
+interface Start {
+  readonly edge: string;
+  readonly instance: string;
+  /** Null: the edge holds nothing and needs no history. */
+  readonly from: number | null;
+  /** The journal that `from` counts in, where the edge knows it. */
+  readonly journal: string | null;
+}
+
+function readStart(target: string): Start {
+  const query = new URLSearchParams(target.includes('?') ? target.slice(target.indexOf('?') + 1) : '');
+  const edge = query.get('edge') ?? '';
+  const instance = query.get('instance') ?? '';
+  const from = query.get('from');
+  if (edge === '' || edge.length > 128 || instance === '' || instance.length > 64) {
+    throw new Fault('malformed', 'An edge tells its name and instance.');
+  }
+  if (from !== null && !/^\d{1,15}$/.test(from)) throw new Fault('malformed', '`from` is a number.');
+  return { edge, instance, from: from === null ? null : Number(from), journal: query.get('journal') };
+}
+
+type StreamEnd = 'left' | 'silent' | 'replaced' | 'closing' | 'failed';
+
+interface Stream {
+  readonly ended: Promise<StreamEnd>;
+  end(reason: StreamEnd): void;
+}
+
+/** Writes the answer to one edge until either side ends it. */
+function openStream(
+  options: JournalStreamOptions,
+  confirmations: Confirmations,
+  start: Start,
+  response: ServerResponse,
+): Stream {
+  const { journal, config, clock, log } = options;
+  let finish: (reason: StreamEnd) => void = () => {};
+  const ended = new Promise<StreamEnd>((resolve) => {
+    finish = resolve;
+  });
+  let open = true;
+  const write = (line: JournalLine): boolean => open && response.write(formatLine(line));
+  const begin = whereToBegin(start, journal);
+  const link = confirmations.connect(start.edge, start.instance, begin.gap ? null : start.from);
+  const pump = createPump(journal, begin.after, config.batchMax, write, () => drained(response));
+  const stopBeating = beat(options, link, response, write, () => end('silent'));
+  const unsubscribe = journal.subscribe(() => void advance());
+
+  function end(reason: StreamEnd): void {
+    if (!open) return;
+    open = false;
+    unsubscribe();
+    stopBeating();
+    link.gone();
+    if (reason === 'closing') response.end();
+    else response.destroy();
+    finish(reason);
+  }
+  async function advance(): Promise<void> {
+    try {
+      await pump();
+    } catch (thrown) {
+      log.error({ edge: start.edge, ...errorFields(thrown) }, 'the journal could not be read for an edge');
+      end('failed');
+    }
+  }
+
+  response.once('close', () => end('left'));
+  response.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
+  const newest = journal.newest();
+  write({ t: 'hello', journal: journal.name, oldest: journal.oldest(), newest, beatMs: config.beatMs });
+  if (begin.gap) write({ t: 'gap', newest: begin.after });
+  write({ t: 'beat', newest, at: clock.now() });
+  void advance();
+  return { ended, end };
+}
+
+/** The number after which an edge's stream begins, and whether that leaves out what it asked for. */
+function whereToBegin(start: Start, journal: Journal): { readonly after: number; readonly gap: boolean } {
+  const newest = journal.newest();
+  if (start.from === null) return { after: newest, gap: false };
+  const foreign = start.journal !== null && start.journal !== journal.name;
+  const gap = foreign || start.from > newest || start.from + 1 < journal.oldest();
+  return { after: gap ? newest : start.from, gap };
+}
+
+/**
+ * Writes entries from the cursor to the newest. One run at a time; a call during
+ * a run makes it look once more, so that no entry is left behind.
+ */
+function createPump(
+  journal: Journal,
+  beginsAt: number,
+  batchMax: number,
+  write: (line: JournalLine) => boolean,
+  drained: () => Promise<void>,
+): () => Promise<void> {
+  let cursor = beginsAt;
+  let running = false;
+  let again = false;
+
+  async function batch(): Promise<boolean> {
+    const entries = await journal.read(cursor, batchMax);
+    const [first] = entries;
+    if (first === undefined) return false;
+    if (first.seq !== cursor + 1) {
+      // Trimmed away while this edge was slow.
+      cursor = journal.newest();
+      write({ t: 'gap', newest: cursor });
+      return true;
+    }
+    let room = true;
+    for (const entry of entries) {
+      room = write({ t: 'entry', ...entry });
+      cursor = entry.seq;
+    }
+    if (!room) await drained();
+    return true;
+  }
+
+  return async () => {
+    again = true;
+    if (running) return;
+    running = true;
+    try {
+      while (again) {
+        again = false;
+        while (await batch());
+      }
+    } finally {
+      running = false;
+    }
+  };
+}
+
+/** Resolves when what was written has been taken, or the connection is gone. */
+function drained(response: ServerResponse): Promise<void> {
+  if (!response.writableNeedDrain || response.destroyed) return Promise.resolve();
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off('drain', done);
+      response.off('close', done);
+      resolve();
+    };
+    response.on('drain', done);
+    response.on('close', done);
+  });
+}
+
+/** Beats until stopped. Nothing is written to an edge that has not taken what it was sent; silence ends the stream. */
+function beat(
+  options: JournalStreamOptions,
+  link: EdgeLink,
+  response: ServerResponse,
+  write: (line: JournalLine) => boolean,
+  onSilent: () => void,
+): () => void {
+  const { journal, config, clock } = options;
+  let timer = clock.after(config.beatMs, tick);
+  function tick(): void {
+    if (link.silentMs() > config.silenceMaxMs) {
+      onSilent();
+      return;
+    }
+    if (!response.writableNeedDrain) write({ t: 'beat', newest: journal.newest(), at: clock.now() });
+    timer = clock.after(config.beatMs, tick);
+  }
+  return () => timer.cancel();
+}
+
+function noteConfirmation(told: Confirmation, journal: Journal, confirmations: Confirmations): Reply {
+  if (told.seq > journal.newest()) throw new Fault('conflict', 'This journal has no such entry yet.');
+  if (!confirmations.confirm(told.edge, told.instance, told.seq)) {
+    throw new Fault('conflict', 'This edge does not follow the journal.');
+  }
+  return emptyReply(204, [['cache-control', 'no-store']]);
+}
+
+async function readSmallBody(request: IncomingMessage, signal: AbortSignal): Promise<string> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    signal.throwIfAborted();
+    sizeBytes += chunk.length;
+    if (sizeBytes > CONFIRMATION_MAX_BYTES) throw new Fault('malformed', 'Not a confirmation.');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+interface Meters {
+  readonly ended: { add(amount?: number, labels?: Partial<Record<'reason', string>>): void };
+  readonly refused: { add(amount?: number): void };
+}
+
+function createMeters(options: JournalStreamOptions, confirmations: Confirmations): Meters {
+  const { metrics, journal } = options;
+  const connected: GaugeOf<never> = metrics.gauge('journal_edges', 'Edges that follow the takedown journal.');
+  const newest: GaugeOf<never> = metrics.gauge('journal_newest', 'Number of the newest journal entry.');
+  const slowest: GaugeOf<never> = metrics.gauge(
+    'journal_confirmed_least',
+    'The least number that a following edge has confirmed; the newest where none follows.',
+  );
+  metrics.onCollect(() => {
+    const following = confirmations.positions().filter((edge) => edge.connected);
+    connected.set(following.length);
+    newest.set(journal.newest());
+    slowest.set(Math.min(journal.newest(), ...following.map(({ confirmed }) => confirmed)));
+  });
+  return {
+    ended: metrics.counter('journal_streams_ended_total', 'Journal streams that ended, by reason.', ['reason']),
+    refused: metrics.counter('journal_streams_refused_total', 'Edges refused because too many follow.'),
+  };
+}
+
+/** Trims now and then; a failure is told and tried again the next time. */
+function keepTrimmed(options: JournalStreamOptions): () => void {
+  const { journal, config, clock, log } = options;
+  const trim = (): void => {
+    journal.trim(clock.now() - config.keepMs).then(
+      (dropped) => dropped > 0 && log.info({ dropped }, 'trimmed the journal'),
+      (thrown: unknown) => log.error(errorFields(thrown), 'the journal could not be trimmed'),
+    );
+    timer = clock.after(Math.min(TRIM_EVERY_MS, config.keepMs), trim);
+  };
+  let timer = clock.after(Math.min(TRIM_EVERY_MS, config.keepMs), trim);
+  return () => timer.cancel();
 }

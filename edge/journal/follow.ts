@@ -9,14 +9,16 @@
  * lease.ts and the connection itself to the upstream.
  */
 import type { Readable } from 'node:stream';
-import type { Clock } from '../../src/clock.js';
+import { type Clock, sleep } from '../../src/clock.js';
 import { duration, integer, section, size, type ValueOf } from '../../src/config/field.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import type { MediaId } from '../../src/ids.js';
-import type { Log } from '../../src/log.js';
+import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { EdgeCache } from '../cache/cache.js';
-import { type Lease, leaseSection } from './lease.js';
+import { createLease, type Lease, leaseSection } from './lease.js';
+import { openPositionFile } from './position.js';
+import { type FollowerLink, type Progress, runSession, type SessionParts } from './session.js';
 
 export const journalSection = section('How this edge follows the takedown journal of the origin.', {
   lease: leaseSection,
@@ -97,8 +99,6 @@ export interface FollowerOptions {
   readonly metrics: Metrics;
 }
 
-export type FollowerLink = 'connecting' | 'replaying' | 'current' | 'waiting' | 'closed';
-
 export interface FollowerState {
   readonly link: FollowerLink;
   readonly journal: string | null;
@@ -120,5 +120,100 @@ export interface Follower {
 
 /** Starts at once. Rejects only where the folder cannot be used. */
 export async function followJournal(options: FollowerOptions): Promise<Follower> {
-  throw new Error(`not written yet: ${options.edgeName}`);
+  const { config, clock, log } = options;
+  const file = await openPositionFile(options.folder, (thrown) =>
+    log.error(errorFields(thrown), 'the journal position could not be written'),
+  );
+  const read = await file.read();
+  if (read.kind === 'damaged') log.error({}, 'the journal position is damaged: the cache will be emptied');
+  const progress: Progress = {
+    position: read.kind === 'found' ? read.position : undefined,
+    newest: null,
+    link: 'connecting',
+    connects: 0,
+    purges: 0,
+  };
+  const lease = createLease(config.lease, clock);
+  const gate = createGate(clock, config.catchUpMaxMs);
+  const meters = createMeters(options.metrics, progress, lease);
+  const closing = new AbortController();
+  const running = keepFollowing(
+    { options, progress, file, lease, onCurrent: () => gate.open() },
+    meters,
+    closing.signal,
+  );
+  let closed: Promise<void> | undefined;
+  return {
+    lease,
+    caughtUp: gate.passed,
+    state: () => stateOf(progress),
+    close() {
+      closed ??= (async () => {
+        closing.abort(new Error('closing'));
+        await running;
+        gate.give();
+        progress.link = 'closed';
+        await file.flush().catch(() => {});
+      })();
+      return closed;
+    },
+  };
+}
+
+/** Resolves true when opened, false when that takes too long or is given up. */
+function createGate(clock: Clock, waitMs: number): { readonly passed: Promise<boolean>; open(): void; give(): void } {
+  let settle: (value: boolean) => void = () => {};
+  const passed = new Promise<boolean>((resolve) => {
+    settle = resolve;
+  });
+  const timer = clock.after(waitMs, () => settle(false));
+  const end = (value: boolean) => () => {
+    timer.cancel();
+    settle(value);
+  };
+  return { passed, open: end(true), give: end(false) };
+}
+
+/** One session after the other, with a growing wait between those that came to nothing. */
+async function keepFollowing(parts: SessionParts, meters: Meters, signal: AbortSignal): Promise<void> {
+  const { options, progress } = parts;
+  const { config, clock, log } = options;
+  let failures = 0;
+  while (!signal.aborted) {
+    progress.link = 'connecting';
+    progress.connects += 1;
+    const { reason, wasCurrent, cause } = await runSession(parts, signal);
+    meters.ended.add(1, { reason });
+    if (signal.aborted) return;
+    failures = wasCurrent ? 0 : failures + 1;
+    const ceilingMs = Math.min(config.reconnectMaxMs, config.reconnectMinMs * 2 ** Math.min(failures, 30));
+    const waitMs = Math.round(ceilingMs * (0.5 + options.random() / 2));
+    log.warn({ reason, waitMs, ...cause }, 'the journal stream ended; connecting again');
+    progress.link = 'waiting';
+    await sleep(clock, waitMs, signal).catch(() => {});
+  }
+}
+
+function stateOf(progress: Progress): FollowerState {
+  const { link, position, newest, connects, purges } = progress;
+  return { link, journal: position?.journal ?? null, applied: position?.seq ?? null, newest, connects, purges };
+}
+
+interface Meters {
+  readonly ended: { add(amount: number, labels: Partial<Record<'reason', string>>): void };
+}
+
+function createMeters(metrics: Metrics, progress: Progress, lease: Lease): Meters {
+  const applied = metrics.gauge('edge_journal_applied', 'Number of the newest journal entry applied here.');
+  const behind = metrics.gauge('edge_journal_behind', 'Journal entries that the origin has and that are not applied.');
+  const current = metrics.gauge('edge_journal_lease', 'Lease: 1 held, 0 lapsed or never had.');
+  metrics.onCollect(() => {
+    const seq = progress.position?.seq ?? 0;
+    applied.set(seq);
+    behind.set(Math.max(0, (progress.newest ?? seq) - seq));
+    current.set(lease.state().kind === 'held' ? 1 : 0);
+  });
+  return {
+    ended: metrics.counter('edge_journal_streams_ended_total', 'Journal streams that ended, by reason.', ['reason']),
+  };
 }

@@ -7,6 +7,7 @@
  * skew cannot prolong a lease; a beat that was long under way renews only as
  * much as it is worth. Leaves asking the origin to the engine.
  */
+import type { EpochMs } from '../../src/clock.js';
 import { choice, duration, section, type ValueOf } from '../../src/config/field.js';
 
 export const leaseSection = section('What the edge does once it is cut off from the takedown journal.', {
@@ -75,6 +76,22 @@ export function createLease(config: LeaseConfig, clock: { monotonicMs(): number 
     },
     currentAt(monotonicMs) {
       if (heldFrom === undefined || monotonicMs > heldFrom) heldFrom = monotonicMs;
+    },
+  };
+}
+
+/**
+ * How much longer than the quickest one a beat was under way, told without
+ * comparing the two wall clocks: only their difference over time counts. A step
+ * of the origin's clock shows as delay at worst, never as less of it.
+ */
+export function createDelayGauge(): { delayMs(sentAt: EpochMs, arrivedMonotonicMs: number): number } {
+  let least: number | undefined;
+  return {
+    delayMs(sentAt, arrivedMonotonicMs) {
+      const apart = arrivedMonotonicMs - sentAt;
+      least = Math.min(least ?? apart, apart);
+      return apart - least;
     },
   };
 }
