@@ -3,11 +3,16 @@
  *
  * A write is staged as a file below `stageFolder` by whoever receives it, and
  * `adopt` makes it durable in one step: after it resolves the blob is whole and
- * synced under its key, or it rejects and nothing is there. Adopting a key that
- * exists is no error and keeps the copy that stands.
+ * synced under its key, or it rejects and nothing new is there. Adopting a key
+ * that exists is no error: equal keys mean equal bytes, and a copy of another
+ * size is replaced.
+ *
+ * What fails is a Fault: `storage_full`, or `storage_unavailable` with its cause.
  */
 import type { Readable } from 'node:stream';
-import type { Sha256 } from '../../src/ids.js';
+import type { EpochMs } from '../../src/clock.js';
+import type { ByteSpan } from '../../src/http/range.js';
+import { parseSha256, type Sha256 } from '../../src/ids.js';
 
 /** `media/<sha256>` for originals, `thumb/<sha256 of the source>/<sha256>` for thumbnails. */
 export type BlobKey = string & { readonly brand: 'BlobKey' };
@@ -20,10 +25,12 @@ export function thumbKey(source: Sha256, sha256: Sha256): BlobKey {
   return `thumb/${source}/${sha256}` as BlobKey;
 }
 
-/** First and last byte, both included. */
-export interface ByteSpan {
-  readonly first: number;
-  readonly last: number;
+/** Checks what a listing or an operator names; anything but a key as made above is undefined. */
+export function parseBlobKey(text: string): BlobKey | undefined {
+  const [folder, first = '', second = '', ...rest] = text.split('/');
+  if (rest.length > 0 || parseSha256(first) === undefined) return undefined;
+  const fits = folder === 'media' ? second === '' && !text.endsWith('/') : folder === 'thumb' && parseSha256(second);
+  return fits ? (text as BlobKey) : undefined;
 }
 
 export type ReadOutcome =
@@ -31,7 +38,7 @@ export type ReadOutcome =
       readonly kind: 'found';
       /** Size of the whole blob. */
       readonly sizeBytes: number;
-      /** Must be read to its end or destroyed. */
+      /** Of exactly the bytes asked for, or it errors. Must be read to its end or destroyed. */
       readonly body: Readable;
     }
   | { readonly kind: 'missing' }
@@ -40,7 +47,7 @@ export type ReadOutcome =
 export interface BlobListing {
   readonly key: BlobKey;
   readonly sizeBytes: number;
-  readonly storedAt: number;
+  readonly storedAt: EpochMs;
 }
 
 export interface BlobStore {
@@ -57,6 +64,7 @@ export interface BlobStore {
     facts: { sizeBytes: number; sha256: Sha256 },
     signal?: AbortSignal,
   ): Promise<void>;
+  /** A span that begins inside the blob is cut to its end. The signal ends the body too. */
   read(key: BlobKey, span?: ByteSpan, signal?: AbortSignal): Promise<ReadOutcome>;
   /** Size, or undefined where there is none. */
   stat(key: BlobKey, signal?: AbortSignal): Promise<number | undefined>;

@@ -1,0 +1,105 @@
+/** The `blobs` section of the origin: which adaptor, and what it needs. */
+import {
+  choice,
+  duration,
+  flag,
+  integer,
+  optionalSecret,
+  optionalUrl,
+  section,
+  size,
+  text,
+  type ValueOf,
+} from '../../src/config/field.js';
+import type { ConfigFault } from '../../src/config/load.js';
+
+const s3Section = section('The bucket, for `adaptor: s3`; any server that speaks S3.', {
+  endpoint: optionalUrl({ default: null, help: 'Where the server is; null: Amazon, by region.' }),
+  region: text({ default: 'us-east-1', pattern: /^[a-z0-9-]{1,64}$/, accepts: 'a region', help: 'The region.' }),
+  bucket: text({
+    default: 'media',
+    pattern: /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/,
+    accepts: 'the name of a bucket',
+    help: 'The bucket; it must exist.',
+  }),
+  prefix: text({
+    default: '',
+    pattern: /^(?:[A-Za-z0-9._-]+\/)*$/,
+    accepts: 'empty, or folders each ending in /',
+    help: 'What every key in the bucket starts with.',
+  }),
+  pathStyle: flag({ default: true, help: 'Whether the bucket stands in the path rather than in the host name.' }),
+  accessKeyId: optionalSecret({
+    default: null,
+    minLength: 1,
+    help: 'The access key; null: found as the AWS SDK does, in its environment variables, profile or instance role.',
+  }),
+  secretAccessKey: optionalSecret({ default: null, minLength: 1, help: 'The secret to that access key.' }),
+  sessionToken: optionalSecret({ default: null, minLength: 1, help: 'The session token, for temporary credentials.' }),
+  multipartAboveBytes: size({ default: '16MiB', min: 5 * 2 ** 20, help: 'Larger blobs are stored in parts.' }),
+  partSizeBytes: size({ default: '8MiB', min: 5 * 2 ** 20, max: 512 * 2 ** 20, help: 'The size of a part.' }),
+  partsAtOnce: integer({
+    default: 2,
+    min: 1,
+    max: 16,
+    help: 'Parts of one blob under way at once, each held in memory.',
+  }),
+  abandonedMs: duration({
+    default: '24h',
+    min: 60_000,
+    help: 'Parts of uploads that were begun so long ago and never finished are removed at the start.',
+  }),
+  socketsMax: integer({ default: 128, min: 1, max: 10_000, help: 'Connections to the server.' }),
+  attemptsMax: integer({ default: 3, min: 1, max: 10, help: 'Tries of one request.' }),
+  retryMs: duration({ default: '100ms', min: 1, max: 60_000, help: 'The wait before a second try; it doubles.' }),
+  connectTimeoutMs: duration({ default: '3s', min: 100, max: 60_000, help: 'Limit of connecting.' }),
+  requestTimeoutMs: duration({
+    default: '30s',
+    min: 100,
+    max: 3_600_000,
+    help: 'How long the server may be silent, before its answer and inside it.',
+  }),
+});
+
+export const blobsSection = section('Where the bytes of media rest.', {
+  adaptor: choice({
+    default: 'local',
+    of: ['local', 's3'],
+    help: 'A folder of this machine, or a bucket.',
+  }),
+  folder: text({
+    default: './data/origin/blobs',
+    pattern: /\S/,
+    accepts: 'a folder',
+    help: 'Where blobs rest, for `adaptor: local`.',
+  }),
+  stageFolder: text({
+    default: './data/origin/stage',
+    pattern: /\S/,
+    accepts: 'a folder',
+    help: 'Where uploads arrive. For `adaptor: local` it must be in the same file system as `folder`.',
+  }),
+  s3: s3Section,
+});
+
+export type BlobsConfig = ValueOf<typeof blobsSection>;
+export type S3Config = BlobsConfig['s3'];
+
+/** S3 takes no upload of more parts than this. */
+const PARTS_MAX = 10_000;
+
+/** Faults between keys that each are right. Paths start at `origin.blobs`; `blobSizeMaxBytes`: the largest upload. */
+export function blobsFaults({ adaptor, s3 }: BlobsConfig, blobSizeMaxBytes: number): readonly ConfigFault[] {
+  if (adaptor !== 's3') return [];
+  const faults: ConfigFault[] = [];
+  if ((s3.accessKeyId === null) !== (s3.secretAccessKey === null)) {
+    faults.push({
+      path: 'origin.blobs.s3',
+      message: 'needs access_key_id and secret_access_key together, or neither',
+    });
+  }
+  if (blobSizeMaxBytes > s3.partSizeBytes * PARTS_MAX) {
+    faults.push({ path: 'origin.blobs.s3.part_size', message: 'is too small for the largest upload in 10000 parts' });
+  }
+  return faults;
+}

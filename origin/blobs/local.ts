@@ -1,0 +1,292 @@
+/**
+ * Blobs as files of this machine: `media/<2 digits>/<sha256>` and
+ * `thumb/<2 digits>/<source>/<sha256>` below one folder.
+ *
+ * Promises: a blob is there whole or not at all, also after a power cut: the
+ * file is synced, renamed into place in one step, and the folders that name it
+ * are synced. Nothing else is ever written here but a probe, removed again.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Dirent } from 'node:fs';
+import {
+  type FileHandle,
+  mkdir,
+  open,
+  opendir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  statfs,
+  writeFile,
+} from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { errorCode, Fault, invariant } from '../../src/errors.js';
+import type { ByteSpan } from '../../src/http/range.js';
+import type { Sha256 } from '../../src/ids.js';
+import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
+import type { BlobsConfig } from './config.js';
+import { storageFault } from './storage-fault.js';
+
+/** Makes the folders and proves that the stage can be renamed from. */
+export async function openLocalStore(config: Pick<BlobsConfig, 'folder' | 'stageFolder'>): Promise<BlobStore> {
+  const root = resolve(config.folder);
+  const stageFolder = resolve(config.stageFolder);
+  for (const folder of [stageFolder, root, join(root, 'media'), join(root, 'thumb')]) {
+    const made = await mkdir(folder, { recursive: true });
+    if (made !== undefined) await syncChain(folder, dirname(made));
+  }
+  await removeOldProbes(root);
+  await proveSameFileSystem(stageFolder, root);
+  return new LocalStore(root, stageFolder);
+}
+
+class LocalStore implements BlobStore {
+  readonly kind = 'local';
+  readonly region = null;
+  readonly stageFolder: string;
+  readonly #root: string;
+  /** Folders that are known to be durable, or on their way there: the latest ones. */
+  readonly #folders = new Map<string, Promise<void>>();
+
+  constructor(root: string, stageFolder: string) {
+    this.#root = root;
+    this.stageFolder = stageFolder;
+  }
+
+  async adopt(
+    stagedPath: string,
+    key: BlobKey,
+    facts: { sizeBytes: number; sha256: Sha256 },
+    signal?: AbortSignal,
+  ): Promise<void> {
+    try {
+      signal?.throwIfAborted();
+      await syncStaged(stagedPath, facts.sizeBytes);
+      await this.#publish(stagedPath, this.#pathOf(key));
+    } catch (thrown) {
+      await rm(stagedPath, { force: true });
+      throw storageFault(thrown, signal);
+    }
+  }
+
+  async read(key: BlobKey, span?: ByteSpan, signal?: AbortSignal): Promise<ReadOutcome> {
+    signal?.throwIfAborted();
+    const handle = await openForReading(this.#pathOf(key));
+    if (handle === undefined) return { kind: 'missing' };
+    try {
+      const { size: sizeBytes } = await handle.stat();
+      if (span !== undefined && span.first >= sizeBytes) {
+        await handle.close();
+        return { kind: 'unsatisfiable', sizeBytes };
+      }
+      // Given the end, the stream stops there even if the file were to grow.
+      const range = span === undefined ? {} : { start: span.first, end: Math.min(span.last, sizeBytes - 1) };
+      const body = handle.createReadStream({ ...range, ...(signal !== undefined && { signal }) });
+      return { kind: 'found', sizeBytes, body };
+    } catch (thrown) {
+      await handle.close();
+      throw storageFault(thrown, signal);
+    }
+  }
+
+  async stat(key: BlobKey): Promise<number | undefined> {
+    try {
+      return (await stat(this.#pathOf(key))).size;
+    } catch (thrown) {
+      if (isAbsent(thrown)) return undefined;
+      throw storageFault(thrown);
+    }
+  }
+
+  async remove(key: BlobKey): Promise<void> {
+    const path = this.#pathOf(key);
+    try {
+      await rm(path, { force: true });
+      // The folder of one source's thumbnails goes with the last of them.
+      if (!key.startsWith('thumb/')) return;
+      await rmdir(dirname(path));
+      this.#folders.delete(dirname(path));
+    } catch (thrown) {
+      if (!isAbsent(thrown) && errorCode(thrown) !== 'ENOTEMPTY' && errorCode(thrown) !== 'EEXIST') {
+        throw storageFault(thrown);
+      }
+    }
+  }
+
+  async *list(prefix: 'media/' | 'thumb/' | `thumb/${string}/`, signal?: AbortSignal): AsyncIterable<BlobListing> {
+    const [kind, source = ''] = prefix.split('/');
+    const start = join(this.#root, kind ?? '', source === '' ? '' : join(source.slice(0, 2), source));
+    for await (const path of walk(start, signal)) {
+      const key = keyOf(path.slice(this.#root.length + 1));
+      if (key === undefined) continue;
+      const found = await stat(path).catch(absentOrThrow);
+      if (found !== undefined) yield { key, sizeBytes: found.size, storedAt: found.mtimeMs };
+    }
+  }
+
+  async probe(signal?: AbortSignal): Promise<void> {
+    const path = join(this.#root, `${PROBE}${randomUUID()}`);
+    const written = randomUUID();
+    try {
+      await writeFile(path, written, { flag: 'wx', flush: true, ...(signal !== undefined && { signal }) });
+      const read = await readFile(path, { encoding: 'utf8', ...(signal !== undefined && { signal }) });
+      if (read !== written) throw new Error('what was read is not what was written');
+    } catch (thrown) {
+      throw storageFault(thrown, signal);
+    } finally {
+      await rm(path, { force: true });
+    }
+  }
+
+  async freeBytes(): Promise<number> {
+    const { bavail, bsize } = await statfs(this.#root);
+    return bavail * bsize;
+  }
+
+  async close(): Promise<void> {}
+
+  /** Renames into place. A thumbnail folder may be removed by `remove` in between: then once more. */
+  async #publish(stagedPath: string, path: string): Promise<void> {
+    const folder = dirname(path);
+    for (let attempt = 1; ; attempt += 1) {
+      await this.#ensureFolder(folder);
+      try {
+        await rename(stagedPath, path);
+        break;
+      } catch (thrown) {
+        if (!isAbsent(thrown) || attempt === PUBLISH_ATTEMPTS) throw thrown;
+        this.#folders.delete(folder);
+        await stat(stagedPath);
+      }
+    }
+    await syncFolder(folder);
+  }
+
+  /** Resolves when a folder is there and durable; callers of the same one share the work. */
+  #ensureFolder(folder: string): Promise<void> {
+    const known = this.#folders.get(folder);
+    if (known !== undefined) return known;
+    const made = this.#makeFolder(folder);
+    made.catch(() => this.#folders.delete(folder));
+    this.#folders.set(folder, made);
+    const [oldest] = this.#folders.keys();
+    if (this.#folders.size > FOLDERS_MAX && oldest !== undefined) this.#folders.delete(oldest);
+    return made;
+  }
+
+  async #makeFolder(folder: string): Promise<void> {
+    const parent = dirname(folder);
+    if (dirname(parent) !== this.#root) await this.#ensureFolder(parent);
+    await mkdir(folder, { recursive: true });
+    // Also where it stood already: whoever made it may not have come to this.
+    await syncFolder(parent);
+  }
+
+  #pathOf(key: BlobKey): string {
+    // A key that came past the brand must not reach the file system.
+    invariant(parseBlobKey(key) !== undefined, 'a blob key is well formed');
+    const [kind = '', first = '', second = ''] = key.split('/');
+    return join(this.#root, kind, first.slice(0, 2), first, second);
+  }
+}
+
+const PUBLISH_ATTEMPTS = 5;
+const FOLDERS_MAX = 4_096;
+const PROBE = '.probe-';
+
+/** The inverse of pathOf; undefined for what is no blob of ours. */
+function keyOf(relativePath: string): BlobKey | undefined {
+  const [kind, shard, first, ...rest] = relativePath.split('/');
+  if (first?.slice(0, 2) !== shard) return undefined;
+  return parseBlobKey([kind, first, ...rest].join('/'));
+}
+
+/** The bytes of a staged file are on the disk, and they are as many as were counted. */
+async function syncStaged(path: string, sizeBytes: number): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    const { size } = await handle.stat();
+    if (size !== sizeBytes) {
+      throw new Fault('storage_unavailable', 'The upload could not be stored whole.', {
+        cause: new Error(`a staged file of ${size} bytes was said to have ${sizeBytes}`),
+      });
+    }
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Makes the names in a folder durable. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** From a folder up to and including one of its ancestors. */
+async function syncChain(folder: string, last: string): Promise<void> {
+  for (let at = folder; ; at = dirname(at)) {
+    await syncFolder(at);
+    if (at === last) return;
+  }
+}
+
+async function openForReading(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, 'r');
+  } catch (thrown) {
+    if (isAbsent(thrown)) return undefined;
+    throw storageFault(thrown);
+  }
+}
+
+/** Every file below a folder, a folder at a time. What vanishes meanwhile is passed over. */
+async function* walk(folder: string, signal: AbortSignal | undefined): AsyncIterable<string> {
+  const entries = await opendir(folder).catch(absentOrThrow);
+  if (entries === undefined) return;
+  for await (const entry of entries as AsyncIterable<Dirent>) {
+    signal?.throwIfAborted();
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) yield* walk(path, signal);
+    else if (entry.isFile()) yield path;
+  }
+}
+
+/** A crash may have left one behind. */
+async function removeOldProbes(root: string): Promise<void> {
+  for await (const entry of await opendir(root)) {
+    if (entry.name.startsWith(PROBE)) await rm(join(root, entry.name), { force: true });
+  }
+}
+
+/** A rename across file systems fails at the first upload; better to say so at the start. */
+async function proveSameFileSystem(stageFolder: string, root: string): Promise<void> {
+  const name = `${PROBE}${randomUUID()}`;
+  const [staged, adopted] = [join(stageFolder, name), join(root, name)];
+  try {
+    await writeFile(staged, '', { flag: 'wx' });
+    await rename(staged, adopted);
+  } catch (thrown) {
+    if (errorCode(thrown) !== 'EXDEV') throw thrown;
+    throw new Error(`blobs.stage_folder (${stageFolder}) must be in the same file system as blobs.folder (${root}).`, {
+      cause: thrown,
+    });
+  } finally {
+    await Promise.all([rm(staged, { force: true }), rm(adopted, { force: true })]);
+  }
+}
+
+function isAbsent(thrown: unknown): boolean {
+  const code = errorCode(thrown);
+  return code === 'ENOENT' || code === 'ENOTDIR';
+}
+
+function absentOrThrow(thrown: unknown): undefined {
+  if (!isAbsent(thrown)) throw storageFault(thrown);
+}

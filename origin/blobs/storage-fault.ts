@@ -1,0 +1,13 @@
+/** What a storage threw, in the service's words. The reason stays in the cause, for the log. */
+import { errorCode, Fault } from '../../src/errors.js';
+
+const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 'InsufficientStorage', 'QuotaExceeded', 'XMinioStorageFull']);
+
+/** A Fault for anything thrown; an abort stays what it is, because it is the caller's own. */
+export function storageFault(thrown: unknown, signal?: AbortSignal): unknown {
+  if (thrown instanceof Fault || signal?.aborted === true) return thrown;
+  const names = [errorCode(thrown), thrown instanceof Error ? thrown.name : undefined];
+  return names.some((name) => name !== undefined && FULL.has(name))
+    ? new Fault('storage_full', 'The storage has no room left.', { cause: thrown })
+    : new Fault('storage_unavailable', 'The storage cannot be used at the moment.', { cause: thrown });
+}
