@@ -126,12 +126,17 @@ function readPng(bytes: Buffer): Dimensions | undefined {
     const length = bytes.readUInt32BE(at);
     const type = bytes.toString('latin1', at + 4, at + 8);
     const data = bytes.subarray(at + 8, at + 8 + length);
-    if (type === 'acTL' && data.length >= 4) frames = Math.max(1, data.readUInt32BE(0));
+    if (type === 'acTL' && data.length >= 4) frames = apngFrames(data.readUInt32BE(0));
     if (type === 'eXIf') orientation = readOrientation(data) ?? 1;
     if (type === 'IDAT' || type === 'IEND') break;
     at += 12 + length;
   }
   return upright('png', size, orientation, frames);
+}
+
+/** PNG numbers end at 2³¹ − 1 (7.1): what claims more is no animation. */
+function apngFrames(claimed: number): number {
+  return claimed >= 1 && claimed <= 0x7fffffff ? claimed : 1;
 }
 
 /** The logical screen; frames are counted by walking the blocks (GIF89a, 17 to 26). */

@@ -1,0 +1,188 @@
+/**
+ * Animated PNG (PNG, third edition, 11.3.3), which the picture library reads as
+ * a still: takes the file apart into one plain PNG per frame, and puts the
+ * decoded frames together again as a browser would show them.
+ *
+ * Promises: a file whose animation does not hold together is undefined, and
+ * then a still of it remains. Leaves the decoding of a frame to its caller.
+ */
+import { crc32 } from 'node:zlib';
+
+export interface ApngFrame {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+  readonly delayMs: number;
+  /** What becomes of the frame's region before the next one: kept, cleared, or as it was before. */
+  readonly dispose: 'none' | 'background' | 'previous';
+  /** Whether the frame replaces what is below or is laid over it. */
+  readonly blend: 'source' | 'over';
+  /** The frame as a file of its own. */
+  readonly png: Buffer;
+}
+
+export interface Apng {
+  readonly width: number;
+  readonly height: number;
+  /** 0: for ever. */
+  readonly plays: number;
+  readonly frames: readonly ApngFrame[];
+}
+
+const SIGNATURE = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
+/** Chunks that say how pixels are to be read, and so belong into every frame's file. */
+const SHARED = new Set(['PLTE', 'tRNS', 'gAMA', 'cHRM', 'sRGB', 'iCCP', 'cICP', 'sBIT']);
+
+interface Chunk {
+  readonly type: string;
+  readonly data: Buffer;
+}
+
+export function parseApng(file: Buffer, framesMax: number): Apng | undefined {
+  const chunks = [...chunksOf(file)];
+  const header = chunks[0];
+  const control = chunks.find(({ type }) => type === 'acTL');
+  if (header?.type !== 'IHDR' || header.data.length !== 13 || control === undefined || control.data.length !== 8) {
+    return undefined;
+  }
+  const canvas = { width: header.data.readUInt32BE(0), height: header.data.readUInt32BE(4) };
+  const shared = chunks.filter(({ type }) => SHARED.has(type));
+  const frames: ApngFrame[] = [];
+  let open: { control: Buffer; parts: Buffer[] } | undefined;
+  for (const { type, data } of [...chunks, { type: 'IEND', data: Buffer.alloc(0) }]) {
+    if (type === 'fcTL' || type === 'IEND') {
+      if (open !== undefined) {
+        const frame = frameOf(open.control, open.parts, header.data, shared, canvas);
+        if (frame === undefined || frames.length === framesMax) return undefined;
+        frames.push(frame);
+      }
+      if (type === 'IEND') break;
+      if (data.length !== 26) return undefined;
+      open = { control: data, parts: [] };
+    } else if (type === 'IDAT') {
+      open?.parts.push(data);
+    } else if (type === 'fdAT') {
+      if (open === undefined || data.length < 4) return undefined;
+      open.parts.push(data.subarray(4));
+    }
+  }
+  if (frames.length < 2 || frames.length !== control.data.readUInt32BE(0)) return undefined;
+  return { ...canvas, plays: control.data.readUInt32BE(4), frames };
+}
+
+function* chunksOf(file: Buffer): Generator<Chunk> {
+  let at = SIGNATURE.length;
+  while (at + 12 <= file.length) {
+    const length = file.readUInt32BE(at);
+    if (at + 12 + length > file.length) return;
+    const type = file.toString('latin1', at + 4, at + 8);
+    yield { type, data: file.subarray(at + 8, at + 8 + length) };
+    if (type === 'IEND') return;
+    at += 12 + length;
+  }
+}
+
+function frameOf(
+  control: Buffer,
+  parts: readonly Buffer[],
+  header: Buffer,
+  shared: readonly Chunk[],
+  canvas: { readonly width: number; readonly height: number },
+): ApngFrame | undefined {
+  const [width, height, left, top] = [4, 8, 12, 16].map((at) => control.readUInt32BE(at)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const dispose = (['none', 'background', 'previous'] as const)[control[24] ?? 3];
+  const blend = (['source', 'over'] as const)[control[25] ?? 2];
+  const inside = width > 0 && height > 0 && left + width <= canvas.width && top + height <= canvas.height;
+  if (!inside || dispose === undefined || blend === undefined || parts.length === 0) return undefined;
+  const ownHeader = Buffer.from(header);
+  ownHeader.writeUInt32BE(width, 0);
+  ownHeader.writeUInt32BE(height, 4);
+  const png = Buffer.concat([
+    SIGNATURE,
+    chunk('IHDR', ownHeader),
+    ...shared.map(({ type, data }) => chunk(type, data)),
+    ...parts.map((part) => chunk('IDAT', part)),
+    chunk('IEND', Buffer.alloc(0)),
+  ]);
+  return { left, top, width, height, delayMs: delayOf(control), dispose, blend, png };
+}
+
+/** A fraction of a second; a denominator of 0 means hundredths. */
+function delayOf(control: Buffer): number {
+  const denominator = control.readUInt16BE(22);
+  return Math.round((control.readUInt16BE(20) * 1_000) / (denominator === 0 ? 100 : denominator));
+}
+
+function chunk(type: string, data: Buffer): Buffer {
+  const framed = Buffer.alloc(12 + data.length);
+  framed.writeUInt32BE(data.length, 0);
+  framed.write(type, 4, 'latin1');
+  data.copy(framed, 8);
+  framed.writeUInt32BE(crc32(framed.subarray(4, 8 + data.length)), 8 + data.length);
+  return framed;
+}
+
+/**
+ * Every frame as it is seen, RGBA, one below the other. `decode` gives a
+ * frame's RGBA pixels, not premultiplied.
+ */
+export async function composeApng(apng: Apng, decode: (png: Buffer) => Promise<Buffer>): Promise<Buffer> {
+  const { width, height, frames } = apng;
+  const pageBytes = width * height * 4;
+  const pages = Buffer.alloc(pageBytes * frames.length);
+  const canvas = Buffer.alloc(pageBytes);
+  for (const [index, frame] of frames.entries()) {
+    const pixels = await decode(frame.png);
+    if (pixels.length !== frame.width * frame.height * 4) throw new Error('a frame has another size than it says');
+    // What is to be restored behind the first frame is an empty canvas (11.3.3.2).
+    const dispose = index === 0 && frame.dispose === 'previous' ? 'background' : frame.dispose;
+    const before = dispose === 'previous' ? Buffer.from(canvas) : undefined;
+    draw(canvas, width, frame, pixels);
+    canvas.copy(pages, index * pageBytes);
+    if (before !== undefined) before.copy(canvas);
+    if (dispose === 'background') clear(canvas, width, frame);
+  }
+  return pages;
+}
+
+function draw(canvas: Buffer, canvasWidth: number, frame: ApngFrame, pixels: Buffer): void {
+  const rowBytes = frame.width * 4;
+  for (let row = 0; row < frame.height; row += 1) {
+    const to = ((frame.top + row) * canvasWidth + frame.left) * 4;
+    const source = pixels.subarray(row * rowBytes, (row + 1) * rowBytes);
+    if (frame.blend === 'source') source.copy(canvas, to);
+    else layOver(canvas.subarray(to, to + rowBytes), source);
+  }
+}
+
+/** The `over` operation on pixels that are not premultiplied (13.16). */
+function layOver(below: Buffer, above: Buffer): void {
+  for (let at = 0; at < above.length; at += 4) {
+    const alpha = above[at + 3] ?? 0;
+    if (alpha === 0) continue;
+    const belowAlpha = below[at + 3] ?? 0;
+    if (alpha === 255 || belowAlpha === 0) {
+      above.copy(below, at, at, at + 4);
+      continue;
+    }
+    const kept = belowAlpha * (255 - alpha);
+    const total = alpha * 255 + kept;
+    for (let channel = at; channel < at + 3; channel += 1) {
+      below[channel] = Math.round(((above[channel] ?? 0) * alpha * 255 + (below[channel] ?? 0) * kept) / total);
+    }
+    below[at + 3] = Math.round(total / 255);
+  }
+}
+
+function clear(canvas: Buffer, canvasWidth: number, frame: ApngFrame): void {
+  for (let row = 0; row < frame.height; row += 1) {
+    const from = ((frame.top + row) * canvasWidth + frame.left) * 4;
+    canvas.fill(0, from, from + frame.width * 4);
+  }
+}
