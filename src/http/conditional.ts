@@ -24,6 +24,11 @@ export interface Validators {
    * the holder vouches for it.
    */
   readonly dateAt?: EpochMs | null;
+  /**
+   * For caches: when a response without Last-Modified was made or received,
+   * which If-Modified-Since is compared with then (RFC 9111 4.3.2).
+   */
+  readonly knownSinceAt?: EpochMs;
 }
 
 export type Conditions = 'proceed' | 'not_modified' | 'precondition_failed';
@@ -36,7 +41,7 @@ export function evaluateConditions(request: RequestHead, held: Validators): Cond
   const ifMatch = request.header('if-match');
   if (ifMatch !== undefined) {
     if (!namesHeld(ifMatch, held, 'strong')) return 'precondition_failed';
-  } else if (isModifiedAfter(request.header('if-unmodified-since'), held) === true) {
+  } else if (isModifiedAfter(request.header('if-unmodified-since'), held.lastModifiedAt) === true) {
     return 'precondition_failed';
   }
   const reads = method === 'GET' || method === 'HEAD';
@@ -46,8 +51,9 @@ export function evaluateConditions(request: RequestHead, held: Validators): Cond
     return reads ? 'not_modified' : 'precondition_failed';
   }
   // 13.1.3: for GET and HEAD only, and never beside If-None-Match.
-  if (reads && isModifiedAfter(request.header('if-modified-since'), held) === false) return 'not_modified';
-  return 'proceed';
+  if (!reads) return 'proceed';
+  const changedAt = held.lastModifiedAt ?? held.knownSinceAt ?? null;
+  return isModifiedAfter(request.header('if-modified-since'), changedAt) === false ? 'not_modified' : 'proceed';
 }
 
 /**
@@ -75,10 +81,10 @@ function namesHeld(list: string, held: Validators, comparison: 'weak' | 'strong'
 }
 
 /** Undefined where there is nothing to compare: no field, no HTTP-date, no date held (13.1.3, 13.1.4: ignore the field). */
-function isModifiedAfter(value: string | undefined, held: Validators): boolean | undefined {
-  if (value === undefined || held.lastModifiedAt === null) return undefined;
+function isModifiedAfter(value: string | undefined, changedAt: EpochMs | null): boolean | undefined {
+  if (value === undefined || changedAt === null) return undefined;
   const at = parseHttpDate(value.trim());
-  return at === undefined ? undefined : toSecond(held.lastModifiedAt) > at;
+  return at === undefined ? undefined : toSecond(changedAt) > at;
 }
 
 /** HTTP-dates know whole seconds only. */

@@ -56,6 +56,19 @@ export function unsatisfiedRange(sizeBytes: number): string {
   return `bytes */${sizeBytes}`;
 }
 
+/** 14.4: the span of a 206 in one part and the size of the whole, null where it is not told. Undefined for anything else. */
+export function parseContentRange(
+  value: string | undefined,
+): { readonly span: ByteSpan; readonly sizeBytes: number | null } | undefined {
+  const match = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/i.exec(value ?? '');
+  if (match === null) return undefined;
+  const span = { first: Number(match[1]), last: Number(match[2]) };
+  const sizeBytes = match[3] === '*' ? null : Number(match[3]);
+  // 14.4: a last byte before the first, or beyond the whole, makes it invalid.
+  if (span.last < span.first || (sizeBytes !== null && span.last >= sizeBytes)) return undefined;
+  return { span, sizeBytes };
+}
+
 export function spanLength(span: ByteSpan): number {
   return span.last - span.first + 1;
 }

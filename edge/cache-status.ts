@@ -1,0 +1,61 @@
+/**
+ * Cache-Status (RFC 9211): how this edge handled a request, as one member of a
+ * structured list, behind what caches nearer to the origin said.
+ */
+
+/** RFC 9211 2.2: why a request went on towards the origin. */
+export type ForwardReason = 'bypass' | 'method' | 'uri-miss' | 'vary-miss' | 'miss' | 'request' | 'stale' | 'partial';
+
+export type Handling =
+  | {
+      readonly kind: 'hit';
+      /** What is left of the lifetime; below 0 where it was served stale. */
+      readonly ttlMs: number;
+      /** The tier or the rule, in a word. */
+      readonly detail?: string | undefined;
+    }
+  | {
+      readonly kind: 'forwarded';
+      readonly reason: ForwardReason;
+      /** What the origin answered, where it did. */
+      readonly status?: number | undefined;
+      readonly stored?: boolean | undefined;
+      /** The request shared the fetch of another. */
+      readonly collapsed?: boolean | undefined;
+      readonly ttlMs?: number | undefined;
+      readonly detail?: string | undefined;
+    };
+
+/** A cache's own name and handling as a member, made for one name so that a hit costs one short string. */
+export function cacheStatusOf(name: string): (handling: Handling) => string {
+  const own = bareItem(name);
+  return (handling) => {
+    const detail = handling.detail === undefined ? '' : `; detail=${bareItem(handling.detail)}`;
+    const ttl = handling.ttlMs === undefined ? '' : `; ttl=${ttlSeconds(handling.ttlMs)}`;
+    if (handling.kind === 'hit') return `${own}; hit${ttl}${detail}`;
+    const { reason, status, stored, collapsed } = handling;
+    const answered = status === undefined ? '' : `; fwd-status=${status}`;
+    return `${own}; fwd=${reason}${answered}${ttl}${stored === true ? '; stored' : ''}${collapsed === true ? '; collapsed' : ''}${detail}`;
+  };
+}
+
+/** RFC 9211 2: each cache adds its member behind those of the caches nearer to the origin. */
+export function joinCacheStatus(upstream: string | undefined, own: string): string {
+  return upstream === undefined || upstream === '' ? own : `${upstream}, ${own}`;
+}
+
+/** RFC 9651 3.3.1: an integer of at most 15 digits. */
+const INTEGER_MAX = 999_999_999_999_999;
+
+function ttlSeconds(ttlMs: number): number {
+  const seconds = Math.floor(ttlMs / 1_000);
+  return Math.max(-INTEGER_MAX, Math.min(INTEGER_MAX, seconds));
+}
+
+const TOKEN = /^[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*$/;
+
+/** RFC 9651 3.3.3, 3.3.4: a token where the text is one, else a string, without what a string cannot hold. */
+function bareItem(text: string): string {
+  if (TOKEN.test(text)) return text;
+  return `"${text.replace(/[^\x20-\x7e]/g, '').replace(/["\\]/g, '\\$&')}"`;
+}
