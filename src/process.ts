@@ -89,7 +89,7 @@ async function start(entry: ProcessEntry, config: ConfigOf<Sections>, log: Log):
 }
 
 /** What a person needs to know of a failed start: never a stack. */
-function startFailure(thrown: unknown): string {
+export function startFailure(thrown: unknown): string {
   if (thrown instanceof Fault) return thrown.detail;
   const code = errorCode(thrown);
   const message = thrown instanceof Error ? thrown.message : String(thrown);

@@ -1,0 +1,180 @@
+#!/usr/bin/env node
+/**
+ * The command line. It knows the processes by the paths of their entry modules
+ * and loads only the one that is asked for.
+ */
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Command } from 'commander';
+import { type AccessConfig, accessSection } from './access/config.js';
+import { parseDuration } from './bytes.js';
+import { systemClock } from './clock.js';
+import { formatFaults, loadConfig, renderConfig } from './config/load.js';
+import { issueToken, openDevAuth } from './dev/auth-service.js';
+import { prepareSecrets, runDev } from './dev/dev.js';
+import { checkConfig, type ProcessEntry, runProcess } from './process.js';
+
+/** Where each process's entry module stands, relative to this one. */
+const ENTRIES = { origin: '../origin/main.js', edge: '../edge/main.js' } as const;
+type EntryName = keyof typeof ENTRIES;
+
+const DEFAULT_CONFIG = 'config.yaml';
+const DATA_FOLDER = 'data';
+
+const CONFIG_PREAMBLE = `Configuration of media-service. Every key is shown with its default; leave out what you do not change.
+Sizes are written 10MB or 64KiB, durations 250ms, 30s, 5m, 24h or 7d. Secrets never stand here: write
+env:NAME or file:PATH instead. "media-service check --config FILE" lists every fault of a file at once.
+Relative paths are taken from the folder in which the process starts.
+`;
+
+interface ConfigOption {
+  readonly config?: string;
+}
+
+const program = new Command('media-service')
+  .description('A media service for chat: an origin that keeps media and an edge that serves it.')
+  .showHelpAfterError('(media-service --help lists the commands)');
+
+program
+  .command('dev')
+  .description('run an origin, an edge and a development Authentication Service on this machine')
+  .option('-c, --config <file>', 'configuration file', DEFAULT_CONFIG)
+  .action(async (options: ConfigOption) => {
+    process.exitCode = await dev(configPath(options));
+  });
+
+for (const name of Object.keys(ENTRIES) as EntryName[]) {
+  program
+    .command(name)
+    .description(`run the ${name}`)
+    .option('-c, --config <file>', 'configuration file', DEFAULT_CONFIG)
+    .action(async (options: ConfigOption) => {
+      process.exit(await runProcess(await loadEntry(name), configPath(options)));
+    });
+}
+
+program
+  .command('check')
+  .description('list every fault of a configuration file')
+  .option('-c, --config <file>', 'configuration file', DEFAULT_CONFIG)
+  .action(async (options: ConfigOption) => {
+    process.exitCode = await check(configPath(options));
+  });
+
+program
+  .command('config')
+  .description('print a configuration file with every key at its default')
+  .action(async () => {
+    process.stdout.write(await defaultConfig());
+  });
+
+program
+  .command('token')
+  .description('print a token of the development Authentication Service')
+  .option('--sub <name>', 'whom the token is for', 'alice')
+  .option('--admin', 'may delete and quarantine', false)
+  .option('--expires <duration>', 'how long it is valid: 90s, 15m, 1h, 7d', '1h')
+  .option('-c, --config <file>', 'configuration file', DEFAULT_CONFIG)
+  .action(async (options: ConfigOption & { sub: string; admin: boolean; expires: string }) => {
+    process.exitCode = await token(options);
+  });
+
+async function dev(path: string | undefined): Promise<number> {
+  await prepareSecrets(DATA_FOLDER);
+  const access = loadAccess(path);
+  if (access === undefined) return 2;
+  return await runDev({
+    cliPath: fileURLToPath(import.meta.url),
+    configPath: path,
+    folder: DATA_FOLDER,
+    openAuth() {
+      const address = loopbackIssuer(access);
+      return address === undefined ? undefined : openDevAuth({ ...address, folder: `${DATA_FOLDER}/auth` });
+    },
+    print: (text) => process.stdout.write(`${text}\n`),
+  });
+}
+
+async function check(path: string | undefined): Promise<number> {
+  const faults = new Map<string, string>();
+  for (const name of Object.keys(ENTRIES) as EntryName[]) {
+    for (const fault of checkConfig(await loadEntry(name), path)) {
+      const line = formatFaults([fault]);
+      faults.set(line, line);
+    }
+  }
+  const shown = path ?? 'the built-in configuration';
+  if (faults.size === 0) {
+    process.stdout.write(`${shown}: no faults\n`);
+    return 0;
+  }
+  process.stderr.write(`${shown}: ${faults.size} ${faults.size === 1 ? 'fault' : 'faults'}\n`);
+  for (const line of faults.keys()) process.stderr.write(`  ${line}\n`);
+  return 2;
+}
+
+async function defaultConfig(): Promise<string> {
+  const entries = await Promise.all((Object.keys(ENTRIES) as EntryName[]).map(loadEntry));
+  return renderConfig(Object.assign({}, ...entries.map(({ sections }) => sections)), CONFIG_PREAMBLE);
+}
+
+async function token(options: ConfigOption & { sub: string; admin: boolean; expires: string }): Promise<number> {
+  const expiresInMs = parseDuration(options.expires);
+  if (expiresInMs === undefined || expiresInMs <= 0) {
+    process.stderr.write(`--expires ${options.expires}: must be a duration such as 90s, 15m, 1h or 7d\n`);
+    return 2;
+  }
+  await prepareSecrets(DATA_FOLDER);
+  const access = loadAccess(configPath(options));
+  if (access === undefined) return 2;
+  const [issuer, audience] = [access.issuers[0]?.issuer, access.audiences[0]];
+  if (issuer === undefined || audience === undefined || loopbackIssuer(access) === undefined) {
+    process.stderr.write(
+      `access.issuers names ${issuer ?? 'nobody'}, which is not the development Authentication Service: ask it for tokens.\n`,
+    );
+    return 1;
+  }
+  const issued = await issueToken(
+    `${DATA_FOLDER}/auth`,
+    {
+      subject: options.sub,
+      admin: options.admin,
+      expiresInMs,
+      issuer,
+      audience,
+    },
+    systemClock,
+  );
+  process.stdout.write(`${issued}\n`);
+  return 0;
+}
+
+/** The file that was named; the default one only where it exists. */
+function configPath(options: ConfigOption): string | undefined {
+  const path = options.config ?? DEFAULT_CONFIG;
+  return path === DEFAULT_CONFIG && !existsSync(path) ? undefined : path;
+}
+
+async function loadEntry(name: EntryName): Promise<ProcessEntry> {
+  const module = (await import(new URL(ENTRIES[name], import.meta.url).href)) as { readonly entry: ProcessEntry };
+  return module.entry;
+}
+
+function loadAccess(path: string | undefined): AccessConfig | undefined {
+  const outcome = loadConfig(path, { access: accessSection });
+  if (outcome.kind === 'loaded') return outcome.config.access;
+  process.stderr.write(`${path ?? 'the built-in configuration'} cannot be used:\n`);
+  process.stderr.write(`${formatFaults(outcome.faults).replace(/^/gm, '  ')}\n`);
+  return undefined;
+}
+
+/** Host and port of the first issuer, if it is on loopback: then it is ours to start. */
+function loopbackIssuer(access: AccessConfig): { readonly host: string; readonly port: number } | undefined {
+  const issuer = access.issuers[0]?.issuer;
+  if (issuer === undefined || !URL.canParse(issuer)) return undefined;
+  const { hostname, port, protocol } = new URL(issuer);
+  if (protocol !== 'http:' || !['127.0.0.1', 'localhost', '[::1]'].includes(hostname)) return undefined;
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port === '' ? 80 : port) };
+}
+
+await program.parseAsync();

@@ -1,0 +1,174 @@
+/**
+ * Everything on one machine, for development: an Authentication Service on
+ * loopback, an origin and an edge as the processes that production runs, their
+ * secrets made on first use. Ends them all when one ends or the user says so.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { systemClock } from '../clock.js';
+import { errorCode } from '../errors.js';
+import { type Running, startFailure } from '../process.js';
+
+export interface DevOptions {
+  /** The module that runs `media-service origin` and `media-service edge`. */
+  readonly cliPath: string;
+  readonly configPath: string | undefined;
+  /** Where secrets, keys and logs are kept. */
+  readonly folder: string;
+  /** Starts the Authentication Service; undefined where the configuration names another one. */
+  openAuth(): Promise<Running> | undefined;
+  print(text: string): void;
+}
+
+interface Child {
+  readonly name: string;
+  readonly process: ChildProcess;
+  /** Resolves with what listens where; rejects when the child ends before it is ready. */
+  readonly ready: Promise<Readonly<Record<string, string>>>;
+  readonly ended: Promise<number>;
+}
+
+/** How long a child may take to stop before it is killed. */
+const STOP_WITHIN_MS = 35_000;
+
+/** Runs until a signal or until a part ends; resolves with the exit code. */
+export async function runDev(options: DevOptions): Promise<number> {
+  await prepareSecrets(options.folder);
+  const children: Child[] = [];
+  const signal = userStops();
+  let auth: Running | undefined;
+  try {
+    auth = await options.openAuth();
+    const urls: Record<string, string> = { ...auth?.urls };
+    for (const name of ['origin', 'edge']) {
+      const child = await startChild(name, options);
+      children.push(child);
+      for (const [what, url] of Object.entries(await child.ready)) urls[`${name} ${what}`] = url;
+    }
+    options.print(banner(urls, options.folder));
+    const first = await Promise.race([signal, ...children.map((child) => child.ended.then(() => child.name))]);
+    const expected = first === 'signal';
+    if (!expected)
+      options.print(`\nThe ${first} ended; stopping the rest. Its log is ${logPath(options.folder, first)}.`);
+    return expected ? 0 : 1;
+  } catch (thrown) {
+    options.print(startFailure(thrown));
+    return 1;
+  } finally {
+    for (const child of children.toReversed()) await stopChild(child);
+    await auth?.close();
+  }
+}
+
+/** Makes the secrets that the built-in defaults point to, where there are none yet. */
+export async function prepareSecrets(folder: string): Promise<void> {
+  const secrets = join(folder, 'secrets');
+  await mkdir(secrets, { recursive: true, mode: 0o700 });
+  await chmod(secrets, 0o700);
+  for (const name of ['edge', 'link']) {
+    try {
+      await writeFile(join(secrets, name), `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600, flag: 'wx' });
+    } catch (thrown) {
+      if (errorCode(thrown) !== 'EEXIST') throw thrown;
+    }
+  }
+}
+
+async function startChild(name: string, options: DevOptions): Promise<Child> {
+  await mkdir(join(options.folder, 'logs'), { recursive: true });
+  const child = fork(
+    options.cliPath,
+    [name, ...(options.configPath === undefined ? [] : ['--config', options.configPath])],
+    {
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    },
+  );
+  const file = createWriteStream(logPath(options.folder, name), { flags: 'a', mode: 0o600 });
+  child.stdout?.pipe(file);
+  if (child.stdout !== null) {
+    createInterface({ input: child.stdout }).on('line', (line) => showGrave(line, options));
+  }
+  const ended = new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
+  const ready = new Promise<Readonly<Record<string, string>>>((resolve, reject) => {
+    child.on('message', (message) => {
+      if (isReady(message)) resolve(message.urls);
+    });
+    void ended.then(() => reject(new Error(`The ${name} did not start.`)));
+  });
+  ready.catch(() => undefined);
+  return { name, process: child, ready, ended };
+}
+
+async function stopChild(child: Child): Promise<void> {
+  if (child.process.exitCode === null) child.process.kill('SIGTERM');
+  const kill = systemClock.after(STOP_WITHIN_MS, () => child.process.kill('SIGKILL'));
+  await child.ended;
+  kill.cancel();
+}
+
+function userStops(): Promise<'signal'> {
+  return new Promise((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve('signal'));
+  });
+}
+
+function isReady(message: unknown): message is { readonly urls: Readonly<Record<string, string>> } {
+  return (
+    typeof message === 'object' &&
+    message !== null &&
+    'kind' in message &&
+    message.kind === 'ready' &&
+    'urls' in message
+  );
+}
+
+/** Warnings and errors of the parts are shown; everything is in their log files. */
+function showGrave(line: string, options: DevOptions): void {
+  try {
+    const record = JSON.parse(line) as Readonly<Record<string, unknown>>;
+    if (record['level'] !== 'warn' && record['level'] !== 'error') return;
+    const { name, level, msg, error, status, target } = record;
+    const about = [error, status, target]
+      .filter((part) => typeof part === 'string' || typeof part === 'number')
+      .join(' ');
+    options.print(`${String(name)} ${String(level)}: ${String(msg)}${about === '' ? '' : ` (${about})`}`);
+  } catch {
+    options.print(line);
+  }
+}
+
+function logPath(folder: string, name: string): string {
+  return join(folder, 'logs', `${name}.log`);
+}
+
+const PURPOSES: Readonly<Record<string, string>> = {
+  'edge media': 'clients fetch here, and may upload through it',
+  'origin media': 'clients upload here',
+  'edge operators': 'live page, metrics, statistics, purge',
+  'origin operators': 'metrics of the origin',
+  auth: 'development Authentication Service (loopback only)',
+};
+
+function banner(urls: Readonly<Record<string, string>>, folder: string): string {
+  const edge = urls['edge media'] ?? 'http://127.0.0.1:8080';
+  const rows = Object.entries(PURPOSES)
+    .filter(([name]) => urls[name] !== undefined)
+    .map(([name, purpose]) => `  ${name.replace(' media', '').padEnd(17)} ${(urls[name] ?? '').padEnd(24)} ${purpose}`);
+  return [
+    'media-service is running, for development',
+    '',
+    ...rows,
+    `  ${'data'.padEnd(17)} ${folder.padEnd(24)} logs in ${join(folder, 'logs')}`,
+    '',
+    'A first upload, from another terminal in this folder:',
+    '',
+    '  TOKEN=$(npx media-service token)',
+    `  printf 'hello' | curl -sS -H "Authorization: Bearer $TOKEN" -H 'Content-Type: text/plain' --data-binary @- ${edge}/v1/media`,
+    '',
+    'Ctrl-C stops everything.',
+  ].join('\n');
+}

@@ -1,0 +1,46 @@
+/** One HTTP request over a real socket, answered in full: status, fields, bytes, and whether it ended whole. */
+import { type IncomingHttpHeaders, request } from 'node:http';
+
+export interface AskOptions {
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array | string;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly bytes: Buffer;
+  /** False where the connection broke before the announced end. */
+  readonly whole: boolean;
+}
+
+export function ask(url: string, options: AskOptions = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const sent = request(
+      url,
+      { method: options.method ?? 'GET', headers: options.headers ?? {}, agent: false },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('error', () => undefined);
+        response.on('close', () => {
+          const { statusCode: status = 0, headers, complete: whole } = response;
+          resolve({ status, headers, bytes: Buffer.concat(chunks), whole });
+        });
+      },
+    );
+    sent.on('error', reject);
+    sent.end(options.body);
+  });
+}
+
+/** The body of an answer as JSON. */
+export function json(answer: Answer): Readonly<Record<string, unknown>> {
+  return JSON.parse(answer.bytes.toString()) as Readonly<Record<string, unknown>>;
+}
+
+/** A text member of a JSON answer. */
+export function member(answer: Answer, name: string): string {
+  return String(json(answer)[name]);
+}

@@ -1,0 +1,24 @@
+/** Pictures that tests make for themselves, each seed another one. */
+import sharp, { type Sharp } from 'sharp';
+
+/** A gradient with a mark of its own, as a photograph would be: JPEG, three channels. */
+export async function makeJpeg(seed: number, width: number, height: number): Promise<Buffer> {
+  return await paint(seed, width, height).jpeg({ quality: 85 }).toBuffer();
+}
+
+export async function makePng(seed: number, width: number, height: number): Promise<Buffer> {
+  return await paint(seed, width, height).png().toBuffer();
+}
+
+function paint(seed: number, width: number, height: number): Sharp {
+  const pixels = Buffer.alloc(width * height * 3);
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      const at = (y * width + x) * 3;
+      pixels[at] = (x * 255) / width;
+      pixels[at + 1] = (y * 255) / height;
+      pixels[at + 2] = (seed * 37 + ((x ^ y) & 31)) & 255;
+    }
+  }
+  return sharp(pixels, { raw: { width, height, channels: 3 } });
+}

@@ -1,0 +1,129 @@
+/**
+ * The whole service as a user starts it: `media-service dev` in a folder of its
+ * own, on free ports, with real processes, secrets and tokens.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join, resolve } from 'node:path';
+
+export const CLI = resolve('dist/src/cli.js');
+
+export interface Service {
+  readonly edge: string;
+  readonly origin: string;
+  readonly edgeOperators: string;
+  readonly folder: string;
+  /** Everything that the command printed so far. */
+  output(): string;
+  token(options?: { readonly subject?: string; readonly admin?: boolean; readonly expires?: string }): Promise<string>;
+  /** SIGTERM, then the exit code. */
+  stop(): Promise<number | null>;
+}
+
+export interface Ports {
+  readonly origin: number;
+  readonly originOperators: number;
+  readonly edge: number;
+  readonly edgeOperators: number;
+  readonly auth: number;
+}
+
+/** Starts it and waits until it says that it runs. `extra` is appended to the configuration, by section. */
+export async function startService(
+  folder: string,
+  change: (config: string) => string = (config) => config,
+): Promise<Service> {
+  const ports = await freePorts();
+  await writeFile(join(folder, 'config.yaml'), change(configOf(ports)));
+  const run = spawn(process.execPath, [CLI, 'dev'], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  let printed = '';
+  for (const stream of [run.stdout, run.stderr]) stream.on('data', (chunk: Buffer) => (printed += chunk.toString()));
+  await untilRunning(run, () => printed);
+  return {
+    edge: `http://127.0.0.1:${ports.edge}`,
+    origin: `http://127.0.0.1:${ports.origin}`,
+    edgeOperators: `http://127.0.0.1:${ports.edgeOperators}`,
+    folder,
+    output: () => printed,
+    token: (options) => token(folder, options),
+    async stop() {
+      const exit = once(run, 'exit');
+      run.kill('SIGTERM');
+      const [code] = (await exit) as [number | null];
+      return code;
+    },
+  };
+}
+
+export function configOf(ports: Ports): string {
+  const issuer = `http://127.0.0.1:${ports.auth}`;
+  return [
+    'access:',
+    `  issuers: [{ issuer: "${issuer}", jwks_url: "${issuer}/.well-known/jwks.json" }]`,
+    'origin:',
+    `  listen: { port: ${ports.origin} }`,
+    `  operators: { port: ${ports.originOperators} }`,
+    'edge:',
+    `  listen: { port: ${ports.edge} }`,
+    `  operators: { port: ${ports.edgeOperators} }`,
+    `  upstream: { url: "http://127.0.0.1:${ports.origin}" }`,
+    '',
+  ].join('\n');
+}
+
+/** Ports that were free a moment ago. */
+export async function freePorts(): Promise<Ports> {
+  const servers = await Promise.all(
+    Array.from({ length: 5 }, async () => {
+      const server = createServer();
+      await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+      return server;
+    }),
+  );
+  const [origin = 0, originOperators = 0, edge = 0, edgeOperators = 0, auth = 0] = servers.map(
+    (server) => (server.address() as AddressInfo).port,
+  );
+  for (const server of servers) server.close();
+  return { origin, originOperators, edge, edgeOperators, auth };
+}
+
+/** Runs a command of the service to its end. */
+export async function runCli(
+  folder: string,
+  args: readonly string[],
+): Promise<{ code: number; out: string; err: string }> {
+  const run = spawn(process.execPath, [CLI, ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  let [out, err] = ['', ''];
+  run.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
+  run.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()));
+  const [code] = (await once(run, 'close')) as [number | null];
+  return { code: code ?? 1, out, err };
+}
+
+async function token(
+  folder: string,
+  options: { readonly subject?: string; readonly admin?: boolean; readonly expires?: string } = {},
+): Promise<string> {
+  const args = ['token', '--sub', options.subject ?? 'alice', '--expires', options.expires ?? '1h'];
+  const { code, out, err } = await runCli(folder, options.admin === true ? [...args, '--admin'] : args);
+  if (code !== 0) throw new Error(`token: ${err}`);
+  return out.trim();
+}
+
+async function untilRunning(run: ChildProcess, printed: () => string): Promise<void> {
+  const ended = once(run, 'exit').then(([code]) => {
+    throw new Error(`media-service dev ended with ${String(code)}:\n${printed()}`);
+  });
+  const running = new Promise<void>((resolve) => {
+    const look = (): void => {
+      if (printed().includes('media-service is running')) resolve();
+    };
+    run.stdout?.on('data', look);
+    look();
+  });
+  await Promise.race([running, ended]);
+  ended.catch(() => undefined);
+}

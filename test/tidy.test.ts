@@ -1,0 +1,92 @@
+/** House rules that a machine can check; oxlint and biome check the rest. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import t from 'tap';
+
+const ROOMS = ['src', 'origin', 'edge', 'bench', 'test'] as const;
+const PRODUCT = ['src', 'origin', 'edge'];
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  src: ['src'],
+  origin: ['src', 'origin'],
+  edge: ['src', 'edge'],
+  bench: ['src', 'origin', 'edge', 'bench', 'test'],
+  test: ['src', 'origin', 'edge', 'bench', 'test'],
+};
+const LINES_MAX = 600;
+
+interface Source {
+  readonly path: string;
+  readonly room: string;
+  readonly text: string;
+  readonly imports: readonly string[];
+}
+
+const sources: readonly Source[] = ROOMS.flatMap((room) =>
+  readdirSync(room, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => {
+      const path = join(room, name);
+      const text = readFileSync(path, 'utf8');
+      const imports = [
+        ...text.matchAll(/^(?:import|export)\s[^'"]*?from\s+'([^']+)'|^import\s+'([^']+)'|\bimport\('([^']+)'\)/gm),
+      ];
+      return { path, room, text, imports: imports.map((match) => match[1] ?? match[2] ?? match[3] ?? '') };
+    }),
+);
+const product = sources.filter(({ room }) => PRODUCT.includes(room));
+
+void t.test('src knows nobody, and origin and edge never import each other', async (t) => {
+  for (const { path, room, imports } of sources) {
+    for (const specifier of imports.filter((name) => name.startsWith('.'))) {
+      const target = normalize(join(dirname(path), specifier)).split('/')[0] ?? '';
+      t.ok(MAY_IMPORT[room]?.includes(target), `${path} imports ${specifier}`);
+    }
+  }
+});
+
+void t.test('a vendor package is imported by one file per process', async (t) => {
+  const holders = new Map<string, Set<string>>();
+  for (const { path, room, imports } of product) {
+    for (const specifier of imports.filter((name) => !name.startsWith('.') && !name.startsWith('node:'))) {
+      const name = specifier.startsWith('@')
+        ? specifier.split('/').slice(0, 2).join('/')
+        : (specifier.split('/')[0] ?? '');
+      const key = `${name} in ${room}`;
+      holders.set(key, (holders.get(key) ?? new Set()).add(path));
+    }
+  }
+  for (const [key, paths] of holders) t.equal(paths.size, 1, `${key}: ${[...paths].join(', ')}`);
+});
+
+void t.test('only the clock file asks the machine for the time or a timer', async (t) => {
+  for (const { path, text } of product.filter(({ path }) => path !== 'src/clock.ts')) {
+    const found = /\bDate\.now\(|\bperformance\.now\(|\bnew Date\(\)|\bset(?:Timeout|Interval)\(|process\.hrtime/.exec(
+      text,
+    );
+    t.equal(found?.[0], undefined, path);
+  }
+});
+
+void t.test('nothing is left over and nothing tells where it was written', async (t) => {
+  const leftovers = new RegExp(
+    [
+      'TO' + 'DO',
+      'FIX' + 'ME',
+      'XX' + 'X\\b',
+      '\\bdebugger\\b',
+      '\\.only\\(',
+      'console\\.log',
+      '/wor' + 'k/',
+      '/tm' + 'p/[a-z]',
+    ].join('|'),
+  );
+  for (const { path, text } of sources) t.equal(leftovers.exec(text)?.[0], undefined, path);
+});
+
+void t.test('a file has one subject, opens by saying what it is, and fits a few screens', async (t) => {
+  for (const { path, text } of product) {
+    t.ok(/^(?:#!.*\n)?\/\*\*/.test(text), `${path} opens with a comment`);
+    t.ok(text.split('\n').length <= LINES_MAX, `${path} is at most ${LINES_MAX} lines`);
+  }
+  for (const { path } of product) t.notMatch(path, /utils|helpers|common|manager|\bbase\b/i, path);
+});
