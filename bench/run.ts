@@ -1,0 +1,23 @@
+/**
+ * `npm run bench NAME [ARGUMENTS]`: runs one benchmark. Each proves that its
+ * answers are right before it times anything, and says versions and spread.
+ */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const BENCHMARKS: Readonly<Record<string, { readonly path: string; readonly about: string }>> = {
+  policy: { path: './policy/run.js', about: 'hit ratios of the replacement policies on recorded traces' },
+  thumbs: { path: './thumbs.js', about: 'thumbnails per second, beside the library alone' },
+  upload: { path: './upload.js', about: "uploads per second and MB/s, beside the machine's own limits" },
+};
+
+const [name = '', ...args] = process.argv.slice(2);
+const chosen = BENCHMARKS[name];
+if (chosen === undefined) {
+  const rows = Object.entries(BENCHMARKS).map(([key, { about }]) => `  ${key.padEnd(8)} ${about}\n`);
+  process.stderr.write(`usage: npm run bench NAME\n\n${rows.join('')}`);
+  process.exitCode = 2;
+} else {
+  const script = fileURLToPath(new URL(chosen.path, import.meta.url));
+  process.exitCode = spawnSync(process.execPath, [script, ...args], { stdio: 'inherit' }).status ?? 1;
+}
