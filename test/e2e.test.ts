@@ -1,0 +1,344 @@
+/** The main job, end to end: two real processes, real tokens, real bytes. */
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { type Answer, ask, json, member } from './kit/ask.js';
+import { configOf, freePorts, runCli, type Service, startService } from './kit/service.js';
+
+const CORPUS = join('..', 'shared', 'corpus', 'valid');
+const bearer = (token: string): Record<string, string> => ({ authorization: `Bearer ${token}` });
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** A picture that no other run has: an uncompressed 24-bit PNG is too long to write here, so sharp makes it. */
+async function picture(seed: number, width = 900, height = 600): Promise<Buffer> {
+  const { makeJpeg } = await import('./kit/pictures.js');
+  return await makeJpeg(seed, width, height);
+}
+
+async function upload(
+  service: Service,
+  token: string,
+  bytes: Uint8Array,
+  mime: string,
+  query = '',
+  base = service.edge,
+): Promise<Answer> {
+  return await ask(`${base}/v1/media${query}`, {
+    method: 'POST',
+    headers: { ...bearer(token), 'content-type': mime },
+    body: bytes,
+  });
+}
+
+/** Asks again until the answer is as wished, or the number of tries is used up. */
+async function eventually(
+  attempt: () => Promise<Answer>,
+  wish: (answer: Answer) => boolean,
+  tries = 200,
+): Promise<Answer> {
+  let answer = await attempt();
+  for (let left = tries; left > 0 && !wish(answer); left -= 1) {
+    await new Promise((resolve) => setTimeout(resolve, 25));
+    answer = await attempt();
+  }
+  return answer;
+}
+
+void t.test('the service from end to end', async (t) => {
+  const service = await startService(t.testdir());
+  t.teardown(() => service.stop());
+  const [alice, admin] = await Promise.all([service.token(), service.token({ subject: 'mo', admin: true })]);
+  const { edge, origin } = service;
+
+  await t.test('says where everything is and a first command to try', async (t) => {
+    t.match(service.output(), edge);
+    t.match(service.output(), origin);
+    t.match(service.output(), 'npx media-service token');
+  });
+
+  await t.test('is healthy, ready and described, on both sides', async (t) => {
+    for (const base of [edge, origin]) {
+      t.equal((await ask(`${base}/healthz`)).status, 200);
+      const ready = await ask(`${base}/readyz`);
+      t.equal(ready.status, 200, ready.bytes.toString());
+      const known = await ask(`${base}/.well-known`);
+      t.match(json(known), { auth_required: true, max_upload_size: 10_000_000, storage_mode: 'local' });
+      t.ok(known.headers.etag);
+    }
+  });
+
+  await t.test(
+    'a picture goes up through the edge, comes back byte for byte, and the second time from the cache',
+    async (t) => {
+      const bytes = await picture(1);
+      const created = await upload(service, alice, bytes, 'image/jpeg', '?filename=gr%C3%BC%C3%9Fe.jpg');
+      t.equal(created.status, 201, created.bytes.toString());
+      t.match(json(created), {
+        sha256: sha256(bytes),
+        size: bytes.length,
+        mime: 'image/jpeg',
+        public: false,
+        width: 900,
+        height: 600,
+        duplicate: false,
+        filename: 'grüße.jpg',
+      });
+      const url = `${edge}/v1/media/${member(created, 'id')}`;
+      t.equal(created.headers.location?.endsWith(`/v1/media/${member(created, 'id')}`), true);
+
+      const first = await ask(url, { headers: bearer(alice) });
+      t.equal(first.status, 200);
+      t.ok(first.bytes.equals(bytes));
+      t.match(first.headers, {
+        etag: `"sha256:${sha256(bytes)}"`,
+        'content-type': 'image/jpeg',
+        'accept-ranges': 'bytes',
+        'x-content-type-options': 'nosniff',
+        'cache-control': /^private, max-age=\d+$/,
+        'cache-status': /fwd=/,
+      });
+      t.notOk(first.headers['cdn-cache-control'], 'the edge keeps its own lifetime to itself');
+
+      const second = await eventually(
+        () => ask(url, { headers: bearer(alice) }),
+        (answer) => /; hit/.test(String(answer.headers['cache-status'])),
+      );
+      t.match(second.headers['cache-status'], /; hit; ttl=\d+; detail=\w+/);
+      t.ok(second.bytes.equals(bytes));
+      t.match(second.headers.age, /^\d+$/);
+
+      const other = await ask(url, { headers: bearer(await service.token({ subject: 'bob' })) });
+      t.match(other.headers['cache-status'], /; hit/, 'one copy serves every authorised caller');
+
+      const head = await ask(url, { method: 'HEAD', headers: bearer(alice) });
+      t.match(head, { status: 200, headers: { 'content-length': String(bytes.length), etag: first.headers.etag } });
+      t.equal(head.bytes.length, 0);
+
+      const range = await ask(url, { headers: { ...bearer(alice), range: 'bytes=100-199' } });
+      t.match(range, { status: 206, headers: { 'content-range': `bytes 100-199/${bytes.length}` } });
+      t.ok(range.bytes.equals(bytes.subarray(100, 200)));
+
+      const same = await ask(url, { headers: { ...bearer(alice), 'if-none-match': String(first.headers.etag) } });
+      t.equal(same.status, 304);
+      t.equal(same.bytes.length, 0);
+      t.equal((await ask(url, { headers: { ...bearer(alice), range: 'bytes=99999999-' } })).status, 416);
+
+      const again = await upload(service, alice, bytes, 'image/jpeg', '', origin);
+      t.match(json(again), { id: member(created, 'id'), duplicate: true });
+      t.equal(again.status, 200);
+    },
+  );
+
+  await t.test('without a valid credential private, unknown and removed media answer alike', async (t) => {
+    const created = await upload(service, alice, await picture(2), 'image/jpeg');
+    const removed = await upload(service, alice, await picture(3), 'image/jpeg');
+    await ask(`${edge}/v1/media/${member(removed, 'id')}`, { method: 'DELETE', headers: bearer(admin) });
+    const ids = [member(created, 'id'), '01ARZ3NDEKTSV4RRFFQ69G5FAV', member(removed, 'id')];
+    for (const headers of [{}, bearer('nonsense'), bearer(`${alice.slice(0, -4)}AAAA`)]) {
+      for (const base of [edge, origin]) {
+        const answers = await Promise.all(ids.map((id) => ask(`${base}/v1/media/${id}`, { headers })));
+        const shapes = answers.map(({ status, bytes, headers: got }) => [
+          status,
+          bytes.toString(),
+          got['www-authenticate'],
+        ]);
+        t.equal(shapes[0]?.[0], 401);
+        t.same(shapes[1], shapes[0]);
+        t.same(shapes[2], shapes[0]);
+      }
+    }
+    t.equal((await ask(`${edge}/v1/media/not-an-id`, { headers: bearer(alice) })).status, 400);
+    t.equal((await upload(service, 'nonsense', Buffer.from('x'), 'text/plain')).status, 401);
+  });
+
+  await t.test('public media are for anyone', async (t) => {
+    const created = await upload(service, alice, await picture(4), 'image/jpeg', '?public=true');
+    const answer = await ask(`${edge}/v1/media/${member(created, 'id')}`);
+    t.match(answer, { status: 200, headers: { 'cache-control': /^public, max-age=/ } });
+  });
+
+  await t.test('a signed link opens what it was made for and nothing else', async (t) => {
+    const bytes = await picture(5);
+    const id = member(await upload(service, alice, bytes, 'image/jpeg'), 'id');
+    const link = await ask(`${edge}/v1/media/${id}/link`, { method: 'POST', headers: bearer(alice) });
+    t.equal(link.status, 200, link.bytes.toString());
+    const url = new URL(member(link, 'url'));
+    const answer = await ask(`${edge}${url.pathname}${url.search}`);
+    t.equal(answer.status, 200);
+    t.ok(answer.bytes.equals(bytes));
+    const other = member(await upload(service, alice, await picture(6), 'image/jpeg'), 'id');
+    t.equal((await ask(`${edge}/v1/media/${other}${url.search}`)).status, 401);
+  });
+
+  await t.test('a thumbnail is made after the answer, in the format that the client takes, and cached', async (t) => {
+    const id = member(await upload(service, alice, await picture(7), 'image/jpeg'), 'id');
+    const url = `${edge}/v1/media/${id}/thumb?w=300`;
+    const get = (accept: string): Promise<Answer> => ask(url, { headers: { ...bearer(alice), accept } });
+    const webp = await eventually(
+      () => get('image/webp,*/*'),
+      ({ status }) => status === 200,
+    );
+    t.match(webp, { status: 200, headers: { 'content-type': 'image/webp', vary: /accept/i } });
+    t.equal(webp.bytes.subarray(8, 12).toString(), 'WEBP');
+    const jpeg = await eventually(
+      () => get('image/jpeg'),
+      ({ status }) => status === 200,
+    );
+    t.match(jpeg, { status: 200, headers: { 'content-type': 'image/jpeg' } });
+    const hit = await eventually(
+      () => get('image/webp;q=0.9, image/png;q=0.1'),
+      (answer) => /; hit/.test(String(answer.headers['cache-status'])),
+    );
+    t.match(hit.headers['cache-status'], /; hit/, 'another Accept with the same choice is the same copy');
+    t.ok(hit.bytes.equals(webp.bytes));
+    const none = member(await upload(service, alice, Buffer.from('only words'), 'text/plain'), 'id');
+    t.match(json(await ask(`${edge}/v1/media/${none}/thumb`, { headers: bearer(alice) })), {
+      code: 'thumbnail_unavailable',
+    });
+  });
+
+  for (const kind of ['delete', 'quarantine'] as const) {
+    await t.test(`after a ${kind} the edge serves it in no form, within a second`, async (t) => {
+      const bytes = await picture(kind === 'delete' ? 8 : 9);
+      const id = member(await upload(service, alice, bytes, 'image/jpeg'), 'id');
+      const url = `${edge}/v1/media/${id}`;
+      const forms: [string, string, Record<string, string>][] = [
+        ['GET', url, {}],
+        ['HEAD', url, {}],
+        ['GET', url, { range: 'bytes=0-9' }],
+        ['GET', url, { 'if-none-match': `"sha256:${sha256(bytes)}"` }],
+        ['GET', `${url}/thumb`, {}],
+      ];
+      const tryForm = ([method, target, headers]: [string, string, Record<string, string>]): Promise<Answer> =>
+        ask(target, { method, headers: { ...bearer(alice), ...headers } });
+      await eventually(
+        () => tryForm(['GET', `${url}/thumb`, {}]),
+        ({ status }) => status === 200,
+      );
+      for (const form of forms) {
+        const answer = await eventually(
+          () => tryForm(form),
+          (got) => /; hit/.test(String(got.headers['cache-status'])),
+        );
+        t.match(answer.headers['cache-status'], /; hit/, `${form[0]} ${JSON.stringify(form[2])} is a hit before`);
+      }
+      const [method, target] = kind === 'delete' ? ['DELETE', url] : ['POST', `${url}/quarantine`];
+      const done = await ask(target, { method, headers: bearer(admin) });
+      t.equal(done.status, 204, done.bytes.toString());
+      const since = performance.now();
+      const status = kind === 'delete' ? 410 : 403;
+      for (const form of forms) {
+        const answer = await eventually(
+          () => tryForm(form),
+          (got) => got.status === status,
+        );
+        t.equal(answer.status, status, `${form[0]} ${JSON.stringify(form[2])}`);
+      }
+      t.ok(performance.now() - since < 1_000, 'all of it within a second');
+      t.equal((await ask(target, { method, headers: bearer(admin) })).status, 204, 'doing it again changes nothing');
+      t.equal((await ask(target, { method, headers: bearer(alice) })).status, 403, 'it takes an admin');
+      if (kind === 'quarantine') {
+        const refused = await upload(service, alice, bytes, 'image/jpeg', '?public=true');
+        t.match(json(refused), { code: 'quarantined' });
+        t.equal((await ask(target, { method: 'DELETE', headers: bearer(admin) })).status, 204);
+        const restored = await eventually(
+          () => tryForm(['GET', url, {}]),
+          (got) => got.status === 200,
+        );
+        t.ok(restored.bytes.equals(bytes));
+      }
+    });
+  }
+
+  await t.test(
+    'files of every kind come back as they went up',
+    { skip: existsSync(CORPUS) ? false : 'no corpus beside this checkout' },
+    async (t) => {
+      const manifest = (await readFile(join(CORPUS, 'manifest.csv'), 'utf8')).trim().split('\n').slice(1);
+      for (const line of manifest) {
+        const [name = ''] = line.split(',');
+        const bytes = await readFile(join(CORPUS, name));
+        const created = await upload(service, alice, bytes, 'application/octet-stream');
+        if (created.status === 415 && line.includes('accept or 415')) continue;
+        t.ok([200, 201].includes(created.status), `${name}: ${created.status} ${created.bytes.toString()}`);
+        const url = `${edge}/v1/media/${member(created, 'id')}`;
+        const got = await ask(url, { headers: bearer(alice) });
+        t.ok(got.bytes.equals(bytes), `${name} byte for byte`);
+        const hit = await eventually(
+          () => ask(url, { headers: bearer(alice) }),
+          (answer) => /; hit/.test(String(answer.headers['cache-status'])),
+        );
+        t.match(hit.headers['cache-status'], /; hit/, name);
+      }
+    },
+  );
+
+  await t.test('a request id crosses from edge to origin, and no token is in a log', async (t) => {
+    const id = 'e2e-request-0001';
+    await ask(`${edge}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, { headers: { ...bearer(alice), 'x-request-id': id } });
+    const read = (name: string): Promise<string> =>
+      readFile(join(service.folder, 'data', 'logs', `${name}.log`), 'utf8');
+    const logs = await eventuallyLogged(
+      async () => [await read('edge'), await read('origin')],
+      (each) => each.every((log) => log.includes(id)),
+    );
+    for (const log of logs) {
+      t.match(log, id);
+      t.notMatch(log, alice.split('.')[2] ?? alice);
+    }
+  });
+
+  await t.test('stops cleanly when it is told to', async (t) => {
+    t.equal(await service.stop(), 0);
+  });
+});
+
+async function eventuallyLogged(read: () => Promise<string[]>, wish: (logs: string[]) => boolean): Promise<string[]> {
+  for (let left = 100; left > 0; left -= 1) {
+    const logs = await read();
+    if (wish(logs)) return logs;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return await read();
+}
+
+void t.test('what goes wrong at the start is said in a sentence, never in a stack', async (t) => {
+  const ports = await freePorts();
+
+  await t.test('a faulty configuration, with all its faults', async (t) => {
+    const folder = t.testdir({
+      'config.yaml': 'edge:\n  listen: { port: many }\n  surprise: 1\norigin:\n  listen: { port: 99999 }\n',
+    });
+    const checked = await runCli(folder, ['check', '--config', 'config.yaml']);
+    t.equal(checked.code, 2);
+    for (const path of ['edge.listen.port', 'origin.listen.port', 'surprise']) t.match(checked.err, path);
+    t.notMatch(checked.err, /\n\s+at /);
+    t.match(await runCli(folder, ['check', '--config', 'absent.yaml']), {
+      code: 2,
+      err: /absent\.yaml: there is no such file/,
+    });
+  });
+
+  await t.test('a port that is taken', async (t) => {
+    const { createServer } = await import('node:net');
+    const taken = createServer().listen(ports.origin, '127.0.0.1');
+    t.teardown(() => taken.close());
+    const folder = t.testdir();
+    await writeFile(join(folder, 'config.yaml'), configOf(ports));
+    const run = await runCli(folder, ['dev']);
+    t.equal(run.code, 1);
+    t.match(run.err + run.out, new RegExp(`another process already listens on 127\\.0\\.0\\.1:${ports.origin}`));
+    t.notMatch(run.err + run.out, /\n\s+at /);
+  });
+
+  await t.test('an unknown command and an impossible duration', async (t) => {
+    const folder = t.testdir();
+    t.match(await runCli(folder, ['fly']), { code: 1, err: /unknown command/ });
+    t.match(await runCli(folder, ['token', '--expires', 'soon']), {
+      code: 2,
+      err: /--expires soon: must be a duration/,
+    });
+  });
+});
