@@ -3,14 +3,23 @@
  * comes: uploads, resumable uploads, deletes, preflights.
  *
  * Promises: every request gets an answer or a broken connection, never a hang;
- * an early refusal by the origin reaches a client that is still sending; the
- * origin sees the caller's own credential and nothing of the edge's authority.
+ * a body is sent on only when the origin wants it, and an early refusal reaches
+ * a client that is still sending; the origin sees the caller's own credential
+ * and nothing of the edge's authority.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { PassThrough } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import type { Clock } from '../src/clock.js';
 import { duration, integer, section, size, type ValueOf } from '../src/config/field.js';
-import type { Log } from '../src/log.js';
+import { errorCode, Fault, faultOf } from '../src/errors.js';
+import { problemReply } from '../src/http/problem.js';
+import type { HeaderList } from '../src/http/reply.js';
+import { errorFields, type Log, loggable } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
+import { boundConnect, ClientGone, Exchange, lingerAndEnd, releaseBody, watchTurns } from './pass-exchange.js';
+import { answerHeaders, connectionField, forwardedHeaders, hopsLeft, invalidates, mayRepeat } from './pass-guards.js';
+import { createPassProxy, type PassProxy } from './pass-proxy.js';
 
 export const passSection = section(
   'Requests that are passed through to the origin: uploads and all but GET and HEAD.',
@@ -62,6 +71,12 @@ export const passSection = section(
       help: 'What is read and thrown away of a body that the origin has refused, so that the client can read why.',
     }),
     drainMaxMs: duration({ default: '30s', min: 0, max: 600_000, help: 'How long that may take.' }),
+    drainIdleMs: duration({
+      default: '1s',
+      min: 0,
+      max: 60_000,
+      help: 'A client that has sent nothing for so long after a refusal has stopped, and the connection is closed.',
+    }),
   },
 );
 
@@ -112,5 +127,197 @@ export interface Pass {
 }
 
 export function createPass(options: PassOptions): Pass {
-  throw new Error(`not written yet: ${options.originUrl}`);
+  const { config, log } = options;
+  const proxy = createPassProxy({
+    originUrl: options.originUrl,
+    originCa: options.originCa,
+    keepAliveMs: config.keepAliveMs,
+    unusedMax: config.concurrentMax,
+  });
+  const ended = options.metrics.counter('edge_pass_requests_total', 'Requests passed to the origin, by ending.', [
+    'ending',
+  ]);
+  const busy = options.metrics.gauge('edge_pass_active', 'Requests that are being passed to the origin.');
+  let active = 0;
+  options.metrics.onCollect(() => busy.set(active));
+
+  return {
+    get active() {
+      return active;
+    },
+    async handle(request, response, context) {
+      const exchange = new Exchange(options, request, response, context);
+      active += 1;
+      try {
+        if (active > config.concurrentMax) throw new Fault('overloaded', 'Too many requests are being passed on.');
+        await carry(exchange, proxy);
+        ended.add(1, { ending: 'answered' });
+      } catch (thrown) {
+        const ending = await giveUp(exchange, thrown).catch(() => broken(exchange));
+        ended.add(1, { ending });
+        const target = loggable(request.url ?? '');
+        log.warn({ requestId: context.requestId, target, ending, ...errorFields(thrown) }, 'a pass was not completed');
+      } finally {
+        active -= 1;
+        exchange.close();
+      }
+    },
+    close: async () => proxy.close(),
+  };
+}
+
+async function carry(exchange: Exchange, proxy: PassProxy): Promise<void> {
+  const { request, passed } = exchange;
+  const hops = hopsLeft(passed.method, headerText(passed.headers['max-forwards']));
+  if (hops.kind === 'final') {
+    await respond(exchange, 204, [['allow', 'GET, HEAD, OPTIONS, POST, PATCH, DELETE']]);
+    return;
+  }
+  const unwatch = watchTurns(exchange);
+  try {
+    const headers = forwardedHeaders(passed, exchange.framing, exchange.facts);
+    if (hops.kind === 'left') headers['max-forwards'] = String(hops.hops);
+    const answer = await ask(exchange, proxy, headers);
+    request.unpipe(exchange.body);
+    exchange.answer = answer;
+    // Heard again by the pipeline; here, so that an answer that dies before it is not an uncaught error.
+    answer.on('error', () => {}).on('data', () => exchange.moved());
+    answer.pause();
+    await tellInvalidation(exchange, answer);
+    await relay(exchange, answer);
+  } finally {
+    unwatch();
+  }
+}
+
+/** The head of the origin's answer. A request that an old connection died under is sent once more, where that is safe. */
+async function ask(
+  exchange: Exchange,
+  proxy: PassProxy,
+  headers: Readonly<Record<string, string | string[]>>,
+): Promise<IncomingMessage> {
+  const { over, passed, framing } = exchange;
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await attemptOnce(exchange, proxy, headers);
+    } catch (thrown) {
+      if (over.signal.aborted) throw over.signal.reason;
+      const again = attempt === 0 && exchange.sending?.reusedSocket === true && mayRepeat(passed.method, framing);
+      if (!again) throw thrown instanceof Fault ? thrown : unreachableOrigin(thrown);
+      exchange.body = new PassThrough();
+    }
+  }
+}
+
+function attemptOnce(
+  exchange: Exchange,
+  proxy: PassProxy,
+  headers: Readonly<Record<string, string | string[]>>,
+): Promise<IncomingMessage> {
+  const { request, response, over, body, passed } = exchange;
+  return new Promise((resolve, reject) => {
+    const stop = (): void => {
+      exchange.sending?.destroy();
+      reject(over.signal.reason as Error);
+    };
+    if (over.signal.aborted) return stop();
+    over.signal.addEventListener('abort', stop, { once: true });
+    proxy
+      .send(request, response, {
+        method: passed.method,
+        target: request.url ?? '/',
+        headers,
+        body,
+        onOpen: (sending) => {
+          exchange.sending = sending;
+          if (over.signal.aborted) {
+            sending.destroy();
+            return;
+          }
+          boundConnect(exchange, sending);
+          releaseBody(exchange, sending);
+        },
+      })
+      .then(resolve, reject)
+      .finally(() => over.signal.removeEventListener('abort', stop));
+  });
+}
+
+function unreachableOrigin(cause: unknown): Fault {
+  const refused = ['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH'].includes(errorCode(cause) ?? '');
+  return new Fault('bad_gateway', refused ? 'The origin cannot be reached.' : 'The origin broke off.', { cause });
+}
+
+/** RFC 9111 4.4, before the client hears of the change. */
+async function tellInvalidation({ options, request, passed }: Exchange, answer: IncomingMessage): Promise<void> {
+  const status = answer.statusCode ?? 0;
+  if (!invalidates(passed.method, status)) return;
+  await options.onUnsafe({
+    method: passed.method,
+    target: request.url ?? '/',
+    status,
+    location: answer.headers.location,
+    contentLocation: headerText(answer.headers['content-location']),
+  });
+}
+
+/** Sends the answer on. A body that ends badly breaks the client's connection, so that it is not taken for whole. */
+async function relay(exchange: Exchange, answer: IncomingMessage): Promise<void> {
+  const { response, request, passed, facts, over } = exchange;
+  const status = answer.statusCode ?? 502;
+  const last = !request.complete;
+  response.writeHead(status, answerHeaders(answer.rawHeaders, status, passed, facts, last).flat());
+  response.on('drain', () => exchange.moved());
+  await pipeline(answer, response, { signal: over.signal, end: !last });
+  if (!last) return;
+  exchange.sending?.destroy();
+  await lingerAndEnd(exchange);
+}
+
+/** An answer of our own. */
+async function respond(
+  exchange: Exchange,
+  status: number,
+  headers: HeaderList,
+  body: Uint8Array = new Uint8Array(0),
+): Promise<void> {
+  const { response, request, passed, facts } = exchange;
+  const last = !request.complete;
+  const length: HeaderList = status === 204 ? [] : [['content-length', String(body.byteLength)]];
+  const fields = [...headers, ...length, ['x-request-id', facts.requestId], ...connectionField(passed, last)];
+  response.writeHead(status, fields.flat());
+  if (passed.method !== 'HEAD' && body.byteLength > 0) response.write(body);
+  if (last) {
+    await lingerAndEnd(exchange);
+    return;
+  }
+  await new Promise<void>((resolve) => {
+    response.once('close', resolve).once('finish', resolve);
+    response.end();
+  });
+}
+
+/** Answers with the reason, or breaks the connection where an answer has begun. The ending's name, for counting. */
+async function giveUp(exchange: Exchange, thrown: unknown): Promise<string> {
+  const { response, request, over } = exchange;
+  const reason: unknown = over.signal.aborted ? over.signal.reason : thrown;
+  request.unpipe(exchange.body);
+  if (reason instanceof ClientGone || response.destroyed) {
+    response.destroy();
+    return 'left';
+  }
+  if (response.headersSent) return broken(exchange);
+  const fault = faultOf(reason);
+  const { status, headers, body } = problemReply(fault);
+  await respond(exchange, status, headers, body.kind === 'bytes' ? body.bytes : undefined);
+  return fault.code;
+}
+
+function broken({ response }: Exchange): string {
+  response.destroy();
+  return 'broken';
+}
+
+function headerText(value: string | string[] | undefined): string | undefined {
+  return typeof value === 'string' ? value : value?.join(', ');
 }
