@@ -1,6 +1,6 @@
 /** The cache's part of config.yaml: how much each tier may hold, and what decides which entries stay. */
 import { choice, integer, ratio, section, size, text, type ValueOf } from '../../src/config/field.js';
-import { POLICY_NAMES } from './policy/registry.js';
+import { ADMISSION_NAMES, POLICY_NAMES } from './policy/registry.js';
 
 export const cacheSection = section('The cache: a memory tier over a disk tier.', {
   folder: text({
@@ -26,7 +26,7 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
     policy: choice({ default: 's3-fifo', of: POLICY_NAMES, help: 'What decides which entries stay.' }),
     admission: choice({
       default: 'always',
-      of: ['always', 'second_hit'],
+      of: ADMISSION_NAMES,
       help: 'Whether every response is written, or only one that was asked for a second time: far fewer writes for a little less hit ratio.',
     }),
     fillRoomBytes: size({
@@ -73,7 +73,7 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
       max: 3,
       help: 'How many uses in the small queue make S3-FIFO keep an entry.',
     }),
-    windowShare: ratio({ default: 0.01, min: 0.001, max: 0.9, help: "W-TinyLFU's window, as a share of the tier." }),
+    windowShare: ratio({ default: 0.1, min: 0.001, max: 0.9, help: "W-TinyLFU's window, as a share of the tier." }),
   }),
 });
 

@@ -1,39 +1,60 @@
-/** Least recently used: the victim is the entry whose last use is longest ago. */
+/**
+ * LRU: the victim is the entry whose last use is longest ago. What all others
+ * are measured against; one scan of things asked for once empties it.
+ * (P. J. Denning, The working set model for program behavior, CACM 11(5), 1968.)
+ */
 import type { Policy } from './policy.js';
+import { Links, SlotQueue, SlotTable } from './slots.js';
 
 export function createLru(capacityBytes: number): Policy {
-  const weights = new Map<string, number>();
-  let usedBytes = 0;
+  return createQueue('lru', capacityBytes, (queue, slot) => queue.renew(slot));
+}
+
+/** FIFO: the victim is the entry that came first, used or not. */
+export function createFifo(capacityBytes: number): Policy {
+  return createQueue('fifo', capacityBytes, () => undefined);
+}
+
+/** One queue, told apart by what a use does to an entry's place in it. */
+function createQueue(name: string, capacityBytes: number, onUse: (queue: SlotQueue, slot: number) => void): Policy {
+  const table = new SlotTable();
+  const queue = new SlotQueue(table, new Links(table));
+
+  const drop = (slot: number): void => {
+    queue.remove(slot);
+    table.drop(slot);
+  };
+  const remove = (key: string): void => {
+    const slot = table.slotOf(key);
+    if (slot !== undefined) drop(slot);
+  };
+
   return {
-    name: 'lru',
+    name,
+    capacityBytes,
     touch(key) {
-      const weight = weights.get(key);
-      if (weight === undefined) return;
-      weights.delete(key);
-      weights.set(key, weight);
+      const slot = table.slotOf(key);
+      if (slot !== undefined) onUse(queue, slot);
     },
     admit(key, weightBytes, evict) {
+      remove(key);
       if (weightBytes > capacityBytes) return false;
-      for (const [victim, weight] of weights) {
-        if (usedBytes + weightBytes <= capacityBytes) break;
-        weights.delete(victim);
-        usedBytes -= weight;
+      for (let slot = queue.oldest; slot !== undefined; slot = queue.oldest) {
+        if (table.usedBytes + weightBytes <= capacityBytes) break;
+        const victim = table.keyAt(slot);
+        drop(slot);
         evict(victim);
       }
-      weights.set(key, weightBytes);
-      usedBytes += weightBytes;
+      queue.push(table.add(key, weightBytes));
       return true;
     },
-    remove(key) {
-      usedBytes -= weights.get(key) ?? 0;
-      weights.delete(key);
-    },
-    has: (key) => weights.has(key),
+    remove,
+    has: (key) => table.has(key),
     get usedBytes() {
-      return usedBytes;
+      return table.usedBytes;
     },
     get count() {
-      return weights.size;
+      return table.count;
     },
   };
 }

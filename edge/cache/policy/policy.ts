@@ -6,12 +6,14 @@
 
 export interface Policy {
   readonly name: string;
+  readonly capacityBytes: number;
   /** A use of a key. Unknown keys are ignored. */
   touch(key: string): void;
   /**
-   * A new key asks for room. Calls `evict` for each victim, which the policy has
-   * forgotten by then. False: it does not take the key, and holds nothing of it
-   * but what it may remember for next time.
+   * A key asks for room; one that is held is removed first. Calls `evict` for
+   * each victim, which the policy has forgotten by then; `evict` must not call
+   * back. False: it does not take the key, and holds nothing of it but what it
+   * may remember for next time; it may have named victims all the same.
    */
   admit(key: string, weightBytes: number, evict: (victim: string) => void): boolean;
   /** The key is gone for other reasons. Unknown keys are ignored. */

@@ -1,0 +1,183 @@
+/**
+ * Replays a trace against policies: every request is a GET, a miss inserts the
+ * whole object. One tier, or memory over disk, where a miss fills both and a
+ * disk hit fills memory. What a policy is judged against is here too: nothing
+ * kept, everything kept, and one that knows the future.
+ */
+import type { Policy } from '../../edge/cache/policy/policy.js';
+import type { Admission } from '../../edge/cache/policy/second-hit.js';
+import type { Trace } from './trace.js';
+
+export interface Ratios {
+  readonly objectHitRatio: number;
+  readonly byteHitRatio: number;
+  /** Bytes inserted (into the disk, of two tiers) for each byte requested. */
+  readonly writtenPerRequested: number;
+}
+
+const ignore = (): void => undefined;
+
+export function simulate(trace: Trace, policy: Policy): Ratios {
+  const tally = new Tally(trace);
+  const keys = keysOf(trace);
+  for (let at = 0; at < trace.ids.length; at += 1) {
+    const key = keys[trace.ids[at] ?? 0] ?? '';
+    const size = trace.sizes[at] ?? 0;
+    if (policy.has(key)) {
+      policy.touch(key);
+      tally.hit(size);
+    } else if (policy.admit(key, size, ignore)) {
+      tally.write(size);
+    }
+  }
+  return tally.ratios();
+}
+
+/** `admission` stands before the disk alone, and the disk sees only what memory misses. */
+export function simulateTiers(trace: Trace, memory: Policy, disk: Policy, admission: Admission): Ratios {
+  const tally = new Tally(trace);
+  const keys = keysOf(trace);
+  for (let at = 0; at < trace.ids.length; at += 1) {
+    const key = keys[trace.ids[at] ?? 0] ?? '';
+    const size = trace.sizes[at] ?? 0;
+    if (memory.has(key)) {
+      memory.touch(key);
+      tally.hit(size);
+    } else if (disk.has(key)) {
+      disk.touch(key);
+      memory.admit(key, size, ignore);
+      tally.hit(size);
+    } else {
+      memory.admit(key, size, ignore);
+      if (admission.admits(key, size) && disk.admit(key, size, ignore)) tally.write(size);
+    }
+  }
+  return tally.ratios();
+}
+
+/** Everything is kept: what the trace allows at all. */
+export function infinite(trace: Trace): Ratios {
+  const tally = new Tally(trace);
+  const seen = new Set<number>();
+  for (let at = 0; at < trace.ids.length; at += 1) {
+    const id = trace.ids[at] ?? 0;
+    const size = trace.sizes[at] ?? 0;
+    if (seen.has(id)) tally.hit(size);
+    else tally.write(size);
+    seen.add(id);
+  }
+  return tally.ratios();
+}
+
+/** Candidates looked at for each victim. */
+const SAMPLES = 64;
+
+/**
+ * Knows when each object is next asked for: keeps none that is not, and of a
+ * sample evicts what occupies the most bytes for the longest time (Belady by
+ * size). Near the best that can be had; finding the best itself is NP-hard.
+ */
+export function clairvoyant(trace: Trace, capacityBytes: number): Ratios {
+  const tally = new Tally(trace);
+  const nextUses = nextUsesOf(trace);
+  const nextUse = new Float64Array(trace.objects);
+  const sizeOf = new Float64Array(trace.objects);
+  const places = new Int32Array(trace.objects).fill(-1);
+  const resident: number[] = [];
+  const random = createRandom(1);
+  let usedBytes = 0;
+
+  const drop = (id: number): void => {
+    const last = resident.pop() ?? id;
+    const place = places[id] ?? 0;
+    if (last !== id) {
+      resident[place] = last;
+      places[last] = place;
+    }
+    places[id] = -1;
+    usedBytes -= sizeOf[id] ?? 0;
+  };
+  const costliest = (now: number): number => {
+    let worst = -1;
+    let worstCost = -1;
+    for (let sample = 0; sample < Math.min(SAMPLES, resident.length); sample += 1) {
+      const id = resident[resident.length <= SAMPLES ? sample : random(resident.length)] ?? 0;
+      const cost = ((nextUse[id] ?? 0) - now) * (sizeOf[id] ?? 0);
+      if (cost > worstCost) [worst, worstCost] = [id, cost];
+    }
+    return worst;
+  };
+
+  for (let at = 0; at < trace.ids.length; at += 1) {
+    const id = trace.ids[at] ?? 0;
+    const size = trace.sizes[at] ?? 0;
+    const next = nextUses[at] ?? Number.POSITIVE_INFINITY;
+    const held = (places[id] ?? -1) >= 0;
+    if (held) tally.hit(size);
+    if (held && next === Number.POSITIVE_INFINITY) drop(id);
+    nextUse[id] = next;
+    if (held || next === Number.POSITIVE_INFINITY || size > capacityBytes) continue;
+    sizeOf[id] = size;
+    places[id] = resident.push(id) - 1;
+    usedBytes += size;
+    tally.write(size);
+    while (usedBytes > capacityBytes) drop(costliest(at));
+  }
+  return tally.ratios();
+}
+
+/** For each request the index of the next one for the same object. */
+function nextUsesOf(trace: Trace): Float64Array {
+  const nexts = new Float64Array(trace.ids.length);
+  const latest = new Float64Array(trace.objects).fill(Number.POSITIVE_INFINITY);
+  for (let at = trace.ids.length - 1; at >= 0; at -= 1) {
+    const id = trace.ids[at] ?? 0;
+    nexts[at] = latest[id] ?? Number.POSITIVE_INFINITY;
+    latest[id] = at;
+  }
+  return nexts;
+}
+
+function keysOf(trace: Trace): readonly string[] {
+  return Array.from({ length: trace.objects }, (_, id) => `/v1/media/${id}`);
+}
+
+/** xorshift32: the same numbers for the same seed everywhere. */
+function createRandom(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
+}
+
+class Tally {
+  readonly #trace: Trace;
+  #hits = 0;
+  #hitBytes = 0;
+  #writtenBytes = 0;
+
+  constructor(trace: Trace) {
+    this.#trace = trace;
+  }
+
+  hit(sizeBytes: number): void {
+    this.#hits += 1;
+    this.#hitBytes += sizeBytes;
+  }
+
+  write(sizeBytes: number): void {
+    this.#writtenBytes += sizeBytes;
+  }
+
+  ratios(): Ratios {
+    const { ids, requestedBytes } = this.#trace;
+    return {
+      objectHitRatio: this.#hits / ids.length,
+      byteHitRatio: this.#hitBytes / requestedBytes,
+      writtenPerRequested: this.#writtenBytes / requestedBytes,
+    };
+  }
+}

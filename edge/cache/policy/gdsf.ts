@@ -1,0 +1,151 @@
+/**
+ * GDSF: the victim is the entry with the least uses per byte, aged by inflation:
+ * an entry's priority is L + uses/weight at its last use, L the priority of the
+ * last victim. Small things asked for often stay; best for a tier whose hits are
+ * counted by request.
+ * (L. Cherkasova, Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency
+ * Caching Policy, HP Labs HPL-98-69R1, 1998.)
+ */
+import type { Policy } from './policy.js';
+import { type Column, SlotTable } from './slots.js';
+
+export function createGdsf(capacityBytes: number): Policy {
+  const table = new SlotTable();
+  const uses = table.floats();
+  const heap = new SlotHeap(table);
+  let inflation = 0;
+
+  const priorityOf = (slot: number): number => inflation + uses.get(slot) / Math.max(1, table.weightAt(slot));
+  const drop = (slot: number): void => {
+    heap.remove(slot);
+    table.drop(slot);
+  };
+  const remove = (key: string): void => {
+    const slot = table.slotOf(key);
+    if (slot !== undefined) drop(slot);
+  };
+
+  return {
+    name: 'gdsf',
+    capacityBytes,
+    touch(key) {
+      const slot = table.slotOf(key);
+      if (slot === undefined) return;
+      uses.set(slot, uses.get(slot) + 1);
+      heap.raise(slot, priorityOf(slot));
+    },
+    admit(key, weightBytes, evict) {
+      remove(key);
+      if (weightBytes > capacityBytes) return false;
+      for (let slot = heap.least; slot !== undefined; slot = heap.least) {
+        if (table.usedBytes + weightBytes <= capacityBytes) break;
+        inflation = heap.priorityOf(slot);
+        const victim = table.keyAt(slot);
+        drop(slot);
+        evict(victim);
+      }
+      const slot = table.add(key, weightBytes);
+      uses.set(slot, 1);
+      heap.add(slot, priorityOf(slot));
+      return true;
+    },
+    remove,
+    has: (key) => table.has(key),
+    get usedBytes() {
+      return table.usedBytes;
+    },
+    get count() {
+      return table.count;
+    },
+  };
+}
+
+/** A binary heap of slots, the least priority first; among equals the one that came or was used first. */
+class SlotHeap {
+  readonly #slots: number[] = [];
+  readonly #positions: Column;
+  readonly #priorities: Column;
+  readonly #orders: Column;
+  #order = 0;
+
+  constructor(table: SlotTable) {
+    this.#positions = table.integers();
+    this.#priorities = table.floats();
+    this.#orders = table.floats();
+  }
+
+  get least(): number | undefined {
+    return this.#slots[0];
+  }
+
+  priorityOf(slot: number): number {
+    return this.#priorities.get(slot);
+  }
+
+  add(slot: number, priority: number): void {
+    this.#rank(slot, priority);
+    this.#slots.push(slot);
+    this.#riseFrom(this.#slots.length - 1, slot);
+  }
+
+  /** The new priority must not be less than the old one. */
+  raise(slot: number, priority: number): void {
+    this.#rank(slot, priority);
+    this.#sinkFrom(this.#positions.get(slot), slot);
+  }
+
+  remove(slot: number): void {
+    const position = this.#positions.get(slot);
+    const last = this.#slots.pop();
+    if (last === undefined || last === slot) return;
+    this.#riseFrom(position, last);
+    this.#sinkFrom(this.#positions.get(last), last);
+  }
+
+  #rank(slot: number, priority: number): void {
+    this.#order += 1;
+    this.#priorities.set(slot, priority);
+    this.#orders.set(slot, this.#order);
+  }
+
+  #precedes(a: number, b: number): boolean {
+    const difference = this.#priorities.get(a) - this.#priorities.get(b);
+    return difference < 0 || (difference === 0 && this.#orders.get(a) < this.#orders.get(b));
+  }
+
+  #riseFrom(start: number, slot: number): void {
+    let position = start;
+    while (position > 0) {
+      const parent = (position - 1) >> 1;
+      const above = this.#slots[parent];
+      if (above === undefined || this.#precedes(above, slot)) break;
+      this.#put(position, above);
+      position = parent;
+    }
+    this.#put(position, slot);
+  }
+
+  #sinkFrom(start: number, slot: number): void {
+    let position = start;
+    for (;;) {
+      const child = this.#lesserChild(position);
+      const below = this.#slots[child];
+      if (below === undefined || this.#precedes(slot, below)) break;
+      this.#put(position, below);
+      position = child;
+    }
+    this.#put(position, slot);
+  }
+
+  #lesserChild(position: number): number {
+    const left = 2 * position + 1;
+    const one = this.#slots[left];
+    const other = this.#slots[left + 1];
+    return one !== undefined && other !== undefined && this.#precedes(other, one) ? left + 1 : left;
+  }
+
+  #put(position: number, slot: number): void {
+    this.#slots[position] = slot;
+    this.#positions.set(slot, position);
+  }
+}
