@@ -2,7 +2,7 @@
  * The identifiers of the service, made and parsed here alone: whoever holds a
  * branded value knows that it was checked.
  */
-import { monotonicFactory } from 'ulid';
+import { encodeTime, monotonicFactory } from 'ulid';
 import type { Clock, EpochMs } from './clock.js';
 
 /** A media id: a ULID in upper case, 26 characters of Crockford Base32, the first 0–7. */
@@ -12,6 +12,8 @@ export type MediaId = string & { readonly brand: 'MediaId' };
 export type Sha256 = string & { readonly brand: 'Sha256' };
 
 const ULID = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
+/** 48 bits of milliseconds. */
+const ULID_TIME_MAX = 2 ** 48 - 1;
 const SHA256 = /^[0-9a-f]{64}$/;
 
 /** Accepts either case and answers the upper-case form; anything else is undefined. */
@@ -24,6 +26,11 @@ export function parseMediaId(text: string): MediaId | undefined {
 /** Accepts lower-case hexadecimal only, as every place that stores or prints one does. */
 export function parseSha256(text: string): Sha256 | undefined {
   return SHA256.test(text) ? (text as Sha256) : undefined;
+}
+
+/** The lowest id that could have been made at an instant; ids of later ones sort after it. */
+export function lowestIdAt(at: EpochMs): MediaId {
+  return `${encodeTime(Math.min(Math.max(Math.floor(at), 0), ULID_TIME_MAX))}${'0'.repeat(16)}` as MediaId;
 }
 
 export type IdSource = () => MediaId;

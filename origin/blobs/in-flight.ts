@@ -57,7 +57,8 @@ export function createInFlight(): InFlight {
       return once(() => {
         place.claimed = false;
         if (place.holders === 0) places.delete(sha256);
-        for (const wake of [...place.waiting]) wake();
+        // A woken one leaves the set, and none joins before it has run.
+        for (const wake of place.waiting) wake();
       });
     },
     get count() {

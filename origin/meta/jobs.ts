@@ -4,6 +4,7 @@
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
+import type { ThumbRefusal } from './media.js';
 
 /** Higher goes first; within one, the oldest. */
 export const JOB_PRIORITIES = { backfill: 0, upload: 1, asked: 2 } as const;
@@ -40,10 +41,10 @@ export interface JobQueue {
   drop(sha256: Sha256): Promise<void>;
   /** Gives a job back after a failed attempt, which is counted. */
   retry(sha256: Sha256, holder: string, readyAt: EpochMs): Promise<void>;
-  /** Gives a job back that was not tried, as at shutdown; no attempt is counted. */
-  giveBack(sha256: Sha256, holder: string): Promise<void>;
-  /** Gives up: the job moves to the dead letters, and its blob's thumbnails are `none`, `failed`. */
-  bury(sha256: Sha256, reason: string, now: EpochMs): Promise<void>;
+  /** Gives a job back that was not tried, as at shutdown or without storage; no attempt is counted. Ready at once unless told. */
+  giveBack(sha256: Sha256, holder: string, readyAt?: EpochMs): Promise<void>;
+  /** Gives up: the job moves to the dead letters, and its blob's thumbnails are `none`, `failed` unless told. */
+  bury(sha256: Sha256, reason: string, now: EpochMs, refusal?: ThumbRefusal): Promise<void>;
   dead(limit: number): Promise<readonly DeadJob[]>;
   /** Moves dead letters back to the queue, their blobs' thumbnails pending again; answers how many. */
   revive(limit: number, now: EpochMs): Promise<number>;

@@ -1,16 +1,320 @@
-/** The metadata store on LMDB. */
+/**
+ * LMDB as the database of the metadata store; nothing else imports it.
+ *
+ * One writer process (writer-lock.ts), opened without overlapping syncs, because
+ * a writer that is killed would otherwise make the next one panic. Writes that
+ * wait together go into one LMDB transaction, each as a child of its own that can
+ * be taken back alone, and share its sync. Other processes may read meanwhile.
+ */
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Key as LmdbKey, type Database as LmdbTable, open, type RangeOptions, type RootDatabase } from 'lmdb';
 import type { Clock } from '../../src/clock.js';
-import type { Log } from '../../src/log.js';
+import { Fault } from '../../src/errors.js';
 import type { MetaConfig } from './config.js';
+import type { Database } from './database.js';
+import { copyStore, createReader, createStore, type MetaParts, type MetaReader } from './ordered-store.js';
+import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
+import { ABOUT, type Reader, read, type Span, TABLE_NAMES, type Writer, write } from './tables.js';
+import { lockWriter, type WriterLock } from './writer-lock.js';
 
-export interface MetaParts {
-  readonly clock: Clock;
-  readonly log: Log;
-  /** A random name, for a new journal. */
-  readonly randomName: () => string;
+/** The layout of tables and keys; a change of a record's fields is the codec's matter. */
+const FORMAT = 1;
+/** The size is asked for at most so often. */
+const USED_BYTES_AGE_MS = 1_000;
+/** What the system says when the disk is full, as LMDB hands it on. */
+const ENOSPC = 28;
+const EDQUOT = 122;
+
+/** Opens the store, makes it where there is none. Rejects with FolderInUse while another process writes to it. */
+export async function openMetaStore(config: MetaConfig, parts: MetaParts): Promise<MetaStore> {
+  await mkdir(config.folder, { recursive: true });
+  const lock = await lockWriter(config.folder, parts.randomName);
+  let database: Database | undefined;
+  try {
+    database = openDatabase(config, parts.clock, lock);
+    const stamp = await stampDatabase(database, config.folder, parts);
+    return await createStore(database, stamp, config, parts);
+  } catch (thrown) {
+    await database?.close();
+    await lock.release();
+    throw thrown;
+  }
 }
 
-export function openMetaStore(config: MetaConfig, _parts: MetaParts): Promise<MetaStore> {
-  return Promise.reject(new Error(`no metadata store in ${config.folder} yet`));
+/** Looks and copies for a second process, while another one may be writing. */
+export interface MetaSnapshot extends MetaReader, Pick<MetaStore, 'backup' | 'close'> {}
+
+export async function openMetaReader(config: MetaConfig, parts: MetaParts): Promise<MetaSnapshot> {
+  if (!existsSync(join(config.folder, FILE_NAME))) throw new Error(`${config.folder} holds no metadata store`);
+  const database = openReadOnly(config, parts.clock);
+  try {
+    checkFormat(read(database.reader, ABOUT, 'stamp'), config.folder);
+  } catch (thrown) {
+    await database.close();
+    throw thrown;
+  }
+  return {
+    ...createReader(database.reader, config, parts.log),
+    backup: (folder) => copyStore(database, folder, parts.randomName),
+    close: () => database.close(),
+  };
+}
+
+async function stampDatabase(database: Database, folder: string, parts: MetaParts): Promise<Stamp> {
+  const found = read(database.reader, ABOUT, 'stamp');
+  if (found !== undefined) return checkFormat(found, folder);
+  const stamp: Stamp = { format: FORMAT, journal: parts.randomName(), madeAt: parts.clock.now() };
+  await database.transact((writer) => write(writer, ABOUT, 'stamp', stamp));
+  return stamp;
+}
+
+function checkFormat(stamp: Stamp | undefined, folder: string): Stamp {
+  if (stamp === undefined) throw new Error(`${folder} holds no metadata store`);
+  if (stamp.format > FORMAT) {
+    throw new Error(
+      `the metadata store in ${folder} was written by a newer release (format ${stamp.format}; this one reads up to ${FORMAT})`,
+    );
+  }
+  return stamp;
+}
+
+const FILE_NAME = 'data.mdb';
+const SHARED_OPTIONS = {
+  encoding: 'binary',
+  maxDbs: TABLE_NAMES.length + 4,
+  overlappingSync: false,
+  // Its own batches end in a promise that nobody can catch when a commit fails.
+  eventTurnBatching: false,
+} as const;
+
+type Root = RootDatabase<Uint8Array>;
+type Tables = ReadonlyMap<string, LmdbTable<Uint8Array>>;
+
+/** A body that waits for its transaction. */
+interface Waiting {
+  /** Runs it as a child transaction and remembers how that went. */
+  attempt(root: Root, writer: Writer): void;
+  /** Its transaction is synced. */
+  done(): void;
+  /** Its transaction failed as a whole. */
+  fail(error: unknown): void;
+}
+
+function openDatabase(config: MetaConfig, clock: Clock, lock: WriterLock): Database {
+  const root: Root = open(config.folder, { ...SHARED_OPTIONS });
+  const tables = openTables(root, config.folder);
+  const writer = createWriter(tables);
+  const copies = new Set<Promise<void>>();
+  let waiting: Waiting[] = [];
+  let committing: Promise<void> | undefined;
+  let closing: Promise<void> | undefined;
+
+  /** Commits what waits, and what comes to wait meanwhile, until nothing does. */
+  async function commitAll(): Promise<void> {
+    while (waiting.length > 0) {
+      let taken: readonly Waiting[] = [];
+      try {
+        await root.transaction(() => {
+          taken = waiting.slice(0, config.commitMax);
+          waiting = waiting.slice(config.commitMax);
+          for (const one of taken) one.attempt(root, writer);
+        });
+        for (const one of taken) one.done();
+      } catch (thrown) {
+        const fault = await commitFault(thrown);
+        // A transaction that did not even begin has taken nothing: nobody must wait for ever.
+        const failed = taken.length > 0 ? taken : waiting.splice(0);
+        for (const one of failed) one.fail(fault);
+      }
+    }
+    committing = undefined;
+  }
+
+  return {
+    reader: writer,
+    usedBytes: createGauge(tables, clock),
+    transact(body, committed) {
+      if (closing !== undefined) return Promise.reject(new Fault('overloaded', 'The service is shutting down.'));
+      if (waiting.length >= config.queueMax) {
+        return Promise.reject(new Fault('overloaded', 'Too many writes are waiting.'));
+      }
+      return new Promise((resolve, reject) => {
+        waiting.push(createWaiting(body, committed, resolve, reject));
+        committing ??= commitAll();
+      });
+    },
+    copyTo(folder, prepare) {
+      const copy = copyRoot(root, folder, prepare);
+      const ended = copy.then(
+        () => void copies.delete(ended),
+        () => void copies.delete(ended),
+      );
+      copies.add(ended);
+      return copy;
+    },
+    close() {
+      closing ??= (async () => {
+        await Promise.all([committing, ...copies]);
+        await root.close();
+        await lock.release();
+      })();
+      return closing;
+    },
+  };
+}
+
+function openReadOnly(config: MetaConfig, clock: Clock): Database {
+  const root: Root = open(config.folder, { ...SHARED_OPTIONS, readOnly: true });
+  const tables = openTables(root, config.folder);
+  let closing: Promise<void> | undefined;
+  return {
+    reader: createWriter(tables),
+    usedBytes: createGauge(tables, clock),
+    transact: () => Promise.reject(new Error('the metadata store is open for reading only')),
+    copyTo: (folder, prepare) => copyRoot(root, folder, prepare),
+    close() {
+      closing ??= root.close();
+      return closing;
+    },
+  };
+}
+
+type Outcome<T> =
+  | { readonly kind: 'waiting' }
+  | { readonly kind: 'ran'; readonly value: T }
+  | { readonly kind: 'threw'; readonly error: unknown };
+
+function createWaiting<T>(
+  body: (writer: Writer) => T,
+  committed: (() => void) | undefined,
+  resolve: (value: T) => void,
+  reject: (error: unknown) => void,
+): Waiting {
+  let outcome: Outcome<T> = { kind: 'waiting' };
+  return {
+    attempt(root, writer) {
+      try {
+        outcome = { kind: 'ran', value: root.transactionSync(() => body(writer)) };
+      } catch (error) {
+        outcome = { kind: 'threw', error };
+      }
+    },
+    done() {
+      switch (outcome.kind) {
+        case 'ran':
+          committed?.();
+          resolve(outcome.value);
+          break;
+        case 'threw':
+          reject(outcome.error);
+          break;
+        case 'waiting':
+          reject(new Error('the transaction did not run'));
+          break;
+      }
+    },
+    fail: reject,
+  };
+}
+
+/** Why a commit failed, in our words. LMDB tells the cause beside the error, as a promise. */
+async function commitFault(thrown: unknown): Promise<Fault> {
+  const cause = await causeOf(thrown);
+  const code = typeof cause === 'object' && cause !== null && 'code' in cause ? cause.code : undefined;
+  if (code === ENOSPC || code === EDQUOT) {
+    return new Fault('storage_full', 'The metadata store has no room left.', { cause });
+  }
+  return new Fault('storage_unavailable', 'The metadata store could not commit.', { cause });
+}
+
+async function causeOf(thrown: unknown): Promise<unknown> {
+  if (!(thrown instanceof Error) || !('commitError' in thrown)) return thrown;
+  try {
+    await thrown.commitError;
+    return thrown;
+  } catch (cause) {
+    return cause;
+  }
+}
+
+function openTables(root: Root, folder: string): Tables {
+  const tables = new Map<string, LmdbTable<Uint8Array>>();
+  for (const name of TABLE_NAMES) {
+    // Opened for reading, a table that was never made comes back undefined, whatever the types say.
+    const table: LmdbTable<Uint8Array> | undefined = root.openDB({ name, encoding: 'binary' });
+    if (table === undefined) throw new Error(`${folder} holds no metadata store, or one of an older release`);
+    tables.set(name, table);
+  }
+  return tables;
+}
+
+/** Inside a transaction its own state is seen, outside the latest that is committed. */
+function createWriter(tables: Tables): Writer {
+  const tableOf = (name: string): LmdbTable<Uint8Array> => {
+    const table = tables.get(name);
+    if (table === undefined) throw new Error(`there is no table ${name}`);
+    return table;
+  };
+  return {
+    get: (table, key) => tableOf(table).getBinary(key as LmdbKey),
+    range: (table, span) => tableOf(table).getRange(rangeOf(span)) as ReturnType<Reader['range']>,
+    count: (table) => statsOf(tableOf(table)).entryCount,
+    put: (table, key, value) => tableOf(table).putSync(key as LmdbKey, value),
+    remove: (table, key) => void tableOf(table).removeSync(key as LmdbKey),
+  };
+}
+
+function rangeOf(span: Span): RangeOptions {
+  const { start, afterStart, end, limit, reverse } = span;
+  return {
+    ...(start !== undefined && { start: start as LmdbKey }),
+    ...(afterStart === true && { exclusiveStart: true }),
+    ...(end !== undefined && { end: end as LmdbKey }),
+    ...(limit !== undefined && { limit }),
+    ...(reverse === true && { reverse }),
+  };
+}
+
+/** Bytes of live pages; asked of LMDB only now and then. */
+function createGauge(tables: Tables, clock: Clock): () => number {
+  let usedBytes = 0;
+  let readAtMs = Number.NEGATIVE_INFINITY;
+  return () => {
+    if (clock.monotonicMs() - readAtMs < USED_BYTES_AGE_MS) return usedBytes;
+    readAtMs = clock.monotonicMs();
+    usedBytes = 0;
+    for (const table of tables.values()) {
+      const { pageSize, treeBranchPageCount, treeLeafPageCount, overflowPages } = statsOf(table);
+      usedBytes += pageSize * (treeBranchPageCount + treeLeafPageCount + overflowPages);
+    }
+    return usedBytes;
+  };
+}
+
+interface TableStats {
+  readonly pageSize: number;
+  readonly entryCount: number;
+  readonly treeBranchPageCount: number;
+  readonly treeLeafPageCount: number;
+  readonly overflowPages: number;
+}
+
+function statsOf(table: LmdbTable<Uint8Array>): TableStats {
+  return table.getStats() as TableStats;
+}
+
+async function copyRoot(root: Root, folder: string, prepare: (writer: Writer) => void): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  if (existsSync(join(folder, FILE_NAME))) throw new Error(`${folder} holds a metadata store already`);
+  await root.backup(folder, true);
+  const copy: Root = open(folder, { ...SHARED_OPTIONS });
+  try {
+    const writer = createWriter(openTables(copy, folder));
+    copy.transactionSync(() => prepare(writer));
+  } finally {
+    await copy.close();
+  }
 }

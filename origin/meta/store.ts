@@ -9,7 +9,7 @@
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalCause, JournalEntry } from '../../src/journal/entry.js';
-import type { JobQueue } from './jobs.js';
+import type { JobPriority, JobQueue } from './jobs.js';
 import type { BlobRecord, Found, Media, PictureFacts, Quarantine, ThumbMade, ThumbRefusal } from './media.js';
 
 export interface MetaStore {
@@ -40,12 +40,17 @@ export interface MetaStore {
   /** Notes that ids were fetched; coarse, for `unused_for`. */
   markUsed(ids: readonly MediaId[], at: EpochMs): Promise<void>;
 
-  /** The outcome of a thumbnail job: what was made and learnt, or why nothing was. */
+  /**
+   * The outcome of a thumbnail job: all that is made now and what was learnt, or
+   * why nothing was. Facts that are null leave what was known before.
+   */
   finishThumbs(sha256: Sha256, outcome: ThumbOutcome): Promise<void>;
+  /** Has the thumbnails of a blob made anew; false where there is no such blob. */
+  redoThumbs(sha256: Sha256, priority: JobPriority, now: EpochMs): Promise<boolean>;
 
   list(query: ListQuery): Promise<ListPage>;
   /** Blob records in the order of their hashes, those after `after`; for scrub, fsck and backup. */
-  blobsAfter(after: Sha256 | null, limit: number): Promise<readonly BlobRecord[]>;
+  blobsAfter(after: Sha256 | null, limit: number): Promise<BlobPage>;
   /** Every id over these bytes, live or not. */
   idsOver(sha256: Sha256): Promise<readonly MediaId[]>;
 
@@ -61,6 +66,8 @@ export interface MetaStore {
   probe(): Promise<void>;
   /** A consistent copy into a folder, while serving. */
   backup(folder: string): Promise<void>;
+  /** Bytes that records and indexes take up. */
+  usedBytes(): number;
   close(): Promise<void>;
 }
 
@@ -132,6 +139,12 @@ export interface ListQuery {
 export interface ListPage {
   readonly found: readonly Exclude<Found, { kind: 'unknown' }>[];
   readonly next: MediaId | null;
+}
+
+export interface BlobPage {
+  readonly blobs: readonly BlobRecord[];
+  /** Where the next page starts after; null: this is the last. */
+  readonly next: Sha256 | null;
 }
 
 /** The takedown journal: numbered from 1 without gaps, kept for as long as config says. */

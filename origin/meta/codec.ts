@@ -1,0 +1,118 @@
+/**
+ * How records lie on disk: a version byte, a CRC-32 of all else, then JSON. A
+ * record is checked when it is read: first its sum, then every field. What fails
+ * is a DamagedRecord that names its table and key, and concerns that record alone.
+ *
+ * A codec writes its newest version and reads every one it has a reader for,
+ * which is at least the one before.
+ */
+import { crc32 } from 'node:zlib';
+import { type MediaId, parseMediaId, parseSha256, type Sha256 } from '../../src/ids.js';
+
+const HEAD_BYTES = 5;
+
+export class DamagedRecord extends Error {
+  override readonly name = 'DamagedRecord';
+  readonly table: string;
+  readonly key: string;
+
+  constructor(table: string, key: string, why: string) {
+    super(`the record ${key} of ${table} is damaged: ${why}`);
+    this.table = table;
+    this.key = key;
+  }
+}
+
+export interface Codec<T> {
+  readonly version: number;
+  encode(value: T): Buffer;
+  /** Throws an Error that says what is wrong; the table that holds the record adds its key. */
+  decode(bytes: Uint8Array): T;
+}
+
+/** `readers`: by version, each from the fields of that version to the value of today. */
+export function createCodec<T extends object>(readers: Readonly<Record<number, (fields: Fields) => T>>): Codec<T> {
+  const version = Math.max(...Object.keys(readers).map(Number));
+  return {
+    version,
+    encode(value) {
+      const payload = Buffer.from(JSON.stringify(value));
+      const bytes = Buffer.allocUnsafe(HEAD_BYTES + payload.length);
+      bytes[0] = version;
+      bytes.writeUInt32BE(sumOf(version, payload), 1);
+      payload.copy(bytes, HEAD_BYTES);
+      return bytes;
+    },
+    decode(bytes) {
+      if (bytes.length <= HEAD_BYTES) throw new Error(`it has ${bytes.length} bytes only`);
+      const [written = 0] = bytes;
+      const read = readers[written];
+      if (read === undefined) throw new Error(`it has version ${written}; this release reads up to ${version}`);
+      const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+      const payload = view.subarray(HEAD_BYTES);
+      if (view.readUInt32BE(1) !== sumOf(written, payload)) throw new Error('its checksum is wrong');
+      return read(fieldsOf(JSON.parse(payload.toString('utf8')), 'the record'));
+    },
+  };
+}
+
+function sumOf(version: number, payload: Uint8Array): number {
+  return crc32(payload, version);
+}
+
+/** Reads a stored value as what it must be, or throws with the name of its field. */
+export type Read<T> = (value: unknown, name: string) => T;
+
+/** The fields of a stored object. */
+export class Fields {
+  readonly #held: Readonly<Record<string, unknown>>;
+
+  constructor(held: Readonly<Record<string, unknown>>) {
+    this.#held = held;
+  }
+
+  take<T>(name: string, read: Read<T>): T {
+    return read(this.#held[name], name);
+  }
+}
+
+export const text: Read<string> = (value, name) => (typeof value === 'string' ? value : wrong(name, 'a text'));
+
+/** Any finite number. */
+export const number: Read<number> = (value, name) =>
+  typeof value === 'number' && Number.isFinite(value) ? value : wrong(name, 'a number');
+
+/** A whole number from 0: a size, a count, a place in a row. */
+export const count: Read<number> = (value, name) =>
+  typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : wrong(name, 'a whole number from 0');
+
+export const flag: Read<boolean> = (value, name) => (typeof value === 'boolean' ? value : wrong(name, 'true or false'));
+
+export const mediaId: Read<MediaId> = (value, name) => parseMediaId(text(value, name)) ?? wrong(name, 'a media id');
+
+export const sha256: Read<Sha256> = (value, name) => parseSha256(text(value, name)) ?? wrong(name, 'a SHA-256');
+
+export function choice<const C extends readonly string[]>(of: C): Read<C[number]> {
+  return (value, name) => of.find((known) => known === value) ?? wrong(name, of.join(' or '));
+}
+
+export function nullable<T>(read: Read<T>): Read<T | null> {
+  return (value, name) => (value === null ? null : read(value, name));
+}
+
+export function object<T>(read: (fields: Fields) => T): Read<T> {
+  return (value, name) => read(fieldsOf(value, name));
+}
+
+export function listOf<T>(read: Read<T>): Read<readonly T[]> {
+  return (value, name) => (Array.isArray(value) ? value.map((item) => read(item, name)) : wrong(name, 'a list'));
+}
+
+function fieldsOf(value: unknown, name: string): Fields {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return wrong(name, 'an object');
+  return new Fields(value as Record<string, unknown>);
+}
+
+function wrong(name: string, what: string): never {
+  throw new Error(`\`${name}\` is not ${what}`);
+}

@@ -1,0 +1,101 @@
+/** Reading: what stands under an id at an instant, and pages of a listing. */
+import type { EpochMs } from '../../src/clock.js';
+import { lowestIdAt, type MediaId, type Sha256 } from '../../src/ids.js';
+import { DamagedRecord } from './codec.js';
+import { readOrNote } from './database.js';
+import type { BlobRecord, Found } from './media.js';
+import type { StoredMedia } from './records.js';
+import type { BlobPage, ListPage, ListQuery } from './store.js';
+import { BLOBS, MEDIA, ownerKey, type Reader, read, type Span, targets, under } from './tables.js';
+import { hasExpired } from './takedown.js';
+
+/** Instants in ids are those of the id's making, which may lie a little off the record's own. */
+const ID_SLACK_MS = 3_600_000;
+
+export function findMedia(reader: Reader, id: MediaId, now: EpochMs): Found {
+  const stored = read(reader, MEDIA, id);
+  return stored === undefined ? { kind: 'unknown' } : look(reader, stored, now);
+}
+
+/** Gone wins over quarantined, quarantined over live. */
+export function look(reader: Reader, { record }: StoredMedia, now: EpochMs): Exclude<Found, { kind: 'unknown' }> {
+  if (record.state.kind !== 'live') return { kind: record.state.kind, record };
+  if (record.expiresAt !== null && hasExpired(record, now)) {
+    return { kind: 'expired', record: { ...record, state: { kind: 'expired', at: record.expiresAt } } };
+  }
+  const stored = read(reader, BLOBS, record.sha256);
+  if (stored === undefined)
+    throw new DamagedRecord(BLOBS.name, record.sha256, `it is missing, and ${record.id} needs it`);
+  const media = { record, blob: stored.blob };
+  return { kind: stored.blob.quarantine === null ? 'live' : 'quarantined', media };
+}
+
+/** Records that cannot be read are noted and left out. */
+export function listMedia(reader: Reader, query: ListQuery, scanMax: number, damaged: DamagedRecord[]): ListPage {
+  const found: ListPage['found'][number][] = [];
+  let scanned = 0;
+  for (const id of candidates(reader, query)) {
+    if (query.createdTo !== undefined && id > lowestIdAt(query.createdTo + ID_SLACK_MS)) break;
+    scanned += 1;
+    const entry = tryLook(reader, id, query.now, damaged);
+    if (entry !== undefined && covers(reader, query, entry)) found.push(entry);
+    if (found.length >= query.limit || scanned >= scanMax) return { found, next: id };
+  }
+  return { found, next: null };
+}
+
+export function blobsAfter(reader: Reader, after: Sha256 | null, limit: number, damaged: DamagedRecord[]): BlobPage {
+  const span: Span = after === null ? { limit } : { start: after, afterStart: true, limit };
+  const keys = [...reader.range(BLOBS.name, span)].map(({ key }) => key as Sha256);
+  const blobs = keys.map((sha256) => readOrNote(reader, BLOBS, sha256, damaged)?.blob);
+  return {
+    blobs: blobs.filter((blob): blob is BlobRecord => blob !== undefined),
+    next: keys.length < limit ? null : (keys.at(-1) ?? null),
+  };
+}
+
+function candidates(reader: Reader, query: ListQuery): Iterable<MediaId> {
+  const from = query.createdFrom === undefined ? undefined : lowestIdAt(query.createdFrom - ID_SLACK_MS);
+  const after = query.after !== undefined && (from === undefined || query.after >= from) ? query.after : undefined;
+  const start = after ?? from;
+  if (query.owner === undefined) {
+    const span: Span = start === undefined ? {} : { start, afterStart: after !== undefined };
+    return keysOf(reader, span);
+  }
+  const key = ownerKey(query.owner);
+  const all = under(key);
+  const span: Span = start === undefined ? all : { ...all, start: [key, start], afterStart: after !== undefined };
+  return targets<MediaId>(reader, 'by_owner', span);
+}
+
+function* keysOf(reader: Reader, span: Span): Iterable<MediaId> {
+  for (const { key } of reader.range(MEDIA.name, span)) yield key as MediaId;
+}
+
+function tryLook(
+  reader: Reader,
+  id: MediaId,
+  now: EpochMs,
+  damaged: DamagedRecord[],
+): ListPage['found'][number] | undefined {
+  const stored = readOrNote(reader, MEDIA, id, damaged);
+  if (stored === undefined) return undefined;
+  try {
+    return look(reader, stored, now);
+  } catch (thrown) {
+    if (!(thrown instanceof DamagedRecord)) throw thrown;
+    damaged.push(thrown);
+    return undefined;
+  }
+}
+
+function covers(reader: Reader, query: ListQuery, entry: ListPage['found'][number]): boolean {
+  const record = 'media' in entry ? entry.media.record : entry.record;
+  if (query.owner !== undefined && record.owner !== query.owner) return false;
+  if (query.state !== undefined && entry.kind !== query.state) return false;
+  if (query.createdFrom !== undefined && record.createdAt < query.createdFrom) return false;
+  if (query.createdTo !== undefined && record.createdAt > query.createdTo) return false;
+  if (query.mime === undefined) return true;
+  const blob = 'media' in entry ? entry.media.blob : readOrNote(reader, BLOBS, record.sha256, [])?.blob;
+  return blob?.mime === query.mime;
+}

@@ -1,0 +1,208 @@
+/**
+ * The job queue over its tables. Polling costs no transaction: whether there is
+ * anything to claim is looked up first.
+ */
+import type { EpochMs } from '../../src/clock.js';
+import type { Sha256 } from '../../src/ids.js';
+import { errorFields, type Log } from '../../src/log.js';
+import { type Change, readOrNote } from './database.js';
+import { type DeadJob, JOB_PRIORITIES, type Job, type JobPriority, type JobQueue } from './jobs.js';
+import type { BlobRecord, PictureFacts, ThumbRefusal, ThumbState } from './media.js';
+import type { ThumbOutcome } from './store.js';
+import { BLOBS, DEAD, JOB_ORDER, JOBS, type Key, type Reader, read, targets, until, write } from './tables.js';
+
+type Run = <T>(body: (change: Change) => T) => Promise<T>;
+
+/** Best first, as `job_ready` sorts them. */
+const RANKS = Object.values(JOB_ORDER).sort((one, other) => one - other);
+
+export interface MetaJobs extends JobQueue {
+  /** For whoever runs transactions: jobs were added and are synced. */
+  announce(): void;
+}
+
+export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
+  const listeners = new Set<() => void>();
+  return {
+    add: (sha256, priority, now) => run((change) => queueJob(change, sha256, priority, now)),
+    lift: (sha256, priority) => run((change) => liftJob(change, sha256, priority)),
+    async claim(holder, limit, now, leaseMs) {
+      if (limit <= 0 || !anyToClaim(reader, now)) return [];
+      return run((change) => claimJobs(change, holder, limit, now, leaseMs));
+    },
+    renew: (sha256, holder, until) =>
+      run((change) => changeHeld(change, sha256, holder, (job) => ({ ...job, lease: { holder, until } }))),
+    drop: (sha256) => run((change) => write(change.writer, JOBS, sha256, undefined)),
+    async retry(sha256, holder, readyAt) {
+      await run((change) =>
+        changeHeld(change, sha256, holder, (job) => ({ ...job, readyAt, attempts: job.attempts + 1, lease: null })),
+      );
+    },
+    async giveBack(sha256, holder, readyAt) {
+      await run((change) =>
+        changeHeld(change, sha256, holder, (job) => ({ ...job, readyAt: readyAt ?? job.readyAt, lease: null })),
+      );
+    },
+    bury: (sha256, reason, now, refusal) => run((change) => buryJob(change, sha256, reason, now, refusal ?? 'failed')),
+    async dead(limit) {
+      const newest = [...targets<Sha256>(reader, 'dead_order', { reverse: true, limit })];
+      return newest.map((sha256) => read(reader, DEAD, sha256)).filter((job): job is DeadJob => job !== undefined);
+    },
+    revive: (limit, now) => run((change) => reviveJobs(change, limit, now)),
+    async counts() {
+      return { waiting: reader.count('job_ready'), leased: reader.count('job_lease'), dead: reader.count(DEAD.name) };
+    },
+    nextReadyAt: async () => earliestReady(reader),
+    onAdded(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+    announce() {
+      for (const listener of listeners) {
+        try {
+          listener();
+        } catch (thrown) {
+          log.error(errorFields(thrown), 'a follower of the job queue failed');
+        }
+      }
+    },
+  };
+}
+
+/** Queues a job, or lifts the one there is. A dead letter of the same blob is taken back. */
+export function queueJob(change: Change, sha256: Sha256, priority: JobPriority, now: EpochMs): void {
+  if (read(change.writer, JOBS, sha256) !== undefined) {
+    liftJob(change, sha256, priority);
+    return;
+  }
+  if (read(change.writer, DEAD, sha256) !== undefined) write(change.writer, DEAD, sha256, undefined);
+  write(change.writer, JOBS, sha256, { sha256, priority, queuedAt: now, readyAt: now, attempts: 0, lease: null });
+  change.jobsAdded = true;
+}
+
+/** Ends a job with its outcome. What was known of the picture stays where the outcome says nothing. */
+export function finishThumbs(change: Change, sha256: Sha256, outcome: ThumbOutcome): void {
+  if (read(change.writer, JOBS, sha256) !== undefined) write(change.writer, JOBS, sha256, undefined);
+  const thumbs: ThumbState =
+    outcome.kind === 'made' ? { kind: 'ready', made: outcome.made } : { kind: 'none', reason: outcome.reason };
+  changeBlob(change, sha256, (blob) => ({ ...blob, thumbs, picture: mergeFacts(blob.picture, outcome.picture) }));
+}
+
+/** Has the thumbnails of a blob made anew; false where there is no such blob. */
+export function redoThumbs(change: Change, sha256: Sha256, priority: JobPriority, now: EpochMs): boolean {
+  const known = changeBlob(change, sha256, (blob) => ({ ...blob, thumbs: { kind: 'pending' } }));
+  if (known) queueJob(change, sha256, priority, now);
+  return known;
+}
+
+/** Takes back every lease, each with one attempt more: their holders died with the process before. */
+export function reclaimLeases(change: Change): number {
+  const held = [...targets<Sha256>(change.writer, 'job_lease', {})];
+  for (const sha256 of held) loseLease(change, sha256);
+  return held.length;
+}
+
+function liftJob(change: Change, sha256: Sha256, priority: JobPriority): boolean {
+  const job = read(change.writer, JOBS, sha256);
+  if (job === undefined) return false;
+  if (JOB_PRIORITIES[priority] <= JOB_PRIORITIES[job.priority]) return true;
+  write(change.writer, JOBS, sha256, { ...job, priority });
+  change.jobsAdded = true;
+  return true;
+}
+
+function claimJobs(change: Change, holder: string, limit: number, now: EpochMs, leaseMs: number): readonly Job[] {
+  const lost = [...targets<Sha256>(change.writer, 'job_lease', until(now))];
+  for (const sha256 of lost) loseLease(change, sha256);
+  const claimed: Job[] = [];
+  for (const sha256 of readyJobs(change.writer, now, limit)) {
+    const job = readOrNote(change.writer, JOBS, sha256, change.damaged);
+    if (job === undefined) continue;
+    const leased = { ...job, lease: { holder, until: now + leaseMs } };
+    write(change.writer, JOBS, sha256, leased);
+    claimed.push(leased);
+  }
+  return claimed;
+}
+
+function readyJobs(reader: Reader, now: EpochMs, limit: number): readonly Sha256[] {
+  const ready: Sha256[] = [];
+  for (const rank of RANKS) {
+    const span = { start: [rank], end: [rank, now, '\uffff'], limit: limit - ready.length };
+    if (span.limit > 0) ready.push(...targets<Sha256>(reader, 'job_ready', span));
+  }
+  return ready;
+}
+
+function anyToClaim(reader: Reader, now: EpochMs): boolean {
+  const lost = targets(reader, 'job_lease', { ...until(now), limit: 1 });
+  return readyJobs(reader, now, 1).length > 0 || [...lost].length > 0;
+}
+
+function earliestReady(reader: Reader): EpochMs | null {
+  const instants = RANKS.map((rank) => partOfFirst(reader, 'job_ready', { start: [rank], end: [rank, '\uffff'] }, 1));
+  instants.push(partOfFirst(reader, 'job_lease', {}, 0));
+  const known = instants.filter((at): at is EpochMs => at !== undefined);
+  return known.length === 0 ? null : Math.min(...known);
+}
+
+function partOfFirst(
+  reader: Reader,
+  index: 'job_ready' | 'job_lease',
+  span: { readonly start?: Key; readonly end?: Key },
+  part: number,
+): number | undefined {
+  for (const { key } of reader.range(index, { ...span, limit: 1 })) {
+    return typeof key === 'object' ? Number(key[part]) : undefined;
+  }
+  return undefined;
+}
+
+function loseLease(change: Change, sha256: Sha256): void {
+  const job = readOrNote(change.writer, JOBS, sha256, change.damaged);
+  if (job === undefined) return;
+  write(change.writer, JOBS, sha256, { ...job, attempts: job.attempts + 1, lease: null });
+}
+
+/** Changes a job that the holder still has; false: its lease is lost. */
+function changeHeld(change: Change, sha256: Sha256, holder: string, next: (job: Job) => Job): boolean {
+  const job = read(change.writer, JOBS, sha256);
+  if (job?.lease?.holder !== holder) return false;
+  write(change.writer, JOBS, sha256, next(job));
+  return true;
+}
+
+function buryJob(change: Change, sha256: Sha256, reason: string, now: EpochMs, refusal: ThumbRefusal): void {
+  const job = read(change.writer, JOBS, sha256);
+  if (job === undefined) return;
+  write(change.writer, JOBS, sha256, undefined);
+  write(change.writer, DEAD, sha256, { sha256, attempts: job.attempts, diedAt: now, reason });
+  changeBlob(change, sha256, (blob) => ({ ...blob, thumbs: { kind: 'none', reason: refusal } }));
+}
+
+function reviveJobs(change: Change, limit: number, now: EpochMs): number {
+  const dead = [...targets<Sha256>(change.writer, 'dead_order', { limit })];
+  for (const sha256 of dead) {
+    write(change.writer, DEAD, sha256, undefined);
+    redoThumbs(change, sha256, 'backfill', now);
+  }
+  return dead.length;
+}
+
+function changeBlob(change: Change, sha256: Sha256, next: (blob: BlobRecord) => BlobRecord): boolean {
+  const stored = read(change.writer, BLOBS, sha256);
+  if (stored === undefined) return false;
+  write(change.writer, BLOBS, sha256, { ...stored, blob: next(stored.blob) });
+  return true;
+}
+
+function mergeFacts(known: PictureFacts, learnt: PictureFacts): PictureFacts {
+  return {
+    width: learnt.width ?? known.width,
+    height: learnt.height ?? known.height,
+    durationMs: learnt.durationMs ?? known.durationMs,
+    frames: learnt.frames ?? known.frames,
+    orientation: learnt.orientation ?? known.orientation,
+    thumbhash: learnt.thumbhash ?? known.thumbhash,
+  };
+}

@@ -1,0 +1,196 @@
+/**
+ * What lies in the tables: the records of media.ts and jobs.ts together with
+ * what only the store needs to know of them, and how each is read back.
+ */
+import type { EpochMs } from '../../src/clock.js';
+import { JOURNAL_CAUSES, type JournalEntry } from '../../src/journal/entry.js';
+import {
+  choice,
+  count,
+  createCodec,
+  type Fields,
+  flag,
+  listOf,
+  mediaId,
+  nullable,
+  number,
+  object,
+  sha256,
+  text,
+} from './codec.js';
+import type { DeadJob, Job, JobPriority } from './jobs.js';
+import {
+  type BlobRecord,
+  type MediaRecord,
+  type MediaState,
+  type PictureFacts,
+  type Quarantine,
+  THUMB_REFUSALS,
+  type ThumbMade,
+  type ThumbState,
+} from './media.js';
+import type { Usage } from './store.js';
+
+export interface StoredMedia {
+  readonly record: MediaRecord;
+  /** The journal entry that ended it, 0 while it lives. */
+  readonly endedSeq: number;
+}
+
+export interface StoredBlob {
+  readonly blob: BlobRecord;
+  /** Since when no live id holds it; null while one does. */
+  readonly unreferencedAt: EpochMs | null;
+  /** The latest journal entry of a quarantine or restore, 0 where there was none. */
+  readonly markSeq: number;
+}
+
+/** Stands once in every database. Its shape must stay readable for ever, so that an older release can refuse by name. */
+export interface Stamp {
+  /** Layout of the database as a whole: its tables and keys. */
+  readonly format: number;
+  readonly journal: string;
+  readonly madeAt: EpochMs;
+}
+
+const PRIORITIES = ['backfill', 'upload', 'asked'] as const satisfies readonly JobPriority[];
+const FORMATS = ['webp', 'jpeg', 'png', 'avif'] as const;
+
+export const mediaCodec = createCodec<StoredMedia>({
+  1: (fields) => ({ record: fields.take('record', object(readMedia)), endedSeq: fields.take('endedSeq', count) }),
+});
+
+export const blobCodec = createCodec<StoredBlob>({
+  1: (fields) => ({
+    blob: fields.take('blob', object(readBlob)),
+    unreferencedAt: fields.take('unreferencedAt', nullable(number)),
+    markSeq: fields.take('markSeq', count),
+  }),
+});
+
+export const jobCodec = createCodec<Job>({
+  1: (fields) => ({
+    sha256: fields.take('sha256', sha256),
+    priority: fields.take('priority', choice(PRIORITIES)),
+    queuedAt: fields.take('queuedAt', number),
+    readyAt: fields.take('readyAt', number),
+    attempts: fields.take('attempts', count),
+    lease: fields.take('lease', nullable(object(readLease))),
+  }),
+});
+
+export const deadCodec = createCodec<DeadJob>({
+  1: (fields) => ({
+    sha256: fields.take('sha256', sha256),
+    attempts: fields.take('attempts', count),
+    diedAt: fields.take('diedAt', number),
+    reason: fields.take('reason', text),
+  }),
+});
+
+export const journalCodec = createCodec<JournalEntry>({
+  1: (fields) => ({
+    seq: fields.take('seq', count),
+    at: fields.take('at', number),
+    cause: fields.take('cause', choice(JOURNAL_CAUSES)),
+    ids: fields.take('ids', listOf(mediaId)),
+  }),
+});
+
+export const usageCodec = createCodec<Usage>({
+  1: (fields) => ({ bytes: fields.take('bytes', count), files: fields.take('files', count) }),
+});
+
+export const stampCodec = createCodec<Stamp>({
+  1: (fields) => ({
+    format: fields.take('format', count),
+    journal: fields.take('journal', text),
+    madeAt: fields.take('madeAt', number),
+  }),
+});
+
+function readMedia(fields: Fields): MediaRecord {
+  return {
+    id: fields.take('id', mediaId),
+    sha256: fields.take('sha256', sha256),
+    public: fields.take('public', flag),
+    owner: fields.take('owner', text),
+    filename: fields.take('filename', nullable(text)),
+    createdAt: fields.take('createdAt', number),
+    expiresAt: fields.take('expiresAt', nullable(number)),
+    usedAt: fields.take('usedAt', number),
+    state: fields.take('state', object(readState)),
+  };
+}
+
+function readState(fields: Fields): MediaState {
+  const kind = fields.take('kind', choice(['live', 'deleted', 'expired']));
+  switch (kind) {
+    case 'live':
+      return { kind };
+    case 'deleted':
+      return { kind, at: fields.take('at', number), by: fields.take('by', text) };
+    case 'expired':
+      return { kind, at: fields.take('at', number) };
+  }
+}
+
+function readBlob(fields: Fields): BlobRecord {
+  return {
+    sha256: fields.take('sha256', sha256),
+    sizeBytes: fields.take('sizeBytes', count),
+    mime: fields.take('mime', text),
+    storedAt: fields.take('storedAt', number),
+    picture: fields.take('picture', object(readPicture)),
+    thumbs: fields.take('thumbs', object(readThumbs)),
+    quarantine: fields.take('quarantine', nullable(object(readQuarantine))),
+  };
+}
+
+function readPicture(fields: Fields): PictureFacts {
+  return {
+    width: fields.take('width', nullable(count)),
+    height: fields.take('height', nullable(count)),
+    durationMs: fields.take('durationMs', nullable(number)),
+    frames: fields.take('frames', nullable(count)),
+    orientation: fields.take('orientation', nullable(count)),
+    thumbhash: fields.take('thumbhash', nullable(text)),
+  };
+}
+
+function readThumbs(fields: Fields): ThumbState {
+  const kind = fields.take('kind', choice(['pending', 'ready', 'none']));
+  switch (kind) {
+    case 'pending':
+      return { kind };
+    case 'none':
+      return { kind, reason: fields.take('reason', choice(THUMB_REFUSALS)) };
+    case 'ready':
+      return { kind, made: fields.take('made', listOf(object(readMade))) };
+  }
+}
+
+function readMade(fields: Fields): ThumbMade {
+  return {
+    variant: fields.take('variant', text),
+    format: fields.take('format', choice(FORMATS)),
+    sha256: fields.take('sha256', sha256),
+    sizeBytes: fields.take('sizeBytes', count),
+    width: fields.take('width', count),
+    height: fields.take('height', count),
+    animated: fields.take('animated', flag),
+  };
+}
+
+function readQuarantine(fields: Fields): Quarantine {
+  return {
+    at: fields.take('at', number),
+    by: fields.take('by', text),
+    reason: fields.take('reason', nullable(text)),
+    cause: fields.take('cause', choice(['admin', 'rot'])),
+  };
+}
+
+function readLease(fields: Fields): NonNullable<Job['lease']> {
+  return { holder: fields.take('holder', text), until: fields.take('until', number) };
+}

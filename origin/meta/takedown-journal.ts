@@ -1,0 +1,114 @@
+/**
+ * The takedown journal over a table: entries are appended inside the transaction
+ * of their cause, numbered there, and told to subscribers in order once synced.
+ */
+import type { EpochMs } from '../../src/clock.js';
+import type { MediaId } from '../../src/ids.js';
+import type { JournalCause, JournalEntry } from '../../src/journal/entry.js';
+import type { Log } from '../../src/log.js';
+import { errorFields } from '../../src/log.js';
+import type { Change } from './database.js';
+import type { Journal } from './store.js';
+import { decode, JOURNAL, type Reader, type Span, write } from './tables.js';
+
+/** Entries that one transaction drops. */
+const TRIM_STEP = 1_000;
+
+/** Adds an entry to the transaction; answers its number. */
+export function appendEntry(change: Change, cause: JournalCause, ids: readonly MediaId[], at: EpochMs): number {
+  const entry: JournalEntry = { seq: lastSeq(change.writer) + 1, at, cause, ids };
+  write(change.writer, JOURNAL, entry.seq, entry);
+  change.entries.push(entry);
+  return entry.seq;
+}
+
+export interface TakedownJournal extends Journal {
+  /** For whoever runs transactions: these are synced now. */
+  publish(entries: readonly JournalEntry[]): void;
+}
+
+export function createJournal(
+  name: string,
+  reader: Reader,
+  run: <T>(body: (change: Change) => T) => Promise<T>,
+  log: Log,
+): TakedownJournal {
+  const listeners = new Set<(entry: JournalEntry) => void>();
+  let newest = lastSeq(reader);
+  let oldest = firstSeq(reader) ?? newest + 1;
+
+  function tell(entry: JournalEntry): void {
+    for (const listener of listeners) {
+      try {
+        listener(entry);
+      } catch (thrown) {
+        log.error({ seq: entry.seq, ...errorFields(thrown) }, 'a follower of the takedown journal failed');
+      }
+    }
+  }
+
+  return {
+    name,
+    newest: () => newest,
+    oldest: () => oldest,
+    async read(after, limit) {
+      return entriesOf(reader, { start: after + 1, limit });
+    },
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+    async append(cause, ids, at) {
+      return run((change) => {
+        appendEntry(change, cause, ids, at);
+        const [entry] = change.entries;
+        if (entry === undefined) throw new Error('the journal took no entry');
+        return entry;
+      });
+    },
+    async trim(before) {
+      let trimmed = 0;
+      for (;;) {
+        const dropped = await run((change) => trimStep(change, before));
+        trimmed += dropped;
+        if (dropped > 0) oldest = firstSeq(reader) ?? newest + 1;
+        if (dropped < TRIM_STEP) return trimmed;
+      }
+    },
+    publish(entries) {
+      for (const entry of entries) {
+        newest = entry.seq;
+        tell(entry);
+      }
+    },
+  };
+}
+
+function trimStep({ writer }: Change, before: EpochMs): number {
+  const newest = lastSeq(writer);
+  let dropped = 0;
+  for (const entry of entriesOf(writer, { limit: TRIM_STEP })) {
+    if (entry.at >= before || entry.seq === newest) break;
+    write(writer, JOURNAL, entry.seq, undefined);
+    dropped += 1;
+  }
+  return dropped;
+}
+
+function entriesOf(reader: Reader, span: Span): readonly JournalEntry[] {
+  return [...reader.range(JOURNAL.name, span)].map(({ key, value }) => decode(JOURNAL, key, value));
+}
+
+/** The number of the newest entry, 0 where there is none. */
+function lastSeq(reader: Reader): number {
+  return seqAt(reader, { reverse: true, limit: 1 }) ?? 0;
+}
+
+function firstSeq(reader: Reader): number | undefined {
+  return seqAt(reader, { limit: 1 });
+}
+
+function seqAt(reader: Reader, span: Span): number | undefined {
+  for (const { key } of reader.range(JOURNAL.name, span)) return Number(key);
+  return undefined;
+}

@@ -1,0 +1,200 @@
+/**
+ * Everything that ends or withholds media: delete, expiry, quarantine and
+ * restore, each with its journal entry in the same transaction.
+ */
+import type { EpochMs } from '../../src/clock.js';
+import type { MediaId, Sha256 } from '../../src/ids.js';
+import type { JournalCause } from '../../src/journal/entry.js';
+import { type Change, readOrNote } from './database.js';
+import type { BlobRecord, MediaRecord, MediaState, Quarantine } from './media.js';
+import type { StoredBlob, StoredMedia } from './records.js';
+import type { QuarantineOutcome, RemoveOutcome } from './store.js';
+import {
+  BLOBS,
+  before,
+  type IndexName,
+  MEDIA,
+  type Reader,
+  read,
+  type Span,
+  targets,
+  under,
+  until,
+  write,
+} from './tables.js';
+import { appendEntry } from './takedown-journal.js';
+
+/** Ids that one journal entry names at most, so that a line stays short. */
+const ENTRY_IDS_MAX = 64;
+
+export function removeMedia(change: Change, id: MediaId, by: string, now: EpochMs): RemoveOutcome {
+  const stored = read(change.writer, MEDIA, id);
+  if (stored === undefined) return { kind: 'unknown' };
+  if (stored.record.state.kind !== 'live') return { kind: 'already', seq: stored.endedSeq };
+  const seq = appendEntry(change, 'delete', [id], now);
+  endMedia(change, stored, { kind: 'deleted', at: now, by }, seq);
+  const { sha256 } = stored.record;
+  const blob = settleReference(change, sha256, now);
+  const free = blob !== undefined && blob.unreferencedAt !== null && blob.blob.quarantine === null;
+  return { kind: 'removed', seq, blobFree: free ? sha256 : null };
+}
+
+/** Marks ids whose instant has passed. `at` of the tombstone is that instant. */
+export function expireDue(change: Change, now: EpochMs, limit: number): readonly MediaId[] {
+  return expireAll(change, storedAt(change, 'expiry', until(now), limit), now, (record) => record.expiresAt ?? now);
+}
+
+/** Marks ids that were last used before an instant. */
+export function expireUnused(change: Change, usedBefore: EpochMs, now: EpochMs, limit: number): readonly MediaId[] {
+  return expireAll(change, storedAt(change, 'idle', before(usedBefore), limit), now, () => now);
+}
+
+/** Ends one live id whose instant has passed, as expireDue would. */
+export function expireOne(change: Change, stored: StoredMedia, now: EpochMs): void {
+  expireAll(change, [stored], now, (record) => record.expiresAt ?? now);
+}
+
+export function quarantine(change: Change, target: MediaId | Sha256, mark: Quarantine): QuarantineOutcome {
+  const found = resolveTarget(change.writer, target, mark.at);
+  if (found.kind !== 'blob') return found;
+  const { stored } = found;
+  const standing = stored.blob.quarantine;
+  if (standing !== null && (standing.cause === 'admin' || mark.cause === 'rot')) {
+    return { kind: 'already', seq: stored.markSeq };
+  }
+  return markBlob(change, stored, mark, 'quarantine', mark.at);
+}
+
+export function restore(change: Change, target: MediaId | Sha256, now: EpochMs): QuarantineOutcome {
+  const found = resolveTarget(change.writer, target, now);
+  if (found.kind !== 'blob') return found;
+  if (found.stored.blob.quarantine === null) return { kind: 'already', seq: found.stored.markSeq };
+  return liftMark(change, found.stored, now);
+}
+
+export function liftMark(change: Change, stored: StoredBlob, now: EpochMs): QuarantineOutcome & { kind: 'done' } {
+  // The grace period of a blob that nobody holds any more begins anew.
+  const unreferencedAt = stored.unreferencedAt === null ? null : now;
+  return markBlob(change, { ...stored, unreferencedAt }, null, 'restore', now);
+}
+
+/** Notes whether any live id holds a blob, after one began or ended. */
+export function settleReference(change: Change, sha256: Sha256, now: EpochMs): StoredBlob | undefined {
+  // A takedown must not fail over a blob record that cannot be read.
+  const stored = readOrNote(change.writer, BLOBS, sha256, change.damaged);
+  if (stored === undefined) return undefined;
+  const held = liveOver(change.writer, sha256).length > 0;
+  if (held === (stored.unreferencedAt === null)) return stored;
+  const settled = { ...stored, unreferencedAt: held ? null : now };
+  write(change.writer, BLOBS, sha256, settled);
+  return settled;
+}
+
+export function liveOver(reader: Reader, sha256: Sha256): readonly MediaId[] {
+  return [...reader.range('live', under(sha256))].map(({ value }) => Buffer.from(value).toString('latin1') as MediaId);
+}
+
+export function idsOver(reader: Reader, sha256: Sha256): readonly MediaId[] {
+  return [...targets<MediaId>(reader, 'by_blob', under(sha256))];
+}
+
+/** Forgets tombstones that ended before an instant. The blob, if it is still there, stays the sweep's. */
+export function forgetTombstones(change: Change, endedBefore: EpochMs, limit: number): number {
+  const ended = storedAt(change, 'tombstone', before(endedBefore), limit);
+  for (const { record } of ended) write(change.writer, MEDIA, record.id, undefined);
+  return ended.length;
+}
+
+export function unreferencedBlobs(
+  reader: Reader,
+  freeBefore: EpochMs,
+  limit: number,
+  damaged: Change['damaged'],
+): readonly BlobRecord[] {
+  const blobs: BlobRecord[] = [];
+  for (const sha256 of targets<Sha256>(reader, 'unreferenced', before(freeBefore))) {
+    const stored = readOrNote(reader, BLOBS, sha256, damaged);
+    if (stored !== undefined) blobs.push(stored.blob);
+    if (blobs.length >= limit) break;
+  }
+  return blobs;
+}
+
+function storedAt(change: Change, index: IndexName, span: Span, limit: number): readonly StoredMedia[] {
+  const found: StoredMedia[] = [];
+  for (const id of targets<MediaId>(change.writer, index, span)) {
+    const stored = readOrNote(change.writer, MEDIA, id, change.damaged);
+    if (stored !== undefined) found.push(stored);
+    if (found.length >= limit) break;
+  }
+  return found;
+}
+
+function expireAll(
+  change: Change,
+  ended: readonly StoredMedia[],
+  now: EpochMs,
+  endOf: (record: MediaRecord) => EpochMs,
+): readonly MediaId[] {
+  for (let first = 0; first < ended.length; first += ENTRY_IDS_MAX) {
+    const group = ended.slice(first, first + ENTRY_IDS_MAX);
+    const ids = group.map(({ record }) => record.id);
+    const seq = appendEntry(change, 'expire', ids, now);
+    for (const stored of group) {
+      endMedia(change, stored, { kind: 'expired', at: endOf(stored.record) }, seq);
+      settleReference(change, stored.record.sha256, now);
+    }
+  }
+  return ended.map(({ record }) => record.id);
+}
+
+function endMedia(change: Change, stored: StoredMedia, state: MediaState, seq: number): void {
+  const { record } = stored;
+  write(change.writer, MEDIA, record.id, { record: { ...record, state }, endedSeq: seq });
+}
+
+function markBlob(
+  change: Change,
+  stored: StoredBlob,
+  mark: Quarantine | null,
+  cause: JournalCause,
+  now: EpochMs,
+): QuarantineOutcome & { kind: 'done' } {
+  const ids = liveOver(change.writer, stored.blob.sha256);
+  const seq = appendEntry(change, cause, ids, now);
+  write(change.writer, BLOBS, stored.blob.sha256, {
+    ...stored,
+    blob: { ...stored.blob, quarantine: mark },
+    markSeq: seq,
+  });
+  return { kind: 'done', seq, ids };
+}
+
+type Target =
+  | { readonly kind: 'blob'; readonly stored: StoredBlob }
+  | { readonly kind: 'gone'; readonly state: 'deleted' | 'expired' }
+  | { readonly kind: 'unknown' };
+
+function resolveTarget(reader: Reader, target: MediaId | Sha256, now: EpochMs): Target {
+  let sha256 = target as Sha256;
+  if (isMediaId(target)) {
+    const media = read(reader, MEDIA, target);
+    if (media === undefined) return { kind: 'unknown' };
+    const { record } = media;
+    if (record.state.kind !== 'live') return { kind: 'gone', state: record.state.kind };
+    if (hasExpired(record, now)) return { kind: 'gone', state: 'expired' };
+    sha256 = record.sha256;
+  }
+  const stored = read(reader, BLOBS, sha256);
+  return stored === undefined ? { kind: 'unknown' } : { kind: 'blob', stored };
+}
+
+/** Expiry needs no message: the instant decides, whether or not the sweeper has been by. */
+export function hasExpired(record: MediaRecord, now: EpochMs): boolean {
+  return record.expiresAt !== null && record.expiresAt <= now;
+}
+
+/** An id has 26 characters, a hash 64. */
+function isMediaId(target: MediaId | Sha256): target is MediaId {
+  return target.length === 26;
+}

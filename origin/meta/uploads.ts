@@ -1,0 +1,117 @@
+/**
+ * The one transaction of an upload: quarantine, duplicate and quota are decided
+ * here once more, whatever was seen before, and then record, indexes, job,
+ * usage and journal change together.
+ */
+import type { EpochMs } from '../../src/clock.js';
+import type { Sha256 } from '../../src/ids.js';
+import type { Change } from './database.js';
+import type { BlobRecord, Media, MediaRecord } from './media.js';
+import { refusesUpload } from './media.js';
+import { queueJob } from './queue.js';
+import type { StoredBlob, StoredMedia } from './records.js';
+import type { CommitOutcome, NewMedia, Usage } from './store.js';
+import { BLOBS, JOBS, MEDIA, ownerKey, type Reader, read, USAGE, write } from './tables.js';
+import { expireOne, hasExpired, liftMark, settleReference } from './takedown.js';
+
+const NO_USAGE: Usage = { bytes: 0, files: 0 };
+
+export function commitUpload(change: Change, upload: NewMedia): CommitOutcome {
+  const { writer } = change;
+  const { sha256, now } = upload;
+  const stored = read(writer, BLOBS, sha256);
+  if (stored !== undefined && refusesUpload(stored.blob)) return { kind: 'quarantined' };
+
+  const standing = findLive(writer, sha256, upload.public);
+  if (standing !== undefined && !hasExpired(standing.record, now)) {
+    const record = prolong(change, standing, upload);
+    return { kind: 'duplicate', media: { record, blob: settleBlob(change, upload, stored) } };
+  }
+  if (standing !== undefined) expireOne(change, standing, now);
+
+  const over = overQuota(change, upload, stored === undefined);
+  if (over !== undefined) return { kind: 'over_quota', usage: over };
+  const record = newRecord(upload);
+  write(writer, MEDIA, record.id, { record, endedSeq: 0 });
+  return { kind: 'created', media: { record, blob: settleBlob(change, upload, stored) } };
+}
+
+/** The live record over these bytes, whether or not its instant has passed. */
+export function findLive(reader: Reader, sha256: Sha256, isPublic: boolean): StoredMedia | undefined {
+  const id = reader.get('live', [sha256, isPublic ? 1 : 0]);
+  return id === undefined ? undefined : read(reader, MEDIA, Buffer.from(id).toString('latin1') as MediaRecord['id']);
+}
+
+export function findDuplicate(reader: Reader, sha256: Sha256, isPublic: boolean, now: EpochMs): Media | undefined {
+  const standing = findLive(reader, sha256, isPublic);
+  if (standing === undefined || hasExpired(standing.record, now)) return undefined;
+  const stored = read(reader, BLOBS, sha256);
+  return stored === undefined ? undefined : { record: standing.record, blob: stored.blob };
+}
+
+export function readUsage(reader: Reader, owner: string, periodStartAt: EpochMs): Usage {
+  return read(reader, USAGE, [periodStartAt, ownerKey(owner)]) ?? NO_USAGE;
+}
+
+/** The expiry becomes the later of the two, and never is the latest of all. */
+function prolong(change: Change, standing: StoredMedia, upload: NewMedia): MediaRecord {
+  const { record } = standing;
+  const expiresAt =
+    record.expiresAt === null || upload.expiresAt === null ? null : Math.max(record.expiresAt, upload.expiresAt);
+  const prolonged = { ...record, expiresAt, usedAt: Math.max(record.usedAt, upload.now) };
+  write(change.writer, MEDIA, record.id, { ...standing, record: prolonged });
+  return prolonged;
+}
+
+/** The bytes are in place and held: makes the blob's record where there is none, lifts a mark of rot, sees to the job. */
+function settleBlob(change: Change, upload: NewMedia, stored: StoredBlob | undefined): BlobRecord {
+  const { sha256, now } = upload;
+  if (stored === undefined) {
+    write(change.writer, BLOBS, sha256, { blob: newBlob(upload), unreferencedAt: null, markSeq: 0 });
+  } else {
+    if (stored.blob.quarantine !== null) liftMark(change, stored, now);
+    settleReference(change, sha256, now);
+  }
+  const blob = stored === undefined ? newBlob(upload) : { ...stored.blob, quarantine: null };
+  if (blob.thumbs.kind === 'pending' && read(change.writer, JOBS, sha256) === undefined) {
+    queueJob(change, sha256, 'upload', now);
+  }
+  return blob;
+}
+
+/** Counts the upload, or answers the usage that leaves no room for it. */
+function overQuota(change: Change, upload: NewMedia, blobIsNew: boolean): Usage | undefined {
+  const { quota, owner } = upload;
+  if (quota === undefined) return undefined;
+  const usage = readUsage(change.writer, owner, quota.periodStartAt);
+  const after = { bytes: usage.bytes + (blobIsNew ? upload.sizeBytes : 0), files: usage.files + 1 };
+  if (after.bytes > quota.bytesMax || after.files > quota.filesMax) return usage;
+  write(change.writer, USAGE, [quota.periodStartAt, ownerKey(owner)], after);
+  return undefined;
+}
+
+function newBlob(upload: NewMedia): BlobRecord {
+  return {
+    sha256: upload.sha256,
+    sizeBytes: upload.sizeBytes,
+    mime: upload.mime,
+    storedAt: upload.now,
+    picture: upload.picture,
+    thumbs: upload.thumbs.kind === 'queue' ? { kind: 'pending' } : upload.thumbs,
+    quarantine: null,
+  };
+}
+
+function newRecord(upload: NewMedia): MediaRecord {
+  return {
+    id: upload.id,
+    sha256: upload.sha256,
+    public: upload.public,
+    owner: upload.owner,
+    filename: upload.filename,
+    createdAt: upload.now,
+    expiresAt: upload.expiresAt,
+    usedAt: upload.now,
+    state: { kind: 'live' },
+  };
+}

@@ -1,0 +1,121 @@
+/**
+ * One process at a time writes to a database folder: a file names who. A holder
+ * that is gone is seen by its pid and, where the system tells, by when that
+ * process started, so that neither a recycled pid nor a container whose main
+ * process is always 1 is taken for it.
+ */
+import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errorCode } from '../../src/errors.js';
+
+const LOCK_NAME = 'writer.lock';
+/** How often a lock that changes hands under our eyes is looked at again. */
+const TRIES = 5;
+
+export interface WriterLock {
+  /** May be called twice. */
+  release(): Promise<void>;
+}
+
+interface Holder {
+  readonly pid: number;
+  /** Boot and start of the process; null where the system does not tell. */
+  readonly started: string | null;
+}
+
+export class FolderInUse extends Error {
+  override readonly name = 'FolderInUse';
+
+  constructor(folder: string, pid: number) {
+    super(
+      `${folder} is in use by process ${pid}. Only one process may write to it: stop that one first, or give this one another folder.`,
+    );
+  }
+}
+
+/** Rejects with FolderInUse while another process, or this one, has the folder. */
+export async function lockWriter(folder: string, randomName: () => string): Promise<WriterLock> {
+  const path = join(folder, LOCK_NAME);
+  const own: Holder = { pid: process.pid, started: await startOf(process.pid) };
+  const staged = `${path}.${process.pid}.${randomName()}`;
+  await writeFile(staged, JSON.stringify(own), { flag: 'wx' });
+  try {
+    for (let tries = 0; tries < TRIES; tries += 1) {
+      if (await tryLink(staged, path)) return { release: once(() => rm(path, { force: true })) };
+      const holder = await readHolder(path);
+      if (holder !== undefined && (await isAlive(holder))) throw new FolderInUse(folder, holder.pid);
+      await takeAway(path, `${staged}.old`, holder);
+    }
+  } finally {
+    await rm(staged, { force: true });
+  }
+  throw new Error(`${path} keeps changing: several processes are starting at once`);
+}
+
+/** False where the lock stands already. A link is made whole or not at all. */
+async function tryLink(staged: string, path: string): Promise<boolean> {
+  try {
+    await link(staged, path);
+    return true;
+  } catch (thrown) {
+    if (errorCode(thrown) === 'EEXIST') return false;
+    throw thrown;
+  }
+}
+
+/** Takes a dead holder's lock away, unless somebody else was quicker; theirs is put back. */
+async function takeAway(path: string, aside: string, dead: Holder | undefined): Promise<void> {
+  try {
+    await rename(path, aside);
+  } catch (thrown) {
+    if (errorCode(thrown) === 'ENOENT') return;
+    throw thrown;
+  }
+  const taken = await readHolder(aside);
+  if (taken?.pid !== dead?.pid || taken?.started !== dead?.started) await tryLink(aside, path);
+  await rm(aside, { force: true });
+}
+
+/** Undefined where there is none, or none that can be read. */
+async function readHolder(path: string): Promise<Holder | undefined> {
+  try {
+    const held: unknown = JSON.parse(await readFile(path, 'utf8'));
+    if (typeof held !== 'object' || held === null || !('pid' in held) || typeof held.pid !== 'number') return undefined;
+    const started = 'started' in held && typeof held.started === 'string' ? held.started : null;
+    return { pid: held.pid, started };
+  } catch {
+    return undefined;
+  }
+}
+
+async function isAlive(holder: Holder): Promise<boolean> {
+  try {
+    process.kill(holder.pid, 0);
+  } catch (thrown) {
+    // EPERM: it lives, as somebody else's.
+    if (errorCode(thrown) !== 'EPERM') return false;
+  }
+  const started = await startOf(holder.pid);
+  return started === null || holder.started === null || started === holder.started;
+}
+
+/** When a process started, as Linux tells it: the boot, and ticks since then (field 22 of stat, proc(5)). */
+async function startOf(pid: number): Promise<string | null> {
+  try {
+    const boot = await readFile('/proc/sys/kernel/random/boot_id', 'latin1');
+    const stat = await readFile(`/proc/${pid}/stat`, 'latin1');
+    // The name in parentheses may hold spaces; what follows it starts with field 3.
+    const ticks = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    return ticks === undefined ? null : `${boot.trim()}:${ticks}`;
+  } catch {
+    return null;
+  }
+}
+
+function once(run: () => Promise<void>): () => Promise<void> {
+  let ended: Promise<void> | undefined;
+  return () => {
+    ended ??= run();
+    return ended;
+  };
+}
