@@ -1,10 +1,20 @@
 /** Opens the blob store that the configuration names. */
+import { unreachable } from '../../src/errors.js';
 import type { Parts } from '../../src/process.js';
 import type { BlobStore } from './blob-store.js';
 import type { BlobsConfig } from './config.js';
 import { openLocalStore } from './local.js';
 
-export async function openBlobStore(config: BlobsConfig, _parts: Pick<Parts, 'clock' | 'log'>): Promise<BlobStore> {
-  if (config.adaptor === 's3') throw new Error('follows');
-  return await openLocalStore(config);
+export async function openBlobStore(config: BlobsConfig, parts: Pick<Parts, 'clock' | 'log'>): Promise<BlobStore> {
+  switch (config.adaptor) {
+    case 'local':
+      return await openLocalStore(config);
+    case 's3': {
+      // Loaded only where it is used: the SDK takes longer to load than the rest of the origin.
+      const { openS3Store } = await import('./s3.js');
+      return await openS3Store({ config: config.s3, stageFolder: config.stageFolder, ...parts });
+    }
+    default:
+      return unreachable(config.adaptor);
+  }
 }
