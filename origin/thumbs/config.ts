@@ -86,6 +86,11 @@ const videoSection = section(
     enabled: flag({ default: true, help: 'Whether ffmpeg is looked for and used.' }),
     ffmpeg: text({ default: 'ffmpeg', help: 'The ffmpeg program: a name on the PATH or an absolute path.' }),
     ffprobe: text({ default: 'ffprobe', help: 'The ffprobe program.' }),
+    heifConvert: text({
+      default: 'heif-convert',
+      help: 'The heif-convert (or heif-dec) program of libheif, for HEIC.',
+    }),
+    sourceMaxBytes: size({ default: '1GB', min: 1_000, help: 'Larger media get neither poster nor duration.' }),
     timeLimitMs: duration({ default: '20s', min: 100, help: 'For one run of either.' }),
     memoryMaxBytes: size({ default: '1GiB', min: 2 ** 27, help: 'Memory of one run of either.' }),
     posterAtMs: duration({ default: '1s', help: 'The instant that the poster shows; earlier in a shorter video.' }),

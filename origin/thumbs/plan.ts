@@ -107,6 +107,17 @@ function boxOf({ width, height }: VariantConfig): Size {
   return { width, height: height > 0 ? height : width };
 }
 
+/** The whole picture at the smallest scale from which every thumbnail can be had by shrinking. */
+export function baseSize(source: Size, planned: readonly PlannedThumb[]): Size {
+  const scale = Math.max(
+    ...planned.map(({ region, width, height }) => Math.max(width / region.width, height / region.height)),
+  );
+  return {
+    width: Math.max(1, Math.round(source.width * scale)),
+    height: Math.max(1, Math.round(source.height * scale)),
+  };
+}
+
 /** What there is to choose from, as origin and edge both read it. */
 export function menuOf(config: ThumbsConfig): ThumbMenu {
   return {

@@ -14,6 +14,8 @@ export interface RenderRequest {
   readonly input: string;
   /** Where results are written. */
   readonly folder: string;
+  /** It stands as it should be seen, whatever its metadata say. */
+  readonly upright: boolean;
   /** False: stills only, whatever the source. */
   readonly animate: boolean;
   readonly settings: RenderSettings;
@@ -71,10 +73,11 @@ export function parseToChild(value: unknown): ToChild | undefined {
   if (!isRecord(value) || value['t'] !== 'render' || !isCount(value['job'])) return undefined;
   const { job, request } = value;
   if (!isRecord(request)) return undefined;
-  const { input, folder, animate, settings } = request;
-  if (typeof input !== 'string' || typeof folder !== 'string' || typeof animate !== 'boolean') return undefined;
+  const { input, folder, upright, animate, settings } = request;
+  if (typeof input !== 'string' || typeof folder !== 'string') return undefined;
+  if (typeof upright !== 'boolean' || typeof animate !== 'boolean') return undefined;
   if (!isSettings(settings)) return undefined;
-  return { t: 'render', job, request: { input, folder, animate, settings } };
+  return { t: 'render', job, request: { input, folder, upright, animate, settings } };
 }
 
 /** Shape only: the values were checked when the configuration was read. */

@@ -17,7 +17,7 @@ import { errorCode } from '../../src/errors.js';
 import { type Dimensions, formatOf, readDimensions } from '../../src/media/dimensions.js';
 import type { ThumbFormat, ThumbRefusal } from '../meta/media.js';
 import { type Apng, composeApng, parseApng } from './apng.js';
-import { type PlannedThumb, planThumbs, type Size } from './plan.js';
+import { baseSize, type PlannedThumb, planThumbs, type Size } from './plan.js';
 import {
   clip,
   NO_RENDERED_FACTS,
@@ -83,12 +83,12 @@ export async function render(request: RenderRequest): Promise<RenderResult> {
   }
 }
 
-async function renderPicture({ input, folder, animate, settings }: RenderRequest): Promise<RenderResult> {
+async function renderPicture({ input, folder, upright, animate, settings }: RenderRequest): Promise<RenderResult> {
   const bytes = await readSource(input, settings.sourceMaxBytes);
   const header = readHeader(bytes, settings.pixelsMax);
-  const source = await measure(bytes, header, settings.pixelsMax);
+  const source = await measure(bytes, header, upright, settings.pixelsMax);
   const { thumbs: planned } = planThumbs(source, settings.variants);
-  const base = await decodeStill(bytes, baseSize(source, planned), settings.pixelsMax);
+  const base = await decodeStill(bytes, source, baseSize(source, planned), settings.pixelsMax);
   const rasters = await scaleAll(base, source, planned);
   const film = animate ? await decodeFilm(bytes, source, base, settings) : undefined;
   const encoded = await Promise.all(
@@ -122,18 +122,18 @@ function readHeader(bytes: Buffer, pixelsMax: number): Dimensions {
 
 interface Source extends Size {
   readonly facts: RenderedFacts;
-  /** Whether it stands as stored; animations that must be turned are stills. */
+  /** Whether it is seen as it is stored; animations that must be turned are stills. */
   readonly upright: boolean;
   readonly delaysMs: readonly number[];
   readonly plays: number;
 }
 
 /** The decoder's own reading of the header, which is what the pixels will follow. */
-async function measure(bytes: Buffer, header: Dimensions, pixelsMax: number): Promise<Source> {
+async function measure(bytes: Buffer, header: Dimensions, upright: boolean, pixelsMax: number): Promise<Source> {
   try {
     const read = await sharp(bytes, optionsOf(pixelsMax)).metadata();
-    const { width, height } = read.autoOrient;
-    const orientation = read.orientation ?? 1;
+    const { width, height } = upright ? read : read.autoOrient;
+    const orientation = upright ? 1 : (read.orientation ?? 1);
     return {
       width,
       height,
@@ -160,20 +160,10 @@ function decodingRefusal(thrown: unknown, facts = NO_RENDERED_FACTS): unknown {
   return new Refusal('broken_image', message, facts, thrown);
 }
 
-/** The whole picture at the smallest scale from which every thumbnail can be had by shrinking. */
-function baseSize(source: Size, planned: readonly PlannedThumb[]): Size {
-  const scale = Math.max(
-    ...planned.map(({ region, width, height }) => Math.max(width / region.width, height / region.height)),
-  );
-  return {
-    width: Math.max(1, Math.round(source.width * scale)),
-    height: Math.max(1, Math.round(source.height * scale)),
-  };
-}
-
-async function decodeStill(bytes: Buffer, size: Size, pixelsMax: number): Promise<Raster> {
+async function decodeStill(bytes: Buffer, { upright }: Source, size: Size, pixelsMax: number): Promise<Raster> {
   try {
-    return withoutIdleAlpha(await rasterOf(sharp(bytes, optionsOf(pixelsMax)).autoOrient().resize(fill(size))));
+    const picture = sharp(bytes, optionsOf(pixelsMax));
+    return withoutIdleAlpha(await rasterOf((upright ? picture : picture.autoOrient()).resize(fill(size))));
   } catch (thrown) {
     throw decodingRefusal(thrown);
   }

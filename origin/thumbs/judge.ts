@@ -1,0 +1,71 @@
+/**
+ * What becomes of a job after an attempt: a pure decision from what happened,
+ * how often it was tried and what the configuration allows.
+ */
+import type { ThumbRefusal } from '../meta/media.js';
+import type { ThumbOutcome } from '../meta/store.js';
+import type { ThumbsConfig } from './config.js';
+import type { JobEnd } from './job.js';
+
+/** All that an attempt may come to. */
+export type Attempt =
+  | JobEnd
+  /** Something of ours failed on the way: storage, database, disk. */
+  | { readonly kind: 'untried'; readonly detail: string }
+  /** A bug, or so it seems. */
+  | { readonly kind: 'faulty'; readonly detail: string }
+  /** The lease was lost or the engine closes. */
+  | { readonly kind: 'aborted' }
+  /** The blob is no longer known. */
+  | { readonly kind: 'gone' };
+
+export type Verdict =
+  | { readonly kind: 'finish'; readonly outcome: ThumbOutcome }
+  /** One attempt more is counted. */
+  | { readonly kind: 'retry'; readonly delayMs: number; readonly why: string }
+  /** No attempt is counted. */
+  | { readonly kind: 'give_back'; readonly delayMs: number; readonly why: string }
+  | { readonly kind: 'bury'; readonly refusal: ThumbRefusal; readonly why: string }
+  | { readonly kind: 'drop' };
+
+export type QueueConfig = ThumbsConfig['queue'];
+
+/** `attempts`: how many failed before this one. `random`: from 0 up to 1. */
+export function judge(attempt: Attempt, attempts: number, config: QueueConfig, random: number): Verdict {
+  switch (attempt.kind) {
+    case 'made':
+      return { kind: 'finish', outcome: { kind: 'made', made: attempt.made, picture: attempt.picture } };
+    case 'refused':
+      return { kind: 'finish', outcome: { kind: 'refused', reason: attempt.reason, picture: attempt.picture } };
+    case 'gone':
+      return { kind: 'drop' };
+    case 'aborted':
+      return { kind: 'give_back', delayMs: 0, why: 'aborted' };
+    case 'untried':
+      return { kind: 'give_back', delayMs: backoffMs(attempts, config, random), why: attempt.detail };
+    case 'lost':
+      if (attempt.loss === 'aborted') return { kind: 'give_back', delayMs: 0, why: 'aborted' };
+      // Without a process there was no attempt on the picture.
+      if (attempt.loss === 'start') {
+        return { kind: 'give_back', delayMs: backoffMs(attempts, config, random), why: attempt.detail };
+      }
+      return again(`${attempt.loss}: ${attempt.detail}`, EXPENSIVE.has(attempt.loss) ? 'too_expensive' : 'failed');
+    case 'missing':
+      return again('the original is not in the store', 'failed');
+    case 'faulty':
+      return again(attempt.detail, 'failed');
+  }
+
+  function again(why: string, refusal: ThumbRefusal): Verdict {
+    if (attempts + 1 >= config.attemptsMax) return { kind: 'bury', refusal, why };
+    return { kind: 'retry', delayMs: backoffMs(attempts, config, random), why };
+  }
+}
+
+const EXPENSIVE: ReadonlySet<string> = new Set(['time', 'memory']);
+
+/** Doubled after each failure, then anything from half of it to the whole, so that what failed together does not return together. */
+export function backoffMs(attempts: number, config: QueueConfig, random: number): number {
+  const whole = Math.min(config.backoffMaxMs, config.backoffMs * 2 ** Math.min(attempts, 30));
+  return Math.round(whole * (0.5 + random / 2));
+}

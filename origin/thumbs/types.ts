@@ -1,0 +1,62 @@
+/**
+ * Which media types get thumbnails, and by which way: a closed list, so that
+ * nothing else is ever handed to a decoder.
+ */
+
+/** The container readers of ffmpeg that may be used, each told by name and never guessed by it. */
+export type Demuxer = 'mov' | 'matroska' | 'ogg' | 'avi' | 'mpeg' | 'mpegts' | 'mp3' | 'aac' | 'flac' | 'wav' | 'amr';
+
+export type Route =
+  | { readonly kind: 'picture' }
+  /** A picture that only tools from outside can decode. */
+  | { readonly kind: 'heif' }
+  | { readonly kind: 'film'; readonly demuxer: Demuxer }
+  | { readonly kind: 'none' };
+
+/** What is installed beside us. */
+export interface Tools {
+  readonly film: boolean;
+  readonly heif: boolean;
+}
+
+const PICTURES = ['image/jpeg', 'image/png', 'image/apng', 'image/gif', 'image/webp', 'image/avif'];
+const HEIF = ['image/heic', 'image/heif', 'image/heic-sequence', 'image/heif-sequence'];
+const FILMS: Readonly<Record<string, Demuxer>> = {
+  'video/mp4': 'mov',
+  'video/quicktime': 'mov',
+  'video/x-m4v': 'mov',
+  'video/3gpp': 'mov',
+  'video/3gpp2': 'mov',
+  'video/webm': 'matroska',
+  'video/matroska': 'matroska',
+  'video/x-matroska': 'matroska',
+  'video/ogg': 'ogg',
+  'video/vnd.avi': 'avi',
+  'video/x-msvideo': 'avi',
+  'video/mpeg': 'mpeg',
+  'video/mp2t': 'mpegts',
+  'audio/mp4': 'mov',
+  'audio/x-m4a': 'mov',
+  'audio/webm': 'matroska',
+  'audio/ogg': 'ogg',
+  'audio/opus': 'ogg',
+  'audio/mpeg': 'mp3',
+  'audio/aac': 'aac',
+  'audio/flac': 'flac',
+  'audio/x-flac': 'flac',
+  'audio/wav': 'wav',
+  'audio/x-wav': 'wav',
+  'audio/amr': 'amr',
+};
+
+export function routeOf(mime: string, tools: Tools): Route {
+  const type = (mime.split(';', 1)[0] ?? '').trim().toLowerCase();
+  if (PICTURES.includes(type)) return { kind: 'picture' };
+  if (HEIF.includes(type)) return tools.heif ? { kind: 'heif' } : { kind: 'none' };
+  const demuxer = Object.hasOwn(FILMS, type) ? FILMS[type] : undefined;
+  return demuxer !== undefined && tools.film ? { kind: 'film', demuxer } : { kind: 'none' };
+}
+
+export function typesOf(tools: Tools): readonly string[] {
+  return [...PICTURES, ...(tools.heif ? HEIF : []), ...(tools.film ? Object.keys(FILMS) : [])];
+}
