@@ -1,0 +1,50 @@
+/** POST of a signed link: authorize > find > sign. Whoever may read the media may hand it on for a while. */
+import type { AccessConfig } from '../src/access/config.js';
+import type { Gate } from '../src/access/grant.js';
+import { mayRead } from '../src/access/grant.js';
+import { signLink } from '../src/access/link.js';
+import { faultOfGrant } from '../src/access/refusal.js';
+import { Fault } from '../src/errors.js';
+import { jsonReply, type Reply } from '../src/http/reply.js';
+import type { MediaId } from '../src/ids.js';
+import { admitViewer, requireCaller } from './authorize.js';
+import type { MetaStore } from './meta/store.js';
+import type { OriginRequest } from './request.js';
+
+export interface LinkParts {
+  readonly gate: Gate;
+  readonly meta: Pick<MetaStore, 'find'>;
+  readonly access: AccessConfig;
+  readonly baseUri: string;
+}
+
+export interface LinkWish {
+  readonly expiresInSeconds: number | undefined;
+  /** The thumbnail that `thumb_url` is to open. */
+  readonly width: number | undefined;
+  readonly height: number | undefined;
+}
+
+export async function link(parts: LinkParts, request: OriginRequest, id: MediaId, wish: LinkWish): Promise<Reply> {
+  const now = request.receivedAt;
+  const caller = await requireCaller(parts.gate, request);
+  const grant = { kind: 'caller', caller } as const;
+  if (!mayRead(grant, false)) throw faultOfGrant(grant);
+  const { record } = admitViewer({ kind: 'client', grant, edge: false }, await parts.meta.find(id, now));
+
+  const { links } = parts.access;
+  const [key] = links.secrets;
+  if (key === undefined) throw new Fault('not_found', 'This service signs no links.');
+  const lifetimeMs = wish.expiresInSeconds === undefined ? links.lifetimeMs : wish.expiresInSeconds * 1_000;
+  if (lifetimeMs > links.lifetimeMaxMs) {
+    throw new Fault('malformed', `A link holds for at most ${Math.floor(links.lifetimeMaxMs / 1_000)} seconds.`);
+  }
+  const untilAt = Math.min(now + lifetimeMs, record.expiresAt ?? Number.POSITIVE_INFINITY);
+  const expiresAt = Math.floor(untilAt / 1_000) * 1_000;
+  const thumb = { kind: 'thumb', id, width: wish.width ?? null, height: wish.height ?? null } as const;
+  return jsonReply(200, {
+    url: parts.baseUri + signLink({ kind: 'original', id }, expiresAt, key),
+    thumb_url: parts.baseUri + signLink(thumb, expiresAt, key),
+    expires_at: new Date(expiresAt).toISOString(),
+  });
+}
