@@ -4,76 +4,78 @@
  * that both mean the same one.
  */
 import type { Gate } from '../src/access/grant.js';
+import type { Clock } from '../src/clock.js';
 import { Fault } from '../src/errors.js';
-import { jsonReply, type Reply } from '../src/http/reply.js';
+import { type HeaderList, jsonReply, type Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
-import {
-  type ChosenFormat,
-  chooseFormat,
-  chooseVariant,
-  readWish,
-  type ThumbMenu,
-} from '../src/media/thumb-choice.js';
+import { chooseFormat, chooseVariant, readWish, type ThumbMenu } from '../src/media/thumb-choice.js';
 import { admitViewer, viewerOf } from './authorize.js';
 import { type BlobStore, thumbKey } from './blobs/blob-store.js';
 import { type DownloadConfig, lifetimeFor } from './download.js';
 import { mediaReply } from './media-reply.js';
-import type { ThumbFormat, ThumbMade, ThumbRefusal } from './meta/media.js';
+import type { ThumbMade, ThumbRefusal } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
 import type { OriginRequest } from './request.js';
 import type { ThumbsConfig } from './thumbs/config.js';
 import type { Thumbs } from './thumbs/engine.js';
+import { pickThumb } from './thumbs/plan.js';
 
 export interface ThumbParts {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'find'>;
   readonly blobs: Pick<BlobStore, 'read'>;
   readonly thumbs: Pick<Thumbs, 'hurry' | 'wait'>;
+  readonly clock: Pick<Clock, 'now'>;
   readonly menu: ThumbMenu;
   readonly config: { readonly download: DownloadConfig; readonly thumbs: ThumbsConfig };
 }
 
 export async function thumb(parts: ThumbParts, request: OriginRequest, id: MediaId): Promise<Reply> {
-  const now = request.receivedAt;
+  const { config, meta, thumbs } = parts;
   const viewer = await viewerOf(parts.gate, request);
-  const { record, blob } = admitViewer(viewer, await parts.meta.find(id, now));
-
-  let state = blob.thumbs;
-  if (state.kind === 'pending') {
-    await parts.thumbs.hurry(blob.sha256);
-    state = await parts.thumbs.wait(blob.sha256, parts.config.thumbs.waitMs, request.signal);
+  let now = request.receivedAt;
+  let media = admitViewer(viewer, await meta.find(id, now));
+  if (media.blob.thumbs.kind === 'pending') {
+    await thumbs.hurry(media.blob.sha256);
+    await thumbs.wait(media.blob.sha256, config.thumbs.waitMs, request.signal);
+    // Decided anew: while it waited the media may have been taken down.
+    now = parts.clock.now();
+    media = admitViewer(viewer, await meta.find(id, now));
   }
-  switch (state.kind) {
+  const { record, blob } = media;
+  switch (blob.thumbs.kind) {
     case 'pending':
       return pendingReply();
     case 'none':
-      throw unavailable(state.reason);
+      throw unavailable(blob.thumbs.reason);
     case 'ready': {
-      const made = chooseMade(state.made, parts.menu, request);
+      const made = pickThumb(blob.thumbs.made, blob.picture, config.thumbs.variants, {
+        variant: chooseVariant(parts.menu, readWish(request.query)).name,
+        format: chooseFormat(request.header('accept'), parts.menu.formats),
+      });
       if (made === undefined) throw unavailable('failed');
-      return mediaReply(
-        parts.blobs,
-        request,
-        {
-          mediaId: record.id,
-          key: thumbKey(blob.sha256, made.sha256),
-          sha256: made.sha256,
-          sizeBytes: made.sizeBytes,
-          contentType: `image/${made.format}`,
-          lastModifiedAt: record.createdAt,
-          headers: [
-            ['content-disposition', 'inline'],
-            ['media-width', String(made.width)],
-            ['media-height', String(made.height)],
-            ['vary', 'Accept'],
-          ],
-          lifetime: lifetimeFor(viewer, record, parts.config.download, now),
-        },
-        now,
-        parts.config.download,
-      );
+      const held = {
+        mediaId: record.id,
+        key: thumbKey(blob.sha256, made.sha256),
+        sha256: made.sha256,
+        sizeBytes: made.sizeBytes,
+        contentType: `image/${made.format}`,
+        lastModifiedAt: record.createdAt,
+        headers: thumbHeaders(made),
+        lifetime: lifetimeFor(viewer, record, config.download, now),
+      };
+      return mediaReply(parts.blobs, request, held, now, config.download);
     }
   }
+}
+
+function thumbHeaders(made: ThumbMade): HeaderList {
+  return [
+    ['content-disposition', 'inline'],
+    ['media-width', String(made.width)],
+    ['media-height', String(made.height)],
+    ['vary', 'Accept'],
+  ];
 }
 
 /** A hint for the client's next try; the engine is usually done sooner. */
@@ -96,39 +98,4 @@ const REFUSALS: Readonly<Record<ThumbRefusal, string>> = {
 
 function unavailable(reason: ThumbRefusal): Fault {
   return new Fault('thumbnail_unavailable', REFUSALS[reason], { members: { reason } });
-}
-
-/** The stored thumbnail that stands for the wished variant and format. */
-function chooseMade(
-  made: readonly ThumbMade[],
-  menu: ThumbMenu,
-  request: OriginRequest,
-): ThumbMade | undefined {
-  const wished = chooseVariant(menu, readWish(request.query));
-  const variants = [...menu.variants].sort((one, other) => one.width * one.height - other.width * other.height);
-  const from = variants.findIndex(({ name }) => name === wished.name);
-  // Variants beyond the source's size are not made: the largest below stands in, and after a change of
-  // configuration whatever there is.
-  const order = [...variants.slice(0, from + 1).reverse(), ...variants.slice(from + 1)].map(({ name }) => name);
-  const formats = formatsFor(chooseFormat(request.header('accept'), menu.formats));
-  const names = [...order, ...made.map(({ variant }) => variant).filter((name) => !order.includes(name))];
-  for (const name of names) {
-    for (const format of formats) {
-      const found = made.find((each) => each.variant === name && each.format === format);
-      if (found !== undefined) return found;
-    }
-  }
-  return undefined;
-}
-
-/** `jpeg` is the still that everyone reads; where there is transparency that is a PNG. */
-function formatsFor(chosen: ChosenFormat): readonly ThumbFormat[] {
-  switch (chosen) {
-    case 'avif':
-      return ['avif', 'webp', 'jpeg', 'png'];
-    case 'webp':
-      return ['webp', 'jpeg', 'png'];
-    case 'jpeg':
-      return ['jpeg', 'png'];
-  }
 }

@@ -1,0 +1,94 @@
+/**
+ * Whether an upload may begin, decided from its head alone: a client that
+ * expects 100 Continue never sends a body that would be refused here.
+ */
+import type { Clock } from '../../src/clock.js';
+import { formatSize } from '../../src/bytes.js';
+import { Fault } from '../../src/errors.js';
+import type { Metrics } from '../../src/metrics.js';
+import type { BlobStore } from '../blobs/blob-store.js';
+import type { UploadConfig } from './config.js';
+
+export interface Admission {
+  /** Gives the room back. May be called twice. */
+  release(): void;
+}
+
+export interface Admissions {
+  /** `sizeBytes`: of the body as announced, null where it is not. `form`: it has a frame around the file. */
+  admit(upload: { readonly sizeBytes: number | null; readonly form: boolean }): Promise<Admission>;
+}
+
+export interface AdmissionParts {
+  readonly config: UploadConfig;
+  readonly blobs: Pick<BlobStore, 'freeBytes'>;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+}
+
+/** Free room changes slowly against this, and asking the file system for each upload would cost more than it tells. */
+const FREE_BYTES_FRESH_MS = 500;
+
+export function createAdmissions(parts: AdmissionParts): Admissions {
+  const { config, clock } = parts;
+  let uploads = 0;
+  let inHandBytes = 0;
+  let free: { readonly at: number; readonly bytes: Promise<number | null> } | undefined;
+  const uploadsNow = parts.metrics.gauge('uploads_now', 'Uploads in hand.');
+  const bytesNow = parts.metrics.gauge('uploads_now_bytes', 'Bytes announced by uploads in hand.');
+  parts.metrics.onCollect(() => {
+    uploadsNow.set(uploads);
+    bytesNow.set(inHandBytes);
+  });
+
+  function freeBytes(): Promise<number | null> {
+    const at = clock.monotonicMs();
+    if (free === undefined || at - free.at >= FREE_BYTES_FRESH_MS) free = { at, bytes: parts.blobs.freeBytes() };
+    return free.bytes;
+  }
+
+  return {
+    async admit({ sizeBytes, form }) {
+      const sizeMaxBytes = config.sizeMaxBytes + (form ? config.form.overheadMaxBytes : 0);
+      if (sizeBytes !== null && sizeBytes > sizeMaxBytes) throw tooLarge(config.sizeMaxBytes);
+      if (sizeBytes === 0) throw new Fault('empty', 'The upload has no bytes.');
+      const reservedBytes = sizeBytes ?? sizeMaxBytes;
+      const retryAfter = { headers: { 'retry-after': String(Math.ceil(config.retryAfterMs / 1_000)) } };
+      // One upload is always let in: a bound below the largest size must not refuse it for ever.
+      if (uploads >= config.uploadsMax || (uploads > 0 && inHandBytes + reservedBytes > config.inHandMaxBytes)) {
+        throw new Fault('overloaded', 'Too many uploads are under way.', retryAfter);
+      }
+      // Taken before the wait below, so that nobody else is promised the same room.
+      const admission = take(reservedBytes);
+      try {
+        const left = await freeBytes();
+        if (left === null || left - inHandBytes >= config.freeMinBytes) return admission;
+      } catch (thrown) {
+        admission.release();
+        throw thrown;
+      }
+      admission.release();
+      throw new Fault('storage_full', 'The storage has no room left.');
+    },
+  };
+
+  function take(bytes: number): Admission {
+    let held = true;
+    uploads += 1;
+    inHandBytes += bytes;
+    return {
+      release() {
+        if (!held) return;
+        held = false;
+        uploads -= 1;
+        inHandBytes -= bytes;
+      },
+    };
+  }
+}
+
+export function tooLarge(sizeMaxBytes: number): Fault {
+  return new Fault('too_large', `An upload has at most ${formatSize(sizeMaxBytes)} (${sizeMaxBytes} bytes).`, {
+    members: { max_size: sizeMaxBytes },
+  });
+}

@@ -1,0 +1,157 @@
+/**
+ * multipart/form-data (RFC 7578) with one `file` and a few fields, in any order.
+ * The file flows to whoever takes it while the form is read; all else is small
+ * and bounded. Nothing is kept of a form that breaks its bounds or its syntax.
+ */
+import { Dicer } from '@fastify/busboy';
+import { Fault } from '../../src/errors.js';
+import type { UploadConfig } from './config.js';
+import { type ChunkSource, chunksOf } from './pace.js';
+
+export interface FormFile {
+  readonly filename: string | undefined;
+  readonly contentType: string | undefined;
+  readonly chunks: ChunkSource;
+}
+
+export interface Form<T> {
+  readonly fields: ReadonlyMap<string, string>;
+  readonly file: T;
+}
+
+/** The boundary of a form's Content-Type; undefined where there is none that holds (RFC 2046 5.1.1). */
+export function formBoundary(contentType: string): string | undefined {
+  const match = /;\s*boundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))/i.exec(contentType);
+  return match?.[1] ?? match?.[2];
+}
+
+export async function readForm<T>(
+  source: ChunkSource,
+  boundary: string,
+  bounds: UploadConfig['form'],
+  take: (file: FormFile) => Promise<T>,
+): Promise<Form<T>> {
+  const parser = new Dicer({ boundary, maxHeaderPairs: 16, maxHeaderSize: bounds.headerMaxBytes });
+  const fields = new Map<string, string>();
+  const parts: Dicer.PartStream[] = [];
+  const tasks: Promise<void>[] = [];
+  const ending = createEnding();
+  let file: { readonly taken: T } | undefined;
+  let files = 0;
+  let headless = 0;
+
+  parser.on('part', (part) => {
+    headless += 1;
+    parts.push(part);
+    part.on('error', ending.fail);
+    part.once('header', (header: object) => {
+      headless -= 1;
+      const task = acceptPart(part, header as RawHeader);
+      // It is awaited at the end; what goes wrong before ends the form at once.
+      task.catch(ending.fail);
+      tasks.push(task);
+    });
+  });
+  parser.on('error', () => ending.fail(malformed('The form ends before its last boundary.')));
+  parser.once('finish', ending.finish);
+
+  async function acceptPart(part: Dicer.PartStream, header: RawHeader): Promise<void> {
+    const named = readDisposition(header['content-disposition']?.[0]);
+    if (named === undefined) throw malformed('A part of the form has no name.');
+    const chunks = chunksOf(part);
+    if (named.name === 'file') {
+      files += 1;
+      if (files > 1) throw malformed('The form has more than one file.');
+      const contentType = header['content-type']?.[0];
+      file = { taken: await take({ filename: named.filename, contentType, chunks }) };
+      return;
+    }
+    if (named.filename !== undefined) throw malformed('The file of the form must be called `file`.');
+    if (fields.size >= bounds.fieldsMax) throw malformed(`The form has more than ${bounds.fieldsMax} fields.`);
+    if (fields.has(named.name)) throw malformed(`The form has the field ${named.name} twice.`);
+    fields.set(named.name, '');
+    fields.set(named.name, await readField(chunks, bounds.fieldMaxBytes));
+  }
+
+  try {
+    await Promise.race([ending.done, pump(source, parser, ending.done)]);
+    await ending.done;
+    if (headless > 0) throw malformed('A part of the form has no header.');
+    await Promise.all(tasks);
+  } finally {
+    // Whoever still reads a part is told that no more will come, and has ended before this does.
+    parser.destroy();
+    for (const part of parts) part.destroy();
+    await Promise.allSettled(tasks);
+  }
+  if (file === undefined) throw malformed('The form has no part called `file`.');
+  return { fields, file: file.taken };
+}
+
+/** Feeds the parser at the pace of whoever reads its parts. What follows the last boundary is read and dropped. */
+async function pump(source: ChunkSource, parser: Dicer, done: Promise<void>): Promise<void> {
+  for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) {
+    if (!parser.writable || parser.write(chunk)) continue;
+    await Promise.race([done, new Promise((resolve) => parser.once('drain', resolve))]);
+  }
+  if (parser.writable) parser.end();
+  await done;
+}
+
+interface Ending {
+  readonly done: Promise<void>;
+  readonly finish: () => void;
+  readonly fail: (thrown: unknown) => void;
+}
+
+function createEnding(): Ending {
+  let finish = (): void => undefined;
+  let fail = (_thrown: unknown): void => undefined;
+  const done = new Promise<void>((resolve, reject) => {
+    finish = resolve;
+    fail = reject;
+  });
+  done.catch(() => undefined);
+  return { done, finish, fail };
+}
+
+type RawHeader = Readonly<Record<string, readonly string[] | undefined>>;
+
+/** `form-data; name="file"; filename="…"` (RFC 7578 4.2). */
+function readDisposition(
+  value: string | undefined,
+): { readonly name: string; readonly filename: string | undefined } | undefined {
+  if (value === undefined || !/^\s*form-data\s*(?:;|$)/i.test(value)) return undefined;
+  const parameters = new Map<string, string>();
+  for (const match of value.matchAll(/;\s*([a-z*]{1,32})\s*=\s*(?:"((?:\\.|[^"\\])*)"|([^\s;"]*))/gi)) {
+    const [, name = '', quoted, bare = ''] = match;
+    if (!parameters.has(name.toLowerCase())) parameters.set(name.toLowerCase(), quoted ?? bare);
+  }
+  const name = parameters.get('name');
+  if (name === undefined) return undefined;
+  const filename = parameters.get('filename');
+  return { name: readText(name), filename: filename === undefined ? undefined : readText(filename) };
+}
+
+/** Senders write UTF-8 (RFC 7578 5.1) and escape a quote in one of two ways. */
+function readText(raw: string): string {
+  return Buffer.from(raw, 'latin1')
+    .toString('utf8')
+    .replace(/\\(["\\])/g, '$1')
+    .replace(/%22/g, '"');
+}
+
+async function readField(chunks: ChunkSource, sizeMaxBytes: number): Promise<string> {
+  const gathered: Buffer[] = [];
+  let bytes = 0;
+  for (let chunk = await chunks.next(); chunk !== undefined; chunk = await chunks.next()) {
+    bytes += chunk.length;
+    if (bytes > sizeMaxBytes) throw malformed('A field of the form is too long.');
+    gathered.push(chunk);
+  }
+  return Buffer.concat(gathered).toString('utf8');
+}
+
+function malformed(detail: string): Fault {
+  return new Fault('malformed', detail);
+}

@@ -1,0 +1,108 @@
+/**
+ * Takes an upload's body off the wire: the raw bytes, or the one file of a form.
+ * What comes out is a whole file in the stage, of the hash that the sender
+ * stated, with the options that came along.
+ */
+import { createHash, type Hash } from 'node:crypto';
+import type { Clock } from '../../src/clock.js';
+import { Fault } from '../../src/errors.js';
+import { readDigest } from '../../src/http/digest.js';
+import type { Sha256 } from '../../src/ids.js';
+import { essenceOf } from '../../src/media/types.js';
+import type { OriginRequest } from '../request.js';
+import { tooLarge } from './admit.js';
+import type { UploadConfig } from './config.js';
+import { formBoundary, readForm } from './form.js';
+import { type ChunkSource, pacedChunks } from './pace.js';
+import { type Staged, stage } from './stage.js';
+
+export interface Received {
+  readonly staged: Staged;
+  /** The Content-Type of the body, or of the form's file; undefined where none was given. */
+  readonly declaredType: string | undefined;
+  /** As the form's file was called. */
+  readonly filename: string | undefined;
+  /** Empty without a form. */
+  readonly fields: ReadonlyMap<string, string>;
+}
+
+/** How a body is to be read, known from its head. */
+export type BodyShape =
+  | { readonly kind: 'raw'; readonly declaredType: string | undefined }
+  | { readonly kind: 'form'; readonly boundary: string };
+
+/** Throws a Fault for a body that cannot be read, before any of it is. */
+export function bodyShape(request: OriginRequest): BodyShape {
+  const encoding = request.header('content-encoding');
+  if (encoding !== undefined && encoding.trim().toLowerCase() !== 'identity') {
+    // RFC 9110 15.5.16: what would be accepted instead.
+    throw new Fault('type_refused', 'Send the media as it is, without a Content-Encoding.', {
+      headers: { 'accept-encoding': 'identity' },
+    });
+  }
+  const declaredType = request.header('content-type');
+  if (declaredType === undefined || essenceOf(declaredType) !== 'multipart/form-data') {
+    return { kind: 'raw', declaredType };
+  }
+  const boundary = formBoundary(declaredType);
+  if (boundary === undefined) throw new Fault('malformed', 'The form has no usable boundary.');
+  return { kind: 'form', boundary };
+}
+
+export interface ReceiveParts {
+  readonly config: UploadConfig;
+  readonly clock: Clock;
+}
+
+/** `path`: where the file is staged. Who names it discards it, however this ends. */
+export async function receive(
+  parts: ReceiveParts,
+  request: OriginRequest,
+  shape: BodyShape,
+  path: string,
+): Promise<Received> {
+  const { config, clock } = parts;
+  const stated = statedDigests(request);
+  const body = pacedChunks(request.body.open(), config, clock, request.signal);
+  if (shape.kind === 'raw') {
+    const staged = await stage(body, path, config.sizeMaxBytes);
+    requireMatch(stated, [staged.sha256]);
+    return { staged, declaredType: shape.declaredType, filename: undefined, fields: new Map() };
+  }
+  const whole = stated.length > 0 ? createHash('sha256') : undefined;
+  const { fields, file } = await readForm(bounded(body, config, whole), shape.boundary, config.form, async (part) => ({
+    contentType: part.contentType,
+    filename: part.filename,
+    staged: await stage(part.chunks, path, config.sizeMaxBytes),
+  }));
+  // The content of the message is the form (RFC 9530 2), yet senders mean the file: either may be what was stated.
+  requireMatch(stated, [file.staged.sha256, whole?.digest('hex')]);
+  return { staged: file.staged, declaredType: file.contentType, filename: file.filename, fields };
+}
+
+function statedDigests(request: OriginRequest): readonly Sha256[] {
+  return ['repr-digest', 'content-digest'].flatMap((name) => {
+    const stated = readDigest(request.header(name));
+    if (stated.kind === 'malformed') throw new Fault('malformed', `The ${name} field cannot be read.`);
+    return stated.kind === 'sha256' ? [stated.sha256] : [];
+  });
+}
+
+function requireMatch(stated: readonly Sha256[], actual: readonly (string | undefined)[]): void {
+  if (stated.every((sha256) => actual.includes(sha256))) return;
+  throw new Fault('digest_mismatch', 'The bytes do not have the SHA-256 that was stated.');
+}
+
+/** A form's bytes, counted so that what is not the file has a bound too, and hashed where somebody asks. */
+function bounded(source: ChunkSource, config: UploadConfig, hash: Hash | undefined): ChunkSource {
+  let left = config.sizeMaxBytes + config.form.overheadMaxBytes;
+  return {
+    async next() {
+      const chunk = await source.next();
+      left -= chunk?.length ?? 0;
+      if (left < 0) throw tooLarge(config.sizeMaxBytes);
+      if (chunk !== undefined) hash?.update(chunk);
+      return chunk;
+    },
+  };
+}

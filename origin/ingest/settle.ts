@@ -1,0 +1,37 @@
+/**
+ * Whether these bytes are new here, known, or barred, before anything is
+ * stored. The last word is the commit's, in its own transaction; this saves the
+ * work where the answer is already plain.
+ */
+import type { Sha256 } from '../../src/ids.js';
+import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
+import { refusesUpload } from '../meta/media.js';
+import type { MetaStore } from '../meta/store.js';
+
+export type Settled =
+  /** The blob must be put in place. */
+  | { readonly kind: 'store' }
+  /** The bytes are in place already, under this id or another. */
+  | { readonly kind: 'stored' }
+  | { readonly kind: 'quarantined' };
+
+export interface SettleParts {
+  readonly meta: Pick<MetaStore, 'findBlob'>;
+  readonly blobs: Pick<BlobStore, 'stat'>;
+}
+
+/** The caller holds the hash (in-flight.ts), so that what is in place stays in place until the commit. */
+export async function settle(
+  parts: SettleParts,
+  upload: { readonly sha256: Sha256; readonly sizeBytes: number },
+  signal: AbortSignal,
+): Promise<Settled> {
+  const blob = await parts.meta.findBlob(upload.sha256);
+  if (blob === undefined) return { kind: 'store' };
+  if (refusesUpload(blob)) return { kind: 'quarantined' };
+  // A copy that rotted, or was lost, is healed by the one in hand.
+  if (blob.quarantine !== null) return { kind: 'store' };
+  const sizeBytes = await parts.blobs.stat(mediaKey(upload.sha256), signal);
+  return { kind: sizeBytes === upload.sizeBytes ? 'stored' : 'store' };
+}
+
