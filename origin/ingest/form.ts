@@ -19,6 +19,9 @@ export interface Form<T> {
   readonly file: T;
 }
 
+/** Three are defined for a form's part (RFC 7578 4.8); senders add a few of their own. */
+const HEADER_PAIRS_MAX = 16;
+
 /** The boundary of a form's Content-Type; undefined where there is none that holds (RFC 2046 5.1.1). */
 export function formBoundary(contentType: string): string | undefined {
   const match = /;\s*boundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))/i.exec(contentType);
@@ -31,7 +34,13 @@ export async function readForm<T>(
   bounds: UploadConfig['form'],
   take: (file: FormFile) => Promise<T>,
 ): Promise<Form<T>> {
-  const parser = new Dicer({ boundary, maxHeaderPairs: 16, maxHeaderSize: bounds.headerMaxBytes });
+  // The parser knows maxHeaderSize; its types do not.
+  const options: Dicer.Config & { maxHeaderSize: number } = {
+    boundary,
+    maxHeaderPairs: HEADER_PAIRS_MAX,
+    maxHeaderSize: bounds.headerMaxBytes,
+  };
+  const parser = new Dicer(options);
   const fields = new Map<string, string>();
   const parts: Dicer.PartStream[] = [];
   const tasks: Promise<void>[] = [];

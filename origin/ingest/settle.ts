@@ -11,6 +11,8 @@ import type { MetaStore } from '../meta/store.js';
 export type Settled =
   /** The blob must be put in place. */
   | { readonly kind: 'store' }
+  /** What is in place is lost or no longer what it was: the one in hand heals it. */
+  | { readonly kind: 'replace' }
   /** The bytes are in place already, under this id or another. */
   | { readonly kind: 'stored' }
   | { readonly kind: 'quarantined' };
@@ -29,9 +31,8 @@ export async function settle(
   const blob = await parts.meta.findBlob(upload.sha256);
   if (blob === undefined) return { kind: 'store' };
   if (refusesUpload(blob)) return { kind: 'quarantined' };
-  // A copy that rotted, or was lost, is healed by the one in hand.
-  if (blob.quarantine !== null) return { kind: 'store' };
+  if (blob.quarantine !== null) return { kind: 'replace' };
   const sizeBytes = await parts.blobs.stat(mediaKey(upload.sha256), signal);
-  return { kind: sizeBytes === upload.sizeBytes ? 'stored' : 'store' };
+  return { kind: sizeBytes === upload.sizeBytes ? 'stored' : 'replace' };
 }
 

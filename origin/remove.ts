@@ -1,0 +1,35 @@
+/**
+ * DELETE of one id: authorize > mark > journal > confirm. Mark and journal are
+ * one transaction; the blob goes later, with the sweep, unless another id holds it.
+ */
+import type { Gate } from '../src/access/grant.js';
+import { Fault } from '../src/errors.js';
+import type { Reply } from '../src/http/reply.js';
+import type { MediaId } from '../src/ids.js';
+import { requireAdmin } from './authorize.js';
+import type { MetaStore } from './meta/store.js';
+import type { OriginRequest } from './request.js';
+import { type TakedownParts, takenDown } from './takedown.js';
+
+export interface RemoveParts extends TakedownParts {
+  readonly gate: Gate;
+  readonly meta: Pick<MetaStore, 'remove'>;
+}
+
+export async function remove(
+  parts: RemoveParts,
+  request: OriginRequest,
+  id: MediaId,
+  wait: 'edges' | undefined,
+): Promise<Reply> {
+  const caller = await requireAdmin(parts.gate, request);
+  const outcome = await parts.meta.remove(id, caller.subject, request.receivedAt);
+  switch (outcome.kind) {
+    case 'unknown':
+      throw new Fault('not_found', 'There is no media with this id.');
+    // Again is as good as once: the answer is the same, and waits for the same entry.
+    case 'already':
+    case 'removed':
+      return await takenDown(parts, outcome.seq, wait, request.signal);
+  }
+}

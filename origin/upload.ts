@@ -1,0 +1,123 @@
+/**
+ * POST of media: authorize > admit > receive > identify > settle > commit >
+ * reply. All that can be decided without the body is decided before it is read.
+ */
+import { randomBytes } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Caller, Gate } from '../src/access/grant.js';
+import { Fault } from '../src/errors.js';
+import { jsonReply, type Reply } from '../src/http/reply.js';
+import type { CounterOf, Metrics } from '../src/metrics.js';
+import { requireUploader } from './authorize.js';
+import type { BlobStore } from './blobs/blob-store.js';
+import { describeMedia, mediaPath } from './describe.js';
+import type { Admissions } from './ingest/admit.js';
+import type { UploadConfig } from './ingest/config.js';
+import { type Ingested, type IngestParts, ingest, overQuota } from './ingest/ingest.js';
+import { bodyShape, receive } from './ingest/receive.js';
+import { mediaEtag } from './media-reply.js';
+import type { Quotas, Reservation } from './quota.js';
+import type { OriginRequest } from './request.js';
+
+export interface UploadParts extends IngestParts {
+  readonly gate: Gate;
+  readonly blobs: BlobStore;
+  readonly admissions: Admissions;
+  readonly quotas: Quotas;
+  readonly counts: UploadCounts;
+  readonly baseUri: string;
+}
+
+/** As given in the query; a form's fields may say the same. */
+export interface UploadWish {
+  readonly public: boolean | undefined;
+  readonly expiresInSeconds: number | undefined;
+  readonly filename: string | undefined;
+}
+
+export interface UploadCounts {
+  readonly uploads: CounterOf<'outcome'>;
+  readonly bytes: CounterOf<'outcome'>;
+}
+
+export function uploadCounts(metrics: Metrics): UploadCounts {
+  return {
+    uploads: metrics.counter('uploads_total', 'Uploads that were stored, or found to be.', ['outcome']),
+    bytes: metrics.counter('uploads_bytes_total', 'Their bytes.', ['outcome']),
+  };
+}
+
+/** Reads the options of a form's fields by the rules of the query's. */
+export type ReadFields = (fields: ReadonlyMap<string, string>) => UploadWish;
+
+export async function upload(
+  parts: UploadParts,
+  request: OriginRequest,
+  wish: UploadWish,
+  readFields: ReadFields,
+): Promise<Reply> {
+  const caller = await requireUploader(parts.gate, request);
+  const shape = bodyShape(request);
+  requireLifetime(wish, parts.config.upload);
+  const reservation = await reserveQuota(parts, caller, request);
+  const path = join(parts.blobs.stageFolder, `upload-${randomBytes(16).toString('hex')}`);
+  try {
+    const admission = await parts.admissions.admit({
+      sizeBytes: request.body.sizeBytes,
+      form: shape.kind === 'form',
+    });
+    try {
+      const received = await receive({ config: parts.config.upload, clock: parts.clock }, request, shape, path);
+      const options = { ...wish, ...given(readFields(received.fields)) };
+      requireLifetime(options, parts.config.upload);
+      const ingested = await ingest(
+        parts,
+        {
+          staged: received.staged,
+          declaredType: received.declaredType,
+          owner: caller.subject,
+          public: options.public ?? false,
+          expiresInMs: options.expiresInSeconds === undefined ? null : options.expiresInSeconds * 1_000,
+          filename: options.filename ?? received.filename,
+          quota: reservation.quota,
+        },
+        request.signal,
+      );
+      return ingestedReply(parts, request, ingested);
+    } finally {
+      admission.release();
+    }
+  } finally {
+    reservation.release();
+    await rm(path, { force: true });
+  }
+}
+
+async function reserveQuota(parts: UploadParts, caller: Caller, request: OriginRequest): Promise<Reservation> {
+  const outcome = await parts.quotas.reserve(caller.subject, request.body.sizeBytes);
+  if (outcome.kind === 'reserved') return outcome.reservation;
+  throw overQuota(outcome.retryAfterMs);
+}
+
+function requireLifetime(wish: UploadWish, config: UploadConfig): void {
+  if (wish.expiresInSeconds === undefined || config.expiresInMaxMs === null) return;
+  if (wish.expiresInSeconds * 1_000 <= config.expiresInMaxMs) return;
+  throw new Fault('malformed', `expires_in is at most ${Math.floor(config.expiresInMaxMs / 1_000)} seconds.`);
+}
+
+/** Only what was given, so that it may be laid over what was given elsewhere. */
+function given(wish: UploadWish): Partial<UploadWish> {
+  return Object.fromEntries(Object.entries(wish).filter(([, value]) => value !== undefined));
+}
+
+function ingestedReply(parts: UploadParts, request: OriginRequest, { media, duplicate }: Ingested): Reply {
+  const outcome = duplicate ? 'duplicate' : 'created';
+  parts.counts.uploads.add(1, { outcome });
+  parts.counts.bytes.add(media.blob.sizeBytes, { outcome });
+  request.note({ media: media.record.id, mime: media.blob.mime, size: media.blob.sizeBytes, outcome });
+  return jsonReply(duplicate ? 200 : 201, { ...describeMedia(media, parts.baseUri), duplicate }, [
+    ['location', mediaPath(media.record.id)],
+    ['etag', mediaEtag(media.blob.sha256)],
+  ]);
+}

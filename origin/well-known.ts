@@ -1,0 +1,120 @@
+/**
+ * `/.well-known`: what clients and edges may know of this service before they
+ * ask for anything. One document, rendered when the service starts.
+ */
+import etag from 'etag';
+import type { AccessConfig } from '../src/access/config.js';
+import { formatDuration } from '../src/bytes.js';
+import { duration, section, type ValueOf } from '../src/config/field.js';
+import { Fault } from '../src/errors.js';
+import { evaluateConditions, type RequestHead } from '../src/http/conditional.js';
+import { emptyReply, type HeaderList, type Reply } from '../src/http/reply.js';
+import type { ThumbMenu } from '../src/media/thumb-choice.js';
+import type { BlobStore } from './blobs/blob-store.js';
+import type { UploadConfig } from './ingest/config.js';
+import type { QuotaConfig } from './quota.js';
+import type { RetentionConfig } from './retention.js';
+import type { ThumbCapabilities } from './thumbs/engine.js';
+
+export const wellKnownSection = section('The document at /.well-known.', {
+  maxAgeMs: duration({ default: '5m', max: 86_400_000, help: 'How long clients and caches may keep it.' }),
+});
+
+export interface WellKnownParts {
+  readonly baseUri: string;
+  readonly access: AccessConfig;
+  readonly blobs: Pick<BlobStore, 'kind' | 'region'>;
+  readonly menu: ThumbMenu;
+  readonly thumbs: ThumbCapabilities;
+  readonly config: {
+    readonly upload: UploadConfig;
+    readonly quota: QuotaConfig;
+    readonly retention: RetentionConfig;
+    readonly wellKnown: ValueOf<typeof wellKnownSection>;
+  };
+}
+
+/** Answers GET and HEAD of the document. */
+export function createWellKnown(parts: WellKnownParts): (request: RequestHead) => Reply {
+  const bytes = Buffer.from(JSON.stringify(wellKnownDocument(parts)));
+  const tag = etag(bytes);
+  const head: HeaderList = [
+    ['etag', tag],
+    ['cache-control', `public, max-age=${Math.floor(parts.config.wellKnown.maxAgeMs / 1_000)}`],
+  ];
+  return (request) => {
+    switch (evaluateConditions(request, { etag: tag, lastModifiedAt: null })) {
+      case 'precondition_failed':
+        throw new Fault('precondition_failed', 'The document is not as the request supposes.');
+      case 'not_modified':
+        return emptyReply(304, head);
+      case 'proceed':
+        return { status: 200, headers: [['content-type', 'application/json'], ...head], body: { kind: 'bytes', bytes } };
+    }
+  };
+}
+
+function wellKnownDocument(parts: WellKnownParts): unknown {
+  const { config, thumbs, menu } = parts;
+  const { links } = parts.access;
+  return {
+    base_uri: parts.baseUri,
+    auth_required: true,
+    max_upload_size: config.upload.sizeMaxBytes,
+    storage_mode: parts.blobs.kind,
+    ...(parts.blobs.region !== null && { region: parts.blobs.region }),
+    capabilities: {
+      accepted_types: config.upload.types,
+      thumbnails: {
+        variants: menu.variants,
+        formats: menu.formats,
+        default: menu.default,
+        animated: thumbs.animated,
+        types: thumbs.types,
+        video: thumbs.video.available,
+      },
+      digest_algorithms: ['sha-256'],
+      signed_links:
+        links.secrets.length === 0
+          ? null
+          : { lifetime_seconds: seconds(links.lifetimeMs), lifetime_max_seconds: seconds(links.lifetimeMaxMs) },
+      retention: retentionDocument(config.retention),
+      quota: quotaDocument(config.quota),
+    },
+  };
+}
+
+function retentionDocument({ rules, unusedForMs }: RetentionConfig): unknown {
+  const words = [
+    ...rules.map(
+      ({ types, visibility, minSizeBytes, keepMs }) =>
+        `${visibility === 'any' ? '' : `${visibility} `}${types.join(', ')}` +
+        `${minSizeBytes > 0 ? ` of ${minSizeBytes} bytes and more` : ''} for ${formatDuration(keepMs)}`,
+    ),
+    'everything else until it is deleted or its own expiry',
+  ];
+  const unused = unusedForMs === null ? '' : ` What nobody fetches for ${formatDuration(unusedForMs)} expires.`;
+  return {
+    text: `Kept: ${words.join('; ')}.${unused}`,
+    rules: rules.map(({ types, visibility, minSizeBytes, keepMs }) => ({
+      types,
+      visibility,
+      min_size: minSizeBytes,
+      seconds: seconds(keepMs),
+    })),
+    unused_seconds: unusedForMs === null ? null : seconds(unusedForMs),
+  };
+}
+
+function quotaDocument({ periodMs, totalBytes, filesMax }: QuotaConfig): unknown {
+  if (totalBytes === 0 && filesMax === 0) return null;
+  return {
+    period_seconds: seconds(periodMs),
+    bytes: totalBytes === 0 ? null : totalBytes,
+    files: filesMax === 0 ? null : filesMax,
+  };
+}
+
+function seconds(ms: number): number {
+  return Math.floor(ms / 1_000);
+}
