@@ -1,0 +1,54 @@
+/** The `origin` section of config.yaml: every part's own section under one roof. */
+import { integer, origin, section, text, type ValueOf } from '../src/config/field.js';
+import type { ConfigFault } from '../src/config/load.js';
+import { limitsSection } from '../src/http/listen.js';
+import { trustedProxies } from './address.js';
+import { blobsFaults, blobsSection } from './blobs/config.js';
+import { downloadSection } from './download.js';
+import { drainSection } from './handler.js';
+import { uploadSection } from './ingest/config.js';
+import { journalSection } from './journal-stream.js';
+import { metaSection } from './meta/config.js';
+import { quotaSection } from './quota.js';
+import { retentionSection } from './retention.js';
+import { thumbsFaults, thumbsSection } from './thumbs/config.js';
+import { wellKnownSection } from './well-known.js';
+
+const port = (standard: number, help: string) => integer({ default: standard, min: 0, max: 65_535, help });
+
+export const originSection = section('The origin: takes uploads in, keeps them, renders thumbnails, tells edges.', {
+  host: text({ default: '127.0.0.1', help: 'The address that edges and uploading clients reach.' }),
+  port: port(9_000, 'Its port; 0 takes a free one.'),
+  baseUri: origin({
+    default: 'http://127.0.0.1:8080',
+    help: 'Where clients reach the service, as the start of every URL that it hands out: usually the edge.',
+  }),
+  trustedProxies,
+  operators: section('A listener for operators alone: /metrics, /healthz, /readyz.', {
+    host: text({ default: '127.0.0.1', help: 'Its address; keep it where only operators are.' }),
+    port: port(9_001, 'Its port; 0 takes a free one.'),
+  }),
+  limits: limitsSection,
+  upload: uploadSection,
+  download: downloadSection,
+  refusedBodies: drainSection,
+  blobs: blobsSection,
+  meta: metaSection,
+  thumbs: thumbsSection,
+  retention: retentionSection,
+  quota: quotaSection,
+  journal: journalSection,
+  wellKnown: wellKnownSection,
+});
+
+export type OriginConfig = ValueOf<typeof originSection>;
+
+/** Faults between keys that each are right. Paths start at `origin`. */
+export function originFaults(config: OriginConfig): readonly ConfigFault[] {
+  const below = (name: string, faults: readonly ConfigFault[]): readonly ConfigFault[] =>
+    faults.map(({ path, message }) => ({ path: `origin.${name}.${path}`, message }));
+  return [
+    ...below("thumbs", thumbsFaults(config.thumbs)),
+    ...blobsFaults(config.blobs, config.upload.sizeMaxBytes),
+  ];
+}

@@ -1,0 +1,297 @@
+/**
+ * The origin's endpoints as one table: it routes, validates and describes.
+ * Stories are told in files of their own; here stands only which is whose.
+ */
+import type { RequestHead } from '../src/http/conditional.js';
+import type { Reply } from '../src/http/reply.js';
+import {
+  booleanParameter,
+  choiceParameter,
+  integerParameter,
+  mediaId,
+  type Parameters,
+  type ResponseNote,
+  type Route,
+  route,
+  textParameter,
+  type ValuesOf,
+} from '../src/http/routes.js';
+import { type DownloadParts, download } from './download.js';
+import type { Health } from './health.js';
+import { type LinkParts, link } from './link.js';
+import { type QuarantineParts, quarantine, restore } from './quarantine.js';
+import { type RemoveParts, remove } from './remove.js';
+import type { OriginRequest } from './request.js';
+import { type ThumbParts, thumb } from './thumb.js';
+import { type UploadParts, type UploadWish, upload } from './upload.js';
+
+export type RouteParts = UploadParts &
+  DownloadParts &
+  ThumbParts &
+  LinkParts &
+  RemoveParts &
+  QuarantineParts & {
+    readonly health: Health;
+    readonly wellKnown: (request: RequestHead) => Reply;
+  };
+
+const id = { id: mediaId };
+const none = {};
+
+const wait = choiceParameter('`edges`: answer only once every connected edge has confirmed, or the wait is over.', [
+  'edges',
+]);
+
+const PIXELS_MAX = 999_999;
+/** A hundred years: whatever is longer is a mistake. */
+const EXPIRES_IN_MAX_SECONDS = 100 * 366 * 86_400;
+
+const uploadOptions = {
+  public: booleanParameter('Whether anyone may read it; default false.'),
+  expires_in: integerParameter('Seconds until it expires.', { min: 1, max: EXPIRES_IN_MAX_SECONDS }),
+  filename: textParameter('What the file is called.', 1_024),
+} satisfies Parameters;
+
+function uploadWish(values: ValuesOf<typeof uploadOptions>): UploadWish {
+  return { public: values.public, expiresInSeconds: values.expires_in, filename: values.filename };
+}
+
+/** A form's fields mean what the query's parameters mean, and are read by the same rules. */
+function readFields(fields: ReadonlyMap<string, string>): UploadWish {
+  return uploadWish({
+    public: uploadOptions.public.read(fields.get('public'), 'public'),
+    expires_in: uploadOptions.expires_in.read(fields.get('expires_in'), 'expires_in'),
+    filename: uploadOptions.filename.read(fields.get('filename'), 'filename'),
+  });
+}
+
+/** Links and clients may add what they like to a thumbnail's address; only these two count (thumb-choice.ts reads them). */
+const thumbOptions = {
+  w: wish('Wished width in pixels.'),
+  h: wish('Wished height in pixels.'),
+} satisfies Parameters;
+
+function wish(help: string): { help: string; schema: object; read(): undefined } {
+  return { help, schema: { type: 'integer', minimum: 1, maximum: PIXELS_MAX }, read: () => undefined };
+}
+
+export function originRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
+  return [
+    route({
+      methods: ['POST'],
+      pattern: '/v1/media',
+      summary: 'Uploads media: the raw bytes, or a form with one `file`.',
+      audience: 'token',
+      path: none,
+      query: uploadOptions,
+      requestBody: { help: 'The bytes.', types: ['*/*', 'multipart/form-data'] },
+      responses: [
+        { status: 201, help: 'Stored, durably.', content: MEDIA_JSON },
+        { status: 200, help: 'Known already: the id that it has.', content: MEDIA_JSON },
+        refusal(400, 'digest_mismatch', 'malformed', 'empty'),
+        refusal(401, 'unauthorized'),
+        refusal(403, 'quarantined', 'forbidden'),
+        refusal(408, 'request_timeout'),
+        refusal(413, 'too_large'),
+        refusal(415, 'type_refused', 'type_mismatch'),
+        refusal(429, 'rate_limited', 'quota_exceeded'),
+        refusal(503, 'overloaded', 'auth_unavailable', 'storage_unavailable'),
+        refusal(507, 'storage_full'),
+      ],
+      handle: (request: OriginRequest, _path, query) => upload(parts, request, uploadWish(query), readFields),
+    }),
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/v1/media/{id}',
+      summary: 'The original.',
+      audience: 'viewer',
+      path: id,
+      query: none,
+      responses: mediaResponses('The bytes.', '*/*'),
+      handle: (request: OriginRequest, path) => download(parts, request, path.id),
+    }),
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/v1/media/{id}/thumb',
+      summary: 'A thumbnail, as near to the wish as there is one, in the best format that Accept allows.',
+      audience: 'viewer',
+      path: id,
+      query: thumbOptions,
+      responses: [
+        ...mediaResponses('The thumbnail.', 'image/*'),
+        { status: 202, help: 'It is being made; Retry-After says when to come again.' },
+        refusal(404, 'not_found', 'thumbnail_unavailable'),
+      ],
+      handle: (request: OriginRequest, path) => thumb(parts, request, path.id),
+    }),
+    route({
+      methods: ['POST'],
+      pattern: '/v1/media/{id}/link',
+      summary: 'Signs links for the original and a thumbnail.',
+      audience: 'token',
+      path: id,
+      query: {
+        expires_in: integerParameter('Seconds that the links hold.', { min: 1, max: EXPIRES_IN_MAX_SECONDS }),
+        w: integerParameter('Width for which `thumb_url` is signed.', { min: 1, max: PIXELS_MAX }),
+        h: integerParameter('Height for which `thumb_url` is signed.', { min: 1, max: PIXELS_MAX }),
+      },
+      responses: [
+        { status: 200, help: 'The links.', content: { type: 'application/json', schema: LINK_SCHEMA } },
+        ...refusals(400, 401, 403, 404, 410),
+      ],
+      handle: (request: OriginRequest, path, query) =>
+        link(parts, request, path.id, { expiresInSeconds: query.expires_in, width: query.w, height: query.h }),
+    }),
+    route({
+      methods: ['DELETE'],
+      pattern: '/v1/media/{id}',
+      summary: 'Deletes one id.',
+      audience: 'admin',
+      path: id,
+      query: { wait },
+      responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404)],
+      handle: (request: OriginRequest, path, query) => remove(parts, request, path.id, query.wait),
+    }),
+    route({
+      methods: ['POST'],
+      pattern: '/v1/media/{id}/quarantine',
+      summary: 'Withholds the bytes, under every id that has them.',
+      audience: 'admin',
+      path: id,
+      query: { wait, reason: textParameter('Why, for the record.', 512) },
+      responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404, 410)],
+      handle: (request: OriginRequest, path, query) => quarantine(parts, request, path.id, query),
+    }),
+    route({
+      methods: ['DELETE'],
+      pattern: '/v1/media/{id}/quarantine',
+      summary: 'Gives quarantined bytes back.',
+      audience: 'admin',
+      path: id,
+      query: { wait },
+      responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404, 410)],
+      handle: (request: OriginRequest, path, query) => restore(parts, request, path.id, query.wait),
+    }),
+    ...openRoutes(parts),
+  ];
+}
+
+/** What anyone may ask. */
+function openRoutes({ health, wellKnown }: Pick<RouteParts, 'health' | 'wellKnown'>): readonly Route<OriginRequest>[] {
+  const json = { type: 'application/json' };
+  const wellKnownAt = (pattern: string): Route<OriginRequest> =>
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern,
+      summary: 'What this service is and can do.',
+      audience: 'anyone',
+      path: none,
+      query: none,
+      responses: [
+        { status: 200, help: 'The document.', content: json },
+        { status: 304, help: 'As the client has it.' },
+      ],
+      handle: async (request: OriginRequest) => wellKnown(request),
+    });
+  return [
+    ...healthRoutes(health),
+    wellKnownAt('/.well-known'),
+    wellKnownAt('/.well-known/media-service'),
+  ];
+}
+
+/** Also on the operators' listener. */
+export function healthRoutes(health: Health): readonly Route<OriginRequest>[] {
+  const json = { type: 'application/json' };
+  return [
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/healthz',
+      summary: 'Whether the process lives.',
+      audience: 'anyone',
+      path: none,
+      query: none,
+      responses: [{ status: 200, help: 'It does.', content: json }],
+      handle: async () => health.live(),
+    }),
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/readyz',
+      summary: 'Whether it can do its work: database, storage, disk and keys.',
+      audience: 'anyone',
+      path: none,
+      query: none,
+      responses: [
+        { status: 200, help: 'It can.', content: json },
+        { status: 503, help: 'It cannot; `failed` names why.', content: json },
+      ],
+      handle: async () => await health.ready(),
+    }),
+  ];
+}
+
+const CODES: Readonly<Record<number, readonly string[]>> = {
+  400: ['invalid_id', 'malformed'],
+  401: ['unauthorized'],
+  403: ['forbidden', 'quarantined'],
+  404: ['not_found'],
+  410: ['deleted', 'expired'],
+};
+
+function refusal(status: number, ...codes: readonly string[]): ResponseNote {
+  return { status, help: 'Refused.', codes, content: { type: 'application/problem+json' } };
+}
+
+function refusals(...statuses: readonly number[]): readonly ResponseNote[] {
+  return statuses.map((status) => refusal(status, ...(CODES[status] ?? [])));
+}
+
+function mediaResponses(help: string, type: string): readonly ResponseNote[] {
+  return [
+    { status: 200, help, content: { type } },
+    { status: 206, help: 'The ranges that were asked for.', content: { type } },
+    { status: 304, help: 'As the client has it.' },
+    ...refusals(400, 401, 403, 404, 410),
+    refusal(412, 'precondition_failed'),
+    refusal(416, 'range_not_satisfiable'),
+  ];
+}
+
+const TAKEN_DOWN: ResponseNote = {
+  status: 204,
+  help: 'Done, now or before. With `wait=edges`, Takedown-Confirmed says how many edges have confirmed.',
+};
+
+const text = { type: 'string' };
+const textOrNull = { type: ['string', 'null'] };
+const numberOrNull = { type: ['number', 'null'] };
+
+const MEDIA_PROPERTIES = {
+  id: mediaId.schema,
+  url: { type: 'string', format: 'uri' },
+  thumb_url: { type: ['string', 'null'], format: 'uri' },
+  etag: text,
+  sha256: text,
+  size: { type: 'integer' },
+  mime: text,
+  public: { type: 'boolean' },
+  width: { type: ['integer', 'null'] },
+  height: { type: ['integer', 'null'] },
+  duration: numberOrNull,
+  thumbhash: textOrNull,
+  filename: textOrNull,
+  created_at: { type: 'string', format: 'date-time' },
+  expires_at: { type: ['string', 'null'], format: 'date-time' },
+  duplicate: { type: 'boolean' },
+};
+
+const MEDIA_JSON = {
+  type: 'application/json',
+  schema: { type: 'object', properties: MEDIA_PROPERTIES, required: Object.keys(MEDIA_PROPERTIES) },
+};
+
+const LINK_SCHEMA = {
+  type: 'object',
+  properties: { url: text, thumb_url: text, expires_at: { type: 'string', format: 'date-time' } },
+  required: ['url', 'thumb_url', 'expires_at'],
+};
