@@ -2,12 +2,13 @@
  * From a request to who may do what, by the one gate. Reading media goes by
  * visibility and has many answers; everything else needs a caller.
  */
-import { Fault } from '../src/errors.js';
+
+import { createHash } from 'node:crypto';
 import { type Caller, type Gate, type Grant, mayRead, mayUpload } from '../src/access/grant.js';
 import { faultOfGrant } from '../src/access/refusal.js';
-import { createHash } from 'node:crypto';
-import type { OriginRequest } from './request.js';
+import { Fault } from '../src/errors.js';
 import type { Found, Media } from './meta/media.js';
+import type { OriginRequest } from './request.js';
 
 /** Who looks at media. An edge has asked its own gate, so it sees what any caller may see. */
 export type Viewer =

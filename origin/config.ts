@@ -17,8 +17,11 @@ import { wellKnownSection } from './well-known.js';
 const port = (standard: number, help: string) => integer({ default: standard, min: 0, max: 65_535, help });
 
 export const originSection = section('The origin: takes uploads in, keeps them, renders thumbnails, tells edges.', {
-  host: text({ default: '127.0.0.1', help: 'The address that edges and uploading clients reach.' }),
-  port: port(9_000, 'Its port; 0 takes a free one.'),
+  listen: section('The listener that edges and uploading clients reach.', {
+    host: text({ default: '127.0.0.1', help: 'Its address.' }),
+    port: port(9_000, 'Its port; 0 takes a free one.'),
+    limits: limitsSection,
+  }),
   baseUri: origin({
     default: 'http://127.0.0.1:8080',
     help: 'Where clients reach the service, as the start of every URL that it hands out: usually the edge.',
@@ -28,7 +31,6 @@ export const originSection = section('The origin: takes uploads in, keeps them, 
     host: text({ default: '127.0.0.1', help: 'Its address; keep it where only operators are.' }),
     port: port(9_001, 'Its port; 0 takes a free one.'),
   }),
-  limits: limitsSection,
   upload: uploadSection,
   download: downloadSection,
   refusedBodies: drainSection,
@@ -47,8 +49,5 @@ export type OriginConfig = ValueOf<typeof originSection>;
 export function originFaults(config: OriginConfig): readonly ConfigFault[] {
   const below = (name: string, faults: readonly ConfigFault[]): readonly ConfigFault[] =>
     faults.map(({ path, message }) => ({ path: `origin.${name}.${path}`, message }));
-  return [
-    ...below("thumbs", thumbsFaults(config.thumbs)),
-    ...blobsFaults(config.blobs, config.upload.sizeMaxBytes),
-  ];
+  return [...below('thumbs', thumbsFaults(config.thumbs)), ...blobsFaults(config.blobs, config.upload.sizeMaxBytes)];
 }

@@ -6,24 +6,31 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isEdgeProof, EDGE_PROOF_HEADER } from '../src/access/edge-proof.js';
+import { EDGE_PROOF_HEADER, isEdgeProof } from '../src/access/edge-proof.js';
 import type { Clock } from '../src/clock.js';
 import { duration, section, size, type ValueOf } from '../src/config/field.js';
-import { Fault, FAULTS, faultOf } from '../src/errors.js';
+import { FAULTS, Fault, faultOf } from '../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS, preflightReply } from '../src/http/browser.js';
 import { problemReply } from '../src/http/problem.js';
 import type { HeaderList, Reply } from '../src/http/reply.js';
 import { createMatcher, type Route, type RouteMatch } from '../src/http/routes.js';
 import { send } from '../src/http/send.js';
 import { errorFields, type Log, type LogConfig, type LogFields, loggable } from '../src/log.js';
-import type { Metrics } from '../src/metrics.js';
+import type { CounterOf, HistogramOf, Metrics } from '../src/metrics.js';
 import { drainedReply } from './drain.js';
 import type { OriginRequest, Sender } from './request.js';
 
-export const drainSection = section('What becomes of a body that is refused: it is read on, so that the answer arrives.', {
-  sizeMaxBytes: size({ default: '64MB', min: 0, help: 'Bytes that are read and dropped before the connection is cut.' }),
-  withinMs: duration({ default: '10s', min: 0, help: 'Time for that.' }),
-});
+export const drainSection = section(
+  'What becomes of a body that is refused: it is read on, so that the answer arrives.',
+  {
+    sizeMaxBytes: size({
+      default: '64MB',
+      min: 0,
+      help: 'Bytes that are read and dropped before the connection is cut.',
+    }),
+    withinMs: duration({ default: '10s', min: 0, help: 'Time for that.' }),
+  },
+);
 
 export interface HandlerParts {
   readonly routes: readonly Route<OriginRequest>[];
@@ -33,30 +40,40 @@ export interface HandlerParts {
   readonly edgeSecret: string;
   readonly drain: ValueOf<typeof drainSection>;
   readonly requests: LogConfig['requests'];
+  readonly counts: RequestCounts;
   readonly clock: Clock;
   readonly log: Log;
-  readonly metrics: Metrics;
 }
 
-export interface Handler {
-  onRequest(request: IncomingMessage, response: ServerResponse): void;
-  onExpectation(request: IncomingMessage, response: ServerResponse): void;
-  /** Breaks off what is in hand. */
-  abort(): void;
+export interface RequestCounts {
+  readonly requests: CounterOf<'route' | 'method' | 'status'>;
+  readonly seconds: HistogramOf<'route'>;
 }
 
-export function createHandler(parts: HandlerParts): Handler {
-  const match = createMatcher(parts.routes);
-  const closing = new AbortController();
-  const counts = {
-    requests: parts.metrics.counter('requests_total', 'Requests by route and status.', ['route', 'method', 'status']),
-    seconds: parts.metrics.histogram(
+export function requestCounts(metrics: Metrics): RequestCounts {
+  return {
+    requests: metrics.counter('requests_total', 'Requests by route and status.', ['route', 'method', 'status']),
+    seconds: metrics.histogram(
       'request_seconds',
       'Time from the head of a request to the end of its answer.',
       [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30],
       ['route'],
     ),
   };
+}
+
+export interface Handler {
+  /** `waits`: the client sends its body once it is told to (RFC 9110 10.1.1). */
+  take(raw: IncomingMessage, response: ServerResponse, body: 'sends' | 'waits'): void;
+  /** Breaks off what is in hand, and resolves when the last of it has ended. */
+  close(): Promise<void>;
+}
+
+export function createHandler(parts: HandlerParts): Handler {
+  const match = createMatcher(parts.routes);
+  const closing = new AbortController();
+  const { counts } = parts;
+  const inHand = new Set<Promise<void>>();
 
   async function handle(raw: IncomingMessage, response: ServerResponse, expects: boolean): Promise<void> {
     const exchange = openExchange(parts, raw, response, expects, closing.signal);
@@ -103,9 +120,14 @@ export function createHandler(parts: HandlerParts): Handler {
   }
 
   return {
-    onRequest: (request, response) => void handle(request, response, false),
-    onExpectation: (request, response) => void handle(request, response, true),
-    abort: () => closing.abort(new Fault('overloaded', 'The service is stopping.')),
+    take(raw, response, body) {
+      const handling = handle(raw, response, body === 'waits').finally(() => inHand.delete(handling));
+      inHand.add(handling);
+    },
+    async close() {
+      closing.abort(new Fault('overloaded', 'The service is stopping.'));
+      await Promise.allSettled(inHand);
+    },
   };
 }
 
@@ -185,10 +207,13 @@ function openExchange(
   return {
     request,
     signal: leaving.signal,
-    note: request.note,
+    note: (fields) => request.note(fields),
     elapsedMs: () => clock.monotonicMs() - startedMs,
     async answer(reply) {
-      const dressed = { ...reply, headers: [...reply.headers, ['x-request-id', id], ...CORS_HEADERS, ...GUARD_HEADERS] } as const;
+      const dressed = {
+        ...reply,
+        headers: [...reply.headers, ['x-request-id', id], ...CORS_HEADERS, ...GUARD_HEADERS],
+      } as const;
       const pending = invited ? drainedReply(dressed, raw, parts.drain, clock) : closeAfter(dressed, raw);
       await send(pending, raw, response, leaving.signal);
     },

@@ -10,7 +10,14 @@ import { Fault } from '../src/errors.js';
 import { evaluateConditions, type RequestHead } from '../src/http/conditional.js';
 import { formatHttpDate } from '../src/http/date.js';
 import { formatDigest } from '../src/http/digest.js';
-import { type ByteSpan, contentRange, type MultipartPlan, multipartPlan, planRange, unsatisfiedRange } from '../src/http/range.js';
+import {
+  type ByteSpan,
+  contentRange,
+  type MultipartPlan,
+  multipartPlan,
+  planRange,
+  unsatisfiedRange,
+} from '../src/http/range.js';
 import { emptyReply, type HeaderList, type Reply } from '../src/http/reply.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
 import type { BlobKey, BlobStore } from './blobs/blob-store.js';
@@ -78,11 +85,7 @@ export function mediaReply(
       const { span } = plan;
       return {
         status: 206,
-        headers: [
-          ...head,
-          ['content-type', held.contentType],
-          ['content-range', contentRange(span, held.sizeBytes)],
-        ],
+        headers: [...head, ['content-type', held.contentType], ['content-range', contentRange(span, held.sizeBytes)]],
         body: {
           kind: 'stream',
           sizeBytes: span.last - span.first + 1,

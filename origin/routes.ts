@@ -9,6 +9,7 @@ import {
   choiceParameter,
   integerParameter,
   mediaId,
+  type Parameter,
   type Parameters,
   type ResponseNote,
   type Route,
@@ -71,7 +72,7 @@ const thumbOptions = {
   h: wish('Wished height in pixels.'),
 } satisfies Parameters;
 
-function wish(help: string): { help: string; schema: object; read(): undefined } {
+function wish(help: string): Parameter<undefined> {
   return { help, schema: { type: 'integer', minimum: 1, maximum: PIXELS_MAX }, read: () => undefined };
 }
 
@@ -193,11 +194,7 @@ function openRoutes({ health, wellKnown }: Pick<RouteParts, 'health' | 'wellKnow
       ],
       handle: async (request: OriginRequest) => wellKnown(request),
     });
-  return [
-    ...healthRoutes(health),
-    wellKnownAt('/.well-known'),
-    wellKnownAt('/.well-known/media-service'),
-  ];
+  return [...healthRoutes(health), wellKnownAt('/.well-known'), wellKnownAt('/.well-known/media-service')];
 }
 
 /** Also on the operators' listener. */

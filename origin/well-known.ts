@@ -49,7 +49,11 @@ export function createWellKnown(parts: WellKnownParts): (request: RequestHead) =
       case 'not_modified':
         return emptyReply(304, head);
       case 'proceed':
-        return { status: 200, headers: [['content-type', 'application/json'], ...head], body: { kind: 'bytes', bytes } };
+        return {
+          status: 200,
+          headers: [['content-type', 'application/json'], ...head],
+          body: { kind: 'bytes', bytes },
+        };
     }
   };
 }

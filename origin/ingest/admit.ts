@@ -2,8 +2,9 @@
  * Whether an upload may begin, decided from its head alone: a client that
  * expects 100 Continue never sends a body that would be refused here.
  */
-import type { Clock } from '../../src/clock.js';
+
 import { formatSize } from '../../src/bytes.js';
+import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { BlobStore } from '../blobs/blob-store.js';

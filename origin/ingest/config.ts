@@ -1,5 +1,14 @@
 /** What an operator may set of uploads. */
-import { duration, integer, list, optionalDuration, section, size, text, type ValueOf } from '../../src/config/field.js';
+import {
+  duration,
+  integer,
+  list,
+  optionalDuration,
+  section,
+  size,
+  text,
+  type ValueOf,
+} from '../../src/config/field.js';
 
 /** Fit for chat: what phones and desktops send each other, nothing that a browser would run. */
 const ACCEPTED = [

@@ -74,7 +74,10 @@ function textType(declared: string | undefined, signature: string | undefined, h
 
 /** Markup that a browser would run, so that nobody slips it in by declaring nothing. */
 function markupType(head: Buffer): string | undefined {
-  const start = head.toString('utf8', 0, 1_024).replace(/^\ufeff/, '').trimStart();
+  const start = head
+    .toString('utf8', 0, 1_024)
+    .replace(/^\ufeff/, '')
+    .trimStart();
   if (/^<(?:!doctype html|html|head|body|script|iframe|!--)/i.test(start)) return 'text/html';
   return /^<svg[\s>]/i.test(start) ? 'image/svg+xml' : undefined;
 }

@@ -35,4 +35,3 @@ export async function settle(
   const sizeBytes = await parts.blobs.stat(mediaKey(upload.sha256), signal);
   return { kind: sizeBytes === upload.sizeBytes ? 'stored' : 'replace' };
 }
-

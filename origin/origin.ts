@@ -1,0 +1,199 @@
+/**
+ * The composition root: opens every part once, in the order in which they need
+ * each other, and closes them in reverse. Nothing is left open by half a start.
+ */
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { AccessConfig } from '../src/access/config.js';
+import { isEdgeProof } from '../src/access/edge-proof.js';
+import { openGate } from '../src/access/gate.js';
+import { listen } from '../src/http/listen.js';
+import type { Reply } from '../src/http/reply.js';
+import { createIdSource } from '../src/ids.js';
+import { CONFIRM_PATH, JOURNAL_PATH } from '../src/journal/entry.js';
+import { errorFields, type Log, type LogConfig } from '../src/log.js';
+import type { Parts, Running } from '../src/process.js';
+import { createAddressOf } from './address.js';
+import { createInFlight } from './blobs/in-flight.js';
+import { openBlobStore } from './blobs/open.js';
+import type { OriginConfig } from './config.js';
+import { createHandler, type Handler, requestCounts } from './handler.js';
+import { createHealth } from './health.js';
+import { createAdmissions } from './ingest/admit.js';
+import { createJournalStream, type JournalStream } from './journal-stream.js';
+import { openMetaStore } from './meta/lmdb.js';
+import { operatorRoutes } from './operators.js';
+import { createQuotas } from './quota.js';
+import { originRoutes, type RouteParts } from './routes.js';
+import { openThumbs } from './thumbs/engine.js';
+import { menuOf } from './thumbs/plan.js';
+import { uploadCounts } from './upload.js';
+import { createWellKnown } from './well-known.js';
+
+export interface OriginSettings {
+  readonly log: LogConfig;
+  readonly access: AccessConfig;
+  readonly origin: OriginConfig;
+}
+
+export async function openOrigin(settings: OriginSettings, parts: Parts): Promise<Running> {
+  const opened = createStack(parts.log);
+  try {
+    return await openAll(settings, parts, opened);
+  } catch (thrown) {
+    await opened.close();
+    throw thrown;
+  }
+}
+
+async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): Promise<Running> {
+  const { clock, log, metrics } = parts;
+  const { access, origin: config } = settings;
+
+  const meta = await openMetaStore(config.meta, { clock, log, randomName: randomUUID });
+  opened.add('metadata', () => meta.close());
+  const blobs = await openBlobStore(config.blobs, parts);
+  opened.add('blobs', () => blobs.close());
+  const gate = openGate({ config: access, clock, log, metrics });
+  opened.add('gate', () => gate.close());
+  const thumbs = await openThumbs({ config: config.thumbs, meta, blobs, log, metrics, clock });
+  opened.add('thumbnails', () => thumbs.close());
+
+  const journal = createJournalStream({
+    journal: meta.journal,
+    config: config.journal,
+    isEdge: (proof) => isEdgeProof(proof, access.edgeSecret),
+    clock,
+    log,
+    metrics,
+  });
+  const quotas = createQuotas(config.quota, meta, clock);
+  const { freeMinBytes } = config.upload;
+  const health = createHealth({ meta, blobs, gate, thumbs, clock, log, metrics, freeMinBytes });
+  const menu = menuOf(config.thumbs);
+  const { baseUri } = config;
+  const stories: RouteParts = {
+    gate,
+    meta,
+    blobs,
+    thumbs,
+    clock,
+    ids: createIdSource(clock),
+    inFlight: createInFlight(),
+    admissions: createAdmissions({ config: config.upload, blobs, clock, metrics }),
+    quotas,
+    counts: uploadCounts(metrics),
+    menu,
+    baseUri,
+    access,
+    journal,
+    health,
+    wellKnown: createWellKnown({ baseUri, access, blobs, menu, thumbs: thumbs.capabilities(), config }),
+    config,
+  };
+
+  const counts = requestCounts(metrics);
+  const common = {
+    addressOf: createAddressOf(config.trustedProxies),
+    edgeSecret: access.edgeSecret,
+    drain: config.refusedBodies,
+    requests: settings.log.requests,
+    counts,
+    clock,
+    log,
+  };
+  const media = await openListener(opened, parts, config.listen, {
+    name: 'requests',
+    handler: createHandler({ ...common, routes: originRoutes(stories), internal: internalOf(journal) }),
+    // Streams to edges never end by themselves.
+    onClosing: () => journal.close(),
+  });
+  const operators = await openListener(
+    opened,
+    parts,
+    { ...config.operators, limits: config.listen.limits },
+    {
+      name: 'operators',
+      handler: createHandler({
+        ...common,
+        requests: 'none',
+        routes: operatorRoutes({ health, metrics }),
+        internal: () => undefined,
+      }),
+      onClosing: () => Promise.resolve(),
+    },
+  );
+  return { urls: { media: media.url, operators: operators.url }, close: () => opened.close() };
+}
+
+async function openListener(
+  opened: Stack,
+  { clock, log }: Parts,
+  where: OriginConfig['listen'],
+  { name, handler, onClosing }: ListenerParts,
+): Promise<{ readonly url: string }> {
+  opened.add(`${name} in hand`, () => handler.close());
+  const listener = await listen({
+    ...where,
+    clock,
+    log,
+    onRequest: (request, response) => handler.take(request, response, 'sends'),
+    onExpectation: (request, response) => handler.take(request, response, 'waits'),
+  });
+  opened.add(`${name} listener`, async () => {
+    const closed = listener.close();
+    await onClosing();
+    await closed;
+  });
+  return listener;
+}
+
+interface ListenerParts {
+  readonly name: string;
+  readonly handler: Handler;
+  /** Once no new connection is taken: ends what would not end by itself. */
+  readonly onClosing: () => Promise<void>;
+}
+
+/** What edges ask of the origin beside media. */
+function internalOf(journal: JournalStream) {
+  return (
+    raw: IncomingMessage,
+    response: ServerResponse,
+    signal: AbortSignal,
+  ): Promise<Reply | undefined> | undefined => {
+    const path = raw.url?.split('?', 1)[0];
+    if (path === JOURNAL_PATH && raw.method === 'GET') {
+      return journal.follow(raw, response, signal).then(() => undefined);
+    }
+    if (path === CONFIRM_PATH && raw.method === 'POST') return journal.confirm(raw, signal);
+    return undefined;
+  };
+}
+
+interface Stack {
+  add(name: string, close: () => Promise<void>): void;
+  /** Closes in reverse, each whatever became of the one before. May be called twice. */
+  close(): Promise<void>;
+}
+
+function createStack(log: Log): Stack {
+  const closers: { readonly name: string; readonly close: () => Promise<void> }[] = [];
+  let closing: Promise<void> | undefined;
+  async function closeAll(): Promise<void> {
+    for (const { name, close } of closers.toReversed()) {
+      try {
+        await close();
+      } catch (thrown) {
+        log.error({ part: name, ...errorFields(thrown) }, 'a part did not close');
+      }
+    }
+  }
+  return {
+    add: (name, close) => void closers.push({ name, close }),
+    close() {
+      closing ??= closeAll();
+      return closing;
+    },
+  };
+}
