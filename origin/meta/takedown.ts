@@ -113,9 +113,9 @@ export function unreferencedBlobs(
 ): readonly BlobRecord[] {
   const blobs: BlobRecord[] = [];
   for (const sha256 of targets<Sha256>(reader, 'unreferenced', before(freeBefore))) {
+    if (blobs.length >= limit) break;
     const stored = readOrNote(reader, BLOBS, sha256, damaged);
     if (stored !== undefined) blobs.push(stored.blob);
-    if (blobs.length >= limit) break;
   }
   return blobs;
 }
@@ -123,9 +123,9 @@ export function unreferencedBlobs(
 function storedAt(change: Change, index: IndexName, span: Span, limit: number): readonly StoredMedia[] {
   const found: StoredMedia[] = [];
   for (const id of targets<MediaId>(change.writer, index, span)) {
+    if (found.length >= limit) break;
     const stored = readOrNote(change.writer, MEDIA, id, change.damaged);
     if (stored !== undefined) found.push(stored);
-    if (found.length >= limit) break;
   }
   return found;
 }

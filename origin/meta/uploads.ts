@@ -19,16 +19,16 @@ const NO_USAGE: Usage = { bytes: 0, files: 0 };
 export function commitUpload(change: Change, upload: NewMedia): CommitOutcome {
   const { writer } = change;
   const { sha256, now } = upload;
+  const standing = findLive(writer, sha256, upload.public);
+  const expired = standing !== undefined && hasExpired(standing.record, now);
+  if (expired) expireOne(change, standing, now);
+
   const stored = read(writer, BLOBS, sha256);
   if (stored !== undefined && refusesUpload(stored.blob)) return { kind: 'quarantined' };
-
-  const standing = findLive(writer, sha256, upload.public);
-  if (standing !== undefined && !hasExpired(standing.record, now)) {
+  if (standing !== undefined && !expired) {
     const record = prolong(change, standing, upload);
     return { kind: 'duplicate', media: { record, blob: settleBlob(change, upload, stored) } };
   }
-  if (standing !== undefined) expireOne(change, standing, now);
-
   const over = overQuota(change, upload, stored === undefined);
   if (over !== undefined) return { kind: 'over_quota', usage: over };
   const record = newRecord(upload);
