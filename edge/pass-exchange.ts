@@ -62,7 +62,10 @@ export class Exchange {
     if (this.sending?.writableFinished !== true || this.answer?.complete !== true) this.sending?.destroy();
   }
 
-  readonly #onClientGone = (): void => this.over.abort(new ClientGone());
+  readonly #onClientGone = (): void => {
+    // Where the answer failed first, it was we who broke the connection off.
+    if ((this.answer?.errored ?? null) === null) this.over.abort(new ClientGone());
+  };
   readonly #onStopping = (): void =>
     this.over.abort(new Fault('overloaded', 'The service is stopping.', { headers: { 'retry-after': '1' } }));
 }

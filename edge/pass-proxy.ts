@@ -31,7 +31,10 @@ export interface Outgoing {
 }
 
 export interface PassProxy {
-  /** Resolves with the head of the answer, whose body is to be read or destroyed; rejects where none comes. */
+  /**
+   * Resolves with the head of the answer, whose body is to be read or destroyed; rejects where none comes. A client
+   * that leaves is the caller's to notice.
+   */
   send(request: IncomingMessage, response: ServerResponse, outgoing: Outgoing): Promise<IncomingMessage>;
   close(): void;
 }
@@ -74,7 +77,6 @@ export function createPassProxy(options: PassProxyOptions): PassProxy {
     send: (request, response, outgoing) =>
       new Promise((resolve, reject) => {
         waiters.set(request, { outgoing, answered: resolve });
-        response.once('close', () => reject(new Error('the client left')));
         shown(request, outgoing, () => {
           proxy.web(request, response, { method: outgoing.method, buffer: outgoing.body }, (error) => reject(error));
         });

@@ -7,7 +7,7 @@
  * a client that is still sending; the origin sees the caller's own credential
  * and nothing of the edge's authority.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Clock } from '../src/clock.js';
@@ -235,11 +235,21 @@ function attemptOnce(
             return;
           }
           boundConnect(exchange, sending);
+          relayHints(exchange, sending);
           releaseBody(exchange, sending);
         },
       })
       .then(resolve, reject)
       .finally(() => over.signal.removeEventListener('abort', stop));
+  });
+}
+
+/** RFC 8297: hints help only if they come before the answer. Other interim answers say nothing to this client. */
+function relayHints({ response, passed }: Exchange, sending: ClientRequest): void {
+  sending.on('information', ({ statusCode, headers }) => {
+    if (statusCode !== 103 || headers['link'] === undefined || response.headersSent || passed.httpVersion !== '1.1')
+      return;
+    response.writeEarlyHints({ link: headers['link'] });
   });
 }
 
@@ -302,11 +312,11 @@ async function giveUp(exchange: Exchange, thrown: unknown): Promise<string> {
   const { response, request, over } = exchange;
   const reason: unknown = over.signal.aborted ? over.signal.reason : thrown;
   request.unpipe(exchange.body);
-  if (reason instanceof ClientGone || response.destroyed) {
+  if (reason instanceof ClientGone) {
     response.destroy();
     return 'left';
   }
-  if (response.headersSent) return broken(exchange);
+  if (response.headersSent || response.destroyed) return broken(exchange);
   const fault = faultOf(reason);
   const { status, headers, body } = problemReply(fault);
   await respond(exchange, status, headers, body.kind === 'bytes' ? body.bytes : undefined);

@@ -1,0 +1,114 @@
+/** Connections byte by byte, for what no HTTP library would send or could see. */
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+
+export interface Raw {
+  /** All that was received so far, as latin-1. */
+  readonly text: string;
+  write(bytes: string | Buffer): void;
+  /** Ends our half in good order. */
+  end(): void;
+  reset(): void;
+  /** Resolves with the text once it matches; rejects where the other side closes before. */
+  until(pattern: RegExp): Promise<string>;
+  /** How the other side ended it. */
+  readonly closed: Promise<'ended' | 'reset'>;
+  readonly socket: Socket;
+}
+
+export async function connectRaw(port: number): Promise<Raw> {
+  const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+  const raw = rawOf(socket);
+  await new Promise<void>((resolve, reject) => {
+    socket.once('connect', resolve).once('error', reject);
+  });
+  return raw;
+}
+
+/** Sends one text and gives back all that comes until the other side closes. */
+export async function exchangeRaw(port: number, text: string | Buffer): Promise<string> {
+  const raw = await connectRaw(port);
+  raw.write(text);
+  await raw.closed;
+  raw.socket.destroy();
+  return raw.text;
+}
+
+export interface RawServer {
+  readonly port: number;
+  readonly url: string;
+  /** Every connection so far. */
+  readonly connections: readonly Raw[];
+  close(): Promise<void>;
+}
+
+export async function listenRaw(onConnection: (raw: Raw, index: number) => void | Promise<void>): Promise<RawServer> {
+  const connections: Raw[] = [];
+  const server = createServer({ noDelay: true }, (socket) => {
+    const raw = rawOf(socket);
+    connections.push(raw);
+    void onConnection(raw, connections.length - 1);
+  });
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  const { port } = server.address() as AddressInfo;
+  return {
+    port,
+    url: `http://127.0.0.1:${port}`,
+    connections,
+    close: () =>
+      new Promise((resolve) => {
+        for (const { socket } of connections) socket.destroy();
+        server.close(() => resolve());
+      }),
+  };
+}
+
+function rawOf(socket: Socket): Raw {
+  let text = '';
+  let over = false;
+  const watchers = new Set<() => void>();
+  const wake = (): void => {
+    for (const watch of watchers) watch();
+  };
+  const closed = new Promise<'ended' | 'reset'>((resolve) => {
+    socket.once('end', () => resolve('ended'));
+    socket.once('error', () => resolve('reset'));
+    socket.once('close', () => resolve('reset'));
+  });
+  socket.on('data', (chunk: Buffer) => {
+    text += chunk.toString('latin1');
+    wake();
+  });
+  socket.once('close', () => {
+    over = true;
+    wake();
+  });
+  socket.once('end', () => {
+    over = true;
+    wake();
+  });
+  socket.on('error', () => {});
+  return {
+    get text() {
+      return text;
+    },
+    write: (bytes) => void socket.write(typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes),
+    end: () => void socket.end(),
+    reset: () => void socket.resetAndDestroy(),
+    until: (pattern) =>
+      new Promise((resolve, reject) => {
+        const watch = (): void => {
+          const matched = pattern.test(text);
+          if (!matched && !over) return;
+          watchers.delete(watch);
+          if (matched) resolve(text);
+          else reject(new Error(`closed before ${pattern.source}: ${JSON.stringify(text.slice(-500))}`));
+        };
+        watchers.add(watch);
+        watch();
+      }),
+    closed,
+    socket,
+  };
+}

@@ -1,0 +1,101 @@
+/**
+ * A TCP relay that misbehaves on command, to stand between two sides that
+ * should survive it. A partition is silence: bytes are neither lost nor told to
+ * be, they do not arrive; what is open stays open.
+ */
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+
+type RelayMode =
+  | 'pass'
+  /** Nothing gets through and nobody is told; new connections come up and stay dumb. */
+  | 'partition'
+  /** New connections are reset at once. */
+  | 'refuse';
+
+export interface Relay {
+  readonly port: number;
+  readonly url: string;
+  /** Connections accepted so far. */
+  readonly accepted: number;
+  set(mode: RelayMode): void;
+  /** Resets every open connection. */
+  cut(): void;
+  close(): Promise<void>;
+}
+
+interface Pair {
+  readonly client: Socket;
+  readonly server: Socket;
+}
+
+/** Relays to whatever `target` says when a connection comes: the far side may move. */
+export async function openRelay(target: () => number): Promise<Relay> {
+  const pairs = new Set<Pair>();
+  let mode: RelayMode = 'pass';
+  let accepted = 0;
+
+  const listener = createServer({ noDelay: true }, (client) => {
+    accepted += 1;
+    client.on('error', () => {});
+    if (mode === 'refuse') {
+      client.resetAndDestroy();
+      return;
+    }
+    const server = connect({ port: target(), host: '127.0.0.1', noDelay: true });
+    const pair = { client, server };
+    pairs.add(pair);
+    server.on('error', () => {});
+    const end = (): void => {
+      pairs.delete(pair);
+      client.destroy();
+      server.destroy();
+    };
+    client.once('close', end);
+    server.once('close', end);
+    client.on('data', (chunk: Buffer) => server.write(chunk));
+    server.on('data', (chunk: Buffer) => client.write(chunk));
+    client.on('end', () => server.end());
+    server.on('end', () => client.end());
+    if (mode === 'partition') hold(pair);
+  });
+  await new Promise<void>((resolve) => {
+    listener.listen(0, '127.0.0.1', resolve);
+  });
+  const { port } = listener.address() as AddressInfo;
+  const cut = (): void => {
+    for (const { client, server } of pairs) {
+      client.resetAndDestroy();
+      server.resetAndDestroy();
+    }
+  };
+  return {
+    port,
+    url: `http://127.0.0.1:${port}`,
+    get accepted() {
+      return accepted;
+    },
+    set(next) {
+      mode = next;
+      for (const pair of pairs) {
+        if (mode === 'partition') hold(pair);
+        else release(pair);
+      }
+    },
+    cut,
+    close: () =>
+      new Promise((resolve) => {
+        cut();
+        listener.close(() => resolve());
+      }),
+  };
+}
+
+function hold({ client, server }: Pair): void {
+  client.pause();
+  server.pause();
+}
+
+function release({ client, server }: Pair): void {
+  client.resume();
+  server.resume();
+}
