@@ -15,7 +15,7 @@ import { problemReply } from '../src/http/problem.js';
 import type { HeaderList, Reply } from '../src/http/reply.js';
 import { createMatcher, type Route, type RouteMatch } from '../src/http/routes.js';
 import { send } from '../src/http/send.js';
-import { errorFields, type Log, type LogConfig, type LogFields, loggable } from '../src/log.js';
+import { bugFields, errorFields, type Log, type LogConfig, type LogFields, loggable } from '../src/log.js';
 import type { CounterOf, HistogramOf, Metrics } from '../src/metrics.js';
 import { drainedReply } from './drain.js';
 import type { OriginRequest, Sender } from './request.js';
@@ -232,7 +232,7 @@ function openExchange(
         ...notes,
       };
       if (fault !== undefined && FAULTS[fault.code].side !== 'client') {
-        parts.log.error({ ...fields, ...errorFields(fault.cause ?? fault) }, 'a request failed');
+        parts.log.error({ ...fields, ...bugFields(fault.cause ?? fault) }, 'a request failed');
       } else if (parts.requests === 'all' || (parts.requests === 'failed' && status >= 500)) {
         parts.log.info(fields, 'request');
       }

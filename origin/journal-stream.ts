@@ -13,7 +13,7 @@ import { duration, integer, section, type ValueOf } from '../src/config/field.js
 import { Fault } from '../src/errors.js';
 import { emptyReply, type Reply } from '../src/http/reply.js';
 import { type Confirmation, formatLine, type JournalLine, parseConfirmation } from '../src/journal/entry.js';
-import { errorFields, type Log } from '../src/log.js';
+import { bugFields, type Log } from '../src/log.js';
 import type { GaugeOf, Metrics } from '../src/metrics.js';
 import {
   type Confirmations,
@@ -208,7 +208,7 @@ function openStream(
     try {
       await pump();
     } catch (thrown) {
-      log.error({ edge: start.edge, ...errorFields(thrown) }, 'the journal could not be read for an edge');
+      log.error({ edge: start.edge, ...bugFields(thrown) }, 'the journal could not be read for an edge');
       end('failed');
     }
   }
@@ -367,7 +367,7 @@ function keepTrimmed(options: JournalStreamOptions): () => void {
   const trim = (): void => {
     journal.trim(clock.now() - config.keepMs).then(
       (dropped) => dropped > 0 && log.info({ dropped }, 'trimmed the journal'),
-      (thrown: unknown) => log.error(errorFields(thrown), 'the journal could not be trimmed'),
+      (thrown: unknown) => log.error(bugFields(thrown), 'the journal could not be trimmed'),
     );
     timer = clock.after(Math.min(TRIM_EVERY_MS, config.keepMs), trim);
   };

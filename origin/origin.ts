@@ -11,7 +11,7 @@ import { listen } from '../src/http/listen.js';
 import type { Reply } from '../src/http/reply.js';
 import { createIdSource } from '../src/ids.js';
 import { CONFIRM_PATH, JOURNAL_PATH } from '../src/journal/entry.js';
-import { errorFields, type Log, type LogConfig } from '../src/log.js';
+import { bugFields, type Log, type LogConfig } from '../src/log.js';
 import type { Parts, Running } from '../src/process.js';
 import { createAddressOf } from './address.js';
 import { createInFlight } from './blobs/in-flight.js';
@@ -185,7 +185,7 @@ function createStack(log: Log): Stack {
       try {
         await close();
       } catch (thrown) {
-        log.error({ part: name, ...errorFields(thrown) }, 'a part did not close');
+        log.error({ part: name, ...bugFields(thrown) }, 'a part did not close');
       }
     }
   }

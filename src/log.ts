@@ -60,18 +60,25 @@ export function createLog(name: string, config: LogConfig, sink?: LogSink): Log 
   return sink === undefined ? pino(options) : pino(options, sink);
 }
 
-/** What may be logged of a fault: its own words and those of its causes. */
+/** What is logged of a failure that was foreseen: its own words and those of its causes, without a stack. */
 export function errorFields(thrown: unknown): LogFields {
   if (!(thrown instanceof Error)) return { error: String(thrown) };
   const causes: string[] = [];
-  for (
-    let cause = thrown.cause;
-    cause !== undefined && causes.length < 5;
-    cause = cause instanceof Error ? cause.cause : undefined
-  ) {
+  for (let cause = thrown.cause; cause !== undefined && causes.length < CAUSES_MAX; cause = causeOf(cause)) {
     causes.push(cause instanceof Error ? `${cause.name}: ${cause.message}` : JSON.stringify(cause));
   }
-  return { error: thrown.message, ...(causes.length > 0 && { causes }), stack: thrown.stack };
+  return { error: thrown.message, ...(causes.length > 0 && { causes }) };
+}
+
+/** The same for what may be a bug: with its stack. */
+export function bugFields(thrown: unknown): LogFields {
+  return thrown instanceof Error ? { ...errorFields(thrown), stack: thrown.stack } : errorFields(thrown);
+}
+
+const CAUSES_MAX = 5;
+
+function causeOf(cause: unknown): unknown {
+  return cause instanceof Error ? cause.cause : undefined;
 }
 
 const SECRET_PARAMETERS = /([?&](?:sig|token|access_token|key)=)[^&]*/gi;

@@ -6,7 +6,7 @@
 import { type Clock, systemClock } from './clock.js';
 import { type ConfigFault, type ConfigOf, formatFaults, loadConfig, type Sections } from './config/load.js';
 import { errorCode, Fault } from './errors.js';
-import { createLog, errorFields, type Log, type LogConfig } from './log.js';
+import { bugFields, createLog, errorFields, type Log, type LogConfig } from './log.js';
 import { createMetrics, type Metrics } from './metrics.js';
 
 export interface Parts {
@@ -108,9 +108,9 @@ function stopSignal(): Promise<string> {
 
 /** What nobody caught is a bug: it is told in full, and the process goes on only where nothing is half done. */
 function watchForBugs(log: Log): void {
-  process.on('unhandledRejection', (thrown) => log.error(errorFields(thrown), 'a rejection went unhandled'));
+  process.on('unhandledRejection', (thrown) => log.error(bugFields(thrown), 'a rejection went unhandled'));
   process.on('uncaughtException', (thrown) => {
-    log.error(errorFields(thrown), 'an exception went uncaught; ending');
+    log.error(bugFields(thrown), 'an exception went uncaught; ending');
     process.exit(70);
   });
 }

@@ -13,7 +13,7 @@ import { type Clock, sleep } from '../../src/clock.js';
 import { duration, integer, section, size, type ValueOf } from '../../src/config/field.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import type { MediaId } from '../../src/ids.js';
-import { errorFields, type Log } from '../../src/log.js';
+import { bugFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { EdgeCache } from '../cache/cache.js';
 import { createLease, type Lease, leaseSection } from './lease.js';
@@ -122,7 +122,7 @@ export interface Follower {
 export async function followJournal(options: FollowerOptions): Promise<Follower> {
   const { config, clock, log } = options;
   const file = await openPositionFile(options.folder, (thrown) =>
-    log.error(errorFields(thrown), 'the journal position could not be written'),
+    log.error(bugFields(thrown), 'the journal position could not be written'),
   );
   const read = await file.read();
   if (read.kind === 'damaged') log.error({}, 'the journal position is damaged: the cache will be emptied');

@@ -4,7 +4,7 @@
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
-import { errorFields, type Log } from '../../src/log.js';
+import { bugFields, type Log } from '../../src/log.js';
 import { type Change, readOrNote } from './database.js';
 import { type DeadJob, JOB_PRIORITIES, type Job, type JobPriority, type JobQueue } from './jobs.js';
 import type { BlobRecord, PictureFacts, ThumbRefusal, ThumbState } from './media.js';
@@ -62,7 +62,7 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
         try {
           listener();
         } catch (thrown) {
-          log.error(errorFields(thrown), 'a follower of the job queue failed');
+          log.error(bugFields(thrown), 'a follower of the job queue failed');
         }
       }
     },

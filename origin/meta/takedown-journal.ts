@@ -6,7 +6,7 @@ import type { EpochMs } from '../../src/clock.js';
 import type { MediaId } from '../../src/ids.js';
 import type { JournalCause, JournalEntry } from '../../src/journal/entry.js';
 import type { Log } from '../../src/log.js';
-import { errorFields } from '../../src/log.js';
+import { bugFields } from '../../src/log.js';
 import type { Change } from './database.js';
 import type { Journal } from './store.js';
 import { decode, JOURNAL, type Reader, type Span, write } from './tables.js';
@@ -42,7 +42,7 @@ export function createJournal(
       try {
         listener(entry);
       } catch (thrown) {
-        log.error({ seq: entry.seq, ...errorFields(thrown) }, 'a follower of the takedown journal failed');
+        log.error({ seq: entry.seq, ...bugFields(thrown) }, 'a follower of the takedown journal failed');
       }
     }
   }

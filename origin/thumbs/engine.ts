@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import type { Clock, Timer } from '../../src/clock.js';
 import { errorCode, faultOf } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
-import { errorFields, type Log } from '../../src/log.js';
+import { bugFields, errorFields, type Log } from '../../src/log.js';
 import type { ThumbMenu } from '../../src/media/thumb-choice.js';
 import type { Metrics } from '../../src/metrics.js';
 import { createSlots } from '../../src/slots.js';
@@ -111,7 +111,7 @@ export async function openThumbs(parts: ThumbsParts): Promise<Thumbs> {
     wanted = true;
     pumping ??= claimAll()
       .catch((thrown: unknown) => {
-        log.error(errorFields(thrown), 'the queue of thumbnails cannot be read');
+        log.error(bugFields(thrown), 'the queue of thumbnails cannot be read');
         setAlarm(config.queue.pollMs);
       })
       .finally(() => {
@@ -146,7 +146,7 @@ export async function openThumbs(parts: ThumbsParts): Promise<Thumbs> {
     hands.set(job.sha256, hand);
     renewal ??= clock.after(config.queue.leaseMs / RENEWALS_PER_LEASE, renewLeases);
     hand.done = work(job, AbortSignal.any([stop.signal, closing.signal]))
-      .catch((thrown: unknown) => log.error({ sha256: job.sha256, ...errorFields(thrown) }, 'a thumbnail job was left'))
+      .catch((thrown: unknown) => log.error({ sha256: job.sha256, ...bugFields(thrown) }, 'a thumbnail job was left'))
       .finally(() => {
         // After a lost lease the same job may already be in hand again.
         if (hands.get(job.sha256) === hand) hands.delete(job.sha256);
