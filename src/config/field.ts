@@ -71,6 +71,23 @@ export function section<S extends Shape>(help: string, fields: S): Section<{ rea
   };
 }
 
+/** What was read of a section whose faults count only where somebody needs it. */
+export type Deferred<T> =
+  | { readonly kind: 'read'; readonly value: T }
+  | { readonly kind: 'faulty'; readonly issues: readonly z.core.$ZodIssue[] };
+
+/** A section that a process may do without, depending on its other keys: whoever needs it tells its faults. */
+export function deferred<T>(inner: Section<T>): Section<Deferred<T>> {
+  return {
+    ...inner,
+    schema: (context) =>
+      z.unknown().transform((given) => {
+        const parsed = inner.schema(context).safeParse(given ?? {});
+        return parsed.success ? { kind: 'read', value: parsed.data } : { kind: 'faulty', issues: parsed.error.issues };
+      }),
+  };
+}
+
 /** The key under which a field stands in the file: snake_case, without the unit. */
 export function fileKey(name: string, field: Field<unknown> | Section<unknown>): string {
   const suffix = field.kind === 'leaf' ? field.suffix : '';

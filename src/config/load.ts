@@ -144,7 +144,8 @@ interface Issue {
   readonly keys?: readonly string[];
 }
 
-function faultFrom(name: string, issue: Issue): ConfigFault {
+/** An issue of the section `name` as a person reads it. */
+export function faultFrom(name: string, issue: Issue): ConfigFault {
   const path = [name, ...issue.path.map(String)].join('.');
   if (issue.code !== 'unrecognized_keys') return { path, message: issue.message };
   const keys = issue.keys ?? [];
