@@ -4,6 +4,7 @@
  * request object goes further than the file that makes an Ask of it.
  */
 import type { EpochMs } from '../src/clock.js';
+import type { HeaderList } from '../src/http/reply.js';
 
 export interface Ask {
   /** As received; upper case for all that the edge knows. */
@@ -16,6 +17,8 @@ export interface Ask {
   readonly query: string;
   /** A field's value by lower-case name, several lines joined by `, ` (RFC 9110 5.3). */
   header(name: string): string | undefined;
+  /** Every field line as received, names in lower case: for what is sent on to the origin. */
+  fields(): HeaderList;
   readonly receivedAt: EpochMs;
   /** Made by the edge, or a well-formed one of the client. */
   readonly requestId: string;

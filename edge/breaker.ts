@@ -11,6 +11,8 @@ export interface BreakerConfig {
   readonly openMs: number;
 }
 
+export type BreakerState = 'closed' | 'open' | 'half_open';
+
 export interface Breaker {
   /** Asked before each request; who is let in reports one of the three below. */
   enter(): 'let_in' | 'refused';
@@ -18,12 +20,13 @@ export interface Breaker {
   failed(): void;
   /** It ended for reasons that say nothing of the other side. */
   abandoned(): void;
+  readonly state: BreakerState;
 }
 
 type State =
   | { readonly kind: 'closed'; readonly failures: number }
   | { readonly kind: 'open'; readonly until: EpochMs }
-  | { readonly kind: 'trying' };
+  | { readonly kind: 'half_open' };
 
 export function createBreaker(config: BreakerConfig, clock: Pick<Clock, 'monotonicMs'>): Breaker {
   let state: State = { kind: 'closed', failures: 0 };
@@ -31,15 +34,15 @@ export function createBreaker(config: BreakerConfig, clock: Pick<Clock, 'monoton
   return {
     enter() {
       if (!config.enabled || state.kind === 'closed') return 'let_in';
-      if (state.kind === 'trying' || clock.monotonicMs() < state.until) return 'refused';
-      state = { kind: 'trying' };
+      if (state.kind === 'half_open' || clock.monotonicMs() < state.until) return 'refused';
+      state = { kind: 'half_open' };
       return 'let_in';
     },
     succeeded() {
       state = { kind: 'closed', failures: 0 };
     },
     failed() {
-      if (state.kind === 'trying') state = open();
+      if (state.kind === 'half_open') state = open();
       else if (state.kind === 'closed') {
         const failures = state.failures + 1;
         state = failures >= config.failures ? open() : { kind: 'closed', failures };
@@ -47,7 +50,10 @@ export function createBreaker(config: BreakerConfig, clock: Pick<Clock, 'monoton
     },
     abandoned() {
       // The one that tried has told nothing: the next may try at once.
-      if (state.kind === 'trying') state = { kind: 'open', until: clock.monotonicMs() };
+      if (state.kind === 'half_open') state = { kind: 'open', until: clock.monotonicMs() };
+    },
+    get state() {
+      return state.kind;
     },
   };
 }

@@ -7,6 +7,7 @@
  * Leaves to others: what is fetched and what becomes of it (fill.ts).
  */
 import type { MediaId } from '../src/ids.js';
+import type { Filling } from './cache/cache.js';
 
 export interface FlightOrder<T> {
   /** Who comes with the same key shares the flight. */
@@ -38,6 +39,12 @@ export interface Flight<T> {
   readonly signal: AbortSignal;
   /** What it came to, as soon as that can be told. */
   readonly outcome: Promise<T>;
+  /** Resolves when the trip is over, body and all. */
+  readonly landed: Promise<void>;
+  /** Whether `outcome` is known by now. */
+  readonly told: boolean;
+  /** The body that it brings, while it comes: for those who join now. Set by who runs it. */
+  filling: Filling | undefined;
   /** Those who want it now. */
   readonly wanted: number;
   /** Asked when nobody wants it any more: true lets it go on. */
@@ -68,7 +75,7 @@ export interface Flights<T> {
   find(key: string): Flight<T> | undefined;
   readonly underWay: number;
   breakOff(id: MediaId): void;
-  breakOffWhere(which: { readonly prefix: string } | { readonly all: true }): void;
+  breakOffWhere(matches: (primaryKey: string) => boolean): void;
   /** Breaks off all there are; resolves when the last has landed. */
   close(): Promise<void>;
 }
@@ -105,7 +112,10 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
     board(order, leaving) {
       const found = joinable.get(order.key);
       if (found !== undefined) {
-        if (leaving === undefined) return { kind: 'joined', flight: found };
+        if (leaving === undefined) {
+          if (order.background) found.keepOn = () => true;
+          return { kind: 'joined', flight: found };
+        }
         if (found.wanted >= limits().waitersMax) return { kind: 'full', limit: 'waiters' };
         found.want(leaving);
         return { kind: 'joined', flight: found };
@@ -120,8 +130,8 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
       return underWay.size;
     },
     breakOff: (id) => endAll(byMedia.get(id) ?? [], 'taken_down'),
-    breakOffWhere(which) {
-      const hit = [...underWay].filter(({ order }) => 'all' in which || order.primaryKey.startsWith(which.prefix));
+    breakOffWhere(matches) {
+      const hit = [...underWay].filter(({ order }) => matches(order.primaryKey));
       endAll(hit, 'purged');
     },
     close() {
@@ -141,11 +151,15 @@ class Trip<T> implements Flight<T> {
   readonly #ending = new AbortController();
   readonly #told: { readonly closed: () => void; readonly landed: () => void };
   readonly outcome: Promise<T>;
+  readonly landed: Promise<void>;
+  #touchDown: () => void = () => undefined;
   #tell: (outcome: T) => void = () => undefined;
   #wanted = 0;
+  #isTold = false;
   #open = true;
   #flying = true;
   keepOn: () => boolean;
+  filling: Filling | undefined;
 
   constructor(order: FlightOrder<T>, told: { readonly closed: () => void; readonly landed: () => void }) {
     this.order = order;
@@ -154,10 +168,17 @@ class Trip<T> implements Flight<T> {
     this.outcome = new Promise((resolve) => {
       this.#tell = resolve;
     });
+    this.landed = new Promise((resolve) => {
+      this.#touchDown = resolve;
+    });
   }
 
   get signal(): AbortSignal {
     return this.#ending.signal;
+  }
+
+  get told(): boolean {
+    return this.#isTold;
   }
 
   get wanted(): number {
@@ -166,7 +187,10 @@ class Trip<T> implements Flight<T> {
 
   /** Apart from the constructor, so that whoever runs it finds the flight listed. */
   takeOff(): void {
-    void this.order.run(this).then(this.#tell);
+    void this.order.run(this).then((outcome) => {
+      this.#isTold = true;
+      this.#tell(outcome);
+    });
   }
 
   want(leaving: AbortSignal): void {
@@ -197,6 +221,7 @@ class Trip<T> implements Flight<T> {
     this.#flying = false;
     this.close();
     this.#told.landed();
+    this.#touchDown();
   }
 }
 

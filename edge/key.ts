@@ -7,7 +7,6 @@
  *
  * This is the only place where keys are made.
  */
-import type { HeaderList } from '../src/http/reply.js';
 import { type MediaId, parseMediaId } from '../src/ids.js';
 import { type ChosenFormat, chooseFormat, chooseVariant, readWish, type ThumbMenu } from '../src/media/thumb-choice.js';
 import type { Ask } from './ask.js';
@@ -106,14 +105,4 @@ export function keyOf(primaryKey: string, selectedBy: Readonly<Record<string, st
   if (names.length === 0) return primaryKey as CacheKey;
   const pairs = names.sort().map((name) => [name, selectedBy[name]]);
   return `${primaryKey} ${JSON.stringify(pairs)}` as CacheKey;
-}
-
-/** Whether a Vary of the origin is already answered for by the key: a thumbnail's Accept is the chosen format. */
-export function withoutAnsweredVary(headers: HeaderList, place: Place): HeaderList {
-  if (place.accept === null) return headers;
-  return headers.flatMap(([name, value]) => {
-    if (name !== 'vary') return [[name, value] as const];
-    const rest = value.split(',').filter((field) => field.trim().toLowerCase() !== 'accept');
-    return rest.length === 0 ? [] : [[name, rest.join(',')] as const];
-  });
 }

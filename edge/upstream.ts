@@ -25,7 +25,7 @@ import {
 import { errorCode, Fault } from '../src/errors.js';
 import type { HeaderList } from '../src/http/reply.js';
 import type { Metrics } from '../src/metrics.js';
-import { type Breaker, createBreaker } from './breaker.js';
+import { type Breaker, type BreakerState, createBreaker } from './breaker.js';
 
 export const upstreamSection = section('The origin, and how long it may take.', {
   url: origin({ default: 'http://127.0.0.1:9000', help: 'Where the origin listens.' }),
@@ -70,6 +70,7 @@ export interface UpstreamRequest {
   readonly target: string;
   /** End-to-end fields; Host and framing are added here. */
   readonly headers: HeaderList;
+  readonly body?: Buffer;
 }
 
 /** Why no answer came. */
@@ -103,9 +104,26 @@ export type UpstreamOutcome = Answered | { readonly kind: 'failed'; readonly fai
 export interface Upstream {
   /** `signal` ends the request, its body included. */
   fetch(request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamOutcome>;
+  /**
+   * A conversation of the edge's own on connections apart: past the breaker,
+   * without a limit on the time between two pieces of the body. Rejects where
+   * no head comes.
+   */
+  converse(
+    request: { readonly method: string; readonly path: string; readonly headers: HeaderList; readonly body?: Buffer },
+    signal: AbortSignal,
+  ): Promise<{ readonly status: number; readonly body: Readable }>;
   /** Whether the last thing heard of the origin was good. */
   readonly reachable: boolean;
+  stats(): UpstreamFigures;
   close(): Promise<void>;
+}
+
+export interface UpstreamFigures {
+  readonly breaker: BreakerState;
+  readonly inFlight: number;
+  readonly requests: number;
+  readonly failures: number;
 }
 
 export function openUpstream(parts: {
@@ -114,33 +132,36 @@ export function openUpstream(parts: {
   readonly metrics: Metrics;
 }): Upstream {
   const { config, clock } = parts;
-  const pool = openPool(config);
+  const pool = openPool(config, { connections: config.connectionsMax, bodyTimeout: config.idleMs });
+  const ownPool = openPool(config, { connections: OWN_CONNECTIONS_MAX, bodyTimeout: 0 });
   const host = new URL(config.url).host;
   const breaker = createBreaker(config.breaker, clock);
   const failures = parts.metrics.counter('edge_upstream_failures_total', 'Requests to the origin without an answer.', [
     'failure',
   ]);
   const requests = parts.metrics.counter('edge_upstream_requests_total', 'Requests sent to the origin.');
-  const held = { requests: 0, reachable: true };
+  const held = { inFlight: 0, reachable: true, requests: 0, failures: 0 };
 
   async function fetch(request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamOutcome> {
     for (let attempt = 0; ; attempt += 1) {
       const outcome = await attemptOnce(request, signal);
       if (outcome.kind === 'answered') return outcome;
       failures.add(1, { failure: outcome.failure });
+      held.failures += 1;
       if (attempt >= config.retries || !mayRetry(request.method, outcome.failure) || signal.aborted) return outcome;
     }
   }
 
   async function attemptOnce(request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamOutcome> {
     if (signal.aborted) return { kind: 'failed', failure: 'left' };
-    if (held.requests >= config.connectionsMax + config.waitingMax) return { kind: 'failed', failure: 'overloaded' };
+    if (held.inFlight >= config.connectionsMax + config.waitingMax) return { kind: 'failed', failure: 'overloaded' };
     const pass = breaker.enter();
     if (pass === 'refused') return { kind: 'failed', failure: 'breaker_open' };
+    held.inFlight += 1;
     held.requests += 1;
     requests.add();
     const outcome = await dispatch({ pool, host, clock, request, signal, waitMs: config.headWithinMs }, () => {
-      held.requests -= 1;
+      held.inFlight -= 1;
     });
     report(breaker, outcome, held);
     return outcome;
@@ -148,10 +169,25 @@ export function openUpstream(parts: {
 
   return {
     fetch,
+    async converse({ method, path, headers, body }, signal) {
+      const request = { method, target: path, headers, ...(body !== undefined && { body }) };
+      const order = { pool: ownPool, host, clock, request, signal, waitMs: config.headWithinMs };
+      const outcome = await dispatch(order, () => undefined);
+      if (outcome.kind === 'answered') return { status: outcome.status, body: outcome.body };
+      throw new Fault('bad_gateway', 'The origin cannot be reached.', { cause: new Error(outcome.failure) });
+    },
     get reachable() {
       return held.reachable;
     },
-    close: () => pool.destroy(),
+    stats: () => ({
+      breaker: breaker.state,
+      inFlight: held.inFlight,
+      requests: held.requests,
+      failures: held.failures,
+    }),
+    async close() {
+      await Promise.all([pool.destroy(), ownPool.destroy()]);
+    },
   };
 }
 
@@ -167,12 +203,17 @@ function report(breaker: Breaker, outcome: UpstreamOutcome, held: { reachable: b
   }
 }
 
-function openPool(config: UpstreamConfig): Pool {
+/** The journal's stream, its confirmations, and one to spare. */
+const OWN_CONNECTIONS_MAX = 3;
+
+function openPool(
+  config: UpstreamConfig,
+  bounds: { readonly connections: number; readonly bodyTimeout: number },
+): Pool {
   return new Pool(config.url, {
-    connections: config.connectionsMax,
+    ...bounds,
     pipelining: 1,
     headersTimeout: config.headWithinMs,
-    bodyTimeout: config.idleMs,
     keepAliveTimeout: config.keepAliveMs,
     keepAliveMaxTimeout: config.keepAliveMs,
     maxHeaderSize: config.headMaxBytes,
@@ -272,7 +313,7 @@ function dispatch(
         method: request.method,
         path: request.target,
         headers: ['host', host, ...request.headers.flat()],
-        body: null,
+        body: request.body ?? null,
       },
       handler,
     );
@@ -343,4 +384,23 @@ function announcedSize(method: string, status: number, headers: HeaderList): num
   if (status === 204 || status === 304) return method === 'HEAD' ? null : 0;
   const stated = headers.find(([name]) => name === 'content-length')?.[1];
   return stated !== undefined && /^\d{1,15}$/.test(stated) ? Number(stated) : null;
+}
+
+/** The whole body, or undefined where it is longer or breaks. */
+export async function readAtMost(
+  body: AsyncIterable<Buffer> & { destroy(): unknown },
+  maxBytes: number,
+): Promise<Buffer | undefined> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  try {
+    for await (const chunk of body) {
+      sizeBytes += chunk.length;
+      if (sizeBytes > maxBytes) return undefined;
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks, sizeBytes);
+  } catch {
+    return undefined;
+  }
 }

@@ -18,6 +18,8 @@ export const OUTCOMES = [
   'pass',
   'refused',
   'failed',
+  /** Of the edge itself: its health. */
+  'own',
 ] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 

@@ -1,0 +1,84 @@
+/** The `edge` section of config.yaml: the parts' own sections, put together. */
+import { choice, flag, integer, list, section, text, type ValueOf } from '../src/config/field.js';
+import type { ConfigFault } from '../src/config/load.js';
+import { limitsSection } from '../src/http/listen.js';
+import { cacheSection } from './cache/config.js';
+import { capabilitiesSection } from './capabilities.js';
+import { reuseSection } from './decide.js';
+import { fillSection } from './fill.js';
+import { freshnessSection } from './freshness.js';
+import { journalSection } from './journal/follow.js';
+import { passSection } from './pass.js';
+import { rulesField } from './rules.js';
+import { upstreamSection } from './upstream.js';
+import { warmSection } from './warming.js';
+
+const listenSection = section('Where clients reach the edge.', {
+  host: text({ default: '127.0.0.1', help: 'The address; 0.0.0.0 or :: for all.' }),
+  port: integer({ default: 8080, min: 0, max: 65_535, help: 'The port; 0 takes any free one.' }),
+  limits: limitsSection,
+});
+
+const operatorsSection = section('The listener for operators: metrics, figures, purging.', {
+  enabled: flag({ default: true, help: 'Whether there is one.' }),
+  host: text({ default: '127.0.0.1', help: 'The address. Whoever reaches it may purge: keep it inside.' }),
+  port: integer({ default: 8081, min: 0, max: 65_535, help: 'The port; 0 takes any free one.' }),
+});
+
+export const edgeSection = section('The edge: an HTTP cache before the origin.', {
+  name: text({
+    default: 'edge',
+    pattern: /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/,
+    accepts: 'a letter, then letters, digits, `_`, `.` or `-`',
+    help: 'Its name in Cache-Status, in Via and at the origin. Give each edge its own.',
+  }),
+  access: choice({
+    default: 'media',
+    of: ['media', 'off'],
+    help: 'media: the media service, every read authorised here. off: a generic cache of any origin, by RFC 9111 alone.',
+  }),
+  sharedPaths: list({
+    default: ['/.well-known', '/openapi.json'],
+    of: text({ default: '', pattern: /^\/[\x21-\x7e]*$/, accepts: 'a path', help: 'A path.' }),
+    max: 100,
+    help: 'Paths besides media that anyone may see: cached by what the origin says. All others are passed through.',
+  }),
+  listen: listenSection,
+  operators: operatorsSection,
+  upstream: upstreamSection,
+  capabilities: capabilitiesSection,
+  cache: cacheSection,
+  rangesMax: integer({
+    default: 16,
+    min: 1,
+    max: 1_000,
+    help: 'Ranges in one request; with more, the whole is answered.',
+  }),
+  freshness: freshnessSection,
+  reuse: reuseSection,
+  fill: fillSection,
+  warm: warmSection,
+  rules: rulesField,
+  pass: passSection,
+  journal: journalSection,
+});
+
+export type EdgeConfig = ValueOf<typeof edgeSection>;
+
+/** What may change while the edge runs: decided anew for each request. */
+export type EdgePolicy = Pick<EdgeConfig, 'fill' | 'warm' | 'rules' | 'rangesMax'>;
+
+export function policyOf({ fill, warm, rules, rangesMax }: EdgeConfig): EdgePolicy {
+  return { fill, warm, rules, rangesMax };
+}
+
+/** Faults between keys that each are right. Paths start at `edge`. */
+export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {
+  const faults: ConfigFault[] = [];
+  config.rules.forEach((rule, index) => {
+    if (rule.toBytes < rule.fromBytes) {
+      faults.push({ path: `edge.rules.${index}`, message: '`to` must not be below `from`' });
+    }
+  });
+  return faults;
+}

@@ -1,0 +1,346 @@
+/**
+ * One trip to the origin and what becomes of it: a body that arrives in the
+ * cache and is read by all who wait, a stored copy that still holds, a small
+ * answer for everybody who asked, or one that is a single caller's own.
+ *
+ * Promises: never rejects; what was ended or taken down on the way is not kept;
+ * a body whose end, length or hash is wrong is never whole for anybody. Leaves
+ * to others: whether to go at all (decide.ts), sharing and ending trips
+ * (flight.ts), and the answer to the caller (respond.ts).
+ */
+import type { Readable } from 'node:stream';
+import type { Clock } from '../src/clock.js';
+import { choice, duration, integer, ratio, section, size, type ValueOf } from '../src/config/field.js';
+import { type HeaderList, headerOf } from '../src/http/reply.js';
+import { parseSha256 } from '../src/ids.js';
+import { errorFields, type Log } from '../src/log.js';
+import type { EdgeCache, Filling, FillOutcome } from './cache/cache.js';
+import type { Entry } from './cache/entry.js';
+import { type StorableRules, type StoreRefusal, storable } from './cache/storable.js';
+import type { EngineCounters } from './counters.js';
+import { isOriginError } from './decide.js';
+import { type Errand, type Identity, loneFields, partFields, selecting, sharedFields } from './errand.js';
+import { type Flight, type FlightEnd, FlightEnded } from './flight.js';
+import { keyOf } from './key.js';
+import { refresh } from './revalidate.js';
+import { type Rule, type Subject, type Treatment, treatmentOf } from './rules.js';
+import type { Uncacheable, UncacheableMemory } from './uncacheable.js';
+import { type Answered, readAtMost, type Upstream, type UpstreamFailure } from './upstream.js';
+import type { Warming } from './warming.js';
+
+export const fillSection = section('Bodies on their way in from the origin.', {
+  concurrentMax: integer({
+    default: 1_024,
+    min: 1,
+    max: 100_000,
+    help: 'Requests to the origin under way at once, those of a single caller included.',
+  }),
+  waitersMax: integer({ default: 10_000, min: 1, max: 1_000_000, help: 'Callers that share one of them.' }),
+  overflow: choice({
+    default: 'refuse',
+    of: ['refuse', 'pass'],
+    help: 'What callers beyond the waiters of one request get: 503, or a request of their own.',
+  }),
+  objectMaxBytes: size({
+    default: '1GB',
+    min: 1_024,
+    help: 'Larger answers are handed to one caller each and not kept; ranges of them are asked of the origin.',
+  }),
+  sharedMaxBytes: size({
+    default: '64KiB',
+    max: 16_777_216,
+    help: 'Answers that may not be kept, such as errors, are read up to this size and given to all who waited.',
+  }),
+  finishShare: ratio({
+    default: 0.5,
+    min: 0,
+    max: 1,
+    help: 'A body that nobody wants any more is still finished when this share of it has come.',
+  }),
+  finishBytes: size({ default: '1MiB', help: 'Or when no more than this is missing.' }),
+  aheadBytes: size({
+    default: '4MiB',
+    help: 'A range that begins so far ahead of what has come is asked of the origin by itself.',
+  }),
+  aloneMs: duration({
+    default: '2m',
+    max: 86_400_000,
+    help: 'How long it is remembered that an answer could not be shared, so that callers do not wait for one another. 0s: not.',
+  }),
+  aloneMax: integer({ default: 100_000, min: 1, max: 10_000_000, help: 'How many such memories are kept.' }),
+});
+
+export type FillConfig = ValueOf<typeof fillSection>;
+
+/** What a trip came to, for all who wait for it. */
+export type Landing =
+  /** A body is on its way in; anyone whom the entry fits may read it. */
+  | { readonly kind: 'filling'; readonly filling: Filling }
+  /** 304: the stored copy holds, under a newer head. */
+  | { readonly kind: 'refreshed'; readonly entry: Entry }
+  /** The head that HEAD was asked for, and that a GET would have to keep. */
+  | { readonly kind: 'head'; readonly entry: Entry; readonly treatment: Treatment; readonly answered: Answered }
+  /** Small, complete and not kept: the same for all who wait. */
+  | { readonly kind: 'shared'; readonly answer: WholeAnswer; readonly refusal: StoreRefusal }
+  /** For one caller: whoever takes it first. Nobody else can have it. */
+  | { readonly kind: 'lone'; readonly why: Uncacheable; readonly status: number; take(): Answered | undefined }
+  | { readonly kind: 'failed'; readonly failure: UpstreamFailure }
+  | { readonly kind: 'ended'; readonly why: FlightEnd };
+
+export interface WholeAnswer {
+  readonly status: number;
+  readonly headers: HeaderList;
+  readonly bytes: Buffer;
+}
+
+export interface FillParts {
+  readonly cache: EdgeCache;
+  readonly upstream: Upstream;
+  readonly uncacheable: UncacheableMemory;
+  readonly warming: Warming;
+  readonly identity: Identity;
+  readonly storing: StorableRules;
+  policy(): { readonly fill: FillConfig; readonly rules: readonly Rule[] };
+  readonly counters: EngineCounters;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** GET of the whole, to be kept and shared. With `held`, only if that has changed. */
+export async function fill(
+  parts: FillParts,
+  errand: Errand,
+  asked: readonly Entry[],
+  flight: Flight<Landing>,
+): Promise<Landing> {
+  const headers = sharedFields(errand, asked, parts.identity);
+  const outcome = await parts.upstream.fetch({ method: 'GET', target: errand.place.target, headers }, flight.signal);
+  const early = earlyEnd(outcome, flight);
+  if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
+  if (outcome.status === 304 && asked.length > 0) {
+    outcome.body.destroy();
+    const entry = refresh(parts, errand, asked, outcome);
+    // It speaks of something that is not held, or forbids to hold it on: fetch anew.
+    if (entry === undefined) return fill(parts, errand, [], flight);
+    flight.land();
+    return { kind: 'refreshed', entry };
+  }
+  return receive(parts, errand, asked, outcome, flight);
+}
+
+async function receive(
+  parts: FillParts,
+  errand: Errand,
+  asked: readonly Entry[],
+  outcome: Answered,
+  flight: Flight<Landing>,
+): Promise<Landing> {
+  const judged = judge(parts, errand, 'GET', outcome);
+  const now = parts.clock.now();
+  // RFC 5861 4: an error does not take the place of what may be served in its stead.
+  const spares = isOriginError(outcome.status) && asked.some((held) => now < held.errorUntil);
+  if (judged.kind === 'refuse' || spares) {
+    return unkept(parts, errand, outcome, judged.kind === 'refuse' ? judged.reason : 'status', flight);
+  }
+  const { entry, treatment } = judged;
+  if (outcome.sizeBytes !== null && outcome.sizeBytes > parts.policy().fill.objectMaxBytes) {
+    return handOver(parts, errand, outcome, 'large', flight);
+  }
+  const filling = parts.cache.fill(entry, treatment.placement);
+  if (Object.keys(entry.selectedBy).length > 0) {
+    parts.cache.drop(keyOf(entry.primaryKey, {}), 'replaced');
+  }
+  flight.filling = filling;
+  const marked = parts.warming.takeMark(entry.key);
+  flight.keepOn = () => flight.order.background || marked || nearlyDone(filling, parts.policy().fill);
+  void pump(parts, outcome.body, filling, flight);
+  return { kind: 'filling', filling };
+}
+
+/** How a trip ended before anything usable came. The flight has landed by then. */
+function earlyEnd(outcome: Awaited<ReturnType<Upstream['fetch']>>, flight: Flight<Landing>): Landing | undefined {
+  if (flight.signal.aborted) {
+    if (outcome.kind === 'answered') outcome.body.destroy();
+    flight.land();
+    return { kind: 'ended', why: endOf(flight.signal) };
+  }
+  if (outcome.kind === 'answered') return undefined;
+  flight.land();
+  return { kind: 'failed', failure: outcome.failure };
+}
+
+function endOf(signal: AbortSignal): FlightEnd {
+  return signal.reason instanceof FlightEnded ? signal.reason.why : 'closing';
+}
+
+type Judged =
+  | { readonly kind: 'store'; readonly entry: Entry; readonly treatment: Treatment }
+  | { readonly kind: 'refuse'; readonly reason: StoreRefusal };
+
+/** Whether it may be kept, and as what. */
+function judge(parts: FillParts, errand: Errand, method: 'GET' | 'HEAD', answered: Answered): Judged {
+  const { place } = errand;
+  const subject: Subject = {
+    pathKind: place.pathKind,
+    contentType: headerOf(answered.headers, 'content-type'),
+    sizeBytes: answered.sizeBytes,
+  };
+  const treatment = treatmentOf(parts.policy().rules, subject);
+  const verdict = storable({
+    request: { method, header: selecting(errand).header },
+    response: answered,
+    now: parts.clock.now(),
+    rules: parts.storing,
+    override: treatment,
+  });
+  switch (verdict.kind) {
+    case 'refuse':
+      return verdict;
+    case 'store_part':
+      return { kind: 'refuse', reason: 'partial' };
+    case 'store': {
+      const { head } = verdict;
+      const selectedBy = errand.behalf === 'client' ? head.selectedBy : {};
+      const entry: Entry = {
+        ...head,
+        selectedBy,
+        key: keyOf(place.primaryKey, selectedBy),
+        primaryKey: place.primaryKey,
+        mediaId: place.mediaId,
+        sizeBytes: method === 'HEAD' ? head.sizeBytes : answered.sizeBytes,
+        sha256: head.sha256 ?? (errand.behalf === 'client' ? null : etagHash(answered)),
+      };
+      return { kind: 'store', entry, treatment };
+    }
+  }
+}
+
+/** The entity tags of our own origin are hashes of the whole. */
+function etagHash({ status, headers }: Answered): string | null {
+  const match = status === 200 ? /^"sha256:([0-9a-f]{64})"$/.exec(headerOf(headers, 'etag') ?? '') : null;
+  return match === null ? null : (parseSha256(match[1] ?? '') ?? null);
+}
+
+/** Not to be kept: small answers go to all who wait, others to one of them. */
+async function unkept(
+  parts: FillParts,
+  errand: Errand,
+  answered: Answered,
+  refusal: StoreRefusal,
+  flight: Flight<Landing>,
+): Promise<Landing> {
+  parts.counters.notStored.add(1, { reason: refusal });
+  const { sharedMaxBytes } = parts.policy().fill;
+  const small = answered.sizeBytes !== null && answered.sizeBytes <= sharedMaxBytes;
+  // In generic mode an answer that may not be kept may be about the caller: it is nobody else's.
+  if (errand.behalf === 'client' || !small) return handOver(parts, errand, answered, 'private', flight);
+  const bytes = await readAtMost(answered.body, sharedMaxBytes);
+  flight.land();
+  if (flight.signal.aborted) return { kind: 'ended', why: endOf(flight.signal) };
+  if (bytes === undefined) return { kind: 'failed', failure: 'reset' };
+  const { status, headers } = answered;
+  return { kind: 'shared', answer: { status, headers, bytes }, refusal };
+}
+
+/** One caller gets it; others who come are told at once that they must go themselves. */
+function handOver(
+  parts: FillParts,
+  errand: Errand,
+  answered: Answered,
+  why: Uncacheable,
+  flight: Flight<Landing>,
+): Landing {
+  if (!isOriginError(answered.status)) parts.uncacheable.remember(errand.place.primaryKey, why);
+  flight.close();
+  return lone(answered, why, flight);
+}
+
+function lone(answered: Answered, why: Uncacheable, flight: Flight<Landing>): Landing {
+  answered.body.once('close', () => flight.land());
+  let free: Answered | undefined = answered;
+  return {
+    kind: 'lone',
+    why,
+    status: answered.status,
+    take() {
+      const taken = free;
+      free = undefined;
+      return taken;
+    },
+  };
+}
+
+/** From the origin into the cache, to the end. Whoever reads it does so at their own pace. */
+async function pump(parts: FillParts, body: Readable, filling: Filling, flight: Flight<Landing>): Promise<void> {
+  let outcome: FillOutcome;
+  try {
+    for await (const chunk of body) {
+      await filling.write(chunk as Buffer);
+      if (filling.failed) break;
+    }
+    outcome = await filling.end();
+  } catch (thrown) {
+    const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+    filling.abort(error);
+    outcome = { kind: 'aborted', reason: flight.signal.aborted ? endOf(flight.signal) : 'origin' };
+    if (outcome.reason === 'origin') parts.log.debug(errorFields(error), 'the origin broke off a body');
+  } finally {
+    body.destroy();
+  }
+  flight.land();
+  tell(parts, filling.entry, outcome);
+}
+
+function tell(parts: FillParts, entry: Entry, outcome: FillOutcome): void {
+  parts.counters.fills.add(1, { outcome: outcome.kind });
+  if (outcome.kind === 'corrupt') {
+    parts.log.warn({ key: entry.primaryKey, what: outcome.what }, 'the origin sent a body that is not what it said');
+  }
+}
+
+function nearlyDone(filling: Filling, { finishShare, finishBytes }: FillConfig): boolean {
+  const { sizeBytes, receivedBytes } = filling;
+  if (sizeBytes === null || filling.passing) return false;
+  return receivedBytes >= sizeBytes * finishShare || sizeBytes - receivedBytes <= finishBytes;
+}
+
+/** HEAD, for all who ask for it. */
+export async function fetchHead(parts: FillParts, errand: Errand, flight: Flight<Landing>): Promise<Landing> {
+  const headers = sharedFields(errand, [], parts.identity);
+  const outcome = await parts.upstream.fetch({ method: 'HEAD', target: errand.place.target, headers }, flight.signal);
+  const early = earlyEnd(outcome, flight);
+  if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
+  outcome.body.destroy();
+  flight.land();
+  const judged = judge(parts, errand, 'HEAD', outcome);
+  if (judged.kind === 'store')
+    return { kind: 'head', entry: judged.entry, treatment: judged.treatment, answered: outcome };
+  if (errand.behalf === 'client') parts.uncacheable.remember(errand.place.primaryKey, 'private');
+  const { status } = outcome;
+  const answer = { status, headers: outcome.headers, bytes: Buffer.alloc(0) };
+  return { kind: 'shared', answer, refusal: judged.reason };
+}
+
+/** One caller's own request: its range, its conditions, nothing kept. */
+export async function fetchAlone(parts: FillParts, errand: Errand, flight: Flight<Landing>): Promise<Landing> {
+  const method = errand.ask.method === 'HEAD' ? 'HEAD' : 'GET';
+  const headers = loneFields(errand, parts.identity);
+  const outcome = await parts.upstream.fetch({ method, target: errand.place.target, headers }, flight.signal);
+  const early = earlyEnd(outcome, flight);
+  if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
+  return lone(outcome, 'private', flight);
+}
+
+/** One part of what is arriving, from beyond what has come. */
+export async function fetchPart(
+  parts: FillParts,
+  errand: Errand,
+  part: { readonly range: string; readonly etag: string },
+  flight: Flight<Landing>,
+): Promise<Landing> {
+  const headers = partFields(errand, part.range, part.etag, parts.identity);
+  const outcome = await parts.upstream.fetch({ method: 'GET', target: errand.place.target, headers }, flight.signal);
+  const early = earlyEnd(outcome, flight);
+  if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
+  return lone(outcome, 'large', flight);
+}

@@ -1,0 +1,184 @@
+/**
+ * One request at the edge, told once:
+ * authorize > key > lookup > decide > serve | revalidate | fill | pass | refuse.
+ *
+ * Answers at once, without a promise, where the gate remembers, the copy lies
+ * in memory and nothing needs the origin. Deals in plain values only; what
+ * listens and writes is serve.ts.
+ */
+import { Fault, unreachable } from '../src/errors.js';
+import { requestDirectives } from '../src/http/cache-control.js';
+import type { Ask } from './ask.js';
+import { type Access, authorize } from './authorize.js';
+import type { Stored } from './cache/cache.js';
+import type { ForwardReason, Handling } from './cache-status.js';
+import { type Decision, decide, passReason } from './decide.js';
+import type { Answer, Engine, Leaving } from './engine.js';
+import type { Errand } from './errand.js';
+import { AGAIN, type Again, fetchAlone, fetchShared, revalidateInBackground } from './fetch.js';
+import { type Aim, aimOf, type Place, placeOfOriginal, placeOfTarget, placeOfThumb } from './key.js';
+import { type Found, lookUp } from './lookup.js';
+import type { Outcome } from './ops/stats.js';
+import { refuse, respond } from './respond.js';
+
+export function handle(engine: Engine, ask: Ask, client: Leaving): Answer | Promise<Answer> {
+  const aim = aimOf(ask, engine.aims);
+  switch (aim.kind) {
+    case 'media':
+      return handleMedia(engine, ask, aim, client);
+    case 'generic':
+      return answer(engine, { ask, place: placeOfTarget(ask.target), behalf: 'client', refusal: undefined }, client);
+    case 'invalid_id':
+      return refused(engine, ask, new Fault('invalid_id', 'A media id is a ULID of 26 characters.'));
+    case 'hidden':
+      return refused(engine, ask, new Fault('not_found', 'There is nothing here.'));
+    case 'pass':
+      return PASS;
+    default:
+      return unreachable(aim);
+  }
+}
+
+type MediaAim = Extract<Aim, { kind: 'media' }>;
+const PASS: Answer = { kind: 'pass', outcome: 'pass' };
+
+function handleMedia(engine: Engine, ask: Ask, aim: MediaAim, client: Leaving): Answer | Promise<Answer> {
+  if (engine.gate === null) throw new Error('media are served behind a gate only');
+  const access = authorize(engine.gate, ask, client);
+  if (access instanceof Promise) return access.then((known) => serveMedia(engine, ask, aim, known, client));
+  return serveMedia(engine, ask, aim, access, client);
+}
+
+function serveMedia(
+  engine: Engine,
+  ask: Ask,
+  aim: MediaAim,
+  access: Access,
+  client: Leaving,
+): Answer | Promise<Answer> {
+  if (access.kind === 'none') return refused(engine, ask, access.refusal());
+  if (engine.lease() === 'refuse') {
+    const headers = { 'retry-after': '5' };
+    return refused(engine, ask, new Fault('cut_off', 'Try again, or another edge.', { headers }));
+  }
+  const place = placeOf(engine, ask, aim);
+  // Nobody knows yet which wishes mean the same thumbnail.
+  if (place === undefined) return PASS;
+  const errand: Errand =
+    access.kind === 'all'
+      ? { ask, place, behalf: 'edge', refusal: undefined }
+      : { ask, place, behalf: 'anonymous', refusal: access.refusal };
+  return answer(engine, errand, client);
+}
+
+function placeOf(engine: Engine, ask: Ask, { form, id }: MediaAim): Place | undefined {
+  if (form === 'original') return placeOfOriginal(id);
+  const menu = engine.menu();
+  return menu === undefined ? undefined : placeOfThumb(id, ask.query, ask.header('accept'), menu);
+}
+
+/** How often a request begins anew because what it found was gone or taken down on the way. */
+const ROUNDS_MAX = 3;
+
+function answer(engine: Engine, errand: Errand, client: Leaving): Answer | Promise<Answer> {
+  const first = attempt(engine, errand, client);
+  return first instanceof Promise ? persist(engine, errand, client, first) : first;
+}
+
+async function persist(
+  engine: Engine,
+  errand: Errand,
+  client: Leaving,
+  first: Promise<Answer | Again>,
+): Promise<Answer> {
+  let outcome = await first;
+  for (let round = 1; outcome === AGAIN; round += 1) {
+    outcome =
+      round < ROUNDS_MAX
+        ? await attempt(engine, errand, client)
+        : await fetchAlone(engine, errand, { reason: 'bypass', detail: 'unsettled' }, client);
+  }
+  return outcome;
+}
+
+/** Once through lookup, decision and what follows from it. */
+function attempt(engine: Engine, errand: Errand, client: Leaving): Answer | Promise<Answer | Again> {
+  const { ask } = errand;
+  const bypass = passReason(ask, engine.mode);
+  if (bypass !== undefined) return fetchAlone(engine, errand, { reason: 'bypass', detail: bypass }, client);
+  const found = lookUp(engine.fills.cache, errand);
+  const decision = decideOn(engine, errand, found);
+  switch (decision.kind) {
+    case 'hit':
+    case 'hit_stale':
+      return serve(engine, errand, storedOf(found), decision.kind === 'hit' ? undefined : 'max-stale', client);
+    case 'stale_while_revalidate':
+      revalidateInBackground(engine, errand, storedOf(found).entry);
+      return serve(engine, errand, storedOf(found), 'stale-while-revalidate', client);
+    case 'revalidate':
+      return fetchShared(engine, errand, found, decision.because, client);
+    case 'miss':
+      return fetchShared(engine, errand, found, missReason(found), client);
+    case 'only_if_cached':
+      return refused(engine, ask, new Fault('gateway_timeout', 'There is no copy here that is fresh enough.'));
+    default:
+      return unreachable(decision);
+  }
+}
+
+const UNTRUSTED: Decision = { kind: 'revalidate', because: 'stale' };
+
+function decideOn(engine: Engine, errand: Errand, found: Found): Decision {
+  const entry = found.kind === 'stored' ? found.stored.entry : undefined;
+  // Cut off from the journal, only what the origin has just confirmed may be shown.
+  if (entry !== undefined && entry.mediaId !== null && engine.lease() !== 'yes') return UNTRUSTED;
+  return decide(entry, requestDirectives(errand.ask), engine.clock.now(), engine.deciding);
+}
+
+function missReason(found: Found): ForwardReason {
+  return found.kind === 'others' ? 'vary-miss' : 'uri-miss';
+}
+
+function storedOf(found: Found): Stored {
+  if (found.kind !== 'stored') throw new Error('decided to serve what is not held');
+  return found.stored;
+}
+
+/** From memory at once; a body on disk is made sure of first. */
+function serve(
+  engine: Engine,
+  errand: Errand,
+  stored: Stored,
+  stale: string | undefined,
+  client: Leaving,
+): Answer | Promise<Answer | Again> {
+  const { tier, body } = stored;
+  if (tier === 'memory' || body.whole !== undefined) return served(engine, errand, stored, stale);
+  return body
+    .ensure(client.leaving())
+    .then((state) => (state === 'lost' ? AGAIN : served(engine, errand, stored, stale)));
+}
+
+function served(engine: Engine, errand: Errand, { entry, tier, body }: Stored, stale: string | undefined): Answer {
+  const now = engine.clock.now();
+  engine.fills.warming.used(entry.key);
+  const handling: Handling = { kind: 'hit', ttlMs: entry.staleAt - now, detail: stale ?? tier };
+  const told = { entry, body, cacheStatus: engine.cacheStatus(handling) };
+  return {
+    kind: 'reply',
+    reply: respond(errand.ask, told, now, engine.responding()),
+    outcome: outcomeOf(tier, stale),
+    mediaId: entry.mediaId,
+  };
+}
+
+function outcomeOf(tier: Stored['tier'], stale: string | undefined): Outcome {
+  if (stale !== undefined) return 'stale';
+  return tier === 'memory' ? 'hit_memory' : 'hit_disk';
+}
+
+function refused(engine: Engine, ask: Ask, fault: Fault): Answer {
+  engine.fills.counters.refusals.add(1, { reason: fault.code });
+  const reply = refuse(ask, fault, undefined, engine.responding().edgeName);
+  return { kind: 'reply', reply, outcome: 'refused', mediaId: null };
+}

@@ -1,0 +1,275 @@
+/**
+ * From a stored or arriving response to the Reply that one request gets:
+ * conditions, ranges, the fields that only this answer has. Pure but for the
+ * bodies that a Reply opens when it is sent.
+ *
+ * A complete body in memory goes out as bytes, in one write; everything else
+ * is a stream that the cache opens.
+ */
+import { Readable } from 'node:stream';
+import type { EpochMs } from '../src/clock.js';
+import { Fault, unreachable } from '../src/errors.js';
+import { CORS_HEADERS, GUARD_HEADERS } from '../src/http/browser.js';
+import { evaluateConditions, type Validators } from '../src/http/conditional.js';
+import { parseHttpDate } from '../src/http/date.js';
+import { problemReply } from '../src/http/problem.js';
+import {
+  type ByteSpan,
+  contentRange,
+  multipartPlan,
+  planRange,
+  spanLength,
+  unsatisfiedRange,
+} from '../src/http/range.js';
+import { type HeaderList, headerOf, NO_BODY, type Reply, type ReplyBody } from '../src/http/reply.js';
+import type { Ask } from './ask.js';
+import type { Body } from './cache/cache.js';
+import type { Entry } from './cache/entry.js';
+
+export interface RespondRules {
+  readonly rangesMax: number;
+  /** What stands in Via. */
+  readonly edgeName: string;
+  /** A part boundary that nobody can foresee. */
+  newBoundary(): string;
+}
+
+/** A response to be told, whether it is stored, arrives or is a head alone. */
+export interface Told {
+  readonly entry: Entry;
+  /** Null for an answer to HEAD: there is none to open. */
+  readonly body: Body | null;
+  /** The Cache-Status of this answer, this cache's part. */
+  readonly cacheStatus: string;
+}
+
+export function respond(ask: Ask, told: Told, now: EpochMs, rules: RespondRules): Reply {
+  const held = headOf(told.entry, rules.edgeName);
+  const own = ownFields(ask, told, now);
+  // RFC 9110 13.2.1: conditions are about what would otherwise be 2xx. A 204 or a 404 has no range either.
+  if (told.entry.status !== 200) return whole(ask, told, held, own);
+  switch (evaluateConditions(ask, held.validators)) {
+    case 'not_modified':
+      return { status: 304, headers: [...held.notModified, ...own], body: NO_BODY };
+    case 'precondition_failed':
+      return refuse(
+        ask,
+        new Fault('precondition_failed', 'The media is not as the request wants it.'),
+        told.cacheStatus,
+        rules.edgeName,
+      );
+    case 'proceed':
+      return ranged(ask, told, held, own, rules);
+  }
+}
+
+/** RFC 9110 14.2. While the size is not known there is nothing to measure a range by: it is answered whole. */
+function ranged(ask: Ask, told: Told, held: Head, own: HeaderList, rules: RespondRules): Reply {
+  const { body } = told;
+  const sizeBytes = body?.sizeBytes ?? null;
+  if (body === null || sizeBytes === null || ask.header('range') === undefined) return whole(ask, told, held, own);
+  const plan = planRange(ask, held.validators, sizeBytes, rules);
+  switch (plan.kind) {
+    case 'whole':
+      return whole(ask, told, held, own);
+    case 'single':
+      return single(body, plan.span, sizeBytes, held, own);
+    case 'several':
+      return several(body, plan.spans, sizeBytes, held, own, rules.newBoundary());
+    case 'unsatisfiable':
+      return refuse(
+        ask,
+        new Fault('range_not_satisfiable', 'The media ends before the range begins.', {
+          headers: { 'content-range': unsatisfiedRange(sizeBytes) },
+        }),
+        told.cacheStatus,
+        rules.edgeName,
+      );
+    default:
+      return unreachable(plan);
+  }
+}
+
+function whole(ask: Ask, { entry, body }: Told, held: Head, own: HeaderList): Reply {
+  const sizeBytes = body === null ? entry.sizeBytes : (body.sizeBytes ?? entry.sizeBytes);
+  const length: HeaderList = sizeBytes === null || entry.status === 204 ? [] : [['content-length', String(sizeBytes)]];
+  const headers = [...held.whole, ...length, ...own];
+  if (body === null || ask.method === 'HEAD') return { status: entry.status, headers, body: unopened(sizeBytes) };
+  return { status: entry.status, headers, body: bodyOf(body, undefined, sizeBytes) };
+}
+
+function single(body: Body, span: ByteSpan, sizeBytes: number, held: Head, own: HeaderList): Reply {
+  return {
+    status: 206,
+    headers: [
+      ...held.partial,
+      ...typeField(held),
+      ['content-range', contentRange(span, sizeBytes)],
+      ['content-length', String(spanLength(span))],
+      ...own,
+    ],
+    body: bodyOf(body, span, spanLength(span)),
+  };
+}
+
+function several(
+  body: Body,
+  spans: readonly ByteSpan[],
+  sizeBytes: number,
+  held: Head,
+  own: HeaderList,
+  boundary: string,
+): Reply {
+  const plan = multipartPlan(spans, sizeBytes, held.contentType, boundary);
+  async function* frames(signal: AbortSignal): AsyncGenerator<Buffer> {
+    for (const { head, span } of plan.parts) {
+      yield head;
+      yield* body.open(span, signal) as AsyncIterable<Buffer>;
+    }
+    yield plan.tail;
+  }
+  return {
+    status: 206,
+    headers: [...held.partial, ['content-type', plan.contentType], ['content-length', String(plan.sizeBytes)], ...own],
+    body: {
+      kind: 'stream',
+      sizeBytes: plan.sizeBytes,
+      open: (signal) => Readable.from(frames(signal), { objectMode: false }),
+    },
+  };
+}
+
+function bodyOf(body: Body, span: ByteSpan | undefined, sizeBytes: number | null): ReplyBody {
+  const bytes = body.whole;
+  if (bytes !== undefined) {
+    return { kind: 'bytes', bytes: span === undefined ? bytes : bytes.subarray(span.first, span.last + 1) };
+  }
+  return { kind: 'stream', sizeBytes, open: (signal) => body.open(span, signal) };
+}
+
+/** A body whose size is told and whose bytes are not sent: the answer to HEAD. */
+function unopened(sizeBytes: number | null): ReplyBody {
+  return {
+    kind: 'stream',
+    sizeBytes,
+    open: () => {
+      throw new Error('an answer to HEAD has no bytes');
+    },
+  };
+}
+
+function typeField(held: Head): HeaderList {
+  return held.contentType === undefined ? [] : [['content-type', held.contentType]];
+}
+
+/** What every request gets anew. RFC 9111 5.1: Age in whole seconds. */
+function ownFields(ask: Ask, { entry, cacheStatus }: Told, now: EpochMs): HeaderList {
+  return [
+    ['age', String(Math.max(0, Math.floor((now - entry.bornAt) / 1_000)))],
+    ['cache-status', cacheStatus],
+    ['x-request-id', ask.requestId],
+  ];
+}
+
+function withFields(reply: Reply, fields: HeaderList): Reply {
+  return { ...reply, headers: [...reply.headers, ...fields] };
+}
+
+/** What is between origin and edge alone. RFC 9213 2.2: the targeted field was for us. */
+const INTERNAL: ReadonlySet<string> = new Set([
+  'cdn-cache-control',
+  'media-id',
+  'edge-authorization',
+  'media-caller',
+  'age',
+  'content-length',
+  'x-request-id',
+]);
+
+/** The fields of an origin's answer that a client may see, without those that each answer gets anew. */
+export function clientFields(headers: HeaderList, edgeName: string): [name: string, value: string][] {
+  const fields: [string, string][] = [];
+  for (const [name, value] of headers) if (!INTERNAL.has(name)) fields.push([name, value]);
+  fields.push(['via', `1.1 ${edgeName}`]);
+  return fields;
+}
+
+/** What all answers from one stored head share; made once for each head. */
+interface Head {
+  readonly validators: Validators;
+  readonly contentType: string | undefined;
+  readonly whole: HeaderList;
+  readonly partial: HeaderList;
+  readonly notModified: HeaderList;
+}
+
+const heads = new WeakMap<Entry, Head>();
+
+function headOf(entry: Entry, edgeName: string): Head {
+  const found = heads.get(entry);
+  if (found !== undefined) return found;
+  const made = makeHead(entry, edgeName);
+  heads.set(entry, made);
+  return made;
+}
+
+function makeHead(entry: Entry, edgeName: string): Head {
+  const fields = clientFields(entry.headers, edgeName);
+  const lastModified = headerOf(entry.headers, 'last-modified');
+  const date = headerOf(entry.headers, 'date');
+  return {
+    validators: {
+      etag: headerOf(entry.headers, 'etag') ?? null,
+      lastModifiedAt: (lastModified === undefined ? undefined : parseHttpDate(lastModified)) ?? null,
+      dateAt: (date === undefined ? undefined : parseHttpDate(date)) ?? null,
+    },
+    contentType: headerOf(entry.headers, 'content-type'),
+    whole: fields,
+    partial: fields.filter(([name]) => !OF_THE_WHOLE.has(name)),
+    notModified: fields.filter(([name]) => !OF_THE_BODY.has(name)),
+  };
+}
+
+/** Fields that would be wrong beside a part of the bytes (RFC 9110 15.3.7, RFC 9530 2). */
+const OF_THE_WHOLE: ReadonlySet<string> = new Set(['content-type', 'content-digest', 'content-md5']);
+
+/** Metadata of the representation, which a 304 leaves to what the client holds (RFC 9110 15.4.5). */
+const OF_THE_BODY: ReadonlySet<string> = new Set([
+  'content-type',
+  'content-encoding',
+  'content-language',
+  'content-range',
+  'content-digest',
+  'content-md5',
+  'content-disposition',
+  'repr-digest',
+  'transfer-encoding',
+]);
+
+/** An answer of the origin that is not from the cache, as a client may see it. */
+export function relay(ask: Ask, answer: Reply, cacheStatus: string, rules: RespondRules): Reply {
+  const { status, body } = answer;
+  const sizeBytes = headerOf(answer.headers, 'content-length');
+  const length: HeaderList = sizeBytes === undefined || body.kind === 'bytes' ? [] : [['content-length', sizeBytes]];
+  return {
+    status,
+    headers: [
+      ...clientFields(answer.headers, rules.edgeName),
+      ...length,
+      ['cache-status', cacheStatus],
+      ['x-request-id', ask.requestId],
+    ],
+    body: body.kind === 'none' && ask.method === 'HEAD' ? unopened(null) : body,
+  };
+}
+
+/** A refusal of the edge's own, as a script in a browser may read it. */
+export function refuse(ask: Ask, fault: Fault, cacheStatus: string | undefined, edgeName: string): Reply {
+  return withFields(problemReply(fault), [
+    ...GUARD_HEADERS,
+    ...CORS_HEADERS,
+    ['via', `1.1 ${edgeName}`],
+    ...(cacheStatus === undefined ? [] : ([['cache-status', cacheStatus]] as const)),
+    ['x-request-id', ask.requestId],
+  ]);
+}
