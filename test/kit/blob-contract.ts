@@ -3,7 +3,7 @@ import { hash, randomBytes } from 'node:crypto';
 import { access, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import type { Test } from 'tap';
 import {
   type BlobKey,
@@ -205,7 +205,7 @@ export async function blobContract(
     const listed: BlobListing[] = [];
     for await (const listing of store.list(`thumb/${source.sha256}/`)) listed.push(listing);
     t.same(listed.map(({ key }) => key).sort(), keys.slice(0, 2).sort());
-    t.same(listed.map(({ sizeBytes }) => sizeBytes).sort(), [100, 200]);
+    t.same(new Set(listed.map(({ sizeBytes }) => sizeBytes)), new Set([100, 200]));
     // Listings may tell whole seconds.
     for (const { storedAt } of listed) t.ok(Math.abs(storedAt - startedAt) < 120_000, 'stored about now');
     t.same(await keysOf(store.list('thumb/')), [...keys].sort());
