@@ -1,12 +1,12 @@
 /**
  * Accept (RFC 9110 12.5.1): which of the offered types a client is given.
  */
-import { listMembers, skipQuoted, trimSpace } from './fields.js';
+import { listMembers, trimSpace } from './fields.js';
 
 /** A field with more ranges is read no further. */
 const RANGES_MAX = 64;
 
-/** A media range without parameters: what we offer has none, so a range with some covers none of it. */
+/** A media range without parameters. */
 interface MediaRange {
   /** Lower case; a wildcard in place of the subtype, or of both. */
   readonly type: string;
@@ -44,48 +44,42 @@ export function chooseType(
 /** The weight of the most specific range that covers the type; 0 where none does. */
 function weightOf(type: string, ranges: readonly MediaRange[], named: boolean): number {
   const family = `${type.slice(0, type.indexOf('/'))}/*`;
-  for (const wanted of named ? [type] : [type, family, '*/*']) {
-    const found = ranges.find((range) => range.type === wanted);
-    if (found !== undefined) return found.weight;
+  let weight = 0;
+  let specificity = 0;
+  for (const range of ranges) {
+    const found = range.type === type ? 3 : named ? 0 : range.type === family ? 2 : range.type === '*/*' ? 1 : 0;
+    if (found > specificity) {
+      weight = range.weight;
+      specificity = found;
+    }
   }
-  return 0;
+  return weight;
 }
 
 function readRanges(accept: string): readonly MediaRange[] {
-  return listMembers(accept)
-    .slice(0, RANGES_MAX)
-    .map(readRange)
-    .filter((range) => range !== undefined);
-}
-
-const TYPE = /^(?:\*\/\*|[!#$%&'+.^_`|~0-9a-z-]+\/(?:\*|[!#$%&'+.^_`|~0-9a-z-]+))$/;
-
-function readRange(member: string): MediaRange | undefined {
-  const [type = '', ...parameters] = splitParameters(member);
-  if (!TYPE.test(type.toLowerCase())) return undefined;
-  const at = parameters.findIndex((parameter) => /^q[ \t]*=/i.test(parameter));
-  const weight = at === -1 ? 1 : readWeight(parameters[at] ?? '');
-  // 12.4.2: a weight that is none makes a range that says nothing.
-  if (weight === undefined || at > 0 || (at === -1 && parameters.length > 0)) return undefined;
-  return { type: type.toLowerCase(), weight };
-}
-
-/** The number in `q=0.5`. */
-function readWeight(parameter: string): number | undefined {
-  const match = /^q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)$/i.exec(parameter);
-  return match === null ? undefined : Number(match[1]);
-}
-
-function splitParameters(member: string): string[] {
-  const parts: string[] = [];
-  let start = 0;
-  for (let at = 0; at < member.length; at += 1) {
-    if (member[at] === '"') at = skipQuoted(member, at);
-    else if (member[at] === ';') {
-      parts.push(trimSpace(member.slice(start, at)));
-      start = at + 1;
-    }
+  const ranges: MediaRange[] = [];
+  for (const member of listMembers(accept.toLowerCase())) {
+    if (ranges.length === RANGES_MAX) break;
+    const range = readRange(member);
+    if (range !== undefined) ranges.push(range);
   }
-  parts.push(trimSpace(member.slice(start)));
-  return parts.filter((part) => part !== '');
+  return ranges;
 }
+
+/** `type/subtype`, `type/*` or both wild. What else has a slash names nothing that is offered, and does no harm. */
+function isRange(type: string): boolean {
+  const slash = type.indexOf('/');
+  return slash > 0 && slash < type.length - 1;
+}
+
+/** Undefined for what is no range, and for one with parameters before its weight: what we offer has none. */
+function readRange(member: string): MediaRange | undefined {
+  const semicolon = member.indexOf(';');
+  if (semicolon === -1) return isRange(member) ? { type: member, weight: 1 } : undefined;
+  const type = trimSpace(member.slice(0, semicolon));
+  const match = WEIGHT.exec(member.slice(semicolon));
+  return match === null || !isRange(type) ? undefined : { type, weight: Number(match[1]) };
+}
+
+/** 12.4.2: a weight that is none makes a range that says nothing. Behind it older clients write extensions. */
+const WEIGHT = /^;[ \t]*q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)[ \t]*(?:;|$)/;

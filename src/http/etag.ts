@@ -37,31 +37,14 @@ export function listHasEtag(list: string, held: string, comparison: 'weak' | 'st
   while (at < list.length) {
     const start = skipSeparators(list, at);
     const end = tagEnd(list, start);
-    if (end === -1 || !endsMember(list, end)) {
-      at = nextComma(list, start);
-      continue;
-    }
-    if (matches(list.slice(start, end), held)) return true;
-    at = end;
-  }
-  return false;
-}
-
-/** Every entity tag of a list, in order. */
-export function etagsOf(list: string): string[] {
-  const found: string[] = [];
-  let at = 0;
-  while (at < list.length) {
-    const start = skipSeparators(list, at);
-    const end = tagEnd(list, start);
     if (end !== -1 && endsMember(list, end)) {
-      found.push(list.slice(start, end));
+      if (matches(list.slice(start, end), held)) return true;
       at = end;
     } else {
-      at = nextComma(list, start);
+      at = nextComma(list, Math.max(start, end));
     }
   }
-  return found;
+  return false;
 }
 
 function opaqueOf(tag: string): string {

@@ -28,8 +28,11 @@ export function fieldLines(headers: HeaderList, name: string): string[] {
  */
 export function listMembers(value: string): string[] {
   if (!value.includes(',')) return pushMember([], value);
-  if (!value.includes('"')) return value.split(',').reduce(pushMember, []);
   const members: string[] = [];
+  if (!value.includes('"')) {
+    for (const part of value.split(',')) pushMember(members, part);
+    return members;
+  }
   let start = 0;
   for (let at = 0; at < value.length; at += 1) {
     const char = value[at];

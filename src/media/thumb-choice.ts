@@ -6,6 +6,8 @@
  * transparency) is the origin's affair and changes no choice made here.
  */
 
+import { chooseType } from '../http/accept.js';
+
 export type ThumbFit = 'cover' | 'inside';
 
 export interface ThumbVariant {
@@ -75,40 +77,17 @@ function area({ width, height }: ThumbVariant): number {
  * clients that know neither. Never none: a client that refuses all gets a JPEG.
  */
 export function chooseFormat(accept: string | undefined, formats: readonly string[]): ChosenFormat {
-  if (accept === undefined || accept === '') return 'jpeg';
-  const weights = readAccept(accept);
-  const stillWeight = weights.get('image/jpeg') ?? weights.get('image/*') ?? weights.get('*/*') ?? 0;
-  let best: ChosenFormat = 'jpeg';
-  let bestWeight = stillWeight;
-  for (const format of ['webp', 'avif'] as const) {
-    const weight = formats.includes(format) ? (weights.get(`image/${format}`) ?? 0) : 0;
-    if (weight > 0 && weight >= bestWeight) {
-      best = format;
-      bestWeight = weight;
-    }
-  }
-  return best;
+  const offered = NEWEST_FIRST.filter((type) => type === JPEG || formats.includes(formatOf(type)));
+  const chosen = chooseType(accept, offered, NAMED_ONLY);
+  return chosen === undefined ? 'jpeg' : formatOf(chosen);
 }
 
-/** An Accept longer than this is read no further: nobody sane sends one. */
-const ACCEPT_RANGES_MAX = 64;
+const JPEG = 'image/jpeg';
+const NAMED_ONLY = ['image/avif', 'image/webp'] as const;
+const NEWEST_FIRST = [...NAMED_ONLY, JPEG] as const;
 
-function readAccept(accept: string): ReadonlyMap<string, number> {
-  const weights = new Map<string, number>();
-  for (const item of accept.split(',', ACCEPT_RANGES_MAX)) {
-    const [range = '', ...parameters] = item.split(';');
-    const weight = parameters.map(readWeight).find((found) => found !== undefined) ?? 1;
-    const name = range.trim().toLowerCase();
-    weights.set(name, Math.max(weight, weights.get(name) ?? 0));
-  }
-  return weights;
-}
-
-/** `q=0.5` as a number; undefined for another parameter, 0 for a weight that is none (RFC 9110 12.4.2). */
-function readWeight(parameter: string): number | undefined {
-  const text = parameter.trim();
-  if (!/^q=/i.test(text)) return undefined;
-  return /^q=(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)$/i.test(text) ? Number(text.slice(2)) : 0;
+function formatOf(type: string): ChosenFormat {
+  return CHOSEN_FORMATS.find((format) => type === `image/${format}`) ?? 'jpeg';
 }
 
 const VARIANTS_MAX = 64;
