@@ -3,8 +3,9 @@
  * functions: framing, fields, expectations, and what may be sent a second time.
  */
 import type { IncomingHttpHeaders } from 'node:http';
-import { endToEnd, fieldsOf, via } from '../src/http/hops.js';
+import { endToEnd, fieldValue, withVia } from '../src/http/fields.js';
 import type { HeaderList } from '../src/http/reply.js';
+import { cacheStatusOf, joinCacheStatus } from './cache-status.js';
 
 /** How the body of a request is delimited. The client's own framing is never copied without being understood. */
 export type Framing =
@@ -58,26 +59,25 @@ export interface PassFacts {
 }
 
 /** The fields of the request as the origin gets them. */
-export function forwardedHeaders(
-  request: PassedRequest,
-  framing: Framing,
-  facts: PassFacts,
-): Record<string, string | string[]> {
-  const flat = Object.entries(request.headers).flatMap(([name, value]) =>
+export function forwardedHeaders(request: PassedRequest, framing: Framing, facts: PassFacts): Record<string, string> {
+  const came = Object.entries(request.headers).flatMap(([name, value]) =>
     value === undefined || name.startsWith(':') ? [] : [[name, [value].flat().join(', ')] as const],
   );
-  const kept = endToEnd(flat).filter(([name]) => !FROM_NO_CLIENT.has(name) && name !== 'via');
+  const kept = endToEnd(came).filter(([name]) => !FROM_NO_CLIENT.has(name));
   const host = request.headers.host ?? request.headers[':authority'];
   return {
-    ...Object.fromEntries(kept),
+    ...Object.fromEntries(withVia(kept, protocolOf(request.httpVersion), facts.edgeName)),
     host: facts.originHost,
-    via: via(request.headers.via, request.httpVersion, facts.edgeName),
     'x-request-id': facts.requestId,
     'x-forwarded-for': facts.clientAddress,
     'x-forwarded-proto': facts.scheme,
     ...(typeof host === 'string' && { 'x-forwarded-host': host }),
     ...framingHeaders(request.method, framing),
   };
+}
+
+function protocolOf(version: string): '1.0' | '1.1' | '2.0' {
+  return version === '1.0' || version === '2.0' ? version : '1.1';
 }
 
 function framingHeaders(method: string, framing: Framing): Record<string, string> {
@@ -93,7 +93,7 @@ function framingHeaders(method: string, framing: Framing): Record<string, string
 }
 
 /** Meant for edges, or made anew here. */
-const NOT_FOR_CLIENTS: ReadonlySet<string> = new Set(['cdn-cache-control', 'media-id', 'via', 'x-request-id']);
+const NOT_FOR_CLIENTS: ReadonlySet<string> = new Set(['cdn-cache-control', 'media-id', 'x-request-id', 'cache-status']);
 
 /** The fields of the origin's answer as the client gets them. `last`: the connection ends with this answer. */
 export function answerHeaders(
@@ -103,26 +103,30 @@ export function answerHeaders(
   facts: PassFacts,
   last: boolean,
 ): HeaderList {
-  const fields = fieldsOf(rawHeaders);
-  const before = fields.filter(([name]) => name === 'via').map(([, value]) => value);
+  const came = fieldsOf(rawHeaders);
+  const kept = endToEnd(came).filter(([name]) => !NOT_FOR_CLIENTS.has(name));
   const reason = request.method === 'GET' || request.method === 'HEAD' ? 'bypass' : 'method';
+  const handling = cacheStatusOf(facts.edgeName)({ kind: 'forwarded', reason, status });
   return [
-    ...endToEnd(fields).filter(([name]) => !NOT_FOR_CLIENTS.has(name)),
-    ['via', via(before.join(', '), '1.1', facts.edgeName)],
+    ...withVia(kept, '1.1', facts.edgeName),
     ['x-request-id', facts.requestId],
-    ['cache-status', `${statusName(facts.edgeName)}; fwd=${reason}; fwd-status=${status}`],
+    ['cache-status', joinCacheStatus(fieldValue(came, 'cache-status'), handling)],
     ...connectionField(request, last),
   ];
+}
+
+/** Node's flat list of names and values as fields with lower-case names. */
+function fieldsOf(rawHeaders: readonly string[]): HeaderList {
+  const fields: [string, string][] = [];
+  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
+    fields.push([(rawHeaders[at] ?? '').toLowerCase(), rawHeaders[at + 1] ?? '']);
+  }
+  return fields;
 }
 
 /** HTTP/2 has no such field (RFC 9113 8.2.2). */
 export function connectionField(request: Pick<PassedRequest, 'httpVersion'>, last: boolean): HeaderList {
   return last && request.httpVersion.startsWith('1') ? [['connection', 'close']] : [];
-}
-
-/** RFC 9211 2: a token where the name is one, else a string. */
-function statusName(name: string): string {
-  return /^[A-Za-z*][\w!#$%&'*+.^`|~:/-]*$/.test(name) ? name : JSON.stringify(name.replace(/[^\x20-\x7e]/g, ''));
 }
 
 /** RFC 9110 9.2.2: may be sent again after a connection died under it, as far as it was sent whole. */

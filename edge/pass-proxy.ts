@@ -23,7 +23,7 @@ export interface Outgoing {
   /** As received, byte for byte. */
   readonly target: string;
   /** All fields, framing included. */
-  readonly headers: Readonly<Record<string, string | string[]>>;
+  readonly headers: Readonly<Record<string, string>>;
   /** What is written to it is sent. Nothing may be, before `onOpen`. */
   readonly body: PassThrough;
   /** The request is made and nothing of it sent yet. */

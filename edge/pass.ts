@@ -194,7 +194,7 @@ async function carry(exchange: Exchange, proxy: PassProxy): Promise<void> {
 async function ask(
   exchange: Exchange,
   proxy: PassProxy,
-  headers: Readonly<Record<string, string | string[]>>,
+  headers: Readonly<Record<string, string>>,
 ): Promise<IncomingMessage> {
   const { over, passed, framing } = exchange;
   for (let attempt = 0; ; attempt += 1) {
@@ -212,7 +212,7 @@ async function ask(
 function attemptOnce(
   exchange: Exchange,
   proxy: PassProxy,
-  headers: Readonly<Record<string, string | string[]>>,
+  headers: Readonly<Record<string, string>>,
 ): Promise<IncomingMessage> {
   const { request, response, over, body, passed } = exchange;
   return new Promise((resolve, reject) => {
