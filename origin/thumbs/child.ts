@@ -125,7 +125,7 @@ export function startChild(script: URL, config: ChildConfig, clock: Clock): Chil
             watch.cancel();
             signal.removeEventListener('abort', onAbort);
           },
-          timer: clock.after(config.timeLimitMs, () => lose('start', 'it did not become ready')),
+          timer: clock.after(config.startLimitMs, () => lose('start', 'it did not become ready')),
         };
         signal.addEventListener('abort', onAbort, { once: true });
         if (signal.aborted) onAbort();

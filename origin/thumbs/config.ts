@@ -63,6 +63,7 @@ const childrenSection = section('The processes in which pictures are decoded, ap
     help: 'Resident memory of one process; beyond it is killed and replaced.',
   }),
   timeLimitMs: duration({ default: '20s', min: 100, help: 'For one picture; beyond it the process is killed.' }),
+  startLimitMs: duration({ default: '30s', min: 100, help: 'For a process to become ready.' }),
   jobsMax: integer({ default: 500, min: 1, help: 'Pictures after which a process is replaced.' }),
   idleMs: duration({ default: '60s', min: 100, help: 'A process without work for so long is ended.' }),
   niceness: integer({ default: 5, min: 0, max: 19, help: 'How far they step back for the origin when CPU is short.' }),

@@ -103,7 +103,7 @@ export async function findFilmTools(
     const { file, demuxer, stream, size } = given;
     const poster = join(cwd, 'poster.png');
     const input = ['-max_pixels', String(pixelsMax), '-threads', '1', '-ss', String(atMs / 1_000), '-f', demuxer];
-    const output = [
+    const still = [
       '-frames:v',
       '1',
       '-vf',
@@ -113,15 +113,11 @@ export async function findFilmTools(
       '-update',
       '1',
     ];
-    const ended = await run(
-      video.ffmpeg,
-      [
-        ...['-nostdin', '-hide_banner', '-v', 'error', ...FENCE, ...input, '-i', `file:${file}`],
-        ...['-map', `0:${stream.index}`, ...output, '-c:v', 'png', '-compression_level', '1', '-y', `file:${poster}`],
-      ],
-      cwd,
-      until,
+    const args = ['-nostdin', '-hide_banner', '-v', 'error', ...FENCE, ...input, '-i', `file:${file}`].concat(
+      ['-map', `0:${stream.index}`, ...still],
+      ['-c:v', 'png', '-compression_level', '1', '-y', `file:${poster}`],
     );
+    const ended = await run(video.ffmpeg, args, cwd, until);
     if (ended.kind !== 'ended') return failure(ended, 'ffmpeg');
     const made = (await readdir(cwd)).includes('poster.png');
     return made ? { kind: 'done', value: poster } : failure(ended, 'ffmpeg');

@@ -45,9 +45,10 @@ const SIDE_MAX = 16_383;
 const TALLEST = 4;
 
 export function planThumbs(source: Size, variants: readonly VariantConfig[]): ThumbPlan {
-  const planned = variants
+  const planned = [...variants]
+    .sort((a, b) => area(boxOf(a)) - area(boxOf(b)))
     .map((variant) => planVariant(source, variant))
-    .sort((a, b) => a.width * a.height - b.width * b.height);
+    .sort((a, b) => area(a) - area(b));
   const thumbs = new Map<string, PlannedThumb>();
   const servedBy = new Map<string, string>();
   for (const thumb of planned) {
@@ -56,7 +57,7 @@ export function planThumbs(source: Size, variants: readonly VariantConfig[]): Th
     if (alike === undefined) thumbs.set(look, thumb);
     servedBy.set(thumb.variant, (alike ?? thumb).variant);
   }
-  return { thumbs: [...thumbs.values()].reverse(), servedBy };
+  return { thumbs: [...thumbs.values()].toReversed(), servedBy };
 }
 
 function planVariant(source: Size, variant: VariantConfig): PlannedThumb {
@@ -96,6 +97,10 @@ function planCover(source: Size, variant: VariantConfig): PlannedThumb {
     width,
     height,
   };
+}
+
+function area({ width, height }: Size): number {
+  return width * height;
 }
 
 function side(pixels: number): number {
