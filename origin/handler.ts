@@ -210,6 +210,8 @@ function openExchange(
     note: (fields) => request.note(fields),
     elapsedMs: () => clock.monotonicMs() - startedMs,
     async answer(reply) {
+      // A response that was closed before tells nobody when it ends.
+      leaving.signal.throwIfAborted();
       const dressed = {
         ...reply,
         headers: [...reply.headers, ['x-request-id', id], ...CORS_HEADERS, ...GUARD_HEADERS],

@@ -1,0 +1,125 @@
+/**
+ * A whole origin inside the test's process: every part as in production, on free
+ * ports and folders of its own, with a clock and an Authentication Service that
+ * the test holds.
+ */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { originSection } from '../../origin/config.js';
+import { openOrigin } from '../../origin/origin.js';
+import { accessSection } from '../../src/access/config.js';
+import { edgeProof } from '../../src/access/edge-proof.js';
+import { type ConfigOf, formatFaults, parseConfig } from '../../src/config/load.js';
+import { createLog, logSection } from '../../src/log.js';
+import { createMetrics } from '../../src/metrics.js';
+import { type Answer, type AskOptions, ask, member } from './ask.js';
+import { type AuthService, openAuthService, TEST_SECRET } from './auth-service.js';
+import { ManualClock } from './clock.js';
+
+export interface TestOrigin {
+  readonly url: string;
+  readonly operators: string;
+  readonly folder: string;
+  readonly clock: ManualClock;
+  readonly auth: AuthService;
+  /** Lines of the log so far. */
+  readonly logged: readonly string[];
+  ask(path: string, options?: AskOptions): Promise<Answer>;
+  /** The same with a good token. */
+  as(subject: string, path: string, options?: AskOptions): Promise<Answer>;
+  asAdmin(path: string, options?: AskOptions): Promise<Answer>;
+  /** The same as an edge that has proved itself. */
+  asEdge(path: string, options?: AskOptions): Promise<Answer>;
+  upload(bytes: Uint8Array, query?: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
+  /** Uploads, and hands back the id; a refusal is an error. */
+  uploaded(bytes: Uint8Array, query?: string): Promise<string>;
+  /** Closes, and opens anew over the same folders. */
+  restart(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** `section`: what config.yaml would say below `origin`, as JSON. */
+export async function startOrigin(
+  folder: string,
+  section: Readonly<Record<string, unknown>> = {},
+  clock: ManualClock = new ManualClock(),
+): Promise<TestOrigin> {
+  const auth = await openAuthService(clock);
+  const config = configOf(folder, section, auth);
+  const logged: string[] = [];
+  const open = () =>
+    openOrigin(config, {
+      clock,
+      log: createLog('origin', config.log, { write: (line) => void logged.push(line) }),
+      metrics: createMetrics('media_'),
+    });
+  let running = await open();
+  const origin: TestOrigin = {
+    get url() {
+      return running.urls['media'] ?? '';
+    },
+    get operators() {
+      return running.urls['operators'] ?? '';
+    },
+    folder,
+    clock,
+    auth,
+    logged,
+    ask: (path, options) => ask(origin.url + path, options),
+    as: (subject, path, options) => ask(origin.url + path, withToken(auth.token({ sub: subject }), options)),
+    asAdmin: (path, options) =>
+      ask(origin.url + path, withToken(auth.token({ sub: 'mo', scope: 'media:admin' }), options)),
+    asEdge: (path, options = {}) =>
+      ask(origin.url + path, {
+        ...options,
+        headers: { ...options.headers, 'edge-authorization': edgeProof(TEST_SECRET) },
+      }),
+    upload: (bytes, query = '', headers = {}) =>
+      origin.as('alice', `/v1/media${query}`, { method: 'POST', body: bytes, headers }),
+    async uploaded(bytes, query) {
+      const answer = await origin.upload(bytes, query);
+      if (answer.status !== 201) throw new Error(`${answer.status}: ${answer.bytes.toString()}`);
+      return member(answer, 'id');
+    },
+    async restart() {
+      await running.close();
+      running = await open();
+    },
+    async close() {
+      await running.close();
+      await auth.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+  return origin;
+}
+
+export function withToken(token: string, options: AskOptions = {}): AskOptions {
+  return { ...options, headers: { authorization: `Bearer ${token}`, ...options.headers } };
+}
+
+const SECTIONS = { log: logSection, access: accessSection, origin: originSection };
+
+function configOf(
+  folder: string,
+  section: Readonly<Record<string, unknown>>,
+  auth: AuthService,
+): ConfigOf<typeof SECTIONS> {
+  const document = {
+    log: { level: 'info' },
+    access: {
+      issuers: [{ issuer: auth.issuer, jwks_url: auth.jwksUrl }],
+      keys: { folder: null },
+    },
+    origin: {
+      listen: { port: 0 },
+      operators: { port: 0 },
+      meta: { folder: join(folder, 'meta') },
+      blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
+      ...section,
+    },
+  };
+  const outcome = parseConfig(JSON.stringify(document), SECTIONS, { env: () => TEST_SECRET, file: () => TEST_SECRET });
+  if (outcome.kind === 'faulty') throw new Error(formatFaults(outcome.faults));
+  return outcome.config;
+}
