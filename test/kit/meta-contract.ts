@@ -1,6 +1,6 @@
 /** What every MetaStore must do, whatever it is made of. */
 import assert from 'node:assert/strict';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import type { Test } from 'tap';
 import type { Job } from '../../origin/meta/jobs.js';
 import { NO_FACTS, type Quarantine, type ThumbMade } from '../../origin/meta/media.js';
