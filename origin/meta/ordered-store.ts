@@ -14,13 +14,14 @@ import { blobsAfter, findMedia, listMedia } from './look.js';
 import { createQueue, finishThumbs, reclaimLeases, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
-import { ABOUT, BLOBS, before, DEAD, JOBS, MEDIA, type Reader, read, USAGE, write } from './tables.js';
+import { ABOUT, BLOBS, before, MEDIA, type Reader, read, USAGE, write } from './tables.js';
 import {
   expireDue,
   expireUnused,
+  forgetBlob,
   forgetTombstones,
   idsOver,
-  liveOver,
+  isUnreferenced,
   quarantine,
   removeMedia,
   restore,
@@ -129,16 +130,8 @@ export async function createStore(
       report(log, damaged);
       return blobs;
     },
-    forgetBlob: (sha256) =>
-      run(({ writer }) => {
-        const stored = read(writer, BLOBS, sha256);
-        if (stored === undefined || stored.blob.quarantine?.cause === 'admin') return false;
-        if (liveOver(writer, sha256).length > 0) return false;
-        write(writer, BLOBS, sha256, undefined);
-        write(writer, JOBS, sha256, undefined);
-        write(writer, DEAD, sha256, undefined);
-        return true;
-      }),
+    isUnreferenced: async (sha256) => isUnreferenced(reader, sha256),
+    forgetBlob: (sha256) => run((change) => forgetBlob(change, sha256)),
     async markUsed(ids, at) {
       for (let first = 0; first < ids.length; first += STEP) {
         const group = ids.slice(first, first + STEP).filter((id) => usedLongAgo(reader, id, at, config.usedStepMs));

@@ -33,6 +33,8 @@ export interface MetaStore {
   forgetTombstones(before: EpochMs, limit: number): Promise<number>;
   /** Blobs that no live id holds and that nobody quarantined, each stored before `before`. */
   unreferencedBlobs(before: EpochMs, limit: number): Promise<readonly BlobRecord[]>;
+  /** Whether a blob has a record, no live id over it, and nobody withholds it. */
+  isUnreferenced(sha256: Sha256): Promise<boolean>;
   /** Forgets a blob record, if it still is unreferenced; false: somebody holds it again. */
   forgetBlob(sha256: Sha256): Promise<boolean>;
   /** Marks up to `limit` live ids not used since `before` as expired, with their journal entries; for `unused_for`. */

@@ -12,7 +12,9 @@ import type { QuarantineOutcome, RemoveOutcome } from './store.js';
 import {
   BLOBS,
   before,
+  DEAD,
   type IndexName,
+  JOBS,
   MEDIA,
   type Reader,
   read,
@@ -118,6 +120,21 @@ export function unreferencedBlobs(
     if (stored !== undefined) blobs.push(stored.blob);
   }
   return blobs;
+}
+
+/** Whether a blob may be freed: recorded, held by no live id, withheld by no admin. */
+export function isUnreferenced(reader: Reader, sha256: Sha256): boolean {
+  const stored = read(reader, BLOBS, sha256);
+  return stored !== undefined && stored.blob.quarantine?.cause !== 'admin' && liveOver(reader, sha256).length === 0;
+}
+
+/** Forgets a blob that may be freed, its job and its dead letter. */
+export function forgetBlob({ writer }: Change, sha256: Sha256): boolean {
+  if (!isUnreferenced(writer, sha256)) return false;
+  write(writer, BLOBS, sha256, undefined);
+  write(writer, JOBS, sha256, undefined);
+  write(writer, DEAD, sha256, undefined);
+  return true;
 }
 
 function storedAt(change: Change, index: IndexName, span: Span, limit: number): readonly StoredMedia[] {

@@ -385,6 +385,7 @@ async function agree(store: MetaStore, model: MetaModel, ids: readonly MediaId[]
   assert.equal(store.journal.newest(), model.journal.length);
   for (const sha256 of BYTES) {
     assert.deepEqual(await store.idsOver(sha256), model.idsOver(sha256));
+    assert.equal(await store.isUnreferenced(sha256), model.isUnreferenced(sha256));
     assert.deepEqual(await store.findBlob(sha256), model.blobs.find((row) => row.blob.sha256 === sha256)?.blob);
   }
   assert.deepEqual(await store.unreferencedBlobs(now + 1, 9), model.unreferencedBlobs(now + 1, 9));

@@ -136,10 +136,14 @@ export class MetaModel {
       .map((row) => row.blob);
   }
 
+  isUnreferenced(sha256: Sha256): boolean {
+    const row = this.#blob(sha256);
+    return row !== undefined && row.blob.quarantine?.cause !== 'admin' && this.#liveOver(sha256).length === 0;
+  }
+
   forgetBlob(sha256: Sha256): boolean {
     const row = this.#blob(sha256);
-    if (row === undefined || row.blob.quarantine?.cause === 'admin') return false;
-    if (this.#liveOver(sha256).length > 0) return false;
+    if (row === undefined || !this.isUnreferenced(sha256)) return false;
     this.blobs.splice(this.blobs.indexOf(row), 1);
     this.queued.delete(sha256);
     return true;
