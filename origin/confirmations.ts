@@ -114,7 +114,7 @@ function settled(
   clock: Clock,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  if (done() || signal?.aborted === true) return Promise.resolve();
+  if (done() || timeoutMs <= 0 || signal?.aborted === true) return Promise.resolve();
   return new Promise((resolve) => {
     const check = (): void => {
       if (done()) finish();
