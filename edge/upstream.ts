@@ -23,6 +23,7 @@ import {
   type ValueOf,
 } from '../src/config/field.js';
 import { errorCode, Fault } from '../src/errors.js';
+import { endToEnd } from '../src/http/fields.js';
 import type { HeaderList } from '../src/http/reply.js';
 import type { Metrics } from '../src/metrics.js';
 import { type Breaker, type BreakerState, createBreaker } from './breaker.js';
@@ -283,7 +284,7 @@ function dispatch(
       onResponseStart(given, status) {
         // RFC 9110 15.2: interim answers are not the answer.
         if (status < 200) return;
-        const headers = endToEnd(given.rawHeaders);
+        const headers = endToEnd(fieldsOf(given.rawHeaders));
         body = bodyOf(given);
         resolve({
           kind: 'answered',
@@ -349,31 +350,11 @@ function failureOf(error: Error): UpstreamFailure {
   return 'connect';
 }
 
-/** RFC 9110 7.6.1: fields of one connection, and those that Connection names, go no further. */
-const HOP_BY_HOP: ReadonlySet<string> = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'proxy-authentication-info',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
-
-function endToEnd(raw: Dispatcher.DispatchController['rawHeaders']): HeaderList {
+function fieldsOf(raw: Dispatcher.DispatchController['rawHeaders']): HeaderList {
   const fields: [string, string][] = [];
-  const named = new Set<string>();
   const flat = Array.isArray(raw) ? raw : [];
-  for (let at = 0; at + 1 < flat.length; at += 2) {
-    const name = latin1(flat[at]).toLowerCase();
-    const value = latin1(flat[at + 1]);
-    if (name === 'connection') for (const option of value.split(',')) named.add(option.trim().toLowerCase());
-    fields.push([name, value]);
-  }
-  return fields.filter(([name]) => !HOP_BY_HOP.has(name) && !named.has(name));
+  for (let at = 0; at + 1 < flat.length; at += 2) fields.push([latin1(flat[at]).toLowerCase(), latin1(flat[at + 1])]);
+  return fields;
 }
 
 function latin1(bytes: Buffer | string | undefined): string {
