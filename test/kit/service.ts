@@ -50,6 +50,7 @@ export async function startService(
     output: () => printed,
     token: (options) => token(folder, options),
     async stop() {
+      if (run.exitCode !== null) return run.exitCode;
       const exit = once(run, 'exit');
       run.kill('SIGTERM');
       const [code] = (await exit) as [number | null];
