@@ -24,6 +24,7 @@ import { createJournalStream, type JournalStream } from './journal-stream.js';
 import { openMetaStore } from './meta/lmdb.js';
 import { operatorRoutes } from './operators.js';
 import { createQuotas } from './quota.js';
+import { openRetention } from './retention.js';
 import { originRoutes, type RouteParts } from './routes.js';
 import { openThumbs } from './thumbs/engine.js';
 import { menuOf } from './thumbs/plan.js';
@@ -67,7 +68,20 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     log,
     metrics,
   });
-  const quotas = createQuotas(config.quota, meta, clock);
+  const inFlight = createInFlight();
+  const { retention: rules, quota } = config;
+  const retention = openRetention({
+    config: rules,
+    quotaPeriodMs: quota.periodMs,
+    meta,
+    blobs,
+    inFlight,
+    clock,
+    log,
+    metrics,
+  });
+  opened.add('retention', () => retention.close());
+  const quotas = createQuotas(quota, meta, clock);
   const { freeMinBytes } = config.upload;
   const health = createHealth({ meta, blobs, gate, thumbs, clock, log, metrics, freeMinBytes });
   const menu = menuOf(config.thumbs);
@@ -79,7 +93,7 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     thumbs,
     clock,
     ids: createIdSource(clock),
-    inFlight: createInFlight(),
+    inFlight,
     admissions: createAdmissions({ config: config.upload, blobs, clock, metrics }),
     quotas,
     counts: uploadCounts(metrics),
