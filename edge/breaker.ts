@@ -1,13 +1,15 @@
 /**
- * A circuit breaker: after so many failures in a row nothing is sent for a
- * while, then one request tries, and its outcome decides. Pure but for the
- * clock it is handed.
+ * A circuit breaker: after so many failures in a row, over some time, nothing is
+ * sent for a while; then one request tries, and its outcome decides. A burst
+ * that fails at one instant, as when a connection pool is cut, opens nothing.
+ * Pure but for the clock it is handed.
  */
-import type { Clock, EpochMs } from '../src/clock.js';
+import type { Clock } from '../src/clock.js';
 
 export interface BreakerConfig {
   readonly enabled: boolean;
   readonly failures: number;
+  readonly afterMs: number;
   readonly openMs: number;
 }
 
@@ -24,33 +26,38 @@ export interface Breaker {
 }
 
 type State =
-  | { readonly kind: 'closed'; readonly failures: number }
-  | { readonly kind: 'open'; readonly until: EpochMs }
+  | { readonly kind: 'closed'; readonly failures: number; readonly sinceMs: number }
+  | { readonly kind: 'open'; readonly untilMs: number }
   | { readonly kind: 'half_open' };
 
+const NO_FAILURE: State = { kind: 'closed', failures: 0, sinceMs: 0 };
+
 export function createBreaker(config: BreakerConfig, clock: Pick<Clock, 'monotonicMs'>): Breaker {
-  let state: State = { kind: 'closed', failures: 0 };
-  const open = (): State => ({ kind: 'open', until: clock.monotonicMs() + config.openMs });
+  let state: State = NO_FAILURE;
+  const open = (): State => ({ kind: 'open', untilMs: clock.monotonicMs() + config.openMs });
   return {
     enter() {
       if (!config.enabled || state.kind === 'closed') return 'let_in';
-      if (state.kind === 'half_open' || clock.monotonicMs() < state.until) return 'refused';
+      if (state.kind === 'half_open' || clock.monotonicMs() < state.untilMs) return 'refused';
       state = { kind: 'half_open' };
       return 'let_in';
     },
     succeeded() {
-      state = { kind: 'closed', failures: 0 };
+      state = NO_FAILURE;
     },
     failed() {
       if (state.kind === 'half_open') state = open();
       else if (state.kind === 'closed') {
+        const now = clock.monotonicMs();
         const failures = state.failures + 1;
-        state = failures >= config.failures ? open() : { kind: 'closed', failures };
+        const sinceMs = failures === 1 ? now : state.sinceMs;
+        const opens = failures >= config.failures && now - sinceMs >= config.afterMs;
+        state = opens ? open() : { kind: 'closed', failures, sinceMs };
       }
     },
     abandoned() {
       // The one that tried has told nothing: the next may try at once.
-      if (state.kind === 'half_open') state = { kind: 'open', until: clock.monotonicMs() };
+      if (state.kind === 'half_open') state = { kind: 'open', untilMs: clock.monotonicMs() };
     },
     get state() {
       return state.kind;

@@ -48,7 +48,7 @@ export function respond(ask: Ask, told: Told, now: EpochMs, rules: RespondRules)
   const own = ownFields(ask, told, now);
   // RFC 9110 13.2.1: conditions are about what would otherwise be 2xx. A 204 or a 404 has no range either.
   if (told.entry.status !== 200) return whole(ask, told, held, own);
-  switch (evaluateConditions(ask, held.validators)) {
+  switch (evaluateConditions(ask, held.conditions)) {
     case 'not_modified':
       return { status: 304, headers: [...held.notModified, ...own], body: NO_BODY };
     case 'precondition_failed':
@@ -196,6 +196,8 @@ export function clientFields(headers: HeaderList, edgeName: string): [name: stri
 
 /** What all answers from one stored head share; made once for each head. */
 interface Head {
+  /** What conditions are judged by, and what a range's own condition is. */
+  readonly conditions: Validators;
   readonly validators: Validators;
   readonly contentType: string | undefined;
   readonly whole: HeaderList;
@@ -215,19 +217,23 @@ function headOf(entry: Entry, edgeName: string): Head {
 
 function makeHead(entry: Entry, edgeName: string): Head {
   const fields = clientFields(entry.headers, edgeName);
-  const lastModified = headerOf(entry.headers, 'last-modified');
-  const date = headerOf(entry.headers, 'date');
+  const etag = headerOf(entry.headers, 'etag') ?? null;
+  const lastModifiedAt = instantOf(entry, 'last-modified');
+  const dateAt = instantOf(entry, 'date');
   return {
-    validators: {
-      etag: headerOf(entry.headers, 'etag') ?? null,
-      lastModifiedAt: (lastModified === undefined ? undefined : parseHttpDate(lastModified)) ?? null,
-      dateAt: (date === undefined ? undefined : parseHttpDate(date)) ?? null,
-    },
+    // RFC 9111 4.3.2: without Last-Modified, what is held is as old as its Date.
+    conditions: { etag, lastModifiedAt: lastModifiedAt ?? dateAt ?? entry.receivedAt, dateAt },
+    validators: { etag, lastModifiedAt, dateAt },
     contentType: headerOf(entry.headers, 'content-type'),
     whole: fields,
     partial: fields.filter(([name]) => !OF_THE_WHOLE.has(name)),
     notModified: fields.filter(([name]) => !OF_THE_BODY.has(name)),
   };
+}
+
+function instantOf(entry: Entry, name: string): EpochMs | null {
+  const value = headerOf(entry.headers, name);
+  return (value === undefined ? undefined : parseHttpDate(value)) ?? null;
 }
 
 /** Fields that would be wrong beside a part of the bytes (RFC 9110 15.3.7, RFC 9530 2). */
@@ -251,11 +257,14 @@ export function relay(ask: Ask, answer: Reply, cacheStatus: string, rules: Respo
   const { status, body } = answer;
   const sizeBytes = headerOf(answer.headers, 'content-length');
   const length: HeaderList = sizeBytes === undefined || body.kind === 'bytes' ? [] : [['content-length', sizeBytes]];
+  // RFC 9111 4.2.3: where nothing is added to it, the age that the answer came with is its age.
+  const age = answer.headers.filter(([name]) => name === 'age');
   return {
     status,
     headers: [
       ...clientFields(answer.headers, rules.edgeName),
       ...length,
+      ...age,
       ['cache-status', cacheStatus],
       ['x-request-id', ask.requestId],
     ],

@@ -19,9 +19,19 @@ export function refresh(
 ): Entry | undefined {
   const identified = identify(asked, answered.headers);
   parts.counters.revalidated.add(1, { outcome: identified.kind === 'update' ? 'unchanged' : 'contradicted' });
-  if (identified.kind === 'contradicts') return undefined;
-  const fresh = identified.entries.map((held) => freshened(parts, errand, held, answered));
+  const confirmed = identified.kind === 'update' ? identified.entries : onlyAsked(errand, asked);
+  const fresh = confirmed.map((held) => freshened(parts, errand, held, answered));
   return fresh.find((entry) => entry !== undefined);
+}
+
+/**
+ * RFC 9111 4.3.4 knows no use for a 304 that names another representation than
+ * any that is held. Where one copy alone was asked about, by its own validator,
+ * it can mean no other (RFC 9110 15.4.5), and origins that say so get along with
+ * other caches; its validator is not taken over. Our own origin never does.
+ */
+function onlyAsked(errand: Errand, asked: readonly Entry[]): readonly Entry[] {
+  return errand.behalf === 'client' && asked.length === 1 ? asked : [];
 }
 
 /** The head of a HEAD: what is held holds on under it, or goes, since a GET would get another. */

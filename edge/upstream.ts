@@ -58,7 +58,8 @@ export const upstreamSection = section('The origin, and how long it may take.', 
   }),
   breaker: section('Spares an origin that is down, and callers the wait for it.', {
     enabled: flag({ default: true, help: 'Whether there is one.' }),
-    failures: integer({ default: 8, min: 1, max: 1_000, help: 'Failures in a row that open it.' }),
+    failures: integer({ default: 8, min: 1, max: 1_000, help: 'Failures in a row that open it,' }),
+    afterMs: duration({ default: '1s', help: 'and over how long at least.' }),
     openMs: duration({ default: '2s', min: 10, help: 'How long no request is sent then; after it, one that tries.' }),
   }),
 });
@@ -350,6 +351,7 @@ function failureOf(error: Error): UpstreamFailure {
   return 'connect';
 }
 
+/** Names in lower case, values byte for byte as latin-1, so that they leave as they came. */
 function fieldsOf(raw: Dispatcher.DispatchController['rawHeaders']): HeaderList {
   const fields: [string, string][] = [];
   const flat = Array.isArray(raw) ? raw : [];
