@@ -112,8 +112,8 @@ async function openAll(settings: EdgeSettings, parts: Parts, opened: Stack): Pro
     ...config.listen,
     clock,
     log,
-    onRequest: server.onRequest,
-    onExpectation: server.onRequest,
+    onRequest: (request, response) => server.onRequest(request, response),
+    onExpectation: (request, response) => server.onRequest(request, response),
   });
   opened.add('listener', () => listener.close());
   return { urls: { media: listener.url }, close: () => opened.close() };
@@ -136,7 +136,7 @@ function openFollower(
     config: config.journal,
     edgeName: config.name,
     instance: randomUUID(),
-    open: upstream.converse,
+    open: (request, signal) => upstream.converse(request, signal),
     proof: edgeProof(access.edgeSecret),
     cache,
     onTakedown: (id) => flights.breakOff(id),

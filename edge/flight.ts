@@ -105,7 +105,7 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
   };
 
   const endAll = (trips: Iterable<Trip<T>>, why: FlightEnd): void => {
-    for (const trip of [...trips]) trip.end(why);
+    for (const trip of trips) trip.end(why);
   };
 
   return {

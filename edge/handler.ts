@@ -67,7 +67,7 @@ function serveMedia(
   const errand: Errand =
     access.kind === 'all'
       ? { ask, place, behalf: 'edge', refusal: undefined }
-      : { ask, place, behalf: 'anonymous', refusal: access.refusal };
+      : { ask, place, behalf: 'anonymous', refusal: () => access.refusal() };
   return answer(engine, errand, client);
 }
 
