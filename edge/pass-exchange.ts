@@ -188,7 +188,7 @@ function drain({ request, response, options }: Exchange): Promise<void> {
       else idle = clock.after(config.drainIdleMs, finish);
     };
     let idle = clock.after(config.drainIdleMs, finish);
-    const deadline = clock.after(config.drainMaxMs, finish);
+    const deadline = clock.after(config.drainWithinMs, finish);
     response.once('close', finish);
     request.on('data', count).once('end', finish);
     request.resume();

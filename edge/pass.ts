@@ -70,7 +70,7 @@ export const passSection = section(
       min: 0,
       help: 'What is read and thrown away of a body that the origin has refused, so that the client can read why.',
     }),
-    drainMaxMs: duration({ default: '30s', min: 0, max: 600_000, help: 'How long that may take.' }),
+    drainWithinMs: duration({ default: '30s', min: 0, max: 600_000, help: 'How long that may take.' }),
     drainIdleMs: duration({
       default: '1s',
       min: 0,

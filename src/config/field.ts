@@ -10,6 +10,7 @@
  */
 import { z } from 'zod';
 import { formatDuration, formatSize, parseDuration, parseSize } from '../bytes.js';
+import { invariant } from '../errors.js';
 
 /** What a field may ask of the outside while it is parsed. */
 export interface LoadContext {
@@ -54,6 +55,7 @@ interface Bounds {
 export function section<S extends Shape>(help: string, fields: S): Section<{ readonly [K in keyof S]: ValueOf<S[K]> }> {
   type Value = { readonly [K in keyof S]: ValueOf<S[K]> };
   const entries = Object.entries(fields).map(([name, field]) => ({ name, key: fileKey(name, field), field }));
+  invariant(new Set(entries.map(({ key }) => key)).size === entries.length, `keys of one section differ: ${help}`);
   return {
     kind: 'section',
     help,

@@ -155,6 +155,9 @@ export function faultFrom(name: string, issue: Issue): ConfigFault {
   };
 }
 
+/** The library's first line, with the line of the file that it points at. */
 function firstLine(message: string): string {
-  return message.split('\n', 1)[0] ?? message;
+  const [said = message, ...shown] = message.split('\n').map((line) => line.trim());
+  const pointed = shown.find((line) => line !== '' && !/^\^+$/.test(line));
+  return pointed === undefined ? said : `${said} ${pointed}`;
 }

@@ -138,7 +138,11 @@ void t.test('nobody without the secret learns that there is a journal', async (t
     t.equal((await ask(`${bench.url}${JOURNAL_PATH}?${query}`, { headers: proven })).status, 400, query);
   }
   for (const body of ['', '{}', '{"edge":"e","instance":"i","seq":"1"}', 'x'.repeat(5_000)]) {
-    t.equal((await ask(bench.url + CONFIRM_PATH, { method: 'POST', headers: proven, body })).status, 400, body.slice(0, 40));
+    t.equal(
+      (await ask(bench.url + CONFIRM_PATH, { method: 'POST', headers: proven, body })).status,
+      400,
+      body.slice(0, 40),
+    );
   }
 });
 
