@@ -63,6 +63,7 @@ export class Exchange {
   }
 
   readonly #onClientGone = (): void => {
+    if (this.response.writableFinished) return;
     // Where the answer failed first, it was we who broke the connection off.
     if ((this.answer?.errored ?? null) === null) this.over.abort(new ClientGone());
   };

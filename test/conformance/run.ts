@@ -106,7 +106,7 @@ async function startEdge(ports: { origin: number; edge: number; edgeOperators: n
   writeFileSync(join(folder, 'config.yaml'), config);
   const child = spawn(process.execPath, [CLI, 'edge', '--config', 'config.yaml'], {
     cwd: folder,
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', 'ignore', 'inherit'],
   });
   stops.push(() => child.kill('SIGKILL'));
   for (let left = 200; left > 0; left -= 1) {
