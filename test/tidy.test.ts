@@ -68,18 +68,9 @@ void t.test('only the clock file asks the machine for the time or a timer', asyn
 });
 
 void t.test('nothing is left over and nothing tells where it was written', async (t) => {
-  const leftovers = new RegExp(
-    [
-      'TO' + 'DO',
-      'FIX' + 'ME',
-      'XX' + 'X\\b',
-      '\\bdebugger\\b',
-      '\\.only\\(',
-      'console\\.log',
-      '/wor' + 'k/',
-      '/tm' + 'p/[a-z]',
-    ].join('|'),
-  );
+  // Each word is split by an empty group, so that this file does not find itself.
+  const leftovers =
+    /TO(?:)DO|FIX(?:)ME|XX(?:)X\b|\bdebug(?:)ger\b|\.on(?:)ly\(|console\.lo(?:)g|\/wor(?:)k\/|\/tm(?:)p\/[a-z]/;
   for (const { path, text } of sources) t.equal(leftovers.exec(text)?.[0], undefined, path);
 });
 

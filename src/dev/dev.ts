@@ -135,7 +135,7 @@ function showGrave(line: string, options: DevOptions): void {
     const about = [error, status, target]
       .filter((part) => typeof part === 'string' || typeof part === 'number')
       .join(' ');
-    options.print(`${String(name)} ${String(level)}: ${String(msg)}${about === '' ? '' : ` (${about})`}`);
+    options.print(`${String(name)} ${level}: ${String(msg)}${about === '' ? '' : ` (${about})`}`);
   } catch {
     options.print(line);
   }
