@@ -67,6 +67,13 @@ export function partFields(errand: Errand, range: string, etag: string, identity
   return [...ownFields(errand, identity, ONE_CALLERS), ['range', range], ['if-range', etag]];
 }
 
+/** Whether an answer made for this caller alone would differ from the whole. */
+export function wantsOwn(ask: Ask): boolean {
+  if (ask.method === 'HEAD') return true;
+  for (const name of REPLACED_BY_PRECONDITIONS) if (ask.header(name) !== undefined) return true;
+  return false;
+}
+
 function ownFields(
   { ask, place, behalf }: Errand,
   { proof, edgeName }: Identity,

@@ -83,7 +83,13 @@ export type Landing =
   /** Small, complete and not kept: the same for all who wait. */
   | { readonly kind: 'shared'; readonly answer: WholeAnswer; readonly refusal: StoreRefusal }
   /** For one caller: whoever takes it first. Nobody else can have it. */
-  | { readonly kind: 'lone'; readonly why: Uncacheable; readonly status: number; take(): Answered | undefined }
+  | {
+      readonly kind: 'lone';
+      readonly why: Uncacheable;
+      readonly method: 'GET' | 'HEAD';
+      readonly status: number;
+      take(): Answered | undefined;
+    }
   | { readonly kind: 'failed'; readonly failure: UpstreamFailure }
   | { readonly kind: 'ended'; readonly why: FlightEnd };
 
@@ -140,12 +146,14 @@ async function receive(
   // RFC 5861 4: an error does not take the place of what may be served in its stead.
   const spares = isOriginError(outcome.status) && asked.some((held) => now < held.errorUntil);
   if (judged.kind === 'refuse' || spares) {
+    if (!mayPass(outcome.status)) for (const { key } of asked) parts.cache.drop(key, 'invalidated');
     return unkept(parts, errand, outcome, judged.kind === 'refuse' ? judged.reason : 'status', flight);
   }
   const { entry, treatment } = judged;
   if (outcome.sizeBytes !== null && outcome.sizeBytes > parts.policy().fill.objectMaxBytes) {
     return handOver(parts, errand, outcome, 'large', flight);
   }
+  parts.uncacheable.forget(entry.primaryKey);
   const filling = parts.cache.fill(entry, treatment.placement);
   if (Object.keys(entry.selectedBy).length > 0) {
     parts.cache.drop(keyOf(entry.primaryKey, {}), 'replaced');
@@ -155,6 +163,11 @@ async function receive(
   flight.keepOn = () => flight.order.background || marked || nearlyDone(filling, parts.policy().fill);
   void pump(parts, outcome.body, filling, flight);
   return { kind: 'filling', filling };
+}
+
+/** RFC 9111 4.3.3: any other answer than these says that what was asked about is no longer it. */
+function mayPass(status: number): boolean {
+  return isOriginError(status) || status === 408 || status === 429;
 }
 
 /** How a trip ended before anything usable came. The flight has landed by then. */
@@ -252,15 +265,16 @@ function handOver(
 ): Landing {
   if (!isOriginError(answered.status)) parts.uncacheable.remember(errand.place.primaryKey, why);
   flight.close();
-  return lone(answered, why, flight);
+  return lone(answered, why, 'GET', flight);
 }
 
-function lone(answered: Answered, why: Uncacheable, flight: Flight<Landing>): Landing {
+function lone(answered: Answered, why: Uncacheable, method: 'GET' | 'HEAD', flight: Flight<Landing>): Landing {
   answered.body.once('close', () => flight.land());
   let free: Answered | undefined = answered;
   return {
     kind: 'lone',
     why,
+    method,
     status: answered.status,
     take() {
       const taken = free;
@@ -322,13 +336,13 @@ export async function fetchHead(parts: FillParts, errand: Errand, flight: Flight
 }
 
 /** One caller's own request: its range, its conditions, nothing kept. */
-export async function fetchAlone(parts: FillParts, errand: Errand, flight: Flight<Landing>): Promise<Landing> {
+export async function fetchOwn(parts: FillParts, errand: Errand, flight: Flight<Landing>): Promise<Landing> {
   const method = errand.ask.method === 'HEAD' ? 'HEAD' : 'GET';
   const headers = loneFields(errand, parts.identity);
   const outcome = await parts.upstream.fetch({ method, target: errand.place.target, headers }, flight.signal);
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
-  return lone(outcome, 'private', flight);
+  return lone(outcome, 'private', method, flight);
 }
 
 /** One part of what is arriving, from beyond what has come. */
@@ -342,5 +356,5 @@ export async function fetchPart(
   const outcome = await parts.upstream.fetch({ method: 'GET', target: errand.place.target, headers }, flight.signal);
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
-  return lone(outcome, 'large', flight);
+  return lone(outcome, 'large', 'GET', flight);
 }

@@ -15,7 +15,7 @@ import type { ForwardReason, Handling } from './cache-status.js';
 import { type Decision, decide, passReason } from './decide.js';
 import type { Answer, Engine, Leaving } from './engine.js';
 import type { Errand } from './errand.js';
-import { AGAIN, type Again, fetchAlone, fetchShared, revalidateInBackground } from './fetch.js';
+import { AGAIN, type Again, fetchExactly, fetchShared, revalidateInBackground } from './fetch.js';
 import { type Aim, aimOf, type Place, placeOfOriginal, placeOfTarget, placeOfThumb } from './key.js';
 import { type Found, lookUp } from './lookup.js';
 import type { Outcome } from './ops/stats.js';
@@ -94,9 +94,7 @@ async function persist(
   let outcome = await first;
   for (let round = 1; outcome === AGAIN; round += 1) {
     outcome =
-      round < ROUNDS_MAX
-        ? await attempt(engine, errand, client)
-        : await fetchAlone(engine, errand, { reason: 'bypass', detail: 'unsettled' }, client);
+      round < ROUNDS_MAX ? await attempt(engine, errand, client) : await bypass(engine, errand, 'unsettled', client);
   }
   return outcome;
 }
@@ -104,8 +102,8 @@ async function persist(
 /** Once through lookup, decision and what follows from it. */
 function attempt(engine: Engine, errand: Errand, client: Leaving): Answer | Promise<Answer | Again> {
   const { ask } = errand;
-  const bypass = passReason(ask, engine.mode);
-  if (bypass !== undefined) return fetchAlone(engine, errand, { reason: 'bypass', detail: bypass }, client);
+  const reason = passReason(ask, engine.mode);
+  if (reason !== undefined) return bypass(engine, errand, reason, client);
   const found = lookUp(engine.fills.cache, errand);
   const decision = decideOn(engine, errand, found);
   switch (decision.kind) {
@@ -124,6 +122,12 @@ function attempt(engine: Engine, errand: Errand, client: Leaving): Answer | Prom
     default:
       return unreachable(decision);
   }
+}
+
+/** Past the cache: the request as it is, for this caller alone. */
+function bypass(engine: Engine, errand: Errand, detail: string, client: Leaving): Promise<Answer> {
+  const forwarding = { reason: 'bypass', detail } as const;
+  return fetchExactly({ engine, errand, found: { kind: 'nothing' }, forwarding, joined: false, client });
 }
 
 const UNTRUSTED: Decision = { kind: 'revalidate', because: 'stale' };
