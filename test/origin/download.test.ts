@@ -1,0 +1,377 @@
+import { createHash } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { signLink } from '../../src/access/link.js';
+import type { MediaId } from '../../src/ids.js';
+import { cleanFilename, contentDisposition } from '../../src/media/disposition.js';
+import { type Answer, json, member } from '../kit/ask.js';
+import { TEST_SECRET } from '../kit/auth-service.js';
+import { gif, pdf, png, text } from '../kit/media.js';
+import { startOrigin } from '../kit/origin.js';
+import { makeJpeg } from '../kit/pictures.js';
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+const code = (answer: Answer): string => `${answer.status} ${String(json(answer)['code'])}`;
+const UNKNOWN = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
+const STILL = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
+
+/** Fields that differ from one answer to the next of the same. */
+const VOLATILE = new Set(['date', 'x-request-id', 'connection']);
+const lasting = (answer: Answer): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(answer.headers).filter(([name]) => !VOLATILE.has(name)));
+
+void t.test('originals', async (t) => {
+  const origin = await startOrigin(t.testdir(), STILL);
+  t.teardown(() => origin.close());
+  const bytes = png(1, 64, 48);
+  const id = await origin.uploaded(bytes, '?filename=gr%C3%BC%C3%9Fe%20%22x%22.png&expires_in=86400');
+  const path = `/v1/media/${id}`;
+
+  await t.test('an answer says everything that is known', async (t) => {
+    const answer = await origin.as('bob', path);
+    t.ok(answer.bytes.equals(bytes));
+    t.match(answer, {
+      status: 200,
+      headers: {
+        'content-type': 'image/png',
+        'content-length': String(bytes.length),
+        etag: `"sha256:${sha256(bytes)}"`,
+        'last-modified': 'Thu, 01 Jan 2026 00:00:00 GMT',
+        'accept-ranges': 'bytes',
+        'repr-digest': `sha-256=:${Buffer.from(sha256(bytes), 'hex').toString('base64')}:`,
+        'content-disposition': `inline; filename="gru_e _x_.png"; filename*=UTF-8''gr%C3%BC%C3%9Fe%20%22x%22.png`,
+        'media-width': '64',
+        'media-height': '48',
+        sunset: 'Fri, 02 Jan 2026 00:00:00 GMT',
+        'cache-control': 'private, max-age=60',
+        'x-content-type-options': 'nosniff',
+        'content-security-policy': "default-src 'none'; sandbox",
+        'cross-origin-resource-policy': 'cross-origin',
+        'referrer-policy': 'no-referrer',
+        'access-control-allow-origin': '*',
+      },
+    });
+    t.notOk(answer.headers['cdn-cache-control'], 'lifetimes for edges are for edges');
+    t.notOk(answer.headers['media-id']);
+    t.equal((await origin.as('bob', path.toUpperCase())).status, 404, 'a path is what it is');
+    t.equal((await origin.as('bob', `/v1/media/${id.toLowerCase()}`)).status, 200, 'an id is taken in either case');
+  });
+
+  await t.test('HEAD, 206 and 304 have the head of the 200', async (t) => {
+    const whole = lasting(await origin.as('bob', path));
+    const headed = await origin.as('bob', path, { method: 'HEAD' });
+    t.equal(headed.status, 200);
+    t.equal(headed.bytes.length, 0);
+    t.strictSame(lasting(headed), whole);
+    const part = await origin.as('bob', path, { headers: { range: 'bytes=10-19' } });
+    t.equal(part.status, 206);
+    t.ok(part.bytes.equals(bytes.subarray(10, 20)));
+    t.strictSame(lasting(part), {
+      ...whole,
+      'content-length': '10',
+      'content-range': `bytes 10-19/${bytes.length}`,
+    });
+    const same = await origin.as('bob', path, { headers: { 'if-none-match': String(whole['etag']) } });
+    t.equal(same.status, 304);
+    const { 'content-length': _length, 'content-type': _type, ...metadata } = whole;
+    t.strictSame(lasting(same), metadata);
+  });
+
+  await t.test('conditions and ranges are those of RFC 9110', async (t) => {
+    const etag = `"sha256:${sha256(bytes)}"`;
+    const later = 'Fri, 02 Jan 2026 00:00:00 GMT';
+    const earlier = 'Wed, 31 Dec 2025 00:00:00 GMT';
+    const cases: readonly [headers: Record<string, string>, status: number, length: number][] = [
+      [{ 'if-match': etag }, 200, bytes.length],
+      [{ 'if-match': '"other"' }, 412, -1],
+      [{ 'if-none-match': `"x", W/${etag}` }, 304, 0],
+      [{ 'if-modified-since': later }, 304, 0],
+      [{ 'if-modified-since': earlier }, 200, bytes.length],
+      [{ 'if-unmodified-since': earlier }, 412, -1],
+      [{ range: 'bytes=0-1' }, 206, 2],
+      [{ range: 'bytes=-5' }, 206, 5],
+      [{ range: 'bytes=5-' }, 206, bytes.length - 5],
+      [{ range: `bytes=${bytes.length}-` }, 416, -1],
+      [{ range: 'bytes=5-2' }, 200, bytes.length],
+      [{ range: 'bytes=0-1', 'if-range': etag }, 206, 2],
+      [{ range: 'bytes=0-1', 'if-range': '"other"' }, 200, bytes.length],
+      [{ range: 'bytes=0-9,5-14' }, 200, bytes.length],
+      [{ range: `bytes=${Array.from({ length: 17 }, (_, at) => `${at * 4}-${at * 4}`).join()}` }, 200, bytes.length],
+    ];
+    for (const [headers, status, length] of cases) {
+      const answer = await origin.as('bob', path, { headers });
+      t.equal(answer.status, status, JSON.stringify(headers));
+      if (length >= 0) t.equal(answer.bytes.length, length, JSON.stringify(headers));
+    }
+    const outside = await origin.as('bob', path, { headers: { range: `bytes=${bytes.length}-` } });
+    t.equal(code(outside), '416 range_not_satisfiable');
+    t.equal(outside.headers['content-range'], `bytes */${bytes.length}`);
+  });
+
+  await t.test('several ranges come as multipart/byteranges', async (t) => {
+    const answer = await origin.as('bob', path, { headers: { range: 'bytes=0-3,10-13,-4' } });
+    t.equal(answer.status, 206);
+    const boundary = /^multipart\/byteranges; boundary=(\S+)$/.exec(String(answer.headers['content-type']))?.[1] ?? '';
+    const part = (first: number, last: number): string =>
+      `--${boundary}\r\nContent-Type: image/png\r\nContent-Range: bytes ${first}-${last}/${bytes.length}\r\n\r\n` +
+      `${bytes.toString('latin1', first, last + 1)}\r\n`;
+    const expected = `${part(0, 3)}${part(10, 13)}${part(bytes.length - 4, bytes.length - 1)}--${boundary}--\r\n`;
+    t.equal(answer.bytes.toString('latin1'), expected);
+    t.equal(answer.headers['content-length'], String(expected.length));
+  });
+
+  await t.test('only what is harmless is shown in place', async (t) => {
+    const cases: readonly [bytes: Buffer, disposition: RegExp, type: string][] = [
+      [gif(1), /^inline; filename="[0-9A-Z]{26}\.gif"$/, 'image/gif'],
+      [pdf(1), /^attachment; filename="[0-9A-Z]{26}\.pdf"$/, 'application/pdf'],
+      [text(1), /^attachment; filename="[0-9A-Z]{26}\.txt"$/, 'text/plain; charset=utf-8'],
+    ];
+    for (const [media, disposition, type] of cases) {
+      const answer = await origin.as('bob', `/v1/media/${await origin.uploaded(media)}`);
+      t.match(answer.headers, { 'content-disposition': disposition, 'content-type': type });
+    }
+  });
+
+  await t.test('an edge gets its own lifetimes, and everyone copies that end with the media', async (t) => {
+    const open = await origin.uploaded(png(2), '?public=true');
+    const edge = { 'cache-control': 'public, max-age=60', 'media-id': open };
+    t.match((await origin.asEdge(`/v1/media/${open}`)).headers, {
+      ...edge,
+      'cdn-cache-control': 'public, max-age=86400, stale-while-revalidate=3600, stale-if-error=86400',
+    });
+    t.match((await origin.asEdge(`/v1/media/${open}`, { headers: { 'media-caller': 'anonymous' } })).headers, edge);
+    const short = await origin.uploaded(png(3), '?expires_in=90000');
+    t.match((await origin.asEdge(`/v1/media/${short}`)).headers, {
+      'cache-control': 'private, max-age=60',
+      'cdn-cache-control': 'max-age=86400, stale-while-revalidate=3600, stale-if-error=3600',
+    });
+    const brief = await origin.uploaded(png(4), '?expires_in=30');
+    t.match((await origin.asEdge(`/v1/media/${brief}`)).headers, {
+      'cache-control': 'private, max-age=30',
+      'cdn-cache-control': 'max-age=30, stale-while-revalidate=0, stale-if-error=0',
+    });
+    t.equal((await origin.ask(`/v1/media/${id}`, { headers: { 'edge-authorization': 'v1.guess' } })).status, 401);
+    const asked = await origin.asEdge(`/v1/media/${id}`, { headers: { 'media-caller': 'anonymous' } });
+    t.equal(asked.status, 401, 'an edge that asks for nobody gets what nobody gets');
+  });
+
+  await t.test('a signed link opens the one it was made for, for as long as it holds', async (t) => {
+    const link = await origin.as('bob', `${path}/link?expires_in=30&w=200`, { method: 'POST' });
+    t.equal(link.status, 200);
+    t.equal(member(link, 'expires_at'), '2026-01-01T00:00:30.000Z');
+    const url = new URL(member(link, 'url'));
+    const answer = await origin.ask(url.pathname + url.search);
+    t.ok(answer.bytes.equals(bytes));
+    t.equal(answer.headers['cache-control'], 'private, max-age=30', 'the copy ends with the link');
+    t.match(new URL(member(link, 'thumb_url')).search, /^\?w=200&exp=/);
+    t.equal((await origin.ask(`/v1/media/${UNKNOWN}${url.search}`)).status, 401);
+    const day = await origin.as('bob', `${path}/link?expires_in=604800`, { method: 'POST' });
+    t.equal(member(day, 'expires_at'), '2026-01-02T00:00:00.000Z', 'no link outlives its media');
+    t.equal(code(await origin.as('bob', `${path}/link?expires_in=604801`, { method: 'POST' })), '400 malformed');
+    t.equal((await origin.ask(`${path}/link`, { method: 'POST' })).status, 401);
+    t.equal(code(await origin.as('bob', `/v1/media/${UNKNOWN}/link`, { method: 'POST' })), '404 not_found');
+  });
+
+  await t.test('a blob that is lost is a failure with a clear head, not a broken body', async (t) => {
+    const media = png(5);
+    const lost = await origin.uploaded(media);
+    const hash = sha256(media);
+    await rm(join(origin.folder, 'blobs', 'media', hash.slice(0, 2), hash));
+    const answer = await origin.as('bob', `/v1/media/${lost}`);
+    t.equal(code(answer), '500 internal');
+    t.notMatch(answer.bytes.toString(), hash);
+    t.equal((await origin.upload(media)).status, 200, 'an upload of the same bytes heals it');
+    t.ok((await origin.as('bob', `/v1/media/${lost}`)).bytes.equals(media));
+  });
+});
+
+void t.test('who may know what', async (t) => {
+  const origin = await startOrigin(t.testdir(), STILL);
+  t.teardown(() => origin.close());
+  const make = async (seed: number, state: string): Promise<{ open: string; closed: string }> => {
+    const ids: string[] = [];
+    for (const [at, query] of ['?public=true', ''].entries()) {
+      const expiry = state === 'expired' ? `${query === '' ? '?' : '&'}expires_in=10` : '';
+      const id = await origin.uploaded(png(seed * 10 + at), query + expiry);
+      if (state === 'deleted') await origin.asAdmin(`/v1/media/${id}`, { method: 'DELETE' });
+      if (state === 'quarantined') await origin.asAdmin(`/v1/media/${id}/quarantine`, { method: 'POST' });
+      ids.push(id);
+    }
+    const [open = '', closed = ''] = ids;
+    return { open, closed };
+  };
+  const live = await make(1, 'live');
+  const deleted = await make(2, 'deleted');
+  const quarantined = await make(3, 'quarantined');
+  const expired = await make(4, 'expired');
+  origin.clock.advance(10_000);
+  const link = (id: string): string =>
+    signLink({ kind: 'original', id: id as MediaId }, origin.clock.now() + 60_000, { kid: '1', secret: TEST_SECRET });
+
+  await t.test('each caller gets the answer of the table', async (t) => {
+    const table: readonly [what: string, id: string, anonymous: number, caller: number][] = [
+      ['live public', live.open, 200, 200],
+      ['live private', live.closed, 401, 200],
+      ['deleted public', deleted.open, 410, 410],
+      ['deleted private', deleted.closed, 401, 410],
+      ['quarantined public', quarantined.open, 403, 403],
+      ['quarantined private', quarantined.closed, 401, 403],
+      ['expired public', expired.open, 410, 410],
+      ['expired private', expired.closed, 401, 410],
+      ['unknown', UNKNOWN, 401, 404],
+    ];
+    for (const [what, id, anonymous, caller] of table) {
+      const path = `/v1/media/${id}`;
+      for (const suffix of ['', '/thumb']) {
+        const seen = (answer: Answer): number => (suffix === '/thumb' && answer.status === 202 ? 200 : answer.status);
+        const at = path + suffix;
+        t.equal(seen(await origin.ask(at)), anonymous, `${what}${suffix}, anonymous`);
+        t.equal(seen(await origin.as('bob', at)), caller, `${what}${suffix}, caller`);
+        t.equal(seen(await origin.asEdge(at)), caller, `${what}${suffix}, edge`);
+        const forAnyone = await origin.asEdge(at, { headers: { 'media-caller': 'anonymous' } });
+        t.equal(seen(forAnyone), anonymous, `${what}${suffix}, edge for nobody`);
+      }
+      t.equal((await origin.ask(link(id))).status, caller, `${what}, link`);
+      const ranged = await origin.ask(path, { headers: { range: 'bytes=0-1', 'if-none-match': '*' } });
+      t.equal(ranged.status, anonymous === 200 ? 304 : anonymous, `${what}, conditions come after access`);
+    }
+  });
+
+  await t.test('without a credential nothing tells private media, tombstones and nothing apart', async (t) => {
+    const ids = [live.closed, deleted.closed, quarantined.closed, expired.closed, UNKNOWN];
+    for (const headers of [{}, { authorization: 'Bearer nonsense' }] as Record<string, string>[]) {
+      for (const suffix of ['', '/thumb', '?exp=1&kid=1&sig=x']) {
+        const answers = await Promise.all(ids.map((id) => origin.ask(`/v1/media/${id}${suffix}`, { headers })));
+        const [first, ...others] = answers.map((answer) => ({
+          status: answer.status,
+          headers: lasting(answer),
+          body: answer.bytes.toString(),
+        }));
+        t.equal(first?.status, 401);
+        for (const other of others) t.strictSame(other, first);
+      }
+    }
+  });
+
+  await t.test('a token for uploads reads nothing private', async (t) => {
+    const authorization = `Bearer ${origin.auth.token({ scope: 'media:upload' })}`;
+    const status = async (id: string): Promise<number> =>
+      (await origin.ask(`/v1/media/${id}`, { headers: { authorization } })).status;
+    t.equal(await status(live.open), 200);
+    t.equal(await status(live.closed), 403);
+    t.equal(await status(UNKNOWN), 403);
+  });
+
+  await t.test('what is no id is said to be none', async (t) => {
+    for (const id of ['x', `${UNKNOWN}0`, `8${UNKNOWN.slice(1)}`, UNKNOWN.replace('A', 'U'), '%30'.repeat(26)]) {
+      t.equal(code(await origin.ask(`/v1/media/${encodeURI(id)}`)), '400 invalid_id', id);
+    }
+  });
+});
+
+void t.test('thumbnails', async (t) => {
+  const origin = await startOrigin(t.testdir(), {
+    thumbs: { wait: '60s', video: { enabled: false }, children: { count: 1 } },
+  });
+  t.teardown(() => origin.close());
+  const source = await makeJpeg(1, 900, 600);
+  const path = `/v1/media/${await origin.uploaded(source)}/thumb`;
+  const get = (query = '', accept = 'image/webp,*/*', over: Record<string, string> = {}): Promise<Answer> =>
+    origin.as('bob', path + query, { headers: { accept, ...over } });
+
+  await t.test('one that is pending is waited for, and then served like any media', async (t) => {
+    const answer = await get();
+    t.match(answer, {
+      status: 200,
+      headers: {
+        'content-type': 'image/webp',
+        vary: 'Accept',
+        'media-width': '320',
+        'content-disposition': 'inline',
+        etag: `"sha256:${sha256(answer.bytes)}"`,
+        'cache-control': 'private, max-age=60',
+      },
+    });
+    t.equal((await get('', 'image/webp', { 'if-none-match': String(answer.headers.etag) })).status, 304);
+    const part = await get('', 'image/webp', { range: 'bytes=0-3' });
+    t.equal(part.bytes.toString(), 'RIFF');
+    t.match((await origin.asEdge(path)).headers, { 'cdn-cache-control': /^max-age=/, vary: 'Accept' });
+  });
+
+  await t.test('the wish chooses the variant, Accept the format, and neither splits more', async (t) => {
+    const width = async (query: string): Promise<unknown> => (await get(query)).headers['media-width'];
+    t.equal(await width('?w=100'), '160');
+    t.equal(await width('?w=161'), '320');
+    t.equal(await width('?w=700'), '900', 'never enlarged');
+    t.equal(await width('?w=100&colour=red'), '160');
+    t.equal(await width('?w=nonsense'), '320');
+    t.equal((await get('', 'image/jpeg')).headers['content-type'], 'image/jpeg');
+    t.equal((await get('', '')).headers['content-type'], 'image/jpeg');
+  });
+
+  await t.test('where there is none, the reason is given', async (t) => {
+    const broken = Buffer.concat([source.subarray(0, 2_000)]);
+    const cases: readonly [media: Buffer, reason: string][] = [
+      [text(7), 'unsupported_type'],
+      [broken, 'broken_image'],
+    ];
+    for (const [media, reason] of cases) {
+      const answer = await origin.as('bob', `/v1/media/${await origin.uploaded(media)}/thumb`);
+      t.match([code(answer), json(answer)['reason']], ['404 thumbnail_unavailable', reason]);
+    }
+  });
+
+  await t.test('once made, the upload of a duplicate and the original tell more', async (t) => {
+    t.match(json(await origin.upload(source)), { width: 900, height: 600, thumbhash: /^[\w+/=]+$/ });
+    t.match((await origin.as('bob', path.replace('/thumb', ''))).headers, { 'media-thumbhash': /^[\w+/=]+$/ });
+  });
+});
+
+void t.test('a thumbnail that is not made in time is 202, to be asked for again', async (t) => {
+  const origin = await startOrigin(t.testdir(), { thumbs: { ...STILL.thumbs, wait: '2s' } });
+  t.teardown(() => origin.close());
+  const id = await origin.uploaded(png(1));
+  const asked = origin.as('bob', `/v1/media/${id}/thumb`);
+  let answer: Answer | undefined;
+  void asked.then((given) => (answer = given));
+  while (answer === undefined) {
+    origin.clock.advance(100);
+    await new Promise(setImmediate);
+  }
+  t.match(answer, { status: 202, headers: { 'retry-after': '2', 'cache-control': 'no-store', vary: 'Accept' } });
+  t.match(json(answer), { code: 'thumbnail_pending' });
+});
+
+void t.test('file names', async (t) => {
+  await t.test('come in as bare, harmless names', async (t) => {
+    const cases: readonly [given: string, kept: string | null][] = [
+      ['photo.jpg', 'photo.jpg'],
+      ['../../etc/passwd', 'passwd'],
+      ['C:\\Users\\x\\photo.jpg', 'photo.jpg'],
+      ['  a b.txt  ', 'a b.txt'],
+      ['a\r\nSet-Cookie: x.txt', 'aSet-Cookie: x.txt'],
+      ['evil\u202egpj.exe', 'evilgpj.exe'],
+      ['e\u0301.txt', 'é.txt'],
+      ['日本語 👩‍👩‍👧.png', '日本語 👩‍👩‍👧.png'],
+      ['\ud800.txt', '.txt'],
+      ['..', null],
+      ['', null],
+      ['folder/', null],
+      [`${'é'.repeat(200)}.jpeg`, `${'é'.repeat(125)}.jpeg`],
+    ];
+    for (const [given, kept] of cases) t.equal(cleanFilename(given), kept, JSON.stringify(given));
+  });
+
+  await t.test('go out with a plain fallback and exactly as they are', async (t) => {
+    const cases: readonly [name: string, field: string][] = [
+      ['photo.jpg', 'attachment; filename="photo.jpg"'],
+      ['a "b" 50%.txt', `attachment; filename="a _b_ 50_.txt"; filename*=UTF-8''a%20%22b%22%2050%25.txt`],
+      ["it's (1)*!.txt", `attachment; filename="it's (1)*!.txt"`],
+      ['naïve.txt', `attachment; filename="naive.txt"; filename*=UTF-8''na%C3%AFve.txt`],
+      ['€.txt', `attachment; filename="_.txt"; filename*=UTF-8''%E2%82%AC.txt`],
+      ["€'(*).txt", `attachment; filename="_'(*).txt"; filename*=UTF-8''%E2%82%AC%27%28%2A%29.txt`],
+    ];
+    for (const [name, field] of cases) t.equal(contentDisposition('attachment', name), field);
+  });
+});

@@ -1,0 +1,133 @@
+import { get, type IncomingMessage } from 'node:http';
+import { createInterface } from 'node:readline';
+import t from 'tap';
+import { edgeProof } from '../../src/access/edge-proof.js';
+import { CONFIRM_PATH, JOURNAL_PATH, type JournalEntry, type JournalLine, parseLine } from '../../src/journal/entry.js';
+import { type Answer, json, member } from '../kit/ask.js';
+import { TEST_SECRET } from '../kit/auth-service.js';
+import { png } from '../kit/media.js';
+import { startOrigin, type TestOrigin } from '../kit/origin.js';
+
+const STILL = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
+const UNKNOWN = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
+const code = (answer: Answer): string => `${answer.status} ${String(json(answer)['code'])}`;
+
+/** Follows the journal as an edge does; confirms only when it is told to. */
+async function follow(origin: TestOrigin, edge: string) {
+  const lines: JournalLine[] = [];
+  const watchers = new Set<() => void>();
+  const headers = { 'edge-authorization': edgeProof(TEST_SECRET) };
+  const query = new URLSearchParams({ from: '0', edge, instance: `${edge}-1` });
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    get(`${origin.url}${JOURNAL_PATH}?${query}`, { headers, agent: false }, resolve).on('error', reject);
+  });
+  response.on('error', () => undefined);
+  createInterface({ input: response }).on('line', (text) => {
+    const line = parseLine(text);
+    if (line !== undefined) lines.push(line);
+    for (const watch of watchers) watch();
+  });
+  return {
+    status: response.statusCode,
+    /** Resolves with the entry that touches an id by a cause. */
+    entry: (cause: string, id: string): Promise<JournalEntry> =>
+      new Promise((resolve) => {
+        const watch = (): void => {
+          for (const line of lines) {
+            if (line.t === 'entry' && line.cause === cause && line.ids.some((each) => each === id)) resolve(line);
+          }
+        };
+        watchers.add(watch);
+        watch();
+      }),
+    confirm: (seq: number) =>
+      origin.asEdge(CONFIRM_PATH, { method: 'POST', body: JSON.stringify({ edge, instance: `${edge}-1`, seq }) }),
+    leave: () => response.destroy(),
+  };
+}
+
+void t.test('taking media down', async (t) => {
+  const origin = await startOrigin(t.testdir(), STILL);
+  t.teardown(() => origin.close());
+  const status = async (id: string): Promise<number> => (await origin.as('bob', `/v1/media/${id}`)).status;
+
+  await t.test('a delete is for admins, covers one id, and may be said twice', async (t) => {
+    const bytes = png(1);
+    const closed = await origin.uploaded(bytes);
+    const open = await origin.uploaded(bytes, '?public=true');
+    const path = `/v1/media/${closed}`;
+    t.equal(code(await origin.as('alice', path, { method: 'DELETE' })), '403 forbidden', 'not even its owner');
+    t.equal((await origin.ask(path, { method: 'DELETE' })).status, 401);
+    t.equal(await status(closed), 200);
+    for (const again of ['first', 'second']) {
+      const answer = await origin.asAdmin(path, { method: 'DELETE' });
+      t.match([answer.status, answer.bytes.length], [204, 0], again);
+    }
+    t.equal(await status(closed), 410);
+    t.equal(await status(open), 200, 'the other id over the same bytes stays');
+    t.equal(code(await origin.asAdmin(`/v1/media/${UNKNOWN}`, { method: 'DELETE' })), '404 not_found');
+    const anew = await origin.upload(bytes);
+    t.equal(anew.status, 201, 'the bytes may come again, under a new id');
+    t.not(member(anew, 'id'), closed);
+  });
+
+  await t.test('a quarantine covers every id over the bytes, until it is lifted', async (t) => {
+    const bytes = png(2);
+    const closed = await origin.uploaded(bytes);
+    const open = await origin.uploaded(bytes, '?public=true');
+    const path = `/v1/media/${closed}/quarantine`;
+    t.equal(code(await origin.as('alice', path, { method: 'POST' })), '403 forbidden');
+    for (const again of ['first', 'second']) {
+      t.equal((await origin.asAdmin(`${path}?reason=abuse`, { method: 'POST' })).status, 204, again);
+    }
+    t.strictSame([await status(closed), await status(open)], [403, 403]);
+    for (const again of ['first', 'second']) {
+      t.equal((await origin.asAdmin(path, { method: 'DELETE' })).status, 204, again);
+    }
+    t.strictSame([await status(closed), await status(open)], [200, 200]);
+    await origin.asAdmin(`/v1/media/${closed}`, { method: 'DELETE' });
+    t.equal(code(await origin.asAdmin(path, { method: 'POST' })), '410 deleted');
+    t.equal(code(await origin.asAdmin(path, { method: 'DELETE' })), '410 deleted');
+    t.equal(code(await origin.asAdmin(`/v1/media/${UNKNOWN}/quarantine`, { method: 'POST' })), '404 not_found');
+  });
+
+  await t.test('edges hear of each takedown, and who waits hears of them', async (t) => {
+    const bytes = png(3);
+    const id = await origin.uploaded(bytes);
+    const twin = await origin.uploaded(bytes, '?public=true');
+    const [one, two] = await Promise.all([follow(origin, 'one'), follow(origin, 'two')]);
+    t.equal(one.status, 200);
+    const waiting = origin.asAdmin(`/v1/media/${id}/quarantine?wait=edges`, { method: 'POST' });
+    const entry = await one.entry('quarantine', id);
+    t.strictSame(new Set(entry.ids), new Set([id, twin]));
+    await Promise.all([one.confirm(entry.seq), two.confirm(entry.seq)]);
+    t.match(await waiting, { status: 204, headers: { 'takedown-confirmed': '2/2' } });
+
+    const deleting = origin.asAdmin(`/v1/media/${twin}?wait=edges`, { method: 'DELETE' });
+    const gone = await one.entry('delete', twin);
+    await one.confirm(gone.seq);
+    let answer: Answer | undefined;
+    void deleting.then((given) => (answer = given));
+    while (answer === undefined) {
+      origin.clock.advance(100);
+      await new Promise(setImmediate);
+    }
+    t.match(answer, { status: 204, headers: { 'takedown-confirmed': '1/2' } }, 'one that is silent is not waited for');
+    t.equal(code(await origin.asAdmin(`/v1/media/${id}?wait=for-ever`, { method: 'DELETE' })), '400 malformed');
+    for (const edge of [one, two]) edge.leave();
+  });
+
+  await t.test('nobody but an edge learns that there is a journal', async (t) => {
+    const nothing = await origin.ask('/internal/v1/nothing');
+    for (const [method, path] of [
+      ['GET', JOURNAL_PATH],
+      ['POST', CONFIRM_PATH],
+      ['GET', CONFIRM_PATH],
+      ['POST', JOURNAL_PATH],
+    ] as const) {
+      const answer = await origin.asAdmin(`${path}?from=0`, { method });
+      t.equal(answer.status, 404, `${method} ${path}`);
+      t.equal(answer.bytes.toString(), nothing.bytes.toString(), `${method} ${path}`);
+    }
+  });
+});

@@ -1,0 +1,282 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { Fault } from '../../src/errors.js';
+import { emptyReply } from '../../src/http/reply.js';
+import {
+  booleanParameter,
+  choiceParameter,
+  createMatcher,
+  instantParameter,
+  integerParameter,
+  mediaId,
+  type Parameter,
+  type Route,
+  route,
+  sha256,
+  textParameter,
+} from '../../src/http/routes.js';
+import { readMenu } from '../../src/media/thumb-choice.js';
+import { type Answer, json, member } from '../kit/ask.js';
+import { JWKS_PATH } from '../kit/auth-service.js';
+import { png } from '../kit/media.js';
+import { startOrigin } from '../kit/origin.js';
+import { head, openWire } from '../kit/wire.js';
+
+const STILL = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
+const code = (answer: Answer): string => `${answer.status} ${String(json(answer)['code'])}`;
+
+void t.test('a table of routes', async (t) => {
+  const row = (methods: Route<unknown>['methods'], pattern: string): Route<unknown> =>
+    route({
+      methods,
+      pattern,
+      summary: '',
+      audience: 'anyone',
+      path: {},
+      query: {},
+      responses: [],
+      handle: () => Promise.resolve(emptyReply(204)),
+    });
+  const match = createMatcher([
+    row(['GET', 'HEAD'], '/v1/media/{id}'),
+    row(['DELETE'], '/v1/media/{id}'),
+    row(['POST'], '/v1/media/{id}/link'),
+    row(['PATCH'], '/v1/uploads/{rest*}'),
+  ]);
+
+  await t.test('finds the row and the named segments, exactly', async (t) => {
+    const cases: readonly [method: string, path: string, found: unknown][] = [
+      ['GET', '/v1/media/x', ['/v1/media/{id}', { id: 'x' }]],
+      ['DELETE', '/v1/media/x', ['/v1/media/{id}', { id: 'x' }]],
+      ['POST', '/v1/media/a%2Fb/link', ['/v1/media/{id}/link', { id: 'a%2Fb' }]],
+      ['PATCH', '/v1/uploads/a/b', ['/v1/uploads/{rest*}', { rest: 'a/b' }]],
+      ['PATCH', '/v1/uploads/', ['/v1/uploads/{rest*}', { rest: '' }]],
+      ['PUT', '/v1/media/x', ['GET', 'HEAD', 'DELETE']],
+      ['GET', '/v1/media/x/', 'none'],
+      ['GET', '/v1/media', 'none'],
+      ['GET', '//v1/media/x', 'none'],
+      ['GET', '/V1/media/x', 'none'],
+      ['GET', '*', 'none'],
+      ['GET', '', 'none'],
+    ];
+    for (const [method, path, expected] of cases) {
+      const found = match(method, path);
+      const shown =
+        found.kind === 'found'
+          ? [found.route.pattern, found.segments]
+          : found.kind === 'method'
+            ? found.allowed
+            : found.kind;
+      t.strictSame(shown, expected, `${method} ${path}`);
+    }
+  });
+
+  await t.test('parameters are read by their own rules', async (t) => {
+    const count = integerParameter('', { min: 1, max: 100 });
+    const word = choiceParameter('', ['a', 'b']);
+    const cases: readonly [parameter: Parameter<unknown>, text: string | undefined, value: unknown][] = [
+      [booleanParameter(''), undefined, undefined],
+      [booleanParameter(''), 'true', true],
+      [booleanParameter(''), 'TRUE', 'malformed'],
+      [count, '1', 1],
+      [count, '100', 100],
+      [count, '101', 'malformed'],
+      [count, '0', 'malformed'],
+      [count, '1.5', 'malformed'],
+      [count, ' 1', 'malformed'],
+      [count, '', 'malformed'],
+      [word, 'a', 'a'],
+      [word, 'c', 'malformed'],
+      [textParameter('', 3), 'abc', 'abc'],
+      [textParameter('', 3), 'abcd', 'malformed'],
+      [instantParameter(''), '2026-01-31T12:00:00Z', Date.UTC(2026, 0, 31, 12)],
+      [instantParameter(''), '2026-01-31T12:00:00.5+01:00', Date.UTC(2026, 0, 31, 11, 0, 0, 500)],
+      [instantParameter(''), '2026-01-31', 'malformed'],
+      [instantParameter(''), '2026-13-31T12:00:00Z', 'malformed'],
+      [mediaId, '01arz3ndektsv4rrffq69g5fav', '01ARZ3NDEKTSV4RRFFQ69G5FAV'],
+      [mediaId, undefined, 'invalid_id'],
+      [sha256, 'A'.repeat(64), 'malformed'],
+      [sha256, 'a'.repeat(64), 'a'.repeat(64)],
+    ];
+    for (const [parameter, text, expected] of cases) {
+      const read = (): unknown => {
+        try {
+          return parameter.read(text, 'name');
+        } catch (thrown) {
+          return thrown instanceof Fault ? thrown.code : thrown;
+        }
+      };
+      t.equal(read(), expected, String(text));
+    }
+  });
+});
+
+void t.test('the origin at its door', async (t) => {
+  const origin = await startOrigin(t.testdir(), STILL);
+  t.teardown(() => origin.close());
+  const id = await origin.uploaded(png(1), '?public=true');
+
+  await t.test('unknown paths and methods are told apart', async (t) => {
+    t.equal(code(await origin.ask('/v1/nothing')), '404 not_found');
+    const refused = await origin.ask(`/v1/media/${id}`, { method: 'PUT', body: 'x' });
+    t.equal(code(refused), '405 method_not_allowed');
+    t.equal(refused.headers.allow, 'GET, HEAD, DELETE, OPTIONS');
+    t.equal((await origin.ask(`/v1/media/${id}`, { method: 'PROPFIND' })).status, 405);
+  });
+
+  await t.test('browsers of any site may ask, and read what is answered', async (t) => {
+    const preflight = await origin.ask('/v1/media', {
+      method: 'OPTIONS',
+      headers: {
+        origin: 'https://chat.example',
+        'access-control-request-method': 'POST',
+        'access-control-request-headers': 'authorization,repr-digest',
+      },
+    });
+    t.equal(preflight.status, 204);
+    t.equal(preflight.headers['access-control-allow-origin'], '*');
+    t.notOk(preflight.headers['access-control-allow-credentials']);
+    t.equal(preflight.headers['access-control-allow-methods'], 'POST, OPTIONS');
+    const allowed = String(preflight.headers['access-control-allow-headers']).toLowerCase().split(', ');
+    for (const name of ['authorization', 'range', 'if-none-match', 'if-range', 'repr-digest', 'upload-offset']) {
+      t.ok(allowed.includes(name), name);
+    }
+    for (const path of [`/v1/media/${id}`, '/v1/media/x', '/v1/nothing', '/.well-known', '/healthz']) {
+      const { headers } = await origin.ask(path);
+      t.match(headers, {
+        'access-control-allow-origin': '*',
+        'access-control-expose-headers': /Repr-Digest.*Sunset/,
+        'x-content-type-options': 'nosniff',
+      });
+    }
+    t.equal((await origin.ask('/v1/nothing', { method: 'OPTIONS' })).status, 404);
+  });
+
+  await t.test('errors are problem documents that tell nothing of the inside', async (t) => {
+    const answer = await origin.ask('/v1/media/x');
+    t.match(answer.headers, { 'content-type': 'application/problem+json', 'cache-control': 'no-store' });
+    t.strictSame(json(answer), {
+      type: 'urn:media-service:problem:invalid_id',
+      title: 'Not a media id',
+      status: 400,
+      detail: 'A media id is a ULID of 26 characters.',
+      code: 'invalid_id',
+    });
+  });
+
+  await t.test('a target in absolute form means the same', async (t) => {
+    const wire = await openWire(origin.url);
+    wire.write(head('GET', `http://media.example/v1/media/${id}?x=1`, { connection: 'close' }));
+    t.match(await wire.closed(), /^HTTP\/1\.1 200 /);
+    wire.destroy();
+  });
+
+  await t.test(
+    'an answer to a request with an unread body keeps or closes the connection, never confuses it',
+    async (t) => {
+      const wire = await openWire(origin.url);
+      wire.write(head('POST', '/v1/nothing', { 'content-length': 5 }));
+      await wire.until(/404[\s\S]*not_found[^}]*\}/);
+      wire.write(`hello${head('GET', '/healthz', {})}`);
+      t.match(await wire.until(/"live"\}$/), /HTTP\/1\.1 200 OK[\s\S]*"live"\}$/);
+      wire.destroy();
+      const large = await openWire(origin.url);
+      large.write(head('POST', '/v1/nothing', { 'content-length': 1_000_000 }));
+      await large.until(/not_found[^}]*\}/);
+      large.write(Buffer.alloc(1_000_000));
+      t.match(await large.closed(), /connection: close/i);
+      large.destroy();
+    },
+  );
+
+  await t.test('the log has a line for each request, with its id and without its secrets', async (t) => {
+    const token = origin.auth.token({ sub: 'carol' });
+    await origin.ask(`/v1/media/${id}?exp=1&kid=1&sig=topsecretsignature`, {
+      headers: { authorization: `Bearer ${token}`, 'x-request-id': 'routes-test-0001' },
+    });
+    const own = origin.logged.map((line) => JSON.parse(line) as Record<string, unknown>);
+    const line = own.find((each) => each['request'] === 'routes-test-0001');
+    t.match(line, { method: 'GET', status: 200, msg: 'request', subject: /^[0-9a-f]{12}$/, ms: Number, bytes: Number });
+    const all = origin.logged.join('\n');
+    for (const secret of ['topsecretsignature', token, token.split('.')[2] ?? token, 'carol']) t.notMatch(all, secret);
+    const strange = await origin.ask('/healthz', { headers: { 'x-request-id': 'not <well> formed' } });
+    t.match(strange.headers['x-request-id'], /^[A-Za-z0-9_-]{16}$/);
+  });
+
+  await t.test('the service describes itself, cacheably', async (t) => {
+    const answer = await origin.ask('/.well-known');
+    t.match(json(answer), {
+      base_uri: 'http://127.0.0.1:8080',
+      auth_required: true,
+      max_upload_size: 10_000_000,
+      storage_mode: 'local',
+      capabilities: { digest_algorithms: ['sha-256'], signed_links: { lifetime_seconds: 3_600 } },
+    });
+    t.notOk('region' in json(answer));
+    const { thumbnails } = json(answer)['capabilities'] as { thumbnails: unknown };
+    t.ok(readMenu(thumbnails), 'as an edge reads it');
+    t.match(answer.headers, { etag: /^"/, 'cache-control': 'public, max-age=300' });
+    const tag = String(answer.headers.etag);
+    t.equal((await origin.ask('/.well-known', { headers: { 'if-none-match': tag } })).status, 304);
+    t.equal((await origin.ask('/.well-known/media-service')).headers.etag, tag);
+    t.equal((await origin.ask('/.well-known', { method: 'HEAD' })).headers.etag, tag);
+  });
+
+  await t.test('operators have a listener of their own', async (t) => {
+    const { ask } = await import('../kit/ask.js');
+    const metrics = await ask(`${origin.operators}/metrics`);
+    t.match(
+      metrics.bytes.toString(),
+      /media_requests_total\{route="\/v1\/media\/\{id\}",method="GET",status="200"\} \d/,
+    );
+    t.equal((await ask(`${origin.operators}/readyz`)).status, 200);
+    t.equal((await ask(`${origin.operators}/v1/media/${id}`)).status, 404);
+    t.equal((await origin.ask('/metrics')).status, 404);
+  });
+});
+
+void t.test('readiness', async (t) => {
+  const origin = await startOrigin(t.testdir(), STILL);
+  t.teardown(() => origin.close());
+  const ready = (): Promise<Answer> => origin.ask('/readyz');
+
+  await t.test('is real, and shared for a second', async (t) => {
+    t.match(json(await ready()), { status: 'ready', failed: [] });
+    await rm(join(origin.folder, 'blobs'), { recursive: true });
+    t.equal((await ready()).status, 200, 'the answer of a moment ago');
+    origin.clock.advance(1_000);
+    const answer = await ready();
+    t.equal(answer.status, 503);
+    t.match(json(answer), { status: 'not_ready', failed: ['storage'], checks: { storage: 'failed', database: 'ok' } });
+    t.notMatch(answer.bytes.toString(), origin.folder);
+    t.match(origin.logged.join('\n'), /a readiness check failed/);
+    t.equal((await origin.ask('/healthz')).status, 200, 'the process lives all the same');
+  });
+});
+
+void t.test('without keys the origin is not ready, and says who may come back', async (t) => {
+  const origin = await startOrigin(t.testdir(), STILL);
+  t.teardown(() => origin.close());
+  origin.auth.override(JWKS_PATH, (_, response) => response.writeHead(500).end());
+  const answer = await origin.upload(png(1));
+  t.equal(code(answer), '503 auth_unavailable');
+  t.match(answer.headers['retry-after'], /^\d+$/);
+  t.match(json(await origin.ask('/readyz')), { failed: ['keys'] });
+  t.equal(member(await origin.ask(`/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`), 'code'), 'unauthorized');
+});
+
+void t.test('closing finishes what is in hand', async (t) => {
+  const origin = await startOrigin(t.testdir(), STILL);
+  const bytes = png(1);
+  const wire = await openWire(origin.url);
+  const authorization = `Bearer ${origin.auth.token()}`;
+  wire.write(head('POST', '/v1/media', { authorization, 'content-length': bytes.length, expect: '100-continue' }));
+  await wire.until(/100 Continue/);
+  const closed = origin.close();
+  wire.write(bytes);
+  t.match(await wire.closed(), /HTTP\/1\.1 201 /);
+  wire.destroy();
+  await closed;
+  await t.rejects(openWire(origin.url));
+});
