@@ -61,9 +61,16 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   });
   server.maxConnections = limits.connectionsMax;
   server.maxHeadersCount = limits.headersMaxCount;
-  server.on('request', (request, response) => options.onRequest(request, response));
+  const inHand = new Set<ServerResponse>();
+  server.on('request', (request, response) => {
+    track(response);
+    options.onRequest(request, response);
+  });
   if (options.onExpectation !== undefined) {
-    server.on('checkContinue', (request, response) => options.onExpectation?.(request, response));
+    server.on('checkContinue', (request, response) => {
+      track(response);
+      options.onExpectation?.(request, response);
+    });
   }
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -73,6 +80,18 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   const address = server.address() as AddressInfo;
   const shownHost = address.address.includes(':') ? `[${address.address}]` : address.address;
   let closing: Promise<void> | undefined;
+
+  function track(response: ServerResponse): void {
+    // What still arrives on a connection in use is answered, and the connection then ends.
+    if (closing !== undefined) response.shouldKeepAlive = false;
+    inHand.add(response);
+    response.once('close', () => {
+      inHand.delete(response);
+      // Its head may have promised to keep the connection before the end was known.
+      if (closing !== undefined) setImmediate(() => server.closeIdleConnections());
+    });
+  }
+
   return {
     host: address.address,
     port: address.port,
@@ -85,6 +104,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
           resolve();
         });
         server.closeIdleConnections();
+        for (const response of inHand) response.shouldKeepAlive = false;
       });
       return closing;
     },

@@ -61,6 +61,20 @@ export class ManualClock implements Clock {
     await new Promise(setImmediate);
   }
 
+  /** Moves time on in steps, real work being done between them, until the promise settles. */
+  async until<T>(settling: Promise<T>, stepMs = 100): Promise<T> {
+    const state = { settled: false };
+    const settle = (): void => {
+      state.settled = true;
+    };
+    settling.then(settle, settle);
+    while (!state.settled) {
+      this.advance(stepMs);
+      await new Promise(setImmediate);
+    }
+    return await settling;
+  }
+
   #due(untilMs: number): Pending | undefined {
     return [...this.#pending]
       .filter((entry) => entry.dueMs <= untilMs)

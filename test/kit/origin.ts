@@ -38,13 +38,15 @@ export interface TestOrigin {
   close(): Promise<void>;
 }
 
-/** `section`: what config.yaml would say below `origin`, as JSON. */
+/** `section`: what config.yaml would say below `origin`; `prepare` sees the Authentication Service before the origin does. */
 export async function startOrigin(
   folder: string,
   section: Readonly<Record<string, unknown>> = {},
-  clock: ManualClock = new ManualClock(),
+  over: { readonly clock?: ManualClock; prepare?(auth: AuthService): void } = {},
 ): Promise<TestOrigin> {
+  const clock = over.clock ?? new ManualClock();
   const auth = await openAuthService(clock);
+  over.prepare?.(auth);
   const config = configOf(folder, section, auth);
   const logged: string[] = [];
   const open = () =>

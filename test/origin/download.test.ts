@@ -332,13 +332,7 @@ void t.test('a thumbnail that is not made in time is 202, to be asked for again'
   const origin = await startOrigin(t.testdir(), { thumbs: { ...STILL.thumbs, wait: '2s' } });
   t.teardown(() => origin.close());
   const id = await origin.uploaded(png(1));
-  const asked = origin.as('bob', `/v1/media/${id}/thumb`);
-  let answer: Answer | undefined;
-  void asked.then((given) => (answer = given));
-  while (answer === undefined) {
-    origin.clock.advance(100);
-    await new Promise(setImmediate);
-  }
+  const answer = await origin.clock.until(origin.as('bob', `/v1/media/${id}/thumb`));
   t.match(answer, { status: 202, headers: { 'retry-after': '2', 'cache-control': 'no-store', vary: 'Accept' } });
   t.match(json(answer), { code: 'thumbnail_pending' });
 });

@@ -19,7 +19,7 @@ async function follow(origin: TestOrigin, edge: string) {
   const headers = { 'edge-authorization': edgeProof(TEST_SECRET) };
   const query = new URLSearchParams({ from: '0', edge, instance: `${edge}-1` });
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    get(`${origin.url}${JOURNAL_PATH}?${query}`, { headers, agent: false }, resolve).on('error', reject);
+    get(`${origin.url}${JOURNAL_PATH}?${query.toString()}`, { headers, agent: false }, resolve).on('error', reject);
   });
   response.on('error', () => undefined);
   createInterface({ input: response }).on('line', (text) => {
@@ -106,12 +106,7 @@ void t.test('taking media down', async (t) => {
     const deleting = origin.asAdmin(`/v1/media/${twin}?wait=edges`, { method: 'DELETE' });
     const gone = await one.entry('delete', twin);
     await one.confirm(gone.seq);
-    let answer: Answer | undefined;
-    void deleting.then((given) => (answer = given));
-    while (answer === undefined) {
-      origin.clock.advance(100);
-      await new Promise(setImmediate);
-    }
+    const answer = await origin.clock.until(deleting);
     t.match(answer, { status: 204, headers: { 'takedown-confirmed': '1/2' } }, 'one that is silent is not waited for');
     t.equal(code(await origin.asAdmin(`/v1/media/${id}?wait=for-ever`, { method: 'DELETE' })), '400 malformed');
     for (const edge of [one, two]) edge.leave();
