@@ -122,16 +122,17 @@ function readPng(bytes: Buffer): Dimensions | undefined {
   const size = { width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20) };
   let frames = 1;
   let orientation = 1;
-  for (let at = 8; at + 12 <= bytes.length; ) {
+  for (let at = 8; at + 8 <= bytes.length; ) {
     const length = bytes.readUInt32BE(at);
     const type = bytes.toString('latin1', at + 4, at + 8);
     const data = bytes.subarray(at + 8, at + 8 + length);
     if (type === 'acTL' && data.length >= 4) frames = apngFrames(data.readUInt32BE(0));
     if (type === 'eXIf') orientation = readOrientation(data) ?? 1;
-    if (type === 'IDAT' || type === 'IEND') break;
+    // What else there is to say is said before the pixels.
+    if (type === 'IDAT' || type === 'IEND') return upright('png', size, orientation, frames);
     at += 12 + length;
   }
-  return upright('png', size, orientation, frames);
+  return undefined;
 }
 
 /** PNG numbers end at 2³¹ − 1 (7.1): what claims more is no animation. */
@@ -189,14 +190,15 @@ interface WebpSeen {
 /** RIFF chunks (RFC 9649 2.7). */
 function readWebp(bytes: Buffer): Dimensions | undefined {
   const seen: WebpSeen = { size: undefined, orientation: 1, frames: 0, exif: false, animated: false };
-  const end = Math.min(bytes.length, 8 + bytes.readUInt32LE(4));
+  const fileBytes = 8 + bytes.readUInt32LE(4);
+  const whole = bytes.length >= fileBytes;
+  const end = Math.min(bytes.length, fileBytes);
   let at = 12;
   while (at + 8 <= end) {
     const length = bytes.readUInt32LE(at + 4);
     readWebpChunk(seen, bytes.toString('latin1', at, at + 4), bytes.subarray(at + 8, Math.min(at + 8 + length, end)));
     at += 8 + length + (length % 2);
   }
-  const whole = at >= 8 + bytes.readUInt32LE(4) && bytes.length >= end;
   if (seen.size === undefined || (seen.exif && !whole)) return undefined;
   if (!seen.animated) return upright('webp', seen.size, seen.orientation, 1);
   return upright('webp', seen.size, seen.orientation, whole ? Math.max(1, seen.frames) : null);

@@ -1,0 +1,210 @@
+/**
+ * The optional look of a virus scanner at each upload before it becomes
+ * visible: a command of the operator's, or clamd over its socket.
+ *
+ * Promises: an answer within the time limit, never more scans at once than
+ * configured, and when the scanner gives none, what the policy says. Leaves to
+ * the caller what a verdict leads to.
+ */
+import { open } from 'node:fs/promises';
+import { connect, type NetConnectOpts, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { addAbortSignal, Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type { Clock } from '../../src/clock.js';
+import { choice, duration, integer, list, section, size, text, type ValueOf } from '../../src/config/field.js';
+import type { ConfigFault } from '../../src/config/load.js';
+import { errorFields, type Log } from '../../src/log.js';
+import type { Metrics } from '../../src/metrics.js';
+import { createSlots } from '../../src/slots.js';
+import { runProgram } from '../thumbs/program.js';
+
+export const scanSection = section('A virus scanner that sees each upload before it becomes visible.', {
+  by: choice({
+    default: 'off',
+    of: ['off', 'command', 'clamd'],
+    help: 'Nobody, a command, or clamd (or anything that speaks its INSTREAM).',
+  }),
+  command: list({
+    default: [],
+    of: text({ default: '', help: '' }),
+    max: 64,
+    help: 'Program and arguments; {file} is replaced by the path. Exit code 0: clean, 1: infected, anything else: no answer.',
+  }),
+  address: text({
+    default: 'unix:/run/clamav/clamd.ctl',
+    pattern: /^(?:unix:\/.+|tcp:[^:]+:\d{1,5})$/,
+    accepts: 'unix:/PATH or tcp:HOST:PORT',
+    help: 'Where clamd listens.',
+  }),
+  timeLimitMs: duration({ default: '30s', min: 10, help: 'For one scan, waiting for its turn included.' }),
+  memoryMaxBytes: size({ default: '4GiB', min: 2 ** 26, help: 'Memory of one run of the command.' }),
+  scansMax: integer({ default: 4, min: 1, max: 1_000, help: 'Scans at once.' }),
+  whenAway: choice({
+    default: 'hold',
+    of: ['hold', 'admit'],
+    help: 'Without an answer: `hold` refuses the upload for now (503), `admit` lets it in unseen.',
+  }),
+});
+
+export type ScanConfig = ValueOf<typeof scanSection>;
+
+export function scanFaults(config: ScanConfig): readonly ConfigFault[] {
+  if (config.by !== 'command' || config.command.some((word) => word.includes('{file}'))) return [];
+  return [{ path: 'command', message: 'must name a program, and the place of {file} among its arguments' }];
+}
+
+export type ScanVerdict =
+  | { readonly kind: 'admit' }
+  /** The reason is the scanner's own name for what it found, cleaned and cut. */
+  | { readonly kind: 'quarantine'; readonly reason: string }
+  /** The scanner is away, and nobody may come in unseen. */
+  | { readonly kind: 'hold' };
+
+export interface Scanner {
+  /** Rejects only when `signal` aborts. */
+  scan(path: string, signal: AbortSignal): Promise<ScanVerdict>;
+}
+
+type ScanAnswer =
+  | { readonly kind: 'clean' }
+  | { readonly kind: 'infected'; readonly reason: string }
+  | { readonly kind: 'none'; readonly detail: string };
+
+export interface ScannerParts {
+  readonly config: ScanConfig;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+export function createScanner({ config, clock, log, metrics }: ScannerParts): Scanner {
+  if (config.by === 'off') return { scan: async () => ({ kind: 'admit' }) };
+  const ask = config.by === 'command' ? runCommand : askClamd;
+  const slots = createSlots(config.scansMax);
+  const scans = metrics.counter('scans_total', 'Uploads that the scanner saw, by what it said.', ['answer']);
+
+  async function answerFor(path: string, signal: AbortSignal): Promise<ScanAnswer> {
+    const over = new AbortController();
+    const timer = clock.after(config.timeLimitMs, () => over.abort(new Error('the scanner took too long')));
+    const until = AbortSignal.any([signal, over.signal]);
+    try {
+      const release = await slots.take(until);
+      try {
+        return await ask(path, config, clock, until);
+      } finally {
+        release();
+      }
+    } catch (thrown) {
+      signal.throwIfAborted();
+      return { kind: 'none', detail: String(errorFields(thrown)['error']) };
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  return {
+    async scan(path, signal) {
+      const answer = await answerFor(path, signal);
+      scans.add(1, { answer: answer.kind });
+      switch (answer.kind) {
+        case 'clean':
+          return { kind: 'admit' };
+        case 'infected':
+          return { kind: 'quarantine', reason: answer.reason };
+        case 'none':
+          log.warn({ detail: answer.detail, policy: config.whenAway }, 'the scanner gives no answer');
+          return { kind: config.whenAway };
+      }
+    },
+  };
+}
+
+const CLEAN_EXIT = 0;
+const INFECTED_EXIT = 1;
+
+async function runCommand(path: string, config: ScanConfig, clock: Clock, signal: AbortSignal): Promise<ScanAnswer> {
+  const [program = '', ...args] = config.command.map((word) => word.replaceAll('{file}', path));
+  const { timeLimitMs, memoryMaxBytes } = config;
+  const limits = { timeLimitMs, memoryMaxBytes, fileMaxBytes: memoryMaxBytes };
+  const ended = await runProgram({ program, args }, limits, dirname(path), clock, signal);
+  if (ended.kind !== 'ended') return { kind: 'none', detail: `the command is ${ended.kind}` };
+  if (ended.code === CLEAN_EXIT) return { kind: 'clean' };
+  if (ended.code === INFECTED_EXIT) return { kind: 'infected', reason: reasonOf(ended.output, path) };
+  return { kind: 'none', detail: `exit code ${ended.code}: ${cleaned(ended.complaints)}` };
+}
+
+/** The first line, without the path of the file, which is ours alone. */
+function reasonOf(output: string, path: string): string {
+  const line = output.replaceAll(path, '').trim().split('\n', 1)[0] ?? '';
+  return cleaned(line.replace(/^[\s:]+/, '').replace(/\s+FOUND$/, '')) || 'infected';
+}
+
+const REASON_CHARS_MAX = 200;
+
+function cleaned(said: string): string {
+  return said
+    .replace(/[^\x20-\x7e]+/g, ' ')
+    .trim()
+    .slice(0, REASON_CHARS_MAX);
+}
+
+const CHUNK_BYTES = 64 * 1_024;
+const REPLY_BYTES_MAX = 4_096;
+
+/** INSTREAM of clamd(8): chunks with their length before them, one of length 0 at the end, then one line of answer. */
+async function askClamd(path: string, config: ScanConfig, _clock: Clock, signal: AbortSignal): Promise<ScanAnswer> {
+  const socket = addAbortSignal(signal, connect(whereIs(config.address)));
+  const answer = readReply(socket);
+  const sent = pipeline(Readable.from(framed(path)), socket, { end: false }).catch((thrown: unknown) => {
+    socket.destroy(thrown instanceof Error ? thrown : undefined);
+  });
+  try {
+    return readVerdict(await answer);
+  } finally {
+    socket.destroy();
+    await sent;
+  }
+}
+
+function whereIs(address: string): NetConnectOpts {
+  if (address.startsWith('unix:')) return { path: address.slice('unix:'.length) };
+  const [, host = '', port = ''] = address.split(':');
+  return { host, port: Number(port) };
+}
+
+async function* framed(path: string): AsyncGenerator<Buffer> {
+  yield Buffer.from('zINSTREAM\0', 'latin1');
+  const file = await open(path);
+  for await (const chunk of file.createReadStream({ highWaterMark: CHUNK_BYTES }) as AsyncIterable<Buffer>) {
+    yield lengthOf(chunk.length);
+    yield chunk;
+  }
+  yield lengthOf(0);
+}
+
+function lengthOf(bytes: number): Buffer {
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(bytes);
+  return length;
+}
+
+function readReply(socket: Socket): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let reply = '';
+    socket.setEncoding('latin1').on('data', (text: string) => {
+      reply += text;
+      if (/[\0\n]/.test(reply)) resolve(reply.split(/[\0\n]/, 1)[0] ?? '');
+      else if (reply.length > REPLY_BYTES_MAX) reject(new Error('the scanner says too much'));
+    });
+    socket.once('error', reject);
+    socket.once('close', () => reject(new Error('the scanner hung up')));
+  });
+}
+
+/** `stream: OK`, `stream: NAME FOUND`, `… ERROR`. */
+function readVerdict(reply: string): ScanAnswer {
+  if (reply.endsWith(': OK')) return { kind: 'clean' };
+  const found = /^[^:]*: (.+) FOUND$/.exec(reply)?.[1];
+  return found === undefined ? { kind: 'none', detail: cleaned(reply) } : { kind: 'infected', reason: cleaned(found) };
+}
