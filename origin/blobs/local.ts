@@ -147,17 +147,18 @@ class LocalStore implements BlobStore {
 
   async close(): Promise<void> {}
 
-  /** Renames into place. A thumbnail folder may be removed by `remove` in between: then once more. */
+  /** Renames into place. A thumbnail folder may be removed by `remove` in between, any by an operator: then once more. */
   async #publish(stagedPath: string, path: string): Promise<void> {
     const folder = dirname(path);
     for (let attempt = 1; ; attempt += 1) {
-      await this.#ensureFolder(folder);
       try {
+        await this.#ensureFolder(folder);
         await rename(stagedPath, path);
         break;
       } catch (thrown) {
         if (!isAbsent(thrown) || attempt === PUBLISH_ATTEMPTS) throw thrown;
         this.#folders.delete(folder);
+        this.#folders.delete(dirname(folder));
         await stat(stagedPath);
       }
     }
@@ -179,7 +180,10 @@ class LocalStore implements BlobStore {
   async #makeFolder(folder: string): Promise<void> {
     const parent = dirname(folder);
     if (dirname(parent) !== this.#root) await this.#ensureFolder(parent);
-    await mkdir(folder, { recursive: true });
+    // One level at a time: asked for several, Node 20 tells of a full disk as ENOENT.
+    await mkdir(folder).catch((thrown: unknown) => {
+      if (errorCode(thrown) !== 'EEXIST') throw thrown;
+    });
     // Also where it stood already: whoever made it may not have come to this.
     await syncFolder(parent);
   }

@@ -15,7 +15,6 @@ import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { Readable } from 'node:stream';
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
@@ -30,12 +29,13 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { type Clock, sleep } from '../../src/clock.js';
-import { Fault, invariant } from '../../src/errors.js';
+import { invariant } from '../../src/errors.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { Sha256 } from '../../src/ids.js';
 import { errorFields, type Log } from '../../src/log.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { S3Config } from './config.js';
+import { foundIn, isMissing, mayHelpToRetry, nameOf, statusOf } from './s3-answers.js';
 import { storageFault } from './storage-fault.js';
 
 export interface S3StoreParts {
@@ -417,30 +417,6 @@ function sdkLogger(log: Log): Record<'trace' | 'debug' | 'info' | 'warn' | 'erro
   return { trace: silent, debug: silent, info: silent, warn, error: warn };
 }
 
-interface GetAnswer {
-  readonly Body?: unknown;
-  readonly ContentLength?: number | undefined;
-  readonly ContentRange?: string | undefined;
-}
-
-/** Trusts a body only if the head says that it is of exactly the bytes asked for. */
-function foundIn({ Body: body, ContentLength, ContentRange }: GetAnswer, span: ByteSpan | undefined): ReadOutcome {
-  if (!(body instanceof Readable)) throw new Error('the server sent no body');
-  const whole = span === undefined ? ContentLength : sizeInRange(ContentRange, span);
-  const expected = span === undefined || whole === undefined ? whole : Math.min(span.last, whole - 1) - span.first + 1;
-  if (whole === undefined || ContentLength !== expected) {
-    body.destroy();
-    throw new Error('the server answered with other bytes than it was asked for');
-  }
-  return { kind: 'found', sizeBytes: whole, body };
-}
-
-/** The size of the whole, from the Content-Range of an answer that begins where it was asked to (RFC 9110 14.4). */
-function sizeInRange(contentRange: string | undefined, span: ByteSpan): number | undefined {
-  const match = /^bytes (\d+)-\d+\/(\d+)$/.exec(contentRange ?? '');
-  return match !== null && Number(match[1]) === span.first ? Number(match[2]) : undefined;
-}
-
 async function readPart(handle: FileHandle, position: number, sizeBytes: number): Promise<Buffer> {
   const part = Buffer.allocUnsafe(sizeBytes);
   for (let filled = 0; filled < sizeBytes; ) {
@@ -449,27 +425,4 @@ async function readPart(handle: FileHandle, position: number, sizeBytes: number)
     filled += bytesRead;
   }
   return part;
-}
-
-function statusOf(thrown: unknown): number | undefined {
-  if (typeof thrown !== 'object' || thrown === null || !('$metadata' in thrown)) return undefined;
-  return (thrown.$metadata as { readonly httpStatusCode?: number } | undefined)?.httpStatusCode;
-}
-
-function nameOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.name : '';
-}
-
-/** A missing bucket is no missing blob, as far as the answer tells them apart. */
-function isMissing(thrown: unknown): boolean {
-  return statusOf(thrown) === 404 && nameOf(thrown) !== 'NoSuchBucket';
-}
-
-/** Server trouble, a broken connection, a corrected clock; not a refusal, and not a full server. */
-function mayHelpToRetry(thrown: unknown): boolean {
-  if (thrown instanceof Fault || nameOf(thrown) === 'CredentialsProviderError') return false;
-  const status = statusOf(thrown);
-  if (status === undefined) return true;
-  if (['RequestTimeout', 'RequestTimeTooSkewed', 'SlowDown'].includes(nameOf(thrown))) return true;
-  return status === 408 || status === 429 || (status >= 500 && status !== 501 && status !== 507);
 }

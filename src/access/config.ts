@@ -19,7 +19,7 @@ import {
 import type { ConfigFault } from '../config/load.js';
 
 /** Only asymmetric ones: a public key must never be usable as a shared secret, and `none` is no algorithm. */
-export const TOKEN_ALGORITHMS = [
+const TOKEN_ALGORITHMS = [
   'RS256',
   'RS384',
   'RS512',

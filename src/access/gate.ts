@@ -125,6 +125,7 @@ class OneGate implements Gate {
   }
 
   async #judge(text: string, digest: string): Promise<Grant> {
+    if (!B64TOKEN.test(text)) return refused('malformed');
     const read = readToken(text, this.#tokenRules, this.#clock.now());
     if (read.kind === 'refused') return refused(read.refusal);
     const ring = this.#rings.get(read.token.issuer);
@@ -187,14 +188,22 @@ type Bearer =
   | { readonly kind: 'token'; readonly token: string }
   | { readonly kind: 'refused'; readonly refusal: TokenRefusal };
 
-const BEARER = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i;
+const SCHEME = /^bearer(?: +|$)/i;
+const SCHEME_AS_USUAL = 'Bearer ';
+const B64TOKEN = /^[A-Za-z0-9._~+/-]+=*$/;
 
-/** RFC 6750 2.1; the scheme's name in any case (RFC 9110 11.1). Another scheme is no credential of ours. */
+/**
+ * RFC 6750 2.1; the scheme's name in any case (RFC 9110 11.1). Another scheme
+ * is no credential of ours. What the token is made of is looked at only when it
+ * is not one that is remembered.
+ */
 function readBearer(authorization: string | undefined, sizeMaxBytes: number): Bearer {
-  if (authorization === undefined || !/^bearer(?: |$)/i.test(authorization)) return { kind: 'none' };
-  if (authorization.length > sizeMaxBytes + 'Bearer '.length) return { kind: 'refused', refusal: 'too_large' };
-  const token = BEARER.exec(authorization)?.[1];
-  return token === undefined ? { kind: 'refused', refusal: 'malformed' } : { kind: 'token', token };
+  if (authorization === undefined) return { kind: 'none' };
+  const usual = authorization.startsWith(SCHEME_AS_USUAL) && authorization[SCHEME_AS_USUAL.length] !== ' ';
+  const prefix = usual ? SCHEME_AS_USUAL : SCHEME.exec(authorization)?.[0];
+  if (prefix === undefined) return { kind: 'none' };
+  if (authorization.length > sizeMaxBytes + prefix.length) return { kind: 'refused', refusal: 'too_large' };
+  return { kind: 'token', token: authorization.slice(prefix.length) };
 }
 
 function refused(refusal: TokenRefusal): Grant {

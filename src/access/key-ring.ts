@@ -47,6 +47,12 @@ export class KeyRing {
   constructor(parts: KeyRingParts) {
     this.#parts = parts;
     this.#budget = new FetchBudget(parts.config, parts.clock);
+    if (isOpenToTampering(parts.jwksUrl ?? parts.issuer)) {
+      parts.log.warn(
+        { issuer: parts.issuer },
+        'public keys are fetched without TLS: whoever is on the way can swap them',
+      );
+    }
     this.#opened = this.#recall();
     void this.#fetch();
   }
@@ -177,6 +183,11 @@ export class KeyRing {
       log.warn({ issuer, ...errorFields(thrown) }, 'the public keys of the last run cannot be read');
     }
   }
+}
+
+function isOpenToTampering(url: string): boolean {
+  const { protocol, hostname } = new URL(url);
+  return protocol === 'http:' && !/^(localhost|127(?:\.\d+){3}|\[::1\])$/.test(hostname);
 }
 
 /** OpenID Connect Discovery 1.0 section 4. */

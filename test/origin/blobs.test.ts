@@ -1,5 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import { hash, randomBytes } from 'node:crypto';
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type BlobStore, mediaKey, parseBlobKey, thumbKey } from '../../origin/blobs/blob-store.js';
@@ -112,6 +113,45 @@ void t.test('blobs in local folders', async (t) => {
     );
   });
 });
+
+void t.test('a full disk is told as such, leaves nothing, and is survived', async (t) => {
+  const folder = t.testdir();
+  // No more than so many files and folders: a disk is full of names, too.
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m,nr_inodes=16', 'none', folder]);
+  if (mounted.status !== 0) {
+    t.pass('a small file system can be mounted', { skip: 'only root may mount one' });
+    return;
+  }
+  try {
+    const store = await openLocal(folder);
+    const { sha256 } = await put(store, 1_000);
+    const thumb = await stage(store, randomBytes(1_000));
+    const key = thumbKey(sha256, thumb.sha256);
+    const fillers = await fillWithFiles(folder);
+    await t.rejects(store.adopt(thumb.path, key, thumb.facts), { code: 'storage_full', cause: { code: 'ENOSPC' } });
+    t.same(await readdir(join(folder, 'stage')), []);
+    t.equal(await store.stat(key), undefined);
+    await Promise.all(fillers.slice(0, 4).map((path) => rm(path)));
+    const again = await stage(store, thumb.bytes);
+    await store.adopt(again.path, key, again.facts);
+    t.equal(await store.stat(key), 1_000);
+  } finally {
+    // Before the folder is removed, which a teardown would not be.
+    t.equal(spawnSync('umount', [folder]).status, 0);
+  }
+});
+
+async function fillWithFiles(folder: string): Promise<string[]> {
+  for (const made: string[] = []; ; ) {
+    const path = join(folder, String(made.length));
+    try {
+      await writeFile(path, '', { flag: 'wx' });
+    } catch {
+      return made;
+    }
+    made.push(path);
+  }
+}
 
 interface Bucket {
   readonly s3: LightS3;

@@ -134,7 +134,7 @@ void t.test('a token that holds names its caller', async (t) => {
     ] as const) {
       t.equal((await open(token)).kind, 'caller', name);
     }
-    for (const scheme of ['bearer', 'BEARER', 'Bearer ']) {
+    for (const scheme of ['bearer', 'BEARER', 'bEARER  ', 'Bearer  ']) {
       t.equal((await open('', { authorization: `${scheme} ${auth.token()}` })).kind, 'caller', scheme);
     }
   });
