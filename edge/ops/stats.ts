@@ -2,8 +2,8 @@
  * What the edge tells of itself at an instant, as plain values: the source of
  * `/stats`, of the live page and of the gauges among the metrics.
  */
-import type { Clock } from '../../src/clock.js';
-import type { CacheStats } from '../cache/cache.js';
+import type { Clock, EpochMs } from '../../src/clock.js';
+import type { CacheStats, TierStats } from '../cache/cache.js';
 import type { FollowerState } from '../journal/follow.js';
 import type { LeaseState, LeaseVerdict } from '../journal/lease.js';
 
@@ -51,13 +51,86 @@ export interface UpstreamStats {
 }
 
 export interface StatsSources {
-  readonly clock: Clock;
   readonly edgeName: string;
-  readonly version: string;
+  readonly startedAt: EpochMs;
+  readonly clock: Clock;
   readonly tally: Tally;
   cache(): CacheStats;
-  journal(): FollowerState;
-  lease(): { readonly verdict: LeaseVerdict; readonly state: LeaseState };
+  /** Null in generic mode, where there is no journal. */
+  journal(): FollowerState | null;
+  lease(): { readonly verdict: LeaseVerdict; readonly state: LeaseState } | null;
   upstream(): UpstreamStats;
   passing(): number;
+  /** When the policy in force was read, and what is wrong with the file since, if anything is. */
+  policy(): { readonly readAt: EpochMs; readonly faults: readonly string[] };
+}
+
+/** From 0 to 1, or null before there was anything to count. */
+export type Ratio = number | null;
+
+/** Ended from what the edge held, with no wait for the origin. */
+const HITS: readonly Outcome[] = ['hit_memory', 'hit_disk', 'hit_filling', 'stale'];
+/** Ended with the origin's help. */
+const MISSES: readonly Outcome[] = ['revalidated', 'miss', 'failed'];
+
+/** Requests that could be answered from the cache, and how many were; in bytes, a revalidated body came from it too. */
+export function hitRatios(counts: Tally['counts']): { readonly requests: Ratio; readonly bytes: Ratio } {
+  const sum = (outcomes: readonly Outcome[], unit: 'requests' | 'bytes'): number =>
+    outcomes.reduce((total, outcome) => total + counts[outcome][unit], 0);
+  const ratio = (part: number, rest: number): Ratio => (part + rest === 0 ? null : part / (part + rest));
+  return {
+    requests: ratio(sum(HITS, 'requests'), sum(MISSES, 'requests')),
+    bytes: ratio(sum([...HITS, 'revalidated'], 'bytes'), sum(['miss', 'failed'], 'bytes')),
+  };
+}
+
+/** The document of `/stats`. */
+export function readStats(sources: StatsSources): Readonly<Record<string, unknown>> {
+  const { clock, tally } = sources;
+  const ratios = hitRatios(tally.counts);
+  const { memory, disk, filling, corrupt, recovered } = sources.cache();
+  const policy = sources.policy();
+  return {
+    edge: sources.edgeName,
+    now: new Date(clock.now()).toISOString(),
+    started_at: new Date(sources.startedAt).toISOString(),
+    requests: {
+      hit_ratio: ratios.requests,
+      byte_hit_ratio: ratios.bytes,
+      passing: sources.passing(),
+      outcomes: tally.counts,
+    },
+    cache: { memory: tierOf(memory), disk: tierOf(disk), filling, corrupt, recovered },
+    journal: journalOf(sources.journal()),
+    lease: leaseOf(sources.lease()),
+    upstream: upstreamOf(sources.upstream()),
+    policy: { read_at: new Date(policy.readAt).toISOString(), faults: policy.faults },
+  };
+}
+
+function tierOf({
+  entries,
+  usedBytes,
+  capacityBytes,
+  evictions,
+  refused,
+}: TierStats): Readonly<Record<string, number>> {
+  return { entries, used_bytes: usedBytes, capacity_bytes: capacityBytes, evictions, refused };
+}
+
+function journalOf(state: FollowerState | null): Readonly<Record<string, unknown>> | null {
+  if (state === null) return null;
+  const { link, journal, applied, newest, connects, purges } = state;
+  const behind = applied === null || newest === null ? null : Math.max(0, newest - applied);
+  return { link, journal, applied, newest, behind, connects, purges };
+}
+
+function leaseOf(lease: ReturnType<StatsSources['lease']>): Readonly<Record<string, unknown>> | null {
+  if (lease === null) return null;
+  const currentMsAgo = lease.state.kind === 'new' ? null : Math.round(lease.state.currentMsAgo);
+  return { state: lease.state.kind, may_serve: lease.verdict, current_ms_ago: currentMsAgo };
+}
+
+function upstreamOf({ breaker, inFlight, requests, failures }: UpstreamStats): Readonly<Record<string, unknown>> {
+  return { breaker, in_flight: inFlight, requests, failures };
 }

@@ -1,0 +1,133 @@
+/**
+ * A changed configuration while the edge runs: on SIGHUP, when the file
+ * changes, or when an operator asks. A bad file is refused with all its faults
+ * and the policy that is in force stays; keys that only a restart can change
+ * are named.
+ */
+import { type FSWatcher, watch } from 'node:fs';
+import { basename, dirname, resolve } from 'node:path';
+import type { Clock, EpochMs, Timer } from '../src/clock.js';
+import { type ConfigFault, formatFaults } from '../src/config/load.js';
+import { errorFields, type Log } from '../src/log.js';
+
+/** What a reload came to. */
+export type ReloadOutcome =
+  | {
+      readonly kind: 'applied';
+      readonly changed: boolean;
+      /** Keys that differ from those in force and wait for a restart. */
+      readonly needRestart: readonly string[];
+    }
+  | { readonly kind: 'refused'; readonly faults: readonly string[] };
+
+export interface ReloadOptions<C> {
+  /** The file that is watched; undefined: there is none. */
+  readonly path: string | undefined;
+  /** Reads the whole file anew. */
+  read():
+    | { readonly kind: 'loaded'; readonly config: C }
+    | { readonly kind: 'faulty'; readonly faults: readonly ConfigFault[] };
+  /** What the edge was started with. */
+  readonly config: C;
+  /** Dotted paths of what may change while the edge runs. */
+  readonly policyPaths: readonly string[];
+  /** Puts those parts in force, at once. */
+  apply(config: C): void;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export interface Reloading {
+  reload(): ReloadOutcome;
+  state(): { readonly readAt: EpochMs; readonly faults: readonly string[] };
+  close(): void;
+}
+
+/** An editor writes a file in several steps; it is read when they have settled. */
+const SETTLE_MS = 200;
+
+export function openReloading<C extends object>(options: ReloadOptions<C>): Reloading {
+  const { clock, log } = options;
+  let inForce = options.config;
+  let readAt = clock.now();
+  let faults: readonly string[] = [];
+
+  function reload(): ReloadOutcome {
+    const read = options.read();
+    if (read.kind === 'faulty') {
+      faults = formatFaults(read.faults).split('\n');
+      log.error({ faults }, 'the changed configuration is refused; the one in force stays');
+      return { kind: 'refused', faults };
+    }
+    const isPolicy = (path: string): boolean => isWithin(path, options.policyPaths);
+    const changed = differences(inForce, read.config, '').some(isPolicy);
+    const needRestart = differences(options.config, read.config, '')
+      .filter((path) => !isPolicy(path))
+      .map(asInFile);
+    options.apply(read.config);
+    inForce = read.config;
+    readAt = clock.now();
+    faults = [];
+    log.info({ changed, needRestart }, 'the configuration was read again');
+    return { kind: 'applied', changed, needRestart };
+  }
+
+  const onSignal = (): void => void reload();
+  process.on('SIGHUP', onSignal);
+  const stopWatching = options.path === undefined ? () => {} : watchFile(options.path, reload, clock, log);
+  return {
+    reload,
+    state: () => ({ readAt, faults }),
+    close() {
+      process.off('SIGHUP', onSignal);
+      stopWatching();
+    },
+  };
+}
+
+/** Watches the folder, because whoever replaces a file leaves a watch on the old one blind. */
+function watchFile(path: string, onChange: () => void, clock: Clock, log: Log): () => void {
+  const file = resolve(path);
+  let timer: Timer | undefined;
+  let watcher: FSWatcher | undefined;
+  try {
+    watcher = watch(dirname(file), { persistent: false }, (_event, name) => {
+      // A mounted configuration is swapped by a link beside it, whose name starts with two dots.
+      if (name !== null && name !== basename(file) && !name.startsWith('..')) return;
+      timer?.cancel();
+      timer = clock.after(SETTLE_MS, onChange);
+    });
+    watcher.on('error', (error) => log.warn(errorFields(error), 'the configuration is no longer watched'));
+  } catch (thrown) {
+    log.warn(errorFields(thrown), 'the configuration cannot be watched; SIGHUP still reads it again');
+  }
+  return () => {
+    timer?.cancel();
+    watcher?.close();
+  };
+}
+
+/** Dotted paths at which two plain values differ; lists are compared whole. */
+function differences(before: unknown, after: unknown, path: string): string[] {
+  if (isGroup(before) && isGroup(after)) {
+    const keys = new Set([...Object.keys(before), ...Object.keys(after)]);
+    return [...keys].flatMap((key) => differences(before[key], after[key], path === '' ? key : `${path}.${key}`));
+  }
+  return JSON.stringify(before) === JSON.stringify(after) ? [] : [path];
+}
+
+function isGroup(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** A path in the words of the file: snake_case, without units. */
+function asInFile(path: string): string {
+  return path
+    .split('.')
+    .map((key) => key.replace(/(?:Ms|Bytes)$/, '').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))
+    .join('.');
+}
+
+function isWithin(path: string, keys: readonly string[]): boolean {
+  return keys.some((key) => path === key || path.startsWith(`${key}.`));
+}
