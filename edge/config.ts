@@ -1,5 +1,5 @@
 /** The `edge` section of config.yaml: the parts' own sections, put together. */
-import { choice, flag, integer, list, section, text, type ValueOf } from '../src/config/field.js';
+import { choice, integer, list, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { limitsSection } from '../src/http/listen.js';
 import { cacheSection } from './cache/config.js';
@@ -8,6 +8,7 @@ import { reuseSection } from './decide.js';
 import { fillSection } from './fill.js';
 import { freshnessSection } from './freshness.js';
 import { journalSection } from './journal/follow.js';
+import { operatorsSection } from './ops/ops.js';
 import { passSection } from './pass.js';
 import { rulesField } from './rules.js';
 import { upstreamSection } from './upstream.js';
@@ -17,12 +18,6 @@ const listenSection = section('Where clients reach the edge.', {
   host: text({ default: '127.0.0.1', help: 'The address; 0.0.0.0 or :: for all.' }),
   port: integer({ default: 8080, min: 0, max: 65_535, help: 'The port; 0 takes any free one.' }),
   limits: limitsSection,
-});
-
-const operatorsSection = section('The listener for operators: metrics, figures, purging.', {
-  enabled: flag({ default: true, help: 'Whether there is one.' }),
-  host: text({ default: '127.0.0.1', help: 'The address. Whoever reaches it may purge: keep it inside.' }),
-  port: integer({ default: 8081, min: 0, max: 65_535, help: 'The port; 0 takes any free one.' }),
 });
 
 export const edgeSection = section('The edge: an HTTP cache before the origin.', {
@@ -66,7 +61,11 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
 export type EdgeConfig = ValueOf<typeof edgeSection>;
 
 /** What may change while the edge runs: decided anew for each request. */
-export type EdgePolicy = Pick<EdgeConfig, 'fill' | 'warm' | 'rules' | 'rangesMax'>;
+const POLICY_KEYS = ['fill', 'warm', 'rules', 'rangesMax'] as const;
+export type EdgePolicy = Pick<EdgeConfig, (typeof POLICY_KEYS)[number]>;
+
+/** Where these stand among all settings. */
+export const POLICY_PATHS = POLICY_KEYS.map((key) => `edge.${key}`);
 
 export function policyOf({ fill, warm, rules, rangesMax }: EdgeConfig): EdgePolicy {
   return { fill, warm, rules, rangesMax };

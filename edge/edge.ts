@@ -15,12 +15,12 @@ import { invariant } from '../src/errors.js';
 import { listen } from '../src/http/listen.js';
 import { type MediaId, parseMediaId } from '../src/ids.js';
 import { errorFields, type Log, type LogConfig } from '../src/log.js';
-import type { Parts, Running } from '../src/process.js';
+import type { ConfigSource, Parts, Running } from '../src/process.js';
 import type { EdgeCache } from './cache/cache.js';
 import { openCache } from './cache/open.js';
 import { cacheStatusOf } from './cache-status.js';
 import { type Capabilities, followCapabilities } from './capabilities.js';
-import { type EdgeConfig, type EdgePolicy, policyOf } from './config.js';
+import { type EdgeConfig, type EdgePolicy, POLICY_PATHS, policyOf } from './config.js';
 import { createCounters } from './counters.js';
 import { honoursRefresh } from './decide.js';
 import type { Engine } from './engine.js';
@@ -31,8 +31,10 @@ import { createHealth } from './health.js';
 import { invalidatedBy } from './invalidate.js';
 import { type Follower, followJournal } from './journal/follow.js';
 import { keysUnder } from './lookup.js';
-import { createTally } from './ops/stats.js';
-import { createPass, type UnsafeAnswer } from './pass.js';
+import { openOps } from './ops/ops.js';
+import { createTally, type Tally } from './ops/stats.js';
+import { createPass, type Pass, type UnsafeAnswer } from './pass.js';
+import { openReloading } from './reload.js';
 import { createServer } from './serve.js';
 import { createUncacheableMemory } from './uncacheable.js';
 import { openUpstream, type Upstream } from './upstream.js';
@@ -44,17 +46,27 @@ export interface EdgeSettings {
   readonly edge: EdgeConfig;
 }
 
-export async function openEdge(settings: EdgeSettings, parts: Parts): Promise<Running> {
+/** Without a source it cannot be reloaded. */
+export async function openEdge(
+  settings: EdgeSettings,
+  parts: Parts,
+  source: ConfigSource<EdgeSettings> = { path: undefined, read: () => ({ kind: 'loaded', config: settings }) },
+): Promise<Running> {
   const opened = createStack(parts.log);
   try {
-    return await openAll(settings, parts, opened);
+    return await openAll(settings, parts, source, opened);
   } catch (thrown) {
     await opened.close();
     throw thrown;
   }
 }
 
-async function openAll(settings: EdgeSettings, parts: Parts, opened: Stack): Promise<Running> {
+async function openAll(
+  settings: EdgeSettings,
+  parts: Parts,
+  source: ConfigSource<EdgeSettings>,
+  opened: Stack,
+): Promise<Running> {
   const { clock, log, metrics } = parts;
   const { edge: config } = settings;
   const access = accessOf(settings);
@@ -116,7 +128,74 @@ async function openAll(settings: EdgeSettings, parts: Parts, opened: Stack): Pro
     onExpectation: (request, response) => server.onRequest(request, response),
   });
   opened.add('listener', () => listener.close());
-  return { urls: { media: listener.url }, close: () => opened.close() };
+  const operators = await openOperators(
+    settings,
+    { cache, follower, upstream, flights, pass, tally, policy },
+    parts,
+    source,
+    opened,
+  );
+  return { urls: { media: listener.url, ...operators }, close: () => opened.close() };
+}
+
+interface OperatedParts {
+  readonly cache: EdgeCache;
+  readonly follower: Follower | null;
+  readonly upstream: Upstream;
+  readonly flights: Flights<Landing>;
+  readonly pass: Pass;
+  readonly tally: Tally;
+  readonly policy: { current: EdgePolicy };
+}
+
+/** What operators see and may change, and where. */
+async function openOperators(
+  settings: EdgeSettings,
+  { cache, follower, upstream, flights, pass, tally, policy }: OperatedParts,
+  { clock, log, metrics }: Parts,
+  source: ConfigSource<EdgeSettings>,
+  opened: Stack,
+): Promise<{ readonly operators?: string }> {
+  const { edge: config } = settings;
+  const reloading = openReloading({
+    source,
+    config: settings,
+    policyPaths: POLICY_PATHS,
+    apply: ({ edge }) => {
+      policy.current = policyOf(edge);
+    },
+    clock,
+    log,
+  });
+  opened.add('reloading', async () => reloading.close());
+  if (!config.operators.enabled) return {};
+  const ops = await openOps({
+    config: config.operators,
+    limits: config.listen.limits,
+    sources: {
+      edgeName: config.name,
+      startedAt: clock.now(),
+      clock,
+      tally,
+      cache: () => cache.stats(),
+      journal: () => follower?.state() ?? null,
+      lease: () => (follower === null ? null : { verdict: follower.lease.mayServe(), state: follower.lease.state() }),
+      upstream: () => upstream.stats(),
+      passing: () => pass.active,
+      policy: () => reloading.state(),
+    },
+    purge: {
+      cache,
+      onTakedown: (id) => flights.breakOff(id),
+      onPurge: (which) => flights.breakOffWhere((key) => 'all' in which || key.startsWith(which.prefix)),
+    },
+    reload: () => reloading.reload(),
+    clock,
+    log,
+    metrics,
+  });
+  opened.add('operators', () => ops.close());
+  return { operators: ops.url };
 }
 
 /** Null in generic mode. `check` of main.ts has told the faults there may be. */

@@ -7,8 +7,9 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import type { Clock, EpochMs, Timer } from '../src/clock.js';
-import { type ConfigFault, formatFaults } from '../src/config/load.js';
+import { formatFaults } from '../src/config/load.js';
 import { errorFields, type Log } from '../src/log.js';
+import type { ConfigSource } from '../src/process.js';
 
 /** What a reload came to. */
 export type ReloadOutcome =
@@ -21,12 +22,7 @@ export type ReloadOutcome =
   | { readonly kind: 'refused'; readonly faults: readonly string[] };
 
 export interface ReloadOptions<C> {
-  /** The file that is watched; undefined: there is none. */
-  readonly path: string | undefined;
-  /** Reads the whole file anew. */
-  read():
-    | { readonly kind: 'loaded'; readonly config: C }
-    | { readonly kind: 'faulty'; readonly faults: readonly ConfigFault[] };
+  readonly source: ConfigSource<C>;
   /** What the edge was started with. */
   readonly config: C;
   /** Dotted paths of what may change while the edge runs. */
@@ -53,7 +49,7 @@ export function openReloading<C extends object>(options: ReloadOptions<C>): Relo
   let faults: readonly string[] = [];
 
   function reload(): ReloadOutcome {
-    const read = options.read();
+    const read = options.source.read();
     if (read.kind === 'faulty') {
       faults = formatFaults(read.faults).split('\n');
       log.error({ faults }, 'the changed configuration is refused; the one in force stays');
@@ -74,7 +70,8 @@ export function openReloading<C extends object>(options: ReloadOptions<C>): Relo
 
   const onSignal = (): void => void reload();
   process.on('SIGHUP', onSignal);
-  const stopWatching = options.path === undefined ? () => {} : watchFile(options.path, reload, clock, log);
+  const stopWatching =
+    options.source.path === undefined ? () => {} : watchFile(options.source.path, reload, clock, log);
   return {
     reload,
     state: () => ({ readAt, faults }),

@@ -22,11 +22,23 @@ export interface Running {
   close(): Promise<void>;
 }
 
+/** Where a process has its configuration from, for those that can take a changed one while they run. */
+export interface ConfigSource<C> {
+  /** Undefined: there is no file, all is at its default. */
+  readonly path: string | undefined;
+  /** Reads and checks all of it anew. */
+  read(): ConfigRead<C>;
+}
+
+export type ConfigRead<C> =
+  | { readonly kind: 'loaded'; readonly config: C }
+  | { readonly kind: 'faulty'; readonly faults: readonly ConfigFault[] };
+
 export interface ProcessEntry {
   readonly name: string;
   /** The sections of config.yaml that this process reads, `log` among them. */
   readonly sections: Sections;
-  start(config: ConfigOf<Sections>, parts: Parts): Promise<Running>;
+  start(config: ConfigOf<Sections>, parts: Parts, source: ConfigSource<ConfigOf<Sections>>): Promise<Running>;
   /** Faults that only show when several keys are seen together. */
   check(config: ConfigOf<Sections>): readonly ConfigFault[];
 }
@@ -35,13 +47,13 @@ export interface ProcessEntry {
 export function processEntry<S extends Sections & { readonly log: unknown }>(parts: {
   readonly name: string;
   readonly sections: S;
-  start(config: ConfigOf<S>, parts: Parts): Promise<Running>;
+  start(config: ConfigOf<S>, parts: Parts, source: ConfigSource<ConfigOf<S>>): Promise<Running>;
   check?(config: ConfigOf<S>): readonly ConfigFault[];
 }): ProcessEntry {
   return {
     name: parts.name,
     sections: parts.sections,
-    start: (config, given) => parts.start(config as ConfigOf<S>, given),
+    start: (config, given, source) => parts.start(config as ConfigOf<S>, given, source as ConfigSource<ConfigOf<S>>),
     check: (config) => parts.check?.(config as ConfigOf<S>) ?? [],
   };
 }
@@ -51,22 +63,34 @@ const CLOSE_DEADLINE_MS = 30_000;
 
 /** Every fault of a file as this process would read it. */
 export function checkConfig(entry: ProcessEntry, path: string | undefined): readonly ConfigFault[] {
-  const outcome = loadConfig(path, entry.sections);
-  return outcome.kind === 'faulty' ? outcome.faults : entry.check(outcome.config);
+  const read = sourceOf(entry, path).read();
+  return read.kind === 'faulty' ? read.faults : [];
+}
+
+function sourceOf(entry: ProcessEntry, path: string | undefined): ConfigSource<ConfigOf<Sections>> {
+  return {
+    path,
+    read() {
+      const outcome = loadConfig(path, entry.sections);
+      if (outcome.kind === 'faulty') return outcome;
+      const faults = entry.check(outcome.config);
+      return faults.length > 0 ? { kind: 'faulty', faults } : outcome;
+    },
+  };
 }
 
 /** Runs until a signal; resolves with the exit code. */
 export async function runProcess(entry: ProcessEntry, path: string | undefined): Promise<number> {
-  const outcome = loadConfig(path, entry.sections);
-  const faults = outcome.kind === 'faulty' ? outcome.faults : entry.check(outcome.config);
-  if (outcome.kind === 'faulty' || faults.length > 0) {
+  const source = sourceOf(entry, path);
+  const outcome = source.read();
+  if (outcome.kind === 'faulty') {
     process.stderr.write(`${entry.name}: the configuration ${path ?? '(defaults)'} cannot be used:\n`);
-    process.stderr.write(`${formatFaults(faults).replace(/^/gm, '  ')}\n`);
+    process.stderr.write(`${formatFaults(outcome.faults).replace(/^/gm, '  ')}\n`);
     return 2;
   }
   const log = createLog(entry.name, outcome.config['log'] as LogConfig);
   const stop = stopSignal();
-  const running = await start(entry, outcome.config, log);
+  const running = await start(entry, outcome.config, log, source);
   if (running === undefined) return 1;
   watchForBugs(log);
   log.info({ urls: running.urls }, `${entry.name} is ready`);
@@ -78,9 +102,14 @@ export async function runProcess(entry: ProcessEntry, path: string | undefined):
   return inTime ? 0 : 1;
 }
 
-async function start(entry: ProcessEntry, config: ConfigOf<Sections>, log: Log): Promise<Running | undefined> {
+async function start(
+  entry: ProcessEntry,
+  config: ConfigOf<Sections>,
+  log: Log,
+  source: ConfigSource<ConfigOf<Sections>>,
+): Promise<Running | undefined> {
   try {
-    return await entry.start(config, { log, metrics: createMetrics('media_'), clock: systemClock });
+    return await entry.start(config, { log, metrics: createMetrics('media_'), clock: systemClock }, source);
   } catch (thrown) {
     process.stderr.write(`${entry.name} cannot start: ${startFailure(thrown)}\n`);
     log.debug(errorFields(thrown), 'start failed');
