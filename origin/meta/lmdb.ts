@@ -13,7 +13,8 @@ import { type Key as LmdbKey, type Database as LmdbTable, open, type RangeOption
 import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import type { MetaConfig } from './config.js';
-import type { Database } from './database.js';
+import type { DamagedRecord } from './codec.js';
+import { type Database, readOrNote } from './database.js';
 import { copyStore, createReader, createStore, type MetaParts, type MetaReader } from './ordered-store.js';
 import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
@@ -28,14 +29,23 @@ const USED_BYTES_AGE_MS = 1_000;
 const ENOSPC = 28;
 const EDQUOT = 122;
 
+export interface OpenOptions {
+  /** Replaces a stamp that cannot be read, for fsck. The journal gets a new name with it. */
+  readonly mendStamp?: boolean;
+}
+
 /** Opens the store, makes it where there is none. Rejects with FolderInUse while another process writes to it. */
-export async function openMetaStore(config: MetaConfig, parts: MetaParts): Promise<MetaStore> {
+export async function openMetaStore(
+  config: MetaConfig,
+  parts: MetaParts,
+  { mendStamp = false }: OpenOptions = {},
+): Promise<MetaStore> {
   await mkdir(config.folder, { recursive: true });
   const lock = await lockWriter(config.folder, parts.randomName);
   let database: Database | undefined;
   try {
     database = openDatabase(config, parts.clock, lock);
-    const stamp = await stampDatabase(database, config.folder, parts);
+    const stamp = await stampDatabase(database, config.folder, parts, mendStamp);
     return await createStore(database, stamp, config, parts);
   } catch (thrown) {
     await database?.close();
@@ -63,11 +73,22 @@ export async function openMetaReader(config: MetaConfig, parts: MetaParts): Prom
   };
 }
 
-async function stampDatabase(database: Database, folder: string, parts: MetaParts): Promise<Stamp> {
-  const found = read(database.reader, ABOUT, 'stamp');
+async function stampDatabase(
+  database: Database,
+  folder: string,
+  parts: MetaParts,
+  mendStamp: boolean,
+): Promise<Stamp> {
+  const damaged: DamagedRecord[] = [];
+  const found = mendStamp
+    ? readOrNote(database.reader, ABOUT, 'stamp', damaged)
+    : read(database.reader, ABOUT, 'stamp');
   if (found !== undefined) return checkFormat(found, folder);
   const stamp: Stamp = { format: FORMAT, journal: parts.randomName(), madeAt: parts.clock.now() };
-  await database.transact((writer) => write(writer, ABOUT, 'stamp', stamp));
+  await database.transact((writer) => {
+    if (damaged.length > 0) writer.remove(ABOUT.name, 'stamp');
+    write(writer, ABOUT, 'stamp', stamp);
+  });
   return stamp;
 }
 

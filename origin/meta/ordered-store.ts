@@ -28,7 +28,8 @@ import {
   unreferencedBlobs,
 } from './takedown.js';
 import { createJournal } from './takedown-journal.js';
-import { commitUpload, findDuplicate, readUsage } from './uploads.js';
+import { commitUpload, findDuplicate, readUsage, recordBlob } from './uploads.js';
+import { verifyMeta } from './verify.js';
 
 export interface MetaParts {
   readonly clock: Clock;
@@ -84,7 +85,7 @@ export async function createStore(
   parts: MetaParts,
 ): Promise<MetaStore> {
   const { reader } = database;
-  const { log, randomName } = parts;
+  const { clock, log, randomName } = parts;
 
   function run<T>(body: (change: Change) => T): Promise<T> {
     let change: Change | undefined;
@@ -148,6 +149,8 @@ export async function createStore(
         if (step < STEP) return forgotten;
       }
     },
+    verify: (options) => verifyMeta(reader, run, randomName, options),
+    recordBlob: (blob) => run((change) => recordBlob(change, blob, clock.now())),
     probe: () => run(({ writer }) => write(writer, ABOUT, 'stamp', stamp)),
     backup: (folder) => copyStore(database, folder, randomName),
     usedBytes: () => database.usedBytes(),

@@ -10,7 +10,7 @@ import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalCause, JournalEntry } from '../../src/journal/entry.js';
 import type { JobPriority, JobQueue } from './jobs.js';
-import type { BlobRecord, Found, Media, PictureFacts, Quarantine, ThumbMade, ThumbRefusal } from './media.js';
+import type { BlobRecord, Found, Media, MediaRecord, PictureFacts, Quarantine, ThumbMade, ThumbRefusal } from './media.js';
 
 export interface MetaStore {
   /** What stands under an id at `now`. */
@@ -63,6 +63,14 @@ export interface MetaStore {
 
   readonly journal: Journal;
   readonly jobs: JobQueue;
+
+  /**
+   * Checks the store against itself, and repairs it where asked. Repair only
+   * while nothing else uses the store: it may give the journal a new name.
+   */
+  verify(options: VerifyOptions): Promise<VerifyReport>;
+  /** Records a blob whose record was lost; false where there is one. For fsck, which knows its bytes. */
+  recordBlob(blob: BlobRecord): Promise<boolean>;
 
   /** Resolves when the store can be read and written. Rejects with the reason. */
   probe(): Promise<void>;
@@ -141,6 +149,42 @@ export interface ListQuery {
 export interface ListPage {
   readonly found: readonly Exclude<Found, { kind: 'unknown' }>[];
   readonly next: MediaId | null;
+}
+
+export type MetaFindingKind =
+  /** It cannot be read, or lies under a foreign key: set aside. */
+  | 'damaged'
+  | 'index_missing'
+  | 'index_stray'
+  /** The blob's note of whether a live id holds it is wrong. */
+  | 'reference_wrong'
+  | 'job_missing'
+  | 'job_stray'
+  /** The journal has a gap or an entry that cannot be read: it gets a new name. */
+  | 'journal_broken';
+
+export interface MetaFinding {
+  readonly kind: MetaFindingKind;
+  readonly table: string;
+  readonly key: string;
+  readonly detail: string;
+  readonly repaired: boolean;
+}
+
+export interface VerifyOptions {
+  readonly repair: boolean;
+  readonly now: EpochMs;
+  readonly signal: AbortSignal;
+  onFinding(finding: MetaFinding): void;
+  /** A live id over a blob that has no record. Only the bytes can tell what to do. */
+  onBlobUnknown(record: MediaRecord): void;
+  onProgress(progress: { readonly table: string; readonly seen: number }): void;
+}
+
+export interface VerifyReport {
+  readonly records: number;
+  readonly findings: number;
+  readonly repaired: number;
 }
 
 export interface BlobPage {

@@ -66,7 +66,7 @@ export interface Table<K extends Key, V> {
   readonly name: string;
   readonly codec: Codec<V>;
   /** The key that a record itself tells, where it does. */
-  readonly keyOf: ((value: V) => K) | undefined;
+  keyOf?(value: V): K;
   indexes(value: V): readonly IndexEntry[];
 }
 
@@ -126,21 +126,23 @@ export const JOURNAL: Table<number, JournalEntry> = {
 export const USAGE: Table<readonly [EpochMs, string], Usage> = {
   name: 'usage',
   codec: usageCodec,
-  keyOf: undefined,
   indexes: () => [],
 };
 export const ABOUT: Table<'stamp', Stamp> = {
   name: 'about',
   codec: stampCodec,
-  keyOf: undefined,
   indexes: () => [],
 };
+
+/** What fsck set aside, by the table and key it had. */
+export const LOST = 'lost';
 
 /** Tables whose records have indexes, for checking. */
 export const INDEXED = [MEDIA, BLOBS, JOBS, DEAD] as const;
 export const TABLE_NAMES: readonly string[] = [
   ...[MEDIA, BLOBS, JOBS, DEAD, JOURNAL, USAGE, ABOUT].map((table) => table.name),
   ...INDEX_NAMES,
+  LOST,
 ];
 
 /** Keys sort upwards, so the best comes first. */

@@ -36,6 +36,15 @@ export function commitUpload(change: Change, upload: NewMedia): CommitOutcome {
   return { kind: 'created', media: { record, blob: settleBlob(change, upload, stored) } };
 }
 
+/** Records a blob whose record was lost; false where there is one. */
+export function recordBlob(change: Change, blob: BlobRecord, now: EpochMs): boolean {
+  if (read(change.writer, BLOBS, blob.sha256) !== undefined) return false;
+  write(change.writer, BLOBS, blob.sha256, { blob, unreferencedAt: null, markSeq: 0 });
+  settleReference(change, blob.sha256, now);
+  if (blob.thumbs.kind === 'pending') queueJob(change, blob.sha256, 'backfill', now);
+  return true;
+}
+
 /** The live record over these bytes, whether or not its instant has passed. */
 export function findLive(reader: Reader, sha256: Sha256, isPublic: boolean): StoredMedia | undefined {
   const id = reader.get('live', [sha256, isPublic ? 1 : 0]);

@@ -1,0 +1,299 @@
+/**
+ * Checks what the store says of itself: every record readable and under its own
+ * key, every index entry as its record has it and none besides, blobs and the ids
+ * over them agreeing, jobs where they are due, the journal without gaps. Repairs
+ * what follows from what is whole; what cannot be read is set aside, never
+ * thrown away.
+ *
+ * Reads in pages and gives way between them. Each repair is a transaction that
+ * looks again before it changes anything.
+ */
+import { parseMediaId, type Sha256 } from '../../src/ids.js';
+import { DamagedRecord } from './codec.js';
+import type { Change } from './database.js';
+import { queueJob } from './queue.js';
+import type { StoredBlob } from './records.js';
+import type { MetaFinding, VerifyOptions, VerifyReport } from './store.js';
+import {
+  ABOUT,
+  BLOBS,
+  DEAD,
+  decode,
+  entryText,
+  INDEX_NAMES,
+  INDEXED,
+  type IndexEntry,
+  type IndexName,
+  JOBS,
+  JOURNAL,
+  type Key,
+  keyText,
+  LOST,
+  MEDIA,
+  putEntry,
+  type Reader,
+  read,
+  type Span,
+  type Table,
+  USAGE,
+  type Writer,
+  write,
+} from './tables.js';
+import { liveOver, settleReference } from './takedown.js';
+import { appendEntry } from './takedown-journal.js';
+
+/** Rows read in one go. */
+const PAGE = 500;
+
+interface Check extends VerifyOptions {
+  readonly reader: Reader;
+  run<T>(body: (change: Change) => T): Promise<T>;
+  readonly randomName: () => string;
+  found(finding: Omit<MetaFinding, 'repaired'>, repair: (change: Change) => void): Promise<void>;
+}
+
+type AnyTable = Table<Key, unknown>;
+
+export async function verifyMeta(
+  reader: Reader,
+  run: Check['run'],
+  randomName: () => string,
+  options: VerifyOptions,
+): Promise<VerifyReport> {
+  let findings = 0;
+  let repaired = 0;
+  const check: Check = {
+    ...options,
+    reader,
+    run,
+    randomName,
+    async found(finding, repair) {
+      findings += 1;
+      if (options.repair) {
+        await run(repair);
+        repaired += 1;
+      }
+      options.onFinding({ ...finding, repaired: options.repair });
+    },
+  };
+  // Records first: an index is compared with records that can be read.
+  for (const table of [...INDEXED, USAGE]) await checkRecords(check, table);
+  await checkJournal(check);
+  for (const table of INDEXED) await checkForward(check, table);
+  for (const index of INDEX_NAMES) await checkBackward(check, index);
+  await checkMedia(check);
+  await checkBlobs(check);
+  await checkJobs(check);
+  return { records: countRecords(reader), findings, repaired };
+}
+
+/** Every record can be read and lies under the key that it tells. */
+async function checkRecords(check: Check, table: AnyTable): Promise<void> {
+  for await (const { key, value } of rows(check, table.name)) {
+    const why = faultOf(table, key, value);
+    if (why === undefined) continue;
+    await check.found({ kind: 'damaged', table: table.name, key: keyText(key), detail: why }, (change) => {
+      setAside(change, table.name, key);
+      const id = parseMediaId(keyText(key));
+      // Nobody can say any more whether it may be served.
+      if (table.name === MEDIA.name && id !== undefined) appendEntry(change, 'delete', [id], check.now);
+    });
+  }
+}
+
+function faultOf(table: AnyTable, key: Key, value: Uint8Array): string | undefined {
+  try {
+    const record = decode(table, key, value);
+    const own = table.keyOf?.(record);
+    return own === undefined || keyText(own) === keyText(key) ? undefined : `it says that it is ${keyText(own)}`;
+  } catch (thrown) {
+    if (!(thrown instanceof DamagedRecord)) throw thrown;
+    return thrown.message;
+  }
+}
+
+/** Keeps the bytes for whoever wants to look at them. */
+function setAside({ writer }: Change, table: string, key: Key): void {
+  const bytes = writer.get(table, key);
+  if (bytes === undefined) return;
+  writer.put(LOST, `${table} ${keyText(key)}`, bytes);
+  writer.remove(table, key);
+}
+
+/**
+ * Held entries are readable and have no gap. Where they are not, edges cannot
+ * know what they missed: the journal gets a new name, which makes them drop
+ * everything and go on from its newest entry.
+ */
+async function checkJournal(check: Check): Promise<void> {
+  let last: number | undefined;
+  for await (const { key, value } of rows(check, JOURNAL.name)) {
+    const seq = Number(key);
+    const why = faultOf(JOURNAL, key, value);
+    const gap = last !== undefined && seq !== last + 1;
+    last = seq;
+    if (why === undefined && !gap) continue;
+    const detail = why ?? `entries between this one and ${seq - 1} are missing`;
+    await check.found({ kind: 'journal_broken', table: JOURNAL.name, key: keyText(key), detail }, (change) => {
+      for (const { key: older } of [...change.writer.range(JOURNAL.name, { end: seq })]) {
+        change.writer.remove(JOURNAL.name, older);
+      }
+      if (why !== undefined) {
+        setAside(change, JOURNAL.name, key);
+        write(change.writer, JOURNAL, seq, { seq, at: check.now, cause: 'restore', ids: [] });
+      }
+      renameJournal(change.writer, check.randomName());
+    });
+  }
+}
+
+function renameJournal(writer: Writer, name: string): void {
+  const stamp = read(writer, ABOUT, 'stamp');
+  if (stamp !== undefined) write(writer, ABOUT, 'stamp', { ...stamp, journal: name });
+}
+
+/** Every index entry that a record should have is there. */
+async function checkForward(check: Check, table: AnyTable): Promise<void> {
+  for await (const { key, value } of rows(check, table.name)) {
+    for (const entry of entriesOf(table, key, value)) {
+      if (stands(check.reader, entry)) continue;
+      const detail = `${table.name} ${keyText(key)} is missing in it`;
+      await check.found({ kind: 'index_missing', table: entry.index, key: keyText(entry.key), detail }, ({ writer }) => {
+        if (holds(writer, table, key, entry)) putEntry(writer, entry);
+      });
+    }
+  }
+}
+
+/** No index entry leads to a record that does not have it. */
+async function checkBackward(check: Check, index: IndexName): Promise<void> {
+  const table = OWNERS[index];
+  for await (const { key, value } of rows(check, index)) {
+    const entry = entryOf(index, key, value);
+    const target = entry.value === '' ? lastOf(key) : entry.value;
+    if (holds(check.reader, table, target, entry)) continue;
+    const detail = `it leads to ${table.name} ${target}, which is not so`;
+    await check.found({ kind: 'index_stray', table: index, key: keyText(key), detail }, ({ writer }) => {
+      if (!holds(writer, table, target, entry)) writer.remove(index, key);
+    });
+  }
+}
+
+const OWNERS = {
+  by_blob: MEDIA,
+  live: MEDIA,
+  by_owner: MEDIA,
+  expiry: MEDIA,
+  idle: MEDIA,
+  tombstone: MEDIA,
+  unreferenced: BLOBS,
+  job_ready: JOBS,
+  job_lease: JOBS,
+  dead_order: DEAD,
+} as const satisfies Record<IndexName, unknown>;
+
+/** A live id has a blob to serve. What to do about one that has none needs the bytes: it is only told. */
+async function checkMedia(check: Check): Promise<void> {
+  for await (const { key, value } of rows(check, MEDIA.name)) {
+    const record = readable(() => decode(MEDIA, key, value))?.record;
+    if (record?.state.kind !== 'live' || check.reader.get(BLOBS.name, record.sha256) !== undefined) continue;
+    check.onBlobUnknown(record);
+  }
+}
+
+/** A blob knows whether it is held, and has a job while its thumbnails are pending. */
+async function checkBlobs(check: Check): Promise<void> {
+  for await (const { key, value } of rows(check, BLOBS.name)) {
+    const stored = readable(() => decode(BLOBS, key, value));
+    if (stored === undefined) continue;
+    const { sha256 } = stored.blob;
+    if (referenceIsWrong(check.reader, stored)) {
+      const detail = stored.unreferencedAt === null ? 'no live id holds it' : 'a live id holds it';
+      await check.found({ kind: 'reference_wrong', table: BLOBS.name, key: sha256, detail }, (change) => {
+        settleReference(change, sha256, check.now);
+      });
+    }
+    if (stored.blob.thumbs.kind === 'pending' && check.reader.get(JOBS.name, sha256) === undefined) {
+      const detail = 'its thumbnails are pending, and no job makes them';
+      await check.found({ kind: 'job_missing', table: JOBS.name, key: sha256, detail }, (change) => {
+        queueJob(change, sha256, 'backfill', check.now);
+      });
+    }
+  }
+}
+
+function referenceIsWrong(reader: Reader, { blob, unreferencedAt }: StoredBlob): boolean {
+  return (unreferencedAt === null) !== liveOver(reader, blob.sha256).length > 0;
+}
+
+/** A job has a blob to work on. */
+async function checkJobs(check: Check): Promise<void> {
+  for (const table of [JOBS, DEAD]) {
+    for await (const { key } of rows(check, table.name)) {
+      const sha256 = key as Sha256;
+      if (check.reader.get(BLOBS.name, sha256) !== undefined) continue;
+      const detail = 'there is no such blob';
+      await check.found({ kind: 'job_stray', table: table.name, key: sha256, detail }, ({ writer }) => {
+        if (writer.get(BLOBS.name, sha256) !== undefined) return;
+        if (table === JOBS) write(writer, JOBS, sha256, undefined);
+        else write(writer, DEAD, sha256, undefined);
+      });
+    }
+  }
+}
+
+/** All rows of a table, a page at a time; writing to it between pages is allowed. */
+async function* rows(
+  { reader, signal, onProgress }: Check,
+  table: string,
+): AsyncIterable<{ readonly key: Key; readonly value: Uint8Array }> {
+  let span: Span = { limit: PAGE };
+  for (let seen = 0; ; ) {
+    const page = [...reader.range(table, span)];
+    yield* page;
+    seen += page.length;
+    onProgress({ table, seen });
+    await new Promise(setImmediate);
+    signal.throwIfAborted();
+    const last = page.at(-1);
+    if (last === undefined || page.length < PAGE) return;
+    span = { start: last.key, afterStart: true, limit: PAGE };
+  }
+}
+
+function entriesOf(table: AnyTable, key: Key, value: Uint8Array): readonly IndexEntry[] {
+  return readable(() => table.indexes(decode(table, key, value))) ?? [];
+}
+
+/** Whether a record is there, can be read and has this entry. */
+function holds(reader: Reader, table: AnyTable, key: Key, entry: IndexEntry): boolean {
+  const bytes = reader.get(table.name, key);
+  if (bytes === undefined) return false;
+  return entriesOf(table, key, bytes).some((own) => entryText(own) === entryText(entry));
+}
+
+function stands(reader: Reader, { index, key, value }: IndexEntry): boolean {
+  const bytes = reader.get(index, key);
+  return bytes !== undefined && Buffer.from(bytes).toString('latin1') === value;
+}
+
+function entryOf(index: IndexName, key: Key, value: Uint8Array): IndexEntry {
+  return { index, key, value: Buffer.from(value).toString('latin1') };
+}
+
+function readable<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (thrown) {
+    if (thrown instanceof DamagedRecord) return undefined;
+    throw thrown;
+  }
+}
+
+function lastOf(key: Key): string {
+  return String(typeof key === 'object' ? key.at(-1) : key);
+}
+
+function countRecords(reader: Reader): number {
+  return [...INDEXED, JOURNAL].reduce((sum, table) => sum + reader.count(table.name), 0);
+}
