@@ -39,6 +39,11 @@ function readDeclared(declaredType: string | undefined): string | undefined {
   return UNDECLARED.includes(essence) ? undefined : canonicalType(essence);
 }
 
+/** What the bytes show of themselves, whether or not it would be accepted. */
+export function detectType(staged: Staged): Promise<string> {
+  return detect(staged, undefined);
+}
+
 async function detect(staged: Staged, declared: string | undefined): Promise<string> {
   const signature = await detectSignature(staged);
   const mayBeText = signature === undefined || isWeak(signature);

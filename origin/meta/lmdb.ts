@@ -12,8 +12,8 @@ import { join } from 'node:path';
 import { type Key as LmdbKey, type Database as LmdbTable, open, type RangeOptions, type RootDatabase } from 'lmdb';
 import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
-import type { MetaConfig } from './config.js';
 import type { DamagedRecord } from './codec.js';
+import type { MetaConfig } from './config.js';
 import { type Database, readOrNote } from './database.js';
 import { copyStore, createReader, createStore, type MetaParts, type MetaReader } from './ordered-store.js';
 import type { Stamp } from './records.js';
@@ -73,12 +73,7 @@ export async function openMetaReader(config: MetaConfig, parts: MetaParts): Prom
   };
 }
 
-async function stampDatabase(
-  database: Database,
-  folder: string,
-  parts: MetaParts,
-  mendStamp: boolean,
-): Promise<Stamp> {
+async function stampDatabase(database: Database, folder: string, parts: MetaParts, mendStamp: boolean): Promise<Stamp> {
   const damaged: DamagedRecord[] = [];
   const found = mendStamp
     ? readOrNote(database.reader, ABOUT, 'stamp', damaged)
@@ -107,6 +102,8 @@ const SHARED_OPTIONS = {
   encoding: 'binary',
   maxDbs: TABLE_NAMES.length + 4,
   overlappingSync: false,
+  // Or a folder with a dot in its name would be taken for a file.
+  noSubdir: false,
   // Its own batches end in a promise that nobody can catch when a commit fails.
   eventTurnBatching: false,
 } as const;

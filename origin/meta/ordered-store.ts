@@ -44,7 +44,7 @@ const STEP = 500;
 /** The looks alone: what a second process may do while another one writes. */
 export type MetaReader = Pick<
   MetaStore,
-  'find' | 'findBlob' | 'findDuplicate' | 'list' | 'blobsAfter' | 'idsOver' | 'usage'
+  'isUnreferenced' | 'find' | 'findBlob' | 'findDuplicate' | 'list' | 'blobsAfter' | 'idsOver' | 'usage'
 >;
 
 export function createReader(reader: Reader, config: MetaConfig, log: Log): MetaReader {
@@ -63,6 +63,7 @@ export function createReader(reader: Reader, config: MetaConfig, log: Log): Meta
     list: async (query) => noting((damaged) => listMedia(reader, query, config.scanMax, damaged)),
     blobsAfter: async (after, limit) => noting((damaged) => blobsAfter(reader, after, limit, damaged)),
     idsOver: async (sha256) => idsOver(reader, sha256),
+    isUnreferenced: async (sha256) => isUnreferenced(reader, sha256),
     usage: async (owner, periodStartAt) => readUsage(reader, owner, periodStartAt),
   };
 }
@@ -131,7 +132,6 @@ export async function createStore(
       report(log, damaged);
       return blobs;
     },
-    isUnreferenced: async (sha256) => isUnreferenced(reader, sha256),
     forgetBlob: (sha256) => run((change) => forgetBlob(change, sha256)),
     async markUsed(ids, at) {
       for (let first = 0; first < ids.length; first += STEP) {

@@ -10,7 +10,16 @@ import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalCause, JournalEntry } from '../../src/journal/entry.js';
 import type { JobPriority, JobQueue } from './jobs.js';
-import type { BlobRecord, Found, Media, MediaRecord, PictureFacts, Quarantine, ThumbMade, ThumbRefusal } from './media.js';
+import type {
+  BlobRecord,
+  Found,
+  Media,
+  MediaRecord,
+  PictureFacts,
+  Quarantine,
+  ThumbMade,
+  ThumbRefusal,
+} from './media.js';
 
 export interface MetaStore {
   /** What stands under an id at `now`. */

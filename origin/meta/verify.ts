@@ -135,9 +135,8 @@ async function checkJournal(check: Check): Promise<void> {
     if (why === undefined && !gap) continue;
     const detail = why ?? `entries between this one and ${seq - 1} are missing`;
     await check.found({ kind: 'journal_broken', table: JOURNAL.name, key: keyText(key), detail }, (change) => {
-      for (const { key: older } of [...change.writer.range(JOURNAL.name, { end: seq })]) {
-        change.writer.remove(JOURNAL.name, older);
-      }
+      const older = [...change.writer.range(JOURNAL.name, { end: seq })];
+      for (const entry of older) change.writer.remove(JOURNAL.name, entry.key);
       if (why !== undefined) {
         setAside(change, JOURNAL.name, key);
         write(change.writer, JOURNAL, seq, { seq, at: check.now, cause: 'restore', ids: [] });
@@ -158,9 +157,12 @@ async function checkForward(check: Check, table: AnyTable): Promise<void> {
     for (const entry of entriesOf(table, key, value)) {
       if (stands(check.reader, entry)) continue;
       const detail = `${table.name} ${keyText(key)} is missing in it`;
-      await check.found({ kind: 'index_missing', table: entry.index, key: keyText(entry.key), detail }, ({ writer }) => {
-        if (holds(writer, table, key, entry)) putEntry(writer, entry);
-      });
+      await check.found(
+        { kind: 'index_missing', table: entry.index, key: keyText(entry.key), detail },
+        ({ writer }) => {
+          if (holds(writer, table, key, entry)) putEntry(writer, entry);
+        },
+      );
     }
   }
 }
@@ -243,18 +245,15 @@ async function checkJobs(check: Check): Promise<void> {
 }
 
 /** All rows of a table, a page at a time; writing to it between pages is allowed. */
-async function* rows(
-  { reader, signal, onProgress }: Check,
-  table: string,
-): AsyncIterable<{ readonly key: Key; readonly value: Uint8Array }> {
+async function* rows(check: Check, table: string): AsyncIterable<{ readonly key: Key; readonly value: Uint8Array }> {
   let span: Span = { limit: PAGE };
   for (let seen = 0; ; ) {
-    const page = [...reader.range(table, span)];
+    const page = [...check.reader.range(table, span)];
     yield* page;
     seen += page.length;
-    onProgress({ table, seen });
+    check.onProgress({ table, seen });
     await new Promise(setImmediate);
-    signal.throwIfAborted();
+    check.signal.throwIfAborted();
     const last = page.at(-1);
     if (last === undefined || page.length < PAGE) return;
     span = { start: last.key, afterStart: true, limit: PAGE };

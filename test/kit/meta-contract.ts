@@ -374,6 +374,7 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
   }
   await agree(store, model, ids, now);
   assert.deepEqual(told, model.journal);
+  await assertSound(store);
   store = await kit.again(store);
   await agree(store, model, ids, now);
   await store.close();
@@ -391,6 +392,19 @@ async function agree(store: MetaStore, model: MetaModel, ids: readonly MediaId[]
   assert.deepEqual(await store.unreferencedBlobs(now + 1, 9), model.unreferencedBlobs(now + 1, 9));
   assert.equal((await store.jobs.counts()).waiting, model.queued.size);
   assert.deepEqual(await listAll(store, now), model.rows.map(({ record }) => record.id).sort());
+}
+
+async function assertSound(store: MetaStore): Promise<void> {
+  const findings: unknown[] = [];
+  await store.verify({
+    repair: false,
+    now: T0,
+    signal: new AbortController().signal,
+    onFinding: (finding) => findings.push(finding),
+    onBlobUnknown: (record) => findings.push(record),
+    onProgress: () => undefined,
+  });
+  assert.deepEqual(findings, []);
 }
 
 async function listAll(store: MetaStore, now: EpochMs, query: object = {}): Promise<readonly MediaId[]> {
