@@ -121,7 +121,10 @@ export function clairvoyant(trace: Trace, capacityBytes: number): Ratios {
     places[id] = resident.push(id) - 1;
     usedBytes += size;
     tally.write(size);
-    while (usedBytes > capacityBytes) drop(costliest(at));
+    for (;;) {
+      if (usedBytes <= capacityBytes) break;
+      drop(costliest(at));
+    }
   }
   return tally.ratios();
 }

@@ -60,10 +60,13 @@ export interface Placement {
   readonly disk: boolean;
 }
 
+/** `disk_full`: no room within the tier's size, below the free-disk floor, or the file system said so. */
+export type NotKeptReason = 'too_large' | 'not_admitted' | 'disk_full' | 'placement' | 'invalidated';
+
 export type FillOutcome =
   | { readonly kind: 'stored'; readonly tiers: readonly TierName[] }
-  /** Whole and right, but nowhere to keep it: too large, not admitted, no disk room. */
-  | { readonly kind: 'not_kept'; readonly reason: 'too_large' | 'not_admitted' | 'disk_full' | 'placement' }
+  /** Whole and right, but nowhere to keep it, or made invalid while it arrived. */
+  | { readonly kind: 'not_kept'; readonly reason: NotKeptReason }
   /** Wrong length or hash: dropped, and every reader saw a broken transfer. */
   | { readonly kind: 'corrupt'; readonly what: 'length' | 'sha256' }
   /** Taken down, purged or aborted while it arrived. */
@@ -105,8 +108,9 @@ export interface EdgeCache {
   fill(entry: Entry, placement: Placement): Filling;
   /** A newer head over the same body (304, HEAD). False where the key is gone. */
   refresh(entry: Entry): boolean;
+  /** `taken_down`, `purged` and `corrupt` also break off readers and fills; `invalidated` lets them finish, but keeps no fill. */
   drop(key: CacheKey, reason: DropReason): void;
-  /** Forgets all that shows this media, also what is arriving, and breaks off its readers. Resolves when no disk entry could bring it back after a restart. */
+  /** Forgets all that shows this media, also what is arriving, and breaks off its readers. Resolves when no disk entry could bring it back after a restart; rejects where the disk does not let itself be written: gone for this run all the same. */
   takeDown(id: MediaId): Promise<number>;
   /** Drops by primary-key prefix, or everything. Resolves like takeDown. */
   purge(which: { readonly prefix: string } | { readonly all: true }): Promise<number>;

@@ -1,0 +1,352 @@
+/**
+ * The durable index of the disk tier, in LMDB: what is stored under which key,
+ * in which order, and by which media, primary key and content it is found.
+ * cacache's own index is one file per entry, which takes minutes to read back at
+ * a million entries, and its heads would have to stay in memory.
+ *
+ * Changes are seen at once and committed in groups, one commit at a time;
+ * `flushed` tells when. A commit that fails takes back what it would have put
+ * (`onLost`) and keeps trying what it would have removed: until that succeeds
+ * the entry is gone for this run, and `flushed` rejects.
+ */
+import { chmod } from 'node:fs/promises';
+import { type Database, open, type RootDatabase } from 'lmdb';
+import { type DiskRecord, decodeRecord, digestOf, encodeRecord, type KeyDigest } from './record.js';
+
+/** A row of the order: enough to tell the policy without reading heads. */
+export interface OrderRow {
+  readonly seq: number;
+  readonly digest: KeyDigest;
+  readonly weightBytes: number;
+}
+
+interface Change {
+  /** What is committed, and goes. */
+  before: DiskRecord | undefined;
+  after: DiskRecord | undefined;
+}
+
+/** By which an entry is found. */
+type Handle = 'media' | 'primary' | 'content';
+
+const DIGEST_BYTES = 16;
+const ORDER_ROW_BYTES = DIGEST_BYTES + 16;
+const DATABASES_MAX = 8;
+
+export class DiskIndex {
+  /** Told of what was put and could not be committed. It is no longer seen. */
+  onLost: (record: DiskRecord, thrown: unknown) => void = () => undefined;
+  readonly #root: RootDatabase;
+  readonly #entries: Database<readonly unknown[], Buffer>;
+  readonly #order: Database<Buffer, number>;
+  readonly #handles: Readonly<Record<Handle, Database<Buffer, Buffer>>>;
+  readonly #facts: Database<number, string>;
+  #waiting = new Map<KeyDigest, Change>();
+  #committing = new Map<KeyDigest, Change>();
+  #verified = new Map<number, Buffer>();
+  #discarded = new Map<number, KeyDigest>();
+  /** What LMDB holds is void: to be cleared with the next commit, or being cleared. */
+  #clear = false;
+  #clearing = false;
+  /** The latest commit failed; the next change, flush or retry tries again. */
+  #stalled = false;
+  #commit: Promise<void> | undefined;
+  #nextSeq = 1;
+  #run = 1;
+
+  private constructor(root: RootDatabase) {
+    this.#root = root;
+    this.#entries = root.openDB('entries', { keyEncoding: 'binary', encoding: 'msgpack' });
+    this.#order = root.openDB('order', { encoding: 'binary' });
+    this.#facts = root.openDB('facts', { encoding: 'msgpack' });
+    const handle = (name: string): Database<Buffer, Buffer> =>
+      root.openDB(name, { keyEncoding: 'binary', encoding: 'binary', dupSort: true });
+    this.#handles = { media: handle('media'), primary: handle('primary'), content: handle('content') };
+  }
+
+  static async open(path: string): Promise<DiskIndex> {
+    // Without batching by event turn a commit that fails rejects what we wait for and nothing else.
+    const root = open({
+      path,
+      noSubdir: true,
+      maxDbs: DATABASES_MAX,
+      overlappingSync: false,
+      eventTurnBatching: false,
+      encoding: 'binary',
+    });
+    await chmod(path, 0o600);
+    const index = new DiskIndex(root);
+    const [newest] = index.#order.getKeys({ reverse: true, limit: 1 });
+    index.#nextSeq = (newest ?? 0) + 1;
+    index.#run = (index.#facts.get('run') ?? 0) + 1;
+    await index.#facts.put('run', index.#run);
+    return index;
+  }
+
+  /** Counts the times the cache was opened. */
+  get run(): number {
+    return this.#run;
+  }
+
+  takeSeq(): number {
+    const seq = this.#nextSeq;
+    this.#nextSeq += 1;
+    return seq;
+  }
+
+  get(digest: KeyDigest): DiskRecord | undefined {
+    const change = this.#changeOf(digest);
+    return change === undefined ? this.#committed(digest) : change.after;
+  }
+
+  put(digest: KeyDigest, record: DiskRecord): void {
+    this.#change(digest, record);
+  }
+
+  remove(digest: KeyDigest): void {
+    this.#change(digest, undefined);
+  }
+
+  byMedia(id: string): readonly DiskRecord[] {
+    return this.#find('media', Buffer.from(id, 'latin1'), (record) => record.entry.mediaId === id);
+  }
+
+  byPrimary(primaryKey: string): readonly DiskRecord[] {
+    const handle = binary(digestOf(primaryKey));
+    return this.#find('primary', handle, (record) => record.entry.primaryKey === primaryKey);
+  }
+
+  byContent(sha256: string): readonly DiskRecord[] {
+    return this.#find('content', Buffer.from(sha256, 'hex'), (record) => record.content === sha256);
+  }
+
+  /** False only where no entry has this content. Cheaper than byContent, but does not know yet what is being removed. */
+  mayHaveContent(sha256: string): boolean {
+    if (!this.#void && this.#handles.content.doesExist(Buffer.from(sha256, 'hex'))) return true;
+    const isIt = ({ after }: Change): boolean => after?.content === sha256;
+    return [...this.#committing.values(), ...this.#waiting.values()].some(isIt);
+  }
+
+  /** Whether its content was found right in this run. */
+  isVerified(record: DiskRecord): boolean {
+    if (record.run === this.#run || this.#verified.has(record.seq)) return true;
+    return this.#order.get(record.seq)?.readDoubleLE(DIGEST_BYTES + 8) === this.#run;
+  }
+
+  markVerified(digest: KeyDigest, record: DiskRecord): void {
+    if (this.get(digest)?.seq !== record.seq) return;
+    this.#verified.set(record.seq, orderRow(digest, record.weightBytes, this.#run));
+    this.#schedule();
+  }
+
+  /** Committed rows in the order of storing, from `seq` on. Those removed since are left out. */
+  ordered(seq: number, limit: number): readonly OrderRow[] {
+    if (this.#void) return [];
+    const rows: OrderRow[] = [];
+    for (const { key, value } of this.#order.getRange({ start: seq, limit })) {
+      if (value.length !== ORDER_ROW_BYTES) continue;
+      const digest = value.toString('latin1', 0, DIGEST_BYTES) as KeyDigest;
+      rows.push({ seq: key, digest, weightBytes: value.readDoubleLE(DIGEST_BYTES) });
+    }
+    return rows;
+  }
+
+  /** A row that leads to no record that can be read. */
+  discard(row: Pick<OrderRow, 'seq' | 'digest'>): void {
+    this.#discarded.set(row.seq, row.digest);
+    this.#schedule();
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    this.#waiting.clear();
+    this.#committing = new Map();
+    this.#verified.clear();
+    this.#discarded.clear();
+    this.#clear = true;
+    this.#schedule();
+  }
+
+  /** Tries again what an earlier commit could not make durable. */
+  retry(): void {
+    if (this.#dirty) this.#schedule();
+  }
+
+  /** Resolves when all changes so far are durable; rejects when one cannot be made so. */
+  async flushed(): Promise<void> {
+    while (this.#commit !== undefined || this.#dirty) {
+      this.#schedule();
+      await this.#commit;
+    }
+  }
+
+  /** Makes durable what can be. */
+  async close(): Promise<void> {
+    try {
+      await this.flushed();
+    } finally {
+      await this.#root.close();
+    }
+  }
+
+  get #dirty(): boolean {
+    return this.#clear || this.#waiting.size > 0 || this.#verified.size > 0 || this.#discarded.size > 0;
+  }
+
+  /** Nothing that LMDB holds counts any more. */
+  get #void(): boolean {
+    return this.#clear || this.#clearing;
+  }
+
+  #committed(digest: KeyDigest): DiskRecord | undefined {
+    if (this.#void) return undefined;
+    const record = readRecord(this.#entries, digest);
+    return record !== undefined && digestOf(record.entry.key) === digest ? record : undefined;
+  }
+
+  #changeOf(digest: KeyDigest): Change | undefined {
+    return this.#waiting.get(digest) ?? this.#committing.get(digest);
+  }
+
+  #change(digest: KeyDigest, after: DiskRecord | undefined): void {
+    const waiting = this.#waiting.get(digest);
+    if (waiting !== undefined) waiting.after = after;
+    else this.#waiting.set(digest, { before: this.get(digest), after });
+    this.#schedule();
+  }
+
+  #find(handle: Handle, value: Buffer, matches: (record: DiskRecord) => boolean): readonly DiskRecord[] {
+    const found = new Map<KeyDigest, DiskRecord>();
+    const rows = this.#handles[handle];
+    if (!this.#void && rows.doesExist(value)) {
+      for (const row of rows.getValues(value)) {
+        const digest = row.toString('latin1', 0, DIGEST_BYTES) as KeyDigest;
+        const record = this.get(digest);
+        if (record !== undefined && matches(record)) found.set(digest, record);
+      }
+    }
+    for (const changes of [this.#committing, this.#waiting]) {
+      for (const digest of changes.keys()) {
+        const record = this.get(digest);
+        if (record !== undefined && matches(record)) found.set(digest, record);
+      }
+    }
+    return [...found.values()];
+  }
+
+  #schedule(): void {
+    if (this.#commit !== undefined) return;
+    this.#commit = this.#commitWaiting().finally(() => {
+      this.#commit = undefined;
+      if (this.#dirty && !this.#stalled) this.#schedule();
+    });
+    this.#commit.catch(() => undefined);
+  }
+
+  async #commitWaiting(): Promise<void> {
+    // What changes together in one turn is committed together.
+    await new Promise(setImmediate);
+    const changes = this.#waiting;
+    const verified = this.#verified;
+    const discarded = this.#discarded;
+    this.#waiting = new Map();
+    this.#verified = new Map();
+    this.#discarded = new Map();
+    this.#committing = changes;
+    this.#clearing = this.#clear;
+    this.#clear = false;
+    try {
+      await this.#root.batch(() => this.#apply(changes, verified, discarded));
+      this.#stalled = false;
+    } catch (thrown) {
+      this.#stalled = true;
+      quieten(thrown);
+      this.#clear ||= this.#clearing;
+      this.#takeBack(changes, thrown);
+      throw thrown;
+    } finally {
+      this.#committing = new Map();
+      this.#clearing = false;
+    }
+  }
+
+  #apply(
+    changes: ReadonlyMap<KeyDigest, Change>,
+    verified: ReadonlyMap<number, Buffer>,
+    discarded: ReadonlyMap<number, KeyDigest>,
+  ): void {
+    if (this.#clearing) {
+      for (const database of [this.#entries, this.#order, ...Object.values(this.#handles)]) void database.clearAsync();
+    }
+    for (const [seq, row] of verified) void this.#order.put(seq, row);
+    for (const [seq, digest] of discarded) {
+      void this.#order.remove(seq);
+      void this.#entries.remove(binary(digest));
+    }
+    for (const [digest, { before, after }] of changes) {
+      if (before !== undefined) this.#unlink(digest, before);
+      if (after !== undefined) this.#link(digest, after);
+      else if (before !== undefined) void this.#entries.remove(binary(digest));
+    }
+  }
+
+  #link(digest: KeyDigest, record: DiskRecord): void {
+    void this.#entries.put(binary(digest), encodeRecord(record));
+    void this.#order.put(record.seq, orderRow(digest, record.weightBytes, record.run));
+    for (const [handle, value] of handlesOf(record)) void this.#handles[handle].put(value, binary(digest));
+  }
+
+  #unlink(digest: KeyDigest, record: DiskRecord): void {
+    void this.#order.remove(record.seq);
+    for (const [handle, value] of handlesOf(record)) void this.#handles[handle].remove(value, binary(digest));
+  }
+
+  /** After a commit failed: what it put is lost, what it removed is to be removed again. */
+  #takeBack(changes: ReadonlyMap<KeyDigest, Change>, thrown: unknown): void {
+    // A clear in the meantime has made all of it void.
+    if (this.#committing !== changes) return;
+    const lost: DiskRecord[] = [];
+    for (const [digest, { before, after }] of changes) {
+      const newer = this.#waiting.get(digest);
+      if (newer !== undefined) newer.before = before;
+      else if (before !== undefined) this.#waiting.set(digest, { before, after: undefined });
+      if (newer === undefined && after !== undefined) lost.push(after);
+    }
+    this.#committing = new Map();
+    for (const record of lost) this.onLost(record, thrown);
+  }
+}
+
+function binary(digest: KeyDigest): Buffer {
+  return Buffer.from(digest, 'latin1');
+}
+
+/** What cannot be decoded is no record. */
+function readRecord(entries: Database<readonly unknown[], Buffer>, digest: KeyDigest): DiskRecord | undefined {
+  try {
+    return decodeRecord(entries.get(binary(digest)));
+  } catch {
+    return undefined;
+  }
+}
+
+function handlesOf({ entry, content }: DiskRecord): readonly (readonly [Handle, Buffer])[] {
+  const handles: [Handle, Buffer][] = [['primary', binary(digestOf(entry.primaryKey))]];
+  if (entry.mediaId !== null) handles.push(['media', Buffer.from(entry.mediaId, 'latin1')]);
+  if (content !== null) handles.push(['content', Buffer.from(content, 'hex')]);
+  return handles;
+}
+
+function orderRow(digest: KeyDigest, weightBytes: number, run: number): Buffer {
+  const row = Buffer.alloc(ORDER_ROW_BYTES);
+  row.write(digest, 'latin1');
+  row.writeDoubleLE(weightBytes, DIGEST_BYTES);
+  row.writeDoubleLE(run, DIGEST_BYTES + 8);
+  return row;
+}
+
+/** lmdb hangs the cause of a failed commit on its error as one more promise that rejects. */
+function quieten(thrown: unknown): void {
+  if (typeof thrown !== 'object' || thrown === null || !('commitError' in thrown)) return;
+  Promise.resolve(thrown.commitError).catch(() => undefined);
+}

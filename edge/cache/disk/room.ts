@@ -1,0 +1,64 @@
+/**
+ * How much more may be written. Three kinds of bytes lie in the cache folder:
+ * what the policy holds, what is reserved for bodies on their way, and what has
+ * been given up but is not removed yet; together they stay within the tier's
+ * size whatever happens at once. Below the free-disk floor nothing is reserved.
+ */
+
+export interface RoomLimits {
+  /** All that may lie in the folder. */
+  readonly sizeBytes: number;
+  /** The part of it that may be reserved at once. */
+  readonly fillRoomBytes: number;
+  readonly minFreeBytes: number;
+}
+
+export class DiskRoom {
+  readonly #limits: RoomLimits;
+  readonly #heldBytes: () => number;
+  #reservedBytes = 0;
+  #removingBytes = 0;
+  #freeBytes = Number.POSITIVE_INFINITY;
+
+  constructor(limits: RoomLimits, heldBytes: () => number) {
+    this.#limits = limits;
+    this.#heldBytes = heldBytes;
+  }
+
+  get reservedBytes(): number {
+    return this.#reservedBytes;
+  }
+
+  /** Whether the file system has less left than it must. */
+  get belowFloor(): boolean {
+    return this.#freeBytes < this.#limits.minFreeBytes;
+  }
+
+  tryReserve(bytes: number): boolean {
+    const { sizeBytes, fillRoomBytes, minFreeBytes } = this.#limits;
+    if (this.#reservedBytes + bytes > fillRoomBytes) return false;
+    if (this.#heldBytes() + this.#reservedBytes + this.#removingBytes + bytes > sizeBytes) return false;
+    if (this.#freeBytes - bytes < minFreeBytes) return false;
+    this.#reservedBytes += bytes;
+    this.#freeBytes -= bytes;
+    return true;
+  }
+
+  release(bytes: number): void {
+    this.#reservedBytes -= bytes;
+  }
+
+  /** Bytes that nothing holds any more, but which still lie there. */
+  removing(bytes: number): void {
+    this.#removingBytes += bytes;
+  }
+
+  removed(bytes: number): void {
+    this.#removingBytes -= bytes;
+  }
+
+  /** What the file system was found to have left. */
+  observeFree(bytes: number): void {
+    this.#freeBytes = bytes;
+  }
+}
