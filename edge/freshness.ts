@@ -76,6 +76,13 @@ export interface ReceivedHead {
 }
 
 /**
+ * What tells how old a response was on arrival. RFC 9111 4.2.3 lets Age alone
+ * do so, and Date beside it where a cache on the way may have left Age out; a
+ * Date is only as good as two clocks agree.
+ */
+export type AgeSource = 'age' | 'age_and_date';
+
+/**
  * An override takes the place of the lifetimes that the origin states or leaves
  * out, never of its restrictions: what must be revalidated still is.
  */
@@ -83,10 +90,11 @@ export function freshness(
   response: ReceivedHead,
   governing: GoverningDirectives,
   rules: FreshnessRules,
+  ageSource: AgeSource,
   override: LifetimeOverride = NO_OVERRIDE,
 ): Freshness {
   const { directives } = governing;
-  const bornAt = bornAtOf(response, rules);
+  const bornAt = bornAtOf(response, rules, ageSource);
   const { basis, lifetimeMs } =
     override.ttlMs === null
       ? lifetime(response, governing, rules)
@@ -119,9 +127,9 @@ export function forbidsStale(directives: ResponseDirectives): boolean {
 }
 
 /** 4.2.3: the instant at which the response would have had age 0. */
-function bornAtOf(response: ReceivedHead, rules: FreshnessRules): EpochMs {
+function bornAtOf(response: ReceivedHead, rules: FreshnessRules, ageSource: AgeSource): EpochMs {
   const { headers, requestedAt, receivedAt } = response;
-  const dateAt = dateOf(headers, receivedAt);
+  const dateAt = ageSource === 'age' ? receivedAt : dateOf(headers, receivedAt);
   // In whole seconds, as Date is: a fraction would make every answer look up to a second older than it is.
   const apparentAgeMs = Math.max(0, Math.floor((receivedAt - dateAt) / 1_000) * 1_000);
   const responseDelayMs = Math.max(0, receivedAt - requestedAt);

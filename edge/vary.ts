@@ -120,9 +120,9 @@ function normalForm(name: string, value: string): string {
   }
 }
 
-/** One member of an Accept field: lower case but for quoted values, weight in its shortest form and left out where it is 1. */
+/** One member of an Accept field: names in lower case, values as they are, the weight in its shortest form and left out where it is 1. */
 function preference(member: string): string {
-  const { value, weight } = weighed(lowerOutsideQuotes(withoutInnerSpace(member)));
+  const { value, weight } = weighed(namesLowered(withoutInnerSpace(member)));
   return weight === 1 ? value : `${value};q=${weight}`;
 }
 
@@ -133,8 +133,9 @@ function weighed(member: string): { readonly value: string; readonly weight: num
   return value === undefined ? { value: member, weight: 1 } : { value, weight: Number(weight) };
 }
 
-function lowerOutsideQuotes(text: string): string {
-  return outsideQuotes(text, (part) => part.toLowerCase());
+/** RFC 9110 5.6.6, 8.3.1: types and names of parameters have no case; their values may. */
+function namesLowered(text: string): string {
+  return outsideQuotes(text, (part) => part.replace(/(?:;|^)[^=;]*/g, (name) => name.toLowerCase()));
 }
 
 /** Without the white space around `;` and `=`, and with single spaces elsewhere. */

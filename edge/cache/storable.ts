@@ -91,7 +91,9 @@ export function storable({ request, response, now, rules, override }: StorableQu
   const selected = selectedBy(response.headers, request);
   // 4.1: what no request can select is of no use.
   if (selected === 'never') return { kind: 'refuse', reason: 'vary' };
-  const times = freshness(response, governing, rules.freshness, override);
+  // Our own origin says how old its answers are, and its clock may differ from ours.
+  const ageSource = rules.mode === 'media' ? 'age' : 'age_and_date';
+  const times = freshness(response, governing, rules.freshness, ageSource, override);
   const explicit = isExplicit(response.headers, governing) || (override?.ttlMs ?? null) !== null;
   // 3, last point: a lifetime, `public`, or a status that allows a guess.
   if (!explicit && !mayGuess(response.status, governing.directives)) return { kind: 'refuse', reason: 'no_freshness' };

@@ -4,6 +4,7 @@ import t from 'tap';
 import { type Storable, type StorableQuestion, storable } from '../../edge/cache/storable.js';
 import { type Decided, type Decision, decide, decideFailure, honoursRefresh, passReason } from '../../edge/decide.js';
 import {
+  type AgeSource,
   ageMs,
   ageSeconds,
   type Freshness,
@@ -40,15 +41,16 @@ interface Received {
   readonly delayMs?: number;
   readonly rules?: Partial<FreshnessRules>;
   readonly override?: LifetimeOverride;
+  readonly ageSource?: AgeSource;
 }
 
 function freshen(
   headers: HeaderList,
-  { status = 200, delayMs = 0, rules = {}, override = NO_OVERRIDE }: Received = {},
+  { status = 200, delayMs = 0, rules = {}, override = NO_OVERRIDE, ageSource = 'age_and_date' }: Received = {},
 ): Freshness {
   const all = { ...RULES, ...rules };
   const response = { status, headers, requestedAt: NOW - delayMs, receivedAt: NOW };
-  return freshness(response, governingDirectives(headers, all.targetedFields), all, override);
+  return freshness(response, governingDirectives(headers, all.targetedFields), all, ageSource, override);
 }
 
 /** What is left of the lifetime at the instant of arrival, in seconds. */
@@ -225,6 +227,18 @@ void t.test('age is the larger of what Age and what Date tell (4.2.3)', async (t
     100,
     'the fraction of a second that Date cannot say makes nothing older',
   );
+});
+
+void t.test('where Age can be relied on, clocks that differ age nothing (4.2.3)', async (t) => {
+  const skewed: HeaderList = [
+    ['cache-control', 'max-age=100'],
+    ['date', date(-300)],
+  ];
+  t.equal(leftSeconds(skewed), -200);
+  t.equal(leftSeconds(skewed, { ageSource: 'age' }), 100);
+  t.equal(leftSeconds([...skewed, ['age', '30']], { ageSource: 'age', delayMs: 1_000 }), 69);
+  const head = (mode: 'media' | 'off') => storedHead(store([...skewed, ['etag', '"a"']], { mode }));
+  t.strictSame([head('media').bornAt, head('off').bornAt], [NOW, NOW - 300_000]);
 });
 
 void t.test('an operator may take a malformed Age for too old', async (t) => {
@@ -423,6 +437,18 @@ void t.test('what may be stored is what section 3 allows', async (t) => {
       {},
       'store',
     ],
+    [
+      'stale at once, but of use when the origin fails',
+      [['cache-control', 'max-age=0, stale-if-error=9']],
+      {},
+      'store',
+    ],
+    [
+      'stale at once, but of use while revalidated',
+      [['cache-control', 'max-age=0, stale-while-revalidate=9']],
+      {},
+      'store',
+    ],
     ['302 with Expires', [['expires', date(60)]], { status: 302 }, 'store'],
     ['503 with max-age', [FRESH], { status: 503 }, 'store'],
     ['override', [], { status: 302, override: { ...NO_OVERRIDE, ttlMs: 5_000 } }, 'store'],
@@ -584,6 +610,7 @@ void t.test('a request gets what is stored, a validation or a fetch (4)', async 
     // 5.2.1.4, 5.4
     ['no-cache', entry(), 'revalidate: request', 'hit'],
     ['no-cache', entry(REVALIDATING), 'revalidate: stale', 'stale_while_revalidate'],
+    ['no-cache', entry({ staleAt: NOW, revalidateUntil: NOW }), 'revalidate: stale'],
     ['no-cache', undefined, 'miss'],
     // 5.2.1.1
     ['max-age=0', entry({ bornAt: NOW }), 'revalidate: request', 'hit'],

@@ -63,6 +63,7 @@ void t.test('values that mean the same are the same, others are not (4.1)', asyn
     ['accept-language', 'en, en', 'en'],
     ['accept-encoding', 'gzip, br', 'br,GZIP'],
     ['accept', 'text/html;level=1, */*;q=0.1', '*/*;q=0.1,TEXT/html; level=1'],
+    ['accept', 'a/b;x="A, B";Y = z', 'A/b;X="A, B";y=z'],
     ['foo', '1, 2', '1,2'],
     ['foo', ' 1 ', '1'],
   ];
@@ -73,6 +74,7 @@ void t.test('values that mean the same are the same, others are not (4.1)', asyn
     ['accept-encoding', 'gzip', undefined],
     ['accept-encoding', '', undefined],
     ['accept', 'a/b;x="A"', 'a/b;x="a"'],
+    ['accept', 'a/b;x=A', 'a/b;x=a'],
     ['foo', 'a', 'A'],
     ['foo', '1, 2', '2, 1'],
     ['foo', '"a, b"', '"a,b"'],
@@ -131,6 +133,7 @@ void t.test('among several the newest that matches is chosen, or one in the lang
   t.equal(wish('fr;q=0.5, de;q=1.0'), german);
   t.equal(wish('de'), german);
   t.equal(wish('fr, de'), undefined, 'several are wanted alike');
+  t.equal(wish('de, fr'), undefined);
   t.equal(wish('fr, de;q=0.9'), undefined);
   t.equal(wish('de;q=0'), undefined);
   t.equal(selectStored([german], requesting({})), undefined);

@@ -301,6 +301,7 @@ void t.test('Content-Range is written and read (14.4)', async (t) => {
   t.equal(contentRange({ first: 0, last: 1 }, 100), 'bytes 0-1/100');
   t.equal(unsatisfiedRange(100), 'bytes */100');
   t.strictSame(parseContentRange('bytes 0-1/100'), { span: { first: 0, last: 1 }, sizeBytes: 100 });
+  t.strictSame(parseContentRange('bytes 99-99/100'), { span: { first: 99, last: 99 }, sizeBytes: 100 });
   t.strictSame(parseContentRange('BYTES 5-9/*'), { span: { first: 5, last: 9 }, sizeBytes: null });
   for (const text of [
     undefined,
