@@ -23,6 +23,7 @@ export interface ServeParts {
   readonly health: Health;
   readonly pass: Pass;
   readonly tally: Tally;
+  readonly departures: Departures;
   readonly clock: Clock;
   readonly log: Log;
   readonly requestLog: 'all' | 'failed' | 'none';
@@ -31,15 +32,11 @@ export interface ServeParts {
 
 export interface Server {
   onRequest(request: IncomingMessage, response: ServerResponse): void;
-  /** Cuts off answers about this media that still leave from memory. */
-  breakOff(id: MediaId): void;
-  breakOffAll(): void;
   /** Breaks off everything in hand. */
   close(): void;
 }
 
 export function createServer(parts: ServeParts): Server {
-  const leavingNow = new Map<MediaId, Set<ServerResponse>>();
   const closing = new AbortController();
 
   async function finish(exchange: Exchange, answer: Answer | Promise<Answer>): Promise<void> {
@@ -57,7 +54,7 @@ export function createServer(parts: ServeParts): Server {
       }
       exchange.answered = true;
       const sent = send(given.reply, request, response, exchange.leaving());
-      if (given.mediaId !== null && response.writableLength > 0) holdWhileLeaving(leavingNow, given.mediaId, response);
+      if (given.mediaId !== null && response.writableLength > 0) parts.departures.hold(given.mediaId, response);
       await sent;
     } catch (thrown) {
       fail(exchange, thrown, parts);
@@ -71,12 +68,6 @@ export function createServer(parts: ServeParts): Server {
       const own = malformed(exchange.ask) ?? healthOf(exchange.ask, parts.health);
       const answer = own ?? attempt(() => parts.handle(exchange.ask, exchange));
       void finish(exchange, answer);
-    },
-    breakOff(id) {
-      for (const response of leavingNow.get(id) ?? []) response.destroy();
-    },
-    breakOffAll() {
-      for (const responses of leavingNow.values()) for (const response of responses) response.destroy();
     },
     close: () => closing.abort(new Fault('overloaded', 'The edge is stopping.')),
   };
@@ -204,14 +195,35 @@ function fieldsOf(raw: readonly string[]): HeaderList {
   return fields;
 }
 
-/** An answer that leaves the process only as the client reads it can still be cut off. */
-function holdWhileLeaving(held: Map<MediaId, Set<ServerResponse>>, id: MediaId, response: ServerResponse): void {
-  const responses = held.get(id) ?? new Set();
-  held.set(id, responses.add(response));
-  response.once('close', () => {
-    responses.delete(response);
-    if (responses.size === 0 && held.get(id) === responses) held.delete(id);
-  });
+/**
+ * Answers that went out in one write and leave the process only as fast as
+ * their clients read: what they show can still be taken down.
+ */
+export interface Departures {
+  hold(id: MediaId, response: ServerResponse): void;
+  breakOff(id: MediaId): void;
+  breakOffAll(): void;
+}
+
+export function createDepartures(): Departures {
+  const held = new Map<MediaId, Set<ServerResponse>>();
+  const cut = (responses: Iterable<ServerResponse>): void => {
+    for (const response of responses) response.destroy();
+  };
+  return {
+    hold(id, response) {
+      const responses = held.get(id) ?? new Set();
+      held.set(id, responses.add(response));
+      response.once('close', () => {
+        responses.delete(response);
+        if (responses.size === 0 && held.get(id) === responses) held.delete(id);
+      });
+    },
+    breakOff: (id) => cut(held.get(id) ?? []),
+    breakOffAll() {
+      for (const responses of held.values()) cut(responses);
+    },
+  };
 }
 
 /** The one place where a failure of the edge becomes an answer, or a broken connection where one has begun. */

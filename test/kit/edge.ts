@@ -1,0 +1,178 @@
+/**
+ * An edge in this process before a scripted origin: the real story, cache,
+ * upstream and listener on real sockets; a gate and a lease that do as the test
+ * says; a clock that the test moves.
+ */
+import { randomUUID } from 'node:crypto';
+import { createEngine } from '../../edge/assemble.js';
+import { openCache } from '../../edge/cache/open.js';
+import { type EdgeConfig, edgeSection, policyOf } from '../../edge/config.js';
+import type { Engine } from '../../edge/engine.js';
+import { invalidate } from '../../edge/forget.js';
+import { handle } from '../../edge/handler.js';
+import { createHealth } from '../../edge/health.js';
+import type { LeaseVerdict } from '../../edge/journal/lease.js';
+import { createTally, type Tally } from '../../edge/ops/stats.js';
+import { createPass } from '../../edge/pass.js';
+import { createDepartures, createServer } from '../../edge/serve.js';
+import { openUpstream } from '../../edge/upstream.js';
+import type { Caller, Credentials, Gate, Grant } from '../../src/access/grant.js';
+import { systemClock } from '../../src/clock.js';
+import { parseConfig } from '../../src/config/load.js';
+import { listen } from '../../src/http/listen.js';
+import type { MediaId } from '../../src/ids.js';
+import { createLog } from '../../src/log.js';
+import type { ThumbMenu } from '../../src/media/thumb-choice.js';
+import { createMetrics } from '../../src/metrics.js';
+import { ManualClock } from './clock.js';
+import { openScriptedOrigin, type ScriptedOrigin } from './scripted-origin.js';
+
+export interface TestEdge {
+  readonly url: string;
+  readonly origin: ScriptedOrigin;
+  readonly engine: Engine;
+  readonly clock: ManualClock;
+  readonly tally: Tally;
+  /** What the lease says from now on. */
+  lease: LeaseVerdict;
+  menu: ThumbMenu | undefined;
+  /** As the journal would. */
+  takeDown(id: MediaId): Promise<void>;
+  /** The value of a counter with these labels, 0 where it never counted. */
+  counted(name: string, labels?: string): Promise<number>;
+  close(): Promise<void>;
+}
+
+export const EDGE_PROOF = 'v1.proof-of-the-tests';
+
+export interface TestEdgeOptions {
+  /** Lines of the section `edge`, in YAML. */
+  readonly edge?: readonly string[];
+  /** Members of `upstream`, in YAML's flow style. */
+  readonly upstream?: string;
+}
+
+/** `folder` is the test's own. */
+export async function openTestEdge(folder: string, options: TestEdgeOptions = {}): Promise<TestEdge> {
+  const origin = await openScriptedOrigin();
+  const clock = new ManualClock();
+  const log = createLog('edge', { level: 'silent', requests: 'none' });
+  const metrics = createMetrics('');
+  const parts = { log, metrics, clock };
+  const edge = readConfig(folder, origin.url, options);
+  const upstream = openUpstream({ config: edge.upstream, clock, metrics });
+  const cache = await openCache(edge.cache, { ...parts, randomName: randomUUID });
+  const settable: { lease: LeaseVerdict; menu: ThumbMenu | undefined } = { lease: 'yes', menu: undefined };
+  const engine = createEngine(
+    edge,
+    {
+      gate: edge.access === 'off' ? null : wordGate,
+      proof: EDGE_PROOF,
+      cache,
+      upstream,
+      menu: () => settable.menu,
+      lease: () => settable.lease,
+      policy: { current: policyOf(edge) },
+    },
+    parts,
+  );
+  const pass = createPass({
+    config: edge.pass,
+    originUrl: origin.url,
+    originCa: null,
+    edgeName: edge.name,
+    onUnsafe: (answer) => invalidate(engine, answer),
+    ...parts,
+    clock: systemClock,
+  });
+  const tally = createTally();
+  const departures = createDepartures();
+  const server = createServer({
+    handle: (ask, client) => handle(engine, ask, client),
+    health: createHealth({ cache, upstream, lease: () => settable.lease, ...parts }),
+    pass,
+    tally,
+    departures,
+    ...parts,
+    requestLog: 'none',
+    newRequestId: randomUUID,
+  });
+  const listener = await listen({
+    host: '127.0.0.1',
+    port: 0,
+    limits: { ...edge.listen.limits, closeWithinMs: 0 },
+    clock: systemClock,
+    log,
+    onRequest: (request, response) => server.onRequest(request, response),
+    onExpectation: (request, response) => server.onRequest(request, response),
+  });
+  return {
+    url: listener.url,
+    origin,
+    engine,
+    clock,
+    tally,
+    get lease() {
+      return settable.lease;
+    },
+    set lease(verdict) {
+      settable.lease = verdict;
+    },
+    get menu() {
+      return settable.menu;
+    },
+    set menu(menu) {
+      settable.menu = menu;
+    },
+    async takeDown(id) {
+      engine.flights.breakOff(id);
+      departures.breakOff(id);
+      await cache.takeDown(id);
+    },
+    async counted(name, labels = '') {
+      const { text } = await metrics.render();
+      const line = text.split('\n').find((each) => each.startsWith(`${name}${labels} `));
+      return line === undefined ? 0 : Number(line.split(' ')[1]);
+    },
+    async close() {
+      await listener.close();
+      server.close();
+      await engine.flights.close();
+      await pass.close();
+      await cache.close();
+      await upstream.close();
+      await origin.close();
+    },
+  };
+}
+
+function readConfig(folder: string, originUrl: string, { edge = [], upstream = '' }: TestEdgeOptions): EdgeConfig {
+  const text = [
+    'edge:',
+    '  listen: { port: 0 }',
+    `  cache: { folder: ${JSON.stringify(`${folder}/cache`)} }`,
+    `  upstream: { url: "${originUrl}"${upstream === '' ? '' : `, ${upstream}`} }`,
+    ...edge.map((line) => `  ${line}`),
+  ];
+  const outcome = parseConfig(text.join('\n'), { edge: edgeSection });
+  if (outcome.kind === 'faulty') throw new Error(JSON.stringify(outcome.faults));
+  return outcome.config.edge;
+}
+
+/** Tokens are words: `reader`, `uploader`, `unknown` (cannot be checked), or a signature of `good` in the query. */
+const wordGate: Gate = {
+  open({ authorization, query }: Credentials): Grant {
+    if (authorization === 'Bearer reader') return { kind: 'caller', caller: callerOf('all') };
+    if (authorization === 'Bearer uploader') return { kind: 'caller', caller: callerOf('upload') };
+    if (authorization === 'Bearer unknown') return { kind: 'unavailable', retryAfterMs: 1_500 };
+    if (authorization !== undefined) return { kind: 'anonymous', refusal: 'token_signature' };
+    if (query.includes('sig=good')) return { kind: 'link', expiresAt: Number.MAX_SAFE_INTEGER };
+    return { kind: 'anonymous', refusal: 'none' };
+  },
+  probe: async () => undefined,
+  close: async () => undefined,
+};
+
+function callerOf(scope: Caller['scope']): Caller {
+  return { subject: 'tests', issuer: 'tests', roles: new Set(), scope, expiresAt: Number.MAX_SAFE_INTEGER };
+}
