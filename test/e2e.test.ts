@@ -46,6 +46,8 @@ async function eventually(
   return answer;
 }
 
+t.setTimeout(150_000);
+
 void t.test('the service from end to end', async (t) => {
   const service = await startService(t.testdir());
   t.teardown(() => service.stop());
