@@ -21,8 +21,9 @@ main { display: grid; gap: 14px; grid-template-columns: repeat(12, 1fr); }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px;
   grid-column: span 4; min-width: 0; }
 section.wide { grid-column: span 8; }
-section.full { grid-column: span 12; }
-@media (max-width: 820px) { section, section.wide { grid-column: span 12; } body { padding: 14px; } }
+section.tall { grid-row: span 2; }
+p + dl, .big + dl { margin-top: 10px; }
+@media (max-width: 820px) { section, section.wide { grid-column: span 12; grid-row: auto; } body { padding: 14px; } }
 h2 { font-size: 12px; font-weight: 600; color: var(--soft); text-transform: uppercase; letter-spacing: 0.06em;
   margin-bottom: 10px; }
 .big { font-size: 40px; font-weight: 650; letter-spacing: -0.03em; line-height: 1.05; font-variant-numeric: tabular-nums; }
@@ -67,6 +68,7 @@ const since = (ms) => {
 const pill = (id, text, mood) => { const el = byId(id); el.textContent = text; el.className = 'pill ' + mood; };
 const NAMES = { hit_memory: 'Hit in memory', hit_disk: 'Hit on disk', hit_filling: 'Hit while it fills', stale: 'Served stale',
   revalidated: 'Revalidated', miss: 'Miss', pass: 'Passed through', refused: 'Refused', failed: 'Failed', own: 'Of the edge itself' };
+const SHOWN = 120;
 const rates = [];
 let before = null;
 
@@ -92,17 +94,17 @@ function tier(name, t) {
 }
 function draw() {
   const top = Math.max(1, ...rates);
-  const at = (rate, index) => (index * 600 / 119).toFixed(1) + ' ' + (118 - rate / top * 110).toFixed(1);
-  const line = rates.map((rate, index) => (index === 0 ? 'M' : 'L') + at(rate, index)).join('');
+  const x = (index) => ((index + SHOWN - rates.length) * 600 / (SHOWN - 1)).toFixed(1);
+  const line = rates.map((rate, index) => (index === 0 ? 'M' : 'L') + x(index) + ' ' + (118 - rate / top * 110).toFixed(1)).join('');
   byId('line').setAttribute('d', line);
-  byId('area').setAttribute('d', line + 'L' + ((rates.length - 1) * 600 / 119).toFixed(1) + ' 120L0 120Z');
+  byId('area').setAttribute('d', line + 'L600 120L' + x(0) + ' 120Z');
 }
 function show(stats) {
   const total = (s) => Object.entries(s.requests.outcomes).reduce((sum, [, o]) => sum + o.requests, 0);
   const elapsed = before === null ? 0 : (Date.parse(stats.now) - Date.parse(before.now)) / 1000;
   if (elapsed > 0) {
     rates.push(Math.max(0, (total(stats) - total(before)) / elapsed));
-    if (rates.length > 120) rates.shift();
+    if (rates.length > SHOWN) rates.shift();
     draw();
     say('rate', rates[rates.length - 1].toFixed(rates[rates.length - 1] < 10 ? 1 : 0));
   }
@@ -171,9 +173,9 @@ const MARKUP = `
 <section id="journal"><h2>Takedowns</h2><p><span id="lease" class="pill">–</span></p>
 <dl><dt>copies are</dt><dd id="may">–</dd><dt>current</dt><dd id="ago">–</dd><dt>applied</dt><dd id="applied">–</dd>
 <dt>link</dt><dd id="link">–</dd><dt>emptied</dt><dd id="purges">–</dd></dl></section>
-<section class="wide"><h2>How requests ended</h2><table><thead><tr><th>outcome</th><th>requests</th><th>a second</th><th>sent</th></tr></thead>
+<section class="wide tall"><h2>How requests ended</h2><table><thead><tr><th>outcome</th><th>requests</th><th>a second</th><th>sent</th></tr></thead>
 <tbody id="outcomes"></tbody></table></section>
-<section class="full"><h2>Policy</h2><dl><dt>read</dt><dd id="policy">–</dd></dl><div id="faults" role="alert"></div></section>
+<section><h2>Policy</h2><dl><dt>read</dt><dd id="policy">–</dd></dl><div id="faults" role="alert"></div></section>
 </main>`;
 
 const PAGE = Buffer.from(
