@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type BlobStore, mediaKey, thumbKey } from '../../origin/blobs/blob-store.js';
 import { createInFlight } from '../../origin/blobs/in-flight.js';
+import { freeUnreferenced, type SweepParts } from '../../origin/blobs/sweep.js';
 import { createQuotas, quotaSection } from '../../origin/quota.js';
 import {
   decideExpiry,
@@ -136,12 +137,16 @@ async function openHouse(t: Test, given: Partial<RetentionConfig> = {}, over: Pa
     ...seldom,
     ...given,
   });
-  const { list, remove, stageFolder } = blobs;
   const retention = openRetention({
     config,
     quotaPeriodMs: HOUR,
     meta,
-    blobs: { list: list.bind(blobs), remove: remove.bind(blobs), stageFolder, ...over },
+    blobs: {
+      list: (prefix, signal) => blobs.list(prefix, signal),
+      remove: (key, signal) => blobs.remove(key, signal),
+      stageFolder: blobs.stageFolder,
+      ...over,
+    },
     inFlight,
     clock,
     log: watched.log,
@@ -199,9 +204,25 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
   t.match(await retention.sweep(never), { blobs: 0 }, 'it is held again');
   t.equal((await meta.find(again.record.id, clock.now())).kind, 'live');
   t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
+
+  // An upload that begins and ends between the sweep's list and its turn.
+  await meta.remove(again.record.id, 'eve', clock.now());
+  clock.advance(HOUR + 1);
+  const late: SweepParts['meta'] = {
+    async unreferencedBlobs(before, limit) {
+      const listed = await meta.unreferencedBlobs(before, limit);
+      await house.put('bytes');
+      return listed;
+    },
+    isUnreferenced: (sha256) => meta.isUnreferenced(sha256),
+    forgetBlob: (sha256) => meta.forgetBlob(sha256),
+    findBlob: (sha256) => meta.findBlob(sha256),
+  };
+  t.match(await freeUnreferenced({ meta: late, blobs, inFlight }, clock.now() - HOUR, 9, never), { blobs: 0 });
+  t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
+
   // Held, lost again and uploaded once more, with sweeps at every turn.
   for (let round = 0; round < 20; round += 1) {
-    await meta.remove(again.record.id, 'eve', clock.now());
     clock.advance(HOUR + 1);
     const [media] = await Promise.all([house.put('bytes'), retention.sweep(never), retention.sweep(never)]);
     t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
