@@ -9,6 +9,9 @@ import { Fault } from '../src/errors.js';
 import type { PassContext, PassOptions } from './pass.js';
 import { type Framing, framingOf, type PassedRequest, type PassFacts } from './pass-guards.js';
 
+/** Node, the proxy library and each step here want to hear of the end of one response: a bounded number, and no leak. */
+const RESPONSE_LISTENERS_MAX = 32;
+
 export class Exchange {
   readonly options: PassOptions;
   readonly request: IncomingMessage;
@@ -48,6 +51,7 @@ export class Exchange {
       originHost: new URL(options.originUrl).host,
     };
     this.movedAtMs = options.clock.monotonicMs();
+    response.setMaxListeners(RESPONSE_LISTENERS_MAX);
     response.once('close', this.#onClientGone);
     context.signal.addEventListener('abort', this.#onStopping, { once: true });
   }
