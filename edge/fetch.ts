@@ -129,6 +129,11 @@ export function revalidateInBackground(engine: Engine, errand: Errand, entry: En
     flyInBackground(engine, orderOf(engine, errand, [entry], key, 'GET', true));
 }
 
+/** The body behind a head, for whoever may come. */
+function bodyOrder(engine: Engine, errand: Errand): FlightOrder<Landing> {
+  return orderOf(engine, errand, [], flightKey(errand, 'GET'), 'GET', true);
+}
+
 /** Nobody waits for it: what it brought for one caller alone is thrown away. */
 function flyInBackground(engine: Engine, order: FlightOrder<Landing>): void {
   const boarding = engine.flights.board(order, undefined);
@@ -263,7 +268,7 @@ function foundHead(fetching: Fetching, landing: Extract<Landing, { kind: 'head' 
   if (!fits(entry, errand)) return AGAIN;
   if (!joined) {
     if (found.kind === 'stored') compareHead(engine.fills, errand, found.stored.entry, answered);
-    else warm(engine, entry, treatment, orderOf(engine, errand, [], flightKey(errand, 'GET'), 'GET', true));
+    else warm(engine, errand, entry, treatment, (each) => bodyOrder(engine, each));
   }
   return tellEntry(fetching, entry, null, 'miss', { status: entry.status });
 }

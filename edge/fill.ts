@@ -292,7 +292,10 @@ async function pump(parts: FillParts, body: Readable, filling: Filling, flight: 
       await filling.write(chunk as Buffer);
       if (filling.failed) break;
     }
-    outcome = await filling.end();
+    const ending = filling.end();
+    // Found in memory from now on, while the disk still takes it: nobody need join what is over.
+    if (isHeld(parts, filling.entry)) flight.close();
+    outcome = await ending;
   } catch (thrown) {
     const error = thrown instanceof Error ? thrown : new Error(String(thrown));
     filling.abort(error);
@@ -303,6 +306,10 @@ async function pump(parts: FillParts, body: Readable, filling: Filling, flight: 
   }
   flight.land();
   tell(parts, filling.entry, outcome);
+}
+
+function isHeld({ cache }: FillParts, entry: Entry): boolean {
+  return cache.peek(entry.key)?.entry.receivedAt === entry.receivedAt;
 }
 
 function tell(parts: FillParts, entry: Entry, outcome: FillOutcome): void {

@@ -346,7 +346,7 @@ function failureOf(error: Error): UpstreamFailure {
   const code = errorCode(error);
   if (code === 'UND_ERR_CONNECT_TIMEOUT') return 'connect_timeout';
   if (code === 'UND_ERR_HEADERS_TIMEOUT') return 'head_timeout';
-  if (code === 'UND_ERR_HEADERS_OVERFLOW' || code?.startsWith('HPE_') === true) return 'garbage';
+  if (code === 'UND_ERR_HEADERS_OVERFLOW' || error.name === 'HTTPParserError') return 'garbage';
   if (code === 'UND_ERR_SOCKET' || code === 'ECONNRESET' || code === 'EPIPE') return 'reset';
   return 'connect';
 }

@@ -1,12 +1,23 @@
 /** Sees to the body behind a HEAD that missed, as warming.ts decides. Never waited for. */
-import type { CacheKey, Entry } from './cache/entry.js';
+import { headerOf } from '../src/http/reply.js';
+import type { Entry } from './cache/entry.js';
 import type { Engine } from './engine.js';
+import type { Errand } from './errand.js';
 import type { Landing } from './fill.js';
 import type { FlightOrder } from './flight.js';
+import { keyOf, placeOfThumb } from './key.js';
 import type { Treatment } from './rules.js';
 
-export function warm(engine: Engine, entry: Entry, treatment: Treatment, order: FlightOrder<Landing>): void {
+/** `orderFor` makes the flight that brings an errand's body. */
+export function warm(
+  engine: Engine,
+  errand: Errand,
+  entry: Entry,
+  treatment: Treatment,
+  orderFor: (errand: Errand) => FlightOrder<Landing>,
+): void {
   const { warming } = engine.fills;
+  const thumb = thumbOf(engine, errand, entry);
   switch (warming.decide(entry, treatment)) {
     case 'off':
       return;
@@ -14,14 +25,33 @@ export function warm(engine: Engine, entry: Entry, treatment: Treatment, order: 
       warming.mark(entry.key);
       return;
     case 'now':
-      fetchBody(engine, entry.key, order);
+      fetchBody(engine, orderFor(errand));
+      if (thumb !== undefined && warming.hasRoom()) fetchBody(engine, orderFor(thumb));
   }
 }
 
-function fetchBody(engine: Engine, key: CacheKey, order: FlightOrder<Landing>): void {
+/** The default thumbnail of an image, in the format that this client takes; undefined where none is wanted or held already. */
+function thumbOf(engine: Engine, errand: Errand, entry: Entry): Errand | undefined {
+  const menu = engine.menu();
+  const { mediaId, pathKind } = errand.place;
+  if (!engine.policy().warm.thumbnail || menu === undefined || mediaId === null || pathKind !== 'original') {
+    return undefined;
+  }
+  if (headerOf(entry.headers, 'content-type')?.startsWith('image/') !== true) return undefined;
+  const place = placeOfThumb(mediaId, '', errand.ask.header('accept'), menu);
+  const held = engine.fills.cache.peek(keyOf(place.primaryKey, {}));
+  return held === undefined ? { ...errand, place } : undefined;
+}
+
+function fetchBody(engine: Engine, order: FlightOrder<Landing>): void {
   const { warming, cache } = engine.fills;
   const boarding = engine.flights.board(order, undefined);
   if (boarding.kind !== 'started') return;
+  const { flight } = boarding;
   warming.started();
-  void boarding.flight.landed.then(() => warming.ended(key, cache.peek(key) !== undefined));
+  void flight.outcome.then((landing) => {
+    if (landing.kind === 'lone') landing.take()?.body.destroy();
+  });
+  const key = keyOf(order.primaryKey, {});
+  void flight.landed.then(() => warming.ended(key, cache.peek(key) !== undefined));
 }

@@ -39,6 +39,8 @@ export interface Warming {
   /** What to do about the body of a head that was just fetched. */
   decide(entry: Entry, treatment: Treatment): WarmDecision;
   mark(key: CacheKey): void;
+  /** Whether one more body may be fetched now. */
+  hasRoom(): boolean;
   /** Whether it was marked; the mark is gone then. */
   takeMark(key: CacheKey): boolean;
   started(): void;
@@ -73,6 +75,7 @@ export function createWarming(config: () => WarmConfig, metrics: Metrics): Warmi
       return decision;
     },
     mark: (key) => remember(marks, key),
+    hasRoom: () => running < config().concurrentMax,
     takeMark: (key) => marks.size > 0 && marks.delete(key),
     started() {
       running += 1;

@@ -48,8 +48,9 @@ export const EDGE_PROOF = 'v1.proof-of-the-tests';
 export interface TestEdgeOptions {
   /** Lines of the section `edge`, in YAML. */
   readonly edge?: readonly string[];
-  /** Members of `upstream`, in YAML's flow style. */
+  /** Members of `upstream` and of `cache`, in YAML's flow style. */
   readonly upstream?: string;
+  readonly cache?: string;
 }
 
 /** `folder` is the test's own. */
@@ -146,11 +147,15 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   };
 }
 
-function readConfig(folder: string, originUrl: string, { edge = [], upstream = '' }: TestEdgeOptions): EdgeConfig {
+function readConfig(
+  folder: string,
+  originUrl: string,
+  { edge = [], upstream = '', cache = '' }: TestEdgeOptions,
+): EdgeConfig {
   const text = [
     'edge:',
     '  listen: { port: 0 }',
-    `  cache: { folder: ${JSON.stringify(`${folder}/cache`)} }`,
+    `  cache: { folder: ${JSON.stringify(`${folder}/cache`)}${cache === '' ? '' : `, ${cache}`} }`,
     `  upstream: { url: "${originUrl}"${upstream === '' ? '' : `, ${upstream}`} }`,
     ...edge.map((line) => `  ${line}`),
   ];
