@@ -80,7 +80,10 @@ export async function requireAdmin(gate: Gate, request: OriginRequest): Promise<
 async function openGate(gate: Gate, request: OriginRequest): Promise<Grant> {
   const { method, path, query, signal } = request;
   const grant = await gate.open({ method, path, query, authorization: request.header('authorization') }, signal);
-  if (grant.kind === 'caller') request.note({ subject: subjectMark(grant.caller) });
+  if (grant.kind === 'caller') {
+    request.note({ subject: subjectMark(grant.caller) });
+    request.meter.subject(grant.caller.subject);
+  }
   return grant;
 }
 

@@ -2,12 +2,15 @@
 import { integer, origin, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { limitsSection } from '../src/http/listen.js';
-import { trustedProxies } from './address.js';
+import { createAddressOf, trustedProxies } from './address.js';
+import { auditSection } from './audit.js';
 import { blobsFaults, blobsSection } from './blobs/config.js';
 import { downloadSection } from './download.js';
 import { drainSection } from './handler.js';
 import { uploadSection } from './ingest/config.js';
+import { scanFaults } from './ingest/scan.js';
 import { journalSection } from './journal-stream.js';
+import { rateLimitsSection } from './limits.js';
 import { metaSection } from './meta/config.js';
 import { quotaSection } from './quota.js';
 import { retentionSection } from './retention.js';
@@ -39,6 +42,8 @@ export const originSection = section('The origin: takes uploads in, keeps them, 
   thumbs: thumbsSection,
   retention: retentionSection,
   quota: quotaSection,
+  rateLimits: rateLimitsSection,
+  audit: auditSection,
   journal: journalSection,
   wellKnown: wellKnownSection,
 });
@@ -49,5 +54,36 @@ export type OriginConfig = ValueOf<typeof originSection>;
 export function originFaults(config: OriginConfig): readonly ConfigFault[] {
   const below = (name: string, faults: readonly ConfigFault[]): readonly ConfigFault[] =>
     faults.map(({ path, message }) => ({ path: `origin.${name}.${path}`, message }));
-  return [...below('thumbs', thumbsFaults(config.thumbs)), ...blobsFaults(config.blobs, config.upload.sizeMaxBytes)];
+  return [
+    ...below('thumbs', thumbsFaults(config.thumbs)),
+    ...below('upload.scan', scanFaults(config.upload.scan)),
+    ...blobsFaults(config.blobs, config.upload.sizeMaxBytes),
+    ...unusedFaults(config),
+    ...proxyFaults(config.trustedProxies),
+  ];
+}
+
+/** Use is noted when the origin is asked; a copy that an edge may serve by itself for longer would look unused. */
+function unusedFaults({ retention, download }: OriginConfig): readonly ConfigFault[] {
+  const { edgeMaxAgeMs, edgeStaleWhileRevalidateMs, edgeStaleIfErrorMs } = download;
+  const silentMs = edgeMaxAgeMs + Math.max(edgeStaleWhileRevalidateMs, edgeStaleIfErrorMs);
+  if (retention.unusedForMs === null || retention.unusedForMs > silentMs) return [];
+  return [
+    {
+      path: 'origin.retention.unused_for',
+      message:
+        'must be longer than edges may serve their copies without asking (download.edge_max_age and what follows it)',
+    },
+  ];
+}
+
+function proxyFaults(trusted: readonly string[]): readonly ConfigFault[] {
+  return trusted.flatMap((range, index) => {
+    try {
+      createAddressOf([range]);
+      return [];
+    } catch {
+      return [{ path: `origin.trusted_proxies.${index}`, message: 'is no address and no range' }];
+    }
+  });
 }

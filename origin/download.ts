@@ -14,6 +14,7 @@ import { type Lifetime, mediaReply } from './media-reply.js';
 import type { Media, MediaRecord, PictureFacts } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
 import type { OriginRequest } from './request.js';
+import type { Uses } from './uses.js';
 
 export const downloadSection = section('How media is served, and how long copies of it may be used.', {
   inlineTypes: list({
@@ -81,6 +82,7 @@ export interface DownloadParts {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'find'>;
   readonly blobs: Pick<BlobStore, 'read'>;
+  readonly uses: Pick<Uses, 'note'>;
   readonly config: { readonly download: DownloadConfig };
 }
 
@@ -88,6 +90,7 @@ export async function download(parts: DownloadParts, request: OriginRequest, id:
   const now = request.receivedAt;
   const viewer = await viewerOf(parts.gate, request);
   const { record, blob } = admitViewer(viewer, await parts.meta.find(id, now));
+  parts.uses.note(record, now);
   return mediaReply(
     parts.blobs,
     request,

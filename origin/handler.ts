@@ -18,6 +18,7 @@ import { send } from '../src/http/send.js';
 import { bugFields, errorFields, type Log, type LogConfig, type LogFields, loggable } from '../src/log.js';
 import type { CounterOf, HistogramOf, Metrics } from '../src/metrics.js';
 import { drainedReply } from './drain.js';
+import type { Limits } from './limits.js';
 import type { OriginRequest, Sender } from './request.js';
 
 export const drainSection = section(
@@ -37,6 +38,7 @@ export interface HandlerParts {
   /** What edges ask for: undefined where the request is none of that, a promise of nothing where it writes its answer itself. */
   internal(raw: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<Reply | undefined> | undefined;
   addressOf(request: IncomingMessage): string;
+  readonly limits: Limits;
   readonly edgeSecret: string;
   readonly drain: ValueOf<typeof drainSection>;
   readonly requests: LogConfig['requests'];
@@ -134,6 +136,7 @@ export function createHandler(parts: HandlerParts): Handler {
 async function runRoute(found: RouteMatch<OriginRequest>, request: OriginRequest): Promise<Reply> {
   switch (found.kind) {
     case 'found':
+      if (found.route.audience !== 'anyone') request.meter.address();
       return await found.route.run(request, found.segments, request.query);
     case 'method': {
       const allowed = [...found.allowed, 'OPTIONS'];
@@ -180,13 +183,15 @@ function openExchange(
   const target = originForm(raw.url ?? '/');
   const mark = target.indexOf('?');
   let invited = !expects;
+  const sender = senderOf(raw, parts.edgeSecret);
+  const address = parts.addressOf(raw);
   const request: OriginRequest = {
     id,
     method: raw.method ?? 'GET',
     path: mark < 0 ? target : target.slice(0, mark),
     query: mark < 0 ? '' : target.slice(mark + 1),
-    sender: senderOf(raw, parts.edgeSecret),
-    address: parts.addressOf(raw),
+    sender,
+    address,
     receivedAt: clock.now(),
     signal: leaving.signal,
     header(name) {
@@ -201,6 +206,7 @@ function openExchange(
         return raw;
       },
     },
+    meter: sender === 'client' ? parts.limits.meter(address) : parts.limits.unlimited,
     note: (fields) => void Object.assign(notes, fields),
   };
 
@@ -214,7 +220,13 @@ function openExchange(
       leaving.signal.throwIfAborted();
       const dressed = {
         ...reply,
-        headers: [...reply.headers, ['x-request-id', id], ...CORS_HEADERS, ...GUARD_HEADERS],
+        headers: [
+          ...reply.headers,
+          ['x-request-id', id],
+          ...request.meter.headers(),
+          ...CORS_HEADERS,
+          ...GUARD_HEADERS,
+        ],
       } as const;
       const pending = invited ? drainedReply(dressed, raw, parts.drain, clock) : closeAfter(dressed, raw);
       await send(pending, raw, response, leaving.signal);

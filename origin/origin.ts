@@ -14,13 +14,16 @@ import { CONFIRM_PATH, JOURNAL_PATH } from '../src/journal/entry.js';
 import { bugFields, type Log, type LogConfig } from '../src/log.js';
 import type { Parts, Running } from '../src/process.js';
 import { createAddressOf } from './address.js';
+import { openAuditLog } from './audit.js';
 import { createInFlight } from './blobs/in-flight.js';
 import { openBlobStore } from './blobs/open.js';
 import type { OriginConfig } from './config.js';
 import { createHandler, type Handler, requestCounts } from './handler.js';
 import { createHealth } from './health.js';
 import { createAdmissions } from './ingest/admit.js';
+import { createScanner } from './ingest/scan.js';
 import { createJournalStream, type JournalStream } from './journal-stream.js';
+import { createLimits, NO_LIMITS } from './limits.js';
 import { openMetaStore } from './meta/lmdb.js';
 import { operatorRoutes } from './operators.js';
 import { createQuotas } from './quota.js';
@@ -29,6 +32,7 @@ import { originRoutes, type RouteParts } from './routes.js';
 import { openThumbs } from './thumbs/engine.js';
 import { menuOf } from './thumbs/plan.js';
 import { uploadCounts } from './upload.js';
+import { createUses } from './uses.js';
 import { createWellKnown } from './well-known.js';
 
 export interface OriginSettings {
@@ -81,6 +85,10 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     metrics,
   });
   opened.add('retention', () => retention.close());
+  const audit = await openAuditLog(config.audit);
+  opened.add('audit', () => audit.close());
+  const uses = createUses({ meta, clock, log, noted: config.retention.unusedForMs !== null });
+  opened.add('uses', () => uses.close());
   const quotas = createQuotas(quota, meta, clock);
   const { freeMinBytes } = config.upload;
   const health = createHealth({ meta, blobs, gate, thumbs, clock, log, metrics, freeMinBytes });
@@ -94,6 +102,9 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     clock,
     ids: createIdSource(clock),
     inFlight,
+    scanner: createScanner({ config: config.upload.scan, clock, log, metrics }),
+    audit,
+    uses,
     admissions: createAdmissions({ config: config.upload, blobs, clock, metrics }),
     quotas,
     counts: uploadCounts(metrics),
@@ -109,6 +120,7 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
   const counts = requestCounts(metrics);
   const common = {
     addressOf: createAddressOf(config.trustedProxies),
+    limits: createLimits(config.rateLimits, clock, metrics),
     edgeSecret: access.edgeSecret,
     drain: config.refusedBodies,
     requests: settings.log.requests,
@@ -130,6 +142,7 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
       name: 'operators',
       handler: createHandler({
         ...common,
+        limits: NO_LIMITS,
         requests: 'none',
         routes: operatorRoutes({ health, metrics }),
         internal: () => undefined,

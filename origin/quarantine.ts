@@ -1,15 +1,15 @@
 /**
- * Quarantine and restore: authorize > mark > journal > confirm. What is marked
+ * Quarantine and restore: authorize > mark > record > confirm. What is marked
  * are the bytes, so every id over them; what is named is an id or a hash.
  */
-import type { Gate } from '../src/access/grant.js';
+import type { Caller, Gate } from '../src/access/grant.js';
 import { Fault } from '../src/errors.js';
 import type { Reply } from '../src/http/reply.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
 import { requireAdmin } from './authorize.js';
 import type { MetaStore, QuarantineOutcome } from './meta/store.js';
 import type { OriginRequest } from './request.js';
-import { type TakedownParts, takenDown } from './takedown.js';
+import { recordAct, type TakedownParts, takenDown } from './takedown.js';
 
 export interface QuarantineParts extends TakedownParts {
   readonly gate: Gate;
@@ -34,6 +34,7 @@ export async function quarantine(
     reason: wish.reason ?? null,
     cause: 'admin',
   });
+  await recordMark(parts, request, caller, { act: 'quarantine', target, outcome, reason: wish.reason });
   return await takenDown(parts, seqOf(outcome), wish.wait, request.signal);
 }
 
@@ -43,9 +44,29 @@ export async function restore(
   target: MediaId | Sha256,
   wait: 'edges' | undefined,
 ): Promise<Reply> {
-  await requireAdmin(parts.gate, request);
+  const caller = await requireAdmin(parts.gate, request);
   const outcome = await parts.meta.restore(target, request.receivedAt);
+  await recordMark(parts, request, caller, { act: 'restore', target, outcome, reason: undefined });
   return await takenDown(parts, seqOf(outcome), wait, request.signal);
+}
+
+async function recordMark(
+  parts: QuarantineParts,
+  request: OriginRequest,
+  caller: Caller,
+  mark: {
+    readonly act: 'quarantine' | 'restore';
+    readonly target: MediaId | Sha256;
+    readonly outcome: QuarantineOutcome;
+    readonly reason: string | undefined;
+  },
+): Promise<void> {
+  const { outcome } = mark;
+  await recordAct(parts, request, caller, {
+    ...mark,
+    outcome: outcome.kind,
+    ...('seq' in outcome && { seq: outcome.seq }),
+  });
 }
 
 /** The entry that made it so, whether now or before. */

@@ -1,5 +1,5 @@
 /**
- * DELETE of one id: authorize > mark > journal > confirm. Mark and journal are
+ * DELETE of one id: authorize > mark > record > confirm. Mark and journal are
  * one transaction; the blob goes later, with the sweep, unless another id holds it.
  */
 import type { Gate } from '../src/access/grant.js';
@@ -9,7 +9,7 @@ import type { MediaId } from '../src/ids.js';
 import { requireAdmin } from './authorize.js';
 import type { MetaStore } from './meta/store.js';
 import type { OriginRequest } from './request.js';
-import { type TakedownParts, takenDown } from './takedown.js';
+import { recordAct, type TakedownParts, takenDown } from './takedown.js';
 
 export interface RemoveParts extends TakedownParts {
   readonly gate: Gate;
@@ -24,6 +24,12 @@ export async function remove(
 ): Promise<Reply> {
   const caller = await requireAdmin(parts.gate, request);
   const outcome = await parts.meta.remove(id, caller.subject, request.receivedAt);
+  await recordAct(parts, request, caller, {
+    act: 'delete',
+    target: id,
+    outcome: outcome.kind,
+    ...('seq' in outcome && { seq: outcome.seq }),
+  });
   switch (outcome.kind) {
     case 'unknown':
       throw new Fault('not_found', 'There is no media with this id.');

@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream';
 import type { EpochMs } from '../src/clock.js';
 import type { RequestHead } from '../src/http/conditional.js';
 import type { LogFields } from '../src/log.js';
+import type { Meter } from './limits.js';
 
 /** Whether an edge has proved itself, and on whose behalf it asks. */
 export type Sender = 'client' | 'edge' | 'edge_for_anonymous';
@@ -24,6 +25,8 @@ export interface OriginRequest extends RequestHead {
   /** Aborts when the client has gone or the service closes. */
   readonly signal: AbortSignal;
   readonly body: RequestBody;
+  /** Counts the request against the limits of whoever makes it. */
+  readonly meter: Meter;
   /** Adds fields to the request's line in the log. */
   note(fields: LogFields): void;
 }

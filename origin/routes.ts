@@ -7,6 +7,7 @@ import type { Reply } from '../src/http/reply.js';
 import {
   booleanParameter,
   choiceParameter,
+  instantParameter,
   integerParameter,
   mediaId,
   type Parameter,
@@ -14,9 +15,12 @@ import {
   type ResponseNote,
   type Route,
   route,
+  sha256,
   textParameter,
   type ValuesOf,
 } from '../src/http/routes.js';
+import type { MediaId } from '../src/ids.js';
+import { type AdminParts, inspectMedia, LISTED_STATES, listMedia } from './admin.js';
 import { type DownloadParts, download } from './download.js';
 import type { Health } from './health.js';
 import { type LinkParts, link } from './link.js';
@@ -31,7 +35,8 @@ export type RouteParts = UploadParts &
   ThumbParts &
   LinkParts &
   RemoveParts &
-  QuarantineParts & {
+  QuarantineParts &
+  AdminParts & {
     readonly health: Health;
     readonly wellKnown: (request: RequestHead) => Reply;
   };
@@ -42,6 +47,8 @@ const none = {};
 const wait = choiceParameter('`edges`: answer only once every connected edge has confirmed, or the wait is over.', [
   'edges',
 ]);
+
+const reason = textParameter('Why, for the record.', 512);
 
 const PIXELS_MAX = 999_999;
 /** A hundred years: whatever is longer is a mistake. */
@@ -159,7 +166,7 @@ export function originRoutes(parts: RouteParts): readonly Route<OriginRequest>[]
       summary: 'Withholds the bytes, under every id that has them.',
       audience: 'admin',
       path: id,
-      query: { wait, reason: textParameter('Why, for the record.', 512) },
+      query: { wait, reason },
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404, 410)],
       handle: (request: OriginRequest, path, query) => quarantine(parts, request, path.id, query),
     }),
@@ -173,8 +180,81 @@ export function originRoutes(parts: RouteParts): readonly Route<OriginRequest>[]
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404, 410)],
       handle: (request: OriginRequest, path, query) => restore(parts, request, path.id, query.wait),
     }),
+    ...adminRoutes(parts),
     ...openRoutes(parts),
   ];
+}
+
+function adminRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
+  const bytes = { sha256 };
+  return [
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/v1/admin/media',
+      summary: 'Media in the order of their making, page by page.',
+      audience: 'admin',
+      path: none,
+      query: {
+        owner: textParameter('The subject that uploaded it.', 1_024),
+        type: textParameter('Its media type, exactly.', 255),
+        state: choiceParameter('What stands under the id.', LISTED_STATES),
+        from: instantParameter('Made then or later.'),
+        to: instantParameter('Made then or before.'),
+        cursor: optionalMediaId('The `next` of the page before.'),
+        limit: integerParameter('Entries of a page; default 50.', { min: 1, max: 1_000 }),
+      },
+      responses: [
+        { status: 200, help: '`items`, and `next` where there are more.', content: { type: 'application/json' } },
+        ...refusals(400, 401, 403),
+      ],
+      handle: (request: OriginRequest, _path, query) => listMedia(parts, request, query),
+    }),
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/v1/admin/media/{id}',
+      summary: 'All that is known of one media.',
+      audience: 'admin',
+      path: id,
+      query: none,
+      responses: [
+        {
+          status: 200,
+          help: 'The record, its duplicates, its thumbnails, and which edges have confirmed its last takedown.',
+          content: { type: 'application/json' },
+        },
+        ...refusals(400, 401, 403, 404),
+      ],
+      handle: (request: OriginRequest, path) => inspectMedia(parts, request, path.id),
+    }),
+    route({
+      methods: ['POST'],
+      pattern: '/v1/admin/blobs/{sha256}/quarantine',
+      summary: 'Withholds bytes by their hash.',
+      audience: 'admin',
+      path: bytes,
+      query: { wait, reason },
+      responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404)],
+      handle: (request: OriginRequest, path, query) => quarantine(parts, request, path.sha256, query),
+    }),
+    route({
+      methods: ['DELETE'],
+      pattern: '/v1/admin/blobs/{sha256}/quarantine',
+      summary: 'Gives them back.',
+      audience: 'admin',
+      path: bytes,
+      query: { wait },
+      responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404)],
+      handle: (request: OriginRequest, path, query) => restore(parts, request, path.sha256, query.wait),
+    }),
+  ];
+}
+
+function optionalMediaId(help: string): Parameter<MediaId | undefined> {
+  return {
+    help,
+    schema: mediaId.schema,
+    read: (text, name) => (text === undefined ? undefined : mediaId.read(text, name)),
+  };
 }
 
 /** What anyone may ask. */

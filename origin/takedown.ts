@@ -1,12 +1,42 @@
 /**
- * What takedowns have in common: `?wait=edges` answers once every connected
- * edge has applied the entry, or the configured wait is over.
+ * What takedowns have in common: a line in the audit log before anyone is told,
+ * and `?wait=edges`, which answers once every connected edge has applied the
+ * entry or the configured wait is over.
  */
+import type { Caller } from '../src/access/grant.js';
 import { emptyReply, type Reply } from '../src/http/reply.js';
+import type { MediaId, Sha256 } from '../src/ids.js';
+import type { AuditAct, AuditLog } from './audit.js';
 import type { JournalStream } from './journal-stream.js';
+import type { OriginRequest } from './request.js';
 
 export interface TakedownParts {
   readonly journal: Pick<JournalStream, 'confirmed'>;
+  readonly audit: Pick<AuditLog, 'append'>;
+}
+
+/** What an admin did, whoever it was and however it ended. */
+export async function recordAct(
+  parts: Pick<TakedownParts, 'audit'>,
+  request: OriginRequest,
+  caller: Caller,
+  act: Pick<AuditAct, 'act' | 'outcome'> & {
+    readonly target: MediaId | Sha256 | null;
+    readonly seq?: number;
+    readonly reason?: string | undefined;
+  },
+): Promise<void> {
+  await parts.audit.append({
+    at: request.receivedAt,
+    by: caller.subject,
+    act: act.act,
+    target: act.target,
+    outcome: act.outcome,
+    seq: act.seq ?? null,
+    reason: act.reason ?? null,
+    requestId: request.id,
+    address: request.address,
+  });
 }
 
 /** 204; with the count of edges that have confirmed where the caller waits for them (CONTRACT, Edge). */

@@ -19,11 +19,13 @@ import type { OriginRequest } from './request.js';
 import type { ThumbsConfig } from './thumbs/config.js';
 import type { Thumbs } from './thumbs/engine.js';
 import { pickThumb } from './thumbs/plan.js';
+import type { Uses } from './uses.js';
 
 export interface ThumbParts {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'find'>;
   readonly blobs: Pick<BlobStore, 'read'>;
+  readonly uses: Pick<Uses, 'note'>;
   readonly thumbs: Pick<Thumbs, 'hurry' | 'wait'>;
   readonly clock: Pick<Clock, 'now'>;
   readonly menu: ThumbMenu;
@@ -43,6 +45,7 @@ export async function thumb(parts: ThumbParts, request: OriginRequest, id: Media
     media = admitViewer(viewer, await meta.find(id, now));
   }
   const { record, blob } = media;
+  parts.uses.note(record, now);
   switch (blob.thumbs.kind) {
     case 'pending':
       return pendingReply();

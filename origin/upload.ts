@@ -60,15 +60,15 @@ export async function upload(
   const caller = await requireUploader(parts.gate, request);
   const shape = bodyShape(request);
   requireLifetime(wish, parts.config.upload);
+  const { sizeBytes } = request.body;
+  if (sizeBytes !== null) request.meter.bytes(sizeBytes);
   const reservation = await reserveQuota(parts, caller, request);
   const path = join(parts.blobs.stageFolder, `upload-${randomBytes(16).toString('hex')}`);
   try {
-    const admission = await parts.admissions.admit({
-      sizeBytes: request.body.sizeBytes,
-      form: shape.kind === 'form',
-    });
+    const admission = await parts.admissions.admit({ sizeBytes, form: shape.kind === 'form' });
     try {
       const received = await receive({ config: parts.config.upload, clock: parts.clock }, request, shape, path);
+      if (sizeBytes === null) request.meter.bytes(received.staged.sizeBytes);
       const options = { ...wish, ...given(readFields(received.fields)) };
       requireLifetime(options, parts.config.upload);
       const ingested = await ingest(

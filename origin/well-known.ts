@@ -12,6 +12,7 @@ import { emptyReply, type HeaderList, type Reply } from '../src/http/reply.js';
 import type { ThumbMenu } from '../src/media/thumb-choice.js';
 import type { BlobStore } from './blobs/blob-store.js';
 import type { UploadConfig } from './ingest/config.js';
+import type { RateLimitsConfig } from './limits.js';
 import type { QuotaConfig } from './quota.js';
 import type { RetentionConfig } from './retention.js';
 import type { ThumbCapabilities } from './thumbs/engine.js';
@@ -29,6 +30,7 @@ export interface WellKnownParts {
   readonly config: {
     readonly upload: UploadConfig;
     readonly quota: QuotaConfig;
+    readonly rateLimits: RateLimitsConfig;
     readonly retention: RetentionConfig;
     readonly wellKnown: ValueOf<typeof wellKnownSection>;
   };
@@ -84,6 +86,7 @@ function wellKnownDocument(parts: WellKnownParts): unknown {
           : { lifetime_seconds: seconds(links.lifetimeMs), lifetime_max_seconds: seconds(links.lifetimeMaxMs) },
       retention: retentionDocument(config.retention),
       quota: quotaDocument(config.quota),
+      rate_limits: rateLimitsDocument(config.rateLimits),
     },
   };
 }
@@ -117,6 +120,15 @@ function quotaDocument({ periodMs, totalBytes, filesMax }: QuotaConfig): unknown
     bytes: totalBytes === 0 ? null : totalBytes,
     files: filesMax === 0 ? null : filesMax,
   };
+}
+
+function rateLimitsDocument({ windowMs, subject, address }: RateLimitsConfig): unknown {
+  const orNull = (value: number): number | null => (value === 0 ? null : value);
+  const rates = ({ requestsMax, uploadedMaxBytes }: RateLimitsConfig['subject']): unknown => ({
+    requests: orNull(requestsMax),
+    upload_bytes: orNull(uploadedMaxBytes),
+  });
+  return { window_seconds: seconds(windowMs), subject: rates(subject), address: rates(address) };
 }
 
 function seconds(ms: number): number {

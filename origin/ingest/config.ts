@@ -1,6 +1,7 @@
 /** What an operator may set of uploads. */
 import {
   duration,
+  flag,
   integer,
   list,
   optionalDuration,
@@ -9,6 +10,7 @@ import {
   text,
   type ValueOf,
 } from '../../src/config/field.js';
+import { scanSection } from './scan.js';
 
 /** Fit for chat: what phones and desktops send each other, nothing that a browser would run. */
 const ACCEPTED = [
@@ -94,6 +96,14 @@ export const uploadSection = section('What may be uploaded, and how fast it has 
   }),
   retryAfterMs: duration({ default: '2s', min: 1_000, help: 'The Retry-After of a 503 at one of the bounds above.' }),
   form: formSection,
+  stripOriginals: section('Whether pictures are stored without the place where they were made.', {
+    enabled: flag({
+      default: false,
+      help: 'JPEG, PNG and WebP lose EXIF, XMP, IPTC and comments, but no pixel, orientation or colour profile. Broken ones are then refused.',
+    }),
+    sizeMaxBytes: size({ default: '64MB', min: 1_000, help: 'Pictures beyond this are refused while it is on.' }),
+  }),
+  scan: scanSection,
 });
 
 export type UploadConfig = ValueOf<typeof uploadSection>;

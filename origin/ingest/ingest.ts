@@ -1,7 +1,9 @@
 /**
- * From a staged file to a committed record: identify > settle > commit. Every
- * way in ends here, whether the body came at once, in a form or in parts.
+ * From a staged file to a committed record: identify > scan > unlocate > settle
+ * > commit. Every way in ends here, whether the body came at once, in a form or
+ * in parts.
  */
+import { rm } from 'node:fs/promises';
 import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import type { IdSource } from '../../src/ids.js';
@@ -9,16 +11,18 @@ import { readDimensions } from '../../src/media/dimensions.js';
 import { cleanFilename } from '../../src/media/disposition.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import type { InFlight } from '../blobs/in-flight.js';
-import { type Media, NO_FACTS, type PictureFacts } from '../meta/media.js';
-import type { MetaStore, UploadQuota } from '../meta/store.js';
+import { type Media, NO_FACTS, type PictureFacts, type Quarantine } from '../meta/media.js';
+import type { MetaStore, NewMedia, UploadQuota } from '../meta/store.js';
 import type { Quotas } from '../quota.js';
 import { decideExpiry, type RetentionConfig } from '../retention.js';
 import type { Thumbs } from '../thumbs/engine.js';
 import { commit } from './commit.js';
 import type { UploadConfig } from './config.js';
 import { identify } from './identify.js';
+import type { Scanner } from './scan.js';
 import { settle } from './settle.js';
 import type { Staged } from './stage.js';
+import { unlocate } from './unlocate.js';
 
 export interface IngestParts {
   readonly clock: Clock;
@@ -28,6 +32,7 @@ export interface IngestParts {
   readonly inFlight: Pick<InFlight, 'hold'>;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
   readonly quotas: Pick<Quotas, 'retryAfterMs'>;
+  readonly scanner: Scanner;
   readonly config: { readonly upload: UploadConfig; readonly retention: RetentionConfig };
 }
 
@@ -48,41 +53,41 @@ export interface Ingested {
 
 export async function ingest(parts: IngestParts, upload: NewUpload, signal: AbortSignal): Promise<Ingested> {
   const { config } = parts;
-  const { staged } = upload;
-  const mime = await identify(staged, upload.declaredType, new Set(config.upload.types));
+  const mime = await identify(upload.staged, upload.declaredType, new Set(config.upload.types));
+  const infection = await scanned(parts, upload.staged, signal);
+  const strippedPath = `${upload.staged.path}-stripped`;
+  try {
+    const staged =
+      infection === undefined
+        ? await unlocate(upload.staged, mime, strippedPath, config.upload.stripOriginals, signal)
+        : upload.staged;
+    return await store(parts, upload, { staged, mime, infection }, signal);
+  } finally {
+    await rm(strippedPath, { force: true });
+  }
+}
 
+interface Seen {
+  readonly staged: Staged;
+  readonly mime: string;
+  readonly infection: Quarantine | undefined;
+}
+
+/** settle > commit, while the hash is held against the sweep. */
+async function store(parts: IngestParts, upload: NewUpload, seen: Seen, signal: AbortSignal): Promise<Ingested> {
+  const { staged, infection } = seen;
   const release = await parts.inFlight.hold(staged.sha256, signal);
   try {
     const settled = await settle(parts, staged, signal);
     if (settled.kind === 'quarantined') throw quarantined();
-
-    const now = parts.clock.now();
-    const kept = { mime, sizeBytes: staged.sizeBytes, public: upload.public };
-    const outcome = await commit(
-      parts,
-      staged,
-      settled,
-      {
-        ...kept,
-        id: parts.ids(),
-        sha256: staged.sha256,
-        owner: upload.owner,
-        filename: upload.filename === undefined ? null : cleanFilename(upload.filename),
-        expiresAt: decideExpiry(config.retention.rules, kept, upload.expiresInMs, now),
-        picture: factsOf(staged),
-        thumbs: parts.thumbs.accepts(mime) ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
-        ...(upload.quota !== undefined && { quota: upload.quota }),
-        now,
-      },
-      signal,
-    );
+    const outcome = await commit(parts, staged, settled, newMedia(parts, upload, seen), signal);
     switch (outcome.kind) {
       case 'created':
         return { media: outcome.media, duplicate: false };
       case 'duplicate':
         return { media: outcome.media, duplicate: true };
       case 'quarantined':
-        throw quarantined();
+        throw infection === undefined ? quarantined() : infected();
       case 'over_quota':
         throw overQuota(parts.quotas.retryAfterMs());
     }
@@ -91,10 +96,47 @@ export async function ingest(parts: IngestParts, upload: NewUpload, signal: Abor
   }
 }
 
+function newMedia(parts: IngestParts, upload: NewUpload, { staged, mime, infection }: Seen): NewMedia {
+  const now = parts.clock.now();
+  const kept = { mime, sizeBytes: staged.sizeBytes, public: upload.public };
+  return {
+    ...kept,
+    id: parts.ids(),
+    sha256: staged.sha256,
+    owner: upload.owner,
+    filename: upload.filename === undefined ? null : cleanFilename(upload.filename),
+    expiresAt: decideExpiry(parts.config.retention.rules, kept, upload.expiresInMs, now),
+    picture: factsOf(staged),
+    thumbs: parts.thumbs.accepts(mime) ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
+    ...(upload.quota !== undefined && { quota: upload.quota }),
+    ...(infection !== undefined && { quarantine: infection }),
+    now,
+  };
+}
+
+/** The mark under which infected bytes are kept, for an admin to look at; undefined where nothing was found. */
+async function scanned(parts: IngestParts, staged: Staged, signal: AbortSignal): Promise<Quarantine | undefined> {
+  const verdict = await parts.scanner.scan(staged.path, signal);
+  switch (verdict.kind) {
+    case 'admit':
+      return undefined;
+    case 'hold':
+      throw new Fault('overloaded', 'Uploads cannot be scanned at the moment.', {
+        headers: { 'retry-after': String(Math.ceil(parts.config.upload.retryAfterMs / 1_000)) },
+      });
+    case 'quarantine':
+      return { at: parts.clock.now(), by: 'scanner', reason: verdict.reason, cause: 'admin' };
+  }
+}
+
 export function overQuota(retryAfterMs: number): Fault {
   return new Fault('quota_exceeded', 'The quota of this period is used up.', {
     headers: { 'retry-after': String(Math.ceil(retryAfterMs / 1_000)) },
   });
+}
+
+function infected(): Fault {
+  return new Fault('quarantined', 'The scanner objects to these bytes.');
 }
 
 function quarantined(): Fault {

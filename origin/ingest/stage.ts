@@ -18,7 +18,7 @@ export interface Staged {
 }
 
 /** Enough for every signature, and for the header of nearly every picture. */
-const HEAD_MAX_BYTES = 256 * 1_024;
+export const HEAD_MAX_BYTES = 256 * 1_024;
 /** One write gathers so much: fewer, larger calls, while the next bytes are hashed. */
 const WRITE_BYTES = 256 * 1_024;
 

@@ -30,6 +30,13 @@ export function look(reader: Reader, { record }: StoredMedia, now: EpochMs): Exc
   return { kind: stored.blob.quarantine === null ? 'live' : 'quarantined', media };
 }
 
+/** The newest journal entry about an id or the bytes under it; 0 where there is none. */
+export function takedownOf(reader: Reader, id: MediaId): number {
+  const stored = read(reader, MEDIA, id);
+  if (stored === undefined) return 0;
+  return Math.max(stored.endedSeq, read(reader, BLOBS, stored.record.sha256)?.markSeq ?? 0);
+}
+
 /** Records that cannot be read are noted and left out. */
 export function listMedia(reader: Reader, query: ListQuery, scanMax: number, damaged: DamagedRecord[]): ListPage {
   const found: ListPage['found'][number][] = [];

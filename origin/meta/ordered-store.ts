@@ -10,7 +10,7 @@ import type { Log } from '../../src/log.js';
 import type { DamagedRecord } from './codec.js';
 import type { MetaConfig } from './config.js';
 import { type Change, type Database, readOrNote, startChange } from './database.js';
-import { blobsAfter, findMedia, listMedia } from './look.js';
+import { blobsAfter, findMedia, listMedia, takedownOf } from './look.js';
 import { createQueue, finishThumbs, reclaimLeases, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
@@ -44,7 +44,7 @@ const STEP = 500;
 /** The looks alone: what a second process may do while another one writes. */
 export type MetaReader = Pick<
   MetaStore,
-  'isUnreferenced' | 'find' | 'findBlob' | 'findDuplicate' | 'list' | 'blobsAfter' | 'idsOver' | 'usage'
+  'isUnreferenced' | 'find' | 'findBlob' | 'findDuplicate' | 'list' | 'blobsAfter' | 'idsOver' | 'takedownOf' | 'usage'
 >;
 
 export function createReader(reader: Reader, config: MetaConfig, log: Log): MetaReader {
@@ -64,6 +64,7 @@ export function createReader(reader: Reader, config: MetaConfig, log: Log): Meta
     blobsAfter: async (after, limit) => noting((damaged) => blobsAfter(reader, after, limit, damaged)),
     idsOver: async (sha256) => idsOver(reader, sha256),
     isUnreferenced: async (sha256) => isUnreferenced(reader, sha256),
+    takedownOf: async (id) => takedownOf(reader, id),
     usage: async (owner, periodStartAt) => readUsage(reader, owner, periodStartAt),
   };
 }

@@ -64,6 +64,8 @@ export interface MetaStore {
   blobsAfter(after: Sha256 | null, limit: number): Promise<BlobPage>;
   /** Every id over these bytes, live or not. */
   idsOver(sha256: Sha256): Promise<readonly MediaId[]>;
+  /** The newest journal entry that took this id or its bytes down, or gave them back; 0 where none did. */
+  takedownOf(id: MediaId): Promise<number>;
 
   /** What a subject has stored in the period that began at `periodStartAt`. */
   usage(owner: string, periodStartAt: EpochMs): Promise<Usage>;
@@ -102,6 +104,8 @@ export interface NewMedia {
   readonly picture: PictureFacts;
   /** Whether a thumbnail job is to be queued for a new blob; otherwise the refusal that stands instead. */
   readonly thumbs: { readonly kind: 'queue' } | { readonly kind: 'none'; readonly reason: ThumbRefusal };
+  /** Withholds the bytes from the moment they are recorded: the outcome is then `quarantined`. */
+  readonly quarantine?: Quarantine;
   /** The subject's limit, checked and counted in the same transaction; left out: not counted. */
   readonly quota?: UploadQuota;
   readonly now: EpochMs;

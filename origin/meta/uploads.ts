@@ -12,11 +12,19 @@ import { queueJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
 import type { CommitOutcome, NewMedia, Usage } from './store.js';
 import { BLOBS, JOBS, MEDIA, ownerKey, type Reader, read, USAGE, write } from './tables.js';
-import { expireOne, hasExpired, liftMark, settleReference } from './takedown.js';
+import { expireOne, hasExpired, liftMark, quarantine, settleReference } from './takedown.js';
 
 const NO_USAGE: Usage = { bytes: 0, files: 0 };
 
 export function commitUpload(change: Change, upload: NewMedia): CommitOutcome {
+  const outcome = recordUpload(change, upload);
+  const recorded = outcome.kind === 'created' || outcome.kind === 'duplicate';
+  if (!recorded || upload.quarantine === undefined) return outcome;
+  quarantine(change, upload.sha256, upload.quarantine);
+  return { kind: 'quarantined' };
+}
+
+function recordUpload(change: Change, upload: NewMedia): CommitOutcome {
   const { writer } = change;
   const { sha256, now } = upload;
   const standing = findLive(writer, sha256, upload.public);

@@ -117,6 +117,7 @@ function configOf(
       listen: { port: 0 },
       operators: { port: 0 },
       meta: { folder: join(folder, 'meta') },
+      audit: { file: join(folder, 'audit', 'audit.jsonl') },
       blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
       ...section,
     },

@@ -389,6 +389,48 @@ void t.test('bounds on uploads', async (t) => {
   });
 });
 
+void t.test('an operator may have uploads scanned', async (t) => {
+  const folder = t.testdir({ 'scanner.sh': SCANNER });
+  const scan = { by: 'command', command: ['/bin/sh', join(folder, 'scanner.sh'), '{file}'] };
+  const origin = await startOrigin(join(folder, 'data'), { upload: { scan }, ...STILL });
+  t.teardown(() => origin.close());
+  t.equal(outcome(await origin.upload(text(1))), '201 text/plain');
+  const infected = Buffer.from('this is INFECTED, they say');
+  t.equal(outcome(await origin.upload(infected)), '403 quarantined');
+  const items = json(await origin.asAdmin('/v1/admin/media?state=quarantined'))['items'] as { id: string }[];
+  t.equal(items.length, 1, 'it is kept for an admin to look at');
+  const id = items[0]?.id ?? '';
+  t.match(json(await origin.asAdmin(`/v1/admin/media/${id}`)), {
+    content: { quarantine: { by: 'scanner', reason: 'Test.Words' } },
+  });
+  t.equal((await origin.as('alice', `/v1/media/${id}`)).status, 403);
+  t.equal(outcome(await origin.upload(Buffer.from('the scanner BREAKS at this'))), '503 overloaded');
+  t.strictSame(await staged(origin), []);
+});
+
+/** Says of a file what the file says. */
+const SCANNER = `
+  grep -q BREAKS "$1" && exit 3
+  grep -q INFECTED "$1" || exit 0
+  echo "$1: Test.Words FOUND"
+  exit 1
+`;
+
+void t.test('an operator may have the location taken out of pictures', async (t) => {
+  const origin = await startOrigin(t.testdir(), { upload: { strip_originals: { enabled: true } }, ...STILL });
+  t.teardown(() => origin.close());
+  const sent = largePng(1, 10_000);
+  const stored = await origin.upload(sent, '', { 'repr-digest': digestOf(sent) });
+  t.equal(outcome(stored), '201 image/png');
+  const got = await origin.as('bob', `/v1/media/${member(stored, 'id')}`);
+  t.ok(got.bytes.equals(png(1)), 'the comment is gone, the picture is not');
+  t.equal(member(stored, 'sha256'), sha256(got.bytes).toString('hex'), 'what is told is what is stored');
+  t.equal(member(await origin.upload(sent), 'id'), member(stored, 'id'), 'the same file is still a duplicate');
+  t.equal(outcome(await origin.upload(png(2).subarray(0, 50))), '415 type_refused', 'no promise about half a file');
+  t.equal(outcome(await origin.upload(text(1))), '201 text/plain');
+  t.strictSame(await staged(origin), []);
+});
+
 const CORPUS = join('..', 'shared', 'corpus');
 
 void t.test(

@@ -1,4 +1,6 @@
+import { readFile } from 'node:fs/promises';
 import { get, type IncomingMessage } from 'node:http';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t from 'tap';
 import { edgeProof } from '../../src/access/edge-proof.js';
@@ -110,6 +112,94 @@ void t.test('taking media down', async (t) => {
     t.match(answer, { status: 204, headers: { 'takedown-confirmed': '1/2' } }, 'one that is silent is not waited for');
     t.equal(code(await origin.asAdmin(`/v1/media/${id}?wait=for-ever`, { method: 'DELETE' })), '400 malformed');
     for (const edge of [one, two]) edge.leave();
+  });
+
+  await t.test('an admin sees pages of media, and all of one', async (t) => {
+    const start = origin.clock.now() + 7_200_000;
+    origin.clock.advance(7_200_000);
+    const ids: string[] = [];
+    for (const seed of [20, 21, 22]) {
+      ids.push(await origin.uploaded(png(seed)));
+      origin.clock.advance(1_000);
+    }
+    const own = member(
+      await origin.as('dora', '/v1/media', { method: 'POST', body: Buffer.from('words of dora') }),
+      'id',
+    );
+    const [first = '', second = '', third = ''] = ids;
+    await origin.asAdmin(`/v1/media/${second}`, { method: 'DELETE' });
+    const list = async (query: string): Promise<unknown[]> => {
+      const answer = await origin.asAdmin(`/v1/admin/media?${query}`);
+      t.equal(answer.status, 200, query);
+      return (json(answer)['items'] as { id: string }[]).map(({ id }) => id);
+    };
+    const from = `from=${new Date(start).toISOString()}`;
+    t.strictSame(await list(from), [...ids, own]);
+    t.strictSame(await list(`${from}&owner=alice&state=live`), [first, third]);
+    t.strictSame(await list(`${from}&state=deleted`), [second]);
+    t.strictSame(await list('type=text/plain'), [own]);
+    t.strictSame(await list(`${from}&to=${new Date(start + 500).toISOString()}`), [first]);
+    const page = json(await origin.asAdmin(`/v1/admin/media?${from}&limit=2`));
+    t.strictSame(await list(`${from}&limit=2&cursor=${String(page['next'])}`), [third, own]);
+    for (const query of ['state=lost', 'limit=0', 'cursor=x', 'from=today']) {
+      t.equal((await origin.asAdmin(`/v1/admin/media?${query}`)).status, 400, query);
+    }
+    t.equal((await origin.as('alice', '/v1/admin/media')).status, 403);
+    t.equal((await origin.ask('/v1/admin/media')).status, 401);
+
+    const open = await origin.uploaded(png(20), '?public=true');
+    t.match(json(await origin.asAdmin(`/v1/admin/media/${first}`)), {
+      id: first,
+      state: 'live',
+      owner: 'alice',
+      mime: 'image/png',
+      duplicates: [open],
+      takedown: null,
+      content: { quarantine: null, thumbnails: { state: 'pending' } },
+    });
+    t.match(json(await origin.asAdmin(`/v1/admin/media/${second}`)), {
+      state: 'deleted',
+      deleted_by: 'mo',
+      takedown: { seq: Number, edges: [{ edge: 'one', connected: false, confirmed: false }] },
+    });
+    t.equal(code(await origin.asAdmin(`/v1/admin/media/${UNKNOWN}`)), '404 not_found');
+  });
+
+  await t.test('bytes can be withheld by their hash', async (t) => {
+    const upload = await origin.upload(png(30));
+    const path = `/v1/admin/blobs/${member(upload, 'sha256')}/quarantine`;
+    t.equal((await origin.asAdmin(path, { method: 'POST' })).status, 204);
+    t.equal(await status(member(upload, 'id')), 403);
+    t.equal((await origin.asAdmin(path, { method: 'DELETE' })).status, 204);
+    t.equal(await status(member(upload, 'id')), 200);
+    t.equal(
+      code(await origin.asAdmin(`/v1/admin/blobs/${'0'.repeat(64)}/quarantine`, { method: 'POST' })),
+      '404 not_found',
+    );
+    t.equal(code(await origin.asAdmin('/v1/admin/blobs/x/quarantine', { method: 'POST' })), '400 malformed');
+  });
+
+  await t.test('every act is a line in the audit log before it is answered', async (t) => {
+    const id = await origin.uploaded(png(40));
+    const lines = async (): Promise<Record<string, unknown>[]> =>
+      (await readFile(join(origin.folder, 'audit', 'audit.jsonl'), 'utf8'))
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line) as Record<string, unknown>);
+    const before = (await lines()).length;
+    await origin.asAdmin(`/v1/media/${id}/quarantine?reason=abuse`, { method: 'POST' });
+    await origin.asAdmin(`/v1/media/${id}/quarantine`, { method: 'DELETE' });
+    await origin.asAdmin(`/v1/admin/media/${id}`);
+    await origin.asAdmin(`/v1/media/${id}`, { method: 'DELETE' });
+    await origin.as('alice', `/v1/media/${id}`, { method: 'DELETE' });
+    const own = (await lines()).slice(before);
+    t.match(own, [
+      { act: 'quarantine', target: id, by: 'mo', outcome: 'done', reason: 'abuse', address: '127.0.0.1' },
+      { act: 'restore', target: id, outcome: 'done', seq: Number, requestId: String },
+      { act: 'inspect', target: id, outcome: 'live' },
+      { act: 'delete', target: id, outcome: 'removed', seq: Number },
+    ]);
+    t.equal(own.length, 4, 'what was refused is no act');
   });
 
   await t.test('nobody but an edge learns that there is a journal', async (t) => {

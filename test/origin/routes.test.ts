@@ -17,7 +17,7 @@ import {
   textParameter,
 } from '../../src/http/routes.js';
 import { readMenu } from '../../src/media/thumb-choice.js';
-import { type Answer, json, member } from '../kit/ask.js';
+import { type Answer, type AskOptions, json, member } from '../kit/ask.js';
 import { JWKS_PATH } from '../kit/auth-service.js';
 import { png } from '../kit/media.js';
 import { startOrigin } from '../kit/origin.js';
@@ -266,6 +266,83 @@ void t.test('without keys the origin is not ready, and says who may come back', 
   t.match(answer.headers['retry-after'], /^\d+$/);
   t.match(json(await origin.ask('/readyz')), { failed: ['keys'] });
   t.equal(member(await origin.ask(`/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`), 'code'), 'unauthorized');
+});
+
+void t.test('rate limits', async (t) => {
+  const origin = await startOrigin(t.testdir(), {
+    ...STILL,
+    rate_limits: {
+      window: '10s',
+      subject: { requests_max: 3, uploaded_max: '1000B' },
+      address: { requests_max: 5 },
+      keys_max: 100,
+    },
+  });
+  t.teardown(() => origin.close());
+  const from = (address: string, subject = 'alice', options: AskOptions = {}): Promise<Answer> =>
+    origin.as(subject, '/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV', {
+      ...options,
+      headers: { ...options.headers, 'x-forwarded-for': address },
+    });
+
+  await t.test('a subject has its share in each window, wherever it comes from', async (t) => {
+    const first = await from('192.0.2.1');
+    t.match(first, {
+      status: 404,
+      headers: {
+        'ratelimit-policy': '"address";q=5;w=10, "subject";q=3;w=10',
+        ratelimit: '"address";r=4;t=10, "subject";r=2;t=10',
+      },
+    });
+    t.equal((await from('192.0.2.2')).status, 404);
+    t.equal((await from('192.0.2.3')).status, 404);
+    const refused = await from('192.0.2.4');
+    t.equal(code(refused), '429 rate_limited');
+    t.match(refused.headers, { 'retry-after': '10', ratelimit: /"subject";r=0;t=10/ });
+    t.equal((await from('192.0.2.4', 'bob')).status, 404, 'another subject is not meant');
+    origin.clock.advance(10_000);
+    t.equal((await from('192.0.2.1')).status, 404, 'the next window begins anew');
+  });
+
+  await t.test('an address has its share, and so has a whole network of IPv6', async (t) => {
+    const spend = async (address: string): Promise<number[]> => {
+      const statuses: number[] = [];
+      for (let nth = 0; nth < 6; nth += 1) {
+        statuses.push((await from(address.replace('%', String(nth)), `subject-${address}-${nth}`)).status);
+      }
+      return statuses;
+    };
+    t.strictSame(await spend('198.51.100.7'), [404, 404, 404, 404, 404, 429]);
+    t.strictSame(await spend('198.51.100.%'), [404, 404, 404, 404, 404, 404]);
+    t.strictSame(await spend('2001:db8::%'), [404, 404, 404, 404, 404, 429]);
+    t.strictSame(await spend('2001:db8:0:%::1'), [429, 404, 404, 404, 404, 404]);
+    t.equal((await origin.ask('/healthz', { headers: { 'x-forwarded-for': '198.51.100.7' } })).status, 200);
+    t.equal((await origin.asEdge('/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV')).status, 404, 'edges are not limited');
+  });
+
+  await t.test('bytes of uploads are counted before they are read', async (t) => {
+    origin.clock.advance(10_000);
+    const upload = (bytes: Uint8Array): Promise<Answer> => origin.upload(bytes);
+    t.equal((await upload(Buffer.alloc(600, 'words '))).status, 201);
+    const refused = await upload(Buffer.alloc(600, 'other words '));
+    t.equal(code(refused), '429 rate_limited');
+    t.match(refused.headers['ratelimit'], /"subject-bytes";r=0/);
+  });
+
+  await t.test('only a trusted proxy says for whom it speaks', async (t) => {
+    const wary = await startOrigin(t.testdir(), {
+      ...STILL,
+      trusted_proxies: ['192.0.2.0/24'],
+      rate_limits: { address: { requests_max: 1 } },
+    });
+    t.teardown(() => wary.close());
+    const path = '/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV';
+    const statuses = [];
+    for (const address of ['198.51.100.1', '198.51.100.2']) {
+      statuses.push((await wary.ask(path, { headers: { 'x-forwarded-for': address } })).status);
+    }
+    t.strictSame(statuses, [401, 429]);
+  });
 });
 
 void t.test('closing finishes what is in hand', async (t) => {

@@ -1,0 +1,139 @@
+/**
+ * What admins may look at: pages of media by owner, type, state and time, and
+ * one media with all that is known of it, down to which edges have confirmed its
+ * last takedown. Looking is an act too, and stands in the audit log.
+ */
+import type { Gate } from '../src/access/grant.js';
+import type { EpochMs } from '../src/clock.js';
+import { Fault } from '../src/errors.js';
+import { jsonReply, type Reply } from '../src/http/reply.js';
+import type { MediaId } from '../src/ids.js';
+import { requireAdmin } from './authorize.js';
+import type { EdgePosition } from './confirmations.js';
+import { describeMedia, instantText } from './describe.js';
+import type { JournalStream } from './journal-stream.js';
+import type { BlobRecord, Found, MediaRecord, ThumbState } from './meta/media.js';
+import type { ListQuery, MetaStore } from './meta/store.js';
+import type { OriginRequest } from './request.js';
+import { recordAct, type TakedownParts } from './takedown.js';
+
+export interface AdminParts extends Pick<TakedownParts, 'audit'> {
+  readonly gate: Gate;
+  readonly meta: Pick<MetaStore, 'find' | 'findBlob' | 'idsOver' | 'list' | 'takedownOf'>;
+  readonly journal: Pick<JournalStream, 'confirmed' | 'positions'>;
+  readonly baseUri: string;
+}
+
+export const LISTED_STATES = ['live', 'deleted', 'expired', 'quarantined'] as const;
+
+export interface ListWish {
+  readonly owner: string | undefined;
+  readonly type: string | undefined;
+  readonly state: (typeof LISTED_STATES)[number] | undefined;
+  readonly from: EpochMs | undefined;
+  readonly to: EpochMs | undefined;
+  readonly cursor: MediaId | undefined;
+  readonly limit: number | undefined;
+}
+
+const PAGE = 50;
+
+export async function listMedia(parts: AdminParts, request: OriginRequest, wish: ListWish): Promise<Reply> {
+  const caller = await requireAdmin(parts.gate, request);
+  const page = await parts.meta.list(queryOf(wish, request.receivedAt));
+  await recordAct(parts, request, caller, { act: 'inspect', target: null, outcome: 'done' });
+  return jsonReply(200, { items: page.found.map((found) => listed(found)), next: page.next });
+}
+
+function queryOf(wish: ListWish, now: EpochMs): ListQuery {
+  return {
+    ...(wish.owner !== undefined && { owner: wish.owner }),
+    ...(wish.type !== undefined && { mime: wish.type }),
+    ...(wish.state !== undefined && { state: wish.state }),
+    ...(wish.from !== undefined && { createdFrom: wish.from }),
+    ...(wish.to !== undefined && { createdTo: wish.to }),
+    ...(wish.cursor !== undefined && { after: wish.cursor }),
+    limit: wish.limit ?? PAGE,
+    now,
+  };
+}
+
+export async function inspectMedia(parts: AdminParts, request: OriginRequest, id: MediaId): Promise<Reply> {
+  const caller = await requireAdmin(parts.gate, request);
+  const found = await parts.meta.find(id, request.receivedAt);
+  await recordAct(parts, request, caller, { act: 'inspect', target: id, outcome: found.kind });
+  if (found.kind === 'unknown') throw new Fault('not_found', 'There is no media with this id.');
+  const record = recordOf(found);
+  const blob = 'media' in found ? found.media.blob : await parts.meta.findBlob(record.sha256);
+  const [ids, seq] = await Promise.all([parts.meta.idsOver(record.sha256), parts.meta.takedownOf(id)]);
+  return jsonReply(200, {
+    ...listed(found),
+    ...(blob !== undefined && { ...describeMedia({ record, blob }, parts.baseUri), content: contentOf(blob) }),
+    duplicates: ids.filter((each) => each !== id),
+    takedown: seq === 0 ? null : { seq, edges: parts.journal.positions().map((edge) => confirmationOf(edge, seq)) },
+  });
+}
+
+function recordOf(found: Exclude<Found, { kind: 'unknown' }>): MediaRecord {
+  return 'media' in found ? found.media.record : found.record;
+}
+
+function listed(found: Exclude<Found, { kind: 'unknown' }>): Readonly<Record<string, unknown>> {
+  const record = recordOf(found);
+  const { state } = record;
+  return {
+    id: record.id,
+    state: found.kind,
+    owner: record.owner,
+    public: record.public,
+    sha256: record.sha256,
+    filename: record.filename,
+    created_at: instantText(record.createdAt),
+    expires_at: record.expiresAt === null ? null : instantText(record.expiresAt),
+    used_at: instantText(record.usedAt),
+    ...(state.kind === 'deleted' && { deleted_at: instantText(state.at), deleted_by: state.by }),
+    ...('media' in found && { mime: found.media.blob.mime, size: found.media.blob.sizeBytes }),
+  };
+}
+
+/** What the blob record knows beyond what clients see. */
+function contentOf({ storedAt, picture, thumbs, quarantine }: BlobRecord): unknown {
+  return {
+    stored_at: instantText(storedAt),
+    frames: picture.frames,
+    orientation: picture.orientation,
+    quarantine:
+      quarantine === null
+        ? null
+        : {
+            at: instantText(quarantine.at),
+            by: quarantine.by,
+            reason: quarantine.reason,
+            cause: quarantine.cause,
+          },
+    thumbnails: thumbsOf(thumbs),
+  };
+}
+
+function thumbsOf(thumbs: ThumbState): unknown {
+  switch (thumbs.kind) {
+    case 'pending':
+      return { state: 'pending' };
+    case 'none':
+      return { state: 'none', reason: thumbs.reason };
+    case 'ready':
+      return {
+        state: 'ready',
+        made: thumbs.made.map(({ sizeBytes, ...made }) => ({ ...made, size: sizeBytes })),
+      };
+  }
+}
+
+function confirmationOf(edge: EdgePosition, seq: number): unknown {
+  return {
+    edge: edge.edge,
+    connected: edge.connected,
+    confirmed: edge.confirmed >= seq,
+    heard_at: instantText(edge.heardAt),
+  };
+}
