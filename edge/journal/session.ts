@@ -235,11 +235,13 @@ async function applyEntries(options: FollowerOptions, entries: readonly JournalE
 /** Nothing that is held can be trusted: it goes, and the journal is followed from here on. */
 async function startAfresh(parts: SessionParts, journal: string, newest: number): Promise<void> {
   const { options, progress } = parts;
-  options.log.warn({ journal, newest }, 'what the journal says of cached copies is not known: emptying the cache');
   progress.position = undefined;
   try {
     options.onPurgeAll();
-    await options.cache.purge({ all: true });
+    const dropped = await options.cache.purge({ all: true });
+    if (dropped > 0)
+      options.log.warn({ journal, newest, dropped }, 'emptied the cache: its place in the journal is lost');
+    else options.log.info({ journal, newest }, 'following the journal with an empty cache');
   } catch (thrown) {
     throw new SessionOver('not_applied', thrown);
   }
