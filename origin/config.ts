@@ -14,6 +14,7 @@ import { rateLimitsSection } from './limits.js';
 import { metaSection } from './meta/config.js';
 import { quotaSection } from './quota.js';
 import { retentionSection } from './retention.js';
+import { scrubSection } from './scrub.js';
 import { thumbsFaults, thumbsSection } from './thumbs/config.js';
 import { wellKnownSection } from './well-known.js';
 
@@ -41,6 +42,7 @@ export const originSection = section('The origin: takes uploads in, keeps them, 
   meta: metaSection,
   thumbs: thumbsSection,
   retention: retentionSection,
+  scrub: scrubSection,
   quota: quotaSection,
   rateLimits: rateLimitsSection,
   audit: auditSection,

@@ -29,6 +29,7 @@ import { operatorRoutes } from './operators.js';
 import { createQuotas } from './quota.js';
 import { openRetention } from './retention.js';
 import { originRoutes, type RouteParts } from './routes.js';
+import { localMarks } from './scrub.js';
 import { openThumbs } from './thumbs/engine.js';
 import { menuOf } from './thumbs/plan.js';
 import { uploadCounts } from './upload.js';
@@ -144,7 +145,7 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
         ...common,
         limits: NO_LIMITS,
         requests: 'none',
-        routes: operatorRoutes({ health, metrics }),
+        routes: operatorRoutes({ health, metrics, marks: localMarks(meta, clock) }),
         internal: () => undefined,
       }),
       onClosing: () => Promise.resolve(),

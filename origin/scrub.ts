@@ -68,6 +68,18 @@ export interface ScrubReport {
   readonly findings: number;
 }
 
+/** Marks made where the store is open. */
+export function localMarks(meta: Pick<MetaStore, 'quarantine' | 'redoThumbs'>, clock: Pick<Clock, 'now'>): ScrubMarks {
+  return {
+    async rotten(sha256, reason) {
+      await meta.quarantine(sha256, { at: clock.now(), by: 'scrub', reason, cause: 'rot' });
+    },
+    async redoThumbs(sha256) {
+      await meta.redoThumbs(sha256, 'backfill', clock.now());
+    },
+  };
+}
+
 const PAGE = 64;
 /** Waits shorter than this are saved up: timers are not finer. */
 const WAIT_MIN_MS = 20;

@@ -35,6 +35,8 @@ export interface TestOrigin {
   uploaded(bytes: Uint8Array, query?: string): Promise<string>;
   /** Closes, and opens anew over the same folders. */
   restart(): Promise<void>;
+  /** Ends the origin and leaves its folders. */
+  stop(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -87,6 +89,7 @@ export async function startOrigin(
       await running.close();
       running = await open();
     },
+    stop: () => running.close(),
     async close() {
       await running.close();
       await auth.close();

@@ -1,18 +1,23 @@
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type AuditAct, openAuditLog } from '../../origin/audit.js';
 import { type BackupFinding, backup } from '../../origin/backup.js';
 import { type BlobKey, mediaKey, thumbKey } from '../../origin/blobs/blob-store.js';
 import { openLocalStore } from '../../origin/blobs/local.js';
+import { runBackup, runFsck, runScrub } from '../../origin/commands.js';
+import { originSection } from '../../origin/config.js';
 import { fsck } from '../../origin/fsck.js';
 import { metaSection } from '../../origin/meta/config.js';
 import { openMetaReader } from '../../origin/meta/lmdb.js';
-import { type ScrubFinding, type ScrubParts, scrub } from '../../origin/scrub.js';
+import { localMarks, type ScrubFinding, type ScrubParts, scrub } from '../../origin/scrub.js';
 import type { Clock } from '../../src/clock.js';
+import { formatFaults, parseConfig } from '../../src/config/load.js';
 import type { Sha256 } from '../../src/ids.js';
+import { ask } from '../kit/ask.js';
 import { ManualClock } from '../kit/clock.js';
 import { png } from '../kit/media.js';
+import { startOrigin } from '../kit/origin.js';
 import { configured, watchedParts } from '../kit/parts.js';
 import { openStores, type Stores, sha256Of } from '../kit/stores.js';
 import { until } from '../kit/until.js';
@@ -174,14 +179,7 @@ void t.test('scrub finds bytes that rotted, looks twice, marks them, and goes on
         return read(key, span, signal);
       },
     },
-    marks: {
-      async rotten(sha256, reason) {
-        await meta.quarantine(sha256, { at: clock.now(), by: 'scrub', reason, cause: 'rot' });
-      },
-      async redoThumbs(sha256) {
-        await meta.redoThumbs(sha256, 'backfill', clock.now());
-      },
-    },
+    marks: localMarks(meta, clock),
     clock: hurried,
   };
   const run = async (after: Sha256 | null, stopAfter = Number.POSITIVE_INFINITY) => {
@@ -376,4 +374,60 @@ void t.test('the audit log keeps a line for each act, whole, in order, and never
     whole.map((line) => (JSON.parse(line) as { seq: number }).seq).sort((a, b) => a - b),
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13],
   );
+});
+
+void t.test('the commands work beside a running origin, and fsck waits for it to stop', async (t) => {
+  const folder = t.testdir();
+  const origin = await startOrigin(folder);
+  const port = Number(new URL(origin.operators).port);
+  const file = {
+    operators: { port },
+    meta: { folder: join(folder, 'meta') },
+    blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
+    scrub: { again: '0ms' },
+  };
+  const loaded = parseConfig(JSON.stringify({ origin: file }), { origin: originSection });
+  if (loaded.kind === 'faulty') throw new Error(formatFaults(loaded.faults));
+  const printed: string[] = [];
+  const parts = {
+    config: loaded.config.origin,
+    clock: hurried,
+    log: watchedParts().log,
+    signal: never,
+    print: (line: string) => void printed.push(line),
+    progress: () => undefined,
+  };
+  const id = await origin.uploaded(png(1));
+  const other = await origin.uploaded(png(2));
+  t.equal(await runScrub(parts, { after: undefined }), 0);
+  writeFileSync(pathOf(folder, mediaKey(sha256Of(png(1)))), Buffer.alloc(png(1).length, 1));
+  t.equal(await runScrub(parts, { after: undefined }), 1);
+  t.match(printed.at(-2), /^found rotten media\//);
+  t.equal((await origin.as('bob', `/v1/media/${id}`)).status, 403);
+  t.equal(await runBackup(parts, { folder: join(folder, 'backup') }), 1, 'what rotted is left out');
+  t.equal((await origin.upload(png(1))).status, 200, 'its upload heals it');
+  t.equal((await origin.as('bob', `/v1/media/${id}`)).status, 200);
+  t.equal(await runBackup(parts, { folder: join(folder, 'backup') }), 0);
+  t.equal(await runFsck(parts, { repair: true }), 2);
+  t.match(printed.at(-1), /stop the origin first/);
+  t.equal(await runScrub(parts, { after: 'x' }), 2);
+
+  const mark = `${origin.operators}/scrub/${sha256Of(png(2))}`;
+  t.equal((await ask(`${mark}/thumbs`, { method: 'POST' })).status, 204);
+  t.equal((await ask(`${mark}/rotten`, { method: 'POST', headers: { origin: 'http://evil.example' } })).status, 403);
+  t.equal(
+    (await ask(`${origin.url}/scrub/${sha256Of(png(2))}/rotten`, { method: 'POST' })).status,
+    404,
+    'for operators only',
+  );
+  t.equal((await origin.as('bob', `/v1/media/${other}`)).status, 200);
+
+  // Closed by hand: its folder is still wanted.
+  const { folder: kept } = origin;
+  await origin.stop();
+  t.equal(await runFsck(parts, { repair: true }), 0);
+  t.match(printed.at(-1), /^0 found/);
+  t.equal(await runScrub(parts, { after: undefined }), 0, 'now it does without an origin');
+  t.ok(existsSync(join(kept, 'meta')));
+  await origin.close();
 });

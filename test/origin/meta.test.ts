@@ -41,7 +41,7 @@ void t.test('the store on LMDB keeps the contract of every metadata store', asyn
   };
   await metaContract(t, {
     usedStepMs: 10,
-    histories: 12,
+    histories: 8,
     fresh() {
       made += 1;
       return openIn(`${root}/${made}`);
