@@ -21,6 +21,8 @@ import type { Demuxer, Tools } from './types.js';
 export type FilmOutcome<T> =
   | { readonly kind: 'done'; readonly value: T }
   | { readonly kind: 'broken'; readonly detail: string }
+  /** It needs a decoder that is not there or not allowed. */
+  | { readonly kind: 'unsupported'; readonly detail: string }
   | { readonly kind: 'lost'; readonly loss: Loss; readonly detail: string };
 
 export interface FilmTools {
@@ -43,20 +45,37 @@ export interface FilmTools {
 
 /** The decoders of what browsers and telephones make; the hundreds of others stay shut. */
 const CODECS = [
-  'h264',
-  'hevc',
-  'vp8',
-  'vp9',
-  'av1',
-  'libdav1d',
-  'libaom-av1',
-  'mpeg4',
-  'mpeg2video',
-  'mpeg1video',
-  'h263',
-  'theora',
-  'mjpeg',
-  'png',
+  ...[
+    'h264',
+    'hevc',
+    'vp8',
+    'vp9',
+    'av1',
+    'libdav1d',
+    'libaom-av1',
+    'mpeg4',
+    'mpeg2video',
+    'mpeg1video',
+    'h263',
+    'theora',
+  ],
+  ...['mjpeg', 'png'],
+  ...[
+    'aac',
+    'mp3',
+    'mp3float',
+    'opus',
+    'libopus',
+    'vorbis',
+    'libvorbis',
+    'flac',
+    'alac',
+    'amrnb',
+    'amrwb',
+    'ac3',
+    'eac3',
+  ],
+  ...['pcm_u8', 'pcm_s16le', 'pcm_s16be', 'pcm_s24le', 'pcm_s32le', 'pcm_f32le', 'pcm_alaw', 'pcm_mulaw'],
 ].join();
 
 const FENCE = ['-protocol_whitelist', 'file,pipe', '-codec_whitelist', CODECS];
@@ -102,7 +121,9 @@ export async function findFilmTools(
   ): Promise<FilmOutcome<string>> {
     const { file, demuxer, stream, size } = given;
     const poster = join(cwd, 'poster.png');
-    const input = ['-max_pixels', String(pixelsMax), '-threads', '1', '-ss', String(atMs / 1_000), '-f', demuxer];
+    // Even a jump to the very beginning would skip a cover, which stands before it.
+    const jump = atMs > 0 ? ['-ss', String(atMs / 1_000)] : [];
+    const input = ['-max_pixels', String(pixelsMax), '-threads', '1', ...jump, '-f', demuxer];
     const still = [
       '-frames:v',
       '1',
@@ -158,10 +179,11 @@ function failure(ended: ProgramOutcome, program: string): Exclude<FilmOutcome<ne
       return { kind: 'lost', loss: ended.loss, detail: program };
     case 'absent':
       return { kind: 'lost', loss: 'start', detail: `${program} is not there` };
-    case 'ended':
+    case 'ended': {
+      const detail = clip(`${program}: ${ended.complaints.trim()}`);
       // Killed by the kernel for its CPU time, or fallen over: another attempt may fare better.
-      return ended.code === null
-        ? { kind: 'lost', loss: 'exit', detail: clip(`${program} ${ended.complaints}`) }
-        : { kind: 'broken', detail: clip(`${program}: ${ended.complaints.trim()}`) };
+      if (ended.code === null) return { kind: 'lost', loss: 'exit', detail };
+      return { kind: /not on whitelist|decoder not found/i.test(detail) ? 'unsupported' : 'broken', detail };
+    }
   }
 }

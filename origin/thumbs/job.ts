@@ -171,7 +171,14 @@ async function withFilmSlot<T>(parts: JobParts, signal: AbortSignal, run: () => 
 }
 
 function endOfFilm(outcome: Exclude<FilmOutcome<never>, { kind: 'done' }>, picture: PictureFacts): JobEnd {
-  return outcome.kind === 'broken' ? refused('broken_image', outcome.detail, picture) : outcome;
+  switch (outcome.kind) {
+    case 'broken':
+      return refused('broken_image', outcome.detail, picture);
+    case 'unsupported':
+      return refused('unsupported_type', outcome.detail, picture);
+    case 'lost':
+      return outcome;
+  }
 }
 
 function refused(reason: ThumbRefusal, detail: string, picture = NO_FACTS): JobEnd {

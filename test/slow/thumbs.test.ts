@@ -1,0 +1,472 @@
+import { type ChildProcess, execFileSync, fork, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, readdir, readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { fileTypeFromBuffer } from 'file-type';
+import sharp from 'sharp';
+import t, { type Test } from 'tap';
+import { mediaKey, thumbKey } from '../../origin/blobs/blob-store.js';
+import type { BlobRecord } from '../../origin/meta/media.js';
+import type { Sha256 } from '../../src/ids.js';
+import { readAll } from '../kit/blob-contract.js';
+import { MISBEHAVING, openThumbHouse, type ThumbHouse } from '../kit/thumb-house.js';
+
+const CORPORA = resolve('../shared/corpus');
+const corpora = { skip: existsSync(CORPORA) ? false : 'the corpora are not there' } as const;
+const installed = (program: string, flag = '-version'): boolean => spawnSync(program, [flag]).error === undefined;
+const films = { skip: installed('ffmpeg') && installed('ffprobe') ? false : 'ffmpeg is not installed' } as const;
+const root = t.testdir({});
+
+/** One attempt: whatever is killed in it ends the job in another way than the table says. */
+const strict = {
+  children: { count: 2, time_limit: '10s', memory_max: '300MiB' },
+  queue: { attempts_max: 1, poll: '1s' },
+  video: { enabled: false },
+};
+
+/** What becomes of each file: the widths that are made, `*` where it moves; or why nothing is. */
+const VALID: Readonly<Record<string, string>> = {
+  'Landscape_1.jpg': '160 320 640 1280',
+  'Landscape_6.jpg': '160 320 640 1280',
+  'Portrait_3.jpg': '160 320 640 1200',
+  'Portrait_8.jpg': '160 320 640 1200',
+  'basi2c16.png': '32',
+  'basn0g01.png': '32',
+  'basn0g16.png': '32',
+  'basn3p08.png': '32',
+  'basn6a16.png': '32',
+  'concert.jpg': '160 320 400',
+  'dispose_bgnd.gif': '100*',
+  'dispose_prev.gif': '100*',
+  'exif_gps.jpg': '8',
+  'fixture-imovie.mp4': 'unsupported_type',
+  'fixture-little-endian.tif': 'unsupported_type',
+  'fixture-mif1.heic': 'unsupported_type',
+  'fixture-mjpeg.mov': 'unsupported_type',
+  'fixture-sequence.avif': 'unsupported_type',
+  'fixture-smallest.pdf': 'unsupported_type',
+  'fixture.apng': '100*',
+  'fixture.bmp': 'unsupported_type',
+  'fixture.gif': '160 200',
+  'fixture.ico': 'unsupported_type',
+  'fixture.jxl': 'unsupported_type',
+  'fixture.opus': 'unsupported_type',
+  'fixture.png': '160 200',
+  'fixture.webm': 'unsupported_type',
+  'fixture.webp': '160 200',
+  'flower2.webp': '160 300',
+  'hopper.avif': '128',
+  'hopper_gray.jpg': '128',
+  'hopper_orientation_2.jpg': '128',
+  'hopper_orientation_4.jpg': '128',
+  'hopper_orientation_5.jpg': '128',
+  'hopper_orientation_6.webp': '128',
+  'hopper_orientation_7.jpg': '128',
+  'icc_profile_big.jpg': '160 320 425',
+  'iss634.gif': '160* 245*',
+  'iss634.webp': '160* 245*',
+  'pil_sample_cmyk.jpg': '100',
+  'rot1mir0.avif': '160 320 640',
+  'rotating-squares.webp': '80*',
+  'seine_sdr_gainmap_srgb.jpg': '160 320 400',
+  'sugarshack.mpo': '160 320 640',
+};
+
+const HOSTILE: Readonly<Record<string, string>> = {
+  '65536-uint32-limit.png': 'too_many_pixels',
+  'SVG_XSS1.svg': 'unsupported_type',
+  'badwidth.bmp': 'unsupported_type',
+  'broken.png': 'unsupported_type',
+  'broken_data_stream.png': 'broken_image',
+  'chunk_no_fdat.png': '128',
+  'corrupt-header.jpg': 'broken_image',
+  'crash-0da013a13571cc8eb457a39fee8db18f8a3c7127.tif': 'unsupported_type',
+  'crash-63b1dffefc8c075ddc606c0a2f5fdc15ece78863.tif': 'unsupported_type',
+  'decompression_bomb.gif': 'broken_image',
+  'decompression_bomb.ico': 'unsupported_type',
+  'decompression_bomb_extents.gif': '100',
+  'fixture-corrupt.mkv': 'unsupported_type',
+  'g-apng-300f-2000x2000.png': '160 320 640 1280',
+  'g-empty.jpg': 'unsupported_type',
+  'g-gif-100f-2000x2000.gif': '160 320 640 1280',
+  'g-gif-html-comment.gif': '10',
+  'g-gifar.gif': '16',
+  'g-html-as.png': 'unsupported_type',
+  'g-jpg-exif-ifd-loop.jpg': '128',
+  'g-jpg-html-com.jpg': '128',
+  'g-jpg-pdf-polyglot.jpg': '128',
+  'g-jpg-sof-65500.jpg': 'too_many_pixels',
+  'g-mp4-mdat-4GB.mp4': 'unsupported_type',
+  'g-mz-as.jpg': 'unsupported_type',
+  'g-png-1bit-30000x30000.png': 'too_many_pixels',
+  'g-png-grey-16000x16000.png': 'too_many_pixels',
+  'g-png-idat-50MB-1x1.png': '1',
+  'g-png-ihdr-max-noidat.png': 'too_many_pixels',
+  'g-sig-only.png': 'unsupported_type',
+  'g-svg-1e6x1e6.svg': 'unsupported_type',
+  'g-svg-billion-laughs.svg': 'unsupported_type',
+  'g-svg-foreignobject.svg': 'unsupported_type',
+  'g-svg-xxe-file.svg': 'unsupported_type',
+  'g-tiff-ifd-loop.tif': 'unsupported_type',
+  'g-webp-vp8x-16383-empty.webp': 'too_many_pixels',
+  'imagetragik1_payload_url_touch.jpg': 'unsupported_type',
+  'no_palette.gif': '1',
+  'oom-225817ca0f8c663be7ab4b9e717b02c661e66834.tif': 'unsupported_type',
+  'payload_in_all_known_metadata.jpg': '160 229',
+  'png_decompression_dos.png': '1',
+  'psd-oob-write-overflow.psd': 'unsupported_type',
+  'ssrf_svg_image.svg': 'unsupported_type',
+  'sugarshack_bad_mpo_header.jpg': '160 320 640',
+  'syntax_num_frames_invalid.png': '128',
+  'truncated.jpg': 'broken_image',
+  'truncated.png': 'broken_image',
+};
+
+/** Too broken to be told what it is, but not when it is told. */
+const AS_JPEG: Readonly<Record<string, string>> = { 'broken.png': 'broken_image' };
+
+function outcomeOf({ thumbs }: BlobRecord): string {
+  switch (thumbs.kind) {
+    case 'pending':
+      return 'pending';
+    case 'none':
+      return thumbs.reason;
+    case 'ready':
+      return thumbs.made
+        .filter(({ format }) => format === 'webp')
+        .sort((one, other) => one.width - other.width)
+        .map(({ width, animated }) => `${width}${animated ? '*' : ''}`)
+        .join(' ');
+  }
+}
+
+const TELLING = [
+  'Exif',
+  'EXIF',
+  'eXIf',
+  'http://ns.adobe',
+  'XMP',
+  'xmpmeta',
+  'ICC_PROFILE',
+  'ICCP',
+  'iCCP',
+  'GPS',
+  'Photoshop',
+  'tEXt',
+  'iTXt',
+  'zTXt',
+];
+const ACTIVE = ['<script', 'alert(', 'onload', '%PDF', 'PK\u0003\u0004', '<html'];
+
+/** Each stored thumbnail is a picture of its own size that says nothing else. */
+async function checkThumbs(t: Test, house: ThumbHouse, name: string, { sha256, thumbs }: BlobRecord): Promise<void> {
+  for (const made of thumbs.kind === 'ready' ? thumbs.made : []) {
+    const found = await house.blobs.read(thumbKey(sha256, made.sha256));
+    if (found.kind !== 'found') throw new Error('a thumbnail is not stored');
+    const bytes = await readAll(found.body);
+    const read = await sharp(bytes, { animated: true }).metadata();
+    t.same(
+      [read.width, read.pageHeight ?? read.height],
+      [made.width, made.height],
+      `${name} ${made.variant}.${made.format}`,
+    );
+    t.equal(read.space, 'srgb', `${name} is sRGB`);
+    const told = [...TELLING, ...ACTIVE].filter((mark) => bytes.includes(mark));
+    // Compressed pixels may happen to spell a short mark; these are the ones that are long enough not to.
+    t.same(
+      told.filter((mark) => mark.length > 3),
+      [],
+      `${name} ${made.variant}.${made.format} tells nothing`,
+    );
+  }
+}
+
+void t.test('every file of the corpora ends as it should, within bounds of time and memory', corpora, async (t) => {
+  const house = await openThumbHouse(await mkdtemp(join(root, 'corpora-')));
+  t.teardown(() => house.close());
+  for (const [corpus, table] of [
+    ['valid', VALID],
+    ['hostile', HOSTILE],
+  ] as const) {
+    const folder = join(CORPORA, corpus);
+    t.same(
+      readdirSync(folder)
+        .filter((name) => name !== 'manifest.csv')
+        .sort(),
+      Object.keys(table).sort(),
+      'the table is whole',
+    );
+    for (const lying of [false, true]) {
+      const thumbs = await house.open(strict);
+      const put: (readonly [string, string, Sha256])[] = [];
+      for (const [name, outcome] of Object.entries(table)) {
+        const given = readFileSync(join(folder, name));
+        const detected = (await fileTypeFromBuffer(given))?.mime ?? 'application/octet-stream';
+        // Told to be a JPEG, with a byte more so that it is another blob, it ends no worse.
+        const bytes = lying ? Buffer.concat([given, Buffer.from([0])]) : given;
+        put.push([name, outcome, await house.put(bytes, lying ? 'image/jpeg' : detected)]);
+      }
+      for (const [name, outcome, sha256] of put) {
+        const record = await house.settled(thumbs, sha256);
+        const expected = lying ? (AS_JPEG[name] ?? outcome) : outcome;
+        t.equal(outcomeOf(record), expected, `${name}${lying ? ' as a JPEG' : ''}`);
+        if (!lying) await checkThumbs(t, house, name, record);
+      }
+      t.same(await house.meta.jobs.dead(10), [], 'no process was lost over any of them');
+      await thumbs.close();
+    }
+  }
+});
+
+void t.test('pictures of originals are turned, sized and hashed as their manifest says', corpora, async (t) => {
+  const house = await openThumbHouse(await mkdtemp(join(root, 'facts-')));
+  t.teardown(() => house.close());
+  const thumbs = await house.open(strict);
+  const facts = async (name: string, mime: string) =>
+    (await house.settled(thumbs, await house.put(readFileSync(join(CORPORA, 'valid', name)), mime))).picture;
+  const landscape = await facts('Landscape_1.jpg', 'image/jpeg');
+  t.match(landscape, { width: 1_800, height: 1_200, orientation: 1 });
+  const turned = await facts('Landscape_6.jpg', 'image/jpeg');
+  t.match(turned, { width: 1_800, height: 1_200, orientation: 6, thumbhash: landscape.thumbhash });
+  t.match(await facts('iss634.gif', 'image/gif'), { frames: 42 });
+});
+
+// Deaths.
+
+const brief = { poll: '20ms', backoff: '1ms', backoff_max: '5ms', attempts_max: 50, lease: '500ms' };
+
+async function photo(seed: number): Promise<Buffer> {
+  const background = { r: (seed * 53) % 256, g: (seed * 91) % 256, b: seed % 256 };
+  return await sharp({ create: { width: 900, height: 700, channels: 3, background } })
+    .jpeg()
+    .toBuffer();
+}
+
+/** A small generator, so that a failing run can be run again. */
+function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+function childrenOf(pid: number | undefined): number[] {
+  const text = spawnSync('ps', ['-o', 'pid=', '--ppid', String(pid)], { encoding: 'utf8' }).stdout;
+  return text
+    .split('\n')
+    .map(Number)
+    .filter((child) => child > 0);
+}
+
+const isAlive = (pid: number): boolean =>
+  existsSync(`/proc/${pid}/stat`) && !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+
+void t.test('the queue drains, whatever is killed', async (t) => {
+  await t.test('children, again and again', async (t) => {
+    const house = await openThumbHouse(await mkdtemp(join(root, 'children-')));
+    t.teardown(() => house.close());
+    const thumbs = await house.open({ ...strict, queue: brief });
+    const random = seeded(7);
+    const put: Sha256[] = [];
+    for (let seed = 0; seed < 40; seed += 1) put.push(await house.put(await photo(seed), 'image/jpeg'));
+    let killed = 0;
+    for (const sha256 of put) {
+      t.equal((await house.settled(thumbs, sha256)).thumbs.kind, 'ready');
+      const workers = childrenOf(process.pid).filter((pid) => commandOf(pid).includes('worker.js'));
+      for (const pid of workers.filter(() => random() < 0.2)) {
+        process.kill(pid, 'SIGKILL');
+        killed += 1;
+      }
+    }
+    t.ok(killed > 3, `${killed} were killed`);
+    t.same(await house.meta.jobs.counts(), { waiting: 0, leased: 0, dead: 0 });
+    await thumbs.close();
+  });
+
+  await t.test('the engine with its process, and its children go with it', async (t) => {
+    const folder = await mkdtemp(join(root, 'engine-'));
+    const random = seeded(11);
+    const house = await openThumbHouse(folder);
+    const put: Sha256[] = [];
+    for (let seed = 100; seed < 140; seed += 1) put.push(await house.put(await photo(seed), 'image/jpeg'));
+    put.push(await house.put(Buffer.from('exit '), 'image/png'));
+    await house.close();
+    const config = JSON.stringify({ ...strict, queue: { ...brief, attempts_max: 30 } });
+    let kills = 0;
+    for (let left = put.length; left > 0; kills += 1) {
+      const engine = fork(new URL('../kit/thumb-engine.js', import.meta.url), [folder, config, MISBEHAVING.href]);
+      const enough = Math.max(0, left - 1 - Math.floor(random() * 12));
+      while (left > enough) left = await heard(engine);
+      const children = childrenOf(engine.pid);
+      await killAndWait(engine);
+      while (children.some(isAlive)) await new Promise(setImmediate);
+    }
+    t.ok(kills > 2, `it was killed ${kills} times`);
+    const after = await openThumbHouse(folder);
+    t.teardown(() => after.close());
+    const thumbs = await after.open({ ...strict, enabled: false });
+    t.same(await readdir(after.blobs.stageFolder), [], 'an engine that opens clears the stage');
+    await thumbs.close();
+    for (const sha256 of put.slice(0, -1)) await checkThumbs(t, after, 'photo', await after.record(sha256));
+    t.same((await after.record(put.at(-1) ?? put[0] ?? ('' as Sha256))).thumbs, { kind: 'none', reason: 'failed' });
+    t.match(await after.meta.jobs.counts(), { waiting: 0, leased: 0, dead: 1 });
+  });
+});
+
+/** The next number that the process tells. */
+async function heard(engine: ChildProcess): Promise<number> {
+  const exit = once(engine, 'exit').then(([code]) => Promise.reject(new Error(`the engine left with ${String(code)}`)));
+  const [left] = (await Promise.race([once(engine, 'message'), exit])) as [number];
+  return left;
+}
+
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+  } catch {
+    return '';
+  }
+}
+
+async function killAndWait(engine: ChildProcess): Promise<void> {
+  const gone = once(engine, 'exit');
+  if (engine.exitCode === null && engine.kill('SIGKILL')) await gone;
+}
+
+// Films.
+
+void t.test('video, audio and HEIC through tools', films, async (t) => {
+  const folder = await mkdtemp(join(root, 'films-'));
+  const house = await openThumbHouse(folder);
+  t.teardown(() => house.close());
+  const thumbs = await house.open({ queue: { attempts_max: 1 }, children: { time_limit: '20s' } });
+  const make = async (name: string, args: readonly string[]): Promise<Buffer> => {
+    execFileSync('ffmpeg', ['-v', 'error', '-y', ...args, join(folder, name)]);
+    return await readFile(join(folder, name));
+  };
+  const end = async (bytes: Buffer, mime: string) => await house.settled(thumbs, await house.put(bytes, mime));
+  const source = ['-f', 'lavfi', '-i', 'testsrc=size=320x180:rate=10:duration=3'];
+  const tone = ['-f', 'lavfi', '-i', 'sine=frequency=440:duration=2.5'];
+
+  await t.test('give a poster, the size as shown and the duration', async (t) => {
+    const plain = await end(await make('plain.mp4', [...source, '-c:v', 'mpeg4']), 'video/mp4');
+    t.match(plain, { picture: { width: 320, height: 180, durationMs: 3_000, frames: null, thumbhash: /./ } });
+    t.equal(outcomeOf(plain), '160 320');
+    await checkThumbs(t, house, 'plain.mp4', plain);
+    const turned = await make('turned.mp4', [
+      '-i',
+      join(folder, 'plain.mp4'),
+      '-c',
+      'copy',
+      '-metadata:s:v:0',
+      'rotate=90',
+    ]);
+    t.match(await end(turned, 'video/mp4'), { picture: { width: 180, height: 320, durationMs: 3_000 } });
+    const webm = await end(await make('film.webm', [...source, '-c:v', 'libvpx', '-vf', 'setsar=2/1']), 'video/webm');
+    t.match(webm, { picture: { width: 640, height: 180, durationMs: 3_000 } });
+    t.equal(outcomeOf(webm), '160 320 640');
+    const short = await make('short.mp4', [
+      '-f',
+      'lavfi',
+      '-i',
+      'testsrc=size=64x48:rate=10:duration=0.1',
+      '-c:v',
+      'mpeg4',
+    ]);
+    t.equal(outcomeOf(await end(short, 'video/mp4')), '64');
+  });
+
+  await t.test('give the duration of sound, and its cover where it has one', async (t) => {
+    const wav = await end(await make('tone.wav', tone), 'audio/wav');
+    t.match(wav, { picture: { width: null, durationMs: 2_500 }, thumbs: { kind: 'none', reason: 'unsupported_type' } });
+    const cover = await make('cover.png', ['-f', 'lavfi', '-i', 'testsrc=size=200x200:duration=1', '-frames:v', '1']);
+    t.ok(cover.length > 0);
+    const song = await make('song.mp3', [
+      ...tone,
+      '-i',
+      join(folder, 'cover.png'),
+      '-map',
+      '0',
+      '-map',
+      '1',
+      '-c:v',
+      'copy',
+      '-id3v2_version',
+      '3',
+      '-disposition:v',
+      'attached_pic',
+    ]);
+    const made = await end(song, 'audio/mpeg');
+    t.equal(outcomeOf(made), '160 200');
+    t.equal(made.picture.width, null, 'sound has no size');
+    t.ok(Math.abs((made.picture.durationMs ?? 0) - 2_500) < 100);
+  });
+
+  await t.test('refuse what is no film, and follow no reference out of the file', async (t) => {
+    const secret = join(folder, 'plain.mp4');
+    const playlist = `#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:3,\n${secret}\n#EXT-X-ENDLIST\n`;
+    const concat = `ffconcat version 1.0\nfile ${secret}\n`;
+    for (const text of [playlist, concat, 'nothing of the kind']) {
+      for (const mime of ['video/mp4', 'video/webm', 'audio/mpeg', 'video/vnd.avi', 'video/mp2t']) {
+        const { thumbs: state, picture } = await end(Buffer.from(`${text}# ${mime}`), mime);
+        t.equal(state.kind, 'none', `${text.slice(0, 8)} as ${mime}`);
+        t.equal(picture.width, null);
+      }
+    }
+    const huge = await make('huge.mp4', [
+      '-f',
+      'lavfi',
+      '-i',
+      'color=size=4096x4096:rate=1:duration=1',
+      '-c:v',
+      'mpeg4',
+    ]);
+    const small = await house.open({ pixels_max: 1_000_000, queue: { attempts_max: 1 } });
+    await thumbs.close();
+    t.same((await house.settled(small, await house.put(huge, 'video/mp4'))).thumbs, {
+      kind: 'none',
+      reason: 'too_many_pixels',
+    });
+    await small.close();
+  });
+
+  await t.test('take the films and the sequence of the corpus', corpora, async (t) => {
+    const engine = await house.open({ queue: { attempts_max: 1 } });
+    const cases: readonly (readonly [string, string, string, number | null])[] = [
+      ['fixture-imovie.mp4', 'video/mp4', '160 320 640', 67],
+      ['fixture.webm', 'video/webm', '160 320 640', 72],
+      ['fixture-mjpeg.mov', 'video/quicktime', '160 320 640', 1_500],
+      ['fixture-sequence.avif', 'image/avif', '160 320 640 800', null],
+      ['fixture.opus', 'audio/ogg; codecs=opus', 'unsupported_type', 2_920],
+      ...(installed('heif-convert', '--version')
+        ? ([['fixture-mif1.heic', 'image/heif', '160 320 640 1280', null]] as const)
+        : []),
+    ];
+    for (const [name, mime, outcome, durationMs] of cases) {
+      const record = await house.settled(engine, await house.put(readFileSync(join(CORPORA, 'valid', name)), mime));
+      t.equal(outcomeOf(record), outcome, name);
+      t.equal(record.picture.durationMs, durationMs, name);
+    }
+    for (const name of ['fixture-corrupt.mkv', 'g-mp4-mdat-4GB.mp4']) {
+      const record = await house.settled(
+        engine,
+        await house.put(readFileSync(join(CORPORA, 'hostile', name)), 'video/mp4'),
+      );
+      t.equal(record.thumbs.kind, 'none', name);
+    }
+    await engine.close();
+  });
+});
+
+void t.test('media whose bytes are gone from the store is given up with the reason', async (t) => {
+  const house = await openThumbHouse(await mkdtemp(join(root, 'gone-')));
+  t.teardown(() => house.close());
+  const sha256 = await house.put(await photo(1), 'image/jpeg');
+  await house.blobs.remove(mediaKey(sha256));
+  const thumbs = await house.open(strict);
+  t.same((await house.settled(thumbs, sha256)).thumbs, { kind: 'none', reason: 'failed' });
+  t.match(await house.meta.jobs.dead(1), [{ sha256, reason: 'the original is not in the store' }]);
+  await thumbs.close();
+});
