@@ -156,7 +156,7 @@ export class TieredCache implements EdgeCache {
   async takeDown(id: MediaId): Promise<number> {
     const { memory, disk } = this.#parts;
     const keys = new Set([...memory.keysOfMedia(id), ...(disk?.keysOfMedia(id) ?? [])]);
-    for (const fill of this.#fills) if (fill.entry.mediaId === id) keys.add(fill.entry.key);
+    for (const fill of this.#fills) if (fill.entry.mediaId === id && !fill.failed) keys.add(fill.entry.key);
     for (const key of keys) this.drop(key, 'taken_down');
     await disk?.flushed();
     return keys.size;
@@ -167,7 +167,7 @@ export class TieredCache implements EdgeCache {
     const { memory, disk, readers } = this.#parts;
     const heldOnDisk = disk?.stats().entries ?? 0;
     const keys = new Set<CacheKey>();
-    for (const fill of this.#fills) if (matches(fill.entry)) keys.add(fill.entry.key);
+    for (const fill of this.#fills) if (matches(fill.entry) && !fill.failed) keys.add(fill.entry.key);
     for (const entry of memory.entries()) if (matches(entry)) keys.add(entry.key);
     for (const key of keys) this.drop(key, 'purged');
     if (disk === undefined) return keys.size;

@@ -29,8 +29,7 @@ export class Contents {
   /** The latest step on a content that has steps under way. */
   readonly #steps = new Map<string, Promise<unknown>>();
   #removals: Removal[] = [];
-  #removing = 0;
-  #idle: (() => void)[] = [];
+  #removing: Promise<void> | undefined;
   /** Contents that somebody is about to read, in two generations of `agePins`. */
   #pinned = new Set<string>();
   #pinnedBefore = new Set<string>();
@@ -59,7 +58,7 @@ export class Contents {
   agePins(): void {
     this.#pinnedBefore = this.#pinned;
     this.#pinned = new Set();
-    this.#removeNext();
+    this.#keepRemoving();
   }
 
   /** An entry no longer needs its content; the file goes once no other does. */
@@ -68,7 +67,7 @@ export class Contents {
     const bytes = fileBytes(record.entry.sizeBytes);
     this.#parts.room.removing(bytes);
     this.#removals.push({ sha256: record.content, bytes });
-    this.#removeNext();
+    this.#keepRemoving();
   }
 
   /** Removes a content that no entry has. True: it was removed. */
@@ -84,31 +83,37 @@ export class Contents {
   async settled(): Promise<void> {
     this.#pinned.clear();
     this.#pinnedBefore.clear();
-    this.#removeNext();
-    if (this.#removing > 0 || this.#removals.length > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    while (this.#removals.length > 0 || this.#removing !== undefined) {
+      this.#keepRemoving();
+      await this.#removing;
+    }
   }
 
-  #removeNext(): void {
-    while (this.#removing < REMOVALS_AT_ONCE) {
-      const at = this.#removals.findIndex(({ sha256 }) => !this.#pinned.has(sha256) && !this.#pinnedBefore.has(sha256));
-      const [removal] = at < 0 ? [] : this.#removals.splice(at, 1);
-      if (removal === undefined) break;
-      this.#removing += 1;
-      void this.#remove(removal).finally(() => {
-        this.#removing -= 1;
-        this.#removeNext();
-      });
-    }
-    if (this.#removing > 0 || this.#removals.length > 0) return;
-    const idle = this.#idle;
-    this.#idle = [];
-    for (const resolve of idle) resolve();
+  #keepRemoving(): void {
+    if (this.#removing !== undefined || !this.#removals.some((removal) => this.#isFree(removal))) return;
+    this.#removing = this.#removeFree().finally(() => {
+      this.#removing = undefined;
+      this.#keepRemoving();
+    });
+  }
+
+  #isFree({ sha256 }: Removal): boolean {
+    return !this.#pinned.has(sha256) && !this.#pinnedBefore.has(sha256);
+  }
+
+  /** All that may go now. First the rows, then the files: a crash in between leaves files without rows, which the sweep finds. */
+  async #removeFree(): Promise<void> {
+    const free = this.#removals.filter((removal) => this.#isFree(removal));
+    this.#removals = this.#removals.filter((removal) => !this.#isFree(removal));
+    await this.#parts.index.flushed().catch(() => undefined);
+    const remove = async (): Promise<void> => {
+      for (let removal = free.pop(); removal !== undefined; removal = free.pop()) await this.#remove(removal);
+    };
+    await Promise.all(Array.from({ length: REMOVALS_AT_ONCE }, remove));
   }
 
   async #remove({ sha256, bytes }: Removal): Promise<void> {
     try {
-      // First the row, then the file: a crash in between leaves a file without a row, which the sweep finds.
-      await this.#parts.index.flushed().catch(() => undefined);
       await this.removeIfUnused(sha256);
     } catch (thrown) {
       this.#parts.onError(thrown);

@@ -51,6 +51,9 @@ export class DiskIndex {
   /** The latest commit failed; the next change, flush or retry tries again. */
   #stalled = false;
   #commit: Promise<void> | undefined;
+  /** Counts every change, and those that are durable. */
+  #changes = 0;
+  #durableChanges = 0;
   #nextSeq = 1;
   #run = 1;
 
@@ -136,7 +139,7 @@ export class DiskIndex {
   markVerified(digest: KeyDigest, record: DiskRecord): void {
     if (this.get(digest)?.seq !== record.seq) return;
     this.#verified.set(record.seq, orderRow(digest, record.weightBytes, this.#run));
-    this.#schedule();
+    this.#changed();
   }
 
   /** Committed rows in the order of storing, from `seq` on. Those removed since are left out. */
@@ -154,7 +157,7 @@ export class DiskIndex {
   /** A row that leads to no record that can be read. */
   discard(row: Pick<OrderRow, 'seq' | 'digest'>): void {
     this.#discarded.set(row.seq, row.digest);
-    this.#schedule();
+    this.#changed();
   }
 
   /** Forgets everything. */
@@ -164,7 +167,7 @@ export class DiskIndex {
     this.#verified.clear();
     this.#discarded.clear();
     this.#clear = true;
-    this.#schedule();
+    this.#changed();
   }
 
   /** Tries again what an earlier commit could not make durable. */
@@ -174,7 +177,8 @@ export class DiskIndex {
 
   /** Resolves when all changes so far are durable; rejects when one cannot be made so. */
   async flushed(): Promise<void> {
-    while (this.#commit !== undefined || this.#dirty) {
+    const changes = this.#changes;
+    while (this.#durableChanges < changes) {
       this.#schedule();
       await this.#commit;
     }
@@ -212,6 +216,11 @@ export class DiskIndex {
     const waiting = this.#waiting.get(digest);
     if (waiting !== undefined) waiting.after = after;
     else this.#waiting.set(digest, { before: this.get(digest), after });
+    this.#changed();
+  }
+
+  #changed(): void {
+    this.#changes += 1;
     this.#schedule();
   }
 
@@ -246,6 +255,7 @@ export class DiskIndex {
   async #commitWaiting(): Promise<void> {
     // What changes together in one turn is committed together.
     await new Promise(setImmediate);
+    const upTo = this.#changes;
     const changes = this.#waiting;
     const verified = this.#verified;
     const discarded = this.#discarded;
@@ -258,6 +268,7 @@ export class DiskIndex {
     try {
       await this.#root.batch(() => this.#apply(changes, verified, discarded));
       this.#stalled = false;
+      this.#durableChanges = upTo;
     } catch (thrown) {
       this.#stalled = true;
       quieten(thrown);

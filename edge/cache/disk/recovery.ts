@@ -20,7 +20,7 @@ export async function recover(tier: DiskTier, signal: AbortSignal): Promise<void
     if (last === undefined) break;
     seq = last.seq + 1;
   }
-  tier.endRecovery();
+  await tier.endRecovery();
 }
 
 /** Answers how many files it removed. */

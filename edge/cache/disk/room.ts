@@ -19,6 +19,7 @@ export class DiskRoom {
   #reservedBytes = 0;
   #removingBytes = 0;
   #freeBytes = Number.POSITIVE_INFINITY;
+  #waiting: (() => void)[] = [];
 
   constructor(limits: RoomLimits, heldBytes: () => number) {
     this.#limits = limits;
@@ -44,6 +45,15 @@ export class DiskRoom {
     return true;
   }
 
+  /** Like tryReserve, but waits while bytes that are being removed stand in the way. */
+  async reserve(bytes: number): Promise<boolean> {
+    while (!this.tryReserve(bytes)) {
+      if (this.#removingBytes === 0 || bytes > this.#limits.fillRoomBytes || this.belowFloor) return false;
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+    return true;
+  }
+
   release(bytes: number): void {
     this.#reservedBytes -= bytes;
   }
@@ -55,6 +65,9 @@ export class DiskRoom {
 
   removed(bytes: number): void {
     this.#removingBytes -= bytes;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resume of waiting) resume();
   }
 
   /** What the file system was found to have left. */

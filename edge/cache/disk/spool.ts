@@ -32,7 +32,16 @@ export class SpoolFolder {
   /** Undefined where there is no room for so many bytes; null: room is taken as they come, up to `maxBytes`. */
   create(sizeBytes: number | null, maxBytes: number): SpoolFile | undefined {
     const reservedBytes = fileBytes(sizeBytes ?? 0);
-    if (!this.#room.tryReserve(reservedBytes)) return undefined;
+    return this.#room.tryReserve(reservedBytes) ? this.#create(reservedBytes, maxBytes) : undefined;
+  }
+
+  /** The same for a body that can wait until what is being removed has made room. */
+  async createInTime(sizeBytes: number): Promise<SpoolFile | undefined> {
+    const reservedBytes = fileBytes(sizeBytes);
+    return (await this.#room.reserve(reservedBytes)) ? this.#create(reservedBytes, sizeBytes) : undefined;
+  }
+
+  #create(reservedBytes: number, maxBytes: number): SpoolFile {
     return new SpoolFile(join(this.#folder, this.#randomName()), this.#files, this.#room, reservedBytes, maxBytes);
   }
 }

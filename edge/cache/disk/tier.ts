@@ -22,6 +22,7 @@ import { ContentStore } from './content.js';
 import { Contents } from './contents.js';
 import { DiskIndex, type OrderRow } from './disk-index.js';
 import type { DiskFiles } from './files.js';
+import { IndexGuard } from './index-guard.js';
 import { type DiskRecord, digestOf, diskWeight, type KeyDigest } from './record.js';
 import { DiskRoom } from './room.js';
 import { NoRoom, type SpoolFile, SpoolFolder } from './spool.js';
@@ -64,6 +65,7 @@ export class DiskTier {
   readonly #spools: SpoolFolder;
   readonly #content: ContentStore;
   readonly #index: DiskIndex;
+  readonly #guard: IndexGuard;
   readonly #contents: Contents;
   readonly #reader: DiskReader;
   readonly #storing = new Map<KeyDigest, Storing>();
@@ -82,19 +84,21 @@ export class DiskTier {
     const { config, files, randomName } = parts;
     await files.makeFolder(config.folder);
     const content = await ContentStore.open(join(config.folder, 'content'), files, randomName);
-    const tier = new DiskTier(parts, content, await openIndex(parts, content));
+    const guard = new IndexGuard(indexPath(config.folder));
+    const tier = new DiskTier(parts, content, await openIndex(parts, content, guard), guard);
     await tier.#spools.open();
     await tier.#observeFree();
     tier.#keepHouse();
     return tier;
   }
 
-  private constructor(parts: DiskTierParts, content: ContentStore, index: DiskIndex) {
+  private constructor(parts: DiskTierParts, content: ContentStore, index: DiskIndex, guard: IndexGuard) {
     const { disk, folder, fill } = parts.config;
     const fillRoomBytes = Math.min(disk.fillRoomBytes, Math.floor(disk.sizeBytes / 2));
     this.#parts = parts;
     this.#content = content;
     this.#index = index;
+    this.#guard = guard;
     index.onLost = (record, thrown) => this.#lose(record, thrown);
     this.#capacityBytes = disk.sizeBytes - fillRoomBytes;
     this.#maxObjectBytes = Math.min(disk.maxObjectBytes, fillRoomBytes);
@@ -233,10 +237,11 @@ export class DiskTier {
   }
 
   /** The policy knows of everything now. */
-  endRecovery(): void {
+  async endRecovery(): Promise<void> {
     this.#recovered = true;
     for (const spool of this.#untilRecovered) spool.settle();
     this.#untilRecovered = [];
+    await this.#guard.proven();
   }
 
   stats(): TierStats {
@@ -276,10 +281,12 @@ export class DiskTier {
   async close(): Promise<void> {
     this.#housekeeping?.cancel();
     for (const storing of this.#storing.values()) storing.cancelled = true;
-    await Promise.allSettled(this.#stores);
+    // What is being stored may wait for what is being removed, and leaves something to remove itself.
+    await Promise.allSettled([...this.#stores, this.#contents.settled()]);
     await this.#contents.settled();
     try {
       await this.#index.close();
+      await this.#guard.proven();
     } catch (thrown) {
       this.#note(thrown);
     }
@@ -319,17 +326,15 @@ export class DiskTier {
     const weightBytes = diskWeight(entry, sizeBytes);
     if (sizeBytes > this.#maxObjectBytes) return 'too_large';
     if (!this.#admission.admits(digest, weightBytes)) return this.#refuse();
-    this.#forget(digest);
-    const spool = source.kind === 'spool' ? source.spool : this.#spools.create(sizeBytes, sizeBytes);
+    const spool = source.kind === 'spool' ? source.spool : await this.#spools.createInTime(sizeBytes);
     if (spool === undefined) return 'disk_full';
+    this.#forget(digest);
     const storing: Storing = { cancelled: false };
     this.#storing.set(digest, storing);
     try {
+      if (cancelled()) return 'cancelled';
       if (!this.#policy.admit(digest, weightBytes, (victim) => this.#evict(victim as KeyDigest))) return this.#refuse();
-      if (source.kind === 'bytes' && sizeBytes > 0) {
-        await spool.append(source.bytes);
-        await spool.close();
-      }
+      if (source.kind === 'bytes' && sizeBytes > 0) await writeWhole(spool, source.bytes);
       const record = { entry, content: sizeBytes === 0 ? null : sha256, weightBytes };
       const entered = await this.#place(digest, record, spool, () => storing.cancelled || cancelled());
       if (!entered && !storing.cancelled) this.#policy.remove(digest);
@@ -430,18 +435,35 @@ export class DiskTier {
   }
 }
 
-/** An index that cannot be opened is thrown away with all it led to: nothing here cannot be fetched again. */
-async function openIndex(parts: DiskTierParts, content: ContentStore): Promise<DiskIndex> {
-  const path = join(parts.config.folder, 'index');
+async function writeWhole(spool: SpoolFile, bytes: Buffer): Promise<void> {
   try {
-    return await DiskIndex.open(path);
-  } catch (thrown) {
-    parts.log.warn(errorFields(thrown), 'the index of the disk tier cannot be read; starting without it');
-    parts.onError();
-    await parts.files.remove(path);
-    await parts.files.remove(`${path}-lock`);
-    const removeForGood = await content.discardAll();
-    void removeForGood().catch((failure: unknown) => parts.log.warn(errorFields(failure), 'old content stays'));
-    return DiskIndex.open(path);
+    await spool.append(bytes);
+  } finally {
+    await spool.close();
   }
+}
+
+/** An index that cannot be read is thrown away with all it led to: nothing here cannot be fetched again. */
+async function openIndex(parts: DiskTierParts, content: ContentStore, guard: IndexGuard): Promise<DiskIndex> {
+  const path = indexPath(parts.config.folder);
+  const fault = await guard.fault();
+  if (fault === undefined) {
+    try {
+      return await DiskIndex.open(path);
+    } catch (thrown) {
+      parts.log.warn(errorFields(thrown), 'the index of the disk tier cannot be opened');
+    }
+  }
+  parts.log.warn({ fault: fault ?? 'it cannot be opened' }, 'the disk tier starts with nothing');
+  parts.onError();
+  await parts.files.remove(path);
+  await parts.files.remove(`${path}-lock`);
+  await guard.renew();
+  // What is thrown away here, the sweep after recovery removes.
+  await content.discardAll();
+  return DiskIndex.open(path);
+}
+
+function indexPath(folder: string): string {
+  return join(folder, 'index');
 }

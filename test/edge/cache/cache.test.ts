@@ -1,0 +1,584 @@
+import { cp, mkdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import t, { type Test } from 'tap';
+import type { EdgeCache, FillOutcome, Placement, Stored } from '../../../edge/cache/cache.js';
+import type { CacheConfig } from '../../../edge/cache/config.js';
+import { type DiskRecord, decodeRecord, encodeRecord } from '../../../edge/cache/disk/record.js';
+import { ENTRY_VERSION } from '../../../edge/cache/entry.js';
+import {
+  bytesOf,
+  cacheConfig,
+  diskFull,
+  entryOf,
+  FaultyFiles,
+  filesBelow,
+  keyOf,
+  mediaIdOf,
+  NEVER,
+  openTestCache,
+  put,
+  readAll,
+  type TestCache,
+} from '../../kit/cache.js';
+import { ManualClock } from '../../kit/clock.js';
+import { until } from '../../kit/until.js';
+
+const STORED_BOTH: FillOutcome = { kind: 'stored', tiers: ['memory', 'disk'] };
+const ON_DISK: Placement = { memory: false, disk: true };
+
+type Sections = Parameters<typeof cacheConfig>[1];
+
+async function opened(t: Test, sections: Sections = {}, files?: FaultyFiles, clock?: ManualClock): Promise<TestCache> {
+  const test = await openTestCache(cacheConfig(t.testdir(), sections), files, clock);
+  t.teardown(() => test.cache.close());
+  return test;
+}
+
+/** Opens anew what is in the folder, as after a kill -9: from a copy of what lies there now. */
+async function reopened(t: Test, config: CacheConfig, name: string, files?: FaultyFiles): Promise<TestCache> {
+  const folder = join(dirname(config.folder), `${t.name.replace(/\W/g, '')}-${name}`);
+  await cp(config.folder, folder, { recursive: true });
+  const test = await openTestCache({ ...config, folder }, files);
+  t.teardown(() => test.cache.close());
+  return test;
+}
+
+function held(cache: EdgeCache, key: string): Stored {
+  const stored = cache.get(keyOf(key));
+  if (stored === undefined) throw new Error(`${key} is not held`);
+  return stored;
+}
+
+async function read(cache: EdgeCache, key: string): Promise<Buffer | undefined> {
+  const stored = cache.get(keyOf(key));
+  return stored === undefined ? undefined : readAll(stored.body.open(undefined, NEVER));
+}
+
+/** The file that holds these bytes. */
+async function contentPath(folder: string, bytes: Buffer): Promise<string> {
+  const digest = entryOf('', bytes).sha256 ?? '';
+  for (const path of (await filesBelow(join(folder, 'content'))).keys()) {
+    if (path.replaceAll('/', '').endsWith(digest)) return path;
+  }
+  throw new Error('there is no such content');
+}
+
+async function contentFiles(folder: string): Promise<number> {
+  return (await filesBelow(join(folder, 'content'))).size;
+}
+
+const TIERS: readonly { readonly name: string; readonly sections: Sections; readonly tier: 'memory' | 'disk' }[] = [
+  { name: 'memory alone', sections: { disk: { sizeBytes: 0 } }, tier: 'memory' },
+  { name: 'disk alone', sections: { memory: { sizeBytes: 0 } }, tier: 'disk' },
+  { name: 'memory over disk', sections: {}, tier: 'memory' },
+];
+
+for (const { name, sections, tier } of TIERS) {
+  void t.test(`the contract of the cache: ${name}`, async (t) => {
+    const clock = new ManualClock();
+    const { cache } = await opened(t, sections, undefined, clock);
+
+    await t.test('what was put is found, whole and in part, by its key alone', async (t) => {
+      const bytes = bytesOf(150_000);
+      const headers = [
+        ['content-type', 'text/plain; charset="utf-8"'],
+        ['x-twice', '1'],
+        ['x-twice', 'ü'],
+      ] as const;
+      const entry = entryOf('/found', bytes, { headers, selectedBy: { accept: 'image/webp' }, mediaId: mediaIdOf(7) });
+      t.equal((await put(cache, entry, bytes)).kind, 'stored');
+      const stored = cache.get(keyOf('/found'));
+      t.same(stored?.entry, entry);
+      t.equal(stored?.tier, tier);
+      t.equal(stored?.body.sizeBytes, 150_000);
+      t.equal(await stored?.body.ensure(NEVER), 'ready');
+      t.ok((await read(cache, '/found'))?.equals(bytes));
+      for (const span of [
+        { first: 0, last: 0 },
+        { first: 65_530, last: 131_090 },
+        { first: 149_999, last: 149_999 },
+      ]) {
+        const part = await readAll(held(cache, '/found').body.open(span, NEVER));
+        t.ok(part.equals(bytes.subarray(span.first, span.last + 1)), `${span.first}-${span.last}`);
+      }
+      t.equal(cache.get(keyOf('/foun')), undefined);
+      t.equal(cache.peek(keyOf('/found'))?.tier, tier);
+    });
+
+    await t.test('an empty body is kept too', async (t) => {
+      t.equal((await put(cache, entryOf('/empty', Buffer.alloc(0), { status: 301 }), Buffer.alloc(0))).kind, 'stored');
+      const stored = cache.get(keyOf('/empty'));
+      t.equal(stored?.entry.status, 301);
+      t.equal(stored?.body.whole?.length, 0);
+      t.equal((await read(cache, '/empty'))?.length, 0);
+    });
+
+    await t.test('a newer response takes the place of an older one, also where it cannot be kept', async (t) => {
+      const old = bytesOf(1_000, 1);
+      const young = bytesOf(1_200, 2);
+      await put(cache, entryOf('/replaced', old), old);
+      await put(cache, entryOf('/replaced', young), young);
+      t.ok((await read(cache, '/replaced'))?.equals(young));
+      t.same(await put(cache, entryOf('/replaced', old), old, { memory: false, disk: false }), {
+        kind: 'not_kept',
+        reason: 'placement',
+      });
+      t.equal(cache.get(keyOf('/replaced')), undefined);
+    });
+
+    await t.test('a newer head keeps the body', async (t) => {
+      const bytes = bytesOf(500, 3);
+      const entry = entryOf('/refreshed', bytes);
+      await put(cache, entry, bytes);
+      const headers = [['etag', '"y"']] as const;
+      t.equal(cache.refresh({ ...entry, headers, staleAt: 99, sizeBytes: null, sha256: null }), true);
+      t.same(cache.get(keyOf('/refreshed'))?.entry, { ...entry, headers, staleAt: 99 });
+      t.ok((await read(cache, '/refreshed'))?.equals(bytes));
+      t.equal(cache.refresh(entryOf('/unknown', bytes)), false);
+    });
+
+    await t.test('variants are found by what they are variants of', async (t) => {
+      const bytes = bytesOf(10);
+      for (const variant of ['webp', 'jpeg']) {
+        const changes = { primaryKey: '/thumb', selectedBy: { accept: variant } };
+        await put(cache, entryOf(`/thumb#${variant}`, bytes, changes), bytes);
+      }
+      const variants = (): readonly string[] =>
+        cache
+          .variantsOf('/thumb')
+          .map(({ key }) => key)
+          .sort();
+      t.same(variants(), ['/thumb#jpeg', '/thumb#webp']);
+      cache.drop(keyOf('/thumb#jpeg'), 'invalidated');
+      t.same(variants(), ['/thumb#webp']);
+      t.same(cache.variantsOf('/thum'), []);
+    });
+
+    await t.test('nothing is found past its deleteAt', async (t) => {
+      const bytes = bytesOf(10);
+      const changes = { deleteAt: clock.now() + 1_000, primaryKey: '/sunset' };
+      await put(cache, entryOf('/sunset', bytes, changes), bytes);
+      clock.advance(999);
+      t.not(cache.peek(keyOf('/sunset')), undefined);
+      clock.advance(1);
+      t.same(cache.variantsOf('/sunset'), []);
+      t.equal(cache.get(keyOf('/sunset')), undefined);
+      t.equal(cache.peek(keyOf('/sunset')), undefined);
+    });
+
+    await t.test('a takedown takes all that shows the media, and nothing else', async (t) => {
+      const bytes = bytesOf(2_000, 4);
+      for (const key of ['/t/1', '/t/1/thumb', '/t/1/thumb2']) {
+        await put(cache, entryOf(key, bytes, { mediaId: mediaIdOf(1) }), bytes);
+      }
+      await put(cache, entryOf('/t/2', bytes, { mediaId: mediaIdOf(2) }), bytes);
+      t.equal(await cache.takeDown(mediaIdOf(1)), 3);
+      for (const key of ['/t/1', '/t/1/thumb', '/t/1/thumb2']) t.equal(cache.get(keyOf(key)), undefined, key);
+      t.ok((await read(cache, '/t/2'))?.equals(bytes), 'the same bytes under another id stay');
+      t.equal(await cache.takeDown(mediaIdOf(1)), 0);
+    });
+
+    await t.test('a takedown breaks off who is reading', async (t) => {
+      const bytes = bytesOf(200_000, 5);
+      await put(cache, entryOf('/broken', bytes, { mediaId: mediaIdOf(3) }), bytes);
+      const stream = held(cache, '/broken').body.open(undefined, NEVER);
+      const broken = new Promise((resolve) => stream.once('error', resolve));
+      await until('it has begun', () => stream.readableLength > 0 || stream.read(0) !== null);
+      await cache.takeDown(mediaIdOf(3));
+      t.match(await broken, { name: 'BodyLost', reason: 'taken_down' });
+    });
+
+    await t.test('a purge takes what begins so, or everything', async (t) => {
+      const bytes = bytesOf(3_000, 6);
+      for (const key of ['/p/a', '/p/b', '/q/a']) await put(cache, entryOf(key, bytes), bytes);
+      t.equal(await cache.purge({ prefix: '/p/' }), 2);
+      t.equal(cache.get(keyOf('/p/a')), undefined);
+      t.ok((await read(cache, '/q/a'))?.equals(bytes));
+      t.ok((await cache.purge({ all: true })) >= 1);
+      t.equal(cache.get(keyOf('/q/a')), undefined);
+      const { memory, disk } = cache.stats();
+      t.match(
+        [memory, disk],
+        [
+          { entries: 0, usedBytes: 0 },
+          { entries: 0, usedBytes: 0 },
+        ],
+      );
+      t.equal((await put(cache, entryOf('/q/a', bytes), bytes)).kind, 'stored');
+      t.ok((await read(cache, '/q/a'))?.equals(bytes), 'and begins anew');
+    });
+
+    await t.test('what is too large for each tier is not kept', async (t) => {
+      const bytes = bytesOf(200_001);
+      const outcome = await put(cache, entryOf('/large', bytes), bytes);
+      if (tier === 'memory' && cache.stats().disk.capacityBytes === 0) {
+        t.same(outcome, { kind: 'not_kept', reason: 'too_large' });
+      } else t.same(outcome, { kind: 'stored', tiers: ['disk'] });
+    });
+
+    await t.test('it can be written to, and is closed twice', async () => {
+      await cache.probe();
+      await cache.close();
+      await cache.close();
+    });
+  });
+}
+
+void t.test('the limits hold whatever comes at once', async (t) => {
+  const sections = {
+    memory: { sizeBytes: 300_000, maxObjectBytes: 60_000 },
+    disk: { sizeBytes: 2_000_000, fillRoomBytes: 1_000_000, maxObjectBytes: 400_000 },
+    fill: { memoryBytes: 200_000 },
+  };
+  for (const policy of ['gdsf', 's3-fifo', 'w-tinylfu'] as const) {
+    const { cache } = await opened(t, { ...sections, disk: { ...sections.disk, policy } });
+    const folder = t.testdirName;
+    let watching = true;
+    let mostBytes = 0;
+    const watch = (async () => {
+      while (watching) {
+        const files = [...(await filesBelow(join(folder, 'content'))), ...(await filesBelow(join(folder, 'spool')))];
+        mostBytes = Math.max(
+          mostBytes,
+          files.reduce((sum, [, size]) => sum + size, 0),
+        );
+        const { memory, disk } = cache.stats();
+        if (memory.usedBytes > memory.capacityBytes || disk.usedBytes > disk.capacityBytes)
+          throw new Error('a tier is over');
+      }
+    })();
+    let next = 0;
+    let kept = 0;
+    const worker = async (): Promise<void> => {
+      for (let n = next++; n < 150; n = next++) {
+        const bytes = bytesOf((n * 7_919) % 150_000, n);
+        const outcome = await put(cache, entryOf(`/${n % 120}`, bytes), bytes);
+        if (outcome.kind === 'stored' && outcome.tiers.includes('disk')) kept += 1;
+      }
+    };
+    await Promise.all(Array.from({ length: 6 }, worker));
+    watching = false;
+    await watch;
+    t.ok(mostBytes <= 2_000_000, `${policy}: ${mostBytes} bytes lay on disk at most`);
+    t.ok(kept > 20, `${policy}: and it was used (${kept})`);
+    for (let n = 0; n < 120; n += 1) {
+      const stored = cache.get(keyOf(`/${n}`));
+      if (stored !== undefined) await readAll(stored.body.open(undefined, NEVER));
+    }
+    await cache.close();
+  }
+});
+
+void t.test('a hit on disk brings the body into memory, once', async (t) => {
+  const { cache, sample, files } = await opened(t);
+  const bytes = bytesOf(100_000);
+  await put(cache, entryOf('/a', bytes), bytes, ON_DISK);
+  let opens = 0;
+  files.before = (verb) => {
+    if (verb === 'open') opens += 1;
+  };
+  const stored = cache.get(keyOf('/a'));
+  t.equal(stored?.tier, 'disk');
+  for (let n = 0; n < 10; n += 1) cache.get(keyOf('/a'));
+  t.equal(await stored?.body.ensure(NEVER), 'ready');
+  t.ok(stored?.body.whole?.equals(bytes), 'a small body is there in one piece');
+  await until('it is in memory', () => cache.get(keyOf('/a'))?.tier === 'memory');
+  t.equal(opens, 1, 'read once for all');
+  t.equal(await sample('cache_promotions_total'), 1);
+  const large = bytesOf(250_000);
+  await put(cache, entryOf('/large', large), large, ON_DISK);
+  cache.get(keyOf('/large'));
+  t.ok((await read(cache, '/large'))?.equals(large));
+  t.equal(cache.get(keyOf('/large'))?.tier, 'disk', 'what is too large for memory stays on disk');
+});
+
+void t.test('a body taken down while it moves to memory does not come back', async (t) => {
+  const { cache, files } = await opened(t);
+  const bytes = bytesOf(100_000);
+  await put(cache, entryOf('/a', bytes, { mediaId: mediaIdOf(1) }), bytes, ON_DISK);
+  let go = (): void => undefined;
+  const reached = new Promise<void>((resolve) => {
+    files.before = (verb) => {
+      if (verb !== 'read') return undefined;
+      resolve();
+      return new Promise<void>((release) => {
+        go = release;
+      });
+    };
+  });
+  cache.get(keyOf('/a'));
+  await reached;
+  await cache.takeDown(mediaIdOf(1));
+  go();
+  await cache.close();
+  t.equal(cache.stats().memory.entries, 0);
+});
+
+void t.test('bytes under several keys are one file, which stays as long as one needs it', async (t) => {
+  const { cache } = await opened(t);
+  const folder = t.testdirName;
+  const bytes = bytesOf(5_000);
+  for (const key of ['/public', '/private']) await put(cache, entryOf(key, bytes), bytes, ON_DISK);
+  t.equal(await contentFiles(folder), 1);
+  cache.drop(keyOf('/public'), 'invalidated');
+  t.ok((await read(cache, '/private'))?.equals(bytes));
+  cache.drop(keyOf('/private'), 'invalidated');
+  await put(cache, entryOf('/again', bytes), bytes, ON_DISK);
+  t.ok((await read(cache, '/again'))?.equals(bytes), 'also when it is needed anew at once');
+  await cache.takeDown(mediaIdOf(1));
+  t.equal(await contentFiles(folder), 1);
+  cache.drop(keyOf('/again'), 'invalidated');
+  const gone = { files: 1 };
+  await until('the file is gone', () => {
+    void contentFiles(folder).then((files) => {
+      gone.files = files;
+    });
+    return gone.files === 0;
+  });
+});
+
+void t.test('what lies in the folder is for this user alone', async (t) => {
+  const { cache } = await opened(t);
+  const bytes = bytesOf(5_000);
+  await put(cache, entryOf('/a', bytes), bytes);
+  await cache.close();
+  for (const path of (await filesBelow(t.testdirName)).keys()) {
+    const { mode } = await stat(path);
+    if (!path.endsWith('-lock')) t.equal(mode & 0o077, 0, path);
+    t.equal((await stat(dirname(path))).mode & 0o077 & (dirname(path) === t.testdirName ? 0 : 0o777), 0, dirname(path));
+  }
+});
+
+void t.test('writing only on the second hit writes nothing that is asked for once', async (t) => {
+  const { cache, files } = await opened(t, { disk: { admission: 'second_hit' } });
+  let created = 0;
+  files.before = (verb) => {
+    if (verb === 'create') created += 1;
+  };
+  const bytes = bytesOf(5_000);
+  t.same(await put(cache, entryOf('/a', bytes), bytes, ON_DISK), { kind: 'not_kept', reason: 'not_admitted' });
+  t.equal(created, 0);
+  t.same(await put(cache, entryOf('/a', bytes), bytes, ON_DISK), { kind: 'stored', tiers: ['disk'] });
+  t.equal(cache.stats().disk.refused, 1);
+});
+
+void t.test('a restart', async (t) => {
+  await t.test('finds everything from the first moment, and knows it all soon after', async (t) => {
+    const config = cacheConfig(`${t.testdir()}/cache`);
+    const { cache } = await openTestCache(config);
+    const store = async (n: number): Promise<void> => {
+      const bytes = bytesOf(n, n);
+      await put(cache, entryOf(`/${n}`, bytes, { mediaId: mediaIdOf(n) }), bytes, ON_DISK);
+    };
+    await Promise.all(Array.from({ length: 60 }, (_, n) => store(n)));
+    await cache.takeDown(mediaIdOf(0));
+    const again = await reopened(t, config, 'killed');
+    t.equal(again.cache.recovered, false);
+    t.equal(again.cache.get(keyOf('/0')), undefined, 'but for what was taken down');
+    const early = held(again.cache, '/59');
+    const takenDown = again.cache.takeDown(mediaIdOf(5));
+    const replaced = put(again.cache, entryOf('/6', bytesOf(9)), bytesOf(9), ON_DISK);
+    t.equal(again.cache.recovered, false, 'all that before recovery has begun');
+    t.ok((await readAll(early.body.open(undefined, NEVER))).equals(bytesOf(59, 59)));
+    t.equal(await takenDown, 1);
+    t.equal((await replaced).kind, 'stored');
+    await until('all is known', () => again.cache.recovered);
+    t.equal(again.cache.get(keyOf('/5')), undefined, 'a takedown wins over recovery');
+    t.match(again.cache.stats(), { disk: { entries: 58 } });
+    for (const n of [1, 6, 30, 59]) {
+      const expected = n === 6 ? bytesOf(9) : bytesOf(n, n);
+      t.ok((await read(again.cache, `/${n}`))?.equals(expected), `/${n}`);
+    }
+    await cache.close();
+    await again.cache.close();
+  });
+
+  await t.test('drops what is no longer as it was written, before a byte of it goes out', async (t) => {
+    const config = cacheConfig(`${t.testdir()}/cache`, { fill: { wholeReadBytes: 10_000 } });
+    const { cache } = await openTestCache(config);
+    const cases = ['rotten', 'short', 'long', 'missing', 'sound'] as const;
+    for (const [at, name] of cases.entries()) {
+      for (const size of [8_000, 150_000]) {
+        const bytes = bytesOf(size, at);
+        await put(cache, entryOf(`/${name}/${size}`, bytes), bytes, ON_DISK);
+        await put(cache, entryOf(`/${name}/${size}/twin`, bytes), bytes, ON_DISK);
+      }
+    }
+    await cache.close();
+    for (const [at, name] of cases.entries()) {
+      for (const size of [8_000, 150_000]) {
+        const path = await contentPath(config.folder, bytesOf(size, at));
+        const whole = await readFile(path);
+        if (name === 'rotten') await writeFile(path, whole.fill(whole[100] === 1 ? 2 : 1, 100, 101));
+        if (name === 'short') await truncate(path, size - 1);
+        if (name === 'long') await writeFile(path, Buffer.concat([whole, Buffer.from('x')]));
+        if (name === 'missing') await rm(path);
+      }
+    }
+    for (const way of ['ensure', 'open'] as const) {
+      const again = await reopened(t, config, way);
+      for (const name of cases) {
+        for (const size of [8_000, 150_000]) {
+          const { body } = held(again.cache, `/${name}/${size}`);
+          const outcome =
+            way === 'ensure'
+              ? await body.ensure(NEVER)
+              : await readAll(body.open({ first: 0, last: 9 }, NEVER)).then(
+                  () => 'ready',
+                  () => 'lost',
+                );
+          t.equal(outcome, name === 'sound' ? 'ready' : 'lost', `${way} ${name} ${size}`);
+          for (const key of [`/${name}/${size}`, `/${name}/${size}/twin`]) {
+            t.equal(again.cache.get(keyOf(key)) !== undefined, name === 'sound', `${key} after that`);
+          }
+        }
+      }
+      t.equal(again.cache.stats().corrupt, 16, 'each dropped entry is counted');
+      const bytes = bytesOf(8_000, 0);
+      await put(again.cache, entryOf('/rotten/8000', bytes), bytes, ON_DISK);
+      t.ok((await read(again.cache, '/rotten/8000'))?.equals(bytes), 'and can be fetched again');
+      await again.cache.close();
+    }
+  });
+
+  await t.test('removes what a crash left: spools, and content without a row', async (t) => {
+    const config = cacheConfig(`${t.testdir()}/cache`);
+    const { cache } = await openTestCache(config);
+    const bytes = bytesOf(5_000);
+    await put(cache, entryOf('/a', bytes), bytes, ON_DISK);
+    await cache.close();
+    const orphan = join(
+      dirname(dirname(dirname(await contentPath(config.folder, bytes)))),
+      'ab',
+      'cd',
+      'ef'.repeat(30),
+    );
+    await mkdir(dirname(orphan), { recursive: true });
+    await writeFile(orphan, 'left behind');
+    await writeFile(join(config.folder, 'spool', 'half'), 'half a body');
+    const again = await openTestCache(config);
+    t.teardown(() => again.cache.close());
+    t.equal((await filesBelow(join(config.folder, 'spool'))).size, 0);
+    await until('the orphan is gone', () => again.lines.some(({ removed }) => removed === 1));
+    t.ok((await read(again.cache, '/a'))?.equals(bytes));
+    t.equal(await contentFiles(config.folder), 1);
+  });
+
+  await t.test('with an index that cannot be read begins with nothing', async (t) => {
+    const config = cacheConfig(`${t.testdir()}/cache`);
+    const { cache } = await openTestCache(config);
+    const bytes = bytesOf(5_000);
+    await put(cache, entryOf('/a', bytes), bytes, ON_DISK);
+    await cache.close();
+    const path = join(config.folder, 'index');
+    const damages: Readonly<Record<string, () => Promise<void>>> = {
+      'is no index': () => writeFile(path, Buffer.alloc(20_000, 'no index')),
+      'is cut off': async () => truncate(path, (await stat(path)).size - 4_096),
+      'ended the process twice while it was read': () => writeFile(`${path}-starts`, '2'),
+    };
+    for (const [damage, make] of Object.entries(damages)) {
+      await make();
+      const again = await openTestCache(config);
+      t.equal(again.cache.get(keyOf('/a')), undefined, damage);
+      t.same(await put(again.cache, entryOf('/a', bytes), bytes, ON_DISK), { kind: 'stored', tiers: ['disk'] });
+      t.ok((await read(again.cache, '/a'))?.equals(bytes));
+      await again.cache.close();
+    }
+    const sound = await openTestCache(config);
+    t.teardown(() => sound.cache.close());
+    t.ok((await read(sound.cache, '/a'))?.equals(bytes), 'a sound one is read');
+  });
+
+  await t.test('with a smaller tier keeps no more than fits', async (t) => {
+    const config = cacheConfig(`${t.testdir()}/cache`);
+    const { cache } = await openTestCache(config);
+    const store = async (n: number): Promise<void> => {
+      const bytes = bytesOf(50_000, n);
+      await put(cache, entryOf(`/${n}`, bytes), bytes, ON_DISK);
+    };
+    await Promise.all(Array.from({ length: 60 }, (_, n) => store(n)));
+    await cache.close();
+    const again = await openTestCache({
+      ...config,
+      disk: { ...config.disk, sizeBytes: 2_000_000, fillRoomBytes: 500_000 },
+    });
+    t.teardown(() => again.cache.close());
+    await until('all is known', () => again.cache.recovered);
+    const { disk } = again.cache.stats();
+    t.ok(disk.usedBytes <= disk.capacityBytes && disk.entries < 60 && disk.entries > 10);
+    const gone = { files: 60 };
+    await until('their files are gone', () => {
+      void contentFiles(config.folder).then((files) => {
+        gone.files = files;
+      });
+      return gone.files === disk.entries;
+    });
+  });
+});
+
+void t.test('the background check finds what has gone bad since, and drops what has expired', async (t) => {
+  const clock = new ManualClock();
+  const { cache } = await opened(t, { disk: { verifyPerSecondBytes: 1_000_000 } }, undefined, clock);
+  const [rotten, sound] = [bytesOf(50_000, 1), bytesOf(50_000, 2)];
+  await put(cache, entryOf('/rotten', rotten), rotten, ON_DISK);
+  await put(cache, entryOf('/sound', sound), sound, ON_DISK);
+  await put(cache, entryOf('/expired', sound, { deleteAt: clock.now() + 10 }), sound, ON_DISK);
+  await cache.takeDown(mediaIdOf(1));
+  const path = await contentPath(t.testdirName, rotten);
+  await writeFile(path, Buffer.alloc(50_000));
+  for (let seconds = 0; seconds < 200 && cache.stats().disk.entries > 1; seconds += 1) await clock.advanceAsync(1_000);
+  t.equal(cache.stats().disk.entries, 1);
+  t.equal(cache.stats().corrupt, 1);
+  t.equal(cache.peek(keyOf('/rotten')), undefined);
+  t.not(cache.peek(keyOf('/sound')), undefined);
+});
+
+void t.test('a disk without room', async (t) => {
+  const bytes = bytesOf(50_000);
+
+  await t.test('below the free-disk floor takes nothing until there is room again', async (t) => {
+    const files = new FaultyFiles();
+    files.free = 1_000_000;
+    const { cache, clock } = await opened(t, { disk: { minFreeBytes: 980_000 } }, files);
+    t.same(await put(cache, entryOf('/a', bytes), bytes), { kind: 'stored', tiers: ['memory'] });
+    t.same(await put(cache, entryOf('/b', bytes), bytes, ON_DISK), { kind: 'not_kept', reason: 'disk_full' });
+    files.free = 900_000;
+    await clock.advanceAsync(5_000);
+    await t.rejects(cache.probe(), /less free space/);
+    files.free = 2_000_000;
+    await clock.advanceAsync(5_000);
+    await cache.probe();
+    t.same(await put(cache, entryOf('/b', bytes), bytes, ON_DISK), { kind: 'stored', tiers: ['disk'] });
+  });
+
+  for (const verb of ['create', 'write', 'rename', 'makeFolder'] as const) {
+    await t.test(`refuses to ${verb}: survived, counted, nothing left behind`, async (t) => {
+      const { cache, files, sample } = await opened(t);
+      await cache.probe();
+      files.before = (now) => {
+        if (now === verb) throw diskFull();
+      };
+      t.same(await put(cache, entryOf('/a', bytes), bytes), { kind: 'stored', tiers: ['memory'] });
+      t.same(await put(cache, entryOf('/b', bytes), bytes, ON_DISK), { kind: 'not_kept', reason: 'disk_full' });
+      t.match(cache.stats(), { disk: { entries: 0, usedBytes: 0 } });
+      t.equal(await sample('cache_disk_errors_total'), 2);
+      t.equal((await filesBelow(join(t.testdirName, 'spool'))).size, 0);
+      files.before = () => undefined;
+      t.same(await put(cache, entryOf('/b', bytes), bytes), STORED_BOTH);
+    });
+  }
+});
+
+void t.test('the stored form of an entry', async (t) => {
+  const bytes = bytesOf(10);
+  const entry = { ...entryOf('/a', bytes, { mediaId: mediaIdOf(4), selectedBy: { accept: 'x' } }), sizeBytes: 10 };
+  const record: DiskRecord = { entry, content: 'ab'.repeat(32), weightBytes: 5_000, seq: 3, run: 2 };
+  const stored = encodeRecord(record);
+  t.same(decodeRecord(stored), record, 'is read back as it was');
+  t.equal(stored[0], ENTRY_VERSION, 'and begins with its version');
+  const damaged = stored.map((_, at) => stored.with(at, at === 7 ? 'no id' : Symbol('damage')));
+  for (const [at, form] of damaged.entries()) t.equal(decodeRecord(form), undefined, `damaged at ${at}: no record`);
+  for (const form of [undefined, null, 'x', {}, [], [...stored, 1], stored.slice(1)]) {
+    t.equal(decodeRecord(form), undefined);
+  }
+});
