@@ -429,13 +429,7 @@ void t.test('whatever readers, faults and ends a fill meets, every completed rea
     test.files.before = () => undefined;
     if (diskOff) continue;
     const spools = join(t.testdirName, 'spool');
-    let left: readonly string[] = ['?'];
-    await until('no spool is left', () => {
-      void readdir(spools).then((names) => {
-        left = names;
-      });
-      return left.length === 0;
-    });
+    while ((await readdir(spools)).length > 0) await turn();
     const large = bytesOf(19_000_000);
     t.equal((await put(test.cache, entryOf('large', large), large)).kind, 'stored', 'all room was given back');
   }
