@@ -6,7 +6,6 @@ import type { Gate, Grant } from '../src/access/grant.js';
 import { faultOfGrant } from '../src/access/refusal.js';
 import { type Fault, unreachable } from '../src/errors.js';
 import type { Ask } from './ask.js';
-import type { Leaving } from './engine.js';
 
 export type Access =
   /** A token or a signed link: all media. */
@@ -17,13 +16,14 @@ export type Access =
 
 const ALL: Access = { kind: 'all' };
 
-/** At once for remembered tokens, links and strangers. */
-export function authorize(gate: Gate, ask: Ask, client: Leaving): Access | Promise<Access> {
-  const authorization = ask.header('authorization');
+/**
+ * At once for remembered tokens, links and strangers. The check of an unknown
+ * token is shared by all who bring it and bounded in time by the gate, so that a
+ * caller who leaves ends nothing; and no hit has to pay for a signal.
+ */
+export function authorize(gate: Gate, ask: Ask): Access | Promise<Access> {
   const { method, path, query } = ask;
-  // Without a credential there is nothing to wait for, and no signal to make.
-  const signal = authorization === undefined ? undefined : client.leaving();
-  const grant = gate.open({ method, path, query, authorization }, signal);
+  const grant = gate.open({ method, path, query, authorization: ask.header('authorization') });
   return grant instanceof Promise ? grant.then(accessOf) : accessOf(grant);
 }
 

@@ -44,7 +44,7 @@ const PASS: Answer = { kind: 'pass', outcome: 'pass' };
 
 function handleMedia(engine: Engine, ask: Ask, aim: MediaAim, client: Leaving): Answer | Promise<Answer> {
   if (engine.gate === null) throw new Error('media are served behind a gate only');
-  const access = authorize(engine.gate, ask, client);
+  const access = authorize(engine.gate, ask);
   if (access instanceof Promise) return access.then((known) => serveMedia(engine, ask, aim, known, client));
   return serveMedia(engine, ask, aim, access, client);
 }

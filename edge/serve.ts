@@ -8,7 +8,7 @@ import type { Clock } from '../src/clock.js';
 import { Fault, faultOf } from '../src/errors.js';
 import { problemReply } from '../src/http/problem.js';
 import type { HeaderList, Reply } from '../src/http/reply.js';
-import { send } from '../src/http/send.js';
+import { isAtHand, send, sendNow } from '../src/http/send.js';
 import type { MediaId } from '../src/ids.js';
 import { errorFields, type Log, loggable } from '../src/log.js';
 import { type Ask, keepRequestId, splitTarget } from './ask.js';
@@ -39,23 +39,27 @@ export interface Server {
 export function createServer(parts: ServeParts): Server {
   const closing = new AbortController();
 
-  async function finish(exchange: Exchange, answer: Answer | Promise<Answer>): Promise<void> {
+  /** An answer that is at hand goes out without a promise or a signal. */
+  function write(exchange: Exchange, given: Answer): Promise<void> | undefined {
     const { ask, request, response } = exchange;
+    exchange.outcome = given.outcome;
+    if (given.kind === 'pass') {
+      return parts.pass.handle(request, response, {
+        requestId: ask.requestId,
+        clientAddress: request.socket.remoteAddress ?? '',
+        signal: closing.signal,
+      });
+    }
+    if (!isAtHand(given.reply, request)) return send(given.reply, request, response, exchange.leaving());
+    if (response.destroyed) return undefined;
+    sendNow(given.reply, request, response);
+    if (given.mediaId !== null && response.writableLength > 0) parts.departures.hold(given.mediaId, response);
+    return undefined;
+  }
+
+  async function writeLater(exchange: Exchange, answer: Promise<Answer>): Promise<void> {
     try {
-      const given = answer instanceof Promise ? await answer : answer;
-      exchange.outcome = given.outcome;
-      if (given.kind === 'pass') {
-        await parts.pass.handle(request, response, {
-          requestId: ask.requestId,
-          clientAddress: request.socket.remoteAddress ?? '',
-          signal: closing.signal,
-        });
-        return;
-      }
-      exchange.answered = true;
-      const sent = send(given.reply, request, response, exchange.leaving());
-      if (given.mediaId !== null && response.writableLength > 0) parts.departures.hold(given.mediaId, response);
-      await sent;
+      await write(exchange, await answer);
     } catch (thrown) {
       fail(exchange, thrown, parts);
     }
@@ -65,21 +69,17 @@ export function createServer(parts: ServeParts): Server {
     onRequest(request, response) {
       const exchange = new Exchange(request, response, parts);
       response.once('close', () => exchange.end(parts));
-      const own = malformed(exchange.ask) ?? healthOf(exchange.ask, parts.health);
-      const answer = own ?? attempt(() => parts.handle(exchange.ask, exchange));
-      void finish(exchange, answer);
+      try {
+        const own = malformed(exchange.ask) ?? healthOf(exchange.ask, parts.health);
+        const answer = own ?? parts.handle(exchange.ask, exchange);
+        if (answer instanceof Promise) void writeLater(exchange, answer);
+        else write(exchange, answer)?.catch((thrown: unknown) => fail(exchange, thrown, parts));
+      } catch (thrown) {
+        fail(exchange, thrown, parts);
+      }
     },
     close: () => closing.abort(new Fault('overloaded', 'The edge is stopping.')),
   };
-}
-
-/** A throw of the story is an answer like its rejection. */
-function attempt(handle: () => Answer | Promise<Answer>): Answer | Promise<Answer> {
-  try {
-    return handle();
-  } catch (thrown) {
-    return Promise.reject(thrown instanceof Error ? thrown : new Error(String(thrown)));
-  }
 }
 
 /** RFC 9112 3.2: a target is in origin form, absolute form, or `*` for OPTIONS; nothing else is forwarded. */
@@ -107,7 +107,6 @@ class Exchange implements Leaving {
   readonly response: ServerResponse;
   readonly ask: Ask;
   outcome: Outcome = 'failed';
-  answered = false;
   readonly #startedMs: number;
   readonly #sentBefore: number;
   #leaving: AbortController | undefined;
@@ -123,13 +122,13 @@ class Exchange implements Leaving {
   leaving(): AbortSignal {
     if (this.#leaving === undefined) {
       this.#leaving = new AbortController();
-      if (this.response.destroyed || this.response.closed) this.#leaving.abort(new ClientLeft());
+      if (this.response.destroyed || this.response.closed) this.#leaving.abort(CLIENT_LEFT);
     }
     return this.#leaving.signal;
   }
 
   end({ tally, clock, log, requestLog }: ServeParts): void {
-    this.#leaving?.abort(new ClientLeft());
+    this.#leaving?.abort(CLIENT_LEFT);
     const sentBytes = Math.max(0, this.request.socket.bytesWritten - this.#sentBefore);
     tally.count(this.outcome, sentBytes);
     const status = this.response.headersSent ? this.response.statusCode : 0;
@@ -150,13 +149,8 @@ class Exchange implements Leaving {
   }
 }
 
-/** The client is gone, or has all it wanted. */
-class ClientLeft extends Error {
-  override readonly name = 'ClientLeft';
-  constructor() {
-    super('the exchange with the client is over');
-  }
-}
+/** The client is gone, or has all it wanted. One for all: it says nothing of who. */
+const CLIENT_LEFT = new Error('the exchange with the client is over');
 
 function askOf(request: IncomingMessage, { clock, newRequestId }: Pick<ServeParts, 'clock' | 'newRequestId'>): Ask {
   const target = originForm(request.url ?? '');

@@ -5,7 +5,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
-import type { HeaderList, Reply } from './reply.js';
+import type { Reply } from './reply.js';
 
 /** Resolves when the last byte was handed to the connection; rejects when the client left or the body failed. */
 export async function send(
@@ -14,32 +14,44 @@ export async function send(
   response: ServerResponse,
   signal: AbortSignal,
 ): Promise<void> {
-  const headers = withLength(reply);
-  if (request.method === 'HEAD' || reply.body.kind === 'none') {
-    response.writeHead(reply.status, flatten(headers));
-    await ended(response, () => response.end());
+  const { body } = reply;
+  if (body.kind !== 'stream' || request.method === 'HEAD') {
+    await ended(response, () => sendNow(reply, request, response));
     return;
   }
-  if (reply.body.kind === 'bytes') {
-    const { bytes } = reply.body;
-    response.writeHead(reply.status, flatten(headers));
-    await ended(response, () => response.end(bytes));
-    return;
-  }
-  const body = await reply.body.open(signal);
-  response.writeHead(reply.status, flatten(headers));
+  const bytes = await body.open(signal);
+  response.writeHead(reply.status, fieldsOf(reply));
   try {
-    await pipeline(body, response, { signal });
+    await pipeline(bytes, response, { signal });
   } catch (thrown) {
     response.destroy();
     throw thrown;
   }
 }
 
-function withLength(reply: Reply): HeaderList {
-  if (reply.headers.some(([name]) => name === 'content-length')) return reply.headers;
-  const sizeBytes = lengthOf(reply);
-  return sizeBytes === null ? reply.headers : [...reply.headers, ['content-length', String(sizeBytes)]];
+/** Whether all that is to be sent is at hand. */
+export function isAtHand(reply: Reply, request: Pick<IncomingMessage, 'method'>): boolean {
+  return reply.body.kind !== 'stream' || request.method === 'HEAD';
+}
+
+/** The same for a reply that is at hand: hands all of it to the connection, and waits for nothing. */
+export function sendNow(reply: Reply, request: Pick<IncomingMessage, 'method'>, response: ServerResponse): void {
+  response.writeHead(reply.status, fieldsOf(reply));
+  if (reply.body.kind === 'bytes' && request.method !== 'HEAD') response.end(reply.body.bytes);
+  else response.end();
+}
+
+/** Names and values by turns, as node takes them, with the length where it is known and not stated. */
+function fieldsOf(reply: Reply): string[] {
+  const fields: string[] = [];
+  let stated = false;
+  for (const [name, value] of reply.headers) {
+    fields.push(name, value);
+    if (name === 'content-length') stated = true;
+  }
+  const sizeBytes = stated ? null : lengthOf(reply);
+  if (sizeBytes !== null) fields.push('content-length', String(sizeBytes));
+  return fields;
 }
 
 /** RFC 9110 8.6: no length on 1xx, 204; none of ours on 304. */
@@ -53,10 +65,6 @@ function lengthOf(reply: Reply): number | null {
     case 'stream':
       return reply.body.sizeBytes;
   }
-}
-
-function flatten(headers: HeaderList): string[] {
-  return headers.flat();
 }
 
 function ended(response: ServerResponse, end: () => void): Promise<void> {
