@@ -57,7 +57,17 @@ export function createLog(name: string, config: LogConfig, sink?: LogSink): Log 
       censor: '[redacted]',
     },
   };
-  return sink === undefined ? pino(options) : pino(options, sink);
+  return pino(options, sink ?? standardOutput());
+}
+
+/**
+ * pino's own destination tries for ever, and blocks, where a process ends after
+ * the reader of its output has gone (sonic-boom's flush at exit). Ours drops the
+ * lines that nobody can read.
+ */
+function standardOutput(): LogSink {
+  process.stdout.on('error', () => undefined);
+  return { write: (line) => void process.stdout.write(line) };
 }
 
 /** What is logged of a failure that was foreseen: its own words and those of its causes, without a stack. */

@@ -297,6 +297,19 @@ void t.test('the service from end to end', async (t) => {
   });
 });
 
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+async function eventuallyTrue(look: () => boolean): Promise<boolean> {
+  for (let left = 800; left > 0 && !look(); left -= 1) await new Promise((resolve) => setTimeout(resolve, 25));
+  return look();
+}
+
 async function eventuallyLogged(read: () => Promise<string[]>, wish: (logs: string[]) => boolean): Promise<string[]> {
   for (let left = 100; left > 0; left -= 1) {
     const logs = await read();
@@ -334,6 +347,21 @@ void t.test('what goes wrong at the start is said in a sentence, never in a stac
     t.match(run.err + run.out, new RegExp(`another process already listens on 127\\.0\\.0\\.1:${ports.origin}`));
     t.notMatch(run.err + run.out, /\n\s+at /);
   });
+
+  await t.test(
+    'origin and edge end with whoever started them, even when nobody reads their log any more',
+    async (t) => {
+      const service = await startService(t.testdir());
+      const pids = await Promise.all(
+        ['origin', 'edge'].map(async (name) => {
+          const [line = ''] = (await readFile(join(service.folder, 'data', 'logs', `${name}.log`), 'utf8')).split('\n');
+          return Number((JSON.parse(line) as { readonly pid: number }).pid);
+        }),
+      );
+      service.kill();
+      t.ok(await eventuallyTrue(() => !pids.some(isAlive)), 'both have ended');
+    },
+  );
 
   await t.test('an unknown command and an impossible duration', async (t) => {
     const folder = t.testdir();

@@ -19,6 +19,8 @@ export interface Service {
   /** Everything that the command printed so far. */
   output(): string;
   token(options?: { readonly subject?: string; readonly admin?: boolean; readonly expires?: string }): Promise<string>;
+  /** SIGKILL to the command alone, as when a terminal or a supervisor dies. */
+  kill(): void;
   /** SIGTERM, then the exit code. */
   stop(): Promise<number | null>;
 }
@@ -49,6 +51,7 @@ export async function startService(
     folder,
     output: () => printed,
     token: (options) => token(folder, options),
+    kill: () => void run.kill('SIGKILL'),
     async stop() {
       if (run.exitCode !== null) return run.exitCode;
       const exit = once(run, 'exit');
