@@ -2,8 +2,6 @@
  * The origin's endpoints as one table: it routes, validates and describes.
  * Stories are told in files of their own; here stands only which is whose.
  */
-import type { RequestHead } from '../src/http/conditional.js';
-import type { Reply } from '../src/http/reply.js';
 import {
   booleanParameter,
   choiceParameter,
@@ -12,7 +10,6 @@ import {
   mediaId,
   type Parameter,
   type Parameters,
-  type ResponseNote,
   type Route,
   route,
   sha256,
@@ -21,14 +18,26 @@ import {
 } from '../src/http/routes.js';
 import type { MediaId } from '../src/ids.js';
 import { type AdminParts, inspectMedia, LISTED_STATES, listMedia } from './admin.js';
+import { createDocument, type DocumentReply } from './document.js';
 import { type DownloadParts, download } from './download.js';
 import type { Health } from './health.js';
 import { type LinkParts, link } from './link.js';
+import { describeRoutes } from './openapi.js';
 import { type QuarantineParts, quarantine, restore } from './quarantine.js';
 import { type RemoveParts, remove } from './remove.js';
 import type { OriginRequest } from './request.js';
+import {
+  LINK_SCHEMA,
+  MEDIA_JSON,
+  mediaResponses,
+  refusal,
+  refusals,
+  TAKEN_DOWN,
+  withCommonRefusals,
+} from './route-notes.js';
 import { type ThumbParts, thumb } from './thumb.js';
 import { type UploadParts, type UploadWish, upload } from './upload.js';
+import type { WellKnownConfig } from './well-known.js';
 
 export type RouteParts = UploadParts &
   DownloadParts &
@@ -38,7 +47,8 @@ export type RouteParts = UploadParts &
   QuarantineParts &
   AdminParts & {
     readonly health: Health;
-    readonly wellKnown: (request: RequestHead) => Reply;
+    readonly wellKnown: DocumentReply;
+    readonly config: { readonly wellKnown: WellKnownConfig };
   };
 
 const id = { id: mediaId };
@@ -84,6 +94,20 @@ function wish(help: string): Parameter<undefined> {
 }
 
 export function originRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
+  const described = (): unknown => describeRoutes(rows, parts.baseUri);
+  const openapi = createDocument(described, parts.config.wellKnown.maxAgeMs);
+  const rows = withCommonRefusals([
+    ...mediaRoutes(parts),
+    ...adminRoutes(parts),
+    ...healthRoutes(parts.health),
+    documentRoute('/.well-known', 'What this service is and can do.', parts.wellKnown),
+    documentRoute('/.well-known/media-service', 'The same.', parts.wellKnown),
+    documentRoute('/openapi.json', 'This description.', openapi),
+  ]);
+  return rows;
+}
+
+function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
   return [
     route({
       methods: ['POST'],
@@ -102,8 +126,7 @@ export function originRoutes(parts: RouteParts): readonly Route<OriginRequest>[]
         refusal(408, 'request_timeout'),
         refusal(413, 'too_large'),
         refusal(415, 'type_refused', 'type_mismatch'),
-        refusal(429, 'rate_limited', 'quota_exceeded'),
-        refusal(503, 'overloaded', 'auth_unavailable', 'storage_unavailable'),
+        refusal(429, 'quota_exceeded'),
         refusal(507, 'storage_full'),
       ],
       handle: (request: OriginRequest, _path, query) => upload(parts, request, uploadWish(query), readFields),
@@ -127,7 +150,11 @@ export function originRoutes(parts: RouteParts): readonly Route<OriginRequest>[]
       query: thumbOptions,
       responses: [
         ...mediaResponses('The thumbnail.', 'image/*'),
-        { status: 202, help: 'It is being made; Retry-After says when to come again.' },
+        {
+          status: 202,
+          help: 'It is being made; Retry-After says when to come again.',
+          content: { type: 'application/json' },
+        },
         refusal(404, 'not_found', 'thumbnail_unavailable'),
       ],
       handle: (request: OriginRequest, path) => thumb(parts, request, path.id),
@@ -180,8 +207,6 @@ export function originRoutes(parts: RouteParts): readonly Route<OriginRequest>[]
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404, 410)],
       handle: (request: OriginRequest, path, query) => restore(parts, request, path.id, query.wait),
     }),
-    ...adminRoutes(parts),
-    ...openRoutes(parts),
   ];
 }
 
@@ -257,24 +282,21 @@ function optionalMediaId(help: string): Parameter<MediaId | undefined> {
   };
 }
 
-/** What anyone may ask. */
-function openRoutes({ health, wellKnown }: Pick<RouteParts, 'health' | 'wellKnown'>): readonly Route<OriginRequest>[] {
-  const json = { type: 'application/json' };
-  const wellKnownAt = (pattern: string): Route<OriginRequest> =>
-    route({
-      methods: ['GET', 'HEAD'],
-      pattern,
-      summary: 'What this service is and can do.',
-      audience: 'anyone',
-      path: none,
-      query: none,
-      responses: [
-        { status: 200, help: 'The document.', content: json },
-        { status: 304, help: 'As the client has it.' },
-      ],
-      handle: async (request: OriginRequest) => wellKnown(request),
-    });
-  return [...healthRoutes(health), wellKnownAt('/.well-known'), wellKnownAt('/.well-known/media-service')];
+/** A document that anyone may read. */
+function documentRoute(pattern: string, summary: string, answer: DocumentReply): Route<OriginRequest> {
+  return route({
+    methods: ['GET', 'HEAD'],
+    pattern,
+    summary,
+    audience: 'anyone',
+    path: none,
+    query: none,
+    responses: [
+      { status: 200, help: 'The document.', content: { type: 'application/json' } },
+      { status: 304, help: 'As the client has it.' },
+    ],
+    handle: async (request: OriginRequest) => answer(request),
+  });
 }
 
 /** Also on the operators' listener. */
@@ -306,69 +328,3 @@ export function healthRoutes(health: Health): readonly Route<OriginRequest>[] {
     }),
   ];
 }
-
-const CODES: Readonly<Record<number, readonly string[]>> = {
-  400: ['invalid_id', 'malformed'],
-  401: ['unauthorized'],
-  403: ['forbidden', 'quarantined'],
-  404: ['not_found'],
-  410: ['deleted', 'expired'],
-};
-
-function refusal(status: number, ...codes: readonly string[]): ResponseNote {
-  return { status, help: 'Refused.', codes, content: { type: 'application/problem+json' } };
-}
-
-function refusals(...statuses: readonly number[]): readonly ResponseNote[] {
-  return statuses.map((status) => refusal(status, ...(CODES[status] ?? [])));
-}
-
-function mediaResponses(help: string, type: string): readonly ResponseNote[] {
-  return [
-    { status: 200, help, content: { type } },
-    { status: 206, help: 'The ranges that were asked for.', content: { type } },
-    { status: 304, help: 'As the client has it.' },
-    ...refusals(400, 401, 403, 404, 410),
-    refusal(412, 'precondition_failed'),
-    refusal(416, 'range_not_satisfiable'),
-  ];
-}
-
-const TAKEN_DOWN: ResponseNote = {
-  status: 204,
-  help: 'Done, now or before. With `wait=edges`, Takedown-Confirmed says how many edges have confirmed.',
-};
-
-const text = { type: 'string' };
-const textOrNull = { type: ['string', 'null'] };
-const numberOrNull = { type: ['number', 'null'] };
-
-const MEDIA_PROPERTIES = {
-  id: mediaId.schema,
-  url: { type: 'string', format: 'uri' },
-  thumb_url: { type: ['string', 'null'], format: 'uri' },
-  etag: text,
-  sha256: text,
-  size: { type: 'integer' },
-  mime: text,
-  public: { type: 'boolean' },
-  width: { type: ['integer', 'null'] },
-  height: { type: ['integer', 'null'] },
-  duration: numberOrNull,
-  thumbhash: textOrNull,
-  filename: textOrNull,
-  created_at: { type: 'string', format: 'date-time' },
-  expires_at: { type: ['string', 'null'], format: 'date-time' },
-  duplicate: { type: 'boolean' },
-};
-
-const MEDIA_JSON = {
-  type: 'application/json',
-  schema: { type: 'object', properties: MEDIA_PROPERTIES, required: Object.keys(MEDIA_PROPERTIES) },
-};
-
-const LINK_SCHEMA = {
-  type: 'object',
-  properties: { url: text, thumb_url: text, expires_at: { type: 'string', format: 'date-time' } },
-  required: ['url', 'thumb_url', 'expires_at'],
-};

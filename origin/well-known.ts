@@ -2,24 +2,23 @@
  * `/.well-known`: what clients and edges may know of this service before they
  * ask for anything. One document, rendered when the service starts.
  */
-import etag from 'etag';
 import type { AccessConfig } from '../src/access/config.js';
 import { formatDuration } from '../src/bytes.js';
 import { duration, section, type ValueOf } from '../src/config/field.js';
-import { Fault } from '../src/errors.js';
-import { evaluateConditions, type RequestHead } from '../src/http/conditional.js';
-import { emptyReply, type HeaderList, type Reply } from '../src/http/reply.js';
 import type { ThumbMenu } from '../src/media/thumb-choice.js';
 import type { BlobStore } from './blobs/blob-store.js';
+import { createDocument, type DocumentReply } from './document.js';
 import type { UploadConfig } from './ingest/config.js';
 import type { RateLimitsConfig } from './limits.js';
 import type { QuotaConfig } from './quota.js';
 import type { RetentionConfig } from './retention.js';
 import type { ThumbCapabilities } from './thumbs/engine.js';
 
-export const wellKnownSection = section('The document at /.well-known.', {
-  maxAgeMs: duration({ default: '5m', max: 86_400_000, help: 'How long clients and caches may keep it.' }),
+export const wellKnownSection = section('The documents at /.well-known and /openapi.json.', {
+  maxAgeMs: duration({ default: '5m', max: 86_400_000, help: 'How long clients and caches may keep them.' }),
 });
+
+export type WellKnownConfig = ValueOf<typeof wellKnownSection>;
 
 export interface WellKnownParts {
   readonly baseUri: string;
@@ -32,32 +31,12 @@ export interface WellKnownParts {
     readonly quota: QuotaConfig;
     readonly rateLimits: RateLimitsConfig;
     readonly retention: RetentionConfig;
-    readonly wellKnown: ValueOf<typeof wellKnownSection>;
+    readonly wellKnown: WellKnownConfig;
   };
 }
 
-/** Answers GET and HEAD of the document. */
-export function createWellKnown(parts: WellKnownParts): (request: RequestHead) => Reply {
-  const bytes = Buffer.from(JSON.stringify(wellKnownDocument(parts)));
-  const tag = etag(bytes);
-  const head: HeaderList = [
-    ['etag', tag],
-    ['cache-control', `public, max-age=${Math.floor(parts.config.wellKnown.maxAgeMs / 1_000)}`],
-  ];
-  return (request) => {
-    switch (evaluateConditions(request, { etag: tag, lastModifiedAt: null })) {
-      case 'precondition_failed':
-        throw new Fault('precondition_failed', 'The document is not as the request supposes.');
-      case 'not_modified':
-        return emptyReply(304, head);
-      case 'proceed':
-        return {
-          status: 200,
-          headers: [['content-type', 'application/json'], ...head],
-          body: { kind: 'bytes', bytes },
-        };
-    }
-  };
+export function createWellKnown(parts: WellKnownParts): DocumentReply {
+  return createDocument(() => wellKnownDocument(parts), parts.config.wellKnown.maxAgeMs);
 }
 
 function wellKnownDocument(parts: WellKnownParts): unknown {

@@ -6,7 +6,7 @@
  * Leaves to others: who may call (the stories ask the gate), and writing the
  * answer (send.ts).
  */
-import { Fault } from '../errors.js';
+import { Fault, type FaultCode } from '../errors.js';
 import { type MediaId, parseMediaId, parseSha256, type Sha256 } from '../ids.js';
 import type { Reply } from './reply.js';
 
@@ -37,7 +37,7 @@ export interface ResponseNote {
   /** Content type of the body and its schema, where it has one. */
   readonly content?: { readonly type: string; readonly schema?: JsonSchema };
   /** Codes of CONTRACT.md that come with this status. */
-  readonly codes?: readonly string[];
+  readonly codes?: readonly FaultCode[];
 }
 
 export interface RouteNotes {

@@ -12,7 +12,7 @@ import { edgeProof } from '../../src/access/edge-proof.js';
 import { type ConfigOf, formatFaults, parseConfig } from '../../src/config/load.js';
 import { createLog, logSection } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics.js';
-import { type Answer, type AskOptions, ask, member } from './ask.js';
+import { type Answer, type AskOptions, ask, json, member } from './ask.js';
 import { type AuthService, openAuthService, TEST_SECRET } from './auth-service.js';
 import { ManualClock } from './clock.js';
 
@@ -33,6 +33,8 @@ export interface TestOrigin {
   upload(bytes: Uint8Array, query?: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
   /** Uploads, and hands back the id; a refusal is an error. */
   uploaded(bytes: Uint8Array, query?: string): Promise<string>;
+  /** What was answered so far and /openapi.json does not describe: `GET /v1/media/{id} 418`. */
+  undescribed(): Promise<readonly string[]>;
   /** Closes, and opens anew over the same folders. */
   restart(): Promise<void>;
   /** Ends the origin and leaves its folders. */
@@ -51,6 +53,7 @@ export async function startOrigin(
   over.prepare?.(auth);
   const config = configOf(folder, section, auth);
   const logged: string[] = [];
+  const seen: Exchange[] = [];
   const open = () =>
     openOrigin(config, {
       clock,
@@ -69,15 +72,22 @@ export async function startOrigin(
     clock,
     auth,
     logged,
-    ask: (path, options) => ask(origin.url + path, options),
-    as: (subject, path, options) => ask(origin.url + path, withToken(auth.token({ sub: subject }), options)),
-    asAdmin: (path, options) =>
-      ask(origin.url + path, withToken(auth.token({ sub: 'mo', scope: 'media:admin' }), options)),
+    async ask(path, options = {}) {
+      const answer = await ask(origin.url + path, options);
+      seen.push({ method: options.method ?? 'GET', path: path.split('?', 1)[0] ?? path, answer });
+      return answer;
+    },
+    as: (subject, path, options) => origin.ask(path, withToken(auth.token({ sub: subject }), options)),
+    asAdmin: (path, options) => origin.ask(path, withToken(auth.token({ sub: 'mo', scope: 'media:admin' }), options)),
     asEdge: (path, options = {}) =>
-      ask(origin.url + path, {
+      origin.ask(path, {
         ...options,
         headers: { ...options.headers, 'edge-authorization': edgeProof(TEST_SECRET) },
       }),
+    async undescribed() {
+      const { paths } = json(await ask(`${origin.url}/openapi.json`)) as unknown as Description;
+      return [...new Set(seen.flatMap((exchange) => fault(paths, exchange)))];
+    },
     upload: (bytes, query = '', headers = {}) =>
       origin.as('alice', `/v1/media${query}`, { method: 'POST', body: bytes, headers }),
     async uploaded(bytes, query) {
@@ -97,6 +107,49 @@ export async function startOrigin(
     },
   };
   return origin;
+}
+
+interface Exchange {
+  readonly method: string;
+  readonly path: string;
+  readonly answer: Answer;
+}
+
+interface Description {
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+}
+
+interface Operation {
+  readonly responses: Readonly<Record<string, { readonly content?: Readonly<Record<string, Schema>> }>>;
+}
+
+interface Schema {
+  readonly schema?: {
+    readonly allOf?: readonly { readonly properties?: { readonly code: { readonly enum: string[] } } }[];
+  };
+}
+
+/** Paths and methods that are not there are answered by none of the table's rows. */
+function fault(paths: Description['paths'], { method, path, answer }: Exchange): string[] {
+  const found = Object.entries(paths).find(([pattern]) =>
+    new RegExp(`^${pattern.replace(/\{\w+\}/g, '[^/]*')}$`).test(path),
+  );
+  const operation = found?.[1][method.toLowerCase()];
+  if (found === undefined || operation === undefined) return [];
+  const told = `${method} ${found[0]} ${answer.status}`;
+  const response = operation.responses[String(answer.status)];
+  if (response === undefined) return [told];
+  const type = answer.headers['content-type']?.split(';', 1)[0];
+  if (type === undefined || answer.bytes.length === 0) return [];
+  const described = Object.entries(response.content ?? {});
+  const content = described.find(([range]) =>
+    new RegExp(`^${range.replace(/[+.]/g, '\\$&').replaceAll('*', '.*')}$`).test(type),
+  )?.[1];
+  if (content === undefined) return type === 'multipart/byteranges' ? [] : [`${told} ${type}`];
+  if (type !== 'application/problem+json') return [];
+  const codes = content.schema?.allOf?.flatMap(({ properties }) => properties?.code.enum ?? []) ?? [];
+  const code = member(answer, 'code');
+  return codes.includes(code) ? [] : [`${told} ${code}`];
 }
 
 export function withToken(token: string, options: AskOptions = {}): AskOptions {

@@ -184,6 +184,10 @@ void t.test('originals', async (t) => {
     t.equal((await origin.upload(media)).status, 200, 'an upload of the same bytes heals it');
     t.ok((await origin.as('bob', `/v1/media/${lost}`)).bytes.equals(media));
   });
+
+  await t.test('every answer is one that the description knows', async (t) => {
+    t.strictSame(await origin.undescribed(), []);
+  });
 });
 
 void t.test('who may know what', async (t) => {
@@ -268,6 +272,10 @@ void t.test('who may know what', async (t) => {
       t.equal(code(await origin.ask(`/v1/media/${encodeURI(id)}`)), '400 invalid_id', id);
     }
   });
+
+  await t.test('every answer is one that the description knows', async (t) => {
+    t.strictSame(await origin.undescribed(), []);
+  });
 });
 
 void t.test('thumbnails', async (t) => {
@@ -325,6 +333,10 @@ void t.test('thumbnails', async (t) => {
   await t.test('once made, the upload of a duplicate and the original tell more', async (t) => {
     t.match(json(await origin.upload(source)), { width: 900, height: 600, thumbhash: /^[\w+/=]+$/ });
     t.match((await origin.as('bob', path.replace('/thumb', ''))).headers, { 'media-thumbhash': /^[\w+/=]+$/ });
+  });
+
+  await t.test('every answer is one that the description knows', async (t) => {
+    t.strictSame(await origin.undescribed(), []);
   });
 });
 

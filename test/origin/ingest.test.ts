@@ -339,6 +339,10 @@ void t.test('uploads', async (t) => {
     const answer = await origin.as('bob', `/v1/media/${id}`);
     t.ok(answer.bytes.equals(bytes));
   });
+
+  await t.test('every answer is one that the description knows', async (t) => {
+    t.strictSame(await origin.undescribed(), []);
+  });
 });
 
 void t.test('bounds on uploads', async (t) => {

@@ -215,4 +215,8 @@ void t.test('taking media down', async (t) => {
       t.equal(answer.bytes.toString(), nothing.bytes.toString(), `${method} ${path}`);
     }
   });
+
+  await t.test('every answer is one that the description knows', async (t) => {
+    t.strictSame(await origin.undescribed(), []);
+  });
 });

@@ -224,6 +224,37 @@ void t.test('the origin at its door', async (t) => {
     t.equal((await origin.ask('/.well-known', { method: 'HEAD' })).headers.etag, tag);
   });
 
+  await t.test('the description is OpenAPI, and has every path', async (t) => {
+    const answer = await origin.ask('/openapi.json');
+    t.match(answer.headers, { 'content-type': 'application/json', etag: /^"/, 'cache-control': /^public/ });
+    const document = json(answer) as { paths: Record<string, Record<string, { parameters: unknown[] }>> };
+    t.match(document, { openapi: '3.1.0', info: { version: /^\d/ }, servers: [{ url: 'http://127.0.0.1:8080' }] });
+    t.strictSame(
+      Object.keys(document.paths).sort((one, other) => (one < other ? -1 : 1)),
+      [
+        '/.well-known',
+        '/.well-known/media-service',
+        '/healthz',
+        '/openapi.json',
+        '/readyz',
+        '/v1/admin/blobs/{sha256}/quarantine',
+        '/v1/admin/media',
+        '/v1/admin/media/{id}',
+        '/v1/media',
+        '/v1/media/{id}',
+        '/v1/media/{id}/link',
+        '/v1/media/{id}/quarantine',
+        '/v1/media/{id}/thumb',
+      ],
+    );
+    t.strictSame(Object.keys(document.paths['/v1/media/{id}'] ?? {}), ['get', 'head', 'delete']);
+    t.match(document.paths['/v1/media/{id}/thumb']?.['get']?.parameters, [
+      { name: 'id', in: 'path', required: true },
+      { name: 'w', in: 'query', required: false, schema: { type: 'integer' } },
+      { name: 'h', in: 'query' },
+    ]);
+  });
+
   await t.test('operators have a listener of their own', async (t) => {
     const { ask } = await import('../kit/ask.js');
     const metrics = await ask(`${origin.operators}/metrics`);
@@ -234,6 +265,10 @@ void t.test('the origin at its door', async (t) => {
     t.equal((await ask(`${origin.operators}/readyz`)).status, 200);
     t.equal((await ask(`${origin.operators}/v1/media/${id}`)).status, 404);
     t.equal((await origin.ask('/metrics')).status, 404);
+  });
+
+  await t.test('every answer is one that the description knows', async (t) => {
+    t.strictSame(await origin.undescribed(), []);
   });
 });
 
@@ -253,6 +288,10 @@ void t.test('readiness', async (t) => {
     t.notMatch(answer.bytes.toString(), origin.folder);
     t.match(origin.logged.join('\n'), /a readiness check failed/);
     t.equal((await origin.ask('/healthz')).status, 200, 'the process lives all the same');
+  });
+
+  await t.test('every answer is one that the description knows', async (t) => {
+    t.strictSame(await origin.undescribed(), []);
   });
 });
 
@@ -342,6 +381,10 @@ void t.test('rate limits', async (t) => {
       statuses.push((await wary.ask(path, { headers: { 'x-forwarded-for': address } })).status);
     }
     t.strictSame(statuses, [401, 429]);
+  });
+
+  await t.test('every answer is one that the description knows', async (t) => {
+    t.strictSame(await origin.undescribed(), []);
   });
 });
 
