@@ -4,9 +4,8 @@
  * forgotten on the stage. Each only after a grace period, and a blob only while
  * no upload counts on it (in-flight.ts).
  *
- * The bytes go first and the record after them: what is cut off in between is
- * found and finished by the next sweep, and an upload of the same bytes meanwhile
- * sees that they are missing and stores its own.
+ * The record goes first and the bytes after it, so that no record is ever without
+ * its bytes: what is cut off in between leaves bytes without a record.
  */
 import { opendir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,7 +18,7 @@ import { type BlobKey, type BlobListing, type BlobStore, mediaKey } from './blob
 import type { InFlight } from './in-flight.js';
 
 export interface SweepParts {
-  readonly meta: Pick<MetaStore, 'unreferencedBlobs' | 'isUnreferenced' | 'forgetBlob' | 'findBlob'>;
+  readonly meta: Pick<MetaStore, 'unreferencedBlobs' | 'forgetBlob' | 'findBlob'>;
   readonly blobs: Pick<BlobStore, 'list' | 'remove'>;
   readonly inFlight: Pick<InFlight, 'claim'>;
 }
@@ -42,7 +41,7 @@ export async function freeUnreferenced(
   let freed = NOTHING;
   for (const blob of await parts.meta.unreferencedBlobs(unreferencedBefore, limit)) {
     signal.throwIfAborted();
-    freed = plus(freed, await freeBlob(parts, blob, signal));
+    freed = plus(freed, await freeBlob(parts, blob));
   }
   return freed;
 }
@@ -93,20 +92,19 @@ export async function clearStage(folder: string, modifiedBefore: EpochMs, signal
   return removed;
 }
 
-async function freeBlob(parts: SweepParts, blob: BlobRecord, signal: AbortSignal): Promise<Freed> {
+async function freeBlob(parts: SweepParts, blob: BlobRecord): Promise<Freed> {
   const release = parts.inFlight.claim(blob.sha256);
   if (release === undefined) return NOTHING;
   try {
-    // Asked again now that no upload can come in between.
-    if (!(await parts.meta.isUnreferenced(blob.sha256))) return NOTHING;
-    let freed = NOTHING;
-    for await (const listed of parts.blobs.list(`thumb/${blob.sha256}/`, signal)) {
-      await parts.blobs.remove(listed.key, signal);
+    // Asked inside the transaction, now that no upload can come in between.
+    if (!(await parts.meta.forgetBlob(blob.sha256))) return NOTHING;
+    await parts.blobs.remove(mediaKey(blob.sha256));
+    let freed: Freed = { blobs: 1, thumbs: 0, bytes: blob.sizeBytes };
+    for await (const listed of parts.blobs.list(`thumb/${blob.sha256}/`)) {
+      await parts.blobs.remove(listed.key);
       freed = plus(freed, countOf(listed));
     }
-    await parts.blobs.remove(mediaKey(blob.sha256), signal);
-    await parts.meta.forgetBlob(blob.sha256);
-    return plus(freed, { blobs: 1, thumbs: 0, bytes: blob.sizeBytes });
+    return freed;
   } finally {
     release();
   }

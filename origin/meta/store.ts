@@ -44,7 +44,7 @@ export interface MetaStore {
   unreferencedBlobs(before: EpochMs, limit: number): Promise<readonly BlobRecord[]>;
   /** Whether a blob has a record, no live id over it, and nobody withholds it. */
   isUnreferenced(sha256: Sha256): Promise<boolean>;
-  /** Forgets a blob record, if it still is unreferenced; false: somebody holds it again. */
+  /** Forgets a blob record, if it still is unreferenced; false: somebody holds it again, or makes its thumbnails. */
   forgetBlob(sha256: Sha256): Promise<boolean>;
   /** Marks up to `limit` live ids not used since `before` as expired, with their journal entries; for `unused_for`. */
   expireUnused(before: EpochMs, now: EpochMs, limit: number): Promise<readonly MediaId[]>;

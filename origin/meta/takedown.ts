@@ -128,9 +128,9 @@ export function isUnreferenced(reader: Reader, sha256: Sha256): boolean {
   return stored !== undefined && stored.blob.quarantine?.cause !== 'admin' && liveOver(reader, sha256).length === 0;
 }
 
-/** Forgets a blob that may be freed, its job and its dead letter. */
+/** Forgets a blob that may be freed, its job and its dead letter; not while somebody makes its thumbnails. */
 export function forgetBlob({ writer }: Change, sha256: Sha256): boolean {
-  if (!isUnreferenced(writer, sha256)) return false;
+  if (!isUnreferenced(writer, sha256) || (read(writer, JOBS, sha256)?.lease ?? null) !== null) return false;
   write(writer, BLOBS, sha256, undefined);
   write(writer, JOBS, sha256, undefined);
   write(writer, DEAD, sha256, undefined);

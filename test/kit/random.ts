@@ -1,0 +1,10 @@
+/** Random numbers from 0 to 1 that a seed brings back. */
+import { createHash } from 'node:crypto';
+
+export function seeded(seed: number): () => number {
+  let drawn = 0;
+  return () => {
+    drawn += 1;
+    return createHash('sha256').update(`${seed} ${drawn}`).digest().readUInt32BE(0) / 2 ** 32;
+  };
+}
