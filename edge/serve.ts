@@ -4,6 +4,7 @@
  * sees node's request and response objects.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { sharedController } from '../src/abort.js';
 import type { Clock } from '../src/clock.js';
 import { Fault, faultOf } from '../src/errors.js';
 import { problemReply } from '../src/http/problem.js';
@@ -37,7 +38,7 @@ export interface Server {
 }
 
 export function createServer(parts: ServeParts): Server {
-  const closing = new AbortController();
+  const closing = sharedController();
 
   /** An answer that is at hand goes out without a promise or a signal. */
   function write(exchange: Exchange, given: Answer): Promise<void> | undefined {

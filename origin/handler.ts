@@ -6,6 +6,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { sharedController } from '../src/abort.js';
 import { EDGE_PROOF_HEADER, isEdgeProof } from '../src/access/edge-proof.js';
 import type { Clock } from '../src/clock.js';
 import { duration, section, size, type ValueOf } from '../src/config/field.js';
@@ -73,7 +74,7 @@ export interface Handler {
 
 export function createHandler(parts: HandlerParts): Handler {
   const match = createMatcher(parts.routes);
-  const closing = new AbortController();
+  const closing = sharedController();
   const { counts } = parts;
   const inHand = new Set<Promise<void>>();
 

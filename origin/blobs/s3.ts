@@ -28,6 +28,7 @@ import {
   S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
+import { sharedController } from '../../src/abort.js';
 import { type Clock, sleep } from '../../src/clock.js';
 import { invariant } from '../../src/errors.js';
 import type { ByteSpan } from '../../src/http/range.js';
@@ -65,7 +66,7 @@ class S3Store implements BlobStore {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #client: S3Client;
-  readonly #closing = new AbortController();
+  readonly #closing = sharedController();
   readonly #clearing: Promise<void>;
   /** Until the server says that it knows no conditional writes. */
   #conditional = true;
