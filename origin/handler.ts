@@ -13,7 +13,7 @@ import { duration, section, size, type ValueOf } from '../src/config/field.js';
 import { FAULTS, Fault, faultOf } from '../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS, preflightReply } from '../src/http/browser.js';
 import { problemReply } from '../src/http/problem.js';
-import type { HeaderList, Reply } from '../src/http/reply.js';
+import { type HeaderList, headerOf, type Reply } from '../src/http/reply.js';
 import { createMatcher, type Route, type RouteMatch } from '../src/http/routes.js';
 import { send } from '../src/http/send.js';
 import { bugFields, errorFields, type Log, type LogConfig, type LogFields, loggable } from '../src/log.js';
@@ -225,7 +225,7 @@ function openExchange(
           ...reply.headers,
           ['x-request-id', id],
           ...request.meter.headers(),
-          ...CORS_HEADERS,
+          ...(headerOf(reply.headers, 'access-control-allow-origin') === undefined ? CORS_HEADERS : []),
           ...GUARD_HEADERS,
         ],
       } as const;

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { EpochMs } from '../src/clock.js';
 import { Fault } from '../src/errors.js';
+import { MEDIA_CORS_HEADERS } from '../src/http/browser.js';
 import { evaluateConditions, type RequestHead } from '../src/http/conditional.js';
 import { formatHttpDate } from '../src/http/date.js';
 import { formatDigest } from '../src/http/digest.js';
@@ -121,6 +122,7 @@ function representationHeaders(held: Representation, etag: string, now: EpochMs)
     ['repr-digest', formatDigest(held.sha256)],
     ...held.headers,
     ...cacheHeaders(held.lifetime, now),
+    ...MEDIA_CORS_HEADERS,
     ...(held.lifetime.edge === null ? [] : ([['media-id', held.mediaId]] as const)),
   ];
 }

@@ -13,7 +13,8 @@ export const GUARD_HEADERS: HeaderList = [
   ['referrer-policy', 'no-referrer'],
 ];
 
-const EXPOSED = [
+/** What media carry. Apart from the rest, because it goes out with every hit. */
+const MEDIA_FIELDS = [
   'Accept-Ranges',
   'Age',
   'Cache-Status',
@@ -22,17 +23,24 @@ const EXPOSED = [
   'Content-Range',
   'ETag',
   'Last-Modified',
-  'Location',
   'Media-Duration',
   'Media-Height',
-  'Media-Location',
   'Media-Thumbhash',
   'Media-Width',
+  'Repr-Digest',
+  'Sunset',
+  'X-Request-Id',
+];
+
+const OTHER_FIELDS = [
+  'Age',
+  'Cache-Status',
+  'ETag',
+  'Location',
+  'Media-Location',
   'RateLimit',
   'RateLimit-Policy',
-  'Repr-Digest',
   'Retry-After',
-  'Sunset',
   'Takedown-Confirmed',
   'Tus-Checksum-Algorithm',
   'Tus-Extension',
@@ -48,10 +56,17 @@ const EXPOSED = [
   'X-Request-Id',
 ];
 
-export const CORS_HEADERS: HeaderList = [
-  ['access-control-allow-origin', '*'],
-  ['access-control-expose-headers', EXPOSED.join(', ')],
-];
+/** For answers that carry media. */
+export const MEDIA_CORS_HEADERS: HeaderList = corsHeaders(MEDIA_FIELDS);
+/** For all others. */
+export const CORS_HEADERS: HeaderList = corsHeaders(OTHER_FIELDS);
+
+function corsHeaders(exposed: readonly string[]): HeaderList {
+  return [
+    ['access-control-allow-origin', '*'],
+    ['access-control-expose-headers', exposed.join(', ')],
+  ];
+}
 
 /** By name: a wildcard would leave Authorization out (Fetch 4.8). */
 const ALLOWED = [
