@@ -12,6 +12,7 @@ import { openGate } from '../src/access/gate.js';
 import type { Gate } from '../src/access/grant.js';
 import type { Deferred } from '../src/config/field.js';
 import { invariant } from '../src/errors.js';
+import { countRefusals } from '../src/http/guard.js';
 import { listen } from '../src/http/listen.js';
 import { errorFields, type Log, type LogConfig } from '../src/log.js';
 import type { ConfigSource, Parts, Running } from '../src/process.js';
@@ -118,6 +119,7 @@ async function openAll(
     log,
     onRequest: (request, response) => server.onRequest(request, response),
     onExpectation: (request, response) => server.onRequest(request, response),
+    onRefused: countRefusals(metrics),
   });
   opened.add('listener', () => listener.close());
   const follower = media.part?.follower ?? null;

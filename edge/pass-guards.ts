@@ -7,6 +7,16 @@ import { endToEnd, fieldValue, withVia } from '../src/http/fields.js';
 import type { HeaderList } from '../src/http/reply.js';
 import { cacheStatusOf, joinCacheStatus } from './cache-status.js';
 
+/** RFC 9112 3.2.2: what an absolute target names counts, whatever Host says beside it. */
+export function originForm(
+  target: string,
+  host: string | undefined,
+): { readonly target: string; readonly host: string | undefined } {
+  const [, authority, rest = ''] = /^https?:\/\/([^/?]*)(.*)$/is.exec(target) ?? [];
+  if (authority === undefined) return { target, host };
+  return { target: rest.startsWith('/') ? rest : `/${rest}`, host: authority };
+}
+
 /** How the body of a request is delimited. The client's own framing is never copied without being understood. */
 export type Framing =
   | { readonly kind: 'none' }
@@ -16,6 +26,10 @@ export type Framing =
 /** The part of a request that is looked at; `endsAtHead`: HTTP/2 says that no body follows. */
 export interface PassedRequest {
   readonly method: string;
+  /** In origin form. */
+  readonly target: string;
+  /** As the client named it, for X-Forwarded-Host. */
+  readonly host: string | undefined;
   readonly headers: IncomingHttpHeaders;
   readonly httpVersion: string;
   readonly endsAtHead: boolean;
@@ -64,14 +78,13 @@ export function forwardedHeaders(request: PassedRequest, framing: Framing, facts
     value === undefined || name.startsWith(':') ? [] : [[name, [value].flat().join(', ')] as const],
   );
   const kept = endToEnd(came).filter(([name]) => !FROM_NO_CLIENT.has(name));
-  const host = request.headers.host ?? request.headers[':authority'];
   return {
     ...Object.fromEntries(withVia(kept, protocolOf(request.httpVersion), facts.edgeName)),
     host: facts.originHost,
     'x-request-id': facts.requestId,
     'x-forwarded-for': facts.clientAddress,
     'x-forwarded-proto': facts.scheme,
-    ...(typeof host === 'string' && { 'x-forwarded-host': host }),
+    ...(request.host !== undefined && { 'x-forwarded-host': request.host }),
     ...framingHeaders(request.method, framing),
   };
 }

@@ -225,7 +225,7 @@ function attemptOnce(
     proxy
       .send(request, response, {
         method: passed.method,
-        target: request.url ?? '/',
+        target: passed.target,
         headers,
         body,
         onOpen: (sending) => {
@@ -259,12 +259,12 @@ function unreachableOrigin(cause: unknown): Fault {
 }
 
 /** RFC 9111 4.4, before the client hears of the change. */
-async function tellInvalidation({ options, request, passed }: Exchange, answer: IncomingMessage): Promise<void> {
+async function tellInvalidation({ options, passed }: Exchange, answer: IncomingMessage): Promise<void> {
   const status = answer.statusCode ?? 0;
   if (!invalidates(passed.method, status)) return;
   await options.onUnsafe({
     method: passed.method,
-    target: request.url ?? '/',
+    target: passed.target,
     status,
     location: answer.headers.location,
     contentLocation: headerText(answer.headers['content-location']),

@@ -7,6 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AccessConfig } from '../src/access/config.js';
 import { isEdgeProof } from '../src/access/edge-proof.js';
 import { openGate } from '../src/access/gate.js';
+import { countRefusals, type GuardReason } from '../src/http/guard.js';
 import { listen } from '../src/http/listen.js';
 import type { Reply } from '../src/http/reply.js';
 import { createIdSource } from '../src/ids.js';
@@ -129,8 +130,10 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     clock,
     log,
   };
+  const onRefused = countRefusals(metrics);
   const media = await openListener(opened, parts, config.listen, {
     name: 'requests',
+    onRefused,
     handler: createHandler({ ...common, routes: originRoutes(stories), internal: internalOf(journal) }),
     // Streams to edges never end by themselves.
     onClosing: () => journal.close(),
@@ -141,6 +144,7 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     { ...config.operators, limits: config.listen.limits },
     {
       name: 'operators',
+      onRefused,
       handler: createHandler({
         ...common,
         limits: NO_LIMITS,
@@ -158,7 +162,7 @@ async function openListener(
   opened: Stack,
   { clock, log }: Parts,
   where: OriginConfig['listen'],
-  { name, handler, onClosing }: ListenerParts,
+  { name, handler, onClosing, onRefused }: ListenerParts,
 ): Promise<{ readonly url: string }> {
   opened.add(`${name} in hand`, () => handler.close());
   const listener = await listen({
@@ -167,6 +171,7 @@ async function openListener(
     log,
     onRequest: (request, response) => handler.take(request, response, 'sends'),
     onExpectation: (request, response) => handler.take(request, response, 'waits'),
+    onRefused,
   });
   opened.add(`${name} listener`, async () => {
     const closed = listener.close();
@@ -178,6 +183,7 @@ async function openListener(
 
 interface ListenerParts {
   readonly name: string;
+  readonly onRefused: (reason: GuardReason) => void;
   readonly handler: Handler;
   /** Once no new connection is taken: ends what would not end by itself. */
   readonly onClosing: () => Promise<void>;

@@ -50,6 +50,7 @@ export const FAULTS = {
   headers_too_large: client(431, 'The header fields are too large'),
   checksum_mismatch: client(460, 'The part does not match its checksum', true),
   internal: { status: 500, title: 'Something failed inside', side: 'self', retryable: true },
+  not_implemented: { status: 501, title: 'The request needs what is not there', side: 'client', retryable: false },
   bad_gateway: { status: 502, title: 'The origin gave no usable answer', side: 'upstream', retryable: true },
   overloaded: { status: 503, title: 'The service is at its limit', side: 'self', retryable: true },
   auth_unavailable: {
@@ -71,6 +72,7 @@ export const FAULTS = {
     retryable: true,
   },
   gateway_timeout: { status: 504, title: 'The origin did not answer in time', side: 'upstream', retryable: true },
+  http_version: { status: 505, title: 'The HTTP version is not spoken here', side: 'client', retryable: false },
   storage_full: { status: 507, title: 'There is no room left', side: 'storage', retryable: true },
 } as const satisfies Record<string, FaultKind>;
 

@@ -1,13 +1,15 @@
 /**
  * Opens a listening socket with bounds on everything a client may make it wait
- * for, and closes it in order: no new connections, idle ones ended, those in
- * use finished within a deadline, the rest broken off.
+ * for, guarded against requests that nobody honest sends, and closes it in
+ * order: no new connections, idle ones ended, those in use finished within a
+ * deadline, the rest broken off.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Clock } from '../clock.js';
 import { duration, integer, section, size, type ValueOf } from '../config/field.js';
 import type { Log } from '../log.js';
+import { type GuardReason, guardServer } from './guard.js';
 
 /** The keys of a listener; host and port are the owner's, for their defaults differ. */
 export const limitsSection = section('Bounds on what one client may hold or make the server wait for.', {
@@ -19,6 +21,18 @@ export const limitsSection = section('Bounds on what one client may hold or make
     help: 'Request line and header fields together.',
   }),
   headersMaxCount: integer({ default: 100, min: 10, max: 2_000, help: 'Header fields in a request.' }),
+  targetMaxBytes: size({ default: '8KiB', min: 256, max: 262_144, help: 'The target of a request, query included.' }),
+  connectionsPerClientMax: integer({
+    default: 2_000,
+    min: 0,
+    max: 1_000_000,
+    help: 'Connections of one IPv4 address or IPv6 /64 network at once; 0: any number, as behind a balancer.',
+  }),
+  stalledMs: duration({
+    default: '2m',
+    min: 100,
+    help: 'Time for which a connection in use may move nothing, either way, before it is broken off.',
+  }),
   headersWithinMs: duration({ default: '10s', min: 100, help: 'Time for a request head to arrive.' }),
   requestWithinMs: duration({ default: '1h', min: 1_000, help: 'Time for a whole request, body included, to arrive.' }),
   idleMs: duration({ default: '65s', min: 100, help: 'Time a kept-alive connection may wait for its next request.' }),
@@ -37,6 +51,8 @@ export interface ListenOptions {
   onRequest(request: IncomingMessage, response: ServerResponse): void;
   /** A request that expects 100-continue; without it the request is handled like any other, and 100 sent first. */
   onExpectation?(request: IncomingMessage, response: ServerResponse): void;
+  /** Hears why requests were refused before they came here. */
+  onRefused?(reason: GuardReason): void;
 }
 
 export interface Listener {
@@ -51,25 +67,36 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   const { limits } = options;
   const server = createServer({
     maxHeaderSize: limits.headersMaxBytes,
-    headersTimeout: limits.headersWithinMs,
+    headersTimeout: Math.min(limits.headersWithinMs, limits.requestWithinMs),
     requestTimeout: limits.requestWithinMs,
     keepAliveTimeout: limits.idleMs,
-    connectionsCheckingInterval: 1_000,
+    connectionsCheckingInterval: Math.min(1_000, limits.headersWithinMs / 2),
     noDelay: true,
     keepAlive: true,
-    requireHostHeader: true,
+    // Answered by the guard, with a problem of our own.
+    requireHostHeader: false,
   });
   server.maxConnections = limits.connectionsMax;
-  server.maxHeadersCount = limits.headersMaxCount;
+  // One more than is let in: what goes beyond is cut off without a word.
+  server.maxHeadersCount = limits.headersMaxCount + 1;
+  server.timeout = limits.stalledMs;
+  const guard = guardServer(server, {
+    limits,
+    clock: options.clock,
+    onRefused(reason) {
+      options.log.debug({ reason }, 'a request was refused at the door');
+      options.onRefused?.(reason);
+    },
+  });
   const inHand = new Set<ServerResponse>();
   server.on('request', (request, response) => {
     track(response);
-    options.onRequest(request, response);
+    if (guard.admit(request, response)) options.onRequest(request, response);
   });
   if (options.onExpectation !== undefined) {
     server.on('checkContinue', (request, response) => {
       track(response);
-      options.onExpectation?.(request, response);
+      if (guard.admit(request, response)) options.onExpectation?.(request, response);
     });
   }
   await new Promise<void>((resolve, reject) => {

@@ -15,6 +15,7 @@ import {
   hopsLeft,
   invalidates,
   mayRepeat,
+  originForm,
   type PassedRequest,
 } from '../../edge/pass-guards.js';
 import { ask } from '../kit/ask.js';
@@ -563,6 +564,8 @@ void t.test('what an unsafe request changed is told before the client hears of i
 
 const passed = (over: Partial<PassedRequest>): PassedRequest => ({
   method: 'POST',
+  target: '/',
+  host: undefined,
   headers: {},
   httpVersion: '1.1',
   endsAtHead: false,
@@ -593,6 +596,7 @@ void t.test('framing, repeats, invalidation and hops are decided by table', asyn
   } as const;
   const h2 = passed({
     httpVersion: '2.0',
+    host: 'shown.example',
     headers: { ':method': 'POST', ':path': '/', ':authority': 'shown.example', cookie: 'a=b' },
   });
   t.same(forwardedHeaders(h2, { kind: 'none' }, facts), {
@@ -629,6 +633,9 @@ void t.test('framing, repeats, invalidation and hops are decided by table', asyn
     [199, 200, 204, 303, 400, 500].map((status) => invalidates('DELETE', status)),
     [false, true, true, true, false, false],
   );
+  t.same(originForm('http://b.example:8/x?y=http://c/', 'a'), { target: '/x?y=http://c/', host: 'b.example:8' });
+  t.same(originForm('HTTPS://b?q', 'a'), { target: '/?q', host: 'b' });
+  t.same(originForm('/http://b/', 'a'), { target: '/http://b/', host: 'a' });
   t.same(hopsLeft('OPTIONS', '0'), { kind: 'final' });
   t.same(hopsLeft('TRACE', '5'), { kind: 'left', hops: 4 });
   t.same(hopsLeft('OPTIONS', '-1'), { kind: 'unlimited' });

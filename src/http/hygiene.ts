@@ -1,0 +1,190 @@
+/**
+ * What node's parser lets through and this service does not: requests that two
+ * parsers could read differently, or that no honest client sends. Pure checks
+ * over the head as it was received; a cheap walk, for it stands before every
+ * request.
+ *
+ * Leaves framing itself (conflicting or malformed lengths, folded lines, stray
+ * control characters) to the parser, which refuses those.
+ */
+import type { FaultCode } from '../errors.js';
+
+export const HYGIENE_REASONS = [
+  'version',
+  'method',
+  'target',
+  'target_too_long',
+  'host_missing',
+  'host_repeated',
+  'host_malformed',
+  'transfer_coding',
+  'field_repeated',
+  'fields_too_many',
+] as const;
+export type HygieneReason = (typeof HYGIENE_REASONS)[number];
+
+export type Inspection =
+  | { readonly kind: 'ok' }
+  | {
+      readonly kind: 'refused';
+      readonly reason: HygieneReason;
+      readonly code: FaultCode;
+      /** Public. */
+      readonly detail: string;
+    };
+
+/** A request's head as received: names and values in turn. */
+export interface ReceivedHead {
+  readonly method: string;
+  readonly target: string;
+  /** `1.1` */
+  readonly httpVersion: string;
+  readonly rawHeaders: readonly string[];
+}
+
+export interface InspectionLimits {
+  readonly targetMaxBytes: number;
+  readonly headersMaxCount: number;
+}
+
+const OK: Inspection = { kind: 'ok' };
+
+export function inspect(head: ReceivedHead, limits: InspectionLimits): Inspection {
+  const { method, target, httpVersion, rawHeaders } = head;
+  // RFC 9112 2.3: the parser also takes what calls itself 0.9 or 2.0.
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') {
+    return refused('version', 'http_version', 'This is an HTTP/1.1 server.');
+  }
+  if (target.length > limits.targetMaxBytes) {
+    return refused('target_too_long', 'uri_too_long', 'The request target is too long.');
+  }
+  if (rawHeaders.length > 2 * limits.headersMaxCount) {
+    return refused('fields_too_many', 'headers_too_large', 'There are too many header fields.');
+  }
+  if (!isTarget(method, target)) return refused('target', 'malformed', 'The request target is malformed.');
+  return inspectFields(rawHeaders, httpVersion);
+}
+
+/**
+ * RFC 9112 3.2: in origin form, in absolute form with a host and no user, or
+ * `*` with OPTIONS. What Host says beside an absolute form is to be ignored.
+ */
+function isTarget(method: string, target: string): boolean {
+  if (target === '*') return method === 'OPTIONS';
+  if (!TARGET.test(target)) return false;
+  return target.startsWith('/') || HOST.test(/^https?:\/\/([^/?]*)/i.exec(target)?.[1] ?? '');
+}
+
+/** Visible ASCII, and no fragment: a target has none. */
+const TARGET = /^[\x21-\x22\x24-\x7e]+$/;
+
+/** RFC 9110 7.2: a host and perhaps a port. No user, no path, no list. */
+const HOST = /^(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?$/;
+
+/**
+ * Of these a second line is a contradiction, and hops differ in which of them
+ * they believe. A bit each, to note which was seen.
+ */
+const ONCE: ReadonlyMap<string, number> = new Map(
+  ['host', 'authorization', 'content-length', 'content-type', 'transfer-encoding'].map((name, at) => [name, 1 << at]),
+);
+
+/** The lengths of those names, so that most fields cost one look-up. */
+const ONCE_LENGTHS: ReadonlySet<number> = new Set([...ONCE.keys()].map((name) => name.length));
+
+function inspectFields(rawHeaders: readonly string[], httpVersion: string): Inspection {
+  let host: string | undefined;
+  let seen = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const raw = rawHeaders[at] ?? '';
+    if (!ONCE_LENGTHS.has(raw.length)) continue;
+    const name = raw.toLowerCase();
+    const bit = ONCE.get(name);
+    if (bit === undefined) continue;
+    if ((seen & bit) !== 0) return repeated(name);
+    seen |= bit;
+    if (name === 'host') host = rawHeaders[at + 1];
+    else if (name === 'transfer-encoding') {
+      const coding = inspectCoding(rawHeaders[at + 1] ?? '', httpVersion);
+      if (coding.kind === 'refused') return coding;
+    }
+  }
+  return inspectHost(host, httpVersion);
+}
+
+function repeated(name: string): Inspection {
+  return name === 'host'
+    ? refused('host_repeated', 'malformed', 'There is more than one Host.')
+    : refused('field_repeated', 'malformed', 'A field that can be there once is there twice.');
+}
+
+/** RFC 9112 6.1: only chunked is understood; an empty one hides a body from one of two parsers, and HTTP/1.0 knows none. */
+function inspectCoding(value: string, httpVersion: string): Inspection {
+  if (httpVersion === '1.0' || value === '') {
+    return refused('transfer_coding', 'malformed', 'The transfer coding is malformed.');
+  }
+  if (value.toLowerCase() === 'chunked') return OK;
+  return refused('transfer_coding', 'not_implemented', 'No transfer coding but chunked is understood.');
+}
+
+/** RFC 9112 3.2: every HTTP/1.1 request has one Host. */
+function inspectHost(host: string | undefined, httpVersion: string): Inspection {
+  if (host === undefined) {
+    return httpVersion === '1.0' ? OK : refused('host_missing', 'malformed', 'There is no Host.');
+  }
+  return HOST.test(host) ? OK : refused('host_malformed', 'malformed', 'The Host is malformed.');
+}
+
+function refused(reason: HygieneReason, code: FaultCode, detail: string): Inspection {
+  return { kind: 'refused', reason, code, detail };
+}
+
+/** What node tells of bytes that its parser refused. */
+export interface ParserError {
+  readonly code: string | undefined;
+  /** The last piece that was received, and how far it was read. */
+  readonly lastBytes: Uint8Array | undefined;
+  readonly readBytes: number | undefined;
+}
+
+/** What is told to the client who sent them. */
+export function parserFault(error: ParserError): { readonly code: FaultCode; readonly detail: string } {
+  switch (error.code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return isRequestLine(error)
+        ? { code: 'uri_too_long', detail: 'The request line is too long.' }
+        : { code: 'headers_too_large', detail: 'The header fields are too large.' };
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return { code: 'too_large', detail: 'The chunk extensions are too large.' };
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return { code: 'request_timeout', detail: 'The request took too long to arrive.' };
+    default:
+      return { code: 'malformed', detail: 'The request is not HTTP/1.1.' };
+  }
+}
+
+/** Whether what was read is the beginning of a request, and not yet a line of it. */
+function isRequestLine({ lastBytes, readBytes }: ParserError): boolean {
+  if (lastBytes === undefined) return false;
+  const read = Buffer.from(lastBytes.buffer, lastBytes.byteOffset, Math.min(lastBytes.length, readBytes ?? Infinity));
+  return /^[A-Z]+ /.test(read.toString('latin1', 0, 32)) && !read.includes(0x0a);
+}
+
+/**
+ * The name under which connections of one client are counted: an IPv4 address,
+ * or the /64 network of an IPv6 address, since one client commands all of it.
+ */
+export function clientNetwork(address: string): string {
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
+  if (mapped?.[1] !== undefined) return mapped[1];
+  if (!address.includes(':')) return address;
+  const [head = '', tail] = (address.split('%', 1)[0] ?? '').toLowerCase().split('::');
+  const first = head === '' ? [] : head.split(':');
+  const last = tail === undefined || tail === '' ? [] : tail.split(':');
+  const zeros = tail === undefined ? 0 : Math.max(0, 8 - first.length - last.length);
+  const groups = [...first, ...Array<string>(zeros).fill('0'), ...last];
+  return `${groups
+    .slice(0, 4)
+    .map((group) => group.replace(/^0+(?=.)/, ''))
+    .join(':')}::/64`;
+}
