@@ -75,9 +75,9 @@ export const uploadSection = section('What may be uploaded, and how fast it has 
     min: 1,
     help: 'Types that are accepted, as the bytes show them. `application/octet-stream` stands for bytes that show none.',
   }),
-  uploadsMax: integer({ default: 64, min: 1, max: 100_000, help: 'Uploads at once; more are refused with 503.' }),
+  uploadsMax: integer({ default: 256, min: 1, max: 100_000, help: 'Uploads at once; more are refused with 503.' }),
   inHandMaxBytes: size({
-    default: '1GB',
+    default: '2GB',
     min: 1,
     help: 'Bytes announced by uploads at once; one of unknown length counts as the largest allowed.',
   }),

@@ -63,7 +63,7 @@ export async function ingest(parts: IngestParts, upload: NewUpload, signal: Abor
         : upload.staged;
     return await store(parts, upload, { staged, mime, infection }, signal);
   } finally {
-    await rm(strippedPath, { force: true });
+    if (config.upload.stripOriginals.enabled) await rm(strippedPath, { force: true });
   }
 }
 

@@ -18,6 +18,7 @@ import { ManualClock } from './clock.js';
 
 export interface TestOrigin {
   readonly url: string;
+  readonly port: number;
   readonly operators: string;
   readonly folder: string;
   readonly clock: ManualClock;
@@ -64,6 +65,9 @@ export async function startOrigin(
   const origin: TestOrigin = {
     get url() {
       return running.urls['media'] ?? '';
+    },
+    get port() {
+      return Number(new URL(origin.url).port);
     },
     get operators() {
       return running.urls['operators'] ?? '';

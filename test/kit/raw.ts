@@ -12,7 +12,19 @@ export interface Raw {
   until(pattern: RegExp): Promise<string>;
   /** How the other side ended it. */
   readonly closed: Promise<'ended' | 'reset'>;
+  /** Resolves with all that came once the other side has closed. */
+  whole(): Promise<string>;
   readonly socket: Socket;
+}
+
+/** A request head with a body to follow. */
+export function requestHead(
+  method: string,
+  target: string,
+  headers: Readonly<Record<string, string | number>>,
+): string {
+  const lines = Object.entries({ host: 'test', ...headers }).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `${method} ${target} HTTP/1.1\r\n${lines.join('')}\r\n`;
 }
 
 export async function connectRaw(port: number): Promise<Raw> {
@@ -109,6 +121,10 @@ function rawOf(socket: Socket): Raw {
         watch();
       }),
     closed,
+    async whole() {
+      await closed;
+      return text;
+    },
     socket,
   };
 }

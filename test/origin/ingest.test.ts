@@ -6,7 +6,7 @@ import t from 'tap';
 import { type Answer, json, member } from '../kit/ask.js';
 import { gif, largePng, pdf, png, text, wav } from '../kit/media.js';
 import { startOrigin, type TestOrigin } from '../kit/origin.js';
-import { head, openWire } from '../kit/wire.js';
+import { connectRaw, requestHead } from '../kit/raw.js';
 
 const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
 const digestOf = (bytes: Uint8Array): string => `sha-256=:${sha256(bytes).toString('base64')}:`;
@@ -258,43 +258,49 @@ void t.test('uploads', async (t) => {
       [{ 'content-length': 100, authorization: token, 'content-encoding': 'br' }, /^HTTP\/1\.1 415 /],
     ];
     for (const [headers, status] of refusals) {
-      const wire = await openWire(origin.url);
-      wire.write(head('POST', '/v1/media', { ...headers, expect: '100-continue' }));
-      const answer = await wire.closed();
-      wire.destroy();
+      const wire = await connectRaw(origin.port);
+      wire.write(requestHead('POST', '/v1/media', { ...headers, expect: '100-continue' }));
+      const answer = await wire.whole();
+      wire.socket.destroy();
       t.match(answer, status);
       t.match(answer, /connection: close/i);
     }
     const bytes = png(71);
-    const wire = await openWire(origin.url);
+    const wire = await connectRaw(origin.port);
     wire.write(
-      head('POST', '/v1/media', { 'content-length': bytes.length, authorization: token, expect: '100-continue' }),
+      requestHead('POST', '/v1/media', {
+        'content-length': bytes.length,
+        authorization: token,
+        expect: '100-continue',
+      }),
     );
     await wire.until(/^HTTP\/1\.1 100 Continue\r\n\r\n/);
     wire.write(bytes);
     t.match(await wire.until(/"duplicate":false\}$/), /HTTP\/1\.1 201 /);
-    wire.destroy();
+    wire.socket.destroy();
   });
 
   await t.test('a body that breaks off leaves nothing behind', async (t) => {
-    const wire = await openWire(origin.url);
+    const wire = await connectRaw(origin.port);
     const headers = { authorization: `Bearer ${origin.auth.token()}`, 'content-length': 500_000 };
-    wire.write(head('POST', '/v1/media', headers));
+    wire.write(requestHead('POST', '/v1/media', headers));
     wire.write(largePng(80, 400_000));
     while ((await staged(origin)).length === 0) await new Promise(setImmediate);
-    wire.socket.resetAndDestroy();
+    wire.reset();
     while ((await staged(origin)).length > 0) await new Promise(setImmediate);
     t.pass('the staged file is gone');
   });
 
   await t.test('a sender that falls silent is told so', async (t) => {
-    const wire = await openWire(origin.url);
-    wire.write(head('POST', '/v1/media', { authorization: `Bearer ${origin.auth.token()}`, 'content-length': 1_000 }));
+    const wire = await connectRaw(origin.port);
+    wire.write(
+      requestHead('POST', '/v1/media', { authorization: `Bearer ${origin.auth.token()}`, 'content-length': 1_000 }),
+    );
     wire.write('half');
     while ((await staged(origin)).length === 0) await new Promise(setImmediate);
     origin.clock.advance(5_000);
     t.match(await wire.until(/request_timeout/), /^HTTP\/1\.1 408 /);
-    wire.destroy();
+    wire.socket.destroy();
     while ((await staged(origin)).length > 0) await new Promise(setImmediate);
   });
 
@@ -354,19 +360,21 @@ void t.test('bounds on uploads', async (t) => {
     t.teardown(() => origin.close());
     const token = `Bearer ${origin.auth.token()}`;
     const begin = async (length: number) => {
-      const wire = await openWire(origin.url);
-      wire.write(head('POST', '/v1/media', { authorization: token, 'content-length': length, expect: '100-continue' }));
+      const wire = await connectRaw(origin.port);
+      wire.write(
+        requestHead('POST', '/v1/media', { authorization: token, 'content-length': length, expect: '100-continue' }),
+      );
       return wire;
     };
     const large = await begin(900_000);
     await large.until(/100 Continue/);
     const more = await begin(200_000);
-    t.match(await more.closed(), /^HTTP\/1\.1 503 [\s\S]*retry-after: \d+[\s\S]*overloaded/i, 'too many bytes');
+    t.match(await more.whole(), /^HTTP\/1\.1 503 [\s\S]*retry-after: \d+[\s\S]*overloaded/i, 'too many bytes');
     const small = await begin(50_000);
     await small.until(/100 Continue/);
     const third = await begin(10);
-    t.match(await third.closed(), /^HTTP\/1\.1 503 /, 'too many uploads');
-    for (const wire of [large, small, more, third]) wire.destroy();
+    t.match(await third.whole(), /^HTTP\/1\.1 503 /, 'too many uploads');
+    for (const wire of [large, small, more, third]) wire.socket.destroy();
     let answer = await origin.upload(png(1));
     while (answer.status === 503) answer = await origin.upload(png(1));
     t.equal(answer.status, 201, 'the room comes back when they have gone');

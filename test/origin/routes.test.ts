@@ -21,7 +21,7 @@ import { type Answer, type AskOptions, json, member } from '../kit/ask.js';
 import { JWKS_PATH } from '../kit/auth-service.js';
 import { png } from '../kit/media.js';
 import { startOrigin } from '../kit/origin.js';
-import { head, openWire } from '../kit/wire.js';
+import { connectRaw, requestHead } from '../kit/raw.js';
 
 const STILL = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
 const code = (answer: Answer): string => `${answer.status} ${String(json(answer)['code'])}`;
@@ -165,27 +165,27 @@ void t.test('the origin at its door', async (t) => {
   });
 
   await t.test('a target in absolute form means the same', async (t) => {
-    const wire = await openWire(origin.url);
-    wire.write(head('GET', `http://media.example/v1/media/${id}?x=1`, { connection: 'close' }));
-    t.match(await wire.closed(), /^HTTP\/1\.1 200 /);
-    wire.destroy();
+    const wire = await connectRaw(origin.port);
+    wire.write(requestHead('GET', `http://media.example/v1/media/${id}?x=1`, { connection: 'close' }));
+    t.match(await wire.whole(), /^HTTP\/1\.1 200 /);
+    wire.socket.destroy();
   });
 
   await t.test(
     'an answer to a request with an unread body keeps or closes the connection, never confuses it',
     async (t) => {
-      const wire = await openWire(origin.url);
-      wire.write(head('POST', '/v1/nothing', { 'content-length': 5 }));
+      const wire = await connectRaw(origin.port);
+      wire.write(requestHead('POST', '/v1/nothing', { 'content-length': 5 }));
       await wire.until(/404[\s\S]*not_found[^}]*\}/);
-      wire.write(`hello${head('GET', '/healthz', {})}`);
+      wire.write(`hello${requestHead('GET', '/healthz', {})}`);
       t.match(await wire.until(/"live"\}$/), /HTTP\/1\.1 200 OK[\s\S]*"live"\}$/);
-      wire.destroy();
-      const large = await openWire(origin.url);
-      large.write(head('POST', '/v1/nothing', { 'content-length': 1_000_000 }));
+      wire.socket.destroy();
+      const large = await connectRaw(origin.port);
+      large.write(requestHead('POST', '/v1/nothing', { 'content-length': 1_000_000 }));
       await large.until(/not_found[^}]*\}/);
       large.write(Buffer.alloc(1_000_000));
-      t.match(await large.closed(), /connection: close/i);
-      large.destroy();
+      t.match(await large.whole(), /connection: close/i);
+      large.socket.destroy();
     },
   );
 
@@ -390,14 +390,16 @@ void t.test('rate limits', async (t) => {
 void t.test('closing finishes what is in hand', async (t) => {
   const origin = await startOrigin(t.testdir(), STILL);
   const bytes = png(1);
-  const wire = await openWire(origin.url);
+  const wire = await connectRaw(origin.port);
   const authorization = `Bearer ${origin.auth.token()}`;
-  wire.write(head('POST', '/v1/media', { authorization, 'content-length': bytes.length, expect: '100-continue' }));
+  wire.write(
+    requestHead('POST', '/v1/media', { authorization, 'content-length': bytes.length, expect: '100-continue' }),
+  );
   await wire.until(/100 Continue/);
   const closed = origin.close();
   wire.write(bytes);
-  t.match(await wire.closed(), /HTTP\/1\.1 201 /);
-  wire.destroy();
+  t.match(await wire.whole(), /HTTP\/1\.1 201 /);
+  wire.socket.destroy();
   await closed;
-  await t.rejects(openWire(origin.url));
+  await t.rejects(connectRaw(origin.port));
 });
