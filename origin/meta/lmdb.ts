@@ -7,7 +7,7 @@
  * be taken back alone, and share its sync. Other processes may read meanwhile.
  */
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Key as LmdbKey, type Database as LmdbTable, open, type RangeOptions, type RootDatabase } from 'lmdb';
 import type { Clock } from '../../src/clock.js';
@@ -27,6 +27,9 @@ const FORMAT = 1;
 const USED_BYTES_AGE_MS = 1_000;
 /** What the system says when the disk is full, as LMDB hands it on. */
 const ENOSPC = 28;
+const EIO = 5;
+/** With less free than a commit may need, a failed one failed for that. */
+const ROOM_MIN_BYTES = 4 * 2 ** 20;
 const EDQUOT = 122;
 
 export interface OpenOptions {
@@ -142,7 +145,7 @@ function openDatabase(config: MetaConfig, clock: Clock, lock: WriterLock): Datab
         });
         for (const one of taken) one.done();
       } catch (thrown) {
-        const fault = await commitFault(thrown);
+        const fault = await commitFault(thrown, config.folder);
         // A transaction that did not even begin has taken nothing: nobody must wait for ever.
         const failed = taken.length > 0 ? taken : waiting.splice(0);
         for (const one of failed) one.fail(fault);
@@ -239,13 +242,23 @@ function createWaiting<T>(
 }
 
 /** Why a commit failed, in our words. LMDB tells the cause beside the error, as a promise. */
-async function commitFault(thrown: unknown): Promise<Fault> {
+async function commitFault(thrown: unknown, folder: string): Promise<Fault> {
   const cause = await causeOf(thrown);
   const code = typeof cause === 'object' && cause !== null && 'code' in cause ? cause.code : undefined;
-  if (code === ENOSPC || code === EDQUOT) {
+  // What fits only in part is an I/O error to LMDB.
+  if (code === ENOSPC || code === EDQUOT || (code === EIO && (await isFull(folder)))) {
     return new Fault('storage_full', 'The metadata store has no room left.', { cause });
   }
   return new Fault('storage_unavailable', 'The metadata store could not commit.', { cause });
+}
+
+async function isFull(folder: string): Promise<boolean> {
+  try {
+    const { bavail, bsize } = await statfs(folder);
+    return bavail * bsize < ROOM_MIN_BYTES;
+  } catch {
+    return false;
+  }
 }
 
 async function causeOf(thrown: unknown): Promise<unknown> {

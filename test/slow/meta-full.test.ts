@@ -1,0 +1,88 @@
+/** A disk that fills up under the metadata store. Needs the right to mount a small file system. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { metaSection } from '../../origin/meta/config.js';
+import { openMetaStore } from '../../origin/meta/lmdb.js';
+import type { MediaId, Sha256 } from '../../src/ids.js';
+import { ManualClock } from '../kit/clock.js';
+import { T0, uploadOf } from '../kit/meta-contract.js';
+import { configured, watchedParts } from '../kit/parts.js';
+
+const SIZE_BYTES = 3_000_000;
+
+function tryMount(folder: string): boolean {
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${SIZE_BYTES}`, 'tmpfs', folder], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+void t.test('a full disk is told as such, loses nothing, and is survived', { timeout: 60_000 }, async (t) => {
+  const folder = t.testdir();
+  if (!tryMount(folder)) {
+    t.pass('left out: no file system may be mounted here', { skip: 'no file system may be mounted here' });
+    return;
+  }
+  try {
+    await fillAndGoOn(t, folder);
+  } finally {
+    execFileSync('umount', ['--lazy', folder]);
+  }
+});
+
+async function fillAndGoOn(t: Test, folder: string): Promise<void> {
+  const pad = join(folder, 'pad');
+  writeFileSync(pad, Buffer.alloc(SIZE_BYTES / 3));
+  const unhandled: unknown[] = [];
+  const onUnhandled = (thrown: unknown): void => void unhandled.push(thrown);
+  process.on('unhandledRejection', onUnhandled);
+  t.teardown(() => process.off('unhandledRejection', onUnhandled));
+
+  mkdirSync(join(folder, 'meta'));
+  const config = configured(metaSection, { folder: join(folder, 'meta') });
+  const parts = { clock: new ManualClock(T0), log: watchedParts().log, randomName: () => 'name' };
+  let store = await openMetaStore(config, parts);
+  const stored: MediaId[] = [];
+  let refused: { readonly code?: unknown } | undefined;
+  for (let n = 0; refused === undefined && n < 20_000; n += 8) {
+    const uploads = Array.from({ length: 8 }, (_, more) =>
+      uploadOf((n + more).toString(16).padStart(64, '0') as Sha256),
+    );
+    const outcomes = await Promise.allSettled(uploads.map((upload) => store.commitUpload(upload)));
+    for (const [index, outcome] of outcomes.entries()) {
+      const upload = uploads[index];
+      if (outcome.status === 'rejected') refused = outcome.reason as { readonly code?: unknown };
+      else if (upload !== undefined) stored.push(upload.id);
+    }
+  }
+  t.equal(refused?.code, 'storage_full');
+  t.ok(stored.length > 100);
+  for (const id of stored) if ((await store.find(id, T0)).kind !== 'live') t.fail(`${id} is lost`);
+
+  rmSync(pad);
+  t.match(
+    await store.remove(stored[0] as MediaId, 'eve', T0),
+    { kind: 'removed', seq: 1 },
+    'with room again it goes on',
+  );
+  t.match(await store.commitUpload(uploadOf('f'.repeat(64) as Sha256)), { kind: 'created' });
+  await store.close();
+  store = await openMetaStore(config, parts);
+  const findings: unknown[] = [];
+  await store.verify({
+    repair: false,
+    now: T0,
+    signal: new AbortController().signal,
+    onFinding: (finding) => findings.push(finding),
+    onBlobUnknown: (record) => findings.push(record),
+    onProgress: () => undefined,
+  });
+  t.same(findings, []);
+  for (const id of stored.slice(1)) if ((await store.find(id, T0)).kind !== 'live') t.fail(`${id} is lost`);
+  await store.close();
+  t.same(unhandled, []);
+}
