@@ -240,10 +240,10 @@ void t.test('the limits hold whatever comes at once', async (t) => {
   for (const policy of ['gdsf', 's3-fifo', 'w-tinylfu'] as const) {
     const { cache } = await opened(t, { ...sections, disk: { ...sections.disk, policy } });
     const folder = t.testdirName;
-    let watching = true;
+    const watching = new AbortController();
     let mostBytes = 0;
     const watch = (async () => {
-      while (watching) {
+      while (!watching.signal.aborted) {
         const files = [...(await filesBelow(join(folder, 'content'))), ...(await filesBelow(join(folder, 'spool')))];
         mostBytes = Math.max(
           mostBytes,
@@ -264,7 +264,7 @@ void t.test('the limits hold whatever comes at once', async (t) => {
       }
     };
     await Promise.all(Array.from({ length: 6 }, worker));
-    watching = false;
+    watching.abort();
     await watch;
     t.ok(mostBytes <= 2_000_000, `${policy}: ${mostBytes} bytes lay on disk at most`);
     t.ok(kept > 20, `${policy}: and it was used (${kept})`);

@@ -344,15 +344,9 @@ async function play(
 ): Promise<{ outcome: FillOutcome; reads: readonly ReadResult[] }> {
   const { cache, files } = test;
   const source = bytesOf(plan.sizeBytes, run);
-  const right = entryOf(`run${run}`, source, { mediaId: mediaIdOf(run) });
-  const filling = cache.fill(
-    {
-      ...right,
-      sizeBytes: plan.known ? Math.max(0, plan.sizeBytes + plan.tellsBytes) : null,
-      sha256: { right: right.sha256, wrong: 'cd'.repeat(32), none: null }[plan.sha256],
-    },
-    BOTH,
-  );
+  const sha256 = { right: entryOf('', source).sha256, wrong: 'cd'.repeat(32), none: null }[plan.sha256];
+  const sizeBytes = plan.known ? Math.max(0, plan.sizeBytes + plan.tellsBytes) : null;
+  const filling = cache.fill(entryOf(`run${run}`, source, { mediaId: mediaIdOf(run), sizeBytes, sha256 }), BOTH);
   let writesLeft = plan.fault.kind === 'disk' ? plan.fault.afterWrites : Number.POSITIVE_INFINITY;
   files.before = (verb) => {
     if (verb === 'write' && writesLeft-- <= 0) throw diskFull();
