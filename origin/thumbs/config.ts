@@ -39,7 +39,7 @@ const animationSection = section('When an animated GIF, WebP or APNG stays anima
 const formatsSection = section('The formats that are made. A client gets the best one that its Accept allows.', {
   webp: section('WebP, for nearly every client; the only one that is animated.', {
     quality: integer({ default: 78, min: 1, max: 100, help: 'Quality.' }),
-    effort: integer({ default: 3, min: 0, max: 6, help: 'CPU spent on making it small.' }),
+    effort: integer({ default: 2, min: 0, max: 6, help: 'CPU spent on making it small.' }),
   }),
   jpeg: section('JPEG, for clients without WebP, where the picture is opaque.', {
     quality: integer({ default: 80, min: 1, max: 100, help: 'Quality.' }),

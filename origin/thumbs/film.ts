@@ -45,37 +45,9 @@ export interface FilmTools {
 
 /** The decoders of what browsers and telephones make; the hundreds of others stay shut. */
 const CODECS = [
-  ...[
-    'h264',
-    'hevc',
-    'vp8',
-    'vp9',
-    'av1',
-    'libdav1d',
-    'libaom-av1',
-    'mpeg4',
-    'mpeg2video',
-    'mpeg1video',
-    'h263',
-    'theora',
-  ],
-  ...['mjpeg', 'png'],
-  ...[
-    'aac',
-    'mp3',
-    'mp3float',
-    'opus',
-    'libopus',
-    'vorbis',
-    'libvorbis',
-    'flac',
-    'alac',
-    'amrnb',
-    'amrwb',
-    'ac3',
-    'eac3',
-  ],
-  ...['pcm_u8', 'pcm_s16le', 'pcm_s16be', 'pcm_s24le', 'pcm_s32le', 'pcm_f32le', 'pcm_alaw', 'pcm_mulaw'],
+  'h264,hevc,vp8,vp9,av1,libdav1d,libaom-av1,mpeg4,mpeg2video,mpeg1video,h263,theora,mjpeg,png',
+  'aac,mp3,mp3float,opus,libopus,vorbis,libvorbis,flac,alac,amrnb,amrwb,ac3,eac3',
+  'pcm_u8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s32le,pcm_f32le,pcm_alaw,pcm_mulaw',
 ].join();
 
 const FENCE = ['-protocol_whitelist', 'file,pipe', '-codec_whitelist', CODECS];

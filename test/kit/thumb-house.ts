@@ -32,8 +32,8 @@ export function thumbsConfig(given: Readonly<Record<string, unknown>> = {}): Thu
 export interface ThumbHouse {
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
-  /** Stores bytes and their record, with a job; answers their hash. */
-  put(bytes: Buffer, mime: string): Promise<Sha256>;
+  /** Stores bytes and their record, with a job unless told otherwise; answers their hash. */
+  put(bytes: Buffer, mime: string, options?: { readonly queued: boolean }): Promise<Sha256>;
   open(config?: Readonly<Record<string, unknown>>, script?: URL): Promise<Thumbs>;
   record(sha256: Sha256): Promise<BlobRecord>;
   /** The record once its thumbnails are no longer pending. */
@@ -70,7 +70,7 @@ export async function openThumbHouse(folder: string, given: ThumbHouseParts = {}
   return {
     meta,
     blobs,
-    async put(bytes, mime) {
+    async put(bytes, mime, { queued } = { queued: true }) {
       const sha256 = createHash('sha256').update(bytes).digest('hex') as Sha256;
       const staged = join(blobs.stageFolder, randomUUID());
       await writeFile(staged, bytes);
@@ -85,7 +85,7 @@ export async function openThumbHouse(folder: string, given: ThumbHouseParts = {}
         filename: null,
         expiresAt: null,
         picture: NO_FACTS,
-        thumbs: { kind: 'queue' },
+        thumbs: queued ? { kind: 'queue' } : { kind: 'none', reason: 'failed' },
         now: clock.now(),
       });
       return sha256;
