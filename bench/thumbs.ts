@@ -147,7 +147,7 @@ async function drained(house: ThumbHouse): Promise<void> {
   for (;;) {
     const { waiting, leased } = await house.meta.jobs.counts();
     if (waiting + leased === 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
 

@@ -66,6 +66,11 @@ export interface BlobStore {
   ): Promise<void>;
   /** A span that begins inside the blob is cut to its end. The signal ends the body too. */
   read(key: BlobKey, span?: ByteSpan, signal?: AbortSignal): Promise<ReadOutcome>;
+  /**
+   * Where the bytes of a key lie, or would lie, as a plain file of this machine, for programs that need one: to be
+   * read, never written. Undefined where they lie elsewhere.
+   */
+  fileOf(key: BlobKey): string | undefined;
   /** Size, or undefined where there is none. */
   stat(key: BlobKey, signal?: AbortSignal): Promise<number | undefined>;
   /** No error where there is none. */

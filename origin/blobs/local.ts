@@ -91,6 +91,10 @@ class LocalStore implements BlobStore {
     }
   }
 
+  fileOf(key: BlobKey): string {
+    return this.#pathOf(key);
+  }
+
   async stat(key: BlobKey): Promise<number | undefined> {
     try {
       return (await stat(this.#pathOf(key))).size;

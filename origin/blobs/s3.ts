@@ -106,6 +106,10 @@ class S3Store implements BlobStore {
     return sizeBytes === undefined ? { kind: 'missing' } : { kind: 'unsatisfiable', sizeBytes };
   }
 
+  fileOf(): undefined {
+    return undefined;
+  }
+
   async stat(key: BlobKey, signal?: AbortSignal): Promise<number | undefined> {
     const at = this.#at(key);
     try {

@@ -3,8 +3,8 @@
  * into the job's folder, reading its head, adopting what a child made.
  */
 import { createHash } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { lstat, open, readFile } from 'node:fs/promises';
+import { constants, createWriteStream } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { invariant } from '../../src/errors.js';
@@ -14,14 +14,17 @@ import { type BlobStore, mediaKey, thumbKey } from '../blobs/blob-store.js';
 import type { BlobRecord, ThumbMade } from '../meta/media.js';
 import type { RenderedThumb } from './protocol.js';
 
-/** Undefined where the store has no such bytes. */
+/** The original as a file: the store's own where it has files, a copy in the folder otherwise. Undefined: there is none. */
 export async function fetchOriginal(
   blobs: BlobStore,
-  blob: BlobRecord,
+  { sha256 }: BlobRecord,
   folder: string,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const found = await blobs.read(mediaKey(blob.sha256), undefined, signal);
+  const key = mediaKey(sha256);
+  const own = blobs.fileOf(key);
+  if (own !== undefined) return (await blobs.stat(key, signal)) === undefined ? undefined : own;
+  const found = await blobs.read(key, undefined, signal);
   if (found.kind !== 'found') return undefined;
   const path = join(folder, 'original');
   await pipeline(found.body, createWriteStream(path, { flags: 'wx' }), { signal });
@@ -37,13 +40,23 @@ export async function adoptThumb(
   signal: AbortSignal,
 ): Promise<ThumbMade> {
   const path = join(folder, file);
-  invariant((await lstat(path)).isFile(), 'a child writes plain files');
-  const bytes = await readFile(path);
+  const bytes = await readPlainFile(path);
   const sha256 = parseSha256(createHash('sha256').update(bytes).digest('hex'));
   invariant(sha256 !== undefined, 'a digest is a SHA-256');
   const sizeBytes = bytes.length;
   await blobs.adopt(path, thumbKey(source, sha256), { sizeBytes, sha256 }, signal);
   return { ...thumb, sha256, sizeBytes };
+}
+
+/** A link would lead elsewhere, and opening a pipe would never end. */
+async function readPlainFile(path: string): Promise<Buffer> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    invariant((await file.stat()).isFile(), 'a child writes plain files');
+    return await file.readFile();
+  } finally {
+    await file.close();
+  }
 }
 
 export async function readHead(path: string): Promise<Dimensions | undefined> {

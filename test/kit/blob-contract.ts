@@ -1,6 +1,6 @@
 /** What every blob store promises, whichever adaptor stands behind it. */
 import { hash, randomBytes } from 'node:crypto';
-import { access, mkdir, writeFile } from 'node:fs/promises';
+import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import * as fc from 'fast-check';
@@ -90,6 +90,8 @@ export async function blobContract(
       t.ok(blob.bytes.equals(await readAll(outcome.body)), `${sizeBytes} bytes`);
       t.equal(await store.stat(blob.key), sizeBytes);
       t.notOk(await isThere(blob.path), 'the staged file is gone');
+      const file = store.fileOf(blob.key);
+      t.ok(file === undefined || blob.bytes.equals(await readFile(file)), 'a file of its own holds the same');
     }
   });
 
