@@ -10,19 +10,18 @@ interface GetAnswer {
   readonly ContentRange?: string | undefined;
 }
 
-/** Trusts a body only if the head says that it is of exactly the bytes asked for. */
-export function foundIn(
-  { Body: body, ContentLength, ContentRange }: GetAnswer,
-  span: ByteSpan | undefined,
-): ReadOutcome {
-  if (!(body instanceof Readable)) throw new Error('the server sent no body');
+/** Trusts a body only if the head says that it is of exactly the bytes asked for. `release`: called once the body is done with. */
+export function foundIn(answer: GetAnswer, span: ByteSpan | undefined, release: () => void): ReadOutcome {
+  const { Body: body, ContentLength, ContentRange } = answer;
   const whole = span === undefined ? ContentLength : sizeInRange(ContentRange, span);
   const expected = span === undefined || whole === undefined ? whole : Math.min(span.last, whole - 1) - span.first + 1;
-  if (whole === undefined || ContentLength !== expected) {
-    body.destroy();
-    throw new Error('the server answered with other bytes than it was asked for');
+  if (body instanceof Readable && whole !== undefined && ContentLength === expected) {
+    body.once('close', release);
+    return { kind: 'found', sizeBytes: whole, body };
   }
-  return { kind: 'found', sizeBytes: whole, body };
+  if (body instanceof Readable) body.destroy();
+  release();
+  throw new Error('the server answered with other bytes than it was asked for');
 }
 
 /** The size of the whole, from the Content-Range of an answer that begins where it was asked to (RFC 9110 14.4). */

@@ -34,6 +34,7 @@ import { invariant } from '../../src/errors.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { Sha256 } from '../../src/ids.js';
 import { errorFields, type Log } from '../../src/log.js';
+import { createSlots, type Slots } from '../../src/slots.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { S3Config } from './config.js';
 import { foundIn, isMissing, mayHelpToRetry, nameOf, statusOf } from './s3-answers.js';
@@ -66,6 +67,7 @@ class S3Store implements BlobStore {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #client: S3Client;
+  readonly #connections: Slots;
   readonly #closing = sharedController();
   readonly #clearing: Promise<void>;
   /** Until the server says that it knows no conditional writes. */
@@ -78,6 +80,7 @@ class S3Store implements BlobStore {
     this.#clock = clock;
     this.#log = log.child({ part: 'blobs' });
     this.#client = createClient(config, this.#log);
+    this.#connections = createSlots(config.socketsMax);
     this.#clearing = this.#removeAbandonedParts(this.#closing.signal);
   }
 
@@ -96,8 +99,11 @@ class S3Store implements BlobStore {
     const range = span === undefined ? {} : { Range: `bytes=${span.first}-${span.last}` };
     const command = { ...this.#at(key), ...range };
     try {
-      const answer = await this.#try((options) => this.#client.send(new GetObjectCommand(command), options), signal);
-      return foundIn(answer, span);
+      const { result, release } = await this.#hold(
+        (options) => this.#client.send(new GetObjectCommand(command), options),
+        signal,
+      );
+      return foundIn(result, span, release);
     } catch (thrown) {
       if (isMissing(thrown)) return { kind: 'missing' };
       if (statusOf(thrown) !== 416) throw storageFault(thrown, signal);
@@ -206,7 +212,7 @@ class S3Store implements BlobStore {
     signal: AbortSignal | undefined,
   ): Promise<'stored' | 'exists'> {
     return await this.#unlessExists(replace, signal, async (condition, options) => {
-      const body = createReadStream(stagedPath);
+      const body = createReadStream(stagedPath, { end: facts.sizeBytes - 1 });
       const ended = new AbortController();
       const onAbort = (): void => ended.abort(options.abortSignal.reason);
       options.abortSignal.addEventListener('abort', onAbort, { once: true });
@@ -230,6 +236,8 @@ class S3Store implements BlobStore {
         await this.#client.send(command, { abortSignal: ended.signal });
       } finally {
         options.abortSignal.removeEventListener('abort', onAbort);
+        // Answered before the file told its end, the request would wait for it, and its connection with it, for ever.
+        if (!body.readableEnded) ended.abort();
         body.destroy();
       }
     });
@@ -327,12 +335,27 @@ class S3Store implements BlobStore {
 
   /** One request, tried again as configured where that may help. */
   async #try<T>(send: (options: SendOptions) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    const { result, release } = await this.#hold(send, signal);
+    release();
+    return result;
+  }
+
+  /**
+   * The same for an answer whose body still arrives: it holds its connection
+   * until `release`. Waiting for one is done here rather than in the agent's
+   * queue, where it would count as slow connecting.
+   */
+  async #hold<T>(
+    send: (options: SendOptions) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly result: T; readonly release: () => void }> {
     const abortSignal = signal ?? new AbortController().signal;
     for (let attempt = 1; ; attempt += 1) {
-      abortSignal.throwIfAborted();
+      const release = await this.#connections.take(abortSignal);
       try {
-        return await send({ abortSignal });
+        return { result: await send({ abortSignal }), release };
       } catch (thrown) {
+        release();
         abortSignal.throwIfAborted();
         if (attempt >= this.#config.attemptsMax || !mayHelpToRetry(thrown)) throw thrown;
         this.#log.debug({ attempt, ...errorFields(thrown) }, 'a request to the S3 server is tried again');

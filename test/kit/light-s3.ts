@@ -10,6 +10,8 @@ import type { AddressInfo } from 'node:net';
 /** How one request goes wrong. */
 export type Misdeed =
   | { readonly kind: 'status'; readonly status: number; readonly code: string }
+  /** The same before the body has been read, of which nothing ever is. */
+  | { readonly kind: 'early_status'; readonly status: number; readonly code: string }
   /** The connection breaks before anything is done. */
   | { readonly kind: 'reset' }
   /** It is done, but the answer never arrives. */
@@ -50,6 +52,8 @@ export async function openLightS3(): Promise<LightS3> {
   const server = createServer((request, response) => {
     serve(request, response).catch(() => response.destroy());
   });
+  // Closing idle connections by itself, it would now and then break one that a request is just on its way into.
+  server.keepAliveTimeout = 0;
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve);
   });
@@ -78,6 +82,7 @@ export async function openLightS3(): Promise<LightS3> {
     const misdeed = s3.misdeed(seen);
     if (misdeed?.kind === 'reset') return void request.socket.destroy();
     if (misdeed?.kind === 'stall') return void request.resume();
+    if (misdeed?.kind === 'early_status') return refuse(response, misdeed.status, misdeed.code);
     const body = await readBody(request);
     if (misdeed?.kind === 'status') return refuse(response, misdeed.status, misdeed.code);
     if (misdeed?.kind === 'lose_answer') response.end = () => response.destroy();
