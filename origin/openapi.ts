@@ -14,8 +14,8 @@ export function describeRoutes(routes: readonly Route<never>[], baseUri: string)
   const paths: Record<string, Record<string, Document>> = {};
   for (const row of routes) {
     if (row.hidden === true) continue;
-    const item = (paths[row.pattern] ??= {});
-    for (const method of row.methods) item[method.toLowerCase()] = operation(row);
+    const operations = row.methods.map((method) => [method.toLowerCase(), operation(row)] as const);
+    paths[row.pattern] = { ...paths[row.pattern], ...Object.fromEntries(operations) };
   }
   return {
     openapi: '3.1.0',
