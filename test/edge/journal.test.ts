@@ -20,6 +20,7 @@ import {
 } from '../../edge/journal/follow.js';
 import { createDelayGauge, createLease, type LeaseConfig, leaseSection } from '../../edge/journal/lease.js';
 import { openPositionFile } from '../../edge/journal/position.js';
+import { openUpstream, upstreamSection } from '../../edge/upstream.js';
 import {
   createJournalStream,
   type JournalStream,
@@ -494,7 +495,15 @@ void t.test('restarts of the origin lose nothing', async (t) => {
 void t.test('a partition is noticed by silence, the lease ends by its mode, and healing makes up for it', async (t) => {
   const { clock, origin } = await openWorld(t);
   const relay = await openRelayTo(t, origin);
-  const edge = await openEdge(t, { port: () => relay.port, clock, folder: t.testdir() });
+  // On the connections that an edge really has.
+  const upstream = openUpstream({
+    config: configured(upstreamSection, { url: relay.url }),
+    clock,
+    metrics: watchedParts().metrics,
+  });
+  t.teardown(() => upstream.close());
+  const open: OpenOrigin = (request, signal) => upstream.converse(request, signal);
+  const edge = await openEdge(t, { port: () => relay.port, clock, folder: t.testdir(), open });
   await edge.follower.caughtUp;
   await live(clock, 5_000, edge);
   t.equal(relay.accepted > 0, true);
@@ -770,7 +779,7 @@ void t.test('whatever happens to the network and to either side, nothing taken d
       await relay.close();
       await origin.stop();
     }),
-    { numRuns: 15 },
+    { numRuns: 10 },
   );
   t.pass('in every schedule tried');
 });
