@@ -19,6 +19,8 @@ export interface Ask {
   header(name: string): string | undefined;
   /** Every field line as received, names in lower case: for what is sent on to the origin. */
   fields(): HeaderList;
+  /** Passes an interim answer of the origin on, if whoever received the request can (RFC 9110 15.2). */
+  inform?(status: number, headers: HeaderList): void;
   readonly receivedAt: EpochMs;
   /** Made by the edge, or a well-formed one of the client. */
   readonly requestId: string;

@@ -5,6 +5,7 @@
  */
 import { unreachable } from '../src/errors.js';
 import { requestDirectives } from '../src/http/cache-control.js';
+import { viaNames } from '../src/http/fields.js';
 import { planRange } from '../src/http/range.js';
 import { headerOf } from '../src/http/reply.js';
 import type { Filling } from './cache/cache.js';
@@ -16,9 +17,18 @@ import { type Errand, flightKey, wantsOwn } from './errand.js';
 import { fetchHead, fetchOwn, fetchPart, fill, type Landing, type WholeAnswer } from './fill.js';
 import type { Flight, FlightOrder } from './flight.js';
 import { type Found, fits } from './lookup.js';
-import type { Outcome } from './ops/stats.js';
 import { compareHead } from './revalidate.js';
-import { type Fetching, tellEntry, tellFailure, tellStale, tellStream, tellUnauthorized, tellWhole } from './tell.js';
+import {
+  type Fetching,
+  tellEntry,
+  tellFailure,
+  tellFilling,
+  tellLoop,
+  tellStale,
+  tellStream,
+  tellUnauthorized,
+  tellWhole,
+} from './tell.js';
 import type { Answered, UpstreamFailure } from './upstream.js';
 import { selectedBy } from './vary.js';
 import { warm } from './warm.js';
@@ -38,6 +48,7 @@ export async function fetchShared(
   client: Leaving,
 ): Promise<Answer | Again> {
   const alone: Fetching = { engine, errand, found, forwarding: { reason }, joined: false, client };
+  if (isLoop(engine, errand)) return tellLoop(alone);
   const why = engine.fills.uncacheable.recall(errand.place.primaryKey);
   if (why !== undefined && found.kind !== 'stored')
     return fetchAlone({ ...alone, forwarding: { reason, detail: why } });
@@ -50,6 +61,11 @@ export async function fetchShared(
   const joined = boarding.kind === 'joined';
   if (joined) engine.fills.counters.shared.add(1, { kind: flight.told ? 'filling' : 'waiting' });
   return landed({ ...alone, joined }, await flight.outcome);
+}
+
+/** RFC 9110 7.6.3: it has been here before, and would go round until something gives way. */
+function isLoop(engine: Engine, { ask }: Errand): boolean {
+  return viaNames(ask.header('via'), engine.fills.identity.edgeName);
 }
 
 type FlightChoice =
@@ -160,6 +176,7 @@ export async function fetchAlone(fetching: Fetching): Promise<Answer> {
 /** The request as the caller made it and nothing kept: after this there is no other way to try. */
 export async function fetchExactly(fetching: Fetching): Promise<Answer> {
   const { engine, errand } = fetching;
+  if (isLoop(engine, errand)) return tellLoop(fetching);
   const landing = await flyAlone(fetching, (flight) => fetchOwn(engine.fills, errand, flight));
   const answered = landing !== 'full' && landing.kind === 'lone' ? landing.take() : undefined;
   if (answered !== undefined) return streamed(fetching, answered);
@@ -188,7 +205,7 @@ function overflowing(fetching: Fetching, limit: 'flights' | 'waiters'): Answer |
 function landed(fetching: Fetching, landing: Landing): Answer | Again | Promise<Answer | Again> {
   switch (landing.kind) {
     case 'filling':
-      return follow(fetching, landing.filling);
+      return follow(fetching, landing);
     case 'refreshed':
       return confirmed(fetching, landing.entry);
     case 'head':
@@ -207,22 +224,23 @@ function landed(fetching: Fetching, landing: Landing): Answer | Again | Promise<
 }
 
 /** A body on its way in: read it as it comes, from wherever this caller wants it. */
-function follow(fetching: Fetching, filling: Filling): Answer | Again | Promise<Answer | Again> {
+function follow(fetching: Fetching, landing: Incoming): Answer | Again | Promise<Answer | Again> {
   const { engine, errand, joined } = fetching;
+  const { filling } = landing;
   const { entry } = filling;
-  if (filling.failed || filling.passing || entry.deleteAt <= engine.clock.now()) return AGAIN;
+  if (landing.isOver() || filling.failed || filling.passing || entry.deleteAt <= engine.clock.now()) return AGAIN;
   if (errand.behalf === 'anonymous' && entry.audience !== 'anyone') return tellUnauthorized(fetching);
   if (!fits(entry, errand)) return AGAIN;
   const ahead = rangeAhead(fetching, filling);
-  if (ahead !== undefined) return fetchAhead(fetching, ahead);
-  const outcome: Outcome = joined ? 'hit_filling' : 'miss';
-  return tellEntry(fetching, entry, filling, outcome, { status: entry.status, stored: true });
+  if (ahead !== undefined) return fetchAhead(fetching, landing, ahead);
+  return tellFilling(fetching, filling, joined ? 'hit_filling' : 'miss');
 }
+
+type Incoming = Extract<Landing, { kind: 'filling' }>;
 
 interface Ahead {
   readonly range: string;
   readonly etag: string;
-  readonly filling: Filling;
 }
 
 /** RFC 9110 14.2: the one range that begins so far ahead that waiting for it would be longer than asking for it. */
@@ -235,19 +253,18 @@ function rangeAhead({ engine, errand }: Fetching, filling: Filling): Ahead | und
   if (plan.kind !== 'single' || plan.span.first - filling.receivedBytes < engine.policy().fill.aheadBytes) {
     return undefined;
   }
-  return { range: `bytes=${plan.span.first}-${plan.span.last}`, etag, filling };
+  return { range: `bytes=${plan.span.first}-${plan.span.last}`, etag };
 }
 
-async function fetchAhead(fetching: Fetching, { range, etag, filling }: Ahead): Promise<Answer | Again> {
+async function fetchAhead(fetching: Fetching, landing: Incoming, { range, etag }: Ahead): Promise<Answer | Again> {
   const { engine, errand } = fetching;
-  const landing = await flyAlone(fetching, (flight) => fetchPart(engine.fills, errand, { range, etag }, flight));
-  const answered = landing !== 'full' && landing.kind === 'lone' ? landing.take() : undefined;
+  const part = await flyAlone(fetching, (flight) => fetchPart(engine.fills, errand, { range, etag }, flight));
+  const answered = part !== 'full' && part.kind === 'lone' ? part.take() : undefined;
   if (answered?.status === 206 && headerOf(answered.headers, 'etag') === etag) return tellStream(fetching, answered);
   // An origin that ignores Range, or has another by now: the fill has what was asked for.
   answered?.body.destroy();
-  const { entry } = filling;
-  if (filling.failed) return AGAIN;
-  return tellEntry(fetching, entry, filling, 'hit_filling', { status: entry.status, stored: true });
+  const { filling } = landing;
+  return landing.isOver() || filling.failed ? AGAIN : tellFilling(fetching, filling, 'hit_filling');
 }
 
 /** RFC 9111 4.3.3: 304; the stored copy goes out under its newer head. */

@@ -25,7 +25,7 @@ import { keyOf } from './key.js';
 import { refresh } from './revalidate.js';
 import { type Rule, type Subject, type Treatment, treatmentOf } from './rules.js';
 import type { Uncacheable, UncacheableMemory } from './uncacheable.js';
-import { type Answered, readAtMost, type Upstream, type UpstreamFailure } from './upstream.js';
+import { type Answered, readAtMost, type Upstream, type UpstreamFailure, type UpstreamRequest } from './upstream.js';
 import type { Warming } from './warming.js';
 
 export const fillSection = section('Bodies on their way in from the origin.', {
@@ -74,8 +74,8 @@ export type FillConfig = ValueOf<typeof fillSection>;
 
 /** What a trip came to, for all who wait for it. */
 export type Landing =
-  /** A body is on its way in; anyone whom the entry fits may read it. */
-  | { readonly kind: 'filling'; readonly filling: Filling }
+  /** A body is on its way in; anyone whom the entry fits may read it, until it is over. */
+  | { readonly kind: 'filling'; readonly filling: Filling; isOver(): boolean }
   /** 304: the stored copy holds, under a newer head. */
   | { readonly kind: 'refreshed'; readonly entry: Entry }
   /** The head that HEAD was asked for, and that a GET would have to keep. */
@@ -120,7 +120,7 @@ export async function fill(
   flight: Flight<Landing>,
 ): Promise<Landing> {
   const headers = sharedFields(errand, asked, parts.identity);
-  const outcome = await parts.upstream.fetch({ method: 'GET', target: errand.place.target, headers }, flight.signal);
+  const outcome = await parts.upstream.fetch(requestOf('GET', errand, headers), flight.signal);
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
   if (outcome.status === 304 && asked.length > 0) {
@@ -132,6 +132,13 @@ export async function fill(
     return { kind: 'refreshed', entry };
   }
   return receive(parts, errand, asked, outcome, flight);
+}
+
+/** Interim answers go to the client whose request this is; those who only share it hear nothing of them. */
+function requestOf(method: 'GET' | 'HEAD', { ask, place, behalf }: Errand, headers: HeaderList): UpstreamRequest {
+  const request = { method, target: place.target, headers };
+  if (behalf !== 'client' || ask.inform === undefined) return request;
+  return { ...request, onInterim: (status, fields) => ask.inform?.(status, fields) };
 }
 
 async function receive(
@@ -162,7 +169,7 @@ async function receive(
   const marked = parts.warming.takeMark(entry.key);
   flight.keepOn = () => flight.order.background || marked || nearlyDone(filling, parts.policy().fill);
   void pump(parts, outcome.body, filling, flight);
-  return { kind: 'filling', filling };
+  return { kind: 'filling', filling, isOver: () => flight.over };
 }
 
 /** RFC 9111 4.3.3: any other answer than these says that what was asked about is no longer it. */
@@ -346,7 +353,7 @@ export async function fetchHead(parts: FillParts, errand: Errand, flight: Flight
 export async function fetchOwn(parts: FillParts, errand: Errand, flight: Flight<Landing>): Promise<Landing> {
   const method = errand.ask.method === 'HEAD' ? 'HEAD' : 'GET';
   const headers = loneFields(errand, parts.identity);
-  const outcome = await parts.upstream.fetch({ method, target: errand.place.target, headers }, flight.signal);
+  const outcome = await parts.upstream.fetch(requestOf(method, errand, headers), flight.signal);
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
   return lone(outcome, 'private', method, flight);

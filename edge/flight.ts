@@ -41,6 +41,7 @@ export interface Flight<T> {
   readonly outcome: Promise<T>;
   /** Resolves when the trip is over, body and all. */
   readonly landed: Promise<void>;
+  readonly over: boolean;
   /** Whether `outcome` is known by now. */
   readonly told: boolean;
   /** The body that it brings, while it comes: for those who join now. Set by who runs it. */
@@ -175,6 +176,10 @@ class Trip<T> implements Flight<T> {
 
   get signal(): AbortSignal {
     return this.#ending.signal;
+  }
+
+  get over(): boolean {
+    return !this.#flying;
   }
 
   get told(): boolean {

@@ -41,6 +41,12 @@ export interface Told {
   readonly body: Body | null;
   /** The Cache-Status of this answer, this cache's part. */
   readonly cacheStatus: string;
+  /**
+   * Set for a body that still arrives, which is held for those who read it
+   * already: it is then opened with the answer, not when that is sent. Ends the
+   * reading.
+   */
+  readonly leaving?: AbortSignal;
 }
 
 export function respond(ask: Ask, told: Told, now: EpochMs, rules: RespondRules): Reply {
@@ -73,9 +79,9 @@ function ranged(ask: Ask, told: Told, held: Head, own: HeaderList, rules: Respon
     case 'whole':
       return whole(ask, told, held, own);
     case 'single':
-      return single(body, plan.span, sizeBytes, held, own);
+      return single({ ...told, body }, plan.span, sizeBytes, held, own);
     case 'several':
-      return several(body, plan.spans, sizeBytes, held, own, rules.newBoundary());
+      return several({ ...told, body }, plan.spans, sizeBytes, held, own, rules.newBoundary());
     case 'unsatisfiable':
       return refuse(
         ask,
@@ -90,15 +96,18 @@ function ranged(ask: Ask, told: Told, held: Head, own: HeaderList, rules: Respon
   }
 }
 
-function whole(ask: Ask, { entry, body }: Told, held: Head, own: HeaderList): Reply {
+function whole(ask: Ask, told: Told, held: Head, own: HeaderList): Reply {
+  const { entry, body } = told;
   const sizeBytes = body === null ? entry.sizeBytes : (body.sizeBytes ?? entry.sizeBytes);
   const length: HeaderList = sizeBytes === null || entry.status === 204 ? [] : [['content-length', String(sizeBytes)]];
   const headers = [...held.whole, ...length, ...own];
   if (body === null || ask.method === 'HEAD') return { status: entry.status, headers, body: unopened(sizeBytes) };
-  return { status: entry.status, headers, body: bodyOf(body, undefined, sizeBytes) };
+  return { status: entry.status, headers, body: bodyOf({ ...told, body }, undefined, sizeBytes) };
 }
 
-function single(body: Body, span: ByteSpan, sizeBytes: number, held: Head, own: HeaderList): Reply {
+type Bodied = Told & { readonly body: Body };
+
+function single(told: Bodied, span: ByteSpan, sizeBytes: number, held: Head, own: HeaderList): Reply {
   return {
     status: 206,
     headers: [
@@ -108,12 +117,12 @@ function single(body: Body, span: ByteSpan, sizeBytes: number, held: Head, own: 
       ['content-length', String(spanLength(span))],
       ...own,
     ],
-    body: bodyOf(body, span, spanLength(span)),
+    body: bodyOf(told, span, spanLength(span)),
   };
 }
 
 function several(
-  body: Body,
+  { body, leaving }: Bodied,
   spans: readonly ByteSpan[],
   sizeBytes: number,
   held: Head,
@@ -121,10 +130,11 @@ function several(
   boundary: string,
 ): Reply {
   const plan = multipartPlan(spans, sizeBytes, held.contentType, boundary);
+  const opened = leaving === undefined ? [] : plan.parts.map(({ span }) => body.open(span, leaving));
   async function* frames(signal: AbortSignal): AsyncGenerator<Buffer> {
-    for (const { head, span } of plan.parts) {
+    for (const [index, { head, span }] of plan.parts.entries()) {
       yield head;
-      yield* body.open(span, signal) as AsyncIterable<Buffer>;
+      yield* (opened[index] ?? body.open(span, signal)) as AsyncIterable<Buffer>;
     }
     yield plan.tail;
   }
@@ -139,12 +149,14 @@ function several(
   };
 }
 
-function bodyOf(body: Body, span: ByteSpan | undefined, sizeBytes: number | null): ReplyBody {
+function bodyOf({ body, leaving }: Bodied, span: ByteSpan | undefined, sizeBytes: number | null): ReplyBody {
   const bytes = body.whole;
   if (bytes !== undefined) {
     return { kind: 'bytes', bytes: span === undefined ? bytes : bytes.subarray(span.first, span.last + 1) };
   }
-  return { kind: 'stream', sizeBytes, open: (signal) => body.open(span, signal) };
+  if (leaving === undefined) return { kind: 'stream', sizeBytes, open: (signal) => body.open(span, signal) };
+  const opened = body.open(span, leaving);
+  return { kind: 'stream', sizeBytes, open: () => opened };
 }
 
 /** A body whose size is told and whose bytes are not sent: the answer to HEAD. */

@@ -7,6 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { sharedController } from '../src/abort.js';
 import type { Clock } from '../src/clock.js';
 import { Fault, faultOf } from '../src/errors.js';
+import { forwardsInterim } from '../src/http/fields.js';
 import { problemReply } from '../src/http/problem.js';
 import type { HeaderList, Reply } from '../src/http/reply.js';
 import { isAtHand, send, sendNow } from '../src/http/send.js';
@@ -115,7 +116,7 @@ class Exchange implements Leaving {
   constructor(request: IncomingMessage, response: ServerResponse, parts: Pick<ServeParts, 'clock' | 'newRequestId'>) {
     this.request = request;
     this.response = response;
-    this.ask = askOf(request, parts);
+    this.ask = askOf(request, response, parts);
     this.#startedMs = parts.clock.monotonicMs();
     this.#sentBefore = request.socket.bytesWritten;
   }
@@ -153,7 +154,11 @@ class Exchange implements Leaving {
 /** The client is gone, or has all it wanted. One for all: it says nothing of who. */
 const CLIENT_LEFT = new Error('the exchange with the client is over');
 
-function askOf(request: IncomingMessage, { clock, newRequestId }: Pick<ServeParts, 'clock' | 'newRequestId'>): Ask {
+function askOf(
+  request: IncomingMessage,
+  response: ServerResponse,
+  { clock, newRequestId }: Pick<ServeParts, 'clock' | 'newRequestId'>,
+): Ask {
   const target = originForm(request.url ?? '');
   const { path, query } = splitTarget(target);
   const { headers } = request;
@@ -167,9 +172,20 @@ function askOf(request: IncomingMessage, { clock, newRequestId }: Pick<ServePart
       return Array.isArray(value) ? value.join(', ') : value;
     },
     fields: () => fieldsOf(request.rawHeaders),
+    inform: (status, fields) => inform(request, response, status, fields),
     receivedAt: clock.now(),
     requestId: keepRequestId(oneOf(headers['x-request-id'])) ?? newRequestId(),
   };
+}
+
+/** Node can send two kinds of interim answer; others are left out, as RFC 9110 15.2 lets a proxy do that could not otherwise. */
+function inform(request: IncomingMessage, response: ServerResponse, status: number, fields: HeaderList): void {
+  const { httpVersion } = request;
+  const protocol = httpVersion === '1.0' ? '1.0' : '1.1';
+  if (!forwardsInterim(status, protocol) || response.headersSent || response.destroyed) return;
+  if (status === 102) response.writeProcessing();
+  const links = fields.filter(([name]) => name === 'link').map(([, value]) => value);
+  if (status === 103 && links.length > 0) response.writeEarlyHints({ link: links });
 }
 
 /** RFC 9112 3.2.2: a server accepts the absolute form too. Whose authority it names is the listener's affair. */

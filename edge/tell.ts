@@ -6,7 +6,7 @@ import { Fault, type FaultCode } from '../src/errors.js';
 import { governingDirectives, requestDirectives } from '../src/http/cache-control.js';
 import { evaluateConditions } from '../src/http/conditional.js';
 import { type HeaderList, headerOf, NO_BODY } from '../src/http/reply.js';
-import type { Body } from './cache/cache.js';
+import type { Body, Filling } from './cache/cache.js';
 import type { Entry } from './cache/entry.js';
 import type { ForwardReason } from './cache-status.js';
 import { decideFailure, type OriginFailure } from './decide.js';
@@ -52,6 +52,16 @@ export function tellEntry(
   const { engine, errand } = fetching;
   const now = engine.clock.now();
   const told = { entry, body, cacheStatus: forwarded(fetching, { ...brought, ttlMs: entry.staleAt - now }) };
+  return { kind: 'reply', reply: respond(errand.ask, told, now, engine.responding()), outcome, mediaId: entry.mediaId };
+}
+
+/** A body on its way in, taken hold of before anything else can happen to it. */
+export function tellFilling(fetching: Fetching, filling: Filling, outcome: Outcome): Answer {
+  const { engine, errand, client } = fetching;
+  const { entry } = filling;
+  const now = engine.clock.now();
+  const brought = { status: entry.status, stored: true, ttlMs: entry.staleAt - now };
+  const told = { entry, body: filling, cacheStatus: forwarded(fetching, brought), leaving: client.leaving() };
   return { kind: 'reply', reply: respond(errand.ask, told, now, engine.responding()), outcome, mediaId: entry.mediaId };
 }
 
@@ -140,6 +150,13 @@ export async function tellStale(
   const told = { entry: stored.entry, body: stored.body, cacheStatus };
   const reply = respond(errand.ask, told, now, engine.responding());
   return { kind: 'reply', reply, outcome: 'stale', mediaId: stored.entry.mediaId };
+}
+
+export function tellLoop({ engine, errand }: Fetching): Answer {
+  const fault = new Fault('misdirected', 'The request has been at this cache before.');
+  engine.fills.counters.refusals.add(1, { reason: 'loop' });
+  const reply = refuse(errand.ask, fault, undefined, engine.responding().edgeName);
+  return { kind: 'reply', reply, outcome: 'refused', mediaId: null };
 }
 
 const FAULT_OF: Readonly<Record<UpstreamFailure, FaultCode>> = {

@@ -73,6 +73,8 @@ export interface UpstreamRequest {
   /** End-to-end fields; Host and framing are added here. */
   readonly headers: HeaderList;
   readonly body?: Buffer;
+  /** Hears interim answers. */
+  onInterim?(status: number, headers: HeaderList): void;
 }
 
 /** Why no answer came. */
@@ -283,9 +285,12 @@ function dispatch(
         if (givenUp) given.abort(LEFT);
       },
       onResponseStart(given, status) {
-        // RFC 9110 15.2: interim answers are not the answer.
-        if (status < 200) return;
         const headers = endToEnd(fieldsOf(given.rawHeaders));
+        // RFC 9110 15.2: interim answers are not the answer.
+        if (status < 200) {
+          request.onInterim?.(status, headers);
+          return;
+        }
         body = bodyOf(given);
         resolve({
           kind: 'answered',

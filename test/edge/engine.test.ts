@@ -91,6 +91,28 @@ void t.test('what the cache holds is served without the origin', async (t) => {
   t.equal(edge.origin.seen.length, 1, 'one request to the origin for all of them');
 });
 
+void t.test('what only the disk holds is served from there', async (t) => {
+  const edge = await open(t, { cache: 'memory: { max_object: 1KB }' });
+  const bytes = randomBytes(500_000);
+  edge.origin.on(PATH, mediaScript({ bytes }));
+  const url = edge.url + PATH;
+  await ask(url, { headers: READER });
+  await until(() => edge.engine.flights.underWay === 0);
+  const cases = [
+    { headers: {}, status: 200, want: bytes },
+    { headers: { range: 'bytes=400000-400009' }, status: 206, want: bytes.subarray(400_000, 400_010) },
+    { headers: { 'if-none-match': `"sha256:${sha256Of(bytes)}"` }, status: 304, want: Buffer.alloc(0) },
+  ];
+  for (const { headers, status, want } of cases) {
+    const answer = await ask(url, { headers: { ...READER, ...headers } });
+    t.equal(answer.status, status);
+    t.ok(answer.bytes.equals(want));
+    t.equal(answer.headers['cache-status'], 'edge; hit; ttl=3600; detail=disk');
+  }
+  t.equal((await ask(url, { method: 'HEAD', headers: READER })).headers['content-length'], '500000');
+  t.equal(edge.origin.seen.length, 1);
+});
+
 void t.test('one request to the origin brings a body to all who want it', async (t) => {
   const bytes = randomBytes(300_000);
   const half = bytes.length / 2;

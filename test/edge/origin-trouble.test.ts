@@ -172,7 +172,7 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
   });
 
   await t.test('while it leaves to a slow reader from memory', async (t) => {
-    const edge = await open(t, { cache: 'memory: { max_object: 64MB }' });
+    const edge = await open(t, { cache: 'memory: { max_object: 64MB }, disk: { size: 0 }' });
     const large = Buffer.alloc(24_000_000, 7);
     edge.origin.on(PATH, mediaScript({ bytes: large }));
     t.equal((await ask(edge.url + PATH, { headers: READER })).bytes.length, large.length);
@@ -612,6 +612,25 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
     t.equal(seen?.target, '/page?q=1');
     t.match(seen?.headers, { 'x-mine': '2', via: '1.1 edge' });
     for (const name of ['x-hop', 'edge-authorization', 'media-caller']) t.notOk(seen?.headers[name], name);
+  });
+
+  await t.test('interim answers reach the client whose request it is', async (t) => {
+    edge.origin.on('/hints', (_seen, answer) => {
+      answer.hint('</style.css>; rel=preload');
+      answer.head(200, { 'content-length': '2' });
+      answer.end('ok');
+    });
+    const heard: unknown[] = [];
+    const answer = await ask(`${edge.url}/hints`, { onInterim: (status, headers) => heard.push([status, headers]) });
+    t.equal(answer.status, 200);
+    t.same(heard, [[103, { link: '</style.css>; rel=preload' }]]);
+  });
+
+  await t.test('a request that has been here before goes round no further', async (t) => {
+    const before = edge.origin.seen.length;
+    const answer = await ask(`${edge.url}/round`, { headers: { via: '1.1 other, 1.1 edge' } });
+    t.equal(answer.status, 421);
+    t.equal(edge.origin.seen.length, before);
   });
 
   await t.test('a client may ask for only what is cached, or for nothing that is', async (t) => {

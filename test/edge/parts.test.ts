@@ -339,7 +339,10 @@ void t.test('whatever readers, aborts and faults there are, a read that ends who
           for (let turn = 0; turn < startsAt; turn += 1) await new Promise(setImmediate);
           const first = Math.floor(size / 3);
           const range = ranged ? { range: `bytes=${first}-` } : {};
-          const reading = await startReading(edge.url + path, { authorization: 'Bearer reader', ...range });
+          const headers = { authorization: 'Bearer reader', ...range };
+          // Broken off before its head: no read at all.
+          const reading = await startReading(edge.url + path, headers).catch(() => undefined);
+          if (reading === undefined) return true;
           if (leaves) reading.leave();
           const { bytes: got, whole } = await reading.over;
           const want = reading.status === 206 ? bytes.subarray(first) : bytes;

@@ -5,6 +5,8 @@ export interface AskOptions {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array | string;
+  /** Hears interim answers. */
+  onInterim?(status: number, headers: IncomingHttpHeaders): void;
 }
 
 export interface Answer {
@@ -31,6 +33,7 @@ export function ask(url: string, options: AskOptions = {}): Promise<Answer> {
       },
     );
     sent.on('error', reject);
+    sent.on('information', ({ statusCode, headers }) => options.onInterim?.(statusCode, headers));
     sent.end(options.body);
   });
 }

@@ -48,7 +48,7 @@ export const EDGE_PROOF = 'v1.proof-of-the-tests';
 export interface TestEdgeOptions {
   /** Lines of the section `edge`, in YAML. */
   readonly edge?: readonly string[];
-  /** Members of `upstream` and of `cache`, in YAML's flow style. */
+  /** Members of `upstream` and of `cache`, in YAML's flow style. Without any, the cache is memory alone. */
   readonly upstream?: string;
   readonly cache?: string;
 }
@@ -150,12 +150,12 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
 function readConfig(
   folder: string,
   originUrl: string,
-  { edge = [], upstream = '', cache = '' }: TestEdgeOptions,
+  { edge = [], upstream = '', cache = 'disk: { size: 0 }' }: TestEdgeOptions,
 ): EdgeConfig {
   const text = [
     'edge:',
     '  listen: { port: 0 }',
-    `  cache: { folder: ${JSON.stringify(`${folder}/cache`)}${cache === '' ? '' : `, ${cache}`} }`,
+    `  cache: { folder: ${JSON.stringify(`${folder}/cache`)}, ${cache} }`,
     `  upstream: { url: "${originUrl}"${upstream === '' ? '' : `, ${upstream}`} }`,
     ...edge.map((line) => `  ${line}`),
   ];

@@ -25,6 +25,8 @@ export interface Answering {
   reset(): void;
   /** Ends the connection in good order, whatever was announced. */
   hangUp(): void;
+  /** 103 with a Link. */
+  hint(link: string): void;
   /** Bytes that are no HTTP. */
   raw(text: string): void;
   /** Resolves when the other side has gone. */
@@ -139,6 +141,7 @@ function answering(response: ServerResponse): Answering {
     end: (chunk) => void response.end(chunk),
     reset: () => void socket?.resetAndDestroy(),
     hangUp: () => void socket?.end(),
+    hint: (link) => response.writeEarlyHints({ link }),
     raw: (text) => void socket?.end(text),
     gone: new Promise((resolve) => {
       response.once('close', resolve);
