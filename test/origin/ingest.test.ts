@@ -470,5 +470,25 @@ void t.test(
         );
     }
     t.comment(`size not known at once: ${unknown.join(' ')}`);
+
+    await t.test('and hostile ones never pass for what they are not', async (t) => {
+      const declared: Readonly<Record<string, string>> = { jpg: 'image/jpeg', tif: 'image/tiff', svg: 'image/svg+xml' };
+      for (const name of await readdir(join(CORPUS, 'hostile'))) {
+        if (name === 'manifest.csv') continue;
+        const extension = name.split('.').at(-1) ?? '';
+        const bytes = await readFile(join(CORPUS, 'hostile', name));
+        for (const type of [declared[extension] ?? `image/${extension}`, 'application/octet-stream']) {
+          const answer = await origin.upload(bytes, '', { 'content-type': type });
+          t.ok([200, 201, 400, 415].includes(answer.status), `${name} as ${type}: ${outcome(answer)}`);
+          if (answer.status >= 400) continue;
+          t.notMatch(json(answer)['mime'], /html|svg|xml|javascript|msdownload/, name);
+        }
+      }
+      for (const name of ['g-html-as.png', 'g-mz-as.jpg', 'imagetragik1_payload_url_touch.jpg']) {
+        const type = name.endsWith('png') ? 'image/png' : 'image/jpeg';
+        const answer = await origin.upload(await readFile(join(CORPUS, 'hostile', name)), '', { 'content-type': type });
+        t.equal(outcome(answer), '415 type_mismatch', name);
+      }
+    });
   },
 );
