@@ -23,6 +23,7 @@ import { Contents } from './contents.js';
 import { DiskIndex, type OrderRow } from './disk-index.js';
 import type { DiskFiles } from './files.js';
 import { IndexGuard } from './index-guard.js';
+import { lockFolder } from './lock.js';
 import { type DiskRecord, digestOf, diskWeight, type KeyDigest } from './record.js';
 import { DiskRoom } from './room.js';
 import { NoRoom, type SpoolFile, SpoolFolder } from './spool.js';
@@ -57,6 +58,14 @@ interface Storing {
   cancelled: boolean;
 }
 
+/** What is opened before the tier is made of it. */
+interface OpenedParts {
+  readonly content: ContentStore;
+  readonly index: DiskIndex;
+  readonly guard: IndexGuard;
+  readonly unlock: () => Promise<void>;
+}
+
 export class DiskTier {
   readonly #parts: DiskTierParts;
   readonly #maxObjectBytes: number;
@@ -66,6 +75,7 @@ export class DiskTier {
   readonly #content: ContentStore;
   readonly #index: DiskIndex;
   readonly #guard: IndexGuard;
+  readonly #unlock: () => Promise<void>;
   readonly #contents: Contents;
   readonly #reader: DiskReader;
   readonly #storing = new Map<KeyDigest, Storing>();
@@ -81,24 +91,42 @@ export class DiskTier {
 
   /** Reads nothing back yet: `recover` does. */
   static async open(parts: DiskTierParts): Promise<DiskTier> {
-    const { config, files, randomName } = parts;
+    const { config, files } = parts;
     await files.makeFolder(config.folder);
-    const content = await ContentStore.open(join(config.folder, 'content'), files, randomName);
-    const guard = new IndexGuard(indexPath(config.folder));
-    const tier = new DiskTier(parts, content, await openIndex(parts, content, guard), guard);
-    await tier.#spools.open();
-    await tier.#observeFree();
-    tier.#keepHouse();
-    return tier;
+    const unlock = await lockFolder(config.folder);
+    try {
+      return await DiskTier.#open(parts, unlock);
+    } catch (thrown) {
+      await unlock();
+      throw thrown;
+    }
   }
 
-  private constructor(parts: DiskTierParts, content: ContentStore, index: DiskIndex, guard: IndexGuard) {
+  static async #open(parts: DiskTierParts, unlock: () => Promise<void>): Promise<DiskTier> {
+    const { config, files, randomName } = parts;
+    const content = await ContentStore.open(join(config.folder, 'content'), files, randomName);
+    const guard = new IndexGuard(indexPath(config.folder));
+    const index = await openIndex(parts, content, guard);
+    try {
+      const tier = new DiskTier(parts, { content, index, guard, unlock });
+      await tier.#spools.open();
+      await tier.#observeFree();
+      tier.#keepHouse();
+      return tier;
+    } catch (thrown) {
+      await index.close();
+      throw thrown;
+    }
+  }
+
+  private constructor(parts: DiskTierParts, { content, index, guard, unlock }: OpenedParts) {
     const { disk, folder, fill } = parts.config;
     const fillRoomBytes = Math.min(disk.fillRoomBytes, Math.floor(disk.sizeBytes / 2));
     this.#parts = parts;
     this.#content = content;
     this.#index = index;
     this.#guard = guard;
+    this.#unlock = unlock;
     index.onLost = (record, thrown) => this.#lose(record, thrown);
     this.#capacityBytes = disk.sizeBytes - fillRoomBytes;
     this.#maxObjectBytes = Math.min(disk.maxObjectBytes, fillRoomBytes);
@@ -289,6 +317,8 @@ export class DiskTier {
       await this.#guard.proven();
     } catch (thrown) {
       this.#note(thrown);
+    } finally {
+      await this.#unlock();
     }
   }
 

@@ -350,6 +350,25 @@ void t.test('what lies in the folder is for this user alone', async (t) => {
   }
 });
 
+void t.test('a folder is used by one at a time, and by the next when its user has ended', async (t) => {
+  const { cache } = await opened(t);
+  const config = cacheConfig(t.testdirName);
+  await t.rejects(openTestCache(config), /in use already/);
+  await cache.close();
+  const lock = join(config.folder, 'lock');
+  await writeFile(lock, `${process.ppid} `);
+  await t.rejects(openTestCache(config), {
+    message: `the cache folder ${config.folder} is in use by process ${process.ppid}`,
+  });
+  await writeFile(lock, `${process.ppid} 1`);
+  await (await openTestCache(config)).cache.close();
+  for (const ended of ['999999999 5', String(process.pid), 'nonsense', '']) {
+    await writeFile(lock, ended);
+    await (await openTestCache(config)).cache.close();
+  }
+  await t.rejects(stat(lock), { code: 'ENOENT' }, 'and given back');
+});
+
 void t.test('writing only on the second hit writes nothing that is asked for once', async (t) => {
   const { cache, files } = await opened(t, { disk: { admission: 'second_hit' } });
   let created = 0;

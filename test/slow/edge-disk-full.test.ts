@@ -1,0 +1,102 @@
+/** A file system that is really full, also for the index: a small tmpfs, where this user may mount one. */
+import { execFile } from 'node:child_process';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import t, { type Test } from 'tap';
+import {
+  bytesOf,
+  cacheConfig,
+  entryOf,
+  FaultyFiles,
+  keyOf,
+  mediaIdOf,
+  NEVER,
+  openTestCache,
+  put,
+  readAll,
+} from '../kit/cache.js';
+
+const run = promisify(execFile);
+const ON_DISK = { memory: false, disk: true };
+
+async function mountSmall(folder: string): Promise<boolean> {
+  try {
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=6m', 'tmpfs', folder]);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+void t.test('a full file system under content and index', async (t) => {
+  const folder = join(t.testdir({ small: {} }), 'small');
+  if (!(await mountSmall(folder))) {
+    t.pass('left out: this user may not mount a tmpfs', { skip: 'this user may not mount a tmpfs' });
+    return;
+  }
+  try {
+    await fillUp(t, folder);
+  } finally {
+    await run('umount', ['-l', folder]);
+  }
+});
+
+async function fillUp(t: Test, folder: string): Promise<void> {
+  const unhandled: unknown[] = [];
+  const onUnhandled = (thrown: unknown): void => void unhandled.push(thrown);
+  process.on('unhandledRejection', onUnhandled);
+  t.teardown(() => void process.off('unhandledRejection', onUnhandled));
+
+  const config = cacheConfig(join(folder, 'cache'));
+  const files = new FaultyFiles();
+  const { cache, sample, lines } = await openTestCache(config, files);
+  const bytes = (n: number): Buffer => bytesOf(20_000, n);
+  const store = (n: number) => put(cache, entryOf(`/${n}`, bytes(n), { mediaId: mediaIdOf(n) }), bytes(n), ON_DISK);
+  for (let n = 0; n < 20; n += 1) t.equal((await store(n)).kind, 'stored');
+  t.equal(await cache.takeDown(mediaIdOf(0)), 1);
+
+  const hog = join(folder, 'hog');
+  await writeFile(hog, Buffer.alloc(10_000_000)).catch(() => undefined);
+  for (let n = 20; n < 60; n += 1) await store(n);
+  t.ok((await sample('cache_disk_errors_total')) > 0, 'counted');
+  // Without a body an entry needs the index alone: now it is that which finds no room.
+  const headers = [['x-large', 'x'.repeat(3_000)]] as const;
+  const nothing = Buffer.alloc(0);
+  const heads = (from: number, to: number) =>
+    Array.from({ length: to - from }, (_, n) =>
+      put(cache, entryOf(`/head/${from + n}`, nothing, { headers }), nothing, ON_DISK),
+    );
+  const refusals = (): number => lines.filter(({ error }) => String(error).startsWith('Commit failed')).length;
+  for (let from = 0; refusals() === 0 && from < 4_000; from += 50) {
+    await Promise.all(heads(from, from + 50));
+    await new Promise(setImmediate);
+  }
+  t.ok(refusals() > 0, 'a commit of the index has failed');
+  for (let n = 1; n < 20; n += 1) {
+    const stored = cache.get(keyOf(`/${n}`));
+    const read = stored && (await readAll(stored.body.open(undefined, NEVER)));
+    t.ok(read?.equals(bytes(n)), `what was kept is served: /${n}`);
+  }
+  const refused = await cache.takeDown(mediaIdOf(1)).then(
+    () => false,
+    () => true,
+  );
+  t.equal(cache.get(keyOf('/1')), undefined, 'taken down for this run, whether it could be made to last or not');
+  t.comment(`a takedown on a full disk ${refused ? 'said that it may not last' : 'lasted'}`);
+
+  await rm(hog);
+  await cache.takeDown(mediaIdOf(2));
+  for (let n = 100; n < 110; n += 1) t.equal((await store(n)).kind, 'stored', 'kept again once there is room');
+  await cache.close();
+
+  const again = await openTestCache(config);
+  for (const n of [0, 1, 2]) t.equal(again.cache.get(keyOf(`/${n}`)), undefined, `/${n} stays down after a restart`);
+  for (const n of [5, 105]) {
+    const stored = again.cache.get(keyOf(`/${n}`));
+    const read = stored && (await readAll(stored.body.open(undefined, NEVER)));
+    t.ok(read?.equals(bytes(n)), `/${n} is there`);
+  }
+  await again.cache.close();
+  t.same(unhandled, []);
+}
