@@ -2,12 +2,27 @@
 import { accessFaults, accessSection } from '../src/access/config.js';
 import { logSection } from '../src/log.js';
 import { type ProcessEntry, processEntry } from '../src/process.js';
+import { runBackup, runFsck, runScrub } from './commands.js';
 import { originFaults, originSection } from './config.js';
 import { openOrigin } from './origin.js';
+import { runThumbs, type ThumbsVerb } from './thumbs/commands.js';
 
 export const entry: ProcessEntry = processEntry({
   name: 'origin',
   sections: { log: logSection, access: accessSection, origin: originSection },
   start: openOrigin,
   check: ({ access, origin }) => [...accessFaults(access), ...originFaults(origin)],
+  chores: {
+    fsck: ({ origin }, tools, { repair }) => runFsck({ ...tools, config: origin }, { repair: repair === true }),
+    scrub: ({ origin }, tools, { after }) =>
+      runScrub({ ...tools, config: origin }, { after: typeof after === 'string' ? after : undefined }),
+    backup: ({ origin }, tools, { folder }) => runBackup({ ...tools, config: origin }, { folder: String(folder) }),
+    thumbs: ({ origin }, tools, { verb, all }) =>
+      runThumbs({ ...tools, config: origin }, { verb: readVerb(verb), all: all === true }),
+  },
 });
+
+/** The command line offers these alone. */
+function readVerb(word: unknown): ThumbsVerb {
+  return word === 'retry' || word === 'backfill' ? word : 'status';
+}

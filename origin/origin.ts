@@ -149,7 +149,7 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
         ...common,
         limits: NO_LIMITS,
         requests: 'none',
-        routes: operatorRoutes({ health, metrics, marks: localMarks(meta, clock) }),
+        routes: operatorRoutes({ health, metrics, marks: localMarks(meta, clock), meta, thumbs, config, clock }),
         internal: () => undefined,
       }),
       onClosing: () => Promise.resolve(),

@@ -5,14 +5,14 @@
  */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
+import { Argument, Command } from 'commander';
 import { type AccessConfig, accessSection } from './access/config.js';
 import { parseDuration } from './bytes.js';
 import { systemClock } from './clock.js';
 import { formatFaults, loadConfig, renderConfig } from './config/load.js';
 import { issueToken, openDevAuth } from './dev/auth-service.js';
 import { prepareSecrets, runDev } from './dev/dev.js';
-import { checkConfig, type ProcessEntry, runProcess } from './process.js';
+import { checkConfig, type ProcessEntry, runChore, runProcess } from './process.js';
 
 /** Where each process's entry module stands, relative to this one. */
 const ENTRIES = { origin: '../origin/main.js', edge: '../edge/main.js' } as const;
@@ -78,6 +78,36 @@ program
   .action(async (options: ConfigOption & { sub: string; admin: boolean; expires: string }) => {
     process.exitCode = await token(options);
   });
+
+const originChore = (word: string, about: string): Command =>
+  program.command(word).description(about).option('-c, --config <file>', 'configuration file', DEFAULT_CONFIG);
+
+async function chore(word: string, options: ConfigOption, words: Readonly<Record<string, unknown>>): Promise<void> {
+  process.exitCode = await runChore(await loadEntry('origin'), word, configPath(options), words);
+}
+
+originChore('fsck', 'compare records, blobs, thumbnails, jobs and journal (while the origin is stopped)')
+  .option('--repair', 'put right what safely can be', false)
+  .action((options: ConfigOption & { repair: boolean }) => chore('fsck', options, { ...options }));
+
+originChore('scrub', 'read every stored byte again, and withhold what is rotten (also while the origin runs)')
+  .option('--after <sha256>', 'go on after this hash')
+  .action((options: ConfigOption & { after?: string }) => chore('scrub', options, { ...options }));
+
+originChore('backup', 'copy everything to a folder (also while the origin runs)')
+  .argument('<folder>', 'where to; a later backup there copies only what is new')
+  .action((folder: string, options: ConfigOption) => chore('backup', options, { folder }));
+
+originChore('thumbs', 'the queue of thumbnails of a running origin')
+  .addArgument(
+    new Argument('<what>', 'show it, retry what was given up, or make what the configuration now asks for').choices([
+      'status',
+      'retry',
+      'backfill',
+    ]),
+  )
+  .option('--all', 'with backfill: also what is as it should be', false)
+  .action((verb: string, options: ConfigOption & { all: boolean }) => chore('thumbs', options, { ...options, verb }));
 
 async function dev(path: string | undefined): Promise<number> {
   await prepareSecrets(DATA_FOLDER);

@@ -34,6 +34,18 @@ export type ConfigRead<C> =
   | { readonly kind: 'loaded'; readonly config: C }
   | { readonly kind: 'faulty'; readonly faults: readonly ConfigFault[] };
 
+/** What a chore is handed beside its configuration: how to tell, and when to stop. */
+export interface ChoreTools extends Pick<Parts, 'clock' | 'log'> {
+  readonly signal: AbortSignal;
+  /** One line of what was found or done. */
+  print(line: string): void;
+  /** How far it is; each takes the place of the one before. */
+  progress(line: string): void;
+}
+
+/** What an operator runs beside the process, by the words of the command line. Resolves with the exit code. */
+export type Chore<C> = (config: C, tools: ChoreTools, words: Readonly<Record<string, unknown>>) => Promise<number>;
+
 export interface ProcessEntry {
   readonly name: string;
   /** The sections of config.yaml that this process reads, `log` among them. */
@@ -41,6 +53,7 @@ export interface ProcessEntry {
   start(config: ConfigOf<Sections>, parts: Parts, source: ConfigSource<ConfigOf<Sections>>): Promise<Running>;
   /** Faults that only show when several keys are seen together. */
   check(config: ConfigOf<Sections>): readonly ConfigFault[];
+  readonly chores: Readonly<Record<string, Chore<ConfigOf<Sections>>>>;
 }
 
 /** Ties a process's sections to the function that starts it, so that the latter sees its own config type. */
@@ -49,12 +62,19 @@ export function processEntry<S extends Sections & { readonly log: unknown }>(par
   readonly sections: S;
   start(config: ConfigOf<S>, parts: Parts, source: ConfigSource<ConfigOf<S>>): Promise<Running>;
   check?(config: ConfigOf<S>): readonly ConfigFault[];
+  readonly chores?: Readonly<Record<string, Chore<ConfigOf<S>>>>;
 }): ProcessEntry {
   return {
     name: parts.name,
     sections: parts.sections,
     start: (config, given, source) => parts.start(config as ConfigOf<S>, given, source as ConfigSource<ConfigOf<S>>),
     check: (config) => parts.check?.(config as ConfigOf<S>) ?? [],
+    chores: Object.fromEntries(
+      Object.entries(parts.chores ?? {}).map(([word, chore]) => [
+        word,
+        (config, tools, words) => chore(config as ConfigOf<S>, tools, words),
+      ]),
+    ),
   };
 }
 
@@ -82,15 +102,11 @@ function sourceOf(entry: ProcessEntry, path: string | undefined): ConfigSource<C
 /** Runs until a signal; resolves with the exit code. */
 export async function runProcess(entry: ProcessEntry, path: string | undefined): Promise<number> {
   const source = sourceOf(entry, path);
-  const outcome = source.read();
-  if (outcome.kind === 'faulty') {
-    process.stderr.write(`${entry.name}: the configuration ${path ?? '(defaults)'} cannot be used:\n`);
-    process.stderr.write(`${formatFaults(outcome.faults).replace(/^/gm, '  ')}\n`);
-    return 2;
-  }
-  const log = createLog(entry.name, outcome.config['log'] as LogConfig);
+  const config = readConfig(entry.name, source);
+  if (config === undefined) return 2;
+  const log = createLog(entry.name, config['log'] as LogConfig);
   const stop = stopSignal();
-  const running = await start(entry, outcome.config, log, source);
+  const running = await start(entry, config, log, source);
   if (running === undefined) return 1;
   watchForBugs(log);
   log.info({ urls: running.urls }, `${entry.name} is ready`);
@@ -100,6 +116,59 @@ export async function runProcess(entry: ProcessEntry, path: string | undefined):
   const inTime = await withinDeadline(running.close());
   log.info({ inTime }, `${entry.name} has stopped`);
   return inTime ? 0 : 1;
+}
+
+/**
+ * Runs one chore to its end, or until a signal; resolves with the exit code. Of
+ * its log, warnings and graver lines are shown, on standard error.
+ */
+export async function runChore(
+  entry: ProcessEntry,
+  word: string,
+  path: string | undefined,
+  words: Readonly<Record<string, unknown>>,
+): Promise<number> {
+  const config = readConfig(entry.name, sourceOf(entry, path));
+  const chore = entry.chores[word];
+  if (config === undefined || chore === undefined) return 2;
+  const stopping = new AbortController();
+  void stopSignal().then((signal) => stopping.abort(new Error(`stopped by ${signal}`)));
+  const line = statusLine();
+  const sink = { write: (text: string) => void process.stderr.write(text) };
+  const log = createLog(word, { level: 'warn', requests: 'none' }, sink);
+  try {
+    return await chore(config, { log, clock: systemClock, signal: stopping.signal, ...line }, words);
+  } catch (thrown) {
+    const { aborted } = stopping.signal;
+    line.print(`${word}: ${aborted ? 'stopped; what is done stays done' : startFailure(thrown)}`);
+    return aborted ? 130 : 2;
+  } finally {
+    line.clear();
+  }
+}
+
+/** The configuration, or undefined after all its faults were told. */
+function readConfig(name: string, source: ConfigSource<ConfigOf<Sections>>): ConfigOf<Sections> | undefined {
+  const outcome = source.read();
+  if (outcome.kind === 'loaded') return outcome.config;
+  process.stderr.write(`${name}: the configuration ${source.path ?? '(defaults)'} cannot be used:\n`);
+  process.stderr.write(`${formatFaults(outcome.faults).replace(/^/gm, '  ')}\n`);
+  return undefined;
+}
+
+/** Lines that stay, on standard output; below them on a terminal one that changes, on standard error. */
+function statusLine(): Pick<ChoreTools, 'print' | 'progress'> & { clear(): void } {
+  const show = (text: string): void => {
+    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+  };
+  return {
+    clear: () => show(''),
+    print(text) {
+      show('');
+      process.stdout.write(`${text}\n`);
+    },
+    progress: show,
+  };
 }
 
 async function start(
