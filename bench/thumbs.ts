@@ -56,7 +56,7 @@ async function main(): Promise<void> {
   say(`${pictures} pictures, thumbnails ${WIDTHS.join(', ')} pixels wide, each as WebP and JPEG; ${rounds} rounds`);
   const sources = await paintSources();
   const house = await openThumbHouse(join(folder, 'house'));
-  const settings = { children: { count: CORES, threads: 1 }, video: { enabled: false } };
+  const settings = { children: { count: CORES, threads: 1, niceness: 0 }, video: { enabled: false } };
   const thumbs = await house.open(settings);
   const bare = await startBare();
   try {

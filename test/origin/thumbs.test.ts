@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import sharp, { type Sharp } from 'sharp';
 import t, { type Test } from 'tap';
 import { thumbKey } from '../../origin/blobs/blob-store.js';
-import type { BlobRecord, ThumbMade } from '../../origin/meta/media.js';
+import { type BlobRecord, NO_FACTS, type ThumbMade } from '../../origin/meta/media.js';
 import { type ApngFrame, composeApng, parseApng } from '../../origin/thumbs/apng.js';
 import { thumbsFaults } from '../../origin/thumbs/config.js';
 import { type Attempt, backoffMs, judge } from '../../origin/thumbs/judge.js';
@@ -14,6 +14,14 @@ import { readProbe } from '../../origin/thumbs/probe.js';
 import { parseFromChild, parseToChild, type RenderResult } from '../../origin/thumbs/protocol.js';
 import { prepareRenderer, render } from '../../origin/thumbs/render.js';
 import { routeOf } from '../../origin/thumbs/types.js';
+import {
+  type BackfillProgress,
+  backfillThumbs,
+  type RetryProgress,
+  reportQueue,
+  retryThumbs,
+} from '../../origin/thumbs/upkeep.js';
+import { systemClock } from '../../src/clock.js';
 import { createSlots } from '../../src/slots.js';
 import { apngOf } from '../kit/apng.js';
 import { MISBEHAVING, openThumbHouse, type ThumbHouse, thumbsConfig } from '../kit/thumb-house.js';
@@ -597,61 +605,44 @@ void t.test('the engine', async (t) => {
     await thumbs.close();
   });
 
-  await t.test('starts no process before there is a job, and ends them when idle or worn', async (t) => {
-    const thumbs = await house.open({
-      ...quick,
-      children: { ...quick.children, count: 1, idle: '100ms', jobs_max: 2 },
-    });
-    t.match(await thumbs.status(), { children: 0 });
-    for (let seed = 10; seed < 13; seed += 1) {
-      const sha256 = await house.put(await photo(seed), 'image/jpeg');
-      t.equal((await house.settled(thumbs, sha256)).thumbs.kind, 'ready');
-    }
-    while ((await thumbs.status()).children > 0) await new Promise(setImmediate);
-    await thumbs.close();
-  });
-
-  await t.test('outlives every misdeed of a child, and the queue drains', async (t) => {
-    const children = { count: 2, time_limit: '1s', memory_max: '256MiB' };
-    const thumbs = await house.open({ ...quick, children, queue: { ...quick.queue, attempts_max: 1 } }, MISBEHAVING);
-    const ends: Readonly<Record<string, string>> = {
-      hang: 'too_expensive',
-      grow: 'too_expensive',
-      exit: 'failed',
-      abort: 'failed',
-      lie: 'failed',
-      link: 'failed',
-      fail: 'failed',
-    };
-    const put = await Promise.all(
-      Object.keys(ends).map(
-        async (misdeed) => [misdeed, await house.put(Buffer.from(`${misdeed} `), 'image/png')] as const,
-      ),
-    );
-    const good = await house.put(await photo(3), 'image/jpeg');
-    t.equal((await house.settled(thumbs, good)).thumbs.kind, 'ready', 'a good picture among them');
-    for (const [misdeed, sha256] of put) {
-      t.same((await house.settled(thumbs, sha256)).thumbs, { kind: 'none', reason: ends[misdeed] }, misdeed);
-    }
-    t.match(await house.meta.jobs.counts(), { waiting: 0, leased: 0, dead: put.length });
-    const reasons = (await house.meta.jobs.dead(100)).map(({ reason }) => reason).join('\n');
-    for (const part of ['time: over 1000 ms', 'memory: ', 'exit: exit code 3', 'exit: SIGABRT', 'protocol: ']) {
-      t.match(reasons, part, 'a dead letter says why');
-    }
-    t.same(
-      (await readdir(house.blobs.stageFolder)).filter((name) => name !== 'once'),
-      [],
-    );
-    await t.rejects(stat(join(folder, 'x.webp')), 'no path leads out of the folder of a job');
-    await thumbs.close();
-  });
-
-  await t.test('tries again what failed once', async (t) => {
-    const thumbs = await house.open({ ...quick, children: { count: 1 } }, MISBEHAVING);
-    const sha256 = await house.put(Buffer.from('once '), 'image/png');
-    t.equal((await house.settled(thumbs, sha256)).thumbs.kind, 'ready');
-    await thumbs.close();
-  });
+  await t.test(
+    'has made again what the configuration now wants otherwise, and gives the dead another chance',
+    async (t) => {
+      const closed = { ...quick, enabled: false };
+      const thumbs = await house.open(closed);
+      const parts = { meta: house.meta, thumbs, clock: systemClock };
+      const backfill = async (given: Readonly<Record<string, unknown>>, all = false) => {
+        let last: BackfillProgress | undefined;
+        const steps = backfillThumbs({ ...parts, config: thumbsConfig(given) }, { all, after: null }, never);
+        for await (last of steps);
+        return last;
+      };
+      t.match(await backfill({}), { seen: 2, queued: 0, next: null }, 'what is as it should be stays');
+      t.match(await backfill({ variants: [{ name: '160', width: 160 }], default_variant: '160' }), { queued: 2 });
+      const jobs = await house.meta.jobs.claim('test', 10, Date.now(), 60_000);
+      t.same(
+        jobs.map(({ priority }) => priority),
+        ['backfill', 'backfill'],
+      );
+      for (const { sha256 } of jobs) await house.meta.jobs.bury(sha256, 'a reason', Date.now());
+      t.match(await reportQueue(house.meta, systemClock, 1), {
+        waiting: 0,
+        dead: 2,
+        deadJobs: [{ reason: 'a reason' }],
+      });
+      const revived: RetryProgress[] = [];
+      for await (const progress of retryThumbs(house.meta, systemClock, never)) revived.push(progress);
+      t.same(revived, [{ revived: 2, left: 0 }]);
+      for (const { sha256 } of jobs) {
+        t.same((await house.record(sha256)).thumbs, { kind: 'pending' });
+        await house.meta.finishThumbs(sha256, { kind: 'refused', reason: 'broken_image', picture: NO_FACTS });
+      }
+      t.match(await backfill({}), { queued: 0 }, 'what was refused for good reason stays');
+      t.match(await backfill({}, true), { queued: 2 });
+      for (const { sha256 } of jobs) await house.meta.jobs.drop(sha256);
+      await thumbs.close();
+    },
+  );
 
   await t.test('gives back what it holds when it closes, and counts no attempt', async (t) => {
     const thumbs = await house.open({ ...quick, children: { count: 1 } }, MISBEHAVING);
@@ -688,36 +679,6 @@ void t.test('the engine', async (t) => {
     await house.meta.jobs.drop(sha256);
     const unknown = await thumbs.wait('0'.repeat(64) as typeof sha256, 10, never);
     t.same(unknown, { kind: 'none', reason: 'failed' });
-    await thumbs.close();
-  });
-
-  await t.test('does the one that is asked for before the others', async (t) => {
-    const put = [];
-    for (let seed = 20; seed < 26; seed += 1) put.push(await house.put(await photo(seed), 'image/jpeg'));
-    const asked = put.at(-1);
-    if (asked === undefined) throw new Error('there are some');
-    const thumbs = await house.open({ ...quick, enabled: false });
-    await thumbs.hurry(asked);
-    await thumbs.close();
-    const engine = await house.open({ ...quick, children: { count: 1 } });
-    t.equal((await house.settled(engine, asked)).thumbs.kind, 'ready');
-    t.ok((await house.meta.jobs.counts()).waiting > 0, 'others still wait');
-    for (const sha256 of put) await house.settled(engine, sha256);
-    await engine.close();
-  });
-
-  await t.test('takes no attempt from a picture when storage fails', async (t) => {
-    const sha256 = await house.put(await photo(5), 'image/jpeg');
-    const adopt = house.blobs.adopt.bind(house.blobs);
-    let failures = 2;
-    house.blobs.adopt = (...given) => {
-      failures -= 1;
-      if (failures < 0) return adopt(...given);
-      return Promise.reject(Object.assign(new Error('no space'), { code: 'ENOSPC' }));
-    };
-    const thumbs = await house.open({ ...quick, queue: { ...quick.queue, attempts_max: 1 } });
-    t.equal((await house.settled(thumbs, sha256)).thumbs.kind, 'ready');
-    house.blobs.adopt = adopt;
     await thumbs.close();
   });
 });

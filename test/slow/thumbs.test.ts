@@ -1,7 +1,7 @@
 import { type ChildProcess, execFileSync, fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdtemp, readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { fileTypeFromBuffer } from 'file-type';
 import sharp from 'sharp';
@@ -233,6 +233,104 @@ void t.test('pictures of originals are turned, sized and hashed as their manifes
 });
 
 // Deaths.
+
+const quick = {
+  children: { count: 2, time_limit: '10s', memory_max: '256MiB' },
+  queue: { backoff: '1ms', backoff_max: '2ms', poll: '50ms' },
+  video: { enabled: false },
+};
+
+void t.test('the engine under stress', async (t) => {
+  const folder = await mkdtemp(join(root, 'stress-'));
+  const house = await openThumbHouse(folder);
+  t.teardown(() => house.close());
+
+  await t.test('starts no process before there is a job, and ends them when idle or worn', async (t) => {
+    const thumbs = await house.open({
+      ...quick,
+      children: { ...quick.children, count: 1, idle: '100ms', jobs_max: 2 },
+    });
+    t.match(await thumbs.status(), { children: 0 });
+    for (let seed = 10; seed < 13; seed += 1) {
+      const sha256 = await house.put(await photo(seed), 'image/jpeg');
+      t.equal((await house.settled(thumbs, sha256)).thumbs.kind, 'ready');
+    }
+    while ((await thumbs.status()).children > 0) await new Promise(setImmediate);
+    await thumbs.close();
+  });
+
+  await t.test('outlives every misdeed of a child, and the queue drains', async (t) => {
+    const children = { count: 2, time_limit: '1s', memory_max: '256MiB' };
+    const thumbs = await house.open({ ...quick, children, queue: { ...quick.queue, attempts_max: 1 } }, MISBEHAVING);
+    const ends: Readonly<Record<string, string>> = {
+      hang: 'too_expensive',
+      grow: 'too_expensive',
+      exit: 'failed',
+      abort: 'failed',
+      lie: 'failed',
+      link: 'failed',
+      fail: 'failed',
+    };
+    const put = await Promise.all(
+      Object.keys(ends).map(
+        async (misdeed) => [misdeed, await house.put(Buffer.from(`${misdeed} `), 'image/png')] as const,
+      ),
+    );
+    const good = await house.put(await photo(3), 'image/jpeg');
+    t.equal((await house.settled(thumbs, good)).thumbs.kind, 'ready', 'a good picture among them');
+    for (const [misdeed, sha256] of put) {
+      t.same((await house.settled(thumbs, sha256)).thumbs, { kind: 'none', reason: ends[misdeed] }, misdeed);
+    }
+    t.match(await house.meta.jobs.counts(), { waiting: 0, leased: 0, dead: put.length });
+    const reasons = (await house.meta.jobs.dead(100)).map(({ reason }) => reason).join('\n');
+    for (const part of ['time: over 1000 ms', 'memory: ', 'exit: exit code 3', 'exit: SIGABRT', 'protocol: ']) {
+      t.match(reasons, part, 'a dead letter says why');
+    }
+    t.same(
+      (await readdir(house.blobs.stageFolder)).filter((name) => name !== 'once'),
+      [],
+    );
+    await t.rejects(stat(join(folder, 'x.webp')), 'no path leads out of the folder of a job');
+    await thumbs.close();
+  });
+
+  await t.test('tries again what failed once', async (t) => {
+    const thumbs = await house.open({ ...quick, children: { count: 1 } }, MISBEHAVING);
+    const sha256 = await house.put(Buffer.from('once '), 'image/png');
+    t.equal((await house.settled(thumbs, sha256)).thumbs.kind, 'ready');
+    await thumbs.close();
+  });
+
+  await t.test('does the one that is asked for before the others', async (t) => {
+    const put = [];
+    for (let seed = 20; seed < 26; seed += 1) put.push(await house.put(await photo(seed), 'image/jpeg'));
+    const asked = put.at(-1);
+    if (asked === undefined) throw new Error('there are some');
+    const thumbs = await house.open({ ...quick, enabled: false });
+    await thumbs.hurry(asked);
+    await thumbs.close();
+    const engine = await house.open({ ...quick, children: { count: 1 } });
+    t.equal((await house.settled(engine, asked)).thumbs.kind, 'ready');
+    t.ok((await house.meta.jobs.counts()).waiting > 0, 'others still wait');
+    for (const sha256 of put) await house.settled(engine, sha256);
+    await engine.close();
+  });
+
+  await t.test('takes no attempt from a picture when storage fails', async (t) => {
+    const sha256 = await house.put(await photo(5), 'image/jpeg');
+    const adopt = house.blobs.adopt.bind(house.blobs);
+    let failures = 2;
+    house.blobs.adopt = (...given) => {
+      failures -= 1;
+      if (failures < 0) return adopt(...given);
+      return Promise.reject(Object.assign(new Error('no space'), { code: 'ENOSPC' }));
+    };
+    const thumbs = await house.open({ ...quick, queue: { ...quick.queue, attempts_max: 1 } });
+    t.equal((await house.settled(thumbs, sha256)).thumbs.kind, 'ready');
+    house.blobs.adopt = adopt;
+    await thumbs.close();
+  });
+});
 
 const brief = { poll: '20ms', backoff: '1ms', backoff_max: '5ms', attempts_max: 50, lease: '500ms' };
 
