@@ -14,8 +14,8 @@ import type { Readers } from './readers.js';
 
 /** What an entry costs beside its body and the text of its head: objects, maps, links. */
 const ENTRY_OVERHEAD_BYTES = 2_048;
-/** What a header field costs beside its text. */
-const FIELD_OVERHEAD_BYTES = 96;
+/** What a header field costs beside its text, also in the heads that the engine prepares from it. */
+const FIELD_OVERHEAD_BYTES = 192;
 /** Readers are given so much at a time, so that a takedown finds something left to withhold. */
 const SLICE_BYTES = 65_536;
 

@@ -22,5 +22,3 @@ export interface Policy {
   readonly usedBytes: number;
   readonly count: number;
 }
-
-export type PolicyMaker = (capacityBytes: number) => Policy;
