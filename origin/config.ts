@@ -13,6 +13,7 @@ import { journalSection } from './journal-stream.js';
 import { rateLimitsSection } from './limits.js';
 import { metaSection } from './meta/config.js';
 import { quotaSection } from './quota.js';
+import { resumableSection } from './resume.js';
 import { retentionSection } from './retention.js';
 import { scrubSection } from './scrub.js';
 import { thumbsFaults, thumbsSection } from './thumbs/config.js';
@@ -36,6 +37,7 @@ export const originSection = section('The origin: takes uploads in, keeps them, 
     port: port(9_001, 'Its port; 0 takes a free one.'),
   }),
   upload: uploadSection,
+  resumable: resumableSection,
   download: downloadSection,
   refusedBodies: drainSection,
   blobs: blobsSection,

@@ -28,6 +28,7 @@ import { createLimits, NO_LIMITS } from './limits.js';
 import { openMetaStore } from './meta/lmdb.js';
 import { operatorRoutes } from './operators.js';
 import { createQuotas } from './quota.js';
+import { openResumable } from './resume.js';
 import { openRetention } from './retention.js';
 import { originRoutes, type RouteParts } from './routes.js';
 import { localMarks } from './scrub.js';
@@ -92,6 +93,8 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
   const uses = createUses({ meta, clock, log, noted: config.retention.unusedForMs !== null });
   opened.add('uses', () => uses.close());
   const quotas = createQuotas(quota, meta, clock);
+  const resumable = await openResumable({ stageFolder: blobs.stageFolder, config, clock, log, metrics });
+  opened.add('resumable uploads', () => resumable.close());
   const { freeMinBytes } = config.upload;
   const health = createHealth({ meta, blobs, gate, thumbs, clock, log, metrics, freeMinBytes });
   const menu = menuOf(config.thumbs);
@@ -109,6 +112,7 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     uses,
     admissions: createAdmissions({ config: config.upload, blobs, clock, metrics }),
     quotas,
+    resumable,
     counts: uploadCounts(metrics),
     menu,
     baseUri,

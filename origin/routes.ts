@@ -26,6 +26,7 @@ import { describeRoutes } from './openapi.js';
 import { type QuarantineParts, quarantine, restore } from './quarantine.js';
 import { type RemoveParts, remove } from './remove.js';
 import type { OriginRequest } from './request.js';
+import { continueResumable, createResumable, type ResumeParts, resumableOptions } from './resume.js';
 import {
   LINK_SCHEMA,
   MEDIA_JSON,
@@ -36,10 +37,10 @@ import {
   withCommonRefusals,
 } from './route-notes.js';
 import { type ThumbParts, thumb } from './thumb.js';
-import { type UploadParts, type UploadWish, upload } from './upload.js';
+import { type UploadWish, upload } from './upload.js';
 import type { WellKnownConfig } from './well-known.js';
 
-export type RouteParts = UploadParts &
+export type RouteParts = ResumeParts &
   DownloadParts &
   ThumbParts &
   LinkParts &
@@ -98,6 +99,7 @@ export function originRoutes(parts: RouteParts): readonly Route<OriginRequest>[]
   const openapi = createDocument(described, parts.config.wellKnown.maxAgeMs);
   const rows = withCommonRefusals([
     ...mediaRoutes(parts),
+    ...resumableRoutes(parts),
     ...adminRoutes(parts),
     ...healthRoutes(parts.health),
     documentRoute('/.well-known', 'What this service is and can do.', parts.wellKnown),
@@ -207,6 +209,105 @@ function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404, 410)],
       handle: (request: OriginRequest, path, query) => restore(parts, request, path.id, query.wait),
     }),
+  ];
+}
+
+/** tus 1.0.0. */
+function resumableRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
+  const part = { help: 'A part of the bytes.', types: ['application/offset+octet-stream'] };
+  const where = { upload: textParameter('As the Location of its creation says.', 64) };
+  const theUpload = {
+    pattern: '/v1/uploads/{upload}',
+    audience: 'token',
+    path: where,
+    query: none,
+    handle: (request: OriginRequest, path: ValuesOf<typeof where>) =>
+      continueResumable(parts, request, path.upload ?? '', readFields),
+  } as const;
+  return [
+    route({
+      methods: ['POST'],
+      pattern: '/v1/uploads',
+      summary: 'Begins a resumable upload (tus 1.0.0), perhaps with its first bytes.',
+      audience: 'token',
+      path: none,
+      query: none,
+      requestBody: part,
+      responses: [
+        {
+          status: 201,
+          help: 'Begun; Location says where. Finished too, where Media-Location says as what.',
+          content: MEDIA_JSON,
+        },
+        refusal(412, 'precondition_failed'),
+        ...partRefusals(),
+      ],
+      handle: (request: OriginRequest) => createResumable(parts, request, readFields),
+    }),
+    route({
+      ...theUpload,
+      methods: ['PATCH'],
+      summary: 'Adds a part to a resumable upload; the last one finishes it.',
+      requestBody: part,
+      responses: [
+        { status: 204, help: 'Taken. Finished, where Media-Location says as what.' },
+        { status: 200, help: 'The same, finished, for a request that accepts JSON.', content: MEDIA_JSON },
+        ...uploadRefusals(),
+        ...partRefusals(),
+      ],
+    }),
+    route({
+      ...theUpload,
+      methods: ['HEAD', 'DELETE', 'POST'],
+      summary:
+        'Asks how far a resumable upload is, or ends it. POST with X-HTTP-Method-Override stands for any of them.',
+      responses: [
+        { status: 200, help: 'HEAD: where it stands.' },
+        { status: 204, help: 'DELETE: it is gone.' },
+        ...uploadRefusals(),
+        refusal(405, 'method_not_allowed'),
+        // A last part that could not be finished at once is finished by HEAD, and may be refused by it.
+        ...partRefusals(),
+      ],
+    }),
+    ...[
+      { pattern: '/v1/uploads', path: none, methods: ['POST', 'OPTIONS'] },
+      { pattern: '/v1/uploads/{upload}', path: where, methods: ['HEAD', 'PATCH', 'DELETE', 'POST', 'OPTIONS'] },
+    ].map(({ pattern, path, methods }) =>
+      route({
+        methods: ['OPTIONS'],
+        pattern,
+        summary: 'What the service knows of tus.',
+        audience: 'anyone',
+        path,
+        query: none,
+        responses: [{ status: 204, help: 'Versions, extensions, limits and checksum algorithms.' }],
+        handle: async (_request: OriginRequest) => resumableOptions(parts, methods),
+      }),
+    ),
+  ];
+}
+
+function uploadRefusals() {
+  return [
+    refusal(404, 'not_found'),
+    refusal(409, 'conflict'),
+    refusal(410, 'expired'),
+    refusal(412, 'precondition_failed'),
+  ];
+}
+
+function partRefusals() {
+  return [
+    refusal(400, 'malformed', 'empty'),
+    refusal(401, 'unauthorized'),
+    refusal(403, 'quarantined', 'forbidden'),
+    refusal(408, 'request_timeout'),
+    refusal(413, 'too_large'),
+    refusal(415, 'type_refused', 'type_mismatch'),
+    refusal(429, 'quota_exceeded'),
+    refusal(460, 'checksum_mismatch'),
+    refusal(507, 'storage_full'),
   ];
 }
 

@@ -62,7 +62,7 @@ export async function upload(
   requireLifetime(wish, parts.config.upload);
   const { sizeBytes } = request.body;
   if (sizeBytes !== null) request.meter.bytes(sizeBytes);
-  const reservation = await reserveQuota(parts, caller, request);
+  const reservation = await reserveQuota(parts, caller, sizeBytes);
   const path = join(parts.blobs.stageFolder, `upload-${randomBytes(16).toString('hex')}`);
   try {
     const admission = await parts.admissions.admit({ sizeBytes, form: shape.kind === 'form' });
@@ -94,13 +94,18 @@ export async function upload(
   }
 }
 
-async function reserveQuota(parts: UploadParts, caller: Caller, request: OriginRequest): Promise<Reservation> {
-  const outcome = await parts.quotas.reserve(caller.subject, request.body.sizeBytes);
+/** `sizeBytes`: what the sender announces, or null. The caller releases it. */
+export async function reserveQuota(
+  parts: Pick<UploadParts, 'quotas'>,
+  caller: Caller,
+  sizeBytes: number | null,
+): Promise<Reservation> {
+  const outcome = await parts.quotas.reserve(caller.subject, sizeBytes);
   if (outcome.kind === 'reserved') return outcome.reservation;
   throw overQuota(outcome.retryAfterMs);
 }
 
-function requireLifetime(wish: UploadWish, config: UploadConfig): void {
+export function requireLifetime(wish: UploadWish, config: UploadConfig): void {
   if (wish.expiresInSeconds === undefined || config.expiresInMaxMs === null) return;
   if (wish.expiresInSeconds * 1_000 <= config.expiresInMaxMs) return;
   throw new Fault('malformed', `expires_in is at most ${Math.floor(config.expiresInMaxMs / 1_000)} seconds.`);
@@ -111,7 +116,7 @@ function given(wish: UploadWish): Partial<UploadWish> {
   return Object.fromEntries(Object.entries(wish).filter(([, value]) => value !== undefined));
 }
 
-function ingestedReply(parts: UploadParts, request: OriginRequest, { media, duplicate }: Ingested): Reply {
+export function ingestedReply(parts: UploadParts, request: OriginRequest, { media, duplicate }: Ingested): Reply {
   const outcome = duplicate ? 'duplicate' : 'created';
   parts.counts.uploads.add(1, { outcome });
   parts.counts.bytes.add(media.blob.sizeBytes, { outcome });

@@ -8,9 +8,12 @@ import { duration, section, type ValueOf } from '../src/config/field.js';
 import type { ThumbMenu } from '../src/media/thumb-choice.js';
 import type { BlobStore } from './blobs/blob-store.js';
 import { createDocument, type DocumentReply } from './document.js';
+import { CHECKSUM_ALGORITHMS } from './ingest/checksum.js';
 import type { UploadConfig } from './ingest/config.js';
+import { TUS_EXTENSIONS, TUS_VERSION, UPLOADS_PATH } from './ingest/resumable.js';
 import type { RateLimitsConfig } from './limits.js';
 import type { QuotaConfig } from './quota.js';
+import type { ResumableConfig } from './resume.js';
 import type { RetentionConfig } from './retention.js';
 import type { ThumbCapabilities } from './thumbs/engine.js';
 
@@ -28,6 +31,7 @@ export interface WellKnownParts {
   readonly thumbs: ThumbCapabilities;
   readonly config: {
     readonly upload: UploadConfig;
+    readonly resumable: ResumableConfig;
     readonly quota: QuotaConfig;
     readonly rateLimits: RateLimitsConfig;
     readonly retention: RetentionConfig;
@@ -57,6 +61,13 @@ function wellKnownDocument(parts: WellKnownParts): unknown {
         animated: thumbs.animated,
         types: thumbs.types,
         video: thumbs.video.available,
+      },
+      resumable: {
+        endpoint: parts.baseUri + UPLOADS_PATH,
+        version: TUS_VERSION,
+        extensions: TUS_EXTENSIONS,
+        checksum_algorithms: CHECKSUM_ALGORITHMS,
+        expires_seconds: seconds(config.resumable.expiresAfterMs),
       },
       digest_algorithms: ['sha-256'],
       signed_links:

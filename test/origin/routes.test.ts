@@ -244,6 +244,8 @@ void t.test('the origin at its door', async (t) => {
         '/v1/media/{id}/link',
         '/v1/media/{id}/quarantine',
         '/v1/media/{id}/thumb',
+        '/v1/uploads',
+        '/v1/uploads/{upload}',
       ],
     );
     t.strictSame(Object.keys(document.paths['/v1/media/{id}'] ?? {}), ['get', 'head', 'delete']);
