@@ -1,6 +1,7 @@
 /** The `edge` section of config.yaml: the parts' own sections, put together. */
 import { choice, integer, list, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
+import { trustedProxies } from '../src/http/address.js';
 import { limitsSection } from '../src/http/listen.js';
 import { cacheSection } from './cache/config.js';
 import { capabilitiesSection } from './capabilities.js';
@@ -39,6 +40,7 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
     help: 'Paths besides media that anyone may see: cached by what the origin says. All others are passed through.',
   }),
   listen: listenSection,
+  trustedProxies,
   operators: operatorsSection,
   upstream: upstreamSection,
   capabilities: capabilitiesSection,

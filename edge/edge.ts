@@ -12,6 +12,7 @@ import { openGate } from '../src/access/gate.js';
 import type { Gate } from '../src/access/grant.js';
 import type { Deferred } from '../src/config/field.js';
 import { invariant } from '../src/errors.js';
+import { createAddressOf } from '../src/http/address.js';
 import { countRefusals } from '../src/http/guard.js';
 import { listen } from '../src/http/listen.js';
 import { errorFields, type Log, type LogConfig } from '../src/log.js';
@@ -111,6 +112,7 @@ async function openAll(
     log,
     requestLog: settings.log.requests,
     newRequestId: randomUUID,
+    addressOf: createAddressOf(config.trustedProxies),
   });
   opened.add('requests', async () => server.close());
   const listener = await listen({

@@ -251,7 +251,8 @@ async function unkept(
 ): Promise<Landing> {
   parts.counters.notStored.add(1, { reason: refusal });
   const { sharedMaxBytes } = parts.policy().fill;
-  const small = answered.sizeBytes !== null && answered.sizeBytes <= sharedMaxBytes;
+  // What is no media is small, also where its size is not told; else it is no answer of our origin.
+  const small = answered.sizeBytes === null ? answered.status !== 200 : answered.sizeBytes <= sharedMaxBytes;
   // In generic mode an answer that may not be kept may be about the caller: it is nobody else's.
   if (errand.behalf === 'client' || !small) return handOver(parts, errand, answered, 'private', flight);
   const bytes = await readAtMost(answered.body, sharedMaxBytes);
@@ -343,8 +344,8 @@ export async function fetchHead(parts: FillParts, errand: Errand, flight: Flight
   const judged = judge(parts, errand, 'HEAD', outcome);
   if (judged.kind === 'store')
     return { kind: 'head', entry: judged.entry, treatment: judged.treatment, answered: outcome };
-  if (errand.behalf === 'client') parts.uncacheable.remember(errand.place.primaryKey, 'private');
   const { status } = outcome;
+  if (errand.behalf === 'client' && status === 200) parts.uncacheable.remember(errand.place.primaryKey, 'private');
   const answer = { status, headers: outcome.headers, bytes: Buffer.alloc(0) };
   return { kind: 'shared', answer, refusal: judged.reason };
 }

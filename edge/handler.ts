@@ -57,10 +57,7 @@ function serveMedia(
   client: Leaving,
 ): Answer | Promise<Answer> {
   if (access.kind === 'none') return refused(engine, ask, access.refusal());
-  if (engine.lease() === 'refuse') {
-    const headers = { 'retry-after': '5' };
-    return refused(engine, ask, new Fault('cut_off', 'Try again, or another edge.', { headers }));
-  }
+  if (engine.lease() === 'refuse') return refused(engine, ask, new Fault('cut_off', 'Try again, or another edge.'));
   const place = placeOf(engine, ask, aim);
   // Nobody knows yet which wishes mean the same thumbnail.
   if (place === undefined) return PASS;

@@ -30,6 +30,8 @@ export interface ServeParts {
   readonly log: Log;
   readonly requestLog: 'all' | 'failed' | 'none';
   newRequestId(): string;
+  /** Whose request it is, after trusted proxies were taken into account. */
+  addressOf(request: IncomingMessage): string;
 }
 
 export interface Server {
@@ -48,7 +50,7 @@ export function createServer(parts: ServeParts): Server {
     if (given.kind === 'pass') {
       return parts.pass.handle(request, response, {
         requestId: ask.requestId,
-        clientAddress: request.socket.remoteAddress ?? '',
+        clientAddress: parts.addressOf(request),
         signal: closing.signal,
       });
     }

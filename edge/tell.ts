@@ -176,10 +176,14 @@ const PUBLIC_WORDS: Readonly<Partial<Record<FaultCode, string>>> = {
   overloaded: 'Too much is under way; try again.',
 };
 
+/** A hint only: most failures are over by then, and the breaker spares the origin those who come back. */
+const RETRY_AFTER_SECONDS = '1';
+
 export function tellFailure(fetching: Fetching, failure: UpstreamFailure): Answer {
   const { engine, errand } = fetching;
   const code = FAULT_OF[failure];
-  const headers: Readonly<Record<string, string>> = code === 'gateway_timeout' ? {} : { 'retry-after': '1' };
+  const headers: Readonly<Record<string, string>> =
+    code === 'gateway_timeout' ? {} : { 'retry-after': RETRY_AFTER_SECONDS };
   const fault = new Fault(code, PUBLIC_WORDS[code] ?? '', { headers });
   engine.fills.counters.refusals.add(1, { reason: failure });
   const reply = refuse(errand.ask, fault, forwarded(fetching, {}), engine.responding().edgeName);

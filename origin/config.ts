@@ -1,8 +1,8 @@
 /** The `origin` section of config.yaml: every part's own section under one roof. */
 import { integer, origin, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
+import { createAddressOf, trustedProxies } from '../src/http/address.js';
 import { limitsSection } from '../src/http/listen.js';
-import { createAddressOf, trustedProxies } from './address.js';
 import { auditSection } from './audit.js';
 import { blobsFaults, blobsSection } from './blobs/config.js';
 import { downloadSection } from './download.js';

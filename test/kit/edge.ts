@@ -19,6 +19,7 @@ import { openUpstream } from '../../edge/upstream.js';
 import type { Caller, Credentials, Gate, Grant } from '../../src/access/grant.js';
 import { systemClock } from '../../src/clock.js';
 import { parseConfig } from '../../src/config/load.js';
+import { createAddressOf } from '../../src/http/address.js';
 import { listen } from '../../src/http/listen.js';
 import type { MediaId } from '../../src/ids.js';
 import { createLog } from '../../src/log.js';
@@ -97,6 +98,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     ...parts,
     requestLog: 'none',
     newRequestId: randomUUID,
+    addressOf: createAddressOf(edge.trustedProxies),
   });
   const listener = await listen({
     host: '127.0.0.1',

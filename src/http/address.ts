@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import proxyaddr from 'proxy-addr';
-import { list, text } from '../src/config/field.js';
+import { list, text } from '../config/field.js';
 
 export const trustedProxies = list({
   default: ['loopback'],
