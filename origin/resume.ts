@@ -25,6 +25,7 @@ import type { CounterOf, Metrics } from '../src/metrics.js';
 import { requireUploader } from './authorize.js';
 import { mediaPath } from './describe.js';
 import type { UploadConfig } from './ingest/config.js';
+import { createHolds, type Holds } from './ingest/holds.js';
 import { ingest, type NewUpload } from './ingest/ingest.js';
 import { openPartialUploads, type PartialUpload, type PartialUploads, UPLOAD_ID } from './ingest/partial.js';
 import {
@@ -74,6 +75,9 @@ export interface Resumable {
   readonly endings: CounterOf<'ending'>;
   close(): Promise<void>;
 }
+
+/** They are held in memory for as long as the upload is. */
+const METADATA_MAX_CHARACTERS = 4_096;
 
 /** Below the stage, so that a finished upload is renamed into place like any other. */
 const FOLDER = 'resumable';
@@ -335,6 +339,9 @@ function newUpload(
   },
 ): PartialUpload {
   const { id, caller, sizeBytes, metadata } = wish;
+  if (JSON.stringify(metadata).length > METADATA_MAX_CHARACTERS) {
+    throw new Fault('malformed', `Upload-Metadata has at most ${METADATA_MAX_CHARACTERS} characters.`);
+  }
   requireLifetime(readFields(fieldsOf(metadata)), parts.config.upload);
   const filetype = metadata['filetype'] ?? '';
   if (filetype !== '' && essenceOf(filetype) === undefined) throw new Fault('malformed', 'filetype is no media type.');
@@ -405,61 +412,4 @@ async function asTus(story: () => Promise<Reply>): Promise<Reply> {
     const { code, detail, headers, members, cause } = faultOf(thrown);
     throw new Fault(code, detail, { headers: { ...headers, 'tus-resumable': TUS_VERSION }, members, cause });
   }
-}
-
-interface Hold {
-  /** Aborts when the request's own does, or when a newer request wants the upload. */
-  readonly signal: AbortSignal;
-  release(): void;
-}
-
-export interface Holds {
-  /** `refuse`: 409 where it is held; `break_off`: the reading of a part ends, and this waits until it has. */
-  take(id: string, whenHeld: 'refuse' | 'break_off', signal: AbortSignal): Promise<Hold>;
-  isHeld(id: string): boolean;
-}
-
-interface Holder {
-  readonly breaking: AbortController;
-  readonly released: Promise<void>;
-}
-
-/** One request at a time for each upload. This process is the only one that has them. */
-function createHolds(): Holds {
-  const holders = new Map<string, Holder>();
-  return {
-    isHeld: (id) => holders.has(id),
-    async take(id, whenHeld, signal) {
-      for (let holder = holders.get(id); holder !== undefined; holder = holders.get(id)) {
-        if (whenHeld === 'refuse') throw new Fault('conflict', 'Another request is at work on the upload.');
-        holder.breaking.abort(new Fault('conflict', 'A newer request took the upload over.'));
-        await abortable(holder.released, signal);
-      }
-      const breaking = new AbortController();
-      let free: () => void = () => undefined;
-      const released = new Promise<void>((resolve) => {
-        free = resolve;
-      });
-      holders.set(id, { breaking, released });
-      return {
-        signal: AbortSignal.any([signal, breaking.signal]),
-        release() {
-          holders.delete(id);
-          free();
-        },
-      };
-    },
-  };
-}
-
-function abortable(settling: Promise<void>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    void settling.then(() => {
-      signal.removeEventListener('abort', onAbort);
-      resolve();
-    });
-  });
 }

@@ -161,7 +161,11 @@ async function write(
     }
     return at;
   } finally {
-    await file.datasync().finally(() => file.close());
+    try {
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
   }
 }
 
@@ -204,7 +208,11 @@ async function writeRecord(folder: string, upload: PartialUpload): Promise<void>
   }
   await rename(aside, path);
   const directory = await open(folder, 'r');
-  await directory.sync().finally(() => directory.close());
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
 }
 
 /** What an earlier run left; whatever belongs to no record is removed. */

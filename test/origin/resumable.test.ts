@@ -182,6 +182,7 @@ void t.test('resumable uploads, part by part', async (t) => {
   await t.test('refuses what cannot be', async (t) => {
     const bytes = png(5);
     const path = await begin(origin, bytes.length);
+    const before = new Set((await readdir(folderOf(origin))).map((name) => name.slice(0, 32)));
     const post = (headers: Fields, body?: Uint8Array) =>
       origin.as('alice', '/v1/uploads', { method: 'POST', headers, ...(body !== undefined && { body }) });
     const oneMore = Buffer.concat([bytes, Buffer.from('x')]);
@@ -202,6 +203,16 @@ void t.test('resumable uploads, part by part', async (t) => {
         () => post({ ...TUS, 'upload-length': '9', 'upload-metadata': 'a b c' }),
       ],
       ['400 malformed', 'an option', () => post({ ...TUS, 'upload-length': '9', ...metadata({ public: 'perhaps' }) })],
+      [
+        '400 malformed',
+        'a novel',
+        () => post({ ...TUS, 'upload-length': '9', ...metadata({ note: 'x'.repeat(5_000) }) }),
+      ],
+      [
+        '460 checksum_mismatch',
+        'a first part that is another',
+        () => post({ ...PART, 'upload-length': '99', ...checksum('sha1', Buffer.from('x')) }, bytes.subarray(0, 50)),
+      ],
       ['400 malformed', 'a type', () => post({ ...TUS, 'upload-length': '9', ...metadata({ filetype: 'no type' }) })],
       ['400 malformed', 'concatenation', () => post({ ...TUS, 'upload-length': '9', 'upload-concat': 'partial' })],
       ['412 precondition_failed', 'no version', () => post({ 'upload-length': '9' })],
@@ -219,6 +230,8 @@ void t.test('resumable uploads, part by part', async (t) => {
       t.equal(given.headers['tus-resumable'], '1.0.0', why);
     }
     t.equal(await offsetOf(origin, path), 0, 'and took nothing of it');
+    const ids = new Set((await readdir(folderOf(origin))).map((name) => name.slice(0, 32)));
+    t.same(ids, before, 'nor was anything begun');
     t.equal((await origin.as('alice', path, { method: 'DELETE', headers: TUS })).status, 204);
   });
 
