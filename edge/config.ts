@@ -1,7 +1,7 @@
 /** The `edge` section of config.yaml: the parts' own sections, put together. */
 import { choice, integer, list, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
-import { trustedProxies } from '../src/http/address.js';
+import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { limitsSection } from '../src/http/listen.js';
 import { cacheSection } from './cache/config.js';
 import { capabilitiesSection } from './capabilities.js';
@@ -75,7 +75,7 @@ export function policyOf({ fill, warm, rules, rangesMax }: EdgeConfig): EdgePoli
 
 /** Faults between keys that each are right. Paths start at `edge`. */
 export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {
-  const faults: ConfigFault[] = [];
+  const faults: ConfigFault[] = [...proxyFaults(config.trustedProxies, 'edge.trusted_proxies')];
   config.rules.forEach((rule, index) => {
     if (rule.toBytes < rule.fromBytes) {
       faults.push({ path: `edge.rules.${index}`, message: '`to` must not be below `from`' });

@@ -1,7 +1,7 @@
 /** The `origin` section of config.yaml: every part's own section under one roof. */
 import { integer, origin, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
-import { createAddressOf, trustedProxies } from '../src/http/address.js';
+import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { limitsSection } from '../src/http/listen.js';
 import { auditSection } from './audit.js';
 import { blobsFaults, blobsSection } from './blobs/config.js';
@@ -63,7 +63,7 @@ export function originFaults(config: OriginConfig): readonly ConfigFault[] {
     ...below('upload.scan', scanFaults(config.upload.scan)),
     ...blobsFaults(config.blobs, config.upload.sizeMaxBytes),
     ...unusedFaults(config),
-    ...proxyFaults(config.trustedProxies),
+    ...proxyFaults(config.trustedProxies, 'origin.trusted_proxies'),
   ];
 }
 
@@ -79,15 +79,4 @@ function unusedFaults({ retention, download }: OriginConfig): readonly ConfigFau
         'must be longer than edges may serve their copies without asking (download.edge_max_age and what follows it)',
     },
   ];
-}
-
-function proxyFaults(trusted: readonly string[]): readonly ConfigFault[] {
-  return trusted.flatMap((range, index) => {
-    try {
-      createAddressOf([range]);
-      return [];
-    } catch {
-      return [{ path: `origin.trusted_proxies.${index}`, message: 'is no address and no range' }];
-    }
-  });
 }

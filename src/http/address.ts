@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http';
 import proxyaddr from 'proxy-addr';
 import { list, text } from '../config/field.js';
+import type { ConfigFault } from '../config/load.js';
 
 export const trustedProxies = list({
   default: ['loopback'],
@@ -29,3 +30,15 @@ export function createAddressOf(trusted: readonly string[]): (request: IncomingM
 }
 
 const ADDRESS = /^[0-9a-fA-F:.]{2,45}$/;
+
+/** Ranges that only look like some. `path` is that of the list. */
+export function proxyFaults(trusted: readonly string[], path: string): readonly ConfigFault[] {
+  return trusted.flatMap((range, index) => {
+    try {
+      createAddressOf([range]);
+      return [];
+    } catch {
+      return [{ path: `${path}.${index}`, message: 'is no address and no range' }];
+    }
+  });
+}

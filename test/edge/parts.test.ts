@@ -5,8 +5,10 @@ import t from 'tap';
 import { createBreaker } from '../../edge/breaker.js';
 import { createFlights, type Flight, type FlightOrder } from '../../edge/flight.js';
 import { type AimRules, aimOf, keyOf, placeOfThumb } from '../../edge/key.js';
+import { entry } from '../../edge/main.js';
 import { type Rule, treatmentOf } from '../../edge/rules.js';
 import { createUncacheableMemory } from '../../edge/uncacheable.js';
+import { parseConfig } from '../../src/config/load.js';
 import type { MediaId } from '../../src/ids.js';
 import { chooseFormat, chooseVariant, readMenu, readWish, type ThumbMenu } from '../../src/media/thumb-choice.js';
 import { ManualClock } from '../kit/clock.js';
@@ -193,6 +195,20 @@ void t.test('the first rule that matches decides', async (t) => {
   }
   const video = treatmentOf(rules, { pathKind: 'original', contentType: 'video/mp4', sizeBytes: null });
   t.same([video.placement, video.warm], [{ memory: false, disk: true }, 'now']);
+});
+
+void t.test('a configuration is judged by what the edge will need of it', async (t) => {
+  const nothing = { env: () => undefined, file: () => undefined };
+  const faultsOf = (text: string): readonly string[] => {
+    const read = parseConfig(text, entry.sections, nothing);
+    const faults = read.kind === 'faulty' ? read.faults : entry.check(read.config);
+    return faults.map(({ path, message }) => `${path}: ${message}`);
+  };
+  t.same(faultsOf('edge: { access: "off" }'), [], 'a generic cache needs no secrets');
+  t.match(faultsOf('edge: { access: media }').join('\n'), /access\.edge_secret: the file .* cannot be read/);
+  t.match(faultsOf('edge: { access: "off", rules: [{ from: 2KB, to: 1KB }] }'), [/^edge\.rules\.0: /]);
+  t.match(faultsOf('edge: { access: "off", trusted_proxies: ["1.2.3.4/99"] }'), [/^edge\.trusted_proxies\.0: /]);
+  t.match(faultsOf('edge: { access: "off", rules: [{ tiers: tape }] }'), [/^edge\.rules\.0\.tiers: /]);
 });
 
 void t.test('the breaker opens for an outage, not for a burst', async (t) => {
