@@ -355,7 +355,7 @@ void t.test('what goes wrong at the start is said in a sentence, never in a stac
       const pids = await Promise.all(
         ['origin', 'edge'].map(async (name) => {
           const [line = ''] = (await readFile(join(service.folder, 'data', 'logs', `${name}.log`), 'utf8')).split('\n');
-          return Number((JSON.parse(line) as { readonly pid: number }).pid);
+          return (JSON.parse(line) as { readonly pid: number }).pid;
         }),
       );
       service.kill();

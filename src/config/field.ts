@@ -195,13 +195,6 @@ export function origin(meaning: Meaning<string>): Field<string> {
   );
 }
 
-/** An absolute http(s) URL. */
-export function url(meaning: Meaning<string>): Field<string> {
-  return leaf(meaning, 'an http:// or https:// URL', () =>
-    z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' }),
-  );
-}
-
 /** An absolute http(s) URL, or null. */
 export function optionalUrl(meaning: Meaning<string | null>): Field<string | null> {
   return leaf(meaning, 'an http:// or https:// URL, or null', () =>

@@ -6,10 +6,6 @@ export async function makeJpeg(seed: number, width: number, height: number): Pro
   return await paint(seed, width, height).jpeg({ quality: 85 }).toBuffer();
 }
 
-export async function makePng(seed: number, width: number, height: number): Promise<Buffer> {
-  return await paint(seed, width, height).png().toBuffer();
-}
-
 function paint(seed: number, width: number, height: number): Sharp {
   const pixels = Buffer.alloc(width * height * 3);
   for (let y = 0; y < height; y += 1) {
