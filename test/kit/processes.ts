@@ -1,0 +1,120 @@
+/**
+ * The origin and the edge as the processes that production runs, started and
+ * killed one by one in a folder of their own. The Authentication Service stays
+ * with the test, so that tokens outlive them.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { systemClock } from '../../src/clock.js';
+import { issueToken, openDevAuth } from '../../src/dev/auth-service.js';
+import { prepareSecrets } from '../../src/dev/dev.js';
+import type { AskOptions } from './ask.js';
+import { CLI } from './service.js';
+
+export interface Processes {
+  readonly folder: string;
+  /** The fields by which a client says who it is. */
+  readonly user: Readonly<Record<string, string>>;
+  readonly admin: Readonly<Record<string, string>>;
+  /** `section`: what config.yaml says below the name; whatever it leaves out of folders and ports is set. */
+  launch(name: 'origin' | 'edge', section: Readonly<Record<string, unknown>>): Promise<Launched>;
+  /** Kills what still runs. */
+  close(): Promise<void>;
+}
+
+export interface Launched {
+  readonly configPath: string;
+  /** Where clients reach it, once it listens. Rejects where it ends before. */
+  readonly ready: Promise<string>;
+  /** SIGKILL; resolves once it is gone. */
+  kill(): Promise<void>;
+  /** SIGTERM; resolves with the exit code. */
+  stop(): Promise<number | null>;
+}
+
+const TOKEN_MS = 3_600_000;
+
+export async function openProcesses(folder: string): Promise<Processes> {
+  const data = join(folder, 'data');
+  await prepareSecrets(data);
+  const keys = join(data, 'auth');
+  const auth = await openDevAuth({ host: '127.0.0.1', port: 0, folder: keys });
+  const issuer = auth.urls['auth'] ?? '';
+  const fieldsOf = async (subject: string, admin: boolean): Promise<Readonly<Record<string, string>>> => {
+    const wish = { subject, admin, issuer, audience: 'media', expiresInMs: TOKEN_MS };
+    return { authorization: `Bearer ${await issueToken(keys, wish, systemClock)}` };
+  };
+  const running = new Set<ChildProcess>();
+
+  return {
+    folder,
+    user: await fieldsOf('alice', false),
+    admin: await fieldsOf('mo', true),
+    async launch(name, section) {
+      const configPath = join(folder, `${name}.yaml`);
+      await writeFile(
+        configPath,
+        JSON.stringify({
+          log: { level: 'error' },
+          access: { issuers: [{ issuer, jwks_url: `${issuer}/.well-known/jwks.json` }] },
+          [name]: { listen: { port: 0 }, operators: { port: 0 }, ...section },
+        }),
+      );
+      const child = fork(CLI, [name, '--config', configPath], {
+        cwd: folder,
+        stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      });
+      running.add(child);
+      child.once('exit', () => running.delete(child));
+      return launched(child, configPath);
+    },
+    async close() {
+      await Promise.all([...running].map((child) => killed(child)));
+      await auth.close();
+    },
+  };
+}
+
+function launched(child: ChildProcess, configPath: string): Launched {
+  let printed = '';
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (printed += String(chunk)));
+  const ready = new Promise<string>((resolve, reject) => {
+    child.once('message', (message) => resolve(mediaUrlOf(message)));
+    child.once('exit', (code) => reject(new Error(`it ended with ${String(code)} before it was ready:\n${printed}`)));
+  });
+  ready.catch(() => undefined);
+  return {
+    configPath,
+    ready,
+    kill: () => killed(child),
+    async stop() {
+      if (hasEnded(child)) return child.exitCode;
+      child.kill('SIGTERM');
+      const [code] = (await once(child, 'exit')) as [number | null];
+      return code;
+    },
+  };
+}
+
+async function killed(child: ChildProcess): Promise<void> {
+  if (hasEnded(child)) return;
+  const ended = once(child, 'exit');
+  child.kill('SIGKILL');
+  await ended;
+}
+
+function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
+}
+
+function mediaUrlOf(message: unknown): string {
+  const { urls } = message as { readonly urls: Readonly<Record<string, string>> };
+  return urls['media'] ?? '';
+}
+
+/** Options with the fields of a caller added. */
+export function asCaller(caller: Readonly<Record<string, string>>, options: AskOptions = {}): AskOptions {
+  return { ...options, headers: { ...caller, ...options.headers } };
+}

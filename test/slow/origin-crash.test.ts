@@ -1,0 +1,295 @@
+/**
+ * The origin as its own process under traffic of uploads, deletes and
+ * quarantines, killed with -9 at random moments, now and then while it starts,
+ * over and over in the same folder. After each death: what was answered holds,
+ * what was not answered holds as a whole or not at all, no bytes are live twice
+ * in one visibility. At the end fsck finds nothing.
+ */
+import t, { type Test } from 'tap';
+import { runFsck } from '../../origin/commands.js';
+import { originSection } from '../../origin/config.js';
+import { systemClock } from '../../src/clock.js';
+import { formatFaults, loadConfig } from '../../src/config/load.js';
+import { ask, json, member } from '../kit/ask.js';
+import { gif, largePng, pdf, png, text } from '../kit/media.js';
+import { watchedParts } from '../kit/parts.js';
+import { asCaller, type Launched, openProcesses, type Processes } from '../kit/processes.js';
+import { seeded } from '../kit/random.js';
+import { sha256Of } from '../kit/stores.js';
+import { until } from '../kit/until.js';
+
+const ROUNDS = Number(process.env['ORIGIN_CRASH_ROUNDS'] ?? 100);
+const SEED = Number(process.env['CRASH_SEED'] ?? 1);
+const TIMEOUT_MS = 1_800_000;
+const CLIENTS = 8;
+/** The kill comes after so many answers at most, whatever the machine's speed, and then a moment later. */
+const ANSWERS_MAX = 60;
+const MOMENT_MAX_MS = 30;
+/** One death in so many comes while the origin starts. */
+const STARTS_KILLED = 8;
+const START_MAX_MS = 600;
+/** New files mostly, else one of the last so many. */
+const RECENT = 24;
+const PAGE = 500;
+
+/** Thumbnails, and bytes that are freed a second after the last delete, are at work as well. */
+const SECTION = { upload: { free_min: '0B' }, retention: { grace: '1s', sweep_every: '100ms' } };
+
+interface File {
+  readonly bytes: Buffer;
+  /** Undefined: it was asked for and not answered. */
+  withheld: boolean | undefined;
+  everWithheld: boolean;
+  /** Somebody is taking it down or putting it back. */
+  busy: boolean;
+  readonly copies: Copy[];
+}
+
+interface Copy {
+  readonly id: string;
+  readonly public: boolean;
+  deletion: 'none' | 'asked' | 'answered';
+}
+
+interface Listed {
+  readonly id: string;
+  readonly state: string;
+  readonly public: boolean;
+  readonly sha256: string;
+}
+
+class Traffic {
+  readonly files: File[] = [];
+  readonly touched = new Set<File>();
+  answered = 0;
+  private readonly random: () => number;
+  private readonly house: Processes;
+  private url = '';
+  private dying = false;
+
+  constructor(house: Processes, random: () => number) {
+    this.house = house;
+    this.random = random;
+  }
+
+  /** Runs until the origin is killed under it. */
+  async run(url: string, kill: () => Promise<void>): Promise<void> {
+    this.url = url;
+    this.dying = false;
+    const enough = this.answered + this.random() * ANSWERS_MAX;
+    const clients = Promise.all(Array.from({ length: CLIENTS }, () => this.client()));
+    await Promise.race([clients, until('answers', () => this.answered >= enough, TIMEOUT_MS)]);
+    await new Promise((resolve) => setTimeout(resolve, this.random() * MOMENT_MAX_MS));
+    this.dying = true;
+    await kill();
+    await clients;
+  }
+
+  private async client(): Promise<void> {
+    while (!this.dying) {
+      try {
+        const dice = this.random();
+        const file = this.pick();
+        this.touched.add(file);
+        if (dice < 0.5) await this.upload(file, this.random() < 0.5);
+        else if (dice < 0.7) await Promise.all([this.upload(file, true), this.upload(file, false)]);
+        else await this.takeDown(file);
+      } catch (thrown) {
+        // Only its death may break an exchange.
+        if (!(this.dying && thrown instanceof Unanswered)) throw thrown;
+      }
+    }
+  }
+
+  private pick(): File {
+    const back = Math.floor(this.random() * RECENT);
+    const known = this.random() < 0.5 ? this.files.at(-1 - back) : undefined;
+    if (known !== undefined) return known;
+    const file = {
+      bytes: bytesOf(this.files.length),
+      withheld: false,
+      everWithheld: false,
+      busy: false,
+      copies: [],
+    };
+    this.files.push(file);
+    return file;
+  }
+
+  private async upload(file: File, isPublic: boolean): Promise<void> {
+    const gone = new Set(file.copies.filter(({ deletion }) => deletion === 'answered').map(({ id }) => id));
+    const answer = await this.ask(`?public=${isPublic}`, this.house.user, 'POST', file.bytes);
+    if (answer.status === 403 && file.everWithheld) return;
+    if (answer.status !== 201 && answer.status !== 200) throw new Error(`an upload: ${answer.status} ${answer.bytes}`);
+    const id = member(answer, 'id');
+    if (gone.has(id)) throw new Error(`${id} was deleted and is answered for an upload`);
+    if (!file.copies.some((copy) => copy.id === id)) file.copies.push({ id, public: isPublic, deletion: 'none' });
+  }
+
+  private async takeDown(file: File): Promise<void> {
+    const copy = file.copies.findLast(({ deletion }) => deletion === 'none');
+    if (file.busy || copy === undefined) return this.upload(file, this.random() < 0.5);
+    file.busy = true;
+    if (file.withheld === false && this.random() < 0.6) {
+      copy.deletion = 'asked';
+      await this.done(`/${copy.id}`, 'DELETE');
+      copy.deletion = 'answered';
+    } else {
+      const withhold = file.withheld === false;
+      file.withheld = undefined;
+      file.everWithheld = true;
+      await this.done(`/${copy.id}/quarantine`, withhold ? 'POST' : 'DELETE');
+      file.withheld = withhold;
+    }
+    file.busy = false;
+  }
+
+  private async done(path: string, method: string): Promise<void> {
+    const { status, bytes } = await this.ask(path, this.house.admin, method);
+    if (status !== 204) throw new Error(`${method} ${path}: ${status} ${bytes}`);
+  }
+
+  private async ask(path: string, caller: Readonly<Record<string, string>>, method: string, body?: Buffer) {
+    const options = { method, ...(body !== undefined && { body }) };
+    const answer = await ask(`${this.url}/v1/media${path}`, asCaller(caller, options)).catch((thrown: unknown) => {
+      throw new Unanswered('the connection broke', { cause: thrown });
+    });
+    if (!answer.whole) throw new Unanswered('the answer broke off');
+    this.answered += 1;
+    return answer;
+  }
+}
+
+class Unanswered extends Error {}
+
+/** Small files of several types, each number another one; now and then one of several writes. */
+function bytesOf(number: number): Buffer {
+  const make = [png, gif, pdf, text, (seed: number) => largePng(seed, 700_000)][number % 5] ?? png;
+  return make(number + 1);
+}
+
+t.setTimeout(TIMEOUT_MS);
+void t.test('what the origin answered survives kill -9 at any moment', { timeout: TIMEOUT_MS }, async (t) => {
+  const house = await openProcesses(t.testdir());
+  t.teardown(() => house.close());
+  const random = seeded(SEED);
+  const traffic = new Traffic(house, random);
+  for (let deaths = 0; deaths < ROUNDS; deaths += 1) {
+    const origin = await house.launch('origin', SECTION);
+    if (random() * STARTS_KILLED < 1) {
+      await new Promise((resolve) => setTimeout(resolve, random() * START_MAX_MS));
+      await origin.kill();
+      continue;
+    }
+    const url = await origin.ready;
+    await check(house, url, traffic.files, traffic.touched);
+    traffic.touched.clear();
+    await traffic.run(url, () => origin.kill());
+  }
+  const origin = await house.launch('origin', SECTION);
+  const all = await check(house, await origin.ready, traffic.files, new Set(traffic.files));
+  t.comment(`${ROUNDS} deaths, ${traffic.answered} answers, ${all} ids, seed ${SEED}`);
+  t.ok(traffic.answered > ROUNDS * 10, 'the origin was at work');
+  t.equal(await origin.stop(), 0);
+  await checkSound(t, origin, house.folder);
+});
+
+/** Holds what the origin has against what it answered; throws at the first lie. Answers how many ids there are. */
+async function check(
+  house: Processes,
+  url: string,
+  files: readonly File[],
+  touched: ReadonlySet<File>,
+): Promise<number> {
+  const bySha256 = new Map<string, Listed[]>();
+  for (const each of await listAll(house, url)) {
+    bySha256.set(each.sha256, [...(bySha256.get(each.sha256) ?? []), each]);
+  }
+  let ids = 0;
+  for (const file of files) {
+    const sha256 = sha256Of(file.bytes);
+    const listed = bySha256.get(sha256) ?? [];
+    bySha256.delete(sha256);
+    ids += listed.length;
+    file.busy = false;
+    settle(file, listed);
+    if (touched.has(file)) for (const copy of file.copies) await checkCopy(house, url, file, copy);
+  }
+  for (const sha256 of bySha256.keys()) throw new Error(`nobody uploaded ${sha256}`);
+  return ids;
+}
+
+/** What was asked and not answered is from now on as it came out. */
+function settle(file: File, listed: readonly Listed[]): void {
+  const states = new Map(listed.map(({ id, state }) => [id, state]));
+  for (const copy of file.copies) {
+    const state = states.get(copy.id);
+    if (state === undefined) throw new Error(`${copy.id} was answered and is lost`);
+    const stands = state !== 'deleted';
+    if (stands && copy.deletion === 'answered') throw new Error(`${copy.id} was deleted and is ${state}`);
+    if (!stands && copy.deletion === 'none') throw new Error(`${copy.id} is ${state}, and nobody asked for it`);
+    copy.deletion = stands ? 'none' : 'answered';
+  }
+  for (const { id, state, public: isPublic } of listed) {
+    if (file.copies.some((copy) => copy.id === id)) continue;
+    if (state === 'deleted') throw new Error(`${id} is deleted, and nobody knew of it`);
+    file.copies.push({ id, public: isPublic, deletion: 'none' });
+  }
+  const standing = file.copies.filter(({ deletion }) => deletion === 'none');
+  for (const visibility of [true, false]) {
+    const twins = standing.filter((copy) => copy.public === visibility);
+    if (twins.length > 1) throw new Error(`${twins.map(({ id }) => id).join(' and ')} are the same bytes`);
+  }
+  const [first] = standing;
+  if (first !== undefined) file.withheld ??= states.get(first.id) === 'quarantined';
+  for (const { id } of standing) {
+    const wanted = file.withheld === true ? 'quarantined' : 'live';
+    if (states.get(id) !== wanted) throw new Error(`${id} is ${String(states.get(id))} in place of ${wanted}`);
+  }
+}
+
+async function checkCopy(house: Processes, url: string, file: File, { id, deletion }: Copy): Promise<void> {
+  const { status, bytes } = await ask(`${url}/v1/media/${id}`, asCaller(house.user));
+  const wanted = deletion === 'answered' ? 410 : file.withheld === true ? 403 : 200;
+  if (status !== wanted) throw new Error(`${id} answers ${status} in place of ${wanted}`);
+  if (status === 200 && !bytes.equals(file.bytes)) throw new Error(`the bytes of ${id} are not what they were`);
+}
+
+async function listAll(house: Processes, url: string): Promise<readonly Listed[]> {
+  const found: Listed[] = [];
+  for (let cursor = ''; ; ) {
+    const page = await ask(`${url}/v1/admin/media?limit=${PAGE}${cursor}`, asCaller(house.admin));
+    if (page.status !== 200) throw new Error(`the list: ${page.status} ${page.bytes}`);
+    const { items, next } = json(page) as { readonly items: readonly Listed[]; readonly next: string | null };
+    found.push(...items);
+    if (next === null) return found;
+    cursor = `&cursor=${next}`;
+  }
+}
+
+async function checkSound(t: Test, { configPath }: Launched, folder: string): Promise<void> {
+  const loaded = loadConfig(configPath, { origin: originSection });
+  if (loaded.kind === 'faulty') throw new Error(formatFaults(loaded.faults));
+  const { origin } = loaded.config;
+  const printed: string[] = [];
+  const below = (path: string): string => `${folder}/${path}`;
+  const code = await runFsck(
+    {
+      config: {
+        ...origin,
+        meta: { ...origin.meta, folder: below(origin.meta.folder) },
+        blobs: { ...origin.blobs, folder: below(origin.blobs.folder), stageFolder: below(origin.blobs.stageFolder) },
+        // Bytes without a record are what a crash may leave; younger than this they are no finding.
+        retention: { ...origin.retention, graceMs: TIMEOUT_MS },
+      },
+      clock: systemClock,
+      log: watchedParts().log,
+      signal: new AbortController().signal,
+      print: (line) => void printed.push(line),
+      progress: () => undefined,
+    },
+    { repair: false },
+  );
+  t.same(printed, ['0 found, 0 repaired']);
+  t.equal(code, 0);
+}
