@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { EDGE_PROOF_HEADER, isEdgeProof } from '../src/access/edge-proof.js';
 import type { Clock } from '../src/clock.js';
-import { FAULTS, type Fault } from '../src/errors.js';
+import { FAULTS, Fault } from '../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS } from '../src/http/browser.js';
 import { type HeaderList, headerOf, type Reply } from '../src/http/reply.js';
 import { send } from '../src/http/send.js';
@@ -53,7 +53,7 @@ export function openExchange(
   const onClosing = (): void => leaving.abort(closing.reason);
   if (closing.aborted) onClosing();
   closing.addEventListener('abort', onClosing, { once: true });
-  response.once('close', () => leaving.abort(new Error('the client left')));
+  response.once('close', () => leaving.abort(new Fault('malformed', 'The client left before it was answered.')));
   // Its errors are told by the streams that read it; without a listener they would end the process.
   raw.on('error', () => undefined);
 

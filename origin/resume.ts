@@ -318,7 +318,8 @@ async function finish(parts: ResumeParts, { id, request, readFields, quota, docu
       body: document && body.kind === 'bytes' ? Buffer.from(body.bytes).toString() : undefined,
     };
   } catch (thrown) {
-    if (!FAULTS[faultOf(thrown).code].retryable) {
+    // A client that leaves here finds its upload again.
+    if (!request.signal.aborted && !FAULTS[faultOf(thrown).code].retryable) {
       await partials.drop(id);
       endings.add(1, { ending: 'refused' });
     }
