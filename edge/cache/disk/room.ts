@@ -26,15 +26,6 @@ export class DiskRoom {
     this.#heldBytes = heldBytes;
   }
 
-  get reservedBytes(): number {
-    return this.#reservedBytes;
-  }
-
-  /** Whether the file system has less left than it must. */
-  get belowFloor(): boolean {
-    return this.#freeBytes < this.#limits.minFreeBytes;
-  }
-
   tryReserve(bytes: number): boolean {
     const { sizeBytes, fillRoomBytes, minFreeBytes } = this.#limits;
     if (this.#reservedBytes + bytes > fillRoomBytes) return false;
@@ -48,7 +39,7 @@ export class DiskRoom {
   /** Like tryReserve, but waits while bytes that are being removed stand in the way. */
   async reserve(bytes: number): Promise<boolean> {
     while (!this.tryReserve(bytes)) {
-      if (this.#removingBytes === 0 || bytes > this.#limits.fillRoomBytes || this.belowFloor) return false;
+      if (this.#removingBytes === 0 || bytes > this.#limits.fillRoomBytes || this.#belowFloor) return false;
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }
     return true;
@@ -73,5 +64,10 @@ export class DiskRoom {
   /** What the file system was found to have left. */
   observeFree(bytes: number): void {
     this.#freeBytes = bytes;
+  }
+
+  /** Whether the file system has less left than it must. */
+  get #belowFloor(): boolean {
+    return this.#freeBytes < this.#limits.minFreeBytes;
   }
 }

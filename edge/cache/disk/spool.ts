@@ -29,6 +29,10 @@ export class SpoolFolder {
     await this.#files.makeFolder(this.#folder);
   }
 
+  pathOf(name: string): string {
+    return join(this.#folder, name);
+  }
+
   /** Undefined where there is no room for so many bytes; null: room is taken as they come, up to `maxBytes`. */
   create(sizeBytes: number | null, maxBytes: number): SpoolFile | undefined {
     const reservedBytes = fileBytes(sizeBytes ?? 0);
@@ -42,7 +46,7 @@ export class SpoolFolder {
   }
 
   #create(reservedBytes: number, maxBytes: number): SpoolFile {
-    return new SpoolFile(join(this.#folder, this.#randomName()), this.#files, this.#room, reservedBytes, maxBytes);
+    return new SpoolFile(this.pathOf(this.#randomName()), this.#files, this.#room, reservedBytes, maxBytes);
   }
 }
 
