@@ -1,0 +1,264 @@
+/**
+ * What clients and disks do to an origin, directly and through an edge: clients
+ * that stall or break off, bodies that are too large, uploads of the same bytes
+ * all at once, a disk that is full.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import fc from 'fast-check';
+import t, { type Test } from 'tap';
+import { type Answer, ask, member } from '../kit/ask.js';
+import { largePng, png } from '../kit/media.js';
+import { startOrigin } from '../kit/origin.js';
+import { asCaller, openProcesses } from '../kit/processes.js';
+import { connectRaw, type Raw, requestHead } from '../kit/raw.js';
+
+const TIMEOUT_MS = 300_000;
+const SIZE_MAX_BYTES = 500_000;
+/** Thumbnails have tests of their own. */
+const STILL = { thumbs: { enabled: false, video: { enabled: false } } };
+const LIMITS = { headers_within: '1s', stalled: '4s', idle: '4s' };
+const UPLOAD = { size_max: SIZE_MAX_BYTES, idle: '1s', grace: '1s', free_min: '0B' };
+/** Longer than any limit above, also on a machine that has other work. */
+const ENDED_WITHIN_MS = 20_000;
+const STALLED_EACH = 10;
+const DRIP_MS = 100;
+
+const portOf = (url: string): number => Number(new URL(url).port);
+const staged = (folder: string): string[] =>
+  readdirSync(join(folder, 'data/origin/stage')).filter((name) => name.startsWith('upload-'));
+const outcome = (answer: Answer): string => (answer.status < 300 ? String(answer.status) : member(answer, 'code'));
+
+async function untilNothingStaged(folder: string): Promise<void> {
+  while (staged(folder).length > 0) await pause(10);
+}
+
+t.setTimeout(TIMEOUT_MS);
+void t.test('an origin and an edge as processes', { timeout: TIMEOUT_MS }, async (t) => {
+  const house = await openProcesses(t.testdir());
+  t.teardown(() => house.close());
+  const origin = await house.launch('origin', {
+    listen: { port: 0, limits: LIMITS },
+    upload: UPLOAD,
+    refused_bodies: { within: '1s' },
+    ...STILL,
+  });
+  const originUrl = await origin.ready;
+  const edge = await house.launch('edge', {
+    listen: { port: 0, limits: LIMITS },
+    upstream: { url: originUrl },
+    pass: { client_timeout: '1s', drain_within: '1s' },
+  });
+  const doors = [
+    ['the origin', originUrl],
+    ['the edge', await edge.ready],
+  ] as const;
+  let seed = 0;
+  const nextSeed = (): number => {
+    seed += 1;
+    return seed;
+  };
+  const upload = (url: string, body: Buffer, headers: Readonly<Record<string, string>> = {}): Promise<Answer> =>
+    ask(`${url}/v1/media`, asCaller(house.user, { method: 'POST', headers, body }));
+  const begun = (headers: Readonly<Record<string, string | number>>): string =>
+    requestHead('POST', '/v1/media', { ...house.user, ...headers });
+
+  for (const [name, url] of doors) {
+    await t.test(`${name} ends clients that stall, and serves the others meanwhile`, async (t) => {
+      const stalls: Readonly<Record<string, (wire: Raw) => void>> = {
+        silent: () => undefined,
+        'a slow head': (wire) => drip(wire, 'GET /healthz HTTP/1.1\r\nhost: test\r\nx-slow: '),
+        'a slow body': (wire) => drip(wire, begun({ 'content-length': 100_000 })),
+        'a body that stops': (wire) => wire.write(`${begun({ 'content-length': 100_000 })}half`),
+        'a chunk that stops': (wire) => wire.write(`${begun({ 'transfer-encoding': 'chunked' })}64\r\nhalf`),
+        'half open': (wire) => {
+          wire.write(`${begun({ 'content-length': 100_000 })}half`);
+          wire.end();
+        },
+      };
+      const wires: (readonly [string, Raw])[] = [];
+      for (const [kind, stall] of Object.entries(stalls)) {
+        for (let each = 0; each < STALLED_EACH; each += 1) {
+          const wire = await connectRaw(portOf(url));
+          stall(wire);
+          wires.push([kind, wire]);
+        }
+      }
+      const served = await Promise.all(Array.from({ length: 20 }, () => upload(url, png(nextSeed()))));
+      t.same(new Set(served.map(outcome)), new Set(['201']));
+      const left = pause(ENDED_WITHIN_MS, 'left open' as const, { ref: false });
+      const ends = await Promise.all(
+        wires.map(async ([kind, wire]) =>
+          [kind, await Promise.race([wire.closed, left]), wire.text.slice(0, 12)].join(),
+        ),
+      );
+      for (const [, wire] of wires) wire.socket.destroy();
+      const wrong = ends.filter((end) => /left open|HTTP\/1\.1 2/.test(end));
+      t.same([...new Set(wrong)], []);
+      const told = (kind: string): boolean =>
+        wires.filter(([each]) => each === kind).every(([, { text }]) => text.startsWith('HTTP/1.1 408 '));
+      for (const kind of ['a slow head', 'a slow body', 'a body that stops', 'a chunk that stops'])
+        t.ok(told(kind), kind);
+      await untilNothingStaged(house.folder);
+    });
+
+    await t.test(`uploads that break off at ${name} leave nothing`, async (t) => {
+      const half = largePng(nextSeed(), 300_000);
+      const wires: Raw[] = [];
+      for (const [headers, part] of [
+        [{ 'content-length': 400_000 }, half],
+        [{ 'transfer-encoding': 'chunked' }, Buffer.concat([Buffer.from('61a80\r\n'), half])],
+      ] as const) {
+        const wire = await connectRaw(portOf(url));
+        wire.write(begun(headers));
+        wire.write(part);
+        wires.push(wire);
+      }
+      while (staged(house.folder).length < wires.length) await pause(1);
+      for (const wire of wires) wire.reset();
+      await untilNothingStaged(house.folder);
+      t.equal(outcome(await upload(url, half)), '201', 'and nothing of them was taken for an upload');
+    });
+
+    await t.test(`a body that is too large for ${name} is refused where the client can read it`, async (t) => {
+      const large = largePng(nextSeed(), 6 * SIZE_MAX_BYTES);
+      t.equal(outcome(await upload(url, large)), 'too_large');
+      t.equal(outcome(await upload(url, large, { 'transfer-encoding': 'chunked' })), 'too_large');
+      const wire = await connectRaw(portOf(url));
+      wire.write(begun({ 'content-length': large.length, expect: '100-continue' }));
+      t.match(await wire.until(/"code":\s*"too_large"/), /^HTTP\/1\.1 413 /, 'and nobody asked for the body');
+      wire.socket.destroy();
+      await untilNothingStaged(house.folder);
+      t.equal(outcome(await upload(url, png(nextSeed()))), '201');
+    });
+  }
+});
+
+/** A byte now and then, for as long as the other side takes it. */
+function drip(wire: Raw, start: string): void {
+  wire.write(start);
+  const timer = setInterval(() => wire.write('x'), DRIP_MS);
+  void wire.closed.then(() => clearInterval(timer));
+}
+
+void t.test('the same bytes at once are one record for each visibility and one blob', async (t) => {
+  const origin = await startOrigin(t.testdir(), STILL);
+  t.teardown(() => origin.close());
+  const token = `Bearer ${origin.auth.token()}`;
+  let contents = 0;
+  // How many pieces each sends before the next one's turn is what the schedule decides.
+  const schedules = fc.record({
+    visibilities: fc.array(fc.boolean(), { minLength: 2, maxLength: 8 }),
+    turns: fc.array(fc.nat(7), { maxLength: 24 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(schedules, async ({ visibilities, turns }) => {
+      contents += 1;
+      const bytes = largePng(contents, 50_000);
+      const pieces = [bytes.subarray(0, 20_000), bytes.subarray(20_000, 49_000), bytes.subarray(49_000)];
+      const wires = await Promise.all(
+        visibilities.map(async (isPublic) => {
+          const wire = await connectRaw(origin.port);
+          const headers = { authorization: token, 'content-length': bytes.length, connection: 'close' };
+          wire.write(requestHead('POST', `/v1/media?public=${isPublic}`, headers));
+          return { wire, isPublic, left: [...pieces] };
+        }),
+      );
+      for (const turn of turns) {
+        const { wire, left } = wires[turn % wires.length] ?? { wire: undefined, left: [] };
+        const piece = left.shift();
+        if (piece !== undefined) wire?.write(piece);
+        await new Promise(setImmediate);
+      }
+      for (const { wire, left } of wires) for (const piece of left) wire.write(piece);
+      const answers = await Promise.all(
+        wires.map(async ({ wire, isPublic }) => {
+          const text = await wire.whole();
+          const [status, id] = [/^HTTP\/1\.1 (\d+)/.exec(text)?.[1], /"id":"(\w+)"/.exec(text)?.[1]];
+          return { isPublic, status, id };
+        }),
+      );
+      for (const visibility of new Set(visibilities)) {
+        const own = answers.filter(({ isPublic }) => isPublic === visibility);
+        if (new Set(own.map(({ id }) => id)).size !== 1) throw new Error(`several ids: ${JSON.stringify(answers)}`);
+        const statuses = own.map(({ status }) => status).sort();
+        const wanted = own.map((_, index) => (index === own.length - 1 ? '201' : '200'));
+        if (statuses.join() !== wanted.join()) throw new Error(`answered ${statuses.join()}`);
+      }
+      const ids = new Set(answers.map(({ id }) => id));
+      if (ids.size !== new Set(visibilities).size) throw new Error('one id for both visibilities');
+    }),
+    { numRuns: 40 },
+  );
+  const blobs = readdirSync(join(origin.folder, 'blobs', 'media'), { recursive: true, withFileTypes: true });
+  t.equal(blobs.filter((entry) => entry.isFile()).length, contents, 'one blob for each content');
+  t.same(readdirSync(join(origin.folder, 'stage')), []);
+});
+
+const DISK_BYTES = 12_000_000;
+
+void t.test('a full disk is told as such, loses nothing, and is survived', { timeout: TIMEOUT_MS }, async (t) => {
+  const folder = join(t.testdir(), 'disk');
+  mkdirSync(folder);
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', folder], { stdio: 'ignore' });
+  } catch {
+    t.pass('left out: no file system may be mounted here', { skip: 'no file system may be mounted here' });
+    return;
+  }
+  try {
+    await fillAndGoOn(t, folder);
+  } finally {
+    execFileSync('umount', ['--lazy', folder]);
+  }
+});
+
+async function fillAndGoOn(t: Test, folder: string): Promise<void> {
+  const house = await openProcesses(folder);
+  try {
+    const section = { upload: { free_min: '0B' }, ...STILL };
+    const first = await house.launch('origin', section);
+    let url = await first.ready;
+    const pad = join(folder, 'pad');
+    writeFileSync(pad, Buffer.alloc(DISK_BYTES / 3));
+    const kept = new Map<string, Buffer>();
+    const upload = async (seed: number): Promise<string> => {
+      const bytes = seed % 2 === 0 ? largePng(seed, 150_000) : png(seed);
+      const answer = await ask(`${url}/v1/media`, asCaller(house.user, { method: 'POST', body: bytes }));
+      if (answer.status === 201) kept.set(member(answer, 'id'), bytes);
+      return outcome(answer);
+    };
+    const allThere = async (): Promise<void> => {
+      for (const [id, bytes] of kept) {
+        const answer = await ask(`${url}/v1/media/${id}`, asCaller(house.user));
+        if (!answer.bytes.equals(bytes)) t.fail(`${id} is not what it was: ${answer.status}`);
+      }
+    };
+    const outcomes = new Set<string>();
+    let seed = 0;
+    // On after the first refusal: what is small fits for longer.
+    for (let refusals = 0; refusals < 12; ) {
+      const four = await Promise.all([1, 2, 3, 4].map((more) => upload(seed + more)));
+      seed += 4;
+      for (const each of four) outcomes.add(each);
+      refusals += four.filter((each) => each !== '201').length;
+    }
+    t.same(outcomes, new Set(['201', 'storage_full']));
+    t.ok(kept.size > 20);
+    await allThere();
+    t.same(staged(folder), []);
+
+    rmSync(pad);
+    const again = await Promise.all([1, 2, 3, 4].map((more) => upload(seed + more)));
+    t.same(new Set(again), new Set(['201']), 'with room again it goes on');
+    await first.kill();
+    const second = await house.launch('origin', section);
+    url = await second.ready;
+    await allThere();
+    t.equal(await second.stop(), 0);
+  } finally {
+    await house.close();
+  }
+}
