@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import t from 'tap';
+import { runCli } from './kit/service.js';
 
 const ROOMS = ['src', 'origin', 'edge', 'bench', 'test'] as const;
 const PRODUCT = ['src', 'origin', 'edge'];
@@ -80,4 +81,12 @@ void t.test('a file has one subject, opens by saying what it is, and fits a few 
     t.ok(text.split('\n').length <= LINES_MAX, `${path} is at most ${LINES_MAX} lines`);
   }
   for (const { path } of product) t.notMatch(path, /utils|helpers|common|manager|\bbase\b/i, path);
+});
+
+void t.test('config.yaml shows every key with its default, and has no faults', async (t) => {
+  t.equal(
+    (await runCli('.', ['config'])).out,
+    readFileSync('config.yaml', 'utf8'),
+    'media-service config > config.yaml',
+  );
 });
