@@ -120,7 +120,8 @@ class Traffic {
     const gone = new Set(file.copies.filter(({ deletion }) => deletion === 'answered').map(({ id }) => id));
     const answer = await this.ask(`?public=${isPublic}`, this.house.user, 'POST', file.bytes);
     if (answer.status === 403 && file.everWithheld) return;
-    if (answer.status !== 201 && answer.status !== 200) throw new Error(`an upload: ${answer.status} ${answer.bytes}`);
+    if (answer.status !== 201 && answer.status !== 200)
+      throw new Error(`an upload: ${answer.status} ${answer.bytes.toString()}`);
     const id = member(answer, 'id');
     if (gone.has(id)) throw new Error(`${id} was deleted and is answered for an upload`);
     if (!file.copies.some((copy) => copy.id === id)) file.copies.push({ id, public: isPublic, deletion: 'none' });
@@ -146,7 +147,7 @@ class Traffic {
 
   private async done(path: string, method: string): Promise<void> {
     const { status, bytes } = await this.ask(path, this.house.admin, method);
-    if (status !== 204) throw new Error(`${method} ${path}: ${status} ${bytes}`);
+    if (status !== 204) throw new Error(`${method} ${path}: ${status} ${bytes.toString()}`);
   }
 
   private async ask(path: string, caller: Readonly<Record<string, string>>, method: string, body?: Buffer) {
@@ -269,7 +270,7 @@ async function listAll(house: Processes, url: string): Promise<readonly Listed[]
   const found: Listed[] = [];
   for (let cursor = ''; ; ) {
     const page = await ask(`${url}/v1/admin/media?limit=${PAGE}${cursor}`, asCaller(house.admin));
-    if (page.status !== 200) throw new Error(`the list: ${page.status} ${page.bytes}`);
+    if (page.status !== 200) throw new Error(`the list: ${page.status} ${page.bytes.toString()}`);
     const { items, next } = json(page) as { readonly items: readonly Listed[]; readonly next: string | null };
     found.push(...items);
     if (next === null) return found;
