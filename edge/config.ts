@@ -2,6 +2,7 @@
 import { choice, integer, list, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
+import { readCertificate, tlsSection } from '../src/http/certificate.js';
 import { limitsSection } from '../src/http/listen.js';
 import { cacheSection } from './cache/config.js';
 import { capabilitiesSection } from './capabilities.js';
@@ -18,6 +19,7 @@ import { warmSection } from './warming.js';
 const listenSection = section('Where clients reach the edge.', {
   host: text({ default: '127.0.0.1', help: 'The address; 0.0.0.0 or :: for all.' }),
   port: integer({ default: 8080, min: 0, max: 65_535, help: 'The port; 0 takes any free one.' }),
+  tls: tlsSection,
   limits: limitsSection,
 });
 
@@ -81,5 +83,9 @@ export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {
       faults.push({ path: `edge.rules.${index}`, message: '`to` must not be below `from`' });
     }
   });
+  const certificate = readCertificate(config.listen.tls);
+  if (certificate.kind === 'faulty') {
+    faults.push({ path: `edge.listen.tls.${certificate.key}`, message: certificate.message });
+  }
   return faults;
 }

@@ -14,9 +14,10 @@ import type { Deferred } from '../src/config/field.js';
 import { invariant } from '../src/errors.js';
 import { createAddressOf } from '../src/http/address.js';
 import { countRefusals } from '../src/http/guard.js';
-import { listen } from '../src/http/listen.js';
+import { type Listener, listen } from '../src/http/listen.js';
 import { errorFields, type Log, type LogConfig } from '../src/log.js';
 import type { ConfigSource, Parts, Running } from '../src/process.js';
+import { watchFile } from '../src/watch.js';
 import { createEngine } from './assemble.js';
 import { openCache } from './cache/open.js';
 import { type Capabilities, followCapabilities } from './capabilities.js';
@@ -124,8 +125,15 @@ async function openAll(
     onRefused: countRefusals(metrics),
   });
   opened.add('listener', () => listener.close());
+  watchCertificate(config, listener, parts, opened);
   const follower = media.part?.follower ?? null;
-  const operators = await openOperators(settings, { engine, follower, pass, tally, policy }, parts, source, opened);
+  const operators = await openOperators(
+    settings,
+    { engine, follower, pass, tally, policy, listener },
+    parts,
+    source,
+    opened,
+  );
   return { urls: { media: listener.url, ...operators }, close: () => opened.close() };
 }
 
@@ -135,12 +143,28 @@ interface OperatedParts {
   readonly pass: Pass;
   readonly tally: Tally;
   readonly policy: { current: EdgePolicy };
+  readonly listener: Listener;
+}
+
+/** A renewed certificate needs nobody to tell of it. */
+function watchCertificate({ listen }: EdgeConfig, listener: Listener, { clock, log }: Parts, opened: Stack): void {
+  const { certificateFile, keyFile } = listen.tls;
+  for (const path of [certificateFile, keyFile]) {
+    if (path === null) continue;
+    const stop = watchFile(
+      path,
+      () => listener.renewCertificate(),
+      clock,
+      (trouble) => log.warn(errorFields(trouble), 'the certificate cannot be watched; SIGHUP still reads it again'),
+    );
+    opened.add('certificate watch', async () => stop());
+  }
 }
 
 /** What operators see and may change, and where. */
 async function openOperators(
   settings: EdgeSettings,
-  { engine, follower, pass, tally, policy }: OperatedParts,
+  { engine, follower, pass, tally, policy, listener }: OperatedParts,
   { clock, log, metrics }: Parts,
   source: ConfigSource<EdgeSettings>,
   opened: Stack,
@@ -154,6 +178,7 @@ async function openOperators(
     policyPaths: POLICY_PATHS,
     apply: ({ edge }) => {
       policy.current = policyOf(edge);
+      listener.renewCertificate();
     },
     clock,
     log,

@@ -3,7 +3,7 @@
  * known of it, when its body may flow, whose turn it is, and how its connection
  * is left when the client still sends.
  */
-import type { ClientRequest, IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { Fault } from '../src/errors.js';
 import type { PassContext, PassOptions } from './pass.js';
@@ -38,7 +38,7 @@ export class Exchange {
     this.context = context;
     this.passed = {
       method: request.method ?? 'GET',
-      ...originForm(request.url ?? '/', request.headers.host ?? authorityOf(request.headers)),
+      ...originForm(request.url ?? '/', request.headers.host),
       headers: request.headers,
       httpVersion: request.httpVersion,
       endsAtHead: endsAtHead(request),
@@ -80,12 +80,6 @@ export class ClientGone extends Error {
   constructor() {
     super('the client left');
   }
-}
-
-/** In the place of Host in HTTP/2. */
-function authorityOf(headers: IncomingHttpHeaders): string | undefined {
-  const authority = headers[':authority'];
-  return typeof authority === 'string' ? authority : undefined;
 }
 
 /** HTTP/2 tells with the head that nothing follows. */

@@ -247,7 +247,7 @@ function attemptOnce(
 /** RFC 8297: hints help only if they come before the answer. Other interim answers say nothing to this client. */
 function relayHints({ response, passed }: Exchange, sending: ClientRequest): void {
   sending.on('information', ({ statusCode, headers }) => {
-    if (statusCode !== 103 || headers['link'] === undefined || response.headersSent || passed.httpVersion !== '1.1')
+    if (statusCode !== 103 || headers['link'] === undefined || response.headersSent || passed.httpVersion === '1.0')
       return;
     response.writeEarlyHints({ link: headers['link'] });
   });

@@ -4,12 +4,11 @@
  * and the policy that is in force stays; keys that only a restart can change
  * are named.
  */
-import { type FSWatcher, watch } from 'node:fs';
-import { basename, dirname, resolve } from 'node:path';
-import type { Clock, EpochMs, Timer } from '../src/clock.js';
+import type { Clock, EpochMs } from '../src/clock.js';
 import { formatFaults } from '../src/config/load.js';
 import { errorFields, type Log } from '../src/log.js';
 import type { ConfigSource } from '../src/process.js';
+import { watchFile } from '../src/watch.js';
 
 /** What a reload came to. */
 export type ReloadOutcome =
@@ -38,9 +37,6 @@ export interface Reloading {
   state(): { readonly readAt: EpochMs; readonly faults: readonly string[] };
   close(): void;
 }
-
-/** An editor writes a file in several steps; it is read when they have settled. */
-const SETTLE_MS = 200;
 
 export function openReloading<C extends object>(options: ReloadOptions<C>): Reloading {
   const { clock, log } = options;
@@ -71,7 +67,11 @@ export function openReloading<C extends object>(options: ReloadOptions<C>): Relo
   const onSignal = (): void => void reload();
   process.on('SIGHUP', onSignal);
   const stopWatching =
-    options.source.path === undefined ? () => {} : watchFile(options.source.path, reload, clock, log);
+    options.source.path === undefined
+      ? () => {}
+      : watchFile(options.source.path, reload, clock, (trouble) =>
+          log.warn(errorFields(trouble), 'the configuration cannot be watched; SIGHUP still reads it again'),
+        );
   return {
     reload,
     state: () => ({ readAt, faults }),
@@ -79,28 +79,6 @@ export function openReloading<C extends object>(options: ReloadOptions<C>): Relo
       process.off('SIGHUP', onSignal);
       stopWatching();
     },
-  };
-}
-
-/** Watches the folder, because whoever replaces a file leaves a watch on the old one blind. */
-function watchFile(path: string, onChange: () => void, clock: Clock, log: Log): () => void {
-  const file = resolve(path);
-  let timer: Timer | undefined;
-  let watcher: FSWatcher | undefined;
-  try {
-    watcher = watch(dirname(file), { persistent: false }, (_event, name) => {
-      // A mounted configuration is swapped by a link beside it, whose name starts with two dots.
-      if (name !== null && name !== basename(file) && !name.startsWith('..')) return;
-      timer?.cancel();
-      timer = clock.after(SETTLE_MS, onChange);
-    });
-    watcher.on('error', (error) => log.warn(errorFields(error), 'the configuration is no longer watched'));
-  } catch (thrown) {
-    log.warn(errorFields(thrown), 'the configuration cannot be watched; SIGHUP still reads it again');
-  }
-  return () => {
-    timer?.cancel();
-    watcher?.close();
   };
 }
 

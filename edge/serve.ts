@@ -8,6 +8,7 @@ import { sharedController } from '../src/abort.js';
 import type { Clock } from '../src/clock.js';
 import { Fault, faultOf } from '../src/errors.js';
 import { forwardsInterim } from '../src/http/fields.js';
+import { sentMeter } from '../src/http/http2.js';
 import { problemReply } from '../src/http/problem.js';
 import type { HeaderList, Reply } from '../src/http/reply.js';
 import { isAtHand, send, sendNow } from '../src/http/send.js';
@@ -112,7 +113,7 @@ class Exchange implements Leaving {
   readonly ask: Ask;
   outcome: Outcome = 'failed';
   readonly #startedMs: number;
-  readonly #sentBefore: number;
+  readonly #sentBytes: () => number;
   #leaving: AbortController | undefined;
 
   constructor(request: IncomingMessage, response: ServerResponse, parts: Pick<ServeParts, 'clock' | 'newRequestId'>) {
@@ -120,7 +121,7 @@ class Exchange implements Leaving {
     this.response = response;
     this.ask = askOf(request, response, parts);
     this.#startedMs = parts.clock.monotonicMs();
-    this.#sentBefore = request.socket.bytesWritten;
+    this.#sentBytes = sentMeter(request, response);
   }
 
   leaving(): AbortSignal {
@@ -133,7 +134,7 @@ class Exchange implements Leaving {
 
   end({ tally, clock, log, requestLog }: ServeParts): void {
     this.#leaving?.abort(CLIENT_LEFT);
-    const sentBytes = Math.max(0, this.request.socket.bytesWritten - this.#sentBefore);
+    const sentBytes = this.#sentBytes();
     tally.count(this.outcome, sentBytes);
     const status = this.response.headersSent ? this.response.statusCode : 0;
     if (requestLog === 'none' || (requestLog === 'failed' && status < 500 && status !== 0)) return;

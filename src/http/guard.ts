@@ -6,27 +6,32 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
 import type { Clock } from '../clock.js';
 import { errorCode, Fault, type FaultCode } from '../errors.js';
 import type { Metrics } from '../metrics.js';
+import { isHttp2 } from './http2.js';
 import {
   clientNetwork,
   type HygieneReason,
   type InspectionLimits,
   inspect,
+  inspectHttp2,
   type ParserError,
   parserFault,
 } from './hygiene.js';
 import { problemReply } from './problem.js';
 import type { Reply } from './reply.js';
 
-export type GuardReason = HygieneReason | 'connections' | 'connect' | 'unreadable' | 'slow';
+export type GuardReason = HygieneReason | 'connections' | 'connect' | 'unreadable' | 'slow' | 'handshake';
 
 export interface GuardOptions {
   readonly limits: InspectionLimits & {
     /** Of one client; 0: any number. */
     readonly connectionsPerClientMax: number;
   };
+  /** Whether connections begin with a TLS handshake: nothing can be said on them before. */
+  readonly encrypted: boolean;
   readonly clock: Clock;
   /** Hears why something was refused. */
   onRefused(reason: GuardReason): void;
@@ -67,13 +72,19 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
 
   countClients(server, limits.connectionsPerClientMax, (socket) => {
     onRefused('connections');
-    refuse(socket, replyOf('overloaded', 'There are too many connections from this client.'));
+    if (options.encrypted) socket.destroy();
+    else refuse(socket, replyOf('overloaded', 'There are too many connections from this client.'));
   });
   server.on('clientError', (error, socket) => {
     if (refused.has(socket)) return;
     const code = errorCode(error);
     // An answer that has begun cannot be followed by another.
     if (code === 'ECONNRESET' || answering.get(socket)?.headersSent === true) {
+      socket.destroy();
+      return;
+    }
+    if (options.encrypted && isHandshakeFailure(error, socket)) {
+      onRefused('handshake');
       socket.destroy();
       return;
     }
@@ -87,8 +98,24 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
     refuse(socket, replyOf('method_not_allowed', 'CONNECT is not allowed here.', { allow: 'GET, HEAD, OPTIONS' }));
   });
 
+  /** One stream is refused; what else goes on over its connection is framed on its own. */
+  function admitHttp2(request: IncomingMessage, response: ServerResponse): boolean {
+    const { method = '', url: target = '', rawHeaders } = request;
+    if (method === 'CONNECT') {
+      onRefused('connect');
+      answer(response, replyOf('method_not_allowed', 'CONNECT is not allowed here.', { allow: 'GET, HEAD, OPTIONS' }));
+      return false;
+    }
+    const seen = inspectHttp2({ method, target, rawHeaders }, limits);
+    if (seen.kind === 'ok') return true;
+    onRefused(seen.reason);
+    answer(response, replyOf(seen.code, seen.detail));
+    return false;
+  }
+
   return {
     admit(request, response) {
+      if (isHttp2(request)) return admitHttp2(request, response);
       const { socket } = request;
       if (refused.has(socket)) return false;
       answering.set(socket, response);
@@ -102,12 +129,21 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
       // What was sent behind it may be read on another reading of this one: it is not looked at.
       refused.add(socket);
       onRefused(seen.reason);
-      const reply = replyOf(seen.code, seen.detail);
-      response.writeHead(reply.status, reply.headers.flat());
-      response.end(bytesOf(reply));
+      answer(response, replyOf(seen.code, seen.detail));
       return false;
     },
   };
+}
+
+function answer(response: ServerResponse, reply: Reply): void {
+  response.writeHead(reply.status, reply.headers.flat());
+  response.end(bytesOf(reply));
+}
+
+/** Told through the same event as what a parser refuses. */
+function isHandshakeFailure(error: Error, socket: Duplex): boolean {
+  const code = errorCode(error) ?? '';
+  return /^(?:ERR_SSL|ERR_TLS|EPROTO)/.test(code) || !(socket instanceof TLSSocket) || socket.getProtocol() === null;
 }
 
 function parserErrorOf(error: Error): ParserError {

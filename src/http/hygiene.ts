@@ -50,11 +50,25 @@ export interface InspectionLimits {
 const OK: Inspection = { kind: 'ok' };
 
 export function inspect(head: ReceivedHead, limits: InspectionLimits): Inspection {
-  const { method, target, httpVersion, rawHeaders } = head;
+  const { httpVersion } = head;
   // RFC 9112 2.3: the parser also takes what calls itself 0.9 or 2.0.
   if (httpVersion !== '1.1' && httpVersion !== '1.0') {
     return refused('version', 'http_version', 'This is an HTTP/1.1 server.');
   }
+  return inspectHead(head, limits);
+}
+
+/** The same for HTTP/2, with `:authority` as Host and without pseudo-fields. */
+export function inspectHttp2(head: Omit<ReceivedHead, 'httpVersion'>, limits: InspectionLimits): Inspection {
+  // RFC 9113 8.3.1: a path, or `*`; no absolute form.
+  if (!head.target.startsWith('/') && head.target !== '*') {
+    return refused('target', 'malformed', 'The request target is malformed.');
+  }
+  return inspectHead({ ...head, httpVersion: '1.1' }, limits);
+}
+
+function inspectHead(head: ReceivedHead, limits: InspectionLimits): Inspection {
+  const { method, target, httpVersion, rawHeaders } = head;
   if (target.length > limits.targetMaxBytes) {
     return refused('target_too_long', 'uri_too_long', 'The request target is too long.');
   }

@@ -4,12 +4,17 @@
  * order: no new connections, idle ones ended, those in use finished within a
  * deadline, the rest broken off.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../clock.js';
 import { duration, integer, section, size, type ValueOf } from '../config/field.js';
+import { Fault } from '../errors.js';
 import type { Log } from '../log.js';
+import { readCertificate, type TlsConfig } from './certificate.js';
 import { type GuardReason, guardServer } from './guard.js';
+import { openSessions, type Sessions } from './sessions.js';
 
 /** The keys of a listener; host and port are the owner's, for their defaults differ. */
 export const limitsSection = section('Bounds on what one client may hold or make the server wait for.', {
@@ -45,6 +50,8 @@ export interface ListenOptions {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
+  /** Without it, or with no files in it: plain HTTP/1.1. */
+  readonly tls?: TlsConfig;
   readonly limits: ListenLimits;
   readonly clock: Clock;
   readonly log: Log;
@@ -59,13 +66,18 @@ export interface Listener {
   readonly host: string;
   readonly port: number;
   readonly url: string;
+  /**
+   * Reads the certificate and its key again and shows them from the next
+   * connection on; those that are no pair are told of and the old ones stay.
+   */
+  renewCertificate(): void;
   /** May be called twice. */
   close(): Promise<void>;
 }
 
 export async function listen(options: ListenOptions): Promise<Listener> {
   const { limits } = options;
-  const server = createServer({
+  const opened = openServer(options.tls, {
     maxHeaderSize: limits.headersMaxBytes,
     headersTimeout: Math.min(limits.headersWithinMs, limits.requestWithinMs),
     requestTimeout: limits.requestWithinMs,
@@ -76,12 +88,14 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     // Answered by the guard, with a problem of our own.
     requireHostHeader: false,
   });
+  const { server } = opened;
   server.maxConnections = limits.connectionsMax;
   // One more than is let in: what goes beyond is cut off without a word.
   server.maxHeadersCount = limits.headersMaxCount + 1;
   server.timeout = limits.stalledMs;
   const guard = guardServer(server, {
     limits,
+    encrypted: opened.kind === 'tls',
     clock: options.clock,
     onRefused(reason) {
       options.log.debug({ reason }, 'a request was refused at the door');
@@ -89,16 +103,23 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     },
   });
   const inHand = new Set<ServerResponse>();
-  server.on('request', (request, response) => {
+  const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     track(response);
     if (guard.admit(request, response)) options.onRequest(request, response);
-  });
-  if (options.onExpectation !== undefined) {
-    server.on('checkContinue', (request, response) => {
-      track(response);
-      if (guard.admit(request, response)) options.onExpectation?.(request, response);
-    });
-  }
+  };
+  const onExpectation = (request: IncomingMessage, response: ServerResponse): void => {
+    track(response);
+    if (!guard.admit(request, response)) return;
+    if (options.onExpectation !== undefined) {
+      options.onExpectation(request, response);
+      return;
+    }
+    response.writeContinue();
+    options.onRequest(request, response);
+  };
+  server.on('request', onRequest).on('checkContinue', onExpectation);
+  const sessions =
+    opened.kind === 'tls' ? offerHttp2(opened.server, opened.tls, { ...options, onRequest, onExpectation }) : undefined;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(options.port, options.host, resolve);
@@ -122,18 +143,78 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   return {
     host: address.address,
     port: address.port,
-    url: `http://${shownHost}:${address.port}`,
+    url: `${opened.kind === 'tls' ? 'https' : 'http'}://${shownHost}:${address.port}`,
+    renewCertificate() {
+      if (opened.kind === 'tls') renew(opened, options.log);
+    },
     close() {
       closing ??= new Promise((resolve) => {
-        const deadline = options.clock.after(limits.closeWithinMs, () => server.closeAllConnections());
+        const deadline = options.clock.after(limits.closeWithinMs, () => {
+          server.closeAllConnections();
+          sessions?.breakOff();
+        });
         server.close(() => {
           deadline.cancel();
           resolve();
         });
         server.closeIdleConnections();
+        sessions?.close();
         for (const response of inHand) response.shouldKeepAlive = false;
       });
       return closing;
     },
   };
+}
+
+type Opened =
+  | { readonly kind: 'plain'; readonly server: Server }
+  | {
+      readonly kind: 'tls';
+      readonly server: TlsServer;
+      readonly tls: TlsConfig;
+      /** Of the certificate that is shown. */
+      shown: string;
+    };
+
+function openServer(tls: TlsConfig | undefined, options: ServerOptions & { readonly headersTimeout: number }): Opened {
+  const read = tls === undefined ? ({ kind: 'off' } as const) : readCertificate(tls);
+  if (tls === undefined || read.kind === 'off') return { kind: 'plain', server: createServer(options) };
+  if (read.kind === 'faulty') throw new Fault('internal', `The certificate for clients is of no use: ${read.message}.`);
+  const server = createTlsServer({
+    ...options,
+    ...read.context,
+    ALPNProtocols: tls.http2 ? ['h2', 'http/1.1'] : ['http/1.1'],
+    handshakeTimeout: options.headersTimeout,
+  });
+  return { kind: 'tls', server, tls, shown: read.certificate.fingerprint256 };
+}
+
+/** Hands connections on by what was agreed in their handshake (RFC 7301), in the place of node's one way. */
+function offerHttp2(
+  server: TlsServer,
+  tls: TlsConfig,
+  options: Pick<ListenOptions, 'limits' | 'clock'> & Pick<Required<ListenOptions>, 'onRequest' | 'onExpectation'>,
+): Sessions {
+  const sessions = openSessions({ ...options, streamsMax: tls.streamsMax });
+  const [speakHttp1] = server.listeners('secureConnection') as ((socket: Socket) => void)[];
+  server.removeAllListeners('secureConnection');
+  server.on('secureConnection', (socket: TLSSocket) => {
+    if (socket.alpnProtocol === 'h2') sessions.take(socket);
+    else speakHttp1?.call(server, socket);
+  });
+  return sessions;
+}
+
+function renew(opened: Opened & { readonly kind: 'tls' }, log: Log): void {
+  const read = readCertificate(opened.tls);
+  if (read.kind !== 'read') {
+    const reason = read.kind === 'faulty' ? read.message : 'no files are named';
+    log.error({ reason }, 'the changed certificate is refused; the one in force stays');
+    return;
+  }
+  const { fingerprint256, validTo } = read.certificate;
+  if (fingerprint256 === opened.shown) return;
+  opened.server.setSecureContext(read.context);
+  opened.shown = fingerprint256;
+  log.info({ fingerprint256, validTo }, 'a new certificate is shown to clients');
 }

@@ -4,6 +4,7 @@
  * says; a clock that the test moves.
  */
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { createEngine } from '../../edge/assemble.js';
 import { openCache } from '../../edge/cache/open.js';
 import { type EdgeConfig, edgeSection, policyOf } from '../../edge/config.js';
@@ -20,9 +21,9 @@ import type { Caller, Credentials, Gate, Grant } from '../../src/access/grant.js
 import { systemClock } from '../../src/clock.js';
 import { parseConfig } from '../../src/config/load.js';
 import { createAddressOf } from '../../src/http/address.js';
-import { listen } from '../../src/http/listen.js';
+import { type Listener, listen } from '../../src/http/listen.js';
 import type { MediaId } from '../../src/ids.js';
-import { createLog } from '../../src/log.js';
+import { createLog, type Log } from '../../src/log.js';
 import type { ThumbMenu } from '../../src/media/thumb-choice.js';
 import { createMetrics } from '../../src/metrics.js';
 import { ManualClock } from './clock.js';
@@ -31,6 +32,7 @@ import { openScriptedOrigin, type ScriptedOrigin } from './scripted-origin.js';
 export interface TestEdge {
   readonly url: string;
   readonly origin: ScriptedOrigin;
+  readonly listener: Listener;
   readonly engine: Engine;
   readonly clock: ManualClock;
   readonly tally: Tally;
@@ -49,6 +51,11 @@ export const EDGE_PROOF = 'v1.proof-of-the-tests';
 export interface TestEdgeOptions {
   /** Lines of the section `edge`, in YAML. */
   readonly edge?: readonly string[];
+  /** Members of `listen.tls`, in YAML's flow style; without any, plain HTTP. */
+  readonly tls?: string;
+  /** The origin speaks TLS, with this certificate. */
+  readonly originTls?: { readonly cert: string; readonly key: string };
+  readonly log?: Log;
   /** Members of `upstream` and of `cache`, in YAML's flow style. Without any, the cache is memory alone. */
   readonly upstream?: string;
   readonly cache?: string;
@@ -56,9 +63,9 @@ export interface TestEdgeOptions {
 
 /** `folder` is the test's own. */
 export async function openTestEdge(folder: string, options: TestEdgeOptions = {}): Promise<TestEdge> {
-  const origin = await openScriptedOrigin();
+  const origin = await openScriptedOrigin(0, options.originTls);
   const clock = new ManualClock();
-  const log = createLog('edge', { level: 'silent', requests: 'none' });
+  const log = options.log ?? createLog('edge', { level: 'silent', requests: 'none' });
   const metrics = createMetrics('');
   const parts = { log, metrics, clock };
   const edge = readConfig(folder, origin.url, options);
@@ -81,7 +88,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const pass = createPass({
     config: edge.pass,
     originUrl: origin.url,
-    originCa: null,
+    originCa: edge.upstream.caFile === null ? null : readFileSync(edge.upstream.caFile, 'utf8'),
     edgeName: edge.name,
     onUnsafe: (answer) => invalidate(engine, answer),
     ...parts,
@@ -103,6 +110,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const listener = await listen({
     host: '127.0.0.1',
     port: 0,
+    tls: edge.listen.tls,
     limits: { ...edge.listen.limits, closeWithinMs: 0 },
     clock: systemClock,
     log,
@@ -111,6 +119,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   });
   return {
     url: listener.url,
+    listener,
     origin,
     engine,
     clock,
@@ -152,11 +161,11 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
 function readConfig(
   folder: string,
   originUrl: string,
-  { edge = [], upstream = '', cache = 'disk: { size: 0 }' }: TestEdgeOptions,
+  { edge = [], tls = '', upstream = '', cache = 'disk: { size: 0 }' }: TestEdgeOptions,
 ): EdgeConfig {
   const text = [
     'edge:',
-    '  listen: { port: 0 }',
+    `  listen: { port: 0${tls === '' ? '' : `, tls: { ${tls} }`} }`,
     `  cache: { folder: ${JSON.stringify(`${folder}/cache`)}, ${cache} }`,
     `  upstream: { url: "${originUrl}"${upstream === '' ? '' : `, ${upstream}`} }`,
     ...edge.map((line) => `  ${line}`),

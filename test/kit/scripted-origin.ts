@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 
 export interface Seen {
@@ -51,19 +52,23 @@ export interface ScriptedOrigin {
   close(): Promise<void>;
 }
 
-export async function openScriptedOrigin(port = 0): Promise<ScriptedOrigin> {
+export async function openScriptedOrigin(
+  port = 0,
+  tls?: { readonly cert: string; readonly key: string },
+): Promise<ScriptedOrigin> {
   const scripts = new Map<string, Script>();
   const seen: Seen[] = [];
   const sockets = new Set<Socket>();
   const watchers = new Set<() => void>();
-  const server = createServer((request, response) => {
+  const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     void read(request).then(async (each) => {
       seen.push(each);
       for (const watch of watchers) watch();
       const script = scripts.get(each.path) ?? scripts.get('*') ?? notFound;
       await script(each, answering(response));
     });
-  });
+  };
+  const server = tls === undefined ? createServer(onRequest) : createTlsServer(tls, onRequest);
   server.keepAliveTimeout = 60_000;
   server.on('connection', (socket) => {
     sockets.add(socket);
@@ -76,7 +81,7 @@ export async function openScriptedOrigin(port = 0): Promise<ScriptedOrigin> {
   const count = (target: string, method?: string): number =>
     seen.filter((each) => each.target === target && (method === undefined || each.method === method)).length;
   return {
-    url: `http://127.0.0.1:${address.port}`,
+    url: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${address.port}`,
     port: address.port,
     seen,
     count,

@@ -1,0 +1,253 @@
+/**
+ * One stream of HTTP/2 in the shape of node:http's request and response, so
+ * that whoever answers need not know which protocol a client speaks: fields
+ * without pseudo-fields, `:authority` as Host, and a body that ends, breaks off
+ * and waits as on a connection of its own.
+ *
+ * Leaves sessions, their bounds and their end to listen.ts.
+ */
+import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { constants, type IncomingHttpHeaders as Http2Fields, type ServerHttp2Stream } from 'node:http2';
+import type { Socket } from 'node:net';
+import { Readable, Writable } from 'node:stream';
+
+export interface Http2Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+}
+
+/** `rawFields`: names and values in turn, as they came. */
+export function http2Exchange(
+  stream: ServerHttp2Stream,
+  fields: Http2Fields,
+  rawFields: readonly string[],
+  socket: Socket,
+): Http2Exchange {
+  // What goes wrong with a stream is told by its end.
+  stream.on('error', () => {});
+  const request = new Http2Request(stream, fields, rawFields, socket);
+  const response = new Http2Response(stream, request);
+  // They have what the parts of this service use of node's own, and no more.
+  return {
+    request: request as unknown as IncomingMessage,
+    response: response as unknown as ServerResponse,
+  };
+}
+
+export function isHttp2(request: object): boolean {
+  return request instanceof Http2Request;
+}
+
+/** Tells how many bytes were sent in answer since it was made: of the connection, or of the stream where many share one. */
+export function sentMeter(request: Pick<IncomingMessage, 'socket'>, response: object): () => number {
+  if (response instanceof Http2Response) return () => response.sentBytes;
+  const { socket } = request;
+  const before = socket.bytesWritten;
+  return () => Math.max(0, socket.bytesWritten - before);
+}
+
+class Http2Request extends Readable {
+  readonly stream: ServerHttp2Stream;
+  readonly socket: Socket;
+  readonly httpVersion = '2.0';
+  readonly httpVersionMajor = 2;
+  readonly httpVersionMinor = 0;
+  method: string;
+  url: string;
+  headers: IncomingHttpHeaders;
+  readonly rawHeaders: string[];
+  /** Whether all of it was received. */
+  complete: boolean;
+
+  constructor(stream: ServerHttp2Stream, fields: Http2Fields, rawFields: readonly string[], socket: Socket) {
+    super({ autoDestroy: false });
+    this.stream = stream;
+    this.socket = socket;
+    this.method = fields[':method'] ?? '';
+    this.url = fields[':path'] ?? '';
+    this.rawHeaders = regularFields(rawFields, fields);
+    this.headers = keyedFields(fields);
+    this.complete = stream.endAfterHeaders;
+    if (this.complete) {
+      stream.resume();
+      this.push(null);
+      return;
+    }
+    stream.on('data', (chunk: Buffer) => {
+      if (!this.push(chunk)) stream.pause();
+    });
+    stream.pause();
+    stream.once('end', () => {
+      // An end is also told of a stream that was reset.
+      if (stream.aborted || stream.rstCode !== constants.NGHTTP2_NO_ERROR) return;
+      this.complete = true;
+      this.push(null);
+    });
+    stream.once('close', () => {
+      if (!this.complete) this.destroy();
+    });
+  }
+
+  override _read(): void {
+    this.stream.resume();
+  }
+
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    // What still comes is let go by, or the session's window would fill with it.
+    if (!this.stream.destroyed) this.stream.resume();
+    if (!this.complete) this.emit('aborted');
+    callback(error);
+  }
+}
+
+/** RFC 9113 8.3.1: `:authority` stands in the place of Host; one that names something else makes two of them. */
+function regularFields(rawFields: readonly string[], { ':authority': authority }: Http2Fields): string[] {
+  const regular: string[] = authority === undefined ? [] : ['host', authority];
+  const cookies: string[] = [];
+  for (let at = 0; at + 1 < rawFields.length; at += 2) {
+    const [name = '', value = ''] = [rawFields[at], rawFields[at + 1]];
+    if (name.startsWith(':') || (name === 'host' && value === authority)) continue;
+    if (name === 'cookie') cookies.push(value);
+    else regular.push(name, value);
+  }
+  // RFC 9113 8.2.3: crumbs are one field again before they go elsewhere.
+  if (cookies.length > 0) regular.push('cookie', cookies.join('; '));
+  return regular;
+}
+
+function keyedFields(fields: Http2Fields): IncomingHttpHeaders {
+  const keyed: IncomingHttpHeaders = {};
+  for (const name of Object.keys(fields)) if (!name.startsWith(':')) keyed[name] = fields[name];
+  const authority = fields[':authority'];
+  if (authority !== undefined) keyed.host = authority;
+  return keyed;
+}
+
+/** RFC 9113 8.2.2: fields of one connection make an answer malformed. */
+const NOT_IN_HTTP2: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+]);
+
+class Http2Response extends Writable {
+  readonly stream: ServerHttp2Stream;
+  readonly req: Http2Request;
+  statusCode = 200;
+  headersSent = false;
+  /** Of no meaning on a stream. */
+  shouldKeepAlive = true;
+  /** Of the body. */
+  sentBytes = 0;
+  readonly #set: Record<string, string | string[]> = {};
+
+  constructor(stream: ServerHttp2Stream, request: Http2Request) {
+    super();
+    this.stream = stream;
+    this.req = request;
+    stream.once('close', () => this.destroy());
+  }
+
+  get socket(): Socket {
+    return this.req.socket;
+  }
+
+  get finished(): boolean {
+    return this.writableEnded;
+  }
+
+  setHeader(name: string, value: number | string | readonly string[]): this {
+    this.#set[name.toLowerCase()] = typeof value === 'object' ? [...value] : String(value);
+    return this;
+  }
+
+  getHeader(name: string): string | string[] | undefined {
+    return this.#set[name.toLowerCase()];
+  }
+
+  /** As node:http has it: names and values in turn, or by name. */
+  writeHead(status: number, fields: readonly string[] | OutgoingHttpHeaders = []): this {
+    if (this.headersSent) throw new Error('the head of this answer was sent already');
+    this.headersSent = true;
+    this.statusCode = status;
+    if (Array.isArray(fields)) for (let at = 0; at + 1 < fields.length; at += 2) this.#add(fields[at], fields[at + 1]);
+    else for (const [name, value] of Object.entries(fields)) if (value !== undefined) this.setHeader(name, value);
+    for (const name of NOT_IN_HTTP2) delete this.#set[name];
+    // For answers that can have no body, node ends the stream with the head.
+    if (!this.#isGone()) this.stream.respond({ ...this.#set, ':status': status });
+    return this;
+  }
+
+  #add(name: string, value: string): void {
+    const key = name.toLowerCase();
+    const before = this.#set[key];
+    this.#set[key] = before === undefined ? value : [...[before].flat(), value];
+  }
+
+  flushHeaders(): void {
+    if (!this.headersSent) this.writeHead(this.statusCode);
+  }
+
+  writeContinue(): void {
+    this.#inform({ ':status': 100 });
+  }
+
+  writeProcessing(): void {
+    this.#inform({ ':status': 102 });
+  }
+
+  writeEarlyHints({ link }: { readonly link: string | string[] }): void {
+    this.#inform({ ':status': 103, link });
+  }
+
+  #inform(fields: OutgoingHttpHeaders): void {
+    if (!this.headersSent && !this.#isGone()) this.stream.additionalHeaders(fields);
+  }
+
+  #isGone(): boolean {
+    return this.stream.destroyed || this.stream.closed;
+  }
+
+  override _write(chunk: Buffer, encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
+    this.flushHeaders();
+    if (this.#isGone()) {
+      callback(new Error('the client left'));
+      return;
+    }
+    if (this.stream.writableEnded) {
+      callback();
+      return;
+    }
+    this.stream.write(chunk, encoding, (error) => {
+      if (error === null || error === undefined) this.sentBytes += chunk.length;
+      callback(error);
+    });
+  }
+
+  override _final(callback: (error?: Error | null) => void): void {
+    this.flushHeaders();
+    if (this.#isGone()) {
+      callback(this.stream.rstCode === constants.NGHTTP2_NO_ERROR ? null : new Error('the client left'));
+      return;
+    }
+    const done = (): void => {
+      // RFC 9113 8.1: whoever still sends is told that nothing more is wanted.
+      if (!this.req.complete) setImmediate(() => this.stream.close(constants.NGHTTP2_NO_ERROR));
+      callback();
+    };
+    if (this.stream.writableFinished) done();
+    else if (this.stream.writableEnded) this.stream.once('finish', done);
+    else this.stream.end(done);
+  }
+
+  /** Half an answer must not pass for a whole one: the stream is reset. */
+  override _destroy(_error: Error | null, callback: (error?: Error | null) => void): void {
+    // Not by close(), which ends the stream in good order first.
+    if (!this.writableFinished && !this.#isGone()) this.stream.destroy(new Error('the answer was broken off'));
+    // As with node:http's own: told as its end, not as an error.
+    callback();
+  }
+}

@@ -1,0 +1,361 @@
+/** TLS and HTTP/2 between clients and the edge, and TLS to the origin, on real sockets with certificates of our own. */
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import {
+  type ClientHttp2Session,
+  connect,
+  constants,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+} from 'node:http2';
+import { request } from 'node:https';
+import { connect as connectTcp } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import t, { type Test } from 'tap';
+import { edgeFaults, edgeSection } from '../../edge/config.js';
+import { parseConfig } from '../../src/config/load.js';
+import type { MediaId } from '../../src/ids.js';
+import { hasOpenssl, selfSigned, type TestCertificate } from '../kit/certificates.js';
+import { openTestEdge, type TestEdge, type TestEdgeOptions } from '../kit/edge.js';
+import { watchedParts } from '../kit/parts.js';
+import { mediaScript } from '../kit/scripted-origin.js';
+import { until } from '../kit/until.js';
+
+const skip = hasOpenssl ? false : 'there is no openssl to make certificates with';
+const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
+const PATH = `/v1/media/${ID}`;
+const READER = { authorization: 'Bearer reader' };
+const BYTES = Buffer.from('0123456789abcdefghijklmnopqrstuvwxyz');
+
+interface Secure {
+  readonly edge: TestEdge;
+  readonly certificate: TestCertificate;
+}
+
+async function open(t: Test, tls = '', options: TestEdgeOptions = {}): Promise<Secure> {
+  const folder = t.testdir();
+  const certificate = selfSigned(folder, 'edge');
+  const files = `certificate_file: "${certificate.certFile}", key_file: "${certificate.keyFile}"`;
+  const edge = await openTestEdge(folder, { ...options, tls: tls === '' ? files : `${files}, ${tls}` });
+  t.teardown(() => edge.close());
+  edge.origin.on(PATH, mediaScript({ bytes: BYTES, headers: { 'media-id': ID } }));
+  return { edge, certificate };
+}
+
+async function session(t: Test, { edge, certificate }: Secure): Promise<ClientHttp2Session> {
+  const client = connect(edge.url, { ca: certificate.cert });
+  client.on('error', () => {});
+  t.teardown(() => client.destroy());
+  await once(client, 'connect');
+  return client;
+}
+
+interface Answer {
+  readonly headers: IncomingHttpHeaders;
+  readonly status: number;
+  readonly bytes: Buffer;
+  readonly rstCode: number;
+}
+
+function ask(client: ClientHttp2Session, fields: OutgoingHttpHeaders, body?: Uint8Array): Promise<Answer> {
+  return new Promise((resolve) => {
+    const stream = client.request({ ':path': PATH, ...READER, ...fields }, { endStream: body === undefined });
+    let headers: IncomingHttpHeaders = {};
+    const chunks: Buffer[] = [];
+    stream.on('response', (came) => (headers = came));
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    stream.on('error', () => {});
+    stream.on('close', () =>
+      resolve({
+        headers,
+        status: Number(headers[':status'] ?? 0),
+        bytes: Buffer.concat(chunks),
+        rstCode: stream.rstCode ?? 0,
+      }),
+    );
+    if (body !== undefined) stream.end(body);
+  });
+}
+
+/** One request by HTTP/1.1. */
+function askHttps(url: string, ca: string): Promise<{ status: number; bytes: Buffer; connection: string }> {
+  return new Promise((resolve, reject) => {
+    const sent = request(url, { ca, headers: READER, agent: false }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('end', () =>
+        resolve({
+          status: response.statusCode ?? 0,
+          bytes: Buffer.concat(chunks),
+          connection: response.headers.connection ?? '',
+        }),
+      );
+    });
+    sent.on('error', reject).end();
+  });
+}
+
+void t.test('clients of either protocol are answered alike over TLS', { skip }, async (t) => {
+  const secure = await open(t);
+  const { edge, certificate } = secure;
+  t.match(edge.url, /^https:/);
+  const plain = await askHttps(edge.url + PATH, certificate.cert);
+  t.equal(plain.status, 200, 'HTTP/1.1');
+  t.same(plain.bytes, BYTES);
+
+  const client = await session(t, secure);
+  const hit = await ask(client, {});
+  t.equal(hit.status, 200);
+  t.same(hit.bytes, BYTES);
+  t.match(String(hit.headers['cache-status']), /^edge; hit/);
+  for (const name of ['connection', 'keep-alive', 'transfer-encoding']) t.equal(hit.headers[name], undefined, name);
+  t.equal(edge.origin.count(PATH), 1, 'one fill for both');
+  const etag = String(hit.headers['etag']);
+  const cases = [
+    { name: 'HEAD', fields: { ':method': 'HEAD' }, status: 200, body: '', length: '36' },
+    { name: 'a range', fields: { range: 'bytes=2-4' }, status: 206, body: '234', length: '3' },
+    { name: 'a copy that is held', fields: { 'if-none-match': etag }, status: 304, body: '' },
+    { name: 'no token', fields: { authorization: 'Bearer wrong' }, status: 401 },
+    { name: 'a range beyond', fields: { range: 'bytes=36-' }, status: 416 },
+    { name: 'health', fields: { ':path': '/healthz' }, status: 200 },
+    { name: 'another Host than the authority', fields: { ':authority': 'here', host: 'elsewhere' }, status: 400 },
+    { name: 'a fragment', fields: { ':path': '/a#b' }, status: 400 },
+    { name: 'a target too long', fields: { ':path': `/${'a'.repeat(9_000)}` }, status: 414 },
+  ];
+  for (const { name, fields, status, body, length } of cases) {
+    const answer = await ask(client, fields);
+    t.equal(answer.status, status, name);
+    if (body !== undefined) t.equal(answer.bytes.toString(), body, name);
+    if (length !== undefined) t.equal(answer.headers['content-length'], length, name);
+    t.equal(answer.rstCode, 0, name);
+  }
+
+  const other = `${PATH.slice(0, -1)}B`;
+  edge.origin.on(other, mediaScript({ bytes: BYTES }));
+  const miss = await ask(client, { ':path': other, cookie: ['a=1', 'b=2'] });
+  t.match(String(miss.headers['cache-status']), /fwd=uri-miss.*stored/);
+  t.same(miss.bytes, BYTES);
+  const names = Object.keys(edge.origin.seen.at(-1)?.headers ?? {});
+  t.notOk(
+    names.some((name) => name.startsWith(':')),
+    'no pseudo-field goes on',
+  );
+  const many = await Promise.all(Array.from({ length: 50 }, () => ask(client, {})));
+  t.ok(
+    many.every(({ bytes }) => bytes.equals(BYTES)),
+    'many at once over one connection',
+  );
+});
+
+void t.test('uploads and deletions are passed on from HTTP/2', { skip }, async (t) => {
+  const secure = await open(t);
+  const { origin } = secure.edge;
+  origin.on('/v1/media', (seen, answer) => {
+    answer.head(201, { 'content-type': 'text/plain', 'keep-alive': 'timeout=5' });
+    answer.end(`${seen.body.length}`);
+  });
+  origin.on(PATH, (_seen, answer) => {
+    answer.head(204);
+    answer.end();
+  });
+  const client = await session(t, secure);
+  const upload = { ':method': 'POST', ':path': '/v1/media', 'content-type': 'image/png' };
+  const body = randomBytes(3_000_000);
+  for (const [name, more] of [
+    ['of a stated length', { 'content-length': body.length }],
+    ['of any length', {}],
+    ['that waits for 100', { expect: '100-continue', 'content-length': body.length }],
+  ] as const) {
+    const answer = await ask(client, { ...upload, ...more }, body);
+    t.equal(answer.status, 201, name);
+    t.equal(answer.bytes.toString(), '3000000', name);
+    t.ok(origin.seen.at(-1)?.body.equals(body), name);
+    t.equal(answer.headers['keep-alive'], undefined);
+  }
+  const seen = origin.seen.at(-1)?.headers ?? {};
+  t.equal(seen['x-forwarded-proto'], 'https');
+  t.equal(seen['x-forwarded-host'], new URL(secure.edge.url).host);
+  t.match(String(seen['via']), /^2\.0 edge$/);
+  t.equal((await ask(client, { ':method': 'DELETE' })).status, 204);
+  t.equal(origin.count(PATH, 'DELETE'), 1);
+});
+
+void t.test('a stream that breaks says so, and harms no other', { skip }, async (t) => {
+  const secure = await open(t);
+  const { origin } = secure.edge;
+  const client = await session(t, secure);
+
+  await t.test('a client that resets a passed upload', async (t) => {
+    let gone = false;
+    origin.on('/v1/media', (_seen, answer) => void answer.gone.then(() => (gone = true)));
+    const stream = client.request({ ':method': 'POST', ':path': '/v1/media', ...READER, 'content-length': 5 });
+    stream.on('error', () => {});
+    stream.end('hello');
+    await origin.arrived('/v1/media');
+    stream.close(constants.NGHTTP2_CANCEL);
+    await until('the origin is left too', () => gone);
+    t.pass();
+  });
+  await t.test('an origin that breaks off', async (t) => {
+    const path = `${PATH.slice(0, -1)}C`;
+    let cut = (): void => {};
+    origin.on(path, async (_seen, answer) => {
+      answer.head(200, { 'content-type': 'image/png', 'content-length': '1000', 'cdn-cache-control': 'max-age=60' });
+      await answer.write('half');
+      cut = () => answer.reset();
+    });
+    const reader = client.request({ ':path': path, ...READER });
+    reader.on('error', () => {});
+    await once(reader, 'data');
+    const ended = new Promise((resolve) => reader.once('close', resolve));
+    cut();
+    await ended;
+    t.equal(reader.rstCode, constants.NGHTTP2_INTERNAL_ERROR, 'half is not taken for whole');
+  });
+  await t.test('a client that resets a fill while it reads', async (t) => {
+    const path = `${PATH.slice(0, -1)}D`;
+    let finish = (): void => {};
+    origin.on(path, async (_seen, answer) => {
+      answer.head(200, { 'content-type': 'image/png', 'content-length': '8', 'cdn-cache-control': 'max-age=60' });
+      await answer.write('half');
+      finish = () => answer.end('full');
+    });
+    const left = client.request({ ':path': path, ...READER });
+    left.on('error', () => {});
+    await once(left, 'data');
+    const other = ask(client, { ':path': path });
+    left.close(constants.NGHTTP2_CANCEL);
+    await once(left, 'close');
+    finish();
+    t.equal((await other).bytes.toString(), 'halffull');
+  });
+  t.equal((await ask(client, {})).status, 200, 'the session goes on');
+});
+
+void t.test('a changed certificate is shown to new connections, and old ones go on', { skip }, async (t) => {
+  const { log, lines } = watchedParts();
+  const secure = await open(t, '', { log });
+  const { edge, certificate } = secure;
+  const client = await session(t, secure);
+  writeFileSync(certificate.keyFile, 'no key');
+  edge.listener.renewCertificate();
+  t.match(lines.at(-1), {
+    msg: 'the changed certificate is refused; the one in force stays',
+    reason: /no private key/,
+  });
+  t.equal((await askHttps(edge.url + PATH, certificate.cert)).status, 200, 'the old one is shown still');
+  const renewed = selfSigned(t.testdirName, 'edge');
+  edge.listener.renewCertificate();
+  t.match(lines.at(-1), { msg: 'a new certificate is shown to clients' });
+  t.equal((await askHttps(edge.url + PATH, renewed.cert)).status, 200);
+  await t.rejects(askHttps(edge.url + PATH, certificate.cert), 'the old one is shown no more');
+  t.equal((await ask(client, {})).status, 200, 'the old connection goes on');
+});
+
+void t.test('the handshake is held to what the configuration says', { skip }, async (t) => {
+  const secure = await open(t, 'http2: false, min_version: TLSv1.3');
+  const { host, port } = { host: '127.0.0.1', port: Number(new URL(secure.edge.url).port) };
+  const ca = secure.certificate.cert;
+  const http1 = connectTls({ host, port, ca, ALPNProtocols: ['h2', 'http/1.1'] });
+  await once(http1, 'secureConnect');
+  t.equal(http1.alpnProtocol, 'http/1.1');
+  http1.destroy();
+  const old = connectTls({ host, port, ca, maxVersion: 'TLSv1.2' });
+  const [error] = (await once(old, 'error')) as [Error];
+  t.match(error.message, /protocol version/);
+  const plain = connectTcp(port, host);
+  plain.write('GET / HTTP/1.1\r\nhost: a\r\n\r\n');
+  plain.on('error', () => {});
+  let came = '';
+  plain.on('data', (chunk: Buffer) => (came += chunk.toString('latin1')));
+  await once(plain, 'close');
+  t.notMatch(came, /HTTP/, 'plain HTTP is not answered');
+});
+
+void t.test('at its end the edge lets requests finish, and breaks off what stays', { skip }, async (t) => {
+  const secure = await open(t);
+  const { edge } = secure;
+  edge.origin.on('/slow', () => {});
+  const client = await session(t, secure);
+  const goaway = once(client, 'goaway');
+  const stuck = ask(client, { ':path': '/slow' });
+  await edge.origin.arrived('/slow');
+  await edge.listener.close();
+  await goaway;
+  t.equal((await stuck).status, 0);
+});
+
+void t.test('certificate files that are of no use are a fault of the configuration', { skip }, async (t) => {
+  const folder = t.testdir({ 'empty.pem': '' });
+  const [one, other] = [selfSigned(folder, 'one'), selfSigned(folder, 'other')];
+  const cases: readonly (readonly [string | null, string | null, string | null])[] = [
+    [null, null, null],
+    [one.certFile, one.keyFile, null],
+    [one.certFile, null, 'edge.listen.tls.key_file: must be named where `certificate_file` is'],
+    [null, one.keyFile, 'edge.listen.tls.certificate_file: must be named where `key_file` is'],
+    ['missing.pem', one.keyFile, 'edge.listen.tls.certificate_file: the file missing.pem cannot be read (ENOENT)'],
+    [
+      `${folder}/empty.pem`,
+      one.keyFile,
+      `edge.listen.tls.certificate_file: ${folder}/empty.pem holds no certificate in PEM`,
+    ],
+    [
+      one.certFile,
+      one.certFile,
+      `edge.listen.tls.key_file: ${one.certFile} holds no private key in PEM that can be read`,
+    ],
+    [
+      one.certFile,
+      other.keyFile,
+      `edge.listen.tls.key_file: ${other.keyFile} holds another key than that of ${one.certFile}`,
+    ],
+  ];
+  for (const [certificate, key, fault] of cases) {
+    const tls = { certificate_file: certificate, key_file: key };
+    const read = parseConfig(JSON.stringify({ edge: { listen: { tls } } }), { edge: edgeSection });
+    if (read.kind !== 'loaded') throw new Error('the configuration was not read');
+    t.same(
+      edgeFaults(read.config.edge).map(({ path, message }) => `${path}: ${message}`),
+      fault === null ? [] : [fault],
+    );
+  }
+});
+
+void t.test('the origin is believed by its own authority alone', { skip }, async (t) => {
+  const folder = t.testdir();
+  const [origin, stranger] = [selfSigned(folder, 'origin'), selfSigned(folder, 'stranger')];
+  for (const [name, ca, trusted] of [
+    ['its own', origin, true],
+    ['a stranger', stranger, false],
+  ] as const) {
+    const { log, lines } = watchedParts();
+    const edge = await openTestEdge(`${folder}/${name}`, {
+      originTls: origin,
+      upstream: `ca_file: "${ca.certFile}"`,
+      log,
+    });
+    t.teardown(() => edge.close());
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+    edge.origin.on('/v1/upload', (_seen, answer) => {
+      answer.head(201);
+      answer.end();
+    });
+    const fill = await fetch(edge.url + PATH, { headers: READER });
+    const pass = await fetch(`${edge.url}/v1/upload`, { method: 'POST', body: 'x' });
+    t.equal(fill.status, trusted ? 200 : 502, `a fill by ${name}`);
+    t.equal(pass.status, trusted ? 201 : 502, `a pass by ${name}`);
+    const journal = edge.engine.fills.upstream.converse(
+      { method: 'GET', path: PATH, headers: [] },
+      AbortSignal.timeout(5_000),
+    );
+    if (trusted) (await journal).body.destroy();
+    else {
+      await t.rejects(journal, 'nor is its journal followed');
+      t.match(
+        lines.find(({ msg }) => msg === 'a pass was not completed'),
+        { ending: 'bad_gateway' },
+      );
+    }
+  }
+});
