@@ -133,6 +133,9 @@ const NOT_IN_HTTP2: ReadonlySet<string> = new Set([
   'http2-settings',
 ]);
 
+/** What a stream is given at a time: what it was given and could not send yet counts as its session's memory. */
+export const PIECE_BYTES = 65_536;
+
 class Http2Response extends Writable {
   readonly stream: ServerHttp2Stream;
   readonly req: Http2Request;
@@ -221,9 +224,15 @@ class Http2Response extends Writable {
       callback();
       return;
     }
-    this.stream.write(chunk, encoding, (error) => {
-      if (error === null || error === undefined) this.sentBytes += chunk.length;
-      callback(error);
+    const piece = chunk.subarray(0, PIECE_BYTES);
+    this.stream.write(piece, (error) => {
+      if (error !== null && error !== undefined) {
+        callback(error);
+        return;
+      }
+      this.sentBytes += piece.length;
+      if (piece.length === chunk.length) callback();
+      else this._write(chunk.subarray(piece.length), encoding, callback);
     });
   }
 

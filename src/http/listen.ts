@@ -7,7 +7,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
-import type { TLSSocket } from 'node:tls';
+import type { SecureContextOptions, TLSSocket } from 'node:tls';
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../clock.js';
 import { duration, integer, section, size, type ValueOf } from '../config/field.js';
 import { Fault } from '../errors.js';
@@ -172,8 +173,8 @@ type Opened =
       readonly kind: 'tls';
       readonly server: TlsServer;
       readonly tls: TlsConfig;
-      /** Of the certificate that is shown. */
-      shown: string;
+      /** The files as they are in force. */
+      shown: SecureContextOptions;
     };
 
 function openServer(tls: TlsConfig | undefined, options: ServerOptions & { readonly headersTimeout: number }): Opened {
@@ -186,7 +187,7 @@ function openServer(tls: TlsConfig | undefined, options: ServerOptions & { reado
     ALPNProtocols: tls.http2 ? ['h2', 'http/1.1'] : ['http/1.1'],
     handshakeTimeout: options.headersTimeout,
   });
-  return { kind: 'tls', server, tls, shown: read.certificate.fingerprint256 };
+  return { kind: 'tls', server, tls, shown: read.context };
 }
 
 /** Hands connections on by what was agreed in their handshake (RFC 7301), in the place of node's one way. */
@@ -213,8 +214,8 @@ function renew(opened: Opened & { readonly kind: 'tls' }, log: Log): void {
     return;
   }
   const { fingerprint256, validTo } = read.certificate;
-  if (fingerprint256 === opened.shown) return;
+  if (isDeepStrictEqual(read.context, opened.shown)) return;
   opened.server.setSecureContext(read.context);
-  opened.shown = fingerprint256;
+  opened.shown = read.context;
   log.info({ fingerprint256, validTo }, 'a new certificate is shown to clients');
 }

@@ -9,7 +9,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Clock } from '../clock.js';
-import { http2Exchange } from './http2.js';
+import { http2Exchange, PIECE_BYTES } from './http2.js';
 import type { ListenLimits } from './listen.js';
 
 export interface SessionsOptions {
@@ -47,6 +47,8 @@ export function openSessions(options: SessionsOptions): Sessions {
   const server = createServer({
     // One more than is let in, so that what goes beyond is answered and not just reset.
     maxHeaderListPairs: limits.headersMaxCount + PSEUDO_FIELDS + 1,
+    // In megabytes: a piece each way for every stream, and as much again for the session itself.
+    maxSessionMemory: 10 + Math.ceil((options.streamsMax * (PIECE_BYTES + WINDOW_BYTES)) / 1_000_000),
     maxSessionInvalidFrames: BAD_STREAMS_MAX,
     maxSessionRejectedStreams: BAD_STREAMS_MAX,
     settings: {

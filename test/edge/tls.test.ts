@@ -148,6 +148,25 @@ void t.test('clients of either protocol are answered alike over TLS', { skip }, 
   );
 });
 
+void t.test('large bodies share a connection, and a reader who waits holds up no other', { skip }, async (t) => {
+  const secure = await open(t);
+  const path = `${PATH.slice(0, -1)}E`;
+  const bytes = randomBytes(3_000_000);
+  secure.edge.origin.on(path, mediaScript({ bytes, headers: { 'media-id': path.slice(-26) } }));
+  const client = await session(t, secure);
+  t.ok((await ask(client, { ':path': path })).bytes.equals(bytes));
+  const waiting = client.request({ ':path': path, ...READER });
+  waiting.on('error', () => {});
+  await once(waiting, 'response');
+  const many = await Promise.all(Array.from({ length: 20 }, () => ask(client, { ':path': path })));
+  t.ok(many.every((answer) => answer.status === 200 && answer.bytes.equals(bytes)));
+  const ended = new Promise((resolve) => waiting.once('close', resolve));
+  await secure.edge.takeDown(path.slice(-26) as MediaId);
+  waiting.resume();
+  await ended;
+  t.equal(waiting.rstCode, constants.NGHTTP2_INTERNAL_ERROR, 'what waits to be read is taken down with its media');
+});
+
 void t.test('uploads and deletions are passed on from HTTP/2', { skip }, async (t) => {
   const secure = await open(t);
   const { origin } = secure.edge;
