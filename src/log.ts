@@ -66,9 +66,11 @@ export function createLog(name: string, config: LogConfig, sink?: LogSink): Log 
  * lines that nobody can read.
  */
 function standardOutput(): LogSink {
-  process.stdout.on('error', () => undefined);
+  if (!process.stdout.listeners('error').includes(nobodyReads)) process.stdout.on('error', nobodyReads);
   return { write: (line) => void process.stdout.write(line) };
 }
+
+function nobodyReads(): void {}
 
 /** What is logged of a failure that was foreseen: its own words and those of its causes, without a stack. */
 export function errorFields(thrown: unknown): LogFields {
