@@ -5,8 +5,8 @@
  * runs, else through the operators' listener of the one that does.
  */
 import { randomUUID } from 'node:crypto';
-import { MessageChannel } from 'node:worker_threads';
 import { formatSize } from '../src/bytes.js';
+import { keepAlive } from '../src/clock.js';
 import { parseSha256, type Sha256 } from '../src/ids.js';
 import type { Parts } from '../src/process.js';
 import { backup } from './backup.js';
@@ -132,13 +132,11 @@ export function runBackup(parts: CommandParts, { folder }: { readonly folder: st
 
 /** Timers do not keep a process alive; its work must. */
 async function held(work: () => Promise<number>): Promise<number> {
-  const { port1, port2 } = new MessageChannel();
-  port1.ref();
+  const alive = keepAlive();
   try {
     return await work();
   } finally {
-    port1.close();
-    port2.close();
+    alive.release();
   }
 }
 

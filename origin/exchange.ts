@@ -11,7 +11,7 @@ import { FAULTS, Fault } from '../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS } from '../src/http/browser.js';
 import { type HeaderList, headerOf, type Reply } from '../src/http/reply.js';
 import { send } from '../src/http/send.js';
-import { bugFields, type Log, type LogConfig, type LogFields, loggable } from '../src/log.js';
+import { bugFields, errorFields, type Log, type LogConfig, type LogFields, loggable } from '../src/log.js';
 import { type DrainBounds, drainedReply } from './drain.js';
 import type { Limits } from './limits.js';
 import type { OriginRequest, Sender } from './request.js';
@@ -164,7 +164,9 @@ function logRequest(
     ...answer,
   };
   if (fault !== undefined && FAULTS[fault.code].side !== 'client') {
-    log.error({ ...fields, ...bugFields(fault.cause ?? fault) }, 'a request failed');
+    // What was foreseen is told in a line; what has no place in the table may be a bug, and is told with its stack.
+    if (fault.code === 'internal') log.error({ ...fields, ...bugFields(fault.cause ?? fault) }, 'a request failed');
+    else log.warn({ ...fields, ...errorFields(fault.cause ?? fault) }, 'a request failed');
   } else if (requests === 'all' || (requests === 'failed' && answer.status >= 500)) {
     log.info(fields, 'request');
   }

@@ -50,3 +50,9 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
     signal?.addEventListener('abort', onAbort, { once: true });
   });
 }
+
+/** Timers do not keep a process alive; work that only waits does, through this, until it is released. */
+export function keepAlive(): { release(): void } {
+  const handle = setInterval(() => undefined, TIMER_DELAY_MAX_MS);
+  return { release: () => clearInterval(handle) };
+}

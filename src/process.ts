@@ -3,7 +3,7 @@
  * it, start, tell where it listens, and on SIGTERM or SIGINT stop accepting,
  * finish what is in hand within a deadline, and end with 0.
  */
-import { type Clock, systemClock } from './clock.js';
+import { type Clock, keepAlive, systemClock } from './clock.js';
 import { type ConfigFault, type ConfigOf, formatFaults, loadConfig, type Sections } from './config/load.js';
 import { errorCode, Fault } from './errors.js';
 import { bugFields, createLog, errorFields, type Log, type LogConfig } from './log.js';
@@ -106,6 +106,7 @@ export async function runProcess(entry: ProcessEntry, path: string | undefined):
   if (config === undefined) return 2;
   const log = createLog(entry.name, config['log'] as LogConfig);
   const stop = stopSignal();
+  keepAlive();
   const running = await start(entry, config, log, source);
   if (running === undefined) return 1;
   watchForBugs(log);

@@ -5,7 +5,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { type Answer, ask, json, member } from './kit/ask.js';
-import { configOf, freePorts, runCli, type Service, startService } from './kit/service.js';
+import { configOf, freePorts, runCli, type Service, startCli, startService } from './kit/service.js';
 
 const CORPUS = join('..', 'shared', 'corpus', 'valid');
 const bearer = (token: string): Record<string, string> => ({ authorization: `Bearer ${token}` });
@@ -346,6 +346,23 @@ void t.test('what goes wrong at the start is said in a sentence, never in a stac
     t.equal(run.code, 1);
     t.match(run.err + run.out, new RegExp(`another process already listens on 127\\.0\\.0\\.1:${ports.origin}`));
     t.notMatch(run.err + run.out, /\n\s+at /);
+  });
+
+  await t.test('an origin that is away: the edge starts all the same, and says what it cannot do', async (t) => {
+    const folder = t.testdir();
+    const alone = await freePorts();
+    await writeFile(join(folder, 'config.yaml'), `${configOf(alone)}  journal: { catch_up_max: 500ms }\n`);
+    const issued = (await runCli(folder, ['token'])).out.trim();
+    const edge = startCli(folder, ['edge']);
+    t.teardown(() => edge.stop());
+    const base = `http://127.0.0.1:${alone.edge}`;
+    await edge.printed('edge is ready');
+    const ready = await ask(`${base}/readyz`);
+    t.equal(ready.status, 503, ready.bytes.toString());
+    const answer = await ask(`${base}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, { headers: bearer(issued) });
+    t.match(json(answer), { status: 503, code: 'auth_unavailable' });
+    t.match(json(await ask(`${base}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`)), { status: 502, code: 'bad_gateway' });
+    t.equal(await edge.stop(), 0);
   });
 
   await t.test(

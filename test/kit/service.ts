@@ -43,7 +43,7 @@ export async function startService(
   const run = spawn(process.execPath, [CLI, 'dev'], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
   let printed = '';
   for (const stream of [run.stdout, run.stderr]) stream.on('data', (chunk: Buffer) => (printed += chunk.toString()));
-  await untilRunning(run, () => printed);
+  await untilPrinted(run, 'media-service is running', () => printed);
   return {
     edge: `http://127.0.0.1:${ports.edge}`,
     origin: `http://127.0.0.1:${ports.origin}`,
@@ -107,6 +107,24 @@ export async function runCli(
   return { code: code ?? 1, out, err };
 }
 
+/** Starts a command that runs until it is told to stop. */
+export function startCli(folder: string, args: readonly string[]) {
+  const run = spawn(process.execPath, [CLI, ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  let said = '';
+  for (const stream of [run.stdout, run.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  return {
+    /** Resolves once it printed this; rejects when it ends before. */
+    printed: (text: string) => untilPrinted(run, text, () => said),
+    async stop(): Promise<number | null> {
+      if (run.exitCode !== null) return run.exitCode;
+      const exit = once(run, 'exit');
+      run.kill('SIGTERM');
+      const [code] = (await exit) as [number | null];
+      return code;
+    },
+  };
+}
+
 async function token(
   folder: string,
   options: { readonly subject?: string; readonly admin?: boolean; readonly expires?: string } = {},
@@ -117,17 +135,17 @@ async function token(
   return out.trim();
 }
 
-async function untilRunning(run: ChildProcess, printed: () => string): Promise<void> {
+async function untilPrinted(run: ChildProcess, text: string, printed: () => string): Promise<void> {
   const ended = once(run, 'exit').then(([code]) => {
-    throw new Error(`media-service dev ended with ${String(code)}:\n${printed()}`);
+    throw new Error(`it ended with ${String(code)}:\n${printed()}`);
   });
-  const running = new Promise<void>((resolve) => {
+  const seen = new Promise<void>((resolve) => {
     const look = (): void => {
-      if (printed().includes('media-service is running')) resolve();
+      if (printed().includes(text)) resolve();
     };
     run.stdout?.on('data', look);
     look();
   });
-  await Promise.race([running, ended]);
+  await Promise.race([seen, ended]);
   ended.catch(() => undefined);
 }
