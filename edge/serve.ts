@@ -8,6 +8,7 @@ import { sharedController } from '../src/abort.js';
 import type { Clock } from '../src/clock.js';
 import { Fault, faultOf } from '../src/errors.js';
 import { forwardsInterim } from '../src/http/fields.js';
+import type { Health } from '../src/http/health.js';
 import { sentMeter } from '../src/http/http2.js';
 import { problemReply } from '../src/http/problem.js';
 import type { HeaderList, Reply } from '../src/http/reply.js';
@@ -16,7 +17,6 @@ import type { MediaId } from '../src/ids.js';
 import { errorFields, type Log, loggable } from '../src/log.js';
 import { type Ask, keepRequestId, splitTarget } from './ask.js';
 import type { Answer, Leaving } from './engine.js';
-import type { Health } from './health.js';
 import type { Outcome, Tally } from './ops/stats.js';
 import type { Pass } from './pass.js';
 

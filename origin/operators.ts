@@ -2,10 +2,11 @@
 import { Readable } from 'node:stream';
 import type { Clock } from '../src/clock.js';
 import { Fault } from '../src/errors.js';
+import type { Health } from '../src/http/health.js';
+import { metricsReply } from '../src/http/metrics-reply.js';
 import { emptyReply, type Reply } from '../src/http/reply.js';
 import { booleanParameter, type Route, route, sha256, textParameter } from '../src/http/routes.js';
 import type { Metrics } from '../src/metrics.js';
-import type { Health } from './health.js';
 import type { MetaStore } from './meta/store.js';
 import type { OriginRequest } from './request.js';
 import { healthRoutes } from './routes.js';
@@ -142,16 +143,4 @@ async function marked(request: OriginRequest, mark: () => Promise<void>): Promis
 function refusePages(request: OriginRequest): void {
   if (request.header('origin') === undefined && request.header('sec-fetch-site') === undefined) return;
   throw new Fault('forbidden', 'A page may not do this.');
-}
-
-async function metricsReply(metrics: Metrics): Promise<Reply> {
-  const { contentType, text } = await metrics.render();
-  return {
-    status: 200,
-    headers: [
-      ['content-type', contentType],
-      ['cache-control', 'no-store'],
-    ],
-    body: { kind: 'bytes', bytes: Buffer.from(text) },
-  };
 }

@@ -2,6 +2,8 @@
  * The origin's endpoints as one table: it routes, validates and describes.
  * Stories are told in files of their own; here stands only which is whose.
  */
+
+import type { Health } from '../src/http/health.js';
 import {
   booleanParameter,
   choiceParameter,
@@ -20,7 +22,6 @@ import type { MediaId } from '../src/ids.js';
 import { type AdminParts, inspectMedia, LISTED_STATES, listMedia } from './admin.js';
 import { createDocument, type DocumentReply } from './document.js';
 import { type DownloadParts, download } from './download.js';
-import type { Health } from './health.js';
 import { type LinkParts, link } from './link.js';
 import { describeRoutes } from './openapi.js';
 import { type QuarantineParts, quarantine, restore } from './quarantine.js';

@@ -11,6 +11,7 @@ import type { Clock } from '../../src/clock.js';
 import { flag, integer, section, size, text, type ValueOf } from '../../src/config/field.js';
 import { Fault, faultOf } from '../../src/errors.js';
 import { type ListenLimits, listen } from '../../src/http/listen.js';
+import { metricsReply } from '../../src/http/metrics-reply.js';
 import { problemReply } from '../../src/http/problem.js';
 import { jsonReply, type Reply } from '../../src/http/reply.js';
 import { createMatcher, type Method, route } from '../../src/http/routes.js';
@@ -201,16 +202,4 @@ async function readJson(request: IncomingMessage, maxBytes: number): Promise<unk
   } catch {
     throw new Fault('malformed', 'The order is not JSON.');
   }
-}
-
-async function metricsReply(metrics: Metrics): Promise<Reply> {
-  const { contentType, text } = await metrics.render();
-  return {
-    status: 200,
-    headers: [
-      ['content-type', contentType],
-      ['cache-control', 'no-store'],
-    ],
-    body: { kind: 'bytes', bytes: Buffer.from(text) },
-  };
 }
