@@ -3,15 +3,15 @@ import { choice, integer, list, section, text, type ValueOf } from '../src/confi
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { readCertificate, tlsSection } from '../src/http/certificate.js';
-import { limitsSection } from '../src/http/listen.js';
+import { limitsSection } from '../src/http/limits.js';
 import { cacheSection } from './cache/config.js';
 import { capabilitiesSection } from './capabilities.js';
 import { reuseSection } from './decide.js';
 import { fillSection } from './fill.js';
 import { freshnessSection } from './freshness.js';
-import { journalSection } from './journal/follow.js';
+import { journalSection } from './journal/options.js';
 import { operatorsSection } from './ops/ops.js';
-import { passSection } from './pass.js';
+import { passSection } from './pass-options.js';
 import { rulesField } from './rules.js';
 import { upstreamSection } from './upstream.js';
 import { warmSection } from './warming.js';

@@ -7,7 +7,7 @@ import { errorFields } from '../src/log.js';
 import type { Engine } from './engine.js';
 import { invalidatedBy } from './invalidate.js';
 import { keysUnder } from './lookup.js';
-import type { UnsafeAnswer } from './pass.js';
+import type { UnsafeAnswer } from './pass-options.js';
 
 /**
  * A change that went through this edge is not waited for: what it touches is

@@ -6,8 +6,8 @@
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { Fault } from '../src/errors.js';
-import type { PassContext, PassOptions } from './pass.js';
 import { type Framing, framingOf, originForm, type PassedRequest, type PassFacts } from './pass-guards.js';
+import type { PassContext, PassOptions } from './pass-options.js';
 
 /** Node, the proxy library and each step here want to hear of the end of one response: a bounded number, and no leak. */
 const RESPONSE_LISTENERS_MAX = 32;

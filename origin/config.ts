@@ -2,7 +2,7 @@
 import { integer, origin, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
-import { limitsSection } from '../src/http/listen.js';
+import { limitsSection } from '../src/http/limits.js';
 import { auditSection } from './audit.js';
 import { blobsFaults, blobsSection } from './blobs/config.js';
 import { downloadSection } from './download.js';

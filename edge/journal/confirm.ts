@@ -4,7 +4,7 @@
  * two requests and not one each.
  */
 import { CONFIRM_PATH } from '../../src/journal/entry.js';
-import type { FollowerOptions } from './follow.js';
+import type { FollowerOptions } from './options.js';
 
 export type ConfirmOutcome =
   | 'told'

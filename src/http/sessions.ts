@@ -10,7 +10,7 @@ import { createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'n
 import type { Socket } from 'node:net';
 import type { Clock } from '../clock.js';
 import { http2Exchange, PIECE_BYTES } from './http2.js';
-import type { ListenLimits } from './listen.js';
+import type { ListenLimits } from './limits.js';
 
 export interface SessionsOptions {
   readonly limits: ListenLimits;

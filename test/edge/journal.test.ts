@@ -10,15 +10,14 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
+import { type Follower, followJournal } from '../../edge/journal/follow.js';
+import { createDelayGauge, createLease, type LeaseConfig, leaseSection } from '../../edge/journal/lease.js';
 import {
-  type Follower,
   type FollowerOptions,
-  followJournal,
   type JournalConfig,
   journalSection,
   type OpenOrigin,
-} from '../../edge/journal/follow.js';
-import { createDelayGauge, createLease, type LeaseConfig, leaseSection } from '../../edge/journal/lease.js';
+} from '../../edge/journal/options.js';
 import { openPositionFile } from '../../edge/journal/position.js';
 import { openUpstream, upstreamSection } from '../../edge/upstream.js';
 import {

@@ -10,7 +10,7 @@ import { readPurge } from '../../edge/purge.js';
 import { openReloading, type Reloading, type ReloadOutcome } from '../../edge/reload.js';
 import { integer, section } from '../../src/config/field.js';
 import { parseConfig } from '../../src/config/load.js';
-import { limitsSection } from '../../src/http/listen.js';
+import { limitsSection } from '../../src/http/limits.js';
 import type { MediaId } from '../../src/ids.js';
 import type { ConfigRead } from '../../src/process.js';
 import { type Answer, ask } from '../kit/ask.js';

@@ -6,7 +6,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import * as fc from 'fast-check';
 import { createProxyServer } from 'http-proxy-3';
 import t, { type Test } from 'tap';
-import { createPass, type PassConfig, passSection, type UnsafeAnswer } from '../../edge/pass.js';
+import { createPass } from '../../edge/pass.js';
 import {
   answerHeaders,
   type Framing,
@@ -18,6 +18,7 @@ import {
   originForm,
   type PassedRequest,
 } from '../../edge/pass-guards.js';
+import { type PassConfig, passSection, type UnsafeAnswer } from '../../edge/pass-options.js';
 import { ask } from '../kit/ask.js';
 import { ManualClock } from '../kit/clock.js';
 import { configured, watchedParts } from '../kit/parts.js';

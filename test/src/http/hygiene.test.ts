@@ -4,7 +4,8 @@ import t, { type Test } from 'tap';
 import { systemClock } from '../../../src/clock.js';
 import type { GuardReason } from '../../../src/http/guard.js';
 import { clientNetwork, inspect, parserFault } from '../../../src/http/hygiene.js';
-import { type ListenLimits, limitsSection, listen } from '../../../src/http/listen.js';
+import { type ListenLimits, limitsSection } from '../../../src/http/limits.js';
+import { listen } from '../../../src/http/listen.js';
 import { configured, watchedParts } from '../../kit/parts.js';
 import { connectRaw, exchangeRaw } from '../../kit/raw.js';
 
