@@ -9,6 +9,7 @@ import type { EdgeConfig, EdgePolicy } from './config.js';
 import { createCounters } from './counters.js';
 import { honoursRefresh } from './decide.js';
 import type { Engine } from './engine.js';
+import type { Identity } from './errand.js';
 import type { FillParts, Landing } from './fill.js';
 import { createFlights } from './flight.js';
 import type { LeaseVerdict } from './journal/lease.js';
@@ -19,8 +20,8 @@ import { createWarming } from './warming.js';
 export interface EngineParts {
   /** Null in generic mode. */
   readonly gate: Gate | null;
-  /** What proves this edge to the origin; empty in generic mode. */
-  readonly proof: string;
+  /** Read anew for every request, so that what proves this edge may be replaced; the proof is empty in generic mode. */
+  readonly identity: Identity;
   readonly cache: EdgeCache;
   readonly upstream: Upstream;
   menu(): ThumbMenu | undefined;
@@ -30,7 +31,7 @@ export interface EngineParts {
 }
 
 export function createEngine(config: EdgeConfig, parts: EngineParts, { clock, log, metrics }: Parts): Engine {
-  const { gate, proof, cache, upstream, policy } = parts;
+  const { gate, identity, cache, upstream, policy } = parts;
   const { access: mode, name: edgeName, freshness } = config;
   const fillLimits = (): EdgePolicy['fill'] => policy.current.fill;
   const fills: FillParts = {
@@ -41,7 +42,7 @@ export function createEngine(config: EdgeConfig, parts: EngineParts, { clock, lo
       clock,
     ),
     warming: createWarming(() => policy.current.warm, metrics),
-    identity: { proof, edgeName },
+    identity,
     storing: { mode, freshness, parts: false },
     policy: () => policy.current,
     counters: createCounters(metrics),

@@ -13,7 +13,6 @@ import { readAtMost, type Upstream } from './upstream.js';
 export const capabilitiesSection = section('What the origin can do, as it says in /.well-known.', {
   refreshMs: duration({ default: '1m', min: 1_000, help: 'How often it is asked.' }),
   retryMs: duration({ default: '1s', min: 10, help: 'How soon again after no usable answer.' }),
-  startWithinMs: duration({ default: '1s', max: 60_000, help: 'How long the start waits for the first answer.' }),
   maxBytes: size({ default: '256KiB', min: 1_024, max: 16_777_216, help: 'A longer answer is not read.' }),
 });
 
@@ -22,8 +21,6 @@ export type CapabilitiesConfig = ValueOf<typeof capabilitiesSection>;
 export interface Capabilities {
   /** Undefined until the origin has told. */
   readonly menu: ThumbMenu | undefined;
-  /** Resolves after the first question was answered, or has taken as long as the start may wait for it. */
-  readonly asked: Promise<void>;
   close(): void;
 }
 
@@ -50,18 +47,11 @@ export function followCapabilities(parts: {
     timer = clock.after(found === undefined ? config.retryMs : config.refreshMs, () => void ask());
   }
 
-  const asked = new Promise<void>((resolve) => {
-    const waiting = clock.after(config.startWithinMs, resolve);
-    void ask().then(() => {
-      waiting.cancel();
-      resolve();
-    });
-  });
+  void ask();
   return {
     get menu() {
       return menu;
     },
-    asked,
     close() {
       ending.abort();
       timer?.cancel();

@@ -1,11 +1,10 @@
 /**
  * The composition root: opens every part once, in the order in which they need
  * each other, and closes them in reverse. Nothing is left open by half a start.
- * Serves only after it has applied the takedowns that it missed, or has waited
- * as long for them as it may.
+ * Listens from the first moment: until the takedowns that it missed are applied,
+ * the lease says what may be answered.
  */
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import type { AccessConfig } from '../src/access/config.js';
 import { edgeProof } from '../src/access/edge-proof.js';
 import { openGate } from '../src/access/gate.js';
@@ -29,6 +28,7 @@ import { createHealth } from './health.js';
 import { type Follower, followJournal } from './journal/follow.js';
 import { openOps } from './ops/ops.js';
 import { createTally, type Tally } from './ops/stats.js';
+import { readOriginTls } from './origin-tls.js';
 import { createPass, type Pass } from './pass.js';
 import { openReloading } from './reload.js';
 import { createDepartures, createServer, type Departures } from './serve.js';
@@ -44,7 +44,11 @@ export interface EdgeSettings {
 export async function openEdge(
   settings: EdgeSettings,
   parts: Parts,
-  source: ConfigSource<EdgeSettings> = { path: undefined, read: () => ({ kind: 'loaded', config: settings }) },
+  source: ConfigSource<EdgeSettings> = {
+    path: undefined,
+    files: () => [],
+    read: () => ({ kind: 'loaded', config: settings }),
+  },
 ): Promise<Running> {
   const opened = createStack(parts.log);
   try {
@@ -68,7 +72,8 @@ async function openAll(
   const tally = createTally();
   const departures = createDepartures();
 
-  const upstream = openUpstream({ config: config.upstream, clock, metrics });
+  const credential = createCredential(access);
+  const upstream = openUpstream({ config: config.upstream, clock, log, metrics });
   opened.add('upstream', () => upstream.close());
   const cache = await openCache(config.cache, { log, metrics, clock, randomName: randomUUID });
   opened.add('cache', () => cache.close());
@@ -77,7 +82,12 @@ async function openAll(
     config,
     {
       gate: access === null ? null : openGateFor(access, parts, opened),
-      proof: access === null ? '' : edgeProof(access.edgeSecret),
+      identity: {
+        edgeName: config.name,
+        get proof() {
+          return credential.proof();
+        },
+      },
       cache,
       upstream,
       menu: () => media.part?.capabilities.menu,
@@ -88,11 +98,11 @@ async function openAll(
   );
   opened.add('flights', () => engine.flights.close());
   if (access !== null)
-    media.part = await openMediaParts(config, access, { engine, upstream, departures }, parts, opened);
+    media.part = await openMediaParts(config, { engine, upstream, departures, credential }, parts, opened);
   const pass = createPass({
     config: config.pass,
     originUrl: config.upstream.url,
-    originCa: config.upstream.caFile === null ? null : readFileSync(config.upstream.caFile, 'utf8'),
+    originTls: readOriginTls(config.upstream),
     edgeName: config.name,
     onUnsafe: (answer) => invalidate(engine, answer),
     clock,
@@ -101,11 +111,9 @@ async function openAll(
   });
   opened.add('pass', () => pass.close());
 
-  await Promise.all([media.part?.follower.caughtUp, media.part?.capabilities.asked]);
-  const lease = access === null ? null : () => engine.lease();
   const server = createServer({
     handle: (ask, client) => handle(engine, ask, client),
-    health: createHealth({ cache, upstream, lease, clock, log, metrics }),
+    health: createHealth({ cache, upstream, lease: media.part?.follower.lease ?? null, clock, log, metrics }),
     pass,
     tally,
     departures,
@@ -129,7 +137,7 @@ async function openAll(
   const follower = media.part?.follower ?? null;
   const operators = await openOperators(
     settings,
-    { engine, follower, pass, tally, policy, listener },
+    { engine, follower, pass, tally, policy, listener, credential },
     parts,
     source,
     opened,
@@ -144,6 +152,7 @@ interface OperatedParts {
   readonly tally: Tally;
   readonly policy: { current: EdgePolicy };
   readonly listener: Listener;
+  readonly credential: Credential;
 }
 
 /** A renewed certificate needs nobody to tell of it. */
@@ -164,7 +173,7 @@ function watchCertificate({ listen }: EdgeConfig, listener: Listener, { clock, l
 /** What operators see and may change, and where. */
 async function openOperators(
   settings: EdgeSettings,
-  { engine, follower, pass, tally, policy, listener }: OperatedParts,
+  { engine, follower, pass, tally, policy, listener, credential }: OperatedParts,
   { clock, log, metrics }: Parts,
   source: ConfigSource<EdgeSettings>,
   opened: Stack,
@@ -175,9 +184,10 @@ async function openOperators(
   const reloading = openReloading({
     source,
     config: settings,
-    policyPaths: POLICY_PATHS,
-    apply: ({ edge }) => {
-      policy.current = policyOf(edge);
+    policyPaths: [...POLICY_PATHS, CREDENTIAL_PATH],
+    apply(changed) {
+      policy.current = policyOf(changed.edge);
+      credential.renew(accessOf(changed));
       listener.renewCertificate();
     },
     clock,
@@ -221,6 +231,26 @@ function accessOf({ access, edge }: EdgeSettings): AccessConfig | null {
   return access.value;
 }
 
+/** By what this edge proves itself to the origin now. */
+interface Credential {
+  proof(): string;
+  renew(access: AccessConfig | null): void;
+}
+
+/** Where it stands among all settings. */
+const CREDENTIAL_PATH = 'access.value.edgeSecret';
+
+function createCredential(access: AccessConfig | null): Credential {
+  const proofOf = (config: AccessConfig | null): string => (config === null ? '' : edgeProof(config.edgeSecret));
+  let current = proofOf(access);
+  return {
+    proof: () => current,
+    renew(config) {
+      current = proofOf(config);
+    },
+  };
+}
+
 function openGateFor(config: AccessConfig, parts: Parts, opened: Stack): Gate {
   const gate = openGate({ config, ...parts });
   opened.add('gate', () => gate.close());
@@ -233,10 +263,16 @@ interface MediaParts {
   readonly capabilities: Capabilities;
 }
 
+interface MediaNeeds {
+  readonly engine: Engine;
+  readonly upstream: Upstream;
+  readonly departures: Departures;
+  readonly credential: Credential;
+}
+
 async function openMediaParts(
   config: EdgeConfig,
-  access: AccessConfig,
-  { engine, upstream, departures }: { engine: Engine; upstream: Upstream; departures: Departures },
+  { engine, upstream, departures, credential }: MediaNeeds,
   parts: Parts,
   opened: Stack,
 ): Promise<MediaParts> {
@@ -246,7 +282,7 @@ async function openMediaParts(
     edgeName: config.name,
     instance: randomUUID(),
     open: (request, signal) => upstream.converse(request, signal),
-    proof: edgeProof(access.edgeSecret),
+    proof: () => credential.proof(),
     cache: fills.cache,
     onTakedown(id) {
       flights.breakOff(id);

@@ -6,30 +6,41 @@ import { type Health, openHealth } from '../src/http/health.js';
 import type { Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
 import type { EdgeCache } from './cache/cache.js';
-import type { LeaseVerdict } from './journal/lease.js';
+import type { Lease, LeaseState } from './journal/lease.js';
 import type { Upstream } from './upstream.js';
 
 export interface HealthParts {
   readonly cache: Pick<EdgeCache, 'probe' | 'stats'>;
-  readonly upstream: Pick<Upstream, 'fetch'>;
+  readonly upstream: Pick<Upstream, 'fetch' | 'tlsTrouble'>;
   /** Null in generic mode: there is no journal to follow. */
-  readonly lease: (() => LeaseVerdict) | null;
+  readonly lease: Lease | null;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
 }
 
 export function createHealth(parts: HealthParts): Health {
-  const { cache, lease } = parts;
+  const { cache, lease, upstream } = parts;
   return openHealth({
     ...parts,
     checks: [
       ['origin', (signal) => requireOriginOrCopies(parts, signal)],
       ['cache', () => cache.probe()],
-      ...(lease === null ? [] : ([['journal', async () => requireLease(lease())]] as const)),
+      ...(lease === null ? [] : ([['journal', async () => requireLease(lease)]] as const)),
     ],
+    about: () => ({
+      ...(lease !== null && { journal: JOURNAL_WORDS[lease.state().kind] }),
+      ...(upstream.tlsTrouble !== null && { origin_tls: upstream.tlsTrouble }),
+    }),
   });
 }
+
+/** How the edge stands with the journal, whether or not it may serve all the same. */
+const JOURNAL_WORDS: Readonly<Record<LeaseState['kind'], string>> = {
+  new: 'catching_up',
+  held: 'current',
+  lapsed: 'cut_off',
+};
 
 /** An origin that answers, in whatever way; or copies that may be served without one. */
 async function requireOriginOrCopies({ upstream, cache, lease }: HealthParts, signal: AbortSignal): Promise<void> {
@@ -39,10 +50,14 @@ async function requireOriginOrCopies({ upstream, cache, lease }: HealthParts, si
     return;
   }
   const { memory, disk } = cache.stats();
-  const serving = memory.entries + disk.entries > 0 && (lease === null || lease() === 'yes');
+  const serving = memory.entries + disk.entries > 0 && (lease === null || lease.mayServe() === 'yes');
   if (!serving) throw new Error(`the origin gives no answer (${answer.failure}), and there is nothing to serve`);
 }
 
-function requireLease(verdict: LeaseVerdict): void {
-  if (verdict !== 'yes') throw new Error('the edge is cut off from the takedown journal');
+function requireLease(lease: Lease): void {
+  if (lease.mayServe() === 'yes') return;
+  const caughtUp = lease.state().kind !== 'new';
+  throw new Error(
+    caughtUp ? 'the edge is cut off from the takedown journal' : 'not all that was missed is applied yet',
+  );
 }

@@ -6,6 +6,7 @@ import type { Clock } from '../src/clock.js';
 import { duration, integer, section, size, type ValueOf } from '../src/config/field.js';
 import type { Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
+import type { OriginTls } from './origin-tls.js';
 
 export const passSection = section(
   'Requests that are passed through to the origin: uploads and all but GET and HEAD.',
@@ -81,8 +82,7 @@ export interface PassOptions {
   readonly config: PassConfig;
   /** `http://host:port` or `https://…`, without a path. */
   readonly originUrl: string;
-  /** PEM of the authority that signed the origin's certificate; null: the system's. */
-  readonly originCa: string | null;
+  readonly originTls: OriginTls;
   /** What stands in Via, and in Cache-Status. */
   readonly edgeName: string;
   /** Done before the client sees the answer; must not throw. */

@@ -17,6 +17,7 @@ import { Agent as TlsAgent } from 'node:https';
 import type { PassThrough } from 'node:stream';
 import { createProxyServer } from 'http-proxy-3';
 import { invariant } from '../src/errors.js';
+import type { OriginTls } from './origin-tls.js';
 
 export interface Outgoing {
   readonly method: string;
@@ -41,7 +42,7 @@ export interface PassProxy {
 
 export interface PassProxyOptions {
   readonly originUrl: string;
-  readonly originCa: string | null;
+  readonly originTls: OriginTls;
   /** How long an unused connection is kept; 0: not at all. */
   readonly keepAliveMs: number;
   readonly unusedMax: number;
@@ -85,10 +86,10 @@ export function createPassProxy(options: PassProxyOptions): PassProxy {
   };
 }
 
-function createAgent({ originUrl, originCa, keepAliveMs, unusedMax }: PassProxyOptions): PlainAgent {
+function createAgent({ originUrl, originTls, keepAliveMs, unusedMax }: PassProxyOptions): PlainAgent {
   const kept = { keepAlive: keepAliveMs > 0, timeout: keepAliveMs, maxFreeSockets: unusedMax };
   if (!originUrl.startsWith('https:')) return new PlainAgent(kept);
-  return new TlsAgent({ ...kept, ...(originCa !== null && { ca: originCa }) });
+  return new TlsAgent({ ...kept, ...originTls });
 }
 
 /** Shows the library another request than the one that came, for as long as it looks: within this call. */

@@ -14,6 +14,7 @@ import { errorCode, Fault, faultOf } from '../src/errors.js';
 import { problemReply } from '../src/http/problem.js';
 import type { HeaderList } from '../src/http/reply.js';
 import { errorFields, loggable } from '../src/log.js';
+import { tlsTroubleOf } from './origin-tls.js';
 import { boundConnect, ClientGone, Exchange, lingerAndEnd, releaseBody, watchTurns } from './pass-exchange.js';
 import { answerHeaders, connectionField, forwardedHeaders, hopsLeft, invalidates, mayRepeat } from './pass-guards.js';
 import type { PassContext, PassOptions } from './pass-options.js';
@@ -35,7 +36,7 @@ export function createPass(options: PassOptions): Pass {
   const { config, log } = options;
   const proxy = createPassProxy({
     originUrl: options.originUrl,
-    originCa: options.originCa,
+    originTls: options.originTls,
     keepAliveMs: config.keepAliveMs,
     unusedMax: config.concurrentMax,
   });
@@ -61,7 +62,9 @@ export function createPass(options: PassOptions): Pass {
         const ending = await giveUp(exchange, thrown).catch(() => broken(exchange));
         ended.add(1, { ending });
         const target = loggable(request.url ?? '');
-        log.warn({ requestId: context.requestId, target, ending, ...errorFields(thrown) }, 'a pass was not completed');
+        const trouble = thrown instanceof Fault ? tlsTroubleOf(thrown.cause) : undefined;
+        const fields = { requestId: context.requestId, target, ending, ...(trouble !== undefined && { tls: trouble }) };
+        log.warn({ ...fields, ...errorFields(thrown) }, 'a pass was not completed');
       } finally {
         active -= 1;
         exchange.close();
@@ -159,7 +162,8 @@ function relayHints({ response, passed }: Exchange, sending: ClientRequest): voi
 }
 
 function unreachableOrigin(cause: unknown): Fault {
-  const refused = ['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH'].includes(errorCode(cause) ?? '');
+  const never = ['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH'].includes(errorCode(cause) ?? '');
+  const refused = never || tlsTroubleOf(cause) !== undefined;
   return new Fault('bad_gateway', refused ? 'The origin cannot be reached.' : 'The origin broke off.', { cause });
 }
 

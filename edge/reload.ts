@@ -1,8 +1,8 @@
 /**
- * A changed configuration while the edge runs: on SIGHUP, when the file
- * changes, or when an operator asks. A bad file is refused with all its faults
- * and the policy that is in force stays; keys that only a restart can change
- * are named.
+ * A changed configuration while the edge runs: on SIGHUP, when the file or one
+ * that holds a secret changes, or when an operator asks. A bad file is refused
+ * with all its faults and what is in force stays; keys that only a restart can
+ * change are named.
  */
 import type { Clock, EpochMs } from '../src/clock.js';
 import { formatFaults } from '../src/config/load.js';
@@ -66,18 +66,19 @@ export function openReloading<C extends object>(options: ReloadOptions<C>): Relo
 
   const onSignal = (): void => void reload();
   process.on('SIGHUP', onSignal);
-  const stopWatching =
-    options.source.path === undefined
-      ? () => {}
-      : watchFile(options.source.path, reload, clock, (trouble) =>
-          log.warn(errorFields(trouble), 'the configuration cannot be watched; SIGHUP still reads it again'),
-        );
+  const stops = [options.source.path ?? [], options.source.files()]
+    .flat()
+    .map((path) =>
+      watchFile(path, reload, clock, (trouble) =>
+        log.warn({ path, ...errorFields(trouble) }, 'a file cannot be watched; SIGHUP still reads it again'),
+      ),
+    );
   return {
     reload,
     state: () => ({ readAt, faults }),
     close() {
       process.off('SIGHUP', onSignal);
-      stopWatching();
+      for (const stop of stops) stop();
     },
   };
 }
@@ -98,6 +99,7 @@ function isGroup(value: unknown): value is Readonly<Record<string, unknown>> {
 /** A path in the words of the file: snake_case, without units. */
 function asInFile(path: string): string {
   return path
+    .replace(/^access\.value\./, 'access.')
     .split('.')
     .map((key) => key.replace(/(?:Ms|Bytes)$/, '').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))
     .join('.');

@@ -162,6 +162,7 @@ export function tellLoop({ engine, errand }: Fetching): Answer {
 const FAULT_OF: Readonly<Record<UpstreamFailure, FaultCode>> = {
   connect: 'bad_gateway',
   connect_timeout: 'gateway_timeout',
+  tls: 'bad_gateway',
   head_timeout: 'gateway_timeout',
   reset: 'bad_gateway',
   garbage: 'bad_gateway',

@@ -7,7 +7,6 @@
  *
  * Leaves to others: what is asked, what the answer means, and whether it is kept.
  */
-import { readFileSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { type Dispatcher, Pool } from 'undici';
 import type { Clock, EpochMs } from '../src/clock.js';
@@ -25,8 +24,10 @@ import {
 import { errorCode, Fault } from '../src/errors.js';
 import { endToEnd } from '../src/http/fields.js';
 import type { HeaderList } from '../src/http/reply.js';
+import { errorFields, type Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
 import { type Breaker, type BreakerState, createBreaker } from './breaker.js';
+import { type OriginTls, readOriginTls, type TlsTrouble, tlsTroubleOf } from './origin-tls.js';
 
 export const upstreamSection = section('The origin, and how long it may take.', {
   url: origin({ default: 'http://127.0.0.1:9000', help: 'Where the origin listens.' }),
@@ -81,6 +82,7 @@ export interface UpstreamRequest {
 export const UPSTREAM_FAILURES = [
   'connect',
   'connect_timeout',
+  'tls',
   'head_timeout',
   'reset',
   'garbage',
@@ -103,7 +105,14 @@ export interface Answered {
   readonly receivedAt: EpochMs;
 }
 
-export type UpstreamOutcome = Answered | { readonly kind: 'failed'; readonly failure: UpstreamFailure };
+export type UpstreamOutcome =
+  | Answered
+  | {
+      readonly kind: 'failed';
+      readonly failure: UpstreamFailure;
+      /** What the connection said, for the log. */
+      readonly cause?: Error;
+    };
 
 export interface Upstream {
   /** `signal` ends the request, its body included. */
@@ -119,6 +128,8 @@ export interface Upstream {
   ): Promise<{ readonly status: number; readonly body: Readable }>;
   /** Whether the last thing heard of the origin was good. */
   readonly reachable: boolean;
+  /** What was wrong with the origin's certificate when it was last shown; null: nothing. */
+  readonly tlsTrouble: TlsTrouble | null;
   stats(): UpstreamFigures;
   close(): Promise<void>;
 }
@@ -133,17 +144,20 @@ export interface UpstreamFigures {
 export function openUpstream(parts: {
   readonly config: UpstreamConfig;
   readonly clock: Clock;
+  readonly log: Log;
   readonly metrics: Metrics;
 }): Upstream {
   const { config, clock } = parts;
-  const pool = openPool(config, { connections: config.connectionsMax, bodyTimeout: config.idleMs });
-  const ownPool = openPool(config, { connections: OWN_CONNECTIONS_MAX, bodyTimeout: 0 });
+  const tls = readOriginTls(config);
+  const pool = openPool(config, tls, { connections: config.connectionsMax, bodyTimeout: config.idleMs });
+  const ownPool = openPool(config, tls, { connections: OWN_CONNECTIONS_MAX, bodyTimeout: 0 });
   const host = new URL(config.url).host;
   const breaker = createBreaker(config.breaker, clock);
   const failures = parts.metrics.counter('edge_upstream_failures_total', 'Requests to the origin without an answer.', [
     'failure',
   ]);
   const requests = parts.metrics.counter('edge_upstream_requests_total', 'Requests sent to the origin.');
+  const certificate = watchCertificate(parts.log);
   const held = { inFlight: 0, reachable: true, requests: 0, failures: 0 };
 
   async function fetch(request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamOutcome> {
@@ -168,6 +182,7 @@ export function openUpstream(parts: {
       held.inFlight -= 1;
     });
     report(breaker, outcome, held);
+    certificate.heard(outcome);
     return outcome;
   }
 
@@ -177,11 +192,16 @@ export function openUpstream(parts: {
       const request = { method, target: path, headers, ...(body !== undefined && { body }) };
       const order = { pool: ownPool, host, clock, request, signal, waitMs: config.headWithinMs };
       const outcome = await dispatch(order, () => undefined);
+      certificate.heard(outcome);
       if (outcome.kind === 'answered') return { status: outcome.status, body: outcome.body };
-      throw new Fault('bad_gateway', 'The origin cannot be reached.', { cause: new Error(outcome.failure) });
+      const cause = outcome.cause ?? new Error(outcome.failure);
+      throw new Fault('bad_gateway', 'The origin cannot be reached.', { cause });
     },
     get reachable() {
       return held.reachable;
+    },
+    get tlsTrouble() {
+      return certificate.trouble;
     },
     stats: () => ({
       breaker: breaker.state,
@@ -207,11 +227,30 @@ function report(breaker: Breaker, outcome: UpstreamOutcome, held: { reachable: b
   }
 }
 
+/** Tells once of each trouble with the origin's certificate, and knows whether it is over. */
+function watchCertificate(log: Log): { readonly trouble: TlsTrouble | null; heard(outcome: UpstreamOutcome): void } {
+  let trouble: TlsTrouble | null = null;
+  return {
+    get trouble() {
+      return trouble;
+    },
+    heard(outcome) {
+      if (outcome.kind === 'answered') trouble = null;
+      if (outcome.kind === 'answered' || outcome.failure !== 'tls') return;
+      const found = tlsTroubleOf(outcome.cause) ?? 'handshake';
+      if (found === trouble) return;
+      trouble = found;
+      log.error({ trouble, ...errorFields(outcome.cause) }, 'the origin cannot be trusted: its TLS is not accepted');
+    },
+  };
+}
+
 /** The journal's stream, its confirmations, and one to spare. */
 const OWN_CONNECTIONS_MAX = 3;
 
 function openPool(
   config: UpstreamConfig,
+  tls: OriginTls,
   bounds: { readonly connections: number; readonly bodyTimeout: number },
 ): Pool {
   return new Pool(config.url, {
@@ -222,20 +261,8 @@ function openPool(
     keepAliveMaxTimeout: config.keepAliveMs,
     maxHeaderSize: config.headMaxBytes,
     strictContentLength: true,
-    connect: {
-      timeout: config.connectWithinMs,
-      ...(config.caFile !== null && { ca: readCertificates(config.caFile) }),
-      ...(config.serverName !== '' && { servername: config.serverName }),
-    },
+    connect: { timeout: config.connectWithinMs, ...tls },
   });
-}
-
-function readCertificates(path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (thrown) {
-    throw new Fault('internal', `The certificates for the origin cannot be read: ${path}`, { cause: thrown });
-  }
 }
 
 /** RFC 9110 9.2.2: only what is idempotent, and only where no head has come; a timeout would double the wait. */
@@ -312,7 +339,7 @@ function dispatch(
       onResponseError(_given, error) {
         body?.destroy(error);
         finish();
-        resolve({ kind: 'failed', failure: failureOf(error) });
+        resolve({ kind: 'failed', failure: failureOf(error), cause: error });
       },
     };
     pool.dispatch(
@@ -353,7 +380,7 @@ function failureOf(error: Error): UpstreamFailure {
   if (code === 'UND_ERR_HEADERS_TIMEOUT') return 'head_timeout';
   if (code === 'UND_ERR_HEADERS_OVERFLOW' || error.name === 'HTTPParserError') return 'garbage';
   if (code === 'UND_ERR_SOCKET' || code === 'ECONNRESET' || code === 'EPIPE') return 'reset';
-  return 'connect';
+  return tlsTroubleOf(error) === undefined ? 'connect' : 'tls';
 }
 
 /** Names in lower case, values byte for byte as latin-1, so that they leave as they came. */

@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { EDGE_PROOF_HEADER, isEdgeProof } from '../src/access/edge-proof.js';
+import { EDGE_PROOF_HEADER } from '../src/access/edge-proof.js';
 import type { Clock } from '../src/clock.js';
 import { FAULTS, Fault } from '../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS } from '../src/http/browser.js';
@@ -19,7 +19,8 @@ import type { OriginRequest, Sender } from './request.js';
 export interface ExchangeParts {
   addressOf(request: IncomingMessage): string;
   readonly limits: Limits;
-  readonly edgeSecret: string;
+  /** Whether the value of `edge-authorization` proves an edge. */
+  isEdge(proof: string | undefined): boolean;
   readonly drain: DrainBounds;
   /** Which requests get a line in the log. */
   readonly requests: LogConfig['requests'];
@@ -113,7 +114,7 @@ function readRequest(
 ): OriginRequest {
   const target = originForm(raw.url ?? '/');
   const mark = target.indexOf('?');
-  const sender = senderOf(raw, parts.edgeSecret);
+  const sender = senderOf(raw, parts);
   const address = parts.addressOf(raw);
   return {
     id: requestId(raw.headers['x-request-id']),
@@ -186,9 +187,9 @@ function originForm(target: string): string {
   return rest.startsWith('/') ? rest : `/${rest}`;
 }
 
-function senderOf(raw: IncomingMessage, edgeSecret: string): Sender {
+function senderOf(raw: IncomingMessage, { isEdge }: Pick<ExchangeParts, 'isEdge'>): Sender {
   const proof = raw.headers[EDGE_PROOF_HEADER];
-  if (!isEdgeProof(Array.isArray(proof) ? undefined : proof, edgeSecret)) return 'client';
+  if (!isEdge(Array.isArray(proof) ? undefined : proof)) return 'client';
   return raw.headers['media-caller'] === 'anonymous' ? 'edge_for_anonymous' : 'edge';
 }
 

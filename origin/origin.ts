@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AccessConfig } from '../src/access/config.js';
-import { isEdgeProof } from '../src/access/edge-proof.js';
+import { createEdgeCheck } from '../src/access/edge-proof.js';
 import { openGate } from '../src/access/gate.js';
 import { createAddressOf } from '../src/http/address.js';
 import { countRefusals, type GuardReason } from '../src/http/guard.js';
@@ -67,10 +67,11 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
   const thumbs = await openThumbs({ config: config.thumbs, meta, blobs, log, metrics, clock });
   opened.add('thumbnails', () => thumbs.close());
 
+  const isEdge = createEdgeCheck([access.edgeSecret, ...access.edgeSecretsAccepted]);
   const journal = createJournalStream({
     journal: meta.journal,
     config: config.journal,
-    isEdge: (proof) => isEdgeProof(proof, access.edgeSecret),
+    isEdge,
     clock,
     log,
     metrics,
@@ -127,7 +128,7 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
   const common = {
     addressOf: createAddressOf(config.trustedProxies),
     limits: createLimits(config.rateLimits, clock, metrics),
-    edgeSecret: access.edgeSecret,
+    isEdge,
     drain: config.refusedBodies,
     requests: settings.log.requests,
     counts,

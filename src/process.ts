@@ -4,7 +4,15 @@
  * finish what is in hand within a deadline, and end with 0.
  */
 import { type Clock, keepAlive, systemClock } from './clock.js';
-import { type ConfigFault, type ConfigOf, formatFaults, loadConfig, type Sections } from './config/load.js';
+import type { LoadContext } from './config/field.js';
+import {
+  type ConfigFault,
+  type ConfigOf,
+  formatFaults,
+  loadConfig,
+  processContext,
+  type Sections,
+} from './config/load.js';
 import { errorCode, Fault } from './errors.js';
 import { bugFields, createLog, errorFields, type Log, type LogConfig } from './log.js';
 import { createMetrics, type Metrics } from './metrics.js';
@@ -28,6 +36,8 @@ export interface ConfigSource<C> {
   readonly path: string | undefined;
   /** Reads and checks all of it anew. */
   read(): ConfigRead<C>;
+  /** The files that its secrets came from when it was last read. */
+  files(): readonly string[];
 }
 
 export type ConfigRead<C> =
@@ -88,10 +98,20 @@ export function checkConfig(entry: ProcessEntry, path: string | undefined): read
 }
 
 function sourceOf(entry: ProcessEntry, path: string | undefined): ConfigSource<ConfigOf<Sections>> {
+  let files: string[] = [];
+  const context: LoadContext = {
+    ...processContext,
+    file(name) {
+      files.push(name);
+      return processContext.file(name);
+    },
+  };
   return {
     path,
+    files: () => files,
     read() {
-      const outcome = loadConfig(path, entry.sections);
+      files = [];
+      const outcome = loadConfig(path, entry.sections, context);
       if (outcome.kind === 'faulty') return outcome;
       const faults = entry.check(outcome.config);
       return faults.length > 0 ? { kind: 'faulty', faults } : outcome;

@@ -351,7 +351,7 @@ void t.test('what goes wrong at the start is said in a sentence, never in a stac
   await t.test('an origin that is away: the edge starts all the same, and says what it cannot do', async (t) => {
     const folder = t.testdir();
     const alone = await freePorts();
-    await writeFile(join(folder, 'config.yaml'), `${configOf(alone)}  journal: { catch_up_max: 500ms }\n`);
+    await writeFile(join(folder, 'config.yaml'), configOf(alone));
     const issued = (await runCli(folder, ['token'])).out.trim();
     const edge = startCli(folder, ['edge']);
     t.teardown(() => edge.stop());
@@ -359,6 +359,10 @@ void t.test('what goes wrong at the start is said in a sentence, never in a stac
     await edge.printed('edge is ready');
     const ready = await ask(`${base}/readyz`);
     t.equal(ready.status, 503, ready.bytes.toString());
+    t.match(json(ready), { failed: ['origin', 'journal'], journal: 'catching_up' });
+    t.equal((await ask(`${base}/healthz`)).status, 200, 'it lives from the first moment');
+    const passed = await ask(`${base}/v1/media`, { method: 'POST', body: 'x', headers: bearer(issued) });
+    t.match(json(passed), { status: 502, code: 'bad_gateway' });
     const answer = await ask(`${base}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, { headers: bearer(issued) });
     t.match(json(answer), { status: 503, code: 'auth_unavailable' });
     t.match(json(await ask(`${base}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`)), { status: 502, code: 'bad_gateway' });

@@ -43,7 +43,7 @@ export function createConfirmer(options: FollowerOptions, onOutcome: (outcome: C
           path: CONFIRM_PATH,
           headers: [
             ['content-type', 'application/json'],
-            ['edge-authorization', options.proof],
+            ['edge-authorization', options.proof()],
           ],
           body: Buffer.from(JSON.stringify({ edge: options.edgeName, instance: options.instance, seq })),
         },

@@ -8,7 +8,7 @@
  * the origin had committed is applied. Leaves the meaning of a lapsed lease to
  * lease.ts and the connection itself to the upstream.
  */
-import { type Clock, sleep } from '../../src/clock.js';
+import { sleep } from '../../src/clock.js';
 import { bugFields } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import { createLease, type Lease } from './lease.js';
@@ -29,7 +29,7 @@ export interface FollowerState {
 
 export interface Follower {
   readonly lease: Lease;
-  /** Resolves once all that was missed is applied, or after `catch_up_max`: then the lease decides. True: caught up. */
+  /** Resolves true once all that was missed is applied, or false at the end where it never was. */
   readonly caughtUp: Promise<boolean>;
   state(): FollowerState;
   close(): Promise<void>;
@@ -51,7 +51,11 @@ export async function followJournal(options: FollowerOptions): Promise<Follower>
     purges: 0,
   };
   const lease = createLease(config.lease, clock);
-  const gate = createGate(clock, config.catchUpMaxMs);
+  const startedMs = clock.monotonicMs();
+  const gate = createGate();
+  void gate.passed.then((caughtUp) => {
+    if (caughtUp) log.info({ tookMs: Math.round(clock.monotonicMs() - startedMs) }, 'all that was missed is applied');
+  });
   const meters = createMeters(options.metrics, progress, lease);
   const closing = new AbortController();
   const running = keepFollowing(
@@ -77,18 +81,13 @@ export async function followJournal(options: FollowerOptions): Promise<Follower>
   };
 }
 
-/** Resolves true when opened, false when that takes too long or is given up. */
-function createGate(clock: Clock, waitMs: number): { readonly passed: Promise<boolean>; open(): void; give(): void } {
+/** Resolves true when opened, false when given up. */
+function createGate(): { readonly passed: Promise<boolean>; open(): void; give(): void } {
   let settle: (value: boolean) => void = () => {};
   const passed = new Promise<boolean>((resolve) => {
     settle = resolve;
   });
-  const timer = clock.after(waitMs, () => settle(false));
-  const end = (value: boolean) => () => {
-    timer.cancel();
-    settle(value);
-  };
-  return { passed, open: end(true), give: end(false) };
+  return { passed, open: () => settle(true), give: () => settle(false) };
 }
 
 /** One session after the other, with a growing wait between those that came to nothing. */

@@ -14,12 +14,6 @@ import { leaseSection } from './lease.js';
 
 export const journalSection = section('How this edge follows the takedown journal of the origin.', {
   lease: leaseSection,
-  catchUpMaxMs: duration({
-    default: '10s',
-    min: 0,
-    max: 600_000,
-    help: 'How long a starting edge waits until it has applied what it missed, before it serves by the rules of a lapsed lease.',
-  }),
   connectTimeoutMs: duration({
     default: '5s',
     min: 100,
@@ -72,8 +66,8 @@ export interface FollowerOptions {
   /** Random per start. */
   readonly instance: string;
   readonly open: OpenOrigin;
-  /** Value of the request header `edge-authorization`. */
-  readonly proof: string;
+  /** Value of the request header `edge-authorization`, as it is by now. */
+  proof(): string;
   readonly cache: Pick<EdgeCache, 'takeDown' | 'purge'>;
   /**
    * Called before the cache is told, for what is not in it yet: a request under

@@ -262,5 +262,5 @@ function warnOfShortLease(options: FollowerOptions, beatMs: number): void {
 
 function causeOf(why: unknown): LogFields {
   const cause = why instanceof SessionOver ? why.cause : why;
-  return cause === undefined ? {} : { error: errorFields(cause)['error'] };
+  return cause === undefined ? {} : errorFields(cause);
 }

@@ -52,7 +52,7 @@ export async function openStream(
       {
         method: 'GET',
         path: `${JOURNAL_PATH}?${query.toString()}`,
-        headers: [['edge-authorization', options.proof]],
+        headers: [['edge-authorization', options.proof()]],
       },
       over.signal,
     );

@@ -168,6 +168,12 @@ export const accessSection = section('Who may do what: tokens, signed links, and
     minLength: 32,
     help: 'By which an edge proves itself to the origin: the same text on both sides.',
   }),
+  edgeSecretsAccepted: list({
+    default: [],
+    of: secret({ default: '', minLength: 32, help: 'A secret.' }),
+    max: 8,
+    help: 'Secrets by which edges may prove themselves beside that one, while edges change from one to another.',
+  }),
   links: section('Signed links, for <img> and <video>, which cannot send a token.', {
     secrets: list({
       default: [{ kid: '1', secret: 'file:./data/secrets/link' }],

@@ -1,6 +1,6 @@
 /** What operators see and may do, over real sockets, and how a changed configuration comes into force. */
 import { createHash } from 'node:crypto';
-import { rename, writeFile } from 'node:fs/promises';
+import { rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { CacheStats } from '../../edge/cache/cache.js';
@@ -236,7 +236,7 @@ interface Reloadable {
   text: string;
 }
 
-function openReloadable(t: Test, path: string | undefined): Reloadable {
+function openReloadable(t: Test, path: string | undefined, files: readonly string[] = []): Reloadable {
   const { log } = watchedParts();
   const clock = new ManualClock();
   const applied: number[] = [];
@@ -245,7 +245,7 @@ function openReloadable(t: Test, path: string | undefined): Reloadable {
   const first = readAll();
   if (first.kind !== 'loaded') throw new Error('the defaults are right');
   const reloading = openReloading<Settings>({
-    source: { path, read: readAll },
+    source: { path, read: readAll, files: () => files },
     config: first.config,
     policyPaths: ['edge.rules'],
     apply: ({ edge }) => void applied.push(edge.rules),
@@ -278,28 +278,39 @@ void t.test(
 );
 
 void t.test('SIGHUP and a changed or replaced file bring a reload; closing ends both', async (t) => {
-  const folder = t.testdir({ 'config.yaml': '', 'other.yaml': '' });
+  const folder = t.testdir({
+    'config.yaml': '',
+    'other.yaml': '',
+    one: { secret: 'first' },
+    two: { secret: 'second' },
+    mount: t.fixture('symlink', 'one'),
+  });
   const path = join(folder, 'config.yaml');
+  const secret = join(folder, 'mount', 'secret');
   const before = process.listenerCount('SIGHUP');
-  const bench = openReloadable(t, path);
+  const bench = openReloadable(t, path, [secret]);
   process.emit('SIGHUP', 'SIGHUP');
   t.equal(bench.applied.length, 1);
 
-  const settles = async (): Promise<void> => {
-    await until('the change to be seen', () => bench.clock.pending > 0);
-    bench.clock.advance(200);
-  };
+  const comesInForce = (rules: number): Promise<void> =>
+    until(`the change to ${rules}`, () => {
+      bench.clock.advance(200);
+      return bench.applied.at(-1) === rules;
+    });
   bench.text = 'edge: { rules: 2 }';
   await writeFile(path, bench.text);
-  await settles();
-  t.equal(bench.applied.at(-1), 2);
+  await comesInForce(2);
   bench.text = 'edge: { rules: 3 }';
   await writeFile(`${path}.new`, bench.text);
   await rename(`${path}.new`, path);
-  await until('the new one', () => {
-    bench.clock.advance(200);
-    return bench.applied.at(-1) === 3;
-  });
+  await comesInForce(3);
+  bench.text = 'edge: { rules: 4 }';
+  await writeFile(join(folder, 'one', 'secret'), 'changed');
+  await comesInForce(4);
+  bench.text = 'edge: { rules: 5 }';
+  await symlink('two', join(folder, 'next'));
+  await rename(join(folder, 'next'), join(folder, 'mount'));
+  await comesInForce(5);
   bench.reloading.close();
   t.equal(process.listenerCount('SIGHUP'), before);
   t.equal(bench.clock.pending, 0);

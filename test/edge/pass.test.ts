@@ -50,7 +50,7 @@ async function openEdge(
   const pass = createPass({
     config: configured(passSection, values),
     originUrl,
-    originCa: null,
+    originTls: {},
     edgeName: 'edge-1',
     onUnsafe: onUnsafe ?? ((answer) => void unsafe.push(answer)),
     clock,

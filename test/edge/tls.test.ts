@@ -14,6 +14,7 @@ import { connect as connectTcp } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import t, { type Test } from 'tap';
 import { edgeFaults, edgeSection } from '../../edge/config.js';
+import { type TlsTrouble, tlsTroubleOf } from '../../edge/origin-tls.js';
 import { parseConfig } from '../../src/config/load.js';
 import type { MediaId } from '../../src/ids.js';
 import { hasOpenssl, selfSigned, type TestCertificate } from '../kit/certificates.js';
@@ -341,40 +342,83 @@ void t.test('certificate files that are of no use are a fault of the configurati
   }
 });
 
-void t.test('the origin is believed by its own authority alone', { skip }, async (t) => {
-  const folder = t.testdir();
-  const [origin, stranger] = [selfSigned(folder, 'origin'), selfSigned(folder, 'stranger')];
-  for (const [name, ca, trusted] of [
-    ['its own', origin, true],
-    ['a stranger', stranger, false],
-  ] as const) {
-    const { log, lines } = watchedParts();
-    const edge = await openTestEdge(`${folder}/${name}`, {
-      originTls: origin,
-      upstream: `ca_file: "${ca.certFile}"`,
-      log,
-    });
-    t.teardown(() => edge.close());
-    edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
-    edge.origin.on('/v1/upload', (_seen, answer) => {
-      answer.head(201);
-      answer.end();
-    });
-    const fill = await fetch(edge.url + PATH, { headers: READER });
-    const pass = await fetch(`${edge.url}/v1/upload`, { method: 'POST', body: 'x' });
-    t.equal(fill.status, trusted ? 200 : 502, `a fill by ${name}`);
-    t.equal(pass.status, trusted ? 201 : 502, `a pass by ${name}`);
-    const journal = edge.engine.fills.upstream.converse(
-      { method: 'GET', path: PATH, headers: [] },
-      AbortSignal.timeout(5_000),
-    );
-    if (trusted) (await journal).body.destroy();
-    else {
-      await t.rejects(journal, 'nor is its journal followed');
+void t.test(
+  'an origin is believed by its authority, its name and its dates, and else said to be why',
+  { skip },
+  async (t) => {
+    const folder = t.testdir();
+    const own = selfSigned(folder, 'own');
+    const stranger = selfSigned(folder, 'stranger');
+    const named = selfSigned(folder, 'named', { names: 'DNS:media.internal' });
+    const expired = selfSigned(folder, 'expired', { expired: true });
+    const cases: readonly (readonly [what: string, TestCertificate, upstream: string, trouble: TlsTrouble | null])[] = [
+      ['its own authority', own, `ca_file: "${own.certFile}"`, null],
+      ['another authority', own, `ca_file: "${stranger.certFile}"`, 'untrusted'],
+      ['the authorities of the system', own, '', 'untrusted'],
+      ['another name than its address', named, `ca_file: "${named.certFile}"`, 'name_mismatch'],
+      ['the name that is asked for', named, `ca_file: "${named.certFile}", server_name: media.internal`, null],
+      [
+        'not the name that is asked for',
+        own,
+        `ca_file: "${own.certFile}", server_name: media.internal`,
+        'name_mismatch',
+      ],
+      ['a day too late', expired, `ca_file: "${expired.certFile}"`, 'expired'],
+    ];
+    for (const [what, originTls, upstream, trouble] of cases) {
+      const { log, lines } = watchedParts();
+      const edge = await openTestEdge(`${folder}/${what}`, { originTls, upstream, log });
+      t.teardown(() => edge.close());
+      edge.origin.on('*', (_seen, answer) => {
+        answer.head(201);
+        answer.end();
+      });
+      edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+      const fill = await fetch(edge.url + PATH, { headers: READER });
+      const pass = await fetch(`${edge.url}/v1/upload`, { method: 'POST', body: 'x' });
+      t.equal(fill.status, trouble === null ? 200 : 502, `a fill: ${what}`);
+      t.equal(pass.status, trouble === null ? 201 : 502, `a pass: ${what}`);
+      const journal = edge.engine.fills.upstream.converse(
+        { method: 'GET', path: PATH, headers: [] },
+        AbortSignal.timeout(5_000),
+      );
+      if (trouble === null) (await journal).body.destroy();
+      else await t.rejects(journal, `the journal: ${what}`);
+      const told = lines.filter(({ msg }) => msg === 'the origin cannot be trusted: its TLS is not accepted');
+      const ready = (await (await fetch(`${edge.url}/readyz`)).json()) as Readonly<Record<string, unknown>>;
+      t.equal(ready['origin_tls'] ?? null, trouble, `readyz: ${what}`);
+      if (trouble === null) {
+        t.same(told, [], 'nothing to tell');
+        continue;
+      }
+      t.match(told, [{ trouble, level: 'error' }], 'told once');
+      t.equal(told.length, 1);
       t.match(
         lines.find(({ msg }) => msg === 'a pass was not completed'),
-        { ending: 'bad_gateway' },
+        { ending: 'bad_gateway', tls: trouble },
       );
+      for (const answer of [fill, pass]) t.notMatch(await answer.text(), /cert|tls|self|127\.0/i, 'nothing internal');
+      t.match(ready, { status: 'not_ready', failed: ['origin'], journal: 'current' });
     }
-  }
+  },
+);
+
+void t.test('what is wrong with TLS has a word', async (t) => {
+  const words: Readonly<Record<string, TlsTrouble | undefined>> = {
+    UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'untrusted',
+    DEPTH_ZERO_SELF_SIGNED_CERT: 'untrusted',
+    UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'untrusted',
+    INVALID_CA: 'untrusted',
+    CERT_HAS_EXPIRED: 'expired',
+    CERT_NOT_YET_VALID: 'not_yet_valid',
+    CERT_REVOKED: 'revoked',
+    ERR_TLS_CERT_ALTNAME_INVALID: 'name_mismatch',
+    ERR_SSL_WRONG_VERSION_NUMBER: 'handshake',
+    EPROTO: 'handshake',
+    ECONNRESET: undefined,
+    ECONNREFUSED: undefined,
+    UND_ERR_CONNECT_TIMEOUT: undefined,
+  };
+  for (const [code, word] of Object.entries(words))
+    t.equal(tlsTroubleOf(Object.assign(new Error(code), { code })), word, code);
 });

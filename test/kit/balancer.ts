@@ -5,7 +5,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { CLI } from './service.js';
+import { CLI, untilReady } from './service.js';
 
 const EXAMPLE = resolve('test/kit/balancer.conf');
 /** Debian keeps nginx where only root's PATH looks. */
@@ -79,7 +79,7 @@ export async function addEdge(folder: string, at: EdgeAt, originUrl: string): Pr
         throw new Error(`${at.name} ended with ${String(code)}`);
       });
       ended.catch(() => undefined);
-      await Promise.race([once(child, 'message'), ended]);
+      await Promise.race([once(child, 'message').then(() => untilReady(`http://127.0.0.1:${at.port}`)), ended]);
     },
     kill: async () => void (await end('SIGKILL')),
     stop: () => end('SIGTERM'),

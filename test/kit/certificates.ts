@@ -12,16 +12,32 @@ export interface TestCertificate {
   readonly key: string;
 }
 
-/** A certificate for 127.0.0.1 that is its own authority. */
-export function selfSigned(folder: string, name: string): TestCertificate {
-  const certFile = join(folder, `${name}.crt`);
-  const keyFile = join(folder, `${name}.key`);
-  execFileSync(
-    'openssl',
-    `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=${name}`
-      .split(' ')
-      .concat('-addext', 'subjectAltName=IP:127.0.0.1,DNS:localhost', '-keyout', keyFile, '-out', certFile),
-    { stdio: 'ignore' },
-  );
+export interface CertificateWish {
+  /** Whom it is for, as a subjectAltName. */
+  readonly names?: string;
+  readonly expired?: boolean;
+}
+
+const NEW_KEY = '-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'.split(' ');
+
+/** A certificate that is its own authority, for 127.0.0.1 unless other names are wished for. */
+export function selfSigned(folder: string, name: string, wish: CertificateWish = {}): TestCertificate {
+  const [certFile, keyFile, wishFile] = ['crt', 'key', 'csr'].map((ending) => join(folder, `${name}.${ending}`)) as [
+    string,
+    string,
+    string,
+  ];
+  const about = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=${wish.names ?? 'IP:127.0.0.1,DNS:localhost'}`];
+  if (wish.expired === true) {
+    openssl('req', '-new', ...NEW_KEY, ...about, '-keyout', keyFile, '-out', wishFile);
+    const dated = ['-days', '-1', '-copy_extensions', 'copy'];
+    openssl('x509', '-req', '-in', wishFile, '-signkey', keyFile, ...dated, '-out', certFile);
+  } else {
+    openssl('req', '-x509', '-days', '2', ...NEW_KEY, ...about, '-keyout', keyFile, '-out', certFile);
+  }
   return { certFile, keyFile, cert: readFileSync(certFile, 'utf8'), key: readFileSync(keyFile, 'utf8') };
+}
+
+function openssl(...words: readonly string[]): void {
+  execFileSync('openssl', words, { stdio: 'ignore' });
 }

@@ -4,7 +4,6 @@
  * says; a clock that the test moves.
  */
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { createEngine } from '../../edge/assemble.js';
 import { openCache } from '../../edge/cache/open.js';
 import { type EdgeConfig, edgeSection, policyOf } from '../../edge/config.js';
@@ -12,8 +11,9 @@ import type { Engine } from '../../edge/engine.js';
 import { invalidate } from '../../edge/forget.js';
 import { handle } from '../../edge/handler.js';
 import { createHealth } from '../../edge/health.js';
-import type { LeaseVerdict } from '../../edge/journal/lease.js';
+import type { LeaseState, LeaseVerdict } from '../../edge/journal/lease.js';
 import { createTally, type Tally } from '../../edge/ops/stats.js';
+import { readOriginTls } from '../../edge/origin-tls.js';
 import { createPass } from '../../edge/pass.js';
 import { createDepartures, createServer } from '../../edge/serve.js';
 import { openUpstream } from '../../edge/upstream.js';
@@ -69,14 +69,14 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const metrics = createMetrics('');
   const parts = { log, metrics, clock };
   const edge = readConfig(folder, origin.url, options);
-  const upstream = openUpstream({ config: edge.upstream, clock, metrics });
+  const upstream = openUpstream({ config: edge.upstream, clock, log, metrics });
   const cache = await openCache(edge.cache, { ...parts, randomName: randomUUID });
   const settable: { lease: LeaseVerdict; menu: ThumbMenu | undefined } = { lease: 'yes', menu: undefined };
   const engine = createEngine(
     edge,
     {
       gate: edge.access === 'off' ? null : wordGate,
-      proof: EDGE_PROOF,
+      identity: { proof: EDGE_PROOF, edgeName: edge.name },
       cache,
       upstream,
       menu: () => settable.menu,
@@ -88,7 +88,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const pass = createPass({
     config: edge.pass,
     originUrl: origin.url,
-    originCa: edge.upstream.caFile === null ? null : readFileSync(edge.upstream.caFile, 'utf8'),
+    originTls: readOriginTls(edge.upstream),
     edgeName: edge.name,
     onUnsafe: (answer) => invalidate(engine, answer),
     ...parts,
@@ -98,7 +98,12 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const departures = createDepartures();
   const server = createServer({
     handle: (ask, client) => handle(engine, ask, client),
-    health: createHealth({ cache, upstream, lease: () => settable.lease, ...parts }),
+    health: createHealth({
+      cache,
+      upstream,
+      lease: { mayServe: () => settable.lease, state: () => leaseState(settable.lease) },
+      ...parts,
+    }),
     pass,
     tally,
     departures,
@@ -156,6 +161,10 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       await origin.close();
     },
   };
+}
+
+function leaseState(verdict: LeaseVerdict): LeaseState {
+  return { kind: verdict === 'yes' ? 'held' : 'lapsed', currentMsAgo: 0 };
 }
 
 function readConfig(

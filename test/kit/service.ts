@@ -44,6 +44,7 @@ export async function startService(
   let printed = '';
   for (const stream of [run.stdout, run.stderr]) stream.on('data', (chunk: Buffer) => (printed += chunk.toString()));
   await untilPrinted(run, 'media-service is running', () => printed);
+  await untilReady(`http://127.0.0.1:${ports.edge}`);
   return {
     edge: `http://127.0.0.1:${ports.edge}`,
     origin: `http://127.0.0.1:${ports.origin}`,
@@ -60,6 +61,11 @@ export async function startService(
       return code;
     },
   };
+}
+
+/** An edge listens from the first moment, and is ready once it is current with the journal. */
+export async function untilReady(edge: string): Promise<void> {
+  while ((await fetch(`${edge}/readyz`)).status !== 200) await new Promise((later) => setTimeout(later, 20));
 }
 
 export function configOf(ports: Ports): string {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { type AccessConfig, accessFaults, accessSection } from '../../src/access/config.js';
-import { edgeProof, isEdgeProof } from '../../src/access/edge-proof.js';
+import { createEdgeCheck, edgeProof } from '../../src/access/edge-proof.js';
 import { openGate } from '../../src/access/gate.js';
 import {
   type Caller,
@@ -906,7 +906,10 @@ void t.test('what a grant is worth, and what is said where it is worth too littl
 void t.test('an edge proves itself by the secret, which does not travel', async (t) => {
   const proof = edgeProof(TEST_SECRET);
   t.notMatch(proof, TEST_SECRET);
-  t.ok(isEdgeProof(proof, TEST_SECRET));
+  const former = `${TEST_SECRET}-before`;
+  const isEdge = createEdgeCheck([TEST_SECRET, former]);
+  t.ok(isEdge(proof));
+  t.ok(isEdge(edgeProof(former)), 'by any of the secrets that are accepted');
   for (const value of [
     undefined,
     '',
@@ -916,8 +919,9 @@ void t.test('an edge proves itself by the secret, which does not travel', async 
     proof.toUpperCase(),
     edgeProof(`${TEST_SECRET}.`),
   ]) {
-    t.notOk(isEdgeProof(value, TEST_SECRET), String(value));
+    t.notOk(isEdge(value), String(value));
   }
+  t.notOk(createEdgeCheck([])(proof), 'none is none');
 });
 
 void t.test('the development Authentication Service', async (t) => {
