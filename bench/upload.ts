@@ -1,12 +1,16 @@
 /**
  * Uploads over a real socket into a real origin, beside what the machine itself
- * can do with the same bytes in the same run: hashing them, and writing and
- * syncing them as files. Large bodies are measured in MB/s, small ones in
- * durable uploads per second.
+ * can do with the same bytes in the same run: hashing them, writing and syncing
+ * them as files, and a bare node:http server that does no more than both. Large
+ * bodies are measured in MB/s, small ones in durable uploads per second. Where
+ * the client shares the processors with the server, the bare server says what
+ * is left for any.
  */
+import { fork } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { mkdir, open, rename } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -29,11 +33,8 @@ const CASES: readonly Case[] = [
 ];
 const CONCURRENCIES = [1, 16, 64];
 const ROUNDS = 3;
-/** A tiny but true PNG head, so that the bytes are accepted as what they say; the rest is noise. */
-const PNG_HEAD = Buffer.from(
-  '89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360000002000001e221bc330000000049454e44ae426082',
-  'hex',
-);
+/** A document: accepted as what it says, and without a thumbnail, so that nothing but the upload is measured. */
+const PDF_HEAD = Buffer.from('%PDF-1.7\n');
 
 const folder = mkdtempSync(join(tmpdir(), 'bench-upload-'));
 try {
@@ -44,54 +45,112 @@ try {
 
 async function main(): Promise<void> {
   process.stdout.write(
-    `node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown processor'}, bodies are random and never repeat\n`,
+    `node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown processor'}; random bodies that never repeat; the middle of ${ROUNDS} rounds\n`,
   );
-  const service = await startService(folder, unlimited);
+  const service = await startService(folder);
+  const bare = await startBare();
   try {
     const token = await service.token();
     await proveRight(service.origin, token);
     for (const each of CASES) {
-      for (const concurrency of CONCURRENCIES) await measure(each, concurrency, service.origin, token);
+      for (const concurrency of CONCURRENCIES)
+        await measure(each, concurrency, { service: service.origin, bare: bare.url, token });
     }
   } finally {
+    bare.stop();
     await service.stop();
   }
 }
 
-/** No limit of the service is in the way of the measurement. */
-function unlimited(config: string): string {
-  return config.replace(
-    'origin:\n',
-    'origin:\n  limits: { requests: 1000000000, bytes: 1000TB, quota_bytes: 1000TB, quota_files: 1000000000 }\n',
+interface Bare {
+  readonly url: string;
+  stop(): void;
+}
+
+async function startBare(): Promise<Bare> {
+  const held = join(folder, 'bare');
+  await mkdir(held);
+  const child = fork(new URL('upload-bare.js', import.meta.url), [held]);
+  const [port] = (await once(child, 'message')) as [number];
+  return { url: `http://127.0.0.1:${port}`, stop: () => child.disconnect() };
+}
+
+interface Targets {
+  readonly service: string;
+  readonly bare: string;
+  readonly token: string;
+}
+
+interface Round {
+  readonly hash: Measured;
+  readonly disk: Measured;
+  readonly bare: Measured;
+  readonly service: Measured;
+}
+
+/** All of them in turn, round by round, so that a machine that drifts drifts for each. */
+async function measure(each: Case, concurrency: number, targets: Targets): Promise<void> {
+  const rounds: Round[] = [];
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const bodies = Array.from({ length: each.count }, () => bodyOf(each.sizeBytes));
+    const written = join(folder, 'written');
+    await mkdir(written);
+    rounds.push({
+      hash: await timed(each, bodies, 1, async (body) => void createHash('sha256').update(body).digest()),
+      disk: await timed(each, bodies, concurrency, (body, index) => writeDurably(body, join(written, String(index)))),
+      bare: await uploads(each, bodies, concurrency, targets.bare, targets.token),
+      service: await uploads(each, bodies, concurrency, targets.service, targets.token),
+    });
+    await rm(written, { recursive: true });
+  }
+  report(`${each.name} × ${concurrency}`, rounds);
+}
+
+async function uploads(
+  each: Case,
+  bodies: readonly Buffer[],
+  concurrency: number,
+  url: string,
+  token: string,
+): Promise<Measured> {
+  const agent = new Agent({ keepAlive: true, maxSockets: concurrency });
+  try {
+    return await timed(each, bodies, concurrency, async (body) => {
+      const { status } = await post(url, token, body, agent);
+      if (status !== 201) throw new Error(`an upload was answered ${status}`);
+    });
+  } finally {
+    agent.destroy();
+  }
+}
+
+function report(name: string, rounds: readonly Round[]): void {
+  const lower = ({ hash, disk }: Round): number => Math.min(hash.perSecond, disk.perSecond);
+  const show = (of: (round: Round) => Measured): string => {
+    const { perSecond, mbPerSecond } = middle(rounds.map(of), (measured) => measured.perSecond);
+    return `${perSecond.toFixed(0).padStart(6)}/s ${mbPerSecond.toFixed(1).padStart(7)} MB/s`;
+  };
+  const ratio = (of: (round: Round) => number): string => {
+    const all = rounds.map((round) => round.service.perSecond / of(round)).toSorted((a, b) => a - b);
+    return `${middle(all, (value) => value).toFixed(2)} (${all.map((value) => value.toFixed(2)).join(' ')})`;
+  };
+  process.stdout.write(
+    [
+      name,
+      `  service      ${show((round) => round.service)}`,
+      `  sha256       ${show((round) => round.hash)}`,
+      `  write+fsync  ${show((round) => round.disk)}   service is ${ratio(lower)} of the lower of these two`,
+      `  bare server  ${show((round) => round.bare)}   service is ${ratio((round) => round.bare.perSecond)} of it`,
+      '',
+    ].join('\n'),
   );
 }
 
-/** The limits and the service in turn, round by round, so that a machine that drifts drifts for both. */
-async function measure(each: Case, concurrency: number, origin: string, token: string): Promise<void> {
-  const rounds: { hash: Measured; disk: Measured; service: Measured; ratio: number }[] = [];
-  for (let round = 0; round < ROUNDS; round += 1) {
-    const bodies = Array.from({ length: each.count }, () => bodyOf(each.sizeBytes));
-    const hash = await timed(each, bodies, 1, async (body) => void createHash('sha256').update(body).digest());
-    const disk = await timed(each, bodies, concurrency, (body, index) => writeDurably(body, `${round}-${index}`));
-    const agent = new Agent({ keepAlive: true, maxSockets: concurrency });
-    const service = await timed(each, bodies, concurrency, async (body) => {
-      const { status } = await post(origin, token, body, agent);
-      if (status !== 201) throw new Error(`an upload was answered ${status}`);
-    });
-    agent.destroy();
-    rounds.push({ hash, disk, service, ratio: service.perSecond / Math.min(hash.perSecond, disk.perSecond) });
-  }
-  const middle = rounds.toSorted((a, b) => a.ratio - b.ratio)[Math.floor(ROUNDS / 2)];
-  if (middle === undefined) return;
-  const show = ({ perSecond, mbPerSecond }: Measured): string =>
-    `${perSecond.toFixed(0).padStart(6)}/s ${mbPerSecond.toFixed(1).padStart(7)} MB/s`;
-  const spread = rounds
-    .map(({ ratio }) => ratio.toFixed(2))
-    .sort()
-    .join(' ');
-  process.stdout.write(
-    `${each.name} × ${String(concurrency).padEnd(2)}  service ${show(middle.service)}   sha256 ${show(middle.hash)}   write+fsync ${show(middle.disk)}   of the lower limit ${middle.ratio.toFixed(2)} (${spread})\n`,
-  );
+function middle<T>(values: readonly T[], by: (value: T) => number): T {
+  const sorted = values.toSorted((a, b) => by(a) - by(b));
+  const found = sorted[Math.floor(sorted.length / 2)];
+  if (found === undefined) throw new Error('nothing was measured');
+  return found;
 }
 
 async function timed(
@@ -114,22 +173,15 @@ async function timed(
 }
 
 function bodyOf(sizeBytes: number): Buffer {
-  return Buffer.concat([PNG_HEAD, randomBytes(sizeBytes - PNG_HEAD.length)]);
+  return Buffer.concat([PDF_HEAD, randomBytes(sizeBytes - PDF_HEAD.length)]);
 }
 
-/** What any durable store must do: write, sync, rename, sync the folder. */
-async function writeDurably(body: Buffer, name: string): Promise<void> {
-  const shard = join(folder, 'limit', name.slice(-2));
-  await mkdir(shard, { recursive: true });
-  const staged = join(folder, 'limit', `${name}.part`);
-  const file = await open(staged, 'w');
+/** The least that a durable store must do. Names and folders are synced by the service too, and not counted here. */
+async function writeDurably(body: Buffer, path: string): Promise<void> {
+  const file = await open(path, 'w');
   await file.writeFile(body);
-  await file.datasync();
+  await file.sync();
   await file.close();
-  await rename(staged, join(shard, name));
-  const directory = await open(shard, 'r');
-  await directory.sync();
-  await directory.close();
 }
 
 function post(origin: string, token: string, body: Buffer, agent?: Agent): Promise<{ status: number; text: string }> {
@@ -138,7 +190,7 @@ function post(origin: string, token: string, body: Buffer, agent?: Agent): Promi
       `${origin}/v1/media`,
       {
         method: 'POST',
-        headers: { authorization: `Bearer ${token}`, 'content-type': 'image/png', 'content-length': body.length },
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/pdf', 'content-length': body.length },
         ...(agent !== undefined && { agent }),
       },
       (response) => {

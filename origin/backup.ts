@@ -144,7 +144,7 @@ async function copyOne(work: Backing, wanted: Wanted): Promise<Omit<BackupFindin
   }
   const path = join(target.stageFolder, `backup-${randomUUID()}`);
   try {
-    const staged = await stage(chunksOf(read.body), path, wanted.sizeBytes);
+    const staged = await stage(chunksOf(read.body), path, { sizeMaxBytes: wanted.sizeBytes, sync: true });
     if (staged.sha256 !== wanted.sha256) return { kind: 'rotten', detail: `its bytes hash to ${staged.sha256}` };
     await target.adopt(path, wanted.key, staged, signal);
   } finally {

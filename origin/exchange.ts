@@ -54,7 +54,11 @@ export function openExchange(
   const onClosing = (): void => leaving.abort(closing.reason);
   if (closing.aborted) onClosing();
   closing.addEventListener('abort', onClosing, { once: true });
-  response.once('close', () => leaving.abort(new Fault('malformed', 'The client left before it was answered.')));
+  response.once('close', () => {
+    // Every response is closed in the end; only one that was not sent whole has lost its client.
+    if (response.writableFinished) return;
+    leaving.abort(new Fault('malformed', 'The client left before it was answered.'));
+  });
   // Its errors are told by the streams that read it; without a listener they would end the process.
   raw.on('error', () => undefined);
 

@@ -133,7 +133,7 @@ async function rebuild({ blobs, clock, makesThumbs, signal }: Check, sha256: Sha
   if (read.kind !== 'found') return undefined;
   const path = join(blobs.stageFolder, `fsck-${randomUUID()}`);
   try {
-    const staged = await stage(chunksOf(read.body), path, read.sizeBytes);
+    const staged = await stage(chunksOf(read.body), path, { sizeMaxBytes: read.sizeBytes, sync: false });
     if (staged.sha256 !== sha256) return undefined;
     const mime = await detectType(staged);
     return {

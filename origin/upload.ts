@@ -2,7 +2,7 @@
  * POST of media: authorize > admit > receive > identify > settle > commit >
  * reply. All that can be decided without the body is decided before it is read.
  */
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Caller, Gate } from '../src/access/grant.js';
@@ -63,11 +63,12 @@ export async function upload(
   const { sizeBytes } = request.body;
   if (sizeBytes !== null) request.meter.bytes(sizeBytes);
   const reservation = await reserveQuota(parts, caller, sizeBytes);
-  const path = join(parts.blobs.stageFolder, `upload-${randomBytes(16).toString('hex')}`);
+  const path = join(parts.blobs.stageFolder, `upload-${randomUUID()}`);
   try {
     const admission = await parts.admissions.admit({ sizeBytes, form: shape.kind === 'form' });
     try {
-      const received = await receive({ config: parts.config.upload, clock: parts.clock }, request, shape, path);
+      const receiving = { config: parts.config.upload, clock: parts.clock, sync: parts.blobs.kind === 'local' };
+      const received = await receive(receiving, request, shape, path);
       if (sizeBytes === null) request.meter.bytes(received.staged.sizeBytes);
       const options = { ...wish, ...given(readFields(received.fields)) };
       requireLifetime(options, parts.config.upload);

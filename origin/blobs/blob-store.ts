@@ -57,11 +57,14 @@ export interface BlobStore {
   /** A local folder on which staged files can be made and adopted cheaply. */
   readonly stageFolder: string;
 
-  /** Makes a staged file durable under a key. The file is gone from the stage afterwards, whatever happens. */
+  /**
+   * Makes a staged file durable under a key. The file is gone from the stage afterwards, whatever happens. `synced`:
+   * its bytes are on the disk already, and as many as said.
+   */
   adopt(
     stagedPath: string,
     key: BlobKey,
-    facts: { sizeBytes: number; sha256: Sha256 },
+    facts: { sizeBytes: number; sha256: Sha256; synced?: boolean },
     signal?: AbortSignal,
   ): Promise<void>;
   /** A span that begins inside the blob is cut to its end. The signal ends the body too. */

@@ -58,12 +58,12 @@ class LocalStore implements BlobStore {
   async adopt(
     stagedPath: string,
     key: BlobKey,
-    facts: { sizeBytes: number; sha256: Sha256 },
+    facts: { sizeBytes: number; sha256: Sha256; synced?: boolean },
     signal?: AbortSignal,
   ): Promise<void> {
     try {
       signal?.throwIfAborted();
-      await syncStaged(stagedPath, facts.sizeBytes);
+      if (facts.synced !== true) await syncStaged(stagedPath, facts.sizeBytes);
       await this.#publish(stagedPath, this.#pathOf(key));
     } catch (thrown) {
       await rm(stagedPath, { force: true });

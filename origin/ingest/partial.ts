@@ -186,7 +186,7 @@ async function hashFile(path: string): Promise<Staged> {
     hash.update(chunk);
   }
   if (sizeBytes === 0) throw new Fault('empty', 'The upload has no bytes.');
-  return { path, sizeBytes, sha256: hash.digest('hex') as Sha256, head: Buffer.concat(head) };
+  return { path, sizeBytes, sha256: hash.digest('hex') as Sha256, head: Buffer.concat(head), synced: false };
 }
 
 const RECORD = '.json';

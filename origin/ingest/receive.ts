@@ -52,6 +52,8 @@ export function bodyShape(request: OriginRequest): BodyShape {
 export interface ReceiveParts {
   readonly config: UploadConfig;
   readonly clock: Clock;
+  /** Whether the staged bytes are synced as they come. */
+  readonly sync: boolean;
 }
 
 /** `path`: where the file is staged. Who names it discards it, however this ends. */
@@ -63,9 +65,10 @@ export async function receive(
 ): Promise<Received> {
   const { config, clock } = parts;
   const stated = statedDigests(request);
+  const wish = { sizeMaxBytes: config.sizeMaxBytes, sync: parts.sync };
   const body = pacedChunks(request.body.open(), config, clock, request.signal);
   if (shape.kind === 'raw') {
-    const staged = await stage(body, path, config.sizeMaxBytes);
+    const staged = await stage(body, path, wish);
     requireMatch(stated, [staged.sha256]);
     return { staged, declaredType: shape.declaredType, filename: undefined, fields: new Map() };
   }
@@ -73,7 +76,7 @@ export async function receive(
   const { fields, file } = await readForm(bounded(body, config, whole), shape.boundary, config.form, async (part) => ({
     contentType: part.contentType,
     filename: part.filename,
-    staged: await stage(part.chunks, path, config.sizeMaxBytes),
+    staged: await stage(part.chunks, path, wish),
   }));
   // The content of the message is the form (RFC 9530 2), yet senders mean the file: either may be what was stated.
   requireMatch(stated, [file.staged.sha256, whole?.digest('hex')]);

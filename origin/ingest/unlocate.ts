@@ -35,7 +35,13 @@ export async function unlocate(
     case 'stripped': {
       const bytes = await readFile(path);
       const sha256 = createHash('sha256').update(bytes).digest('hex') as Sha256;
-      return { path, sizeBytes: bytes.length, sha256, head: Buffer.from(bytes.subarray(0, HEAD_MAX_BYTES)) };
+      return {
+        path,
+        sizeBytes: bytes.length,
+        sha256,
+        head: Buffer.from(bytes.subarray(0, HEAD_MAX_BYTES)),
+        synced: false,
+      };
     }
   }
 }
