@@ -43,7 +43,7 @@ export function createEngine(config: EdgeConfig, parts: EngineParts, { clock, lo
     ),
     warming: createWarming(() => policy.current.warm, metrics),
     identity,
-    storing: { mode, freshness, parts: false },
+    storing: { mode, freshness, parts: config.cache.parts.sizeBytes > 0 },
     policy: () => policy.current,
     counters: createCounters(metrics),
     clock,

@@ -233,7 +233,7 @@ function follow(fetching: Fetching, landing: Incoming): Answer | Again | Promise
   if (!fits(entry, errand)) return AGAIN;
   const ahead = rangeAhead(fetching, filling);
   if (ahead !== undefined) return fetchAhead(fetching, landing, ahead);
-  return tellFilling(fetching, filling, joined ? 'hit_filling' : 'miss');
+  return tellFilling(fetching, filling, joined ? 'hit_filling' : 'miss', landing.status);
 }
 
 type Incoming = Extract<Landing, { kind: 'filling' }>;
@@ -264,7 +264,7 @@ async function fetchAhead(fetching: Fetching, landing: Incoming, { range, etag }
   // An origin that ignores Range, or has another by now: the fill has what was asked for.
   answered?.body.destroy();
   const { filling } = landing;
-  return landing.isOver() || filling.failed ? AGAIN : tellFilling(fetching, filling, 'hit_filling');
+  return landing.isOver() || filling.failed ? AGAIN : tellFilling(fetching, filling, 'hit_filling', landing.status);
 }
 
 /** RFC 9111 4.3.3: 304; the stored copy goes out under its newer head. */

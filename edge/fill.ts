@@ -8,22 +8,32 @@
  * to others: whether to go at all (decide.ts), sharing and ending trips
  * (flight.ts), and the answer to the caller (respond.ts).
  */
-import type { Readable } from 'node:stream';
 import type { Clock } from '../src/clock.js';
 import { choice, duration, integer, ratio, section, size, type ValueOf } from '../src/config/field.js';
-import { type HeaderList, headerOf } from '../src/http/reply.js';
-import { parseSha256 } from '../src/ids.js';
+import type { HeaderList } from '../src/http/reply.js';
 import { errorFields, type Log } from '../src/log.js';
 import type { EdgeCache, Filling, FillOutcome } from './cache/cache.js';
 import type { Entry } from './cache/entry.js';
-import { type StorableRules, type StoreRefusal, storable } from './cache/storable.js';
+import type { StorableRules, StoreRefusal } from './cache/storable.js';
+import {
+  assembled,
+  type Completable,
+  combinedHead,
+  completable,
+  gapRequest,
+  isGap,
+  keepBeginning,
+  keepingPart,
+  Mismatch,
+} from './complete.js';
 import type { EngineCounters } from './counters.js';
 import { isOriginError } from './decide.js';
-import { type Errand, type Identity, loneFields, partFields, selecting, sharedFields } from './errand.js';
+import { type Errand, type Identity, loneFields, partFields, sharedFields } from './errand.js';
 import { type Flight, type FlightEnd, FlightEnded } from './flight.js';
+import { type Judged, judge } from './judge.js';
 import { keyOf } from './key.js';
 import { refresh } from './revalidate.js';
-import { type Rule, type Subject, type Treatment, treatmentOf } from './rules.js';
+import type { Rule, Treatment } from './rules.js';
 import type { Uncacheable, UncacheableMemory } from './uncacheable.js';
 import { type Answered, readAtMost, type Upstream, type UpstreamFailure, type UpstreamRequest } from './upstream.js';
 import type { Warming } from './warming.js';
@@ -75,7 +85,13 @@ export type FillConfig = ValueOf<typeof fillSection>;
 /** What a trip came to, for all who wait for it. */
 export type Landing =
   /** A body is on its way in; anyone whom the entry fits may read it, until it is over. */
-  | { readonly kind: 'filling'; readonly filling: Filling; isOver(): boolean }
+  | {
+      readonly kind: 'filling';
+      readonly filling: Filling;
+      /** What the origin answered: 206 where it brings only what was missing. */
+      readonly status: number;
+      isOver(): boolean;
+    }
   /** 304: the stored copy holds, under a newer head. */
   | { readonly kind: 'refreshed'; readonly entry: Entry }
   /** The head that HEAD was asked for, and that a GET would have to keep. */
@@ -112,13 +128,18 @@ export interface FillParts {
   readonly log: Log;
 }
 
-/** GET of the whole, to be kept and shared. With `held`, only if that has changed. */
+/**
+ * GET of the whole, to be kept and shared: with `held`, only if that has changed;
+ * where a part of it is here, only of what is missing.
+ */
 export async function fill(
   parts: FillParts,
   errand: Errand,
   asked: readonly Entry[],
   flight: Flight<Landing>,
 ): Promise<Landing> {
+  const whole = completable(parts, errand);
+  if (whole !== undefined) return complete(parts, errand, whole, flight);
   const headers = sharedFields(errand, asked, parts.identity);
   const outcome = await parts.upstream.fetch(requestOf('GET', errand, headers), flight.signal);
   const early = earlyEnd(outcome, flight);
@@ -132,6 +153,31 @@ export async function fill(
     return { kind: 'refreshed', entry };
   }
   return receive(parts, errand, asked, outcome, flight);
+}
+
+/** RFC 9111 3.4: what is missing of the whole, joined with what is here. */
+async function complete(
+  parts: FillParts,
+  errand: Errand,
+  whole: Completable,
+  flight: Flight<Landing>,
+): Promise<Landing> {
+  const [gap] = whole.gaps;
+  const outcome = await parts.upstream.fetch(gapRequest(errand, whole, gap, parts), flight.signal);
+  const early = earlyEnd(outcome, flight);
+  if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
+  const combined = isGap(outcome, whole, gap) ? combinedHead(parts, errand, whole.part, outcome) : undefined;
+  if (combined !== undefined) {
+    const bytes = assembled(parts, errand, whole, outcome.body, flight);
+    return take(parts, combined.entry, combined.treatment, { status: 206, bytes }, flight);
+  }
+  // An error says nothing of what is here.
+  if (isOriginError(outcome.status)) return receive(parts, errand, [], outcome, flight);
+  parts.cache.parts.drop(whole.part.entry.key, 'replaced');
+  if (outcome.status !== 206 && outcome.status !== 416) return receive(parts, errand, [], outcome, flight);
+  // Of another piece than what was here, or not to be kept: fetch the whole.
+  outcome.body.destroy();
+  return fill(parts, errand, [], flight);
 }
 
 /** Interim answers go to the client whose request this is; those who only share it hear nothing of them. */
@@ -152,24 +198,47 @@ async function receive(
   const now = parts.clock.now();
   // RFC 5861 4: an error does not take the place of what may be served in its stead.
   const spares = isOriginError(outcome.status) && asked.some((held) => now < held.errorUntil);
-  if (judged.kind === 'refuse' || spares) {
+  if (judged.kind !== 'store' || spares) {
     if (!mayPass(outcome.status)) for (const { key } of asked) parts.cache.drop(key, 'invalidated');
-    return unkept(parts, errand, outcome, judged.kind === 'refuse' ? judged.reason : 'status', flight);
+    return unkept(parts, errand, outcome, refusalOf(judged), flight);
   }
   const { entry, treatment } = judged;
   if (outcome.sizeBytes !== null && outcome.sizeBytes > parts.policy().fill.objectMaxBytes) {
     return handOver(parts, errand, outcome, 'large', flight);
   }
+  return take(parts, entry, treatment, { status: outcome.status, bytes: outcome.body }, flight);
+}
+
+/** A body on its way into the cache. */
+function take(
+  parts: FillParts,
+  entry: Entry,
+  { placement }: Treatment,
+  { status, bytes }: { readonly status: number; readonly bytes: AsyncIterable<Buffer> },
+  flight: Flight<Landing>,
+): Landing {
   parts.uncacheable.forget(entry.primaryKey);
-  const filling = parts.cache.fill(entry, treatment.placement);
+  const filling = parts.cache.fill(entry, placement);
   if (Object.keys(entry.selectedBy).length > 0) {
     parts.cache.drop(keyOf(entry.primaryKey, {}), 'replaced');
   }
   flight.filling = filling;
   const marked = parts.warming.takeMark(entry.key);
   flight.keepOn = () => flight.order.background || marked || nearlyDone(filling, parts.policy().fill);
-  void pump(parts, outcome.body, filling, flight);
-  return { kind: 'filling', filling, isOver: () => flight.over };
+  void pump(parts, bytes, filling, flight);
+  return { kind: 'filling', filling, status, isOver: () => flight.over };
+}
+
+/** Why what is not stored is not. RFC 9111 3.3: a part that nobody asked for is none that could be told. */
+function refusalOf(judged: Judged): StoreRefusal {
+  switch (judged.kind) {
+    case 'refuse':
+      return judged.reason;
+    case 'store_part':
+      return 'partial';
+    case 'store':
+      return 'status';
+  }
 }
 
 /** RFC 9111 4.3.3: any other answer than these says that what was asked about is no longer it. */
@@ -191,54 +260,6 @@ function earlyEnd(outcome: Awaited<ReturnType<Upstream['fetch']>>, flight: Fligh
 
 function endOf(signal: AbortSignal): FlightEnd {
   return signal.reason instanceof FlightEnded ? signal.reason.why : 'closing';
-}
-
-type Judged =
-  | { readonly kind: 'store'; readonly entry: Entry; readonly treatment: Treatment }
-  | { readonly kind: 'refuse'; readonly reason: StoreRefusal };
-
-/** Whether it may be kept, and as what. */
-function judge(parts: FillParts, errand: Errand, method: 'GET' | 'HEAD', answered: Answered): Judged {
-  const { place } = errand;
-  const subject: Subject = {
-    pathKind: place.pathKind,
-    contentType: headerOf(answered.headers, 'content-type'),
-    sizeBytes: answered.sizeBytes,
-  };
-  const treatment = treatmentOf(parts.policy().rules, subject);
-  const verdict = storable({
-    request: { method, header: selecting(errand).header },
-    response: answered,
-    now: parts.clock.now(),
-    rules: parts.storing,
-    override: treatment,
-  });
-  switch (verdict.kind) {
-    case 'refuse':
-      return verdict;
-    case 'store_part':
-      return { kind: 'refuse', reason: 'partial' };
-    case 'store': {
-      const { head } = verdict;
-      const selectedBy = errand.behalf === 'client' ? head.selectedBy : {};
-      const entry: Entry = {
-        ...head,
-        selectedBy,
-        key: keyOf(place.primaryKey, selectedBy),
-        primaryKey: place.primaryKey,
-        mediaId: place.mediaId,
-        sizeBytes: method === 'HEAD' ? head.sizeBytes : answered.sizeBytes,
-        sha256: head.sha256 ?? (errand.behalf === 'client' ? null : etagHash(answered)),
-      };
-      return { kind: 'store', entry, treatment };
-    }
-  }
-}
-
-/** The entity tags of our own origin are hashes of the whole. */
-function etagHash({ status, headers }: Answered): string | null {
-  const match = status === 200 ? /^"sha256:([0-9a-f]{64})"$/.exec(headerOf(headers, 'etag') ?? '') : null;
-  return match === null ? null : (parseSha256(match[1] ?? '') ?? null);
 }
 
 /** Not to be kept: small answers go to all who wait, others to one of them. */
@@ -293,11 +314,16 @@ function lone(answered: Answered, why: Uncacheable, method: 'GET' | 'HEAD', flig
 }
 
 /** From the origin into the cache, to the end. Whoever reads it does so at their own pace. */
-async function pump(parts: FillParts, body: Readable, filling: Filling, flight: Flight<Landing>): Promise<void> {
+async function pump(
+  parts: FillParts,
+  bytes: AsyncIterable<Buffer>,
+  filling: Filling,
+  flight: Flight<Landing>,
+): Promise<void> {
   let outcome: FillOutcome;
   try {
-    for await (const chunk of body) {
-      await filling.write(chunk as Buffer);
+    for await (const chunk of bytes) {
+      await filling.write(chunk);
       if (filling.failed) break;
     }
     const ending = filling.end();
@@ -305,15 +331,27 @@ async function pump(parts: FillParts, body: Readable, filling: Filling, flight: 
     if (isHeld(parts, filling.entry)) flight.close();
     outcome = await ending;
   } catch (thrown) {
-    const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-    filling.abort(error);
-    outcome = { kind: 'aborted', reason: flight.signal.aborted ? endOf(flight.signal) : 'origin' };
-    if (outcome.reason === 'origin') parts.log.debug(errorFields(error), 'the origin broke off a body');
-  } finally {
-    body.destroy();
+    outcome = await breakOff(parts, filling, flight, thrown);
   }
   flight.land();
   tell(parts, filling.entry, outcome);
+}
+
+async function breakOff(
+  parts: FillParts,
+  filling: Filling,
+  flight: Flight<Landing>,
+  thrown: unknown,
+): Promise<FillOutcome> {
+  const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+  const reason = flight.signal.aborted ? endOf(flight.signal) : 'origin';
+  // Who comes now begins anew, with what is here.
+  flight.close();
+  if (error instanceof Mismatch) parts.cache.parts.drop(filling.entry.key, 'corrupt');
+  else if (reason === 'origin' || reason === 'unwanted') await keepBeginning(parts, filling);
+  filling.abort(error);
+  if (reason === 'origin') parts.log.debug(errorFields(error), 'the origin broke off a body');
+  return { kind: 'aborted', reason };
 }
 
 function isHeld({ cache }: FillParts, entry: Entry): boolean {
@@ -323,6 +361,7 @@ function isHeld({ cache }: FillParts, entry: Entry): boolean {
 function tell(parts: FillParts, entry: Entry, outcome: FillOutcome): void {
   parts.counters.fills.add(1, { outcome: outcome.kind });
   if (outcome.kind === 'corrupt') {
+    parts.cache.parts.drop(entry.key, 'corrupt');
     parts.log.warn({ key: entry.primaryKey, what: outcome.what }, 'the origin sent a body that is not what it said');
   }
 }
@@ -347,7 +386,7 @@ export async function fetchHead(parts: FillParts, errand: Errand, flight: Flight
   const { status } = outcome;
   if (errand.behalf === 'client' && status === 200) parts.uncacheable.remember(errand.place.primaryKey, 'private');
   const answer = { status, headers: outcome.headers, bytes: Buffer.alloc(0) };
-  return { kind: 'shared', answer, refusal: judged.reason };
+  return { kind: 'shared', answer, refusal: refusalOf(judged) };
 }
 
 /** One caller's own request: its range, its conditions, nothing kept. */
@@ -357,7 +396,7 @@ export async function fetchOwn(parts: FillParts, errand: Errand, flight: Flight<
   const outcome = await parts.upstream.fetch(requestOf(method, errand, headers), flight.signal);
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
-  return lone(outcome, 'private', method, flight);
+  return lone(keepingPart(parts, errand, outcome), 'private', method, flight);
 }
 
 /** One part of what is arriving, from beyond what has come. */
@@ -371,5 +410,5 @@ export async function fetchPart(
   const outcome = await parts.upstream.fetch({ method: 'GET', target: errand.place.target, headers }, flight.signal);
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
-  return lone(outcome, 'large', 'GET', flight);
+  return lone(keepingPart(parts, errand, outcome), 'large', 'GET', flight);
 }

@@ -10,8 +10,10 @@ import { Fault, unreachable } from '../src/errors.js';
 import { requestDirectives } from '../src/http/cache-control.js';
 import type { Ask } from './ask.js';
 import { type Access, authorize } from './authorize.js';
-import type { Stored } from './cache/cache.js';
+import type { Part, Stored } from './cache/cache.js';
+import type { Entry } from './cache/entry.js';
 import type { ForwardReason, Handling } from './cache-status.js';
+import { findPart } from './complete.js';
 import { type Decision, decide, passReason } from './decide.js';
 import type { Answer, Engine, Leaving } from './engine.js';
 import type { Errand } from './errand.js';
@@ -19,6 +21,7 @@ import { AGAIN, type Again, fetchExactly, fetchShared, revalidateInBackground } 
 import { type Aim, aimOf, type Place, placeOfOriginal, placeOfTarget, placeOfThumb } from './key.js';
 import { type Found, lookUp } from './lookup.js';
 import type { Outcome } from './ops/stats.js';
+import { serveFromPart } from './part.js';
 import { refuse, respond } from './respond.js';
 
 export function handle(engine: Engine, ask: Ask, client: Leaving): Answer | Promise<Answer> {
@@ -102,7 +105,12 @@ function attempt(engine: Engine, errand: Errand, client: Leaving): Answer | Prom
   const reason = passReason(ask, engine.mode);
   if (reason !== undefined) return bypass(engine, errand, reason, client);
   const found = lookUp(engine.fills.cache, errand);
-  const decision = decideOn(engine, errand, found);
+  const part = found.kind === 'stored' ? undefined : findPart(engine.fills, errand);
+  if (part !== undefined) {
+    const answer = serveFromPart(engine, errand, part, decideOn(engine, errand, part.entry), client);
+    if (answer !== undefined) return answer;
+  }
+  const decision = decideOn(engine, errand, found.kind === 'stored' ? found.stored.entry : undefined);
   switch (decision.kind) {
     case 'hit':
     case 'hit_stale':
@@ -113,7 +121,7 @@ function attempt(engine: Engine, errand: Errand, client: Leaving): Answer | Prom
     case 'revalidate':
       return fetchShared(engine, errand, found, decision.because, client);
     case 'miss':
-      return fetchShared(engine, errand, found, missReason(found), client);
+      return fetchShared(engine, errand, found, missReason(errand, found, part), client);
     case 'only_if_cached':
       return refused(engine, ask, new Fault('gateway_timeout', 'There is no copy here that is fresh enough.'));
     default:
@@ -129,14 +137,14 @@ function bypass(engine: Engine, errand: Errand, detail: string, client: Leaving)
 
 const UNTRUSTED: Decision = { kind: 'revalidate', because: 'stale' };
 
-function decideOn(engine: Engine, errand: Errand, found: Found): Decision {
-  const entry = found.kind === 'stored' ? found.stored.entry : undefined;
+function decideOn(engine: Engine, errand: Errand, entry: Entry | undefined): Decision {
   // Cut off from the journal, only what the origin has just confirmed may be shown.
   if (entry !== undefined && entry.mediaId !== null && engine.lease() !== 'yes') return UNTRUSTED;
   return decide(entry, requestDirectives(errand.ask), engine.clock.now(), engine.deciding);
 }
 
-function missReason(found: Found): ForwardReason {
+function missReason({ ask }: Errand, found: Found, part: Part | undefined): ForwardReason {
+  if (part !== undefined && ask.method === 'GET') return 'partial';
   return found.kind === 'others' ? 'vary-miss' : 'uri-miss';
 }
 

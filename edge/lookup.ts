@@ -43,5 +43,6 @@ export function fits(entry: Entry, errand: Errand): boolean {
 
 /** Every key that is held under a primary key. */
 export function keysUnder(cache: EdgeCache, primaryKey: string): readonly CacheKey[] {
-  return [keyOf(primaryKey, {}), ...cache.variantsOf(primaryKey).map(({ key }) => key)];
+  const variants = cache.variantsOf(primaryKey).map(({ key }) => key);
+  return [keyOf(primaryKey, {}), ...variants, ...cache.parts.keysOfPrimary(primaryKey)];
 }

@@ -69,6 +69,30 @@ export function respond(ask: Ask, told: Told, now: EpochMs, rules: RespondRules)
   }
 }
 
+/** The spans that `respond` answers with; undefined where its answer is no 206. */
+export function spansAnswered(
+  ask: Ask,
+  entry: Entry,
+  sizeBytes: number,
+  rules: RespondRules,
+): readonly ByteSpan[] | undefined {
+  if (entry.status !== 200 || ask.header('range') === undefined) return undefined;
+  const held = headOf(entry, rules.edgeName);
+  if (evaluateConditions(ask, held.conditions) !== 'proceed') return undefined;
+  const plan = planRange(ask, held.validators, sizeBytes, rules);
+  switch (plan.kind) {
+    case 'single':
+      return [plan.span];
+    case 'several':
+      return plan.spans;
+    case 'whole':
+    case 'unsatisfiable':
+      return undefined;
+    default:
+      return unreachable(plan);
+  }
+}
+
 /** RFC 9110 14.2. While the size is not known there is nothing to measure a range by: it is answered whole. */
 function ranged(ask: Ask, told: Told, held: Head, own: HeaderList, rules: RespondRules): Reply {
   const { body } = told;

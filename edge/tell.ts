@@ -56,11 +56,11 @@ export function tellEntry(
 }
 
 /** A body on its way in, taken hold of before anything else can happen to it. */
-export function tellFilling(fetching: Fetching, filling: Filling, outcome: Outcome): Answer {
+export function tellFilling(fetching: Fetching, filling: Filling, outcome: Outcome, status: number): Answer {
   const { engine, errand, client } = fetching;
   const { entry } = filling;
   const now = engine.clock.now();
-  const brought = { status: entry.status, stored: true, ttlMs: entry.staleAt - now };
+  const brought = { status, stored: true, ttlMs: entry.staleAt - now };
   const told = { entry, body: filling, cacheStatus: forwarded(fetching, brought), leaving: client.leaving() };
   return { kind: 'reply', reply: respond(errand.ask, told, now, engine.responding()), outcome, mediaId: entry.mediaId };
 }

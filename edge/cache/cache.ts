@@ -97,7 +97,34 @@ export interface Filling extends Body {
 
 export type DropReason = 'taken_down' | 'purged' | 'invalidated' | 'corrupt' | 'expired' | 'replaced';
 
+/** A response of which a part has come: never answered whole, nor by its head alone (RFC 9111 3.3). */
+export interface Part {
+  readonly entry: Entry & { readonly sizeBytes: number };
+  /** What is here, ascending and apart. */
+  readonly spans: readonly ByteSpan[];
+  /** Opens spans that are here; others fail with BodyLost. */
+  readonly body: Body;
+  /** The bytes of a span, as far as they are here. */
+  read(span: ByteSpan): readonly Buffer[];
+}
+
+export interface PartWriter {
+  /** Takes bytes that begin at `at`; copies them. False once no more of it is kept. */
+  write(at: number, chunk: Buffer): boolean;
+}
+
+export interface Parts {
+  /** The newest part under a primary key that suits. Counts as a use. */
+  find(primaryKey: string, suits: (entry: Entry) => boolean): Part | undefined;
+  keysOfPrimary(primaryKey: string): readonly CacheKey[];
+  /** To add to what is held of this very representation, or to begin one. Undefined where nothing of it can be kept. */
+  open(entry: Entry): PartWriter | undefined;
+  drop(key: CacheKey, reason: DropReason): void;
+}
+
 export interface EdgeCache {
+  /** What is held of responses that are not whole. Takedown, purge and drop reach it too. */
+  readonly parts: Parts;
   /** Finds and counts as a use. Memory first. Never an entry past its `deleteAt`. */
   get(key: CacheKey): Stored | undefined;
   /** Finds without counting. */
@@ -133,6 +160,7 @@ export interface TierStats {
 export interface CacheStats {
   readonly memory: TierStats;
   readonly disk: TierStats;
+  readonly parts: TierStats;
   readonly filling: number;
   readonly corrupt: number;
   readonly recovered: number;

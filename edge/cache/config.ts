@@ -46,6 +46,11 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
       help: 'How much of the content is read and hashed again each second in the background. 0 turns it off.',
     }),
   }),
+  parts: section('Answers of which only a part has come: kept in memory until the rest is fetched.', {
+    sizeBytes: size({ default: '32MB', max: 2 ** 40, help: 'All that they may take. 0 turns it off.' }),
+    maxObjectBytes: size({ default: '8MB', max: 2 ** 30, help: 'Bytes kept of one answer.' }),
+    spansMax: integer({ default: 32, min: 1, max: 1_024, help: 'Pieces of one answer that lie apart.' }),
+  }),
   fill: section('Bodies that arrive.', {
     memoryBytes: size({
       default: '64MB',

@@ -13,7 +13,7 @@ import type { Policy } from './policy/policy.js';
 import type { Readers } from './readers.js';
 
 /** What an entry costs beside its body and the text of its head: objects, maps, links. */
-const ENTRY_OVERHEAD_BYTES = 2_048;
+export const ENTRY_OVERHEAD_BYTES = 2_048;
 /** What a header field costs beside its text, also in the heads that the engine prepares from it. */
 const FIELD_OVERHEAD_BYTES = 192;
 /** Readers are given so much at a time, so that a takedown finds something left to withhold. */
@@ -120,11 +120,15 @@ export class MemoryTier {
 
 /** All that the entry takes, so that the limit is one on memory and not on bodies alone. */
 function weightOf(entry: Entry, bytes: Buffer): number {
-  const fields = entry.headers.reduce(
+  return ENTRY_OVERHEAD_BYTES + headBytes(entry) + bytes.length;
+}
+
+/** What the names and fields of an entry take. */
+export function headBytes({ key, headers }: Pick<Entry, 'key' | 'headers'>): number {
+  return headers.reduce(
     (sum, [name, value]) => sum + name.length + value.length + FIELD_OVERHEAD_BYTES,
-    0,
+    2 * key.length,
   );
-  return ENTRY_OVERHEAD_BYTES + 2 * entry.key.length + fields + bytes.length;
 }
 
 /** A body that lies in memory. */

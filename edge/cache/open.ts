@@ -8,6 +8,7 @@ import type { CacheConfig } from './config.js';
 import { type DiskFiles, nodeFiles } from './disk/files.js';
 import { DiskTier } from './disk/tier.js';
 import { MemoryTier } from './memory.js';
+import { PartStore } from './parts.js';
 import { createPolicy } from './policy/registry.js';
 import { Readers } from './readers.js';
 import { TieredCache } from './tiered.js';
@@ -44,7 +45,16 @@ export async function openCache(config: CacheConfig, parts: CacheParts): Promise
           onCorrupt: (key) => opened.cache?.dropCorrupt(key),
           onError: () => errors.add(),
         });
-  const cache = new TieredCache({ config, log, clock, memory, disk, readers, onPromoted: () => promoted.add() });
+  const cache = new TieredCache({
+    config,
+    log,
+    clock,
+    memory,
+    parts: new PartStore(config.parts, readers, clock),
+    disk,
+    readers,
+    onPromoted: () => promoted.add(),
+  });
   opened.cache = cache;
   observe(metrics, cache);
   return cache;
@@ -62,8 +72,9 @@ function observe(metrics: Metrics, cache: EdgeCache): void {
   let corruptBefore = 0;
   metrics.onCollect(() => {
     const stats = cache.stats();
-    const tiers: readonly (readonly [TierName, TierStats])[] = [
+    const tiers: readonly (readonly [TierLabel, TierStats])[] = [
       ['memory', stats.memory],
+      ['parts', stats.parts],
       ['disk', stats.disk],
     ];
     for (const [tier, held] of tiers) {
@@ -80,9 +91,12 @@ function observe(metrics: Metrics, cache: EdgeCache): void {
   });
 }
 
+/** What is not whole yet stands beside the tiers. */
+type TierLabel = TierName | 'parts';
+
 /** Feeds a counter from totals that are read. */
-function rising(counter: CounterOf<'tier'>): (tier: TierName, total: number) => void {
-  const before = { memory: 0, disk: 0 };
+function rising(counter: CounterOf<'tier'>): (tier: TierLabel, total: number) => void {
+  const before = { memory: 0, disk: 0, parts: 0 };
   return (tier, total) => {
     counter.add(total - before[tier], { tier });
     before[tier] = total;

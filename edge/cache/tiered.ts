@@ -30,6 +30,7 @@ import type { CacheKey, Entry } from './entry.js';
 import { type Arrived, Fill } from './filling.js';
 import { GrowingBody } from './growing.js';
 import type { MemoryTier } from './memory.js';
+import type { PartStore } from './parts.js';
 import { Promoter } from './promote.js';
 import type { Readers } from './readers.js';
 
@@ -41,6 +42,7 @@ export interface TieredParts {
   readonly log: Log;
   readonly clock: Clock;
   readonly memory: MemoryTier;
+  readonly parts: PartStore;
   /** Undefined where it is turned off. */
   readonly disk: DiskTier | undefined;
   readonly readers: Readers;
@@ -73,6 +75,10 @@ export class TieredCache implements EdgeCache {
       onPromoted: () => parts.onPromoted(),
     });
     this.#run(this.#tend(disk));
+  }
+
+  get parts(): PartStore {
+    return this.#parts.parts;
   }
 
   get recovered(): boolean {
@@ -138,6 +144,7 @@ export class TieredCache implements EdgeCache {
 
   drop(key: CacheKey, reason: DropReason): void {
     this.#forget(key);
+    this.#parts.parts.drop(key, reason);
     switch (reason) {
       case 'taken_down':
       case 'purged':
@@ -154,8 +161,8 @@ export class TieredCache implements EdgeCache {
   }
 
   async takeDown(id: MediaId): Promise<number> {
-    const { memory, disk } = this.#parts;
-    const keys = new Set([...memory.keysOfMedia(id), ...(disk?.keysOfMedia(id) ?? [])]);
+    const { memory, parts, disk } = this.#parts;
+    const keys = new Set([...memory.keysOfMedia(id), ...parts.keysOfMedia(id), ...(disk?.keysOfMedia(id) ?? [])]);
     for (const fill of this.#fills) if (fill.entry.mediaId === id && !fill.failed) keys.add(fill.entry.key);
     for (const key of keys) this.drop(key, 'taken_down');
     await disk?.flushed();
@@ -164,9 +171,9 @@ export class TieredCache implements EdgeCache {
 
   async purge(which: { readonly prefix: string } | { readonly all: true }): Promise<number> {
     const matches = (entry: Entry): boolean => 'all' in which || entry.primaryKey.startsWith(which.prefix);
-    const { memory, disk, readers } = this.#parts;
+    const { memory, parts, disk, readers } = this.#parts;
     const heldOnDisk = disk?.stats().entries ?? 0;
-    const keys = new Set<CacheKey>();
+    const keys = new Set<CacheKey>(parts.keysWhere(matches));
     for (const fill of this.#fills) if (matches(fill.entry) && !fill.failed) keys.add(fill.entry.key);
     for (const entry of memory.entries()) if (matches(entry)) keys.add(entry.key);
     for (const key of keys) this.drop(key, 'purged');
@@ -179,9 +186,10 @@ export class TieredCache implements EdgeCache {
   }
 
   stats(): CacheStats {
-    const { memory, disk } = this.#parts;
+    const { memory, parts, disk } = this.#parts;
     return {
       memory: memory.stats(),
+      parts: parts.stats(),
       disk: disk?.stats() ?? NO_TIER,
       filling: this.#filling,
       corrupt: this.#corrupt,
@@ -235,6 +243,7 @@ export class TieredCache implements EdgeCache {
     const { entry, placement, body } = arrived;
     if (!arrived.mayBeKept()) return { kind: 'not_kept', reason: 'invalidated' };
     this.#forget(entry.key);
+    this.#parts.parts.drop(entry.key, 'replaced');
     const tiers: TierName[] = [];
     let reason: NotKeptReason = 'placement';
     if (placement.memory) {

@@ -17,9 +17,11 @@ const SUITE = 'http-cache-tests@0.4.5';
 const FETCH = 'node-fetch@2.7.0';
 
 const CLOSED =
-  'The suite looks for a field of an answer that its origin never sends: it closes the connection. The edge answers 502, and serves nothing stale.';
+  'No cache that keeps the rules can pass, and none that the suite publishes does: a pass is a 200 with `Server-Request-Count: 2`, while the origin closes the second connection before it sends a byte. The edge answers 502 and serves nothing stale.';
+const UNLIKE =
+  'The origin sends five bytes and says that they are six (4-9/10), under no validator: where they lie is not known, and the edge keeps no part without a strong validator.';
 
-/** Required tests that may fail, each with the reason. */
+/** Tests that may fail, each with the reason. */
 const REASONS: Readonly<Record<string, string>> = {
   'stale-close-must-revalidate': CLOSED,
   'stale-close-proxy-revalidate': CLOSED,
@@ -27,6 +29,14 @@ const REASONS: Readonly<Record<string, string>> = {
   'stale-close-s-maxage=2': CLOSED,
   '304-etag-update-response-ETag':
     'It wants a 304 with another strong ETag to freshen what is stored, which RFC 9111 4.3.4 forbids; later versions of the suite only look at what happens.',
+  'conditional-lm-fresh-no-lm':
+    'It asks with a date fifty minutes before the Date of what is stored, which RFC 9111 4.3.2 has stand for its last change: changed since, so 200 (RFC 9110 13.1.3).',
+  'partial-store-partial-reuse-partial': UNLIKE,
+  'partial-store-partial-reuse-partial-byterange': UNLIKE,
+  'partial-store-partial-reuse-partial-absent': UNLIKE,
+  'partial-store-partial-reuse-partial-suffix': UNLIKE,
+  'partial-store-partial-complete':
+    'It wants a part without a validator to be made whole, which RFC 9110 15.3.7.3 allows under a strong validator alone.',
 };
 
 /** Few enough that a busy machine answers within the second that the tests of Age allow. */
@@ -77,7 +87,7 @@ async function main(): Promise<number> {
   printOthers(home, suites, ours);
   const bad = ours.failed.filter(({ kind, id }) => kind === 'required' && REASONS[id] === undefined).length;
   process.stdout.write(
-    `\n${ours.requiredPassed + ours.optimalPassed} passed, ${bad} failed, ${ours.optimal - ours.optimalPassed + (ours.required - ours.requiredPassed - bad)} skipped\n`,
+    `\n${ours.requiredPassed + ours.optimalPassed} passed, ${bad} failed, ${ours.optimal - ours.optimalPassed + (ours.required - ours.requiredPassed) - bad} skipped\n`,
   );
   return bad === 0 && ours.requiredPassed > 0 ? 0 : 1;
 }

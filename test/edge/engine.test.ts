@@ -1,11 +1,12 @@
 /** The edge's story on real sockets, before an origin that does as each test says. */
 import { randomBytes } from 'node:crypto';
 import t, { type Test } from 'tap';
+import type { CacheKey } from '../../edge/cache/entry.js';
 import type { MediaId } from '../../src/ids.js';
-import { ask } from '../kit/ask.js';
+import { type Answer, ask } from '../kit/ask.js';
 import { EDGE_PROOF, openTestEdge, type TestEdge, type TestEdgeOptions } from '../kit/edge.js';
 import { startReading } from '../kit/reading.js';
-import { mediaHead, mediaScript, type Script, sha256Of } from '../kit/scripted-origin.js';
+import { mediaHead, mediaScript, rangedScript, type Script, sha256Of } from '../kit/scripted-origin.js';
 
 const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
 const PATH = `/v1/media/${ID}`;
@@ -295,11 +296,222 @@ void t.test('a body that is not what the origin said is whole for nobody, and no
       const healed = await ask(edge.url + path, { headers: READER });
       t.ok(healed.whole);
       t.same(healed.bytes, BYTES);
-      t.match(healed.headers['cache-status'], /fwd=uri-miss/, 'fetched again');
+      t.match(healed.headers['cache-status'], /fwd=(?:uri-miss|partial); fwd-status=200/, 'fetched again');
       if (corrupt === true) t.ok((await edge.counted('edge_fills_total', '{outcome="corrupt"}')) > 0);
     });
   }
 });
+
+void t.test(
+  'a part of a response is kept, answers what lies within it, and is made whole (RFC 9111 3.3, 3.4)',
+  async (t) => {
+    const url = (edge: TestEdge): string => edge.url + PATH;
+    const ranges = (edge: TestEdge): unknown[] => edge.origin.seen.map(({ headers }) => headers['range']);
+    const breaksAt =
+      (bytes: Buffer, at: number, etag?: string): Script =>
+      async (_seen, answer) => {
+        answer.head(200, { ...mediaHead({ bytes }), ...(etag !== undefined && { etag }) });
+        await answer.write(bytes.subarray(0, at));
+        answer.reset();
+      };
+    /** An edge that has the first ten bytes, from a transfer that broke off, and nothing else. */
+    async function broken(t: Test, given?: TestEdge): Promise<TestEdge> {
+      const edge = given ?? (await open(t));
+      await edge.engine.fills.cache.purge({ all: true });
+      edge.origin.on(PATH, breaksAt(BYTES, 10));
+      t.notOk((await ask(url(edge), { headers: READER })).whole);
+      await until(() => edge.engine.flights.underWay === 0);
+      t.equal(partsOf(edge).entries, 1);
+      return edge;
+    }
+    const partsOf = (edge: TestEdge) => edge.engine.fills.cache.stats().parts;
+    const get = (edge: TestEdge, headers: Readonly<Record<string, string>> = {}, method = 'GET') =>
+      ask(url(edge), { method, headers: { ...READER, ...headers } });
+
+    await t.test('of a broken transfer the rest alone is fetched', async (t) => {
+      const edge = await broken(t);
+      edge.origin.on(PATH, rangedScript({ bytes: BYTES, headers: { 'x-new': '1' } }));
+      const within = await get(edge, { range: 'bytes=2-5' });
+      t.same([within.status, within.bytes.toString(), within.headers['content-range']], [206, '2345', 'bytes 2-5/36']);
+      t.equal(within.headers['cache-status'], 'edge; hit; ttl=3600; detail=partial');
+      const two = await get(edge, { range: 'bytes=0-1, 8-9' });
+      t.match(two.headers['content-type'], /^multipart\/byteranges/);
+      t.equal(edge.origin.seen.length, 1);
+      const whole = await get(edge);
+      t.same([whole.status, whole.bytes.toString()], [200, BYTES.toString()]);
+      t.equal(whole.headers['cache-status'], 'edge; fwd=partial; fwd-status=206; ttl=3600; stored');
+      t.equal(whole.headers['x-new'], '1', 'newer fields take the place of stored ones');
+      t.notOk(whole.headers['content-range']);
+      t.same(ranges(edge), [undefined, 'bytes=10-']);
+      t.equal(edge.origin.seen[1]?.headers['if-range'], `"sha256:${sha256Of(BYTES)}"`);
+      t.equal((await get(edge)).headers['cache-status'], 'edge; hit; ttl=3600; detail=memory');
+      t.equal(partsOf(edge).entries, 0);
+    });
+
+    await t.test('it answers nothing but ranges within it', async (t) => {
+      const edge = await broken(t);
+      edge.origin.on(PATH, rangedScript({ bytes: BYTES }));
+      const etag = `"sha256:${sha256Of(BYTES)}"`;
+      t.equal((await get(edge, {}, 'HEAD')).headers['cache-status'], 'edge; fwd=uri-miss; fwd-status=200; ttl=3600');
+      const unchanged = await get(edge, { 'if-none-match': etag, range: 'bytes=1-2' });
+      t.same([unchanged.status, edge.origin.count(PATH, 'GET')], [304, 2], 'no 304 without the origin');
+    });
+
+    await t.test('a later break keeps what came since; what lies apart is joined', async (t) => {
+      const bytes = randomBytes(100_000);
+      const edge = await open(t, { edge: ['fill: { ahead: 10KB, finish_share: 1, finish: 0 }'] });
+      edge.origin.on(PATH, breaksAt(bytes, 30_000));
+      t.notOk((await get(edge)).whole);
+      await until(() => edge.engine.flights.underWay === 0);
+      edge.origin.on(PATH, async (seen, answer) => {
+        if (seen.headers['range'] !== 'bytes=30000-') return rangedScript({ bytes })(seen, answer);
+        answer.head(206, {
+          ...mediaHead({ bytes }),
+          'content-length': '70000',
+          'content-range': 'bytes 30000-99999/100000',
+        });
+        await answer.write(bytes.subarray(30_000, 50_000));
+        await edge.origin.arrived(PATH, 3);
+        answer.reset();
+      });
+      const first = get(edge);
+      await edge.origin.arrived(PATH, 2);
+      const far = await get(edge, { range: 'bytes=80000-89999' });
+      t.ok(far.bytes.equals(bytes.subarray(80_000, 90_000)));
+      t.notOk((await first).whole);
+      await until(() => edge.engine.flights.underWay === 0);
+      const whole = await get(edge);
+      t.ok(whole.whole && whole.bytes.equals(bytes));
+      t.same(ranges(edge).slice(3), ['bytes=50000-79999', 'bytes=90000-']);
+    });
+
+    await t.test('bytes of two representations never meet', async (t) => {
+      const other = Buffer.from(BYTES.toString().toUpperCase());
+      const edge = await open(t);
+      for (const script of [rangedScript({ bytes: other }), mediaScript({ bytes: other })]) {
+        await broken(t, edge);
+        edge.origin.on(PATH, script);
+        const answer = await get(edge);
+        t.same([answer.status, answer.whole, answer.bytes.toString()], [200, true, other.toString()]);
+        t.equal((await get(edge, { range: 'bytes=10-11' })).bytes.toString(), 'AB');
+        t.equal(partsOf(edge).entries, 0);
+      }
+      // An origin that says the same entity tag of other bytes: the whole is wrong, for nobody whole, and fetched again.
+      await broken(t, edge);
+      const lying = rangedScript({ bytes: other, headers: { etag: `"sha256:${sha256Of(BYTES)}"`, 'repr-digest': '' } });
+      edge.origin.on(PATH, lying);
+      t.notOk((await get(edge)).whole);
+      await until(() => edge.engine.flights.underWay === 0);
+      edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+      t.equal((await get(edge)).bytes.toString(), BYTES.toString());
+      // Another whole than the range that was asked for, or a part that it is not.
+      for (const range of ['bytes 10-35/37', 'bytes 11-35/36', 'bytes */36']) {
+        await broken(t, edge);
+        const before = edge.origin.seen.length;
+        edge.origin.on(PATH, (seen, answer) => {
+          if (seen.headers['range'] === undefined) return mediaScript({ bytes: BYTES })(seen, answer);
+          answer.head(206, { ...mediaHead({ bytes: BYTES }), 'content-length': '26', 'content-range': range });
+          answer.end(BYTES.subarray(10));
+        });
+        t.equal((await get(edge)).bytes.toString(), BYTES.toString(), range);
+        t.same(ranges(edge).slice(before), ['bytes=10-', undefined], range);
+      }
+    });
+
+    await t.test('nothing is kept under a weak validator, or none', async (t) => {
+      const edge = await open(t);
+      for (const etag of ['W/"a"', '']) {
+        edge.origin.on(PATH, breaksAt(BYTES, 10, etag));
+        await get(edge);
+        await until(() => edge.engine.flights.underWay === 0);
+        t.equal(partsOf(edge).entries, 0, etag);
+      }
+    });
+
+    await t.test('ranges of what is too large to be kept whole are kept', async (t) => {
+      const edge = await open(t, { edge: ['fill: { object_max: 1KiB }'] });
+      const large = randomBytes(5_000);
+      edge.origin.on(PATH, rangedScript({ bytes: large }));
+      await get(edge, { range: 'bytes=100-199' });
+      const before = edge.origin.seen.length;
+      const inner = await get(edge, { range: 'bytes=150-160' });
+      t.ok(inner.bytes.equals(large.subarray(150, 161)));
+      t.equal(edge.origin.seen.length, before);
+      const next = await get(edge, { range: 'bytes=150-299' });
+      t.ok(next.bytes.equals(large.subarray(150, 300)), 'not wholly here: asked of the origin as it is');
+      const joined = await get(edge, { range: 'bytes=100-299' });
+      t.equal(joined.headers['cache-status'], 'edge; hit; ttl=3600; detail=partial');
+      t.ok(joined.bytes.equals(large.subarray(100, 300)));
+    });
+
+    await t.test('parts that come to a whole are one from then on, of any origin', async (t) => {
+      const edge = await open(t, { edge: ['access: "off"'] });
+      const page = `${edge.url}/page`;
+      const head = { 'cache-control': 'max-age=60', etag: '"p"' };
+      edge.origin.on('/page', (_seen, answer) => {
+        answer.head(200, { ...head, 'cache-control': 'private' });
+        answer.end('0123456789');
+      });
+      t.equal((await ask(page)).status, 200, 'for one caller: nobody waits for another from now on');
+      edge.origin.on(
+        '/page',
+        rangedScript({ bytes: Buffer.from('0123456789'), headers: { ...head, 'repr-digest': '' } }),
+      );
+      const get = (range: string): Promise<Answer> => ask(page, { headers: { range } });
+      t.equal((await get('bytes=6-')).bytes.toString(), '6789');
+      t.equal((await get('bytes=0-6')).bytes.toString(), '0123456');
+      await until(() => partsOf(edge).entries === 0);
+      const before = edge.origin.seen.length;
+      const whole = await ask(page);
+      t.same([whole.status, whole.bytes.toString(), edge.origin.seen.length], [200, '0123456789', before]);
+    });
+
+    await t.test('takedown, purge and invalidation reach it, also while it comes', async (t) => {
+      const removals: readonly ((edge: TestEdge) => Promise<unknown>)[] = [
+        (edge) => edge.takeDown(ID),
+        (edge) => edge.engine.fills.cache.purge({ prefix: '/v1/media/' }),
+        (edge) => edge.engine.fills.cache.purge({ all: true }),
+        async (edge) => {
+          edge.origin.on(`${PATH}/x`, (_seen, answer) => {
+            answer.head(200, { 'content-location': PATH });
+            answer.end();
+          });
+          await ask(`${edge.url}${PATH}/x`, { method: 'PUT', headers: READER });
+        },
+      ];
+      const edge = await open(t);
+      for (const remove of removals) {
+        await broken(t, edge);
+        await remove(edge);
+        t.equal(partsOf(edge).entries, 0);
+        edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+        t.match((await get(edge, { range: 'bytes=2-5' })).headers['cache-status'], /fwd=uri-miss/);
+      }
+      edge.engine.fills.cache.drop(PATH as CacheKey, 'purged');
+      edge.origin.on(PATH, async (_seen, answer) => {
+        answer.head(200, mediaHead({ bytes: BYTES }));
+        await answer.write(BYTES.subarray(0, 10));
+      });
+      const reading = await startReading(url(edge), READER);
+      await reading.until(10);
+      await edge.takeDown(ID);
+      await until(() => edge.engine.flights.underWay === 0);
+      t.equal(partsOf(edge).entries, 0, 'what was taken down leaves no beginning');
+    });
+
+    await t.test('a stale one, or an edge that is cut off, asks the origin', async (t) => {
+      const edge = await broken(t);
+      edge.origin.on(PATH, rangedScript({ bytes: BYTES }));
+      edge.lease = 'revalidate';
+      t.match((await get(edge, { range: 'bytes=2-5' })).headers['cache-status'], /fwd=partial; fwd-status=206/);
+      edge.lease = 'yes';
+      await broken(t, edge);
+      edge.origin.on(PATH, rangedScript({ bytes: BYTES }));
+      edge.clock.advance(3_600_000);
+      t.match((await get(edge, { range: 'bytes=2-5' })).headers['cache-status'], /fwd=partial; fwd-status=206/);
+    });
+  },
+);
 
 /** A promise and what fulfils it. */
 function gate(): [Promise<void>, () => void] {

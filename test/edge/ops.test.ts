@@ -20,7 +20,14 @@ import { configured, watchedParts } from '../kit/parts.js';
 import { until } from '../kit/until.js';
 
 const TIER = { entries: 3, usedBytes: 300, capacityBytes: 1_000, evictions: 2, refused: 1 };
-const CACHE: CacheStats = { memory: TIER, disk: { ...TIER, entries: 9 }, filling: 1, corrupt: 0, recovered: 4 };
+const CACHE: CacheStats = {
+  memory: TIER,
+  disk: { ...TIER, entries: 9 },
+  parts: TIER,
+  filling: 1,
+  corrupt: 0,
+  recovered: 4,
+};
 
 interface Bench {
   readonly url: string;

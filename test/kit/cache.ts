@@ -15,7 +15,7 @@ import { configured, type WatchedParts, watchedParts } from './parts.js';
 export const BOTH: Placement = { memory: true, disk: true };
 export const NEVER = new AbortController().signal;
 
-type Sections = { readonly [K in 'memory' | 'disk' | 'fill' | 'policies']?: Partial<CacheConfig[K]> };
+type Sections = { readonly [K in 'memory' | 'disk' | 'parts' | 'fill' | 'policies']?: Partial<CacheConfig[K]> };
 
 /** Small limits, no background verification, no free-disk floor, unless said otherwise. */
 export function cacheConfig(folder: string, sections: Sections = {}): CacheConfig {
@@ -31,6 +31,7 @@ export function cacheConfig(folder: string, sections: Sections = {}): CacheConfi
       verifyPerSecondBytes: 0,
       ...sections.disk,
     },
+    parts: { ...defaults.parts, ...sections.parts },
     fill: { ...defaults.fill, memoryBytes: 2_000_000, ...sections.fill },
     policies: { ...defaults.policies, ...sections.policies },
   };

@@ -206,3 +206,25 @@ export function mediaScript(media: ScriptedMedia): Script {
     answer.end(seen.method === 'HEAD' ? undefined : media.bytes);
   };
 }
+
+/** Answers one range of media under If-Range as RFC 9110 14.2 has it, all else as `mediaScript` does. */
+export function rangedScript(media: ScriptedMedia): Script {
+  const { bytes } = media;
+  return (seen, answer) => {
+    const head = mediaHead(media);
+    const match = /^bytes=(\d*)-(\d*)$/.exec(String(seen.headers['range'] ?? ''));
+    const condition = seen.headers['if-range'];
+    if (match === null || (condition !== undefined && condition !== head['etag']))
+      return mediaScript(media)(seen, answer);
+    const [, from = '', to = ''] = match;
+    const first = from === '' ? bytes.length - Number(to) : Number(from);
+    const last = from === '' || to === '' ? bytes.length - 1 : Math.min(Number(to), bytes.length - 1);
+    const part = bytes.subarray(first, last + 1);
+    answer.head(206, {
+      ...head,
+      'content-length': String(part.length),
+      'content-range': `bytes ${first}-${last}/${bytes.length}`,
+    });
+    answer.end(part);
+  };
+}

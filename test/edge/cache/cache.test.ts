@@ -1,5 +1,6 @@
 import { cp, mkdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { Readable } from 'node:stream';
 import t, { type Test } from 'tap';
 import type { EdgeCache, FillOutcome, Placement, Stored } from '../../../edge/cache/cache.js';
 import type { CacheConfig } from '../../../edge/cache/config.js';
@@ -274,6 +275,79 @@ void t.test('the limits hold whatever comes at once', async (t) => {
     }
     await cache.close();
   }
+});
+
+void t.test('parts of responses', async (t) => {
+  const limits = { sizeBytes: 60_000, maxObjectBytes: 20_000, spansMax: 3 };
+  const { cache, clock } = await opened(t, { disk: { sizeBytes: 0 }, parts: limits });
+  const { parts } = cache;
+  const strong = (etag: string) => ({ headers: [['etag', etag]] as const });
+  const find = (key: string) => parts.find(key, () => true);
+
+  await t.test('hold what was put in, under one validator, whatever comes in which order', async (t) => {
+    const bytes = bytesOf(5_000);
+    const entry = entryOf('/part', bytes, strong('"a"'));
+    const writer = parts.open(entry);
+    for (const [first, end] of [
+      [4_000, 4_500],
+      [100, 900],
+      [500, 1_500],
+      [4_500, 4_600],
+      [90, 1_600],
+    ] as const) {
+      t.ok(writer?.write(first, bytes.subarray(first, end)));
+    }
+    t.same(find('/part')?.spans, [
+      { first: 90, last: 1_599 },
+      { first: 4_000, last: 4_599 },
+    ]);
+    for (const span of [
+      { first: 90, last: 1_599 },
+      { first: 899, last: 901 },
+      { first: 4_499, last: 4_500 },
+    ]) {
+      const read = await readAll(find('/part')?.body.open(span, NEVER) ?? Readable.from([]));
+      t.ok(read.equals(bytes.subarray(span.first, span.last + 1)));
+    }
+    await t.rejects(readAll(find('/part')?.body.open({ first: 1_590, last: 1_600 }, NEVER) ?? Readable.from([])));
+    parts.open(entryOf('/part', bytes, strong('"b"')))?.write(0, bytes.subarray(0, 10));
+    t.same(find('/part')?.spans, [{ first: 0, last: 9 }], 'another validator throws away what there was');
+    t.notOk(writer?.write(200, bytes.subarray(200, 300)), 'and whoever wrote that writes no more');
+  });
+
+  await t.test('stay within their limits, and go oldest first', async (t) => {
+    const bytes = bytesOf(30_000);
+    const writer = parts.open(entryOf('/wide', bytes, strong('"a"')));
+    t.ok([0, 100, 200].every((at) => writer?.write(at, bytes.subarray(at, at + 10))));
+    t.notOk(writer?.write(300, bytes.subarray(300, 310)), 'no fourth piece apart');
+    t.ok(writer?.write(10, bytes.subarray(10, 100)), 'but one that joins two');
+    t.notOk(writer?.write(1_000, bytes.subarray(1_000, 25_000)), 'and no more of one than may be');
+    for (let n = 0; n < 20; n += 1) {
+      parts.open(entryOf(`/n${n}`, bytes, strong('"a"')))?.write(0, bytes.subarray(0, 9_000));
+      const { usedBytes, capacityBytes } = cache.stats().parts;
+      t.ok(usedBytes <= capacityBytes);
+    }
+    t.notOk(find('/n0'));
+    t.ok(find('/n19'));
+    t.ok(cache.stats().parts.evictions >= 14);
+  });
+
+  await t.test('end with the media, with a takedown, and when the whole is here', async (t) => {
+    const bytes = bytesOf(9_000);
+    const ends = { ...strong('"a"'), deleteAt: clock.now() + 1_000 };
+    parts.open(entryOf('/ends', bytes, ends))?.write(0, bytes.subarray(0, 100));
+    parts.open(entryOf('/taken', bytes, { ...strong('"a"'), mediaId: mediaIdOf(5) }))?.write(0, bytes.subarray(0, 9));
+    parts.open(entryOf('/whole', bytes, strong('"a"')))?.write(0, bytes.subarray(0, 100));
+    t.ok(find('/ends') && find('/whole'));
+    const reading = find('/taken')?.body.open({ first: 0, last: 8 }, NEVER);
+    clock.advance(1_000);
+    t.notOk(find('/ends'));
+    t.equal(await cache.takeDown(mediaIdOf(5)), 1);
+    t.notOk(find('/taken'));
+    await t.rejects(readAll(reading ?? Readable.from([])), /taken_down/);
+    await put(cache, entryOf('/whole', bytes), bytes);
+    t.notOk(find('/whole'));
+  });
 });
 
 void t.test('a hit on disk brings the body into memory, once', async (t) => {
