@@ -29,11 +29,13 @@ export default class Summary extends Transform {
 
   #follow(file: Parser): void {
     file.on('complete', (results) => {
-      const { pass, fail, skip } = results;
+      const { pass, fail, skip, time } = results;
       const mark = results.ok ? 'ok  ' : 'FAIL';
-      this.push(
-        `${mark} ${file.name} (${pass} passed${fail > 0 ? `, ${fail} failed` : ''}${skip > 0 ? `, ${skip} skipped` : ''})\n`,
-      );
+      const counts = [`${pass} passed`];
+      if (fail > 0) counts.push(`${fail} failed`);
+      if (skip > 0) counts.push(`${skip} skipped`);
+      if (time !== null) counts.push(`${(time / 1_000).toFixed(1)} s`);
+      this.push(`${mark} ${file.name} (${counts.join(', ')})\n`);
     });
   }
 
