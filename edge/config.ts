@@ -14,6 +14,7 @@ import { operatorsSection } from './ops/ops.js';
 import { passSection } from './pass-options.js';
 import { rulesField } from './rules.js';
 import { upstreamSection } from './upstream.js';
+import { usesSection } from './uses.js';
 import { warmSection } from './warming.js';
 
 const listenSection = section('Where clients reach the edge.', {
@@ -60,6 +61,7 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
   rules: rulesField,
   pass: passSection,
   journal: journalSection,
+  uses: usesSection,
 });
 
 export type EdgeConfig = ValueOf<typeof edgeSection>;

@@ -33,6 +33,7 @@ import { createPass, type Pass } from './pass.js';
 import { openReloading } from './reload.js';
 import { createDepartures, createServer, type Departures } from './serve.js';
 import { openUpstream, type Upstream } from './upstream.js';
+import { createUses, NO_USES, type Uses } from './uses.js';
 
 export interface EdgeSettings {
   readonly log: LogConfig;
@@ -116,6 +117,7 @@ async function openAll(
     health: createHealth({ cache, upstream, lease: media.part?.follower.lease ?? null, clock, log, metrics }),
     pass,
     tally,
+    uses: media.part?.uses ?? NO_USES,
     departures,
     clock,
     log,
@@ -261,6 +263,7 @@ function openGateFor(config: AccessConfig, parts: Parts, opened: Stack): Gate {
 interface MediaParts {
   readonly follower: Follower;
   readonly capabilities: Capabilities;
+  readonly uses: Uses;
 }
 
 interface MediaNeeds {
@@ -277,12 +280,15 @@ async function openMediaParts(
   opened: Stack,
 ): Promise<MediaParts> {
   const { flights, fills } = engine;
+  const proof = (): string => credential.proof();
+  const uses = createUses({ config: config.uses, upstream, proof, random: Math.random, ...parts });
+  opened.add('uses', () => uses.close());
   const follower = await followJournal({
     config: config.journal,
     edgeName: config.name,
     instance: randomUUID(),
     open: (request, signal) => upstream.converse(request, signal),
-    proof: () => credential.proof(),
+    proof,
     cache: fills.cache,
     onTakedown(id) {
       flights.breakOff(id);
@@ -292,6 +298,7 @@ async function openMediaParts(
       flights.breakOffWhere(() => true);
       departures.breakOffAll();
     },
+    onUsesWanted: (everyMs) => uses.want(everyMs),
     folder: `${config.cache.folder}-journal`,
     random: Math.random,
     ...parts,
@@ -299,7 +306,7 @@ async function openMediaParts(
   opened.add('journal', () => follower.close());
   const capabilities = followCapabilities({ config: config.capabilities, upstream, ...parts });
   opened.add('capabilities', async () => capabilities.close());
-  return { follower, capabilities };
+  return { follower, capabilities, uses };
 }
 
 interface Stack {

@@ -19,6 +19,7 @@ import { type Ask, keepRequestId, splitTarget } from './ask.js';
 import type { Answer, Leaving } from './engine.js';
 import type { Outcome, Tally } from './ops/stats.js';
 import type { Pass } from './pass.js';
+import type { Uses } from './uses.js';
 
 export interface ServeParts {
   /** The story. */
@@ -26,6 +27,7 @@ export interface ServeParts {
   readonly health: Health;
   readonly pass: Pass;
   readonly tally: Tally;
+  readonly uses: Pick<Uses, 'note'>;
   readonly departures: Departures;
   readonly clock: Clock;
   readonly log: Log;
@@ -55,6 +57,7 @@ export function createServer(parts: ServeParts): Server {
         signal: closing.signal,
       });
     }
+    parts.uses.note(given);
     if (!isAtHand(given.reply, request)) return send(given.reply, request, response, exchange.leaving());
     if (response.destroyed) return undefined;
     sendNow(given.reply, request, response);

@@ -67,16 +67,14 @@ export function originFaults(config: OriginConfig): readonly ConfigFault[] {
   ];
 }
 
-/** Use is noted when the origin is asked; a copy that an edge may serve by itself for longer would look unused. */
-function unusedFaults({ retention, download }: OriginConfig): readonly ConfigFault[] {
-  const { edgeMaxAgeMs, edgeStaleWhileRevalidateMs, edgeStaleIfErrorMs } = download;
-  const silentMs = edgeMaxAgeMs + Math.max(edgeStaleWhileRevalidateMs, edgeStaleIfErrorMs);
-  if (retention.unusedForMs === null || retention.unusedForMs > silentMs) return [];
+/** Media in use would be taken for unused before word of their use can have come. */
+function unusedFaults({ retention, meta }: OriginConfig): readonly ConfigFault[] {
+  const { unusedForMs, usesEveryMs, usedLateMaxMs } = retention;
+  if (unusedForMs === null || usedLateMaxMs >= meta.usedStepMs + 2 * usesEveryMs) return [];
   return [
     {
-      path: 'origin.retention.unused_for',
-      message:
-        'must be longer than edges may serve their copies without asking (download.edge_max_age and what follows it)',
+      path: 'origin.retention.used_late_max',
+      message: 'must be at least `meta.used_step` and twice `retention.uses_every` together, or media in use expire',
     },
   ];
 }

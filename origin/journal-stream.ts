@@ -59,6 +59,8 @@ export interface JournalStreamOptions {
   readonly config: JournalStreamConfig;
   /** Whether the value of `edge-authorization` is the edges' secret. */
   isEdge(proof: string | undefined): boolean;
+  /** How often edges are to report what they served; undefined: nobody asks for it. */
+  readonly usesEveryMs?: number | undefined;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -216,7 +218,8 @@ function openStream(
   response.once('close', () => end('left'));
   response.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
   const newest = journal.newest();
-  write({ t: 'hello', journal: journal.name, oldest: journal.oldest(), newest, beatMs: config.beatMs });
+  const uses = options.usesEveryMs === undefined ? {} : { usesEveryMs: options.usesEveryMs };
+  write({ t: 'hello', journal: journal.name, oldest: journal.oldest(), newest, beatMs: config.beatMs, ...uses });
   if (begin.gap) write({ t: 'gap', newest: begin.after });
   write({ t: 'beat', newest, at: clock.now() });
   void advance();

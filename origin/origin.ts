@@ -3,16 +3,13 @@
  * each other, and closes them in reverse. Nothing is left open by half a start.
  */
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AccessConfig } from '../src/access/config.js';
 import { createEdgeCheck } from '../src/access/edge-proof.js';
 import { openGate } from '../src/access/gate.js';
 import { createAddressOf } from '../src/http/address.js';
 import { countRefusals, type GuardReason } from '../src/http/guard.js';
 import { listen } from '../src/http/listen.js';
-import type { Reply } from '../src/http/reply.js';
 import { createIdSource } from '../src/ids.js';
-import { CONFIRM_PATH, JOURNAL_PATH } from '../src/journal/entry.js';
 import { bugFields, type Log, type LogConfig } from '../src/log.js';
 import type { Parts, Running } from '../src/process.js';
 import { openAuditLog } from './audit.js';
@@ -23,7 +20,8 @@ import { createHandler, type Handler, requestCounts } from './handler.js';
 import { createHealth } from './health.js';
 import { createAdmissions } from './ingest/admit.js';
 import { createScanner } from './ingest/scan.js';
-import { createJournalStream, type JournalStream } from './journal-stream.js';
+import { createInternal } from './internal.js';
+import { createJournalStream } from './journal-stream.js';
 import { createLimits, NO_LIMITS } from './limits.js';
 import { openMetaStore } from './meta/lmdb.js';
 import { operatorRoutes } from './operators.js';
@@ -57,6 +55,7 @@ export async function openOrigin(settings: OriginSettings, parts: Parts): Promis
 async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): Promise<Running> {
   const { clock, log, metrics } = parts;
   const { access, origin: config } = settings;
+  const { retention: rules, quota } = config;
 
   const meta = await openMetaStore(config.meta, { clock, log, randomName: randomUUID });
   opened.add('metadata', () => meta.close());
@@ -72,12 +71,12 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     journal: meta.journal,
     config: config.journal,
     isEdge,
+    usesEveryMs: rules.unusedForMs === null ? undefined : rules.usesEveryMs,
     clock,
     log,
     metrics,
   });
   const inFlight = createInFlight();
-  const { retention: rules, quota } = config;
   const retention = openRetention({
     config: rules,
     quotaPeriodMs: quota.periodMs,
@@ -91,7 +90,14 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
   opened.add('retention', () => retention.close());
   const audit = await openAuditLog(config.audit);
   opened.add('audit', () => audit.close());
-  const uses = createUses({ meta, clock, log, noted: config.retention.unusedForMs !== null });
+  const uses = createUses({
+    meta,
+    clock,
+    log,
+    metrics,
+    stepMs: config.meta.usedStepMs,
+    noted: rules.unusedForMs !== null,
+  });
   opened.add('uses', () => uses.close());
   const quotas = createQuotas(quota, meta, clock);
   const resumable = await openResumable({ stageFolder: blobs.stageFolder, config, clock, log, metrics });
@@ -135,11 +141,12 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     clock,
     log,
   };
+  const internal = createInternal({ journal, uses, isEdge });
   const onRefused = countRefusals(metrics);
   const media = await openListener(opened, parts, config.listen, {
     name: 'requests',
     onRefused,
-    handler: createHandler({ ...common, routes: originRoutes(stories), internal: internalOf(journal) }),
+    handler: createHandler({ ...common, routes: originRoutes(stories), internal }),
     // Streams to edges never end by themselves.
     onClosing: () => journal.close(),
   });
@@ -192,22 +199,6 @@ interface ListenerParts {
   readonly handler: Handler;
   /** Once no new connection is taken: ends what would not end by itself. */
   readonly onClosing: () => Promise<void>;
-}
-
-/** What edges ask of the origin beside media. */
-function internalOf(journal: JournalStream) {
-  return (
-    raw: IncomingMessage,
-    response: ServerResponse,
-    signal: AbortSignal,
-  ): Promise<Reply | undefined> | undefined => {
-    const path = raw.url?.split('?', 1)[0];
-    if (path === JOURNAL_PATH && raw.method === 'GET') {
-      return journal.follow(raw, response, signal).then(() => undefined);
-    }
-    if (path === CONFIRM_PATH && raw.method === 'POST') return journal.confirm(raw, signal);
-    return undefined;
-  };
 }
 
 interface Stack {

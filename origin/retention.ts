@@ -55,7 +55,18 @@ export const retentionSection = section('How long things are kept.', {
   unusedForMs: optionalDuration({
     default: null,
     min: 60_000,
-    help: 'Media that nobody fetched for so long expire.',
+    help: 'Media that nobody fetched for so long, from the origin or an edge, expire; they go on for up to `used_late_max` more.',
+  }),
+  usesEveryMs: duration({
+    default: '10m',
+    min: 1_000,
+    max: 86_400_000,
+    help: 'How often edges report what they served from their copies. Only with `unused_for`; otherwise they report nothing.',
+  }),
+  usedLateMaxMs: duration({
+    default: '24h',
+    min: 1_000,
+    help: 'How late word of a fetch may come: longer than `meta.used_step` and two reports of the edges. An edge cut off for so long that its report comes later has its media taken for unused.',
   }),
   tombstonesMs: duration({
     default: '30d',
@@ -234,10 +245,11 @@ const STEPS: readonly Step[] = [
   {
     name: 'expire unused',
     async run({ meta, config }, now, signal) {
-      const { unusedForMs } = config;
+      const { unusedForMs, usedLateMaxMs } = config;
       if (unusedForMs === null) return {};
+      // What is known of uses is complete only up to so long ago.
       const expire = async (limit: number): Promise<number> =>
-        (await meta.expireUnused(now - unusedForMs, now, limit)).length;
+        (await meta.expireUnused(now - unusedForMs - usedLateMaxMs, now, limit)).length;
       return { unused: await untilFew(config.stepMax, signal, expire) };
     },
   },

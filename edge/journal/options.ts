@@ -76,6 +76,8 @@ export interface FollowerOptions {
   onTakedown(id: MediaId): void;
   /** The same, when everything must go. */
   onPurgeAll(): void;
+  /** How often the origin wants to hear what was served; undefined: not at all. */
+  onUsesWanted(everyMs: number | undefined): void;
   /** The folder that keeps the position, beside the cache. */
   readonly folder: string;
   readonly clock: Clock;

@@ -126,7 +126,7 @@ class Session {
     }
   }
 
-  async #takeHello({ journal, newest, beatMs }: OtherLine & { readonly t: 'hello' }): Promise<void> {
+  async #takeHello({ journal, newest, beatMs, usesEveryMs }: OtherLine & { readonly t: 'hello' }): Promise<void> {
     const { options, progress } = this.#parts;
     if (this.#hello !== undefined) throw garbled('a second hello');
     const confirmer = createConfirmer(
@@ -137,6 +137,7 @@ class Session {
     progress.newest = newest;
     progress.link = 'replaying';
     warnOfShortLease(options, beatMs);
+    options.onUsesWanted(usesEveryMs);
     if (progress.position === undefined) await startAfresh(this.#parts, journal, newest);
   }
 

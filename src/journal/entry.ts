@@ -26,13 +26,17 @@ export interface JournalEntry {
 }
 
 export type JournalLine =
-  /** First line: what the journal still holds, which journal it is, and the heartbeat to expect. */
+  /**
+   * First line: what the journal still holds, which journal it is, the heartbeat
+   * to expect, and how often to report what was served; without, it is not asked for.
+   */
   | {
       readonly t: 'hello';
       readonly journal: string;
       readonly oldest: number;
       readonly newest: number;
       readonly beatMs: number;
+      readonly usesEveryMs?: number;
     }
   | ({ readonly t: 'entry' } & JournalEntry)
   | { readonly t: 'beat'; readonly newest: number; readonly at: EpochMs }
@@ -55,9 +59,10 @@ export function parseLine(text: string): JournalLine | undefined {
   const value = parseObject(text);
   switch (value?.['t']) {
     case 'hello': {
-      const { journal, oldest, newest, beatMs } = value;
+      const { journal, oldest, newest, beatMs, usesEveryMs } = value;
       if (typeof journal !== 'string' || !isSeq(oldest) || !isSeq(newest) || !isSeq(beatMs)) return undefined;
-      return { t: 'hello', journal, oldest, newest, beatMs };
+      if (usesEveryMs !== undefined && (!isSeq(usesEveryMs) || usesEveryMs === 0)) return undefined;
+      return { t: 'hello', journal, oldest, newest, beatMs, ...(usesEveryMs !== undefined && { usesEveryMs }) };
     }
     case 'entry': {
       const { seq, at, cause, ids } = value;

@@ -1,10 +1,17 @@
 /** The edge's story on real sockets, before an origin that does as each test says. */
 import { randomBytes } from 'node:crypto';
+import { Readable } from 'node:stream';
 import t, { type Test } from 'tap';
 import type { CacheKey } from '../../edge/cache/entry.js';
+import { createUses } from '../../edge/uses.js';
+import { NO_BODY } from '../../src/http/reply.js';
 import type { MediaId } from '../../src/ids.js';
+import { parseUseReport, USES_PATH } from '../../src/journal/use-report.js';
 import { type Answer, ask } from '../kit/ask.js';
+import { ManualClock } from '../kit/clock.js';
 import { EDGE_PROOF, openTestEdge, type TestEdge, type TestEdgeOptions } from '../kit/edge.js';
+import { mediaId } from '../kit/journal.js';
+import { watchedParts } from '../kit/parts.js';
 import { startReading } from '../kit/reading.js';
 import { mediaHead, mediaScript, rangedScript, type Script, sha256Of } from '../kit/scripted-origin.js';
 
@@ -512,6 +519,118 @@ void t.test(
     });
   },
 );
+
+void t.test('the origin hears which media were served from copies, where it asks for it', async (t) => {
+  const edge = await open(t, { edge: ['uses: { media_max: 1000 }'] });
+  const { origin, clock, uses } = edge;
+  const other = '01J9ZC8GZ0000000000000000B' as MediaId;
+  const missing = '/v1/media/01J9ZC8GZ0000000000000000C';
+  for (const id of [ID, other]) {
+    origin.on(`/v1/media/${id}`, mediaScript({ bytes: BYTES, headers: { 'media-id': id } }));
+  }
+  let status = 204;
+  origin.on(USES_PATH, (_seen, answer) => {
+    answer.head(status);
+    answer.end();
+  });
+  const reports = (): unknown[] =>
+    origin.seen
+      .filter(({ path }) => path === USES_PATH)
+      .map(({ body, headers }) => {
+        t.equal(headers['edge-authorization'], EDGE_PROOF);
+        return parseUseReport(body.toString())?.uses;
+      });
+  /** Moves on to the next report and waits for its outcome. */
+  const reported = async (outcome: string, times: number): Promise<void> => {
+    clock.advance(60_000);
+    while ((await edge.counted('edge_use_reports_total', `{outcome="${outcome}"}`)) < times) await settled();
+  };
+  const get = (path: string, headers = {}) => ask(edge.url + path, { headers: { ...READER, ...headers } });
+
+  await get(PATH);
+  await get(PATH);
+  clock.advance(3_600_000);
+  t.same(reports(), [], 'nobody asked for it');
+
+  uses.want(60_000);
+  await get(`/v1/media/${other}`);
+  await get(missing);
+  clock.advance(60_000);
+  t.same(reports(), [], 'the origin was asked itself');
+  await get(PATH);
+  await get(PATH, { range: 'bytes=0-1' });
+  await reported('told', 1);
+  t.same(reports(), [[{ agoMs: 0, ids: [ID] }]], 'once, however often it was served');
+  await get(PATH, { range: 'bytes=99-' });
+  clock.advance(60_000);
+  t.equal(reports().length, 1, 'a refusal is no use');
+
+  status = 503;
+  await get(`/v1/media/${other}`, { 'if-none-match': `"sha256:${sha256Of(BYTES)}"` });
+  await reported('failed', 1);
+  await get(PATH);
+  await reported('failed', 2);
+  status = 204;
+  await reported('told', 2);
+  const late = [
+    { agoMs: 120_000, ids: [other] },
+    { agoMs: 60_000, ids: [ID] },
+  ];
+  t.same(reports().at(-1), late, 'what could not be told is told later, by how long ago it was');
+  clock.advance(60_000);
+  t.equal(reports().length, 4, 'and then it is told');
+
+  await get(PATH);
+  await uses.close();
+  t.same(reports().at(-1), [{ agoMs: 0, ids: [ID] }], 'what is left is told at the end');
+});
+
+void t.test('uses that nobody takes are bounded, and told early before there is no room', async (t) => {
+  const taken: number[] = [];
+  let reachable = false;
+  const watched = watchedParts();
+  const clock = new ManualClock();
+  const uses = createUses({
+    config: { mediaMax: 1_000, answerWithinMs: 1_000 },
+    upstream: {
+      async converse({ body }) {
+        if (!reachable) throw new Error('away');
+        const told = parseUseReport(body?.toString() ?? '')?.uses ?? [];
+        taken.push(told.reduce((sum, { ids }) => sum + ids.length, 0));
+        return { status: 204, body: Readable.from([]) };
+      },
+    },
+    proof: () => EDGE_PROOF,
+    clock,
+    random: () => 1,
+    ...watched,
+  });
+  const serve = (from: number, count: number): void => {
+    for (let each = from; each < from + count; each += 1) {
+      const reply = { status: 200, headers: [], body: NO_BODY } as const;
+      uses.note({ kind: 'reply', reply, outcome: 'hit_memory', mediaId: mediaId(each) });
+    }
+  };
+  uses.want(60_000);
+  serve(0, 400);
+  clock.advance(60_000);
+  await settled();
+  serve(400, 700);
+  serve(400, 700);
+  t.equal(await watched.sample('edge_uses_lost_total'), 200, 'beyond the bound they are counted');
+  reachable = true;
+  clock.advance(60_000);
+  await settled();
+  t.same(taken, [1_000]);
+  serve(2_000, 500);
+  await settled();
+  t.same(taken, [1_000, 500], 'half full, they do not wait for the time');
+  serve(0, 10);
+  uses.want(undefined);
+  clock.advance(60_000);
+  await uses.close();
+  t.same(taken, [1_000, 500], 'an origin that no longer asks hears nothing');
+});
 
 /** A promise and what fulfils it. */
 function gate(): [Promise<void>, () => void] {

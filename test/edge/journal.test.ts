@@ -169,6 +169,7 @@ async function openEdge(t: Test, options: EdgeOptions): Promise<Edge> {
     cache,
     onTakedown: (id) => void brokenOff.push(id),
     onPurgeAll: () => {},
+    onUsesWanted: () => {},
     folder: options.folder,
     clock: options.clock,
     random: () => 1,

@@ -17,6 +17,7 @@ import { readOriginTls } from '../../edge/origin-tls.js';
 import { createPass } from '../../edge/pass.js';
 import { createDepartures, createServer } from '../../edge/serve.js';
 import { openUpstream } from '../../edge/upstream.js';
+import { createUses, type Uses } from '../../edge/uses.js';
 import type { Caller, Credentials, Gate, Grant } from '../../src/access/grant.js';
 import { systemClock } from '../../src/clock.js';
 import { parseConfig } from '../../src/config/load.js';
@@ -36,6 +37,7 @@ export interface TestEdge {
   readonly engine: Engine;
   readonly clock: ManualClock;
   readonly tally: Tally;
+  readonly uses: Uses;
   /** What the lease says from now on. */
   lease: LeaseVerdict;
   menu: ThumbMenu | undefined;
@@ -96,6 +98,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   });
   const tally = createTally();
   const departures = createDepartures();
+  const uses = createUses({ config: edge.uses, upstream, proof: () => EDGE_PROOF, random: () => 1, ...parts });
   const server = createServer({
     handle: (ask, client) => handle(engine, ask, client),
     health: createHealth({
@@ -106,6 +109,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     }),
     pass,
     tally,
+    uses,
     departures,
     ...parts,
     requestLog: 'none',
@@ -129,6 +133,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     engine,
     clock,
     tally,
+    uses,
     get lease() {
       return settable.lease;
     },

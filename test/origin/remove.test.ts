@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import t from 'tap';
 import { edgeProof } from '../../src/access/edge-proof.js';
 import { CONFIRM_PATH, JOURNAL_PATH, type JournalEntry, type JournalLine, parseLine } from '../../src/journal/entry.js';
+import { USES_PATH } from '../../src/journal/use-report.js';
 import { type Answer, json, member } from '../kit/ask.js';
 import { TEST_SECRET } from '../kit/auth-service.js';
 import { png } from '../kit/media.js';
@@ -209,6 +210,7 @@ void t.test('taking media down', async (t) => {
       ['POST', CONFIRM_PATH],
       ['GET', CONFIRM_PATH],
       ['POST', JOURNAL_PATH],
+      ['POST', USES_PATH],
     ] as const) {
       const answer = await origin.asAdmin(`${path}?from=0`, { method });
       t.equal(answer.status, 404, `${method} ${path}`);

@@ -5,17 +5,9 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { Upload, type UploadOptions } from 'tus-js-client';
-import { edgeSection } from '../../edge/config.js';
-import { openEdge } from '../../edge/edge.js';
-import { accessSection } from '../../src/access/config.js';
-import { systemClock } from '../../src/clock.js';
-import { deferred } from '../../src/config/field.js';
-import { formatFaults, parseConfig } from '../../src/config/load.js';
-import { createLog, logSection } from '../../src/log.js';
-import { createMetrics } from '../../src/metrics.js';
 import { type Answer, ask, json, member } from '../kit/ask.js';
-import { TEST_SECRET } from '../kit/auth-service.js';
 import { largePng, png } from '../kit/media.js';
+import { startEdge } from '../kit/media-edge.js';
 import { startOrigin, type TestOrigin } from '../kit/origin.js';
 import { connectRaw, requestHead } from '../kit/raw.js';
 import { openRelay } from '../kit/relay.js';
@@ -431,27 +423,3 @@ void t.test('tus-js-client, through an edge, over a line that is cut ten times',
   const options2 = await ask(`${edge.url}/v1/uploads`, { method: 'OPTIONS' });
   t.equal(options2.headers['tus-checksum-algorithm'], 'sha256,sha1', 'the edge shows what the origin can do');
 });
-
-async function startEdge(folder: string, origin: TestOrigin) {
-  const document = {
-    access: {
-      issuers: [{ issuer: origin.auth.issuer, jwks_url: origin.auth.jwksUrl }],
-      keys: { folder: null },
-    },
-    edge: {
-      listen: { port: 0 },
-      operators: { port: 0 },
-      upstream: { url: origin.url },
-      cache: { folder: join(folder, 'cache') },
-    },
-  };
-  const sections = { log: logSection, access: deferred(accessSection), edge: edgeSection };
-  const outcome = parseConfig(JSON.stringify(document), sections, { env: () => TEST_SECRET, file: () => TEST_SECRET });
-  if (outcome.kind === 'faulty') throw new Error(formatFaults(outcome.faults));
-  const running = await openEdge(outcome.config, {
-    clock: systemClock,
-    log: createLog('edge', { ...outcome.config.log, level: 'silent' }),
-    metrics: createMetrics('media_'),
-  });
-  return { url: running.urls['media'] ?? '', close: () => running.close() };
-}

@@ -13,8 +13,12 @@ import {
   type RetentionRule,
   retentionSection,
 } from '../../origin/retention.js';
+import { USE_REPORT_IDS_MAX, USES_PATH } from '../../src/journal/use-report.js';
 import { createLog } from '../../src/log.js';
+import { ask } from '../kit/ask.js';
 import { ManualClock } from '../kit/clock.js';
+import { startEdge } from '../kit/media-edge.js';
+import { startOrigin } from '../kit/origin.js';
 import { configured, type WatchedParts, watchedParts } from '../kit/parts.js';
 import { openStores, type Stores, sha256Of } from '../kit/stores.js';
 
@@ -231,7 +235,7 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
 });
 
 void t.test('what its instant has passed or nobody uses expires, quarantined bytes stay', async (t) => {
-  const house = await openHouse(t, { unusedForMs: 2 * HOUR });
+  const house = await openHouse(t, { unusedForMs: HOUR, usedLateMaxMs: HOUR });
   const { meta, blobs, clock, retention } = house;
   const now = clock.now();
   const short = await Promise.all(
@@ -320,4 +324,56 @@ void t.test('the sweeper runs by the clock, goes on after a failure, and stops w
   await t.rejects(late, { message: 'the sweeper is closing' });
   await retention.close();
   t.equal(clock.pending, 0, 'no timer is left');
+});
+
+void t.test('what edges serve from their copies is in use, however late they tell', async (t) => {
+  const origin = await startOrigin(t.testdir({ edge: {} }), {
+    thumbs: { enabled: false, video: { enabled: false } },
+    retention: { unused_for: '2h', uses_every: '10m', used_late_max: '2h' },
+    journal: { beat: '60s', silence_max: '1h' },
+  });
+  t.teardown(() => origin.close());
+  const clock = new ManualClock();
+  const patient = {
+    upstream: { url: origin.url, head_within: '10m' },
+    journal: { lease: { ttl: '1h' }, silent_beats_max: 100 },
+    uses: { answer_within: '60s' },
+  };
+  const edge = await startEdge(join(origin.folder, 'edge'), origin, patient, clock);
+  t.teardown(() => edge.close());
+  const [read = '', idle = '', late = ''] = await Promise.all(
+    ['read', 'idle', 'late'].map((text) => origin.uploaded(Buffer.from(text), '?public=true')),
+  );
+  const told = async (): Promise<number> => {
+    for (let turn = 0; turn < 5; turn += 1) await new Promise(setImmediate);
+    return Number(/edge_uses_told_total (\d+)/.exec(await edge.metrics())?.[1] ?? 0);
+  };
+  const get = async (id: string): Promise<string> => {
+    const answer = await ask(`${edge.url}/v1/media/${id}`);
+    return `${answer.status} ${/hit|fwd/.exec(String(answer.headers['cache-status']))?.[0]}`;
+  };
+  const report = (agoMs: number, ids: readonly string[]) =>
+    origin.asEdge(USES_PATH, { method: 'POST', body: JSON.stringify({ uses: [{ agoMs, ids }] }) });
+  t.equal(await get(read), '200 fwd');
+  for (let round = 1; round <= 5; round += 1) {
+    t.equal(await get(read), '200 hit', 'the origin does not see this');
+    // In steps that leave a report the time to be answered.
+    for (const before = await told(); (await told()) === before; ) clock.advance(20_000);
+    origin.clock.advance(HOUR);
+    if (round === 4) t.equal((await report(2.5 * HOUR, [late])).status, 204, 'from an edge that was cut off');
+  }
+  const state = async (id: string): Promise<number> => (await origin.ask(`/v1/media/${id}`)).status;
+  // The sweeper looks by the clock, and takes the time that it needs.
+  while ((await state(idle)) !== 410) origin.clock.advance(1_000);
+  t.equal(await state(read), 200);
+  t.equal(await state(late), 200, 'it was in use when the edge was cut off');
+  t.equal(await get(read), '200 hit', 'and no edge was told to drop it');
+
+  for (const body of ['', '[]', '{"uses":[{"agoMs":-1,"ids":[]}]}', '{"uses":[{"agoMs":0,"ids":["x"]}]}']) {
+    t.equal((await origin.asEdge(USES_PATH, { method: 'POST', body })).status, 400, body);
+  }
+  const many = Array.from({ length: USE_REPORT_IDS_MAX + 1 }, () => read);
+  t.equal((await report(0, many)).status, 400, 'a report is bounded');
+  t.equal((await report(0, [idle, '01J9ZC8GZ0000000000000000A'])).status, 204);
+  t.equal(await state(idle), 410, 'what is gone stays gone');
 });

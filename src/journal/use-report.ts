@@ -1,0 +1,59 @@
+/**
+ * What edges tell the origin of the media that they served from their copies,
+ * for retention by `unused_for`: `POST /internal/v1/uses` (edge secret), 204
+ * once it is written down. A report may be sent twice; it says the same.
+ *
+ * Uses are told by how long ago they were, so that the two wall clocks need not
+ * agree, and coarsely: the latest that each may have been.
+ */
+import { type MediaId, parseMediaId } from '../ids.js';
+
+export const USES_PATH = '/internal/v1/uses';
+
+/** In one report; an edge with more to tell sends several. */
+export const USE_REPORT_IDS_MAX = 4_096;
+/** An id, its quotes and comma are 29 bytes. */
+export const USE_REPORT_MAX_BYTES = USE_REPORT_IDS_MAX * 32 + 4_096;
+
+export interface UseReport {
+  readonly uses: readonly Used[];
+}
+
+export interface Used {
+  readonly agoMs: number;
+  readonly ids: readonly MediaId[];
+}
+
+export function formatUseReport(report: UseReport): string {
+  return JSON.stringify(report);
+}
+
+/** Undefined for anything that is not a report. */
+export function parseUseReport(text: string): UseReport | undefined {
+  const uses = memberOf(parsed(text), 'uses');
+  if (!Array.isArray(uses)) return undefined;
+  const read = uses.map(readUsed);
+  if (!read.every((each) => each !== undefined)) return undefined;
+  const count = read.reduce((sum, { ids }) => sum + ids.length, 0);
+  return count > USE_REPORT_IDS_MAX ? undefined : { uses: read };
+}
+
+function readUsed(value: unknown): Used | undefined {
+  const agoMs = memberOf(value, 'agoMs');
+  const given = memberOf(value, 'ids');
+  if (typeof agoMs !== 'number' || !Number.isSafeInteger(agoMs) || agoMs < 0 || !Array.isArray(given)) return undefined;
+  const ids = given.map((id) => (typeof id === 'string' ? parseMediaId(id) : undefined));
+  return ids.every((id) => id !== undefined) ? { agoMs, ids } : undefined;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+function memberOf(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>)[name] : undefined;
+}
