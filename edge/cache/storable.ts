@@ -99,7 +99,7 @@ export function storable({ request, response, now, rules, override }: StorableQu
   if (!explicit && !mayGuess(response.status, governing.directives)) return { kind: 'refuse', reason: 'no_freshness' };
   // RFC 9110 9.3.3: an answer to POST needs its lifetime stated.
   if (request.method === 'POST' && !explicit) return { kind: 'refuse', reason: 'no_freshness' };
-  const deleteAt = rules.mode === 'media' ? endOf(response) : Number.POSITIVE_INFINITY;
+  const deleteAt = rules.mode === 'media' ? endOf(response, times.bornAt) : Number.POSITIVE_INFINITY;
   if (deleteAt <= now) return { kind: 'refuse', reason: 'ended' };
   const usableUntil = Math.max(times.staleAt, times.revalidateUntil, times.errorUntil);
   if (usableUntil <= now && !hasValidator(response.headers)) return { kind: 'refuse', reason: 'no_use' };
@@ -197,10 +197,17 @@ function namesIn(scope: FieldScope): readonly string[] {
   return typeof scope === 'string' ? [] : scope;
 }
 
-/** RFC 8594: when the media ends; 0 for a Sunset that is no date, which keeps nothing alive. */
-function endOf(response: ReceivedHead): EpochMs {
-  const value = fieldValue(response.headers, 'sunset');
-  return value === undefined ? Number.POSITIVE_INFINITY : (parseHttpDate(value, response.receivedAt) ?? 0);
+/**
+ * RFC 8594: when the media ends; 0 for a Sunset that is no date, which keeps
+ * nothing alive. Where the origin's clock is ahead of ours, so long after its
+ * answer was made as it says itself, or our clock would prolong it.
+ */
+function endOf({ headers, receivedAt }: ReceivedHead, bornAt: EpochMs): EpochMs {
+  const value = fieldValue(headers, 'sunset');
+  if (value === undefined) return Number.POSITIVE_INFINITY;
+  const endsAt = parseHttpDate(value, receivedAt) ?? 0;
+  const madeAt = parseHttpDate(fieldValue(headers, 'date') ?? '', receivedAt);
+  return madeAt === undefined ? endsAt : Math.min(endsAt, bornAt + Math.max(0, endsAt - madeAt));
 }
 
 function mediaIdOf(headers: HeaderList): MediaId | null {

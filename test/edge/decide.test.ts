@@ -456,6 +456,13 @@ void t.test('what may be stored is what section 3 allows', async (t) => {
     // Its own end
     ['Sunset ahead', [FRESH, ['sunset', date(10)]], { mode: 'media' }, 'store'],
     ['Sunset now', [FRESH, ['sunset', date(0)]], { mode: 'media' }, 'ended'],
+    [
+      'Sunset ahead for us, by a clock that is a minute ahead',
+      [FRESH, ['date', date(60)], ['sunset', date(60)]],
+      { mode: 'media' },
+      'ended',
+    ],
+    ['Sunset ahead for both', [FRESH, ['date', date(60)], ['sunset', date(70)]], { mode: 'media' }, 'store'],
     ['Sunset broken', [FRESH, ['sunset', 'soon']], { mode: 'media' }, 'ended'],
     ['Sunset of a stranger', [FRESH, ['sunset', date(-10)]], { mode: 'off' }, 'store'],
   ];

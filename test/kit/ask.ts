@@ -1,10 +1,12 @@
 /** One HTTP request over a real socket, answered in full: status, fields, bytes, and whether it ended whole. */
-import { type IncomingHttpHeaders, request } from 'node:http';
+import { type Agent, type IncomingHttpHeaders, request } from 'node:http';
 
 export interface AskOptions {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array | string;
+  /** Keeps connections; without it each request has one of its own. */
+  readonly agent?: Agent;
   /** Hears interim answers. */
   onInterim?(status: number, headers: IncomingHttpHeaders): void;
 }
@@ -21,7 +23,7 @@ export function ask(url: string, options: AskOptions = {}): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const sent = request(
       url,
-      { method: options.method ?? 'GET', headers: options.headers ?? {}, agent: false },
+      { method: options.method ?? 'GET', headers: options.headers ?? {}, agent: options.agent ?? false },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));

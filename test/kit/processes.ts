@@ -18,14 +18,24 @@ export interface Processes {
   /** The fields by which a client says who it is. */
   readonly user: Readonly<Record<string, string>>;
   readonly admin: Readonly<Record<string, string>>;
-  /** `section`: what config.yaml says below the name; whatever it leaves out of folders and ports is set. */
-  launch(name: 'origin' | 'edge', section: Readonly<Record<string, unknown>>): Promise<Launched>;
+  /**
+   * `section`: what config.yaml says below the name; whatever it leaves out of folders and ports is set. `options.as`:
+   * what tells it from another of its kind; `options.access`: what that section says beside the issuer.
+   */
+  launch(
+    name: 'origin' | 'edge',
+    section: Readonly<Record<string, unknown>>,
+    options?: { readonly as?: string; readonly access?: Readonly<Record<string, unknown>> },
+  ): Promise<Launched>;
   /** Kills what still runs. */
   close(): Promise<void>;
 }
 
 export interface Launched {
   readonly configPath: string;
+  readonly pid: number;
+  /** All that it printed so far. */
+  printed(): string;
   /** Where clients reach it, once it listens. Rejects where it ends before. */
   readonly ready: Promise<string>;
   /** SIGKILL; resolves once it is gone. */
@@ -52,13 +62,13 @@ export async function openProcesses(folder: string): Promise<Processes> {
     folder,
     user: await fieldsOf('alice', false),
     admin: await fieldsOf('mo', true),
-    async launch(name, section) {
-      const configPath = join(folder, `${name}.yaml`);
+    async launch(name, section, { as = name, access = {} } = {}) {
+      const configPath = join(folder, `${as}.yaml`);
       await writeFile(
         configPath,
         JSON.stringify({
           log: { level: 'error' },
-          access: { issuers: [{ issuer, jwks_url: `${issuer}/.well-known/jwks.json` }] },
+          access: { issuers: [{ issuer, jwks_url: `${issuer}/.well-known/jwks.json` }], ...access },
           [name]: { listen: { port: 0 }, operators: { port: 0 }, ...section },
         }),
       );
@@ -87,6 +97,8 @@ function launched(child: ChildProcess, configPath: string): Launched {
   ready.catch(() => undefined);
   return {
     configPath,
+    pid: child.pid ?? 0,
+    printed: () => printed,
     ready,
     kill: () => killed(child),
     async stop() {
