@@ -89,6 +89,7 @@ export interface DownloadParts {
 export async function download(parts: DownloadParts, request: OriginRequest, id: MediaId): Promise<Reply> {
   const now = request.receivedAt;
   const viewer = await viewerOf(parts.gate, request);
+  request.meter.admitDownload();
   const { record, blob } = admitViewer(viewer, await parts.meta.find(id, now));
   parts.uses.note(record, now);
   return mediaReply(

@@ -72,6 +72,9 @@ export function openExchange(
     async answer(reply) {
       // A response that was closed before tells nobody when it ends.
       leaving.signal.throwIfAborted();
+      if (reply.body.kind === 'stream' && request.method !== 'HEAD') {
+        request.meter.downloaded(reply.body.sizeBytes ?? 0);
+      }
       const dressed = dress(reply, request);
       const pending = body.invited ? drainedReply(dressed, raw, parts.drain, clock) : closeAfter(dressed, raw);
       await send(pending, raw, response, leaving.signal);

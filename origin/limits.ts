@@ -1,7 +1,7 @@
 /**
- * How often and how much one caller may ask, by subject and by address. Windows
- * of fixed length; what is refused counts too, so hammering prolongs nothing and
- * gains nothing.
+ * How often and how much one caller may ask, by subject and by address: requests,
+ * bytes uploaded, bytes downloaded from here. What edges serve by themselves is
+ * theirs; what they pass on counts against the client on whose behalf it comes.
  *
  * Promises: memory is bounded, and time is the Clock's. Leaves quotas, which
  * count what was stored, to quota.ts.
@@ -11,37 +11,53 @@ import { duration, integer, section, size, type ValueOf } from '../src/config/fi
 import { Fault } from '../src/errors.js';
 import type { HeaderList } from '../src/http/reply.js';
 import type { CounterOf, Metrics } from '../src/metrics.js';
+import { type Buckets, createBuckets, type Standing } from './buckets.js';
 
 const ratesSection = (of: string) =>
   section(`Limits of ${of}.`, {
     requestsMax: integer({ default: 0, min: 0, help: 'Requests in one window; 0: no limit.' }),
     uploadedMaxBytes: size({ default: '0', help: 'Bytes of uploads in one window; 0: no limit.' }),
+    downloadedMaxBytes: size({
+      default: '0',
+      help: 'Bytes of media that the origin itself sends in one window; 0: no limit. What edges serve does not count.',
+    }),
   });
 
 export const rateLimitsSection = section(
-  'Rate limits, on top of the quotas. An edge that has proved itself is never limited.',
+  'Rate limits, on top of the quotas. Requests that an edge passes on count against the client’s address where the edge is among `trusted_proxies`; what an edge asks for itself is never limited.',
   {
-    windowMs: duration({ default: '10s', min: 1_000, max: 86_400_000, help: 'Length of a window.' }),
+    windowMs: duration({
+      default: '10s',
+      min: 1_000,
+      max: 86_400_000,
+      help: 'What may be done in a window may be done at once; it comes back evenly over a window. One upload or download may be larger than what is left: what comes next waits until it is made up for.',
+    }),
     subject: ratesSection('one subject, as its token names it'),
     address: ratesSection('one address, or one /64 network of IPv6'),
     keysMax: integer({
       default: 100_000,
       min: 100,
-      help: 'Subjects and addresses that are counted at once; beyond these the oldest windows are forgotten.',
+      help: 'Subjects and addresses that are counted at once, for each limit; beyond these the ones longest unheard of are forgotten.',
     }),
   },
 );
 
 export type RateLimitsConfig = ValueOf<typeof rateLimitsSection>;
 
-/** Counts one request, as far as it is known whose it is. Each method throws a Fault at the limit. */
+/** Counts one request, as far as it is known whose it is. What admits throws a Fault at a limit. */
 export interface Meter {
-  /** Counts the request against its address. */
+  /** Admits the request of its address. */
   address(): void;
-  /** Counts it against a subject, once it is known. */
+  /** Admits it of a subject, once that is known. */
   subject(name: string): void;
-  /** Counts bytes of an upload against both. */
-  bytes(sizeBytes: number): void;
+  /** Admits an upload and counts what it announces; null: it does not say, and is counted as it comes. */
+  admitUpload(sizeBytes: number | null): void;
+  /** Bytes of an upload have come. */
+  uploaded(sizeBytes: number): void;
+  /** Admits a download. */
+  admitDownload(): void;
+  /** Counts bytes that go out. */
+  downloaded(sizeBytes: number): void;
   /** What the client is told of its limits (draft-ietf-httpapi-ratelimit-headers). Empty without a limit. */
   headers(): HeaderList;
 }
@@ -52,18 +68,25 @@ export interface Limits {
   readonly unlimited: Meter;
 }
 
-type LimitName = 'subject' | 'subject-bytes' | 'address' | 'address-bytes';
+const SUBJECTS = ['subject', 'address'] as const;
+type Of = (typeof SUBJECTS)[number];
+type Unit = 'requests' | 'upload-bytes' | 'download-bytes';
 
 interface Limiter {
-  readonly name: LimitName;
+  /** As it is told to clients and counted. */
+  readonly name: string;
+  readonly unit: Unit;
   readonly max: number;
-  readonly windows: Windows;
+  readonly buckets: Buckets;
 }
 
 const UNLIMITED: Meter = {
   address: () => undefined,
   subject: () => undefined,
-  bytes: () => undefined,
+  admitUpload: () => undefined,
+  uploaded: () => undefined,
+  admitDownload: () => undefined,
+  downloaded: () => undefined,
   headers: () => [],
 };
 
@@ -72,73 +95,82 @@ export const NO_LIMITS: Limits = { unlimited: UNLIMITED, meter: () => UNLIMITED 
 
 export function createLimits(config: RateLimitsConfig, clock: Clock, metrics: Metrics): Limits {
   const refused = metrics.counter('rate_limited_total', 'Requests refused by a rate limit.', ['limit']);
-  const limiter = (name: LimitName, max: number): Limiter | undefined =>
-    max === 0 ? undefined : { name, max, windows: createWindows(config, clock) };
-  const { subject, address } = config;
-  const requests = {
-    subject: limiter('subject', subject.requestsMax),
-    address: limiter('address', address.requestsMax),
-  };
-  const uploads = {
-    subject: limiter('subject-bytes', subject.uploadedMaxBytes),
-    address: limiter('address-bytes', address.uploadedMaxBytes),
-  };
-  const limited = [requests.subject, requests.address, uploads.subject, uploads.address].some(
-    (each) => each !== undefined,
-  );
+  const limiters = SUBJECTS.flatMap((of) => limitersOf(of, config));
+  if (limiters.length === 0) return NO_LIMITS;
   return {
     unlimited: UNLIMITED,
-    meter(from) {
-      if (!limited) return UNLIMITED;
-      const network = networkOf(from);
-      const told: Told[] = [];
-      let who: string | undefined;
-      return {
-        address: () => count(requests.address, network, 1, told, refused),
-        subject(name) {
-          who = name;
-          count(requests.subject, name, 1, told, refused);
-        },
-        bytes(sizeBytes) {
-          count(uploads.address, network, sizeBytes, told, refused);
-          if (who !== undefined) count(uploads.subject, who, sizeBytes, told, refused);
-        },
-        headers: () => rateHeaders(told, config.windowMs),
-      };
-    },
+    meter: (address) => createMeter(limiters, networkOf(address), config.windowMs, clock, refused),
   };
 }
 
-interface Told {
-  readonly limiter: Limiter;
-  readonly taken: Taken;
+type LimiterOf = Limiter & { readonly of: Of };
+
+function limitersOf(of: Of, config: RateLimitsConfig): readonly LimiterOf[] {
+  const { requestsMax, uploadedMaxBytes, downloadedMaxBytes } = config[of];
+  const { windowMs, keysMax } = config;
+  const limiter = (name: string, unit: Unit, max: number): readonly LimiterOf[] =>
+    max === 0 ? [] : [{ of, name, unit, max, buckets: createBuckets({ pointsMax: max, windowMs, keysMax }) }];
+  return [
+    ...limiter(of, 'requests', requestsMax),
+    ...limiter(`${of}-bytes`, 'upload-bytes', uploadedMaxBytes),
+    ...limiter(`${of}-download-bytes`, 'download-bytes', downloadedMaxBytes),
+  ];
 }
 
-function count(
-  limiter: Limiter | undefined,
-  key: string,
-  points: number,
-  told: Told[],
+function createMeter(
+  limiters: readonly LimiterOf[],
+  network: string,
+  windowMs: number,
+  clock: Clock,
   refused: CounterOf<'limit'>,
-): void {
-  if (limiter === undefined) return;
-  const taken = limiter.windows.take(key, points);
-  told.push({ limiter, taken });
-  if (taken.points <= limiter.max) return;
-  refused.add(1, { limit: limiter.name });
-  throw new Fault('rate_limited', 'This is more than one caller may ask for in so short a time.', {
-    headers: { 'retry-after': String(Math.ceil(taken.leftMs / 1_000)) },
-  });
+): Meter {
+  const told = new Map<Limiter, Standing>();
+  let who: string | undefined;
+  let announced = true;
+
+  /** Against everybody who is known to stand behind the request, unless it is for one alone. */
+  function count(unit: Unit, how: keyof Buckets, points: number, one?: Of): void {
+    for (const limiter of limiters) {
+      const key = limiter.of === 'address' ? network : who;
+      if (limiter.unit !== unit || key === undefined || (one !== undefined && limiter.of !== one)) continue;
+      const standing = limiter.buckets[how](key, points, clock.monotonicMs());
+      told.set(limiter, standing);
+      if (standing.admitted) continue;
+      refused.add(1, { limit: limiter.name });
+      throw new Fault('rate_limited', 'This is more than one caller may ask for in so short a time.', {
+        headers: { 'retry-after': String(Math.max(1, Math.ceil(standing.retryInMs / 1_000))) },
+      });
+    }
+  }
+  return {
+    address: () => count('requests', 'take', 1, 'address'),
+    subject(name) {
+      who = name;
+      count('requests', 'take', 1, 'subject');
+    },
+    admitUpload(sizeBytes) {
+      announced = sizeBytes !== null;
+      count('upload-bytes', 'owe', sizeBytes ?? 0);
+    },
+    uploaded(sizeBytes) {
+      if (!announced) count('upload-bytes', 'charge', sizeBytes);
+    },
+    admitDownload: () => count('download-bytes', 'owe', 0),
+    downloaded: (sizeBytes) => count('download-bytes', 'charge', sizeBytes),
+    headers: () => rateHeaders(told, windowMs),
+  };
 }
 
-/** `RateLimit-Policy` names each limit with its quota and window, `RateLimit` what is left and for how long. */
-function rateHeaders(told: readonly Told[], windowMs: number): HeaderList {
-  if (told.length === 0) return [];
-  const unit = (name: LimitName): string => (name.endsWith('bytes') ? ';qu="content-bytes"' : '');
-  const policy = told.map(({ limiter: { name, max } }) => `"${name}";q=${max};w=${windowMs / 1_000}${unit(name)}`);
-  const left = told.map(
-    ({ limiter: { name, max }, taken }) =>
-      `"${name}";r=${Math.max(0, max - taken.points)};t=${Math.ceil(taken.leftMs / 1_000)}`,
+/** `RateLimit-Policy` names each limit with its quota and window, `RateLimit` what is left and when all is there again. */
+function rateHeaders(told: ReadonlyMap<Limiter, Standing>, windowMs: number): HeaderList {
+  if (told.size === 0) return [];
+  const quotaUnit = (unit: Unit): string => (unit === 'requests' ? '' : ';qu="content-bytes"');
+  const windowSeconds = Math.ceil(windowMs / 1_000);
+  const policy = [...told.keys()].map(
+    ({ name, unit, max }) => `"${name}";q=${max};w=${windowSeconds}${quotaUnit(unit)}`,
+  );
+  const left = [...told].map(
+    ([{ name }, standing]) => `"${name}";r=${standing.left};t=${Math.ceil(standing.fullInMs / 1_000)}`,
   );
   return [
     ['ratelimit-policy', policy.join(', ')],
@@ -158,36 +190,4 @@ function networkOf(address: string): string {
     .slice(0, 4)
     .map((group) => group.toLowerCase().replace(/^0+(?=.)/, ''))
     .join(':');
-}
-
-/** What one window has taken, after the latest request. */
-interface Taken {
-  readonly points: number;
-  readonly leftMs: number;
-}
-
-interface Windows {
-  /** Counts, and answers also where that is too much. */
-  take(key: string, points: number): Taken;
-}
-
-/** Fixed windows in memory, the oldest forgotten when there are too many. */
-function createWindows({ windowMs, keysMax }: RateLimitsConfig, clock: Clock): Windows {
-  // In the order in which they began, for a window that begins is put in anew.
-  const held = new Map<string, { points: number; readonly endsAtMs: number }>();
-  return {
-    take(key, points) {
-      const nowMs = clock.monotonicMs();
-      const window = held.get(key);
-      if (window !== undefined && window.endsAtMs > nowMs) {
-        window.points += points;
-        return { points: window.points, leftMs: window.endsAtMs - nowMs };
-      }
-      held.delete(key);
-      held.set(key, { points, endsAtMs: nowMs + windowMs });
-      const [oldest] = held.keys();
-      if (held.size > keysMax && oldest !== undefined) held.delete(oldest);
-      return { points, leftMs: windowMs };
-    },
-  };
 }

@@ -137,7 +137,7 @@ export function createResumable(parts: ResumeParts, request: OriginRequest, read
     requireRoom(parts, caller);
     const lengthBytes = declaredLength(request);
     const { sizeBytes: bodyBytes } = request.body;
-    if (bodyBytes !== null) request.meter.bytes(bodyBytes);
+    request.meter.admitUpload(bodyBytes);
     const reservation = await reserveQuota(parts, caller, lengthBytes);
     try {
       const admission = await parts.admissions.admit({ sizeBytes: lengthBytes, form: false });
@@ -152,7 +152,6 @@ export function createResumable(parts: ResumeParts, request: OriginRequest, read
           begin: ({ sizeBytes, metadata }) => newUpload(parts, readFields, { id, caller, sizeBytes, metadata }),
           finish: () => finish(parts, { id, request, readFields, quota: reservation.quota, document: true }),
         });
-        if (bodyBytes === null) request.meter.bytes(Number(headerOf(reply.headers, 'upload-offset') ?? 0));
         return dressed(parts, id, reply);
       } catch (thrown) {
         // Whoever made it never learns where it is.
@@ -229,7 +228,7 @@ async function extend(parts: ResumeParts, { upload, caller, request, readFields,
     throw new Fault('type_refused', 'A part has the Content-Type application/offset+octet-stream.');
   }
   const { sizeBytes: bodyBytes } = request.body;
-  if (bodyBytes !== null) request.meter.bytes(bodyBytes);
+  request.meter.admitUpload(bodyBytes);
   const reservation = await reserveQuota(parts, caller, upload.sizeBytes);
   try {
     // A part without bytes may still say the length, or finish what is complete.
@@ -244,8 +243,6 @@ async function extend(parts: ResumeParts, { upload, caller, request, readFields,
         begin: neverBegins,
         finish: () => finish(parts, { id, request, readFields, quota: reservation.quota, document }),
       });
-      const offset = Number(headerOf(reply.headers, 'upload-offset') ?? 0);
-      if (bodyBytes === null) request.meter.bytes(offset - Number(request.header('upload-offset') ?? 0));
       return dressed(parts, id, reply);
     } finally {
       admission?.release();

@@ -35,6 +35,7 @@ export interface ThumbParts {
 export async function thumb(parts: ThumbParts, request: OriginRequest, id: MediaId): Promise<Reply> {
   const { config, meta, thumbs } = parts;
   const viewer = await viewerOf(parts.gate, request);
+  request.meter.admitDownload();
   let now = request.receivedAt;
   let media = admitViewer(viewer, await meta.find(id, now));
   if (media.blob.thumbs.kind === 'pending') {

@@ -61,7 +61,7 @@ export async function upload(
   const shape = bodyShape(request);
   requireLifetime(wish, parts.config.upload);
   const { sizeBytes } = request.body;
-  if (sizeBytes !== null) request.meter.bytes(sizeBytes);
+  request.meter.admitUpload(sizeBytes);
   const reservation = await reserveQuota(parts, caller, sizeBytes);
   const path = join(parts.blobs.stageFolder, `upload-${randomUUID()}`);
   try {
@@ -69,7 +69,6 @@ export async function upload(
     try {
       const receiving = { config: parts.config.upload, clock: parts.clock, sync: parts.blobs.kind === 'local' };
       const received = await receive(receiving, request, shape, path);
-      if (sizeBytes === null) request.meter.bytes(received.staged.sizeBytes);
       const options = { ...wish, ...given(readFields(received.fields)) };
       requireLifetime(options, parts.config.upload);
       const ingested = await ingest(

@@ -114,9 +114,10 @@ function quotaDocument({ periodMs, totalBytes, filesMax }: QuotaConfig): unknown
 
 function rateLimitsDocument({ windowMs, subject, address }: RateLimitsConfig): unknown {
   const orNull = (value: number): number | null => (value === 0 ? null : value);
-  const rates = ({ requestsMax, uploadedMaxBytes }: RateLimitsConfig['subject']): unknown => ({
+  const rates = ({ requestsMax, uploadedMaxBytes, downloadedMaxBytes }: RateLimitsConfig['subject']): unknown => ({
     requests: orNull(requestsMax),
     upload_bytes: orNull(uploadedMaxBytes),
+    download_bytes: orNull(downloadedMaxBytes),
   });
   return { window_seconds: seconds(windowMs), subject: rates(subject), address: rates(address) };
 }

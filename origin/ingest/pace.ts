@@ -20,11 +20,18 @@ export interface Pace {
   readonly rateMinBytes: number;
 }
 
+/** What of a request is read here. */
+export interface Sending {
+  readonly body: { open(): Readable };
+  /** Hears of every byte that comes. */
+  readonly meter: { uploaded(sizeBytes: number): void };
+}
+
 /** Reads a request's body at the pace that is asked of its sender. Time that we take ourselves is not counted. */
-export function pacedChunks(source: Readable, pace: Pace, clock: Clock, signal: AbortSignal): ChunkSource {
+export function pacedChunks({ body, meter }: Sending, pace: Pace, clock: Clock, signal: AbortSignal): ChunkSource {
   let receivedBytes = 0;
   let waitedMs = 0;
-  const reader = openReader(source);
+  const reader = openReader(body.open());
   return {
     async next() {
       const ready = reader.take();
@@ -39,7 +46,9 @@ export function pacedChunks(source: Readable, pace: Pace, clock: Clock, signal: 
   };
 
   function count(chunk: Buffer | undefined): Buffer | undefined {
-    receivedBytes += chunk?.length ?? 0;
+    const sizeBytes = chunk?.length ?? 0;
+    receivedBytes += sizeBytes;
+    meter.uploaded(sizeBytes);
     return chunk;
   }
 

@@ -66,7 +66,7 @@ export async function receive(
   const { config, clock } = parts;
   const stated = statedDigests(request);
   const wish = { sizeMaxBytes: config.sizeMaxBytes, sync: parts.sync };
-  const body = pacedChunks(request.body.open(), config, clock, request.signal);
+  const body = pacedChunks(request, config, clock, request.signal);
   if (shape.kind === 'raw') {
     const staged = await stage(body, path, wish);
     requireMatch(stated, [staged.sha256]);

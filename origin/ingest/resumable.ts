@@ -230,7 +230,7 @@ class PartialStore extends DataStore {
     const { partials, config, clock } = this.#parts;
     const { request, signal } = this.#exchange(id);
     return await partials.append(id, {
-      source: pacedChunks(request.body.open(), config, clock, signal),
+      source: pacedChunks(request, config, clock, signal),
       offset,
       sizeMaxBytes: (this.#held(id).sizeBytes ?? config.sizeMaxBytes) - offset,
       checksum: readChecksum(request.header('upload-checksum')),

@@ -1,6 +1,9 @@
+import { strict as assert } from 'node:assert';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import * as fc from 'fast-check';
 import t from 'tap';
+import { createBuckets } from '../../origin/buckets.js';
 import { Fault } from '../../src/errors.js';
 import { emptyReply } from '../../src/http/reply.js';
 import {
@@ -308,13 +311,45 @@ void t.test('without keys the origin is not ready, and says who may come back', 
   t.equal(member(await origin.ask(`/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`), 'code'), 'unauthorized');
 });
 
+void t.test('a bucket never gives more than it holds and what has come back since', async () => {
+  const steps = fc.array(fc.record({ afterMs: fc.nat(3_000), points: fc.integer({ min: 1, max: 4 }), key: fc.nat(2) }));
+  fc.assert(
+    fc.property(steps, fc.integer({ min: 1, max: 7 }), (taken, pointsMax) => {
+      const windowMs = 1_000;
+      const buckets = createBuckets({ pointsMax, windowMs, keysMax: 3 });
+      const given = new Map<number, { atMs: number; points: number }[]>();
+      let nowMs = 0;
+      for (const { afterMs, points, key } of taken) {
+        nowMs += afterMs;
+        const { admitted, left, retryInMs } = buckets.take(String(key), points, nowMs);
+        const log = given.get(key) ?? [];
+        if (admitted) given.set(key, [...log, { atMs: nowMs, points }]);
+        else assert.ok(retryInMs > 0);
+        // Over any span: what it holds, and what drains in that time.
+        for (const [from, { atMs }] of (given.get(key) ?? []).entries()) {
+          const sum = (given.get(key) ?? []).slice(from).reduce((total, each) => total + each.points, 0);
+          assert.ok(sum <= pointsMax + ((nowMs - atMs) / windowMs) * pointsMax + 1e-6);
+        }
+        assert.ok(left >= 0 && left <= pointsMax);
+        if (!admitted && points <= pointsMax) {
+          assert.ok(!buckets.take(String(key), points, nowMs + retryInMs - 1).admitted);
+          nowMs += Math.ceil(retryInMs);
+          assert.ok(buckets.take(String(key), points, nowMs).admitted, 'as promised');
+          given.set(key, [...(given.get(key) ?? []), { atMs: nowMs, points }]);
+        }
+      }
+    }),
+    { numRuns: 200 },
+  );
+});
+
 void t.test('rate limits', async (t) => {
   const origin = await startOrigin(t.testdir(), {
     ...STILL,
     rate_limits: {
       window: '10s',
       subject: { requests_max: 3, uploaded_max: '1000B' },
-      address: { requests_max: 5 },
+      address: { requests_max: 5, downloaded_max: '1000B' },
       keys_max: 100,
     },
   });
@@ -325,23 +360,27 @@ void t.test('rate limits', async (t) => {
       headers: { ...options.headers, 'x-forwarded-for': address },
     });
 
-  await t.test('a subject has its share in each window, wherever it comes from', async (t) => {
+  await t.test('a subject has its share, wherever it comes from, and gets it back bit by bit', async (t) => {
     const first = await from('192.0.2.1');
     t.match(first, {
       status: 404,
       headers: {
         'ratelimit-policy': '"address";q=5;w=10, "subject";q=3;w=10',
-        ratelimit: '"address";r=4;t=10, "subject";r=2;t=10',
+        ratelimit: '"address";r=4;t=2, "subject";r=2;t=4',
       },
     });
     t.equal((await from('192.0.2.2')).status, 404);
     t.equal((await from('192.0.2.3')).status, 404);
     const refused = await from('192.0.2.4');
     t.equal(code(refused), '429 rate_limited');
-    t.match(refused.headers, { 'retry-after': '10', ratelimit: /"subject";r=0;t=10/ });
+    t.match(refused.headers, { 'retry-after': '4', ratelimit: /"subject";r=0;t=10/ });
     t.equal((await from('192.0.2.4', 'bob')).status, 404, 'another subject is not meant');
+    origin.clock.advance(3_000);
+    t.equal((await from('192.0.2.4')).status, 429);
+    origin.clock.advance(1_000);
+    t.equal((await from('192.0.2.4')).status, 404, 'what was refused has cost nothing');
+    t.equal((await from('192.0.2.4')).status, 429, 'and no window begins anew with all of it');
     origin.clock.advance(10_000);
-    t.equal((await from('192.0.2.1')).status, 404, 'the next window begins anew');
   });
 
   await t.test('an address has its share, and so has a whole network of IPv6', async (t) => {
@@ -360,13 +399,41 @@ void t.test('rate limits', async (t) => {
     t.equal((await origin.asEdge('/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV')).status, 404, 'edges are not limited');
   });
 
-  await t.test('bytes of uploads are counted before they are read', async (t) => {
+  await t.test('bytes of uploads are counted before they are read, or as they come', async (t) => {
     origin.clock.advance(10_000);
-    const upload = (bytes: Uint8Array): Promise<Answer> => origin.upload(bytes);
-    t.equal((await upload(Buffer.alloc(600, 'words '))).status, 201);
-    const refused = await upload(Buffer.alloc(600, 'other words '));
+    const words = (seed: string): Buffer => Buffer.alloc(600, `${seed} `);
+    t.equal((await origin.upload(words('some'))).status, 201);
+    const second = await origin.upload(words('more'));
+    t.match(
+      second,
+      { status: 201, headers: { ratelimit: /"subject-bytes";r=0;t=12/ } },
+      'one may be larger than what is left',
+    );
+    const refused = await origin.upload(words('other'));
     t.equal(code(refused), '429 rate_limited');
-    t.match(refused.headers['ratelimit'], /"subject-bytes";r=0/);
+    t.equal(refused.headers['retry-after'], '3', 'and the next one waits for it');
+    origin.clock.advance(20_000);
+    const chunked = await origin.upload(words('chunked'), '', { 'transfer-encoding': 'chunked' });
+    t.match(chunked.headers['ratelimit'], /"subject-bytes";r=400;t=6/);
+    const broken = await origin.upload(words('wrong'), '', {
+      'transfer-encoding': 'chunked',
+      'content-digest': `sha-256=:${'A'.repeat(43)}=:`,
+    });
+    t.equal(code(broken), '400 digest_mismatch');
+    t.match(broken.headers['ratelimit'], /"subject-bytes";r=0;t=12/, 'bytes that were refused came all the same');
+  });
+
+  await t.test('bytes that go out are counted, but not those of edges', async (t) => {
+    origin.clock.advance(20_000);
+    const id = await origin.uploaded(Buffer.alloc(900, 'out '), '?public=true');
+    const get = (method = 'GET', headers = {}): Promise<Answer> => origin.ask(`/v1/media/${id}`, { method, headers });
+    t.match((await get('HEAD')).headers['ratelimit'], /"address-download-bytes";r=1000;t=0/);
+    t.match((await get('GET', { range: 'bytes=0-99' })).headers['ratelimit'], /"address-download-bytes";r=900;t=1/);
+    t.match(await get(), { status: 200, headers: { ratelimit: /"address-download-bytes";r=0;t=10/ } });
+    t.equal(code(await get()), '429 rate_limited');
+    t.equal((await origin.asEdge(`/v1/media/${id}`)).status, 200);
+    const { capabilities } = json(await origin.ask('/.well-known')) as { capabilities: Record<string, unknown> };
+    t.match(capabilities['rate_limits'], { address: { download_bytes: 1_000 }, subject: { upload_bytes: 1_000 } });
   });
 
   await t.test('only a trusted proxy says for whom it speaks', async (t) => {
