@@ -48,7 +48,7 @@ export interface UsesParts {
   readonly config: UsesConfig;
   readonly upstream: Pick<Upstream, 'converse'>;
   /** Value of the request header `edge-authorization`, as it is now. */
-  proof(): string;
+  readonly proof: () => string;
   readonly clock: Clock;
   /** Between 0 and 1, so that edges do not all report at once. */
   random(): number;

@@ -16,7 +16,7 @@ export interface InternalParts {
   readonly journal: Pick<JournalStream, 'follow' | 'confirm'>;
   readonly uses: Pick<Uses, 'noteReport'>;
   /** Whether a value of `edge-authorization` proves an edge. */
-  isEdge(proof: string | undefined): boolean;
+  readonly isEdge: (proof: string | undefined) => boolean;
 }
 
 /** Undefined: none of this is asked for. A promise of nothing: the answer is written already. */
