@@ -6,7 +6,9 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const BENCHMARKS: Readonly<Record<string, { readonly path: string; readonly about: string }>> = {
+  hit: { path: './hit.js', about: 'processor time of a memory hit, beside node:http, nginx and Varnish' },
   policy: { path: './policy/run.js', about: 'hit ratios of the replacement policies on recorded traces' },
+  restart: { path: './restart/run.js', about: 'time and memory to recover the index of a million entries on disk' },
   thumbs: { path: './thumbs.js', about: 'thumbnails per second, beside the library alone' },
   upload: { path: './upload.js', about: "uploads per second and MB/s, beside the machine's own limits" },
 };
