@@ -22,6 +22,12 @@ export const tlsSection = section('TLS for clients, where both files are named; 
     max: 10_000,
     help: 'Requests at once on one HTTP/2 connection.',
   }),
+  interruptionsMax: integer({
+    default: 1_000,
+    min: 10,
+    max: 1_000_000,
+    help: 'Pings, settings and requests taken back by the client on one HTTP/2 connection in ten seconds; with more it is ended.',
+  }),
 });
 
 export type TlsConfig = ValueOf<typeof tlsSection>;

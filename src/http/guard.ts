@@ -23,7 +23,7 @@ import {
 import { problemReply } from './problem.js';
 import type { Reply } from './reply.js';
 
-export type GuardReason = HygieneReason | 'connections' | 'connect' | 'unreadable' | 'slow' | 'handshake';
+export type GuardReason = HygieneReason | 'connections' | 'connect' | 'unreadable' | 'slow' | 'handshake' | 'flood';
 
 export interface GuardOptions {
   readonly limits: InspectionLimits & {

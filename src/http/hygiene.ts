@@ -20,6 +20,7 @@ export const HYGIENE_REASONS = [
   'transfer_coding',
   'field_repeated',
   'fields_too_many',
+  'fields_too_large',
 ] as const;
 export type HygieneReason = (typeof HYGIENE_REASONS)[number];
 
@@ -45,6 +46,8 @@ export interface ReceivedHead {
 export interface InspectionLimits {
   readonly targetMaxBytes: number;
   readonly headersMaxCount: number;
+  /** Of HTTP/2; the parser of HTTP/1.1 has its own eye on them. */
+  readonly headersMaxBytes: number;
 }
 
 const OK: Inspection = { kind: 'ok' };
@@ -64,7 +67,19 @@ export function inspectHttp2(head: Omit<ReceivedHead, 'httpVersion'>, limits: In
   if (!head.target.startsWith('/') && head.target !== '*') {
     return refused('target', 'malformed', 'The request target is malformed.');
   }
+  if (listBytes(head) > limits.headersMaxBytes) {
+    return refused('fields_too_large', 'headers_too_large', 'The header fields are too large.');
+  }
   return inspectHead({ ...head, httpVersion: '1.1' }, limits);
+}
+
+/** RFC 9113 6.5.2: with so much for each field beside its name and value. */
+const FIELD_OVERHEAD_BYTES = 32;
+
+function listBytes({ method, target, rawHeaders }: Omit<ReceivedHead, 'httpVersion'>): number {
+  let bytes = method.length + target.length + (rawHeaders.length / 2) * FIELD_OVERHEAD_BYTES;
+  for (const text of rawHeaders) bytes += text.length;
+  return bytes;
 }
 
 function inspectHead(head: ReceivedHead, limits: InspectionLimits): Inspection {

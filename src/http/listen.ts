@@ -15,7 +15,7 @@ import type { Log } from '../log.js';
 import { readCertificate, type TlsConfig } from './certificate.js';
 import { type GuardReason, guardServer } from './guard.js';
 import type { ListenLimits } from './limits.js';
-import { openSessions, type Sessions } from './sessions.js';
+import { openSessions, type Sessions, type SessionsOptions } from './sessions.js';
 
 export interface ListenOptions {
   readonly host: string;
@@ -64,14 +64,15 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   // One more than is let in: what goes beyond is cut off without a word.
   server.maxHeadersCount = limits.headersMaxCount + 1;
   server.timeout = limits.stalledMs;
+  const onRefused = (reason: GuardReason): void => {
+    options.log.debug({ reason }, 'a request was refused at the door');
+    options.onRefused?.(reason);
+  };
   const guard = guardServer(server, {
     limits,
     encrypted: opened.kind === 'tls',
     clock: options.clock,
-    onRefused(reason) {
-      options.log.debug({ reason }, 'a request was refused at the door');
-      options.onRefused?.(reason);
-    },
+    onRefused,
   });
   const inHand = new Set<ServerResponse>();
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
@@ -90,7 +91,14 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   };
   server.on('request', onRequest).on('checkContinue', onExpectation);
   const sessions =
-    opened.kind === 'tls' ? offerHttp2(opened.server, opened.tls, { ...options, onRequest, onExpectation }) : undefined;
+    opened.kind === 'tls'
+      ? offerHttp2(opened.server, opened.tls, {
+          ...options,
+          onRequest,
+          onExpectation,
+          onFlood: () => onRefused('flood'),
+        })
+      : undefined;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(options.port, options.host, resolve);
@@ -164,9 +172,9 @@ function openServer(tls: TlsConfig | undefined, options: ServerOptions & { reado
 function offerHttp2(
   server: TlsServer,
   tls: TlsConfig,
-  options: Pick<ListenOptions, 'limits' | 'clock'> & Pick<Required<ListenOptions>, 'onRequest' | 'onExpectation'>,
+  options: Omit<SessionsOptions, 'streamsMax' | 'interruptionsMax'>,
 ): Sessions {
-  const sessions = openSessions({ ...options, streamsMax: tls.streamsMax });
+  const sessions = openSessions({ ...options, streamsMax: tls.streamsMax, interruptionsMax: tls.interruptionsMax });
   const [speakHttp1] = server.listeners('secureConnection') as ((socket: Socket) => void)[];
   server.removeAllListeners('secureConnection');
   server.on('secureConnection', (socket: TLSSocket) => {

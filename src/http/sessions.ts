@@ -3,12 +3,13 @@
  * what one client may hold or make the server do, ended when nothing moves, and
  * closed in order.
  *
- * Floods of resets, settings and pings are refused by nghttp2 itself.
+ * Floods of pings, settings and resets are counted here. Endless or too many
+ * fields, and acknowledgements that nobody reads, are ended by nghttp2 itself.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import { constants, createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
-import type { Clock } from '../clock.js';
+import type { Clock, Timer } from '../clock.js';
 import { http2Exchange, PIECE_BYTES } from './http2.js';
 import type { ListenLimits } from './limits.js';
 
@@ -16,10 +17,14 @@ export interface SessionsOptions {
   readonly limits: ListenLimits;
   /** At once in one session. */
   readonly streamsMax: number;
+  /** Of one session in INTERRUPTIONS_WINDOW_MS. */
+  readonly interruptionsMax: number;
   readonly clock: Clock;
   onRequest(request: IncomingMessage, response: ServerResponse): void;
   /** A request that waits for 100-continue. */
   onExpectation(request: IncomingMessage, response: ServerResponse): void;
+  /** A session was ended for keeping the server busy with nothing. */
+  onFlood(): void;
 }
 
 export interface Sessions {
@@ -38,6 +43,8 @@ const WINDOW_BYTES = 262_144;
 
 /** Misframed or refused streams after which a client is not worth its session. */
 const BAD_STREAMS_MAX = 100;
+
+const INTERRUPTIONS_WINDOW_MS = 10_000;
 
 export function openSessions(options: SessionsOptions): Sessions {
   const { limits, clock } = options;
@@ -61,17 +68,19 @@ export function openSessions(options: SessionsOptions): Sessions {
 
   function hold(session: ServerHttp2Session, socket: Socket): void {
     sessions.add(session);
-    let open = 0;
-    session.once('close', () => sessions.delete(session));
+    const idle = idleTimer(session);
+    const interrupted = countInterruptions(session);
+    session.once('close', () => {
+      sessions.delete(session);
+      idle.stop();
+    });
     session.on('error', () => {});
-    session.setTimeout(limits.idleMs, () => session.destroy());
+    session.on('ping', interrupted).on('remoteSettings', interrupted);
+    // While streams are open; without any, the idle timer is stricter.
+    session.setTimeout(limits.stalledMs, () => session.destroy());
     session.on('stream', (stream, fields, _flags, rawFields?: unknown) => {
-      open += 1;
-      session.setTimeout(limits.stalledMs);
-      stream.once('close', () => {
-        open -= 1;
-        if (open === 0 && !session.destroyed) session.setTimeout(limits.idleMs);
-      });
+      idle.opened();
+      stream.once('aborted', interrupted).once('close', () => idle.closed());
       bound(stream);
       const raw = Array.isArray(rawFields)
         ? (rawFields as readonly string[])
@@ -81,6 +90,44 @@ export function openSessions(options: SessionsOptions): Sessions {
       else options.onRequest(request, response);
     });
     if (closing) session.close();
+  }
+
+  /** Ends a session that has had no stream for so long, whatever else its client sends to keep it. */
+  function idleTimer(session: ServerHttp2Session): { opened(): void; closed(): void; stop(): void } {
+    let open = 0;
+    let timer: Timer | undefined;
+    const wait = (): void => {
+      timer = clock.after(limits.idleMs, () => session.destroy());
+    };
+    wait();
+    return {
+      opened() {
+        open += 1;
+        timer?.cancel();
+      },
+      closed() {
+        open -= 1;
+        if (open === 0 && !session.destroyed) wait();
+      },
+      stop: () => timer?.cancel(),
+    };
+  }
+
+  /** RFC 9113 10.5: what costs a client nothing and has the server answer or begin in vain. */
+  function countInterruptions(session: ServerHttp2Session): () => void {
+    let count = 0;
+    let windowMs = clock.monotonicMs();
+    return () => {
+      const now = clock.monotonicMs();
+      if (now - windowMs > INTERRUPTIONS_WINDOW_MS) {
+        count = 0;
+        windowMs = now;
+      }
+      count += 1;
+      if (count <= options.interruptionsMax || session.destroyed) return;
+      options.onFlood();
+      session.destroy(new Error('the client floods'), constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    };
   }
 
   /** As for a connection of HTTP/1.1: time to arrive, and time in which nothing moves. */

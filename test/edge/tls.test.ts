@@ -253,6 +253,174 @@ void t.test('a stream that breaks says so, and harms no other', { skip }, async 
   t.equal((await ask(client, {})).status, 200, 'the session goes on');
 });
 
+/** HTTP/2 frame by frame (RFC 9113 4.1), for what no library would send. */
+interface RawSession {
+  send(...frames: readonly Buffer[]): void;
+  /** The error code of the GOAWAY that came; null: the connection ended without one. */
+  readonly over: Promise<number | null>;
+  /** Resolves once so many frames of a type have come. */
+  came(type: number, count?: number): Promise<void>;
+  text(): string;
+  destroy(): void;
+}
+
+const FRAME = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, goaway: 7, window: 8, continuation: 9 } as const;
+
+function frame(type: number, flags: number, stream: number, payload: Buffer = Buffer.alloc(0)): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}
+
+/** RFC 7541 6.2.2: each field literally, under a new name. */
+function fields(given: Readonly<Record<string, string>>): Buffer {
+  const text = (value: string): Buffer => {
+    const bytes = Buffer.from(value, 'latin1');
+    if (bytes.length < 127) return Buffer.concat([Buffer.of(bytes.length), bytes]);
+    const more: number[] = [];
+    let left = bytes.length - 127;
+    for (; left >= 128; left = Math.floor(left / 128)) more.push((left % 128) + 128);
+    return Buffer.concat([Buffer.of(127, ...more, left), bytes]);
+  };
+  return Buffer.concat(Object.entries(given).flatMap(([name, value]) => [Buffer.of(0), text(name), text(value)]));
+}
+
+const GET = fields({ ':method': 'GET', ':scheme': 'https', ':path': PATH, ':authority': 'a', ...READER });
+const uint32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+};
+
+async function rawSession(t: Test, { edge, certificate }: Secure): Promise<RawSession> {
+  const socket = connectTls({
+    host: '127.0.0.1',
+    port: Number(new URL(edge.url).port),
+    ca: certificate.cert,
+    ALPNProtocols: ['h2'],
+  });
+  socket.on('error', () => {});
+  t.teardown(() => socket.destroy());
+  await once(socket, 'secureConnect');
+  const counts = new Map<number, number>();
+  let pending = Buffer.alloc(0);
+  let text = '';
+  let code: number | null = null;
+  socket.on('data', (chunk: Buffer) => {
+    pending = Buffer.concat([pending, chunk]);
+    text += chunk.toString('latin1');
+    for (let length = pending.length < 9 ? Infinity : pending.readUIntBE(0, 3); pending.length >= 9 + length; ) {
+      const type = pending.readUInt8(3);
+      counts.set(type, (counts.get(type) ?? 0) + 1);
+      if (type === FRAME.goaway) code = pending.readUInt32BE(9 + 4);
+      pending = pending.subarray(9 + length);
+      length = pending.length < 9 ? Infinity : pending.readUIntBE(0, 3);
+    }
+  });
+  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+  socket.write(frame(FRAME.settings, 0, 0));
+  return {
+    send: (...frames) => void (socket.destroyed || socket.write(Buffer.concat(frames))),
+    over: once(socket, 'close').then(() => code),
+    came: (type, count = 1) => until(`${count} frames of type ${type}`, () => (counts.get(type) ?? 0) >= count),
+    text: () => text,
+    destroy: () => socket.destroy(),
+  };
+}
+
+void t.test('an HTTP/2 client that floods is ended, and no other is harmed', { skip }, async (t) => {
+  const { log, lines } = watchedParts();
+  const secure = await open(t, 'interruptions_max: 200, streams_max: 20', {
+    log,
+    limits: 'headers_max: 4KiB, headers_max_count: 20, connections_per_client_max: 4',
+  });
+  const bystander = await session(t, secure);
+  t.equal((await ask(bystander, {})).status, 200);
+  const CALM = constants.NGHTTP2_ENHANCE_YOUR_CALM;
+  const ping = frame(FRAME.ping, 0, 0, Buffer.alloc(8));
+  const settings = frame(FRAME.settings, 0, 0, Buffer.concat([Buffer.of(0, 4), uint32(65_535)]));
+  const many = (count: number, each: (index: number) => Buffer): Buffer =>
+    Buffer.concat(Array.from({ length: count }, (_, index) => each(index)));
+  const reset = (index: number): Buffer => {
+    const stream = 2 * index + 1;
+    return Buffer.concat([
+      frame(FRAME.headers, 0x5, stream, GET),
+      frame(FRAME.reset, 0, stream, uint32(constants.NGHTTP2_CANCEL)),
+    ]);
+  };
+  const endless = Buffer.concat([
+    frame(FRAME.headers, 0x1, 1, GET),
+    many(50, (index) => frame(FRAME.continuation, 0, 1, fields({ [`x-${index}`]: 'y'.repeat(1_000) }))),
+  ]);
+  const floods: readonly (readonly [what: string, bytes: Buffer, codes: readonly (number | null)[]])[] = [
+    ['pings', many(300, () => ping), [CALM, null]],
+    ['settings', many(300, () => settings), [CALM, null]],
+    ['requests taken back at once', many(2_000, reset), [CALM, null]],
+    ['fields without end', endless, [CALM, constants.NGHTTP2_INTERNAL_ERROR, constants.NGHTTP2_PROTOCOL_ERROR, null]],
+  ];
+  const begun = (): number => Object.values(secure.edge.tally.counts).reduce((sum, { requests }) => sum + requests, 0);
+  const before = begun();
+  for (const [what, bytes, codes] of floods) {
+    const raw = await rawSession(t, secure);
+    raw.send(bytes);
+    const code = await raw.over;
+    t.ok(codes.includes(code), `${what}: ended with ${String(code)}`);
+  }
+  t.equal(lines.filter(({ reason }) => reason === 'flood').length, 3, 'and counted');
+  t.ok(begun() - before <= 300, 'few of the requests were begun');
+  t.equal((await ask(bystander, {})).status, 200, 'the bystander goes on');
+
+  t.equal((await ask(bystander, { 'x-large': 'y'.repeat(5_000) })).rstCode, CALM, 'fields beyond the limit');
+  t.equal((await ask(bystander, {})).status, 200, 'cost their own stream alone');
+  const deaf = await rawSession(t, secure);
+  deaf.send(frame(FRAME.headers, 0x5, 1, Buffer.concat([GET, fields({ 'x-large': 'y'.repeat(5_000) })])));
+  await deaf.came(FRAME.data);
+  t.match(deaf.text(), /headers_too_large/, 'also for a client that never acknowledged the limit');
+  deaf.destroy();
+
+  secure.edge.origin.on('/v1/held', () => {});
+  const greedy = await rawSession(t, secure);
+  const wait = fields({ ':method': 'GET', ':scheme': 'https', ':path': '/v1/held', ':authority': 'a' });
+  greedy.send(...Array.from({ length: 25 }, (_, index) => frame(FRAME.headers, 0x5, 2 * index + 1, wait)));
+  await Promise.all([greedy.came(FRAME.reset, 5), secure.edge.origin.arrived('/v1/held', 20)]);
+  t.equal(secure.edge.origin.count('/v1/held'), 20, 'streams beyond the limit are refused');
+  t.equal((await ask(bystander, {})).status, 200);
+  greedy.destroy();
+});
+
+void t.test('HTTP/2 connections are counted by client, and end when idle or stalled', { skip }, async (t) => {
+  const secure = await open(t, '', { limits: 'connections_per_client_max: 2, idle: 300ms, stalled: 400ms' });
+  const path = `${PATH.slice(0, -1)}F`;
+  secure.edge.origin.on(path, mediaScript({ bytes: randomBytes(1_000_000), headers: { 'media-id': path.slice(-26) } }));
+  const idle = await rawSession(t, secure);
+  const slow = await rawSession(t, secure);
+  const third = connectTls({
+    host: '127.0.0.1',
+    port: Number(new URL(secure.edge.url).port),
+    ca: secure.certificate.cert,
+  });
+  const [error] = (await once(third, 'error')) as [Error];
+  t.match(error.message, /disconnected|ECONNRESET|socket/, 'a third one is cut off before its handshake');
+
+  // RFC 9113 6.9.2: a window of one byte for each stream.
+  slow.send(frame(FRAME.settings, 0, 0, Buffer.concat([Buffer.of(0, 4), uint32(1)])));
+  const wide = fields({ ':method': 'GET', ':scheme': 'https', ':path': path, ':authority': 'a', ...READER });
+  slow.send(...Array.from({ length: 10 }, (_, index) => frame(FRAME.headers, 0x5, 2 * index + 1, wide)));
+  await slow.came(FRAME.data, 10);
+  const pinging = { done: false };
+  void idle.over.then(() => (pinging.done = true));
+  while (!pinging.done) {
+    idle.send(frame(FRAME.ping, 0, 0, Buffer.alloc(8)));
+    await new Promise((later) => setTimeout(later, 20));
+  }
+  t.equal(await idle.over, constants.NGHTTP2_NO_ERROR, 'pings keep no idle session');
+  await slow.over;
+  t.pass('nor does a window that is never opened keep its streams');
+});
+
 void t.test('a changed certificate is shown to new connections, and old ones go on', { skip }, async (t) => {
   const { log, lines } = watchedParts();
   const secure = await open(t, '', { log });

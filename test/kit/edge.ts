@@ -53,6 +53,8 @@ export const EDGE_PROOF = 'v1.proof-of-the-tests';
 export interface TestEdgeOptions {
   /** Lines of the section `edge`, in YAML. */
   readonly edge?: readonly string[];
+  /** Members of `listen.limits`, in YAML's flow style. */
+  readonly limits?: string;
   /** Members of `listen.tls`, in YAML's flow style; without any, plain HTTP. */
   readonly tls?: string;
   /** The origin speaks TLS, with this certificate. */
@@ -175,11 +177,11 @@ function leaseState(verdict: LeaseVerdict): LeaseState {
 function readConfig(
   folder: string,
   originUrl: string,
-  { edge = [], tls = '', upstream = '', cache = 'disk: { size: 0 }' }: TestEdgeOptions,
+  { edge = [], limits = '', tls = '', upstream = '', cache = 'disk: { size: 0 }' }: TestEdgeOptions,
 ): EdgeConfig {
   const text = [
     'edge:',
-    `  listen: { port: 0${tls === '' ? '' : `, tls: { ${tls} }`} }`,
+    `  listen: { port: 0, limits: { ${limits} }${tls === '' ? '' : `, tls: { ${tls} }`} }`,
     `  cache: { folder: ${JSON.stringify(`${folder}/cache`)}, ${cache} }`,
     `  upstream: { url: "${originUrl}"${upstream === '' ? '' : `, ${upstream}`} }`,
     ...edge.map((line) => `  ${line}`),

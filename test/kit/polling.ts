@@ -72,7 +72,7 @@ export function poll(base: () => string, all: readonly Watched[], caller: Fields
   const startedAt = performance.now();
   let next = 0;
   let asked = 0;
-  let stopping = false;
+  const state = { stopping: false };
   const watchers = new Set<() => void>();
 
   async function once(each: Polled): Promise<void> {
@@ -86,7 +86,7 @@ export function poll(base: () => string, all: readonly Watched[], caller: Fields
     if (answer === undefined) await new Promise((resolve) => setTimeout(resolve, AWAY_MS));
   }
   async function lane(): Promise<void> {
-    while (!stopping) {
+    while (!state.stopping) {
       const each = polled[next % polled.length];
       next += 1;
       if (each === undefined) return;
@@ -121,7 +121,7 @@ export function poll(base: () => string, all: readonly Watched[], caller: Fields
       }
     },
     async stop() {
-      stopping = true;
+      state.stopping = true;
       await lanes;
       agent.destroy();
     },

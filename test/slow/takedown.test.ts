@@ -311,7 +311,7 @@ function shownIn({ polled }: Poller, media: readonly Media[]): number {
 }
 
 function statusesOf({ polled }: Poller): readonly number[] {
-  return [...new Set(polled.flatMap(({ statuses }) => [...statuses]))].sort();
+  return [...new Set(polled.flatMap(({ statuses }) => [...statuses]))].sort((a, b) => a - b);
 }
 
 async function originDies(t: Test, house: House): Promise<void> {
@@ -323,13 +323,13 @@ async function originDies(t: Test, house: House): Promise<void> {
   await hold(house, edge, media);
   const polls = house.poll(edge, media);
 
-  let answered = 0;
+  const answered = { count: 0 };
   const dying = inLanes(gone, async (each) => {
     const answer = await house.takeDown(each).catch(() => undefined);
-    if (answer?.status === 204) answered += 1;
+    if (answer?.status === 204) answered.count += 1;
     else each.takenDownAt = Number.POSITIVE_INFINITY;
   });
-  while (answered < 10) await later(1);
+  while (answered.count < 10) await later(1);
   await house.origin.kill();
   await dying;
   const told = gone.filter(({ takenDownAt }) => Number.isFinite(takenDownAt));

@@ -9,7 +9,7 @@ import { listen } from '../../../src/http/listen.js';
 import { configured, watchedParts } from '../../kit/parts.js';
 import { connectRaw, exchangeRaw } from '../../kit/raw.js';
 
-const LIMITS = { targetMaxBytes: 300, headersMaxCount: 20 };
+const LIMITS = { targetMaxBytes: 300, headersMaxCount: 20, headersMaxBytes: 2_000 };
 
 const judged = (method: string, target: string, rawHeaders: readonly string[], httpVersion = '1.1'): string => {
   const seen = inspect({ method, target, httpVersion, rawHeaders }, LIMITS);

@@ -1,0 +1,130 @@
+/** The edge as a process beside what operators do to it: certificates that are renewed, secrets that are changed, signals. */
+import { once } from 'node:events';
+import { mkdir, rename, symlink, unlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { connect } from 'node:tls';
+import t from 'tap';
+import { ask, json, member } from '../kit/ask.js';
+import { hasOpenssl, selfSigned, type TestCertificate } from '../kit/certificates.js';
+import { asCaller, openProcesses } from '../kit/processes.js';
+
+const skip = hasOpenssl ? false : 'there is no openssl to make certificates with';
+
+t.setTimeout(300_000);
+void t.test('a certificate that is replaced as deployments do it', { skip }, async (t) => {
+  const folder = t.testdir({ archive: {}, live: {}, mount: { '..one': {}, '..two': {} } });
+  const [live, mount] = [join(folder, 'live'), join(folder, 'mount')];
+  const make = (place: string): TestCertificate => selfSigned(join(folder, place), 'tls');
+  const [first, second, third, stranger] = [make('mount/..one'), make('mount/..two'), make('archive'), make('.')];
+  // As a mounted secret: files behind a link to a folder, which is swapped whole.
+  await symlink('..one', join(mount, '..data'));
+  // As a client of ACME: links to files in an archive, replaced one by one.
+  for (const file of ['tls.crt', 'tls.key']) await symlink(join('..', 'mount', '..data', file), join(live, file));
+
+  const processes = await openProcesses(folder);
+  t.teardown(() => processes.close());
+  const edge = await processes.launch('edge', {
+    access: 'off',
+    listen: { port: 0, tls: { certificate_file: join(live, 'tls.crt'), key_file: join(live, 'tls.key') } },
+  });
+  const { port } = new URL(await edge.ready);
+  const shows = async ({ cert }: TestCertificate): Promise<boolean> => {
+    const socket = connect({ host: '127.0.0.1', port: Number(port), ca: cert });
+    const shown = await Promise.race([once(socket, 'secureConnect').then(() => true), refused(socket)]);
+    socket.destroy();
+    return shown;
+  };
+  const comesToShow = async (certificate: TestCertificate): Promise<void> => {
+    while (!(await shows(certificate))) await later(50);
+  };
+  t.ok(await shows(first));
+
+  await symlink('..two', join(mount, '..data_tmp'));
+  await rename(join(mount, '..data_tmp'), join(mount, '..data'));
+  await comesToShow(second);
+  t.pass('a folder behind a link was swapped');
+
+  for (const file of ['tls.crt', 'tls.key']) {
+    await unlink(join(live, file));
+    await symlink(join('..', 'archive', file), join(live, file));
+  }
+  await comesToShow(third);
+  t.pass('links were replaced one by one');
+
+  await writeFile(join(folder, 'archive', 'tls.key'), stranger.key);
+  while (!edge.printed().includes('the changed certificate is refused')) await later(50);
+  t.match(edge.printed(), /"reason":"[^"]*tls\.key holds another key than that of [^"]*tls\.crt"/);
+  t.ok(await shows(third), 'a key of another certificate is refused, and the pair in force stays');
+  process.kill(edge.pid, 'SIGHUP');
+  while (!edge.printed().includes('the changed configuration is refused')) await later(50);
+  t.ok(await shows(third), 'also when it is told to read everything again');
+  await writeFile(join(folder, 'archive', 'tls.crt'), stranger.cert);
+  await comesToShow(stranger);
+  t.equal(await edge.stop(), 0);
+});
+
+void t.test('an edge secret is changed one side after the other, and nobody is a stranger meanwhile', async (t) => {
+  const folder = t.testdir();
+  const processes = await openProcesses(folder);
+  t.teardown(() => processes.close());
+  const secrets = join(folder, 'data', 'secrets');
+  const [before, after] = ['before-'.repeat(6), 'after-'.repeat(7)];
+  await writeFile(join(secrets, 'before'), before);
+  await writeFile(join(secrets, 'after'), after);
+  await mkdir(join(folder, 'own'));
+  await writeFile(join(folder, 'own', 'secret'), before);
+
+  const section = { listen: { port: 0 }, upload: { free_min: '0B' } };
+  const accepting = async (port: number, edge_secret: string, edge_secrets_accepted: readonly string[]) => {
+    const access = { edge_secret, edge_secrets_accepted };
+    const launched = await processes.launch('origin', { ...section, listen: { port } }, { access });
+    return { launched, url: await launched.ready };
+  };
+  const former = await accepting(0, 'file:data/secrets/before', ['file:data/secrets/after']);
+  const port = Number(new URL(former.url).port);
+  const edge = await processes.launch(
+    'edge',
+    { upstream: { url: former.url } },
+    { access: { edge_secret: 'file:own/secret' } },
+  );
+  const url = await edge.ready;
+  const untilReady = async (): Promise<void> => {
+    while ((await ask(`${url}/readyz`)).status !== 200) await later(50);
+  };
+  const fetchNew = async (): Promise<number> => {
+    const headers = { 'content-type': 'text/plain' };
+    const body = `words of ${performance.now()}`;
+    const created = await ask(`${url}/v1/media`, asCaller(processes.user, { method: 'POST', headers, body }));
+    return (await ask(`${url}/v1/media/${member(created, 'id')}`, asCaller(processes.user))).status;
+  };
+  await untilReady();
+  t.equal(await fetchNew(), 200, 'by the secret that both know');
+
+  await writeFile(join(folder, 'own', 'next'), after);
+  await rename(join(folder, 'own', 'next'), join(folder, 'own', 'secret'));
+  t.equal(await fetchNew(), 200, 'while the edge turns to another');
+  await former.launched.stop();
+  const latter = await accepting(port, 'file:data/secrets/after', []);
+  while (json(await ask(`${url}/readyz`))['journal'] !== 'current') await later(50);
+  // The lease may be of before: only a takedown that is confirmed proves that the journal is followed anew.
+  for (let confirmed = ''; confirmed !== '1/1'; ) {
+    const headers = { 'content-type': 'text/plain' };
+    const body = `words of ${performance.now()}`;
+    const created = await ask(`${latter.url}/v1/media`, asCaller(processes.user, { method: 'POST', headers, body }));
+    const path = `/v1/media/${member(created, 'id')}?wait=edges`;
+    const done = await ask(latter.url + path, asCaller(processes.admin, { method: 'DELETE' }));
+    confirmed = String(done.headers['takedown-confirmed']);
+  }
+  t.equal(await fetchNew(), 200, 'and once the origin knows that one alone');
+  t.equal(await edge.stop(), 0);
+});
+
+function refused(socket: ReturnType<typeof connect>): Promise<boolean> {
+  return new Promise((resolve) => {
+    socket.once('error', () => resolve(false));
+  });
+}
+
+function later(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
