@@ -58,7 +58,7 @@ const stops: (() => unknown)[] = [() => rmSync(folder, { recursive: true, force:
 try {
   await main();
 } finally {
-  for (const stop of stops.reverse()) await stop();
+  for (const stop of stops.toReversed()) await stop();
 }
 
 async function main(): Promise<void> {
