@@ -57,20 +57,42 @@ export function createLog(name: string, config: LogConfig, sink?: LogSink): Log 
       censor: '[redacted]',
     },
   };
-  return pino(options, sink ?? standardOutput());
+  if (sink !== undefined) return pino(options, sink);
+  standardOutput ??= openStandardOutput();
+  return pino(options, standardOutput);
 }
 
 /**
  * pino's own destination tries for ever, and blocks, where a process ends after
  * the reader of its output has gone (sonic-boom's flush at exit). Ours drops the
- * lines that nobody can read.
+ * lines that nobody can read, and writes those of one turn of the event loop
+ * together: a line for every request costs a system call only once in a while.
  */
-function standardOutput(): LogSink {
-  if (!process.stdout.listeners('error').includes(nobodyReads)) process.stdout.on('error', nobodyReads);
-  return { write: (line) => void process.stdout.write(line) };
+function openStandardOutput(): LogSink {
+  process.stdout.on('error', () => undefined);
+  let gathered = '';
+  const flush = (): void => {
+    if (gathered === '') return;
+    const lines = gathered;
+    gathered = '';
+    process.stdout.write(lines);
+  };
+  // However the process ends, short of a kill: standard output is written synchronously then.
+  process.once('exit', flush);
+  return {
+    write(line) {
+      if (gathered === '') setImmediate(flush);
+      gathered += line;
+      if (gathered.length >= GATHERED_MAX) flush();
+    },
+  };
 }
 
-function nobodyReads(): void {}
+/** Characters of lines that wait for the end of a turn. */
+const GATHERED_MAX = 65_536;
+
+/** One for all logs of the process, opened by the first. */
+let standardOutput: LogSink | undefined;
 
 /** What is logged of a failure that was foreseen: its own words and those of its causes, without a stack. */
 export function errorFields(thrown: unknown): LogFields {
