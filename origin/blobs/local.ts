@@ -49,6 +49,9 @@ class LocalStore implements BlobStore {
   readonly #root: string;
   /** Folders that are known to be durable, or on their way there: the latest ones. */
   readonly #folders = new Map<string, Promise<void>>();
+  /** By folder, the sync of its names that is under way, and the one that begins when that has ended. */
+  readonly #syncs = new Map<string, Promise<void>>();
+  readonly #nextSyncs = new Map<string, Promise<void>>();
 
   constructor(root: string, stageFolder: string) {
     this.#root = root;
@@ -166,7 +169,28 @@ class LocalStore implements BlobStore {
         await stat(stagedPath);
       }
     }
-    await syncFolder(folder);
+    await this.#syncNames(folder);
+  }
+
+  /** Makes the names that a folder holds by now durable; those who ask while a sync is under way share the next one. */
+  #syncNames(folder: string): Promise<void> {
+    const joined = this.#nextSyncs.get(folder);
+    if (joined !== undefined) return joined;
+    const before = this.#syncs.get(folder);
+    const run = async (): Promise<void> => {
+      // How the one before ended is the affair of those who asked for it.
+      await before?.catch(() => undefined);
+      this.#nextSyncs.delete(folder);
+      this.#syncs.set(folder, mine);
+      try {
+        await syncFolder(folder);
+      } finally {
+        if (this.#syncs.get(folder) === mine) this.#syncs.delete(folder);
+      }
+    };
+    const mine = run();
+    (before === undefined ? this.#syncs : this.#nextSyncs).set(folder, mine);
+    return mine;
   }
 
   /** Resolves when a folder is there and durable; callers of the same one share the work. */

@@ -157,6 +157,9 @@ function launch(script: URL, config: ChildConfig): ChildProcess {
       UV_THREADPOOL_SIZE: String(config.threads),
       // Fewer heaps of malloc hold less that nobody uses.
       MALLOC_ARENA_MAX: '2',
+      // Rasters come and go by the megabyte: kept, their pages need not be asked of the system again for each picture.
+      MALLOC_MMAP_THRESHOLD_: String(32 * 1_024 * 1_024),
+      MALLOC_TRIM_THRESHOLD_: String(64 * 1_024 * 1_024),
       // Large pictures stay in memory, where the limit counts them, and out of temporary files.
       VIPS_DISC_THRESHOLD: '64g',
     },

@@ -6,7 +6,7 @@
  * Says what came of it and decides nothing about the job; a storage that fails
  * throws.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../src/clock.js';
 import type { Slots } from '../../src/slots.js';
@@ -66,7 +66,8 @@ export async function makeThumbs(parts: JobParts, task: JobTask, signal: AbortSi
     if (original === undefined) return { kind: 'missing' };
     return await renderBy(route, parts, task, { original, folder }, signal);
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    // Mostly nothing is left in it.
+    await rmdir(folder).catch(() => rm(folder, { recursive: true, force: true }));
   }
 }
 

@@ -9,7 +9,7 @@
  * next larger; results are upright, sRGB and carry no metadata at all. Leaves
  * time, memory and crashes to the parent.
  */
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp, { type Sharp, type SharpOptions } from 'sharp';
 import { rgbaToThumbHash } from 'thumbhash';
@@ -84,7 +84,7 @@ export async function render(request: RenderRequest): Promise<RenderResult> {
 }
 
 async function renderPicture({ input, folder, upright, animate, settings }: RenderRequest): Promise<RenderResult> {
-  const bytes = await readSource(input, settings.sourceMaxBytes);
+  const bytes = readSource(input, settings.sourceMaxBytes);
   const header = readHeader(bytes, settings.pixelsMax);
   const source = await measure(bytes, header, upright, settings.pixelsMax);
   const { thumbs: planned } = planThumbs(source, settings.variants);
@@ -98,10 +98,11 @@ async function renderPicture({ input, folder, upright, animate, settings }: Rend
   return { kind: 'rendered', facts: { ...source.facts, thumbhash }, thumbs: encoded.flat() };
 }
 
-async function readSource(path: string, sizeMaxBytes: number): Promise<Buffer> {
-  const { size } = await stat(path);
+/** A process with one picture at a time has nothing better to do than to wait for it. */
+function readSource(path: string, sizeMaxBytes: number): Buffer {
+  const { size } = statSync(path);
   if (size > sizeMaxBytes) throw new Refusal('too_expensive', `${size} bytes are beyond the limit`);
-  return readFile(path);
+  return readFileSync(path);
 }
 
 /** Our own reading of the header comes first: it takes no memory, whatever the header claims. */
@@ -245,7 +246,8 @@ async function encodeThumb(
       const animated = format === 'webp' && moving !== undefined;
       const bytes = animated ? moving : await encodeStill(raster, format, settings);
       const file = `${thumb.variant}.${format}`;
-      await writeFile(join(folder, file), bytes, { flag: 'wx' });
+      // Asked of a thread, it would wait behind the encoders.
+      writeFileSync(join(folder, file), bytes, { flag: 'wx' });
       return { variant: thumb.variant, format, file, width: thumb.width, height: thumb.height, animated };
     }),
   );

@@ -52,8 +52,11 @@ export async function adoptThumb(
 async function readPlainFile(path: string): Promise<Buffer> {
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
-    invariant((await file.stat()).isFile(), 'a child writes plain files');
-    return await file.readFile();
+    const found = await file.stat();
+    invariant(found.isFile(), 'a child writes plain files');
+    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(found.size), 0, found.size, 0);
+    invariant(bytesRead === found.size, 'a child has written what it names');
+    return buffer;
   } finally {
     await file.close();
   }
