@@ -97,7 +97,9 @@ export function boundConnect({ options, over }: Exchange, sending: ClientRequest
   const timer = options.clock.after(options.config.connectTimeoutMs, () =>
     over.abort(new Fault('gateway_timeout', 'The origin could not be reached in time.')),
   );
-  socket.once('connect', () => timer.cancel()).once('close', () => timer.cancel());
+  // A connection that is to be encrypted is made once its handshake is done.
+  const made = 'encrypted' in socket ? 'secureConnect' : 'connect';
+  socket.once(made, () => timer.cancel()).once('close', () => timer.cancel());
 }
 
 /** RFC 9110 10.1.1: lets the body flow once the origin wants it, or soon, where it does not say. */

@@ -59,6 +59,8 @@ export interface TestEdgeOptions {
   readonly tls?: string;
   /** The origin speaks TLS, with this certificate. */
   readonly originTls?: { readonly cert: string; readonly key: string };
+  /** Where the edge looks for its origin, in place of the scripted one. */
+  readonly originUrl?: string;
   readonly log?: Log;
   /** Members of `upstream` and of `cache`, in YAML's flow style. Without any, the cache is memory alone. */
   readonly upstream?: string;
@@ -72,7 +74,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const log = options.log ?? createLog('edge', { level: 'silent', requests: 'none' });
   const metrics = createMetrics('');
   const parts = { log, metrics, clock };
-  const edge = readConfig(folder, origin.url, options);
+  const edge = readConfig(folder, options.originUrl ?? origin.url, options);
   const upstream = openUpstream({ config: edge.upstream, clock, log, metrics });
   const cache = await openCache(edge.cache, { ...parts, randomName: randomUUID });
   const settable: { lease: LeaseVerdict; menu: ThumbMenu | undefined } = { lease: 'yes', menu: undefined };
@@ -91,7 +93,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   );
   const pass = createPass({
     config: edge.pass,
-    originUrl: origin.url,
+    originUrl: edge.upstream.url,
     originTls: readOriginTls(edge.upstream),
     edgeName: edge.name,
     onUnsafe: (answer) => invalidate(engine, answer),

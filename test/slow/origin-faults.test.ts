@@ -1,0 +1,226 @@
+/**
+ * Every trouble that an origin can be in, met by a fill, a revalidation and a
+ * pass: what each is answered, that nobody waits for ever, that stale copies
+ * stand in as far as they may and never past a takedown or an expiry, and that
+ * it is over when it is over. How the journal meets the same is in
+ * test/edge/journal.test.ts.
+ */
+
+import t, { type Test } from 'tap';
+import type { MediaId } from '../../src/ids.js';
+import { type Answer, ask } from '../kit/ask.js';
+import { openTestEdge, type TestEdge } from '../kit/edge.js';
+import { listenRaw, type RawServer } from '../kit/raw.js';
+import { openRelay, type Relay } from '../kit/relay.js';
+import { mediaHead, mediaScript, type Script } from '../kit/scripted-origin.js';
+
+const READER = { authorization: 'Bearer reader' };
+const BYTES = Buffer.from('0123456789abcdefghijklmnopqrstuvwxyz');
+const idOf = (last: string): MediaId => `01J9ZC8GZ000000000000000${last}0` as MediaId;
+const pathOf = (last: string): string => `/v1/media/${idOf(last)}`;
+/** Held and stale, held and taken down, held and expired, never held. */
+const [STALE, GONE, ENDED, NEW] = ['A', 'B', 'C', 'D'] as const;
+const PASSED = '/v1/media';
+
+interface Fault {
+  readonly name: string;
+  /** In force on the way, or told by the origin to everybody. */
+  readonly relay?: 'refuse' | 'partition';
+  readonly script?: Script;
+  /** What a fill and a pass are answered. */
+  readonly status: number;
+  /** The head came, and then not all of the body: such an answer is broken off and not replaced. */
+  readonly late?: boolean;
+  /** The origin did answer, if badly. */
+  readonly answered?: boolean;
+}
+
+const half: Script = async (_seen, answer) => {
+  answer.head(200, mediaHead({ bytes: BYTES }));
+  await answer.write(BYTES.subarray(0, 5));
+};
+const late = (then: (answer: Parameters<Script>[1]) => void): Script => {
+  return async (seen, answer) => {
+    await half(seen, answer);
+    then(answer);
+  };
+};
+
+const FAULTS: readonly Fault[] = [
+  { name: 'resets new connections', relay: 'refuse', status: 502 },
+  { name: 'is half open: nothing comes back, nothing is closed', relay: 'partition', status: 504 },
+  { name: 'never answers', script: () => undefined, status: 504 },
+  { name: 'resets before its head', script: (_seen, answer) => answer.reset(), status: 502 },
+  { name: 'hangs up before its head', script: (_seen, answer) => answer.hangUp(), status: 502 },
+  { name: 'speaks no HTTP', script: (_seen, answer) => answer.raw('220 mail ready\r\n\r\n'), status: 502 },
+  {
+    name: 'has a head without end',
+    script: (_seen, answer) => answer.raw(`HTTP/1.1 200 OK\r\nx: ${'y'.repeat(100_000)}\r\n\r\n`),
+    status: 502,
+  },
+  {
+    name: 'answers 500',
+    script: (_seen, answer) => {
+      answer.head(500, { 'content-length': '0' });
+      answer.end();
+    },
+    status: 500,
+    answered: true,
+  },
+  {
+    name: 'answers 503',
+    script: (_seen, answer) => {
+      answer.head(503, { 'content-length': '0', 'retry-after': '7' });
+      answer.end();
+    },
+    status: 503,
+    answered: true,
+  },
+  { name: 'stops in its body', script: half, status: 200, late: true },
+  { name: 'resets in its body', script: late((answer) => answer.reset()), status: 200, late: true },
+  { name: 'hangs up in its body', script: late((answer) => answer.hangUp()), status: 200, late: true },
+];
+
+interface Bench {
+  readonly edge: TestEdge;
+  readonly relay: Relay;
+}
+
+async function open(t: Test, name: string, upstream = 'breaker: { enabled: false }'): Promise<Bench> {
+  const held: { edge?: TestEdge } = {};
+  const relay = await openRelay(() => held.edge?.origin.port ?? 0);
+  t.teardown(() => relay.close());
+  const edge = await openTestEdge(`${t.testdirName}/${name.replaceAll(/\W/g, '-')}`, {
+    originUrl: relay.url,
+    upstream: `head_within: 300ms, idle: 300ms, ${upstream}`,
+    edge: ['pass: { idle_timeout: 500ms }'],
+  });
+  held.edge = edge;
+  t.teardown(() => edge.close());
+  return { edge, relay };
+}
+
+function behave({ edge, relay }: Bench): void {
+  relay.set('pass');
+  const sunset = { sunset: new Date(edge.clock.now() + 60_000).toUTCString() };
+  for (const last of [STALE, GONE, NEW]) edge.origin.on(pathOf(last), media());
+  edge.origin.on(pathOf(ENDED), media(sunset));
+  edge.origin.on(PASSED, (_seen, answer) => {
+    answer.head(201, { 'content-length': '0' });
+    answer.end();
+  });
+}
+
+function media(headers: Readonly<Record<string, string>> = {}): Script {
+  return (seen, answer) => {
+    const id = seen.path.slice(-26);
+    return mediaScript({ bytes: BYTES, maxAgeSeconds: 10, headers: { 'media-id': id, ...headers } })(seen, answer);
+  };
+}
+
+const get = ({ edge }: Bench, last: string): Promise<Answer> => ask(edge.url + pathOf(last), { headers: READER });
+const pass = ({ edge }: Bench): Promise<Answer> => ask(edge.url + PASSED, { method: 'POST', body: 'x' });
+
+t.setTimeout(120_000);
+void t.test('an origin in trouble', async (t) => {
+  t.testdir();
+  await Promise.all(FAULTS.map((fault) => t.test(`that ${fault.name}`, { buffered: true }, (t) => meet(t, fault))));
+});
+
+async function meet(t: Test, fault: Fault): Promise<void> {
+  const bench = await open(t, fault.name);
+  const { edge, relay } = bench;
+  behave(bench);
+  for (const last of [STALE, GONE, ENDED]) t.equal((await get(bench, last)).status, 200);
+  // Stale for all, within stale-if-error; one has ended.
+  edge.clock.advance(100_000);
+  if (fault.relay !== undefined) {
+    relay.set(fault.relay);
+    if (fault.relay === 'refuse') relay.cut();
+  }
+  for (const path of [...[STALE, GONE, ENDED, NEW].map(pathOf), PASSED])
+    if (fault.script !== undefined) edge.origin.on(path, fault.script);
+  await edge.takeDown(idOf(GONE));
+
+  const [filled, stale, gone, ended, passed] = await Promise.all([
+    get(bench, NEW),
+    get(bench, STALE),
+    get(bench, GONE),
+    get(bench, ENDED),
+    pass(bench),
+  ]);
+  for (const [what, answer] of Object.entries({ filled, gone, ended, passed })) {
+    t.equal(answer.status, fault.status, what);
+    t.equal(answer.whole, fault.late !== true, `${what}: ${fault.late === true ? 'broken off' : 'whole'}`);
+    t.notMatch(answer.bytes.toString(), /127\.0\.0\.1|ECONN|undici|node:/, `${what}: nothing internal`);
+  }
+  for (const answer of [filled, gone, ended]) {
+    const status = String(answer.headers['cache-status']);
+    t.match(status, fault.answered === true || fault.late === true ? /; fwd-status=\d/ : /; fwd=\S+$/, status);
+    t.notMatch(status, /; hit/, 'nothing held stands in for what was taken down, has ended or never was');
+  }
+  if (fault.late === true) t.notOk(stale.whole, 'what has begun is not replaced');
+  else {
+    t.same([stale.status, stale.bytes.toString()], [200, BYTES.toString()], 'a stale copy stands in');
+    t.match(stale.headers['cache-status'], /; hit; ttl=-90; detail=stale-if-error/);
+    edge.clock.advance(600_000);
+    t.equal((await get(bench, STALE)).status, fault.status, 'for as long as the origin allowed');
+  }
+  t.equal(edge.engine.flights.underWay, 0, 'nothing is left under way');
+  if (fault.relay === 'partition') relay.cut();
+  behave(bench);
+  for (const last of [NEW, STALE, GONE]) {
+    const answer = await get(bench, last);
+    t.same(
+      [answer.status, answer.whole, answer.bytes.toString()],
+      [200, true, BYTES.toString()],
+      'over when it is over',
+    );
+  }
+  t.equal((await pass(bench)).status, 201);
+}
+
+void t.test('an origin whose handshake never ends is given up by fills and passes alike', async (t) => {
+  t.testdir();
+  const mute: RawServer = await listenRaw(() => {});
+  t.teardown(() => mute.close());
+  const edge = await openTestEdge(`${t.testdirName}/mute`, {
+    originUrl: `https://127.0.0.1:${mute.port}`,
+    upstream: 'connect_within: 300ms, retries: 0',
+    edge: ['pass: { connect_timeout: 300ms, idle_timeout: 1h }'],
+  });
+  t.teardown(() => edge.close());
+  const [filled, passed] = await Promise.all([
+    ask(edge.url + pathOf(NEW), { headers: READER }),
+    ask(edge.url + PASSED, { method: 'POST', body: 'x' }),
+  ]);
+  t.equal(filled.status, 504);
+  t.equal(passed.status, 504);
+});
+
+void t.test('the breaker spares an origin that gives no answers, and none that answers badly', async (t) => {
+  t.testdir();
+  const without = FAULTS.filter(
+    ({ relay, script, status }) => relay === 'refuse' || (script !== undefined && status !== 504),
+  );
+  for (const fault of without) {
+    const bench = await open(t, `breaker ${fault.name}`, 'retries: 0, breaker: { failures: 2, after: 0ms, open: 2s }');
+    const { edge, relay } = bench;
+    behave(bench);
+    if (fault.relay !== undefined) relay.set(fault.relay);
+    if (fault.script !== undefined) edge.origin.on(pathOf(NEW), fault.script);
+    for (let time = 0; time < 2; time += 1) await get(bench, NEW);
+    const opens = fault.answered !== true && fault.late !== true;
+    const { breaker } = edge.engine.fills.upstream.stats();
+    t.equal(breaker, opens ? 'open' : 'closed', `${fault.name}: ${breaker}`);
+    if (!opens) continue;
+    const before = relay.accepted;
+    behave(bench);
+    t.equal((await get(bench, NEW)).status, 502);
+    t.equal(relay.accepted, before, 'nobody is sent there');
+    t.equal((await pass(bench)).status, 201, 'but what cannot be answered otherwise');
+    edge.clock.advance(2_000);
+    t.equal((await get(bench, NEW)).status, 200, 'until it is tried again');
+    t.equal(edge.engine.fills.upstream.stats().breaker, 'closed');
+  }
+});
