@@ -10,6 +10,7 @@ import type { Ask } from './ask.js';
 import type { Entry } from './cache/entry.js';
 import type { Place } from './key.js';
 import { preconditions, REPLACED_BY_PRECONDITIONS } from './validate.js';
+import { matches } from './vary.js';
 
 /**
  * As whom the origin is asked: as the edge, which has authorised the caller; for
@@ -51,7 +52,8 @@ const NOTHING: Pick<Ask, 'header'> = { header: () => undefined };
  * any more (RFC 9111 4.3.1).
  */
 export function sharedFields(errand: Errand, asked: readonly Entry[], identity: Identity): HeaderList {
-  return [...ownFields(errand, identity, ONE_CALLERS), ...preconditions(asked)];
+  const selected = asked.length === 1 && asked.every((entry) => matches(entry, selecting(errand)));
+  return [...ownFields(errand, identity, ONE_CALLERS), ...preconditions(asked, selected)];
 }
 
 /** The head for one caller's own answer: parts and conditions as the caller wants them. */

@@ -378,14 +378,18 @@ export async function fetchHead(parts: FillParts, errand: Errand, flight: Flight
   const outcome = await parts.upstream.fetch({ method: 'HEAD', target: errand.place.target, headers }, flight.signal);
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
+  const judged = judge(parts, errand, 'HEAD', outcome);
+  // As with bodies: a head that may not be kept may be about the caller.
+  if (judged.kind !== 'store' && errand.behalf === 'client') {
+    if (outcome.status === 200) parts.uncacheable.remember(errand.place.primaryKey, 'private');
+    flight.close();
+    return lone(outcome, 'private', 'HEAD', flight);
+  }
   outcome.body.destroy();
   flight.land();
-  const judged = judge(parts, errand, 'HEAD', outcome);
   if (judged.kind === 'store')
     return { kind: 'head', entry: judged.entry, treatment: judged.treatment, answered: outcome };
-  const { status } = outcome;
-  if (errand.behalf === 'client' && status === 200) parts.uncacheable.remember(errand.place.primaryKey, 'private');
-  const answer = { status, headers: outcome.headers, bytes: Buffer.alloc(0) };
+  const answer = { status: outcome.status, headers: outcome.headers, bytes: Buffer.alloc(0) };
   return { kind: 'shared', answer, refusal: refusalOf(judged) };
 }
 

@@ -18,23 +18,24 @@ const ETAGS_MAX = 8;
 
 /**
  * 4.3.1: the conditions that ask whether one of these stored responses still
- * holds. One response: its entity tag and its date. Several, the variants of a
- * target of which none matches: their entity tags. None where nothing could
- * be asked, so that the request fetches anew.
+ * holds. The one that the request selects: its entity tag and its date. The
+ * variants of a target of which it selects none: their entity tags, since a date
+ * does not tell variants apart. None where nothing could be asked, so that the
+ * request fetches anew.
  *
  * Take the client's own conditions and Range out of the request that these join.
  */
-export function preconditions(stored: readonly Stored[]): HeaderList {
+export function preconditions(stored: readonly Stored[], selected: boolean): HeaderList {
   const etags = new Set<string>();
   for (const { headers } of stored) {
     const etag = headerOf(headers, 'etag');
     // As it was sent: an origin that leaves out the quotes may want it back without them.
-    if (etag !== undefined && (isEtag(etag) || stored.length === 1)) etags.add(etag);
+    if (etag !== undefined && (isEtag(etag) || selected)) etags.add(etag);
   }
   const fields: [string, string][] = [];
   if (etags.size > 0) fields.push(['if-none-match', [...etags].slice(0, ETAGS_MAX).join(', ')]);
   const [only] = stored;
-  const modified = stored.length === 1 && only !== undefined ? headerOf(only.headers, 'last-modified') : undefined;
+  const modified = selected && only !== undefined ? headerOf(only.headers, 'last-modified') : undefined;
   if (modified !== undefined) fields.push(['if-modified-since', modified]);
   return fields;
 }
@@ -150,14 +151,21 @@ export type HeadVerdict =
   /** It tells nothing of what is stored. */
   | 'nothing';
 
-/** 4.3.5: what the answer to a HEAD says of a stored response to GET that it could have selected. */
+/**
+ * 4.3.5: what the answer to a HEAD says of a stored response to GET that it could
+ * have selected. One with nothing that could be compared may be about anything.
+ */
 export function judgeByHead(entry: Pick<Entry, 'headers' | 'sizeBytes'>, received: ReceivedHead): HeadVerdict {
   if (received.status !== 200) return 'nothing';
+  let compared = false;
   for (const name of ['etag', 'last-modified']) {
     const given = headerOf(received.headers, name);
-    if (given !== undefined && given !== headerOf(entry.headers, name)) return 'stale';
+    if (given === undefined) continue;
+    if (given !== headerOf(entry.headers, name)) return 'stale';
+    compared = true;
   }
   const length = headerOf(received.headers, 'content-length');
+  if (length === undefined) return compared ? 'freshen' : 'stale';
   const held = entry.sizeBytes === null ? headerOf(entry.headers, 'content-length') : String(entry.sizeBytes);
-  return length === undefined || length === held ? 'freshen' : 'stale';
+  return length === held ? 'freshen' : 'stale';
 }

@@ -1,6 +1,7 @@
 /** The edge's story on real sockets, before an origin that does as each test says. */
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
+import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import type { CacheKey } from '../../edge/cache/entry.js';
 import { createUses } from '../../edge/uses.js';
@@ -8,6 +9,7 @@ import { NO_BODY } from '../../src/http/reply.js';
 import type { MediaId } from '../../src/ids.js';
 import { parseUseReport, USES_PATH } from '../../src/journal/use-report.js';
 import { type Answer, ask } from '../kit/ask.js';
+import { runModel, steps, type Tally } from '../kit/cache-model.js';
 import { ManualClock } from '../kit/clock.js';
 import { EDGE_PROOF, openTestEdge, type TestEdge, type TestEdgeOptions } from '../kit/edge.js';
 import { mediaId } from '../kit/journal.js';
@@ -631,6 +633,24 @@ void t.test('uses that nobody takes are bounded, and told early before there is 
   await uses.close();
   t.same(taken, [1_000, 500], 'an origin that no longer asks hears nothing');
 });
+
+void t.test(
+  'whatever is asked, changed, broken or taken down, every answer is one that an infinite memory allows',
+  async (t) => {
+    for (const mode of ['off', 'media'] as const) {
+      const seen: Tally = new Map();
+      const property = fc.asyncProperty(steps({ maxLength: 25, restarts: false }), (given) =>
+        runModel({ mode }, given, seen),
+      );
+      // The same every time, so that there is something to judge; and a few that nobody has seen yet.
+      await fc.assert(property, { seed: 5, numRuns: 20 });
+      for (const kind of ['hit', '206', '304', 'fwd=stale', 'fwd=partial', 'stale-while-revalidate', '502']) {
+        t.ok((seen.get(kind) ?? 0) > 0, `${mode}: ${kind}`);
+      }
+      await fc.assert(property, { numRuns: 8 });
+    }
+  },
+);
 
 /** A promise and what fulfils it. */
 function gate(): [Promise<void>, () => void] {

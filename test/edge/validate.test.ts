@@ -153,22 +153,24 @@ void t.test('a validation asks by entity tag and date (4.3.1)', async (t) => {
     ['etag', '"a"'],
     ['last-modified', CHANGED],
   ]);
-  t.strictSame(preconditions([tagged]), [
+  t.strictSame(preconditions([tagged], true), [
     ['if-none-match', '"a"'],
     ['if-modified-since', CHANGED],
   ]);
-  t.strictSame(preconditions([stored([['etag', 'W/"a"']])]), [['if-none-match', 'W/"a"']]);
-  t.strictSame(preconditions([stored([['last-modified', CHANGED]])]), [['if-modified-since', CHANGED]]);
-  t.strictSame(preconditions([stored([['etag', 'bare']])]), [['if-none-match', 'bare']]);
-  t.strictSame(preconditions([stored([])]), []);
-  t.strictSame(preconditions([]), []);
+  t.strictSame(preconditions([stored([['etag', 'W/"a"']])], true), [['if-none-match', 'W/"a"']]);
+  t.strictSame(preconditions([stored([['last-modified', CHANGED]])], true), [['if-modified-since', CHANGED]]);
+  t.strictSame(preconditions([stored([['etag', 'bare']])], true), [['if-none-match', 'bare']]);
+  t.strictSame(preconditions([stored([])], true), []);
+  t.strictSame(preconditions([], false), []);
   t.strictSame(
-    preconditions([tagged, stored([['etag', '"b"']]), stored([['etag', 'bare']]), stored([['etag', '"a"']])]),
+    preconditions([tagged, stored([['etag', '"b"']]), stored([['etag', 'bare']]), stored([['etag', '"a"']])], false),
     [['if-none-match', '"a", "b"']],
     'of several by their tags alone',
   );
+  t.strictSame(preconditions([tagged], false), [['if-none-match', '"a"']], 'of another variant too');
+  t.strictSame(preconditions([stored([['last-modified', CHANGED]])], false), [], 'which a date does not tell apart');
   const many = Array.from({ length: 20 }, (_, index) => stored([['etag', `"${index}"`]]));
-  t.equal(preconditions(many)[0]?.[1].split(',').length, 8);
+  t.equal(preconditions(many, false)[0]?.[1].split(',').length, 8);
 });
 
 void t.test('a 304 updates what it names, and nothing else (4.3.4)', async (t) => {
@@ -333,7 +335,7 @@ void t.test('a HEAD tells whether what is stored is still the same (4.3.5)', asy
   const judge = (headers: HeaderList, status = 200, held: Parameters<typeof judgeByHead>[0] = entry): string =>
     judgeByHead(held, { status, headers, requestedAt: NOW, receivedAt: NOW });
   for (const [headers, verdict] of [
-    [[], 'freshen'],
+    [[], 'stale'],
     [[['etag', '"a"']], 'freshen'],
     [[['content-length', '5']], 'freshen'],
     [
@@ -503,7 +505,7 @@ void t.test('no field value makes selecting or validating throw', async (t) => {
     fc.property(fields, fields, value, (one, other, wish) => {
       const request = { method: 'GET', header: () => wish };
       identify([stored(one)], other);
-      preconditions([stored(one), stored(other)]);
+      preconditions([stored(one), stored(other)], false);
       selectedBy(one, request);
       freshen({
         entry: { headers: one, status: 200, selectedBy: {} },

@@ -1,0 +1,28 @@
+/**
+ * The model of the cache at length: with and without a disk, over restarts.
+ * MODEL_RUNS says how many sequences of steps are drawn of each kind.
+ */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as fc from 'fast-check';
+import t from 'tap';
+import { runModel, steps, type Tally } from '../kit/cache-model.js';
+
+const RUNS = Number(process.env['MODEL_RUNS'] ?? 400);
+
+for (const mode of ['off', 'media'] as const) {
+  for (const onDisk of [false, true]) {
+    void t.test(`every answer is allowed: ${mode}, ${onDisk ? 'memory over disk' : 'memory alone'}`, async (t) => {
+      const folder = join(t.testdir(), 'cache');
+      const seen: Tally = new Map();
+      await fc.assert(
+        fc.asyncProperty(steps({ maxLength: 40, restarts: onDisk }), async (given) => {
+          if (onDisk) await rm(folder, { recursive: true, force: true });
+          await runModel({ mode, ...(onDisk && { folder }) }, given, seen);
+        }),
+        { numRuns: RUNS },
+      );
+      for (const kind of onDisk ? ['memory', 'disk'] : ['memory', 'partial']) t.ok((seen.get(kind) ?? 0) > 0, kind);
+    });
+  }
+}
