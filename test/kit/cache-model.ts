@@ -60,7 +60,7 @@ const directives: fc.Arbitrary<Directives> = fc
     noCache: seldom,
     private: seldom,
     public: fc.boolean(),
-    mustRevalidate: seldom,
+    mustRevalidate: fc.constantFrom(true, false, false),
     proxyRevalidate: seldom,
     maxAge: some(seconds),
     sMaxage: some(seconds),
@@ -116,65 +116,119 @@ const wishes: fc.Arbitrary<Wishes> = fc.oneof(
   },
 );
 
-const path = fc.nat(PATHS - 1);
+/** Most of it happens in one place, so that one thing meets another. */
+const path = fc.constantFrom(...[0, 0, 0, 1, 2].map((number) => number % PATHS));
 
 const asking: fc.Arbitrary<AskStep> = fc.record({
   method: fc.constantFrom('GET', 'GET', 'GET', 'HEAD'),
   path,
   kind: fc.constantFrom('a', 'b', null),
-  range: fc.option(fc.record({ first: fc.nat(180), length: fc.option(fc.integer({ min: 1, max: 90 })) }), { freq: 2 }),
+  range: fc.option(
+    fc.record({ first: fc.constantFrom(0, 0, 10, 70, 110), length: fc.option(fc.constantFrom(1, 20, 50, 90)) }),
+    { freq: 2 },
+  ),
   ifRange: fc.boolean(),
   condition: fc.constantFrom('none', 'none', 'none', 'tag', 'old_tag', 'date', 'old_date'),
   wishes,
   credential: fc.constantFrom(true, true, false),
-  leavesAfter: fc.option(fc.constantFrom(0, 60, 130), { freq: 1, nil: null }),
+  leavesAfter: fc.constantFrom(null, null, null, null, 0, 60, 130),
 });
 
 const forgetting = fc.constantFrom<Forgetting>('take_down', 'purge_prefix', 'purge_all', 'unsafe');
 
+const one = (asks: fc.Arbitrary<AskStep>): fc.Arbitrary<Step> =>
+  fc.record({ kind: fc.constant('ask' as const), asks: fc.tuple(asks), meanwhile: fc.constant(null) });
+const plainly: fc.Arbitrary<AskStep> = asking.map((drawn) => ({
+  ...drawn,
+  method: 'GET',
+  path: 0,
+  kind: null,
+  range: null,
+  condition: 'none',
+  wishes: {},
+  credential: true,
+  leavesAfter: null,
+}));
+const within = plainly.map((drawn): AskStep => ({ ...drawn, range: { first: 5, length: 20 }, ifRange: false }));
+
+/** What seldom comes together by itself: a part, what becomes of it, and who wants it; a lifetime, and its end. */
+const plots: fc.Arbitrary<readonly Step[]> = fc.oneof(
+  fc.tuple(
+    fc.constant<Step>({ kind: 'trouble', path: 0, troubles: ['break'] }),
+    one(plainly),
+    fc.oneof(
+      fc.record({ kind: fc.constant('forget' as const), path: fc.constant(0), how: forgetting }),
+      fc.constant<Step>({ kind: 'change', path: 0 }),
+      fc.constant<Step>({ kind: 'advance', seconds: 12 }),
+    ),
+    one(fc.oneof(within, plainly)),
+  ),
+  fc.tuple(
+    fc.constant<Step>({ kind: 'forget', path: 0, how: 'purge_all' }),
+    sayings.map((says): Step => ({ kind: 'say', path: 0, says: { ...says, missing: false } })),
+    one(plainly),
+    fc.constantFrom<Step>(
+      { kind: 'advance', seconds: 3 },
+      { kind: 'advance', seconds: 6 },
+      { kind: 'advance', seconds: 12 },
+    ),
+    fc.constantFrom<Step>({ kind: 'trouble', path: 0, troubles: ['connect'] }, { kind: 'change', path: 0 }),
+    one(plainly),
+  ),
+);
+
+const single = (restarts: boolean): fc.Arbitrary<Step> =>
+  fc.oneof(
+    {
+      weight: 12,
+      arbitrary: fc.record({
+        kind: fc.constant('ask' as const),
+        asks: fc.array(asking, { minLength: 1, maxLength: 3 }),
+        meanwhile: fc.oneof({ weight: 7, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: forgetting }),
+      }),
+    },
+    {
+      weight: 4,
+      arbitrary: fc.record({ kind: fc.constant('advance' as const), seconds: fc.constantFrom(0.4, 1, 3, 6, 12, 70) }),
+    },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('change' as const), path }) },
+    { weight: 3, arbitrary: fc.record({ kind: fc.constant('say' as const), path, says: sayings }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constant('trouble' as const),
+        path,
+        troubles: fc.array(fc.constantFrom<Trouble>('connect', 'error', 'break', 'break', 'break', 'no_ranges'), {
+          minLength: 1,
+          maxLength: 2,
+        }),
+      }),
+    },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('forget' as const), path, how: forgetting }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        kind: fc.constant('lease' as const),
+        verdict: fc.constantFrom<LeaseVerdict>('yes', 'yes', 'yes', 'revalidate', 'refuse'),
+      }),
+    },
+    ...(restarts ? [{ weight: 1, arbitrary: fc.constant({ kind: 'restart' as const }) }] : []),
+  );
+
+/** Single steps, and some plots among them. */
 export const steps = (sizes: {
-  readonly maxLength: number;
+  readonly partsMax: number;
   readonly restarts: boolean;
 }): fc.Arbitrary<readonly Step[]> =>
-  fc.array(
-    fc.oneof(
-      {
-        weight: 12,
-        arbitrary: fc.record({
-          kind: fc.constant('ask' as const),
-          asks: fc.array(asking, { minLength: 1, maxLength: 3 }),
-          meanwhile: fc.option(forgetting, { freq: 1, nil: null }).map((how) => how),
-        }),
-      },
-      {
-        weight: 4,
-        arbitrary: fc.record({ kind: fc.constant('advance' as const), seconds: fc.constantFrom(0.4, 1, 3, 6, 12, 70) }),
-      },
-      { weight: 2, arbitrary: fc.record({ kind: fc.constant('change' as const), path }) },
-      { weight: 3, arbitrary: fc.record({ kind: fc.constant('say' as const), path, says: sayings }) },
-      {
-        weight: 2,
-        arbitrary: fc.record({
-          kind: fc.constant('trouble' as const),
-          path,
-          troubles: fc.array(fc.constantFrom<Trouble>('connect', 'error', 'break', 'break', 'no_ranges'), {
-            minLength: 1,
-            maxLength: 2,
-          }),
-        }),
-      },
-      { weight: 2, arbitrary: fc.record({ kind: fc.constant('forget' as const), path, how: forgetting }) },
-      {
-        weight: 1,
-        arbitrary: fc.record({
-          kind: fc.constant('lease' as const),
-          verdict: fc.constantFrom<LeaseVerdict>('yes', 'yes', 'revalidate', 'refuse'),
-        }),
-      },
-      ...(sizes.restarts ? [{ weight: 1, arbitrary: fc.constant({ kind: 'restart' as const }) }] : []),
-    ),
-    { minLength: 3, maxLength: sizes.maxLength },
-  );
+  fc
+    .array(
+      fc.oneof(
+        { weight: 5, arbitrary: single(sizes.restarts).map((step): readonly Step[] => [step]) },
+        { weight: 1, arbitrary: plots },
+      ),
+      { minLength: 2, maxLength: sizes.partsMax, size: 'max' },
+    )
+    .map((drawn) => drawn.flat());
 
 export interface ModelOptions {
   readonly mode: 'media' | 'off';
@@ -308,6 +362,7 @@ class Model {
       origin: this.#origin,
       forgottenSeq: this.#forgottenSeq,
       cutOff: this.#lease !== 'yes',
+      disturbed: meanwhile !== null,
     };
     const asked = asks.map((each) => this.#asked(each, startedSeq));
     const forgottenBefore = new Map(this.#forgottenSeq);

@@ -47,6 +47,8 @@ export interface World {
   readonly forgottenSeq: ReadonlyMap<string, number>;
   /** Since when, among all that happens, every answer needs the origin: the edge is cut off. */
   readonly cutOff: boolean;
+  /** Something was taken down or purged while it was answered: then any transfer may break, whatever it had brought. */
+  readonly disturbed: boolean;
 }
 
 /** RFC 5861's windows where nobody states any: the defaults of the configuration. */
@@ -60,7 +62,7 @@ export function judgeAnswer(world: World, asked: Asked, given: Given): string | 
   if (source === undefined) return 'an answer that the origin never gave';
   return (
     judgeSource(world, asked, given, source) ??
-    judgeContent(asked, given, source) ??
+    judgeContent(world, asked, given, source) ??
     judgeConditions(world.origin, asked, given, source) ??
     judgeAge(world, asked, given, source) ??
     judgeReuse(world, asked, given, source)
@@ -97,7 +99,7 @@ function judgeSource(
 }
 
 /** RFC 9110 15.3.7, 14.4, 9.3.2: the very bytes, all of them or the span that is named. */
-function judgeContent(asked: Asked, given: Given, source: OriginAnswer): string | undefined {
+function judgeContent({ disturbed }: World, asked: Asked, given: Given, source: OriginAnswer): string | undefined {
   const { status, headers, bytes, whole, left } = given;
   const all = representation(source.path, source.version, source.variant);
   if (asked.method === 'HEAD' || status === 304) return bytes.length === 0 ? undefined : 'bytes where none belong';
@@ -120,7 +122,7 @@ function judgeContent(asked: Asked, given: Given, source: OriginAnswer): string 
   }
   if (!bytes.equals(wanted.subarray(0, bytes.length))) return 'other bytes than the representation has';
   if (whole && bytes.length !== wanted.length) return 'a short body that ended as if it were whole';
-  if (!whole && !left && bytes.length === wanted.length) return 'a broken transfer that had all of it';
+  if (!whole && !left && !disturbed && bytes.length === wanted.length) return 'a broken transfer that had all of it';
   const length = headers.get('content-length');
   return length === undefined || Number(length) === wanted.length ? undefined : 'a wrong Content-Length';
 }

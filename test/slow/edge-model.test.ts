@@ -16,7 +16,7 @@ for (const mode of ['off', 'media'] as const) {
       const folder = join(t.testdir(), 'cache');
       const seen: Tally = new Map();
       await fc.assert(
-        fc.asyncProperty(steps({ maxLength: 40, restarts: onDisk }), async (given) => {
+        fc.asyncProperty(steps({ partsMax: 30, restarts: onDisk }), async (given) => {
           if (onDisk) await rm(folder, { recursive: true, force: true });
           await runModel({ mode, ...(onDisk && { folder }) }, given, seen);
         }),
