@@ -42,10 +42,17 @@ export function createAdmissions(parts: AdmissionParts): Admissions {
     bytesNow.set(inHandBytes);
   });
 
-  function freeBytes(): Promise<number | null> {
+  async function hasRoom(): Promise<boolean> {
     const at = clock.monotonicMs();
-    if (free === undefined || at - free.at >= FREE_BYTES_FRESH_MS) free = { at, bytes: parts.blobs.freeBytes() };
-    return free.bytes;
+    const known = free !== undefined && at - free.at < FREE_BYTES_FRESH_MS ? free : undefined;
+    if (known !== undefined && isEnough(await known.bytes)) return true;
+    // Nobody is refused by what was so a moment ago.
+    free = { at, bytes: parts.blobs.freeBytes() };
+    return isEnough(await free.bytes);
+  }
+
+  function isEnough(left: number | null): boolean {
+    return left === null || left - inHandBytes >= config.freeMinBytes;
   }
 
   return {
@@ -62,8 +69,7 @@ export function createAdmissions(parts: AdmissionParts): Admissions {
       // Taken before the wait below, so that nobody else is promised the same room.
       const admission = take(reservedBytes);
       try {
-        const left = await freeBytes();
-        if (left === null || left - inHandBytes >= config.freeMinBytes) return admission;
+        if (await hasRoom()) return admission;
       } catch (thrown) {
         admission.release();
         throw thrown;

@@ -6,7 +6,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { systemClock } from '../../src/clock.js';
 import { issueToken, openDevAuth } from '../../src/dev/auth-service.js';
 import { prepareSecrets } from '../../src/dev/dev.js';
@@ -27,6 +27,8 @@ export interface Processes {
     section: Readonly<Record<string, unknown>>,
     options?: { readonly as?: string; readonly access?: Readonly<Record<string, unknown>> },
   ): Promise<Launched>;
+  /** Has the next origin load its code now, so that launching it takes less. */
+  foresee(): void;
   /** Kills what still runs. */
   close(): Promise<void>;
 }
@@ -45,6 +47,7 @@ export interface Launched {
 }
 
 const TOKEN_MS = 3_600_000;
+const ORIGIN_CHILD = resolve('dist/test/kit/origin-child.js');
 
 export async function openProcesses(folder: string): Promise<Processes> {
   const data = join(folder, 'data');
@@ -57,6 +60,14 @@ export async function openProcesses(folder: string): Promise<Processes> {
     return { authorization: `Bearer ${await issueToken(keys, wish, systemClock)}` };
   };
   const running = new Set<ChildProcess>();
+  let foreseen: ChildProcess | undefined;
+
+  function start(script: string, args: readonly string[]): ChildProcess {
+    const child = fork(script, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+    running.add(child);
+    child.once('exit', () => running.delete(child));
+    return child;
+  }
 
   return {
     folder,
@@ -72,13 +83,16 @@ export async function openProcesses(folder: string): Promise<Processes> {
           [name]: { listen: { port: 0 }, operators: { port: 0 }, ...section },
         }),
       );
-      const child = fork(CLI, [name, '--config', configPath], {
-        cwd: folder,
-        stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      });
-      running.add(child);
-      child.once('exit', () => running.delete(child));
+      const args = [name, '--config', configPath];
+      const child = (name === 'origin' ? foreseen : undefined) ?? start(CLI, args);
+      if (child === foreseen) {
+        foreseen = undefined;
+        child.send(args);
+      }
       return launched(child, configPath);
+    },
+    foresee() {
+      foreseen ??= start(ORIGIN_CHILD, []);
     },
     async close() {
       await Promise.all([...running].map((child) => killed(child)));

@@ -4,7 +4,7 @@
  * all at once, a disk that is full.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
@@ -143,6 +143,82 @@ function drip(wire: Raw, start: string): void {
   void wire.closed.then(() => clearInterval(timer));
 }
 
+const UNREAD_BYTES = 24_000_000;
+const UNREAD_EACH = 20;
+/** What so many answers may take up, none of them being read: far less than they are long. */
+const UNREAD_GROWTH_MAX_BYTES = 200_000_000;
+
+void t.test('clients that read nothing cost little, and not for long', { timeout: TIMEOUT_MS }, async (t) => {
+  const house = await openProcesses(t.testdir());
+  t.teardown(() => house.close());
+  const listener = { port: 0, limits: { ...LIMITS, stalled: '3s' } };
+  const origin = await house.launch('origin', {
+    listen: listener,
+    upload: { size_max: '32MB', free_min: '0B' },
+    ...STILL,
+  });
+  const originUrl = await origin.ready;
+  const disk = await house.launch('edge', {
+    listen: listener,
+    upstream: { url: originUrl },
+    cache: { folder: join(house.folder, 'disk'), memory: { size: '1MB' } },
+  });
+  const memory = await house.launch(
+    'edge',
+    {
+      listen: listener,
+      upstream: { url: originUrl },
+      cache: { folder: join(house.folder, 'memory'), memory: { max_object: '32MB' } },
+    },
+    { as: 'edge-of-memory' },
+  );
+  await Promise.all([disk.ready, memory.ready]);
+  const bytes = largePng(1, UNREAD_BYTES);
+  const sent = await ask(`${originUrl}/v1/media?public=true`, asCaller(house.user, { method: 'POST', body: bytes }));
+  const path = `/v1/media/${member(sent, 'id')}`;
+  for (const [name, { pid, ready }] of [
+    ['the origin', origin],
+    ['an edge that has it on disk', disk],
+    ['an edge that has it in memory', memory],
+  ] as const) {
+    await t.test(name, async (t) => {
+      const url = await ready;
+      for (let each = 0; each < 2; each += 1) t.ok((await ask(url + path)).bytes.equals(bytes));
+      const [openBefore, usedBefore] = [openFiles(pid), residentBytes(pid)];
+      const wires = await Promise.all(Array.from({ length: UNREAD_EACH }, () => connectRaw(portOf(url))));
+      for (const wire of wires) {
+        wire.socket.pause();
+        wire.write(requestHead('GET', path, {}));
+      }
+      const deadline = performance.now() + ENDED_WITHIN_MS;
+      while (openFiles(pid) < openBefore + UNREAD_EACH && performance.now() < deadline) await pause(10);
+      let most = 0;
+      const others = new Set<number>();
+      // Nothing can be seen of it from outside but what the process holds.
+      while (openFiles(pid) > openBefore && performance.now() < deadline) {
+        most = Math.max(most, residentBytes(pid) - usedBefore);
+        others.add((await ask(url + path, { method: 'HEAD' })).status);
+        await pause(100);
+      }
+      t.ok(openFiles(pid) <= openBefore, `${openFiles(pid) - openBefore} still open`);
+      t.same([...others], [200], 'others are served meanwhile');
+      t.ok(most < UNREAD_GROWTH_MAX_BYTES, `${most} bytes for ${UNREAD_EACH} answers`);
+      for (const wire of wires) wire.socket.destroy();
+      t.ok((await ask(url + path)).bytes.equals(bytes));
+    });
+  }
+});
+
+/** Sockets and files that a process holds open. */
+function openFiles(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}
+
+function residentBytes(pid: number): number {
+  const kib = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  return Number(kib) * 1_024;
+}
+
 void t.test('the same bytes at once are one record for each visibility and one blob', async (t) => {
   const origin = await startOrigin(t.testdir(), STILL);
   t.teardown(() => origin.close());
@@ -240,6 +316,22 @@ async function fillAndGoOn(t: Test, folder: string): Promise<void> {
         if (!answer.bytes.equals(bytes)) t.fail(`${id} is not what it was: ${answer.status}`);
       }
     };
+    const tus = (path: string, method: string, headers: Readonly<Record<string, string>>, body?: Buffer) =>
+      ask(
+        url + path,
+        asCaller(house.user, {
+          method,
+          headers: { 'tus-resumable': '1.0.0', ...headers },
+          ...(body !== undefined && { body }),
+        }),
+      );
+    const resumed = largePng(-1, 400_000);
+    const begun = await tus('/v1/uploads', 'POST', { 'upload-length': String(resumed.length) });
+    const resume = async (): Promise<Answer> => {
+      const at = (await tus(begun.headers.location ?? '', 'HEAD', {})).headers['upload-offset'];
+      const part = { 'content-type': 'application/offset+octet-stream', 'upload-offset': String(at) };
+      return tus(begun.headers.location ?? '', 'PATCH', part, resumed.subarray(Number(at)));
+    };
     const outcomes = new Set<string>();
     let seed = 0;
     // On after the first refusal: what is small fits for longer.
@@ -254,7 +346,14 @@ async function fillAndGoOn(t: Test, folder: string): Promise<void> {
     await allThere();
     t.same(staged(folder), []);
 
+    for (let tries = 0; tries < 3; tries += 1) {
+      t.equal(outcome(await resume()), 'storage_full', 'a resumable upload waits for room');
+    }
+
     rmSync(pad);
+    const finished = await resume();
+    t.equal(finished.status, 204, 'and goes on from where it is');
+    kept.set(String(finished.headers['media-location']).split('/').at(-1) ?? '', resumed);
     const again = await Promise.all([1, 2, 3, 4].map((more) => upload(seed + more)));
     t.same(new Set(again), new Set(['201']), 'with room again it goes on');
     await first.kill();
