@@ -5,6 +5,7 @@
  */
 import { choice, list, optionalDuration, section, size, text, type ValueOf } from '../src/config/field.js';
 import type { Placement } from './cache/cache.js';
+import { ADMISSION_NAMES } from './cache/policy/registry.js';
 import type { PathKind } from './key.js';
 
 export const WARM_MODES = ['off', 'mark', 'now'] as const;
@@ -35,6 +36,11 @@ const ruleSection = section('One rule.', {
     of: ['both', 'memory', 'disk', 'none'],
     help: 'Where bodies may be kept.',
   }),
+  admission: choice({
+    default: 'as_set',
+    of: ['as_set', ...ADMISSION_NAMES],
+    help: 'Whether the disk takes bodies at once or at the second request; as_set: as `cache.disk.admission` says.',
+  }),
   warm: choice({
     default: 'as_set',
     of: ['as_set', ...WARM_MODES],
@@ -46,7 +52,7 @@ export const rulesField = list({
   default: [],
   of: ruleSection,
   max: 256,
-  help: 'Rules, each with any of `path`, `type`, `from`, `to` to match, and `ttl`, `stale_while_revalidate`, `stale_if_error`, `tiers` (both | memory | disk | none), `warm` (as_set | off | mark | now) to apply. The first that matches decides.',
+  help: 'Rules, each with any of `path`, `type`, `from`, `to` to match, and `ttl`, `stale_while_revalidate`, `stale_if_error`, `tiers` (both | memory | disk | none), `admission` (as_set | always | second_hit), `warm` (as_set | off | mark | now) to apply. The first that matches decides.',
 });
 
 export type Rule = ValueOf<typeof ruleSection>;
@@ -78,10 +84,11 @@ const UNTREATED: Treatment = {
 export function treatmentOf(rules: readonly Rule[], subject: Subject): Treatment {
   const rule = rules.find((each) => matches(each, subject));
   if (rule === undefined) return UNTREATED;
-  const { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, tiers, warm } = rule;
-  const placement = {
+  const { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, tiers, admission, warm } = rule;
+  const placement: Placement = {
     memory: tiers === 'both' || tiers === 'memory',
     disk: tiers === 'both' || tiers === 'disk',
+    ...(admission !== 'as_set' && { admission }),
   };
   return { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, placement, warm };
 }

@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
 import type { CacheKey, Entry } from './entry.js';
+import type { AdmissionName } from './policy/registry.js';
 
 export type TierName = 'memory' | 'disk';
 
@@ -58,6 +59,8 @@ export interface Stored {
 export interface Placement {
   readonly memory: boolean;
   readonly disk: boolean;
+  /** Whether the disk takes it at once or at its second sign of life; left out: as the tier does. */
+  readonly admission?: AdmissionName;
 }
 
 /** `disk_full`: no room within the tier's size, below the free-disk floor, or the file system said so. */

@@ -38,7 +38,7 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
     minFreeBytes: size({
       default: '1GB',
       max: 2 ** 50,
-      help: 'Nothing is written while the file system has less room than this left.',
+      help: 'While the file system has less room than this left nothing is written, and entries go until it has.',
     }),
     verifyPerSecondBytes: size({
       default: '2MB',

@@ -260,16 +260,16 @@ export class TieredCache implements EdgeCache {
   }
 
   async #keepOnDisk(disk: DiskTier, arrived: Arrived, spool: SpoolFile | undefined): Promise<'stored' | NotKeptReason> {
-    const { entry, sha256, body } = arrived;
+    const { entry, sha256, body, placement } = arrived;
     const { whole } = body;
     const isCancelled = (): boolean => !arrived.mayBeKept();
     if (whole === undefined && spool === undefined) return disk.takes(entry.sizeBytes) ? 'disk_full' : 'too_large';
     if (whole === undefined && !(await body.flushed())) return disk.takes(entry.sizeBytes) ? 'disk_full' : 'too_large';
     const outcome =
       whole !== undefined
-        ? await disk.store(entry, sha256, { kind: 'bytes', bytes: whole }, isCancelled)
+        ? await disk.store(entry, sha256, { kind: 'bytes', bytes: whole }, isCancelled, placement.admission)
         : spool !== undefined
-          ? await disk.store(entry, sha256, { kind: 'spool', spool }, isCancelled)
+          ? await disk.store(entry, sha256, { kind: 'spool', spool }, isCancelled, placement.admission)
           : 'disk_full';
     return outcome === 'cancelled' ? 'not_admitted' : outcome;
   }

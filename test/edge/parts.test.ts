@@ -172,11 +172,12 @@ void t.test('the first rule that matches decides', async (t) => {
     staleWhileRevalidateMs: null,
     staleIfErrorMs: null,
     tiers: 'both',
+    admission: 'as_set',
     warm: 'as_set',
   };
   const rules: readonly Rule[] = [
     { ...any, path: 'thumb', ttlMs: 1 },
-    { ...any, type: 'image/*', toBytes: 100, ttlMs: 2, tiers: 'memory' },
+    { ...any, type: 'image/*', toBytes: 100, ttlMs: 2, tiers: 'memory', admission: 'second_hit' },
     { ...any, type: 'video/mp4', ttlMs: 3, tiers: 'disk', warm: 'now' },
     { ...any, fromBytes: 1_000, ttlMs: 4, tiers: 'none' },
   ];
@@ -195,6 +196,8 @@ void t.test('the first rule that matches decides', async (t) => {
   }
   const video = treatmentOf(rules, { pathKind: 'original', contentType: 'video/mp4', sizeBytes: null });
   t.same([video.placement, video.warm], [{ memory: false, disk: true }, 'now']);
+  const image = treatmentOf(rules, { pathKind: 'original', contentType: 'image/png', sizeBytes: 9 });
+  t.same(image.placement, { memory: true, disk: false, admission: 'second_hit' });
 });
 
 void t.test('a configuration is judged by what the edge will need of it', async (t) => {

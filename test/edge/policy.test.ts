@@ -246,6 +246,13 @@ void t.test('after every step a policy holds what it said, within its capacity',
               recount.apply(policy, step);
               recount.check(policy);
             }
+            for (const toBytes of [Math.floor(policy.usedBytes / 2), 0]) {
+              policy.shrink(toBytes, (victim) => {
+                if (!recount.weights.delete(victim)) throw new Error(`${name} named ${victim}, which it did not hold`);
+              });
+              recount.check(policy);
+              if (policy.usedBytes > toBytes) throw new Error(`${name} did not shrink to ${toBytes}`);
+            }
           }),
           { numRuns: 200 },
         ),

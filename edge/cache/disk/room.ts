@@ -2,7 +2,8 @@
  * How much more may be written. Three kinds of bytes lie in the cache folder:
  * what the policy holds, what is reserved for bodies on their way, and what has
  * been given up but is not removed yet; together they stay within the tier's
- * size whatever happens at once. Below the free-disk floor nothing is reserved.
+ * size whatever happens at once. Below the free-disk floor nothing is reserved,
+ * and what is held has to become less.
  */
 
 export interface RoomLimits {
@@ -64,6 +65,11 @@ export class DiskRoom {
   /** What the file system was found to have left. */
   observeFree(bytes: number): void {
     this.#freeBytes = bytes;
+  }
+
+  /** What has to go so that the file system has as much left as it must, beside what is going already. */
+  get shortBytes(): number {
+    return Math.max(0, this.#limits.minFreeBytes - this.#freeBytes - this.#removingBytes);
   }
 
   /** Whether the file system has less left than it must. */

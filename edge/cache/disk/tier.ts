@@ -14,7 +14,7 @@ import type { Stored, TierStats } from '../cache.js';
 import type { CacheConfig } from '../config.js';
 import type { CacheKey, Entry } from '../entry.js';
 import type { Policy } from '../policy/policy.js';
-import { createAdmission, createPolicy } from '../policy/registry.js';
+import { type AdmissionName, createAdmission, createPolicy } from '../policy/registry.js';
 import type { Admission } from '../policy/second-hit.js';
 import type { Readers } from '../readers.js';
 import { DiskReader } from './body.js';
@@ -30,6 +30,8 @@ import { NoRoom, type SpoolFile, SpoolFolder } from './spool.js';
 
 /** How often free space is asked for and what was put off is tried again. */
 const HOUSEKEEPING_MS = 5_000;
+/** So much goes between two turns of the event loop where the file system has too little left. */
+const SHRINK_STEP_BYTES = 8_388_608;
 /** A second_hit admission remembers as much as would fill the tier so many times. */
 const REMEMBERED_CAPACITIES = 2;
 
@@ -82,7 +84,9 @@ export class DiskTier {
   readonly #stores = new Set<Promise<unknown>>();
   readonly #counts = { evictions: 0, refused: 0 };
   #policy: Policy;
-  #admission: Admission;
+  /** Both ways, made when first asked for: rules may choose another than the tier's own. */
+  readonly #admissions = new Map<AdmissionName, Admission>();
+  #shrinking = false;
   #housekeeping: Timer | undefined;
   #recovered = false;
   #recoveredEntries = 0;
@@ -131,7 +135,6 @@ export class DiskTier {
     this.#capacityBytes = disk.sizeBytes - fillRoomBytes;
     this.#maxObjectBytes = Math.min(disk.maxObjectBytes, fillRoomBytes);
     this.#policy = this.#newPolicy();
-    this.#admission = this.#newAdmission();
     const limits = { sizeBytes: disk.sizeBytes, fillRoomBytes, minFreeBytes: disk.minFreeBytes };
     this.#room = new DiskRoom(limits, () => this.#policy.usedBytes);
     this.#spools = new SpoolFolder(join(folder, 'spool'), parts.files, this.#room, parts.randomName);
@@ -208,9 +211,15 @@ export class DiskTier {
     return this.#spools.create(sizeBytes, this.#maxObjectBytes);
   }
 
-  /** Makes an entry findable once all of its bytes lie in place, or leaves nothing of it. */
-  store(entry: DiskRecord['entry'], sha256: string, source: Source, cancelled: () => boolean): Promise<StoreOutcome> {
-    const storing = this.#store(entry, sha256, source, cancelled);
+  /** Makes an entry findable once all of its bytes lie in place, or leaves nothing of it. `admission`: in place of the tier's own. */
+  store(
+    entry: DiskRecord['entry'],
+    sha256: string,
+    source: Source,
+    cancelled: () => boolean,
+    admission?: AdmissionName,
+  ): Promise<StoreOutcome> {
+    const storing = this.#store(entry, sha256, source, cancelled, admission);
     this.#stores.add(storing);
     return storing.finally(() => this.#stores.delete(storing));
   }
@@ -235,7 +244,7 @@ export class DiskTier {
     for (const storing of this.#storing.values()) storing.cancelled = true;
     const bytes = this.#policy.usedBytes;
     this.#policy = this.#newPolicy();
-    this.#admission = this.#newAdmission();
+    this.#admissions.clear();
     this.#index.clear();
     this.#room.removing(bytes);
     try {
@@ -311,6 +320,7 @@ export class DiskTier {
 
   async close(): Promise<void> {
     this.#housekeeping?.cancel();
+    this.#housekeeping = undefined;
     for (const storing of this.#storing.values()) storing.cancelled = true;
     // What is being stored may wait for what is being removed, and leaves something to remove itself.
     await Promise.allSettled([...this.#stores, this.#contents.settled()]);
@@ -330,8 +340,13 @@ export class DiskTier {
     return createPolicy(disk.policy, this.#capacityBytes, policies);
   }
 
-  #newAdmission(): Admission {
-    return createAdmission(this.#parts.config.disk.admission, REMEMBERED_CAPACITIES * this.#capacityBytes);
+  #admissionOf(wanted: AdmissionName | undefined): Admission {
+    const name = wanted ?? this.#parts.config.disk.admission;
+    const found = this.#admissions.get(name);
+    if (found !== undefined) return found;
+    const made = createAdmission(name, REMEMBERED_CAPACITIES * this.#capacityBytes);
+    this.#admissions.set(name, made);
+    return made;
   }
 
   #stored(record: DiskRecord): Stored {
@@ -353,12 +368,13 @@ export class DiskTier {
     sha256: string,
     source: Source,
     cancelled: () => boolean,
+    admission: AdmissionName | undefined,
   ): Promise<StoreOutcome> {
     const { sizeBytes } = entry;
     const digest = digestOf(entry.key);
     const weightBytes = diskWeight(entry, sizeBytes);
     if (sizeBytes > this.#maxObjectBytes) return 'too_large';
-    if (!this.#admission.admits(digest, weightBytes)) return this.#refuse();
+    if (!this.#admissionOf(admission).admits(digest, weightBytes)) return this.#refuse();
     const spool = source.kind === 'spool' ? source.spool : await this.#spools.createInTime(sizeBytes);
     if (spool === undefined) return 'disk_full';
     this.#forget(digest);
@@ -459,9 +475,25 @@ export class DiskTier {
     });
   }
 
+  /** Below the free-disk floor entries go, as the policy names them, until what is missing has been given up. */
+  async #shrink(): Promise<void> {
+    const shortBytes = Math.min(this.#room.shortBytes, this.#policy.usedBytes);
+    if (shortBytes === 0 || this.#shrinking) return;
+    this.#shrinking = true;
+    this.#parts.log.warn({ shortBytes }, 'the file system has less left than it must: entries of the disk tier go');
+    const toBytes = this.#policy.usedBytes - shortBytes;
+    while (this.#policy.usedBytes > toBytes && this.#housekeeping !== undefined) {
+      const stepBytes = Math.max(toBytes, this.#policy.usedBytes - SHRINK_STEP_BYTES);
+      this.#policy.shrink(stepBytes, (victim) => this.#evict(victim as KeyDigest));
+      await new Promise(setImmediate);
+    }
+    this.#shrinking = false;
+  }
+
   async #observeFree(): Promise<void> {
     try {
       this.#room.observeFree(await this.#parts.files.freeBytes(this.#parts.config.folder));
+      await this.#shrink();
     } catch (thrown) {
       this.#note(thrown);
     }

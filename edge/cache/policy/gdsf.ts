@@ -25,6 +25,15 @@ export function createGdsf(capacityBytes: number): Policy {
     if (slot !== undefined) drop(slot);
   };
 
+  const shrink = (toBytes: number, evict: (victim: string) => void): void => {
+    for (let slot = heap.least; slot !== undefined && table.usedBytes > toBytes; slot = heap.least) {
+      inflation = heap.priorityOf(slot);
+      const victim = table.keyAt(slot);
+      drop(slot);
+      evict(victim);
+    }
+  };
+
   return {
     name: 'gdsf',
     capacityBytes,
@@ -37,18 +46,13 @@ export function createGdsf(capacityBytes: number): Policy {
     admit(key, weightBytes, evict) {
       remove(key);
       if (weightBytes > capacityBytes) return false;
-      for (let slot = heap.least; slot !== undefined; slot = heap.least) {
-        if (table.usedBytes + weightBytes <= capacityBytes) break;
-        inflation = heap.priorityOf(slot);
-        const victim = table.keyAt(slot);
-        drop(slot);
-        evict(victim);
-      }
+      shrink(capacityBytes - weightBytes, evict);
       const slot = table.add(key, weightBytes);
       uses.set(slot, 1);
       heap.add(slot, priorityOf(slot));
       return true;
     },
+    shrink,
     remove,
     has: (key) => table.has(key),
     get usedBytes() {

@@ -29,6 +29,14 @@ function createQueue(name: string, capacityBytes: number, onUse: (queue: SlotQue
     if (slot !== undefined) drop(slot);
   };
 
+  const shrink = (toBytes: number, evict: (victim: string) => void): void => {
+    for (let slot = queue.oldest; slot !== undefined && table.usedBytes > toBytes; slot = queue.oldest) {
+      const victim = table.keyAt(slot);
+      drop(slot);
+      evict(victim);
+    }
+  };
+
   return {
     name,
     capacityBytes,
@@ -39,15 +47,11 @@ function createQueue(name: string, capacityBytes: number, onUse: (queue: SlotQue
     admit(key, weightBytes, evict) {
       remove(key);
       if (weightBytes > capacityBytes) return false;
-      for (let slot = queue.oldest; slot !== undefined; slot = queue.oldest) {
-        if (table.usedBytes + weightBytes <= capacityBytes) break;
-        const victim = table.keyAt(slot);
-        drop(slot);
-        evict(victim);
-      }
+      shrink(capacityBytes - weightBytes, evict);
       queue.push(table.add(key, weightBytes));
       return true;
     },
+    shrink,
     remove,
     has: (key) => table.has(key),
     get usedBytes() {

@@ -1,6 +1,7 @@
 /**
- * A replacement policy is three verbs over keys and weights. It names victims
- * and never touches what it names; the tier does. No IO, no clock: time is the
+ * A replacement policy is three verbs over keys and weights, and a fourth for a
+ * tier whose room has become less. It names victims and never touches what it
+ * names; the tier does. No IO, no clock: time is the
  * order of calls. After every call the weights it holds are within its capacity.
  */
 
@@ -16,6 +17,8 @@ export interface Policy {
    * may remember for next time; it may have named victims all the same.
    */
   admit(key: string, weightBytes: number, evict: (victim: string) => void): boolean;
+  /** Less is left than its capacity: names those who go until what it holds weighs no more than `toBytes`. */
+  shrink(toBytes: number, evict: (victim: string) => void): void;
   /** The key is gone for other reasons. Unknown keys are ignored. */
   remove(key: string): void;
   has(key: string): boolean;

@@ -71,6 +71,10 @@ export function createS3Fifo(capacityBytes: number, { smallShare, promoteAt }: S
     evict(victim);
   };
 
+  const shrink = (toBytes: number, evict: (victim: string) => void): void => {
+    while (table.usedBytes > toBytes && table.count > 0) sift(evict);
+  };
+
   return {
     name: 's3-fifo',
     capacityBytes,
@@ -82,13 +86,14 @@ export function createS3Fifo(capacityBytes: number, { smallShare, promoteAt }: S
       remove(key);
       if (weightBytes > capacityBytes) return false;
       const returns = ghosts.take(key);
-      while (table.usedBytes + weightBytes > capacityBytes) sift(evict);
+      shrink(capacityBytes - weightBytes, evict);
       const slot = table.add(key, weightBytes);
       frequency.set(slot, 0);
       place.set(slot, returns ? IN_MAIN : IN_SMALL);
       queueOf(slot).push(slot);
       return true;
     },
+    shrink,
     remove,
     has: (key) => table.has(key),
     get usedBytes() {

@@ -34,6 +34,16 @@ export function createSieve(capacityBytes: number): Policy {
     return slot;
   };
 
+  const shrink = (toBytes: number, evict: (victim: string) => void): void => {
+    while (table.usedBytes > toBytes) {
+      const slot = seekVictim();
+      if (slot === undefined) break;
+      const victim = table.keyAt(slot);
+      drop(slot);
+      evict(victim);
+    }
+  };
+
   return {
     name: 'sieve',
     capacityBytes,
@@ -44,18 +54,13 @@ export function createSieve(capacityBytes: number): Policy {
     admit(key, weightBytes, evict) {
       remove(key);
       if (weightBytes > capacityBytes) return false;
-      while (table.usedBytes + weightBytes > capacityBytes) {
-        const slot = seekVictim();
-        if (slot === undefined) break;
-        const victim = table.keyAt(slot);
-        drop(slot);
-        evict(victim);
-      }
+      shrink(capacityBytes - weightBytes, evict);
       const slot = table.add(key, weightBytes);
       used.set(slot, 0);
       queue.push(slot);
       return true;
     },
+    shrink,
     remove,
     has: (key) => table.has(key),
     get usedBytes() {

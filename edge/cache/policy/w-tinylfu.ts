@@ -127,6 +127,13 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
       }
       return kept;
     },
+    shrink(toBytes, evict) {
+      while (table.usedBytes > toBytes) {
+        const slot = probation.oldest ?? window.oldest ?? guarded.oldest;
+        if (slot === undefined) break;
+        evictSlot(slot, evict);
+      }
+    },
     remove,
     has: (key) => table.has(key),
     get usedBytes() {

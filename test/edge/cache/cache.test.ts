@@ -454,6 +454,11 @@ void t.test('writing only on the second hit writes nothing that is asked for onc
   t.equal(created, 0);
   t.same(await put(cache, entryOf('/a', bytes), bytes, ON_DISK), { kind: 'stored', tiers: ['disk'] });
   t.equal(cache.stats().disk.refused, 1);
+  t.same(
+    await put(cache, entryOf('/b', bytes), bytes, { ...ON_DISK, admission: 'always' }),
+    { kind: 'stored', tiers: ['disk'] },
+    'unless a rule says otherwise',
+  );
 });
 
 void t.test('a restart', async (t) => {
@@ -637,6 +642,31 @@ void t.test('a disk without room', async (t) => {
     files.free = 2_000_000;
     await clock.advanceAsync(5_000);
     t.same(await put(cache, entryOf('/b', bytes), bytes, ON_DISK), { kind: 'stored', tiers: ['disk'] });
+  });
+
+  await t.test('that has come below the floor is given room again, from what is wanted least', async (t) => {
+    const files = new FaultyFiles();
+    files.free = 2_000_000;
+    const disk = { minFreeBytes: 1_000_000, policy: 'lru' as const };
+    const { cache, clock } = await opened(t, { memory: { sizeBytes: 0 }, disk }, files);
+    for (let n = 0; n < 10; n += 1) {
+      const each = bytesOf(50_000, n);
+      await put(cache, entryOf(`/s${n}`, each), each);
+    }
+    cache.get(keyOf('/s0'));
+    files.free = 900_000;
+    await clock.advanceAsync(5_000);
+    await until('two entries and a bit are gone', () => cache.stats().disk.entries === 8);
+    t.ok(cache.get(keyOf('/s0')), 'the one used last stays');
+    t.notOk(cache.get(keyOf('/s1')) ?? cache.get(keyOf('/s2')));
+    await untilFiles(t.testdirName, 8);
+    t.equal(cache.stats().disk.evictions, 2);
+    files.free = 1_000_001;
+    await clock.advanceAsync(5_000);
+    t.equal(cache.stats().disk.entries, 8, 'and no more than is needed');
+    files.free = 0;
+    await clock.advanceAsync(5_000);
+    await until('all are gone', () => cache.stats().disk.entries === 0);
   });
 
   for (const verb of ['create', 'write', 'rename', 'makeFolder'] as const) {
