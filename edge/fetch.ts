@@ -20,6 +20,7 @@ import { type Found, fits } from './lookup.js';
 import { compareHead } from './revalidate.js';
 import {
   type Fetching,
+  type Incoming,
   tellEntry,
   tellFailure,
   tellFilling,
@@ -233,10 +234,9 @@ function follow(fetching: Fetching, landing: Incoming): Answer | Again | Promise
   if (!fits(entry, errand)) return AGAIN;
   const ahead = rangeAhead(fetching, filling);
   if (ahead !== undefined) return fetchAhead(fetching, landing, ahead);
-  return tellFilling(fetching, filling, joined ? 'hit_filling' : 'miss', landing.status);
+  if (joined && errand.ask.method === 'GET') engine.fills.warming.used(entry.key);
+  return tellFilling(fetching, landing, joined ? 'hit_filling' : 'miss');
 }
-
-type Incoming = Extract<Landing, { kind: 'filling' }>;
 
 interface Ahead {
   readonly range: string;
@@ -264,7 +264,7 @@ async function fetchAhead(fetching: Fetching, landing: Incoming, { range, etag }
   // An origin that ignores Range, or has another by now: the fill has what was asked for.
   answered?.body.destroy();
   const { filling } = landing;
-  return landing.isOver() || filling.failed ? AGAIN : tellFilling(fetching, filling, 'hit_filling', landing.status);
+  return landing.isOver() || filling.failed ? AGAIN : tellFilling(fetching, landing, 'hit_filling');
 }
 
 /** RFC 9111 4.3.3: 304; the stored copy goes out under its newer head. */

@@ -10,6 +10,7 @@
  */
 import type { Clock } from '../src/clock.js';
 import { choice, duration, integer, ratio, section, size, type ValueOf } from '../src/config/field.js';
+import { governingDirectives } from '../src/http/cache-control.js';
 import type { HeaderList } from '../src/http/reply.js';
 import { errorFields, type Log } from '../src/log.js';
 import type { EdgeCache, Filling, FillOutcome } from './cache/cache.js';
@@ -90,6 +91,8 @@ export type Landing =
       readonly filling: Filling;
       /** What the origin answered: 206 where it brings only what was missing. */
       readonly status: number;
+      /** RFC 9111 5.2.2.4, 5.2.2.7: what may not be kept of its head, for the caller who asked alone. */
+      readonly withheld: HeaderList;
       isOver(): boolean;
     }
   /** 304: the stored copy holds, under a newer head. */
@@ -169,7 +172,7 @@ async function complete(
   const combined = isGap(outcome, whole, gap) ? combinedHead(parts, errand, whole.part, outcome) : undefined;
   if (combined !== undefined) {
     const bytes = assembled(parts, errand, whole, outcome.body, flight);
-    return take(parts, combined.entry, combined.treatment, { status: 206, bytes }, flight);
+    return take(parts, combined.entry, combined.treatment, { ...outcome, bytes }, flight);
   }
   // An error says nothing of what is here.
   if (isOriginError(outcome.status)) return receive(parts, errand, [], outcome, flight);
@@ -206,7 +209,7 @@ async function receive(
   if (outcome.sizeBytes !== null && outcome.sizeBytes > parts.policy().fill.objectMaxBytes) {
     return handOver(parts, errand, outcome, 'large', flight);
   }
-  return take(parts, entry, treatment, { status: outcome.status, bytes: outcome.body }, flight);
+  return take(parts, entry, treatment, { ...outcome, bytes: outcome.body }, flight);
 }
 
 /** A body on its way into the cache. */
@@ -214,7 +217,7 @@ function take(
   parts: FillParts,
   entry: Entry,
   { placement }: Treatment,
-  { status, bytes }: { readonly status: number; readonly bytes: AsyncIterable<Buffer> },
+  { status, headers, bytes }: Pick<Answered, 'status' | 'headers'> & { readonly bytes: AsyncIterable<Buffer> },
   flight: Flight<Landing>,
 ): Landing {
   parts.uncacheable.forget(entry.primaryKey);
@@ -226,7 +229,19 @@ function take(
   const marked = parts.warming.takeMark(entry.key);
   flight.keepOn = () => flight.order.background || marked || nearlyDone(filling, parts.policy().fill);
   void pump(parts, bytes, filling, flight);
-  return { kind: 'filling', filling, status, isOver: () => flight.over };
+  return { kind: 'filling', filling, status, withheld: notIn(parts, entry, headers), isOver: () => flight.over };
+}
+
+const NONE: HeaderList = [];
+
+/** The fields of an answer that its entry has been stored without. */
+function notIn({ storing }: FillParts, entry: Entry, headers: HeaderList): HeaderList {
+  const { directives } = governingDirectives(headers, storing.freshness.targetedFields);
+  const { noCache, private: ofOne } = directives;
+  const named = new Set([noCache, ofOne].flatMap((scope) => (typeof scope === 'string' ? [] : scope)));
+  if (named.size === 0) return NONE;
+  const stored = new Set(entry.headers.map(([name]) => name));
+  return headers.filter(([name]) => named.has(name) && !stored.has(name));
 }
 
 /** Why what is not stored is not. RFC 9111 3.3: a part that nobody asked for is none that could be told. */

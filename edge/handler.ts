@@ -170,7 +170,7 @@ function serve(
 
 function served(engine: Engine, errand: Errand, { entry, tier, body }: Stored, stale: string | undefined): Answer {
   const now = engine.clock.now();
-  engine.fills.warming.used(entry.key);
+  if (errand.ask.method === 'GET') engine.fills.warming.used(entry.key);
   const handling: Handling = { kind: 'hit', ttlMs: entry.staleAt - now, detail: stale ?? tier };
   const told = { entry, body, cacheStatus: engine.cacheStatus(handling) };
   return {

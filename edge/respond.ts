@@ -25,6 +25,7 @@ import { type HeaderList, headerOf, NO_BODY, type Reply, type ReplyBody } from '
 import type { Ask } from './ask.js';
 import type { Body } from './cache/cache.js';
 import type { Entry } from './cache/entry.js';
+import { ageSeconds } from './freshness.js';
 
 export interface RespondRules {
   readonly rangesMax: number;
@@ -47,6 +48,8 @@ export interface Told {
    * reading.
    */
   readonly leaving?: AbortSignal;
+  /** Fields that the entry was stored without and that this caller alone gets. */
+  readonly withheld?: HeaderList;
 }
 
 export function respond(ask: Ask, told: Told, now: EpochMs, rules: RespondRules): Reply {
@@ -199,12 +202,13 @@ function typeField(held: Head): HeaderList {
 }
 
 /** What every request gets anew. RFC 9111 5.1: Age in whole seconds. */
-function ownFields(ask: Ask, { entry, cacheStatus }: Told, now: EpochMs): HeaderList {
-  return [
-    ['age', String(Math.max(0, Math.floor((now - entry.bornAt) / 1_000)))],
+function ownFields(ask: Ask, { entry, cacheStatus, withheld }: Told, now: EpochMs): HeaderList {
+  const own: HeaderList = [
+    ['age', String(ageSeconds(entry, now))],
     ['cache-status', cacheStatus],
     ['x-request-id', ask.requestId],
   ];
+  return withheld === undefined ? own : [...withheld, ...own];
 }
 
 function withFields(reply: Reply, fields: HeaderList): Reply {

@@ -6,13 +6,13 @@ import { Fault, type FaultCode } from '../src/errors.js';
 import { governingDirectives, requestDirectives } from '../src/http/cache-control.js';
 import { evaluateConditions } from '../src/http/conditional.js';
 import { type HeaderList, headerOf, NO_BODY } from '../src/http/reply.js';
-import type { Body, Filling } from './cache/cache.js';
+import type { Body } from './cache/cache.js';
 import type { Entry } from './cache/entry.js';
 import type { ForwardReason } from './cache-status.js';
 import { decideFailure, type OriginFailure } from './decide.js';
 import type { Answer, Engine, Leaving } from './engine.js';
 import type { Errand } from './errand.js';
-import type { WholeAnswer } from './fill.js';
+import type { Landing, WholeAnswer } from './fill.js';
 import type { Found } from './lookup.js';
 import type { Outcome } from './ops/stats.js';
 import { refuse, relay, respond } from './respond.js';
@@ -55,13 +55,21 @@ export function tellEntry(
   return { kind: 'reply', reply: respond(errand.ask, told, now, engine.responding()), outcome, mediaId: entry.mediaId };
 }
 
+export type Incoming = Extract<Landing, { kind: 'filling' }>;
+
 /** A body on its way in, taken hold of before anything else can happen to it. */
-export function tellFilling(fetching: Fetching, filling: Filling, outcome: Outcome, status: number): Answer {
-  const { engine, errand, client } = fetching;
+export function tellFilling(fetching: Fetching, { filling, status, withheld }: Incoming, outcome: Outcome): Answer {
+  const { engine, errand, client, joined } = fetching;
   const { entry } = filling;
   const now = engine.clock.now();
   const brought = { status, stored: true, ttlMs: entry.staleAt - now };
-  const told = { entry, body: filling, cacheStatus: forwarded(fetching, brought), leaving: client.leaving() };
+  const told = {
+    entry,
+    body: filling,
+    cacheStatus: forwarded(fetching, brought),
+    leaving: client.leaving(),
+    ...(!joined && errand.behalf === 'client' && { withheld }),
+  };
   return { kind: 'reply', reply: respond(errand.ask, told, now, engine.responding()), outcome, mediaId: entry.mediaId };
 }
 

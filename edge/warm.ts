@@ -17,17 +17,19 @@ export function warm(
   orderFor: (errand: Errand) => FlightOrder<Landing>,
 ): void {
   const { warming } = engine.fills;
-  const thumb = thumbOf(engine, errand, entry);
   switch (warming.decide(entry, treatment)) {
     case 'off':
-      return;
+      break;
     case 'mark':
       warming.mark(entry.key);
-      return;
+      break;
     case 'now':
       fetchBody(engine, orderFor(errand));
-      if (thumb !== undefined && warming.hasRoom()) fetchBody(engine, orderFor(thumb));
   }
+  if (warming.modeOf(treatment) !== 'now' || !warming.hasRoom()) return;
+  // Small whatever the image is: also where that is too large to be fetched itself.
+  const thumb = thumbOf(engine, errand, entry);
+  if (thumb !== undefined) fetchBody(engine, orderFor(thumb));
 }
 
 /** The default thumbnail of an image, in the format that this client takes; undefined where none is wanted or held already. */
@@ -48,10 +50,10 @@ function fetchBody(engine: Engine, order: FlightOrder<Landing>): void {
   const boarding = engine.flights.board(order, undefined);
   if (boarding.kind !== 'started') return;
   const { flight } = boarding;
-  warming.started();
+  const key = keyOf(order.primaryKey, {});
+  warming.started(key);
   void flight.outcome.then((landing) => {
     if (landing.kind === 'lone') landing.take()?.body.destroy();
   });
-  const key = keyOf(order.primaryKey, {});
   void flight.landed.then(() => warming.ended(key, cache.peek(key) !== undefined));
 }

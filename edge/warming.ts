@@ -7,7 +7,7 @@
 import { choice, flag, integer, section, size, type ValueOf } from '../src/config/field.js';
 import type { Metrics } from '../src/metrics.js';
 import type { CacheKey, Entry } from './cache/entry.js';
-import { type Treatment, WARM_MODES } from './rules.js';
+import { type Treatment, WARM_MODES, type WarmMode } from './rules.js';
 
 export const warmSection = section('What a HEAD that misses does about the body.', {
   mode: choice({
@@ -36,6 +36,8 @@ export type WarmConfig = ValueOf<typeof warmSection>;
 export type WarmDecision = 'off' | 'mark' | 'now';
 
 export interface Warming {
+  /** What is wanted, before the limits are asked. */
+  modeOf(treatment: Treatment): WarmMode;
   /** What to do about the body of a head that was just fetched. */
   decide(entry: Entry, treatment: Treatment): WarmDecision;
   mark(key: CacheKey): void;
@@ -43,10 +45,10 @@ export interface Warming {
   hasRoom(): boolean;
   /** Whether it was marked; the mark is gone then. */
   takeMark(key: CacheKey): boolean;
-  started(): void;
+  started(key: CacheKey): void;
   /** `kept`: the body lies in the cache now. */
   ended(key: CacheKey, kept: boolean): void;
-  /** A hit: counts the first one of a warmed body. */
+  /** Somebody reads a body, held or on its way: counts the first one of a warmed body. */
   used(key: CacheKey): void;
 }
 
@@ -69,6 +71,7 @@ export function createWarming(config: () => WarmConfig, metrics: Metrics): Warmi
     }
   };
   return {
+    modeOf: (treatment) => modeOf(treatment, config()),
     decide(entry, treatment) {
       const decision = decide(entry, treatment, config(), running);
       decided.add(1, { decision });
@@ -77,13 +80,14 @@ export function createWarming(config: () => WarmConfig, metrics: Metrics): Warmi
     mark: (key) => remember(marks, key),
     hasRoom: () => running < config().concurrentMax,
     takeMark: (key) => marks.size > 0 && marks.delete(key),
-    started() {
+    started(key) {
       running += 1;
+      remember(unused, key);
     },
     ended(key, kept) {
       running -= 1;
       warmed.add(1, { outcome: kept ? 'kept' : 'not_kept' });
-      if (kept) remember(unused, key);
+      if (!kept) unused.delete(key);
     },
     used(key) {
       if (unused.size > 0 && unused.delete(key)) used.add();
@@ -92,8 +96,12 @@ export function createWarming(config: () => WarmConfig, metrics: Metrics): Warmi
 }
 
 function decide(entry: Entry, treatment: Treatment, config: WarmConfig, running: number): WarmDecision {
-  const mode = treatment.warm === 'as_set' ? config.mode : treatment.warm;
+  const mode = modeOf(treatment, config);
   if (mode !== 'now') return mode;
   const fits = entry.sizeBytes !== null && entry.sizeBytes <= config.maxBytes;
   return fits && running < config.concurrentMax ? 'now' : 'mark';
+}
+
+function modeOf({ warm }: Treatment, { mode }: WarmConfig): WarmMode {
+  return warm === 'as_set' ? mode : warm;
 }

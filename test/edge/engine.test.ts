@@ -119,6 +119,9 @@ void t.test('what only the disk holds is served from there', async (t) => {
     t.ok(answer.bytes.equals(want));
     t.equal(answer.headers['cache-status'], 'edge; hit; ttl=3600; detail=disk');
   }
+  const several = await ask(url, { headers: { ...READER, range: 'bytes=-2,100-101' } });
+  t.equal(several.headers['content-length'], String(several.bytes.length));
+  t.ok(several.bytes.includes(bytes.subarray(100, 102)) && several.bytes.includes(bytes.subarray(499_998)));
   t.equal((await ask(url, { method: 'HEAD', headers: READER })).headers['content-length'], '500000');
   t.equal(edge.origin.seen.length, 1);
 });
@@ -227,6 +230,9 @@ void t.test('one request to the origin brings a body to all who want it', async 
       t.equal(head.headers['content-length'], '300000');
       const near = await ask(url, { headers: { ...READER, range: 'bytes=100-199' } });
       t.same(near.bytes, bytes.subarray(100, 200));
+      const several = await ask(url, { headers: { ...READER, range: 'bytes=0-9, 140000-140009' } });
+      t.equal(several.headers['content-length'], String(several.bytes.length));
+      t.ok(several.bytes.includes(bytes.subarray(0, 10)) && several.bytes.includes(bytes.subarray(140_000, 140_010)));
       const far = await ask(url, { headers: { ...READER, range: 'bytes=280000-280009' } });
       t.equal(far.status, 206);
       t.equal(far.headers['content-range'], 'bytes 280000-280009/300000');

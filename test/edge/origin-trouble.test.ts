@@ -200,7 +200,8 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
   await t.test('by its own end: not served from that instant on, nor stale', async (t) => {
     const edge = await open(t);
     const sunset = new Date(edge.clock.now() + 30_000).toUTCString();
-    edge.origin.on(PATH, mediaScript({ bytes: BYTES, headers: { sunset } }));
+    const date = new Date(edge.clock.now()).toUTCString();
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES, headers: { sunset, date } }));
     t.equal((await ask(edge.url + PATH, { headers: READER })).headers['cache-status']?.includes('ttl=30'), true);
     edge.clock.advance(29_999);
     t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200);
@@ -460,6 +461,8 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
       await until(() => edge.engine.flights.underWay === 0);
       t.equal(edge.origin.count(PATH, 'HEAD'), 1);
       t.equal(edge.origin.count(PATH, 'GET'), mode === 'now' ? 1 : 0);
+      await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
+      t.equal(await edge.counted('edge_warm_used_total'), 0, 'another HEAD does not use the body');
       const got = await ask(edge.url + PATH, { headers: READER });
       t.match(got.headers['cache-status'], mode === 'now' ? /; hit; / : /fwd=uri-miss/);
       await ask(edge.url + PATH, { headers: READER });
@@ -495,8 +498,29 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
     t.equal(edge.origin.count(PATH, 'GET'), 0);
   });
 
-  await t.test('the default thumbnail of an image comes along', async (t) => {
-    const edge = await open(t, { edge: ['warm: { mode: now, thumbnail: true }'] });
+  await t.test('who joins a body that is being fetched so has used it', async (t) => {
+    const edge = await open(t, { edge: ['warm: { mode: now }'] });
+    const [go, release] = gate();
+    edge.origin.on(PATH, async (seen, answer) => {
+      if (seen.method === 'HEAD') return mediaScript({ bytes: BYTES })(seen, answer);
+      answer.head(200, mediaHead({ bytes: BYTES }));
+      await answer.write(BYTES.subarray(0, 5));
+      await go;
+      answer.end(BYTES.subarray(5));
+    });
+    await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
+    const reading = await startReading(edge.url + PATH, READER);
+    await reading.until(5);
+    release();
+    await reading.over;
+    await until(() => edge.engine.flights.underWay === 0);
+    await ask(edge.url + PATH, { headers: READER });
+    t.equal(edge.origin.count(PATH, 'GET'), 1);
+    t.equal(await edge.counted('edge_warm_used_total'), 1);
+  });
+
+  await t.test('the default thumbnail of an image comes along, also of one too large to be fetched so', async (t) => {
+    const edge = await open(t, { edge: ['warm: { mode: now, thumbnail: true, max: 10B }'] });
     edge.menu = MENU;
     edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
     edge.origin.on(THUMB, mediaScript({ bytes: BYTES }));
@@ -613,6 +637,36 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
     t.match(seen?.headers, { 'x-mine': '2', via: '1.1 edge' });
     for (const name of ['x-hop', 'edge-authorization', 'media-caller']) t.notOk(seen?.headers[name], name);
   });
+
+  await t.test(
+    'fields that may not be kept reach the caller who asked, and nobody else (5.2.2.4, 5.2.2.7)',
+    async (t) => {
+      for (const directive of ['private="set-cookie, x-mine"', 'no-cache="Set-Cookie, X-Mine"']) {
+        const path = `/fields?${encodeURIComponent(directive)}`;
+        edge.origin.on('/fields', (_seen, answer) => {
+          answer.head(200, {
+            'cache-control': `max-age=60, ${directive}`,
+            'set-cookie': ['a=1', 'b=2'],
+            'x-mine': 'secret',
+            'x-all': 'told',
+            'content-length': '2',
+          });
+          answer.end('ok');
+        });
+        const first = await ask(edge.url + path);
+        t.same(
+          [first.headers['set-cookie'], first.headers['x-mine'], first.headers['x-all']],
+          [['a=1', 'b=2'], 'secret', 'told'],
+        );
+        const next = await ask(edge.url + path);
+        t.match(next.headers['cache-status'], /; hit; /);
+        t.same(
+          [next.headers['set-cookie'], next.headers['x-mine'], next.headers['x-all']],
+          [undefined, undefined, 'told'],
+        );
+      }
+    },
+  );
 
   await t.test('interim answers reach the client whose request it is', async (t) => {
     edge.origin.on('/hints', (_seen, answer) => {
