@@ -140,6 +140,8 @@ function hashed(source: ChunkSource, hash: Hash): ChunkSource {
   };
 }
 
+export const BEYOND_THE_END = 'The part goes beyond the end of the upload.';
+
 /** Writes to the end of the source, and hands back where that is. Synced however it ends. */
 async function write(
   source: ChunkSource,
@@ -154,7 +156,7 @@ async function write(
     for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) {
       if (at + chunk.length - offset > sizeMaxBytes) {
         await file.truncate(offset);
-        throw new Fault('too_large', 'The part goes beyond the end of the upload.');
+        throw new Fault('too_large', BEYOND_THE_END);
       }
       await writeAll(file, chunk, at);
       at += chunk.length;

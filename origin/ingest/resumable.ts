@@ -16,7 +16,7 @@ import { tooLarge } from './admit.js';
 import { CHECKSUM_ALGORITHMS, readChecksum } from './checksum.js';
 import type { UploadConfig } from './config.js';
 import { pacedChunks } from './pace.js';
-import type { PartialUpload, PartialUploads } from './partial.js';
+import { BEYOND_THE_END, type PartialUpload, type PartialUploads } from './partial.js';
 
 export const UPLOADS_PATH = '/v1/uploads';
 export const TUS_VERSION = '1.0.0';
@@ -178,7 +178,8 @@ function refusal(status: number, words: string, config: UploadConfig): Fault {
         headers: { 'tus-version': TUS_VERSION },
       });
     case 413:
-      return tooLarge(config.sizeMaxBytes);
+      // The limit of the service is the other reason for this status.
+      return /upload's size/i.test(detail) ? new Fault('too_large', BEYOND_THE_END) : tooLarge(config.sizeMaxBytes);
     case 400:
       // Its validation of fields answers 400 for a version that it does not speak, too.
       return detail.includes('tus-resumable')

@@ -3,9 +3,12 @@
  * its arguments and then runs as if it had been started with them. Loading is
  * most of a start, and needs no waiting for where the next start is foreseen.
  */
-import '../../origin/main.js';
+const loaded = import('../../origin/main.js');
 
 process.once('message', (given) => {
   process.argv.push(...(given as readonly string[]));
-  void import('../../src/cli.js');
+  void loaded.then(() => import('../../src/cli.js'));
 });
+
+// Or the compiler would take it for a script.
+export {};

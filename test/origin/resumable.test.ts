@@ -219,6 +219,8 @@ void t.test('resumable uploads, part by part', async (t) => {
     for (const [outcome, why, answer] of table) {
       const given = await answer();
       t.equal(code(given), outcome, why);
+      if (why === 'a part beyond the end')
+        t.equal(member(given, 'detail'), 'The part goes beyond the end of the upload.');
       t.equal(given.headers['tus-resumable'], '1.0.0', why);
     }
     t.equal(await offsetOf(origin, path), 0, 'and took nothing of it');

@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
@@ -257,6 +258,32 @@ void t.test('the origin at its door', async (t) => {
       { name: 'w', in: 'query', required: false, schema: { type: 'integer' } },
       { name: 'h', in: 'query' },
     ]);
+  });
+
+  await t.test('the table of the README has every path and method, and no others', async (t) => {
+    const document = json(await origin.ask('/openapi.json')) as { paths: Record<string, Record<string, unknown>> };
+    // A cell such as `POST` `DELETE /v1/a/{id}`; `…` stands for a path and what is below it; HEAD goes with GET.
+    const [, section = ''] = readFileSync('README.md', 'utf8').split('## What it answers\n');
+    const cells = (section.split('\n## ')[0] ?? '').matchAll(/^\| (`[A-Z].*?`) \|/gm);
+    const rows = [...cells].flatMap(([, cell = '']) =>
+      [...cell.matchAll(/((?:`[A-Z]+` )*)`([A-Z]+) (\/[^`?…]*)[^`…]*(…?)[^`]*`/g)].flatMap(
+        ([, others = '', last = '', path = '', more]) =>
+          [...others.matchAll(/[A-Z]+/g), [last]].map(([method = '']) => ({ method, path, more: more === '…' })),
+      ),
+    );
+    const described = Object.entries(document.paths).flatMap(([path, operations]) =>
+      Object.keys(operations).map((method) => ({ method: method.toUpperCase(), path })),
+    );
+    const covers = (row: (typeof rows)[number], { method, path }: (typeof described)[number]): boolean =>
+      (row.method === method || (row.method === 'GET' && method === 'HEAD')) &&
+      (row.path === path || (row.more && path.startsWith(row.path)));
+    t.ok(rows.length > 15);
+    const untold = described.filter((each) => each.method !== 'OPTIONS' && !rows.some((row) => covers(row, each)));
+    t.strictSame(untold, []);
+    t.strictSame(
+      rows.filter((row) => !described.some((each) => covers(row, each))),
+      [],
+    );
   });
 
   await t.test('operators have a listener of their own', async (t) => {
