@@ -9,10 +9,10 @@
  */
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { errorCode, Fault, faultOf } from '../src/errors.js';
 import { problemReply } from '../src/http/problem.js';
 import type { HeaderList } from '../src/http/reply.js';
+import { pipeBody } from '../src/http/send.js';
 import { errorFields, loggable } from '../src/log.js';
 import { tlsTroubleOf } from './origin-tls.js';
 import { boundConnect, ClientGone, Exchange, lingerAndEnd, releaseBody, watchTurns } from './pass-exchange.js';
@@ -187,7 +187,7 @@ async function relay(exchange: Exchange, answer: IncomingMessage): Promise<void>
   const last = !request.complete;
   response.writeHead(status, answerHeaders(answer.rawHeaders, status, passed, facts, last).flat());
   response.on('drain', () => exchange.moved());
-  await pipeline(answer, response, { signal: over.signal, end: !last });
+  await pipeBody(answer, response, { signal: over.signal, end: !last });
   if (!last) return;
   exchange.sending?.destroy();
   await lingerAndEnd(exchange);

@@ -14,8 +14,10 @@ import { Fault } from '../errors.js';
 import type { Log } from '../log.js';
 import { readCertificate, type TlsConfig } from './certificate.js';
 import { type GuardReason, guardServer } from './guard.js';
+import { isHttp2 } from './http2.js';
 import type { ListenLimits } from './limits.js';
 import { openSessions, type Sessions, type SessionsOptions } from './sessions.js';
+import { createTurns } from './turns.js';
 
 export interface ListenOptions {
   readonly host: string;
@@ -75,12 +77,13 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     onRefused,
   });
   const inHand = new Set<ServerResponse>();
+  const takesTurn = createTurns();
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
-    track(response);
+    track(request, response);
     if (guard.admit(request, response)) options.onRequest(request, response);
   };
   const onExpectation = (request: IncomingMessage, response: ServerResponse): void => {
-    track(response);
+    track(request, response);
     if (!guard.admit(request, response)) return;
     if (options.onExpectation !== undefined) {
       options.onExpectation(request, response);
@@ -108,10 +111,11 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   const shownHost = address.address.includes(':') ? `[${address.address}]` : address.address;
   let closing: Promise<void> | undefined;
 
-  function track(response: ServerResponse): void {
+  function track(request: IncomingMessage, response: ServerResponse): void {
     // What still arrives on a connection in use is answered, and the connection then ends.
     if (closing !== undefined) response.shouldKeepAlive = false;
     inHand.add(response);
+    if (!isHttp2(request)) takesTurn(request.socket, response);
     response.once('close', () => {
       inHand.delete(response);
       // Its head may have promised to keep the connection before the end was known.

@@ -22,10 +22,24 @@ export async function send(
   const bytes = await body.open(signal);
   response.writeHead(reply.status, fieldsOf(reply));
   try {
-    await pipeline(bytes, response, { signal });
+    await pipeBody(bytes, response, { signal });
   } catch (thrown) {
     response.destroy();
     throw thrown;
+  }
+}
+
+/** Behind a head that was written: one that is slow to begin does not hold that up. */
+export async function pipeBody(
+  body: NodeJS.ReadableStream,
+  response: ServerResponse,
+  options: { readonly signal: AbortSignal; readonly end?: boolean },
+): Promise<void> {
+  const flush = setImmediate(() => response.flushHeaders());
+  try {
+    await pipeline(body, response, options);
+  } finally {
+    clearImmediate(flush);
   }
 }
 

@@ -333,6 +333,19 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
     });
     t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200);
   });
+  await t.test('a body that is slow to begin does not hold up its head', async (t) => {
+    const [go, release] = gate();
+    edge.origin.on(PATH, async (_seen, answer) => {
+      answer.head(200, mediaHead({ bytes: Buffer.from('slow') }));
+      await go;
+      answer.end('slow');
+    });
+    await edge.takeDown(ID);
+    const reading = await startReading(edge.url + PATH, READER);
+    t.match(reading.headers['content-length'], '4');
+    release();
+    t.ok((await reading.over).whole);
+  });
   await t.test('a body that stops on its way is broken off', async (t) => {
     const slow = await open(t, { upstream: 'idle: 100ms' });
     slow.origin.on(PATH, async (_seen, answer) => {

@@ -258,6 +258,30 @@ void t.test(
   },
 );
 
+void t.test('hints and a head reach the client before a body that is slow to begin', async (t) => {
+  const hint = async (raw: Raw): Promise<void> => {
+    await raw.until(/\r\n\r\n/);
+    raw.write('HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Inner: 1\r\n\r\n');
+    raw.write('HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n');
+  };
+  const [slow, again] = [await listenRaw(hint), await listenRaw(hint)];
+  for (const server of [slow, again]) t.teardown(() => server.close());
+  const edge = await openEdge(t, slow.url);
+  const client = await connectRaw(edge.port);
+  client.write('POST /p HTTP/1.1\r\nHost: edge\r\nContent-Length: 0\r\n\r\n');
+  const text = await client.until(/HTTP\/1\.1 200 OK[^]*\r\n\r\n/);
+  t.match(text, /^HTTP\/1\.1 103 Early Hints\r\nLink: <\/a\.css>; rel=preload\r\n\r\n/);
+  t.notMatch(text, /x-inner/i);
+  slow.connections[0]?.write('done');
+  await client.until(/done$/);
+  client.socket.destroy();
+
+  const old = await connectRaw((await openEdge(t, again.url)).port);
+  old.write('POST /p HTTP/1.0\r\nHost: edge\r\nContent-Length: 0\r\n\r\n');
+  t.match(await old.until(/\r\n\r\n/), /^HTTP\/1\.1 200 /, 'RFC 9110 15.2: HTTP/1.0 knows no interim answers');
+  old.socket.destroy();
+});
+
 void t.test('an origin that cannot be reached or speaks no HTTP is a 502, and a full house a 503', async (t) => {
   const gone = await listenRaw(() => {});
   await gone.close();

@@ -102,9 +102,10 @@ async function open(t: Test, name: string, upstream = 'breaker: { enabled: false
 
 function behave({ edge, relay }: Bench): void {
   relay.set('pass');
-  const sunset = { sunset: new Date(edge.clock.now() + 60_000).toUTCString() };
+  const [sunset, date] = [60_000, 0].map((aheadMs) => new Date(edge.clock.now() + aheadMs).toUTCString());
+  const ending = { sunset: sunset ?? '', date: date ?? '' };
   for (const last of [STALE, GONE, NEW]) edge.origin.on(pathOf(last), media());
-  edge.origin.on(pathOf(ENDED), media(sunset));
+  edge.origin.on(pathOf(ENDED), media(ending));
   edge.origin.on(PASSED, (_seen, answer) => {
     answer.head(201, { 'content-length': '0' });
     answer.end();

@@ -1,4 +1,6 @@
 /** What the door refuses, as rules and over raw sockets: the right status, and the connection closed behind it. */
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../../src/clock.js';
@@ -6,8 +8,10 @@ import type { GuardReason } from '../../../src/http/guard.js';
 import { clientNetwork, inspect, parserFault } from '../../../src/http/hygiene.js';
 import { type ListenLimits, limitsSection } from '../../../src/http/limits.js';
 import { listen } from '../../../src/http/listen.js';
+import { MALFORMED_BODIES, MALFORMED_HEADS, MALFORMED_LIMITS, type Malformed, SMUGGLED } from '../../kit/malformed.js';
 import { configured, watchedParts } from '../../kit/parts.js';
 import { connectRaw, exchangeRaw } from '../../kit/raw.js';
+import { until } from '../../kit/until.js';
 
 const LIMITS = { targetMaxBytes: 300, headersMaxCount: 20, headersMaxBytes: 2_000 };
 
@@ -175,67 +179,25 @@ async function openDoor(t: Test, limits: Partial<ListenLimits> = {}): Promise<Do
 
 const head = (...lines: readonly string[]): string => `${lines.join('\r\n')}\r\n\r\n`;
 
+async function refusesAll(t: Test, port: number, table: readonly Malformed[]): Promise<void> {
+  for (const [what, bytes, status] of table) {
+    const text = await exchangeRaw(port, bytes + SMUGGLED);
+    t.match(text, new RegExp(`^HTTP/1\\.1 ${status} `), what);
+    t.match(text, /\r\ncontent-type: application\/problem\+json\r\n/i, what);
+    t.match(text, /\r\nconnection: close\r\n/i, what);
+    t.equal(text.match(/HTTP\/1\.1 \d/g)?.length, 1, `${what}: one answer`);
+  }
+}
+
 void t.test(
   'over the wire: refused with its status, as a problem, and closed; what follows is never read',
   async (t) => {
-    const door = await openDoor(t, { headersMaxBytes: 2_048, targetMaxBytes: 512, headersMaxCount: 20 });
-    const second = head('GET /smuggled HTTP/1.1', 'Host: a');
-    const table: readonly (readonly [what: string, bytes: string, status: number])[] = [
-      ['a second Host', head('GET / HTTP/1.1', 'Host: a', 'Host: b'), 400],
-      ['an empty Host', head('GET / HTTP/1.1', 'Host:'), 400],
-      ['no Host', head('GET / HTTP/1.1'), 400],
-      ['a list of hosts', head('GET / HTTP/1.1', 'Host: a, b'), 400],
-      ['a user in Host', head('GET / HTTP/1.1', 'Host: u@a'), 400],
-      ['a path in Host', head('GET / HTTP/1.1', 'Host: a/b'), 400],
-      ['GET *', head('GET * HTTP/1.1', 'Host: a'), 400],
-      ['a fragment', head('GET /a#b HTTP/1.1', 'Host: a'), 400],
-      ['non-ASCII', head('GET /caf\xc3\xa9 HTTP/1.1', 'Host: a'), 400],
-      ['a user in the target', head('GET http://u@a/ HTTP/1.1', 'Host: a'), 400],
-      ['HTTP/2.0 in words', head('GET / HTTP/2.0', 'Host: a'), 505],
-      ['HTTP/0.9', 'GET /\r\n\r\n', 505],
-      ['an empty coding', head('POST / HTTP/1.1', 'Host: a', 'Transfer-Encoding:', 'Content-Length: 0'), 400],
-      [
-        'a coding that is not understood',
-        `${head('POST / HTTP/1.1', 'Host: a', 'Transfer-Encoding: gzip, chunked')}0\r\n\r\n`,
-        501,
-      ],
-      ['a coding in HTTP/1.0', `${head('POST / HTTP/1.0', 'Host: a', 'Transfer-Encoding: chunked')}0\r\n\r\n`, 400],
-      [
-        'length and coding',
-        `${head('POST / HTTP/1.1', 'Host: a', 'Content-Length: 3', 'Transfer-Encoding: chunked')}0\r\n\r\n`,
-        400,
-      ],
-      [
-        'coding and length',
-        `${head('POST / HTTP/1.1', 'Host: a', 'Transfer-Encoding: chunked', 'Content-Length: 3')}0\r\n\r\n`,
-        400,
-      ],
-      ['two lengths', head('POST / HTTP/1.1', 'Host: a', 'Content-Length: 0', 'Content-Length: 0'), 400],
-      ['a signed length', head('POST / HTTP/1.1', 'Host: a', 'Content-Length: +0'), 400],
-      ['an empty length', head('POST / HTTP/1.1', 'Host: a', 'Content-Length:'), 400],
-      ['a folded line', head('GET / HTTP/1.1', 'Host: a', 'X: 1', ' 2'), 400],
-      ['a space before the colon', head('GET / HTTP/1.1', 'Host : a'), 400],
-      ['bare line feeds', 'GET / HTTP/1.1\nHost: a\n\n', 400],
-      ['a bare carriage return', head('GET / HTTP/1.1', 'Host: a', 'X: a\rb'), 400],
-      ['a control character', head('GET / HTTP/1.1', 'Host: a', 'X: a\x00b'), 400],
-      ['a method nobody knows', head('BREW / HTTP/1.1', 'Host: a'), 400],
-      ['TLS to a plain port', '\x16\x03\x01\x02\x00\x01\x00\x01', 400],
-      ['the preface of HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400],
-      ['a tunnel', head('CONNECT a:443 HTTP/1.1', 'Host: a'), 405],
-      ['an overlong target', head(`GET /${'x'.repeat(600)} HTTP/1.1`, 'Host: a'), 414],
-      ['an endless target', `GET /${'x'.repeat(4_000)}`, 414],
-      ['overlong fields', head('GET / HTTP/1.1', 'Host: a', `X: ${'x'.repeat(4_000)}`), 431],
-      ['too many fields', head('GET / HTTP/1.1', 'Host: a', ...Array.from({ length: 25 }, () => 'X: 1')), 431],
-    ];
-    for (const [what, bytes, status] of table) {
-      const text = await exchangeRaw(door.port, bytes + second);
-      t.match(text, new RegExp(`^HTTP/1\\.1 ${status} `), what);
-      t.match(text, /\r\ncontent-type: application\/problem\+json\r\n/i, what);
-      t.match(text, /\r\nconnection: close\r\n/i, what);
-      t.equal(text.match(/HTTP\/1\.1 \d/g)?.length, 1, `${what}: one answer`);
-    }
+    const door = await openDoor(t, MALFORMED_LIMITS);
+    await refusesAll(t, door.port, MALFORMED_HEADS);
     t.same(door.requests, [], 'nothing reached whoever answers');
-    t.equal(door.reasons.length, table.length, 'and each was counted once');
+    await refusesAll(t, door.port, MALFORMED_BODIES);
+    t.same(new Set(door.requests), new Set(['POST /']), 'nor what stands behind a body that breaks the rules');
+    t.equal(door.reasons.length, MALFORMED_HEADS.length + MALFORMED_BODIES.length, 'and each was counted once');
   },
 );
 
@@ -257,6 +219,37 @@ void t.test(
     t.match(await exchangeRaw(door.port, head('GET /5 HTTP/1.0')), /200/);
     t.same(door.requests, ['GET /1', 'POST /2', 'GET http://a/3', 'OPTIONS *', 'GET /4', 'GET /5']);
     t.same(door.reasons, []);
+  },
+);
+
+void t.test(
+  'a request whose turn never comes, because the one before it ends the connection, is over with it',
+  async (t) => {
+    const { log } = watchedParts();
+    const responses: ServerResponse[] = [];
+    const listener = await listen({
+      host: '127.0.0.1',
+      port: 0,
+      limits: configured(limitsSection, { closeWithinMs: 0 }),
+      clock: systemClock,
+      log,
+      onRequest: (_request, response) => void responses.push(response),
+    });
+    t.teardown(() => listener.close());
+    const raw = await connectRaw(listener.port);
+    const request = head('GET / HTTP/1.1', 'Host: a');
+    raw.write(request + request + request);
+    await until('all of them', () => responses.length === 3);
+    const over = Promise.all(responses.map((response) => once(response, 'close')));
+    responses[1]?.end('waits for its turn');
+    responses[0]?.writeHead(200, { connection: 'close' }).end('last');
+    await over;
+    t.same(
+      responses.map(({ writableFinished }) => writableFinished),
+      [true, false, false],
+    );
+    t.match(await raw.whole(), /\r\n\r\n[^]*last/);
+    t.notMatch(raw.text, /turn/);
   },
 );
 
