@@ -12,6 +12,7 @@ import { requireAdmin } from './authorize.js';
 import type { EdgePosition } from './confirmations.js';
 import { describeMedia, instantText } from './describe.js';
 import type { JournalStream } from './journal-stream.js';
+import { stateOf } from './meta/look.js';
 import type { BlobRecord, Found, MediaRecord, ThumbState } from './meta/media.js';
 import type { ListQuery, MetaStore } from './meta/store.js';
 import type { OriginRequest } from './request.js';
@@ -24,7 +25,7 @@ export interface AdminParts extends Pick<TakedownParts, 'audit'> {
   readonly baseUri: string;
 }
 
-export const LISTED_STATES = ['live', 'deleted', 'expired', 'quarantined'] as const;
+export const LISTED_STATES = ['live', 'deleted', 'expired', 'quarantined', 'held'] as const;
 
 export interface ListWish {
   readonly owner: string | undefined;
@@ -83,7 +84,7 @@ function listed(found: Exclude<Found, { kind: 'unknown' }>): Readonly<Record<str
   const { state } = record;
   return {
     id: record.id,
-    state: found.kind,
+    state: stateOf(found),
     owner: record.owner,
     public: record.public,
     sha256: record.sha256,

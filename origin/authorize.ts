@@ -46,7 +46,9 @@ export function admitViewer(viewer: Viewer, found: Found): Media {
       throw new Fault('expired', 'The media has expired.');
     case 'quarantined':
       requireSight(viewer, found.media.record.public);
-      throw new Fault('quarantined', 'The media is quarantined.');
+      throw found.media.blob.quarantine?.cause === 'held'
+        ? new Fault('quarantined', 'The media is withheld until it has been scanned.')
+        : new Fault('quarantined', 'The media is quarantined.');
     case 'live':
       requireSight(viewer, found.media.record.public);
       return found.media;

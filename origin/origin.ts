@@ -19,6 +19,7 @@ import type { OriginConfig } from './config.js';
 import { createHandler, type Handler, requestCounts } from './handler.js';
 import { createHealth } from './health.js';
 import { createAdmissions } from './ingest/admit.js';
+import { openHeld } from './ingest/held.js';
 import { createScanner } from './ingest/scan.js';
 import { createInternal } from './internal.js';
 import { createJournalStream } from './journal-stream.js';
@@ -104,6 +105,9 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
   opened.add('resumable uploads', () => resumable.close());
   const { freeMinBytes } = config.upload;
   const health = createHealth({ meta, blobs, gate, thumbs, clock, log, metrics, freeMinBytes });
+  const scanner = createScanner({ config: config.upload.scan, clock, log, metrics });
+  const held = openHeld({ config: config.upload.scan, scanner, meta, blobs, clock, log, metrics });
+  opened.add('held uploads', () => held.close());
   const menu = menuOf(config.thumbs);
   const { baseUri } = config;
   const stories: RouteParts = {
@@ -114,7 +118,7 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     clock,
     ids: createIdSource(clock),
     inFlight,
-    scanner: createScanner({ config: config.upload.scan, clock, log, metrics }),
+    scanner,
     audit,
     uses,
     admissions: createAdmissions({ config: config.upload, blobs, clock, metrics }),

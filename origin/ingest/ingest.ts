@@ -11,7 +11,7 @@ import { readDimensions } from '../../src/media/dimensions.js';
 import { cleanFilename } from '../../src/media/disposition.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import type { InFlight } from '../blobs/in-flight.js';
-import { type Media, NO_FACTS, type PictureFacts, type Quarantine } from '../meta/media.js';
+import { type Media, NO_FACTS, type PictureFacts, type Quarantine, refusesUpload } from '../meta/media.js';
 import type { MetaStore, NewMedia, UploadQuota } from '../meta/store.js';
 import type { Quotas } from '../quota.js';
 import { decideExpiry, type RetentionConfig } from '../retention.js';
@@ -27,7 +27,7 @@ import { unlocate } from './unlocate.js';
 export interface IngestParts {
   readonly clock: Clock;
   readonly ids: IdSource;
-  readonly meta: Pick<MetaStore, 'findBlob' | 'commitUpload'>;
+  readonly meta: Pick<MetaStore, 'findBlob' | 'findSent' | 'commitUpload'>;
   readonly blobs: Pick<BlobStore, 'stat' | 'adopt' | 'remove'>;
   readonly inFlight: Pick<InFlight, 'hold'>;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
@@ -54,28 +54,42 @@ export interface Ingested {
 export async function ingest(parts: IngestParts, upload: NewUpload, signal: AbortSignal): Promise<Ingested> {
   const { config } = parts;
   const mime = await identify(upload.staged, upload.declaredType, new Set(config.upload.types));
-  const infection = await scanned(parts, upload.staged, signal);
+  const mark = await scanned(parts, upload.staged, signal);
   const strippedPath = `${upload.staged.path}-stripped`;
   try {
-    const staged =
-      infection === undefined
-        ? await unlocate(upload.staged, mime, strippedPath, config.upload.stripOriginals, signal)
-        : upload.staged;
-    return await store(parts, upload, { staged, mime, infection }, signal);
+    const staged = await storable(parts, upload.staged, { mime, mark }, strippedPath, signal);
+    return await store(parts, upload, { staged, mime, mark }, signal);
   } finally {
-    if (config.upload.stripOriginals.enabled) await rm(strippedPath, { force: true });
+    await rm(strippedPath, { force: true });
   }
+}
+
+/** What was sent, or what is stored in its place; the same every time while there is media of it, whatever the option is by now. */
+async function storable(
+  parts: IngestParts,
+  sent: Staged,
+  { mime, mark }: Omit<Seen, 'staged'>,
+  path: string,
+  signal: AbortSignal,
+): Promise<Staged> {
+  const { stripOriginals } = parts.config.upload;
+  if (mark?.cause === 'admin') return sent;
+  const known = await parts.meta.findSent(sent.sha256);
+  if (known !== undefined && refusesUpload(known)) throw quarantined();
+  const strip = known === undefined ? stripOriginals.enabled : known.sha256 !== sent.sha256;
+  return strip ? unlocate(sent, mime, path, stripOriginals.sizeMaxBytes, signal) : sent;
 }
 
 interface Seen {
   readonly staged: Staged;
   readonly mime: string;
-  readonly infection: Quarantine | undefined;
+  /** What the scanner has to say, or that it has not said anything yet. */
+  readonly mark: Quarantine | undefined;
 }
 
 /** settle > commit, while the hash is held against the sweep. */
 async function store(parts: IngestParts, upload: NewUpload, seen: Seen, signal: AbortSignal): Promise<Ingested> {
-  const { staged, infection } = seen;
+  const { staged, mark } = seen;
   const release = await parts.inFlight.hold(staged.sha256, signal);
   try {
     const settled = await settle(parts, staged, signal);
@@ -87,7 +101,7 @@ async function store(parts: IngestParts, upload: NewUpload, seen: Seen, signal: 
       case 'duplicate':
         return { media: outcome.media, duplicate: true };
       case 'quarantined':
-        throw infection === undefined ? quarantined() : infected();
+        throw mark?.cause === 'admin' ? infected() : quarantined();
       case 'over_quota':
         throw overQuota(parts.quotas.retryAfterMs());
     }
@@ -96,34 +110,33 @@ async function store(parts: IngestParts, upload: NewUpload, seen: Seen, signal: 
   }
 }
 
-function newMedia(parts: IngestParts, upload: NewUpload, { staged, mime, infection }: Seen): NewMedia {
+function newMedia(parts: IngestParts, upload: NewUpload, { staged, mime, mark }: Seen): NewMedia {
   const now = parts.clock.now();
   const kept = { mime, sizeBytes: staged.sizeBytes, public: upload.public };
   return {
     ...kept,
     id: parts.ids(),
     sha256: staged.sha256,
+    sentSha256: upload.staged.sha256,
     owner: upload.owner,
     filename: upload.filename === undefined ? null : cleanFilename(upload.filename),
     expiresAt: decideExpiry(parts.config.retention.rules, kept, upload.expiresInMs, now),
     picture: factsOf(staged),
     thumbs: parts.thumbs.accepts(mime) ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
     ...(upload.quota !== undefined && { quota: upload.quota }),
-    ...(infection !== undefined && { quarantine: infection }),
+    ...(mark !== undefined && { quarantine: mark }),
     now,
   };
 }
 
-/** The mark under which infected bytes are kept, for an admin to look at; undefined where nothing was found. */
+/** The mark under which infected bytes are kept, for an admin to look at, and others until they are scanned; undefined: come in. */
 async function scanned(parts: IngestParts, staged: Staged, signal: AbortSignal): Promise<Quarantine | undefined> {
   const verdict = await parts.scanner.scan(staged.path, signal);
   switch (verdict.kind) {
     case 'admit':
       return undefined;
     case 'hold':
-      throw new Fault('overloaded', 'Uploads cannot be scanned at the moment.', {
-        headers: { 'retry-after': String(Math.ceil(parts.config.upload.retryAfterMs / 1_000)) },
-      });
+      return { at: parts.clock.now(), by: 'scanner', reason: null, cause: 'held' };
     case 'quarantine':
       return { at: parts.clock.now(), by: 'scanner', reason: verdict.reason, cause: 'admin' };
   }

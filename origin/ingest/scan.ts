@@ -43,8 +43,14 @@ export const scanSection = section('A virus scanner that sees each upload before
   whenAway: choice({
     default: 'hold',
     of: ['hold', 'admit'],
-    help: 'Without an answer: `hold` refuses the upload for now (503), `admit` lets it in unseen.',
+    help: 'Without an answer: `hold` stores the upload and shows it to nobody until it is scanned, `admit` lets it in unseen.',
   }),
+  retryMs: duration({
+    default: '30s',
+    min: 100,
+    help: 'A held upload is scanned again after so long, later each time.',
+  }),
+  retryMaxMs: duration({ default: '10m', min: 100, help: 'Longest wait between two tries.' }),
 });
 
 export type ScanConfig = ValueOf<typeof scanSection>;
@@ -58,7 +64,7 @@ export type ScanVerdict =
   | { readonly kind: 'admit' }
   /** The reason is the scanner's own name for what it found, cleaned and cut. */
   | { readonly kind: 'quarantine'; readonly reason: string }
-  /** The scanner is away, and nobody may come in unseen. */
+  /** The scanner is away, and nobody may be seen before it is back. */
   | { readonly kind: 'hold' };
 
 export interface Scanner {

@@ -31,7 +31,7 @@ export async function settle(
   const blob = await parts.meta.findBlob(upload.sha256);
   if (blob === undefined) return { kind: 'store' };
   if (refusesUpload(blob)) return { kind: 'quarantined' };
-  if (blob.quarantine !== null) return { kind: 'replace' };
+  if (blob.quarantine?.cause === 'rot') return { kind: 'replace' };
   const sizeBytes = await parts.blobs.stat(mediaKey(upload.sha256), signal);
   return { kind: sizeBytes === upload.sizeBytes ? 'stored' : 'replace' };
 }

@@ -1,14 +1,12 @@
 /**
  * The step that keeps the place where a picture was made from being stored, as
- * far as the operator asks for that. What comes out is staged like what went in;
- * the same file always comes out alike, so duplicates are still found.
+ * far as the operator asks for that. What comes out is staged like what went in.
  */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { Fault } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
 import { tooLarge } from './admit.js';
-import type { UploadConfig } from './config.js';
 import { HEAD_MAX_BYTES, type Staged } from './stage.js';
 import { stripLocation } from './strip.js';
 
@@ -19,10 +17,10 @@ export async function unlocate(
   staged: Staged,
   mime: string,
   path: string,
-  { enabled, sizeMaxBytes }: UploadConfig['stripOriginals'],
+  sizeMaxBytes: number,
   signal: AbortSignal,
 ): Promise<Staged> {
-  if (!enabled || !STRIPPED.has(mime)) return staged;
+  if (!STRIPPED.has(mime)) return staged;
   // The picture is held in memory, so its size needs a bound of its own.
   if (staged.sizeBytes > sizeMaxBytes) throw tooLarge(sizeMaxBytes);
   const outcome = await stripLocation(staged.path, path, mime, signal);

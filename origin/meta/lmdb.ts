@@ -22,7 +22,8 @@ import { ABOUT, type Reader, read, type Span, TABLE_NAMES, type Writer, write } 
 import { lockWriter, type WriterLock } from './writer-lock.js';
 
 /** The layout of tables and keys; a change of a record's fields is the codec's matter. */
-const FORMAT = 1;
+/** 2: records tell what was sent, and `live` may have a third part. */
+const FORMAT = 2;
 /** The size is asked for at most so often. */
 const USED_BYTES_AGE_MS = 1_000;
 /** What the system says when the disk is full, as LMDB hands it on. */
@@ -81,8 +82,12 @@ async function stampDatabase(database: Database, folder: string, parts: MetaPart
   const found = mendStamp
     ? readOrNote(database.reader, ABOUT, 'stamp', damaged)
     : read(database.reader, ABOUT, 'stamp');
-  if (found !== undefined) return checkFormat(found, folder);
-  const stamp: Stamp = { format: FORMAT, journal: parts.randomName(), madeAt: parts.clock.now() };
+  if (found !== undefined && checkFormat(found, folder).format === FORMAT) return found;
+  // What an older release wrote is read as it stands; what is written from now on it could not read.
+  const stamp: Stamp =
+    found !== undefined
+      ? { ...found, format: FORMAT }
+      : { format: FORMAT, journal: parts.randomName(), madeAt: parts.clock.now() };
   await database.transact((writer) => {
     if (damaged.length > 0) writer.remove(ABOUT.name, 'stamp');
     write(writer, ABOUT, 'stamp', stamp);

@@ -30,6 +30,11 @@ export function look(reader: Reader, { record }: StoredMedia, now: EpochMs): Exc
   return { kind: stored.blob.quarantine === null ? 'live' : 'quarantined', media };
 }
 
+/** As an admin sees it: what waits for the scanner is told apart. */
+export function stateOf(found: Exclude<Found, { kind: 'unknown' }>): NonNullable<ListQuery['state']> {
+  return found.kind === 'quarantined' && found.media.blob.quarantine?.cause === 'held' ? 'held' : found.kind;
+}
+
 /** The newest journal entry about an id or the bytes under it; 0 where there is none. */
 export function takedownOf(reader: Reader, id: MediaId): number {
   const stored = read(reader, MEDIA, id);
@@ -99,7 +104,7 @@ function tryLook(
 function covers(reader: Reader, query: ListQuery, entry: ListPage['found'][number]): boolean {
   const record = 'media' in entry ? entry.media.record : entry.record;
   if (query.owner !== undefined && record.owner !== query.owner) return false;
-  if (query.state !== undefined && entry.kind !== query.state) return false;
+  if (query.state !== undefined && stateOf(entry) !== query.state) return false;
   if (query.createdFrom !== undefined && record.createdAt < query.createdFrom) return false;
   if (query.createdTo !== undefined && record.createdAt > query.createdTo) return false;
   if (query.mime === undefined) return true;

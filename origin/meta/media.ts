@@ -9,7 +9,10 @@ import type { MediaId, Sha256 } from '../../src/ids.js';
 
 export interface MediaRecord {
   readonly id: MediaId;
+  /** Of what is stored and served. */
   readonly sha256: Sha256;
+  /** Of what the uploader sent, by which duplicates are found: another one where something was taken out before storing. */
+  readonly sentSha256: Sha256;
   readonly public: boolean;
   readonly owner: string;
   readonly filename: string | null;
@@ -61,9 +64,11 @@ export const NO_FACTS: PictureFacts = {
 /**
  * Why the bytes are withheld. `admin`: somebody decided so, and the same bytes
  * are refused from everybody. `rot`: the stored copy is lost or no longer has its
- * hash; the same bytes are welcome, and their upload lifts the mark.
+ * hash; the same bytes are welcome, and their upload lifts the mark. `held`: no
+ * scanner has seen them yet; its verdict lifts the mark or makes it the admin's.
  */
-export type QuarantineCause = 'admin' | 'rot';
+export const QUARANTINE_CAUSES = ['admin', 'rot', 'held'] as const;
+export type QuarantineCause = (typeof QUARANTINE_CAUSES)[number];
 
 export interface Quarantine {
   readonly at: EpochMs;

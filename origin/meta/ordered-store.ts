@@ -13,6 +13,7 @@ import { type Change, type Database, readOrNote, startChange } from './database.
 import { blobsAfter, findMedia, listMedia, takedownOf } from './look.js';
 import { createQueue, finishThumbs, reclaimLeases, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
+import { findSent } from './sent.js';
 import type { MetaStore } from './store.js';
 import { ABOUT, BLOBS, before, MEDIA, type Reader, read, USAGE, write } from './tables.js';
 import {
@@ -20,11 +21,13 @@ import {
   expireUnused,
   forgetBlob,
   forgetTombstones,
+  heldBlobs,
   idsOver,
   isUnreferenced,
   quarantine,
   removeMedia,
   restore,
+  settleHeld,
   unreferencedBlobs,
 } from './takedown.js';
 import { createJournal } from './takedown-journal.js';
@@ -44,7 +47,17 @@ const STEP = 500;
 /** The looks alone: what a second process may do while another one writes. */
 export type MetaReader = Pick<
   MetaStore,
-  'isUnreferenced' | 'find' | 'findBlob' | 'findDuplicate' | 'list' | 'blobsAfter' | 'idsOver' | 'takedownOf' | 'usage'
+  | 'isUnreferenced'
+  | 'find'
+  | 'findBlob'
+  | 'findSent'
+  | 'heldBlobs'
+  | 'findDuplicate'
+  | 'list'
+  | 'blobsAfter'
+  | 'idsOver'
+  | 'takedownOf'
+  | 'usage'
 >;
 
 export function createReader(reader: Reader, config: MetaConfig, log: Log): MetaReader {
@@ -60,6 +73,8 @@ export function createReader(reader: Reader, config: MetaConfig, log: Log): Meta
     find: async (id, now) => findMedia(reader, id, now),
     findDuplicate: async (sha256, isPublic, now) => findDuplicate(reader, sha256, isPublic, now),
     findBlob: async (sha256) => read(reader, BLOBS, sha256)?.blob,
+    findSent: async (sentSha256) => findSent(reader, sentSha256),
+    heldBlobs: async (after, limit) => noting((damaged) => heldBlobs(reader, after, limit, damaged)),
     list: async (query) => noting((damaged) => listMedia(reader, query, config.scanMax, damaged)),
     blobsAfter: async (after, limit) => noting((damaged) => blobsAfter(reader, after, limit, damaged)),
     idsOver: async (sha256) => idsOver(reader, sha256),
@@ -122,6 +137,7 @@ export async function createStore(
     remove: (id, by, now) => run((change) => removeMedia(change, id, by, now)),
     quarantine: (target, mark) => run((change) => quarantine(change, target, mark)),
     restore: (target, now) => run((change) => restore(change, target, now)),
+    settleHeld: (sha256, mark, now) => run((change) => settleHeld(change, sha256, mark, now)),
     async expireDue(now, limit) {
       return run((change) => expireDue(change, now, limit));
     },

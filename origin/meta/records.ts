@@ -24,6 +24,7 @@ import {
   type MediaRecord,
   type MediaState,
   type PictureFacts,
+  QUARANTINE_CAUSES,
   type Quarantine,
   THUMB_REFUSALS,
   type ThumbMade,
@@ -57,7 +58,21 @@ const PRIORITIES = ['backfill', 'upload', 'asked'] as const satisfies readonly J
 const FORMATS = ['webp', 'jpeg', 'png', 'avif'] as const;
 
 export const mediaCodec = createCodec<StoredMedia>({
-  1: (fields) => ({ record: fields.take('record', object(readMedia)), endedSeq: fields.take('endedSeq', count) }),
+  /** Before anything was taken out of originals by a way that remembers what was sent. */
+  1: (fields) => ({
+    record: fields.take(
+      'record',
+      object((record) => readMedia(record, 'sha256')),
+    ),
+    endedSeq: fields.take('endedSeq', count),
+  }),
+  2: (fields) => ({
+    record: fields.take(
+      'record',
+      object((record) => readMedia(record, 'sentSha256')),
+    ),
+    endedSeq: fields.take('endedSeq', count),
+  }),
 });
 
 export const blobCodec = createCodec<StoredBlob>({
@@ -109,10 +124,11 @@ export const stampCodec = createCodec<Stamp>({
   }),
 });
 
-function readMedia(fields: Fields): MediaRecord {
+function readMedia(fields: Fields, sentName: 'sha256' | 'sentSha256'): MediaRecord {
   return {
     id: fields.take('id', mediaId),
     sha256: fields.take('sha256', sha256),
+    sentSha256: fields.take(sentName, sha256),
     public: fields.take('public', flag),
     owner: fields.take('owner', text),
     filename: fields.take('filename', nullable(text)),
@@ -187,7 +203,7 @@ function readQuarantine(fields: Fields): Quarantine {
     at: fields.take('at', number),
     by: fields.take('by', text),
     reason: fields.take('reason', nullable(text)),
-    cause: fields.take('cause', choice(['admin', 'rot'])),
+    cause: fields.take('cause', choice(QUARANTINE_CAUSES)),
   };
 }
 

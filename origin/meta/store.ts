@@ -24,9 +24,15 @@ import type {
 export interface MetaStore {
   /** What stands under an id at `now`. */
   find(id: MediaId, now: EpochMs): Promise<Found>;
-  /** The live id over these bytes with this visibility, if there is one. */
-  findDuplicate(sha256: Sha256, isPublic: boolean, now: EpochMs): Promise<Media | undefined>;
+  /** The live id over bytes that were sent so, with this visibility, if there is one. */
+  findDuplicate(sentSha256: Sha256, isPublic: boolean, now: EpochMs): Promise<Media | undefined>;
   findBlob(sha256: Sha256): Promise<BlobRecord | undefined>;
+  /** The blob in which bytes that were sent so stand by now; one that is withheld by an admin before any other. */
+  findSent(sentSha256: Sha256): Promise<BlobRecord | undefined>;
+  /** Up to `limit` blobs that wait for the scanner, the longest wait first; those after one of them. */
+  heldBlobs(after: BlobRecord | null, limit: number): Promise<readonly BlobRecord[]>;
+  /** The scanner's verdict on a held blob: null gives it free. False: it is not held any more. */
+  settleHeld(sha256: Sha256, mark: Quarantine | null, now: EpochMs): Promise<boolean>;
 
   /** Records an upload whose blob is in place. Decides duplicate and quarantine again, inside the transaction. */
   commitUpload(upload: NewMedia): Promise<CommitOutcome>;
@@ -95,6 +101,8 @@ export interface MetaStore {
 export interface NewMedia {
   readonly id: MediaId;
   readonly sha256: Sha256;
+  /** Of what was sent; left out: what is stored. */
+  readonly sentSha256?: Sha256;
   readonly sizeBytes: number;
   readonly mime: string;
   readonly public: boolean;
@@ -104,7 +112,10 @@ export interface NewMedia {
   readonly picture: PictureFacts;
   /** Whether a thumbnail job is to be queued for a new blob; otherwise the refusal that stands instead. */
   readonly thumbs: { readonly kind: 'queue' } | { readonly kind: 'none'; readonly reason: ThumbRefusal };
-  /** Withholds the bytes from the moment they are recorded: the outcome is then `quarantined`. */
+  /**
+   * Withholds the bytes from the moment they are recorded. The outcome is then `quarantined`, but for a mark of `held`:
+   * that one is as good as any upload, and leaves bytes alone that are to be seen already.
+   */
   readonly quarantine?: Quarantine;
   /** The subject's limit, checked and counted in the same transaction; left out: not counted. */
   readonly quota?: UploadQuota;
@@ -150,7 +161,8 @@ export type ThumbOutcome =
 export interface ListQuery {
   readonly owner?: string;
   readonly mime?: string;
-  readonly state?: 'live' | 'deleted' | 'expired' | 'quarantined';
+  /** `held` are those that wait for the scanner; `quarantined` all others that are withheld. */
+  readonly state?: 'live' | 'deleted' | 'expired' | 'quarantined' | 'held';
   readonly createdFrom?: EpochMs;
   readonly createdTo?: EpochMs;
   /** Ids sort by creation; the page starts after this one. */

@@ -13,6 +13,7 @@ import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalEntry } from '../../src/journal/entry.js';
 import { type Codec, DamagedRecord } from './codec.js';
 import type { DeadJob, Job, JobPriority } from './jobs.js';
+import type { MediaRecord } from './media.js';
 import {
   blobCodec,
   deadCodec,
@@ -34,8 +35,13 @@ export type Key = KeyPart | readonly KeyPart[];
 export const INDEX_NAMES = [
   /** [sha256, id]: every id over a blob, live or not. */
   'by_blob',
-  /** [sha256, 0 | 1] -> id: the live id over a blob, private and public. */
+  /**
+   * [sha256, 0 | 1] -> id: the live id over a blob, private and public, where the blob is what was sent. Each other one
+   * has the hash of what was sent as a third part.
+   */
   'live',
+  /** [sentSha256, id]: every id, live or not, whose blob is not what was sent. */
+  'sent',
   /** [owner's hash, id] */
   'by_owner',
   /** [expiresAt, id] of live ids. */
@@ -46,6 +52,8 @@ export const INDEX_NAMES = [
   'tombstone',
   /** [unreferencedAt, sha256] of blobs that may be swept. */
   'unreferenced',
+  /** [since when, sha256] of blobs that wait for the scanner. */
+  'held',
   /** [place in JOB_ORDER, readyAt, queuedAt, sha256] of jobs nobody holds. */
   'job_ready',
   /** [until, sha256] of jobs that somebody holds. */
@@ -219,18 +227,27 @@ function lastPart(key: Key): string {
 }
 
 function indexMedia({ record }: StoredMedia): readonly IndexEntry[] {
-  const { id, sha256, owner, state, expiresAt, usedAt } = record;
+  const { id, sha256, sentSha256, owner, state, expiresAt, usedAt } = record;
   const entries: IndexEntry[] = [entry('by_blob', [sha256, id]), entry('by_owner', [ownerKey(owner), id])];
+  if (sentSha256 !== sha256) entries.push(entry('sent', [sentSha256, id]));
   if (state.kind !== 'live') return [...entries, entry('tombstone', [state.at, id])];
-  entries.push(entry('live', [sha256, record.public ? 1 : 0], id), entry('idle', [usedAt, id]));
+  entries.push(entry('live', liveKey(record), id), entry('idle', [usedAt, id]));
   if (expiresAt !== null) entries.push(entry('expiry', [expiresAt, id]));
   return entries;
+}
+
+export function liveKey({ sha256, sentSha256, public: isPublic }: MediaRecord): Key {
+  const key = [sha256, isPublic ? 1 : 0] as const;
+  return sentSha256 === sha256 ? key : [...key, sentSha256];
 }
 
 function indexBlob({ blob, unreferencedAt }: StoredBlob): readonly IndexEntry[] {
   // Bytes that an admin withholds stay: they may be restored, and are evidence.
   const sweepable = unreferencedAt !== null && blob.quarantine?.cause !== 'admin';
-  return sweepable ? [entry('unreferenced', [unreferencedAt, blob.sha256])] : [];
+  return [
+    ...(sweepable ? [entry('unreferenced', [unreferencedAt, blob.sha256])] : []),
+    ...(blob.quarantine?.cause === 'held' ? [entry('held', [blob.quarantine.at, blob.sha256])] : []),
+  ];
 }
 
 function indexJob(job: Job): readonly IndexEntry[] {

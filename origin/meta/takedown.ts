@@ -6,8 +6,9 @@ import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalCause } from '../../src/journal/entry.js';
 import { type Change, readOrNote } from './database.js';
-import type { BlobRecord, MediaRecord, MediaState, Quarantine } from './media.js';
+import { type BlobRecord, type MediaRecord, type MediaState, type Quarantine, refusesUpload } from './media.js';
 import type { StoredBlob, StoredMedia } from './records.js';
+import { findSent } from './sent.js';
 import type { QuarantineOutcome, RemoveOutcome } from './store.js';
 import {
   BLOBS,
@@ -80,6 +81,26 @@ export function liftMark(change: Change, stored: StoredBlob, now: EpochMs): Quar
   return markBlob(change, { ...stored, unreferencedAt }, null, 'restore', now);
 }
 
+/** What the scanner says at last of a blob that waited for it; false: somebody else has decided meanwhile. */
+export function settleHeld(change: Change, sha256: Sha256, mark: Quarantine | null, now: EpochMs): boolean {
+  const stored = read(change.writer, BLOBS, sha256);
+  if (stored?.blob.quarantine?.cause !== 'held') return false;
+  if (mark === null) liftMark(change, stored, now);
+  else markBlob(change, stored, mark, 'quarantine', now);
+  return true;
+}
+
+export function heldBlobs(
+  reader: Reader,
+  after: BlobRecord | null,
+  limit: number,
+  damaged: Change['damaged'],
+): readonly BlobRecord[] {
+  const start = after === null ? {} : { start: [after.quarantine?.at ?? 0, after.sha256], afterStart: true };
+  const all = [...targets<Sha256>(reader, 'held', { ...start, limit })];
+  return all.map((sha256) => readOrNote(reader, BLOBS, sha256, damaged)?.blob).filter((blob) => blob !== undefined);
+}
+
 /** Notes whether any live id holds a blob, after one began or ended. */
 export function settleReference(change: Change, sha256: Sha256, now: EpochMs): StoredBlob | undefined {
   // A takedown must not fail over a blob record that cannot be read.
@@ -102,9 +123,22 @@ export function idsOver(reader: Reader, sha256: Sha256): readonly MediaId[] {
 
 /** Forgets tombstones that ended before an instant. The blob, if it is still there, stays the sweep's. */
 export function forgetTombstones(change: Change, endedBefore: EpochMs, limit: number): number {
-  const ended = storedAt(change, 'tombstone', before(endedBefore), limit);
+  const ended = storedAt(
+    change,
+    'tombstone',
+    before(endedBefore),
+    limit,
+    ({ record }) => !barsWhatWasSent(change, record),
+  );
   for (const { record } of ended) write(change.writer, MEDIA, record.id, undefined);
   return ended.length;
+}
+
+/** While the bytes that became of it are barred, the record alone knows that what was sent is barred with them. */
+function barsWhatWasSent(change: Change, { sha256, sentSha256 }: MediaRecord): boolean {
+  if (sha256 === sentSha256) return false;
+  const stored = readOrNote(change.writer, BLOBS, sha256, change.damaged);
+  return stored !== undefined && refusesUpload(stored.blob);
 }
 
 export function unreferencedBlobs(
@@ -137,12 +171,18 @@ export function forgetBlob({ writer }: Change, sha256: Sha256): boolean {
   return true;
 }
 
-function storedAt(change: Change, index: IndexName, span: Span, limit: number): readonly StoredMedia[] {
+function storedAt(
+  change: Change,
+  index: IndexName,
+  span: Span,
+  limit: number,
+  wanted: (stored: StoredMedia) => boolean = () => true,
+): readonly StoredMedia[] {
   const found: StoredMedia[] = [];
   for (const id of targets<MediaId>(change.writer, index, span)) {
     if (found.length >= limit) break;
     const stored = readOrNote(change.writer, MEDIA, id, change.damaged);
-    if (stored !== undefined) found.push(stored);
+    if (stored !== undefined && wanted(stored)) found.push(stored);
   }
   return found;
 }
@@ -202,7 +242,8 @@ function resolveTarget(reader: Reader, target: MediaId | Sha256, now: EpochMs): 
     if (hasExpired(record, now)) return { kind: 'gone', state: 'expired' };
     sha256 = record.sha256;
   }
-  const stored = read(reader, BLOBS, sha256);
+  // Who names a hash may know the one of what was sent only.
+  const stored = read(reader, BLOBS, sha256) ?? read(reader, BLOBS, findSent(reader, sha256)?.sha256 ?? sha256);
   return stored === undefined ? { kind: 'unknown' } : { kind: 'blob', stored };
 }
 

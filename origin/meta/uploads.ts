@@ -10,6 +10,7 @@ import type { BlobRecord, Media, MediaRecord } from './media.js';
 import { refusesUpload } from './media.js';
 import { queueJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
+import { findSent, sentAs } from './sent.js';
 import type { CommitOutcome, NewMedia, Usage } from './store.js';
 import { BLOBS, JOBS, MEDIA, ownerKey, type Reader, read, USAGE, write } from './tables.js';
 import { expireOne, hasExpired, liftMark, quarantine, settleReference } from './takedown.js';
@@ -17,25 +18,39 @@ import { expireOne, hasExpired, liftMark, quarantine, settleReference } from './
 const NO_USAGE: Usage = { bytes: 0, files: 0 };
 
 export function commitUpload(change: Change, upload: NewMedia): CommitOutcome {
+  const { sha256, quarantine: mark } = upload;
+  const before = read(change.writer, BLOBS, sha256)?.blob;
   const outcome = recordUpload(change, upload);
   const recorded = outcome.kind === 'created' || outcome.kind === 'duplicate';
-  if (!recorded || upload.quarantine === undefined) return outcome;
-  quarantine(change, upload.sha256, upload.quarantine);
-  return { kind: 'quarantined' };
+  if (!recorded || mark === undefined) return outcome;
+  if (mark.cause !== 'held') {
+    quarantine(change, sha256, mark);
+    return { kind: 'quarantined' };
+  }
+  const { media } = outcome;
+  const seen = before !== undefined && before.quarantine === null;
+  if (media.blob.sha256 !== sha256 || media.blob.quarantine !== null || seen) return outcome;
+  quarantine(change, sha256, mark);
+  return { ...outcome, media: { ...media, blob: { ...media.blob, quarantine: mark } } };
 }
 
 function recordUpload(change: Change, upload: NewMedia): CommitOutcome {
   const { writer } = change;
-  const { sha256, now } = upload;
-  const standing = findLive(writer, sha256, upload.public);
+  const { sha256, sentSha256 = sha256, now } = upload;
+  const standing = findLive(writer, sentSha256, upload.public);
   const expired = standing !== undefined && hasExpired(standing.record, now);
   if (expired) expireOne(change, standing, now);
 
   const stored = read(writer, BLOBS, sha256);
-  if (stored !== undefined && refusesUpload(stored.blob)) return { kind: 'quarantined' };
+  const refused = [stored?.blob, findSent(writer, sentSha256)].some(
+    (blob) => blob !== undefined && refusesUpload(blob),
+  );
+  if (refused) return { kind: 'quarantined' };
   if (standing !== undefined && !expired) {
     const record = prolong(change, standing, upload);
-    return { kind: 'duplicate', media: { record, blob: settleBlob(change, upload, stored) } };
+    // What was sent stands in another form already, and what came now is none's: the sweep's.
+    const other = record.sha256 === sha256 ? undefined : read(writer, BLOBS, record.sha256)?.blob;
+    return { kind: 'duplicate', media: { record, blob: other ?? settleBlob(change, upload, stored) } };
   }
   const over = overQuota(change, upload, stored === undefined);
   if (over !== undefined) return { kind: 'over_quota', usage: over };
@@ -53,16 +68,17 @@ export function recordBlob(change: Change, blob: BlobRecord, now: EpochMs): bool
   return true;
 }
 
-/** The live record over these bytes, whether or not its instant has passed. */
-export function findLive(reader: Reader, sha256: Sha256, isPublic: boolean): StoredMedia | undefined {
-  const id = reader.get('live', [sha256, isPublic ? 1 : 0]);
-  return id === undefined ? undefined : read(reader, MEDIA, Buffer.from(id).toString('latin1') as MediaRecord['id']);
+/** The live record over bytes that were sent so, whether or not its instant has passed. */
+export function findLive(reader: Reader, sentSha256: Sha256, isPublic: boolean): StoredMedia | undefined {
+  const id = reader.get('live', [sentSha256, isPublic ? 1 : 0]);
+  if (id !== undefined) return read(reader, MEDIA, Buffer.from(id).toString('latin1') as MediaRecord['id']);
+  return sentAs(reader, sentSha256).find(({ record }) => record.state.kind === 'live' && record.public === isPublic);
 }
 
-export function findDuplicate(reader: Reader, sha256: Sha256, isPublic: boolean, now: EpochMs): Media | undefined {
-  const standing = findLive(reader, sha256, isPublic);
+export function findDuplicate(reader: Reader, sentSha256: Sha256, isPublic: boolean, now: EpochMs): Media | undefined {
+  const standing = findLive(reader, sentSha256, isPublic);
   if (standing === undefined || hasExpired(standing.record, now)) return undefined;
-  const stored = read(reader, BLOBS, sha256);
+  const stored = read(reader, BLOBS, standing.record.sha256);
   return stored === undefined ? undefined : { record: standing.record, blob: stored.blob };
 }
 
@@ -86,14 +102,22 @@ function settleBlob(change: Change, upload: NewMedia, stored: StoredBlob | undef
   if (stored === undefined) {
     write(change.writer, BLOBS, sha256, { blob: newBlob(upload), unreferencedAt: null, markSeq: 0 });
   } else {
-    if (stored.blob.quarantine !== null) liftMark(change, stored, now);
+    if (lifts(upload, stored.blob)) liftMark(change, stored, now);
     settleReference(change, sha256, now);
   }
-  const blob = stored === undefined ? newBlob(upload) : { ...stored.blob, quarantine: null };
+  const blob =
+    stored === undefined
+      ? newBlob(upload)
+      : { ...stored.blob, quarantine: lifts(upload, stored.blob) ? null : stored.blob.quarantine };
   if (blob.thumbs.kind === 'pending' && read(change.writer, JOBS, sha256) === undefined) {
     queueJob(change, sha256, 'upload', now);
   }
   return blob;
+}
+
+/** Good bytes lift a mark of rot; those that a scanner has passed, or nobody asks it about, also one of waiting for it. */
+function lifts(upload: NewMedia, { quarantine: mark }: BlobRecord): boolean {
+  return mark !== null && !(mark.cause === 'held' && upload.quarantine?.cause === 'held');
 }
 
 /** Counts the upload, or answers the usage that leaves no room for it. */
@@ -123,6 +147,7 @@ function newRecord(upload: NewMedia): MediaRecord {
   return {
     id: upload.id,
     sha256: upload.sha256,
+    sentSha256: upload.sentSha256 ?? upload.sha256,
     public: upload.public,
     owner: upload.owner,
     filename: upload.filename,

@@ -184,11 +184,13 @@ async function checkBackward(check: Check, index: IndexName): Promise<void> {
 const OWNERS = {
   by_blob: MEDIA,
   live: MEDIA,
+  sent: MEDIA,
   by_owner: MEDIA,
   expiry: MEDIA,
   idle: MEDIA,
   tombstone: MEDIA,
   unreferenced: BLOBS,
+  held: BLOBS,
   job_ready: JOBS,
   job_lease: JOBS,
   dead_order: DEAD,

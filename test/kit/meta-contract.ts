@@ -249,6 +249,69 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     await store.close();
   });
 
+  await t.test('what is stored otherwise than it was sent is found by both, and barred by both', async (t) => {
+    const store = await kit.fresh();
+    const first = uploadOf(A, { sentSha256: B });
+    t.match(await store.commitUpload(first), { kind: 'created', media: { record: { sha256: A, sentSha256: B } } });
+    t.match(await store.commitUpload(uploadOf(A, { sentSha256: B })), { media: { record: { id: first.id } } });
+    t.match(await store.commitUpload(uploadOf(B)), { kind: 'duplicate', media: { record: { id: first.id } } });
+    t.equal(await store.findBlob(B), undefined, 'nothing is recorded of bytes that are not kept');
+    t.match(await store.findSent(B), { sha256: A });
+    const plain = await store.commitUpload(uploadOf(A));
+    t.equal(plain.kind, 'created', 'what was sent as it is stored is another upload');
+    t.equal((await store.commitUpload(uploadOf(A, { sentSha256: C }))).kind, 'created', 'as is a third form');
+    const { ids } = (await store.quarantine(B, adminMark(T0))) as { ids: readonly MediaId[] };
+    t.equal(ids.length, 3, 'the bytes are withheld under every id, whichever hash names them');
+    for (const [sha256, sentSha256] of [
+      [A, A],
+      [A, B],
+      [B, B],
+      [C, C],
+    ] as const) {
+      t.same(await store.commitUpload(uploadOf(sha256, { sentSha256 })), { kind: 'quarantined' });
+    }
+    await store.remove(first.id, 'eve', T0);
+    t.equal(await store.forgetTombstones(T0 + 1, 9), 0, 'its tombstone knows what is barred');
+    await store.restore(A, T0);
+    t.equal(await store.forgetTombstones(T0 + 1, 9), 1);
+    t.equal((await store.commitUpload(uploadOf(B))).kind, 'created', 'what is forgotten is new');
+    await store.close();
+  });
+
+  await t.test('held bytes are recorded and withheld until the scanner has spoken', async (t) => {
+    let store = await kit.fresh();
+    const held = { quarantine: adminMark(T0, 'held') };
+    const first = uploadOf(A, held);
+    t.match(await store.commitUpload(first), { kind: 'created', media: { blob: { quarantine: { cause: 'held' } } } });
+    t.match(await store.commitUpload(uploadOf(A, held)), { kind: 'duplicate' });
+    t.match(await store.find(first.id, T0), { kind: 'quarantined' });
+    await store.commitUpload(uploadOf(B, { ...held, now: T0 + 1 }));
+    store = await kit.again(store);
+    const [longest] = await store.heldBlobs(null, 1);
+    t.equal(longest?.sha256, A, 'also after a restart');
+    t.same(
+      (await store.heldBlobs(longest ?? null, 9)).map(({ sha256 }) => sha256),
+      [B],
+    );
+    t.same((await store.list({ state: 'held', limit: 9, now: T0 })).found.length, 2);
+    t.same((await store.list({ state: 'quarantined', limit: 9, now: T0 })).found.length, 0);
+    t.equal(await store.settleHeld(A, null, T0), true);
+    t.match(await store.find(first.id, T0), { kind: 'live' });
+    t.equal(await store.settleHeld(A, null, T0), false);
+    t.match(await store.commitUpload(uploadOf(A, { ...held, public: true })), {
+      media: { blob: { quarantine: null } },
+    });
+    t.match(await store.find(first.id, T0), { kind: 'live' }, 'what everybody sees is not withheld again');
+    t.equal(await store.settleHeld(B, adminMark(T0), T0), true);
+    t.same(await store.heldBlobs(null, 9), []);
+    t.same(await store.commitUpload(uploadOf(B)), { kind: 'quarantined' });
+    await store.commitUpload(uploadOf(C, held));
+    t.match(await store.commitUpload(uploadOf(C)), { media: { blob: { quarantine: null } } }, 'clean bytes lift it');
+    await store.quarantine(C, adminMark(T0));
+    t.equal(await store.settleHeld(C, null, T0), false, 'an admin has the last word');
+    await store.close();
+  });
+
   await t.test('after any history the store agrees with a naive model of it', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(anyStep, { minLength: 5, maxLength: 40 }), async (steps) => {
@@ -270,6 +333,8 @@ const anyStep = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('upload' as const),
       sha256: anyBytes,
+      sent: fc.option(anyBytes, { freq: 2 }),
+      held: fc.boolean(),
       public: fc.boolean(),
       expiresInMs: fc.constantFrom(null, 1, 20, 100),
       quota: fc.constantFrom(null, 3),
@@ -286,6 +351,10 @@ const anyStep = fc.oneof(
     }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('restore' as const), target: anyTarget }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('scanned' as const), sha256: anyBytes, infected: fc.boolean() }),
+  },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('expire' as const), limit: fc.nat({ max: 3 }) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('expireUnused' as const), ageMs: fc.nat({ max: 60 }) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('forget' as const), ageMs: fc.nat({ max: 60 }) }) },
@@ -319,6 +388,8 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
           expiresAt: step.expiresInMs === null ? null : now + step.expiresInMs,
           thumbs: step.thumbs ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
           now,
+          ...(step.sent !== null && { sentSha256: step.sent }),
+          ...(step.held && { quarantine: adminMark(now, 'held') }),
           ...(step.quota !== null && {
             quota: { periodStartAt: T0, bytesMax: Number.POSITIVE_INFINITY, filesMax: step.quota },
           }),
@@ -341,6 +412,11 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
       case 'restore': {
         const target = targetOf(step.target);
         assert.deepEqual(await store.restore(target, now), model.restore(target, now));
+        break;
+      }
+      case 'scanned': {
+        const mark = step.infected ? adminMark(now) : null;
+        assert.equal(await store.settleHeld(step.sha256, mark, now), model.settleHeld(step.sha256, mark, now));
         break;
       }
       case 'expire':
@@ -386,9 +462,17 @@ async function agree(store: MetaStore, model: MetaModel, ids: readonly MediaId[]
   assert.equal(store.journal.newest(), model.journal.length);
   for (const sha256 of BYTES) {
     assert.deepEqual(await store.idsOver(sha256), model.idsOver(sha256));
+    const sent = await store.findSent(sha256);
+    const known = model.findSent(sha256);
+    assert.equal(sent === undefined, known.length === 0);
+    assert.ok(sent === undefined || known.some((blob) => blob.sha256 === sent.sha256));
+    const barred = known.some(({ quarantine }) => quarantine?.cause === 'admin');
+    assert.equal(sent?.quarantine?.cause === 'admin', barred, 'what is barred is found before what is not');
     assert.equal(await store.isUnreferenced(sha256), model.isUnreferenced(sha256));
     assert.deepEqual(await store.findBlob(sha256), model.blobs.find((row) => row.blob.sha256 === sha256)?.blob);
   }
+  const held = (await store.heldBlobs(null, 9)).map(({ sha256 }) => sha256);
+  assert.deepEqual(held, model.heldBlobs());
   assert.deepEqual(await store.unreferencedBlobs(now + 1, 9), model.unreferencedBlobs(now + 1, 9));
   assert.equal((await store.jobs.counts()).waiting, model.queued.size);
   assert.deepEqual(await listAll(store, now), model.rows.map(({ record }) => record.id).sort());

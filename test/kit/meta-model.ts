@@ -28,18 +28,36 @@ export class MetaModel {
   readonly used = new Map<string, Usage>();
 
   commitUpload(upload: NewMedia): CommitOutcome {
-    const { sha256, now } = upload;
-    const twins = this.#liveOver(sha256).filter(({ record }) => record.public === upload.public);
+    const before = this.#blob(upload.sha256)?.blob;
+    const outcome = this.#record(upload);
+    const { quarantine: mark } = upload;
+    if (mark?.cause !== 'held' || !('media' in outcome)) return outcome;
+    const row = this.#blob(upload.sha256);
+    const { record, blob } = outcome.media;
+    if (row === undefined || blob !== row.blob || blob.quarantine !== null || before?.quarantine === null)
+      return outcome;
+    this.#mark(row, mark, 'quarantine', mark.at);
+    return { ...outcome, media: { record, blob: row.blob } };
+  }
+
+  #record(upload: NewMedia): CommitOutcome {
+    const { sha256, sentSha256 = sha256, now } = upload;
+    const twins = this.rows.filter(
+      ({ record }) =>
+        record.sentSha256 === sentSha256 && record.public === upload.public && record.state.kind === 'live',
+    );
     for (const row of twins.filter((twin) => isPast(twin.record, now))) this.#expire([row], now, true);
     const held = this.#blob(sha256);
-    if (held?.blob.quarantine?.cause === 'admin') return { kind: 'quarantined' };
+    if (this.#bars(sentSha256) || held?.blob.quarantine?.cause === 'admin') return { kind: 'quarantined' };
 
     const twin = twins.find(({ record }) => record.state.kind === 'live');
     if (twin !== undefined) {
       const { expiresAt, usedAt } = twin.record;
       const later = expiresAt === null || upload.expiresAt === null ? null : Math.max(expiresAt, upload.expiresAt);
       twin.record = { ...twin.record, expiresAt: later, usedAt: Math.max(usedAt, now) };
-      return { kind: 'duplicate', media: { record: twin.record, blob: this.#hold(upload) } };
+      const blob = twin.record.sha256 === sha256 ? this.#hold(upload) : this.#blob(twin.record.sha256)?.blob;
+      if (blob === undefined) throw new Error('the model lost a blob');
+      return { kind: 'duplicate', media: { record: twin.record, blob } };
     }
     const usage = this.usage(upload);
     const after = { files: usage.files + 1, bytes: usage.bytes + (held === undefined ? upload.sizeBytes : 0) };
@@ -49,7 +67,7 @@ export class MetaModel {
       this.used.set(`${upload.owner} ${quota.periodStartAt}`, after);
     }
     const { id, owner, filename, expiresAt } = upload;
-    const facts = { id, sha256, public: upload.public, owner, filename, expiresAt };
+    const facts = { id, sha256, sentSha256, public: upload.public, owner, filename, expiresAt };
     const record: MediaRecord = { ...facts, createdAt: now, usedAt: now, state: { kind: 'live' } };
     this.rows.push({ record, endedSeq: 0 });
     return { kind: 'created', media: { record, blob: this.#hold(upload) } };
@@ -87,7 +105,7 @@ export class MetaModel {
     const found = this.#target(target, mark.at);
     if (!('blob' in found)) return found;
     const standing = found.blob.quarantine;
-    if (standing?.cause === 'admin' || (standing?.cause === 'rot' && mark.cause === 'rot')) {
+    if (standing?.cause === 'admin' || (standing !== null && mark.cause === 'rot')) {
       return { kind: 'already', seq: found.markSeq };
     }
     return this.#mark(found, mark, 'quarantine', mark.at);
@@ -98,6 +116,33 @@ export class MetaModel {
     if (!('blob' in found)) return found;
     if (found.blob.quarantine === null) return { kind: 'already', seq: found.markSeq };
     return this.#mark(found, null, 'restore', now);
+  }
+
+  settleHeld(sha256: Sha256, mark: Quarantine | null, now: EpochMs): boolean {
+    const row = this.#blob(sha256);
+    if (row?.blob.quarantine?.cause !== 'held') return false;
+    this.#mark(row, mark, mark === null ? 'restore' : 'quarantine', now);
+    return true;
+  }
+
+  heldBlobs(): readonly Sha256[] {
+    return this.blobs
+      .filter(({ blob }) => blob.quarantine?.cause === 'held')
+      .sort(by(({ blob }) => [blob.quarantine?.at ?? 0, blob.sha256]))
+      .map(({ blob }) => blob.sha256);
+  }
+
+  /** The blobs that bytes sent so became, under any id. */
+  findSent(sentSha256: Sha256): readonly BlobRecord[] {
+    const became = this.rows
+      .filter(({ record }) => record.sentSha256 === sentSha256)
+      .map(({ record }) => record.sha256);
+    const known = [sentSha256, ...became].map((sha256) => this.#blob(sha256)?.blob);
+    return known.filter((blob) => blob !== undefined);
+  }
+
+  #bars(sentSha256: Sha256): boolean {
+    return this.findSent(sentSha256).some(({ quarantine }) => quarantine?.cause === 'admin');
   }
 
   expireDue(now: EpochMs, limit: number): readonly MediaId[] {
@@ -121,6 +166,9 @@ export class MetaModel {
   forgetTombstones(before: EpochMs, limit: number): number {
     const old = this.rows
       .filter(({ record: { state } }) => state.kind !== 'live' && state.at < before)
+      .filter(({ record: { sha256, sentSha256 } }) => {
+        return sha256 === sentSha256 || this.#blob(sha256)?.blob.quarantine?.cause !== 'admin';
+      })
       .sort(by(({ record: { state, id } }) => [state.kind === 'live' ? 0 : state.at, id]))
       .slice(0, limit);
     for (const row of old) this.rows.splice(this.rows.indexOf(row), 1);
@@ -182,7 +230,8 @@ export class MetaModel {
       row = { blob, unreferencedAt: null, markSeq: 0 };
       this.blobs.push(row);
     }
-    if (row.blob.quarantine !== null) this.#mark(row, null, 'restore', now);
+    const stays = row.blob.quarantine?.cause === 'held' && upload.quarantine?.cause === 'held';
+    if (row.blob.quarantine !== null && !stays) this.#mark(row, null, 'restore', now);
     row.unreferencedAt = null;
     if (row.blob.thumbs.kind === 'pending') this.queued.add(sha256);
     return row.blob;
@@ -192,11 +241,24 @@ export class MetaModel {
     target: MediaId | Sha256,
     now: EpochMs,
   ): BlobRow | { kind: 'gone'; state: 'deleted' | 'expired' } | { kind: 'unknown' } {
-    if (target.length === 64) return this.#blob(target as Sha256) ?? { kind: 'unknown' };
+    if (target.length === 64) {
+      const found = this.#blob(target as Sha256) ?? this.#became(target as Sha256);
+      return found ?? { kind: 'unknown' };
+    }
     const found = this.find(target as MediaId, now);
     if (found.kind === 'deleted' || found.kind === 'expired') return { kind: 'gone', state: found.kind };
     if (found.kind === 'unknown') return { kind: 'unknown' };
     return this.#blob(found.media.record.sha256) ?? { kind: 'unknown' };
+  }
+
+  /** As what was sent so is found where it does not stand itself: a barred one first, then by the age of the id. */
+  #became(sentSha256: Sha256): BlobRow | undefined {
+    const rows = this.rows
+      .filter(({ record }) => record.sentSha256 === sentSha256)
+      .sort(by(({ record }) => [0, record.id]))
+      .map(({ record }) => this.#blob(record.sha256))
+      .filter((row) => row !== undefined);
+    return rows.find(({ blob }) => blob.quarantine?.cause === 'admin') ?? rows[0];
   }
 
   #mark(
@@ -206,7 +268,7 @@ export class MetaModel {
     now: EpochMs,
   ): QuarantineOutcome & { kind: 'done' } {
     const ids = this.#liveOver(row.blob.sha256)
-      .sort(by(({ record }) => [record.public ? 1 : 0, record.id]))
+      .sort(by(({ record }) => [record.public ? 1 : 0, record.sentSha256 === row.blob.sha256 ? '' : record.sentSha256]))
       .map(({ record }) => record.id);
     row.blob = { ...row.blob, quarantine: mark };
     row.markSeq = this.#note(cause, ids, now);

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { type Answer, json, member } from '../kit/ask.js';
@@ -416,7 +416,40 @@ void t.test('an operator may have uploads scanned', async (t) => {
     content: { quarantine: { by: 'scanner', reason: 'Test.Words' } },
   });
   t.equal((await origin.as('alice', `/v1/media/${id}`)).status, 403);
-  t.equal(outcome(await origin.upload(Buffer.from('the scanner BREAKS at this'))), '503 overloaded');
+  t.strictSame(await staged(origin), []);
+});
+
+void t.test('what comes while the scanner is away is durable, and nobody sees it until the scanner has', async (t) => {
+  // The clock is moved while scans run: none of them is to end for that.
+  const folder = t.testdir({ 'scanner.sh': `test -e "$(dirname "$0")/away" && exit 3\n${SCANNER}`, away: '' });
+  const scan = { by: 'command', command: ['/bin/sh', join(folder, 'scanner.sh'), '{file}'], time_limit: '365d' };
+  const origin = await startOrigin(join(folder, 'data'), { upload: { scan }, ...STILL });
+  t.teardown(() => origin.close());
+  const held = await origin.upload(text(1), '?public=true');
+  t.equal(outcome(held), '201 text/plain');
+  const id = member(held, 'id');
+  t.match(outcome(await origin.upload(text(1), '?public=true')), '200 text/plain', 'again it is a duplicate');
+  const infected = Buffer.from('this is INFECTED, they say');
+  const bad = member(await origin.upload(infected), 'id');
+  const broken = member(await origin.upload(Buffer.from('the scanner BREAKS at this')), 'id');
+  const states = async () => {
+    const items = json(await origin.asAdmin('/v1/admin/media'))['items'] as { id: string; state: string }[];
+    return Object.fromEntries(items.map((item) => [item.id, item.state]));
+  };
+  t.strictSame(await states(), { [id]: 'held', [bad]: 'held', [broken]: 'held' });
+  await origin.restart();
+  for (const path of [`/v1/media/${id}`, `/v1/media/${id}/thumb`]) {
+    t.equal(outcome(await origin.ask(path)), '403 quarantined', path);
+  }
+  t.equal((await origin.ask(`/v1/media/${bad}`)).status, 401, 'to a stranger it looks like what is not there');
+
+  await rm(join(folder, 'away'));
+  const wanted = { [id]: 'live', [bad]: 'quarantined', [broken]: 'held' };
+  while (JSON.stringify(await states()) !== JSON.stringify(wanted)) origin.clock.advance(60_000);
+  t.ok((await origin.ask(`/v1/media/${id}`)).bytes.equals(text(1)));
+  t.match(json(await origin.asAdmin(`/v1/admin/media/${bad}`)), { content: { quarantine: { reason: 'Test.Words' } } });
+  t.equal(outcome(await origin.upload(infected)), '403 quarantined');
+  t.equal(outcome(await origin.upload(text(1))), '201 text/plain', 'what is seen is an upload like any other');
   t.strictSame(await staged(origin), []);
 });
 
@@ -438,9 +471,51 @@ void t.test('an operator may have the location taken out of pictures', async (t)
   t.ok(got.bytes.equals(png(1)), 'the comment is gone, the picture is not');
   t.equal(member(stored, 'sha256'), sha256(got.bytes).toString('hex'), 'what is told is what is stored');
   t.equal(member(await origin.upload(sent), 'id'), member(stored, 'id'), 'the same file is still a duplicate');
+  const alone = await origin.upload(png(1));
+  t.equal(alone.status, 201, 'what is stored, sent by itself, is another file');
+  t.equal(member(alone, 'etag'), member(stored, 'etag'), 'over the same bytes');
+  t.equal(outcome(await origin.upload(sent, '', { 'repr-digest': digestOf(png(1)) })), '400 digest_mismatch');
+  const shared = await origin.upload(sent, '?public=true');
+  t.equal(shared.status, 201);
+  t.equal(member(shared, 'etag'), member(stored, 'etag'), 'public and private are two ids over one blob');
+
+  t.equal((await origin.asAdmin(`/v1/media/${member(stored, 'id')}/quarantine`, { method: 'POST' })).status, 204);
+  for (const bytes of [sent, png(1)]) t.equal(outcome(await origin.upload(bytes)), '403 quarantined');
+  for (const made of [stored, alone, shared]) {
+    t.equal((await origin.asAdmin(`/v1/media/${member(made, 'id')}`, { method: 'DELETE' })).status, 204);
+  }
+  for (const bytes of [sent, png(1)]) t.equal(outcome(await origin.upload(bytes)), '403 quarantined', 'also deleted');
+  // The hash of what was sent names what became of it.
+  const named = `/v1/admin/blobs/${sha256(sent).toString('hex')}/quarantine`;
+  t.equal((await origin.asAdmin(named, { method: 'DELETE' })).status, 204);
+  const again = await origin.upload(sent);
+  t.equal(again.status, 201);
+  t.equal(member(again, 'etag'), member(stored, 'etag'));
+
   t.equal(outcome(await origin.upload(png(2).subarray(0, 50))), '415 type_refused', 'no promise about half a file');
   t.equal(outcome(await origin.upload(text(1))), '201 text/plain');
   t.strictSame(await staged(origin), []);
+
+  await t.test('also with the option off again, and pictures from before keep what they have', async (t) => {
+    await origin.stop();
+    const off = await startOrigin(origin.folder, STILL);
+    t.equal(member(await off.upload(sent), 'id'), member(again, 'id'), 'what was stripped stays so');
+    const whole = largePng(2, 10_000);
+    const plain = await off.upload(whole);
+    t.equal(member(plain, 'sha256'), sha256(whole).toString('hex'));
+    await off.stop();
+    await off.auth.close();
+    const on = await startOrigin(origin.folder, { upload: { strip_originals: { enabled: true } }, ...STILL });
+    t.equal(member(await on.upload(whole), 'id'), member(plain, 'id'));
+    const open = await on.upload(whole, '?public=true');
+    t.equal(member(open, 'etag'), member(plain, 'etag'), 'one blob under both ids');
+    t.equal((await on.asAdmin(`/v1/media/${member(again, 'id')}/quarantine`, { method: 'POST' })).status, 204);
+    await on.stop();
+    await on.auth.close();
+    const last = await startOrigin(origin.folder, STILL);
+    t.teardown(() => last.close());
+    t.equal(outcome(await last.upload(sent)), '403 quarantined', 'barred in the form that is not stored, too');
+  });
 });
 
 const CORPUS = join('..', 'shared', 'corpus');

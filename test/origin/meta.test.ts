@@ -7,7 +7,7 @@ import t from 'tap';
 import { count, createCodec, text } from '../../origin/meta/codec.js';
 import type { MetaConfig } from '../../origin/meta/config.js';
 import { openMetaReader, openMetaStore } from '../../origin/meta/lmdb.js';
-import { journalCodec, stampCodec } from '../../origin/meta/records.js';
+import { journalCodec, mediaCodec, stampCodec } from '../../origin/meta/records.js';
 import type { MetaStore } from '../../origin/meta/store.js';
 import type { Sha256 } from '../../src/ids.js';
 import { createLog } from '../../src/log.js';
@@ -205,9 +205,9 @@ void t.test('one process at a time writes to a folder', async (t) => {
 void t.test('a database of a newer release is refused, a damaged stamp is mended on request', async (t) => {
   const folder = t.testdir();
   await (await openMetaStore(configOf(folder), parts)).close();
-  const stamp = { format: 2, journal: 'x', madeAt: T0 };
+  const stamp = { format: 3, journal: 'x', madeAt: T0 };
   await tamper(folder, (table) => table('about').putSync('stamp', stampCodec.encode(stamp)));
-  await t.rejects(openMetaStore(configOf(folder), parts), { message: /by a newer release \(format 2; this one reads/ });
+  await t.rejects(openMetaStore(configOf(folder), parts), { message: /by a newer release \(format 3; this one reads/ });
   await t.rejects(openMetaReader(configOf(folder), parts), { message: /by a newer release/ });
   await tamper(folder, (table) => table('about').putSync('stamp', Buffer.from('rubbish')));
   await t.rejects(openMetaStore(configOf(folder), parts), { name: 'DamagedRecord', table: 'about' });
@@ -215,6 +215,28 @@ void t.test('a database of a newer release is refused, a damaged stamp is mended
   t.not(mended.journal.name, 'x');
   await mended.close();
   await t.rejects(openMetaReader(configOf(join(folder, 'nothing')), parts), { message: /holds no metadata store/ });
+});
+
+void t.test('a database of the release before is read, and written on as one of this release', async (t) => {
+  const folder = t.testdir();
+  const made = await openMetaStore(configOf(folder), parts);
+  const upload = uploadOf(hashOf(1));
+  await made.commitUpload(upload);
+  await made.close();
+  await tamper(folder, (table) => {
+    const { sentSha256: _, ...record } = mediaCodec.decode(table('media').getBinary(upload.id) ?? Buffer.of()).record;
+    table('media').putSync(upload.id, createCodec({ 1: () => ({}) }).encode({ record, endedSeq: 0 }));
+    table('about').putSync('stamp', stampCodec.encode({ format: 1, journal: 'x', madeAt: T0 }));
+  });
+  const store = await openMetaStore(configOf(folder), parts);
+  t.match(await store.find(upload.id, T0), { media: { record: { sentSha256: hashOf(1) } } });
+  t.match(await store.commitUpload(uploadOf(hashOf(1))), { kind: 'duplicate' });
+  t.equal(store.journal.name, 'x', 'edges need not drop anything');
+  t.same(await verify(store, false), []);
+  await store.close();
+  await tamper(folder, (table) => {
+    t.match(stampCodec.decode(table('about').getBinary('stamp') ?? Buffer.of()), { format: 2 });
+  });
 });
 
 void t.test('at its limits the store refuses and says so', async (t) => {

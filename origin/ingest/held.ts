@@ -1,0 +1,140 @@
+/**
+ * Sees to uploads that were taken while the scanner was away: asks again, later
+ * and later while there is no answer, and then gives each free or has it
+ * quarantined. What waits is told by the metadata store alone, so a restart
+ * loses nothing of it.
+ */
+import { randomUUID } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import type { Clock, Timer } from '../../src/clock.js';
+import { bugFields, type Log } from '../../src/log.js';
+import type { Metrics } from '../../src/metrics.js';
+import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
+import type { BlobRecord, Quarantine } from '../meta/media.js';
+import type { MetaStore } from '../meta/store.js';
+import type { ScanConfig, Scanner, ScanVerdict } from './scan.js';
+
+export interface HeldParts {
+  readonly config: Pick<ScanConfig, 'retryMs' | 'retryMaxMs'>;
+  readonly scanner: Scanner;
+  readonly meta: Pick<MetaStore, 'heldBlobs' | 'settleHeld'>;
+  readonly blobs: Pick<BlobStore, 'fileOf' | 'stat' | 'read' | 'stageFolder'>;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** From 0 up to 1, for jitter. */
+  readonly random?: () => number;
+}
+
+export interface Held {
+  close(): Promise<void>;
+}
+
+/** Blobs read from the store at once. */
+const PAGE = 100;
+/** So many in a row without an answer, and the scanner is taken to be away. */
+const UNANSWERED_MAX = 3;
+
+/** The first round begins at once: an earlier run may have left some. */
+export function openHeld(parts: HeldParts): Held {
+  const { config, clock, log } = parts;
+  const random = parts.random ?? Math.random;
+  const settled = parts.metrics.counter('held_uploads_total', 'Uploads that waited for the scanner, by its verdict.', [
+    'verdict',
+  ]);
+  const closing = new AbortController();
+  let failures = 0;
+  /** Where the next round begins: one that gets no answer must not be the end of every round. */
+  let reached: BlobRecord | null = null;
+  let alarm: Timer | undefined;
+  let running = round();
+
+  async function round(): Promise<void> {
+    try {
+      const end = await askAll(parts, reached, (verdict) => settled.add(1, { verdict }), closing.signal);
+      reached = end.reached;
+      failures = end.answered ? 0 : failures + 1;
+    } catch (thrown) {
+      if (closing.signal.aborted) return;
+      failures += 1;
+      log.error(bugFields(thrown), 'held uploads could not be looked at');
+    }
+    if (closing.signal.aborted) return;
+    const whole = Math.min(config.retryMaxMs, config.retryMs * 2 ** Math.min(failures, 30));
+    alarm = clock.after(Math.round(whole * (0.5 + random() / 2)), () => {
+      running = round();
+    });
+  }
+
+  return {
+    async close() {
+      closing.abort(new Error('the origin closes'));
+      alarm?.cancel();
+      await running;
+    },
+  };
+}
+
+interface RoundEnd {
+  /** False: the scanner seems to be away still. */
+  readonly answered: boolean;
+  readonly reached: BlobRecord | null;
+}
+
+async function askAll(
+  parts: HeldParts,
+  from: BlobRecord | null,
+  count: (verdict: 'free' | 'quarantined') => void,
+  signal: AbortSignal,
+): Promise<RoundEnd> {
+  const { meta, clock, log } = parts;
+  let reached = from;
+  let unanswered = 0;
+  for (;;) {
+    const blobs = await meta.heldBlobs(reached, PAGE);
+    for (const blob of blobs) {
+      reached = blob;
+      const verdict = await scanStored(parts, blob, signal);
+      unanswered = verdict.kind === 'hold' ? unanswered + 1 : 0;
+      if (unanswered === UNANSWERED_MAX) return { answered: false, reached };
+      if (verdict.kind === 'hold') continue;
+      const mark = markOf(verdict, clock);
+      if (!(await meta.settleHeld(blob.sha256, mark, clock.now()))) continue;
+      count(mark === null ? 'free' : 'quarantined');
+      log.info({ sha256: blob.sha256, reason: mark?.reason ?? null }, 'a held upload was scanned');
+    }
+    if (blobs.length < PAGE) return { answered: unanswered === 0, reached: null };
+  }
+}
+
+function markOf(verdict: Exclude<ScanVerdict, { kind: 'hold' }>, clock: Clock): Quarantine | null {
+  if (verdict.kind === 'admit') return null;
+  return { at: clock.now(), by: 'scanner', reason: verdict.reason, cause: 'admin' };
+}
+
+/** Bytes that cannot be had say nothing: they wait on. */
+async function scanStored(
+  { blobs, scanner, log }: HeldParts,
+  { sha256 }: BlobRecord,
+  signal: AbortSignal,
+): Promise<ScanVerdict> {
+  const key = mediaKey(sha256);
+  const own = blobs.fileOf(key);
+  const path = own ?? join(blobs.stageFolder, `held-${randomUUID()}`);
+  try {
+    if (own === undefined) {
+      const found = await blobs.read(key, undefined, signal);
+      if (found.kind !== 'found') return { kind: 'hold' };
+      await pipeline(found.body, createWriteStream(path, { flags: 'wx' }), { signal });
+    } else if ((await blobs.stat(key, signal)) === undefined) {
+      log.warn({ sha256 }, 'the bytes of a held upload are not in the store');
+      return { kind: 'hold' };
+    }
+    return await scanner.scan(path, signal);
+  } finally {
+    if (own === undefined) await rm(path, { force: true });
+  }
+}
