@@ -30,6 +30,7 @@ import { openOps } from './ops/ops.js';
 import { createTally, type Tally } from './ops/stats.js';
 import { readOriginTls } from './origin-tls.js';
 import { createPass, type Pass } from './pass.js';
+import { keepPosted } from './posted.js';
 import { openReloading } from './reload.js';
 import { createDepartures, createServer, type Departures } from './serve.js';
 import { openUpstream, type Upstream } from './upstream.js';
@@ -106,6 +107,7 @@ async function openAll(
     originTls: readOriginTls(config.upstream),
     edgeName: config.name,
     onUnsafe: (answer) => invalidate(engine, answer),
+    keep: (answer) => keepPosted(engine, answer),
     clock,
     log,
     metrics,

@@ -41,7 +41,7 @@ function removedMedia({ method, target, status }: UnsafeAnswer): MediaId | undef
 }
 
 /** Nothing leaves the one origin that is behind an edge, so any base will do. */
-const BASE = 'http://origin.invalid';
+export const BASE = 'http://origin.invalid';
 
 function targetsOf({ method, target, status, location, contentLocation }: UnsafeAnswer): readonly string[] {
   const uris = invalidatedBy({ method, uri: BASE + target, status, location, contentLocation });

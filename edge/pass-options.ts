@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../src/clock.js';
 import { duration, integer, section, size, type ValueOf } from '../src/config/field.js';
+import type { HeaderList } from '../src/http/reply.js';
 import type { Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
 import type { OriginTls } from './origin-tls.js';
@@ -78,6 +79,27 @@ export interface UnsafeAnswer {
   readonly contentLocation: string | undefined;
 }
 
+/** A passed request's answer, its body still to come. */
+export interface PassedAnswer {
+  readonly method: string;
+  readonly target: string;
+  header(name: string): string | undefined;
+  readonly status: number;
+  /** Names in lower case. */
+  readonly headers: HeaderList;
+  /** From the request to the head of its answer. */
+  readonly tookMs: number;
+}
+
+/** Takes a body on its way past. */
+export interface Keeping {
+  /** Resolves when the next chunk may come. */
+  write(chunk: Buffer): Promise<void>;
+  end(): void;
+  /** Nothing is kept, whoever broke it off; without effect after the end. */
+  abort(reason: Error): void;
+}
+
 export interface PassOptions {
   readonly config: PassConfig;
   /** `http://host:port` or `https://…`, without a path. */
@@ -87,6 +109,8 @@ export interface PassOptions {
   readonly edgeName: string;
   /** Done before the client sees the answer; must not throw. */
   onUnsafe(answer: UnsafeAnswer): Promise<void> | void;
+  /** Asked after that; what it gives is handed the body on its way past. */
+  keep?(answer: PassedAnswer): Keeping | undefined;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;

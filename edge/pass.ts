@@ -8,7 +8,7 @@
  * and nothing of the edge's authority.
  */
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
-import { PassThrough } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { errorCode, Fault, faultOf } from '../src/errors.js';
 import { problemReply } from '../src/http/problem.js';
 import type { HeaderList } from '../src/http/reply.js';
@@ -17,7 +17,7 @@ import { errorFields, loggable } from '../src/log.js';
 import { tlsTroubleOf } from './origin-tls.js';
 import { boundConnect, ClientGone, Exchange, lingerAndEnd, releaseBody, watchTurns } from './pass-exchange.js';
 import { answerHeaders, connectionField, forwardedHeaders, hopsLeft, invalidates, mayRepeat } from './pass-guards.js';
-import type { PassContext, PassOptions } from './pass-options.js';
+import type { Keeping, PassContext, PassOptions } from './pass-options.js';
 import { createPassProxy, type PassProxy } from './pass-proxy.js';
 
 export interface Pass {
@@ -85,14 +85,16 @@ async function carry(exchange: Exchange, proxy: PassProxy): Promise<void> {
   try {
     const headers = forwardedHeaders(passed, exchange.framing, exchange.facts);
     if (hops.kind === 'left') headers['max-forwards'] = String(hops.hops);
+    const askedMs = exchange.options.clock.monotonicMs();
     const answer = await ask(exchange, proxy, headers);
+    const tookMs = exchange.options.clock.monotonicMs() - askedMs;
     request.unpipe(exchange.body);
     exchange.answer = answer;
     // Heard again by the pipeline; here, so that an answer that dies before it is not an uncaught error.
     answer.on('error', () => {}).on('data', () => exchange.moved());
     answer.pause();
     await tellInvalidation(exchange, answer);
-    await relay(exchange, answer);
+    await relay(exchange, answer, keepingOf(exchange, answer, tookMs));
   } finally {
     unwatch();
   }
@@ -180,14 +182,48 @@ async function tellInvalidation({ options, passed }: Exchange, answer: IncomingM
   });
 }
 
+function keepingOf(
+  { options, request, passed }: Exchange,
+  answer: IncomingMessage,
+  tookMs: number,
+): Keeping | undefined {
+  const { rawHeaders } = answer;
+  const headers: [string, string][] = [];
+  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
+    headers.push([(rawHeaders[at] ?? '').toLowerCase(), rawHeaders[at + 1] ?? '']);
+  }
+  return options.keep?.({
+    method: passed.method,
+    target: passed.target,
+    header: (name) => headerText(request.headers[name]),
+    status: answer.statusCode ?? 0,
+    headers,
+    tookMs,
+  });
+}
+
+async function* keptOnTheWay(answer: IncomingMessage, keeping: Keeping): AsyncGenerator<Buffer> {
+  for await (const chunk of answer as AsyncIterable<Buffer>) {
+    await keeping.write(chunk);
+    yield chunk;
+  }
+  keeping.end();
+}
+
 /** Sends the answer on. A body that ends badly breaks the client's connection, so that it is not taken for whole. */
-async function relay(exchange: Exchange, answer: IncomingMessage): Promise<void> {
+async function relay(exchange: Exchange, answer: IncomingMessage, keeping: Keeping | undefined): Promise<void> {
   const { response, request, passed, facts, over } = exchange;
   const status = answer.statusCode ?? 502;
   const last = !request.complete;
   response.writeHead(status, answerHeaders(answer.rawHeaders, status, passed, facts, last).flat());
   response.on('drain', () => exchange.moved());
-  await pipeBody(answer, response, { signal: over.signal, end: !last });
+  const body = keeping === undefined ? answer : Readable.from(keptOnTheWay(answer, keeping), { objectMode: false });
+  try {
+    await pipeBody(body, response, { signal: over.signal, end: !last });
+  } catch (thrown) {
+    keeping?.abort(thrown instanceof Error ? thrown : new Error(String(thrown)));
+    throw thrown;
+  }
   if (!last) return;
   exchange.sending?.destroy();
   await lingerAndEnd(exchange);

@@ -681,6 +681,46 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
     },
   );
 
+  await t.test(
+    'an answer to POST is kept for GET where it says so, whole and under its own target (RFC 9110 9.3.3)',
+    async (t) => {
+      const cases = [
+        { name: 'named', location: '/posted?0', fresh: 'max-age=60', kept: true },
+        { name: 'not named', location: undefined, fresh: 'max-age=60', kept: false },
+        { name: 'named otherwise', location: '/other', fresh: 'max-age=60', kept: false },
+        { name: 'for how long not said', location: '/posted?3', fresh: 'public', kept: false },
+        { name: 'not to be kept', location: '/posted?4', fresh: 'max-age=60, no-store', kept: false },
+        { name: 'broken off', location: '/posted?5', fresh: 'max-age=60', kept: false, breaks: true },
+      ] as const;
+      for (const [index, { name, location, fresh, kept, ...rest }] of cases.entries()) {
+        edge.origin.on('/posted', async (seen, answer) => {
+          if (seen.method !== 'POST') {
+            answer.head(200, { 'content-length': '5' });
+            answer.end('asked');
+            return;
+          }
+          answer.head(200, {
+            'cache-control': fresh,
+            'content-length': '6',
+            ...(location !== undefined && { 'content-location': location }),
+          });
+          if (!('breaks' in rest)) return answer.end('posted');
+          await answer.write('pos');
+          answer.reset();
+        });
+        const url = `${edge.url}/posted?${index}`;
+        const posted = await ask(url, { method: 'POST', body: 'x' });
+        t.equal(posted.bytes.toString(), 'breaks' in rest ? 'pos' : 'posted', name);
+        const got = await ask(url);
+        t.equal(got.bytes.toString(), kept ? 'posted' : 'asked', name);
+        t.match(got.headers['cache-status'], kept ? /; hit; / : /fwd=/, name);
+        if (!kept) continue;
+        await ask(url, { method: 'PUT', body: 'x' });
+        t.match((await ask(url)).headers['cache-status'], /fwd=/, 'until something changes it');
+      }
+    },
+  );
+
   await t.test('interim answers reach the client whose request it is', async (t) => {
     edge.origin.on('/hints', (_seen, answer) => {
       answer.hint('</style.css>; rel=preload');

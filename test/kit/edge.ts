@@ -15,6 +15,7 @@ import type { LeaseState, LeaseVerdict } from '../../edge/journal/lease.js';
 import { createTally, type Tally } from '../../edge/ops/stats.js';
 import { readOriginTls } from '../../edge/origin-tls.js';
 import { createPass } from '../../edge/pass.js';
+import { keepPosted } from '../../edge/posted.js';
 import { createDepartures, createServer } from '../../edge/serve.js';
 import { openUpstream } from '../../edge/upstream.js';
 import { createUses, type Uses } from '../../edge/uses.js';
@@ -97,6 +98,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     originTls: readOriginTls(edge.upstream),
     edgeName: edge.name,
     onUnsafe: (answer) => invalidate(engine, answer),
+    keep: (answer) => keepPosted(engine, answer),
     ...parts,
     clock: systemClock,
   });
