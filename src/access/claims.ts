@@ -4,12 +4,14 @@ import type { AccessConfig } from './config.js';
 import type { Caller, Role, Scope } from './grant.js';
 import type { Claims } from './token.js';
 
-type ClaimRules = Pick<AccessConfig, 'adminClaim' | 'scopeClaim'>;
+type ClaimRules = Pick<AccessConfig, 'issuers' | 'adminClaim' | 'scopeClaim'>;
 
 /** Undefined where `sub` cannot name anybody. */
 export function callerOf(claims: Claims, issuer: string, expiresAt: EpochMs, rules: ClaimRules): Caller | undefined {
-  const subject = claims['sub'];
-  if (typeof subject !== 'string' || !SUBJECT.test(subject)) return undefined;
+  const named = claims['sub'];
+  if (typeof named !== 'string' || !SUBJECT.test(named)) return undefined;
+  const prefix = rules.issuers.find((each) => each.issuer === issuer)?.subjectPrefix ?? '';
+  const subject = prefix + named;
   return { subject, issuer, roles: rolesOf(claims, rules), scope: scopeOf(claims, rules), expiresAt };
 }
 

@@ -44,6 +44,12 @@ const issuerSection = section('One Authentication Service.', {
     default: null,
     help: 'Where its public keys are; null: found by OpenID Connect discovery below the issuer.',
   }),
+  subjectPrefix: text({
+    default: '',
+    pattern: /^[^\p{Cc}]{0,64}$/u,
+    accepts: 'at most 64 characters',
+    help: 'Put before the `sub` of its tokens. With several issuers, whoever has the same subject is the same owner to quotas, rate limits and resumable uploads: give each a prefix, unless they name the same people.',
+  }),
 });
 
 const linkSecretSection = section('One secret that signs links.', {
@@ -68,7 +74,7 @@ export const accessSection = section('Who may do what: tokens, signed links, and
     of: issuerSection,
     min: 1,
     max: 16,
-    help: 'The Authentication Services whose tokens hold, each with `issuer` and `jwks_url` (null: OpenID Connect discovery). A key opens tokens of its own issuer only. The default is the development service.',
+    help: 'The Authentication Services whose tokens hold, each with `issuer`, `jwks_url` (null: OpenID Connect discovery) and `subject_prefix`. A key opens tokens of its own issuer only. The default is the development service.',
   }),
   audiences: list({
     default: ['media'],

@@ -9,6 +9,3 @@ process.once('message', (given) => {
   process.argv.push(...(given as readonly string[]));
   void loaded.then(() => import('../../src/cli.js'));
 });
-
-// Or the compiler would take it for a script.
-export {};

@@ -372,11 +372,11 @@ void t.test('keys change without a restart', async (t) => {
     const clock = new ManualClock();
     const [one, two] = await Promise.all([openAuthService(clock, [ED]), openAuthService(clock, [EC])]);
     t.teardown(() => Promise.all([one.close(), two.close()]));
-    const issuers = [one, two].map(({ issuer, jwksUrl }) => ({ issuer, jwks_url: jwksUrl }));
-    const { gate } = gateFor(t, clock, accessConfig({ issuers }));
+    const [first, second] = [one, two].map(({ issuer, jwksUrl }) => ({ issuer, jwks_url: jwksUrl }));
+    const { gate } = gateFor(t, clock, accessConfig({ issuers: [first, { ...second, subject_prefix: 'two:' }] }));
     await gate.probe();
-    t.equal((await gate.open(bearing(one.token()))).kind, 'caller');
-    t.equal((await gate.open(bearing(two.token()))).kind, 'caller');
+    t.equal(callerOf(await gate.open(bearing(one.token()))).subject, 'alice');
+    t.equal(callerOf(await gate.open(bearing(two.token()))).subject, 'two:alice', 'nor is one’s alice the other’s');
     t.same(await gate.open(bearing(one.token({}, EC))), refused('token_unknown_key'));
     t.same(await gate.open(bearing(two.token({}, ED))), refused('token_unknown_key'));
   });
