@@ -20,7 +20,7 @@ export interface OperatorParts {
   readonly metrics: Metrics;
   /** What a scrub in a process of its own found (commands.ts). */
   readonly marks: ScrubMarks;
-  readonly meta: Pick<MetaStore, 'jobs' | 'blobsAfter'>;
+  readonly meta: Pick<MetaStore, 'jobs' | 'blobsAfter' | 'finishThumbs'>;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
   readonly config: { readonly thumbs: ThumbsConfig };
   readonly clock: Clock;

@@ -64,7 +64,8 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
   opened.add('blobs', () => blobs.close());
   const gate = openGate({ config: access, clock, log, metrics });
   opened.add('gate', () => gate.close());
-  const thumbs = await openThumbs({ config: config.thumbs, meta, blobs, log, metrics, clock });
+  const inFlight = createInFlight();
+  const thumbs = await openThumbs({ config: config.thumbs, meta, blobs, inFlight, log, metrics, clock });
   opened.add('thumbnails', () => thumbs.close());
 
   const isEdge = createEdgeCheck([access.edgeSecret, ...access.edgeSecretsAccepted]);
@@ -77,7 +78,6 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     log,
     metrics,
   });
-  const inFlight = createInFlight();
   const retention = openRetention({
     config: rules,
     quotaPeriodMs: quota.periodMs,

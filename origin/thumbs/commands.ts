@@ -54,7 +54,7 @@ function tell(verb: ThumbsVerb, step: Step): string {
     case 'retry':
       return `${figure('revived')} wait again, ${figure('left')} left`;
     case 'backfill':
-      return `${figure('seen')} media seen, ${figure('queued')} queued`;
+      return `${figure('seen')} media seen, ${figure('queued')} queued, ${figure('trimmed')} with more than is wanted`;
     case 'status':
       return [
         `${figure('waiting')} waiting, ${figure('leased')} being made, ${figure('dead')} given up`,

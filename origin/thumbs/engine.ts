@@ -18,6 +18,7 @@ import type { ThumbMenu } from '../../src/media/thumb-choice.js';
 import type { Metrics } from '../../src/metrics.js';
 import { createSlots } from '../../src/slots.js';
 import type { BlobStore } from '../blobs/blob-store.js';
+import type { InFlight } from '../blobs/in-flight.js';
 import { JOB_PRIORITIES, type Job } from '../meta/jobs.js';
 import type { ThumbState } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
@@ -35,6 +36,7 @@ export interface ThumbsParts {
   readonly config: ThumbsConfig;
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
+  readonly inFlight: Pick<InFlight, 'hold'>;
   readonly log: Log;
   readonly metrics: Metrics;
   readonly clock: Clock;
@@ -145,13 +147,23 @@ export async function openThumbs(parts: ThumbsParts): Promise<Thumbs> {
     const hand: Hand = { job, stop, done: Promise.resolve() };
     hands.set(job.sha256, hand);
     renewal ??= clock.after(config.queue.leaseMs / RENEWALS_PER_LEASE, renewLeases);
-    hand.done = work(job, AbortSignal.any([stop.signal, closing.signal]))
+    hand.done = workHeld(job, AbortSignal.any([stop.signal, closing.signal]))
       .catch((thrown: unknown) => log.error({ sha256: job.sha256, ...bugFields(thrown) }, 'a thumbnail job was left'))
       .finally(() => {
         // After a lost lease the same job may already be in hand again.
         if (hands.get(job.sha256) === hand) hands.delete(job.sha256);
         pump();
       });
+  }
+
+  /** What is stored again may be what the sweep is about to take, so it is kept off until the record names it. */
+  async function workHeld(job: Job, signal: AbortSignal): Promise<void> {
+    const release = await parts.inFlight.hold(job.sha256, signal).catch(() => undefined);
+    try {
+      await work(job, signal);
+    } finally {
+      release?.();
+    }
   }
 
   async function work(job: Job, signal: AbortSignal): Promise<void> {

@@ -6,8 +6,8 @@
 import type { Clock, EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import type { DeadJob } from '../meta/jobs.js';
-import type { BlobRecord, ThumbFormat } from '../meta/media.js';
-import type { MetaStore } from '../meta/store.js';
+import { type BlobRecord, NO_FACTS, type ThumbFormat, type ThumbMade } from '../meta/media.js';
+import type { MetaStore, ThumbOutcome } from '../meta/store.js';
 import type { ThumbsConfig } from './config.js';
 import type { Thumbs } from './engine.js';
 import { planThumbs } from './plan.js';
@@ -59,18 +59,23 @@ export async function* retryThumbs(
 export interface BackfillProgress {
   readonly seen: number;
   readonly queued: number;
+  /** Those that only had more than is asked for: their records no longer name it, and the sweep frees it. */
+  readonly trimmed: number;
   /** Where a run that broke off goes on after; null: everything was seen. */
   readonly next: Sha256 | null;
 }
 
 export interface BackfillParts {
-  readonly meta: Pick<MetaStore, 'jobs' | 'blobsAfter'>;
+  readonly meta: Pick<MetaStore, 'jobs' | 'blobsAfter' | 'finishThumbs'>;
   readonly config: ThumbsConfig;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
   readonly clock: Pick<Clock, 'now'>;
 }
 
-/** Queues, behind everything else, each blob whose thumbnails are not what the configuration asks for; with `all`, every one. */
+/**
+ * Queues, behind everything else, each blob that lacks thumbnails the configuration asks for; with `all`, every one.
+ * What is surplus alone is taken off the record without rendering.
+ */
 export async function* backfillThumbs(
   { meta, config, thumbs, clock }: BackfillParts,
   given: { readonly all: boolean; readonly after: Sha256 | null },
@@ -79,38 +84,62 @@ export async function* backfillThumbs(
   let after = given.after;
   let seen = 0;
   let queued = 0;
+  let trimmed = 0;
   do {
     signal.throwIfAborted();
     const { blobs, next } = await meta.blobsAfter(after, STEP);
-    const wanted = blobs.filter((blob) => thumbs.accepts(blob.mime) && (given.all || isOutdated(blob, config)));
+    const accepted = blobs.filter((blob) => thumbs.accepts(blob.mime));
+    const wanted = accepted.filter((blob) => given.all || isOutdated(blob, config));
     await Promise.all(wanted.map(({ sha256 }) => meta.jobs.add(sha256, 'backfill', clock.now())));
+    const ample = accepted.filter((blob) => !wanted.includes(blob) && surplusOf(blob, config).length > 0);
+    await Promise.all(ample.map((blob) => meta.finishThumbs(blob.sha256, trim(blob, config))));
     seen += blobs.length;
     queued += wanted.length;
+    trimmed += ample.length;
     after = next;
-    yield { seen, queued, next };
+    yield { seen, queued, trimmed, next };
   } while (after !== null);
 }
 
-/** Whether an accepted type's thumbnails are other than they would be if made now. What was refused for good reason stays. */
+/** Whether an accepted type lacks thumbnails that would be made now. What was refused for good reason stays. */
 export function isOutdated(blob: BlobRecord, config: ThumbsConfig): boolean {
-  const { thumbs, picture } = blob;
+  const { thumbs } = blob;
   switch (thumbs.kind) {
     case 'pending':
       return true;
     case 'none':
       return thumbs.reason === 'unsupported_type' || isNowAllowed(blob, config);
     case 'ready': {
-      const { width, height } = picture;
-      // Of sound with a cover nothing is known but what was made of the cover.
-      if (width === null || height === null) return false;
-      const held = new Set(thumbs.made.map((made) => look(made.variant, made.width, made.height, made.format)));
-      const { thumbs: planned } = planThumbs({ width, height }, config.variants);
-      const looks = planned.flatMap((thumb) =>
-        formatsFor(blob, thumb.variant, config).map((format) => look(thumb.variant, thumb.width, thumb.height, format)),
-      );
-      return held.size !== looks.length || looks.some((wanted) => !held.has(wanted));
+      const held = new Set(thumbs.made.map(lookOf));
+      return looksFor(blob, config)?.some((wanted) => !held.has(wanted)) ?? false;
     }
   }
+}
+
+/** What was made and would not be now. */
+function surplusOf(blob: BlobRecord, config: ThumbsConfig): readonly ThumbMade[] {
+  const looks = looksFor(blob, config);
+  if (blob.thumbs.kind !== 'ready' || looks === undefined) return [];
+  return blob.thumbs.made.filter((made) => !looks.includes(lookOf(made)));
+}
+
+function trim(blob: BlobRecord, config: ThumbsConfig): ThumbOutcome {
+  const surplus = surplusOf(blob, config);
+  const made = blob.thumbs.kind === 'ready' ? blob.thumbs.made.filter((thumb) => !surplus.includes(thumb)) : [];
+  return { kind: 'made', made, picture: NO_FACTS };
+}
+
+/** All that would be made now; undefined of sound with a cover, of which nothing is known but what was made of the cover. */
+function looksFor(blob: BlobRecord, config: ThumbsConfig): readonly string[] | undefined {
+  const { width, height } = blob.picture;
+  if (width === null || height === null) return undefined;
+  return planThumbs({ width, height }, config.variants).thumbs.flatMap((thumb) =>
+    formatsFor(blob, thumb.variant, config).map((format) => look(thumb.variant, thumb.width, thumb.height, format)),
+  );
+}
+
+function lookOf({ variant, width, height, format }: ThumbMade): string {
+  return look(variant, width, height, format);
 }
 
 function look(variant: string, width: number, height: number, format: ThumbFormat): string {

@@ -5,6 +5,7 @@ import * as fc from 'fast-check';
 import sharp, { type Sharp } from 'sharp';
 import t, { type Test } from 'tap';
 import { thumbKey } from '../../origin/blobs/blob-store.js';
+import { freeOrphans } from '../../origin/blobs/sweep.js';
 import { type BlobRecord, NO_FACTS, type ThumbMade } from '../../origin/meta/media.js';
 import { type ApngFrame, composeApng, parseApng } from '../../origin/thumbs/apng.js';
 import { thumbsFaults } from '../../origin/thumbs/config.js';
@@ -22,6 +23,7 @@ import {
   retryThumbs,
 } from '../../origin/thumbs/upkeep.js';
 import { systemClock } from '../../src/clock.js';
+import type { Sha256 } from '../../src/ids.js';
 import { createSlots } from '../../src/slots.js';
 import { apngOf } from '../kit/apng.js';
 import { MISBEHAVING, openThumbHouse, type ThumbHouse, thumbsConfig } from '../kit/thumb-house.js';
@@ -618,7 +620,33 @@ void t.test('the engine', async (t) => {
         return last;
       };
       t.match(await backfill({}), { seen: 2, queued: 0, next: null }, 'what is as it should be stays');
-      t.match(await backfill({ variants: [{ name: '160', width: 160 }], default_variant: '160' }), { queued: 2 });
+      const blobs = (await house.meta.blobsAfter(null, 9)).blobs.map(({ sha256 }) => sha256);
+      const stored = async () => {
+        const keys: string[] = [];
+        for await (const { key } of house.blobs.list('thumb/')) keys.push(key);
+        return keys.sort();
+      };
+      const named = async () => {
+        const records = await Promise.all(blobs.map((sha256) => house.record(sha256)));
+        const keys = records.map(({ sha256, thumbs: { kind, ...rest } }) =>
+          kind === 'ready' && 'made' in rest ? rest.made.map((made) => thumbKey(sha256, made.sha256)) : [],
+        );
+        return [...new Set(keys.flat())].sort();
+      };
+      t.same(await stored(), await named());
+      const before = (await stored()).length;
+      const fewer = { variants: [{ name: '160', width: 160 }], default_variant: '160' };
+      t.match(await backfill(fewer), { queued: 0, trimmed: 2 }, 'nothing is rendered to have less');
+      t.match(await backfill(fewer), { queued: 0, trimmed: 0 });
+      t.equal((await stored()).length, before, 'what is no longer named is the sweep\u2019s');
+      const release = await house.inFlight.hold(blobs[0] ?? ('' as Sha256), never);
+      await freeOrphans(house, Number.POSITIVE_INFINITY, never);
+      t.not((await stored()).length, (await named()).length, 'which leaves alone what somebody works on');
+      release();
+      await freeOrphans(house, Number.POSITIVE_INFINITY, never);
+      t.same(await stored(), await named(), 'and takes exactly what no record names');
+
+      t.match(await backfill({}), { queued: 2, trimmed: 0 });
       const jobs = await house.meta.jobs.claim('test', 10, Date.now(), 60_000);
       t.same(
         jobs.map(({ priority }) => priority),
