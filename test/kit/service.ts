@@ -44,7 +44,8 @@ export async function startService(
   let printed = '';
   for (const stream of [run.stdout, run.stderr]) stream.on('data', (chunk: Buffer) => (printed += chunk.toString()));
   await untilPrinted(run, 'media-service is running', () => printed);
-  await untilReady(`http://127.0.0.1:${ports.edge}`);
+  // As it says itself: the configuration may have been changed.
+  await untilReady(/^ *edge +(http\S+)/m.exec(printed)?.[1] ?? '');
   return {
     edge: `http://127.0.0.1:${ports.edge}`,
     origin: `http://127.0.0.1:${ports.origin}`,
