@@ -16,9 +16,9 @@ const LIMITS = {
   headers_max: '2KiB',
   target_max: '512B',
   headers_max_count: 20,
-  headers_within: '500ms',
-  request_within: '2s',
-  idle: '500ms',
+  headers_within: '2s',
+  request_within: '3s',
+  idle: '1s',
   connections_per_client_max: 8,
 };
 
