@@ -35,12 +35,15 @@ const RECENT = 24;
 const PAGE = 1_000;
 const SILENT = createLog('fsck', { level: 'silent', requests: 'none' });
 
-/** Thumbnails, and bytes that are freed a second after the last delete, are at work as well. */
-const SECTION = {
+/** One life in so many makes thumbnails, of what the others left to do as well: their processes take long to start. */
+const MAKES_THUMBS = 3;
+
+/** Bytes that are freed a second after the last delete, and thumbnails, are at work as well. */
+const sectionOf = (life: number) => ({
   upload: { free_min: '0B' },
   retention: { grace: '1s', sweep_every: '100ms' },
-  thumbs: { children: { count: 1 }, video: { enabled: false } },
-};
+  thumbs: { children: { count: 1 }, video: { enabled: false }, enabled: life % MAKES_THUMBS === 0 },
+});
 
 interface File {
   readonly bytes: Buffer;
@@ -187,7 +190,7 @@ void t.test('what the origin answered survives kill -9 at any moment', { timeout
   const traffic = new Traffic(house, random);
   let starts = 0;
   for (let deaths = 0; deaths < ROUNDS; deaths += 1) {
-    const origin = await house.launch('origin', SECTION);
+    const origin = await house.launch('origin', sectionOf(deaths));
     if (random() * STARTS_KILLED < 1) {
       await new Promise((resolve) => setTimeout(resolve, random() * START_MAX_MS));
       await origin.kill();
@@ -201,7 +204,7 @@ void t.test('what the origin answered survives kill -9 at any moment', { timeout
     }
     await checkSound(origin, house.folder);
   }
-  const origin = await house.launch('origin', SECTION);
+  const origin = await house.launch('origin', sectionOf(0));
   const all = await check(house, await origin.ready, traffic.files, new Set(traffic.files));
   t.comment(
     `${ROUNDS} deaths, ${starts} of them while it started, ${traffic.answered} answers, ${all} ids, seed ${SEED}`,
