@@ -272,6 +272,8 @@ async function confirmed(fetching: Fetching, entry: Entry): Promise<Answer | Aga
   const { engine, errand, client } = fetching;
   const stored = engine.fills.cache.peek(entry.key);
   if (stored === undefined) return AGAIN;
+  // The newer head may have taken back that anyone may see it.
+  if (errand.behalf === 'anonymous' && stored.entry.audience !== 'anyone') return tellUnauthorized(fetching);
   // Confirmed for the very request that asked: whatever Vary says, it is the answer to that one.
   if (fetching.joined && !fits(stored.entry, errand)) return AGAIN;
   if (stored.body.whole === undefined && (await stored.body.ensure(client.leaving())) === 'lost') return AGAIN;

@@ -150,9 +150,9 @@ export async function tellStale(
   if (held.mediaId !== null && engine.lease() !== 'yes') return undefined;
   const now = engine.clock.now();
   const { kind } = decideFailure(held, failure, requestDirectives(errand.ask), now, engine.deciding);
-  // Looked up again: it may have been taken down since.
+  // Looked up again: it may have been taken down since, or be for fewer eyes.
   const stored = kind === 'serve_stale' ? engine.fills.cache.peek(held.key) : undefined;
-  if (stored === undefined) return undefined;
+  if (stored === undefined || (errand.behalf === 'anonymous' && stored.entry.audience !== 'anyone')) return undefined;
   if (stored.body.whole === undefined && (await stored.body.ensure(client.leaving())) === 'lost') return undefined;
   const cacheStatus = engine.cacheStatus({ kind: 'hit', ttlMs: stored.entry.staleAt - now, detail: 'stale-if-error' });
   const told = { entry: stored.entry, body: stored.body, cacheStatus };

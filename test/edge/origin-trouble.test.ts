@@ -98,6 +98,20 @@ void t.test('access is decided before anything looks at the object', async (t) =
     t.match((await ask(edge.url + PATH)).headers['cache-status'], /; hit; /);
   });
 
+  await t.test('a 304 that takes back that anyone may see it is no answer for a stranger', async (t) => {
+    const edge = await open(t);
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES, public: true, maxAgeSeconds: 1 }));
+    t.equal((await ask(edge.url + PATH)).status, 200);
+    edge.clock.advance(100_000);
+    edge.origin.on(PATH, (_seen, answer) => {
+      const { 'content-length': _length, ...head } = mediaHead({ bytes: BYTES });
+      answer.head(304, head);
+      answer.end();
+    });
+    t.equal((await ask(edge.url + PATH)).status, 401);
+    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200);
+  });
+
   await t.test('an origin that forgets itself shows a stranger nothing that is not said to be public', async (t) => {
     const edge = await open(t);
     edge.origin.on('*', (_seen, answer) => {
