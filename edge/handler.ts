@@ -42,6 +42,8 @@ export function handle(engine: Engine, ask: Ask, client: Leaving): Answer | Prom
   }
 }
 
+const CUT_OFF = new Fault('cut_off', 'Try again, or another edge.', { headers: { 'retry-after': '1' } });
+
 type MediaAim = Extract<Aim, { kind: 'media' }>;
 const PASS: Answer = { kind: 'pass', outcome: 'pass' };
 
@@ -60,7 +62,7 @@ function serveMedia(
   client: Leaving,
 ): Answer | Promise<Answer> {
   if (access.kind === 'none') return refused(engine, ask, access.refusal());
-  if (engine.lease() === 'refuse') return refused(engine, ask, new Fault('cut_off', 'Try again, or another edge.'));
+  if (engine.lease() === 'refuse') return refused(engine, ask, CUT_OFF);
   const place = placeOf(engine, ask, aim);
   // Nobody knows yet which wishes mean the same thumbnail.
   if (place === undefined) return PASS;

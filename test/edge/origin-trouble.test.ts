@@ -235,6 +235,7 @@ void t.test('an edge that is cut off from the journal', async (t) => {
   edge.lease = 'refuse';
   const refused = await ask(edge.url + PATH, { headers: READER });
   t.equal(refused.status, 503);
+  t.equal(refused.headers['retry-after'], '1');
   t.match(json(refused), { code: 'cut_off' });
 
   edge.lease = 'revalidate';
