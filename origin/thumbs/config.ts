@@ -94,7 +94,10 @@ const videoSection = section(
     sourceMaxBytes: size({ default: '1GB', min: 1_000, help: 'Larger media get neither poster nor duration.' }),
     timeLimitMs: duration({ default: '20s', min: 100, help: 'For one run of either.' }),
     memoryMaxBytes: size({ default: '1GiB', min: 2 ** 27, help: 'Memory of one run of either.' }),
-    posterAtMs: duration({ default: '1s', help: 'The instant that the poster shows; earlier in a shorter video.' }),
+    posterAtMs: duration({
+      default: '1s',
+      help: 'The instant that the poster shows; earlier in a shorter video, another one where all is of one colour.',
+    }),
   },
 );
 

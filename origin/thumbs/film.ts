@@ -78,11 +78,28 @@ export async function findFilmTools(
   async function probe(file: string, demuxer: Demuxer, cwd: string, until: AbortSignal): Promise<FilmOutcome<Film>> {
     const args = ['-v', 'error', ...FENCE, '-f', demuxer, '-show_entries', SHOWN, '-of', 'json', `file:${file}`];
     const ended = await run(video.ffprobe, args, cwd, until);
-    if (ended.kind !== 'ended' || ended.code !== 0) return failure(ended, 'ffprobe');
+    if (ended.kind !== 'ended' || ended.code !== 0) {
+      const failed = failure(ended, 'ffprobe');
+      return failed.kind === 'unsupported' ? probeContainer(file, demuxer, failed, cwd, until) : failed;
+    }
     const film = readProbe(ended.output);
     return film === undefined
       ? { kind: 'broken', detail: 'it holds neither picture nor sound' }
       : { kind: 'done', value: film };
+  }
+
+  /** A codec that may not be opened leaves the container's own word for how long it takes, which ffmpeg tells before it gives up. */
+  async function probeContainer(
+    file: string,
+    demuxer: Demuxer,
+    failed: FilmOutcome<Film>,
+    cwd: string,
+    until: AbortSignal,
+  ): Promise<FilmOutcome<Film>> {
+    const args = ['-nostdin', '-hide_banner', '-v', 'info', ...FENCE, '-f', demuxer, '-i', `file:${file}`];
+    const ended = await run(video.ffmpeg, args, cwd, until);
+    const durationMs = ended.kind === 'ended' ? readDuration(ended.complaints) : null;
+    return durationMs === null ? failed : { kind: 'done', value: { stream: null, shown: null, durationMs } };
   }
 
   async function posterAt(
@@ -90,9 +107,9 @@ export async function findFilmTools(
     given: { readonly file: string; readonly demuxer: Demuxer; readonly stream: Stream; readonly size: Size },
     cwd: string,
     until: AbortSignal,
-  ): Promise<FilmOutcome<string>> {
+  ): Promise<FilmOutcome<Poster>> {
     const { file, demuxer, stream, size } = given;
-    const poster = join(cwd, 'poster.png');
+    const name = `poster-${Math.round(atMs)}.png`;
     // Even a jump to the very beginning would skip a cover, which stands before it.
     const jump = atMs > 0 ? ['-ss', String(atMs / 1_000)] : [];
     const input = ['-max_pixels', String(pixelsMax), '-threads', '1', ...jump, '-f', demuxer];
@@ -100,7 +117,8 @@ export async function findFilmTools(
       '-frames:v',
       '1',
       '-vf',
-      `scale=${size.width}:${size.height},setsar=1`,
+      // A cover is meant to be as it is; a film may still be black.
+      `scale=${size.width}:${size.height},setsar=1${stream.cover ? '' : MEASURED}`,
       '-f',
       'image2',
       '-update',
@@ -108,12 +126,13 @@ export async function findFilmTools(
     ];
     const args = ['-nostdin', '-hide_banner', '-v', 'error', ...FENCE, ...input, '-i', `file:${file}`].concat(
       ['-map', `0:${stream.index}`, ...still],
-      ['-c:v', 'png', '-compression_level', '1', '-y', `file:${poster}`],
+      ['-c:v', 'png', '-compression_level', '1', '-y', `file:${join(cwd, name)}`],
     );
     const ended = await run(video.ffmpeg, args, cwd, until);
     if (ended.kind !== 'ended') return failure(ended, 'ffmpeg');
-    const made = (await readdir(cwd)).includes('poster.png');
-    return made ? { kind: 'done', value: poster } : failure(ended, 'ffmpeg');
+    const made = (await readdir(cwd)).includes(name);
+    if (!made) return failure(ended, 'ffmpeg');
+    return { kind: 'done', value: { path: join(cwd, name), plain: isPlain(ended.output) } };
   }
 
   return {
@@ -122,10 +141,15 @@ export async function findFilmTools(
     probe,
     async poster(file, demuxer, { stream, durationMs }, size, cwd, until) {
       const given = { file, demuxer, stream, size };
-      const atMs = stream.cover ? 0 : Math.min(video.posterAtMs, (durationMs ?? 0) / 3);
-      const wanted = await posterAt(atMs, given, cwd, until);
-      // A film may have no picture at that instant, or be cut off before it.
-      return wanted.kind === 'broken' && atMs > 0 ? posterAt(0, given, cwd, until) : wanted;
+      let best: FilmOutcome<Poster> | undefined;
+      for (const atMs of posterInstants(stream.cover ? 0 : (durationMs ?? 0), video.posterAtMs)) {
+        const tried = await posterAt(atMs, given, cwd, until);
+        if (tried.kind === 'done' && !tried.value.plain) return { kind: 'done', value: tried.value.path };
+        if (tried.kind === 'lost' || tried.kind === 'unsupported') return tried;
+        if (best?.kind !== 'done') best = tried;
+      }
+      if (best === undefined) return { kind: 'broken', detail: 'it has no instants' };
+      return best.kind === 'done' ? { kind: 'done', value: best.value.path } : best;
     },
     async convertHeif(file, cwd, until) {
       const ended = await run(video.heifConvert, [file, join(cwd, 'picture.png')], cwd, until);
@@ -136,6 +160,37 @@ export async function findFilmTools(
         : { kind: 'done', value: made.map((name) => join(cwd, name)) };
     },
   };
+}
+
+interface Poster {
+  readonly path: string;
+  /** Nearly all of it is of one colour, as before a film fades in. */
+  readonly plain: boolean;
+}
+
+/** Has ffmpeg say how the brightness and the colours of a frame are spread. */
+const MEASURED = ',signalstats,metadata=mode=print:file=-';
+/** The tenth and the ninetieth percentile are no further apart, of 256 steps. */
+const PLAIN_SPREAD_MAX = 12;
+
+/** Of the first frame, which is the one that is kept. */
+function isPlain(stats: string): boolean {
+  const read = (name: string): number => Number(new RegExp(`signalstats\\.${name}=([\\d.]+)`).exec(stats)?.[1]);
+  return ['Y', 'U', 'V'].every((plane) => read(`${plane}HIGH`) - read(`${plane}LOW`) <= PLAIN_SPREAD_MAX);
+}
+
+/** Where a poster is looked for, the most wanted first. A film may be black, or have no picture, at any of them. */
+function posterInstants(durationMs: number, posterAtMs: number): readonly number[] {
+  const wanted = Math.min(posterAtMs, durationMs / 3);
+  return [...new Set([wanted, durationMs / 3, durationMs / 2, 0].map(Math.round))];
+}
+
+const DURATION = /^ *Duration: (\d{2,4}):(\d{2}):(\d{2}(?:\.\d+)?),/m;
+
+function readDuration(said: string): number | null {
+  const [, hours, minutes, seconds] = DURATION.exec(said) ?? [];
+  const durationMs = Math.round((Number(hours) * 3_600 + Number(minutes) * 60 + Number(seconds)) * 1_000);
+  return durationMs > 0 ? durationMs : null;
 }
 
 function missingOf(video: ThumbsConfig['video'], found: Readonly<Record<string, boolean>>): string | null {

@@ -26,6 +26,8 @@ import { systemClock } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import { createSlots } from '../../src/slots.js';
 import { apngOf } from '../kit/apng.js';
+import { openLightS3 } from '../kit/light-s3.js';
+import { startOrigin } from '../kit/origin.js';
 import { MISBEHAVING, openThumbHouse, type ThumbHouse, thumbsConfig } from '../kit/thumb-house.js';
 
 const config = thumbsConfig();
@@ -710,3 +712,34 @@ void t.test('the engine', async (t) => {
     await thumbs.close();
   });
 });
+
+void t.test(
+  'an origin over S3 makes and serves thumbnails, takes them down, and keeps nothing on its stage',
+  async (t) => {
+    const s3 = await openLightS3();
+    t.teardown(() => s3.close());
+    const folder = t.testdir();
+    const keys = { access_key_id: 'env:KEY', secret_access_key: 'env:SECRET' };
+    const blobs = {
+      adaptor: 's3',
+      stage_folder: join(folder, 'stage'),
+      s3: { endpoint: s3.url, bucket: s3.bucket, ...keys },
+    };
+    const thumbs = { children: { count: 1 }, video: { enabled: false } };
+    const origin = await startOrigin(folder, { blobs, thumbs });
+    t.teardown(() => origin.close());
+    const picture = await sharp({ create: { width: 900, height: 600, channels: 3, background: 'teal' } })
+      .jpeg()
+      .toBuffer();
+    const id = await origin.uploaded(picture, '?public=true');
+    const look = () => origin.ask(`/v1/media/${id}/thumb?w=200`, { headers: { accept: 'image/webp' } });
+    // It waits for the engine: the clock, which would end the waiting, stands still.
+    const answer = await look();
+    t.match(answer, { status: 200, headers: { 'content-type': 'image/webp', 'media-width': '320', vary: 'Accept' } });
+    t.match(await sharp(answer.bytes).metadata(), { format: 'webp', width: 320, height: 213 });
+    t.equal(s3.objects.size, 1 + 8, 'four sizes in two formats beside the original');
+    t.same(await readdir(join(folder, 'stage')), ['resumable'], 'nothing is left of what was fetched and made');
+    t.equal((await origin.asAdmin(`/v1/media/${id}`, { method: 'DELETE' })).status, 204);
+    t.equal((await look()).status, 410);
+  },
+);

@@ -441,6 +441,15 @@ async function killAndWait(engine: ChildProcess): Promise<void> {
 
 // Films.
 
+/** Mean of the smallest thumbnail, from 0 to 255. */
+async function brightness(house: ThumbHouse, { sha256, thumbs }: BlobRecord): Promise<number> {
+  const [made] = thumbs.kind === 'ready' ? thumbs.made.toSorted((one, other) => one.width - other.width) : [];
+  const found = await house.blobs.read(thumbKey(sha256, made?.sha256 ?? sha256));
+  if (found.kind !== 'found') throw new Error('there is no thumbnail');
+  const { channels } = await sharp(await readAll(found.body)).stats();
+  return channels.reduce((sum, { mean }) => sum + mean, 0) / channels.length;
+}
+
 void t.test('video, audio and HEIC through tools', films, async (t) => {
   const folder = await mkdtemp(join(root, 'films-'));
   const house = await openThumbHouse(folder);
@@ -459,6 +468,15 @@ void t.test('video, audio and HEIC through tools', films, async (t) => {
     t.match(plain, { picture: { width: 320, height: 180, durationMs: 3_000, frames: null, thumbhash: /./ } });
     t.equal(outcomeOf(plain), '160 320');
     await checkThumbs(t, house, 'plain.mp4', plain);
+    // The first two seconds are black, the one that is wanted among them.
+    const fade = 'testsrc=size=320x180:rate=10:duration=9,fade=in:st=2:d=1';
+    const faded = await end(await make('fade.mp4', ['-f', 'lavfi', '-i', fade, '-c:v', 'mpeg4']), 'video/mp4');
+    t.ok((await brightness(house, faded)) > 40, 'a poster shows something, where there is something');
+    const black = ['-f', 'lavfi', '-i', 'color=black:size=320x180:rate=10:duration=3', '-c:v', 'mpeg4'];
+    const dark = await end(await make('black.mp4', black), 'video/mp4');
+    t.ok((await brightness(house, dark)) < 20, 'and else what there is');
+    const closed = await end(await make('closed.mov', [...source, '-c:v', 'prores']), 'video/quicktime');
+    t.match(closed, { picture: { durationMs: 3_000 }, thumbs: { kind: 'none', reason: 'unsupported_type' } });
     const turned = await make('turned.mp4', [
       '-i',
       join(folder, 'plain.mp4'),
