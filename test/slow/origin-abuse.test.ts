@@ -10,10 +10,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { type Answer, ask, member } from '../kit/ask.js';
+import { openLightS3 } from '../kit/light-s3.js';
 import { largePng, png } from '../kit/media.js';
 import { startOrigin } from '../kit/origin.js';
 import { asCaller, openProcesses } from '../kit/processes.js';
 import { connectRaw, type Raw, requestHead } from '../kit/raw.js';
+import { startReading } from '../kit/reading.js';
 
 const TIMEOUT_MS = 300_000;
 const SIZE_MAX_BYTES = 500_000;
@@ -218,6 +220,41 @@ function residentBytes(pid: number): number {
   const kib = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
   return Number(kib) * 1_024;
 }
+
+void t.test('clients that leave a download in the middle leave no connection to the bucket held', async (t) => {
+  const s3 = await openLightS3();
+  const origin = await startOrigin(t.testdir(), {
+    ...STILL,
+    upload: { size_max: '32MB' },
+    blobs: {
+      adaptor: 's3',
+      stage_folder: join(t.testdirName, 'stage'),
+      s3: {
+        endpoint: s3.url,
+        bucket: s3.bucket,
+        access_key_id: 'env:KEY',
+        secret_access_key: 'env:SECRET',
+        sockets_max: 2,
+      },
+    },
+  });
+  t.teardown(async () => {
+    await origin.close();
+    await s3.close();
+  });
+  // More than all buffers on the way hold.
+  const bytes = largePng(1, 24_000_000);
+  const path = `/v1/media/${await origin.uploaded(bytes, '?public=true')}`;
+  for (let round = 0; round < 3; round += 1) {
+    const readings = await Promise.all([0, 1].map(() => startReading(origin.url + path)));
+    for (const reading of readings) {
+      reading.pause();
+      t.equal(reading.status, 200);
+    }
+    for (const reading of readings) reading.leave();
+  }
+  t.ok((await origin.ask(path)).bytes.equals(bytes));
+});
 
 void t.test('the same bytes at once are one record for each visibility and one blob', async (t) => {
   const origin = await startOrigin(t.testdir(), STILL);
