@@ -108,7 +108,7 @@ export function isOutdated(blob: BlobRecord, config: ThumbsConfig): boolean {
     case 'pending':
       return true;
     case 'none':
-      return thumbs.reason === 'unsupported_type' || isNowAllowed(blob, config);
+      return isNowPossible(blob) || isNowAllowed(blob, config);
     case 'ready': {
       const held = new Set(thumbs.made.map(lookOf));
       return looksFor(blob, config)?.some((wanted) => !held.has(wanted)) ?? false;
@@ -152,6 +152,11 @@ function formatsFor({ thumbs }: BlobRecord, variant: string, { formats }: Thumbs
   const transparent = made.some(({ format }) => format === 'png');
   const moves = made.some((thumb) => thumb.animated && thumb.variant === variant);
   return ['webp', transparent ? 'png' : 'jpeg', ...(formats.avif.enabled && !moves ? (['avif'] as const) : [])];
+}
+
+/** Tools may be there that were not; where a duration is known they were, and found nothing to show. */
+function isNowPossible({ thumbs, picture }: BlobRecord): boolean {
+  return thumbs.kind === 'none' && thumbs.reason === 'unsupported_type' && picture.durationMs === null;
 }
 
 /** Limits may have been raised since. */

@@ -26,6 +26,7 @@ import { systemClock } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import { createSlots } from '../../src/slots.js';
 import { apngOf } from '../kit/apng.js';
+import { readAll } from '../kit/blob-contract.js';
 import { openLightS3 } from '../kit/light-s3.js';
 import { startOrigin } from '../kit/origin.js';
 import { MISBEHAVING, openThumbHouse, type ThumbHouse, thumbsConfig } from '../kit/thumb-house.js';
@@ -668,6 +669,17 @@ void t.test('the engine', async (t) => {
         await house.meta.finishThumbs(sha256, { kind: 'refused', reason: 'broken_image', picture: NO_FACTS });
       }
       t.match(await backfill({}), { queued: 0 }, 'what was refused for good reason stays');
+      for (const [durationMs, queued] of [
+        [null, 2],
+        [2_920, 0],
+      ] as const) {
+        const picture = { ...NO_FACTS, durationMs };
+        for (const { sha256 } of jobs) {
+          await house.meta.finishThumbs(sha256, { kind: 'refused', reason: 'unsupported_type', picture });
+        }
+        t.match(await backfill({}), { queued }, 'sound that tools have heard is not heard again');
+        for (const { sha256 } of jobs) await house.meta.jobs.drop(sha256);
+      }
       t.match(await backfill({}, true), { queued: 2 });
       for (const { sha256 } of jobs) await house.meta.jobs.drop(sha256);
       await thumbs.close();
@@ -682,6 +694,25 @@ void t.test('the engine', async (t) => {
     const [job] = await house.meta.jobs.claim('test', 10, Date.now() + 60_000, 1_000);
     t.match(job, { sha256, attempts: 0 });
     await house.meta.jobs.drop(sha256);
+  });
+
+  await t.test('shows the colours of a wider profile as they are meant', async (t) => {
+    const red = sharp({ create: { width: 64, height: 64, channels: 3, background: { r: 255, g: 0, b: 0 } } });
+    const wide = await red.withIccProfile('p3').png().toBuffer();
+    const told = await sharp(wide, { ignoreIcc: true }).stats();
+    t.ok((told.channels[1]?.mean ?? 0) > 30, 'its numbers alone would be another red');
+    const thumbs = await house.open({ ...quick, children: { count: 1 } });
+    const blob = await house.settled(thumbs, await house.put(wide, 'image/png'));
+    for (const made of blob.thumbs.kind === 'ready' ? blob.thumbs.made : []) {
+      const found = await house.blobs.read(thumbKey(blob.sha256, made.sha256));
+      if (found.kind !== 'found') throw new Error('a thumbnail is not stored');
+      const bytes = await readAll(found.body);
+      t.equal((await sharp(bytes).metadata()).icc, undefined, 'a profile is not needed');
+      const [r, g, b] = (await sharp(bytes).stats()).channels.map(({ mean }) => mean);
+      t.ok((r ?? 0) > 245 && (g ?? 255) < 12 && (b ?? 255) < 12, `${made.format}: ${r} ${g} ${b}`);
+    }
+    t.equal(blob.thumbs.kind, 'ready');
+    await thumbs.close();
   });
 
   await t.test('refuses at once what it does not render', async (t) => {
