@@ -7,7 +7,7 @@ import { limitsSection } from '../src/http/limits.js';
 import { cacheSection } from './cache/config.js';
 import { capabilitiesSection } from './capabilities.js';
 import { reuseSection } from './decide.js';
-import { fillSection } from './fill.js';
+import { fillSection } from './fill-options.js';
 import { freshnessSection } from './freshness.js';
 import { journalSection } from './journal/options.js';
 import { operatorsSection } from './ops/ops.js';

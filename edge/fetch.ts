@@ -178,10 +178,20 @@ export async function fetchAlone(fetching: Fetching): Promise<Answer> {
 export async function fetchExactly(fetching: Fetching): Promise<Answer> {
   const { engine, errand } = fetching;
   if (isLoop(engine, errand)) return tellLoop(fetching);
-  const landing = await flyAlone(fetching, (flight) => fetchOwn(engine.fills, errand, flight));
+  let landing = await flyAlone(fetching, (flight) => fetchOwn(engine.fills, errand, flight));
+  // What was taken down or purged on the way is asked for as the origin has it now.
+  for (let round = 1; round < OWN_ROUNDS_MAX && landing !== 'full' && wasRemoved(landing); round += 1) {
+    landing = await flyAlone(fetching, (flight) => fetchOwn(engine.fills, errand, flight));
+  }
   const answered = landing !== 'full' && landing.kind === 'lone' ? landing.take() : undefined;
   if (answered !== undefined) return streamed(fetching, answered);
   return failed(fetching, landing !== 'full' && landing.kind === 'failed' ? landing.failure : 'overloaded');
+}
+
+const OWN_ROUNDS_MAX = 3;
+
+function wasRemoved(landing: Landing): boolean {
+  return landing.kind === 'ended' && (landing.why === 'taken_down' || landing.why === 'purged');
 }
 
 let aloneCount = 0;
@@ -218,7 +228,7 @@ function landed(fetching: Fetching, landing: Landing): Answer | Again | Promise<
     case 'failed':
       return failed(fetching, landing.failure);
     case 'ended':
-      return landing.why === 'taken_down' || landing.why === 'purged' ? AGAIN : tellFailure(fetching, 'overloaded');
+      return wasRemoved(landing) ? AGAIN : tellFailure(fetching, 'overloaded');
     default:
       return unreachable(landing);
   }

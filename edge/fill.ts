@@ -9,7 +9,6 @@
  * (flight.ts), and the answer to the caller (respond.ts).
  */
 import type { Clock } from '../src/clock.js';
-import { choice, duration, integer, ratio, section, size, type ValueOf } from '../src/config/field.js';
 import { governingDirectives } from '../src/http/cache-control.js';
 import type { HeaderList } from '../src/http/reply.js';
 import { errorFields, type Log } from '../src/log.js';
@@ -30,6 +29,7 @@ import {
 import type { EngineCounters } from './counters.js';
 import { isOriginError } from './decide.js';
 import { type Errand, type Identity, loneFields, partFields, sharedFields } from './errand.js';
+import type { FillConfig } from './fill-options.js';
 import { type Flight, type FlightEnd, FlightEnded } from './flight.js';
 import { type Judged, judge } from './judge.js';
 import { keyOf } from './key.js';
@@ -38,50 +38,6 @@ import type { Rule, Treatment } from './rules.js';
 import type { Uncacheable, UncacheableMemory } from './uncacheable.js';
 import { type Answered, readAtMost, type Upstream, type UpstreamFailure, type UpstreamRequest } from './upstream.js';
 import type { Warming } from './warming.js';
-
-export const fillSection = section('Bodies on their way in from the origin.', {
-  concurrentMax: integer({
-    default: 1_024,
-    min: 1,
-    max: 100_000,
-    help: 'Requests to the origin under way at once, those of a single caller included.',
-  }),
-  waitersMax: integer({ default: 10_000, min: 1, max: 1_000_000, help: 'Callers that share one of them.' }),
-  overflow: choice({
-    default: 'refuse',
-    of: ['refuse', 'pass'],
-    help: 'What callers beyond the waiters of one request get: 503, or a request of their own.',
-  }),
-  objectMaxBytes: size({
-    default: '1GB',
-    min: 1_024,
-    help: 'Larger answers are handed to one caller each and not kept; ranges of them are asked of the origin.',
-  }),
-  sharedMaxBytes: size({
-    default: '64KiB',
-    max: 16_777_216,
-    help: 'Answers that may not be kept, such as errors, are read up to this size and given to all who waited.',
-  }),
-  finishShare: ratio({
-    default: 0.5,
-    min: 0,
-    max: 1,
-    help: 'A body that nobody wants any more is still finished when this share of it has come.',
-  }),
-  finishBytes: size({ default: '1MiB', help: 'Or when no more than this is missing.' }),
-  aheadBytes: size({
-    default: '4MiB',
-    help: 'A range that begins so far ahead of what has come is asked of the origin by itself.',
-  }),
-  aloneMs: duration({
-    default: '2m',
-    max: 86_400_000,
-    help: 'How long it is remembered that an answer could not be shared, so that callers do not wait for one another. 0s: not.',
-  }),
-  aloneMax: integer({ default: 100_000, min: 1, max: 10_000_000, help: 'How many such memories are kept.' }),
-});
-
-export type FillConfig = ValueOf<typeof fillSection>;
 
 /** What a trip came to, for all who wait for it. */
 export type Landing =

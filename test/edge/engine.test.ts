@@ -403,7 +403,12 @@ void t.test(
     await t.test('bytes of two representations never meet', async (t) => {
       const other = Buffer.from(BYTES.toString().toUpperCase());
       const edge = await open(t);
-      for (const script of [rangedScript({ bytes: other }), mediaScript({ bytes: other })]) {
+      /** Gives the range of what it has now, whatever If-Range says. */
+      const heedless: Script = (seen, answer) => {
+        const { 'if-range': _condition, ...headers } = seen.headers;
+        return rangedScript({ bytes: other })({ ...seen, headers }, answer);
+      };
+      for (const script of [rangedScript({ bytes: other }), mediaScript({ bytes: other }), heedless]) {
         await broken(t, edge);
         edge.origin.on(PATH, script);
         const answer = await get(edge);
@@ -649,7 +654,7 @@ void t.test(
         runModel({ mode }, given, seen),
       );
       // The same every time, so that there is something to judge; and a few that nobody has seen yet.
-      await fc.assert(property, { seed: 5, numRuns: 15 });
+      await fc.assert(property, { seed: 22, numRuns: 15 });
       for (const kind of ['hit', '206', '304', 'fwd=stale', 'fwd=partial', 'stale-while-revalidate', '502']) {
         t.ok((seen.get(kind) ?? 0) > 0, `${mode}: ${kind}`);
       }

@@ -597,6 +597,21 @@ void t.test('answers that cannot be shared hold nobody up', async (t) => {
     t.match((await ask(`${edge.url}/private`)).headers['cache-status'], /; hit; /, 'and kept once it may be');
   });
 
+  await t.test('what is purged under a caller who went alone is asked for again', async (t) => {
+    const edge = await open(t, { edge: ['access: "off"'] });
+    const [go, release] = gate();
+    edge.origin.on('/alone', async (seen, answer) => {
+      if (seen.headers['if-match'] !== undefined && edge.origin.count('/alone') === 1) await go;
+      answer.head(200, { 'content-length': '2' });
+      answer.end('ok');
+    });
+    const asked = ask(`${edge.url}/alone`, { headers: { 'if-match': '*' } });
+    await edge.origin.arrived('/alone');
+    edge.engine.flights.breakOffWhere(() => true);
+    t.equal((await asked).status, 200);
+    release();
+  });
+
   await t.test('large ones: ranges of them are asked of the origin', async (t) => {
     const edge = await open(t, { edge: ['fill: { object_max: 1KiB }'] });
     const large = Buffer.alloc(5_000, 'x');

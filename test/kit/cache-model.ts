@@ -151,6 +151,8 @@ const plainly: fc.Arbitrary<AskStep> = asking.map((drawn) => ({
 }));
 const within = plainly.map((drawn): AskStep => ({ ...drawn, range: { first: 5, length: 20 }, ifRange: false }));
 
+const beyond = plainly.map((drawn): AskStep => ({ ...drawn, range: { first: 70, length: null }, ifRange: false }));
+
 /** What seldom comes together by itself: a part, what becomes of it, and who wants it; a lifetime, and its end. */
 const plots: fc.Arbitrary<readonly Step[]> = fc.oneof(
   fc.tuple(
@@ -161,7 +163,19 @@ const plots: fc.Arbitrary<readonly Step[]> = fc.oneof(
       fc.constant<Step>({ kind: 'change', path: 0 }),
       fc.constant<Step>({ kind: 'advance', seconds: 12 }),
     ),
-    one(fc.oneof(within, plainly)),
+    fc.constantFrom<Step>(
+      { kind: 'trouble', path: 0, troubles: [] },
+      { kind: 'trouble', path: 0, troubles: ['no_if_range'] },
+    ),
+    one(fc.oneof(within, plainly, beyond)),
+  ),
+  fc.tuple(
+    fc.constant<Step>({ kind: 'forget', path: 0, how: 'purge_all' }),
+    fc.constant<Step>({ kind: 'say', path: 0, says: plain }),
+    one(plainly),
+    sayings.map((says): Step => ({ kind: 'say', path: 0, says: { ...says, etag: 'strong', missing: false } })),
+    fc.constant<Step>({ kind: 'advance', seconds: 70 }),
+    one(plainly.map((drawn): AskStep => ({ ...drawn, credential: false }))),
   ),
   fc.tuple(
     fc.constant<Step>({ kind: 'forget', path: 0, how: 'purge_all' }),
@@ -198,10 +212,13 @@ const single = (restarts: boolean): fc.Arbitrary<Step> =>
       arbitrary: fc.record({
         kind: fc.constant('trouble' as const),
         path,
-        troubles: fc.array(fc.constantFrom<Trouble>('connect', 'error', 'break', 'break', 'break', 'no_ranges'), {
-          minLength: 1,
-          maxLength: 2,
-        }),
+        troubles: fc.array(
+          fc.constantFrom<Trouble>('connect', 'error', 'break', 'break', 'break', 'no_ranges', 'no_if_range'),
+          {
+            minLength: 1,
+            maxLength: 2,
+          },
+        ),
       }),
     },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('forget' as const), path, how: forgetting }) },

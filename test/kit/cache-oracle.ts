@@ -71,12 +71,17 @@ export function judgeAnswer(world: World, asked: Asked, given: Given): string | 
 
 /** The edge's own refusals: each only where there is a reason for it. */
 function judgeOwn({ mode, origin, cutOff }: World, asked: Asked, { status }: Given): string | undefined {
-  const failed = origin.failures.some(({ path, seq }) => path === asked.path && seq > asked.startedSeq);
+  const failed = failedFor(origin, asked);
   if (status === 502 || status === 503) return failed || cutOff ? undefined : `${status} without a failure`;
   if (status === 504) return asked.wishes.onlyIfCached === true ? undefined : '504 to who wanted more than the cache';
   if (status === 416) return asked.headers.has('range') ? undefined : '416 without a range';
   if (status === 401) return mode === 'media' && !asked.credential ? undefined : '401 to a caller with a credential';
   return `${status} of its own`;
+}
+
+/** Whether the origin failed for this path since the request began. */
+function failedFor(origin: ModelOrigin, { path, startedSeq }: Asked): boolean {
+  return origin.failures.some((each) => each.path === path && each.seq > startedSeq);
 }
 
 function judgeSource(
@@ -99,7 +104,12 @@ function judgeSource(
 }
 
 /** RFC 9110 15.3.7, 14.4, 9.3.2: the very bytes, all of them or the span that is named. */
-function judgeContent({ disturbed }: World, asked: Asked, given: Given, source: OriginAnswer): string | undefined {
+function judgeContent(
+  { origin, disturbed }: World,
+  asked: Asked,
+  given: Given,
+  source: OriginAnswer,
+): string | undefined {
   const { status, headers, bytes, whole, left } = given;
   const all = representation(source.path, source.version, source.variant);
   if (asked.method === 'HEAD' || status === 304) return bytes.length === 0 ? undefined : 'bytes where none belong';
@@ -110,7 +120,8 @@ function judgeContent({ disturbed }: World, asked: Asked, given: Given, source: 
     if (!asked.headers.has('range')) return '206 to who wanted all';
     if (Number(match[3]) !== all.length) return 'a size that is not the whole’s';
     const condition = asked.headers.get('if-range');
-    if (condition !== undefined && (condition !== source.etag || source.says.etag !== 'strong')) {
+    const relayed = source.status === 206 && source.sent.get('if-range') === condition;
+    if (condition !== undefined && !relayed && (condition !== source.etag || source.says.etag !== 'strong')) {
       return 'a range although If-Range does not hold';
     }
     wanted = all.subarray(Number(match[1]), Number(match[2]) + 1);
@@ -123,6 +134,7 @@ function judgeContent({ disturbed }: World, asked: Asked, given: Given, source: 
   if (!bytes.equals(wanted.subarray(0, bytes.length))) return 'other bytes than the representation has';
   if (whole && bytes.length !== wanted.length) return 'a short body that ended as if it were whole';
   if (!whole && !left && !disturbed && bytes.length === wanted.length) return 'a broken transfer that had all of it';
+  if (!whole && !left && !disturbed && !failedFor(origin, asked)) return 'a transfer that broke for no reason';
   const length = headers.get('content-length');
   return length === undefined || Number(length) === wanted.length ? undefined : 'a wrong Content-Length';
 }
@@ -170,7 +182,7 @@ function judgeReuse(world: World, asked: Asked, given: Given, source: OriginAnsw
   const bornAt = bornAtOf(mode, source);
   const lifetimeMs = lifetimeOf(origin, given, said, source) * 1_000;
   const atBest = asked.startedAt - bornAt - lifetimeMs;
-  const failed = origin.failures.some(({ path, seq }) => path === asked.path && seq > asked.startedSeq);
+  const failed = failedFor(origin, asked);
   const forbids = said.mustRevalidate || said.proxyRevalidate || said.sMaxage !== undefined || said.noCache;
   if (failed && forbids !== true && atBest < (said.sie ?? (lifetimeMs > 0 ? USUAL_SIE_S : 0)) * 1_000) return undefined;
   if (failed && atBest < 0) return undefined;

@@ -40,7 +40,9 @@ export interface Sayings {
   readonly sunsetIn: number | null;
 }
 
-export type Trouble = 'connect' | 'error' | 'break' | 'no_ranges';
+/** `no_if_range`: it gives the range of what it has, whatever If-Range says. */
+export type Trouble = 'connect' | 'error' | 'break' | 'no_ranges' | 'no_if_range';
+const FAILURES: ReadonlySet<Trouble> = new Set(['connect', 'error', 'break']);
 
 export interface OriginAnswer {
   readonly number: number;
@@ -126,7 +128,7 @@ export class ModelOrigin {
     const trouble = state.troubles.shift();
     await new Promise(setImmediate);
     if (signal.aborted) return { kind: 'failed', failure: 'left' };
-    if (trouble !== undefined && trouble !== 'no_ranges') this.failures.push({ path, seq, kind: trouble });
+    if (trouble !== undefined && FAILURES.has(trouble)) this.failures.push({ path, seq, kind: trouble });
     if (trouble === 'connect') return { kind: 'failed', failure: 'connect' };
     const answer = this.#answer(request, { path, state, seq, requestedAt, trouble });
     const body = bodyOf(request, answer, trouble === 'break');
@@ -156,7 +158,8 @@ export class ModelOrigin {
     const etag = says.etag === 'none' || says.missing ? null : etagOf(says.etag, bytes, this.#mode);
     const modifiedAt = says.lastModified && !says.missing ? Math.floor(state.changedAt / 1_000) * 1_000 : null;
     const status = trouble === 'error' ? 503 : says.missing ? 404 : statusOf(sent, etag, modifiedAt);
-    const span = status === 200 && trouble !== 'no_ranges' ? spanOf(sent, says, etag, bytes.length) : undefined;
+    const holds = trouble === 'no_if_range' || conditionHolds(sent, says, etag);
+    const span = status === 200 && trouble !== 'no_ranges' && holds ? spanOf(sent, bytes.length) : undefined;
     const record: OriginAnswer = {
       number: this.answers.length,
       seq,
@@ -232,15 +235,18 @@ export function opaque(etag: string): string {
   return etag.replace(/^W\//, '');
 }
 
+/** RFC 9110 13.1.5. */
+function conditionHolds(sent: ReadonlyMap<string, string>, says: Sayings, etag: string | null): boolean {
+  const condition = sent.get('if-range');
+  return condition === undefined || (condition === etag && says.etag === 'strong');
+}
+
 function spanOf(
   sent: ReadonlyMap<string, string>,
-  says: Sayings,
-  etag: string | null,
   sizeBytes: number,
 ): { readonly first: number; readonly last: number } | undefined {
   const match = /^bytes=(\d+)-(\d*)$/.exec(sent.get('range') ?? '');
-  const condition = sent.get('if-range');
-  if (match === null || (condition !== undefined && (condition !== etag || says.etag !== 'strong'))) return undefined;
+  if (match === null) return undefined;
   const first = Number(match[1]);
   const last = match[2] === '' ? sizeBytes - 1 : Math.min(Number(match[2]), sizeBytes - 1);
   return first <= last ? { first, last } : undefined;
