@@ -18,6 +18,7 @@ import { errorFields, type Log, type LogConfig } from '../src/log.js';
 import type { ConfigSource, Parts, Running } from '../src/process.js';
 import { watchFile } from '../src/watch.js';
 import { createEngine } from './assemble.js';
+import type { Entry } from './cache/entry.js';
 import { openCache } from './cache/open.js';
 import { type Capabilities, followCapabilities } from './capabilities.js';
 import { type EdgeConfig, type EdgePolicy, POLICY_PATHS, policyOf } from './config.js';
@@ -32,6 +33,7 @@ import { readOriginTls } from './origin-tls.js';
 import { createPass, type Pass } from './pass.js';
 import { keepPosted } from './posted.js';
 import { openReloading } from './reload.js';
+import { mayLieInMemory } from './rules.js';
 import { createDepartures, createServer, type Departures } from './serve.js';
 import { openUpstream, type Upstream } from './upstream.js';
 import { createUses, NO_USES, type Uses } from './uses.js';
@@ -77,7 +79,8 @@ async function openAll(
   const credential = createCredential(access);
   const upstream = openUpstream({ config: config.upstream, clock, log, metrics });
   opened.add('upstream', () => upstream.close());
-  const cache = await openCache(config.cache, { log, metrics, clock, randomName: randomUUID });
+  const mayPromote = (entry: Entry): boolean => mayLieInMemory(policy.current.rules, entry);
+  const cache = await openCache(config.cache, { log, metrics, clock, randomName: randomUUID, mayPromote });
   opened.add('cache', () => cache.close());
   const media: { part?: MediaParts } = {};
   const engine = createEngine(

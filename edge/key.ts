@@ -99,6 +99,12 @@ export function placeOfTarget(target: string): Place {
   return { pathKind: 'other', mediaId: null, primaryKey: target, target, accept: null };
 }
 
+/** The kind of path that something held was asked for under: the inverse of the places above. */
+export function pathKindOf({ mediaId, primaryKey }: Pick<Place, 'mediaId' | 'primaryKey'>): PathKind {
+  if (mediaId === null) return 'other';
+  return primaryKey === MEDIA + mediaId ? 'original' : 'thumb';
+}
+
 /** The key of what Vary selected under a primary key (RFC 9111 4.1). A space stands in no target. */
 export function keyOf(primaryKey: string, selectedBy: Readonly<Record<string, string>>): CacheKey {
   const names = Object.keys(selectedBy);

@@ -5,7 +5,7 @@
  */
 import { type HeaderList, headerOf } from '../src/http/reply.js';
 import type { Entry } from './cache/entry.js';
-import { storable } from './cache/storable.js';
+import { type StoredHead, storable } from './cache/storable.js';
 import type { Engine } from './engine.js';
 import { BASE } from './forget.js';
 import { keyOf } from './key.js';
@@ -33,10 +33,8 @@ export function keepPosted(engine: Engine, answer: PassedAnswer): Keeping | unde
     override: treatment,
   });
   if (verdict.kind !== 'store') return undefined;
-  const { head } = verdict;
-  const entry: Entry = { ...head, key: keyOf(target, head.selectedBy), primaryKey: target, mediaId: null, sizeBytes };
   uncacheable.forget(target);
-  const filling = cache.fill(entry, treatment.placement);
+  const filling = cache.fill(entryOf(target, verdict.head, sizeBytes), treatment.placement);
   let ended = false;
   return {
     write: (chunk) => filling.write(chunk),
@@ -53,4 +51,8 @@ export function keepPosted(engine: Engine, answer: PassedAnswer): Keeping | unde
 function sizeOf(headers: HeaderList): number | null {
   const stated = headerOf(headers, 'content-length');
   return stated !== undefined && /^\d{1,15}$/.test(stated) ? Number(stated) : null;
+}
+
+function entryOf(target: string, head: StoredHead, sizeBytes: Entry['sizeBytes']): Entry {
+  return { ...head, key: keyOf(target, head.selectedBy), primaryKey: target, mediaId: null, sizeBytes };
 }

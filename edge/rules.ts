@@ -3,10 +3,13 @@
  * rules that match on the kind of path, the media type and the size. The first
  * that matches decides; what it leaves null stays as the origin said.
  */
+
 import { choice, list, optionalDuration, section, size, text, type ValueOf } from '../src/config/field.js';
+import { headerOf } from '../src/http/reply.js';
 import type { Placement } from './cache/cache.js';
+import type { Entry } from './cache/entry.js';
 import { ADMISSION_NAMES } from './cache/policy/registry.js';
-import type { PathKind } from './key.js';
+import { type PathKind, pathKindOf } from './key.js';
 
 export const WARM_MODES = ['off', 'mark', 'now'] as const;
 export type WarmMode = (typeof WARM_MODES)[number];
@@ -91,6 +94,12 @@ export function treatmentOf(rules: readonly Rule[], subject: Subject): Treatment
     ...(admission !== 'as_set' && { admission }),
   };
   return { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, placement, warm };
+}
+
+/** Whether the rules as they are now let a body that is held lie in memory. */
+export function mayLieInMemory(rules: readonly Rule[], entry: Entry): boolean {
+  const contentType = headerOf(entry.headers, 'content-type');
+  return treatmentOf(rules, { pathKind: pathKindOf(entry), contentType, sizeBytes: entry.sizeBytes }).placement.memory;
 }
 
 function matches(rule: Rule, { pathKind, contentType, sizeBytes }: Subject): boolean {

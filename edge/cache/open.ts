@@ -7,6 +7,7 @@ import type { EdgeCache, TierName, TierStats } from './cache.js';
 import type { CacheConfig } from './config.js';
 import { type DiskFiles, nodeFiles } from './disk/files.js';
 import { DiskTier } from './disk/tier.js';
+import type { Entry } from './entry.js';
 import { MemoryTier } from './memory.js';
 import { PartStore } from './parts.js';
 import { createPolicy } from './policy/registry.js';
@@ -17,6 +18,8 @@ export interface CacheParts {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly clock: Clock;
+  /** Whether a body that was hit on disk may be brought into memory; left out: any. */
+  readonly mayPromote?: (entry: Entry) => boolean;
   /** Names files that bodies pass through; told apart from all others. */
   readonly randomName?: () => string;
   /** Stands in for the file system. */
@@ -25,7 +28,7 @@ export interface CacheParts {
 
 /** Resolves as soon as it can serve: entries of earlier runs are found, though not all counted yet (`recovered`). */
 export async function openCache(config: CacheConfig, parts: CacheParts): Promise<EdgeCache> {
-  const { log, metrics, clock, randomName = randomUUID, files = nodeFiles } = parts;
+  const { log, metrics, clock, randomName = randomUUID, files = nodeFiles, mayPromote = () => true } = parts;
   const readers = new Readers();
   const promoted = metrics.counter('cache_promotions_total', 'Bodies brought from disk into memory.');
   const errors = metrics.counter('cache_disk_errors_total', 'Troubles of the disk tier that it survived.');
@@ -53,6 +56,7 @@ export async function openCache(config: CacheConfig, parts: CacheParts): Promise
     parts: new PartStore(config.parts, readers, clock),
     disk,
     readers,
+    mayPromote,
     onPromoted: () => promoted.add(),
   });
   opened.cache = cache;

@@ -5,7 +5,7 @@
  */
 
 import type { DiskTier } from './disk/tier.js';
-import type { CacheKey } from './entry.js';
+import type { CacheKey, Entry } from './entry.js';
 import type { MemoryTier } from './memory.js';
 
 export interface PromoterParts {
@@ -13,6 +13,8 @@ export interface PromoterParts {
   readonly disk: DiskTier;
   readonly maxObjectBytes: number;
   readonly concurrencyMax: number;
+  /** Whether a body may lie in memory at all. */
+  readonly mayPromote: (entry: Entry) => boolean;
   onPromoted(): void;
 }
 
@@ -26,10 +28,10 @@ export class Promoter {
 
   /** Never rejects; resolves when the body is in memory or has been passed over. */
   async promote(key: CacheKey): Promise<void> {
-    const { memory, disk, maxObjectBytes, concurrencyMax } = this.#parts;
+    const { memory, disk, maxObjectBytes, concurrencyMax, mayPromote } = this.#parts;
     const record = disk.recordOf(key);
     if (record === undefined || record.entry.sizeBytes > maxObjectBytes) return;
-    if (this.#under.size >= concurrencyMax || this.#under.has(key)) return;
+    if (this.#under.size >= concurrencyMax || this.#under.has(key) || !mayPromote(record.entry)) return;
     this.#under.add(key);
     try {
       const bytes = await disk.reader.readWhole(record);

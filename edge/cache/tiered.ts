@@ -46,6 +46,7 @@ export interface TieredParts {
   /** Undefined where it is turned off. */
   readonly disk: DiskTier | undefined;
   readonly readers: Readers;
+  readonly mayPromote: (entry: Entry) => boolean;
   onPromoted(): void;
 }
 
@@ -72,6 +73,7 @@ export class TieredCache implements EdgeCache {
       disk,
       maxObjectBytes: Math.min(maxObjectBytes, sizeBytes),
       concurrencyMax: config.fill.promotions,
+      mayPromote: parts.mayPromote,
       onPromoted: () => parts.onPromoted(),
     });
     this.#run(this.#tend(disk));

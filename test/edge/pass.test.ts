@@ -269,7 +269,7 @@ void t.test('hints and a head reach the client before a body that is slow to beg
   const edge = await openEdge(t, slow.url);
   const client = await connectRaw(edge.port);
   client.write('POST /p HTTP/1.1\r\nHost: edge\r\nContent-Length: 0\r\n\r\n');
-  const text = await client.until(/HTTP\/1\.1 200 OK[^]*\r\n\r\n/);
+  const text = await client.until(/HTTP\/1\.1 200 OK[\s\S]*\r\n\r\n/);
   t.match(text, /^HTTP\/1\.1 103 Early Hints\r\nLink: <\/a\.css>; rel=preload\r\n\r\n/);
   t.notMatch(text, /x-inner/i);
   slow.connections[0]?.write('done');

@@ -47,9 +47,10 @@ export async function openTestCache(
   config: CacheConfig,
   files = new FaultyFiles(),
   clock = new ManualClock(),
+  mayPromote: (entry: Entry) => boolean = () => true,
 ): Promise<TestCache> {
   const parts = watchedParts();
-  const cache = await openCache(config, { log: parts.log, metrics: parts.metrics, clock, files });
+  const cache = await openCache(config, { log: parts.log, metrics: parts.metrics, clock, files, mayPromote });
   return { ...parts, cache, clock, files };
 }
 

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import type { EdgeCache, FillOutcome, Placement, Stored } from '../../../edge/cache/cache.js';
 import type { CacheConfig } from '../../../edge/cache/config.js';
 import { type DiskRecord, decodeRecord, encodeRecord } from '../../../edge/cache/disk/record.js';
-import { ENTRY_VERSION } from '../../../edge/cache/entry.js';
+import { ENTRY_VERSION, type Entry } from '../../../edge/cache/entry.js';
 import {
   bytesOf,
   cacheConfig,
@@ -348,6 +348,19 @@ void t.test('parts of responses', async (t) => {
     await put(cache, entryOf('/whole', bytes), bytes);
     t.notOk(find('/whole'));
   });
+});
+
+void t.test('a hit on disk leaves the body there where nothing of its kind may lie in memory', async (t) => {
+  const mayPromote = (entry: Entry): boolean => entry.primaryKey !== '/kept-out';
+  const { cache, sample } = await openTestCache(cacheConfig(t.testdir()), undefined, undefined, mayPromote);
+  t.teardown(() => cache.close());
+  const bytes = bytesOf(1_000);
+  for (const key of ['/kept-out', '/a']) await put(cache, entryOf(key, bytes), bytes, ON_DISK);
+  t.equal(cache.get(keyOf('/kept-out'))?.tier, 'disk');
+  cache.get(keyOf('/a'));
+  await until('the other is in memory', () => cache.get(keyOf('/a'))?.tier === 'memory');
+  t.equal(cache.get(keyOf('/kept-out'))?.tier, 'disk');
+  t.equal(await sample('cache_promotions_total'), 1);
 });
 
 void t.test('a hit on disk brings the body into memory, once', async (t) => {

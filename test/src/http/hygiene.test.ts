@@ -248,7 +248,7 @@ void t.test(
       responses.map(({ writableFinished }) => writableFinished),
       [true, false, false],
     );
-    t.match(await raw.whole(), /\r\n\r\n[^]*last/);
+    t.match(await raw.whole(), /\r\n\r\n[\s\S]*last/);
     t.notMatch(raw.text, /turn/);
   },
 );
