@@ -22,7 +22,7 @@ for (const mode of ['off', 'media'] as const) {
         }),
         { numRuns: RUNS },
       );
-      for (const kind of onDisk ? ['memory', 'disk'] : ['memory', 'partial']) t.ok((seen.get(kind) ?? 0) > 0, kind);
+      for (const kind of onDisk ? ['memory', 'disk'] : ['memory', 'fwd=partial']) t.ok((seen.get(kind) ?? 0) > 0, kind);
     });
   }
 }
