@@ -772,7 +772,11 @@ void t.test('whatever happens to the network and to either side, nothing taken d
       await relay.close();
       await origin.stop();
     }),
-    { numRuns: 10 },
+    { numRuns: 10, endOnFailure: true },
   );
   t.pass('in every schedule tried');
 });
+
+// Node 20 now and then takes its handles down for ever after connections that were reset, long after the last of these
+// tests: it spins in its own clean-up, which an exit by name leaves out.
+t.teardown(() => void setImmediate(() => process.exit()));

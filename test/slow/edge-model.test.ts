@@ -1,6 +1,7 @@
 /**
  * The model of the cache at length: with and without a disk, over restarts.
- * MODEL_RUNS says how many sequences of steps are drawn of each kind.
+ * MODEL_RUNS says how many sequences of steps are drawn of each kind, MODEL_SEED
+ * from where: a number, or `new` for sequences that nobody has seen yet.
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,7 +9,8 @@ import * as fc from 'fast-check';
 import t from 'tap';
 import { runModel, steps, type Tally } from '../kit/cache-model.js';
 
-const RUNS = Number(process.env['MODEL_RUNS'] ?? 400);
+const RUNS = Number(process.env['MODEL_RUNS'] ?? 150);
+const SEED = process.env['MODEL_SEED'] ?? '5';
 
 for (const mode of ['off', 'media'] as const) {
   for (const onDisk of [false, true]) {
@@ -20,7 +22,7 @@ for (const mode of ['off', 'media'] as const) {
           if (onDisk) await rm(folder, { recursive: true, force: true });
           await runModel({ mode, ...(onDisk && { folder }) }, given, seen);
         }),
-        { numRuns: RUNS },
+        { numRuns: RUNS, ...(SEED !== 'new' && { seed: Number(SEED) }) },
       );
       for (const kind of onDisk ? ['memory', 'disk'] : ['memory', 'fwd=partial']) t.ok((seen.get(kind) ?? 0) > 0, kind);
     });
