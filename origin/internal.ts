@@ -10,6 +10,7 @@ import { emptyReply, type Reply } from '../src/http/reply.js';
 import { CONFIRM_PATH, JOURNAL_PATH } from '../src/journal/entry.js';
 import { parseUseReport, USE_REPORT_MAX_BYTES, USES_PATH } from '../src/journal/use-report.js';
 import type { JournalStream } from './journal-stream.js';
+import { readSmallBody } from './small-body.js';
 import type { Uses } from './uses.js';
 
 export interface InternalParts {
@@ -45,20 +46,9 @@ async function takeReport({ uses, isEdge }: InternalParts, raw: IncomingMessage,
   if (!isEdge(typeof proof === 'string' ? proof : undefined)) {
     throw new Fault('not_found', 'There is nothing at this path.');
   }
-  const report = parseUseReport(await readText(raw, USE_REPORT_MAX_BYTES, signal));
+  const tooLong = (): Fault => new Fault('too_large', 'A report of uses is shorter than this.');
+  const report = parseUseReport(await readSmallBody(raw, USE_REPORT_MAX_BYTES, tooLong, signal));
   if (report === undefined) throw new Fault('malformed', 'Not a report of uses.');
   await uses.noteReport(report);
   return emptyReply(204, [['cache-control', 'no-store']]);
-}
-
-async function readText(request: IncomingMessage, maxBytes: number, signal: AbortSignal): Promise<string> {
-  const chunks: Buffer[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    signal.throwIfAborted();
-    sizeBytes += chunk.length;
-    if (sizeBytes > maxBytes) throw new Fault('too_large', 'A report of uses is shorter than this.');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }

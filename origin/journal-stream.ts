@@ -23,6 +23,7 @@ import {
   type EdgesConfirmed,
 } from './confirmations.js';
 import type { Journal } from './meta/store.js';
+import { readSmallBody } from './small-body.js';
 
 export const journalSection = section('The takedown journal, as edges follow it.', {
   beatMs: duration({
@@ -90,6 +91,7 @@ export interface JournalStream {
 /** How often the journal is trimmed to what is to be kept. */
 const TRIM_EVERY_MS = 3_600_000;
 const CONFIRMATION_MAX_BYTES = 4_096;
+const notOne = (): Fault => new Fault('malformed', 'Not a confirmation.');
 
 export function createJournalStream(options: JournalStreamOptions): JournalStream {
   const { journal, config, clock, log } = options;
@@ -125,8 +127,8 @@ export function createJournalStream(options: JournalStreamOptions): JournalStrea
     },
     async confirm(request, signal) {
       requireEdge(options, request);
-      const told = parseConfirmation(await readSmallBody(request, signal));
-      if (told === undefined) throw new Fault('malformed', 'Not a confirmation.');
+      const told = parseConfirmation(await readSmallBody(request, CONFIRMATION_MAX_BYTES, notOne, signal));
+      if (told === undefined) throw notOne();
       return noteConfirmation(told, journal, confirmations);
     },
     connectedEdges: () => confirmations.positions().filter(({ connected }) => connected),
@@ -325,18 +327,6 @@ function noteConfirmation(told: Confirmation, journal: Journal, confirmations: C
     throw new Fault('conflict', 'This edge does not follow the journal.');
   }
   return emptyReply(204, [['cache-control', 'no-store']]);
-}
-
-async function readSmallBody(request: IncomingMessage, signal: AbortSignal): Promise<string> {
-  const chunks: Buffer[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    signal.throwIfAborted();
-    sizeBytes += chunk.length;
-    if (sizeBytes > CONFIRMATION_MAX_BYTES) throw new Fault('malformed', 'Not a confirmation.');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 interface Meters {

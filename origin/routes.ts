@@ -124,13 +124,7 @@ function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
         { status: 201, help: 'Stored, durably.', content: MEDIA_JSON },
         { status: 200, help: 'Known already: the id that it has.', content: MEDIA_JSON },
         refusal(400, 'digest_mismatch', 'malformed', 'empty'),
-        refusal(401, 'unauthorized'),
-        refusal(403, 'quarantined', 'forbidden'),
-        refusal(408, 'request_timeout'),
-        refusal(413, 'too_large'),
-        refusal(415, 'type_refused', 'type_mismatch'),
-        refusal(429, 'quota_exceeded'),
-        refusal(507, 'storage_full'),
+        ...bodyRefusals(),
       ],
       handle: (request: OriginRequest, _path, query) => upload(parts, request, uploadWish(query), readFields),
     }),
@@ -299,15 +293,18 @@ function uploadRefusals() {
 }
 
 function partRefusals() {
+  return [refusal(400, 'malformed', 'empty'), refusal(460, 'checksum_mismatch'), ...bodyRefusals()];
+}
+
+/** Whichever way the bytes of an upload come. */
+function bodyRefusals() {
   return [
-    refusal(400, 'malformed', 'empty'),
     refusal(401, 'unauthorized'),
     refusal(403, 'quarantined', 'forbidden'),
     refusal(408, 'request_timeout'),
     refusal(413, 'too_large'),
     refusal(415, 'type_refused', 'type_mismatch'),
     refusal(429, 'quota_exceeded'),
-    refusal(460, 'checksum_mismatch'),
     refusal(507, 'storage_full'),
   ];
 }

@@ -55,29 +55,24 @@ export async function ingest(parts: IngestParts, upload: NewUpload, signal: Abor
   const { config } = parts;
   const mime = await identify(upload.staged, upload.declaredType, new Set(config.upload.types));
   const mark = await scanned(parts, upload.staged, signal);
-  const strippedPath = `${upload.staged.path}-stripped`;
+  const { staged: sent } = upload;
+  if (mark?.cause === 'admin' || !(await isStripped(parts, sent))) {
+    return await store(parts, upload, { staged: sent, mime, mark }, signal);
+  }
+  const path = `${sent.path}-stripped`;
   try {
-    const staged = await storable(parts, upload.staged, { mime, mark }, strippedPath, signal);
+    const staged = await unlocate(sent, mime, path, config.upload.stripOriginals.sizeMaxBytes, signal);
     return await store(parts, upload, { staged, mime, mark }, signal);
   } finally {
-    await rm(strippedPath, { force: true });
+    await rm(path, { force: true });
   }
 }
 
-/** What was sent, or what is stored in its place; the same every time while there is media of it, whatever the option is by now. */
-async function storable(
-  parts: IngestParts,
-  sent: Staged,
-  { mime, mark }: Omit<Seen, 'staged'>,
-  path: string,
-  signal: AbortSignal,
-): Promise<Staged> {
-  const { stripOriginals } = parts.config.upload;
-  if (mark?.cause === 'admin') return sent;
-  const known = await parts.meta.findSent(sent.sha256);
+/** Whether something else is stored in the place of what was sent: as before while there is media of it, whatever the option is by now. */
+async function isStripped({ meta, config }: IngestParts, sent: Staged): Promise<boolean> {
+  const known = await meta.findSent(sent.sha256);
   if (known !== undefined && refusesUpload(known)) throw quarantined();
-  const strip = known === undefined ? stripOriginals.enabled : known.sha256 !== sent.sha256;
-  return strip ? unlocate(sent, mime, path, stripOriginals.sizeMaxBytes, signal) : sent;
+  return known === undefined ? config.upload.stripOriginals.enabled : known.sha256 !== sent.sha256;
 }
 
 interface Seen {
