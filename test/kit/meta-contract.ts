@@ -479,6 +479,11 @@ async function agree(store: MetaStore, model: MetaModel, ids: readonly MediaId[]
 }
 
 async function assertSound(store: MetaStore): Promise<void> {
+  assert.deepEqual(await findingsOf(store), []);
+}
+
+/** What the store has to say of itself when it is verified; nothing is repaired. */
+export async function findingsOf(store: MetaStore): Promise<readonly unknown[]> {
   const findings: unknown[] = [];
   await store.verify({
     repair: false,
@@ -488,7 +493,7 @@ async function assertSound(store: MetaStore): Promise<void> {
     onBlobUnknown: (record) => findings.push(record),
     onProgress: () => undefined,
   });
-  assert.deepEqual(findings, []);
+  return findings;
 }
 
 async function listAll(store: MetaStore, now: EpochMs, query: object = {}): Promise<readonly MediaId[]> {

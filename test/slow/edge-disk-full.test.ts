@@ -1,8 +1,6 @@
 /** A file system that is really full, also for the index: a small tmpfs, where this user may mount one. */
-import { execFile } from 'node:child_process';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import {
   bytesOf,
@@ -16,31 +14,15 @@ import {
   put,
   readAll,
 } from '../kit/cache.js';
+import { onSmallDisk } from '../kit/small-disk.js';
 
-const run = promisify(execFile);
 const ON_DISK = { memory: false, disk: true };
 
-async function mountSmall(folder: string): Promise<boolean> {
-  try {
-    await run('mount', ['-t', 'tmpfs', '-o', 'size=6m', 'tmpfs', folder]);
-    return true;
-  } catch {
-    return false;
-  }
-}
+const DISK_BYTES = 6 * 1_024 * 1_024;
 
-void t.test('a full file system under content and index', async (t) => {
-  const folder = join(t.testdir({ small: {} }), 'small');
-  if (!(await mountSmall(folder))) {
-    t.pass('left out: this user may not mount a tmpfs', { skip: 'this user may not mount a tmpfs' });
-    return;
-  }
-  try {
-    await fillUp(t, folder);
-  } finally {
-    await run('umount', ['-l', folder]);
-  }
-});
+void t.test('a full file system under content and index', (t) =>
+  onSmallDisk(t, DISK_BYTES, (folder) => fillUp(t, folder)),
+);
 
 async function fillUp(t: Test, folder: string): Promise<void> {
   const unhandled: unknown[] = [];

@@ -1,5 +1,4 @@
 /** A disk that fills up under the metadata store. Needs the right to mount a small file system. */
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -7,32 +6,15 @@ import { metaSection } from '../../origin/meta/config.js';
 import { openMetaStore } from '../../origin/meta/lmdb.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import { ManualClock } from '../kit/clock.js';
-import { T0, uploadOf } from '../kit/meta-contract.js';
+import { findingsOf, T0, uploadOf } from '../kit/meta-contract.js';
 import { configured, watchedParts } from '../kit/parts.js';
+import { onSmallDisk } from '../kit/small-disk.js';
 
 const SIZE_BYTES = 3_000_000;
 
-function tryMount(folder: string): boolean {
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${SIZE_BYTES}`, 'tmpfs', folder], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-void t.test('a full disk is told as such, loses nothing, and is survived', { timeout: 60_000 }, async (t) => {
-  const folder = t.testdir();
-  if (!tryMount(folder)) {
-    t.pass('left out: no file system may be mounted here', { skip: 'no file system may be mounted here' });
-    return;
-  }
-  try {
-    await fillAndGoOn(t, folder);
-  } finally {
-    execFileSync('umount', ['--lazy', folder]);
-  }
-});
+void t.test('a full disk is told as such, loses nothing, and is survived', { timeout: 60_000 }, (t) =>
+  onSmallDisk(t, SIZE_BYTES, (folder) => fillAndGoOn(t, folder)),
+);
 
 async function fillAndGoOn(t: Test, folder: string): Promise<void> {
   const pad = join(folder, 'pad');
@@ -72,16 +54,7 @@ async function fillAndGoOn(t: Test, folder: string): Promise<void> {
   t.match(await store.commitUpload(uploadOf('f'.repeat(64) as Sha256)), { kind: 'created' });
   await store.close();
   store = await openMetaStore(config, parts);
-  const findings: unknown[] = [];
-  await store.verify({
-    repair: false,
-    now: T0,
-    signal: new AbortController().signal,
-    onFinding: (finding) => findings.push(finding),
-    onBlobUnknown: (record) => findings.push(record),
-    onProgress: () => undefined,
-  });
-  t.same(findings, []);
+  t.same(await findingsOf(store), []);
   for (const id of stored.slice(1)) if ((await store.find(id, T0)).kind !== 'live') t.fail(`${id} is lost`);
   await store.close();
   t.same(unhandled, []);

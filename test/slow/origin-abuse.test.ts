@@ -3,8 +3,7 @@
  * that stall or break off, bodies that are too large, uploads of the same bytes
  * all at once, a disk that is full.
  */
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
@@ -16,6 +15,7 @@ import { startOrigin } from '../kit/origin.js';
 import { asCaller, openProcesses } from '../kit/processes.js';
 import { connectRaw, type Raw, requestHead } from '../kit/raw.js';
 import { startReading } from '../kit/reading.js';
+import { onSmallDisk } from '../kit/small-disk.js';
 
 const TIMEOUT_MS = 300_000;
 const SIZE_MAX_BYTES = 500_000;
@@ -316,21 +316,9 @@ void t.test('the same bytes at once are one record for each visibility and one b
 
 const DISK_BYTES = 12_000_000;
 
-void t.test('a full disk is told as such, loses nothing, and is survived', { timeout: TIMEOUT_MS }, async (t) => {
-  const folder = join(t.testdir(), 'disk');
-  mkdirSync(folder);
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', folder], { stdio: 'ignore' });
-  } catch {
-    t.pass('left out: no file system may be mounted here', { skip: 'no file system may be mounted here' });
-    return;
-  }
-  try {
-    await fillAndGoOn(t, folder);
-  } finally {
-    execFileSync('umount', ['--lazy', folder]);
-  }
-});
+void t.test('a full disk is told as such, loses nothing, and is survived', { timeout: TIMEOUT_MS }, (t) =>
+  onSmallDisk(t, DISK_BYTES, (folder) => fillAndGoOn(t, folder)),
+);
 
 async function fillAndGoOn(t: Test, folder: string): Promise<void> {
   const house = await openProcesses(folder);
