@@ -84,7 +84,8 @@ export type AgeSource = 'age' | 'age_and_date';
 
 /**
  * An override takes the place of the lifetimes that the origin states or leaves
- * out, never of its restrictions: what must be revalidated still is.
+ * out, never of its restrictions: what must be revalidated still is, and what is
+ * provisional becomes no older than the origin says.
  */
 export function freshness(
   response: ReceivedHead,
@@ -95,9 +96,10 @@ export function freshness(
 ): Freshness {
   const { directives } = governing;
   const bornAt = bornAtOf(response, rules, ageSource);
+  const stated = lifetime(response, governing, rules);
   const { basis, lifetimeMs } =
-    override.ttlMs === null
-      ? lifetime(response, governing, rules)
+    override.ttlMs === null || (directives.provisional && stated.lifetimeMs < override.ttlMs)
+      ? stated
       : { basis: 'override' as const, lifetimeMs: override.ttlMs };
   // 5.2.2.4: no-cache is never fresh.
   const staleAt = directives.noCache === 'all' ? bornAt : bornAt + lifetimeMs;

@@ -30,7 +30,7 @@ const ruleSection = section('One rule.', {
   toBytes: size({ default: '8TB', help: 'Bodies of this size and smaller.' }),
   ttlMs: optionalDuration({
     default: null,
-    help: 'How long answers are fresh, whatever the origin says; never beyond the end of the media.',
+    help: 'How long answers are fresh, whatever the origin says; never beyond the end of the media, nor before the origin knows all that it will say of them.',
   }),
   staleWhileRevalidateMs: optionalDuration({ default: null, help: 'In place of stale-while-revalidate.' }),
   staleIfErrorMs: optionalDuration({ default: null, help: 'In place of stale-if-error.' }),

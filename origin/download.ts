@@ -11,9 +11,10 @@ import { extensionOf, servedType } from '../src/media/types.js';
 import { admitViewer, type Viewer, viewerOf } from './authorize.js';
 import { type BlobStore, mediaKey } from './blobs/blob-store.js';
 import { type Lifetime, mediaReply } from './media-reply.js';
-import type { Media, MediaRecord, PictureFacts } from './meta/media.js';
+import type { BlobRecord, Media, MediaRecord, PictureFacts } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
 import type { OriginRequest } from './request.js';
+import type { ThumbsConfig } from './thumbs/config.js';
 import type { Uses } from './uses.js';
 
 export const downloadSection = section('How media is served, and how long copies of it may be used.', {
@@ -64,6 +65,11 @@ export const downloadSection = section('How media is served, and how long copies
     max: 31_536_000_000,
     help: 'The same for edges, which hear of takedowns at once.',
   }),
+  edgeMaxAgePendingMs: duration({
+    default: '5s',
+    max: 31_536_000_000,
+    help: 'The same while the thumbnail engine has yet to say what it learns of the media: until then edges ask for the head again so often. The bytes are not sent again.',
+  }),
   edgeStaleWhileRevalidateMs: duration({
     default: '1h',
     max: 31_536_000_000,
@@ -83,7 +89,7 @@ export interface DownloadParts {
   readonly meta: Pick<MetaStore, 'find'>;
   readonly blobs: Pick<BlobStore, 'read'>;
   readonly uses: Pick<Uses, 'note'>;
-  readonly config: { readonly download: DownloadConfig };
+  readonly config: { readonly download: DownloadConfig; readonly thumbs: Pick<ThumbsConfig, 'enabled'> };
 }
 
 export async function download(parts: DownloadParts, request: OriginRequest, id: MediaId): Promise<Reply> {
@@ -106,7 +112,7 @@ export async function download(parts: DownloadParts, request: OriginRequest, id:
         ['content-disposition', dispositionOf({ record, blob }, parts.config.download.inlineTypes)],
         ...pictureHeaders(blob.picture),
       ],
-      lifetime: lifetimeFor(viewer, record, parts.config.download, now),
+      lifetime: lifetimeFor(viewer, record, parts.config.download, now, awaitsFacts(blob, parts.config.thumbs)),
     },
     now,
     parts.config.download,
@@ -131,8 +137,22 @@ function optional<T>(name: string, value: T | null, format: (value: T) => string
   return value === null ? [] : [[name, format(value)]];
 }
 
-/** Which lifetimes this viewer's copy gets; a copy fetched by a link ends with the link. */
-export function lifetimeFor(viewer: Viewer, record: MediaRecord, config: DownloadConfig, now: EpochMs): Lifetime {
+/** Whether more will be said of these bytes than is known now. Where nobody looks at them, nothing will. */
+function awaitsFacts(blob: BlobRecord, thumbs: Pick<ThumbsConfig, 'enabled'>): boolean {
+  return thumbs.enabled && blob.thumbs.kind === 'pending';
+}
+
+/**
+ * Which lifetimes this viewer's copy gets; a copy fetched by a link ends with
+ * the link. `provisional`: its head may change soon, so edges keep it briefly.
+ */
+export function lifetimeFor(
+  viewer: Viewer,
+  record: MediaRecord,
+  config: DownloadConfig,
+  now: EpochMs,
+  provisional: boolean,
+): Lifetime {
   const forEdge = viewer.kind === 'edge' || viewer.edge;
   const linkLeftMs =
     viewer.kind === 'client' && viewer.grant.kind === 'link' ? viewer.grant.expiresAt - now : Number.POSITIVE_INFINITY;
@@ -142,7 +162,8 @@ export function lifetimeFor(viewer: Viewer, record: MediaRecord, config: Downloa
     clientMaxAgeMs: Math.max(0, Math.min(config.clientMaxAgeMs, linkLeftMs)),
     edge: forEdge
       ? {
-          maxAgeMs: config.edgeMaxAgeMs,
+          maxAgeMs: provisional ? Math.min(config.edgeMaxAgePendingMs, config.edgeMaxAgeMs) : config.edgeMaxAgeMs,
+          provisional,
           staleWhileRevalidateMs: config.edgeStaleWhileRevalidateMs,
           staleIfErrorMs: config.edgeStaleIfErrorMs,
         }

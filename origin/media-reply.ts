@@ -48,6 +48,8 @@ export interface Lifetime {
 
 export interface EdgeLifetime {
   readonly maxAgeMs: number;
+  /** Whether that is short because the head may change, so that no rule of the edge's may prolong it. */
+  readonly provisional: boolean;
   readonly staleWhileRevalidateMs: number;
   readonly staleIfErrorMs: number;
 }
@@ -143,6 +145,7 @@ export function cacheHeaders(lifetime: Lifetime, now: EpochMs): HeaderList {
       `max-age=${seconds(maxAgeMs)}`,
       `stale-while-revalidate=${staleMs(lifetime.edge.staleWhileRevalidateMs)}`,
       `stale-if-error=${staleMs(lifetime.edge.staleIfErrorMs)}`,
+      ...(lifetime.edge.provisional ? ['provisional'] : []),
     ];
     headers.push(['cdn-cache-control', directives.join(', ')]);
   }

@@ -66,7 +66,7 @@ export async function thumb(parts: ThumbParts, request: OriginRequest, id: Media
         contentType: `image/${made.format}`,
         lastModifiedAt: record.createdAt,
         headers: thumbHeaders(made),
-        lifetime: lifetimeFor(viewer, record, config.download, now),
+        lifetime: lifetimeFor(viewer, record, config.download, now, false),
       };
       return mediaReply(parts.blobs, request, held, now, config.download);
     }

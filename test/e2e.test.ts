@@ -5,6 +5,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { type Answer, ask, json, member } from './kit/ask.js';
+import { heldProbe } from './kit/held-probe.js';
+import { wav } from './kit/media.js';
 import { configOf, freePorts, runCli, type Service, startCli, startService } from './kit/service.js';
 
 const CORPUS = join('..', 'shared', 'corpus', 'valid');
@@ -295,6 +297,30 @@ void t.test('the service from end to end', async (t) => {
   await t.test('stops cleanly when it is told to', async (t) => {
     t.equal(await service.stop(), 0);
   });
+});
+
+void t.test('what is learnt of media after the answer reaches the copies that edges took before', async (t) => {
+  const probe = heldProbe(t.testdir(), 1.5);
+  const service = await startService(t.testdirName, (config) =>
+    config
+      .replace('origin:\n', `origin:\n  thumbs: { video: ${JSON.stringify(probe.video)} }\n`)
+      .replace('origin:\n', 'origin:\n  download: { edge_max_age_pending: 1s }\n')
+      .replace('edge:\n', 'edge:\n  rules: [{ path: original, ttl: 7d }]\n'),
+  );
+  t.teardown(() => service.stop());
+  const alice = await service.token();
+  const created = await upload(service, alice, wav(1), 'audio/wav');
+  t.match(json(created), { duration: null });
+  const url = `${service.edge}/v1/media/${member(created, 'id')}`;
+  const get = (): Promise<Answer> => ask(url, { headers: bearer(alice) });
+  t.notOk((await get()).headers['media-duration'], 'nobody knows yet');
+  const held = await eventually(get, (answer) => /; hit/.test(String(answer.headers['cache-status'])));
+  t.match([held.headers['media-duration'], held.headers['cache-status']], [undefined, /; hit/]);
+  probe.release();
+  const known = await eventually(get, (answer) => answer.headers['media-duration'] !== undefined);
+  t.match(known, { status: 200, headers: { 'media-duration': '1.500', 'cache-status': /; hit/ } });
+  t.ok(known.bytes.equals(wav(1)));
+  t.match(known.headers['cache-status'], /ttl=604[78]\d\d/, 'and the rule of the edge holds from now on');
 });
 
 function isAlive(pid: number): boolean {

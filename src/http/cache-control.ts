@@ -26,6 +26,8 @@ export interface ResponseDirectives {
   readonly mustUnderstand: boolean;
   readonly noTransform: boolean;
   readonly immutable: boolean;
+  /** RFC 9111 5.2.3: an extension of our own. The stated lifetime is not to be prolonged by anybody's rule: the head may change. */
+  readonly provisional: boolean;
   readonly maxAgeMs: number | undefined;
   readonly sMaxageMs: number | undefined;
   readonly staleWhileRevalidateMs: number | undefined;
@@ -185,6 +187,7 @@ class Gathered {
       case 'public':
       case 'must-understand':
       case 'immutable':
+      case 'provisional':
         if (argument === undefined) this.#said.add(name);
         break;
       case 'max-age':
@@ -217,6 +220,7 @@ class Gathered {
       mustUnderstand: this.#said.has('must-understand'),
       noTransform: this.#said.has('no-transform'),
       immutable: this.#said.has('immutable'),
+      provisional: this.#said.has('provisional'),
       maxAgeMs: this.#lifetimes.get('max-age'),
       sMaxageMs: this.#lifetimes.get('s-maxage'),
       staleWhileRevalidateMs: this.#lifetimes.get('stale-while-revalidate'),

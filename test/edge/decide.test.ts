@@ -280,6 +280,14 @@ void t.test('an override changes lifetimes, never restrictions', async (t) => {
   t.strictSame([strict.staleAt, strict.errorUntil], [NOW, NOW]);
 });
 
+void t.test('an override shortens a provisional lifetime and never prolongs it', async (t) => {
+  const staleIn = (value: string, ttlMs: number): number =>
+    freshen([['cdn-cache-control', value]], { override: { ...NO_OVERRIDE, ttlMs } }).staleAt - NOW;
+  t.equal(staleIn('max-age=5, provisional', 60_000), 5_000);
+  t.equal(staleIn('max-age=5, provisional', 2_000), 2_000);
+  t.equal(staleIn('max-age=5', 60_000), 60_000);
+});
+
 void t.test('Age is told in whole seconds, within what the field holds (5.1)', async (t) => {
   t.equal(ageSeconds({ bornAt: NOW - 2_999 }, NOW), 2);
   t.equal(ageSeconds({ bornAt: NOW + 5_000 }, NOW), 0);

@@ -7,7 +7,8 @@ import type { MediaId } from '../../src/ids.js';
 import { cleanFilename, contentDisposition } from '../../src/media/disposition.js';
 import { type Answer, json, member } from '../kit/ask.js';
 import { TEST_SECRET } from '../kit/auth-service.js';
-import { gif, pdf, png, text } from '../kit/media.js';
+import { heldProbe } from '../kit/held-probe.js';
+import { gif, pdf, png, text, wav } from '../kit/media.js';
 import { startOrigin } from '../kit/origin.js';
 import { makeJpeg } from '../kit/pictures.js';
 
@@ -339,6 +340,35 @@ void t.test('thumbnails', async (t) => {
     t.strictSame(await origin.undescribed(), []);
   });
 });
+
+void t.test(
+  'while more is to be learnt of media, edges keep their head briefly, and then as long as any',
+  async (t) => {
+    const probe = heldProbe(t.testdir(), 1.5);
+    const origin = await startOrigin(join(t.testdirName, 'origin'), { thumbs: { video: probe.video } });
+    t.teardown(() => origin.close());
+    const path = `/v1/media/${await origin.uploaded(wav(1))}`;
+    const before = await origin.asEdge(path);
+    t.equal(
+      before.headers['cdn-cache-control'],
+      'max-age=5, stale-while-revalidate=3600, stale-if-error=86400, provisional',
+    );
+    t.notOk(before.headers['media-duration']);
+    t.match((await origin.as('bob', path)).headers, { 'cache-control': 'private, max-age=60' });
+    probe.release();
+    await origin.as('bob', `${path}/thumb`);
+    const asked = { headers: { 'if-none-match': String(before.headers.etag) } };
+    const after = await origin.asEdge(path, asked);
+    t.match(after, {
+      status: 304,
+      headers: {
+        'media-duration': '1.500',
+        'cdn-cache-control': 'max-age=86400, stale-while-revalidate=3600, stale-if-error=86400',
+      },
+    });
+    t.notMatch(after.headers['cdn-cache-control'], /provisional/);
+  },
+);
 
 void t.test('a thumbnail that is not made in time is 202, to be asked for again', async (t) => {
   const origin = await startOrigin(t.testdir(), { thumbs: { ...STILL.thumbs, wait: '2s' } });

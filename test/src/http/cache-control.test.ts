@@ -169,6 +169,8 @@ void t.test('directives of responses are read in every form (RFC 9111 5.2.2)', a
     ['proxy-revalidate', { proxyRevalidate: true }],
     ['must-understand, no-store', { mustUnderstand: true, noStore: true }],
     ['no-transform,immutable', { noTransform: true, immutable: true }],
+    ['provisional', { provisional: true }],
+    ['provisional=1', {}],
     ['stale-while-revalidate=5, stale-if-error=6', { staleWhileRevalidateMs: 5_000, staleIfErrorMs: 6_000 }],
     // Quoted text is an argument, never directives
     ['ext="max-age=3600", max-age=1', { maxAgeMs: 1_000 }],
