@@ -16,13 +16,17 @@ import { countRefusals } from '../src/http/guard.js';
 import { type Listener, listen } from '../src/http/listen.js';
 import { errorFields, type Log, type LogConfig } from '../src/log.js';
 import type { ConfigSource, Parts, Running } from '../src/process.js';
+import { createRequestLog } from '../src/request-log.js';
 import { watchFile } from '../src/watch.js';
+import type { Ask } from './ask.js';
 import { createEngine } from './assemble.js';
 import type { Entry } from './cache/entry.js';
 import { openCache } from './cache/open.js';
 import { type Capabilities, followCapabilities } from './capabilities.js';
 import { type EdgeConfig, type EdgePolicy, POLICY_PATHS, policyOf } from './config.js';
-import type { Engine } from './engine.js';
+import { createDepartures, type Departures } from './departures.js';
+import type { Engine, Leaving } from './engine.js';
+import { createFastlane } from './fastlane/fastlane.js';
 import { invalidate } from './forget.js';
 import { handle } from './handler.js';
 import { createHealth } from './health.js';
@@ -34,7 +38,7 @@ import { createPass, type Pass } from './pass.js';
 import { keepPosted } from './posted.js';
 import { openReloading } from './reload.js';
 import { mayLieInMemory } from './rules.js';
-import { createDepartures, createServer, type Departures } from './serve.js';
+import { createServer } from './serve.js';
 import { openUpstream, type Upstream } from './upstream.js';
 import { createUses, NO_USES, type Uses } from './uses.js';
 
@@ -117,19 +121,18 @@ async function openAll(
   });
   opened.add('pass', () => pass.close());
 
-  const server = createServer({
-    handle: (ask, client) => handle(engine, ask, client),
+  const exchange = {
+    handle: (ask: Ask, client: Leaving) => handle(engine, ask, client),
     health: createHealth({ cache, upstream, lease: media.part?.follower.lease ?? null, clock, log, metrics }),
-    pass,
     tally,
     uses: media.part?.uses ?? NO_USES,
     departures,
     clock,
     log,
-    requestLog: settings.log.requests,
+    requestLog: createRequestLog('edge', settings.log, clock),
     newRequestId: randomUUID,
-    addressOf: createAddressOf(config.trustedProxies),
-  });
+  };
+  const server = createServer({ ...exchange, pass, addressOf: createAddressOf(config.trustedProxies) });
   opened.add('requests', async () => server.close());
   const listener = await listen({
     ...config.listen,
@@ -138,6 +141,7 @@ async function openAll(
     onRequest: (request, response) => server.onRequest(request, response),
     onExpectation: (request, response) => server.onRequest(request, response),
     onRefused: countRefusals(metrics),
+    firstReader: (limits, waiting) => createFastlane(exchange, limits, waiting),
   });
   opened.add('listener', () => listener.close());
   watchCertificate(config, listener, parts, opened);

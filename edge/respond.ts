@@ -59,7 +59,7 @@ export function respond(ask: Ask, told: Told, now: EpochMs, rules: RespondRules)
   if (told.entry.status !== 200) return whole(ask, told, held, own);
   switch (evaluateConditions(ask, held.conditions)) {
     case 'not_modified':
-      return { status: 304, headers: [...held.notModified, ...own], body: NO_BODY };
+      return { status: 304, leading: held.notModified, headers: own, body: NO_BODY };
     case 'precondition_failed':
       return refuse(
         ask,
@@ -127,9 +127,9 @@ function whole(ask: Ask, told: Told, held: Head, own: HeaderList): Reply {
   const { entry, body } = told;
   const sizeBytes = body === null ? entry.sizeBytes : (body.sizeBytes ?? entry.sizeBytes);
   const length: HeaderList = sizeBytes === null || entry.status === 204 ? [] : [['content-length', String(sizeBytes)]];
-  const headers = [...held.whole, ...length, ...own];
-  if (body === null || ask.method === 'HEAD') return { status: entry.status, headers, body: unopened(sizeBytes) };
-  return { status: entry.status, headers, body: bodyOf({ ...told, body }, undefined, sizeBytes) };
+  const head = { status: entry.status, leading: held.whole, headers: [...length, ...own] };
+  if (body === null || ask.method === 'HEAD') return { ...head, body: unopened(sizeBytes) };
+  return { ...head, body: bodyOf({ ...told, body }, undefined, sizeBytes) };
 }
 
 type Bodied = Told & { readonly body: Body };
@@ -137,8 +137,8 @@ type Bodied = Told & { readonly body: Body };
 function single(told: Bodied, span: ByteSpan, sizeBytes: number, held: Head, own: HeaderList): Reply {
   return {
     status: 206,
+    leading: held.partial,
     headers: [
-      ...held.partial,
       ...typeField(held),
       ['content-range', contentRange(span, sizeBytes)],
       ['content-length', String(spanLength(span))],
@@ -167,7 +167,8 @@ function several(
   }
   return {
     status: 206,
-    headers: [...held.partial, ['content-type', plan.contentType], ['content-length', String(plan.sizeBytes)], ...own],
+    leading: held.partial,
+    headers: [['content-type', plan.contentType], ['content-length', String(plan.sizeBytes)], ...own],
     body: {
       kind: 'stream',
       sizeBytes: plan.sizeBytes,

@@ -1,37 +1,28 @@
 /**
- * Between node:http and the story: makes an Ask of a request, writes what the
- * story answers, counts and logs how it ended. The only file of the engine that
- * sees node's request and response objects.
+ * Between node:http and the story: makes an Ask of a request and writes what the
+ * story answers. The only file of the engine that sees node's request and
+ * response objects; what is plain goes by the fast lane and never comes here.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { sharedController } from '../src/abort.js';
-import type { Clock } from '../src/clock.js';
-import { Fault, faultOf } from '../src/errors.js';
+import { Fault } from '../src/errors.js';
 import { forwardsInterim } from '../src/http/fields.js';
-import type { Health } from '../src/http/health.js';
 import { sentMeter } from '../src/http/http2.js';
-import { problemReply } from '../src/http/problem.js';
-import type { HeaderList, Reply } from '../src/http/reply.js';
+import type { HeaderList } from '../src/http/reply.js';
 import { isAtHand, send, sendNow } from '../src/http/send.js';
-import type { MediaId } from '../src/ids.js';
-import { errorFields, type Log, loggable } from '../src/log.js';
+import { errorFields } from '../src/log.js';
 import { type Ask, keepRequestId, splitTarget } from './ask.js';
+import type { Departures } from './departures.js';
 import type { Answer, Leaving } from './engine.js';
-import type { Outcome, Tally } from './ops/stats.js';
+import { account, answerTo, CLIENT_LEFT, type ExchangeParts, failureReply } from './exchange.js';
+import type { Outcome } from './ops/stats.js';
 import type { Pass } from './pass.js';
 import type { Uses } from './uses.js';
 
-export interface ServeParts {
-  /** The story. */
-  handle(ask: Ask, leaving: Leaving): Answer | Promise<Answer>;
-  readonly health: Health;
+export interface ServeParts extends ExchangeParts {
   readonly pass: Pass;
-  readonly tally: Tally;
   readonly uses: Pick<Uses, 'note'>;
   readonly departures: Departures;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly requestLog: 'all' | 'failed' | 'none';
   newRequestId(): string;
   /** Whose request it is, after trusted proxies were taken into account. */
   addressOf(request: IncomingMessage): string;
@@ -61,7 +52,9 @@ export function createServer(parts: ServeParts): Server {
     if (!isAtHand(given.reply, request)) return send(given.reply, request, response, exchange.leaving());
     if (response.destroyed) return undefined;
     sendNow(given.reply, request, response);
-    if (given.mediaId !== null && response.writableLength > 0) parts.departures.hold(given.mediaId, response);
+    if (given.mediaId !== null && response.writableLength > 0) {
+      response.once('close', parts.departures.hold(given.mediaId, response));
+    }
     return undefined;
   }
 
@@ -78,8 +71,7 @@ export function createServer(parts: ServeParts): Server {
       const exchange = new Exchange(request, response, parts);
       response.once('close', () => exchange.end(parts));
       try {
-        const own = malformed(exchange.ask) ?? healthOf(exchange.ask, parts.health);
-        const answer = own ?? parts.handle(exchange.ask, exchange);
+        const answer = answerTo(parts, exchange.ask, exchange);
         if (answer instanceof Promise) void writeLater(exchange, answer);
         else write(exchange, answer)?.catch((thrown: unknown) => fail(exchange, thrown, parts));
       } catch (thrown) {
@@ -88,25 +80,6 @@ export function createServer(parts: ServeParts): Server {
     },
     close: () => closing.abort(new Fault('overloaded', 'The edge is stopping.')),
   };
-}
-
-/** RFC 9112 3.2: a target is in origin form, absolute form, or `*` for OPTIONS; nothing else is forwarded. */
-function malformed(ask: Ask): Answer | undefined {
-  if (ask.target.startsWith('/') || (ask.target === '*' && ask.method === 'OPTIONS')) return undefined;
-  const fault = new Fault('malformed', 'The request target is malformed.');
-  return { kind: 'reply', reply: problemReply(fault), outcome: 'refused', mediaId: null };
-}
-
-/** The edge's own state is the edge's to tell, whatever is behind it. */
-function healthOf(ask: Ask, health: Health): Answer | Promise<Answer> | undefined {
-  if (ask.method !== 'GET' && ask.method !== 'HEAD') return undefined;
-  if (ask.path === '/healthz') return ownAnswer(health.live());
-  if (ask.path === '/readyz') return health.ready().then(ownAnswer);
-  return undefined;
-}
-
-function ownAnswer(reply: Reply): Answer {
-  return { kind: 'reply', reply, outcome: 'own', mediaId: null };
 }
 
 /** One request and its answer. Signals are made only for those who ask for one: a memory hit does not. */
@@ -135,30 +108,18 @@ class Exchange implements Leaving {
     return this.#leaving.signal;
   }
 
-  end({ tally, clock, log, requestLog }: ServeParts): void {
+  end(parts: ServeParts): void {
     this.#leaving?.abort(CLIENT_LEFT);
-    const sentBytes = this.#sentBytes();
-    tally.count(this.outcome, sentBytes);
-    const status = this.response.headersSent ? this.response.statusCode : 0;
-    if (requestLog === 'none' || (requestLog === 'failed' && status < 500 && status !== 0)) return;
-    log.info(
-      {
-        requestId: this.ask.requestId,
-        method: this.ask.method,
-        target: loggable(this.ask.target),
-        status,
-        outcome: this.outcome,
-        sentBytes,
-        complete: this.response.writableFinished,
-        tookMs: Math.round(clock.monotonicMs() - this.#startedMs),
-      },
-      'request',
-    );
+    const { response, outcome } = this;
+    account(parts, this.ask, {
+      outcome,
+      status: response.headersSent ? response.statusCode : 0,
+      sentBytes: this.#sentBytes(),
+      complete: response.writableFinished,
+      tookMs: parts.clock.monotonicMs() - this.#startedMs,
+    });
   }
 }
-
-/** The client is gone, or has all it wanted. One for all: it says nothing of who. */
-const CLIENT_LEFT = new Error('the exchange with the client is over');
 
 function askOf(
   request: IncomingMessage,
@@ -212,53 +173,15 @@ function fieldsOf(raw: readonly string[]): HeaderList {
   return fields;
 }
 
-/**
- * Answers that went out in one write and leave the process only as fast as
- * their clients read: what they show can still be taken down.
- */
-export interface Departures {
-  hold(id: MediaId, response: ServerResponse): void;
-  breakOff(id: MediaId): void;
-  breakOffAll(): void;
-}
-
-export function createDepartures(): Departures {
-  const held = new Map<MediaId, Set<ServerResponse>>();
-  const cut = (responses: Iterable<ServerResponse>): void => {
-    for (const response of responses) response.destroy();
-  };
-  return {
-    hold(id, response) {
-      const responses = held.get(id) ?? new Set();
-      held.set(id, responses.add(response));
-      response.once('close', () => {
-        responses.delete(response);
-        if (responses.size === 0 && held.get(id) === responses) held.delete(id);
-      });
-    },
-    breakOff: (id) => cut(held.get(id) ?? []),
-    breakOffAll() {
-      for (const responses of held.values()) cut(responses);
-    },
-  };
-}
-
-/** The one place where a failure of the edge becomes an answer, or a broken connection where one has begun. */
-function fail(exchange: Exchange, thrown: unknown, { log }: Pick<ServeParts, 'log'>): void {
-  const { response, ask } = exchange;
+/** A failure becomes an answer, or a broken connection where one has begun. */
+function fail(exchange: Exchange, thrown: unknown, parts: Pick<ServeParts, 'log'>): void {
+  const { request, response, ask } = exchange;
   const gone = response.destroyed || response.closed;
   if (!gone && !response.headersSent) {
-    const fault = faultOf(thrown);
-    if (fault.side === 'self') log.error({ requestId: ask.requestId, ...errorFields(thrown) }, 'a request failed');
     exchange.outcome = 'failed';
-    writeNow(problemReply(fault), ask, response);
+    sendNow(failureReply(ask, thrown, parts), request, response);
     return;
   }
   if (!gone) response.destroy();
-  log.debug({ requestId: ask.requestId, ...errorFields(thrown) }, 'an answer was broken off');
-}
-
-function writeNow(reply: Reply, ask: Ask, response: ServerResponse): void {
-  response.writeHead(reply.status, [...reply.headers, ['x-request-id', ask.requestId]].flat());
-  response.end(reply.body.kind === 'bytes' && ask.method !== 'HEAD' ? reply.body.bytes : undefined);
+  parts.log.debug({ requestId: ask.requestId, ...errorFields(thrown) }, 'an answer was broken off');
 }

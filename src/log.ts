@@ -57,10 +57,16 @@ export function createLog(name: string, config: LogConfig, sink?: LogSink): Log 
       censor: '[redacted]',
     },
   };
-  if (sink !== undefined) return pino(options, sink);
-  standardOutput ??= openStandardOutput();
-  return pino(options, standardOutput);
+  return pino(options, sink ?? standardOutput());
 }
+
+/** One for all logs of the process, opened by the first. */
+export function standardOutput(): LogSink {
+  opened ??= openStandardOutput();
+  return opened;
+}
+
+let opened: LogSink | undefined;
 
 /**
  * pino's own destination tries for ever, and blocks, where a process ends after
@@ -90,9 +96,6 @@ function openStandardOutput(): LogSink {
 
 /** Characters of lines that wait for the end of a turn. */
 const GATHERED_MAX = 65_536;
-
-/** One for all logs of the process, opened by the first. */
-let standardOutput: LogSink | undefined;
 
 /** What is logged of a failure that was foreseen: its own words and those of its causes, without a stack. */
 export function errorFields(thrown: unknown): LogFields {

@@ -60,10 +60,10 @@ void t.test('a vendor package is imported by one file per process', async (t) =>
 });
 
 void t.test('only the clock file asks the machine for the time or a timer', async (t) => {
-  // What an HTTP/2 session or stream calls by that name is its bound on standing still, as `server.timeout` is.
+  // What a socket, or an HTTP/2 session or stream, calls by that name is its bound on standing still, as `server.timeout` is.
   for (const { path, text } of product.filter(({ path }) => path !== 'src/clock.ts')) {
     const found =
-      /\bDate\.now\(|\bperformance\.now\(|\bnew Date\(\)|(?<!\b(?:session|stream)\.)\bset(?:Timeout|Interval)\(|process\.hrtime/.exec(
+      /\bDate\.now\(|\bperformance\.now\(|\bnew Date\(\)|(?<!\b(?:session|socket|stream)\.)\bset(?:Timeout|Interval)\(|process\.hrtime/.exec(
         text,
       );
     t.equal(found?.[0], undefined, path);

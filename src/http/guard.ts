@@ -40,6 +40,8 @@ export interface GuardOptions {
 export interface Guard {
   /** False: the request was refused, and answered. */
   admit(request: IncomingMessage, response: ServerResponse): boolean;
+  /** Whether nothing more is read of it than it takes to end it. */
+  hasRefused(socket: Duplex): boolean;
 }
 
 /** Each refusal, by its reason; once per process. */
@@ -114,6 +116,7 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
   }
 
   return {
+    hasRefused: (socket) => refused.has(socket),
     admit(request, response) {
       if (isHttp2(request)) return admitHttp2(request, response);
       const { socket } = request;

@@ -13,7 +13,7 @@ import type { Clock } from '../clock.js';
 import { Fault } from '../errors.js';
 import type { Log } from '../log.js';
 import { readCertificate, type TlsConfig } from './certificate.js';
-import { type GuardReason, guardServer } from './guard.js';
+import { type Guard, type GuardReason, guardServer } from './guard.js';
 import { isHttp2 } from './http2.js';
 import type { ListenLimits } from './limits.js';
 import { openSessions, type Sessions, type SessionsOptions } from './sessions.js';
@@ -33,6 +33,25 @@ export interface ListenOptions {
   onExpectation?(request: IncomingMessage, response: ServerResponse): void;
   /** Hears why requests were refused before they came here. */
   onRefused?(reason: GuardReason): void;
+  /** Reads connections that speak HTTP/1.1 before node's parser does. */
+  firstReader?(limits: ListenLimits, clock: Clock): FirstReader;
+}
+
+/** Answers what it can of a connection, and hands over the rest. */
+export interface FirstReader {
+  take(connection: FirstConnection): void;
+  /** Ends the connections that wait, and the others behind the answer in hand. */
+  close(): void;
+  /** Ends all of them. */
+  breakOff(): void;
+}
+
+export interface FirstConnection {
+  readonly socket: Socket;
+  /** Its request does not come in time: its client is told so, and it ends. */
+  tooSlow(): void;
+  /** From now on node's parser reads it, beginning with these bytes that were received already. */
+  handOver(received: Buffer): void;
 }
 
 export interface Listener {
@@ -93,9 +112,11 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     options.onRequest(request, response);
   };
   server.on('request', onRequest).on('checkContinue', onExpectation);
+  const firstReader = options.firstReader?.(limits, options.clock);
+  const speakHttp1 = readFirst(opened, guard, firstReader);
   const sessions =
     opened.kind === 'tls'
-      ? offerHttp2(opened.server, opened.tls, {
+      ? offerHttp2(opened.server, opened.tls, speakHttp1, {
           ...options,
           onRequest,
           onExpectation,
@@ -135,6 +156,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
         const deadline = options.clock.after(limits.closeWithinMs, () => {
           server.closeAllConnections();
           sessions?.breakOff();
+          firstReader?.breakOff();
         });
         server.close(() => {
           deadline.cancel();
@@ -142,6 +164,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
         });
         server.closeIdleConnections();
         sessions?.close();
+        firstReader?.close();
         for (const response of inHand) response.shouldKeepAlive = false;
       });
       return closing;
@@ -172,18 +195,53 @@ function openServer(tls: TlsConfig | undefined, options: ServerOptions & { reado
   return { kind: 'tls', server, tls, shown: read.context };
 }
 
+/** What is done with a connection that speaks HTTP/1.1: who reads first does, where there is one, or node's parser at once. */
+function readFirst(opened: Opened, guard: Guard, first: FirstReader | undefined): (socket: Socket) => void {
+  const server: Server = opened.server;
+  const event = opened.kind === 'tls' ? 'secureConnection' : 'connection';
+  const [parse] = server.listeners(event) as ((socket: Socket) => void)[];
+  if (parse === undefined) throw new Error(`node:http listens to ${event} no more`);
+  const speak = (socket: Socket): void => parse.call(server, socket);
+  if (first === undefined) return speak;
+  const take = (socket: Socket): void => {
+    if (guard.hasRefused(socket)) speak(socket);
+    else first.take(firstConnection(server, socket, speak));
+  };
+  // Behind the guard, which counts connections by client as they come.
+  if (opened.kind === 'plain') server.off(event, parse).on(event, take);
+  return take;
+}
+
+function firstConnection(server: Server, socket: Socket, speak: (socket: Socket) => void): FirstConnection {
+  return {
+    socket,
+    tooSlow() {
+      // Nobody else listens to it any more, and it may be reset while it lingers.
+      socket.on('error', () => undefined);
+      const error = Object.assign(new Error('the request did not come in time'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' });
+      server.emit('clientError', error, socket);
+    },
+    handOver(received) {
+      socket.pause();
+      if (received.length > 0) socket.unshift(received);
+      speak(socket);
+      socket.resume();
+    },
+  };
+}
+
 /** Hands connections on by what was agreed in their handshake (RFC 7301), in the place of node's one way. */
 function offerHttp2(
   server: TlsServer,
   tls: TlsConfig,
+  speakHttp1: (socket: Socket) => void,
   options: Omit<SessionsOptions, 'streamsMax' | 'interruptionsMax'>,
 ): Sessions {
   const sessions = openSessions({ ...options, streamsMax: tls.streamsMax, interruptionsMax: tls.interruptionsMax });
-  const [speakHttp1] = server.listeners('secureConnection') as ((socket: Socket) => void)[];
   server.removeAllListeners('secureConnection');
   server.on('secureConnection', (socket: TLSSocket) => {
     if (socket.alpnProtocol === 'h2') sessions.take(socket);
-    else speakHttp1?.call(server, socket);
+    else speakHttp1(socket);
   });
   return sessions;
 }

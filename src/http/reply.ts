@@ -19,8 +19,18 @@ export type ReplyBody =
 
 export interface Reply {
   readonly status: number;
+  /**
+   * Field lines that many answers share, sent before `headers`: the same array
+   * for all of them, so that whoever writes them may keep its written form.
+   */
+  readonly leading?: HeaderList;
   readonly headers: HeaderList;
   readonly body: ReplyBody;
+}
+
+/** All field lines of a reply, in the order they are sent. */
+export function linesOf({ leading, headers }: Reply): HeaderList {
+  return leading === undefined ? headers : [...leading, ...headers];
 }
 
 export const NO_BODY: ReplyBody = { kind: 'none' };

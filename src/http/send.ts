@@ -5,7 +5,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
-import type { Reply } from './reply.js';
+import { linesOf, type Reply } from './reply.js';
 
 /** Resolves when the last byte was handed to the connection; rejects when the client left or the body failed. */
 export async function send(
@@ -59,7 +59,7 @@ export function sendNow(reply: Reply, request: Pick<IncomingMessage, 'method'>, 
 function fieldsOf(reply: Reply): string[] {
   const fields: string[] = [];
   let stated = false;
-  for (const [name, value] of reply.headers) {
+  for (const [name, value] of linesOf(reply)) {
     fields.push(name, value);
     if (name === 'content-length') stated = true;
   }
@@ -69,7 +69,7 @@ function fieldsOf(reply: Reply): string[] {
 }
 
 /** RFC 9110 8.6: no length on 1xx, 204; none of ours on 304. */
-function lengthOf(reply: Reply): number | null {
+export function lengthOf(reply: Reply): number | null {
   if (reply.status === 204 || reply.status === 304) return null;
   switch (reply.body.kind) {
     case 'none':

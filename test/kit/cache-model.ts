@@ -16,7 +16,7 @@ import { handle } from '../../edge/handler.js';
 import type { LeaseVerdict } from '../../edge/journal/lease.js';
 import type { Gate } from '../../src/access/grant.js';
 import { formatHttpDate } from '../../src/http/date.js';
-import type { ReplyBody } from '../../src/http/reply.js';
+import { linesOf, type ReplyBody } from '../../src/http/reply.js';
 import { parseMediaId } from '../../src/ids.js';
 import { type Asked, type Given, isForOneAlone, judgeAnswer, type Wishes, type World } from './cache-oracle.js';
 import { ManualClock } from './clock.js';
@@ -442,10 +442,11 @@ class Model {
     const answer = await handle(engine, askOf(asked, this.#clock.now()), { leaving: () => leaving.signal });
     const endedAt = this.#clock.now();
     try {
-      const { status, headers, body } = replyOf(answer);
+      const reply = replyOf(answer);
+      const { status, body } = reply;
       const sends = asked.method !== 'HEAD' && status !== 304;
       const read = sends ? await readBody(body, leaving.signal, leavesAfter) : NOTHING_READ;
-      return { status, headers: new Map(headers), ...read, endedAt };
+      return { status, headers: new Map(linesOf(reply)), ...read, endedAt };
     } finally {
       leaving.abort(new Error('the exchange is over'));
     }

@@ -4,10 +4,13 @@
  * says; a clock that the test moves.
  */
 import { randomUUID } from 'node:crypto';
+import type { Ask } from '../../edge/ask.js';
 import { createEngine } from '../../edge/assemble.js';
 import { openCache } from '../../edge/cache/open.js';
 import { type EdgeConfig, edgeSection, policyOf } from '../../edge/config.js';
-import type { Engine } from '../../edge/engine.js';
+import { createDepartures } from '../../edge/departures.js';
+import type { Engine, Leaving } from '../../edge/engine.js';
+import { createFastlane } from '../../edge/fastlane/fastlane.js';
 import { invalidate } from '../../edge/forget.js';
 import { handle } from '../../edge/handler.js';
 import { createHealth } from '../../edge/health.js';
@@ -16,7 +19,7 @@ import { createTally, type Tally } from '../../edge/ops/stats.js';
 import { readOriginTls } from '../../edge/origin-tls.js';
 import { createPass } from '../../edge/pass.js';
 import { keepPosted } from '../../edge/posted.js';
-import { createDepartures, createServer } from '../../edge/serve.js';
+import { createServer } from '../../edge/serve.js';
 import { openUpstream } from '../../edge/upstream.js';
 import { createUses, type Uses } from '../../edge/uses.js';
 import type { Caller, Credentials, Gate, Grant } from '../../src/access/grant.js';
@@ -105,23 +108,22 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const tally = createTally();
   const departures = createDepartures();
   const uses = createUses({ config: edge.uses, upstream, proof: () => EDGE_PROOF, random: () => 1, ...parts });
-  const server = createServer({
-    handle: (ask, client) => handle(engine, ask, client),
+  const exchange = {
+    handle: (ask: Ask, client: Leaving) => handle(engine, ask, client),
     health: createHealth({
       cache,
       upstream,
       lease: { mayServe: () => settable.lease, state: () => leaseState(settable.lease) },
       ...parts,
     }),
-    pass,
     tally,
     uses,
     departures,
     ...parts,
-    requestLog: 'none',
+    requestLog: { wants: () => false, write: () => undefined },
     newRequestId: randomUUID,
-    addressOf: createAddressOf(edge.trustedProxies),
-  });
+  };
+  const server = createServer({ ...exchange, pass, addressOf: createAddressOf(edge.trustedProxies) });
   const listener = await listen({
     host: '127.0.0.1',
     port: 0,
@@ -131,6 +133,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     log,
     onRequest: (request, response) => server.onRequest(request, response),
     onExpectation: (request, response) => server.onRequest(request, response),
+    firstReader: (limits, waiting) => createFastlane(exchange, limits, waiting),
   });
   return {
     url: listener.url,
