@@ -22,8 +22,8 @@ const ALL: Access = { kind: 'all' };
  * caller who leaves ends nothing; and no hit has to pay for a signal.
  */
 export function authorize(gate: Gate, ask: Ask): Access | Promise<Access> {
-  const { method, path, query } = ask;
-  const grant = gate.open({ method, path, query, authorization: ask.header('authorization') });
+  const { method, path, query, carrier } = ask;
+  const grant = gate.open({ method, path, query, authorization: ask.header('authorization'), carrier });
   return grant instanceof Promise ? grant.then(accessOf) : accessOf(grant);
 }
 

@@ -16,9 +16,8 @@ import { countRefusals } from '../src/http/guard.js';
 import { type Listener, listen } from '../src/http/listen.js';
 import { errorFields, type Log, type LogConfig } from '../src/log.js';
 import type { ConfigSource, Parts, Running } from '../src/process.js';
-import { createRequestLog } from '../src/request-log.js';
 import { watchFile } from '../src/watch.js';
-import type { Ask } from './ask.js';
+import { type Ask, createRequestIds } from './ask.js';
 import { createEngine } from './assemble.js';
 import type { Entry } from './cache/entry.js';
 import { openCache } from './cache/open.js';
@@ -37,6 +36,7 @@ import { readOriginTls } from './origin-tls.js';
 import { createPass, type Pass } from './pass.js';
 import { keepPosted } from './posted.js';
 import { openReloading } from './reload.js';
+import { createRequestLog } from './request-log.js';
 import { mayLieInMemory } from './rules.js';
 import { createServer } from './serve.js';
 import { openUpstream, type Upstream } from './upstream.js';
@@ -130,7 +130,7 @@ async function openAll(
     clock,
     log,
     requestLog: createRequestLog('edge', settings.log, clock),
-    newRequestId: randomUUID,
+    newRequestId: createRequestIds(),
   };
   const server = createServer({ ...exchange, pass, addressOf: createAddressOf(config.trustedProxies) });
   opened.add('requests', async () => server.close());

@@ -8,11 +8,11 @@ import { Fault, faultOf } from '../src/errors.js';
 import type { Health } from '../src/http/health.js';
 import { problemReply } from '../src/http/problem.js';
 import type { Reply } from '../src/http/reply.js';
-import { errorFields, type Log, loggable } from '../src/log.js';
-import type { RequestLog } from '../src/request-log.js';
+import { errorFields, type Log } from '../src/log.js';
 import type { Ask } from './ask.js';
 import type { Answer, Leaving } from './engine.js';
 import type { Outcome, Tally } from './ops/stats.js';
+import type { RequestLog } from './request-log.js';
 
 export interface ExchangeParts {
   /** The story. */
@@ -71,11 +71,8 @@ export interface Ended {
 
 export function account(parts: Pick<ExchangeParts, 'tally' | 'requestLog'>, ask: Ask, ended: Ended): void {
   const { tally, requestLog } = parts;
-  const { outcome, status, sentBytes, complete } = ended;
+  const { outcome, status, sentBytes, complete, tookMs } = ended;
   tally.count(outcome, sentBytes);
-  if (!requestLog.wants(status)) return;
-  const target = loggable(ask.target);
-  const tookMs = Math.round(ended.tookMs);
-  const { requestId, method } = ask;
+  const { requestId, method, target } = ask;
   requestLog.write({ requestId, method, target, status, outcome, sentBytes, complete, tookMs });
 }

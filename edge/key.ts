@@ -83,10 +83,40 @@ export function placeOfOriginal(id: MediaId): Place {
  * at the origin, and an Accept that chooses the format again.
  */
 export function placeOfThumb(id: MediaId, wishQuery: string, accept: string | undefined, menu: ThumbMenu): Place {
-  const { width, height } = chooseVariant(menu, readWish(wishQuery));
-  const format = chooseFormat(accept, menu.formats);
-  const target = `${MEDIA}${id}${THUMB}?w=${width}&h=${height}`;
+  const { wish, format } = choiceOf(menu, wishQuery, accept ?? '*/*');
+  const target = `${MEDIA}${id}${THUMB}${wish}`;
   return { pathKind: 'thumb', mediaId: id, primaryKey: `${target}#${format}`, target, accept: ACCEPT_OF[format] };
+}
+
+interface Choice {
+  /** The query that chooses the variant again. */
+  readonly wish: string;
+  readonly format: ChosenFormat;
+}
+
+/** Clients of one kind wish the same way for every picture: their choices, by query and Accept, for each menu. */
+const choices = new WeakMap<ThumbMenu, Map<string, Choice>>();
+const CHOICES_MAX = 1_000;
+/** What is longer is no client's usual way, or a signed link, and not kept. */
+const QUERY_KEPT_MAX = 64;
+const ACCEPT_KEPT_MAX = 300;
+
+function choiceOf(menu: ThumbMenu, query: string, accept: string): Choice {
+  if (query.length > QUERY_KEPT_MAX || accept.length > ACCEPT_KEPT_MAX) return choose(menu, query, accept);
+  const known = choices.get(menu) ?? new Map<string, Choice>();
+  // No space stands in a query.
+  const name = `${query} ${accept}`;
+  const found = known.get(name);
+  if (found !== undefined) return found;
+  const choice = choose(menu, query, accept);
+  if (known.size >= CHOICES_MAX) known.clear();
+  choices.set(menu, known.set(name, choice));
+  return choice;
+}
+
+function choose(menu: ThumbMenu, query: string, accept: string): Choice {
+  const { width, height } = chooseVariant(menu, readWish(query));
+  return { wish: `?w=${width}&h=${height}`, format: chooseFormat(accept, menu.formats) };
 }
 
 const ACCEPT_OF: Readonly<Record<ChosenFormat, string>> = {

@@ -126,10 +126,19 @@ function ranged(ask: Ask, told: Told, held: Head, own: HeaderList, rules: Respon
 function whole(ask: Ask, told: Told, held: Head, own: HeaderList): Reply {
   const { entry, body } = told;
   const sizeBytes = body === null ? entry.sizeBytes : (body.sizeBytes ?? entry.sizeBytes);
-  const length: HeaderList = sizeBytes === null || entry.status === 204 ? [] : [['content-length', String(sizeBytes)]];
-  const head = { status: entry.status, leading: held.whole, headers: [...length, ...own] };
-  if (body === null || ask.method === 'HEAD') return { ...head, body: unopened(sizeBytes) };
-  return { ...head, body: bodyOf({ ...told, body }, undefined, sizeBytes) };
+  const stated = sizeBytes === held.sizeBytes || entry.status === 204;
+  const silent = body === null || ask.method === 'HEAD';
+  return {
+    status: entry.status,
+    leading: stated ? held.whole : held.unsized,
+    headers: stated ? own : withLength(own, sizeBytes),
+    body: silent ? unopened(sizeBytes) : bodyOf(body, told.leaving, undefined, sizeBytes),
+  };
+}
+
+/** Of a body whose size is another than its head told, or was not known with it. */
+function withLength(own: HeaderList, sizeBytes: number | null): HeaderList {
+  return sizeBytes === null ? own : [['content-length', String(sizeBytes)], ...own];
 }
 
 type Bodied = Told & { readonly body: Body };
@@ -144,7 +153,7 @@ function single(told: Bodied, span: ByteSpan, sizeBytes: number, held: Head, own
       ['content-length', String(spanLength(span))],
       ...own,
     ],
-    body: bodyOf(told, span, spanLength(span)),
+    body: bodyOf(told.body, told.leaving, span, spanLength(span)),
   };
 }
 
@@ -177,7 +186,12 @@ function several(
   };
 }
 
-function bodyOf({ body, leaving }: Bodied, span: ByteSpan | undefined, sizeBytes: number | null): ReplyBody {
+function bodyOf(
+  body: Body,
+  leaving: AbortSignal | undefined,
+  span: ByteSpan | undefined,
+  sizeBytes: number | null,
+): ReplyBody {
   const bytes = body.whole;
   if (bytes !== undefined) {
     return { kind: 'bytes', bytes: span === undefined ? bytes : bytes.subarray(span.first, span.last + 1) };
@@ -241,7 +255,10 @@ interface Head {
   readonly conditions: Validators;
   readonly validators: Validators;
   readonly contentType: string | undefined;
+  /** The size that `whole` states; null: none. */
+  readonly sizeBytes: number | null;
   readonly whole: HeaderList;
+  readonly unsized: HeaderList;
   readonly partial: HeaderList;
   readonly notModified: HeaderList;
 }
@@ -261,12 +278,15 @@ function makeHead(entry: Entry, edgeName: string): Head {
   const etag = headerOf(entry.headers, 'etag') ?? null;
   const lastModifiedAt = instantOf(entry, 'last-modified');
   const dateAt = instantOf(entry, 'date');
+  const sizeBytes = entry.status === 204 ? null : entry.sizeBytes;
   return {
     // RFC 9111 4.3.2: without Last-Modified, what is held is as old as its Date.
     conditions: { etag, lastModifiedAt: lastModifiedAt ?? dateAt ?? entry.receivedAt, dateAt },
     validators: { etag, lastModifiedAt, dateAt },
     contentType: headerOf(entry.headers, 'content-type'),
-    whole: fields,
+    sizeBytes,
+    whole: sizeBytes === null ? fields : [...fields, ['content-length', String(sizeBytes)]],
+    unsized: fields,
     partial: fields.filter(([name]) => !OF_THE_WHOLE.has(name)),
     notModified: fields.filter(([name]) => !OF_THE_BODY.has(name)),
   };

@@ -4,6 +4,7 @@
  * never whole header sets, and targets pass through `loggable` first.
  */
 import { pino } from 'pino';
+import { type Clock, systemClock } from './clock.js';
 import { choice, section, type ValueOf } from './config/field.js';
 
 export const logSection = section('Logs: JSON lines on standard output.', {
@@ -60,13 +61,18 @@ export function createLog(name: string, config: LogConfig, sink?: LogSink): Log 
   return pino(options, sink ?? standardOutput());
 }
 
+export interface StandardOutput extends LogSink {
+  /** The same for lines of which there are many: they go out with the next other line, or a moment later. */
+  gather(line: string): void;
+}
+
 /** One for all logs of the process, opened by the first. */
-export function standardOutput(): LogSink {
-  opened ??= openStandardOutput();
+export function standardOutput(): StandardOutput {
+  opened ??= openStandardOutput(systemClock);
   return opened;
 }
 
-let opened: LogSink | undefined;
+let opened: StandardOutput | undefined;
 
 /**
  * pino's own destination tries for ever, and blocks, where a process ends after
@@ -74,7 +80,7 @@ let opened: LogSink | undefined;
  * lines that nobody can read, and writes those of one turn of the event loop
  * together: a line for every request costs a system call only once in a while.
  */
-function openStandardOutput(): LogSink {
+function openStandardOutput(clock: Pick<Clock, 'after'>): StandardOutput {
   process.stdout.on('error', () => undefined);
   let gathered = '';
   const flush = (): void => {
@@ -85,17 +91,39 @@ function openStandardOutput(): LogSink {
   };
   // However the process ends, short of a kill: standard output is written synchronously then.
   process.once('exit', flush);
+  let soon = false;
+  let later = false;
+  const add = (line: string): void => {
+    gathered += line;
+    if (gathered.length >= GATHERED_MAX) flush();
+  };
   return {
     write(line) {
-      if (gathered === '') setImmediate(flush);
-      gathered += line;
-      if (gathered.length >= GATHERED_MAX) flush();
+      if (!soon) {
+        soon = true;
+        setImmediate(() => {
+          soon = false;
+          flush();
+        });
+      }
+      add(line);
+    },
+    gather(line) {
+      if (!later) {
+        later = true;
+        clock.after(GATHERED_MS, () => {
+          later = false;
+          flush();
+        });
+      }
+      add(line);
     },
   };
 }
 
-/** Characters of lines that wait for the end of a turn. */
+/** Characters of lines that wait, and for how long those do of which there are many. */
 const GATHERED_MAX = 65_536;
+const GATHERED_MS = 20;
 
 /** What is logged of a failure that was foreseen: its own words and those of its causes, without a stack. */
 export function errorFields(thrown: unknown): LogFields {
@@ -120,7 +148,10 @@ function causeOf(cause: unknown): unknown {
 
 const SECRET_PARAMETERS = /([?&](?:sig|token|access_token|key)=)[^&]*/gi;
 
+const TARGET_CHARS_MAX = 2_048;
+
 /** A request target without the values of parameters that grant access. */
 export function loggable(target: string): string {
-  return target.replace(SECRET_PARAMETERS, '$1[redacted]').slice(0, 2_048);
+  if (target.length <= TARGET_CHARS_MAX && !target.includes('=')) return target;
+  return target.replace(SECRET_PARAMETERS, '$1[redacted]').slice(0, TARGET_CHARS_MAX);
 }

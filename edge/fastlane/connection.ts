@@ -180,17 +180,12 @@ export class Connection {
       throw new Error('a body has another length than its head says');
     }
     request.status = reply.status;
-    request.sentBytes = head.text.length + body.byteLength;
-    if (body.byteLength === 0) {
-      socket.write(head.text, 'latin1');
-    } else if (body.byteLength <= JOINED_MAX_BYTES) {
-      const joined = Buffer.allocUnsafe(request.sentBytes);
-      joined.write(head.text, 'latin1');
-      joined.set(body, head.text.length);
-      socket.write(joined);
+    request.sentBytes = head.sizeBytes + body.byteLength;
+    if (body.byteLength <= JOINED_MAX_BYTES) {
+      socket.write(joined(head, body));
     } else {
       socket.cork();
-      socket.write(head.text, 'latin1');
+      socket.write(joined(head, NOTHING));
       socket.write(body);
       socket.uncork();
     }
@@ -213,8 +208,8 @@ export class Connection {
       socket.cork();
       setImmediate(() => socket.uncork());
       request.status = reply.status;
-      request.sentBytes = head.text.length;
-      socket.write(head.text, 'latin1');
+      request.sentBytes = head.sizeBytes;
+      socket.write(joined(head, NOTHING));
       await this.#pump(request, body, head);
       this.#finishOnceWritten(request);
     } catch (thrown) {
@@ -347,6 +342,15 @@ export class Connection {
     socket.setTimeout(0);
     this.#owner.left(this);
   }
+}
+
+/** In one piece. */
+function joined({ shared, own, sizeBytes }: WrittenHead, body: Uint8Array): Buffer {
+  const bytes = Buffer.allocUnsafe(sizeBytes + body.byteLength);
+  bytes.set(shared);
+  bytes.write(own, shared.length, 'latin1');
+  if (body.byteLength > 0) bytes.set(body, sizeBytes);
+  return bytes;
 }
 
 /** RFC 9112 7.1. An empty one would be the last. */

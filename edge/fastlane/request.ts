@@ -22,7 +22,7 @@ export class PlainRequest implements Ask, Leaving {
   status = 0;
   sentBytes = 0;
   over = false;
-  readonly #fields: Fields;
+  readonly carrier: Fields;
   #leaving: AbortController | undefined;
 
   constructor(
@@ -39,15 +39,15 @@ export class PlainRequest implements Ask, Leaving {
     this.requestId = made.requestId;
     this.startedMs = made.startedMs;
     this.inform = inform;
-    this.#fields = head.fields;
+    this.carrier = head.fields;
   }
 
   header(name: string): string | undefined {
-    return this.#fields.values.get(name);
+    return this.carrier.values.get(name);
   }
 
   fields(): HeaderList {
-    return this.#fields.lines;
+    return this.carrier.lines;
   }
 
   leaving(): AbortSignal {

@@ -9,7 +9,11 @@ import { type HeaderList, headerOf, type Reply } from '../../src/http/reply.js';
 import { lengthOf } from '../../src/http/send.js';
 
 export interface WrittenHead {
-  readonly text: string;
+  /** The status line and what the answer shares with others. */
+  readonly shared: Uint8Array;
+  /** All that follows, one character a byte. */
+  readonly own: string;
+  readonly sizeBytes: number;
   readonly framing: Framing;
 }
 
@@ -48,7 +52,7 @@ export function createHeadWriter(clock: Pick<Clock, 'now'>, idleMs: number): Hea
     interim: (status, headers) => `${statusLine(status)}${linesOf(headers)}\r\n`,
     write(reply, method, last) {
       const { status, leading, headers } = reply;
-      const shared = leading === undefined ? NOTHING_SHARED : sharedOf(leading);
+      const shared = sharedOf(leading ?? NOTHING, status);
       const stated = sizeIn(headers) ?? shared.sizeBytes;
       const sizeBytes = stated ?? lengthOf(reply);
       const framing = framingOf(reply, method, sizeBytes);
@@ -56,10 +60,8 @@ export function createHeadWriter(clock: Pick<Clock, 'now'>, idleMs: number): Hea
       const coding = framing.kind === 'chunked' ? 'transfer-encoding: chunked\r\n' : '';
       const dated = shared.dated || headerOf(headers, 'date') !== undefined ? '' : date();
       const end = last ? 'connection: close\r\n\r\n' : kept;
-      return {
-        text: `${statusLine(status)}${shared.text}${linesOf(headers)}${length}${coding}${dated}${end}`,
-        framing,
-      };
+      const own = `${linesOf(headers)}${length}${coding}${dated}${end}`;
+      return { shared: shared.bytes, own, sizeBytes: shared.bytes.length + own.length, framing };
     },
   };
 }
@@ -76,21 +78,27 @@ function sizeIn(headers: HeaderList): number | null {
 }
 
 interface Shared {
-  readonly text: string;
+  readonly status: number;
+  readonly bytes: Uint8Array;
   /** Whether it says when it was made. */
   readonly dated: boolean;
   /** The length that it states. */
   readonly sizeBytes: number | null;
 }
 
-const NOTHING_SHARED: Shared = { text: '', dated: false, sizeBytes: null };
+const NOTHING: HeaderList = [];
 const written = new WeakMap<HeaderList, Shared>();
 
-function sharedOf(headers: HeaderList): Shared {
+/** Written once for each list; a list goes with one status, all but always. */
+function sharedOf(headers: HeaderList, status: number): Shared {
   const known = written.get(headers);
-  if (known !== undefined) return known;
-  const dated = headerOf(headers, 'date') !== undefined;
-  const made: Shared = { text: linesOf(headers), dated, sizeBytes: sizeIn(headers) };
+  if (known?.status === status) return known;
+  const made: Shared = {
+    status,
+    bytes: Buffer.from(`${statusLine(status)}${linesOf(headers)}`, 'latin1'),
+    dated: headerOf(headers, 'date') !== undefined,
+    sizeBytes: sizeIn(headers),
+  };
   written.set(headers, made);
   return made;
 }
@@ -107,13 +115,6 @@ function linesOf(headers: HeaderList): string {
   return text;
 }
 
-const statusLines = new Map<number, string>();
-
 function statusLine(status: number): string {
-  let line = statusLines.get(status);
-  if (line === undefined) {
-    line = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Unknown'}\r\n`;
-    statusLines.set(status, line);
-  }
-  return line;
+  return `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Unknown'}\r\n`;
 }

@@ -42,6 +42,8 @@ class OneGate implements Gate {
   readonly #memory: TokenMemory;
   /** Checks under way, by the token's hash. */
   readonly #checks = new Map<string, Promise<Grant>>();
+  /** Digests of tokens by what carries them. */
+  readonly #digests = new WeakMap<object, string>();
   readonly #tally: Tally;
   readonly #closing = new AbortController();
 
@@ -69,10 +71,20 @@ class OneGate implements Gate {
     const bearer = readBearer(credentials.authorization, this.#config.tokenSizeMaxBytes);
     if (bearer.kind === 'none') return this.#settle(NOBODY, credentials);
     if (bearer.kind === 'refused') return this.#settle(refused(bearer.refusal), credentials);
-    const digest = hash('sha256', bearer.token, 'base64');
+    const digest = this.#digestOf(bearer.token, credentials.carrier);
     const remembered = this.#recall(digest);
     if (remembered !== undefined) return this.#settle(remembered, credentials);
     return waitFor(this.#check(bearer.token, digest), signal).then((grant) => this.#settle(grant, credentials));
+  }
+
+  #digestOf(token: string, carrier: object | undefined): string {
+    if (carrier === undefined) return hash('sha256', token, 'base64');
+    let digest = this.#digests.get(carrier);
+    if (digest === undefined) {
+      digest = hash('sha256', token, 'base64');
+      this.#digests.set(carrier, digest);
+    }
+    return digest;
   }
 
   async probe(signal?: AbortSignal): Promise<void> {

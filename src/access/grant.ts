@@ -51,6 +51,12 @@ export interface Credentials {
   readonly query: string;
   /** The Authorization field, or undefined. */
   readonly authorization: string | undefined;
+  /**
+   * An object that comes with this Authorization each time it comes, such as the
+   * fields that a client repeats on its connection: what is worked out of a token
+   * need not be worked out again for it.
+   */
+  readonly carrier?: object | undefined;
 }
 
 export interface Gate {

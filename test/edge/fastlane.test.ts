@@ -9,6 +9,7 @@ import type { Answer, Leaving } from '../../edge/engine.js';
 import { createFastlane } from '../../edge/fastlane/fastlane.js';
 import { readHead } from '../../edge/fastlane/head.js';
 import { createTally, type Tally } from '../../edge/ops/stats.js';
+import { createRequestLog, type RequestLine } from '../../edge/request-log.js';
 import { systemClock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import type { GuardReason } from '../../src/http/guard.js';
@@ -16,7 +17,6 @@ import { type ListenLimits, limitsSection } from '../../src/http/limits.js';
 import { type Listener, listen } from '../../src/http/listen.js';
 import { NO_BODY, type Reply } from '../../src/http/reply.js';
 import type { MediaId } from '../../src/ids.js';
-import type { RequestFields } from '../../src/request-log.js';
 import { MALFORMED_BODIES, MALFORMED_HEADS, MALFORMED_LIMITS, SMUGGLED } from '../kit/malformed.js';
 import { configured, watchedParts } from '../kit/parts.js';
 import { connectRaw, exchangeRaw, type Raw } from '../kit/raw.js';
@@ -37,7 +37,7 @@ interface Lane {
   readonly reasons: readonly GuardReason[];
   readonly tally: Tally;
   readonly departures: Departures;
-  readonly logged: readonly RequestFields[];
+  readonly logged: readonly RequestLine[];
   /** Errors in the log. */
   readonly errors: () => readonly unknown[];
 }
@@ -49,7 +49,7 @@ async function openLane(t: Test, story: Story = echo, limits: Partial<ListenLimi
   const asked: string[] = [];
   const byNode: string[] = [];
   const reasons: GuardReason[] = [];
-  const logged: RequestFields[] = [];
+  const logged: RequestLine[] = [];
   const tally = createTally();
   const departures = createDepartures();
   const listener = await listen({
@@ -78,7 +78,7 @@ async function openLane(t: Test, story: Story = echo, limits: Partial<ListenLimi
           tally,
           clock: systemClock,
           log,
-          requestLog: { wants: () => true, write: (fields) => void logged.push(fields) },
+          requestLog: { write: (line) => void logged.push(line) },
           newRequestId: () => 'made-here',
         },
         within,
@@ -521,3 +521,46 @@ void t.test(
     t.same(new Set(lane.asked), new Set(['GET /before', 'POST /']));
   },
 );
+
+void t.test('the line of a request', async (t) => {
+  const lines: string[] = [];
+  const sink = { write: (line: string) => void lines.push(line) };
+  const clock = { now: () => Date.UTC(2026, 0, 2, 3, 4, 5, 6) };
+  const line: RequestLine = {
+    requestId: 'an-id-of-a-request',
+    method: 'GET',
+    target: '/v1/media/x?w=1&sig=secret&q="\\\u0001é',
+    status: 200,
+    outcome: 'hit_memory',
+    sentBytes: 12,
+    complete: true,
+    tookMs: 1.6,
+  };
+  createRequestLog('edge', { level: 'info', requests: 'all' }, clock, sink).write(line);
+  t.strictSame(JSON.parse(lines.join('')), {
+    level: 'info',
+    time: '2026-01-02T03:04:05.006Z',
+    name: 'edge',
+    pid: process.pid,
+    ...line,
+    target: '/v1/media/x?w=1&sig=[redacted]&q="\\\u0001é',
+    tookMs: 2,
+    msg: 'request',
+  });
+  t.match(lines.join(''), /^[^\n]*\n$/, 'is one line');
+
+  await t.test('is written for those that the configuration names', async (t) => {
+    const written = (requests: 'all' | 'failed' | 'none', level: 'info' | 'warn', status: number): number => {
+      lines.length = 0;
+      createRequestLog('edge', { level, requests }, clock, sink).write({ ...line, status });
+      return lines.length;
+    };
+    t.equal(written('all', 'info', 200), 1);
+    t.equal(written('all', 'warn', 500), 0);
+    t.equal(written('none', 'info', 500), 0);
+    t.same(
+      [200, 404, 500, 0].map((status) => written('failed', 'info', status)),
+      [0, 0, 1, 1],
+    );
+  });
+});

@@ -120,7 +120,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     uses,
     departures,
     ...parts,
-    requestLog: { wants: () => false, write: () => undefined },
+    requestLog: { write: () => undefined },
     newRequestId: randomUUID,
   };
   const server = createServer({ ...exchange, pass, addressOf: createAddressOf(edge.trustedProxies) });

@@ -298,6 +298,23 @@ void t.test('a verified token is remembered', async (t) => {
     );
   });
 
+  await t.test('by what carries it, which spares a look at the token and opens nothing more', async (t) => {
+    const { auth, clock, gate, open } = await setUp(t);
+    const carriers = ['a', 'b'].map((sub) => ({ carrier: {}, token: auth.token({ sub }) }));
+    for (const { token, carrier } of carriers) await open(token, { carrier });
+    const subjects = carriers.map(
+      ({ token, carrier }) => callerOf(gate.open(bearing(token, { carrier })) as Grant).subject,
+    );
+    t.same(subjects, ['a', 'b'], 'each stands for its own token');
+    const unknown = {};
+    t.same(await open('no.good.token', { carrier: unknown }), refused('token_malformed'));
+    t.same(await open('no.good.token', { carrier: unknown }), refused('token_malformed'));
+    clock.advance(3_605_000);
+    for (const { token, carrier } of carriers) {
+      t.same(gate.open(bearing(token, { carrier })), refused('token_expired'), 'and expires with it');
+    }
+  });
+
   await t.test('but a refused one is not', async (t) => {
     const { auth, gate, open } = await setUp(t);
     const token = signToken(FOREIGN, auth.claims());
