@@ -50,11 +50,16 @@ export function readHead(text: string, limits: InspectionLimits, before: Fields 
   if (length > limits.headersMaxBytes) return UNUSUAL;
   const lineEnd = text.indexOf(LINE_END);
   if (!text.startsWith(VERSION, lineEnd - VERSION.length)) return UNUSUAL;
-  const target = text.slice(method.length + 1, lineEnd - VERSION.length);
+  const target = detached(text.slice(method.length + 1, lineEnd - VERSION.length));
   if (target.length > limits.targetMaxBytes || !isOriginForm(target)) return UNUSUAL;
   const fieldsText = text.slice(lineEnd + LINE_END.length, end + LINE_END.length);
-  const fields = before?.text === fieldsText ? before : readFields(fieldsText, limits.headersMaxCount);
+  const fields = before?.text === fieldsText ? before : readFields(detached(fieldsText), limits.headersMaxCount);
   return fields === undefined ? UNUSUAL : { kind: 'plain', method, target, fields, length };
+}
+
+/** A copy: a part of a text keeps all of it, and what is read of a request may be kept for long. */
+function detached(part: string): string {
+  return ` ${part}`.slice(1);
 }
 
 function methodOf(text: string): 'GET' | 'HEAD' | undefined {
@@ -96,7 +101,7 @@ function readFields(text: string, countMax: number): Fields | undefined {
     const raw = text.slice(colon + 1, lineEnd);
     // A name that is no token also stands for a folded line (RFC 9112 5.2), which begins with white space.
     if (!TOKEN.test(name) || !VALUE.test(raw) || values.has(name) || NOT_PLAIN.has(name)) return undefined;
-    const value = raw.trim();
+    const value = detached(raw.trim());
     if (name === 'connection' && value.toLowerCase() !== 'keep-alive') return undefined;
     values.set(name, value);
     lines.push([name, value]);

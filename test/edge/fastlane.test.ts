@@ -1,6 +1,8 @@
 /** The fast lane: what it takes for plain, what it hands over, and how its connections live and end. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { Readable } from 'node:stream';
+import { connect } from 'node:tls';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import type { Ask } from '../../edge/ask.js';
@@ -12,11 +14,13 @@ import { createTally, type Tally } from '../../edge/ops/stats.js';
 import { createRequestLog, type RequestLine } from '../../edge/request-log.js';
 import { systemClock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
+import { tlsSection } from '../../src/http/certificate.js';
 import type { GuardReason } from '../../src/http/guard.js';
 import { type ListenLimits, limitsSection } from '../../src/http/limits.js';
 import { type Listener, listen } from '../../src/http/listen.js';
 import { NO_BODY, type Reply } from '../../src/http/reply.js';
 import type { MediaId } from '../../src/ids.js';
+import { hasOpenssl, selfSigned, type TestCertificate } from '../kit/certificates.js';
 import { MALFORMED_BODIES, MALFORMED_HEADS, MALFORMED_LIMITS, SMUGGLED } from '../kit/malformed.js';
 import { configured, watchedParts } from '../kit/parts.js';
 import { connectRaw, exchangeRaw, type Raw } from '../kit/raw.js';
@@ -44,7 +48,12 @@ interface Lane {
 
 type Story = (ask: Ask, client: Leaving) => Answer | Promise<Answer>;
 
-async function openLane(t: Test, story: Story = echo, limits: Partial<ListenLimits> = {}): Promise<Lane> {
+async function openLane(
+  t: Test,
+  story: Story = echo,
+  limits: Partial<ListenLimits> = {},
+  tls?: TestCertificate,
+): Promise<Lane> {
   const { log, lines } = watchedParts();
   const asked: string[] = [];
   const byNode: string[] = [];
@@ -56,6 +65,7 @@ async function openLane(t: Test, story: Story = echo, limits: Partial<ListenLimi
     host: '127.0.0.1',
     port: 0,
     limits: { ...LIMITS, ...limits },
+    ...(tls !== undefined && { tls: configured(tlsSection, { certificateFile: tls.certFile, keyFile: tls.keyFile }) }),
     clock: systemClock,
     log,
     onRefused: (reason) => reasons.push(reason),
@@ -378,7 +388,7 @@ void t.test('a client that does not read', async (t) => {
     t.ok(lane.asked.length < 8, `${lane.asked.length} of 8 were begun`);
     raw.socket.resume();
     await until('all of them', () => lane.logged.length === 8);
-    t.ok(lane.logged.every(({ complete }) => complete === true));
+    t.ok(lane.logged.every(({ complete }) => complete));
     t.equal(lane.byNode.length, 0);
     raw.socket.destroy();
   });
@@ -468,6 +478,28 @@ void t.test('waits have an end', async (t) => {
     begun.write(`${get('/1')}GET /2 HTT`);
     t.match(await begun.whole(), /lane \/1\n.*HTTP\/1\.1 408 /s);
   });
+});
+
+void t.test('over TLS it is the same lane', { skip: hasOpenssl ? false : 'there is no openssl' }, async (t) => {
+  const certificate = selfSigned(t.testdir(), 'lane');
+  const large = Buffer.alloc(3_000_000, 'x');
+  const story: Story = (ask) =>
+    ask.target === '/large' ? replied({ ...text(''), body: { kind: 'bytes', bytes: large } }) : echo(ask);
+  const lane = await openLane(t, story, {}, certificate);
+  const client = connect({ port: lane.port, host: '127.0.0.1', ca: certificate.cert, ALPNProtocols: ['http/1.1'] });
+  await once(client, 'secureConnect');
+  let received = '';
+  client.on('data', (chunk: Buffer) => (received += chunk.toString('latin1')));
+  client.pause();
+  client.write(get('/1') + get('/large') + get('/large') + get('/pass') + get('/2', 'Connection: close'));
+  await until('the first large one', () => lane.asked.includes('GET /large'));
+  for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+  t.notOk(lane.asked.includes('GET /pass'), 'what is not read is not answered further');
+  client.resume();
+  await once(client, 'end');
+  client.destroy();
+  t.same(bodiesIn(received), ['lane /1', 'node /pass', 'node /2']);
+  t.equal(received.split(large.toString('latin1')).length, 3, 'both large ones are whole');
 });
 
 void t.test('a lane that closes', async (t) => {
