@@ -4,17 +4,18 @@
  */
 import type { Gate, Grant } from '../src/access/grant.js';
 import { faultOfGrant } from '../src/access/refusal.js';
+import type { EpochMs } from '../src/clock.js';
 import { type Fault, unreachable } from '../src/errors.js';
 import type { Ask } from './ask.js';
 
 export type Access =
-  /** A token or a signed link: all media. */
-  | { readonly kind: 'all' }
+  /** A token or a signed link: all media. `endsAt`: the link's end; otherwise Infinity. */
+  | { readonly kind: 'all'; readonly endsAt: EpochMs }
   /** No credential that holds: what anyone may see. `refusal` is the answer where that is not enough. */
   | { readonly kind: 'public'; refusal(): Fault }
   | { readonly kind: 'none'; refusal(): Fault };
 
-const ALL: Access = { kind: 'all' };
+const ALL: Access = { kind: 'all', endsAt: Number.POSITIVE_INFINITY };
 
 /**
  * At once for remembered tokens, links and strangers. The check of an unknown
@@ -32,7 +33,7 @@ function accessOf(grant: Grant): Access {
     case 'caller':
       return grant.caller.scope === 'upload' ? { kind: 'none', refusal: () => faultOfGrant(grant) } : ALL;
     case 'link':
-      return ALL;
+      return { kind: 'all', endsAt: grant.expiresAt };
     case 'anonymous':
       return { kind: 'public', refusal: () => faultOfGrant(grant) };
     case 'unavailable':

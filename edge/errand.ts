@@ -3,6 +3,7 @@
  * head of the request that is sent for it.
  */
 import { EDGE_PROOF_HEADER } from '../src/access/edge-proof.js';
+import type { EpochMs } from '../src/clock.js';
 import type { Fault } from '../src/errors.js';
 import { endToEnd, withVia } from '../src/http/fields.js';
 import type { HeaderList } from '../src/http/reply.js';
@@ -25,6 +26,8 @@ export interface Errand {
   readonly behalf: Behalf;
   /** For a caller without a credential: the answer where what is asked for is not public. */
   readonly refusal: (() => Fault) | undefined;
+  /** When the right to see it ends that the caller has by a signed link; otherwise Infinity. */
+  readonly endsAt: EpochMs;
 }
 
 export interface Identity {

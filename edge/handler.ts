@@ -30,7 +30,7 @@ export function handle(engine: Engine, ask: Ask, client: Leaving): Answer | Prom
     case 'media':
       return handleMedia(engine, ask, aim, client);
     case 'generic':
-      return answer(engine, { ask, place: placeOfTarget(ask.target), behalf: 'client', refusal: undefined }, client);
+      return answer(engine, { ask, place: placeOfTarget(ask.target), behalf: 'client', ...UNBOUNDED }, client);
     case 'invalid_id':
       return refused(engine, ask, new Fault('invalid_id', 'A media id is a ULID of 26 characters.'));
     case 'hidden':
@@ -42,6 +42,7 @@ export function handle(engine: Engine, ask: Ask, client: Leaving): Answer | Prom
   }
 }
 
+const UNBOUNDED = { refusal: undefined, endsAt: Number.POSITIVE_INFINITY };
 const CUT_OFF = new Fault('cut_off', 'Try again, or another edge.', { headers: { 'retry-after': '1' } });
 
 type MediaAim = Extract<Aim, { kind: 'media' }>;
@@ -68,8 +69,8 @@ function serveMedia(
   if (place === undefined) return PASS;
   const errand: Errand =
     access.kind === 'all'
-      ? { ask, place, behalf: 'edge', refusal: undefined }
-      : { ask, place, behalf: 'anonymous', refusal: () => access.refusal() };
+      ? { ask, place, behalf: 'edge', refusal: undefined, endsAt: access.endsAt }
+      : { ask, place, behalf: 'anonymous', refusal: () => access.refusal(), endsAt: Number.POSITIVE_INFINITY };
   return answer(engine, errand, client);
 }
 
@@ -174,7 +175,7 @@ function served(engine: Engine, errand: Errand, { entry, tier, body }: Stored, s
   const now = engine.clock.now();
   if (errand.ask.method === 'GET') engine.fills.warming.used(entry.key);
   const handling: Handling = { kind: 'hit', ttlMs: entry.staleAt - now, detail: stale ?? tier };
-  const told = { entry, body, cacheStatus: engine.cacheStatus(handling) };
+  const told = { entry, body, cacheStatus: engine.cacheStatus(handling), endsAt: errand.endsAt };
   return {
     kind: 'reply',
     reply: respond(errand.ask, told, now, engine.responding()),

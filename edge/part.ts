@@ -12,7 +12,7 @@ import { respond, spansAnswered } from './respond.js';
  */
 export function serveFromPart(
   engine: Engine,
-  { ask }: Errand,
+  { ask, endsAt }: Errand,
   { entry, spans, body }: Part,
   decision: Decision,
   client: Leaving,
@@ -24,6 +24,6 @@ export function serveFromPart(
   const now = engine.clock.now();
   const detail = decision.kind === 'hit' ? 'partial' : 'max-stale';
   const cacheStatus = engine.cacheStatus({ kind: 'hit', ttlMs: entry.staleAt - now, detail });
-  const reply = respond(ask, { entry, body, cacheStatus, leaving: client.leaving() }, now, rules);
+  const reply = respond(ask, { entry, body, cacheStatus, endsAt, leaving: client.leaving() }, now, rules);
   return { kind: 'reply', reply, outcome: decision.kind === 'hit' ? 'hit_memory' : 'stale', mediaId: entry.mediaId };
 }

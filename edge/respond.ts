@@ -25,6 +25,7 @@ import { type HeaderList, headerOf, NO_BODY, type Reply, type ReplyBody } from '
 import type { Ask } from './ask.js';
 import type { Body } from './cache/cache.js';
 import type { Entry } from './cache/entry.js';
+import { type ClientLifetime, clientCacheControl, clientLifetimeOf } from './client-lifetime.js';
 import { ageSeconds } from './freshness.js';
 
 export interface RespondRules {
@@ -48,13 +49,15 @@ export interface Told {
    * reading.
    */
   readonly leaving?: AbortSignal;
+  /** When the right to see it ends, by which it was asked for: of a signed link; otherwise Infinity. */
+  readonly endsAt: EpochMs;
   /** Fields that the entry was stored without and that this caller alone gets. */
   readonly withheld?: HeaderList;
 }
 
 export function respond(ask: Ask, told: Told, now: EpochMs, rules: RespondRules): Reply {
   const held = headOf(told.entry, rules.edgeName);
-  const own = ownFields(ask, told, now);
+  const own = ownFields(ask, told, held, now);
   // RFC 9110 13.2.1: conditions are about what would otherwise be 2xx. A 204 or a 404 has no range either.
   if (told.entry.status !== 200) return whole(ask, told, held, own);
   switch (evaluateConditions(ask, held.conditions)) {
@@ -217,12 +220,17 @@ function typeField(held: Head): HeaderList {
 }
 
 /** What every request gets anew. RFC 9111 5.1: Age in whole seconds. */
-function ownFields(ask: Ask, { entry, cacheStatus, withheld }: Told, now: EpochMs): HeaderList {
-  const own: HeaderList = [
-    ['age', String(ageSeconds(entry, now))],
+function ownFields(ask: Ask, told: Told, { client }: Head, now: EpochMs): HeaderList {
+  const { entry, cacheStatus, withheld } = told;
+  const age = ageSeconds(entry, now);
+  const own: [string, string][] = [
+    ['age', String(age)],
     ['cache-status', cacheStatus],
     ['x-request-id', ask.requestId],
   ];
+  if (client !== undefined) {
+    own.push(['cache-control', clientCacheControl(client, age, Math.min(entry.deleteAt, told.endsAt), now)]);
+  }
   return withheld === undefined ? own : [...withheld, ...own];
 }
 
@@ -255,6 +263,8 @@ interface Head {
   readonly conditions: Validators;
   readonly validators: Validators;
   readonly contentType: string | undefined;
+  /** What a client is told for how long anew each time; undefined where the lists below say it. */
+  readonly client: ClientLifetime | undefined;
   /** The size that `whole` states; null: none. */
   readonly sizeBytes: number | null;
   readonly whole: HeaderList;
@@ -274,7 +284,9 @@ function headOf(entry: Entry, edgeName: string): Head {
 }
 
 function makeHead(entry: Entry, edgeName: string): Head {
-  const fields = clientFields(entry.headers, edgeName);
+  const client = entry.mediaId === null ? undefined : clientLifetimeOf(entry.headers);
+  const told = clientFields(entry.headers, edgeName);
+  const fields = client === undefined ? told : told.filter(([name]) => name !== 'cache-control');
   const etag = headerOf(entry.headers, 'etag') ?? null;
   const lastModifiedAt = instantOf(entry, 'last-modified');
   const dateAt = instantOf(entry, 'date');
@@ -284,6 +296,7 @@ function makeHead(entry: Entry, edgeName: string): Head {
     conditions: { etag, lastModifiedAt: lastModifiedAt ?? dateAt ?? entry.receivedAt, dateAt },
     validators: { etag, lastModifiedAt, dateAt },
     contentType: headerOf(entry.headers, 'content-type'),
+    client,
     sizeBytes,
     whole: sizeBytes === null ? fields : [...fields, ['content-length', String(sizeBytes)]],
     unsized: fields,
@@ -314,7 +327,14 @@ const OF_THE_BODY: ReadonlySet<string> = new Set([
 ]);
 
 /** An answer of the origin that is not from the cache, as a client may see it. */
-export function relay(ask: Ask, answer: Reply, cacheStatus: string, rules: RespondRules): Reply {
+export function relay(
+  ask: Ask,
+  answer: Reply,
+  cacheStatus: string,
+  endsAt: EpochMs,
+  now: EpochMs,
+  rules: RespondRules,
+): Reply {
   const { status, body } = answer;
   const sizeBytes = headerOf(answer.headers, 'content-length');
   const length: HeaderList = sizeBytes === undefined || body.kind === 'bytes' ? [] : [['content-length', sizeBytes]];
@@ -323,7 +343,10 @@ export function relay(ask: Ask, answer: Reply, cacheStatus: string, rules: Respo
   return {
     status,
     headers: [
-      ...clientFields(answer.headers, rules.edgeName),
+      ...clientFields(
+        endsAt === Number.POSITIVE_INFINITY ? answer.headers : endingAt(answer.headers, endsAt, now),
+        rules.edgeName,
+      ),
       ...length,
       ...age,
       ['cache-status', cacheStatus],
@@ -331,6 +354,14 @@ export function relay(ask: Ask, answer: Reply, cacheStatus: string, rules: Respo
     ],
     body: body.kind === 'none' && ask.method === 'HEAD' ? unopened(null) : body,
   };
+}
+
+/** What comes by a link is used no longer than it holds. */
+function endingAt(headers: HeaderList, endsAt: EpochMs, now: EpochMs): HeaderList {
+  const client = clientLifetimeOf(headers);
+  if (client === undefined) return headers;
+  const value = clientCacheControl(client, 0, endsAt, now);
+  return headers.map((line) => (line[0] === 'cache-control' ? ['cache-control', value] : line));
 }
 
 /** A refusal of the edge's own, as a script in a browser may read it. */

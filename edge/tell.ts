@@ -51,7 +51,8 @@ export function tellEntry(
 ): Answer {
   const { engine, errand } = fetching;
   const now = engine.clock.now();
-  const told = { entry, body, cacheStatus: forwarded(fetching, { ...brought, ttlMs: entry.staleAt - now }) };
+  const cacheStatus = forwarded(fetching, { ...brought, ttlMs: entry.staleAt - now });
+  const told = { entry, body, cacheStatus, endsAt: errand.endsAt };
   return { kind: 'reply', reply: respond(errand.ask, told, now, engine.responding()), outcome, mediaId: entry.mediaId };
 }
 
@@ -67,6 +68,7 @@ export function tellFilling(fetching: Fetching, { filling, status, withheld }: I
     entry,
     body: filling,
     cacheStatus: forwarded(fetching, brought),
+    endsAt: errand.endsAt,
     leaving: client.leaving(),
     ...(!joined && errand.behalf === 'client' && { withheld }),
   };
@@ -79,7 +81,14 @@ export function tellWhole(fetching: Fetching, answer: WholeAnswer): Answer {
   if (isWithheld(fetching, answer)) return tellUnauthorized(fetching);
   const body = errand.ask.method === 'HEAD' ? NO_BODY : ({ kind: 'bytes', bytes: answer.bytes } as const);
   const cacheStatus = forwarded(fetching, { status: answer.status });
-  const reply = relay(errand.ask, { ...answer, body }, cacheStatus, engine.responding());
+  const reply = relay(
+    errand.ask,
+    { ...answer, body },
+    cacheStatus,
+    errand.endsAt,
+    engine.clock.now(),
+    engine.responding(),
+  );
   return { kind: 'reply', reply, outcome: 'miss', mediaId: errand.place.mediaId };
 }
 
@@ -98,11 +107,18 @@ export function tellStream(fetching: Fetching, answered: Answered): Answer {
   if (unchanged || errand.ask.method === 'HEAD' || status === 304 || status === 204) {
     body.destroy();
     const told = { status: unchanged ? 304 : status, headers, body: NO_BODY };
-    const reply = relay(errand.ask, told, cacheStatus, engine.responding());
+    const reply = relay(errand.ask, told, cacheStatus, errand.endsAt, engine.clock.now(), engine.responding());
     return { kind: 'reply', reply, outcome: 'miss', mediaId };
   }
   const stream = { kind: 'stream', sizeBytes, open: () => body } as const;
-  const reply = relay(errand.ask, { status, headers, body: stream }, cacheStatus, engine.responding());
+  const reply = relay(
+    errand.ask,
+    { status, headers, body: stream },
+    cacheStatus,
+    errand.endsAt,
+    engine.clock.now(),
+    engine.responding(),
+  );
   return { kind: 'reply', reply, outcome: 'miss', mediaId };
 }
 
@@ -155,7 +171,7 @@ export async function tellStale(
   if (stored === undefined || (errand.behalf === 'anonymous' && stored.entry.audience !== 'anyone')) return undefined;
   if (stored.body.whole === undefined && (await stored.body.ensure(client.leaving())) === 'lost') return undefined;
   const cacheStatus = engine.cacheStatus({ kind: 'hit', ttlMs: stored.entry.staleAt - now, detail: 'stale-if-error' });
-  const told = { entry: stored.entry, body: stored.body, cacheStatus };
+  const told = { entry: stored.entry, body: stored.body, cacheStatus, endsAt: errand.endsAt };
   const reply = respond(errand.ask, told, now, engine.responding());
   return { kind: 'reply', reply, outcome: 'stale', mediaId: stored.entry.mediaId };
 }

@@ -101,6 +101,48 @@ void t.test('what the cache holds is served without the origin', async (t) => {
   t.equal(edge.origin.seen.length, 1, 'one request to the origin for all of them');
 });
 
+void t.test('a client may use its copy for as long as the origin says, from when it gets it', async (t) => {
+  const edge = await open(t);
+  const start = edge.clock.now();
+  edge.origin.on(PATH, mediaScript({ bytes: BYTES, headers: { 'media-id': ID } }));
+  const other = PATH.replace('00A', '00B');
+  const sunset = new Date(start + 1_000_000).toUTCString();
+  const date = new Date(start).toUTCString();
+  edge.origin.on(other, mediaScript({ bytes: BYTES, public: true, headers: { sunset, date } }));
+  const told = async (target: string, headers = {}, method = 'GET'): Promise<string> => {
+    const answer = await ask(edge.url + target, { method, headers });
+    t.ok([200, 206, 304].includes(answer.status), `${target}: ${answer.status}`);
+    return `${answer.headers.age ?? 'none'}: ${answer.headers['cache-control']}`;
+  };
+  t.equal(await told(PATH, READER), '0: private, max-age=60');
+  edge.clock.advance(500_000);
+  const etag = `"sha256:${sha256Of(BYTES)}"`;
+  // RFC 9111 4.2: what is left to the client is max-age less Age.
+  t.equal(await told(PATH, READER), '500: private, max-age=560');
+  t.equal(await told(PATH, READER, 'HEAD'), '500: private, max-age=560');
+  t.equal(await told(PATH, { ...READER, range: 'bytes=0-1' }), '500: private, max-age=560');
+  t.equal(await told(PATH, { ...READER, 'if-none-match': etag }), '500: private, max-age=560');
+  t.equal(await told(other), '0: public, max-age=60');
+
+  await t.test('but never beyond the end of the media', async (t) => {
+    edge.clock.advance(470_000);
+    t.equal(await told(other), '470: public, max-age=500', 'of which 30 seconds are left');
+  });
+
+  await t.test('nor beyond that of the link by which it is seen', async (t) => {
+    const link = (seconds: number): string => `?exp=${Math.floor(edge.clock.now() / 1_000) + seconds}&sig=good`;
+    t.equal(await told(PATH + link(20)), '970: private, max-age=990');
+    t.equal(await told(PATH + link(600)), '970: private, max-age=1030');
+    const fresh = PATH.replace('00A', '00C');
+    edge.origin.on(fresh, mediaScript({ bytes: BYTES }));
+    t.equal(await told(fresh + link(20)), '0: private, max-age=20', 'when it is fetched for it');
+    const unkept = PATH.replace('00A', '00D');
+    edge.origin.on(unkept, mediaScript({ bytes: BYTES, headers: { 'cdn-cache-control': 'no-store' } }));
+    t.equal(await told(unkept + link(20)), 'none: private, max-age=20', 'and when it is not kept');
+    t.equal(await told(unkept, READER), 'none: private, max-age=60');
+  });
+});
+
 void t.test('what only the disk holds is served from there', async (t) => {
   const edge = await open(t, { cache: 'memory: { max_object: 1KB }' });
   const bytes = randomBytes(500_000);

@@ -205,7 +205,9 @@ const wordGate: Gate = {
     if (authorization === 'Bearer uploader') return { kind: 'caller', caller: callerOf('upload') };
     if (authorization === 'Bearer unknown') return { kind: 'unavailable', retryAfterMs: 1_500 };
     if (authorization !== undefined) return { kind: 'anonymous', refusal: 'token_signature' };
-    if (query.includes('sig=good')) return { kind: 'link', expiresAt: Number.MAX_SAFE_INTEGER };
+    const until = /(?:^|&)exp=(\d+)/.exec(query)?.[1];
+    const expiresAt = until === undefined ? Number.MAX_SAFE_INTEGER : Number(until) * 1_000;
+    if (query.includes('sig=good')) return { kind: 'link', expiresAt };
     return { kind: 'anonymous', refusal: 'none' };
   },
   probe: async () => undefined,
