@@ -9,8 +9,8 @@ import type { Health } from '../src/http/health.js';
 import { problemReply } from '../src/http/problem.js';
 import type { Reply } from '../src/http/reply.js';
 import { errorFields, type Log } from '../src/log.js';
+import type { Answer, Leaving } from './answer.js';
 import type { Ask } from './ask.js';
-import type { Answer, Leaving } from './engine.js';
 import type { Outcome, Tally } from './ops/stats.js';
 import type { RequestLog } from './request-log.js';
 

@@ -8,14 +8,16 @@ import { requestDirectives } from '../src/http/cache-control.js';
 import { viaNames } from '../src/http/fields.js';
 import { planRange } from '../src/http/range.js';
 import { headerOf } from '../src/http/reply.js';
+import type { Answer, Leaving } from './answer.js';
 import type { Filling } from './cache/cache.js';
 import type { Entry } from './cache/entry.js';
 import type { ForwardReason } from './cache-status.js';
 import { decide } from './decide.js';
-import type { Answer, Engine, Leaving } from './engine.js';
+import type { Engine } from './engine.js';
 import { type Errand, flightKey, wantsOwn } from './errand.js';
-import { fetchHead, fetchOwn, fetchPart, fill, type Landing, type WholeAnswer } from './fill.js';
+import { fetchHead, fetchOwn, fetchPart, fill } from './fill.js';
 import type { Flight, FlightOrder } from './flight.js';
+import type { Landing, WholeAnswer } from './landing.js';
 import { type Found, fits } from './lookup.js';
 import { compareHead } from './revalidate.js';
 import {

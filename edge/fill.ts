@@ -8,13 +8,12 @@
  * to others: whether to go at all (decide.ts), sharing and ending trips
  * (flight.ts), and the answer to the caller (respond.ts).
  */
-import type { Clock } from '../src/clock.js';
 import { governingDirectives } from '../src/http/cache-control.js';
 import type { HeaderList } from '../src/http/reply.js';
-import { errorFields, type Log } from '../src/log.js';
-import type { EdgeCache, Filling, FillOutcome } from './cache/cache.js';
+import { errorFields } from '../src/log.js';
+import type { Filling, FillOutcome } from './cache/cache.js';
 import type { Entry } from './cache/entry.js';
-import type { StorableRules, StoreRefusal } from './cache/storable.js';
+import type { StoreRefusal } from './cache/storable.js';
 import {
   assembled,
   type Completable,
@@ -26,66 +25,18 @@ import {
   keepingPart,
   Mismatch,
 } from './complete.js';
-import type { EngineCounters } from './counters.js';
 import { isOriginError } from './decide.js';
-import { type Errand, type Identity, loneFields, partFields, sharedFields } from './errand.js';
+import { type Errand, loneFields, partFields, sharedFields } from './errand.js';
 import type { FillConfig } from './fill-options.js';
+import type { FillParts } from './fill-parts.js';
 import { type Flight, type FlightEnd, FlightEnded } from './flight.js';
 import { type Judged, judge } from './judge.js';
 import { keyOf } from './key.js';
+import type { Landing } from './landing.js';
 import { refresh } from './revalidate.js';
-import type { Rule, Treatment } from './rules.js';
-import type { Uncacheable, UncacheableMemory } from './uncacheable.js';
-import { type Answered, readAtMost, type Upstream, type UpstreamFailure, type UpstreamRequest } from './upstream.js';
-import type { Warming } from './warming.js';
-
-/** What a trip came to, for all who wait for it. */
-export type Landing =
-  /** A body is on its way in; anyone whom the entry fits may read it, until it is over. */
-  | {
-      readonly kind: 'filling';
-      readonly filling: Filling;
-      /** What the origin answered: 206 where it brings only what was missing. */
-      readonly status: number;
-      /** RFC 9111 5.2.2.4, 5.2.2.7: what may not be kept of its head, for the caller who asked alone. */
-      readonly withheld: HeaderList;
-      isOver(): boolean;
-    }
-  /** 304: the stored copy holds, under a newer head. */
-  | { readonly kind: 'refreshed'; readonly entry: Entry }
-  /** The head that HEAD was asked for, and that a GET would have to keep. */
-  | { readonly kind: 'head'; readonly entry: Entry; readonly treatment: Treatment; readonly answered: Answered }
-  /** Small, complete and not kept: the same for all who wait. */
-  | { readonly kind: 'shared'; readonly answer: WholeAnswer; readonly refusal: StoreRefusal }
-  /** For one caller: whoever takes it first. Nobody else can have it. */
-  | {
-      readonly kind: 'lone';
-      readonly why: Uncacheable;
-      readonly method: 'GET' | 'HEAD';
-      readonly status: number;
-      take(): Answered | undefined;
-    }
-  | { readonly kind: 'failed'; readonly failure: UpstreamFailure }
-  | { readonly kind: 'ended'; readonly why: FlightEnd };
-
-export interface WholeAnswer {
-  readonly status: number;
-  readonly headers: HeaderList;
-  readonly bytes: Buffer;
-}
-
-export interface FillParts {
-  readonly cache: EdgeCache;
-  readonly upstream: Upstream;
-  readonly uncacheable: UncacheableMemory;
-  readonly warming: Warming;
-  readonly identity: Identity;
-  readonly storing: StorableRules;
-  policy(): { readonly fill: FillConfig; readonly rules: readonly Rule[] };
-  readonly counters: EngineCounters;
-  readonly clock: Clock;
-  readonly log: Log;
-}
+import type { Treatment } from './rules.js';
+import type { Uncacheable } from './uncacheable.js';
+import { type Answered, readAtMost, type Upstream, type UpstreamRequest } from './upstream.js';
 
 /**
  * GET of the whole, to be kept and shared: with `held`, only if that has changed;

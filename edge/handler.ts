@@ -8,6 +8,7 @@
  */
 import { Fault, unreachable } from '../src/errors.js';
 import { requestDirectives } from '../src/http/cache-control.js';
+import type { Answer, Leaving } from './answer.js';
 import type { Ask } from './ask.js';
 import { type Access, authorize } from './authorize.js';
 import type { Part, Stored } from './cache/cache.js';
@@ -15,7 +16,7 @@ import type { Entry } from './cache/entry.js';
 import type { ForwardReason, Handling } from './cache-status.js';
 import { findPart } from './complete.js';
 import { type Decision, decide, passReason } from './decide.js';
-import type { Answer, Engine, Leaving } from './engine.js';
+import type { Engine } from './engine.js';
 import type { Errand } from './errand.js';
 import { AGAIN, type Again, fetchExactly, fetchShared, revalidateInBackground } from './fetch.js';
 import { type Aim, aimOf, type Place, placeOfOriginal, placeOfTarget, placeOfThumb } from './key.js';

@@ -6,7 +6,7 @@ import { parseSha256 } from '../src/ids.js';
 import type { Entry } from './cache/entry.js';
 import { type StoredHead, type StoreRefusal, storable } from './cache/storable.js';
 import { type Errand, selecting } from './errand.js';
-import type { FillParts } from './fill.js';
+import type { FillParts } from './fill-parts.js';
 import { keyOf } from './key.js';
 import { type Treatment, treatmentOf } from './rules.js';
 import type { Answered } from './upstream.js';

@@ -1,7 +1,9 @@
 /** Answers a range from what is held of a response that is not whole (RFC 9111 3.3). */
+
+import type { Answer, Leaving } from './answer.js';
 import type { Part } from './cache/cache.js';
 import type { Decision } from './decide.js';
-import type { Answer, Engine, Leaving } from './engine.js';
+import type { Engine } from './engine.js';
 import type { Errand } from './errand.js';
 import { missingOf } from './partial.js';
 import { respond, spansAnswered } from './respond.js';

@@ -5,7 +5,7 @@
 import { headerOf } from '../src/http/reply.js';
 import type { Entry } from './cache/entry.js';
 import { type Errand, selecting } from './errand.js';
-import type { FillParts } from './fill.js';
+import type { FillParts } from './fill-parts.js';
 import { treatmentOf } from './rules.js';
 import type { Answered } from './upstream.js';
 import { freshen, identify, judgeByHead } from './validate.js';

@@ -16,7 +16,7 @@ import type { MediaId } from '../src/ids.js';
 import { formatUseReport, USE_REPORT_IDS_MAX, USES_PATH, type Used } from '../src/journal/use-report.js';
 import type { Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
-import type { Answer } from './engine.js';
+import type { Answer } from './answer.js';
 import type { Outcome } from './ops/stats.js';
 import type { Upstream } from './upstream.js';
 

@@ -3,9 +3,9 @@ import { headerOf } from '../src/http/reply.js';
 import type { Entry } from './cache/entry.js';
 import type { Engine } from './engine.js';
 import type { Errand } from './errand.js';
-import type { Landing } from './fill.js';
 import type { FlightOrder } from './flight.js';
 import { keyOf, placeOfThumb } from './key.js';
+import type { Landing } from './landing.js';
 import type { Treatment } from './rules.js';
 
 /** `orderFor` makes the flight that brings an errand's body. */

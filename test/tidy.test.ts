@@ -45,6 +45,27 @@ void t.test('src knows nobody, and origin and edge never import each other', asy
   }
 });
 
+void t.test('no file imports itself by way of others, for types neither', async (t) => {
+  const graph = new Map(
+    product.map(({ path, imports }) => [
+      path,
+      imports
+        .filter((name) => name.startsWith('.'))
+        .map((name) => normalize(join(dirname(path), name)).replace(/\.js$/, '.ts')),
+    ]),
+  );
+  const done = new Set<string>();
+  function walk(path: string, way: readonly string[]): void {
+    const at = way.indexOf(path);
+    if (at >= 0) t.fail([...way.slice(at), path].join(' -> '));
+    if (at >= 0 || done.has(path)) return;
+    for (const next of graph.get(path) ?? []) walk(next, [...way, path]);
+    done.add(path);
+  }
+  for (const path of graph.keys()) walk(path, []);
+  t.ok(done.size > 200, `${done.size} files were walked`);
+});
+
 void t.test('a vendor package is imported by one file per process', async (t) => {
   const holders = new Map<string, Set<string>>();
   for (const { path, room, imports } of product) {

@@ -8,39 +8,26 @@
  * off breaks the connection, so that nobody takes half for whole.
  */
 import type { Readable } from 'node:stream';
-import type { Clock } from '../../src/clock.js';
 import { forwardsInterim } from '../../src/http/fields.js';
-import type { ListenLimits } from '../../src/http/limits.js';
 import type { FirstConnection } from '../../src/http/listen.js';
 import type { HeaderList, Reply } from '../../src/http/reply.js';
 import { isAtHand } from '../../src/http/send.js';
 import { errorFields } from '../../src/log.js';
+import type { Answer } from '../answer.js';
 import { keepRequestId } from '../ask.js';
-import type { Answer } from '../engine.js';
 import { account, answerTo, failureReply } from '../exchange.js';
-import type { LaneParts } from './fastlane.js';
 import { type Fields, type PlainHead, readHead } from './head.js';
+import type { Lane } from './lane.js';
 import { PlainRequest } from './request.js';
-import type { HeadWriter, WrittenHead } from './written.js';
+import type { WrittenHead } from './written.js';
 
 /** Small bodies go out in one piece with their head. */
 const JOINED_MAX_BYTES = 16_384;
 const NOTHING = Buffer.alloc(0);
 const LAST_CHUNK = '0\r\n\r\n';
 
-export interface ConnectionOwner {
-  readonly parts: LaneParts;
-  readonly limits: ListenLimits;
-  /** By which clients are waited for. */
-  readonly clock: Clock;
-  readonly writer: HeadWriter;
-  /** The lane ends: each answer is the last of its connection. */
-  readonly closing: boolean;
-  left(connection: Connection): void;
-}
-
 export class Connection {
-  readonly #owner: ConnectionOwner;
+  readonly #lane: Lane;
   readonly #own: FirstConnection;
   /** Received and not read yet, one character a byte. */
   #held = '';
@@ -54,10 +41,10 @@ export class Connection {
   /** When, by the monotonic clock, the wait for a request is over. */
   #dueMs: number;
 
-  constructor(owner: ConnectionOwner, own: FirstConnection) {
-    this.#owner = owner;
+  constructor(lane: Lane, own: FirstConnection) {
+    this.#lane = lane;
     this.#own = own;
-    const { clock, limits } = owner;
+    const { clock, limits } = lane;
     this.#dueMs = clock.monotonicMs() + limits.headersWithinMs;
     const { socket } = own;
     socket.on('data', this.#onData).on('end', this.#onEnd).on('timeout', this.#onTimeout);
@@ -89,7 +76,7 @@ export class Connection {
     const text = chunk.toString('latin1');
     this.#held = this.#held === '' ? text : this.#held + text;
     if (this.#request === undefined) this.#serve();
-    else if (this.#held.length > this.#owner.limits.headersMaxBytes) this.#pause();
+    else if (this.#held.length > this.#lane.limits.headersMaxBytes) this.#pause();
   };
 
   /** A client that has ended its half has left: as node:http has it. */
@@ -104,12 +91,12 @@ export class Connection {
   readonly #onClose = (): void => {
     const request = this.#request;
     if (request !== undefined) this.#account(request, false);
-    this.#owner.left(this);
+    this.#lane.left(this);
   };
 
   /** All requests that are here, until one has to wait. */
   #serve(): void {
-    const { limits, clock } = this.#owner;
+    const { limits, clock } = this.#lane;
     while (this.#request === undefined && this.#held !== '' && this.#own.socket.writable) {
       const read = readHead(this.#held, limits, this.#fields);
       switch (read.kind) {
@@ -127,14 +114,14 @@ export class Connection {
   }
 
   #begin(head: PlainHead): void {
-    const { parts } = this.#owner;
+    const { parts } = this.#lane;
     const whole = this.#held.length === head.length;
     this.#requestText = whole ? this.#held : this.#held.slice(0, head.length);
     this.#held = whole ? '' : this.#held.slice(head.length);
     const made = {
       requestId: keepRequestId(head.fields.values.get('x-request-id')) ?? parts.newRequestId(),
       receivedAt: parts.clock.now(),
-      startedMs: this.#owner.clock.monotonicMs(),
+      startedMs: this.#lane.clock.monotonicMs(),
     };
     const request = new PlainRequest(head, made, this.#inform);
     this.#request = request;
@@ -148,7 +135,7 @@ export class Connection {
   }
 
   async #answerLater(request: PlainRequest, answer: Promise<Answer>): Promise<void> {
-    this.#own.socket.setTimeout(this.#owner.limits.stalledMs);
+    this.#own.socket.setTimeout(this.#lane.limits.stalledMs);
     try {
       const given = await answer;
       if (!request.over) this.#answer(request, given);
@@ -159,7 +146,7 @@ export class Connection {
   }
 
   #answer(request: PlainRequest, answer: Answer): void {
-    const { parts } = this.#owner;
+    const { parts } = this.#lane;
     request.outcome = answer.outcome;
     if (answer.kind === 'pass') {
       this.#request = undefined;
@@ -193,7 +180,7 @@ export class Connection {
       this.#finish(request);
       return;
     }
-    if (mediaId !== null) this.#release = this.#owner.parts.departures.hold(mediaId, socket);
+    if (mediaId !== null) this.#release = this.#lane.parts.departures.hold(mediaId, socket);
     this.#finishOnceWritten(request);
   }
 
@@ -201,7 +188,7 @@ export class Connection {
     const { socket } = this.#own;
     if (reply.body.kind !== 'stream') return;
     try {
-      socket.setTimeout(this.#owner.limits.stalledMs);
+      socket.setTimeout(this.#lane.limits.stalledMs);
       const body = await reply.body.open(request.leaving());
       // With the first bytes, where they are at hand, and without them where they are slow to come.
       const head = this.#writeHead(request, reply);
@@ -258,21 +245,21 @@ export class Connection {
   }
 
   #writeHead(request: PlainRequest, reply: Reply): WrittenHead {
-    return this.#owner.writer.write(reply, request.method, this.#owner.closing);
+    return this.#lane.writer.write(reply, request.method, this.#lane.closing);
   }
 
   readonly #inform = (status: number, fields: HeaderList): void => {
     const request = this.#request;
     if (request === undefined || request.status !== 0 || request.over || !forwardsInterim(status, '1.1')) return;
     const links = fields.filter(([name]) => name === 'link');
-    if (status === 103 && links.length > 0) this.#own.socket.write(this.#owner.writer.interim(103, links), 'latin1');
-    if (status === 102) this.#own.socket.write(this.#owner.writer.interim(102, []), 'latin1');
+    if (status === 103 && links.length > 0) this.#own.socket.write(this.#lane.writer.interim(103, links), 'latin1');
+    if (status === 102) this.#own.socket.write(this.#lane.writer.interim(102, []), 'latin1');
   };
 
   /** Behind everything that was written, there is an end to wait for. */
   #finishOnceWritten(request: PlainRequest): void {
     const { socket } = this.#own;
-    socket.setTimeout(this.#owner.limits.stalledMs);
+    socket.setTimeout(this.#lane.limits.stalledMs);
     socket.write(NOTHING, (broken) => {
       if (request.over || (broken ?? null) !== null) return;
       this.#finish(request);
@@ -284,7 +271,7 @@ export class Connection {
     const { socket } = this.#own;
     this.#account(request, true);
     this.#answered += 1;
-    if (this.#owner.closing) {
+    if (this.#lane.closing) {
       socket.end();
       return;
     }
@@ -293,7 +280,7 @@ export class Connection {
   }
 
   #account(request: PlainRequest, complete: boolean): void {
-    const { parts, limits, clock } = this.#owner;
+    const { parts, limits, clock } = this.#lane;
     const nowMs = clock.monotonicMs();
     this.#request = undefined;
     this.#release?.();
@@ -306,7 +293,7 @@ export class Connection {
 
   /** A failure becomes an answer, or a broken connection where one has begun. */
   #fail(request: PlainRequest, thrown: unknown): void {
-    const { parts } = this.#owner;
+    const { parts } = this.#lane;
     if (request.over) return;
     if (request.status === 0 && this.#own.socket.writable) {
       const reply = failureReply(request, thrown, parts);
@@ -340,7 +327,7 @@ export class Connection {
     socket.off('data', this.#onData).off('end', this.#onEnd).off('timeout', this.#onTimeout);
     socket.off('error', this.#onError).off('close', this.#onClose);
     socket.setTimeout(0);
-    this.#owner.left(this);
+    this.#lane.left(this);
   }
 }
 

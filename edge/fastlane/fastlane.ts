@@ -10,17 +10,9 @@
 import type { Clock } from '../../src/clock.js';
 import type { ListenLimits } from '../../src/http/limits.js';
 import type { FirstConnection, FirstReader } from '../../src/http/listen.js';
-import type { Departures } from '../departures.js';
-import type { ExchangeParts } from '../exchange.js';
-import type { Uses } from '../uses.js';
 import { Connection } from './connection.js';
+import type { LaneParts } from './lane.js';
 import { createHeadWriter } from './written.js';
-
-export interface LaneParts extends ExchangeParts {
-  readonly uses: Pick<Uses, 'note'>;
-  readonly departures: Departures;
-  newRequestId(): string;
-}
 
 /** How often connections are looked at that may have waited too long; half the shortest wait, where that is less. */
 const SWEEP_MAX_MS = 1_000;

@@ -1,8 +1,8 @@
 /** One plain request in the fast lane: what the story asks of it, and when its client is done with it. */
 import type { EpochMs } from '../../src/clock.js';
 import type { HeaderList } from '../../src/http/reply.js';
+import type { Leaving } from '../answer.js';
 import { type Ask, splitTarget } from '../ask.js';
-import type { Leaving } from '../engine.js';
 import { CLIENT_LEFT } from '../exchange.js';
 import type { Outcome } from '../ops/stats.js';
 import type { Fields, PlainHead } from './head.js';

@@ -4,13 +4,14 @@
  * down or restarted, every answer must be one that the oracle allows.
  */
 import * as fc from 'fast-check';
+import type { Answer } from '../../edge/answer.js';
 import type { Ask } from '../../edge/ask.js';
 import { splitTarget } from '../../edge/ask.js';
 import { createEngine } from '../../edge/assemble.js';
 import type { EdgeCache } from '../../edge/cache/cache.js';
 import { openCache } from '../../edge/cache/open.js';
 import { edgeSection, policyOf } from '../../edge/config.js';
-import type { Answer, Engine } from '../../edge/engine.js';
+import type { Engine } from '../../edge/engine.js';
 import { invalidate } from '../../edge/forget.js';
 import { handle } from '../../edge/handler.js';
 import type { LeaseVerdict } from '../../edge/journal/lease.js';

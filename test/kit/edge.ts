@@ -4,12 +4,13 @@
  * says; a clock that the test moves.
  */
 import { randomUUID } from 'node:crypto';
+import type { Leaving } from '../../edge/answer.js';
 import type { Ask } from '../../edge/ask.js';
 import { createEngine } from '../../edge/assemble.js';
 import { openCache } from '../../edge/cache/open.js';
 import { type EdgeConfig, edgeSection, policyOf } from '../../edge/config.js';
 import { createDepartures } from '../../edge/departures.js';
-import type { Engine, Leaving } from '../../edge/engine.js';
+import type { Engine } from '../../edge/engine.js';
 import { createFastlane } from '../../edge/fastlane/fastlane.js';
 import { invalidate } from '../../edge/forget.js';
 import { handle } from '../../edge/handler.js';
