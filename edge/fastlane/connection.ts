@@ -137,8 +137,7 @@ export class Connection {
   async #answerLater(request: PlainRequest, answer: Promise<Answer>): Promise<void> {
     this.#own.socket.setTimeout(this.#lane.limits.stalledMs);
     try {
-      const given = await answer;
-      if (!request.over) this.#answer(request, given);
+      this.#answer(request, await answer);
     } catch (thrown) {
       this.#fail(request, thrown);
     }
@@ -148,14 +147,18 @@ export class Connection {
   #answer(request: PlainRequest, answer: Answer): void {
     const { parts } = this.#lane;
     request.outcome = answer.outcome;
-    if (answer.kind === 'pass') {
+    if (answer.kind === 'reply' && !isAtHand(answer.reply, request)) {
+      parts.uses.note(answer);
+      void this.#writeStream(request, answer.reply);
+    } else if (request.over) {
+      // Its client left meanwhile, and the connection ends.
+    } else if (answer.kind === 'reply') {
+      parts.uses.note(answer);
+      this.#writeWhole(request, answer);
+    } else {
       this.#request = undefined;
       this.#handOver(this.#requestText + this.#held);
-      return;
     }
-    parts.uses.note(answer);
-    if (isAtHand(answer.reply, request)) this.#writeWhole(request, answer);
-    else void this.#writeStream(request, answer.reply);
   }
 
   /** An answer that is at hand goes out in one write; mostly the system takes all of it at once. */
@@ -189,9 +192,13 @@ export class Connection {
     if (reply.body.kind !== 'stream') return;
     try {
       socket.setTimeout(this.#lane.limits.stalledMs);
-      const body = await reply.body.open(request.leaving());
-      // With the first bytes, where they are at hand, and without them where they are slow to come.
       const head = this.#writeHead(request, reply);
+      const body = await reply.body.open(request.leaving());
+      if (request.over) {
+        body.destroy();
+        return;
+      }
+      // With the first bytes, where they are at hand, and without them where they are slow to come.
       socket.cork();
       setImmediate(() => socket.uncork());
       request.status = reply.status;
@@ -283,6 +290,7 @@ export class Connection {
     const { parts, limits, clock } = this.#lane;
     const nowMs = clock.monotonicMs();
     this.#request = undefined;
+    this.#requestText = '';
     this.#release?.();
     this.#release = undefined;
     this.#dueMs = nowMs + limits.idleMs;

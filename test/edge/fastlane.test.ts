@@ -442,6 +442,27 @@ void t.test('a client that leaves ends what is done for it alone', async (t) => 
   ]);
 });
 
+void t.test('a body for a client who has left meanwhile is closed, not forgotten', async (t) => {
+  const body = new Readable({ read: () => undefined });
+  let go = (): void => undefined;
+  const lane = await openLane(
+    t,
+    () =>
+      new Promise((resolve) => {
+        const reply: Reply = { status: 200, headers: [], body: { kind: 'stream', sizeBytes: 5, open: () => body } };
+        go = () => resolve(replied(reply));
+      }),
+  );
+  const raw = await connectRaw(lane.port);
+  raw.write(get('/'));
+  await until('the request', () => lane.asked.length === 1);
+  raw.reset();
+  await until('its end', () => lane.logged.length === 1);
+  go();
+  await until('the end of the body', () => body.destroyed);
+  t.match(lane.logged, [{ status: 0, complete: false }]);
+});
+
 void t.test('interim answers go on, and nothing but them', async (t) => {
   const lane = await openLane(t, async (ask) => {
     ask.inform?.(103, [
