@@ -11,6 +11,7 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { makeJpeg } from '../test/kit/pictures.js';
 import { freePorts, startService } from '../test/kit/service.js';
 import type { LoadAnswer, LoadTask } from './hit-load.js';
 
@@ -27,7 +28,7 @@ interface Server {
   readonly port: number;
   /** Fields beside Host. */
   readonly fields: string;
-  /** What to ask for, by the index in SIZES. */
+  /** What to ask for: by the index in SIZES, then the thumbnail. */
   readonly paths: readonly string[];
   /** Every process that answers. */
   pids(): readonly number[];
@@ -49,6 +50,7 @@ const CASES: readonly Case[] = [
     conditional: false,
     requests,
   })),
+  { name: 'GET thumbnail', size: SIZES.length, method: 'GET', conditional: false, requests: 20_000 },
   { name: 'HEAD 1 KiB', size: 0, method: 'HEAD', conditional: false, requests: 20_000 },
   { name: 'GET 304', size: 0, method: 'GET', conditional: true, requests: 20_000 },
 ];
@@ -65,19 +67,18 @@ async function main(): Promise<void> {
   process.stdout.write(
     `node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown processor'}; ${CONNECTIONS} connections, one request at a time on each; ${ROUNDS} rounds\n`,
   );
-  const bodies = SIZES.map(({ bytes }) => Buffer.concat([Buffer.from('%PDF-1.7\n'), randomBytes(bytes - 9)]));
+  const documents = SIZES.map(({ bytes }) => Buffer.concat([Buffer.from('%PDF-1.7\n'), randomBytes(bytes - 9)]));
+  const { edges, thumbnail } = await startEdge(documents);
+  const bodies = [...documents, thumbnail];
+  process.stdout.write(`the thumbnail has ${thumbnail.length} bytes\n`);
   const files = bodies.map((body, index) => {
     const path = join(folder, `body-${index}`);
     writeFileSync(path, body);
     return path;
   });
   const bare = await startBare(files);
-  const servers = [
-    ...(await startEdge(bodies)),
-    bare,
-    ...(await startNginx(bare.port)),
-    ...(await startVarnish(bare.port)),
-  ];
+  const paths = bodies.map((_, index) => `/${index}`);
+  const servers = [...edges, bare, ...(await startNginx(bare.port, paths)), ...(await startVarnish(bare.port, paths))];
   const load = fork(new URL('hit-load.js', import.meta.url));
   stops.push(() => load.disconnect());
   for (const each of CASES) {
@@ -133,31 +134,46 @@ function middle(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-/** The edge twice: private media with a token, public media without. */
-async function startEdge(bodies: readonly Buffer[]): Promise<Server[]> {
+/** The edge twice: private media with a token, public media without; and the thumbnail of a picture. */
+async function startEdge(documents: readonly Buffer[]): Promise<{ edges: Server[]; thumbnail: Buffer }> {
   const service = await startService(folder);
   stops.push(() => service.stop());
   const token = await service.token();
+  const authorization = `Bearer ${token}`;
   const upload = async (body: Buffer, open: boolean): Promise<string> => {
     const answer = await fetch(`${service.origin}/v1/media?public=${open}`, {
       method: 'POST',
-      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/pdf' },
+      headers: { authorization, 'content-type': 'application/octet-stream' },
       body: new Uint8Array(body),
     });
     const { id } = (await answer.json()) as { id: string };
     return `/v1/media/${id}`;
   };
+  const picture = await makeJpeg(1, 1_200, 800);
+  const pathsOf = async (open: boolean): Promise<string[]> => [
+    ...(await Promise.all(documents.map((body) => upload(body, open)))),
+    `${await upload(picture, open)}/thumb?w=320`,
+  ];
+  const [kept, open] = [await pathsOf(false), await pathsOf(true)];
+  const thumbnail = await thumbnailAt(service.edge + (open.at(-1) ?? ''));
   const edge = { port: Number(new URL(service.edge).port), pids: () => processesIn(folder, 'edge') };
   if (edge.pids().length === 0) throw new Error('the process of the edge is not found');
-  return [
-    {
-      ...edge,
-      name: 'edge, token',
-      fields: `Authorization: Bearer ${token}\r\n`,
-      paths: await Promise.all(bodies.map((body) => upload(body, false))),
-    },
-    { ...edge, name: 'edge, public', fields: '', paths: await Promise.all(bodies.map((body) => upload(body, true))) },
+  const accept = 'Accept: image/avif,image/webp,*/*\r\n';
+  const edges = [
+    { ...edge, name: 'edge, token', fields: `${accept}Authorization: ${authorization}\r\n`, paths: kept },
+    { ...edge, name: 'edge, public', fields: accept, paths: open },
   ];
+  return { edges, thumbnail };
+}
+
+/** Once it is made. */
+async function thumbnailAt(url: string): Promise<Buffer> {
+  for (let attempt = 1; attempt <= 20; attempt += 1) {
+    const answer = await fetch(url, { headers: { accept: 'image/webp' } });
+    const bytes = Buffer.from(await answer.arrayBuffer());
+    if (answer.status === 200) return bytes;
+  }
+  throw new Error('the thumbnail is not made');
 }
 
 async function startBare(files: readonly string[]): Promise<Server> {
@@ -173,7 +189,7 @@ async function startBare(files: readonly string[]): Promise<Server> {
   };
 }
 
-async function startNginx(origin: number): Promise<Server[]> {
+async function startNginx(origin: number, paths: readonly string[]): Promise<Server[]> {
   if (spawnSync('nginx', ['-v']).error !== undefined) return absent('nginx');
   const { edge: port } = await freePorts();
   const home = join(folder, 'nginx');
@@ -191,10 +207,10 @@ http {
   const child = spawn('nginx', ['-p', home, '-c', join(home, 'nginx.conf')], { stdio: 'ignore' });
   stops.push(() => child.kill());
   await untilAnswers(port);
-  return [{ name: 'nginx', port, fields: '', paths: SIZES.map((_, index) => `/${index}`), pids: () => family(child) }];
+  return [{ name: 'nginx', port, fields: '', paths, pids: () => family(child) }];
 }
 
-async function startVarnish(origin: number): Promise<Server[]> {
+async function startVarnish(origin: number, paths: readonly string[]): Promise<Server[]> {
   if (spawnSync('varnishd', ['-V']).error !== undefined) return absent('varnishd');
   const { edge: port } = await freePorts();
   const home = join(folder, 'varnish');
@@ -202,9 +218,7 @@ async function startVarnish(origin: number): Promise<Server[]> {
   const child = spawn('varnishd', [...args, '-j', 'none'], { stdio: 'ignore' });
   stops.push(() => child.kill());
   await untilAnswers(port);
-  return [
-    { name: 'Varnish', port, fields: '', paths: SIZES.map((_, index) => `/${index}`), pids: () => family(child) },
-  ];
+  return [{ name: 'Varnish', port, fields: '', paths, pids: () => family(child) }];
 }
 
 function absent(program: string): [] {
