@@ -16,6 +16,7 @@ import { countRefusals } from '../src/http/guard.js';
 import { type Listener, listen } from '../src/http/listen.js';
 import { errorFields, type Log, type LogConfig } from '../src/log.js';
 import type { ConfigSource, Parts, Running } from '../src/process.js';
+import { openReloading } from '../src/reload.js';
 import { watchFile } from '../src/watch.js';
 import type { Leaving } from './answer.js';
 import { type Ask, createRequestIds } from './ask.js';
@@ -36,7 +37,6 @@ import { createTally, type Tally } from './ops/stats.js';
 import { readOriginTls } from './origin-tls.js';
 import { createPass, type Pass } from './pass.js';
 import { keepPosted } from './posted.js';
-import { openReloading } from './reload.js';
 import { createRequestLog } from './request-log.js';
 import { mayLieInMemory } from './rules.js';
 import { createServer } from './serve.js';
@@ -78,6 +78,7 @@ async function openAll(
   const { edge: config } = settings;
   const access = accessOf(settings);
   const policy = { current: policyOf(config) };
+  const logging = { ...settings.log };
   const tally = createTally();
   const departures = createDepartures();
 
@@ -130,7 +131,7 @@ async function openAll(
     departures,
     clock,
     log,
-    requestLog: createRequestLog('edge', settings.log, clock),
+    requestLog: createRequestLog('edge', logging, clock),
     newRequestId: createRequestIds(),
   };
   const server = createServer({ ...exchange, pass, addressOf: createAddressOf(config.trustedProxies) });
@@ -149,7 +150,7 @@ async function openAll(
   const follower = media.part?.follower ?? null;
   const operators = await openOperators(
     settings,
-    { engine, follower, pass, tally, policy, listener, credential },
+    { engine, follower, pass, tally, policy, logging, listener, credential },
     parts,
     source,
     opened,
@@ -163,6 +164,8 @@ interface OperatedParts {
   readonly pass: Pass;
   readonly tally: Tally;
   readonly policy: { current: EdgePolicy };
+  /** What of it may change. */
+  readonly logging: { requests: LogConfig['requests'] };
   readonly listener: Listener;
   readonly credential: Credential;
 }
@@ -185,7 +188,7 @@ function watchCertificate({ listen }: EdgeConfig, listener: Listener, { clock, l
 /** What operators see and may change, and where. */
 async function openOperators(
   settings: EdgeSettings,
-  { engine, follower, pass, tally, policy, listener, credential }: OperatedParts,
+  { engine, follower, pass, tally, policy, logging, listener, credential }: OperatedParts,
   { clock, log, metrics }: Parts,
   source: ConfigSource<EdgeSettings>,
   opened: Stack,
@@ -196,10 +199,13 @@ async function openOperators(
   const reloading = openReloading({
     source,
     config: settings,
-    policyPaths: [...POLICY_PATHS, CREDENTIAL_PATH],
+    livePaths: [...POLICY_PATHS, ...SECRET_PATHS, 'log.requests'],
     apply(changed) {
+      const access = accessOf(changed);
       policy.current = policyOf(changed.edge);
-      credential.renew(accessOf(changed));
+      logging.requests = changed.log.requests;
+      credential.renew(access);
+      if (access !== null) engine.gate?.renewLinks(access.links.secrets);
       listener.renewCertificate();
     },
     clock,
@@ -249,8 +255,8 @@ interface Credential {
   renew(access: AccessConfig | null): void;
 }
 
-/** Where it stands among all settings. */
-const CREDENTIAL_PATH = 'access.value.edgeSecret';
+/** Where the secrets stand that may change while the edge runs. What it accepts of others is the origin's affair. */
+const SECRET_PATHS = ['access.value.edgeSecret', 'access.value.edgeSecretsAccepted', 'access.value.links.secrets'];
 
 function createCredential(access: AccessConfig | null): Credential {
   const proofOf = (config: AccessConfig | null): string => (config === null ? '' : edgeProof(config.edgeSecret));

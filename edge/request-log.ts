@@ -26,14 +26,14 @@ export interface RequestLog {
   write(line: RequestLine): void;
 }
 
-/** `name` says which process writes it. */
+/** `name` says which process writes it. `config.requests` is read anew for each line: it may change. */
 export function createRequestLog(
   name: string,
   config: LogConfig,
   clock: Pick<Clock, 'now'>,
   sink: LogSink = { write: (line) => standardOutput().gather(line) },
 ): RequestLog {
-  const mode = SHOWN_AT.has(config.level) ? config.requests : 'none';
+  const shown = SHOWN_AT.has(config.level);
   const source = `"name":${JSON.stringify(name)},"pid":${process.pid}`;
   let at: EpochMs = Number.NaN;
   let begin = '';
@@ -49,7 +49,8 @@ export function createRequestLog(
 
   return {
     write({ requestId, method, target, status, outcome, sentBytes, complete, tookMs }) {
-      if (mode === 'none' || (mode === 'failed' && status < 500 && status !== 0)) return;
+      const { requests } = config;
+      if (!shown || requests === 'none' || (requests === 'failed' && status < 500 && status !== 0)) return;
       sink.write(
         `${beginAt(clock.now())}"requestId":"${requestId}","method":${quoted(method)},"target":${quoted(loggable(target))},` +
           `"status":${status},"outcome":"${outcome}","sentBytes":${sentBytes},"complete":${complete},` +

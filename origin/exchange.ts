@@ -23,7 +23,7 @@ export interface ExchangeParts {
   isEdge(proof: string | undefined): boolean;
   readonly drain: DrainBounds;
   /** Which requests get a line in the log. */
-  readonly requests: LogConfig['requests'];
+  readonly requests: () => LogConfig['requests'];
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -158,7 +158,7 @@ function dress(reply: Reply, request: OriginRequest): Reply {
 }
 
 function logRequest(
-  { log, requests }: ExchangeParts,
+  { log, requests: logged }: ExchangeParts,
   request: OriginRequest,
   answer: LogFields & { readonly status: number },
   fault: Fault | undefined,
@@ -175,9 +175,10 @@ function logRequest(
     // What was foreseen is told in a line; what has no place in the table may be a bug, and is told with its stack.
     if (fault.code === 'internal') log.error({ ...fields, ...bugFields(fault.cause ?? fault) }, 'a request failed');
     else log.warn({ ...fields, ...errorFields(fault.cause ?? fault) }, 'a request failed');
-  } else if (requests === 'all' || (requests === 'failed' && answer.status >= 500)) {
-    log.info(fields, 'request');
+    return;
   }
+  const requests = logged();
+  if (requests === 'all' || (requests === 'failed' && answer.status >= 500)) log.info(fields, 'request');
 }
 
 const REQUEST_ID = /^[A-Za-z0-9_-]{8,64}$/;

@@ -8,6 +8,7 @@
  * is dropped; nobody without the edge secret learns that there is a journal.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { EDGE_PROOF_HEADER } from '../src/access/edge-proof.js';
 import type { Clock } from '../src/clock.js';
 import { duration, integer, section, type ValueOf } from '../src/config/field.js';
 import { Fault } from '../src/errors.js';
@@ -58,7 +59,7 @@ export type JournalStreamConfig = ValueOf<typeof journalSection>;
 export interface JournalStreamOptions {
   readonly journal: Journal;
   readonly config: JournalStreamConfig;
-  /** Whether the value of `edge-authorization` is the edges' secret. */
+  /** Whether the value of `edge-authorization` is of the edges' secrets as they are now. */
   isEdge(proof: string | undefined): boolean;
   /** How often edges are to report what they served; undefined: nobody asks for it. */
   readonly usesEveryMs?: number | undefined;
@@ -84,6 +85,8 @@ export interface JournalStream {
    * (the configured bound without one). Never rejects for a slow edge.
    */
   confirmed(seq: number, timeoutMs?: number, signal?: AbortSignal): Promise<EdgesConfirmed>;
+  /** Ends the streams that were opened by a secret which no longer holds. */
+  judgeAnew(): void;
   /** Ends every stream and the trimming of the journal. Call it before the listener is closed. */
   close(): Promise<void>;
 }
@@ -96,7 +99,7 @@ const notOne = (): Fault => new Fault('malformed', 'Not a confirmation.');
 export function createJournalStream(options: JournalStreamOptions): JournalStream {
   const { journal, config, clock, log } = options;
   const confirmations = createConfirmations(config.edgesMax, clock);
-  const streams = new Map<string, Stream>();
+  const streams = new Map<string, Stream & { readonly proof: string | undefined }>();
   const meters = createMeters(options, confirmations);
   const stopTrimming = keepTrimmed(options);
 
@@ -114,7 +117,7 @@ export function createJournalStream(options: JournalStreamOptions): JournalStrea
         });
       }
       replaced?.end('replaced');
-      const stream = openStream(options, confirmations, start, response);
+      const stream = { ...openStream(options, confirmations, start, response), proof: proofOf(request) };
       streams.set(key, stream);
       log.info({ edge: start.edge, instance: start.instance, from: start.from }, 'an edge follows the journal');
       const stop = (): void => stream.end('closing');
@@ -134,6 +137,9 @@ export function createJournalStream(options: JournalStreamOptions): JournalStrea
     connectedEdges: () => confirmations.positions().filter(({ connected }) => connected),
     positions: () => confirmations.positions(),
     confirmed: (seq, timeoutMs = config.waitMaxMs, signal) => confirmations.wait(seq, timeoutMs, signal),
+    judgeAnew() {
+      for (const stream of streams.values()) if (!options.isEdge(stream.proof)) stream.end('secret_withdrawn');
+    },
     async close() {
       stopTrimming();
       for (const stream of streams.values()) stream.end('closing');
@@ -144,10 +150,12 @@ export function createJournalStream(options: JournalStreamOptions): JournalStrea
 
 /** Says no more than any path that does not exist. */
 function requireEdge(options: JournalStreamOptions, request: IncomingMessage): void {
-  const proof = request.headers['edge-authorization'];
-  if (!options.isEdge(typeof proof === 'string' ? proof : undefined)) {
-    throw new Fault('not_found', 'There is nothing at this path.');
-  }
+  if (!options.isEdge(proofOf(request))) throw new Fault('not_found', 'There is nothing at this path.');
+}
+
+function proofOf(request: IncomingMessage): string | undefined {
+  const proof = request.headers[EDGE_PROOF_HEADER];
+  return typeof proof === 'string' ? proof : undefined;
 }
 
 interface Start {
@@ -171,7 +179,7 @@ function readStart(target: string): Start {
   return { edge, instance, from: from === null ? null : Number(from), journal: query.get('journal') };
 }
 
-type StreamEnd = 'left' | 'silent' | 'replaced' | 'closing' | 'failed';
+type StreamEnd = 'left' | 'silent' | 'replaced' | 'secret_withdrawn' | 'closing' | 'failed';
 
 interface Stream {
   readonly ended: Promise<StreamEnd>;

@@ -1,8 +1,7 @@
 /** POST of a signed link: authorize > find > sign. Whoever may read the media may hand it on for a while. */
-import type { AccessConfig } from '../src/access/config.js';
 import type { Gate } from '../src/access/grant.js';
 import { mayRead } from '../src/access/grant.js';
-import { signLink } from '../src/access/link.js';
+import { type LinkKey, signLink } from '../src/access/link.js';
 import { faultOfGrant } from '../src/access/refusal.js';
 import { Fault } from '../src/errors.js';
 import { jsonReply, type Reply } from '../src/http/reply.js';
@@ -14,8 +13,15 @@ import type { OriginRequest } from './request.js';
 export interface LinkParts {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'find'>;
-  readonly access: AccessConfig;
+  readonly links: LinkSigning;
   readonly baseUri: string;
+}
+
+export interface LinkSigning {
+  /** The one that signs now; undefined: none is made. */
+  key(): LinkKey | undefined;
+  readonly lifetimeMs: number;
+  readonly lifetimeMaxMs: number;
 }
 
 export interface LinkWish {
@@ -32,8 +38,8 @@ export async function link(parts: LinkParts, request: OriginRequest, id: MediaId
   if (!mayRead(grant, false)) throw faultOfGrant(grant);
   const { record } = admitViewer({ kind: 'client', grant, edge: false }, await parts.meta.find(id, now));
 
-  const { links } = parts.access;
-  const [key] = links.secrets;
+  const { links } = parts;
+  const key = links.key();
   if (key === undefined) throw new Fault('not_found', 'This service signs no links.');
   const lifetimeMs = wish.expiresInSeconds === undefined ? links.lifetimeMs : wish.expiresInSeconds * 1_000;
   if (lifetimeMs > links.lifetimeMaxMs) {

@@ -4,20 +4,21 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { AccessConfig } from '../src/access/config.js';
-import { createEdgeCheck } from '../src/access/edge-proof.js';
 import { openGate } from '../src/access/gate.js';
 import { createAddressOf } from '../src/http/address.js';
 import { countRefusals, type GuardReason } from '../src/http/guard.js';
 import { listen } from '../src/http/listen.js';
 import { createIdSource } from '../src/ids.js';
 import { bugFields, type Log, type LogConfig } from '../src/log.js';
-import type { Parts, Running } from '../src/process.js';
+import type { ConfigSource, Parts, Running } from '../src/process.js';
+import { openReloading } from '../src/reload.js';
 import { openAuditLog } from './audit.js';
 import { createInFlight } from './blobs/in-flight.js';
 import { openBlobStore } from './blobs/open.js';
 import type { OriginConfig } from './config.js';
 import { createHandler, type Handler, requestCounts } from './handler.js';
 import { createHealth } from './health.js';
+import { createInForce, LIVE_PATHS } from './in-force.js';
 import { createAdmissions } from './ingest/admit.js';
 import { openHeld } from './ingest/held.js';
 import { createScanner } from './ingest/scan.js';
@@ -43,17 +44,27 @@ export interface OriginSettings {
   readonly origin: OriginConfig;
 }
 
-export async function openOrigin(settings: OriginSettings, parts: Parts): Promise<Running> {
+/** Without a source it cannot be reloaded. */
+export async function openOrigin(
+  settings: OriginSettings,
+  parts: Parts,
+  source?: ConfigSource<OriginSettings>,
+): Promise<Running> {
   const opened = createStack(parts.log);
   try {
-    return await openAll(settings, parts, opened);
+    return await openAll(settings, parts, source, opened);
   } catch (thrown) {
     await opened.close();
     throw thrown;
   }
 }
 
-async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): Promise<Running> {
+async function openAll(
+  settings: OriginSettings,
+  parts: Parts,
+  source: ConfigSource<OriginSettings> | undefined,
+  opened: Stack,
+): Promise<Running> {
   const { clock, log, metrics } = parts;
   const { access, origin: config } = settings;
   const { retention: rules, quota } = config;
@@ -68,7 +79,8 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
   const thumbs = await openThumbs({ config: config.thumbs, meta, blobs, inFlight, log, metrics, clock });
   opened.add('thumbnails', () => thumbs.close());
 
-  const isEdge = createEdgeCheck([access.edgeSecret, ...access.edgeSecretsAccepted]);
+  const inForce = createInForce(settings);
+  const { isEdge } = inForce;
   const journal = createJournalStream({
     journal: meta.journal,
     config: config.journal,
@@ -127,10 +139,18 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     counts: uploadCounts(metrics),
     menu,
     baseUri,
-    access,
+    links: { ...access.links, key: () => inForce.linkKeys()[0] },
     journal,
     health,
-    wellKnown: createWellKnown({ baseUri, access, blobs, menu, thumbs: thumbs.capabilities(), config }),
+    wellKnown: createWellKnown({
+      baseUri,
+      links: access.links,
+      signsLinks: () => inForce.linkKeys().length > 0,
+      blobs,
+      menu,
+      thumbs: thumbs.capabilities(),
+      config,
+    }),
     config,
   };
 
@@ -140,7 +160,7 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
     limits: createLimits(config.rateLimits, clock, metrics),
     isEdge,
     drain: config.refusedBodies,
-    requests: settings.log.requests,
+    requests: inForce.requests,
     counts,
     clock,
     log,
@@ -164,13 +184,22 @@ async function openAll(settings: OriginSettings, parts: Parts, opened: Stack): P
       handler: createHandler({
         ...common,
         limits: NO_LIMITS,
-        requests: 'none',
+        requests: () => 'none',
         routes: operatorRoutes({ health, metrics, marks: localMarks(meta, clock), meta, thumbs, config, clock }),
         internal: () => undefined,
       }),
       onClosing: () => Promise.resolve(),
     },
   );
+  const apply = (changed: OriginSettings): void => {
+    inForce.renew(changed);
+    gate.renewLinks(inForce.linkKeys());
+    journal.judgeAnew();
+  };
+  if (source !== undefined) {
+    const reloading = openReloading({ source, config: settings, livePaths: LIVE_PATHS, apply, clock, log });
+    opened.add('reloading', async () => reloading.close());
+  }
   return { urls: { media: media.url, operators: operators.url }, close: () => opened.close() };
 }
 

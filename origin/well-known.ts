@@ -1,6 +1,6 @@
 /**
  * `/.well-known`: what clients and edges may know of this service before they
- * ask for anything. One document, rendered when the service starts.
+ * ask for anything. One document, rendered once; a second one where links came or went.
  */
 import type { AccessConfig } from '../src/access/config.js';
 import { formatDuration } from '../src/bytes.js';
@@ -25,7 +25,9 @@ export type WellKnownConfig = ValueOf<typeof wellKnownSection>;
 
 export interface WellKnownParts {
   readonly baseUri: string;
-  readonly access: AccessConfig;
+  readonly links: Pick<AccessConfig['links'], 'lifetimeMs' | 'lifetimeMaxMs'>;
+  /** Whether there is a secret that signs them. */
+  signsLinks(): boolean;
   readonly blobs: Pick<BlobStore, 'kind' | 'region'>;
   readonly menu: ThumbMenu;
   readonly thumbs: ThumbCapabilities;
@@ -40,12 +42,15 @@ export interface WellKnownParts {
 }
 
 export function createWellKnown(parts: WellKnownParts): DocumentReply {
-  return createDocument(() => wellKnownDocument(parts), parts.config.wellKnown.maxAgeMs);
+  const { maxAgeMs } = parts.config.wellKnown;
+  const documents = {
+    signing: createDocument(() => wellKnownDocument(parts, true), maxAgeMs),
+    silent: createDocument(() => wellKnownDocument(parts, false), maxAgeMs),
+  };
+  return (request) => (parts.signsLinks() ? documents.signing : documents.silent)(request);
 }
 
-function wellKnownDocument(parts: WellKnownParts): unknown {
-  const { config, thumbs, menu } = parts;
-  const { links } = parts.access;
+function wellKnownDocument({ config, thumbs, menu, links, ...parts }: WellKnownParts, signsLinks: boolean): unknown {
   return {
     base_uri: parts.baseUri,
     auth_required: true,
@@ -70,10 +75,9 @@ function wellKnownDocument(parts: WellKnownParts): unknown {
         expires_seconds: seconds(config.resumable.expiresAfterMs),
       },
       digest_algorithms: ['sha-256'],
-      signed_links:
-        links.secrets.length === 0
-          ? null
-          : { lifetime_seconds: seconds(links.lifetimeMs), lifetime_max_seconds: seconds(links.lifetimeMaxMs) },
+      signed_links: signsLinks
+        ? { lifetime_seconds: seconds(links.lifetimeMs), lifetime_max_seconds: seconds(links.lifetimeMaxMs) }
+        : null,
       retention: retentionDocument(config.retention),
       quota: quotaDocument(config.quota),
       rate_limits: rateLimitsDocument(config.rateLimits),

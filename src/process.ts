@@ -97,7 +97,8 @@ export function checkConfig(entry: ProcessEntry, path: string | undefined): read
   return read.kind === 'faulty' ? read.faults : [];
 }
 
-function sourceOf(entry: ProcessEntry, path: string | undefined): ConfigSource<ConfigOf<Sections>> {
+/** Where an entry finds its configuration: a file, or none. */
+export function sourceOf(entry: ProcessEntry, path: string | undefined): ConfigSource<ConfigOf<Sections>> {
   let files: string[] = [];
   const context: LoadContext = {
     ...processContext,
@@ -126,6 +127,8 @@ export async function runProcess(entry: ProcessEntry, path: string | undefined):
   if (config === undefined) return 2;
   const log = createLog(entry.name, config['log'] as LogConfig);
   const stop = stopSignal();
+  // Whoever reads its configuration again on SIGHUP does so while it runs; before and after that it must not end by it.
+  process.on('SIGHUP', () => undefined);
   keepAlive();
   const running = await start(entry, config, log, source);
   if (running === undefined) return 1;

@@ -323,6 +323,17 @@ void t.test('what is learnt of media after the answer reaches the copies that ed
   t.match(known.headers['cache-status'], /ttl=604[78]\d\d/, 'and the rule of the edge holds from now on');
 });
 
+const logOf = (service: Service, name: string): string => join(service.folder, 'data', 'logs', `${name}.log`);
+
+async function pidsOf(service: Service): Promise<readonly number[]> {
+  return await Promise.all(
+    ['origin', 'edge'].map(async (name) => {
+      const [line = ''] = (await readFile(logOf(service, name), 'utf8')).split('\n');
+      return (JSON.parse(line) as { readonly pid: number }).pid;
+    }),
+  );
+}
+
 function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0);
@@ -399,14 +410,28 @@ void t.test('what goes wrong at the start is said in a sentence, never in a stac
     'origin and edge end with whoever started them, even when nobody reads their log any more',
     async (t) => {
       const service = await startService(t.testdir());
-      const pids = await Promise.all(
-        ['origin', 'edge'].map(async (name) => {
-          const [line = ''] = (await readFile(join(service.folder, 'data', 'logs', `${name}.log`), 'utf8')).split('\n');
-          return (JSON.parse(line) as { readonly pid: number }).pid;
-        }),
-      );
+      const pids = await pidsOf(service);
       service.kill();
       t.ok(await eventuallyTrue(() => !pids.some(isAlive)), 'both have ended');
+    },
+  );
+
+  await t.test(
+    'SIGHUP makes origin and edge read again; to all of it, as from a closing terminal, it ends all',
+    async (t) => {
+      const service = await startService(t.testdir(), undefined, { ownGroup: true });
+      const pids = await pidsOf(service);
+      for (const pid of pids) process.kill(pid, 'SIGHUP');
+      const haveRead = async (): Promise<boolean> => {
+        const logs = await Promise.all(['origin', 'edge'].map((name) => readFile(logOf(service, name), 'utf8')));
+        return logs.every((log) => log.includes('the configuration was read again'));
+      };
+      while (!(await haveRead())) await new Promise((later) => setTimeout(later, 20));
+      t.ok(pids.every(isAlive));
+      t.equal(await service.hangUp(), 0);
+      t.notOk(pids.some(isAlive));
+      const last = (await readFile(logOf(service, 'origin'), 'utf8')).trim().split('\n').at(-1) ?? '';
+      t.match(JSON.parse(last), { msg: 'origin has stopped', inTime: true });
     },
   );
 

@@ -16,7 +16,7 @@ import type { Credentials, Gate, Grant, LinkRefusal, TokenRefusal } from './gran
 import { createIntrospection, type Introspection } from './introspection.js';
 import type { PublishedKey } from './jwks.js';
 import { KeyRing } from './key-ring.js';
-import { checkLink, type LinkRules } from './link.js';
+import { checkLink, type LinkKey, type LinkRules } from './link.js';
 import { createTokenMemory, type RememberedToken, type TokenMemory } from './remembered.js';
 import { readToken, type TokenRules, type UnprovenToken, verifyToken } from './token.js';
 
@@ -36,7 +36,7 @@ class OneGate implements Gate {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #tokenRules: TokenRules;
-  readonly #linkRules: LinkRules;
+  #linkRules: LinkRules;
   readonly #rings: ReadonlyMap<string, KeyRing>;
   readonly #introspect: Introspection | undefined;
   readonly #memory: TokenMemory;
@@ -89,6 +89,10 @@ class OneGate implements Gate {
 
   async probe(signal?: AbortSignal): Promise<void> {
     await waitFor(Promise.all([...this.#rings.values()].map((ring) => ring.probe())), signal);
+  }
+
+  renewLinks(keys: readonly LinkKey[]): void {
+    this.#linkRules = { ...this.#linkRules, keys };
   }
 
   async close(): Promise<void> {

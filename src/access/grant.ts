@@ -3,6 +3,7 @@
  * so with a Grant in hand; the gate itself (gate.ts) is the only maker of them.
  */
 import type { EpochMs } from '../clock.js';
+import type { LinkKey } from './link.js';
 
 export type Role = 'admin';
 
@@ -64,6 +65,8 @@ export interface Gate {
   open(credentials: Credentials, signal?: AbortSignal): Grant | Promise<Grant>;
   /** Resolves when the keys of every issuer are known. Rejects with the reason. */
   probe(signal?: AbortSignal): Promise<void>;
+  /** Links are opened by these from now on. */
+  renewLinks(keys: readonly LinkKey[]): void;
   close(): Promise<void>;
 }
 

@@ -12,6 +12,8 @@ export interface ConfigFault {
   /** Dotted path of the key, or empty for the file as a whole. */
   readonly path: string;
   readonly message: string;
+  /** The line of the file that cannot be read. Never for a log: somebody may have written a secret there. */
+  readonly line?: string;
 }
 
 export type Sections = Readonly<Record<string, Section<unknown>>>;
@@ -61,7 +63,7 @@ export function parseConfig<S extends Sections>(
   if (document.errors.length > 0) {
     return {
       kind: 'faulty',
-      faults: document.errors.map((error) => ({ path: '', message: firstLine(error.message) })),
+      faults: document.errors.map((error) => ({ path: '', ...sayingAndLine(error.message) })),
     };
   }
   const root: unknown = document.toJS({ maxAliasCount: 10 }) ?? {};
@@ -79,9 +81,16 @@ export function parseConfig<S extends Sections>(
   return faults.length > 0 ? { kind: 'faulty', faults } : { kind: 'loaded', config: config as ConfigOf<S> };
 }
 
-/** One fault a line, as a person reads them. */
+/** One fault a line, as a person reads them at a terminal. */
 export function formatFaults(faults: readonly ConfigFault[]): string {
-  return faults.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)).join('\n');
+  return faults
+    .map((fault) => (fault.line === undefined ? loggableFault(fault) : `${loggableFault(fault)} ${fault.line}`))
+    .join('\n');
+}
+
+/** One fault as a log may hold it. */
+export function loggableFault({ path, message }: ConfigFault): string {
+  return path === '' ? message : `${path}: ${message}`;
 }
 
 /** The text of config.yaml: every key, its meaning, what it accepts, its default. */
@@ -155,9 +164,9 @@ export function faultFrom(name: string, issue: Issue): ConfigFault {
   };
 }
 
-/** The library's first line, with the line of the file that it points at. */
-function firstLine(message: string): string {
-  const [said = message, ...shown] = message.split('\n').map((line) => line.trim());
-  const pointed = shown.find((line) => line !== '' && !/^\^+$/.test(line));
-  return pointed === undefined ? said : `${said} ${pointed}`;
+/** The library's first line, and the line of the file that it points at. */
+function sayingAndLine(told: string): Pick<ConfigFault, 'message' | 'line'> {
+  const [message = told, ...shown] = told.split('\n').map((line) => line.trim());
+  const line = shown.find((each) => each !== '' && !/^\^+$/.test(each));
+  return line === undefined ? { message } : { message, line };
 }

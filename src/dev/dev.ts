@@ -113,6 +113,8 @@ async function stopChild(child: Child): Promise<void> {
 function userStops(): Promise<'signal'> {
   return new Promise((resolve) => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve('signal'));
+    // A terminal that closes may say so more than once, and the parts are to be stopped all the same.
+    process.on('SIGHUP', () => resolve('signal'));
   });
 }
 

@@ -1,23 +1,17 @@
-/** What operators see and may do, over real sockets, and how a changed configuration comes into force. */
+/** What operators see and may do, over real sockets. */
 import { createHash } from 'node:crypto';
-import { rename, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { CacheStats } from '../../edge/cache/cache.js';
 import { openOps, operatorsSection } from '../../edge/ops/ops.js';
 import { createTally, hitRatios, OUTCOMES, type StatsSources } from '../../edge/ops/stats.js';
 import { readPurge } from '../../edge/purge.js';
-import { openReloading, type Reloading, type ReloadOutcome } from '../../edge/reload.js';
-import { integer, section } from '../../src/config/field.js';
-import { parseConfig } from '../../src/config/load.js';
 import { limitsSection } from '../../src/http/limits.js';
 import type { MediaId } from '../../src/ids.js';
-import type { ConfigRead } from '../../src/process.js';
+import type { ReloadOutcome } from '../../src/reload.js';
 import { type Answer, ask } from '../kit/ask.js';
 import { ManualClock } from '../kit/clock.js';
 import { mediaId } from '../kit/journal.js';
 import { configured, watchedParts } from '../kit/parts.js';
-import { until } from '../kit/until.js';
 
 const TIER = { entries: 3, usedBytes: 300, capacityBytes: 1_000, evictions: 2, refused: 1 };
 const CACHE: CacheStats = {
@@ -223,102 +217,4 @@ void t.test('an operator who asks for a reload is told all its faults', async (t
   const refused = await post(`${bench.url}/reload`, '');
   t.equal(refused.status, 409);
   t.match(read(refused), { code: 'conflict', faults: ['edge.a: is wrong', 'edge.b: too'] });
-});
-
-const sections = {
-  edge: section('Edge.', {
-    rules: integer({ default: 1, min: 0, max: 9, help: 'Policy.' }),
-    pass: section('Pass.', { idleTimeoutMs: integer({ default: 1, help: 'Not policy.' }) }),
-  }),
-};
-interface Settings {
-  readonly edge: { readonly rules: number; readonly pass: { readonly idleTimeoutMs: number } };
-}
-
-interface Reloadable {
-  readonly reloading: Reloading;
-  readonly clock: ManualClock;
-  readonly applied: number[];
-  /** The text of the file, as it would be read. */
-  text: string;
-}
-
-function openReloadable(t: Test, path: string | undefined, files: readonly string[] = []): Reloadable {
-  const { log } = watchedParts();
-  const clock = new ManualClock();
-  const applied: number[] = [];
-  const held = { text: '' };
-  const readAll = (): ConfigRead<Settings> => parseConfig(held.text, sections) as ConfigRead<Settings>;
-  const first = readAll();
-  if (first.kind !== 'loaded') throw new Error('the defaults are right');
-  const reloading = openReloading<Settings>({
-    source: { path, read: readAll, files: () => files },
-    config: first.config,
-    policyPaths: ['edge.rules'],
-    apply: ({ edge }) => void applied.push(edge.rules),
-    clock,
-    log,
-  });
-  t.teardown(() => reloading.close());
-  return Object.assign(held, { reloading, clock, applied });
-}
-
-void t.test(
-  'a good file comes into force, a bad one is refused whole, and what needs a restart is named',
-  async (t) => {
-    const bench = openReloadable(t, undefined);
-    t.same(bench.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] });
-    bench.text = 'edge: { rules: 5, pass: { idle_timeout_ms: 7 } }';
-    t.same(bench.reloading.reload(), { kind: 'applied', changed: true, needRestart: ['edge.pass.idle_timeout'] });
-    bench.clock.advance(1_000);
-    const { readAt } = bench.reloading.state();
-    bench.text = 'edge: { rules: 50, surprise: 1 }\norigins: 1';
-    const refused = bench.reloading.reload();
-    t.equal(refused.kind === 'refused' && refused.faults.length, 3, 'every fault at once');
-    t.same(bench.reloading.state().readAt, readAt);
-    t.equal(bench.reloading.state().faults.length, 3, 'they are shown until a good file comes');
-    bench.text = 'edge: { rules: 5 }';
-    t.same(bench.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] }, 'as it was started');
-    t.same(bench.applied, [1, 5, 5]);
-    t.same(bench.reloading.state().faults, []);
-  },
-);
-
-void t.test('SIGHUP and a changed or replaced file bring a reload; closing ends both', async (t) => {
-  const folder = t.testdir({
-    'config.yaml': '',
-    'other.yaml': '',
-    one: { secret: 'first' },
-    two: { secret: 'second' },
-    mount: t.fixture('symlink', 'one'),
-  });
-  const path = join(folder, 'config.yaml');
-  const secret = join(folder, 'mount', 'secret');
-  const before = process.listenerCount('SIGHUP');
-  const bench = openReloadable(t, path, [secret]);
-  process.emit('SIGHUP', 'SIGHUP');
-  t.equal(bench.applied.length, 1);
-
-  const comesInForce = (rules: number): Promise<void> =>
-    until(`the change to ${rules}`, () => {
-      bench.clock.advance(200);
-      return bench.applied.at(-1) === rules;
-    });
-  bench.text = 'edge: { rules: 2 }';
-  await writeFile(path, bench.text);
-  await comesInForce(2);
-  bench.text = 'edge: { rules: 3 }';
-  await writeFile(`${path}.new`, bench.text);
-  await rename(`${path}.new`, path);
-  await comesInForce(3);
-  bench.text = 'edge: { rules: 4 }';
-  await writeFile(join(folder, 'one', 'secret'), 'changed');
-  await comesInForce(4);
-  bench.text = 'edge: { rules: 5 }';
-  await symlink('two', join(folder, 'next'));
-  await rename(join(folder, 'next'), join(folder, 'mount'));
-  await comesInForce(5);
-  bench.reloading.close();
-  t.equal(process.listenerCount('SIGHUP'), before);
-  t.equal(bench.clock.pending, 0);
 });

@@ -274,6 +274,7 @@ const GATE: Gate = {
       ? { kind: 'anonymous', refusal: 'none' }
       : { kind: 'link', expiresAt: Number.MAX_SAFE_INTEGER },
   probe: async () => undefined,
+  renewLinks: () => undefined,
   close: async () => undefined,
 };
 

@@ -212,6 +212,7 @@ const wordGate: Gate = {
     return { kind: 'anonymous', refusal: 'none' };
   },
   probe: async () => undefined,
+  renewLinks: () => undefined,
   close: async () => undefined,
 };
 

@@ -20,12 +20,13 @@ export interface Processes {
   readonly admin: Readonly<Record<string, string>>;
   /**
    * `section`: what config.yaml says below the name; whatever it leaves out of folders and ports is set. `options.as`:
-   * what tells it from another of its kind; `options.access`: what that section says beside the issuer.
+   * what tells it from another of its kind; `options.access`: what that section says beside the issuer;
+   * `options.level`: of its log, without which it tells errors alone.
    */
   launch(
     name: 'origin' | 'edge',
     section: Readonly<Record<string, unknown>>,
-    options?: { readonly as?: string; readonly access?: Readonly<Record<string, unknown>> },
+    options?: { readonly as?: string; readonly access?: Readonly<Record<string, unknown>>; readonly level?: string },
   ): Promise<Launched>;
   /** Has the next origin load its code now, so that launching it takes less. */
   foresee(): void;
@@ -73,12 +74,12 @@ export async function openProcesses(folder: string): Promise<Processes> {
     folder,
     user: await fieldsOf('alice', false),
     admin: await fieldsOf('mo', true),
-    async launch(name, section, { as = name, access = {} } = {}) {
+    async launch(name, section, { as = name, access = {}, level = 'error' } = {}) {
       const configPath = join(folder, `${as}.yaml`);
       await writeFile(
         configPath,
         JSON.stringify({
-          log: { level: 'error' },
+          log: { level, requests: 'none' },
           access: { issuers: [{ issuer, jwks_url: `${issuer}/.well-known/jwks.json` }], ...access },
           [name]: { listen: { port: 0 }, operators: { port: 0 }, ...section },
         }),

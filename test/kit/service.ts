@@ -21,6 +21,8 @@ export interface Service {
   token(options?: { readonly subject?: string; readonly admin?: boolean; readonly expires?: string }): Promise<string>;
   /** SIGKILL to the command alone, as when a terminal or a supervisor dies. */
   kill(): void;
+  /** SIGHUP to the command and its parts, twice, as a terminal that closes may send it; then the exit code. */
+  hangUp(): Promise<number | null>;
   /** SIGTERM, then the exit code. */
   stop(): Promise<number | null>;
 }
@@ -33,14 +35,19 @@ export interface Ports {
   readonly auth: number;
 }
 
-/** Starts it and waits until it says that it runs. `extra` is appended to the configuration, by section. */
+/** Starts it and waits until it says that it runs. */
 export async function startService(
   folder: string,
   change: (config: string) => string = (config) => config,
+  options: { readonly ownGroup?: boolean } = {},
 ): Promise<Service> {
   const ports = await freePorts();
   await writeFile(join(folder, 'config.yaml'), change(configOf(ports)));
-  const run = spawn(process.execPath, [CLI, 'dev'], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  const run = spawn(process.execPath, [CLI, 'dev'], {
+    cwd: folder,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: options.ownGroup ?? false,
+  });
   let printed = '';
   for (const stream of [run.stdout, run.stderr]) stream.on('data', (chunk: Buffer) => (printed += chunk.toString()));
   await untilPrinted(run, 'media-service is running', () => printed);
@@ -54,6 +61,12 @@ export async function startService(
     output: () => printed,
     token: (options) => token(folder, options),
     kill: () => void run.kill('SIGKILL'),
+    async hangUp() {
+      const exit = once(run, 'exit');
+      for (const _ of ['the shell says so', 'the system says so']) process.kill(-(run.pid ?? 0), 'SIGHUP');
+      const [code] = (await exit) as [number | null];
+      return code;
+    },
     async stop() {
       if (run.exitCode !== null) return run.exitCode;
       const exit = once(run, 'exit');

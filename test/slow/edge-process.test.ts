@@ -1,10 +1,10 @@
 /** The edge as a process beside what operators do to it: certificates that are renewed, secrets that are changed, signals. */
 import { once } from 'node:events';
-import { mkdir, rename, symlink, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, symlink, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import t from 'tap';
-import { ask, json, member } from '../kit/ask.js';
+import { ask, member } from '../kit/ask.js';
 import { hasOpenssl, selfSigned, type TestCertificate } from '../kit/certificates.js';
 import { asCaller, openProcesses } from '../kit/processes.js';
 
@@ -63,7 +63,7 @@ void t.test('a certificate that is replaced as deployments do it', { skip }, asy
   t.equal(await edge.stop(), 0);
 });
 
-void t.test('an edge secret is changed one side after the other, and nobody is a stranger meanwhile', async (t) => {
+void t.test('an edge secret is changed while both run, and nobody is a stranger meanwhile', async (t) => {
   const folder = t.testdir();
   const processes = await openProcesses(folder);
   t.teardown(() => processes.close());
@@ -74,18 +74,24 @@ void t.test('an edge secret is changed one side after the other, and nobody is a
   await mkdir(join(folder, 'own'));
   await writeFile(join(folder, 'own', 'secret'), before);
 
-  const section = { listen: { port: 0 }, upload: { free_min: '0B' } };
-  const accepting = async (port: number, edge_secret: string, edge_secrets_accepted: readonly string[]) => {
-    const access = { edge_secret, edge_secrets_accepted };
-    const launched = await processes.launch('origin', { ...section, listen: { port } }, { access });
-    return { launched, url: await launched.ready };
+  const origin = await processes.launch(
+    'origin',
+    { upload: { free_min: '0B' } },
+    { access: { edge_secret: 'file:data/secrets/before' }, level: 'info' },
+  );
+  const originUrl = await origin.ready;
+  const tellOrigin = async (edge_secret: string, edge_secrets_accepted: readonly string[]): Promise<void> => {
+    const config = JSON.parse(await readFile(origin.configPath, 'utf8')) as { access: object };
+    const access = { ...config.access, edge_secret, edge_secrets_accepted };
+    const before = origin.printed().length;
+    await writeFile(origin.configPath, JSON.stringify({ ...config, access }));
+    process.kill(origin.pid, 'SIGHUP');
+    while (!origin.printed().slice(before).includes('the configuration was read again')) await later(50);
   };
-  const former = await accepting(0, 'file:data/secrets/before', ['file:data/secrets/after']);
-  const port = Number(new URL(former.url).port);
   const edge = await processes.launch(
     'edge',
-    { upstream: { url: former.url } },
-    { access: { edge_secret: 'file:own/secret' } },
+    { upstream: { url: originUrl } },
+    { access: { edge_secret: 'file:own/secret' }, level: 'info' },
   );
   const url = await edge.ready;
   const untilReady = async (): Promise<void> => {
@@ -100,23 +106,25 @@ void t.test('an edge secret is changed one side after the other, and nobody is a
   await untilReady();
   t.equal(await fetchNew(), 200, 'by the secret that both know');
 
+  await tellOrigin('file:data/secrets/before', ['file:data/secrets/after']);
   await writeFile(join(folder, 'own', 'next'), after);
   await rename(join(folder, 'own', 'next'), join(folder, 'own', 'secret'));
   t.equal(await fetchNew(), 200, 'while the edge turns to another');
-  await former.launched.stop();
-  const latter = await accepting(port, 'file:data/secrets/after', []);
-  while (json(await ask(`${url}/readyz`))['journal'] !== 'current') await later(50);
+  while (!edge.printed().includes('the configuration was read again')) await later(50);
+  await tellOrigin('file:data/secrets/after', []);
+  while (!origin.printed().includes('"reason":"secret_withdrawn"')) await later(50);
   // The lease may be of before: only a takedown that is confirmed proves that the journal is followed anew.
   for (let confirmed = ''; confirmed !== '1/1'; ) {
     const headers = { 'content-type': 'text/plain' };
     const body = `words of ${performance.now()}`;
-    const created = await ask(`${latter.url}/v1/media`, asCaller(processes.user, { method: 'POST', headers, body }));
+    const created = await ask(`${originUrl}/v1/media`, asCaller(processes.user, { method: 'POST', headers, body }));
     const path = `/v1/media/${member(created, 'id')}?wait=edges`;
-    const done = await ask(latter.url + path, asCaller(processes.admin, { method: 'DELETE' }));
+    const done = await ask(originUrl + path, asCaller(processes.admin, { method: 'DELETE' }));
     confirmed = String(done.headers['takedown-confirmed']);
   }
   t.equal(await fetchNew(), 200, 'and once the origin knows that one alone');
   t.equal(await edge.stop(), 0);
+  t.equal(await origin.stop(), 0);
 });
 
 function refused(socket: ReturnType<typeof connect>): Promise<boolean> {

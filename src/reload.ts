@@ -1,14 +1,14 @@
 /**
- * A changed configuration while the edge runs: on SIGHUP, when the file or one
+ * A changed configuration while a process runs: on SIGHUP, when the file or one
  * that holds a secret changes, or when an operator asks. A bad file is refused
  * with all its faults and what is in force stays; keys that only a restart can
- * change are named.
+ * change are named. Keys alone are told, never what stands there.
  */
-import type { Clock, EpochMs } from '../src/clock.js';
-import { formatFaults } from '../src/config/load.js';
-import { errorFields, type Log } from '../src/log.js';
-import type { ConfigSource } from '../src/process.js';
-import { watchFile } from '../src/watch.js';
+import type { Clock, EpochMs } from './clock.js';
+import { loggableFault } from './config/load.js';
+import { errorFields, type Log } from './log.js';
+import type { ConfigSource } from './process.js';
+import { watchFile } from './watch.js';
 
 /** What a reload came to. */
 export type ReloadOutcome =
@@ -22,10 +22,10 @@ export type ReloadOutcome =
 
 export interface ReloadOptions<C> {
   readonly source: ConfigSource<C>;
-  /** What the edge was started with. */
+  /** What the process was started with. */
   readonly config: C;
-  /** Dotted paths of what may change while the edge runs. */
-  readonly policyPaths: readonly string[];
+  /** Dotted paths of what may change while it runs. */
+  readonly livePaths: readonly string[];
   /** Puts those parts in force, at once. */
   apply(config: C): void;
   readonly clock: Clock;
@@ -39,46 +39,79 @@ export interface Reloading {
 }
 
 export function openReloading<C extends object>(options: ReloadOptions<C>): Reloading {
-  const { clock, log } = options;
+  const { source, clock, log } = options;
+  const watches = createWatches(() => void reload(), options);
   let inForce = options.config;
   let readAt = clock.now();
   let faults: readonly string[] = [];
 
   function reload(): ReloadOutcome {
-    const read = options.source.read();
+    const read = source.read();
     if (read.kind === 'faulty') {
-      faults = formatFaults(read.faults).split('\n');
+      // A file that is named and not there yet is waited for, beside those in force.
+      watches.add(source.files());
+      faults = read.faults.map(loggableFault);
       log.error({ faults }, 'the changed configuration is refused; the one in force stays');
       return { kind: 'refused', faults };
     }
-    const isPolicy = (path: string): boolean => isWithin(path, options.policyPaths);
-    const changed = differences(inForce, read.config, '').some(isPolicy);
+    const isLive = (path: string): boolean => isWithin(path, options.livePaths);
+    const changed = differences(inForce, read.config, '').filter(isLive).map(asInFile);
     const needRestart = differences(options.config, read.config, '')
-      .filter((path) => !isPolicy(path))
+      .filter((path) => !isLive(path))
       .map(asInFile);
     options.apply(read.config);
+    watches.keepOnly(filesOf(source));
     inForce = read.config;
     readAt = clock.now();
     faults = [];
     log.info({ changed, needRestart }, 'the configuration was read again');
-    return { kind: 'applied', changed, needRestart };
+    if (needRestart.length > 0) log.warn({ needRestart }, `only a restart changes ${needRestart.join(', ')}`);
+    return { kind: 'applied', changed: changed.length > 0, needRestart };
   }
 
   const onSignal = (): void => void reload();
   process.on('SIGHUP', onSignal);
-  const stops = [options.source.path ?? [], options.source.files()]
-    .flat()
-    .map((path) =>
-      watchFile(path, reload, clock, (trouble) =>
-        log.warn({ path, ...errorFields(trouble) }, 'a file cannot be watched; SIGHUP still reads it again'),
-      ),
-    );
+  watches.keepOnly(filesOf(source));
   return {
     reload,
     state: () => ({ readAt, faults }),
     close() {
       process.off('SIGHUP', onSignal);
-      for (const stop of stops) stop();
+      watches.keepOnly([]);
+    },
+  };
+}
+
+function filesOf(source: ConfigSource<unknown>): readonly string[] {
+  return source.path === undefined ? source.files() : [source.path, ...source.files()];
+}
+
+interface Watches {
+  /** Watches these too. */
+  add(paths: readonly string[]): void;
+  /** Watches these and no others. */
+  keepOnly(paths: readonly string[]): void;
+}
+
+function createWatches(onChange: () => void, { clock, log }: Pick<ReloadOptions<unknown>, 'clock' | 'log'>): Watches {
+  const stops = new Map<string, () => void>();
+  function add(paths: readonly string[]): void {
+    for (const path of paths) {
+      if (stops.has(path)) continue;
+      const onTrouble = (trouble: unknown): void =>
+        log.warn({ path, ...errorFields(trouble) }, 'a file cannot be watched; SIGHUP still reads it again');
+      stops.set(path, watchFile(path, onChange, clock, onTrouble));
+    }
+  }
+  return {
+    add,
+    keepOnly(paths) {
+      for (const [path, stop] of stops) {
+        if (paths.includes(path)) continue;
+        stop();
+        stops.delete(path);
+      }
+      add(paths);
     },
   };
 }

@@ -1,0 +1,230 @@
+/** An origin that reads its real files again: secrets and what is logged come into force, all else waits, no secret is told. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { entry } from '../../origin/main.js';
+import { edgeProof } from '../../src/access/edge-proof.js';
+import { signLink } from '../../src/access/link.js';
+import type { MediaId } from '../../src/ids.js';
+import { JOURNAL_PATH } from '../../src/journal/entry.js';
+import { createLog } from '../../src/log.js';
+import { createMetrics } from '../../src/metrics.js';
+import { sourceOf } from '../../src/process.js';
+import { type Answer, type AskOptions, ask, json, member } from '../kit/ask.js';
+import { openAuthService } from '../kit/auth-service.js';
+import { ManualClock } from '../kit/clock.js';
+import { withToken } from '../kit/origin.js';
+import { until } from '../kit/until.js';
+
+const SECRETS = {
+  old: 'the old secret of edges, of forty letters',
+  new: 'the new secret of edges, of forty letters',
+  link: 'what signs the links until it is changed',
+  next: 'what signs the links after it was changed',
+} as const;
+type SecretName = keyof typeof SECRETS;
+
+interface Bench {
+  readonly clock: ManualClock;
+  readonly lines: readonly Readonly<Record<string, unknown>>[];
+  /** Where the text of a secret lies. */
+  path(name: SecretName): string;
+  ask(path: string, options?: AskOptions): Promise<Answer>;
+  asAlice(path: string, options?: AskOptions): Promise<Answer>;
+  /** What /readyz's neighbour for edges tells apart: 404 of an unknown id for an edge, 401 for a stranger. */
+  knowsEdge(name: SecretName): Promise<boolean>;
+  /** Writes config.yaml, and sends SIGHUP. */
+  change(access: Readonly<Record<string, unknown>>, others?: Readonly<Record<string, unknown>>): Promise<void>;
+  write(text: string): Promise<void>;
+  hangUp(): void;
+}
+
+async function openBench(t: Test): Promise<Bench> {
+  const folder = t.testdir(SECRETS);
+  const clock = new ManualClock();
+  const auth = await openAuthService(clock);
+  t.teardown(() => auth.close());
+  const configPath = join(folder, 'config.yaml');
+  const secretAt = (name: SecretName): string => `file:${join(folder, name)}`;
+  const origin = {
+    listen: { port: 0 },
+    operators: { port: 0 },
+    meta: { folder: join(folder, 'meta') },
+    audit: { file: join(folder, 'audit.jsonl') },
+    blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
+    upload: { free_min: '0B' },
+  };
+  const document = (access: object, others: object): string =>
+    JSON.stringify({
+      access: {
+        issuers: [{ issuer: auth.issuer, jwks_url: auth.jwksUrl }],
+        keys: { folder: null },
+        edge_secret: secretAt('old'),
+        links: { secrets: [{ kid: 'a', secret: secretAt('link') }] },
+        ...access,
+      },
+      origin,
+      ...others,
+    });
+  await writeFile(configPath, document({}, {}));
+  const source = sourceOf(entry, configPath);
+  const read = source.read();
+  if (read.kind === 'faulty') throw new Error(JSON.stringify(read.faults));
+  const lines: Readonly<Record<string, unknown>>[] = [];
+  const write = (line: string): void => void lines.push(JSON.parse(line) as Readonly<Record<string, unknown>>);
+  const log = createLog('origin', { level: 'info', requests: 'all' }, { write });
+  const running = await entry.start(read.config, { clock, log, metrics: createMetrics('media_') }, source);
+  t.teardown(() => running.close());
+  const url = running.urls['media'] ?? '';
+  return {
+    clock,
+    lines,
+    path: (name) => join(folder, name),
+    ask: (path, options) => ask(url + path, options),
+    asAlice: (path, options) => ask(url + path, withToken(auth.token(), options)),
+    async knowsEdge(name) {
+      const headers = { 'edge-authorization': edgeProof(SECRETS[name]) };
+      return (await ask(`${url}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, { headers })).status === 404;
+    },
+    async change(access, others = {}) {
+      await writeFile(configPath, document(access, others));
+      process.emit('SIGHUP', 'SIGHUP');
+    },
+    write: (text) => writeFile(configPath, text),
+    hangUp: () => void process.emit('SIGHUP', 'SIGHUP'),
+  };
+}
+
+void t.test(
+  'an edge secret is changed while the origin runs, and the former one holds until it is taken out',
+  async (t) => {
+    const bench = await openBench(t);
+    const file = (name: SecretName): string => `file:${bench.path(name)}`;
+    t.ok(await bench.knowsEdge('old'));
+    t.notOk(await bench.knowsEdge('new'));
+    const following = bench.ask(`${JOURNAL_PATH}?edge=one&instance=i`, {
+      headers: { 'edge-authorization': edgeProof(SECRETS.old) },
+    });
+    await until('the edge to follow', () => bench.lines.some(({ msg }) => msg === 'an edge follows the journal'));
+
+    await bench.change({ edge_secrets_accepted: [file('new')] });
+    t.ok(await bench.knowsEdge('old'));
+    t.ok(await bench.knowsEdge('new'));
+    t.notOk(bench.lines.some(({ msg }) => msg === 'an edge no longer follows the journal'));
+
+    await bench.change({ edge_secret: file('new') });
+    t.notOk(await bench.knowsEdge('old'));
+    t.ok(await bench.knowsEdge('new'));
+    t.match(await following, { status: 200, whole: false }, 'what was opened by the former one ends');
+    t.match(
+      bench.lines.filter(({ msg }) => msg === 'the configuration was read again'),
+      [
+        { changed: ['access.edge_secrets_accepted'], needRestart: [] },
+        { changed: ['access.edge_secret', 'access.edge_secrets_accepted'], needRestart: [] },
+      ],
+    );
+    t.notMatch(JSON.stringify(bench.lines), /secret of edges/);
+  },
+);
+
+void t.test('links are signed by the new secret and opened by each that is named', async (t) => {
+  const bench = await openBench(t);
+  const [link, next] = (['link', 'next'] as const).map((name, index) => ({
+    kid: 'ab'.charAt(index),
+    secret: `file:${bench.path(name)}`,
+  }));
+  const created = await bench.asAlice('/v1/media', { method: 'POST', body: 'some words' });
+  t.equal(created.status, 201, created.bytes.toString());
+  const id = member(created, 'id');
+  const linked = async (): Promise<string> => {
+    const answer = await bench.asAlice(`/v1/media/${id}/link`, { method: 'POST' });
+    return answer.status === 200
+      ? new URL(member(answer, 'url')).href.replace(/^.*?\/v1/, '/v1')
+      : String(answer.status);
+  };
+  const former = await linked();
+  t.match(former, /kid=a&/);
+  t.equal((await bench.ask(former)).status, 200);
+
+  await bench.change({ links: { secrets: [next, link] } });
+  const latter = await linked();
+  t.match(latter, /kid=b&/);
+  t.equal((await bench.ask(latter)).status, 200);
+  t.equal((await bench.ask(former)).status, 200);
+
+  await bench.change({ links: { secrets: [next] } });
+  t.equal((await bench.ask(former)).status, 401);
+  const forged = signLink({ kind: 'original', id: id as MediaId }, bench.clock.now() + 60_000, {
+    kid: 'b',
+    secret: SECRETS.link,
+  });
+  t.equal((await bench.ask(forged)).status, 401, 'a name alone opens nothing');
+
+  const described = async () =>
+    (json(await bench.ask('/.well-known'))['capabilities'] as { signed_links: unknown }).signed_links;
+  t.match(await described(), { lifetime_seconds: 3_600 });
+  await bench.change({ links: { secrets: [] } });
+  t.equal(await linked(), '404');
+  t.equal((await bench.ask(latter)).status, 401);
+  t.equal(await described(), null, 'and clients are told so');
+  t.notMatch(JSON.stringify(bench.lines), /what signs the links/);
+});
+
+void t.test('a secret file that is written anew is noticed without a signal', async (t) => {
+  const bench = await openBench(t);
+  await writeFile(bench.path('old'), SECRETS.new);
+  await until('the change', () => {
+    bench.clock.advance(200);
+    return bench.lines.some(({ msg }) => msg === 'the configuration was read again');
+  });
+  t.ok(await bench.knowsEdge('new'));
+  t.notOk(await bench.knowsEdge('old'));
+});
+
+void t.test('a bad file is refused with all its faults, and what is in force stays', async (t) => {
+  const bench = await openBench(t);
+  await writeFile(bench.path('new'), 'too short');
+  await bench.change({ edge_secret: `file:${bench.path('new')}`, surprise: 1 }, { origin: { quota: { period: 'x' } } });
+  const refused = bench.lines.find(({ msg }) => msg === 'the changed configuration is refused; the one in force stays');
+  t.match(refused, {
+    level: 'error',
+    faults: [
+      /^access\.edge_secret: file:\S+new holds fewer than 32 characters$/,
+      /^access: `surprise` is no key of this section$/,
+      /^origin\.quota\.period: must be a duration/,
+    ],
+  });
+  t.ok(await bench.knowsEdge('old'));
+
+  await bench.write(`access:\n  edge_secret: "${SECRETS.new}\n`);
+  bench.hangUp();
+  t.equal(bench.lines.filter(({ level }) => level === 'error').length, 2);
+  t.ok(await bench.knowsEdge('old'));
+  t.notMatch(
+    JSON.stringify(bench.lines),
+    /secret of edges|too short/,
+    'not even of one that was written into the file',
+  );
+});
+
+void t.test(
+  'which requests are logged changes at once; what needs a restart is named and stays as it is',
+  async (t) => {
+    const bench = await openBench(t);
+    const requestsLogged = (): number => bench.lines.filter(({ msg }) => msg === 'request').length;
+    await bench.ask('/healthz');
+    await until('its line', () => requestsLogged() === 1);
+    await bench.change(
+      { audiences: ['others'], links: { secrets: [], lifetime: '5m' } },
+      { log: { requests: 'none', level: 'debug' } },
+    );
+    t.match(bench.lines.at(-1), {
+      level: 'warn',
+      msg: 'only a restart changes log.level, access.audiences, access.links.lifetime',
+    });
+    t.equal((await bench.asAlice('/v1/admin/media')).status, 403, 'tokens for the former audience hold');
+    t.equal((await bench.ask('/healthz')).status, 200);
+    await bench.change({});
+    t.equal(requestsLogged(), 1);
+  },
+);
