@@ -24,12 +24,18 @@ export async function identify(
   const declared = readDeclared(declaredType);
   const detected = await detect(staged, declared);
   if (declared !== undefined && !agrees(declared, detected)) {
-    throw new Fault('type_mismatch', `The body is ${detected}, which is not the declared ${declared}.`);
+    throw new Fault('type_mismatch', mismatch(declared, detected));
   }
   if (!accepted.has(detected)) {
     throw new Fault('type_refused', `Media of the type ${detected} are not accepted.`);
   }
   return detected;
+}
+
+function mismatch(declared: string, detected: string): string {
+  return detected === UNKNOWN && isText(declared)
+    ? `The declared ${declared} needs valid UTF-8 without bytes of binary data, which the body is not.`
+    : `The body is ${detected}, which is not the declared ${declared}.`;
 }
 
 function readDeclared(declaredType: string | undefined): string | undefined {

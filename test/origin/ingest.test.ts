@@ -129,6 +129,21 @@ void t.test('uploads', async (t) => {
     t.equal(outcome(await origin.upload(spoilt, '', { 'content-type': 'text/plain' })), '415 type_mismatch');
   });
 
+  await t.test('a text that is refused for not being UTF-8 is told so; other bytes, what they are', async (t) => {
+    const detail = async (bytes: Buffer, declared: string): Promise<string> =>
+      member(await origin.upload(bytes, '', { 'content-type': declared }), 'detail');
+    t.equal(
+      await detail(Buffer.from('caf\xe9', 'latin1'), 'text/plain'),
+      'The declared text/plain needs valid UTF-8 without bytes of binary data, which the body is not.',
+    );
+    t.match(await detail(Buffer.from('a,b\0'), 'text/csv; charset=utf-8'), /^The declared text\/csv needs valid UTF-8/);
+    t.equal(await detail(png(23), 'text/plain'), 'The body is image/png, which is not the declared text/plain.');
+    t.equal(
+      await detail(Buffer.from([1, 2, 3]), 'image/png'),
+      'The body is application/octet-stream, which is not the declared image/png.',
+    );
+  });
+
   await t.test('a stated digest must be that of the bytes', async (t) => {
     const bytes = png(30);
     const other = digestOf(png(31));
