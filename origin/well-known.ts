@@ -85,18 +85,10 @@ function wellKnownDocument({ config, thumbs, menu, links, ...parts }: WellKnownP
   };
 }
 
-function retentionDocument({ rules, unusedForMs }: RetentionConfig): unknown {
-  const words = [
-    ...rules.map(
-      ({ types, visibility, minSizeBytes, keepMs }) =>
-        `${visibility === 'any' ? '' : `${visibility} `}${types.join(', ')}` +
-        `${minSizeBytes > 0 ? ` of ${minSizeBytes} bytes and more` : ''} for ${formatDuration(keepMs)}`,
-    ),
-    'everything else until it is deleted or its own expiry',
-  ];
-  const unused = unusedForMs === null ? '' : ` What nobody fetches for ${formatDuration(unusedForMs)} expires.`;
+function retentionDocument(config: RetentionConfig): unknown {
+  const { rules, unusedForMs } = config;
   return {
-    text: `Kept: ${words.join('; ')}.${unused}`,
+    text: retentionText(config),
     rules: rules.map(({ types, visibility, minSizeBytes, keepMs }) => ({
       types,
       visibility,
@@ -105,6 +97,20 @@ function retentionDocument({ rules, unusedForMs }: RetentionConfig): unknown {
     })),
     unused_seconds: unusedForMs === null ? null : seconds(unusedForMs),
   };
+}
+
+/** What is kept how long, as a person reads it. */
+export function retentionText({ rules, unusedForMs }: Pick<RetentionConfig, 'rules' | 'unusedForMs'>): string {
+  const words = [
+    ...rules.map(
+      ({ types, visibility, minSizeBytes, keepMs }) =>
+        `${visibility === 'any' ? '' : `${visibility} `}${types.join(', ')}` +
+        `${minSizeBytes > 0 ? ` of ${minSizeBytes} bytes and more` : ''} for ${formatDuration(keepMs)}`,
+    ),
+    `everything ${rules.length === 0 ? '' : 'else '}until it is deleted or its own expiry`,
+  ];
+  const unused = unusedForMs === null ? '' : ` What nobody fetches for ${formatDuration(unusedForMs)} expires.`;
+  return `Kept: ${words.join('; ')}.${unused}`;
 }
 
 function quotaDocument({ periodMs, totalBytes, filesMax }: QuotaConfig): unknown {

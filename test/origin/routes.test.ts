@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t from 'tap';
 import { createBuckets } from '../../origin/buckets.js';
+import { retentionText } from '../../origin/well-known.js';
 import { Fault } from '../../src/errors.js';
 import { emptyReply } from '../../src/http/reply.js';
 import {
@@ -206,6 +207,16 @@ void t.test('the origin at its door', async (t) => {
     for (const secret of ['topsecretsignature', token, token.split('.')[2] ?? token, 'carol']) t.notMatch(all, secret);
     const strange = await origin.ask('/healthz', { headers: { 'x-request-id': 'not <well> formed' } });
     t.match(strange.headers['x-request-id'], /^[A-Za-z0-9_-]{16}$/);
+  });
+
+  await t.test('what is kept how long is told in words, with and without rules', async (t) => {
+    const { retention } = json(await origin.ask('/.well-known'))['capabilities'] as { retention: unknown };
+    t.match(retention, { text: 'Kept: everything until it is deleted or its own expiry.', rules: [] });
+    const rule = { types: ['video/*'], visibility: 'public', minSizeBytes: 1_000_000, keepMs: 7 * 86_400_000 } as const;
+    t.equal(
+      retentionText({ rules: [rule], unusedForMs: 90 * 86_400_000 }),
+      'Kept: public video/* of 1000000 bytes and more for 7d; everything else until it is deleted or its own expiry. What nobody fetches for 90d expires.',
+    );
   });
 
   await t.test('the service describes itself, cacheably', async (t) => {
