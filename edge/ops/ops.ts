@@ -21,6 +21,7 @@ import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { ReloadOutcome } from '../../src/reload.js';
 import { type PurgeHooks, purge, readPurge } from '../purge.js';
+import { type History, openHistory } from './history.js';
 import { registerFigures } from './metrics.js';
 import { pageReply } from './page.js';
 import { readStats, type StatsSources } from './stats.js';
@@ -53,7 +54,8 @@ export interface Ops {
 export async function openOps(options: OpsOptions): Promise<Ops> {
   const { config, limits, clock, log } = options;
   registerFigures(options.metrics, options.sources);
-  const find = createMatcher(routesOf(options));
+  const history = openHistory(options.sources.tally, clock);
+  const find = createMatcher(routesOf(options, history));
   const closing = new AbortController();
 
   async function answer(request: IncomingMessage): Promise<Reply> {
@@ -89,10 +91,14 @@ export async function openOps(options: OpsOptions): Promise<Ops> {
     clock,
     log,
     onRequest: (request, response) => void handle(request, response),
+  }).catch((thrown: unknown) => {
+    history.close();
+    throw thrown;
   });
   return {
     url: listener.url,
     async close() {
+      history.close();
       const closed = listener.close();
       closing.abort(new Fault('overloaded', 'The edge is stopping.'));
       await closed;
@@ -106,7 +112,7 @@ function notAllowed(allowed: readonly Method[]): Fault {
 
 const NOTES = { audience: 'anyone', path: {}, query: {}, responses: [] } as const;
 
-function routesOf(options: OpsOptions) {
+function routesOf(options: OpsOptions, history: History) {
   const { sources, metrics, log } = options;
   return [
     route({
@@ -121,7 +127,7 @@ function routesOf(options: OpsOptions) {
       methods: ['GET', 'HEAD'],
       pattern: '/stats',
       summary: 'Figures as JSON.',
-      handle: async (_request: IncomingMessage) => jsonReply(200, readStats(sources)),
+      handle: async (_request: IncomingMessage) => jsonReply(200, readStats(sources, history)),
     }),
     route({
       ...NOTES,

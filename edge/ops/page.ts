@@ -36,6 +36,8 @@ dd { text-align: right; font-variant-numeric: tabular-nums; overflow: hidden; te
 .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); }
 .bar { height: 8px; border-radius: 4px; background: var(--line); overflow: hidden; margin: 8px 0 12px; }
 .bar span { display: block; height: 100%; background: var(--accent); width: 0; transition: width 0.4s; }
+.graph { position: relative; }
+#begins { position: absolute; top: 50%; color: var(--soft); }
 svg { display: block; width: 100%; height: 120px; }
 svg path.line { fill: none; stroke: var(--accent); stroke-width: 2; vector-effect: non-scaling-stroke; }
 svg path.area { fill: var(--accent-soft); }
@@ -69,7 +71,6 @@ const pill = (id, text, mood) => { const el = byId(id); el.textContent = text; e
 const NAMES = { hit_memory: 'Hit in memory', hit_disk: 'Hit on disk', hit_filling: 'Hit while it fills', stale: 'Served stale',
   revalidated: 'Revalidated', miss: 'Miss', pass: 'Passed through', refused: 'Refused', failed: 'Failed', own: 'Of the edge itself' };
 const SHOWN = 120;
-const rates = [];
 let before = null;
 
 function rows(outcomes, elapsed) {
@@ -92,22 +93,20 @@ function tier(name, t) {
   say(name + '-evictions', count(t.evictions));
   byId(name + '-bar').style.width = Math.min(100, 100 * t.used_bytes / Math.max(1, t.capacity_bytes)) + '%';
 }
-function draw() {
-  const top = Math.max(1, ...rates);
+function draw(rates) {
+  const most = Math.max(...rates), top = Math.max(1, most);
+  const short = (rate) => Number(rate.toFixed(rate < 10 ? 1 : 0));
+  say('rate', short(rates[rates.length - 1]));
+  say('most', short(most));
+  byId('begins').hidden = rates.length > 1;
   const x = (index) => ((index + SHOWN - rates.length) * 600 / (SHOWN - 1)).toFixed(1);
   const line = rates.map((rate, index) => (index === 0 ? 'M' : 'L') + x(index) + ' ' + (118 - rate / top * 110).toFixed(1)).join('');
   byId('line').setAttribute('d', line);
   byId('area').setAttribute('d', line + 'L600 120L' + x(0) + ' 120Z');
 }
 function show(stats) {
-  const total = (s) => Object.entries(s.requests.outcomes).reduce((sum, [, o]) => sum + o.requests, 0);
   const elapsed = before === null ? 0 : (Date.parse(stats.now) - Date.parse(before.now)) / 1000;
-  if (elapsed > 0) {
-    rates.push(Math.max(0, (total(stats) - total(before)) / elapsed));
-    if (rates.length > SHOWN) rates.shift();
-    draw();
-    say('rate', rates[rates.length - 1].toFixed(rates[rates.length - 1] < 10 ? 1 : 0));
-  }
+  draw(stats.requests.per_second);
   document.title = stats.edge + ' · edge';
   say('name', stats.edge);
   say('uptime', 'up ' + since(Date.parse(stats.now) - Date.parse(stats.started_at)));
@@ -161,7 +160,8 @@ const MARKUP = `
 <main>
 <section><h2>Hit ratio</h2><p class="big"><span id="hit">–</span><small>of requests</small></p>
 <dl><dt>of bytes</dt><dd id="hit-bytes">–</dd><dt>filling now</dt><dd id="filling">–</dd><dt>passing now</dt><dd id="passing">–</dd></dl></section>
-<section class="wide"><h2>Requests a second · <span id="rate">–</span></h2>
+<section class="wide graph"><h2>Requests a second · <span id="rate">–</span> now, <span id="most">–</span> at most</h2>
+<p id="begins">Nothing is counted yet; the last two minutes show here.</p>
 <svg viewBox="0 0 600 120" preserveAspectRatio="none" role="img" aria-label="Requests a second over the last two minutes">
 <path class="area" id="area"/><path class="line" id="line"/></svg></section>
 <section><h2>Memory</h2><div id="memory-used">–</div><div class="bar"><span id="memory-bar"></span></div>

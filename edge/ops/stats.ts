@@ -6,6 +6,7 @@ import type { Clock, EpochMs } from '../../src/clock.js';
 import type { CacheStats, TierStats } from '../cache/cache.js';
 import type { FollowerState } from '../journal/follow.js';
 import type { LeaseState, LeaseVerdict } from '../journal/lease.js';
+import type { History } from './history.js';
 
 /** How a request ended, seen from the cache. */
 export const OUTCOMES = [
@@ -85,7 +86,10 @@ export function hitRatios(counts: Tally['counts']): { readonly requests: Ratio; 
 }
 
 /** The document of `/stats`. */
-export function readStats(sources: StatsSources): Readonly<Record<string, unknown>> {
+export function readStats(
+  sources: StatsSources,
+  history: Pick<History, 'perSecond'>,
+): Readonly<Record<string, unknown>> {
   const { clock, tally } = sources;
   const ratios = hitRatios(tally.counts);
   const { memory, disk, filling, corrupt, recovered } = sources.cache();
@@ -99,6 +103,7 @@ export function readStats(sources: StatsSources): Readonly<Record<string, unknow
       byte_hit_ratio: ratios.bytes,
       passing: sources.passing(),
       outcomes: tally.counts,
+      per_second: history.perSecond(),
     },
     cache: { memory: tierOf(memory), disk: tierOf(disk), filling, corrupt, recovered },
     journal: journalOf(sources.journal()),

@@ -28,6 +28,13 @@ void t.test('in a browser', { skip: existsSync(CHROMIUM) ? false : 'no Chromium 
     const { page, errors } = await open(browser);
     await page.goto(service.edgeOperators);
     await page.getByText('Hit in memory').waitFor();
+    const seconds = ((await page.locator('#line').getAttribute('d')) ?? '').split('L').length;
+    t.ok(seconds > 1, `the first sight is of ${seconds} seconds that were before it`);
+    t.notOk(await page.locator('#begins').isVisible());
+    t.match(
+      await page.getByRole('heading', { name: /Requests a second/ }).textContent(),
+      /· [\d.]+ now, [\d.]+ at most$/,
+    );
     const row = page.getByRole('row', { name: /Hit in memory/ });
     t.match(await row.textContent(), /Hit in memory\s*2/);
     await get(service, `/v1/media/${id}`, token);

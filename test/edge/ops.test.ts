@@ -24,6 +24,7 @@ const CACHE: CacheStats = {
 };
 
 interface Bench {
+  readonly clock: ManualClock;
   readonly url: string;
   readonly tally: ReturnType<typeof createTally>;
   readonly purged: unknown[];
@@ -54,7 +55,14 @@ async function openBench(t: Test, media = true): Promise<Bench> {
     takeDown: async (id: MediaId) => purged.push(id),
     purge: async (which: object) => purged.push(which),
   };
-  const bench: Bench = { url: '', tally, purged, sample, outcome: { kind: 'applied', changed: true, needRestart: [] } };
+  const bench: Bench = {
+    url: '',
+    clock,
+    tally,
+    purged,
+    sample,
+    outcome: { kind: 'applied', changed: true, needRestart: [] },
+  };
   const ops = await openOps({
     config: configured(operatorsSection, { port: 0, orderMaxBytes: 1_024 }),
     limits: configured(limitsSection, { closeWithinMs: 0 }),
@@ -120,6 +128,25 @@ void t.test('figures are told as JSON and to Prometheus, and agree', async (t) =
   t.same([generic['journal'], generic['lease']], [null, null]);
   t.same(hitRatios(createTally().counts), { requests: null, bytes: null }, 'nothing was counted yet');
   t.equal(new Set(OUTCOMES).size, OUTCOMES.length);
+});
+
+void t.test('what was asked each second of the last two minutes is told, whoever looked meanwhile', async (t) => {
+  const bench = await openBench(t);
+  const told = async (): Promise<readonly number[]> => {
+    const { per_second } = read(await ask(`${bench.url}/stats`))['requests'] as { per_second: number[] };
+    return per_second;
+  };
+  t.same(await told(), [0], 'a beginning');
+  for (const requests of [3, 0, 12]) {
+    for (let count = 0; count < requests; count += 1) bench.tally.count(count % 2 === 0 ? 'hit_memory' : 'own', 1);
+    bench.clock.advance(1_000);
+  }
+  t.same(await told(), [0, 3, 0, 12]);
+  bench.tally.count('miss', 1);
+  bench.clock.advance(118_000);
+  const later = await told();
+  t.equal(later.length, 120);
+  t.same(later.slice(0, 4), [0, 12, 1, 0], 'the oldest have gone');
 });
 
 void t.test('the page loads nothing from anywhere, and its policy knows what is inside', async (t) => {
