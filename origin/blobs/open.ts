@@ -5,14 +5,18 @@ import type { BlobStore } from './blob-store.js';
 import type { BlobsConfig } from './config.js';
 import { openLocalStore } from './local.js';
 
-export async function openBlobStore(config: BlobsConfig, parts: Pick<Parts, 'clock' | 'log'>): Promise<BlobStore> {
+/** Of what it is handed it takes these two alone: whoever calls may have a `config` of another kind beside them. */
+export async function openBlobStore(
+  config: BlobsConfig,
+  { clock, log }: Pick<Parts, 'clock' | 'log'>,
+): Promise<BlobStore> {
   switch (config.adaptor) {
     case 'local':
       return await openLocalStore(config);
     case 's3': {
       // Loaded only where it is used: the SDK takes longer to load than the rest of the origin.
       const { openS3Store } = await import('./s3.js');
-      return await openS3Store({ config: config.s3, stageFolder: config.stageFolder, ...parts });
+      return await openS3Store({ config: config.s3, stageFolder: config.stageFolder, clock, log });
     }
     default:
       return unreachable(config.adaptor);

@@ -16,6 +16,7 @@ import { formatFaults, parseConfig } from '../../src/config/load.js';
 import type { Sha256 } from '../../src/ids.js';
 import { ask } from '../kit/ask.js';
 import { ManualClock } from '../kit/clock.js';
+import { openLightS3 } from '../kit/light-s3.js';
 import { png } from '../kit/media.js';
 import { startOrigin } from '../kit/origin.js';
 import { configured, watchedParts } from '../kit/parts.js';
@@ -429,5 +430,36 @@ void t.test('the commands work beside a running origin, and fsck waits for it to
   t.match(printed.at(-1), /^0 found/);
   t.equal(await runScrub(parts, { after: undefined }), 0, 'now it does without an origin');
   t.ok(existsSync(join(kept, 'meta')));
+  await origin.close();
+});
+
+void t.test('the commands work over a bucket as they do over a folder', async (t) => {
+  const s3 = await openLightS3();
+  t.teardown(() => s3.close());
+  const folder = t.testdir();
+  const keys = { access_key_id: 'env:KEY', secret_access_key: 'env:SECRET' };
+  const section = {
+    meta: { folder: join(folder, 'meta') },
+    blobs: { adaptor: 's3', stage_folder: join(folder, 'stage'), s3: { endpoint: s3.url, bucket: s3.bucket, ...keys } },
+  };
+  const origin = await startOrigin(folder, section);
+  await origin.uploaded(png(1));
+  const context = { env: () => 'key', file: () => undefined };
+  const loaded = parseConfig(JSON.stringify({ origin: section }), { origin: originSection }, context);
+  if (loaded.kind === 'faulty') throw new Error(formatFaults(loaded.faults));
+  const printed: string[] = [];
+  const parts = {
+    config: loaded.config.origin,
+    clock: hurried,
+    log: watchedParts().log,
+    signal: never,
+    print: (line: string) => void printed.push(line),
+    progress: () => undefined,
+  };
+  t.equal(await runBackup(parts, { folder: join(folder, 'backup') }), 0);
+  t.match(printed.at(-1), /holds 1 blobs and thumbnails: 1 new/);
+  await origin.stop();
+  t.equal(await runScrub(parts, { after: undefined }), 0);
+  t.equal(await runFsck(parts, { repair: false }), 0);
   await origin.close();
 });
