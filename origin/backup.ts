@@ -1,7 +1,7 @@
 /**
  * A copy of everything in a folder, while the origin serves: `blobs` as the local
- * adaptor keeps them, `meta` as the metadata store does. A restore is to put the
- * two in place of an origin's own and start it.
+ * adaptor keeps them, `meta` as the metadata store does. restore.ts puts it back;
+ * over local blobs the two may as well be put in place by hand.
  *
  * The metadata are copied after a first pass over the blobs and before a second,
  * so that every record of the copy has its bytes in it: what the sweep frees in
@@ -9,16 +9,13 @@
  * it should be is told and left out. A later backup into the same folder copies
  * only what is new, and drops what no record needs any more once it is whole.
  */
-import { randomUUID } from 'node:crypto';
 import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../src/clock.js';
 import { errorCode } from '../src/errors.js';
 import type { Sha256 } from '../src/ids.js';
-import { type BlobKey, type BlobStore, mediaKey, thumbKey } from './blobs/blob-store.js';
-import { chunksOf } from './ingest/pace.js';
-import { stage } from './ingest/stage.js';
-import type { BlobRecord } from './meta/media.js';
+import type { BlobKey, BlobStore } from './blobs/blob-store.js';
+import { type TransferFault, transfer, type Wanted, wantedOf } from './blobs/transfer.js';
 import type { MetaStore } from './meta/store.js';
 
 export interface BackupParts {
@@ -32,10 +29,8 @@ export interface BackupParts {
   openMeta(folder: string): Promise<Pick<MetaStore, 'blobsAfter' | 'findBlob' | 'close'>>;
 }
 
-export interface BackupFinding {
-  readonly kind: 'rotten' | 'missing';
+export interface BackupFinding extends TransferFault {
   readonly key: BlobKey;
-  readonly detail: string;
 }
 
 export interface BackupOptions {
@@ -96,12 +91,6 @@ export async function backup(parts: BackupParts, options: BackupOptions): Promis
   }
 }
 
-interface Wanted {
-  readonly key: BlobKey;
-  readonly sha256: Sha256;
-  readonly sizeBytes: number;
-}
-
 /** Copies what the target lacks of all that the records name; answers how many that is. */
 async function copyAll(
   work: Backing,
@@ -124,33 +113,12 @@ async function copyAll(
   }
 }
 
-function wantedOf({ sha256, sizeBytes, thumbs }: BlobRecord): readonly Wanted[] {
-  const made = thumbs.kind === 'ready' ? thumbs.made : [];
-  return [
-    { key: mediaKey(sha256), sha256, sizeBytes },
-    ...made.map((thumb) => ({ key: thumbKey(sha256, thumb.sha256), sha256: thumb.sha256, sizeBytes: thumb.sizeBytes })),
-  ];
-}
-
-async function copyOne(work: Backing, wanted: Wanted): Promise<Omit<BackupFinding, 'key'> | undefined> {
+async function copyOne(work: Backing, wanted: Wanted): Promise<TransferFault | undefined> {
   const { target, blobs, signal } = work;
   // It was hashed when it came here.
   if ((await target.stat(wanted.key, signal)) === wanted.sizeBytes) return undefined;
-  const read = await blobs.read(wanted.key, undefined, signal);
-  if (read.kind !== 'found') return { kind: 'missing', detail: 'nothing is stored' };
-  if (read.sizeBytes !== wanted.sizeBytes) {
-    read.body.destroy();
-    return { kind: 'rotten', detail: `${read.sizeBytes} of ${wanted.sizeBytes} bytes are stored` };
-  }
-  const path = join(target.stageFolder, `backup-${randomUUID()}`);
-  try {
-    const staged = await stage(chunksOf(read.body), path, { sizeMaxBytes: wanted.sizeBytes, sync: true });
-    if (staged.sha256 !== wanted.sha256) return { kind: 'rotten', detail: `its bytes hash to ${staged.sha256}` };
-    await target.adopt(path, wanted.key, staged, signal);
-  } finally {
-    read.body.destroy();
-    await rm(path, { force: true });
-  }
+  const fault = await transfer(wanted, { source: blobs, target, name: 'backup', signal });
+  if (fault !== undefined) return fault;
   work.counts.copied += 1;
   work.counts.copiedBytes += wanted.sizeBytes;
   return undefined;

@@ -1,22 +1,30 @@
 /**
  * What an operator runs beside the origin, told once: open what is needed, do
- * it, say what was found, close. `fsck` needs the stores to itself. `backup` only
- * reads. `scrub` reads as well, and marks what is wrong itself where no origin
- * runs, else through the operators' listener of the one that does.
+ * it, say what was found, close. `fsck` and `restore` need the stores to
+ * themselves. `backup` only reads. `scrub` reads as well, and marks what is wrong
+ * itself where no origin runs, else through the operators' listener of the one
+ * that does.
  */
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { formatSize } from '../src/bytes.js';
 import { keepAlive } from '../src/clock.js';
+import { Fault } from '../src/errors.js';
 import { parseSha256, type Sha256 } from '../src/ids.js';
+import { errorFields } from '../src/log.js';
 import type { Parts } from '../src/process.js';
 import { backup } from './backup.js';
-import { openLocalStore } from './blobs/local.js';
+import type { BlobStore } from './blobs/blob-store.js';
+import { openLocalReader, openLocalStore } from './blobs/local.js';
 import { openBlobStore } from './blobs/open.js';
 import type { OriginConfig } from './config.js';
 import { fsck } from './fsck.js';
+import { MetadataInPlace, receiveMeta } from './meta/incoming.js';
 import { openMetaReader, openMetaStore } from './meta/lmdb.js';
 import type { MetaStore } from './meta/store.js';
 import { FolderInUse } from './meta/writer-lock.js';
+import { type RestoreReport, restore } from './restore.js';
 import { localMarks, type ScrubMarks, type ScrubParts, scrub } from './scrub.js';
 import { routeOf } from './thumbs/types.js';
 
@@ -128,6 +136,76 @@ export function runBackup(parts: CommandParts, { folder }: { readonly folder: st
       await meta.close();
     }
   });
+}
+
+/** `incomplete`: whether a backup that lacks originals is put in place all the same. */
+export function runRestore(
+  parts: CommandParts,
+  { folder, incomplete }: { readonly folder: string; readonly incomplete: boolean },
+): Promise<number> {
+  return held(async () => {
+    const { config, clock, log, signal, print, progress } = parts;
+    const missing = ['meta', 'blobs'].filter((part) => !existsSync(join(folder, part)));
+    if (missing.length > 0) {
+      print(`${folder} holds no backup: there is no ${missing.join(' and no ')} in it.`);
+      return FAILED;
+    }
+    const metaParts = { clock, log, randomName: randomUUID };
+    const backedUp = await openMetaReader({ ...config.meta, folder: join(folder, 'meta') }, metaParts);
+    const opened: { close(): Promise<void> }[] = [backedUp];
+    try {
+      const incoming = await receiveMeta(config.meta, backedUp, metaParts);
+      opened.push(incoming);
+      const target = await openBlobStore(config.blobs, parts);
+      opened.push(target);
+      await probeStorage(target, signal);
+      const source = openLocalReader(join(folder, 'blobs'));
+      const report = await restore(
+        { source, target, incoming, clock },
+        {
+          incomplete,
+          signal,
+          onFinding: ({ kind, key, detail }) => print(`${kind} ${key}: ${detail}`),
+          onProgress: ({ blobs, copiedBytes }) =>
+            progress(`${blobs} blobs and thumbnails, ${formatSize(copiedBytes)} copied`),
+        },
+      );
+      print(restored(report, config.meta.folder));
+      return report.originalsMissing + report.thumbsMissing === 0 ? FINE : WRONG;
+    } catch (thrown) {
+      if (thrown instanceof FolderInUse) print('restore needs the stores to itself: stop the origin first.');
+      else if (thrown instanceof MetadataInPlace) print(thrown.message);
+      else throw thrown;
+      return FAILED;
+    } finally {
+      for (const each of opened.toReversed()) await each.close();
+    }
+  });
+}
+
+/** Storage that does not work is told before anything is done, and why. */
+async function probeStorage(target: BlobStore, signal: AbortSignal): Promise<void> {
+  try {
+    await target.probe(signal);
+  } catch (thrown) {
+    signal.throwIfAborted();
+    if (!(thrown instanceof Fault) || thrown.cause === undefined) throw thrown;
+    throw new Error(`${thrown.detail} ${String(errorFields(thrown.cause)['error'])}`, { cause: thrown });
+  }
+}
+
+function restored(report: RestoreReport, metaFolder: string): string {
+  const { blobs, copied, copiedBytes, originalsMissing, thumbsMissing, withheld, published } = report;
+  const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
+  const stored = `${blobs} blobs and thumbnails are stored (${copied} copied, ${formatSize(copiedBytes)})`;
+  if (!published) {
+    return `${stored}, ${counted(originalsMissing, 'original')} missing: the metadata were not put in place. With --incomplete they are, and what is missing is withheld until it is uploaded again.`;
+  }
+  const without = [
+    originalsMissing + withheld > 0 ? `, ${counted(originalsMissing + withheld, 'original')} withheld` : '',
+    thumbsMissing > 0 ? `, ${counted(thumbsMissing, 'thumbnail')} to be made again` : '',
+  ].join('');
+  return `${stored}${without}; the metadata are in ${metaFolder}: start the origin`;
 }
 
 /** Timers do not keep a process alive; its work must. */

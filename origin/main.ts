@@ -2,7 +2,7 @@
 import { accessFaults, accessSection } from '../src/access/config.js';
 import { logSection } from '../src/log.js';
 import { type ProcessEntry, processEntry } from '../src/process.js';
-import { runBackup, runFsck, runScrub } from './commands.js';
+import { runBackup, runFsck, runRestore, runScrub } from './commands.js';
 import { originFaults, originSection } from './config.js';
 import { openOrigin } from './origin.js';
 import { runThumbs, type ThumbsVerb } from './thumbs/commands.js';
@@ -17,6 +17,8 @@ export const entry: ProcessEntry = processEntry({
     scrub: ({ origin }, tools, { after }) =>
       runScrub({ ...tools, config: origin }, { after: typeof after === 'string' ? after : undefined }),
     backup: ({ origin }, tools, { folder }) => runBackup({ ...tools, config: origin }, { folder: String(folder) }),
+    restore: ({ origin }, tools, { folder, incomplete }) =>
+      runRestore({ ...tools, config: origin }, { folder: String(folder), incomplete: incomplete === true }),
     thumbs: ({ origin }, tools, { verb, all }) =>
       runThumbs({ ...tools, config: origin }, { verb: readVerb(verb), all: all === true }),
   },

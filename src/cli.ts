@@ -98,6 +98,13 @@ originChore('backup', 'copy everything to a folder (also while the origin runs)'
   .argument('<folder>', 'where to; a later backup there copies only what is new')
   .action((folder: string, options: ConfigOption) => chore('backup', options, { folder }));
 
+originChore('restore', 'put a backup into the storage that the configuration names (while the origin is stopped)')
+  .argument('<folder>', 'a backup; a restore that was stopped goes on where it was')
+  .option('--incomplete', 'also where originals are missing, which are then withheld', false)
+  .action((folder: string, options: ConfigOption & { incomplete: boolean }) =>
+    chore('restore', options, { ...options, folder }),
+  );
+
 originChore('thumbs', 'the queue of thumbnails of a running origin')
   .addArgument(
     new Argument('<what>', 'show it, retry what was given up, or make what the configuration now asks for').choices([

@@ -3,6 +3,7 @@
  * it, start, tell where it listens, and on SIGTERM or SIGINT stop accepting,
  * finish what is in hand within a deadline, and end with 0.
  */
+import { sharedController } from './abort.js';
 import { type Clock, keepAlive, systemClock } from './clock.js';
 import type { LoadContext } from './config/field.js';
 import {
@@ -155,7 +156,7 @@ export async function runChore(
   const config = readConfig(entry.name, sourceOf(entry, path));
   const chore = entry.chores[word];
   if (config === undefined || chore === undefined) return 2;
-  const stopping = new AbortController();
+  const stopping = sharedController();
   void stopSignal().then((signal) => stopping.abort(new Error(`stopped by ${signal}`)));
   const line = statusLine();
   const sink = { write: (text: string) => void process.stderr.write(text) };

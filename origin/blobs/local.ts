@@ -42,6 +42,11 @@ export async function openLocalStore(config: Pick<BlobsConfig, 'folder' | 'stage
   return new LocalStore(root, stageFolder);
 }
 
+/** For reading alone, of a folder that nothing is to be written to. */
+export function openLocalReader(folder: string): Pick<BlobStore, 'read'> {
+  return new LocalStore(resolve(folder), resolve(folder));
+}
+
 class LocalStore implements BlobStore {
   readonly kind = 'local';
   readonly region = null;

@@ -105,7 +105,8 @@ function checkFormat(stamp: Stamp | undefined, folder: string): Stamp {
   return stamp;
 }
 
-const FILE_NAME = 'data.mdb';
+/** All of a store; what lies beside it is made anew. */
+export const FILE_NAME = 'data.mdb';
 const SHARED_OPTIONS = {
   encoding: 'binary',
   maxDbs: TABLE_NAMES.length + 4,
