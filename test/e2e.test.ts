@@ -48,7 +48,7 @@ async function eventually(
   return answer;
 }
 
-t.setTimeout(150_000);
+t.setTimeout(180_000);
 
 void t.test('the service from end to end', async (t) => {
   const service = await startService(t.testdir());
