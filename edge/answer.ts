@@ -1,7 +1,7 @@
 /** What the story answers, and how it hears that nobody waits for it any more. Types alone. */
 import type { Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
-import type { Outcome } from './ops/stats.js';
+import type { Outcome } from './ops/tally.js';
 
 /** Ends when the exchange with the client is over, well or not. The signal is made when it is first asked for. */
 export interface Leaving {

@@ -33,7 +33,7 @@ import { handle } from './handler.js';
 import { createHealth } from './health.js';
 import { type Follower, followJournal } from './journal/follow.js';
 import { openOps } from './ops/ops.js';
-import { createTally, type Tally } from './ops/stats.js';
+import { createTally, type Tally } from './ops/tally.js';
 import { readOriginTls } from './origin-tls.js';
 import { createPass, type Pass } from './pass.js';
 import { keepPosted } from './posted.js';

@@ -11,7 +11,7 @@ import type { Reply } from '../src/http/reply.js';
 import { errorFields, type Log } from '../src/log.js';
 import type { Answer, Leaving } from './answer.js';
 import type { Ask } from './ask.js';
-import type { Outcome, Tally } from './ops/stats.js';
+import type { Outcome, Tally } from './ops/tally.js';
 import type { RequestLog } from './request-log.js';
 
 export interface ExchangeParts {

@@ -21,7 +21,7 @@ import type { Errand } from './errand.js';
 import { AGAIN, type Again, fetchExactly, fetchShared, revalidateInBackground } from './fetch.js';
 import { type Aim, aimOf, type Place, placeOfOriginal, placeOfTarget, placeOfThumb } from './key.js';
 import { type Found, lookUp } from './lookup.js';
-import type { Outcome } from './ops/stats.js';
+import type { Outcome } from './ops/tally.js';
 import { serveFromPart } from './part.js';
 import { refuse, respond } from './respond.js';
 

@@ -6,7 +6,7 @@
  */
 import type { Clock, EpochMs } from '../src/clock.js';
 import { type LogConfig, type LogSink, loggable, standardOutput } from '../src/log.js';
-import type { Outcome } from './ops/stats.js';
+import type { Outcome } from './ops/tally.js';
 
 export interface RequestLine {
   readonly requestId: string;

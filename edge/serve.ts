@@ -15,7 +15,7 @@ import type { Answer, Leaving } from './answer.js';
 import { type Ask, keepRequestId, splitTarget } from './ask.js';
 import type { Departures } from './departures.js';
 import { account, answerTo, CLIENT_LEFT, type ExchangeParts, failureReply } from './exchange.js';
-import type { Outcome } from './ops/stats.js';
+import type { Outcome } from './ops/tally.js';
 import type { Pass } from './pass.js';
 import type { Uses } from './uses.js';
 

@@ -15,7 +15,7 @@ import type { Engine } from './engine.js';
 import type { Errand } from './errand.js';
 import type { Landing, WholeAnswer } from './landing.js';
 import type { Found } from './lookup.js';
-import type { Outcome } from './ops/stats.js';
+import type { Outcome } from './ops/tally.js';
 import { refuse, relay, respond } from './respond.js';
 import type { Answered, UpstreamFailure } from './upstream.js';
 

@@ -17,7 +17,7 @@ import { formatUseReport, USE_REPORT_IDS_MAX, USES_PATH, type Used } from '../sr
 import type { Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
 import type { Answer } from './answer.js';
-import type { Outcome } from './ops/stats.js';
+import type { Outcome } from './ops/tally.js';
 import type { Upstream } from './upstream.js';
 
 export const usesSection = section(

@@ -4,7 +4,7 @@ import type { HeaderList } from '../../src/http/reply.js';
 import type { Leaving } from '../answer.js';
 import { type Ask, splitTarget } from '../ask.js';
 import { CLIENT_LEFT } from '../exchange.js';
-import type { Outcome } from '../ops/stats.js';
+import type { Outcome } from '../ops/tally.js';
 import type { Fields, PlainHead } from './head.js';
 
 export class PlainRequest implements Ask, Leaving {

@@ -3,7 +3,7 @@
  * process, so that the live page has something to show when it is opened.
  */
 import type { Clock } from '../../src/clock.js';
-import type { Tally } from './stats.js';
+import type { Tally } from './tally.js';
 
 /** How often the counters are looked at, and how many looks are kept: what the page has room for. */
 const EVERY_MS = 1_000;

@@ -7,41 +7,7 @@ import type { CacheStats, TierStats } from '../cache/cache.js';
 import type { FollowerState } from '../journal/follow.js';
 import type { LeaseState, LeaseVerdict } from '../journal/lease.js';
 import type { History } from './history.js';
-
-/** How a request ended, seen from the cache. */
-export const OUTCOMES = [
-  'hit_memory',
-  'hit_disk',
-  'hit_filling',
-  'stale',
-  'revalidated',
-  'miss',
-  'pass',
-  'refused',
-  'failed',
-  /** Of the edge itself: its health. */
-  'own',
-] as const;
-export type Outcome = (typeof OUTCOMES)[number];
-
-/** Counts requests as they end; made once, called by the engine. */
-export interface Tally {
-  count(outcome: Outcome, sentBytes: number): void;
-  readonly counts: Readonly<Record<Outcome, { readonly requests: number; readonly bytes: number }>>;
-}
-
-export function createTally(): Tally {
-  const entries = OUTCOMES.map((outcome) => [outcome, { requests: 0, bytes: 0 }] as const);
-  const counts = Object.fromEntries(entries) as Record<Outcome, { requests: number; bytes: number }>;
-  return {
-    counts,
-    count(outcome, sentBytes) {
-      const held = counts[outcome];
-      held.requests += 1;
-      held.bytes += sentBytes;
-    },
-  };
-}
+import type { Outcome, Tally } from './tally.js';
 
 /** What the upstream tells of itself. */
 export interface UpstreamStats {

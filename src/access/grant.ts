@@ -3,7 +3,7 @@
  * so with a Grant in hand; the gate itself (gate.ts) is the only maker of them.
  */
 import type { EpochMs } from '../clock.js';
-import type { LinkKey } from './link.js';
+import type { LinkKey, LinkRefusal } from './link.js';
 
 export type Role = 'admin';
 
@@ -30,8 +30,6 @@ export type TokenRefusal =
   | 'not_yet_valid'
   | 'no_subject'
   | 'revoked';
-
-export type LinkRefusal = 'malformed' | 'unknown_key' | 'signature' | 'expired' | 'too_long';
 
 export type Grant =
   /** A valid token. */

@@ -15,12 +15,13 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import type { EpochMs } from '../clock.js';
 import { type MediaId, parseMediaId } from '../ids.js';
-import type { LinkRefusal } from './grant.js';
 
 export interface LinkKey {
   readonly kid: string;
   readonly secret: string;
 }
+
+export type LinkRefusal = 'malformed' | 'unknown_key' | 'signature' | 'expired' | 'too_long';
 
 /** What a link opens: the original, or a thumbnail as wished for. */
 export type LinkTarget =

@@ -10,7 +10,7 @@ import type { Ask } from '../../edge/ask.js';
 import { createDepartures, type Departures } from '../../edge/departures.js';
 import { createFastlane } from '../../edge/fastlane/fastlane.js';
 import { readHead } from '../../edge/fastlane/head.js';
-import { createTally, type Tally } from '../../edge/ops/stats.js';
+import { createTally, type Tally } from '../../edge/ops/tally.js';
 import { createRequestLog, type RequestLine } from '../../edge/request-log.js';
 import { systemClock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';

@@ -16,7 +16,7 @@ import { invalidate } from '../../edge/forget.js';
 import { handle } from '../../edge/handler.js';
 import { createHealth } from '../../edge/health.js';
 import type { LeaseState, LeaseVerdict } from '../../edge/journal/lease.js';
-import { createTally, type Tally } from '../../edge/ops/stats.js';
+import { createTally, type Tally } from '../../edge/ops/tally.js';
 import { readOriginTls } from '../../edge/origin-tls.js';
 import { createPass } from '../../edge/pass.js';
 import { keepPosted } from '../../edge/posted.js';
