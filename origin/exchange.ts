@@ -3,7 +3,7 @@
  * what every answer carries added, the line in the log. Nobody beyond this file
  * and the journal stream sees the server's own objects.
  */
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { EDGE_PROOF_HEADER } from '../src/access/edge-proof.js';
 import type { Clock } from '../src/clock.js';
@@ -184,7 +184,7 @@ function logRequest(
 const REQUEST_ID = /^[A-Za-z0-9_-]{8,64}$/;
 
 function requestId(given: string | string[] | undefined): string {
-  return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomBytes(12).toString('base64url');
+  return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
 }
 
 /** RFC 9112 3.2.2: a server takes the absolute form too. What else a target may be stays as it is, and finds no row. */

@@ -2,6 +2,7 @@
  * The identifiers of the service, made and parsed here alone: whoever holds a
  * branded value knows that it was checked.
  */
+import { randomFillSync } from 'node:crypto';
 import { encodeTime, monotonicFactory } from 'ulid';
 import type { Clock, EpochMs } from './clock.js';
 
@@ -40,10 +41,31 @@ export type IdSource = () => MediaId;
  * when the wall clock steps back.
  */
 export function createIdSource(clock: Pick<Clock, 'now'>): IdSource {
-  const next = monotonicFactory();
+  const next = monotonicFactory(createFractions());
   let latestAt: EpochMs = 0;
   return () => {
     latestAt = Math.max(latestAt, clock.now());
     return next(latestAt) as MediaId;
+  };
+}
+
+/** Random bytes that are drawn from the system at once. */
+const DRAWN_BYTES = 4_096;
+
+/**
+ * Fractions from 0 to below 1, each of a byte nobody can foresee. The package's own asks the system for every byte,
+ * sixteen times an id.
+ */
+function createFractions(): () => number {
+  const drawn = new Uint8Array(DRAWN_BYTES);
+  let used = DRAWN_BYTES;
+  return () => {
+    if (used === DRAWN_BYTES) {
+      randomFillSync(drawn);
+      used = 0;
+    }
+    const byte = drawn[used] ?? 0;
+    used += 1;
+    return byte / 256;
   };
 }

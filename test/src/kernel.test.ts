@@ -81,6 +81,22 @@ void t.test('ids sort in the order they were made, also when the clock steps bac
   t.ok(made.every((id) => parseMediaId(id) === id));
 });
 
+void t.test(
+  'the random part of an id takes every character in every place, and no two sources make the same',
+  async (t) => {
+    let now = 1_800_000_000_000;
+    const [one, other] = [createIdSource({ now: () => now }), createIdSource({ now: () => now })];
+    const made = Array.from({ length: 1_000 }, () => {
+      now += 1;
+      return [one(), other()].map((id) => id.slice(10));
+    }).flat();
+    t.equal(new Set(made).size, made.length);
+    for (let place = 0; place < 16; place += 1) {
+      t.equal(new Set(made.map((random) => random[place])).size, 32, `place ${place}`);
+    }
+  },
+);
+
 void t.test('a SHA-256 is 64 lower-case digits and nothing else', async (t) => {
   t.ok(parseSha256('a'.repeat(64)));
   for (const wrong of ['A'.repeat(64), 'a'.repeat(63), `${'a'.repeat(63)}g`]) t.equal(parseSha256(wrong), undefined);
