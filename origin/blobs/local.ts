@@ -25,8 +25,10 @@ import { dirname, join, resolve } from 'node:path';
 import { errorCode, Fault, invariant } from '../../src/errors.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { Sha256 } from '../../src/ids.js';
+import { closeBare, openBare, syncBare } from '../bare-files.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { BlobsConfig } from './config.js';
+import { createGroupSync } from './group-sync.js';
 import { storageFault } from './storage-fault.js';
 
 /** Makes the folders and proves that the stage can be renamed from. */
@@ -54,9 +56,8 @@ class LocalStore implements BlobStore {
   readonly #root: string;
   /** Folders that are known to be durable, or on their way there: the latest ones. */
   readonly #folders = new Map<string, Promise<void>>();
-  /** By folder, the sync of its names that is under way, and the one that begins when that has ended. */
-  readonly #syncs = new Map<string, Promise<void>>();
-  readonly #nextSyncs = new Map<string, Promise<void>>();
+  /** Makes the names that a folder holds by now durable. */
+  readonly #syncNames = createGroupSync(syncFolder);
 
   constructor(root: string, stageFolder: string) {
     this.#root = root;
@@ -177,27 +178,6 @@ class LocalStore implements BlobStore {
     await this.#syncNames(folder);
   }
 
-  /** Makes the names that a folder holds by now durable; those who ask while a sync is under way share the next one. */
-  #syncNames(folder: string): Promise<void> {
-    const joined = this.#nextSyncs.get(folder);
-    if (joined !== undefined) return joined;
-    const before = this.#syncs.get(folder);
-    const run = async (): Promise<void> => {
-      // How the one before ended is the affair of those who asked for it.
-      await before?.catch(() => undefined);
-      this.#nextSyncs.delete(folder);
-      this.#syncs.set(folder, mine);
-      try {
-        await syncFolder(folder);
-      } finally {
-        if (this.#syncs.get(folder) === mine) this.#syncs.delete(folder);
-      }
-    };
-    const mine = run();
-    (before === undefined ? this.#syncs : this.#nextSyncs).set(folder, mine);
-    return mine;
-  }
-
   /** Resolves when a folder is there and durable; callers of the same one share the work. */
   #ensureFolder(folder: string): Promise<void> {
     const known = this.#folders.get(folder);
@@ -258,11 +238,11 @@ async function syncStaged(path: string, sizeBytes: number): Promise<void> {
 
 /** Makes the names in a folder durable. */
 async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
+  const descriptor = await openBare(folder, 'r');
   try {
-    await handle.sync();
+    await syncBare(descriptor);
   } finally {
-    await handle.close();
+    await closeBare(descriptor);
   }
 }
 
