@@ -64,6 +64,8 @@ export async function upload(
   request.meter.admitUpload(sizeBytes);
   const reservation = await reserveQuota(parts, caller, sizeBytes);
   const path = join(parts.blobs.stageFolder, `upload-${randomUUID()}`);
+  /** Whether something of this may lie there still. */
+  let staged = true;
   try {
     const admission = await parts.admissions.admit({ sizeBytes, form: shape.kind === 'form' });
     try {
@@ -84,13 +86,14 @@ export async function upload(
         },
         request.signal,
       );
+      staged = !ingested.adopted;
       return ingestedReply(parts, request, ingested);
     } finally {
       admission.release();
     }
   } finally {
     reservation.release();
-    await rm(path, { force: true });
+    if (staged) await rm(path, { force: true });
   }
 }
 

@@ -19,14 +19,14 @@ const UNDECLARED: readonly string[] = [UNKNOWN, 'binary/octet-stream', 'applicat
 export async function identify(
   staged: Staged,
   declaredType: string | undefined,
-  accepted: ReadonlySet<string>,
+  accepted: readonly string[],
 ): Promise<string> {
   const declared = readDeclared(declaredType);
   const detected = await detect(staged, declared);
   if (declared !== undefined && !agrees(declared, detected)) {
     throw new Fault('type_mismatch', mismatch(declared, detected));
   }
-  if (!accepted.has(detected)) {
+  if (!accepted.includes(detected)) {
     throw new Fault('type_refused', `Media of the type ${detected} are not accepted.`);
   }
   return detected;

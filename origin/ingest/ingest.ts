@@ -49,11 +49,13 @@ export interface NewUpload {
 export interface Ingested {
   readonly media: Media;
   readonly duplicate: boolean;
+  /** What was sent is the blob now, and gone from the stage. */
+  readonly adopted: boolean;
 }
 
 export async function ingest(parts: IngestParts, upload: NewUpload, signal: AbortSignal): Promise<Ingested> {
   const { config } = parts;
-  const mime = await identify(upload.staged, upload.declaredType, new Set(config.upload.types));
+  const mime = await identify(upload.staged, upload.declaredType, config.upload.types);
   const mark = await scanned(parts, upload.staged, signal);
   const { staged: sent } = upload;
   if (mark?.cause === 'admin' || !(await isStripped(parts, sent))) {
@@ -90,11 +92,12 @@ async function store(parts: IngestParts, upload: NewUpload, seen: Seen, signal: 
     const settled = await settle(parts, staged, signal);
     if (settled.kind === 'quarantined') throw quarantined();
     const outcome = await commit(parts, staged, settled, newMedia(parts, upload, seen), signal);
+    const adopted = settled.kind !== 'stored' && staged === upload.staged;
     switch (outcome.kind) {
       case 'created':
-        return { media: outcome.media, duplicate: false };
+        return { media: outcome.media, duplicate: false, adopted };
       case 'duplicate':
-        return { media: outcome.media, duplicate: true };
+        return { media: outcome.media, duplicate: true, adopted };
       case 'quarantined':
         throw mark?.cause === 'admin' ? infected() : quarantined();
       case 'over_quota':

@@ -2,12 +2,15 @@
  * Takes bytes into a file of the stage, counted and hashed as they flow. Either
  * the file is whole or it is gone. Where the blob store keeps files of this
  * machine, the bytes are synced as they come: the disk works while the network
- * does, and adopting the file needs no second opening.
+ * does, and adopting the file needs no second opening. What fits into one write
+ * touches the disk once it is whole, and is synced by that write.
  */
 import { createHash, type Hash } from 'node:crypto';
+import { constants } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { Fault } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
+import { closeBare, openBare, writeBare } from '../bare-files.js';
 import { tooLarge } from './admit.js';
 import type { ChunkSource } from './pace.js';
 
@@ -41,19 +44,16 @@ const SYNCS_AHEAD_MAX = 2;
 let syncsAhead = 0;
 
 export async function stage(source: ChunkSource, path: string, wish: StageWish): Promise<Staged> {
-  const file = await open(path, 'wx', 0o600);
+  const file = new StagedFile(path, wish.sync);
   try {
-    const staged = await copy(source, new StagedFile(file, wish.sync), path, wish.sizeMaxBytes);
-    await file.close();
-    return staged;
+    return await copy(source, file, wish.sizeMaxBytes);
   } catch (thrown) {
-    await file.close().catch(() => undefined);
-    await rm(path, { force: true });
+    await file.discard();
     throw thrown;
   }
 }
 
-async function copy(source: ChunkSource, file: StagedFile, path: string, sizeMaxBytes: number): Promise<Staged> {
+async function copy(source: ChunkSource, file: StagedFile, sizeMaxBytes: number): Promise<Staged> {
   const hash: Hash = createHash('sha256');
   const head: Buffer[] = [];
   let sizeBytes = 0;
@@ -82,38 +82,48 @@ async function copy(source: ChunkSource, file: StagedFile, path: string, sizeMax
     await file.rest();
   }
   await writing;
-  await file.write(gathered, gatheredBytes);
   if (sizeBytes === 0) throw new Fault('empty', 'The upload has no bytes.');
-  const synced = await file.finish();
-  return { path, sizeBytes, sha256: hash.digest('hex') as Sha256, head: Buffer.concat(head), synced };
+  const synced = await file.finish(gathered, gatheredBytes);
+  return { path: file.path, sizeBytes, sha256: hash.digest('hex') as Sha256, head: Buffer.concat(head), synced };
 }
 
-/** A file that is written from front to back, and synced behind the writing. */
+/** A new file, which nobody has made before. */
+const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+/** Each write ends when its bytes are on the disk (POSIX: synchronized I/O data integrity completion). */
+const NEW_SYNCED = NEW | constants.O_DSYNC;
+const FILE_MODE = 0o600;
+
+/** A file that is written from front to back, and synced behind the writing. It is made by the first write. */
 class StagedFile {
-  readonly #file: FileHandle;
+  readonly path: string;
   readonly #sync: boolean;
+  #file: FileHandle | undefined;
+  /** It is ours to remove. */
+  #made = false;
   #unsyncedBytes = 0;
   /** The sync under way, if one is. */
   #syncing: Promise<void> | undefined;
   #failure: { readonly thrown: unknown } | undefined;
 
-  constructor(file: FileHandle, sync: boolean) {
-    this.#file = file;
+  constructor(path: string, sync: boolean) {
+    this.path = path;
     this.#sync = sync;
   }
 
   async write(buffers: Buffer[], bytes: number): Promise<void> {
+    this.#file ??= await open(this.path, NEW, FILE_MODE);
+    this.#made = true;
     await writeAll(this.#file, buffers, bytes);
     this.#unsyncedBytes += bytes;
     if (!this.#sync || this.#unsyncedBytes < SYNC_BYTES || this.#syncing !== undefined) return;
-    if (syncsAhead < SYNCS_AHEAD_MAX) this.#syncing = this.#syncAhead();
+    if (syncsAhead < SYNCS_AHEAD_MAX) this.#syncing = this.#syncAhead(this.#file);
   }
 
-  async #syncAhead(): Promise<void> {
+  async #syncAhead(file: FileHandle): Promise<void> {
     syncsAhead += 1;
     this.#unsyncedBytes = 0;
     try {
-      await this.#file.datasync();
+      await file.datasync();
     } catch (thrown) {
       // The kernel tells of a failed write once: whoever asks next would hear that all is well.
       this.#failure = { thrown };
@@ -128,12 +138,37 @@ class StagedFile {
     await this.#syncing;
   }
 
-  /** Whether the bytes are on the disk; rejects when they were to be and are not. */
-  async finish(): Promise<boolean> {
+  /** Writes what is left. Whether all bytes are on the disk; rejects when they were to be and are not. */
+  async finish(buffers: Buffer[], bytes: number): Promise<boolean> {
+    if (this.#file === undefined) {
+      const descriptor = await openBare(this.path, this.#sync ? NEW_SYNCED : NEW, FILE_MODE);
+      this.#made = true;
+      await writeWhole(descriptor, Buffer.concat(buffers));
+      return this.#sync;
+    }
+    await this.write(buffers, bytes);
     await this.rest();
     if (this.#sync && this.#failure === undefined && this.#unsyncedBytes > 0) await this.#file.datasync();
     if (this.#failure !== undefined) throw this.#failure.thrown;
+    await this.#file.close();
     return this.#sync;
+  }
+
+  /** Leaves nothing of ours behind, however far this came. */
+  async discard(): Promise<void> {
+    await this.#file?.close().catch(() => undefined);
+    if (this.#made) await rm(this.path, { force: true });
+  }
+}
+
+/** All of a small file, which is closed then. A write may be a short one; an error says why. */
+async function writeWhole(descriptor: number, bytes: Buffer): Promise<void> {
+  try {
+    for (let written = 0; written < bytes.length; ) {
+      written += (await writeBare(descriptor, bytes, written)).bytesWritten;
+    }
+  } finally {
+    await closeBare(descriptor);
   }
 }
 
