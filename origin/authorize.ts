@@ -3,7 +3,7 @@
  * visibility and has many answers; everything else needs a caller.
  */
 
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { type Caller, type Gate, type Grant, mayRead, mayUpload } from '../src/access/grant.js';
 import { faultOfGrant } from '../src/access/refusal.js';
 import { Fault } from '../src/errors.js';
@@ -91,5 +91,5 @@ async function openGate(gate: Gate, request: OriginRequest): Promise<Grant> {
 
 /** Tells callers apart in the log without naming them. */
 function subjectMark(caller: Caller): string {
-  return createHash('sha256').update(`${caller.issuer}\n${caller.subject}`).digest('hex').slice(0, 12);
+  return hash('sha256', `${caller.issuer}\n${caller.subject}`).slice(0, 12);
 }

@@ -9,11 +9,15 @@ import { BLOBS, MEDIA, type Reader, read, targets, under } from './tables.js';
 
 /**
  * The blob in which bytes that were sent so stand: as they came, where an id over them lives; else as what became of
- * them. One that an admin withholds comes before any other.
+ * them. One that an admin withholds comes before any other. `changed`: what sentAs answers, where that is known.
  */
-export function findSent(reader: Reader, sentSha256: Sha256): BlobRecord | undefined {
+export function findSent(
+  reader: Reader,
+  sentSha256: Sha256,
+  changed: readonly StoredMedia[] = sentAs(reader, sentSha256),
+): BlobRecord | undefined {
   const asSent = read(reader, BLOBS, sentSha256);
-  const others = sentAs(reader, sentSha256).map(({ record }) => read(reader, BLOBS, record.sha256));
+  const others = changed.map(({ record }) => read(reader, BLOBS, record.sha256));
   const known = [...(asSent?.unreferencedAt === null ? [asSent] : []), ...others, asSent];
   const blobs = known.map((stored) => stored?.blob).filter((blob) => blob !== undefined);
   return blobs.find(refusesUpload) ?? blobs[0];

@@ -7,7 +7,7 @@
  * Reads and writes are synchronous calls inside one transaction or snapshot,
  * which whoever implements Reader and Writer provides.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalEntry } from '../../src/journal/entry.js';
@@ -175,14 +175,18 @@ export function decode<V>(table: Table<Key, V>, key: Key, bytes: Uint8Array): V 
 /** Sets a record, or takes it away with undefined; its index entries follow. */
 export function write<K extends Key, V>(writer: Writer, table: Table<K, V>, key: K, value: V | undefined): void {
   const before = read(writer, table, key);
-  const had = before === undefined ? [] : table.indexes(before);
   const has = value === undefined ? [] : table.indexes(value);
+  if (before === undefined) for (const entry of has) putEntry(writer, entry);
+  else changeEntries(writer, table.indexes(before), has);
+  if (value === undefined) writer.remove(table.name, key);
+  else writer.put(table.name, key, table.codec.encode(value));
+}
+
+function changeEntries(writer: Writer, had: readonly IndexEntry[], has: readonly IndexEntry[]): void {
   const kept = new Set(has.map(entryText));
   for (const entry of had) if (!kept.has(entryText(entry))) writer.remove(entry.index, entry.key);
   const stood = new Set(had.map(entryText));
   for (const entry of has) if (!stood.has(entryText(entry))) putEntry(writer, entry);
-  if (value === undefined) writer.remove(table.name, key);
-  else writer.put(table.name, key, table.codec.encode(value));
 }
 
 export function putEntry(writer: Writer, entry: IndexEntry): void {
@@ -211,7 +215,7 @@ export function until(instant: EpochMs): Span {
 
 /** Owners come from outside: of any length, with any character. */
 export function ownerKey(owner: string): string {
-  return createHash('sha256').update(owner).digest('hex').slice(0, 32);
+  return hash('sha256', owner).slice(0, 32);
 }
 
 export function keyText(key: Key): string {

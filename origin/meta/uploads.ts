@@ -37,12 +37,13 @@ export function commitUpload(change: Change, upload: NewMedia): CommitOutcome {
 function recordUpload(change: Change, upload: NewMedia): CommitOutcome {
   const { writer } = change;
   const { sha256, sentSha256 = sha256, now } = upload;
-  const standing = findLive(writer, sentSha256, upload.public);
+  const changed = sentAs(writer, sentSha256);
+  const standing = findLive(writer, sentSha256, upload.public, changed);
   const expired = standing !== undefined && hasExpired(standing.record, now);
   if (expired) expireOne(change, standing, now);
 
   const stored = read(writer, BLOBS, sha256);
-  const refused = [stored?.blob, findSent(writer, sentSha256)].some(
+  const refused = [stored?.blob, findSent(writer, sentSha256, changed)].some(
     (blob) => blob !== undefined && refusesUpload(blob),
   );
   if (refused) return { kind: 'quarantined' };
@@ -68,11 +69,16 @@ export function recordBlob(change: Change, blob: BlobRecord, now: EpochMs): bool
   return true;
 }
 
-/** The live record over bytes that were sent so, whether or not its instant has passed. */
-export function findLive(reader: Reader, sentSha256: Sha256, isPublic: boolean): StoredMedia | undefined {
+/** The live record over bytes that were sent so, whether or not its instant has passed. `changed`: as for findSent. */
+export function findLive(
+  reader: Reader,
+  sentSha256: Sha256,
+  isPublic: boolean,
+  changed: readonly StoredMedia[] = sentAs(reader, sentSha256),
+): StoredMedia | undefined {
   const id = reader.get('live', [sentSha256, isPublic ? 1 : 0]);
   if (id !== undefined) return read(reader, MEDIA, Buffer.from(id).toString('latin1') as MediaRecord['id']);
-  return sentAs(reader, sentSha256).find(({ record }) => record.state.kind === 'live' && record.public === isPublic);
+  return changed.find(({ record }) => record.state.kind === 'live' && record.public === isPublic);
 }
 
 export function findDuplicate(reader: Reader, sentSha256: Sha256, isPublic: boolean, now: EpochMs): Media | undefined {
