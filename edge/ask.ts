@@ -3,7 +3,6 @@
  * of our own. All that the edge decides, it decides from this; no server's
  * request object goes further than the file that makes an Ask of it.
  */
-import { randomBytes } from 'node:crypto';
 import type { EpochMs } from '../src/clock.js';
 import type { HeaderList } from '../src/http/reply.js';
 
@@ -34,16 +33,6 @@ const REQUEST_ID = /^[A-Za-z0-9_-]{8,64}$/;
 /** The client's own request id where it is well formed, so that one id can cross several services. */
 export function keepRequestId(given: string | undefined): string | undefined {
   return given !== undefined && REQUEST_ID.test(given) ? given : undefined;
-}
-
-/** Ids that no other process makes, and that say in which order this one made them. */
-export function createRequestIds(): () => string {
-  const prefix = randomBytes(9).toString('base64url');
-  let made = 0;
-  return () => {
-    made += 1;
-    return `${prefix}-${made.toString(36)}`;
-  };
 }
 
 export function splitTarget(target: string): { readonly path: string; readonly query: string } {

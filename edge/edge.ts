@@ -19,7 +19,7 @@ import type { ConfigSource, Parts, Running } from '../src/process.js';
 import { openReloading } from '../src/reload.js';
 import { watchFile } from '../src/watch.js';
 import type { Leaving } from './answer.js';
-import { type Ask, createRequestIds } from './ask.js';
+import type { Ask } from './ask.js';
 import { createEngine } from './assemble.js';
 import type { Entry } from './cache/entry.js';
 import { openCache } from './cache/open.js';
@@ -132,7 +132,7 @@ async function openAll(
     clock,
     log,
     requestLog: createRequestLog('edge', logging, clock),
-    newRequestId: createRequestIds(),
+    newRequestId: randomUUID,
   };
   const server = createServer({ ...exchange, pass, addressOf: createAddressOf(config.trustedProxies) });
   opened.add('requests', async () => server.close());
