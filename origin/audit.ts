@@ -9,6 +9,7 @@ import type { EpochMs } from '../src/clock.js';
 import { section, size, text, type ValueOf } from '../src/config/field.js';
 import { errorCode, Fault } from '../src/errors.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
+import { syncPath } from './sync-path.js';
 
 export const auditSection = section('The audit log: a line for every act of an admin, never changed or removed.', {
   file: text({
@@ -113,7 +114,7 @@ async function openFile(path: string): Promise<OpenFile> {
       const { buffer } = await handle.read(Buffer.alloc(1), 0, 1, file.sizeBytes - 1);
       if (buffer[0] !== NEWLINE) await append(file, '\n');
     }
-    await syncFolder(dirname(path));
+    await syncPath(dirname(path));
     return file;
   } catch (thrown) {
     await handle.close();
@@ -158,15 +159,6 @@ async function moveAside(path: string, name: string): Promise<boolean> {
     // Moved already, by hand or by a rotation that failed after this.
     if (errorCode(thrown) === 'ENOENT') return true;
     throw thrown;
-  }
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
   }
 }
 

@@ -9,7 +9,7 @@
  * it should be is told and left out. A later backup into the same folder copies
  * only what is new, and drops what no record needs any more once it is whole.
  */
-import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../src/clock.js';
 import { errorCode } from '../src/errors.js';
@@ -17,6 +17,7 @@ import type { Sha256 } from '../src/ids.js';
 import type { BlobKey, BlobStore } from './blobs/blob-store.js';
 import { type TransferFault, transfer, type Wanted, wantedOf } from './blobs/transfer.js';
 import type { MetaStore } from './meta/store.js';
+import { syncPath } from './sync-path.js';
 
 export interface BackupParts {
   /** The store that serves, or a reader of it. */
@@ -132,7 +133,7 @@ async function publish(folder: string, nextFolder: string, signal: AbortSignal):
   await rm(older, { recursive: true, force: true });
   await rename(current, older).catch(ignoreMissing);
   await rename(nextFolder, current);
-  await syncFolder(folder);
+  await syncPath(folder);
   await rm(older, { recursive: true, force: true });
 }
 
@@ -155,15 +156,6 @@ async function prune(work: Backing, copy: Pick<MetaStore, 'findBlob'>): Promise<
 async function writeNote(folder: string, clock: Clock, counts: Readonly<Record<string, number>>): Promise<void> {
   const note = { made_at: new Date(clock.now()).toISOString(), ...counts };
   await writeFile(join(folder, 'backup.json'), `${JSON.stringify(note, undefined, 2)}\n`, { flush: true });
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
 }
 
 function ignoreMissing(thrown: unknown): void {

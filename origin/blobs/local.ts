@@ -25,7 +25,7 @@ import { dirname, join, resolve } from 'node:path';
 import { errorCode, Fault, invariant } from '../../src/errors.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { Sha256 } from '../../src/ids.js';
-import { closeBare, openBare, syncBare } from '../bare-files.js';
+import { syncPath } from '../sync-path.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { BlobsConfig } from './config.js';
 import { createGroupSync } from './group-sync.js';
@@ -57,7 +57,7 @@ class LocalStore implements BlobStore {
   /** Folders that are known to be durable, or on their way there: the latest ones. */
   readonly #folders = new Map<string, Promise<void>>();
   /** Makes the names that a folder holds by now durable. */
-  readonly #syncNames = createGroupSync(syncFolder);
+  readonly #syncNames = createGroupSync(syncPath);
 
   constructor(root: string, stageFolder: string) {
     this.#root = root;
@@ -198,7 +198,7 @@ class LocalStore implements BlobStore {
       if (errorCode(thrown) !== 'EEXIST') throw thrown;
     });
     // Also where it stood already: whoever made it may not have come to this.
-    await syncFolder(parent);
+    await syncPath(parent);
   }
 
   #pathOf(key: BlobKey): string {
@@ -236,20 +236,10 @@ async function syncStaged(path: string, sizeBytes: number): Promise<void> {
   }
 }
 
-/** Makes the names in a folder durable. */
-async function syncFolder(folder: string): Promise<void> {
-  const descriptor = await openBare(folder, 'r');
-  try {
-    await syncBare(descriptor);
-  } finally {
-    await closeBare(descriptor);
-  }
-}
-
 /** From a folder up to and including one of its ancestors. */
 async function syncChain(folder: string, last: string): Promise<void> {
   for (let at = folder; ; at = dirname(at)) {
-    await syncFolder(at);
+    await syncPath(at);
     if (at === last) return;
   }
 }

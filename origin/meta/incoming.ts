@@ -5,9 +5,10 @@
  * the inner folder, which nobody reads and the next one removes.
  */
 import { existsSync } from 'node:fs';
-import { link, mkdir, open, rm } from 'node:fs/promises';
+import { link, mkdir, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { errorCode } from '../../src/errors.js';
+import { syncPath } from '../sync-path.js';
 import type { MetaConfig } from './config.js';
 import { FILE_NAME, type MetaSnapshot, openMetaStore } from './lmdb.js';
 import type { MetaParts } from './ordered-store.js';
@@ -56,13 +57,13 @@ export async function receiveMeta(
       store,
       async publish() {
         await store.close();
-        await sync(staged);
+        await syncPath(staged);
         // Unlike a rename, a link replaces nothing.
         await link(staged, final).catch((thrown: unknown) => {
           throw errorCode(thrown) === 'EEXIST' ? new MetadataInPlace(folder) : thrown;
         });
-        await sync(folder);
-        await sync(dirname(folder));
+        await syncPath(folder);
+        await syncPath(dirname(folder));
       },
       async close() {
         await store.close();
@@ -72,14 +73,5 @@ export async function receiveMeta(
   } catch (thrown) {
     await letGo();
     throw thrown;
-  }
-}
-
-async function sync(path: string): Promise<void> {
-  const file = await open(path, 'r');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
   }
 }
