@@ -25,7 +25,10 @@ async function follow(origin: TestOrigin, edge: string) {
     get(`${origin.url}${JOURNAL_PATH}?${query.toString()}`, { headers, agent: false }, resolve).on('error', reject);
   });
   response.on('error', () => undefined);
-  createInterface({ input: response }).on('line', (text) => {
+  const reading = createInterface({ input: response });
+  // It tells again what the response does: the origin ends edges that are silent for longer than they may be.
+  reading.on('error', () => undefined);
+  reading.on('line', (text) => {
     const line = parseLine(text);
     if (line !== undefined) lines.push(line);
     for (const watch of watchers) watch();
