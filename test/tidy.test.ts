@@ -1,5 +1,5 @@
 /** House rules that a machine can check; oxlint and biome check the rest. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import t from 'tap';
 import { runCli } from './kit/service.js';
@@ -104,6 +104,14 @@ void t.test('a file has one subject, opens by saying what it is, and fits a few 
     t.ok(text.split('\n').length <= LINES_MAX, `${path} is at most ${LINES_MAX} lines`);
   }
   for (const { path } of product) t.notMatch(path, /utils|helpers|common|manager|\bbase\b/i, path);
+});
+
+void t.test('what is built can be run by its name, as npx does', async (t) => {
+  const { bin } = JSON.parse(readFileSync('package.json', 'utf8')) as { bin: Record<string, string> };
+  for (const path of Object.values(bin)) {
+    t.equal(statSync(path).mode & 0o111, 0o111, `${path} is executable`);
+    t.match(readFileSync(path, 'utf8'), /^#!\/usr\/bin\/env node\n/);
+  }
 });
 
 void t.test('config.yaml shows every key with its default, and has no faults', async (t) => {
