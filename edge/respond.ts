@@ -169,7 +169,7 @@ function several(
   boundary: string,
 ): Reply {
   const plan = multipartPlan(spans, sizeBytes, held.contentType, boundary);
-  const opened = leaving === undefined ? [] : plan.parts.map(({ span }) => body.open(span, leaving));
+  const opened = leaving === undefined ? [] : plan.parts.map(({ span }) => openNow(body, span, leaving));
   async function* frames(signal: AbortSignal): AsyncGenerator<Buffer> {
     for (const [index, { head, span }] of plan.parts.entries()) {
       yield head;
@@ -200,8 +200,17 @@ function bodyOf(
     return { kind: 'bytes', bytes: span === undefined ? bytes : bytes.subarray(span.first, span.last + 1) };
   }
   if (leaving === undefined) return { kind: 'stream', sizeBytes, open: (signal) => body.open(span, signal) };
-  const opened = body.open(span, leaving);
+  const opened = openNow(body, span, leaving);
   return { kind: 'stream', sizeBytes, open: () => opened };
+}
+
+/**
+ * Before anybody reads it. Where the client has left already it is broken off at
+ * once, and perhaps read by nobody: an error that nobody hears would end the
+ * process.
+ */
+function openNow(body: Body, span: ByteSpan | undefined, leaving: AbortSignal): Readable {
+  return body.open(span, leaving).on('error', () => undefined);
 }
 
 /** A body whose size is told and whose bytes are not sent: the answer to HEAD. */

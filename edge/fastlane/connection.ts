@@ -194,6 +194,8 @@ export class Connection {
       socket.setTimeout(this.#lane.limits.stalledMs);
       const head = this.#writeHead(request, reply);
       const body = await reply.body.open(request.leaving());
+      // Whoever reads it hears of its errors. One for a client who has left is read by nobody.
+      body.on('error', () => undefined);
       if (request.over) {
         body.destroy();
         return;

@@ -14,6 +14,7 @@ import { ManualClock } from '../kit/clock.js';
 import { EDGE_PROOF, openTestEdge, type TestEdge, type TestEdgeOptions } from '../kit/edge.js';
 import { mediaId } from '../kit/journal.js';
 import { watchedParts } from '../kit/parts.js';
+import { connectRaw } from '../kit/raw.js';
 import { startReading } from '../kit/reading.js';
 import { mediaHead, mediaScript, rangedScript, type Script, sha256Of } from '../kit/scripted-origin.js';
 
@@ -99,6 +100,34 @@ void t.test('what the cache holds is served without the origin', async (t) => {
   t.equal(several.headers['content-length'], String(several.bytes.length));
   t.match(several.bytes.toString(), /bytes 0-1\/36\r\n\r\n01\r\n--.*bytes 34-35\/36\r\n\r\nyz\r\n--/s);
   t.equal(edge.origin.seen.length, 1, 'one request to the origin for all of them');
+});
+
+void t.test('a client who leaves before the head comes ends nothing but its own answer', async (t) => {
+  const edge = await open(t);
+  const bytes = randomBytes(300_000);
+  const ranges = ['', 'Range: bytes=5-9\r\n', 'Range: bytes=200000-200010,250000-250010\r\n'];
+  // The second goes by node:http.
+  const ways = ['', 'Connection: close\r\n'];
+  const cases = ways.flatMap((way) => ranges.map((range) => way + range));
+  for (const [index, fields] of cases.entries()) {
+    const path = `/v1/media/01J9ZC8GZ000000000000000${index}B`;
+    const wanted = (): number => edge.engine.flights.find(`GET edge ${path}`)?.wanted ?? 0;
+    let answer = (): void => undefined;
+    const told = new Promise<void>((resolve) => (answer = resolve));
+    edge.origin.on(path, async (seen, answering) => {
+      await told;
+      await mediaScript({ bytes })(seen, answering);
+    });
+    const stays = ask(edge.url + path, { headers: READER });
+    await edge.origin.arrived(path);
+    const leaves = await connectRaw(Number(new URL(edge.url).port));
+    leaves.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer reader\r\n${fields}\r\n`);
+    await until(() => wanted() === 2);
+    leaves.reset();
+    await until(() => wanted() === 1);
+    answer();
+    t.ok((await stays).bytes.equals(bytes), JSON.stringify(fields));
+  }
 });
 
 void t.test('a client may use its copy for as long as the origin says, from when it gets it', async (t) => {

@@ -463,6 +463,27 @@ void t.test('a body for a client who has left meanwhile is closed, not forgotten
   t.match(lane.logged, [{ status: 0, complete: false }]);
 });
 
+void t.test('a body that is broken off for a client who has left breaks nothing else', async (t) => {
+  let go = (): void => undefined;
+  const lane = await openLane(t, (ask, client) => {
+    if (ask.target !== '/body') return echo(ask);
+    return new Promise((resolve) => {
+      go = () => {
+        // As the cache opens what still arrives: with the answer, under the signal of its reader.
+        const body = new Readable({ read: () => undefined, signal: client.leaving() });
+        resolve(replied({ status: 200, headers: [], body: { kind: 'stream', sizeBytes: 5, open: () => body } }));
+      };
+    });
+  });
+  const raw = await connectRaw(lane.port);
+  raw.write(get('/body'));
+  await until('the request', () => lane.asked.length === 1);
+  raw.reset();
+  await until('its end', () => lane.logged.length === 1);
+  go();
+  t.match(await exchangeRaw(lane.port, get('/', 'Connection: close')), /node \//, 'the process goes on');
+});
+
 void t.test('interim answers go on, and nothing but them', async (t) => {
   const lane = await openLane(t, async (ask) => {
     ask.inform?.(103, [
