@@ -5,7 +5,7 @@
 import { Fault, type FaultCode } from '../src/errors.js';
 import { governingDirectives, requestDirectives } from '../src/http/cache-control.js';
 import { evaluateConditions } from '../src/http/conditional.js';
-import { type HeaderList, headerOf, NO_BODY } from '../src/http/reply.js';
+import { type HeaderList, headerOf, NO_BODY, type Reply } from '../src/http/reply.js';
 import type { Answer, Leaving } from './answer.js';
 import type { Body } from './cache/cache.js';
 import type { Entry } from './cache/entry.js';
@@ -78,49 +78,36 @@ export function tellFilling(fetching: Fetching, { filling, status, withheld }: I
 
 /** A small answer that is not kept: everybody who waited gets it. */
 export function tellWhole(fetching: Fetching, answer: WholeAnswer): Answer {
-  const { engine, errand } = fetching;
+  const { errand } = fetching;
   if (isWithheld(fetching, answer)) return tellUnauthorized(fetching);
   const body = errand.ask.method === 'HEAD' ? NO_BODY : ({ kind: 'bytes', bytes: answer.bytes } as const);
-  const cacheStatus = forwarded(fetching, { status: answer.status });
-  const reply = relay(
-    errand.ask,
-    { ...answer, body },
-    cacheStatus,
-    errand.endsAt,
-    engine.clock.now(),
-    engine.responding(),
-  );
-  return { kind: 'reply', reply, outcome: 'miss', mediaId: errand.place.mediaId };
+  return relayed(fetching, { ...answer, body }, answer.status);
 }
 
 /** An answer that streams through for one caller, with nothing kept. */
 export function tellStream(fetching: Fetching, answered: Answered): Answer {
-  const { engine, errand } = fetching;
+  const { errand } = fetching;
   const { status, headers, body, sizeBytes } = answered;
   if (isWithheld(fetching, answered)) {
     body.destroy();
     return tellUnauthorized(fetching);
   }
-  const cacheStatus = forwarded(fetching, { status });
-  const { mediaId } = errand.place;
   // The whole may have come although the caller holds it (RFC 9110 13.2.2).
   const unchanged = status === 200 && evaluateConditions(errand.ask, validatorsIn(headers)) === 'not_modified';
   if (unchanged || errand.ask.method === 'HEAD' || status === 304 || status === 204) {
     body.destroy();
-    const told = { status: unchanged ? 304 : status, headers, body: NO_BODY };
-    const reply = relay(errand.ask, told, cacheStatus, errand.endsAt, engine.clock.now(), engine.responding());
-    return { kind: 'reply', reply, outcome: 'miss', mediaId };
+    return relayed(fetching, { status: unchanged ? 304 : status, headers, body: NO_BODY }, status);
   }
   const stream = { kind: 'stream', sizeBytes, open: () => body } as const;
-  const reply = relay(
-    errand.ask,
-    { status, headers, body: stream },
-    cacheStatus,
-    errand.endsAt,
-    engine.clock.now(),
-    engine.responding(),
-  );
-  return { kind: 'reply', reply, outcome: 'miss', mediaId };
+  return relayed(fetching, { status, headers, body: stream }, status);
+}
+
+/** What is not from the cache, as this caller may see it. `status`: what the origin answered. */
+function relayed(fetching: Fetching, answer: Reply, status: number): Answer {
+  const { engine, errand } = fetching;
+  const cacheStatus = forwarded(fetching, { status });
+  const reply = relay(errand.ask, answer, cacheStatus, errand.endsAt, engine.clock.now(), engine.responding());
+  return { kind: 'reply', reply, outcome: 'miss', mediaId: errand.place.mediaId };
 }
 
 function validatorsIn(headers: HeaderList): { etag: string | null; lastModifiedAt: null } {

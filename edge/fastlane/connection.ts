@@ -150,9 +150,11 @@ export class Connection {
     if (answer.kind === 'reply' && !isAtHand(answer.reply, request)) {
       parts.uses.note(answer);
       void this.#writeStream(request, answer.reply);
-    } else if (request.over) {
-      // Its client left meanwhile, and the connection ends.
-    } else if (answer.kind === 'reply') {
+      return;
+    }
+    // Its client left meanwhile, and the connection ends. Only a body has to be closed, as above.
+    if (request.over) return;
+    if (answer.kind === 'reply') {
       parts.uses.note(answer);
       this.#writeWhole(request, answer);
     } else {

@@ -22,7 +22,7 @@ export function createFastlane(parts: LaneParts, limits: ListenLimits, clock: Cl
   const sweepMs = Math.max(10, Math.min(SWEEP_MAX_MS, limits.headersWithinMs / 2, limits.idleMs / 2));
   const connections = new Set<Connection>();
   let sweeping = false;
-  const owner = {
+  const lane = {
     parts,
     limits,
     clock,
@@ -40,12 +40,12 @@ export function createFastlane(parts: LaneParts, limits: ListenLimits, clock: Cl
 
   return {
     take(own: FirstConnection) {
-      connections.add(new Connection(owner, own));
+      connections.add(new Connection(lane, own));
       if (!sweeping) clock.after(sweepMs, sweep);
       sweeping = true;
     },
     close() {
-      owner.closing = true;
+      lane.closing = true;
       for (const connection of connections) connection.close();
     },
     breakOff() {

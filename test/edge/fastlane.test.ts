@@ -442,6 +442,15 @@ void t.test('a client that leaves ends what is done for it alone', async (t) => 
   ]);
 });
 
+/** The first to ask, gone before it is answered. */
+async function askAndLeave(lane: Lane, target: string): Promise<void> {
+  const raw = await connectRaw(lane.port);
+  raw.write(get(target));
+  await until('the request', () => lane.asked.length === 1);
+  raw.reset();
+  await until('its end', () => lane.logged.length === 1);
+}
+
 void t.test('a body for a client who has left meanwhile is closed, not forgotten', async (t) => {
   const body = new Readable({ read: () => undefined });
   let go = (): void => undefined;
@@ -453,11 +462,7 @@ void t.test('a body for a client who has left meanwhile is closed, not forgotten
         go = () => resolve(replied(reply));
       }),
   );
-  const raw = await connectRaw(lane.port);
-  raw.write(get('/'));
-  await until('the request', () => lane.asked.length === 1);
-  raw.reset();
-  await until('its end', () => lane.logged.length === 1);
+  await askAndLeave(lane, '/');
   go();
   await until('the end of the body', () => body.destroyed);
   t.match(lane.logged, [{ status: 0, complete: false }]);
@@ -475,11 +480,7 @@ void t.test('a body that is broken off for a client who has left breaks nothing 
       };
     });
   });
-  const raw = await connectRaw(lane.port);
-  raw.write(get('/body'));
-  await until('the request', () => lane.asked.length === 1);
-  raw.reset();
-  await until('its end', () => lane.logged.length === 1);
+  await askAndLeave(lane, '/body');
   go();
   t.match(await exchangeRaw(lane.port, get('/', 'Connection: close')), /node \//, 'the process goes on');
 });

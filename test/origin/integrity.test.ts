@@ -377,17 +377,10 @@ void t.test('the audit log keeps a line for each act, whole, in order, and never
   );
 });
 
-void t.test('the commands work beside a running origin, and fsck waits for it to stop', async (t) => {
-  const folder = t.testdir();
-  const origin = await startOrigin(folder);
-  const port = Number(new URL(origin.operators).port);
-  const file = {
-    operators: { port },
-    meta: { folder: join(folder, 'meta') },
-    blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
-    scrub: { again: '0ms' },
-  };
-  const loaded = parseConfig(JSON.stringify({ origin: file }), { origin: originSection });
+/** What a command is handed where config.yaml says this of the origin; every secret is `key`. */
+function commandsOver(section: object) {
+  const context = { env: () => 'key', file: () => undefined };
+  const loaded = parseConfig(JSON.stringify({ origin: section }), { origin: originSection }, context);
   if (loaded.kind === 'faulty') throw new Error(formatFaults(loaded.faults));
   const printed: string[] = [];
   const parts = {
@@ -398,6 +391,20 @@ void t.test('the commands work beside a running origin, and fsck waits for it to
     print: (line: string) => void printed.push(line),
     progress: () => undefined,
   };
+  return { parts, printed };
+}
+
+void t.test('the commands work beside a running origin, and fsck waits for it to stop', async (t) => {
+  const folder = t.testdir();
+  const origin = await startOrigin(folder);
+  const port = Number(new URL(origin.operators).port);
+  const file = {
+    operators: { port },
+    meta: { folder: join(folder, 'meta') },
+    blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
+    scrub: { again: '0ms' },
+  };
+  const { parts, printed } = commandsOver(file);
   const id = await origin.uploaded(png(1));
   const other = await origin.uploaded(png(2));
   t.equal(await runScrub(parts, { after: undefined }), 0);
@@ -444,18 +451,7 @@ void t.test('the commands work over a bucket as they do over a folder', async (t
   };
   const origin = await startOrigin(folder, section);
   await origin.uploaded(png(1));
-  const context = { env: () => 'key', file: () => undefined };
-  const loaded = parseConfig(JSON.stringify({ origin: section }), { origin: originSection }, context);
-  if (loaded.kind === 'faulty') throw new Error(formatFaults(loaded.faults));
-  const printed: string[] = [];
-  const parts = {
-    config: loaded.config.origin,
-    clock: hurried,
-    log: watchedParts().log,
-    signal: never,
-    print: (line: string) => void printed.push(line),
-    progress: () => undefined,
-  };
+  const { parts, printed } = commandsOver(section);
   t.equal(await runBackup(parts, { folder: join(folder, 'backup') }), 0);
   t.match(printed.at(-1), /holds 1 blobs and thumbnails: 1 new/);
   await origin.stop();
