@@ -79,7 +79,7 @@ async function main(): Promise<void> {
   const bare = await startBare(files);
   const paths = bodies.map((_, index) => `/${index}`);
   const servers = [...edges, bare, ...(await startNginx(bare.port, paths)), ...(await startVarnish(bare.port, paths))];
-  const load = fork(new URL('hit-load.js', import.meta.url));
+  const load = fork(new URL('./hit-load.js', import.meta.url));
   stops.push(() => load.disconnect());
   for (const each of CASES) {
     const cost = new Map<string, { cpuUs: number; perSecond: number }[]>(servers.map(({ name }) => [name, []]));
@@ -177,7 +177,7 @@ async function thumbnailAt(url: string): Promise<Buffer> {
 }
 
 async function startBare(files: readonly string[]): Promise<Server> {
-  const child = fork(new URL('hit-bare.js', import.meta.url), [...files]);
+  const child = fork(new URL('./hit-bare.js', import.meta.url), [...files]);
   stops.push(() => child.disconnect());
   const [port] = (await once(child, 'message')) as [number];
   return {

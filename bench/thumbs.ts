@@ -15,8 +15,8 @@ import { promisify } from 'node:util';
 import sharp from 'sharp';
 import { thumbKey } from '../origin/blobs/blob-store.js';
 import type { Thumbs } from '../origin/thumbs/engine.js';
-import { readAll } from '../test/kit/blob-contract.js';
-import { openThumbHouse, type ThumbHouse, thumbsConfig } from '../test/kit/thumb-house.js';
+import { readAll } from '../test/kit/origin/blob-contract.js';
+import { openThumbHouse, type ThumbHouse, thumbsConfig } from '../test/kit/origin/thumb-fixture.js';
 import type { BareAnswer, BareTask } from './thumbs-bare.js';
 
 const [pictures = 48, rounds = 3] = process.argv.slice(2).map(Number);

@@ -70,7 +70,7 @@ interface Bare {
 async function startBare(): Promise<Bare> {
   const held = join(folder, 'bare');
   await mkdir(held);
-  const child = fork(new URL('upload-bare.js', import.meta.url), [held]);
+  const child = fork(new URL('./upload-bare.js', import.meta.url), [held]);
   const [port] = (await once(child, 'message')) as [number];
   return { url: `http://127.0.0.1:${port}`, stop: () => child.disconnect() };
 }

@@ -6,7 +6,7 @@ import type { Gate, Grant } from '../src/access/grant.js';
 import { faultOfGrant } from '../src/access/refusal.js';
 import type { EpochMs } from '../src/clock.js';
 import { type Fault, unreachable } from '../src/errors.js';
-import type { Ask } from './ask.js';
+import type { Ask } from './request.js';
 
 export type Access =
   /** A token or a signed link: all media. `endsAt`: the link's end; otherwise Infinity. */

@@ -2,20 +2,20 @@
 import { choice, integer, list, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
-import { readCertificate, tlsSection } from '../src/http/certificate.js';
-import { limitsSection } from '../src/http/limits.js';
+import { readCertificate, tlsSection } from '../src/server/certificate.js';
+import { limitsSection } from '../src/server/limits.js';
 import { cacheSection } from './cache/config.js';
 import { capabilitiesSection } from './capabilities.js';
-import { reuseSection } from './decide.js';
-import { fillSection } from './fill-options.js';
-import { freshnessSection } from './freshness.js';
-import { journalSection } from './journal/options.js';
+import { fillSection } from './fetch/config.js';
+import { rulesField } from './fetch/rules.js';
+import { warmSection } from './fetch/warm-marks.js';
+import { journalSection } from './journal/config.js';
 import { operatorsSection } from './ops/ops.js';
-import { passSection } from './pass-options.js';
-import { rulesField } from './rules.js';
-import { upstreamSection } from './upstream.js';
-import { usesSection } from './uses.js';
-import { warmSection } from './warming.js';
+import { passSection } from './pass/config.js';
+import { reuseSection } from './rfc9111/decide.js';
+import { freshnessSection } from './rfc9111/freshness.js';
+import { upstreamSection } from './upstream/upstream.js';
+import { usesSection } from './use-reports.js';
 
 const listenSection = section('Where clients reach the edge.', {
   host: text({ default: '127.0.0.1', help: 'The address; 0.0.0.0 or :: for all.' }),

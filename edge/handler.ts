@@ -4,26 +4,26 @@
  *
  * Answers at once, without a promise, where the gate remembers, the copy lies
  * in memory and nothing needs the origin. Deals in plain values only; what
- * listens and writes is serve.ts.
+ * listens and writes is server/node-http.ts.
  */
 import { Fault, unreachable } from '../src/errors.js';
 import { requestDirectives } from '../src/http/cache-control.js';
 import type { Answer, Leaving } from './answer.js';
-import type { Ask } from './ask.js';
 import { type Access, authorize } from './authorize.js';
 import type { Part, Stored } from './cache/cache.js';
-import type { Entry } from './cache/entry.js';
-import type { ForwardReason, Handling } from './cache-status.js';
-import { findPart } from './complete.js';
-import { type Decision, decide, passReason } from './decide.js';
-import type { Engine } from './engine.js';
-import type { Errand } from './errand.js';
-import { AGAIN, type Again, fetchExactly, fetchShared, revalidateInBackground } from './fetch.js';
+import type { Entry } from './entry.js';
+import { findPart } from './fetch/complete.js';
+import type { Engine } from './fetch/engine.js';
+import { AGAIN, type Again, fetchExactly, fetchShared, revalidateInBackground } from './fetch/fetch.js';
+import { type Found, lookUp } from './fetch/lookup.js';
+import type { Errand } from './fetch/origin-request.js';
+import { serveFromPart } from './fetch/serve-incomplete.js';
 import { type Aim, aimOf, type Place, placeOfOriginal, placeOfTarget, placeOfThumb } from './key.js';
-import { type Found, lookUp } from './lookup.js';
 import type { Outcome } from './ops/tally.js';
-import { serveFromPart } from './part.js';
-import { refuse, respond } from './respond.js';
+import type { Ask } from './request.js';
+import type { ForwardReason, Handling } from './respond/cache-status.js';
+import { refuse, respond } from './respond/respond.js';
+import { type Decision, decide, passReason } from './rfc9111/decide.js';
 
 export function handle(engine: Engine, ask: Ask, client: Leaving): Answer | Promise<Answer> {
   const aim = aimOf(ask, engine.aims);

@@ -2,12 +2,12 @@
  * What makes an edge ready: a request for media would be answered now.
  */
 import type { Clock } from '../src/clock.js';
-import { type Health, openHealth } from '../src/http/health.js';
 import type { Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
+import { type Health, openHealth } from '../src/server/health.js';
 import type { EdgeCache } from './cache/cache.js';
 import type { Lease, LeaseState } from './journal/lease.js';
-import type { Upstream } from './upstream.js';
+import type { Upstream } from './upstream/upstream.js';
 
 export interface HealthParts {
   readonly cache: Pick<EdgeCache, 'probe' | 'stats'>;

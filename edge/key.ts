@@ -9,8 +9,8 @@
  */
 import { type MediaId, parseMediaId } from '../src/ids.js';
 import { type ChosenFormat, chooseFormat, chooseVariant, readWish, type ThumbMenu } from '../src/media/thumb-choice.js';
-import type { Ask } from './ask.js';
-import type { CacheKey } from './cache/entry.js';
+import type { CacheKey } from './entry.js';
+import type { Ask } from './request.js';
 
 /** The kinds of path that rules of the configuration may match on. */
 export const PATH_KINDS = ['original', 'thumb', 'other'] as const;

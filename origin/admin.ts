@@ -9,13 +9,13 @@ import { Fault } from '../src/errors.js';
 import { jsonReply, type Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
 import { requireAdmin } from './authorize.js';
-import type { EdgePosition } from './confirmations.js';
-import { describeMedia, instantText } from './describe.js';
-import type { JournalStream } from './journal-stream.js';
-import { stateOf } from './meta/look.js';
+import type { EdgePosition } from './edges/confirmations.js';
+import type { JournalStream } from './edges/journal-stream.js';
+import { describeMedia, instantText } from './media-json.js';
+import { stateOf } from './meta/find.js';
 import type { BlobRecord, Found, MediaRecord, ThumbState } from './meta/media.js';
 import type { ListQuery, MetaStore } from './meta/store.js';
-import type { OriginRequest } from './request.js';
+import type { OriginRequest } from './server/request.js';
 import { recordAct, type TakedownParts } from './takedown.js';
 
 export interface AdminParts extends Pick<TakedownParts, 'audit'> {

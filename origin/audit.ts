@@ -9,7 +9,7 @@ import type { EpochMs } from '../src/clock.js';
 import { section, size, text, type ValueOf } from '../src/config/field.js';
 import { errorCode, Fault } from '../src/errors.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
-import { syncPath } from './sync-path.js';
+import { syncPath } from './blobs/sync-path.js';
 
 export const auditSection = section('The audit log: a line for every act of an admin, never changed or removed.', {
   file: text({

@@ -8,7 +8,7 @@ import { type Caller, type Gate, type Grant, mayRead, mayUpload } from '../src/a
 import { faultOfGrant } from '../src/access/refusal.js';
 import { Fault } from '../src/errors.js';
 import type { Found, Media } from './meta/media.js';
-import type { OriginRequest } from './request.js';
+import type { OriginRequest } from './server/request.js';
 
 /** Who looks at media. An edge has asked its own gate, so it sees what any caller may see. */
 export type Viewer =

@@ -2,22 +2,22 @@
 import { integer, origin, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
-import { limitsSection } from '../src/http/limits.js';
+import { limitsSection } from '../src/server/limits.js';
+import { wellKnownSection } from './api/well-known.js';
 import { auditSection } from './audit.js';
 import { blobsFaults, blobsSection } from './blobs/config.js';
 import { downloadSection } from './download.js';
-import { drainSection } from './handler.js';
+import { journalSection } from './edges/journal-stream.js';
 import { uploadSection } from './ingest/config.js';
 import { scanFaults } from './ingest/scan.js';
-import { journalSection } from './journal-stream.js';
-import { rateLimitsSection } from './limits.js';
 import { metaSection } from './meta/config.js';
 import { quotaSection } from './quota.js';
-import { resumableSection } from './resume.js';
-import { retentionSection } from './retention.js';
-import { scrubSection } from './scrub.js';
+import { resumableSection } from './resumable.js';
+import { rateLimitsSection } from './server/rate-limits.js';
+import { drainSection } from './server/server.js';
 import { thumbsFaults, thumbsSection } from './thumbs/config.js';
-import { wellKnownSection } from './well-known.js';
+import { scrubSection } from './upkeep/scrub.js';
+import { retentionSection } from './upkeep/sweeper.js';
 
 const port = (standard: number, help: string) => integer({ default: standard, min: 0, max: 65_535, help });
 

@@ -10,12 +10,12 @@ import { contentDisposition, type Disposition } from '../src/media/disposition.j
 import { extensionOf, servedType } from '../src/media/types.js';
 import { admitViewer, type Viewer, viewerOf } from './authorize.js';
 import { type BlobStore, mediaKey } from './blobs/blob-store.js';
+import type { Uses } from './edges/use-reports.js';
 import { type Lifetime, mediaReply } from './media-reply.js';
 import type { BlobRecord, Media, MediaRecord, PictureFacts } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
-import type { OriginRequest } from './request.js';
+import type { OriginRequest } from './server/request.js';
 import type { ThumbsConfig } from './thumbs/config.js';
-import type { Uses } from './uses.js';
 
 export const downloadSection = section('How media is served, and how long copies of it may be used.', {
   inlineTypes: list({

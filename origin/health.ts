@@ -3,9 +3,9 @@
  */
 import type { Gate } from '../src/access/grant.js';
 import type { Clock } from '../src/clock.js';
-import { type Health, openHealth } from '../src/http/health.js';
 import type { Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
+import { type Health, openHealth } from '../src/server/health.js';
 import type { BlobStore } from './blobs/blob-store.js';
 import type { MetaStore } from './meta/store.js';
 import type { ThumbCapabilities } from './thumbs/engine.js';

@@ -8,7 +8,7 @@ import { jsonReply, type Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
 import { admitViewer, requireCaller } from './authorize.js';
 import type { MetaStore } from './meta/store.js';
-import type { OriginRequest } from './request.js';
+import type { OriginRequest } from './server/request.js';
 
 export interface LinkParts {
   readonly gate: Gate;

@@ -2,10 +2,10 @@
 import { accessFaults, accessSection } from '../src/access/config.js';
 import { logSection } from '../src/log.js';
 import { type ProcessEntry, processEntry } from '../src/process.js';
-import { runBackup, runFsck, runRestore, runScrub } from './commands.js';
 import { originFaults, originSection } from './config.js';
 import { openOrigin } from './origin.js';
 import { runThumbs, type ThumbsVerb } from './thumbs/commands.js';
+import { runBackup, runFsck, runRestore, runScrub } from './upkeep/commands.js';
 
 export const entry: ProcessEntry = processEntry({
   name: 'origin',

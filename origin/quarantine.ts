@@ -8,7 +8,7 @@ import type { Reply } from '../src/http/reply.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
 import { requireAdmin } from './authorize.js';
 import type { MetaStore, QuarantineOutcome } from './meta/store.js';
-import type { OriginRequest } from './request.js';
+import type { OriginRequest } from './server/request.js';
 import { recordAct, type TakedownParts, takenDown } from './takedown.js';
 
 export interface QuarantineParts extends TakedownParts {

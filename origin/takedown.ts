@@ -7,8 +7,8 @@ import type { Caller } from '../src/access/grant.js';
 import { emptyReply, type Reply } from '../src/http/reply.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
 import type { AuditAct, AuditLog } from './audit.js';
-import type { JournalStream } from './journal-stream.js';
-import type { OriginRequest } from './request.js';
+import type { JournalStream } from './edges/journal-stream.js';
+import type { OriginRequest } from './server/request.js';
 
 export interface TakedownParts {
   readonly journal: Pick<JournalStream, 'confirmed'>;

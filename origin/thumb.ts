@@ -12,14 +12,14 @@ import { chooseFormat, chooseVariant, readWish, type ThumbMenu } from '../src/me
 import { admitViewer, viewerOf } from './authorize.js';
 import { type BlobStore, thumbKey } from './blobs/blob-store.js';
 import { type DownloadConfig, lifetimeFor } from './download.js';
+import type { Uses } from './edges/use-reports.js';
 import { mediaReply } from './media-reply.js';
 import type { ThumbMade, ThumbRefusal } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
-import type { OriginRequest } from './request.js';
+import type { OriginRequest } from './server/request.js';
 import type { ThumbsConfig } from './thumbs/config.js';
 import type { Thumbs } from './thumbs/engine.js';
 import { pickThumb } from './thumbs/plan.js';
-import type { Uses } from './uses.js';
 
 export interface ThumbParts {
   readonly gate: Gate;

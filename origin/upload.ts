@@ -11,14 +11,14 @@ import { jsonReply, type Reply } from '../src/http/reply.js';
 import type { CounterOf, Metrics } from '../src/metrics.js';
 import { requireUploader } from './authorize.js';
 import type { BlobStore } from './blobs/blob-store.js';
-import { describeMedia, mediaPath } from './describe.js';
 import type { Admissions } from './ingest/admit.js';
 import type { UploadConfig } from './ingest/config.js';
 import { type Ingested, type IngestParts, ingest, overQuota } from './ingest/ingest.js';
 import { bodyShape, receive } from './ingest/receive.js';
+import { describeMedia, mediaPath } from './media-json.js';
 import { mediaEtag } from './media-reply.js';
 import type { Quotas, Reservation } from './quota.js';
-import type { OriginRequest } from './request.js';
+import type { OriginRequest } from './server/request.js';
 
 export interface UploadParts extends IngestParts {
   readonly gate: Gate;

@@ -4,9 +4,9 @@ import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Answer, ask, json, member } from './kit/ask.js';
-import { heldProbe } from './kit/held-probe.js';
+import { type Answer, ask, json, member } from './kit/http/request.js';
 import { wav } from './kit/media.js';
+import { heldProbe } from './kit/origin/held-probe.js';
 import { configOf, freePorts, runCli, type Service, startCli, startService } from './kit/service.js';
 
 const CORPUS = join('..', 'shared', 'corpus', 'valid');

@@ -12,8 +12,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DiskIndex } from '../../edge/cache/disk/disk-index.js';
 import { type DiskRecord, digestOf, diskWeight } from '../../edge/cache/disk/record.js';
-import type { CacheKey, Entry } from '../../edge/cache/entry.js';
 import { createPolicy, type PolicyName } from '../../edge/cache/policy/registry.js';
+import type { CacheKey, Entry } from '../../edge/entry.js';
 
 const ROWS_PER_STEP = 512;
 const LOOK_UPS = 50_000;

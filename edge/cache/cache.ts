@@ -5,7 +5,7 @@
 import type { Readable } from 'node:stream';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
-import type { CacheKey, Entry } from './entry.js';
+import type { CacheKey, Entry } from '../entry.js';
 import type { AdmissionName } from './policy/registry.js';
 
 export type TierName = 'memory' | 'disk';

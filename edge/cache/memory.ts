@@ -6,9 +6,9 @@
 import { Readable } from 'node:stream';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
+import type { CacheKey, Entry } from '../entry.js';
 import type { Body, Stored, TierStats } from './cache.js';
-import type { CacheKey, Entry } from './entry.js';
-import { Groups } from './groups.js';
+import { Groups } from './key-index.js';
 import type { Policy } from './policy/policy.js';
 import type { Readers } from './readers.js';
 

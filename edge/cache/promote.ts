@@ -4,8 +4,8 @@
  * turn at the next hit.
  */
 
+import type { CacheKey, Entry } from '../entry.js';
 import type { DiskTier } from './disk/tier.js';
-import type { CacheKey, Entry } from './entry.js';
 import type { MemoryTier } from './memory.js';
 
 export interface PromoterParts {

@@ -1,7 +1,7 @@
 /** Who is reading what, so that a takedown can break them off in the middle. */
 import type { Readable } from 'node:stream';
+import type { CacheKey } from '../entry.js';
 import type { BodyLost } from './cache.js';
-import type { CacheKey } from './entry.js';
 
 export class Readers {
   readonly #byKey = new Map<CacheKey, Set<Readable>>();

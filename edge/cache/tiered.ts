@@ -7,6 +7,7 @@
 import type { Clock } from '../../src/clock.js';
 import type { MediaId } from '../../src/ids.js';
 import { errorFields, type Log } from '../../src/log.js';
+import type { CacheKey, Entry } from '../entry.js';
 import { Budget } from './budget.js';
 import {
   BodyLost,
@@ -26,11 +27,10 @@ import { recover, sweep } from './disk/recovery.js';
 import { scrub } from './disk/scrub.js';
 import type { SpoolFile } from './disk/spool.js';
 import type { DiskTier } from './disk/tier.js';
-import type { CacheKey, Entry } from './entry.js';
-import { type Arrived, Fill } from './filling.js';
-import { GrowingBody } from './growing.js';
+import { type Arrived, Fill } from './fill.js';
+import { GrowingBody } from './growing-body.js';
+import type { PartStore } from './incomplete.js';
 import type { MemoryTier } from './memory.js';
-import type { PartStore } from './parts.js';
 import { Promoter } from './promote.js';
 import type { Readers } from './readers.js';
 

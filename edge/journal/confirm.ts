@@ -4,7 +4,7 @@
  * two requests and not one each.
  */
 import { CONFIRM_PATH } from '../../src/journal/entry.js';
-import type { FollowerOptions } from './options.js';
+import type { FollowerOptions } from './config.js';
 
 export type ConfirmOutcome =
   | 'told'

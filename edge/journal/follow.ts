@@ -11,8 +11,8 @@
 import { sleep } from '../../src/clock.js';
 import { bugFields } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
+import type { FollowerOptions } from './config.js';
 import { createLease, type Lease } from './lease.js';
-import type { FollowerOptions } from './options.js';
 import { openPositionFile } from './position.js';
 import { type FollowerLink, type Progress, runSession, type SessionParts } from './session.js';
 

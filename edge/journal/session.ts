@@ -8,9 +8,9 @@ import { unreachable } from '../../src/errors.js';
 import type { MediaId } from '../../src/ids.js';
 import type { JournalEntry, JournalLine } from '../../src/journal/entry.js';
 import { errorFields, type LogFields } from '../../src/log.js';
+import type { FollowerOptions } from './config.js';
 import { type Confirmer, createConfirmer } from './confirm.js';
 import { createDelayGauge, type LeaseHold } from './lease.js';
-import type { FollowerOptions } from './options.js';
 import type { Position, PositionFile } from './position.js';
 import { chunksOf, createLineSplitter, openStream, type SessionEnd, SessionOver } from './stream.js';
 

@@ -5,7 +5,7 @@
 import type { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
 import { JOURNAL_PATH, type JournalLine, parseLine } from '../../src/journal/entry.js';
-import type { FollowerOptions } from './options.js';
+import type { FollowerOptions } from './config.js';
 import type { Position } from './position.js';
 
 export type SessionEnd =

@@ -10,20 +10,20 @@ import { isIP } from 'node:net';
 import type { Clock } from '../../src/clock.js';
 import { flag, integer, section, size, text, type ValueOf } from '../../src/config/field.js';
 import { Fault, faultOf } from '../../src/errors.js';
-import type { ListenLimits } from '../../src/http/limits.js';
-import { listen } from '../../src/http/listen.js';
-import { metricsReply } from '../../src/http/metrics-reply.js';
 import { problemReply } from '../../src/http/problem.js';
 import { jsonReply, type Reply } from '../../src/http/reply.js';
-import { createMatcher, type Method, route } from '../../src/http/routes.js';
-import { send } from '../../src/http/send.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { ReloadOutcome } from '../../src/reload.js';
-import { type PurgeHooks, purge, readPurge } from '../purge.js';
+import type { ListenLimits } from '../../src/server/limits.js';
+import { listen } from '../../src/server/listen.js';
+import { metricsReply } from '../../src/server/metrics-reply.js';
+import { createMatcher, type Method, route } from '../../src/server/routes.js';
+import { send } from '../../src/server/send.js';
 import { type History, openHistory } from './history.js';
 import { registerFigures } from './metrics.js';
 import { pageReply } from './page.js';
+import { type PurgeHooks, purge, readPurge } from './purge.js';
 import { readStats, type StatsSources } from './stats.js';
 
 export const operatorsSection = section('The listener for operators: metrics, figures, purging.', {

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Sha256 } from '../../src/ids.js';
-import { chunksOf } from '../ingest/pace.js';
+import { chunksOf } from '../ingest/paced-body.js';
 import { stage } from '../ingest/stage.js';
 import type { BlobRecord } from '../meta/media.js';
 import { type BlobKey, type BlobStore, mediaKey, thumbKey } from './blob-store.js';

@@ -6,7 +6,7 @@
 import { Dicer } from '@fastify/busboy';
 import { Fault } from '../../src/errors.js';
 import type { UploadConfig } from './config.js';
-import { type ChunkSource, chunksOf } from './pace.js';
+import { type ChunkSource, chunksOf } from './paced-body.js';
 
 export interface FormFile {
   readonly filename: string | undefined;

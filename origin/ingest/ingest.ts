@@ -14,15 +14,15 @@ import type { InFlight } from '../blobs/in-flight.js';
 import { type Media, NO_FACTS, type PictureFacts, type Quarantine, refusesUpload } from '../meta/media.js';
 import type { MetaStore, NewMedia, UploadQuota } from '../meta/store.js';
 import type { Quotas } from '../quota.js';
-import { decideExpiry, type RetentionConfig } from '../retention.js';
 import type { Thumbs } from '../thumbs/engine.js';
+import { decideExpiry, type RetentionConfig } from '../upkeep/sweeper.js';
 import { commit } from './commit.js';
 import type { UploadConfig } from './config.js';
 import { identify } from './identify.js';
 import type { Scanner } from './scan.js';
 import { settle } from './settle.js';
 import type { Staged } from './stage.js';
-import { unlocate } from './unlocate.js';
+import { unlocate } from './strip-location.js';
 
 export interface IngestParts {
   readonly clock: Clock;

@@ -9,11 +9,11 @@ import { Fault } from '../../src/errors.js';
 import { readDigest } from '../../src/http/digest.js';
 import type { Sha256 } from '../../src/ids.js';
 import { essenceOf } from '../../src/media/types.js';
-import type { OriginRequest } from '../request.js';
+import type { OriginRequest } from '../server/request.js';
 import { tooLarge } from './admit.js';
 import type { UploadConfig } from './config.js';
 import { formBoundary, readForm } from './form.js';
-import { type ChunkSource, pacedChunks } from './pace.js';
+import { type ChunkSource, pacedChunks } from './paced-body.js';
 import { type Staged, stage } from './stage.js';
 
 export interface Received {

@@ -17,7 +17,7 @@ import type { ConfigFault } from '../../src/config/load.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import { createSlots } from '../../src/slots.js';
-import { runProgram } from '../thumbs/program.js';
+import { runProgram } from '../thumbs/render/program.js';
 
 export const scanSection = section('A virus scanner that sees each upload before it becomes visible.', {
   by: choice({

@@ -10,9 +10,9 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { Fault } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
-import { closeBare, openBare, writeBare } from '../bare-files.js';
+import { closeBare, openBare, writeBare } from '../blobs/bare-files.js';
 import { tooLarge } from './admit.js';
-import type { ChunkSource } from './pace.js';
+import type { ChunkSource } from './paced-body.js';
 
 export interface Staged {
   readonly path: string;

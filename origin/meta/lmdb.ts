@@ -15,10 +15,10 @@ import { Fault } from '../../src/errors.js';
 import type { DamagedRecord } from './codec.js';
 import type { MetaConfig } from './config.js';
 import { type Database, readOrNote } from './database.js';
-import { copyStore, createReader, createStore, type MetaParts, type MetaReader } from './ordered-store.js';
 import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
 import { ABOUT, type Reader, read, type Span, TABLE_NAMES, type Writer, write } from './tables.js';
+import { copyStore, createReader, createStore, type MetaParts, type MetaReader } from './transactions.js';
 import { lockWriter, type WriterLock } from './writer-lock.js';
 
 /** The layout of tables and keys; a change of a record's fields is the codec's matter. */

@@ -6,9 +6,9 @@ import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalCause } from '../../src/journal/entry.js';
 import { type Change, readOrNote } from './database.js';
+import { findSent } from './find-sent.js';
 import { type BlobRecord, type MediaRecord, type MediaState, type Quarantine, refusesUpload } from './media.js';
 import type { StoredBlob, StoredMedia } from './records.js';
-import { findSent } from './sent.js';
 import type { QuarantineOutcome, RemoveOutcome } from './store.js';
 import {
   BLOBS,

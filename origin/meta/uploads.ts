@@ -6,11 +6,11 @@
 import type { EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import type { Change } from './database.js';
+import { findSent, sentAs } from './find-sent.js';
 import type { BlobRecord, Media, MediaRecord } from './media.js';
 import { refusesUpload } from './media.js';
 import { queueJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
-import { findSent, sentAs } from './sent.js';
 import type { CommitOutcome, NewMedia, Usage } from './store.js';
 import { BLOBS, JOBS, MEDIA, ownerKey, type Reader, read, USAGE, write } from './tables.js';
 import { expireOne, hasExpired, liftMark, quarantine, settleReference } from './takedown.js';

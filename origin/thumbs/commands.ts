@@ -4,7 +4,7 @@
  */
 import { type IncomingMessage, request } from 'node:http';
 import { createInterface } from 'node:readline';
-import type { CommandParts } from '../commands.js';
+import type { CommandParts } from '../upkeep/commands.js';
 
 export type ThumbsVerb = 'status' | 'retry' | 'backfill';
 

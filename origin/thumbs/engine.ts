@@ -6,7 +6,7 @@
  * Promises: a job ends as made, refused or dead, whatever dies meanwhile; no
  * more jobs are claimed than there are hands for; no child is started before
  * there is a job; `close` gives back what is in hand, with no attempt counted.
- * Leaves the story of one job to job.ts and the decision about it to judge.ts.
+ * Leaves the story of one job to job.ts and the decision about it to verdict.ts.
  */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -23,13 +23,13 @@ import { JOB_PRIORITIES, type Job } from '../meta/jobs.js';
 import type { ThumbState } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
 import type { ThumbsConfig } from './config.js';
-import { findFilmTools } from './film.js';
 import { JOB_FOLDER_PREFIX, type JobParts, makeThumbs } from './job.js';
-import { type Attempt, judge, type Verdict } from './judge.js';
 import { countThumbs } from './metrics.js';
 import { menuOf } from './plan.js';
-import { openPool } from './pool.js';
+import { findFilmTools } from './render/film.js';
+import { openPool } from './render/pool.js';
 import { routeOf, typesOf } from './types.js';
+import { type Attempt, judge, type Verdict } from './verdict.js';
 import { createWaiters } from './waiters.js';
 
 export interface ThumbsParts {
@@ -95,7 +95,7 @@ export async function openThumbs(parts: ThumbsParts): Promise<Thumbs> {
   const closing = new AbortController();
   await removeLeftovers(blobs.stageFolder);
   const film = await findFilmTools(config, blobs.stageFolder, clock, closing.signal);
-  const pool = openPool(parts.script ?? new URL('./worker.js', import.meta.url), config.children, clock);
+  const pool = openPool(parts.script ?? new URL('./render/worker.js', import.meta.url), config.children, clock);
   const waiters = createWaiters(config.waitersMax, clock);
   const counters = countThumbs(parts.metrics, () => ({ ...pool.counts(), hands: hands.size, waiters: waiters.count }));
   const jobParts: JobParts = { config, blobs, pool, film, filmSlots: createSlots(config.children.count), clock };

@@ -12,13 +12,13 @@ import type { Clock } from '../../src/clock.js';
 import type { Slots } from '../../src/slots.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import { type BlobRecord, NO_FACTS, type PictureFacts, type ThumbMade, type ThumbRefusal } from '../meta/media.js';
-import type { Loss } from './child.js';
 import type { ThumbsConfig } from './config.js';
-import type { FilmOutcome, FilmTools } from './film.js';
 import { baseSize, planThumbs } from './plan.js';
-import type { RenderPool } from './pool.js';
-import type { RenderResult } from './protocol.js';
-import { adoptThumb, fetchOriginal, findSized, readHead } from './steps.js';
+import type { Loss } from './render/child.js';
+import type { FilmOutcome, FilmTools } from './render/film.js';
+import type { RenderPool } from './render/pool.js';
+import type { RenderResult } from './render/protocol.js';
+import { adoptThumb, fetchOriginal, findSized, readHead } from './store-thumb.js';
 import { type Route, routeOf } from './types.js';
 
 export interface JobParts {

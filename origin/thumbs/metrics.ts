@@ -1,6 +1,6 @@
 /** What operators see of the engine. */
 import type { Metrics } from '../../src/metrics.js';
-import type { Attempt, Verdict } from './judge.js';
+import type { Attempt, Verdict } from './verdict.js';
 
 export interface ThumbGauges {
   readonly children: number;

@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type Browser, chromium } from 'playwright-core';
 import t from 'tap';
-import { ask, member } from '../kit/ask.js';
+import { ask, member } from '../kit/http/request.js';
 import { makeJpeg } from '../kit/pictures.js';
 import { type Service, startService } from '../kit/service.js';
 

@@ -10,7 +10,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { ask } from '../kit/ask.js';
+import { ask } from '../kit/http/request.js';
 import { CLI, freePorts } from '../kit/service.js';
 
 const SUITE = 'http-cache-tests@0.4.5';

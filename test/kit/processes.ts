@@ -10,7 +10,7 @@ import { join, resolve } from 'node:path';
 import { systemClock } from '../../src/clock.js';
 import { issueToken, openDevAuth } from '../../src/dev/auth-service.js';
 import { prepareSecrets } from '../../src/dev/dev.js';
-import type { AskOptions } from './ask.js';
+import type { AskOptions } from './http/request.js';
 import { CLI } from './service.js';
 
 export interface Processes {
@@ -48,7 +48,7 @@ export interface Launched {
 }
 
 const TOKEN_MS = 3_600_000;
-const ORIGIN_CHILD = resolve('dist/test/kit/origin-child.js');
+const ORIGIN_CHILD = resolve('dist/test/kit/origin/origin-child.js');
 
 export async function openProcesses(folder: string): Promise<Processes> {
   const data = join(folder, 'data');

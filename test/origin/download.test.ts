@@ -5,11 +5,11 @@ import t from 'tap';
 import { signLink } from '../../src/access/link.js';
 import type { MediaId } from '../../src/ids.js';
 import { cleanFilename, contentDisposition } from '../../src/media/disposition.js';
-import { type Answer, json, member } from '../kit/ask.js';
 import { TEST_SECRET } from '../kit/auth-service.js';
-import { heldProbe } from '../kit/held-probe.js';
+import { type Answer, json, member } from '../kit/http/request.js';
 import { gif, pdf, png, text, wav } from '../kit/media.js';
-import { startOrigin } from '../kit/origin.js';
+import { heldProbe } from '../kit/origin/held-probe.js';
+import { startOrigin } from '../kit/origin/origin.js';
 import { makeJpeg } from '../kit/pictures.js';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');

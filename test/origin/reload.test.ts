@@ -10,10 +10,10 @@ import { JOURNAL_PATH } from '../../src/journal/entry.js';
 import { createLog } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics.js';
 import { sourceOf } from '../../src/process.js';
-import { type Answer, type AskOptions, ask, json, member } from '../kit/ask.js';
 import { openAuthService } from '../kit/auth-service.js';
 import { ManualClock } from '../kit/clock.js';
-import { withToken } from '../kit/origin.js';
+import { type Answer, type AskOptions, ask, json, member } from '../kit/http/request.js';
+import { withToken } from '../kit/origin/origin.js';
 import { until } from '../kit/until.js';
 
 const SECRETS = {

@@ -6,10 +6,10 @@ import t from 'tap';
 import { edgeProof } from '../../src/access/edge-proof.js';
 import { CONFIRM_PATH, JOURNAL_PATH, type JournalEntry, type JournalLine, parseLine } from '../../src/journal/entry.js';
 import { USES_PATH } from '../../src/journal/use-report.js';
-import { type Answer, json, member } from '../kit/ask.js';
 import { TEST_SECRET } from '../kit/auth-service.js';
+import { type Answer, json, member } from '../kit/http/request.js';
 import { png } from '../kit/media.js';
-import { startOrigin, type TestOrigin } from '../kit/origin.js';
+import { startOrigin, type TestOrigin } from '../kit/origin/origin.js';
 
 const STILL = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
 const UNKNOWN = '01ARZ3NDEKTSV4RRFFQ69G5FAV';

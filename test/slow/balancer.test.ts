@@ -4,7 +4,6 @@ import { readFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type Answer, ask, member } from '../kit/ask.js';
 import {
   addEdge,
   type Balancer,
@@ -14,7 +13,8 @@ import {
   hasNginx,
   startBalancer,
   withEdge,
-} from '../kit/balancer.js';
+} from '../kit/edge/balancer.js';
+import { type Answer, ask, member } from '../kit/http/request.js';
 import { freePorts, type Service, startService } from '../kit/service.js';
 
 /** So many that each edge owns some, but for one run in millions. */

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { thumbKey } from '../../origin/blobs/blob-store.js';
 import { openLocalStore } from '../../origin/blobs/local.js';
-import { put, stage } from '../kit/blob-contract.js';
+import { put, stage } from '../kit/origin/blob-contract.js';
 
 const disk = process.env['SMALL_DISK'];
 

@@ -11,13 +11,13 @@ import { buffer } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { mediaKey } from '../../origin/blobs/blob-store.js';
-import { fsck } from '../../origin/fsck.js';
+import { fsck } from '../../origin/upkeep/fsck.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import { ManualClock } from '../kit/clock.js';
-import type { CrashLine } from '../kit/crash-record.js';
-import { watchedParts } from '../kit/parts.js';
+import { watchedParts } from '../kit/deps.js';
+import type { CrashLine } from '../kit/origin/crash-record.js';
+import { openStores, type Stores, sha256Of } from '../kit/origin/stores.js';
 import { seeded } from '../kit/random.js';
-import { openStores, type Stores, sha256Of } from '../kit/stores.js';
 
 const ROUNDS = 120;
 /** Deaths that one pair of stores goes through, before a new one keeps the rounds short. */
@@ -25,7 +25,7 @@ const ROUNDS_EACH = 15;
 const TIMEOUT_MS = 900_000;
 /** The longest life of a writer once it is at work. */
 const LIFE_MAX_MS = 250;
-const WRITER = fileURLToPath(new URL('../kit/crash-writer.js', import.meta.url));
+const WRITER = fileURLToPath(new URL('../kit/origin/crash-writer.js', import.meta.url));
 const SEED = Number(process.env['CRASH_SEED'] ?? 1);
 
 /** What must be true of an id, whatever happened since. */

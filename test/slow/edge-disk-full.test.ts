@@ -13,7 +13,7 @@ import {
   openTestCache,
   put,
   readAll,
-} from '../kit/cache.js';
+} from '../kit/edge/cache.js';
 import { onSmallDisk } from '../kit/small-disk.js';
 
 const ON_DISK = { memory: false, disk: true };

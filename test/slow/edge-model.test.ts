@@ -7,7 +7,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t from 'tap';
-import { runModel, steps, type Tally } from '../kit/cache-model.js';
+import { runModel, steps, type Tally } from '../kit/edge/cache-model.js';
 
 const RUNS = Number(process.env['MODEL_RUNS'] ?? 150);
 const SEED = process.env['MODEL_SEED'] ?? '5';

@@ -4,8 +4,8 @@ import { mkdir, readFile, rename, symlink, unlink, writeFile } from 'node:fs/pro
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import t from 'tap';
-import { ask, member } from '../kit/ask.js';
 import { hasOpenssl, selfSigned, type TestCertificate } from '../kit/certificates.js';
+import { ask, member } from '../kit/http/request.js';
 import { asCaller, openProcesses } from '../kit/processes.js';
 
 const skip = hasOpenssl ? false : 'there is no openssl to make certificates with';

@@ -6,8 +6,8 @@ import { metaSection } from '../../origin/meta/config.js';
 import { openMetaStore } from '../../origin/meta/lmdb.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import { ManualClock } from '../kit/clock.js';
-import { findingsOf, T0, uploadOf } from '../kit/meta-contract.js';
-import { configured, watchedParts } from '../kit/parts.js';
+import { configured, watchedParts } from '../kit/deps.js';
+import { findingsOf, T0, uploadOf } from '../kit/origin/meta-contract.js';
 import { onSmallDisk } from '../kit/small-disk.js';
 
 const SIZE_BYTES = 3_000_000;

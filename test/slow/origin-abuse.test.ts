@@ -8,13 +8,13 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { type Answer, ask, member } from '../kit/ask.js';
-import { openLightS3 } from '../kit/light-s3.js';
+import { connectRaw, type Raw, requestHead } from '../kit/http/raw.js';
+import { startReading } from '../kit/http/reading.js';
+import { type Answer, ask, member } from '../kit/http/request.js';
 import { largePng, png } from '../kit/media.js';
-import { startOrigin } from '../kit/origin.js';
+import { openLightS3 } from '../kit/origin/light-s3.js';
+import { startOrigin } from '../kit/origin/origin.js';
 import { asCaller, openProcesses } from '../kit/processes.js';
-import { connectRaw, type Raw, requestHead } from '../kit/raw.js';
-import { startReading } from '../kit/reading.js';
 import { onSmallDisk } from '../kit/small-disk.js';
 
 const TIMEOUT_MS = 300_000;

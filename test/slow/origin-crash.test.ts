@@ -7,17 +7,17 @@
  * only listed until the end, when every byte is looked at.
  */
 import t from 'tap';
-import { runFsck } from '../../origin/commands.js';
 import { originSection } from '../../origin/config.js';
+import { runFsck } from '../../origin/upkeep/commands.js';
 import { systemClock } from '../../src/clock.js';
 import { formatFaults, loadConfig } from '../../src/config/load.js';
 import type { Sha256 } from '../../src/ids.js';
 import { createLog } from '../../src/log.js';
-import { ask, json, member } from '../kit/ask.js';
+import { ask, json, member } from '../kit/http/request.js';
 import { gif, largePng, pdf, png, text } from '../kit/media.js';
+import { sha256Of } from '../kit/origin/stores.js';
 import { asCaller, type Launched, openProcesses, type Processes } from '../kit/processes.js';
 import { seeded } from '../kit/random.js';
-import { sha256Of } from '../kit/stores.js';
 import { until } from '../kit/until.js';
 
 const ROUNDS = Number(process.env['ORIGIN_CRASH_ROUNDS'] ?? 100);

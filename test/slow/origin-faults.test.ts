@@ -8,11 +8,11 @@
 
 import t, { type Test } from 'tap';
 import type { MediaId } from '../../src/ids.js';
-import { type Answer, ask } from '../kit/ask.js';
-import { openTestEdge, type TestEdge } from '../kit/edge.js';
-import { listenRaw, type RawServer } from '../kit/raw.js';
-import { openRelay, type Relay } from '../kit/relay.js';
-import { mediaHead, mediaScript, type Script } from '../kit/scripted-origin.js';
+import { openTestEdge, type TestEdge } from '../kit/edge/edge.js';
+import { mediaHead, mediaScript, type Script } from '../kit/edge/scripted-origin.js';
+import { listenRaw, type RawServer } from '../kit/http/raw.js';
+import { openRelay, type Relay } from '../kit/http/relay.js';
+import { type Answer, ask } from '../kit/http/request.js';
 
 const READER = { authorization: 'Bearer reader' };
 const BYTES = Buffer.from('0123456789abcdefghijklmnopqrstuvwxyz');

@@ -9,7 +9,7 @@ import { openBlobStore } from '../../origin/blobs/open.js';
 import { systemClock } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import { createLog } from '../../src/log.js';
-import { blobContract, bytesOf, put, stage } from '../kit/blob-contract.js';
+import { blobContract, bytesOf, put, stage } from '../kit/origin/blob-contract.js';
 
 const {
   S3_ENDPOINT: endpoint,

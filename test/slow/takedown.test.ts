@@ -12,12 +12,12 @@ import t, { type Test } from 'tap';
 import { metaSection } from '../../origin/meta/config.js';
 import { openMetaStore } from '../../origin/meta/lmdb.js';
 import { systemClock } from '../../src/clock.js';
-import { type Answer, ask, json, member } from '../kit/ask.js';
-import { configured, watchedParts } from '../kit/parts.js';
+import { configured, watchedParts } from '../kit/deps.js';
+import { askIn, FORMS, type Form, type Poller, poll, shows, type Watched } from '../kit/edge/polling.js';
+import { openRelay, type Relay } from '../kit/http/relay.js';
+import { type Answer, ask, json, member } from '../kit/http/request.js';
 import { makeJpeg } from '../kit/pictures.js';
-import { askIn, FORMS, type Form, type Poller, poll, shows, type Watched } from '../kit/polling.js';
 import { asCaller, type Launched, openProcesses, type Processes } from '../kit/processes.js';
-import { openRelay, type Relay } from '../kit/relay.js';
 
 type Mode = 'revalidate' | 'refuse' | 'serve';
 type Way = 'delete' | 'quarantine' | 'expire' | 'none';

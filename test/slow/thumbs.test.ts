@@ -9,8 +9,8 @@ import t, { type Test } from 'tap';
 import { mediaKey, thumbKey } from '../../origin/blobs/blob-store.js';
 import type { BlobRecord } from '../../origin/meta/media.js';
 import type { Sha256 } from '../../src/ids.js';
-import { readAll } from '../kit/blob-contract.js';
-import { MISBEHAVING, openThumbHouse, type ThumbHouse } from '../kit/thumb-house.js';
+import { readAll } from '../kit/origin/blob-contract.js';
+import { MISBEHAVING, openThumbHouse, type ThumbHouse } from '../kit/origin/thumb-fixture.js';
 
 const CORPORA = resolve('../shared/corpus');
 const corpora = { skip: existsSync(CORPORA) ? false : 'the corpora are not there' } as const;
@@ -396,7 +396,7 @@ void t.test('the queue drains, whatever is killed', async (t) => {
     for (let done = false; !done; kills += 1) {
       const endsMax = 3 + Math.floor(random() * 4);
       const args = [folder, config, MISBEHAVING.href, String(endsMax)];
-      const engine = fork(new URL('../kit/thumb-engine.js', import.meta.url), args);
+      const engine = fork(new URL('../kit/origin/thumb-engine.js', import.meta.url), args);
       done = (await saying(engine)) === 'drained';
       const children = childrenOf(engine.pid);
       await killAndWait(engine);

@@ -6,10 +6,10 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import t, { type Test } from 'tap';
-import { ask } from '../kit/ask.js';
-import { MALFORMED_BODIES, MALFORMED_HEADS, type Malformed, SMUGGLED } from '../kit/malformed.js';
+import { MALFORMED_BODIES, MALFORMED_HEADS, type Malformed, SMUGGLED } from '../kit/http/malformed.js';
+import { connectRaw, exchangeRaw } from '../kit/http/raw.js';
+import { ask } from '../kit/http/request.js';
 import { openProcesses } from '../kit/processes.js';
-import { connectRaw, exchangeRaw } from '../kit/raw.js';
 
 /** Those of MALFORMED_LIMITS, in the words of the file, and such that slowness is told soon. */
 const LIMITS = {

@@ -25,11 +25,11 @@ import { formatFaults, loadConfig, parseConfig, renderConfig } from '../../src/c
 import { Fault, faultOf } from '../../src/errors.js';
 import { problemReply } from '../../src/http/problem.js';
 import { jsonReply, type Reply } from '../../src/http/reply.js';
-import { send } from '../../src/http/send.js';
 import { createIdSource, parseMediaId, parseSha256 } from '../../src/ids.js';
 import { formatLine, type JournalLine, parseConfirmation, parseLine } from '../../src/journal/entry.js';
 import { createLog, errorFields, loggable } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics.js';
+import { send } from '../../src/server/send.js';
 import { ManualClock } from '../kit/clock.js';
 
 void t.test('sizes are read in decimal and binary units, and nothing else is', async (t) => {

@@ -7,7 +7,7 @@ import { parseConfig } from '../../src/config/load.js';
 import type { ConfigRead } from '../../src/process.js';
 import { openReloading, type Reloading } from '../../src/reload.js';
 import { ManualClock } from '../kit/clock.js';
-import { watchedParts } from '../kit/parts.js';
+import { watchedParts } from '../kit/deps.js';
 import { until } from '../kit/until.js';
 
 const sections = {

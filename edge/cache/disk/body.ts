@@ -9,7 +9,7 @@ import type { ByteSpan } from '../../../src/http/range.js';
 import { type Body, BodyLost } from '../cache.js';
 import { BytesBody } from '../memory.js';
 import type { Readers } from '../readers.js';
-import type { Contents } from './contents.js';
+import type { Contents } from './content-refs.js';
 import type { DiskIndex } from './disk-index.js';
 import { isMissing, type OpenFile } from './files.js';
 import { type DiskRecord, digestOf } from './record.js';

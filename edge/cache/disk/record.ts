@@ -6,7 +6,7 @@
 import { hash } from 'node:crypto';
 import type { HeaderList } from '../../../src/http/reply.js';
 import { parseMediaId } from '../../../src/ids.js';
-import { type CacheKey, ENTRY_VERSION, type Entry } from '../entry.js';
+import { type CacheKey, ENTRY_VERSION, type Entry } from '../../entry.js';
 
 /** The first 16 bytes of a key's SHA-256, as a string of as many characters: what the index and the policy know a key by. */
 export type KeyDigest = string & { readonly brand: 'KeyDigest' };

@@ -5,7 +5,7 @@
  * removed while readers still use the file.
  */
 import { join } from 'node:path';
-import type { Spool } from '../growing.js';
+import type { Spool } from '../growing-body.js';
 import type { DiskFiles, OpenFile } from './files.js';
 import { fileBytes } from './record.js';
 import type { DiskRoom } from './room.js';

@@ -5,7 +5,8 @@ import t, { type Test } from 'tap';
 import type { EdgeCache, FillOutcome, Placement, Stored } from '../../../edge/cache/cache.js';
 import type { CacheConfig } from '../../../edge/cache/config.js';
 import { type DiskRecord, decodeRecord, encodeRecord } from '../../../edge/cache/disk/record.js';
-import { ENTRY_VERSION, type Entry } from '../../../edge/cache/entry.js';
+import { ENTRY_VERSION, type Entry } from '../../../edge/entry.js';
+import { ManualClock } from '../../kit/clock.js';
 import {
   bytesOf,
   cacheConfig,
@@ -20,8 +21,7 @@ import {
   put,
   readAll,
   type TestCache,
-} from '../../kit/cache.js';
-import { ManualClock } from '../../kit/clock.js';
+} from '../../kit/edge/cache.js';
 import { until } from '../../kit/until.js';
 
 const STORED_BOTH: FillOutcome = { kind: 'stored', tiers: ['memory', 'disk'] };

@@ -1,0 +1,37 @@
+/**
+ * What the story works with, made once by the composition root. Types alone.
+ */
+import type { Gate } from '../../src/access/grant.js';
+import type { Clock } from '../../src/clock.js';
+import type { Log } from '../../src/log.js';
+import type { ThumbMenu } from '../../src/media/thumb-choice.js';
+import type { EdgePolicy } from '../config.js';
+import type { LeaseVerdict } from '../journal/lease.js';
+import type { AimRules } from '../key.js';
+import type { Handling } from '../respond/cache-status.js';
+import type { RespondRules } from '../respond/respond.js';
+import type { DecideRules } from '../rfc9111/decide.js';
+import type { CacheMode } from '../rfc9111/storable.js';
+import type { FillParts } from './deps.js';
+import type { Flights } from './flight.js';
+import type { Landing } from './result.js';
+
+export interface Engine {
+  readonly mode: CacheMode;
+  /** Null in generic mode: nobody is asked. */
+  readonly gate: Gate | null;
+  readonly aims: AimRules;
+  /** Undefined until the origin has told its thumbnails. */
+  menu(): ThumbMenu | undefined;
+  /** What may be done with copies of media now. */
+  lease(): LeaseVerdict;
+  readonly fills: FillParts;
+  readonly flights: Flights<Landing>;
+  readonly deciding: DecideRules;
+  /** May be replaced while the edge runs. */
+  policy(): EdgePolicy;
+  responding(): RespondRules;
+  cacheStatus(handling: Handling): string;
+  readonly clock: Clock;
+  readonly log: Log;
+}

@@ -1,0 +1,114 @@
+/**
+ * What is wanted of the origin on a caller's behalf, as plain values, and the
+ * head of the request that is sent for it.
+ */
+import { EDGE_PROOF_HEADER } from '../../src/access/edge-proof.js';
+import type { EpochMs } from '../../src/clock.js';
+import type { Fault } from '../../src/errors.js';
+import { endToEnd, withVia } from '../../src/http/fields.js';
+import type { HeaderList } from '../../src/http/reply.js';
+import type { Entry } from '../entry.js';
+import type { Place } from '../key.js';
+import type { Ask } from '../request.js';
+import { preconditions, REPLACED_BY_PRECONDITIONS } from '../rfc9111/validate.js';
+import { matches } from '../rfc9111/vary.js';
+
+/**
+ * As whom the origin is asked: as the edge, which has authorised the caller; for
+ * somebody without a credential, who may see public media only; or, in generic
+ * mode, as the client itself.
+ */
+export type Behalf = 'edge' | 'anonymous' | 'client';
+
+export interface Errand {
+  readonly ask: Ask;
+  readonly place: Place;
+  readonly behalf: Behalf;
+  /** For a caller without a credential: the answer where what is asked for is not public. */
+  readonly refusal: (() => Fault) | undefined;
+  /** When the right to see it ends that the caller has by a signed link; otherwise Infinity. */
+  readonly endsAt: EpochMs;
+}
+
+export interface Identity {
+  /** The value of `edge-authorization`. */
+  readonly proof: string;
+  /** What stands in Via. */
+  readonly edgeName: string;
+}
+
+/** Beside whose flight it may go: a stranger never shares one with callers who may see more. */
+export function flightKey({ place, behalf }: Errand, method: 'GET' | 'HEAD'): string {
+  return `${method} ${behalf} ${place.primaryKey}`;
+}
+
+/** What selects among stored responses (RFC 9111 4.1). Of media it is all in the key. */
+export function selecting({ ask, behalf }: Errand): Pick<Ask, 'header'> {
+  return behalf === 'client' ? { header: (name) => ask.header(name) } : NOTHING;
+}
+
+const NOTHING: Pick<Ask, 'header'> = { header: () => undefined };
+
+/**
+ * The head for an answer that is to be kept and shared: the whole, whatever
+ * part or condition the caller named. With `asked`, only if none of those holds
+ * any more (RFC 9111 4.3.1).
+ */
+export function sharedFields(errand: Errand, asked: readonly Entry[], identity: Identity): HeaderList {
+  const selected = asked.length === 1 && asked.every((entry) => matches(entry, selecting(errand)));
+  return [...ownFields(errand, identity, ONE_CALLERS), ...preconditions(asked, selected)];
+}
+
+/** The head for one caller's own answer: parts and conditions as the caller wants them. */
+export function loneFields(errand: Errand, identity: Identity): HeaderList {
+  const base = ownFields(errand, identity, NEVER_SENT_ON);
+  if (errand.behalf === 'client') return base;
+  const own = errand.ask.fields().filter(([name]) => ONE_CALLERS.has(name) && !NEVER_SENT_ON.has(name));
+  return [...base, ...own];
+}
+
+/** A part of the representation that `etag` names, or the whole where the origin has another by now. */
+export function partFields(errand: Errand, range: string, etag: string, identity: Identity): HeaderList {
+  return [...ownFields(errand, identity, ONE_CALLERS), ['range', range], ['if-range', etag]];
+}
+
+/** Whether an answer made for this caller alone would differ from the whole. */
+export function wantsOwn(ask: Ask): boolean {
+  if (ask.method === 'HEAD') return true;
+  for (const name of REPLACED_BY_PRECONDITIONS) if (ask.header(name) !== undefined) return true;
+  return false;
+}
+
+function ownFields(
+  { ask, place, behalf }: Errand,
+  { proof, edgeName }: Identity,
+  without: ReadonlySet<string>,
+): HeaderList {
+  if (behalf === 'client') {
+    const crossing = endToEnd(ask.fields()).filter(([name]) => !without.has(name));
+    return withVia([...crossing, ['x-request-id', ask.requestId]], '1.1', edgeName);
+  }
+  return [
+    ['accept', place.accept ?? '*/*'],
+    // One stored form serves all: media are compressed already.
+    ['accept-encoding', 'identity'],
+    [EDGE_PROOF_HEADER, proof],
+    ...(behalf === 'anonymous' ? ([['media-caller', 'anonymous']] as const) : []),
+    ['x-request-id', ask.requestId],
+    ['via', `1.1 ${edgeName}`],
+  ];
+}
+
+/** Framing and identity are made anew; what is between edge and origin is never a client's to say. */
+const NEVER_SENT_ON: ReadonlySet<string> = new Set([
+  'host',
+  'content-length',
+  'expect',
+  'x-request-id',
+  EDGE_PROOF_HEADER,
+  'media-caller',
+  'media-id',
+]);
+
+/** What makes an answer right for one caller only. */
+const ONE_CALLERS: ReadonlySet<string> = new Set([...NEVER_SENT_ON, ...REPLACED_BY_PRECONDITIONS]);

@@ -1,0 +1,120 @@
+/**
+ * A Reply as HTTP/1.1 writes it: the head as text, one character a byte, and how
+ * its body is framed. What many answers share is written once.
+ */
+import { STATUS_CODES } from 'node:http';
+import type { Clock } from '../../../src/clock.js';
+import { formatHttpDate } from '../../../src/http/date.js';
+import { type HeaderList, headerOf, type Reply } from '../../../src/http/reply.js';
+import { lengthOf } from '../../../src/server/send.js';
+
+export interface WrittenHead {
+  /** The status line and what the answer shares with others. */
+  readonly shared: Uint8Array;
+  /** All that follows, one character a byte. */
+  readonly own: string;
+  readonly sizeBytes: number;
+  readonly framing: Framing;
+}
+
+/** RFC 9112 6. */
+export type Framing =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'length'; readonly sizeBytes: number }
+  | { readonly kind: 'chunked' };
+
+const NONE: Framing = { kind: 'none' };
+const CHUNKED: Framing = { kind: 'chunked' };
+
+export interface HeadWriter {
+  /** `last`: nothing more is answered on this connection. Throws for a field that cannot be written. */
+  write(reply: Reply, method: string, last: boolean): WrittenHead;
+  /** RFC 9110 15.2. */
+  interim(status: number, headers: HeaderList): string;
+}
+
+export function createHeadWriter(clock: Pick<Clock, 'now'>, idleMs: number): HeadWriter {
+  const kept = `connection: keep-alive\r\nkeep-alive: timeout=${Math.floor(idleMs / 1_000)}\r\n\r\n`;
+  let dateAt = 0;
+  let dateLine = '';
+
+  /** RFC 9110 6.6.1: of answers that have none of their own. */
+  function date(): string {
+    const now = clock.now();
+    if (Math.floor(now / 1_000) !== dateAt) {
+      dateAt = Math.floor(now / 1_000);
+      dateLine = `date: ${formatHttpDate(now)}\r\n`;
+    }
+    return dateLine;
+  }
+
+  return {
+    interim: (status, headers) => `${statusLine(status)}${linesOf(headers)}\r\n`,
+    write(reply, method, last) {
+      const { status, leading, headers } = reply;
+      const shared = sharedOf(leading ?? NOTHING, status);
+      const stated = sizeIn(headers) ?? shared.sizeBytes;
+      const sizeBytes = stated ?? lengthOf(reply);
+      const framing = framingOf(reply, method, sizeBytes);
+      const length = stated === null && sizeBytes !== null ? `content-length: ${sizeBytes}\r\n` : '';
+      const coding = framing.kind === 'chunked' ? 'transfer-encoding: chunked\r\n' : '';
+      const dated = shared.dated || headerOf(headers, 'date') !== undefined ? '' : date();
+      const end = last ? 'connection: close\r\n\r\n' : kept;
+      const own = `${linesOf(headers)}${length}${coding}${dated}${end}`;
+      return { shared: shared.bytes, own, sizeBytes: shared.bytes.length + own.length, framing };
+    },
+  };
+}
+
+/** RFC 9112 6.3: after HEAD, 204 and 304 there are no bytes, whatever length is told. */
+function framingOf({ status, body }: Reply, method: string, sizeBytes: number | null): Framing {
+  if (method === 'HEAD' || status === 204 || status === 304 || body.kind === 'none') return NONE;
+  return sizeBytes === null ? CHUNKED : { kind: 'length', sizeBytes };
+}
+
+function sizeIn(headers: HeaderList): number | null {
+  const value = headerOf(headers, 'content-length');
+  return value === undefined ? null : Number(value);
+}
+
+interface Shared {
+  readonly status: number;
+  readonly bytes: Uint8Array;
+  /** Whether it says when it was made. */
+  readonly dated: boolean;
+  /** The length that it states. */
+  readonly sizeBytes: number | null;
+}
+
+const NOTHING: HeaderList = [];
+const written = new WeakMap<HeaderList, Shared>();
+
+/** Written once for each list; a list goes with one status, all but always. */
+function sharedOf(headers: HeaderList, status: number): Shared {
+  const known = written.get(headers);
+  if (known?.status === status) return known;
+  const made: Shared = {
+    status,
+    bytes: Buffer.from(`${statusLine(status)}${linesOf(headers)}`, 'latin1'),
+    dated: headerOf(headers, 'date') !== undefined,
+    sizeBytes: sizeIn(headers),
+  };
+  written.set(headers, made);
+  return made;
+}
+
+/** A line break in a value would begin another field, or another answer. */
+const UNWRITABLE = /[^\t\x20-\x7e\x80-\xff]/;
+
+function linesOf(headers: HeaderList): string {
+  let text = '';
+  for (const [name, value] of headers) {
+    if (UNWRITABLE.test(value)) throw new Error(`the field ${name} has a value that cannot be sent`);
+    text += `${name}: ${value}\r\n`;
+  }
+  return text;
+}
+
+function statusLine(status: number): string {
+  return `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Unknown'}\r\n`;
+}

@@ -1,0 +1,146 @@
+/** What operators ask of the origin, on a listener of their own. */
+import { Readable } from 'node:stream';
+import type { Clock } from '../../src/clock.js';
+import { Fault } from '../../src/errors.js';
+import { emptyReply, type Reply } from '../../src/http/reply.js';
+import type { Metrics } from '../../src/metrics.js';
+import type { Health } from '../../src/server/health.js';
+import { metricsReply } from '../../src/server/metrics-reply.js';
+import { booleanParameter, type Route, route, sha256, textParameter } from '../../src/server/routes.js';
+import type { MetaStore } from '../meta/store.js';
+import type { OriginRequest } from '../server/request.js';
+import type { ThumbsConfig } from '../thumbs/config.js';
+import type { Thumbs } from '../thumbs/engine.js';
+import { backfillThumbs, reportQueue, retryThumbs } from '../thumbs/upkeep.js';
+import type { ScrubMarks } from '../upkeep/scrub.js';
+import { healthRoutes } from './routes.js';
+
+export interface OperatorParts {
+  readonly health: Health;
+  readonly metrics: Metrics;
+  /** What a scrub in a process of its own found (commands.ts). */
+  readonly marks: ScrubMarks;
+  readonly meta: Pick<MetaStore, 'jobs' | 'blobsAfter' | 'finishThumbs'>;
+  readonly thumbs: Pick<Thumbs, 'accepts'>;
+  readonly config: { readonly thumbs: ThumbsConfig };
+  readonly clock: Clock;
+}
+
+export function operatorRoutes(parts: OperatorParts): readonly Route<OriginRequest>[] {
+  return [
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/metrics',
+      summary: 'Metrics, as Prometheus reads them.',
+      audience: 'anyone',
+      path: {},
+      query: {},
+      responses: [{ status: 200, help: 'The metrics.', content: { type: 'text/plain' } }],
+      handle: (_request: OriginRequest) => metricsReply(parts.metrics),
+    }),
+    route({
+      methods: ['POST'],
+      pattern: '/scrub/{sha256}/rotten',
+      summary: 'Withholds a blob whose stored bytes are lost or wrong, until the same bytes are uploaded again.',
+      audience: 'anyone',
+      hidden: true,
+      path: { sha256 },
+      query: { reason: textParameter('What was found.', REASON_LENGTH_MAX) },
+      responses: [{ status: 204, help: 'It is withheld.' }],
+      handle: (request: OriginRequest, path, query) =>
+        marked(request, () => parts.marks.rotten(path.sha256, query.reason ?? 'found by a scrub')),
+    }),
+    route({
+      methods: ['POST'],
+      pattern: '/scrub/{sha256}/thumbs',
+      summary: 'Has the thumbnails of a blob made again.',
+      audience: 'anyone',
+      hidden: true,
+      path: { sha256 },
+      query: {},
+      responses: [{ status: 204, help: 'They are queued.' }],
+      handle: (request: OriginRequest, path) => marked(request, () => parts.marks.redoThumbs(path.sha256)),
+    }),
+    ...thumbRoutes(parts),
+    ...healthRoutes(parts.health),
+  ];
+}
+
+/** The queue of thumbnails (thumbs/commands.ts): each answers one JSON object a line, as far as it has come. */
+function thumbRoutes({ meta, thumbs, config, clock }: OperatorParts): readonly Route<OriginRequest>[] {
+  const responses = [
+    { status: 200, help: 'How far it is, a JSON object a line.', content: { type: 'application/x-ndjson' } },
+  ];
+  return [
+    route({
+      methods: ['GET'],
+      pattern: '/thumbs/status',
+      summary: 'What waits to be made, and what was given up.',
+      audience: 'anyone',
+      hidden: true,
+      path: {},
+      query: {},
+      responses,
+      handle: async (_request: OriginRequest) => stepsReply([await reportQueue(meta, clock, DEAD_SHOWN_MAX)]),
+    }),
+    route({
+      methods: ['POST'],
+      pattern: '/thumbs/retry',
+      summary: 'Gives dead letters another chance.',
+      audience: 'anyone',
+      hidden: true,
+      path: {},
+      query: {},
+      responses,
+      handle: async (request: OriginRequest) => {
+        refusePages(request);
+        return stepsReply(retryThumbs(meta, clock, request.signal));
+      },
+    }),
+    route({
+      methods: ['POST'],
+      pattern: '/thumbs/backfill',
+      summary: 'Has made what the configuration now asks for.',
+      audience: 'anyone',
+      hidden: true,
+      path: {},
+      query: { all: booleanParameter('Also what is as it should be.') },
+      responses,
+      handle: async (request: OriginRequest, _path, query) => {
+        refusePages(request);
+        const wish = { all: query.all ?? false, after: null };
+        return stepsReply(backfillThumbs({ meta, config: config.thumbs, thumbs, clock }, wish, request.signal));
+      },
+    }),
+  ];
+}
+
+const DEAD_SHOWN_MAX = 20;
+
+function stepsReply(steps: Iterable<object> | AsyncIterable<object>): Reply {
+  async function* lines(): AsyncGenerator<Buffer> {
+    for await (const step of steps) yield Buffer.from(`${JSON.stringify(step)}\n`);
+  }
+  return {
+    status: 200,
+    headers: [
+      ['content-type', 'application/x-ndjson'],
+      ['cache-control', 'no-store'],
+    ],
+    body: { kind: 'stream', sizeBytes: null, open: () => Readable.from(lines()) },
+  };
+}
+
+const REASON_LENGTH_MAX = 200;
+
+async function marked(request: OriginRequest, mark: () => Promise<void>): Promise<Reply> {
+  refusePages(request);
+  await mark();
+  return emptyReply(204, [['cache-control', 'no-store']]);
+}
+
+/** Only a browser says where a request comes from, and no page has anything to do here. */
+function refusePages(request: OriginRequest): void {
+  if (request.header('origin') === undefined && request.header('sec-fetch-site') === undefined) return;
+  throw new Fault('forbidden', 'A page may not do this.');
+}

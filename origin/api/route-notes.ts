@@ -1,0 +1,80 @@
+/** What the origin's endpoints may answer, in the words of the route table. */
+import type { FaultCode } from '../../src/errors.js';
+import { mediaId, type ResponseNote, type Route } from '../../src/server/routes.js';
+
+const CODES: Readonly<Record<number, readonly FaultCode[]>> = {
+  400: ['invalid_id', 'malformed'],
+  401: ['unauthorized'],
+  403: ['forbidden', 'quarantined'],
+  404: ['not_found'],
+  410: ['deleted', 'expired'],
+};
+
+export function refusal(status: number, ...codes: readonly FaultCode[]): ResponseNote {
+  return { status, help: 'Refused.', codes, content: { type: 'application/problem+json' } };
+}
+
+export function refusals(...statuses: readonly number[]): readonly ResponseNote[] {
+  return statuses.map((status) => refusal(status, ...(CODES[status] ?? [])));
+}
+
+export function mediaResponses(help: string, type: string): readonly ResponseNote[] {
+  return [
+    { status: 200, help, content: { type } },
+    { status: 206, help: 'The ranges that were asked for.', content: { type } },
+    { status: 304, help: 'As the client has it.' },
+    ...refusals(400, 401, 403, 404, 410),
+    refusal(412, 'precondition_failed'),
+    refusal(416, 'range_not_satisfiable'),
+  ];
+}
+
+export const TAKEN_DOWN: ResponseNote = {
+  status: 204,
+  help: 'Done, now or before. With `wait=edges`, Takedown-Confirmed says how many edges have confirmed.',
+};
+
+const text = { type: 'string' };
+const textOrNull = { type: ['string', 'null'] };
+const numberOrNull = { type: ['number', 'null'] };
+
+const MEDIA_PROPERTIES = {
+  id: mediaId.schema,
+  url: { type: 'string', format: 'uri' },
+  thumb_url: { type: ['string', 'null'], format: 'uri' },
+  etag: text,
+  sha256: text,
+  size: { type: 'integer' },
+  mime: text,
+  public: { type: 'boolean' },
+  width: { type: ['integer', 'null'] },
+  height: { type: ['integer', 'null'] },
+  duration: numberOrNull,
+  thumbhash: textOrNull,
+  filename: textOrNull,
+  created_at: { type: 'string', format: 'date-time' },
+  expires_at: { type: ['string', 'null'], format: 'date-time' },
+  duplicate: { type: 'boolean' },
+};
+
+export const MEDIA_JSON = {
+  type: 'application/json',
+  schema: { type: 'object', properties: MEDIA_PROPERTIES, required: Object.keys(MEDIA_PROPERTIES) },
+};
+
+export const LINK_SCHEMA = {
+  type: 'object',
+  properties: { url: text, thumb_url: text, expires_at: { type: 'string', format: 'date-time' } },
+  required: ['url', 'thumb_url', 'expires_at'],
+};
+
+const ANYWHERE: readonly ResponseNote[] = [
+  refusal(429, 'rate_limited'),
+  refusal(500, 'internal'),
+  refusal(503, 'auth_unavailable', 'overloaded', 'storage_unavailable'),
+];
+
+/** Rows that ask who calls may also answer what any such row may. */
+export function withCommonRefusals<C>(rows: readonly Route<C>[]): readonly Route<C>[] {
+  return rows.map((row) => (row.audience === 'anyone' ? row : { ...row, responses: [...row.responses, ...ANYWHERE] }));
+}

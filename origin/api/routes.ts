@@ -1,0 +1,429 @@
+/**
+ * The origin's endpoints as one table: it routes, validates and describes.
+ * Stories are told in files of their own; here stands only which is whose.
+ */
+
+import type { MediaId } from '../../src/ids.js';
+import type { Health } from '../../src/server/health.js';
+import {
+  booleanParameter,
+  choiceParameter,
+  instantParameter,
+  integerParameter,
+  mediaId,
+  type Parameter,
+  type Parameters,
+  type Route,
+  route,
+  sha256,
+  textParameter,
+  type ValuesOf,
+} from '../../src/server/routes.js';
+import { type AdminParts, inspectMedia, LISTED_STATES, listMedia } from '../admin.js';
+import { type DownloadParts, download } from '../download.js';
+import { type LinkParts, link } from '../link.js';
+import { type QuarantineParts, quarantine, restore } from '../quarantine.js';
+import { type RemoveParts, remove } from '../remove.js';
+import { continueResumable, createResumable, type ResumeParts, resumableOptions } from '../resumable.js';
+import type { OriginRequest } from '../server/request.js';
+import { type ThumbParts, thumb } from '../thumb.js';
+import { type UploadWish, upload } from '../upload.js';
+import { createDocument, type DocumentReply } from './document.js';
+import { describeRoutes } from './openapi.js';
+import {
+  LINK_SCHEMA,
+  MEDIA_JSON,
+  mediaResponses,
+  refusal,
+  refusals,
+  TAKEN_DOWN,
+  withCommonRefusals,
+} from './route-notes.js';
+import type { WellKnownConfig } from './well-known.js';
+
+export type RouteParts = ResumeParts &
+  DownloadParts &
+  ThumbParts &
+  LinkParts &
+  RemoveParts &
+  QuarantineParts &
+  AdminParts & {
+    readonly health: Health;
+    readonly wellKnown: DocumentReply;
+    readonly config: { readonly wellKnown: WellKnownConfig };
+  };
+
+const id = { id: mediaId };
+const none = {};
+
+const wait = choiceParameter('`edges`: answer only once every connected edge has confirmed, or the wait is over.', [
+  'edges',
+]);
+
+const reason = textParameter('Why, for the record.', 512);
+
+const PIXELS_MAX = 999_999;
+/** A hundred years: whatever is longer is a mistake. */
+const EXPIRES_IN_MAX_SECONDS = 100 * 366 * 86_400;
+
+const uploadOptions = {
+  public: booleanParameter('Whether anyone may read it; default false.'),
+  expires_in: integerParameter('Seconds until it expires.', { min: 1, max: EXPIRES_IN_MAX_SECONDS }),
+  filename: textParameter('What the file is called.', 1_024),
+} satisfies Parameters;
+
+function uploadWish(values: ValuesOf<typeof uploadOptions>): UploadWish {
+  return { public: values.public, expiresInSeconds: values.expires_in, filename: values.filename };
+}
+
+/** A form's fields mean what the query's parameters mean, and are read by the same rules. */
+function readFields(fields: ReadonlyMap<string, string>): UploadWish {
+  return uploadWish({
+    public: uploadOptions.public.read(fields.get('public'), 'public'),
+    expires_in: uploadOptions.expires_in.read(fields.get('expires_in'), 'expires_in'),
+    filename: uploadOptions.filename.read(fields.get('filename'), 'filename'),
+  });
+}
+
+/** Links and clients may add what they like to a thumbnail's address; only these two count (thumb-choice.ts reads them). */
+const thumbOptions = {
+  w: wish('Wished width in pixels.'),
+  h: wish('Wished height in pixels.'),
+} satisfies Parameters;
+
+function wish(help: string): Parameter<undefined> {
+  return { help, schema: { type: 'integer', minimum: 1, maximum: PIXELS_MAX }, read: () => undefined };
+}
+
+export function originRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
+  const described = (): unknown => describeRoutes(rows, parts.baseUri);
+  const openapi = createDocument(described, parts.config.wellKnown.maxAgeMs);
+  const rows = withCommonRefusals([
+    ...mediaRoutes(parts),
+    ...resumableRoutes(parts),
+    ...adminRoutes(parts),
+    ...healthRoutes(parts.health),
+    documentRoute('/.well-known', 'What this service is and can do.', parts.wellKnown),
+    documentRoute('/.well-known/media-service', 'The same.', parts.wellKnown),
+    documentRoute('/openapi.json', 'This description.', openapi),
+  ]);
+  return rows;
+}
+
+function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
+  return [
+    route({
+      methods: ['POST'],
+      pattern: '/v1/media',
+      summary: 'Uploads media: the raw bytes, or a form with one `file`.',
+      audience: 'token',
+      path: none,
+      query: uploadOptions,
+      requestBody: { help: 'The bytes.', types: ['*/*', 'multipart/form-data'] },
+      responses: [
+        { status: 201, help: 'Stored, durably.', content: MEDIA_JSON },
+        { status: 200, help: 'Known already: the id that it has.', content: MEDIA_JSON },
+        refusal(400, 'digest_mismatch', 'malformed', 'empty'),
+        ...bodyRefusals(),
+      ],
+      handle: (request: OriginRequest, _path, query) => upload(parts, request, uploadWish(query), readFields),
+    }),
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/v1/media/{id}',
+      summary: 'The original.',
+      audience: 'viewer',
+      path: id,
+      query: none,
+      responses: mediaResponses('The bytes.', '*/*'),
+      handle: (request: OriginRequest, path) => download(parts, request, path.id),
+    }),
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/v1/media/{id}/thumb',
+      summary: 'A thumbnail, as near to the wish as there is one, in the best format that Accept allows.',
+      audience: 'viewer',
+      path: id,
+      query: thumbOptions,
+      responses: [
+        ...mediaResponses('The thumbnail.', 'image/*'),
+        {
+          status: 202,
+          help: 'It is being made; Retry-After says when to come again.',
+          content: { type: 'application/json' },
+        },
+        refusal(404, 'not_found', 'thumbnail_unavailable'),
+      ],
+      handle: (request: OriginRequest, path) => thumb(parts, request, path.id),
+    }),
+    route({
+      methods: ['POST'],
+      pattern: '/v1/media/{id}/link',
+      summary: 'Signs links for the original and a thumbnail.',
+      audience: 'token',
+      path: id,
+      query: {
+        expires_in: integerParameter('Seconds that the links hold.', { min: 1, max: EXPIRES_IN_MAX_SECONDS }),
+        w: integerParameter('Width for which `thumb_url` is signed.', { min: 1, max: PIXELS_MAX }),
+        h: integerParameter('Height for which `thumb_url` is signed.', { min: 1, max: PIXELS_MAX }),
+      },
+      responses: [
+        { status: 200, help: 'The links.', content: { type: 'application/json', schema: LINK_SCHEMA } },
+        ...refusals(400, 401, 403, 404, 410),
+      ],
+      handle: (request: OriginRequest, path, query) =>
+        link(parts, request, path.id, { expiresInSeconds: query.expires_in, width: query.w, height: query.h }),
+    }),
+    route({
+      methods: ['DELETE'],
+      pattern: '/v1/media/{id}',
+      summary: 'Deletes one id.',
+      audience: 'admin',
+      path: id,
+      query: { wait },
+      responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404)],
+      handle: (request: OriginRequest, path, query) => remove(parts, request, path.id, query.wait),
+    }),
+    route({
+      methods: ['POST'],
+      pattern: '/v1/media/{id}/quarantine',
+      summary: 'Withholds the bytes, under every id that has them.',
+      audience: 'admin',
+      path: id,
+      query: { wait, reason },
+      responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404, 410)],
+      handle: (request: OriginRequest, path, query) => quarantine(parts, request, path.id, query),
+    }),
+    route({
+      methods: ['DELETE'],
+      pattern: '/v1/media/{id}/quarantine',
+      summary: 'Gives quarantined bytes back.',
+      audience: 'admin',
+      path: id,
+      query: { wait },
+      responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404, 410)],
+      handle: (request: OriginRequest, path, query) => restore(parts, request, path.id, query.wait),
+    }),
+  ];
+}
+
+/** tus 1.0.0. */
+function resumableRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
+  const part = { help: 'A part of the bytes.', types: ['application/offset+octet-stream'] };
+  const where = { upload: textParameter('As the Location of its creation says.', 64) };
+  const theUpload = {
+    pattern: '/v1/uploads/{upload}',
+    audience: 'token',
+    path: where,
+    query: none,
+    handle: (request: OriginRequest, path: ValuesOf<typeof where>) =>
+      continueResumable(parts, request, path.upload ?? '', readFields),
+  } as const;
+  return [
+    route({
+      methods: ['POST'],
+      pattern: '/v1/uploads',
+      summary: 'Begins a resumable upload (tus 1.0.0), perhaps with its first bytes.',
+      audience: 'token',
+      path: none,
+      query: none,
+      requestBody: part,
+      responses: [
+        {
+          status: 201,
+          help: 'Begun; Location says where. Finished too, where Media-Location says as what.',
+          content: MEDIA_JSON,
+        },
+        refusal(412, 'precondition_failed'),
+        ...partRefusals(),
+      ],
+      handle: (request: OriginRequest) => createResumable(parts, request, readFields),
+    }),
+    route({
+      ...theUpload,
+      methods: ['PATCH'],
+      summary: 'Adds a part to a resumable upload; the last one finishes it.',
+      requestBody: part,
+      responses: [
+        { status: 204, help: 'Taken. Finished, where Media-Location says as what.' },
+        { status: 200, help: 'The same, finished, for a request that accepts JSON.', content: MEDIA_JSON },
+        ...uploadRefusals(),
+        ...partRefusals(),
+      ],
+    }),
+    route({
+      ...theUpload,
+      methods: ['HEAD', 'DELETE', 'POST'],
+      summary:
+        'Asks how far a resumable upload is, or ends it. POST with X-HTTP-Method-Override stands for any of them.',
+      responses: [
+        { status: 200, help: 'HEAD: where it stands.' },
+        { status: 204, help: 'DELETE: it is gone.' },
+        ...uploadRefusals(),
+        refusal(405, 'method_not_allowed'),
+        // A last part that could not be finished at once is finished by HEAD, and may be refused by it.
+        ...partRefusals(),
+      ],
+    }),
+    ...[
+      { pattern: '/v1/uploads', path: none, methods: ['POST', 'OPTIONS'] },
+      { pattern: '/v1/uploads/{upload}', path: where, methods: ['HEAD', 'PATCH', 'DELETE', 'POST', 'OPTIONS'] },
+    ].map(({ pattern, path, methods }) =>
+      route({
+        methods: ['OPTIONS'],
+        pattern,
+        summary: 'What the service knows of tus.',
+        audience: 'anyone',
+        path,
+        query: none,
+        responses: [{ status: 204, help: 'Versions, extensions, limits and checksum algorithms.' }],
+        handle: async (_request: OriginRequest) => resumableOptions(parts, methods),
+      }),
+    ),
+  ];
+}
+
+function uploadRefusals() {
+  return [
+    refusal(404, 'not_found'),
+    refusal(409, 'conflict'),
+    refusal(410, 'expired'),
+    refusal(412, 'precondition_failed'),
+  ];
+}
+
+function partRefusals() {
+  return [refusal(400, 'malformed', 'empty'), refusal(460, 'checksum_mismatch'), ...bodyRefusals()];
+}
+
+/** Whichever way the bytes of an upload come. */
+function bodyRefusals() {
+  return [
+    refusal(401, 'unauthorized'),
+    refusal(403, 'quarantined', 'forbidden'),
+    refusal(408, 'request_timeout'),
+    refusal(413, 'too_large'),
+    refusal(415, 'type_refused', 'type_mismatch'),
+    refusal(429, 'quota_exceeded'),
+    refusal(507, 'storage_full'),
+  ];
+}
+
+function adminRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
+  const bytes = { sha256 };
+  return [
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/v1/admin/media',
+      summary: 'Media in the order of their making, page by page.',
+      audience: 'admin',
+      path: none,
+      query: {
+        owner: textParameter('The subject that uploaded it.', 1_024),
+        type: textParameter('Its media type, exactly.', 255),
+        state: choiceParameter('What stands under the id.', LISTED_STATES),
+        from: instantParameter('Made then or later.'),
+        to: instantParameter('Made then or before.'),
+        cursor: optionalMediaId('The `next` of the page before.'),
+        limit: integerParameter('Entries of a page; default 50.', { min: 1, max: 1_000 }),
+      },
+      responses: [
+        { status: 200, help: '`items`, and `next` where there are more.', content: { type: 'application/json' } },
+        ...refusals(400, 401, 403),
+      ],
+      handle: (request: OriginRequest, _path, query) => listMedia(parts, request, query),
+    }),
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/v1/admin/media/{id}',
+      summary: 'All that is known of one media.',
+      audience: 'admin',
+      path: id,
+      query: none,
+      responses: [
+        {
+          status: 200,
+          help: 'The record, its duplicates, its thumbnails, and which edges have confirmed its last takedown.',
+          content: { type: 'application/json' },
+        },
+        ...refusals(400, 401, 403, 404),
+      ],
+      handle: (request: OriginRequest, path) => inspectMedia(parts, request, path.id),
+    }),
+    route({
+      methods: ['POST'],
+      pattern: '/v1/admin/blobs/{sha256}/quarantine',
+      summary: 'Withholds bytes by their hash.',
+      audience: 'admin',
+      path: bytes,
+      query: { wait, reason },
+      responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404)],
+      handle: (request: OriginRequest, path, query) => quarantine(parts, request, path.sha256, query),
+    }),
+    route({
+      methods: ['DELETE'],
+      pattern: '/v1/admin/blobs/{sha256}/quarantine',
+      summary: 'Gives them back.',
+      audience: 'admin',
+      path: bytes,
+      query: { wait },
+      responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404)],
+      handle: (request: OriginRequest, path, query) => restore(parts, request, path.sha256, query.wait),
+    }),
+  ];
+}
+
+function optionalMediaId(help: string): Parameter<MediaId | undefined> {
+  return {
+    help,
+    schema: mediaId.schema,
+    read: (text, name) => (text === undefined ? undefined : mediaId.read(text, name)),
+  };
+}
+
+/** A document that anyone may read. */
+function documentRoute(pattern: string, summary: string, answer: DocumentReply): Route<OriginRequest> {
+  return route({
+    methods: ['GET', 'HEAD'],
+    pattern,
+    summary,
+    audience: 'anyone',
+    path: none,
+    query: none,
+    responses: [
+      { status: 200, help: 'The document.', content: { type: 'application/json' } },
+      { status: 304, help: 'As the client has it.' },
+    ],
+    handle: async (request: OriginRequest) => answer(request),
+  });
+}
+
+/** Also on the operators' listener. */
+export function healthRoutes(health: Health): readonly Route<OriginRequest>[] {
+  const json = { type: 'application/json' };
+  return [
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/healthz',
+      summary: 'Whether the process lives.',
+      audience: 'anyone',
+      path: none,
+      query: none,
+      responses: [{ status: 200, help: 'It does.', content: json }],
+      handle: async () => health.live(),
+    }),
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/readyz',
+      summary: 'Whether it can do its work: database, storage, disk and keys.',
+      audience: 'anyone',
+      path: none,
+      query: none,
+      responses: [
+        { status: 200, help: 'It can.', content: json },
+        { status: 503, help: 'It cannot; `failed` names why.', content: json },
+      ],
+      handle: async () => await health.ready(),
+    }),
+  ];
+}

@@ -1,0 +1,137 @@
+/**
+ * `/.well-known`: what clients and edges may know of this service before they
+ * ask for anything. One document, rendered once; a second one where links came or went.
+ */
+import type { AccessConfig } from '../../src/access/config.js';
+import { formatDuration } from '../../src/bytes.js';
+import { duration, section, type ValueOf } from '../../src/config/field.js';
+import type { ThumbMenu } from '../../src/media/thumb-choice.js';
+import type { BlobStore } from '../blobs/blob-store.js';
+import { CHECKSUM_ALGORITHMS } from '../ingest/checksum.js';
+import type { UploadConfig } from '../ingest/config.js';
+import { TUS_EXTENSIONS, TUS_VERSION, UPLOADS_PATH } from '../ingest/tus.js';
+import type { QuotaConfig } from '../quota.js';
+import type { ResumableConfig } from '../resumable.js';
+import type { RateLimitsConfig } from '../server/rate-limits.js';
+import type { ThumbCapabilities } from '../thumbs/engine.js';
+import type { RetentionConfig } from '../upkeep/sweeper.js';
+import { createDocument, type DocumentReply } from './document.js';
+
+export const wellKnownSection = section('The documents at /.well-known and /openapi.json.', {
+  maxAgeMs: duration({ default: '5m', max: 86_400_000, help: 'How long clients and caches may keep them.' }),
+});
+
+export type WellKnownConfig = ValueOf<typeof wellKnownSection>;
+
+export interface WellKnownParts {
+  readonly baseUri: string;
+  readonly links: Pick<AccessConfig['links'], 'lifetimeMs' | 'lifetimeMaxMs'>;
+  /** Whether there is a secret that signs them. */
+  signsLinks(): boolean;
+  readonly blobs: Pick<BlobStore, 'kind' | 'region'>;
+  readonly menu: ThumbMenu;
+  readonly thumbs: ThumbCapabilities;
+  readonly config: {
+    readonly upload: UploadConfig;
+    readonly resumable: ResumableConfig;
+    readonly quota: QuotaConfig;
+    readonly rateLimits: RateLimitsConfig;
+    readonly retention: RetentionConfig;
+    readonly wellKnown: WellKnownConfig;
+  };
+}
+
+export function createWellKnown(parts: WellKnownParts): DocumentReply {
+  const { maxAgeMs } = parts.config.wellKnown;
+  const documents = {
+    signing: createDocument(() => wellKnownDocument(parts, true), maxAgeMs),
+    silent: createDocument(() => wellKnownDocument(parts, false), maxAgeMs),
+  };
+  return (request) => (parts.signsLinks() ? documents.signing : documents.silent)(request);
+}
+
+function wellKnownDocument({ config, thumbs, menu, links, ...parts }: WellKnownParts, signsLinks: boolean): unknown {
+  return {
+    base_uri: parts.baseUri,
+    auth_required: true,
+    max_upload_size: config.upload.sizeMaxBytes,
+    storage_mode: parts.blobs.kind,
+    ...(parts.blobs.region !== null && { region: parts.blobs.region }),
+    capabilities: {
+      accepted_types: config.upload.types,
+      thumbnails: {
+        variants: menu.variants,
+        formats: menu.formats,
+        default: menu.default,
+        animated: thumbs.animated,
+        types: thumbs.types,
+        video: thumbs.video.available,
+      },
+      resumable: {
+        endpoint: parts.baseUri + UPLOADS_PATH,
+        version: TUS_VERSION,
+        extensions: TUS_EXTENSIONS,
+        checksum_algorithms: CHECKSUM_ALGORITHMS,
+        expires_seconds: seconds(config.resumable.expiresAfterMs),
+      },
+      digest_algorithms: ['sha-256'],
+      signed_links: signsLinks
+        ? { lifetime_seconds: seconds(links.lifetimeMs), lifetime_max_seconds: seconds(links.lifetimeMaxMs) }
+        : null,
+      retention: retentionDocument(config.retention),
+      quota: quotaDocument(config.quota),
+      rate_limits: rateLimitsDocument(config.rateLimits),
+    },
+  };
+}
+
+function retentionDocument(config: RetentionConfig): unknown {
+  const { rules, unusedForMs } = config;
+  return {
+    text: retentionText(config),
+    rules: rules.map(({ types, visibility, minSizeBytes, keepMs }) => ({
+      types,
+      visibility,
+      min_size: minSizeBytes,
+      seconds: seconds(keepMs),
+    })),
+    unused_seconds: unusedForMs === null ? null : seconds(unusedForMs),
+  };
+}
+
+/** What is kept how long, as a person reads it. */
+export function retentionText({ rules, unusedForMs }: Pick<RetentionConfig, 'rules' | 'unusedForMs'>): string {
+  const words = [
+    ...rules.map(
+      ({ types, visibility, minSizeBytes, keepMs }) =>
+        `${visibility === 'any' ? '' : `${visibility} `}${types.join(', ')}` +
+        `${minSizeBytes > 0 ? ` of ${minSizeBytes} bytes and more` : ''} for ${formatDuration(keepMs)}`,
+    ),
+    `everything ${rules.length === 0 ? '' : 'else '}until it is deleted or its own expiry`,
+  ];
+  const unused = unusedForMs === null ? '' : ` What nobody fetches for ${formatDuration(unusedForMs)} expires.`;
+  return `Kept: ${words.join('; ')}.${unused}`;
+}
+
+function quotaDocument({ periodMs, totalBytes, filesMax }: QuotaConfig): unknown {
+  if (totalBytes === 0 && filesMax === 0) return null;
+  return {
+    period_seconds: seconds(periodMs),
+    bytes: totalBytes === 0 ? null : totalBytes,
+    files: filesMax === 0 ? null : filesMax,
+  };
+}
+
+function rateLimitsDocument({ windowMs, subject, address }: RateLimitsConfig): unknown {
+  const orNull = (value: number): number | null => (value === 0 ? null : value);
+  const rates = ({ requestsMax, uploadedMaxBytes, downloadedMaxBytes }: RateLimitsConfig['subject']): unknown => ({
+    requests: orNull(requestsMax),
+    upload_bytes: orNull(uploadedMaxBytes),
+    download_bytes: orNull(downloadedMaxBytes),
+  });
+  return { window_seconds: seconds(windowMs), subject: rates(subject), address: rates(address) };
+}
+
+function seconds(ms: number): number {
+  return Math.floor(ms / 1_000);
+}

@@ -1,0 +1,54 @@
+/**
+ * What edges ask of the origin beside media: the takedown journal, their
+ * confirmations, and their reports of what they served. Nobody without the edge
+ * secret learns that there is any of it.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { EDGE_PROOF_HEADER } from '../../src/access/edge-proof.js';
+import { Fault } from '../../src/errors.js';
+import { emptyReply, type Reply } from '../../src/http/reply.js';
+import { CONFIRM_PATH, JOURNAL_PATH } from '../../src/journal/entry.js';
+import { parseUseReport, USE_REPORT_MAX_BYTES, USES_PATH } from '../../src/journal/use-report.js';
+import type { JournalStream } from './journal-stream.js';
+import { readSmallBody } from './small-body.js';
+import type { Uses } from './use-reports.js';
+
+export interface InternalParts {
+  readonly journal: Pick<JournalStream, 'follow' | 'confirm'>;
+  readonly uses: Pick<Uses, 'noteReport'>;
+  /** Whether a value of `edge-authorization` proves an edge. */
+  readonly isEdge: (proof: string | undefined) => boolean;
+}
+
+/** Undefined: none of this is asked for. A promise of nothing: the answer is written already. */
+export type Internal = (
+  raw: IncomingMessage,
+  response: ServerResponse,
+  signal: AbortSignal,
+) => Promise<Reply | undefined> | undefined;
+
+export function createInternal(parts: InternalParts): Internal {
+  const { journal } = parts;
+  return (raw, response, signal) => {
+    const path = raw.url?.split('?', 1)[0];
+    if (path === JOURNAL_PATH && raw.method === 'GET') {
+      return journal.follow(raw, response, signal).then(() => undefined);
+    }
+    if (path === CONFIRM_PATH && raw.method === 'POST') return journal.confirm(raw, signal);
+    if (path === USES_PATH && raw.method === 'POST') return takeReport(parts, raw, signal);
+    return undefined;
+  };
+}
+
+/** Answered once it is written down: an edge forgets what it has told. */
+async function takeReport({ uses, isEdge }: InternalParts, raw: IncomingMessage, signal: AbortSignal): Promise<Reply> {
+  const proof = raw.headers[EDGE_PROOF_HEADER];
+  if (!isEdge(typeof proof === 'string' ? proof : undefined)) {
+    throw new Fault('not_found', 'There is nothing at this path.');
+  }
+  const tooLong = (): Fault => new Fault('too_large', 'A report of uses is shorter than this.');
+  const report = parseUseReport(await readSmallBody(raw, USE_REPORT_MAX_BYTES, tooLong, signal));
+  if (report === undefined) throw new Fault('malformed', 'Not a report of uses.');
+  await uses.noteReport(report);
+  return emptyReply(204, [['cache-control', 'no-store']]);
+}

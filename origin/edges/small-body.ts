@@ -1,0 +1,21 @@
+/** Bodies of the messages between edges and origin: small, and held whole. */
+import type { IncomingMessage } from 'node:http';
+import type { Fault } from '../../src/errors.js';
+
+/** Throws `tooLong` for one of more bytes, and the signal's reason once that is aborted. */
+export async function readSmallBody(
+  request: IncomingMessage,
+  maxBytes: number,
+  tooLong: () => Fault,
+  signal: AbortSignal,
+): Promise<string> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    signal.throwIfAborted();
+    sizeBytes += chunk.length;
+    if (sizeBytes > maxBytes) throw tooLong();
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}

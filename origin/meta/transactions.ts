@@ -1,0 +1,200 @@
+/**
+ * The metadata store over an ordered database: each method is one look or one
+ * transaction of the rules beside it, and what was committed is then told to the
+ * journal's followers and the queue's.
+ */
+import type { Clock, EpochMs } from '../../src/clock.js';
+import { Fault } from '../../src/errors.js';
+import type { MediaId } from '../../src/ids.js';
+import type { Log } from '../../src/log.js';
+import type { DamagedRecord } from './codec.js';
+import type { MetaConfig } from './config.js';
+import { type Change, type Database, readOrNote, startChange } from './database.js';
+import { blobsAfter, findMedia, listMedia, takedownOf } from './find.js';
+import { findSent } from './find-sent.js';
+import { createQueue, finishThumbs, reclaimLeases, redoThumbs } from './queue.js';
+import type { Stamp } from './records.js';
+import type { MetaStore } from './store.js';
+import { ABOUT, BLOBS, before, MEDIA, type Reader, read, USAGE, write } from './tables.js';
+import {
+  expireDue,
+  expireUnused,
+  forgetBlob,
+  forgetTombstones,
+  heldBlobs,
+  idsOver,
+  isUnreferenced,
+  quarantine,
+  removeMedia,
+  restore,
+  settleHeld,
+  unreferencedBlobs,
+} from './takedown.js';
+import { createJournal } from './takedown-journal.js';
+import { commitUpload, findDuplicate, readUsage, recordBlob } from './uploads.js';
+import { verifyMeta } from './verify.js';
+
+export interface MetaParts {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** A random name, for a new journal. */
+  readonly randomName: () => string;
+}
+
+/** Ids whose use one transaction notes, and usage records that one forgets. */
+const STEP = 500;
+
+/** The looks alone: what a second process may do while another one writes. */
+export type MetaReader = Pick<
+  MetaStore,
+  | 'isUnreferenced'
+  | 'find'
+  | 'findBlob'
+  | 'findSent'
+  | 'heldBlobs'
+  | 'findDuplicate'
+  | 'list'
+  | 'blobsAfter'
+  | 'idsOver'
+  | 'takedownOf'
+  | 'usage'
+>;
+
+export function createReader(reader: Reader, config: MetaConfig, log: Log): MetaReader {
+  /** A look that passes over records it cannot read, and says which. */
+  function noting<T>(look: (damaged: DamagedRecord[]) => T): T {
+    const damaged: DamagedRecord[] = [];
+    const result = look(damaged);
+    report(log, damaged);
+    return result;
+  }
+
+  return {
+    find: async (id, now) => findMedia(reader, id, now),
+    findDuplicate: async (sha256, isPublic, now) => findDuplicate(reader, sha256, isPublic, now),
+    findBlob: async (sha256) => read(reader, BLOBS, sha256)?.blob,
+    findSent: async (sentSha256) => findSent(reader, sentSha256),
+    heldBlobs: async (after, limit) => noting((damaged) => heldBlobs(reader, after, limit, damaged)),
+    list: async (query) => noting((damaged) => listMedia(reader, query, config.scanMax, damaged)),
+    blobsAfter: async (after, limit) => noting((damaged) => blobsAfter(reader, after, limit, damaged)),
+    idsOver: async (sha256) => idsOver(reader, sha256),
+    isUnreferenced: async (sha256) => isUnreferenced(reader, sha256),
+    takedownOf: async (id) => takedownOf(reader, id),
+    usage: async (owner, periodStartAt) => readUsage(reader, owner, periodStartAt),
+  };
+}
+
+/**
+ * A copy is another journal: what it lacks and the original went on to number
+ * would otherwise be taken for what an edge has already seen.
+ */
+export function copyStore(database: Database, folder: string, randomName: () => string): Promise<void> {
+  return database.copyTo(folder, (writer) => {
+    const stamp = read(writer, ABOUT, 'stamp');
+    if (stamp !== undefined) write(writer, ABOUT, 'stamp', { ...stamp, journal: randomName() });
+  });
+}
+
+export async function createStore(
+  database: Database,
+  stamp: Stamp,
+  config: MetaConfig,
+  parts: MetaParts,
+): Promise<MetaStore> {
+  const { reader } = database;
+  const { clock, log, randomName } = parts;
+
+  function run<T>(body: (change: Change) => T): Promise<T> {
+    let change: Change | undefined;
+    return database.transact(
+      (writer) => {
+        change = startChange(writer);
+        return body(change);
+      },
+      () => {
+        if (change === undefined) return;
+        report(log, change.damaged);
+        journal.publish(change.entries);
+        if (change.jobsAdded) queue.announce();
+      },
+    );
+  }
+  const journal = createJournal(stamp.journal, reader, run, log);
+  const queue = createQueue(reader, run, log);
+  const reclaimed = await run(reclaimLeases);
+  if (reclaimed > 0) log.info({ jobs: reclaimed }, 'jobs of an earlier run are back in the queue');
+
+  return {
+    ...createReader(reader, config, log),
+    journal,
+    jobs: queue,
+    async commitUpload(upload) {
+      if (database.usedBytes() > config.dataMaxBytes) {
+        throw new Fault('storage_full', 'The metadata store has no room left.');
+      }
+      return run((change) => commitUpload(change, upload));
+    },
+    remove: (id, by, now) => run((change) => removeMedia(change, id, by, now)),
+    quarantine: (target, mark) => run((change) => quarantine(change, target, mark)),
+    restore: (target, now) => run((change) => restore(change, target, now)),
+    settleHeld: (sha256, mark, now) => run((change) => settleHeld(change, sha256, mark, now)),
+    async expireDue(now, limit) {
+      return run((change) => expireDue(change, now, limit));
+    },
+    expireUnused: (usedBefore, now, limit) => run((change) => expireUnused(change, usedBefore, now, limit)),
+    forgetTombstones: (endedBefore, limit) => run((change) => forgetTombstones(change, endedBefore, limit)),
+    async unreferencedBlobs(freeBefore, limit) {
+      const damaged: DamagedRecord[] = [];
+      const blobs = unreferencedBlobs(reader, freeBefore, limit, damaged);
+      report(log, damaged);
+      return blobs;
+    },
+    forgetBlob: (sha256) => run((change) => forgetBlob(change, sha256)),
+    async markUsed(ids, at) {
+      for (let first = 0; first < ids.length; first += STEP) {
+        const group = ids.slice(first, first + STEP).filter((id) => usedLongAgo(reader, id, at, config.usedStepMs));
+        if (group.length > 0) await run((change) => markUsed(change, group, at));
+      }
+    },
+    finishThumbs: (sha256, outcome) => run((change) => finishThumbs(change, sha256, outcome)),
+    redoThumbs: (sha256, priority, now) => run((change) => redoThumbs(change, sha256, priority, now)),
+    async forgetUsage(periodsBefore) {
+      let forgotten = 0;
+      for (;;) {
+        const step = await run((change) => forgetUsage(change, periodsBefore));
+        forgotten += step;
+        if (step < STEP) return forgotten;
+      }
+    },
+    verify: (options) => verifyMeta(reader, run, randomName, options),
+    recordBlob: (blob) => run((change) => recordBlob(change, blob, clock.now())),
+    probe: () => run(({ writer }) => write(writer, ABOUT, 'stamp', stamp)),
+    backup: (folder) => copyStore(database, folder, randomName),
+    usedBytes: () => database.usedBytes(),
+    close: () => database.close(),
+  };
+}
+
+function usedLongAgo(reader: Reader, id: MediaId, at: EpochMs, stepMs: number): boolean {
+  const stored = readOrNote(reader, MEDIA, id, []);
+  return stored?.record.state.kind === 'live' && at - stored.record.usedAt >= stepMs;
+}
+
+function markUsed(change: Change, ids: readonly MediaId[], at: EpochMs): void {
+  for (const id of ids) {
+    const stored = readOrNote(change.writer, MEDIA, id, change.damaged);
+    if (stored?.record.state.kind !== 'live' || stored.record.usedAt >= at) continue;
+    write(change.writer, MEDIA, id, { ...stored, record: { ...stored.record, usedAt: at } });
+  }
+}
+
+function forgetUsage({ writer }: Change, periodsBefore: EpochMs): number {
+  const keys = [...writer.range(USAGE.name, { ...before(periodsBefore), limit: STEP })].map(({ key }) => key);
+  for (const key of keys) writer.remove(USAGE.name, key);
+  return keys.length;
+}
+
+function report(log: Log, damaged: readonly DamagedRecord[]): void {
+  for (const { table, key, message } of damaged)
+    log.error({ table, key, error: message }, 'a record is damaged; run fsck');
+}

@@ -1,0 +1,353 @@
+/**
+ * One picture into all its thumbnails, inside a child process. The only file
+ * that speaks to sharp, and the only place where bytes from outside are
+ * decoded.
+ *
+ * Promises: nothing is decoded whose header does not hold within the pixel
+ * limit; only the loaders below exist, so no SVG, TIFF, PDF or reference to
+ * elsewhere is ever followed; one decode serves all stills, each made from the
+ * next larger; results are upright, sRGB and carry no metadata at all. Leaves
+ * time, memory and crashes to the parent.
+ */
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import sharp, { type Sharp, type SharpOptions } from 'sharp';
+import { rgbaToThumbHash } from 'thumbhash';
+import { errorCode } from '../../../src/errors.js';
+import { type Dimensions, formatOf, readDimensions } from '../../../src/media/dimensions.js';
+import type { ThumbFormat, ThumbRefusal } from '../../meta/media.js';
+import { baseSize, type PlannedThumb, planThumbs, type Size } from '../plan.js';
+import { type Apng, composeApng, parseApng } from './apng.js';
+import {
+  clip,
+  NO_RENDERED_FACTS,
+  type RenderedFacts,
+  type RenderedThumb,
+  type RenderRequest,
+  type RenderResult,
+  type RenderSettings,
+} from './protocol.js';
+
+/** From memory only: a loader for files could be led to other files. */
+const LOADERS = [
+  'VipsForeignLoadJpegBuffer',
+  'VipsForeignLoadPngBuffer',
+  'VipsForeignLoadWebpBuffer',
+  'VipsForeignLoadNsgifBuffer',
+  'VipsForeignLoadHeifBuffer',
+];
+
+/** Once per process, before the first picture. */
+export function prepareRenderer(): void {
+  sharp.block({ operation: ['VipsForeignLoad'] });
+  sharp.unblock({ operation: LOADERS });
+  sharp.cache(false);
+  // Threads work on several thumbnails of a picture at once rather than on parts of one.
+  sharp.concurrency(1);
+}
+
+/** Pixels in memory: sRGB or sRGB with alpha, eight bits. */
+interface Raster extends Size {
+  readonly data: Buffer;
+  readonly channels: 3 | 4;
+}
+
+/** Several rasters of one size, one below the other. */
+interface Film extends Raster {
+  readonly pageHeight: number;
+  readonly delaysMs: readonly number[];
+  /** 0: for ever. */
+  readonly plays: number;
+}
+
+/** An ending that is not a fault: the picture is not to be had. */
+class Refusal extends Error {
+  readonly reason: ThumbRefusal;
+  readonly facts: RenderedFacts;
+
+  constructor(reason: ThumbRefusal, detail: string, facts = NO_RENDERED_FACTS, cause?: unknown) {
+    super(detail, { cause });
+    this.reason = reason;
+    this.facts = facts;
+  }
+}
+
+export async function render(request: RenderRequest): Promise<RenderResult> {
+  try {
+    return await renderPicture(request);
+  } catch (thrown) {
+    if (thrown instanceof Refusal) {
+      return { kind: 'refused', reason: thrown.reason, facts: thrown.facts, detail: clip(thrown.message) };
+    }
+    return { kind: 'failed', code: errorCode(thrown) ?? null, detail: clip(String(thrown)) };
+  }
+}
+
+async function renderPicture({ input, folder, upright, animate, settings }: RenderRequest): Promise<RenderResult> {
+  const bytes = readSource(input, settings.sourceMaxBytes);
+  const header = readHeader(bytes, settings.pixelsMax);
+  const source = await measure(bytes, header, upright, settings.pixelsMax);
+  const { thumbs: planned } = planThumbs(source, settings.variants);
+  const base = await decodeStill(bytes, source, baseSize(source, planned), settings.pixelsMax);
+  const rasters = await scaleAll(base, source, planned);
+  const film = animate ? await decodeFilm(bytes, source, base, settings) : undefined;
+  const encoded = await Promise.all(
+    rasters.map(({ thumb, raster }) => encodeThumb(thumb, raster, film, folder, settings)),
+  );
+  const thumbhash = await hashOf(rasters.at(-1)?.raster ?? base);
+  return { kind: 'rendered', facts: { ...source.facts, thumbhash }, thumbs: encoded.flat() };
+}
+
+/** A process with one picture at a time has nothing better to do than to wait for it. */
+function readSource(path: string, sizeMaxBytes: number): Buffer {
+  const { size } = statSync(path);
+  if (size > sizeMaxBytes) throw new Refusal('too_expensive', `${size} bytes are beyond the limit`);
+  return readFileSync(path);
+}
+
+/** Our own reading of the header comes first: it takes no memory, whatever the header claims. */
+function readHeader(bytes: Buffer, pixelsMax: number): Dimensions {
+  const header = readDimensions(bytes);
+  if (header === undefined) {
+    throw formatOf(bytes) === undefined
+      ? new Refusal('unsupported_type', 'the bytes are of no type that is rendered')
+      : new Refusal('broken_image', 'the header tells no size');
+  }
+  if (header.width * header.height > pixelsMax) {
+    const { width, height, orientation, frames } = header;
+    const facts = { ...NO_RENDERED_FACTS, width, height, orientation, frames };
+    throw new Refusal('too_many_pixels', `${width} × ${height} pixels are beyond the limit`, facts);
+  }
+  return header;
+}
+
+interface Source extends Size {
+  readonly facts: RenderedFacts;
+  /** Whether it is seen as it is stored; animations that must be turned are stills. */
+  readonly upright: boolean;
+  readonly delaysMs: readonly number[];
+  readonly plays: number;
+}
+
+/** The decoder's own reading of the header, which is what the pixels will follow. */
+async function measure(bytes: Buffer, header: Dimensions, upright: boolean, pixelsMax: number): Promise<Source> {
+  try {
+    const read = await sharp(bytes, optionsOf(pixelsMax)).metadata();
+    const { width, height } = upright ? read : read.autoOrient;
+    const orientation = upright ? 1 : (read.orientation ?? 1);
+    return {
+      width,
+      height,
+      facts: { width, height, orientation, frames: header.frames, thumbhash: null },
+      upright: orientation === 1,
+      delaysMs: read.delay ?? [],
+      plays: read.loop ?? 0,
+    };
+  } catch (thrown) {
+    throw decodingRefusal(thrown);
+  }
+}
+
+function optionsOf(pixelsMax: number): SharpOptions {
+  return { failOn: 'error', limitInputPixels: pixelsMax, sequentialRead: true };
+}
+
+function decodingRefusal(thrown: unknown, facts = NO_RENDERED_FACTS): unknown {
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  if (/out of memory|cannot allocate/i.test(message)) return thrown;
+  if (/pixel limit/i.test(message)) return new Refusal('too_many_pixels', message, facts, thrown);
+  if (/unsupported image format|not been built in/i.test(message))
+    return new Refusal('unsupported_type', message, facts, thrown);
+  return new Refusal('broken_image', message, facts, thrown);
+}
+
+async function decodeStill(bytes: Buffer, { upright }: Source, size: Size, pixelsMax: number): Promise<Raster> {
+  try {
+    const picture = sharp(bytes, optionsOf(pixelsMax));
+    return withoutIdleAlpha(await rasterOf((upright ? picture : picture.autoOrient()).resize(fill(size))));
+  } catch (thrown) {
+    throw decodingRefusal(thrown);
+  }
+}
+
+function fill({ width, height }: Size): { width: number; height: number; fit: 'fill' } {
+  return { width, height, fit: 'fill' };
+}
+
+async function rasterOf(pipeline: Sharp): Promise<Raster> {
+  const { data, info } = await pipeline
+    .toColourspace('srgb')
+    .raw({ depth: 'uchar' })
+    .toBuffer({ resolveWithObject: true });
+  return { data, width: info.width, height: info.height, channels: info.channels === 4 ? 4 : 3 };
+}
+
+/** Alpha that hides nothing is dropped, so that a screenshot saved with it becomes a JPEG and no PNG. */
+async function withoutIdleAlpha(given: Raster): Promise<Raster> {
+  if (given.channels === 3) return given;
+  for (let at = 3; at < given.data.length; at += 4) if (given.data[at] !== 255) return given;
+  return rasterOf(fromRaster(given).removeAlpha());
+}
+
+function fromRaster({ data, width, height, channels }: Raster): Sharp {
+  return sharp(data, { raw: { width, height, channels }, limitInputPixels: false });
+}
+
+interface Scaled {
+  readonly thumb: PlannedThumb;
+  readonly raster: Raster;
+}
+
+/** Whole pictures each from the next larger one, cropped ones from the base. */
+async function scaleAll(base: Raster, source: Size, planned: readonly PlannedThumb[]): Promise<readonly Scaled[]> {
+  const scaled: Scaled[] = [];
+  let larger = base;
+  for (const thumb of planned) {
+    const whole = thumb.region.width === source.width && thumb.region.height === source.height;
+    const raster = whole ? await shrink(larger, thumb) : await crop(base, source, thumb);
+    if (whole) larger = raster;
+    scaled.push({ thumb, raster });
+  }
+  return scaled;
+}
+
+async function shrink(from: Raster, size: Size): Promise<Raster> {
+  if (from.width === size.width && from.height === size.height) return from;
+  return rasterOf(fromRaster(from).resize(fill(size)));
+}
+
+async function crop(base: Raster, source: Size, { region, width, height }: PlannedThumb): Promise<Raster> {
+  const across = base.width / source.width;
+  const down = base.height / source.height;
+  const left = Math.min(Math.round(region.left * across), base.width - 1);
+  const top = Math.min(Math.round(region.top * down), base.height - 1);
+  const extent = {
+    left,
+    top,
+    width: Math.min(Math.max(1, Math.round(region.width * across)), base.width - left),
+    height: Math.min(Math.max(1, Math.round(region.height * down)), base.height - top),
+  };
+  return rasterOf(fromRaster(base).extract(extent).resize(fill({ width, height })));
+}
+
+async function encodeThumb(
+  thumb: PlannedThumb,
+  raster: Raster,
+  film: Film | undefined,
+  folder: string,
+  settings: RenderSettings,
+): Promise<readonly RenderedThumb[]> {
+  const moving = film === undefined ? undefined : await encodeFilm(film, thumb, settings);
+  const formats: ThumbFormat[] = ['webp', raster.channels === 4 ? 'png' : 'jpeg'];
+  // Who takes AVIF takes WebP, and is better served by one that moves.
+  if (settings.formats.avif.enabled && moving === undefined) formats.push('avif');
+  return Promise.all(
+    formats.map(async (format) => {
+      const animated = format === 'webp' && moving !== undefined;
+      const bytes = animated ? moving : await encodeStill(raster, format, settings);
+      const file = `${thumb.variant}.${format}`;
+      // Asked of a thread, it would wait behind the encoders.
+      writeFileSync(join(folder, file), bytes, { flag: 'wx' });
+      return { variant: thumb.variant, format, file, width: thumb.width, height: thumb.height, animated };
+    }),
+  );
+}
+
+function encodeStill(raster: Raster, format: ThumbFormat, { formats }: RenderSettings): Promise<Buffer> {
+  const picture = fromRaster(raster);
+  switch (format) {
+    case 'webp':
+      return picture.webp(formats.webp).toBuffer();
+    case 'jpeg':
+      return picture.jpeg(formats.jpeg).toBuffer();
+    case 'png':
+      return picture.png({ compressionLevel: formats.png.compression }).toBuffer();
+    case 'avif':
+      return picture.avif({ quality: formats.avif.quality, effort: formats.avif.effort }).toBuffer();
+  }
+}
+
+/** All frames at the size of the largest thumbnail; undefined where the picture does not move or may not. */
+async function decodeFilm(
+  bytes: Buffer,
+  source: Source,
+  base: Size,
+  { animation, pixelsMax }: RenderSettings,
+): Promise<Film | undefined> {
+  const frames = source.facts.frames ?? 1;
+  const pixels = source.width * source.height * frames;
+  const allowed = frames <= animation.framesMax && pixels <= Math.min(animation.pixelsMax, pixelsMax);
+  if (!animation.enabled || frames < 2 || !allowed || !source.upright) return undefined;
+  try {
+    const apng = parseApng(bytes, animation.framesMax);
+    if (apng !== undefined) return await filmOfApng(apng, base);
+    const { width, height } = base;
+    const pipeline = sharp(bytes, { ...optionsOf(pixelsMax), animated: true }).resize({ width, height, fit: 'fill' });
+    return await filmOf(pipeline, source);
+  } catch {
+    // The still is whole, so a film that breaks off is no reason to refuse the picture.
+    return undefined;
+  }
+}
+
+async function filmOfApng(apng: Apng, base: Size): Promise<Film | undefined> {
+  const { width, frames, plays } = apng;
+  const data = await composeApng(
+    apng,
+    async (png) =>
+      await sharp(png, optionsOf(apng.width * apng.height))
+        .ensureAlpha()
+        .toColourspace('srgb')
+        .raw({ depth: 'uchar' })
+        .toBuffer(),
+  );
+  const raw = { width, height: apng.height * frames.length, channels: 4, pageHeight: apng.height } as const;
+  const pipeline = sharp(data, { raw, animated: true, limitInputPixels: false }).resize(fill(base));
+  return filmOf(pipeline, { delaysMs: frames.map(({ delayMs }) => delayMs), plays });
+}
+
+async function filmOf(pipeline: Sharp, timing: Pick<Film, 'delaysMs' | 'plays'>): Promise<Film | undefined> {
+  const { data, info } = await pipeline
+    .toColourspace('srgb')
+    .raw({ depth: 'uchar' })
+    .toBuffer({ resolveWithObject: true });
+  if (info.pageHeight === undefined) return undefined;
+  return {
+    data,
+    width: info.width,
+    height: info.height,
+    channels: info.channels === 4 ? 4 : 3,
+    pageHeight: info.pageHeight,
+    delaysMs: timing.delaysMs,
+    plays: timing.plays,
+  };
+}
+
+/** Undefined where it comes out larger than allowed, or where all frames turn out to be one. */
+async function encodeFilm(
+  film: Film,
+  { width, height }: Size,
+  { formats, animation }: RenderSettings,
+): Promise<Buffer | undefined> {
+  const raw = { width: film.width, height: film.height, channels: film.channels, pageHeight: film.pageHeight };
+  const bytes = await sharp(film.data, { raw, animated: true, limitInputPixels: false })
+    .resize({ width, height, fit: 'cover' })
+    .webp({ ...formats.webp, delay: [...film.delaysMs], loop: film.plays })
+    .toBuffer();
+  const moves = (readDimensions(bytes)?.frames ?? 1) > 1;
+  return moves && bytes.length <= animation.outputMaxBytes ? bytes : undefined;
+}
+
+/** A thumbhash takes at most 100 × 100 pixels. */
+const HASH_SIDE_MAX = 100;
+
+async function hashOf(raster: Raster): Promise<string> {
+  const pipeline = fromRaster(raster).resize({
+    width: HASH_SIDE_MAX,
+    height: HASH_SIDE_MAX,
+    fit: 'inside',
+    withoutEnlargement: true,
+  });
+  const { data, width, height } = await rasterOf(pipeline.ensureAlpha());
+  return Buffer.from(rgbaToThumbHash(width, height, data)).toString('base64');
+}

@@ -1,0 +1,82 @@
+/**
+ * The steps of a job that touch files and the blob store: fetching the original
+ * into the job's folder, reading its head, adopting what a child made.
+ */
+import { createHash } from 'node:crypto';
+import { constants, createWriteStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { invariant } from '../../src/errors.js';
+import { parseSha256, type Sha256 } from '../../src/ids.js';
+import { type Dimensions, HEAD_BYTES, readDimensions } from '../../src/media/dimensions.js';
+import { type BlobStore, mediaKey, thumbKey } from '../blobs/blob-store.js';
+import type { BlobRecord, ThumbMade } from '../meta/media.js';
+import type { RenderedThumb } from './render/protocol.js';
+
+/** The original as a file: the store's own where it has files, a copy in the folder otherwise. Undefined: there is none. */
+export async function fetchOriginal(
+  blobs: BlobStore,
+  { sha256 }: BlobRecord,
+  folder: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const key = mediaKey(sha256);
+  const own = blobs.fileOf(key);
+  if (own !== undefined) return (await blobs.stat(key, signal)) === undefined ? undefined : own;
+  const found = await blobs.read(key, undefined, signal);
+  if (found.kind !== 'found') return undefined;
+  const path = join(folder, 'original');
+  await pipeline(found.body, createWriteStream(path, { flags: 'wx' }), { signal });
+  return path;
+}
+
+/** The child's word is taken for the picture only: size and hash are read here, and of a plain file. */
+export async function adoptThumb(
+  blobs: BlobStore,
+  source: Sha256,
+  { file, ...thumb }: RenderedThumb,
+  folder: string,
+  signal: AbortSignal,
+): Promise<ThumbMade> {
+  const path = join(folder, file);
+  const bytes = await readPlainFile(path);
+  const sha256 = parseSha256(createHash('sha256').update(bytes).digest('hex'));
+  invariant(sha256 !== undefined, 'a digest is a SHA-256');
+  const sizeBytes = bytes.length;
+  await blobs.adopt(path, thumbKey(source, sha256), { sizeBytes, sha256 }, signal);
+  return { ...thumb, sha256, sizeBytes };
+}
+
+/** A link would lead elsewhere, and opening a pipe would never end. */
+async function readPlainFile(path: string): Promise<Buffer> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const found = await file.stat();
+    invariant(found.isFile(), 'a child writes plain files');
+    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(found.size), 0, found.size, 0);
+    invariant(bytesRead === found.size, 'a child has written what it names');
+    return buffer;
+  } finally {
+    await file.close();
+  }
+}
+
+export async function readHead(path: string): Promise<Dimensions | undefined> {
+  const file = await open(path);
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
+    return readDimensions(buffer.subarray(0, bytesRead));
+  } finally {
+    await file.close();
+  }
+}
+
+/** Of several pictures in one file, the primary one is the one of the size that the header gives. */
+export async function findSized(paths: readonly string[], header: Dimensions): Promise<string | undefined> {
+  for (const path of paths) {
+    const found = await readHead(path);
+    if (found?.width === header.width && found.height === header.height) return path;
+  }
+  return undefined;
+}

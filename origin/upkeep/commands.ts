@@ -1,0 +1,264 @@
+/**
+ * What an operator runs beside the origin, told once: open what is needed, do
+ * it, say what was found, close. `fsck` and `restore` need the stores to
+ * themselves. `backup` only reads. `scrub` reads as well, and marks what is wrong
+ * itself where no origin runs, else through the operators' listener of the one
+ * that does.
+ */
+import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { formatSize } from '../../src/bytes.js';
+import { keepAlive } from '../../src/clock.js';
+import { Fault } from '../../src/errors.js';
+import { parseSha256, type Sha256 } from '../../src/ids.js';
+import { errorFields } from '../../src/log.js';
+import type { Parts } from '../../src/process.js';
+import type { BlobStore } from '../blobs/blob-store.js';
+import { openLocalReader, openLocalStore } from '../blobs/local.js';
+import { openBlobStore } from '../blobs/open.js';
+import type { OriginConfig } from '../config.js';
+import { openMetaReader, openMetaStore } from '../meta/lmdb.js';
+import { MetadataInPlace, receiveMeta } from '../meta/restore-into.js';
+import type { MetaStore } from '../meta/store.js';
+import { FolderInUse } from '../meta/writer-lock.js';
+import { routeOf } from '../thumbs/types.js';
+import { backup } from './backup.js';
+import { fsck } from './fsck.js';
+import { type RestoreReport, restore } from './restore.js';
+import { localMarks, type ScrubMarks, type ScrubParts, scrub } from './scrub.js';
+
+export interface CommandParts extends Pick<Parts, 'clock' | 'log'> {
+  readonly config: OriginConfig;
+  readonly signal: AbortSignal;
+  /** One line of what was found or done. */
+  readonly print: (line: string) => void;
+  /** How far it is; each takes the place of the one before. */
+  readonly progress: (line: string) => void;
+}
+
+/** Nothing is wrong, or all of it was put right. */
+const FINE = 0;
+/** Something is wrong and was left as it is. */
+const WRONG = 1;
+/** It could not be done. */
+const FAILED = 2;
+
+export function runFsck(parts: CommandParts, { repair }: { readonly repair: boolean }): Promise<number> {
+  return held(async () => {
+    const { config, clock, signal, print, progress } = parts;
+    const opened = await openAlone(parts, repair);
+    if (opened === undefined) {
+      print('fsck needs the stores to itself: stop the origin first.');
+      return FAILED;
+    }
+    const blobs = await openBlobStore(config.blobs, parts);
+    try {
+      const report = await fsck(
+        { meta: opened, blobs, clock, graceMs: config.retention.graceMs, makesThumbs },
+        {
+          repair,
+          signal,
+          onFinding: ({ kind, subject, detail, repaired }) =>
+            print(`${repaired ? 'repaired' : 'found   '} ${kind} ${subject}: ${detail}`),
+          onProgress: ({ step, seen }) => progress(`${step}: ${seen}`),
+        },
+      );
+      print(`${report.findings} found, ${report.repaired} repaired`);
+      return report.findings === report.repaired ? FINE : WRONG;
+    } finally {
+      await blobs.close();
+      await opened.close();
+    }
+  });
+}
+
+/** `after`: the hash that an earlier scrub told last, to go on from there. */
+export function runScrub(parts: CommandParts, given: { readonly after: string | undefined }): Promise<number> {
+  return held(async () => {
+    const { config, signal, print, progress } = parts;
+    const after = given.after === undefined ? null : parseSha256(given.after);
+    if (after === undefined) {
+      print('--after is a hash of 64 hexadecimal digits, as an earlier scrub printed it.');
+      return FAILED;
+    }
+    const blobs = await openBlobStore(config.blobs, parts);
+    const source = await openForScrub(parts);
+    try {
+      const report = await scrub(
+        { ...parts, config: config.scrub, blobs, meta: source.meta, marks: source.marks },
+        {
+          after,
+          signal,
+          onFinding: ({ kind, key, detail }) => print(`found ${kind} ${key}: ${detail}`),
+          onProgress: (at) => progress(`${at.blobs} blobs, ${formatSize(at.bytes)}; go on with --after ${at.after}`),
+        },
+      );
+      print(`${report.blobs} blobs and ${report.thumbs} thumbnails read, ${report.findings} wrong`);
+      return report.findings === 0 ? FINE : WRONG;
+    } finally {
+      await source.meta.close();
+      await blobs.close();
+    }
+  });
+}
+
+export function runBackup(parts: CommandParts, { folder }: { readonly folder: string }): Promise<number> {
+  return held(async () => {
+    const { config, clock, log, signal, print, progress } = parts;
+    const openMeta = (path: string) =>
+      openMetaReader({ ...config.meta, folder: path }, { clock, log, randomName: randomUUID });
+    const meta = await openMeta(config.meta.folder);
+    const blobs = await openBlobStore(config.blobs, parts);
+    try {
+      const report = await backup(
+        {
+          meta,
+          blobs,
+          clock,
+          openMeta,
+          openBlobs: (path, stageFolder) => openLocalStore({ folder: path, stageFolder }),
+        },
+        {
+          folder,
+          signal,
+          onFinding: ({ kind, key, detail }) => print(`left out, ${kind}: ${key}: ${detail}`),
+          onProgress: ({ step, blobs: seen, copiedBytes }) =>
+            progress(`${step}: ${seen} blobs, ${formatSize(copiedBytes)} copied`),
+        },
+      );
+      print(
+        `${folder} holds ${report.blobs - report.findings} blobs and thumbnails: ${report.copied} new (${formatSize(report.copiedBytes)}), ${report.pruned} dropped, ${report.findings} left out`,
+      );
+      return report.findings === 0 ? FINE : WRONG;
+    } finally {
+      await blobs.close();
+      await meta.close();
+    }
+  });
+}
+
+/** `incomplete`: whether a backup that lacks originals is put in place all the same. */
+export function runRestore(
+  parts: CommandParts,
+  { folder, incomplete }: { readonly folder: string; readonly incomplete: boolean },
+): Promise<number> {
+  return held(async () => {
+    const { config, clock, log, signal, print, progress } = parts;
+    const missing = ['meta', 'blobs'].filter((part) => !existsSync(join(folder, part)));
+    if (missing.length > 0) {
+      print(`${folder} holds no backup: there is no ${missing.join(' and no ')} in it.`);
+      return FAILED;
+    }
+    const metaParts = { clock, log, randomName: randomUUID };
+    const backedUp = await openMetaReader({ ...config.meta, folder: join(folder, 'meta') }, metaParts);
+    const opened: { close(): Promise<void> }[] = [backedUp];
+    try {
+      const incoming = await receiveMeta(config.meta, backedUp, metaParts);
+      opened.push(incoming);
+      const target = await openBlobStore(config.blobs, parts);
+      opened.push(target);
+      await probeStorage(target, signal);
+      const source = openLocalReader(join(folder, 'blobs'));
+      const report = await restore(
+        { source, target, incoming, clock },
+        {
+          incomplete,
+          signal,
+          onFinding: ({ kind, key, detail }) => print(`${kind} ${key}: ${detail}`),
+          onProgress: ({ blobs, copiedBytes }) =>
+            progress(`${blobs} blobs and thumbnails, ${formatSize(copiedBytes)} copied`),
+        },
+      );
+      print(restored(report, config.meta.folder));
+      return report.originalsMissing + report.thumbsMissing === 0 ? FINE : WRONG;
+    } catch (thrown) {
+      if (thrown instanceof FolderInUse) print('restore needs the stores to itself: stop the origin first.');
+      else if (thrown instanceof MetadataInPlace) print(thrown.message);
+      else throw thrown;
+      return FAILED;
+    } finally {
+      for (const each of opened.toReversed()) await each.close();
+    }
+  });
+}
+
+/** Storage that does not work is told before anything is done, and why. */
+async function probeStorage(target: BlobStore, signal: AbortSignal): Promise<void> {
+  try {
+    await target.probe(signal);
+  } catch (thrown) {
+    signal.throwIfAborted();
+    if (!(thrown instanceof Fault) || thrown.cause === undefined) throw thrown;
+    throw new Error(`${thrown.detail} ${String(errorFields(thrown.cause)['error'])}`, { cause: thrown });
+  }
+}
+
+function restored(report: RestoreReport, metaFolder: string): string {
+  const { blobs, copied, copiedBytes, originalsMissing, thumbsMissing, withheld, published } = report;
+  const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
+  const stored = `${blobs} blobs and thumbnails are stored (${copied} copied, ${formatSize(copiedBytes)})`;
+  if (!published) {
+    return `${stored}, ${counted(originalsMissing, 'original')} missing: the metadata were not put in place. With --incomplete they are, and what is missing is withheld until it is uploaded again.`;
+  }
+  const without = [
+    originalsMissing + withheld > 0 ? `, ${counted(originalsMissing + withheld, 'original')} withheld` : '',
+    thumbsMissing > 0 ? `, ${counted(thumbsMissing, 'thumbnail')} to be made again` : '',
+  ].join('');
+  return `${stored}${without}; the metadata are in ${metaFolder}: start the origin`;
+}
+
+/** Timers do not keep a process alive; its work must. */
+async function held(work: () => Promise<number>): Promise<number> {
+  const alive = keepAlive();
+  try {
+    return await work();
+  } finally {
+    alive.release();
+  }
+}
+
+/** The store, or undefined where an origin has it. */
+async function openAlone({ config, clock, log }: CommandParts, mendStamp: boolean): Promise<MetaStore | undefined> {
+  try {
+    return await openMetaStore(config.meta, { clock, log, randomName: randomUUID }, { mendStamp });
+  } catch (thrown) {
+    if (thrown instanceof FolderInUse) return undefined;
+    throw thrown;
+  }
+}
+
+interface ScrubSource {
+  readonly meta: ScrubParts['meta'] & Pick<MetaStore, 'close'>;
+  readonly marks: ScrubMarks;
+}
+
+async function openForScrub(parts: CommandParts): Promise<ScrubSource> {
+  const { config, clock, log } = parts;
+  const alone = await openAlone(parts, false);
+  if (alone === undefined) {
+    const meta = await openMetaReader(config.meta, { clock, log, randomName: randomUUID });
+    return { meta, marks: remoteMarks(parts) };
+  }
+  return { meta: alone, marks: localMarks(alone, clock) };
+}
+
+/** Marks as requests to the origin that runs (operators.ts). */
+function remoteMarks({ config, signal }: CommandParts): ScrubMarks {
+  const { host, port } = config.operators;
+  const base = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  async function post(sha256: Sha256, what: string, query: string): Promise<void> {
+    const response = await fetch(`${base}/scrub/${sha256}/${what}${query}`, { method: 'POST', signal });
+    await response.body?.cancel();
+    if (!response.ok) throw new Error(`the origin at ${base} answered ${response.status} to the mark on ${sha256}`);
+  }
+  return {
+    rotten: (sha256, reason) => post(sha256, 'rotten', `?reason=${encodeURIComponent(reason)}`),
+    redoThumbs: (sha256) => post(sha256, 'thumbs', ''),
+  };
+}
+
+/** What tools the origin will find is not known here: its engine refuses what it cannot make. */
+function makesThumbs(mime: string): boolean {
+  return routeOf(mime, { film: true, heif: true }).kind !== 'none';
+}

@@ -1,0 +1,195 @@
+/**
+ * Stands between a node:http server and whoever answers: counts connections by
+ * client, refuses heads that do not pass inspection, answers what the parser
+ * could not read, and closes the connection after each refusal.
+ */
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
+import type { Clock } from '../clock.js';
+import { errorCode, Fault, type FaultCode } from '../errors.js';
+import { problemReply } from '../http/problem.js';
+import type { Reply } from '../http/reply.js';
+import type { Metrics } from '../metrics.js';
+import { isHttp2 } from './http2.js';
+import {
+  clientNetwork,
+  type HygieneReason,
+  type InspectionLimits,
+  inspect,
+  inspectHttp2,
+  type ParserError,
+  parserFault,
+} from './hygiene.js';
+
+export type GuardReason = HygieneReason | 'connections' | 'connect' | 'unreadable' | 'slow' | 'handshake' | 'flood';
+
+export interface GuardOptions {
+  readonly limits: InspectionLimits & {
+    /** Of one client; 0: any number. */
+    readonly connectionsPerClientMax: number;
+  };
+  /** Whether connections begin with a TLS handshake: nothing can be said on them before. */
+  readonly encrypted: boolean;
+  readonly clock: Clock;
+  /** Hears why something was refused. */
+  onRefused(reason: GuardReason): void;
+}
+
+export interface Guard {
+  /** False: the request was refused, and answered. */
+  admit(request: IncomingMessage, response: ServerResponse): boolean;
+  /** Whether nothing more is read of it than it takes to end it. */
+  hasRefused(socket: Duplex): boolean;
+}
+
+/** Each refusal, by its reason; once per process. */
+export function countRefusals(metrics: Metrics): (reason: GuardReason) => void {
+  const refused = metrics.counter('http_refused_total', 'Requests and connections refused at the door, by reason.', [
+    'reason',
+  ]);
+  return (reason) => refused.add(1, { reason });
+}
+
+/** How long a refused connection may stay, so that its client can read why. */
+const LINGER_MS = 1_000;
+
+export function guardServer(server: Server, options: GuardOptions): Guard {
+  const { limits, clock } = options;
+  const onRefused = (reason: GuardReason): void => options.onRefused(reason);
+  const refused = new WeakSet<Duplex>();
+  const answering = new WeakMap<Duplex, ServerResponse>();
+
+  function refuse(socket: Duplex, reply: Reply): void {
+    refused.add(socket);
+    if (!socket.writable) {
+      socket.destroy();
+      return;
+    }
+    const timer = clock.after(LINGER_MS, () => socket.destroy());
+    socket.once('close', () => timer.cancel());
+    socket.end(rawReply(reply));
+  }
+
+  countClients(server, limits.connectionsPerClientMax, (socket) => {
+    onRefused('connections');
+    if (options.encrypted) socket.destroy();
+    else refuse(socket, replyOf('overloaded', 'There are too many connections from this client.'));
+  });
+  server.on('clientError', (error, socket) => {
+    if (refused.has(socket)) return;
+    const code = errorCode(error);
+    // An answer that has begun cannot be followed by another.
+    if (code === 'ECONNRESET' || answering.get(socket)?.headersSent === true) {
+      socket.destroy();
+      return;
+    }
+    if (options.encrypted && isHandshakeFailure(error, socket)) {
+      onRefused('handshake');
+      socket.destroy();
+      return;
+    }
+    const fault = parserFault(parserErrorOf(error));
+    onRefused(fault.code === 'request_timeout' ? 'slow' : 'unreadable');
+    refuse(socket, replyOf(fault.code, fault.detail));
+  });
+  // RFC 9110 9.3.6: this is no tunnel.
+  server.on('connect', (_request, socket) => {
+    onRefused('connect');
+    refuse(socket, replyOf('method_not_allowed', 'CONNECT is not allowed here.', { allow: 'GET, HEAD, OPTIONS' }));
+  });
+
+  /** One stream is refused; what else goes on over its connection is framed on its own. */
+  function admitHttp2(request: IncomingMessage, response: ServerResponse): boolean {
+    const { method = '', url: target = '', rawHeaders } = request;
+    if (method === 'CONNECT') {
+      onRefused('connect');
+      answer(response, replyOf('method_not_allowed', 'CONNECT is not allowed here.', { allow: 'GET, HEAD, OPTIONS' }));
+      return false;
+    }
+    const seen = inspectHttp2({ method, target, rawHeaders }, limits);
+    if (seen.kind === 'ok') return true;
+    onRefused(seen.reason);
+    answer(response, replyOf(seen.code, seen.detail));
+    return false;
+  }
+
+  return {
+    hasRefused: (socket) => refused.has(socket),
+    admit(request, response) {
+      if (isHttp2(request)) return admitHttp2(request, response);
+      const { socket } = request;
+      if (refused.has(socket)) return false;
+      answering.set(socket, response);
+      const { method = '', url: target = '', httpVersion, rawHeaders } = request;
+      const seen = inspect({ method, target, httpVersion, rawHeaders }, limits);
+      if (seen.kind === 'ok') {
+        // RFC 9110 7.8: an upgrade may be ignored. The parser stops reading behind one, so the connection ends with it.
+        if (request.headers.upgrade !== undefined) response.shouldKeepAlive = false;
+        return true;
+      }
+      // What was sent behind it may be read on another reading of this one: it is not looked at.
+      refused.add(socket);
+      onRefused(seen.reason);
+      answer(response, replyOf(seen.code, seen.detail));
+      return false;
+    },
+  };
+}
+
+function answer(response: ServerResponse, reply: Reply): void {
+  response.writeHead(reply.status, reply.headers.flat());
+  response.end(bytesOf(reply));
+}
+
+/** Told through the same event as what a parser refuses. */
+function isHandshakeFailure(error: Error, socket: Duplex): boolean {
+  const code = errorCode(error) ?? '';
+  return /^(?:ERR_SSL|ERR_TLS|EPROTO)/.test(code) || !(socket instanceof TLSSocket) || socket.getProtocol() === null;
+}
+
+function parserErrorOf(error: Error): ParserError {
+  const { rawPacket, bytesParsed } = error as Error & { readonly rawPacket?: unknown; readonly bytesParsed?: unknown };
+  return {
+    code: errorCode(error),
+    lastBytes: rawPacket instanceof Uint8Array ? rawPacket : undefined,
+    readBytes: typeof bytesParsed === 'number' ? bytesParsed : undefined,
+  };
+}
+
+function countClients(server: Server, max: number, onTooMany: (socket: Socket) => void): void {
+  if (max === 0) return;
+  const held = new Map<string, number>();
+  server.on('connection', (socket) => {
+    const client = clientNetwork(socket.remoteAddress ?? '');
+    const count = held.get(client) ?? 0;
+    if (count >= max) {
+      // Not counted while it lingers, or a client that tries again would keep itself out.
+      onTooMany(socket);
+      return;
+    }
+    held.set(client, count + 1);
+    socket.once('close', () => {
+      const left = (held.get(client) ?? 1) - 1;
+      if (left === 0) held.delete(client);
+      else held.set(client, left);
+    });
+  });
+}
+
+function replyOf(code: FaultCode, detail: string, headers: Readonly<Record<string, string>> = {}): Reply {
+  const reply = problemReply(new Fault(code, detail, { headers }));
+  const sizeBytes = bytesOf(reply).byteLength;
+  return { ...reply, headers: [...reply.headers, ['content-length', String(sizeBytes)], ['connection', 'close']] };
+}
+
+function bytesOf({ body }: Reply): Uint8Array {
+  return body.kind === 'bytes' ? body.bytes : new Uint8Array(0);
+}
+
+/** For a connection on which no response object was made. */
+function rawReply(reply: Reply): Buffer {
+  const fields = reply.headers.map(([name, value]) => `${name}: ${value}\r\n`).join('');
+  return Buffer.concat([Buffer.from(`HTTP/1.1 ${reply.status} Refused\r\n${fields}\r\n`, 'latin1'), bytesOf(reply)]);
+}

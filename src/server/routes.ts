@@ -1,0 +1,222 @@
+/**
+ * A server's endpoints as one table: what routes, what validates and what
+ * describes are the same rows. A row's path and query parameters say how they
+ * are read; the handler gets them read.
+ *
+ * Leaves to others: who may call (the stories ask the gate), and writing the
+ * answer (send.ts).
+ */
+import { Fault, type FaultCode } from '../errors.js';
+import type { Reply } from '../http/reply.js';
+import { type MediaId, parseMediaId, parseSha256, type Sha256 } from '../ids.js';
+
+export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'OPTIONS';
+
+/** JSON Schema as OpenAPI 3.1 shows it. */
+export type JsonSchema = Readonly<Record<string, unknown>>;
+
+/** One parameter of a path or a query: how it is read, and how it is shown. */
+export interface Parameter<T> {
+  readonly help: string;
+  readonly schema: JsonSchema;
+  /** Undefined stands for a parameter that was left out. Throws a Fault for a value that is none. */
+  read(text: string | undefined, name: string): T;
+}
+
+export type Parameters = Readonly<Record<string, Parameter<unknown>>>;
+export type ValuesOf<P extends Parameters> = {
+  readonly [K in keyof P]: P[K] extends Parameter<infer T> ? T : never;
+};
+
+/** Who may call, for the description. */
+export type Audience = 'anyone' | 'viewer' | 'token' | 'admin' | 'edge';
+
+export interface ResponseNote {
+  readonly status: number;
+  readonly help: string;
+  /** Content type of the body and its schema, where it has one. */
+  readonly content?: { readonly type: string; readonly schema?: JsonSchema };
+  /** Codes of CONTRACT.md that come with this status. */
+  readonly codes?: readonly FaultCode[];
+}
+
+export interface RouteNotes {
+  readonly summary: string;
+  readonly audience: Audience;
+  readonly responses: readonly ResponseNote[];
+  readonly requestBody?: { readonly help: string; readonly types: readonly string[] };
+  /** A route between our own processes: answered with 404 where it is not meant, and never described. */
+  readonly hidden?: boolean;
+}
+
+/** A row of the table, its parameters' types folded away. */
+export interface Route<C> extends RouteNotes {
+  readonly methods: readonly Method[];
+  /** `/v1/media/{id}/thumb`: a name in braces stands for one segment; a last `{rest*}` for any that follow, or none. */
+  readonly pattern: string;
+  readonly path: Parameters;
+  readonly query: Parameters;
+  run(context: C, segments: Readonly<Record<string, string>>, query: string): Promise<Reply>;
+}
+
+export function route<C, P extends Parameters, Q extends Parameters>(
+  row: RouteNotes & {
+    readonly methods: readonly Method[];
+    readonly pattern: string;
+    readonly path: P;
+    readonly query: Q;
+    handle(context: C, path: ValuesOf<P>, query: ValuesOf<Q>): Promise<Reply>;
+  },
+): Route<C> {
+  return {
+    ...row,
+    // Asynchronous, so that a parameter that cannot be read is a rejection like any other.
+    async run(context, segments, query) {
+      const given = new URLSearchParams(query);
+      const path = readAll(row.path, (name) => segments[name]);
+      return await row.handle(
+        context,
+        path,
+        readAll(row.query, (name) => given.get(name) ?? undefined),
+      );
+    },
+  };
+}
+
+function readAll<P extends Parameters>(parameters: P, given: (name: string) => string | undefined): ValuesOf<P> {
+  const read = Object.entries(parameters).map(([name, parameter]) => [name, parameter.read(given(name), name)]);
+  return Object.fromEntries(read) as ValuesOf<P>;
+}
+
+export type RouteMatch<C> =
+  | { readonly kind: 'found'; readonly route: Route<C>; readonly segments: Readonly<Record<string, string>> }
+  /** The path is known, the method is not: the methods that are. */
+  | { readonly kind: 'method'; readonly allowed: readonly Method[] }
+  | { readonly kind: 'none' };
+
+/** Answers which row a request means. Paths are matched as received: nothing is decoded, folded or forgiven. */
+export function createMatcher<C>(routes: readonly Route<C>[]): (method: string, path: string) => RouteMatch<C> {
+  const compiled = routes.map((row) => ({ row, parts: row.pattern.split('/') }));
+  return (method, path) => {
+    const segments = path.split('/');
+    const allowed: Method[] = [];
+    for (const { row, parts } of compiled) {
+      const named = matchSegments(parts, segments);
+      if (named === undefined) continue;
+      if (row.methods.some((each) => each === method)) return { kind: 'found', route: row, segments: named };
+      allowed.push(...row.methods.filter((each) => !allowed.includes(each)));
+    }
+    return allowed.length > 0 ? { kind: 'method', allowed } : { kind: 'none' };
+  };
+}
+
+function matchSegments(
+  parts: readonly string[],
+  segments: readonly string[],
+): Readonly<Record<string, string>> | undefined {
+  const named: Record<string, string> = {};
+  for (const [index, part] of parts.entries()) {
+    if (part.endsWith('*}')) {
+      named[part.slice(1, -2)] = segments.slice(index).join('/');
+      return named;
+    }
+    const segment = segments[index];
+    if (segment === undefined) return undefined;
+    if (part.startsWith('{')) named[part.slice(1, -1)] = segment;
+    else if (part !== segment) return undefined;
+  }
+  return parts.length === segments.length ? named : undefined;
+}
+
+export const mediaId: Parameter<MediaId> = {
+  help: 'A ULID of 26 characters, in either case.',
+  schema: { type: 'string', pattern: '^[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}$' },
+  read(text = '') {
+    const id = parseMediaId(text);
+    if (id === undefined) throw new Fault('invalid_id', 'A media id is a ULID of 26 characters.');
+    return id;
+  },
+};
+
+export const sha256: Parameter<Sha256> = {
+  help: 'A SHA-256 as 64 lower-case hexadecimal digits.',
+  schema: { type: 'string', pattern: '^[0-9a-f]{64}$' },
+  read(text = '') {
+    const hash = parseSha256(text);
+    if (hash === undefined) throw new Fault('malformed', 'A SHA-256 is 64 lower-case hexadecimal digits.');
+    return hash;
+  },
+};
+
+/** `true` or `false`; left out it is undefined, or what `fallback` says. */
+export function booleanParameter(help: string): Parameter<boolean | undefined> {
+  return {
+    help,
+    schema: { type: 'boolean' },
+    read(text, name) {
+      if (text === undefined) return undefined;
+      if (text !== 'true' && text !== 'false') throw new Fault('malformed', `${name} is true or false.`);
+      return text === 'true';
+    },
+  };
+}
+
+export function integerParameter(
+  help: string,
+  bounds: { readonly min: number; readonly max: number },
+): Parameter<number | undefined> {
+  return {
+    help,
+    schema: { type: 'integer', minimum: bounds.min, maximum: bounds.max },
+    read(text, name) {
+      if (text === undefined) return undefined;
+      const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+      if (!(value >= bounds.min && value <= bounds.max)) {
+        throw new Fault('malformed', `${name} is a whole number from ${bounds.min} to ${bounds.max}.`);
+      }
+      return value;
+    },
+  };
+}
+
+export function textParameter(help: string, lengthMax: number): Parameter<string | undefined> {
+  return {
+    help,
+    schema: { type: 'string', maxLength: lengthMax },
+    read(text, name) {
+      if (text !== undefined && text.length > lengthMax) {
+        throw new Fault('malformed', `${name} has at most ${lengthMax} characters.`);
+      }
+      return text;
+    },
+  };
+}
+
+export function choiceParameter<const V extends string>(help: string, values: readonly V[]): Parameter<V | undefined> {
+  return {
+    help,
+    schema: { type: 'string', enum: values },
+    read(text, name) {
+      if (text === undefined) return undefined;
+      const value = values.find((each) => each === text);
+      if (value === undefined) throw new Fault('malformed', `${name} is one of ${values.join(', ')}.`);
+      return value;
+    },
+  };
+}
+
+/** An RFC 3339 instant, as epoch milliseconds. */
+export function instantParameter(help: string): Parameter<number | undefined> {
+  return {
+    help,
+    schema: { type: 'string', format: 'date-time' },
+    read(text, name) {
+      if (text === undefined) return undefined;
+      const at = RFC_3339.test(text) ? Date.parse(text) : Number.NaN;
+      if (Number.isNaN(at)) throw new Fault('malformed', `${name} is an instant such as 2026-01-31T12:00:00Z.`);
+      return at;
+    },
+  };
+}
+
+const RFC_3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})$/;

@@ -1,0 +1,795 @@
+/** Who may see what, what is taken down, and what the edge does when the origin will not, cannot or should not answer. */
+import t, { type Test } from 'tap';
+import type { MediaId } from '../../../src/ids.js';
+import { openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
+import { mediaHead, mediaScript, type Script } from '../../kit/edge/scripted-origin.js';
+import { startReading } from '../../kit/http/reading.js';
+import { type Answer, ask, json } from '../../kit/http/request.js';
+
+const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
+const PATH = `/v1/media/${ID}`;
+const THUMB = `${PATH}/thumb`;
+const READER = { authorization: 'Bearer reader' };
+const BYTES = Buffer.from('0123456789abcdefghijklmnopqrstuvwxyz');
+const MENU = {
+  variants: [
+    { name: 'small', width: 160, height: 160, fit: 'inside' },
+    { name: 'large', width: 640, height: 640, fit: 'inside' },
+  ],
+  formats: ['webp', 'jpeg'],
+  default: 'small',
+} as const;
+
+async function open(t: Test, options: TestEdgeOptions = {}): Promise<TestEdge> {
+  const edge = await openTestEdge(t.testdir(), options);
+  t.teardown(() => edge.close());
+  return edge;
+}
+
+/** Resolves once a condition holds; looks again after every turn of the event loop. */
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise(setImmediate);
+}
+
+/** A promise and what fulfils it. */
+function gate(): [Promise<void>, () => void] {
+  let open: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return [opened, open];
+}
+
+/** An answer of our origin that is no media. */
+function problem(status: number, code: string, headers: Readonly<Record<string, string>> = {}): Script {
+  return (_seen, answer) => {
+    const body = JSON.stringify({ code });
+    const framing = { 'content-type': 'application/problem+json', 'content-length': String(body.length) };
+    answer.head(status, { ...framing, 'cache-control': 'no-store', ...headers });
+    answer.end(body);
+  };
+}
+
+/** All of an answer that a stranger could learn from, but for what differs with every answer. */
+function visible({ status, headers, bytes }: Answer): unknown {
+  const { date: _date, 'x-request-id': _id, ...rest } = headers;
+  return { status, headers: rest, body: bytes.toString() };
+}
+
+void t.test('access is decided before anything looks at the object', async (t) => {
+  await t.test('a stranger learns nothing of private media, held or not, nor of unknown ones', async (t) => {
+    const edge = await open(t);
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+    edge.origin.on('*', (seen, answer) => {
+      const anonymous = seen.headers['media-caller'] === 'anonymous';
+      problem(anonymous ? 401 : 404, anonymous ? 'unauthorized' : 'not_found')(seen, answer) as undefined;
+    });
+    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200, 'it is held now');
+    const held = await ask(edge.url + PATH);
+    t.equal(held.status, 401);
+    t.match(held.headers['www-authenticate'], /^Bearer /);
+    const etag = mediaHead({ bytes: BYTES })['etag'] ?? '';
+    for (const headers of [{}, { range: 'bytes=0-1' }, { 'if-none-match': etag }, { 'if-match': '"x"' }]) {
+      for (const path of [PATH, '/v1/media/01J9ZC8GZ0000000000000000Z']) {
+        t.same(visible(await ask(edge.url + path, { headers })), visible(held), `${path} ${JSON.stringify(headers)}`);
+      }
+    }
+    const head = await ask(edge.url + PATH, { method: 'HEAD' });
+    t.equal(head.status, 401);
+    t.equal(head.headers['content-length'], held.headers['content-length']);
+    const bad = await ask(edge.url + PATH, { headers: { authorization: 'Bearer forged' } });
+    t.match(bad.headers['www-authenticate'], /error="invalid_token"/);
+  });
+
+  await t.test('public media are for everyone, fetched for a stranger as for a stranger', async (t) => {
+    const edge = await open(t);
+    const [go, release] = gate();
+    edge.origin.on(PATH, async (seen, answer) => {
+      await go;
+      await mediaScript({ bytes: BYTES, public: true })(seen, answer);
+    });
+    const all = Promise.all([{}, {}, READER, READER].map((headers) => ask(edge.url + PATH, { headers })));
+    await edge.origin.arrived(PATH, 2);
+    release();
+    for (const answer of await all) t.same(answer.bytes, BYTES);
+    const strangers = edge.origin.seen.filter(({ headers }) => headers['media-caller'] === 'anonymous');
+    t.equal(edge.origin.seen.length, 2, 'two flights for four callers');
+    t.equal(strangers.length, 1, 'one of them for strangers');
+    t.match((await ask(edge.url + PATH)).headers['cache-status'], /; hit; /);
+  });
+
+  await t.test('a 304 that takes back that anyone may see it is no answer for a stranger', async (t) => {
+    const edge = await open(t);
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES, public: true, maxAgeSeconds: 1 }));
+    t.equal((await ask(edge.url + PATH)).status, 200);
+    edge.clock.advance(100_000);
+    edge.origin.on(PATH, (_seen, answer) => {
+      const { 'content-length': _length, ...head } = mediaHead({ bytes: BYTES });
+      answer.head(304, head);
+      answer.end();
+    });
+    t.equal((await ask(edge.url + PATH)).status, 401);
+    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200);
+  });
+
+  await t.test('an origin that forgets itself shows a stranger nothing that is not said to be public', async (t) => {
+    const edge = await open(t);
+    edge.origin.on('*', (_seen, answer) => {
+      answer.head(200, mediaHead({ bytes: BYTES }));
+      answer.end(BYTES);
+    });
+    for (const headers of [{}, { range: 'bytes=0-1' }]) {
+      t.equal((await ask(edge.url + PATH, { headers })).status, 401);
+    }
+    t.equal((await ask(edge.url + PATH, { method: 'HEAD' })).status, 401);
+  });
+
+  await t.test('what a credential is good for', async (t) => {
+    const edge = await open(t);
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+    const cases = [
+      { path: PATH, headers: { authorization: 'Bearer uploader' }, status: 403, code: 'forbidden' },
+      { path: PATH, headers: { authorization: 'Bearer unknown' }, status: 503, code: 'auth_unavailable' },
+      { path: '/v1/media/nonsense', headers: READER, status: 400, code: 'invalid_id' },
+      { path: '/v1/media/nonsense/thumb', headers: {}, status: 400, code: 'invalid_id' },
+      { path: '/internal/v1/journal', headers: READER, status: 404, code: 'not_found' },
+    ];
+    for (const { path, headers, status, code } of cases) {
+      const answer = await ask(edge.url + path, { headers });
+      t.equal(answer.status, status, code);
+      t.match(json(answer), { code, status });
+      t.equal(answer.headers['access-control-allow-origin'], '*');
+    }
+    t.equal(edge.origin.seen.length, 0);
+    const link = await ask(`${edge.url}${PATH}?exp=1&kid=1&sig=good`);
+    t.equal(link.status, 200);
+    t.equal(edge.origin.seen[0]?.target, PATH, 'a signature goes no further');
+    t.match((await ask(edge.url + PATH.toLowerCase(), { headers: READER })).headers['cache-status'], /; hit; /);
+  });
+
+  await t.test('an origin that does not accept the edge is the operator’s trouble, not the caller’s', async (t) => {
+    const edge = await open(t);
+    edge.origin.on('*', problem(401, 'unauthorized'));
+    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 502);
+  });
+});
+
+void t.test('a takedown reaches a copy in every state', async (t) => {
+  await t.test('before its head has come: the caller gets what the origin says now', async (t) => {
+    const edge = await open(t);
+    const [go, release] = gate();
+    edge.origin.on(PATH, async (seen, answer) => {
+      await go;
+      await mediaScript({ bytes: BYTES })(seen, answer);
+    });
+    const asked = [ask(edge.url + PATH, { headers: READER }), ask(edge.url + PATH, { headers: READER })];
+    await edge.origin.arrived(PATH);
+    edge.origin.on(PATH, problem(410, 'deleted'));
+    await edge.takeDown(ID);
+    for (const answer of await Promise.all(asked)) t.equal(answer.status, 410);
+    release();
+    t.equal(edge.engine.fills.cache.stats().memory.entries, 0);
+  });
+
+  await t.test('while its body comes: readers see it break off, and nothing is kept', async (t) => {
+    const edge = await open(t);
+    edge.origin.on(PATH, async (_seen, answer) => {
+      answer.head(200, mediaHead({ bytes: BYTES }));
+      await answer.write(BYTES.subarray(0, 10));
+    });
+    const reading = await startReading(edge.url + PATH, READER);
+    await reading.until(10);
+    await edge.takeDown(ID);
+    t.notOk((await reading.over).whole);
+    edge.origin.on(PATH, problem(410, 'deleted'));
+    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 410);
+  });
+
+  await t.test('while it leaves to a slow reader from memory', async (t) => {
+    const edge = await open(t, { cache: 'memory: { max_object: 64MB }, disk: { size: 0 }' });
+    const large = Buffer.alloc(24_000_000, 7);
+    edge.origin.on(PATH, mediaScript({ bytes: large }));
+    t.equal((await ask(edge.url + PATH, { headers: READER })).bytes.length, large.length);
+    const reading = await startReading(edge.url + PATH, READER);
+    reading.pause();
+    t.match(reading.headers['cache-status'], /detail=memory/);
+    await edge.takeDown(ID);
+    reading.resume();
+    t.notOk((await reading.over).whole);
+  });
+
+  await t.test('when it went through this edge, before the client hears of it', async (t) => {
+    const edge = await open(t);
+    edge.origin.on(PATH, async (seen, answer) => {
+      if (seen.method === 'GET') return await mediaScript({ bytes: BYTES })(seen, answer);
+      answer.head(204);
+      answer.end();
+    });
+    await ask(edge.url + PATH, { headers: READER });
+    t.equal((await ask(edge.url + PATH, { method: 'DELETE', headers: READER })).status, 204);
+    edge.origin.on(PATH, problem(410, 'deleted'));
+    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 410);
+  });
+
+  await t.test('by its own end: not served from that instant on, nor stale', async (t) => {
+    const edge = await open(t);
+    const sunset = new Date(edge.clock.now() + 30_000).toUTCString();
+    const date = new Date(edge.clock.now()).toUTCString();
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES, headers: { sunset, date } }));
+    t.equal((await ask(edge.url + PATH, { headers: READER })).headers['cache-status']?.includes('ttl=30'), true);
+    edge.clock.advance(29_999);
+    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200);
+    edge.clock.advance(1);
+    edge.origin.on(PATH, (_seen, answer) => answer.reset());
+    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 502);
+    edge.origin.on(PATH, problem(410, 'expired'));
+    t.match(json(await ask(edge.url + PATH, { headers: READER })), { code: 'expired' });
+  });
+});
+
+void t.test('an edge that is cut off from the journal', async (t) => {
+  const edge = await open(t);
+  edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+  await ask(edge.url + PATH, { headers: READER });
+
+  edge.lease = 'refuse';
+  const refused = await ask(edge.url + PATH, { headers: READER });
+  t.equal(refused.status, 503);
+  t.equal(refused.headers['retry-after'], '1');
+  t.match(json(refused), { code: 'cut_off' });
+
+  edge.lease = 'revalidate';
+  for (let time = 1; time <= 2; time += 1) {
+    const asked = await ask(edge.url + PATH, { headers: READER });
+    t.match(asked.headers['cache-status'], /fwd=stale; fwd-status=304/);
+    t.same(asked.bytes, BYTES);
+    t.equal(edge.origin.count(PATH), 1 + time, 'the origin is asked about every copy');
+  }
+  edge.origin.on(PATH, (_seen, answer) => answer.reset());
+  t.equal((await ask(edge.url + PATH, { headers: READER })).status, 502, 'and nothing stale stands in');
+  edge.origin.on(PATH, problem(404, 'not_found'));
+  t.equal((await ask(edge.url + PATH, { headers: READER })).status, 404);
+
+  edge.lease = 'yes';
+  t.equal((await ask(edge.url + PATH, { headers: READER })).status, 404, 'what the origin did not confirm is gone');
+});
+
+void t.test('stale copies are served as far as the origin allowed', async (t) => {
+  await t.test('at once while one flight fetches a newer one', async (t) => {
+    const edge = await open(t);
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES, maxAgeSeconds: 10 }));
+    await ask(edge.url + PATH, { headers: READER });
+    edge.clock.advance(20_000);
+    const [go, release] = gate();
+    edge.origin.on(PATH, async (seen, answer) => {
+      await go;
+      await mediaScript({ bytes: BYTES, maxAgeSeconds: 10 })(seen, answer);
+    });
+    const answers = await Promise.all([0, 1, 2, 3].map(() => ask(edge.url + PATH, { headers: READER })));
+    for (const answer of answers) {
+      t.equal(answer.headers['cache-status'], 'edge; hit; ttl=-10; detail=stale-while-revalidate');
+      t.equal(answer.headers.age, '20');
+    }
+    release();
+    await until(() => edge.engine.flights.underWay === 0);
+    t.equal(edge.origin.count(PATH), 2);
+    t.equal(edge.origin.seen[1]?.headers['if-none-match'], mediaHead({ bytes: BYTES })['etag']);
+    t.match((await ask(edge.url + PATH, { headers: READER })).headers['cache-status'], /hit; ttl=10; detail=memory/);
+  });
+
+  await t.test('when the origin fails, and no longer than that', async (t) => {
+    const failures: readonly (readonly [string, Script])[] = [
+      ['a reset', (_seen, answer) => answer.reset()],
+      ['no HTTP', (_seen, answer) => answer.raw('SSH-2.0-OpenSSH_9.2\r\n\r\n')],
+      ['503', problem(503, 'overloaded')],
+      ['500', problem(500, 'internal')],
+    ];
+    for (const [name, script] of failures) {
+      const edge = await open(t);
+      edge.origin.on(PATH, mediaScript({ bytes: BYTES, maxAgeSeconds: 10 }));
+      await ask(edge.url + PATH, { headers: READER });
+      edge.clock.advance(100_000);
+      edge.origin.on(PATH, script);
+      const stale = await ask(edge.url + PATH, { headers: READER });
+      t.equal(stale.status, 200, name);
+      t.match(stale.headers['cache-status'], /detail=stale-if-error/, name);
+      edge.clock.advance(600_000);
+      t.ok((await ask(edge.url + PATH, { headers: READER })).status >= 500, `${name}, later`);
+    }
+  });
+
+  await t.test('never in place of a plain no', async (t) => {
+    const edge = await open(t);
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES, maxAgeSeconds: 10 }));
+    await ask(edge.url + PATH, { headers: READER });
+    edge.clock.advance(20_000);
+    edge.origin.on(PATH, problem(410, 'deleted'));
+    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200, 'still while it revalidates');
+    await until(() => edge.engine.flights.underWay === 0);
+    edge.origin.on(PATH, (_seen, answer) => answer.reset());
+    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 502, 'the origin has said that it is gone');
+  });
+});
+
+void t.test('an origin in trouble ends nothing but the request', async (t) => {
+  const cases: readonly { name: string; script: Script; status: number; code: string; times: number }[] = [
+    { name: 'resets', script: (_seen, answer) => answer.reset(), status: 502, code: 'bad_gateway', times: 2 },
+    { name: 'hangs up', script: (_seen, answer) => answer.hangUp(), status: 502, code: 'bad_gateway', times: 2 },
+    {
+      name: 'speaks no HTTP',
+      script: (_seen, answer) => answer.raw('hello?\r\n\r\n'),
+      status: 502,
+      code: 'bad_gateway',
+      times: 1,
+    },
+    { name: 'says nothing', script: () => undefined, status: 504, code: 'gateway_timeout', times: 1 },
+  ];
+  const edge = await open(t, { upstream: 'head_within: 150ms' });
+  for (const { name, script, status, code, times } of cases) {
+    edge.origin.on(PATH, async (seen, answer) => {
+      await until(() => (edge.engine.flights.find(`GET edge ${PATH}`)?.wanted ?? 3) === 3);
+      await script(seen, answer);
+    });
+    const before = edge.origin.count(PATH);
+    const answers = await Promise.all([0, 1, 2].map(() => ask(edge.url + PATH, { headers: READER })));
+    for (const answer of answers) {
+      t.equal(answer.status, status, name);
+      t.match(json(answer), { code });
+      t.notMatch(answer.bytes.toString(), /127\.0\.0\.1|ECONN|undici|node:/, 'nothing internal');
+    }
+    t.equal(edge.origin.count(PATH) - before, times, `${name}: asked ${times} times for three callers`);
+  }
+  await t.test('one reset on a connection that was kept costs nobody anything', async (t) => {
+    let first = true;
+    edge.origin.on(PATH, (seen, answer) => {
+      if (!first) return mediaScript({ bytes: BYTES })(seen, answer);
+      first = false;
+      answer.reset();
+    });
+    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200);
+  });
+  await t.test('a body that is slow to begin does not hold up its head', async (t) => {
+    const [go, release] = gate();
+    edge.origin.on(PATH, async (_seen, answer) => {
+      answer.head(200, mediaHead({ bytes: Buffer.from('slow') }));
+      await go;
+      answer.end('slow');
+    });
+    await edge.takeDown(ID);
+    const reading = await startReading(edge.url + PATH, READER);
+    t.match(reading.headers['content-length'], '4');
+    release();
+    t.ok((await reading.over).whole);
+  });
+  await t.test('a body that stops on its way is broken off', async (t) => {
+    const slow = await open(t, { upstream: 'idle: 100ms' });
+    slow.origin.on(PATH, async (_seen, answer) => {
+      answer.head(200, mediaHead({ bytes: BYTES }));
+      await answer.write(BYTES.subarray(0, 5));
+    });
+    t.notOk((await ask(slow.url + PATH, { headers: READER })).whole);
+  });
+  await t.test('the breaker opens after an outage, and closes with the first answer', async (t) => {
+    const broken = await open(t, { upstream: 'retries: 0, breaker: { failures: 3, after: 1s, open: 2s }' });
+    broken.origin.on('*', (_seen, answer) => answer.reset());
+    for (let time = 0; time < 4; time += 1) {
+      await ask(`${broken.url}${PATH}`, { headers: READER });
+      broken.clock.advance(500);
+    }
+    const before = broken.origin.seen.length;
+    t.equal((await ask(broken.url + PATH, { headers: READER })).status, 502);
+    t.equal(broken.origin.seen.length, before, 'the origin was spared');
+    t.equal(broken.engine.fills.upstream.stats().breaker, 'open');
+    broken.clock.advance(2_000);
+    broken.origin.on('*', mediaScript({ bytes: BYTES }));
+    t.equal((await ask(broken.url + PATH, { headers: READER })).status, 200);
+    t.equal(broken.engine.fills.upstream.stats().breaker, 'closed');
+  });
+  await t.test('too many at once are refused, and counted', async (t) => {
+    const full = await open(t, { edge: ['fill: { concurrent_max: 1, waiters_max: 2 }'] });
+    const [go, release] = gate();
+    full.origin.on('*', async (seen, answer) => {
+      await go;
+      await mediaScript({ bytes: BYTES })(seen, answer);
+    });
+    const waiting = [ask(full.url + PATH, { headers: READER }), ask(full.url + PATH, { headers: READER })];
+    await full.origin.arrived(PATH);
+    await until(() => full.engine.flights.find(`GET edge ${PATH}`)?.wanted === 2);
+    for (const path of [PATH, '/v1/media/01J9ZC8GZ0000000000000000Z']) {
+      const refused = await ask(full.url + path, { headers: READER });
+      t.equal(refused.status, 503);
+      t.match(json(refused), { code: 'overloaded' });
+      t.ok(refused.headers['retry-after']);
+    }
+    t.equal(await full.counted('edge_refusals_total', '{reason="overloaded"}'), 2);
+    release();
+    for (const answer of await Promise.all(waiting)) t.equal(answer.status, 200);
+  });
+});
+
+void t.test('answers that are not kept are still asked for once by all who wait', async (t) => {
+  const edge = await open(t);
+  edge.menu = MENU;
+  const cases: readonly (readonly [number, string, Record<string, string>])[] = [
+    [202, 'thumbnail_pending', { 'retry-after': '1' }],
+    [404, 'thumbnail_unavailable', {}],
+    [403, 'quarantined', {}],
+  ];
+  for (const [status, code, headers] of cases) {
+    const [go, release] = gate();
+    edge.origin.on(THUMB, async (seen, answer) => {
+      await go;
+      await problem(status, code, headers)(seen, answer);
+    });
+    const before = edge.origin.seen.length;
+    const wish = `${edge.url}${THUMB}?w=100`;
+    const asked = Promise.all(Array.from({ length: 20 }, () => ask(wish, { headers: READER })));
+    await edge.origin.arrived(`${THUMB}?w=160&h=160`, before + 1);
+    await until(() => edge.engine.flights.find(`GET edge ${THUMB}?w=160&h=160#jpeg`)?.wanted === 20);
+    release();
+    for (const answer of await asked) {
+      t.equal(answer.status, status);
+      t.match(json(answer), { code });
+      if (status === 202) t.equal(answer.headers['retry-after'], '1');
+    }
+    t.equal(edge.origin.seen.length - before, 1);
+    await ask(wish, { headers: READER });
+    t.equal(edge.origin.seen.length - before, 2, 'and the next caller asks again');
+  }
+  await t.test('unless the origin says how long a no holds', async (t) => {
+    edge.origin.on(PATH, problem(404, 'not_found', { 'cdn-cache-control': 'max-age=5' }));
+    const before = edge.origin.count(PATH);
+    for (let time = 0; time < 3; time += 1) t.equal((await ask(edge.url + PATH, { headers: READER })).status, 404);
+    t.equal(edge.origin.count(PATH) - before, 1);
+    t.equal((await ask(edge.url + PATH)).status, 401, 'which is no stranger’s to know');
+  });
+});
+
+void t.test('thumbnails are held by what was chosen, not by how it was wished for', async (t) => {
+  const edge = await open(t);
+  edge.origin.on('/v1/media/01J9ZC8GZ0000000000000000B/thumb', problem(404, 'x'));
+  t.equal((await ask(`${edge.url}/v1/media/01J9ZC8GZ0000000000000000B/thumb?w=1`, { headers: READER })).status, 404);
+  t.equal(
+    edge.origin.seen[0]?.target,
+    '/v1/media/01J9ZC8GZ0000000000000000B/thumb?w=1',
+    'passed on until the menu is known',
+  );
+  edge.menu = MENU;
+  edge.origin.on(THUMB, mediaScript({ bytes: BYTES, headers: { vary: 'Accept' } }));
+  const wishes = ['', '?w=1', '?w=160&h=160', '?h=2&x=y', '?w=abc', '?w=-1', '?w=1&sig=bad&exp=1'];
+  const accepts = ['*/*', 'image/png', 'image/jpeg, */*;q=0.1', 'image/webp;q=0', 'text/html'];
+  for (const wish of wishes) {
+    for (const accept of accepts) {
+      const answer = await ask(edge.url + THUMB + wish, { headers: { ...READER, accept } });
+      t.equal(answer.headers.vary, 'Accept', 'caches behind this one need to know');
+    }
+  }
+  t.same(
+    edge.origin.seen.slice(1).map(({ target, headers }) => [target, headers['accept']]),
+    [[`${THUMB}?w=160&h=160`, 'image/jpeg']],
+  );
+  await ask(`${edge.url}${THUMB}?w=161`, { headers: { ...READER, accept: 'image/avif, image/webp' } });
+  t.same(edge.origin.seen.at(-1)?.target, `${THUMB}?w=640&h=640`);
+  t.same(edge.origin.seen.at(-1)?.headers['accept'], 'image/webp');
+});
+
+void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as configured', async (t) => {
+  for (const mode of ['off', 'mark', 'now'] as const) {
+    await t.test(mode, async (t) => {
+      const edge = await open(t, {
+        edge: [`warm: { mode: "${mode}", max: 1KB }`, 'fill: { finish_share: 1, finish: 0 }'],
+      });
+      edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+      const heads = await Promise.all([0, 1].map(() => ask(edge.url + PATH, { method: 'HEAD', headers: READER })));
+      for (const head of heads) {
+        t.equal(head.status, 200);
+        t.equal(head.headers['content-length'], '36');
+        t.match(head.headers['cache-status'], /fwd=uri-miss; fwd-status=200/);
+      }
+      await until(() => edge.engine.flights.underWay === 0);
+      t.equal(edge.origin.count(PATH, 'HEAD'), 1);
+      t.equal(edge.origin.count(PATH, 'GET'), mode === 'now' ? 1 : 0);
+      await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
+      t.equal(await edge.counted('edge_warm_used_total'), 0, 'another HEAD does not use the body');
+      const got = await ask(edge.url + PATH, { headers: READER });
+      t.match(got.headers['cache-status'], mode === 'now' ? /; hit; / : /fwd=uri-miss/);
+      await ask(edge.url + PATH, { headers: READER });
+      t.equal(await edge.counted('edge_warm_used_total'), mode === 'now' ? 1 : 0);
+    });
+  }
+
+  await t.test('a body that a HEAD has marked is finished although its reader leaves', async (t) => {
+    const edge = await open(t, { edge: ['warm: { mode: mark }', 'fill: { finish_share: 1, finish: 0 }'] });
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+    await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
+    const [go, release] = gate();
+    edge.origin.on(PATH, async (_seen, answer) => {
+      answer.head(200, mediaHead({ bytes: BYTES }));
+      await answer.write(BYTES.subarray(0, 5));
+      await go;
+      answer.end(BYTES.subarray(5));
+    });
+    const reading = await startReading(edge.url + PATH, READER);
+    await reading.until(5);
+    reading.leave();
+    await reading.over;
+    release();
+    await until(() => edge.engine.flights.underWay === 0);
+    t.match((await ask(edge.url + PATH, { headers: READER })).headers['cache-status'], /; hit; /);
+  });
+
+  await t.test('a large body is not fetched at once', async (t) => {
+    const edge = await open(t, { edge: ['warm: { mode: now, max: 10B }'] });
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+    await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
+    t.equal(edge.engine.flights.underWay, 0);
+    t.equal(edge.origin.count(PATH, 'GET'), 0);
+  });
+
+  await t.test('who joins a body that is being fetched so has used it', async (t) => {
+    const edge = await open(t, { edge: ['warm: { mode: now }'] });
+    const [go, release] = gate();
+    edge.origin.on(PATH, async (seen, answer) => {
+      if (seen.method === 'HEAD') return mediaScript({ bytes: BYTES })(seen, answer);
+      answer.head(200, mediaHead({ bytes: BYTES }));
+      await answer.write(BYTES.subarray(0, 5));
+      await go;
+      answer.end(BYTES.subarray(5));
+    });
+    await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
+    const reading = await startReading(edge.url + PATH, READER);
+    await reading.until(5);
+    release();
+    await reading.over;
+    await until(() => edge.engine.flights.underWay === 0);
+    await ask(edge.url + PATH, { headers: READER });
+    t.equal(edge.origin.count(PATH, 'GET'), 1);
+    t.equal(await edge.counted('edge_warm_used_total'), 1);
+  });
+
+  await t.test('the default thumbnail of an image comes along, also of one too large to be fetched so', async (t) => {
+    const edge = await open(t, { edge: ['warm: { mode: now, thumbnail: true, max: 10B }'] });
+    edge.menu = MENU;
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+    edge.origin.on(THUMB, mediaScript({ bytes: BYTES }));
+    await ask(edge.url + PATH, { method: 'HEAD', headers: { ...READER, accept: 'image/webp' } });
+    await until(() => edge.engine.flights.underWay === 0);
+    const thumb = await ask(edge.url + THUMB, { headers: { ...READER, accept: 'image/webp' } });
+    t.match(thumb.headers['cache-status'], /; hit; /);
+  });
+
+  await t.test('a HEAD that finds another than what is held drops that', async (t) => {
+    const edge = await open(t);
+    edge.origin.on(PATH, mediaScript({ bytes: BYTES, maxAgeSeconds: 1 }));
+    await ask(edge.url + PATH, { headers: READER });
+    edge.clock.advance(100_000);
+    edge.origin.on(PATH, mediaScript({ bytes: Buffer.from('other') }));
+    const head = await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
+    t.equal(head.headers['content-length'], '5');
+    t.equal((await ask(edge.url + PATH, { headers: READER })).bytes.toString(), 'other');
+  });
+});
+
+void t.test('answers that cannot be shared hold nobody up', async (t) => {
+  await t.test('private ones: one caller takes what came, the rest go themselves, at once next time', async (t) => {
+    const edge = await open(t, { edge: ['access: "off"'] });
+    const [go, release] = gate();
+    let count = 0;
+    edge.origin.on('/private', async (_seen, answer) => {
+      await go;
+      count += 1;
+      answer.head(200, { 'cache-control': 'private', 'content-length': String(String(count).length) });
+      answer.end(String(count));
+    });
+    const asked = Promise.all([0, 1, 2].map(() => ask(`${edge.url}/private`)));
+    await edge.origin.arrived('/private');
+    await until(() => edge.engine.flights.find('GET client /private')?.wanted === 3);
+    release();
+    const bodies = (await asked).map(({ bytes }) => bytes.toString()).sort();
+    t.same(bodies, ['1', '2', '3'], 'each its own');
+    const next = await ask(`${edge.url}/private`);
+    t.match(next.headers['cache-status'], /detail=private/);
+    edge.origin.on('/private', (_seen, answer) => {
+      answer.head(200, { 'cache-control': 'max-age=60', 'content-length': '6' });
+      answer.end('public');
+    });
+    await ask(`${edge.url}/private`);
+    t.match((await ask(`${edge.url}/private`)).headers['cache-status'], /; hit; /, 'and kept once it may be');
+  });
+
+  await t.test('what is purged under a caller who went alone is asked for again', async (t) => {
+    const edge = await open(t, { edge: ['access: "off"'] });
+    const [go, release] = gate();
+    edge.origin.on('/alone', async (seen, answer) => {
+      if (seen.headers['if-match'] !== undefined && edge.origin.count('/alone') === 1) await go;
+      answer.head(200, { 'content-length': '2' });
+      answer.end('ok');
+    });
+    const asked = ask(`${edge.url}/alone`, { headers: { 'if-match': '*' } });
+    await edge.origin.arrived('/alone');
+    edge.engine.flights.breakOffWhere(() => true);
+    t.equal((await asked).status, 200);
+    release();
+  });
+
+  await t.test('large ones: ranges of them are asked of the origin', async (t) => {
+    const edge = await open(t, { edge: ['fill: { object_max: 1KiB }'] });
+    const large = Buffer.alloc(5_000, 'x');
+    edge.origin.on(PATH, (seen, answer) => {
+      if (seen.headers['range'] === undefined) return mediaScript({ bytes: large })(seen, answer);
+      answer.head(206, { ...mediaHead({ bytes: large }), 'content-length': '2', 'content-range': 'bytes 7-8/5000' });
+      answer.end('ab');
+    });
+    const first = await ask(edge.url + PATH, { headers: { ...READER, range: 'bytes=7-8' } });
+    t.equal(first.status, 206);
+    t.equal(first.bytes.toString(), 'ab');
+    t.equal(edge.origin.count(PATH), 2, 'the size was found out first');
+    const second = await ask(edge.url + PATH, { headers: { ...READER, range: 'bytes=7-9' } });
+    t.equal(second.headers['content-range'], 'bytes 7-8/5000');
+    t.equal(edge.origin.count(PATH), 3, 'and is remembered');
+    t.equal((await ask(edge.url + PATH, { headers: READER })).bytes.length, 5_000);
+  });
+});
+
+void t.test('any origin can be cached for by what it says alone', async (t) => {
+  const edge = await open(t, { edge: ['access: "off"'] });
+  edge.origin.on('/page', (seen, answer) => {
+    if (seen.method === 'POST') {
+      answer.head(200, { 'content-length': '2' });
+      answer.end('ok');
+      return;
+    }
+    const language = String(seen.headers['accept-language'] ?? 'none');
+    answer.head(200, {
+      'cache-control': 'max-age=60',
+      vary: 'Accept-Language',
+      'content-length': String(language.length),
+    });
+    answer.end(language);
+  });
+  const get = (language: string): Promise<Answer> =>
+    ask(`${edge.url}/page`, { headers: { 'accept-language': language } });
+
+  await t.test('callers whom Vary tells apart get their own, also all at once', async (t) => {
+    const answers = await Promise.all(['de', 'fr', 'de', 'fr', 'en'].map(get));
+    t.same(
+      answers.map(({ bytes }) => bytes.toString()),
+      ['de', 'fr', 'de', 'fr', 'en'],
+    );
+    const before = edge.origin.seen.length;
+    for (const language of ['fr', 'de', 'en']) {
+      const answer = await get(language);
+      t.equal(answer.bytes.toString(), language);
+      t.match(answer.headers['cache-status'], /; hit; /);
+    }
+    t.equal(edge.origin.seen.length, before);
+    t.match((await get('it')).headers['cache-status'], /fwd=vary-miss/);
+  });
+
+  await t.test('a request that changes something drops them all', async (t) => {
+    await ask(`${edge.url}/page`, { method: 'POST', body: 'x' });
+    for (const language of ['fr', 'de']) t.match((await get(language)).headers['cache-status'], /fwd=/);
+  });
+
+  await t.test('requests go on as they came, less what was between others', async (t) => {
+    await ask(`${edge.url}/page?q=1`, {
+      headers: { connection: 'x-hop', 'x-hop': '1', 'x-mine': '2', 'edge-authorization': 'me', 'media-caller': 'me' },
+    });
+    const seen = edge.origin.seen.at(-1);
+    t.equal(seen?.target, '/page?q=1');
+    t.match(seen?.headers, { 'x-mine': '2', via: '1.1 edge' });
+    for (const name of ['x-hop', 'edge-authorization', 'media-caller']) t.notOk(seen?.headers[name], name);
+  });
+
+  await t.test(
+    'fields that may not be kept reach the caller who asked, and nobody else (5.2.2.4, 5.2.2.7)',
+    async (t) => {
+      for (const directive of ['private="set-cookie, x-mine"', 'no-cache="Set-Cookie, X-Mine"']) {
+        const path = `/fields?${encodeURIComponent(directive)}`;
+        edge.origin.on('/fields', (_seen, answer) => {
+          answer.head(200, {
+            'cache-control': `max-age=60, ${directive}`,
+            'set-cookie': ['a=1', 'b=2'],
+            'x-mine': 'secret',
+            'x-all': 'told',
+            'content-length': '2',
+          });
+          answer.end('ok');
+        });
+        const first = await ask(edge.url + path);
+        t.same(
+          [first.headers['set-cookie'], first.headers['x-mine'], first.headers['x-all']],
+          [['a=1', 'b=2'], 'secret', 'told'],
+        );
+        const next = await ask(edge.url + path);
+        t.match(next.headers['cache-status'], /; hit; /);
+        t.same(
+          [next.headers['set-cookie'], next.headers['x-mine'], next.headers['x-all']],
+          [undefined, undefined, 'told'],
+        );
+      }
+    },
+  );
+
+  await t.test(
+    'an answer to POST is kept for GET where it says so, whole and under its own target (RFC 9110 9.3.3)',
+    async (t) => {
+      const cases = [
+        { name: 'named', location: '/posted?0', fresh: 'max-age=60', kept: true },
+        { name: 'not named', location: undefined, fresh: 'max-age=60', kept: false },
+        { name: 'named otherwise', location: '/other', fresh: 'max-age=60', kept: false },
+        { name: 'for how long not said', location: '/posted?3', fresh: 'public', kept: false },
+        { name: 'not to be kept', location: '/posted?4', fresh: 'max-age=60, no-store', kept: false },
+        { name: 'broken off', location: '/posted?5', fresh: 'max-age=60', kept: false, breaks: true },
+      ] as const;
+      for (const [index, { name, location, fresh, kept, ...rest }] of cases.entries()) {
+        edge.origin.on('/posted', async (seen, answer) => {
+          if (seen.method !== 'POST') {
+            answer.head(200, { 'content-length': '5' });
+            answer.end('asked');
+            return;
+          }
+          answer.head(200, {
+            'cache-control': fresh,
+            'content-length': '6',
+            ...(location !== undefined && { 'content-location': location }),
+          });
+          if (!('breaks' in rest)) return answer.end('posted');
+          await answer.write('pos');
+          answer.reset();
+        });
+        const url = `${edge.url}/posted?${index}`;
+        const posted = await ask(url, { method: 'POST', body: 'x' });
+        t.equal(posted.bytes.toString(), 'breaks' in rest ? 'pos' : 'posted', name);
+        const got = await ask(url);
+        t.equal(got.bytes.toString(), kept ? 'posted' : 'asked', name);
+        t.match(got.headers['cache-status'], kept ? /; hit; / : /fwd=/, name);
+        if (!kept) continue;
+        await ask(url, { method: 'PUT', body: 'x' });
+        t.match((await ask(url)).headers['cache-status'], /fwd=/, 'until something changes it');
+      }
+    },
+  );
+
+  await t.test('interim answers reach the client whose request it is', async (t) => {
+    edge.origin.on('/hints', (_seen, answer) => {
+      answer.hint('</style.css>; rel=preload');
+      answer.head(200, { 'content-length': '2' });
+      answer.end('ok');
+    });
+    const heard: unknown[] = [];
+    const answer = await ask(`${edge.url}/hints`, { onInterim: (status, headers) => heard.push([status, headers]) });
+    t.equal(answer.status, 200);
+    t.same(heard, [[103, { link: '</style.css>; rel=preload' }]]);
+  });
+
+  await t.test('a request that has been here before goes round no further', async (t) => {
+    const before = edge.origin.seen.length;
+    const answer = await ask(`${edge.url}/round`, { headers: { via: '1.1 other, 1.1 edge' } });
+    t.equal(answer.status, 421);
+    t.equal(edge.origin.seen.length, before);
+  });
+
+  await t.test('a client may ask for only what is cached, or for nothing that is', async (t) => {
+    const only = await ask(`${edge.url}/unseen`, { headers: { 'cache-control': 'only-if-cached' } });
+    t.equal(only.status, 504);
+    const before = edge.origin.seen.length;
+    await ask(`${edge.url}/page`, { headers: { 'accept-language': 'fr', 'cache-control': 'no-cache' } });
+    t.equal(edge.origin.seen.length, before + 1);
+  });
+});
+
+void t.test('the edge says how it is', async (t) => {
+  const edge = await open(t);
+  t.equal((await ask(`${edge.url}/healthz`)).status, 200);
+  t.match(json(await ask(`${edge.url}/readyz`)), {
+    status: 'ready',
+    checks: { origin: 'ok', cache: 'ok', journal: 'ok' },
+  });
+  edge.lease = 'revalidate';
+  t.equal((await ask(`${edge.url}/readyz`)).status, 200, 'told for a moment');
+  edge.clock.advance(1_000);
+  const answer = await ask(`${edge.url}/readyz`);
+  t.equal(answer.status, 503);
+  t.same(json(answer)['failed'], ['journal']);
+});

@@ -1,0 +1,248 @@
+/** What operators see and may do, over real sockets. */
+import { createHash } from 'node:crypto';
+import t, { type Test } from 'tap';
+import type { CacheStats } from '../../../edge/cache/cache.js';
+import { openOps, operatorsSection } from '../../../edge/ops/ops.js';
+import { readPurge } from '../../../edge/ops/purge.js';
+import { hitRatios, type StatsSources } from '../../../edge/ops/stats.js';
+import { createTally, OUTCOMES } from '../../../edge/ops/tally.js';
+import type { MediaId } from '../../../src/ids.js';
+import type { ReloadOutcome } from '../../../src/reload.js';
+import { limitsSection } from '../../../src/server/limits.js';
+import { ManualClock } from '../../kit/clock.js';
+import { configured, watchedParts } from '../../kit/deps.js';
+import { type Answer, ask } from '../../kit/http/request.js';
+import { mediaId } from '../../kit/origin/journal.js';
+
+const TIER = { entries: 3, usedBytes: 300, capacityBytes: 1_000, evictions: 2, refused: 1 };
+const CACHE: CacheStats = {
+  memory: TIER,
+  disk: { ...TIER, entries: 9 },
+  parts: TIER,
+  filling: 1,
+  corrupt: 0,
+  recovered: 4,
+};
+
+interface Bench {
+  readonly clock: ManualClock;
+  readonly url: string;
+  readonly tally: ReturnType<typeof createTally>;
+  readonly purged: unknown[];
+  readonly sample: (name: string) => Promise<number>;
+  /** What the next reload comes to. */
+  outcome: ReloadOutcome;
+}
+
+async function openBench(t: Test, media = true): Promise<Bench> {
+  const { log, metrics, sample } = watchedParts();
+  const clock = new ManualClock();
+  const tally = createTally();
+  const purged: unknown[] = [];
+  const sources: StatsSources = {
+    edgeName: 'edge-1',
+    startedAt: clock.now(),
+    clock,
+    tally,
+    cache: () => CACHE,
+    journal: () =>
+      media ? { link: 'current', journal: 'a name of its own', applied: 7, newest: 9, connects: 1, purges: 1 } : null,
+    lease: () => (media ? { verdict: 'yes', state: { kind: 'held', currentMsAgo: 12.4 } } : null),
+    upstream: () => ({ breaker: 'half_open', inFlight: 2, requests: 40, failures: 3 }),
+    passing: () => 5,
+    policy: () => ({ readAt: clock.now(), faults: [] }),
+  };
+  const cache = {
+    takeDown: async (id: MediaId) => purged.push(id),
+    purge: async (which: object) => purged.push(which),
+  };
+  const bench: Bench = {
+    url: '',
+    clock,
+    tally,
+    purged,
+    sample,
+    outcome: { kind: 'applied', changed: true, needRestart: [] },
+  };
+  const ops = await openOps({
+    config: configured(operatorsSection, { port: 0, orderMaxBytes: 1_024 }),
+    limits: configured(limitsSection, { closeWithinMs: 0 }),
+    sources,
+    purge: {
+      cache,
+      onTakedown: (id) => purged.push(`flights of ${id}`),
+      onPurge: (which) => purged.push({ flights: which }),
+    },
+    reload: () => bench.outcome,
+    clock,
+    log,
+    metrics,
+  });
+  t.teardown(() => ops.close());
+  return Object.assign(bench, { url: ops.url });
+}
+
+function post(url: string, body: string, headers: Readonly<Record<string, string>> = {}): Promise<Answer> {
+  return ask(url, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body });
+}
+
+const read = (answer: Answer): Readonly<Record<string, unknown>> =>
+  JSON.parse(answer.bytes.toString()) as Readonly<Record<string, unknown>>;
+
+void t.test('figures are told as JSON and to Prometheus, and agree', async (t) => {
+  const bench = await openBench(t);
+  for (let count = 0; count < 3; count += 1) bench.tally.count('hit_memory', 100);
+  bench.tally.count('revalidated', 60);
+  bench.tally.count('miss', 40);
+  bench.tally.count('pass', 1_000);
+  const stats = read(await ask(`${bench.url}/stats`));
+  t.match(stats, {
+    edge: 'edge-1',
+    requests: {
+      hit_ratio: 0.6,
+      byte_hit_ratio: 0.9,
+      passing: 5,
+      outcomes: { hit_memory: { requests: 3, bytes: 300 }, failed: { requests: 0, bytes: 0 } },
+    },
+    cache: {
+      memory: { entries: 3, used_bytes: 300, capacity_bytes: 1_000, evictions: 2 },
+      disk: { entries: 9 },
+      filling: 1,
+    },
+    journal: { link: 'current', applied: 7, newest: 9, behind: 2 },
+    lease: { state: 'held', may_serve: 'yes', current_ms_ago: 12 },
+    upstream: { breaker: 'half_open', in_flight: 2, requests: 40, failures: 3 },
+    policy: { faults: [] },
+  });
+  t.equal((await ask(`${bench.url}/metrics`)).status, 200);
+  t.equal(await bench.sample('edge_requests_total{outcome="hit_memory"}'), 3);
+  bench.tally.count('hit_memory', 100);
+  t.equal(
+    await bench.sample('edge_requests_total{outcome="hit_memory"}'),
+    4,
+    'a counter that follows, and does not add up',
+  );
+  t.equal(await bench.sample('edge_cache_entries{tier="disk"}'), 9);
+  t.equal(await bench.sample('edge_upstream_breaker_open'), 1);
+
+  const generic = read(await ask(`${(await openBench(t, false)).url}/stats`));
+  t.same([generic['journal'], generic['lease']], [null, null]);
+  t.same(hitRatios(createTally().counts), { requests: null, bytes: null }, 'nothing was counted yet');
+  t.equal(new Set(OUTCOMES).size, OUTCOMES.length);
+});
+
+void t.test('what was asked each second of the last two minutes is told, whoever looked meanwhile', async (t) => {
+  const bench = await openBench(t);
+  const told = async (): Promise<readonly number[]> => {
+    const { per_second } = read(await ask(`${bench.url}/stats`))['requests'] as { per_second: number[] };
+    return per_second;
+  };
+  t.same(await told(), [0], 'a beginning');
+  for (const requests of [3, 0, 12]) {
+    for (let count = 0; count < requests; count += 1) bench.tally.count(count % 2 === 0 ? 'hit_memory' : 'own', 1);
+    bench.clock.advance(1_000);
+  }
+  t.same(await told(), [0, 3, 0, 12]);
+  bench.tally.count('miss', 1);
+  bench.clock.advance(118_000);
+  const later = await told();
+  t.equal(later.length, 120);
+  t.same(later.slice(0, 4), [0, 12, 1, 0], 'the oldest have gone');
+});
+
+void t.test('the page loads nothing from anywhere, and its policy knows what is inside', async (t) => {
+  const page = await ask(`${(await openBench(t)).url}/`);
+  const text = page.bytes.toString();
+  const policy = String(page.headers['content-security-policy']);
+  for (const tag of ['style', 'script']) {
+    const inside = new RegExp(`<${tag}>([\\s\\S]*)</${tag}>`).exec(text)?.[1] ?? '';
+    const hash = createHash('sha256').update(inside).digest('base64');
+    t.ok(policy.includes(`${tag}-src 'sha256-${hash}'`), tag);
+  }
+  t.match(policy, /^default-src 'none'; /);
+  t.notMatch(text, /https?:|\/\/[a-z]|@import|url\(/i, 'no address but its own');
+  t.notMatch(text, / on[a-z]+=|style=/i, 'nothing that the policy would stop');
+  const asked = [...text.matchAll(/(?:say|pill|byId)\('([\w-]+)'/g)].map((match) => match[1] ?? '');
+  for (const id of asked) t.ok(text.includes(`id="${id}"`), `there is a place for ${id}`);
+  t.equal((await ask(`${(await openBench(t)).url}/`, { method: 'HEAD' })).bytes.length, 0);
+});
+
+void t.test('purging takes one order at a time, drops what is under way first, and says how much went', async (t) => {
+  const bench = await openBench(t);
+  const [first, second] = [mediaId(1), mediaId(2)];
+  t.same(read(await post(`${bench.url}/purge`, JSON.stringify({ ids: [first.toLowerCase(), second] }))), {
+    dropped: 3 + 4,
+  });
+  t.same(bench.purged.splice(0), [`flights of ${first}`, `flights of ${second}`, first, second]);
+  t.equal((await post(`${bench.url}/purge`, '{"prefix":"/v1/media/01J"}')).status, 200);
+  t.equal((await post(`${bench.url}/purge`, '{"all":true}')).status, 200);
+  t.same(bench.purged.splice(0), [
+    { flights: { prefix: '/v1/media/01J' } },
+    { prefix: '/v1/media/01J' },
+    { flights: { all: true } },
+    { all: true },
+  ]);
+  const refused: readonly unknown[] = [
+    undefined,
+    null,
+    1,
+    'all',
+    [],
+    {},
+    { all: false },
+    { all: 'true' },
+    { all: true, ids: [first] },
+    { ids: [] },
+    { ids: 'x' },
+    { ids: [first, '../x'] },
+    { ids: [1] },
+    { prefix: '' },
+    { prefix: 'v1' },
+    { prefix: 1 },
+    { host: '*' },
+  ];
+  for (const order of refused) t.equal(readPurge(order).kind, 'refused', JSON.stringify(order));
+  const table: readonly (readonly [string, number])[] = [
+    ['', 400],
+    ['{', 400],
+    ['{"all":1}', 400],
+    [`{"prefix":"/${'x'.repeat(2_000)}"}`, 413],
+  ];
+  for (const [body, status] of table)
+    t.equal((await post(`${bench.url}/purge`, body)).status, status, body.slice(0, 20));
+  t.same(bench.purged, []);
+});
+
+void t.test('a page from elsewhere, or under a name made to point here, can do nothing', async (t) => {
+  const bench = await openBench(t);
+  const own = bench.url.replace('http://', '');
+  const table: readonly (readonly [Readonly<Record<string, string>>, number])[] = [
+    [{}, 200],
+    [{ origin: bench.url }, 200],
+    [{ origin: bench.url, 'sec-fetch-site': 'same-origin' }, 200],
+    [{ host: 'edge-3.internal' }, 200],
+    [{ 'content-type': 'text/plain' }, 415],
+    [{ origin: 'http://evil.example' }, 403],
+    [{ origin: 'null' }, 403],
+    [{ 'sec-fetch-site': 'cross-site' }, 403],
+    [{ 'sec-fetch-site': 'same-site', origin: bench.url }, 403],
+    [{ origin: 'http://evil.example', host: 'evil.example', 'sec-fetch-site': 'same-origin' }, 403],
+    [{ origin: `http://${own.replace('127.0.0.1', 'localhost')}`, host: own.replace('127.0.0.1', 'localhost') }, 200],
+  ];
+  for (const [headers, status] of table) {
+    t.equal((await post(`${bench.url}/purge`, '{"all":true}', headers)).status, status, JSON.stringify(headers));
+  }
+  t.equal((await post(`${bench.url}/reload`, '', { 'sec-fetch-site': 'cross-site' })).status, 403);
+  t.equal((await ask(`${bench.url}/purge`)).status, 405);
+  t.equal((await ask(`${bench.url}/purge`)).headers['allow'], 'POST');
+  t.equal((await ask(`${bench.url}/nothing`)).status, 404);
+});
+
+void t.test('an operator who asks for a reload is told all its faults', async (t) => {
+  const bench = await openBench(t);
+  t.same(read(await post(`${bench.url}/reload`, '')), { changed: true, need_restart: [] });
+  bench.outcome = { kind: 'refused', faults: ['edge.a: is wrong', 'edge.b: too'] };
+  const refused = await post(`${bench.url}/reload`, '');
+  t.equal(refused.status, 409);
+  t.match(read(refused), { code: 'conflict', faults: ['edge.a: is wrong', 'edge.b: too'] });
+});

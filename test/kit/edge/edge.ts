@@ -1,0 +1,221 @@
+/**
+ * An edge in this process before a scripted origin: the real story, cache,
+ * upstream and listener on real sockets; a gate and a lease that do as the test
+ * says; a clock that the test moves.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Leaving } from '../../../edge/answer.js';
+import { openCache } from '../../../edge/cache/open.js';
+import { type EdgeConfig, edgeSection, policyOf } from '../../../edge/config.js';
+import { createEngine } from '../../../edge/create-engine.js';
+import type { Engine } from '../../../edge/fetch/engine.js';
+import { handle } from '../../../edge/handler.js';
+import { createHealth } from '../../../edge/health.js';
+import type { LeaseState, LeaseVerdict } from '../../../edge/journal/lease.js';
+import { createTally, type Tally } from '../../../edge/ops/tally.js';
+import { invalidate } from '../../../edge/pass/invalidate-after.js';
+import { keepPosted } from '../../../edge/pass/keep-post.js';
+import { createPass } from '../../../edge/pass/pass.js';
+import type { Ask } from '../../../edge/request.js';
+import { createFastlane } from '../../../edge/server/fastlane/fastlane.js';
+import { createServer } from '../../../edge/server/node-http.js';
+import { createDepartures } from '../../../edge/server/outgoing.js';
+import { readOriginTls } from '../../../edge/upstream/tls.js';
+import { openUpstream } from '../../../edge/upstream/upstream.js';
+import { createUses, type Uses } from '../../../edge/use-reports.js';
+import type { Caller, Credentials, Gate, Grant } from '../../../src/access/grant.js';
+import { systemClock } from '../../../src/clock.js';
+import { parseConfig } from '../../../src/config/load.js';
+import { createAddressOf } from '../../../src/http/address.js';
+import type { MediaId } from '../../../src/ids.js';
+import { createLog, type Log } from '../../../src/log.js';
+import type { ThumbMenu } from '../../../src/media/thumb-choice.js';
+import { createMetrics } from '../../../src/metrics.js';
+import { type Listener, listen } from '../../../src/server/listen.js';
+import { ManualClock } from '../clock.js';
+import { openScriptedOrigin, type ScriptedOrigin } from './scripted-origin.js';
+
+export interface TestEdge {
+  readonly url: string;
+  readonly origin: ScriptedOrigin;
+  readonly listener: Listener;
+  readonly engine: Engine;
+  readonly clock: ManualClock;
+  readonly tally: Tally;
+  readonly uses: Uses;
+  /** What the lease says from now on. */
+  lease: LeaseVerdict;
+  menu: ThumbMenu | undefined;
+  /** As the journal would. */
+  takeDown(id: MediaId): Promise<void>;
+  /** The value of a counter with these labels, 0 where it never counted. */
+  counted(name: string, labels?: string): Promise<number>;
+  close(): Promise<void>;
+}
+
+export const EDGE_PROOF = 'v1.proof-of-the-tests';
+
+export interface TestEdgeOptions {
+  /** Lines of the section `edge`, in YAML. */
+  readonly edge?: readonly string[];
+  /** Members of `listen.limits`, in YAML's flow style. */
+  readonly limits?: string;
+  /** Members of `listen.tls`, in YAML's flow style; without any, plain HTTP. */
+  readonly tls?: string;
+  /** The origin speaks TLS, with this certificate. */
+  readonly originTls?: { readonly cert: string; readonly key: string };
+  /** Where the edge looks for its origin, in place of the scripted one. */
+  readonly originUrl?: string;
+  readonly log?: Log;
+  /** Members of `upstream` and of `cache`, in YAML's flow style. Without any, the cache is memory alone. */
+  readonly upstream?: string;
+  readonly cache?: string;
+}
+
+/** `folder` is the test's own. */
+export async function openTestEdge(folder: string, options: TestEdgeOptions = {}): Promise<TestEdge> {
+  const origin = await openScriptedOrigin(0, options.originTls);
+  const clock = new ManualClock();
+  const log = options.log ?? createLog('edge', { level: 'silent', requests: 'none' });
+  const metrics = createMetrics('');
+  const parts = { log, metrics, clock };
+  const edge = readConfig(folder, options.originUrl ?? origin.url, options);
+  const upstream = openUpstream({ config: edge.upstream, clock, log, metrics });
+  const cache = await openCache(edge.cache, { ...parts, randomName: randomUUID });
+  const settable: { lease: LeaseVerdict; menu: ThumbMenu | undefined } = { lease: 'yes', menu: undefined };
+  const engine = createEngine(
+    edge,
+    {
+      gate: edge.access === 'off' ? null : wordGate,
+      identity: { proof: EDGE_PROOF, edgeName: edge.name },
+      cache,
+      upstream,
+      menu: () => settable.menu,
+      lease: () => settable.lease,
+      policy: { current: policyOf(edge) },
+    },
+    parts,
+  );
+  const pass = createPass({
+    config: edge.pass,
+    originUrl: edge.upstream.url,
+    originTls: readOriginTls(edge.upstream),
+    edgeName: edge.name,
+    onUnsafe: (answer) => invalidate(engine, answer),
+    keep: (answer) => keepPosted(engine, answer),
+    ...parts,
+    clock: systemClock,
+  });
+  const tally = createTally();
+  const departures = createDepartures();
+  const uses = createUses({ config: edge.uses, upstream, proof: () => EDGE_PROOF, random: () => 1, ...parts });
+  const exchange = {
+    handle: (ask: Ask, client: Leaving) => handle(engine, ask, client),
+    health: createHealth({
+      cache,
+      upstream,
+      lease: { mayServe: () => settable.lease, state: () => leaseState(settable.lease) },
+      ...parts,
+    }),
+    tally,
+    uses,
+    departures,
+    ...parts,
+    requestLog: { write: () => undefined },
+    newRequestId: randomUUID,
+  };
+  const server = createServer({ ...exchange, pass, addressOf: createAddressOf(edge.trustedProxies) });
+  const listener = await listen({
+    host: '127.0.0.1',
+    port: 0,
+    tls: edge.listen.tls,
+    limits: { ...edge.listen.limits, closeWithinMs: 0 },
+    clock: systemClock,
+    log,
+    onRequest: (request, response) => server.onRequest(request, response),
+    onExpectation: (request, response) => server.onRequest(request, response),
+    firstReader: (limits, waiting) => createFastlane(exchange, limits, waiting),
+  });
+  return {
+    url: listener.url,
+    listener,
+    origin,
+    engine,
+    clock,
+    tally,
+    uses,
+    get lease() {
+      return settable.lease;
+    },
+    set lease(verdict) {
+      settable.lease = verdict;
+    },
+    get menu() {
+      return settable.menu;
+    },
+    set menu(menu) {
+      settable.menu = menu;
+    },
+    async takeDown(id) {
+      engine.flights.breakOff(id);
+      departures.breakOff(id);
+      await cache.takeDown(id);
+    },
+    async counted(name, labels = '') {
+      const { text } = await metrics.render();
+      const line = text.split('\n').find((each) => each.startsWith(`${name}${labels} `));
+      return line === undefined ? 0 : Number(line.split(' ')[1]);
+    },
+    async close() {
+      await listener.close();
+      server.close();
+      await engine.flights.close();
+      await pass.close();
+      await cache.close();
+      await upstream.close();
+      await origin.close();
+    },
+  };
+}
+
+function leaseState(verdict: LeaseVerdict): LeaseState {
+  return { kind: verdict === 'yes' ? 'held' : 'lapsed', currentMsAgo: 0 };
+}
+
+function readConfig(
+  folder: string,
+  originUrl: string,
+  { edge = [], limits = '', tls = '', upstream = '', cache = 'disk: { size: 0 }' }: TestEdgeOptions,
+): EdgeConfig {
+  const text = [
+    'edge:',
+    `  listen: { port: 0, limits: { ${limits} }${tls === '' ? '' : `, tls: { ${tls} }`} }`,
+    `  cache: { folder: ${JSON.stringify(`${folder}/cache`)}, ${cache} }`,
+    `  upstream: { url: "${originUrl}"${upstream === '' ? '' : `, ${upstream}`} }`,
+    ...edge.map((line) => `  ${line}`),
+  ];
+  const outcome = parseConfig(text.join('\n'), { edge: edgeSection });
+  if (outcome.kind === 'faulty') throw new Error(JSON.stringify(outcome.faults));
+  return outcome.config.edge;
+}
+
+/** Tokens are words: `reader`, `uploader`, `unknown` (cannot be checked), or a signature of `good` in the query. */
+const wordGate: Gate = {
+  open({ authorization, query }: Credentials): Grant {
+    if (authorization === 'Bearer reader') return { kind: 'caller', caller: callerOf('all') };
+    if (authorization === 'Bearer uploader') return { kind: 'caller', caller: callerOf('upload') };
+    if (authorization === 'Bearer unknown') return { kind: 'unavailable', retryAfterMs: 1_500 };
+    if (authorization !== undefined) return { kind: 'anonymous', refusal: 'token_signature' };
+    const until = /(?:^|&)exp=(\d+)/.exec(query)?.[1];
+    const expiresAt = until === undefined ? Number.MAX_SAFE_INTEGER : Number(until) * 1_000;
+    if (query.includes('sig=good')) return { kind: 'link', expiresAt };
+    return { kind: 'anonymous', refusal: 'none' };
+  },
+  probe: async () => undefined,
+  renewLinks: () => undefined,
+  close: async () => undefined,
+};
+
+function callerOf(scope: Caller['scope']): Caller {
+  return { subject: 'tests', issuer: 'tests', roles: new Set(), scope, expiresAt: Number.MAX_SAFE_INTEGER };
+}

@@ -1,0 +1,78 @@
+/** A takedown journal in memory, whose reads and size a test can see and hold up. */
+import type { Journal } from '../../../origin/meta/store.js';
+import { type MediaId, parseMediaId } from '../../../src/ids.js';
+import type { JournalCause, JournalEntry } from '../../../src/journal/entry.js';
+
+export class MemoryJournal implements Journal {
+  readonly name: string;
+  /** Numbers up to which it was read, in order. */
+  readonly reads: number[] = [];
+  #entries: JournalEntry[] = [];
+  #newest: number;
+  readonly #listeners = new Set<(entry: JournalEntry) => void>();
+
+  constructor(name = 'journal-a', newest = 0) {
+    this.name = name;
+    this.#newest = newest;
+  }
+
+  newest(): number {
+    return this.#newest;
+  }
+
+  oldest(): number {
+    return this.#entries[0]?.seq ?? this.#newest + 1;
+  }
+
+  async read(after: number, limit: number): Promise<readonly JournalEntry[]> {
+    // As from a database: not in the same turn.
+    await new Promise(setImmediate);
+    const found = this.#entries.filter(({ seq }) => seq > after).slice(0, limit);
+    this.reads.push(found.at(-1)?.seq ?? after);
+    return found;
+  }
+
+  subscribe(listener: (entry: JournalEntry) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  async append(cause: JournalCause, ids: readonly MediaId[], at: number): Promise<JournalEntry> {
+    return this.add(cause, ids, at);
+  }
+
+  /** At once. */
+  add(cause: JournalCause, ids: readonly MediaId[], at = 0): JournalEntry {
+    this.#newest += 1;
+    const entry: JournalEntry = { seq: this.#newest, at, cause, ids };
+    this.#entries.push(entry);
+    for (const listener of this.#listeners) listener(entry);
+    return entry;
+  }
+
+  async trim(before: number): Promise<number> {
+    const kept = this.#entries.filter(({ at, seq }) => at >= before || seq === this.#newest);
+    const dropped = this.#entries.length - kept.length;
+    this.#entries = kept;
+    return dropped;
+  }
+
+  /** Forgets everything up to a number. */
+  forget(upTo: number): void {
+    this.#entries = this.#entries.filter(({ seq }) => seq > upTo);
+  }
+
+  get listeners(): number {
+    return this.#listeners.size;
+  }
+}
+
+const DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
+
+/** The nth id. */
+export function mediaId(index: number): MediaId {
+  const tail = index.toString(32).replace(/./g, (digit) => DIGITS[Number.parseInt(digit, 32)] ?? '0');
+  const id = parseMediaId(`01J${tail.padStart(23, '0')}`);
+  if (id === undefined) throw new Error('not an id');
+  return id;
+}

@@ -1,0 +1,188 @@
+/**
+ * A whole origin inside the test's process: every part as in production, on free
+ * ports and folders of its own, with a clock and an Authentication Service that
+ * the test holds.
+ */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { originSection } from '../../../origin/config.js';
+import { openOrigin } from '../../../origin/origin.js';
+import { accessSection } from '../../../src/access/config.js';
+import { edgeProof } from '../../../src/access/edge-proof.js';
+import { type ConfigOf, formatFaults, parseConfig } from '../../../src/config/load.js';
+import { createLog, logSection } from '../../../src/log.js';
+import { createMetrics } from '../../../src/metrics.js';
+import { type AuthService, openAuthService, TEST_SECRET } from '../auth-service.js';
+import { ManualClock } from '../clock.js';
+import { type Answer, type AskOptions, ask, json, member } from '../http/request.js';
+
+export interface TestOrigin {
+  readonly url: string;
+  readonly port: number;
+  readonly operators: string;
+  readonly folder: string;
+  readonly clock: ManualClock;
+  readonly auth: AuthService;
+  /** Lines of the log so far. */
+  readonly logged: readonly string[];
+  ask(path: string, options?: AskOptions): Promise<Answer>;
+  /** The same with a good token. */
+  as(subject: string, path: string, options?: AskOptions): Promise<Answer>;
+  asAdmin(path: string, options?: AskOptions): Promise<Answer>;
+  /** The same as an edge that has proved itself. */
+  asEdge(path: string, options?: AskOptions): Promise<Answer>;
+  upload(bytes: Uint8Array, query?: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
+  /** Uploads, and hands back the id; a refusal is an error. */
+  uploaded(bytes: Uint8Array, query?: string): Promise<string>;
+  /** What was answered so far and /openapi.json does not describe: `GET /v1/media/{id} 418`. */
+  undescribed(): Promise<readonly string[]>;
+  /** Closes, and opens anew over the same folders. */
+  restart(): Promise<void>;
+  /** Ends the origin and leaves its folders. */
+  stop(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** `section`: what config.yaml would say below `origin`; `prepare` sees the Authentication Service before the origin does. */
+export async function startOrigin(
+  folder: string,
+  section: Readonly<Record<string, unknown>> = {},
+  over: { readonly clock?: ManualClock; prepare?(auth: AuthService): void } = {},
+): Promise<TestOrigin> {
+  const clock = over.clock ?? new ManualClock();
+  const auth = await openAuthService(clock);
+  over.prepare?.(auth);
+  const config = configOf(folder, section, auth);
+  const logged: string[] = [];
+  const seen: Exchange[] = [];
+  const open = () =>
+    openOrigin(config, {
+      clock,
+      log: createLog('origin', config.log, { write: (line) => void logged.push(line) }),
+      metrics: createMetrics('media_'),
+    });
+  let running = await open();
+  const origin: TestOrigin = {
+    get url() {
+      return running.urls['media'] ?? '';
+    },
+    get port() {
+      return Number(new URL(origin.url).port);
+    },
+    get operators() {
+      return running.urls['operators'] ?? '';
+    },
+    folder,
+    clock,
+    auth,
+    logged,
+    async ask(path, options = {}) {
+      const answer = await ask(origin.url + path, options);
+      seen.push({ method: options.method ?? 'GET', path: path.split('?', 1)[0] ?? path, answer });
+      return answer;
+    },
+    as: (subject, path, options) => origin.ask(path, withToken(auth.token({ sub: subject }), options)),
+    asAdmin: (path, options) => origin.ask(path, withToken(auth.token({ sub: 'mo', scope: 'media:admin' }), options)),
+    asEdge: (path, options = {}) =>
+      origin.ask(path, {
+        ...options,
+        headers: { ...options.headers, 'edge-authorization': edgeProof(TEST_SECRET) },
+      }),
+    async undescribed() {
+      const { paths } = json(await ask(`${origin.url}/openapi.json`)) as unknown as Description;
+      return [...new Set(seen.flatMap((exchange) => fault(paths, exchange)))];
+    },
+    upload: (bytes, query = '', headers = {}) =>
+      origin.as('alice', `/v1/media${query}`, { method: 'POST', body: bytes, headers }),
+    async uploaded(bytes, query) {
+      const answer = await origin.upload(bytes, query);
+      if (answer.status !== 201) throw new Error(`${answer.status}: ${answer.bytes.toString()}`);
+      return member(answer, 'id');
+    },
+    async restart() {
+      await running.close();
+      running = await open();
+    },
+    stop: () => running.close(),
+    async close() {
+      await running.close();
+      await auth.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+  return origin;
+}
+
+interface Exchange {
+  readonly method: string;
+  readonly path: string;
+  readonly answer: Answer;
+}
+
+interface Description {
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+}
+
+interface Operation {
+  readonly responses: Readonly<Record<string, { readonly content?: Readonly<Record<string, Schema>> }>>;
+}
+
+interface Schema {
+  readonly schema?: {
+    readonly allOf?: readonly { readonly properties?: { readonly code: { readonly enum: string[] } } }[];
+  };
+}
+
+/** Paths and methods that are not there are answered by none of the table's rows. */
+function fault(paths: Description['paths'], { method, path, answer }: Exchange): string[] {
+  const found = Object.entries(paths).find(([pattern]) =>
+    new RegExp(`^${pattern.replace(/\{\w+\}/g, '[^/]*')}$`).test(path),
+  );
+  const operation = found?.[1][method.toLowerCase()];
+  if (found === undefined || operation === undefined) return [];
+  const told = `${method} ${found[0]} ${answer.status}`;
+  const response = operation.responses[String(answer.status)];
+  if (response === undefined) return [told];
+  const type = answer.headers['content-type']?.split(';', 1)[0];
+  if (type === undefined || answer.bytes.length === 0) return [];
+  const described = Object.entries(response.content ?? {});
+  const content = described.find(([range]) =>
+    new RegExp(`^${range.replace(/[+.]/g, '\\$&').replaceAll('*', '.*')}$`).test(type),
+  )?.[1];
+  if (content === undefined) return type === 'multipart/byteranges' ? [] : [`${told} ${type}`];
+  if (type !== 'application/problem+json') return [];
+  const codes = content.schema?.allOf?.flatMap(({ properties }) => properties?.code.enum ?? []) ?? [];
+  const code = member(answer, 'code');
+  return codes.includes(code) ? [] : [`${told} ${code}`];
+}
+
+export function withToken(token: string, options: AskOptions = {}): AskOptions {
+  return { ...options, headers: { authorization: `Bearer ${token}`, ...options.headers } };
+}
+
+const SECTIONS = { log: logSection, access: accessSection, origin: originSection };
+
+function configOf(
+  folder: string,
+  section: Readonly<Record<string, unknown>>,
+  auth: AuthService,
+): ConfigOf<typeof SECTIONS> {
+  const document = {
+    log: { level: 'info' },
+    access: {
+      issuers: [{ issuer: auth.issuer, jwks_url: auth.jwksUrl }],
+      keys: { folder: null },
+    },
+    origin: {
+      listen: { port: 0 },
+      operators: { port: 0 },
+      meta: { folder: join(folder, 'meta') },
+      audit: { file: join(folder, 'audit', 'audit.jsonl') },
+      blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
+      ...section,
+    },
+  };
+  const outcome = parseConfig(JSON.stringify(document), SECTIONS, { env: () => TEST_SECRET, file: () => TEST_SECRET });
+  if (outcome.kind === 'faulty') throw new Error(formatFaults(outcome.faults));
+  return outcome.config;
+}

@@ -1,0 +1,111 @@
+/** Metadata and local blobs in one folder, filled as an upload does it, without the requests. */
+import { createHash, randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type BlobKey, type BlobStore, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
+import { createInFlight, type InFlight } from '../../../origin/blobs/in-flight.js';
+import { openLocalStore } from '../../../origin/blobs/local.js';
+import { metaSection } from '../../../origin/meta/config.js';
+import { openMetaStore } from '../../../origin/meta/lmdb.js';
+import { type Media, NO_FACTS, type ThumbMade } from '../../../origin/meta/media.js';
+import type { MetaStore, NewMedia } from '../../../origin/meta/store.js';
+import { createIdSource, type Sha256 } from '../../../src/ids.js';
+import type { ManualClock } from '../clock.js';
+import { configured, type WatchedParts } from '../deps.js';
+
+export interface Stores {
+  readonly meta: MetaStore;
+  readonly blobs: BlobStore;
+  readonly inFlight: InFlight;
+  readonly clock: ManualClock;
+  /** Stages, adopts and commits, holding the hash meanwhile. */
+  put(bytes: Uint8Array | string, given?: Partial<NewMedia>): Promise<Media>;
+  /** Stores bytes under a key, whatever is recorded. */
+  store(key: BlobKey, bytes: Uint8Array | string): Promise<void>;
+  /** Gives a blob one thumbnail of these bytes. */
+  thumb(source: Sha256, bytes: string): Promise<BlobKey>;
+  /** Closes the metadata and opens them again. */
+  reopen(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export function sha256Of(bytes: Uint8Array | string): Sha256 {
+  return createHash('sha256').update(bytes).digest('hex') as Sha256;
+}
+
+export async function openStores(
+  folder: string,
+  clock: ManualClock,
+  { log }: Pick<WatchedParts, 'log'>,
+): Promise<Stores> {
+  const openMeta = (): Promise<MetaStore> =>
+    openMetaStore(configured(metaSection, { folder: join(folder, 'meta') }), { clock, log, randomName: randomUUID });
+  const blobs = await openLocalStore({ folder: join(folder, 'blobs'), stageFolder: join(folder, 'stage') });
+  const inFlight = createInFlight();
+  const ids = createIdSource(clock);
+  let meta = await openMeta();
+
+  async function store(key: BlobKey, bytes: Uint8Array | string): Promise<void> {
+    const path = join(blobs.stageFolder, randomUUID());
+    await writeFile(path, bytes);
+    await blobs.adopt(path, key, { sizeBytes: Buffer.byteLength(bytes), sha256: sha256Of(bytes) });
+  }
+
+  return {
+    get meta() {
+      return meta;
+    },
+    blobs,
+    inFlight,
+    clock,
+    store,
+    async put(bytes, given = {}) {
+      const sha256 = sha256Of(bytes);
+      const release = await inFlight.hold(sha256, new AbortController().signal);
+      try {
+        await store(mediaKey(sha256), bytes);
+        const outcome = await meta.commitUpload({
+          id: ids(),
+          sha256,
+          sizeBytes: Buffer.byteLength(bytes),
+          mime: 'text/plain',
+          public: false,
+          owner: 'ada',
+          filename: null,
+          expiresAt: null,
+          picture: NO_FACTS,
+          thumbs: { kind: 'none', reason: 'unsupported_type' },
+          now: clock.now(),
+          ...given,
+        });
+        if (!('media' in outcome)) throw new Error(`the upload was ${outcome.kind}`);
+        return outcome.media;
+      } finally {
+        release();
+      }
+    },
+    async thumb(source, bytes) {
+      const made: ThumbMade = {
+        variant: 'small',
+        format: 'webp',
+        sha256: sha256Of(bytes),
+        sizeBytes: Buffer.byteLength(bytes),
+        width: 1,
+        height: 1,
+        animated: false,
+      };
+      const key = thumbKey(source, made.sha256);
+      await store(key, bytes);
+      await meta.finishThumbs(source, { kind: 'made', made: [made], picture: NO_FACTS });
+      return key;
+    },
+    async reopen() {
+      await meta.close();
+      meta = await openMeta();
+    },
+    async close() {
+      await meta.close();
+      await blobs.close();
+    },
+  };
+}

@@ -1,0 +1,123 @@
+/**
+ * A thumbnail engine in a house of its own: the real metadata store, the real
+ * local blob store and real children, below one temporary folder.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type BlobStore, mediaKey } from '../../../origin/blobs/blob-store.js';
+import { blobsSection } from '../../../origin/blobs/config.js';
+import { createInFlight, type InFlight } from '../../../origin/blobs/in-flight.js';
+import { openBlobStore } from '../../../origin/blobs/open.js';
+import { metaSection } from '../../../origin/meta/config.js';
+import { openMetaStore } from '../../../origin/meta/lmdb.js';
+import { type BlobRecord, NO_FACTS } from '../../../origin/meta/media.js';
+import type { MetaStore } from '../../../origin/meta/store.js';
+import { type ThumbsConfig, thumbsSection } from '../../../origin/thumbs/config.js';
+import { openThumbs, type Thumbs } from '../../../origin/thumbs/engine.js';
+import { type Clock, systemClock } from '../../../src/clock.js';
+import { createIdSource, type Sha256 } from '../../../src/ids.js';
+import { createLog, type Log } from '../../../src/log.js';
+import { createMetrics } from '../../../src/metrics.js';
+
+/** A child that does as its picture tells it; see misbehaving-worker.ts. */
+export const MISBEHAVING = new URL('./misbehaving-worker.js', import.meta.url);
+
+const context = { env: () => undefined, file: () => undefined };
+
+/** The configuration as a file with these keys would give it. */
+export function thumbsConfig(given: Readonly<Record<string, unknown>> = {}): ThumbsConfig {
+  return thumbsSection.schema(context).parse(given);
+}
+
+export interface ThumbHouse {
+  readonly meta: MetaStore;
+  readonly blobs: BlobStore;
+  readonly inFlight: InFlight;
+  /** Stores bytes and their record, with a job unless told otherwise; answers their hash. */
+  put(bytes: Buffer, mime: string, options?: { readonly queued: boolean }): Promise<Sha256>;
+  open(config?: Readonly<Record<string, unknown>>, script?: URL): Promise<Thumbs>;
+  record(sha256: Sha256): Promise<BlobRecord>;
+  /** The record once its thumbnails are no longer pending. */
+  settled(thumbs: Thumbs, sha256: Sha256): Promise<BlobRecord>;
+  close(): Promise<void>;
+}
+
+export interface ThumbHouseParts {
+  readonly clock?: Clock;
+  readonly log?: Log;
+}
+
+const SETTLED_WITHIN_MS = 40_000;
+
+export async function openThumbHouse(folder: string, given: ThumbHouseParts = {}): Promise<ThumbHouse> {
+  const { clock = systemClock, log = createLog('test', { level: 'silent', requests: 'none' }) } = given;
+  const metaConfig = metaSection.schema(context).parse({ folder: join(folder, 'meta') });
+  const blobsConfig = blobsSection
+    .schema(context)
+    .parse({ folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') });
+  const meta = await openMetaStore(metaConfig, { clock, log, randomName: randomUUID });
+  const blobs = await openBlobStore(blobsConfig, { clock, log });
+  const inFlight = createInFlight();
+  const nextId = createIdSource(clock);
+  const engines: Thumbs[] = [];
+  // The clock's timers keep no process alive, and a test that waits for one must not end before it.
+  const alive = setInterval(() => undefined, 60_000);
+
+  async function record(sha256: Sha256): Promise<BlobRecord> {
+    const found = await meta.findBlob(sha256);
+    if (found === undefined) throw new Error('there is no such blob');
+    return found;
+  }
+
+  return {
+    meta,
+    blobs,
+    inFlight,
+    async put(bytes, mime, { queued } = { queued: true }) {
+      const sha256 = createHash('sha256').update(bytes).digest('hex') as Sha256;
+      const staged = join(blobs.stageFolder, randomUUID());
+      await writeFile(staged, bytes);
+      await blobs.adopt(staged, mediaKey(sha256), { sizeBytes: bytes.length, sha256 });
+      await meta.commitUpload({
+        id: nextId(),
+        sha256,
+        sizeBytes: bytes.length,
+        mime,
+        public: true,
+        owner: 'tester',
+        filename: null,
+        expiresAt: null,
+        picture: NO_FACTS,
+        thumbs: queued ? { kind: 'queue' } : { kind: 'none', reason: 'failed' },
+        now: clock.now(),
+      });
+      return sha256;
+    },
+    async open(config = {}, script) {
+      const thumbs = await openThumbs({
+        config: thumbsConfig(config),
+        meta,
+        blobs,
+        inFlight,
+        log,
+        metrics: createMetrics(`test${engines.length}_`),
+        clock,
+        ...(script !== undefined && { script }),
+      });
+      engines.push(thumbs);
+      return thumbs;
+    },
+    record,
+    async settled(thumbs, sha256) {
+      await thumbs.wait(sha256, SETTLED_WITHIN_MS, new AbortController().signal);
+      return record(sha256);
+    },
+    async close() {
+      for (const thumbs of engines) await thumbs.close();
+      await meta.close();
+      await blobs.close();
+      clearInterval(alive);
+    },
+  };
+}

@@ -1,0 +1,374 @@
+/** The journal as an edge would read it, over real connections. */
+import { once } from 'node:events';
+import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import * as fc from 'fast-check';
+import t, { type Test } from 'tap';
+import { createConfirmations } from '../../../origin/edges/confirmations.js';
+import {
+  createJournalStream,
+  type JournalStream,
+  type JournalStreamConfig,
+  journalSection,
+} from '../../../origin/edges/journal-stream.js';
+import { faultOf } from '../../../src/errors.js';
+import { problemReply } from '../../../src/http/problem.js';
+import { CONFIRM_PATH, JOURNAL_PATH, type JournalLine, parseLine } from '../../../src/journal/entry.js';
+import { send } from '../../../src/server/send.js';
+import { ManualClock } from '../../kit/clock.js';
+import { configured, watchedParts } from '../../kit/deps.js';
+import { ask } from '../../kit/http/request.js';
+import { MemoryJournal, mediaId } from '../../kit/origin/journal.js';
+import { until } from '../../kit/until.js';
+
+const PROOF = 'the-proof';
+
+interface Bench {
+  readonly url: string;
+  readonly clock: ManualClock;
+  readonly journal: MemoryJournal;
+  readonly stream: JournalStream;
+  readonly sample: (name: string) => Promise<number>;
+}
+
+async function openOrigin(
+  t: Test,
+  values: Partial<JournalStreamConfig> = {},
+  journal = new MemoryJournal(),
+): Promise<Bench> {
+  const clock = new ManualClock();
+  const { log, metrics, sample } = watchedParts();
+  const config = configured(journalSection, values);
+  const stream = createJournalStream({ journal, config, isEdge: (proof) => proof === PROOF, clock, log, metrics });
+  const never = new AbortController().signal;
+  const server = createServer((request, response) => {
+    const handled =
+      request.method === 'GET'
+        ? stream.follow(request, response, never)
+        : stream.confirm(request, never).then((reply) => send(reply, request, response, never));
+    handled.catch((thrown: unknown) => send(problemReply(faultOf(thrown)), request, response, never));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(async () => {
+    await stream.close();
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, clock, journal, stream, sample };
+}
+
+interface Reading {
+  readonly lines: JournalLine[];
+  readonly seqs: () => number[];
+  readonly response: IncomingMessage;
+  readonly over: () => boolean;
+  leave(): void;
+}
+
+async function follow(t: Test, bench: Bench, query: Readonly<Record<string, string>>, read = true): Promise<Reading> {
+  const parameters = new URLSearchParams({ edge: 'edge-1', instance: 'i1', ...query });
+  const sent = httpRequest(`${bench.url}${JOURNAL_PATH}?${parameters.toString()}`, {
+    headers: { 'edge-authorization': PROOF },
+    agent: false,
+  });
+  sent.on('error', () => {});
+  sent.end();
+  const [response] = (await once(sent, 'response')) as [IncomingMessage];
+  t.equal(response.statusCode, 200);
+  const lines: JournalLine[] = [];
+  let over = false;
+  let rest = '';
+  response.on('error', () => {});
+  response.on('close', () => (over = true));
+  if (read) {
+    response.setEncoding('utf8').on('data', (chunk: string) => {
+      const texts = (rest + chunk).split('\n');
+      rest = texts.pop() ?? '';
+      for (const text of texts) {
+        const line = parseLine(text);
+        if (line === undefined) t.fail(`not a line: ${text}`);
+        else lines.push(line);
+      }
+    });
+  }
+  t.teardown(() => sent.destroy());
+  return {
+    lines,
+    seqs: () => lines.flatMap((line) => (line.t === 'entry' ? [line.seq] : [])),
+    response,
+    over: () => over,
+    leave: () => sent.destroy(),
+  };
+}
+
+function confirm(bench: Bench, seq: number, edge = 'edge-1', instance = 'i1'): Promise<{ status: number }> {
+  return ask(bench.url + CONFIRM_PATH, {
+    method: 'POST',
+    headers: { 'edge-authorization': PROOF },
+    body: JSON.stringify({ edge, instance, seq }),
+  });
+}
+
+const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, index) => from + index);
+
+function fill(journal: MemoryJournal, count: number): void {
+  for (let index = 0; index < count; index += 1) journal.add('delete', [mediaId(index)]);
+}
+
+void t.test('nobody without the secret learns that there is a journal', async (t) => {
+  const bench = await openOrigin(t);
+  for (const headers of [{}, { 'edge-authorization': 'wrong' }]) {
+    const read = await ask(`${bench.url}${JOURNAL_PATH}?edge=e&instance=i`, { headers });
+    const told = await ask(bench.url + CONFIRM_PATH, { method: 'POST', headers, body: '{}' });
+    for (const answer of [read, told]) {
+      t.equal(answer.status, 404);
+      t.notMatch(answer.bytes.toString(), /journal|edge/i);
+    }
+  }
+  const proven = { 'edge-authorization': PROOF };
+  for (const query of [
+    '',
+    'edge=e',
+    'instance=i',
+    'edge=e&instance=i&from=-1',
+    'edge=e&instance=i&from=x',
+    `edge=${'e'.repeat(129)}&instance=i`,
+  ]) {
+    t.equal((await ask(`${bench.url}${JOURNAL_PATH}?${query}`, { headers: proven })).status, 400, query);
+  }
+  for (const body of ['', '{}', '{"edge":"e","instance":"i","seq":"1"}', 'x'.repeat(5_000)]) {
+    t.equal(
+      (await ask(bench.url + CONFIRM_PATH, { method: 'POST', headers: proven, body })).status,
+      400,
+      body.slice(0, 40),
+    );
+  }
+});
+
+void t.test(
+  'a stream begins with hello and a beat, then tells the backlog and what comes, once each and in order',
+  async (t) => {
+    const bench = await openOrigin(t, { batchMax: 3, beatMs: 1_000 });
+    fill(bench.journal, 10);
+    const reading = await follow(t, bench, { from: '4' });
+    await until('the backlog', () => reading.seqs().length === 6);
+    bench.journal.add('quarantine', [mediaId(100), mediaId(101)], 5);
+    await until('the live entry', () => reading.seqs().length === 7);
+    bench.clock.advance(1_000);
+    await until('the next beat', () => reading.lines.filter((line) => line.t === 'beat').length === 2);
+    t.same(reading.lines[0], { t: 'hello', journal: 'journal-a', oldest: 1, newest: 10, beatMs: 1_000 });
+    t.match(reading.lines[1], { t: 'beat', newest: 10 });
+    t.same(reading.seqs(), range(5, 11));
+    t.same(reading.lines.at(-2), {
+      t: 'entry',
+      seq: 11,
+      at: 5,
+      cause: 'quarantine',
+      ids: [mediaId(100), mediaId(101)],
+    });
+    t.same(reading.lines.at(-1), { t: 'beat', newest: 11, at: bench.clock.now() });
+
+    const fresh = await follow(t, bench, { instance: 'i2' });
+    bench.journal.add('delete', [mediaId(1)]);
+    await until('the live entry alone', () => fresh.seqs().length === 1);
+    t.same(fresh.seqs(), [12], 'an edge that holds nothing needs no history');
+  },
+);
+
+void t.test('no entry is lost or told twice, however appends and reads interleave', async (t) => {
+  const bench = await openOrigin(t, { batchMax: 2 });
+  const steps = fc.array(fc.oneof(fc.constant('turn'), fc.constant('add'), fc.constant('burst')), { maxLength: 40 });
+  await fc.assert(
+    fc.asyncProperty(steps, fc.nat(5), async (steps, back) => {
+      const from = Math.max(0, bench.journal.newest() - back);
+      const reading = await follow(t, bench, { from: String(from) });
+      for (const step of steps) {
+        if (step === 'turn') await new Promise(setImmediate);
+        else fill(bench.journal, step === 'add' ? 1 : 5);
+      }
+      const newest = bench.journal.newest();
+      await until('all entries', () => reading.seqs().length >= newest - from);
+      t.same(reading.seqs(), range(from + 1, newest));
+      reading.leave();
+    }),
+    { numRuns: 25 },
+  );
+  await until('all to be gone', () => bench.stream.connectedEdges().length === 0);
+  t.equal(bench.journal.listeners, 0, 'nothing listens for those that left');
+});
+
+void t.test('what the journal no longer holds, or never had, is told as a gap', async (t) => {
+  const bench = await openOrigin(t);
+  fill(bench.journal, 10);
+  bench.journal.forget(4);
+  const table: readonly (readonly [Readonly<Record<string, string>>, 'gap' | 'entries'])[] = [
+    [{ from: '4', instance: 'a' }, 'entries'],
+    [{ from: '3', instance: 'b' }, 'gap'],
+    [{ from: '10', instance: 'c' }, 'entries'],
+    [{ from: '11', instance: 'd' }, 'gap'],
+    [{ from: '7', journal: 'journal-a', instance: 'e' }, 'entries'],
+    [{ from: '7', journal: 'another', instance: 'f' }, 'gap'],
+    [{ from: '10', journal: 'another', instance: 'g' }, 'gap'],
+  ];
+  for (const [query, wanted] of table) {
+    const reading = await follow(t, bench, query);
+    await until('the first lines', () => reading.lines.some((line) => line.t === 'beat'));
+    const gap = reading.lines.find((line) => line.t === 'gap');
+    t.same(gap, wanted === 'gap' ? { t: 'gap', newest: 10 } : undefined, JSON.stringify(query));
+    const position = bench.stream.positions().find(({ instance }) => instance === query['instance']);
+    t.equal(position?.confirmed, wanted === 'gap' ? 0 : Number(query['from']), 'a foreign number confirms nothing');
+  }
+});
+
+void t.test('an edge that trimming overtakes is told of the gap, not of entries with a hole', async (t) => {
+  const bench = await openOrigin(t, { batchMax: 2, keepMs: 60_000 });
+  const reading = await follow(t, bench, { from: '0' });
+  fill(bench.journal, 6);
+  bench.journal.forget(5);
+  await until('the gap', () => reading.lines.some((line) => line.t === 'gap'));
+  t.same(reading.seqs(), range(1, reading.seqs().length), 'no hole before it');
+  t.same(
+    reading.lines.find((line) => line.t === 'gap'),
+    { t: 'gap', newest: 6 },
+  );
+  bench.journal.add('delete', [mediaId(7)], bench.clock.now());
+  await until('what comes after', () => reading.seqs().includes(7));
+
+  await bench.clock.advanceAsync(60_000);
+  t.equal(bench.journal.oldest(), 7, 'entries older than is kept are trimmed');
+});
+
+void t.test('edges are bounded in number, and one that comes again takes its own place', async (t) => {
+  const bench = await openOrigin(t, { edgesMax: 2 });
+  const first = await follow(t, bench, { edge: 'a', from: '0' });
+  await follow(t, bench, { edge: 'b', from: '0' });
+  const third = await ask(`${bench.url}${JOURNAL_PATH}?edge=c&instance=i1`, {
+    headers: { 'edge-authorization': PROOF },
+  });
+  t.equal(third.status, 503);
+  t.equal(third.headers['retry-after'], '5');
+  t.equal(await bench.sample('journal_streams_refused_total'), 1);
+  await follow(t, bench, { edge: 'a', from: '0' });
+  await until('the old stream to end', () => first.over());
+  t.same(
+    bench.stream
+      .connectedEdges()
+      .map(({ edge }) => edge)
+      .sort(),
+    ['a', 'b'],
+  );
+  t.equal(await bench.sample('journal_edges'), 2);
+  t.equal(await bench.sample('journal_streams_ended_total{reason="replaced"}'), 1);
+});
+
+void t.test('an edge that confirms nothing is dropped; one that confirms stays', async (t) => {
+  const bench = await openOrigin(t, { beatMs: 1_000, silenceMaxMs: 3_000 });
+  const mute = await follow(t, bench, { edge: 'mute', from: '0' });
+  const alive = await follow(t, bench, { edge: 'alive', from: '0' });
+  for (let second = 0; second < 5; second += 1) {
+    bench.clock.advance(1_000);
+    if (bench.stream.connectedEdges().some(({ edge }) => edge === 'alive')) {
+      t.equal((await confirm(bench, 0, 'alive')).status, 204);
+    }
+  }
+  await until('the mute one to be dropped', () => mute.over());
+  t.same(
+    bench.stream.connectedEdges().map(({ edge }) => edge),
+    ['alive'],
+  );
+  t.notOk(alive.over());
+  t.equal((await confirm(bench, 0, 'mute')).status, 409, 'and it learns that it is not counted');
+  t.equal((await confirm(bench, 5, 'alive')).status, 409, 'nobody can have applied what there is not');
+  t.same(
+    bench.stream.positions().map(({ edge, connected }) => [edge, connected]),
+    [
+      ['mute', false],
+      ['alive', true],
+    ],
+  );
+});
+
+void t.test('an edge that does not read costs a bounded piece of memory', async (t) => {
+  const bench = await openOrigin(t, { batchMax: 16 });
+  const ids = range(1, 400).map(mediaId);
+  for (let index = 0; index < 3_000; index += 1) bench.journal.add('quarantine', ids);
+  const reading = await follow(t, bench, { from: '0' }, false);
+  let before = -1;
+  await until('the reading of the journal to stop', () => {
+    const now = bench.journal.reads.length;
+    const settled = now === before;
+    before = now;
+    return settled && now > 0 && bench.journal.reads.length * 16 < 3_000;
+  });
+  for (let turn = 0; turn < 200; turn += 1) await new Promise(setImmediate);
+  t.ok((bench.journal.reads.at(-1) ?? 0) < 2_900, 'it stopped long before the newest');
+  reading.response.on('data', () => {});
+  await until('the rest, once it reads', () => bench.journal.reads.at(-1) === 3_000);
+});
+
+void t.test('waiting for edges counts those connected at the moment, and gives up in time', async (t) => {
+  const bench = await openOrigin(t, { waitMaxMs: 5_000 });
+  t.same(await bench.stream.confirmed(1), { confirmed: 0, connected: 0 }, 'nobody to wait for');
+  await follow(t, bench, { edge: 'a', from: '0' });
+  await follow(t, bench, { edge: 'b', from: '0' });
+  fill(bench.journal, 1);
+
+  const both = bench.stream.confirmed(1);
+  await confirm(bench, 1, 'a');
+  await follow(t, bench, { edge: 'late' });
+  await confirm(bench, 1, 'b');
+  t.same(await both, { confirmed: 2, connected: 2 }, 'who comes during the wait is not waited for');
+  t.same(await bench.stream.confirmed(1, 0), { confirmed: 2, connected: 3 });
+
+  fill(bench.journal, 1);
+  const one = bench.stream.confirmed(2);
+  await confirm(bench, 2, 'a');
+  const limit = new AbortController();
+  const cancelled = bench.stream.confirmed(2, 5_000, limit.signal);
+  limit.abort();
+  t.same(await cancelled, { confirmed: 1, connected: 3 });
+  bench.clock.advance(5_000);
+  t.same(await one, { confirmed: 1, connected: 3 });
+
+  const left = await follow(t, bench, { edge: 'leaving', from: '0' });
+  fill(bench.journal, 1);
+  const waiting = bench.stream.confirmed(3, 1_000);
+  left.leave();
+  await until('it has left', () => bench.stream.connectedEdges().length === 3);
+  for (const edge of ['a', 'b', 'late']) await confirm(bench, 3, edge);
+  bench.clock.advance(1_000);
+  t.same(await waiting, { confirmed: 3, connected: 4 }, 'who leaves unconfirmed may still be serving: it counts');
+});
+
+void t.test('edges that have gone are remembered, as many as there may be', async (t) => {
+  const clock = new ManualClock();
+  const confirmations = createConfirmations(2, clock);
+  for (const edge of ['a', 'b', 'c', 'd']) {
+    const link = confirmations.connect(edge, 'i', 1);
+    clock.advance(1_000);
+    confirmations.confirm(edge, 'i', 5);
+    if (edge !== 'd') link.gone();
+  }
+  t.same(
+    confirmations
+      .positions()
+      .map(({ edge, connected, confirmed, heardAt }) => [edge, connected, confirmed, heardAt - clock.now()]),
+    [
+      ['b', false, 5, -2_000],
+      ['c', false, 5, -1_000],
+      ['d', true, 5, 0],
+    ],
+  );
+  confirmations.connect('b', 'i', 3);
+  t.equal(confirmations.positions().find(({ edge }) => edge === 'b')?.confirmed, 5, 'it does not unlearn');
+});
+
+void t.test('closing ends every stream in good order', async (t) => {
+  const bench = await openOrigin(t);
+  const reading = await follow(t, bench, { from: '0' });
+  await bench.stream.close();
+  await until('its end', () => reading.over());
+  t.ok(reading.response.complete, 'ended, not broken');
+  t.equal(bench.clock.pending, 0, 'no timer is left');
+});

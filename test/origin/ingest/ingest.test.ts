@@ -1,0 +1,593 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { connectRaw, requestHead } from '../../kit/http/raw.js';
+import { type Answer, json, member } from '../../kit/http/request.js';
+import { gif, largePng, pdf, png, text, wav } from '../../kit/media.js';
+import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
+
+const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
+const digestOf = (bytes: Uint8Array): string => `sha-256=:${sha256(bytes).toString('base64')}:`;
+const outcome = (answer: Answer): string => {
+  const document = json(answer);
+  return answer.status < 300
+    ? `${answer.status} ${String(document['mime'])}`
+    : `${answer.status} ${String(document['code'])}`;
+};
+/** Thumbnails being made have folders of their own there. */
+const staged = async (origin: TestOrigin): Promise<string[]> =>
+  (await readdir(join(origin.folder, 'stage'))).filter((name) => name.startsWith('upload-'));
+
+/** Thumbnails have tests of their own. */
+const STILL = { thumbs: { enabled: false, video: { enabled: false } } };
+
+/** A form as browsers send it. */
+function form(parts: readonly (readonly [disposition: string, body: Uint8Array | string, type?: string])[]): {
+  readonly body: Buffer;
+  readonly headers: Readonly<Record<string, string>>;
+} {
+  const boundary = 'boundary-of-the-test';
+  const sections = parts.flatMap(([disposition, body, type]) => [
+    Buffer.from(`--${boundary}\r\nContent-Disposition: form-data; ${disposition}\r\n`),
+    Buffer.from(type === undefined ? '\r\n' : `Content-Type: ${type}\r\n\r\n`),
+    Buffer.from(body),
+    Buffer.from('\r\n'),
+  ]);
+  return {
+    body: Buffer.concat([...sections, Buffer.from(`--${boundary}--\r\n`)]),
+    headers: { 'content-type': `multipart/form-data; boundary=${boundary}` },
+  };
+}
+
+void t.test('uploads', async (t) => {
+  const origin = await startOrigin(t.testdir(), { upload: { size_max: '1MB', idle: '5s', grace: '10s' }, ...STILL });
+  t.teardown(() => origin.close());
+
+  await t.test('an upload answers with all that is known of it', async (t) => {
+    const bytes = png(1, 40, 30);
+    const answer = await origin.upload(
+      bytes,
+      '?public=true&expires_in=3600&filename=..%2Fsecret%2Fgr%C3%BC%C3%9Fe.png',
+    );
+    const hash = sha256(bytes).toString('hex');
+    const id = member(answer, 'id');
+    t.equal(answer.status, 201);
+    t.match(id, /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/);
+    t.strictSame(json(answer), {
+      id,
+      url: `http://127.0.0.1:8080/v1/media/${id}`,
+      thumb_url: `http://127.0.0.1:8080/v1/media/${id}/thumb`,
+      etag: `"sha256:${hash}"`,
+      sha256: hash,
+      size: bytes.length,
+      mime: 'image/png',
+      public: true,
+      width: 40,
+      height: 30,
+      duration: null,
+      thumbhash: null,
+      filename: 'grüße.png',
+      created_at: '2026-01-01T00:00:00.000Z',
+      expires_at: '2026-01-01T01:00:00.000Z',
+      duplicate: false,
+    });
+    t.match(answer.headers, {
+      'content-type': /^application\/json/,
+      location: `/v1/media/${id}`,
+      etag: `"sha256:${hash}"`,
+      'cache-control': 'no-store',
+    });
+  });
+
+  await t.test('the bytes decide the type, and a declaration may only agree', async (t) => {
+    const cases: readonly [bytes: Buffer, declared: string | undefined, expected: string][] = [
+      [png(10), undefined, '201 image/png'],
+      [png(11), 'application/octet-stream', '201 image/png'],
+      [png(12), 'IMAGE/PNG; charset=binary', '201 image/png'],
+      [png(13), 'image/jpeg', '415 type_mismatch'],
+      [png(14), 'text/plain', '415 type_mismatch'],
+      [png(15), 'nonsense', '400 malformed'],
+      [gif(16), 'image/gif', '201 image/gif'],
+      [pdf(17), 'application/x-pdf', '201 application/pdf'],
+      [wav(18), 'audio/x-wav', '201 audio/wav'],
+      [text(19), undefined, '201 text/plain'],
+      [text(20), 'text/csv; charset=utf-8', '201 text/csv'],
+      [text(21), 'image/png', '415 type_mismatch'],
+      [Buffer.from('BM is how some sentences begin.'), 'text/plain', '201 text/plain'],
+      [Buffer.from('<!doctype html><script>alert(1)</script>'), undefined, '415 type_refused'],
+      [Buffer.from('<html>'), 'text/html', '415 type_refused'],
+      [Buffer.from('<html>'), 'image/png', '415 type_mismatch'],
+      [Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>'), undefined, '415 type_refused'],
+      [
+        Buffer.from('<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'),
+        'image/svg+xml',
+        '415 type_mismatch',
+      ],
+      [Buffer.from('MZ\x90\x00\x03\x00\x00\x00', 'latin1'), undefined, '415 type_refused'],
+      [Buffer.from([1, 2, 3, 4, 5, 6, 7, 8]), undefined, '415 type_refused'],
+      [Buffer.from('caf\xe9', 'latin1'), 'text/plain', '415 type_mismatch'],
+      [Buffer.concat([text(22), Buffer.from([0])]), 'text/plain', '415 type_mismatch'],
+    ];
+    for (const [bytes, declared, expected] of cases) {
+      const answer = await origin.upload(bytes, '', declared === undefined ? {} : { 'content-type': declared });
+      t.equal(outcome(answer), expected, `${bytes.toString('latin1', 0, 12)} as ${declared}`);
+    }
+    t.strictSame(await staged(origin), [], 'nothing of the refused ones is left');
+  });
+
+  await t.test('a text is UTF-8 to its last byte, also across reads', async (t) => {
+    const long = Buffer.from('é'.repeat(300_000));
+    t.equal(outcome(await origin.upload(long, '', { 'content-type': 'text/plain' })), '201 text/plain');
+    const odd = Buffer.concat([Buffer.from('x'), long]);
+    t.equal(outcome(await origin.upload(odd, '', { 'content-type': 'text/plain' })), '201 text/plain');
+    const cut = long.subarray(0, long.length - 1);
+    t.equal(outcome(await origin.upload(cut, '', { 'content-type': 'text/plain' })), '415 type_mismatch');
+    const spoilt = Buffer.from(odd);
+    spoilt[450_001] = 0xff;
+    t.equal(outcome(await origin.upload(spoilt, '', { 'content-type': 'text/plain' })), '415 type_mismatch');
+  });
+
+  await t.test('a text that is refused for not being UTF-8 is told so; other bytes, what they are', async (t) => {
+    const detail = async (bytes: Buffer, declared: string): Promise<string> =>
+      member(await origin.upload(bytes, '', { 'content-type': declared }), 'detail');
+    t.equal(
+      await detail(Buffer.from('caf\xe9', 'latin1'), 'text/plain'),
+      'The declared text/plain needs valid UTF-8 without bytes of binary data, which the body is not.',
+    );
+    t.match(await detail(Buffer.from('a,b\0'), 'text/csv; charset=utf-8'), /^The declared text\/csv needs valid UTF-8/);
+    t.equal(await detail(png(23), 'text/plain'), 'The body is image/png, which is not the declared text/plain.');
+    t.equal(
+      await detail(Buffer.from([1, 2, 3]), 'image/png'),
+      'The body is application/octet-stream, which is not the declared image/png.',
+    );
+  });
+
+  await t.test('a stated digest must be that of the bytes', async (t) => {
+    const bytes = png(30);
+    const other = digestOf(png(31));
+    const cases: readonly [headers: Record<string, string>, expected: string][] = [
+      [{ 'repr-digest': digestOf(bytes) }, '201 image/png'],
+      [{ 'content-digest': digestOf(bytes) }, '200 image/png'],
+      [{ 'content-digest': `sha-512=:AAAA:, ${digestOf(bytes)}` }, '200 image/png'],
+      [{ 'repr-digest': 'md5=:AAAA:' }, '200 image/png'],
+      [{ 'repr-digest': other }, '400 digest_mismatch'],
+      [{ 'repr-digest': digestOf(bytes), 'content-digest': other }, '400 digest_mismatch'],
+      [{ 'repr-digest': 'sha-256=nonsense:' }, '400 malformed'],
+      [{ 'repr-digest': 'sha-256=:AAAA:' }, '400 malformed'],
+      [{ 'content-digest': 'sha-256' }, '400 malformed'],
+    ];
+    for (const [headers, expected] of cases) {
+      t.equal(outcome(await origin.upload(bytes, '', headers)), expected, JSON.stringify(headers));
+    }
+  });
+
+  await t.test('options that cannot be read are refused', async (t) => {
+    for (const query of ['public=yes', 'expires_in=0', 'expires_in=-5', 'expires_in=1e3', 'expires_in=soon']) {
+      t.equal(outcome(await origin.upload(png(40), `?${query}`)), '400 malformed', query);
+    }
+    t.equal(outcome(await origin.upload(png(40), '', { 'content-encoding': 'gzip' })), '415 type_refused');
+  });
+
+  await t.test('a form has one file, and options before or after it', async (t) => {
+    const bytes = png(50);
+    const file = ['name="file"; filename="a \\"b\\" c.png"', bytes, 'image/png'] as const;
+    const send = (parts: Parameters<typeof form>[0], headers: Record<string, string> = {}): Promise<Answer> => {
+      const { body, headers: own } = form(parts);
+      return origin.upload(body, '', { ...own, ...headers });
+    };
+    const created = await send([['name="public"', 'true'], file, ['name="expires_in"', '60']]);
+    t.match(json(created), {
+      sha256: sha256(bytes).toString('hex'),
+      public: true,
+      expires_at: '2026-01-01T00:01:00.000Z',
+      filename: 'a "b" c.png',
+      mime: 'image/png',
+    });
+    t.equal(member(await send([file, ['name="filename"', 'mine.png']]), 'filename'), 'mine.png');
+    t.equal(outcome(await send([['name="file"; filename="x"', png(51)]])), '201 image/png', 'no type of its own');
+
+    const refusals: readonly [parts: Parameters<typeof form>[0], expected: string][] = [
+      [[['name="public"', 'true']], '400 malformed'],
+      [[file, file], '400 malformed'],
+      [[['name="other"; filename="x.png"', bytes]], '400 malformed'],
+      [[['filename="x.png"', bytes]], '400 malformed'],
+      [[file, ['name="public"', 'perhaps']], '400 malformed'],
+      [[file, ['name="public"', 'true'], ['name="public"', 'false']], '400 malformed'],
+      [[file, ['name="filename"', 'x'.repeat(5_000)]], '400 malformed'],
+      [[file, ...Array.from({ length: 9 }, (_, at) => [`name="f${at}"`, 'x'] as const)], '400 malformed'],
+      [[['name="file"; filename="x"', '']], '400 empty'],
+      [[['name="file"; filename="x"', png(52), 'image/jpeg']], '415 type_mismatch'],
+    ];
+    for (const [parts, expected] of refusals) {
+      t.equal(outcome(await send(parts)), expected, JSON.stringify(parts.map(([disposition]) => disposition)));
+    }
+    const { body, headers } = form([file]);
+    t.equal(
+      outcome(await origin.upload(body.subarray(0, body.length - 20), '', headers)),
+      '400 malformed',
+      'cut short',
+    );
+    t.equal(outcome(await origin.upload(body, '', { 'content-type': 'multipart/form-data' })), '400 malformed');
+    t.equal(outcome(await origin.upload(Buffer.from('none of that'), '', headers)), '400 malformed');
+
+    const whole = form([['name="file"; filename="x"', png(53)]]);
+    t.equal(
+      outcome(await origin.upload(whole.body, '', { ...whole.headers, 'content-digest': digestOf(whole.body) })),
+      '201 image/png',
+    );
+    t.equal(
+      outcome(await origin.upload(whole.body, '', { ...whole.headers, 'repr-digest': digestOf(png(53)) })),
+      '200 image/png',
+    );
+    t.equal(
+      outcome(await origin.upload(whole.body, '', { ...whole.headers, 'repr-digest': digestOf(png(54)) })),
+      '400 digest_mismatch',
+    );
+    t.strictSame(await staged(origin), []);
+  });
+
+  await t.test('what is empty or too large is refused, and the refusal can be read', async (t) => {
+    t.equal(outcome(await origin.upload(Buffer.alloc(0))), '400 empty');
+    const limit = largePng(60, 1_000_000);
+    t.equal(limit.length, 1_000_000);
+    t.equal(outcome(await origin.upload(limit)), '201 image/png', 'exactly as large as allowed');
+    const large = largePng(61, 1_000_001);
+    t.equal(outcome(await origin.upload(large)), '413 too_large');
+    t.equal(
+      outcome(await origin.upload(large, '', { 'transfer-encoding': 'chunked' })),
+      '413 too_large',
+      'of unknown length',
+    );
+    const { body, headers } = form([['name="file"; filename="x"', large]]);
+    t.equal(outcome(await origin.upload(body, '', headers)), '413 too_large', 'in a form');
+    t.equal(outcome(await origin.upload(body, '', { ...headers, 'transfer-encoding': 'chunked' })), '413 too_large');
+    t.equal(
+      outcome(await origin.upload(randomBytes(8_000_000))),
+      '413 too_large',
+      'a client that sends on gets its answer',
+    );
+    t.strictSame(await staged(origin), []);
+  });
+
+  await t.test('without a token that may upload nothing is read', async (t) => {
+    t.match(await origin.ask('/v1/media', { method: 'POST', body: png(70) }), {
+      status: 401,
+      headers: { 'www-authenticate': /^Bearer / },
+    });
+    const reader = origin.auth.token({ scope: 'media:read' });
+    const limited = await origin.ask('/v1/media', {
+      method: 'POST',
+      body: png(70),
+      headers: { authorization: `Bearer ${reader}` },
+    });
+    t.equal(outcome(limited), '403 forbidden');
+  });
+
+  await t.test('a client that waits for 100 Continue never sends a body that is refused', async (t) => {
+    const token = `Bearer ${origin.auth.token()}`;
+    const refusals: readonly [headers: Record<string, string | number>, status: RegExp][] = [
+      [{ 'content-length': 100 }, /^HTTP\/1\.1 401 /],
+      [{ 'content-length': 1_000_001, authorization: token }, /^HTTP\/1\.1 413 /],
+      [{ 'content-length': 100, authorization: token, 'content-encoding': 'br' }, /^HTTP\/1\.1 415 /],
+    ];
+    for (const [headers, status] of refusals) {
+      const wire = await connectRaw(origin.port);
+      wire.write(requestHead('POST', '/v1/media', { ...headers, expect: '100-continue' }));
+      const answer = await wire.whole();
+      wire.socket.destroy();
+      t.match(answer, status);
+      t.match(answer, /connection: close/i);
+    }
+    const bytes = png(71);
+    const wire = await connectRaw(origin.port);
+    wire.write(
+      requestHead('POST', '/v1/media', {
+        'content-length': bytes.length,
+        authorization: token,
+        expect: '100-continue',
+      }),
+    );
+    await wire.until(/^HTTP\/1\.1 100 Continue\r\n\r\n/);
+    wire.write(bytes);
+    t.match(await wire.until(/"duplicate":false\}$/), /HTTP\/1\.1 201 /);
+    wire.socket.destroy();
+  });
+
+  await t.test('a body that breaks off leaves nothing behind', async (t) => {
+    const wire = await connectRaw(origin.port);
+    const headers = { authorization: `Bearer ${origin.auth.token()}`, 'content-length': 900_000 };
+    wire.write(requestHead('POST', '/v1/media', headers));
+    // So much that its first part is written before the rest is there.
+    wire.write(largePng(80, 800_000));
+    while ((await staged(origin)).length === 0) await new Promise(setImmediate);
+    wire.reset();
+    while ((await staged(origin)).length > 0) await new Promise(setImmediate);
+    t.pass('the staged file is gone');
+  });
+
+  await t.test('a sender that falls silent is told so', async (t) => {
+    const wire = await connectRaw(origin.port);
+    wire.write(
+      requestHead('POST', '/v1/media', { authorization: `Bearer ${origin.auth.token()}`, 'content-length': 1_000 }),
+    );
+    wire.write('half');
+    t.match(await origin.clock.until(wire.until(/request_timeout/), 1_000), /^HTTP\/1\.1 408 /);
+    wire.socket.destroy();
+    t.same(await staged(origin), []);
+  });
+
+  await t.test('whatever comes of an upload, nothing of it stays in the stage', async (t) => {
+    const bytes = png(91);
+    const said = async (query: string): Promise<string> => outcome(await origin.upload(bytes, query));
+    t.equal(await said(''), '201 image/png', 'new');
+    t.equal(await said(''), '200 image/png', 'a duplicate');
+    t.equal(await said('?public=true'), '201 image/png', 'a new id over bytes that are in place');
+    t.equal(outcome(await origin.upload(randomBytes(5_000))), '415 type_refused');
+    t.same(await staged(origin), []);
+  });
+
+  await t.test('the same bytes are one id for each visibility, with the later expiry', async (t) => {
+    const bytes = png(90);
+    const first = await origin.upload(bytes, '?expires_in=100');
+    const later = await origin.upload(bytes, '?expires_in=200');
+    const sooner = await origin.upload(bytes, '?expires_in=50');
+    t.strictSame([first.status, later.status, sooner.status], [201, 200, 200]);
+    t.equal(member(later, 'id'), member(first, 'id'));
+    t.match(json(sooner), { duplicate: true, expires_at: json(later)['expires_at'] });
+    const open = await origin.upload(bytes, '?public=true');
+    t.equal(open.status, 201);
+    t.not(member(open, 'id'), member(first, 'id'));
+    t.equal(json(await origin.upload(bytes))['expires_at'], null, 'for ever is later than any instant');
+  });
+
+  await t.test('uploads of the same bytes at once become one record', async (t) => {
+    const bytes = largePng(91, 300_000);
+    const answers = await Promise.all(Array.from({ length: 8 }, () => origin.upload(bytes)));
+    t.equal(new Set(answers.map((answer) => member(answer, 'id'))).size, 1);
+    t.strictSame(
+      answers.map(({ status }) => status).sort((one, other) => one - other),
+      [200, 200, 200, 200, 200, 200, 200, 201],
+    );
+  });
+
+  await t.test('quarantined bytes are refused from everybody, until they are restored', async (t) => {
+    const bytes = png(92);
+    const id = await origin.uploaded(bytes);
+    t.equal((await origin.asAdmin(`/v1/media/${id}/quarantine`, { method: 'POST' })).status, 204);
+    t.equal(outcome(await origin.upload(bytes)), '403 quarantined');
+    t.equal(outcome(await origin.upload(bytes, '?public=true')), '403 quarantined');
+    t.equal((await origin.asAdmin(`/v1/media/${id}/quarantine`, { method: 'DELETE' })).status, 204);
+    t.equal(outcome(await origin.upload(bytes)), '200 image/png');
+  });
+
+  await t.test('what was answered is there after a restart', async (t) => {
+    const bytes = png(93);
+    const id = await origin.uploaded(bytes);
+    await origin.restart();
+    const answer = await origin.as('bob', `/v1/media/${id}`);
+    t.ok(answer.bytes.equals(bytes));
+  });
+
+  await t.test('every answer is one that the description knows', async (t) => {
+    t.strictSame(await origin.undescribed(), []);
+  });
+});
+
+void t.test('bounds on uploads', async (t) => {
+  await t.test('uploads at once are bounded in number and in bytes', async (t) => {
+    const origin = await startOrigin(t.testdir(), {
+      upload: { uploads_max: 2, in_hand_max: '1MB', size_max: '1MB' },
+      ...STILL,
+    });
+    t.teardown(() => origin.close());
+    const token = `Bearer ${origin.auth.token()}`;
+    const begin = async (length: number) => {
+      const wire = await connectRaw(origin.port);
+      wire.write(
+        requestHead('POST', '/v1/media', { authorization: token, 'content-length': length, expect: '100-continue' }),
+      );
+      return wire;
+    };
+    const large = await begin(900_000);
+    await large.until(/100 Continue/);
+    const more = await begin(200_000);
+    t.match(await more.whole(), /^HTTP\/1\.1 503 [\s\S]*retry-after: \d+[\s\S]*overloaded/i, 'too many bytes');
+    const small = await begin(50_000);
+    await small.until(/100 Continue/);
+    const third = await begin(10);
+    t.match(await third.whole(), /^HTTP\/1\.1 503 /, 'too many uploads');
+    for (const wire of [large, small, more, third]) wire.socket.destroy();
+    let answer = await origin.upload(png(1));
+    while (answer.status === 503) answer = await origin.upload(png(1));
+    t.equal(answer.status, 201, 'the room comes back when they have gone');
+  });
+
+  await t.test('a full disk is said before it is full', async (t) => {
+    const origin = await startOrigin(t.testdir(), { upload: { free_min: '900TB' }, ...STILL });
+    t.teardown(() => origin.close());
+    t.equal(outcome(await origin.upload(png(1))), '507 storage_full');
+    t.match(json(await origin.ask('/readyz')), { failed: ['disk'] });
+  });
+
+  await t.test('a quota counts what was stored', async (t) => {
+    const origin = await startOrigin(t.testdir(), { quota: { files_max: 2, period: '1h' }, ...STILL });
+    t.teardown(() => origin.close());
+    t.equal((await origin.upload(png(1))).status, 201);
+    t.equal((await origin.upload(png(1))).status, 200, 'a duplicate is free');
+    t.equal((await origin.upload(png(2))).status, 201);
+    const refused = await origin.upload(png(3));
+    t.equal(outcome(refused), '429 quota_exceeded');
+    t.equal(refused.headers['retry-after'], '3600');
+    origin.clock.advance(3_600_000);
+    t.equal((await origin.as('alice', '/v1/media', { method: 'POST', body: png(3) })).status, 201);
+  });
+});
+
+void t.test('an operator may have uploads scanned', async (t) => {
+  const folder = t.testdir({ 'scanner.sh': SCANNER });
+  const scan = { by: 'command', command: ['/bin/sh', join(folder, 'scanner.sh'), '{file}'] };
+  const origin = await startOrigin(join(folder, 'data'), { upload: { scan }, ...STILL });
+  t.teardown(() => origin.close());
+  t.equal(outcome(await origin.upload(text(1))), '201 text/plain');
+  const infected = Buffer.from('this is INFECTED, they say');
+  t.equal(outcome(await origin.upload(infected)), '403 quarantined');
+  const items = json(await origin.asAdmin('/v1/admin/media?state=quarantined'))['items'] as { id: string }[];
+  t.equal(items.length, 1, 'it is kept for an admin to look at');
+  const id = items[0]?.id ?? '';
+  t.match(json(await origin.asAdmin(`/v1/admin/media/${id}`)), {
+    content: { quarantine: { by: 'scanner', reason: 'Test.Words' } },
+  });
+  t.equal((await origin.as('alice', `/v1/media/${id}`)).status, 403);
+  t.strictSame(await staged(origin), []);
+});
+
+void t.test('what comes while the scanner is away is durable, and nobody sees it until the scanner has', async (t) => {
+  // The clock is moved while scans run: none of them is to end for that.
+  const folder = t.testdir({ 'scanner.sh': `test -e "$(dirname "$0")/away" && exit 3\n${SCANNER}`, away: '' });
+  const scan = { by: 'command', command: ['/bin/sh', join(folder, 'scanner.sh'), '{file}'], time_limit: '365d' };
+  const origin = await startOrigin(join(folder, 'data'), { upload: { scan }, ...STILL });
+  t.teardown(() => origin.close());
+  const held = await origin.upload(text(1), '?public=true');
+  t.equal(outcome(held), '201 text/plain');
+  const id = member(held, 'id');
+  t.match(outcome(await origin.upload(text(1), '?public=true')), '200 text/plain', 'again it is a duplicate');
+  const infected = Buffer.from('this is INFECTED, they say');
+  const bad = member(await origin.upload(infected), 'id');
+  const broken = member(await origin.upload(Buffer.from('the scanner BREAKS at this')), 'id');
+  const states = async () => {
+    const items = json(await origin.asAdmin('/v1/admin/media'))['items'] as { id: string; state: string }[];
+    return Object.fromEntries(items.map((item) => [item.id, item.state]));
+  };
+  t.strictSame(await states(), { [id]: 'held', [bad]: 'held', [broken]: 'held' });
+  await origin.restart();
+  for (const path of [`/v1/media/${id}`, `/v1/media/${id}/thumb`]) {
+    t.equal(outcome(await origin.ask(path)), '403 quarantined', path);
+  }
+  t.equal((await origin.ask(`/v1/media/${bad}`)).status, 401, 'to a stranger it looks like what is not there');
+
+  await rm(join(folder, 'away'));
+  const wanted = { [id]: 'live', [bad]: 'quarantined', [broken]: 'held' };
+  while (JSON.stringify(await states()) !== JSON.stringify(wanted)) origin.clock.advance(60_000);
+  t.ok((await origin.ask(`/v1/media/${id}`)).bytes.equals(text(1)));
+  t.match(json(await origin.asAdmin(`/v1/admin/media/${bad}`)), { content: { quarantine: { reason: 'Test.Words' } } });
+  t.equal(outcome(await origin.upload(infected)), '403 quarantined');
+  t.equal(outcome(await origin.upload(text(1))), '201 text/plain', 'what is seen is an upload like any other');
+  t.strictSame(await staged(origin), []);
+});
+
+/** Says of a file what the file says. */
+const SCANNER = `
+  grep -q BREAKS "$1" && exit 3
+  grep -q INFECTED "$1" || exit 0
+  echo "$1: Test.Words FOUND"
+  exit 1
+`;
+
+void t.test('an operator may have the location taken out of pictures', async (t) => {
+  const origin = await startOrigin(t.testdir(), { upload: { strip_originals: { enabled: true } }, ...STILL });
+  t.teardown(() => origin.close());
+  const sent = largePng(1, 10_000);
+  const stored = await origin.upload(sent, '', { 'repr-digest': digestOf(sent) });
+  t.equal(outcome(stored), '201 image/png');
+  const got = await origin.as('bob', `/v1/media/${member(stored, 'id')}`);
+  t.ok(got.bytes.equals(png(1)), 'the comment is gone, the picture is not');
+  t.equal(member(stored, 'sha256'), sha256(got.bytes).toString('hex'), 'what is told is what is stored');
+  t.equal(member(await origin.upload(sent), 'id'), member(stored, 'id'), 'the same file is still a duplicate');
+  const alone = await origin.upload(png(1));
+  t.equal(alone.status, 201, 'what is stored, sent by itself, is another file');
+  t.equal(member(alone, 'etag'), member(stored, 'etag'), 'over the same bytes');
+  t.equal(outcome(await origin.upload(sent, '', { 'repr-digest': digestOf(png(1)) })), '400 digest_mismatch');
+  const shared = await origin.upload(sent, '?public=true');
+  t.equal(shared.status, 201);
+  t.equal(member(shared, 'etag'), member(stored, 'etag'), 'public and private are two ids over one blob');
+
+  t.equal((await origin.asAdmin(`/v1/media/${member(stored, 'id')}/quarantine`, { method: 'POST' })).status, 204);
+  for (const bytes of [sent, png(1)]) t.equal(outcome(await origin.upload(bytes)), '403 quarantined');
+  for (const made of [stored, alone, shared]) {
+    t.equal((await origin.asAdmin(`/v1/media/${member(made, 'id')}`, { method: 'DELETE' })).status, 204);
+  }
+  for (const bytes of [sent, png(1)]) t.equal(outcome(await origin.upload(bytes)), '403 quarantined', 'also deleted');
+  // The hash of what was sent names what became of it.
+  const named = `/v1/admin/blobs/${sha256(sent).toString('hex')}/quarantine`;
+  t.equal((await origin.asAdmin(named, { method: 'DELETE' })).status, 204);
+  const again = await origin.upload(sent);
+  t.equal(again.status, 201);
+  t.equal(member(again, 'etag'), member(stored, 'etag'));
+
+  t.equal(outcome(await origin.upload(png(2).subarray(0, 50))), '415 type_refused', 'no promise about half a file');
+  t.equal(outcome(await origin.upload(text(1))), '201 text/plain');
+  t.strictSame(await staged(origin), []);
+
+  await t.test('also with the option off again, and pictures from before keep what they have', async (t) => {
+    await origin.stop();
+    const off = await startOrigin(origin.folder, STILL);
+    t.equal(member(await off.upload(sent), 'id'), member(again, 'id'), 'what was stripped stays so');
+    const whole = largePng(2, 10_000);
+    const plain = await off.upload(whole);
+    t.equal(member(plain, 'sha256'), sha256(whole).toString('hex'));
+    await off.stop();
+    await off.auth.close();
+    const on = await startOrigin(origin.folder, { upload: { strip_originals: { enabled: true } }, ...STILL });
+    t.equal(member(await on.upload(whole), 'id'), member(plain, 'id'));
+    const open = await on.upload(whole, '?public=true');
+    t.equal(member(open, 'etag'), member(plain, 'etag'), 'one blob under both ids');
+    t.equal((await on.asAdmin(`/v1/media/${member(again, 'id')}/quarantine`, { method: 'POST' })).status, 204);
+    await on.stop();
+    await on.auth.close();
+    const last = await startOrigin(origin.folder, STILL);
+    t.teardown(() => last.close());
+    t.equal(outcome(await last.upload(sent)), '403 quarantined', 'barred in the form that is not stored, too');
+  });
+});
+
+const CORPUS = join('..', 'shared', 'corpus');
+
+void t.test(
+  'real files are taken or refused as they should be',
+  { skip: existsSync(CORPUS) ? false : 'no corpus beside this checkout' },
+  async (t) => {
+    const origin = await startOrigin(t.testdir(), STILL);
+    t.teardown(() => origin.close());
+    const rows = (await readFile(join(CORPUS, 'valid', 'manifest.csv'), 'utf8')).trim().split('\n').slice(1);
+    const unknown: string[] = [];
+    for (const row of rows) {
+      const [name = ''] = row.split(',');
+      const mime = /,((?:image|video|audio|application)\/[a-z0-9.+-]+)/.exec(row)?.[1] ?? '';
+      const [, width, height] = /,(?:image|video)\/[a-z0-9.+-]+,(\d+),(\d+),/.exec(row) ?? [];
+      const bytes = await readFile(join(CORPUS, 'valid', name));
+      const answer = await origin.upload(bytes, '', { 'content-type': mime });
+      if (answer.status === 415 && row.includes('accept or 415')) continue;
+      t.equal(outcome(answer), `201 ${mime}`, name);
+      if (json(answer)['width'] === null) unknown.push(name);
+      else
+        t.strictSame(
+          new Set([json(answer)['width'], json(answer)['height']].map(String)),
+          new Set([width, height]),
+          name,
+        );
+    }
+    t.comment(`size not known at once: ${unknown.join(' ')}`);
+
+    await t.test('and hostile ones never pass for what they are not', async (t) => {
+      const declared: Readonly<Record<string, string>> = { jpg: 'image/jpeg', tif: 'image/tiff', svg: 'image/svg+xml' };
+      for (const name of await readdir(join(CORPUS, 'hostile'))) {
+        if (name === 'manifest.csv') continue;
+        const extension = name.split('.').at(-1) ?? '';
+        const bytes = await readFile(join(CORPUS, 'hostile', name));
+        for (const type of [declared[extension] ?? `image/${extension}`, 'application/octet-stream']) {
+          const answer = await origin.upload(bytes, '', { 'content-type': type });
+          t.ok([200, 201, 400, 415].includes(answer.status), `${name} as ${type}: ${outcome(answer)}`);
+          if (answer.status >= 400) continue;
+          t.notMatch(json(answer)['mime'], /html|svg|xml|javascript|msdownload/, name);
+        }
+      }
+      for (const name of ['g-html-as.png', 'g-mz-as.jpg', 'imagetragik1_payload_url_touch.jpg']) {
+        const type = name.endsWith('png') ? 'image/png' : 'image/jpeg';
+        const answer = await origin.upload(await readFile(join(CORPUS, 'hostile', name)), '', { 'content-type': type });
+        t.equal(outcome(answer), '415 type_mismatch', name);
+      }
+    });
+  },
+);

@@ -1,0 +1,427 @@
+/** Resumable uploads as clients make them: by hand, and by tus-js-client through an edge and a line that breaks. */
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { Upload, type UploadOptions } from 'tus-js-client';
+import { startEdge } from '../../kit/edge/media-edge.js';
+import { connectRaw, requestHead } from '../../kit/http/raw.js';
+import { openRelay } from '../../kit/http/relay.js';
+import { type Answer, ask, json, member } from '../../kit/http/request.js';
+import { largePng, png } from '../../kit/media.js';
+import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
+
+const STILL = { thumbs: { enabled: false, video: { enabled: false } } };
+const TUS = { 'tus-resumable': '1.0.0' };
+const PART = { ...TUS, 'content-type': 'application/offset+octet-stream' };
+const DAY_MS = 86_400_000;
+
+type Fields = Readonly<Record<string, string>>;
+
+const base64 = (text: string): string => Buffer.from(text).toString('base64');
+const metadata = (fields: Fields): Fields => ({
+  'upload-metadata': Object.entries(fields)
+    .map(([key, value]) => `${key} ${base64(value)}`)
+    .join(','),
+});
+const checksum = (algorithm: 'sha1' | 'sha256', bytes: Uint8Array): Fields => ({
+  'upload-checksum': `${algorithm} ${createHash(algorithm).update(bytes).digest('base64')}`,
+});
+const code = (answer: Answer): string => `${answer.status} ${String(json(answer)['code'])}`;
+
+async function begin(origin: TestOrigin, sizeBytes: number, fields: Fields = {}): Promise<string> {
+  const answer = await origin.as('alice', '/v1/uploads', {
+    method: 'POST',
+    headers: { ...TUS, 'upload-length': String(sizeBytes), ...fields },
+  });
+  if (answer.status !== 201) throw new Error(`${answer.status}: ${answer.bytes.toString()}`);
+  return answer.headers.location ?? '';
+}
+
+const patch = (origin: TestOrigin, path: string, offset: number, body: Uint8Array, fields: Fields = {}) =>
+  origin.as('alice', path, { method: 'PATCH', headers: { ...PART, 'upload-offset': String(offset), ...fields }, body });
+const look = (origin: TestOrigin, path: string, subject = 'alice') =>
+  origin.as(subject, path, { method: 'HEAD', headers: TUS });
+const offsetOf = async (origin: TestOrigin, path: string): Promise<number> =>
+  Number((await look(origin, path)).headers['upload-offset']);
+const folderOf = (origin: TestOrigin): string => join(origin.folder, 'stage', 'resumable');
+
+void t.test('resumable uploads, part by part', async (t) => {
+  const origin = await startOrigin(t.testdir(), {
+    upload: { size_max: '1MB' },
+    resumable: { unfinished_max_per_subject: 20, sweep_every: '1m' },
+    ...STILL,
+  });
+  t.teardown(() => origin.close());
+
+  await t.test('OPTIONS and /.well-known say what there is', async (t) => {
+    for (const path of ['/v1/uploads', `/v1/uploads/${'a'.repeat(32)}`]) {
+      const { status, headers } = await origin.ask(path, { method: 'OPTIONS' });
+      t.equal(status, 204);
+      t.match(headers, {
+        'tus-version': '1.0.0',
+        'tus-extension': 'creation,creation-with-upload,creation-defer-length,termination,expiration,checksum',
+        'tus-max-size': '1000000',
+        'tus-checksum-algorithm': 'sha256,sha1',
+        'access-control-allow-headers': /Upload-Checksum.*Upload-Offset/,
+        'access-control-expose-headers': /Media-Location.*Tus-Checksum-Algorithm.*Upload-Expires/,
+      });
+    }
+    const { resumable } = json(await origin.ask('/.well-known'))['capabilities'] as { resumable: unknown };
+    t.match(resumable, {
+      endpoint: /\/v1\/uploads$/,
+      version: '1.0.0',
+      checksum_algorithms: ['sha256', 'sha1'],
+      expires_seconds: 86_400,
+    });
+  });
+
+  await t.test('two parts become media, with the name, type, visibility and expiry of the creation', async (t) => {
+    const bytes = largePng(1, 50_000);
+    const path = await begin(origin, bytes.length, {
+      ...metadata({ filename: 'grüße.png', filetype: 'image/png', public: 'true', expires_in: '3600', other: 'kept' }),
+    });
+    t.match(path, /^\/v1\/uploads\/[0-9a-f]{32}$/);
+    const first = await patch(origin, path, 0, bytes.subarray(0, 20_000));
+    t.equal(first.status, 204);
+    t.match(first.headers, {
+      'tus-resumable': '1.0.0',
+      'upload-offset': '20000',
+      'upload-expires': new Date(origin.clock.now() + DAY_MS).toUTCString(),
+    });
+    const between = await look(origin, path);
+    t.match(between.headers, {
+      'upload-offset': '20000',
+      'upload-length': '50000',
+      'cache-control': 'no-store',
+      'upload-metadata': new RegExp(`filename ${base64('grüße.png')}`),
+    });
+    const last = await patch(origin, path, 20_000, bytes.subarray(20_000));
+    t.equal(last.status, 204, 'as tus says');
+    t.equal(last.headers['upload-expires'], undefined);
+    const location = String(last.headers['media-location']);
+    const media = await origin.ask(location);
+    t.ok(media.bytes.equals(bytes), 'public, byte for byte');
+    t.match(media.headers, { 'content-type': 'image/png', etag: last.headers.etag ?? 'none' });
+    t.match(media.headers['content-disposition'], /gr%C3%BC%C3%9Fe\.png/);
+    t.equal(media.headers['sunset'], new Date(origin.clock.now() + 3_600_000).toUTCString());
+    t.match((await look(origin, path)).headers, { 'upload-offset': '50000', 'media-location': location });
+    t.notOk(existsSync(join(folderOf(origin), path.slice(-32))), 'its bytes are kept once');
+  });
+
+  await t.test('an upload may come whole with its creation, and its document where it is asked for', async (t) => {
+    const bytes = png(2);
+    const once = await origin.as('alice', '/v1/uploads', {
+      method: 'POST',
+      headers: { ...PART, 'upload-length': String(bytes.length), ...checksum('sha256', bytes) },
+      body: bytes,
+    });
+    t.equal(once.status, 201);
+    t.match(json(once), { mime: 'image/png', size: bytes.length, duplicate: false, public: false });
+    t.equal(once.headers['media-location'], `/v1/media/${member(once, 'id')}`);
+    t.match(once.headers.location, /^\/v1\/uploads\//);
+
+    const again = await patch(origin, await begin(origin, bytes.length), 0, bytes, { accept: 'application/json' });
+    t.equal(again.status, 200);
+    t.match(json(again), { id: member(once, 'id'), duplicate: true }, 'the same bytes are the same media');
+  });
+
+  await t.test('the length may be said later, and other methods may come as POST', async (t) => {
+    const bytes = png(3);
+    const created = await origin.as('alice', '/v1/uploads', {
+      method: 'POST',
+      headers: { ...TUS, 'upload-defer-length': '1' },
+    });
+    const path = created.headers.location ?? '';
+    t.equal((await look(origin, path)).headers['upload-defer-length'], '1');
+    t.equal((await patch(origin, path, 0, bytes.subarray(0, 10))).status, 204);
+    const last = await origin.as('alice', path, {
+      method: 'POST',
+      headers: {
+        ...PART,
+        'x-http-method-override': 'PATCH',
+        'upload-offset': '10',
+        'upload-length': String(bytes.length),
+      },
+      body: bytes.subarray(10),
+    });
+    t.equal(last.status, 204);
+    t.match(last.headers['media-location'], /^\/v1\/media\//);
+    t.equal(code(await origin.as('alice', path, { method: 'POST', headers: TUS })), '405 method_not_allowed');
+  });
+
+  await t.test('a part that is not what its checksum says leaves nothing', async (t) => {
+    const bytes = png(4);
+    const path = await begin(origin, bytes.length);
+    t.equal((await patch(origin, path, 0, bytes.subarray(0, 8), checksum('sha1', bytes.subarray(0, 8)))).status, 204);
+    const wrong = await patch(origin, path, 8, bytes.subarray(8), checksum('sha256', bytes));
+    t.equal(code(wrong), '460 checksum_mismatch');
+    t.equal(wrong.headers['tus-resumable'], '1.0.0');
+    t.equal(await offsetOf(origin, path), 8);
+    for (const field of ['md5 AAAA', 'sha256 AAAA', 'sha256', `sha1 ${base64('x'.repeat(20))} more`]) {
+      t.equal(code(await patch(origin, path, 8, bytes.subarray(8), { 'upload-checksum': field })), '400 malformed');
+    }
+    t.equal(await offsetOf(origin, path), 8);
+    const right = await patch(origin, path, 8, bytes.subarray(8), checksum('sha256', bytes.subarray(8)));
+    t.match(right.headers['media-location'], /^\/v1\/media\//);
+    t.same(
+      (await readdir(folderOf(origin))).filter((name) => name.endsWith('.part')),
+      [],
+    );
+  });
+
+  await t.test('refuses what cannot be', async (t) => {
+    const bytes = png(5);
+    const path = await begin(origin, bytes.length);
+    const before = new Set((await readdir(folderOf(origin))).map((name) => name.slice(0, 32)));
+    const post = (headers: Fields, body?: Uint8Array) =>
+      origin.as('alice', '/v1/uploads', { method: 'POST', headers, ...(body !== undefined && { body }) });
+    const oneMore = Buffer.concat([bytes, Buffer.from('x')]);
+    const table: readonly (readonly [outcome: string, why: string, answer: () => Promise<Answer>])[] = [
+      ['413 too_large', 'a length beyond the limit', () => post({ ...TUS, 'upload-length': '1000001' })],
+      ['413 too_large', 'a part beyond the end', () => patch(origin, path, 0, oneMore)],
+      [
+        '413 too_large',
+        'the same in chunks',
+        () => patch(origin, path, 0, oneMore, { 'transfer-encoding': 'chunked' }),
+      ],
+      ['400 empty', 'nothing', () => post({ ...TUS, 'upload-length': '0' })],
+      ['400 malformed', 'no length', () => post(TUS)],
+      ['400 malformed', 'a length that is none', () => post({ ...TUS, 'upload-length': '1e3' })],
+      [
+        '400 malformed',
+        'metadata that are none',
+        () => post({ ...TUS, 'upload-length': '9', 'upload-metadata': 'a b c' }),
+      ],
+      ['400 malformed', 'an option', () => post({ ...TUS, 'upload-length': '9', ...metadata({ public: 'perhaps' }) })],
+      [
+        '400 malformed',
+        'a novel',
+        () => post({ ...TUS, 'upload-length': '9', ...metadata({ note: 'x'.repeat(5_000) }) }),
+      ],
+      [
+        '460 checksum_mismatch',
+        'a first part that is another',
+        () => post({ ...PART, 'upload-length': '99', ...checksum('sha1', Buffer.from('x')) }, bytes.subarray(0, 50)),
+      ],
+      ['400 malformed', 'a type', () => post({ ...TUS, 'upload-length': '9', ...metadata({ filetype: 'no type' }) })],
+      ['400 malformed', 'concatenation', () => post({ ...TUS, 'upload-length': '9', 'upload-concat': 'partial' })],
+      ['412 precondition_failed', 'no version', () => post({ 'upload-length': '9' })],
+      ['412 precondition_failed', 'another version', () => post({ 'upload-length': '9', 'tus-resumable': '0.2.2' })],
+      ['409 conflict', 'another offset', () => patch(origin, path, 3, bytes.subarray(3))],
+      [
+        '415 type_refused',
+        'another content type',
+        () => patch(origin, path, 0, bytes, { 'content-type': 'image/png' }),
+      ],
+    ];
+    for (const [outcome, why, answer] of table) {
+      const given = await answer();
+      t.equal(code(given), outcome, why);
+      if (why === 'a part beyond the end')
+        t.equal(member(given, 'detail'), 'The part goes beyond the end of the upload.');
+      t.equal(given.headers['tus-resumable'], '1.0.0', why);
+    }
+    t.equal(await offsetOf(origin, path), 0, 'and took nothing of it');
+    const ids = new Set((await readdir(folderOf(origin))).map((name) => name.slice(0, 32)));
+    t.same(ids, before, 'nor was anything begun');
+    t.equal((await origin.as('alice', path, { method: 'DELETE', headers: TUS })).status, 204);
+  });
+
+  await t.test('asks for a token before anything else, and shows an upload to its owner alone', async (t) => {
+    const path = await begin(origin, 100);
+    for (const method of ['HEAD', 'PATCH', 'DELETE', 'POST']) {
+      t.equal((await origin.ask(path, { method })).status, 401, method);
+      t.equal((await origin.as('bob', path, { method, headers: PART })).status, method === 'POST' ? 405 : 404, method);
+      if (method === 'POST') continue;
+      const never = `/v1/uploads/${'0'.repeat(32)}`;
+      t.equal((await origin.as('alice', never, { method, headers: PART })).status, 404, method);
+      t.equal((await origin.as('alice', '/v1/uploads/..%2f..%2fmeta', { method, headers: PART })).status, 404, method);
+    }
+    t.equal((await origin.ask('/v1/uploads', { method: 'POST' })).status, 401, 'before the version is looked at');
+    t.equal(await offsetOf(origin, path), 0, 'nobody else touched it');
+    const reader = origin.auth.token({ sub: 'alice', scope: 'media:read' });
+    const scoped = await origin.ask('/v1/uploads', {
+      method: 'POST',
+      headers: { ...TUS, authorization: `Bearer ${reader}`, 'upload-length': '9' },
+    });
+    t.equal(scoped.status, 403, 'reading is not uploading');
+  });
+
+  await t.test('a refused content is told with its code, and ends the upload', async (t) => {
+    const bytes = png(6);
+    const mislabelled = await begin(origin, bytes.length, metadata({ filetype: 'video/mp4' }));
+    t.equal(code(await patch(origin, mislabelled, 0, bytes)), '415 type_mismatch');
+    t.equal((await look(origin, mislabelled)).status, 404);
+
+    const id = await origin.uploaded(bytes);
+    t.equal((await origin.asAdmin(`/v1/media/${id}/quarantine`, { method: 'POST' })).status, 204);
+    const barred = await begin(origin, bytes.length);
+    t.equal(code(await patch(origin, barred, 0, bytes)), '403 quarantined');
+    t.equal((await look(origin, barred)).status, 404);
+    t.same(
+      (await readdir(join(origin.folder, 'stage'))).filter((name) => name.startsWith('upload-')),
+      [],
+    );
+  });
+
+  await t.test('an upload can be ended, until it is finished', async (t) => {
+    const path = await begin(origin, 100);
+    await patch(origin, path, 0, Buffer.alloc(10));
+    t.equal((await origin.as('alice', path, { method: 'DELETE', headers: TUS })).status, 204);
+    t.equal((await look(origin, path)).status, 404);
+    t.notOk(existsSync(join(folderOf(origin), path.slice(-32))));
+
+    const bytes = png(7);
+    const done = await begin(origin, bytes.length);
+    const location = String((await patch(origin, done, 0, bytes)).headers['media-location']);
+    for (const method of ['DELETE', 'PATCH']) {
+      const answer = await origin.as('alice', done, { method, headers: { ...PART, 'upload-offset': '0' } });
+      t.equal(code(answer), '409 conflict', method);
+      t.equal(answer.headers['media-location'], location, method);
+    }
+    t.equal((await origin.as('alice', location)).status, 200, 'the media stay');
+  });
+
+  await t.test('what is abandoned expires, is told so, and is swept', async (t) => {
+    const path = await begin(origin, 100);
+    await patch(origin, path, 0, Buffer.alloc(10));
+    await origin.clock.advanceAsync(DAY_MS - 1_000);
+    t.equal((await look(origin, path)).status, 200);
+    // The sweep comes once a minute; for seconds an expired upload is still known as such.
+    await origin.clock.advanceAsync(1_000);
+    t.ok([404, 410].includes((await look(origin, path)).status));
+    await origin.clock.advanceAsync(120_000);
+    while (existsSync(join(folderOf(origin), path.slice(-32)))) await new Promise(setImmediate);
+    t.equal((await look(origin, path)).status, 404);
+    const metrics = await ask(`${origin.operators}/metrics`);
+    t.match(metrics.bytes.toString(), /resumable_uploads_ended_total\{ending="expired"\} [1-9]/);
+  });
+
+  await t.test('every answer is one that the description knows', async (t) => {
+    t.strictSame(await origin.undescribed(), []);
+  });
+});
+
+void t.test('resumable uploads when things break', async (t) => {
+  const origin = await startOrigin(t.testdir(), { resumable: { unfinished_max_per_subject: 3 }, ...STILL });
+  t.teardown(() => origin.close());
+  const halfway = async (bytes: Buffer) => {
+    const path = await begin(origin, bytes.length);
+    const wire = await connectRaw(Number(new URL(origin.url).port));
+    wire.write(
+      requestHead('PATCH', path, {
+        ...PART,
+        authorization: `Bearer ${origin.auth.token({ sub: 'alice' })}`,
+        'upload-offset': '0',
+        'content-length': String(bytes.length),
+      }),
+    );
+    wire.write(bytes.subarray(0, 1_000));
+    const file = join(folderOf(origin), path.slice(-32));
+    while ((await readFile(file)).length < 1_000) await new Promise(setImmediate);
+    return { path, wire };
+  };
+
+  await t.test('of two parts at once one is refused; a question breaks off the part that hangs', async (t) => {
+    const bytes = largePng(11, 20_000);
+    const { path, wire } = await halfway(bytes);
+    t.equal(code(await patch(origin, path, 0, bytes)), '409 conflict');
+    t.equal(await offsetOf(origin, path), 1_000, 'what came of the first is kept');
+    t.match(await wire.until(/\r\n\r\n/), /^HTTP\/1\.1 409 /);
+    wire.reset();
+    const last = await patch(origin, path, 1_000, bytes.subarray(1_000));
+    t.ok((await origin.as('alice', String(last.headers['media-location']))).bytes.equals(bytes));
+  });
+
+  await t.test('an upload goes on after the client went away and the origin began anew', async (t) => {
+    const bytes = largePng(12, 20_000);
+    const { path, wire } = await halfway(bytes);
+    wire.reset();
+    t.equal(await offsetOf(origin, path), 1_000);
+    t.same(
+      origin.logged.filter((line) => line.includes('a request failed')),
+      [],
+      'a client that leaves is no failure of ours',
+    );
+    const strays = ['0'.repeat(32), `${'1'.repeat(32)}.part`, `${'2'.repeat(32)}.json`];
+    for (const name of strays) await writeFile(join(folderOf(origin), name), '{');
+    await origin.restart();
+    t.equal(await offsetOf(origin, path), 1_000);
+    t.same(
+      (await readdir(folderOf(origin))).filter((name) => strays.includes(name)),
+      [],
+      'leftovers are gone',
+    );
+    const last = await patch(origin, path, 1_000, bytes.subarray(1_000));
+    const location = String(last.headers['media-location']);
+    t.ok((await origin.as('alice', location)).bytes.equals(bytes));
+    await origin.restart();
+    t.equal((await look(origin, path)).headers['media-location'], location, 'what became of it is known after it too');
+  });
+
+  await t.test('what a crash kept from being finished is finished when it is asked for', async (t) => {
+    const bytes = largePng(13, 20_000);
+    const path = await begin(origin, bytes.length);
+    await patch(origin, path, 0, bytes.subarray(0, 5_000));
+    await origin.stop();
+    await writeFile(join(folderOf(origin), path.slice(-32)), bytes);
+    await origin.restart();
+    const { headers } = await look(origin, path);
+    t.equal(headers['upload-offset'], '20000');
+    t.ok((await origin.as('alice', String(headers['media-location']))).bytes.equals(bytes));
+  });
+
+  await t.test('nobody may leave any number of them unfinished', async (t) => {
+    for (let count = 0; count < 3; count += 1) await begin(origin, 10);
+    await t.rejects(begin(origin, 10), /429/);
+  });
+});
+
+void t.test('tus-js-client, through an edge, over a line that is cut ten times', async (t) => {
+  const folder = t.testdir({ origin: {}, edge: {} });
+  const origin = await startOrigin(join(folder, 'origin'), STILL);
+  t.teardown(() => origin.close());
+  const edge = await startEdge(join(folder, 'edge'), origin);
+  t.teardown(() => edge.close());
+  const relay = await openRelay(() => Number(new URL(edge.url).port));
+  t.teardown(() => relay.close());
+
+  const bytes = largePng(21, 6_000_000);
+  let cuts = 0;
+  let lines = 0;
+  let resumed = 0;
+  let location: string | undefined;
+  const options: UploadOptions = {
+    endpoint: `${relay.url}/v1/uploads`,
+    chunkSize: 1_000_000,
+    retryDelays: Array.from({ length: 30 }, () => 0),
+    headers: { authorization: `Bearer ${origin.auth.token({ sub: 'alice' })}` },
+    metadata: { filename: 'long.png', filetype: 'image/png' },
+    onProgress(sent) {
+      // Once for each line that it opens, somewhere inside a part.
+      if (cuts >= 10 || sent === 0 || relay.accepted === lines) return;
+      lines = relay.accepted;
+      cuts += 1;
+      relay.cut();
+    },
+    onBeforeRequest(request) {
+      if (request.getMethod() === 'HEAD') resumed += 1;
+    },
+    onAfterResponse(_request, response) {
+      location = response.getHeader('Media-Location') ?? location;
+    },
+  };
+  await new Promise<void>((resolve, reject) => {
+    new Upload(bytes, { ...options, onSuccess: () => resolve(), onError: reject }).start();
+  });
+  t.equal(cuts, 10);
+  t.ok(resumed >= 10, 'each made it ask where it stands');
+  const media = await origin.as('alice', location ?? '');
+  t.ok(media.bytes.equals(bytes), 'whole, byte for byte');
+  t.match(media.headers['content-disposition'], /long\.png/);
+
+  const options2 = await ask(`${edge.url}/v1/uploads`, { method: 'OPTIONS' });
+  t.equal(options2.headers['tus-checksum-algorithm'], 'sha256,sha1', 'the edge shows what the origin can do');
+});

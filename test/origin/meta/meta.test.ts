@@ -1,0 +1,350 @@
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as fc from 'fast-check';
+import { type Key, open } from 'lmdb';
+import t from 'tap';
+import { count, createCodec, text } from '../../../origin/meta/codec.js';
+import type { MetaConfig } from '../../../origin/meta/config.js';
+import { openMetaReader, openMetaStore } from '../../../origin/meta/lmdb.js';
+import { journalCodec, mediaCodec, stampCodec } from '../../../origin/meta/records.js';
+import type { MetaStore } from '../../../origin/meta/store.js';
+import type { Sha256 } from '../../../src/ids.js';
+import { createLog } from '../../../src/log.js';
+import { ManualClock } from '../../kit/clock.js';
+import { metaContract, T0, uploadOf } from '../../kit/origin/meta-contract.js';
+
+const silent = createLog('test', { level: 'silent', requests: 'none' });
+let names = 0;
+const clock = new ManualClock();
+const parts = {
+  clock,
+  log: silent,
+  randomName: (): string => {
+    names += 1;
+    return `name-${names}`;
+  },
+};
+
+function configOf(folder: string): MetaConfig {
+  return { folder, dataMaxBytes: 1e9, commitMax: 64, queueMax: 1_000, scanMax: 5, usedStepMs: 10 };
+}
+
+void t.test('the store on LMDB keeps the contract of every metadata store', async (t) => {
+  const root = t.testdir();
+  const folders = new Map<MetaStore, string>();
+  let made = 0;
+  const openIn = async (folder: string): Promise<MetaStore> => {
+    const store = await openMetaStore(configOf(folder), parts);
+    folders.set(store, folder);
+    return store;
+  };
+  await metaContract(t, {
+    usedStepMs: 10,
+    histories: 8,
+    fresh() {
+      made += 1;
+      return openIn(`${root}/${made}`);
+    },
+    async again(store) {
+      await store.close();
+      return openIn(folders.get(store) ?? '');
+    },
+  });
+});
+
+void t.test('concurrent commits share a sync', async (t) => {
+  const folder = t.testdir();
+  const store = await openMetaStore(configOf(folder), parts);
+  const raw = open(folder, { ...RAW, readOnly: true });
+  const commits = (): number => {
+    raw.resetReadTxn();
+    return (raw.getStats() as { lastTxnId: number }).lastTxnId;
+  };
+  const before = commits();
+  await Promise.all(Array.from({ length: 64 }, (_, n) => store.commitUpload(uploadOf(hashOf(n)))));
+  const made = commits() - before;
+  t.ok(made >= 1 && made <= 4, `64 uploads took ${made} commits`);
+  await raw.close();
+  await store.close();
+});
+
+void t.test('what throws takes back its own writes and nobody else’s', async (t) => {
+  const folder = t.testdir();
+  const bad = hashOf(1);
+  await tamper(folder, (table) => table('job').putSync(bad, Buffer.from('rubbish')));
+  const store = await openMetaStore(configOf(folder), parts);
+  const upload = uploadOf(bad);
+  const [good, failed, alsoGood] = await Promise.allSettled([
+    store.commitUpload(uploadOf(hashOf(2))),
+    // Its job cannot be read, which shows only after record and indexes were written.
+    store.commitUpload(upload),
+    store.commitUpload(uploadOf(hashOf(3))),
+  ]);
+  t.match([good.status, failed.status, alsoGood.status], ['fulfilled', 'rejected', 'fulfilled']);
+  t.match(failed, { reason: { name: 'DamagedRecord', table: 'job', key: bad } });
+  t.same(await store.find(upload.id, T0), { kind: 'unknown' });
+  t.same(await store.idsOver(bad), []);
+  t.equal(await store.findBlob(bad), undefined);
+  t.same(await verify(store, false), [`damaged job ${bad}`, `job_stray job ${bad}`]);
+  t.same(await verify(store, true), [`damaged job ${bad}`]);
+  t.match(await store.commitUpload(upload), { kind: 'created' });
+  t.same(await verify(store, false), []);
+  await store.close();
+});
+
+void t.test('a damaged record is an error that names it, and harms no other', async (t) => {
+  const folder = t.testdir();
+  let store = await openMetaStore(configOf(folder), parts);
+  const uploads = [1, 2, 3].map((n) => uploadOf(hashOf(n), { expiresAt: T0 + n }));
+  const [one, two, three] = uploads;
+  if (one === undefined || two === undefined || three === undefined) throw new Error('three uploads');
+  for (const upload of uploads) await store.commitUpload(upload);
+  await store.close();
+
+  await tamper(folder, (table) => {
+    const bytes = Buffer.from(table('media').getBinary(one.id) ?? []);
+    bytes[40] = (bytes[40] ?? 0) ^ 1;
+    table('media').putSync(one.id, bytes);
+    table('blob').putSync(two.sha256, Buffer.from([9, 0, 0, 0, 0, 123]));
+  });
+  store = await openMetaStore(configOf(folder), parts);
+  await t.rejects(store.find(one.id, T0), {
+    name: 'DamagedRecord',
+    message: `the record ${one.id} of media is damaged: its checksum is wrong`,
+  });
+  await t.rejects(store.find(two.id, T0), { table: 'blob', key: two.sha256, message: /version 9; this release reads/ });
+  t.match(await store.find(three.id, T0), { kind: 'live' });
+  t.match((await store.list({ limit: 9, now: T0 })).found, [{ media: { record: { id: three.id } } }]);
+  t.match(await store.remove(two.id, 'eve', T0), { kind: 'removed', seq: 1 }, 'a takedown works without the blob');
+  t.same(await store.expireDue(T0 + 9, 9), [three.id], 'expiry passes over it');
+
+  t.same(
+    (await verify(store, true)).filter((found) => found.startsWith('damaged')),
+    [`damaged media ${one.id}`, `damaged blob ${two.sha256}`],
+  );
+  t.same(await verify(store, false), []);
+  t.same(await store.find(one.id, T0), { kind: 'unknown' });
+  t.match(await store.journal.read(2, 9), [{ cause: 'delete', ids: [one.id] }], 'edges are told to drop it');
+  await store.close();
+});
+
+void t.test('indexes that disagree with their records are found both ways and derived anew', async (t) => {
+  const folder = t.testdir();
+  let store = await openMetaStore(configOf(folder), parts);
+  const upload = uploadOf(hashOf(1), { expiresAt: T0 + 5 });
+  await store.commitUpload(upload);
+  await store.commitUpload(uploadOf(hashOf(2)));
+  await store.close();
+  await tamper(folder, (table) => {
+    table('expiry').removeSync([T0 + 5, upload.id]);
+    table('live').removeSync([upload.sha256, 0]);
+    table('by_owner').putSync(['nobody', upload.id], Buffer.alloc(0));
+    table('job').removeSync(hashOf(2));
+    table('journal').putSync(7, journalCodec.encode({ seq: 7, at: T0, cause: 'delete', ids: [] }));
+    table('journal').putSync(9, journalCodec.encode({ seq: 9, at: T0, cause: 'delete', ids: [] }));
+  });
+  store = await openMetaStore(configOf(folder), parts);
+  const { name } = store.journal;
+  const expected = [
+    'index_missing expiry',
+    'index_missing live',
+    'index_stray by_owner',
+    'index_stray job_ready',
+    'job_missing job',
+    'journal_broken journal',
+    'reference_wrong blob',
+  ];
+  const kinds = async (repair: boolean): Promise<readonly string[]> =>
+    (await verify(store, repair)).map((found) => found.split(' ').slice(0, 2).join(' ')).sort();
+  t.same(await kinds(false), expected);
+  t.same(
+    await kinds(true),
+    expected.filter((kind) => kind !== 'reference_wrong blob'),
+    'what follows from another repair needs none',
+  );
+  t.same(await kinds(false), []);
+  await store.close();
+  store = await openMetaStore(configOf(folder), parts);
+  t.not(store.journal.name, name, 'edges cannot know what they missed');
+  t.same([store.journal.oldest(), store.journal.newest()], [9, 9]);
+  t.same(await store.expireDue(T0 + 5, 9), [upload.id]);
+  await store.close();
+});
+
+void t.test('one process at a time writes to a folder', async (t) => {
+  const folder = t.testdir();
+  const lock = join(folder, 'writer.lock');
+  const store = await openMetaStore(configOf(folder), parts);
+  await t.rejects(openMetaStore(configOf(folder), parts), {
+    name: 'FolderInUse',
+    message: /is in use by process \d+\./,
+  });
+  t.match(await store.commitUpload(uploadOf(hashOf(1))), { kind: 'created' });
+  await store.close();
+  t.notOk(existsSync(lock));
+
+  writeFileSync(lock, JSON.stringify({ pid: process.ppid, started: null }));
+  await t.rejects(openMetaStore(configOf(folder), parts), { message: new RegExp(`process ${process.ppid}\\.`) });
+  const dead = [
+    // Above what any system gives out.
+    { pid: 2 ** 30, started: null },
+    // Alive, but started at another time than the one that wrote this.
+    ...(existsSync('/proc/self/stat') ? [{ pid: process.ppid, started: 'another-boot:1' }] : []),
+    'not a lock',
+  ];
+  for (const left of dead) {
+    writeFileSync(lock, JSON.stringify(left));
+    const again = await openMetaStore(configOf(folder), parts);
+    await t.rejects(openMetaStore(configOf(folder), parts), { name: 'FolderInUse' });
+    await again.close();
+  }
+  t.same(readdirSync(folder).sort(), ['data.mdb', 'lock.mdb']);
+});
+
+void t.test('a database of a newer release is refused, a damaged stamp is mended on request', async (t) => {
+  const folder = t.testdir();
+  await (await openMetaStore(configOf(folder), parts)).close();
+  const stamp = { format: 3, journal: 'x', madeAt: T0 };
+  await tamper(folder, (table) => table('about').putSync('stamp', stampCodec.encode(stamp)));
+  await t.rejects(openMetaStore(configOf(folder), parts), { message: /by a newer release \(format 3; this one reads/ });
+  await t.rejects(openMetaReader(configOf(folder), parts), { message: /by a newer release/ });
+  await tamper(folder, (table) => table('about').putSync('stamp', Buffer.from('rubbish')));
+  await t.rejects(openMetaStore(configOf(folder), parts), { name: 'DamagedRecord', table: 'about' });
+  const mended = await openMetaStore(configOf(folder), parts, { mendStamp: true });
+  t.not(mended.journal.name, 'x');
+  await mended.close();
+  await t.rejects(openMetaReader(configOf(join(folder, 'nothing')), parts), { message: /holds no metadata store/ });
+});
+
+void t.test('a database of the release before is read, and written on as one of this release', async (t) => {
+  const folder = t.testdir();
+  const made = await openMetaStore(configOf(folder), parts);
+  const upload = uploadOf(hashOf(1));
+  await made.commitUpload(upload);
+  await made.close();
+  await tamper(folder, (table) => {
+    const { sentSha256: _, ...record } = mediaCodec.decode(table('media').getBinary(upload.id) ?? Buffer.of()).record;
+    table('media').putSync(upload.id, createCodec({ 1: () => ({}) }).encode({ record, endedSeq: 0 }));
+    table('about').putSync('stamp', stampCodec.encode({ format: 1, journal: 'x', madeAt: T0 }));
+  });
+  const store = await openMetaStore(configOf(folder), parts);
+  t.match(await store.find(upload.id, T0), { media: { record: { sentSha256: hashOf(1) } } });
+  t.match(await store.commitUpload(uploadOf(hashOf(1))), { kind: 'duplicate' });
+  t.equal(store.journal.name, 'x', 'edges need not drop anything');
+  t.same(await verify(store, false), []);
+  await store.close();
+  await tamper(folder, (table) => {
+    t.match(stampCodec.decode(table('about').getBinary('stamp') ?? Buffer.of()), { format: 2 });
+  });
+});
+
+void t.test('at its limits the store refuses and says so', async (t) => {
+  const root = t.testdir();
+  const full = await openMetaStore({ ...configOf(`${root}/full`), dataMaxBytes: 10_000 }, parts);
+  const first = uploadOf(hashOf(1));
+  t.match(await full.commitUpload(first), { kind: 'created' });
+  clock.advance(5_000);
+  await t.rejects(full.commitUpload(uploadOf(hashOf(2))), { code: 'storage_full' });
+  t.match(await full.remove(first.id, 'eve', T0), { kind: 'removed' }, 'deletes still work');
+  await full.close();
+
+  const busy = await openMetaStore({ ...configOf(`${root}/busy`), queueMax: 2, commitMax: 1 }, parts);
+  const outcomes = await Promise.allSettled([1, 2, 3, 4].map((n) => busy.commitUpload(uploadOf(hashOf(n)))));
+  t.same(
+    outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value.kind : outcome.reason.code)),
+    ['created', 'created', 'overloaded', 'overloaded'],
+  );
+  const last = busy.commitUpload(uploadOf(hashOf(9)));
+  const closed = busy.close();
+  t.match(await last, { kind: 'created' }, 'what was taken is finished');
+  await t.rejects(busy.commitUpload(uploadOf(hashOf(8))), { code: 'overloaded' });
+  await Promise.all([closed, busy.close()]);
+});
+
+void t.test('a second process may read and copy while the first one writes', async (t) => {
+  const root = t.testdir();
+  const folder = `${root}/live`;
+  const store = await openMetaStore(configOf(folder), parts);
+  const reader = await openMetaReader(configOf(folder), parts);
+  const upload = uploadOf(hashOf(1));
+  t.same(await reader.find(upload.id, T0), { kind: 'unknown' });
+  await store.commitUpload(upload);
+  await store.remove(upload.id, 'eve', T0);
+  await new Promise(setImmediate);
+  t.match(await reader.find(upload.id, T0), { kind: 'deleted' });
+  await reader.backup(`${root}/copy`);
+  await store.commitUpload(uploadOf(hashOf(2)));
+  await t.rejects(store.backup(`${root}/copy`), { message: /holds a metadata store already/ });
+  await store.backup(`${root}/copy2`);
+  await reader.close();
+  await store.close();
+
+  const copy = await openMetaStore(configOf(`${root}/copy`), parts);
+  t.match(await copy.find(upload.id, T0), { kind: 'deleted' });
+  t.equal(await copy.findBlob(hashOf(2)), undefined);
+  t.equal(copy.journal.newest(), 1);
+  t.not(copy.journal.name, store.journal.name, 'its numbers go their own way from here');
+  t.same(await verify(copy, false), []);
+  await copy.close();
+});
+
+void t.test('stored records carry a version and a sum', async (t) => {
+  const old = createCodec({ 1: (fields) => ({ name: fields.take('name', text) }) });
+  const now = createCodec({
+    1: (fields) => ({ name: fields.take('name', text), size: 0 }),
+    2: (fields) => ({ name: fields.take('name', text), size: fields.take('size', count) }),
+  });
+  t.equal(now.version, 2);
+  t.same(now.decode(old.encode({ name: 'x' })), { name: 'x', size: 0 }, 'the version before is read');
+  t.throws(() => old.decode(now.encode({ name: 'x', size: 1 })), {
+    message: 'it has version 2; this release reads up to 1',
+  });
+  t.throws(() => now.decode(old.encode({} as { name: string })), { message: '`name` is not a text' });
+  t.throws(() => now.decode(Buffer.from([2, 0])), { message: 'it has 2 bytes only' });
+  fc.assert(
+    fc.property(anyText, fc.nat(), (name, flip) => {
+      const bytes = now.encode({ name, size: flip });
+      assert.deepEqual(now.decode(bytes), { name, size: flip });
+      const at = flip % bytes.length;
+      bytes[at] = (bytes[at] ?? 0) ^ (1 << (flip % 8));
+      assert.throws(() => now.decode(bytes));
+    }),
+    { numRuns: 50 },
+  );
+});
+
+/** Of any UTF-16, halves of pairs too. */
+const anyText = fc.array(fc.nat({ max: 0xffff })).map((units) => String.fromCharCode(...units));
+
+const RAW = { encoding: 'binary', maxDbs: 32, overlappingSync: false, noSubdir: false } as const;
+
+type RawTable = (name: string) => {
+  getBinary(key: Key): Buffer | undefined;
+  putSync(key: Key, value: Buffer): void;
+  removeSync(key: Key): boolean;
+};
+
+/** Writes past the store, as a failing disk would. */
+async function tamper(folder: string, change: (table: RawTable) => void): Promise<void> {
+  const root = open(folder, RAW);
+  change((name) => root.openDB({ name, encoding: 'binary' }));
+  await root.close();
+}
+
+async function verify(store: MetaStore, repair: boolean): Promise<readonly string[]> {
+  const found: string[] = [];
+  await store.verify({
+    repair,
+    now: T0,
+    signal: new AbortController().signal,
+    onFinding: ({ kind, table, key }) => found.push(`${kind} ${table} ${key}`),
+    onBlobUnknown: ({ id }) => found.push(`blob_unknown media ${id}`),
+    onProgress: () => undefined,
+  });
+  return found;
+}
+
+function hashOf(n: number): Sha256 {
+  return n.toString(16).padStart(64, '0') as Sha256;
+}

@@ -1,0 +1,776 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as fc from 'fast-check';
+import sharp, { type Sharp } from 'sharp';
+import t, { type Test } from 'tap';
+import { thumbKey } from '../../../origin/blobs/blob-store.js';
+import { freeOrphans } from '../../../origin/blobs/sweep.js';
+import { type BlobRecord, NO_FACTS, type ThumbMade } from '../../../origin/meta/media.js';
+import { thumbsFaults } from '../../../origin/thumbs/config.js';
+import { menuOf, pickThumb, planThumbs } from '../../../origin/thumbs/plan.js';
+import { type ApngFrame, composeApng, parseApng } from '../../../origin/thumbs/render/apng.js';
+import { readProbe } from '../../../origin/thumbs/render/probe.js';
+import { parseFromChild, parseToChild, type RenderResult } from '../../../origin/thumbs/render/protocol.js';
+import { prepareRenderer, render } from '../../../origin/thumbs/render/render.js';
+import { routeOf } from '../../../origin/thumbs/types.js';
+import {
+  type BackfillProgress,
+  backfillThumbs,
+  type RetryProgress,
+  reportQueue,
+  retryThumbs,
+} from '../../../origin/thumbs/upkeep.js';
+import { type Attempt, backoffMs, judge } from '../../../origin/thumbs/verdict.js';
+import { systemClock } from '../../../src/clock.js';
+import type { Sha256 } from '../../../src/ids.js';
+import { createSlots } from '../../../src/slots.js';
+import { apngOf } from '../../kit/origin/apng.js';
+import { readAll } from '../../kit/origin/blob-contract.js';
+import { openLightS3 } from '../../kit/origin/light-s3.js';
+import { startOrigin } from '../../kit/origin/origin.js';
+import { MISBEHAVING, openThumbHouse, type ThumbHouse, thumbsConfig } from '../../kit/origin/thumb-fixture.js';
+
+const config = thumbsConfig();
+const variant = (name: string, width: number, height = 0, fit: 'inside' | 'cover' = 'inside') => ({
+  name,
+  width,
+  height,
+  fit,
+});
+
+void t.test('a plan', async (t) => {
+  const cases = [
+    { source: [1800, 1200], made: '1280:1280x853 640:640x427 320:320x213 160:160x107' },
+    { source: [1200, 1800], made: '1280:1200x1800 640:640x960 320:320x480 160:160x240' },
+    { source: [200, 133], made: '320:200x133 160:160x106' },
+    { source: [160, 90], made: '160:160x90' },
+    { source: [32, 32], made: '160:32x32' },
+    { source: [1, 1], made: '160:1x1' },
+    { source: [100, 10_000], made: '1280:51x5120 640:26x2560 320:13x1280 160:6x640' },
+    { source: [50_000, 10], made: '1280:1280x1 640:640x1 320:320x1 160:160x1' },
+  ] as const;
+  for (const { source, made } of cases) {
+    const [width, height] = source;
+    const { thumbs } = planThumbs({ width, height }, config.variants);
+    t.equal(thumbs.map((thumb) => `${thumb.variant}:${thumb.width}x${thumb.height}`).join(' '), made, source.join('x'));
+  }
+
+  await t.test('crops to the shape of a cover, from the middle, and smaller for a small source', async (t) => {
+    const square = [variant('square', 100, 100, 'cover')];
+    t.match(planThumbs({ width: 400, height: 300 }, square).thumbs, [
+      { width: 100, height: 100, region: { left: 50, top: 0, width: 300, height: 300 } },
+    ]);
+    t.match(planThumbs({ width: 60, height: 300 }, square).thumbs, [
+      { width: 60, height: 60, region: { left: 0, top: 120, width: 60, height: 60 } },
+    ]);
+  });
+
+  await t.test('makes what would look alike once, and serves the rest by it', async (t) => {
+    const variants = [variant('a', 100), variant('b', 500), variant('c', 900), variant('s', 300, 300, 'cover')];
+    const { thumbs, servedBy } = planThumbs({ width: 300, height: 300 }, variants);
+    t.same(thumbs.map((thumb) => thumb.variant).sort(), ['a', 's'], 'the cover of a square is the square');
+    t.same([...servedBy].map(([name, by]) => `${name} by ${by}`).sort(), ['a by a', 'b by s', 'c by s', 's by s']);
+  });
+
+  await t.test('never enlarges, never repeats itself, and serves every variant', async () => {
+    const side = fc.integer({ min: 1, max: 20_000 });
+    const someVariants = fc.array(
+      fc.record({
+        width: fc.integer({ min: 8, max: 4_096 }),
+        height: fc.oneof(fc.constant(0), fc.integer({ min: 8, max: 4_096 })),
+        fit: fc.constantFrom('inside' as const, 'cover' as const),
+      }),
+      { minLength: 1, maxLength: 6 },
+    );
+    fc.assert(
+      fc.property(side, side, someVariants, (width, height, shapes) => {
+        const variants = shapes.map((shape, index) => ({ name: `v${index}`, ...shape }));
+        const { thumbs, servedBy } = planThumbs({ width, height }, variants);
+        const names = new Set(thumbs.map((thumb) => thumb.variant));
+        const looks = new Set(thumbs.map(({ region, width: w, height: h }) => JSON.stringify([region, w, h])));
+        for (const { region, ...thumb } of thumbs) {
+          assert.ok(
+            thumb.width >= 1 && thumb.width <= region.width && thumb.height >= 1 && thumb.height <= region.height,
+          );
+          assert.ok(region.left >= 0 && region.left + region.width <= width);
+          assert.ok(region.top >= 0 && region.top + region.height <= height);
+        }
+        assert.equal(looks.size, thumbs.length);
+        assert.ok(variants.every(({ name }) => names.has(servedBy.get(name) ?? '')));
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+void t.test('a choice is served by what was made', async (t) => {
+  const of = (name: string, format: ThumbMade['format'], width: number): ThumbMade => ({
+    variant: name,
+    format,
+    width,
+    height: width,
+    sha256: `${name}.${format}` as ThumbMade['sha256'],
+    sizeBytes: 1,
+    animated: false,
+  });
+  const made = [
+    of('320', 'webp', 200),
+    of('320', 'jpeg', 200),
+    of('160', 'webp', 160),
+    of('160', 'png', 160),
+    of('160', 'avif', 160),
+  ];
+  const picture = { width: 200, height: 200 };
+  const pick = (name: string, format: 'avif' | 'webp' | 'jpeg', from = made): string | undefined =>
+    pickThumb(from, picture, config.variants, { variant: name, format })?.sha256;
+  t.equal(pick('320', 'webp'), '320.webp');
+  t.equal(pick('1280', 'webp'), '320.webp', 'a variant beyond the source is served by the largest there is');
+  t.equal(pick('320', 'avif'), '320.webp', 'AVIF that was not made is WebP');
+  t.equal(pick('160', 'avif'), '160.avif');
+  t.equal(pick('160', 'jpeg'), '160.png', 'what has transparency has no JPEG');
+  t.equal(pick('160', 'jpeg', []), undefined);
+  const before = [of('old', 'jpeg', 150), of('older', 'jpeg', 20)];
+  t.equal(pick('160', 'webp', before), 'old.jpeg', 'until the backfill has come by, the nearest in size');
+  t.same(menuOf(config).variants.at(1), { name: '320', width: 320, height: 320, fit: 'inside' });
+});
+
+void t.test('a configuration is told when its default variant is none or two share a name', async (t) => {
+  t.same(thumbsFaults(config), []);
+  const faults = thumbsFaults({ ...config, defaultVariant: 'x', variants: [variant('a', 100), variant('a', 200)] });
+  t.same(
+    faults.map(({ path }) => path),
+    ['variants', 'default_variant'],
+  );
+});
+
+void t.test('after an attempt', async (t) => {
+  const queue = { ...config.queue, attemptsMax: 3, backoffMs: 1_000, backoffMaxMs: 5_000 };
+  const lost = (loss: 'time' | 'exit' | 'start' | 'aborted' | 'resources'): Attempt => ({
+    kind: 'lost',
+    loss,
+    detail: '',
+  });
+  const cases: readonly (readonly [Attempt, number, object])[] = [
+    [{ kind: 'gone' }, 0, { kind: 'drop' }],
+    [{ kind: 'aborted' }, 2, { kind: 'give_back', delayMs: 0 }],
+    [{ kind: 'untried', detail: 'no storage' }, 2, { kind: 'give_back', why: 'no storage' }],
+    [lost('start'), 2, { kind: 'give_back' }],
+    [lost('aborted'), 2, { kind: 'give_back', delayMs: 0 }],
+    [lost('time'), 0, { kind: 'retry', delayMs: 500 }],
+    [lost('time'), 1, { kind: 'retry', delayMs: 1_000 }],
+    [lost('time'), 2, { kind: 'bury', refusal: 'too_expensive' }],
+    [lost('exit'), 2, { kind: 'bury', refusal: 'failed' }],
+    [lost('resources'), 1, { kind: 'retry' }],
+    [{ kind: 'missing' }, 2, { kind: 'bury', refusal: 'failed' }],
+    [{ kind: 'faulty', detail: 'a bug' }, 2, { kind: 'bury', why: 'a bug' }],
+  ];
+  for (const [attempt, attempts, verdict] of cases) {
+    t.match(judge(attempt, attempts, queue, 0), verdict, `${JSON.stringify(attempt)} after ${attempts}`);
+  }
+  fc.assert(
+    fc.property(fc.nat(200), fc.double({ min: 0, max: 1, noNaN: true }), (attempts, random) => {
+      const waited = backoffMs(attempts, queue, random);
+      assert.ok(waited >= Math.min(5_000, 1_000 * 2 ** attempts) / 2 && waited <= 5_000, 'between half and the whole');
+    }),
+    { numRuns: 50 },
+  );
+});
+
+void t.test('only listed types go to a decoder', async (t) => {
+  const all = { film: true, heif: true };
+  t.equal(routeOf('image/jpeg', { film: false, heif: false }).kind, 'picture');
+  t.equal(routeOf('Audio/Ogg; codecs=opus', all).kind, 'film');
+  t.equal(routeOf('video/mp4', { film: false, heif: true }).kind, 'none');
+  t.equal(routeOf('image/heic', { film: true, heif: false }).kind, 'none');
+  for (const mime of ['image/svg+xml', 'image/tiff', 'application/pdf', 'text/html', '', 'constructor', '__proto__']) {
+    t.equal(routeOf(mime, all).kind, 'none', mime);
+  }
+});
+
+void t.test('a message that is not exactly one is none', async (t) => {
+  const facts = { width: 1, height: 1, frames: 1, orientation: 1, thumbhash: null };
+  const thumb = { variant: '160', format: 'webp', file: '160.webp', width: 1, height: 1, animated: false };
+  const done = (result: unknown) => parseFromChild({ t: 'done', job: 1, result });
+  t.ok(done({ kind: 'rendered', facts, thumbs: [thumb] }));
+  const wrong: readonly unknown[] = [
+    null,
+    'done',
+    { kind: 'rendered', facts, thumbs: [{ ...thumb, file: '../160.webp' }] },
+    { kind: 'rendered', facts, thumbs: [{ ...thumb, file: 'original' }] },
+    { kind: 'rendered', facts, thumbs: [{ ...thumb, format: 'svg' }] },
+    { kind: 'rendered', facts, thumbs: Array.from({ length: 101 }, () => thumb) },
+    { kind: 'rendered', facts: { ...facts, width: -1 }, thumbs: [] },
+    { kind: 'rendered', facts: { ...facts, orientation: 9 }, thumbs: [] },
+    { kind: 'rendered', facts: { ...facts, thumbhash: '<script>' }, thumbs: [] },
+    { kind: 'refused', reason: 'because', facts, detail: '' },
+    { kind: 'failed', code: 1, detail: '' },
+  ];
+  for (const result of wrong) t.equal(done(result), undefined, JSON.stringify(result));
+  fc.assert(
+    fc.property(fc.anything(), (value) => {
+      assert.equal(parseToChild(value), undefined);
+      parseFromChild(value);
+    }),
+    { numRuns: 100 },
+  );
+});
+
+void t.test('what ffprobe tells is read with distrust', async (t) => {
+  const probed = (document: unknown) => readProbe(JSON.stringify(document));
+  const stream = { index: 1, codec_type: 'video', width: 640, height: 480 };
+  t.match(probed({ streams: [stream], format: { duration: '1.5' } }), {
+    shown: { width: 640, height: 480 },
+    durationMs: 1_500,
+    stream: { index: 1 },
+  });
+  const turned = { ...stream, sample_aspect_ratio: '4:3', side_data_list: [{ rotation: -90 }] };
+  t.match(probed({ streams: [turned] }), { shown: { width: 480, height: 853 }, durationMs: null });
+  t.match(probed({ streams: [{ ...stream, tags: { rotate: '270' } }] }), { shown: { width: 480, height: 640 } });
+  const cover = { ...stream, disposition: { attached_pic: 1 } };
+  t.match(probed({ streams: [{ codec_type: 'audio', duration: '2.92' }, cover] }), {
+    shown: null,
+    durationMs: 2_920,
+    stream: { cover: true },
+  });
+  for (const nothing of [
+    {},
+    { streams: [] },
+    { streams: [{ codec_type: 'video', width: 0, height: 1, index: 0 }] },
+    7,
+  ]) {
+    t.equal(probed(nothing), undefined);
+  }
+  t.equal(readProbe('{'), undefined);
+  t.match(probed({ streams: [{ ...stream, sample_aspect_ratio: '0:1' }] }), { shown: { width: 640 } });
+});
+
+void t.test('slots are taken in order, given back once, and left when nobody wants them', async (t) => {
+  const slots = createSlots(1);
+  const { signal } = new AbortController();
+  const first = await slots.take(signal);
+  const leaving = new AbortController();
+  const left = slots.take(leaving.signal);
+  const third = slots.take(signal);
+  leaving.abort(new Error('left'));
+  await t.rejects(left, /left/);
+  first();
+  first();
+  const release = await third;
+  t.equal(slots.taken, 1);
+  release();
+  t.equal(slots.taken, 0);
+  await t.rejects(slots.take(AbortSignal.abort(new Error('too late'))), /too late/);
+});
+
+// Pixels.
+
+const root = t.testdir({});
+prepareRenderer();
+
+interface Rendered {
+  readonly result: RenderResult;
+  readonly read: (file: string) => Promise<Buffer>;
+  readonly pixels: (file: string) => Promise<{ data: Buffer; width: number; height: number }>;
+}
+
+async function renderBytes(bytes: Buffer, given: Readonly<Record<string, unknown>> = {}): Promise<Rendered> {
+  const folder = await mkdtemp(join(root, 'r-'));
+  const input = join(folder, 'original');
+  await writeFile(input, bytes);
+  const settings = thumbsConfig(given);
+  const result = await render({ input, folder, upright: false, animate: true, settings });
+  const read = (file: string): Promise<Buffer> => readFile(join(folder, file));
+  return {
+    result,
+    read,
+    async pixels(file) {
+      const { data, info } = await sharp(await read(file))
+        .removeAlpha()
+        .raw()
+        .toBuffer({ resolveWithObject: true });
+      return { data, width: info.width, height: info.height };
+    },
+  };
+}
+
+function furthest(one: Buffer, other: Buffer): number {
+  let most = 0;
+  for (const [at, value] of one.entries()) most = Math.max(most, Math.abs(value - (other[at] ?? 999)));
+  return one.length === other.length ? most : 999;
+}
+
+/** Four colours in the corners of a picture that is not square. */
+function corners(at: (x: number, y: number) => readonly [number, number], width: number, height: number): Sharp {
+  const colours = [
+    [230, 20, 20],
+    [20, 200, 20],
+    [20, 20, 220],
+    [220, 220, 40],
+  ];
+  const pixels = Buffer.alloc(width * height * 3);
+  for (let y = 0; y < 64; y += 1) {
+    for (let x = 0; x < 96; x += 1) {
+      const [column, row] = at(x, y);
+      Buffer.from(colours[(x < 48 ? 0 : 1) + (y < 32 ? 0 : 2)] ?? []).copy(pixels, (row * width + column) * 3);
+    }
+  }
+  return sharp(pixels, { raw: { width, height, channels: 3 } });
+}
+
+void t.test('all eight orientations give the same thumbnail', async (t) => {
+  // Where the pixel seen at x, y of a picture 96 × 64 is stored (EXIF 2.32 4.6.4, tag 0112).
+  const stored: readonly ((x: number, y: number) => readonly [number, number])[] = [
+    (x, y) => [x, y],
+    (x, y) => [95 - x, y],
+    (x, y) => [95 - x, 63 - y],
+    (x, y) => [x, 63 - y],
+    (x, y) => [y, x],
+    (x, y) => [y, 95 - x],
+    (x, y) => [63 - y, 95 - x],
+    (x, y) => [63 - y, x],
+  ];
+  const upright = await corners((x, y) => [x, y], 96, 64)
+    .raw()
+    .toBuffer();
+  for (const [index, at] of stored.entries()) {
+    const orientation = index + 1;
+    const picture = corners(at, orientation < 5 ? 96 : 64, orientation < 5 ? 64 : 96).withMetadata({ orientation });
+    const files = {
+      jpeg: await picture.clone().jpeg({ quality: 100, chromaSubsampling: '4:4:4' }).toBuffer(),
+      webp: await picture.clone().webp({ lossless: true }).toBuffer(),
+    };
+    for (const [type, bytes] of Object.entries(files)) {
+      const made = await renderBytes(bytes, { formats: { jpeg: { quality: 100 }, webp: { quality: 100 } } });
+      t.match(
+        made.result,
+        { kind: 'rendered', facts: { width: 96, height: 64, orientation } },
+        `${type} ${orientation}`,
+      );
+      const { data, width, height } = await made.pixels('160.jpeg');
+      t.same([width, height], [96, 64]);
+      // The edges between colours are where chroma is averaged; the middle of each quarter is exact.
+      for (const [x, y] of [
+        [20, 12],
+        [76, 12],
+        [20, 50],
+        [76, 50],
+      ] as const) {
+        const pixel = (y * 96 + x) * 3;
+        t.ok(
+          furthest(data.subarray(pixel, pixel + 3), upright.subarray(pixel, pixel + 3)) <= 6,
+          `${type} ${orientation} at ${x},${y}`,
+        );
+      }
+    }
+  }
+});
+
+void t.test('nothing that a file says of itself is left in a thumbnail', async (t) => {
+  const telling = corners((x, y) => [x, y], 96, 64)
+    .withIccProfile('p3')
+    .withExifMerge({
+      IFD0: { Copyright: 'TELLTALE' },
+      IFD3: { GPSLatitude: '51/1 30/1 3230/100', GPSMapDatum: 'TELLTALE' },
+    })
+    .withXmp('<x:xmpmeta xmlns:x="adobe:ns:meta/"><TELLTALE/></x:xmpmeta>');
+  const files = [
+    await telling.clone().jpeg().toBuffer(),
+    await telling.clone().webp().toBuffer(),
+    await telling.clone().png().toBuffer(),
+  ];
+  for (const bytes of files) {
+    t.ok(bytes.includes('TELLTALE'), 'the original tells');
+    const { result, read } = await renderBytes(bytes, { formats: { avif: { enabled: true } } });
+    t.equal(result.kind, 'rendered');
+    for (const thumb of result.kind === 'rendered' ? result.thumbs : []) {
+      const made = await read(thumb.file);
+      for (const mark of [
+        'TELLTALE',
+        'Exif',
+        'EXIF',
+        'eXIf',
+        'adobe',
+        'xmp',
+        'XMP',
+        'ICC',
+        'iCCP',
+        'GPS',
+        'prof',
+        'iTXt',
+        'tEXt',
+      ]) {
+        t.notOk(made.includes(mark), `${thumb.file}: ${mark}`);
+      }
+    }
+  }
+});
+
+void t.test('colours of other profiles are the same to the eye in sRGB', async (t) => {
+  const plain = sharp({ create: { width: 40, height: 40, channels: 3, background: { r: 200, g: 80, b: 60 } } });
+  const wide = await sharp(await plain.png().toBuffer())
+    .withIccProfile('p3')
+    .png()
+    .toBuffer();
+  const unlike = await sharp(wide).raw().toBuffer();
+  t.ok(furthest(unlike.subarray(0, 3), Buffer.from([200, 80, 60])) >= 0);
+  const { pixels } = await renderBytes(wide, { formats: { jpeg: { quality: 100 } } });
+  const { data } = await pixels('160.jpeg');
+  t.ok(furthest(data.subarray(0, 3), Buffer.from([200, 80, 60])) <= 4, [...data.subarray(0, 3)].join());
+  const grey = await renderBytes(await plain.clone().toColourspace('b-w').png().toBuffer());
+  t.equal(grey.result.kind, 'rendered');
+});
+
+void t.test('transparency decides between JPEG and PNG', async (t) => {
+  const of = async (alpha: number) => {
+    const background = { r: 10, g: 20, b: 30, alpha };
+    const bytes = await sharp({ create: { width: 30, height: 20, channels: 4, background } })
+      .png()
+      .toBuffer();
+    const { result } = await renderBytes(bytes);
+    return result.kind === 'rendered' ? result.thumbs.map(({ format }) => format).sort() : [];
+  };
+  t.same(await of(0.5), ['png', 'webp']);
+  t.same(await of(1), ['jpeg', 'webp'], 'alpha that hides nothing is none');
+});
+
+/** A film of `count` frames, each of one colour. */
+async function film(format: 'gif' | 'webp', count: number, side = 24, noise = 0): Promise<Buffer> {
+  const pages = Buffer.alloc(side * side * 3 * count);
+  for (let page = 0; page < count; page += 1) {
+    pages.fill(Buffer.from([page * 20, 255 - page * 20, 90]), page * side * side * 3, (page + 1) * side * side * 3);
+  }
+  if (noise > 0) for (const at of pages.keys()) pages[at] = (Math.imul(at, 2_654_435_761) >>> 8) % noise;
+  const raw = { width: side, height: side * count, channels: 3, pageHeight: side } as const;
+  const moving = sharp(pages, { raw, animated: true });
+  const delay = Array.from({ length: count }, () => 80);
+  return format === 'gif' ? moving.gif({ delay, loop: 3 }).toBuffer() : moving.webp({ delay, loop: 3 }).toBuffer();
+}
+
+void t.test('what moves', async (t) => {
+  const summary = async ({ result, read }: Rendered) => {
+    const thumbs = result.kind === 'rendered' ? result.thumbs : [];
+    const moving = thumbs.find(({ animated }) => animated);
+    const seen = moving === undefined ? undefined : await sharp(await read(moving.file), { animated: true }).metadata();
+    return {
+      formats: thumbs
+        .map(({ format, animated }) => (animated ? `${format}*` : format))
+        .sort()
+        .join(' '),
+      frames: result.kind === 'rendered' ? result.facts.frames : null,
+      pages: seen?.pages,
+      delay: seen?.delay?.[0],
+      loop: seen?.loop,
+    };
+  };
+  const moves = { formats: 'jpeg webp*', frames: 5, pages: 5, delay: 80, loop: 3 };
+  for (const format of ['gif', 'webp'] as const) {
+    t.same(
+      await summary(await renderBytes(await film(format, 5), { formats: { avif: { enabled: true } } })),
+      moves,
+      format,
+    );
+  }
+  const png = await sharp({ create: { width: 8, height: 8, channels: 4, background: 'red' } })
+    .png()
+    .toBuffer();
+  const blue = await sharp({ create: { width: 4, height: 4, channels: 4, background: 'blue' } })
+    .png()
+    .toBuffer();
+  const apng = apngOf([
+    { png, left: 0, top: 0, delayMs: 80, dispose: 'none', blend: 'source' },
+    { png: blue, left: 2, top: 2, delayMs: 40, dispose: 'none', blend: 'over' },
+  ]);
+  t.match(await summary(await renderBytes(apng)), {
+    formats: 'jpeg webp*',
+    frames: 2,
+    pages: 2,
+    delay: 80,
+    loop: 0,
+  });
+
+  await t.test('is a still beyond the limits of animation', async (t) => {
+    const still = { formats: 'jpeg webp', pages: undefined };
+    const bytes = await film('gif', 5, 60, 200);
+    t.match(await summary(await renderBytes(bytes)), { formats: 'jpeg webp*' });
+    for (const animation of [{ enabled: false }, { frames_max: 4 }, { pixels_max: 1_000 }, { output_max: '1KB' }]) {
+      t.match(await summary(await renderBytes(bytes, { animation })), still, JSON.stringify(animation));
+    }
+  });
+
+  await t.test('is a still where the animation does not hold together', async (t) => {
+    const torn = Buffer.from(apng);
+    torn.writeUInt32BE(7, torn.indexOf('acTL') + 4);
+    t.match(await summary(await renderBytes(torn)), { formats: 'jpeg webp', frames: 7 });
+  });
+});
+
+void t.test('an animated PNG is put together as a browser shows it', async (t) => {
+  const plain = async (width: number, height: number, background: object) =>
+    await sharp({ create: { width, height, channels: 4, background: background as { r: number } } })
+      .png()
+      .toBuffer();
+  const red = await plain(3, 1, { r: 255, g: 0, b: 0, alpha: 1 });
+  const half = await plain(1, 1, { r: 0, g: 0, b: 255, alpha: 0.5 });
+  const frame = (png: Buffer, left: number, rest: Pick<ApngFrame, 'dispose' | 'blend'>) => ({
+    png,
+    left,
+    top: 0,
+    delayMs: 10,
+    ...rest,
+  });
+  const apng = parseApng(
+    apngOf([
+      frame(red, 0, { dispose: 'none', blend: 'source' }),
+      frame(half, 0, { dispose: 'previous', blend: 'over' }),
+      frame(half, 1, { dispose: 'background', blend: 'source' }),
+      frame(half, 2, { dispose: 'none', blend: 'over' }),
+    ]),
+    10,
+  );
+  if (apng === undefined) throw new Error('it parses');
+  const pages = await composeApng(apng, (png) => sharp(png).ensureAlpha().raw().toBuffer());
+  const R = [255, 0, 0, 255];
+  const mixed = [127, 0, 128, 255];
+  const blue = [0, 0, 255, 128];
+  t.same([...pages.subarray(0, 12)], [...R, ...R, ...R]);
+  t.same([...pages.subarray(12, 24)], [...mixed, ...R, ...R], 'laid over');
+  t.same([...pages.subarray(24, 36)], [...R, ...blue, ...R], 'the one before is taken back, this one replaces');
+  t.same([...pages.subarray(36, 48)], [...R, 0, 0, 0, 0, ...mixed], 'the one before is cleared');
+  t.equal(parseApng(red, 10), undefined, 'a plain PNG has no frames');
+});
+
+void t.test('what cannot be rendered says why', async (t) => {
+  const jpeg = await corners((x, y) => [x, y], 96, 64)
+    .jpeg()
+    .toBuffer();
+  const refusal = async (bytes: Buffer, given = {}) => {
+    const { result } = await renderBytes(bytes, given);
+    return result.kind === 'refused' ? result.reason : result.kind;
+  };
+  t.equal(
+    await refusal(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')),
+    'unsupported_type',
+  );
+  t.equal(await refusal(Buffer.alloc(0)), 'unsupported_type');
+  t.equal(await refusal(jpeg.subarray(0, jpeg.length / 2)), 'broken_image');
+  t.equal(await refusal(jpeg.subarray(0, 30)), 'broken_image');
+  t.equal(await refusal(jpeg, { pixels_max: 96 * 64 - 1 }), 'too_many_pixels');
+  t.equal(
+    await refusal(jpeg, { source_max: 1_000, pixels_max: 1_000 }),
+    jpeg.length > 1_000 ? 'too_expensive' : 'too_many_pixels',
+  );
+});
+
+// The engine.
+
+const quick = {
+  children: { count: 2, time_limit: '10s', memory_max: '256MiB' },
+  queue: { backoff: '1ms', backoff_max: '2ms', poll: '50ms' },
+  video: { enabled: false },
+};
+
+async function photo(seed: number, width = 400, height = 300): Promise<Buffer> {
+  const background = { r: (seed * 53) % 256, g: (seed * 91) % 256, b: seed % 256 };
+  return await sharp({ create: { width, height, channels: 3, background } })
+    .jpeg()
+    .toBuffer();
+}
+
+async function checkStored(t: Test, house: ThumbHouse, blob: BlobRecord): Promise<void> {
+  if (blob.thumbs.kind !== 'ready') throw new Error(`thumbnails are ${JSON.stringify(blob.thumbs)}`);
+  for (const made of blob.thumbs.made) {
+    const size = await house.blobs.stat(thumbKey(blob.sha256, made.sha256));
+    t.equal(size, made.sizeBytes, `${made.variant}.${made.format} is stored`);
+  }
+}
+
+void t.test('the engine', async (t) => {
+  const folder = t.testdir({});
+  const house = await openThumbHouse(folder);
+  t.teardown(() => house.close());
+  const never = new AbortController().signal;
+
+  await t.test('makes and records the thumbnails of what was uploaded before and after it opened', async (t) => {
+    const before = await house.put(await photo(1), 'image/jpeg');
+    t.equal((await house.record(before)).thumbs.kind, 'pending');
+    const thumbs = await house.open(quick);
+    const after = await house.put(await photo(2), 'image/jpeg');
+    for (const sha256 of [before, after]) {
+      const blob = await house.settled(thumbs, sha256);
+      await checkStored(t, house, blob);
+      t.match(blob.picture, { width: 400, height: 300, frames: 1, orientation: 1, thumbhash: /^[A-Za-z0-9+/=]{8,}$/ });
+    }
+    t.match(await house.meta.jobs.counts(), { waiting: 0, leased: 0, dead: 0 });
+    t.match(await thumbs.status(), { children: 2, busy: 0 });
+    t.same(await readdir(house.blobs.stageFolder), [], 'nothing is left on the stage');
+    t.ok(thumbs.accepts('image/webp') && !thumbs.accepts('video/mp4') && !thumbs.accepts('text/plain'));
+    t.match(thumbs.capabilities(), { default: '320', video: { available: false, reason: 'switched off' } });
+    await thumbs.close();
+    await thumbs.close();
+  });
+
+  await t.test(
+    'has made again what the configuration now wants otherwise, and gives the dead another chance',
+    async (t) => {
+      const closed = { ...quick, enabled: false };
+      const thumbs = await house.open(closed);
+      const parts = { meta: house.meta, thumbs, clock: systemClock };
+      const backfill = async (given: Readonly<Record<string, unknown>>, all = false) => {
+        let last: BackfillProgress | undefined;
+        const steps = backfillThumbs({ ...parts, config: thumbsConfig(given) }, { all, after: null }, never);
+        for await (last of steps);
+        return last;
+      };
+      t.match(await backfill({}), { seen: 2, queued: 0, next: null }, 'what is as it should be stays');
+      const blobs = (await house.meta.blobsAfter(null, 9)).blobs.map(({ sha256 }) => sha256);
+      const stored = async () => {
+        const keys: string[] = [];
+        for await (const { key } of house.blobs.list('thumb/')) keys.push(key);
+        return keys.sort();
+      };
+      const named = async () => {
+        const records = await Promise.all(blobs.map((sha256) => house.record(sha256)));
+        const keys = records.map(({ sha256, thumbs: { kind, ...rest } }) =>
+          kind === 'ready' && 'made' in rest ? rest.made.map((made) => thumbKey(sha256, made.sha256)) : [],
+        );
+        return [...new Set(keys.flat())].sort();
+      };
+      t.same(await stored(), await named());
+      const before = (await stored()).length;
+      const fewer = { variants: [{ name: '160', width: 160 }], default_variant: '160' };
+      t.match(await backfill(fewer), { queued: 0, trimmed: 2 }, 'nothing is rendered to have less');
+      t.match(await backfill(fewer), { queued: 0, trimmed: 0 });
+      t.equal((await stored()).length, before, 'what is no longer named is the sweep\u2019s');
+      const release = await house.inFlight.hold(blobs[0] ?? ('' as Sha256), never);
+      await freeOrphans(house, Number.POSITIVE_INFINITY, never);
+      t.not((await stored()).length, (await named()).length, 'which leaves alone what somebody works on');
+      release();
+      await freeOrphans(house, Number.POSITIVE_INFINITY, never);
+      t.same(await stored(), await named(), 'and takes exactly what no record names');
+
+      t.match(await backfill({}), { queued: 2, trimmed: 0 });
+      const jobs = await house.meta.jobs.claim('test', 10, Date.now(), 60_000);
+      t.same(
+        jobs.map(({ priority }) => priority),
+        ['backfill', 'backfill'],
+      );
+      for (const { sha256 } of jobs) await house.meta.jobs.bury(sha256, 'a reason', Date.now());
+      t.match(await reportQueue(house.meta, systemClock, 1), {
+        waiting: 0,
+        dead: 2,
+        deadJobs: [{ reason: 'a reason' }],
+      });
+      const revived: RetryProgress[] = [];
+      for await (const progress of retryThumbs(house.meta, systemClock, never)) revived.push(progress);
+      t.same(revived, [{ revived: 2, left: 0 }]);
+      for (const { sha256 } of jobs) {
+        t.same((await house.record(sha256)).thumbs, { kind: 'pending' });
+        await house.meta.finishThumbs(sha256, { kind: 'refused', reason: 'broken_image', picture: NO_FACTS });
+      }
+      t.match(await backfill({}), { queued: 0 }, 'what was refused for good reason stays');
+      for (const [durationMs, queued] of [
+        [null, 2],
+        [2_920, 0],
+      ] as const) {
+        const picture = { ...NO_FACTS, durationMs };
+        for (const { sha256 } of jobs) {
+          await house.meta.finishThumbs(sha256, { kind: 'refused', reason: 'unsupported_type', picture });
+        }
+        t.match(await backfill({}), { queued }, 'sound that tools have heard is not heard again');
+        for (const { sha256 } of jobs) await house.meta.jobs.drop(sha256);
+      }
+      t.match(await backfill({}, true), { queued: 2 });
+      for (const { sha256 } of jobs) await house.meta.jobs.drop(sha256);
+      await thumbs.close();
+    },
+  );
+
+  await t.test('gives back what it holds when it closes, and counts no attempt', async (t) => {
+    const thumbs = await house.open({ ...quick, children: { count: 1 } }, MISBEHAVING);
+    const sha256 = await house.put(Buffer.from('hang again'), 'image/png');
+    while ((await thumbs.status()).busy === 0) await new Promise(setImmediate);
+    await thumbs.close();
+    const [job] = await house.meta.jobs.claim('test', 10, Date.now() + 60_000, 1_000);
+    t.match(job, { sha256, attempts: 0 });
+    await house.meta.jobs.drop(sha256);
+  });
+
+  await t.test('shows the colours of a wider profile as they are meant', async (t) => {
+    const red = sharp({ create: { width: 64, height: 64, channels: 3, background: { r: 255, g: 0, b: 0 } } });
+    const wide = await red.withIccProfile('p3').png().toBuffer();
+    const told = await sharp(wide, { ignoreIcc: true }).stats();
+    t.ok((told.channels[1]?.mean ?? 0) > 30, 'its numbers alone would be another red');
+    const thumbs = await house.open({ ...quick, children: { count: 1 } });
+    const blob = await house.settled(thumbs, await house.put(wide, 'image/png'));
+    for (const made of blob.thumbs.kind === 'ready' ? blob.thumbs.made : []) {
+      const found = await house.blobs.read(thumbKey(blob.sha256, made.sha256));
+      if (found.kind !== 'found') throw new Error('a thumbnail is not stored');
+      const bytes = await readAll(found.body);
+      t.equal((await sharp(bytes).metadata()).icc, undefined, 'a profile is not needed');
+      const [r, g, b] = (await sharp(bytes).stats()).channels.map(({ mean }) => mean);
+      t.ok((r ?? 0) > 245 && (g ?? 255) < 12 && (b ?? 255) < 12, `${made.format}: ${r} ${g} ${b}`);
+    }
+    t.equal(blob.thumbs.kind, 'ready');
+    await thumbs.close();
+  });
+
+  await t.test('refuses at once what it does not render', async (t) => {
+    const thumbs = await house.open({ ...quick, source_max: '2KB' });
+    const text = await house.put(Buffer.from('%PDF-1.7'), 'application/pdf');
+    const large = await house.put(Buffer.alloc(3_000), 'image/jpeg');
+    t.same((await house.settled(thumbs, text)).thumbs, { kind: 'none', reason: 'unsupported_type' });
+    t.same((await house.settled(thumbs, large)).thumbs, { kind: 'none', reason: 'too_expensive' });
+    t.equal((await thumbs.status()).children, 0, 'and no process is started for it');
+    await thumbs.close();
+  });
+
+  await t.test('waits no longer than asked, and not at all beyond the number that may wait', async (t) => {
+    const thumbs = await house.open({ ...quick, enabled: false, waiters_max: 1 });
+    const sha256 = await house.put(await photo(4), 'image/jpeg');
+    await thumbs.hurry(sha256);
+    t.same(await thumbs.wait(sha256, 10, never), { kind: 'pending' });
+    const leaving = new AbortController();
+    const waiting = thumbs.wait(sha256, 60_000, leaving.signal);
+    t.same(await thumbs.wait(sha256, 60_000, never), { kind: 'pending' }, 'a second one is not kept');
+    leaving.abort(new Error('the client left'));
+    await t.rejects(waiting, /the client left/);
+    const [first] = await house.meta.jobs.claim('test', 1, Date.now(), 1_000);
+    t.match(first, { sha256, priority: 'asked' });
+    await house.meta.jobs.drop(sha256);
+    const unknown = await thumbs.wait('0'.repeat(64) as typeof sha256, 10, never);
+    t.same(unknown, { kind: 'none', reason: 'failed' });
+    await thumbs.close();
+  });
+});
+
+void t.test(
+  'an origin over S3 makes and serves thumbnails, takes them down, and keeps nothing on its stage',
+  async (t) => {
+    const s3 = await openLightS3();
+    t.teardown(() => s3.close());
+    const folder = t.testdir();
+    const keys = { access_key_id: 'env:KEY', secret_access_key: 'env:SECRET' };
+    const blobs = {
+      adaptor: 's3',
+      stage_folder: join(folder, 'stage'),
+      s3: { endpoint: s3.url, bucket: s3.bucket, ...keys },
+    };
+    const thumbs = { children: { count: 1 }, video: { enabled: false } };
+    const origin = await startOrigin(folder, { blobs, thumbs });
+    t.teardown(() => origin.close());
+    const picture = await sharp({ create: { width: 900, height: 600, channels: 3, background: 'teal' } })
+      .jpeg()
+      .toBuffer();
+    const id = await origin.uploaded(picture, '?public=true');
+    const look = () => origin.ask(`/v1/media/${id}/thumb?w=200`, { headers: { accept: 'image/webp' } });
+    // It waits for the engine: the clock, which would end the waiting, stands still.
+    const answer = await look();
+    t.match(answer, { status: 200, headers: { 'content-type': 'image/webp', 'media-width': '320', vary: 'Accept' } });
+    t.match(await sharp(answer.bytes).metadata(), { format: 'webp', width: 320, height: 213 });
+    t.equal(s3.objects.size, 1 + 8, 'four sizes in two formats beside the original');
+    t.same(await readdir(join(folder, 'stage')), ['resumable'], 'nothing is left of what was fetched and made');
+    t.equal((await origin.asAdmin(`/v1/media/${id}`, { method: 'DELETE' })).status, 204);
+    t.equal((await look()).status, 410);
+  },
+);

@@ -1,0 +1,379 @@
+import { readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { type BlobStore, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
+import { createInFlight } from '../../../origin/blobs/in-flight.js';
+import { freeUnreferenced, type SweepParts } from '../../../origin/blobs/sweep.js';
+import { createQuotas, quotaSection } from '../../../origin/quota.js';
+import {
+  decideExpiry,
+  openRetention,
+  type Retention,
+  type RetentionConfig,
+  type RetentionRule,
+  retentionSection,
+} from '../../../origin/upkeep/sweeper.js';
+import { USE_REPORT_IDS_MAX, USES_PATH } from '../../../src/journal/use-report.js';
+import { createLog } from '../../../src/log.js';
+import { ManualClock } from '../../kit/clock.js';
+import { configured, type WatchedParts, watchedParts } from '../../kit/deps.js';
+import { startEdge } from '../../kit/edge/media-edge.js';
+import { ask } from '../../kit/http/request.js';
+import { startOrigin } from '../../kit/origin/origin.js';
+import { openStores, type Stores, sha256Of } from '../../kit/origin/stores.js';
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+/** Later than anything that a file system says of files made now, so that they count as old. */
+const LATER = Date.UTC(2100, 0, 1);
+const never = new AbortController().signal;
+
+void t.test('an upload expires as it asks, but no later than the first rule that covers it', async (t) => {
+  const rule = (given: Partial<RetentionRule>): RetentionRule => ({
+    types: ['*/*'],
+    visibility: 'any',
+    minSizeBytes: 0,
+    keepMs: 1_000,
+    ...given,
+  });
+  const rules = [
+    rule({ types: ['image/gif', 'video/*'], minSizeBytes: 500, keepMs: 10 }),
+    rule({ visibility: 'public', keepMs: 20 }),
+    rule({ types: ['audio/*'], visibility: 'private', keepMs: 30 }),
+  ];
+  const cases = [
+    { mime: 'image/gif', sizeBytes: 500, public: false, asks: null, kept: 10 },
+    { mime: 'image/gif', sizeBytes: 499, public: false, asks: null, kept: null },
+    { mime: 'video/mp4', sizeBytes: 900, public: true, asks: null, kept: 10 },
+    { mime: 'video/mp4', sizeBytes: 900, public: true, asks: 4, kept: 4 },
+    { mime: 'video/mp4', sizeBytes: 900, public: true, asks: 11, kept: 10 },
+    { mime: 'image/png', sizeBytes: 1, public: true, asks: 25, kept: 20 },
+    { mime: 'image/png', sizeBytes: 1, public: false, asks: 25, kept: 25 },
+    { mime: 'image/png', sizeBytes: 1, public: false, asks: null, kept: null },
+    { mime: 'audio/ogg', sizeBytes: 1, public: false, asks: null, kept: 30 },
+    { mime: 'audio/ogg', sizeBytes: 1, public: true, asks: null, kept: 20 },
+  ];
+  for (const { asks, kept, ...media } of cases) {
+    const expected = kept === null ? null : LATER + kept;
+    t.equal(decideExpiry(rules, media, asks, LATER), expected, JSON.stringify({ ...media, asks }));
+  }
+  t.equal(decideExpiry([], { mime: 'image/png', sizeBytes: 1, public: true }, null, LATER), null);
+});
+
+void t.test('an upload holds its blob against the sweep, and waits for a sweep that was first', async (t) => {
+  const inFlight = createInFlight();
+  const [sha256, other] = [sha256Of('a'), sha256Of('b')];
+  const one = await inFlight.hold(sha256, never);
+  const two = await inFlight.hold(sha256, never);
+  t.equal(inFlight.claim(sha256), undefined);
+  const elsewhere = inFlight.claim(other);
+  t.type(elsewhere, 'function', 'one blob is not another');
+  one();
+  one();
+  t.equal(inFlight.claim(sha256), undefined, 'a release counts once');
+  two();
+  const swept = inFlight.claim(sha256);
+  t.equal(inFlight.claim(sha256), undefined, 'one sweep at a time');
+  let held = false;
+  const waiting = inFlight.hold(sha256, never).then((release) => {
+    held = true;
+    return release;
+  });
+  const leaving = new AbortController();
+  const left = inFlight.hold(sha256, leaving.signal);
+  leaving.abort(new Error('gone'));
+  await t.rejects(left, { message: 'gone' });
+  t.equal(held, false);
+  swept?.();
+  const release = await waiting;
+  t.equal(inFlight.claim(sha256), undefined, 'the upload has it now');
+  release();
+  elsewhere?.();
+  t.equal(inFlight.count, 0);
+});
+
+void t.test('a quota is asked before the body, and counts what is under way', async (t) => {
+  const clock = new ManualClock(LATER + 90_000);
+  const used = new Map([['ada', { bytes: 600, files: 1 }]]);
+  const store = { usage: async (owner: string) => used.get(owner) ?? { bytes: 0, files: 0 } };
+  const quotas = createQuotas(
+    configured(quotaSection, { periodMs: HOUR, totalBytes: 1_000, filesMax: 3 }),
+    store,
+    clock,
+  );
+  const kind = async (owner: string, sizeBytes: number | null): Promise<string> =>
+    (await quotas.reserve(owner, sizeBytes)).kind;
+  t.same(await quotas.reserve('ada', 401), { kind: 'refused', retryAfterMs: HOUR - 90_000 });
+  const first = await quotas.reserve('ada', 400);
+  if (first.kind !== 'reserved') throw new Error('there was room');
+  t.match(first.reservation.quota, { periodStartAt: LATER, bytesMax: 1_000, filesMax: 3 });
+  t.equal(await kind('ada', 1), 'refused', 'the room is promised');
+  t.equal(await kind('bob', 1_000), 'reserved');
+  first.reservation.release();
+  first.reservation.release();
+  t.equal(await kind('ada', null), 'reserved', 'a length that nobody told needs some room');
+  t.equal(await kind('ada', 1), 'reserved');
+  t.equal(await kind('ada', 1), 'refused', 'three files are the most');
+  used.set('eve', { bytes: 1_000, files: 1 });
+  t.equal(await kind('eve', null), 'refused');
+
+  const open = createQuotas(configured(quotaSection), store, clock);
+  t.match(await open.reserve('eve', 1e12), { kind: 'reserved', reservation: { quota: undefined } });
+});
+
+interface House extends Stores {
+  readonly watched: WatchedParts;
+  readonly retention: Retention;
+}
+
+async function openHouse(t: Test, given: Partial<RetentionConfig> = {}, over: Partial<BlobStore> = {}): Promise<House> {
+  const watched = watchedParts();
+  const stores = await openStores(t.testdir(), new ManualClock(LATER), {
+    log: createLog('test', { level: 'silent', requests: 'none' }),
+  });
+  const { meta, blobs, inFlight, clock } = stores;
+  // Sweeps and the clearing of the stage are the test's to call, unless it says otherwise.
+  const seldom = { sweepEveryMs: 1e6 * HOUR, stageMs: 1e6 * HOUR };
+  const config = configured(retentionSection, {
+    graceMs: HOUR,
+    tombstonesMs: 24 * HOUR,
+    stepMax: 2,
+    ...seldom,
+    ...given,
+  });
+  const retention = openRetention({
+    config,
+    quotaPeriodMs: HOUR,
+    meta,
+    blobs: {
+      list: (prefix, signal) => blobs.list(prefix, signal),
+      remove: (key, signal) => blobs.remove(key, signal),
+      stageFolder: blobs.stageFolder,
+      ...over,
+    },
+    inFlight,
+    clock,
+    log: watched.log,
+    metrics: watched.metrics,
+  });
+  t.teardown(async () => {
+    await retention.close();
+    await stores.close();
+  });
+  return { ...stores, watched, retention };
+}
+
+void t.test('what is deleted is freed after the grace, with its thumbnails, and forgotten later', async (t) => {
+  const house = await openHouse(t);
+  const { meta, blobs, clock, retention, watched } = house;
+  const gone = await Promise.all(['one', 'two', 'three'].map((bytes) => house.put(bytes)));
+  const kept = await house.put('kept');
+  const shared = await house.put('shared');
+  const twin = await house.put('shared', { public: true });
+  const [first] = gone;
+  if (first === undefined) throw new Error('three uploads');
+  const thumb = await house.thumb(first.record.sha256, 'small one');
+  for (const { record } of [...gone, shared]) await meta.remove(record.id, 'eve', clock.now());
+
+  clock.advance(HOUR);
+  t.match(await retention.sweep(never), { blobs: 0, forgotten: 0 }, 'the grace is not over');
+  clock.advance(1);
+  t.match(await retention.sweep(never), { blobs: 3, thumbs: 1, bytes: 'onetwothree'.length + 'small one'.length });
+  t.equal(await blobs.stat(mediaKey(first.record.sha256)), undefined);
+  t.equal(await blobs.stat(thumb), undefined);
+  t.equal(await meta.findBlob(first.record.sha256), undefined);
+  t.equal((await meta.find(first.record.id, clock.now())).kind, 'deleted', 'the tombstone stands');
+  t.equal(await blobs.stat(mediaKey(kept.record.sha256)), 4);
+  t.equal((await meta.find(twin.record.id, clock.now())).kind, 'live', 'another id holds the bytes');
+  t.equal(await blobs.stat(mediaKey(twin.record.sha256)), 6);
+
+  clock.advance(23 * HOUR);
+  t.match(await retention.sweep(never), { forgotten: 4, blobs: 0 });
+  t.same(await meta.find(first.record.id, clock.now()), { kind: 'unknown' });
+  t.equal(await watched.sample('retention_total{what="blobs"}'), 3);
+  t.equal(await watched.sample('retention_freed_bytes_total'), 'onetwothree'.length + 'small one'.length);
+  t.match(watched.lines.at(-1), { msg: 'swept', forgotten: 4 });
+});
+
+void t.test('a blob is never freed under an upload that counts on it', async (t) => {
+  const house = await openHouse(t);
+  const { meta, blobs, clock, retention, inFlight } = house;
+  const { record } = await house.put('bytes');
+  await meta.remove(record.id, 'eve', clock.now());
+  clock.advance(HOUR + 1);
+  const release = await inFlight.hold(record.sha256, never);
+  t.match(await retention.sweep(never), { blobs: 0 });
+  release();
+  const again = await house.put('bytes');
+  t.match(await retention.sweep(never), { blobs: 0 }, 'it is held again');
+  t.equal((await meta.find(again.record.id, clock.now())).kind, 'live');
+  t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
+
+  // An upload that begins and ends between the sweep's list and its turn.
+  await meta.remove(again.record.id, 'eve', clock.now());
+  clock.advance(HOUR + 1);
+  const late: SweepParts['meta'] = {
+    async unreferencedBlobs(before, limit) {
+      const listed = await meta.unreferencedBlobs(before, limit);
+      await house.put('bytes');
+      return listed;
+    },
+    forgetBlob: (sha256) => meta.forgetBlob(sha256),
+    findBlob: (sha256) => meta.findBlob(sha256),
+  };
+  t.match(await freeUnreferenced({ meta: late, blobs, inFlight }, clock.now() - HOUR, 9, never), { blobs: 0 });
+  t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
+
+  // Held, lost again and uploaded once more, with sweeps at every turn.
+  for (let round = 0; round < 20; round += 1) {
+    clock.advance(HOUR + 1);
+    const [media] = await Promise.all([house.put('bytes'), retention.sweep(never), retention.sweep(never)]);
+    t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
+    t.equal((await meta.find(media.record.id, clock.now())).kind, 'live');
+    await meta.remove(media.record.id, 'eve', clock.now());
+  }
+});
+
+void t.test('what its instant has passed or nobody uses expires, quarantined bytes stay', async (t) => {
+  const house = await openHouse(t, { unusedForMs: HOUR, usedLateMaxMs: HOUR });
+  const { meta, blobs, clock, retention } = house;
+  const now = clock.now();
+  const short = await Promise.all(
+    ['a', 'b', 'c', 'd', 'e'].map((bytes) => house.put(bytes, { expiresAt: now + MINUTE })),
+  );
+  const idle = await house.put('idle');
+  const used = await house.put('used');
+  const bad = await house.put('bad');
+  await meta.quarantine(bad.record.id, { at: now, by: 'eve', reason: null, cause: 'admin' });
+  clock.advance(MINUTE);
+  t.match(await retention.sweep(never), { expired: 5, unused: 0 }, 'also more than one step takes');
+  t.match(await meta.journal.read(1, 9), [{ cause: 'expire' }, { cause: 'expire' }, { cause: 'expire' }]);
+  clock.advance(90 * MINUTE);
+  await meta.markUsed([used.record.id, short[0]?.record.id ?? used.record.id], clock.now());
+  clock.advance(40 * MINUTE);
+  t.match(await retention.sweep(never), { unused: 2, blobs: 5 });
+  t.match(await meta.find(idle.record.id, clock.now()), { kind: 'expired', record: { state: { at: clock.now() } } });
+  t.equal((await meta.find(used.record.id, clock.now())).kind, 'live');
+  clock.advance(100 * HOUR);
+  await retention.sweep(never);
+  t.equal(await blobs.stat(mediaKey(bad.record.sha256)), 3, 'what an admin withholds is not freed');
+  await t.rejects(house.put('bad'), { message: /quarantined/ }, 'and stays refused without any id over it');
+});
+
+void t.test('the remains of crashes are cleared once they are old enough', async (t) => {
+  const house = await openHouse(t, { stageMs: HOUR });
+  const { blobs, clock, retention } = house;
+  const { record } = await house.put('known');
+  const thumb = await house.thumb(record.sha256, 'thumb');
+  const stale = thumbKey(record.sha256, sha256Of('older thumb'));
+  const pending = await house.put('pending', { thumbs: { kind: 'queue' } });
+  const fresh = thumbKey(pending.record.sha256, sha256Of('just made'));
+  const orphan = mediaKey(sha256Of('orphan'));
+  const lostThumb = thumbKey(sha256Of('orphan'), sha256Of('its thumb'));
+  await house.store(stale, 'older thumb');
+  await house.store(fresh, 'just made');
+  await house.store(orphan, 'orphan');
+  await house.store(lostThumb, 'its thumb');
+  for (const name of ['upload-old', 'upload-new']) writeFileSync(join(blobs.stageFolder, name), 'half');
+  const nowSeconds = clock.now() / 1_000;
+  utimesSync(join(blobs.stageFolder, 'upload-new'), nowSeconds, nowSeconds);
+
+  t.match(await retention.sweep(never), { orphans: 3, blobs: 1, thumbs: 2, staged: 1 });
+  t.same(readdirSync(blobs.stageFolder), ['upload-new']);
+  const sizes = [orphan, lostThumb, stale, fresh, thumb, mediaKey(record.sha256)].map((key) => blobs.stat(key));
+  t.same(await Promise.all(sizes), [undefined, undefined, undefined, 9, 5, 5]);
+  await house.store(orphan, 'orphan');
+  t.match(await retention.sweep(never), { orphans: 0 }, 'the whole store is walked more seldom');
+  clock.advance(25 * HOUR);
+  t.match(await retention.sweep(never), { orphans: 1, staged: 1 });
+});
+
+void t.test('the sweeper runs by the clock, goes on after a failure, and stops when told', async (t) => {
+  let failing = true;
+  const house: House = await openHouse(
+    t,
+    { sweepEveryMs: MINUTE },
+    {
+      async remove(key) {
+        if (failing) throw new Error('the storage is away');
+        await house.blobs.remove(key);
+      },
+    },
+  );
+  const { meta, blobs, clock, retention, watched } = house;
+  const deleted = await house.put('x');
+  const due = await house.put('y', { expiresAt: clock.now() + HOUR });
+  await meta.remove(deleted.record.id, 'eve', clock.now());
+  /** The clock starts a sweep; the next one waits for it. */
+  const afterSweep = async (byMs: number): Promise<void> => {
+    clock.advance(byMs);
+    await retention.sweep(never);
+  };
+  await afterSweep(HOUR + MINUTE);
+  t.equal(await meta.findBlob(deleted.record.sha256), undefined);
+  t.equal(await blobs.stat(mediaKey(deleted.record.sha256)), 1, 'its bytes could not be removed');
+  t.equal((await meta.find(due.record.id, 0)).kind, 'expired', 'the other steps did their part');
+  t.ok((await watched.sample('retention_failures_total{step="free blobs"}')) > 0);
+  failing = false;
+  await new Promise(setImmediate);
+  await afterSweep(24 * HOUR);
+  t.equal(await blobs.stat(mediaKey(deleted.record.sha256)), undefined, 'the next walk finds them without a record');
+
+  const late = retention.sweep(never);
+  await retention.close();
+  await t.rejects(late, { message: 'the sweeper is closing' });
+  await retention.close();
+  t.equal(clock.pending, 0, 'no timer is left');
+});
+
+void t.test('what edges serve from their copies is in use, however late they tell', async (t) => {
+  const origin = await startOrigin(t.testdir({ edge: {} }), {
+    thumbs: { enabled: false, video: { enabled: false } },
+    retention: { unused_for: '2h', uses_every: '10m', used_late_max: '2h' },
+    journal: { beat: '60s', silence_max: '1h' },
+  });
+  t.teardown(() => origin.close());
+  const clock = new ManualClock();
+  const patient = {
+    upstream: { url: origin.url, head_within: '10m' },
+    journal: { lease: { ttl: '1h' }, silent_beats_max: 100 },
+    uses: { answer_within: '60s' },
+  };
+  const edge = await startEdge(join(origin.folder, 'edge'), origin, patient, clock);
+  t.teardown(() => edge.close());
+  const [read = '', idle = '', late = ''] = await Promise.all(
+    ['read', 'idle', 'late'].map((text) => origin.uploaded(Buffer.from(text), '?public=true')),
+  );
+  const told = async (): Promise<number> => {
+    for (let turn = 0; turn < 5; turn += 1) await new Promise(setImmediate);
+    return Number(/edge_uses_told_total (\d+)/.exec(await edge.metrics())?.[1] ?? 0);
+  };
+  const get = async (id: string): Promise<string> => {
+    const answer = await ask(`${edge.url}/v1/media/${id}`);
+    return `${answer.status} ${/hit|fwd/.exec(String(answer.headers['cache-status']))?.[0]}`;
+  };
+  const report = (agoMs: number, ids: readonly string[]) =>
+    origin.asEdge(USES_PATH, { method: 'POST', body: JSON.stringify({ uses: [{ agoMs, ids }] }) });
+  t.equal(await get(read), '200 fwd');
+  for (let round = 1; round <= 5; round += 1) {
+    t.equal(await get(read), '200 hit', 'the origin does not see this');
+    // In steps that leave a report the time to be answered.
+    for (const before = await told(); (await told()) === before; ) clock.advance(20_000);
+    origin.clock.advance(HOUR);
+    if (round === 4) t.equal((await report(2.5 * HOUR, [late])).status, 204, 'from an edge that was cut off');
+  }
+  const state = async (id: string): Promise<number> => (await origin.ask(`/v1/media/${id}`)).status;
+  // The sweeper looks by the clock, and takes the time that it needs.
+  while ((await state(idle)) !== 410) origin.clock.advance(1_000);
+  t.equal(await state(read), 200);
+  t.equal(await state(late), 200, 'it was in use when the edge was cut off');
+  t.equal(await get(read), '200 hit', 'and no edge was told to drop it');
+
+  for (const body of ['', '[]', '{"uses":[{"agoMs":-1,"ids":[]}]}', '{"uses":[{"agoMs":0,"ids":["x"]}]}']) {
+    t.equal((await origin.asEdge(USES_PATH, { method: 'POST', body })).status, 400, body);
+  }
+  const many = Array.from({ length: USE_REPORT_IDS_MAX + 1 }, () => read);
+  t.equal((await report(0, many)).status, 400, 'a report is bounded');
+  t.equal((await report(0, [idle, '01J9ZC8GZ0000000000000000A'])).status, 204);
+  t.equal(await state(idle), 410, 'what is gone stays gone');
+});

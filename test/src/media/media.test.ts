@@ -1,0 +1,93 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import * as fc from 'fast-check';
+import sharp from 'sharp';
+import t from 'tap';
+import { readDimensions } from '../../../src/media/dimensions.js';
+
+const CORPUS = resolve('../shared/corpus/valid');
+
+const picture = () => sharp({ create: { width: 30, height: 20, channels: 3, background: 'teal' } });
+
+void t.test('the size of a picture is in its header', async (t) => {
+  const turned = picture().withMetadata({ orientation: 6 });
+  const still = { width: 30, height: 20, orientation: 1, frames: 1 };
+  const cases: Readonly<Record<string, readonly [Buffer, object]>> = {
+    jpeg: [await picture().jpeg().toBuffer(), still],
+    'progressive jpeg': [await picture().jpeg({ progressive: true }).toBuffer(), still],
+    png: [await picture().png().toBuffer(), still],
+    gif: [await picture().gif().toBuffer(), still],
+    'lossy webp': [await picture().webp().toBuffer(), still],
+    'lossless webp': [await picture().webp({ lossless: true }).toBuffer(), still],
+    avif: [await picture().avif().toBuffer(), still],
+    'turned jpeg': [await turned.clone().jpeg().toBuffer(), { width: 20, height: 30, orientation: 6 }],
+    'turned webp': [await turned.clone().webp().toBuffer(), { width: 20, height: 30, orientation: 6 }],
+    'turned png': [await turned.clone().png().toBuffer(), { width: 20, height: 30, orientation: 6 }],
+  };
+  for (const [name, [bytes, expected]] of Object.entries(cases)) {
+    t.match(readDimensions(bytes), expected, name);
+    // A head that does not reach far enough tells the same or nothing, and never something else.
+    for (let length = 0; length < bytes.length; length += Math.max(1, bytes.length >> 6)) {
+      const told = readDimensions(bytes.subarray(0, length));
+      if (told !== undefined) t.match({ ...told, frames: 1 }, { ...expected, frames: 1 }, `${name}, ${length} bytes`);
+    }
+  }
+});
+
+void t.test('the size is read from any bytes without failing', async () => {
+  const starts = await Promise.all([
+    picture().jpeg().toBuffer(),
+    picture().png().toBuffer(),
+    picture().gif().toBuffer(),
+    picture().webp().toBuffer(),
+    picture().avif().toBuffer(),
+  ]);
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...starts),
+      fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 8 }),
+      fc.nat(),
+      (start, changes, cut) => {
+        const bytes = Buffer.from(start.subarray(0, 1 + (cut % start.length)));
+        for (const [at, value] of changes) bytes[at % bytes.length] = value;
+        const told = readDimensions(bytes);
+        return (
+          told === undefined || (told.width > 0 && told.height > 0 && told.orientation >= 1 && told.orientation <= 8)
+        );
+      },
+    ),
+    { numRuns: 2_000 },
+  );
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => readDimensions(bytes) === undefined || true));
+});
+
+void t.test('sizes that nobody can mean are none', async (t) => {
+  const png = await picture().png().toBuffer();
+  const flat = Buffer.from(png);
+  flat.writeUInt32BE(0, 16);
+  t.equal(readDimensions(flat), undefined, 'no width');
+  t.equal(readDimensions(Buffer.from('<svg width="1" height="1"/>')), undefined);
+  const endless = Buffer.concat([Buffer.from('GIF89a', 'latin1'), Buffer.from([9, 0, 9, 0, 0, 0, 0, 0x21, 0xfe])]);
+  t.match(readDimensions(Buffer.concat([endless, Buffer.alloc(100, 255)])), { width: 9, frames: null });
+});
+
+void t.test(
+  'the size of every picture of the corpus is that of its manifest',
+  { skip: existsSync(CORPUS) ? false : 'the corpus is not there' },
+  async (t) => {
+    const lines = readFileSync(join(CORPUS, 'manifest.csv'), 'utf8').split('\n').slice(1);
+    let seen = 0;
+    for (const line of lines) {
+      const match = /^([^,]+),.*,(image\/(?:jpeg|png|apng|gif|webp|avif|heif)),(\d+),(\d+),/.exec(line);
+      if (match === null) continue;
+      const [, name = '', , width, height] = match;
+      const told = readDimensions(readFileSync(join(CORPUS, name)));
+      // The manifest gives the size as stored where EXIF turns it.
+      const stored =
+        told !== undefined && told.orientation >= 5 ? [told.height, told.width] : [told?.width, told?.height];
+      t.same(stored, [Number(width), Number(height)], name);
+      seen += 1;
+    }
+    t.ok(seen > 30);
+  },
+);
