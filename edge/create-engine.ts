@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Gate } from '../src/access/grant.js';
 import type { ThumbMenu } from '../src/media/thumb-choice.js';
-import type { Parts } from '../src/process.js';
+import type { ProcessDeps } from '../src/process.js';
 import type { EdgeCache } from './cache/cache.js';
 import type { EdgeConfig, EdgePolicy } from './config.js';
 import { createCounters } from './fetch/counters.js';
@@ -31,7 +31,7 @@ export interface EngineParts {
   readonly policy: { readonly current: EdgePolicy };
 }
 
-export function createEngine(config: EdgeConfig, parts: EngineParts, { clock, log, metrics }: Parts): Engine {
+export function createEngine(config: EdgeConfig, parts: EngineParts, { clock, log, metrics }: ProcessDeps): Engine {
   const { gate, identity, cache, upstream, policy } = parts;
   const { access: mode, name: edgeName, freshness } = config;
   const fillLimits = (): EdgePolicy['fill'] => policy.current.fill;

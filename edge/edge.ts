@@ -13,7 +13,7 @@ import type { Deferred } from '../src/config/field.js';
 import { invariant } from '../src/errors.js';
 import { createAddressOf } from '../src/http/address.js';
 import { errorFields, type Log, type LogConfig } from '../src/log.js';
-import type { ConfigSource, Parts, Running } from '../src/process.js';
+import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
 import { openReloading } from '../src/reload.js';
 import { countRefusals } from '../src/server/guard.js';
 import { type Listener, listen } from '../src/server/listen.js';
@@ -52,16 +52,16 @@ export interface EdgeSettings {
 /** Without a source it cannot be reloaded. */
 export async function openEdge(
   settings: EdgeSettings,
-  parts: Parts,
+  deps: ProcessDeps,
   source: ConfigSource<EdgeSettings> = {
     path: undefined,
     files: () => [],
     read: () => ({ kind: 'loaded', config: settings }),
   },
 ): Promise<Running> {
-  const opened = createStack(parts.log);
+  const opened = createStack(deps.log);
   try {
-    return await openAll(settings, parts, source, opened);
+    return await openAll(settings, deps, source, opened);
   } catch (thrown) {
     await opened.close();
     throw thrown;
@@ -70,11 +70,11 @@ export async function openEdge(
 
 async function openAll(
   settings: EdgeSettings,
-  parts: Parts,
+  deps: ProcessDeps,
   source: ConfigSource<EdgeSettings>,
   opened: Stack,
 ): Promise<Running> {
-  const { clock, log, metrics } = parts;
+  const { clock, log, metrics } = deps;
   const { edge: config } = settings;
   const access = accessOf(settings);
   const policy = { current: policyOf(config) };
@@ -92,7 +92,7 @@ async function openAll(
   const engine = createEngine(
     config,
     {
-      gate: access === null ? null : openGateFor(access, parts, opened),
+      gate: access === null ? null : openGateFor(access, deps, opened),
       identity: {
         edgeName: config.name,
         get proof() {
@@ -105,11 +105,11 @@ async function openAll(
       lease: () => (access === null ? 'yes' : (media.part?.follower.lease.mayServe() ?? 'refuse')),
       policy,
     },
-    parts,
+    deps,
   );
   opened.add('flights', () => engine.flights.close());
   if (access !== null)
-    media.part = await openMediaParts(config, { engine, upstream, departures, credential }, parts, opened);
+    media.part = await openMediaParts(config, { engine, upstream, departures, credential }, deps, opened);
   const pass = createPass({
     config: config.pass,
     originUrl: config.upstream.url,
@@ -146,12 +146,12 @@ async function openAll(
     firstReader: (limits, waiting) => createFastlane(exchange, limits, waiting),
   });
   opened.add('listener', () => listener.close());
-  watchCertificate(config, listener, parts, opened);
+  watchCertificate(config, listener, deps, opened);
   const follower = media.part?.follower ?? null;
   const operators = await openOperators(
     settings,
     { engine, follower, pass, tally, policy, logging, listener, credential },
-    parts,
+    deps,
     source,
     opened,
   );
@@ -171,7 +171,12 @@ interface OperatedParts {
 }
 
 /** A renewed certificate needs nobody to tell of it. */
-function watchCertificate({ listen }: EdgeConfig, listener: Listener, { clock, log }: Parts, opened: Stack): void {
+function watchCertificate(
+  { listen }: EdgeConfig,
+  listener: Listener,
+  { clock, log }: ProcessDeps,
+  opened: Stack,
+): void {
   const { certificateFile, keyFile } = listen.tls;
   for (const path of [certificateFile, keyFile]) {
     if (path === null) continue;
@@ -189,7 +194,7 @@ function watchCertificate({ listen }: EdgeConfig, listener: Listener, { clock, l
 async function openOperators(
   settings: EdgeSettings,
   { engine, follower, pass, tally, policy, logging, listener, credential }: OperatedParts,
-  { clock, log, metrics }: Parts,
+  { clock, log, metrics }: ProcessDeps,
   source: ConfigSource<EdgeSettings>,
   opened: Stack,
 ): Promise<{ readonly operators?: string }> {
@@ -269,8 +274,8 @@ function createCredential(access: AccessConfig | null): Credential {
   };
 }
 
-function openGateFor(config: AccessConfig, parts: Parts, opened: Stack): Gate {
-  const gate = openGate({ config, ...parts });
+function openGateFor(config: AccessConfig, deps: ProcessDeps, opened: Stack): Gate {
+  const gate = openGate({ config, ...deps });
   opened.add('gate', () => gate.close());
   return gate;
 }
@@ -292,12 +297,12 @@ interface MediaNeeds {
 async function openMediaParts(
   config: EdgeConfig,
   { engine, upstream, departures, credential }: MediaNeeds,
-  parts: Parts,
+  deps: ProcessDeps,
   opened: Stack,
 ): Promise<MediaParts> {
   const { flights, fills } = engine;
   const proof = (): string => credential.proof();
-  const uses = createUses({ config: config.uses, upstream, proof, random: Math.random, ...parts });
+  const uses = createUses({ config: config.uses, upstream, proof, random: Math.random, ...deps });
   opened.add('uses', () => uses.close());
   const follower = await followJournal({
     config: config.journal,
@@ -317,10 +322,10 @@ async function openMediaParts(
     onUsesWanted: (everyMs) => uses.want(everyMs),
     folder: `${config.cache.folder}-journal`,
     random: Math.random,
-    ...parts,
+    ...deps,
   });
   opened.add('journal', () => follower.close());
-  const capabilities = followCapabilities({ config: config.capabilities, upstream, ...parts });
+  const capabilities = followCapabilities({ config: config.capabilities, upstream, ...deps });
   opened.add('capabilities', async () => capabilities.close());
   return { follower, capabilities, uses };
 }
@@ -332,10 +337,10 @@ interface Stack {
 }
 
 function createStack(log: Log): Stack {
-  const parts: { readonly name: string; readonly close: () => Promise<void> }[] = [];
+  const deps: { readonly name: string; readonly close: () => Promise<void> }[] = [];
   let closing: Promise<void> | undefined;
   async function closeAll(): Promise<void> {
-    for (const { name, close } of parts.toReversed()) {
+    for (const { name, close } of deps.toReversed()) {
       try {
         await close();
       } catch (thrown) {
@@ -344,7 +349,7 @@ function createStack(log: Log): Stack {
     }
   }
   return {
-    add: (name, close) => void parts.push({ name, close }),
+    add: (name, close) => void deps.push({ name, close }),
     close: () => (closing ??= closeAll()),
   };
 }

@@ -8,7 +8,7 @@ import { openGate } from '../src/access/gate.js';
 import { createAddressOf } from '../src/http/address.js';
 import { createIdSource } from '../src/ids.js';
 import { bugFields, type Log, type LogConfig } from '../src/log.js';
-import type { ConfigSource, Parts, Running } from '../src/process.js';
+import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
 import { openReloading } from '../src/reload.js';
 import { countRefusals, type GuardReason } from '../src/server/guard.js';
 import { listen } from '../src/server/listen.js';
@@ -47,12 +47,12 @@ export interface OriginSettings {
 /** Without a source it cannot be reloaded. */
 export async function openOrigin(
   settings: OriginSettings,
-  parts: Parts,
+  deps: ProcessDeps,
   source?: ConfigSource<OriginSettings>,
 ): Promise<Running> {
-  const opened = createStack(parts.log);
+  const opened = createStack(deps.log);
   try {
-    return await openAll(settings, parts, source, opened);
+    return await openAll(settings, deps, source, opened);
   } catch (thrown) {
     await opened.close();
     throw thrown;
@@ -61,17 +61,17 @@ export async function openOrigin(
 
 async function openAll(
   settings: OriginSettings,
-  parts: Parts,
+  deps: ProcessDeps,
   source: ConfigSource<OriginSettings> | undefined,
   opened: Stack,
 ): Promise<Running> {
-  const { clock, log, metrics } = parts;
+  const { clock, log, metrics } = deps;
   const { access, origin: config } = settings;
   const { retention: rules, quota } = config;
 
   const meta = await openMetaStore(config.meta, { clock, log, randomName: randomUUID });
   opened.add('metadata', () => meta.close());
-  const blobs = await openBlobStore(config.blobs, parts);
+  const blobs = await openBlobStore(config.blobs, deps);
   opened.add('blobs', () => blobs.close());
   const gate = openGate({ config: access, clock, log, metrics });
   opened.add('gate', () => gate.close());
@@ -167,7 +167,7 @@ async function openAll(
   };
   const internal = createInternal({ journal, uses, isEdge });
   const onRefused = countRefusals(metrics);
-  const media = await openListener(opened, parts, config.listen, {
+  const media = await openListener(opened, deps, config.listen, {
     name: 'requests',
     onRefused,
     handler: createHandler({ ...common, routes: originRoutes(stories), internal }),
@@ -176,7 +176,7 @@ async function openAll(
   });
   const operators = await openListener(
     opened,
-    parts,
+    deps,
     { ...config.operators, limits: config.listen.limits },
     {
       name: 'operators',
@@ -205,7 +205,7 @@ async function openAll(
 
 async function openListener(
   opened: Stack,
-  { clock, log }: Parts,
+  { clock, log }: ProcessDeps,
   where: OriginConfig['listen'],
   { name, handler, onClosing, onRefused }: ListenerParts,
 ): Promise<{ readonly url: string }> {

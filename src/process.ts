@@ -18,7 +18,7 @@ import { errorCode, Fault } from './errors.js';
 import { bugFields, createLog, errorFields, type Log, type LogConfig } from './log.js';
 import { createMetrics, type Metrics } from './metrics.js';
 
-export interface Parts {
+export interface ProcessDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly clock: Clock;
@@ -46,7 +46,7 @@ export type ConfigRead<C> =
   | { readonly kind: 'faulty'; readonly faults: readonly ConfigFault[] };
 
 /** What a chore is handed beside its configuration: how to tell, and when to stop. */
-export interface ChoreTools extends Pick<Parts, 'clock' | 'log'> {
+export interface ChoreTools extends Pick<ProcessDeps, 'clock' | 'log'> {
   readonly signal: AbortSignal;
   /** One line of what was found or done. */
   print(line: string): void;
@@ -61,27 +61,27 @@ export interface ProcessEntry {
   readonly name: string;
   /** The sections of config.yaml that this process reads, `log` among them. */
   readonly sections: Sections;
-  start(config: ConfigOf<Sections>, parts: Parts, source: ConfigSource<ConfigOf<Sections>>): Promise<Running>;
+  start(config: ConfigOf<Sections>, deps: ProcessDeps, source: ConfigSource<ConfigOf<Sections>>): Promise<Running>;
   /** Faults that only show when several keys are seen together. */
   check(config: ConfigOf<Sections>): readonly ConfigFault[];
   readonly chores: Readonly<Record<string, Chore<ConfigOf<Sections>>>>;
 }
 
 /** Ties a process's sections to the function that starts it, so that the latter sees its own config type. */
-export function processEntry<S extends Sections & { readonly log: unknown }>(parts: {
+export function processEntry<S extends Sections & { readonly log: unknown }>(entry: {
   readonly name: string;
   readonly sections: S;
-  start(config: ConfigOf<S>, parts: Parts, source: ConfigSource<ConfigOf<S>>): Promise<Running>;
+  start(config: ConfigOf<S>, deps: ProcessDeps, source: ConfigSource<ConfigOf<S>>): Promise<Running>;
   check?(config: ConfigOf<S>): readonly ConfigFault[];
   readonly chores?: Readonly<Record<string, Chore<ConfigOf<S>>>>;
 }): ProcessEntry {
   return {
-    name: parts.name,
-    sections: parts.sections,
-    start: (config, given, source) => parts.start(config as ConfigOf<S>, given, source as ConfigSource<ConfigOf<S>>),
-    check: (config) => parts.check?.(config as ConfigOf<S>) ?? [],
+    name: entry.name,
+    sections: entry.sections,
+    start: (config, deps, source) => entry.start(config as ConfigOf<S>, deps, source as ConfigSource<ConfigOf<S>>),
+    check: (config) => entry.check?.(config as ConfigOf<S>) ?? [],
     chores: Object.fromEntries(
-      Object.entries(parts.chores ?? {}).map(([word, chore]) => [
+      Object.entries(entry.chores ?? {}).map(([word, chore]) => [
         word,
         (config, tools, words) => chore(config as ConfigOf<S>, tools, words),
       ]),

@@ -1,6 +1,6 @@
 /** Opens the blob store that the configuration names. */
 import { unreachable } from '../../src/errors.js';
-import type { Parts } from '../../src/process.js';
+import type { ProcessDeps } from '../../src/process.js';
 import type { BlobStore } from './blob-store.js';
 import type { BlobsConfig } from './config.js';
 import { openLocalStore } from './local.js';
@@ -8,7 +8,7 @@ import { openLocalStore } from './local.js';
 /** Of what it is handed it takes these two alone: whoever calls may have a `config` of another kind beside them. */
 export async function openBlobStore(
   config: BlobsConfig,
-  { clock, log }: Pick<Parts, 'clock' | 'log'>,
+  { clock, log }: Pick<ProcessDeps, 'clock' | 'log'>,
 ): Promise<BlobStore> {
   switch (config.adaptor) {
     case 'local':

@@ -13,7 +13,7 @@ import { keepAlive } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import { parseSha256, type Sha256 } from '../../src/ids.js';
 import { errorFields } from '../../src/log.js';
-import type { Parts } from '../../src/process.js';
+import type { ProcessDeps } from '../../src/process.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import { openLocalReader, openLocalStore } from '../blobs/local.js';
 import { openBlobStore } from '../blobs/open.js';
@@ -28,7 +28,7 @@ import { fsck } from './fsck.js';
 import { type RestoreReport, restore } from './restore.js';
 import { localMarks, type ScrubMarks, type ScrubParts, scrub } from './scrub.js';
 
-export interface CommandParts extends Pick<Parts, 'clock' | 'log'> {
+export interface CommandParts extends Pick<ProcessDeps, 'clock' | 'log'> {
   readonly config: OriginConfig;
   readonly signal: AbortSignal;
   /** One line of what was found or done. */
