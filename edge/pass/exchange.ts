@@ -6,6 +6,7 @@
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { Fault } from '../../src/errors.js';
+import { drain } from '../../src/server/drain.js';
 import type { PassContext, PassOptions } from './config.js';
 import { type Framing, framingOf, originForm, type PassedRequest, type PassFacts } from './guards.js';
 
@@ -169,36 +170,11 @@ function stalled(turn: Turn): Fault {
  * comes is read and dropped for a while.
  */
 export async function lingerAndEnd(exchange: Exchange): Promise<void> {
-  const { response, request } = exchange;
+  const { response, request, options } = exchange;
+  const { drainMaxBytes, drainWithinMs, drainIdleMs } = options.config;
   response.flushHeaders();
-  await drain(exchange);
+  await drain(request, { sizeMaxBytes: drainMaxBytes, withinMs: drainWithinMs, idleMs: drainIdleMs }, options.clock);
   if (response.destroyed) return;
   response.end();
   if ('stream' in request) request.destroy();
-}
-
-function drain({ request, response, options }: Exchange): Promise<void> {
-  const { config, clock } = options;
-  if (request.complete || response.destroyed) return Promise.resolve();
-  return new Promise((resolve) => {
-    let leftBytes = config.drainMaxBytes;
-    const finish = (): void => {
-      idle.cancel();
-      deadline.cancel();
-      request.off('data', count).off('end', finish);
-      response.off('close', finish);
-      resolve();
-    };
-    const count = (chunk: Buffer): void => {
-      leftBytes -= chunk.length;
-      idle.cancel();
-      if (leftBytes < 0) finish();
-      else idle = clock.after(config.drainIdleMs, finish);
-    };
-    let idle = clock.after(config.drainIdleMs, finish);
-    const deadline = clock.after(config.drainWithinMs, finish);
-    response.once('close', finish);
-    request.on('data', count).once('end', finish);
-    request.resume();
-  });
 }

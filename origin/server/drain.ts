@@ -8,16 +8,12 @@ import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
 import type { Reply } from '../../src/http/reply.js';
-
-export interface DrainBounds {
-  readonly sizeMaxBytes: number;
-  readonly withinMs: number;
-}
+import { type DrainLimits, drain } from '../../src/server/drain.js';
 
 /** So little is on its way already, or soon: the connection can be kept. */
 const SMALL_BYTES = 64 * 1_024;
 
-export function drainedReply(reply: Reply, request: IncomingMessage, bounds: DrainBounds, clock: Clock): Reply {
+export function drainedReply(reply: Reply, request: IncomingMessage, limits: DrainLimits, clock: Clock): Reply {
   if (request.complete || reply.body.kind === 'stream' || request.method === 'HEAD') return reply;
   // Readers of the body leave their listeners behind, and those would keep it from flowing.
   request.removeAllListeners('readable');
@@ -34,7 +30,7 @@ export function drainedReply(reply: Reply, request: IncomingMessage, bounds: Dra
       kind: 'stream',
       sizeBytes: bytes.byteLength,
       // The client has all of the answer after the first chunk; the end, and with it the close, waits for the drain.
-      open: () => Readable.from(answerThenDrain(bytes, request, bounds, clock), { objectMode: false }),
+      open: () => Readable.from(answerThenDrain(bytes, request, limits, clock), { objectMode: false }),
     },
   };
 }
@@ -46,30 +42,9 @@ function hasBody(request: IncomingMessage): boolean {
 async function* answerThenDrain(
   bytes: Uint8Array,
   request: IncomingMessage,
-  bounds: DrainBounds,
+  limits: DrainLimits,
   clock: Clock,
 ): AsyncGenerator<Uint8Array> {
   yield bytes;
-  await drained(request, bounds, clock);
-}
-
-function drained(request: IncomingMessage, bounds: DrainBounds, clock: Clock): Promise<void> {
-  return new Promise((resolve) => {
-    let leftBytes = bounds.sizeMaxBytes;
-    const end = (): void => {
-      timer.cancel();
-      request.off('data', onData);
-      resolve();
-    };
-    const onData = (chunk: Buffer): void => {
-      leftBytes -= chunk.length;
-      if (leftBytes < 0) end();
-    };
-    const timer = clock.after(bounds.withinMs, end);
-    request.on('data', onData);
-    request.once('end', end);
-    request.once('close', end);
-    if (request.readableEnded || request.destroyed) end();
-    else request.resume();
-  });
+  await drain(request, limits, clock);
 }

@@ -11,8 +11,9 @@ import { FAULTS, Fault } from '../../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS } from '../../src/http/browser.js';
 import { type HeaderList, headerOf, type Reply } from '../../src/http/reply.js';
 import { bugFields, errorFields, type Log, type LogConfig, type LogFields, loggable } from '../../src/log.js';
+import type { DrainLimits } from '../../src/server/drain.js';
 import { send } from '../../src/server/send.js';
-import { type DrainBounds, drainedReply } from './drain.js';
+import { drainedReply } from './drain.js';
 import type { Limits } from './rate-limits.js';
 import type { OriginRequest, Sender } from './request.js';
 
@@ -21,7 +22,7 @@ export interface ExchangeParts {
   readonly limits: Limits;
   /** Whether the value of `edge-authorization` proves an edge. */
   isEdge(proof: string | undefined): boolean;
-  readonly drain: DrainBounds;
+  readonly drain: DrainLimits;
   /** Which requests get a line in the log. */
   readonly requests: () => LogConfig['requests'];
   readonly clock: Clock;
