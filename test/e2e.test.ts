@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Answer, ask, json, member } from './kit/http/request.js';
+import { type HttpResponse, json, member, sendRequest } from './kit/http/request.js';
 import { wav } from './kit/media.js';
 import { heldProbe } from './kit/origin/held-probe.js';
 import { configOf, freePorts, runCli, type Service, startCli, startService } from './kit/service.js';
@@ -26,8 +26,8 @@ async function upload(
   mime: string,
   query = '',
   base = service.edge,
-): Promise<Answer> {
-  return await ask(`${base}/v1/media${query}`, {
+): Promise<HttpResponse> {
+  return await sendRequest(`${base}/v1/media${query}`, {
     method: 'POST',
     headers: { ...bearer(token), 'content-type': mime },
     body: bytes,
@@ -36,10 +36,10 @@ async function upload(
 
 /** Asks again until the answer is as wished, or the number of tries is used up. */
 async function eventually(
-  attempt: () => Promise<Answer>,
-  wish: (answer: Answer) => boolean,
+  attempt: () => Promise<HttpResponse>,
+  wish: (answer: HttpResponse) => boolean,
   tries = 200,
-): Promise<Answer> {
+): Promise<HttpResponse> {
   let answer = await attempt();
   for (let left = tries; left > 0 && !wish(answer); left -= 1) {
     await new Promise((resolve) => setTimeout(resolve, 25));
@@ -64,10 +64,10 @@ void t.test('the service from end to end', async (t) => {
 
   await t.test('is healthy, ready and described, on both sides', async (t) => {
     for (const base of [edge, origin]) {
-      t.equal((await ask(`${base}/healthz`)).status, 200);
-      const ready = await ask(`${base}/readyz`);
+      t.equal((await sendRequest(`${base}/healthz`)).status, 200);
+      const ready = await sendRequest(`${base}/readyz`);
       t.equal(ready.status, 200, ready.bytes.toString());
-      const known = await ask(`${base}/.well-known`);
+      const known = await sendRequest(`${base}/.well-known`);
       t.match(json(known), { auth_required: true, max_upload_size: 10_000_000, storage_mode: 'local' });
       t.ok(known.headers.etag);
     }
@@ -92,7 +92,7 @@ void t.test('the service from end to end', async (t) => {
       const url = `${edge}/v1/media/${member(created, 'id')}`;
       t.equal(created.headers.location?.endsWith(`/v1/media/${member(created, 'id')}`), true);
 
-      const first = await ask(url, { headers: bearer(alice) });
+      const first = await sendRequest(url, { headers: bearer(alice) });
       t.equal(first.status, 200);
       t.ok(first.bytes.equals(bytes));
       t.match(first.headers, {
@@ -106,28 +106,30 @@ void t.test('the service from end to end', async (t) => {
       t.notOk(first.headers['cdn-cache-control'], 'the edge keeps its own lifetime to itself');
 
       const second = await eventually(
-        () => ask(url, { headers: bearer(alice) }),
+        () => sendRequest(url, { headers: bearer(alice) }),
         (answer) => /; hit/.test(String(answer.headers['cache-status'])),
       );
       t.match(second.headers['cache-status'], /; hit; ttl=\d+; detail=\w+/);
       t.ok(second.bytes.equals(bytes));
       t.match(second.headers.age, /^\d+$/);
 
-      const other = await ask(url, { headers: bearer(await service.token({ subject: 'bob' })) });
+      const other = await sendRequest(url, { headers: bearer(await service.token({ subject: 'bob' })) });
       t.match(other.headers['cache-status'], /; hit/, 'one copy serves every authorised caller');
 
-      const head = await ask(url, { method: 'HEAD', headers: bearer(alice) });
+      const head = await sendRequest(url, { method: 'HEAD', headers: bearer(alice) });
       t.match(head, { status: 200, headers: { 'content-length': String(bytes.length), etag: first.headers.etag } });
       t.equal(head.bytes.length, 0);
 
-      const range = await ask(url, { headers: { ...bearer(alice), range: 'bytes=100-199' } });
+      const range = await sendRequest(url, { headers: { ...bearer(alice), range: 'bytes=100-199' } });
       t.match(range, { status: 206, headers: { 'content-range': `bytes 100-199/${bytes.length}` } });
       t.ok(range.bytes.equals(bytes.subarray(100, 200)));
 
-      const same = await ask(url, { headers: { ...bearer(alice), 'if-none-match': String(first.headers.etag) } });
+      const same = await sendRequest(url, {
+        headers: { ...bearer(alice), 'if-none-match': String(first.headers.etag) },
+      });
       t.equal(same.status, 304);
       t.equal(same.bytes.length, 0);
-      t.equal((await ask(url, { headers: { ...bearer(alice), range: 'bytes=99999999-' } })).status, 416);
+      t.equal((await sendRequest(url, { headers: { ...bearer(alice), range: 'bytes=99999999-' } })).status, 416);
 
       const again = await upload(service, alice, bytes, 'image/jpeg', '', origin);
       t.match(json(again), { id: member(created, 'id'), duplicate: true });
@@ -138,11 +140,11 @@ void t.test('the service from end to end', async (t) => {
   await t.test('without a valid credential private, unknown and removed media answer alike', async (t) => {
     const created = await upload(service, alice, await picture(2), 'image/jpeg');
     const removed = await upload(service, alice, await picture(3), 'image/jpeg');
-    await ask(`${edge}/v1/media/${member(removed, 'id')}`, { method: 'DELETE', headers: bearer(admin) });
+    await sendRequest(`${edge}/v1/media/${member(removed, 'id')}`, { method: 'DELETE', headers: bearer(admin) });
     const ids = [member(created, 'id'), '01ARZ3NDEKTSV4RRFFQ69G5FAV', member(removed, 'id')];
     for (const headers of [{}, bearer('nonsense'), bearer(`${alice.slice(0, -4)}AAAA`)]) {
       for (const base of [edge, origin]) {
-        const answers = await Promise.all(ids.map((id) => ask(`${base}/v1/media/${id}`, { headers })));
+        const answers = await Promise.all(ids.map((id) => sendRequest(`${base}/v1/media/${id}`, { headers })));
         const shapes = answers.map(({ status, bytes, headers: got }) => [
           status,
           bytes.toString(),
@@ -153,33 +155,33 @@ void t.test('the service from end to end', async (t) => {
         t.same(shapes[2], shapes[0]);
       }
     }
-    t.equal((await ask(`${edge}/v1/media/not-an-id`, { headers: bearer(alice) })).status, 400);
+    t.equal((await sendRequest(`${edge}/v1/media/not-an-id`, { headers: bearer(alice) })).status, 400);
     t.equal((await upload(service, 'nonsense', Buffer.from('x'), 'text/plain')).status, 401);
   });
 
   await t.test('public media are for anyone', async (t) => {
     const created = await upload(service, alice, await picture(4), 'image/jpeg', '?public=true');
-    const answer = await ask(`${edge}/v1/media/${member(created, 'id')}`);
+    const answer = await sendRequest(`${edge}/v1/media/${member(created, 'id')}`);
     t.match(answer, { status: 200, headers: { 'cache-control': /^public, max-age=/ } });
   });
 
   await t.test('a signed link opens what it was made for and nothing else', async (t) => {
     const bytes = await picture(5);
     const id = member(await upload(service, alice, bytes, 'image/jpeg'), 'id');
-    const link = await ask(`${edge}/v1/media/${id}/link`, { method: 'POST', headers: bearer(alice) });
+    const link = await sendRequest(`${edge}/v1/media/${id}/link`, { method: 'POST', headers: bearer(alice) });
     t.equal(link.status, 200, link.bytes.toString());
     const url = new URL(member(link, 'url'));
-    const answer = await ask(`${edge}${url.pathname}${url.search}`);
+    const answer = await sendRequest(`${edge}${url.pathname}${url.search}`);
     t.equal(answer.status, 200);
     t.ok(answer.bytes.equals(bytes));
     const other = member(await upload(service, alice, await picture(6), 'image/jpeg'), 'id');
-    t.equal((await ask(`${edge}/v1/media/${other}${url.search}`)).status, 401);
+    t.equal((await sendRequest(`${edge}/v1/media/${other}${url.search}`)).status, 401);
   });
 
   await t.test('a thumbnail is made after the answer, in the format that the client takes, and cached', async (t) => {
     const id = member(await upload(service, alice, await picture(7), 'image/jpeg'), 'id');
     const url = `${edge}/v1/media/${id}/thumb?w=300`;
-    const get = (accept: string): Promise<Answer> => ask(url, { headers: { ...bearer(alice), accept } });
+    const get = (accept: string): Promise<HttpResponse> => sendRequest(url, { headers: { ...bearer(alice), accept } });
     const webp = await eventually(
       () => get('image/webp,*/*'),
       ({ status }) => status === 200,
@@ -198,7 +200,7 @@ void t.test('the service from end to end', async (t) => {
     t.match(hit.headers['cache-status'], /; hit/, 'another Accept with the same choice is the same copy');
     t.ok(hit.bytes.equals(webp.bytes));
     const none = member(await upload(service, alice, Buffer.from('only words'), 'text/plain'), 'id');
-    t.match(json(await ask(`${edge}/v1/media/${none}/thumb`, { headers: bearer(alice) })), {
+    t.match(json(await sendRequest(`${edge}/v1/media/${none}/thumb`, { headers: bearer(alice) })), {
       code: 'thumbnail_unavailable',
     });
   });
@@ -215,8 +217,8 @@ void t.test('the service from end to end', async (t) => {
         ['GET', url, { 'if-none-match': `"sha256:${sha256(bytes)}"` }],
         ['GET', `${url}/thumb`, {}],
       ];
-      const tryForm = ([method, target, headers]: [string, string, Record<string, string>]): Promise<Answer> =>
-        ask(target, { method, headers: { ...bearer(alice), ...headers } });
+      const tryForm = ([method, target, headers]: [string, string, Record<string, string>]): Promise<HttpResponse> =>
+        sendRequest(target, { method, headers: { ...bearer(alice), ...headers } });
       await eventually(
         () => tryForm(['GET', `${url}/thumb`, {}]),
         ({ status }) => status === 200,
@@ -229,7 +231,7 @@ void t.test('the service from end to end', async (t) => {
         t.match(answer.headers['cache-status'], /; hit/, `${form[0]} ${JSON.stringify(form[2])} is a hit before`);
       }
       const [method, target] = kind === 'delete' ? ['DELETE', url] : ['POST', `${url}/quarantine`];
-      const done = await ask(target, { method, headers: bearer(admin) });
+      const done = await sendRequest(target, { method, headers: bearer(admin) });
       t.equal(done.status, 204, done.bytes.toString());
       const since = performance.now();
       const status = kind === 'delete' ? 410 : 403;
@@ -241,12 +243,16 @@ void t.test('the service from end to end', async (t) => {
         t.equal(answer.status, status, `${form[0]} ${JSON.stringify(form[2])}`);
       }
       t.ok(performance.now() - since < 1_000, 'all of it within a second');
-      t.equal((await ask(target, { method, headers: bearer(admin) })).status, 204, 'doing it again changes nothing');
-      t.equal((await ask(target, { method, headers: bearer(alice) })).status, 403, 'it takes an admin');
+      t.equal(
+        (await sendRequest(target, { method, headers: bearer(admin) })).status,
+        204,
+        'doing it again changes nothing',
+      );
+      t.equal((await sendRequest(target, { method, headers: bearer(alice) })).status, 403, 'it takes an admin');
       if (kind === 'quarantine') {
         const refused = await upload(service, alice, bytes, 'image/jpeg', '?public=true');
         t.match(json(refused), { code: 'quarantined' });
-        t.equal((await ask(target, { method: 'DELETE', headers: bearer(admin) })).status, 204);
+        t.equal((await sendRequest(target, { method: 'DELETE', headers: bearer(admin) })).status, 204);
         const restored = await eventually(
           () => tryForm(['GET', url, {}]),
           (got) => got.status === 200,
@@ -268,10 +274,10 @@ void t.test('the service from end to end', async (t) => {
         if (created.status === 415 && line.includes('accept or 415')) continue;
         t.ok([200, 201].includes(created.status), `${name}: ${created.status} ${created.bytes.toString()}`);
         const url = `${edge}/v1/media/${member(created, 'id')}`;
-        const got = await ask(url, { headers: bearer(alice) });
+        const got = await sendRequest(url, { headers: bearer(alice) });
         t.ok(got.bytes.equals(bytes), `${name} byte for byte`);
         const hit = await eventually(
-          () => ask(url, { headers: bearer(alice) }),
+          () => sendRequest(url, { headers: bearer(alice) }),
           (answer) => /; hit/.test(String(answer.headers['cache-status'])),
         );
         t.match(hit.headers['cache-status'], /; hit/, name);
@@ -281,7 +287,9 @@ void t.test('the service from end to end', async (t) => {
 
   await t.test('a request id crosses from edge to origin, and no token is in a log', async (t) => {
     const id = 'e2e-request-0001';
-    await ask(`${edge}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, { headers: { ...bearer(alice), 'x-request-id': id } });
+    await sendRequest(`${edge}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, {
+      headers: { ...bearer(alice), 'x-request-id': id },
+    });
     const read = (name: string): Promise<string> =>
       readFile(join(service.folder, 'data', 'logs', `${name}.log`), 'utf8');
     const logs = await eventuallyLogged(
@@ -312,7 +320,7 @@ void t.test('what is learnt of media after the answer reaches the copies that ed
   const created = await upload(service, alice, wav(1), 'audio/wav');
   t.match(json(created), { duration: null });
   const url = `${service.edge}/v1/media/${member(created, 'id')}`;
-  const get = (): Promise<Answer> => ask(url, { headers: bearer(alice) });
+  const get = (): Promise<HttpResponse> => sendRequest(url, { headers: bearer(alice) });
   t.notOk((await get()).headers['media-duration'], 'nobody knows yet');
   const held = await eventually(get, (answer) => /; hit/.test(String(answer.headers['cache-status'])));
   t.match([held.headers['media-duration'], held.headers['cache-status']], [undefined, /; hit/]);
@@ -394,15 +402,18 @@ void t.test('what goes wrong at the start is said in a sentence, never in a stac
     t.teardown(() => edge.stop());
     const base = `http://127.0.0.1:${alone.edge}`;
     await edge.printed('edge is ready');
-    const ready = await ask(`${base}/readyz`);
+    const ready = await sendRequest(`${base}/readyz`);
     t.equal(ready.status, 503, ready.bytes.toString());
     t.match(json(ready), { failed: ['origin', 'journal'], journal: 'catching_up' });
-    t.equal((await ask(`${base}/healthz`)).status, 200, 'it lives from the first moment');
-    const passed = await ask(`${base}/v1/media`, { method: 'POST', body: 'x', headers: bearer(issued) });
+    t.equal((await sendRequest(`${base}/healthz`)).status, 200, 'it lives from the first moment');
+    const passed = await sendRequest(`${base}/v1/media`, { method: 'POST', body: 'x', headers: bearer(issued) });
     t.match(json(passed), { status: 502, code: 'bad_gateway' });
-    const answer = await ask(`${base}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, { headers: bearer(issued) });
+    const answer = await sendRequest(`${base}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, { headers: bearer(issued) });
     t.match(json(answer), { status: 503, code: 'auth_unavailable' });
-    t.match(json(await ask(`${base}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`)), { status: 502, code: 'bad_gateway' });
+    t.match(json(await sendRequest(`${base}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`)), {
+      status: 502,
+      code: 'bad_gateway',
+    });
     t.equal(await edge.stop(), 0);
   });
 

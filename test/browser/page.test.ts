@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type Browser, chromium } from 'playwright-core';
 import t from 'tap';
-import { ask, member } from '../kit/http/request.js';
+import { member, sendRequest } from '../kit/http/request.js';
 import { makeJpeg } from '../kit/pictures.js';
 import { type Service, startService } from '../kit/service.js';
 
@@ -46,7 +46,7 @@ void t.test('in a browser', { skip: existsSync(CHROMIUM) ? false : 'no Chromium 
     "a page of somebody else's shows a private picture and its thumbnail by signed links alone",
     async (t) => {
       const id = await upload(service, token);
-      const link = await ask(`${service.edge}/v1/media/${id}/link`, {
+      const link = await sendRequest(`${service.edge}/v1/media/${id}/link`, {
         method: 'POST',
         headers: { authorization: `Bearer ${token}` },
       });
@@ -87,7 +87,7 @@ let seed = 100;
 /** A private picture of 640 pixels, with its thumbnail made. */
 async function upload(service: Service, token: string): Promise<string> {
   seed += 1;
-  const created = await ask(`${service.edge}/v1/media`, {
+  const created = await sendRequest(`${service.edge}/v1/media`, {
     method: 'POST',
     headers: { authorization: `Bearer ${token}`, 'content-type': 'image/jpeg' },
     body: await makeJpeg(seed, 640, 480),
@@ -95,7 +95,7 @@ async function upload(service: Service, token: string): Promise<string> {
   const id = member(created, 'id');
   for (let left = 100; left > 0; left -= 1) {
     if (
-      (await ask(`${service.origin}/v1/media/${id}/thumb`, { headers: { authorization: `Bearer ${token}` } }))
+      (await sendRequest(`${service.origin}/v1/media/${id}/thumb`, { headers: { authorization: `Bearer ${token}` } }))
         .status === 200
     )
       break;
@@ -104,5 +104,5 @@ async function upload(service: Service, token: string): Promise<string> {
 }
 
 async function get(service: Service, path: string, token: string): Promise<void> {
-  await ask(`${service.edge}${path}`, { headers: { authorization: `Bearer ${token}` } });
+  await sendRequest(`${service.edge}${path}`, { headers: { authorization: `Bearer ${token}` } });
 }

@@ -10,7 +10,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { ask } from '../kit/http/request.js';
+import { sendRequest } from '../kit/http/request.js';
 import { CLI, freePorts } from '../kit/service.js';
 
 const SUITE = 'http-cache-tests@0.4.5';
@@ -135,7 +135,7 @@ async function startEdge(ports: { origin: number; edge: number; edgeOperators: n
   });
   stops.push(() => child.kill('SIGKILL'));
   for (let left = 200; left > 0; left -= 1) {
-    const answer = await ask(`http://127.0.0.1:${ports.edge}/healthz`).catch(() => undefined);
+    const answer = await sendRequest(`http://127.0.0.1:${ports.edge}/healthz`).catch(() => undefined);
     if (answer?.status === 200) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }

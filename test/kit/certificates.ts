@@ -12,7 +12,7 @@ export interface TestCertificate {
   readonly key: string;
 }
 
-export interface CertificateWish {
+export interface CertificateOptions {
   /** Whom it is for, as a subjectAltName. */
   readonly names?: string;
   readonly expired?: boolean;
@@ -21,14 +21,14 @@ export interface CertificateWish {
 const NEW_KEY = '-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'.split(' ');
 
 /** A certificate that is its own authority, for 127.0.0.1 unless other names are wished for. */
-export function selfSigned(folder: string, name: string, wish: CertificateWish = {}): TestCertificate {
+export function selfSigned(folder: string, name: string, options: CertificateOptions = {}): TestCertificate {
   const [certFile, keyFile, wishFile] = ['crt', 'key', 'csr'].map((ending) => join(folder, `${name}.${ending}`)) as [
     string,
     string,
     string,
   ];
-  const about = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=${wish.names ?? 'IP:127.0.0.1,DNS:localhost'}`];
-  if (wish.expired === true) {
+  const about = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=${options.names ?? 'IP:127.0.0.1,DNS:localhost'}`];
+  if (options.expired === true) {
     openssl('req', '-new', ...NEW_KEY, ...about, '-keyout', keyFile, '-out', wishFile);
     const dated = ['-days', '-1', '-copy_extensions', 'copy'];
     openssl('x509', '-req', '-in', wishFile, '-signkey', keyFile, ...dated, '-out', certFile);

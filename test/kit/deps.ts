@@ -4,7 +4,7 @@ import { processContext } from '../../src/config/load.js';
 import { createLog, type Log } from '../../src/log.js';
 import { createMetrics, type Metrics } from '../../src/metrics.js';
 
-export interface WatchedParts {
+export interface TestDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   /** Every line logged so far. */
@@ -13,7 +13,7 @@ export interface WatchedParts {
   readonly sample: (name: string) => Promise<number>;
 }
 
-export function watchedParts(): WatchedParts {
+export function testDeps(): TestDeps {
   const lines: Readonly<Record<string, unknown>>[] = [];
   const log = createLog(
     'test',

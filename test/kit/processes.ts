@@ -10,7 +10,7 @@ import { join, resolve } from 'node:path';
 import { systemClock } from '../../src/clock.js';
 import { issueToken, openDevAuth } from '../../src/dev/auth-service.js';
 import { prepareSecrets } from '../../src/dev/dev.js';
-import type { AskOptions } from './http/request.js';
+import type { RequestOptions } from './http/request.js';
 import { CLI } from './service.js';
 
 export interface Processes {
@@ -29,7 +29,7 @@ export interface Processes {
     options?: { readonly as?: string; readonly access?: Readonly<Record<string, unknown>>; readonly level?: string },
   ): Promise<Launched>;
   /** Has the next origin load its code now, so that launching it takes less. */
-  foresee(): void;
+  preload(): void;
   /** Kills what still runs. */
   close(): Promise<void>;
 }
@@ -92,7 +92,7 @@ export async function openProcesses(folder: string): Promise<Processes> {
       }
       return launched(child, configPath);
     },
-    foresee() {
+    preload() {
       foreseen ??= start(ORIGIN_CHILD, []);
     },
     async close() {
@@ -142,6 +142,6 @@ function mediaUrlOf(message: unknown): string {
 }
 
 /** Options with the fields of a caller added. */
-export function asCaller(caller: Readonly<Record<string, string>>, options: AskOptions = {}): AskOptions {
+export function asCaller(caller: Readonly<Record<string, string>>, options: RequestOptions = {}): RequestOptions {
   return { ...options, headers: { ...caller, ...options.headers } };
 }

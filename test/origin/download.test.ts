@@ -6,20 +6,20 @@ import { signLink } from '../../src/access/link.js';
 import type { MediaId } from '../../src/ids.js';
 import { cleanFilename, contentDisposition } from '../../src/media/disposition.js';
 import { TEST_SECRET } from '../kit/auth-service.js';
-import { type Answer, json, member } from '../kit/http/request.js';
+import { type HttpResponse, json, member } from '../kit/http/request.js';
 import { gif, pdf, png, text, wav } from '../kit/media.js';
 import { heldProbe } from '../kit/origin/held-probe.js';
 import { startOrigin } from '../kit/origin/origin.js';
 import { makeJpeg } from '../kit/pictures.js';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-const code = (answer: Answer): string => `${answer.status} ${String(json(answer)['code'])}`;
+const code = (answer: HttpResponse): string => `${answer.status} ${String(json(answer)['code'])}`;
 const UNKNOWN = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
 const STILL = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
 
 /** Fields that differ from one answer to the next of the same. */
 const VOLATILE = new Set(['date', 'x-request-id', 'connection']);
-const lasting = (answer: Answer): Record<string, unknown> =>
+const lasting = (answer: HttpResponse): Record<string, unknown> =>
   Object.fromEntries(Object.entries(answer.headers).filter(([name]) => !VOLATILE.has(name)));
 
 void t.test('originals', async (t) => {
@@ -152,7 +152,7 @@ void t.test('originals', async (t) => {
       'cache-control': 'private, max-age=30',
       'cdn-cache-control': 'max-age=30, stale-while-revalidate=0, stale-if-error=0',
     });
-    t.equal((await origin.ask(`/v1/media/${id}`, { headers: { 'edge-authorization': 'v1.guess' } })).status, 401);
+    t.equal((await origin.send(`/v1/media/${id}`, { headers: { 'edge-authorization': 'v1.guess' } })).status, 401);
     const asked = await origin.asEdge(`/v1/media/${id}`, { headers: { 'media-caller': 'anonymous' } });
     t.equal(asked.status, 401, 'an edge that asks for nobody gets what nobody gets');
   });
@@ -162,15 +162,15 @@ void t.test('originals', async (t) => {
     t.equal(link.status, 200);
     t.equal(member(link, 'expires_at'), '2026-01-01T00:00:30.000Z');
     const url = new URL(member(link, 'url'));
-    const answer = await origin.ask(url.pathname + url.search);
+    const answer = await origin.send(url.pathname + url.search);
     t.ok(answer.bytes.equals(bytes));
     t.equal(answer.headers['cache-control'], 'private, max-age=30', 'the copy ends with the link');
     t.match(new URL(member(link, 'thumb_url')).search, /^\?w=200&exp=/);
-    t.equal((await origin.ask(`/v1/media/${UNKNOWN}${url.search}`)).status, 401);
+    t.equal((await origin.send(`/v1/media/${UNKNOWN}${url.search}`)).status, 401);
     const day = await origin.as('bob', `${path}/link?expires_in=604800`, { method: 'POST' });
     t.equal(member(day, 'expires_at'), '2026-01-02T00:00:00.000Z', 'no link outlives its media');
     t.equal(code(await origin.as('bob', `${path}/link?expires_in=604801`, { method: 'POST' })), '400 malformed');
-    t.equal((await origin.ask(`${path}/link`, { method: 'POST' })).status, 401);
+    t.equal((await origin.send(`${path}/link`, { method: 'POST' })).status, 401);
     t.equal(code(await origin.as('bob', `/v1/media/${UNKNOWN}/link`, { method: 'POST' })), '404 not_found');
   });
 
@@ -229,16 +229,17 @@ void t.test('who may know what', async (t) => {
     for (const [what, id, anonymous, caller] of table) {
       const path = `/v1/media/${id}`;
       for (const suffix of ['', '/thumb']) {
-        const seen = (answer: Answer): number => (suffix === '/thumb' && answer.status === 202 ? 200 : answer.status);
+        const seen = (answer: HttpResponse): number =>
+          suffix === '/thumb' && answer.status === 202 ? 200 : answer.status;
         const at = path + suffix;
-        t.equal(seen(await origin.ask(at)), anonymous, `${what}${suffix}, anonymous`);
+        t.equal(seen(await origin.send(at)), anonymous, `${what}${suffix}, anonymous`);
         t.equal(seen(await origin.as('bob', at)), caller, `${what}${suffix}, caller`);
         t.equal(seen(await origin.asEdge(at)), caller, `${what}${suffix}, edge`);
         const forAnyone = await origin.asEdge(at, { headers: { 'media-caller': 'anonymous' } });
         t.equal(seen(forAnyone), anonymous, `${what}${suffix}, edge for nobody`);
       }
-      t.equal((await origin.ask(link(id))).status, caller, `${what}, link`);
-      const ranged = await origin.ask(path, { headers: { range: 'bytes=0-1', 'if-none-match': '*' } });
+      t.equal((await origin.send(link(id))).status, caller, `${what}, link`);
+      const ranged = await origin.send(path, { headers: { range: 'bytes=0-1', 'if-none-match': '*' } });
       t.equal(ranged.status, anonymous === 200 ? 304 : anonymous, `${what}, conditions come after access`);
     }
   });
@@ -247,7 +248,7 @@ void t.test('who may know what', async (t) => {
     const ids = [live.closed, deleted.closed, quarantined.closed, expired.closed, UNKNOWN];
     for (const headers of [{}, { authorization: 'Bearer nonsense' }] as Record<string, string>[]) {
       for (const suffix of ['', '/thumb', '?exp=1&kid=1&sig=x']) {
-        const answers = await Promise.all(ids.map((id) => origin.ask(`/v1/media/${id}${suffix}`, { headers })));
+        const answers = await Promise.all(ids.map((id) => origin.send(`/v1/media/${id}${suffix}`, { headers })));
         const [first, ...others] = answers.map((answer) => ({
           status: answer.status,
           headers: lasting(answer),
@@ -262,7 +263,7 @@ void t.test('who may know what', async (t) => {
   await t.test('a token for uploads reads nothing private', async (t) => {
     const authorization = `Bearer ${origin.auth.token({ scope: 'media:upload' })}`;
     const status = async (id: string): Promise<number> =>
-      (await origin.ask(`/v1/media/${id}`, { headers: { authorization } })).status;
+      (await origin.send(`/v1/media/${id}`, { headers: { authorization } })).status;
     t.equal(await status(live.open), 200);
     t.equal(await status(live.closed), 403);
     t.equal(await status(UNKNOWN), 403);
@@ -270,7 +271,7 @@ void t.test('who may know what', async (t) => {
 
   await t.test('what is no id is said to be none', async (t) => {
     for (const id of ['x', `${UNKNOWN}0`, `8${UNKNOWN.slice(1)}`, UNKNOWN.replace('A', 'U'), '%30'.repeat(26)]) {
-      t.equal(code(await origin.ask(`/v1/media/${encodeURI(id)}`)), '400 invalid_id', id);
+      t.equal(code(await origin.send(`/v1/media/${encodeURI(id)}`)), '400 invalid_id', id);
     }
   });
 
@@ -286,7 +287,7 @@ void t.test('thumbnails', async (t) => {
   t.teardown(() => origin.close());
   const source = await makeJpeg(1, 900, 600);
   const path = `/v1/media/${await origin.uploaded(source)}/thumb`;
-  const get = (query = '', accept = 'image/webp,*/*', over: Record<string, string> = {}): Promise<Answer> =>
+  const get = (query = '', accept = 'image/webp,*/*', over: Record<string, string> = {}): Promise<HttpResponse> =>
     origin.as('bob', path + query, { headers: { accept, ...over } });
 
   await t.test('one that is pending is waited for, and then served like any media', async (t) => {

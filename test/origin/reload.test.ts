@@ -12,7 +12,7 @@ import { createMetrics } from '../../src/metrics.js';
 import { sourceOf } from '../../src/process.js';
 import { openAuthService } from '../kit/auth-service.js';
 import { ManualClock } from '../kit/clock.js';
-import { type Answer, type AskOptions, ask, json, member } from '../kit/http/request.js';
+import { type HttpResponse, json, member, type RequestOptions, sendRequest } from '../kit/http/request.js';
 import { withToken } from '../kit/origin/origin.js';
 import { until } from '../kit/until.js';
 
@@ -29,8 +29,8 @@ interface Bench {
   readonly lines: readonly Readonly<Record<string, unknown>>[];
   /** Where the text of a secret lies. */
   path(name: SecretName): string;
-  ask(path: string, options?: AskOptions): Promise<Answer>;
-  asAlice(path: string, options?: AskOptions): Promise<Answer>;
+  ask(path: string, options?: RequestOptions): Promise<HttpResponse>;
+  asAlice(path: string, options?: RequestOptions): Promise<HttpResponse>;
   /** What /readyz's neighbour for edges tells apart: 404 of an unknown id for an edge, 401 for a stranger. */
   knowsEdge(name: SecretName): Promise<boolean>;
   /** Writes config.yaml, and sends SIGHUP. */
@@ -80,11 +80,11 @@ async function openBench(t: Test): Promise<Bench> {
     clock,
     lines,
     path: (name) => join(folder, name),
-    ask: (path, options) => ask(url + path, options),
-    asAlice: (path, options) => ask(url + path, withToken(auth.token(), options)),
+    ask: (path, options) => sendRequest(url + path, options),
+    asAlice: (path, options) => sendRequest(url + path, withToken(auth.token(), options)),
     async knowsEdge(name) {
       const headers = { 'edge-authorization': edgeProof(SECRETS[name]) };
-      return (await ask(`${url}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, { headers })).status === 404;
+      return (await sendRequest(`${url}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, { headers })).status === 404;
     },
     async change(access, others = {}) {
       await writeFile(configPath, document(access, others));

@@ -7,13 +7,13 @@ import { edgeProof } from '../../src/access/edge-proof.js';
 import { CONFIRM_PATH, JOURNAL_PATH, type JournalEntry, type JournalLine, parseLine } from '../../src/journal/entry.js';
 import { USES_PATH } from '../../src/journal/use-report.js';
 import { TEST_SECRET } from '../kit/auth-service.js';
-import { type Answer, json, member } from '../kit/http/request.js';
+import { type HttpResponse, json, member } from '../kit/http/request.js';
 import { png } from '../kit/media.js';
 import { startOrigin, type TestOrigin } from '../kit/origin/origin.js';
 
 const STILL = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
 const UNKNOWN = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
-const code = (answer: Answer): string => `${answer.status} ${String(json(answer)['code'])}`;
+const code = (answer: HttpResponse): string => `${answer.status} ${String(json(answer)['code'])}`;
 
 /** Follows the journal as an edge does; confirms only when it is told to. */
 async function follow(origin: TestOrigin, edge: string) {
@@ -63,7 +63,7 @@ void t.test('taking media down', async (t) => {
     const open = await origin.uploaded(bytes, '?public=true');
     const path = `/v1/media/${closed}`;
     t.equal(code(await origin.as('alice', path, { method: 'DELETE' })), '403 forbidden', 'not even its owner');
-    t.equal((await origin.ask(path, { method: 'DELETE' })).status, 401);
+    t.equal((await origin.send(path, { method: 'DELETE' })).status, 401);
     t.equal(await status(closed), 200);
     for (const again of ['first', 'second']) {
       const answer = await origin.asAdmin(path, { method: 'DELETE' });
@@ -149,7 +149,7 @@ void t.test('taking media down', async (t) => {
       t.equal((await origin.asAdmin(`/v1/admin/media?${query}`)).status, 400, query);
     }
     t.equal((await origin.as('alice', '/v1/admin/media')).status, 403);
-    t.equal((await origin.ask('/v1/admin/media')).status, 401);
+    t.equal((await origin.send('/v1/admin/media')).status, 401);
 
     const open = await origin.uploaded(png(20), '?public=true');
     t.match(json(await origin.asAdmin(`/v1/admin/media/${first}`)), {
@@ -207,7 +207,7 @@ void t.test('taking media down', async (t) => {
   });
 
   await t.test('nobody but an edge learns that there is a journal', async (t) => {
-    const nothing = await origin.ask('/internal/v1/nothing');
+    const nothing = await origin.send('/internal/v1/nothing');
     for (const [method, path] of [
       ['GET', JOURNAL_PATH],
       ['POST', CONFIRM_PATH],

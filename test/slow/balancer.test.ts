@@ -14,7 +14,7 @@ import {
   startBalancer,
   withEdge,
 } from '../kit/edge/balancer.js';
-import { type Answer, ask, member } from '../kit/http/request.js';
+import { type HttpResponse, member, sendRequest } from '../kit/http/request.js';
 import { freePorts, type Service, startService } from '../kit/service.js';
 
 /** So many that each edge owns some, but for one run in millions. */
@@ -79,14 +79,14 @@ async function openHouse(t: Test): Promise<House> {
 const words = (sizeBytes: number): Buffer => Buffer.from(randomBytes(sizeBytes).toString('base64').slice(0, sizeBytes));
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-function upload({ balancer, alice }: House, bytes: Uint8Array): Promise<Answer> {
+function upload({ balancer, alice }: House, bytes: Uint8Array): Promise<HttpResponse> {
   const headers = { ...alice, 'content-type': 'text/plain' };
-  return ask(`${balancer.url}/v1/media`, { method: 'POST', headers, body: bytes });
+  return sendRequest(`${balancer.url}/v1/media`, { method: 'POST', headers, body: bytes });
 }
 
 /** Which edge answered. */
-const edgeOf = (answer: Answer): string => String(answer.headers['cache-status']).split(';')[0] ?? '';
-const isHit = (answer: Answer): boolean => /^[^,]*; hit/.test(String(answer.headers['cache-status']));
+const edgeOf = (answer: HttpResponse): string => String(answer.headers['cache-status']).split(';')[0] ?? '';
+const isHit = (answer: HttpResponse): boolean => /^[^,]*; hit/.test(String(answer.headers['cache-status']));
 
 async function uploads(t: Test, house: House): Promise<void> {
   const { balancer, alice } = house;
@@ -96,15 +96,18 @@ async function uploads(t: Test, house: House): Promise<void> {
   t.equal(member(created, 'sha256'), sha256(bytes));
   const url = member(created, 'url');
   t.ok(url.startsWith(balancer.url), 'what it hands out leads through the balancer');
-  t.ok((await ask(url, { headers: alice })).bytes.equals(bytes), 'and comes back byte for byte');
-  const part = await ask(url, { headers: { ...alice, range: 'bytes=4000000-4000009' } });
+  t.ok((await sendRequest(url, { headers: alice })).bytes.equals(bytes), 'and comes back byte for byte');
+  const part = await sendRequest(url, { headers: { ...alice, range: 'bytes=4000000-4000009' } });
   t.match(part, { status: 206, bytes: bytes.subarray(4_000_000, 4_000_010) });
   const etag = String(part.headers.etag);
-  t.equal((await ask(url, { headers: { ...alice, 'if-none-match': etag } })).status, 304);
+  t.equal((await sendRequest(url, { headers: { ...alice, 'if-none-match': etag } })).status, 304);
 
   t.equal(await uploadOnceWanted(house, words(5_000_000)), 201, 'one that waits for 100 Continue');
   const body = { method: 'POST', body: words(5_000_000) };
-  const stranger = await ask(`${balancer.url}/v1/media`, { ...body, headers: { 'content-type': 'text/plain' } });
+  const stranger = await sendRequest(`${balancer.url}/v1/media`, {
+    ...body,
+    headers: { 'content-type': 'text/plain' },
+  });
   t.match(stranger, { status: 401, headers: { 'content-type': 'application/problem+json' } });
   t.match((await upload(house, words(11_000_000))).status, 413);
 }
@@ -138,7 +141,7 @@ async function spread(t: Test, house: House): Promise<Owners> {
       t.equal(created.status, 201);
       uploadedThrough.add(edgeOf(created));
       const path = `/v1/media/${member(created, 'id')}`;
-      const first = await ask(balancer.url + path, { headers: alice });
+      const first = await sendRequest(balancer.url + path, { headers: alice });
       t.ok(first.bytes.equals(bytes));
       t.notOk(isHit(first), 'a first fetch is a miss');
       for (const [method, query] of [
@@ -146,7 +149,7 @@ async function spread(t: Test, house: House): Promise<Owners> {
         ['HEAD', ''],
         ['GET', `?again=${n}`],
       ]) {
-        const again = await ask(`${balancer.url}${path}${query}`, { method: method ?? 'GET', headers: alice });
+        const again = await sendRequest(`${balancer.url}${path}${query}`, { method: method ?? 'GET', headers: alice });
         t.ok(isHit(again), `${method} hits: ${String(again.headers['cache-status'])}`);
         t.equal(edgeOf(again), edgeOf(first), 'at the same edge');
       }
@@ -165,13 +168,13 @@ function ownedBy(owners: Owners, name: string): readonly string[] {
 async function takedown(t: Test, { balancer, edges, alice, admin }: House, owners: Owners): Promise<void> {
   const [path = ''] = ownedBy(owners, 'edge-2');
   for (const { url } of edges) {
-    await ask(url + path, { headers: alice });
-    t.ok(isHit(await ask(url + path, { headers: alice })), 'every edge holds a copy');
+    await sendRequest(url + path, { headers: alice });
+    t.ok(isHit(await sendRequest(url + path, { headers: alice })), 'every edge holds a copy');
   }
-  const done = await ask(`${balancer.url}${path}?wait=edges`, { method: 'DELETE', headers: admin });
+  const done = await sendRequest(`${balancer.url}${path}?wait=edges`, { method: 'DELETE', headers: admin });
   t.match(done, { status: 204, headers: { 'takedown-confirmed': '3/3' } });
   for (const url of [balancer.url, ...edges.map((edge) => edge.url)])
-    t.equal((await ask(url + path, { headers: alice })).status, 410, url);
+    t.equal((await sendRequest(url + path, { headers: alice })).status, 410, url);
 }
 
 async function addresses(t: Test, { service, balancer, admin }: House): Promise<void> {
@@ -195,7 +198,7 @@ async function death(t: Test, house: House, owners: Owners): Promise<void> {
   const { balancer, mortal, alice, admin } = house;
   const orphans = ownedBy(owners, mortal.name).slice(1);
   const [kept = '', removed = ''] = orphans;
-  const get = (path: string): Promise<Answer> => ask(balancer.url + path, { headers: alice });
+  const get = (path: string): Promise<HttpResponse> => sendRequest(balancer.url + path, { headers: alice });
 
   await mortal.kill();
   for (const path of owners.keys()) {
@@ -208,11 +211,11 @@ async function death(t: Test, house: House, owners: Owners): Promise<void> {
     else t.match([edgeOf(answer), isHit(answer)], [owner?.edge, true], 'the others keep what they own');
   }
   for (let n = 0; n < 8; n += 1) t.equal((await upload(house, words(100_000))).status, 201, 'uploads go on');
-  const done = await ask(`${balancer.url}${removed}?wait=edges`, { method: 'DELETE', headers: admin });
+  const done = await sendRequest(`${balancer.url}${removed}?wait=edges`, { method: 'DELETE', headers: admin });
   t.match(done, { status: 204, headers: { 'takedown-confirmed': '2/2' } }, 'confirmed by those that are there');
 
   await mortal.start();
-  t.equal((await ask(mortal.url + removed, { headers: alice })).status, 410, 'it learns what it missed');
+  t.equal((await sendRequest(mortal.url + removed, { headers: alice })).status, 410, 'it learns what it missed');
   let back = await get(kept);
   for (let left = 200; left > 0 && edgeOf(back) !== mortal.name; left -= 1) {
     await new Promise((resolve) => setTimeout(resolve, 50));

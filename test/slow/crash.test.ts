@@ -14,7 +14,7 @@ import { mediaKey } from '../../origin/blobs/blob-store.js';
 import { fsck } from '../../origin/upkeep/fsck.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import { ManualClock } from '../kit/clock.js';
-import { watchedParts } from '../kit/deps.js';
+import { testDeps } from '../kit/deps.js';
 import type { CrashLine } from '../kit/origin/crash-record.js';
 import { openStores, type Stores, sha256Of } from '../kit/origin/stores.js';
 import { seeded } from '../kit/random.js';
@@ -54,7 +54,7 @@ void t.test('what was acknowledged survives kill -9 at any moment', { timeout: T
       deaths += 1;
       // The next day, as the next writer will have it.
       const clock = new ManualClock(Date.UTC(2200, 0, 1) + (round + 1) * 86_400_000);
-      const stores = await openStores(folder, clock, watchedParts());
+      const stores = await openStores(folder, clock, testDeps());
       try {
         newestSeq = await checkJournal(stores, lines, newestSeq);
         await checkMedia(stores, expected, changed);

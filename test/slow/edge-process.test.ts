@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { connect } from 'node:tls';
 import t from 'tap';
 import { hasOpenssl, selfSigned, type TestCertificate } from '../kit/certificates.js';
-import { ask, member } from '../kit/http/request.js';
+import { member, sendRequest } from '../kit/http/request.js';
 import { asCaller, openProcesses } from '../kit/processes.js';
 
 const skip = hasOpenssl ? false : 'there is no openssl to make certificates with';
@@ -95,13 +95,13 @@ void t.test('an edge secret is changed while both run, and nobody is a stranger 
   );
   const url = await edge.ready;
   const untilReady = async (): Promise<void> => {
-    while ((await ask(`${url}/readyz`)).status !== 200) await later(50);
+    while ((await sendRequest(`${url}/readyz`)).status !== 200) await later(50);
   };
   const fetchNew = async (): Promise<number> => {
     const headers = { 'content-type': 'text/plain' };
     const body = `words of ${performance.now()}`;
-    const created = await ask(`${url}/v1/media`, asCaller(processes.user, { method: 'POST', headers, body }));
-    return (await ask(`${url}/v1/media/${member(created, 'id')}`, asCaller(processes.user))).status;
+    const created = await sendRequest(`${url}/v1/media`, asCaller(processes.user, { method: 'POST', headers, body }));
+    return (await sendRequest(`${url}/v1/media/${member(created, 'id')}`, asCaller(processes.user))).status;
   };
   await untilReady();
   t.equal(await fetchNew(), 200, 'by the secret that both know');
@@ -117,9 +117,12 @@ void t.test('an edge secret is changed while both run, and nobody is a stranger 
   for (let confirmed = ''; confirmed !== '1/1'; ) {
     const headers = { 'content-type': 'text/plain' };
     const body = `words of ${performance.now()}`;
-    const created = await ask(`${originUrl}/v1/media`, asCaller(processes.user, { method: 'POST', headers, body }));
+    const created = await sendRequest(
+      `${originUrl}/v1/media`,
+      asCaller(processes.user, { method: 'POST', headers, body }),
+    );
     const path = `/v1/media/${member(created, 'id')}?wait=edges`;
-    const done = await ask(originUrl + path, asCaller(processes.admin, { method: 'DELETE' }));
+    const done = await sendRequest(originUrl + path, asCaller(processes.admin, { method: 'DELETE' }));
     confirmed = String(done.headers['takedown-confirmed']);
   }
   t.equal(await fetchNew(), 200, 'and once the origin knows that one alone');

@@ -6,7 +6,7 @@ import { metaSection } from '../../origin/meta/config.js';
 import { openMetaStore } from '../../origin/meta/lmdb.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import { ManualClock } from '../kit/clock.js';
-import { configured, watchedParts } from '../kit/deps.js';
+import { configured, testDeps } from '../kit/deps.js';
 import { findingsOf, T0, uploadOf } from '../kit/origin/meta-contract.js';
 import { onSmallDisk } from '../kit/small-disk.js';
 
@@ -26,7 +26,7 @@ async function fillAndGoOn(t: Test, folder: string): Promise<void> {
 
   mkdirSync(join(folder, 'meta'));
   const config = configured(metaSection, { folder: join(folder, 'meta') });
-  const parts = { clock: new ManualClock(T0), log: watchedParts().log, randomName: () => 'name' };
+  const parts = { clock: new ManualClock(T0), log: testDeps().log, randomName: () => 'name' };
   let store = await openMetaStore(config, parts);
   const stored: MediaId[] = [];
   let refused: { readonly code?: unknown } | undefined;

@@ -8,9 +8,9 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { connectRaw, type Raw, requestHead } from '../kit/http/raw.js';
-import { startReading } from '../kit/http/reading.js';
-import { type Answer, ask, member } from '../kit/http/request.js';
+import { connectRaw, type RawConnection, requestHead } from '../kit/http/raw.js';
+import { startDownload } from '../kit/http/reading.js';
+import { type HttpResponse, member, sendRequest } from '../kit/http/request.js';
 import { largePng, png } from '../kit/media.js';
 import { openLightS3 } from '../kit/origin/light-s3.js';
 import { startOrigin } from '../kit/origin/origin.js';
@@ -31,7 +31,8 @@ const DRIP_MS = 100;
 const portOf = (url: string): number => Number(new URL(url).port);
 const staged = (folder: string): string[] =>
   readdirSync(join(folder, 'data/origin/stage')).filter((name) => name.startsWith('upload-'));
-const outcome = (answer: Answer): string => (answer.status < 300 ? String(answer.status) : member(answer, 'code'));
+const outcome = (answer: HttpResponse): string =>
+  answer.status < 300 ? String(answer.status) : member(answer, 'code');
 
 async function untilNothingStaged(folder: string): Promise<void> {
   while (staged(folder).length > 0) await pause(10);
@@ -62,14 +63,14 @@ void t.test('an origin and an edge as processes', { timeout: TIMEOUT_MS }, async
     seed += 1;
     return seed;
   };
-  const upload = (url: string, body: Buffer, headers: Readonly<Record<string, string>> = {}): Promise<Answer> =>
-    ask(`${url}/v1/media`, asCaller(house.user, { method: 'POST', headers, body }));
+  const upload = (url: string, body: Buffer, headers: Readonly<Record<string, string>> = {}): Promise<HttpResponse> =>
+    sendRequest(`${url}/v1/media`, asCaller(house.user, { method: 'POST', headers, body }));
   const begun = (headers: Readonly<Record<string, string | number>>): string =>
     requestHead('POST', '/v1/media', { ...house.user, ...headers });
 
   for (const [name, url] of doors) {
     await t.test(`${name} ends clients that stall, and serves the others meanwhile`, async (t) => {
-      const stalls: Readonly<Record<string, (wire: Raw) => void>> = {
+      const stalls: Readonly<Record<string, (wire: RawConnection) => void>> = {
         silent: () => undefined,
         'a slow head': (wire) => drip(wire, 'GET /healthz HTTP/1.1\r\nhost: test\r\nx-slow: '),
         'a slow body': (wire) => drip(wire, begun({ 'content-length': 100_000 })),
@@ -80,7 +81,7 @@ void t.test('an origin and an edge as processes', { timeout: TIMEOUT_MS }, async
           wire.end();
         },
       };
-      const wires: (readonly [string, Raw])[] = [];
+      const wires: (readonly [string, RawConnection])[] = [];
       for (const [kind, stall] of Object.entries(stalls)) {
         for (let each = 0; each < STALLED_EACH; each += 1) {
           const wire = await connectRaw(portOf(url));
@@ -109,7 +110,7 @@ void t.test('an origin and an edge as processes', { timeout: TIMEOUT_MS }, async
     await t.test(`uploads that break off at ${name} leave nothing`, async (t) => {
       // So much that its first part is written before the rest is there.
       const half = largePng(nextSeed(), 700_000);
-      const wires: Raw[] = [];
+      const wires: RawConnection[] = [];
       for (const [headers, part] of [
         [{ 'content-length': 800_000 }, half],
         [{ 'transfer-encoding': 'chunked' }, Buffer.concat([Buffer.from('c3500\r\n'), half])],
@@ -140,7 +141,7 @@ void t.test('an origin and an edge as processes', { timeout: TIMEOUT_MS }, async
 });
 
 /** A byte now and then, for as long as the other side takes it. */
-function drip(wire: Raw, start: string): void {
+function drip(wire: RawConnection, start: string): void {
   wire.write(start);
   const timer = setInterval(() => wire.write('x'), DRIP_MS);
   void wire.closed.then(() => clearInterval(timer));
@@ -177,7 +178,10 @@ void t.test('clients that read nothing cost little, and not for long', { timeout
   );
   await Promise.all([disk.ready, memory.ready]);
   const bytes = largePng(1, UNREAD_BYTES);
-  const sent = await ask(`${originUrl}/v1/media?public=true`, asCaller(house.user, { method: 'POST', body: bytes }));
+  const sent = await sendRequest(
+    `${originUrl}/v1/media?public=true`,
+    asCaller(house.user, { method: 'POST', body: bytes }),
+  );
   const path = `/v1/media/${member(sent, 'id')}`;
   for (const [name, { pid, ready }] of [
     ['the origin', origin],
@@ -186,7 +190,7 @@ void t.test('clients that read nothing cost little, and not for long', { timeout
   ] as const) {
     await t.test(name, async (t) => {
       const url = await ready;
-      for (let each = 0; each < 2; each += 1) t.ok((await ask(url + path)).bytes.equals(bytes));
+      for (let each = 0; each < 2; each += 1) t.ok((await sendRequest(url + path)).bytes.equals(bytes));
       const [openBefore, usedBefore] = [openFiles(pid), residentBytes(pid)];
       const wires = await Promise.all(Array.from({ length: UNREAD_EACH }, () => connectRaw(portOf(url))));
       for (const wire of wires) {
@@ -200,14 +204,14 @@ void t.test('clients that read nothing cost little, and not for long', { timeout
       // Nothing can be seen of it from outside but what the process holds.
       while (openFiles(pid) > openBefore && performance.now() < deadline) {
         most = Math.max(most, residentBytes(pid) - usedBefore);
-        others.add((await ask(url + path, { method: 'HEAD' })).status);
+        others.add((await sendRequest(url + path, { method: 'HEAD' })).status);
         await pause(100);
       }
       t.ok(openFiles(pid) <= openBefore, `${openFiles(pid) - openBefore} still open`);
       t.same([...others], [200], 'others are served meanwhile');
       t.ok(most < UNREAD_GROWTH_MAX_BYTES, `${most} bytes for ${UNREAD_EACH} answers`);
       for (const wire of wires) wire.socket.destroy();
-      t.ok((await ask(url + path)).bytes.equals(bytes));
+      t.ok((await sendRequest(url + path)).bytes.equals(bytes));
     });
   }
 });
@@ -247,14 +251,14 @@ void t.test('clients that leave a download in the middle leave no connection to 
   const bytes = largePng(1, 24_000_000);
   const path = `/v1/media/${await origin.uploaded(bytes, '?public=true')}`;
   for (let round = 0; round < 3; round += 1) {
-    const readings = await Promise.all([0, 1].map(() => startReading(origin.url + path)));
+    const readings = await Promise.all([0, 1].map(() => startDownload(origin.url + path)));
     for (const reading of readings) {
       reading.pause();
       t.equal(reading.status, 200);
     }
     for (const reading of readings) reading.leave();
   }
-  t.ok((await origin.ask(path)).bytes.equals(bytes));
+  t.ok((await origin.send(path)).bytes.equals(bytes));
 });
 
 void t.test('the same bytes at once are one record for each visibility and one blob', async (t) => {
@@ -332,18 +336,18 @@ async function fillAndGoOn(t: Test, folder: string): Promise<void> {
     const kept = new Map<string, Buffer>();
     const upload = async (seed: number): Promise<string> => {
       const bytes = seed % 2 === 0 ? largePng(seed, 150_000) : png(seed);
-      const answer = await ask(`${url}/v1/media`, asCaller(house.user, { method: 'POST', body: bytes }));
+      const answer = await sendRequest(`${url}/v1/media`, asCaller(house.user, { method: 'POST', body: bytes }));
       if (answer.status === 201) kept.set(member(answer, 'id'), bytes);
       return outcome(answer);
     };
     const allThere = async (): Promise<void> => {
       for (const [id, bytes] of kept) {
-        const answer = await ask(`${url}/v1/media/${id}`, asCaller(house.user));
+        const answer = await sendRequest(`${url}/v1/media/${id}`, asCaller(house.user));
         if (!answer.bytes.equals(bytes)) t.fail(`${id} is not what it was: ${answer.status}`);
       }
     };
     const tus = (path: string, method: string, headers: Readonly<Record<string, string>>, body?: Buffer) =>
-      ask(
+      sendRequest(
         url + path,
         asCaller(house.user, {
           method,
@@ -353,7 +357,7 @@ async function fillAndGoOn(t: Test, folder: string): Promise<void> {
       );
     const resumed = largePng(-1, 400_000);
     const begun = await tus('/v1/uploads', 'POST', { 'upload-length': String(resumed.length) });
-    const resume = async (): Promise<Answer> => {
+    const resume = async (): Promise<HttpResponse> => {
       const at = (await tus(begun.headers.location ?? '', 'HEAD', {})).headers['upload-offset'];
       const part = { 'content-type': 'application/offset+octet-stream', 'upload-offset': String(at) };
       return tus(begun.headers.location ?? '', 'PATCH', part, resumed.subarray(Number(at)));

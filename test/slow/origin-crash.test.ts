@@ -13,7 +13,7 @@ import { systemClock } from '../../src/clock.js';
 import { formatFaults, loadConfig } from '../../src/config/load.js';
 import type { Sha256 } from '../../src/ids.js';
 import { createLog } from '../../src/log.js';
-import { ask, json, member } from '../kit/http/request.js';
+import { json, member, sendRequest } from '../kit/http/request.js';
 import { gif, largePng, pdf, png, text } from '../kit/media.js';
 import { sha256Of } from '../kit/origin/stores.js';
 import { asCaller, type Launched, openProcesses, type Processes } from '../kit/processes.js';
@@ -165,9 +165,11 @@ class Traffic {
 
   private async ask(path: string, caller: Readonly<Record<string, string>>, method: string, body?: Buffer) {
     const options = { method, ...(body !== undefined && { body }) };
-    const answer = await ask(`${this.url}/v1/media${path}`, asCaller(caller, options)).catch((thrown: unknown) => {
-      throw new Unanswered('the connection broke', { cause: thrown });
-    });
+    const answer = await sendRequest(`${this.url}/v1/media${path}`, asCaller(caller, options)).catch(
+      (thrown: unknown) => {
+        throw new Unanswered('the connection broke', { cause: thrown });
+      },
+    );
     if (!answer.whole) throw new Unanswered('the answer broke off');
     this.answered += 1;
     return answer;
@@ -197,7 +199,7 @@ void t.test('what the origin answered survives kill -9 at any moment', { timeout
       starts += 1;
     } else {
       const url = await origin.ready;
-      house.foresee();
+      house.preload();
       await check(house, url, traffic.files, traffic.touched);
       traffic.touched.clear();
       await traffic.run(url, () => origin.kill());
@@ -274,7 +276,7 @@ function settle(file: File, listed: readonly Listed[]): void {
 }
 
 async function checkCopy(house: Processes, url: string, file: File, { id, deletion }: Copy): Promise<void> {
-  const { status, bytes } = await ask(`${url}/v1/media/${id}`, asCaller(house.user));
+  const { status, bytes } = await sendRequest(`${url}/v1/media/${id}`, asCaller(house.user));
   const wanted = deletion === 'answered' ? 410 : file.withheld === true ? 403 : 200;
   if (status !== wanted) throw new Error(`${id} answers ${status} in place of ${wanted}`);
   if (status === 200 && !bytes.equals(file.bytes)) throw new Error(`the bytes of ${id} are not what they were`);
@@ -283,7 +285,7 @@ async function checkCopy(house: Processes, url: string, file: File, { id, deleti
 async function listAll(house: Processes, url: string): Promise<readonly Listed[]> {
   const found: Listed[] = [];
   for (let cursor = ''; ; ) {
-    const page = await ask(`${url}/v1/admin/media?limit=${PAGE}${cursor}`, asCaller(house.admin));
+    const page = await sendRequest(`${url}/v1/admin/media?limit=${PAGE}${cursor}`, asCaller(house.admin));
     if (page.status !== 200) throw new Error(`the list: ${page.status} ${page.bytes.toString()}`);
     const { items, next } = json(page) as { readonly items: readonly Listed[]; readonly next: string | null };
     found.push(...items);

@@ -12,7 +12,7 @@ import { openTestEdge, type TestEdge } from '../kit/edge/edge.js';
 import { mediaHead, mediaScript, type Script } from '../kit/edge/scripted-origin.js';
 import { listenRaw, type RawServer } from '../kit/http/raw.js';
 import { openRelay, type Relay } from '../kit/http/relay.js';
-import { type Answer, ask } from '../kit/http/request.js';
+import { type HttpResponse, sendRequest } from '../kit/http/request.js';
 
 const READER = { authorization: 'Bearer reader' };
 const BYTES = Buffer.from('0123456789abcdefghijklmnopqrstuvwxyz');
@@ -119,8 +119,9 @@ function media(headers: Readonly<Record<string, string>> = {}): Script {
   };
 }
 
-const get = ({ edge }: Bench, last: string): Promise<Answer> => ask(edge.url + pathOf(last), { headers: READER });
-const pass = ({ edge }: Bench): Promise<Answer> => ask(edge.url + PASSED, { method: 'POST', body: 'x' });
+const get = ({ edge }: Bench, last: string): Promise<HttpResponse> =>
+  sendRequest(edge.url + pathOf(last), { headers: READER });
+const pass = ({ edge }: Bench): Promise<HttpResponse> => sendRequest(edge.url + PASSED, { method: 'POST', body: 'x' });
 
 t.setTimeout(120_000);
 void t.test('an origin in trouble', async (t) => {
@@ -192,8 +193,8 @@ void t.test('an origin whose handshake never ends is given up by fills and passe
   });
   t.teardown(() => edge.close());
   const [filled, passed] = await Promise.all([
-    ask(edge.url + pathOf(NEW), { headers: READER }),
-    ask(edge.url + PASSED, { method: 'POST', body: 'x' }),
+    sendRequest(edge.url + pathOf(NEW), { headers: READER }),
+    sendRequest(edge.url + PASSED, { method: 'POST', body: 'x' }),
   ]);
   t.equal(filled.status, 504);
   t.equal(passed.status, 504);

@@ -12,10 +12,10 @@ import t, { type Test } from 'tap';
 import { metaSection } from '../../origin/meta/config.js';
 import { openMetaStore } from '../../origin/meta/lmdb.js';
 import { systemClock } from '../../src/clock.js';
-import { configured, watchedParts } from '../kit/deps.js';
-import { askIn, FORMS, type Form, type Poller, poll, shows, type Watched } from '../kit/edge/polling.js';
+import { configured, testDeps } from '../kit/deps.js';
+import { FORMS, type Form, type Poller, poll, sendIn, shows, type Watched } from '../kit/edge/polling.js';
 import { openRelay, type Relay } from '../kit/http/relay.js';
-import { type Answer, ask, json, member } from '../kit/http/request.js';
+import { type HttpResponse, json, member, sendRequest } from '../kit/http/request.js';
 import { makeJpeg } from '../kit/pictures.js';
 import { asCaller, type Launched, openProcesses, type Processes } from '../kit/processes.js';
 
@@ -94,7 +94,7 @@ class House {
   async upload(kind: 'memory' | 'disk' | 'stale', way: Way, expiresInSeconds?: number): Promise<Media> {
     const query = expiresInSeconds === undefined ? '' : `?expires_in=${expiresInSeconds}`;
     const [type, body] = await this.#bytes(kind);
-    const created = await ask(
+    const created = await sendRequest(
       `${this.url}/v1/media${query}`,
       asCaller(this.processes.user, { method: 'POST', headers: { 'content-type': type }, body }),
     );
@@ -119,9 +119,9 @@ class House {
     return ['image/jpeg', kind === 'memory' ? picture : Buffer.concat([picture, randomBytes(100_000)])];
   }
 
-  async takeDown(media: Media): Promise<Answer> {
+  async takeDown(media: Media): Promise<HttpResponse> {
     const [method, target] = media.way === 'delete' ? ['DELETE', media.path] : ['POST', `${media.path}/quarantine`];
-    const answer = await ask(this.url + target, asCaller(this.processes.admin, { method }));
+    const answer = await sendRequest(this.url + target, asCaller(this.processes.admin, { method }));
     media.takenDownAt = performance.now();
     return answer;
   }
@@ -225,19 +225,20 @@ async function stock(t: Test, house: House, edges: readonly Edge[]): Promise<Med
 /** Asks until every form is answered from the tier that is meant. */
 async function hold(house: House, edge: Edge, media: readonly Media[]): Promise<void> {
   await inLanes(media, async (each) => {
-    const isHeld = (answer: Answer): boolean => {
+    const isHeld = (answer: HttpResponse): boolean => {
       const status = String(answer.headers['cache-status']);
       return shows(answer) && /; hit/.test(status) && status.includes(`detail=${each.detail}`);
     };
-    const isHit = (answer: Answer): boolean => shows(answer) && /; hit/.test(String(answer.headers['cache-status']));
+    const isHit = (answer: HttpResponse): boolean =>
+      shows(answer) && /; hit/.test(String(answer.headers['cache-status']));
     for (const form of each.forms) {
       const enough = form === 'thumbnail' ? isHit : isHeld;
-      let answer = await askIn(form, edge.url, each, house.processes.user);
+      let answer = await sendIn(form, edge.url, each, house.processes.user);
       for (let left = 400; !enough(answer); left -= 1) {
         if (left === 0 || answer.status === 410)
           throw new Error(`${edge.name} does not hold ${each.path} for ${form}: ${JSON.stringify(answer.headers)}`);
         await later(25);
-        answer = await askIn(form, edge.url, each, house.processes.user);
+        answer = await sendIn(form, edge.url, each, house.processes.user);
       }
     }
   });
@@ -278,8 +279,8 @@ async function comesBack(t: Test, house: House, { edge, mode, gone, kept }: Retu
   edge.relay.set('refuse');
   edge.process = await house.launchEdge(edge.name, mode, edge.relay);
   edge.url = await edge.process.ready;
-  t.equal((await ask(`${edge.url}/healthz`)).status, 200, 'it listens, although its origin is away');
-  t.match(json(await ask(`${edge.url}/readyz`)), { status: 'not_ready', journal: 'catching_up' });
+  t.equal((await sendRequest(`${edge.url}/healthz`)).status, 200, 'it listens, although its origin is away');
+  t.match(json(await sendRequest(`${edge.url}/readyz`)), { status: 'not_ready', journal: 'catching_up' });
   const polls = house.poll(edge, [...gone, ...kept]);
   await polls.rounds(2);
   t.equal(shownIn(polls, [...gone, ...kept]), 0, 'and shows nothing of what it holds');
@@ -373,7 +374,7 @@ async function gap(t: Test, house: House): Promise<void> {
   await polls.rounds(2);
   t.equal(shownIn(polls, gone), 0, 'nothing of what was taken down is shown');
   await polls.stop();
-  const first = await askIn('GET', edge.url, kept, house.processes.user);
+  const first = await sendIn('GET', edge.url, kept, house.processes.user);
   t.match(first.headers['cache-status'], /fwd=uri-miss/, 'it has emptied its cache');
   t.ok(shows(first));
   await edge.process.stop();
@@ -382,21 +383,24 @@ async function gap(t: Test, house: House): Promise<void> {
 /** As the origin does it once its entries are older than they are kept. */
 async function trimJournal({ processes }: House): Promise<void> {
   const config = configured(metaSection, { folder: join(processes.folder, 'data', 'origin', 'meta') });
-  const meta = await openMetaStore(config, { clock: systemClock, log: watchedParts().log, randomName: () => 'unused' });
+  const meta = await openMetaStore(config, { clock: systemClock, log: testDeps().log, randomName: () => 'unused' });
   const dropped = await meta.journal.trim(Number.MAX_SAFE_INTEGER);
   await meta.close();
   if (dropped === 0) throw new Error('the journal had nothing to trim');
 }
 
 async function untilReady({ url }: Pick<Edge, 'url'>): Promise<void> {
-  while ((await ask(`${url}/readyz`)).status !== 200) await later(20);
+  while ((await sendRequest(`${url}/readyz`)).status !== 200) await later(20);
 }
 
 /** Resolves once every edge that runs follows, and has applied all that the origin has. */
 async function untilConfirmed(house: House): Promise<void> {
   for (;;) {
     const { path } = await house.upload('stale', 'delete');
-    const done = await ask(`${house.url}${path}?wait=edges`, asCaller(house.processes.admin, { method: 'DELETE' }));
+    const done = await sendRequest(
+      `${house.url}${path}?wait=edges`,
+      asCaller(house.processes.admin, { method: 'DELETE' }),
+    );
     if (/^([1-9]\d*)\/\1$/.test(String(done.headers['takedown-confirmed']))) return;
     await later(50);
   }

@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 import t, { type Test } from 'tap';
 import { MALFORMED_BODIES, MALFORMED_HEADS, type Malformed, SMUGGLED } from '../kit/http/malformed.js';
 import { connectRaw, exchangeRaw } from '../kit/http/raw.js';
-import { ask } from '../kit/http/request.js';
+import { sendRequest } from '../kit/http/request.js';
 import { openProcesses } from '../kit/processes.js';
 
 /** Those of MALFORMED_LIMITS, in the words of the file, and such that slowness is told soon. */
@@ -43,7 +43,7 @@ void t.test('clients that behave badly', async (t) => {
     );
     await t.test(`${name}: slow and silent clients`, (t) => slow(t, port));
     await t.test(`${name}: a client that wants all connections`, (t) => greedy(t, port));
-    t.equal((await ask(`http://127.0.0.1:${port}/healthz`)).status, 200, `${name} is well`);
+    t.equal((await sendRequest(`http://127.0.0.1:${port}/healthz`)).status, 200, `${name} is well`);
   }
   t.equal(await edge.stop(), 0);
   t.equal(await origin.stop(), 0);

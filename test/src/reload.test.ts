@@ -7,7 +7,7 @@ import { parseConfig } from '../../src/config/load.js';
 import type { ConfigRead } from '../../src/process.js';
 import { openReloading, type Reloading } from '../../src/reload.js';
 import { ManualClock } from '../kit/clock.js';
-import { watchedParts } from '../kit/deps.js';
+import { testDeps } from '../kit/deps.js';
 import { until } from '../kit/until.js';
 
 const sections = {
@@ -32,7 +32,7 @@ interface Reloadable {
 }
 
 function openReloadable(t: Test, path: string | undefined, files: readonly string[] = []): Reloadable {
-  const { log, lines } = watchedParts();
+  const { log, lines } = testDeps();
   const clock = new ManualClock();
   const applied: number[] = [];
   const held = { text: '', files };

@@ -14,7 +14,7 @@ import { chooseFormat, chooseVariant, readMenu, readWish, type ThumbMenu } from 
 import { ManualClock } from '../../kit/clock.js';
 import { openTestEdge } from '../../kit/edge/edge.js';
 import { mediaHead } from '../../kit/edge/scripted-origin.js';
-import { startReading } from '../../kit/http/reading.js';
+import { startDownload } from '../../kit/http/reading.js';
 
 const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
 const MENU: ThumbMenu = {
@@ -360,7 +360,7 @@ void t.test('whatever readers, aborts and faults there are, a read that ends who
           const range = ranged ? { range: `bytes=${first}-` } : {};
           const headers = { authorization: 'Bearer reader', ...range };
           // Broken off before its head: no read at all.
-          const reading = await startReading(edge.url + path, headers).catch(() => undefined);
+          const reading = await startDownload(edge.url + path, headers).catch(() => undefined);
           if (reading === undefined) return true;
           if (leaves) reading.leave();
           const { bytes: got, whole } = await reading.over;

@@ -9,13 +9,13 @@ import { NO_BODY } from '../../../src/http/reply.js';
 import type { MediaId } from '../../../src/ids.js';
 import { parseUseReport, USES_PATH } from '../../../src/journal/use-report.js';
 import { ManualClock } from '../../kit/clock.js';
-import { watchedParts } from '../../kit/deps.js';
+import { testDeps } from '../../kit/deps.js';
 import { runModel, steps, type Tally } from '../../kit/edge/cache-model.js';
 import { EDGE_PROOF, openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
 import { mediaHead, mediaScript, rangedScript, type Script, sha256Of } from '../../kit/edge/scripted-origin.js';
 import { connectRaw } from '../../kit/http/raw.js';
-import { startReading } from '../../kit/http/reading.js';
-import { type Answer, ask } from '../../kit/http/request.js';
+import { startDownload } from '../../kit/http/reading.js';
+import { type HttpResponse, sendRequest } from '../../kit/http/request.js';
 import { mediaId } from '../../kit/origin/journal.js';
 
 const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
@@ -43,7 +43,7 @@ void t.test('what the cache holds is served without the origin', async (t) => {
   const edge = await open(t);
   edge.origin.on(PATH, mediaScript({ bytes: BYTES, headers: { 'media-id': ID } }));
   const url = edge.url + PATH;
-  const first = await ask(url, { headers: READER });
+  const first = await sendRequest(url, { headers: READER });
   t.equal(first.status, 200);
   t.same(first.bytes, BYTES);
   t.equal(first.headers['cache-status'], 'edge; fwd=uri-miss; fwd-status=200; ttl=3600; stored');
@@ -86,7 +86,7 @@ void t.test('what the cache holds is served without the origin', async (t) => {
     { name: 'what clients may not wish for', method: 'GET', headers: { 'cache-control': 'no-cache' }, status: 200 },
   ] as const;
   for (const { name, method, headers, status, ...want } of cases) {
-    const answer = await ask(url, { method, headers: { ...READER, ...headers } });
+    const answer = await sendRequest(url, { method, headers: { ...READER, ...headers } });
     t.equal(answer.status, status, name);
     if ('body' in want) t.equal(answer.bytes.toString(), want.body, name);
     if ('length' in want) t.equal(answer.headers['content-length'], want.length, name);
@@ -94,7 +94,7 @@ void t.test('what the cache holds is served without the origin', async (t) => {
     if (status < 400) t.equal(answer.headers['cache-status'], 'edge; hit; ttl=3590; detail=memory', name);
     t.notOk(answer.headers['cdn-cache-control'] ?? answer.headers['media-id'], `${name}: nothing internal`);
   }
-  const several = await ask(url, { headers: { ...READER, range: 'bytes=0-1,-2' } });
+  const several = await sendRequest(url, { headers: { ...READER, range: 'bytes=0-1,-2' } });
   t.equal(several.status, 206);
   t.match(several.headers['content-type'], /^multipart\/byteranges; boundary=/);
   t.equal(several.headers['content-length'], String(several.bytes.length));
@@ -118,7 +118,7 @@ void t.test('a client who leaves before the head comes ends nothing but its own 
       await told;
       await mediaScript({ bytes })(seen, answering);
     });
-    const stays = ask(edge.url + path, { headers: READER });
+    const stays = sendRequest(edge.url + path, { headers: READER });
     await edge.origin.arrived(path);
     const leaves = await connectRaw(Number(new URL(edge.url).port));
     leaves.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer reader\r\n${fields}\r\n`);
@@ -139,7 +139,7 @@ void t.test('a client may use its copy for as long as the origin says, from when
   const date = new Date(start).toUTCString();
   edge.origin.on(other, mediaScript({ bytes: BYTES, public: true, headers: { sunset, date } }));
   const told = async (target: string, headers = {}, method = 'GET'): Promise<string> => {
-    const answer = await ask(edge.url + target, { method, headers });
+    const answer = await sendRequest(edge.url + target, { method, headers });
     t.ok([200, 206, 304].includes(answer.status), `${target}: ${answer.status}`);
     return `${answer.headers.age ?? 'none'}: ${answer.headers['cache-control']}`;
   };
@@ -177,7 +177,7 @@ void t.test('what only the disk holds is served from there', async (t) => {
   const bytes = randomBytes(500_000);
   edge.origin.on(PATH, mediaScript({ bytes }));
   const url = edge.url + PATH;
-  await ask(url, { headers: READER });
+  await sendRequest(url, { headers: READER });
   await until(() => edge.engine.flights.underWay === 0);
   const cases = [
     { headers: {}, status: 200, want: bytes },
@@ -185,15 +185,15 @@ void t.test('what only the disk holds is served from there', async (t) => {
     { headers: { 'if-none-match': `"sha256:${sha256Of(bytes)}"` }, status: 304, want: Buffer.alloc(0) },
   ];
   for (const { headers, status, want } of cases) {
-    const answer = await ask(url, { headers: { ...READER, ...headers } });
+    const answer = await sendRequest(url, { headers: { ...READER, ...headers } });
     t.equal(answer.status, status);
     t.ok(answer.bytes.equals(want));
     t.equal(answer.headers['cache-status'], 'edge; hit; ttl=3600; detail=disk');
   }
-  const several = await ask(url, { headers: { ...READER, range: 'bytes=-2,100-101' } });
+  const several = await sendRequest(url, { headers: { ...READER, range: 'bytes=-2,100-101' } });
   t.equal(several.headers['content-length'], String(several.bytes.length));
   t.ok(several.bytes.includes(bytes.subarray(100, 102)) && several.bytes.includes(bytes.subarray(499_998)));
-  t.equal((await ask(url, { method: 'HEAD', headers: READER })).headers['content-length'], '500000');
+  t.equal((await sendRequest(url, { method: 'HEAD', headers: READER })).headers['content-length'], '500000');
   t.equal(edge.origin.seen.length, 1);
 });
 
@@ -217,10 +217,10 @@ void t.test('one request to the origin brings a body to all who want it', async 
     const [go, release] = gate();
     edge.origin.on(PATH, inHalves(go));
     const url = edge.url + PATH;
-    const early = await Promise.all(Array.from({ length: 50 }, () => startReading(url, READER)));
+    const early = await Promise.all(Array.from({ length: 50 }, () => startDownload(url, READER)));
     await Promise.all(early.map((reading) => reading.until(half)));
     t.pass('the first half was there before the origin sent the second');
-    const late = await startReading(url, READER);
+    const late = await startDownload(url, READER);
     t.match(late.headers['cache-status'], /; collapsed/);
     await late.until(half);
     const [slow] = early;
@@ -233,7 +233,7 @@ void t.test('one request to the origin brings a body to all who want it', async 
     slow?.resume();
     t.ok((await slow?.over)?.bytes.equals(bytes), 'the slow one has it too');
     t.equal(edge.origin.seen.length, 1);
-    t.match((await ask(url, { headers: READER })).headers['cache-status'], /; hit; /);
+    t.match((await sendRequest(url, { headers: READER })).headers['cache-status'], /; hit; /);
   });
 
   await t.test('a reader who leaves ends nothing for others; the last one ends it', async (t) => {
@@ -245,7 +245,7 @@ void t.test('one request to the origin brings a body to all who want it', async 
       inHalves(go, () => (broken += 1)),
     );
     const url = edge.url + PATH;
-    const [one, other] = await Promise.all([startReading(url, READER), startReading(url, READER)]);
+    const [one, other] = await Promise.all([startDownload(url, READER), startDownload(url, READER)]);
     await Promise.all([one?.until(half), other?.until(half)]);
     one?.leave();
     await one?.over;
@@ -263,14 +263,14 @@ void t.test('one request to the origin brings a body to all who want it', async 
     const edge = await open(t, { edge: ['fill: { finish_share: 0.5, finish: 0 }'] });
     const [go, release] = gate();
     edge.origin.on(PATH, inHalves(go));
-    const reading = await startReading(edge.url + PATH, READER);
+    const reading = await startDownload(edge.url + PATH, READER);
     await reading.until(half);
     reading.leave();
     await reading.over;
     await settled();
     release();
     await until(() => edge.engine.flights.underWay === 0);
-    const answer = await ask(edge.url + PATH, { headers: READER });
+    const answer = await sendRequest(edge.url + PATH, { headers: READER });
     t.match(answer.headers['cache-status'], /; hit; /);
     t.ok(answer.bytes.equals(bytes));
     t.equal(edge.origin.seen.length, 1);
@@ -295,21 +295,21 @@ void t.test('one request to the origin brings a body to all who want it', async 
         answer.end(part);
       });
       const url = edge.url + PATH;
-      const reading = await startReading(url, READER);
+      const reading = await startDownload(url, READER);
       await reading.until(half);
-      const head = await ask(url, { method: 'HEAD', headers: READER });
+      const head = await sendRequest(url, { method: 'HEAD', headers: READER });
       t.equal(head.headers['content-length'], '300000');
-      const near = await ask(url, { headers: { ...READER, range: 'bytes=100-199' } });
+      const near = await sendRequest(url, { headers: { ...READER, range: 'bytes=100-199' } });
       t.same(near.bytes, bytes.subarray(100, 200));
-      const several = await ask(url, { headers: { ...READER, range: 'bytes=0-9, 140000-140009' } });
+      const several = await sendRequest(url, { headers: { ...READER, range: 'bytes=0-9, 140000-140009' } });
       t.equal(several.headers['content-length'], String(several.bytes.length));
       t.ok(several.bytes.includes(bytes.subarray(0, 10)) && several.bytes.includes(bytes.subarray(140_000, 140_010)));
-      const far = await ask(url, { headers: { ...READER, range: 'bytes=280000-280009' } });
+      const far = await sendRequest(url, { headers: { ...READER, range: 'bytes=280000-280009' } });
       t.equal(far.status, 206);
       t.equal(far.headers['content-range'], 'bytes 280000-280009/300000');
       t.same(far.bytes, bytes.subarray(280_000, 280_010));
       t.same(ranges, ['bytes=280000-280009', `"sha256:${sha256Of(bytes)}"`]);
-      const waiting = startReading(url, { ...READER, range: 'bytes=160000-160009' });
+      const waiting = startDownload(url, { ...READER, range: 'bytes=160000-160009' });
       release();
       const { bytes: got } = await (await waiting).over;
       t.same(got, bytes.subarray(160_000, 160_010), 'one not so far ahead waits for its bytes');
@@ -321,7 +321,7 @@ void t.test('one request to the origin brings a body to all who want it', async 
   await t.test('an origin that ignores Range is waited for', async (t) => {
     const edge = await open(t, { edge: ['fill: { ahead: 1KB }'] });
     edge.origin.on(PATH, mediaScript({ bytes }));
-    const answer = await ask(edge.url + PATH, { headers: { ...READER, range: 'bytes=299990-' } });
+    const answer = await sendRequest(edge.url + PATH, { headers: { ...READER, range: 'bytes=299990-' } });
     t.equal(answer.status, 206);
     t.same(answer.bytes, bytes.subarray(299_990));
   });
@@ -375,11 +375,11 @@ void t.test('a body that is not what the origin said is whole for nobody, and no
     await t.test(name, async (t) => {
       const path = `/v1/media/01J9ZC8GZ000000000000000${index}B`;
       edge.origin.on(path, script);
-      const answers = await Promise.all([0, 1, 2].map(() => ask(edge.url + path, { headers: READER })));
+      const answers = await Promise.all([0, 1, 2].map(() => sendRequest(edge.url + path, { headers: READER })));
       for (const answer of answers) t.notOk(answer.whole);
       await until(() => edge.engine.flights.underWay === 0);
       edge.origin.on(path, mediaScript({ bytes: BYTES }));
-      const healed = await ask(edge.url + path, { headers: READER });
+      const healed = await sendRequest(edge.url + path, { headers: READER });
       t.ok(healed.whole);
       t.same(healed.bytes, BYTES);
       t.match(healed.headers['cache-status'], /fwd=(?:uri-miss|partial); fwd-status=200/, 'fetched again');
@@ -405,14 +405,14 @@ void t.test(
       const edge = given ?? (await open(t));
       await edge.engine.fills.cache.purge({ all: true });
       edge.origin.on(PATH, breaksAt(BYTES, 10));
-      t.notOk((await ask(url(edge), { headers: READER })).whole);
+      t.notOk((await sendRequest(url(edge), { headers: READER })).whole);
       await until(() => edge.engine.flights.underWay === 0);
       t.equal(partsOf(edge).entries, 1);
       return edge;
     }
     const partsOf = (edge: TestEdge) => edge.engine.fills.cache.stats().parts;
     const get = (edge: TestEdge, headers: Readonly<Record<string, string>> = {}, method = 'GET') =>
-      ask(url(edge), { method, headers: { ...READER, ...headers } });
+      sendRequest(url(edge), { method, headers: { ...READER, ...headers } });
 
     await t.test('of a broken transfer the rest alone is fetched', async (t) => {
       const edge = await broken(t);
@@ -543,17 +543,17 @@ void t.test(
         answer.head(200, { ...head, 'cache-control': 'private' });
         answer.end('0123456789');
       });
-      t.equal((await ask(page)).status, 200, 'for one caller: nobody waits for another from now on');
+      t.equal((await sendRequest(page)).status, 200, 'for one caller: nobody waits for another from now on');
       edge.origin.on(
         '/page',
         rangedScript({ bytes: Buffer.from('0123456789'), headers: { ...head, 'repr-digest': '' } }),
       );
-      const get = (range: string): Promise<Answer> => ask(page, { headers: { range } });
+      const get = (range: string): Promise<HttpResponse> => sendRequest(page, { headers: { range } });
       t.equal((await get('bytes=6-')).bytes.toString(), '6789');
       t.equal((await get('bytes=0-6')).bytes.toString(), '0123456');
       await until(() => partsOf(edge).entries === 0);
       const before = edge.origin.seen.length;
-      const whole = await ask(page);
+      const whole = await sendRequest(page);
       t.same([whole.status, whole.bytes.toString(), edge.origin.seen.length], [200, '0123456789', before]);
     });
 
@@ -567,7 +567,7 @@ void t.test(
             answer.head(200, { 'content-location': PATH });
             answer.end();
           });
-          await ask(`${edge.url}${PATH}/x`, { method: 'PUT', headers: READER });
+          await sendRequest(`${edge.url}${PATH}/x`, { method: 'PUT', headers: READER });
         },
       ];
       const edge = await open(t);
@@ -583,7 +583,7 @@ void t.test(
         answer.head(200, mediaHead({ bytes: BYTES }));
         await answer.write(BYTES.subarray(0, 10));
       });
-      const reading = await startReading(url(edge), READER);
+      const reading = await startDownload(url(edge), READER);
       await reading.until(10);
       await edge.takeDown(ID);
       await until(() => edge.engine.flights.underWay === 0);
@@ -629,7 +629,7 @@ void t.test('the origin hears which media were served from copies, where it asks
     clock.advance(60_000);
     while ((await edge.counted('edge_use_reports_total', `{outcome="${outcome}"}`)) < times) await settled();
   };
-  const get = (path: string, headers = {}) => ask(edge.url + path, { headers: { ...READER, ...headers } });
+  const get = (path: string, headers = {}) => sendRequest(edge.url + path, { headers: { ...READER, ...headers } });
 
   await get(PATH);
   await get(PATH);
@@ -672,7 +672,7 @@ void t.test('the origin hears which media were served from copies, where it asks
 void t.test('uses that nobody takes are bounded, and told early before there is no room', async (t) => {
   const taken: number[] = [];
   let reachable = false;
-  const watched = watchedParts();
+  const watched = testDeps();
   const clock = new ManualClock();
   const uses = createUses({
     config: { mediaMax: 1_000, answerWithinMs: 1_000 },

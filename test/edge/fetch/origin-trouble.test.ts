@@ -3,8 +3,8 @@ import t, { type Test } from 'tap';
 import type { MediaId } from '../../../src/ids.js';
 import { openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
 import { mediaHead, mediaScript, type Script } from '../../kit/edge/scripted-origin.js';
-import { startReading } from '../../kit/http/reading.js';
-import { type Answer, ask, json } from '../../kit/http/request.js';
+import { startDownload } from '../../kit/http/reading.js';
+import { type HttpResponse, json, sendRequest } from '../../kit/http/request.js';
 
 const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
 const PATH = `/v1/media/${ID}`;
@@ -51,7 +51,7 @@ function problem(status: number, code: string, headers: Readonly<Record<string, 
 }
 
 /** All of an answer that a stranger could learn from, but for what differs with every answer. */
-function visible({ status, headers, bytes }: Answer): unknown {
+function visible({ status, headers, bytes }: HttpResponse): unknown {
   const { date: _date, 'x-request-id': _id, ...rest } = headers;
   return { status, headers: rest, body: bytes.toString() };
 }
@@ -64,20 +64,24 @@ void t.test('access is decided before anything looks at the object', async (t) =
       const anonymous = seen.headers['media-caller'] === 'anonymous';
       problem(anonymous ? 401 : 404, anonymous ? 'unauthorized' : 'not_found')(seen, answer) as undefined;
     });
-    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200, 'it is held now');
-    const held = await ask(edge.url + PATH);
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 200, 'it is held now');
+    const held = await sendRequest(edge.url + PATH);
     t.equal(held.status, 401);
     t.match(held.headers['www-authenticate'], /^Bearer /);
     const etag = mediaHead({ bytes: BYTES })['etag'] ?? '';
     for (const headers of [{}, { range: 'bytes=0-1' }, { 'if-none-match': etag }, { 'if-match': '"x"' }]) {
       for (const path of [PATH, '/v1/media/01J9ZC8GZ0000000000000000Z']) {
-        t.same(visible(await ask(edge.url + path, { headers })), visible(held), `${path} ${JSON.stringify(headers)}`);
+        t.same(
+          visible(await sendRequest(edge.url + path, { headers })),
+          visible(held),
+          `${path} ${JSON.stringify(headers)}`,
+        );
       }
     }
-    const head = await ask(edge.url + PATH, { method: 'HEAD' });
+    const head = await sendRequest(edge.url + PATH, { method: 'HEAD' });
     t.equal(head.status, 401);
     t.equal(head.headers['content-length'], held.headers['content-length']);
-    const bad = await ask(edge.url + PATH, { headers: { authorization: 'Bearer forged' } });
+    const bad = await sendRequest(edge.url + PATH, { headers: { authorization: 'Bearer forged' } });
     t.match(bad.headers['www-authenticate'], /error="invalid_token"/);
   });
 
@@ -88,28 +92,28 @@ void t.test('access is decided before anything looks at the object', async (t) =
       await go;
       await mediaScript({ bytes: BYTES, public: true })(seen, answer);
     });
-    const all = Promise.all([{}, {}, READER, READER].map((headers) => ask(edge.url + PATH, { headers })));
+    const all = Promise.all([{}, {}, READER, READER].map((headers) => sendRequest(edge.url + PATH, { headers })));
     await edge.origin.arrived(PATH, 2);
     release();
     for (const answer of await all) t.same(answer.bytes, BYTES);
     const strangers = edge.origin.seen.filter(({ headers }) => headers['media-caller'] === 'anonymous');
     t.equal(edge.origin.seen.length, 2, 'two flights for four callers');
     t.equal(strangers.length, 1, 'one of them for strangers');
-    t.match((await ask(edge.url + PATH)).headers['cache-status'], /; hit; /);
+    t.match((await sendRequest(edge.url + PATH)).headers['cache-status'], /; hit; /);
   });
 
   await t.test('a 304 that takes back that anyone may see it is no answer for a stranger', async (t) => {
     const edge = await open(t);
     edge.origin.on(PATH, mediaScript({ bytes: BYTES, public: true, maxAgeSeconds: 1 }));
-    t.equal((await ask(edge.url + PATH)).status, 200);
+    t.equal((await sendRequest(edge.url + PATH)).status, 200);
     edge.clock.advance(100_000);
     edge.origin.on(PATH, (_seen, answer) => {
       const { 'content-length': _length, ...head } = mediaHead({ bytes: BYTES });
       answer.head(304, head);
       answer.end();
     });
-    t.equal((await ask(edge.url + PATH)).status, 401);
-    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200);
+    t.equal((await sendRequest(edge.url + PATH)).status, 401);
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 200);
   });
 
   await t.test('an origin that forgets itself shows a stranger nothing that is not said to be public', async (t) => {
@@ -119,9 +123,9 @@ void t.test('access is decided before anything looks at the object', async (t) =
       answer.end(BYTES);
     });
     for (const headers of [{}, { range: 'bytes=0-1' }]) {
-      t.equal((await ask(edge.url + PATH, { headers })).status, 401);
+      t.equal((await sendRequest(edge.url + PATH, { headers })).status, 401);
     }
-    t.equal((await ask(edge.url + PATH, { method: 'HEAD' })).status, 401);
+    t.equal((await sendRequest(edge.url + PATH, { method: 'HEAD' })).status, 401);
   });
 
   await t.test('what a credential is good for', async (t) => {
@@ -135,22 +139,22 @@ void t.test('access is decided before anything looks at the object', async (t) =
       { path: '/internal/v1/journal', headers: READER, status: 404, code: 'not_found' },
     ];
     for (const { path, headers, status, code } of cases) {
-      const answer = await ask(edge.url + path, { headers });
+      const answer = await sendRequest(edge.url + path, { headers });
       t.equal(answer.status, status, code);
       t.match(json(answer), { code, status });
       t.equal(answer.headers['access-control-allow-origin'], '*');
     }
     t.equal(edge.origin.seen.length, 0);
-    const link = await ask(`${edge.url}${PATH}?exp=1&kid=1&sig=good`);
+    const link = await sendRequest(`${edge.url}${PATH}?exp=1&kid=1&sig=good`);
     t.equal(link.status, 200);
     t.equal(edge.origin.seen[0]?.target, PATH, 'a signature goes no further');
-    t.match((await ask(edge.url + PATH.toLowerCase(), { headers: READER })).headers['cache-status'], /; hit; /);
+    t.match((await sendRequest(edge.url + PATH.toLowerCase(), { headers: READER })).headers['cache-status'], /; hit; /);
   });
 
   await t.test('an origin that does not accept the edge is the operator’s trouble, not the caller’s', async (t) => {
     const edge = await open(t);
     edge.origin.on('*', problem(401, 'unauthorized'));
-    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 502);
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 502);
   });
 });
 
@@ -162,7 +166,10 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
       await go;
       await mediaScript({ bytes: BYTES })(seen, answer);
     });
-    const asked = [ask(edge.url + PATH, { headers: READER }), ask(edge.url + PATH, { headers: READER })];
+    const asked = [
+      sendRequest(edge.url + PATH, { headers: READER }),
+      sendRequest(edge.url + PATH, { headers: READER }),
+    ];
     await edge.origin.arrived(PATH);
     edge.origin.on(PATH, problem(410, 'deleted'));
     await edge.takeDown(ID);
@@ -177,20 +184,20 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
       answer.head(200, mediaHead({ bytes: BYTES }));
       await answer.write(BYTES.subarray(0, 10));
     });
-    const reading = await startReading(edge.url + PATH, READER);
+    const reading = await startDownload(edge.url + PATH, READER);
     await reading.until(10);
     await edge.takeDown(ID);
     t.notOk((await reading.over).whole);
     edge.origin.on(PATH, problem(410, 'deleted'));
-    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 410);
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 410);
   });
 
   await t.test('while it leaves to a slow reader from memory', async (t) => {
     const edge = await open(t, { cache: 'memory: { max_object: 64MB }, disk: { size: 0 }' });
     const large = Buffer.alloc(24_000_000, 7);
     edge.origin.on(PATH, mediaScript({ bytes: large }));
-    t.equal((await ask(edge.url + PATH, { headers: READER })).bytes.length, large.length);
-    const reading = await startReading(edge.url + PATH, READER);
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).bytes.length, large.length);
+    const reading = await startDownload(edge.url + PATH, READER);
     reading.pause();
     t.match(reading.headers['cache-status'], /detail=memory/);
     await edge.takeDown(ID);
@@ -205,10 +212,10 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
       answer.head(204);
       answer.end();
     });
-    await ask(edge.url + PATH, { headers: READER });
-    t.equal((await ask(edge.url + PATH, { method: 'DELETE', headers: READER })).status, 204);
+    await sendRequest(edge.url + PATH, { headers: READER });
+    t.equal((await sendRequest(edge.url + PATH, { method: 'DELETE', headers: READER })).status, 204);
     edge.origin.on(PATH, problem(410, 'deleted'));
-    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 410);
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 410);
   });
 
   await t.test('by its own end: not served from that instant on, nor stale', async (t) => {
@@ -216,56 +223,63 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
     const sunset = new Date(edge.clock.now() + 30_000).toUTCString();
     const date = new Date(edge.clock.now()).toUTCString();
     edge.origin.on(PATH, mediaScript({ bytes: BYTES, headers: { sunset, date } }));
-    t.equal((await ask(edge.url + PATH, { headers: READER })).headers['cache-status']?.includes('ttl=30'), true);
+    t.equal(
+      (await sendRequest(edge.url + PATH, { headers: READER })).headers['cache-status']?.includes('ttl=30'),
+      true,
+    );
     edge.clock.advance(29_999);
-    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200);
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 200);
     edge.clock.advance(1);
     edge.origin.on(PATH, (_seen, answer) => answer.reset());
-    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 502);
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 502);
     edge.origin.on(PATH, problem(410, 'expired'));
-    t.match(json(await ask(edge.url + PATH, { headers: READER })), { code: 'expired' });
+    t.match(json(await sendRequest(edge.url + PATH, { headers: READER })), { code: 'expired' });
   });
 });
 
 void t.test('an edge that is cut off from the journal', async (t) => {
   const edge = await open(t);
   edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
-  await ask(edge.url + PATH, { headers: READER });
+  await sendRequest(edge.url + PATH, { headers: READER });
 
   edge.lease = 'refuse';
-  const refused = await ask(edge.url + PATH, { headers: READER });
+  const refused = await sendRequest(edge.url + PATH, { headers: READER });
   t.equal(refused.status, 503);
   t.equal(refused.headers['retry-after'], '1');
   t.match(json(refused), { code: 'cut_off' });
 
   edge.lease = 'revalidate';
   for (let time = 1; time <= 2; time += 1) {
-    const asked = await ask(edge.url + PATH, { headers: READER });
+    const asked = await sendRequest(edge.url + PATH, { headers: READER });
     t.match(asked.headers['cache-status'], /fwd=stale; fwd-status=304/);
     t.same(asked.bytes, BYTES);
     t.equal(edge.origin.count(PATH), 1 + time, 'the origin is asked about every copy');
   }
   edge.origin.on(PATH, (_seen, answer) => answer.reset());
-  t.equal((await ask(edge.url + PATH, { headers: READER })).status, 502, 'and nothing stale stands in');
+  t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 502, 'and nothing stale stands in');
   edge.origin.on(PATH, problem(404, 'not_found'));
-  t.equal((await ask(edge.url + PATH, { headers: READER })).status, 404);
+  t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 404);
 
   edge.lease = 'yes';
-  t.equal((await ask(edge.url + PATH, { headers: READER })).status, 404, 'what the origin did not confirm is gone');
+  t.equal(
+    (await sendRequest(edge.url + PATH, { headers: READER })).status,
+    404,
+    'what the origin did not confirm is gone',
+  );
 });
 
 void t.test('stale copies are served as far as the origin allowed', async (t) => {
   await t.test('at once while one flight fetches a newer one', async (t) => {
     const edge = await open(t);
     edge.origin.on(PATH, mediaScript({ bytes: BYTES, maxAgeSeconds: 10 }));
-    await ask(edge.url + PATH, { headers: READER });
+    await sendRequest(edge.url + PATH, { headers: READER });
     edge.clock.advance(20_000);
     const [go, release] = gate();
     edge.origin.on(PATH, async (seen, answer) => {
       await go;
       await mediaScript({ bytes: BYTES, maxAgeSeconds: 10 })(seen, answer);
     });
-    const answers = await Promise.all([0, 1, 2, 3].map(() => ask(edge.url + PATH, { headers: READER })));
+    const answers = await Promise.all([0, 1, 2, 3].map(() => sendRequest(edge.url + PATH, { headers: READER })));
     for (const answer of answers) {
       t.equal(answer.headers['cache-status'], 'edge; hit; ttl=-10; detail=stale-while-revalidate');
       t.equal(answer.headers.age, '20');
@@ -274,7 +288,10 @@ void t.test('stale copies are served as far as the origin allowed', async (t) =>
     await until(() => edge.engine.flights.underWay === 0);
     t.equal(edge.origin.count(PATH), 2);
     t.equal(edge.origin.seen[1]?.headers['if-none-match'], mediaHead({ bytes: BYTES })['etag']);
-    t.match((await ask(edge.url + PATH, { headers: READER })).headers['cache-status'], /hit; ttl=10; detail=memory/);
+    t.match(
+      (await sendRequest(edge.url + PATH, { headers: READER })).headers['cache-status'],
+      /hit; ttl=10; detail=memory/,
+    );
   });
 
   await t.test('when the origin fails, and no longer than that', async (t) => {
@@ -287,27 +304,31 @@ void t.test('stale copies are served as far as the origin allowed', async (t) =>
     for (const [name, script] of failures) {
       const edge = await open(t);
       edge.origin.on(PATH, mediaScript({ bytes: BYTES, maxAgeSeconds: 10 }));
-      await ask(edge.url + PATH, { headers: READER });
+      await sendRequest(edge.url + PATH, { headers: READER });
       edge.clock.advance(100_000);
       edge.origin.on(PATH, script);
-      const stale = await ask(edge.url + PATH, { headers: READER });
+      const stale = await sendRequest(edge.url + PATH, { headers: READER });
       t.equal(stale.status, 200, name);
       t.match(stale.headers['cache-status'], /detail=stale-if-error/, name);
       edge.clock.advance(600_000);
-      t.ok((await ask(edge.url + PATH, { headers: READER })).status >= 500, `${name}, later`);
+      t.ok((await sendRequest(edge.url + PATH, { headers: READER })).status >= 500, `${name}, later`);
     }
   });
 
   await t.test('never in place of a plain no', async (t) => {
     const edge = await open(t);
     edge.origin.on(PATH, mediaScript({ bytes: BYTES, maxAgeSeconds: 10 }));
-    await ask(edge.url + PATH, { headers: READER });
+    await sendRequest(edge.url + PATH, { headers: READER });
     edge.clock.advance(20_000);
     edge.origin.on(PATH, problem(410, 'deleted'));
-    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200, 'still while it revalidates');
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 200, 'still while it revalidates');
     await until(() => edge.engine.flights.underWay === 0);
     edge.origin.on(PATH, (_seen, answer) => answer.reset());
-    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 502, 'the origin has said that it is gone');
+    t.equal(
+      (await sendRequest(edge.url + PATH, { headers: READER })).status,
+      502,
+      'the origin has said that it is gone',
+    );
   });
 });
 
@@ -331,7 +352,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
       await script(seen, answer);
     });
     const before = edge.origin.count(PATH);
-    const answers = await Promise.all([0, 1, 2].map(() => ask(edge.url + PATH, { headers: READER })));
+    const answers = await Promise.all([0, 1, 2].map(() => sendRequest(edge.url + PATH, { headers: READER })));
     for (const answer of answers) {
       t.equal(answer.status, status, name);
       t.match(json(answer), { code });
@@ -346,7 +367,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
       first = false;
       answer.reset();
     });
-    t.equal((await ask(edge.url + PATH, { headers: READER })).status, 200);
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 200);
   });
   await t.test('a body that is slow to begin does not hold up its head', async (t) => {
     const [go, release] = gate();
@@ -356,7 +377,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
       answer.end('slow');
     });
     await edge.takeDown(ID);
-    const reading = await startReading(edge.url + PATH, READER);
+    const reading = await startDownload(edge.url + PATH, READER);
     t.match(reading.headers['content-length'], '4');
     release();
     t.ok((await reading.over).whole);
@@ -367,22 +388,22 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
       answer.head(200, mediaHead({ bytes: BYTES }));
       await answer.write(BYTES.subarray(0, 5));
     });
-    t.notOk((await ask(slow.url + PATH, { headers: READER })).whole);
+    t.notOk((await sendRequest(slow.url + PATH, { headers: READER })).whole);
   });
   await t.test('the breaker opens after an outage, and closes with the first answer', async (t) => {
     const broken = await open(t, { upstream: 'retries: 0, breaker: { failures: 3, after: 1s, open: 2s }' });
     broken.origin.on('*', (_seen, answer) => answer.reset());
     for (let time = 0; time < 4; time += 1) {
-      await ask(`${broken.url}${PATH}`, { headers: READER });
+      await sendRequest(`${broken.url}${PATH}`, { headers: READER });
       broken.clock.advance(500);
     }
     const before = broken.origin.seen.length;
-    t.equal((await ask(broken.url + PATH, { headers: READER })).status, 502);
+    t.equal((await sendRequest(broken.url + PATH, { headers: READER })).status, 502);
     t.equal(broken.origin.seen.length, before, 'the origin was spared');
     t.equal(broken.engine.fills.upstream.stats().breaker, 'open');
     broken.clock.advance(2_000);
     broken.origin.on('*', mediaScript({ bytes: BYTES }));
-    t.equal((await ask(broken.url + PATH, { headers: READER })).status, 200);
+    t.equal((await sendRequest(broken.url + PATH, { headers: READER })).status, 200);
     t.equal(broken.engine.fills.upstream.stats().breaker, 'closed');
   });
   await t.test('too many at once are refused, and counted', async (t) => {
@@ -392,11 +413,14 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
       await go;
       await mediaScript({ bytes: BYTES })(seen, answer);
     });
-    const waiting = [ask(full.url + PATH, { headers: READER }), ask(full.url + PATH, { headers: READER })];
+    const waiting = [
+      sendRequest(full.url + PATH, { headers: READER }),
+      sendRequest(full.url + PATH, { headers: READER }),
+    ];
     await full.origin.arrived(PATH);
     await until(() => full.engine.flights.find(`GET edge ${PATH}`)?.wanted === 2);
     for (const path of [PATH, '/v1/media/01J9ZC8GZ0000000000000000Z']) {
-      const refused = await ask(full.url + path, { headers: READER });
+      const refused = await sendRequest(full.url + path, { headers: READER });
       t.equal(refused.status, 503);
       t.match(json(refused), { code: 'overloaded' });
       t.ok(refused.headers['retry-after']);
@@ -423,7 +447,7 @@ void t.test('answers that are not kept are still asked for once by all who wait'
     });
     const before = edge.origin.seen.length;
     const wish = `${edge.url}${THUMB}?w=100`;
-    const asked = Promise.all(Array.from({ length: 20 }, () => ask(wish, { headers: READER })));
+    const asked = Promise.all(Array.from({ length: 20 }, () => sendRequest(wish, { headers: READER })));
     await edge.origin.arrived(`${THUMB}?w=160&h=160`, before + 1);
     await until(() => edge.engine.flights.find(`GET edge ${THUMB}?w=160&h=160#jpeg`)?.wanted === 20);
     release();
@@ -433,22 +457,26 @@ void t.test('answers that are not kept are still asked for once by all who wait'
       if (status === 202) t.equal(answer.headers['retry-after'], '1');
     }
     t.equal(edge.origin.seen.length - before, 1);
-    await ask(wish, { headers: READER });
+    await sendRequest(wish, { headers: READER });
     t.equal(edge.origin.seen.length - before, 2, 'and the next caller asks again');
   }
   await t.test('unless the origin says how long a no holds', async (t) => {
     edge.origin.on(PATH, problem(404, 'not_found', { 'cdn-cache-control': 'max-age=5' }));
     const before = edge.origin.count(PATH);
-    for (let time = 0; time < 3; time += 1) t.equal((await ask(edge.url + PATH, { headers: READER })).status, 404);
+    for (let time = 0; time < 3; time += 1)
+      t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 404);
     t.equal(edge.origin.count(PATH) - before, 1);
-    t.equal((await ask(edge.url + PATH)).status, 401, 'which is no stranger’s to know');
+    t.equal((await sendRequest(edge.url + PATH)).status, 401, 'which is no stranger’s to know');
   });
 });
 
 void t.test('thumbnails are held by what was chosen, not by how it was wished for', async (t) => {
   const edge = await open(t);
   edge.origin.on('/v1/media/01J9ZC8GZ0000000000000000B/thumb', problem(404, 'x'));
-  t.equal((await ask(`${edge.url}/v1/media/01J9ZC8GZ0000000000000000B/thumb?w=1`, { headers: READER })).status, 404);
+  t.equal(
+    (await sendRequest(`${edge.url}/v1/media/01J9ZC8GZ0000000000000000B/thumb?w=1`, { headers: READER })).status,
+    404,
+  );
   t.equal(
     edge.origin.seen[0]?.target,
     '/v1/media/01J9ZC8GZ0000000000000000B/thumb?w=1',
@@ -460,7 +488,7 @@ void t.test('thumbnails are held by what was chosen, not by how it was wished fo
   const accepts = ['*/*', 'image/png', 'image/jpeg, */*;q=0.1', 'image/webp;q=0', 'text/html'];
   for (const wish of wishes) {
     for (const accept of accepts) {
-      const answer = await ask(edge.url + THUMB + wish, { headers: { ...READER, accept } });
+      const answer = await sendRequest(edge.url + THUMB + wish, { headers: { ...READER, accept } });
       t.equal(answer.headers.vary, 'Accept', 'caches behind this one need to know');
     }
   }
@@ -468,7 +496,7 @@ void t.test('thumbnails are held by what was chosen, not by how it was wished fo
     edge.origin.seen.slice(1).map(({ target, headers }) => [target, headers['accept']]),
     [[`${THUMB}?w=160&h=160`, 'image/jpeg']],
   );
-  await ask(`${edge.url}${THUMB}?w=161`, { headers: { ...READER, accept: 'image/avif, image/webp' } });
+  await sendRequest(`${edge.url}${THUMB}?w=161`, { headers: { ...READER, accept: 'image/avif, image/webp' } });
   t.same(edge.origin.seen.at(-1)?.target, `${THUMB}?w=640&h=640`);
   t.same(edge.origin.seen.at(-1)?.headers['accept'], 'image/webp');
 });
@@ -480,7 +508,9 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
         edge: [`warm: { mode: "${mode}", max: 1KB }`, 'fill: { finish_share: 1, finish: 0 }'],
       });
       edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
-      const heads = await Promise.all([0, 1].map(() => ask(edge.url + PATH, { method: 'HEAD', headers: READER })));
+      const heads = await Promise.all(
+        [0, 1].map(() => sendRequest(edge.url + PATH, { method: 'HEAD', headers: READER })),
+      );
       for (const head of heads) {
         t.equal(head.status, 200);
         t.equal(head.headers['content-length'], '36');
@@ -489,11 +519,11 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
       await until(() => edge.engine.flights.underWay === 0);
       t.equal(edge.origin.count(PATH, 'HEAD'), 1);
       t.equal(edge.origin.count(PATH, 'GET'), mode === 'now' ? 1 : 0);
-      await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
+      await sendRequest(edge.url + PATH, { method: 'HEAD', headers: READER });
       t.equal(await edge.counted('edge_warm_used_total'), 0, 'another HEAD does not use the body');
-      const got = await ask(edge.url + PATH, { headers: READER });
+      const got = await sendRequest(edge.url + PATH, { headers: READER });
       t.match(got.headers['cache-status'], mode === 'now' ? /; hit; / : /fwd=uri-miss/);
-      await ask(edge.url + PATH, { headers: READER });
+      await sendRequest(edge.url + PATH, { headers: READER });
       t.equal(await edge.counted('edge_warm_used_total'), mode === 'now' ? 1 : 0);
     });
   }
@@ -501,7 +531,7 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
   await t.test('a body that a HEAD has marked is finished although its reader leaves', async (t) => {
     const edge = await open(t, { edge: ['warm: { mode: mark }', 'fill: { finish_share: 1, finish: 0 }'] });
     edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
-    await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
+    await sendRequest(edge.url + PATH, { method: 'HEAD', headers: READER });
     const [go, release] = gate();
     edge.origin.on(PATH, async (_seen, answer) => {
       answer.head(200, mediaHead({ bytes: BYTES }));
@@ -509,19 +539,19 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
       await go;
       answer.end(BYTES.subarray(5));
     });
-    const reading = await startReading(edge.url + PATH, READER);
+    const reading = await startDownload(edge.url + PATH, READER);
     await reading.until(5);
     reading.leave();
     await reading.over;
     release();
     await until(() => edge.engine.flights.underWay === 0);
-    t.match((await ask(edge.url + PATH, { headers: READER })).headers['cache-status'], /; hit; /);
+    t.match((await sendRequest(edge.url + PATH, { headers: READER })).headers['cache-status'], /; hit; /);
   });
 
   await t.test('a large body is not fetched at once', async (t) => {
     const edge = await open(t, { edge: ['warm: { mode: now, max: 10B }'] });
     edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
-    await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
+    await sendRequest(edge.url + PATH, { method: 'HEAD', headers: READER });
     t.equal(edge.engine.flights.underWay, 0);
     t.equal(edge.origin.count(PATH, 'GET'), 0);
   });
@@ -536,13 +566,13 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
       await go;
       answer.end(BYTES.subarray(5));
     });
-    await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
-    const reading = await startReading(edge.url + PATH, READER);
+    await sendRequest(edge.url + PATH, { method: 'HEAD', headers: READER });
+    const reading = await startDownload(edge.url + PATH, READER);
     await reading.until(5);
     release();
     await reading.over;
     await until(() => edge.engine.flights.underWay === 0);
-    await ask(edge.url + PATH, { headers: READER });
+    await sendRequest(edge.url + PATH, { headers: READER });
     t.equal(edge.origin.count(PATH, 'GET'), 1);
     t.equal(await edge.counted('edge_warm_used_total'), 1);
   });
@@ -552,21 +582,21 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
     edge.menu = MENU;
     edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
     edge.origin.on(THUMB, mediaScript({ bytes: BYTES }));
-    await ask(edge.url + PATH, { method: 'HEAD', headers: { ...READER, accept: 'image/webp' } });
+    await sendRequest(edge.url + PATH, { method: 'HEAD', headers: { ...READER, accept: 'image/webp' } });
     await until(() => edge.engine.flights.underWay === 0);
-    const thumb = await ask(edge.url + THUMB, { headers: { ...READER, accept: 'image/webp' } });
+    const thumb = await sendRequest(edge.url + THUMB, { headers: { ...READER, accept: 'image/webp' } });
     t.match(thumb.headers['cache-status'], /; hit; /);
   });
 
   await t.test('a HEAD that finds another than what is held drops that', async (t) => {
     const edge = await open(t);
     edge.origin.on(PATH, mediaScript({ bytes: BYTES, maxAgeSeconds: 1 }));
-    await ask(edge.url + PATH, { headers: READER });
+    await sendRequest(edge.url + PATH, { headers: READER });
     edge.clock.advance(100_000);
     edge.origin.on(PATH, mediaScript({ bytes: Buffer.from('other') }));
-    const head = await ask(edge.url + PATH, { method: 'HEAD', headers: READER });
+    const head = await sendRequest(edge.url + PATH, { method: 'HEAD', headers: READER });
     t.equal(head.headers['content-length'], '5');
-    t.equal((await ask(edge.url + PATH, { headers: READER })).bytes.toString(), 'other');
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).bytes.toString(), 'other');
   });
 });
 
@@ -581,20 +611,20 @@ void t.test('answers that cannot be shared hold nobody up', async (t) => {
       answer.head(200, { 'cache-control': 'private', 'content-length': String(String(count).length) });
       answer.end(String(count));
     });
-    const asked = Promise.all([0, 1, 2].map(() => ask(`${edge.url}/private`)));
+    const asked = Promise.all([0, 1, 2].map(() => sendRequest(`${edge.url}/private`)));
     await edge.origin.arrived('/private');
     await until(() => edge.engine.flights.find('GET client /private')?.wanted === 3);
     release();
     const bodies = (await asked).map(({ bytes }) => bytes.toString()).sort();
     t.same(bodies, ['1', '2', '3'], 'each its own');
-    const next = await ask(`${edge.url}/private`);
+    const next = await sendRequest(`${edge.url}/private`);
     t.match(next.headers['cache-status'], /detail=private/);
     edge.origin.on('/private', (_seen, answer) => {
       answer.head(200, { 'cache-control': 'max-age=60', 'content-length': '6' });
       answer.end('public');
     });
-    await ask(`${edge.url}/private`);
-    t.match((await ask(`${edge.url}/private`)).headers['cache-status'], /; hit; /, 'and kept once it may be');
+    await sendRequest(`${edge.url}/private`);
+    t.match((await sendRequest(`${edge.url}/private`)).headers['cache-status'], /; hit; /, 'and kept once it may be');
   });
 
   await t.test('what is purged under a caller who went alone is asked for again', async (t) => {
@@ -605,7 +635,7 @@ void t.test('answers that cannot be shared hold nobody up', async (t) => {
       answer.head(200, { 'content-length': '2' });
       answer.end('ok');
     });
-    const asked = ask(`${edge.url}/alone`, { headers: { 'if-match': '*' } });
+    const asked = sendRequest(`${edge.url}/alone`, { headers: { 'if-match': '*' } });
     await edge.origin.arrived('/alone');
     edge.engine.flights.breakOffWhere(() => true);
     t.equal((await asked).status, 200);
@@ -620,14 +650,14 @@ void t.test('answers that cannot be shared hold nobody up', async (t) => {
       answer.head(206, { ...mediaHead({ bytes: large }), 'content-length': '2', 'content-range': 'bytes 7-8/5000' });
       answer.end('ab');
     });
-    const first = await ask(edge.url + PATH, { headers: { ...READER, range: 'bytes=7-8' } });
+    const first = await sendRequest(edge.url + PATH, { headers: { ...READER, range: 'bytes=7-8' } });
     t.equal(first.status, 206);
     t.equal(first.bytes.toString(), 'ab');
     t.equal(edge.origin.count(PATH), 2, 'the size was found out first');
-    const second = await ask(edge.url + PATH, { headers: { ...READER, range: 'bytes=7-9' } });
+    const second = await sendRequest(edge.url + PATH, { headers: { ...READER, range: 'bytes=7-9' } });
     t.equal(second.headers['content-range'], 'bytes 7-8/5000');
     t.equal(edge.origin.count(PATH), 3, 'and is remembered');
-    t.equal((await ask(edge.url + PATH, { headers: READER })).bytes.length, 5_000);
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).bytes.length, 5_000);
   });
 });
 
@@ -647,8 +677,8 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
     });
     answer.end(language);
   });
-  const get = (language: string): Promise<Answer> =>
-    ask(`${edge.url}/page`, { headers: { 'accept-language': language } });
+  const get = (language: string): Promise<HttpResponse> =>
+    sendRequest(`${edge.url}/page`, { headers: { 'accept-language': language } });
 
   await t.test('callers whom Vary tells apart get their own, also all at once', async (t) => {
     const answers = await Promise.all(['de', 'fr', 'de', 'fr', 'en'].map(get));
@@ -667,12 +697,12 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
   });
 
   await t.test('a request that changes something drops them all', async (t) => {
-    await ask(`${edge.url}/page`, { method: 'POST', body: 'x' });
+    await sendRequest(`${edge.url}/page`, { method: 'POST', body: 'x' });
     for (const language of ['fr', 'de']) t.match((await get(language)).headers['cache-status'], /fwd=/);
   });
 
   await t.test('requests go on as they came, less what was between others', async (t) => {
-    await ask(`${edge.url}/page?q=1`, {
+    await sendRequest(`${edge.url}/page?q=1`, {
       headers: { connection: 'x-hop', 'x-hop': '1', 'x-mine': '2', 'edge-authorization': 'me', 'media-caller': 'me' },
     });
     const seen = edge.origin.seen.at(-1);
@@ -696,12 +726,12 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
           });
           answer.end('ok');
         });
-        const first = await ask(edge.url + path);
+        const first = await sendRequest(edge.url + path);
         t.same(
           [first.headers['set-cookie'], first.headers['x-mine'], first.headers['x-all']],
           [['a=1', 'b=2'], 'secret', 'told'],
         );
-        const next = await ask(edge.url + path);
+        const next = await sendRequest(edge.url + path);
         t.match(next.headers['cache-status'], /; hit; /);
         t.same(
           [next.headers['set-cookie'], next.headers['x-mine'], next.headers['x-all']],
@@ -739,14 +769,14 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
           answer.reset();
         });
         const url = `${edge.url}/posted?${index}`;
-        const posted = await ask(url, { method: 'POST', body: 'x' });
+        const posted = await sendRequest(url, { method: 'POST', body: 'x' });
         t.equal(posted.bytes.toString(), 'breaks' in rest ? 'pos' : 'posted', name);
-        const got = await ask(url);
+        const got = await sendRequest(url);
         t.equal(got.bytes.toString(), kept ? 'posted' : 'asked', name);
         t.match(got.headers['cache-status'], kept ? /; hit; / : /fwd=/, name);
         if (!kept) continue;
-        await ask(url, { method: 'PUT', body: 'x' });
-        t.match((await ask(url)).headers['cache-status'], /fwd=/, 'until something changes it');
+        await sendRequest(url, { method: 'PUT', body: 'x' });
+        t.match((await sendRequest(url)).headers['cache-status'], /fwd=/, 'until something changes it');
       }
     },
   );
@@ -758,38 +788,40 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
       answer.end('ok');
     });
     const heard: unknown[] = [];
-    const answer = await ask(`${edge.url}/hints`, { onInterim: (status, headers) => heard.push([status, headers]) });
+    const answer = await sendRequest(`${edge.url}/hints`, {
+      onInterim: (status, headers) => heard.push([status, headers]),
+    });
     t.equal(answer.status, 200);
     t.same(heard, [[103, { link: '</style.css>; rel=preload' }]]);
   });
 
   await t.test('a request that has been here before goes round no further', async (t) => {
     const before = edge.origin.seen.length;
-    const answer = await ask(`${edge.url}/round`, { headers: { via: '1.1 other, 1.1 edge' } });
+    const answer = await sendRequest(`${edge.url}/round`, { headers: { via: '1.1 other, 1.1 edge' } });
     t.equal(answer.status, 421);
     t.equal(edge.origin.seen.length, before);
   });
 
   await t.test('a client may ask for only what is cached, or for nothing that is', async (t) => {
-    const only = await ask(`${edge.url}/unseen`, { headers: { 'cache-control': 'only-if-cached' } });
+    const only = await sendRequest(`${edge.url}/unseen`, { headers: { 'cache-control': 'only-if-cached' } });
     t.equal(only.status, 504);
     const before = edge.origin.seen.length;
-    await ask(`${edge.url}/page`, { headers: { 'accept-language': 'fr', 'cache-control': 'no-cache' } });
+    await sendRequest(`${edge.url}/page`, { headers: { 'accept-language': 'fr', 'cache-control': 'no-cache' } });
     t.equal(edge.origin.seen.length, before + 1);
   });
 });
 
 void t.test('the edge says how it is', async (t) => {
   const edge = await open(t);
-  t.equal((await ask(`${edge.url}/healthz`)).status, 200);
-  t.match(json(await ask(`${edge.url}/readyz`)), {
+  t.equal((await sendRequest(`${edge.url}/healthz`)).status, 200);
+  t.match(json(await sendRequest(`${edge.url}/readyz`)), {
     status: 'ready',
     checks: { origin: 'ok', cache: 'ok', journal: 'ok' },
   });
   edge.lease = 'revalidate';
-  t.equal((await ask(`${edge.url}/readyz`)).status, 200, 'told for a moment');
+  t.equal((await sendRequest(`${edge.url}/readyz`)).status, 200, 'told for a moment');
   edge.clock.advance(1_000);
-  const answer = await ask(`${edge.url}/readyz`);
+  const answer = await sendRequest(`${edge.url}/readyz`);
   t.equal(answer.status, 503);
   t.same(json(answer)['failed'], ['journal']);
 });

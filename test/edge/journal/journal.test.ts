@@ -32,7 +32,7 @@ import type { MediaId } from '../../../src/ids.js';
 import { CONFIRM_PATH } from '../../../src/journal/entry.js';
 import { send } from '../../../src/server/send.js';
 import { ManualClock } from '../../kit/clock.js';
-import { configured, watchedParts } from '../../kit/deps.js';
+import { configured, testDeps } from '../../kit/deps.js';
 import { listenRaw } from '../../kit/http/raw.js';
 import { openRelay, type Relay } from '../../kit/http/relay.js';
 import { MemoryJournal, mediaId } from '../../kit/origin/journal.js';
@@ -61,7 +61,7 @@ class Origin {
   }
 
   async start(): Promise<void> {
-    const { log, metrics } = watchedParts();
+    const { log, metrics } = testDeps();
     const clock: Clock = {
       now: () => this.#clock.now() + this.skewMs,
       monotonicMs: () => this.#clock.monotonicMs(),
@@ -151,7 +151,7 @@ interface EdgeOptions {
 let instances = 0;
 
 async function openEdge(t: Test, options: EdgeOptions): Promise<Edge> {
-  const { log, metrics, lines } = watchedParts();
+  const { log, metrics, lines } = testDeps();
   const cache = options.cache ?? new HeldIds();
   const brokenOff: MediaId[] = [];
   let opened = 0;
@@ -492,7 +492,7 @@ void t.test('a partition is noticed by silence, the lease ends by its mode, and 
   const upstream = openUpstream({
     config: configured(upstreamSection, { url: relay.url }),
     clock,
-    ...watchedParts(),
+    ...testDeps(),
   });
   t.teardown(() => upstream.close());
   const open: OpenOrigin = (request, signal) => upstream.converse(request, signal);

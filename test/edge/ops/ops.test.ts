@@ -10,8 +10,8 @@ import type { MediaId } from '../../../src/ids.js';
 import type { ReloadOutcome } from '../../../src/reload.js';
 import { limitsSection } from '../../../src/server/limits.js';
 import { ManualClock } from '../../kit/clock.js';
-import { configured, watchedParts } from '../../kit/deps.js';
-import { type Answer, ask } from '../../kit/http/request.js';
+import { configured, testDeps } from '../../kit/deps.js';
+import { type HttpResponse, sendRequest } from '../../kit/http/request.js';
 import { mediaId } from '../../kit/origin/journal.js';
 
 const TIER = { entries: 3, usedBytes: 300, capacityBytes: 1_000, evictions: 2, refused: 1 };
@@ -35,7 +35,7 @@ interface Bench {
 }
 
 async function openBench(t: Test, media = true): Promise<Bench> {
-  const { log, metrics, sample } = watchedParts();
+  const { log, metrics, sample } = testDeps();
   const clock = new ManualClock();
   const tally = createTally();
   const purged: unknown[] = [];
@@ -82,11 +82,11 @@ async function openBench(t: Test, media = true): Promise<Bench> {
   return Object.assign(bench, { url: ops.url });
 }
 
-function post(url: string, body: string, headers: Readonly<Record<string, string>> = {}): Promise<Answer> {
-  return ask(url, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body });
+function post(url: string, body: string, headers: Readonly<Record<string, string>> = {}): Promise<HttpResponse> {
+  return sendRequest(url, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body });
 }
 
-const read = (answer: Answer): Readonly<Record<string, unknown>> =>
+const read = (answer: HttpResponse): Readonly<Record<string, unknown>> =>
   JSON.parse(answer.bytes.toString()) as Readonly<Record<string, unknown>>;
 
 void t.test('figures are told as JSON and to Prometheus, and agree', async (t) => {
@@ -95,7 +95,7 @@ void t.test('figures are told as JSON and to Prometheus, and agree', async (t) =
   bench.tally.count('revalidated', 60);
   bench.tally.count('miss', 40);
   bench.tally.count('pass', 1_000);
-  const stats = read(await ask(`${bench.url}/stats`));
+  const stats = read(await sendRequest(`${bench.url}/stats`));
   t.match(stats, {
     edge: 'edge-1',
     requests: {
@@ -114,7 +114,7 @@ void t.test('figures are told as JSON and to Prometheus, and agree', async (t) =
     upstream: { breaker: 'half_open', in_flight: 2, requests: 40, failures: 3 },
     policy: { faults: [] },
   });
-  t.equal((await ask(`${bench.url}/metrics`)).status, 200);
+  t.equal((await sendRequest(`${bench.url}/metrics`)).status, 200);
   t.equal(await bench.sample('edge_requests_total{outcome="hit_memory"}'), 3);
   bench.tally.count('hit_memory', 100);
   t.equal(
@@ -125,7 +125,7 @@ void t.test('figures are told as JSON and to Prometheus, and agree', async (t) =
   t.equal(await bench.sample('edge_cache_entries{tier="disk"}'), 9);
   t.equal(await bench.sample('edge_upstream_breaker_open'), 1);
 
-  const generic = read(await ask(`${(await openBench(t, false)).url}/stats`));
+  const generic = read(await sendRequest(`${(await openBench(t, false)).url}/stats`));
   t.same([generic['journal'], generic['lease']], [null, null]);
   t.same(hitRatios(createTally().counts), { requests: null, bytes: null }, 'nothing was counted yet');
   t.equal(new Set(OUTCOMES).size, OUTCOMES.length);
@@ -134,7 +134,7 @@ void t.test('figures are told as JSON and to Prometheus, and agree', async (t) =
 void t.test('what was asked each second of the last two minutes is told, whoever looked meanwhile', async (t) => {
   const bench = await openBench(t);
   const told = async (): Promise<readonly number[]> => {
-    const { per_second } = read(await ask(`${bench.url}/stats`))['requests'] as { per_second: number[] };
+    const { per_second } = read(await sendRequest(`${bench.url}/stats`))['requests'] as { per_second: number[] };
     return per_second;
   };
   t.same(await told(), [0], 'a beginning');
@@ -151,7 +151,7 @@ void t.test('what was asked each second of the last two minutes is told, whoever
 });
 
 void t.test('the page loads nothing from anywhere, and its policy knows what is inside', async (t) => {
-  const page = await ask(`${(await openBench(t)).url}/`);
+  const page = await sendRequest(`${(await openBench(t)).url}/`);
   const text = page.bytes.toString();
   const policy = String(page.headers['content-security-policy']);
   for (const tag of ['style', 'script']) {
@@ -164,7 +164,7 @@ void t.test('the page loads nothing from anywhere, and its policy knows what is 
   t.notMatch(text, / on[a-z]+=|style=/i, 'nothing that the policy would stop');
   const asked = [...text.matchAll(/(?:say|pill|byId)\('([\w-]+)'/g)].map((match) => match[1] ?? '');
   for (const id of asked) t.ok(text.includes(`id="${id}"`), `there is a place for ${id}`);
-  t.equal((await ask(`${(await openBench(t)).url}/`, { method: 'HEAD' })).bytes.length, 0);
+  t.equal((await sendRequest(`${(await openBench(t)).url}/`, { method: 'HEAD' })).bytes.length, 0);
 });
 
 void t.test('purging takes one order at a time, drops what is under way first, and says how much went', async (t) => {
@@ -233,9 +233,9 @@ void t.test('a page from elsewhere, or under a name made to point here, can do n
     t.equal((await post(`${bench.url}/purge`, '{"all":true}', headers)).status, status, JSON.stringify(headers));
   }
   t.equal((await post(`${bench.url}/reload`, '', { 'sec-fetch-site': 'cross-site' })).status, 403);
-  t.equal((await ask(`${bench.url}/purge`)).status, 405);
-  t.equal((await ask(`${bench.url}/purge`)).headers['allow'], 'POST');
-  t.equal((await ask(`${bench.url}/nothing`)).status, 404);
+  t.equal((await sendRequest(`${bench.url}/purge`)).status, 405);
+  t.equal((await sendRequest(`${bench.url}/purge`)).headers['allow'], 'POST');
+  t.equal((await sendRequest(`${bench.url}/nothing`)).status, 404);
 });
 
 void t.test('an operator who asks for a reload is told all its faults', async (t) => {

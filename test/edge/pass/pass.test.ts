@@ -20,9 +20,9 @@ import {
 } from '../../../edge/pass/guards.js';
 import { createPass } from '../../../edge/pass/pass.js';
 import { ManualClock } from '../../kit/clock.js';
-import { configured, watchedParts } from '../../kit/deps.js';
-import { connectRaw, exchangeRaw, listenRaw, type Raw } from '../../kit/http/raw.js';
-import { ask } from '../../kit/http/request.js';
+import { configured, testDeps } from '../../kit/deps.js';
+import { connectRaw, exchangeRaw, listenRaw, type RawConnection } from '../../kit/http/raw.js';
+import { sendRequest } from '../../kit/http/request.js';
 import { until } from '../../kit/until.js';
 
 interface Bench {
@@ -44,7 +44,7 @@ async function openEdge(
   onUnsafe?: (answer: UnsafeAnswer) => Promise<void> | void,
 ): Promise<Bench> {
   const clock = new ManualClock();
-  const { log, metrics, lines, sample } = watchedParts();
+  const { log, metrics, lines, sample } = testDeps();
   const unsafe: UnsafeAnswer[] = [];
   const stopping = new AbortController();
   const pass = createPass({
@@ -201,7 +201,7 @@ void t.test(
   'an origin that dies during its answer hangs the bare library, and breaks the client off at the edge',
   async (t) => {
     const half = 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf';
-    const dying = async (raw: Raw): Promise<void> => {
+    const dying = async (raw: RawConnection): Promise<void> => {
       await raw.until(/\r\n\r\n/);
       raw.write(half);
       await new Promise(setImmediate);
@@ -259,7 +259,7 @@ void t.test(
 );
 
 void t.test('hints and a head reach the client before a body that is slow to begin', async (t) => {
-  const hint = async (raw: Raw): Promise<void> => {
+  const hint = async (raw: RawConnection): Promise<void> => {
     await raw.until(/\r\n\r\n/);
     raw.write('HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Inner: 1\r\n\r\n');
     raw.write('HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n');
@@ -288,7 +288,7 @@ void t.test('an origin that cannot be reached or speaks no HTTP is a 502, and a 
   const garbage = await listenRaw((raw) => raw.write('220 mail ready\r\n\r\n'));
   for (const url of [gone.url, garbage.url]) {
     const edge = await openEdge(t, url);
-    const answer = await ask(`${edge.url}/v1/media`, { method: 'POST', body: 'x' });
+    const answer = await sendRequest(`${edge.url}/v1/media`, { method: 'POST', body: 'x' });
     t.equal(answer.status, 502);
     t.equal((JSON.parse(answer.bytes.toString()) as { code: string }).code, 'bad_gateway');
     t.notMatch(answer.bytes.toString(), /127\.0|ECONN|HPE_/, 'nothing internal');
@@ -300,7 +300,7 @@ void t.test('an origin that cannot be reached or speaks no HTTP is a 502, and a 
   const held = await connectRaw(edge.port);
   held.write('GET /p HTTP/1.1\r\nHost: edge\r\n\r\n');
   await until('the first pass', () => edge.active() === 1);
-  t.equal((await ask(`${edge.url}/p`, { method: 'DELETE' })).status, 503);
+  t.equal((await sendRequest(`${edge.url}/p`, { method: 'DELETE' })).status, 503);
   edge.stopping.abort();
   t.match(await held.until(/overloaded/), /^HTTP\/1.1 503 /, 'what is under way at the stop is told');
   held.socket.destroy();
@@ -396,7 +396,10 @@ void t.test('bodies arrive whole, whatever their size, framing and method', asyn
 });
 
 /** An origin that is told what to say to each head. */
-async function openAsking(t: Test, says: (raw: Raw) => void | Promise<void>): Promise<{ url: string; text(): string }> {
+async function openAsking(
+  t: Test,
+  says: (raw: RawConnection) => void | Promise<void>,
+): Promise<{ url: string; text(): string }> {
   const server = await listenRaw(async (raw) => {
     await raw.until(/\r\n\r\n/).catch(() => '');
     await says(raw);
@@ -543,10 +546,10 @@ void t.test(
     });
     t.teardown(() => fickle.close());
     const edge = await openEdge(t, fickle.url);
-    t.equal((await ask(edge.url)).status, 200);
-    t.equal((await ask(edge.url, { method: 'DELETE' })).status, 200, 'on a new connection');
+    t.equal((await sendRequest(edge.url)).status, 200);
+    t.equal((await sendRequest(edge.url, { method: 'DELETE' })).status, 200, 'on a new connection');
     t.equal(fickle.connections.length, 2);
-    t.equal((await ask(edge.url, { method: 'POST', body: 'once' })).status, 502, 'never sent twice');
+    t.equal((await sendRequest(edge.url, { method: 'POST', body: 'once' })).status, 502, 'never sent twice');
     t.equal(fickle.connections.length, 2);
   },
 );
@@ -576,7 +579,7 @@ void t.test('what an unsafe request changed is told before the client hears of i
 
   const other = await openEdge(t, origin.url);
   for (const method of ['GET', 'OPTIONS', 'POST', 'PATCH']) {
-    for (const path of Object.keys(statuses)) await ask(other.url + path, { method });
+    for (const path of Object.keys(statuses)) await sendRequest(other.url + path, { method });
   }
   t.same(
     other.unsafe.map(({ method, target }) => `${method} ${target}`),
@@ -584,7 +587,11 @@ void t.test('what an unsafe request changed is told before the client hears of i
   );
 
   const faulty = await openEdge(t, origin.url, {}, () => Promise.reject(new Error('disk')));
-  t.equal((await ask(`${faulty.url}/ok`, { method: 'DELETE' })).status, 500, 'a failed invalidation is no success');
+  t.equal(
+    (await sendRequest(`${faulty.url}/ok`, { method: 'DELETE' })).status,
+    500,
+    'a failed invalidation is no success',
+  );
 });
 
 const passed = (over: Partial<PassedRequest>): PassedRequest => ({

@@ -21,9 +21,9 @@ import type { GuardReason } from '../../../src/server/guard.js';
 import { type ListenLimits, limitsSection } from '../../../src/server/limits.js';
 import { type Listener, listen } from '../../../src/server/listen.js';
 import { hasOpenssl, selfSigned, type TestCertificate } from '../../kit/certificates.js';
-import { configured, watchedParts } from '../../kit/deps.js';
+import { configured, testDeps } from '../../kit/deps.js';
 import { MALFORMED_BODIES, MALFORMED_HEADS, MALFORMED_LIMITS, SMUGGLED } from '../../kit/http/malformed.js';
-import { connectRaw, exchangeRaw, type Raw } from '../../kit/http/raw.js';
+import { connectRaw, exchangeRaw, type RawConnection } from '../../kit/http/raw.js';
 import { until } from '../../kit/until.js';
 
 const LIMITS = configured(limitsSection, { closeWithinMs: 0 });
@@ -54,7 +54,7 @@ async function openLane(
   limits: Partial<ListenLimits> = {},
   tls?: TestCertificate,
 ): Promise<Lane> {
-  const { log, lines } = watchedParts();
+  const { log, lines } = testDeps();
   const asked: string[] = [];
   const byNode: string[] = [];
   const reasons: GuardReason[] = [];
@@ -187,7 +187,7 @@ void t.test('what is plain is read as node:http reads it', async (t) => {
     port: 0,
     limits: { ...LIMITS, ...MALFORMED_LIMITS },
     clock: systemClock,
-    log: watchedParts().log,
+    log: testDeps().log,
     onRequest(request, response) {
       seen.push({ method: request.method ?? '', target: request.url ?? '', headers: { ...request.headers } });
       response.end();
@@ -373,7 +373,7 @@ void t.test('a client that does not read', async (t) => {
   const large = Buffer.alloc(4_000_000, 'x');
 
   /** Asks for more than any socket buffers hold, and reads nothing. */
-  async function unread(lane: Lane): Promise<Raw> {
+  async function unread(lane: Lane): Promise<RawConnection> {
     const raw = await connectRaw(lane.port);
     raw.socket.pause();
     raw.write(get('/large').repeat(8));

@@ -18,7 +18,7 @@ import { type TlsTrouble, tlsTroubleOf } from '../../../edge/upstream/tls.js';
 import { parseConfig } from '../../../src/config/load.js';
 import type { MediaId } from '../../../src/ids.js';
 import { hasOpenssl, selfSigned, type TestCertificate } from '../../kit/certificates.js';
-import { watchedParts } from '../../kit/deps.js';
+import { testDeps } from '../../kit/deps.js';
 import { openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
 import { mediaScript } from '../../kit/edge/scripted-origin.js';
 import { until } from '../../kit/until.js';
@@ -332,7 +332,7 @@ async function rawSession(t: Test, { edge, certificate }: Secure): Promise<RawSe
 }
 
 void t.test('an HTTP/2 client that floods is ended, and no other is harmed', { skip }, async (t) => {
-  const { log, lines } = watchedParts();
+  const { log, lines } = testDeps();
   const secure = await open(t, 'interruptions_max: 200, streams_max: 20', {
     log,
     limits: 'headers_max: 4KiB, headers_max_count: 20, connections_per_client_max: 4',
@@ -425,7 +425,7 @@ void t.test('HTTP/2 connections end when they are idle or stalled, whatever is s
 });
 
 void t.test('a changed certificate is shown to new connections, and old ones go on', { skip }, async (t) => {
-  const { log, lines } = watchedParts();
+  const { log, lines } = testDeps();
   const secure = await open(t, '', { log });
   const { edge, certificate } = secure;
   const client = await session(t, secure);
@@ -537,7 +537,7 @@ void t.test(
       ['a day too late', expired, `ca_file: "${expired.certFile}"`, 'expired'],
     ];
     for (const [what, originTls, upstream, trouble] of cases) {
-      const { log, lines } = watchedParts();
+      const { log, lines } = testDeps();
       const edge = await openTestEdge(`${folder}/${what}`, { originTls, upstream, log });
       t.teardown(() => edge.close());
       edge.origin.on('*', (_seen, answer) => {

@@ -20,7 +20,7 @@ import { formatHttpDate } from '../../../src/http/date.js';
 import { linesOf, type ReplyBody } from '../../../src/http/reply.js';
 import { parseMediaId } from '../../../src/ids.js';
 import { ManualClock } from '../clock.js';
-import { configured, watchedParts } from '../deps.js';
+import { configured, testDeps } from '../deps.js';
 import { type Asked, type Given, isForOneAlone, judgeAnswer, type Wishes, type World } from './cache-oracle.js';
 import { type Directives, ModelOrigin, type Sayings, type Trouble } from './model-origin.js';
 
@@ -316,7 +316,7 @@ class Model {
         parts: { ...cache.parts, sizeBytes: 14_000 },
       },
     };
-    const parts = { ...watchedParts(), clock: this.#clock };
+    const parts = { ...testDeps(), clock: this.#clock };
     this.#cache = await openCache(config.cache, parts);
     this.#engine = createEngine(
       config,

@@ -10,7 +10,7 @@ import { openCache } from '../../../edge/cache/open.js';
 import type { CacheKey, Entry } from '../../../edge/entry.js';
 import { parseMediaId } from '../../../src/ids.js';
 import { ManualClock } from '../clock.js';
-import { configured, type WatchedParts, watchedParts } from '../deps.js';
+import { configured, type TestDeps, testDeps } from '../deps.js';
 
 export const BOTH: Placement = { memory: true, disk: true };
 export const NEVER = new AbortController().signal;
@@ -37,7 +37,7 @@ export function cacheConfig(folder: string, sections: Sections = {}): CacheConfi
   };
 }
 
-export interface TestCache extends WatchedParts {
+export interface TestCache extends TestDeps {
   readonly cache: EdgeCache;
   readonly clock: ManualClock;
   readonly files: FaultyFiles;
@@ -49,7 +49,7 @@ export async function openTestCache(
   clock = new ManualClock(),
   mayPromote: (entry: Entry) => boolean = () => true,
 ): Promise<TestCache> {
-  const parts = watchedParts();
+  const parts = testDeps();
   const cache = await openCache(config, { log: parts.log, metrics: parts.metrics, clock, files, mayPromote });
   return { ...parts, cache, clock, files };
 }

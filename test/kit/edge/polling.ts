@@ -1,6 +1,6 @@
 /** Asks an edge for media in every form in which it could be shown, over and over, and notes when it last showed each. */
 import { Agent } from 'node:http';
-import { type Answer, ask } from '../http/request.js';
+import { type HttpResponse, sendRequest } from '../http/request.js';
 
 export const FORMS = ['GET', 'HEAD', 'Range', '304', 'thumbnail', 'stale'] as const;
 export type Form = (typeof FORMS)[number];
@@ -14,10 +14,10 @@ export interface Watched {
 type Fields = Readonly<Record<string, string>>;
 
 /** One request in one form. */
-export function askIn(form: Form, base: string, media: Watched, caller: Fields, agent?: Agent): Promise<Answer> {
+export function sendIn(form: Form, base: string, media: Watched, caller: Fields, agent?: Agent): Promise<HttpResponse> {
   const extra: Fields =
     form === 'Range' ? { range: 'bytes=0-9' } : form === '304' ? { 'if-none-match': media.etag } : {};
-  return ask(`${base}${media.path}${form === 'thumbnail' ? '/thumb' : ''}`, {
+  return sendRequest(`${base}${media.path}${form === 'thumbnail' ? '/thumb' : ''}`, {
     method: form === 'HEAD' ? 'HEAD' : 'GET',
     headers: { ...caller, ...extra },
     ...(agent !== undefined && { agent }),
@@ -25,7 +25,7 @@ export function askIn(form: Form, base: string, media: Watched, caller: Fields, 
 }
 
 /** Whether an answer shows the media in any way. */
-export function shows({ status }: Pick<Answer, 'status'>): boolean {
+export function shows({ status }: Pick<HttpResponse, 'status'>): boolean {
   return (status >= 200 && status < 300 && status !== 202) || status === 304;
 }
 
@@ -77,7 +77,7 @@ export function poll(base: () => string, all: readonly Watched[], caller: Fields
 
   async function once(each: Polled): Promise<void> {
     const sentAt = performance.now();
-    const answer = await askIn(each.form, base(), each.media, caller, agent).catch(() => undefined);
+    const answer = await sendIn(each.form, base(), each.media, caller, agent).catch(() => undefined);
     if (answer !== undefined && shows(answer)) {
       each.lastShownAt = Math.max(sentAt, each.lastShownAt ?? 0);
       each.shown += 1;

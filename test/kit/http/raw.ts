@@ -1,7 +1,7 @@
 /** Connections byte by byte, for what no HTTP library would send or could see. */
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
-export interface Raw {
+export interface RawConnection {
   /** All that was received so far, as latin-1. */
   readonly text: string;
   write(bytes: string | Buffer): void;
@@ -27,7 +27,7 @@ export function requestHead(
   return `${method} ${target} HTTP/1.1\r\n${lines.join('')}\r\n`;
 }
 
-export async function connectRaw(port: number): Promise<Raw> {
+export async function connectRaw(port: number): Promise<RawConnection> {
   const socket = connect({ port, host: '127.0.0.1', noDelay: true });
   const raw = rawOf(socket);
   await new Promise<void>((resolve, reject) => {
@@ -49,12 +49,14 @@ export interface RawServer {
   readonly port: number;
   readonly url: string;
   /** Every connection so far. */
-  readonly connections: readonly Raw[];
+  readonly connections: readonly RawConnection[];
   close(): Promise<void>;
 }
 
-export async function listenRaw(onConnection: (raw: Raw, index: number) => void | Promise<void>): Promise<RawServer> {
-  const connections: Raw[] = [];
+export async function listenRaw(
+  onConnection: (raw: RawConnection, index: number) => void | Promise<void>,
+): Promise<RawServer> {
+  const connections: RawConnection[] = [];
   const server = createServer({ noDelay: true }, (socket) => {
     const raw = rawOf(socket);
     connections.push(raw);
@@ -76,7 +78,7 @@ export async function listenRaw(onConnection: (raw: Raw, index: number) => void 
   };
 }
 
-function rawOf(socket: Socket): Raw {
+function rawOf(socket: Socket): RawConnection {
   let text = '';
   let over = false;
   const watchers = new Set<() => void>();

@@ -1,7 +1,7 @@
 /** A download in the hand: read as far as the test wants, paused, left, or taken to its end. */
 import { type IncomingHttpHeaders, request } from 'node:http';
 
-export interface Reading {
+export interface Download {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   /** All that has come. */
@@ -18,7 +18,7 @@ export interface Reading {
 }
 
 /** Resolves with the head. */
-export function startReading(url: string, headers: Readonly<Record<string, string>> = {}): Promise<Reading> {
+export function startDownload(url: string, headers: Readonly<Record<string, string>> = {}): Promise<Download> {
   return new Promise((resolve, reject) => {
     const sent = request(url, { headers, agent: false }, (response) => {
       const chunks: Buffer[] = [];

@@ -1,7 +1,7 @@
 /** One HTTP request over a real socket, answered in full: status, fields, bytes, and whether it ended whole. */
 import { type Agent, type IncomingHttpHeaders, request } from 'node:http';
 
-export interface AskOptions {
+export interface RequestOptions {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array | string;
@@ -11,7 +11,7 @@ export interface AskOptions {
   onInterim?(status: number, headers: IncomingHttpHeaders): void;
 }
 
-export interface Answer {
+export interface HttpResponse {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly bytes: Buffer;
@@ -19,7 +19,7 @@ export interface Answer {
   readonly whole: boolean;
 }
 
-export function ask(url: string, options: AskOptions = {}): Promise<Answer> {
+export function sendRequest(url: string, options: RequestOptions = {}): Promise<HttpResponse> {
   return new Promise((resolve, reject) => {
     const sent = request(
       url,
@@ -41,11 +41,11 @@ export function ask(url: string, options: AskOptions = {}): Promise<Answer> {
 }
 
 /** The body of an answer as JSON. */
-export function json(answer: Answer): Readonly<Record<string, unknown>> {
+export function json(answer: HttpResponse): Readonly<Record<string, unknown>> {
   return JSON.parse(answer.bytes.toString()) as Readonly<Record<string, unknown>>;
 }
 
 /** A text member of a JSON answer. */
-export function member(answer: Answer, name: string): string {
+export function member(answer: HttpResponse, name: string): string {
   return String(json(answer)[name]);
 }

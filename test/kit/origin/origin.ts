@@ -14,7 +14,7 @@ import { createLog, logSection } from '../../../src/log.js';
 import { createMetrics } from '../../../src/metrics.js';
 import { type AuthService, openAuthService, TEST_SECRET } from '../auth-service.js';
 import { ManualClock } from '../clock.js';
-import { type Answer, type AskOptions, ask, json, member } from '../http/request.js';
+import { type HttpResponse, json, member, type RequestOptions, sendRequest } from '../http/request.js';
 
 export interface TestOrigin {
   readonly url: string;
@@ -25,13 +25,13 @@ export interface TestOrigin {
   readonly auth: AuthService;
   /** Lines of the log so far. */
   readonly logged: readonly string[];
-  ask(path: string, options?: AskOptions): Promise<Answer>;
+  send(path: string, options?: RequestOptions): Promise<HttpResponse>;
   /** The same with a good token. */
-  as(subject: string, path: string, options?: AskOptions): Promise<Answer>;
-  asAdmin(path: string, options?: AskOptions): Promise<Answer>;
+  as(subject: string, path: string, options?: RequestOptions): Promise<HttpResponse>;
+  asAdmin(path: string, options?: RequestOptions): Promise<HttpResponse>;
   /** The same as an edge that has proved itself. */
-  asEdge(path: string, options?: AskOptions): Promise<Answer>;
-  upload(bytes: Uint8Array, query?: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
+  asEdge(path: string, options?: RequestOptions): Promise<HttpResponse>;
+  upload(bytes: Uint8Array, query?: string, headers?: Readonly<Record<string, string>>): Promise<HttpResponse>;
   /** Uploads, and hands back the id; a refusal is an error. */
   uploaded(bytes: Uint8Array, query?: string): Promise<string>;
   /** What was answered so far and /openapi.json does not describe: `GET /v1/media/{id} 418`. */
@@ -76,20 +76,20 @@ export async function startOrigin(
     clock,
     auth,
     logged,
-    async ask(path, options = {}) {
-      const answer = await ask(origin.url + path, options);
+    async send(path, options = {}) {
+      const answer = await sendRequest(origin.url + path, options);
       seen.push({ method: options.method ?? 'GET', path: path.split('?', 1)[0] ?? path, answer });
       return answer;
     },
-    as: (subject, path, options) => origin.ask(path, withToken(auth.token({ sub: subject }), options)),
-    asAdmin: (path, options) => origin.ask(path, withToken(auth.token({ sub: 'mo', scope: 'media:admin' }), options)),
+    as: (subject, path, options) => origin.send(path, withToken(auth.token({ sub: subject }), options)),
+    asAdmin: (path, options) => origin.send(path, withToken(auth.token({ sub: 'mo', scope: 'media:admin' }), options)),
     asEdge: (path, options = {}) =>
-      origin.ask(path, {
+      origin.send(path, {
         ...options,
         headers: { ...options.headers, 'edge-authorization': edgeProof(TEST_SECRET) },
       }),
     async undescribed() {
-      const { paths } = json(await ask(`${origin.url}/openapi.json`)) as unknown as Description;
+      const { paths } = json(await sendRequest(`${origin.url}/openapi.json`)) as unknown as Description;
       return [...new Set(seen.flatMap((exchange) => fault(paths, exchange)))];
     },
     upload: (bytes, query = '', headers = {}) =>
@@ -116,7 +116,7 @@ export async function startOrigin(
 interface Exchange {
   readonly method: string;
   readonly path: string;
-  readonly answer: Answer;
+  readonly answer: HttpResponse;
 }
 
 interface Description {
@@ -156,7 +156,7 @@ function fault(paths: Description['paths'], { method, path, answer }: Exchange):
   return codes.includes(code) ? [] : [`${told} ${code}`];
 }
 
-export function withToken(token: string, options: AskOptions = {}): AskOptions {
+export function withToken(token: string, options: RequestOptions = {}): RequestOptions {
   return { ...options, headers: { authorization: `Bearer ${token}`, ...options.headers } };
 }
 

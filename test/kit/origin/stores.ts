@@ -11,7 +11,7 @@ import { type Media, NO_FACTS, type ThumbMade } from '../../../origin/meta/media
 import type { MetaStore, NewMedia } from '../../../origin/meta/store.js';
 import { createIdSource, type Sha256 } from '../../../src/ids.js';
 import type { ManualClock } from '../clock.js';
-import { configured, type WatchedParts } from '../deps.js';
+import { configured, type TestDeps } from '../deps.js';
 
 export interface Stores {
   readonly meta: MetaStore;
@@ -33,11 +33,7 @@ export function sha256Of(bytes: Uint8Array | string): Sha256 {
   return createHash('sha256').update(bytes).digest('hex') as Sha256;
 }
 
-export async function openStores(
-  folder: string,
-  clock: ManualClock,
-  { log }: Pick<WatchedParts, 'log'>,
-): Promise<Stores> {
+export async function openStores(folder: string, clock: ManualClock, { log }: Pick<TestDeps, 'log'>): Promise<Stores> {
   const openMeta = (): Promise<MetaStore> =>
     openMetaStore(configured(metaSection, { folder: join(folder, 'meta') }), { clock, log, randomName: randomUUID });
   const blobs = await openLocalStore({ folder: join(folder, 'blobs'), stageFolder: join(folder, 'stage') });

@@ -24,12 +24,12 @@ import {
 } from '../../../src/server/routes.js';
 import { JWKS_PATH } from '../../kit/auth-service.js';
 import { connectRaw, requestHead } from '../../kit/http/raw.js';
-import { type Answer, type AskOptions, json, member } from '../../kit/http/request.js';
+import { type HttpResponse, json, member, type RequestOptions } from '../../kit/http/request.js';
 import { png } from '../../kit/media.js';
 import { startOrigin } from '../../kit/origin/origin.js';
 
 const STILL = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
-const code = (answer: Answer): string => `${answer.status} ${String(json(answer)['code'])}`;
+const code = (answer: HttpResponse): string => `${answer.status} ${String(json(answer)['code'])}`;
 
 void t.test('a table of routes', async (t) => {
   const row = (methods: Route<unknown>['methods'], pattern: string): Route<unknown> =>
@@ -123,15 +123,15 @@ void t.test('the origin at its door', async (t) => {
   const id = await origin.uploaded(png(1), '?public=true');
 
   await t.test('unknown paths and methods are told apart', async (t) => {
-    t.equal(code(await origin.ask('/v1/nothing')), '404 not_found');
-    const refused = await origin.ask(`/v1/media/${id}`, { method: 'PUT', body: 'x' });
+    t.equal(code(await origin.send('/v1/nothing')), '404 not_found');
+    const refused = await origin.send(`/v1/media/${id}`, { method: 'PUT', body: 'x' });
     t.equal(code(refused), '405 method_not_allowed');
     t.equal(refused.headers.allow, 'GET, HEAD, DELETE, OPTIONS');
-    t.equal((await origin.ask(`/v1/media/${id}`, { method: 'PROPFIND' })).status, 405);
+    t.equal((await origin.send(`/v1/media/${id}`, { method: 'PROPFIND' })).status, 405);
   });
 
   await t.test('browsers of any site may ask, and read what is answered', async (t) => {
-    const preflight = await origin.ask('/v1/media', {
+    const preflight = await origin.send('/v1/media', {
       method: 'OPTIONS',
       headers: {
         origin: 'https://chat.example',
@@ -148,17 +148,17 @@ void t.test('the origin at its door', async (t) => {
       t.ok(allowed.includes(name), name);
     }
     for (const path of [`/v1/media/${id}`, '/v1/media/x', '/v1/nothing', '/.well-known', '/healthz']) {
-      const { headers } = await origin.ask(path);
+      const { headers } = await origin.send(path);
       t.match(headers, { 'access-control-allow-origin': '*', 'x-content-type-options': 'nosniff' }, path);
       const exposed = String(headers['access-control-expose-headers']).split(', ');
       const [wanted, spared] = path.endsWith(id) ? ['Repr-Digest', 'Upload-Offset'] : ['Retry-After', 'Repr-Digest'];
       t.match([exposed.includes(wanted), exposed.includes(spared)], [true, false], `${path} exposes its own fields`);
     }
-    t.equal((await origin.ask('/v1/nothing', { method: 'OPTIONS' })).status, 404);
+    t.equal((await origin.send('/v1/nothing', { method: 'OPTIONS' })).status, 404);
   });
 
   await t.test('errors are problem documents that tell nothing of the inside', async (t) => {
-    const answer = await origin.ask('/v1/media/x');
+    const answer = await origin.send('/v1/media/x');
     t.match(answer.headers, { 'content-type': 'application/problem+json', 'cache-control': 'no-store' });
     t.strictSame(json(answer), {
       type: 'urn:media-service:problem:invalid_id',
@@ -196,7 +196,7 @@ void t.test('the origin at its door', async (t) => {
 
   await t.test('the log has a line for each request, with its id and without its secrets', async (t) => {
     const token = origin.auth.token({ sub: 'carol' });
-    await origin.ask(`/v1/media/${id}?exp=1&kid=1&sig=topsecretsignature`, {
+    await origin.send(`/v1/media/${id}?exp=1&kid=1&sig=topsecretsignature`, {
       headers: { authorization: `Bearer ${token}`, 'x-request-id': 'routes-test-0001' },
     });
     const find = (): string | undefined => origin.logged.find((each) => each.includes('routes-test-0001'));
@@ -205,12 +205,12 @@ void t.test('the origin at its door', async (t) => {
     t.match(line, { method: 'GET', status: 200, msg: 'request', subject: /^[0-9a-f]{12}$/, ms: Number, bytes: Number });
     const all = origin.logged.join('\n');
     for (const secret of ['topsecretsignature', token, token.split('.')[2] ?? token, 'carol']) t.notMatch(all, secret);
-    const strange = await origin.ask('/healthz', { headers: { 'x-request-id': 'not <well> formed' } });
+    const strange = await origin.send('/healthz', { headers: { 'x-request-id': 'not <well> formed' } });
     t.match(strange.headers['x-request-id'], /^[0-9a-f-]{36}$/);
   });
 
   await t.test('what is kept how long is told in words, with and without rules', async (t) => {
-    const { retention } = json(await origin.ask('/.well-known'))['capabilities'] as { retention: unknown };
+    const { retention } = json(await origin.send('/.well-known'))['capabilities'] as { retention: unknown };
     t.match(retention, { text: 'Kept: everything until it is deleted or its own expiry.', rules: [] });
     const rule = { types: ['video/*'], visibility: 'public', minSizeBytes: 1_000_000, keepMs: 7 * 86_400_000 } as const;
     t.equal(
@@ -220,7 +220,7 @@ void t.test('the origin at its door', async (t) => {
   });
 
   await t.test('the service describes itself, cacheably', async (t) => {
-    const answer = await origin.ask('/.well-known');
+    const answer = await origin.send('/.well-known');
     t.match(json(answer), {
       base_uri: 'http://127.0.0.1:8080',
       auth_required: true,
@@ -233,13 +233,13 @@ void t.test('the origin at its door', async (t) => {
     t.ok(readMenu(thumbnails), 'as an edge reads it');
     t.match(answer.headers, { etag: /^"/, 'cache-control': 'public, max-age=300' });
     const tag = String(answer.headers.etag);
-    t.equal((await origin.ask('/.well-known', { headers: { 'if-none-match': tag } })).status, 304);
-    t.equal((await origin.ask('/.well-known/media-service')).headers.etag, tag);
-    t.equal((await origin.ask('/.well-known', { method: 'HEAD' })).headers.etag, tag);
+    t.equal((await origin.send('/.well-known', { headers: { 'if-none-match': tag } })).status, 304);
+    t.equal((await origin.send('/.well-known/media-service')).headers.etag, tag);
+    t.equal((await origin.send('/.well-known', { method: 'HEAD' })).headers.etag, tag);
   });
 
   await t.test('the description is OpenAPI, and has every path', async (t) => {
-    const answer = await origin.ask('/openapi.json');
+    const answer = await origin.send('/openapi.json');
     t.match(answer.headers, { 'content-type': 'application/json', etag: /^"/, 'cache-control': /^public/ });
     const document = json(answer) as { paths: Record<string, Record<string, { parameters: unknown[] }>> };
     t.match(document, { openapi: '3.1.0', info: { version: /^\d/ }, servers: [{ url: 'http://127.0.0.1:8080' }] });
@@ -272,7 +272,7 @@ void t.test('the origin at its door', async (t) => {
   });
 
   await t.test('the table of the README has every path and method, and no others', async (t) => {
-    const document = json(await origin.ask('/openapi.json')) as { paths: Record<string, Record<string, unknown>> };
+    const document = json(await origin.send('/openapi.json')) as { paths: Record<string, Record<string, unknown>> };
     // A cell such as `POST` `DELETE /v1/a/{id}`; `…` stands for a path and what is below it; HEAD goes with GET.
     const [, section = ''] = readFileSync('README.md', 'utf8').split('## What it answers\n');
     const cells = (section.split('\n## ')[0] ?? '').matchAll(/^\| (`[A-Z].*?`) \|/gm);
@@ -298,7 +298,7 @@ void t.test('the origin at its door', async (t) => {
   });
 
   await t.test('operators have a listener of their own', async (t) => {
-    const { ask } = await import('../../kit/http/request.js');
+    const { sendRequest: ask } = await import('../../kit/http/request.js');
     const metrics = await ask(`${origin.operators}/metrics`);
     t.match(
       metrics.bytes.toString(),
@@ -306,7 +306,7 @@ void t.test('the origin at its door', async (t) => {
     );
     t.equal((await ask(`${origin.operators}/readyz`)).status, 200);
     t.equal((await ask(`${origin.operators}/v1/media/${id}`)).status, 404);
-    t.equal((await origin.ask('/metrics')).status, 404);
+    t.equal((await origin.send('/metrics')).status, 404);
   });
 
   await t.test('every answer is one that the description knows', async (t) => {
@@ -317,7 +317,7 @@ void t.test('the origin at its door', async (t) => {
 void t.test('readiness', async (t) => {
   const origin = await startOrigin(t.testdir(), STILL);
   t.teardown(() => origin.close());
-  const ready = (): Promise<Answer> => origin.ask('/readyz');
+  const ready = (): Promise<HttpResponse> => origin.send('/readyz');
 
   await t.test('is real, and shared for a second', async (t) => {
     t.match(json(await ready()), { status: 'ready', failed: [] });
@@ -329,7 +329,7 @@ void t.test('readiness', async (t) => {
     t.match(json(answer), { status: 'not_ready', failed: ['storage'], checks: { storage: 'failed', database: 'ok' } });
     t.notMatch(answer.bytes.toString(), origin.folder);
     t.match(origin.logged.join('\n'), /a readiness check failed/);
-    t.equal((await origin.ask('/healthz')).status, 200, 'the process lives all the same');
+    t.equal((await origin.send('/healthz')).status, 200, 'the process lives all the same');
   });
 
   await t.test('every answer is one that the description knows', async (t) => {
@@ -345,8 +345,8 @@ void t.test('without keys the origin is not ready, and says who may come back', 
   const answer = await origin.upload(png(1));
   t.equal(code(answer), '503 auth_unavailable');
   t.match(answer.headers['retry-after'], /^\d+$/);
-  t.match(json(await origin.ask('/readyz')), { failed: ['keys'] });
-  t.equal(member(await origin.ask(`/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`), 'code'), 'unauthorized');
+  t.match(json(await origin.send('/readyz')), { failed: ['keys'] });
+  t.equal(member(await origin.send(`/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`), 'code'), 'unauthorized');
 });
 
 void t.test('a bucket never gives more than it holds and what has come back since', async () => {
@@ -392,7 +392,7 @@ void t.test('rate limits', async (t) => {
     },
   });
   t.teardown(() => origin.close());
-  const from = (address: string, subject = 'alice', options: AskOptions = {}): Promise<Answer> =>
+  const from = (address: string, subject = 'alice', options: RequestOptions = {}): Promise<HttpResponse> =>
     origin.as(subject, '/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV', {
       ...options,
       headers: { ...options.headers, 'x-forwarded-for': address },
@@ -433,7 +433,7 @@ void t.test('rate limits', async (t) => {
     t.strictSame(await spend('198.51.100.%'), [404, 404, 404, 404, 404, 404]);
     t.strictSame(await spend('2001:db8::%'), [404, 404, 404, 404, 404, 429]);
     t.strictSame(await spend('2001:db8:0:%::1'), [429, 404, 404, 404, 404, 404]);
-    t.equal((await origin.ask('/healthz', { headers: { 'x-forwarded-for': '198.51.100.7' } })).status, 200);
+    t.equal((await origin.send('/healthz', { headers: { 'x-forwarded-for': '198.51.100.7' } })).status, 200);
     t.equal((await origin.asEdge('/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV')).status, 404, 'edges are not limited');
   });
 
@@ -464,13 +464,14 @@ void t.test('rate limits', async (t) => {
   await t.test('bytes that go out are counted, but not those of edges', async (t) => {
     origin.clock.advance(20_000);
     const id = await origin.uploaded(Buffer.alloc(900, 'out '), '?public=true');
-    const get = (method = 'GET', headers = {}): Promise<Answer> => origin.ask(`/v1/media/${id}`, { method, headers });
+    const get = (method = 'GET', headers = {}): Promise<HttpResponse> =>
+      origin.send(`/v1/media/${id}`, { method, headers });
     t.match((await get('HEAD')).headers['ratelimit'], /"address-download-bytes";r=1000;t=0/);
     t.match((await get('GET', { range: 'bytes=0-99' })).headers['ratelimit'], /"address-download-bytes";r=900;t=1/);
     t.match(await get(), { status: 200, headers: { ratelimit: /"address-download-bytes";r=0;t=10/ } });
     t.equal(code(await get()), '429 rate_limited');
     t.equal((await origin.asEdge(`/v1/media/${id}`)).status, 200);
-    const { capabilities } = json(await origin.ask('/.well-known')) as { capabilities: Record<string, unknown> };
+    const { capabilities } = json(await origin.send('/.well-known')) as { capabilities: Record<string, unknown> };
     t.match(capabilities['rate_limits'], { address: { download_bytes: 1_000 }, subject: { upload_bytes: 1_000 } });
   });
 
@@ -484,7 +485,7 @@ void t.test('rate limits', async (t) => {
     const path = '/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV';
     const statuses = [];
     for (const address of ['198.51.100.1', '198.51.100.2']) {
-      statuses.push((await wary.ask(path, { headers: { 'x-forwarded-for': address } })).status);
+      statuses.push((await wary.send(path, { headers: { 'x-forwarded-for': address } })).status);
     }
     t.strictSame(statuses, [401, 429]);
   });

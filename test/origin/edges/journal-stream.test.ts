@@ -16,8 +16,8 @@ import { problemReply } from '../../../src/http/problem.js';
 import { CONFIRM_PATH, JOURNAL_PATH, type JournalLine, parseLine } from '../../../src/journal/entry.js';
 import { send } from '../../../src/server/send.js';
 import { ManualClock } from '../../kit/clock.js';
-import { configured, watchedParts } from '../../kit/deps.js';
-import { ask } from '../../kit/http/request.js';
+import { configured, testDeps } from '../../kit/deps.js';
+import { sendRequest } from '../../kit/http/request.js';
 import { MemoryJournal, mediaId } from '../../kit/origin/journal.js';
 import { until } from '../../kit/until.js';
 
@@ -37,7 +37,7 @@ async function openOrigin(
   journal = new MemoryJournal(),
 ): Promise<Bench> {
   const clock = new ManualClock();
-  const { log, metrics, sample } = watchedParts();
+  const { log, metrics, sample } = testDeps();
   const config = configured(journalSection, values);
   const stream = createJournalStream({ journal, config, isEdge: (proof) => proof === PROOF, clock, log, metrics });
   const never = new AbortController().signal;
@@ -103,7 +103,7 @@ async function follow(t: Test, bench: Bench, query: Readonly<Record<string, stri
 }
 
 function confirm(bench: Bench, seq: number, edge = 'edge-1', instance = 'i1'): Promise<{ status: number }> {
-  return ask(bench.url + CONFIRM_PATH, {
+  return sendRequest(bench.url + CONFIRM_PATH, {
     method: 'POST',
     headers: { 'edge-authorization': PROOF },
     body: JSON.stringify({ edge, instance, seq }),
@@ -119,8 +119,8 @@ function fill(journal: MemoryJournal, count: number): void {
 void t.test('nobody without the secret learns that there is a journal', async (t) => {
   const bench = await openOrigin(t);
   for (const headers of [{}, { 'edge-authorization': 'wrong' }]) {
-    const read = await ask(`${bench.url}${JOURNAL_PATH}?edge=e&instance=i`, { headers });
-    const told = await ask(bench.url + CONFIRM_PATH, { method: 'POST', headers, body: '{}' });
+    const read = await sendRequest(`${bench.url}${JOURNAL_PATH}?edge=e&instance=i`, { headers });
+    const told = await sendRequest(bench.url + CONFIRM_PATH, { method: 'POST', headers, body: '{}' });
     for (const answer of [read, told]) {
       t.equal(answer.status, 404);
       t.notMatch(answer.bytes.toString(), /journal|edge/i);
@@ -135,11 +135,11 @@ void t.test('nobody without the secret learns that there is a journal', async (t
     'edge=e&instance=i&from=x',
     `edge=${'e'.repeat(129)}&instance=i`,
   ]) {
-    t.equal((await ask(`${bench.url}${JOURNAL_PATH}?${query}`, { headers: proven })).status, 400, query);
+    t.equal((await sendRequest(`${bench.url}${JOURNAL_PATH}?${query}`, { headers: proven })).status, 400, query);
   }
   for (const body of ['', '{}', '{"edge":"e","instance":"i","seq":"1"}', 'x'.repeat(5_000)]) {
     t.equal(
-      (await ask(bench.url + CONFIRM_PATH, { method: 'POST', headers: proven, body })).status,
+      (await sendRequest(bench.url + CONFIRM_PATH, { method: 'POST', headers: proven, body })).status,
       400,
       body.slice(0, 40),
     );
@@ -243,7 +243,7 @@ void t.test('edges are bounded in number, and one that comes again takes its own
   const bench = await openOrigin(t, { edgesMax: 2 });
   const first = await follow(t, bench, { edge: 'a', from: '0' });
   await follow(t, bench, { edge: 'b', from: '0' });
-  const third = await ask(`${bench.url}${JOURNAL_PATH}?edge=c&instance=i1`, {
+  const third = await sendRequest(`${bench.url}${JOURNAL_PATH}?edge=c&instance=i1`, {
     headers: { 'edge-authorization': PROOF },
   });
   t.equal(third.status, 503);

@@ -4,13 +4,13 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { connectRaw, requestHead } from '../../kit/http/raw.js';
-import { type Answer, json, member } from '../../kit/http/request.js';
+import { type HttpResponse, json, member } from '../../kit/http/request.js';
 import { gif, largePng, pdf, png, text, wav } from '../../kit/media.js';
 import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
 
 const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
 const digestOf = (bytes: Uint8Array): string => `sha-256=:${sha256(bytes).toString('base64')}:`;
-const outcome = (answer: Answer): string => {
+const outcome = (answer: HttpResponse): string => {
   const document = json(answer);
   return answer.status < 300
     ? `${answer.status} ${String(document['mime'])}`
@@ -173,7 +173,7 @@ void t.test('uploads', async (t) => {
   await t.test('a form has one file, and options before or after it', async (t) => {
     const bytes = png(50);
     const file = ['name="file"; filename="a \\"b\\" c.png"', bytes, 'image/png'] as const;
-    const send = (parts: Parameters<typeof form>[0], headers: Record<string, string> = {}): Promise<Answer> => {
+    const send = (parts: Parameters<typeof form>[0], headers: Record<string, string> = {}): Promise<HttpResponse> => {
       const { body, headers: own } = form(parts);
       return origin.upload(body, '', { ...own, ...headers });
     };
@@ -252,12 +252,12 @@ void t.test('uploads', async (t) => {
   });
 
   await t.test('without a token that may upload nothing is read', async (t) => {
-    t.match(await origin.ask('/v1/media', { method: 'POST', body: png(70) }), {
+    t.match(await origin.send('/v1/media', { method: 'POST', body: png(70) }), {
       status: 401,
       headers: { 'www-authenticate': /^Bearer / },
     });
     const reader = origin.auth.token({ scope: 'media:read' });
-    const limited = await origin.ask('/v1/media', {
+    const limited = await origin.send('/v1/media', {
       method: 'POST',
       body: png(70),
       headers: { authorization: `Bearer ${reader}` },
@@ -408,7 +408,7 @@ void t.test('bounds on uploads', async (t) => {
     const origin = await startOrigin(t.testdir(), { upload: { free_min: '900TB' }, ...STILL });
     t.teardown(() => origin.close());
     t.equal(outcome(await origin.upload(png(1))), '507 storage_full');
-    t.match(json(await origin.ask('/readyz')), { failed: ['disk'] });
+    t.match(json(await origin.send('/readyz')), { failed: ['disk'] });
   });
 
   await t.test('a quota counts what was stored', async (t) => {
@@ -463,14 +463,14 @@ void t.test('what comes while the scanner is away is durable, and nobody sees it
   t.strictSame(await states(), { [id]: 'held', [bad]: 'held', [broken]: 'held' });
   await origin.restart();
   for (const path of [`/v1/media/${id}`, `/v1/media/${id}/thumb`]) {
-    t.equal(outcome(await origin.ask(path)), '403 quarantined', path);
+    t.equal(outcome(await origin.send(path)), '403 quarantined', path);
   }
-  t.equal((await origin.ask(`/v1/media/${bad}`)).status, 401, 'to a stranger it looks like what is not there');
+  t.equal((await origin.send(`/v1/media/${bad}`)).status, 401, 'to a stranger it looks like what is not there');
 
   await rm(join(folder, 'away'));
   const wanted = { [id]: 'live', [bad]: 'quarantined', [broken]: 'held' };
   while (JSON.stringify(await states()) !== JSON.stringify(wanted)) origin.clock.advance(60_000);
-  t.ok((await origin.ask(`/v1/media/${id}`)).bytes.equals(text(1)));
+  t.ok((await origin.send(`/v1/media/${id}`)).bytes.equals(text(1)));
   t.match(json(await origin.asAdmin(`/v1/admin/media/${bad}`)), { content: { quarantine: { reason: 'Test.Words' } } });
   t.equal(outcome(await origin.upload(infected)), '403 quarantined');
   t.equal(outcome(await origin.upload(text(1))), '201 text/plain', 'what is seen is an upload like any other');

@@ -8,7 +8,7 @@ import { Upload, type UploadOptions } from 'tus-js-client';
 import { startEdge } from '../../kit/edge/media-edge.js';
 import { connectRaw, requestHead } from '../../kit/http/raw.js';
 import { openRelay } from '../../kit/http/relay.js';
-import { type Answer, ask, json, member } from '../../kit/http/request.js';
+import { type HttpResponse, json, member, sendRequest } from '../../kit/http/request.js';
 import { largePng, png } from '../../kit/media.js';
 import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
 
@@ -28,7 +28,7 @@ const metadata = (fields: Fields): Fields => ({
 const checksum = (algorithm: 'sha1' | 'sha256', bytes: Uint8Array): Fields => ({
   'upload-checksum': `${algorithm} ${createHash(algorithm).update(bytes).digest('base64')}`,
 });
-const code = (answer: Answer): string => `${answer.status} ${String(json(answer)['code'])}`;
+const code = (answer: HttpResponse): string => `${answer.status} ${String(json(answer)['code'])}`;
 
 async function begin(origin: TestOrigin, sizeBytes: number, fields: Fields = {}): Promise<string> {
   const answer = await origin.as('alice', '/v1/uploads', {
@@ -57,7 +57,7 @@ void t.test('resumable uploads, part by part', async (t) => {
 
   await t.test('OPTIONS and /.well-known say what there is', async (t) => {
     for (const path of ['/v1/uploads', `/v1/uploads/${'a'.repeat(32)}`]) {
-      const { status, headers } = await origin.ask(path, { method: 'OPTIONS' });
+      const { status, headers } = await origin.send(path, { method: 'OPTIONS' });
       t.equal(status, 204);
       t.match(headers, {
         'tus-version': '1.0.0',
@@ -68,7 +68,7 @@ void t.test('resumable uploads, part by part', async (t) => {
         'access-control-expose-headers': /Media-Location.*Tus-Checksum-Algorithm.*Upload-Expires/,
       });
     }
-    const { resumable } = json(await origin.ask('/.well-known'))['capabilities'] as { resumable: unknown };
+    const { resumable } = json(await origin.send('/.well-known'))['capabilities'] as { resumable: unknown };
     t.match(resumable, {
       endpoint: /\/v1\/uploads$/,
       version: '1.0.0',
@@ -101,7 +101,7 @@ void t.test('resumable uploads, part by part', async (t) => {
     t.equal(last.status, 204, 'as tus says');
     t.equal(last.headers['upload-expires'], undefined);
     const location = String(last.headers['media-location']);
-    const media = await origin.ask(location);
+    const media = await origin.send(location);
     t.ok(media.bytes.equals(bytes), 'public, byte for byte');
     t.match(media.headers, { 'content-type': 'image/png', etag: last.headers.etag ?? 'none' });
     t.match(media.headers['content-disposition'], /gr%C3%BC%C3%9Fe\.png/);
@@ -178,7 +178,7 @@ void t.test('resumable uploads, part by part', async (t) => {
     const post = (headers: Fields, body?: Uint8Array) =>
       origin.as('alice', '/v1/uploads', { method: 'POST', headers, ...(body !== undefined && { body }) });
     const oneMore = Buffer.concat([bytes, Buffer.from('x')]);
-    const table: readonly (readonly [outcome: string, why: string, answer: () => Promise<Answer>])[] = [
+    const table: readonly (readonly [outcome: string, why: string, answer: () => Promise<HttpResponse>])[] = [
       ['413 too_large', 'a length beyond the limit', () => post({ ...TUS, 'upload-length': '1000001' })],
       ['413 too_large', 'a part beyond the end', () => patch(origin, path, 0, oneMore)],
       [
@@ -232,17 +232,17 @@ void t.test('resumable uploads, part by part', async (t) => {
   await t.test('asks for a token before anything else, and shows an upload to its owner alone', async (t) => {
     const path = await begin(origin, 100);
     for (const method of ['HEAD', 'PATCH', 'DELETE', 'POST']) {
-      t.equal((await origin.ask(path, { method })).status, 401, method);
+      t.equal((await origin.send(path, { method })).status, 401, method);
       t.equal((await origin.as('bob', path, { method, headers: PART })).status, method === 'POST' ? 405 : 404, method);
       if (method === 'POST') continue;
       const never = `/v1/uploads/${'0'.repeat(32)}`;
       t.equal((await origin.as('alice', never, { method, headers: PART })).status, 404, method);
       t.equal((await origin.as('alice', '/v1/uploads/..%2f..%2fmeta', { method, headers: PART })).status, 404, method);
     }
-    t.equal((await origin.ask('/v1/uploads', { method: 'POST' })).status, 401, 'before the version is looked at');
+    t.equal((await origin.send('/v1/uploads', { method: 'POST' })).status, 401, 'before the version is looked at');
     t.equal(await offsetOf(origin, path), 0, 'nobody else touched it');
     const reader = origin.auth.token({ sub: 'alice', scope: 'media:read' });
-    const scoped = await origin.ask('/v1/uploads', {
+    const scoped = await origin.send('/v1/uploads', {
       method: 'POST',
       headers: { ...TUS, authorization: `Bearer ${reader}`, 'upload-length': '9' },
     });
@@ -295,7 +295,7 @@ void t.test('resumable uploads, part by part', async (t) => {
     await origin.clock.advanceAsync(120_000);
     while (existsSync(join(folderOf(origin), path.slice(-32)))) await new Promise(setImmediate);
     t.equal((await look(origin, path)).status, 404);
-    const metrics = await ask(`${origin.operators}/metrics`);
+    const metrics = await sendRequest(`${origin.operators}/metrics`);
     t.match(metrics.bytes.toString(), /resumable_uploads_ended_total\{ending="expired"\} [1-9]/);
   });
 
@@ -422,6 +422,6 @@ void t.test('tus-js-client, through an edge, over a line that is cut ten times',
   t.ok(media.bytes.equals(bytes), 'whole, byte for byte');
   t.match(media.headers['content-disposition'], /long\.png/);
 
-  const options2 = await ask(`${edge.url}/v1/uploads`, { method: 'OPTIONS' });
+  const options2 = await sendRequest(`${edge.url}/v1/uploads`, { method: 'OPTIONS' });
   t.equal(options2.headers['tus-checksum-algorithm'], 'sha256,sha1', 'the edge shows what the origin can do');
 });

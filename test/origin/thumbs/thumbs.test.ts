@@ -763,7 +763,7 @@ void t.test(
       .jpeg()
       .toBuffer();
     const id = await origin.uploaded(picture, '?public=true');
-    const look = () => origin.ask(`/v1/media/${id}/thumb?w=200`, { headers: { accept: 'image/webp' } });
+    const look = () => origin.send(`/v1/media/${id}/thumb?w=200`, { headers: { accept: 'image/webp' } });
     // It waits for the engine: the clock, which would end the waiting, stands still.
     const answer = await look();
     t.match(answer, { status: 200, headers: { 'content-type': 'image/webp', 'media-width': '320', vary: 'Accept' } });

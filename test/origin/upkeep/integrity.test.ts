@@ -15,8 +15,8 @@ import type { Clock } from '../../../src/clock.js';
 import { formatFaults, parseConfig } from '../../../src/config/load.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { ManualClock } from '../../kit/clock.js';
-import { configured, watchedParts } from '../../kit/deps.js';
-import { ask } from '../../kit/http/request.js';
+import { configured, testDeps } from '../../kit/deps.js';
+import { sendRequest } from '../../kit/http/request.js';
 import { png } from '../../kit/media.js';
 import { openLightS3 } from '../../kit/origin/light-s3.js';
 import { startOrigin } from '../../kit/origin/origin.js';
@@ -28,7 +28,7 @@ const never = new AbortController().signal;
 
 async function openHouse(t: Test): Promise<Stores & { readonly folder: string }> {
   const folder = t.testdir();
-  const stores = await openStores(folder, new ManualClock(LATER), watchedParts());
+  const stores = await openStores(folder, new ManualClock(LATER), testDeps());
   t.teardown(() => stores.close());
   // Kept as it is: its metadata may be opened anew.
   return Object.assign(stores, { folder });
@@ -252,7 +252,7 @@ void t.test('scrub keeps to its rate', async (t) => {
 void t.test('a backup taken while serving opens as an origin’s own, and the next one adds what is new', async (t) => {
   const house = await openHouse(t);
   const { folder, clock } = house;
-  const { log } = watchedParts();
+  const { log } = testDeps();
   const target = join(folder, 'backup');
   const one = await house.put('one', { thumbs: { kind: 'queue' } });
   await house.thumb(one.record.sha256, 'thumb of one');
@@ -386,7 +386,7 @@ function commandsOver(section: object) {
   const parts = {
     config: loaded.config.origin,
     clock: hurried,
-    log: watchedParts().log,
+    log: testDeps().log,
     signal: never,
     print: (line: string) => void printed.push(line),
     progress: () => undefined,
@@ -421,10 +421,13 @@ void t.test('the commands work beside a running origin, and fsck waits for it to
   t.equal(await runScrub(parts, { after: 'x' }), 2);
 
   const mark = `${origin.operators}/scrub/${sha256Of(png(2))}`;
-  t.equal((await ask(`${mark}/thumbs`, { method: 'POST' })).status, 204);
-  t.equal((await ask(`${mark}/rotten`, { method: 'POST', headers: { origin: 'http://evil.example' } })).status, 403);
+  t.equal((await sendRequest(`${mark}/thumbs`, { method: 'POST' })).status, 204);
   t.equal(
-    (await ask(`${origin.url}/scrub/${sha256Of(png(2))}/rotten`, { method: 'POST' })).status,
+    (await sendRequest(`${mark}/rotten`, { method: 'POST', headers: { origin: 'http://evil.example' } })).status,
+    403,
+  );
+  t.equal(
+    (await sendRequest(`${origin.url}/scrub/${sha256Of(png(2))}/rotten`, { method: 'POST' })).status,
     404,
     'for operators only',
   );

@@ -15,7 +15,7 @@ import { sharedController } from '../../../src/abort.js';
 import { formatFaults, parseConfig } from '../../../src/config/load.js';
 import { prepareSecrets } from '../../../src/dev/dev.js';
 import { ManualClock } from '../../kit/clock.js';
-import { watchedParts } from '../../kit/deps.js';
+import { testDeps } from '../../kit/deps.js';
 import { type LightS3, openLightS3 } from '../../kit/origin/light-s3.js';
 import { openStores, type Stores, sha256Of } from '../../kit/origin/stores.js';
 import { CLI, runCli } from '../../kit/service.js';
@@ -49,7 +49,7 @@ interface Bench {
 async function openBench(t: Test, kind: Kind, fill: (house: Stores) => Promise<void>): Promise<Bench> {
   const folder = t.testdir();
   const clock = new ManualClock(LATER);
-  const { log } = watchedParts();
+  const { log } = testDeps();
   const s3 = await openLightS3();
   t.teardown(() => s3.close());
   const house = await openStores(join(folder, 'former'), clock, { log });
@@ -121,7 +121,7 @@ function configOf(section: object): OriginConfig {
   return loaded.config.origin;
 }
 
-const parts = () => ({ clock: new ManualClock(LATER), log: watchedParts().log, randomName: () => 'looking' });
+const parts = () => ({ clock: new ManualClock(LATER), log: testDeps().log, randomName: () => 'looking' });
 
 for (const kind of KINDS) {
   void t.test(`into a ${kind === 'local' ? 'folder' : 'bucket'}`, async (t) => {

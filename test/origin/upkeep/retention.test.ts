@@ -16,9 +16,9 @@ import {
 import { USE_REPORT_IDS_MAX, USES_PATH } from '../../../src/journal/use-report.js';
 import { createLog } from '../../../src/log.js';
 import { ManualClock } from '../../kit/clock.js';
-import { configured, type WatchedParts, watchedParts } from '../../kit/deps.js';
+import { configured, type TestDeps, testDeps } from '../../kit/deps.js';
 import { startEdge } from '../../kit/edge/media-edge.js';
-import { ask } from '../../kit/http/request.js';
+import { sendRequest } from '../../kit/http/request.js';
 import { startOrigin } from '../../kit/origin/origin.js';
 import { openStores, type Stores, sha256Of } from '../../kit/origin/stores.js';
 
@@ -122,12 +122,12 @@ void t.test('a quota is asked before the body, and counts what is under way', as
 });
 
 interface House extends Stores {
-  readonly watched: WatchedParts;
+  readonly watched: TestDeps;
   readonly retention: Retention;
 }
 
 async function openHouse(t: Test, given: Partial<RetentionConfig> = {}, over: Partial<BlobStore> = {}): Promise<House> {
-  const watched = watchedParts();
+  const watched = testDeps();
   const stores = await openStores(t.testdir(), new ManualClock(LATER), {
     log: createLog('test', { level: 'silent', requests: 'none' }),
   });
@@ -349,7 +349,7 @@ void t.test('what edges serve from their copies is in use, however late they tel
     return Number(/edge_uses_told_total (\d+)/.exec(await edge.metrics())?.[1] ?? 0);
   };
   const get = async (id: string): Promise<string> => {
-    const answer = await ask(`${edge.url}/v1/media/${id}`);
+    const answer = await sendRequest(`${edge.url}/v1/media/${id}`);
     return `${answer.status} ${/hit|fwd/.exec(String(answer.headers['cache-status']))?.[0]}`;
   };
   const report = (agoMs: number, ids: readonly string[]) =>
@@ -362,7 +362,7 @@ void t.test('what edges serve from their copies is in use, however late they tel
     origin.clock.advance(HOUR);
     if (round === 4) t.equal((await report(2.5 * HOUR, [late])).status, 204, 'from an edge that was cut off');
   }
-  const state = async (id: string): Promise<number> => (await origin.ask(`/v1/media/${id}`)).status;
+  const state = async (id: string): Promise<number> => (await origin.send(`/v1/media/${id}`)).status;
   // The sweeper looks by the clock, and takes the time that it needs.
   while ((await state(idle)) !== 410) origin.clock.advance(1_000);
   t.equal(await state(read), 200);

@@ -8,7 +8,7 @@ import type { GuardReason } from '../../../src/server/guard.js';
 import { clientNetwork, inspect, parserFault } from '../../../src/server/hygiene.js';
 import { type ListenLimits, limitsSection } from '../../../src/server/limits.js';
 import { listen } from '../../../src/server/listen.js';
-import { configured, watchedParts } from '../../kit/deps.js';
+import { configured, testDeps } from '../../kit/deps.js';
 import {
   MALFORMED_BODIES,
   MALFORMED_HEADS,
@@ -161,7 +161,7 @@ interface Door {
 }
 
 async function openDoor(t: Test, limits: Partial<ListenLimits> = {}): Promise<Door> {
-  const { log } = watchedParts();
+  const { log } = testDeps();
   const reasons: GuardReason[] = [];
   const requests: string[] = [];
   const listener = await listen({
@@ -231,7 +231,7 @@ void t.test(
 void t.test(
   'a request whose turn never comes, because the one before it ends the connection, is over with it',
   async (t) => {
-    const { log } = watchedParts();
+    const { log } = testDeps();
     const responses: ServerResponse[] = [];
     const listener = await listen({
       host: '127.0.0.1',
