@@ -22,7 +22,7 @@ import {
   type PartWriter,
   type TierStats,
 } from './cache.js';
-import { Groups } from './key-index.js';
+import { KeyIndex } from './key-index.js';
 import { ENTRY_OVERHEAD_BYTES, headBytes } from './memory.js';
 import type { Readers } from './readers.js';
 
@@ -50,8 +50,8 @@ export class PartStore implements Parts {
   readonly #clock: Pick<Clock, 'now'>;
   /** Used longest ago first. */
   readonly #held = new Map<CacheKey, HeldPart>();
-  readonly #byMedia = new Groups();
-  readonly #byPrimary = new Groups();
+  readonly #byMedia = new KeyIndex<MediaId, CacheKey>();
+  readonly #byPrimary = new KeyIndex<string, CacheKey>();
   #usedBytes = 0;
   #evictions = 0;
   #refused = 0;

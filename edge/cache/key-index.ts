@@ -1,32 +1,38 @@
-/** Keys by what they have in common: the media they show, the primary key they vary under. Most groups have one member. */
-import type { CacheKey } from '../entry.js';
+/**
+ * An index: from a key to the set of members filed under it, in the order in
+ * which they were added. Most keys have one member, which then needs no set of
+ * its own; a key without members takes no room.
+ */
+export class KeyIndex<Key extends string, Member extends string | object> {
+  readonly #members = new Map<Key, Member | Set<Member>>();
 
-export class Groups {
-  readonly #members = new Map<string, CacheKey | Set<CacheKey>>();
-
-  add(group: string, key: CacheKey): void {
-    const held = this.#members.get(group);
-    if (held === undefined) this.#members.set(group, key);
-    else if (typeof held !== 'string') held.add(key);
-    else if (held !== key) this.#members.set(group, new Set([held, key]));
+  add(key: Key, member: Member): void {
+    const found = this.#members.get(key);
+    if (found === undefined) this.#members.set(key, member);
+    else if (found instanceof Set) found.add(member);
+    else if (found !== member) this.#members.set(key, new Set([found, member]));
   }
 
-  remove(group: string, key: CacheKey): void {
-    const held = this.#members.get(group);
-    if (held === undefined) return;
-    if (typeof held === 'string') {
-      if (held === key) this.#members.delete(group);
+  remove(key: Key, member: Member): void {
+    const found = this.#members.get(key);
+    if (!(found instanceof Set)) {
+      if (found === member) this.#members.delete(key);
       return;
     }
-    held.delete(key);
-    const [last] = held;
-    if (held.size === 1 && last !== undefined) this.#members.set(group, last);
+    found.delete(member);
+    const [last] = found;
+    if (found.size === 1 && last !== undefined) this.#members.set(key, last);
   }
 
-  /** A copy: the group may change while it is walked. */
-  membersOf(group: string): readonly CacheKey[] {
-    const held = this.#members.get(group);
-    if (held === undefined) return [];
-    return typeof held === 'string' ? [held] : [...held];
+  /** A copy: the index may change while it is read. */
+  membersOf(key: Key): readonly Member[] {
+    const found = this.#members.get(key);
+    if (found === undefined) return [];
+    return found instanceof Set ? [...found] : [found];
+  }
+
+  /** The members under all keys. A copy too. */
+  members(): readonly Member[] {
+    return [...this.#members.keys()].flatMap((key) => this.membersOf(key));
   }
 }

@@ -8,7 +8,7 @@ import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
 import type { CacheKey, Entry } from '../entry.js';
 import type { Body, Stored, TierStats } from './cache.js';
-import { Groups } from './key-index.js';
+import { KeyIndex } from './key-index.js';
 import type { Policy } from './policy/policy.js';
 import type { Readers } from './readers.js';
 
@@ -26,8 +26,8 @@ export class MemoryTier {
   readonly #policy: Policy;
   readonly #readers: Readers;
   readonly #held = new Map<CacheKey, Stored>();
-  readonly #byMedia = new Groups();
-  readonly #byPrimary = new Groups();
+  readonly #byMedia = new KeyIndex<MediaId, CacheKey>();
+  readonly #byPrimary = new KeyIndex<string, CacheKey>();
   #evictions = 0;
   #refused = 0;
 

@@ -1,10 +1,12 @@
 import { cp, mkdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
+import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import type { EdgeCache, FillOutcome, Placement, Stored } from '../../../edge/cache/cache.js';
 import type { CacheConfig } from '../../../edge/cache/config.js';
 import { type DiskRecord, decodeRecord, encodeRecord } from '../../../edge/cache/disk/record.js';
+import { KeyIndex } from '../../../edge/cache/key-index.js';
 import { ENTRY_VERSION, type Entry } from '../../../edge/entry.js';
 import { ManualClock } from '../../kit/clock.js';
 import {
@@ -714,4 +716,28 @@ void t.test('the stored form of an entry', async (t) => {
   for (const form of [undefined, null, 'x', {}, [], [...stored, 1], stored.slice(1)]) {
     t.equal(decodeRecord(form), undefined);
   }
+});
+
+void t.test('a key index returns the members of each key as a map of sets does', async (t) => {
+  const step = fc.record({
+    verb: fc.constantFrom('add' as const, 'add' as const, 'remove' as const),
+    key: fc.constantFrom('a', 'b'),
+    member: fc.constantFrom('1', '2', '3'),
+  });
+  fc.assert(
+    fc.property(fc.array(step), (steps) => {
+      const index = new KeyIndex<string, string>();
+      const sets = new Map<string, Set<string>>();
+      for (const { verb, key, member } of steps) {
+        index[verb](key, member);
+        const members = sets.get(key) ?? new Set();
+        sets.set(key, members);
+        if (verb === 'add') members.add(member);
+        else members.delete(member);
+      }
+      const all = [...sets.values()].flatMap((members) => [...members]);
+      t.strictSame(index.members().toSorted(), all.toSorted());
+      for (const [key, members] of sets) t.strictSame(index.membersOf(key), [...members]);
+    }),
+  );
 });

@@ -2,19 +2,19 @@
 import { randomBytes } from 'node:crypto';
 import { array, assert, asyncProperty, boolean, constantFrom, integer, property, record, string } from 'fast-check';
 import t from 'tap';
-import { createFlights, type Flight, type FlightOrder } from '../../../edge/fetch/flight.js';
-import { type Rule, treatmentOf } from '../../../edge/fetch/rules.js';
-import { createUncacheableMemory } from '../../../edge/fetch/uncacheable.js';
-import { type AimRules, aimOf, keyOf, placeOfThumb } from '../../../edge/key.js';
-import { entry } from '../../../edge/main.js';
-import { createBreaker } from '../../../edge/upstream/breaker.js';
-import { parseConfig } from '../../../src/config/load.js';
-import type { MediaId } from '../../../src/ids.js';
-import { chooseFormat, chooseVariant, readMenu, readWish, type ThumbMenu } from '../../../src/media/thumb-choice.js';
-import { ManualClock } from '../../kit/clock.js';
-import { openTestEdge } from '../../kit/edge/edge.js';
-import { mediaHead } from '../../kit/edge/scripted-origin.js';
-import { startDownload } from '../../kit/http/reading.js';
+import { createFlights, type Flight, type FlightOrder } from '../../edge/fetch/flight.js';
+import { type Rule, treatmentOf } from '../../edge/fetch/rules.js';
+import { createUncacheableMemory } from '../../edge/fetch/uncacheable.js';
+import { type AimRules, aimOf, keyOf, placeOfThumb } from '../../edge/key.js';
+import { entry } from '../../edge/main.js';
+import { createBreaker } from '../../edge/upstream/breaker.js';
+import { parseConfig } from '../../src/config/load.js';
+import type { MediaId } from '../../src/ids.js';
+import { chooseFormat, chooseVariant, readMenu, readWish, type ThumbMenu } from '../../src/media/thumb-choice.js';
+import { ManualClock } from '../kit/clock.js';
+import { openTestEdge } from '../kit/edge/edge.js';
+import { mediaHead } from '../kit/edge/scripted-origin.js';
+import { startDownload } from '../kit/http/reading.js';
 
 const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
 const MENU: ThumbMenu = {
