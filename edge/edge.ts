@@ -12,7 +12,8 @@ import type { Gate } from '../src/access/grant.js';
 import type { Deferred } from '../src/config/field.js';
 import { invariant } from '../src/errors.js';
 import { createAddressOf } from '../src/http/address.js';
-import { errorFields, type Log, type LogConfig } from '../src/log.js';
+import { type Closer, openOrClose } from '../src/lifecycle.js';
+import { errorFields, type LogConfig } from '../src/log.js';
 import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
 import { openReloading } from '../src/reload.js';
 import { countRefusals } from '../src/server/guard.js';
@@ -59,20 +60,14 @@ export async function openEdge(
     read: () => ({ kind: 'loaded', config: settings }),
   },
 ): Promise<Running> {
-  const opened = createStack(deps.log);
-  try {
-    return await openAll(settings, deps, source, opened);
-  } catch (thrown) {
-    await opened.close();
-    throw thrown;
-  }
+  return await openOrClose(deps.log, (opened) => openComponents(settings, deps, source, opened));
 }
 
-async function openAll(
+async function openComponents(
   settings: EdgeSettings,
   deps: ProcessDeps,
   source: ConfigSource<EdgeSettings>,
-  opened: Stack,
+  opened: Closer,
 ): Promise<Running> {
   const { clock, log, metrics } = deps;
   const { edge: config } = settings;
@@ -84,10 +79,10 @@ async function openAll(
 
   const credential = createCredential(access);
   const upstream = openUpstream({ config: config.upstream, clock, log, metrics });
-  opened.add('upstream', () => upstream.close());
+  opened.add('upstream', upstream);
   const mayPromote = (entry: Entry): boolean => mayLieInMemory(policy.current.rules, entry);
   const cache = await openCache(config.cache, { log, metrics, clock, randomName: randomUUID, mayPromote });
-  opened.add('cache', () => cache.close());
+  opened.add('cache', cache);
   const media: { part?: MediaParts } = {};
   const engine = createEngine(
     config,
@@ -107,7 +102,7 @@ async function openAll(
     },
     deps,
   );
-  opened.add('flights', () => engine.flights.close());
+  opened.add('flights', engine.flights);
   if (access !== null)
     media.part = await openMediaParts(config, { engine, upstream, departures, credential }, deps, opened);
   const pass = createPass({
@@ -121,7 +116,7 @@ async function openAll(
     log,
     metrics,
   });
-  opened.add('pass', () => pass.close());
+  opened.add('pass', pass);
 
   const exchange = {
     handle: (ask: Ask, client: Leaving) => handle(engine, ask, client),
@@ -135,7 +130,7 @@ async function openAll(
     newRequestId: randomUUID,
   };
   const server = createServer({ ...exchange, pass, addressOf: createAddressOf(config.trustedProxies) });
-  opened.add('requests', async () => server.close());
+  opened.add('requests', server);
   const listener = await listen({
     ...config.listen,
     clock,
@@ -145,7 +140,7 @@ async function openAll(
     onRefused: countRefusals(metrics),
     firstReader: (limits, waiting) => createFastlane(exchange, limits, waiting),
   });
-  opened.add('listener', () => listener.close());
+  opened.add('listener', listener);
   watchCertificate(config, listener, deps, opened);
   const follower = media.part?.follower ?? null;
   const operators = await openOperators(
@@ -175,7 +170,7 @@ function watchCertificate(
   { listen }: EdgeConfig,
   listener: Listener,
   { clock, log }: ProcessDeps,
-  opened: Stack,
+  opened: Closer,
 ): void {
   const { certificateFile, keyFile } = listen.tls;
   for (const path of [certificateFile, keyFile]) {
@@ -186,7 +181,7 @@ function watchCertificate(
       clock,
       (trouble) => log.warn(errorFields(trouble), 'the certificate cannot be watched; SIGHUP still reads it again'),
     );
-    opened.add('certificate watch', async () => stop());
+    opened.add('certificate watch', { close: stop });
   }
 }
 
@@ -196,7 +191,7 @@ async function openOperators(
   { engine, follower, pass, tally, policy, logging, listener, credential }: OperatedParts,
   { clock, log, metrics }: ProcessDeps,
   source: ConfigSource<EdgeSettings>,
-  opened: Stack,
+  opened: Closer,
 ): Promise<{ readonly operators?: string }> {
   const { edge: config } = settings;
   const { flights } = engine;
@@ -216,7 +211,7 @@ async function openOperators(
     clock,
     log,
   });
-  opened.add('reloading', async () => reloading.close());
+  opened.add('reloading', reloading);
   if (!config.operators.enabled) return {};
   const ops = await openOps({
     config: config.operators,
@@ -243,7 +238,7 @@ async function openOperators(
     log,
     metrics,
   });
-  opened.add('operators', () => ops.close());
+  opened.add('operators', ops);
   return { operators: ops.url };
 }
 
@@ -274,9 +269,9 @@ function createCredential(access: AccessConfig | null): Credential {
   };
 }
 
-function openGateFor(config: AccessConfig, deps: ProcessDeps, opened: Stack): Gate {
+function openGateFor(config: AccessConfig, deps: ProcessDeps, opened: Closer): Gate {
   const gate = openGate({ config, ...deps });
-  opened.add('gate', () => gate.close());
+  opened.add('gate', gate);
   return gate;
 }
 
@@ -298,12 +293,12 @@ async function openMediaParts(
   config: EdgeConfig,
   { engine, upstream, departures, credential }: MediaNeeds,
   deps: ProcessDeps,
-  opened: Stack,
+  opened: Closer,
 ): Promise<MediaParts> {
   const { flights, fills } = engine;
   const proof = (): string => credential.proof();
   const uses = createUses({ config: config.uses, upstream, proof, random: Math.random, ...deps });
-  opened.add('uses', () => uses.close());
+  opened.add('uses', uses);
   const follower = await followJournal({
     config: config.journal,
     edgeName: config.name,
@@ -324,32 +319,8 @@ async function openMediaParts(
     random: Math.random,
     ...deps,
   });
-  opened.add('journal', () => follower.close());
+  opened.add('journal', follower);
   const capabilities = followCapabilities({ config: config.capabilities, upstream, ...deps });
-  opened.add('capabilities', async () => capabilities.close());
+  opened.add('capabilities', capabilities);
   return { follower, capabilities, uses };
-}
-
-interface Stack {
-  add(name: string, close: () => Promise<void>): void;
-  /** In reverse order; may be called twice. A part that fails to close holds up nobody. */
-  close(): Promise<void>;
-}
-
-function createStack(log: Log): Stack {
-  const deps: { readonly name: string; readonly close: () => Promise<void> }[] = [];
-  let closing: Promise<void> | undefined;
-  async function closeAll(): Promise<void> {
-    for (const { name, close } of deps.toReversed()) {
-      try {
-        await close();
-      } catch (thrown) {
-        log.error({ part: name, ...errorFields(thrown) }, 'a part did not close');
-      }
-    }
-  }
-  return {
-    add: (name, close) => void deps.push({ name, close }),
-    close: () => (closing ??= closeAll()),
-  };
 }

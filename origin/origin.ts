@@ -7,7 +7,8 @@ import type { AccessConfig } from '../src/access/config.js';
 import { openGate } from '../src/access/gate.js';
 import { createAddressOf } from '../src/http/address.js';
 import { createIdSource } from '../src/ids.js';
-import { bugFields, type Log, type LogConfig } from '../src/log.js';
+import { type Closer, openOrClose } from '../src/lifecycle.js';
+import type { LogConfig } from '../src/log.js';
 import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
 import { openReloading } from '../src/reload.js';
 import { countRefusals, type GuardReason } from '../src/server/guard.js';
@@ -50,34 +51,28 @@ export async function openOrigin(
   deps: ProcessDeps,
   source?: ConfigSource<OriginSettings>,
 ): Promise<Running> {
-  const opened = createStack(deps.log);
-  try {
-    return await openAll(settings, deps, source, opened);
-  } catch (thrown) {
-    await opened.close();
-    throw thrown;
-  }
+  return await openOrClose(deps.log, (opened) => openComponents(settings, deps, source, opened));
 }
 
-async function openAll(
+async function openComponents(
   settings: OriginSettings,
   deps: ProcessDeps,
   source: ConfigSource<OriginSettings> | undefined,
-  opened: Stack,
+  opened: Closer,
 ): Promise<Running> {
   const { clock, log, metrics } = deps;
   const { access, origin: config } = settings;
   const { retention: rules, quota } = config;
 
   const meta = await openMetaStore(config.meta, { clock, log, randomName: randomUUID });
-  opened.add('metadata', () => meta.close());
+  opened.add('metadata', meta);
   const blobs = await openBlobStore(config.blobs, deps);
-  opened.add('blobs', () => blobs.close());
+  opened.add('blobs', blobs);
   const gate = openGate({ config: access, clock, log, metrics });
-  opened.add('gate', () => gate.close());
+  opened.add('gate', gate);
   const inFlight = createInFlight();
   const thumbs = await openThumbs({ config: config.thumbs, meta, blobs, inFlight, log, metrics, clock });
-  opened.add('thumbnails', () => thumbs.close());
+  opened.add('thumbnails', thumbs);
 
   const inForce = createInForce(settings);
   const { isEdge } = inForce;
@@ -100,9 +95,9 @@ async function openAll(
     log,
     metrics,
   });
-  opened.add('retention', () => retention.close());
+  opened.add('retention', retention);
   const audit = await openAuditLog(config.audit);
-  opened.add('audit', () => audit.close());
+  opened.add('audit', audit);
   const uses = createUses({
     meta,
     clock,
@@ -111,15 +106,15 @@ async function openAll(
     stepMs: config.meta.usedStepMs,
     noted: rules.unusedForMs !== null,
   });
-  opened.add('uses', () => uses.close());
+  opened.add('uses', uses);
   const quotas = createQuotas(quota, meta, clock);
   const resumable = await openResumable({ stageFolder: blobs.stageFolder, config, clock, log, metrics });
-  opened.add('resumable uploads', () => resumable.close());
+  opened.add('resumable uploads', resumable);
   const { freeMinBytes } = config.upload;
   const health = createHealth({ meta, blobs, gate, thumbs, clock, log, metrics, freeMinBytes });
   const scanner = createScanner({ config: config.upload.scan, clock, log, metrics });
   const held = openHeld({ config: config.upload.scan, scanner, meta, blobs, clock, log, metrics });
-  opened.add('held uploads', () => held.close());
+  opened.add('held uploads', held);
   const menu = menuOf(config.thumbs);
   const { baseUri } = config;
   const stories: RouteParts = {
@@ -198,18 +193,18 @@ async function openAll(
   };
   if (source !== undefined) {
     const reloading = openReloading({ source, config: settings, livePaths: LIVE_PATHS, apply, clock, log });
-    opened.add('reloading', async () => reloading.close());
+    opened.add('reloading', reloading);
   }
   return { urls: { media: media.url, operators: operators.url }, close: () => opened.close() };
 }
 
 async function openListener(
-  opened: Stack,
+  opened: Closer,
   { clock, log }: ProcessDeps,
   where: OriginConfig['listen'],
   { name, handler, onClosing, onRefused }: ListenerParts,
 ): Promise<{ readonly url: string }> {
-  opened.add(`${name} in hand`, () => handler.close());
+  opened.add(`${name} in hand`, handler);
   const listener = await listen({
     ...where,
     clock,
@@ -218,10 +213,12 @@ async function openListener(
     onExpectation: (request, response) => handler.take(request, response, 'waits'),
     onRefused,
   });
-  opened.add(`${name} listener`, async () => {
-    const closed = listener.close();
-    await onClosing();
-    await closed;
+  opened.add(`${name} listener`, {
+    async close() {
+      const closed = listener.close();
+      await onClosing();
+      await closed;
+    },
   });
   return listener;
 }
@@ -232,31 +229,4 @@ interface ListenerParts {
   readonly handler: Handler;
   /** Once no new connection is taken: ends what would not end by itself. */
   readonly onClosing: () => Promise<void>;
-}
-
-interface Stack {
-  add(name: string, close: () => Promise<void>): void;
-  /** Closes in reverse, each whatever became of the one before. May be called twice. */
-  close(): Promise<void>;
-}
-
-function createStack(log: Log): Stack {
-  const closers: { readonly name: string; readonly close: () => Promise<void> }[] = [];
-  let closing: Promise<void> | undefined;
-  async function closeAll(): Promise<void> {
-    for (const { name, close } of closers.toReversed()) {
-      try {
-        await close();
-      } catch (thrown) {
-        log.error({ part: name, ...bugFields(thrown) }, 'a part did not close');
-      }
-    }
-  }
-  return {
-    add: (name, close) => void closers.push({ name, close }),
-    close() {
-      closing ??= closeAll();
-      return closing;
-    },
-  };
 }

@@ -15,6 +15,7 @@ import {
   type Sections,
 } from './config/load.js';
 import { errorCode, Fault } from './errors.js';
+import { closeWithin } from './lifecycle.js';
 import { bugFields, createLog, errorFields, type Log, type LogConfig } from './log.js';
 import { createMetrics, type Metrics } from './metrics.js';
 
@@ -138,7 +139,7 @@ export async function runProcess(entry: ProcessEntry, path: string | undefined):
   process.send?.({ kind: 'ready', name: entry.name, urls: running.urls });
   const signal = await stop;
   log.info({ signal }, `${entry.name} is stopping`);
-  const inTime = await withinDeadline(running.close());
+  const inTime = await closeWithin(running, CLOSE_DEADLINE_MS, systemClock);
   log.info({ inTime }, `${entry.name} has stopped`);
   return inTime ? 0 : 1;
 }
@@ -235,18 +236,5 @@ function watchForBugs(log: Log): void {
   process.on('uncaughtException', (thrown) => {
     log.error(bugFields(thrown), 'an exception went uncaught; ending');
     process.exit(70);
-  });
-}
-
-function withinDeadline(closing: Promise<void>): Promise<boolean> {
-  return new Promise((resolve) => {
-    const deadline = systemClock.after(CLOSE_DEADLINE_MS, () => resolve(false));
-    closing.then(
-      () => {
-        deadline.cancel();
-        resolve(true);
-      },
-      () => resolve(false),
-    );
   });
 }
