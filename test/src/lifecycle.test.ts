@@ -2,7 +2,7 @@
 import t from 'tap';
 import { Closer, closeWithin, openOrClose } from '../../src/lifecycle.js';
 import { ManualClock } from '../kit/clock.js';
-import { watchedParts } from '../kit/deps.js';
+import { testDeps } from '../kit/deps.js';
 
 function recorder() {
   const closed: string[] = [];
@@ -11,7 +11,7 @@ function recorder() {
 
 void t.test('what was opened is closed in reverse order, once', async (t) => {
   const { closed, closeable } = recorder();
-  const opened = new Closer(watchedParts().log);
+  const opened = new Closer(testDeps().log);
   opened.add('first', closeable('first'));
   opened.add('second', closeable('second'));
   await Promise.all([opened.close(), opened.close()]);
@@ -21,7 +21,7 @@ void t.test('what was opened is closed in reverse order, once', async (t) => {
 
 void t.test('a component that fails to close is logged and does not stop the others', async (t) => {
   const { closed, closeable } = recorder();
-  const { log, lines } = watchedParts();
+  const { log, lines } = testDeps();
   const opened = new Closer(log);
   opened.add('first', closeable('first'));
   opened.add('broken', { close: () => Promise.reject(new Error('no')) });
@@ -43,7 +43,7 @@ void t.test('a component that fails to close is logged and does not stop the oth
 
 void t.test('when opening fails half-way, what was open by then is closed', async (t) => {
   const { closed, closeable } = recorder();
-  const { log } = watchedParts();
+  const { log } = testDeps();
   const half = openOrClose(log, async (opened) => {
     opened.add('first', closeable('first'));
     opened.add('second', closeable('second'));
@@ -56,7 +56,7 @@ void t.test('when opening fails half-way, what was open by then is closed', asyn
 void t.test('what opened as a whole stays open', async (t) => {
   const { closed, closeable } = recorder();
   const first = closeable('first');
-  t.equal(await openOrClose(watchedParts().log, async (opened) => opened.add('first', first)), first);
+  t.equal(await openOrClose(testDeps().log, async (opened) => opened.add('first', first)), first);
   t.strictSame(closed, []);
 });
 
