@@ -7,7 +7,7 @@
 import type { Clock, Timer } from '../src/clock.js';
 import { duration, section, size, type ValueOf } from '../src/config/field.js';
 import type { Log } from '../src/log.js';
-import { readMenu, type ThumbMenu } from '../src/media/thumb-choice.js';
+import { readThumbOptions, type ThumbOptions } from '../src/media/thumb-choice.js';
 import { readAtMost, type Upstream } from './upstream/upstream.js';
 
 export const capabilitiesSection = section('What the origin can do, as it says in /.well-known.', {
@@ -20,7 +20,7 @@ export type CapabilitiesConfig = ValueOf<typeof capabilitiesSection>;
 
 export interface Capabilities {
   /** Undefined until the origin has told. */
-  readonly menu: ThumbMenu | undefined;
+  readonly menu: ThumbOptions | undefined;
   close(): void;
 }
 
@@ -34,7 +34,7 @@ export function followCapabilities(parts: {
 }): Capabilities {
   const { config, upstream, clock, log } = parts;
   const ending = new AbortController();
-  let menu: ThumbMenu | undefined;
+  let menu: ThumbOptions | undefined;
   let timer: Timer | undefined;
 
   async function ask(): Promise<void> {
@@ -59,7 +59,7 @@ export function followCapabilities(parts: {
   };
 }
 
-async function readOnce(upstream: Upstream, maxBytes: number, signal: AbortSignal): Promise<ThumbMenu | undefined> {
+async function readOnce(upstream: Upstream, maxBytes: number, signal: AbortSignal): Promise<ThumbOptions | undefined> {
   const answer = await upstream.fetch(
     { method: 'GET', target: PATH, headers: [['accept', 'application/json']] },
     signal,
@@ -70,11 +70,11 @@ async function readOnce(upstream: Upstream, maxBytes: number, signal: AbortSigna
   return bytes === undefined ? undefined : menuIn(bytes.toString('utf8'));
 }
 
-function menuIn(text: string): ThumbMenu | undefined {
+function menuIn(text: string): ThumbOptions | undefined {
   try {
     const document: unknown = JSON.parse(text);
     const capabilities = memberOf(document, 'capabilities');
-    return readMenu(memberOf(capabilities, 'thumbnails'));
+    return readThumbOptions(memberOf(capabilities, 'thumbnails'));
   } catch {
     return undefined;
   }

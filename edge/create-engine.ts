@@ -1,7 +1,7 @@
 /** Makes the engine of its parts: what a configuration means to the story, in one place. */
 import { randomUUID } from 'node:crypto';
 import type { Gate } from '../src/access/grant.js';
-import type { ThumbMenu } from '../src/media/thumb-choice.js';
+import type { ThumbOptions } from '../src/media/thumb-choice.js';
 import type { ProcessDeps } from '../src/process.js';
 import type { EdgeCache } from './cache/cache.js';
 import type { EdgeConfig, EdgePolicy } from './config.js';
@@ -25,7 +25,7 @@ export interface EngineParts {
   readonly identity: Identity;
   readonly cache: EdgeCache;
   readonly upstream: Upstream;
-  menu(): ThumbMenu | undefined;
+  menu(): ThumbOptions | undefined;
   lease(): LeaseVerdict;
   /** Read anew for every request, so that it may be replaced. */
   readonly policy: { readonly current: EdgePolicy };

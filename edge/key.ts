@@ -8,7 +8,13 @@
  * This is the only place where keys are made.
  */
 import { type MediaId, parseMediaId } from '../src/ids.js';
-import { type ChosenFormat, chooseFormat, chooseVariant, readWish, type ThumbMenu } from '../src/media/thumb-choice.js';
+import {
+  type ChosenFormat,
+  chooseFormat,
+  chooseVariant,
+  readThumbSize,
+  type ThumbOptions,
+} from '../src/media/thumb-choice.js';
 import type { CacheKey } from './entry.js';
 import type { Ask } from './request.js';
 
@@ -82,7 +88,7 @@ export function placeOfOriginal(id: MediaId): Place {
  * The chosen variant written as a wish for its own size, which chooses it again
  * at the origin, and an Accept that chooses the format again.
  */
-export function placeOfThumb(id: MediaId, wishQuery: string, accept: string | undefined, menu: ThumbMenu): Place {
+export function placeOfThumb(id: MediaId, wishQuery: string, accept: string | undefined, menu: ThumbOptions): Place {
   const { wish, format } = choiceOf(menu, wishQuery, accept ?? '*/*');
   const target = `${MEDIA}${id}${THUMB}${wish}`;
   return { pathKind: 'thumb', mediaId: id, primaryKey: `${target}#${format}`, target, accept: ACCEPT_OF[format] };
@@ -95,13 +101,13 @@ interface Choice {
 }
 
 /** Clients of one kind wish the same way for every picture: their choices, by query and Accept, for each menu. */
-const choices = new WeakMap<ThumbMenu, Map<string, Choice>>();
+const choices = new WeakMap<ThumbOptions, Map<string, Choice>>();
 const CHOICES_MAX = 1_000;
 /** What is longer is no client's usual way, or a signed link, and not kept. */
 const QUERY_KEPT_MAX = 64;
 const ACCEPT_KEPT_MAX = 300;
 
-function choiceOf(menu: ThumbMenu, query: string, accept: string): Choice {
+function choiceOf(menu: ThumbOptions, query: string, accept: string): Choice {
   if (query.length > QUERY_KEPT_MAX || accept.length > ACCEPT_KEPT_MAX) return choose(menu, query, accept);
   const known = choices.get(menu) ?? new Map<string, Choice>();
   // No space stands in a query.
@@ -114,8 +120,8 @@ function choiceOf(menu: ThumbMenu, query: string, accept: string): Choice {
   return choice;
 }
 
-function choose(menu: ThumbMenu, query: string, accept: string): Choice {
-  const { width, height } = chooseVariant(menu, readWish(query));
+function choose(menu: ThumbOptions, query: string, accept: string): Choice {
+  const { width, height } = chooseVariant(menu, readThumbSize(query));
   return { wish: `?w=${width}&h=${height}`, format: chooseFormat(accept, menu.formats) };
 }
 

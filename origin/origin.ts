@@ -25,7 +25,7 @@ import { createInternal } from './edges/routes.js';
 import { createUses } from './edges/use-reports.js';
 import { createHealth } from './health.js';
 import { createAdmissions } from './ingest/admit.js';
-import { openHeld } from './ingest/rescan.js';
+import { openRescan } from './ingest/rescan.js';
 import { createScanner } from './ingest/scan.js';
 import { createInForce, LIVE_PATHS } from './live-settings.js';
 import { openMetaStore } from './meta/lmdb.js';
@@ -113,8 +113,8 @@ async function openComponents(
   const { freeMinBytes } = config.upload;
   const health = createHealth({ meta, blobs, gate, thumbs, clock, log, metrics, freeMinBytes });
   const scanner = createScanner({ config: config.upload.scan, clock, log, metrics });
-  const held = openHeld({ config: config.upload.scan, scanner, meta, blobs, clock, log, metrics });
-  opened.add('held uploads', held);
+  const rescan = openRescan({ config: config.upload.scan, scanner, meta, blobs, clock, log, metrics });
+  opened.add('rescan', rescan);
   const menu = menuOf(config.thumbs);
   const { baseUri } = config;
   const stories: RouteParts = {

@@ -26,8 +26,13 @@ import { requireUploader } from './authorize.js';
 import type { UploadConfig } from './ingest/config.js';
 import { ingest, type NewUpload } from './ingest/ingest.js';
 import { createTus, TUS_VERSION, type Tus, type TusFinish, type TusMethod, tusCapabilities } from './ingest/tus.js';
-import { openPartialUploads, type PartialUpload, type PartialUploads, UPLOAD_ID } from './ingest/unfinished-uploads.js';
-import { createHolds, type Holds } from './ingest/upload-locks.js';
+import {
+  openUnfinishedUploads,
+  type UnfinishedUpload,
+  type UnfinishedUploads,
+  UPLOAD_ID,
+} from './ingest/unfinished-uploads.js';
+import { createUploadLocks, type UploadLocks } from './ingest/upload-locks.js';
 import { mediaPath } from './media-json.js';
 import type { OriginRequest } from './server/request.js';
 import { ingestedReply, type ReadFields, requireLifetime, reserveQuota, type UploadParts } from './upload.js';
@@ -62,9 +67,9 @@ export interface ResumableParts {
 }
 
 export interface Resumable {
-  readonly partials: PartialUploads;
+  readonly partials: UnfinishedUploads;
   readonly tus: Tus;
-  readonly holds: Holds;
+  readonly holds: UploadLocks;
   readonly endings: CounterOf<'ending'>;
   close(): Promise<void>;
 }
@@ -77,15 +82,15 @@ const FOLDER = 'resumable';
 
 export async function openResumable(parts: ResumableParts): Promise<Resumable> {
   const { clock, log, metrics } = parts;
-  const partials = await openPartialUploads(join(parts.stageFolder, FOLDER));
-  const holds = createHolds();
+  const partials = await openUnfinishedUploads(join(parts.stageFolder, FOLDER));
+  const holds = createUploadLocks();
   const endings = metrics.counter('resumable_uploads_ended_total', 'Resumable uploads that ended, by how.', ['ending']);
   const unfinished = metrics.gauge('resumable_uploads_unfinished', 'Resumable uploads that are to be finished.');
   metrics.onCollect(() => unfinished.set(partials.unfinished()));
 
   async function sweep(): Promise<void> {
     for (const upload of partials.all()) {
-      if (upload.expiresAt > clock.now() || holds.isHeld(upload.id)) continue;
+      if (upload.expiresAt > clock.now() || holds.isLocked(upload.id)) continue;
       await partials.drop(upload.id);
       if (upload.mediaId === null) endings.add(1, { ending: 'expired' });
     }
@@ -104,7 +109,7 @@ export async function openResumable(parts: ResumableParts): Promise<Resumable> {
     partials,
     holds,
     endings,
-    tus: createTus({ partials, config: parts.config.upload, clock }),
+    tus: createTus({ uploads: partials, config: parts.config.upload, clock }),
     async close() {
       timer.cancel();
       await sweeping;
@@ -191,7 +196,7 @@ export function continueResumable(
 }
 
 interface Errand {
-  readonly upload: PartialUpload;
+  readonly upload: UnfinishedUpload;
   readonly caller: Caller;
   readonly request: OriginRequest;
   readonly readFields: ReadFields;
@@ -326,9 +331,9 @@ function newUpload(
     readonly id: string;
     readonly caller: Caller;
     readonly sizeBytes: number | null;
-    readonly metadata: PartialUpload['metadata'];
+    readonly metadata: UnfinishedUpload['metadata'];
   },
-): PartialUpload {
+): UnfinishedUpload {
   const { id, caller, sizeBytes, metadata } = wish;
   if (JSON.stringify(metadata).length > METADATA_MAX_CHARACTERS) {
     throw new Fault('malformed', `Upload-Metadata has at most ${METADATA_MAX_CHARACTERS} characters.`);
@@ -341,7 +346,7 @@ function newUpload(
 }
 
 /** A key without a value says nothing. */
-function fieldsOf(metadata: PartialUpload['metadata']): ReadonlyMap<string, string> {
+function fieldsOf(metadata: UnfinishedUpload['metadata']): ReadonlyMap<string, string> {
   return new Map(Object.entries(metadata).flatMap(([key, value]) => (value === null ? [] : [[key, value]])));
 }
 
@@ -357,7 +362,7 @@ function requireRoom({ resumable, config }: ResumeParts, caller: Caller): void {
 }
 
 /** To whoever is not its owner it looks as if it never was. */
-function ownUpload({ resumable, clock }: ResumeParts, caller: Caller, id: string): PartialUpload {
+function ownUpload({ resumable, clock }: ResumeParts, caller: Caller, id: string): UnfinishedUpload {
   const upload = UPLOAD_ID.test(id) ? resumable.partials.find(id) : undefined;
   if (upload === undefined || upload.owner !== caller.subject) {
     throw new Fault('not_found', 'There is no such upload.');

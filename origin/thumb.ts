@@ -8,7 +8,7 @@ import type { Clock } from '../src/clock.js';
 import { Fault } from '../src/errors.js';
 import { type HeaderList, jsonReply, type Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
-import { chooseFormat, chooseVariant, readWish, type ThumbMenu } from '../src/media/thumb-choice.js';
+import { chooseFormat, chooseVariant, readThumbSize, type ThumbOptions } from '../src/media/thumb-choice.js';
 import { admitViewer, viewerOf } from './authorize.js';
 import { type BlobStore, thumbKey } from './blobs/blob-store.js';
 import { type DownloadConfig, lifetimeFor } from './download.js';
@@ -28,7 +28,7 @@ export interface ThumbParts {
   readonly uses: Pick<Uses, 'note'>;
   readonly thumbs: Pick<Thumbs, 'hurry' | 'wait'>;
   readonly clock: Pick<Clock, 'now'>;
-  readonly menu: ThumbMenu;
+  readonly menu: ThumbOptions;
   readonly config: { readonly download: DownloadConfig; readonly thumbs: ThumbsConfig };
 }
 
@@ -54,7 +54,7 @@ export async function thumb(parts: ThumbParts, request: OriginRequest, id: Media
       throw unavailable(blob.thumbs.reason);
     case 'ready': {
       const made = pickThumb(blob.thumbs.made, blob.picture, config.thumbs.variants, {
-        variant: chooseVariant(parts.menu, readWish(request.query)).name,
+        variant: chooseVariant(parts.menu, readThumbSize(request.query)).name,
         format: chooseFormat(request.header('accept'), parts.menu.formats),
       });
       if (made === undefined) throw unavailable('failed');

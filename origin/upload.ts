@@ -13,14 +13,14 @@ import { requireUploader } from './authorize.js';
 import type { BlobStore } from './blobs/blob-store.js';
 import type { Admissions } from './ingest/admit.js';
 import type { UploadConfig } from './ingest/config.js';
-import { type Ingested, type IngestParts, ingest, overQuota } from './ingest/ingest.js';
+import { type IngestDeps, type Ingested, ingest, overQuota } from './ingest/ingest.js';
 import { bodyShape, receive } from './ingest/receive.js';
 import { describeMedia, mediaPath } from './media-json.js';
 import { mediaEtag } from './media-reply.js';
 import type { Quotas, Reservation } from './quota.js';
 import type { OriginRequest } from './server/request.js';
 
-export interface UploadParts extends IngestParts {
+export interface UploadParts extends IngestDeps {
   readonly gate: Gate;
   readonly blobs: BlobStore;
   readonly admissions: Admissions;

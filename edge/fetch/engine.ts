@@ -4,7 +4,7 @@
 import type { Gate } from '../../src/access/grant.js';
 import type { Clock } from '../../src/clock.js';
 import type { Log } from '../../src/log.js';
-import type { ThumbMenu } from '../../src/media/thumb-choice.js';
+import type { ThumbOptions } from '../../src/media/thumb-choice.js';
 import type { EdgePolicy } from '../config.js';
 import type { LeaseVerdict } from '../journal/lease.js';
 import type { AimRules } from '../key.js';
@@ -22,7 +22,7 @@ export interface Engine {
   readonly gate: Gate | null;
   readonly aims: AimRules;
   /** Undefined until the origin has told its thumbnails. */
-  menu(): ThumbMenu | undefined;
+  menu(): ThumbOptions | undefined;
   /** What may be done with copies of media now. */
   lease(): LeaseVerdict;
   readonly fills: FillParts;

@@ -5,7 +5,7 @@
 import type { AccessConfig } from '../../src/access/config.js';
 import { formatDuration } from '../../src/bytes.js';
 import { duration, section, type ValueOf } from '../../src/config/field.js';
-import type { ThumbMenu } from '../../src/media/thumb-choice.js';
+import type { ThumbOptions } from '../../src/media/thumb-choice.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import { CHECKSUM_ALGORITHMS } from '../ingest/checksum.js';
 import type { UploadConfig } from '../ingest/config.js';
@@ -29,7 +29,7 @@ export interface WellKnownParts {
   /** Whether there is a secret that signs them. */
   signsLinks(): boolean;
   readonly blobs: Pick<BlobStore, 'kind' | 'region'>;
-  readonly menu: ThumbMenu;
+  readonly menu: ThumbOptions;
   readonly thumbs: ThumbCapabilities;
   readonly config: {
     readonly upload: UploadConfig;

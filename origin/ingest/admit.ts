@@ -20,7 +20,7 @@ export interface Admissions {
   admit(upload: { readonly sizeBytes: number | null; readonly form: boolean }): Promise<Admission>;
 }
 
-export interface AdmissionParts {
+export interface AdmissionDeps {
   readonly config: UploadConfig;
   readonly blobs: Pick<BlobStore, 'freeBytes'>;
   readonly clock: Clock;
@@ -30,14 +30,14 @@ export interface AdmissionParts {
 /** Free room changes slowly against this, and asking the file system for each upload would cost more than it tells. */
 const FREE_BYTES_FRESH_MS = 500;
 
-export function createAdmissions(parts: AdmissionParts): Admissions {
-  const { config, clock } = parts;
+export function createAdmissions(deps: AdmissionDeps): Admissions {
+  const { config, clock } = deps;
   let uploads = 0;
   let inHandBytes = 0;
   let free: { readonly at: number; readonly bytes: Promise<number | null> } | undefined;
-  const uploadsNow = parts.metrics.gauge('uploads_now', 'Uploads in hand.');
-  const bytesNow = parts.metrics.gauge('uploads_now_bytes', 'Bytes announced by uploads in hand.');
-  parts.metrics.onCollect(() => {
+  const uploadsNow = deps.metrics.gauge('uploads_now', 'Uploads in hand.');
+  const bytesNow = deps.metrics.gauge('uploads_now_bytes', 'Bytes announced by uploads in hand.');
+  deps.metrics.onCollect(() => {
     uploadsNow.set(uploads);
     bytesNow.set(inHandBytes);
   });
@@ -47,7 +47,7 @@ export function createAdmissions(parts: AdmissionParts): Admissions {
     const known = free !== undefined && at - free.at < FREE_BYTES_FRESH_MS ? free : undefined;
     if (known !== undefined && isEnough(await known.bytes)) return true;
     // Nobody is refused by what was so a moment ago.
-    free = { at, bytes: parts.blobs.freeBytes() };
+    free = { at, bytes: deps.blobs.freeBytes() };
     return isEnough(await free.bytes);
   }
 

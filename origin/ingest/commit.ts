@@ -5,24 +5,24 @@
  */
 import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
 import type { CommitOutcome, MetaStore, NewMedia } from '../meta/store.js';
-import type { Settled } from './settle.js';
+import type { Classified } from './settle.js';
 import type { Staged } from './stage.js';
 
-export interface CommitParts {
+export interface CommitDeps {
   readonly meta: Pick<MetaStore, 'commitUpload'>;
   readonly blobs: Pick<BlobStore, 'adopt' | 'remove'>;
 }
 
 export async function commit(
-  parts: CommitParts,
+  deps: CommitDeps,
   staged: Staged,
-  settled: Exclude<Settled, { kind: 'quarantined' }>,
+  classified: Exclude<Classified, { kind: 'quarantined' }>,
   media: NewMedia,
   signal: AbortSignal,
 ): Promise<CommitOutcome> {
   const key = mediaKey(staged.sha256);
   // Adopting keeps a copy that stands, so a bad one must be out of the way.
-  if (settled.kind === 'replace') await parts.blobs.remove(key, signal);
-  if (settled.kind !== 'stored') await parts.blobs.adopt(staged.path, key, staged, signal);
-  return await parts.meta.commitUpload(media);
+  if (classified.kind === 'replace') await deps.blobs.remove(key, signal);
+  if (classified.kind !== 'stored') await deps.blobs.adopt(staged.path, key, staged, signal);
+  return await deps.meta.commitUpload(media);
 }

@@ -20,14 +20,14 @@ import { commit } from './commit.js';
 import type { UploadConfig } from './config.js';
 import { identify } from './identify.js';
 import type { Scanner } from './scan.js';
-import { settle } from './settle.js';
+import { classify } from './settle.js';
 import type { Staged } from './stage.js';
-import { unlocate } from './strip-location.js';
+import { withoutLocation } from './strip-location.js';
 
-export interface IngestParts {
+export interface IngestDeps {
   readonly clock: Clock;
   readonly ids: IdSource;
-  readonly meta: Pick<MetaStore, 'findBlob' | 'findSent' | 'commitUpload'>;
+  readonly meta: Pick<MetaStore, 'findBlob' | 'findBlobBySent' | 'commitUpload'>;
   readonly blobs: Pick<BlobStore, 'stat' | 'adopt' | 'remove'>;
   readonly inFlight: Pick<InFlight, 'hold'>;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
@@ -53,26 +53,26 @@ export interface Ingested {
   readonly adopted: boolean;
 }
 
-export async function ingest(parts: IngestParts, upload: NewUpload, signal: AbortSignal): Promise<Ingested> {
-  const { config } = parts;
+export async function ingest(deps: IngestDeps, upload: NewUpload, signal: AbortSignal): Promise<Ingested> {
+  const { config } = deps;
   const mime = await identify(upload.staged, upload.declaredType, config.upload.types);
-  const mark = await scanned(parts, upload.staged, signal);
+  const mark = await scanned(deps, upload.staged, signal);
   const { staged: sent } = upload;
-  if (mark?.cause === 'admin' || !(await isStripped(parts, sent))) {
-    return await store(parts, upload, { staged: sent, mime, mark }, signal);
+  if (mark?.cause === 'admin' || !(await isStripped(deps, sent))) {
+    return await store(deps, upload, { staged: sent, mime, mark }, signal);
   }
   const path = `${sent.path}-stripped`;
   try {
-    const staged = await unlocate(sent, mime, path, config.upload.stripOriginals.sizeMaxBytes, signal);
-    return await store(parts, upload, { staged, mime, mark }, signal);
+    const staged = await withoutLocation(sent, mime, path, config.upload.stripOriginals.sizeMaxBytes, signal);
+    return await store(deps, upload, { staged, mime, mark }, signal);
   } finally {
     await rm(path, { force: true });
   }
 }
 
 /** Whether something else is stored in the place of what was sent: as before while there is media of it, whatever the option is by now. */
-async function isStripped({ meta, config }: IngestParts, sent: Staged): Promise<boolean> {
-  const known = await meta.findSent(sent.sha256);
+async function isStripped({ meta, config }: IngestDeps, sent: Staged): Promise<boolean> {
+  const known = await meta.findBlobBySent(sent.sha256);
   if (known !== undefined && refusesUpload(known)) throw quarantined();
   return known === undefined ? config.upload.stripOriginals.enabled : known.sha256 !== sent.sha256;
 }
@@ -85,14 +85,14 @@ interface Seen {
 }
 
 /** settle > commit, while the hash is held against the sweep. */
-async function store(parts: IngestParts, upload: NewUpload, seen: Seen, signal: AbortSignal): Promise<Ingested> {
+async function store(deps: IngestDeps, upload: NewUpload, seen: Seen, signal: AbortSignal): Promise<Ingested> {
   const { staged, mark } = seen;
-  const release = await parts.inFlight.hold(staged.sha256, signal);
+  const release = await deps.inFlight.hold(staged.sha256, signal);
   try {
-    const settled = await settle(parts, staged, signal);
-    if (settled.kind === 'quarantined') throw quarantined();
-    const outcome = await commit(parts, staged, settled, newMedia(parts, upload, seen), signal);
-    const adopted = settled.kind !== 'stored' && staged === upload.staged;
+    const classified = await classify(deps, staged, signal);
+    if (classified.kind === 'quarantined') throw quarantined();
+    const outcome = await commit(deps, staged, classified, newMedia(deps, upload, seen), signal);
+    const adopted = classified.kind !== 'stored' && staged === upload.staged;
     switch (outcome.kind) {
       case 'created':
         return { media: outcome.media, duplicate: false, adopted };
@@ -101,26 +101,26 @@ async function store(parts: IngestParts, upload: NewUpload, seen: Seen, signal: 
       case 'quarantined':
         throw mark?.cause === 'admin' ? infected() : quarantined();
       case 'over_quota':
-        throw overQuota(parts.quotas.retryAfterMs());
+        throw overQuota(deps.quotas.retryAfterMs());
     }
   } finally {
     release();
   }
 }
 
-function newMedia(parts: IngestParts, upload: NewUpload, { staged, mime, mark }: Seen): NewMedia {
-  const now = parts.clock.now();
+function newMedia(deps: IngestDeps, upload: NewUpload, { staged, mime, mark }: Seen): NewMedia {
+  const now = deps.clock.now();
   const kept = { mime, sizeBytes: staged.sizeBytes, public: upload.public };
   return {
     ...kept,
-    id: parts.ids(),
+    id: deps.ids(),
     sha256: staged.sha256,
     sentSha256: upload.staged.sha256,
     owner: upload.owner,
     filename: upload.filename === undefined ? null : cleanFilename(upload.filename),
-    expiresAt: decideExpiry(parts.config.retention.rules, kept, upload.expiresInMs, now),
+    expiresAt: decideExpiry(deps.config.retention.rules, kept, upload.expiresInMs, now),
     picture: factsOf(staged),
-    thumbs: parts.thumbs.accepts(mime) ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
+    thumbs: deps.thumbs.accepts(mime) ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
     ...(upload.quota !== undefined && { quota: upload.quota }),
     ...(mark !== undefined && { quarantine: mark }),
     now,
@@ -128,15 +128,15 @@ function newMedia(parts: IngestParts, upload: NewUpload, { staged, mime, mark }:
 }
 
 /** The mark under which infected bytes are kept, for an admin to look at, and others until they are scanned; undefined: come in. */
-async function scanned(parts: IngestParts, staged: Staged, signal: AbortSignal): Promise<Quarantine | undefined> {
-  const verdict = await parts.scanner.scan(staged.path, signal);
+async function scanned(deps: IngestDeps, staged: Staged, signal: AbortSignal): Promise<Quarantine | undefined> {
+  const verdict = await deps.scanner.scan(staged.path, signal);
   switch (verdict.kind) {
     case 'admit':
       return undefined;
     case 'hold':
-      return { at: parts.clock.now(), by: 'scanner', reason: null, cause: 'held' };
+      return { at: deps.clock.now(), by: 'scanner', reason: null, cause: 'held' };
     case 'quarantine':
-      return { at: parts.clock.now(), by: 'scanner', reason: verdict.reason, cause: 'admin' };
+      return { at: deps.clock.now(), by: 'scanner', reason: verdict.reason, cause: 'admin' };
   }
 }
 

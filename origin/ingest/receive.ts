@@ -49,7 +49,7 @@ export function bodyShape(request: OriginRequest): BodyShape {
   return { kind: 'form', boundary };
 }
 
-export interface ReceiveParts {
+export interface ReceiveDeps {
   readonly config: UploadConfig;
   readonly clock: Clock;
   /** Whether the staged bytes are synced as they come. */
@@ -58,17 +58,17 @@ export interface ReceiveParts {
 
 /** `path`: where the file is staged. Who names it discards it, however this ends. */
 export async function receive(
-  parts: ReceiveParts,
+  deps: ReceiveDeps,
   request: OriginRequest,
   shape: BodyShape,
   path: string,
 ): Promise<Received> {
-  const { config, clock } = parts;
+  const { config, clock } = deps;
   const stated = statedDigests(request);
-  const wish = { sizeMaxBytes: config.sizeMaxBytes, sync: parts.sync };
+  const options = { sizeMaxBytes: config.sizeMaxBytes, sync: deps.sync };
   const body = pacedChunks(request, config, clock, request.signal);
   if (shape.kind === 'raw') {
-    const staged = await stage(body, path, wish);
+    const staged = await stage(body, path, options);
     requireMatch(stated, [staged.sha256]);
     return { staged, declaredType: shape.declaredType, filename: undefined, fields: new Map() };
   }
@@ -76,7 +76,7 @@ export async function receive(
   const { fields, file } = await readForm(bounded(body, config, whole), shape.boundary, config.form, async (part) => ({
     contentType: part.contentType,
     filename: part.filename,
-    staged: await stage(part.chunks, path, wish),
+    staged: await stage(part.chunks, path, options),
   }));
   // The content of the message is the form (RFC 9530 2), yet senders mean the file: either may be what was stated.
   requireMatch(stated, [file.staged.sha256, whole?.digest('hex')]);

@@ -17,10 +17,10 @@ import type { BlobRecord, Quarantine } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
 import type { ScanConfig, Scanner, ScanVerdict } from './scan.js';
 
-export interface HeldParts {
+export interface RescanDeps {
   readonly config: Pick<ScanConfig, 'retryMs' | 'retryMaxMs'>;
   readonly scanner: Scanner;
-  readonly meta: Pick<MetaStore, 'heldBlobs' | 'settleHeld'>;
+  readonly meta: Pick<MetaStore, 'blobsAwaitingScan' | 'resolveScan'>;
   readonly blobs: Pick<BlobStore, 'fileOf' | 'stat' | 'read' | 'stageFolder'>;
   readonly clock: Clock;
   readonly log: Log;
@@ -29,7 +29,7 @@ export interface HeldParts {
   readonly random?: () => number;
 }
 
-export interface Held {
+export interface Rescan {
   close(): Promise<void>;
 }
 
@@ -39,10 +39,10 @@ const PAGE = 100;
 const UNANSWERED_MAX = 3;
 
 /** The first round begins at once: an earlier run may have left some. */
-export function openHeld(parts: HeldParts): Held {
-  const { config, clock, log } = parts;
-  const random = parts.random ?? Math.random;
-  const settled = parts.metrics.counter('held_uploads_total', 'Uploads that waited for the scanner, by its verdict.', [
+export function openRescan(deps: RescanDeps): Rescan {
+  const { config, clock, log } = deps;
+  const random = deps.random ?? Math.random;
+  const settled = deps.metrics.counter('held_uploads_total', 'Uploads that waited for the scanner, by its verdict.', [
     'verdict',
   ]);
   const closing = new AbortController();
@@ -54,7 +54,7 @@ export function openHeld(parts: HeldParts): Held {
 
   async function round(): Promise<void> {
     try {
-      const end = await askAll(parts, reached, (verdict) => settled.add(1, { verdict }), closing.signal);
+      const end = await askAll(deps, reached, (verdict) => settled.add(1, { verdict }), closing.signal);
       reached = end.reached;
       failures = end.answered ? 0 : failures + 1;
     } catch (thrown) {
@@ -85,24 +85,24 @@ interface RoundEnd {
 }
 
 async function askAll(
-  parts: HeldParts,
+  deps: RescanDeps,
   from: BlobRecord | null,
   count: (verdict: 'free' | 'quarantined') => void,
   signal: AbortSignal,
 ): Promise<RoundEnd> {
-  const { meta, clock, log } = parts;
+  const { meta, clock, log } = deps;
   let reached = from;
   let unanswered = 0;
   for (;;) {
-    const blobs = await meta.heldBlobs(reached, PAGE);
+    const blobs = await meta.blobsAwaitingScan(reached, PAGE);
     for (const blob of blobs) {
       reached = blob;
-      const verdict = await scanStored(parts, blob, signal);
+      const verdict = await scanStored(deps, blob, signal);
       unanswered = verdict.kind === 'hold' ? unanswered + 1 : 0;
       if (unanswered === UNANSWERED_MAX) return { answered: false, reached };
       if (verdict.kind === 'hold') continue;
       const mark = markOf(verdict, clock);
-      if (!(await meta.settleHeld(blob.sha256, mark, clock.now()))) continue;
+      if (!(await meta.resolveScan(blob.sha256, mark, clock.now()))) continue;
       count(mark === null ? 'free' : 'quarantined');
       log.info({ sha256: blob.sha256, reason: mark?.reason ?? null }, 'a held upload was scanned');
     }
@@ -117,7 +117,7 @@ function markOf(verdict: Exclude<ScanVerdict, { kind: 'hold' }>, clock: Clock): 
 
 /** Bytes that cannot be had say nothing: they wait on. */
 async function scanStored(
-  { blobs, scanner, log }: HeldParts,
+  { blobs, scanner, log }: RescanDeps,
   { sha256 }: BlobRecord,
   signal: AbortSignal,
 ): Promise<ScanVerdict> {

@@ -77,14 +77,14 @@ type ScanAnswer =
   | { readonly kind: 'infected'; readonly reason: string }
   | { readonly kind: 'none'; readonly detail: string };
 
-export interface ScannerParts {
+export interface ScannerDeps {
   readonly config: ScanConfig;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
 }
 
-export function createScanner({ config, clock, log, metrics }: ScannerParts): Scanner {
+export function createScanner({ config, clock, log, metrics }: ScannerDeps): Scanner {
   if (config.by === 'off') return { scan: async () => ({ kind: 'admit' }) };
   const ask = config.by === 'command' ? runCommand : askClamd;
   const slots = createSlots(config.scansMax);

@@ -24,7 +24,7 @@ export interface Staged {
   readonly synced: boolean;
 }
 
-export interface StageWish {
+export interface StageOptions {
   readonly sizeMaxBytes: number;
   /** Whether the bytes are to be on the disk when this is done. */
   readonly sync: boolean;
@@ -43,10 +43,10 @@ const SYNC_BYTES = 2 * 1_024 * 1_024;
 const SYNCS_AHEAD_MAX = 2;
 let syncsAhead = 0;
 
-export async function stage(source: ChunkSource, path: string, wish: StageWish): Promise<Staged> {
-  const file = new StagedFile(path, wish.sync);
+export async function stage(source: ChunkSource, path: string, options: StageOptions): Promise<Staged> {
+  const file = new StagedFile(path, options.sync);
   try {
-    return await copy(source, file, wish.sizeMaxBytes);
+    return await copy(source, file, options.sizeMaxBytes);
   } catch (thrown) {
     await file.discard();
     throw thrown;

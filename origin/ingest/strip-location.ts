@@ -13,7 +13,7 @@ import { stripLocation } from './strip-metadata.js';
 const STRIPPED = new Set(['image/jpeg', 'image/png', 'image/apng', 'image/webp']);
 
 /** The file in hand, or another one at `path` without the location. Who names the path discards it. */
-export async function unlocate(
+export async function withoutLocation(
   staged: Staged,
   mime: string,
   path: string,

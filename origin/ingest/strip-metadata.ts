@@ -34,19 +34,19 @@ export async function stripLocation(
   const keep = KEEPERS[mime];
   if (keep === undefined) return { kind: 'unsupported' };
   const bytes = await readFile(source, { ...(signal !== undefined && { signal }) });
-  const parts = keep(bytes);
-  if (parts === undefined) return { kind: 'broken' };
-  const sizeBytes = parts.reduce((sum, part) => sum + part.length, 0);
+  const kept = keep(bytes);
+  if (kept === undefined) return { kind: 'broken' };
+  const sizeBytes = kept.reduce((sum, part) => sum + part.length, 0);
   // What was kept whole is one part: pieces that only happen to have the size of the whole are not.
-  if (sizeBytes === bytes.length && Buffer.concat(parts).equals(bytes)) return { kind: 'clean' };
-  await writeParts(target, parts);
+  if (sizeBytes === bytes.length && Buffer.concat(kept).equals(bytes)) return { kind: 'clean' };
+  await writeParts(target, kept);
   return { kind: 'stripped', sizeBytes };
 }
 
-async function writeParts(target: string, parts: readonly Buffer[]): Promise<void> {
+async function writeParts(target: string, kept: readonly Buffer[]): Promise<void> {
   const file = await open(target, 'wx');
   try {
-    await file.writev(parts);
+    await file.writev(kept);
     await file.sync();
   } catch (thrown) {
     await rm(target, { force: true });

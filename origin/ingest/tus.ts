@@ -16,7 +16,7 @@ import { tooLarge } from './admit.js';
 import { CHECKSUM_ALGORITHMS, readChecksum } from './checksum.js';
 import type { UploadConfig } from './config.js';
 import { pacedChunks } from './paced-body.js';
-import { BEYOND_THE_END, type PartialUpload, type PartialUploads } from './unfinished-uploads.js';
+import { BEYOND_THE_END, type UnfinishedUpload, type UnfinishedUploads } from './unfinished-uploads.js';
 
 export const UPLOADS_PATH = '/v1/uploads';
 export const TUS_VERSION = '1.0.0';
@@ -32,7 +32,7 @@ export const TUS_EXTENSIONS = [
 export type TusMethod = 'POST' | 'HEAD' | 'PATCH' | 'DELETE' | 'OPTIONS';
 
 /** One request to one upload, and what its story wants to hear of it. */
-export interface TusExchange {
+export interface TusRequest {
   readonly method: TusMethod;
   /** Of the upload; for POST the one that it is to have. */
   readonly id: string;
@@ -40,7 +40,7 @@ export interface TusExchange {
   /** Ends the reading of a part: the client has gone, or the upload is wanted by a newer request. */
   readonly signal: AbortSignal;
   /** POST: the record to begin with, or a Fault. */
-  begin(wish: { readonly sizeBytes: number | null; readonly metadata: PartialUpload['metadata'] }): PartialUpload;
+  begin(wish: { readonly sizeBytes: number | null; readonly metadata: UnfinishedUpload['metadata'] }): UnfinishedUpload;
   /** The last byte is here. The headers go on the answer; a body takes the place of tus' 204. */
   finish(): Promise<TusFinish>;
 }
@@ -52,11 +52,11 @@ export interface TusFinish {
 
 export interface Tus {
   /** Rejects with a Fault for a refusal. */
-  handle(exchange: TusExchange): Promise<Reply>;
+  handle(exchange: TusRequest): Promise<Reply>;
 }
 
-export interface TusParts {
-  readonly partials: PartialUploads;
+export interface TusDeps {
+  readonly uploads: UnfinishedUploads;
   readonly config: UploadConfig;
   readonly clock: Clock;
 }
@@ -73,11 +73,11 @@ const READ_BY_TUS = [
   'content-length',
 ];
 
-interface Current extends TusExchange {
+interface Current extends TusRequest {
   thrown?: unknown;
 }
 
-export function createTus(parts: TusParts): Tus {
+export function createTus(deps: TusDeps): Tus {
   /** By the request that the library hands back to each hook, and by the upload that its store is asked for. */
   const byRequest = new WeakMap<object, Current>();
   const byUpload = new Map<string, Current>();
@@ -85,8 +85,8 @@ export function createTus(parts: TusParts): Tus {
   const server = new Server({
     path: UPLOADS_PATH,
     relativeLocation: true,
-    maxSize: parts.config.sizeMaxBytes,
-    datastore: new PartialStore(parts, (id) => required(byUpload.get(id))),
+    maxSize: deps.config.sizeMaxBytes,
+    datastore: new TusStore(deps, (id) => required(byUpload.get(id))),
     namingFunction: (request) => current(request).id,
     async onUploadFinish(request) {
       const { headers, body } = await current(request).finish();
@@ -113,8 +113,8 @@ export function createTus(parts: TusParts): Tus {
       byUpload.set(exchange.id, entry);
       try {
         const response = await server.handleWeb(asked);
-        if (entry.thrown !== undefined) throw faultOfTus(entry.thrown, parts.config);
-        if (response.status >= 400) throw refusal(response.status, await response.text(), parts.config);
+        if (entry.thrown !== undefined) throw faultOfTus(entry.thrown, deps.config);
+        if (response.status >= 400) throw refusal(response.status, await response.text(), deps.config);
         return await replyOf(response, exchange.method);
       } finally {
         byUpload.delete(exchange.id);
@@ -128,7 +128,7 @@ function required(entry: Current | undefined): Current {
   return entry;
 }
 
-function requestFor({ method, id, request }: TusExchange): Request {
+function requestFor({ method, id, request }: TusRequest): Request {
   const path = method === 'POST' || method === 'OPTIONS' ? UPLOADS_PATH : `${UPLOADS_PATH}/${id}`;
   const headers = READ_BY_TUS.flatMap((name): [string, string][] => {
     const value = request.header(name);
@@ -194,20 +194,20 @@ function refusal(status: number, words: string, config: UploadConfig): Fault {
 }
 
 /** What the library knows as a store: uploads as it sees them, over the partial ones. */
-class PartialStore extends DataStore {
-  readonly #parts: TusParts;
+class TusStore extends DataStore {
+  readonly #deps: TusDeps;
   readonly #exchange: (id: string) => Current;
 
-  constructor(parts: TusParts, exchange: (id: string) => Current) {
+  constructor(deps: TusDeps, exchange: (id: string) => Current) {
     super();
-    this.#parts = parts;
+    this.#deps = deps;
     this.#exchange = exchange;
     this.extensions = [...TUS_EXTENSIONS];
   }
 
   override async create(upload: Upload): Promise<Upload> {
     const wish = { sizeBytes: upload.size ?? null, metadata: upload.metadata ?? {} };
-    await this.#parts.partials.create(this.#exchange(upload.id).begin(wish));
+    await this.#deps.uploads.create(this.#exchange(upload.id).begin(wish));
     return upload;
   }
 
@@ -216,21 +216,21 @@ class PartialStore extends DataStore {
     return new Upload({
       id,
       ...(held.sizeBytes !== null && { size: held.sizeBytes }),
-      offset: await this.#parts.partials.offset(held),
+      offset: await this.#deps.uploads.offset(held),
       ...(Object.keys(held.metadata).length > 0 && { metadata: { ...held.metadata } }),
     });
   }
 
   override async declareUploadLength(id: string, sizeBytes: number): Promise<void> {
-    await this.#parts.partials.change({ ...this.#held(id), sizeBytes });
+    await this.#deps.uploads.change({ ...this.#held(id), sizeBytes });
   }
 
   /** The library's stream is empty: the body is read here, at the pace that is asked of its sender. */
   override async write(stream: NodeJS.ReadableStream, id: string, offset: number): Promise<number> {
     stream.resume();
-    const { partials, config, clock } = this.#parts;
+    const { uploads, config, clock } = this.#deps;
     const { request, signal } = this.#exchange(id);
-    return await partials.append(id, {
+    return await uploads.append(id, {
       source: pacedChunks(request, config, clock, signal),
       offset,
       sizeMaxBytes: (this.#held(id).sizeBytes ?? config.sizeMaxBytes) - offset,
@@ -239,11 +239,11 @@ class PartialStore extends DataStore {
   }
 
   override async remove(id: string): Promise<void> {
-    await this.#parts.partials.drop(id);
+    await this.#deps.uploads.drop(id);
   }
 
-  #held(id: string): PartialUpload {
-    const held = this.#parts.partials.find(id);
+  #held(id: string): UnfinishedUpload {
+    const held = this.#deps.uploads.find(id);
     if (held === undefined) throw new Fault('not_found', 'There is no such upload.');
     return held;
   }

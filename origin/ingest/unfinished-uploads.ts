@@ -20,7 +20,7 @@ import type { Checksum } from './checksum.js';
 import { type ChunkSource, chunksOf } from './paced-body.js';
 import { HEAD_MAX_BYTES, type Staged } from './stage.js';
 
-export interface PartialUpload {
+export interface UnfinishedUpload {
   readonly id: string;
   readonly owner: string;
   /** Null until the sender says. */
@@ -32,30 +32,30 @@ export interface PartialUpload {
   readonly mediaId: string | null;
 }
 
-export interface PartialUploads {
-  find(id: string): PartialUpload | undefined;
-  all(): readonly PartialUpload[];
+export interface UnfinishedUploads {
+  find(id: string): UnfinishedUpload | undefined;
+  all(): readonly UnfinishedUpload[];
   /** Uploads that are still to be finished; `owner`: of this one alone. */
   unfinished(owner?: string): number;
-  create(upload: PartialUpload): Promise<void>;
+  create(upload: UnfinishedUpload): Promise<void>;
   /** Puts a new record in the place of the one with its id. */
-  change(upload: PartialUpload): Promise<void>;
-  offset(upload: PartialUpload): Promise<number>;
+  change(upload: UnfinishedUpload): Promise<void>;
+  offset(upload: UnfinishedUpload): Promise<number>;
   /**
    * Adds a part at the end, and resolves with the new offset once that is
    * durable. Where the sender breaks off, what came is kept; a part that is too
    * long or is not what its checksum says leaves nothing.
    */
-  append(id: string, part: NewPart): Promise<number>;
+  append(id: string, part: NewChunk): Promise<number>;
   /** A second name for the bytes, outside of here, for the pipeline to take. */
   stageAs(id: string, path: string): Promise<Staged>;
   /** The upload has become media: only the record is kept. */
-  finish(upload: PartialUpload, mediaId: string, keptUntil: EpochMs): Promise<PartialUpload>;
+  finish(upload: UnfinishedUpload, mediaId: string, keptUntil: EpochMs): Promise<UnfinishedUpload>;
   /** May be called twice. */
   drop(id: string): Promise<void>;
 }
 
-export interface NewPart {
+export interface NewChunk {
   readonly source: ChunkSource;
   /** Where the upload ends now. */
   readonly offset: number;
@@ -66,12 +66,12 @@ export interface NewPart {
 /** 128 random bits. Nothing else reaches the file system as a name. */
 export const UPLOAD_ID = /^[0-9a-f]{32}$/;
 
-export async function openPartialUploads(folder: string): Promise<PartialUploads> {
+export async function openUnfinishedUploads(folder: string): Promise<UnfinishedUploads> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const held = await readRecords(folder);
   const pathOf = (id: string): string => join(folder, id);
 
-  async function save(upload: PartialUpload): Promise<void> {
+  async function save(upload: UnfinishedUpload): Promise<void> {
     await writeRecord(folder, upload);
     held.set(upload.id, upload);
   }
@@ -198,7 +198,7 @@ function recordPath(folder: string, id: string): string {
 }
 
 /** Whole or not at all, and durable with the folder that names it. */
-async function writeRecord(folder: string, upload: PartialUpload): Promise<void> {
+async function writeRecord(folder: string, upload: UnfinishedUpload): Promise<void> {
   const path = recordPath(folder, upload.id);
   const aside = `${path}.new`;
   const file = await open(aside, 'w', 0o600);
@@ -218,9 +218,9 @@ async function writeRecord(folder: string, upload: PartialUpload): Promise<void>
 }
 
 /** What an earlier run left; whatever belongs to no record is removed. */
-async function readRecords(folder: string): Promise<Map<string, PartialUpload>> {
+async function readRecords(folder: string): Promise<Map<string, UnfinishedUpload>> {
   const names = await readdir(folder);
-  const held = new Map<string, PartialUpload>();
+  const held = new Map<string, UnfinishedUpload>();
   for (const name of names.filter((each) => each.endsWith(RECORD))) {
     const upload = parseRecord(await readFile(join(folder, name), 'utf8'));
     if (upload === undefined || `${upload.id}${RECORD}` !== name) continue;
@@ -238,7 +238,7 @@ async function readRecords(folder: string): Promise<Map<string, PartialUpload>> 
   return held;
 }
 
-function parseRecord(text: string): PartialUpload | undefined {
+function parseRecord(text: string): UnfinishedUpload | undefined {
   try {
     const value: unknown = JSON.parse(text);
     return isRecord(value) ? value : undefined;
@@ -247,9 +247,11 @@ function parseRecord(text: string): PartialUpload | undefined {
   }
 }
 
-function isRecord(value: unknown): value is PartialUpload {
+function isRecord(value: unknown): value is UnfinishedUpload {
   if (typeof value !== 'object' || value === null) return false;
-  const { id, owner, sizeBytes, metadata, expiresAt, mediaId } = value as Partial<Record<keyof PartialUpload, unknown>>;
+  const { id, owner, sizeBytes, metadata, expiresAt, mediaId } = value as Partial<
+    Record<keyof UnfinishedUpload, unknown>
+  >;
   return (
     typeof id === 'string' &&
     UPLOAD_ID.test(id) &&

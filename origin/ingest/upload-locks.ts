@@ -5,16 +5,16 @@
  */
 import { Fault } from '../../src/errors.js';
 
-export interface Hold {
+export interface UploadLock {
   /** Aborts when the request's own does, or when a newer request wants the upload. */
   readonly signal: AbortSignal;
   release(): void;
 }
 
-export interface Holds {
+export interface UploadLocks {
   /** `refuse`: 409 where it is held; `break_off`: the reading of a part ends, and this waits until it has. */
-  take(id: string, whenHeld: 'refuse' | 'break_off', signal: AbortSignal): Promise<Hold>;
-  isHeld(id: string): boolean;
+  take(id: string, whenLocked: 'refuse' | 'break_off', signal: AbortSignal): Promise<UploadLock>;
+  isLocked(id: string): boolean;
 }
 
 interface Holder {
@@ -22,13 +22,13 @@ interface Holder {
   readonly released: Promise<void>;
 }
 
-export function createHolds(): Holds {
+export function createUploadLocks(): UploadLocks {
   const holders = new Map<string, Holder>();
   return {
-    isHeld: (id) => holders.has(id),
-    async take(id, whenHeld, signal) {
+    isLocked: (id) => holders.has(id),
+    async take(id, whenLocked, signal) {
       for (let holder = holders.get(id); holder !== undefined; holder = holders.get(id)) {
-        if (whenHeld === 'refuse') throw new Fault('conflict', 'Another request is at work on the upload.');
+        if (whenLocked === 'refuse') throw new Fault('conflict', 'Another request is at work on the upload.');
         holder.breaking.abort(new Fault('conflict', 'A newer request took the upload over.'));
         await abortable(holder.released, signal);
       }

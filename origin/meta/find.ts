@@ -14,11 +14,15 @@ const ID_SLACK_MS = 3_600_000;
 
 export function findMedia(reader: Reader, id: MediaId, now: EpochMs): Found {
   const stored = read(reader, MEDIA, id);
-  return stored === undefined ? { kind: 'unknown' } : look(reader, stored, now);
+  return stored === undefined ? { kind: 'unknown' } : resolveMedia(reader, stored, now);
 }
 
 /** Gone wins over quarantined, quarantined over live. */
-export function look(reader: Reader, { record }: StoredMedia, now: EpochMs): Exclude<Found, { kind: 'unknown' }> {
+export function resolveMedia(
+  reader: Reader,
+  { record }: StoredMedia,
+  now: EpochMs,
+): Exclude<Found, { kind: 'unknown' }> {
   if (record.state.kind !== 'live') return { kind: record.state.kind, record };
   if (record.expiresAt !== null && hasExpired(record, now)) {
     return { kind: 'expired', record: { ...record, state: { kind: 'expired', at: record.expiresAt } } };
@@ -49,7 +53,7 @@ export function listMedia(reader: Reader, query: ListQuery, scanMax: number, dam
   for (const id of candidates(reader, query)) {
     if (query.createdTo !== undefined && id > lowestIdAt(query.createdTo + ID_SLACK_MS)) break;
     scanned += 1;
-    const entry = tryLook(reader, id, query.now, damaged);
+    const entry = tryResolve(reader, id, query.now, damaged);
     if (entry !== undefined && covers(reader, query, entry)) found.push(entry);
     if (found.length >= query.limit || scanned >= scanMax) return { found, next: id };
   }
@@ -84,7 +88,7 @@ function* keysOf(reader: Reader, span: Span): Iterable<MediaId> {
   for (const { key } of reader.range(MEDIA.name, span)) yield key as MediaId;
 }
 
-function tryLook(
+function tryResolve(
   reader: Reader,
   id: MediaId,
   now: EpochMs,
@@ -93,7 +97,7 @@ function tryLook(
   const stored = readOrNote(reader, MEDIA, id, damaged);
   if (stored === undefined) return undefined;
   try {
-    return look(reader, stored, now);
+    return resolveMedia(reader, stored, now);
   } catch (thrown) {
     if (!(thrown instanceof DamagedRecord)) throw thrown;
     damaged.push(thrown);

@@ -18,7 +18,7 @@ import { type Database, readOrNote } from './database.js';
 import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
 import { ABOUT, type Reader, read, type Span, TABLE_NAMES, type Writer, write } from './tables.js';
-import { copyStore, createReader, createStore, type MetaParts, type MetaReader } from './transactions.js';
+import { copyStore, createReader, createStore, type MetaDeps, type MetaReader } from './transactions.js';
 import { lockWriter, type WriterLock } from './writer-lock.js';
 
 /** The layout of tables and keys; a change of a record's fields is the codec's matter. */
@@ -41,16 +41,16 @@ export interface OpenOptions {
 /** Opens the store, makes it where there is none. Rejects with FolderInUse while another process writes to it. */
 export async function openMetaStore(
   config: MetaConfig,
-  parts: MetaParts,
+  deps: MetaDeps,
   { mendStamp = false }: OpenOptions = {},
 ): Promise<MetaStore> {
   await mkdir(config.folder, { recursive: true });
-  const lock = await lockWriter(config.folder, parts.randomName);
+  const lock = await lockWriter(config.folder, deps.randomName);
   let database: Database | undefined;
   try {
-    database = openDatabase(config, parts.clock, lock);
-    const stamp = await stampDatabase(database, config.folder, parts, mendStamp);
-    return await createStore(database, stamp, config, parts);
+    database = openDatabase(config, deps.clock, lock);
+    const stamp = await stampDatabase(database, config.folder, deps, mendStamp);
+    return await createStore(database, stamp, config, deps);
   } catch (thrown) {
     await database?.close();
     await lock.release();
@@ -61,9 +61,9 @@ export async function openMetaStore(
 /** Looks and copies for a second process, while another one may be writing. */
 export interface MetaSnapshot extends MetaReader, Pick<MetaStore, 'backup' | 'close'> {}
 
-export async function openMetaReader(config: MetaConfig, parts: MetaParts): Promise<MetaSnapshot> {
+export async function openMetaReader(config: MetaConfig, deps: MetaDeps): Promise<MetaSnapshot> {
   if (!existsSync(join(config.folder, FILE_NAME))) throw new Error(`${config.folder} holds no metadata store`);
-  const database = openReadOnly(config, parts.clock);
+  const database = openReadOnly(config, deps.clock);
   try {
     checkFormat(read(database.reader, ABOUT, 'stamp'), config.folder);
   } catch (thrown) {
@@ -71,13 +71,13 @@ export async function openMetaReader(config: MetaConfig, parts: MetaParts): Prom
     throw thrown;
   }
   return {
-    ...createReader(database.reader, config, parts.log),
-    backup: (folder) => copyStore(database, folder, parts.randomName),
+    ...createReader(database.reader, config, deps.log),
+    backup: (folder) => copyStore(database, folder, deps.randomName),
     close: () => database.close(),
   };
 }
 
-async function stampDatabase(database: Database, folder: string, parts: MetaParts, mendStamp: boolean): Promise<Stamp> {
+async function stampDatabase(database: Database, folder: string, deps: MetaDeps, mendStamp: boolean): Promise<Stamp> {
   const damaged: DamagedRecord[] = [];
   const found = mendStamp
     ? readOrNote(database.reader, ABOUT, 'stamp', damaged)
@@ -87,7 +87,7 @@ async function stampDatabase(database: Database, folder: string, parts: MetaPart
   const stamp: Stamp =
     found !== undefined
       ? { ...found, format: FORMAT }
-      : { format: FORMAT, journal: parts.randomName(), madeAt: parts.clock.now() };
+      : { format: FORMAT, journal: deps.randomName(), madeAt: deps.clock.now() };
   await database.transact((writer) => {
     if (damaged.length > 0) writer.remove(ABOUT.name, 'stamp');
     write(writer, ABOUT, 'stamp', stamp);

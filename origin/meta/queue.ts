@@ -31,16 +31,16 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
       return run((change) => claimJobs(change, holder, limit, now, leaseMs));
     },
     renew: (sha256, holder, until) =>
-      run((change) => changeHeld(change, sha256, holder, (job) => ({ ...job, lease: { holder, until } }))),
+      run((change) => changeLeased(change, sha256, holder, (job) => ({ ...job, lease: { holder, until } }))),
     drop: (sha256) => run((change) => write(change.writer, JOBS, sha256, undefined)),
     async retry(sha256, holder, readyAt) {
       await run((change) =>
-        changeHeld(change, sha256, holder, (job) => ({ ...job, readyAt, attempts: job.attempts + 1, lease: null })),
+        changeLeased(change, sha256, holder, (job) => ({ ...job, readyAt, attempts: job.attempts + 1, lease: null })),
       );
     },
     async giveBack(sha256, holder, readyAt) {
       await run((change) =>
-        changeHeld(change, sha256, holder, (job) => ({ ...job, readyAt: readyAt ?? job.readyAt, lease: null })),
+        changeLeased(change, sha256, holder, (job) => ({ ...job, readyAt: readyAt ?? job.readyAt, lease: null })),
       );
     },
     bury: (sha256, reason, now, refusal) => run((change) => buryJob(change, sha256, reason, now, refusal ?? 'failed')),
@@ -165,7 +165,7 @@ function loseLease(change: Change, sha256: Sha256): void {
 }
 
 /** Changes a job that the holder still has; false: its lease is lost. */
-function changeHeld(change: Change, sha256: Sha256, holder: string, next: (job: Job) => Job): boolean {
+function changeLeased(change: Change, sha256: Sha256, holder: string, next: (job: Job) => Job): boolean {
   const job = read(change.writer, JOBS, sha256);
   if (job?.lease?.holder !== holder) return false;
   write(change.writer, JOBS, sha256, next(job));

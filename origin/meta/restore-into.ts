@@ -12,10 +12,10 @@ import { syncPath } from '../blobs/sync-path.js';
 import type { MetaConfig } from './config.js';
 import { FILE_NAME, type MetaSnapshot, openMetaStore } from './lmdb.js';
 import type { MetaStore } from './store.js';
-import type { MetaParts } from './transactions.js';
+import type { MetaDeps } from './transactions.js';
 import { lockWriter } from './writer-lock.js';
 
-export interface IncomingMeta {
+export interface RestoredMeta {
   /** The copy, open. */
   readonly store: MetaStore;
   /** Puts it in place, durably. The store is closed then. */
@@ -36,13 +36,13 @@ export class MetadataInPlace extends Error {
 export async function receiveMeta(
   config: MetaConfig,
   source: Pick<MetaSnapshot, 'backup'>,
-  parts: MetaParts,
-): Promise<IncomingMeta> {
+  deps: MetaDeps,
+): Promise<RestoredMeta> {
   const folder = resolve(config.folder);
   const inner = join(folder, 'incoming');
   const [staged, final] = [join(inner, FILE_NAME), join(folder, FILE_NAME)];
   await mkdir(folder, { recursive: true });
-  const lock = await lockWriter(folder, parts.randomName);
+  const lock = await lockWriter(folder, deps.randomName);
   async function letGo(): Promise<void> {
     await rm(inner, { recursive: true, force: true });
     await lock.release();
@@ -52,7 +52,7 @@ export async function receiveMeta(
     await rm(inner, { recursive: true, force: true });
     // Under a name of its own: what edges know of the journal that it was copied from does not hold here.
     await source.backup(inner);
-    const store = await openMetaStore({ ...config, folder: inner }, parts);
+    const store = await openMetaStore({ ...config, folder: inner }, deps);
     return {
       store,
       async publish() {

@@ -28,11 +28,11 @@ export interface MetaStore {
   findDuplicate(sentSha256: Sha256, isPublic: boolean, now: EpochMs): Promise<Media | undefined>;
   findBlob(sha256: Sha256): Promise<BlobRecord | undefined>;
   /** The blob in which bytes that were sent so stand by now; one that is withheld by an admin before any other. */
-  findSent(sentSha256: Sha256): Promise<BlobRecord | undefined>;
+  findBlobBySent(sentSha256: Sha256): Promise<BlobRecord | undefined>;
   /** Up to `limit` blobs that wait for the scanner, the longest wait first; those after one of them. */
-  heldBlobs(after: BlobRecord | null, limit: number): Promise<readonly BlobRecord[]>;
+  blobsAwaitingScan(after: BlobRecord | null, limit: number): Promise<readonly BlobRecord[]>;
   /** The scanner's verdict on a held blob: null gives it free. False: it is not held any more. */
-  settleHeld(sha256: Sha256, mark: Quarantine | null, now: EpochMs): Promise<boolean>;
+  resolveScan(sha256: Sha256, mark: Quarantine | null, now: EpochMs): Promise<boolean>;
 
   /** Records an upload whose blob is in place. Decides duplicate and quarantine again, inside the transaction. */
   commitUpload(upload: NewMedia): Promise<CommitOutcome>;

@@ -37,7 +37,7 @@ export function createJournal(
   let newest = lastSeq(reader);
   let oldest = firstSeq(reader) ?? newest + 1;
 
-  function tell(entry: JournalEntry): void {
+  function notify(entry: JournalEntry): void {
     for (const listener of listeners) {
       try {
         listener(entry);
@@ -78,7 +78,7 @@ export function createJournal(
     publish(entries) {
       for (const entry of entries) {
         newest = entry.seq;
-        tell(entry);
+        notify(entry);
       }
     },
   };

@@ -6,7 +6,7 @@ import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalCause } from '../../src/journal/entry.js';
 import { type Change, readOrNote } from './database.js';
-import { findSent } from './find-sent.js';
+import { findBlobBySent } from './find-sent.js';
 import { type BlobRecord, type MediaRecord, type MediaState, type Quarantine, refusesUpload } from './media.js';
 import type { StoredBlob, StoredMedia } from './records.js';
 import type { QuarantineOutcome, RemoveOutcome } from './store.js';
@@ -37,7 +37,7 @@ export function removeMedia(change: Change, id: MediaId, by: string, now: EpochM
   const seq = appendEntry(change, 'delete', [id], now);
   endMedia(change, stored, { kind: 'deleted', at: now, by }, seq);
   const { sha256 } = stored.record;
-  const blob = settleReference(change, sha256, now);
+  const blob = updateReference(change, sha256, now);
   const free = blob !== undefined && blob.unreferencedAt !== null && blob.blob.quarantine === null;
   return { kind: 'removed', seq, blobFree: free ? sha256 : null };
 }
@@ -61,8 +61,8 @@ export function quarantine(change: Change, target: MediaId | Sha256, mark: Quara
   const found = resolveTarget(change.writer, target, mark.at);
   if (found.kind !== 'blob') return found;
   const { stored } = found;
-  const standing = stored.blob.quarantine;
-  if (standing !== null && (standing.cause === 'admin' || mark.cause === 'rot')) {
+  const existing = stored.blob.quarantine;
+  if (existing !== null && (existing.cause === 'admin' || mark.cause === 'rot')) {
     return { kind: 'already', seq: stored.markSeq };
   }
   return markBlob(change, stored, mark, 'quarantine', mark.at);
@@ -82,7 +82,7 @@ export function liftMark(change: Change, stored: StoredBlob, now: EpochMs): Quar
 }
 
 /** What the scanner says at last of a blob that waited for it; false: somebody else has decided meanwhile. */
-export function settleHeld(change: Change, sha256: Sha256, mark: Quarantine | null, now: EpochMs): boolean {
+export function resolveScan(change: Change, sha256: Sha256, mark: Quarantine | null, now: EpochMs): boolean {
   const stored = read(change.writer, BLOBS, sha256);
   if (stored?.blob.quarantine?.cause !== 'held') return false;
   if (mark === null) liftMark(change, stored, now);
@@ -90,7 +90,7 @@ export function settleHeld(change: Change, sha256: Sha256, mark: Quarantine | nu
   return true;
 }
 
-export function heldBlobs(
+export function blobsAwaitingScan(
   reader: Reader,
   after: BlobRecord | null,
   limit: number,
@@ -102,7 +102,7 @@ export function heldBlobs(
 }
 
 /** Notes whether any live id holds a blob, after one began or ended. */
-export function settleReference(change: Change, sha256: Sha256, now: EpochMs): StoredBlob | undefined {
+export function updateReference(change: Change, sha256: Sha256, now: EpochMs): StoredBlob | undefined {
   // A takedown must not fail over a blob record that cannot be read.
   const stored = readOrNote(change.writer, BLOBS, sha256, change.damaged);
   if (stored === undefined) return undefined;
@@ -199,7 +199,7 @@ function expireAll(
     const seq = appendEntry(change, 'expire', ids, now);
     for (const stored of group) {
       endMedia(change, stored, { kind: 'expired', at: endOf(stored.record) }, seq);
-      settleReference(change, stored.record.sha256, now);
+      updateReference(change, stored.record.sha256, now);
     }
   }
   return ended.map(({ record }) => record.id);
@@ -243,7 +243,7 @@ function resolveTarget(reader: Reader, target: MediaId | Sha256, now: EpochMs): 
     sha256 = record.sha256;
   }
   // Who names a hash may know the one of what was sent only.
-  const stored = read(reader, BLOBS, sha256) ?? read(reader, BLOBS, findSent(reader, sha256)?.sha256 ?? sha256);
+  const stored = read(reader, BLOBS, sha256) ?? read(reader, BLOBS, findBlobBySent(reader, sha256)?.sha256 ?? sha256);
   return stored === undefined ? { kind: 'unknown' } : { kind: 'blob', stored };
 }
 

@@ -11,30 +11,30 @@ import type { DamagedRecord } from './codec.js';
 import type { MetaConfig } from './config.js';
 import { type Change, type Database, readOrNote, startChange } from './database.js';
 import { blobsAfter, findMedia, listMedia, takedownOf } from './find.js';
-import { findSent } from './find-sent.js';
+import { findBlobBySent } from './find-sent.js';
 import { createQueue, finishThumbs, reclaimLeases, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
 import { ABOUT, BLOBS, before, MEDIA, type Reader, read, USAGE, write } from './tables.js';
 import {
+  blobsAwaitingScan,
   expireDue,
   expireUnused,
   forgetBlob,
   forgetTombstones,
-  heldBlobs,
   idsOver,
   isUnreferenced,
   quarantine,
   removeMedia,
+  resolveScan,
   restore,
-  settleHeld,
   unreferencedBlobs,
 } from './takedown.js';
 import { createJournal } from './takedown-journal.js';
 import { commitUpload, findDuplicate, readUsage, recordBlob } from './uploads.js';
 import { verifyMeta } from './verify.js';
 
-export interface MetaParts {
+export interface MetaDeps {
   readonly clock: Clock;
   readonly log: Log;
   /** A random name, for a new journal. */
@@ -50,8 +50,8 @@ export type MetaReader = Pick<
   | 'isUnreferenced'
   | 'find'
   | 'findBlob'
-  | 'findSent'
-  | 'heldBlobs'
+  | 'findBlobBySent'
+  | 'blobsAwaitingScan'
   | 'findDuplicate'
   | 'list'
   | 'blobsAfter'
@@ -73,8 +73,8 @@ export function createReader(reader: Reader, config: MetaConfig, log: Log): Meta
     find: async (id, now) => findMedia(reader, id, now),
     findDuplicate: async (sha256, isPublic, now) => findDuplicate(reader, sha256, isPublic, now),
     findBlob: async (sha256) => read(reader, BLOBS, sha256)?.blob,
-    findSent: async (sentSha256) => findSent(reader, sentSha256),
-    heldBlobs: async (after, limit) => noting((damaged) => heldBlobs(reader, after, limit, damaged)),
+    findBlobBySent: async (sentSha256) => findBlobBySent(reader, sentSha256),
+    blobsAwaitingScan: async (after, limit) => noting((damaged) => blobsAwaitingScan(reader, after, limit, damaged)),
     list: async (query) => noting((damaged) => listMedia(reader, query, config.scanMax, damaged)),
     blobsAfter: async (after, limit) => noting((damaged) => blobsAfter(reader, after, limit, damaged)),
     idsOver: async (sha256) => idsOver(reader, sha256),
@@ -99,10 +99,10 @@ export async function createStore(
   database: Database,
   stamp: Stamp,
   config: MetaConfig,
-  parts: MetaParts,
+  deps: MetaDeps,
 ): Promise<MetaStore> {
   const { reader } = database;
-  const { clock, log, randomName } = parts;
+  const { clock, log, randomName } = deps;
 
   function run<T>(body: (change: Change) => T): Promise<T> {
     let change: Change | undefined;
@@ -137,7 +137,7 @@ export async function createStore(
     remove: (id, by, now) => run((change) => removeMedia(change, id, by, now)),
     quarantine: (target, mark) => run((change) => quarantine(change, target, mark)),
     restore: (target, now) => run((change) => restore(change, target, now)),
-    settleHeld: (sha256, mark, now) => run((change) => settleHeld(change, sha256, mark, now)),
+    resolveScan: (sha256, mark, now) => run((change) => resolveScan(change, sha256, mark, now)),
     async expireDue(now, limit) {
       return run((change) => expireDue(change, now, limit));
     },

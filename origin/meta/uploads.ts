@@ -6,14 +6,14 @@
 import type { EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import type { Change } from './database.js';
-import { findSent, sentAs } from './find-sent.js';
+import { findBlobBySent, listChanged } from './find-sent.js';
 import type { BlobRecord, Media, MediaRecord } from './media.js';
 import { refusesUpload } from './media.js';
 import { queueJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
 import type { CommitOutcome, NewMedia, Usage } from './store.js';
 import { BLOBS, JOBS, MEDIA, ownerKey, type Reader, read, USAGE, write } from './tables.js';
-import { expireOne, hasExpired, liftMark, quarantine, settleReference } from './takedown.js';
+import { expireOne, hasExpired, liftMark, quarantine, updateReference } from './takedown.js';
 
 const NO_USAGE: Usage = { bytes: 0, files: 0 };
 
@@ -37,34 +37,34 @@ export function commitUpload(change: Change, upload: NewMedia): CommitOutcome {
 function recordUpload(change: Change, upload: NewMedia): CommitOutcome {
   const { writer } = change;
   const { sha256, sentSha256 = sha256, now } = upload;
-  const changed = sentAs(writer, sentSha256);
-  const standing = findLive(writer, sentSha256, upload.public, changed);
-  const expired = standing !== undefined && hasExpired(standing.record, now);
-  if (expired) expireOne(change, standing, now);
+  const changed = listChanged(writer, sentSha256);
+  const existing = findLive(writer, sentSha256, upload.public, changed);
+  const expired = existing !== undefined && hasExpired(existing.record, now);
+  if (expired) expireOne(change, existing, now);
 
   const stored = read(writer, BLOBS, sha256);
-  const refused = [stored?.blob, findSent(writer, sentSha256, changed)].some(
+  const refused = [stored?.blob, findBlobBySent(writer, sentSha256, changed)].some(
     (blob) => blob !== undefined && refusesUpload(blob),
   );
   if (refused) return { kind: 'quarantined' };
-  if (standing !== undefined && !expired) {
-    const record = prolong(change, standing, upload);
+  if (existing !== undefined && !expired) {
+    const record = prolong(change, existing, upload);
     // What was sent stands in another form already, and what came now is none's: the sweep's.
     const other = record.sha256 === sha256 ? undefined : read(writer, BLOBS, record.sha256)?.blob;
-    return { kind: 'duplicate', media: { record, blob: other ?? settleBlob(change, upload, stored) } };
+    return { kind: 'duplicate', media: { record, blob: other ?? keepBlob(change, upload, stored) } };
   }
   const over = overQuota(change, upload, stored === undefined);
   if (over !== undefined) return { kind: 'over_quota', usage: over };
   const record = newRecord(upload);
   write(writer, MEDIA, record.id, { record, endedSeq: 0 });
-  return { kind: 'created', media: { record, blob: settleBlob(change, upload, stored) } };
+  return { kind: 'created', media: { record, blob: keepBlob(change, upload, stored) } };
 }
 
 /** Records a blob whose record was lost; false where there is one. */
 export function recordBlob(change: Change, blob: BlobRecord, now: EpochMs): boolean {
   if (read(change.writer, BLOBS, blob.sha256) !== undefined) return false;
   write(change.writer, BLOBS, blob.sha256, { blob, unreferencedAt: null, markSeq: 0 });
-  settleReference(change, blob.sha256, now);
+  updateReference(change, blob.sha256, now);
   if (blob.thumbs.kind === 'pending') queueJob(change, blob.sha256, 'backfill', now);
   return true;
 }
@@ -74,7 +74,7 @@ export function findLive(
   reader: Reader,
   sentSha256: Sha256,
   isPublic: boolean,
-  changed: readonly StoredMedia[] = sentAs(reader, sentSha256),
+  changed: readonly StoredMedia[] = listChanged(reader, sentSha256),
 ): StoredMedia | undefined {
   const id = reader.get('live', [sentSha256, isPublic ? 1 : 0]);
   if (id !== undefined) return read(reader, MEDIA, Buffer.from(id).toString('latin1') as MediaRecord['id']);
@@ -82,10 +82,10 @@ export function findLive(
 }
 
 export function findDuplicate(reader: Reader, sentSha256: Sha256, isPublic: boolean, now: EpochMs): Media | undefined {
-  const standing = findLive(reader, sentSha256, isPublic);
-  if (standing === undefined || hasExpired(standing.record, now)) return undefined;
-  const stored = read(reader, BLOBS, standing.record.sha256);
-  return stored === undefined ? undefined : { record: standing.record, blob: stored.blob };
+  const existing = findLive(reader, sentSha256, isPublic);
+  if (existing === undefined || hasExpired(existing.record, now)) return undefined;
+  const stored = read(reader, BLOBS, existing.record.sha256);
+  return stored === undefined ? undefined : { record: existing.record, blob: stored.blob };
 }
 
 export function readUsage(reader: Reader, owner: string, periodStartAt: EpochMs): Usage {
@@ -93,23 +93,23 @@ export function readUsage(reader: Reader, owner: string, periodStartAt: EpochMs)
 }
 
 /** The expiry becomes the later of the two, and never is the latest of all. */
-function prolong(change: Change, standing: StoredMedia, upload: NewMedia): MediaRecord {
-  const { record } = standing;
+function prolong(change: Change, existing: StoredMedia, upload: NewMedia): MediaRecord {
+  const { record } = existing;
   const expiresAt =
     record.expiresAt === null || upload.expiresAt === null ? null : Math.max(record.expiresAt, upload.expiresAt);
   const prolonged = { ...record, expiresAt, usedAt: Math.max(record.usedAt, upload.now) };
-  write(change.writer, MEDIA, record.id, { ...standing, record: prolonged });
+  write(change.writer, MEDIA, record.id, { ...existing, record: prolonged });
   return prolonged;
 }
 
 /** The bytes are in place and held: makes the blob's record where there is none, lifts a mark of rot, sees to the job. */
-function settleBlob(change: Change, upload: NewMedia, stored: StoredBlob | undefined): BlobRecord {
+function keepBlob(change: Change, upload: NewMedia, stored: StoredBlob | undefined): BlobRecord {
   const { sha256, now } = upload;
   if (stored === undefined) {
     write(change.writer, BLOBS, sha256, { blob: newBlob(upload), unreferencedAt: null, markSeq: 0 });
   } else {
     if (lifts(upload, stored.blob)) liftMark(change, stored, now);
-    settleReference(change, sha256, now);
+    updateReference(change, sha256, now);
   }
   const blob =
     stored === undefined

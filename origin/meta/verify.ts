@@ -39,7 +39,7 @@ import {
   type Writer,
   write,
 } from './tables.js';
-import { liveOver, settleReference } from './takedown.js';
+import { liveOver, updateReference } from './takedown.js';
 import { appendEntry } from './takedown-journal.js';
 
 /** Rows read in one go. */
@@ -214,7 +214,7 @@ async function checkBlobs(check: Check): Promise<void> {
     if (referenceIsWrong(check.reader, stored)) {
       const detail = stored.unreferencedAt === null ? 'no live id holds it' : 'a live id holds it';
       await check.found({ kind: 'reference_wrong', table: BLOBS.name, key: sha256, detail }, (change) => {
-        settleReference(change, sha256, check.now);
+        updateReference(change, sha256, check.now);
       });
     }
     if (stored.blob.thumbs.kind === 'pending' && check.reader.get(JOBS.name, sha256) === undefined) {

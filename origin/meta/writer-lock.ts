@@ -17,7 +17,7 @@ export interface WriterLock {
   release(): Promise<void>;
 }
 
-interface Holder {
+interface LockOwner {
   readonly pid: number;
   /** Boot and start of the process; null where the system does not tell. */
   readonly started: string | null;
@@ -36,15 +36,15 @@ export class FolderInUse extends Error {
 /** Rejects with FolderInUse while another process, or this one, has the folder. */
 export async function lockWriter(folder: string, randomName: () => string): Promise<WriterLock> {
   const path = join(folder, LOCK_NAME);
-  const own: Holder = { pid: process.pid, started: await startOf(process.pid) };
+  const own: LockOwner = { pid: process.pid, started: await startOf(process.pid) };
   const staged = `${path}.${process.pid}.${randomName()}`;
   await writeFile(staged, JSON.stringify(own), { flag: 'wx' });
   try {
     for (let tries = 0; tries < TRIES; tries += 1) {
       if (await tryLink(staged, path)) return { release: once(() => rm(path, { force: true })) };
-      const holder = await readHolder(path);
-      if (holder !== undefined && (await isAlive(holder))) throw new FolderInUse(folder, holder.pid);
-      await takeAway(path, `${staged}.old`, holder);
+      const owner = await readOwner(path);
+      if (owner !== undefined && (await isAlive(owner))) throw new FolderInUse(folder, owner.pid);
+      await takeAway(path, `${staged}.old`, owner);
     }
   } finally {
     await rm(staged, { force: true });
@@ -64,20 +64,20 @@ async function tryLink(staged: string, path: string): Promise<boolean> {
 }
 
 /** Takes a dead holder's lock away, unless somebody else was quicker; theirs is put back. */
-async function takeAway(path: string, aside: string, dead: Holder | undefined): Promise<void> {
+async function takeAway(path: string, aside: string, dead: LockOwner | undefined): Promise<void> {
   try {
     await rename(path, aside);
   } catch (thrown) {
     if (errorCode(thrown) === 'ENOENT') return;
     throw thrown;
   }
-  const taken = await readHolder(aside);
+  const taken = await readOwner(aside);
   if (taken?.pid !== dead?.pid || taken?.started !== dead?.started) await tryLink(aside, path);
   await rm(aside, { force: true });
 }
 
 /** Undefined where there is none, or none that can be read. */
-async function readHolder(path: string): Promise<Holder | undefined> {
+async function readOwner(path: string): Promise<LockOwner | undefined> {
   try {
     const held: unknown = JSON.parse(await readFile(path, 'utf8'));
     if (typeof held !== 'object' || held === null || !('pid' in held) || typeof held.pid !== 'number') return undefined;
@@ -88,15 +88,15 @@ async function readHolder(path: string): Promise<Holder | undefined> {
   }
 }
 
-async function isAlive(holder: Holder): Promise<boolean> {
+async function isAlive(owner: LockOwner): Promise<boolean> {
   try {
-    process.kill(holder.pid, 0);
+    process.kill(owner.pid, 0);
   } catch (thrown) {
     // EPERM: it lives, as somebody else's.
     if (errorCode(thrown) !== 'EPERM') return false;
   }
-  const started = await startOf(holder.pid);
-  return started === null || holder.started === null || started === holder.started;
+  const started = await startOf(owner.pid);
+  return started === null || owner.started === null || started === owner.started;
 }
 
 /** When a process started, as Linux tells it: the boot, and ticks since then (field 22 of stat, proc(5)). */

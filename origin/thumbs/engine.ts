@@ -14,7 +14,7 @@ import type { Clock, Timer } from '../../src/clock.js';
 import { errorCode, faultOf } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
 import { bugFields, errorFields, type Log } from '../../src/log.js';
-import type { ThumbMenu } from '../../src/media/thumb-choice.js';
+import type { ThumbOptions } from '../../src/media/thumb-choice.js';
 import type { Metrics } from '../../src/metrics.js';
 import { createSlots } from '../../src/slots.js';
 import type { BlobStore } from '../blobs/blob-store.js';
@@ -46,7 +46,7 @@ export interface ThumbsParts {
   readonly script?: URL;
 }
 
-export interface ThumbCapabilities extends ThumbMenu {
+export interface ThumbCapabilities extends ThumbOptions {
   readonly animated: boolean;
   /** Media types of which thumbnails are made. */
   readonly types: readonly string[];

@@ -7,7 +7,7 @@
  * of a picture 200 pixels wide the variants 160 and 320 are made (the latter at
  * 200), and 640 and 1280 are served by 320.
  */
-import type { ChosenFormat, ThumbMenu } from '../../src/media/thumb-choice.js';
+import type { ChosenFormat, ThumbOptions } from '../../src/media/thumb-choice.js';
 import type { PictureFacts, ThumbFormat, ThumbMade } from '../meta/media.js';
 import type { ThumbsConfig, VariantConfig } from './config.js';
 
@@ -124,7 +124,7 @@ export function baseSize(source: Size, planned: readonly PlannedThumb[]): Size {
 }
 
 /** What there is to choose from, as origin and edge both read it. */
-export function menuOf(config: ThumbsConfig): ThumbMenu {
+export function menuOf(config: ThumbsConfig): ThumbOptions {
   return {
     variants: config.variants.map((variant) => ({ name: variant.name, fit: variant.fit, ...boxOf(variant) })),
     formats: config.formats.avif.enabled ? ['avif', 'webp', 'jpeg'] : ['webp', 'jpeg'],

@@ -17,14 +17,14 @@ import type { Sha256 } from '../../src/ids.js';
 import type { BlobKey, BlobStore } from '../blobs/blob-store.js';
 import { type TransferFault, transfer, type Wanted, wantedOf } from '../blobs/transfer.js';
 import type { BlobRecord } from '../meta/media.js';
-import type { IncomingMeta } from '../meta/restore-into.js';
+import type { RestoredMeta } from '../meta/restore-into.js';
 
 export interface RestoreParts {
   /** The backup's blobs. */
   readonly source: Pick<BlobStore, 'read'>;
   readonly target: BlobStore;
   /** The backup's metadata, on their way. */
-  readonly incoming: IncomingMeta;
+  readonly incoming: RestoredMeta;
   readonly clock: Pick<Clock, 'now'>;
 }
 

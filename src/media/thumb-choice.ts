@@ -23,7 +23,7 @@ export const CHOSEN_FORMATS = ['avif', 'webp', 'jpeg'] as const;
 export type ChosenFormat = (typeof CHOSEN_FORMATS)[number];
 
 /** All that a choice needs to know of the origin's configuration; part of `/.well-known`. */
-export interface ThumbMenu {
+export interface ThumbOptions {
   /** At least one, names distinct. */
   readonly variants: readonly ThumbVariant[];
   /** Enabled formats; `jpeg` is there whether listed or not. */
@@ -32,7 +32,7 @@ export interface ThumbMenu {
   readonly default: string;
 }
 
-export interface ThumbWish {
+export interface ThumbSize {
   readonly w: number | undefined;
   readonly h: number | undefined;
 }
@@ -40,13 +40,13 @@ export interface ThumbWish {
 const PIXELS = /^[1-9]\d{0,5}$/;
 
 /** The wish in a query. Anything but one plain positive number is no wish at all: unknown values never split a cache. */
-export function readWish(query: string): ThumbWish {
-  if (query === '') return NO_WISH;
+export function readThumbSize(query: string): ThumbSize {
+  if (query === '') return NO_SIZE;
   const parameters = new URLSearchParams(query);
   return { w: readPixels(parameters.get('w')), h: readPixels(parameters.get('h')) };
 }
 
-const NO_WISH: ThumbWish = { w: undefined, h: undefined };
+const NO_SIZE: ThumbSize = { w: undefined, h: undefined };
 
 function readPixels(text: string | null): number | undefined {
   return text !== null && PIXELS.test(text) ? Number(text) : undefined;
@@ -57,12 +57,12 @@ function readPixels(text: string | null): number | undefined {
  * default without a wish. Wishing for a variant's own size chooses that variant
  * (or the first of equals), so a choice may be written as a wish again.
  */
-export function chooseVariant(menu: Pick<ThumbMenu, 'variants' | 'default'>, wish: ThumbWish): ThumbVariant {
-  const { variants } = menu;
-  const fallback = variants.find(({ name }) => name === menu.default) ?? variants[0];
+export function chooseVariant(options: Pick<ThumbOptions, 'variants' | 'default'>, size: ThumbSize): ThumbVariant {
+  const { variants } = options;
+  const fallback = variants.find(({ name }) => name === options.default) ?? variants[0];
   if (fallback === undefined) throw new RangeError('a menu of thumbnails has at least one variant');
-  if (wish.w === undefined && wish.h === undefined) return fallback;
-  const covering = variants.filter(({ width, height }) => width >= (wish.w ?? 0) && height >= (wish.h ?? 0));
+  if (size.w === undefined && size.h === undefined) return fallback;
+  const covering = variants.filter(({ width, height }) => width >= (size.w ?? 0) && height >= (size.h ?? 0));
   if (covering.length > 0) return covering.reduce((best, each) => (area(each) < area(best) ? each : best));
   return variants.reduce((best, each) => (area(each) > area(best) ? each : best));
 }
@@ -94,7 +94,7 @@ const VARIANTS_MAX = 64;
 const EDGE_MAX_PIXELS = 100_000;
 
 /** A menu out of a document from elsewhere; undefined for anything that is none. */
-export function readMenu(value: unknown): ThumbMenu | undefined {
+export function readThumbOptions(value: unknown): ThumbOptions | undefined {
   if (!isObject(value)) return undefined;
   const { variants, formats, default: fallback } = value;
   if (!Array.isArray(variants) || variants.length === 0 || variants.length > VARIANTS_MAX) return undefined;

@@ -10,14 +10,20 @@ import { entry } from '../../edge/main.js';
 import { createBreaker } from '../../edge/upstream/breaker.js';
 import { parseConfig } from '../../src/config/load.js';
 import type { MediaId } from '../../src/ids.js';
-import { chooseFormat, chooseVariant, readMenu, readWish, type ThumbMenu } from '../../src/media/thumb-choice.js';
+import {
+  chooseFormat,
+  chooseVariant,
+  readThumbOptions,
+  readThumbSize,
+  type ThumbOptions,
+} from '../../src/media/thumb-choice.js';
 import { ManualClock } from '../kit/clock.js';
 import { openTestEdge } from '../kit/edge/edge.js';
 import { mediaHead } from '../kit/edge/scripted-origin.js';
 import { startDownload } from '../kit/http/reading.js';
 
 const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
-const MENU: ThumbMenu = {
+const MENU: ThumbOptions = {
   variants: [
     { name: 'tall', width: 100, height: 200, fit: 'inside' },
     { name: 'wide', width: 200, height: 100, fit: 'cover' },
@@ -84,7 +90,7 @@ void t.test('a thumbnail is chosen by what covers the wish, and a choice is chos
     ['w=9999999', 'medium'],
     ['x=1&w=150', 'wide'],
   ];
-  for (const [query, want] of cases) t.equal(chooseVariant(MENU, readWish(query)).name, want, query);
+  for (const [query, want] of cases) t.equal(chooseVariant(MENU, readThumbSize(query)).name, want, query);
 
   const variant = record({ width: integer({ min: 1, max: 8 }), height: integer({ min: 1, max: 8 }) });
   const wish = record({ w: integer({ min: 0, max: 9 }), h: integer({ min: 0, max: 9 }) });
@@ -146,7 +152,7 @@ void t.test('a thousand ways to ask are at most three copies of each variant', a
 });
 
 void t.test('a menu from elsewhere is a menu or nothing', async (t) => {
-  t.same(readMenu(JSON.parse(JSON.stringify(MENU))), MENU);
+  t.same(readThumbOptions(JSON.parse(JSON.stringify(MENU))), MENU);
   const wrong: readonly unknown[] = [
     null,
     [],
@@ -159,7 +165,7 @@ void t.test('a menu from elsewhere is a menu or nothing', async (t) => {
     { ...MENU, variants: [...MENU.variants, { name: 'x', width: 1, height: 1, fit: 'fill' }] },
     { ...MENU, variants: [...MENU.variants, MENU.variants[0]] },
   ];
-  for (const value of wrong) t.equal(readMenu(value), undefined, JSON.stringify(value));
+  for (const value of wrong) t.equal(readThumbOptions(value), undefined, JSON.stringify(value));
 });
 
 void t.test('the first rule that matches decides', async (t) => {

@@ -29,7 +29,7 @@ import { parseConfig } from '../../../src/config/load.js';
 import { createAddressOf } from '../../../src/http/address.js';
 import type { MediaId } from '../../../src/ids.js';
 import { createLog, type Log } from '../../../src/log.js';
-import type { ThumbMenu } from '../../../src/media/thumb-choice.js';
+import type { ThumbOptions } from '../../../src/media/thumb-choice.js';
 import { createMetrics } from '../../../src/metrics.js';
 import { type Listener, listen } from '../../../src/server/listen.js';
 import { ManualClock } from '../clock.js';
@@ -45,7 +45,7 @@ export interface TestEdge {
   readonly uses: Uses;
   /** What the lease says from now on. */
   lease: LeaseVerdict;
-  menu: ThumbMenu | undefined;
+  menu: ThumbOptions | undefined;
   /** As the journal would. */
   takeDown(id: MediaId): Promise<void>;
   /** The value of a counter with these labels, 0 where it never counted. */
@@ -82,7 +82,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const edge = readConfig(folder, options.originUrl ?? origin.url, options);
   const upstream = openUpstream({ config: edge.upstream, clock, log, metrics });
   const cache = await openCache(edge.cache, { ...parts, randomName: randomUUID });
-  const settable: { lease: LeaseVerdict; menu: ThumbMenu | undefined } = { lease: 'yes', menu: undefined };
+  const settable: { lease: LeaseVerdict; menu: ThumbOptions | undefined } = { lease: 'yes', menu: undefined };
   const engine = createEngine(
     edge,
     {

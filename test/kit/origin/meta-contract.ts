@@ -256,7 +256,7 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     t.match(await store.commitUpload(uploadOf(A, { sentSha256: B })), { media: { record: { id: first.id } } });
     t.match(await store.commitUpload(uploadOf(B)), { kind: 'duplicate', media: { record: { id: first.id } } });
     t.equal(await store.findBlob(B), undefined, 'nothing is recorded of bytes that are not kept');
-    t.match(await store.findSent(B), { sha256: A });
+    t.match(await store.findBlobBySent(B), { sha256: A });
     const plain = await store.commitUpload(uploadOf(A));
     t.equal(plain.kind, 'created', 'what was sent as it is stored is another upload');
     t.equal((await store.commitUpload(uploadOf(A, { sentSha256: C }))).kind, 'created', 'as is a third form');
@@ -287,28 +287,28 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     t.match(await store.find(first.id, T0), { kind: 'quarantined' });
     await store.commitUpload(uploadOf(B, { ...held, now: T0 + 1 }));
     store = await kit.again(store);
-    const [longest] = await store.heldBlobs(null, 1);
+    const [longest] = await store.blobsAwaitingScan(null, 1);
     t.equal(longest?.sha256, A, 'also after a restart');
     t.same(
-      (await store.heldBlobs(longest ?? null, 9)).map(({ sha256 }) => sha256),
+      (await store.blobsAwaitingScan(longest ?? null, 9)).map(({ sha256 }) => sha256),
       [B],
     );
     t.same((await store.list({ state: 'held', limit: 9, now: T0 })).found.length, 2);
     t.same((await store.list({ state: 'quarantined', limit: 9, now: T0 })).found.length, 0);
-    t.equal(await store.settleHeld(A, null, T0), true);
+    t.equal(await store.resolveScan(A, null, T0), true);
     t.match(await store.find(first.id, T0), { kind: 'live' });
-    t.equal(await store.settleHeld(A, null, T0), false);
+    t.equal(await store.resolveScan(A, null, T0), false);
     t.match(await store.commitUpload(uploadOf(A, { ...held, public: true })), {
       media: { blob: { quarantine: null } },
     });
     t.match(await store.find(first.id, T0), { kind: 'live' }, 'what everybody sees is not withheld again');
-    t.equal(await store.settleHeld(B, adminMark(T0), T0), true);
-    t.same(await store.heldBlobs(null, 9), []);
+    t.equal(await store.resolveScan(B, adminMark(T0), T0), true);
+    t.same(await store.blobsAwaitingScan(null, 9), []);
     t.same(await store.commitUpload(uploadOf(B)), { kind: 'quarantined' });
     await store.commitUpload(uploadOf(C, held));
     t.match(await store.commitUpload(uploadOf(C)), { media: { blob: { quarantine: null } } }, 'clean bytes lift it');
     await store.quarantine(C, adminMark(T0));
-    t.equal(await store.settleHeld(C, null, T0), false, 'an admin has the last word');
+    t.equal(await store.resolveScan(C, null, T0), false, 'an admin has the last word');
     await store.close();
   });
 
@@ -416,7 +416,7 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
       }
       case 'scanned': {
         const mark = step.infected ? adminMark(now) : null;
-        assert.equal(await store.settleHeld(step.sha256, mark, now), model.settleHeld(step.sha256, mark, now));
+        assert.equal(await store.resolveScan(step.sha256, mark, now), model.resolveScan(step.sha256, mark, now));
         break;
       }
       case 'expire':
@@ -462,8 +462,8 @@ async function agree(store: MetaStore, model: MetaModel, ids: readonly MediaId[]
   assert.equal(store.journal.newest(), model.journal.length);
   for (const sha256 of BYTES) {
     assert.deepEqual(await store.idsOver(sha256), model.idsOver(sha256));
-    const sent = await store.findSent(sha256);
-    const known = model.findSent(sha256);
+    const sent = await store.findBlobBySent(sha256);
+    const known = model.blobsBySent(sha256);
     assert.equal(sent === undefined, known.length === 0);
     assert.ok(sent === undefined || known.some((blob) => blob.sha256 === sent.sha256));
     const barred = known.some(({ quarantine }) => quarantine?.cause === 'admin');
@@ -471,8 +471,8 @@ async function agree(store: MetaStore, model: MetaModel, ids: readonly MediaId[]
     assert.equal(await store.isUnreferenced(sha256), model.isUnreferenced(sha256));
     assert.deepEqual(await store.findBlob(sha256), model.blobs.find((row) => row.blob.sha256 === sha256)?.blob);
   }
-  const held = (await store.heldBlobs(null, 9)).map(({ sha256 }) => sha256);
-  assert.deepEqual(held, model.heldBlobs());
+  const held = (await store.blobsAwaitingScan(null, 9)).map(({ sha256 }) => sha256);
+  assert.deepEqual(held, model.blobsAwaitingScan());
   assert.deepEqual(await store.unreferencedBlobs(now + 1, 9), model.unreferencedBlobs(now + 1, 9));
   assert.equal((await store.jobs.counts()).waiting, model.queued.size);
   assert.deepEqual(await listAll(store, now), model.rows.map(({ record }) => record.id).sort());

@@ -118,14 +118,14 @@ export class MetaModel {
     return this.#mark(found, null, 'restore', now);
   }
 
-  settleHeld(sha256: Sha256, mark: Quarantine | null, now: EpochMs): boolean {
+  resolveScan(sha256: Sha256, mark: Quarantine | null, now: EpochMs): boolean {
     const row = this.#blob(sha256);
     if (row?.blob.quarantine?.cause !== 'held') return false;
     this.#mark(row, mark, mark === null ? 'restore' : 'quarantine', now);
     return true;
   }
 
-  heldBlobs(): readonly Sha256[] {
+  blobsAwaitingScan(): readonly Sha256[] {
     return this.blobs
       .filter(({ blob }) => blob.quarantine?.cause === 'held')
       .sort(by(({ blob }) => [blob.quarantine?.at ?? 0, blob.sha256]))
@@ -133,7 +133,7 @@ export class MetaModel {
   }
 
   /** The blobs that bytes sent so became, under any id. */
-  findSent(sentSha256: Sha256): readonly BlobRecord[] {
+  blobsBySent(sentSha256: Sha256): readonly BlobRecord[] {
     const became = this.rows
       .filter(({ record }) => record.sentSha256 === sentSha256)
       .map(({ record }) => record.sha256);
@@ -142,7 +142,7 @@ export class MetaModel {
   }
 
   #bars(sentSha256: Sha256): boolean {
-    return this.findSent(sentSha256).some(({ quarantine }) => quarantine?.cause === 'admin');
+    return this.blobsBySent(sentSha256).some(({ quarantine }) => quarantine?.cause === 'admin');
   }
 
   expireDue(now: EpochMs, limit: number): readonly MediaId[] {

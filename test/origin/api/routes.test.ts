@@ -8,7 +8,7 @@ import { retentionText } from '../../../origin/api/well-known.js';
 import { createBuckets } from '../../../origin/server/token-buckets.js';
 import { Fault } from '../../../src/errors.js';
 import { emptyReply } from '../../../src/http/reply.js';
-import { readMenu } from '../../../src/media/thumb-choice.js';
+import { readThumbOptions } from '../../../src/media/thumb-choice.js';
 import {
   booleanParameter,
   choiceParameter,
@@ -230,7 +230,7 @@ void t.test('the origin at its door', async (t) => {
     });
     t.notOk('region' in json(answer));
     const { thumbnails } = json(answer)['capabilities'] as { thumbnails: unknown };
-    t.ok(readMenu(thumbnails), 'as an edge reads it');
+    t.ok(readThumbOptions(thumbnails), 'as an edge reads it');
     t.match(answer.headers, { etag: /^"/, 'cache-control': 'public, max-age=300' });
     const tag = String(answer.headers.etag);
     t.equal((await origin.send('/.well-known', { headers: { 'if-none-match': tag } })).status, 304);
