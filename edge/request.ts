@@ -27,15 +27,3 @@ export interface Ask {
   /** Made by the edge, or a well-formed one of the client. */
   readonly requestId: string;
 }
-
-const REQUEST_ID = /^[A-Za-z0-9_-]{8,64}$/;
-
-/** The client's own request id where it is well formed, so that one id can cross several services. */
-export function keepRequestId(given: string | undefined): string | undefined {
-  return given !== undefined && REQUEST_ID.test(given) ? given : undefined;
-}
-
-export function splitTarget(target: string): { readonly path: string; readonly query: string } {
-  const mark = target.indexOf('?');
-  return mark < 0 ? { path: target, query: '' } : { path: target.slice(0, mark), query: target.slice(mark + 1) };
-}

@@ -9,6 +9,7 @@
  * told, and what is beyond the bound while the origin is away: the next hit
  * tells of the same media anew.
  */
+
 import type { Clock, Timer } from '../src/clock.js';
 import { duration, integer, section, type ValueOf } from '../src/config/field.js';
 import type { HeaderList } from '../src/http/reply.js';
@@ -16,6 +17,7 @@ import type { MediaId } from '../src/ids.js';
 import { formatUseReport, USE_REPORT_IDS_MAX, USES_PATH, type Used } from '../src/journal/use-report.js';
 import type { Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
+import { EDGE_PROOF } from '../src/wire.js';
 import type { Answer } from './answer.js';
 import type { Outcome } from './ops/tally.js';
 import type { Upstream } from './upstream/upstream.js';
@@ -162,7 +164,7 @@ async function post(
   closing.addEventListener('abort', give, { once: true });
   const headers: HeaderList = [
     ['content-type', 'application/json'],
-    ['edge-authorization', proof()],
+    [EDGE_PROOF, proof()],
   ];
   const body = Buffer.from(formatUseReport({ uses: byAge(batch, clock.monotonicMs()) }));
   try {

@@ -3,6 +3,7 @@
  * confirmed. The head is the same for GET, HEAD, 206 and 304; storage is opened
  * when the body is sent and not before.
  */
+
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { EpochMs } from '../src/clock.js';
@@ -21,6 +22,7 @@ import {
 } from '../src/http/range.js';
 import { emptyReply, type HeaderList, type Reply } from '../src/http/reply.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
+import { MEDIA_ID } from '../src/wire.js';
 import type { BlobKey, BlobStore } from './blobs/blob-store.js';
 
 /** What stands behind an address for one viewer: bytes, and what is said of them. */
@@ -125,7 +127,7 @@ function representationHeaders(held: Representation, etag: string, now: EpochMs)
     ...held.headers,
     ...cacheHeaders(held.lifetime, now),
     ...MEDIA_CORS_HEADERS,
-    ...(held.lifetime.edge === null ? [] : ([['media-id', held.mediaId]] as const)),
+    ...(held.lifetime.edge === null ? [] : ([[MEDIA_ID, held.mediaId]] as const)),
   ];
 }
 

@@ -10,6 +10,7 @@
  * all here, but which could not be finished (a crash, a storage that was away),
  * is finished by the next HEAD. A refusal of the content ends the upload.
  */
+
 import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,6 +19,7 @@ import type { Clock } from '../src/clock.js';
 import { duration, integer, section, type ValueOf } from '../src/config/field.js';
 import { FAULTS, Fault, faultOf } from '../src/errors.js';
 import { preflightReply } from '../src/http/browser.js';
+import { wholeNumber } from '../src/http/head.js';
 import { headerOf, type Reply } from '../src/http/reply.js';
 import { bugFields, type Log } from '../src/log.js';
 import { essenceOf } from '../src/media/types.js';
@@ -377,8 +379,7 @@ function finished(mediaId: string): Fault {
 
 /** Null where the length is deferred, or not one that tus takes: then tus says so. */
 function declaredLength(request: OriginRequest): number | null {
-  const field = request.header('upload-length');
-  return field !== undefined && /^\d{1,15}$/.test(field) ? Number(field) : null;
+  return wholeNumber(request.header('upload-length')) ?? null;
 }
 
 function meantMethod(request: OriginRequest): Extract<TusMethod, 'HEAD' | 'PATCH' | 'DELETE'> {

@@ -2,11 +2,11 @@
  * What is wanted of the origin on a caller's behalf, as plain values, and the
  * head of the request that is sent for it.
  */
-import { EDGE_PROOF_HEADER } from '../../src/access/edge-proof.js';
 import type { EpochMs } from '../../src/clock.js';
 import type { Fault } from '../../src/errors.js';
 import { endToEnd, withVia } from '../../src/http/fields.js';
 import type { HeaderList } from '../../src/http/reply.js';
+import { EDGE_PROOF, INTERNAL_FIELDS, MEDIA_CALLER, REQUEST_ID } from '../../src/wire.js';
 import type { Entry } from '../entry.js';
 import type { Place } from '../key.js';
 import type { Ask } from '../request.js';
@@ -86,29 +86,21 @@ function ownFields(
 ): HeaderList {
   if (behalf === 'client') {
     const crossing = endToEnd(ask.fields()).filter(([name]) => !without.has(name));
-    return withVia([...crossing, ['x-request-id', ask.requestId]], '1.1', edgeName);
+    return withVia([...crossing, [REQUEST_ID, ask.requestId]], '1.1', edgeName);
   }
   return [
     ['accept', place.accept ?? '*/*'],
     // One stored form serves all: media are compressed already.
     ['accept-encoding', 'identity'],
-    [EDGE_PROOF_HEADER, proof],
-    ...(behalf === 'anonymous' ? ([['media-caller', 'anonymous']] as const) : []),
-    ['x-request-id', ask.requestId],
+    [EDGE_PROOF, proof],
+    ...(behalf === 'anonymous' ? ([[MEDIA_CALLER, 'anonymous']] as const) : []),
+    [REQUEST_ID, ask.requestId],
     ['via', `1.1 ${edgeName}`],
   ];
 }
 
 /** Framing and identity are made anew; what is between edge and origin is never a client's to say. */
-const NEVER_SENT_ON: ReadonlySet<string> = new Set([
-  'host',
-  'content-length',
-  'expect',
-  'x-request-id',
-  EDGE_PROOF_HEADER,
-  'media-caller',
-  'media-id',
-]);
+const NEVER_SENT_ON: ReadonlySet<string> = new Set([...INTERNAL_FIELDS, 'host', 'content-length', 'expect']);
 
 /** What makes an answer right for one caller only. */
 const ONE_CALLERS: ReadonlySet<string> = new Set([...NEVER_SENT_ON, ...REPLACED_BY_PRECONDITIONS]);

@@ -3,7 +3,9 @@
  * comes meanwhile is told by the next one, so that a burst of takedowns costs
  * two requests and not one each.
  */
+
 import { CONFIRM_PATH } from '../../src/journal/entry.js';
+import { EDGE_PROOF } from '../../src/wire.js';
 import type { FollowerOptions } from './config.js';
 
 export type ConfirmOutcome =
@@ -43,7 +45,7 @@ export function createConfirmer(options: FollowerOptions, onOutcome: (outcome: C
           path: CONFIRM_PATH,
           headers: [
             ['content-type', 'application/json'],
-            ['edge-authorization', options.proof()],
+            [EDGE_PROOF, options.proof()],
           ],
           body: Buffer.from(JSON.stringify({ edge: options.edgeName, instance: options.instance, seq })),
         },

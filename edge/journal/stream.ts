@@ -2,9 +2,11 @@
  * The bytes of the journal stream: opened within a bound, cut into lines of the
  * protocol, given up when nothing comes. Knows nothing of what the lines mean.
  */
+
 import type { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
 import { JOURNAL_PATH, type JournalLine, parseLine } from '../../src/journal/entry.js';
+import { EDGE_PROOF } from '../../src/wire.js';
 import type { FollowerOptions } from './config.js';
 import type { Position } from './position.js';
 
@@ -52,7 +54,7 @@ export async function openStream(
       {
         method: 'GET',
         path: `${JOURNAL_PATH}?${query.toString()}`,
-        headers: [['edge-authorization', options.proof()]],
+        headers: [[EDGE_PROOF, options.proof()]],
       },
       over.signal,
     );

@@ -6,9 +6,10 @@
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { Fault } from '../../src/errors.js';
+import { originForm } from '../../src/http/head.js';
 import { drain } from '../../src/server/drain.js';
 import type { PassContext, PassOptions } from './config.js';
-import { type Framing, framingOf, originForm, type PassedRequest, type PassFacts } from './guards.js';
+import { type Framing, framingOf, type PassedRequest, type PassFacts } from './guards.js';
 
 /** Node, the proxy library and each step here want to hear of the end of one response: a bounded number, and no leak. */
 const RESPONSE_LISTENERS_MAX = 32;
@@ -37,9 +38,11 @@ export class Exchange {
     this.request = request;
     this.response = response;
     this.context = context;
+    const { target, authority } = originForm(request.url ?? '/');
     this.passed = {
       method: request.method ?? 'GET',
-      ...originForm(request.url ?? '/', request.headers.host),
+      target,
+      host: authority ?? request.headers.host,
       headers: request.headers,
       httpVersion: request.httpVersion,
       endsAtHead: endsAtHead(request),

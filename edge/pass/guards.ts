@@ -4,18 +4,10 @@
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { endToEnd, fieldValue, withVia } from '../../src/http/fields.js';
+import { rawFields } from '../../src/http/head.js';
 import type { HeaderList } from '../../src/http/reply.js';
+import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
 import { cacheStatusOf, joinCacheStatus } from '../respond/cache-status.js';
-
-/** RFC 9112 3.2.2: what an absolute target names counts, whatever Host says beside it. */
-export function originForm(
-  target: string,
-  host: string | undefined,
-): { readonly target: string; readonly host: string | undefined } {
-  const [, authority, rest = ''] = /^https?:\/\/([^/?]*)(.*)$/is.exec(target) ?? [];
-  if (authority === undefined) return { target, host };
-  return { target: rest.startsWith('/') ? rest : `/${rest}`, host: authority };
-}
 
 /** How the body of a request is delimited. The client's own framing is never copied without being understood. */
 export type Framing =
@@ -48,16 +40,13 @@ export function framingOf(request: PassedRequest): Framing {
 
 /** Never taken from a client: what an edge says to the origin, and who the client is said to be. */
 const FROM_NO_CLIENT: ReadonlySet<string> = new Set([
-  'edge-authorization',
-  'media-caller',
-  'media-id',
+  ...INTERNAL_FIELDS,
   'forwarded',
   'x-forwarded-for',
   'x-forwarded-host',
   'x-forwarded-port',
   'x-forwarded-proto',
   'x-real-ip',
-  'x-request-id',
   // Framing and expectation are ours to state; Host is the origin's.
   'content-length',
   'expect',
@@ -81,7 +70,7 @@ export function forwardedHeaders(request: PassedRequest, framing: Framing, facts
   return {
     ...Object.fromEntries(withVia(kept, protocolOf(request.httpVersion), facts.edgeName)),
     host: facts.originHost,
-    'x-request-id': facts.requestId,
+    [REQUEST_ID]: facts.requestId,
     'x-forwarded-for': facts.clientAddress,
     'x-forwarded-proto': facts.scheme,
     ...(request.host !== undefined && { 'x-forwarded-host': request.host }),
@@ -106,7 +95,7 @@ function framingHeaders(method: string, framing: Framing): Record<string, string
 }
 
 /** Meant for edges, or made anew here. */
-const NOT_FOR_CLIENTS: ReadonlySet<string> = new Set(['cdn-cache-control', 'media-id', 'x-request-id', 'cache-status']);
+const NOT_FOR_CLIENTS: ReadonlySet<string> = new Set([...INTERNAL_FIELDS, 'cdn-cache-control', 'cache-status']);
 
 /** The fields of the origin's answer as the client gets them. `last`: the connection ends with this answer. */
 export function answerHeaders(
@@ -116,25 +105,16 @@ export function answerHeaders(
   facts: PassFacts,
   last: boolean,
 ): HeaderList {
-  const came = fieldsOf(rawHeaders);
+  const came = rawFields(rawHeaders);
   const kept = endToEnd(came).filter(([name]) => !NOT_FOR_CLIENTS.has(name));
   const reason = request.method === 'GET' || request.method === 'HEAD' ? 'bypass' : 'method';
   const handling = cacheStatusOf(facts.edgeName)({ kind: 'forwarded', reason, status });
   return [
     ...withVia(kept, '1.1', facts.edgeName),
-    ['x-request-id', facts.requestId],
+    [REQUEST_ID, facts.requestId],
     ['cache-status', joinCacheStatus(fieldValue(came, 'cache-status'), handling)],
     ...connectionField(request, last),
   ];
-}
-
-/** Node's flat list of names and values as fields with lower-case names. */
-function fieldsOf(rawHeaders: readonly string[]): HeaderList {
-  const fields: [string, string][] = [];
-  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
-    fields.push([(rawHeaders[at] ?? '').toLowerCase(), rawHeaders[at + 1] ?? '']);
-  }
-  return fields;
 }
 
 /** HTTP/2 has no such field (RFC 9113 8.2.2). */

@@ -3,7 +3,8 @@
  * it, and for how long (RFC 9110 9.3.3, RFC 9111 4). In generic mode alone: the
  * media service answers no POST so.
  */
-import { type HeaderList, headerOf } from '../../src/http/reply.js';
+import { contentLength } from '../../src/http/head.js';
+import { headerOf } from '../../src/http/reply.js';
 import type { Entry } from '../entry.js';
 import type { Engine } from '../fetch/engine.js';
 import { treatmentOf } from '../fetch/rules.js';
@@ -16,7 +17,7 @@ export function keepPosted(engine: Engine, answer: PassedAnswer): Keeping | unde
   if (engine.mode === 'media' || answer.method !== 'POST') return undefined;
   const { cache, storing, uncacheable } = engine.fills;
   const { target, status, headers } = answer;
-  const sizeBytes = sizeOf(headers);
+  const sizeBytes = contentLength(headers);
   const { fill, rules } = engine.policy();
   if (sizeBytes !== null && sizeBytes > fill.objectMaxBytes) return undefined;
   const treatment = treatmentOf(rules, {
@@ -46,11 +47,6 @@ export function keepPosted(engine: Engine, answer: PassedAnswer): Keeping | unde
       if (!ended) filling.abort(reason);
     },
   };
-}
-
-function sizeOf(headers: HeaderList): number | null {
-  const stated = headerOf(headers, 'content-length');
-  return stated !== undefined && /^\d{1,15}$/.test(stated) ? Number(stated) : null;
 }
 
 function entryOf(target: string, head: StoredHead, sizeBytes: Entry['sizeBytes']): Entry {

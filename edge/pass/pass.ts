@@ -7,13 +7,16 @@
  * a client that is still sending; the origin sees the caller's own credential
  * and nothing of the edge's authority.
  */
+
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough, Readable } from 'node:stream';
 import { errorCode, Fault, faultOf } from '../../src/errors.js';
+import { header, rawFields } from '../../src/http/head.js';
 import { problemReply } from '../../src/http/problem.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { errorFields, loggable } from '../../src/log.js';
 import { pipeBody } from '../../src/server/send.js';
+import { REQUEST_ID } from '../../src/wire.js';
 import { tlsTroubleOf } from '../upstream/tls.js';
 import type { Keeping, PassContext, PassOptions } from './config.js';
 import { boundConnect, ClientGone, Exchange, lingerAndEnd, releaseBody, watchTurns } from './exchange.js';
@@ -76,7 +79,7 @@ export function createPass(options: PassOptions): Pass {
 
 async function carry(exchange: Exchange, proxy: PassProxy): Promise<void> {
   const { request, passed } = exchange;
-  const hops = hopsLeft(passed.method, headerText(passed.headers['max-forwards']));
+  const hops = hopsLeft(passed.method, header(passed.headers, 'max-forwards'));
   if (hops.kind === 'final') {
     await respond(exchange, 204, [['allow', 'GET, HEAD, OPTIONS, POST, PATCH, DELETE']]);
     return;
@@ -178,7 +181,7 @@ async function tellInvalidation({ options, passed }: Exchange, answer: IncomingM
     target: passed.target,
     status,
     location: answer.headers.location,
-    contentLocation: headerText(answer.headers['content-location']),
+    contentLocation: header(answer.headers, 'content-location'),
   });
 }
 
@@ -187,17 +190,12 @@ function keepingOf(
   answer: IncomingMessage,
   tookMs: number,
 ): Keeping | undefined {
-  const { rawHeaders } = answer;
-  const headers: [string, string][] = [];
-  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
-    headers.push([(rawHeaders[at] ?? '').toLowerCase(), rawHeaders[at + 1] ?? '']);
-  }
   return options.keep?.({
     method: passed.method,
     target: passed.target,
-    header: (name) => headerText(request.headers[name]),
+    header: (name) => header(request.headers, name),
     status: answer.statusCode ?? 0,
-    headers,
+    headers: rawFields(answer.rawHeaders),
     tookMs,
   });
 }
@@ -239,7 +237,7 @@ async function respond(
   const { response, request, passed, facts } = exchange;
   const last = !request.complete;
   const length: HeaderList = status === 204 ? [] : [['content-length', String(body.byteLength)]];
-  const fields = [...headers, ...length, ['x-request-id', facts.requestId], ...connectionField(passed, last)];
+  const fields = [...headers, ...length, [REQUEST_ID, facts.requestId], ...connectionField(passed, last)];
   response.writeHead(status, fields.flat());
   if (passed.method !== 'HEAD' && body.byteLength > 0) response.write(body);
   if (last) {
@@ -271,8 +269,4 @@ async function giveUp(exchange: Exchange, thrown: unknown): Promise<string> {
 function broken({ response }: Exchange): string {
   response.destroy();
   return 'broken';
-}
-
-function headerText(value: string | string[] | undefined): string | undefined {
-  return typeof value === 'string' ? value : value?.join(', ');
 }

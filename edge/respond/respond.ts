@@ -6,6 +6,7 @@
  * A complete body in memory goes out as bytes, in one write; everything else
  * is a stream that the cache opens.
  */
+
 import { Readable } from 'node:stream';
 import type { EpochMs } from '../../src/clock.js';
 import { Fault, unreachable } from '../../src/errors.js';
@@ -22,6 +23,7 @@ import {
   unsatisfiedRange,
 } from '../../src/http/range.js';
 import { type HeaderList, headerOf, NO_BODY, type Reply, type ReplyBody } from '../../src/http/reply.js';
+import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
 import type { Body } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import type { Ask } from '../request.js';
@@ -235,7 +237,7 @@ function ownFields(ask: Ask, told: Told, { client }: Head, now: EpochMs): Header
   const own: [string, string][] = [
     ['age', String(age)],
     ['cache-status', cacheStatus],
-    ['x-request-id', ask.requestId],
+    [REQUEST_ID, ask.requestId],
   ];
   if (client !== undefined) {
     own.push(['cache-control', clientCacheControl(client, age, Math.min(entry.deleteAt, told.endsAt), now)]);
@@ -248,20 +250,17 @@ function withFields(reply: Reply, fields: HeaderList): Reply {
 }
 
 /** What is between origin and edge alone. RFC 9213 2.2: the targeted field was for us. */
-const INTERNAL: ReadonlySet<string> = new Set([
+const NOT_FOR_CLIENTS: ReadonlySet<string> = new Set([
+  ...INTERNAL_FIELDS,
   'cdn-cache-control',
-  'media-id',
-  'edge-authorization',
-  'media-caller',
   'age',
   'content-length',
-  'x-request-id',
 ]);
 
 /** The fields of an origin's answer that a client may see, without those that each answer gets anew. */
 export function clientFields(headers: HeaderList, edgeName: string): [name: string, value: string][] {
   const fields: [string, string][] = [];
-  for (const [name, value] of headers) if (!INTERNAL.has(name)) fields.push([name, value]);
+  for (const [name, value] of headers) if (!NOT_FOR_CLIENTS.has(name)) fields.push([name, value]);
   fields.push(['via', `1.1 ${edgeName}`]);
   return fields;
 }
@@ -359,7 +358,7 @@ export function relay(
       ...length,
       ...age,
       ['cache-status', cacheStatus],
-      ['x-request-id', ask.requestId],
+      [REQUEST_ID, ask.requestId],
     ],
     body: body.kind === 'none' && ask.method === 'HEAD' ? unopened(null) : body,
   };
@@ -380,6 +379,6 @@ export function refuse(ask: Ask, fault: Fault, cacheStatus: string | undefined, 
     ...CORS_HEADERS,
     ['via', `1.1 ${edgeName}`],
     ...(cacheStatus === undefined ? [] : ([['cache-status', cacheStatus]] as const)),
-    ['x-request-id', ask.requestId],
+    [REQUEST_ID, ask.requestId],
   ]);
 }

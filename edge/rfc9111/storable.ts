@@ -3,6 +3,7 @@
  * with everything an Entry needs, or the reason why not. What a refused
  * response would have been good for is no concern of this file.
  */
+
 import type { EpochMs } from '../../src/clock.js';
 import {
   type FieldScope,
@@ -15,9 +16,11 @@ import { formatHttpDate, parseHttpDate } from '../../src/http/date.js';
 import { readDigest } from '../../src/http/digest.js';
 import { isStrongEtag } from '../../src/http/etag.js';
 import { endToEnd, fieldValue } from '../../src/http/fields.js';
+import { contentLength } from '../../src/http/head.js';
 import { type ByteSpan, parseContentRange, spanLength } from '../../src/http/range.js';
 import { type HeaderList, headerOf } from '../../src/http/reply.js';
 import { type MediaId, parseMediaId } from '../../src/ids.js';
+import { MEDIA_ID } from '../../src/wire.js';
 import type { Entry } from '../entry.js';
 import { type FreshnessRules, freshness, type LifetimeOverride, mayGuess, type ReceivedHead } from './freshness.js';
 import { selectedBy } from './vary.js';
@@ -118,7 +121,7 @@ export function storable({ request, response, now, rules, override }: StorableQu
     errorUntil: Math.min(errorUntil, deleteAt),
     deleteAt,
     audience: rules.mode === 'off' || governing.directives.public ? 'anyone' : 'authorised',
-    sizeBytes: part?.sizeBytes ?? sizeOf(response.headers),
+    sizeBytes: part?.sizeBytes ?? contentLength(response.headers),
     sha256: sha256Of(response),
   };
   return part === undefined ? { kind: 'store', head } : { kind: 'store_part', head, span: part.span };
@@ -211,12 +214,7 @@ function endOf({ headers, receivedAt }: ReceivedHead, bornAt: EpochMs): EpochMs 
 }
 
 function mediaIdOf(headers: HeaderList): MediaId | null {
-  return parseMediaId(headerOf(headers, 'media-id') ?? '') ?? null;
-}
-
-function sizeOf(headers: HeaderList): number | null {
-  const value = headerOf(headers, 'content-length');
-  return value !== undefined && /^\d{1,15}$/.test(value) ? Number(value) : null;
+  return parseMediaId(headerOf(headers, MEDIA_ID) ?? '') ?? null;
 }
 
 /** RFC 9530: of the representation or, for a 200 the same, of the content. */
@@ -237,7 +235,7 @@ function partOf(headers: HeaderList): Part | undefined {
   const range = parseContentRange(fieldValue(headers, 'content-range'));
   const etag = headerOf(headers, 'etag');
   if (range === undefined || range.sizeBytes === null || etag === undefined || !isStrongEtag(etag)) return undefined;
-  const length = sizeOf(headers);
+  const length = contentLength(headers);
   if (length !== null && length !== spanLength(range.span)) return undefined;
   return { span: range.span, sizeBytes: range.sizeBytes };
 }

@@ -3,12 +3,14 @@
  * the edge's own to answer, what a failure becomes, and how an ended one is
  * counted and logged.
  */
+
 import type { Clock } from '../../src/clock.js';
 import { Fault, faultOf } from '../../src/errors.js';
 import { problemReply } from '../../src/http/problem.js';
 import type { Reply } from '../../src/http/reply.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Health } from '../../src/server/health.js';
+import { REQUEST_ID } from '../../src/wire.js';
 import type { Answer, Leaving } from '../answer.js';
 import type { Outcome, Tally } from '../ops/tally.js';
 import type { Ask } from '../request.js';
@@ -55,7 +57,7 @@ export function failureReply(ask: Ask, thrown: unknown, { log }: Pick<ExchangePa
   const fault = faultOf(thrown);
   if (fault.side === 'self') log.error({ requestId: ask.requestId, ...errorFields(thrown) }, 'a request failed');
   const reply = problemReply(fault);
-  return { ...reply, headers: [...reply.headers, ['x-request-id', ask.requestId]] };
+  return { ...reply, headers: [...reply.headers, [REQUEST_ID, ask.requestId]] };
 }
 
 /** How an exchange ended. */

@@ -7,14 +7,16 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { sharedController } from '../../src/abort.js';
 import { Fault } from '../../src/errors.js';
 import { forwardsInterim } from '../../src/http/fields.js';
+import { header, originForm, rawFields, requestId, splitTarget } from '../../src/http/head.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { errorFields } from '../../src/log.js';
 import { sentMeter } from '../../src/server/http2.js';
 import { isAtHand, send, sendNow } from '../../src/server/send.js';
+import { REQUEST_ID } from '../../src/wire.js';
 import type { Answer, Leaving } from '../answer.js';
 import type { Outcome } from '../ops/tally.js';
 import type { Pass } from '../pass/pass.js';
-import { type Ask, keepRequestId, splitTarget } from '../request.js';
+import type { Ask } from '../request.js';
 import type { Uses } from '../use-reports.js';
 import { account, answerTo, CLIENT_LEFT, type ExchangeParts, failureReply } from './exchange.js';
 import type { Departures } from './outgoing.js';
@@ -126,7 +128,7 @@ function askOf(
   response: ServerResponse,
   { clock, newRequestId }: Pick<ServeParts, 'clock' | 'newRequestId'>,
 ): Ask {
-  const target = originForm(request.url ?? '');
+  const { target } = originForm(request.url ?? '');
   const { path, query } = splitTarget(target);
   const { headers } = request;
   return {
@@ -134,14 +136,11 @@ function askOf(
     target,
     path,
     query,
-    header(name) {
-      const value = headers[name];
-      return Array.isArray(value) ? value.join(', ') : value;
-    },
-    fields: () => fieldsOf(request.rawHeaders),
+    header: (name) => header(headers, name),
+    fields: () => rawFields(request.rawHeaders),
     inform: (status, fields) => inform(request, response, status, fields),
     receivedAt: clock.now(),
-    requestId: keepRequestId(oneOf(headers['x-request-id'])) ?? newRequestId(),
+    requestId: requestId(header(headers, REQUEST_ID)) ?? newRequestId(),
   };
 }
 
@@ -153,24 +152,6 @@ function inform(request: IncomingMessage, response: ServerResponse, status: numb
   if (status === 102) response.writeProcessing();
   const links = fields.filter(([name]) => name === 'link').map(([, value]) => value);
   if (status === 103 && links.length > 0) response.writeEarlyHints({ link: links });
-}
-
-/** RFC 9112 3.2.2: a server accepts the absolute form too. Whose authority it names is the listener's affair. */
-function originForm(target: string): string {
-  const match = /^https?:\/\/[^/?#]*(\/[^#]*|\?[^#]*)?$/i.exec(target);
-  if (match === null) return target;
-  const rest = match[1] ?? '/';
-  return rest.startsWith('/') ? rest : `/${rest}`;
-}
-
-function oneOf(value: string | string[] | undefined): string | undefined {
-  return typeof value === 'string' ? value : undefined;
-}
-
-function fieldsOf(raw: readonly string[]): HeaderList {
-  const fields: [string, string][] = [];
-  for (let at = 0; at + 1 < raw.length; at += 2) fields.push([(raw[at] ?? '').toLowerCase(), raw[at + 1] ?? '']);
-  return fields;
 }
 
 /** A failure becomes an answer, or a broken connection where one has begun. */

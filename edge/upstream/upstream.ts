@@ -7,6 +7,7 @@
  *
  * Leaves to others: what is asked, what the answer means, and whether it is kept.
  */
+
 import { Readable } from 'node:stream';
 import { type Dispatcher, Pool } from 'undici';
 import type { Clock, EpochMs } from '../../src/clock.js';
@@ -23,6 +24,7 @@ import {
 } from '../../src/config/field.js';
 import { errorCode, Fault } from '../../src/errors.js';
 import { endToEnd } from '../../src/http/fields.js';
+import { contentLength, rawFields } from '../../src/http/head.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
@@ -312,7 +314,7 @@ function dispatch(
         if (givenUp) given.abort(LEFT);
       },
       onResponseStart(given, status) {
-        const headers = endToEnd(fieldsOf(given.rawHeaders));
+        const headers = endToEnd(rawFields(Array.isArray(given.rawHeaders) ? given.rawHeaders : []));
         // RFC 9110 15.2: interim answers are not the answer.
         if (status < 200) {
           request.onInterim?.(status, headers);
@@ -383,22 +385,9 @@ function failureOf(error: Error): UpstreamFailure {
   return tlsTroubleOf(error) === undefined ? 'connect' : 'tls';
 }
 
-/** Names in lower case, values byte for byte as latin-1, so that they leave as they came. */
-function fieldsOf(raw: Dispatcher.DispatchController['rawHeaders']): HeaderList {
-  const fields: [string, string][] = [];
-  const flat = Array.isArray(raw) ? raw : [];
-  for (let at = 0; at + 1 < flat.length; at += 2) fields.push([latin1(flat[at]).toLowerCase(), latin1(flat[at + 1])]);
-  return fields;
-}
-
-function latin1(bytes: Buffer | string | undefined): string {
-  return typeof bytes === 'string' ? bytes : (bytes?.toString('latin1') ?? '');
-}
-
 function announcedSize(method: string, status: number, headers: HeaderList): number | null {
   if (status === 204 || status === 304) return method === 'HEAD' ? null : 0;
-  const stated = headers.find(([name]) => name === 'content-length')?.[1];
-  return stated !== undefined && /^\d{1,15}$/.test(stated) ? Number(stated) : null;
+  return contentLength(headers);
 }
 
 /** The whole body, or undefined where it is longer or breaks. */

@@ -7,15 +7,17 @@
  * waits in memory for an edge that reads slowly, and one that confirms nothing
  * is dropped; nobody without the edge secret learns that there is a journal.
  */
+
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { EDGE_PROOF_HEADER } from '../../src/access/edge-proof.js';
 import type { Clock } from '../../src/clock.js';
 import { duration, integer, section, type ValueOf } from '../../src/config/field.js';
 import { Fault } from '../../src/errors.js';
+import { header, splitTarget, wholeNumber } from '../../src/http/head.js';
 import { emptyReply, type Reply } from '../../src/http/reply.js';
 import { type Confirmation, formatLine, type JournalLine, parseConfirmation } from '../../src/journal/entry.js';
 import { bugFields, type Log } from '../../src/log.js';
 import type { GaugeOf, Metrics } from '../../src/metrics.js';
+import { EDGE_PROOF } from '../../src/wire.js';
 import type { Journal } from '../meta/store.js';
 import {
   type Confirmations,
@@ -154,8 +156,7 @@ function requireEdge(options: JournalStreamOptions, request: IncomingMessage): v
 }
 
 function proofOf(request: IncomingMessage): string | undefined {
-  const proof = request.headers[EDGE_PROOF_HEADER];
-  return typeof proof === 'string' ? proof : undefined;
+  return header(request.headers, EDGE_PROOF);
 }
 
 interface Start {
@@ -168,15 +169,16 @@ interface Start {
 }
 
 function readStart(target: string): Start {
-  const query = new URLSearchParams(target.includes('?') ? target.slice(target.indexOf('?') + 1) : '');
+  const query = new URLSearchParams(splitTarget(target).query);
   const edge = query.get('edge') ?? '';
   const instance = query.get('instance') ?? '';
   const from = query.get('from');
   if (edge === '' || edge.length > 128 || instance === '' || instance.length > 64) {
     throw new Fault('malformed', 'An edge tells its name and instance.');
   }
-  if (from !== null && !/^\d{1,15}$/.test(from)) throw new Fault('malformed', '`from` is a number.');
-  return { edge, instance, from: from === null ? null : Number(from), journal: query.get('journal') };
+  const fromSeq = wholeNumber(from);
+  if (from !== null && fromSeq === undefined) throw new Fault('malformed', '`from` is a number.');
+  return { edge, instance, from: fromSeq ?? null, journal: query.get('journal') };
 }
 
 type StreamEnd = 'left' | 'silent' | 'replaced' | 'secret_withdrawn' | 'closing' | 'failed';

@@ -3,12 +3,14 @@
  * confirmations, and their reports of what they served. Nobody without the edge
  * secret learns that there is any of it.
  */
+
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { EDGE_PROOF_HEADER } from '../../src/access/edge-proof.js';
 import { Fault } from '../../src/errors.js';
+import { header } from '../../src/http/head.js';
 import { emptyReply, type Reply } from '../../src/http/reply.js';
 import { CONFIRM_PATH, JOURNAL_PATH } from '../../src/journal/entry.js';
 import { parseUseReport, USE_REPORT_MAX_BYTES, USES_PATH } from '../../src/journal/use-report.js';
+import { EDGE_PROOF } from '../../src/wire.js';
 import type { JournalStream } from './journal-stream.js';
 import { readSmallBody } from './small-body.js';
 import type { Uses } from './use-reports.js';
@@ -42,8 +44,7 @@ export function createInternal(parts: InternalParts): Internal {
 
 /** Answered once it is written down: an edge forgets what it has told. */
 async function takeReport({ uses, isEdge }: InternalParts, raw: IncomingMessage, signal: AbortSignal): Promise<Reply> {
-  const proof = raw.headers[EDGE_PROOF_HEADER];
-  if (!isEdge(typeof proof === 'string' ? proof : undefined)) {
+  if (!isEdge(header(raw.headers, EDGE_PROOF))) {
     throw new Fault('not_found', 'There is nothing at this path.');
   }
   const tooLong = (): Fault => new Fault('too_large', 'A report of uses is shorter than this.');

@@ -5,14 +5,15 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { EDGE_PROOF_HEADER } from '../../src/access/edge-proof.js';
 import type { Clock } from '../../src/clock.js';
 import { FAULTS, Fault } from '../../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS } from '../../src/http/browser.js';
+import { header, originForm, requestId, splitTarget } from '../../src/http/head.js';
 import { type HeaderList, headerOf, type Reply } from '../../src/http/reply.js';
 import { bugFields, errorFields, type Log, type LogConfig, type LogFields, loggable } from '../../src/log.js';
 import type { DrainLimits } from '../../src/server/drain.js';
 import { send } from '../../src/server/send.js';
+import { EDGE_PROOF, MEDIA_CALLER, REQUEST_ID } from '../../src/wire.js';
 import { drainedReply } from './drain.js';
 import type { Limits } from './rate-limits.js';
 import type { OriginRequest, Sender } from './request.js';
@@ -120,23 +121,19 @@ function readRequest(
   notes: Record<string, unknown>,
   signal: AbortSignal,
 ): OriginRequest {
-  const target = originForm(raw.url ?? '/');
-  const mark = target.indexOf('?');
+  const { path, query } = splitTarget(originForm(raw.url ?? '/').target);
   const sender = senderOf(raw, parts);
   const address = parts.addressOf(raw);
   return {
-    id: requestId(raw.headers['x-request-id']),
+    id: requestId(header(raw.headers, REQUEST_ID)) ?? randomUUID(),
     method: raw.method ?? 'GET',
-    path: mark < 0 ? target : target.slice(0, mark),
-    query: mark < 0 ? '' : target.slice(mark + 1),
+    path,
+    query,
     sender,
     address,
     receivedAt: parts.clock.now(),
     signal,
-    header(name) {
-      const value = raw.headers[name];
-      return Array.isArray(value) ? value.join(', ') : value;
-    },
+    header: (name) => header(raw.headers, name),
     body,
     meter: sender === 'client' ? parts.limits.meter(address) : parts.limits.unlimited,
     note: (fields) => void Object.assign(notes, fields),
@@ -150,7 +147,7 @@ function dress(reply: Reply, request: OriginRequest): Reply {
     ...reply,
     headers: [
       ...reply.headers,
-      ['x-request-id', request.id],
+      [REQUEST_ID, request.id],
       ...request.meter.headers(),
       ...(own ? [] : CORS_HEADERS),
       ...GUARD_HEADERS,
@@ -182,24 +179,9 @@ function logRequest(
   if (requests === 'all' || (requests === 'failed' && answer.status >= 500)) log.info(fields, 'request');
 }
 
-const REQUEST_ID = /^[A-Za-z0-9_-]{8,64}$/;
-
-function requestId(given: string | string[] | undefined): string {
-  return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
-}
-
-/** RFC 9112 3.2.2: a server takes the absolute form too. What else a target may be stays as it is, and finds no row. */
-function originForm(target: string): string {
-  const match = /^https?:\/\/[^/?#]+(.*)$/i.exec(target);
-  if (match === null) return target;
-  const rest = match[1] ?? '';
-  return rest.startsWith('/') ? rest : `/${rest}`;
-}
-
 function senderOf(raw: IncomingMessage, { isEdge }: Pick<ExchangeParts, 'isEdge'>): Sender {
-  const proof = raw.headers[EDGE_PROOF_HEADER];
-  if (!isEdge(Array.isArray(proof) ? undefined : proof)) return 'client';
-  return raw.headers['media-caller'] === 'anonymous' ? 'edge_for_anonymous' : 'edge';
+  if (!isEdge(header(raw.headers, EDGE_PROOF))) return 'client';
+  return header(raw.headers, MEDIA_CALLER) === 'anonymous' ? 'edge_for_anonymous' : 'edge';
 }
 
 function bodySize(raw: IncomingMessage): number | null {

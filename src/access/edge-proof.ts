@@ -5,8 +5,6 @@
  */
 import { createHmac, hash, timingSafeEqual } from 'node:crypto';
 
-export const EDGE_PROOF_HEADER = 'edge-authorization';
-
 /** The value of `edge-authorization`. */
 export function edgeProof(secret: string): string {
   return `v1.${createHmac('sha256', secret).update('media-service edge proof').digest('base64url')}`;

@@ -8,6 +8,7 @@
  * control characters) to the parser, which refuses those.
  */
 import type { FaultCode } from '../errors.js';
+import { HOST, TARGET } from '../http/head.js';
 
 export const HYGIENE_REASONS = [
   'version',
@@ -103,17 +104,6 @@ function isTarget(method: string, target: string): boolean {
   if (!TARGET.test(target)) return false;
   return target.startsWith('/') || HOST.test(/^https?:\/\/([^/?]*)/i.exec(target)?.[1] ?? '');
 }
-
-/** The form that clients send to servers, but for proxies (RFC 9112 3.2.1). */
-export function isOriginForm(target: string): boolean {
-  return target.startsWith('/') && TARGET.test(target);
-}
-
-/** Visible ASCII, and no fragment: a target has none. */
-const TARGET = /^[\x21-\x22\x24-\x7e]+$/;
-
-/** RFC 9110 7.2: a host and perhaps a port. No user, no path, no list. */
-export const HOST = /^(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?$/;
 
 /**
  * Of these a second line is a contradiction, and hops differ in which of them

@@ -7,6 +7,7 @@
  * answer (send.ts).
  */
 import { Fault, type FaultCode } from '../errors.js';
+import { wholeNumber } from '../http/head.js';
 import type { Reply } from '../http/reply.js';
 import { type MediaId, parseMediaId, parseSha256, type Sha256 } from '../ids.js';
 
@@ -170,7 +171,7 @@ export function integerParameter(
     schema: { type: 'integer', minimum: bounds.min, maximum: bounds.max },
     read(text, name) {
       if (text === undefined) return undefined;
-      const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+      const value = wholeNumber(text) ?? Number.NaN;
       if (!(value >= bounds.min && value <= bounds.max)) {
         throw new Fault('malformed', `${name} is a whole number from ${bounds.min} to ${bounds.max}.`);
       }

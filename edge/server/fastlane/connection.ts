@@ -9,12 +9,13 @@
  */
 import type { Readable } from 'node:stream';
 import { forwardsInterim } from '../../../src/http/fields.js';
+import { requestId } from '../../../src/http/head.js';
 import type { HeaderList, Reply } from '../../../src/http/reply.js';
 import { errorFields } from '../../../src/log.js';
 import type { FirstConnection } from '../../../src/server/listen.js';
 import { isAtHand } from '../../../src/server/send.js';
+import { REQUEST_ID } from '../../../src/wire.js';
 import type { Answer } from '../../answer.js';
-import { keepRequestId } from '../../request.js';
 import { account, answerTo, failureReply } from '../exchange.js';
 import { type Fields, type PlainHead, readHead } from './head.js';
 import type { Lane } from './lane.js';
@@ -119,7 +120,7 @@ export class Connection {
     this.#requestText = whole ? this.#held : this.#held.slice(0, head.length);
     this.#held = whole ? '' : this.#held.slice(head.length);
     const made = {
-      requestId: keepRequestId(head.fields.values.get('x-request-id')) ?? parts.newRequestId(),
+      requestId: requestId(head.fields.values.get(REQUEST_ID)) ?? parts.newRequestId(),
       receivedAt: parts.clock.now(),
       startedMs: this.#lane.clock.monotonicMs(),
     };

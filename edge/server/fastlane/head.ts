@@ -8,8 +8,9 @@
  * plainly so is `unusual`, and theirs. Pure.
  */
 
+import { HOST, isOriginForm } from '../../../src/http/head.js';
 import type { HeaderList } from '../../../src/http/reply.js';
-import { HOST, type InspectionLimits, isOriginForm } from '../../../src/server/hygiene.js';
+import type { InspectionLimits } from '../../../src/server/hygiene.js';
 
 /** The fields of a request, as text and as read. A client mostly sends the same ones again. */
 export interface Fields {

@@ -1,9 +1,10 @@
 /** One plain request in the fast lane: what the story asks of it, and when its client is done with it. */
 import type { EpochMs } from '../../../src/clock.js';
+import { splitTarget } from '../../../src/http/head.js';
 import type { HeaderList } from '../../../src/http/reply.js';
 import type { Leaving } from '../../answer.js';
 import type { Outcome } from '../../ops/tally.js';
-import { type Ask, splitTarget } from '../../request.js';
+import type { Ask } from '../../request.js';
 import { CLIENT_LEFT } from '../exchange.js';
 import type { Fields, PlainHead } from './head.js';
 

@@ -15,7 +15,6 @@ import {
   hopsLeft,
   invalidates,
   mayRepeat,
-  originForm,
   type PassedRequest,
 } from '../../../edge/pass/guards.js';
 import { createPass } from '../../../edge/pass/pass.js';
@@ -665,9 +664,6 @@ void t.test('framing, repeats, invalidation and hops are decided by table', asyn
     [199, 200, 204, 303, 400, 500].map((status) => invalidates('DELETE', status)),
     [false, true, true, true, false, false],
   );
-  t.same(originForm('http://b.example:8/x?y=http://c/', 'a'), { target: '/x?y=http://c/', host: 'b.example:8' });
-  t.same(originForm('HTTPS://b?q', 'a'), { target: '/?q', host: 'b' });
-  t.same(originForm('/http://b/', 'a'), { target: '/http://b/', host: 'a' });
   t.same(hopsLeft('OPTIONS', '0'), { kind: 'final' });
   t.same(hopsLeft('TRACE', '5'), { kind: 'left', hops: 4 });
   t.same(hopsLeft('OPTIONS', '-1'), { kind: 'unlimited' });

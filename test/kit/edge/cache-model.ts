@@ -3,6 +3,7 @@
  * and steps that fast-check draws: whatever is asked, changed, broken, taken
  * down or restarted, every answer must be one that the oracle allows.
  */
+
 import * as fc from 'fast-check';
 import type { Answer } from '../../../edge/answer.js';
 import type { EdgeCache } from '../../../edge/cache/cache.js';
@@ -14,9 +15,9 @@ import { handle } from '../../../edge/handler.js';
 import type { LeaseVerdict } from '../../../edge/journal/lease.js';
 import { invalidate } from '../../../edge/pass/invalidate-after.js';
 import type { Ask } from '../../../edge/request.js';
-import { splitTarget } from '../../../edge/request.js';
 import type { Gate } from '../../../src/access/grant.js';
 import { formatHttpDate } from '../../../src/http/date.js';
+import { splitTarget } from '../../../src/http/head.js';
 import { linesOf, type ReplyBody } from '../../../src/http/reply.js';
 import { parseMediaId } from '../../../src/ids.js';
 import { ManualClock } from '../clock.js';

@@ -1,0 +1,19 @@
+/**
+ * Names of the header fields that edge and origin exchange beside HTTP's own.
+ * CONTRACT: a client neither sets nor sees the internal ones.
+ */
+
+/** Request: proves that an edge sent it (access/edge-proof.ts). */
+export const EDGE_PROOF = 'edge-authorization';
+
+/** Request: `anonymous` if the edge asks for a caller without a credential. */
+export const MEDIA_CALLER = 'media-caller';
+
+/** Response: the media that its bytes belong to. */
+export const MEDIA_ID = 'media-id';
+
+/** Both ways: one id for a request in every log. Each hop decides which id it sends on. */
+export const REQUEST_ID = 'x-request-id';
+
+/** Never taken from a client and never passed on to one. */
+export const INTERNAL_FIELDS: readonly string[] = [EDGE_PROOF, MEDIA_CALLER, MEDIA_ID, REQUEST_ID];
