@@ -1,5 +1,6 @@
 /** A clock that stands still until the test moves it. */
 import type { Clock, EpochMs, Timer } from '../../src/clock.js';
+import { until } from './until.js';
 
 interface Pending {
   readonly dueMs: number;
@@ -61,18 +62,13 @@ export class ManualClock implements Clock {
     await new Promise(setImmediate);
   }
 
-  /** Moves time on in steps, real work being done between them, until the promise settles. */
-  async until<T>(settling: Promise<T>, stepMs = 100): Promise<T> {
-    const state = { settled: false };
-    const settle = (): void => {
-      state.settled = true;
-    };
-    settling.then(settle, settle);
-    while (!state.settled) {
-      this.advance(stepMs);
-      await new Promise(setImmediate);
-    }
-    return await settling;
+  /**
+   * Resolves once a timer is due in exactly `delayMs`. Sockets and files take real time: a test whose code sets a timer
+   * after using them waits for that timer here, and advances the clock only then. Use a delay that no other timer has.
+   */
+  async timerSet(delayMs: number): Promise<void> {
+    const dueMs = this.#elapsedMs + delayMs;
+    await until(`a timer of ${delayMs} ms`, () => [...this.#pending].some((entry) => entry.dueMs === dueMs));
   }
 
   #due(untilMs: number): Pending | undefined {
