@@ -7,7 +7,7 @@ import { duration, integer, list, section, text, type ValueOf } from '../src/con
 import type { HeaderList, Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
 import { contentDisposition, type Disposition } from '../src/media/disposition.js';
-import { extensionOf, servedType } from '../src/media/types.js';
+import { extensionOf, INLINE_TYPES, servedType } from '../src/media/types.js';
 import { admitViewer, type Viewer, viewerOf } from './authorize.js';
 import { type BlobStore, mediaKey } from './blobs/blob-store.js';
 import type { Uses } from './edges/use-reports.js';
@@ -19,28 +19,7 @@ import type { ThumbsConfig } from './thumbs/config.js';
 
 export const downloadSection = section('How media is served, and how long copies of it may be used.', {
   inlineTypes: list({
-    default: [
-      'image/jpeg',
-      'image/png',
-      'image/apng',
-      'image/gif',
-      'image/webp',
-      'image/avif',
-      'image/heic',
-      'image/heif',
-      'image/heic-sequence',
-      'image/heif-sequence',
-      'video/mp4',
-      'video/webm',
-      'video/quicktime',
-      'video/ogg',
-      'audio/mpeg',
-      'audio/mp4',
-      'audio/aac',
-      'audio/ogg',
-      'audio/wav',
-      'audio/flac',
-    ],
+    default: INLINE_TYPES,
     of: text({
       default: '',
       pattern: /^(?:image|audio|video)\/(?!svg)[a-z0-9.+-]+$/,

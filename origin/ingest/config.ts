@@ -10,46 +10,8 @@ import {
   text,
   type ValueOf,
 } from '../../src/config/field.js';
+import { ACCEPTED_TYPES } from '../../src/media/types.js';
 import { scanSection } from './scan.js';
-
-/** Fit for chat: what phones and desktops send each other, nothing that a browser would run. */
-const ACCEPTED = [
-  'image/jpeg',
-  'image/png',
-  'image/apng',
-  'image/gif',
-  'image/webp',
-  'image/avif',
-  'image/heic',
-  'image/heif',
-  'image/heic-sequence',
-  'image/heif-sequence',
-  'video/mp4',
-  'video/webm',
-  'video/quicktime',
-  'video/3gpp',
-  'audio/ogg',
-  'audio/mpeg',
-  'audio/mp4',
-  'audio/aac',
-  'audio/wav',
-  'audio/flac',
-  'audio/amr',
-  'application/pdf',
-  'application/zip',
-  'application/vnd.openxmlformats-officedocument.wordprocessingml.document',
-  'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet',
-  'application/vnd.openxmlformats-officedocument.presentationml.presentation',
-  'application/vnd.oasis.opendocument.text',
-  'application/vnd.oasis.opendocument.spreadsheet',
-  'application/vnd.oasis.opendocument.presentation',
-  'application/json',
-  'text/plain',
-  'text/csv',
-  'text/markdown',
-  'text/calendar',
-  'text/vcard',
-];
 
 const formSection = section('Bounds on multipart/form-data around its file.', {
   fieldsMax: integer({ default: 8, min: 3, max: 1_000, help: 'Fields beside the file.' }),
@@ -65,7 +27,7 @@ const formSection = section('Bounds on multipart/form-data around its file.', {
 export const uploadSection = section('What may be uploaded, and how fast it has to come.', {
   sizeMaxBytes: size({ default: '10MB', min: 1, help: 'Size of one upload.' }),
   types: list({
-    default: ACCEPTED,
+    default: ACCEPTED_TYPES,
     of: text({
       default: '',
       pattern: /^[a-z0-9!#$&^_.+-]+\/[a-z0-9!#$&^_.+-]+$/,

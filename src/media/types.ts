@@ -106,50 +106,67 @@ export function servedType(type: string): string {
   return type.startsWith('text/') ? `${type}; charset=utf-8` : type;
 }
 
-const EXTENSIONS: Readonly<Record<string, string>> = {
-  'image/jpeg': 'jpg',
-  'image/png': 'png',
-  'image/apng': 'png',
-  'image/gif': 'gif',
-  'image/webp': 'webp',
-  'image/avif': 'avif',
-  'image/heic': 'heic',
-  'image/heif': 'heif',
-  'image/heic-sequence': 'heic',
-  'image/heif-sequence': 'heif',
-  'image/bmp': 'bmp',
-  'image/tiff': 'tif',
-  'video/mp4': 'mp4',
-  'video/webm': 'webm',
-  'video/quicktime': 'mov',
-  'video/3gpp': '3gp',
-  'video/matroska': 'mkv',
-  'video/ogg': 'ogv',
-  'audio/mpeg': 'mp3',
-  'audio/mp4': 'm4a',
-  'audio/aac': 'aac',
-  'audio/ogg': 'ogg',
-  'audio/wav': 'wav',
-  'audio/flac': 'flac',
-  'audio/amr': 'amr',
-  'application/pdf': 'pdf',
-  'application/zip': 'zip',
-  'application/json': 'json',
-  'application/rtf': 'rtf',
-  'application/vnd.openxmlformats-officedocument.wordprocessingml.document': 'docx',
-  'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet': 'xlsx',
-  'application/vnd.openxmlformats-officedocument.presentationml.presentation': 'pptx',
-  'application/vnd.oasis.opendocument.text': 'odt',
-  'application/vnd.oasis.opendocument.spreadsheet': 'ods',
-  'application/vnd.oasis.opendocument.presentation': 'odp',
-  'text/plain': 'txt',
-  'text/csv': 'csv',
-  'text/markdown': 'md',
-  'text/calendar': 'ics',
-  'text/vcard': 'vcf',
-};
+/** A type that is known here, the extension of its files, and the configured lists in which it is by default. */
+type KnownType = readonly [type: string, extension: string, ...lists: readonly ('accepted' | 'inline')[]];
 
-/** What a file of this type ends in, without the dot. */
+/** Accepted is what phones and desktops send each other in a chat; nothing that a browser would run. */
+const KNOWN_TYPES: readonly KnownType[] = [
+  ['image/jpeg', 'jpg', 'accepted', 'inline'],
+  ['image/png', 'png', 'accepted', 'inline'],
+  ['image/apng', 'png', 'accepted', 'inline'],
+  ['image/gif', 'gif', 'accepted', 'inline'],
+  ['image/webp', 'webp', 'accepted', 'inline'],
+  ['image/avif', 'avif', 'accepted', 'inline'],
+  ['image/heic', 'heic', 'accepted', 'inline'],
+  ['image/heif', 'heif', 'accepted', 'inline'],
+  ['image/heic-sequence', 'heic', 'accepted', 'inline'],
+  ['image/heif-sequence', 'heif', 'accepted', 'inline'],
+  ['image/bmp', 'bmp'],
+  ['image/tiff', 'tif'],
+  ['video/mp4', 'mp4', 'accepted', 'inline'],
+  ['video/webm', 'webm', 'accepted', 'inline'],
+  ['video/quicktime', 'mov', 'accepted', 'inline'],
+  ['video/3gpp', '3gp', 'accepted'],
+  ['video/matroska', 'mkv'],
+  ['video/ogg', 'ogv', 'inline'],
+  ['audio/mpeg', 'mp3', 'accepted', 'inline'],
+  ['audio/mp4', 'm4a', 'accepted', 'inline'],
+  ['audio/aac', 'aac', 'accepted', 'inline'],
+  ['audio/ogg', 'ogg', 'accepted', 'inline'],
+  ['audio/wav', 'wav', 'accepted', 'inline'],
+  ['audio/flac', 'flac', 'accepted', 'inline'],
+  ['audio/amr', 'amr', 'accepted'],
+  ['application/pdf', 'pdf', 'accepted'],
+  ['application/zip', 'zip', 'accepted'],
+  ['application/vnd.openxmlformats-officedocument.wordprocessingml.document', 'docx', 'accepted'],
+  ['application/vnd.openxmlformats-officedocument.spreadsheetml.sheet', 'xlsx', 'accepted'],
+  ['application/vnd.openxmlformats-officedocument.presentationml.presentation', 'pptx', 'accepted'],
+  ['application/vnd.oasis.opendocument.text', 'odt', 'accepted'],
+  ['application/vnd.oasis.opendocument.spreadsheet', 'ods', 'accepted'],
+  ['application/vnd.oasis.opendocument.presentation', 'odp', 'accepted'],
+  ['application/json', 'json', 'accepted'],
+  ['application/rtf', 'rtf'],
+  ['text/plain', 'txt', 'accepted'],
+  ['text/csv', 'csv', 'accepted'],
+  ['text/markdown', 'md', 'accepted'],
+  ['text/calendar', 'ics', 'accepted'],
+  ['text/vcard', 'vcf', 'accepted'],
+];
+
+/** Types that an upload may have unless the configuration names others. */
+export const ACCEPTED_TYPES = typesIn('accepted');
+/** Types that a browser may show in place unless the configuration names others. */
+export const INLINE_TYPES = typesIn('inline');
+
+function typesIn(list: 'accepted' | 'inline'): readonly string[] {
+  return KNOWN_TYPES.filter(([, , ...lists]) => lists.includes(list)).map(([type]) => type);
+}
+
+const EXTENSIONS: ReadonlyMap<string, string> = new Map(
+  KNOWN_TYPES.map(([type, extension]) => [type, extension] as const),
+);
+
+/** The extension of files of this type, without the dot. */
 export function extensionOf(type: string): string {
-  return EXTENSIONS[type] ?? 'bin';
+  return EXTENSIONS.get(type) ?? 'bin';
 }
