@@ -10,7 +10,7 @@ import { Fault, unreachable } from '../src/errors.js';
 import { requestDirectives } from '../src/http/cache-control.js';
 import type { Answer, Leaving } from './answer.js';
 import { type Access, authorize } from './authorize.js';
-import type { Part, Stored } from './cache/cache.js';
+import type { IncompleteResponse, Stored } from './cache/cache.js';
 import type { Entry } from './entry.js';
 import { findPart } from './fetch/complete.js';
 import type { Engine } from './fetch/engine.js';
@@ -147,7 +147,7 @@ function decideOn(engine: Engine, errand: Errand, entry: Entry | undefined): Dec
   return decide(entry, requestDirectives(errand.ask), engine.clock.now(), engine.deciding);
 }
 
-function missReason({ ask }: Errand, found: Found, part: Part | undefined): ForwardReason {
+function missReason({ ask }: Errand, found: Found, part: IncompleteResponse | undefined): ForwardReason {
   if (part !== undefined && ask.method === 'GET') return 'partial';
   return found.kind === 'others' ? 'vary-miss' : 'uri-miss';
 }

@@ -56,7 +56,7 @@ export interface Stored {
 }
 
 /** Where a response may be kept once it is whole; chosen by rules of the configuration. */
-export interface Placement {
+export interface Tiers {
   readonly memory: boolean;
   readonly disk: boolean;
   /** Whether the disk takes it at once or at its second sign of life; left out: as the tier does. */
@@ -76,7 +76,7 @@ export type FillOutcome =
   | { readonly kind: 'aborted'; readonly reason: string };
 
 /** A response that arrives. One writer, any number of readers, each at its own offset. */
-export interface Filling extends Body {
+export interface Fill extends Body {
   readonly entry: Entry;
   readonly receivedBytes: number;
   readonly readers: number;
@@ -101,7 +101,7 @@ export interface Filling extends Body {
 export type DropReason = 'taken_down' | 'purged' | 'invalidated' | 'corrupt' | 'expired' | 'replaced';
 
 /** A response of which a part has come: never answered whole, nor by its head alone (RFC 9111 3.3). */
-export interface Part {
+export interface IncompleteResponse {
   readonly entry: Entry & { readonly sizeBytes: number };
   /** What is here, ascending and apart. */
   readonly spans: readonly ByteSpan[];
@@ -111,23 +111,23 @@ export interface Part {
   read(span: ByteSpan): readonly Buffer[];
 }
 
-export interface PartWriter {
+export interface IncompleteWriter {
   /** Takes bytes that begin at `at`; copies them. False once no more of it is kept. */
   write(at: number, chunk: Buffer): boolean;
 }
 
-export interface Parts {
+export interface IncompleteResponses {
   /** The newest part under a primary key that suits. Counts as a use. */
-  find(primaryKey: string, suits: (entry: Entry) => boolean): Part | undefined;
+  find(primaryKey: string, suits: (entry: Entry) => boolean): IncompleteResponse | undefined;
   keysOfPrimary(primaryKey: string): readonly CacheKey[];
   /** To add to what is held of this very representation, or to begin one. Undefined where nothing of it can be kept. */
-  open(entry: Entry): PartWriter | undefined;
+  open(entry: Entry): IncompleteWriter | undefined;
   drop(key: CacheKey, reason: DropReason): void;
 }
 
 export interface EdgeCache {
   /** What is held of responses that are not whole. Takedown, purge and drop reach it too. */
-  readonly parts: Parts;
+  readonly incomplete: IncompleteResponses;
   /** Finds and counts as a use. Memory first. Never an entry past its `deleteAt`. */
   get(key: CacheKey): Stored | undefined;
   /** Finds without counting. */
@@ -135,7 +135,7 @@ export interface EdgeCache {
   /** Every stored response under a primary key, for Vary and invalidation. */
   variantsOf(primaryKey: string): readonly Entry[];
   /** Starts to take a response; `entry.sizeBytes` null: of unknown length. Rejects nothing: limits show in the outcome. */
-  fill(entry: Entry, placement: Placement): Filling;
+  fill(entry: Entry, tiers: Tiers): Fill;
   /** A newer head over the same body (304, HEAD). False where the key is gone. */
   refresh(entry: Entry): boolean;
   /** `taken_down`, `purged` and `corrupt` also break off readers and fills; `invalidated` lets them finish, but keeps no fill. */
@@ -163,8 +163,8 @@ export interface TierStats {
 export interface CacheStats {
   readonly memory: TierStats;
   readonly disk: TierStats;
-  readonly parts: TierStats;
-  readonly filling: number;
+  readonly incomplete: TierStats;
+  readonly fills: number;
   readonly corrupt: number;
   readonly recovered: number;
 }

@@ -7,38 +7,38 @@ import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { Entry } from '../entry.js';
-import { BodyLost, type Filling, type FillOutcome, type LossReason, type Placement } from './cache.js';
+import { BodyLost, type Fill, type FillOutcome, type LossReason, type Tiers } from './cache.js';
 import type { GrowingBody } from './growing-body.js';
 
 /** A body found whole and right. */
 export interface Arrived {
   readonly entry: Entry & { readonly sizeBytes: number };
   readonly sha256: string;
-  readonly placement: Placement;
+  readonly placement: Tiers;
   readonly body: GrowingBody;
   /** False once it was taken down, purged, made invalid or aborted. */
   mayBeKept(): boolean;
 }
 
-export interface FillParts {
+export interface FillDeps {
   keep(arrived: Arrived): Promise<FillOutcome>;
-  onCorrupt(fill: Fill, what: 'length' | 'sha256'): void;
+  onCorrupt(fill: FillWriter, what: 'length' | 'sha256'): void;
   /** end() has its outcome, or the fill failed. The body may have readers yet. */
-  onSettled(fill: Fill): void;
+  onSettled(fill: FillWriter): void;
 }
 
-export class Fill implements Filling {
+export class FillWriter implements Fill {
   readonly entry: Entry;
-  readonly #placement: Placement;
+  readonly #placement: Tiers;
   readonly #body: GrowingBody;
-  readonly #parts: FillParts;
+  readonly #parts: FillDeps;
   readonly #hash = createHash('sha256');
   #corruption: 'length' | 'sha256' | undefined;
   #ending: Promise<FillOutcome> | undefined;
   #settled = false;
   #forgone = false;
 
-  constructor(entry: Entry, placement: Placement, body: GrowingBody, parts: FillParts) {
+  constructor(entry: Entry, placement: Tiers, body: GrowingBody, parts: FillDeps) {
     this.entry = entry;
     this.#placement = placement;
     this.#body = body;

@@ -23,7 +23,7 @@ export interface Spool {
   close(): Promise<void>;
 }
 
-export interface GrowingParts {
+export interface GrowingBodyDeps {
   /** A body up to this size stays in memory, if the budget allows it. */
   readonly memoryMaxBytes: number;
   readonly budget: Budget;
@@ -52,7 +52,7 @@ type Next =
 
 export class GrowingBody {
   readonly #sizeBytes: number | null;
-  readonly #parts: GrowingParts;
+  readonly #parts: GrowingBodyDeps;
   readonly #readers = new Set<GrowingReader>();
   readonly #waiting = new Set<GrowingReader>();
   #blockBytes = BLOCK_BYTES;
@@ -70,7 +70,7 @@ export class GrowingBody {
   #ownerDone = false;
   #closed = false;
 
-  constructor(sizeBytes: number | null, parts: GrowingParts) {
+  constructor(sizeBytes: number | null, parts: GrowingBodyDeps) {
     this.#sizeBytes = sizeBytes;
     this.#parts = parts;
     if (sizeBytes === null) return;

@@ -17,9 +17,9 @@ import {
   type Body,
   BodyLost,
   type DropReason,
-  type Part,
-  type Parts,
-  type PartWriter,
+  type IncompleteResponse,
+  type IncompleteResponses,
+  type IncompleteWriter,
   type TierStats,
 } from './cache.js';
 import { KeyIndex } from './key-index.js';
@@ -29,7 +29,7 @@ import type { Readers } from './readers.js';
 /** What a chunk costs beside its bytes. */
 const CHUNK_OVERHEAD_BYTES = 128;
 
-export interface PartLimits {
+export interface IncompleteLimits {
   /** All parts together, with what keeping them costs. 0: none are kept. */
   readonly sizeBytes: number;
   /** Of one response. */
@@ -44,27 +44,27 @@ interface Chunk {
   readonly bytes: Buffer;
 }
 
-export class PartStore implements Parts {
-  readonly #limits: PartLimits;
+export class IncompleteTier implements IncompleteResponses {
+  readonly #limits: IncompleteLimits;
   readonly #readers: Readers;
   readonly #clock: Pick<Clock, 'now'>;
   /** Used longest ago first. */
-  readonly #held = new Map<CacheKey, HeldPart>();
+  readonly #held = new Map<CacheKey, Incomplete>();
   readonly #byMedia = new KeyIndex<MediaId, CacheKey>();
   readonly #byPrimary = new KeyIndex<string, CacheKey>();
   #usedBytes = 0;
   #evictions = 0;
   #refused = 0;
 
-  constructor(limits: PartLimits, readers: Readers, clock: Pick<Clock, 'now'>) {
+  constructor(limits: IncompleteLimits, readers: Readers, clock: Pick<Clock, 'now'>) {
     this.#limits = limits;
     this.#readers = readers;
     this.#clock = clock;
   }
 
-  find(primaryKey: string, suits: (entry: Entry) => boolean): Part | undefined {
+  find(primaryKey: string, suits: (entry: Entry) => boolean): IncompleteResponse | undefined {
     if (this.#held.size === 0) return undefined;
-    let newest: HeldPart | undefined;
+    let newest: Incomplete | undefined;
     for (const key of this.#byPrimary.membersOf(primaryKey)) {
       const part = this.#held.get(key);
       if (part === undefined || !suits(part.entry)) continue;
@@ -75,7 +75,7 @@ export class PartStore implements Parts {
     return newest;
   }
 
-  open(entry: Entry): PartWriter | undefined {
+  open(entry: Entry): IncompleteWriter | undefined {
     const { sizeBytes } = entry;
     if (sizeBytes === null || this.#limits.sizeBytes === 0) return undefined;
     const part = this.#take({ ...entry, sizeBytes });
@@ -113,7 +113,7 @@ export class PartStore implements Parts {
   }
 
   /** RFC 9111 3.4: what is there already, under the newer head; or a new one where that is of another piece. */
-  #take(entry: HeldPart['entry']): HeldPart | undefined {
+  #take(entry: Incomplete['entry']): Incomplete | undefined {
     const held = this.#held.get(entry.key);
     if (held !== undefined && combinable(held.entry, entry)) {
       const grownBytes = headBytes(entry) - headBytes(held.entry);
@@ -123,7 +123,7 @@ export class PartStore implements Parts {
       return held;
     }
     if (held !== undefined) this.drop(entry.key, 'replaced');
-    const part = new HeldPart(entry, this.#readers);
+    const part = new Incomplete(entry, this.#readers);
     if (!this.#makeRoom(part, ENTRY_OVERHEAD_BYTES + headBytes(entry))) return undefined;
     this.#held.set(entry.key, part);
     this.#byPrimary.add(entry.primaryKey, entry.key);
@@ -132,7 +132,7 @@ export class PartStore implements Parts {
   }
 
   /** False where no more of it is taken. What is here already is not taken twice: a strong validator vouches for it. */
-  #write(part: HeldPart, at: number, chunk: Buffer): boolean {
+  #write(part: Incomplete, at: number, chunk: Buffer): boolean {
     if (this.#held.get(part.entry.key) !== part) return false;
     const lacking = missingOf(part.spans, { first: at, last: at + chunk.length - 1 });
     for (const { first, last } of chunk.length === 0 ? [] : lacking) {
@@ -152,7 +152,7 @@ export class PartStore implements Parts {
   }
 
   /** Takes so many bytes for a part, from those used longest ago where there is no room. Never from the part itself. */
-  #makeRoom(part: HeldPart, bytes: number): boolean {
+  #makeRoom(part: Incomplete, bytes: number): boolean {
     const { sizeBytes } = this.#limits;
     if (part.weightBytes + bytes > sizeBytes) return false;
     for (const other of this.#held.values()) {
@@ -166,12 +166,12 @@ export class PartStore implements Parts {
     return true;
   }
 
-  #touch(part: HeldPart): void {
+  #touch(part: Incomplete): void {
     const { key } = part.entry;
     if (this.#held.delete(key)) this.#held.set(key, part);
   }
 
-  #forget({ entry, weightBytes }: HeldPart): void {
+  #forget({ entry, weightBytes }: Incomplete): void {
     this.#held.delete(entry.key);
     this.#byPrimary.remove(entry.primaryKey, entry.key);
     if (entry.mediaId !== null) this.#byMedia.remove(entry.mediaId, entry.key);
@@ -179,7 +179,7 @@ export class PartStore implements Parts {
   }
 }
 
-class HeldPart implements Part {
+class Incomplete implements IncompleteResponse {
   entry: Entry & { readonly sizeBytes: number };
   spans: readonly ByteSpan[] = [];
   weightBytes = 0;
@@ -189,7 +189,7 @@ class HeldPart implements Part {
   /** Ascending, none overlapping another. */
   readonly #chunks: Chunk[] = [];
 
-  constructor(entry: HeldPart['entry'], readers: Readers) {
+  constructor(entry: Incomplete['entry'], readers: Readers) {
     this.entry = entry;
     this.body = {
       sizeBytes: entry.sizeBytes,

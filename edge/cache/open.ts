@@ -8,13 +8,13 @@ import type { EdgeCache, TierName, TierStats } from './cache.js';
 import type { CacheConfig } from './config.js';
 import { type DiskFiles, nodeFiles } from './disk/files.js';
 import { DiskTier } from './disk/tier.js';
-import { PartStore } from './incomplete.js';
+import { IncompleteTier } from './incomplete.js';
 import { MemoryTier } from './memory.js';
 import { createPolicy } from './policy/registry.js';
 import { Readers } from './readers.js';
 import { TieredCache } from './tiered.js';
 
-export interface CacheParts {
+export interface CacheDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly clock: Clock;
@@ -27,7 +27,7 @@ export interface CacheParts {
 }
 
 /** Resolves as soon as it can serve: entries of earlier runs are found, though not all counted yet (`recovered`). */
-export async function openCache(config: CacheConfig, parts: CacheParts): Promise<EdgeCache> {
+export async function openCache(config: CacheConfig, parts: CacheDeps): Promise<EdgeCache> {
   const { log, metrics, clock, randomName = randomUUID, files = nodeFiles, mayPromote = () => true } = parts;
   const readers = new Readers();
   const promoted = metrics.counter('cache_promotions_total', 'Bodies brought from disk into memory.');
@@ -53,7 +53,7 @@ export async function openCache(config: CacheConfig, parts: CacheParts): Promise
     log,
     clock,
     memory,
-    parts: new PartStore(config.parts, readers, clock),
+    parts: new IncompleteTier(config.parts, readers, clock),
     disk,
     readers,
     mayPromote,
@@ -78,7 +78,7 @@ function observe(metrics: Metrics, cache: EdgeCache): void {
     const stats = cache.stats();
     const tiers: readonly (readonly [TierLabel, TierStats])[] = [
       ['memory', stats.memory],
-      ['parts', stats.parts],
+      ['parts', stats.incomplete],
       ['disk', stats.disk],
     ];
     for (const [tier, held] of tiers) {
@@ -88,7 +88,7 @@ function observe(metrics: Metrics, cache: EdgeCache): void {
       evictions(tier, held.evictions);
       refused(tier, held.refused);
     }
-    filling.set(stats.filling);
+    filling.set(stats.fills);
     recovered.set(cache.recovered ? 1 : 0);
     corrupt.add(stats.corrupt - corruptBefore);
     corruptBefore = stats.corrupt;

@@ -8,7 +8,7 @@ import type { CacheKey, Entry } from '../entry.js';
 import type { DiskTier } from './disk/tier.js';
 import type { MemoryTier } from './memory.js';
 
-export interface PromoterParts {
+export interface PromoterDeps {
   readonly memory: MemoryTier;
   readonly disk: DiskTier;
   readonly maxObjectBytes: number;
@@ -19,10 +19,10 @@ export interface PromoterParts {
 }
 
 export class Promoter {
-  readonly #parts: PromoterParts;
+  readonly #parts: PromoterDeps;
   readonly #under = new Set<CacheKey>();
 
-  constructor(parts: PromoterParts) {
+  constructor(parts: PromoterDeps) {
     this.#parts = parts;
   }
 

@@ -14,22 +14,22 @@ import {
   type CacheStats,
   type DropReason,
   type EdgeCache,
-  type Filling,
+  type Fill,
   type FillOutcome,
   type NotKeptReason,
-  type Placement,
   type Stored,
   type TierName,
   type TierStats,
+  type Tiers,
 } from './cache.js';
 import type { CacheConfig } from './config.js';
 import { recover, sweep } from './disk/recovery.js';
 import { scrub } from './disk/scrub.js';
 import type { SpoolFile } from './disk/spool.js';
 import type { DiskTier } from './disk/tier.js';
-import { type Arrived, Fill } from './fill.js';
+import { type Arrived, FillWriter } from './fill.js';
 import { GrowingBody } from './growing-body.js';
-import type { PartStore } from './incomplete.js';
+import type { IncompleteTier } from './incomplete.js';
 import type { MemoryTier } from './memory.js';
 import { Promoter } from './promote.js';
 import type { Readers } from './readers.js';
@@ -37,12 +37,12 @@ import type { Readers } from './readers.js';
 /** Rows of the disk's order looked at between two turns of the event loop. */
 const ROWS_PER_STEP = 256;
 
-export interface TieredParts {
+export interface TieredDeps {
   readonly config: CacheConfig;
   readonly log: Log;
   readonly clock: Clock;
   readonly memory: MemoryTier;
-  readonly parts: PartStore;
+  readonly parts: IncompleteTier;
   /** Undefined where it is turned off. */
   readonly disk: DiskTier | undefined;
   readonly readers: Readers;
@@ -51,18 +51,18 @@ export interface TieredParts {
 }
 
 export class TieredCache implements EdgeCache {
-  readonly #parts: TieredParts;
+  readonly #parts: TieredDeps;
   readonly #budget: Budget;
   readonly #promoter: Promoter | undefined;
   /** Also those that have ended, as long as somebody reads them. */
-  readonly #fills = new Set<Fill>();
+  readonly #fills = new Set<FillWriter>();
   readonly #background = new AbortController();
   readonly #tasks = new Set<Promise<unknown>>();
   #filling = 0;
   #corrupt = 0;
   #closed: Promise<void> | undefined;
 
-  constructor(parts: TieredParts) {
+  constructor(parts: TieredDeps) {
     const { config, memory, disk } = parts;
     this.#parts = parts;
     this.#budget = new Budget(config.fill.memoryBytes);
@@ -79,7 +79,7 @@ export class TieredCache implements EdgeCache {
     this.#run(this.#tend(disk));
   }
 
-  get parts(): PartStore {
+  get incomplete(): IncompleteTier {
     return this.#parts.parts;
   }
 
@@ -111,7 +111,7 @@ export class TieredCache implements EdgeCache {
     return [...found.values()].filter(({ deleteAt }) => deleteAt > now);
   }
 
-  fill(entry: Entry, placement: Placement): Filling {
+  fill(entry: Entry, placement: Tiers): Fill {
     const { config, disk } = this.#parts;
     let spool: SpoolFile | undefined;
     const body = new GrowingBody(entry.sizeBytes, {
@@ -124,7 +124,7 @@ export class TieredCache implements EdgeCache {
       onSpoolFailure: (thrown) => this.#note(thrown, 'a body that arrives cannot be written to disk'),
       onClosed: () => this.#fills.delete(fill),
     });
-    const fill = new Fill(entry, placement, body, {
+    const fill = new FillWriter(entry, placement, body, {
       keep: (arrived) => this.#keep(arrived, spool),
       onCorrupt: () => {
         this.#corrupt += 1;
@@ -191,9 +191,9 @@ export class TieredCache implements EdgeCache {
     const { memory, parts, disk } = this.#parts;
     return {
       memory: memory.stats(),
-      parts: parts.stats(),
+      incomplete: parts.stats(),
       disk: disk?.stats() ?? NO_TIER,
-      filling: this.#filling,
+      fills: this.#filling,
       corrupt: this.#corrupt,
       recovered: disk?.recoveredEntries ?? 0,
     };

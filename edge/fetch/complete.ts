@@ -11,7 +11,7 @@ import { pipeline, type Readable, Transform } from 'node:stream';
 import { isStrongEtag } from '../../src/http/etag.js';
 import { type ByteSpan, parseContentRange, spanLength } from '../../src/http/range.js';
 import { headerOf } from '../../src/http/reply.js';
-import type { Filling, Part, Placement } from '../cache/cache.js';
+import type { Fill, IncompleteResponse, Tiers } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import { combinable, missingOf, rangeField } from '../rfc9111/spans.js';
 import { freshen } from '../rfc9111/validate.js';
@@ -25,13 +25,13 @@ import type { Landing } from './result.js';
 import { type Treatment, treatmentOf } from './rules.js';
 
 /** What is held of the response that an errand is about. */
-export function findPart({ cache }: Pick<FillParts, 'cache'>, errand: Errand): Part | undefined {
-  return cache.parts.find(errand.place.primaryKey, (entry) => fits(entry, errand));
+export function findPart({ cache }: Pick<FillParts, 'cache'>, errand: Errand): IncompleteResponse | undefined {
+  return cache.incomplete.find(errand.place.primaryKey, (entry) => fits(entry, errand));
 }
 
 /** A part that can be made whole: what is missing of it, at least one span. */
 export interface Completable {
-  readonly part: Part;
+  readonly part: IncompleteResponse;
   readonly etag: string;
   readonly gaps: readonly [ByteSpan, ...ByteSpan[]];
 }
@@ -74,7 +74,7 @@ export function isGap(answered: Answered, { part }: Completable, gap: ByteSpan):
 export function combinedHead(
   parts: FillParts,
   errand: Errand,
-  { entry }: Part,
+  { entry }: IncompleteResponse,
   answered: Answered,
 ): { readonly entry: Entry; readonly treatment: Treatment } | undefined {
   const treatment = treatmentOf(parts.policy().rules, {
@@ -112,7 +112,7 @@ export async function* assembled(
   flight: Flight<Landing>,
 ): AsyncGenerator<Buffer> {
   const { part, gaps } = whole;
-  const writer = parts.cache.parts.open(part.entry);
+  const writer = parts.cache.incomplete.open(part.entry);
   let at = 0;
   for (const [index, gap] of gaps.entries()) {
     if (at < gap.first) yield* part.read({ first: at, last: gap.first - 1 });
@@ -144,14 +144,14 @@ async function fetchGap(
 }
 
 /** What came of a whole body whose transfer broke off: its beginning. The readers of the fill are not told before it lies here. */
-export async function keepBeginning(parts: FillParts, filling: Filling): Promise<void> {
+export async function keepBeginning(parts: FillParts, filling: Fill): Promise<void> {
   const { entry, receivedBytes } = filling;
   const { sizeBytes } = entry;
   const etag = headerOf(entry.headers, 'etag');
   if (entry.status !== 200 || sizeBytes === null || etag === undefined || !isStrongEtag(etag)) return;
   const keptBytes = Math.min(receivedBytes, sizeBytes - 1);
   if (keptBytes <= 0 || filling.failed || filling.passing || parts.cache.peek(entry.key) !== undefined) return;
-  const writer = parts.cache.parts.open(entry);
+  const writer = parts.cache.incomplete.open(entry);
   if (writer === undefined) return;
   let at = 0;
   try {
@@ -173,19 +173,19 @@ export function keepingPart(parts: FillParts, errand: Errand, answered: Answered
   const { entry, treatment, span } = judged;
   const { placement } = treatment;
   if (!placement.memory && !placement.disk) return answered;
-  const writer = parts.cache.parts.open(entry);
+  const writer = parts.cache.incomplete.open(entry);
   if (writer === undefined) return answered;
   let at = span.first;
   const tap = new Transform({
     transform(chunk: Buffer, _encoding, done) {
       // What is not as long as it says lies nobody knows where.
-      if (at + chunk.length > span.last + 1) parts.cache.parts.drop(entry.key, 'corrupt');
+      if (at + chunk.length > span.last + 1) parts.cache.incomplete.drop(entry.key, 'corrupt');
       else writer.write(at, chunk);
       at += chunk.length;
       done(null, chunk);
     },
     flush(done) {
-      if (at <= span.last) parts.cache.parts.drop(entry.key, 'corrupt');
+      if (at <= span.last) parts.cache.incomplete.drop(entry.key, 'corrupt');
       else void promote(parts, errand, entry, placement);
       done();
     },
@@ -196,14 +196,14 @@ export function keepingPart(parts: FillParts, errand: Errand, answered: Answered
 }
 
 /** A part that has become whole goes to the tiers, unless something newer is there or on its way. */
-async function promote(parts: FillParts, errand: Errand, { key }: Entry, placement: Placement): Promise<void> {
+async function promote(parts: FillParts, errand: Errand, { key }: Entry, placement: Tiers): Promise<void> {
   const { cache } = parts;
-  const part = cache.parts.find(errand.place.primaryKey, (entry) => entry.key === key);
+  const part = cache.incomplete.find(errand.place.primaryKey, (entry) => entry.key === key);
   if (part === undefined || missingOf(part.spans, wholeOf(part.entry)).length > 0) return;
   if (part.entry.sizeBytes > parts.policy().fill.objectMaxBytes) return;
   const filling = cache.fill(part.entry, placement);
   for (const bytes of part.read(wholeOf(part.entry))) await filling.write(bytes);
-  const current = cache.parts.find(errand.place.primaryKey, (entry) => entry.key === key);
+  const current = cache.incomplete.find(errand.place.primaryKey, (entry) => entry.key === key);
   if (current !== part) {
     filling.abort(new Mismatch('another has taken its place'));
     return;
@@ -212,10 +212,10 @@ async function promote(parts: FillParts, errand: Errand, { key }: Entry, placeme
   parts.counters.fills.add(1, { outcome: outcome.kind });
   if (outcome.kind === 'corrupt') {
     parts.log.warn({ key: errand.place.primaryKey, what: outcome.what }, 'parts came to another whole than was said');
-    cache.parts.drop(key, 'corrupt');
+    cache.incomplete.drop(key, 'corrupt');
   }
 }
 
-function wholeOf({ sizeBytes }: Part['entry']): ByteSpan {
+function wholeOf({ sizeBytes }: IncompleteResponse['entry']): ByteSpan {
   return { first: 0, last: sizeBytes - 1 };
 }

@@ -9,7 +9,7 @@ import { viaNames } from '../../src/http/fields.js';
 import { planRange } from '../../src/http/range.js';
 import { headerOf } from '../../src/http/reply.js';
 import type { Answer, Leaving } from '../answer.js';
-import type { Filling } from '../cache/cache.js';
+import type { Fill } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import type { ForwardReason } from '../respond/cache-status.js';
 import { decide } from '../rfc9111/decide.js';
@@ -107,7 +107,7 @@ function firstOf(found: Found): Entry | undefined {
 }
 
 /** Whether a body that began to come before the caller did is fresh enough for it. */
-function suits(engine: Engine, errand: Errand, filling: Filling, reason: ForwardReason): boolean {
+function suits(engine: Engine, errand: Errand, filling: Fill, reason: ForwardReason): boolean {
   if (reason === 'request' || filling.passing) return false;
   if (errand.place.mediaId !== null && engine.lease() !== 'yes') return false;
   const { kind } = decide(filling.entry, requestDirectives(errand.ask), engine.clock.now(), engine.deciding);
@@ -256,7 +256,7 @@ interface Ahead {
 }
 
 /** RFC 9110 14.2: the one range that begins so far ahead that waiting for it would be longer than asking for it. */
-function rangeAhead({ engine, errand }: Fetching, filling: Filling): Ahead | undefined {
+function rangeAhead({ engine, errand }: Fetching, filling: Fill): Ahead | undefined {
   const range = errand.ask.header('range');
   const etag = headerOf(filling.entry.headers, 'etag');
   if (range === undefined || filling.sizeBytes === null || filling.entry.status !== 200) return undefined;

@@ -11,7 +11,7 @@
 import { governingDirectives } from '../../src/http/cache-control.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { errorFields } from '../../src/log.js';
-import type { Filling, FillOutcome } from '../cache/cache.js';
+import type { Fill, FillOutcome } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import { keyOf } from '../key.js';
 import { isOriginError } from '../rfc9111/decide.js';
@@ -83,7 +83,7 @@ async function complete(
   }
   // An error says nothing of what is here.
   if (isOriginError(outcome.status)) return receive(parts, errand, [], outcome, flight);
-  parts.cache.parts.drop(whole.part.entry.key, 'replaced');
+  parts.cache.incomplete.drop(whole.part.entry.key, 'replaced');
   if (outcome.status !== 206 && outcome.status !== 416) return receive(parts, errand, [], outcome, flight);
   // Of another piece than what was here, or not to be kept: fetch the whole.
   outcome.body.destroy();
@@ -239,7 +239,7 @@ function lone(answered: Answered, why: Uncacheable, method: 'GET' | 'HEAD', flig
 async function pump(
   parts: FillParts,
   bytes: AsyncIterable<Buffer>,
-  filling: Filling,
+  filling: Fill,
   flight: Flight<Landing>,
 ): Promise<void> {
   let outcome: FillOutcome;
@@ -261,7 +261,7 @@ async function pump(
 
 async function breakOff(
   parts: FillParts,
-  filling: Filling,
+  filling: Fill,
   flight: Flight<Landing>,
   thrown: unknown,
 ): Promise<FillOutcome> {
@@ -269,7 +269,7 @@ async function breakOff(
   const reason = flight.signal.aborted ? endOf(flight.signal) : 'origin';
   // Who comes now begins anew, with what is here.
   flight.close();
-  if (error instanceof Mismatch) parts.cache.parts.drop(filling.entry.key, 'corrupt');
+  if (error instanceof Mismatch) parts.cache.incomplete.drop(filling.entry.key, 'corrupt');
   else if (reason === 'origin' || reason === 'unwanted') await keepBeginning(parts, filling);
   filling.abort(error);
   if (reason === 'origin') parts.log.debug(errorFields(error), 'the origin broke off a body');
@@ -283,12 +283,12 @@ function isHeld({ cache }: FillParts, entry: Entry): boolean {
 function tell(parts: FillParts, entry: Entry, outcome: FillOutcome): void {
   parts.counters.fills.add(1, { outcome: outcome.kind });
   if (outcome.kind === 'corrupt') {
-    parts.cache.parts.drop(entry.key, 'corrupt');
+    parts.cache.incomplete.drop(entry.key, 'corrupt');
     parts.log.warn({ key: entry.primaryKey, what: outcome.what }, 'the origin sent a body that is not what it said');
   }
 }
 
-function nearlyDone(filling: Filling, { finishShare, finishBytes }: FillConfig): boolean {
+function nearlyDone(filling: Fill, { finishShare, finishBytes }: FillConfig): boolean {
   const { sizeBytes, receivedBytes } = filling;
   if (sizeBytes === null || filling.passing) return false;
   return receivedBytes >= sizeBytes * finishShare || sizeBytes - receivedBytes <= finishBytes;

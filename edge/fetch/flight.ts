@@ -7,7 +7,7 @@
  * Leaves to others: what is fetched and what becomes of it (fill.ts).
  */
 import type { MediaId } from '../../src/ids.js';
-import type { Filling } from '../cache/cache.js';
+import type { Fill } from '../cache/cache.js';
 
 export interface FlightOrder<T> {
   /** Who comes with the same key shares the flight. */
@@ -45,7 +45,7 @@ export interface Flight<T> {
   /** Whether `outcome` is known by now. */
   readonly told: boolean;
   /** The body that it brings, while it comes: for those who join now. Set by who runs it. */
-  filling: Filling | undefined;
+  filling: Fill | undefined;
   /** Those who want it now. */
   readonly wanted: number;
   /** Asked when nobody wants it any more: true lets it go on. */
@@ -160,7 +160,7 @@ class Trip<T> implements Flight<T> {
   #open = true;
   #flying = true;
   keepOn: () => boolean;
-  filling: Filling | undefined;
+  filling: Fill | undefined;
 
   constructor(order: FlightOrder<T>, told: { readonly closed: () => void; readonly landed: () => void }) {
     this.order = order;

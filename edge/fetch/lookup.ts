@@ -44,5 +44,5 @@ export function fits(entry: Entry, errand: Errand): boolean {
 /** Every key that is held under a primary key. */
 export function keysUnder(cache: EdgeCache, primaryKey: string): readonly CacheKey[] {
   const variants = cache.variantsOf(primaryKey).map(({ key }) => key);
-  return [keyOf(primaryKey, {}), ...variants, ...cache.parts.keysOfPrimary(primaryKey)];
+  return [keyOf(primaryKey, {}), ...variants, ...cache.incomplete.keysOfPrimary(primaryKey)];
 }

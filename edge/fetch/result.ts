@@ -1,6 +1,6 @@
 /** What comes of a trip to the origin (fill.ts). Types alone. */
 import type { HeaderList } from '../../src/http/reply.js';
-import type { Filling } from '../cache/cache.js';
+import type { Fill } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import type { StoreRefusal } from '../rfc9111/storable.js';
 import type { Answered, UpstreamFailure } from '../upstream/upstream.js';
@@ -13,7 +13,7 @@ export type Landing =
   /** A body is on its way in; anyone whom the entry fits may read it, until it is over. */
   | {
       readonly kind: 'filling';
-      readonly filling: Filling;
+      readonly filling: Fill;
       /** What the origin answered: 206 where it brings only what was missing. */
       readonly status: number;
       /** RFC 9111 5.2.2.4, 5.2.2.7: what may not be kept of its head, for the caller who asked alone. */

@@ -6,7 +6,7 @@
 
 import { choice, list, optionalDuration, section, size, text, type ValueOf } from '../../src/config/field.js';
 import { headerOf } from '../../src/http/reply.js';
-import type { Placement } from '../cache/cache.js';
+import type { Tiers } from '../cache/cache.js';
 import { ADMISSION_NAMES } from '../cache/policy/registry.js';
 import type { Entry } from '../entry.js';
 import { type PathKind, pathKindOf } from '../key.js';
@@ -72,7 +72,7 @@ export interface Treatment {
   readonly ttlMs: number | null;
   readonly staleWhileRevalidateMs: number | null;
   readonly staleIfErrorMs: number | null;
-  readonly placement: Placement;
+  readonly placement: Tiers;
   readonly warm: WarmMode | 'as_set';
 }
 
@@ -88,7 +88,7 @@ export function treatmentOf(rules: readonly Rule[], subject: Subject): Treatment
   const rule = rules.find((each) => matches(each, subject));
   if (rule === undefined) return UNTREATED;
   const { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, tiers, admission, warm } = rule;
-  const placement: Placement = {
+  const placement: Tiers = {
     memory: tiers === 'both' || tiers === 'memory',
     disk: tiers === 'both' || tiers === 'disk',
     ...(admission !== 'as_set' && { admission }),

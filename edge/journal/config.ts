@@ -59,7 +59,7 @@ export type OpenOrigin = (
   signal: AbortSignal,
 ) => Promise<{ readonly status: number; readonly body: Readable }>;
 
-export interface FollowerOptions {
+export interface FollowerDeps {
   readonly config: JournalConfig;
   /** The edge's configured name, as the origin will list it. */
   readonly edgeName: string;

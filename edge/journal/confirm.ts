@@ -3,10 +3,9 @@
  * comes meanwhile is told by the next one, so that a burst of takedowns costs
  * two requests and not one each.
  */
-
 import { CONFIRM_PATH } from '../../src/journal/entry.js';
 import { EDGE_PROOF } from '../../src/wire.js';
-import type { FollowerOptions } from './config.js';
+import type { FollowerDeps } from './config.js';
 
 export type ConfirmOutcome =
   | 'told'
@@ -20,7 +19,7 @@ export interface Confirmer {
   close(): Promise<void>;
 }
 
-export function createConfirmer(options: FollowerOptions, onOutcome: (outcome: ConfirmOutcome) => void): Confirmer {
+export function createConfirmer(options: FollowerDeps, onOutcome: (outcome: ConfirmOutcome) => void): Confirmer {
   const closing = new AbortController();
   let wanted: number | undefined;
   let running: Promise<void> | undefined;

@@ -11,10 +11,10 @@
 import { sleep } from '../../src/clock.js';
 import { bugFields } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
-import type { FollowerOptions } from './config.js';
+import type { FollowerDeps } from './config.js';
 import { createLease, type Lease } from './lease.js';
 import { openPositionFile } from './position.js';
-import { type FollowerLink, type Progress, runSession, type SessionParts } from './session.js';
+import { type FollowerLink, type Progress, runSession, type SessionDeps } from './session.js';
 
 export interface FollowerState {
   readonly link: FollowerLink;
@@ -36,7 +36,7 @@ export interface Follower {
 }
 
 /** Starts at once. Rejects only where the folder cannot be used. */
-export async function followJournal(options: FollowerOptions): Promise<Follower> {
+export async function followJournal(options: FollowerDeps): Promise<Follower> {
   const { config, clock, log } = options;
   const file = await openPositionFile(options.folder, (thrown) =>
     log.error(bugFields(thrown), 'the journal position could not be written'),
@@ -91,7 +91,7 @@ function createGate(): { readonly passed: Promise<boolean>; open(): void; give()
 }
 
 /** One session after the other, with a growing wait between those that came to nothing. */
-async function keepFollowing(parts: SessionParts, meters: Meters, signal: AbortSignal): Promise<void> {
+async function keepFollowing(parts: SessionDeps, meters: Meters, signal: AbortSignal): Promise<void> {
   const { options, progress } = parts;
   const { config, clock, log } = options;
   let failures = 0;

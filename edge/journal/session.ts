@@ -8,7 +8,7 @@ import { unreachable } from '../../src/errors.js';
 import type { MediaId } from '../../src/ids.js';
 import type { JournalEntry, JournalLine } from '../../src/journal/entry.js';
 import { errorFields, type LogFields } from '../../src/log.js';
-import type { FollowerOptions } from './config.js';
+import type { FollowerDeps } from './config.js';
 import { type Confirmer, createConfirmer } from './confirm.js';
 import { createDelayGauge, type LeaseHold } from './lease.js';
 import type { Position, PositionFile } from './position.js';
@@ -26,8 +26,8 @@ export interface Progress {
   purges: number;
 }
 
-export interface SessionParts {
-  readonly options: FollowerOptions;
+export interface SessionDeps {
+  readonly options: FollowerDeps;
   readonly progress: Progress;
   readonly file: PositionFile;
   readonly lease: LeaseHold;
@@ -41,7 +41,7 @@ export interface SessionOutcome {
   readonly cause: LogFields;
 }
 
-export async function runSession(parts: SessionParts, signal: AbortSignal): Promise<SessionOutcome> {
+export async function runSession(parts: SessionDeps, signal: AbortSignal): Promise<SessionOutcome> {
   const { options } = parts;
   const over = new AbortController();
   const stop = (): void => over.abort(new SessionOver('closing'));
@@ -79,7 +79,7 @@ const MARKS_MAX = 64;
 type OtherLine = Exclude<JournalLine, { readonly t: 'entry' }>;
 
 class Session {
-  readonly #parts: SessionParts;
+  readonly #parts: SessionDeps;
   readonly #end: (why: SessionOver) => void;
   readonly #gauge = createDelayGauge();
   readonly #marks: Mark[] = [];
@@ -87,7 +87,7 @@ class Session {
   #current = false;
 
   /** `end`: for what ends the session while it waits for the origin. */
-  constructor(parts: SessionParts, end: (why: SessionOver) => void) {
+  constructor(parts: SessionDeps, end: (why: SessionOver) => void) {
     this.#parts = parts;
     this.#end = end;
   }
@@ -219,7 +219,7 @@ function grouped(lines: readonly JournalLine[], batchMax: number): Group[] {
 }
 
 /** Whatever the cause of an entry, what shows these ids must go. */
-async function applyEntries(options: FollowerOptions, entries: readonly JournalEntry[]): Promise<void> {
+async function applyEntries(options: FollowerDeps, entries: readonly JournalEntry[]): Promise<void> {
   const { cache, config } = options;
   const ids: MediaId[] = [...new Set(entries.flatMap((entry) => entry.ids))];
   try {
@@ -234,7 +234,7 @@ async function applyEntries(options: FollowerOptions, entries: readonly JournalE
 }
 
 /** Nothing that is held can be trusted: it goes, and the journal is followed from here on. */
-async function startAfresh(parts: SessionParts, journal: string, newest: number): Promise<void> {
+async function startAfresh(parts: SessionDeps, journal: string, newest: number): Promise<void> {
   const { options, progress } = parts;
   progress.position = undefined;
   try {
@@ -250,12 +250,12 @@ async function startAfresh(parts: SessionParts, journal: string, newest: number)
   moveTo(parts, { journal, seq: newest });
 }
 
-function moveTo(parts: SessionParts, position: Position): void {
+function moveTo(parts: SessionDeps, position: Position): void {
   parts.progress.position = position;
   parts.file.note(position);
 }
 
-function warnOfShortLease(options: FollowerOptions, beatMs: number): void {
+function warnOfShortLease(options: FollowerDeps, beatMs: number): void {
   const { ttlMs } = options.config.lease;
   if (ttlMs >= 2 * beatMs) return;
   options.log.warn({ ttlMs, beatMs }, 'the lease is shorter than two beats of the origin: it will lapse now and then');

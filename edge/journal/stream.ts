@@ -2,12 +2,11 @@
  * The bytes of the journal stream: opened within a bound, cut into lines of the
  * protocol, given up when nothing comes. Knows nothing of what the lines mean.
  */
-
 import type { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
 import { JOURNAL_PATH, type JournalLine, parseLine } from '../../src/journal/entry.js';
 import { EDGE_PROOF } from '../../src/wire.js';
-import type { FollowerOptions } from './config.js';
+import type { FollowerDeps } from './config.js';
 import type { Position } from './position.js';
 
 export type SessionEnd =
@@ -37,7 +36,7 @@ export class SessionOver extends Error {
 
 /** Asks for all that follows `position`; without one, for what comes from now on. */
 export async function openStream(
-  options: FollowerOptions,
+  options: FollowerDeps,
   position: Position | undefined,
   over: AbortController,
 ): Promise<Readable> {

@@ -37,7 +37,7 @@ export function registerFigures(metrics: Metrics, sources: StatsSources): void {
       capacity.set(stats.capacityBytes, { tier });
       evictions(tier, stats.evictions);
     }
-    filling.set(cache.filling);
+    filling.set(cache.fills);
     const upstream = sources.upstream();
     breaker.set(upstream.breaker === 'closed' ? 0 : 1);
     inFlight.set(upstream.inFlight);

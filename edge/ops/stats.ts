@@ -58,7 +58,7 @@ export function readStats(
 ): Readonly<Record<string, unknown>> {
   const { clock, tally } = sources;
   const ratios = hitRatios(tally.counts);
-  const { memory, disk, filling, corrupt, recovered } = sources.cache();
+  const { memory, disk, fills, corrupt, recovered } = sources.cache();
   const policy = sources.policy();
   return {
     edge: sources.edgeName,
@@ -71,7 +71,7 @@ export function readStats(
       outcomes: tally.counts,
       per_second: history.perSecond(),
     },
-    cache: { memory: tierOf(memory), disk: tierOf(disk), filling, corrupt, recovered },
+    cache: { memory: tierOf(memory), disk: tierOf(disk), filling: fills, corrupt, recovered },
     journal: journalOf(sources.journal()),
     lease: leaseOf(sources.lease()),
     upstream: upstreamOf(sources.upstream()),

@@ -9,15 +9,15 @@ import type { ByteSpan } from '../../../src/http/range.js';
 import { type Body, BodyLost } from '../cache.js';
 import { BytesBody } from '../memory.js';
 import type { Readers } from '../readers.js';
-import type { Contents } from './content-refs.js';
+import type { ContentRefs } from './content-refs.js';
 import type { DiskIndex } from './disk-index.js';
 import { isMissing, type OpenFile } from './files.js';
 import { type DiskRecord, digestOf } from './record.js';
 
 const READ_BYTES = 131_072;
 
-export interface DiskReaderParts {
-  readonly contents: Contents;
+export interface DiskReaderDeps {
+  readonly contents: ContentRefs;
   readonly index: DiskIndex;
   readonly readers: Readers;
   /** Bodies up to this size are read in one piece. */
@@ -29,11 +29,11 @@ export interface DiskReaderParts {
 
 /** Reads and verifies contents; what many ask for at once is done once. */
 export class DiskReader {
-  readonly #parts: DiskReaderParts;
+  readonly #parts: DiskReaderDeps;
   readonly #reading = new Map<string, Promise<Buffer | undefined>>();
   readonly #verifying = new Map<string, Promise<boolean>>();
 
-  constructor(parts: DiskReaderParts) {
+  constructor(parts: DiskReaderDeps) {
     this.#parts = parts;
   }
 
@@ -123,10 +123,10 @@ export class DiskReader {
 class DiskBody implements Body {
   readonly #record: DiskRecord;
   readonly #reader: DiskReader;
-  readonly #parts: DiskReaderParts;
+  readonly #parts: DiskReaderDeps;
   #whole: Buffer | undefined;
 
-  constructor(record: DiskRecord, reader: DiskReader, parts: DiskReaderParts) {
+  constructor(record: DiskRecord, reader: DiskReader, parts: DiskReaderDeps) {
     this.#record = record;
     this.#reader = reader;
     this.#parts = parts;
@@ -164,7 +164,7 @@ class DiskBody implements Body {
 class DiskReadable extends Readable {
   readonly #record: DiskRecord;
   readonly #reader: DiskReader;
-  readonly #parts: DiskReaderParts;
+  readonly #parts: DiskReaderDeps;
   readonly #end: number;
   #at: number;
   #file: OpenFile | undefined;
@@ -172,7 +172,7 @@ class DiskReadable extends Readable {
   constructor(
     record: DiskRecord,
     reader: DiskReader,
-    parts: DiskReaderParts,
+    parts: DiskReaderDeps,
     span: ByteSpan | undefined,
     signal: AbortSignal,
   ) {

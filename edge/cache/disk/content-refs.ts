@@ -12,7 +12,7 @@ import type { DiskRoom } from './room.js';
 /** Files removed at once. */
 const REMOVALS_AT_ONCE = 4;
 
-export interface ContentsParts {
+export interface ContentRefsDeps {
   readonly content: ContentStore;
   readonly index: DiskIndex;
   readonly room: DiskRoom;
@@ -24,8 +24,8 @@ interface Removal {
   readonly bytes: number;
 }
 
-export class Contents {
-  readonly #parts: ContentsParts;
+export class ContentRefs {
+  readonly #parts: ContentRefsDeps;
   /** The latest step on a content that has steps under way. */
   readonly #steps = new Map<string, Promise<unknown>>();
   #removals: Removal[] = [];
@@ -34,7 +34,7 @@ export class Contents {
   #pinned = new Set<string>();
   #pinnedBefore = new Set<string>();
 
-  constructor(parts: ContentsParts) {
+  constructor(parts: ContentRefsDeps) {
     this.#parts = parts;
   }
 

@@ -14,14 +14,14 @@ const ENTRY_BYTES = 4_096;
 /** The least time between the start of two rounds, however little there is to read. */
 const ROUND_MS = 60_000;
 
-export interface ScrubParts {
+export interface ScrubDeps {
   readonly tier: DiskTier;
   readonly clock: Clock;
   readonly bytesPerSecond: number;
   readonly signal: AbortSignal;
 }
 
-export async function scrub(parts: ScrubParts): Promise<void> {
+export async function scrub(parts: ScrubDeps): Promise<void> {
   const { clock, signal } = parts;
   while (!signal.aborted) {
     const startedMs = clock.monotonicMs();
@@ -30,7 +30,7 @@ export async function scrub(parts: ScrubParts): Promise<void> {
   }
 }
 
-async function scrubOnce({ tier, clock, bytesPerSecond, signal }: ScrubParts): Promise<void> {
+async function scrubOnce({ tier, clock, bytesPerSecond, signal }: ScrubDeps): Promise<void> {
   const pace = (bytes: number): Promise<void> => pause(clock, (bytes / bytesPerSecond) * 1_000, signal);
   let seq = 0;
   for (;;) {

@@ -18,7 +18,7 @@ import { type AdmissionName, createAdmission, createPolicy } from '../policy/reg
 import type { Admission } from '../policy/second-hit.js';
 import type { Readers } from '../readers.js';
 import { DiskReader } from './body.js';
-import { Contents } from './content-refs.js';
+import { ContentRefs } from './content-refs.js';
 import { ContentStore } from './content-store.js';
 import { DiskIndex, type OrderRow } from './disk-index.js';
 import type { DiskFiles } from './files.js';
@@ -35,7 +35,7 @@ const SHRINK_STEP_BYTES = 8_388_608;
 /** A second_hit admission remembers as much as would fill the tier so many times. */
 const REMEMBERED_CAPACITIES = 2;
 
-export interface DiskTierParts {
+export interface DiskTierDeps {
   readonly config: CacheConfig;
   readonly log: Log;
   readonly clock: Clock;
@@ -69,7 +69,7 @@ interface OpenedParts {
 }
 
 export class DiskTier {
-  readonly #parts: DiskTierParts;
+  readonly #parts: DiskTierDeps;
   readonly #maxObjectBytes: number;
   readonly #capacityBytes: number;
   readonly #room: DiskRoom;
@@ -78,7 +78,7 @@ export class DiskTier {
   readonly #index: DiskIndex;
   readonly #guard: IndexGuard;
   readonly #unlock: () => Promise<void>;
-  readonly #contents: Contents;
+  readonly #contents: ContentRefs;
   readonly #reader: DiskReader;
   readonly #storing = new Map<KeyDigest, Storing>();
   readonly #stores = new Set<Promise<unknown>>();
@@ -94,7 +94,7 @@ export class DiskTier {
   #untilRecovered: SpoolFile[] = [];
 
   /** Reads nothing back yet: `recover` does. */
-  static async open(parts: DiskTierParts): Promise<DiskTier> {
+  static async open(parts: DiskTierDeps): Promise<DiskTier> {
     const { config, files } = parts;
     await files.makeFolder(config.folder);
     const unlock = await lockFolder(config.folder);
@@ -106,7 +106,7 @@ export class DiskTier {
     }
   }
 
-  static async #open(parts: DiskTierParts, unlock: () => Promise<void>): Promise<DiskTier> {
+  static async #open(parts: DiskTierDeps, unlock: () => Promise<void>): Promise<DiskTier> {
     const { config, files, randomName } = parts;
     const content = await ContentStore.open(join(config.folder, 'content'), files, randomName);
     const guard = new IndexGuard(indexPath(config.folder));
@@ -123,7 +123,7 @@ export class DiskTier {
     }
   }
 
-  private constructor(parts: DiskTierParts, { content, index, guard, unlock }: OpenedParts) {
+  private constructor(parts: DiskTierDeps, { content, index, guard, unlock }: OpenedParts) {
     const { disk, folder, fill } = parts.config;
     const fillRoomBytes = Math.min(disk.fillRoomBytes, Math.floor(disk.sizeBytes / 2));
     this.#parts = parts;
@@ -138,7 +138,7 @@ export class DiskTier {
     const limits = { sizeBytes: disk.sizeBytes, fillRoomBytes, minFreeBytes: disk.minFreeBytes };
     this.#room = new DiskRoom(limits, () => this.#policy.usedBytes);
     this.#spools = new SpoolFolder(join(folder, 'spool'), parts.files, this.#room, parts.randomName);
-    this.#contents = new Contents({ content, index, room: this.#room, onError: (thrown) => this.#note(thrown) });
+    this.#contents = new ContentRefs({ content, index, room: this.#room, onError: (thrown) => this.#note(thrown) });
     this.#reader = new DiskReader({
       contents: this.#contents,
       index,
@@ -157,7 +157,7 @@ export class DiskTier {
     return this.#content;
   }
 
-  get contents(): Contents {
+  get contents(): ContentRefs {
     return this.#contents;
   }
 
@@ -509,7 +509,7 @@ async function writeWhole(spool: SpoolFile, bytes: Buffer): Promise<void> {
 }
 
 /** An index that cannot be read is thrown away with all it led to: nothing here cannot be fetched again. */
-async function openIndex(parts: DiskTierParts, content: ContentStore, guard: IndexGuard): Promise<DiskIndex> {
+async function openIndex(parts: DiskTierDeps, content: ContentStore, guard: IndexGuard): Promise<DiskIndex> {
   const path = indexPath(parts.config.folder);
   const fault = await guard.fault();
   if (fault === undefined) {

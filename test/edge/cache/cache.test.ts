@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
-import type { EdgeCache, FillOutcome, Placement, Stored } from '../../../edge/cache/cache.js';
+import type { EdgeCache, FillOutcome, Stored, Tiers } from '../../../edge/cache/cache.js';
 import type { CacheConfig } from '../../../edge/cache/config.js';
 import { type DiskRecord, decodeRecord, encodeRecord } from '../../../edge/cache/disk/record.js';
 import { KeyIndex } from '../../../edge/cache/key-index.js';
@@ -27,7 +27,7 @@ import {
 import { until } from '../../kit/until.js';
 
 const STORED_BOTH: FillOutcome = { kind: 'stored', tiers: ['memory', 'disk'] };
-const ON_DISK: Placement = { memory: false, disk: true };
+const ON_DISK: Tiers = { memory: false, disk: true };
 
 type Sections = Parameters<typeof cacheConfig>[1];
 
@@ -282,7 +282,7 @@ void t.test('the limits hold whatever comes at once', async (t) => {
 void t.test('parts of responses', async (t) => {
   const limits = { sizeBytes: 60_000, maxObjectBytes: 20_000, spansMax: 3 };
   const { cache, clock } = await opened(t, { disk: { sizeBytes: 0 }, parts: limits });
-  const { parts } = cache;
+  const { incomplete: parts } = cache;
   const strong = (etag: string) => ({ headers: [['etag', etag]] as const });
   const find = (key: string) => parts.find(key, () => true);
 
@@ -326,12 +326,12 @@ void t.test('parts of responses', async (t) => {
     t.notOk(writer?.write(1_000, bytes.subarray(1_000, 25_000)), 'and no more of one than may be');
     for (let n = 0; n < 20; n += 1) {
       parts.open(entryOf(`/n${n}`, bytes, strong('"a"')))?.write(0, bytes.subarray(0, 9_000));
-      const { usedBytes, capacityBytes } = cache.stats().parts;
+      const { usedBytes, capacityBytes } = cache.stats().incomplete;
       t.ok(usedBytes <= capacityBytes);
     }
     t.notOk(find('/n0'));
     t.ok(find('/n19'));
-    t.ok(cache.stats().parts.evictions >= 14);
+    t.ok(cache.stats().incomplete.evictions >= 14);
   });
 
   await t.test('end with the media, with a takedown, and when the whole is here', async (t) => {

@@ -235,7 +235,7 @@ void t.test('abort, takedown and invalidation end a fill each in its own way', a
   await cache.takeDown(mediaIdOf(1));
   t.match(await broken, { reason: 'taken_down' }, 'also who still reads after the end');
   for (const key of ['aborted', 'taken', 'invalid', 'late']) t.equal(cache.get(keyOf(key)), undefined, key);
-  t.equal(cache.stats().filling, 0);
+  t.equal(cache.stats().fills, 0);
 });
 
 void t.test('bodies that arrive share their memory: beyond it they go through a file', async (t) => {
@@ -418,7 +418,7 @@ void t.test('whatever readers, faults and ends a fill meets, every completed rea
     // Sixty draws may leave out what is seldom drawn.
     for (const plan of fc.sample(plans, 500)) if (kinds.size < 4) await check(plan);
     t.same([...kinds].sort(), ['aborted', 'corrupt', 'not_kept', 'stored'].sort(), 'every outcome was met');
-    t.equal(test.cache.stats().filling, 0);
+    t.equal(test.cache.stats().fills, 0);
     test.files.before = () => undefined;
     if (diskOff) continue;
     const spools = join(t.testdirName, 'spool');

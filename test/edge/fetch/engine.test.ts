@@ -410,7 +410,7 @@ void t.test(
       t.equal(partsOf(edge).entries, 1);
       return edge;
     }
-    const partsOf = (edge: TestEdge) => edge.engine.fills.cache.stats().parts;
+    const partsOf = (edge: TestEdge) => edge.engine.fills.cache.stats().incomplete;
     const get = (edge: TestEdge, headers: Readonly<Record<string, string>> = {}, method = 'GET') =>
       sendRequest(url(edge), { method, headers: { ...READER, ...headers } });
 

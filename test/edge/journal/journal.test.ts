@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import {
-  type FollowerOptions,
+  type FollowerDeps,
   type JournalConfig,
   journalSection,
   type OpenOrigin,
@@ -160,7 +160,7 @@ async function openEdge(t: Test, options: EdgeOptions): Promise<Edge> {
     if (request.method === 'GET') opened += 1;
     return (options.open ?? openHttp(options.port))(request, signal);
   };
-  const given: FollowerOptions = {
+  const given: FollowerDeps = {
     config: configured(journalSection, { lease: LEASE, ...options.config }),
     edgeName: options.name ?? 'edge-1',
     instance: `instance-${instances}`,

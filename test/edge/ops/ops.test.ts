@@ -18,8 +18,8 @@ const TIER = { entries: 3, usedBytes: 300, capacityBytes: 1_000, evictions: 2, r
 const CACHE: CacheStats = {
   memory: TIER,
   disk: { ...TIER, entries: 9 },
-  parts: TIER,
-  filling: 1,
+  incomplete: TIER,
+  fills: 1,
   corrupt: 0,
   recovered: 4,
 };

@@ -3,7 +3,7 @@ import { createCipheriv, createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import type { EdgeCache, Filling, FillOutcome, Placement } from '../../../edge/cache/cache.js';
+import type { EdgeCache, Fill, FillOutcome, Tiers } from '../../../edge/cache/cache.js';
 import { type CacheConfig, cacheSection } from '../../../edge/cache/config.js';
 import { type DiskFiles, nodeFiles, type OpenFile } from '../../../edge/cache/disk/files.js';
 import { openCache } from '../../../edge/cache/open.js';
@@ -12,7 +12,7 @@ import { parseMediaId } from '../../../src/ids.js';
 import { ManualClock } from '../clock.js';
 import { configured, type TestDeps, testDeps } from '../deps.js';
 
-export const BOTH: Placement = { memory: true, disk: true };
+export const BOTH: Tiers = { memory: true, disk: true };
 export const NEVER = new AbortController().signal;
 
 type Sections = { readonly [K in 'memory' | 'disk' | 'parts' | 'fill' | 'policies']?: Partial<CacheConfig[K]> };
@@ -97,7 +97,7 @@ export function bytesOf(sizeBytes: number, seed = 1): Buffer {
   return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(sizeBytes));
 }
 
-export async function writeAll(filling: Filling, bytes: Buffer, chunkBytes = 50_000): Promise<void> {
+export async function writeAll(filling: Fill, bytes: Buffer, chunkBytes = 50_000): Promise<void> {
   for (let at = 0; at < bytes.length; at += chunkBytes) await filling.write(bytes.subarray(at, at + chunkBytes));
 }
 
