@@ -13,11 +13,11 @@ import { scanFaults } from './ingest/scan.js';
 import { metaSection } from './meta/config.js';
 import { quotaSection } from './quota.js';
 import { resumableSection } from './resumable.js';
+import { retentionSection } from './retention-rules.js';
 import { rateLimitsSection } from './server/rate-limits.js';
 import { drainSection } from './server/server.js';
 import { thumbsFaults, thumbsSection } from './thumbs/config.js';
 import { scrubSection } from './upkeep/scrub.js';
-import { retentionSection } from './upkeep/sweeper.js';
 
 const port = (standard: number, help: string) => integer({ default: standard, min: 0, max: 65_535, help });
 

@@ -36,7 +36,7 @@ import { createHandler, type Handler, requestCounts } from './server/server.js';
 import { openThumbs } from './thumbs/engine.js';
 import { menuOf } from './thumbs/plan.js';
 import { localMarks } from './upkeep/scrub.js';
-import { openRetention } from './upkeep/sweeper.js';
+import { openSweeper } from './upkeep/sweeper.js';
 import { uploadCounts } from './upload.js';
 
 export interface OriginSettings {
@@ -85,7 +85,7 @@ async function openComponents(
     log,
     metrics,
   });
-  const retention = openRetention({
+  const sweeper = openSweeper({
     config: rules,
     quotaPeriodMs: quota.periodMs,
     meta,
@@ -95,7 +95,7 @@ async function openComponents(
     log,
     metrics,
   });
-  opened.add('retention', retention);
+  opened.add('retention', sweeper);
   const audit = await openAuditLog(config.audit);
   opened.add('audit', audit);
   const uses = createUses({

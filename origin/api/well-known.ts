@@ -12,9 +12,9 @@ import type { UploadConfig } from '../ingest/config.js';
 import { TUS_EXTENSIONS, TUS_VERSION, UPLOADS_PATH } from '../ingest/tus.js';
 import type { QuotaConfig } from '../quota.js';
 import type { ResumableConfig } from '../resumable.js';
+import type { RetentionConfig } from '../retention-rules.js';
 import type { RateLimitsConfig } from '../server/rate-limits.js';
 import type { ThumbCapabilities } from '../thumbs/engine.js';
-import type { RetentionConfig } from '../upkeep/sweeper.js';
 import { createDocument, type DocumentReply } from './document.js';
 
 export const wellKnownSection = section('The documents at /.well-known and /openapi.json.', {

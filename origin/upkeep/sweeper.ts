@@ -1,133 +1,19 @@
 /**
- * How long media are kept. Whether and when an upload expires is decided here as
- * a pure function that the upload asks; the sweeper then does by the clock what
- * is due: marks the expired, frees blobs and their thumbnails, forgets what has
- * been told for long enough, and says what it freed.
+ * Removes what is no longer kept: marks expired media, frees blobs and their
+ * thumbnails, forgets old tombstones, and reports what it freed. When media
+ * expire is decided by retention-rules.ts.
  *
- * Nobody waits for it: an expired media is gone at its instant, swept or not.
+ * No request waits for it: expired media answer 410 from their instant on,
+ * swept or not.
  */
 
 import type { Clock, EpochMs, Timer } from '../../src/clock.js';
-import {
-  choice,
-  duration,
-  integer,
-  list,
-  optionalDuration,
-  section,
-  size,
-  text,
-  type ValueOf,
-} from '../../src/config/field.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import { clearStage, type Freed, freeOrphans, freeUnreferenced, type SweepParts } from '../blobs/sweep.js';
 import type { MetaStore } from '../meta/store.js';
-
-const ruleSection = section('One rule: what it covers and how long that is kept.', {
-  types: list({
-    default: ['*/*'],
-    of: text({
-      default: '',
-      pattern: /^(\*|[a-z0-9.+-]+)\/(\*|[a-z0-9.+-]+)$/,
-      accepts: 'a type such as image/gif, video/* or */*',
-      help: 'A type.',
-    }),
-    min: 1,
-    help: 'Media types that the rule covers.',
-  }),
-  visibility: choice({
-    default: 'any',
-    of: ['any', 'public', 'private'],
-    help: 'Whether it covers public media, private media or both.',
-  }),
-  minSizeBytes: size({ default: '0', help: 'It covers media of at least this size.' }),
-  keepMs: duration({ default: '30d', min: 1_000, help: 'How long such media are kept, at most.' }),
-});
-
-export const retentionSection = section('How long things are kept.', {
-  rules: list({
-    default: [],
-    of: ruleSection,
-    help: 'Rules with `types`, `visibility`, `min_size` and `keep`; the first that covers an upload bounds its life. None: media live until deleted, or for as long as the upload asks.',
-  }),
-  unusedForMs: optionalDuration({
-    default: null,
-    min: 60_000,
-    help: 'Media that nobody fetched for so long, from the origin or an edge, expire; they go on for up to `used_late_max` more.',
-  }),
-  usesEveryMs: duration({
-    default: '10m',
-    min: 1_000,
-    max: 86_400_000,
-    help: 'How often edges report what they served from their copies. Only with `unused_for`; otherwise they report nothing.',
-  }),
-  usedLateMaxMs: duration({
-    default: '24h',
-    min: 1_000,
-    help: 'How late word of a fetch may come: longer than `meta.used_step` and two reports of the edges. An edge cut off for so long that its report comes later has its media taken for unused.',
-  }),
-  tombstonesMs: duration({
-    default: '30d',
-    min: 0,
-    help: 'How long a deleted or expired id is answered with 410; with 404 from then on.',
-  }),
-  graceMs: duration({
-    default: '1h',
-    min: 1_000,
-    help: 'How long the bytes of deleted media stay before they are freed, and bytes without a record before they are taken for the remains of a crash.',
-  }),
-  stageMs: duration({
-    default: '24h',
-    min: 60_000,
-    help: 'Files left on the stage that nobody wrote to for so long are removed.',
-  }),
-  sweepEveryMs: duration({ default: '1m', min: 100, help: 'How often the sweeper looks for what is due.' }),
-  orphansEveryMs: duration({
-    default: '24h',
-    min: 60_000,
-    help: 'How often it walks the whole blob store for bytes without a record.',
-  }),
-  stepMax: integer({
-    default: 500,
-    min: 1,
-    max: 10_000,
-    help: 'Ids or blobs that one step takes together; the sweep goes on until nothing is due.',
-  }),
-});
-
-export type RetentionConfig = ValueOf<typeof retentionSection>;
-export type RetentionRule = RetentionConfig['rules'][number];
-
-export interface Kept {
-  readonly mime: string;
-  readonly sizeBytes: number;
-  readonly public: boolean;
-}
-
-/** When an upload expires: as it asks (`expires_in`), but no later than the first rule that covers it; null: never. */
-export function decideExpiry(
-  rules: readonly RetentionRule[],
-  media: Kept,
-  requestedMs: number | null,
-  now: EpochMs,
-): EpochMs | null {
-  const ruledMs = rules.find((rule) => covers(rule, media))?.keepMs ?? null;
-  if (ruledMs === null) return requestedMs === null ? null : now + requestedMs;
-  return now + Math.min(ruledMs, requestedMs ?? ruledMs);
-}
-
-function covers(rule: RetentionRule, media: Kept): boolean {
-  if (rule.visibility !== 'any' && (rule.visibility === 'public') !== media.public) return false;
-  return media.sizeBytes >= rule.minSizeBytes && rule.types.some((pattern) => matches(pattern, media.mime));
-}
-
-function matches(pattern: string, mime: string): boolean {
-  const [type = '', subtype = ''] = pattern.split('/');
-  const [ofType = '', ofSubtype = ''] = mime.split('/');
-  return (type === '*' || type === ofType) && (subtype === '*' || subtype === ofSubtype);
-}
+import type { RetentionConfig } from '../retention-rules.js';
 
 /** What one sweep did. */
 export interface SweepReport {
@@ -145,14 +31,14 @@ export interface SweepReport {
   readonly staged: number;
 }
 
-export interface Retention {
+export interface Sweeper {
   /** Does now what is due now; a sweep that is under way is waited for first. */
   sweep(signal: AbortSignal): Promise<SweepReport>;
   /** Breaks a sweep off between two steps. May be called twice. */
   close(): Promise<void>;
 }
 
-export interface RetentionParts extends SweepParts {
+export interface SweeperDeps extends SweepParts {
   readonly config: RetentionConfig;
   /** Length of a quota's period: usage of the one before the last is forgotten. */
   readonly quotaPeriodMs: number;
@@ -176,9 +62,9 @@ const NOTHING_DONE: SweepReport = {
 };
 
 /** Sweeps by the clock from now on. */
-export function openRetention(parts: RetentionParts): Retention {
-  const { config, clock, log } = parts;
-  const tell = createTelling(parts);
+export function openSweeper(deps: SweeperDeps): Sweeper {
+  const { config, clock, log } = deps;
+  const reporter = createReporter(deps);
   const closing = new AbortController();
   let last: Promise<unknown> = Promise.resolve();
   let orphansAtMs = Number.NEGATIVE_INFINITY;
@@ -191,13 +77,13 @@ export function openRetention(parts: RetentionParts): Retention {
     for (const step of walk ? [...STEPS, WALK] : STEPS) {
       signal.throwIfAborted();
       try {
-        report = { ...report, ...added(report, await step.run(parts, clock.now(), signal)) };
+        report = { ...report, ...added(report, await step.run(deps, clock.now(), signal)) };
       } catch (thrown) {
         signal.throwIfAborted();
-        tell.failure(step.name, thrown);
+        reporter.failure(step.name, thrown);
       }
     }
-    tell.report(report);
+    reporter.report(report);
     return report;
   }
 
@@ -231,7 +117,7 @@ export function openRetention(parts: RetentionParts): Retention {
 
 interface Step {
   readonly name: string;
-  run(parts: RetentionParts, now: EpochMs, signal: AbortSignal): Promise<Partial<SweepReport>>;
+  run(deps: SweeperDeps, now: EpochMs, signal: AbortSignal): Promise<Partial<SweepReport>>;
 }
 
 /** Each does all that is due of its kind; one that fails does not keep the others from theirs. */
@@ -270,11 +156,11 @@ const STEPS: readonly Step[] = [
   },
   {
     name: 'free blobs',
-    async run(parts, now, signal) {
-      const { config } = parts;
+    async run(deps, now, signal) {
+      const { config } = deps;
       let done: Partial<SweepReport> = {};
       for (;;) {
-        const freed = await freeUnreferenced(parts, now - config.graceMs, config.stepMax, signal);
+        const freed = await freeUnreferenced(deps, now - config.graceMs, config.stepMax, signal);
         done = added({ ...NOTHING_DONE, ...done }, freed);
         // Fewer: nothing more is due, or what is due is in use just now.
         if (freed.blobs < config.stepMax) return done;
@@ -292,8 +178,8 @@ const STEPS: readonly Step[] = [
 /** Looks at every stored byte's name, so it runs more seldom. */
 const WALK: Step = {
   name: 'free orphans',
-  async run(parts, now, signal) {
-    const freed = await freeOrphans(parts, now - parts.config.graceMs, signal);
+  async run(deps, now, signal) {
+    const freed = await freeOrphans(deps, now - deps.config.graceMs, signal);
     return { ...freed, orphans: freed.blobs + freed.thumbs };
   },
 };
@@ -317,12 +203,12 @@ function added(report: SweepReport, more: Partial<SweepReport> | Freed): Partial
   return Object.fromEntries(Object.entries(more).map(([name, did]) => [name, report[name as keyof SweepReport] + did]));
 }
 
-interface Telling {
+interface Reporter {
   report(report: SweepReport): void;
   failure(step: string, thrown: unknown): void;
 }
 
-function createTelling({ metrics, log }: RetentionParts): Telling {
+function createReporter({ metrics, log }: SweeperDeps): Reporter {
   const done = metrics.counter('retention_total', 'What retention ended, forgot and freed.', ['what']);
   const bytes = metrics.counter('retention_freed_bytes_total', 'Bytes of blobs and thumbnails that were freed.');
   const failures = metrics.counter('retention_failures_total', 'Steps of a sweep that failed.', ['step']);

@@ -7,7 +7,8 @@
  * node crash-writer.js FOLDER RECORD-FILE SEED
  */
 import { openSync, writeSync } from 'node:fs';
-import { openRetention, retentionSection } from '../../../origin/upkeep/sweeper.js';
+import { retentionSection } from '../../../origin/retention-rules.js';
+import { openSweeper } from '../../../origin/upkeep/sweeper.js';
 import type { MediaId } from '../../../src/ids.js';
 import { createLog } from '../../../src/log.js';
 import { createMetrics } from '../../../src/metrics.js';
@@ -27,7 +28,7 @@ const log = createLog('crash', { level: 'silent', requests: 'none' });
 /** A day later in each run, so that graces end in some of them. */
 const clock = new ManualClock(Date.UTC(2200, 0, 1) + Number(seed) * 86_400_000);
 const stores = await openStores(folder, clock, { log });
-const retention = openRetention({
+const sweeper = openSweeper({
   config: configured(retentionSection, { stageMs: 1e15, sweepEveryMs: 1e12 }),
   quotaPeriodMs: 86_400_000,
   meta: stores.meta,
@@ -92,7 +93,7 @@ async function withholdOne(): Promise<void> {
 async function sweep(): Promise<void> {
   for (;;) {
     clock.advance(600_000);
-    await retention.sweep(never);
+    await sweeper.sweep(never);
   }
 }
 

@@ -7,12 +7,11 @@ import { freeUnreferenced, type SweepParts } from '../../../origin/blobs/sweep.j
 import { createQuotas, quotaSection } from '../../../origin/quota.js';
 import {
   decideExpiry,
-  openRetention,
-  type Retention,
   type RetentionConfig,
   type RetentionRule,
   retentionSection,
-} from '../../../origin/upkeep/sweeper.js';
+} from '../../../origin/retention-rules.js';
+import { openSweeper, type Sweeper } from '../../../origin/upkeep/sweeper.js';
 import { USE_REPORT_IDS_MAX, USES_PATH } from '../../../src/journal/use-report.js';
 import { createLog } from '../../../src/log.js';
 import { ManualClock } from '../../kit/clock.js';
@@ -123,7 +122,7 @@ void t.test('a quota is asked before the body, and counts what is under way', as
 
 interface House extends Stores {
   readonly watched: TestDeps;
-  readonly retention: Retention;
+  readonly sweeper: Sweeper;
 }
 
 async function openHouse(t: Test, given: Partial<RetentionConfig> = {}, over: Partial<BlobStore> = {}): Promise<House> {
@@ -141,7 +140,7 @@ async function openHouse(t: Test, given: Partial<RetentionConfig> = {}, over: Pa
     ...seldom,
     ...given,
   });
-  const retention = openRetention({
+  const sweeper = openSweeper({
     config,
     quotaPeriodMs: HOUR,
     meta,
@@ -157,15 +156,15 @@ async function openHouse(t: Test, given: Partial<RetentionConfig> = {}, over: Pa
     metrics: watched.metrics,
   });
   t.teardown(async () => {
-    await retention.close();
+    await sweeper.close();
     await stores.close();
   });
-  return { ...stores, watched, retention };
+  return { ...stores, watched, sweeper };
 }
 
 void t.test('what is deleted is freed after the grace, with its thumbnails, and forgotten later', async (t) => {
   const house = await openHouse(t);
-  const { meta, blobs, clock, retention, watched } = house;
+  const { meta, blobs, clock, sweeper, watched } = house;
   const gone = await Promise.all(['one', 'two', 'three'].map((bytes) => house.put(bytes)));
   const kept = await house.put('kept');
   const shared = await house.put('shared');
@@ -176,9 +175,9 @@ void t.test('what is deleted is freed after the grace, with its thumbnails, and 
   for (const { record } of [...gone, shared]) await meta.remove(record.id, 'eve', clock.now());
 
   clock.advance(HOUR);
-  t.match(await retention.sweep(never), { blobs: 0, forgotten: 0 }, 'the grace is not over');
+  t.match(await sweeper.sweep(never), { blobs: 0, forgotten: 0 }, 'the grace is not over');
   clock.advance(1);
-  t.match(await retention.sweep(never), { blobs: 3, thumbs: 1, bytes: 'onetwothree'.length + 'small one'.length });
+  t.match(await sweeper.sweep(never), { blobs: 3, thumbs: 1, bytes: 'onetwothree'.length + 'small one'.length });
   t.equal(await blobs.stat(mediaKey(first.record.sha256)), undefined);
   t.equal(await blobs.stat(thumb), undefined);
   t.equal(await meta.findBlob(first.record.sha256), undefined);
@@ -188,7 +187,7 @@ void t.test('what is deleted is freed after the grace, with its thumbnails, and 
   t.equal(await blobs.stat(mediaKey(twin.record.sha256)), 6);
 
   clock.advance(23 * HOUR);
-  t.match(await retention.sweep(never), { forgotten: 4, blobs: 0 });
+  t.match(await sweeper.sweep(never), { forgotten: 4, blobs: 0 });
   t.same(await meta.find(first.record.id, clock.now()), { kind: 'unknown' });
   t.equal(await watched.sample('retention_total{what="blobs"}'), 3);
   t.equal(await watched.sample('retention_freed_bytes_total'), 'onetwothree'.length + 'small one'.length);
@@ -197,15 +196,15 @@ void t.test('what is deleted is freed after the grace, with its thumbnails, and 
 
 void t.test('a blob is never freed under an upload that counts on it', async (t) => {
   const house = await openHouse(t);
-  const { meta, blobs, clock, retention, inFlight } = house;
+  const { meta, blobs, clock, sweeper, inFlight } = house;
   const { record } = await house.put('bytes');
   await meta.remove(record.id, 'eve', clock.now());
   clock.advance(HOUR + 1);
   const release = await inFlight.hold(record.sha256, never);
-  t.match(await retention.sweep(never), { blobs: 0 });
+  t.match(await sweeper.sweep(never), { blobs: 0 });
   release();
   const again = await house.put('bytes');
-  t.match(await retention.sweep(never), { blobs: 0 }, 'it is held again');
+  t.match(await sweeper.sweep(never), { blobs: 0 }, 'it is held again');
   t.equal((await meta.find(again.record.id, clock.now())).kind, 'live');
   t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
 
@@ -227,7 +226,7 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
   // Held, lost again and uploaded once more, with sweeps at every turn.
   for (let round = 0; round < 20; round += 1) {
     clock.advance(HOUR + 1);
-    const [media] = await Promise.all([house.put('bytes'), retention.sweep(never), retention.sweep(never)]);
+    const [media] = await Promise.all([house.put('bytes'), sweeper.sweep(never), sweeper.sweep(never)]);
     t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
     t.equal((await meta.find(media.record.id, clock.now())).kind, 'live');
     await meta.remove(media.record.id, 'eve', clock.now());
@@ -236,7 +235,7 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
 
 void t.test('what its instant has passed or nobody uses expires, quarantined bytes stay', async (t) => {
   const house = await openHouse(t, { unusedForMs: HOUR, usedLateMaxMs: HOUR });
-  const { meta, blobs, clock, retention } = house;
+  const { meta, blobs, clock, sweeper } = house;
   const now = clock.now();
   const short = await Promise.all(
     ['a', 'b', 'c', 'd', 'e'].map((bytes) => house.put(bytes, { expiresAt: now + MINUTE })),
@@ -246,23 +245,23 @@ void t.test('what its instant has passed or nobody uses expires, quarantined byt
   const bad = await house.put('bad');
   await meta.quarantine(bad.record.id, { at: now, by: 'eve', reason: null, cause: 'admin' });
   clock.advance(MINUTE);
-  t.match(await retention.sweep(never), { expired: 5, unused: 0 }, 'also more than one step takes');
+  t.match(await sweeper.sweep(never), { expired: 5, unused: 0 }, 'also more than one step takes');
   t.match(await meta.journal.read(1, 9), [{ cause: 'expire' }, { cause: 'expire' }, { cause: 'expire' }]);
   clock.advance(90 * MINUTE);
   await meta.markUsed([used.record.id, short[0]?.record.id ?? used.record.id], clock.now());
   clock.advance(40 * MINUTE);
-  t.match(await retention.sweep(never), { unused: 2, blobs: 5 });
+  t.match(await sweeper.sweep(never), { unused: 2, blobs: 5 });
   t.match(await meta.find(idle.record.id, clock.now()), { kind: 'expired', record: { state: { at: clock.now() } } });
   t.equal((await meta.find(used.record.id, clock.now())).kind, 'live');
   clock.advance(100 * HOUR);
-  await retention.sweep(never);
+  await sweeper.sweep(never);
   t.equal(await blobs.stat(mediaKey(bad.record.sha256)), 3, 'what an admin withholds is not freed');
   await t.rejects(house.put('bad'), { message: /quarantined/ }, 'and stays refused without any id over it');
 });
 
 void t.test('the remains of crashes are cleared once they are old enough', async (t) => {
   const house = await openHouse(t, { stageMs: HOUR });
-  const { blobs, clock, retention } = house;
+  const { blobs, clock, sweeper } = house;
   const { record } = await house.put('known');
   const thumb = await house.thumb(record.sha256, 'thumb');
   const stale = thumbKey(record.sha256, sha256Of('older thumb'));
@@ -278,14 +277,14 @@ void t.test('the remains of crashes are cleared once they are old enough', async
   const nowSeconds = clock.now() / 1_000;
   utimesSync(join(blobs.stageFolder, 'upload-new'), nowSeconds, nowSeconds);
 
-  t.match(await retention.sweep(never), { orphans: 3, blobs: 1, thumbs: 2, staged: 1 });
+  t.match(await sweeper.sweep(never), { orphans: 3, blobs: 1, thumbs: 2, staged: 1 });
   t.same(readdirSync(blobs.stageFolder), ['upload-new']);
   const sizes = [orphan, lostThumb, stale, fresh, thumb, mediaKey(record.sha256)].map((key) => blobs.stat(key));
   t.same(await Promise.all(sizes), [undefined, undefined, undefined, 9, 5, 5]);
   await house.store(orphan, 'orphan');
-  t.match(await retention.sweep(never), { orphans: 0 }, 'the whole store is walked more seldom');
+  t.match(await sweeper.sweep(never), { orphans: 0 }, 'the whole store is walked more seldom');
   clock.advance(25 * HOUR);
-  t.match(await retention.sweep(never), { orphans: 1, staged: 1 });
+  t.match(await sweeper.sweep(never), { orphans: 1, staged: 1 });
 });
 
 void t.test('the sweeper runs by the clock, goes on after a failure, and stops when told', async (t) => {
@@ -300,14 +299,14 @@ void t.test('the sweeper runs by the clock, goes on after a failure, and stops w
       },
     },
   );
-  const { meta, blobs, clock, retention, watched } = house;
+  const { meta, blobs, clock, sweeper, watched } = house;
   const deleted = await house.put('x');
   const due = await house.put('y', { expiresAt: clock.now() + HOUR });
   await meta.remove(deleted.record.id, 'eve', clock.now());
   /** The clock starts a sweep; the next one waits for it. */
   const afterSweep = async (byMs: number): Promise<void> => {
     clock.advance(byMs);
-    await retention.sweep(never);
+    await sweeper.sweep(never);
   };
   await afterSweep(HOUR + MINUTE);
   t.equal(await meta.findBlob(deleted.record.sha256), undefined);
@@ -319,10 +318,10 @@ void t.test('the sweeper runs by the clock, goes on after a failure, and stops w
   await afterSweep(24 * HOUR);
   t.equal(await blobs.stat(mediaKey(deleted.record.sha256)), undefined, 'the next walk finds them without a record');
 
-  const late = retention.sweep(never);
-  await retention.close();
+  const late = sweeper.sweep(never);
+  await sweeper.close();
   await t.rejects(late, { message: 'the sweeper is closing' });
-  await retention.close();
+  await sweeper.close();
   t.equal(clock.pending, 0, 'no timer is left');
 });
 
