@@ -1,7 +1,8 @@
 /**
  * Time, in one place. Everything that needs an instant or a timer is handed a
- * Clock; only this file may ask the machine. Tests hand in a clock they move.
+ * Clock; only this file asks the machine. Tests hand in a clock that they move.
  */
+import { onAbort, waitFor } from './abort.js';
 
 /** An instant: milliseconds since 1970-01-01T00:00:00Z. */
 export type EpochMs = number;
@@ -34,21 +35,33 @@ export const systemClock: Clock = {
 
 /** Waits, or rejects with the signal's reason as soon as it aborts. */
 export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted === true) {
-      reject(signal.reason);
-      return;
-    }
-    const onAbort = (): void => {
-      timer.cancel();
-      reject(signal?.reason);
-    };
-    const timer = clock.after(delayMs, () => {
-      signal?.removeEventListener('abort', onAbort);
-      resolve();
-    });
-    signal?.addEventListener('abort', onAbort, { once: true });
-  });
+  return waitFor((come) => {
+    const timer = clock.after(delayMs, come);
+    return () => timer.cancel();
+  }, signal);
+}
+
+export interface Deadline {
+  readonly clock: Clock;
+  readonly ms: number;
+  /** Why the work ends when the time is over. */
+  readonly late: () => Error;
+  /** Ends the work earlier. */
+  readonly signal?: AbortSignal;
+}
+
+/** Does `work` under a signal that aborts when the time is over, or with the signal given. */
+export async function withDeadline<T>(deadline: Deadline, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const { clock, ms, late, signal } = deadline;
+  const ended = new AbortController();
+  const stopListening = onAbort(signal, () => ended.abort(signal?.reason));
+  const timer = clock.after(ms, () => ended.abort(late()));
+  try {
+    return await work(ended.signal);
+  } finally {
+    timer.cancel();
+    stopListening();
+  }
 }
 
 /** Timers do not keep a process alive; work that only waits does, through this, until it is released. */

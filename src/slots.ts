@@ -2,17 +2,16 @@
  * So many at once and no more: whoever wants to be one of them waits for a
  * slot, first come first served, and gives it back when done.
  */
+import { waitFor } from './abort.js';
 
 export interface Slots {
   /** Resolves with the release; rejects with the signal's reason when that comes first. */
   take(signal: AbortSignal): Promise<() => void>;
-  readonly taken: number;
-  readonly waiting: number;
 }
 
 export function createSlots(slotsMax: number): Slots {
   let taken = 0;
-  const queue: (() => void)[] = [];
+  const queue = new Set<() => void>();
 
   function occupy(): () => void {
     let released = false;
@@ -21,7 +20,8 @@ export function createSlots(slotsMax: number): Slots {
       if (released) return;
       released = true;
       taken -= 1;
-      queue.shift()?.();
+      const [next] = queue;
+      next?.();
     };
   }
 
@@ -29,24 +29,11 @@ export function createSlots(slotsMax: number): Slots {
     take(signal) {
       if (signal.aborted) return Promise.reject(signal.reason);
       if (taken < slotsMax) return Promise.resolve(occupy());
-      return new Promise((resolve, reject) => {
-        const onAbort = (): void => {
-          queue.splice(queue.indexOf(enter), 1);
-          reject(signal.reason);
-        };
-        const enter = (): void => {
-          signal.removeEventListener('abort', onAbort);
-          resolve(occupy());
-        };
-        queue.push(enter);
-        signal.addEventListener('abort', onAbort, { once: true });
-      });
-    },
-    get taken() {
-      return taken;
-    },
-    get waiting() {
-      return queue.length;
+      return waitFor((come) => {
+        const enter = (): void => come(occupy());
+        queue.add(enter);
+        return () => queue.delete(enter);
+      }, signal);
     },
   };
 }

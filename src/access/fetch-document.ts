@@ -4,7 +4,7 @@
  * address is configured, and whoever can redirect it must not choose our keys.
  */
 import { formatDuration, formatSize } from '../bytes.js';
-import type { Clock } from '../clock.js';
+import { type Clock, withDeadline } from '../clock.js';
 
 export interface DocumentRequest {
   readonly url: string;
@@ -26,16 +26,21 @@ export async function fetchDocument(
   signal: AbortSignal,
 ): Promise<unknown> {
   signal.throwIfAborted();
-  const ended = new AbortController();
-  const onAbort = (): void => ended.abort(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  const timer = clock.after(limits.timeoutMs, () =>
-    ended.abort(new Error(`no whole answer within ${formatDuration(limits.timeoutMs)}`)),
-  );
+  const late = (): Error => new Error(`no whole answer within ${formatDuration(limits.timeoutMs)}`);
+  try {
+    return await withDeadline({ clock, ms: limits.timeoutMs, late, signal }, (ended) =>
+      load(request, limits.sizeMaxBytes, ended),
+    );
+  } catch (thrown) {
+    throw new Error(`${request.url} gave no usable document: ${reasonOf(thrown)}`, { cause: thrown });
+  }
+}
+
+async function load(request: DocumentRequest, sizeMaxBytes: number, signal: AbortSignal): Promise<unknown> {
   try {
     const response = await fetch(request.url, {
       redirect: 'manual',
-      signal: ended.signal,
+      signal,
       headers: {
         accept: 'application/json',
         ...(request.authorization !== undefined && { authorization: request.authorization }),
@@ -46,13 +51,10 @@ export async function fetchDocument(
       await response.body?.cancel();
       throw new Error(`answered ${response.status}`);
     }
-    return JSON.parse(await readText(response.body, limits.sizeMaxBytes));
+    return JSON.parse(await readText(response.body, sizeMaxBytes));
   } catch (thrown) {
-    const reason = reasonOf(ended.signal.aborted ? ended.signal.reason : thrown);
-    throw new Error(`${request.url} gave no usable document: ${reason}`, { cause: thrown });
-  } finally {
-    timer.cancel();
-    signal.removeEventListener('abort', onAbort);
+    signal.throwIfAborted();
+    throw thrown;
   }
 }
 

@@ -6,6 +6,7 @@
  * once; callers that bring the same unknown token together share one check.
  */
 import { hash } from 'node:crypto';
+import { withSignal } from '../abort.js';
 import type { Clock, EpochMs } from '../clock.js';
 import { unreachable } from '../errors.js';
 import type { Log } from '../log.js';
@@ -75,7 +76,7 @@ class OneGate implements Gate {
     const digest = this.#digestOf(bearer.token, credentials.carrier);
     const remembered = this.#recall(digest);
     if (remembered !== undefined) return this.#settle(remembered, credentials);
-    return waitFor(this.#check(bearer.token, digest), signal).then((grant) => this.#settle(grant, credentials));
+    return withSignal(this.#check(bearer.token, digest), signal).then((grant) => this.#settle(grant, credentials));
   }
 
   #digestOf(token: string, carrier: object | undefined): string {
@@ -89,7 +90,7 @@ class OneGate implements Gate {
   }
 
   async probe(signal?: AbortSignal): Promise<void> {
-    await waitFor(Promise.all([...this.#rings.values()].map((ring) => ring.probe())), signal);
+    await withSignal(Promise.all([...this.#rings.values()].map((ring) => ring.probe())), signal);
   }
 
   renewLinks(keys: readonly LinkKey[]): void {
@@ -225,17 +226,6 @@ function readBearer(authorization: string | undefined, sizeMaxBytes: number): Be
 
 function refused(refusal: TokenRefusal): Grant {
   return { kind: 'anonymous', refusal: `token_${refusal}` };
-}
-
-/** The result, or a rejection with the signal's reason as soon as it aborts. The work itself goes on. */
-function waitFor<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }
 
 type Outcome = 'caller' | 'link' | 'unavailable' | 'none' | `token_${TokenRefusal}` | `link_${LinkRefusal}`;

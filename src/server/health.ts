@@ -3,7 +3,8 @@
  * check does the real thing, within a bound, and its result is shared for a
  * moment, so that nobody can make the service work by asking how it is.
  */
-import type { Clock } from '../clock.js';
+import { withSignal } from '../abort.js';
+import { type Clock, withDeadline } from '../clock.js';
 import { jsonReply, type Reply } from '../http/reply.js';
 import { errorFields, type Log } from '../log.js';
 import type { GaugeOf, Metrics } from '../metrics.js';
@@ -57,20 +58,14 @@ export function openHealth(parts: ReadinessParts): Health {
 
 /** Never rejects: why it failed goes to the log, that it failed to whoever asks. */
 async function passes(parts: ReadinessParts, name: string, check: Check, gauge: GaugeOf<'check'>): Promise<boolean> {
-  const deadline = new AbortController();
-  const expired = new Promise<never>((_, reject) => {
-    deadline.signal.addEventListener('abort', () => reject(new Error('the check took too long')), { once: true });
-  });
-  const timer = parts.clock.after(CHECK_WITHIN_MS, () => deadline.abort());
+  const deadline = { clock: parts.clock, ms: CHECK_WITHIN_MS, late: () => new Error('the check took too long') };
   try {
-    await Promise.race([check(deadline.signal), expired]);
+    await withDeadline(deadline, (signal) => withSignal(check(signal), signal));
     gauge.set(1, { check: name });
     return true;
   } catch (thrown) {
     gauge.set(0, { check: name });
     parts.log.warn({ check: name, ...errorFields(thrown) }, 'a readiness check failed');
     return false;
-  } finally {
-    timer.cancel();
   }
 }

@@ -257,9 +257,15 @@ void t.test('slots are taken in order, given back once, and left when nobody wan
   first();
   first();
   const release = await third;
-  t.equal(slots.taken, 1);
+  let entered = false;
+  const fourth = slots.take(signal).finally(() => {
+    entered = true;
+  });
+  await new Promise(setImmediate);
+  t.notOk(entered, 'one slot is taken once');
   release();
-  t.equal(slots.taken, 0);
+  (await fourth)();
+  (await slots.take(signal))();
   await t.rejects(slots.take(AbortSignal.abort(new Error('too late'))), /too late/);
 });
 
