@@ -38,7 +38,7 @@ import { createPass, type Pass } from './pass/pass.js';
 import type { Ask } from './request.js';
 import { createFastlane } from './server/fastlane/fastlane.js';
 import { createServer } from './server/node-http.js';
-import { createDepartures, type Departures } from './server/outgoing.js';
+import { createOutgoing, type Outgoing } from './server/outgoing.js';
 import { createRequestLog } from './server/request-log.js';
 import { readOriginTls } from './upstream/tls.js';
 import { openUpstream, type Upstream } from './upstream/upstream.js';
@@ -75,7 +75,7 @@ async function openComponents(
   const policy = { current: policyOf(config) };
   const logging = { ...settings.log };
   const tally = createTally();
-  const departures = createDepartures();
+  const outgoing = createOutgoing();
 
   const credential = createCredential(access);
   const upstream = openUpstream({ config: config.upstream, clock, log, metrics });
@@ -104,7 +104,7 @@ async function openComponents(
   );
   opened.add('flights', engine.flights);
   if (access !== null)
-    media.part = await openMediaParts(config, { engine, upstream, departures, credential }, deps, opened);
+    media.part = await openMediaParts(config, { engine, upstream, outgoing, credential }, deps, opened);
   const pass = createPass({
     config: config.pass,
     originUrl: config.upstream.url,
@@ -123,7 +123,7 @@ async function openComponents(
     health: createHealth({ cache, upstream, lease: media.part?.follower.lease ?? null, clock, log, metrics }),
     tally,
     uses: media.part?.uses ?? NO_USES,
-    departures,
+    outgoing,
     clock,
     log,
     requestLog: createRequestLog('edge', logging, clock),
@@ -285,13 +285,13 @@ interface MediaParts {
 interface MediaNeeds {
   readonly engine: Engine;
   readonly upstream: Upstream;
-  readonly departures: Departures;
+  readonly outgoing: Outgoing;
   readonly credential: Credential;
 }
 
 async function openMediaParts(
   config: EdgeConfig,
-  { engine, upstream, departures, credential }: MediaNeeds,
+  { engine, upstream, outgoing, credential }: MediaNeeds,
   deps: ProcessDeps,
   opened: Closer,
 ): Promise<MediaParts> {
@@ -303,16 +303,16 @@ async function openMediaParts(
     config: config.journal,
     edgeName: config.name,
     instance: randomUUID(),
-    open: (request, signal) => upstream.converse(request, signal),
+    open: (request, signal) => upstream.fetchOwn(request, signal),
     proof,
     cache: fills.cache,
     onTakedown(id) {
       flights.breakOff(id);
-      departures.breakOff(id);
+      outgoing.breakOff(id);
     },
     onPurgeAll() {
       flights.breakOffWhere(() => true);
-      departures.breakOffAll();
+      outgoing.breakOffAll();
     },
     onUsesWanted: (everyMs) => uses.want(everyMs),
     folder: `${config.cache.folder}-journal`,

@@ -3,7 +3,6 @@
  * of our own. All that the edge decides, it decides from this; no server's
  * request object goes further than the file that makes an Ask of it.
  */
-import type { EpochMs } from '../src/clock.js';
 import type { HeaderList } from '../src/http/reply.js';
 
 export interface Ask {
@@ -23,7 +22,6 @@ export interface Ask {
   fields(): HeaderList;
   /** Passes an interim answer of the origin on, if whoever received the request can (RFC 9110 15.2). */
   inform?(status: number, headers: HeaderList): void;
-  readonly receivedAt: EpochMs;
   /** Made by the edge, or a well-formed one of the client. */
   readonly requestId: string;
 }

@@ -48,7 +48,7 @@ export interface Uses {
 
 export interface UsesParts {
   readonly config: UsesConfig;
-  readonly upstream: Pick<Upstream, 'converse'>;
+  readonly upstream: Pick<Upstream, 'fetchOwn'>;
   /** Value of the request header `edge-authorization`, as it is now. */
   readonly proof: () => string;
   readonly clock: Clock;
@@ -168,7 +168,7 @@ async function post(
   ];
   const body = Buffer.from(formatUseReport({ uses: byAge(batch, clock.monotonicMs()) }));
   try {
-    const answer = await upstream.converse({ method: 'POST', path: USES_PATH, headers, body }, attempt.signal);
+    const answer = await upstream.fetchOwn({ method: 'POST', path: USES_PATH, headers, body }, attempt.signal);
     answer.body.on('error', () => {}).resume();
     return answer.status < 300;
   } catch {

@@ -23,7 +23,7 @@ import { send } from '../../src/server/send.js';
 import { type History, openHistory } from './history.js';
 import { registerFigures } from './metrics.js';
 import { pageReply } from './page.js';
-import { type PurgeHooks, purge, readPurge } from './purge.js';
+import { type PurgeDeps, purge, readPurge } from './purge.js';
 import { readStats, type StatsSources } from './stats.js';
 
 export const operatorsSection = section('The listener for operators: metrics, figures, purging.', {
@@ -39,7 +39,7 @@ export interface OpsOptions {
   readonly config: OperatorsConfig;
   readonly limits: ListenLimits;
   readonly sources: StatsSources;
-  readonly purge: PurgeHooks;
+  readonly purge: PurgeDeps;
   reload(): ReloadOutcome;
   readonly clock: Clock;
   readonly log: Log;

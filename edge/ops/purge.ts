@@ -12,7 +12,7 @@ export type PurgeRead =
   | { readonly kind: 'order'; readonly order: PurgeOrder }
   | { readonly kind: 'refused'; readonly detail: string };
 
-export interface PurgeHooks {
+export interface PurgeDeps {
   readonly cache: Pick<EdgeCache, 'takeDown' | 'purge'>;
   /** For what is under way and not in the cache yet. */
   onTakedown(id: MediaId): void;
@@ -55,7 +55,7 @@ function refused(detail: string): PurgeRead {
 }
 
 /** Resolves with the number of stored responses that went, once none of them can come back. */
-export async function purge(order: PurgeOrder, hooks: PurgeHooks): Promise<number> {
+export async function purge(order: PurgeOrder, hooks: PurgeDeps): Promise<number> {
   const { cache } = hooks;
   switch (order.kind) {
     case 'ids': {

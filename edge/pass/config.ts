@@ -92,7 +92,7 @@ export interface PassedAnswer {
 }
 
 /** Takes a body on its way past. */
-export interface Keeping {
+export interface BodySink {
   /** Resolves when the next chunk may come. */
   write(chunk: Buffer): Promise<void>;
   end(): void;
@@ -100,7 +100,7 @@ export interface Keeping {
   abort(reason: Error): void;
 }
 
-export interface PassOptions {
+export interface PassDeps {
   readonly config: PassConfig;
   /** `http://host:port` or `https://…`, without a path. */
   readonly originUrl: string;
@@ -110,7 +110,7 @@ export interface PassOptions {
   /** Done before the client sees the answer; must not throw. */
   onUnsafe(answer: UnsafeAnswer): Promise<void> | void;
   /** Asked after that; what it gives is handed the body on its way past. */
-  keep?(answer: PassedAnswer): Keeping | undefined;
+  keep?(answer: PassedAnswer): BodySink | undefined;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;

@@ -8,14 +8,14 @@ import { PassThrough } from 'node:stream';
 import { Fault } from '../../src/errors.js';
 import { originForm } from '../../src/http/head.js';
 import { drain } from '../../src/server/drain.js';
-import type { PassContext, PassOptions } from './config.js';
+import type { PassContext, PassDeps } from './config.js';
 import { type Framing, framingOf, type PassedRequest, type PassFacts } from './guards.js';
 
 /** Node, the proxy library and each step here want to hear of the end of one response: a bounded number, and no leak. */
 const RESPONSE_LISTENERS_MAX = 32;
 
 export class Exchange {
-  readonly options: PassOptions;
+  readonly options: PassDeps;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly context: PassContext;
@@ -33,7 +33,7 @@ export class Exchange {
   /** When something last moved, either way. */
   movedAtMs: number;
 
-  constructor(options: PassOptions, request: IncomingMessage, response: ServerResponse, context: PassContext) {
+  constructor(options: PassDeps, request: IncomingMessage, response: ServerResponse, context: PassContext) {
     this.options = options;
     this.request = request;
     this.response = response;

@@ -10,10 +10,10 @@ import type { Engine } from '../fetch/engine.js';
 import { treatmentOf } from '../fetch/rules.js';
 import { keyOf } from '../key.js';
 import { type StoredHead, storable } from '../rfc9111/storable.js';
-import type { Keeping, PassedAnswer } from './config.js';
+import type { BodySink, PassedAnswer } from './config.js';
 import { BASE } from './invalidate-after.js';
 
-export function keepPosted(engine: Engine, answer: PassedAnswer): Keeping | undefined {
+export function keepPosted(engine: Engine, answer: PassedAnswer): BodySink | undefined {
   if (engine.mode === 'media' || answer.method !== 'POST') return undefined;
   const { cache, storing, uncacheable } = engine.fills;
   const { target, status, headers } = answer;

@@ -18,7 +18,7 @@ import { errorFields, loggable } from '../../src/log.js';
 import { pipeBody } from '../../src/server/send.js';
 import { REQUEST_ID } from '../../src/wire.js';
 import { tlsTroubleOf } from '../upstream/tls.js';
-import type { Keeping, PassContext, PassOptions } from './config.js';
+import type { BodySink, PassContext, PassDeps } from './config.js';
 import { boundConnect, ClientGone, Exchange, lingerAndEnd, releaseBody, watchTurns } from './exchange.js';
 import { answerHeaders, connectionField, forwardedHeaders, hopsLeft, invalidates, mayRepeat } from './guards.js';
 import { createPassProxy, type PassProxy } from './proxy.js';
@@ -35,7 +35,7 @@ export interface Pass {
   close(): Promise<void>;
 }
 
-export function createPass(options: PassOptions): Pass {
+export function createPass(options: PassDeps): Pass {
   const { config, log } = options;
   const proxy = createPassProxy({
     originUrl: options.originUrl,
@@ -189,7 +189,7 @@ function keepingOf(
   { options, request, passed }: Exchange,
   answer: IncomingMessage,
   tookMs: number,
-): Keeping | undefined {
+): BodySink | undefined {
   return options.keep?.({
     method: passed.method,
     target: passed.target,
@@ -200,7 +200,7 @@ function keepingOf(
   });
 }
 
-async function* keptOnTheWay(answer: IncomingMessage, keeping: Keeping): AsyncGenerator<Buffer> {
+async function* keptOnTheWay(answer: IncomingMessage, keeping: BodySink): AsyncGenerator<Buffer> {
   for await (const chunk of answer as AsyncIterable<Buffer>) {
     await keeping.write(chunk);
     yield chunk;
@@ -209,7 +209,7 @@ async function* keptOnTheWay(answer: IncomingMessage, keeping: Keeping): AsyncGe
 }
 
 /** Sends the answer on. A body that ends badly breaks the client's connection, so that it is not taken for whole. */
-async function relay(exchange: Exchange, answer: IncomingMessage, keeping: Keeping | undefined): Promise<void> {
+async function relay(exchange: Exchange, answer: IncomingMessage, keeping: BodySink | undefined): Promise<void> {
   const { response, request, passed, facts, over } = exchange;
   const status = answer.statusCode ?? 502;
   const last = !request.complete;

@@ -19,7 +19,7 @@ import { createProxyServer } from 'http-proxy-3';
 import { invariant } from '../../src/errors.js';
 import type { OriginTls } from '../upstream/tls.js';
 
-export interface Outgoing {
+export interface ProxyRequest {
   readonly method: string;
   /** As received, byte for byte. */
   readonly target: string;
@@ -36,7 +36,7 @@ export interface PassProxy {
    * Resolves with the head of the answer, whose body is to be read or destroyed; rejects where none comes. A client
    * that leaves is the caller's to notice.
    */
-  send(request: IncomingMessage, response: ServerResponse, outgoing: Outgoing): Promise<IncomingMessage>;
+  send(request: IncomingMessage, response: ServerResponse, proxied: ProxyRequest): Promise<IncomingMessage>;
   close(): void;
 }
 
@@ -49,7 +49,7 @@ export interface PassProxyOptions {
 }
 
 interface Waiter {
-  readonly outgoing: Outgoing;
+  readonly proxied: ProxyRequest;
   answered(answer: IncomingMessage): void;
 }
 
@@ -60,10 +60,10 @@ export function createPassProxy(options: PassProxyOptions): PassProxy {
   const waiters = new WeakMap<IncomingMessage, Waiter>();
 
   proxy.on('proxyReq', (sending, request) => {
-    const outgoing = waiters.get(request)?.outgoing;
-    if (outgoing === undefined) return;
-    sending.path = outgoing.target;
-    outgoing.onOpen(sending);
+    const proxied = waiters.get(request)?.proxied;
+    if (proxied === undefined) return;
+    sending.path = proxied.target;
+    proxied.onOpen(sending);
   });
   proxy.on('proxyRes', (answer, request) => {
     const waiter = waiters.get(request);
@@ -75,11 +75,11 @@ export function createPassProxy(options: PassProxyOptions): PassProxy {
   proxy.on('econnreset', () => {});
 
   return {
-    send: (request, response, outgoing) =>
+    send: (request, response, proxied) =>
       new Promise((resolve, reject) => {
-        waiters.set(request, { outgoing, answered: resolve });
-        shown(request, outgoing, () => {
-          proxy.web(request, response, { method: outgoing.method, buffer: outgoing.body }, (error) => reject(error));
+        waiters.set(request, { proxied, answered: resolve });
+        shown(request, proxied, () => {
+          proxy.web(request, response, { method: proxied.method, buffer: proxied.body }, (error) => reject(error));
         });
       }),
     close: () => agent.destroy(),
@@ -93,9 +93,9 @@ function createAgent({ originUrl, originTls, keepAliveMs, unusedMax }: PassProxy
 }
 
 /** Shows the library another request than the one that came, for as long as it looks: within this call. */
-function shown(request: IncomingMessage, outgoing: Outgoing, look: () => void): void {
+function shown(request: IncomingMessage, proxied: ProxyRequest, look: () => void): void {
   const { headers, method } = request;
-  request.headers = { ...outgoing.headers };
+  request.headers = { ...proxied.headers };
   // Any method of which the library knows nothing special; the true one is given apart.
   request.method = 'POST';
   try {

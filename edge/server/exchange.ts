@@ -1,9 +1,8 @@
 /**
- * One request and its answer as the edge sees them, whoever listens: what is
- * the edge's own to answer, what a failure becomes, and how an ended one is
- * counted and logged.
+ * One request and its answer, the same for node:http and the fast lane: the
+ * paths that the edge answers by itself, what a failure becomes, the signal
+ * that the client is gone, and how an ended request is counted and logged.
  */
-
 import type { Clock } from '../../src/clock.js';
 import { Fault, faultOf } from '../../src/errors.js';
 import { problemReply } from '../../src/http/problem.js';
@@ -12,25 +11,51 @@ import { errorFields, type Log } from '../../src/log.js';
 import type { Health } from '../../src/server/health.js';
 import { REQUEST_ID } from '../../src/wire.js';
 import type { Answer, Leaving } from '../answer.js';
-import type { Outcome, Tally } from '../ops/tally.js';
+import type { Tally } from '../ops/tally.js';
 import type { Ask } from '../request.js';
-import type { RequestLog } from './request-log.js';
+import type { Uses } from '../use-reports.js';
+import type { Outgoing } from './outgoing.js';
+import type { Ended, RequestLog } from './request-log.js';
 
-export interface ExchangeParts {
-  /** The story. */
-  handle(ask: Ask, leaving: Leaving): Answer | Promise<Answer>;
+/** What both servers of the edge need. */
+export interface ServerDeps {
+  /** Answers a request, or says that it is to be passed on. */
+  handle(ask: Ask, client: Leaving): Answer | Promise<Answer>;
   readonly health: Health;
   readonly tally: Tally;
+  readonly uses: Pick<Uses, 'note'>;
+  readonly outgoing: Outgoing;
   readonly clock: Clock;
   readonly log: Log;
   readonly requestLog: RequestLog;
+  readonly newRequestId: () => string;
 }
 
-/** The client is gone, or has all it wanted. One for all: it says nothing of who. */
-export const CLIENT_LEFT = new Error('the exchange with the client is over');
+/** One error for all clients: it holds nothing of a single request. */
+const CLIENT_GONE = new Error('the client is gone, or its answer is complete');
 
-export function answerTo(parts: ExchangeParts, ask: Ask, client: Leaving): Answer | Promise<Answer> {
-  return malformed(ask) ?? healthOf(ask, parts.health) ?? parts.handle(ask, client);
+/** Makes its signal when it is first asked for, because a hit in memory needs none. */
+export abstract class LazyClientSignal implements Leaving {
+  #controller: AbortController | undefined;
+
+  /** Whether the client is gone or its answer is complete. */
+  abstract readonly over: boolean;
+
+  leaving(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.over) this.#controller.abort(CLIENT_GONE);
+    }
+    return this.#controller.signal;
+  }
+
+  protected signalGone(): void {
+    this.#controller?.abort(CLIENT_GONE);
+  }
+}
+
+export function answerTo(deps: ServerDeps, ask: Ask, client: Leaving): Answer | Promise<Answer> {
+  return malformed(ask) ?? healthOf(ask, deps.health) ?? deps.handle(ask, client);
 }
 
 /** RFC 9112 3.2: a target is in origin form, absolute form, or `*` for OPTIONS; nothing else is forwarded. */
@@ -40,7 +65,7 @@ function malformed(ask: Ask): Answer | undefined {
   return { kind: 'reply', reply: problemReply(fault), outcome: 'refused', mediaId: null };
 }
 
-/** The edge's own state is the edge's to tell, whatever is behind it. */
+/** The health of the edge itself; the origin is not asked. */
 function healthOf(ask: Ask, health: Health): Answer | Promise<Answer> | undefined {
   if (ask.method !== 'GET' && ask.method !== 'HEAD') return undefined;
   if (ask.path === '/healthz') return ownAnswer(health.live());
@@ -52,29 +77,17 @@ function ownAnswer(reply: Reply): Answer {
   return { kind: 'reply', reply, outcome: 'own', mediaId: null };
 }
 
-/** The one place where a failure of the edge becomes an answer. Only before one has begun: what has is broken off. */
-export function failureReply(ask: Ask, thrown: unknown, { log }: Pick<ExchangeParts, 'log'>): Reply {
+/** Turns an error into the response for the client. Only for a client that has received no byte of an answer. */
+export function failureReply(ask: Ask, thrown: unknown, { log }: Pick<ServerDeps, 'log'>): Reply {
   const fault = faultOf(thrown);
   if (fault.side === 'self') log.error({ requestId: ask.requestId, ...errorFields(thrown) }, 'a request failed');
   const reply = problemReply(fault);
   return { ...reply, headers: [...reply.headers, [REQUEST_ID, ask.requestId]] };
 }
 
-/** How an exchange ended. */
-export interface Ended {
-  readonly outcome: Outcome;
-  /** 0: it was not answered. */
-  readonly status: number;
-  readonly sentBytes: number;
-  /** Whether all of the answer was handed to the connection. */
-  readonly complete: boolean;
-  readonly tookMs: number;
-}
-
-export function account(parts: Pick<ExchangeParts, 'tally' | 'requestLog'>, ask: Ask, ended: Ended): void {
-  const { tally, requestLog } = parts;
+export function account(deps: Pick<ServerDeps, 'tally' | 'requestLog'>, ask: Ask, ended: Ended): void {
   const { outcome, status, sentBytes, complete, tookMs } = ended;
-  tally.count(outcome, sentBytes);
+  deps.tally.count(outcome, sentBytes);
   const { requestId, method, target } = ask;
-  requestLog.write({ requestId, method, target, status, outcome, sentBytes, complete, tookMs });
+  deps.requestLog.write({ requestId, method, target, status, outcome, sentBytes, complete, tookMs });
 }

@@ -1,7 +1,8 @@
 /**
- * Between node:http and the story: makes an Ask of a request and writes what the
- * story answers. The only file of the engine that sees node's request and
- * response objects; what is plain goes by the fast lane and never comes here.
+ * The edge's server on node:http and HTTP/2: makes an EdgeRequest of each
+ * request, has it answered, and writes the answer. No other file of the edge
+ * reads node's request and response objects, except what passes requests on
+ * (edge/pass). Plain requests are answered by the fast lane and do not come here.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { sharedController } from '../../src/abort.js';
@@ -13,121 +14,108 @@ import { errorFields } from '../../src/log.js';
 import { sentMeter } from '../../src/server/http2.js';
 import { isAtHand, send, sendNow } from '../../src/server/send.js';
 import { REQUEST_ID } from '../../src/wire.js';
-import type { Answer, Leaving } from '../answer.js';
+import type { Answer } from '../answer.js';
 import type { Outcome } from '../ops/tally.js';
 import type { Pass } from '../pass/pass.js';
 import type { Ask } from '../request.js';
-import type { Uses } from '../use-reports.js';
-import { account, answerTo, CLIENT_LEFT, type ExchangeParts, failureReply } from './exchange.js';
-import type { Departures } from './outgoing.js';
+import { account, answerTo, failureReply, LazyClientSignal, type ServerDeps } from './exchange.js';
 
-export interface ServeParts extends ExchangeParts {
+export interface NodeServerDeps extends ServerDeps {
   readonly pass: Pass;
-  readonly uses: Pick<Uses, 'note'>;
-  readonly departures: Departures;
-  newRequestId(): string;
-  /** Whose request it is, after trusted proxies were taken into account. */
+  /** The client's address, after trusted proxies were taken into account. */
   addressOf(request: IncomingMessage): string;
 }
 
 export interface Server {
   onRequest(request: IncomingMessage, response: ServerResponse): void;
-  /** Breaks off everything in hand. */
+  /** Ends the requests that are being passed on. */
   close(): void;
 }
 
-export function createServer(parts: ServeParts): Server {
+export function createServer(deps: NodeServerDeps): Server {
   const closing = sharedController();
 
-  /** An answer that is at hand goes out without a promise or a signal. */
-  function write(exchange: Exchange, given: Answer): Promise<void> | undefined {
+  /** Returns undefined if the answer is complete already: a reply without a stream needs no promise. */
+  function write(exchange: NodeExchange, answer: Answer): Promise<void> | undefined {
     const { ask, request, response } = exchange;
-    exchange.outcome = given.outcome;
-    if (given.kind === 'pass') {
-      return parts.pass.handle(request, response, {
+    exchange.outcome = answer.outcome;
+    if (answer.kind === 'pass') {
+      return deps.pass.handle(request, response, {
         requestId: ask.requestId,
-        clientAddress: parts.addressOf(request),
+        clientAddress: deps.addressOf(request),
         signal: closing.signal,
       });
     }
-    parts.uses.note(given);
-    if (!isAtHand(given.reply, request)) return send(given.reply, request, response, exchange.leaving());
+    deps.uses.note(answer);
+    if (!isAtHand(answer.reply, request)) return send(answer.reply, request, response, exchange.leaving());
     if (response.destroyed) return undefined;
-    sendNow(given.reply, request, response);
-    if (given.mediaId !== null && response.writableLength > 0) {
-      response.once('close', parts.departures.hold(given.mediaId, response));
+    sendNow(answer.reply, request, response);
+    if (answer.mediaId !== null && response.writableLength > 0) {
+      response.once('close', deps.outgoing.add(answer.mediaId, response));
     }
     return undefined;
   }
 
-  async function writeLater(exchange: Exchange, answer: Promise<Answer>): Promise<void> {
+  async function writeLater(exchange: NodeExchange, answer: Promise<Answer>): Promise<void> {
     try {
       await write(exchange, await answer);
     } catch (thrown) {
-      fail(exchange, thrown, parts);
+      fail(exchange, thrown, deps);
     }
   }
 
   return {
     onRequest(request, response) {
-      const exchange = new Exchange(request, response, parts);
-      response.once('close', () => exchange.end(parts));
+      const exchange = new NodeExchange(request, response, deps);
+      response.once('close', () => exchange.end(deps));
       try {
-        const answer = answerTo(parts, exchange.ask, exchange);
+        const answer = answerTo(deps, exchange.ask, exchange);
         if (answer instanceof Promise) void writeLater(exchange, answer);
-        else write(exchange, answer)?.catch((thrown: unknown) => fail(exchange, thrown, parts));
+        else write(exchange, answer)?.catch((thrown: unknown) => fail(exchange, thrown, deps));
       } catch (thrown) {
-        fail(exchange, thrown, parts);
+        fail(exchange, thrown, deps);
       }
     },
     close: () => closing.abort(new Fault('overloaded', 'The edge is stopping.')),
   };
 }
 
-/** One request and its answer. Signals are made only for those who ask for one: a memory hit does not. */
-class Exchange implements Leaving {
+/** One request and its response. */
+class NodeExchange extends LazyClientSignal {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly ask: Ask;
   outcome: Outcome = 'failed';
   readonly #startedMs: number;
   readonly #sentBytes: () => number;
-  #leaving: AbortController | undefined;
 
-  constructor(request: IncomingMessage, response: ServerResponse, parts: Pick<ServeParts, 'clock' | 'newRequestId'>) {
+  constructor(request: IncomingMessage, response: ServerResponse, deps: Pick<ServerDeps, 'clock' | 'newRequestId'>) {
+    super();
     this.request = request;
     this.response = response;
-    this.ask = askOf(request, response, parts);
-    this.#startedMs = parts.clock.monotonicMs();
+    this.ask = askOf(request, response, deps.newRequestId);
+    this.#startedMs = deps.clock.monotonicMs();
     this.#sentBytes = sentMeter(request, response);
   }
 
-  leaving(): AbortSignal {
-    if (this.#leaving === undefined) {
-      this.#leaving = new AbortController();
-      if (this.response.destroyed || this.response.closed) this.#leaving.abort(CLIENT_LEFT);
-    }
-    return this.#leaving.signal;
+  override get over(): boolean {
+    return this.response.destroyed || this.response.closed;
   }
 
-  end(parts: ServeParts): void {
-    this.#leaving?.abort(CLIENT_LEFT);
+  end(deps: Pick<ServerDeps, 'clock' | 'tally' | 'requestLog'>): void {
+    this.signalGone();
     const { response, outcome } = this;
-    account(parts, this.ask, {
+    account(deps, this.ask, {
       outcome,
       status: response.headersSent ? response.statusCode : 0,
       sentBytes: this.#sentBytes(),
       complete: response.writableFinished,
-      tookMs: parts.clock.monotonicMs() - this.#startedMs,
+      tookMs: deps.clock.monotonicMs() - this.#startedMs,
     });
   }
 }
 
-function askOf(
-  request: IncomingMessage,
-  response: ServerResponse,
-  { clock, newRequestId }: Pick<ServeParts, 'clock' | 'newRequestId'>,
-): Ask {
+function askOf(request: IncomingMessage, response: ServerResponse, newRequestId: () => string): Ask {
   const { target } = originForm(request.url ?? '');
   const { path, query } = splitTarget(target);
   const { headers } = request;
@@ -139,12 +127,14 @@ function askOf(
     header: (name) => header(headers, name),
     fields: () => rawFields(request.rawHeaders),
     inform: (status, fields) => inform(request, response, status, fields),
-    receivedAt: clock.now(),
     requestId: requestId(header(headers, REQUEST_ID)) ?? newRequestId(),
   };
 }
 
-/** Node can send two kinds of interim answer; others are left out, as RFC 9110 15.2 lets a proxy do that could not otherwise. */
+/**
+ * Sends an interim response on. RFC 9110 15.2 wants all of them forwarded, but
+ * node can send only 102 and 103.
+ */
 function inform(request: IncomingMessage, response: ServerResponse, status: number, fields: HeaderList): void {
   const { httpVersion } = request;
   const protocol = httpVersion === '1.0' ? '1.0' : '1.1';
@@ -154,15 +144,14 @@ function inform(request: IncomingMessage, response: ServerResponse, status: numb
   if (status === 103 && links.length > 0) response.writeEarlyHints({ link: links });
 }
 
-/** A failure becomes an answer, or a broken connection where one has begun. */
-function fail(exchange: Exchange, thrown: unknown, parts: Pick<ServeParts, 'log'>): void {
-  const { request, response, ask } = exchange;
-  const gone = response.destroyed || response.closed;
-  if (!gone && !response.headersSent) {
+/** Answers with the failure, or breaks the connection if an answer has begun. */
+function fail(exchange: NodeExchange, thrown: unknown, deps: Pick<ServerDeps, 'log'>): void {
+  const { request, response, ask, over } = exchange;
+  if (!over && !response.headersSent) {
     exchange.outcome = 'failed';
-    sendNow(failureReply(ask, thrown, parts), request, response);
+    sendNow(failureReply(ask, thrown, deps), request, response);
     return;
   }
-  if (!gone) response.destroy();
-  parts.log.debug({ requestId: ask.requestId, ...errorFields(thrown) }, 'an answer was broken off');
+  if (!over) response.destroy();
+  deps.log.debug({ requestId: ask.requestId, ...errorFields(thrown) }, 'an answer was broken off');
 }

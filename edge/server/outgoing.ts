@@ -1,38 +1,34 @@
 /**
- * Answers that went out in one write and leave the process only as fast as
- * their clients read: what they show can still be taken down.
+ * Answers that are on their way out: the edge has written all of them, but the
+ * client has not read them yet. A takedown can still break them off.
  */
 import type { MediaId } from '../../src/ids.js';
+import { KeyIndex } from '../cache/key-index.js';
 
-/** What an answer is leaving through. */
-export interface Departing {
+/** The connection or response that an answer leaves by. */
+export interface Breakable {
   destroy(): unknown;
 }
 
-export interface Departures {
-  /** To be released once it has left, or its client has. */
-  hold(id: MediaId, departing: Departing): () => void;
+export interface Outgoing {
+  /** Returns what to call once the answer has left or its client is gone. */
+  add(id: MediaId, connection: Breakable): () => void;
   breakOff(id: MediaId): void;
   breakOffAll(): void;
 }
 
-export function createDepartures(): Departures {
-  const held = new Map<MediaId, Set<Departing>>();
-  const cut = (departing: Iterable<Departing>): void => {
-    for (const each of departing) each.destroy();
-  };
+export function createOutgoing(): Outgoing {
+  const connections = new KeyIndex<MediaId, Breakable>();
   return {
-    hold(id, departing) {
-      const all = held.get(id) ?? new Set();
-      held.set(id, all.add(departing));
-      return () => {
-        all.delete(departing);
-        if (all.size === 0 && held.get(id) === all) held.delete(id);
-      };
+    add(id, connection) {
+      connections.add(id, connection);
+      return () => connections.remove(id, connection);
     },
-    breakOff: (id) => cut(held.get(id) ?? []),
+    breakOff(id) {
+      for (const connection of connections.membersOf(id)) connection.destroy();
+    },
     breakOffAll() {
-      for (const departing of held.values()) cut(departing);
+      for (const connection of connections.members()) connection.destroy();
     },
   };
 }

@@ -1,32 +1,36 @@
 /**
- * The line that each request gets in the log. Apart from all other lines, since
- * there is one for every hit: its fields are a closed list made by us, none of
- * which can hold a secret, so that nothing has to be looked for and taken out.
- * The same form and the same output as the rest (src/log.ts).
+ * The log line of each request. It is written apart from all other lines
+ * because every hit writes one: its fields are a fixed list that the edge makes
+ * itself and that can hold no secret, so that nothing has to be searched and
+ * removed. Form and output are those of src/log.ts.
  */
 import type { Clock, EpochMs } from '../../src/clock.js';
 import { type LogConfig, type LogSink, loggable, standardOutput } from '../../src/log.js';
 import type { Outcome } from '../ops/tally.js';
 
-export interface RequestLine {
+/** How an exchange ended. */
+export interface Ended {
+  readonly outcome: Outcome;
+  /** 0: no answer was begun. */
+  readonly status: number;
+  readonly sentBytes: number;
+  /** Whether the whole answer was handed to the connection. */
+  readonly complete: boolean;
+  readonly tookMs: number;
+}
+
+export interface RequestLine extends Ended {
   readonly requestId: string;
   readonly method: string;
   /** As received. */
   readonly target: string;
-  /** 0: it was not answered. */
-  readonly status: number;
-  readonly outcome: Outcome;
-  readonly sentBytes: number;
-  /** Whether all of the answer was handed to the connection. */
-  readonly complete: boolean;
-  readonly tookMs: number;
 }
 
 export interface RequestLog {
   write(line: RequestLine): void;
 }
 
-/** `name` says which process writes it. `config.requests` is read anew for each line: it may change. */
+/** `name` is the name of the process. `config.requests` is read for each line: a reload may change it. */
 export function createRequestLog(
   name: string,
   config: LogConfig,
@@ -36,15 +40,15 @@ export function createRequestLog(
   const shown = SHOWN_AT.has(config.level);
   const source = `"name":${JSON.stringify(name)},"pid":${process.pid}`;
   let at: EpochMs = Number.NaN;
-  let begin = '';
+  let start = '';
 
-  /** Made once a millisecond. */
-  function beginAt(now: EpochMs): string {
+  /** The same text for all lines of one millisecond. */
+  function startAt(now: EpochMs): string {
     if (now !== at) {
       at = now;
-      begin = `{"level":"info","time":"${new Date(now).toISOString()}",${source},`;
+      start = `{"level":"info","time":"${new Date(now).toISOString()}",${source},`;
     }
-    return begin;
+    return start;
   }
 
   return {
@@ -52,7 +56,7 @@ export function createRequestLog(
       const { requests } = config;
       if (!shown || requests === 'none' || (requests === 'failed' && status < 500 && status !== 0)) return;
       sink.write(
-        `${beginAt(clock.now())}"requestId":"${requestId}","method":${quoted(method)},"target":${quoted(loggable(target))},` +
+        `${startAt(clock.now())}"requestId":"${requestId}","method":${quoted(method)},"target":${quoted(loggable(target))},` +
           `"status":${status},"outcome":"${outcome}","sentBytes":${sentBytes},"complete":${complete},` +
           `"tookMs":${Math.round(tookMs)},"msg":"request"}\n`,
       );
@@ -60,12 +64,13 @@ export function createRequestLog(
   };
 }
 
-/** The levels at which `info` is written. */
+/** The log levels at which lines of level `info` are written. */
 const SHOWN_AT: ReadonlySet<string> = new Set<LogConfig['level']>(['trace', 'debug', 'info']);
 
-/** What JSON would not write as it stands (RFC 8259 7); all but ASCII is left to it as well. */
+/** Characters that JSON escapes (RFC 8259 7), and all that are not ASCII. */
 const ESCAPED = /[^\x20\x21\x23-\x5b\x5d-\x7e]/;
 
+/** Most targets need no escape, and then JSON.stringify is not called. */
 function quoted(text: string): string {
   return ESCAPED.test(text) ? JSON.stringify(text) : `"${text}"`;
 }

@@ -124,7 +124,7 @@ export interface Upstream {
    * without a limit on the time between two pieces of the body. Rejects where
    * no head comes.
    */
-  converse(
+  fetchOwn(
     request: { readonly method: string; readonly path: string; readonly headers: HeaderList; readonly body?: Buffer },
     signal: AbortSignal,
   ): Promise<{ readonly status: number; readonly body: Readable }>;
@@ -143,23 +143,23 @@ export interface UpstreamFigures {
   readonly failures: number;
 }
 
-export function openUpstream(parts: {
+export function openUpstream(deps: {
   readonly config: UpstreamConfig;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
 }): Upstream {
-  const { config, clock } = parts;
+  const { config, clock } = deps;
   const tls = readOriginTls(config);
   const pool = openPool(config, tls, { connections: config.connectionsMax, bodyTimeout: config.idleMs });
   const ownPool = openPool(config, tls, { connections: OWN_CONNECTIONS_MAX, bodyTimeout: 0 });
   const host = new URL(config.url).host;
   const breaker = createBreaker(config.breaker, clock);
-  const failures = parts.metrics.counter('edge_upstream_failures_total', 'Requests to the origin without an answer.', [
+  const failures = deps.metrics.counter('edge_upstream_failures_total', 'Requests to the origin without an answer.', [
     'failure',
   ]);
-  const requests = parts.metrics.counter('edge_upstream_requests_total', 'Requests sent to the origin.');
-  const certificate = watchCertificate(parts.log);
+  const requests = deps.metrics.counter('edge_upstream_requests_total', 'Requests sent to the origin.');
+  const certificate = watchCertificate(deps.log);
   const held = { inFlight: 0, reachable: true, requests: 0, failures: 0 };
 
   async function fetch(request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamOutcome> {
@@ -190,7 +190,7 @@ export function openUpstream(parts: {
 
   return {
     fetch,
-    async converse({ method, path, headers, body }, signal) {
+    async fetchOwn({ method, path, headers, body }, signal) {
       const request = { method, target: path, headers, ...(body !== undefined && { body }) };
       const order = { pool: ownPool, host, clock, request, signal, waitMs: config.headWithinMs };
       const outcome = await dispatch(order, () => undefined);

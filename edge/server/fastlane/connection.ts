@@ -1,111 +1,126 @@
 /**
  * One connection in the fast lane: reads its requests one after the other,
- * writes what the story answers to each, and hands the connection over to
- * node's parser, for good, where a request is not plain or is to be passed on.
+ * writes the handler's answer to each, and hands the connection over to node's
+ * parser, for good, when a request is not plain or is to be passed on.
  *
- * Promises: answers stand in the order of their requests; what a client does
- * not read is neither answered further nor read further; an answer that breaks
- * off breaks the connection, so that nobody takes half for whole.
+ * Promises: answers go out in the order of their requests. While a client does
+ * not read its answer, no further request is answered and a bounded amount is
+ * read. An answer that fails midway breaks the connection, so that no client
+ * takes an incomplete body for a complete one.
  */
 import type { Readable } from 'node:stream';
+import type { Clock } from '../../../src/clock.js';
 import { forwardsInterim } from '../../../src/http/fields.js';
 import { requestId } from '../../../src/http/head.js';
 import type { HeaderList, Reply } from '../../../src/http/reply.js';
 import { errorFields } from '../../../src/log.js';
+import type { ListenLimits } from '../../../src/server/limits.js';
 import type { FirstConnection } from '../../../src/server/listen.js';
 import { isAtHand } from '../../../src/server/send.js';
 import { REQUEST_ID } from '../../../src/wire.js';
 import type { Answer } from '../../answer.js';
-import { account, answerTo, failureReply } from '../exchange.js';
+import { account, answerTo, failureReply, type ServerDeps } from '../exchange.js';
 import { type Fields, type PlainHead, readHead } from './head.js';
-import type { Lane } from './lane.js';
 import { PlainRequest } from './request.js';
-import type { WrittenHead } from './write-head.js';
+import type { HeadWriter, WrittenHead } from './write-head.js';
 
-/** Small bodies go out in one piece with their head. */
+/** What all connections of the fast lane share. */
+interface Lane {
+  readonly deps: ServerDeps;
+  readonly limits: ListenLimits;
+  /** Measures how long clients take. */
+  readonly clock: Clock;
+  readonly writer: HeadWriter;
+  /** The listener closes: each answer is the last of its connection. */
+  readonly closing: boolean;
+  /** The connection has ended or was handed over. */
+  remove(connection: Connection): void;
+}
+
+/** A body up to this size is copied behind its head and written with it. */
 const JOINED_MAX_BYTES = 16_384;
 const NOTHING = Buffer.alloc(0);
 const LAST_CHUNK = '0\r\n\r\n';
 
 export class Connection {
   readonly #lane: Lane;
-  readonly #own: FirstConnection;
-  /** Received and not read yet, one character a byte. */
-  #held = '';
-  /** The request in hand and its text, in case it is to be put back. */
+  readonly #raw: FirstConnection;
+  /** Bytes that were received and not read yet, one character for each. */
+  #received = '';
+  /** The request that is being answered, and its text, which node's parser needs if the request is to be passed on. */
   #request: PlainRequest | undefined;
   #requestText = '';
   #fields: Fields | undefined;
   #answered = 0;
   #paused = false;
-  #release: (() => void) | undefined;
-  /** When, by the monotonic clock, the wait for a request is over. */
+  #removeOutgoing: (() => void) | undefined;
+  /** The instant, by the monotonic clock, at which the next request must be complete. */
   #dueMs: number;
 
-  constructor(lane: Lane, own: FirstConnection) {
+  constructor(lane: Lane, raw: FirstConnection) {
     this.#lane = lane;
-    this.#own = own;
+    this.#raw = raw;
     const { clock, limits } = lane;
     this.#dueMs = clock.monotonicMs() + limits.headersWithinMs;
-    const { socket } = own;
+    const { socket } = raw;
     socket.on('data', this.#onData).on('end', this.#onEnd).on('timeout', this.#onTimeout);
     socket.on('error', this.#onError).on('close', this.#onClose);
   }
 
-  /** Ends it where a request has been waited for too long. */
+  /** Ends the connection if its next request is overdue. */
   expire(nowMs: number): void {
     if (this.#request !== undefined || nowMs < this.#dueMs) return;
-    if (this.#held === '' && this.#answered > 0) this.#own.socket.destroy();
+    if (this.#received === '' && this.#answered > 0) this.#raw.socket.destroy();
     else {
-      this.#leave();
-      // Whatever still comes is read and thrown away, so that its client can read why.
-      this.#own.socket.resume();
-      this.#own.tooSlow();
+      this.#detach();
+      // What still arrives is read and dropped, so that the client can read the answer (RFC 9112 9.6).
+      this.#raw.socket.resume();
+      this.#raw.tooSlow();
     }
   }
 
-  /** Ends it, behind the answer in hand if there is one. */
+  /** Ends the connection now, or after the answer that is being written. */
   close(): void {
-    if (this.#request === undefined && this.#held === '') this.#own.socket.end();
+    if (this.#request === undefined && this.#received === '') this.#raw.socket.end();
   }
 
   breakOff(): void {
-    this.#own.socket.destroy();
+    this.#raw.socket.destroy();
   }
 
   readonly #onData = (chunk: Buffer): void => {
     const text = chunk.toString('latin1');
-    this.#held = this.#held === '' ? text : this.#held + text;
+    this.#received = this.#received === '' ? text : this.#received + text;
     if (this.#request === undefined) this.#serve();
-    else if (this.#held.length > this.#lane.limits.headersMaxBytes) this.#pause();
+    else if (this.#received.length > this.#lane.limits.headersMaxBytes) this.#pause();
   };
 
-  /** A client that has ended its half has left: as node:http has it. */
+  /** A client that ends its side of the connection counts as gone, as in node:http. */
   readonly #onEnd = (): void => {
     this.#request?.end();
-    this.#own.socket.end();
+    this.#raw.socket.end();
   };
 
-  readonly #onTimeout = (): void => void this.#own.socket.destroy();
+  readonly #onTimeout = (): void => void this.#raw.socket.destroy();
   readonly #onError = (): void => undefined;
 
   readonly #onClose = (): void => {
     const request = this.#request;
     if (request !== undefined) this.#account(request, false);
-    this.#lane.left(this);
+    this.#lane.remove(this);
   };
 
-  /** All requests that are here, until one has to wait. */
+  /** Answers the requests that have been received, until one is incomplete or an answer takes time. */
   #serve(): void {
     const { limits, clock } = this.#lane;
-    while (this.#request === undefined && this.#held !== '' && this.#own.socket.writable) {
-      const read = readHead(this.#held, limits, this.#fields);
+    while (this.#request === undefined && this.#received !== '' && this.#raw.socket.writable) {
+      const read = readHead(this.#received, limits, this.#fields);
       switch (read.kind) {
         case 'incomplete':
           if (this.#answered > 0) this.#dueMs = clock.monotonicMs() + limits.headersWithinMs;
           return;
         case 'unusual':
-          this.#handOver(this.#held);
+          this.#handOver(this.#received);
           return;
         case 'plain':
           this.#fields = read.fields;
@@ -115,19 +130,15 @@ export class Connection {
   }
 
   #begin(head: PlainHead): void {
-    const { parts } = this.#lane;
-    const whole = this.#held.length === head.length;
-    this.#requestText = whole ? this.#held : this.#held.slice(0, head.length);
-    this.#held = whole ? '' : this.#held.slice(head.length);
-    const made = {
-      requestId: requestId(head.fields.values.get(REQUEST_ID)) ?? parts.newRequestId(),
-      receivedAt: parts.clock.now(),
-      startedMs: this.#lane.clock.monotonicMs(),
-    };
-    const request = new PlainRequest(head, made, this.#inform);
+    const { deps } = this.#lane;
+    const whole = this.#received.length === head.length;
+    this.#requestText = whole ? this.#received : this.#received.slice(0, head.length);
+    this.#received = whole ? '' : this.#received.slice(head.length);
+    const id = requestId(head.fields.values.get(REQUEST_ID)) ?? deps.newRequestId();
+    const request = new PlainRequest(head, id, this.#lane.clock.monotonicMs(), this.#inform);
     this.#request = request;
     try {
-      const answer = answerTo(parts, request, request);
+      const answer = answerTo(deps, request, request);
       if (answer instanceof Promise) void this.#answerLater(request, answer);
       else this.#answer(request, answer);
     } catch (thrown) {
@@ -136,7 +147,7 @@ export class Connection {
   }
 
   async #answerLater(request: PlainRequest, answer: Promise<Answer>): Promise<void> {
-    this.#own.socket.setTimeout(this.#lane.limits.stalledMs);
+    this.#raw.socket.setTimeout(this.#lane.limits.stalledMs);
     try {
       this.#answer(request, await answer);
     } catch (thrown) {
@@ -146,27 +157,27 @@ export class Connection {
   }
 
   #answer(request: PlainRequest, answer: Answer): void {
-    const { parts } = this.#lane;
+    const { deps } = this.#lane;
     request.outcome = answer.outcome;
     if (answer.kind === 'reply' && !isAtHand(answer.reply, request)) {
-      parts.uses.note(answer);
+      deps.uses.note(answer);
       void this.#writeStream(request, answer.reply);
       return;
     }
-    // Its client left meanwhile, and the connection ends. Only a body has to be closed, as above.
+    // The client is gone and the connection ends. Only a stream needs more than that: it is closed above.
     if (request.over) return;
     if (answer.kind === 'reply') {
-      parts.uses.note(answer);
+      deps.uses.note(answer);
       this.#writeWhole(request, answer);
     } else {
       this.#request = undefined;
-      this.#handOver(this.#requestText + this.#held);
+      this.#handOver(this.#requestText + this.#received);
     }
   }
 
-  /** An answer that is at hand goes out in one write; mostly the system takes all of it at once. */
+  /** Writes an answer that needs no stream. Mostly the system takes all of it at once, and the request is finished. */
   #writeWhole(request: PlainRequest, { reply, mediaId }: Extract<Answer, { kind: 'reply' }>): void {
-    const { socket } = this.#own;
+    const { socket } = this.#raw;
     const head = this.#writeHead(request, reply);
     const body = head.framing.kind === 'length' && reply.body.kind === 'bytes' ? reply.body.bytes : NOTHING;
     if (head.framing.kind === 'length' && head.framing.sizeBytes !== body.byteLength) {
@@ -186,24 +197,24 @@ export class Connection {
       this.#finish(request);
       return;
     }
-    if (mediaId !== null) this.#release = this.#lane.parts.departures.hold(mediaId, socket);
+    if (mediaId !== null) this.#removeOutgoing = this.#lane.deps.outgoing.add(mediaId, socket);
     this.#finishOnceWritten(request);
   }
 
   async #writeStream(request: PlainRequest, reply: Reply): Promise<void> {
-    const { socket } = this.#own;
+    const { socket } = this.#raw;
     if (reply.body.kind !== 'stream') return;
     try {
       socket.setTimeout(this.#lane.limits.stalledMs);
       const head = this.#writeHead(request, reply);
       const body = await reply.body.open(request.leaving());
-      // Whoever reads it hears of its errors. One for a client who has left is read by nobody.
+      // The loop below receives errors too, but a body for a client that is gone is never read.
       body.on('error', () => undefined);
       if (request.over) {
         body.destroy();
         return;
       }
-      // With the first bytes, where they are at hand, and without them where they are slow to come.
+      // The head goes out with the first bytes of the body if they come at once, or else without them.
       socket.cork();
       setImmediate(() => socket.uncork());
       request.status = reply.status;
@@ -217,9 +228,9 @@ export class Connection {
     }
   }
 
-  /** As fast as the client reads. Neither more nor less than the head has said. */
+  /** Writes the body as fast as the client reads. Rejects if its length is not the one in the head. */
   async #pump(request: PlainRequest, body: Readable, { framing }: WrittenHead): Promise<void> {
-    const { socket } = this.#own;
+    const { socket } = this.#raw;
     let left = framing.kind === 'length' ? framing.sizeBytes : Number.POSITIVE_INFINITY;
     for await (const chunk of body as AsyncIterable<Buffer>) {
       if (request.over) throw new Error('the client left');
@@ -235,24 +246,24 @@ export class Connection {
   }
 
   #drained(request: PlainRequest): Promise<void> {
-    const { socket } = this.#own;
+    const { socket } = this.#raw;
     return new Promise((resolve, reject) => {
-      const leaving = request.leaving();
-      const settle = (): void => {
+      const gone = request.leaving();
+      const unlisten = (): void => {
         socket.off('drain', onDrain);
-        leaving.removeEventListener('abort', onLeave);
+        gone.removeEventListener('abort', onGone);
       };
       const onDrain = (): void => {
-        settle();
+        unlisten();
         resolve();
       };
-      const onLeave = (): void => {
-        settle();
-        reject(leaving.reason);
+      const onGone = (): void => {
+        unlisten();
+        reject(gone.reason);
       };
       socket.once('drain', onDrain);
-      leaving.addEventListener('abort', onLeave, { once: true });
-      if (leaving.aborted) onLeave();
+      gone.addEventListener('abort', onGone, { once: true });
+      if (gone.aborted) onGone();
     });
   }
 
@@ -264,13 +275,13 @@ export class Connection {
     const request = this.#request;
     if (request === undefined || request.status !== 0 || request.over || !forwardsInterim(status, '1.1')) return;
     const links = fields.filter(([name]) => name === 'link');
-    if (status === 103 && links.length > 0) this.#own.socket.write(this.#lane.writer.interim(103, links), 'latin1');
-    if (status === 102) this.#own.socket.write(this.#lane.writer.interim(102, []), 'latin1');
+    if (status === 103 && links.length > 0) this.#raw.socket.write(this.#lane.writer.interim(103, links), 'latin1');
+    if (status === 102) this.#raw.socket.write(this.#lane.writer.interim(102, []), 'latin1');
   };
 
-  /** Behind everything that was written, there is an end to wait for. */
+  /** Waits until the system has taken all bytes, then goes on to the next request. */
   #finishOnceWritten(request: PlainRequest): void {
-    const { socket } = this.#own;
+    const { socket } = this.#raw;
     socket.setTimeout(this.#lane.limits.stalledMs);
     socket.write(NOTHING, (broken) => {
       if (request.over || (broken ?? null) !== null) return;
@@ -280,7 +291,7 @@ export class Connection {
   }
 
   #finish(request: PlainRequest): void {
-    const { socket } = this.#own;
+    const { socket } = this.#raw;
     this.#account(request, true);
     this.#answered += 1;
     if (this.#lane.closing) {
@@ -292,59 +303,59 @@ export class Connection {
   }
 
   #account(request: PlainRequest, complete: boolean): void {
-    const { parts, limits, clock } = this.#lane;
+    const { deps, limits, clock } = this.#lane;
     const nowMs = clock.monotonicMs();
     this.#request = undefined;
     this.#requestText = '';
-    this.#release?.();
-    this.#release = undefined;
+    this.#removeOutgoing?.();
+    this.#removeOutgoing = undefined;
     this.#dueMs = nowMs + limits.idleMs;
     request.end();
     const { outcome, status, sentBytes } = request;
-    account(parts, request, { outcome, status, sentBytes, complete, tookMs: nowMs - request.startedMs });
+    account(deps, request, { outcome, status, sentBytes, complete, tookMs: nowMs - request.startedMs });
   }
 
-  /** A failure becomes an answer, or a broken connection where one has begun. */
+  /** Answers with the failure, or breaks the connection if an answer has begun. */
   #fail(request: PlainRequest, thrown: unknown): void {
-    const { parts } = this.#lane;
+    const { deps } = this.#lane;
     if (request.over) return;
-    if (request.status === 0 && this.#own.socket.writable) {
-      const reply = failureReply(request, thrown, parts);
+    if (request.status === 0 && this.#raw.socket.writable) {
+      const reply = failureReply(request, thrown, deps);
       request.outcome = 'failed';
       this.#writeWhole(request, { kind: 'reply', reply, outcome: 'failed', mediaId: null });
       return;
     }
-    parts.log.debug({ requestId: request.requestId, ...errorFields(thrown) }, 'an answer was broken off');
-    this.#own.socket.destroy();
+    deps.log.debug({ requestId: request.requestId, ...errorFields(thrown) }, 'an answer was broken off');
+    this.#raw.socket.destroy();
   }
 
   #pause(): void {
     this.#paused = true;
-    this.#own.socket.pause();
+    this.#raw.socket.pause();
   }
 
   #resume(): void {
     this.#paused = false;
-    this.#own.socket.resume();
+    this.#raw.socket.resume();
   }
 
   #handOver(received: string): void {
-    this.#held = '';
-    this.#leave();
-    this.#own.handOver(Buffer.from(received, 'latin1'));
+    this.#received = '';
+    this.#detach();
+    this.#raw.handOver(Buffer.from(received, 'latin1'));
   }
 
-  /** Nothing of it is this one's any more. */
-  #leave(): void {
-    const { socket } = this.#own;
+  /** Stops listening to the socket: somebody else reads it from now on. */
+  #detach(): void {
+    const { socket } = this.#raw;
     socket.off('data', this.#onData).off('end', this.#onEnd).off('timeout', this.#onTimeout);
     socket.off('error', this.#onError).off('close', this.#onClose);
     socket.setTimeout(0);
-    this.#lane.left(this);
+    this.#lane.remove(this);
   }
 }
 
-/** In one piece. */
+/** Head and body in one buffer. */
 function joined({ shared, own, sizeBytes }: WrittenHead, body: Uint8Array): Buffer {
   const bytes = Buffer.allocUnsafe(sizeBytes + body.byteLength);
   bytes.set(shared);
@@ -353,7 +364,7 @@ function joined({ shared, own, sizeBytes }: WrittenHead, body: Uint8Array): Buff
   return bytes;
 }
 
-/** RFC 9112 7.1. An empty one would be the last. */
+/** RFC 9112 7.1. A chunk of size 0 would end the body. */
 function writeChunk(socket: FirstConnection['socket'], chunk: Buffer): void {
   if (chunk.length === 0) return;
   socket.cork();

@@ -1,44 +1,40 @@
-/** One plain request in the fast lane: what the story asks of it, and when its client is done with it. */
-import type { EpochMs } from '../../../src/clock.js';
+/** A plain request in the fast lane, how far its answer is, and the signal that its client is gone. */
 import { splitTarget } from '../../../src/http/head.js';
 import type { HeaderList } from '../../../src/http/reply.js';
-import type { Leaving } from '../../answer.js';
 import type { Outcome } from '../../ops/tally.js';
 import type { Ask } from '../../request.js';
-import { CLIENT_LEFT } from '../exchange.js';
+import { LazyClientSignal } from '../exchange.js';
 import type { Fields, PlainHead } from './head.js';
 
-export class PlainRequest implements Ask, Leaving {
+export class PlainRequest extends LazyClientSignal implements Ask {
   readonly method: 'GET' | 'HEAD';
   readonly target: string;
   readonly path: string;
   readonly query: string;
-  readonly receivedAt: EpochMs;
   readonly requestId: string;
   readonly startedMs: number;
-  /** Passes an interim answer on. */
   readonly inform: (status: number, headers: HeaderList) => void;
+  readonly carrier: Fields;
   outcome: Outcome = 'failed';
-  /** 0 until the head of the answer went out. */
+  /** 0 until the head of the answer is written. */
   status = 0;
   sentBytes = 0;
   over = false;
-  readonly carrier: Fields;
-  #leaving: AbortController | undefined;
 
   constructor(
     head: PlainHead,
-    made: { readonly requestId: string; readonly receivedAt: EpochMs; readonly startedMs: number },
+    requestId: string,
+    startedMs: number,
     inform: (status: number, headers: HeaderList) => void,
   ) {
+    super();
     this.method = head.method;
     this.target = head.target;
     const { path, query } = splitTarget(head.target);
     this.path = path;
     this.query = query;
-    this.receivedAt = made.receivedAt;
-    this.requestId = made.requestId;
-    this.startedMs = made.startedMs;
+    this.requestId = requestId;
+    this.startedMs = startedMs;
     this.inform = inform;
     this.carrier = head.fields;
   }
@@ -51,16 +47,8 @@ export class PlainRequest implements Ask, Leaving {
     return this.carrier.lines;
   }
 
-  leaving(): AbortSignal {
-    if (this.#leaving === undefined) {
-      this.#leaving = new AbortController();
-      if (this.over) this.#leaving.abort(CLIENT_LEFT);
-    }
-    return this.#leaving.signal;
-  }
-
   end(): void {
     this.over = true;
-    this.#leaving?.abort(CLIENT_LEFT);
+    this.signalGone();
   }
 }

@@ -677,7 +677,7 @@ void t.test('uses that nobody takes are bounded, and told early before there is 
   const uses = createUses({
     config: { mediaMax: 1_000, answerWithinMs: 1_000 },
     upstream: {
-      async converse({ body }) {
+      async fetchOwn({ body }) {
         if (!reachable) throw new Error('away');
         const told = parseUseReport(body?.toString() ?? '')?.uses ?? [];
         taken.push(told.reduce((sum, { ids }) => sum + ids.length, 0));

@@ -495,7 +495,7 @@ void t.test('a partition is noticed by silence, the lease ends by its mode, and 
     ...testDeps(),
   });
   t.teardown(() => upstream.close());
-  const open: OpenOrigin = (request, signal) => upstream.converse(request, signal);
+  const open: OpenOrigin = (request, signal) => upstream.fetchOwn(request, signal);
   const edge = await openEdge(t, { port: () => relay.port, clock, folder: t.testdir(), open });
   await edge.follower.caughtUp;
   await live(clock, 5_000, edge);

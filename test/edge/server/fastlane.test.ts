@@ -10,7 +10,7 @@ import { createTally, type Tally } from '../../../edge/ops/tally.js';
 import type { Ask } from '../../../edge/request.js';
 import { createFastlane } from '../../../edge/server/fastlane/fastlane.js';
 import { readHead } from '../../../edge/server/fastlane/head.js';
-import { createDepartures, type Departures } from '../../../edge/server/outgoing.js';
+import { createOutgoing, type Outgoing } from '../../../edge/server/outgoing.js';
 import { createRequestLog, type RequestLine } from '../../../edge/server/request-log.js';
 import { systemClock } from '../../../src/clock.js';
 import { Fault } from '../../../src/errors.js';
@@ -40,7 +40,7 @@ interface Lane {
   readonly byNode: readonly string[];
   readonly reasons: readonly GuardReason[];
   readonly tally: Tally;
-  readonly departures: Departures;
+  readonly outgoing: Outgoing;
   readonly logged: readonly RequestLine[];
   /** Errors in the log. */
   readonly errors: () => readonly unknown[];
@@ -60,7 +60,7 @@ async function openLane(
   const reasons: GuardReason[] = [];
   const logged: RequestLine[] = [];
   const tally = createTally();
-  const departures = createDepartures();
+  const outgoing = createOutgoing();
   const listener = await listen({
     host: '127.0.0.1',
     port: 0,
@@ -84,7 +84,7 @@ async function openLane(
           },
           health: { live: () => text('alive'), ready: async () => text('ready') },
           uses: { note: () => undefined },
-          departures,
+          outgoing,
           tally,
           clock: systemClock,
           log,
@@ -97,7 +97,7 @@ async function openLane(
   });
   t.teardown(() => listener.close());
   const errors = () => lines.filter(({ level }) => level === 'error' || level === 'warn');
-  return { port: listener.port, listener, asked, byNode, reasons, tally, departures, logged, errors };
+  return { port: listener.port, listener, asked, byNode, reasons, tally, outgoing, logged, errors };
 }
 
 function text(words: string): Reply {
@@ -398,7 +398,7 @@ void t.test('a client that does not read', async (t) => {
     const raw = await unread(lane);
     await until('an answer', () => lane.asked.length > 0);
     await new Promise(setImmediate);
-    lane.departures.breakOff(ID);
+    lane.outgoing.breakOff(ID);
     raw.socket.resume();
     await raw.closed;
     await until('its end', () => lane.logged.length > 0);

@@ -442,7 +442,7 @@ class Model {
     const engine = this.#engine;
     if (engine === undefined) throw new Error('the model is not open');
     const leaving = new AbortController();
-    const answer = await handle(engine, askOf(asked, this.#clock.now()), { leaving: () => leaving.signal });
+    const answer = await handle(engine, askOf(asked), { leaving: () => leaving.signal });
     const endedAt = this.#clock.now();
     try {
       const reply = replyOf(answer);
@@ -514,14 +514,13 @@ function replyOf(answer: Answer): Extract<Answer, { kind: 'reply' }>['reply'] {
   throw new Error('a GET or HEAD was passed on');
 }
 
-function askOf({ method, path: target, headers }: Asked, receivedAt: number): Ask {
+function askOf({ method, path: target, headers }: Asked): Ask {
   return {
     method,
     target,
     ...splitTarget(target),
     header: (name) => headers.get(name),
     fields: () => [...headers],
-    receivedAt,
     requestId: 'model-request',
   };
 }

@@ -19,7 +19,7 @@ import { createPass } from '../../../edge/pass/pass.js';
 import type { Ask } from '../../../edge/request.js';
 import { createFastlane } from '../../../edge/server/fastlane/fastlane.js';
 import { createServer } from '../../../edge/server/node-http.js';
-import { createDepartures } from '../../../edge/server/outgoing.js';
+import { createOutgoing } from '../../../edge/server/outgoing.js';
 import { readOriginTls } from '../../../edge/upstream/tls.js';
 import { openUpstream } from '../../../edge/upstream/upstream.js';
 import { createUses, type Uses } from '../../../edge/use-reports.js';
@@ -107,7 +107,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     clock: systemClock,
   });
   const tally = createTally();
-  const departures = createDepartures();
+  const outgoing = createOutgoing();
   const uses = createUses({ config: edge.uses, upstream, proof: () => EDGE_PROOF, random: () => 1, ...parts });
   const exchange = {
     handle: (ask: Ask, client: Leaving) => handle(engine, ask, client),
@@ -119,7 +119,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     }),
     tally,
     uses,
-    departures,
+    outgoing,
     ...parts,
     requestLog: { write: () => undefined },
     newRequestId: randomUUID,
@@ -158,7 +158,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     },
     async takeDown(id) {
       engine.flights.breakOff(id);
-      departures.breakOff(id);
+      outgoing.breakOff(id);
       await cache.takeDown(id);
     },
     async counted(name, labels = '') {

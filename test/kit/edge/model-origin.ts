@@ -111,7 +111,7 @@ export class ModelOrigin {
   upstream(): Upstream {
     return {
       fetch: (request, signal) => this.#fetch(request, signal),
-      converse: () => Promise.reject(new Error('there is no conversation here')),
+      fetchOwn: () => Promise.reject(new Error('there is no conversation here')),
       reachable: true,
       tlsTrouble: null,
       stats: () => ({ breaker: 'closed', inFlight: 0, requests: 0, failures: 0 }),
