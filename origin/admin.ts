@@ -16,9 +16,9 @@ import { stateOf } from './meta/find.js';
 import type { BlobRecord, Found, MediaRecord, ThumbState } from './meta/media.js';
 import type { ListQuery, MetaStore } from './meta/store.js';
 import type { OriginRequest } from './server/request.js';
-import { recordAct, type TakedownParts } from './takedown.js';
+import { recordAct, type TakedownDeps } from './takedown.js';
 
-export interface AdminParts extends Pick<TakedownParts, 'audit'> {
+export interface AdminDeps extends Pick<TakedownDeps, 'audit'> {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'find' | 'findBlob' | 'idsOver' | 'list' | 'takedownOf'>;
   readonly journal: Pick<JournalStream, 'confirmed' | 'positions'>;
@@ -27,7 +27,7 @@ export interface AdminParts extends Pick<TakedownParts, 'audit'> {
 
 export const LISTED_STATES = ['live', 'deleted', 'expired', 'quarantined', 'held'] as const;
 
-export interface ListWish {
+export interface ListOptions {
   readonly owner: string | undefined;
   readonly type: string | undefined;
   readonly state: (typeof LISTED_STATES)[number] | undefined;
@@ -39,39 +39,39 @@ export interface ListWish {
 
 const PAGE = 50;
 
-export async function listMedia(parts: AdminParts, request: OriginRequest, wish: ListWish): Promise<Reply> {
-  const caller = await requireAdmin(parts.gate, request);
-  const page = await parts.meta.list(queryOf(wish, request.receivedAt));
-  await recordAct(parts, request, caller, { act: 'inspect', target: null, outcome: 'done' });
+export async function listMedia(deps: AdminDeps, request: OriginRequest, options: ListOptions): Promise<Reply> {
+  const caller = await requireAdmin(deps.gate, request);
+  const page = await deps.meta.list(queryOf(options, request.receivedAt));
+  await recordAct(deps, request, caller, { act: 'inspect', target: null, outcome: 'done' });
   return jsonReply(200, { items: page.found.map((found) => listed(found)), next: page.next });
 }
 
-function queryOf(wish: ListWish, now: EpochMs): ListQuery {
+function queryOf(options: ListOptions, now: EpochMs): ListQuery {
   return {
-    ...(wish.owner !== undefined && { owner: wish.owner }),
-    ...(wish.type !== undefined && { mime: wish.type }),
-    ...(wish.state !== undefined && { state: wish.state }),
-    ...(wish.from !== undefined && { createdFrom: wish.from }),
-    ...(wish.to !== undefined && { createdTo: wish.to }),
-    ...(wish.cursor !== undefined && { after: wish.cursor }),
-    limit: wish.limit ?? PAGE,
+    ...(options.owner !== undefined && { owner: options.owner }),
+    ...(options.type !== undefined && { mime: options.type }),
+    ...(options.state !== undefined && { state: options.state }),
+    ...(options.from !== undefined && { createdFrom: options.from }),
+    ...(options.to !== undefined && { createdTo: options.to }),
+    ...(options.cursor !== undefined && { after: options.cursor }),
+    limit: options.limit ?? PAGE,
     now,
   };
 }
 
-export async function inspectMedia(parts: AdminParts, request: OriginRequest, id: MediaId): Promise<Reply> {
-  const caller = await requireAdmin(parts.gate, request);
-  const found = await parts.meta.find(id, request.receivedAt);
-  await recordAct(parts, request, caller, { act: 'inspect', target: id, outcome: found.kind });
+export async function inspectMedia(deps: AdminDeps, request: OriginRequest, id: MediaId): Promise<Reply> {
+  const caller = await requireAdmin(deps.gate, request);
+  const found = await deps.meta.find(id, request.receivedAt);
+  await recordAct(deps, request, caller, { act: 'inspect', target: id, outcome: found.kind });
   if (found.kind === 'unknown') throw new Fault('not_found', 'There is no media with this id.');
   const record = recordOf(found);
-  const blob = 'media' in found ? found.media.blob : await parts.meta.findBlob(record.sha256);
-  const [ids, seq] = await Promise.all([parts.meta.idsOver(record.sha256), parts.meta.takedownOf(id)]);
+  const blob = 'media' in found ? found.media.blob : await deps.meta.findBlob(record.sha256);
+  const [ids, seq] = await Promise.all([deps.meta.idsOver(record.sha256), deps.meta.takedownOf(id)]);
   return jsonReply(200, {
     ...listed(found),
-    ...(blob !== undefined && { ...describeMedia({ record, blob }, parts.baseUri), content: contentOf(blob) }),
+    ...(blob !== undefined && { ...describeMedia({ record, blob }, deps.baseUri), content: contentOf(blob) }),
     duplicates: ids.filter((each) => each !== id),
-    takedown: seq === 0 ? null : { seq, edges: parts.journal.positions().map((edge) => confirmationOf(edge, seq)) },
+    takedown: seq === 0 ? null : { seq, edges: deps.journal.positions().map((edge) => confirmationOf(edge, seq)) },
   });
 }
 

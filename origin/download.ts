@@ -10,7 +10,7 @@ import { contentDisposition, type Disposition } from '../src/media/disposition.j
 import { extensionOf, INLINE_TYPES, servedType } from '../src/media/types.js';
 import { admitViewer, type Viewer, viewerOf } from './authorize.js';
 import { type BlobStore, mediaKey } from './blobs/blob-store.js';
-import type { Uses } from './edges/use-reports.js';
+import type { UseReports } from './edges/use-reports.js';
 import { type Lifetime, mediaReply } from './media-reply.js';
 import type { BlobRecord, Media, MediaRecord, PictureFacts } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
@@ -63,22 +63,22 @@ export const downloadSection = section('How media is served, and how long copies
 
 export type DownloadConfig = ValueOf<typeof downloadSection>;
 
-export interface DownloadParts {
+export interface DownloadDeps {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'find'>;
   readonly blobs: Pick<BlobStore, 'read'>;
-  readonly uses: Pick<Uses, 'note'>;
+  readonly useReports: Pick<UseReports, 'note'>;
   readonly config: { readonly download: DownloadConfig; readonly thumbs: Pick<ThumbsConfig, 'enabled'> };
 }
 
-export async function download(parts: DownloadParts, request: OriginRequest, id: MediaId): Promise<Reply> {
+export async function download(deps: DownloadDeps, request: OriginRequest, id: MediaId): Promise<Reply> {
   const now = request.receivedAt;
-  const viewer = await viewerOf(parts.gate, request);
+  const viewer = await viewerOf(deps.gate, request);
   request.meter.admitDownload();
-  const { record, blob } = admitViewer(viewer, await parts.meta.find(id, now));
-  parts.uses.note(record, now);
+  const { record, blob } = admitViewer(viewer, await deps.meta.find(id, now));
+  deps.useReports.note(record, now);
   return mediaReply(
-    parts.blobs,
+    deps.blobs,
     request,
     {
       mediaId: record.id,
@@ -88,13 +88,13 @@ export async function download(parts: DownloadParts, request: OriginRequest, id:
       contentType: servedType(blob.mime),
       lastModifiedAt: record.createdAt,
       headers: [
-        ['content-disposition', dispositionOf({ record, blob }, parts.config.download.inlineTypes)],
+        ['content-disposition', dispositionOf({ record, blob }, deps.config.download.inlineTypes)],
         ...pictureHeaders(blob.picture),
       ],
-      lifetime: lifetimeFor(viewer, record, parts.config.download, now, awaitsFacts(blob, parts.config.thumbs)),
+      lifetime: lifetimeFor(viewer, record, deps.config.download, now, awaitsFacts(blob, deps.config.thumbs)),
     },
     now,
-    parts.config.download,
+    deps.config.download,
   );
 }
 

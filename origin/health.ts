@@ -10,7 +10,7 @@ import type { BlobStore } from './blobs/blob-store.js';
 import type { MetaStore } from './meta/store.js';
 import type { ThumbCapabilities } from './thumbs/engine.js';
 
-export interface HealthParts {
+export interface HealthDeps {
   readonly meta: Pick<MetaStore, 'probe'>;
   readonly blobs: Pick<BlobStore, 'probe' | 'freeBytes'>;
   readonly gate: Pick<Gate, 'probe'>;
@@ -22,23 +22,23 @@ export interface HealthParts {
   readonly freeMinBytes: number;
 }
 
-export function createHealth(parts: HealthParts): Health {
+export function createHealth(deps: HealthDeps): Health {
   return openHealth({
-    ...parts,
+    ...deps,
     checks: [
-      ['database', () => parts.meta.probe()],
-      ['storage', (signal) => parts.blobs.probe(signal)],
-      ['disk', () => requireFree(parts)],
-      ['keys', (signal) => parts.gate.probe(signal)],
+      ['database', () => deps.meta.probe()],
+      ['storage', (signal) => deps.blobs.probe(signal)],
+      ['disk', () => requireFree(deps)],
+      ['keys', (signal) => deps.gate.probe(signal)],
     ],
     about() {
-      const { video } = parts.thumbs.capabilities();
+      const { video } = deps.thumbs.capabilities();
       return { capabilities: { video_thumbnails: video.available ? 'available' : (video.reason ?? 'unavailable') } };
     },
   });
 }
 
-async function requireFree({ blobs, freeMinBytes }: HealthParts): Promise<void> {
+async function requireFree({ blobs, freeMinBytes }: HealthDeps): Promise<void> {
   const free = await blobs.freeBytes();
   if (free !== null && free < freeMinBytes) throw new Error(`${free} bytes are free, ${freeMinBytes} are asked for`);
 }

@@ -10,7 +10,7 @@ import { admitViewer, requireCaller } from './authorize.js';
 import type { MetaStore } from './meta/store.js';
 import type { OriginRequest } from './server/request.js';
 
-export interface LinkParts {
+export interface LinkDeps {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'find'>;
   readonly links: LinkSigning;
@@ -24,33 +24,33 @@ export interface LinkSigning {
   readonly lifetimeMaxMs: number;
 }
 
-export interface LinkWish {
+export interface LinkOptions {
   readonly expiresInSeconds: number | undefined;
   /** The thumbnail that `thumb_url` is to open. */
   readonly width: number | undefined;
   readonly height: number | undefined;
 }
 
-export async function link(parts: LinkParts, request: OriginRequest, id: MediaId, wish: LinkWish): Promise<Reply> {
+export async function link(deps: LinkDeps, request: OriginRequest, id: MediaId, options: LinkOptions): Promise<Reply> {
   const now = request.receivedAt;
-  const caller = await requireCaller(parts.gate, request);
+  const caller = await requireCaller(deps.gate, request);
   const grant = { kind: 'caller', caller } as const;
   if (!mayRead(grant, false)) throw faultOfGrant(grant);
-  const { record } = admitViewer({ kind: 'client', grant, edge: false }, await parts.meta.find(id, now));
+  const { record } = admitViewer({ kind: 'client', grant, edge: false }, await deps.meta.find(id, now));
 
-  const { links } = parts;
+  const { links } = deps;
   const key = links.key();
   if (key === undefined) throw new Fault('not_found', 'This service signs no links.');
-  const lifetimeMs = wish.expiresInSeconds === undefined ? links.lifetimeMs : wish.expiresInSeconds * 1_000;
+  const lifetimeMs = options.expiresInSeconds === undefined ? links.lifetimeMs : options.expiresInSeconds * 1_000;
   if (lifetimeMs > links.lifetimeMaxMs) {
     throw new Fault('malformed', `A link holds for at most ${Math.floor(links.lifetimeMaxMs / 1_000)} seconds.`);
   }
   const untilAt = Math.min(now + lifetimeMs, record.expiresAt ?? Number.POSITIVE_INFINITY);
   const expiresAt = Math.floor(untilAt / 1_000) * 1_000;
-  const thumb = { kind: 'thumb', id, width: wish.width ?? null, height: wish.height ?? null } as const;
+  const thumb = { kind: 'thumb', id, width: options.width ?? null, height: options.height ?? null } as const;
   return jsonReply(200, {
-    url: parts.baseUri + signLink({ kind: 'original', id }, expiresAt, key),
-    thumb_url: parts.baseUri + signLink(thumb, expiresAt, key),
+    url: deps.baseUri + signLink({ kind: 'original', id }, expiresAt, key),
+    thumb_url: deps.baseUri + signLink(thumb, expiresAt, key),
     expires_at: new Date(expiresAt).toISOString(),
   });
 }

@@ -21,7 +21,7 @@ interface Settings {
   readonly access: AccessConfig;
 }
 
-export interface InForce {
+export interface LiveSettings {
   /** Whether a value of `edge-authorization` proves an edge. */
   readonly isEdge: (proof: string | undefined) => boolean;
   /** The first signs, every one opens. */
@@ -30,7 +30,7 @@ export interface InForce {
   renew(settings: Settings): void;
 }
 
-export function createInForce(settings: Settings): InForce {
+export function createLiveSettings(settings: Settings): LiveSettings {
   let current = read(settings);
   return {
     isEdge: (proof) => current.isEdge(proof),

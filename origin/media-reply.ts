@@ -64,12 +64,12 @@ export function mediaEtag(sha256: Sha256): string {
 export function mediaReply(
   blobs: Pick<BlobStore, 'read'>,
   request: RequestHead,
-  held: Representation,
+  representation: Representation,
   now: EpochMs,
   limits: { readonly rangesMax: number },
 ): Reply {
-  const validators = { etag: mediaEtag(held.sha256), lastModifiedAt: held.lastModifiedAt };
-  const head = representationHeaders(held, validators.etag, now);
+  const validators = { etag: mediaEtag(representation.sha256), lastModifiedAt: representation.lastModifiedAt };
+  const head = representationHeaders(representation, validators.etag, now);
   switch (evaluateConditions(request, validators)) {
     case 'precondition_failed':
       throw new Fault('precondition_failed', 'The media is not as the request supposes.');
@@ -78,56 +78,69 @@ export function mediaReply(
     case 'proceed':
       break;
   }
-  const plan = planRange(request, validators, held.sizeBytes, limits);
+  const plan = planRange(request, validators, representation.sizeBytes, limits);
   switch (plan.kind) {
     case 'whole':
       return {
         status: 200,
-        headers: [...head, ['content-type', held.contentType]],
-        body: { kind: 'stream', sizeBytes: held.sizeBytes, open: (signal) => readSpan(blobs, held, undefined, signal) },
+        headers: [...head, ['content-type', representation.contentType]],
+        body: {
+          kind: 'stream',
+          sizeBytes: representation.sizeBytes,
+          open: (signal) => readSpan(blobs, representation, undefined, signal),
+        },
       };
     case 'single': {
       const { span } = plan;
       return {
         status: 206,
-        headers: [...head, ['content-type', held.contentType], ['content-range', contentRange(span, held.sizeBytes)]],
+        headers: [
+          ...head,
+          ['content-type', representation.contentType],
+          ['content-range', contentRange(span, representation.sizeBytes)],
+        ],
         body: {
           kind: 'stream',
           sizeBytes: span.last - span.first + 1,
-          open: (signal) => readSpan(blobs, held, span, signal),
+          open: (signal) => readSpan(blobs, representation, span, signal),
         },
       };
     }
     case 'several': {
       // RFC 9110 14.6: nobody who chose the bytes can foresee the boundary.
-      const frame = multipartPlan(plan.spans, held.sizeBytes, held.contentType, randomBytes(18).toString('hex'));
+      const frame = multipartPlan(
+        plan.spans,
+        representation.sizeBytes,
+        representation.contentType,
+        randomBytes(18).toString('hex'),
+      );
       return {
         status: 206,
         headers: [...head, ['content-type', frame.contentType]],
         body: {
           kind: 'stream',
           sizeBytes: frame.sizeBytes,
-          open: (signal) => Readable.from(readParts(blobs, held, frame, signal), { objectMode: false }),
+          open: (signal) => Readable.from(readParts(blobs, representation, frame, signal), { objectMode: false }),
         },
       };
     }
     case 'unsatisfiable':
-      throw new Fault('range_not_satisfiable', `The media has ${held.sizeBytes} bytes.`, {
-        headers: { 'content-range': unsatisfiedRange(held.sizeBytes), etag: validators.etag },
+      throw new Fault('range_not_satisfiable', `The media has ${representation.sizeBytes} bytes.`, {
+        headers: { 'content-range': unsatisfiedRange(representation.sizeBytes), etag: validators.etag },
       });
   }
 }
 
-function representationHeaders(held: Representation, etag: string, now: EpochMs): HeaderList {
+function representationHeaders(representation: Representation, etag: string, now: EpochMs): HeaderList {
   return [
     ['etag', etag],
-    ['last-modified', formatHttpDate(held.lastModifiedAt)],
+    ['last-modified', formatHttpDate(representation.lastModifiedAt)],
     ['accept-ranges', 'bytes'],
-    ['repr-digest', formatDigest(held.sha256)],
-    ...held.headers,
-    ...cacheHeaders(held.lifetime, now),
+    ['repr-digest', formatDigest(representation.sha256)],
+    ...representation.headers,
+    ...cacheHeaders(representation.lifetime, now),
     ...MEDIA_CORS_HEADERS,
-    ...(held.lifetime.edge === null ? [] : ([[MEDIA_ID, held.mediaId]] as const)),
+    ...(representation.lifetime.edge === null ? [] : ([[MEDIA_ID, representation.mediaId]] as const)),
   ];
 }
 
@@ -157,28 +170,28 @@ export function cacheHeaders(lifetime: Lifetime, now: EpochMs): HeaderList {
 
 async function readSpan(
   blobs: Pick<BlobStore, 'read'>,
-  held: Representation,
+  representation: Representation,
   span: ByteSpan | undefined,
   signal: AbortSignal,
 ): Promise<Readable> {
-  const outcome = await blobs.read(held.key, span, signal);
-  if (outcome.kind === 'found' && outcome.sizeBytes === held.sizeBytes) return outcome.body;
+  const outcome = await blobs.read(representation.key, span, signal);
+  if (outcome.kind === 'found' && outcome.sizeBytes === representation.sizeBytes) return outcome.body;
   if (outcome.kind === 'found') outcome.body.destroy();
   throw new Fault('internal', 'The media cannot be read at the moment.', {
-    cause: new Error(`blob ${held.key} is ${outcome.kind === 'found' ? 'of another size' : outcome.kind}`),
+    cause: new Error(`blob ${representation.key} is ${outcome.kind === 'found' ? 'of another size' : outcome.kind}`),
   });
 }
 
 async function* readParts(
   blobs: Pick<BlobStore, 'read'>,
-  held: Representation,
+  representation: Representation,
   frame: MultipartPlan,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
   for (const { head, span } of frame.parts) {
     yield head;
     // Leaving the loop early destroys the part's stream.
-    for await (const chunk of await readSpan(blobs, held, span, signal)) yield chunk as Buffer;
+    for await (const chunk of await readSpan(blobs, representation, span, signal)) yield chunk as Buffer;
   }
   yield frame.tail;
 }

@@ -14,25 +14,25 @@ import { openReloading } from '../src/reload.js';
 import { countRefusals, type GuardReason } from '../src/server/guard.js';
 import { listen } from '../src/server/listen.js';
 import { operatorRoutes } from './api/operators.js';
-import { originRoutes, type RouteParts } from './api/routes.js';
+import { originRoutes, type RouteDeps } from './api/routes.js';
 import { createWellKnown } from './api/well-known.js';
 import { openAuditLog } from './audit.js';
 import { createInFlight } from './blobs/in-flight.js';
 import { openBlobStore } from './blobs/open.js';
 import type { OriginConfig } from './config.js';
 import { createJournalStream } from './edges/journal-stream.js';
-import { createInternal } from './edges/routes.js';
-import { createUses } from './edges/use-reports.js';
+import { createEdgeRoutes } from './edges/routes.js';
+import { createUseReports } from './edges/use-reports.js';
 import { createHealth } from './health.js';
 import { createAdmissions } from './ingest/admit.js';
 import { openRescan } from './ingest/rescan.js';
 import { createScanner } from './ingest/scan.js';
-import { createInForce, LIVE_PATHS } from './live-settings.js';
+import { createLiveSettings, LIVE_PATHS } from './live-settings.js';
 import { openMetaStore } from './meta/lmdb.js';
 import { createQuotas } from './quota.js';
 import { openResumable } from './resumable.js';
 import { createLimits, NO_LIMITS } from './server/rate-limits.js';
-import { createHandler, type Handler, requestCounts } from './server/server.js';
+import { createServer, type OriginServer, requestCounts } from './server/server.js';
 import { openThumbs } from './thumbs/engine.js';
 import { menuOf } from './thumbs/plan.js';
 import { localMarks } from './upkeep/scrub.js';
@@ -74,8 +74,8 @@ async function openComponents(
   const thumbs = await openThumbs({ config: config.thumbs, meta, blobs, inFlight, log, metrics, clock });
   opened.add('thumbnails', thumbs);
 
-  const inForce = createInForce(settings);
-  const { isEdge } = inForce;
+  const live = createLiveSettings(settings);
+  const { isEdge } = live;
   const journal = createJournalStream({
     journal: meta.journal,
     config: config.journal,
@@ -98,7 +98,7 @@ async function openComponents(
   opened.add('retention', sweeper);
   const audit = await openAuditLog(config.audit);
   opened.add('audit', audit);
-  const uses = createUses({
+  const useReports = createUseReports({
     meta,
     clock,
     log,
@@ -106,7 +106,7 @@ async function openComponents(
     stepMs: config.meta.usedStepMs,
     noted: rules.unusedForMs !== null,
   });
-  opened.add('uses', uses);
+  opened.add('use reports', useReports);
   const quotas = createQuotas(quota, meta, clock);
   const resumable = await openResumable({ stageFolder: blobs.stageFolder, config, clock, log, metrics });
   opened.add('resumable uploads', resumable);
@@ -117,7 +117,7 @@ async function openComponents(
   opened.add('rescan', rescan);
   const menu = menuOf(config.thumbs);
   const { baseUri } = config;
-  const stories: RouteParts = {
+  const routeDeps: RouteDeps = {
     gate,
     meta,
     blobs,
@@ -127,20 +127,20 @@ async function openComponents(
     inFlight,
     scanner,
     audit,
-    uses,
+    useReports,
     admissions: createAdmissions({ config: config.upload, blobs, clock, metrics }),
     quotas,
     resumable,
     counts: uploadCounts(metrics),
     menu,
     baseUri,
-    links: { ...access.links, key: () => inForce.linkKeys()[0] },
+    links: { ...access.links, key: () => live.linkKeys()[0] },
     journal,
     health,
     wellKnown: createWellKnown({
       baseUri,
       links: access.links,
-      signsLinks: () => inForce.linkKeys().length > 0,
+      signsLinks: () => live.linkKeys().length > 0,
       blobs,
       menu,
       thumbs: thumbs.capabilities(),
@@ -155,17 +155,17 @@ async function openComponents(
     limits: createLimits(config.rateLimits, clock, metrics),
     isEdge,
     drain: config.refusedBodies,
-    requests: inForce.requests,
+    requests: live.requests,
     counts,
     clock,
     log,
   };
-  const internal = createInternal({ journal, uses, isEdge });
+  const edgeRoutes = createEdgeRoutes({ journal, useReports, isEdge });
   const onRefused = countRefusals(metrics);
   const media = await openListener(opened, deps, config.listen, {
     name: 'requests',
     onRefused,
-    handler: createHandler({ ...common, routes: originRoutes(stories), internal }),
+    server: createServer({ ...common, routes: originRoutes(routeDeps), edgeRoutes }),
     // Streams to edges never end by themselves.
     onClosing: () => journal.close(),
   });
@@ -176,20 +176,20 @@ async function openComponents(
     {
       name: 'operators',
       onRefused,
-      handler: createHandler({
+      server: createServer({
         ...common,
         limits: NO_LIMITS,
         requests: () => 'none',
         routes: operatorRoutes({ health, metrics, marks: localMarks(meta, clock), meta, thumbs, config, clock }),
-        internal: () => undefined,
+        edgeRoutes: () => undefined,
       }),
       onClosing: () => Promise.resolve(),
     },
   );
   const apply = (changed: OriginSettings): void => {
-    inForce.renew(changed);
-    gate.renewLinks(inForce.linkKeys());
-    journal.judgeAnew();
+    live.renew(changed);
+    gate.renewLinks(live.linkKeys());
+    journal.recheckSecrets();
   };
   if (source !== undefined) {
     const reloading = openReloading({ source, config: settings, livePaths: LIVE_PATHS, apply, clock, log });
@@ -202,15 +202,15 @@ async function openListener(
   opened: Closer,
   { clock, log }: ProcessDeps,
   where: OriginConfig['listen'],
-  { name, handler, onClosing, onRefused }: ListenerParts,
+  { name, server, onClosing, onRefused }: ListenerDeps,
 ): Promise<{ readonly url: string }> {
-  opened.add(`${name} in hand`, handler);
+  opened.add(`${name} in hand`, server);
   const listener = await listen({
     ...where,
     clock,
     log,
-    onRequest: (request, response) => handler.take(request, response, 'sends'),
-    onExpectation: (request, response) => handler.take(request, response, 'waits'),
+    onRequest: (request, response) => server.handle(request, response, 'sends'),
+    onExpectation: (request, response) => server.handle(request, response, 'waits'),
     onRefused,
   });
   opened.add(`${name} listener`, {
@@ -223,10 +223,10 @@ async function openListener(
   return listener;
 }
 
-interface ListenerParts {
+interface ListenerDeps {
   readonly name: string;
   readonly onRefused: (reason: GuardReason) => void;
-  readonly handler: Handler;
+  readonly server: OriginServer;
   /** Once no new connection is taken: ends what would not end by itself. */
   readonly onClosing: () => Promise<void>;
 }

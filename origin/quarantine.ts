@@ -9,49 +9,49 @@ import type { MediaId, Sha256 } from '../src/ids.js';
 import { requireAdmin } from './authorize.js';
 import type { MetaStore, QuarantineOutcome } from './meta/store.js';
 import type { OriginRequest } from './server/request.js';
-import { recordAct, type TakedownParts, takenDown } from './takedown.js';
+import { recordAct, type TakedownDeps, takenDown } from './takedown.js';
 
-export interface QuarantineParts extends TakedownParts {
+export interface QuarantineDeps extends TakedownDeps {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'quarantine' | 'restore'>;
 }
 
-export interface QuarantineWish {
+export interface QuarantineOptions {
   readonly wait: 'edges' | undefined;
   readonly reason: string | undefined;
 }
 
 export async function quarantine(
-  parts: QuarantineParts,
+  deps: QuarantineDeps,
   request: OriginRequest,
   target: MediaId | Sha256,
-  wish: QuarantineWish,
+  options: QuarantineOptions,
 ): Promise<Reply> {
-  const caller = await requireAdmin(parts.gate, request);
-  const outcome = await parts.meta.quarantine(target, {
+  const caller = await requireAdmin(deps.gate, request);
+  const outcome = await deps.meta.quarantine(target, {
     at: request.receivedAt,
     by: caller.subject,
-    reason: wish.reason ?? null,
+    reason: options.reason ?? null,
     cause: 'admin',
   });
-  await recordMark(parts, request, caller, { act: 'quarantine', target, outcome, reason: wish.reason });
-  return await takenDown(parts, seqOf(outcome), wish.wait, request.signal);
+  await recordMark(deps, request, caller, { act: 'quarantine', target, outcome, reason: options.reason });
+  return await takenDown(deps, seqOf(outcome), options.wait, request.signal);
 }
 
 export async function restore(
-  parts: QuarantineParts,
+  deps: QuarantineDeps,
   request: OriginRequest,
   target: MediaId | Sha256,
   wait: 'edges' | undefined,
 ): Promise<Reply> {
-  const caller = await requireAdmin(parts.gate, request);
-  const outcome = await parts.meta.restore(target, request.receivedAt);
-  await recordMark(parts, request, caller, { act: 'restore', target, outcome, reason: undefined });
-  return await takenDown(parts, seqOf(outcome), wait, request.signal);
+  const caller = await requireAdmin(deps.gate, request);
+  const outcome = await deps.meta.restore(target, request.receivedAt);
+  await recordMark(deps, request, caller, { act: 'restore', target, outcome, reason: undefined });
+  return await takenDown(deps, seqOf(outcome), wait, request.signal);
 }
 
 async function recordMark(
-  parts: QuarantineParts,
+  deps: QuarantineDeps,
   request: OriginRequest,
   caller: Caller,
   mark: {
@@ -62,7 +62,7 @@ async function recordMark(
   },
 ): Promise<void> {
   const { outcome } = mark;
-  await recordAct(parts, request, caller, {
+  await recordAct(deps, request, caller, {
     ...mark,
     outcome: outcome.kind,
     ...('seq' in outcome && { seq: outcome.seq }),

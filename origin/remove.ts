@@ -9,22 +9,22 @@ import type { MediaId } from '../src/ids.js';
 import { requireAdmin } from './authorize.js';
 import type { MetaStore } from './meta/store.js';
 import type { OriginRequest } from './server/request.js';
-import { recordAct, type TakedownParts, takenDown } from './takedown.js';
+import { recordAct, type TakedownDeps, takenDown } from './takedown.js';
 
-export interface RemoveParts extends TakedownParts {
+export interface RemoveDeps extends TakedownDeps {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'remove'>;
 }
 
 export async function remove(
-  parts: RemoveParts,
+  deps: RemoveDeps,
   request: OriginRequest,
   id: MediaId,
   wait: 'edges' | undefined,
 ): Promise<Reply> {
-  const caller = await requireAdmin(parts.gate, request);
-  const outcome = await parts.meta.remove(id, caller.subject, request.receivedAt);
-  await recordAct(parts, request, caller, {
+  const caller = await requireAdmin(deps.gate, request);
+  const outcome = await deps.meta.remove(id, caller.subject, request.receivedAt);
+  await recordAct(deps, request, caller, {
     act: 'delete',
     target: id,
     outcome: outcome.kind,
@@ -36,6 +36,6 @@ export async function remove(
     // Again is as good as once: the answer is the same, and waits for the same entry.
     case 'already':
     case 'removed':
-      return await takenDown(parts, outcome.seq, wait, request.signal);
+      return await takenDown(deps, outcome.seq, wait, request.signal);
   }
 }

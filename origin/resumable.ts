@@ -37,7 +37,7 @@ import {
 import { createUploadLocks, type UploadLocks } from './ingest/upload-locks.js';
 import { mediaPath } from './media-json.js';
 import type { OriginRequest } from './server/request.js';
-import { ingestedReply, type ReadFields, requireLifetime, reserveQuota, type UploadParts } from './upload.js';
+import { ingestedReply, type ReadFields, requireLifetime, reserveQuota, type UploadDeps } from './upload.js';
 
 export const resumableSection = section(
   'Resumable uploads (tus). Their size, pace and number at once are those of `upload`.',
@@ -60,7 +60,7 @@ export const resumableSection = section(
 
 export type ResumableConfig = ValueOf<typeof resumableSection>;
 
-export interface ResumableParts {
+export interface OpenResumableDeps {
   readonly stageFolder: string;
   readonly config: { readonly upload: UploadConfig; readonly resumable: ResumableConfig };
   readonly clock: Clock;
@@ -82,9 +82,9 @@ const METADATA_MAX_CHARACTERS = 4_096;
 /** Below the stage, so that a finished upload is renamed into place like any other. */
 const FOLDER = 'resumable';
 
-export async function openResumable(parts: ResumableParts): Promise<Resumable> {
-  const { clock, log, metrics } = parts;
-  const partials = await openUnfinishedUploads(join(parts.stageFolder, FOLDER));
+export async function openResumable(deps: OpenResumableDeps): Promise<Resumable> {
+  const { clock, log, metrics } = deps;
+  const partials = await openUnfinishedUploads(join(deps.stageFolder, FOLDER));
   const holds = createUploadLocks();
   const endings = metrics.counter('resumable_uploads_ended_total', 'Resumable uploads that ended, by how.', ['ending']);
   const unfinished = metrics.gauge('resumable_uploads_unfinished', 'Resumable uploads that are to be finished.');
@@ -98,7 +98,7 @@ export async function openResumable(parts: ResumableParts): Promise<Resumable> {
     }
   }
   let sweeping: Promise<void> = Promise.resolve();
-  const everyMs = parts.config.resumable.sweepEveryMs;
+  const everyMs = deps.config.resumable.sweepEveryMs;
   const run = (): void => {
     sweeping = sweep().catch((thrown: unknown) =>
       log.error(bugFields(thrown), 'expired resumable uploads could not be removed'),
@@ -111,7 +111,7 @@ export async function openResumable(parts: ResumableParts): Promise<Resumable> {
     partials,
     holds,
     endings,
-    tus: createTus({ uploads: partials, config: parts.config.upload, clock }),
+    tus: createTus({ uploads: partials, config: deps.config.upload, clock }),
     async close() {
       timer.cancel();
       await sweeping;
@@ -119,43 +119,43 @@ export async function openResumable(parts: ResumableParts): Promise<Resumable> {
   };
 }
 
-export interface ResumeParts extends UploadParts {
+export interface ResumeDeps extends UploadDeps {
   readonly resumable: Resumable;
-  readonly config: UploadParts['config'] & { readonly resumable: ResumableConfig };
+  readonly config: UploadDeps['config'] & { readonly resumable: ResumableConfig };
 }
 
 /** OPTIONS of either path: what a client, or its browser, may do. */
-export function resumableOptions(parts: ResumeParts, methods: readonly string[]): Reply {
+export function resumableOptions(deps: ResumeDeps, methods: readonly string[]): Reply {
   const preflight = preflightReply(methods);
-  return { ...preflight, headers: [...preflight.headers, ...tusCapabilities(parts.config.upload.sizeMaxBytes)] };
+  return { ...preflight, headers: [...preflight.headers, ...tusCapabilities(deps.config.upload.sizeMaxBytes)] };
 }
 
 /** POST: a new upload, perhaps with its first bytes. */
-export function createResumable(parts: ResumeParts, request: OriginRequest, readFields: ReadFields): Promise<Reply> {
+export function createResumable(deps: ResumeDeps, request: OriginRequest, readFields: ReadFields): Promise<Reply> {
   return asTus(async () => {
-    const caller = await requireUploader(parts.gate, request);
-    requireRoom(parts, caller);
+    const caller = await requireUploader(deps.gate, request);
+    requireRoom(deps, caller);
     const lengthBytes = declaredLength(request);
     const { sizeBytes: bodyBytes } = request.body;
     request.meter.admitUpload(bodyBytes);
-    const reservation = await reserveQuota(parts, caller, lengthBytes);
+    const reservation = await reserveQuota(deps, caller, lengthBytes);
     try {
-      const admission = await parts.admissions.admit({ sizeBytes: lengthBytes, form: false });
+      const admission = await deps.admissions.admit({ sizeBytes: lengthBytes, form: false });
       const id = randomBytes(16).toString('hex');
-      const hold = await parts.resumable.holds.take(id, 'refuse', request.signal);
+      const hold = await deps.resumable.holds.take(id, 'refuse', request.signal);
       try {
-        const reply = await parts.resumable.tus.handle({
+        const reply = await deps.resumable.tus.handle({
           method: 'POST',
           id,
           request,
           signal: hold.signal,
-          begin: ({ sizeBytes, metadata }) => newUpload(parts, readFields, { id, caller, sizeBytes, metadata }),
-          finish: () => finish(parts, { id, request, readFields, quota: reservation.quota, document: true }),
+          begin: ({ sizeBytes, metadata }) => newUpload(deps, readFields, { id, caller, sizeBytes, metadata }),
+          finish: () => finish(deps, { id, request, readFields, quota: reservation.quota, document: true }),
         });
-        return dressed(parts, id, reply);
+        return dressed(deps, id, reply);
       } catch (thrown) {
         // Whoever made it never learns where it is.
-        await parts.resumable.partials.drop(id);
+        await deps.resumable.partials.drop(id);
         throw thrown;
       } finally {
         hold.release();
@@ -169,27 +169,27 @@ export function createResumable(parts: ResumeParts, request: OriginRequest, read
 
 /** HEAD, PATCH and DELETE, also where POST stands for them (tus 1.0.0, X-HTTP-Method-Override). */
 export function continueResumable(
-  parts: ResumeParts,
+  deps: ResumeDeps,
   request: OriginRequest,
   id: string,
   readFields: ReadFields,
 ): Promise<Reply> {
   return asTus(async () => {
-    const caller = await requireUploader(parts.gate, request);
+    const caller = await requireUploader(deps.gate, request);
     const method = meantMethod(request);
-    ownUpload(parts, caller, id);
-    const hold = await parts.resumable.holds.take(id, method === 'PATCH' ? 'refuse' : 'break_off', request.signal);
+    ownUpload(deps, caller, id);
+    const hold = await deps.resumable.holds.take(id, method === 'PATCH' ? 'refuse' : 'break_off', request.signal);
     try {
       // Looked at anew: waiting for the hold may have taken until it was finished, or gone.
-      const upload = ownUpload(parts, caller, id);
+      const upload = ownUpload(deps, caller, id);
       const errand: Errand = { upload, caller, request, readFields, signal: hold.signal };
       switch (method) {
         case 'HEAD':
-          return await ask(parts, errand);
+          return await ask(deps, errand);
         case 'PATCH':
-          return await extend(parts, errand);
+          return await extend(deps, errand);
         case 'DELETE':
-          return await terminate(parts, errand);
+          return await terminate(deps, errand);
       }
     } finally {
       hold.release();
@@ -205,22 +205,22 @@ interface Errand {
   readonly signal: AbortSignal;
 }
 
-async function ask(parts: ResumeParts, { upload, caller, request, readFields, signal }: Errand): Promise<Reply> {
-  const { partials, tus } = parts.resumable;
+async function ask(deps: ResumeDeps, { upload, caller, request, readFields, signal }: Errand): Promise<Reply> {
+  const { partials, tus } = deps.resumable;
   const { id, mediaId, sizeBytes } = upload;
   if (mediaId === null && sizeBytes !== null && (await partials.offset(upload)) === sizeBytes) {
-    const reservation = await reserveQuota(parts, caller, sizeBytes);
+    const reservation = await reserveQuota(deps, caller, sizeBytes);
     try {
-      await finish(parts, { id, request, readFields, quota: reservation.quota, document: false });
+      await finish(deps, { id, request, readFields, quota: reservation.quota, document: false });
     } finally {
       reservation.release();
     }
   }
   const reply = await tus.handle({ method: 'HEAD', id, request, signal, begin: neverBegins, finish: neverFinishes });
-  return dressed(parts, id, reply);
+  return dressed(deps, id, reply);
 }
 
-async function extend(parts: ResumeParts, { upload, caller, request, readFields, signal }: Errand): Promise<Reply> {
+async function extend(deps: ResumeDeps, { upload, caller, request, readFields, signal }: Errand): Promise<Reply> {
   const { id } = upload;
   if (upload.mediaId !== null) throw finished(upload.mediaId);
   if (essenceOf(request.header('content-type') ?? '') !== 'application/offset+octet-stream') {
@@ -229,21 +229,21 @@ async function extend(parts: ResumeParts, { upload, caller, request, readFields,
   }
   const { sizeBytes: bodyBytes } = request.body;
   request.meter.admitUpload(bodyBytes);
-  const reservation = await reserveQuota(parts, caller, upload.sizeBytes);
+  const reservation = await reserveQuota(deps, caller, upload.sizeBytes);
   try {
     // A part without bytes may still say the length, or finish what is complete.
-    const admission = bodyBytes === 0 ? undefined : await parts.admissions.admit({ sizeBytes: bodyBytes, form: false });
+    const admission = bodyBytes === 0 ? undefined : await deps.admissions.admit({ sizeBytes: bodyBytes, form: false });
     try {
       const document = /\bapplication\/json\b/i.test(request.header('accept') ?? '');
-      const reply = await parts.resumable.tus.handle({
+      const reply = await deps.resumable.tus.handle({
         method: 'PATCH',
         id,
         request,
         signal,
         begin: neverBegins,
-        finish: () => finish(parts, { id, request, readFields, quota: reservation.quota, document }),
+        finish: () => finish(deps, { id, request, readFields, quota: reservation.quota, document }),
       });
-      return dressed(parts, id, reply);
+      return dressed(deps, id, reply);
     } finally {
       admission?.release();
     }
@@ -252,10 +252,10 @@ async function extend(parts: ResumeParts, { upload, caller, request, readFields,
   }
 }
 
-async function terminate(parts: ResumeParts, { upload, request, signal }: Errand): Promise<Reply> {
+async function terminate(deps: ResumeDeps, { upload, request, signal }: Errand): Promise<Reply> {
   if (upload.mediaId !== null) throw finished(upload.mediaId);
   const { id } = upload;
-  const reply = await parts.resumable.tus.handle({
+  const reply = await deps.resumable.tus.handle({
     method: 'DELETE',
     id,
     request,
@@ -263,7 +263,7 @@ async function terminate(parts: ResumeParts, { upload, request, signal }: Errand
     begin: neverBegins,
     finish: neverFinishes,
   });
-  parts.resumable.endings.add(1, { ending: 'terminated' });
+  deps.resumable.endings.add(1, { ending: 'terminated' });
   return reply;
 }
 
@@ -285,15 +285,15 @@ interface Finishing {
 }
 
 /** The way of every upload. What may succeed another time is kept for it; what never will is dropped. */
-async function finish(parts: ResumeParts, { id, request, readFields, quota, document }: Finishing): Promise<TusFinish> {
-  const { partials, endings } = parts.resumable;
+async function finish(deps: ResumeDeps, { id, request, readFields, quota, document }: Finishing): Promise<TusFinish> {
+  const { partials, endings } = deps.resumable;
   const upload = partials.find(id);
   if (upload === undefined) throw new Fault('not_found', 'There is no such upload.');
-  const path = join(parts.blobs.stageFolder, `upload-${randomBytes(16).toString('hex')}`);
+  const path = join(deps.blobs.stageFolder, `upload-${randomBytes(16).toString('hex')}`);
   try {
     const wish = readFields(fieldsOf(upload.metadata));
     const ingested = await ingest(
-      parts,
+      deps,
       {
         staged: await partials.stageAs(id, path),
         declaredType: upload.metadata['filetype'] ?? undefined,
@@ -305,10 +305,10 @@ async function finish(parts: ResumeParts, { id, request, readFields, quota, docu
       },
       request.signal,
     );
-    const keptUntil = parts.clock.now() + parts.config.resumable.finishedKeepMs;
+    const keptUntil = deps.clock.now() + deps.config.resumable.finishedKeepMs;
     await partials.finish(upload, ingested.media.record.id, keptUntil);
     endings.add(1, { ending: 'finished' });
-    const { body, headers } = ingestedReply(parts, request, ingested);
+    const { body, headers } = ingestedReply(deps, request, ingested);
     const etag = headerOf(headers, 'etag');
     return {
       headers: { 'media-location': mediaPath(ingested.media.record.id), ...(etag !== undefined && { etag }) },
@@ -327,7 +327,7 @@ async function finish(parts: ResumeParts, { id, request, readFields, quota, docu
 }
 
 function newUpload(
-  parts: ResumeParts,
+  deps: ResumeDeps,
   readFields: ReadFields,
   wish: {
     readonly id: string;
@@ -340,10 +340,10 @@ function newUpload(
   if (JSON.stringify(metadata).length > METADATA_MAX_CHARACTERS) {
     throw new Fault('malformed', `Upload-Metadata has at most ${METADATA_MAX_CHARACTERS} characters.`);
   }
-  requireLifetime(readFields(fieldsOf(metadata)), parts.config.upload);
+  requireLifetime(readFields(fieldsOf(metadata)), deps.config.upload);
   const filetype = metadata['filetype'] ?? '';
   if (filetype !== '' && essenceOf(filetype) === undefined) throw new Fault('malformed', 'filetype is no media type.');
-  const expiresAt = parts.clock.now() + parts.config.resumable.expiresAfterMs;
+  const expiresAt = deps.clock.now() + deps.config.resumable.expiresAfterMs;
   return { id, owner: caller.subject, sizeBytes, metadata, expiresAt, mediaId: null };
 }
 
@@ -352,7 +352,7 @@ function fieldsOf(metadata: UnfinishedUpload['metadata']): ReadonlyMap<string, s
   return new Map(Object.entries(metadata).flatMap(([key, value]) => (value === null ? [] : [[key, value]])));
 }
 
-function requireRoom({ resumable, config }: ResumeParts, caller: Caller): void {
+function requireRoom({ resumable, config }: ResumeDeps, caller: Caller): void {
   const { unfinishedMax, unfinishedMaxPerSubject } = config.resumable;
   const retryAfter = { headers: { 'retry-after': String(Math.ceil(config.upload.retryAfterMs / 1_000)) } };
   if (resumable.partials.unfinished(caller.subject) >= unfinishedMaxPerSubject) {
@@ -364,7 +364,7 @@ function requireRoom({ resumable, config }: ResumeParts, caller: Caller): void {
 }
 
 /** To whoever is not its owner it looks as if it never was. */
-function ownUpload({ resumable, clock }: ResumeParts, caller: Caller, id: string): UnfinishedUpload {
+function ownUpload({ resumable, clock }: ResumeDeps, caller: Caller, id: string): UnfinishedUpload {
   const upload = UPLOAD_ID.test(id) ? resumable.partials.find(id) : undefined;
   if (upload === undefined || upload.owner !== caller.subject) {
     throw new Fault('not_found', 'There is no such upload.');
@@ -390,7 +390,7 @@ function meantMethod(request: OriginRequest): Extract<TusMethod, 'HEAD' | 'PATCH
 }
 
 /** What every answer about an upload says of its end, whichever that is. */
-function dressed({ resumable }: ResumeParts, id: string, reply: Reply): Reply {
+function dressed({ resumable }: ResumeDeps, id: string, reply: Reply): Reply {
   const upload = resumable.partials.find(id);
   if (upload === undefined) return reply;
   if (upload.mediaId === null) {

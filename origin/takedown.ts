@@ -10,14 +10,14 @@ import type { AuditAct, AuditLog } from './audit.js';
 import type { JournalStream } from './edges/journal-stream.js';
 import type { OriginRequest } from './server/request.js';
 
-export interface TakedownParts {
+export interface TakedownDeps {
   readonly journal: Pick<JournalStream, 'confirmed'>;
   readonly audit: Pick<AuditLog, 'append'>;
 }
 
 /** What an admin did, whoever it was and however it ended. */
 export async function recordAct(
-  parts: Pick<TakedownParts, 'audit'>,
+  deps: Pick<TakedownDeps, 'audit'>,
   request: OriginRequest,
   caller: Caller,
   act: Pick<AuditAct, 'act' | 'outcome'> & {
@@ -26,7 +26,7 @@ export async function recordAct(
     readonly reason?: string | undefined;
   },
 ): Promise<void> {
-  await parts.audit.append({
+  await deps.audit.append({
     at: request.receivedAt,
     by: caller.subject,
     act: act.act,
@@ -41,13 +41,13 @@ export async function recordAct(
 
 /** 204; with the count of edges that have confirmed where the caller waits for them (CONTRACT, Edge). */
 export async function takenDown(
-  parts: TakedownParts,
+  deps: TakedownDeps,
   seq: number,
   wait: 'edges' | undefined,
   signal: AbortSignal,
 ): Promise<Reply> {
   if (wait === undefined) return emptyReply(204, [NO_STORE]);
-  const { confirmed, connected } = await parts.journal.confirmed(seq, undefined, signal);
+  const { confirmed, connected } = await deps.journal.confirmed(seq, undefined, signal);
   return emptyReply(204, [NO_STORE, ['takedown-confirmed', `${confirmed}/${connected}`]]);
 }
 

@@ -12,7 +12,7 @@ import { chooseFormat, chooseVariant, readThumbSize, type ThumbOptions } from '.
 import { admitViewer, viewerOf } from './authorize.js';
 import { type BlobStore, thumbKey } from './blobs/blob-store.js';
 import { type DownloadConfig, lifetimeFor } from './download.js';
-import type { Uses } from './edges/use-reports.js';
+import type { UseReports } from './edges/use-reports.js';
 import { mediaReply } from './media-reply.js';
 import type { ThumbMade, ThumbRefusal } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
@@ -21,20 +21,20 @@ import type { ThumbsConfig } from './thumbs/config.js';
 import type { Thumbs } from './thumbs/engine.js';
 import { pickThumb } from './thumbs/plan.js';
 
-export interface ThumbParts {
+export interface ThumbDeps {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'find'>;
   readonly blobs: Pick<BlobStore, 'read'>;
-  readonly uses: Pick<Uses, 'note'>;
+  readonly useReports: Pick<UseReports, 'note'>;
   readonly thumbs: Pick<Thumbs, 'hurry' | 'wait'>;
   readonly clock: Pick<Clock, 'now'>;
   readonly menu: ThumbOptions;
   readonly config: { readonly download: DownloadConfig; readonly thumbs: ThumbsConfig };
 }
 
-export async function thumb(parts: ThumbParts, request: OriginRequest, id: MediaId): Promise<Reply> {
-  const { config, meta, thumbs } = parts;
-  const viewer = await viewerOf(parts.gate, request);
+export async function thumb(deps: ThumbDeps, request: OriginRequest, id: MediaId): Promise<Reply> {
+  const { config, meta, thumbs } = deps;
+  const viewer = await viewerOf(deps.gate, request);
   request.meter.admitDownload();
   let now = request.receivedAt;
   let media = admitViewer(viewer, await meta.find(id, now));
@@ -42,11 +42,11 @@ export async function thumb(parts: ThumbParts, request: OriginRequest, id: Media
     await thumbs.hurry(media.blob.sha256);
     await thumbs.wait(media.blob.sha256, config.thumbs.waitMs, request.signal);
     // Decided anew: while it waited the media may have been taken down.
-    now = parts.clock.now();
+    now = deps.clock.now();
     media = admitViewer(viewer, await meta.find(id, now));
   }
   const { record, blob } = media;
-  parts.uses.note(record, now);
+  deps.useReports.note(record, now);
   switch (blob.thumbs.kind) {
     case 'pending':
       return pendingReply();
@@ -54,8 +54,8 @@ export async function thumb(parts: ThumbParts, request: OriginRequest, id: Media
       throw unavailable(blob.thumbs.reason);
     case 'ready': {
       const made = pickThumb(blob.thumbs.made, blob.picture, config.thumbs.variants, {
-        variant: chooseVariant(parts.menu, readThumbSize(request.query)).name,
-        format: chooseFormat(request.header('accept'), parts.menu.formats),
+        variant: chooseVariant(deps.menu, readThumbSize(request.query)).name,
+        format: chooseFormat(request.header('accept'), deps.menu.formats),
       });
       if (made === undefined) throw unavailable('failed');
       const held = {
@@ -68,7 +68,7 @@ export async function thumb(parts: ThumbParts, request: OriginRequest, id: Media
         headers: thumbHeaders(made),
         lifetime: lifetimeFor(viewer, record, config.download, now, false),
       };
-      return mediaReply(parts.blobs, request, held, now, config.download);
+      return mediaReply(deps.blobs, request, held, now, config.download);
     }
   }
 }

@@ -20,7 +20,7 @@ import { mediaEtag } from './media-reply.js';
 import type { Quotas, Reservation } from './quota.js';
 import type { OriginRequest } from './server/request.js';
 
-export interface UploadParts extends IngestDeps {
+export interface UploadDeps extends IngestDeps {
   readonly gate: Gate;
   readonly blobs: BlobStore;
   readonly admissions: Admissions;
@@ -30,7 +30,7 @@ export interface UploadParts extends IngestDeps {
 }
 
 /** As given in the query; a form's fields may say the same. */
-export interface UploadWish {
+export interface UploadOptions {
   readonly public: boolean | undefined;
   readonly expiresInSeconds: number | undefined;
   readonly filename: string | undefined;
@@ -49,32 +49,32 @@ export function uploadCounts(metrics: Metrics): UploadCounts {
 }
 
 /** Reads the options of a form's fields by the rules of the query's. */
-export type ReadFields = (fields: ReadonlyMap<string, string>) => UploadWish;
+export type ReadFields = (fields: ReadonlyMap<string, string>) => UploadOptions;
 
 export async function upload(
-  parts: UploadParts,
+  deps: UploadDeps,
   request: OriginRequest,
-  wish: UploadWish,
+  wish: UploadOptions,
   readFields: ReadFields,
 ): Promise<Reply> {
-  const caller = await requireUploader(parts.gate, request);
+  const caller = await requireUploader(deps.gate, request);
   const shape = bodyShape(request);
-  requireLifetime(wish, parts.config.upload);
+  requireLifetime(wish, deps.config.upload);
   const { sizeBytes } = request.body;
   request.meter.admitUpload(sizeBytes);
-  const reservation = await reserveQuota(parts, caller, sizeBytes);
-  const path = join(parts.blobs.stageFolder, `upload-${randomUUID()}`);
+  const reservation = await reserveQuota(deps, caller, sizeBytes);
+  const path = join(deps.blobs.stageFolder, `upload-${randomUUID()}`);
   /** Whether something of this may lie there still. */
   let staged = true;
   try {
-    const admission = await parts.admissions.admit({ sizeBytes, form: shape.kind === 'form' });
+    const admission = await deps.admissions.admit({ sizeBytes, form: shape.kind === 'form' });
     try {
-      const receiving = { config: parts.config.upload, clock: parts.clock, sync: parts.blobs.kind === 'local' };
+      const receiving = { config: deps.config.upload, clock: deps.clock, sync: deps.blobs.kind === 'local' };
       const received = await receive(receiving, request, shape, path);
       const options = { ...wish, ...given(readFields(received.fields)) };
-      requireLifetime(options, parts.config.upload);
+      requireLifetime(options, deps.config.upload);
       const ingested = await ingest(
-        parts,
+        deps,
         {
           staged: received.staged,
           declaredType: received.declaredType,
@@ -87,7 +87,7 @@ export async function upload(
         request.signal,
       );
       staged = !ingested.adopted;
-      return ingestedReply(parts, request, ingested);
+      return ingestedReply(deps, request, ingested);
     } finally {
       admission.release();
     }
@@ -99,32 +99,32 @@ export async function upload(
 
 /** `sizeBytes`: what the sender announces, or null. The caller releases it. */
 export async function reserveQuota(
-  parts: Pick<UploadParts, 'quotas'>,
+  deps: Pick<UploadDeps, 'quotas'>,
   caller: Caller,
   sizeBytes: number | null,
 ): Promise<Reservation> {
-  const outcome = await parts.quotas.reserve(caller.subject, sizeBytes);
+  const outcome = await deps.quotas.reserve(caller.subject, sizeBytes);
   if (outcome.kind === 'reserved') return outcome.reservation;
   throw overQuota(outcome.retryAfterMs);
 }
 
-export function requireLifetime(wish: UploadWish, config: UploadConfig): void {
+export function requireLifetime(wish: UploadOptions, config: UploadConfig): void {
   if (wish.expiresInSeconds === undefined || config.expiresInMaxMs === null) return;
   if (wish.expiresInSeconds * 1_000 <= config.expiresInMaxMs) return;
   throw new Fault('malformed', `expires_in is at most ${Math.floor(config.expiresInMaxMs / 1_000)} seconds.`);
 }
 
 /** Only what was given, so that it may be laid over what was given elsewhere. */
-function given(wish: UploadWish): Partial<UploadWish> {
+function given(wish: UploadOptions): Partial<UploadOptions> {
   return Object.fromEntries(Object.entries(wish).filter(([, value]) => value !== undefined));
 }
 
-export function ingestedReply(parts: UploadParts, request: OriginRequest, { media, duplicate }: Ingested): Reply {
+export function ingestedReply(deps: UploadDeps, request: OriginRequest, { media, duplicate }: Ingested): Reply {
   const outcome = duplicate ? 'duplicate' : 'created';
-  parts.counts.uploads.add(1, { outcome });
-  parts.counts.bytes.add(media.blob.sizeBytes, { outcome });
+  deps.counts.uploads.add(1, { outcome });
+  deps.counts.bytes.add(media.blob.sizeBytes, { outcome });
   request.note({ media: media.record.id, mime: media.blob.mime, size: media.blob.sizeBytes, outcome });
-  return jsonReply(duplicate ? 200 : 201, { ...describeMedia(media, parts.baseUri), duplicate }, [
+  return jsonReply(duplicate ? 200 : 201, { ...describeMedia(media, deps.baseUri), duplicate }, [
     ['location', mediaPath(media.record.id)],
     ['etag', mediaEtag(media.blob.sha256)],
   ]);

@@ -15,7 +15,7 @@ import { backfillThumbs, reportQueue, retryThumbs } from '../thumbs/upkeep.js';
 import type { ScrubMarks } from '../upkeep/scrub.js';
 import { healthRoutes } from './routes.js';
 
-export interface OperatorParts {
+export interface OperatorDeps {
   readonly health: Health;
   readonly metrics: Metrics;
   /** What a scrub in a process of its own found (commands.ts). */
@@ -26,7 +26,7 @@ export interface OperatorParts {
   readonly clock: Clock;
 }
 
-export function operatorRoutes(parts: OperatorParts): readonly Route<OriginRequest>[] {
+export function operatorRoutes(deps: OperatorDeps): readonly Route<OriginRequest>[] {
   return [
     route({
       methods: ['GET', 'HEAD'],
@@ -36,7 +36,7 @@ export function operatorRoutes(parts: OperatorParts): readonly Route<OriginReque
       path: {},
       query: {},
       responses: [{ status: 200, help: 'The metrics.', content: { type: 'text/plain' } }],
-      handle: (_request: OriginRequest) => metricsReply(parts.metrics),
+      handle: (_request: OriginRequest) => metricsReply(deps.metrics),
     }),
     route({
       methods: ['POST'],
@@ -48,7 +48,7 @@ export function operatorRoutes(parts: OperatorParts): readonly Route<OriginReque
       query: { reason: textParameter('What was found.', REASON_LENGTH_MAX) },
       responses: [{ status: 204, help: 'It is withheld.' }],
       handle: (request: OriginRequest, path, query) =>
-        marked(request, () => parts.marks.rotten(path.sha256, query.reason ?? 'found by a scrub')),
+        marked(request, () => deps.marks.rotten(path.sha256, query.reason ?? 'found by a scrub')),
     }),
     route({
       methods: ['POST'],
@@ -59,15 +59,15 @@ export function operatorRoutes(parts: OperatorParts): readonly Route<OriginReque
       path: { sha256 },
       query: {},
       responses: [{ status: 204, help: 'They are queued.' }],
-      handle: (request: OriginRequest, path) => marked(request, () => parts.marks.redoThumbs(path.sha256)),
+      handle: (request: OriginRequest, path) => marked(request, () => deps.marks.redoThumbs(path.sha256)),
     }),
-    ...thumbRoutes(parts),
-    ...healthRoutes(parts.health),
+    ...thumbRoutes(deps),
+    ...healthRoutes(deps.health),
   ];
 }
 
 /** The queue of thumbnails (thumbs/commands.ts): each answers one JSON object a line, as far as it has come. */
-function thumbRoutes({ meta, thumbs, config, clock }: OperatorParts): readonly Route<OriginRequest>[] {
+function thumbRoutes({ meta, thumbs, config, clock }: OperatorDeps): readonly Route<OriginRequest>[] {
   const responses = [
     { status: 200, help: 'How far it is, a JSON object a line.', content: { type: 'application/x-ndjson' } },
   ];

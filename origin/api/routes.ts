@@ -19,15 +19,15 @@ import {
   textParameter,
   type ValuesOf,
 } from '../../src/server/routes.js';
-import { type AdminParts, inspectMedia, LISTED_STATES, listMedia } from '../admin.js';
-import { type DownloadParts, download } from '../download.js';
-import { type LinkParts, link } from '../link.js';
-import { type QuarantineParts, quarantine, restore } from '../quarantine.js';
-import { type RemoveParts, remove } from '../remove.js';
-import { continueResumable, createResumable, type ResumeParts, resumableOptions } from '../resumable.js';
+import { type AdminDeps, inspectMedia, LISTED_STATES, listMedia } from '../admin.js';
+import { type DownloadDeps, download } from '../download.js';
+import { type LinkDeps, link } from '../link.js';
+import { type QuarantineDeps, quarantine, restore } from '../quarantine.js';
+import { type RemoveDeps, remove } from '../remove.js';
+import { continueResumable, createResumable, type ResumeDeps, resumableOptions } from '../resumable.js';
 import type { OriginRequest } from '../server/request.js';
-import { type ThumbParts, thumb } from '../thumb.js';
-import { type UploadWish, upload } from '../upload.js';
+import { type ThumbDeps, thumb } from '../thumb.js';
+import { type UploadOptions, upload } from '../upload.js';
 import { createDocument, type DocumentReply } from './document.js';
 import { describeRoutes } from './openapi.js';
 import {
@@ -41,13 +41,13 @@ import {
 } from './route-notes.js';
 import type { WellKnownConfig } from './well-known.js';
 
-export type RouteParts = ResumeParts &
-  DownloadParts &
-  ThumbParts &
-  LinkParts &
-  RemoveParts &
-  QuarantineParts &
-  AdminParts & {
+export type RouteDeps = ResumeDeps &
+  DownloadDeps &
+  ThumbDeps &
+  LinkDeps &
+  RemoveDeps &
+  QuarantineDeps &
+  AdminDeps & {
     readonly health: Health;
     readonly wellKnown: DocumentReply;
     readonly config: { readonly wellKnown: WellKnownConfig };
@@ -72,12 +72,12 @@ const uploadOptions = {
   filename: textParameter('What the file is called.', 1_024),
 } satisfies Parameters;
 
-function uploadWish(values: ValuesOf<typeof uploadOptions>): UploadWish {
+function uploadWish(values: ValuesOf<typeof uploadOptions>): UploadOptions {
   return { public: values.public, expiresInSeconds: values.expires_in, filename: values.filename };
 }
 
 /** A form's fields mean what the query's parameters mean, and are read by the same rules. */
-function readFields(fields: ReadonlyMap<string, string>): UploadWish {
+function readFields(fields: ReadonlyMap<string, string>): UploadOptions {
   return uploadWish({
     public: uploadOptions.public.read(fields.get('public'), 'public'),
     expires_in: uploadOptions.expires_in.read(fields.get('expires_in'), 'expires_in'),
@@ -95,22 +95,22 @@ function wish(help: string): Parameter<undefined> {
   return { help, schema: { type: 'integer', minimum: 1, maximum: PIXELS_MAX }, read: () => undefined };
 }
 
-export function originRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
-  const described = (): unknown => describeRoutes(rows, parts.baseUri);
-  const openapi = createDocument(described, parts.config.wellKnown.maxAgeMs);
+export function originRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
+  const described = (): unknown => describeRoutes(rows, deps.baseUri);
+  const openapi = createDocument(described, deps.config.wellKnown.maxAgeMs);
   const rows = withCommonRefusals([
-    ...mediaRoutes(parts),
-    ...resumableRoutes(parts),
-    ...adminRoutes(parts),
-    ...healthRoutes(parts.health),
-    documentRoute('/.well-known', 'What this service is and can do.', parts.wellKnown),
-    documentRoute('/.well-known/media-service', 'The same.', parts.wellKnown),
+    ...mediaRoutes(deps),
+    ...resumableRoutes(deps),
+    ...adminRoutes(deps),
+    ...healthRoutes(deps.health),
+    documentRoute('/.well-known', 'What this service is and can do.', deps.wellKnown),
+    documentRoute('/.well-known/media-service', 'The same.', deps.wellKnown),
     documentRoute('/openapi.json', 'This description.', openapi),
   ]);
   return rows;
 }
 
-function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
+function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
   return [
     route({
       methods: ['POST'],
@@ -126,7 +126,7 @@ function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
         refusal(400, 'digest_mismatch', 'malformed', 'empty'),
         ...bodyRefusals(),
       ],
-      handle: (request: OriginRequest, _path, query) => upload(parts, request, uploadWish(query), readFields),
+      handle: (request: OriginRequest, _path, query) => upload(deps, request, uploadWish(query), readFields),
     }),
     route({
       methods: ['GET', 'HEAD'],
@@ -136,7 +136,7 @@ function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
       path: id,
       query: none,
       responses: mediaResponses('The bytes.', '*/*'),
-      handle: (request: OriginRequest, path) => download(parts, request, path.id),
+      handle: (request: OriginRequest, path) => download(deps, request, path.id),
     }),
     route({
       methods: ['GET', 'HEAD'],
@@ -154,7 +154,7 @@ function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
         },
         refusal(404, 'not_found', 'thumbnail_unavailable'),
       ],
-      handle: (request: OriginRequest, path) => thumb(parts, request, path.id),
+      handle: (request: OriginRequest, path) => thumb(deps, request, path.id),
     }),
     route({
       methods: ['POST'],
@@ -172,7 +172,7 @@ function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
         ...refusals(400, 401, 403, 404, 410),
       ],
       handle: (request: OriginRequest, path, query) =>
-        link(parts, request, path.id, { expiresInSeconds: query.expires_in, width: query.w, height: query.h }),
+        link(deps, request, path.id, { expiresInSeconds: query.expires_in, width: query.w, height: query.h }),
     }),
     route({
       methods: ['DELETE'],
@@ -182,7 +182,7 @@ function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
       path: id,
       query: { wait },
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404)],
-      handle: (request: OriginRequest, path, query) => remove(parts, request, path.id, query.wait),
+      handle: (request: OriginRequest, path, query) => remove(deps, request, path.id, query.wait),
     }),
     route({
       methods: ['POST'],
@@ -192,7 +192,7 @@ function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
       path: id,
       query: { wait, reason },
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404, 410)],
-      handle: (request: OriginRequest, path, query) => quarantine(parts, request, path.id, query),
+      handle: (request: OriginRequest, path, query) => quarantine(deps, request, path.id, query),
     }),
     route({
       methods: ['DELETE'],
@@ -202,13 +202,13 @@ function mediaRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
       path: id,
       query: { wait },
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404, 410)],
-      handle: (request: OriginRequest, path, query) => restore(parts, request, path.id, query.wait),
+      handle: (request: OriginRequest, path, query) => restore(deps, request, path.id, query.wait),
     }),
   ];
 }
 
 /** tus 1.0.0. */
-function resumableRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
+function resumableRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
   const part = { help: 'A part of the bytes.', types: ['application/offset+octet-stream'] };
   const where = { upload: textParameter('As the Location of its creation says.', 64) };
   const theUpload = {
@@ -217,7 +217,7 @@ function resumableRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
     path: where,
     query: none,
     handle: (request: OriginRequest, path: ValuesOf<typeof where>) =>
-      continueResumable(parts, request, path.upload ?? '', readFields),
+      continueResumable(deps, request, path.upload ?? '', readFields),
   } as const;
   return [
     route({
@@ -237,7 +237,7 @@ function resumableRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
         refusal(412, 'precondition_failed'),
         ...partRefusals(),
       ],
-      handle: (request: OriginRequest) => createResumable(parts, request, readFields),
+      handle: (request: OriginRequest) => createResumable(deps, request, readFields),
     }),
     route({
       ...theUpload,
@@ -277,7 +277,7 @@ function resumableRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
         path,
         query: none,
         responses: [{ status: 204, help: 'Versions, extensions, limits and checksum algorithms.' }],
-        handle: async (_request: OriginRequest) => resumableOptions(parts, methods),
+        handle: async (_request: OriginRequest) => resumableOptions(deps, methods),
       }),
     ),
   ];
@@ -309,7 +309,7 @@ function bodyRefusals() {
   ];
 }
 
-function adminRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
+function adminRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
   const bytes = { sha256 };
   return [
     route({
@@ -331,7 +331,7 @@ function adminRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
         { status: 200, help: '`items`, and `next` where there are more.', content: { type: 'application/json' } },
         ...refusals(400, 401, 403),
       ],
-      handle: (request: OriginRequest, _path, query) => listMedia(parts, request, query),
+      handle: (request: OriginRequest, _path, query) => listMedia(deps, request, query),
     }),
     route({
       methods: ['GET', 'HEAD'],
@@ -348,7 +348,7 @@ function adminRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
         },
         ...refusals(400, 401, 403, 404),
       ],
-      handle: (request: OriginRequest, path) => inspectMedia(parts, request, path.id),
+      handle: (request: OriginRequest, path) => inspectMedia(deps, request, path.id),
     }),
     route({
       methods: ['POST'],
@@ -358,7 +358,7 @@ function adminRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
       path: bytes,
       query: { wait, reason },
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404)],
-      handle: (request: OriginRequest, path, query) => quarantine(parts, request, path.sha256, query),
+      handle: (request: OriginRequest, path, query) => quarantine(deps, request, path.sha256, query),
     }),
     route({
       methods: ['DELETE'],
@@ -368,7 +368,7 @@ function adminRoutes(parts: RouteParts): readonly Route<OriginRequest>[] {
       path: bytes,
       query: { wait },
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404)],
-      handle: (request: OriginRequest, path, query) => restore(parts, request, path.sha256, query.wait),
+      handle: (request: OriginRequest, path, query) => restore(deps, request, path.sha256, query.wait),
     }),
   ];
 }

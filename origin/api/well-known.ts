@@ -23,7 +23,7 @@ export const wellKnownSection = section('The documents at /.well-known and /open
 
 export type WellKnownConfig = ValueOf<typeof wellKnownSection>;
 
-export interface WellKnownParts {
+export interface WellKnownDeps {
   readonly baseUri: string;
   readonly links: Pick<AccessConfig['links'], 'lifetimeMs' | 'lifetimeMaxMs'>;
   /** Whether there is a secret that signs them. */
@@ -41,22 +41,22 @@ export interface WellKnownParts {
   };
 }
 
-export function createWellKnown(parts: WellKnownParts): DocumentReply {
-  const { maxAgeMs } = parts.config.wellKnown;
+export function createWellKnown(deps: WellKnownDeps): DocumentReply {
+  const { maxAgeMs } = deps.config.wellKnown;
   const documents = {
-    signing: createDocument(() => wellKnownDocument(parts, true), maxAgeMs),
-    silent: createDocument(() => wellKnownDocument(parts, false), maxAgeMs),
+    signing: createDocument(() => wellKnownDocument(deps, true), maxAgeMs),
+    silent: createDocument(() => wellKnownDocument(deps, false), maxAgeMs),
   };
-  return (request) => (parts.signsLinks() ? documents.signing : documents.silent)(request);
+  return (request) => (deps.signsLinks() ? documents.signing : documents.silent)(request);
 }
 
-function wellKnownDocument({ config, thumbs, menu, links, ...parts }: WellKnownParts, signsLinks: boolean): unknown {
+function wellKnownDocument({ config, thumbs, menu, links, ...deps }: WellKnownDeps, signsLinks: boolean): unknown {
   return {
-    base_uri: parts.baseUri,
+    base_uri: deps.baseUri,
     auth_required: true,
     max_upload_size: config.upload.sizeMaxBytes,
-    storage_mode: parts.blobs.kind,
-    ...(parts.blobs.region !== null && { region: parts.blobs.region }),
+    storage_mode: deps.blobs.kind,
+    ...(deps.blobs.region !== null && { region: deps.blobs.region }),
     capabilities: {
       accepted_types: config.upload.types,
       thumbnails: {
@@ -68,7 +68,7 @@ function wellKnownDocument({ config, thumbs, menu, links, ...parts }: WellKnownP
         video: thumbs.video.available,
       },
       resumable: {
-        endpoint: parts.baseUri + UPLOADS_PATH,
+        endpoint: deps.baseUri + UPLOADS_PATH,
         version: TUS_VERSION,
         extensions: TUS_EXTENSIONS,
         checksum_algorithms: CHECKSUM_ALGORITHMS,

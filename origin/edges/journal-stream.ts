@@ -58,7 +58,7 @@ export const journalSection = section('The takedown journal, as edges follow it.
 
 export type JournalStreamConfig = ValueOf<typeof journalSection>;
 
-export interface JournalStreamOptions {
+export interface JournalStreamDeps {
   readonly journal: Journal;
   readonly config: JournalStreamConfig;
   /** Whether the value of `edge-authorization` is of the edges' secrets as they are now. */
@@ -88,7 +88,7 @@ export interface JournalStream {
    */
   confirmed(seq: number, timeoutMs?: number, signal?: AbortSignal): Promise<EdgesConfirmed>;
   /** Ends the streams that were opened by a secret which no longer holds. */
-  judgeAnew(): void;
+  recheckSecrets(): void;
   /** Ends every stream and the trimming of the journal. Call it before the listener is closed. */
   close(): Promise<void>;
 }
@@ -98,16 +98,16 @@ const TRIM_EVERY_MS = 3_600_000;
 const CONFIRMATION_MAX_BYTES = 4_096;
 const notOne = (): Fault => new Fault('malformed', 'Not a confirmation.');
 
-export function createJournalStream(options: JournalStreamOptions): JournalStream {
-  const { journal, config, clock, log } = options;
+export function createJournalStream(deps: JournalStreamDeps): JournalStream {
+  const { journal, config, clock, log } = deps;
   const confirmations = createConfirmations(config.edgesMax, clock);
   const streams = new Map<string, Stream & { readonly proof: string | undefined }>();
-  const meters = createMeters(options, confirmations);
-  const stopTrimming = keepTrimmed(options);
+  const meters = createMeters(deps, confirmations);
+  const stopTrimming = keepTrimmed(deps);
 
   return {
     async follow(request, response, signal) {
-      requireEdge(options, request);
+      requireEdge(deps, request);
       const start = readStart(request.url ?? '');
       if (signal.aborted || response.destroyed) return;
       const key = JSON.stringify([start.edge, start.instance]);
@@ -119,7 +119,7 @@ export function createJournalStream(options: JournalStreamOptions): JournalStrea
         });
       }
       replaced?.end('replaced');
-      const stream = { ...openStream(options, confirmations, start, response), proof: proofOf(request) };
+      const stream = { ...openStream(deps, confirmations, start, response), proof: proofOf(request) };
       streams.set(key, stream);
       log.info({ edge: start.edge, instance: start.instance, from: start.from }, 'an edge follows the journal');
       const stop = (): void => stream.end('closing');
@@ -131,7 +131,7 @@ export function createJournalStream(options: JournalStreamOptions): JournalStrea
       log.info({ edge: start.edge, instance: start.instance, reason: why }, 'an edge no longer follows the journal');
     },
     async confirm(request, signal) {
-      requireEdge(options, request);
+      requireEdge(deps, request);
       const told = parseConfirmation(await readSmallBody(request, CONFIRMATION_MAX_BYTES, notOne, signal));
       if (told === undefined) throw notOne();
       return noteConfirmation(told, journal, confirmations);
@@ -139,8 +139,8 @@ export function createJournalStream(options: JournalStreamOptions): JournalStrea
     connectedEdges: () => confirmations.positions().filter(({ connected }) => connected),
     positions: () => confirmations.positions(),
     confirmed: (seq, timeoutMs = config.waitMaxMs, signal) => confirmations.wait(seq, timeoutMs, signal),
-    judgeAnew() {
-      for (const stream of streams.values()) if (!options.isEdge(stream.proof)) stream.end('secret_withdrawn');
+    recheckSecrets() {
+      for (const stream of streams.values()) if (!deps.isEdge(stream.proof)) stream.end('secret_withdrawn');
     },
     async close() {
       stopTrimming();
@@ -151,8 +151,8 @@ export function createJournalStream(options: JournalStreamOptions): JournalStrea
 }
 
 /** Says no more than any path that does not exist. */
-function requireEdge(options: JournalStreamOptions, request: IncomingMessage): void {
-  if (!options.isEdge(proofOf(request))) throw new Fault('not_found', 'There is nothing at this path.');
+function requireEdge(deps: JournalStreamDeps, request: IncomingMessage): void {
+  if (!deps.isEdge(proofOf(request))) throw new Fault('not_found', 'There is nothing at this path.');
 }
 
 function proofOf(request: IncomingMessage): string | undefined {
@@ -190,12 +190,12 @@ interface Stream {
 
 /** Writes the answer to one edge until either side ends it. */
 function openStream(
-  options: JournalStreamOptions,
+  deps: JournalStreamDeps,
   confirmations: Confirmations,
   start: Start,
   response: ServerResponse,
 ): Stream {
-  const { journal, config, clock, log } = options;
+  const { journal, config, clock, log } = deps;
   let finish: (reason: StreamEnd) => void = () => {};
   const ended = new Promise<StreamEnd>((resolve) => {
     finish = resolve;
@@ -205,7 +205,7 @@ function openStream(
   const begin = whereToBegin(start, journal);
   const link = confirmations.connect(start.edge, start.instance, begin.gap ? null : start.from);
   const pump = createPump(journal, begin.after, config.batchMax, write, () => drained(response));
-  const stopBeating = beat(options, link, response, write, () => end('silent'));
+  const stopBeating = beat(deps, link, response, write, () => end('silent'));
   const unsubscribe = journal.subscribe(() => void advance());
 
   function end(reason: StreamEnd): void {
@@ -230,7 +230,7 @@ function openStream(
   response.once('close', () => end('left'));
   response.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
   const newest = journal.newest();
-  const uses = options.usesEveryMs === undefined ? {} : { usesEveryMs: options.usesEveryMs };
+  const uses = deps.usesEveryMs === undefined ? {} : { usesEveryMs: deps.usesEveryMs };
   write({ t: 'hello', journal: journal.name, oldest: journal.oldest(), newest, beatMs: config.beatMs, ...uses });
   if (begin.gap) write({ t: 'gap', newest: begin.after });
   write({ t: 'beat', newest, at: clock.now() });
@@ -312,13 +312,13 @@ function drained(response: ServerResponse): Promise<void> {
 
 /** Beats until stopped. Nothing is written to an edge that has not taken what it was sent; silence ends the stream. */
 function beat(
-  options: JournalStreamOptions,
+  deps: JournalStreamDeps,
   link: EdgeLink,
   response: ServerResponse,
   write: (line: JournalLine) => boolean,
   onSilent: () => void,
 ): () => void {
-  const { journal, config, clock } = options;
+  const { journal, config, clock } = deps;
   let timer = clock.after(config.beatMs, tick);
   function tick(): void {
     if (link.silentMs() > config.silenceMaxMs) {
@@ -344,8 +344,8 @@ interface Meters {
   readonly refused: { add(amount?: number): void };
 }
 
-function createMeters(options: JournalStreamOptions, confirmations: Confirmations): Meters {
-  const { metrics, journal } = options;
+function createMeters(deps: JournalStreamDeps, confirmations: Confirmations): Meters {
+  const { metrics, journal } = deps;
   const connected: GaugeOf<never> = metrics.gauge('journal_edges', 'Edges that follow the takedown journal.');
   const newest: GaugeOf<never> = metrics.gauge('journal_newest', 'Number of the newest journal entry.');
   const slowest: GaugeOf<never> = metrics.gauge(
@@ -365,8 +365,8 @@ function createMeters(options: JournalStreamOptions, confirmations: Confirmation
 }
 
 /** Trims now and then; a failure is told and tried again the next time. */
-function keepTrimmed(options: JournalStreamOptions): () => void {
-  const { journal, config, clock, log } = options;
+function keepTrimmed(deps: JournalStreamDeps): () => void {
+  const { journal, config, clock, log } = deps;
   const trim = (): void => {
     journal.trim(clock.now() - config.keepMs).then(
       (dropped) => dropped > 0 && log.info({ dropped }, 'trimmed the journal'),

@@ -13,43 +13,47 @@ import { parseUseReport, USE_REPORT_MAX_BYTES, USES_PATH } from '../../src/journ
 import { EDGE_PROOF } from '../../src/wire.js';
 import type { JournalStream } from './journal-stream.js';
 import { readSmallBody } from './small-body.js';
-import type { Uses } from './use-reports.js';
+import type { UseReports } from './use-reports.js';
 
-export interface InternalParts {
+export interface EdgeRoutesDeps {
   readonly journal: Pick<JournalStream, 'follow' | 'confirm'>;
-  readonly uses: Pick<Uses, 'noteReport'>;
+  readonly useReports: Pick<UseReports, 'noteReport'>;
   /** Whether a value of `edge-authorization` proves an edge. */
   readonly isEdge: (proof: string | undefined) => boolean;
 }
 
 /** Undefined: none of this is asked for. A promise of nothing: the answer is written already. */
-export type Internal = (
+export type EdgeRoutes = (
   raw: IncomingMessage,
   response: ServerResponse,
   signal: AbortSignal,
 ) => Promise<Reply | undefined> | undefined;
 
-export function createInternal(parts: InternalParts): Internal {
-  const { journal } = parts;
+export function createEdgeRoutes(deps: EdgeRoutesDeps): EdgeRoutes {
+  const { journal } = deps;
   return (raw, response, signal) => {
     const path = raw.url?.split('?', 1)[0];
     if (path === JOURNAL_PATH && raw.method === 'GET') {
       return journal.follow(raw, response, signal).then(() => undefined);
     }
     if (path === CONFIRM_PATH && raw.method === 'POST') return journal.confirm(raw, signal);
-    if (path === USES_PATH && raw.method === 'POST') return takeReport(parts, raw, signal);
+    if (path === USES_PATH && raw.method === 'POST') return takeReport(deps, raw, signal);
     return undefined;
   };
 }
 
 /** Answered once it is written down: an edge forgets what it has told. */
-async function takeReport({ uses, isEdge }: InternalParts, raw: IncomingMessage, signal: AbortSignal): Promise<Reply> {
+async function takeReport(
+  { useReports, isEdge }: EdgeRoutesDeps,
+  raw: IncomingMessage,
+  signal: AbortSignal,
+): Promise<Reply> {
   if (!isEdge(header(raw.headers, EDGE_PROOF))) {
     throw new Fault('not_found', 'There is nothing at this path.');
   }
   const tooLong = (): Fault => new Fault('too_large', 'A report of uses is shorter than this.');
   const report = parseUseReport(await readSmallBody(raw, USE_REPORT_MAX_BYTES, tooLong, signal));
   if (report === undefined) throw new Fault('malformed', 'Not a report of uses.');
-  await uses.noteReport(report);
+  await useReports.noteReport(report);
   return emptyReply(204, [['cache-control', 'no-store']]);
 }

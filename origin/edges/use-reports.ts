@@ -13,7 +13,7 @@ import type { Metrics } from '../../src/metrics.js';
 import type { MediaRecord } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
 
-export interface Uses {
+export interface UseReports {
   /** A fetch from the origin itself. */
   note(record: Pick<MediaRecord, 'id' | 'usedAt'>, now: EpochMs): void;
   /** What an edge served. Resolves once it is written down. */
@@ -22,7 +22,7 @@ export interface Uses {
   close(): Promise<void>;
 }
 
-export interface UsesParts {
+export interface UseReportsDeps {
   readonly meta: Pick<MetaStore, 'markUsed'>;
   readonly clock: Clock;
   readonly log: Log;
@@ -36,7 +36,7 @@ export interface UsesParts {
 const WRITE_EVERY_MS = 10_000;
 const BATCH_MAX = 1_000;
 
-export function createUses({ meta, clock, log, metrics, stepMs, noted }: UsesParts): Uses {
+export function createUseReports({ meta, clock, log, metrics, stepMs, noted }: UseReportsDeps): UseReports {
   const reported = metrics.counter('uses_reported_total', 'Media that edges reported to have served.');
   let fresh = new Set<MediaId>();
   let writing: Promise<void> = Promise.resolve();

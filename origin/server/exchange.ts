@@ -18,7 +18,7 @@ import { drainedReply } from './drain.js';
 import type { Limits } from './rate-limits.js';
 import type { OriginRequest, Sender } from './request.js';
 
-export interface ExchangeParts {
+export interface ExchangeDeps {
   addressOf(request: IncomingMessage): string;
   readonly limits: Limits;
   /** Whether the value of `edge-authorization` proves an edge. */
@@ -43,13 +43,13 @@ export interface Exchange {
 
 /** `expects`: the client sends its body once it is told to (RFC 9110 10.1.1). */
 export function openExchange(
-  parts: ExchangeParts,
+  deps: ExchangeDeps,
   raw: IncomingMessage,
   response: ServerResponse,
   expects: boolean,
   closing: AbortSignal,
 ): Exchange {
-  const { clock } = parts;
+  const { clock } = deps;
   const startedMs = clock.monotonicMs();
   const sentBefore = raw.socket.bytesWritten;
   const leaving = new AbortController();
@@ -66,7 +66,7 @@ export function openExchange(
 
   const notes: Record<string, unknown> = {};
   const body = bodyOf(raw, response, expects);
-  const request = readRequest(parts, raw, body, notes, leaving.signal);
+  const request = readRequest(deps, raw, body, notes, leaving.signal);
   return {
     request,
     signal: leaving.signal,
@@ -78,13 +78,13 @@ export function openExchange(
         request.meter.downloaded(reply.body.sizeBytes ?? 0);
       }
       const dressed = dress(reply, request);
-      const pending = body.invited ? drainedReply(dressed, raw, parts.drain, clock) : closeAfter(dressed, raw);
+      const pending = body.invited ? drainedReply(dressed, raw, deps.drain, clock) : closeAfter(dressed, raw);
       await send(pending, raw, response, leaving.signal);
     },
     log(status, fault) {
       const ms = Math.round((clock.monotonicMs() - startedMs) * 10) / 10;
       const bytes = raw.socket.bytesWritten - sentBefore;
-      logRequest(parts, request, { target: loggable(raw.url ?? ''), status, bytes, ms, ...notes }, fault);
+      logRequest(deps, request, { target: loggable(raw.url ?? ''), status, bytes, ms, ...notes }, fault);
     },
     close() {
       closing.removeEventListener('abort', onClosing);
@@ -115,15 +115,15 @@ function bodyOf(raw: IncomingMessage, response: ServerResponse, expects: boolean
 }
 
 function readRequest(
-  parts: ExchangeParts,
+  deps: ExchangeDeps,
   raw: IncomingMessage,
   body: OpenBody,
   notes: Record<string, unknown>,
   signal: AbortSignal,
 ): OriginRequest {
   const { path, query } = splitTarget(originForm(raw.url ?? '/').target);
-  const sender = senderOf(raw, parts);
-  const address = parts.addressOf(raw);
+  const sender = senderOf(raw, deps);
+  const address = deps.addressOf(raw);
   return {
     id: requestId(header(raw.headers, REQUEST_ID)) ?? randomUUID(),
     method: raw.method ?? 'GET',
@@ -131,11 +131,11 @@ function readRequest(
     query,
     sender,
     address,
-    receivedAt: parts.clock.now(),
+    receivedAt: deps.clock.now(),
     signal,
     header: (name) => header(raw.headers, name),
     body,
-    meter: sender === 'client' ? parts.limits.meter(address) : parts.limits.unlimited,
+    meter: sender === 'client' ? deps.limits.meter(address) : deps.limits.unlimited,
     note: (fields) => void Object.assign(notes, fields),
   };
 }
@@ -156,7 +156,7 @@ function dress(reply: Reply, request: OriginRequest): Reply {
 }
 
 function logRequest(
-  { log, requests: logged }: ExchangeParts,
+  { log, requests: logged }: ExchangeDeps,
   request: OriginRequest,
   answer: LogFields & { readonly status: number },
   fault: Fault | undefined,
@@ -179,7 +179,7 @@ function logRequest(
   if (requests === 'all' || (requests === 'failed' && answer.status >= 500)) log.info(fields, 'request');
 }
 
-function senderOf(raw: IncomingMessage, { isEdge }: Pick<ExchangeParts, 'isEdge'>): Sender {
+function senderOf(raw: IncomingMessage, { isEdge }: Pick<ExchangeDeps, 'isEdge'>): Sender {
   if (!isEdge(header(raw.headers, EDGE_PROOF))) return 'client';
   return header(raw.headers, MEDIA_CALLER) === 'anonymous' ? 'edge_for_anonymous' : 'edge';
 }

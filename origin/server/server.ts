@@ -13,7 +13,7 @@ import type { Reply } from '../../src/http/reply.js';
 import { errorFields } from '../../src/log.js';
 import type { CounterOf, HistogramOf, Metrics } from '../../src/metrics.js';
 import { createMatcher, type Route, type RouteMatch } from '../../src/server/routes.js';
-import { type ExchangeParts, openExchange } from './exchange.js';
+import { type ExchangeDeps, openExchange } from './exchange.js';
 import type { OriginRequest } from './request.js';
 
 export const drainSection = section(
@@ -28,10 +28,14 @@ export const drainSection = section(
   },
 );
 
-export interface HandlerParts extends ExchangeParts {
+export interface ServerDeps extends ExchangeDeps {
   readonly routes: readonly Route<OriginRequest>[];
   /** What edges ask for: undefined where the request is none of that, a promise of nothing where it writes its answer itself. */
-  internal(raw: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<Reply | undefined> | undefined;
+  edgeRoutes(
+    raw: IncomingMessage,
+    response: ServerResponse,
+    signal: AbortSignal,
+  ): Promise<Reply | undefined> | undefined;
   readonly counts: RequestCounts;
 }
 
@@ -52,34 +56,34 @@ export function requestCounts(metrics: Metrics): RequestCounts {
   };
 }
 
-export interface Handler {
+export interface OriginServer {
   /** `waits`: the client sends its body once it is told to (RFC 9110 10.1.1). */
-  take(raw: IncomingMessage, response: ServerResponse, body: 'sends' | 'waits'): void;
+  handle(raw: IncomingMessage, response: ServerResponse, body: 'sends' | 'waits'): void;
   /** Breaks off what is in hand, and resolves when the last of it has ended. */
   close(): Promise<void>;
 }
 
-export function createHandler(parts: HandlerParts): Handler {
-  const match = createMatcher(parts.routes);
+export function createServer(deps: ServerDeps): OriginServer {
+  const match = createMatcher(deps.routes);
   const closing = sharedController();
-  const { counts } = parts;
+  const { counts } = deps;
   const inHand = new Set<Promise<void>>();
 
   async function handle(raw: IncomingMessage, response: ServerResponse, expects: boolean): Promise<void> {
-    const exchange = openExchange(parts, raw, response, expects, closing.signal);
+    const exchange = openExchange(deps, raw, response, expects, closing.signal);
     const { request, signal } = exchange;
     let pattern = 'none';
     let status = 0;
     let fault: Fault | undefined;
     try {
       const found = match(request.method, request.path);
-      const story = async (): Promise<Reply | undefined> => {
-        const internal = parts.internal(raw, response, signal);
-        if (internal !== undefined) pattern = 'internal';
+      const run = async (): Promise<Reply | undefined> => {
+        const edgeRoutes = deps.edgeRoutes(raw, response, signal);
+        if (edgeRoutes !== undefined) pattern = 'internal';
         else if (found.kind === 'found') pattern = found.route.pattern;
-        return await (internal ?? runRoute(found, request));
+        return await (edgeRoutes ?? runRoute(found, request));
       };
-      const reply = await story().catch((thrown: unknown) => {
+      const reply = await run().catch((thrown: unknown) => {
         if (response.headersSent) throw thrown;
         fault = faultOf(thrown);
         return problemReply(fault);
@@ -110,7 +114,7 @@ export function createHandler(parts: HandlerParts): Handler {
   }
 
   return {
-    take(raw, response, body) {
+    handle(raw, response, body) {
       const handling = handle(raw, response, body === 'waits').finally(() => inHand.delete(handling));
       inHand.add(handling);
     },
