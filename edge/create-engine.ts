@@ -6,7 +6,6 @@ import type { ProcessDeps } from '../src/process.js';
 import type { EdgeCache } from './cache/cache.js';
 import type { EdgeConfig, EdgePolicy } from './config.js';
 import { createCounters } from './fetch/counters.js';
-import type { FillParts } from './fetch/deps.js';
 import type { Engine } from './fetch/engine.js';
 import { createFlights } from './fetch/flight.js';
 import type { Identity } from './fetch/origin-request.js';
@@ -35,21 +34,6 @@ export function createEngine(config: EdgeConfig, parts: EngineParts, { clock, lo
   const { gate, identity, cache, upstream, policy } = parts;
   const { access: mode, name: edgeName, freshness } = config;
   const fillLimits = (): EdgePolicy['fill'] => policy.current.fill;
-  const fills: FillParts = {
-    cache,
-    upstream,
-    uncacheable: createUncacheableMemory(
-      () => ({ entriesMax: fillLimits().aloneMax, ttlMs: fillLimits().aloneMs }),
-      clock,
-    ),
-    warming: createWarming(() => policy.current.warm, metrics),
-    identity,
-    storing: { mode, freshness, parts: config.cache.parts.sizeBytes > 0 },
-    policy: () => policy.current,
-    counters: createCounters(metrics),
-    clock,
-    log,
-  };
   const flights = createFlights<Landing>(() => ({
     flightsMax: fillLimits().concurrentMax,
     waitersMax: fillLimits().waitersMax,
@@ -62,7 +46,16 @@ export function createEngine(config: EdgeConfig, parts: EngineParts, { clock, lo
     aims: { access: mode, sharedPaths: new Set(config.sharedPaths) },
     menu: () => parts.menu(),
     lease: () => parts.lease(),
-    fills,
+    cache,
+    upstream,
+    uncacheable: createUncacheableMemory(
+      () => ({ entriesMax: fillLimits().aloneMax, ttlMs: fillLimits().aloneMs }),
+      clock,
+    ),
+    warming: createWarming(() => policy.current.warm, metrics),
+    identity,
+    storing: { mode, freshness, parts: config.cache.parts.sizeBytes > 0 },
+    counters: createCounters(metrics),
     flights,
     deciding: { honoursRefresh: honoursRefresh(config.reuse, mode), targetedFields: freshness.targetedFields },
     policy: () => policy.current,

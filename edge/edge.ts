@@ -19,7 +19,6 @@ import { openReloading } from '../src/reload.js';
 import { countRefusals } from '../src/server/guard.js';
 import { type Listener, listen } from '../src/server/listen.js';
 import { watchFile } from '../src/watch.js';
-import type { Leaving } from './answer.js';
 import { openCache } from './cache/open.js';
 import { type Capabilities, followCapabilities } from './capabilities.js';
 import { type EdgeConfig, type EdgePolicy, POLICY_PATHS, policyOf } from './config.js';
@@ -35,7 +34,7 @@ import { createTally, type Tally } from './ops/tally.js';
 import { invalidate } from './pass/invalidate-after.js';
 import { keepPosted } from './pass/keep-post.js';
 import { createPass, type Pass } from './pass/pass.js';
-import type { Ask } from './request.js';
+import type { Ask, Leaving } from './request.js';
 import { createFastlane } from './server/fastlane/fastlane.js';
 import { createServer } from './server/node-http.js';
 import { createOutgoing, type Outgoing } from './server/outgoing.js';
@@ -195,7 +194,7 @@ async function openOperators(
 ): Promise<{ readonly operators?: string }> {
   const { edge: config } = settings;
   const { flights } = engine;
-  const { cache, upstream } = engine.fills;
+  const { cache, upstream } = engine;
   const reloading = openReloading({
     source,
     config: settings,
@@ -295,7 +294,7 @@ async function openMediaParts(
   deps: ProcessDeps,
   opened: Closer,
 ): Promise<MediaParts> {
-  const { flights, fills } = engine;
+  const { flights, cache } = engine;
   const proof = (): string => credential.proof();
   const uses = createUses({ config: config.uses, upstream, proof, random: Math.random, ...deps });
   opened.add('uses', uses);
@@ -305,7 +304,7 @@ async function openMediaParts(
     instance: randomUUID(),
     open: (request, signal) => upstream.fetchOwn(request, signal),
     proof,
-    cache: fills.cache,
+    cache,
     onTakedown(id) {
       flights.breakOff(id);
       outgoing.breakOff(id);

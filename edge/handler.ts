@@ -8,7 +8,6 @@
  */
 import { Fault, unreachable } from '../src/errors.js';
 import { requestDirectives } from '../src/http/cache-control.js';
-import type { Answer, Leaving } from './answer.js';
 import { type Access, authorize } from './authorize.js';
 import type { IncompleteResponse, Stored } from './cache/cache.js';
 import type { Entry } from './entry.js';
@@ -19,8 +18,7 @@ import { type Found, lookUp } from './fetch/lookup.js';
 import type { Errand } from './fetch/origin-request.js';
 import { serveFromPart } from './fetch/serve-incomplete.js';
 import { type Aim, aimOf, type Place, placeOfOriginal, placeOfTarget, placeOfThumb } from './key.js';
-import type { Outcome } from './ops/tally.js';
-import type { Ask } from './request.js';
+import type { Answer, Ask, Leaving, Outcome } from './request.js';
 import type { ForwardReason, Handling } from './respond/cache-status.js';
 import { refuse, respond } from './respond/respond.js';
 import { type Decision, decide, passReason } from './rfc9111/decide.js';
@@ -108,8 +106,8 @@ function attempt(engine: Engine, errand: Errand, client: Leaving): Answer | Prom
   const { ask } = errand;
   const reason = passReason(ask, engine.mode);
   if (reason !== undefined) return bypass(engine, errand, reason, client);
-  const found = lookUp(engine.fills.cache, errand);
-  const part = found.kind === 'stored' ? undefined : findPart(engine.fills, errand);
+  const found = lookUp(engine.cache, errand);
+  const part = found.kind === 'stored' ? undefined : findPart(engine, errand);
   if (part !== undefined) {
     const answer = serveFromPart(engine, errand, part, decideOn(engine, errand, part.entry), client);
     if (answer !== undefined) return answer;
@@ -174,7 +172,7 @@ function serve(
 
 function served(engine: Engine, errand: Errand, { entry, tier, body }: Stored, stale: string | undefined): Answer {
   const now = engine.clock.now();
-  if (errand.ask.method === 'GET') engine.fills.warming.used(entry.key);
+  if (errand.ask.method === 'GET') engine.warming.used(entry.key);
   const handling: Handling = { kind: 'hit', ttlMs: entry.staleAt - now, detail: stale ?? tier };
   const told = { entry, body, cacheStatus: engine.cacheStatus(handling), endsAt: errand.endsAt };
   return {
@@ -191,7 +189,7 @@ function outcomeOf(tier: Stored['tier'], stale: string | undefined): Outcome {
 }
 
 function refused(engine: Engine, ask: Ask, fault: Fault): Answer {
-  engine.fills.counters.refusals.add(1, { reason: fault.code });
+  engine.counters.refusals.add(1, { reason: fault.code });
   const reply = refuse(ask, fault, undefined, engine.responding().edgeName);
   return { kind: 'reply', reply, outcome: 'refused', mediaId: null };
 }

@@ -88,15 +88,15 @@ export function placeOfOriginal(id: MediaId): Place {
  * The chosen variant written as a wish for its own size, which chooses it again
  * at the origin, and an Accept that chooses the format again.
  */
-export function placeOfThumb(id: MediaId, wishQuery: string, accept: string | undefined, menu: ThumbOptions): Place {
-  const { wish, format } = choiceOf(menu, wishQuery, accept ?? '*/*');
-  const target = `${MEDIA}${id}${THUMB}${wish}`;
+export function placeOfThumb(id: MediaId, query: string, accept: string | undefined, menu: ThumbOptions): Place {
+  const { sizeQuery, format } = choiceOf(menu, query, accept ?? '*/*');
+  const target = `${MEDIA}${id}${THUMB}${sizeQuery}`;
   return { pathKind: 'thumb', mediaId: id, primaryKey: `${target}#${format}`, target, accept: ACCEPT_OF[format] };
 }
 
 interface Choice {
   /** The query that chooses the variant again. */
-  readonly wish: string;
+  readonly sizeQuery: string;
   readonly format: ChosenFormat;
 }
 
@@ -122,7 +122,7 @@ function choiceOf(menu: ThumbOptions, query: string, accept: string): Choice {
 
 function choose(menu: ThumbOptions, query: string, accept: string): Choice {
   const { width, height } = chooseVariant(menu, readThumbSize(query));
-  return { wish: `?w=${width}&h=${height}`, format: chooseFormat(accept, menu.formats) };
+  return { sizeQuery: `?w=${width}&h=${height}`, format: chooseFormat(accept, menu.formats) };
 }
 
 const ACCEPT_OF: Readonly<Record<ChosenFormat, string>> = {

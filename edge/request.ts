@@ -1,9 +1,11 @@
 /**
- * A request as plain values, whoever received it: node:http, HTTP/2 or a parser
- * of our own. All that the edge decides, it decides from this; no server's
- * request object goes further than the file that makes an Ask of it.
+ * A client's request and the answer to it as plain values, whoever received the
+ * request: node:http, HTTP/2 or our own parser. The edge decides everything from
+ * these values. No server's request object goes further than the file that makes
+ * an EdgeRequest of it.
  */
-import type { HeaderList } from '../src/http/reply.js';
+import type { HeaderList, Reply } from '../src/http/reply.js';
+import type { MediaId } from '../src/ids.js';
 
 export interface Ask {
   /** As received; upper case for all that the edge knows. */
@@ -25,3 +27,35 @@ export interface Ask {
   /** Made by the edge, or a well-formed one of the client. */
   readonly requestId: string;
 }
+
+/** Tells when the exchange with the client is over, whether it was answered or left. The signal is made when it is first asked for. */
+export interface Leaving {
+  leaving(): AbortSignal;
+}
+
+export type Answer =
+  | {
+      readonly kind: 'reply';
+      readonly reply: Reply;
+      readonly outcome: Outcome;
+      /** The media that it shows, so that a takedown can cut it off. */
+      readonly mediaId: MediaId | null;
+    }
+  /** To be handed to the origin as it came. */
+  | { readonly kind: 'pass'; readonly outcome: 'pass' };
+
+/** How a request ended, seen from the cache. */
+export const OUTCOMES = [
+  'hit_memory',
+  'hit_disk',
+  'hit_filling',
+  'stale',
+  'revalidated',
+  'miss',
+  'pass',
+  'refused',
+  'failed',
+  /** Of the edge itself: its health. */
+  'own',
+] as const;
+export type Outcome = (typeof OUTCOMES)[number];

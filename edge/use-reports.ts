@@ -18,8 +18,7 @@ import { formatUseReport, USE_REPORT_IDS_MAX, USES_PATH, type Used } from '../sr
 import type { Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
 import { EDGE_PROOF } from '../src/wire.js';
-import type { Answer } from './answer.js';
-import type { Outcome } from './ops/tally.js';
+import type { Answer, Outcome } from './request.js';
 import type { Upstream } from './upstream/upstream.js';
 
 export const usesSection = section(

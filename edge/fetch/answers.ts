@@ -6,10 +6,9 @@ import { Fault, type FaultCode } from '../../src/errors.js';
 import { governingDirectives, requestDirectives } from '../../src/http/cache-control.js';
 import { evaluateConditions } from '../../src/http/conditional.js';
 import { type HeaderList, headerOf, NO_BODY, type Reply } from '../../src/http/reply.js';
-import type { Answer, Leaving } from '../answer.js';
 import type { Body } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
-import type { Outcome } from '../ops/tally.js';
+import type { Answer, Leaving, Outcome } from '../request.js';
 import type { ForwardReason } from '../respond/cache-status.js';
 import { refuse, relay, respond } from '../respond/respond.js';
 import { decideFailure, type OriginFailure } from '../rfc9111/decide.js';
@@ -139,7 +138,7 @@ export function tellUnauthorized(fetching: Fetching): Answer {
     return tellFailure(fetching, 'garbage');
   }
   const fault = errand.refusal();
-  engine.fills.counters.refusals.add(1, { reason: fault.code });
+  engine.counters.refusals.add(1, { reason: fault.code });
   const reply = refuse(errand.ask, fault, undefined, engine.responding().edgeName);
   return { kind: 'reply', reply, outcome: 'refused', mediaId: null };
 }
@@ -155,7 +154,7 @@ export async function tellStale(
   const now = engine.clock.now();
   const { kind } = decideFailure(held, failure, requestDirectives(errand.ask), now, engine.deciding);
   // Looked up again: it may have been taken down since, or be for fewer eyes.
-  const stored = kind === 'serve_stale' ? engine.fills.cache.peek(held.key) : undefined;
+  const stored = kind === 'serve_stale' ? engine.cache.peek(held.key) : undefined;
   if (stored === undefined || (errand.behalf === 'anonymous' && stored.entry.audience !== 'anyone')) return undefined;
   if (stored.body.whole === undefined && (await stored.body.ensure(client.leaving())) === 'lost') return undefined;
   const cacheStatus = engine.cacheStatus({ kind: 'hit', ttlMs: stored.entry.staleAt - now, detail: 'stale-if-error' });
@@ -166,7 +165,7 @@ export async function tellStale(
 
 export function tellLoop({ engine, errand }: Fetching): Answer {
   const fault = new Fault('misdirected', 'The request has been at this cache before.');
-  engine.fills.counters.refusals.add(1, { reason: 'loop' });
+  engine.counters.refusals.add(1, { reason: 'loop' });
   const reply = refuse(errand.ask, fault, undefined, engine.responding().edgeName);
   return { kind: 'reply', reply, outcome: 'refused', mediaId: null };
 }
@@ -198,7 +197,7 @@ export function tellFailure(fetching: Fetching, failure: UpstreamFailure): Answe
   const headers: Readonly<Record<string, string>> =
     code === 'gateway_timeout' ? {} : { 'retry-after': RETRY_AFTER_SECONDS };
   const fault = new Fault(code, PUBLIC_WORDS[code] ?? '', { headers });
-  engine.fills.counters.refusals.add(1, { reason: failure });
+  engine.counters.refusals.add(1, { reason: failure });
   const reply = refuse(errand.ask, fault, forwarded(fetching, {}), engine.responding().edgeName);
   return { kind: 'reply', reply, outcome: code === 'overloaded' ? 'refused' : 'failed', mediaId: null };
 }

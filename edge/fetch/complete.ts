@@ -16,7 +16,7 @@ import type { Entry } from '../entry.js';
 import { combinable, missingOf, rangeField } from '../rfc9111/spans.js';
 import { freshen } from '../rfc9111/validate.js';
 import type { Answered, UpstreamRequest } from '../upstream/upstream.js';
-import type { FillParts } from './deps.js';
+import type { Engine } from './engine.js';
 import { judge } from './entry-of.js';
 import type { Flight } from './flight.js';
 import { fits } from './lookup.js';
@@ -25,7 +25,7 @@ import type { Landing } from './result.js';
 import { type Treatment, treatmentOf } from './rules.js';
 
 /** What is held of the response that an errand is about. */
-export function findPart({ cache }: Pick<FillParts, 'cache'>, errand: Errand): IncompleteResponse | undefined {
+export function findPart({ cache }: Pick<Engine, 'cache'>, errand: Errand): IncompleteResponse | undefined {
   return cache.incomplete.find(errand.place.primaryKey, (entry) => fits(entry, errand));
 }
 
@@ -36,7 +36,7 @@ export interface Completable {
   readonly gaps: readonly [ByteSpan, ...ByteSpan[]];
 }
 
-export function completable(parts: FillParts, errand: Errand): Completable | undefined {
+export function completable(parts: Engine, errand: Errand): Completable | undefined {
   const part = findPart(parts, errand);
   const etag = part === undefined ? undefined : headerOf(part.entry.headers, 'etag');
   if (part === undefined || etag === undefined || part.entry.sizeBytes > parts.policy().fill.objectMaxBytes) {
@@ -50,7 +50,7 @@ export function gapRequest(
   errand: Errand,
   { part, etag }: Completable,
   gap: ByteSpan,
-  { identity }: Pick<FillParts, 'identity'>,
+  { identity }: Pick<Engine, 'identity'>,
 ): UpstreamRequest {
   const toTheEnd = gap.last === part.entry.sizeBytes - 1;
   const range = toTheEnd ? `bytes=${gap.first}-` : rangeField(gap);
@@ -72,7 +72,7 @@ export function isGap(answered: Answered, { part }: Completable, gap: ByteSpan):
  * of those that were stored. Undefined where that forbids to keep it.
  */
 export function combinedHead(
-  parts: FillParts,
+  parts: Engine,
   errand: Errand,
   { entry }: IncompleteResponse,
   answered: Answered,
@@ -105,7 +105,7 @@ export class Mismatch extends Error {
 
 /** The bytes of the whole in order: what is held, and between it what is fetched, `first` being the first of that. */
 export async function* assembled(
-  parts: FillParts,
+  parts: Engine,
   errand: Errand,
   whole: Completable,
   first: Readable,
@@ -130,7 +130,7 @@ export async function* assembled(
 }
 
 async function fetchGap(
-  parts: FillParts,
+  parts: Engine,
   errand: Errand,
   whole: Completable,
   gap: ByteSpan,
@@ -144,7 +144,7 @@ async function fetchGap(
 }
 
 /** What came of a whole body whose transfer broke off: its beginning. The readers of the fill are not told before it lies here. */
-export async function keepBeginning(parts: FillParts, filling: Fill): Promise<void> {
+export async function keepBeginning(parts: Engine, filling: Fill): Promise<void> {
   const { entry, receivedBytes } = filling;
   const { sizeBytes } = entry;
   const etag = headerOf(entry.headers, 'etag');
@@ -166,7 +166,7 @@ export async function keepBeginning(parts: FillParts, filling: Fill): Promise<vo
 }
 
 /** An answer to one caller's range, kept on its way past where that may be. */
-export function keepingPart(parts: FillParts, errand: Errand, answered: Answered): Answered {
+export function keepingPart(parts: Engine, errand: Errand, answered: Answered): Answered {
   if (answered.status !== 206) return answered;
   const judged = judge(parts, errand, 'GET', answered);
   if (judged.kind !== 'store_part' || parts.cache.peek(judged.entry.key) !== undefined) return answered;
@@ -196,7 +196,7 @@ export function keepingPart(parts: FillParts, errand: Errand, answered: Answered
 }
 
 /** A part that has become whole goes to the tiers, unless something newer is there or on its way. */
-async function promote(parts: FillParts, errand: Errand, { key }: Entry, placement: Tiers): Promise<void> {
+async function promote(parts: Engine, errand: Errand, { key }: Entry, placement: Tiers): Promise<void> {
   const { cache } = parts;
   const part = cache.incomplete.find(errand.place.primaryKey, (entry) => entry.key === key);
   if (part === undefined || missingOf(part.spans, wholeOf(part.entry)).length > 0) return;

@@ -7,7 +7,7 @@ import type { Entry } from '../entry.js';
 import { keyOf } from '../key.js';
 import { type StoredHead, type StoreRefusal, storable } from '../rfc9111/storable.js';
 import type { Answered } from '../upstream/upstream.js';
-import type { FillParts } from './deps.js';
+import type { Engine } from './engine.js';
 import { type Errand, selecting } from './origin-request.js';
 import { type Treatment, treatmentOf } from './rules.js';
 
@@ -18,7 +18,7 @@ export type Judged =
   | { readonly kind: 'refuse'; readonly reason: StoreRefusal };
 
 export function judge(
-  parts: Pick<FillParts, 'policy' | 'clock' | 'storing'>,
+  parts: Pick<Engine, 'policy' | 'clock' | 'storing'>,
   errand: Errand,
   method: 'GET' | 'HEAD',
   answered: Answered,

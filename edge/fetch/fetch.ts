@@ -8,9 +8,9 @@ import { requestDirectives } from '../../src/http/cache-control.js';
 import { viaNames } from '../../src/http/fields.js';
 import { planRange } from '../../src/http/range.js';
 import { headerOf } from '../../src/http/reply.js';
-import type { Answer, Leaving } from '../answer.js';
 import type { Fill } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
+import type { Answer, Leaving } from '../request.js';
 import type { ForwardReason } from '../respond/cache-status.js';
 import { decide } from '../rfc9111/decide.js';
 import { selectedBy } from '../rfc9111/vary.js';
@@ -52,7 +52,7 @@ export async function fetchShared(
 ): Promise<Answer | Again> {
   const alone: Fetching = { engine, errand, found, forwarding: { reason }, joined: false, client };
   if (isLoop(engine, errand)) return tellLoop(alone);
-  const why = engine.fills.uncacheable.recall(errand.place.primaryKey);
+  const why = engine.uncacheable.recall(errand.place.primaryKey);
   if (why !== undefined && found.kind !== 'stored')
     return fetchAlone({ ...alone, forwarding: { reason, detail: why } });
   const choice = chooseFlight(engine, errand, found, reason);
@@ -62,13 +62,13 @@ export async function fetchShared(
   if (boarding.kind === 'full') return overflowing(alone, boarding.limit);
   const { flight } = boarding;
   const joined = boarding.kind === 'joined';
-  if (joined) engine.fills.counters.shared.add(1, { kind: flight.told ? 'filling' : 'waiting' });
+  if (joined) engine.counters.shared.add(1, { kind: flight.told ? 'filling' : 'waiting' });
   return landed({ ...alone, joined }, await flight.outcome);
 }
 
 /** RFC 9110 7.6.3: it has been here before, and would go round until something gives way. */
 function isLoop(engine: Engine, { ask }: Errand): boolean {
-  return viaNames(ask.header('via'), engine.fills.identity.edgeName);
+  return viaNames(ask.header('via'), engine.identity.edgeName);
 }
 
 type FlightChoice =
@@ -124,7 +124,7 @@ function orderOf(
 ): FlightOrder<Landing> {
   const { primaryKey, mediaId } = errand.place;
   const run = (flight: Flight<Landing>): Promise<Landing> =>
-    method === 'HEAD' ? fetchHead(engine.fills, errand, flight) : fill(engine.fills, errand, asked, flight);
+    method === 'HEAD' ? fetchHead(engine, errand, flight) : fill(engine, errand, asked, flight);
   return { key, primaryKey, mediaId, background, run };
 }
 
@@ -170,7 +170,7 @@ export async function fetchAlone(fetching: Fetching): Promise<Answer> {
   const { engine, errand, found } = fetching;
   const own = wantsOwn(errand.ask);
   const landing = await flyAlone(fetching, (flight) =>
-    own ? fetchOwn(engine.fills, errand, flight) : fill(engine.fills, errand, askedOf(found), flight),
+    own ? fetchOwn(engine, errand, flight) : fill(engine, errand, askedOf(found), flight),
   );
   const answer = landing === 'full' ? tellFailure(fetching, 'overloaded') : await landed(fetching, landing);
   return answer === AGAIN ? fetchExactly(fetching) : answer;
@@ -180,10 +180,10 @@ export async function fetchAlone(fetching: Fetching): Promise<Answer> {
 export async function fetchExactly(fetching: Fetching): Promise<Answer> {
   const { engine, errand } = fetching;
   if (isLoop(engine, errand)) return tellLoop(fetching);
-  let landing = await flyAlone(fetching, (flight) => fetchOwn(engine.fills, errand, flight));
+  let landing = await flyAlone(fetching, (flight) => fetchOwn(engine, errand, flight));
   // What was taken down or purged on the way is asked for as the origin has it now.
   for (let round = 1; round < OWN_ROUNDS_MAX && landing !== 'full' && wasRemoved(landing); round += 1) {
-    landing = await flyAlone(fetching, (flight) => fetchOwn(engine.fills, errand, flight));
+    landing = await flyAlone(fetching, (flight) => fetchOwn(engine, errand, flight));
   }
   const answered = landing !== 'full' && landing.kind === 'lone' ? landing.take() : undefined;
   if (answered !== undefined) return streamed(fetching, answered);
@@ -246,7 +246,7 @@ function follow(fetching: Fetching, landing: Incoming): Answer | Again | Promise
   if (!fits(entry, errand)) return AGAIN;
   const ahead = rangeAhead(fetching, filling);
   if (ahead !== undefined) return fetchAhead(fetching, landing, ahead);
-  if (joined && errand.ask.method === 'GET') engine.fills.warming.used(entry.key);
+  if (joined && errand.ask.method === 'GET') engine.warming.used(entry.key);
   return tellFilling(fetching, landing, joined ? 'hit_filling' : 'miss');
 }
 
@@ -270,7 +270,7 @@ function rangeAhead({ engine, errand }: Fetching, filling: Fill): Ahead | undefi
 
 async function fetchAhead(fetching: Fetching, landing: Incoming, { range, etag }: Ahead): Promise<Answer | Again> {
   const { engine, errand } = fetching;
-  const part = await flyAlone(fetching, (flight) => fetchPart(engine.fills, errand, { range, etag }, flight));
+  const part = await flyAlone(fetching, (flight) => fetchPart(engine, errand, { range, etag }, flight));
   const answered = part !== 'full' && part.kind === 'lone' ? part.take() : undefined;
   if (answered?.status === 206 && headerOf(answered.headers, 'etag') === etag) return tellStream(fetching, answered);
   // An origin that ignores Range, or has another by now: the fill has what was asked for.
@@ -282,7 +282,7 @@ async function fetchAhead(fetching: Fetching, landing: Incoming, { range, etag }
 /** RFC 9111 4.3.3: 304; the stored copy goes out under its newer head. */
 async function confirmed(fetching: Fetching, entry: Entry): Promise<Answer | Again> {
   const { engine, errand, client } = fetching;
-  const stored = engine.fills.cache.peek(entry.key);
+  const stored = engine.cache.peek(entry.key);
   if (stored === undefined) return AGAIN;
   // The newer head may have taken back that anyone may see it.
   if (errand.behalf === 'anonymous' && stored.entry.audience !== 'anyone') return tellUnauthorized(fetching);
@@ -298,7 +298,7 @@ function foundHead(fetching: Fetching, landing: Extract<Landing, { kind: 'head' 
   if (errand.behalf === 'anonymous' && entry.audience !== 'anyone') return tellUnauthorized(fetching);
   if (!fits(entry, errand)) return AGAIN;
   if (!joined) {
-    if (found.kind === 'stored') compareHead(engine.fills, errand, found.stored.entry, answered);
+    if (found.kind === 'stored') compareHead(engine, errand, found.stored.entry, answered);
     else warm(engine, errand, entry, treatment, (each) => bodyOrder(engine, each));
   }
   return tellEntry(fetching, entry, null, 'miss', { status: entry.status });

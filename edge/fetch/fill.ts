@@ -29,7 +29,7 @@ import {
   Mismatch,
 } from './complete.js';
 import type { FillConfig } from './config.js';
-import type { FillParts } from './deps.js';
+import type { Engine } from './engine.js';
 import { type Judged, judge } from './entry-of.js';
 import { type Flight, type FlightEnd, FlightEnded } from './flight.js';
 import { type Errand, loneFields, partFields, sharedFields } from './origin-request.js';
@@ -43,7 +43,7 @@ import type { Uncacheable } from './uncacheable.js';
  * where a part of it is here, only of what is missing.
  */
 export async function fill(
-  parts: FillParts,
+  parts: Engine,
   errand: Errand,
   asked: readonly Entry[],
   flight: Flight<Landing>,
@@ -66,12 +66,7 @@ export async function fill(
 }
 
 /** RFC 9111 3.4: what is missing of the whole, joined with what is here. */
-async function complete(
-  parts: FillParts,
-  errand: Errand,
-  whole: Completable,
-  flight: Flight<Landing>,
-): Promise<Landing> {
+async function complete(parts: Engine, errand: Errand, whole: Completable, flight: Flight<Landing>): Promise<Landing> {
   const [gap] = whole.gaps;
   const outcome = await parts.upstream.fetch(gapRequest(errand, whole, gap, parts), flight.signal);
   const early = earlyEnd(outcome, flight);
@@ -92,13 +87,13 @@ async function complete(
 
 /** Interim answers go to the client whose request this is; those who only share it hear nothing of them. */
 function requestOf(method: 'GET' | 'HEAD', { ask, place, behalf }: Errand, headers: HeaderList): UpstreamRequest {
-  const request = { method, target: place.target, headers };
-  if (behalf !== 'client' || ask.inform === undefined) return request;
-  return { ...request, onInterim: (status, fields) => ask.inform?.(status, fields) };
+  const sent = { method, target: place.target, headers };
+  if (behalf !== 'client' || ask.inform === undefined) return sent;
+  return { ...sent, onInterim: (status, fields) => ask.inform?.(status, fields) };
 }
 
 async function receive(
-  parts: FillParts,
+  parts: Engine,
   errand: Errand,
   asked: readonly Entry[],
   outcome: Answered,
@@ -121,7 +116,7 @@ async function receive(
 
 /** A body on its way into the cache. */
 function take(
-  parts: FillParts,
+  parts: Engine,
   entry: Entry,
   { placement }: Treatment,
   { status, headers, bytes }: Pick<Answered, 'status' | 'headers'> & { readonly bytes: AsyncIterable<Buffer> },
@@ -142,7 +137,7 @@ function take(
 const NONE: HeaderList = [];
 
 /** The fields of an answer that its entry has been stored without. */
-function notIn({ storing }: FillParts, entry: Entry, headers: HeaderList): HeaderList {
+function notIn({ storing }: Engine, entry: Entry, headers: HeaderList): HeaderList {
   const { directives } = governingDirectives(headers, storing.freshness.targetedFields);
   const { noCache, private: ofOne } = directives;
   const named = new Set([noCache, ofOne].flatMap((scope) => (typeof scope === 'string' ? [] : scope)));
@@ -186,7 +181,7 @@ function endOf(signal: AbortSignal): FlightEnd {
 
 /** Not to be kept: small answers go to all who wait, others to one of them. */
 async function unkept(
-  parts: FillParts,
+  parts: Engine,
   errand: Errand,
   answered: Answered,
   refusal: StoreRefusal,
@@ -208,7 +203,7 @@ async function unkept(
 
 /** One caller gets it; others who come are told at once that they must go themselves. */
 function handOver(
-  parts: FillParts,
+  parts: Engine,
   errand: Errand,
   answered: Answered,
   why: Uncacheable,
@@ -237,7 +232,7 @@ function lone(answered: Answered, why: Uncacheable, method: 'GET' | 'HEAD', flig
 
 /** From the origin into the cache, to the end. Whoever reads it does so at their own pace. */
 async function pump(
-  parts: FillParts,
+  parts: Engine,
   bytes: AsyncIterable<Buffer>,
   filling: Fill,
   flight: Flight<Landing>,
@@ -259,12 +254,7 @@ async function pump(
   tell(parts, filling.entry, outcome);
 }
 
-async function breakOff(
-  parts: FillParts,
-  filling: Fill,
-  flight: Flight<Landing>,
-  thrown: unknown,
-): Promise<FillOutcome> {
+async function breakOff(parts: Engine, filling: Fill, flight: Flight<Landing>, thrown: unknown): Promise<FillOutcome> {
   const error = thrown instanceof Error ? thrown : new Error(String(thrown));
   const reason = flight.signal.aborted ? endOf(flight.signal) : 'origin';
   // Who comes now begins anew, with what is here.
@@ -276,11 +266,11 @@ async function breakOff(
   return { kind: 'aborted', reason };
 }
 
-function isHeld({ cache }: FillParts, entry: Entry): boolean {
+function isHeld({ cache }: Engine, entry: Entry): boolean {
   return cache.peek(entry.key)?.entry.receivedAt === entry.receivedAt;
 }
 
-function tell(parts: FillParts, entry: Entry, outcome: FillOutcome): void {
+function tell(parts: Engine, entry: Entry, outcome: FillOutcome): void {
   parts.counters.fills.add(1, { outcome: outcome.kind });
   if (outcome.kind === 'corrupt') {
     parts.cache.incomplete.drop(entry.key, 'corrupt');
@@ -295,7 +285,7 @@ function nearlyDone(filling: Fill, { finishShare, finishBytes }: FillConfig): bo
 }
 
 /** HEAD, for all who ask for it. */
-export async function fetchHead(parts: FillParts, errand: Errand, flight: Flight<Landing>): Promise<Landing> {
+export async function fetchHead(parts: Engine, errand: Errand, flight: Flight<Landing>): Promise<Landing> {
   const headers = sharedFields(errand, [], parts.identity);
   const outcome = await parts.upstream.fetch({ method: 'HEAD', target: errand.place.target, headers }, flight.signal);
   const early = earlyEnd(outcome, flight);
@@ -316,7 +306,7 @@ export async function fetchHead(parts: FillParts, errand: Errand, flight: Flight
 }
 
 /** One caller's own request: its range, its conditions, nothing kept. */
-export async function fetchOwn(parts: FillParts, errand: Errand, flight: Flight<Landing>): Promise<Landing> {
+export async function fetchOwn(parts: Engine, errand: Errand, flight: Flight<Landing>): Promise<Landing> {
   const method = errand.ask.method === 'HEAD' ? 'HEAD' : 'GET';
   const headers = loneFields(errand, parts.identity);
   const outcome = await parts.upstream.fetch(requestOf(method, errand, headers), flight.signal);
@@ -327,7 +317,7 @@ export async function fetchOwn(parts: FillParts, errand: Errand, flight: Flight<
 
 /** One part of what is arriving, from beyond what has come. */
 export async function fetchPart(
-  parts: FillParts,
+  parts: Engine,
   errand: Errand,
   part: { readonly range: string; readonly etag: string },
   flight: Flight<Landing>,

@@ -87,10 +87,10 @@ const UNTREATED: Treatment = {
 export function treatmentOf(rules: readonly Rule[], subject: Subject): Treatment {
   const rule = rules.find((each) => matches(each, subject));
   if (rule === undefined) return UNTREATED;
-  const { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, tiers, admission, warm } = rule;
+  const { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, admission, warm } = rule;
   const placement: Tiers = {
-    memory: tiers === 'both' || tiers === 'memory',
-    disk: tiers === 'both' || tiers === 'disk',
+    memory: rule.tiers === 'both' || rule.tiers === 'memory',
+    disk: rule.tiers === 'both' || rule.tiers === 'disk',
     ...(admission !== 'as_set' && { admission }),
   };
   return { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, placement, warm };

@@ -1,7 +1,7 @@
 /** Answers a range from what is held of a response that is not whole (RFC 9111 3.3). */
 
-import type { Answer, Leaving } from '../answer.js';
 import type { IncompleteResponse } from '../cache/cache.js';
+import type { Answer, Leaving } from '../request.js';
 import { respond, spansAnswered } from '../respond/respond.js';
 import type { Decision } from '../rfc9111/decide.js';
 import { missingOf } from '../rfc9111/spans.js';

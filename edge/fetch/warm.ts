@@ -16,7 +16,7 @@ export function warm(
   treatment: Treatment,
   orderFor: (errand: Errand) => FlightOrder<Landing>,
 ): void {
-  const { warming } = engine.fills;
+  const { warming } = engine;
   switch (warming.decide(entry, treatment)) {
     case 'off':
       break;
@@ -41,12 +41,12 @@ function thumbOf(engine: Engine, errand: Errand, entry: Entry): Errand | undefin
   }
   if (headerOf(entry.headers, 'content-type')?.startsWith('image/') !== true) return undefined;
   const place = placeOfThumb(mediaId, '', errand.ask.header('accept'), menu);
-  const held = engine.fills.cache.peek(keyOf(place.primaryKey, {}));
+  const held = engine.cache.peek(keyOf(place.primaryKey, {}));
   return held === undefined ? { ...errand, place } : undefined;
 }
 
 function fetchBody(engine: Engine, order: FlightOrder<Landing>): void {
-  const { warming, cache } = engine.fills;
+  const { warming, cache } = engine;
   const boarding = engine.flights.board(order, undefined);
   if (boarding.kind !== 'started') return;
   const { flight } = boarding;

@@ -1,7 +1,7 @@
 /** The edge's figures for Prometheus, taken when it asks. What is counted as it happens stands with who counts it. */
 import type { CounterOf, Metrics } from '../../src/metrics.js';
+import { OUTCOMES } from '../request.js';
 import type { StatsSources } from './stats.js';
-import { OUTCOMES } from './tally.js';
 
 export function registerFigures(metrics: Metrics, sources: StatsSources): void {
   const { tally } = sources;

@@ -6,8 +6,9 @@ import type { Clock, EpochMs } from '../../src/clock.js';
 import type { CacheStats, TierStats } from '../cache/cache.js';
 import type { FollowerState } from '../journal/follow.js';
 import type { LeaseState, LeaseVerdict } from '../journal/lease.js';
+import type { Outcome } from '../request.js';
 import type { History } from './history.js';
-import type { Outcome, Tally } from './tally.js';
+import type { Tally } from './tally.js';
 
 /** What the upstream tells of itself. */
 export interface UpstreamStats {

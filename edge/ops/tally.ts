@@ -1,20 +1,5 @@
 /** How requests end at the edge, counted. */
-
-/** How a request ended, seen from the cache. */
-export const OUTCOMES = [
-  'hit_memory',
-  'hit_disk',
-  'hit_filling',
-  'stale',
-  'revalidated',
-  'miss',
-  'pass',
-  'refused',
-  'failed',
-  /** Of the edge itself: its health. */
-  'own',
-] as const;
-export type Outcome = (typeof OUTCOMES)[number];
+import { OUTCOMES, type Outcome } from '../request.js';
 
 /** Counts requests as they end; made once, called by the engine. */
 export interface Tally {

@@ -15,7 +15,7 @@ import type { UnsafeAnswer } from './config.js';
  */
 export async function invalidate(engine: Engine, answer: UnsafeAnswer): Promise<void> {
   const { flights, log } = engine;
-  const { cache, uncacheable } = engine.fills;
+  const { cache, uncacheable } = engine;
   try {
     const id = engine.mode === 'media' ? removedMedia(answer) : undefined;
     if (id !== undefined) {

@@ -15,7 +15,7 @@ import { BASE } from './invalidate-after.js';
 
 export function keepPosted(engine: Engine, answer: PassedAnswer): BodySink | undefined {
   if (engine.mode === 'media' || answer.method !== 'POST') return undefined;
-  const { cache, storing, uncacheable } = engine.fills;
+  const { cache, storing, uncacheable } = engine;
   const { target, status, headers } = answer;
   const sizeBytes = contentLength(headers);
   const { fill, rules } = engine.policy();

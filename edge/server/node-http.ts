@@ -14,10 +14,8 @@ import { errorFields } from '../../src/log.js';
 import { sentMeter } from '../../src/server/http2.js';
 import { isAtHand, send, sendNow } from '../../src/server/send.js';
 import { REQUEST_ID } from '../../src/wire.js';
-import type { Answer } from '../answer.js';
-import type { Outcome } from '../ops/tally.js';
 import type { Pass } from '../pass/pass.js';
-import type { Ask } from '../request.js';
+import type { Answer, Ask, Outcome } from '../request.js';
 import { account, answerTo, failureReply, LazyClientSignal, type ServerDeps } from './exchange.js';
 
 export interface NodeServerDeps extends ServerDeps {

@@ -6,7 +6,7 @@
  */
 import type { Clock, EpochMs } from '../../src/clock.js';
 import { type LogConfig, type LogSink, loggable, standardOutput } from '../../src/log.js';
-import type { Outcome } from '../ops/tally.js';
+import type { Outcome } from '../request.js';
 
 /** How an exchange ended. */
 export interface Ended {

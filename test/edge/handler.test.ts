@@ -379,5 +379,5 @@ void t.test('whatever readers, aborts and faults there are, a read that ends who
     { numRuns: 40 },
   );
   while (edge.engine.flights.underWay > 0) await new Promise(setImmediate);
-  t.equal(edge.engine.fills.cache.stats().fills, 0, 'nothing is left half done');
+  t.equal(edge.engine.cache.stats().fills, 0, 'nothing is left half done');
 });

@@ -213,7 +213,7 @@ void t.test('the breaker spares an origin that gives no answers, and none that a
     if (fault.script !== undefined) edge.origin.on(pathOf(NEW), fault.script);
     for (let time = 0; time < 2; time += 1) await get(bench, NEW);
     const opens = fault.answered !== true && fault.late !== true;
-    const { breaker } = edge.engine.fills.upstream.stats();
+    const { breaker } = edge.engine.upstream.stats();
     t.equal(breaker, opens ? 'open' : 'closed', `${fault.name}: ${breaker}`);
     if (!opens) continue;
     const before = relay.accepted;
@@ -223,6 +223,6 @@ void t.test('the breaker spares an origin that gives no answers, and none that a
     t.equal((await pass(bench)).status, 201, 'but what cannot be answered otherwise');
     edge.clock.advance(2_000);
     t.equal((await get(bench, NEW)).status, 200, 'until it is tried again');
-    t.equal(edge.engine.fills.upstream.stats().breaker, 'closed');
+    t.equal(edge.engine.upstream.stats().breaker, 'closed');
   }
 });

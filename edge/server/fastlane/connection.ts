@@ -18,7 +18,7 @@ import type { ListenLimits } from '../../../src/server/limits.js';
 import type { FirstConnection } from '../../../src/server/listen.js';
 import { isAtHand } from '../../../src/server/send.js';
 import { REQUEST_ID } from '../../../src/wire.js';
-import type { Answer } from '../../answer.js';
+import type { Answer } from '../../request.js';
 import { account, answerTo, failureReply, type ServerDeps } from '../exchange.js';
 import { type Fields, type PlainHead, readHead } from './head.js';
 import { PlainRequest } from './request.js';

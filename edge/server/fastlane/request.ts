@@ -1,8 +1,7 @@
 /** A plain request in the fast lane, how far its answer is, and the signal that its client is gone. */
 import { splitTarget } from '../../../src/http/head.js';
 import type { HeaderList } from '../../../src/http/reply.js';
-import type { Outcome } from '../../ops/tally.js';
-import type { Ask } from '../../request.js';
+import type { Ask, Outcome } from '../../request.js';
 import { LazyClientSignal } from '../exchange.js';
 import type { Fields, PlainHead } from './head.js';
 

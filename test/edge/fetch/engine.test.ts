@@ -256,7 +256,7 @@ void t.test('one request to the origin brings a body to all who want it', async 
     await until(() => edge.engine.flights.underWay === 0);
     await until(() => broken === 1);
     release();
-    t.equal(edge.engine.fills.cache.stats().memory.entries, 0);
+    t.equal(edge.engine.cache.stats().memory.entries, 0);
   });
 
   await t.test('what is nearly there is finished although nobody wants it any more', async (t) => {
@@ -403,14 +403,14 @@ void t.test(
     /** An edge that has the first ten bytes, from a transfer that broke off, and nothing else. */
     async function broken(t: Test, given?: TestEdge): Promise<TestEdge> {
       const edge = given ?? (await open(t));
-      await edge.engine.fills.cache.purge({ all: true });
+      await edge.engine.cache.purge({ all: true });
       edge.origin.on(PATH, breaksAt(BYTES, 10));
       t.notOk((await sendRequest(url(edge), { headers: READER })).whole);
       await until(() => edge.engine.flights.underWay === 0);
       t.equal(partsOf(edge).entries, 1);
       return edge;
     }
-    const partsOf = (edge: TestEdge) => edge.engine.fills.cache.stats().incomplete;
+    const partsOf = (edge: TestEdge) => edge.engine.cache.stats().incomplete;
     const get = (edge: TestEdge, headers: Readonly<Record<string, string>> = {}, method = 'GET') =>
       sendRequest(url(edge), { method, headers: { ...READER, ...headers } });
 
@@ -560,8 +560,8 @@ void t.test(
     await t.test('takedown, purge and invalidation reach it, also while it comes', async (t) => {
       const removals: readonly ((edge: TestEdge) => Promise<unknown>)[] = [
         (edge) => edge.takeDown(ID),
-        (edge) => edge.engine.fills.cache.purge({ prefix: '/v1/media/' }),
-        (edge) => edge.engine.fills.cache.purge({ all: true }),
+        (edge) => edge.engine.cache.purge({ prefix: '/v1/media/' }),
+        (edge) => edge.engine.cache.purge({ all: true }),
         async (edge) => {
           edge.origin.on(`${PATH}/x`, (_seen, answer) => {
             answer.head(200, { 'content-location': PATH });
@@ -578,7 +578,7 @@ void t.test(
         edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
         t.match((await get(edge, { range: 'bytes=2-5' })).headers['cache-status'], /fwd=uri-miss/);
       }
-      edge.engine.fills.cache.drop(PATH as CacheKey, 'purged');
+      edge.engine.cache.drop(PATH as CacheKey, 'purged');
       edge.origin.on(PATH, async (_seen, answer) => {
         answer.head(200, mediaHead({ bytes: BYTES }));
         await answer.write(BYTES.subarray(0, 10));

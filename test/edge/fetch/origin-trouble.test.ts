@@ -175,7 +175,7 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
     await edge.takeDown(ID);
     for (const answer of await Promise.all(asked)) t.equal(answer.status, 410);
     release();
-    t.equal(edge.engine.fills.cache.stats().memory.entries, 0);
+    t.equal(edge.engine.cache.stats().memory.entries, 0);
   });
 
   await t.test('while its body comes: readers see it break off, and nothing is kept', async (t) => {
@@ -400,11 +400,11 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
     const before = broken.origin.seen.length;
     t.equal((await sendRequest(broken.url + PATH, { headers: READER })).status, 502);
     t.equal(broken.origin.seen.length, before, 'the origin was spared');
-    t.equal(broken.engine.fills.upstream.stats().breaker, 'open');
+    t.equal(broken.engine.upstream.stats().breaker, 'open');
     broken.clock.advance(2_000);
     broken.origin.on('*', mediaScript({ bytes: BYTES }));
     t.equal((await sendRequest(broken.url + PATH, { headers: READER })).status, 200);
-    t.equal(broken.engine.fills.upstream.stats().breaker, 'closed');
+    t.equal(broken.engine.upstream.stats().breaker, 'closed');
   });
   await t.test('too many at once are refused, and counted', async (t) => {
     const full = await open(t, { edge: ['fill: { concurrent_max: 1, waiters_max: 2 }'] });

@@ -549,7 +549,7 @@ void t.test(
       const pass = await fetch(`${edge.url}/v1/upload`, { method: 'POST', body: 'x' });
       t.equal(fill.status, trouble === null ? 200 : 502, `a fill: ${what}`);
       t.equal(pass.status, trouble === null ? 201 : 502, `a pass: ${what}`);
-      const journal = edge.engine.fills.upstream.fetchOwn(
+      const journal = edge.engine.upstream.fetchOwn(
         { method: 'GET', path: PATH, headers: [] },
         AbortSignal.timeout(5_000),
       );

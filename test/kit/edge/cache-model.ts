@@ -5,7 +5,6 @@
  */
 
 import * as fc from 'fast-check';
-import type { Answer } from '../../../edge/answer.js';
 import type { EdgeCache } from '../../../edge/cache/cache.js';
 import { openCache } from '../../../edge/cache/open.js';
 import { edgeSection, policyOf } from '../../../edge/config.js';
@@ -14,7 +13,7 @@ import type { Engine } from '../../../edge/fetch/engine.js';
 import { handle } from '../../../edge/handler.js';
 import type { LeaseVerdict } from '../../../edge/journal/lease.js';
 import { invalidate } from '../../../edge/pass/invalidate-after.js';
-import type { Ask } from '../../../edge/request.js';
+import type { Answer, Ask } from '../../../edge/request.js';
 import type { Gate } from '../../../src/access/grant.js';
 import { formatHttpDate } from '../../../src/http/date.js';
 import { splitTarget } from '../../../src/http/head.js';

@@ -4,7 +4,6 @@
  * says; a clock that the test moves.
  */
 import { randomUUID } from 'node:crypto';
-import type { Leaving } from '../../../edge/answer.js';
 import { openCache } from '../../../edge/cache/open.js';
 import { type EdgeConfig, edgeSection, policyOf } from '../../../edge/config.js';
 import { createEngine } from '../../../edge/create-engine.js';
@@ -16,7 +15,7 @@ import { createTally, type Tally } from '../../../edge/ops/tally.js';
 import { invalidate } from '../../../edge/pass/invalidate-after.js';
 import { keepPosted } from '../../../edge/pass/keep-post.js';
 import { createPass } from '../../../edge/pass/pass.js';
-import type { Ask } from '../../../edge/request.js';
+import type { Ask, Leaving } from '../../../edge/request.js';
 import { createFastlane } from '../../../edge/server/fastlane/fastlane.js';
 import { createServer } from '../../../edge/server/node-http.js';
 import { createOutgoing } from '../../../edge/server/outgoing.js';
