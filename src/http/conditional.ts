@@ -1,10 +1,13 @@
 /**
- * Conditional requests (RFC 9110 13): what the conditions of a request come to
- * against the representation that is held. If-Range stands in range.ts, since
- * it decides about the range alone.
+ * Conditional requests (RFC 9110 13): compares the conditions of a request with
+ * the selected representation.
+ *
+ * The package fresh compares If-None-Match and If-Modified-Since. What it reads
+ * otherwise than RFC 9110 never reaches it: see `namesWeakly` and `isModifiedSince`.
  */
+import fresh from 'fresh';
 import type { EpochMs } from '../clock.js';
-import { parseHttpDate } from './date.js';
+import { formatHttpDate, parseHttpDate } from './date.js';
 import { etagsMatchStrongly, listHasEtag } from './etag.js';
 
 /** The part of a request that deciding functions look at. Names are asked for in lower case. */
@@ -24,11 +27,6 @@ export interface Validators {
    * the holder vouches for it.
    */
   readonly dateAt?: EpochMs | null;
-  /**
-   * For caches: when a response without Last-Modified was made or received,
-   * which If-Modified-Since is compared with then (RFC 9111 4.3.2).
-   */
-  readonly knownSinceAt?: EpochMs;
 }
 
 export type Conditions = 'proceed' | 'not_modified' | 'precondition_failed';
@@ -40,20 +38,19 @@ export function evaluateConditions(request: RequestHead, held: Validators): Cond
   if (method === 'OPTIONS' || method === 'TRACE' || method === 'CONNECT') return 'proceed';
   const ifMatch = request.header('if-match');
   if (ifMatch !== undefined) {
-    if (!namesHeld(ifMatch, held, 'strong')) return 'precondition_failed';
-  } else if (isModifiedAfter(request.header('if-unmodified-since'), held.lastModifiedAt) === true) {
+    if (!namesStrongly(ifMatch, held)) return 'precondition_failed';
+  } else if (isKnownModified(request.header('if-unmodified-since'), held.lastModifiedAt)) {
     return 'precondition_failed';
   }
   const reads = method === 'GET' || method === 'HEAD';
   const ifNoneMatch = request.header('if-none-match');
   if (ifNoneMatch !== undefined) {
-    if (!namesHeld(ifNoneMatch, held, 'weak')) return 'proceed';
+    if (!namesWeakly(ifNoneMatch, held)) return 'proceed';
     return reads ? 'not_modified' : 'precondition_failed';
   }
   // 13.1.3: for GET and HEAD only, and never beside If-None-Match.
   if (!reads) return 'proceed';
-  const changedAt = held.lastModifiedAt ?? held.knownSinceAt ?? null;
-  return isModifiedAfter(request.header('if-modified-since'), changedAt) === false ? 'not_modified' : 'proceed';
+  return isModifiedSince(request.header('if-modified-since'), held.lastModifiedAt) ? 'proceed' : 'not_modified';
 }
 
 /**
@@ -74,17 +71,46 @@ export function ifRangeHolds(request: RequestHead, held: Validators): boolean {
   return parseHttpDate(value.trim()) === toSecond(held.lastModifiedAt);
 }
 
-/** 13.1.1 and 13.1.2: `*` names whatever is held, also what has no entity tag. */
-function namesHeld(list: string, held: Validators, comparison: 'weak' | 'strong'): boolean {
-  if (list.trim() === '*') return true;
-  return held.etag !== null && listHasEtag(list, held.etag, comparison);
+/** 13.1.1: `*` names every representation, also one without an entity tag. */
+function namesStrongly(list: string, { etag }: Validators): boolean {
+  return list.trim() === '*' || (etag !== null && listHasEtag(list, etag, 'strong'));
 }
 
-/** Undefined where there is nothing to compare: no field, no HTTP-date, no date held (13.1.3, 13.1.4: ignore the field). */
-function isModifiedAfter(value: string | undefined, changedAt: EpochMs | null): boolean | undefined {
-  if (value === undefined || changedAt === null) return undefined;
+/** Entity tags without a comma: fresh divides a list at each one, also inside the quotes. */
+const PLAIN_ETAG = /^(?:W\/)?"[!#-+\--~]*"$/;
+const PLAIN_LIST = /^(?:W\/)?"[!#-+\--~]*"(?: *, *(?:W\/)?"[!#-+\--~]*")*$/;
+
+/**
+ * 13.1.2: the same with weak comparison. fresh sees plain lists and no other
+ * field: with Cache-Control it would let `no-cache` undo the condition.
+ */
+function namesWeakly(list: string, { etag }: Validators): boolean {
+  if (list.trim() === '*') return true;
+  if (etag === null) return false;
+  if (PLAIN_ETAG.test(etag) && PLAIN_LIST.test(list)) return fresh({ 'if-none-match': list }, { etag });
+  return listHasEtag(list, etag, 'weak');
+}
+
+/** Date.parse, by which fresh reads a date, takes a year before 100 for one of the 20th or 21st century. */
+const YEAR_100 = Date.UTC(100, 0);
+
+/**
+ * 13.1.3: true also where the field is to be ignored: no HTTP-date in it, or
+ * none of the representation. fresh sees dates in the preferred form alone:
+ * Date.parse reads many that are no HTTP-date.
+ */
+function isModifiedSince(value: string | undefined, changedAt: EpochMs | null): boolean {
+  if (value === undefined || changedAt === null) return true;
   const at = parseHttpDate(value.trim());
-  return at === undefined ? undefined : toSecond(changedAt) > at;
+  if (at === undefined) return true;
+  if (at < YEAR_100 || changedAt < YEAR_100) return toSecond(changedAt) > at;
+  return !fresh({ 'if-modified-since': formatHttpDate(at) }, { 'last-modified': formatHttpDate(changedAt) });
+}
+
+/** 13.1.4: false where the field is to be ignored. */
+function isKnownModified(value: string | undefined, changedAt: EpochMs | null): boolean {
+  const at = value === undefined ? undefined : parseHttpDate(value.trim());
+  return at !== undefined && changedAt !== null && toSecond(changedAt) > at;
 }
 
 /** HTTP-dates know whole seconds only. */

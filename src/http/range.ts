@@ -1,15 +1,18 @@
 /**
- * Range requests (RFC 9110 14): which bytes a request is to be answered with,
- * and the frame of a multipart/byteranges answer, sized to the byte before
- * anything is read.
+ * Range requests (RFC 9110 14): which bytes answer a request, and the frame of
+ * a multipart/byteranges answer, whose size is known before anything is read.
  *
- * A range is a wish that a server may disregard, so whatever is malformed, of
- * another unit, too many or overlapping is answered with the whole. HEAD too:
- * RFC 9110 14.2 defines ranges for GET alone and has every other method ignore
- * the field.
+ * A server may ignore a range. So a field that is malformed, of another unit,
+ * has too many ranges or overlapping ones is answered with the whole. For HEAD
+ * too: RFC 9110 14.2 defines ranges for GET alone.
+ *
+ * range-parser reads the ranges. What it reads otherwise than RFC 9110 never
+ * reaches it: see `guardedField`.
  */
+import rangeParser from 'range-parser';
 import { invariant } from '../errors.js';
 import { ifRangeHolds, type RequestHead, type Validators } from './conditional.js';
+import { trimSpace } from './fields.js';
 
 /** First and last byte, both included. */
 export interface ByteSpan {
@@ -27,11 +30,6 @@ export type RangePlan =
 const WHOLE: RangePlan = { kind: 'whole' };
 const UNSATISFIABLE: RangePlan = { kind: 'unsatisfiable' };
 
-/** What a Range field asks for, before the size is known. */
-type RangeSpec =
-  | { readonly kind: 'from'; readonly first: number; readonly last: number }
-  | { readonly kind: 'suffix'; readonly length: number };
-
 export function planRange(
   request: RequestHead,
   held: Validators,
@@ -42,8 +40,14 @@ export function planRange(
   if (request.method !== 'GET') return WHOLE;
   const value = request.header('range');
   if (value === undefined || !ifRangeHolds(request, held)) return WHOLE;
-  const specs = parseRange(value, limits.rangesMax);
-  return specs === undefined ? WHOLE : planSpecs(specs, sizeBytes);
+  const field = guardedField(value, sizeBytes, limits.rangesMax);
+  if (field === undefined) return WHOLE;
+  const spans = spansOf(field, sizeBytes, true);
+  const [only] = spans;
+  if (only === undefined) return UNSATISFIABLE;
+  // 14.2: ranges that overlap may be an attack, and are ignored.
+  if (bytesIn(spans) < bytesIn(spansOf(field, sizeBytes, false))) return WHOLE;
+  return spans.length === 1 ? { kind: 'single', span: only } : { kind: 'several', spans };
 }
 
 /** 14.4: the Content-Range of a 206, or of one of its parts. */
@@ -73,75 +77,47 @@ export function spanLength(span: ByteSpan): number {
   return span.last - span.first + 1;
 }
 
-/** 14.1.2: undefined for another unit, a malformed or backward range, or more of them than may be. */
-function parseRange(value: string, rangesMax: number): readonly RangeSpec[] | undefined {
+/**
+ * 14.1.2: the field as range-parser may see it, or undefined where the answer is
+ * the whole. The package takes any unit for bytes, leaves out backward ranges,
+ * has no limit, refuses empty members and a suffix longer than the file.
+ */
+function guardedField(value: string, sizeBytes: number, rangesMax: number): string | undefined {
   const equals = value.indexOf('=');
   // 14.1: range units are case-insensitive.
   if (equals === -1 || value.slice(0, equals).toLowerCase() !== 'bytes') return undefined;
-  const specs: RangeSpec[] = [];
-  for (let at = equals + 1; at <= value.length; ) {
-    const comma = value.indexOf(',', at);
-    const end = comma === -1 ? value.length : comma;
-    const member = trimSpaces(value.slice(at, end));
-    at = end + 1;
-    // 5.6.1.2: empty members of a list are passed over.
+  const members: string[] = [];
+  for (const text of value.slice(equals + 1).split(',')) {
+    const member = trimSpace(text);
+    // 5.6.1.2: empty members of a list are ignored.
     if (member === '') continue;
-    const spec = parseSpec(member);
-    if (spec === undefined || specs.length === rangesMax) return undefined;
-    specs.push(spec);
+    const guarded = guardedMember(member, sizeBytes);
+    if (guarded === undefined || members.length === rangesMax) return undefined;
+    members.push(guarded);
   }
-  return specs.length === 0 ? undefined : specs;
+  return members.length === 0 ? undefined : `bytes=${members.join(',')}`;
 }
 
-function parseSpec(member: string): RangeSpec | undefined {
-  const match = /^(\d*)-(\d*)$/.exec(member);
-  const [, first = '', last = ''] = match ?? [];
-  if (first === '') return last === '' ? undefined : { kind: 'suffix', length: Number(last) };
-  const spec = {
-    kind: 'from',
-    first: Number(first),
-    last: last === '' ? Number.POSITIVE_INFINITY : Number(last),
-  } as const;
-  return spec.last < spec.first ? undefined : spec;
+function guardedMember(member: string, sizeBytes: number): string | undefined {
+  const [, first = '', last = ''] = /^(\d*)-(\d*)$/.exec(member) ?? [];
+  if (first !== '') return last !== '' && Number(last) < Number(first) ? undefined : member;
+  if (last === '') return undefined;
+  const suffixBytes = Number(last);
+  // 14.1.2: a suffix of an empty representation is satisfiable, but a 206 cannot name no bytes.
+  if (sizeBytes === 0 && suffixBytes > 0) return undefined;
+  // 14.1.2: a suffix longer than the representation means all of it.
+  return `-${Math.min(suffixBytes, sizeBytes)}`;
 }
 
-function planSpecs(specs: readonly RangeSpec[], sizeBytes: number): RangePlan {
-  const spans: ByteSpan[] = [];
-  for (const spec of specs) {
-    // 14.1.2: a suffix longer than nothing is satisfiable, but 206 cannot say that of no bytes.
-    if (sizeBytes === 0 && spec.kind === 'suffix' && spec.length > 0) return WHOLE;
-    const span = spanOf(spec, sizeBytes);
-    if (span !== undefined) spans.push(span);
-  }
-  spans.sort((one, other) => one.first - other.first);
-  const joined = joinTouching(spans);
-  const [only] = joined ?? [];
-  if (joined === undefined) return WHOLE;
-  if (only === undefined) return UNSATISFIABLE;
-  return joined.length === 1 ? { kind: 'single', span: only } : { kind: 'several', spans: joined };
+/** The spans inside the bytes, ascending; `joined`: those that touch or overlap are one (15.3.7.2). */
+function spansOf(field: string, sizeBytes: number, joined: boolean): readonly ByteSpan[] {
+  const ranges = rangeParser(sizeBytes, field, { combine: joined });
+  if (typeof ranges === 'number') return [];
+  return ranges.map(({ start, end }) => ({ first: start, last: end })).sort((one, other) => one.first - other.first);
 }
 
-/** Undefined where the range lies outside of the bytes. */
-function spanOf(spec: RangeSpec, sizeBytes: number): ByteSpan | undefined {
-  if (spec.kind === 'suffix') {
-    // 14.1.2: a suffix longer than all there is means all there is.
-    return spec.length === 0 || sizeBytes === 0
-      ? undefined
-      : { first: Math.max(0, sizeBytes - spec.length), last: sizeBytes - 1 };
-  }
-  return spec.first >= sizeBytes ? undefined : { first: spec.first, last: Math.min(spec.last, sizeBytes - 1) };
-}
-
-/** Ascending spans with those that touch made one (15.3.7.2); undefined where two overlap. */
-function joinTouching(spans: readonly ByteSpan[]): readonly ByteSpan[] | undefined {
-  const joined: ByteSpan[] = [];
-  for (const span of spans) {
-    const before = joined.at(-1);
-    if (before === undefined || span.first > before.last + 1) joined.push(span);
-    else if (span.first <= before.last) return undefined;
-    else joined[joined.length - 1] = { first: before.first, last: span.last };
-  }
-  return joined;
+function bytesIn(spans: readonly ByteSpan[]): number {
+  return spans.reduce((sum, span) => sum + spanLength(span), 0);
 }
 
 export interface MultipartPlan {
@@ -179,8 +155,4 @@ export function multipartPlan(
   const tail = Buffer.from(`\r\n--${boundary}--\r\n`, 'latin1');
   const framed = parts.reduce((sum, { head, span }) => sum + head.length + spanLength(span), tail.length);
   return { contentType: `multipart/byteranges; boundary=${boundary}`, sizeBytes: framed, parts, tail };
-}
-
-function trimSpaces(text: string): string {
-  return text.replace(/^[ \t]+|[ \t]+$/g, '');
 }
