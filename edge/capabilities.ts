@@ -8,7 +8,8 @@ import type { Clock, Timer } from '../src/clock.js';
 import { duration, section, size, type ValueOf } from '../src/config/field.js';
 import type { Log } from '../src/log.js';
 import { readThumbOptions, type ThumbOptions } from '../src/media/thumb-choice.js';
-import { readAtMost, type Upstream } from './upstream/upstream.js';
+import { readAtMost } from './upstream/request.js';
+import type { Upstream } from './upstream/upstream.js';
 
 export const capabilitiesSection = section('What the origin can do, as it says in /.well-known.', {
   refreshMs: duration({ default: '1m', min: 1_000, help: 'How often it is asked.' }),

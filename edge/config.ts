@@ -14,7 +14,7 @@ import { operatorsSection } from './ops/ops.js';
 import { passSection } from './pass/config.js';
 import { reuseSection } from './rfc9111/decide.js';
 import { freshnessSection } from './rfc9111/freshness.js';
-import { upstreamSection } from './upstream/upstream.js';
+import { upstreamSection } from './upstream/config.js';
 import { usesSection } from './use-reports.js';
 
 const listenSection = section('Where clients reach the edge.', {

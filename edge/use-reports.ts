@@ -167,7 +167,7 @@ async function post(
   ];
   const body = Buffer.from(formatUseReport({ uses: byAge(batch, clock.monotonicMs()) }));
   try {
-    const answer = await upstream.fetchOwn({ method: 'POST', path: USES_PATH, headers, body }, attempt.signal);
+    const answer = await upstream.fetchOwn({ method: 'POST', target: USES_PATH, headers, body }, attempt.signal);
     answer.body.on('error', () => {}).resume();
     return answer.status < 300;
   } catch {

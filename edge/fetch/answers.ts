@@ -12,7 +12,7 @@ import type { Answer, Leaving, Outcome } from '../request.js';
 import type { ForwardReason } from '../respond/cache-status.js';
 import { refuse, relay, respond } from '../respond/respond.js';
 import { decideFailure, type OriginFailure } from '../rfc9111/decide.js';
-import type { Answered, UpstreamFailure } from '../upstream/upstream.js';
+import type { Answered, UpstreamFailure } from '../upstream/request.js';
 import type { Engine } from './engine.js';
 import type { Found } from './lookup.js';
 import type { Errand } from './origin-request.js';

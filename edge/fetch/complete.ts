@@ -15,7 +15,7 @@ import type { Fill, IncompleteResponse, Tiers } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import { combinable, missingOf, rangeField } from '../rfc9111/spans.js';
 import { freshen } from '../rfc9111/validate.js';
-import type { Answered, UpstreamRequest } from '../upstream/upstream.js';
+import type { Answered, UpstreamRequest } from '../upstream/request.js';
 import type { Engine } from './engine.js';
 import { judge } from './entry-of.js';
 import type { Flight } from './flight.js';

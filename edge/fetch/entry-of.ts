@@ -6,7 +6,7 @@ import { parseSha256 } from '../../src/ids.js';
 import type { Entry } from '../entry.js';
 import { keyOf } from '../key.js';
 import { type StoredHead, type StoreRefusal, storable } from '../rfc9111/storable.js';
-import type { Answered } from '../upstream/upstream.js';
+import type { Answered } from '../upstream/request.js';
 import type { Engine } from './engine.js';
 import { type Errand, selecting } from './origin-request.js';
 import { type Treatment, treatmentOf } from './rules.js';

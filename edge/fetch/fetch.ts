@@ -14,7 +14,7 @@ import type { Answer, Leaving } from '../request.js';
 import type { ForwardReason } from '../respond/cache-status.js';
 import { decide } from '../rfc9111/decide.js';
 import { selectedBy } from '../rfc9111/vary.js';
-import type { Answered, UpstreamFailure } from '../upstream/upstream.js';
+import type { Answered, UpstreamFailure } from '../upstream/request.js';
 import {
   type Fetching,
   type Incoming,

@@ -16,7 +16,8 @@ import type { Entry } from '../entry.js';
 import { keyOf } from '../key.js';
 import { isOriginError } from '../rfc9111/decide.js';
 import type { StoreRefusal } from '../rfc9111/storable.js';
-import { type Answered, readAtMost, type Upstream, type UpstreamRequest } from '../upstream/upstream.js';
+import { type Answered, readAtMost, type UpstreamRequest } from '../upstream/request.js';
+import type { Upstream } from '../upstream/upstream.js';
 import {
   assembled,
   type Completable,

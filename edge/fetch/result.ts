@@ -3,7 +3,7 @@ import type { HeaderList } from '../../src/http/reply.js';
 import type { Fill } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import type { StoreRefusal } from '../rfc9111/storable.js';
-import type { Answered, UpstreamFailure } from '../upstream/upstream.js';
+import type { Answered, UpstreamFailure } from '../upstream/request.js';
 import type { FlightEnd } from './flight.js';
 import type { Treatment } from './rules.js';
 import type { Uncacheable } from './uncacheable.js';

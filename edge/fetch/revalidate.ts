@@ -5,7 +5,7 @@
 import { headerOf } from '../../src/http/reply.js';
 import type { Entry } from '../entry.js';
 import { freshen, identify, judgeByHead } from '../rfc9111/validate.js';
-import type { Answered } from '../upstream/upstream.js';
+import type { Answered } from '../upstream/request.js';
 import type { Engine } from './engine.js';
 import { type Errand, selecting } from './origin-request.js';
 import { treatmentOf } from './rules.js';

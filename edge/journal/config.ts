@@ -52,7 +52,7 @@ export type JournalConfig = ValueOf<typeof journalSection>;
 export type OpenOrigin = (
   request: {
     readonly method: 'GET' | 'POST';
-    readonly path: string;
+    readonly target: string;
     readonly headers: HeaderList;
     readonly body?: Buffer;
   },

@@ -41,7 +41,7 @@ export function createConfirmer(options: FollowerDeps, onOutcome: (outcome: Conf
       const answer = await options.open(
         {
           method: 'POST',
-          path: CONFIRM_PATH,
+          target: CONFIRM_PATH,
           headers: [
             ['content-type', 'application/json'],
             [EDGE_PROOF, options.proof()],

@@ -52,7 +52,7 @@ export async function openStream(
     const { status, body } = await options.open(
       {
         method: 'GET',
-        path: `${JOURNAL_PATH}?${query.toString()}`,
+        target: `${JOURNAL_PATH}?${query.toString()}`,
         headers: [[EDGE_PROOF, options.proof()]],
       },
       over.signal,

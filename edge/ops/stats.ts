@@ -7,16 +7,9 @@ import type { CacheStats, TierStats } from '../cache/cache.js';
 import type { FollowerState } from '../journal/follow.js';
 import type { LeaseState, LeaseVerdict } from '../journal/lease.js';
 import type { Outcome } from '../request.js';
+import type { UpstreamStats } from '../upstream/upstream.js';
 import type { History } from './history.js';
 import type { Tally } from './tally.js';
-
-/** What the upstream tells of itself. */
-export interface UpstreamStats {
-  readonly breaker: 'closed' | 'open' | 'half_open';
-  readonly inFlight: number;
-  readonly requests: number;
-  readonly failures: number;
-}
 
 export interface StatsSources {
   readonly edgeName: string;

@@ -19,7 +19,8 @@ import {
 import { type Follower, followJournal } from '../../../edge/journal/follow.js';
 import { createDelayGauge, createLease, type LeaseConfig, leaseSection } from '../../../edge/journal/lease.js';
 import { openPositionFile } from '../../../edge/journal/position.js';
-import { openUpstream, upstreamSection } from '../../../edge/upstream/upstream.js';
+import { upstreamSection } from '../../../edge/upstream/config.js';
+import { openUpstream } from '../../../edge/upstream/upstream.js';
 import {
   createJournalStream,
   type JournalStream,
@@ -182,13 +183,13 @@ async function openEdge(t: Test, options: EdgeOptions): Promise<Edge> {
 }
 
 function openHttp(port: () => number): OpenOrigin {
-  return ({ method, path, headers, body }, signal) =>
+  return ({ method, target, headers, body }, signal) =>
     new Promise((resolve, reject) => {
       const sent = httpRequest({
         port: port(),
         host: '127.0.0.1',
         method,
-        path,
+        path: target,
         headers: Object.fromEntries(headers),
         signal,
         agent: false,
@@ -635,7 +636,7 @@ void t.test(
       folder: t.testdir(),
       open: async (request, signal) => {
         const answer = await openHttp(() => origin.port)(request, signal);
-        return lose && request.path === CONFIRM_PATH ? { ...answer, status: 409 } : answer;
+        return lose && request.target === CONFIRM_PATH ? { ...answer, status: 409 } : answer;
       },
     });
     await forgetful.follower.caughtUp;

@@ -550,7 +550,7 @@ void t.test(
       t.equal(fill.status, trouble === null ? 200 : 502, `a fill: ${what}`);
       t.equal(pass.status, trouble === null ? 201 : 502, `a pass: ${what}`);
       const journal = edge.engine.upstream.fetchOwn(
-        { method: 'GET', path: PATH, headers: [] },
+        { method: 'GET', target: PATH, headers: [] },
         AbortSignal.timeout(5_000),
       );
       if (trouble === null) (await journal).body.destroy();

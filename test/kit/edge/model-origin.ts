@@ -5,7 +5,8 @@
  */
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import type { Upstream, UpstreamOutcome, UpstreamRequest } from '../../../edge/upstream/upstream.js';
+import type { UpstreamOutcome, UpstreamRequest } from '../../../edge/upstream/request.js';
+import type { Upstream } from '../../../edge/upstream/upstream.js';
 import { formatHttpDate, parseHttpDate } from '../../../src/http/date.js';
 import type { HeaderList } from '../../../src/http/reply.js';
 import type { ManualClock } from '../clock.js';
@@ -111,8 +112,7 @@ export class ModelOrigin {
   upstream(): Upstream {
     return {
       fetch: (request, signal) => this.#fetch(request, signal),
-      fetchOwn: () => Promise.reject(new Error('there is no conversation here')),
-      reachable: true,
+      fetchOwn: () => Promise.reject(new Error('the model has no journal')),
       tlsTrouble: null,
       stats: () => ({ breaker: 'closed', inFlight: 0, requests: 0, failures: 0 }),
       close: async () => undefined,

@@ -1,0 +1,70 @@
+/** A request to the origin and what it came to. */
+import type { Readable } from 'node:stream';
+import type { EpochMs } from '../../src/clock.js';
+import type { HeaderList } from '../../src/http/reply.js';
+
+export interface UpstreamRequest {
+  readonly method: string;
+  /** Origin form. */
+  readonly target: string;
+  /** End-to-end fields. Host and framing are added when it is sent. */
+  readonly headers: HeaderList;
+  readonly body?: Buffer;
+  /** Called for each interim response (RFC 9110 15.2). */
+  onInterim?(status: number, headers: HeaderList): void;
+}
+
+/** Why there is no response. */
+export type UpstreamFailure =
+  | 'connect'
+  | 'connect_timeout'
+  | 'tls'
+  | 'head_timeout'
+  | 'reset'
+  /** The bytes received are no HTTP response, or its head is too large. */
+  | 'garbage'
+  | 'breaker_open'
+  | 'overloaded'
+  /** The caller's signal aborted. */
+  | 'left';
+
+export interface Answered {
+  readonly kind: 'answered';
+  readonly status: number;
+  /** End-to-end fields only, in the order sent, names in lower case, values as latin-1. */
+  readonly headers: HeaderList;
+  /** Must be read to its end or destroyed. Fails if the origin sends fewer bytes than it announced. */
+  readonly body: Readable;
+  /** The size that the origin announced, or null. */
+  readonly sizeBytes: number | null;
+  readonly requestedAt: EpochMs;
+  readonly receivedAt: EpochMs;
+}
+
+export type UpstreamOutcome =
+  | Answered
+  | {
+      readonly kind: 'failed';
+      readonly failure: UpstreamFailure;
+      /** The error of the connection, for the log. */
+      readonly cause?: Error;
+    };
+
+/** Reads a whole body. Undefined if it is longer than `maxBytes` or fails. */
+export async function readAtMost(
+  body: AsyncIterable<Buffer> & { destroy(): unknown },
+  maxBytes: number,
+): Promise<Buffer | undefined> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  try {
+    for await (const chunk of body) {
+      sizeBytes += chunk.length;
+      if (sizeBytes > maxBytes) return undefined;
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks, sizeBytes);
+  } catch {
+    return undefined;
+  }
+}
