@@ -81,7 +81,7 @@ function thumbRoutes({ meta, thumbs, config, clock }: OperatorDeps): readonly Ro
       path: {},
       query: {},
       responses,
-      handle: async (_request: OriginRequest) => stepsReply([await reportQueue(meta, clock, DEAD_SHOWN_MAX)]),
+      handle: async (_request: OriginRequest) => stepsReply([await reportQueue(meta, DEAD_SHOWN_MAX)]),
     }),
     route({
       methods: ['POST'],

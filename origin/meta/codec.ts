@@ -1,10 +1,10 @@
 /**
- * How records lie on disk: a version byte, a CRC-32 of all else, then JSON. A
- * record is checked when it is read: first its sum, then every field. What fails
- * is a DamagedRecord that names its table and key, and concerns that record alone.
+ * The form of a record on disk: a version byte, a CRC-32 of all other bytes, then
+ * JSON. Reading checks the sum, then every field. A record that fails becomes a
+ * DamagedRecord, which names its table and key; other records are not affected.
  *
- * A codec writes its newest version and reads every one it has a reader for,
- * which is at least the one before.
+ * A codec writes its newest version and reads every version that it has a reader
+ * for: the newest and at least the one before.
  */
 import { crc32 } from 'node:zlib';
 import { type MediaId, parseMediaId, parseSha256, type Sha256 } from '../../src/ids.js';
@@ -24,17 +24,15 @@ export class DamagedRecord extends Error {
 }
 
 export interface Codec<T> {
-  readonly version: number;
   encode(value: T): Buffer;
-  /** Throws an Error that says what is wrong; the table that holds the record adds its key. */
+  /** Throws an Error that says what is wrong. The caller adds table and key. */
   decode(bytes: Uint8Array): T;
 }
 
-/** `readers`: by version, each from the fields of that version to the value of today. */
+/** `readers`: for each version, how to make today's value from its fields. */
 export function createCodec<T extends object>(readers: Readonly<Record<number, (fields: Fields) => T>>): Codec<T> {
   const version = Math.max(...Object.keys(readers).map(Number));
   return {
-    version,
     encode(value) {
       const payload = Buffer.from(JSON.stringify(value));
       const bytes = Buffer.allocUnsafe(HEAD_BYTES + payload.length);
@@ -44,7 +42,7 @@ export function createCodec<T extends object>(readers: Readonly<Record<number, (
       return bytes;
     },
     decode(bytes) {
-      if (bytes.length <= HEAD_BYTES) throw new Error(`it has ${bytes.length} bytes only`);
+      if (bytes.length <= HEAD_BYTES) throw new Error(`it has only ${bytes.length} bytes`);
       const [written = 0] = bytes;
       const read = readers[written];
       if (read === undefined) throw new Error(`it has version ${written}; this release reads up to ${version}`);
@@ -60,31 +58,33 @@ function sumOf(version: number, payload: Uint8Array): number {
   return crc32(payload, version);
 }
 
-/** Reads a stored value as what it must be, or throws with the name of its field. */
+/** Checks that a stored value has the type T. Throws an Error with the name of the field. */
 export type Read<T> = (value: unknown, name: string) => T;
 
 /** The fields of a stored object. */
 export class Fields {
-  readonly #held: Readonly<Record<string, unknown>>;
+  readonly #values: Readonly<Record<string, unknown>>;
 
-  constructor(held: Readonly<Record<string, unknown>>) {
-    this.#held = held;
+  constructor(values: Readonly<Record<string, unknown>>) {
+    this.#values = values;
   }
 
   take<T>(name: string, read: Read<T>): T {
-    return read(this.#held[name], name);
+    return read(this.#values[name], name);
   }
 }
 
-export const text: Read<string> = (value, name) => (typeof value === 'string' ? value : wrong(name, 'a text'));
+export const text: Read<string> = (value, name) => (typeof value === 'string' ? value : wrong(name, 'a string'));
 
 /** Any finite number. */
 export const number: Read<number> = (value, name) =>
   typeof value === 'number' && Number.isFinite(value) ? value : wrong(name, 'a number');
 
-/** A whole number from 0: a size, a count, a place in a row. */
+/** A whole number of at least 0: a size, a count, a position. */
 export const count: Read<number> = (value, name) =>
-  typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : wrong(name, 'a whole number from 0');
+  typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
+    ? value
+    : wrong(name, 'a whole number of at least 0');
 
 export const flag: Read<boolean> = (value, name) => (typeof value === 'boolean' ? value : wrong(name, 'true or false'));
 

@@ -1,15 +1,15 @@
-/** Reading: what stands under an id at an instant, and pages of a listing. */
+/** Reads media: the one with an id as of an instant, and pages of a listing. */
 import type { EpochMs } from '../../src/clock.js';
 import { lowestIdAt, type MediaId, type Sha256 } from '../../src/ids.js';
 import { DamagedRecord } from './codec.js';
-import { readOrNote } from './database.js';
-import type { BlobRecord, Found } from './media.js';
+import { readOrSkip } from './database.js';
+import { awaitsScan, type BlobRecord, type Found } from './media.js';
 import type { StoredMedia } from './records.js';
 import type { BlobPage, ListPage, ListQuery } from './store.js';
 import { BLOBS, MEDIA, ownerKey, type Reader, read, type Span, targets, under } from './tables.js';
 import { hasExpired } from './takedown.js';
 
-/** Instants in ids are those of the id's making, which may lie a little off the record's own. */
+/** An id carries the instant it was made, which may differ a little from its record's `createdAt`. */
 const ID_SLACK_MS = 3_600_000;
 
 export function findMedia(reader: Reader, id: MediaId, now: EpochMs): Found {
@@ -17,7 +17,7 @@ export function findMedia(reader: Reader, id: MediaId, now: EpochMs): Found {
   return stored === undefined ? { kind: 'unknown' } : resolveMedia(reader, stored, now);
 }
 
-/** Gone wins over quarantined, quarantined over live. */
+/** The state of a record as of `now`: deleted and expired come before quarantined, quarantined before live. */
 export function resolveMedia(
   reader: Reader,
   { record }: StoredMedia,
@@ -29,24 +29,24 @@ export function resolveMedia(
   }
   const stored = read(reader, BLOBS, record.sha256);
   if (stored === undefined)
-    throw new DamagedRecord(BLOBS.name, record.sha256, `it is missing, and ${record.id} needs it`);
+    throw new DamagedRecord(BLOBS.name, record.sha256, `it is missing, but ${record.id} refers to it`);
   const media = { record, blob: stored.blob };
   return { kind: stored.blob.quarantine === null ? 'live' : 'quarantined', media };
 }
 
-/** As an admin sees it: what waits for the scanner is told apart. */
+/** The state as admins see it, in which media that awaits the scanner is not `quarantined` but `held`. */
 export function stateOf(found: Exclude<Found, { kind: 'unknown' }>): NonNullable<ListQuery['state']> {
-  return found.kind === 'quarantined' && found.media.blob.quarantine?.cause === 'held' ? 'held' : found.kind;
+  return found.kind === 'quarantined' && awaitsScan(found.media.blob) ? 'held' : found.kind;
 }
 
-/** The newest journal entry about an id or the bytes under it; 0 where there is none. */
+/** The number of the newest journal entry about an id or its blob; 0 if there is none. */
 export function takedownOf(reader: Reader, id: MediaId): number {
   const stored = read(reader, MEDIA, id);
   if (stored === undefined) return 0;
   return Math.max(stored.endedSeq, read(reader, BLOBS, stored.record.sha256)?.markSeq ?? 0);
 }
 
-/** Records that cannot be read are noted and left out. */
+/** Records that cannot be read are left out and added to `damaged`. */
 export function listMedia(reader: Reader, query: ListQuery, scanMax: number, damaged: DamagedRecord[]): ListPage {
   const found: ListPage['found'][number][] = [];
   let scanned = 0;
@@ -54,7 +54,7 @@ export function listMedia(reader: Reader, query: ListQuery, scanMax: number, dam
     if (query.createdTo !== undefined && id > lowestIdAt(query.createdTo + ID_SLACK_MS)) break;
     scanned += 1;
     const entry = tryResolve(reader, id, query.now, damaged);
-    if (entry !== undefined && covers(reader, query, entry)) found.push(entry);
+    if (entry !== undefined && matches(reader, query, entry)) found.push(entry);
     if (found.length >= query.limit || scanned >= scanMax) return { found, next: id };
   }
   return { found, next: null };
@@ -63,7 +63,7 @@ export function listMedia(reader: Reader, query: ListQuery, scanMax: number, dam
 export function blobsAfter(reader: Reader, after: Sha256 | null, limit: number, damaged: DamagedRecord[]): BlobPage {
   const span: Span = after === null ? { limit } : { start: after, afterStart: true, limit };
   const keys = [...reader.range(BLOBS.name, span)].map(({ key }) => key as Sha256);
-  const blobs = keys.map((sha256) => readOrNote(reader, BLOBS, sha256, damaged)?.blob);
+  const blobs = keys.map((sha256) => readOrSkip(reader, BLOBS, sha256, damaged)?.blob);
   return {
     blobs: blobs.filter((blob): blob is BlobRecord => blob !== undefined),
     next: keys.length < limit ? null : (keys.at(-1) ?? null),
@@ -94,7 +94,7 @@ function tryResolve(
   now: EpochMs,
   damaged: DamagedRecord[],
 ): ListPage['found'][number] | undefined {
-  const stored = readOrNote(reader, MEDIA, id, damaged);
+  const stored = readOrSkip(reader, MEDIA, id, damaged);
   if (stored === undefined) return undefined;
   try {
     return resolveMedia(reader, stored, now);
@@ -105,13 +105,13 @@ function tryResolve(
   }
 }
 
-function covers(reader: Reader, query: ListQuery, entry: ListPage['found'][number]): boolean {
+function matches(reader: Reader, query: ListQuery, entry: ListPage['found'][number]): boolean {
   const record = 'media' in entry ? entry.media.record : entry.record;
   if (query.owner !== undefined && record.owner !== query.owner) return false;
   if (query.state !== undefined && stateOf(entry) !== query.state) return false;
   if (query.createdFrom !== undefined && record.createdAt < query.createdFrom) return false;
   if (query.createdTo !== undefined && record.createdAt > query.createdTo) return false;
   if (query.mime === undefined) return true;
-  const blob = 'media' in entry ? entry.media.blob : readOrNote(reader, BLOBS, record.sha256, [])?.blob;
+  const blob = 'media' in entry ? entry.media.blob : readOrSkip(reader, BLOBS, record.sha256, [])?.blob;
   return blob?.mime === query.mime;
 }

@@ -1,12 +1,13 @@
 /**
- * The durable queue of thumbnail jobs, one per blob. A claim is a lease: who
- * does not finish in time loses it, and the job returns with one attempt more.
+ * The durable queue of thumbnail jobs, one for each blob. A claimed job is leased:
+ * if the lease ends first, the job returns to the queue with one more attempt
+ * counted.
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import type { ThumbRefusal } from './media.js';
 
-/** Higher goes first; within one, the oldest. */
+/** Higher goes first; among equals the oldest. */
 export const JOB_PRIORITIES = { backfill: 0, upload: 1, asked: 2 } as const;
 export type JobPriority = keyof typeof JOB_PRIORITIES;
 
@@ -14,9 +15,9 @@ export interface Job {
   readonly sha256: Sha256;
   readonly priority: JobPriority;
   readonly queuedAt: EpochMs;
-  /** Not before this instant: backoff. */
+  /** The job waits until this instant, for backoff. */
   readonly readyAt: EpochMs;
-  /** How many attempts have failed or lost their lease. */
+  /** Attempts that failed or lost their lease. */
   readonly attempts: number;
   readonly lease: { readonly holder: string; readonly until: EpochMs } | null;
 }
@@ -29,28 +30,29 @@ export interface DeadJob {
 }
 
 export interface JobQueue {
-  /** Queues a job unless there is one; then it only lifts its priority. */
+  /** Queues a job; if there is one already, only lifts its priority. */
   add(sha256: Sha256, priority: JobPriority, now: EpochMs): Promise<void>;
-  /** Lifts a waiting job's priority; false where there is none. */
+  /** Lifts the priority of a job. False if there is no job. */
   lift(sha256: Sha256, priority: JobPriority): Promise<boolean>;
-  /** Takes up to `limit` ready jobs, best first; expired leases are ready again. */
-  claim(holder: string, limit: number, now: EpochMs, leaseMs: number): Promise<readonly Job[]>;
-  /** Prolongs a lease; false: it was lost. */
-  renew(sha256: Sha256, holder: string, until: EpochMs): Promise<boolean>;
-  /** Ends a job that is done (its outcome is written by MetaStore.finishThumbs, in the same transaction). */
+  /** Leases up to `limit` ready jobs, highest priority first. A job whose lease has ended is ready again. */
+  claim(leaseholder: string, limit: number, now: EpochMs, leaseMs: number): Promise<readonly Job[]>;
+  /** Prolongs a lease. False if the leaseholder has lost it. */
+  renew(sha256: Sha256, leaseholder: string, until: EpochMs): Promise<boolean>;
+  /** Removes a job without an outcome, because its blob is gone. */
   drop(sha256: Sha256): Promise<void>;
-  /** Gives a job back after a failed attempt, which is counted. */
-  retry(sha256: Sha256, holder: string, readyAt: EpochMs): Promise<void>;
-  /** Gives a job back that was not tried, as at shutdown or without storage; no attempt is counted. Ready at once unless told. */
-  giveBack(sha256: Sha256, holder: string, readyAt?: EpochMs): Promise<void>;
-  /** Gives up: the job moves to the dead letters, and its blob's thumbnails are `none`, `failed` unless told. */
+  /** Returns a job after a failed attempt and counts the attempt. */
+  retry(sha256: Sha256, leaseholder: string, readyAt: EpochMs): Promise<void>;
+  /** Returns a job that was not tried, for example at shutdown; counts no attempt. Ready at once if `readyAt` is left out. */
+  giveBack(sha256: Sha256, leaseholder: string, readyAt?: EpochMs): Promise<void>;
+  /** Gives up: moves the job to the dead letters and sets the blob's thumbnails to `none` for `refusal`, or `failed`. */
   bury(sha256: Sha256, reason: string, now: EpochMs, refusal?: ThumbRefusal): Promise<void>;
+  /** The newest dead letters. */
   dead(limit: number): Promise<readonly DeadJob[]>;
-  /** Moves dead letters back to the queue, their blobs' thumbnails pending again; answers how many. */
+  /** Moves up to `limit` dead letters back to the queue and marks their thumbnails as pending. Returns how many. */
   revive(limit: number, now: EpochMs): Promise<number>;
   counts(): Promise<{ readonly waiting: number; readonly leased: number; readonly dead: number }>;
-  /** When the next job becomes ready, or null where none waits. */
-  nextReadyAt(now: EpochMs): Promise<EpochMs | null>;
+  /** When the next job becomes ready, or null if no job waits. */
+  nextReadyAt(): Promise<EpochMs | null>;
   /** Called after a job was added or lifted. */
   onAdded(listener: () => void): () => void;
 }

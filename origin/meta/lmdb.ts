@@ -1,10 +1,9 @@
 /**
- * LMDB as the database of the metadata store; nothing else imports it.
+ * The metadata store on LMDB. Only this file imports the package.
  *
- * One writer process (writer-lock.ts), opened without overlapping syncs, because
- * a writer that is killed would otherwise make the next one panic. Writes that
- * wait together go into one LMDB transaction, each as a child of its own that can
- * be taken back alone, and share its sync. Other processes may read meanwhile.
+ * One process writes (writer-lock.ts); others may read meanwhile. Writes that wait
+ * at the same time go into one LMDB transaction and share its sync. Each write is
+ * a child transaction, which can be rolled back alone.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, statfs } from 'node:fs/promises';
@@ -14,31 +13,33 @@ import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import type { DamagedRecord } from './codec.js';
 import type { MetaConfig } from './config.js';
-import { type Database, readOrNote } from './database.js';
+import { type Database, readOrSkip } from './database.js';
 import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
 import { ABOUT, type Reader, read, type Span, TABLE_NAMES, type Writer, write } from './tables.js';
 import { copyStore, createReader, createStore, type MetaDeps, type MetaReader } from './transactions.js';
 import { lockWriter, type WriterLock } from './writer-lock.js';
 
-/** The layout of tables and keys; a change of a record's fields is the codec's matter. */
-/** 2: records tell what was sent, and `live` may have a third part. */
+/**
+ * The version of the layout of tables and keys. (Codecs have versions of their own for the fields of records.)
+ * Version 2 added the hash of the sent bytes: the index `sent`, and a third part in keys of `live`.
+ */
 const FORMAT = 2;
-/** The size is asked for at most so often. */
+/** How long a measured size is used again. */
 const USED_BYTES_AGE_MS = 1_000;
-/** What the system says when the disk is full, as LMDB hands it on. */
+/** System error numbers, as LMDB passes them on. */
 const ENOSPC = 28;
-const EIO = 5;
-/** With less free than a commit may need, a failed one failed for that. */
-const ROOM_MIN_BYTES = 4 * 2 ** 20;
 const EDQUOT = 122;
+const EIO = 5;
+/** If less than this is free, a commit with an I/O error is taken to have failed for lack of room. */
+const ROOM_MIN_BYTES = 4 * 2 ** 20;
 
 export interface OpenOptions {
-  /** Replaces a stamp that cannot be read, for fsck. The journal gets a new name with it. */
+  /** Replaces a stamp that cannot be read; the journal then gets a new name. For fsck. */
   readonly mendStamp?: boolean;
 }
 
-/** Opens the store, makes it where there is none. Rejects with FolderInUse while another process writes to it. */
+/** Opens the store, and creates it if there is none. Rejects with FolderInUse while another process writes to it. */
 export async function openMetaStore(
   config: MetaConfig,
   deps: MetaDeps,
@@ -58,7 +59,7 @@ export async function openMetaStore(
   }
 }
 
-/** Looks and copies for a second process, while another one may be writing. */
+/** Reads and backups for a second process, while another one may be writing. */
 export interface MetaSnapshot extends MetaReader, Pick<MetaStore, 'backup' | 'close'> {}
 
 export async function openMetaReader(config: MetaConfig, deps: MetaDeps): Promise<MetaSnapshot> {
@@ -80,10 +81,10 @@ export async function openMetaReader(config: MetaConfig, deps: MetaDeps): Promis
 async function stampDatabase(database: Database, folder: string, deps: MetaDeps, mendStamp: boolean): Promise<Stamp> {
   const damaged: DamagedRecord[] = [];
   const found = mendStamp
-    ? readOrNote(database.reader, ABOUT, 'stamp', damaged)
+    ? readOrSkip(database.reader, ABOUT, 'stamp', damaged)
     : read(database.reader, ABOUT, 'stamp');
   if (found !== undefined && checkFormat(found, folder).format === FORMAT) return found;
-  // What an older release wrote is read as it stands; what is written from now on it could not read.
+  // Records of an older format stay readable. Older releases cannot read what is written from now on.
   const stamp: Stamp =
     found !== undefined
       ? { ...found, format: FORMAT }
@@ -105,28 +106,29 @@ function checkFormat(stamp: Stamp | undefined, folder: string): Stamp {
   return stamp;
 }
 
-/** All of a store; what lies beside it is made anew. */
+/** The file with all data of a store. The other file in the folder, LMDB's lock, is created again when missing. */
 export const FILE_NAME = 'data.mdb';
 const SHARED_OPTIONS = {
   encoding: 'binary',
   maxDbs: TABLE_NAMES.length + 4,
+  // With overlapping syncs, a killed writer can leave a database that makes the next writer panic.
   overlappingSync: false,
-  // Or a folder with a dot in its name would be taken for a file.
+  // The default takes a folder with a dot in its name for a file.
   noSubdir: false,
-  // Its own batches end in a promise that nobody can catch when a commit fails.
+  // When a commit fails, LMDB's own batching rejects a promise that nobody can catch.
   eventTurnBatching: false,
 } as const;
 
 type Root = RootDatabase<Uint8Array>;
 type Tables = ReadonlyMap<string, LmdbTable<Uint8Array>>;
 
-/** A body that waits for its transaction. */
+/** A write that waits for its transaction. */
 interface Waiting {
-  /** Runs it as a child transaction and remembers how that went. */
+  /** Runs the write as a child transaction and remembers the outcome. */
   attempt(root: Root, writer: Writer): void;
-  /** Its transaction is synced. */
+  /** The transaction is synced: resolves or rejects by the outcome. */
   done(): void;
-  /** Its transaction failed as a whole. */
+  /** The transaction failed as a whole. */
   fail(error: unknown): void;
 }
 
@@ -139,7 +141,7 @@ function openDatabase(config: MetaConfig, clock: Clock, lock: WriterLock): Datab
   let committing: Promise<void> | undefined;
   let closing: Promise<void> | undefined;
 
-  /** Commits what waits, and what comes to wait meanwhile, until nothing does. */
+  /** Commits until no write waits, including those that arrive meanwhile. */
   async function commitAll(): Promise<void> {
     while (waiting.length > 0) {
       let taken: readonly Waiting[] = [];
@@ -152,7 +154,7 @@ function openDatabase(config: MetaConfig, clock: Clock, lock: WriterLock): Datab
         for (const one of taken) one.done();
       } catch (thrown) {
         const fault = await commitFault(thrown, config.folder);
-        // A transaction that did not even begin has taken nothing: nobody must wait for ever.
+        // If the transaction could not even begin, it took no writes: then all waiting ones fail.
         const failed = taken.length > 0 ? taken : waiting.splice(0);
         for (const one of failed) one.fail(fault);
       }
@@ -247,11 +249,11 @@ function createWaiting<T>(
   };
 }
 
-/** Why a commit failed, in our words. LMDB tells the cause beside the error, as a promise. */
+/** The fault for a failed commit. LMDB gives the cause as a promise on the error. */
 async function commitFault(thrown: unknown, folder: string): Promise<Fault> {
   const cause = await causeOf(thrown);
   const code = typeof cause === 'object' && cause !== null && 'code' in cause ? cause.code : undefined;
-  // What fits only in part is an I/O error to LMDB.
+  // LMDB reports a partial write as an I/O error.
   if (code === ENOSPC || code === EDQUOT || (code === EIO && (await isFull(folder)))) {
     return new Fault('storage_full', 'The metadata store has no room left.', { cause });
   }
@@ -280,7 +282,7 @@ async function causeOf(thrown: unknown): Promise<unknown> {
 function openTables(root: Root, folder: string): Tables {
   const tables = new Map<string, LmdbTable<Uint8Array>>();
   for (const name of TABLE_NAMES) {
-    // Opened for reading, a table that was never made comes back undefined, whatever the types say.
+    // Opened read-only, a table that does not exist is undefined, which the package's types do not say.
     const table: LmdbTable<Uint8Array> | undefined = root.openDB({ name, encoding: 'binary' });
     if (table === undefined) throw new Error(`${folder} holds no metadata store, or one of an older release`);
     tables.set(name, table);
@@ -288,7 +290,7 @@ function openTables(root: Root, folder: string): Tables {
   return tables;
 }
 
-/** Inside a transaction its own state is seen, outside the latest that is committed. */
+/** Inside a transaction it sees that transaction's writes, outside the latest committed state. */
 function createWriter(tables: Tables): Writer {
   const tableOf = (name: string): LmdbTable<Uint8Array> => {
     const table = tables.get(name);
@@ -315,7 +317,7 @@ function rangeOf(span: Span): RangeOptions {
   };
 }
 
-/** Bytes of live pages; asked of LMDB only now and then. */
+/** Bytes of live pages, measured at most once in USED_BYTES_AGE_MS. */
 function createGauge(tables: Tables, clock: Clock): () => number {
   let usedBytes = 0;
   let readAtMs = Number.NEGATIVE_INFINITY;

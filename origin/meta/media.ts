@@ -1,29 +1,29 @@
 /**
- * What the origin knows: one record per id, one per blob. An id carries who may
- * see it and for how long; the blob carries what the bytes are, their
- * thumbnails and whether they are quarantined, because those are the same for
- * every id over the same bytes.
+ * The metadata records: one for each media id and one for each blob. The record
+ * of an id says who may see it and for how long. The record of a blob says what
+ * the bytes are, which thumbnails exist and whether the bytes are quarantined,
+ * because that is the same for every id that refers to these bytes.
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 
 export interface MediaRecord {
   readonly id: MediaId;
-  /** Of what is stored and served. */
+  /** Of the stored and served bytes. */
   readonly sha256: Sha256;
-  /** Of what the uploader sent, by which duplicates are found: another one where something was taken out before storing. */
+  /** Of the bytes as uploaded, by which duplicates are found. Differs from `sha256` if metadata was stripped (find-sent.ts). */
   readonly sentSha256: Sha256;
   readonly public: boolean;
   readonly owner: string;
   readonly filename: string | null;
   readonly createdAt: EpochMs;
   readonly expiresAt: EpochMs | null;
-  /** Last time anyone was known to fetch it; for `unused_for` retention. */
+  /** The last known use; for `unused_for` retention. */
   readonly usedAt: EpochMs;
   readonly state: MediaState;
 }
 
-/** A record that is gone is a tombstone until retention forgets it. */
+/** A record that is not live is a tombstone until retention forgets it. */
 export type MediaState =
   | { readonly kind: 'live' }
   | { readonly kind: 'deleted'; readonly at: EpochMs; readonly by: string }
@@ -32,7 +32,7 @@ export type MediaState =
 export interface BlobRecord {
   readonly sha256: Sha256;
   readonly sizeBytes: number;
-  /** Detected, never the declared one. */
+  /** Detected from the bytes; never the declared type. */
   readonly mime: string;
   readonly storedAt: EpochMs;
   readonly picture: PictureFacts;
@@ -40,7 +40,7 @@ export interface BlobRecord {
   readonly quarantine: Quarantine | null;
 }
 
-/** What is known of the content; null where it is not (yet) known or has none. Upright, after orientation. */
+/** What is known of the content; null if unknown or not applicable. Width and height are those after orientation is applied. */
 export interface PictureFacts {
   readonly width: number | null;
   readonly height: number | null;
@@ -62,10 +62,10 @@ export const NO_FACTS: PictureFacts = {
 };
 
 /**
- * Why the bytes are withheld. `admin`: somebody decided so, and the same bytes
- * are refused from everybody. `rot`: the stored copy is lost or no longer has its
- * hash; the same bytes are welcome, and their upload lifts the mark. `held`: no
- * scanner has seen them yet; its verdict lifts the mark or makes it the admin's.
+ * Why the bytes are withheld.
+ * - `admin`: an admin or the scanner decided so. Uploads of the same bytes are refused.
+ * - `rot`: the stored copy is lost or damaged. An upload of the same bytes repairs it and lifts the mark.
+ * - `held`: the bytes await the scanner. Its verdict lifts the mark or turns it into `admin`.
  */
 export const QUARANTINE_CAUSES = ['admin', 'rot', 'held'] as const;
 export type QuarantineCause = (typeof QUARANTINE_CAUSES)[number];
@@ -77,9 +77,14 @@ export interface Quarantine {
   readonly cause: QuarantineCause;
 }
 
-/** Whether an upload of these bytes is refused. */
+/** Whether uploads of these bytes are refused. */
 export function refusesUpload(blob: BlobRecord): boolean {
   return blob.quarantine?.cause === 'admin';
+}
+
+/** Whether these bytes are withheld until a scanner has seen them. */
+export function awaitsScan(blob: BlobRecord): boolean {
+  return blob.quarantine?.cause === 'held';
 }
 
 export const THUMB_REFUSALS = [
@@ -110,13 +115,13 @@ export interface ThumbMade {
   readonly animated: boolean;
 }
 
-/** A record with its blob: all that a request for it needs. */
+/** The record of an id with the record of its blob. */
 export interface Media {
   readonly record: MediaRecord;
   readonly blob: BlobRecord;
 }
 
-/** What a look at an id may find, at an instant. Expiry needs no message: the instant decides. */
+/** What is known of an id at an instant. Media expires at its instant, whether or not the sweep has marked it yet. */
 export type Found =
   | { readonly kind: 'live'; readonly media: Media }
   | { readonly kind: 'quarantined'; readonly media: Media }

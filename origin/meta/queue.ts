@@ -1,11 +1,11 @@
 /**
- * The job queue over its tables. Polling costs no transaction: whether there is
- * anything to claim is looked up first.
+ * The job queue in its tables. Polling an empty queue needs no transaction: a
+ * claim first reads whether there is anything to claim.
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import { bugFields, type Log } from '../../src/log.js';
-import { type Change, readOrNote } from './database.js';
+import { type Change, readOrSkip } from './database.js';
 import { type DeadJob, JOB_PRIORITIES, type Job, type JobPriority, type JobQueue } from './jobs.js';
 import type { BlobRecord, PictureFacts, ThumbRefusal, ThumbState } from './media.js';
 import type { ThumbOutcome } from './store.js';
@@ -13,11 +13,11 @@ import { BLOBS, DEAD, JOB_ORDER, JOBS, type Key, type Reader, read, targets, unt
 
 type Run = <T>(body: (change: Change) => T) => Promise<T>;
 
-/** Best first, as `job_ready` sorts them. */
+/** The first parts of `job_ready` keys, highest priority first. */
 const RANKS = Object.values(JOB_ORDER).sort((one, other) => one - other);
 
 export interface MetaJobs extends JobQueue {
-  /** For whoever runs transactions: jobs were added and are synced. */
+  /** Called by transactions.ts when added jobs are synced. */
   announce(): void;
 }
 
@@ -26,21 +26,28 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
   return {
     add: (sha256, priority, now) => run((change) => queueJob(change, sha256, priority, now)),
     lift: (sha256, priority) => run((change) => liftJob(change, sha256, priority)),
-    async claim(holder, limit, now, leaseMs) {
+    async claim(leaseholder, limit, now, leaseMs) {
       if (limit <= 0 || !anyToClaim(reader, now)) return [];
-      return run((change) => claimJobs(change, holder, limit, now, leaseMs));
+      return run((change) => claimJobs(change, leaseholder, limit, now, leaseMs));
     },
-    renew: (sha256, holder, until) =>
-      run((change) => changeLeased(change, sha256, holder, (job) => ({ ...job, lease: { holder, until } }))),
+    renew: (sha256, leaseholder, until) =>
+      run((change) =>
+        changeLeased(change, sha256, leaseholder, (job) => ({ ...job, lease: { holder: leaseholder, until } })),
+      ),
     drop: (sha256) => run((change) => write(change.writer, JOBS, sha256, undefined)),
-    async retry(sha256, holder, readyAt) {
+    async retry(sha256, leaseholder, readyAt) {
       await run((change) =>
-        changeLeased(change, sha256, holder, (job) => ({ ...job, readyAt, attempts: job.attempts + 1, lease: null })),
+        changeLeased(change, sha256, leaseholder, (job) => ({
+          ...job,
+          readyAt,
+          attempts: job.attempts + 1,
+          lease: null,
+        })),
       );
     },
-    async giveBack(sha256, holder, readyAt) {
+    async giveBack(sha256, leaseholder, readyAt) {
       await run((change) =>
-        changeLeased(change, sha256, holder, (job) => ({ ...job, readyAt: readyAt ?? job.readyAt, lease: null })),
+        changeLeased(change, sha256, leaseholder, (job) => ({ ...job, readyAt: readyAt ?? job.readyAt, lease: null })),
       );
     },
     bury: (sha256, reason, now, refusal) => run((change) => buryJob(change, sha256, reason, now, refusal ?? 'failed')),
@@ -62,14 +69,14 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
         try {
           listener();
         } catch (thrown) {
-          log.error(bugFields(thrown), 'a follower of the job queue failed');
+          log.error(bugFields(thrown), 'a listener of the job queue failed');
         }
       }
     },
   };
 }
 
-/** Queues a job, or lifts the one there is. A dead letter of the same blob is taken back. */
+/** Queues a job, or lifts the priority of the existing one. Removes a dead letter of the same blob. */
 export function queueJob(change: Change, sha256: Sha256, priority: JobPriority, now: EpochMs): void {
   if (read(change.writer, JOBS, sha256) !== undefined) {
     liftJob(change, sha256, priority);
@@ -80,7 +87,7 @@ export function queueJob(change: Change, sha256: Sha256, priority: JobPriority, 
   change.jobsAdded = true;
 }
 
-/** Ends a job with its outcome. What was known of the picture stays where the outcome says nothing. */
+/** Ends a job with its outcome. Facts of the picture that are null in the outcome stay as they were. */
 export function finishThumbs(change: Change, sha256: Sha256, outcome: ThumbOutcome): void {
   if (read(change.writer, JOBS, sha256) !== undefined) write(change.writer, JOBS, sha256, undefined);
   const thumbs: ThumbState =
@@ -88,18 +95,18 @@ export function finishThumbs(change: Change, sha256: Sha256, outcome: ThumbOutco
   changeBlob(change, sha256, (blob) => ({ ...blob, thumbs, picture: mergeFacts(blob.picture, outcome.picture) }));
 }
 
-/** Has the thumbnails of a blob made anew; false where there is no such blob. */
+/** Queues the thumbnails of a blob to be made again. False if there is no such blob. */
 export function redoThumbs(change: Change, sha256: Sha256, priority: JobPriority, now: EpochMs): boolean {
   const known = changeBlob(change, sha256, (blob) => ({ ...blob, thumbs: { kind: 'pending' } }));
   if (known) queueJob(change, sha256, priority, now);
   return known;
 }
 
-/** Takes back every lease, each with one attempt more: their holders died with the process before. */
-export function reclaimLeases(change: Change): number {
-  const held = [...targets<Sha256>(change.writer, 'job_lease', {})];
-  for (const sha256 of held) loseLease(change, sha256);
-  return held.length;
+/** Ends every lease and counts an attempt for each job: the leaseholders ended with the previous process. */
+export function endLeases(change: Change): number {
+  const leased = [...targets<Sha256>(change.writer, 'job_lease', {})];
+  for (const sha256 of leased) endLease(change, sha256);
+  return leased.length;
 }
 
 function liftJob(change: Change, sha256: Sha256, priority: JobPriority): boolean {
@@ -111,14 +118,14 @@ function liftJob(change: Change, sha256: Sha256, priority: JobPriority): boolean
   return true;
 }
 
-function claimJobs(change: Change, holder: string, limit: number, now: EpochMs, leaseMs: number): readonly Job[] {
-  const lost = [...targets<Sha256>(change.writer, 'job_lease', until(now))];
-  for (const sha256 of lost) loseLease(change, sha256);
+function claimJobs(change: Change, leaseholder: string, limit: number, now: EpochMs, leaseMs: number): readonly Job[] {
+  const lapsed = [...targets<Sha256>(change.writer, 'job_lease', until(now))];
+  for (const sha256 of lapsed) endLease(change, sha256);
   const claimed: Job[] = [];
   for (const sha256 of readyJobs(change.writer, now, limit)) {
-    const job = readOrNote(change.writer, JOBS, sha256, change.damaged);
+    const job = readOrSkip(change.writer, JOBS, sha256, change.damaged);
     if (job === undefined) continue;
-    const leased = { ...job, lease: { holder, until: now + leaseMs } };
+    const leased = { ...job, lease: { holder: leaseholder, until: now + leaseMs } };
     write(change.writer, JOBS, sha256, leased);
     claimed.push(leased);
   }
@@ -135,39 +142,40 @@ function readyJobs(reader: Reader, now: EpochMs, limit: number): readonly Sha256
 }
 
 function anyToClaim(reader: Reader, now: EpochMs): boolean {
-  const lost = targets(reader, 'job_lease', { ...until(now), limit: 1 });
-  return readyJobs(reader, now, 1).length > 0 || [...lost].length > 0;
+  const lapsed = targets(reader, 'job_lease', { ...until(now), limit: 1 });
+  return readyJobs(reader, now, 1).length > 0 || [...lapsed].length > 0;
 }
 
 function earliestReady(reader: Reader): EpochMs | null {
-  const instants = RANKS.map((rank) => partOfFirst(reader, 'job_ready', { start: [rank], end: [rank, '\uffff'] }, 1));
-  instants.push(partOfFirst(reader, 'job_lease', {}, 0));
+  const instants = RANKS.map((rank) => firstInstant(reader, 'job_ready', { start: [rank], end: [rank, '\uffff'] }, 1));
+  instants.push(firstInstant(reader, 'job_lease', {}, 0));
   const known = instants.filter((at): at is EpochMs => at !== undefined);
   return known.length === 0 ? null : Math.min(...known);
 }
 
-function partOfFirst(
+/** The instant at `position` in the first key of a span. */
+function firstInstant(
   reader: Reader,
   index: 'job_ready' | 'job_lease',
   span: { readonly start?: Key; readonly end?: Key },
-  part: number,
+  position: number,
 ): number | undefined {
   for (const { key } of reader.range(index, { ...span, limit: 1 })) {
-    return typeof key === 'object' ? Number(key[part]) : undefined;
+    return typeof key === 'object' ? Number(key[position]) : undefined;
   }
   return undefined;
 }
 
-function loseLease(change: Change, sha256: Sha256): void {
-  const job = readOrNote(change.writer, JOBS, sha256, change.damaged);
+function endLease(change: Change, sha256: Sha256): void {
+  const job = readOrSkip(change.writer, JOBS, sha256, change.damaged);
   if (job === undefined) return;
   write(change.writer, JOBS, sha256, { ...job, attempts: job.attempts + 1, lease: null });
 }
 
-/** Changes a job that the holder still has; false: its lease is lost. */
-function changeLeased(change: Change, sha256: Sha256, holder: string, next: (job: Job) => Job): boolean {
+/** Changes a leased job. False if the leaseholder has lost its lease. */
+function changeLeased(change: Change, sha256: Sha256, leaseholder: string, next: (job: Job) => Job): boolean {
   const job = read(change.writer, JOBS, sha256);
-  if (job?.lease?.holder !== holder) return false;
+  if (job?.lease?.holder !== leaseholder) return false;
   write(change.writer, JOBS, sha256, next(job));
   return true;
 }

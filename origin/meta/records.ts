@@ -1,6 +1,6 @@
 /**
- * What lies in the tables: the records of media.ts and jobs.ts together with
- * what only the store needs to know of them, and how each is read back.
+ * The records as stored: those of media.ts and jobs.ts with what only the store
+ * needs, and the codec of each.
  */
 import type { EpochMs } from '../../src/clock.js';
 import { JOURNAL_CAUSES, type JournalEntry } from '../../src/journal/entry.js';
@@ -34,21 +34,21 @@ import type { Usage } from './store.js';
 
 export interface StoredMedia {
   readonly record: MediaRecord;
-  /** The journal entry that ended it, 0 while it lives. */
+  /** The number of the journal entry that ended it, 0 while it is live. */
   readonly endedSeq: number;
 }
 
 export interface StoredBlob {
   readonly blob: BlobRecord;
-  /** Since when no live id holds it; null while one does. */
+  /** Since when no live id refers to it; null while one does. */
   readonly unreferencedAt: EpochMs | null;
-  /** The latest journal entry of a quarantine or restore, 0 where there was none. */
+  /** The number of the latest journal entry of a quarantine or restore, 0 if there is none. */
   readonly markSeq: number;
 }
 
-/** Stands once in every database. Its shape must stay readable for ever, so that an older release can refuse by name. */
+/** One record in every database. Its shape must never change, so that an older release can refuse a newer database. */
 export interface Stamp {
-  /** Layout of the database as a whole: its tables and keys. */
+  /** The version of the layout: which tables there are and how their keys are made. */
   readonly format: number;
   readonly journal: string;
   readonly madeAt: EpochMs;
@@ -58,7 +58,7 @@ const PRIORITIES = ['backfill', 'upload', 'asked'] as const satisfies readonly J
 const FORMATS = ['webp', 'jpeg', 'png', 'avif'] as const;
 
 export const mediaCodec = createCodec<StoredMedia>({
-  /** Before anything was taken out of originals by a way that remembers what was sent. */
+  /** Version 1 has no `sentSha256`: what was stored is what was sent. */
   1: (fields) => ({
     record: fields.take(
       'record',

@@ -1,8 +1,8 @@
 /**
- * Metadata on their way into a folder that has none: a copy of another store in
- * a folder inside it, which may be changed before it counts, and then is put in
- * place in one step. Nothing is ever replaced. Whoever breaks off leaves at most
- * the inner folder, which nobody reads and the next one removes.
+ * Restores metadata into a folder that has none. A copy of another store is made
+ * in a folder inside it, where it can be changed, and is then put in place in one
+ * step. Existing metadata is never replaced. A restore that is interrupted leaves
+ * only the inner folder, which the next restore removes.
  */
 import { existsSync } from 'node:fs';
 import { link, mkdir, rm } from 'node:fs/promises';
@@ -18,9 +18,9 @@ import { lockWriter } from './writer-lock.js';
 export interface RestoredMeta {
   /** The copy, open. */
   readonly store: MetaStore;
-  /** Puts it in place, durably. The store is closed then. */
+  /** Closes the copy and puts it in place, durably. */
   publish(): Promise<void>;
-  /** Lets go of the folder; drops what was not published. May be called twice. */
+  /** Unlocks the folder and drops a copy that was not published. May be called twice. */
   close(): Promise<void>;
 }
 
@@ -28,11 +28,11 @@ export class MetadataInPlace extends Error {
   override readonly name = 'MetadataInPlace';
 
   constructor(folder: string) {
-    super(`${folder} holds metadata already, which are never replaced: move them away, or name another folder.`);
+    super(`${folder} already holds metadata, which is never replaced. Move it away, or name another folder.`);
   }
 }
 
-/** Rejects with FolderInUse while another process has the folder, with MetadataInPlace where it holds a store. */
+/** Rejects with FolderInUse while another process uses the folder, and with MetadataInPlace if it has metadata. */
 export async function receiveMeta(
   config: MetaConfig,
   source: Pick<MetaSnapshot, 'backup'>,
@@ -43,14 +43,13 @@ export async function receiveMeta(
   const [staged, final] = [join(inner, FILE_NAME), join(folder, FILE_NAME)];
   await mkdir(folder, { recursive: true });
   const lock = await lockWriter(folder, deps.randomName);
-  async function letGo(): Promise<void> {
+  async function cleanUp(): Promise<void> {
     await rm(inner, { recursive: true, force: true });
     await lock.release();
   }
   try {
     if (existsSync(final)) throw new MetadataInPlace(folder);
     await rm(inner, { recursive: true, force: true });
-    // Under a name of its own: what edges know of the journal that it was copied from does not hold here.
     await source.backup(inner);
     const store = await openMetaStore({ ...config, folder: inner }, deps);
     return {
@@ -58,7 +57,7 @@ export async function receiveMeta(
       async publish() {
         await store.close();
         await syncPath(staged);
-        // Unlike a rename, a link replaces nothing.
+        // Unlike rename, link never replaces a file.
         await link(staged, final).catch((thrown: unknown) => {
           throw errorCode(thrown) === 'EEXIST' ? new MetadataInPlace(folder) : thrown;
         });
@@ -67,11 +66,11 @@ export async function receiveMeta(
       },
       async close() {
         await store.close();
-        await letGo();
+        await cleanUp();
       },
     };
   } catch (thrown) {
-    await letGo();
+    await cleanUp();
     throw thrown;
   }
 }

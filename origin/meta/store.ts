@@ -1,14 +1,14 @@
 /**
- * The origin's memory, as an interface that LMDB (lmdb.ts) fills today and a
- * database server may fill tomorrow: asynchronous throughout, no handles leak.
+ * The interface of the metadata store. lmdb.ts implements it; a database server
+ * could as well, so every method is asynchronous.
  *
- * Promises: a resolved write is synced to disk; each method is one transaction
- * (record, indexes, job and journal entry together, or nothing); a read sees
- * every write that was resolved before it.
+ * Promises: a resolved write is synced to disk. Each method is one transaction:
+ * record, indexes, job and journal entry change together or not at all. A read
+ * sees every write that resolved before it.
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
-import type { JournalCause, JournalEntry } from '../../src/journal/entry.js';
+import type { JournalEntry } from '../../src/journal/entry.js';
 import type { JobPriority, JobQueue } from './jobs.js';
 import type {
   BlobRecord,
@@ -22,86 +22,82 @@ import type {
 } from './media.js';
 
 export interface MetaStore {
-  /** What stands under an id at `now`. */
+  /** The media with this id, as of `now`. */
   find(id: MediaId, now: EpochMs): Promise<Found>;
-  /** The live id over bytes that were sent so, with this visibility, if there is one. */
-  findDuplicate(sentSha256: Sha256, isPublic: boolean, now: EpochMs): Promise<Media | undefined>;
   findBlob(sha256: Sha256): Promise<BlobRecord | undefined>;
-  /** The blob in which bytes that were sent so stand by now; one that is withheld by an admin before any other. */
+  /** The blob that stores bytes uploaded with this hash (find-sent.ts). If uploads of any such blob are refused, that one. */
   findBlobBySent(sentSha256: Sha256): Promise<BlobRecord | undefined>;
-  /** Up to `limit` blobs that wait for the scanner, the longest wait first; those after one of them. */
+  /** Up to `limit` blobs that await the scanner, longest wait first, starting after `after`. */
   blobsAwaitingScan(after: BlobRecord | null, limit: number): Promise<readonly BlobRecord[]>;
-  /** The scanner's verdict on a held blob: null gives it free. False: it is not held any more. */
+  /** Applies the scanner's verdict to a blob that awaits it; null releases the blob. False if it no longer awaits one. */
   resolveScan(sha256: Sha256, mark: Quarantine | null, now: EpochMs): Promise<boolean>;
 
-  /** Records an upload whose blob is in place. Decides duplicate and quarantine again, inside the transaction. */
+  /** Records an upload whose blob is in place. Checks duplicate, quarantine and quota inside the transaction. */
   commitUpload(upload: NewMedia): Promise<CommitOutcome>;
-  /** Marks one id as deleted and writes the journal. */
+  /** Marks one id as deleted. */
   remove(id: MediaId, by: string, now: EpochMs): Promise<RemoveOutcome>;
-  /** Quarantines the bytes, and so every id over them. */
+  /** Quarantines a blob, and with it every id that refers to it. */
   quarantine(target: MediaId | Sha256, mark: Quarantine): Promise<QuarantineOutcome>;
   restore(target: MediaId | Sha256, now: EpochMs): Promise<QuarantineOutcome>;
 
-  /** Marks up to `limit` ids whose instant has passed as expired, with their journal entries. */
+  /** Marks up to `limit` ids whose expiry has passed as expired. */
   expireDue(now: EpochMs, limit: number): Promise<readonly MediaId[]>;
   /** Forgets up to `limit` tombstones older than `before`. */
   forgetTombstones(before: EpochMs, limit: number): Promise<number>;
-  /** Blobs that no live id holds and that nobody quarantined, each stored before `before`. */
+  /** Up to `limit` blobs that no live id has referred to since `before`, without those an admin quarantined. */
   unreferencedBlobs(before: EpochMs, limit: number): Promise<readonly BlobRecord[]>;
-  /** Whether a blob has a record, no live id over it, and nobody withholds it. */
+  /** Whether a blob has a record, no live id refers to it, and no admin quarantined it. */
   isUnreferenced(sha256: Sha256): Promise<boolean>;
-  /** Forgets a blob record, if it still is unreferenced; false: somebody holds it again, or makes its thumbnails. */
+  /** Forgets an unreferenced blob. False if it is referenced again, or if its thumbnails are being made. */
   forgetBlob(sha256: Sha256): Promise<boolean>;
-  /** Marks up to `limit` live ids not used since `before` as expired, with their journal entries; for `unused_for`. */
+  /** Marks up to `limit` live ids not used since `before` as expired; for `unused_for`. */
   expireUnused(before: EpochMs, now: EpochMs, limit: number): Promise<readonly MediaId[]>;
-  /** Notes that ids were fetched; coarse, for `unused_for`. */
+  /** Records that ids were used. Coarse: uses close together count as one; for `unused_for`. */
   markUsed(ids: readonly MediaId[], at: EpochMs): Promise<void>;
 
   /**
-   * The outcome of a thumbnail job: all that is made now and what was learnt, or
-   * why nothing was. Facts that are null leave what was known before.
+   * Records the outcome of a thumbnail job and removes the job. Facts that are
+   * null in the outcome leave the known ones unchanged.
    */
   finishThumbs(sha256: Sha256, outcome: ThumbOutcome): Promise<void>;
-  /** Has the thumbnails of a blob made anew; false where there is no such blob. */
+  /** Queues the thumbnails of a blob to be made again. False if there is no such blob. */
   redoThumbs(sha256: Sha256, priority: JobPriority, now: EpochMs): Promise<boolean>;
 
   list(query: ListQuery): Promise<ListPage>;
-  /** Blob records in the order of their hashes, those after `after`; for scrub, fsck and backup. */
+  /** A page of blob records in the order of their hashes; for scrub, fsck and backup. */
   blobsAfter(after: Sha256 | null, limit: number): Promise<BlobPage>;
-  /** Every id over these bytes, live or not. */
+  /** Every id that refers to this blob, live or not. */
   idsOver(sha256: Sha256): Promise<readonly MediaId[]>;
-  /** The newest journal entry that took this id or its bytes down, or gave them back; 0 where none did. */
+  /** The number of the newest journal entry that took down or restored this id or its blob; 0 if there is none. */
   takedownOf(id: MediaId): Promise<number>;
 
   /** What a subject has stored in the period that began at `periodStartAt`. */
   usage(owner: string, periodStartAt: EpochMs): Promise<Usage>;
-  /** Forgets usage of periods that began before. */
+  /** Forgets the usage of periods that began before `before`. Returns how many records. */
   forgetUsage(before: EpochMs): Promise<number>;
 
   readonly journal: Journal;
   readonly jobs: JobQueue;
 
   /**
-   * Checks the store against itself, and repairs it where asked. Repair only
-   * while nothing else uses the store: it may give the journal a new name.
+   * Checks that the records agree with each other, and repairs them if asked.
+   * Repair only while nothing else uses the store: the journal may get a new name.
    */
-  verify(options: VerifyOptions): Promise<VerifyReport>;
-  /** Records a blob whose record was lost; false where there is one. For fsck, which knows its bytes. */
+  verify(options: VerifyOptions): Promise<void>;
+  /** Records a blob whose record was lost. False if it has a record. For fsck, which knows the bytes. */
   recordBlob(blob: BlobRecord): Promise<boolean>;
 
-  /** Resolves when the store can be read and written. Rejects with the reason. */
+  /** Resolves if the store can be read and written, else rejects with the reason. */
   probe(): Promise<void>;
-  /** A consistent copy into a folder, while serving. */
+  /** Writes a consistent copy to a folder while the store is in use. */
   backup(folder: string): Promise<void>;
-  /** Bytes that records and indexes take up. */
-  usedBytes(): number;
   close(): Promise<void>;
 }
 
 export interface NewMedia {
   readonly id: MediaId;
   readonly sha256: Sha256;
-  /** Of what was sent; left out: what is stored. */
+  /** The hash of the bytes as uploaded; `sha256` if left out. */
   readonly sentSha256?: Sha256;
   readonly sizeBytes: number;
   readonly mime: string;
@@ -110,19 +106,19 @@ export interface NewMedia {
   readonly filename: string | null;
   readonly expiresAt: EpochMs | null;
   readonly picture: PictureFacts;
-  /** Whether a thumbnail job is to be queued for a new blob; otherwise the refusal that stands instead. */
+  /** For a new blob: whether to queue a thumbnail job, or why there will be no thumbnails. */
   readonly thumbs: { readonly kind: 'queue' } | { readonly kind: 'none'; readonly reason: ThumbRefusal };
   /**
-   * Withholds the bytes from the moment they are recorded. The outcome is then `quarantined`, but for a mark of `held`:
-   * that one is as good as any upload, and leaves bytes alone that are to be seen already.
+   * Withholds the bytes as soon as they are recorded. With the cause `admin` the outcome is `quarantined`. With the cause
+   * `held` the upload succeeds, and bytes that are already visible stay visible.
    */
   readonly quarantine?: Quarantine;
-  /** The subject's limit, checked and counted in the same transaction; left out: not counted. */
+  /** The subject's limit, checked and counted in the same transaction. Left out: the upload is not counted. */
   readonly quota?: UploadQuota;
   readonly now: EpochMs;
 }
 
-/** Only what was stored counts: no duplicates, and bytes only where the blob is new. */
+/** Counts only what is stored: duplicates do not count, and bytes count only if the blob is new. */
 export interface UploadQuota {
   readonly periodStartAt: EpochMs;
   /** Infinity: no limit. */
@@ -137,19 +133,19 @@ export interface Usage {
 
 export type CommitOutcome =
   | { readonly kind: 'created'; readonly media: Media }
-  /** The existing id; its expiry is now the later of the two. */
+  /** The existing id. It expires at the later of its own expiry and that of the upload. */
   | { readonly kind: 'duplicate'; readonly media: Media }
   | { readonly kind: 'quarantined' }
-  | { readonly kind: 'over_quota'; readonly usage: Usage };
+  | { readonly kind: 'over_quota' };
 
 export type RemoveOutcome =
-  | { readonly kind: 'removed'; readonly seq: number; readonly blobFree: Sha256 | null }
+  | { readonly kind: 'removed'; readonly seq: number }
   | { readonly kind: 'already'; readonly seq: number }
   | { readonly kind: 'unknown' };
 
 export type QuarantineOutcome =
-  | { readonly kind: 'done'; readonly seq: number; readonly ids: readonly MediaId[] }
-  /** It already is as asked. `seq`: the entry that made it so, 0 where none did. */
+  | { readonly kind: 'done'; readonly seq: number }
+  /** Nothing to change. `seq`: the entry of the latest change, 0 if there is none. */
   | { readonly kind: 'already'; readonly seq: number }
   | { readonly kind: 'gone'; readonly state: 'deleted' | 'expired' }
   | { readonly kind: 'unknown' };
@@ -161,11 +157,11 @@ export type ThumbOutcome =
 export interface ListQuery {
   readonly owner?: string;
   readonly mime?: string;
-  /** `held` are those that wait for the scanner; `quarantined` all others that are withheld. */
+  /** `held` are those that await the scanner; `quarantined` are all others that are withheld. */
   readonly state?: 'live' | 'deleted' | 'expired' | 'quarantined' | 'held';
   readonly createdFrom?: EpochMs;
   readonly createdTo?: EpochMs;
-  /** Ids sort by creation; the page starts after this one. */
+  /** The page starts after this id. Ids sort by creation. */
   readonly after?: MediaId;
   readonly limit: number;
   readonly now: EpochMs;
@@ -177,15 +173,15 @@ export interface ListPage {
 }
 
 export type MetaFindingKind =
-  /** It cannot be read, or lies under a foreign key: set aside. */
+  /** A record that cannot be read or has another key than it says. Repair moves it to the table `lost`. */
   | 'damaged'
   | 'index_missing'
   | 'index_stray'
-  /** The blob's note of whether a live id holds it is wrong. */
+  /** The blob's record is wrong about whether a live id refers to it. */
   | 'reference_wrong'
   | 'job_missing'
   | 'job_stray'
-  /** The journal has a gap or an entry that cannot be read: it gets a new name. */
+  /** The journal has a gap or an entry that cannot be read. Repair gives it a new name. */
   | 'journal_broken';
 
 export interface MetaFinding {
@@ -201,35 +197,28 @@ export interface VerifyOptions {
   readonly now: EpochMs;
   readonly signal: AbortSignal;
   onFinding(finding: MetaFinding): void;
-  /** A live id over a blob that has no record. Only the bytes can tell what to do. */
+  /** A live id whose blob has no record. What to do depends on the bytes, so the caller decides. */
   onBlobUnknown(record: MediaRecord): void;
   onProgress(progress: { readonly table: string; readonly seen: number }): void;
 }
 
-export interface VerifyReport {
-  readonly records: number;
-  readonly findings: number;
-  readonly repaired: number;
-}
-
 export interface BlobPage {
   readonly blobs: readonly BlobRecord[];
-  /** Where the next page starts after; null: this is the last. */
+  /** Pass it as `after` for the next page; null if this page is the last. */
   readonly next: Sha256 | null;
 }
 
-/** The takedown journal: numbered from 1 without gaps, kept for as long as config says. */
+/** The takedown journal: entries are numbered from 1 without gaps and kept for a configured time. */
 export interface Journal {
-  /** A random name made with the journal, so that an edge notices another one. */
+  /** A random name, by which an edge notices that the journal was replaced. */
   readonly name: string;
   newest(): number;
-  /** The oldest number still held; newest + 1 where it holds none. */
+  /** The number of the oldest entry still stored; newest + 1 if there is none. */
   oldest(): number;
   /** Entries with a number greater than `after`, in order. */
   read(after: number, limit: number): Promise<readonly JournalEntry[]>;
-  /** Called for every entry, in order, once it is synced. */
+  /** Calls `listener` for every new entry, in order, once it is synced. Returns how to unsubscribe. */
   subscribe(listener: (entry: JournalEntry) => void): () => void;
-  append(cause: JournalCause, ids: readonly MediaId[], at: EpochMs): Promise<JournalEntry>;
-  /** Drops entries older than `before`, never the newest. */
+  /** Drops entries older than `before`, but never the newest entry. Returns how many. */
   trim(before: EpochMs): Promise<number>;
 }

@@ -1,11 +1,10 @@
 /**
- * The tables of the store and the indexes beside them. An index entry follows
- * from its record alone (`indexes`), and records are written here alone
- * (`write`), so that record and indexes cannot disagree; fsck derives them anew
- * and compares.
+ * The tables of the store and their indexes. Index entries are computed from the
+ * record alone (`indexes`), and only `write` changes records, so that records and
+ * indexes cannot disagree. fsck computes the entries again and compares.
  *
  * Reads and writes are synchronous calls inside one transaction or snapshot,
- * which whoever implements Reader and Writer provides.
+ * which the implementation of Reader and Writer provides.
  */
 import { hash } from 'node:crypto';
 import type { EpochMs } from '../../src/clock.js';
@@ -13,7 +12,7 @@ import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalEntry } from '../../src/journal/entry.js';
 import { type Codec, DamagedRecord } from './codec.js';
 import type { DeadJob, Job, JobPriority } from './jobs.js';
-import type { MediaRecord } from './media.js';
+import { awaitsScan, type MediaRecord, refusesUpload } from './media.js';
 import {
   blobCodec,
   deadCodec,
@@ -29,18 +28,15 @@ import {
 import type { Usage } from './store.js';
 
 export type KeyPart = string | number;
-/** Sorts part by part, numbers before texts. */
+/** Keys sort part by part, numbers before strings. */
 export type Key = KeyPart | readonly KeyPart[];
 
 export const INDEX_NAMES = [
-  /** [sha256, id]: every id over a blob, live or not. */
+  /** [sha256, id]: every id that refers to a blob, live or not. */
   'by_blob',
-  /**
-   * [sha256, 0 | 1] -> id: the live id over a blob, private and public, where the blob is what was sent. Each other one
-   * has the hash of what was sent as a third part.
-   */
+  /** [sha256, 0 private | 1 public] -> id, for live ids. A changed record (find-sent.ts) has sentSha256 as third part. */
   'live',
-  /** [sentSha256, id]: every id, live or not, whose blob is not what was sent. */
+  /** [sentSha256, id]: every changed record, live or not. */
   'sent',
   /** [owner's hash, id] */
   'by_owner',
@@ -48,15 +44,15 @@ export const INDEX_NAMES = [
   'expiry',
   /** [usedAt, id] of live ids. */
   'idle',
-  /** [instant of its end, id] of ids that are gone. */
+  /** [when it ended, id] of tombstones. */
   'tombstone',
   /** [unreferencedAt, sha256] of blobs that may be swept. */
   'unreferenced',
-  /** [since when, sha256] of blobs that wait for the scanner. */
+  /** [since when, sha256] of blobs that await the scanner. */
   'held',
-  /** [place in JOB_ORDER, readyAt, queuedAt, sha256] of jobs nobody holds. */
+  /** [rank in JOB_ORDER, readyAt, queuedAt, sha256] of jobs that are not leased. */
   'job_ready',
-  /** [until, sha256] of jobs that somebody holds. */
+  /** [end of the lease, sha256] of leased jobs. */
   'job_lease',
   /** [diedAt, sha256] */
   'dead_order',
@@ -66,23 +62,23 @@ export type IndexName = (typeof INDEX_NAMES)[number];
 export interface IndexEntry {
   readonly index: IndexName;
   readonly key: Key;
-  /** Empty but for `live`. */
+  /** The id in `live`, else empty. */
   readonly value: string;
 }
 
 export interface Table<K extends Key, V> {
   readonly name: string;
   readonly codec: Codec<V>;
-  /** The key that a record itself tells, where it does. */
+  /** The key, for records that contain it. */
   keyOf?(value: V): K;
   indexes(value: V): readonly IndexEntry[];
 }
 
 export interface Span {
   readonly start?: Key;
-  /** Without the start itself. */
+  /** Excludes `start` itself. */
   readonly afterStart?: boolean;
-  /** The first key no longer in it. */
+  /** The first key that is not in the span. */
   readonly end?: Key;
   readonly limit?: number;
   readonly reverse?: boolean;
@@ -90,7 +86,7 @@ export interface Span {
 
 export interface Reader {
   get(table: string, key: Key): Uint8Array | undefined;
-  /** Reads on demand. Must not be used while the same table is written: collect first. */
+  /** Reads as it is iterated. Do not write to the same table meanwhile: collect the keys first. */
   range(table: string, span: Span): Iterable<{ readonly key: Key; readonly value: Uint8Array }>;
   count(table: string): number;
 }
@@ -130,7 +126,7 @@ export const JOURNAL: Table<number, JournalEntry> = {
   keyOf: (value) => value.seq,
   indexes: () => [],
 };
-/** By [periodStartAt, owner's hash]. */
+/** Keys are [periodStartAt, owner's hash]. */
 export const USAGE: Table<readonly [EpochMs, string], Usage> = {
   name: 'usage',
   codec: usageCodec,
@@ -142,10 +138,10 @@ export const ABOUT: Table<'stamp', Stamp> = {
   indexes: () => [],
 };
 
-/** What fsck set aside, by the table and key it had. */
+/** Damaged records that fsck moved here, by their former table and key. */
 export const LOST = 'lost';
 
-/** Tables whose records have indexes, for checking. */
+/** Tables with indexes. */
 export const INDEXED = [MEDIA, BLOBS, JOBS, DEAD] as const;
 export const TABLE_NAMES: readonly string[] = [
   ...[MEDIA, BLOBS, JOBS, DEAD, JOURNAL, USAGE, ABOUT].map((table) => table.name),
@@ -153,12 +149,12 @@ export const TABLE_NAMES: readonly string[] = [
   LOST,
 ];
 
-/** Keys sort upwards, so the best comes first. */
+/** The rank of each priority in keys of `job_ready`. The highest priority sorts first. */
 export const JOB_ORDER: Readonly<Record<JobPriority, number>> = { asked: 0, upload: 1, backfill: 2 };
 
 const NOTHING = Buffer.alloc(0);
 
-/** Throws DamagedRecord where what lies there cannot be read. */
+/** Throws DamagedRecord if there is a record that cannot be read. */
 export function read<K extends Key, V>(reader: Reader, table: Table<K, V>, key: K): V | undefined {
   const bytes = reader.get(table.name, key);
   return bytes === undefined ? undefined : decode(table, key, bytes);
@@ -172,28 +168,33 @@ export function decode<V>(table: Table<Key, V>, key: Key, bytes: Uint8Array): V 
   }
 }
 
-/** Sets a record, or takes it away with undefined; its index entries follow. */
+/** Sets a record, or removes it if `value` is undefined, and updates its index entries. */
 export function write<K extends Key, V>(writer: Writer, table: Table<K, V>, key: K, value: V | undefined): void {
   const before = read(writer, table, key);
-  const has = value === undefined ? [] : table.indexes(value);
-  if (before === undefined) for (const entry of has) putEntry(writer, entry);
-  else changeEntries(writer, table.indexes(before), has);
+  const after = value === undefined ? [] : table.indexes(value);
+  if (before === undefined) for (const entry of after) putEntry(writer, entry);
+  else changeEntries(writer, table.indexes(before), after);
   if (value === undefined) writer.remove(table.name, key);
   else writer.put(table.name, key, table.codec.encode(value));
 }
 
-function changeEntries(writer: Writer, had: readonly IndexEntry[], has: readonly IndexEntry[]): void {
-  const kept = new Set(has.map(entryText));
-  for (const entry of had) if (!kept.has(entryText(entry))) writer.remove(entry.index, entry.key);
-  const stood = new Set(had.map(entryText));
-  for (const entry of has) if (!stood.has(entryText(entry))) putEntry(writer, entry);
+function changeEntries(writer: Writer, before: readonly IndexEntry[], after: readonly IndexEntry[]): void {
+  const wanted = new Set(after.map(entryText));
+  for (const entry of before) if (!wanted.has(entryText(entry))) writer.remove(entry.index, entry.key);
+  const present = new Set(before.map(entryText));
+  for (const entry of after) if (!present.has(entryText(entry))) putEntry(writer, entry);
 }
 
 export function putEntry(writer: Writer, entry: IndexEntry): void {
   writer.put(entry.index, entry.key, entry.value === '' ? NOTHING : Buffer.from(entry.value));
 }
 
-/** The last part of each key in a span of an index: the id or hash that it leads to. */
+/** The value of an index entry as it was put. */
+export function entryValue(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('latin1');
+}
+
+/** The ids or hashes that a span of an index points to: the last part of each key. */
 export function* targets<T extends string>(reader: Reader, index: IndexName, span: Span): Iterable<T> {
   for (const { key } of reader.range(index, span)) yield lastPart(key) as T;
 }
@@ -213,7 +214,7 @@ export function until(instant: EpochMs): Span {
   return { end: [instant, '\uffff'] };
 }
 
-/** Owners come from outside: of any length, with any character. */
+/** Owners are names from outside, of any length and with any characters, so keys contain their hash. */
 export function ownerKey(owner: string): string {
   return hash('sha256', owner).slice(0, 32);
 }
@@ -240,17 +241,17 @@ function indexMedia({ record }: StoredMedia): readonly IndexEntry[] {
   return entries;
 }
 
-export function liveKey({ sha256, sentSha256, public: isPublic }: MediaRecord): Key {
+function liveKey({ sha256, sentSha256, public: isPublic }: MediaRecord): Key {
   const key = [sha256, isPublic ? 1 : 0] as const;
   return sentSha256 === sha256 ? key : [...key, sentSha256];
 }
 
 function indexBlob({ blob, unreferencedAt }: StoredBlob): readonly IndexEntry[] {
-  // Bytes that an admin withholds stay: they may be restored, and are evidence.
-  const sweepable = unreferencedAt !== null && blob.quarantine?.cause !== 'admin';
+  // Bytes that an admin quarantined are kept: they may be restored, and are evidence.
+  const sweepable = unreferencedAt !== null && !refusesUpload(blob);
   return [
     ...(sweepable ? [entry('unreferenced', [unreferencedAt, blob.sha256])] : []),
-    ...(blob.quarantine?.cause === 'held' ? [entry('held', [blob.quarantine.at, blob.sha256])] : []),
+    ...(awaitsScan(blob) ? [entry('held', [blob.quarantine?.at ?? 0, blob.sha256])] : []),
   ];
 }
 

@@ -1,6 +1,7 @@
 /**
- * The takedown journal over a table: entries are appended inside the transaction
- * of their cause, numbered there, and told to subscribers in order once synced.
+ * The takedown journal in a table. An entry is numbered and appended inside the
+ * transaction that causes it. Once it is synced, subscribers are notified, in
+ * order.
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId } from '../../src/ids.js';
@@ -11,10 +12,10 @@ import type { Change } from './database.js';
 import type { Journal } from './store.js';
 import { decode, JOURNAL, type Reader, type Span, write } from './tables.js';
 
-/** Entries that one transaction drops. */
+/** Most entries that one transaction drops. */
 const TRIM_STEP = 1_000;
 
-/** Adds an entry to the transaction; answers its number. */
+/** Adds an entry to the transaction and returns its number. */
 export function appendEntry(change: Change, cause: JournalCause, ids: readonly MediaId[], at: EpochMs): number {
   const entry: JournalEntry = { seq: lastSeq(change.writer) + 1, at, cause, ids };
   write(change.writer, JOURNAL, entry.seq, entry);
@@ -23,7 +24,7 @@ export function appendEntry(change: Change, cause: JournalCause, ids: readonly M
 }
 
 export interface TakedownJournal extends Journal {
-  /** For whoever runs transactions: these are synced now. */
+  /** Called by transactions.ts when these entries are synced. */
   publish(entries: readonly JournalEntry[]): void;
 }
 
@@ -42,7 +43,7 @@ export function createJournal(
       try {
         listener(entry);
       } catch (thrown) {
-        log.error({ seq: entry.seq, ...bugFields(thrown) }, 'a follower of the takedown journal failed');
+        log.error({ seq: entry.seq, ...bugFields(thrown) }, 'a subscriber of the takedown journal failed');
       }
     }
   }
@@ -57,14 +58,6 @@ export function createJournal(
     subscribe(listener) {
       listeners.add(listener);
       return () => void listeners.delete(listener);
-    },
-    async append(cause, ids, at) {
-      return run((change) => {
-        appendEntry(change, cause, ids, at);
-        const [entry] = change.entries;
-        if (entry === undefined) throw new Error('the journal took no entry');
-        return entry;
-      });
     },
     async trim(before) {
       let trimmed = 0;
@@ -99,7 +92,7 @@ function entriesOf(reader: Reader, span: Span): readonly JournalEntry[] {
   return [...reader.range(JOURNAL.name, span)].map(({ key, value }) => decode(JOURNAL, key, value));
 }
 
-/** The number of the newest entry, 0 where there is none. */
+/** The number of the newest entry, 0 if there is none. */
 function lastSeq(reader: Reader): number {
   return seqAt(reader, { reverse: true, limit: 1 }) ?? 0;
 }

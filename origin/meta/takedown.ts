@@ -1,19 +1,27 @@
 /**
- * Everything that ends or withholds media: delete, expiry, quarantine and
- * restore, each with its journal entry in the same transaction.
+ * Everything that ends or withholds media: delete, expire, quarantine and
+ * restore. Each writes its journal entry in the same transaction.
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalCause } from '../../src/journal/entry.js';
-import { type Change, readOrNote } from './database.js';
+import { type Change, readOrSkip } from './database.js';
 import { findBlobBySent } from './find-sent.js';
-import { type BlobRecord, type MediaRecord, type MediaState, type Quarantine, refusesUpload } from './media.js';
+import {
+  awaitsScan,
+  type BlobRecord,
+  type MediaRecord,
+  type MediaState,
+  type Quarantine,
+  refusesUpload,
+} from './media.js';
 import type { StoredBlob, StoredMedia } from './records.js';
 import type { QuarantineOutcome, RemoveOutcome } from './store.js';
 import {
   BLOBS,
   before,
   DEAD,
+  entryValue,
   type IndexName,
   JOBS,
   MEDIA,
@@ -27,7 +35,7 @@ import {
 } from './tables.js';
 import { appendEntry } from './takedown-journal.js';
 
-/** Ids that one journal entry names at most, so that a line stays short. */
+/** Most ids in one journal entry, so that its line on the stream stays short. */
 const ENTRY_IDS_MAX = 64;
 
 export function removeMedia(change: Change, id: MediaId, by: string, now: EpochMs): RemoveOutcome {
@@ -36,23 +44,21 @@ export function removeMedia(change: Change, id: MediaId, by: string, now: EpochM
   if (stored.record.state.kind !== 'live') return { kind: 'already', seq: stored.endedSeq };
   const seq = appendEntry(change, 'delete', [id], now);
   endMedia(change, stored, { kind: 'deleted', at: now, by }, seq);
-  const { sha256 } = stored.record;
-  const blob = updateReference(change, sha256, now);
-  const free = blob !== undefined && blob.unreferencedAt !== null && blob.blob.quarantine === null;
-  return { kind: 'removed', seq, blobFree: free ? sha256 : null };
+  updateReference(change, stored.record.sha256, now);
+  return { kind: 'removed', seq };
 }
 
-/** Marks ids whose instant has passed. `at` of the tombstone is that instant. */
+/** Marks ids whose expiry has passed. Their tombstones end at that expiry, not now. */
 export function expireDue(change: Change, now: EpochMs, limit: number): readonly MediaId[] {
-  return expireAll(change, storedAt(change, 'expiry', until(now), limit), now, (record) => record.expiresAt ?? now);
+  return expireAll(change, recordsIn(change, 'expiry', until(now), limit), now, (record) => record.expiresAt ?? now);
 }
 
-/** Marks ids that were last used before an instant. */
+/** Marks ids that were last used before `usedBefore`. */
 export function expireUnused(change: Change, usedBefore: EpochMs, now: EpochMs, limit: number): readonly MediaId[] {
-  return expireAll(change, storedAt(change, 'idle', before(usedBefore), limit), now, () => now);
+  return expireAll(change, recordsIn(change, 'idle', before(usedBefore), limit), now, () => now);
 }
 
-/** Ends one live id whose instant has passed, as expireDue would. */
+/** Ends one live id whose expiry has passed, as expireDue would. */
 export function expireOne(change: Change, stored: StoredMedia, now: EpochMs): void {
   expireAll(change, [stored], now, (record) => record.expiresAt ?? now);
 }
@@ -76,15 +82,15 @@ export function restore(change: Change, target: MediaId | Sha256, now: EpochMs):
 }
 
 export function liftMark(change: Change, stored: StoredBlob, now: EpochMs): QuarantineOutcome & { kind: 'done' } {
-  // The grace period of a blob that nobody holds any more begins anew.
+  // An unreferenced blob starts a new grace period before it is swept.
   const unreferencedAt = stored.unreferencedAt === null ? null : now;
   return markBlob(change, { ...stored, unreferencedAt }, null, 'restore', now);
 }
 
-/** What the scanner says at last of a blob that waited for it; false: somebody else has decided meanwhile. */
+/** Applies the scanner's verdict to a blob that awaits it. False if the blob no longer awaits one. */
 export function resolveScan(change: Change, sha256: Sha256, mark: Quarantine | null, now: EpochMs): boolean {
   const stored = read(change.writer, BLOBS, sha256);
-  if (stored?.blob.quarantine?.cause !== 'held') return false;
+  if (stored === undefined || !awaitsScan(stored.blob)) return false;
   if (mark === null) liftMark(change, stored, now);
   else markBlob(change, stored, mark, 'quarantine', now);
   return true;
@@ -98,46 +104,44 @@ export function blobsAwaitingScan(
 ): readonly BlobRecord[] {
   const start = after === null ? {} : { start: [after.quarantine?.at ?? 0, after.sha256], afterStart: true };
   const all = [...targets<Sha256>(reader, 'held', { ...start, limit })];
-  return all.map((sha256) => readOrNote(reader, BLOBS, sha256, damaged)?.blob).filter((blob) => blob !== undefined);
+  return all.map((sha256) => readOrSkip(reader, BLOBS, sha256, damaged)?.blob).filter((blob) => blob !== undefined);
 }
 
-/** Notes whether any live id holds a blob, after one began or ended. */
-export function updateReference(change: Change, sha256: Sha256, now: EpochMs): StoredBlob | undefined {
-  // A takedown must not fail over a blob record that cannot be read.
-  const stored = readOrNote(change.writer, BLOBS, sha256, change.damaged);
-  if (stored === undefined) return undefined;
-  const held = liveOver(change.writer, sha256).length > 0;
-  if (held === (stored.unreferencedAt === null)) return stored;
-  const settled = { ...stored, unreferencedAt: held ? null : now };
-  write(change.writer, BLOBS, sha256, settled);
-  return settled;
+/** Records whether any live id refers to a blob, after one was added or ended. */
+export function updateReference(change: Change, sha256: Sha256, now: EpochMs): void {
+  // A takedown must not fail because a blob record cannot be read.
+  const stored = readOrSkip(change.writer, BLOBS, sha256, change.damaged);
+  if (stored === undefined) return;
+  const referenced = liveOver(change.writer, sha256).length > 0;
+  if (referenced === (stored.unreferencedAt === null)) return;
+  write(change.writer, BLOBS, sha256, { ...stored, unreferencedAt: referenced ? null : now });
 }
 
 export function liveOver(reader: Reader, sha256: Sha256): readonly MediaId[] {
-  return [...reader.range('live', under(sha256))].map(({ value }) => Buffer.from(value).toString('latin1') as MediaId);
+  return [...reader.range('live', under(sha256))].map(({ value }) => entryValue(value) as MediaId);
 }
 
 export function idsOver(reader: Reader, sha256: Sha256): readonly MediaId[] {
   return [...targets<MediaId>(reader, 'by_blob', under(sha256))];
 }
 
-/** Forgets tombstones that ended before an instant. The blob, if it is still there, stays the sweep's. */
+/** Forgets tombstones that ended before `endedBefore`. Their blobs are left to the sweep. */
 export function forgetTombstones(change: Change, endedBefore: EpochMs, limit: number): number {
-  const ended = storedAt(
+  const ended = recordsIn(
     change,
     'tombstone',
     before(endedBefore),
     limit,
-    ({ record }) => !barsWhatWasSent(change, record),
+    ({ record }) => !isNeededToRefuse(change, record),
   );
   for (const { record } of ended) write(change.writer, MEDIA, record.id, undefined);
   return ended.length;
 }
 
-/** While the bytes that became of it are barred, the record alone knows that what was sent is barred with them. */
-function barsWhatWasSent(change: Change, { sha256, sentSha256 }: MediaRecord): boolean {
+/** Whether uploads are refused because of this record alone: it is changed (find-sent.ts) and its blob is quarantined. */
+function isNeededToRefuse(change: Change, { sha256, sentSha256 }: MediaRecord): boolean {
   if (sha256 === sentSha256) return false;
-  const stored = readOrNote(change.writer, BLOBS, sha256, change.damaged);
+  const stored = readOrSkip(change.writer, BLOBS, sha256, change.damaged);
   return stored !== undefined && refusesUpload(stored.blob);
 }
 
@@ -150,19 +154,19 @@ export function unreferencedBlobs(
   const blobs: BlobRecord[] = [];
   for (const sha256 of targets<Sha256>(reader, 'unreferenced', before(freeBefore))) {
     if (blobs.length >= limit) break;
-    const stored = readOrNote(reader, BLOBS, sha256, damaged);
+    const stored = readOrSkip(reader, BLOBS, sha256, damaged);
     if (stored !== undefined) blobs.push(stored.blob);
   }
   return blobs;
 }
 
-/** Whether a blob may be freed: recorded, held by no live id, withheld by no admin. */
+/** Whether a blob may be freed: it has a record, no live id refers to it, and no admin quarantined it. */
 export function isUnreferenced(reader: Reader, sha256: Sha256): boolean {
   const stored = read(reader, BLOBS, sha256);
-  return stored !== undefined && stored.blob.quarantine?.cause !== 'admin' && liveOver(reader, sha256).length === 0;
+  return stored !== undefined && !refusesUpload(stored.blob) && liveOver(reader, sha256).length === 0;
 }
 
-/** Forgets a blob that may be freed, its job and its dead letter; not while somebody makes its thumbnails. */
+/** Forgets a blob that may be freed, with its job and dead letter, unless its thumbnails are being made. */
 export function forgetBlob({ writer }: Change, sha256: Sha256): boolean {
   if (!isUnreferenced(writer, sha256) || (read(writer, JOBS, sha256)?.lease ?? null) !== null) return false;
   write(writer, BLOBS, sha256, undefined);
@@ -171,7 +175,8 @@ export function forgetBlob({ writer }: Change, sha256: Sha256): boolean {
   return true;
 }
 
-function storedAt(
+/** Up to `limit` records in a span of an index, without damaged ones. */
+function recordsIn(
   change: Change,
   index: IndexName,
   span: Span,
@@ -181,7 +186,7 @@ function storedAt(
   const found: StoredMedia[] = [];
   for (const id of targets<MediaId>(change.writer, index, span)) {
     if (found.length >= limit) break;
-    const stored = readOrNote(change.writer, MEDIA, id, change.damaged);
+    const stored = readOrSkip(change.writer, MEDIA, id, change.damaged);
     if (stored !== undefined && wanted(stored)) found.push(stored);
   }
   return found;
@@ -224,7 +229,7 @@ function markBlob(
     blob: { ...stored.blob, quarantine: mark },
     markSeq: seq,
   });
-  return { kind: 'done', seq, ids };
+  return { kind: 'done', seq };
 }
 
 type Target =
@@ -242,12 +247,12 @@ function resolveTarget(reader: Reader, target: MediaId | Sha256, now: EpochMs): 
     if (hasExpired(record, now)) return { kind: 'gone', state: 'expired' };
     sha256 = record.sha256;
   }
-  // Who names a hash may know the one of what was sent only.
+  // A caller that names a hash may know only that of the bytes as sent.
   const stored = read(reader, BLOBS, sha256) ?? read(reader, BLOBS, findBlobBySent(reader, sha256)?.sha256 ?? sha256);
   return stored === undefined ? { kind: 'unknown' } : { kind: 'blob', stored };
 }
 
-/** Expiry needs no message: the instant decides, whether or not the sweeper has been by. */
+/** Whether a record's expiry has passed, whether or not the sweep has marked it yet. */
 export function hasExpired(record: MediaRecord, now: EpochMs): boolean {
   return record.expiresAt !== null && record.expiresAt <= now;
 }

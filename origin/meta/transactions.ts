@@ -1,7 +1,8 @@
 /**
- * The metadata store over an ordered database: each method is one look or one
- * transaction of the rules beside it, and what was committed is then told to the
- * journal's followers and the queue's.
+ * The metadata store on any database of database.ts; another database would be
+ * used from here. Each method is one read or one transaction, and what it does is
+ * in the file of its subject (find, uploads, takedown, queue, ...). After a commit,
+ * journal entries are published and new jobs announced.
  */
 import type { Clock, EpochMs } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
@@ -9,10 +10,10 @@ import type { MediaId } from '../../src/ids.js';
 import type { Log } from '../../src/log.js';
 import type { DamagedRecord } from './codec.js';
 import type { MetaConfig } from './config.js';
-import { type Change, type Database, readOrNote, startChange } from './database.js';
+import { type Change, type Database, readOrSkip, startChange } from './database.js';
 import { blobsAfter, findMedia, listMedia, takedownOf } from './find.js';
 import { findBlobBySent } from './find-sent.js';
-import { createQueue, finishThumbs, reclaimLeases, redoThumbs } from './queue.js';
+import { createQueue, endLeases, finishThumbs, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
 import { ABOUT, BLOBS, before, MEDIA, type Reader, read, USAGE, write } from './tables.js';
@@ -31,7 +32,7 @@ import {
   unreferencedBlobs,
 } from './takedown.js';
 import { createJournal } from './takedown-journal.js';
-import { commitUpload, findDuplicate, readUsage, recordBlob } from './uploads.js';
+import { commitUpload, readUsage, recordBlob } from './uploads.js';
 import { verifyMeta } from './verify.js';
 
 export interface MetaDeps {
@@ -41,10 +42,10 @@ export interface MetaDeps {
   readonly randomName: () => string;
 }
 
-/** Ids whose use one transaction notes, and usage records that one forgets. */
+/** Most ids that one transaction marks as used, and most usage records that one forgets. */
 const STEP = 500;
 
-/** The looks alone: what a second process may do while another one writes. */
+/** The methods that only read: what a second process may do while another one writes. */
 export type MetaReader = Pick<
   MetaStore,
   | 'isUnreferenced'
@@ -52,31 +53,33 @@ export type MetaReader = Pick<
   | 'findBlob'
   | 'findBlobBySent'
   | 'blobsAwaitingScan'
-  | 'findDuplicate'
   | 'list'
   | 'blobsAfter'
+  | 'unreferencedBlobs'
   | 'idsOver'
   | 'takedownOf'
   | 'usage'
 >;
 
 export function createReader(reader: Reader, config: MetaConfig, log: Log): MetaReader {
-  /** A look that passes over records it cannot read, and says which. */
-  function noting<T>(look: (damaged: DamagedRecord[]) => T): T {
+  /** Runs a read that leaves out damaged records, and logs which. */
+  function skipDamaged<T>(readAll: (damaged: DamagedRecord[]) => T): T {
     const damaged: DamagedRecord[] = [];
-    const result = look(damaged);
-    report(log, damaged);
+    const result = readAll(damaged);
+    logDamaged(log, damaged);
     return result;
   }
 
   return {
     find: async (id, now) => findMedia(reader, id, now),
-    findDuplicate: async (sha256, isPublic, now) => findDuplicate(reader, sha256, isPublic, now),
     findBlob: async (sha256) => read(reader, BLOBS, sha256)?.blob,
     findBlobBySent: async (sentSha256) => findBlobBySent(reader, sentSha256),
-    blobsAwaitingScan: async (after, limit) => noting((damaged) => blobsAwaitingScan(reader, after, limit, damaged)),
-    list: async (query) => noting((damaged) => listMedia(reader, query, config.scanMax, damaged)),
-    blobsAfter: async (after, limit) => noting((damaged) => blobsAfter(reader, after, limit, damaged)),
+    blobsAwaitingScan: async (after, limit) =>
+      skipDamaged((damaged) => blobsAwaitingScan(reader, after, limit, damaged)),
+    unreferencedBlobs: async (freeBefore, limit) =>
+      skipDamaged((damaged) => unreferencedBlobs(reader, freeBefore, limit, damaged)),
+    list: async (query) => skipDamaged((damaged) => listMedia(reader, query, config.scanMax, damaged)),
+    blobsAfter: async (after, limit) => skipDamaged((damaged) => blobsAfter(reader, after, limit, damaged)),
     idsOver: async (sha256) => idsOver(reader, sha256),
     isUnreferenced: async (sha256) => isUnreferenced(reader, sha256),
     takedownOf: async (id) => takedownOf(reader, id),
@@ -85,8 +88,8 @@ export function createReader(reader: Reader, config: MetaConfig, log: Log): Meta
 }
 
 /**
- * A copy is another journal: what it lacks and the original went on to number
- * would otherwise be taken for what an edge has already seen.
+ * The copy gets another journal name. The original goes on to give out numbers
+ * that the copy would give out again, and edges must not take one for the other.
  */
 export function copyStore(database: Database, folder: string, randomName: () => string): Promise<void> {
   return database.copyTo(folder, (writer) => {
@@ -113,7 +116,7 @@ export async function createStore(
       },
       () => {
         if (change === undefined) return;
-        report(log, change.damaged);
+        logDamaged(log, change.damaged);
         journal.publish(change.entries);
         if (change.jobsAdded) queue.announce();
       },
@@ -121,8 +124,8 @@ export async function createStore(
   }
   const journal = createJournal(stamp.journal, reader, run, log);
   const queue = createQueue(reader, run, log);
-  const reclaimed = await run(reclaimLeases);
-  if (reclaimed > 0) log.info({ jobs: reclaimed }, 'jobs of an earlier run are back in the queue');
+  const leased = await run(endLeases);
+  if (leased > 0) log.info({ jobs: leased }, 'jobs leased by an earlier run are back in the queue');
 
   return {
     ...createReader(reader, config, log),
@@ -138,17 +141,9 @@ export async function createStore(
     quarantine: (target, mark) => run((change) => quarantine(change, target, mark)),
     restore: (target, now) => run((change) => restore(change, target, now)),
     resolveScan: (sha256, mark, now) => run((change) => resolveScan(change, sha256, mark, now)),
-    async expireDue(now, limit) {
-      return run((change) => expireDue(change, now, limit));
-    },
+    expireDue: (now, limit) => run((change) => expireDue(change, now, limit)),
     expireUnused: (usedBefore, now, limit) => run((change) => expireUnused(change, usedBefore, now, limit)),
     forgetTombstones: (endedBefore, limit) => run((change) => forgetTombstones(change, endedBefore, limit)),
-    async unreferencedBlobs(freeBefore, limit) {
-      const damaged: DamagedRecord[] = [];
-      const blobs = unreferencedBlobs(reader, freeBefore, limit, damaged);
-      report(log, damaged);
-      return blobs;
-    },
     forgetBlob: (sha256) => run((change) => forgetBlob(change, sha256)),
     async markUsed(ids, at) {
       for (let first = 0; first < ids.length; first += STEP) {
@@ -170,19 +165,18 @@ export async function createStore(
     recordBlob: (blob) => run((change) => recordBlob(change, blob, clock.now())),
     probe: () => run(({ writer }) => write(writer, ABOUT, 'stamp', stamp)),
     backup: (folder) => copyStore(database, folder, randomName),
-    usedBytes: () => database.usedBytes(),
     close: () => database.close(),
   };
 }
 
 function usedLongAgo(reader: Reader, id: MediaId, at: EpochMs, stepMs: number): boolean {
-  const stored = readOrNote(reader, MEDIA, id, []);
+  const stored = readOrSkip(reader, MEDIA, id, []);
   return stored?.record.state.kind === 'live' && at - stored.record.usedAt >= stepMs;
 }
 
 function markUsed(change: Change, ids: readonly MediaId[], at: EpochMs): void {
   for (const id of ids) {
-    const stored = readOrNote(change.writer, MEDIA, id, change.damaged);
+    const stored = readOrSkip(change.writer, MEDIA, id, change.damaged);
     if (stored?.record.state.kind !== 'live' || stored.record.usedAt >= at) continue;
     write(change.writer, MEDIA, id, { ...stored, record: { ...stored.record, usedAt: at } });
   }
@@ -194,7 +188,7 @@ function forgetUsage({ writer }: Change, periodsBefore: EpochMs): number {
   return keys.length;
 }
 
-function report(log: Log, damaged: readonly DamagedRecord[]): void {
+function logDamaged(log: Log, damaged: readonly DamagedRecord[]): void {
   for (const { table, key, message } of damaged)
     log.error({ table, key, error: message }, 'a record is damaged; run fsck');
 }

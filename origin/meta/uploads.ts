@@ -1,14 +1,13 @@
 /**
- * The one transaction of an upload: quarantine, duplicate and quota are decided
- * here once more, whatever was seen before, and then record, indexes, job,
- * usage and journal change together.
+ * The transaction of an upload. It decides on quarantine, duplicate and quota,
+ * whatever was found before it began; then record, indexes, job, usage and journal
+ * change together. find-sent.ts has an example of uploads whose stored bytes differ
+ * from the sent ones.
  */
 import type { EpochMs } from '../../src/clock.js';
-import type { Sha256 } from '../../src/ids.js';
 import type { Change } from './database.js';
-import { findBlobBySent, listChanged } from './find-sent.js';
-import type { BlobRecord, Media, MediaRecord } from './media.js';
-import { refusesUpload } from './media.js';
+import { findBlobBySent, findLive, listChanged } from './find-sent.js';
+import { awaitsScan, type BlobRecord, type MediaRecord, refusesUpload } from './media.js';
 import { queueJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
 import type { CommitOutcome, NewMedia, Usage } from './store.js';
@@ -28,8 +27,9 @@ export function commitUpload(change: Change, upload: NewMedia): CommitOutcome {
     return { kind: 'quarantined' };
   }
   const { media } = outcome;
-  const seen = before !== undefined && before.quarantine === null;
-  if (media.blob.sha256 !== sha256 || media.blob.quarantine !== null || seen) return outcome;
+  // Bytes that are visible already are not withheld again.
+  const visible = before !== undefined && before.quarantine === null;
+  if (media.blob.sha256 !== sha256 || media.blob.quarantine !== null || visible) return outcome;
   quarantine(change, sha256, mark);
   return { ...outcome, media: { ...media, blob: { ...media.blob, quarantine: mark } } };
 }
@@ -49,18 +49,17 @@ function recordUpload(change: Change, upload: NewMedia): CommitOutcome {
   if (refused) return { kind: 'quarantined' };
   if (existing !== undefined && !expired) {
     const record = prolong(change, existing, upload);
-    // What was sent stands in another form already, and what came now is none's: the sweep's.
+    // The existing record may refer to another stored form. The blob of this upload is then left to the sweep.
     const other = record.sha256 === sha256 ? undefined : read(writer, BLOBS, record.sha256)?.blob;
     return { kind: 'duplicate', media: { record, blob: other ?? keepBlob(change, upload, stored) } };
   }
-  const over = overQuota(change, upload, stored === undefined);
-  if (over !== undefined) return { kind: 'over_quota', usage: over };
+  if (!countUsage(change, upload, stored === undefined)) return { kind: 'over_quota' };
   const record = newRecord(upload);
   write(writer, MEDIA, record.id, { record, endedSeq: 0 });
   return { kind: 'created', media: { record, blob: keepBlob(change, upload, stored) } };
 }
 
-/** Records a blob whose record was lost; false where there is one. */
+/** Records a blob whose record was lost. False if it has a record. */
 export function recordBlob(change: Change, blob: BlobRecord, now: EpochMs): boolean {
   if (read(change.writer, BLOBS, blob.sha256) !== undefined) return false;
   write(change.writer, BLOBS, blob.sha256, { blob, unreferencedAt: null, markSeq: 0 });
@@ -69,30 +68,11 @@ export function recordBlob(change: Change, blob: BlobRecord, now: EpochMs): bool
   return true;
 }
 
-/** The live record over bytes that were sent so, whether or not its instant has passed. `changed`: as for findSent. */
-export function findLive(
-  reader: Reader,
-  sentSha256: Sha256,
-  isPublic: boolean,
-  changed: readonly StoredMedia[] = listChanged(reader, sentSha256),
-): StoredMedia | undefined {
-  const id = reader.get('live', [sentSha256, isPublic ? 1 : 0]);
-  if (id !== undefined) return read(reader, MEDIA, Buffer.from(id).toString('latin1') as MediaRecord['id']);
-  return changed.find(({ record }) => record.state.kind === 'live' && record.public === isPublic);
-}
-
-export function findDuplicate(reader: Reader, sentSha256: Sha256, isPublic: boolean, now: EpochMs): Media | undefined {
-  const existing = findLive(reader, sentSha256, isPublic);
-  if (existing === undefined || hasExpired(existing.record, now)) return undefined;
-  const stored = read(reader, BLOBS, existing.record.sha256);
-  return stored === undefined ? undefined : { record: existing.record, blob: stored.blob };
-}
-
 export function readUsage(reader: Reader, owner: string, periodStartAt: EpochMs): Usage {
   return read(reader, USAGE, [periodStartAt, ownerKey(owner)]) ?? NO_USAGE;
 }
 
-/** The expiry becomes the later of the two, and never is the latest of all. */
+/** Sets the later of both expiries; an expiry of null (never) is later than any instant. */
 function prolong(change: Change, existing: StoredMedia, upload: NewMedia): MediaRecord {
   const { record } = existing;
   const expiresAt =
@@ -102,7 +82,7 @@ function prolong(change: Change, existing: StoredMedia, upload: NewMedia): Media
   return prolonged;
 }
 
-/** The bytes are in place and held: makes the blob's record where there is none, lifts a mark of rot, sees to the job. */
+/** Records the blob of an upload: creates its record, or lifts a mark from the existing one; queues a missing job. */
 function keepBlob(change: Change, upload: NewMedia, stored: StoredBlob | undefined): BlobRecord {
   const { sha256, now } = upload;
   if (stored === undefined) {
@@ -121,20 +101,23 @@ function keepBlob(change: Change, upload: NewMedia, stored: StoredBlob | undefin
   return blob;
 }
 
-/** Good bytes lift a mark of rot; those that a scanner has passed, or nobody asks it about, also one of waiting for it. */
-function lifts(upload: NewMedia, { quarantine: mark }: BlobRecord): boolean {
-  return mark !== null && !(mark.cause === 'held' && upload.quarantine?.cause === 'held');
+/**
+ * Whether an upload lifts the mark of its blob. Its bytes are good, so it lifts `rot`. It lifts `held` unless its own
+ * bytes await the scanner too. (Uploads of bytes that an admin quarantined were refused before this.)
+ */
+function lifts(upload: NewMedia, blob: BlobRecord): boolean {
+  return blob.quarantine !== null && !(awaitsScan(blob) && upload.quarantine?.cause === 'held');
 }
 
-/** Counts the upload, or answers the usage that leaves no room for it. */
-function overQuota(change: Change, upload: NewMedia, blobIsNew: boolean): Usage | undefined {
+/** Counts the upload against its quota. False, and nothing is counted, if the quota has no room for it. */
+function countUsage(change: Change, upload: NewMedia, blobIsNew: boolean): boolean {
   const { quota, owner } = upload;
-  if (quota === undefined) return undefined;
+  if (quota === undefined) return true;
   const usage = readUsage(change.writer, owner, quota.periodStartAt);
   const after = { bytes: usage.bytes + (blobIsNew ? upload.sizeBytes : 0), files: usage.files + 1 };
-  if (after.bytes > quota.bytesMax || after.files > quota.filesMax) return usage;
+  if (after.bytes > quota.bytesMax || after.files > quota.filesMax) return false;
   write(change.writer, USAGE, [quota.periodStartAt, ownerKey(owner)], after);
-  return undefined;
+  return true;
 }
 
 function newBlob(upload: NewMedia): BlobRecord {

@@ -1,25 +1,25 @@
 /**
- * Checks what the store says of itself: every record readable and under its own
- * key, every index entry as its record has it and none besides, blobs and the ids
- * over them agreeing, jobs where they are due, the journal without gaps. Repairs
- * what follows from what is whole; what cannot be read is set aside, never
- * thrown away.
+ * Checks that the store agrees with itself: every record can be read and is under
+ * its own key; the index entries are those of the records; blobs and ids agree;
+ * jobs exist where they are due; the journal has no gaps. Repairs what follows from
+ * readable records. Records that cannot be read are moved aside, never deleted.
  *
- * Reads in pages and gives way between them. Each repair is a transaction that
- * looks again before it changes anything.
+ * Reads in pages and lets other work run between them. Each repair is a transaction
+ * that reads again before it changes anything.
  */
 import { parseMediaId, type Sha256 } from '../../src/ids.js';
 import { DamagedRecord } from './codec.js';
 import type { Change } from './database.js';
 import { queueJob } from './queue.js';
 import type { StoredBlob } from './records.js';
-import type { MetaFinding, VerifyOptions, VerifyReport } from './store.js';
+import type { MetaFinding, VerifyOptions } from './store.js';
 import {
   ABOUT,
   BLOBS,
   DEAD,
   decode,
   entryText,
+  entryValue,
   INDEX_NAMES,
   INDEXED,
   type IndexEntry,
@@ -42,7 +42,7 @@ import {
 import { liveOver, updateReference } from './takedown.js';
 import { appendEntry } from './takedown-journal.js';
 
-/** Rows read in one go. */
+/** Rows read at once. */
 const PAGE = 500;
 
 interface Check extends VerifyOptions {
@@ -59,35 +59,28 @@ export async function verifyMeta(
   run: Check['run'],
   randomName: () => string,
   options: VerifyOptions,
-): Promise<VerifyReport> {
-  let findings = 0;
-  let repaired = 0;
+): Promise<void> {
   const check: Check = {
     ...options,
     reader,
     run,
     randomName,
     async found(finding, repair) {
-      findings += 1;
-      if (options.repair) {
-        await run(repair);
-        repaired += 1;
-      }
+      if (options.repair) await run(repair);
       options.onFinding({ ...finding, repaired: options.repair });
     },
   };
-  // Records first: an index is compared with records that can be read.
+  // Records come first: indexes are compared with the records that can be read.
   for (const table of [...INDEXED, USAGE]) await checkRecords(check, table);
   await checkJournal(check);
-  for (const table of INDEXED) await checkForward(check, table);
-  for (const index of INDEX_NAMES) await checkBackward(check, index);
+  for (const table of INDEXED) await checkMissingEntries(check, table);
+  for (const index of INDEX_NAMES) await checkStrayEntries(check, index);
   await checkMedia(check);
   await checkBlobs(check);
   await checkJobs(check);
-  return { records: countRecords(reader), findings, repaired };
 }
 
-/** Every record can be read and lies under the key that it tells. */
+/** Every record can be read and has the key that it says. */
 async function checkRecords(check: Check, table: AnyTable): Promise<void> {
   for await (const { key, value } of rows(check, table.name)) {
     const why = faultOf(table, key, value);
@@ -95,7 +88,7 @@ async function checkRecords(check: Check, table: AnyTable): Promise<void> {
     await check.found({ kind: 'damaged', table: table.name, key: keyText(key), detail: why }, (change) => {
       setAside(change, table.name, key);
       const id = parseMediaId(keyText(key));
-      // Nobody can say any more whether it may be served.
+      // Without the record nobody knows who may see the media, so edges must drop it.
       if (table.name === MEDIA.name && id !== undefined) appendEntry(change, 'delete', [id], check.now);
     });
   }
@@ -105,14 +98,14 @@ function faultOf(table: AnyTable, key: Key, value: Uint8Array): string | undefin
   try {
     const record = decode(table, key, value);
     const own = table.keyOf?.(record);
-    return own === undefined || keyText(own) === keyText(key) ? undefined : `it says that it is ${keyText(own)}`;
+    return own === undefined || keyText(own) === keyText(key) ? undefined : `it says that its key is ${keyText(own)}`;
   } catch (thrown) {
     if (!(thrown instanceof DamagedRecord)) throw thrown;
     return thrown.message;
   }
 }
 
-/** Keeps the bytes for whoever wants to look at them. */
+/** Moves a record to the table of lost ones, where its bytes can be examined. */
 function setAside({ writer }: Change, table: string, key: Key): void {
   const bytes = writer.get(table, key);
   if (bytes === undefined) return;
@@ -121,9 +114,9 @@ function setAside({ writer }: Change, table: string, key: Key): void {
 }
 
 /**
- * Held entries are readable and have no gap. Where they are not, edges cannot
- * know what they missed: the journal gets a new name, which makes them drop
- * everything and go on from its newest entry.
+ * The journal's entries can be read and have no gap. If not, edges cannot know
+ * what they missed. The journal then gets a new name, which makes them drop all
+ * media and continue from its newest entry.
  */
 async function checkJournal(check: Check): Promise<void> {
   let last: number | undefined;
@@ -151,32 +144,32 @@ function renameJournal(writer: Writer, name: string): void {
   if (stamp !== undefined) write(writer, ABOUT, 'stamp', { ...stamp, journal: name });
 }
 
-/** Every index entry that a record should have is there. */
-async function checkForward(check: Check, table: AnyTable): Promise<void> {
+/** Every record has its index entries. */
+async function checkMissingEntries(check: Check, table: AnyTable): Promise<void> {
   for await (const { key, value } of rows(check, table.name)) {
     for (const entry of entriesOf(table, key, value)) {
-      if (stands(check.reader, entry)) continue;
+      if (isPresent(check.reader, entry)) continue;
       const detail = `${table.name} ${keyText(key)} is missing in it`;
       await check.found(
         { kind: 'index_missing', table: entry.index, key: keyText(entry.key), detail },
         ({ writer }) => {
-          if (holds(writer, table, key, entry)) putEntry(writer, entry);
+          if (hasEntry(writer, table, key, entry)) putEntry(writer, entry);
         },
       );
     }
   }
 }
 
-/** No index entry leads to a record that does not have it. */
-async function checkBackward(check: Check, index: IndexName): Promise<void> {
+/** Every index entry belongs to the record that it points to. */
+async function checkStrayEntries(check: Check, index: IndexName): Promise<void> {
   const table = OWNERS[index];
   for await (const { key, value } of rows(check, index)) {
     const entry = entryOf(index, key, value);
     const target = entry.value === '' ? lastOf(key) : entry.value;
-    if (holds(check.reader, table, target, entry)) continue;
-    const detail = `it leads to ${table.name} ${target}, which is not so`;
+    if (hasEntry(check.reader, table, target, entry)) continue;
+    const detail = `it points to ${table.name} ${target}, which has no such entry`;
     await check.found({ kind: 'index_stray', table: index, key: keyText(key), detail }, ({ writer }) => {
-      if (!holds(writer, table, target, entry)) writer.remove(index, key);
+      if (!hasEntry(writer, table, target, entry)) writer.remove(index, key);
     });
   }
 }
@@ -196,7 +189,7 @@ const OWNERS = {
   dead_order: DEAD,
 } as const satisfies Record<IndexName, unknown>;
 
-/** A live id has a blob to serve. What to do about one that has none needs the bytes: it is only told. */
+/** Every live id has a blob. One without is only reported: what to do depends on the bytes. */
 async function checkMedia(check: Check): Promise<void> {
   for await (const { key, value } of rows(check, MEDIA.name)) {
     const record = readable(() => decode(MEDIA, key, value))?.record;
@@ -205,20 +198,20 @@ async function checkMedia(check: Check): Promise<void> {
   }
 }
 
-/** A blob knows whether it is held, and has a job while its thumbnails are pending. */
+/** Every blob is right about whether it is referenced, and has a job while its thumbnails are pending. */
 async function checkBlobs(check: Check): Promise<void> {
   for await (const { key, value } of rows(check, BLOBS.name)) {
     const stored = readable(() => decode(BLOBS, key, value));
     if (stored === undefined) continue;
     const { sha256 } = stored.blob;
     if (referenceIsWrong(check.reader, stored)) {
-      const detail = stored.unreferencedAt === null ? 'no live id holds it' : 'a live id holds it';
+      const detail = stored.unreferencedAt === null ? 'no live id refers to it' : 'a live id refers to it';
       await check.found({ kind: 'reference_wrong', table: BLOBS.name, key: sha256, detail }, (change) => {
         updateReference(change, sha256, check.now);
       });
     }
     if (stored.blob.thumbs.kind === 'pending' && check.reader.get(JOBS.name, sha256) === undefined) {
-      const detail = 'its thumbnails are pending, and no job makes them';
+      const detail = 'its thumbnails are pending, but it has no job';
       await check.found({ kind: 'job_missing', table: JOBS.name, key: sha256, detail }, (change) => {
         queueJob(change, sha256, 'backfill', check.now);
       });
@@ -230,7 +223,7 @@ function referenceIsWrong(reader: Reader, { blob, unreferencedAt }: StoredBlob):
   return (unreferencedAt === null) !== liveOver(reader, blob.sha256).length > 0;
 }
 
-/** A job has a blob to work on. */
+/** Every job has a blob. */
 async function checkJobs(check: Check): Promise<void> {
   for (const table of [JOBS, DEAD]) {
     for await (const { key } of rows(check, table.name)) {
@@ -246,7 +239,7 @@ async function checkJobs(check: Check): Promise<void> {
   }
 }
 
-/** All rows of a table, a page at a time; writing to it between pages is allowed. */
+/** All rows of a table, read in pages. The table may be written to between pages. */
 async function* rows(check: Check, table: string): AsyncIterable<{ readonly key: Key; readonly value: Uint8Array }> {
   let span: Span = { limit: PAGE };
   for (let seen = 0; ; ) {
@@ -266,25 +259,26 @@ function entriesOf(table: AnyTable, key: Key, value: Uint8Array): readonly Index
   return readable(() => table.indexes(decode(table, key, value))) ?? [];
 }
 
-/** Whether a record is there, can be read and has this entry. */
-function holds(reader: Reader, table: AnyTable, key: Key, entry: IndexEntry): boolean {
+/** Whether there is a readable record that has this index entry. */
+function hasEntry(reader: Reader, table: AnyTable, key: Key, entry: IndexEntry): boolean {
   const bytes = reader.get(table.name, key);
   if (bytes === undefined) return false;
   return entriesOf(table, key, bytes).some((own) => entryText(own) === entryText(entry));
 }
 
-function stands(reader: Reader, { index, key, value }: IndexEntry): boolean {
+function isPresent(reader: Reader, { index, key, value }: IndexEntry): boolean {
   const bytes = reader.get(index, key);
-  return bytes !== undefined && Buffer.from(bytes).toString('latin1') === value;
+  return bytes !== undefined && entryValue(bytes) === value;
 }
 
 function entryOf(index: IndexName, key: Key, value: Uint8Array): IndexEntry {
-  return { index, key, value: Buffer.from(value).toString('latin1') };
+  return { index, key, value: entryValue(value) };
 }
 
-function readable<T>(look: () => T): T | undefined {
+/** The record that `decodeRecord` gives, or undefined if it is damaged. */
+function readable<T>(decodeRecord: () => T): T | undefined {
   try {
-    return look();
+    return decodeRecord();
   } catch (thrown) {
     if (thrown instanceof DamagedRecord) return undefined;
     throw thrown;
@@ -293,8 +287,4 @@ function readable<T>(look: () => T): T | undefined {
 
 function lastOf(key: Key): string {
   return String(typeof key === 'object' ? key.at(-1) : key);
-}
-
-function countRecords(reader: Reader): number {
-  return [...INDEXED, JOURNAL].reduce((sum, table) => sum + reader.count(table.name), 0);
 }

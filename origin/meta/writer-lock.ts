@@ -1,15 +1,15 @@
 /**
- * One process at a time writes to a database folder: a file names who. A holder
- * that is gone is seen by its pid and, where the system tells, by when that
- * process started, so that neither a recycled pid nor a container whose main
- * process is always 1 is taken for it.
+ * The lock that lets one process at a time write to a database folder: a file that
+ * names its owner. An owner that has ended is recognised by its pid and, where the
+ * system tells, by the start of that process. So a pid that is used again, or a
+ * container whose main process always has pid 1, is not mistaken for the owner.
  */
 import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode } from '../../src/errors.js';
 
 const LOCK_NAME = 'writer.lock';
-/** How often a lock that changes hands under our eyes is looked at again. */
+/** How often to try again when other processes change the lock at the same time. */
 const TRIES = 5;
 
 export interface WriterLock {
@@ -19,7 +19,7 @@ export interface WriterLock {
 
 interface LockOwner {
   readonly pid: number;
-  /** Boot and start of the process; null where the system does not tell. */
+  /** The boot and the start of the process; null if the system does not tell. */
   readonly started: string | null;
 }
 
@@ -33,7 +33,7 @@ export class FolderInUse extends Error {
   }
 }
 
-/** Rejects with FolderInUse while another process, or this one, has the folder. */
+/** Rejects with FolderInUse while another process, or this one, has the lock. */
 export async function lockWriter(folder: string, randomName: () => string): Promise<WriterLock> {
   const path = join(folder, LOCK_NAME);
   const own: LockOwner = { pid: process.pid, started: await startOf(process.pid) };
@@ -52,7 +52,7 @@ export async function lockWriter(folder: string, randomName: () => string): Prom
   throw new Error(`${path} keeps changing: several processes are starting at once`);
 }
 
-/** False where the lock stands already. A link is made whole or not at all. */
+/** False if there is a lock already. A link is created whole or not at all. */
 async function tryLink(staged: string, path: string): Promise<boolean> {
   try {
     await link(staged, path);
@@ -63,7 +63,7 @@ async function tryLink(staged: string, path: string): Promise<boolean> {
   }
 }
 
-/** Takes a dead holder's lock away, unless somebody else was quicker; theirs is put back. */
+/** Removes the lock of a dead owner. If another process has replaced it meanwhile, puts that one back. */
 async function takeAway(path: string, aside: string, dead: LockOwner | undefined): Promise<void> {
   try {
     await rename(path, aside);
@@ -76,13 +76,13 @@ async function takeAway(path: string, aside: string, dead: LockOwner | undefined
   await rm(aside, { force: true });
 }
 
-/** Undefined where there is none, or none that can be read. */
+/** Undefined if there is no lock, or none that can be read. */
 async function readOwner(path: string): Promise<LockOwner | undefined> {
   try {
-    const held: unknown = JSON.parse(await readFile(path, 'utf8'));
-    if (typeof held !== 'object' || held === null || !('pid' in held) || typeof held.pid !== 'number') return undefined;
-    const started = 'started' in held && typeof held.started === 'string' ? held.started : null;
-    return { pid: held.pid, started };
+    const lock: unknown = JSON.parse(await readFile(path, 'utf8'));
+    if (typeof lock !== 'object' || lock === null || !('pid' in lock) || typeof lock.pid !== 'number') return undefined;
+    const started = 'started' in lock && typeof lock.started === 'string' ? lock.started : null;
+    return { pid: lock.pid, started };
   } catch {
     return undefined;
   }
@@ -92,19 +92,19 @@ async function isAlive(owner: LockOwner): Promise<boolean> {
   try {
     process.kill(owner.pid, 0);
   } catch (thrown) {
-    // EPERM: it lives, as somebody else's.
+    // EPERM: it is alive and belongs to another user.
     if (errorCode(thrown) !== 'EPERM') return false;
   }
   const started = await startOf(owner.pid);
   return started === null || owner.started === null || started === owner.started;
 }
 
-/** When a process started, as Linux tells it: the boot, and ticks since then (field 22 of stat, proc(5)). */
+/** When a process started, on Linux: the id of the boot, and the ticks since then (field 22 of stat, proc(5)). */
 async function startOf(pid: number): Promise<string | null> {
   try {
     const boot = await readFile('/proc/sys/kernel/random/boot_id', 'latin1');
     const stat = await readFile(`/proc/${pid}/stat`, 'latin1');
-    // The name in parentheses may hold spaces; what follows it starts with field 3.
+    // Field 2 is the name in parentheses, which may contain spaces. Field 3 follows it.
     const ticks = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
     return ticks === undefined ? null : `${boot.trim()}:${ticks}`;
   } catch {

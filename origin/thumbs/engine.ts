@@ -131,7 +131,7 @@ export async function openThumbs(parts: ThumbsParts): Promise<Thumbs> {
       for (const job of jobs) take(job);
     }
     if (closing.signal.aborted) return;
-    const nextAt = await meta.jobs.nextReadyAt(clock.now());
+    const nextAt = await meta.jobs.nextReadyAt();
     const dueAt = Math.max(nextAt ?? Number.POSITIVE_INFINITY, pausedUntil);
     // With all hands full the end of a job is the next occasion, and no alarm is needed.
     if (hands.size < handsMax) setAlarm(Math.min(config.queue.pollMs, Math.max(0, dueAt - clock.now())));

@@ -21,13 +21,9 @@ export interface QueueReport {
   readonly nextReadyAt: EpochMs | null;
 }
 
-export async function reportQueue(
-  meta: Pick<MetaStore, 'jobs'>,
-  clock: Pick<Clock, 'now'>,
-  deadMax: number,
-): Promise<QueueReport> {
+export async function reportQueue(meta: Pick<MetaStore, 'jobs'>, deadMax: number): Promise<QueueReport> {
   const counts = await meta.jobs.counts();
-  const [deadJobs, nextReadyAt] = [await meta.jobs.dead(deadMax), await meta.jobs.nextReadyAt(clock.now())];
+  const [deadJobs, nextReadyAt] = [await meta.jobs.dead(deadMax), await meta.jobs.nextReadyAt()];
   return { ...counts, deadJobs, nextReadyAt };
 }
 

@@ -1,11 +1,11 @@
-/** A takedown journal in memory, whose reads and size a test can see and hold up. */
+/** A takedown journal in memory, whose reads and listeners a test can observe. */
 import type { Journal } from '../../../origin/meta/store.js';
 import { type MediaId, parseMediaId } from '../../../src/ids.js';
 import type { JournalCause, JournalEntry } from '../../../src/journal/entry.js';
 
 export class MemoryJournal implements Journal {
   readonly name: string;
-  /** Numbers up to which it was read, in order. */
+  /** For each read, the number up to which it returned entries. */
   readonly reads: number[] = [];
   #entries: JournalEntry[] = [];
   #newest: number;
@@ -25,7 +25,7 @@ export class MemoryJournal implements Journal {
   }
 
   async read(after: number, limit: number): Promise<readonly JournalEntry[]> {
-    // As from a database: not in the same turn.
+    // Like a database, it does not answer in the same turn.
     await new Promise(setImmediate);
     const found = this.#entries.filter(({ seq }) => seq > after).slice(0, limit);
     this.reads.push(found.at(-1)?.seq ?? after);
@@ -37,11 +37,7 @@ export class MemoryJournal implements Journal {
     return () => void this.#listeners.delete(listener);
   }
 
-  async append(cause: JournalCause, ids: readonly MediaId[], at: number): Promise<JournalEntry> {
-    return this.add(cause, ids, at);
-  }
-
-  /** At once. */
+  /** Adds an entry and notifies the listeners at once. */
   add(cause: JournalCause, ids: readonly MediaId[], at = 0): JournalEntry {
     this.#newest += 1;
     const entry: JournalEntry = { seq: this.#newest, at, cause, ids };
@@ -57,7 +53,7 @@ export class MemoryJournal implements Journal {
     return dropped;
   }
 
-  /** Forgets everything up to a number. */
+  /** Drops all entries up to a number. */
   forget(upTo: number): void {
     this.#entries = this.#entries.filter(({ seq }) => seq > upTo);
   }

@@ -1,4 +1,4 @@
-/** What every MetaStore must do, whatever it is made of. */
+/** The behaviour that every implementation of MetaStore must have. */
 import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
 import type { Test } from 'tap';
@@ -11,13 +11,13 @@ import type { JournalEntry } from '../../../src/journal/entry.js';
 import { MetaModel } from './meta-model.js';
 
 export interface MetaUnderTest {
-  /** A new, empty store. */
+  /** Opens a new, empty store. */
   fresh(): Promise<MetaStore>;
-  /** The same store, closed and opened again. */
+  /** Closes the store and opens it again. */
   again(store: MetaStore): Promise<MetaStore>;
-  /** Uses nearer together than this are one. */
+  /** Uses within this time count as one. */
   readonly usedStepMs: number;
-  /** Random histories to compare with the model. */
+  /** How many random histories to compare with the model. */
   readonly histories: number;
 }
 
@@ -48,16 +48,20 @@ export function adminMark(at: EpochMs, cause: Quarantine['cause'] = 'admin'): Qu
 }
 
 export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
-  await t.test('an upload is found whole, and the same bytes again are the same id', async (t) => {
+  await t.test('an upload is found with all its facts, and the same bytes again get the same id', async (t) => {
     const store = await kit.fresh();
     const first = uploadOf(A);
     t.match(await store.commitUpload(first), { kind: 'created', media: { record: { id: first.id } } });
     t.match(await store.commitUpload(uploadOf(A)), { kind: 'duplicate', media: { record: { id: first.id } } });
     const open = await store.commitUpload(uploadOf(A, { public: true }));
-    t.equal(open.kind, 'created', 'the same bytes for everyone are an id of their own');
+    t.equal(open.kind, 'created', 'the same bytes as public media get an id of their own');
     t.same(await store.idsOver(A), open.kind === 'created' ? [first.id, open.media.record.id] : []);
-    t.match(await store.findDuplicate(A, false, T0), { record: { id: first.id }, blob: { sha256: A } });
-    t.equal(await store.findDuplicate(B, false, T0), undefined);
+    t.match(await store.commitUpload(uploadOf(A)), {
+      kind: 'duplicate',
+      media: { record: { id: first.id }, blob: { sha256: A } },
+    });
+    t.match(await store.findBlobBySent(A), { sha256: A });
+    t.equal(await store.findBlobBySent(B), undefined);
     t.same(await store.jobs.counts(), { waiting: 1, leased: 0, dead: 0 }, 'one job for one blob');
 
     const reopened = await kit.again(store);
@@ -76,11 +80,15 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     t.equal((await store.idsOver(A)).length, 1);
     t.match(await store.find(id as MediaId, T0), { kind: 'live', media: { record: { expiresAt: T0 + 90 } } });
     await store.commitUpload(uploadOf(A, { expiresAt: null }));
-    t.match(await store.find(id as MediaId, T0 + 1e12), { media: { record: { expiresAt: null } } }, 'never is latest');
+    t.match(
+      await store.find(id as MediaId, T0 + 1e12),
+      { media: { record: { expiresAt: null } } },
+      'no expiry is later than any',
+    );
     await store.close();
   });
 
-  await t.test('quotas count what was stored, and nothing else', async (t) => {
+  await t.test('quotas count only what is stored', async (t) => {
     const store = await kit.fresh();
     const quota = { periodStartAt: T0, bytesMax: 1_500, filesMax: 2 };
     const put = async (sha256: Sha256, given: Partial<NewMedia> = {}): Promise<string> =>
@@ -89,49 +97,59 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     t.equal(await put(A), 'duplicate');
     t.same(await store.usage('ada', T0), { bytes: 1_000, files: 1 });
     t.equal(await put(B), 'over_quota');
-    t.equal(await put(A, { public: true }), 'created', 'a second id over stored bytes is a file without bytes');
+    t.equal(await put(A, { public: true }), 'created', 'a second id for stored bytes counts as a file of no bytes');
     t.equal(await put(C, { sizeBytes: 1 }), 'over_quota');
     t.same(await store.usage('ada', T0), { bytes: 1_000, files: 2 });
-    t.equal(await put(C, { owner: 'bob' }), 'created', 'a subject has a quota of its own');
-    t.equal(await put(B, { quota: { ...quota, periodStartAt: T0 + 9 } }), 'created', 'and so has a period');
+    t.equal(await put(C, { owner: 'bob' }), 'created', 'each subject has its own quota');
+    t.equal(await put(B, { quota: { ...quota, periodStartAt: T0 + 9 } }), 'created', 'and each period');
     t.equal(await store.forgetUsage(T0 + 9), 2);
     t.same(await store.usage('ada', T0 + 9), { bytes: 1_000, files: 1 });
     await store.close();
   });
 
-  await t.test('bytes that rotted are withheld, and their upload heals them', async (t) => {
+  await t.test('damaged bytes are withheld until they are uploaded again', async (t) => {
     const store = await kit.fresh();
     const first = uploadOf(A);
     await store.commitUpload(first);
-    t.match(await store.quarantine(A, adminMark(T0 + 1, 'rot')), { kind: 'done', ids: [first.id] });
+    t.same(await store.quarantine(A, adminMark(T0 + 1, 'rot')), { kind: 'done', seq: 1 });
     t.equal((await store.find(first.id, T0 + 1)).kind, 'quarantined');
     t.match(await store.commitUpload(uploadOf(A, { now: T0 + 2 })), {
       kind: 'duplicate',
       media: { record: { id: first.id }, blob: { quarantine: null } },
     });
     t.equal((await store.find(first.id, T0 + 2)).kind, 'live');
-    t.match(await store.journal.read(0, 9), [{ cause: 'quarantine' }, { cause: 'restore', ids: [first.id] }]);
+    t.match(await store.journal.read(0, 9), [
+      { cause: 'quarantine', ids: [first.id] },
+      { cause: 'restore', ids: [first.id] },
+    ]);
     t.match(await store.quarantine(A, adminMark(T0 + 3)), { kind: 'done' });
-    t.same(await store.quarantine(A, adminMark(T0 + 4, 'rot')), { kind: 'already', seq: 3 }, 'the graver mark stays');
+    t.same(await store.quarantine(A, adminMark(T0 + 4, 'rot')), { kind: 'already', seq: 3 }, 'the admin mark stays');
     t.same(await store.commitUpload(uploadOf(A, { public: true })), { kind: 'quarantined' });
     await store.close();
   });
 
-  await t.test('the journal is numbered without gaps, told in order, and trimmed but for its newest', async (t) => {
+  await t.test('the journal numbers without gaps, notifies in order, and keeps its newest when trimmed', async (t) => {
     let store = await kit.fresh();
-    const told: JournalEntry[] = [];
+    const notified: JournalEntry[] = [];
     const stop = store.journal.subscribe((entry) => {
       t.equal(store.journal.newest(), entry.seq);
-      told.push(entry);
+      notified.push(entry);
     });
     t.same([store.journal.oldest(), store.journal.newest()], [1, 0]);
-    await Promise.all(Array.from({ length: 20 }, (_, n) => store.journal.append('delete', [newId()], T0 + n)));
+    const ids: MediaId[] = [];
+    for (let n = 0; n <= 20; n += 1) {
+      const upload = uploadOf(n.toString(16).padStart(64, '0') as Sha256);
+      await store.commitUpload(upload);
+      ids.push(upload.id);
+    }
+    const last = ids.pop() ?? newId();
+    await Promise.all(ids.map((id, n) => store.remove(id, 'eve', T0 + n)));
     t.same(
-      told.map(({ seq }) => seq),
-      Array.from({ length: 20 }, (_, n) => n + 1),
+      notified,
+      ids.map((id, n) => ({ seq: n + 1, at: T0 + n, cause: 'delete', ids: [id] })),
     );
-    t.same(await store.journal.read(0, 100), told);
-    t.same(await store.journal.read(17, 2), told.slice(17, 19));
+    t.same(await store.journal.read(0, 100), notified);
+    t.same(await store.journal.read(17, 2), notified.slice(17, 19));
     t.equal(await store.journal.trim(T0 + 5), 5);
     t.same([store.journal.oldest(), store.journal.newest()], [6, 20]);
     t.equal(await store.journal.trim(T0 + 1e9), 14);
@@ -140,12 +158,12 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     const { name } = store.journal;
     store = await kit.again(store);
     t.equal(store.journal.name, name);
-    t.match(await store.journal.append('restore', [], T0), { seq: 21 });
-    t.equal(told.length, 20, 'who has left hears nothing');
+    t.same(await store.remove(last, 'eve', T0), { kind: 'removed', seq: 21 });
+    t.equal(notified.length, 20, 'a listener that unsubscribed is not called');
     await store.close();
   });
 
-  await t.test('a listing filters by owner, type, state and time, in pages that lose nothing', async (t) => {
+  await t.test('a listing filters by owner, type, state and time, and its pages miss nothing', async (t) => {
     const store = await kit.fresh();
     const uploads = Array.from({ length: 12 }, (_, n) =>
       uploadOf(n.toString(16).repeat(64) as Sha256, {
@@ -172,7 +190,7 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     await store.close();
   });
 
-  await t.test('jobs are claimed best first, come back when their lease ends, and die with a letter', async (t) => {
+  await t.test('jobs are claimed by priority, return when their lease ends, and become dead letters', async (t) => {
     const store = await kit.fresh();
     const { jobs } = store;
     for (const sha256 of [A, B, C]) await store.commitUpload(uploadOf(sha256));
@@ -187,10 +205,10 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     t.equal(await jobs.lift('f'.repeat(64) as Sha256, 'asked'), false);
     t.equal(added, 4);
     const names = (claimed: readonly Job[]): string => claimed.map(({ sha256 }) => sha256[0]).join('');
-    t.equal(names(await jobs.claim('w', 9, T0 + 1, 10)), 'ac', 'what is not yet ready stays');
+    t.equal(names(await jobs.claim('w', 9, T0 + 1, 10)), 'ac', 'a job that is not ready yet stays');
     t.equal(names(await jobs.claim('w', 9, T0 + 2, 10)), 'b');
     t.same(await jobs.claim('w', 9, T0 + 3, 10), []);
-    t.equal(await jobs.nextReadyAt(T0 + 3), T0 + 11, 'the first lease to end');
+    t.equal(await jobs.nextReadyAt(), T0 + 11, 'the first lease to end');
     t.equal(await jobs.renew(A, 'w', T0 + 500), true);
     t.equal(await jobs.renew(A, 'other', T0 + 500), false);
     t.match(await jobs.claim('v', 9, T0 + 12, 10), [
@@ -198,9 +216,9 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
       { sha256: B, attempts: 1 },
     ]);
     await jobs.retry(C, 'w', T0 + 700);
-    t.same(await jobs.counts(), { waiting: 0, leased: 3, dead: 0 }, 'who lost the lease changes nothing');
+    t.same(await jobs.counts(), { waiting: 0, leased: 3, dead: 0 }, 'without its lease a worker changes nothing');
     await jobs.retry(C, 'v', T0 + 700);
-    t.equal(await jobs.nextReadyAt(T0 + 20), T0 + 22);
+    t.equal(await jobs.nextReadyAt(), T0 + 22);
     await jobs.giveBack(B, 'v');
     t.match(await jobs.claim('u', 1, T0 + 21, 10), [{ sha256: B, attempts: 1 }], 'given back without an attempt');
     await jobs.bury(B, 'out of memory', T0 + 30);
@@ -221,7 +239,7 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     await reopened.close();
   });
 
-  await t.test('the outcome of a job ends it and keeps what was known before', async (t) => {
+  await t.test('the outcome of a job ends it and keeps the facts that were known before', async (t) => {
     const store = await kit.fresh();
     await store.commitUpload(uploadOf(A, { picture: { ...NO_FACTS, width: 640, height: 480 } }));
     const made: ThumbMade = {
@@ -249,19 +267,20 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     await store.close();
   });
 
-  await t.test('what is stored otherwise than it was sent is found by both, and barred by both', async (t) => {
+  await t.test('bytes that are stored in a changed form are found and refused by both hashes', async (t) => {
     const store = await kit.fresh();
     const first = uploadOf(A, { sentSha256: B });
     t.match(await store.commitUpload(first), { kind: 'created', media: { record: { sha256: A, sentSha256: B } } });
     t.match(await store.commitUpload(uploadOf(A, { sentSha256: B })), { media: { record: { id: first.id } } });
     t.match(await store.commitUpload(uploadOf(B)), { kind: 'duplicate', media: { record: { id: first.id } } });
-    t.equal(await store.findBlob(B), undefined, 'nothing is recorded of bytes that are not kept');
+    t.equal(await store.findBlob(B), undefined, 'bytes that are not stored have no blob record');
     t.match(await store.findBlobBySent(B), { sha256: A });
     const plain = await store.commitUpload(uploadOf(A));
-    t.equal(plain.kind, 'created', 'what was sent as it is stored is another upload');
-    t.equal((await store.commitUpload(uploadOf(A, { sentSha256: C }))).kind, 'created', 'as is a third form');
-    const { ids } = (await store.quarantine(B, adminMark(T0))) as { ids: readonly MediaId[] };
-    t.equal(ids.length, 3, 'the bytes are withheld under every id, whichever hash names them');
+    t.equal(plain.kind, 'created', 'the stored bytes, sent as they are, are another upload');
+    t.equal((await store.commitUpload(uploadOf(A, { sentSha256: C }))).kind, 'created', 'and so is a third form');
+    t.same(await store.quarantine(B, adminMark(T0)), { kind: 'done', seq: 1 });
+    const [entry] = await store.journal.read(0, 1);
+    t.equal(entry?.ids.length, 3, 'the bytes are withheld under every id, whichever hash names them');
     for (const [sha256, sentSha256] of [
       [A, A],
       [A, B],
@@ -271,26 +290,26 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
       t.same(await store.commitUpload(uploadOf(sha256, { sentSha256 })), { kind: 'quarantined' });
     }
     await store.remove(first.id, 'eve', T0);
-    t.equal(await store.forgetTombstones(T0 + 1, 9), 0, 'its tombstone knows what is barred');
+    t.equal(await store.forgetTombstones(T0 + 1, 9), 0, 'its tombstone is needed to refuse the sent bytes');
     await store.restore(A, T0);
     t.equal(await store.forgetTombstones(T0 + 1, 9), 1);
-    t.equal((await store.commitUpload(uploadOf(B))).kind, 'created', 'what is forgotten is new');
+    t.equal((await store.commitUpload(uploadOf(B))).kind, 'created', 'after that the bytes are new');
     await store.close();
   });
 
-  await t.test('held bytes are recorded and withheld until the scanner has spoken', async (t) => {
+  await t.test('bytes that await the scanner are recorded and withheld until its verdict', async (t) => {
     let store = await kit.fresh();
-    const held = { quarantine: adminMark(T0, 'held') };
-    const first = uploadOf(A, held);
+    const unscanned = { quarantine: adminMark(T0, 'held') };
+    const first = uploadOf(A, unscanned);
     t.match(await store.commitUpload(first), { kind: 'created', media: { blob: { quarantine: { cause: 'held' } } } });
-    t.match(await store.commitUpload(uploadOf(A, held)), { kind: 'duplicate' });
+    t.match(await store.commitUpload(uploadOf(A, unscanned)), { kind: 'duplicate' });
     t.match(await store.find(first.id, T0), { kind: 'quarantined' });
-    await store.commitUpload(uploadOf(B, { ...held, now: T0 + 1 }));
+    await store.commitUpload(uploadOf(B, { ...unscanned, now: T0 + 1 }));
     store = await kit.again(store);
-    const [longest] = await store.blobsAwaitingScan(null, 1);
-    t.equal(longest?.sha256, A, 'also after a restart');
+    const [oldest] = await store.blobsAwaitingScan(null, 1);
+    t.equal(oldest?.sha256, A, 'also after a restart');
     t.same(
-      (await store.blobsAwaitingScan(longest ?? null, 9)).map(({ sha256 }) => sha256),
+      (await store.blobsAwaitingScan(oldest ?? null, 9)).map(({ sha256 }) => sha256),
       [B],
     );
     t.same((await store.list({ state: 'held', limit: 9, now: T0 })).found.length, 2);
@@ -298,21 +317,25 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     t.equal(await store.resolveScan(A, null, T0), true);
     t.match(await store.find(first.id, T0), { kind: 'live' });
     t.equal(await store.resolveScan(A, null, T0), false);
-    t.match(await store.commitUpload(uploadOf(A, { ...held, public: true })), {
+    t.match(await store.commitUpload(uploadOf(A, { ...unscanned, public: true })), {
       media: { blob: { quarantine: null } },
     });
-    t.match(await store.find(first.id, T0), { kind: 'live' }, 'what everybody sees is not withheld again');
+    t.match(await store.find(first.id, T0), { kind: 'live' }, 'visible bytes are not withheld again');
     t.equal(await store.resolveScan(B, adminMark(T0), T0), true);
     t.same(await store.blobsAwaitingScan(null, 9), []);
     t.same(await store.commitUpload(uploadOf(B)), { kind: 'quarantined' });
-    await store.commitUpload(uploadOf(C, held));
-    t.match(await store.commitUpload(uploadOf(C)), { media: { blob: { quarantine: null } } }, 'clean bytes lift it');
+    await store.commitUpload(uploadOf(C, unscanned));
+    t.match(
+      await store.commitUpload(uploadOf(C)),
+      { media: { blob: { quarantine: null } } },
+      'an upload that was scanned lifts the mark',
+    );
     await store.quarantine(C, adminMark(T0));
     t.equal(await store.resolveScan(C, null, T0), false, 'an admin has the last word');
     await store.close();
   });
 
-  await t.test('after any history the store agrees with a naive model of it', async () => {
+  await t.test('after any history the store agrees with a naive model', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(anyStep, { minLength: 5, maxLength: 40 }), async (steps) => {
         await replay(kit, steps);
@@ -323,7 +346,7 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
 }
 
 const anyBytes = fc.constantFrom(...BYTES);
-/** Which of the ids made so far; beyond them, one that was never made. */
+/** The index of an id made so far, or beyond them: then an id that was never made. */
 const anyPlace = fc.nat({ max: 7 });
 const anyTarget = fc.oneof(anyPlace, anyBytes);
 
@@ -334,7 +357,7 @@ const anyStep = fc.oneof(
       do: fc.constant('upload' as const),
       sha256: anyBytes,
       sent: fc.option(anyBytes, { freq: 2 }),
-      held: fc.boolean(),
+      unscanned: fc.boolean(),
       public: fc.boolean(),
       expiresInMs: fc.constantFrom(null, 1, 20, 100),
       quota: fc.constantFrom(null, 3),
@@ -370,8 +393,8 @@ type Step = typeof anyStep extends fc.Arbitrary<infer S> ? S : never;
 async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void> {
   const model = new MetaModel();
   let store = await kit.fresh();
-  const told: JournalEntry[] = [];
-  store.journal.subscribe((entry) => told.push(entry));
+  const notified: JournalEntry[] = [];
+  store.journal.subscribe((entry) => notified.push(entry));
   const ids: MediaId[] = [];
   let now = T0;
   const idAt = (place: number): MediaId => ids[place] ?? newId();
@@ -389,7 +412,7 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
           thumbs: step.thumbs ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
           now,
           ...(step.sent !== null && { sentSha256: step.sent }),
-          ...(step.held && { quarantine: adminMark(now, 'held') }),
+          ...(step.unscanned && { quarantine: adminMark(now, 'held') }),
           ...(step.quota !== null && {
             quota: { periodStartAt: T0, bytesMax: Number.POSITIVE_INFINITY, filesMax: step.quota },
           }),
@@ -434,7 +457,7 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
         const free = model.unreferencedBlobs(now - step.ageMs, 2);
         assert.deepEqual(await store.unreferencedBlobs(now - step.ageMs, 2), free);
         for (const sha256 of BYTES) {
-          // Also those that must not be forgotten.
+          // Also tries blobs that must not be forgotten.
           const forget = free.some((blob) => blob.sha256 === sha256) || model.idsOver(sha256).length > 0;
           if (forget) assert.equal(await store.forgetBlob(sha256), model.forgetBlob(sha256));
         }
@@ -449,7 +472,7 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
     }
   }
   await agree(store, model, ids, now);
-  assert.deepEqual(told, model.journal);
+  assert.deepEqual(notified, model.journal);
   await assertSound(store);
   store = await kit.again(store);
   await agree(store, model, ids, now);
@@ -466,13 +489,13 @@ async function agree(store: MetaStore, model: MetaModel, ids: readonly MediaId[]
     const known = model.blobsBySent(sha256);
     assert.equal(sent === undefined, known.length === 0);
     assert.ok(sent === undefined || known.some((blob) => blob.sha256 === sent.sha256));
-    const barred = known.some(({ quarantine }) => quarantine?.cause === 'admin');
-    assert.equal(sent?.quarantine?.cause === 'admin', barred, 'what is barred is found before what is not');
+    const refused = known.some(({ quarantine }) => quarantine?.cause === 'admin');
+    assert.equal(sent?.quarantine?.cause === 'admin', refused, 'a refused blob is found before others');
     assert.equal(await store.isUnreferenced(sha256), model.isUnreferenced(sha256));
     assert.deepEqual(await store.findBlob(sha256), model.blobs.find((row) => row.blob.sha256 === sha256)?.blob);
   }
-  const held = (await store.blobsAwaitingScan(null, 9)).map(({ sha256 }) => sha256);
-  assert.deepEqual(held, model.blobsAwaitingScan());
+  const unscanned = (await store.blobsAwaitingScan(null, 9)).map(({ sha256 }) => sha256);
+  assert.deepEqual(unscanned, model.blobsAwaitingScan());
   assert.deepEqual(await store.unreferencedBlobs(now + 1, 9), model.unreferencedBlobs(now + 1, 9));
   assert.equal((await store.jobs.counts()).waiting, model.queued.size);
   assert.deepEqual(await listAll(store, now), model.rows.map(({ record }) => record.id).sort());
@@ -482,7 +505,7 @@ async function assertSound(store: MetaStore): Promise<void> {
   assert.deepEqual(await findingsOf(store), []);
 }
 
-/** What the store has to say of itself when it is verified; nothing is repaired. */
+/** The findings of a verification without repair. */
 export async function findingsOf(store: MetaStore): Promise<readonly unknown[]> {
   const findings: unknown[] = [];
   await store.verify({

@@ -1,8 +1,8 @@
 /**
- * The metadata store as its promises read, in plain arrays: no indexes, no
- * transactions, everything searched anew. What it answers, every store answers.
+ * A naive model of the metadata store in plain arrays: no indexes, no
+ * transactions, every read searches everything. Every store must give the same
+ * answers.
  */
-
 import type { BlobRecord, Found, MediaRecord, MediaState, Quarantine } from '../../../origin/meta/media.js';
 import type { CommitOutcome, NewMedia, QuarantineOutcome, RemoveOutcome, Usage } from '../../../origin/meta/store.js';
 import type { EpochMs } from '../../../src/clock.js';
@@ -47,30 +47,30 @@ export class MetaModel {
         record.sentSha256 === sentSha256 && record.public === upload.public && record.state.kind === 'live',
     );
     for (const row of twins.filter((twin) => isPast(twin.record, now))) this.#expire([row], now, true);
-    const held = this.#blob(sha256);
-    if (this.#bars(sentSha256) || held?.blob.quarantine?.cause === 'admin') return { kind: 'quarantined' };
+    const stored = this.#blob(sha256);
+    if (this.#refuses(sentSha256) || stored?.blob.quarantine?.cause === 'admin') return { kind: 'quarantined' };
 
     const twin = twins.find(({ record }) => record.state.kind === 'live');
     if (twin !== undefined) {
       const { expiresAt, usedAt } = twin.record;
       const later = expiresAt === null || upload.expiresAt === null ? null : Math.max(expiresAt, upload.expiresAt);
       twin.record = { ...twin.record, expiresAt: later, usedAt: Math.max(usedAt, now) };
-      const blob = twin.record.sha256 === sha256 ? this.#hold(upload) : this.#blob(twin.record.sha256)?.blob;
+      const blob = twin.record.sha256 === sha256 ? this.#keep(upload) : this.#blob(twin.record.sha256)?.blob;
       if (blob === undefined) throw new Error('the model lost a blob');
       return { kind: 'duplicate', media: { record: twin.record, blob } };
     }
     const usage = this.usage(upload);
-    const after = { files: usage.files + 1, bytes: usage.bytes + (held === undefined ? upload.sizeBytes : 0) };
+    const after = { files: usage.files + 1, bytes: usage.bytes + (stored === undefined ? upload.sizeBytes : 0) };
     const { quota } = upload;
     if (quota !== undefined) {
-      if (after.files > quota.filesMax || after.bytes > quota.bytesMax) return { kind: 'over_quota', usage };
+      if (after.files > quota.filesMax || after.bytes > quota.bytesMax) return { kind: 'over_quota' };
       this.used.set(`${upload.owner} ${quota.periodStartAt}`, after);
     }
     const { id, owner, filename, expiresAt } = upload;
     const facts = { id, sha256, sentSha256, public: upload.public, owner, filename, expiresAt };
     const record: MediaRecord = { ...facts, createdAt: now, usedAt: now, state: { kind: 'live' } };
     this.rows.push({ record, endedSeq: 0 });
-    return { kind: 'created', media: { record, blob: this.#hold(upload) } };
+    return { kind: 'created', media: { record, blob: this.#keep(upload) } };
   }
 
   usage(upload: NewMedia): Usage {
@@ -85,9 +85,9 @@ export class MetaModel {
     if (isPast(record, now)) {
       return { kind: 'expired', record: { ...record, state: { kind: 'expired', at: record.expiresAt ?? 0 } } };
     }
-    const held = this.#blob(record.sha256);
-    if (held === undefined) throw new Error(`the model lost the blob of ${id}`);
-    return { kind: held.blob.quarantine === null ? 'live' : 'quarantined', media: { record, blob: held.blob } };
+    const stored = this.#blob(record.sha256);
+    if (stored === undefined) throw new Error(`the model lost the blob of ${id}`);
+    return { kind: stored.blob.quarantine === null ? 'live' : 'quarantined', media: { record, blob: stored.blob } };
   }
 
   remove(id: MediaId, by: string, now: EpochMs): RemoveOutcome {
@@ -96,16 +96,14 @@ export class MetaModel {
     if (row.record.state.kind !== 'live') return { kind: 'already', seq: row.endedSeq };
     const seq = this.#note('delete', [id], now);
     this.#end(row, { kind: 'deleted', at: now, by }, seq, now);
-    const held = this.#blob(row.record.sha256);
-    const free = held !== undefined && held.unreferencedAt !== null && held.blob.quarantine === null;
-    return { kind: 'removed', seq, blobFree: free ? row.record.sha256 : null };
+    return { kind: 'removed', seq };
   }
 
   quarantine(target: MediaId | Sha256, mark: Quarantine): QuarantineOutcome {
     const found = this.#target(target, mark.at);
     if (!('blob' in found)) return found;
-    const standing = found.blob.quarantine;
-    if (standing?.cause === 'admin' || (standing !== null && mark.cause === 'rot')) {
+    const existing = found.blob.quarantine;
+    if (existing?.cause === 'admin' || (existing !== null && mark.cause === 'rot')) {
       return { kind: 'already', seq: found.markSeq };
     }
     return this.#mark(found, mark, 'quarantine', mark.at);
@@ -132,16 +130,16 @@ export class MetaModel {
       .map(({ blob }) => blob.sha256);
   }
 
-  /** The blobs that bytes sent so became, under any id. */
+  /** The blobs that store bytes sent with this hash, under any id. */
   blobsBySent(sentSha256: Sha256): readonly BlobRecord[] {
-    const became = this.rows
+    const hashes = this.rows
       .filter(({ record }) => record.sentSha256 === sentSha256)
       .map(({ record }) => record.sha256);
-    const known = [sentSha256, ...became].map((sha256) => this.#blob(sha256)?.blob);
+    const known = [sentSha256, ...hashes].map((sha256) => this.#blob(sha256)?.blob);
     return known.filter((blob) => blob !== undefined);
   }
 
-  #bars(sentSha256: Sha256): boolean {
+  #refuses(sentSha256: Sha256): boolean {
     return this.blobsBySent(sentSha256).some(({ quarantine }) => quarantine?.cause === 'admin');
   }
 
@@ -220,8 +218,8 @@ export class MetaModel {
     return this.rows.filter(({ record }) => record.sha256 === sha256 && record.state.kind === 'live');
   }
 
-  /** The blob that an upload brings or finds, held from now on. */
-  #hold(upload: NewMedia): BlobRecord {
+  /** The blob that an upload brings or finds; it is referenced from now on. */
+  #keep(upload: NewMedia): BlobRecord {
     const { sha256, sizeBytes, mime, picture, now } = upload;
     let row = this.#blob(sha256);
     if (row === undefined) {
@@ -242,7 +240,7 @@ export class MetaModel {
     now: EpochMs,
   ): BlobRow | { kind: 'gone'; state: 'deleted' | 'expired' } | { kind: 'unknown' } {
     if (target.length === 64) {
-      const found = this.#blob(target as Sha256) ?? this.#became(target as Sha256);
+      const found = this.#blob(target as Sha256) ?? this.#changed(target as Sha256);
       return found ?? { kind: 'unknown' };
     }
     const found = this.find(target as MediaId, now);
@@ -251,8 +249,8 @@ export class MetaModel {
     return this.#blob(found.media.record.sha256) ?? { kind: 'unknown' };
   }
 
-  /** As what was sent so is found where it does not stand itself: a barred one first, then by the age of the id. */
-  #became(sentSha256: Sha256): BlobRow | undefined {
+  /** The blob of a changed record of bytes sent with this hash: a refused one first, then the one of the oldest id. */
+  #changed(sentSha256: Sha256): BlobRow | undefined {
     const rows = this.rows
       .filter(({ record }) => record.sentSha256 === sentSha256)
       .sort(by(({ record }) => [0, record.id]))
@@ -273,7 +271,7 @@ export class MetaModel {
     row.blob = { ...row.blob, quarantine: mark };
     row.markSeq = this.#note(cause, ids, now);
     if (mark === null && row.unreferencedAt !== null) row.unreferencedAt = now;
-    return { kind: 'done', seq: row.markSeq, ids };
+    return { kind: 'done', seq: row.markSeq };
   }
 
   #expire(rows: readonly Row[], now: EpochMs, atItsInstant: boolean): void {
@@ -291,8 +289,8 @@ export class MetaModel {
   #end(row: Row, state: MediaState, seq: number, now: EpochMs): void {
     row.record = { ...row.record, state };
     row.endedSeq = seq;
-    const held = this.#blob(row.record.sha256);
-    if (held !== undefined && this.#liveOver(row.record.sha256).length === 0) held.unreferencedAt = now;
+    const stored = this.#blob(row.record.sha256);
+    if (stored !== undefined && this.#liveOver(row.record.sha256).length === 0) stored.unreferencedAt = now;
   }
 
   #note(cause: JournalCause, ids: readonly MediaId[], at: EpochMs): number {
@@ -305,7 +303,7 @@ function isPast(record: MediaRecord, now: EpochMs): boolean {
   return record.expiresAt !== null && record.expiresAt <= now;
 }
 
-/** Sorts by an instant, then by a text. */
+/** Sorts by a number, then by a string. */
 function by<T>(keyOf: (item: T) => readonly [number, string]): (one: T, other: T) => number {
   return (one, other) => {
     const [a, idA] = keyOf(one);

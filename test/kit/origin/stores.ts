@@ -1,4 +1,4 @@
-/** Metadata and local blobs in one folder, filled as an upload does it, without the requests. */
+/** Metadata and local blobs in one folder, filled as by uploads, but without requests. */
 import { createHash, randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,13 +18,13 @@ export interface Stores {
   readonly blobs: BlobStore;
   readonly inFlight: InFlight;
   readonly clock: ManualClock;
-  /** Stages, adopts and commits, holding the hash meanwhile. */
+  /** Stages, adopts and commits under the hash lock. */
   put(bytes: Uint8Array | string, given?: Partial<NewMedia>): Promise<Media>;
-  /** Stores bytes under a key, whatever is recorded. */
+  /** Stores bytes under a key without recording them. */
   store(key: BlobKey, bytes: Uint8Array | string): Promise<void>;
   /** Gives a blob one thumbnail of these bytes. */
   thumb(source: Sha256, bytes: string): Promise<BlobKey>;
-  /** Closes the metadata and opens them again. */
+  /** Closes the metadata store and opens it again. */
   reopen(): Promise<void>;
   close(): Promise<void>;
 }

@@ -17,7 +17,7 @@ import { metaContract, T0, uploadOf } from '../../kit/origin/meta-contract.js';
 const silent = createLog('test', { level: 'silent', requests: 'none' });
 let names = 0;
 const clock = new ManualClock();
-const parts = {
+const deps = {
   clock,
   log: silent,
   randomName: (): string => {
@@ -30,12 +30,12 @@ function configOf(folder: string): MetaConfig {
   return { folder, dataMaxBytes: 1e9, commitMax: 64, queueMax: 1_000, scanMax: 5, usedStepMs: 10 };
 }
 
-void t.test('the store on LMDB keeps the contract of every metadata store', async (t) => {
+void t.test('the store on LMDB fulfils the contract of metadata stores', async (t) => {
   const root = t.testdir();
   const folders = new Map<MetaStore, string>();
   let made = 0;
   const openIn = async (folder: string): Promise<MetaStore> => {
-    const store = await openMetaStore(configOf(folder), parts);
+    const store = await openMetaStore(configOf(folder), deps);
     folders.set(store, folder);
     return store;
   };
@@ -55,7 +55,7 @@ void t.test('the store on LMDB keeps the contract of every metadata store', asyn
 
 void t.test('concurrent commits share a sync', async (t) => {
   const folder = t.testdir();
-  const store = await openMetaStore(configOf(folder), parts);
+  const store = await openMetaStore(configOf(folder), deps);
   const raw = open(folder, { ...RAW, readOnly: true });
   const commits = (): number => {
     raw.resetReadTxn();
@@ -69,15 +69,15 @@ void t.test('concurrent commits share a sync', async (t) => {
   await store.close();
 });
 
-void t.test('what throws takes back its own writes and nobody else’s', async (t) => {
+void t.test('a transaction that throws undoes its own writes and no others', async (t) => {
   const folder = t.testdir();
   const bad = hashOf(1);
   await tamper(folder, (table) => table('job').putSync(bad, Buffer.from('rubbish')));
-  const store = await openMetaStore(configOf(folder), parts);
+  const store = await openMetaStore(configOf(folder), deps);
   const upload = uploadOf(bad);
   const [good, failed, alsoGood] = await Promise.allSettled([
     store.commitUpload(uploadOf(hashOf(2))),
-    // Its job cannot be read, which shows only after record and indexes were written.
+    // Its job cannot be read, which is noticed only after record and indexes were written.
     store.commitUpload(upload),
     store.commitUpload(uploadOf(hashOf(3))),
   ]);
@@ -93,9 +93,9 @@ void t.test('what throws takes back its own writes and nobody else’s', async (
   await store.close();
 });
 
-void t.test('a damaged record is an error that names it, and harms no other', async (t) => {
+void t.test('a damaged record causes an error that names it, and affects no other record', async (t) => {
   const folder = t.testdir();
-  let store = await openMetaStore(configOf(folder), parts);
+  let store = await openMetaStore(configOf(folder), deps);
   const uploads = [1, 2, 3].map((n) => uploadOf(hashOf(n), { expiresAt: T0 + n }));
   const [one, two, three] = uploads;
   if (one === undefined || two === undefined || three === undefined) throw new Error('three uploads');
@@ -108,7 +108,7 @@ void t.test('a damaged record is an error that names it, and harms no other', as
     table('media').putSync(one.id, bytes);
     table('blob').putSync(two.sha256, Buffer.from([9, 0, 0, 0, 0, 123]));
   });
-  store = await openMetaStore(configOf(folder), parts);
+  store = await openMetaStore(configOf(folder), deps);
   await t.rejects(store.find(one.id, T0), {
     name: 'DamagedRecord',
     message: `the record ${one.id} of media is damaged: its checksum is wrong`,
@@ -117,7 +117,7 @@ void t.test('a damaged record is an error that names it, and harms no other', as
   t.match(await store.find(three.id, T0), { kind: 'live' });
   t.match((await store.list({ limit: 9, now: T0 })).found, [{ media: { record: { id: three.id } } }]);
   t.match(await store.remove(two.id, 'eve', T0), { kind: 'removed', seq: 1 }, 'a takedown works without the blob');
-  t.same(await store.expireDue(T0 + 9, 9), [three.id], 'expiry passes over it');
+  t.same(await store.expireDue(T0 + 9, 9), [three.id], 'expiry skips it');
 
   t.same(
     (await verify(store, true)).filter((found) => found.startsWith('damaged')),
@@ -125,13 +125,13 @@ void t.test('a damaged record is an error that names it, and harms no other', as
   );
   t.same(await verify(store, false), []);
   t.same(await store.find(one.id, T0), { kind: 'unknown' });
-  t.match(await store.journal.read(2, 9), [{ cause: 'delete', ids: [one.id] }], 'edges are told to drop it');
+  t.match(await store.journal.read(2, 9), [{ cause: 'delete', ids: [one.id] }], 'edges drop it');
   await store.close();
 });
 
-void t.test('indexes that disagree with their records are found both ways and derived anew', async (t) => {
+void t.test('missing and stray index entries are found and repaired', async (t) => {
   const folder = t.testdir();
-  let store = await openMetaStore(configOf(folder), parts);
+  let store = await openMetaStore(configOf(folder), deps);
   const upload = uploadOf(hashOf(1), { expiresAt: T0 + 5 });
   await store.commitUpload(upload);
   await store.commitUpload(uploadOf(hashOf(2)));
@@ -144,7 +144,7 @@ void t.test('indexes that disagree with their records are found both ways and de
     table('journal').putSync(7, journalCodec.encode({ seq: 7, at: T0, cause: 'delete', ids: [] }));
     table('journal').putSync(9, journalCodec.encode({ seq: 9, at: T0, cause: 'delete', ids: [] }));
   });
-  store = await openMetaStore(configOf(folder), parts);
+  store = await openMetaStore(configOf(folder), deps);
   const { name } = store.journal;
   const expected = [
     'index_missing expiry',
@@ -161,11 +161,11 @@ void t.test('indexes that disagree with their records are found both ways and de
   t.same(
     await kinds(true),
     expected.filter((kind) => kind !== 'reference_wrong blob'),
-    'what follows from another repair needs none',
+    'a fault that another repair has cured is not found',
   );
   t.same(await kinds(false), []);
   await store.close();
-  store = await openMetaStore(configOf(folder), parts);
+  store = await openMetaStore(configOf(folder), deps);
   t.not(store.journal.name, name, 'edges cannot know what they missed');
   t.same([store.journal.oldest(), store.journal.newest()], [9, 9]);
   t.same(await store.expireDue(T0 + 5, 9), [upload.id]);
@@ -175,8 +175,8 @@ void t.test('indexes that disagree with their records are found both ways and de
 void t.test('one process at a time writes to a folder', async (t) => {
   const folder = t.testdir();
   const lock = join(folder, 'writer.lock');
-  const store = await openMetaStore(configOf(folder), parts);
-  await t.rejects(openMetaStore(configOf(folder), parts), {
+  const store = await openMetaStore(configOf(folder), deps);
+  await t.rejects(openMetaStore(configOf(folder), deps), {
     name: 'FolderInUse',
     message: /is in use by process \d+\./,
   });
@@ -185,41 +185,41 @@ void t.test('one process at a time writes to a folder', async (t) => {
   t.notOk(existsSync(lock));
 
   writeFileSync(lock, JSON.stringify({ pid: process.ppid, started: null }));
-  await t.rejects(openMetaStore(configOf(folder), parts), { message: new RegExp(`process ${process.ppid}\\.`) });
+  await t.rejects(openMetaStore(configOf(folder), deps), { message: new RegExp(`process ${process.ppid}\\.`) });
   const dead = [
-    // Above what any system gives out.
+    // A pid that no system gives out.
     { pid: 2 ** 30, started: null },
-    // Alive, but started at another time than the one that wrote this.
+    // The process is alive, but started at another time than the owner.
     ...(existsSync('/proc/self/stat') ? [{ pid: process.ppid, started: 'another-boot:1' }] : []),
     'not a lock',
   ];
   for (const left of dead) {
     writeFileSync(lock, JSON.stringify(left));
-    const again = await openMetaStore(configOf(folder), parts);
-    await t.rejects(openMetaStore(configOf(folder), parts), { name: 'FolderInUse' });
+    const again = await openMetaStore(configOf(folder), deps);
+    await t.rejects(openMetaStore(configOf(folder), deps), { name: 'FolderInUse' });
     await again.close();
   }
   t.same(readdirSync(folder).sort(), ['data.mdb', 'lock.mdb']);
 });
 
-void t.test('a database of a newer release is refused, a damaged stamp is mended on request', async (t) => {
+void t.test('a database of a newer release is refused, and a damaged stamp is replaced on request', async (t) => {
   const folder = t.testdir();
-  await (await openMetaStore(configOf(folder), parts)).close();
+  await (await openMetaStore(configOf(folder), deps)).close();
   const stamp = { format: 3, journal: 'x', madeAt: T0 };
   await tamper(folder, (table) => table('about').putSync('stamp', stampCodec.encode(stamp)));
-  await t.rejects(openMetaStore(configOf(folder), parts), { message: /by a newer release \(format 3; this one reads/ });
-  await t.rejects(openMetaReader(configOf(folder), parts), { message: /by a newer release/ });
+  await t.rejects(openMetaStore(configOf(folder), deps), { message: /by a newer release \(format 3; this one reads/ });
+  await t.rejects(openMetaReader(configOf(folder), deps), { message: /by a newer release/ });
   await tamper(folder, (table) => table('about').putSync('stamp', Buffer.from('rubbish')));
-  await t.rejects(openMetaStore(configOf(folder), parts), { name: 'DamagedRecord', table: 'about' });
-  const mended = await openMetaStore(configOf(folder), parts, { mendStamp: true });
+  await t.rejects(openMetaStore(configOf(folder), deps), { name: 'DamagedRecord', table: 'about' });
+  const mended = await openMetaStore(configOf(folder), deps, { mendStamp: true });
   t.not(mended.journal.name, 'x');
   await mended.close();
-  await t.rejects(openMetaReader(configOf(join(folder, 'nothing')), parts), { message: /holds no metadata store/ });
+  await t.rejects(openMetaReader(configOf(join(folder, 'nothing')), deps), { message: /holds no metadata store/ });
 });
 
-void t.test('a database of the release before is read, and written on as one of this release', async (t) => {
+void t.test('a database of the previous format is read, and then written in this one', async (t) => {
   const folder = t.testdir();
-  const made = await openMetaStore(configOf(folder), parts);
+  const made = await openMetaStore(configOf(folder), deps);
   const upload = uploadOf(hashOf(1));
   await made.commitUpload(upload);
   await made.close();
@@ -228,10 +228,10 @@ void t.test('a database of the release before is read, and written on as one of 
     table('media').putSync(upload.id, createCodec({ 1: () => ({}) }).encode({ record, endedSeq: 0 }));
     table('about').putSync('stamp', stampCodec.encode({ format: 1, journal: 'x', madeAt: T0 }));
   });
-  const store = await openMetaStore(configOf(folder), parts);
+  const store = await openMetaStore(configOf(folder), deps);
   t.match(await store.find(upload.id, T0), { media: { record: { sentSha256: hashOf(1) } } });
   t.match(await store.commitUpload(uploadOf(hashOf(1))), { kind: 'duplicate' });
-  t.equal(store.journal.name, 'x', 'edges need not drop anything');
+  t.equal(store.journal.name, 'x', 'the journal keeps its name, so edges drop nothing');
   t.same(await verify(store, false), []);
   await store.close();
   await tamper(folder, (table) => {
@@ -239,9 +239,9 @@ void t.test('a database of the release before is read, and written on as one of 
   });
 });
 
-void t.test('at its limits the store refuses and says so', async (t) => {
+void t.test('at its limits the store refuses writes with the right code', async (t) => {
   const root = t.testdir();
-  const full = await openMetaStore({ ...configOf(`${root}/full`), dataMaxBytes: 10_000 }, parts);
+  const full = await openMetaStore({ ...configOf(`${root}/full`), dataMaxBytes: 10_000 }, deps);
   const first = uploadOf(hashOf(1));
   t.match(await full.commitUpload(first), { kind: 'created' });
   clock.advance(5_000);
@@ -249,7 +249,7 @@ void t.test('at its limits the store refuses and says so', async (t) => {
   t.match(await full.remove(first.id, 'eve', T0), { kind: 'removed' }, 'deletes still work');
   await full.close();
 
-  const busy = await openMetaStore({ ...configOf(`${root}/busy`), queueMax: 2, commitMax: 1 }, parts);
+  const busy = await openMetaStore({ ...configOf(`${root}/busy`), queueMax: 2, commitMax: 1 }, deps);
   const outcomes = await Promise.allSettled([1, 2, 3, 4].map((n) => busy.commitUpload(uploadOf(hashOf(n)))));
   t.same(
     outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value.kind : outcome.reason.code)),
@@ -257,16 +257,16 @@ void t.test('at its limits the store refuses and says so', async (t) => {
   );
   const last = busy.commitUpload(uploadOf(hashOf(9)));
   const closed = busy.close();
-  t.match(await last, { kind: 'created' }, 'what was taken is finished');
+  t.match(await last, { kind: 'created' }, 'an accepted write is finished');
   await t.rejects(busy.commitUpload(uploadOf(hashOf(8))), { code: 'overloaded' });
   await Promise.all([closed, busy.close()]);
 });
 
-void t.test('a second process may read and copy while the first one writes', async (t) => {
+void t.test('a second process can read and copy while the first one writes', async (t) => {
   const root = t.testdir();
   const folder = `${root}/live`;
-  const store = await openMetaStore(configOf(folder), parts);
-  const reader = await openMetaReader(configOf(folder), parts);
+  const store = await openMetaStore(configOf(folder), deps);
+  const reader = await openMetaReader(configOf(folder), deps);
   const upload = uploadOf(hashOf(1));
   t.same(await reader.find(upload.id, T0), { kind: 'unknown' });
   await store.commitUpload(upload);
@@ -280,28 +280,28 @@ void t.test('a second process may read and copy while the first one writes', asy
   await reader.close();
   await store.close();
 
-  const copy = await openMetaStore(configOf(`${root}/copy`), parts);
+  const copy = await openMetaStore(configOf(`${root}/copy`), deps);
   t.match(await copy.find(upload.id, T0), { kind: 'deleted' });
   t.equal(await copy.findBlob(hashOf(2)), undefined);
   t.equal(copy.journal.newest(), 1);
-  t.not(copy.journal.name, store.journal.name, 'its numbers go their own way from here');
+  t.not(copy.journal.name, store.journal.name, 'the copy gives out journal numbers of its own');
   t.same(await verify(copy, false), []);
   await copy.close();
 });
 
-void t.test('stored records carry a version and a sum', async (t) => {
+void t.test('stored records have a version and a checksum', async (t) => {
   const old = createCodec({ 1: (fields) => ({ name: fields.take('name', text) }) });
   const now = createCodec({
     1: (fields) => ({ name: fields.take('name', text), size: 0 }),
     2: (fields) => ({ name: fields.take('name', text), size: fields.take('size', count) }),
   });
-  t.equal(now.version, 2);
-  t.same(now.decode(old.encode({ name: 'x' })), { name: 'x', size: 0 }, 'the version before is read');
+  t.equal(now.encode({ name: 'x', size: 1 })[0], 2);
+  t.same(now.decode(old.encode({ name: 'x' })), { name: 'x', size: 0 }, 'the previous version is read');
   t.throws(() => old.decode(now.encode({ name: 'x', size: 1 })), {
     message: 'it has version 2; this release reads up to 1',
   });
-  t.throws(() => now.decode(old.encode({} as { name: string })), { message: '`name` is not a text' });
-  t.throws(() => now.decode(Buffer.from([2, 0])), { message: 'it has 2 bytes only' });
+  t.throws(() => now.decode(old.encode({} as { name: string })), { message: '`name` is not a string' });
+  t.throws(() => now.decode(Buffer.from([2, 0])), { message: 'it has only 2 bytes' });
   fc.assert(
     fc.property(anyText, fc.nat(), (name, flip) => {
       const bytes = now.encode({ name, size: flip });
@@ -314,7 +314,7 @@ void t.test('stored records carry a version and a sum', async (t) => {
   );
 });
 
-/** Of any UTF-16, halves of pairs too. */
+/** Any UTF-16 units, lone surrogates included. */
 const anyText = fc.array(fc.nat({ max: 0xffff })).map((units) => String.fromCharCode(...units));
 
 const RAW = { encoding: 'binary', maxDbs: 32, overlappingSync: false, noSubdir: false } as const;
@@ -325,7 +325,7 @@ type RawTable = (name: string) => {
   removeSync(key: Key): boolean;
 };
 
-/** Writes past the store, as a failing disk would. */
+/** Changes the database behind the store's back, as a failing disk would. */
 async function tamper(folder: string, change: (table: RawTable) => void): Promise<void> {
   const root = open(folder, RAW);
   change((name) => root.openDB({ name, encoding: 'binary' }));

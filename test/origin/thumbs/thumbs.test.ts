@@ -662,7 +662,7 @@ void t.test('the engine', async (t) => {
         ['backfill', 'backfill'],
       );
       for (const { sha256 } of jobs) await house.meta.jobs.bury(sha256, 'a reason', Date.now());
-      t.match(await reportQueue(house.meta, systemClock, 1), {
+      t.match(await reportQueue(house.meta, 1), {
         waiting: 0,
         dead: 2,
         deadJobs: [{ reason: 'a reason' }],

@@ -158,7 +158,7 @@ for (const kind of KINDS) {
 
       const before = bench.metaFiles();
       t.equal(await bench.restore(), 2);
-      t.match(bench.printed.at(-1), /latter\/meta holds metadata already, which are never replaced/);
+      t.match(bench.printed.at(-1), /latter\/meta already holds metadata, which is never replaced/);
       t.same(bench.metaFiles(), before);
     });
 
