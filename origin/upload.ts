@@ -1,19 +1,19 @@
 /**
- * POST of media: authorize > admit > receive > identify > settle > commit >
- * reply. All that can be decided without the body is decided before it is read.
+ * POST of media: authorize > admit > receive > ingest > reply. All that can be
+ * decided without the body is decided before the body is read.
  */
 import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Caller, Gate } from '../src/access/grant.js';
-import { Fault } from '../src/errors.js';
 import { jsonReply, type Reply } from '../src/http/reply.js';
+import { Releases, unlessKept } from '../src/lifecycle.js';
 import type { CounterOf, Metrics } from '../src/metrics.js';
 import { requireUploader } from './authorize.js';
 import type { BlobStore } from './blobs/blob-store.js';
 import type { Admissions } from './ingest/admit.js';
-import type { UploadConfig } from './ingest/config.js';
 import { type IngestDeps, type Ingested, ingest, overQuota } from './ingest/ingest.js';
+import { readOptions, requireLifetime, type UploadOptions, withDefaults } from './ingest/options.js';
 import { bodyShape, receive } from './ingest/receive.js';
 import { describeMedia, mediaPath } from './media-json.js';
 import { mediaEtag } from './media-reply.js';
@@ -29,13 +29,6 @@ export interface UploadDeps extends IngestDeps {
   readonly baseUri: string;
 }
 
-/** As given in the query; a form's fields may say the same. */
-export interface UploadOptions {
-  readonly public: boolean | undefined;
-  readonly expiresInSeconds: number | undefined;
-  readonly filename: string | undefined;
-}
-
 export interface UploadCounts {
   readonly uploads: CounterOf<'outcome'>;
   readonly bytes: CounterOf<'outcome'>;
@@ -48,75 +41,51 @@ export function uploadCounts(metrics: Metrics): UploadCounts {
   };
 }
 
-/** Reads the options of a form's fields by the rules of the query's. */
-export type ReadFields = (fields: ReadonlyMap<string, string>) => UploadOptions;
-
-export async function upload(
-  deps: UploadDeps,
-  request: OriginRequest,
-  wish: UploadOptions,
-  readFields: ReadFields,
-): Promise<Reply> {
+/** `query`: the options of the query. A form's fields win over them. */
+export async function upload(deps: UploadDeps, request: OriginRequest, query: UploadOptions): Promise<Reply> {
+  const { config, blobs, clock } = deps;
   const caller = await requireUploader(deps.gate, request);
   const shape = bodyShape(request);
-  requireLifetime(wish, deps.config.upload);
+  requireLifetime(query, config.upload);
   const { sizeBytes } = request.body;
   request.meter.admitUpload(sizeBytes);
-  const reservation = await reserveQuota(deps, caller, sizeBytes);
-  const path = join(deps.blobs.stageFolder, `upload-${randomUUID()}`);
-  /** Whether something of this may lie there still. */
-  let staged = true;
+  const taken = new Releases();
   try {
-    const admission = await deps.admissions.admit({ sizeBytes, form: shape.kind === 'form' });
-    try {
-      const receiving = { config: deps.config.upload, clock: deps.clock, sync: deps.blobs.kind === 'local' };
-      const received = await receive(receiving, request, shape, path);
-      const options = { ...wish, ...given(readFields(received.fields)) };
-      requireLifetime(options, deps.config.upload);
-      const ingested = await ingest(
-        deps,
-        {
-          staged: received.staged,
-          declaredType: received.declaredType,
-          owner: caller.subject,
-          public: options.public ?? false,
-          expiresInMs: options.expiresInSeconds === undefined ? null : options.expiresInSeconds * 1_000,
-          filename: options.filename ?? received.filename,
-          quota: reservation.quota,
-        },
-        request.signal,
-      );
-      staged = !ingested.adopted;
-      return ingestedReply(deps, request, ingested);
-    } finally {
-      admission.release();
-    }
+    const { quota } = taken.add(await reserveQuota(deps, caller, sizeBytes));
+    taken.add(await deps.admissions.admit({ sizeBytes, form: shape.kind === 'form' }));
+    const path = join(blobs.stageFolder, `upload-${randomUUID()}`);
+    const file = taken.add(unlessKept(() => rm(path, { force: true })));
+    const receiving = { config: config.upload, clock, sync: blobs.kind === 'local' };
+    const received = await receive(receiving, request, shape, path);
+    const options = withDefaults(readOptions(received.fields), query);
+    requireLifetime(options, config.upload);
+    const ingested = await ingest(
+      deps,
+      {
+        staged: received.staged,
+        declaredType: received.declaredType,
+        owner: caller.subject,
+        options: { ...options, filename: options.filename ?? received.filename },
+        quota,
+      },
+      request.signal,
+    );
+    if (ingested.adopted) file.keep();
+    return ingestedReply(deps, request, ingested);
   } finally {
-    reservation.release();
-    if (staged) await rm(path, { force: true });
+    await taken.release();
   }
 }
 
-/** `sizeBytes`: what the sender announces, or null. The caller releases it. */
+/** `sizeBytes`: what the client announces, or null. The caller releases the reservation. */
 export async function reserveQuota(
-  deps: Pick<UploadDeps, 'quotas'>,
+  { quotas }: Pick<UploadDeps, 'quotas'>,
   caller: Caller,
   sizeBytes: number | null,
 ): Promise<Reservation> {
-  const outcome = await deps.quotas.reserve(caller.subject, sizeBytes);
+  const outcome = await quotas.reserve(caller.subject, sizeBytes);
   if (outcome.kind === 'reserved') return outcome.reservation;
   throw overQuota(outcome.retryAfterMs);
-}
-
-export function requireLifetime(wish: UploadOptions, config: UploadConfig): void {
-  if (wish.expiresInSeconds === undefined || config.expiresInMaxMs === null) return;
-  if (wish.expiresInSeconds * 1_000 <= config.expiresInMaxMs) return;
-  throw new Fault('malformed', `expires_in is at most ${Math.floor(config.expiresInMaxMs / 1_000)} seconds.`);
-}
-
-/** Only what was given, so that it may be laid over what was given elsewhere. */
-function given(wish: UploadOptions): Partial<UploadOptions> {
-  return Object.fromEntries(Object.entries(wish).filter(([, value]) => value !== undefined));
 }
 
 export function ingestedReply(deps: UploadDeps, request: OriginRequest, { media, duplicate }: Ingested): Reply {

@@ -1,6 +1,6 @@
 /**
- * Closing what was opened: whoever opens something adds it to a Closer, which
- * closes everything in reverse order.
+ * Giving back what was taken, in reverse order: a Closer closes what a process
+ * has opened, Releases releases what one request has taken.
  */
 import type { Clock } from './clock.js';
 import { bugFields, type Log } from './log.js';
@@ -64,4 +64,43 @@ export function closeWithin(closeable: Closeable, deadlineMs: number, clock: Clo
       )
       .finally(() => deadline.cancel());
   });
+}
+
+export interface Releasable {
+  release(): void | Promise<void>;
+}
+
+/** What one request has taken so far and must give back however it ends. */
+export class Releases {
+  readonly #taken: Releasable[] = [];
+
+  /** Returns what it was given. */
+  add<T extends Releasable>(taken: T): T {
+    this.#taken.push(taken);
+    return taken;
+  }
+
+  /** Releases everything, the last taken first, even where one fails. */
+  async release(): Promise<void> {
+    const last = this.#taken.pop();
+    if (last === undefined) return;
+    try {
+      await last.release();
+    } finally {
+      await this.release();
+    }
+  }
+}
+
+/** Calls `remove` at its release, unless `keep` was called before. */
+export function unlessKept(remove: () => Promise<void>): Releasable & { keep(): void } {
+  let kept = false;
+  return {
+    keep() {
+      kept = true;
+    },
+    async release() {
+      if (!kept) await remove();
+    },
+  };
 }

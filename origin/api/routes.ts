@@ -6,7 +6,6 @@
 import type { MediaId } from '../../src/ids.js';
 import type { Health } from '../../src/server/health.js';
 import {
-  booleanParameter,
   choiceParameter,
   instantParameter,
   integerParameter,
@@ -21,13 +20,14 @@ import {
 } from '../../src/server/routes.js';
 import { type AdminDeps, inspectMedia, LISTED_STATES, listMedia } from '../admin.js';
 import { type DownloadDeps, download } from '../download.js';
+import { EXPIRES_IN_MAX_SECONDS, optionsOf, uploadParameters } from '../ingest/options.js';
 import { type LinkDeps, link } from '../link.js';
 import { type QuarantineDeps, quarantine, restore } from '../quarantine.js';
 import { type RemoveDeps, remove } from '../remove.js';
-import { continueResumable, createResumable, type ResumeDeps, resumableOptions } from '../resumable.js';
+import { continueResumable, createResumable, type ResumableDeps, resumableOptions } from '../resumable.js';
 import type { OriginRequest } from '../server/request.js';
 import { type ThumbDeps, thumb } from '../thumb.js';
-import { type UploadOptions, upload } from '../upload.js';
+import { upload } from '../upload.js';
 import { createDocument, type DocumentReply } from './document.js';
 import { describeRoutes } from './openapi.js';
 import {
@@ -41,7 +41,7 @@ import {
 } from './route-notes.js';
 import type { WellKnownConfig } from './well-known.js';
 
-export type RouteDeps = ResumeDeps &
+export type RouteDeps = ResumableDeps &
   DownloadDeps &
   ThumbDeps &
   LinkDeps &
@@ -63,28 +63,6 @@ const wait = choiceParameter('`edges`: answer only once every connected edge has
 const reason = textParameter('Why, for the record.', 512);
 
 const PIXELS_MAX = 999_999;
-/** A hundred years: whatever is longer is a mistake. */
-const EXPIRES_IN_MAX_SECONDS = 100 * 366 * 86_400;
-
-const uploadOptions = {
-  public: booleanParameter('Whether anyone may read it; default false.'),
-  expires_in: integerParameter('Seconds until it expires.', { min: 1, max: EXPIRES_IN_MAX_SECONDS }),
-  filename: textParameter('What the file is called.', 1_024),
-} satisfies Parameters;
-
-function uploadWish(values: ValuesOf<typeof uploadOptions>): UploadOptions {
-  return { public: values.public, expiresInSeconds: values.expires_in, filename: values.filename };
-}
-
-/** A form's fields mean what the query's parameters mean, and are read by the same rules. */
-function readFields(fields: ReadonlyMap<string, string>): UploadOptions {
-  return uploadWish({
-    public: uploadOptions.public.read(fields.get('public'), 'public'),
-    expires_in: uploadOptions.expires_in.read(fields.get('expires_in'), 'expires_in'),
-    filename: uploadOptions.filename.read(fields.get('filename'), 'filename'),
-  });
-}
-
 /** Links and clients may add what they like to a thumbnail's address; only these two count (thumb-choice.ts reads them). */
 const thumbOptions = {
   w: wish('Wished width in pixels.'),
@@ -118,7 +96,7 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
       summary: 'Uploads media: the raw bytes, or a form with one `file`.',
       audience: 'token',
       path: none,
-      query: uploadOptions,
+      query: uploadParameters,
       requestBody: { help: 'The bytes.', types: ['*/*', 'multipart/form-data'] },
       responses: [
         { status: 201, help: 'Stored, durably.', content: MEDIA_JSON },
@@ -126,7 +104,7 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
         refusal(400, 'digest_mismatch', 'malformed', 'empty'),
         ...bodyRefusals(),
       ],
-      handle: (request: OriginRequest, _path, query) => upload(deps, request, uploadWish(query), readFields),
+      handle: (request: OriginRequest, _path, query) => upload(deps, request, optionsOf(query)),
     }),
     route({
       methods: ['GET', 'HEAD'],
@@ -217,7 +195,7 @@ function resumableRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
     path: where,
     query: none,
     handle: (request: OriginRequest, path: ValuesOf<typeof where>) =>
-      continueResumable(deps, request, path.upload ?? '', readFields),
+      continueResumable(deps, request, path.upload ?? ''),
   } as const;
   return [
     route({
@@ -237,7 +215,7 @@ function resumableRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
         refusal(412, 'precondition_failed'),
         ...partRefusals(),
       ],
-      handle: (request: OriginRequest) => createResumable(deps, request, readFields),
+      handle: (request: OriginRequest) => createResumable(deps, request),
     }),
     route({
       ...theUpload,

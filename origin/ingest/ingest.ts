@@ -19,6 +19,7 @@ import type { Thumbs } from '../thumbs/engine.js';
 import { commit } from './commit.js';
 import type { UploadConfig } from './config.js';
 import { identify } from './identify.js';
+import type { UploadOptions } from './options.js';
 import type { Scanner } from './scan.js';
 import { classify } from './settle.js';
 import type { Staged } from './stage.js';
@@ -40,9 +41,7 @@ export interface NewUpload {
   readonly staged: Staged;
   readonly declaredType: string | undefined;
   readonly owner: string;
-  readonly public: boolean;
-  readonly expiresInMs: number | null;
-  readonly filename: string | undefined;
+  readonly options: UploadOptions;
   readonly quota: UploadQuota | undefined;
 }
 
@@ -110,15 +109,17 @@ async function store(deps: IngestDeps, upload: NewUpload, seen: Seen, signal: Ab
 
 function newMedia(deps: IngestDeps, upload: NewUpload, { staged, mime, mark }: Seen): NewMedia {
   const now = deps.clock.now();
-  const kept = { mime, sizeBytes: staged.sizeBytes, public: upload.public };
+  const { public: isPublic = false, expiresInSeconds, filename } = upload.options;
+  const kept = { mime, sizeBytes: staged.sizeBytes, public: isPublic };
+  const expiresInMs = expiresInSeconds === undefined ? null : expiresInSeconds * 1_000;
   return {
     ...kept,
     id: deps.ids(),
     sha256: staged.sha256,
     sentSha256: upload.staged.sha256,
     owner: upload.owner,
-    filename: upload.filename === undefined ? null : cleanFilename(upload.filename),
-    expiresAt: decideExpiry(deps.config.retention.rules, kept, upload.expiresInMs, now),
+    filename: filename === undefined ? null : cleanFilename(filename),
+    expiresAt: decideExpiry(deps.config.retention.rules, kept, expiresInMs, now),
     picture: factsOf(staged),
     thumbs: deps.thumbs.accepts(mime) ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
     ...(upload.quota !== undefined && { quota: upload.quota }),

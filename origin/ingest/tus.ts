@@ -16,7 +16,7 @@ import { tooLarge } from './admit.js';
 import { CHECKSUM_ALGORITHMS, readChecksum } from './checksum.js';
 import type { UploadConfig } from './config.js';
 import { pacedChunks } from './paced-body.js';
-import { BEYOND_THE_END, type UnfinishedUpload, type UnfinishedUploads } from './unfinished-uploads.js';
+import { BEYOND_THE_END, noSuchUpload, type UnfinishedUpload, type UnfinishedUploads } from './unfinished-uploads.js';
 
 export const UPLOADS_PATH = '/v1/uploads';
 export const TUS_VERSION = '1.0.0';
@@ -39,10 +39,10 @@ export interface TusRequest {
   readonly request: OriginRequest;
   /** Ends the reading of a part: the client has gone, or the upload is wanted by a newer request. */
   readonly signal: AbortSignal;
-  /** POST: the record to begin with, or a Fault. */
-  begin(wish: { readonly sizeBytes: number | null; readonly metadata: UnfinishedUpload['metadata'] }): UnfinishedUpload;
-  /** The last byte is here. The headers go on the answer; a body takes the place of tus' 204. */
-  finish(): Promise<TusFinish>;
+  /** For POST: makes the record of the new upload. Throws a Fault to refuse it. */
+  readonly begin?: (upload: Pick<UnfinishedUpload, 'sizeBytes' | 'metadata'>) => UnfinishedUpload;
+  /** For POST and PATCH: called once the last byte is stored. The reply gets the headers, and the body in place of tus' 204. */
+  readonly finish?: () => Promise<TusFinish>;
 }
 
 export interface TusFinish {
@@ -89,7 +89,7 @@ export function createTus(deps: TusDeps): Tus {
     datastore: new TusStore(deps, (id) => required(byUpload.get(id))),
     namingFunction: (request) => current(request).id,
     async onUploadFinish(request) {
-      const { headers, body } = await current(request).finish();
+      const { headers, body } = await required(current(request).finish)();
       return body === undefined
         ? { headers: { ...headers } }
         : {
@@ -123,9 +123,10 @@ export function createTus(deps: TusDeps): Tus {
   };
 }
 
-function required(entry: Current | undefined): Current {
-  if (entry === undefined) throw new Error('tus asked for an exchange that is not under way');
-  return entry;
+/** What the library asks for in a hook belongs to the request that it handles. */
+function required<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error('tus asked for what the request does not have');
+  return value;
 }
 
 function requestFor({ method, id, request }: TusRequest): Request {
@@ -168,7 +169,7 @@ function refusal(status: number, words: string, config: UploadConfig): Fault {
   const detail = words.trim().split('\n', 1)[0] ?? '';
   switch (status) {
     case 404:
-      return new Fault('not_found', 'There is no such upload.');
+      return noSuchUpload();
     case 409:
       return new Fault('conflict', 'The upload is at another offset.');
     case 410:
@@ -206,8 +207,8 @@ class TusStore extends DataStore {
   }
 
   override async create(upload: Upload): Promise<Upload> {
-    const wish = { sizeBytes: upload.size ?? null, metadata: upload.metadata ?? {} };
-    await this.#deps.uploads.create(this.#exchange(upload.id).begin(wish));
+    const begin = required(this.#exchange(upload.id).begin);
+    await this.#deps.uploads.create(begin({ sizeBytes: upload.size ?? null, metadata: upload.metadata ?? {} }));
     return upload;
   }
 
@@ -244,7 +245,7 @@ class TusStore extends DataStore {
 
   #held(id: string): UnfinishedUpload {
     const held = this.#deps.uploads.find(id);
-    if (held === undefined) throw new Fault('not_found', 'There is no such upload.');
+    if (held === undefined) throw noSuchUpload();
     return held;
   }
 }

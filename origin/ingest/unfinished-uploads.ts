@@ -140,6 +140,10 @@ function hashed(source: ChunkSource, hash: Hash): ChunkSource {
   };
 }
 
+export function noSuchUpload(): Fault {
+  return new Fault('not_found', 'There is no such upload.');
+}
+
 export const BEYOND_THE_END = 'The part goes beyond the end of the upload.';
 
 /** Writes to the end of the source, and hands back where that is. Synced however it ends. */

@@ -1,6 +1,6 @@
 /** Closing what was opened: the order, failures on the way, and the deadline. */
 import t from 'tap';
-import { Closer, closeWithin, openOrClose } from '../../src/lifecycle.js';
+import { Closer, closeWithin, openOrClose, Releases, unlessKept } from '../../src/lifecycle.js';
 import { ManualClock } from '../kit/clock.js';
 import { testDeps } from '../kit/deps.js';
 
@@ -67,4 +67,26 @@ void t.test('closing says whether it succeeded before its deadline', async (t) =
   const late = closeWithin({ close: () => new Promise<void>(() => undefined) }, 1_000, clock);
   clock.advance(1_000);
   t.equal(await late, false);
+});
+
+void t.test('what was taken is released in reverse order, even where one fails to be released', async (t) => {
+  const released: string[] = [];
+  const taken = new Releases();
+  const first = taken.add({ release: () => void released.push('first') });
+  t.type(first.release, 'function', 'add returns what it was given');
+  taken.add({ release: () => Promise.reject(new Error('no')) });
+  taken.add({ release: async () => void released.push('third') });
+  await t.rejects(taken.release(), { message: 'no' });
+  t.strictSame(released, ['third', 'first']);
+  await taken.release();
+  t.strictSame(released, ['third', 'first'], 'nothing is released twice');
+});
+
+void t.test('what is kept is not removed at its release', async (t) => {
+  const removed: string[] = [];
+  const kept = unlessKept(async () => void removed.push('kept'));
+  const lost = unlessKept(async () => void removed.push('lost'));
+  kept.keep();
+  for (const each of [kept, lost]) await each.release();
+  t.strictSame(removed, ['lost']);
 });

@@ -1,0 +1,162 @@
+/**
+ * What resumable uploads share: the unfinished uploads, their locks, the tus
+ * library, and the sweeper that removes expired ones. Also the rules for who may
+ * begin one and who may continue it.
+ */
+import { join } from 'node:path';
+import type { Caller } from '../../src/access/grant.js';
+import type { Clock } from '../../src/clock.js';
+import { duration, integer, section, type ValueOf } from '../../src/config/field.js';
+import { Fault } from '../../src/errors.js';
+import { bugFields, type Log } from '../../src/log.js';
+import { essenceOf } from '../../src/media/types.js';
+import type { CounterOf, Metrics } from '../../src/metrics.js';
+import type { UploadConfig } from './config.js';
+import { readOptions, requireLifetime, type UploadOptions } from './options.js';
+import { createTus, type Tus } from './tus.js';
+import {
+  noSuchUpload,
+  openUnfinishedUploads,
+  type UnfinishedUpload,
+  type UnfinishedUploads,
+  UPLOAD_ID,
+} from './unfinished-uploads.js';
+import { createUploadLocks, type UploadLocks } from './upload-locks.js';
+
+export const resumableSection = section(
+  'Resumable uploads (tus). Their size, rate and number at once are limited by `upload`.',
+  {
+    expiresAfterMs: duration({
+      default: '24h',
+      min: 60_000,
+      help: 'Time in which an upload must be finished, counted from its creation.',
+    }),
+    finishedKeepMs: duration({
+      default: '1h',
+      min: 60_000,
+      help: 'How long a finished upload still answers HEAD with its Media-Location.',
+    }),
+    unfinishedMax: integer({ default: 10_000, min: 1, max: 1_000_000, help: 'Unfinished uploads at once.' }),
+    unfinishedMaxPerSubject: integer({
+      default: 100,
+      min: 1,
+      max: 1_000_000,
+      help: 'Unfinished uploads of one subject at once.',
+    }),
+    sweepEveryMs: duration({
+      default: '1m',
+      min: 1_000,
+      max: 86_400_000,
+      help: 'How often expired uploads are removed.',
+    }),
+  },
+);
+
+export type ResumableConfig = ValueOf<typeof resumableSection>;
+
+interface Configs {
+  readonly upload: UploadConfig;
+  readonly resumable: ResumableConfig;
+}
+
+export interface ResumableUploadsDeps {
+  readonly stageFolder: string;
+  readonly config: Configs;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+export interface ResumableUploads {
+  readonly uploads: UnfinishedUploads;
+  readonly locks: UploadLocks;
+  readonly tus: Tus;
+  readonly endings: CounterOf<'ending'>;
+  close(): Promise<void>;
+}
+
+/** Inside the stage folder, so that a finished upload can be renamed into place as any other. */
+const FOLDER = 'resumable';
+
+export async function openResumableUploads(deps: ResumableUploadsDeps): Promise<ResumableUploads> {
+  const { config, clock, metrics } = deps;
+  const uploads = await openUnfinishedUploads(join(deps.stageFolder, FOLDER));
+  const locks = createUploadLocks();
+  const endings = metrics.counter('resumable_uploads_ended_total', 'Resumable uploads that ended, by how.', ['ending']);
+  const unfinished = metrics.gauge('resumable_uploads_unfinished', 'Resumable uploads that are not finished yet.');
+  metrics.onCollect(() => unfinished.set(uploads.unfinished()));
+  return {
+    uploads,
+    locks,
+    endings,
+    tus: createTus({ uploads, config: config.upload, clock }),
+    close: sweepRegularly(deps, async () => {
+      for (const upload of uploads.all()) {
+        if (upload.expiresAt > clock.now() || locks.isLocked(upload.id)) continue;
+        await uploads.drop(upload.id);
+        if (upload.mediaId === null) endings.add(1, { ending: 'expired' });
+      }
+    }),
+  };
+}
+
+/** The function returned ends it, and resolves when the last sweep has ended. */
+function sweepRegularly({ config, clock, log }: ResumableUploadsDeps, sweep: () => Promise<void>): () => Promise<void> {
+  const everyMs = config.resumable.sweepEveryMs;
+  let sweeping: Promise<void> = Promise.resolve();
+  const run = (): void => {
+    sweeping = sweep().catch((thrown: unknown) =>
+      log.error(bugFields(thrown), 'expired resumable uploads could not be removed'),
+    );
+    timer = clock.after(everyMs, run);
+  };
+  let timer = clock.after(everyMs, run);
+  return async () => {
+    timer.cancel();
+    await sweeping;
+  };
+}
+
+/** Throws a Fault if the caller, or all callers together, have too many unfinished uploads. */
+export function requireRoom(uploads: UnfinishedUploads, caller: Caller, config: Configs): void {
+  const { unfinishedMax, unfinishedMaxPerSubject } = config.resumable;
+  const retryAfter = { headers: { 'retry-after': String(Math.ceil(config.upload.retryAfterMs / 1_000)) } };
+  if (uploads.unfinished(caller.subject) >= unfinishedMaxPerSubject) {
+    throw new Fault('rate_limited', 'Finish or delete some of your unfinished uploads first.', retryAfter);
+  }
+  if (uploads.unfinished() >= unfinishedMax) {
+    throw new Fault('overloaded', 'Too many uploads are unfinished.', retryAfter);
+  }
+}
+
+/** The upload, if it is the caller's. To everyone else it does not exist. */
+export function ownUpload(uploads: UnfinishedUploads, caller: Caller, id: string, now: number): UnfinishedUpload {
+  const upload = UPLOAD_ID.test(id) ? uploads.find(id) : undefined;
+  if (upload?.owner !== caller.subject) throw noSuchUpload();
+  if (upload.expiresAt <= now) throw new Fault('expired', 'The upload has expired.');
+  return upload;
+}
+
+/** The metadata stays in memory as long as the upload exists. */
+const METADATA_MAX_CHARACTERS = 4_096;
+
+/** The record of an upload that begins. Throws a Fault for metadata that would be refused at its end. */
+export function beginUpload(
+  upload: Pick<UnfinishedUpload, 'id' | 'owner' | 'sizeBytes' | 'metadata'>,
+  config: Configs,
+  now: number,
+): UnfinishedUpload {
+  if (JSON.stringify(upload.metadata).length > METADATA_MAX_CHARACTERS) {
+    throw new Fault('malformed', `Upload-Metadata has at most ${METADATA_MAX_CHARACTERS} characters.`);
+  }
+  requireLifetime(optionsIn(upload), config.upload);
+  const filetype = upload.metadata['filetype'] ?? '';
+  if (filetype !== '' && essenceOf(filetype) === undefined) throw new Fault('malformed', 'filetype is no media type.');
+  return { ...upload, expiresAt: now + config.resumable.expiresAfterMs, mediaId: null };
+}
+
+/** A key without a value counts as not given. */
+export function optionsIn({ metadata }: Pick<UnfinishedUpload, 'metadata'>): UploadOptions {
+  const given = Object.entries(metadata).flatMap(([key, value]) => (value === null ? [] : [[key, value] as const]));
+  return readOptions(new Map(given));
+}
