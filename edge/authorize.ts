@@ -6,7 +6,7 @@ import type { Gate, Grant } from '../src/access/grant.js';
 import { faultOfGrant } from '../src/access/refusal.js';
 import type { EpochMs } from '../src/clock.js';
 import { type Fault, unreachable } from '../src/errors.js';
-import type { Ask } from './request.js';
+import type { EdgeRequest } from './request.js';
 
 export type Access =
   /** A token or a signed link: all media. `endsAt`: the link's end; otherwise Infinity. */
@@ -22,9 +22,9 @@ const ALL: Access = { kind: 'all', endsAt: Number.POSITIVE_INFINITY };
  * token is shared by all who bring it and bounded in time by the gate, so that a
  * caller who leaves ends nothing; and no hit has to pay for a signal.
  */
-export function authorize(gate: Gate, ask: Ask): Access | Promise<Access> {
-  const { method, path, query, carrier } = ask;
-  const grant = gate.open({ method, path, query, authorization: ask.header('authorization'), carrier });
+export function authorize(gate: Gate, request: EdgeRequest): Access | Promise<Access> {
+  const { method, path, query, carrier } = request;
+  const grant = gate.open({ method, path, query, authorization: request.header('authorization'), carrier });
   return grant instanceof Promise ? grant.then(accessOf) : accessOf(grant);
 }
 

@@ -21,7 +21,7 @@ export type CapabilitiesConfig = ValueOf<typeof capabilitiesSection>;
 
 export interface Capabilities {
   /** Undefined until the origin has told. */
-  readonly menu: ThumbOptions | undefined;
+  readonly thumbOptions: ThumbOptions | undefined;
   close(): void;
 }
 
@@ -35,23 +35,23 @@ export function followCapabilities(parts: {
 }): Capabilities {
   const { config, upstream, clock, log } = parts;
   const ending = new AbortController();
-  let menu: ThumbOptions | undefined;
+  let thumbOptions: ThumbOptions | undefined;
   let timer: Timer | undefined;
 
   async function ask(): Promise<void> {
     const found = await readOnce(upstream, config.maxBytes, ending.signal);
     if (ending.signal.aborted) return;
-    if (found !== undefined && JSON.stringify(found) !== JSON.stringify(menu)) {
+    if (found !== undefined && JSON.stringify(found) !== JSON.stringify(thumbOptions)) {
       log.info({ variants: found.variants.length, formats: found.formats }, 'learned the thumbnails of the origin');
-      menu = found;
+      thumbOptions = found;
     }
     timer = clock.after(found === undefined ? config.retryMs : config.refreshMs, () => void ask());
   }
 
   void ask();
   return {
-    get menu() {
-      return menu;
+    get thumbOptions() {
+      return thumbOptions;
     },
     close() {
       ending.abort();

@@ -15,7 +15,7 @@ import { passSection } from './pass/config.js';
 import { reuseSection } from './rfc9111/decide.js';
 import { freshnessSection } from './rfc9111/freshness.js';
 import { upstreamSection } from './upstream/config.js';
-import { usesSection } from './use-reports.js';
+import { useReportsSection } from './use-reports.js';
 
 const listenSection = section('Where clients reach the edge.', {
   host: text({ default: '127.0.0.1', help: 'The address; 0.0.0.0 or :: for all.' }),
@@ -61,7 +61,7 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
   rules: rulesField,
   pass: passSection,
   journal: journalSection,
-  uses: usesSection,
+  uses: useReportsSection,
 });
 
 export type EdgeConfig = ValueOf<typeof edgeSection>;

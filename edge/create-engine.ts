@@ -9,32 +9,32 @@ import { createCounters } from './fetch/counters.js';
 import type { Engine } from './fetch/engine.js';
 import { createFlights } from './fetch/flight.js';
 import type { Identity } from './fetch/origin-request.js';
-import type { Landing } from './fetch/result.js';
+import type { FetchResult } from './fetch/result.js';
 import { createUncacheableMemory } from './fetch/uncacheable.js';
-import { createWarming } from './fetch/warm-marks.js';
+import { createWarmMarks } from './fetch/warm-marks.js';
 import type { LeaseVerdict } from './journal/lease.js';
 import { cacheStatusOf } from './respond/cache-status.js';
 import { honoursRefresh } from './rfc9111/decide.js';
 import type { Upstream } from './upstream/upstream.js';
 
-export interface EngineParts {
+export interface EngineDeps {
   /** Null in generic mode. */
   readonly gate: Gate | null;
   /** Read anew for every request, so that what proves this edge may be replaced; the proof is empty in generic mode. */
   readonly identity: Identity;
   readonly cache: EdgeCache;
   readonly upstream: Upstream;
-  menu(): ThumbOptions | undefined;
+  thumbOptions(): ThumbOptions | undefined;
   lease(): LeaseVerdict;
   /** Read anew for every request, so that it may be replaced. */
   readonly policy: { readonly current: EdgePolicy };
 }
 
-export function createEngine(config: EdgeConfig, parts: EngineParts, { clock, log, metrics }: ProcessDeps): Engine {
-  const { gate, identity, cache, upstream, policy } = parts;
+export function createEngine(config: EdgeConfig, deps: EngineDeps, { clock, log, metrics }: ProcessDeps): Engine {
+  const { gate, identity, cache, upstream, policy } = deps;
   const { access: mode, name: edgeName, freshness } = config;
   const fillLimits = (): EdgePolicy['fill'] => policy.current.fill;
-  const flights = createFlights<Landing>(() => ({
+  const flights = createFlights<FetchResult>(() => ({
     flightsMax: fillLimits().concurrentMax,
     waitersMax: fillLimits().waitersMax,
   }));
@@ -43,16 +43,16 @@ export function createEngine(config: EdgeConfig, parts: EngineParts, { clock, lo
   return {
     mode,
     gate,
-    aims: { access: mode, sharedPaths: new Set(config.sharedPaths) },
-    menu: () => parts.menu(),
-    lease: () => parts.lease(),
+    targets: { access: mode, sharedPaths: new Set(config.sharedPaths) },
+    thumbOptions: () => deps.thumbOptions(),
+    lease: () => deps.lease(),
     cache,
     upstream,
     uncacheable: createUncacheableMemory(
       () => ({ entriesMax: fillLimits().aloneMax, ttlMs: fillLimits().aloneMs }),
       clock,
     ),
-    warming: createWarming(() => policy.current.warm, metrics),
+    warmMarks: createWarmMarks(() => policy.current.warm, metrics),
     identity,
     storing: { mode, freshness, parts: config.cache.parts.sizeBytes > 0 },
     counters: createCounters(metrics),

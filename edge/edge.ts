@@ -34,14 +34,14 @@ import { createTally, type Tally } from './ops/tally.js';
 import { invalidate } from './pass/invalidate-after.js';
 import { keepPosted } from './pass/keep-post.js';
 import { createPass, type Pass } from './pass/pass.js';
-import type { Ask, Leaving } from './request.js';
+import type { ClientSignal, EdgeRequest } from './request.js';
 import { createFastlane } from './server/fastlane/fastlane.js';
 import { createServer } from './server/node-http.js';
 import { createOutgoing, type Outgoing } from './server/outgoing.js';
 import { createRequestLog } from './server/request-log.js';
 import { readOriginTls } from './upstream/tls.js';
 import { openUpstream, type Upstream } from './upstream/upstream.js';
-import { createUses, NO_USES, type Uses } from './use-reports.js';
+import { createUseReports, NO_USE_REPORTS, type UseReports } from './use-reports.js';
 
 export interface EdgeSettings {
   readonly log: LogConfig;
@@ -95,7 +95,7 @@ async function openComponents(
       },
       cache,
       upstream,
-      menu: () => media.part?.capabilities.menu,
+      thumbOptions: () => media.part?.capabilities.thumbOptions,
       lease: () => (access === null ? 'yes' : (media.part?.follower.lease.mayServe() ?? 'refuse')),
       policy,
     },
@@ -118,10 +118,10 @@ async function openComponents(
   opened.add('pass', pass);
 
   const exchange = {
-    handle: (ask: Ask, client: Leaving) => handle(engine, ask, client),
+    handle: (ask: EdgeRequest, client: ClientSignal) => handle(engine, ask, client),
     health: createHealth({ cache, upstream, lease: media.part?.follower.lease ?? null, clock, log, metrics }),
     tally,
-    uses: media.part?.uses ?? NO_USES,
+    uses: media.part?.uses ?? NO_USE_REPORTS,
     outgoing,
     clock,
     log,
@@ -278,7 +278,7 @@ function openGateFor(config: AccessConfig, deps: ProcessDeps, opened: Closer): G
 interface MediaParts {
   readonly follower: Follower;
   readonly capabilities: Capabilities;
-  readonly uses: Uses;
+  readonly uses: UseReports;
 }
 
 interface MediaNeeds {
@@ -296,7 +296,7 @@ async function openMediaParts(
 ): Promise<MediaParts> {
   const { flights, cache } = engine;
   const proof = (): string => credential.proof();
-  const uses = createUses({ config: config.uses, upstream, proof, random: Math.random, ...deps });
+  const uses = createUseReports({ config: config.uses, upstream, proof, random: Math.random, ...deps });
   opened.add('uses', uses);
   const follower = await followJournal({
     config: config.journal,

@@ -15,138 +15,153 @@ import { findPart } from './fetch/complete.js';
 import type { Engine } from './fetch/engine.js';
 import { AGAIN, type Again, fetchExactly, fetchShared, revalidateInBackground } from './fetch/fetch.js';
 import { type Found, lookUp } from './fetch/lookup.js';
-import type { Errand } from './fetch/origin-request.js';
+import type { CacheRequest } from './fetch/origin-request.js';
 import { serveFromPart } from './fetch/serve-incomplete.js';
-import { type Aim, aimOf, type Place, placeOfOriginal, placeOfTarget, placeOfThumb } from './key.js';
-import type { Answer, Ask, Leaving, Outcome } from './request.js';
+import { type CacheTarget, genericTarget, originalTarget, type Target, targetOf, thumbTarget } from './key.js';
+import type { Answer, ClientSignal, EdgeRequest, Outcome } from './request.js';
 import type { ForwardReason, Handling } from './respond/cache-status.js';
 import { refuse, respond } from './respond/respond.js';
 import { type Decision, decide, passReason } from './rfc9111/decide.js';
 
-export function handle(engine: Engine, ask: Ask, client: Leaving): Answer | Promise<Answer> {
-  const aim = aimOf(ask, engine.aims);
-  switch (aim.kind) {
+export function handle(engine: Engine, request: EdgeRequest, client: ClientSignal): Answer | Promise<Answer> {
+  const target = targetOf(request, engine.targets);
+  switch (target.kind) {
     case 'media':
-      return handleMedia(engine, ask, aim, client);
+      return handleMedia(engine, request, target, client);
     case 'generic':
-      return answer(engine, { ask, place: placeOfTarget(ask.target), behalf: 'client', ...UNBOUNDED }, client);
+      return answer(
+        engine,
+        { request, target: genericTarget(request.target), fetchAs: 'client', ...UNBOUNDED },
+        client,
+      );
     case 'invalid_id':
-      return refused(engine, ask, new Fault('invalid_id', 'A media id is a ULID of 26 characters.'));
+      return refused(engine, request, new Fault('invalid_id', 'A media id is a ULID of 26 characters.'));
     case 'hidden':
-      return refused(engine, ask, new Fault('not_found', 'There is nothing here.'));
+      return refused(engine, request, new Fault('not_found', 'There is nothing here.'));
     case 'pass':
       return PASS;
     default:
-      return unreachable(aim);
+      return unreachable(target);
   }
 }
 
 const UNBOUNDED = { refusal: undefined, endsAt: Number.POSITIVE_INFINITY };
 const CUT_OFF = new Fault('cut_off', 'Try again, or another edge.', { headers: { 'retry-after': '1' } });
 
-type MediaAim = Extract<Aim, { kind: 'media' }>;
+type MediaTarget = Extract<Target, { kind: 'media' }>;
 const PASS: Answer = { kind: 'pass', outcome: 'pass' };
 
-function handleMedia(engine: Engine, ask: Ask, aim: MediaAim, client: Leaving): Answer | Promise<Answer> {
+function handleMedia(
+  engine: Engine,
+  request: EdgeRequest,
+  target: MediaTarget,
+  client: ClientSignal,
+): Answer | Promise<Answer> {
   if (engine.gate === null) throw new Error('media are served behind a gate only');
-  const access = authorize(engine.gate, ask);
-  if (access instanceof Promise) return access.then((known) => serveMedia(engine, ask, aim, known, client));
-  return serveMedia(engine, ask, aim, access, client);
+  const access = authorize(engine.gate, request);
+  if (access instanceof Promise) return access.then((known) => serveMedia(engine, request, target, known, client));
+  return serveMedia(engine, request, target, access, client);
 }
 
 function serveMedia(
   engine: Engine,
-  ask: Ask,
-  aim: MediaAim,
+  request: EdgeRequest,
+  target: MediaTarget,
   access: Access,
-  client: Leaving,
+  client: ClientSignal,
 ): Answer | Promise<Answer> {
-  if (access.kind === 'none') return refused(engine, ask, access.refusal());
-  if (engine.lease() === 'refuse') return refused(engine, ask, CUT_OFF);
-  const place = placeOf(engine, ask, aim);
+  if (access.kind === 'none') return refused(engine, request, access.refusal());
+  if (engine.lease() === 'refuse') return refused(engine, request, CUT_OFF);
+  const cacheTarget = cacheTargetOf(engine, request, target);
   // Nobody knows yet which wishes mean the same thumbnail.
-  if (place === undefined) return PASS;
-  const errand: Errand =
+  if (cacheTarget === undefined) return PASS;
+  const wanted: CacheRequest =
     access.kind === 'all'
-      ? { ask, place, behalf: 'edge', refusal: undefined, endsAt: access.endsAt }
-      : { ask, place, behalf: 'anonymous', refusal: () => access.refusal(), endsAt: Number.POSITIVE_INFINITY };
-  return answer(engine, errand, client);
+      ? { request, target: cacheTarget, fetchAs: 'edge', refusal: undefined, endsAt: access.endsAt }
+      : {
+          request,
+          target: cacheTarget,
+          fetchAs: 'anonymous',
+          refusal: () => access.refusal(),
+          endsAt: Number.POSITIVE_INFINITY,
+        };
+  return answer(engine, wanted, client);
 }
 
-function placeOf(engine: Engine, ask: Ask, { form, id }: MediaAim): Place | undefined {
-  if (form === 'original') return placeOfOriginal(id);
-  const menu = engine.menu();
-  return menu === undefined ? undefined : placeOfThumb(id, ask.query, ask.header('accept'), menu);
+function cacheTargetOf(engine: Engine, request: EdgeRequest, { form, id }: MediaTarget): CacheTarget | undefined {
+  if (form === 'original') return originalTarget(id);
+  const menu = engine.thumbOptions();
+  return menu === undefined ? undefined : thumbTarget(id, request.query, request.header('accept'), menu);
 }
 
 /** How often a request begins anew because what it found was gone or taken down on the way. */
 const ROUNDS_MAX = 3;
 
-function answer(engine: Engine, errand: Errand, client: Leaving): Answer | Promise<Answer> {
-  const first = attempt(engine, errand, client);
-  return first instanceof Promise ? persist(engine, errand, client, first) : first;
+function answer(engine: Engine, wanted: CacheRequest, client: ClientSignal): Answer | Promise<Answer> {
+  const first = attempt(engine, wanted, client);
+  return first instanceof Promise ? persist(engine, wanted, client, first) : first;
 }
 
 async function persist(
   engine: Engine,
-  errand: Errand,
-  client: Leaving,
+  wanted: CacheRequest,
+  client: ClientSignal,
   first: Promise<Answer | Again>,
 ): Promise<Answer> {
   let outcome = await first;
   for (let round = 1; outcome === AGAIN; round += 1) {
     outcome =
-      round < ROUNDS_MAX ? await attempt(engine, errand, client) : await bypass(engine, errand, 'unsettled', client);
+      round < ROUNDS_MAX ? await attempt(engine, wanted, client) : await bypass(engine, wanted, 'unsettled', client);
   }
   return outcome;
 }
 
 /** Once through lookup, decision and what follows from it. */
-function attempt(engine: Engine, errand: Errand, client: Leaving): Answer | Promise<Answer | Again> {
-  const { ask } = errand;
-  const reason = passReason(ask, engine.mode);
-  if (reason !== undefined) return bypass(engine, errand, reason, client);
-  const found = lookUp(engine.cache, errand);
-  const part = found.kind === 'stored' ? undefined : findPart(engine, errand);
+function attempt(engine: Engine, wanted: CacheRequest, client: ClientSignal): Answer | Promise<Answer | Again> {
+  const { request } = wanted;
+  const reason = passReason(request, engine.mode);
+  if (reason !== undefined) return bypass(engine, wanted, reason, client);
+  const found = lookUp(engine.cache, wanted);
+  const part = found.kind === 'stored' ? undefined : findPart(engine, wanted);
   if (part !== undefined) {
-    const answer = serveFromPart(engine, errand, part, decideOn(engine, errand, part.entry), client);
+    const answer = serveFromPart(engine, wanted, part, decideOn(engine, wanted, part.entry), client);
     if (answer !== undefined) return answer;
   }
-  const decision = decideOn(engine, errand, found.kind === 'stored' ? found.stored.entry : undefined);
+  const decision = decideOn(engine, wanted, found.kind === 'stored' ? found.stored.entry : undefined);
   switch (decision.kind) {
     case 'hit':
     case 'hit_stale':
-      return serve(engine, errand, storedOf(found), decision.kind === 'hit' ? undefined : 'max-stale', client);
+      return serve(engine, wanted, storedOf(found), decision.kind === 'hit' ? undefined : 'max-stale', client);
     case 'stale_while_revalidate':
-      revalidateInBackground(engine, errand, storedOf(found).entry);
-      return serve(engine, errand, storedOf(found), 'stale-while-revalidate', client);
+      revalidateInBackground(engine, wanted, storedOf(found).entry);
+      return serve(engine, wanted, storedOf(found), 'stale-while-revalidate', client);
     case 'revalidate':
-      return fetchShared(engine, errand, found, decision.because, client);
+      return fetchShared(engine, wanted, found, decision.because, client);
     case 'miss':
-      return fetchShared(engine, errand, found, missReason(errand, found, part), client);
+      return fetchShared(engine, wanted, found, missReason(wanted, found, part), client);
     case 'only_if_cached':
-      return refused(engine, ask, new Fault('gateway_timeout', 'There is no copy here that is fresh enough.'));
+      return refused(engine, request, new Fault('gateway_timeout', 'There is no copy here that is fresh enough.'));
     default:
       return unreachable(decision);
   }
 }
 
 /** Past the cache: the request as it is, for this caller alone. */
-function bypass(engine: Engine, errand: Errand, detail: string, client: Leaving): Promise<Answer> {
+function bypass(engine: Engine, wanted: CacheRequest, detail: string, client: ClientSignal): Promise<Answer> {
   const forwarding = { reason: 'bypass', detail } as const;
-  return fetchExactly({ engine, errand, found: { kind: 'nothing' }, forwarding, joined: false, client });
+  return fetchExactly({ engine, wanted, found: { kind: 'nothing' }, forwarding, joined: false, client });
 }
 
 const UNTRUSTED: Decision = { kind: 'revalidate', because: 'stale' };
 
-function decideOn(engine: Engine, errand: Errand, entry: Entry | undefined): Decision {
+function decideOn(engine: Engine, wanted: CacheRequest, entry: Entry | undefined): Decision {
   // Cut off from the journal, only what the origin has just confirmed may be shown.
   if (entry !== undefined && entry.mediaId !== null && engine.lease() !== 'yes') return UNTRUSTED;
-  return decide(entry, requestDirectives(errand.ask), engine.clock.now(), engine.deciding);
+  return decide(entry, requestDirectives(wanted.request), engine.clock.now(), engine.deciding);
 }
 
-function missReason({ ask }: Errand, found: Found, part: IncompleteResponse | undefined): ForwardReason {
-  if (part !== undefined && ask.method === 'GET') return 'partial';
+function missReason({ request }: CacheRequest, found: Found, part: IncompleteResponse | undefined): ForwardReason {
+  if (part !== undefined && request.method === 'GET') return 'partial';
   return found.kind === 'others' ? 'vary-miss' : 'uri-miss';
 }
 
@@ -158,26 +173,29 @@ function storedOf(found: Found): Stored {
 /** From memory at once; a body on disk is made sure of first. */
 function serve(
   engine: Engine,
-  errand: Errand,
+  wanted: CacheRequest,
   stored: Stored,
   stale: string | undefined,
-  client: Leaving,
+  client: ClientSignal,
 ): Answer | Promise<Answer | Again> {
   const { tier, body } = stored;
-  if (tier === 'memory' || body.whole !== undefined) return served(engine, errand, stored, stale);
-  return body
-    .ensure(client.leaving())
-    .then((state) => (state === 'lost' ? AGAIN : served(engine, errand, stored, stale)));
+  if (tier === 'memory' || body.whole !== undefined) return served(engine, wanted, stored, stale);
+  return body.ensure(client.gone()).then((state) => (state === 'lost' ? AGAIN : served(engine, wanted, stored, stale)));
 }
 
-function served(engine: Engine, errand: Errand, { entry, tier, body }: Stored, stale: string | undefined): Answer {
+function served(
+  engine: Engine,
+  wanted: CacheRequest,
+  { entry, tier, body }: Stored,
+  stale: string | undefined,
+): Answer {
   const now = engine.clock.now();
-  if (errand.ask.method === 'GET') engine.warming.used(entry.key);
+  if (wanted.request.method === 'GET') engine.warmMarks.used(entry.key);
   const handling: Handling = { kind: 'hit', ttlMs: entry.staleAt - now, detail: stale ?? tier };
-  const told = { entry, body, cacheStatus: engine.cacheStatus(handling), endsAt: errand.endsAt };
+  const told = { entry, body, cacheStatus: engine.cacheStatus(handling), endsAt: wanted.endsAt };
   return {
     kind: 'reply',
-    reply: respond(errand.ask, told, now, engine.responding()),
+    reply: respond(wanted.request, told, now, engine.responding()),
     outcome: outcomeOf(tier, stale),
     mediaId: entry.mediaId,
   };
@@ -188,8 +206,8 @@ function outcomeOf(tier: Stored['tier'], stale: string | undefined): Outcome {
   return tier === 'memory' ? 'hit_memory' : 'hit_disk';
 }
 
-function refused(engine: Engine, ask: Ask, fault: Fault): Answer {
+function refused(engine: Engine, request: EdgeRequest, fault: Fault): Answer {
   engine.counters.refusals.add(1, { reason: fault.code });
-  const reply = refuse(ask, fault, undefined, engine.responding().edgeName);
+  const reply = refuse(request, fault, undefined, engine.responding().edgeName);
   return { kind: 'reply', reply, outcome: 'refused', mediaId: null };
 }

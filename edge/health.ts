@@ -9,7 +9,7 @@ import type { EdgeCache } from './cache/cache.js';
 import type { Lease, LeaseState } from './journal/lease.js';
 import type { Upstream } from './upstream/upstream.js';
 
-export interface HealthParts {
+export interface HealthDeps {
   readonly cache: Pick<EdgeCache, 'probe' | 'stats'>;
   readonly upstream: Pick<Upstream, 'fetch' | 'tlsTrouble'>;
   /** Null in generic mode: there is no journal to follow. */
@@ -19,12 +19,12 @@ export interface HealthParts {
   readonly metrics: Metrics;
 }
 
-export function createHealth(parts: HealthParts): Health {
-  const { cache, lease, upstream } = parts;
+export function createHealth(deps: HealthDeps): Health {
+  const { cache, lease, upstream } = deps;
   return openHealth({
-    ...parts,
+    ...deps,
     checks: [
-      ['origin', (signal) => requireOriginOrCopies(parts, signal)],
+      ['origin', (signal) => requireOriginOrCopies(deps, signal)],
       ['cache', () => cache.probe()],
       ...(lease === null ? [] : ([['journal', async () => requireLease(lease)]] as const)),
     ],
@@ -43,7 +43,7 @@ const JOURNAL_WORDS: Readonly<Record<LeaseState['kind'], string>> = {
 };
 
 /** An origin that answers, in whatever way; or copies that may be served without one. */
-async function requireOriginOrCopies({ upstream, cache, lease }: HealthParts, signal: AbortSignal): Promise<void> {
+async function requireOriginOrCopies({ upstream, cache, lease }: HealthDeps, signal: AbortSignal): Promise<void> {
   const answer = await upstream.fetch({ method: 'HEAD', target: '/healthz', headers: [] }, signal);
   if (answer.kind === 'answered') {
     answer.body.destroy();

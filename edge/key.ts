@@ -16,13 +16,13 @@ import {
   type ThumbOptions,
 } from '../src/media/thumb-choice.js';
 import type { CacheKey } from './entry.js';
-import type { Ask } from './request.js';
+import type { EdgeRequest } from './request.js';
 
 /** The kinds of path that rules of the configuration may match on. */
 export const PATH_KINDS = ['original', 'thumb', 'other'] as const;
 export type PathKind = (typeof PATH_KINDS)[number];
 
-export type Aim =
+export type Target =
   | { readonly kind: 'media'; readonly form: 'original' | 'thumb'; readonly id: MediaId }
   /** The place of an id holds something else. */
   | { readonly kind: 'invalid_id' }
@@ -33,7 +33,7 @@ export type Aim =
   /** Between our own processes: not for clients. */
   | { readonly kind: 'hidden' };
 
-export interface AimRules {
+export interface TargetRules {
   /** Generic mode: every target is cacheable, none is ours. */
   readonly access: 'media' | 'off';
   /** Paths that anyone may see, cached as in generic mode. */
@@ -44,22 +44,22 @@ const MEDIA = '/v1/media/';
 const THUMB = '/thumb';
 const INTERNAL = '/internal/';
 
-const INVALID_ID: Aim = { kind: 'invalid_id' };
-const GENERIC: Aim = { kind: 'generic' };
-const PASS: Aim = { kind: 'pass' };
-const HIDDEN: Aim = { kind: 'hidden' };
+const INVALID_ID: Target = { kind: 'invalid_id' };
+const GENERIC: Target = { kind: 'generic' };
+const PASS: Target = { kind: 'pass' };
+const HIDDEN: Target = { kind: 'hidden' };
 
-export function aimOf(ask: Pick<Ask, 'method' | 'path'>, rules: AimRules): Aim {
-  const reads = ask.method === 'GET' || ask.method === 'HEAD';
+export function targetOf(request: Pick<EdgeRequest, 'method' | 'path'>, rules: TargetRules): Target {
+  const reads = request.method === 'GET' || request.method === 'HEAD';
   if (rules.access === 'off') return reads ? GENERIC : PASS;
-  if (ask.path.startsWith(INTERNAL)) return HIDDEN;
+  if (request.path.startsWith(INTERNAL)) return HIDDEN;
   if (!reads) return PASS;
-  if (ask.path.startsWith(MEDIA)) return aimOfMedia(ask.path.slice(MEDIA.length));
-  return rules.sharedPaths.has(ask.path) ? GENERIC : PASS;
+  if (request.path.startsWith(MEDIA)) return mediaTargetOf(request.path.slice(MEDIA.length));
+  return rules.sharedPaths.has(request.path) ? GENERIC : PASS;
 }
 
 /** `{id}` or `{id}/thumb`; what has more segments is another endpoint, known or not. */
-function aimOfMedia(rest: string): Aim {
+function mediaTargetOf(rest: string): Target {
   const form = rest.endsWith(THUMB) ? 'thumb' : 'original';
   const text = form === 'thumb' ? rest.slice(0, -THUMB.length) : rest;
   if (text.includes('/') || text === '') return PASS;
@@ -68,30 +68,41 @@ function aimOfMedia(rest: string): Aim {
 }
 
 /** Where an answer is held, and how the origin is asked for it. */
-export interface Place {
+export interface CacheTarget {
   readonly pathKind: PathKind;
   readonly mediaId: MediaId | null;
   /** The normalised target without what Vary selects. */
   readonly primaryKey: string;
   /** The target that the origin is asked for. */
-  readonly target: string;
+  readonly originTarget: string;
   /** Stands in for the client's own Accept; null where that is sent. */
   readonly accept: string | null;
 }
 
-export function placeOfOriginal(id: MediaId): Place {
-  const target = MEDIA + id;
-  return { pathKind: 'original', mediaId: id, primaryKey: target, target, accept: '*/*' };
+export function originalTarget(id: MediaId): CacheTarget {
+  const originTarget = MEDIA + id;
+  return { pathKind: 'original', mediaId: id, primaryKey: originTarget, originTarget, accept: '*/*' };
 }
 
 /**
  * The chosen variant written as a wish for its own size, which chooses it again
  * at the origin, and an Accept that chooses the format again.
  */
-export function placeOfThumb(id: MediaId, query: string, accept: string | undefined, menu: ThumbOptions): Place {
-  const { sizeQuery, format } = choiceOf(menu, query, accept ?? '*/*');
-  const target = `${MEDIA}${id}${THUMB}${sizeQuery}`;
-  return { pathKind: 'thumb', mediaId: id, primaryKey: `${target}#${format}`, target, accept: ACCEPT_OF[format] };
+export function thumbTarget(
+  id: MediaId,
+  query: string,
+  accept: string | undefined,
+  options: ThumbOptions,
+): CacheTarget {
+  const { sizeQuery, format } = choiceOf(options, query, accept ?? '*/*');
+  const originTarget = `${MEDIA}${id}${THUMB}${sizeQuery}`;
+  return {
+    pathKind: 'thumb',
+    mediaId: id,
+    primaryKey: `${originTarget}#${format}`,
+    originTarget,
+    accept: ACCEPT_OF[format],
+  };
 }
 
 interface Choice {
@@ -107,22 +118,22 @@ const CHOICES_MAX = 1_000;
 const QUERY_KEPT_MAX = 64;
 const ACCEPT_KEPT_MAX = 300;
 
-function choiceOf(menu: ThumbOptions, query: string, accept: string): Choice {
-  if (query.length > QUERY_KEPT_MAX || accept.length > ACCEPT_KEPT_MAX) return choose(menu, query, accept);
-  const known = choices.get(menu) ?? new Map<string, Choice>();
+function choiceOf(options: ThumbOptions, query: string, accept: string): Choice {
+  if (query.length > QUERY_KEPT_MAX || accept.length > ACCEPT_KEPT_MAX) return choose(options, query, accept);
+  const known = choices.get(options) ?? new Map<string, Choice>();
   // No space stands in a query.
   const name = `${query} ${accept}`;
   const found = known.get(name);
   if (found !== undefined) return found;
-  const choice = choose(menu, query, accept);
+  const choice = choose(options, query, accept);
   if (known.size >= CHOICES_MAX) known.clear();
-  choices.set(menu, known.set(name, choice));
+  choices.set(options, known.set(name, choice));
   return choice;
 }
 
-function choose(menu: ThumbOptions, query: string, accept: string): Choice {
-  const { width, height } = chooseVariant(menu, readThumbSize(query));
-  return { sizeQuery: `?w=${width}&h=${height}`, format: chooseFormat(accept, menu.formats) };
+function choose(options: ThumbOptions, query: string, accept: string): Choice {
+  const { width, height } = chooseVariant(options, readThumbSize(query));
+  return { sizeQuery: `?w=${width}&h=${height}`, format: chooseFormat(accept, options.formats) };
 }
 
 const ACCEPT_OF: Readonly<Record<ChosenFormat, string>> = {
@@ -131,12 +142,12 @@ const ACCEPT_OF: Readonly<Record<ChosenFormat, string>> = {
   jpeg: 'image/jpeg',
 };
 
-export function placeOfTarget(target: string): Place {
-  return { pathKind: 'other', mediaId: null, primaryKey: target, target, accept: null };
+export function genericTarget(originTarget: string): CacheTarget {
+  return { pathKind: 'other', mediaId: null, primaryKey: originTarget, originTarget, accept: null };
 }
 
 /** The kind of path that something held was asked for under: the inverse of the places above. */
-export function pathKindOf({ mediaId, primaryKey }: Pick<Place, 'mediaId' | 'primaryKey'>): PathKind {
+export function pathKindOf({ mediaId, primaryKey }: Pick<CacheTarget, 'mediaId' | 'primaryKey'>): PathKind {
   if (mediaId === null) return 'other';
   return primaryKey === MEDIA + mediaId ? 'original' : 'thumb';
 }

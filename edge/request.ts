@@ -7,7 +7,7 @@
 import type { HeaderList, Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
 
-export interface Ask {
+export interface EdgeRequest {
   /** As received; upper case for all that the edge knows. */
   readonly method: string;
   /** The request target in origin form, as received. */
@@ -29,8 +29,8 @@ export interface Ask {
 }
 
 /** Tells when the exchange with the client is over, whether it was answered or left. The signal is made when it is first asked for. */
-export interface Leaving {
-  leaving(): AbortSignal;
+export interface ClientSignal {
+  gone(): AbortSignal;
 }
 
 export type Answer =

@@ -21,7 +21,7 @@ import { EDGE_PROOF } from '../src/wire.js';
 import type { Answer, Outcome } from './request.js';
 import type { Upstream } from './upstream/upstream.js';
 
-export const usesSection = section(
+export const useReportsSection = section(
   'Reports to the origin of the media that were served from copies; only where its retention asks for them.',
   {
     mediaMax: integer({
@@ -34,9 +34,9 @@ export const usesSection = section(
   },
 );
 
-export type UsesConfig = ValueOf<typeof usesSection>;
+export type UseReportsConfig = ValueOf<typeof useReportsSection>;
 
-export interface Uses {
+export interface UseReports {
   /** An answer goes out. */
   note(answer: Extract<Answer, { kind: 'reply' }>): void;
   /** How often the origin wants reports; undefined: not at all. */
@@ -45,8 +45,8 @@ export interface Uses {
   close(): Promise<void>;
 }
 
-export interface UsesParts {
-  readonly config: UsesConfig;
+export interface UseReportsDeps {
+  readonly config: UseReportsConfig;
   readonly upstream: Pick<Upstream, 'fetchOwn'>;
   /** Value of the request header `edge-authorization`, as it is now. */
   readonly proof: () => string;
@@ -58,7 +58,7 @@ export interface UsesParts {
 }
 
 /** Of a generic cache, which has no media. */
-export const NO_USES: Pick<Uses, 'note'> = { note: () => undefined };
+export const NO_USE_REPORTS: Pick<UseReports, 'note'> = { note: () => undefined };
 
 /** The origin did not see these. */
 const UNSEEN_BY_ORIGIN: Readonly<Record<Outcome, boolean>> = {
@@ -74,13 +74,13 @@ const UNSEEN_BY_ORIGIN: Readonly<Record<Outcome, boolean>> = {
   own: false,
 };
 
-export function createUses(parts: UsesParts): Uses {
-  const { config, clock, log } = parts;
-  const meters = createMeters(parts.metrics);
+export function createUseReports(deps: UseReportsDeps): UseReports {
+  const { config, clock, log } = deps;
+  const meters = createMeters(deps.metrics);
   /** Served since the last report began. */
   let fresh = new Set<MediaId>();
   /** Not told yet, with the latest instant at which each may have been served. */
-  const untold = new Map<MediaId, number>();
+  const unreported = new Map<MediaId, number>();
   let everyMs: number | undefined;
   let timer: Timer | undefined;
   let reporting: Promise<void> | undefined;
@@ -88,21 +88,21 @@ export function createUses(parts: UsesParts): Uses {
 
   function seal(): void {
     const nowMs = clock.monotonicMs();
-    for (const id of fresh) untold.set(id, nowMs);
+    for (const id of fresh) unreported.set(id, nowMs);
     fresh = new Set();
   }
 
-  async function tellAll(): Promise<void> {
+  async function reportAll(): Promise<void> {
     seal();
-    while (untold.size > 0) {
-      const batch = [...untold].slice(0, USE_REPORT_IDS_MAX);
-      const told = await post(parts, batch, closing.signal);
-      meters.reports.add(1, { outcome: told ? 'told' : 'failed' });
-      if (!told) {
-        log.warn({ media: untold.size }, 'the origin could not be told what was served; it is told later');
+    while (unreported.size > 0) {
+      const batch = [...unreported].slice(0, USE_REPORT_IDS_MAX);
+      const accepted = await post(deps, batch, closing.signal);
+      meters.reports.add(1, { outcome: accepted ? 'told' : 'failed' });
+      if (!accepted) {
+        log.warn({ media: unreported.size }, 'the origin could not be told what was served; it is told later');
         return;
       }
-      for (const [id] of batch) untold.delete(id);
+      for (const [id] of batch) unreported.delete(id);
       meters.media.add(batch.length);
     }
   }
@@ -110,7 +110,7 @@ export function createUses(parts: UsesParts): Uses {
   /** One at a time. */
   function report(): Promise<void> {
     timer?.cancel();
-    reporting ??= tellAll().finally(() => {
+    reporting ??= reportAll().finally(() => {
       reporting = undefined;
       schedule();
     });
@@ -121,23 +121,23 @@ export function createUses(parts: UsesParts): Uses {
     timer?.cancel();
     if (everyMs === undefined || closing.signal.aborted) return;
     // Never later than asked for.
-    timer = clock.after(everyMs * (0.75 + parts.random() / 4), () => void report());
+    timer = clock.after(everyMs * (0.75 + deps.random() / 4), () => void report());
   }
 
   return {
     note({ reply, outcome, mediaId }) {
       if (everyMs === undefined || mediaId === null || !UNSEEN_BY_ORIGIN[outcome] || reply.status >= 400) return;
-      if (fresh.size + untold.size < config.mediaMax) fresh.add(mediaId);
+      if (fresh.size + unreported.size < config.mediaMax) fresh.add(mediaId);
       else if (!fresh.has(mediaId)) meters.lost.add();
       // Half the room is for what comes while it is told.
-      if (fresh.size >= config.mediaMax / 2 && untold.size === 0) void report();
+      if (fresh.size >= config.mediaMax / 2 && unreported.size === 0) void report();
     },
     want(wantedMs) {
       if (wantedMs === everyMs) return;
       everyMs = wantedMs;
       if (wantedMs === undefined) {
         fresh.clear();
-        untold.clear();
+        unreported.clear();
       }
       if (reporting === undefined) schedule();
     },
@@ -153,7 +153,7 @@ export function createUses(parts: UsesParts): Uses {
 
 /** Whether the origin has written it down. */
 async function post(
-  { config, upstream, proof, clock }: UsesParts,
+  { config, upstream, proof, clock }: UseReportsDeps,
   batch: readonly (readonly [MediaId, number])[],
   closing: AbortSignal,
 ): Promise<boolean> {

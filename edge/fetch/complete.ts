@@ -17,16 +17,16 @@ import { combinable, missingOf, rangeField } from '../rfc9111/spans.js';
 import { freshen } from '../rfc9111/validate.js';
 import type { Answered, UpstreamRequest } from '../upstream/request.js';
 import type { Engine } from './engine.js';
-import { judge } from './entry-of.js';
+import { entryOf } from './entry-of.js';
 import type { Flight } from './flight.js';
 import { fits } from './lookup.js';
-import { type Errand, partFields, selecting } from './origin-request.js';
-import type { Landing } from './result.js';
-import { type Treatment, treatmentOf } from './rules.js';
+import { type CacheRequest, partFields, selecting } from './origin-request.js';
+import type { FetchResult } from './result.js';
+import { applyRules, type RuleResult } from './rules.js';
 
 /** What is held of the response that an errand is about. */
-export function findPart({ cache }: Pick<Engine, 'cache'>, errand: Errand): IncompleteResponse | undefined {
-  return cache.incomplete.find(errand.place.primaryKey, (entry) => fits(entry, errand));
+export function findPart({ cache }: Pick<Engine, 'cache'>, wanted: CacheRequest): IncompleteResponse | undefined {
+  return cache.incomplete.find(wanted.target.primaryKey, (entry) => fits(entry, wanted));
 }
 
 /** A part that can be made whole: what is missing of it, at least one span. */
@@ -36,10 +36,10 @@ export interface Completable {
   readonly gaps: readonly [ByteSpan, ...ByteSpan[]];
 }
 
-export function completable(parts: Engine, errand: Errand): Completable | undefined {
-  const part = findPart(parts, errand);
+export function completable(engine: Engine, wanted: CacheRequest): Completable | undefined {
+  const part = findPart(engine, wanted);
   const etag = part === undefined ? undefined : headerOf(part.entry.headers, 'etag');
-  if (part === undefined || etag === undefined || part.entry.sizeBytes > parts.policy().fill.objectMaxBytes) {
+  if (part === undefined || etag === undefined || part.entry.sizeBytes > engine.policy().fill.objectMaxBytes) {
     return undefined;
   }
   const [first, ...others] = missingOf(part.spans, wholeOf(part.entry));
@@ -47,14 +47,14 @@ export function completable(parts: Engine, errand: Errand): Completable | undefi
 }
 
 export function gapRequest(
-  errand: Errand,
+  wanted: CacheRequest,
   { part, etag }: Completable,
   gap: ByteSpan,
   { identity }: Pick<Engine, 'identity'>,
 ): UpstreamRequest {
   const toTheEnd = gap.last === part.entry.sizeBytes - 1;
   const range = toTheEnd ? `bytes=${gap.first}-` : rangeField(gap);
-  return { method: 'GET', target: errand.place.target, headers: partFields(errand, range, etag, identity) };
+  return { method: 'GET', target: wanted.target.originTarget, headers: partFields(wanted, range, etag, identity) };
 }
 
 /** Whether an answer is the very span that was missing. */
@@ -72,13 +72,13 @@ export function isGap(answered: Answered, { part }: Completable, gap: ByteSpan):
  * of those that were stored. Undefined where that forbids to keep it.
  */
 export function combinedHead(
-  parts: Engine,
-  errand: Errand,
+  engine: Engine,
+  wanted: CacheRequest,
   { entry }: IncompleteResponse,
   answered: Answered,
-): { readonly entry: Entry; readonly treatment: Treatment } | undefined {
-  const treatment = treatmentOf(parts.policy().rules, {
-    pathKind: errand.place.pathKind,
+): { readonly entry: Entry; readonly ruleResult: RuleResult } | undefined {
+  const ruleResult = applyRules(engine.policy().rules, {
+    pathKind: wanted.target.pathKind,
     contentType: headerOf(entry.headers, 'content-type'),
     sizeBytes: entry.sizeBytes,
   });
@@ -86,14 +86,14 @@ export function combinedHead(
   const verdict = freshen({
     entry,
     received: { ...answered, headers },
-    request: { method: 'GET', header: selecting(errand).header },
-    now: parts.clock.now(),
-    rules: parts.storing,
-    override: treatment,
+    request: { method: 'GET', header: selecting(wanted).header },
+    now: engine.clock.now(),
+    rules: engine.storing,
+    override: ruleResult,
   });
   if (verdict.kind !== 'store') return undefined;
   const { key, primaryKey, mediaId, selectedBy, sizeBytes, sha256 } = entry;
-  return { entry: { ...verdict.head, key, primaryKey, mediaId, selectedBy, sizeBytes, sha256 }, treatment };
+  return { entry: { ...verdict.head, key, primaryKey, mediaId, selectedBy, sizeBytes, sha256 }, ruleResult };
 }
 
 const OF_ONE_PART: ReadonlySet<string> = new Set(['content-digest', 'content-length', 'content-md5', 'content-range']);
@@ -105,19 +105,19 @@ export class Mismatch extends Error {
 
 /** The bytes of the whole in order: what is held, and between it what is fetched, `first` being the first of that. */
 export async function* assembled(
-  parts: Engine,
-  errand: Errand,
+  engine: Engine,
+  wanted: CacheRequest,
   whole: Completable,
   first: Readable,
-  flight: Flight<Landing>,
+  flight: Flight<FetchResult>,
 ): AsyncGenerator<Buffer> {
   const { part, gaps } = whole;
-  const writer = parts.cache.incomplete.open(part.entry);
+  const writer = engine.cache.incomplete.open(part.entry);
   let at = 0;
   for (const [index, gap] of gaps.entries()) {
     if (at < gap.first) yield* part.read({ first: at, last: gap.first - 1 });
     at = gap.first;
-    const body = index === 0 ? first : await fetchGap(parts, errand, whole, gap, flight);
+    const body = index === 0 ? first : await fetchGap(engine, wanted, whole, gap, flight);
     for await (const chunk of body as AsyncIterable<Buffer>) {
       if (at + chunk.length > gap.last + 1) throw new Mismatch('the origin sent more than it was asked for');
       writer?.write(at, chunk);
@@ -130,13 +130,13 @@ export async function* assembled(
 }
 
 async function fetchGap(
-  parts: Engine,
-  errand: Errand,
+  engine: Engine,
+  wanted: CacheRequest,
   whole: Completable,
   gap: ByteSpan,
-  flight: Flight<Landing>,
+  flight: Flight<FetchResult>,
 ): Promise<Readable> {
-  const outcome = await parts.upstream.fetch(gapRequest(errand, whole, gap, parts), flight.signal);
+  const outcome = await engine.upstream.fetch(gapRequest(wanted, whole, gap, engine), flight.signal);
   if (outcome.kind === 'failed') throw new Error(`the origin gave no answer: ${outcome.failure}`);
   if (isGap(outcome, whole, gap)) return outcome.body;
   outcome.body.destroy();
@@ -144,18 +144,18 @@ async function fetchGap(
 }
 
 /** What came of a whole body whose transfer broke off: its beginning. The readers of the fill are not told before it lies here. */
-export async function keepBeginning(parts: Engine, filling: Fill): Promise<void> {
-  const { entry, receivedBytes } = filling;
+export async function keepBeginning(engine: Engine, fill: Fill): Promise<void> {
+  const { entry, receivedBytes } = fill;
   const { sizeBytes } = entry;
   const etag = headerOf(entry.headers, 'etag');
   if (entry.status !== 200 || sizeBytes === null || etag === undefined || !isStrongEtag(etag)) return;
   const keptBytes = Math.min(receivedBytes, sizeBytes - 1);
-  if (keptBytes <= 0 || filling.failed || filling.passing || parts.cache.peek(entry.key) !== undefined) return;
-  const writer = parts.cache.incomplete.open(entry);
+  if (keptBytes <= 0 || fill.failed || fill.passing || engine.cache.peek(entry.key) !== undefined) return;
+  const writer = engine.cache.incomplete.open(entry);
   if (writer === undefined) return;
   let at = 0;
   try {
-    const beginning = filling.open({ first: 0, last: keptBytes - 1 }, new AbortController().signal);
+    const beginning = fill.open({ first: 0, last: keptBytes - 1 }, new AbortController().signal);
     for await (const chunk of beginning as AsyncIterable<Buffer>) {
       if (!writer.write(at, chunk)) break;
       at += chunk.length;
@@ -166,27 +166,27 @@ export async function keepBeginning(parts: Engine, filling: Fill): Promise<void>
 }
 
 /** An answer to one caller's range, kept on its way past where that may be. */
-export function keepingPart(parts: Engine, errand: Errand, answered: Answered): Answered {
+export function keepingPart(engine: Engine, wanted: CacheRequest, answered: Answered): Answered {
   if (answered.status !== 206) return answered;
-  const judged = judge(parts, errand, 'GET', answered);
-  if (judged.kind !== 'store_part' || parts.cache.peek(judged.entry.key) !== undefined) return answered;
-  const { entry, treatment, span } = judged;
-  const { placement } = treatment;
-  if (!placement.memory && !placement.disk) return answered;
-  const writer = parts.cache.incomplete.open(entry);
+  const decision = entryOf(engine, wanted, 'GET', answered);
+  if (decision.kind !== 'store_part' || engine.cache.peek(decision.entry.key) !== undefined) return answered;
+  const { entry, ruleResult, span } = decision;
+  const { tiers } = ruleResult;
+  if (!tiers.memory && !tiers.disk) return answered;
+  const writer = engine.cache.incomplete.open(entry);
   if (writer === undefined) return answered;
   let at = span.first;
   const tap = new Transform({
     transform(chunk: Buffer, _encoding, done) {
       // What is not as long as it says lies nobody knows where.
-      if (at + chunk.length > span.last + 1) parts.cache.incomplete.drop(entry.key, 'corrupt');
+      if (at + chunk.length > span.last + 1) engine.cache.incomplete.drop(entry.key, 'corrupt');
       else writer.write(at, chunk);
       at += chunk.length;
       done(null, chunk);
     },
     flush(done) {
-      if (at <= span.last) parts.cache.incomplete.drop(entry.key, 'corrupt');
-      else void promote(parts, errand, entry, placement);
+      if (at <= span.last) engine.cache.incomplete.drop(entry.key, 'corrupt');
+      else void promote(engine, wanted, entry, tiers);
       done();
     },
   });
@@ -196,22 +196,22 @@ export function keepingPart(parts: Engine, errand: Errand, answered: Answered): 
 }
 
 /** A part that has become whole goes to the tiers, unless something newer is there or on its way. */
-async function promote(parts: Engine, errand: Errand, { key }: Entry, placement: Tiers): Promise<void> {
-  const { cache } = parts;
-  const part = cache.incomplete.find(errand.place.primaryKey, (entry) => entry.key === key);
+async function promote(engine: Engine, wanted: CacheRequest, { key }: Entry, tiers: Tiers): Promise<void> {
+  const { cache } = engine;
+  const part = cache.incomplete.find(wanted.target.primaryKey, (entry) => entry.key === key);
   if (part === undefined || missingOf(part.spans, wholeOf(part.entry)).length > 0) return;
-  if (part.entry.sizeBytes > parts.policy().fill.objectMaxBytes) return;
-  const filling = cache.fill(part.entry, placement);
-  for (const bytes of part.read(wholeOf(part.entry))) await filling.write(bytes);
-  const current = cache.incomplete.find(errand.place.primaryKey, (entry) => entry.key === key);
+  if (part.entry.sizeBytes > engine.policy().fill.objectMaxBytes) return;
+  const fill = cache.fill(part.entry, tiers);
+  for (const bytes of part.read(wholeOf(part.entry))) await fill.write(bytes);
+  const current = cache.incomplete.find(wanted.target.primaryKey, (entry) => entry.key === key);
   if (current !== part) {
-    filling.abort(new Mismatch('another has taken its place'));
+    fill.abort(new Mismatch('another has taken its place'));
     return;
   }
-  const outcome = await filling.end();
-  parts.counters.fills.add(1, { outcome: outcome.kind });
+  const outcome = await fill.end();
+  engine.counters.fills.add(1, { outcome: outcome.kind });
   if (outcome.kind === 'corrupt') {
-    parts.log.warn({ key: errand.place.primaryKey, what: outcome.what }, 'parts came to another whole than was said');
+    engine.log.warn({ key: wanted.target.primaryKey, what: outcome.what }, 'parts came to another whole than was said');
     cache.incomplete.drop(key, 'corrupt');
   }
 }

@@ -8,58 +8,58 @@ import { keyOf } from '../key.js';
 import { type StoredHead, type StoreRefusal, storable } from '../rfc9111/storable.js';
 import type { Answered } from '../upstream/request.js';
 import type { Engine } from './engine.js';
-import { type Errand, selecting } from './origin-request.js';
-import { type Treatment, treatmentOf } from './rules.js';
+import { type CacheRequest, selecting } from './origin-request.js';
+import { applyRules, type RuleResult } from './rules.js';
 
-export type Judged =
-  | { readonly kind: 'store'; readonly entry: Entry; readonly treatment: Treatment }
+export type StoreDecision =
+  | { readonly kind: 'store'; readonly entry: Entry; readonly ruleResult: RuleResult }
   /** RFC 9111 3.3: one part; `entry` is that of the whole. */
-  | { readonly kind: 'store_part'; readonly entry: Entry; readonly treatment: Treatment; readonly span: ByteSpan }
+  | { readonly kind: 'store_part'; readonly entry: Entry; readonly ruleResult: RuleResult; readonly span: ByteSpan }
   | { readonly kind: 'refuse'; readonly reason: StoreRefusal };
 
-export function judge(
-  parts: Pick<Engine, 'policy' | 'clock' | 'storing'>,
-  errand: Errand,
+export function entryOf(
+  engine: Pick<Engine, 'policy' | 'clock' | 'storing'>,
+  wanted: CacheRequest,
   method: 'GET' | 'HEAD',
   answered: Answered,
-): Judged {
-  const treatment = treatmentOf(parts.policy().rules, {
-    pathKind: errand.place.pathKind,
+): StoreDecision {
+  const ruleResult = applyRules(engine.policy().rules, {
+    pathKind: wanted.target.pathKind,
     contentType: headerOf(answered.headers, 'content-type'),
     sizeBytes: wholeSizeOf(answered),
   });
   const verdict = storable({
-    request: { method, header: selecting(errand).header },
+    request: { method, header: selecting(wanted).header },
     response: answered,
-    now: parts.clock.now(),
-    rules: parts.storing,
-    override: treatment,
+    now: engine.clock.now(),
+    rules: engine.storing,
+    override: ruleResult,
   });
   switch (verdict.kind) {
     case 'refuse':
       return verdict;
     case 'store_part':
-      return { ...verdict, entry: entryOf(errand, verdict.head, answered), treatment };
+      return { ...verdict, entry: makeEntry(wanted, verdict.head, answered), ruleResult };
     case 'store': {
-      const entry = entryOf(errand, verdict.head, answered);
+      const entry = makeEntry(wanted, verdict.head, answered);
       return {
         kind: 'store',
         entry: method === 'HEAD' ? entry : { ...entry, sizeBytes: answered.sizeBytes },
-        treatment,
+        ruleResult,
       };
     }
   }
 }
 
-function entryOf({ place, behalf }: Errand, head: StoredHead, answered: Answered): Entry {
-  const selectedBy = behalf === 'client' ? head.selectedBy : {};
+function makeEntry({ target, fetchAs }: CacheRequest, head: StoredHead, answered: Answered): Entry {
+  const selectedBy = fetchAs === 'client' ? head.selectedBy : {};
   return {
     ...head,
     selectedBy,
-    key: keyOf(place.primaryKey, selectedBy),
-    primaryKey: place.primaryKey,
-    mediaId: place.mediaId,
-    sha256: head.sha256 ?? (behalf === 'client' ? null : etagHash(answered)),
+    key: keyOf(target.primaryKey, selectedBy),
+    primaryKey: target.primaryKey,
+    mediaId: target.mediaId,
+    sha256: head.sha256 ?? (fetchAs === 'client' ? null : etagHash(answered)),
   };
 }
 

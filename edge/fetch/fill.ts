@@ -31,108 +31,123 @@ import {
 } from './complete.js';
 import type { FillConfig } from './config.js';
 import type { Engine } from './engine.js';
-import { type Judged, judge } from './entry-of.js';
+import { entryOf, type StoreDecision } from './entry-of.js';
 import { type Flight, type FlightEnd, FlightEnded } from './flight.js';
-import { type Errand, loneFields, partFields, sharedFields } from './origin-request.js';
-import type { Landing } from './result.js';
+import { type CacheRequest, loneFields, partFields, sharedFields } from './origin-request.js';
+import type { FetchResult } from './result.js';
 import { refresh } from './revalidate.js';
-import type { Treatment } from './rules.js';
+import type { RuleResult } from './rules.js';
 import type { Uncacheable } from './uncacheable.js';
 
 /**
  * GET of the whole, to be kept and shared: with `held`, only if that has changed;
  * where a part of it is here, only of what is missing.
  */
-export async function fill(
-  parts: Engine,
-  errand: Errand,
-  asked: readonly Entry[],
-  flight: Flight<Landing>,
-): Promise<Landing> {
-  const whole = completable(parts, errand);
-  if (whole !== undefined) return complete(parts, errand, whole, flight);
-  const headers = sharedFields(errand, asked, parts.identity);
-  const outcome = await parts.upstream.fetch(requestOf('GET', errand, headers), flight.signal);
+export async function fetchWhole(
+  engine: Engine,
+  wanted: CacheRequest,
+  stored: readonly Entry[],
+  flight: Flight<FetchResult>,
+): Promise<FetchResult> {
+  const whole = completable(engine, wanted);
+  if (whole !== undefined) return complete(engine, wanted, whole, flight);
+  const headers = sharedFields(wanted, stored, engine.identity);
+  const outcome = await engine.upstream.fetch(requestOf('GET', wanted, headers), flight.signal);
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
-  if (outcome.status === 304 && asked.length > 0) {
+  if (outcome.status === 304 && stored.length > 0) {
     outcome.body.destroy();
-    const entry = refresh(parts, errand, asked, outcome);
+    const entry = refresh(engine, wanted, stored, outcome);
     // It speaks of something that is not held, or forbids to hold it on: fetch anew.
-    if (entry === undefined) return fill(parts, errand, [], flight);
-    flight.land();
+    if (entry === undefined) return fetchWhole(engine, wanted, [], flight);
+    flight.finish();
     return { kind: 'refreshed', entry };
   }
-  return receive(parts, errand, asked, outcome, flight);
+  return receive(engine, wanted, stored, outcome, flight);
 }
 
 /** RFC 9111 3.4: what is missing of the whole, joined with what is here. */
-async function complete(parts: Engine, errand: Errand, whole: Completable, flight: Flight<Landing>): Promise<Landing> {
+async function complete(
+  engine: Engine,
+  wanted: CacheRequest,
+  whole: Completable,
+  flight: Flight<FetchResult>,
+): Promise<FetchResult> {
   const [gap] = whole.gaps;
-  const outcome = await parts.upstream.fetch(gapRequest(errand, whole, gap, parts), flight.signal);
+  const outcome = await engine.upstream.fetch(gapRequest(wanted, whole, gap, engine), flight.signal);
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
-  const combined = isGap(outcome, whole, gap) ? combinedHead(parts, errand, whole.part, outcome) : undefined;
+  const combined = isGap(outcome, whole, gap) ? combinedHead(engine, wanted, whole.part, outcome) : undefined;
   if (combined !== undefined) {
-    const bytes = assembled(parts, errand, whole, outcome.body, flight);
-    return take(parts, combined.entry, combined.treatment, { ...outcome, bytes }, flight);
+    const bytes = assembled(engine, wanted, whole, outcome.body, flight);
+    return take(engine, combined.entry, combined.ruleResult, { ...outcome, bytes }, flight);
   }
   // An error says nothing of what is here.
-  if (isOriginError(outcome.status)) return receive(parts, errand, [], outcome, flight);
-  parts.cache.incomplete.drop(whole.part.entry.key, 'replaced');
-  if (outcome.status !== 206 && outcome.status !== 416) return receive(parts, errand, [], outcome, flight);
+  if (isOriginError(outcome.status)) return receive(engine, wanted, [], outcome, flight);
+  engine.cache.incomplete.drop(whole.part.entry.key, 'replaced');
+  if (outcome.status !== 206 && outcome.status !== 416) return receive(engine, wanted, [], outcome, flight);
   // Of another piece than what was here, or not to be kept: fetch the whole.
   outcome.body.destroy();
-  return fill(parts, errand, [], flight);
+  return fetchWhole(engine, wanted, [], flight);
 }
 
 /** Interim answers go to the client whose request this is; those who only share it hear nothing of them. */
-function requestOf(method: 'GET' | 'HEAD', { ask, place, behalf }: Errand, headers: HeaderList): UpstreamRequest {
-  const sent = { method, target: place.target, headers };
-  if (behalf !== 'client' || ask.inform === undefined) return sent;
-  return { ...sent, onInterim: (status, fields) => ask.inform?.(status, fields) };
+function requestOf(
+  method: 'GET' | 'HEAD',
+  { request, target, fetchAs }: CacheRequest,
+  headers: HeaderList,
+): UpstreamRequest {
+  const sent = { method, target: target.originTarget, headers };
+  if (fetchAs !== 'client' || request.inform === undefined) return sent;
+  return { ...sent, onInterim: (status, fields) => request.inform?.(status, fields) };
 }
 
 async function receive(
-  parts: Engine,
-  errand: Errand,
-  asked: readonly Entry[],
+  engine: Engine,
+  wanted: CacheRequest,
+  stored: readonly Entry[],
   outcome: Answered,
-  flight: Flight<Landing>,
-): Promise<Landing> {
-  const judged = judge(parts, errand, 'GET', outcome);
-  const now = parts.clock.now();
+  flight: Flight<FetchResult>,
+): Promise<FetchResult> {
+  const decision = entryOf(engine, wanted, 'GET', outcome);
+  const now = engine.clock.now();
   // RFC 5861 4: an error does not take the place of what may be served in its stead.
-  const spares = isOriginError(outcome.status) && asked.some((held) => now < held.errorUntil);
-  if (judged.kind !== 'store' || spares) {
-    if (!mayPass(outcome.status)) for (const { key } of asked) parts.cache.drop(key, 'invalidated');
-    return unkept(parts, errand, outcome, refusalOf(judged), flight);
+  const spares = isOriginError(outcome.status) && stored.some((held) => now < held.errorUntil);
+  if (decision.kind !== 'store' || spares) {
+    if (!mayPass(outcome.status)) for (const { key } of stored) engine.cache.drop(key, 'invalidated');
+    return unkept(engine, wanted, outcome, refusalOf(decision), flight);
   }
-  const { entry, treatment } = judged;
-  if (outcome.sizeBytes !== null && outcome.sizeBytes > parts.policy().fill.objectMaxBytes) {
-    return handOver(parts, errand, outcome, 'large', flight);
+  const { entry, ruleResult } = decision;
+  if (outcome.sizeBytes !== null && outcome.sizeBytes > engine.policy().fill.objectMaxBytes) {
+    return handOver(engine, wanted, outcome, 'large', flight);
   }
-  return take(parts, entry, treatment, { ...outcome, bytes: outcome.body }, flight);
+  return take(engine, entry, ruleResult, { ...outcome, bytes: outcome.body }, flight);
 }
 
 /** A body on its way into the cache. */
 function take(
-  parts: Engine,
+  engine: Engine,
   entry: Entry,
-  { placement }: Treatment,
+  { tiers }: RuleResult,
   { status, headers, bytes }: Pick<Answered, 'status' | 'headers'> & { readonly bytes: AsyncIterable<Buffer> },
-  flight: Flight<Landing>,
-): Landing {
-  parts.uncacheable.forget(entry.primaryKey);
-  const filling = parts.cache.fill(entry, placement);
+  flight: Flight<FetchResult>,
+): FetchResult {
+  engine.uncacheable.forget(entry.primaryKey);
+  const fill = engine.cache.fill(entry, tiers);
   if (Object.keys(entry.selectedBy).length > 0) {
-    parts.cache.drop(keyOf(entry.primaryKey, {}), 'replaced');
+    engine.cache.drop(keyOf(entry.primaryKey, {}), 'replaced');
   }
-  flight.filling = filling;
-  const marked = parts.warming.takeMark(entry.key);
-  flight.keepOn = () => flight.order.background || marked || nearlyDone(filling, parts.policy().fill);
-  void pump(parts, bytes, filling, flight);
-  return { kind: 'filling', filling, status, withheld: notIn(parts, entry, headers), isOver: () => flight.over };
+  flight.fill = fill;
+  const marked = engine.warmMarks.takeMark(entry.key);
+  flight.keepOn = () => flight.spec.background || marked || nearlyDone(fill, engine.policy().fill);
+  void pump(engine, bytes, fill, flight);
+  return {
+    kind: 'arriving',
+    fill,
+    status,
+    unstoredFields: notIn(engine, entry, headers),
+    isFinished: () => flight.isFinished,
+  };
 }
 
 const NONE: HeaderList = [];
@@ -148,10 +163,10 @@ function notIn({ storing }: Engine, entry: Entry, headers: HeaderList): HeaderLi
 }
 
 /** Why what is not stored is not. RFC 9111 3.3: a part that nobody asked for is none that could be told. */
-function refusalOf(judged: Judged): StoreRefusal {
-  switch (judged.kind) {
+function refusalOf(decision: StoreDecision): StoreRefusal {
+  switch (decision.kind) {
     case 'refuse':
-      return judged.reason;
+      return decision.reason;
     case 'store_part':
       return 'partial';
     case 'store':
@@ -165,14 +180,17 @@ function mayPass(status: number): boolean {
 }
 
 /** How a trip ended before anything usable came. The flight has landed by then. */
-function earlyEnd(outcome: Awaited<ReturnType<Upstream['fetch']>>, flight: Flight<Landing>): Landing | undefined {
+function earlyEnd(
+  outcome: Awaited<ReturnType<Upstream['fetch']>>,
+  flight: Flight<FetchResult>,
+): FetchResult | undefined {
   if (flight.signal.aborted) {
     if (outcome.kind === 'answered') outcome.body.destroy();
-    flight.land();
+    flight.finish();
     return { kind: 'ended', why: endOf(flight.signal) };
   }
   if (outcome.kind === 'answered') return undefined;
-  flight.land();
+  flight.finish();
   return { kind: 'failed', failure: outcome.failure };
 }
 
@@ -182,20 +200,20 @@ function endOf(signal: AbortSignal): FlightEnd {
 
 /** Not to be kept: small answers go to all who wait, others to one of them. */
 async function unkept(
-  parts: Engine,
-  errand: Errand,
+  engine: Engine,
+  wanted: CacheRequest,
   answered: Answered,
   refusal: StoreRefusal,
-  flight: Flight<Landing>,
-): Promise<Landing> {
-  parts.counters.notStored.add(1, { reason: refusal });
-  const { sharedMaxBytes } = parts.policy().fill;
+  flight: Flight<FetchResult>,
+): Promise<FetchResult> {
+  engine.counters.notStored.add(1, { reason: refusal });
+  const { sharedMaxBytes } = engine.policy().fill;
   // What is no media is small, also where its size is not told; else it is no answer of our origin.
   const small = answered.sizeBytes === null ? answered.status !== 200 : answered.sizeBytes <= sharedMaxBytes;
   // In generic mode an answer that may not be kept may be about the caller: it is nobody else's.
-  if (errand.behalf === 'client' || !small) return handOver(parts, errand, answered, 'private', flight);
+  if (wanted.fetchAs === 'client' || !small) return handOver(engine, wanted, answered, 'private', flight);
   const bytes = await readAtMost(answered.body, sharedMaxBytes);
-  flight.land();
+  flight.finish();
   if (flight.signal.aborted) return { kind: 'ended', why: endOf(flight.signal) };
   if (bytes === undefined) return { kind: 'failed', failure: 'reset' };
   const { status, headers } = answered;
@@ -204,19 +222,19 @@ async function unkept(
 
 /** One caller gets it; others who come are told at once that they must go themselves. */
 function handOver(
-  parts: Engine,
-  errand: Errand,
+  engine: Engine,
+  wanted: CacheRequest,
   answered: Answered,
   why: Uncacheable,
-  flight: Flight<Landing>,
-): Landing {
-  if (!isOriginError(answered.status)) parts.uncacheable.remember(errand.place.primaryKey, why);
+  flight: Flight<FetchResult>,
+): FetchResult {
+  if (!isOriginError(answered.status)) engine.uncacheable.remember(wanted.target.primaryKey, why);
   flight.close();
   return lone(answered, why, 'GET', flight);
 }
 
-function lone(answered: Answered, why: Uncacheable, method: 'GET' | 'HEAD', flight: Flight<Landing>): Landing {
-  answered.body.once('close', () => flight.land());
+function lone(answered: Answered, why: Uncacheable, method: 'GET' | 'HEAD', flight: Flight<FetchResult>): FetchResult {
+  answered.body.once('close', () => flight.finish());
   let free: Answered | undefined = answered;
   return {
     kind: 'lone',
@@ -233,37 +251,42 @@ function lone(answered: Answered, why: Uncacheable, method: 'GET' | 'HEAD', flig
 
 /** From the origin into the cache, to the end. Whoever reads it does so at their own pace. */
 async function pump(
-  parts: Engine,
+  engine: Engine,
   bytes: AsyncIterable<Buffer>,
-  filling: Fill,
-  flight: Flight<Landing>,
+  fill: Fill,
+  flight: Flight<FetchResult>,
 ): Promise<void> {
   let outcome: FillOutcome;
   try {
     for await (const chunk of bytes) {
-      await filling.write(chunk);
-      if (filling.failed) break;
+      await fill.write(chunk);
+      if (fill.failed) break;
     }
-    const ending = filling.end();
+    const ending = fill.end();
     // Found in memory from now on, while the disk still takes it: nobody need join what is over.
-    if (isHeld(parts, filling.entry)) flight.close();
+    if (isHeld(engine, fill.entry)) flight.close();
     outcome = await ending;
   } catch (thrown) {
-    outcome = await breakOff(parts, filling, flight, thrown);
+    outcome = await breakOff(engine, fill, flight, thrown);
   }
-  flight.land();
-  tell(parts, filling.entry, outcome);
+  flight.finish();
+  tell(engine, fill.entry, outcome);
 }
 
-async function breakOff(parts: Engine, filling: Fill, flight: Flight<Landing>, thrown: unknown): Promise<FillOutcome> {
+async function breakOff(
+  engine: Engine,
+  fill: Fill,
+  flight: Flight<FetchResult>,
+  thrown: unknown,
+): Promise<FillOutcome> {
   const error = thrown instanceof Error ? thrown : new Error(String(thrown));
   const reason = flight.signal.aborted ? endOf(flight.signal) : 'origin';
   // Who comes now begins anew, with what is here.
   flight.close();
-  if (error instanceof Mismatch) parts.cache.incomplete.drop(filling.entry.key, 'corrupt');
-  else if (reason === 'origin' || reason === 'unwanted') await keepBeginning(parts, filling);
-  filling.abort(error);
-  if (reason === 'origin') parts.log.debug(errorFields(error), 'the origin broke off a body');
+  if (error instanceof Mismatch) engine.cache.incomplete.drop(fill.entry.key, 'corrupt');
+  else if (reason === 'origin' || reason === 'unwanted') await keepBeginning(engine, fill);
+  fill.abort(error);
+  if (reason === 'origin') engine.log.debug(errorFields(error), 'the origin broke off a body');
   return { kind: 'aborted', reason };
 }
 
@@ -271,61 +294,75 @@ function isHeld({ cache }: Engine, entry: Entry): boolean {
   return cache.peek(entry.key)?.entry.receivedAt === entry.receivedAt;
 }
 
-function tell(parts: Engine, entry: Entry, outcome: FillOutcome): void {
-  parts.counters.fills.add(1, { outcome: outcome.kind });
+function tell(engine: Engine, entry: Entry, outcome: FillOutcome): void {
+  engine.counters.fills.add(1, { outcome: outcome.kind });
   if (outcome.kind === 'corrupt') {
-    parts.cache.incomplete.drop(entry.key, 'corrupt');
-    parts.log.warn({ key: entry.primaryKey, what: outcome.what }, 'the origin sent a body that is not what it said');
+    engine.cache.incomplete.drop(entry.key, 'corrupt');
+    engine.log.warn({ key: entry.primaryKey, what: outcome.what }, 'the origin sent a body that is not what it said');
   }
 }
 
-function nearlyDone(filling: Fill, { finishShare, finishBytes }: FillConfig): boolean {
-  const { sizeBytes, receivedBytes } = filling;
-  if (sizeBytes === null || filling.passing) return false;
+function nearlyDone(fill: Fill, { finishShare, finishBytes }: FillConfig): boolean {
+  const { sizeBytes, receivedBytes } = fill;
+  if (sizeBytes === null || fill.passing) return false;
   return receivedBytes >= sizeBytes * finishShare || sizeBytes - receivedBytes <= finishBytes;
 }
 
 /** HEAD, for all who ask for it. */
-export async function fetchHead(parts: Engine, errand: Errand, flight: Flight<Landing>): Promise<Landing> {
-  const headers = sharedFields(errand, [], parts.identity);
-  const outcome = await parts.upstream.fetch({ method: 'HEAD', target: errand.place.target, headers }, flight.signal);
+export async function fetchHead(
+  engine: Engine,
+  wanted: CacheRequest,
+  flight: Flight<FetchResult>,
+): Promise<FetchResult> {
+  const headers = sharedFields(wanted, [], engine.identity);
+  const outcome = await engine.upstream.fetch(
+    { method: 'HEAD', target: wanted.target.originTarget, headers },
+    flight.signal,
+  );
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
-  const judged = judge(parts, errand, 'HEAD', outcome);
+  const decision = entryOf(engine, wanted, 'HEAD', outcome);
   // As with bodies: a head that may not be kept may be about the caller.
-  if (judged.kind !== 'store' && errand.behalf === 'client') {
-    if (outcome.status === 200) parts.uncacheable.remember(errand.place.primaryKey, 'private');
+  if (decision.kind !== 'store' && wanted.fetchAs === 'client') {
+    if (outcome.status === 200) engine.uncacheable.remember(wanted.target.primaryKey, 'private');
     flight.close();
     return lone(outcome, 'private', 'HEAD', flight);
   }
   outcome.body.destroy();
-  flight.land();
-  if (judged.kind === 'store')
-    return { kind: 'head', entry: judged.entry, treatment: judged.treatment, answered: outcome };
+  flight.finish();
+  if (decision.kind === 'store')
+    return { kind: 'head', entry: decision.entry, ruleResult: decision.ruleResult, answered: outcome };
   const answer = { status: outcome.status, headers: outcome.headers, bytes: Buffer.alloc(0) };
-  return { kind: 'shared', answer, refusal: refusalOf(judged) };
+  return { kind: 'shared', answer, refusal: refusalOf(decision) };
 }
 
 /** One caller's own request: its range, its conditions, nothing kept. */
-export async function fetchOwn(parts: Engine, errand: Errand, flight: Flight<Landing>): Promise<Landing> {
-  const method = errand.ask.method === 'HEAD' ? 'HEAD' : 'GET';
-  const headers = loneFields(errand, parts.identity);
-  const outcome = await parts.upstream.fetch(requestOf(method, errand, headers), flight.signal);
+export async function fetchOwn(
+  engine: Engine,
+  wanted: CacheRequest,
+  flight: Flight<FetchResult>,
+): Promise<FetchResult> {
+  const method = wanted.request.method === 'HEAD' ? 'HEAD' : 'GET';
+  const headers = loneFields(wanted, engine.identity);
+  const outcome = await engine.upstream.fetch(requestOf(method, wanted, headers), flight.signal);
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
-  return lone(keepingPart(parts, errand, outcome), 'private', method, flight);
+  return lone(keepingPart(engine, wanted, outcome), 'private', method, flight);
 }
 
 /** One part of what is arriving, from beyond what has come. */
 export async function fetchPart(
-  parts: Engine,
-  errand: Errand,
+  engine: Engine,
+  wanted: CacheRequest,
   part: { readonly range: string; readonly etag: string },
-  flight: Flight<Landing>,
-): Promise<Landing> {
-  const headers = partFields(errand, part.range, part.etag, parts.identity);
-  const outcome = await parts.upstream.fetch({ method: 'GET', target: errand.place.target, headers }, flight.signal);
+  flight: Flight<FetchResult>,
+): Promise<FetchResult> {
+  const headers = partFields(wanted, part.range, part.etag, engine.identity);
+  const outcome = await engine.upstream.fetch(
+    { method: 'GET', target: wanted.target.originTarget, headers },
+    flight.signal,
+  );
   const early = earlyEnd(outcome, flight);
   if (early !== undefined || outcome.kind === 'failed') return early ?? { kind: 'failed', failure: 'reset' };
-  return lone(keepingPart(parts, errand, outcome), 'large', 'GET', flight);
+  return lone(keepingPart(engine, wanted, outcome), 'large', 'GET', flight);
 }

@@ -9,7 +9,7 @@
 import type { MediaId } from '../../src/ids.js';
 import type { Fill } from '../cache/cache.js';
 
-export interface FlightOrder<T> {
+export interface FlightSpec<T> {
   /** Who comes with the same key shares the flight. */
   readonly key: string;
   readonly primaryKey: string;
@@ -34,29 +34,29 @@ export class FlightEnded extends Error {
 }
 
 export interface Flight<T> {
-  readonly order: FlightOrder<T>;
+  readonly spec: FlightSpec<T>;
   /** Ends the trip; its reason is a FlightEnded. */
   readonly signal: AbortSignal;
   /** What it came to, as soon as that can be told. */
-  readonly outcome: Promise<T>;
+  readonly result: Promise<T>;
   /** Resolves when the trip is over, body and all. */
-  readonly landed: Promise<void>;
-  readonly over: boolean;
+  readonly finished: Promise<void>;
+  readonly isFinished: boolean;
   /** Whether `outcome` is known by now. */
-  readonly told: boolean;
+  readonly settled: boolean;
   /** The body that it brings, while it comes: for those who join now. Set by who runs it. */
-  filling: Fill | undefined;
+  fill: Fill | undefined;
   /** Those who want it now. */
-  readonly wanted: number;
+  readonly waiters: number;
   /** Asked when nobody wants it any more: true lets it go on. */
   keepOn: () => boolean;
   /** Nobody new may join; who has joined keeps it. */
   close(): void;
   /** The trip is over. May be called twice. */
-  land(): void;
+  finish(): void;
 }
 
-export type Boarding<T> =
+export type JoinOutcome<T> =
   | { readonly kind: 'started'; readonly flight: Flight<T> }
   | { readonly kind: 'joined'; readonly flight: Flight<T> }
   /** At a limit. */
@@ -71,7 +71,7 @@ export interface FlightLimits {
 
 export interface Flights<T> {
   /** Shares the flight of the key, or starts it. `leaving` ends the wish; without one it is a background flight's own. */
-  board(order: FlightOrder<T>, leaving: AbortSignal | undefined): Boarding<T>;
+  joinOrStart(spec: FlightSpec<T>, gone: AbortSignal | undefined): JoinOutcome<T>;
   /** The flight under way for a key, if it can be joined. */
   find(key: string): Flight<T> | undefined;
   readonly underWay: number;
@@ -87,21 +87,21 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
   const byMedia = new Map<MediaId, Set<Trip<T>>>();
   const closed = { now: false, landed: (): void => undefined };
 
-  const start = (order: FlightOrder<T>): Trip<T> => {
-    const trip = new Trip(order, {
+  const start = (spec: FlightSpec<T>): Trip<T> => {
+    const trip = new Trip(spec, {
       closed: () => {
-        if (joinable.get(order.key) === trip) joinable.delete(order.key);
+        if (joinable.get(spec.key) === trip) joinable.delete(spec.key);
       },
-      landed: () => {
+      finished: () => {
         underWay.delete(trip);
         unlist(byMedia, trip);
         if (underWay.size === 0) closed.landed();
       },
     });
-    joinable.set(order.key, trip);
+    joinable.set(spec.key, trip);
     underWay.add(trip);
     list(byMedia, trip);
-    trip.takeOff();
+    trip.run();
     return trip;
   };
 
@@ -110,20 +110,20 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
   };
 
   return {
-    board(order, leaving) {
-      const found = joinable.get(order.key);
+    joinOrStart(spec, gone) {
+      const found = joinable.get(spec.key);
       if (found !== undefined) {
-        if (leaving === undefined) {
-          if (order.background) found.keepOn = () => true;
+        if (gone === undefined) {
+          if (spec.background) found.keepOn = () => true;
           return { kind: 'joined', flight: found };
         }
-        if (found.wanted >= limits().waitersMax) return { kind: 'full', limit: 'waiters' };
-        found.want(leaving);
+        if (found.waiters >= limits().waitersMax) return { kind: 'full', limit: 'waiters' };
+        found.addWaiter(gone);
         return { kind: 'joined', flight: found };
       }
       if (closed.now || underWay.size >= limits().flightsMax) return { kind: 'full', limit: 'flights' };
-      const trip = start(order);
-      if (leaving !== undefined) trip.want(leaving);
+      const trip = start(spec);
+      if (gone !== undefined) trip.addWaiter(gone);
       return { kind: 'started', flight: trip };
     },
     find: (key) => joinable.get(key),
@@ -132,7 +132,7 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
     },
     breakOff: (id) => endAll(byMedia.get(id) ?? [], 'taken_down'),
     breakOffWhere(matches) {
-      const hit = [...underWay].filter(({ order }) => matches(order.primaryKey));
+      const hit = [...underWay].filter(({ spec }) => matches(spec.primaryKey));
       endAll(hit, 'purged');
     },
     close() {
@@ -148,28 +148,28 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
 }
 
 class Trip<T> implements Flight<T> {
-  readonly order: FlightOrder<T>;
+  readonly spec: FlightSpec<T>;
   readonly #ending = new AbortController();
-  readonly #told: { readonly closed: () => void; readonly landed: () => void };
-  readonly outcome: Promise<T>;
-  readonly landed: Promise<void>;
+  readonly #settled: { readonly closed: () => void; readonly finished: () => void };
+  readonly result: Promise<T>;
+  readonly finished: Promise<void>;
   #touchDown: () => void = () => undefined;
-  #tell: (outcome: T) => void = () => undefined;
-  #wanted = 0;
+  #tell: (result: T) => void = () => undefined;
+  #waiters = 0;
   #isTold = false;
   #open = true;
   #flying = true;
   keepOn: () => boolean;
-  filling: Fill | undefined;
+  fill: Fill | undefined;
 
-  constructor(order: FlightOrder<T>, told: { readonly closed: () => void; readonly landed: () => void }) {
-    this.order = order;
-    this.#told = told;
-    this.keepOn = () => order.background;
-    this.outcome = new Promise((resolve) => {
+  constructor(spec: FlightSpec<T>, settled: { readonly closed: () => void; readonly finished: () => void }) {
+    this.spec = spec;
+    this.#settled = settled;
+    this.keepOn = () => spec.background;
+    this.result = new Promise((resolve) => {
       this.#tell = resolve;
     });
-    this.landed = new Promise((resolve) => {
+    this.finished = new Promise((resolve) => {
       this.#touchDown = resolve;
     });
   }
@@ -178,34 +178,34 @@ class Trip<T> implements Flight<T> {
     return this.#ending.signal;
   }
 
-  get over(): boolean {
+  get isFinished(): boolean {
     return !this.#flying;
   }
 
-  get told(): boolean {
+  get settled(): boolean {
     return this.#isTold;
   }
 
-  get wanted(): number {
-    return this.#wanted;
+  get waiters(): number {
+    return this.#waiters;
   }
 
   /** Apart from the constructor, so that whoever runs it finds the flight listed. */
-  takeOff(): void {
-    void this.order.run(this).then((outcome) => {
+  run(): void {
+    void this.spec.run(this).then((result) => {
       this.#isTold = true;
-      this.#tell(outcome);
+      this.#tell(result);
     });
   }
 
-  want(leaving: AbortSignal): void {
-    this.#wanted += 1;
+  addWaiter(gone: AbortSignal): void {
+    this.#waiters += 1;
     const leave = (): void => {
-      this.#wanted -= 1;
-      if (this.#wanted === 0 && this.#flying && !this.keepOn()) this.end('unwanted');
+      this.#waiters -= 1;
+      if (this.#waiters === 0 && this.#flying && !this.keepOn()) this.end('unwanted');
     };
-    if (leaving.aborted) leave();
-    else leaving.addEventListener('abort', leave, { once: true });
+    if (gone.aborted) leave();
+    else gone.addEventListener('abort', leave, { once: true });
   }
 
   end(why: FlightEnd): void {
@@ -218,27 +218,27 @@ class Trip<T> implements Flight<T> {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    this.#told.closed();
+    this.#settled.closed();
   }
 
-  land(): void {
+  finish(): void {
     if (!this.#flying) return;
     this.#flying = false;
     this.close();
-    this.#told.landed();
+    this.#settled.finished();
     this.#touchDown();
   }
 }
 
 function list<T>(byMedia: Map<MediaId, Set<Trip<T>>>, trip: Trip<T>): void {
-  const { mediaId } = trip.order;
+  const { mediaId } = trip.spec;
   if (mediaId === null) return;
   const held = byMedia.get(mediaId) ?? new Set();
   byMedia.set(mediaId, held.add(trip));
 }
 
 function unlist<T>(byMedia: Map<MediaId, Set<Trip<T>>>, trip: Trip<T>): void {
-  const { mediaId } = trip.order;
+  const { mediaId } = trip.spec;
   const held = mediaId === null ? undefined : byMedia.get(mediaId);
   held?.delete(trip);
   if (mediaId !== null && held?.size === 0) byMedia.delete(mediaId);

@@ -6,7 +6,7 @@ import type { EdgeCache, Stored } from '../cache/cache.js';
 import type { CacheKey, Entry } from '../entry.js';
 import { keyOf } from '../key.js';
 import { matches, selectStored } from '../rfc9111/vary.js';
-import { type Errand, selecting } from './origin-request.js';
+import { type CacheRequest, selecting } from './origin-request.js';
 
 export type Found =
   | { readonly kind: 'stored'; readonly stored: Stored }
@@ -17,28 +17,28 @@ export type Found =
 
 const NOTHING: Found = { kind: 'nothing' };
 
-export function lookUp(cache: EdgeCache, errand: Errand): Found {
-  const { place, behalf } = errand;
-  const stored = cache.get(keyOf(place.primaryKey, {}));
+export function lookUp(cache: EdgeCache, wanted: CacheRequest): Found {
+  const { target, fetchAs } = wanted;
+  const stored = cache.get(keyOf(target.primaryKey, {}));
   if (stored !== undefined)
-    return behalf === 'anonymous' && stored.entry.audience !== 'anyone' ? NOTHING : { kind: 'stored', stored };
+    return fetchAs === 'anonymous' && stored.entry.audience !== 'anyone' ? NOTHING : { kind: 'stored', stored };
   // Media never vary by more than their key says.
-  return behalf === 'client' ? lookUpVaried(cache, errand) : NOTHING;
+  return fetchAs === 'client' ? lookUpVaried(cache, wanted) : NOTHING;
 }
 
 /** RFC 9111 4.1. */
-function lookUpVaried(cache: EdgeCache, errand: Errand): Found {
-  const entries = cache.variantsOf(errand.place.primaryKey);
+function lookUpVaried(cache: EdgeCache, wanted: CacheRequest): Found {
+  const entries = cache.variantsOf(wanted.target.primaryKey);
   if (entries.length === 0) return NOTHING;
-  const entry = selectStored(entries, selecting(errand));
+  const entry = selectStored(entries, selecting(wanted));
   const stored = entry === undefined ? undefined : cache.get(entry.key);
   return stored === undefined ? { kind: 'others', entries } : { kind: 'stored', stored };
 }
 
 /** Whether an errand may be answered with an entry that was fetched for another. */
-export function fits(entry: Entry, errand: Errand): boolean {
-  if (errand.behalf === 'anonymous' && entry.audience !== 'anyone') return false;
-  return matches(entry, selecting(errand));
+export function fits(entry: Entry, wanted: CacheRequest): boolean {
+  if (wanted.fetchAs === 'anonymous' && entry.audience !== 'anyone') return false;
+  return matches(entry, selecting(wanted));
 }
 
 /** Every key that is held under a primary key. */

@@ -8,8 +8,8 @@ import { endToEnd, withVia } from '../../src/http/fields.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { EDGE_PROOF, INTERNAL_FIELDS, MEDIA_CALLER, REQUEST_ID } from '../../src/wire.js';
 import type { Entry } from '../entry.js';
-import type { Place } from '../key.js';
-import type { Ask } from '../request.js';
+import type { CacheTarget } from '../key.js';
+import type { EdgeRequest } from '../request.js';
 import { preconditions, REPLACED_BY_PRECONDITIONS } from '../rfc9111/validate.js';
 import { matches } from '../rfc9111/vary.js';
 
@@ -18,12 +18,12 @@ import { matches } from '../rfc9111/vary.js';
  * somebody without a credential, who may see public media only; or, in generic
  * mode, as the client itself.
  */
-export type Behalf = 'edge' | 'anonymous' | 'client';
+export type FetchAs = 'edge' | 'anonymous' | 'client';
 
-export interface Errand {
-  readonly ask: Ask;
-  readonly place: Place;
-  readonly behalf: Behalf;
+export interface CacheRequest {
+  readonly request: EdgeRequest;
+  readonly target: CacheTarget;
+  readonly fetchAs: FetchAs;
   /** For a caller without a credential: the answer where what is asked for is not public. */
   readonly refusal: (() => Fault) | undefined;
   /** When the right to see it ends that the caller has by a signed link; otherwise Infinity. */
@@ -38,63 +38,63 @@ export interface Identity {
 }
 
 /** Beside whose flight it may go: a stranger never shares one with callers who may see more. */
-export function flightKey({ place, behalf }: Errand, method: 'GET' | 'HEAD'): string {
-  return `${method} ${behalf} ${place.primaryKey}`;
+export function flightKey({ target, fetchAs }: CacheRequest, method: 'GET' | 'HEAD'): string {
+  return `${method} ${fetchAs} ${target.primaryKey}`;
 }
 
 /** What selects among stored responses (RFC 9111 4.1). Of media it is all in the key. */
-export function selecting({ ask, behalf }: Errand): Pick<Ask, 'header'> {
-  return behalf === 'client' ? { header: (name) => ask.header(name) } : NOTHING;
+export function selecting({ request, fetchAs }: CacheRequest): Pick<EdgeRequest, 'header'> {
+  return fetchAs === 'client' ? { header: (name) => request.header(name) } : NOTHING;
 }
 
-const NOTHING: Pick<Ask, 'header'> = { header: () => undefined };
+const NOTHING: Pick<EdgeRequest, 'header'> = { header: () => undefined };
 
 /**
  * The head for an answer that is to be kept and shared: the whole, whatever
  * part or condition the caller named. With `asked`, only if none of those holds
  * any more (RFC 9111 4.3.1).
  */
-export function sharedFields(errand: Errand, asked: readonly Entry[], identity: Identity): HeaderList {
-  const selected = asked.length === 1 && asked.every((entry) => matches(entry, selecting(errand)));
-  return [...ownFields(errand, identity, ONE_CALLERS), ...preconditions(asked, selected)];
+export function sharedFields(wanted: CacheRequest, stored: readonly Entry[], identity: Identity): HeaderList {
+  const selected = stored.length === 1 && stored.every((entry) => matches(entry, selecting(wanted)));
+  return [...ownFields(wanted, identity, ONE_CALLERS), ...preconditions(stored, selected)];
 }
 
 /** The head for one caller's own answer: parts and conditions as the caller wants them. */
-export function loneFields(errand: Errand, identity: Identity): HeaderList {
-  const base = ownFields(errand, identity, NEVER_SENT_ON);
-  if (errand.behalf === 'client') return base;
-  const own = errand.ask.fields().filter(([name]) => ONE_CALLERS.has(name) && !NEVER_SENT_ON.has(name));
+export function loneFields(wanted: CacheRequest, identity: Identity): HeaderList {
+  const base = ownFields(wanted, identity, NEVER_SENT_ON);
+  if (wanted.fetchAs === 'client') return base;
+  const own = wanted.request.fields().filter(([name]) => ONE_CALLERS.has(name) && !NEVER_SENT_ON.has(name));
   return [...base, ...own];
 }
 
 /** A part of the representation that `etag` names, or the whole where the origin has another by now. */
-export function partFields(errand: Errand, range: string, etag: string, identity: Identity): HeaderList {
-  return [...ownFields(errand, identity, ONE_CALLERS), ['range', range], ['if-range', etag]];
+export function partFields(wanted: CacheRequest, range: string, etag: string, identity: Identity): HeaderList {
+  return [...ownFields(wanted, identity, ONE_CALLERS), ['range', range], ['if-range', etag]];
 }
 
 /** Whether an answer made for this caller alone would differ from the whole. */
-export function wantsOwn(ask: Ask): boolean {
-  if (ask.method === 'HEAD') return true;
-  for (const name of REPLACED_BY_PRECONDITIONS) if (ask.header(name) !== undefined) return true;
+export function wantsOwn(request: EdgeRequest): boolean {
+  if (request.method === 'HEAD') return true;
+  for (const name of REPLACED_BY_PRECONDITIONS) if (request.header(name) !== undefined) return true;
   return false;
 }
 
 function ownFields(
-  { ask, place, behalf }: Errand,
+  { request, target, fetchAs }: CacheRequest,
   { proof, edgeName }: Identity,
   without: ReadonlySet<string>,
 ): HeaderList {
-  if (behalf === 'client') {
-    const crossing = endToEnd(ask.fields()).filter(([name]) => !without.has(name));
-    return withVia([...crossing, [REQUEST_ID, ask.requestId]], '1.1', edgeName);
+  if (fetchAs === 'client') {
+    const crossing = endToEnd(request.fields()).filter(([name]) => !without.has(name));
+    return withVia([...crossing, [REQUEST_ID, request.requestId]], '1.1', edgeName);
   }
   return [
-    ['accept', place.accept ?? '*/*'],
+    ['accept', target.accept ?? '*/*'],
     // One stored form serves all: media are compressed already.
     ['accept-encoding', 'identity'],
     [EDGE_PROOF, proof],
-    ...(behalf === 'anonymous' ? ([[MEDIA_CALLER, 'anonymous']] as const) : []),
-    [REQUEST_ID, ask.requestId],
+    ...(fetchAs === 'anonymous' ? ([[MEDIA_CALLER, 'anonymous']] as const) : []),
+    [REQUEST_ID, request.requestId],
     ['via', `1.1 ${edgeName}`],
   ];
 }

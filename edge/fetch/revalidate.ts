@@ -7,15 +7,20 @@ import type { Entry } from '../entry.js';
 import { freshen, identify, judgeByHead } from '../rfc9111/validate.js';
 import type { Answered } from '../upstream/request.js';
 import type { Engine } from './engine.js';
-import { type Errand, selecting } from './origin-request.js';
-import { treatmentOf } from './rules.js';
+import { type CacheRequest, selecting } from './origin-request.js';
+import { applyRules } from './rules.js';
 
 /** A 304: the newer head over the stored bodies that it speaks of; the first of them is told. */
-export function refresh(parts: Engine, errand: Errand, asked: readonly Entry[], answered: Answered): Entry | undefined {
-  const identified = identify(asked, answered.headers);
-  parts.counters.revalidated.add(1, { outcome: identified.kind === 'update' ? 'unchanged' : 'contradicted' });
-  const confirmed = identified.kind === 'update' ? identified.entries : onlyAsked(errand, asked);
-  const fresh = confirmed.map((entry) => freshened(parts, errand, entry, answered));
+export function refresh(
+  engine: Engine,
+  wanted: CacheRequest,
+  stored: readonly Entry[],
+  answered: Answered,
+): Entry | undefined {
+  const identified = identify(stored, answered.headers);
+  engine.counters.revalidated.add(1, { outcome: identified.kind === 'update' ? 'unchanged' : 'contradicted' });
+  const confirmed = identified.kind === 'update' ? identified.entries : onlyAsked(wanted, stored);
+  const fresh = confirmed.map((entry) => freshened(engine, wanted, entry, answered));
   return fresh.find((entry) => entry !== undefined);
 }
 
@@ -25,21 +30,21 @@ export function refresh(parts: Engine, errand: Errand, asked: readonly Entry[], 
  * it can mean no other (RFC 9110 15.4.5), and origins that say so get along with
  * other caches; its validator is not taken over. Our own origin never does.
  */
-function onlyAsked(errand: Errand, asked: readonly Entry[]): readonly Entry[] {
-  return errand.behalf === 'client' && asked.length === 1 ? asked : [];
+function onlyAsked(wanted: CacheRequest, stored: readonly Entry[]): readonly Entry[] {
+  return wanted.fetchAs === 'client' && stored.length === 1 ? stored : [];
 }
 
 /** The head of a HEAD: what is held holds on under it, or goes, since a GET would get another. */
-export function compareHead(parts: Engine, errand: Errand, entry: Entry, answered: Answered): void {
+export function compareHead(engine: Engine, wanted: CacheRequest, entry: Entry, answered: Answered): void {
   const verdict = judgeByHead(entry, answered);
   switch (verdict) {
     case 'freshen':
-      parts.counters.revalidated.add(1, { outcome: 'unchanged' });
-      freshened(parts, errand, entry, answered);
+      engine.counters.revalidated.add(1, { outcome: 'unchanged' });
+      freshened(engine, wanted, entry, answered);
       break;
     case 'stale':
-      parts.counters.revalidated.add(1, { outcome: 'changed' });
-      parts.cache.drop(entry.key, 'invalidated');
+      engine.counters.revalidated.add(1, { outcome: 'changed' });
+      engine.cache.drop(entry.key, 'invalidated');
       break;
     case 'nothing':
       break;
@@ -47,27 +52,27 @@ export function compareHead(parts: Engine, errand: Errand, entry: Entry, answere
 }
 
 /** The stored copy under its newer head; dropped where that forbids to keep it. */
-function freshened(parts: Engine, errand: Errand, stored: Entry, answered: Answered): Entry | undefined {
-  const { rules } = parts.policy();
-  const treatment = treatmentOf(rules, {
-    pathKind: errand.place.pathKind,
+function freshened(engine: Engine, wanted: CacheRequest, stored: Entry, answered: Answered): Entry | undefined {
+  const { rules } = engine.policy();
+  const ruleResult = applyRules(rules, {
+    pathKind: wanted.target.pathKind,
     contentType: headerOf(stored.headers, 'content-type'),
     sizeBytes: stored.sizeBytes,
   });
   const verdict = freshen({
     entry: stored,
     received: answered,
-    request: { method: 'GET', header: selecting(errand).header },
-    now: parts.clock.now(),
-    rules: parts.storing,
-    override: treatment,
+    request: { method: 'GET', header: selecting(wanted).header },
+    now: engine.clock.now(),
+    rules: engine.storing,
+    override: ruleResult,
   });
   if (verdict.kind !== 'store') {
-    parts.cache.drop(stored.key, 'invalidated');
+    engine.cache.drop(stored.key, 'invalidated');
     return undefined;
   }
   const { key, primaryKey, mediaId, selectedBy, sizeBytes, sha256 } = stored;
   const entry: Entry = { ...verdict.head, key, primaryKey, mediaId, selectedBy, sizeBytes, sha256 };
-  parts.cache.refresh(entry);
+  engine.cache.refresh(entry);
   return entry;
 }

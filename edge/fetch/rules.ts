@@ -68,38 +68,38 @@ export interface Subject {
   readonly sizeBytes: number | null;
 }
 
-export interface Treatment {
+export interface RuleResult {
   readonly ttlMs: number | null;
   readonly staleWhileRevalidateMs: number | null;
   readonly staleIfErrorMs: number | null;
-  readonly placement: Tiers;
+  readonly tiers: Tiers;
   readonly warm: WarmMode | 'as_set';
 }
 
-const UNTREATED: Treatment = {
+const NO_RULE: RuleResult = {
   ttlMs: null,
   staleWhileRevalidateMs: null,
   staleIfErrorMs: null,
-  placement: { memory: true, disk: true },
+  tiers: { memory: true, disk: true },
   warm: 'as_set',
 };
 
-export function treatmentOf(rules: readonly Rule[], subject: Subject): Treatment {
+export function applyRules(rules: readonly Rule[], subject: Subject): RuleResult {
   const rule = rules.find((each) => matches(each, subject));
-  if (rule === undefined) return UNTREATED;
+  if (rule === undefined) return NO_RULE;
   const { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, admission, warm } = rule;
-  const placement: Tiers = {
+  const tiers: Tiers = {
     memory: rule.tiers === 'both' || rule.tiers === 'memory',
     disk: rule.tiers === 'both' || rule.tiers === 'disk',
     ...(admission !== 'as_set' && { admission }),
   };
-  return { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, placement, warm };
+  return { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, tiers, warm };
 }
 
 /** Whether the rules as they are now let a body that is held lie in memory. */
 export function mayLieInMemory(rules: readonly Rule[], entry: Entry): boolean {
   const contentType = headerOf(entry.headers, 'content-type');
-  return treatmentOf(rules, { pathKind: pathKindOf(entry), contentType, sizeBytes: entry.sizeBytes }).placement.memory;
+  return applyRules(rules, { pathKind: pathKindOf(entry), contentType, sizeBytes: entry.sizeBytes }).tiers.memory;
 }
 
 function matches(rule: Rule, { pathKind, contentType, sizeBytes }: Subject): boolean {

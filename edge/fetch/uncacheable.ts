@@ -19,25 +19,25 @@ export function createUncacheableMemory(
   limits: () => { readonly entriesMax: number; readonly ttlMs: number },
   clock: Pick<Clock, 'monotonicMs'>,
 ): UncacheableMemory {
-  const held = new Map<string, { readonly why: Uncacheable; readonly until: EpochMs }>();
+  const remembered = new Map<string, { readonly why: Uncacheable; readonly until: EpochMs }>();
   return {
     remember(key, why) {
       const { entriesMax, ttlMs } = limits();
-      held.delete(key);
+      remembered.delete(key);
       if (ttlMs === 0) return;
-      held.set(key, { why, until: clock.monotonicMs() + ttlMs });
-      for (const oldest of held.keys()) {
-        if (held.size <= entriesMax) break;
-        held.delete(oldest);
+      remembered.set(key, { why, until: clock.monotonicMs() + ttlMs });
+      for (const oldest of remembered.keys()) {
+        if (remembered.size <= entriesMax) break;
+        remembered.delete(oldest);
       }
     },
     recall(key) {
-      const found = held.get(key);
+      const found = remembered.get(key);
       if (found === undefined) return undefined;
       if (clock.monotonicMs() < found.until) return found.why;
-      held.delete(key);
+      remembered.delete(key);
       return undefined;
     },
-    forget: (key) => void held.delete(key),
+    forget: (key) => void remembered.delete(key),
   };
 }

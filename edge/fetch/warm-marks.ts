@@ -7,7 +7,7 @@
 import { choice, flag, integer, section, size, type ValueOf } from '../../src/config/field.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { CacheKey, Entry } from '../entry.js';
-import { type Treatment, WARM_MODES, type WarmMode } from './rules.js';
+import { type RuleResult, WARM_MODES, type WarmMode } from './rules.js';
 
 export const warmSection = section('What a HEAD that misses does about the body.', {
   mode: choice({
@@ -35,11 +35,11 @@ export type WarmConfig = ValueOf<typeof warmSection>;
 
 export type WarmDecision = 'off' | 'mark' | 'now';
 
-export interface Warming {
+export interface WarmMarks {
   /** What is wanted, before the limits are asked. */
-  modeOf(treatment: Treatment): WarmMode;
+  modeOf(ruleResult: RuleResult): WarmMode;
   /** What to do about the body of a head that was just fetched. */
-  decide(entry: Entry, treatment: Treatment): WarmDecision;
+  decide(entry: Entry, ruleResult: RuleResult): WarmDecision;
   mark(key: CacheKey): void;
   /** Whether one more body may be fetched now. */
   hasRoom(): boolean;
@@ -52,7 +52,7 @@ export interface Warming {
   used(key: CacheKey): void;
 }
 
-export function createWarming(config: () => WarmConfig, metrics: Metrics): Warming {
+export function createWarmMarks(config: () => WarmConfig, metrics: Metrics): WarmMarks {
   const marks = new Set<string>();
   const unused = new Set<string>();
   let running = 0;
@@ -71,9 +71,9 @@ export function createWarming(config: () => WarmConfig, metrics: Metrics): Warmi
     }
   };
   return {
-    modeOf: (treatment) => modeOf(treatment, config()),
-    decide(entry, treatment) {
-      const decision = decide(entry, treatment, config(), running);
+    modeOf: (ruleResult) => modeOf(ruleResult, config()),
+    decide(entry, ruleResult) {
+      const decision = decide(entry, ruleResult, config(), running);
       decided.add(1, { decision });
       return decision;
     },
@@ -95,13 +95,13 @@ export function createWarming(config: () => WarmConfig, metrics: Metrics): Warmi
   };
 }
 
-function decide(entry: Entry, treatment: Treatment, config: WarmConfig, running: number): WarmDecision {
-  const mode = modeOf(treatment, config);
+function decide(entry: Entry, ruleResult: RuleResult, config: WarmConfig, running: number): WarmDecision {
+  const mode = modeOf(ruleResult, config);
   if (mode !== 'now') return mode;
   const fits = entry.sizeBytes !== null && entry.sizeBytes <= config.maxBytes;
   return fits && running < config.concurrentMax ? 'now' : 'mark';
 }
 
-function modeOf({ warm }: Treatment, { mode }: WarmConfig): WarmMode {
+function modeOf({ warm }: RuleResult, { mode }: WarmConfig): WarmMode {
   return warm === 'as_set' ? mode : warm;
 }

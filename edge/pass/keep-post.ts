@@ -7,7 +7,7 @@ import { contentLength } from '../../src/http/head.js';
 import { headerOf } from '../../src/http/reply.js';
 import type { Entry } from '../entry.js';
 import type { Engine } from '../fetch/engine.js';
-import { treatmentOf } from '../fetch/rules.js';
+import { applyRules } from '../fetch/rules.js';
 import { keyOf } from '../key.js';
 import { type StoredHead, storable } from '../rfc9111/storable.js';
 import type { BodySink, PassedAnswer } from './config.js';
@@ -20,7 +20,7 @@ export function keepPosted(engine: Engine, answer: PassedAnswer): BodySink | und
   const sizeBytes = contentLength(headers);
   const { fill, rules } = engine.policy();
   if (sizeBytes !== null && sizeBytes > fill.objectMaxBytes) return undefined;
-  const treatment = treatmentOf(rules, {
+  const treatment = applyRules(rules, {
     pathKind: 'other',
     contentType: headerOf(headers, 'content-type'),
     sizeBytes,
@@ -35,7 +35,7 @@ export function keepPosted(engine: Engine, answer: PassedAnswer): BodySink | und
   });
   if (verdict.kind !== 'store') return undefined;
   uncacheable.forget(target);
-  const filling = cache.fill(entryOf(target, verdict.head, sizeBytes), treatment.placement);
+  const filling = cache.fill(entryOf(target, verdict.head, sizeBytes), treatment.tiers);
   let ended = false;
   return {
     write: (chunk) => filling.write(chunk),

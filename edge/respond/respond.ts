@@ -26,7 +26,7 @@ import { type HeaderList, headerOf, NO_BODY, type Reply, type ReplyBody } from '
 import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
 import type { Body } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
-import type { Ask } from '../request.js';
+import type { EdgeRequest } from '../request.js';
 import { ageSeconds } from '../rfc9111/freshness.js';
 import { type ClientLifetime, clientCacheControl, clientLifetimeOf } from './client-lifetime.js';
 
@@ -39,7 +39,7 @@ export interface RespondRules {
 }
 
 /** A response to be told, whether it is stored, arrives or is a head alone. */
-export interface Told {
+export interface CachedResponse {
   readonly entry: Entry;
   /** Null for an answer to HEAD: there is none to open. */
   readonly body: Body | null;
@@ -50,44 +50,44 @@ export interface Told {
    * already: it is then opened with the answer, not when that is sent. Ends the
    * reading.
    */
-  readonly leaving?: AbortSignal;
+  readonly gone?: AbortSignal;
   /** When the right to see it ends, by which it was asked for: of a signed link; otherwise Infinity. */
   readonly endsAt: EpochMs;
   /** Fields that the entry was stored without and that this caller alone gets. */
-  readonly withheld?: HeaderList;
+  readonly unstoredFields?: HeaderList;
 }
 
-export function respond(ask: Ask, told: Told, now: EpochMs, rules: RespondRules): Reply {
-  const held = headOf(told.entry, rules.edgeName);
-  const own = ownFields(ask, told, held, now);
+export function respond(request: EdgeRequest, response: CachedResponse, now: EpochMs, rules: RespondRules): Reply {
+  const head = headOf(response.entry, rules.edgeName);
+  const own = ownFields(request, response, head, now);
   // RFC 9110 13.2.1: conditions are about what would otherwise be 2xx. A 204 or a 404 has no range either.
-  if (told.entry.status !== 200) return whole(ask, told, held, own);
-  switch (evaluateConditions(ask, held.conditions)) {
+  if (response.entry.status !== 200) return whole(request, response, head, own);
+  switch (evaluateConditions(request, head.conditions)) {
     case 'not_modified':
-      return { status: 304, leading: held.notModified, headers: own, body: NO_BODY };
+      return { status: 304, leading: head.notModified, headers: own, body: NO_BODY };
     case 'precondition_failed':
       return refuse(
-        ask,
+        request,
         new Fault('precondition_failed', 'The media is not as the request wants it.'),
-        told.cacheStatus,
+        response.cacheStatus,
         rules.edgeName,
       );
     case 'proceed':
-      return ranged(ask, told, held, own, rules);
+      return ranged(request, response, head, own, rules);
   }
 }
 
 /** The spans that `respond` answers with; undefined where its answer is no 206. */
 export function spansAnswered(
-  ask: Ask,
+  request: EdgeRequest,
   entry: Entry,
   sizeBytes: number,
   rules: RespondRules,
 ): readonly ByteSpan[] | undefined {
-  if (entry.status !== 200 || ask.header('range') === undefined) return undefined;
-  const held = headOf(entry, rules.edgeName);
-  if (evaluateConditions(ask, held.conditions) !== 'proceed') return undefined;
-  const plan = planRange(ask, held.validators, sizeBytes, rules);
+  if (entry.status !== 200 || request.header('range') === undefined) return undefined;
+  const head = headOf(entry, rules.edgeName);
+  if (evaluateConditions(request, head.conditions) !== 'proceed') return undefined;
+  const plan = planRange(request, head.validators, sizeBytes, rules);
   switch (plan.kind) {
     case 'single':
       return [plan.span];
@@ -102,25 +102,32 @@ export function spansAnswered(
 }
 
 /** RFC 9110 14.2. While the size is not known there is nothing to measure a range by: it is answered whole. */
-function ranged(ask: Ask, told: Told, held: Head, own: HeaderList, rules: RespondRules): Reply {
-  const { body } = told;
+function ranged(
+  request: EdgeRequest,
+  response: CachedResponse,
+  head: Head,
+  own: HeaderList,
+  rules: RespondRules,
+): Reply {
+  const { body } = response;
   const sizeBytes = body?.sizeBytes ?? null;
-  if (body === null || sizeBytes === null || ask.header('range') === undefined) return whole(ask, told, held, own);
-  const plan = planRange(ask, held.validators, sizeBytes, rules);
+  if (body === null || sizeBytes === null || request.header('range') === undefined)
+    return whole(request, response, head, own);
+  const plan = planRange(request, head.validators, sizeBytes, rules);
   switch (plan.kind) {
     case 'whole':
-      return whole(ask, told, held, own);
+      return whole(request, response, head, own);
     case 'single':
-      return single({ ...told, body }, plan.span, sizeBytes, held, own);
+      return single({ ...response, body }, plan.span, sizeBytes, head, own);
     case 'several':
-      return several({ ...told, body }, plan.spans, sizeBytes, held, own, rules.newBoundary());
+      return several({ ...response, body }, plan.spans, sizeBytes, head, own, rules.newBoundary());
     case 'unsatisfiable':
       return refuse(
-        ask,
+        request,
         new Fault('range_not_satisfiable', 'The media ends before the range begins.', {
           headers: { 'content-range': unsatisfiedRange(sizeBytes) },
         }),
-        told.cacheStatus,
+        response.cacheStatus,
         rules.edgeName,
       );
     default:
@@ -128,16 +135,16 @@ function ranged(ask: Ask, told: Told, held: Head, own: HeaderList, rules: Respon
   }
 }
 
-function whole(ask: Ask, told: Told, held: Head, own: HeaderList): Reply {
-  const { entry, body } = told;
+function whole(request: EdgeRequest, response: CachedResponse, head: Head, own: HeaderList): Reply {
+  const { entry, body } = response;
   const sizeBytes = body === null ? entry.sizeBytes : (body.sizeBytes ?? entry.sizeBytes);
-  const stated = sizeBytes === held.sizeBytes || entry.status === 204;
-  const silent = body === null || ask.method === 'HEAD';
+  const stated = sizeBytes === head.sizeBytes || entry.status === 204;
+  const silent = body === null || request.method === 'HEAD';
   return {
     status: entry.status,
-    leading: stated ? held.whole : held.unsized,
+    leading: stated ? head.whole : head.unsized,
     headers: stated ? own : withLength(own, sizeBytes),
-    body: silent ? unopened(sizeBytes) : bodyOf(body, told.leaving, undefined, sizeBytes),
+    body: silent ? unopened(sizeBytes) : bodyOf(body, response.gone, undefined, sizeBytes),
   };
 }
 
@@ -146,32 +153,32 @@ function withLength(own: HeaderList, sizeBytes: number | null): HeaderList {
   return sizeBytes === null ? own : [['content-length', String(sizeBytes)], ...own];
 }
 
-type Bodied = Told & { readonly body: Body };
+type Bodied = CachedResponse & { readonly body: Body };
 
-function single(told: Bodied, span: ByteSpan, sizeBytes: number, held: Head, own: HeaderList): Reply {
+function single(response: Bodied, span: ByteSpan, sizeBytes: number, head: Head, own: HeaderList): Reply {
   return {
     status: 206,
-    leading: held.partial,
+    leading: head.partial,
     headers: [
-      ...typeField(held),
+      ...typeField(head),
       ['content-range', contentRange(span, sizeBytes)],
       ['content-length', String(spanLength(span))],
       ...own,
     ],
-    body: bodyOf(told.body, told.leaving, span, spanLength(span)),
+    body: bodyOf(response.body, response.gone, span, spanLength(span)),
   };
 }
 
 function several(
-  { body, leaving }: Bodied,
+  { body, gone }: Bodied,
   spans: readonly ByteSpan[],
   sizeBytes: number,
-  held: Head,
+  head: Head,
   own: HeaderList,
   boundary: string,
 ): Reply {
-  const plan = multipartPlan(spans, sizeBytes, held.contentType, boundary);
-  const opened = leaving === undefined ? [] : plan.parts.map(({ span }) => openNow(body, span, leaving));
+  const plan = multipartPlan(spans, sizeBytes, head.contentType, boundary);
+  const opened = gone === undefined ? [] : plan.parts.map(({ span }) => openNow(body, span, gone));
   async function* frames(signal: AbortSignal): AsyncGenerator<Buffer> {
     for (const [index, { head, span }] of plan.parts.entries()) {
       yield head;
@@ -181,7 +188,7 @@ function several(
   }
   return {
     status: 206,
-    leading: held.partial,
+    leading: head.partial,
     headers: [['content-type', plan.contentType], ['content-length', String(plan.sizeBytes)], ...own],
     body: {
       kind: 'stream',
@@ -193,7 +200,7 @@ function several(
 
 function bodyOf(
   body: Body,
-  leaving: AbortSignal | undefined,
+  gone: AbortSignal | undefined,
   span: ByteSpan | undefined,
   sizeBytes: number | null,
 ): ReplyBody {
@@ -201,8 +208,8 @@ function bodyOf(
   if (bytes !== undefined) {
     return { kind: 'bytes', bytes: span === undefined ? bytes : bytes.subarray(span.first, span.last + 1) };
   }
-  if (leaving === undefined) return { kind: 'stream', sizeBytes, open: (signal) => body.open(span, signal) };
-  const opened = openNow(body, span, leaving);
+  if (gone === undefined) return { kind: 'stream', sizeBytes, open: (signal) => body.open(span, signal) };
+  const opened = openNow(body, span, gone);
   return { kind: 'stream', sizeBytes, open: () => opened };
 }
 
@@ -211,8 +218,8 @@ function bodyOf(
  * once, and perhaps read by nobody: an error that nobody hears would end the
  * process.
  */
-function openNow(body: Body, span: ByteSpan | undefined, leaving: AbortSignal): Readable {
-  return body.open(span, leaving).on('error', () => undefined);
+function openNow(body: Body, span: ByteSpan | undefined, gone: AbortSignal): Readable {
+  return body.open(span, gone).on('error', () => undefined);
 }
 
 /** A body whose size is told and whose bytes are not sent: the answer to HEAD. */
@@ -226,23 +233,23 @@ function unopened(sizeBytes: number | null): ReplyBody {
   };
 }
 
-function typeField(held: Head): HeaderList {
-  return held.contentType === undefined ? [] : [['content-type', held.contentType]];
+function typeField(head: Head): HeaderList {
+  return head.contentType === undefined ? [] : [['content-type', head.contentType]];
 }
 
 /** What every request gets anew. RFC 9111 5.1: Age in whole seconds. */
-function ownFields(ask: Ask, told: Told, { client }: Head, now: EpochMs): HeaderList {
-  const { entry, cacheStatus, withheld } = told;
+function ownFields(request: EdgeRequest, response: CachedResponse, { client }: Head, now: EpochMs): HeaderList {
+  const { entry, cacheStatus, unstoredFields } = response;
   const age = ageSeconds(entry, now);
   const own: [string, string][] = [
     ['age', String(age)],
     ['cache-status', cacheStatus],
-    [REQUEST_ID, ask.requestId],
+    [REQUEST_ID, request.requestId],
   ];
   if (client !== undefined) {
-    own.push(['cache-control', clientCacheControl(client, age, Math.min(entry.deleteAt, told.endsAt), now)]);
+    own.push(['cache-control', clientCacheControl(client, age, Math.min(entry.deleteAt, response.endsAt), now)]);
   }
-  return withheld === undefined ? own : [...withheld, ...own];
+  return unstoredFields === undefined ? own : [...unstoredFields, ...own];
 }
 
 function withFields(reply: Reply, fields: HeaderList): Reply {
@@ -293,8 +300,8 @@ function headOf(entry: Entry, edgeName: string): Head {
 
 function makeHead(entry: Entry, edgeName: string): Head {
   const client = entry.mediaId === null ? undefined : clientLifetimeOf(entry.headers);
-  const told = clientFields(entry.headers, edgeName);
-  const fields = client === undefined ? told : told.filter(([name]) => name !== 'cache-control');
+  const response = clientFields(entry.headers, edgeName);
+  const fields = client === undefined ? response : response.filter(([name]) => name !== 'cache-control');
   const etag = headerOf(entry.headers, 'etag') ?? null;
   const lastModifiedAt = instantOf(entry, 'last-modified');
   const dateAt = instantOf(entry, 'date');
@@ -336,7 +343,7 @@ const OF_THE_BODY: ReadonlySet<string> = new Set([
 
 /** An answer of the origin that is not from the cache, as a client may see it. */
 export function relay(
-  ask: Ask,
+  request: EdgeRequest,
   answer: Reply,
   cacheStatus: string,
   endsAt: EpochMs,
@@ -358,9 +365,9 @@ export function relay(
       ...length,
       ...age,
       ['cache-status', cacheStatus],
-      [REQUEST_ID, ask.requestId],
+      [REQUEST_ID, request.requestId],
     ],
-    body: body.kind === 'none' && ask.method === 'HEAD' ? unopened(null) : body,
+    body: body.kind === 'none' && request.method === 'HEAD' ? unopened(null) : body,
   };
 }
 
@@ -373,12 +380,12 @@ function endingAt(headers: HeaderList, endsAt: EpochMs, now: EpochMs): HeaderLis
 }
 
 /** A refusal of the edge's own, as a script in a browser may read it. */
-export function refuse(ask: Ask, fault: Fault, cacheStatus: string | undefined, edgeName: string): Reply {
+export function refuse(request: EdgeRequest, fault: Fault, cacheStatus: string | undefined, edgeName: string): Reply {
   return withFields(problemReply(fault), [
     ...GUARD_HEADERS,
     ...CORS_HEADERS,
     ['via', `1.1 ${edgeName}`],
     ...(cacheStatus === undefined ? [] : ([['cache-status', cacheStatus]] as const)),
-    [REQUEST_ID, ask.requestId],
+    [REQUEST_ID, request.requestId],
   ]);
 }

@@ -15,7 +15,7 @@ import { sentMeter } from '../../src/server/http2.js';
 import { isAtHand, send, sendNow } from '../../src/server/send.js';
 import { REQUEST_ID } from '../../src/wire.js';
 import type { Pass } from '../pass/pass.js';
-import type { Answer, Ask, Outcome } from '../request.js';
+import type { Answer, EdgeRequest, Outcome } from '../request.js';
 import { account, answerTo, failureReply, LazyClientSignal, type ServerDeps } from './exchange.js';
 
 export interface NodeServerDeps extends ServerDeps {
@@ -45,7 +45,7 @@ export function createServer(deps: NodeServerDeps): Server {
       });
     }
     deps.uses.note(answer);
-    if (!isAtHand(answer.reply, request)) return send(answer.reply, request, response, exchange.leaving());
+    if (!isAtHand(answer.reply, request)) return send(answer.reply, request, response, exchange.gone());
     if (response.destroyed) return undefined;
     sendNow(answer.reply, request, response);
     if (answer.mediaId !== null && response.writableLength > 0) {
@@ -82,7 +82,7 @@ export function createServer(deps: NodeServerDeps): Server {
 class NodeExchange extends LazyClientSignal {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
-  readonly ask: Ask;
+  readonly ask: EdgeRequest;
   outcome: Outcome = 'failed';
   readonly #startedMs: number;
   readonly #sentBytes: () => number;
@@ -113,7 +113,7 @@ class NodeExchange extends LazyClientSignal {
   }
 }
 
-function askOf(request: IncomingMessage, response: ServerResponse, newRequestId: () => string): Ask {
+function askOf(request: IncomingMessage, response: ServerResponse, newRequestId: () => string): EdgeRequest {
   const { target } = originForm(request.url ?? '');
   const { path, query } = splitTarget(target);
   const { headers } = request;

@@ -2,10 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import { array, assert, asyncProperty, boolean, constantFrom, integer, property, record, string } from 'fast-check';
 import t from 'tap';
-import { createFlights, type Flight, type FlightOrder } from '../../edge/fetch/flight.js';
-import { type Rule, treatmentOf } from '../../edge/fetch/rules.js';
+import { createFlights, type Flight, type FlightSpec } from '../../edge/fetch/flight.js';
+import { applyRules, type Rule } from '../../edge/fetch/rules.js';
 import { createUncacheableMemory } from '../../edge/fetch/uncacheable.js';
-import { type AimRules, aimOf, keyOf, placeOfThumb } from '../../edge/key.js';
+import { keyOf, type TargetRules, targetOf, thumbTarget } from '../../edge/key.js';
 import { entry } from '../../edge/main.js';
 import { createBreaker } from '../../edge/upstream/breaker.js';
 import { parseConfig } from '../../src/config/load.js';
@@ -35,7 +35,7 @@ const MENU: ThumbOptions = {
 };
 
 void t.test('what a request aims at is read from its path as it stands', async (t) => {
-  const media: AimRules = { access: 'media', sharedPaths: new Set(['/.well-known']) };
+  const media: TargetRules = { access: 'media', sharedPaths: new Set(['/.well-known']) };
   const cases: readonly (readonly [string, string, string])[] = [
     ['GET', `/v1/media/${ID}`, 'media original'],
     ['HEAD', `/v1/media/${ID.toLowerCase()}/thumb`, 'media thumb'],
@@ -58,10 +58,10 @@ void t.test('what a request aims at is read from its path as it stands', async (
     ['POST', '/internal/v1/journal/confirm', 'hidden'],
   ];
   for (const [method, path, want] of cases) {
-    const aim = aimOf({ method, path }, media);
+    const aim = targetOf({ method, path }, media);
     t.equal(aim.kind === 'media' ? `media ${aim.form}` : aim.kind, want, `${method} ${path}`);
     if (aim.kind === 'media') t.equal(aim.id, ID);
-    const off = aimOf({ method, path }, { ...media, access: 'off' });
+    const off = targetOf({ method, path }, { ...media, access: 'off' });
     t.equal(off.kind, method === 'GET' || method === 'HEAD' ? 'generic' : 'pass');
   }
 });
@@ -139,11 +139,12 @@ void t.test('a thousand ways to ask are at most three copies of each variant', a
     property(accept, string({ maxLength: 12 }), integer({ min: -5, max: 900 }), (members, noise, w) => {
       const field = members.map((each) => each.media + each.weight).join(', ');
       const query = `w=${w}&${new URLSearchParams({ noise }).toString()}&sig=${noise.length}`;
-      const place = placeOfThumb(ID, query, field, MENU);
+      const place = thumbTarget(ID, query, field, MENU);
       keys.add(place.primaryKey);
       // What the origin is asked for chooses the same again.
       return (
-        placeOfThumb(ID, place.target.split('?')[1] ?? '', place.accept ?? '', MENU).primaryKey === place.primaryKey
+        thumbTarget(ID, place.originTarget.split('?')[1] ?? '', place.accept ?? '', MENU).primaryKey ===
+        place.primaryKey
       );
     }),
     { numRuns: 2_000 },
@@ -198,12 +199,12 @@ void t.test('the first rule that matches decides', async (t) => {
     ['other', 'images/png', 1, null],
   ] as const;
   for (const [pathKind, contentType, sizeBytes, ttlMs] of cases) {
-    t.equal(treatmentOf(rules, { pathKind, contentType, sizeBytes }).ttlMs, ttlMs, `${contentType} ${sizeBytes}`);
+    t.equal(applyRules(rules, { pathKind, contentType, sizeBytes }).ttlMs, ttlMs, `${contentType} ${sizeBytes}`);
   }
-  const video = treatmentOf(rules, { pathKind: 'original', contentType: 'video/mp4', sizeBytes: null });
-  t.same([video.placement, video.warm], [{ memory: false, disk: true }, 'now']);
-  const image = treatmentOf(rules, { pathKind: 'original', contentType: 'image/png', sizeBytes: 9 });
-  t.same(image.placement, { memory: true, disk: false, admission: 'second_hit' });
+  const video = applyRules(rules, { pathKind: 'original', contentType: 'video/mp4', sizeBytes: null });
+  t.same([video.tiers, video.warm], [{ memory: false, disk: true }, 'now']);
+  const image = applyRules(rules, { pathKind: 'original', contentType: 'image/png', sizeBytes: 9 });
+  t.same(image.tiers, { memory: true, disk: false, admission: 'second_hit' });
 });
 
 void t.test('a configuration is judged by what the edge will need of it', async (t) => {
@@ -263,7 +264,7 @@ void t.test('what cannot be shared is remembered for a while, and not without bo
 });
 
 void t.test('flights are shared, counted and ended by whoever owns them', async (t) => {
-  const order = (key: string, rest: Partial<FlightOrder<string>> = {}): FlightOrder<string> => ({
+  const order = (key: string, rest: Partial<FlightSpec<string>> = {}): FlightSpec<string> => ({
     key,
     primaryKey: key,
     mediaId: null,
@@ -276,8 +277,8 @@ void t.test('flights are shared, counted and ended by whoever owns them', async 
   await t.test('by the last who wants it', async (t) => {
     const flights = createFlights<string>(() => ({ flightsMax: 10, waitersMax: 10 }));
     const [one, other] = [leaver(), leaver()];
-    const started = flights.board(order('a'), one.signal);
-    const joined = flights.board(order('a'), other.signal);
+    const started = flights.joinOrStart(order('a'), one.signal);
+    const joined = flights.joinOrStart(order('a'), other.signal);
     t.same([started.kind, joined.kind, flights.underWay], ['started', 'joined', 1]);
     const { signal } = flights.find('a') as Flight<string>;
     one.abort();
@@ -290,17 +291,17 @@ void t.test('flights are shared, counted and ended by whoever owns them', async 
 
   await t.test('within limits', async (t) => {
     const flights = createFlights<string>(() => ({ flightsMax: 1, waitersMax: 1 }));
-    flights.board(order('a'), leaver().signal);
-    t.match(flights.board(order('a'), leaver().signal), { kind: 'full', limit: 'waiters' });
-    t.match(flights.board(order('b'), leaver().signal), { kind: 'full', limit: 'flights' });
-    t.match(flights.board(order('a'), undefined), { kind: 'joined' }, 'a background wish waits for nothing');
+    flights.joinOrStart(order('a'), leaver().signal);
+    t.match(flights.joinOrStart(order('a'), leaver().signal), { kind: 'full', limit: 'waiters' });
+    t.match(flights.joinOrStart(order('b'), leaver().signal), { kind: 'full', limit: 'flights' });
+    t.match(flights.joinOrStart(order('a'), undefined), { kind: 'joined' }, 'a background wish waits for nothing');
   });
 
   await t.test('a background wish keeps it under way', async (t) => {
     const flights = createFlights<string>(() => ({ flightsMax: 9, waitersMax: 9 }));
     const one = leaver();
-    flights.board(order('a'), one.signal);
-    flights.board(order('a', { background: true }), undefined);
+    flights.joinOrStart(order('a'), one.signal);
+    flights.joinOrStart(order('a', { background: true }), undefined);
     one.abort();
     t.notOk(flights.find('a')?.signal.aborted);
   });
@@ -311,20 +312,20 @@ void t.test('flights are shared, counted and ended by whoever owns them', async 
     const run = (flight: Flight<string>): Promise<string> =>
       new Promise((resolve) => {
         flight.signal.addEventListener('abort', () => {
-          ended.push(`${flight.order.key} ${(flight.signal.reason as { why: string }).why}`);
-          flight.land();
+          ended.push(`${flight.spec.key} ${(flight.signal.reason as { why: string }).why}`);
+          flight.finish();
           resolve('ended');
         });
       });
-    for (const key of ['a', 'a/thumb']) flights.board(order(key, { mediaId: ID, run }), leaver().signal);
-    for (const key of ['b', 'c']) flights.board(order(key, { run }), leaver().signal);
+    for (const key of ['a', 'a/thumb']) flights.joinOrStart(order(key, { mediaId: ID, run }), leaver().signal);
+    for (const key of ['b', 'c']) flights.joinOrStart(order(key, { run }), leaver().signal);
     flights.breakOff(ID);
     t.same(ended, ['a taken_down', 'a/thumb taken_down']);
     flights.breakOffWhere((key) => key === 'b');
     await flights.close();
     t.same(ended.slice(2), ['b purged', 'c closing']);
     t.equal(flights.underWay, 0);
-    t.match(flights.board(order('d'), leaver().signal), { kind: 'full' });
+    t.match(flights.joinOrStart(order('d'), leaver().signal), { kind: 'full' });
   });
 });
 

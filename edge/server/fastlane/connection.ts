@@ -207,7 +207,7 @@ export class Connection {
     try {
       socket.setTimeout(this.#lane.limits.stalledMs);
       const head = this.#writeHead(request, reply);
-      const body = await reply.body.open(request.leaving());
+      const body = await reply.body.open(request.gone());
       // The loop below receives errors too, but a body for a client that is gone is never read.
       body.on('error', () => undefined);
       if (request.over) {
@@ -248,7 +248,7 @@ export class Connection {
   #drained(request: PlainRequest): Promise<void> {
     const { socket } = this.#raw;
     return new Promise((resolve, reject) => {
-      const gone = request.leaving();
+      const gone = request.gone();
       const unlisten = (): void => {
         socket.off('drain', onDrain);
         gone.removeEventListener('abort', onGone);

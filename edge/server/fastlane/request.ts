@@ -1,11 +1,11 @@
 /** A plain request in the fast lane, how far its answer is, and the signal that its client is gone. */
 import { splitTarget } from '../../../src/http/head.js';
 import type { HeaderList } from '../../../src/http/reply.js';
-import type { Ask, Outcome } from '../../request.js';
+import type { EdgeRequest, Outcome } from '../../request.js';
 import { LazyClientSignal } from '../exchange.js';
 import type { Fields, PlainHead } from './head.js';
 
-export class PlainRequest extends LazyClientSignal implements Ask {
+export class PlainRequest extends LazyClientSignal implements EdgeRequest {
   readonly method: 'GET' | 'HEAD';
   readonly target: string;
   readonly path: string;

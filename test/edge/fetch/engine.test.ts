@@ -4,7 +4,7 @@ import { Readable } from 'node:stream';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import type { CacheKey } from '../../../edge/entry.js';
-import { createUses } from '../../../edge/use-reports.js';
+import { createUseReports } from '../../../edge/use-reports.js';
 import { NO_BODY } from '../../../src/http/reply.js';
 import type { MediaId } from '../../../src/ids.js';
 import { parseUseReport, USES_PATH } from '../../../src/journal/use-report.js';
@@ -111,7 +111,7 @@ void t.test('a client who leaves before the head comes ends nothing but its own 
   const cases = ways.flatMap((way) => ranges.map((range) => way + range));
   for (const [index, fields] of cases.entries()) {
     const path = `/v1/media/01J9ZC8GZ000000000000000${index}B`;
-    const wanted = (): number => edge.engine.flights.find(`GET edge ${path}`)?.wanted ?? 0;
+    const wanted = (): number => edge.engine.flights.find(`GET edge ${path}`)?.waiters ?? 0;
     let answer = (): void => undefined;
     const told = new Promise<void>((resolve) => (answer = resolve));
     edge.origin.on(path, async (seen, answering) => {
@@ -674,7 +674,7 @@ void t.test('uses that nobody takes are bounded, and told early before there is 
   let reachable = false;
   const watched = testDeps();
   const clock = new ManualClock();
-  const uses = createUses({
+  const uses = createUseReports({
     config: { mediaMax: 1_000, answerWithinMs: 1_000 },
     upstream: {
       async fetchOwn({ body }) {

@@ -348,7 +348,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
   const edge = await open(t, { upstream: 'head_within: 150ms' });
   for (const { name, script, status, code, times } of cases) {
     edge.origin.on(PATH, async (seen, answer) => {
-      await until(() => (edge.engine.flights.find(`GET edge ${PATH}`)?.wanted ?? 3) === 3);
+      await until(() => (edge.engine.flights.find(`GET edge ${PATH}`)?.waiters ?? 3) === 3);
       await script(seen, answer);
     });
     const before = edge.origin.count(PATH);
@@ -418,7 +418,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
       sendRequest(full.url + PATH, { headers: READER }),
     ];
     await full.origin.arrived(PATH);
-    await until(() => full.engine.flights.find(`GET edge ${PATH}`)?.wanted === 2);
+    await until(() => full.engine.flights.find(`GET edge ${PATH}`)?.waiters === 2);
     for (const path of [PATH, '/v1/media/01J9ZC8GZ0000000000000000Z']) {
       const refused = await sendRequest(full.url + path, { headers: READER });
       t.equal(refused.status, 503);
@@ -449,7 +449,7 @@ void t.test('answers that are not kept are still asked for once by all who wait'
     const wish = `${edge.url}${THUMB}?w=100`;
     const asked = Promise.all(Array.from({ length: 20 }, () => sendRequest(wish, { headers: READER })));
     await edge.origin.arrived(`${THUMB}?w=160&h=160`, before + 1);
-    await until(() => edge.engine.flights.find(`GET edge ${THUMB}?w=160&h=160#jpeg`)?.wanted === 20);
+    await until(() => edge.engine.flights.find(`GET edge ${THUMB}?w=160&h=160#jpeg`)?.waiters === 20);
     release();
     for (const answer of await asked) {
       t.equal(answer.status, status);
@@ -613,7 +613,7 @@ void t.test('answers that cannot be shared hold nobody up', async (t) => {
     });
     const asked = Promise.all([0, 1, 2].map(() => sendRequest(`${edge.url}/private`)));
     await edge.origin.arrived('/private');
-    await until(() => edge.engine.flights.find('GET client /private')?.wanted === 3);
+    await until(() => edge.engine.flights.find('GET client /private')?.waiters === 3);
     release();
     const bodies = (await asked).map(({ bytes }) => bytes.toString()).sort();
     t.same(bodies, ['1', '2', '3'], 'each its own');

@@ -6,7 +6,7 @@ import { connect } from 'node:tls';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { createTally, type Tally } from '../../../edge/ops/tally.js';
-import type { Answer, Ask, Leaving } from '../../../edge/request.js';
+import type { Answer, ClientSignal, EdgeRequest } from '../../../edge/request.js';
 import { createFastlane } from '../../../edge/server/fastlane/fastlane.js';
 import { readHead } from '../../../edge/server/fastlane/head.js';
 import { createOutgoing, type Outgoing } from '../../../edge/server/outgoing.js';
@@ -45,7 +45,7 @@ interface Lane {
   readonly errors: () => readonly unknown[];
 }
 
-type Story = (ask: Ask, client: Leaving) => Answer | Promise<Answer>;
+type Story = (ask: EdgeRequest, client: ClientSignal) => Answer | Promise<Answer>;
 
 async function openLane(
   t: Test,
@@ -112,7 +112,7 @@ function replied(reply: Reply, mediaId: MediaId | null = null): Answer {
 }
 
 /** Answers with the target; what begins with /pass is passed on. */
-function echo({ target }: Ask): Answer {
+function echo({ target }: EdgeRequest): Answer {
   return target.startsWith('/pass') ? { kind: 'pass', outcome: 'pass' } : replied(text(`lane ${target}\n`));
 }
 
@@ -418,7 +418,7 @@ void t.test('a client that does not read', async (t) => {
 void t.test('a client that leaves ends what is done for it alone', async (t) => {
   const left: string[] = [];
   const lane = await openLane(t, (ask, client) => {
-    const signal = client.leaving();
+    const signal = client.gone();
     return new Promise((_, reject) => {
       signal.addEventListener('abort', () => {
         left.push(ask.target);
@@ -474,7 +474,7 @@ void t.test('a body that is broken off for a client who has left breaks nothing 
     return new Promise((resolve) => {
       go = () => {
         // As the cache opens what still arrives: with the answer, under the signal of its reader.
-        const body = new Readable({ read: () => undefined, signal: client.leaving() });
+        const body = new Readable({ read: () => undefined, signal: client.gone() });
         resolve(replied({ status: 200, headers: [], body: { kind: 'stream', sizeBytes: 5, open: () => body } }));
       };
     });
@@ -551,7 +551,7 @@ void t.test('a lane that closes', async (t) => {
     ({ path }) =>
       path === '/held'
         ? new Promise((resolve) => (finish = () => resolve(replied(text('lane held\n')))))
-        : echo({ target: path } as Ask),
+        : echo({ target: path } as EdgeRequest),
     { closeWithinMs: 5_000 },
   );
   const idle = await connectRaw(lane.port);

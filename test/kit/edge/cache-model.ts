@@ -13,7 +13,7 @@ import type { Engine } from '../../../edge/fetch/engine.js';
 import { handle } from '../../../edge/handler.js';
 import type { LeaseVerdict } from '../../../edge/journal/lease.js';
 import { invalidate } from '../../../edge/pass/invalidate-after.js';
-import type { Answer, Ask } from '../../../edge/request.js';
+import type { Answer, EdgeRequest } from '../../../edge/request.js';
 import type { Gate } from '../../../src/access/grant.js';
 import { formatHttpDate } from '../../../src/http/date.js';
 import { splitTarget } from '../../../src/http/head.js';
@@ -325,7 +325,7 @@ class Model {
         identity: { proof: 'p', edgeName: 'edge' },
         cache: this.#cache,
         upstream: this.#origin.upstream(),
-        menu: () => undefined,
+        thumbOptions: () => undefined,
         lease: () => this.#lease,
         policy: { current: policyOf(config) },
       },
@@ -441,7 +441,7 @@ class Model {
     const engine = this.#engine;
     if (engine === undefined) throw new Error('the model is not open');
     const leaving = new AbortController();
-    const answer = await handle(engine, askOf(asked), { leaving: () => leaving.signal });
+    const answer = await handle(engine, askOf(asked), { gone: () => leaving.signal });
     const endedAt = this.#clock.now();
     try {
       const reply = replyOf(answer);
@@ -513,7 +513,7 @@ function replyOf(answer: Answer): Extract<Answer, { kind: 'reply' }>['reply'] {
   throw new Error('a GET or HEAD was passed on');
 }
 
-function askOf({ method, path: target, headers }: Asked): Ask {
+function askOf({ method, path: target, headers }: Asked): EdgeRequest {
   return {
     method,
     target,

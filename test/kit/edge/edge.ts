@@ -15,13 +15,13 @@ import { createTally, type Tally } from '../../../edge/ops/tally.js';
 import { invalidate } from '../../../edge/pass/invalidate-after.js';
 import { keepPosted } from '../../../edge/pass/keep-post.js';
 import { createPass } from '../../../edge/pass/pass.js';
-import type { Ask, Leaving } from '../../../edge/request.js';
+import type { ClientSignal, EdgeRequest } from '../../../edge/request.js';
 import { createFastlane } from '../../../edge/server/fastlane/fastlane.js';
 import { createServer } from '../../../edge/server/node-http.js';
 import { createOutgoing } from '../../../edge/server/outgoing.js';
 import { readOriginTls } from '../../../edge/upstream/tls.js';
 import { openUpstream } from '../../../edge/upstream/upstream.js';
-import { createUses, type Uses } from '../../../edge/use-reports.js';
+import { createUseReports, type UseReports } from '../../../edge/use-reports.js';
 import type { Caller, Credentials, Gate, Grant } from '../../../src/access/grant.js';
 import { systemClock } from '../../../src/clock.js';
 import { parseConfig } from '../../../src/config/load.js';
@@ -41,7 +41,7 @@ export interface TestEdge {
   readonly engine: Engine;
   readonly clock: ManualClock;
   readonly tally: Tally;
-  readonly uses: Uses;
+  readonly uses: UseReports;
   /** What the lease says from now on. */
   lease: LeaseVerdict;
   menu: ThumbOptions | undefined;
@@ -89,7 +89,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       identity: { proof: EDGE_PROOF, edgeName: edge.name },
       cache,
       upstream,
-      menu: () => settable.menu,
+      thumbOptions: () => settable.menu,
       lease: () => settable.lease,
       policy: { current: policyOf(edge) },
     },
@@ -107,9 +107,9 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   });
   const tally = createTally();
   const outgoing = createOutgoing();
-  const uses = createUses({ config: edge.uses, upstream, proof: () => EDGE_PROOF, random: () => 1, ...parts });
+  const uses = createUseReports({ config: edge.uses, upstream, proof: () => EDGE_PROOF, random: () => 1, ...parts });
   const exchange = {
-    handle: (ask: Ask, client: Leaving) => handle(engine, ask, client),
+    handle: (ask: EdgeRequest, client: ClientSignal) => handle(engine, ask, client),
     health: createHealth({
       cache,
       upstream,
