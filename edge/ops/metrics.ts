@@ -1,4 +1,7 @@
-/** The edge's figures for Prometheus, taken when it asks. What is counted as it happens stands with who counts it. */
+/**
+ * The edge's figures for Prometheus, read when it collects them. Counters of
+ * single events stand in the files where these events happen.
+ */
 import type { CounterOf, Metrics } from '../../src/metrics.js';
 import { OUTCOMES } from '../request.js';
 import type { StatsSources } from './stats.js';
@@ -6,11 +9,11 @@ import type { StatsSources } from './stats.js';
 export function registerFigures(metrics: Metrics, sources: StatsSources): void {
   const { tally } = sources;
   const requests = following(
-    metrics.counter('edge_requests_total', 'Requests that ended, by how the cache saw them.', ['outcome']),
+    metrics.counter('edge_requests_total', 'Requests that ended, by outcome.', ['outcome']),
     'outcome',
   );
   const sent = following(
-    metrics.counter('edge_sent_bytes_total', 'Bytes sent to clients, by how the cache saw the request.', ['outcome']),
+    metrics.counter('edge_sent_bytes_total', 'Bytes sent to clients, by outcome of the request.', ['outcome']),
     'outcome',
   );
   const evictions = following(
@@ -20,8 +23,8 @@ export function registerFigures(metrics: Metrics, sources: StatsSources): void {
   const entries = metrics.gauge('edge_cache_entries', 'Stored responses.', ['tier']);
   const used = metrics.gauge('edge_cache_used_bytes', 'Bytes that stored responses take.', ['tier']);
   const capacity = metrics.gauge('edge_cache_capacity_bytes', 'Bytes that stored responses may take.', ['tier']);
-  const filling = metrics.gauge('edge_cache_filling', 'Responses that are arriving.');
-  const breaker = metrics.gauge('edge_upstream_breaker_open', 'Whether the origin is being spared: 1, or 0.');
+  const filling = metrics.gauge('edge_cache_filling', 'Responses that are arriving from the origin.');
+  const breaker = metrics.gauge('edge_upstream_breaker_open', '1 while the circuit breaker is not closed, else 0.');
   const inFlight = metrics.gauge('edge_upstream_in_flight', 'Requests under way to the origin.');
 
   metrics.onCollect(() => {
@@ -44,11 +47,11 @@ export function registerFigures(metrics: Metrics, sources: StatsSources): void {
   });
 }
 
-/** Brings a counter up to a total that somebody else keeps. */
+/** Raises a counter to a total that is kept elsewhere. */
 function following<L extends string>(counter: CounterOf<L>, label: L): (value: string, total: number) => void {
-  const told = new Map<string, number>();
+  const counted = new Map<string, number>();
   return (value, total) => {
-    counter.add(total - (told.get(value) ?? 0), { [label]: value } as Partial<Record<L, string>>);
-    told.set(value, total);
+    counter.add(total - (counted.get(value) ?? 0), { [label]: value } as Partial<Record<L, string>>);
+    counted.set(value, total);
   };
 }

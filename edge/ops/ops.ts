@@ -1,8 +1,8 @@
 /**
- * The operators' listener of the edge, on an address of its own: metrics,
- * figures, a live page, purging and reloading. Whoever reaches it may purge, so
- * it listens on loopback unless told otherwise, and a web page that somebody
- * opens in a browser near it can make it do nothing.
+ * The edge's listener for operators, on a separate address: metrics, figures, a
+ * live page, purging and reloading. Whoever can connect may purge. So it
+ * listens on loopback by default, and it refuses requests that a foreign web
+ * page makes in an operator's browser.
  */
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -26,16 +26,22 @@ import { pageReply } from './page.js';
 import { type PurgeDeps, purge, readPurge } from './purge.js';
 import { readStats, type StatsSources } from './stats.js';
 
-export const operatorsSection = section('The listener for operators: metrics, figures, purging.', {
-  enabled: flag({ default: true, help: 'Whether there is one.' }),
-  host: text({ default: '127.0.0.1', help: 'The address. Whoever reaches it may purge: keep it inside.' }),
-  port: integer({ default: 8081, min: 0, max: 65_535, help: 'The port; 0 takes any free one.' }),
-  orderMaxBytes: size({ default: '1MiB', min: 1_024, max: 67_108_864, help: 'The longest purge order that is read.' }),
-});
+export const operatorsSection = section(
+  'The listener for operators: metrics, figures, a live page, purging and reloading.',
+  {
+    enabled: flag({ default: true, help: 'Whether it is opened.' }),
+    host: text({
+      default: '127.0.0.1',
+      help: 'The address to listen on. Whoever can connect may purge, so keep it private.',
+    }),
+    port: integer({ default: 8081, min: 0, max: 65_535, help: 'The port. 0 takes any free port.' }),
+    orderMaxBytes: size({ default: '1MiB', min: 1_024, max: 67_108_864, help: 'Most bytes of one purge order.' }),
+  },
+);
 
 export type OperatorsConfig = ValueOf<typeof operatorsSection>;
 
-export interface OpsOptions {
+export interface OpsDeps {
   readonly config: OperatorsConfig;
   readonly limits: ListenLimits;
   readonly sources: StatsSources;
@@ -51,11 +57,11 @@ export interface Ops {
   close(): Promise<void>;
 }
 
-export async function openOps(options: OpsOptions): Promise<Ops> {
-  const { config, limits, clock, log } = options;
-  registerFigures(options.metrics, options.sources);
-  const history = openHistory(options.sources.tally, clock);
-  const find = createMatcher(routesOf(options, history));
+export async function openOps(deps: OpsDeps): Promise<Ops> {
+  const { config, limits, clock, log } = deps;
+  registerFigures(deps.metrics, deps.sources);
+  const history = openHistory(deps.sources.tally, clock);
+  const find = createMatcher(routesOf(deps, history));
   const closing = new AbortController();
 
   async function answer(request: IncomingMessage): Promise<Reply> {
@@ -112,8 +118,8 @@ function notAllowed(allowed: readonly Method[]): Fault {
 
 const NOTES = { audience: 'anyone', path: {}, query: {}, responses: [] } as const;
 
-function routesOf(options: OpsOptions, history: History) {
-  const { sources, metrics, log } = options;
+function routesOf(deps: OpsDeps, history: History) {
+  const { sources, metrics, log } = deps;
   return [
     route({
       ...NOTES,
@@ -141,7 +147,7 @@ function routesOf(options: OpsOptions, history: History) {
       methods: ['POST'],
       pattern: '/purge',
       summary: 'Drops copies by ids, by prefix, or all.',
-      handle: (request: IncomingMessage) => takePurge(request, options),
+      handle: (request: IncomingMessage) => handlePurge(request, deps),
     }),
     route({
       ...NOTES,
@@ -149,26 +155,26 @@ function routesOf(options: OpsOptions, history: History) {
       pattern: '/reload',
       summary: 'Reads the configuration again.',
       handle: async (request: IncomingMessage) => {
-        requireNoForeignPage(request, options.config.host);
+        requireNoForeignPage(request, deps.config.host);
         log.info({ by: request.socket.remoteAddress }, 'an operator asked for a reload');
-        return reloadReply(options.reload());
+        return reloadReply(deps.reload());
       },
     }),
   ];
 }
 
-async function takePurge(request: IncomingMessage, { config, purge: hooks, log }: OpsOptions): Promise<Reply> {
+async function handlePurge(request: IncomingMessage, { config, purge: deps, log }: OpsDeps): Promise<Reply> {
   requireNoForeignPage(request, config.host);
   const read = readPurge(await readJson(request, config.orderMaxBytes));
-  if (read.kind === 'refused') throw new Fault('malformed', `A purge order is JSON: ${read.detail}.`);
-  const dropped = await purge(read.order, hooks);
+  if (read.kind === 'refused') throw new Fault('malformed', `The purge order is malformed: ${read.detail}.`);
+  const dropped = await purge(read.order, deps);
   log.info({ by: request.socket.remoteAddress, kind: read.order.kind, dropped }, 'an operator purged');
   return jsonReply(200, { dropped });
 }
 
 function reloadReply(outcome: ReloadOutcome): Reply {
   if (outcome.kind === 'refused') {
-    throw new Fault('conflict', 'The configuration has faults; the one in force stays.', {
+    throw new Fault('conflict', 'The configuration has faults, so the current one stays.', {
       members: { faults: outcome.faults },
     });
   }
@@ -176,9 +182,9 @@ function reloadReply(outcome: ReloadOutcome): Reply {
 }
 
 /**
- * A browser says where a request comes from, and a page from elsewhere has no
- * business here: neither from another site, nor under a name that somebody else
- * made point at this address (DNS rebinding).
+ * Refuses what a foreign page does in a browser, which says where a request
+ * comes from: a page of another site, and a page whose host name an attacker
+ * made point to this address (DNS rebinding).
  */
 function requireNoForeignPage({ headers }: IncomingMessage, ownHost: string): void {
   const site = headers['sec-fetch-site'];
@@ -188,13 +194,13 @@ function requireNoForeignPage({ headers }: IncomingMessage, ownHost: string): vo
   const known = isIP(name) !== 0 || name === 'localhost' || name === ownHost;
   const own = origin === undefined || origin === `http://${host}`;
   if (!known || !own || (site !== undefined && site !== 'same-origin')) {
-    throw new Fault('forbidden', 'A page from elsewhere may not do this.');
+    throw new Fault('forbidden', 'A page of another site may not do this.');
   }
 }
 
 async function readJson(request: IncomingMessage, maxBytes: number): Promise<unknown> {
   if (!/^application\/json\b/i.test(request.headers['content-type'] ?? '')) {
-    throw new Fault('type_refused', 'The order is to be application/json.');
+    throw new Fault('type_refused', 'A purge order must be application/json.');
   }
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
@@ -203,10 +209,10 @@ async function readJson(request: IncomingMessage, maxBytes: number): Promise<unk
     if (sizeBytes <= maxBytes) chunks.push(chunk);
   });
   await once(request, 'end');
-  if (sizeBytes > maxBytes) throw new Fault('too_large', 'The order is too long; give it in parts.');
+  if (sizeBytes > maxBytes) throw new Fault('too_large', 'The purge order is too long. Split it into several.');
   try {
     return JSON.parse(Buffer.concat(chunks).toString('utf8'));
   } catch {
-    throw new Fault('malformed', 'The order is not JSON.');
+    throw new Fault('malformed', 'The purge order is not JSON.');
   }
 }

@@ -1,7 +1,7 @@
 /**
- * The live page for operators: one document with its style and script inside,
- * which asks `/stats` once a second. It loads nothing from anywhere, and its
- * policy says so by the hashes of what is inside.
+ * The live page for operators: one document that holds its style and script and
+ * requests `/stats` once a second. It loads nothing else; its content security
+ * policy allows only the script and style with these hashes.
  */
 import { createHash } from 'node:crypto';
 import type { Reply } from '../../src/http/reply.js';
@@ -68,8 +68,8 @@ const since = (ms) => {
   return s < 172800 ? Math.round(s / 3600) + ' h' : Math.round(s / 86400) + ' d';
 };
 const pill = (id, text, mood) => { const el = byId(id); el.textContent = text; el.className = 'pill ' + mood; };
-const NAMES = { hit_memory: 'Hit in memory', hit_disk: 'Hit on disk', hit_filling: 'Hit while it fills', stale: 'Served stale',
-  revalidated: 'Revalidated', miss: 'Miss', pass: 'Passed through', refused: 'Refused', failed: 'Failed', own: 'Of the edge itself' };
+const NAMES = { hit_memory: 'Hit in memory', hit_disk: 'Hit on disk', hit_filling: 'Hit while it arrives', stale: 'Served stale',
+  revalidated: 'Revalidated', miss: 'Miss', pass: 'Passed on', refused: 'Refused', failed: 'Failed', own: 'Health checks' };
 const SHOWN = 120;
 let before = null;
 
@@ -118,9 +118,9 @@ function show(stats) {
   tier('memory', stats.cache.memory);
   tier('disk', stats.cache.disk);
   const open = stats.upstream.breaker;
-  pill('breaker', { closed: 'Reached', half_open: 'Being tried', open: 'Spared' }[open] || open, open === 'closed' ? 'good' : open === 'open' ? 'bad' : 'warn');
+  pill('breaker', { closed: 'Breaker closed', half_open: 'Breaker half open', open: 'Breaker open' }[open] || open, open === 'closed' ? 'good' : open === 'open' ? 'bad' : 'warn');
   say('in-flight', count(stats.upstream.in_flight));
-  say('asked', count(stats.upstream.requests));
+  say('sent', count(stats.upstream.requests));
   say('failures', count(stats.upstream.failures));
   const journal = stats.journal, lease = stats.lease;
   byId('journal').hidden = journal === null;
@@ -148,7 +148,7 @@ async function poll() {
   }
 }
 let askedAt = -1000;
-// A page that nobody sees asks for nothing.
+// A hidden page gets no frames, so it requests nothing.
 requestAnimationFrame(function frame(at) {
   if (at - askedAt >= 1000) { askedAt = at; poll(); }
   requestAnimationFrame(frame);
@@ -156,12 +156,12 @@ requestAnimationFrame(function frame(at) {
 `;
 
 const MARKUP = `
-<header><h1 id="name">edge</h1><span id="live" class="pill warn">Asking</span><span class="status" id="uptime"></span></header>
+<header><h1 id="name">edge</h1><span id="live" class="pill warn">Loading</span><span class="status" id="uptime"></span></header>
 <main>
 <section><h2>Hit ratio</h2><p class="big"><span id="hit">–</span><small>of requests</small></p>
-<dl><dt>of bytes</dt><dd id="hit-bytes">–</dd><dt>filling now</dt><dd id="filling">–</dd><dt>passing now</dt><dd id="passing">–</dd></dl></section>
+<dl><dt>of bytes</dt><dd id="hit-bytes">–</dd><dt>arriving now</dt><dd id="filling">–</dd><dt>passed on now</dt><dd id="passing">–</dd></dl></section>
 <section class="wide graph"><h2>Requests a second · <span id="rate">–</span> now, <span id="most">–</span> at most</h2>
-<p id="begins">Nothing is counted yet; the last two minutes show here.</p>
+<p id="begins">Nothing is counted yet. The last two minutes will show here.</p>
 <svg viewBox="0 0 600 120" preserveAspectRatio="none" role="img" aria-label="Requests a second over the last two minutes">
 <path class="area" id="area"/><path class="line" id="line"/></svg></section>
 <section><h2>Memory</h2><div id="memory-used">–</div><div class="bar"><span id="memory-bar"></span></div>
@@ -169,10 +169,10 @@ const MARKUP = `
 <section><h2>Disk</h2><div id="disk-used">–</div><div class="bar"><span id="disk-bar"></span></div>
 <dl><dt>entries</dt><dd id="disk-entries">–</dd><dt>evicted</dt><dd id="disk-evictions">–</dd><dt>found corrupt</dt><dd id="corrupt">–</dd></dl></section>
 <section><h2>Origin</h2><p><span id="breaker" class="pill">–</span></p>
-<dl><dt>in flight</dt><dd id="in-flight">–</dd><dt>asked</dt><dd id="asked">–</dd><dt>failed</dt><dd id="failures">–</dd></dl></section>
+<dl><dt>in flight</dt><dd id="in-flight">–</dd><dt>requests</dt><dd id="sent">–</dd><dt>failed</dt><dd id="failures">–</dd></dl></section>
 <section id="journal"><h2>Takedowns</h2><p><span id="lease" class="pill">–</span></p>
 <dl><dt>copies are</dt><dd id="may">–</dd><dt>current</dt><dd id="ago">–</dd><dt>applied</dt><dd id="applied">–</dd>
-<dt>link</dt><dd id="link">–</dd><dt>emptied</dt><dd id="purges">–</dd></dl></section>
+<dt>link</dt><dd id="link">–</dd><dt>cache emptied</dt><dd id="purges">–</dd></dl></section>
 <section class="wide tall"><h2>How requests ended</h2><table><thead><tr><th>outcome</th><th>requests</th><th>a second</th><th>sent</th></tr></thead>
 <tbody id="outcomes"></tbody></table></section>
 <section><h2>Policy</h2><dl><dt>read</dt><dd id="policy">–</dd></dl><div id="faults" role="alert"></div></section>
@@ -188,7 +188,7 @@ const hashOf = (text: string): string => `'sha256-${createHash('sha256').update(
 
 const POLICY = [
   `default-src 'none'`,
-  // A bar's width is set by the script as a property, which needs no leave.
+  // The script sets the width of a bar as a property, which the policy does not restrict.
   `style-src ${hashOf(STYLE)}`,
   `script-src ${hashOf(SCRIPT)}`,
   `connect-src 'self'`,

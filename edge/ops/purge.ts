@@ -1,10 +1,10 @@
-/** Purging by hand: reads what an operator asks for, and does it. */
+/** Purges the cache by hand: reads an operator's order and carries it out. */
 import { type MediaId, parseMediaId } from '../../src/ids.js';
 import type { EdgeCache } from '../cache/cache.js';
 
 export type PurgeOrder =
   | { readonly kind: 'ids'; readonly ids: readonly MediaId[] }
-  /** Of the normalised target: `/v1/media/01J`. */
+  /** The start of the normalised target, such as `/v1/media/01J`. */
   | { readonly kind: 'prefix'; readonly prefix: string }
   | { readonly kind: 'all' };
 
@@ -14,16 +14,16 @@ export type PurgeRead =
 
 export interface PurgeDeps {
   readonly cache: Pick<EdgeCache, 'takeDown' | 'purge'>;
-  /** For what is under way and not in the cache yet. */
+  /** Both end the fetches whose responses are not in the cache yet. */
   onTakedown(id: MediaId): void;
   onPurge(which: { readonly prefix: string } | { readonly all: true }): void;
 }
 
-/** Exactly one of `{ids}`, `{prefix}` and `{all: true}`; anything beside it is refused rather than guessed at. */
+/** Takes exactly one of `{ids}`, `{prefix}` and `{all: true}`, and refuses everything else. */
 export function readPurge(value: unknown): PurgeRead {
   const given = typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.entries(value) : [];
   const [entry, ...others] = given;
-  if (entry === undefined || others.length > 0) return refused('one of `ids`, `prefix` and `all` is to be given');
+  if (entry === undefined || others.length > 0) return refused('give exactly one of `ids`, `prefix` and `all`');
   const [key, wanted] = entry as [string, unknown];
   switch (key) {
     case 'ids':
@@ -31,20 +31,20 @@ export function readPurge(value: unknown): PurgeRead {
     case 'prefix':
       return typeof wanted === 'string' && wanted.startsWith('/')
         ? { kind: 'order', order: { kind: 'prefix', prefix: wanted } }
-        : refused('`prefix` is a text that starts with `/`');
+        : refused('`prefix` must be a text that starts with `/`');
     case 'all':
       return wanted === true ? { kind: 'order', order: { kind: 'all' } } : refused('`all` can only be true');
     default:
-      return refused(`there is no \`${key.slice(0, 40)}\` to purge by`);
+      return refused(`\`${key.slice(0, 40)}\` is unknown`);
   }
 }
 
 function readIds(wanted: unknown): PurgeRead {
-  if (!Array.isArray(wanted) || wanted.length === 0) return refused('`ids` is a list of media ids');
+  if (!Array.isArray(wanted) || wanted.length === 0) return refused('`ids` must be a list of media ids');
   const ids: MediaId[] = [];
   for (const text of wanted as unknown[]) {
     const id = typeof text === 'string' ? parseMediaId(text) : undefined;
-    if (id === undefined) return refused(`${JSON.stringify(text).slice(0, 60)} is no media id`);
+    if (id === undefined) return refused(`${JSON.stringify(text).slice(0, 60)} is not a media id`);
     ids.push(id);
   }
   return { kind: 'order', order: { kind: 'ids', ids } };
@@ -54,7 +54,7 @@ function refused(detail: string): PurgeRead {
   return { kind: 'refused', detail };
 }
 
-/** Resolves with the number of stored responses that went, once none of them can come back. */
+/** Resolves with the number of stored responses that were dropped, once none of them can come back. */
 export async function purge(order: PurgeOrder, hooks: PurgeDeps): Promise<number> {
   const { cache } = hooks;
   switch (order.kind) {

@@ -1,5 +1,5 @@
 /**
- * What the edge tells of itself at an instant, as plain values: the source of
+ * The state of the edge at one instant, as plain values: the source of
  * `/stats`, of the live page and of the gauges among the metrics.
  */
 import type { Clock, EpochMs } from '../../src/clock.js';
@@ -22,19 +22,23 @@ export interface StatsSources {
   lease(): { readonly verdict: LeaseVerdict; readonly state: LeaseState } | null;
   upstream(): UpstreamStats;
   passing(): number;
-  /** When the policy in force was read, and what is wrong with the file since, if anything is. */
+  /** When the current policy was read, and the faults of a newer file that was refused. */
   policy(): { readonly readAt: EpochMs; readonly faults: readonly string[] };
 }
 
-/** From 0 to 1, or null before there was anything to count. */
+/** From 0 to 1, or null if nothing was counted yet. */
 export type Ratio = number | null;
 
-/** Ended from what the edge held, with no wait for the origin. */
+/** Answered from the cache, without waiting for the origin. */
 const HITS: readonly Outcome[] = ['hit_memory', 'hit_disk', 'hit_filling', 'stale'];
-/** Ended with the origin's help. */
+/** Answered with the help of the origin, or not at all. */
 const MISSES: readonly Outcome[] = ['revalidated', 'miss', 'failed'];
 
-/** Requests that could be answered from the cache, and how many were; in bytes, a revalidated body came from it too. */
+/**
+ * The share of requests that were answered from the cache, of those that could
+ * be. Counted in bytes, a revalidated response is a hit: its body came from the
+ * cache.
+ */
 export function hitRatios(counts: Tally['counts']): { readonly requests: Ratio; readonly bytes: Ratio } {
   const sum = (outcomes: readonly Outcome[], unit: 'requests' | 'bytes'): number =>
     outcomes.reduce((total, outcome) => total + counts[outcome][unit], 0);

@@ -1,7 +1,6 @@
-/** How requests end at the edge, counted. */
+/** Counts requests by outcome as they end, with the bytes sent for them. */
 import { OUTCOMES, type Outcome } from '../request.js';
 
-/** Counts requests as they end; made once, called by the engine. */
 export interface Tally {
   count(outcome: Outcome, sentBytes: number): void;
   readonly counts: Readonly<Record<Outcome, { readonly requests: number; readonly bytes: number }>>;
@@ -13,9 +12,9 @@ export function createTally(): Tally {
   return {
     counts,
     count(outcome, sentBytes) {
-      const held = counts[outcome];
-      held.requests += 1;
-      held.bytes += sentBytes;
+      const count = counts[outcome];
+      count.requests += 1;
+      count.bytes += sentBytes;
     },
   };
 }

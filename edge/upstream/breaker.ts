@@ -1,8 +1,9 @@
 /**
- * A circuit breaker: after so many failures in a row, over some time, nothing is
- * sent for a while; then one request tries, and its outcome decides. A burst
- * that fails at one instant, as when a connection pool is cut, opens nothing.
- * Pure but for the clock it is handed.
+ * A circuit breaker. After a number of failures in a row, spread over some
+ * time, it opens and lets no request through for a while; then it lets one
+ * through, whose outcome closes or opens it again. A burst of failures at one
+ * instant, as when all pooled connections break, does not open it. Pure except
+ * for its clock.
  */
 import type { Clock } from '../../src/clock.js';
 
@@ -16,11 +17,11 @@ export interface BreakerConfig {
 export type BreakerState = 'closed' | 'open' | 'half_open';
 
 export interface Breaker {
-  /** Asked before each request; who is let in reports one of the three below. */
+  /** Called before each request. A request that is let in must report one of the three endings below. */
   enter(): 'let_in' | 'refused';
   succeeded(): void;
   failed(): void;
-  /** It ended for reasons that say nothing of the other side. */
+  /** The request ended for a reason that says nothing about the origin. */
   abandoned(): void;
   readonly state: BreakerState;
 }
@@ -56,7 +57,7 @@ export function createBreaker(config: BreakerConfig, clock: Pick<Clock, 'monoton
       }
     },
     abandoned() {
-      // The one that tried has told nothing: the next may try at once.
+      // The trial request says nothing, so the next request may try at once.
       if (state.kind === 'half_open') state = { kind: 'open', untilMs: clock.monotonicMs() };
     },
     get state() {

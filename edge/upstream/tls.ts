@@ -1,11 +1,12 @@
 /**
- * TLS towards the origin: what its certificate is held to, the same for fills,
- * passes and the journal; and in a word what is wrong with it, for operators.
+ * TLS to the origin: how its certificate is checked, the same for fetches,
+ * passed requests and the journal; and for operators, a short name for what is
+ * wrong with it.
  */
 import { readFileSync } from 'node:fs';
 import { errorCode, Fault } from '../../src/errors.js';
 
-/** As node's tls takes them. Without any: the system's authorities, and the host of the URL. */
+/** Options for node's tls. Without them: the system's authorities, and the host of the URL. */
 export interface OriginTls {
   /** PEM. */
   readonly ca?: string;
@@ -29,17 +30,17 @@ function readCertificates(path: string): string {
 }
 
 export type TlsTrouble =
-  /** No authority that is trusted here vouches for it. */
+  /** Not signed by a trusted authority. */
   | 'untrusted'
   | 'expired'
   | 'not_yet_valid'
   | 'revoked'
-  /** It is another host's. */
+  /** It names another host. */
   | 'name_mismatch'
-  /** No TLS is spoken, or none that both sides know. */
+  /** The peer speaks no TLS, or no version and cipher in common. */
   | 'handshake';
 
-/** Undefined: it has nothing to do with TLS. The codes are those of OpenSSL and of node. */
+/** Undefined: the error has nothing to do with TLS. The codes are those of OpenSSL and node. */
 export function tlsTroubleOf(error: unknown): TlsTrouble | undefined {
   const code = errorCode(error);
   switch (code) {

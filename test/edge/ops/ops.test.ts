@@ -1,4 +1,4 @@
-/** What operators see and may do, over real sockets. */
+/** The operators' listener over real sockets: figures, the live page, purging and reloading. */
 import { createHash } from 'node:crypto';
 import t, { type Test } from 'tap';
 import type { CacheStats } from '../../../edge/cache/cache.js';
@@ -31,7 +31,7 @@ interface Bench {
   readonly tally: ReturnType<typeof createTally>;
   readonly purged: unknown[];
   readonly sample: (name: string) => Promise<number>;
-  /** What the next reload comes to. */
+  /** The result of the next reload. */
   outcome: ReloadOutcome;
 }
 
@@ -90,7 +90,7 @@ function post(url: string, body: string, headers: Readonly<Record<string, string
 const read = (answer: HttpResponse): Readonly<Record<string, unknown>> =>
   JSON.parse(answer.bytes.toString()) as Readonly<Record<string, unknown>>;
 
-void t.test('figures are told as JSON and to Prometheus, and agree', async (t) => {
+void t.test('figures are the same as JSON and for Prometheus', async (t) => {
   const bench = await openBench(t);
   for (let count = 0; count < 3; count += 1) bench.tally.count('hit_memory', 100);
   bench.tally.count('revalidated', 60);
@@ -121,37 +121,37 @@ void t.test('figures are told as JSON and to Prometheus, and agree', async (t) =
   t.equal(
     await bench.sample('edge_requests_total{outcome="hit_memory"}'),
     4,
-    'a counter that follows, and does not add up',
+    'a counter follows the total and does not add it up',
   );
   t.equal(await bench.sample('edge_cache_entries{tier="disk"}'), 9);
   t.equal(await bench.sample('edge_upstream_breaker_open'), 1);
 
   const generic = read(await sendRequest(`${(await openBench(t, false)).url}/stats`));
   t.same([generic['journal'], generic['lease']], [null, null]);
-  t.same(hitRatios(createTally().counts), { requests: null, bytes: null }, 'nothing was counted yet');
+  t.same(hitRatios(createTally().counts), { requests: null, bytes: null }, 'no ratio before anything was counted');
   t.equal(new Set(OUTCOMES).size, OUTCOMES.length);
 });
 
-void t.test('what was asked each second of the last two minutes is told, whoever looked meanwhile', async (t) => {
+void t.test('the requests of each second of the last two minutes are kept, however often they are read', async (t) => {
   const bench = await openBench(t);
-  const told = async (): Promise<readonly number[]> => {
+  const perSecond = async (): Promise<readonly number[]> => {
     const { per_second } = read(await sendRequest(`${bench.url}/stats`))['requests'] as { per_second: number[] };
     return per_second;
   };
-  t.same(await told(), [0], 'a beginning');
+  t.same(await perSecond(), [0], 'it starts with an empty second');
   for (const requests of [3, 0, 12]) {
     for (let count = 0; count < requests; count += 1) bench.tally.count(count % 2 === 0 ? 'hit_memory' : 'own', 1);
     bench.clock.advance(1_000);
   }
-  t.same(await told(), [0, 3, 0, 12]);
+  t.same(await perSecond(), [0, 3, 0, 12]);
   bench.tally.count('miss', 1);
   bench.clock.advance(118_000);
-  const later = await told();
+  const later = await perSecond();
   t.equal(later.length, 120);
-  t.same(later.slice(0, 4), [0, 12, 1, 0], 'the oldest have gone');
+  t.same(later.slice(0, 4), [0, 12, 1, 0], 'the oldest are dropped');
 });
 
-void t.test('the page loads nothing from anywhere, and its policy knows what is inside', async (t) => {
+void t.test('the page loads nothing but its figures, and its policy allows its own script and style', async (t) => {
   const page = await sendRequest(`${(await openBench(t)).url}/`);
   const text = page.bytes.toString();
   const policy = String(page.headers['content-security-policy']);
@@ -161,60 +161,63 @@ void t.test('the page loads nothing from anywhere, and its policy knows what is 
     t.ok(policy.includes(`${tag}-src 'sha256-${hash}'`), tag);
   }
   t.match(policy, /^default-src 'none'; /);
-  t.notMatch(text, /https?:|\/\/[a-z]|@import|url\(/i, 'no address but its own');
-  t.notMatch(text, / on[a-z]+=|style=/i, 'nothing that the policy would stop');
+  t.notMatch(text, /https?:|\/\/[a-z]|@import|url\(/i, 'no address of another host');
+  t.notMatch(text, / on[a-z]+=|style=/i, 'nothing that the policy forbids');
   const asked = [...text.matchAll(/(?:say|pill|byId)\('([\w-]+)'/g)].map((match) => match[1] ?? '');
-  for (const id of asked) t.ok(text.includes(`id="${id}"`), `there is a place for ${id}`);
+  for (const id of asked) t.ok(text.includes(`id="${id}"`), `the page has an element ${id}`);
   t.equal((await sendRequest(`${(await openBench(t)).url}/`, { method: 'HEAD' })).bytes.length, 0);
 });
 
-void t.test('purging takes one order at a time, drops what is under way first, and says how much went', async (t) => {
-  const bench = await openBench(t);
-  const [first, second] = [mediaId(1), mediaId(2)];
-  t.same(read(await post(`${bench.url}/purge`, JSON.stringify({ ids: [first.toLowerCase(), second] }))), {
-    dropped: 3 + 4,
-  });
-  t.same(bench.purged.splice(0), [`flights of ${first}`, `flights of ${second}`, first, second]);
-  t.equal((await post(`${bench.url}/purge`, '{"prefix":"/v1/media/01J"}')).status, 200);
-  t.equal((await post(`${bench.url}/purge`, '{"all":true}')).status, 200);
-  t.same(bench.purged.splice(0), [
-    { flights: { prefix: '/v1/media/01J' } },
-    { prefix: '/v1/media/01J' },
-    { flights: { all: true } },
-    { all: true },
-  ]);
-  const refused: readonly unknown[] = [
-    undefined,
-    null,
-    1,
-    'all',
-    [],
-    {},
-    { all: false },
-    { all: 'true' },
-    { all: true, ids: [first] },
-    { ids: [] },
-    { ids: 'x' },
-    { ids: [first, '../x'] },
-    { ids: [1] },
-    { prefix: '' },
-    { prefix: 'v1' },
-    { prefix: 1 },
-    { host: '*' },
-  ];
-  for (const order of refused) t.equal(readPurge(order).kind, 'refused', JSON.stringify(order));
-  const table: readonly (readonly [string, number])[] = [
-    ['', 400],
-    ['{', 400],
-    ['{"all":1}', 400],
-    [`{"prefix":"/${'x'.repeat(2_000)}"}`, 413],
-  ];
-  for (const [body, status] of table)
-    t.equal((await post(`${bench.url}/purge`, body)).status, status, body.slice(0, 20));
-  t.same(bench.purged, []);
-});
+void t.test(
+  'purging takes one order at a time, ends fetches first, and answers how many responses were dropped',
+  async (t) => {
+    const bench = await openBench(t);
+    const [first, second] = [mediaId(1), mediaId(2)];
+    t.same(read(await post(`${bench.url}/purge`, JSON.stringify({ ids: [first.toLowerCase(), second] }))), {
+      dropped: 3 + 4,
+    });
+    t.same(bench.purged.splice(0), [`flights of ${first}`, `flights of ${second}`, first, second]);
+    t.equal((await post(`${bench.url}/purge`, '{"prefix":"/v1/media/01J"}')).status, 200);
+    t.equal((await post(`${bench.url}/purge`, '{"all":true}')).status, 200);
+    t.same(bench.purged.splice(0), [
+      { flights: { prefix: '/v1/media/01J' } },
+      { prefix: '/v1/media/01J' },
+      { flights: { all: true } },
+      { all: true },
+    ]);
+    const refused: readonly unknown[] = [
+      undefined,
+      null,
+      1,
+      'all',
+      [],
+      {},
+      { all: false },
+      { all: 'true' },
+      { all: true, ids: [first] },
+      { ids: [] },
+      { ids: 'x' },
+      { ids: [first, '../x'] },
+      { ids: [1] },
+      { prefix: '' },
+      { prefix: 'v1' },
+      { prefix: 1 },
+      { host: '*' },
+    ];
+    for (const order of refused) t.equal(readPurge(order).kind, 'refused', JSON.stringify(order));
+    const table: readonly (readonly [string, number])[] = [
+      ['', 400],
+      ['{', 400],
+      ['{"all":1}', 400],
+      [`{"prefix":"/${'x'.repeat(2_000)}"}`, 413],
+    ];
+    for (const [body, status] of table)
+      t.equal((await post(`${bench.url}/purge`, body)).status, status, body.slice(0, 20));
+    t.same(bench.purged, []);
+  },
+);
 
-void t.test('a page from elsewhere, or under a name made to point here, can do nothing', async (t) => {
+void t.test('a page of another site, or under a rebound name, can do nothing', async (t) => {
   const bench = await openBench(t);
   const own = bench.url.replace('http://', '');
   const table: readonly (readonly [Readonly<Record<string, string>>, number])[] = [
@@ -239,7 +242,7 @@ void t.test('a page from elsewhere, or under a name made to point here, can do n
   t.equal((await sendRequest(`${bench.url}/nothing`)).status, 404);
 });
 
-void t.test('an operator who asks for a reload is told all its faults', async (t) => {
+void t.test('a reload that is refused answers with all its faults', async (t) => {
   const bench = await openBench(t);
   t.same(read(await post(`${bench.url}/reload`, '')), { changed: true, need_restart: [] });
   bench.outcome = { kind: 'refused', faults: ['edge.a: is wrong', 'edge.b: too'] };
