@@ -9,7 +9,8 @@ import { Argument, Command } from 'commander';
 import { type AccessConfig, accessSection } from './access/config.js';
 import { parseDuration } from './bytes.js';
 import { systemClock } from './clock.js';
-import { formatFaults, loadConfig, renderConfig } from './config/load.js';
+import { formatFaults, loadConfig } from './config/load.js';
+import { type RenderTexts, renderConfig } from './config/render.js';
 import { issueToken, openDevAuth } from './dev/auth-service.js';
 import { prepareSecrets, runDev } from './dev/dev.js';
 import { checkConfig, type ProcessEntry, runChore, runProcess } from './process.js';
@@ -21,11 +22,35 @@ type EntryName = keyof typeof ENTRIES;
 const DEFAULT_CONFIG = 'config.yaml';
 const DATA_FOLDER = 'data';
 
-const CONFIG_PREAMBLE = `Configuration of media-service. Every key is shown with its default; leave out what you do not change.
-Sizes are written 10MB or 64KiB, durations 250ms, 30s, 5m, 24h or 7d. Secrets never stand here: write
-env:NAME or file:PATH instead. "media-service check --config FILE" lists every fault of a file at once.
-Relative paths are taken from the folder in which the process starts.
-`;
+const CONFIG_TEXTS: RenderTexts = {
+  preamble: [
+    'Configuration of media-service. Every key is shown with its default. Leave out what you do not change.',
+    'Sizes are written 10MB or 64KiB, durations 250ms, 30s, 5m, 24h or 7d. Secrets are never written into the file: write env:NAME or file:PATH. Relative paths start at the folder in which the process runs.',
+    '"media-service check --config FILE" lists every fault of a file at once.',
+  ],
+  firstHelp: 'Most files need only these keys. Each is explained below.',
+  firstKeys: [
+    'access.issuers',
+    'access.audiences',
+    'access.edge_secret',
+    'access.links.secrets',
+    'origin.listen.host',
+    'origin.listen.port',
+    'origin.base_uri',
+    'origin.upload.size_max',
+    'origin.blobs.adaptor',
+    'origin.blobs.folder',
+    'origin.blobs.stage_folder',
+    'origin.meta.folder',
+    'edge.name',
+    'edge.listen.host',
+    'edge.listen.port',
+    'edge.upstream.url',
+    'edge.cache.folder',
+    'edge.cache.memory.size',
+    'edge.cache.disk.size',
+  ],
+};
 
 interface ConfigOption {
   readonly config?: string;
@@ -152,7 +177,7 @@ async function check(path: string | undefined): Promise<number> {
 
 async function defaultConfig(): Promise<string> {
   const entries = await Promise.all((Object.keys(ENTRIES) as EntryName[]).map(loadEntry));
-  return renderConfig(Object.assign({}, ...entries.map(({ sections }) => sections)), CONFIG_PREAMBLE);
+  return renderConfig(Object.assign({}, ...entries.map(({ sections }) => sections)), CONFIG_TEXTS);
 }
 
 async function token(options: ConfigOption & { sub: string; admin: boolean; expires: string }): Promise<number> {

@@ -1,12 +1,11 @@
 /**
- * Reads config.yaml against the sections that their owners declared, and
- * writes the file that shows every key with its default. Every fault is told at
- * once, each with its path; nothing is started on a bad file.
+ * Reads config.yaml against the sections that their owners declared. Reports
+ * every fault at once, each with its path; no process starts on a bad file.
  */
 import { readFileSync } from 'node:fs';
-import { LineCounter, parseDocument, stringify } from 'yaml';
 import { errorCode } from '../errors.js';
-import { type Field, fileKey, type LoadContext, type Section, type ValueOf } from './field.js';
+import type { LoadContext, Section, ValueOf } from './field.js';
+import { readYaml } from './yaml.js';
 
 export interface ConfigFault {
   /** Dotted path of the key, or empty for the file as a whole. */
@@ -58,15 +57,9 @@ export function parseConfig<S extends Sections>(
   sections: S,
   context: LoadContext = processContext,
 ): LoadOutcome<S> {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: true });
-  if (document.errors.length > 0) {
-    return {
-      kind: 'faulty',
-      faults: document.errors.map((error) => ({ path: '', ...sayingAndLine(error.message) })),
-    };
-  }
-  const root: unknown = document.toJS({ maxAliasCount: 10 }) ?? {};
+  const read = readYaml(text);
+  if (read.kind === 'faulty') return { kind: 'faulty', faults: read.errors.map((error) => ({ path: '', ...error })) };
+  const root = read.value ?? {};
   if (typeof root !== 'object' || root === null || Array.isArray(root)) {
     return { kind: 'faulty', faults: [{ path: '', message: 'the file must hold keys and values' }] };
   }
@@ -93,52 +86,6 @@ export function loggableFault({ path, message }: ConfigFault): string {
   return path === '' ? message : `${path}: ${message}`;
 }
 
-/** The text of config.yaml: every key, its meaning, what it accepts, its default. */
-export function renderConfig(sections: Sections, preamble: string): string {
-  const parts = Object.entries(sections).map(([name, section]) => renderSection(name, section, ''));
-  return `${comment(preamble, '')}\n${parts.join('\n')}`;
-}
-
-function renderSection(name: string, section: Section<unknown>, indent: string): string {
-  const inner = `${indent}  `;
-  const fields = Object.entries(section.fields).map(([key, field]) =>
-    field.kind === 'section'
-      ? renderSection(fileKey(key, field), field, inner)
-      : renderLeaf(fileKey(key, field), field, inner),
-  );
-  return `${comment(section.help, indent)}${indent}${name}:\n${fields.join('')}`;
-}
-
-function renderLeaf(key: string, field: Field<unknown>, indent: string): string {
-  const about = comment(`${field.help} (${field.accepts})`, indent);
-  if (field.fallback === undefined) return `${about}${indent}# ${key}:\n`;
-  const value = stringify({ [key]: field.fallback }, { lineWidth: 100, flowCollectionPadding: true });
-  return `${about}${value.replace(/^(?=.)/gm, indent)}`;
-}
-
-function comment(text: string, indent: string): string {
-  return wrap(text, 100 - indent.length - 2)
-    .map((line) => `${indent}#${line === '' ? '' : ` ${line}`}\n`)
-    .join('');
-}
-
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  for (const paragraph of text.split('\n')) {
-    let line = '';
-    for (const word of paragraph.split(' ')) {
-      if (line !== '' && line.length + word.length + 1 > width) {
-        lines.push(line);
-        line = word;
-      } else {
-        line = line === '' ? word : `${line} ${word}`;
-      }
-    }
-    lines.push(line);
-  }
-  return lines;
-}
-
 function unknownSections(given: Readonly<Record<string, unknown>>): ConfigFault[] {
   const known: readonly string[] = SECTION_NAMES;
   return Object.keys(given)
@@ -162,11 +109,4 @@ export function faultFrom(name: string, issue: Issue): ConfigFault {
     path,
     message: `${keys.map((key) => `\`${key}\``).join(', ')} ${keys.length > 1 ? 'are no keys' : 'is no key'} of this section`,
   };
-}
-
-/** The library's first line, and the line of the file that it points at. */
-function sayingAndLine(told: string): Pick<ConfigFault, 'message' | 'line'> {
-  const [message = told, ...shown] = told.split('\n').map((line) => line.trim());
-  const line = shown.find((each) => each !== '' && !/^\^+$/.test(each));
-  return line === undefined ? { message } : { message, line };
 }

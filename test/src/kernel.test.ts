@@ -21,7 +21,8 @@ import {
   size,
   text,
 } from '../../src/config/field.js';
-import { formatFaults, loadConfig, parseConfig, renderConfig } from '../../src/config/load.js';
+import { formatFaults, loadConfig, parseConfig } from '../../src/config/load.js';
+import { renderConfig } from '../../src/config/render.js';
 import { Fault, faultOf } from '../../src/errors.js';
 import { problemReply } from '../../src/http/problem.js';
 import { jsonReply, type Reply } from '../../src/http/reply.js';
@@ -190,10 +191,63 @@ void t.test('a file that is no YAML, or is not there, is a fault and never a sta
 });
 
 void t.test('the rendered file shows every key and reads back as the defaults', async (t) => {
-  const rendered = renderConfig(sections, 'Preamble.\n');
+  const texts = {
+    preamble: ['Preamble.'],
+    firstHelp: 'Most files need only these:',
+    firstKeys: ['edge.keys.edge_secret'],
+  };
+  const rendered = renderConfig(sections, texts);
   for (const key of ['listen_host', 'max_size: 10MB', 'ttl: 30s', 'edge_secret: env:EDGE_SECRET'])
     t.match(rendered, key);
   t.same(parseConfig(rendered, sections, context), parseConfig('', sections, context));
+  t.match(
+    rendered,
+    /^# Preamble\.\n#\n# Most files need only these:\n#\n# {3}edge:\n# {5}keys:\n# {7}edge_secret: env:EDGE_SECRET\n\n/,
+  );
+  t.throws(() => renderConfig(sections, { ...texts, firstKeys: ['edge.keys.none'] }), /edge\.keys\.none/);
+});
+
+void t.test('what is declared once and used twice is explained once in the rendered file', async (t) => {
+  const limits = section('Limits.', { idleMs: duration({ default: '5s', help: 'How long.' }) });
+  const listener = section('A listener.', { limits });
+  const name = text({ default: 'a', help: 'A name.' });
+  const both = {
+    one: section('One.', { listener, name }),
+    two: section('Two.', { listener: section('B.', { limits }), name }),
+  };
+  t.equal(
+    renderConfig(both, { preamble: ['P.'], firstHelp: 'F.', firstKeys: ['one.name'] }),
+    `# P.
+#
+# F.
+#
+#   one:
+#     name: a
+
+# One.
+one:
+  # A listener.
+  listener:
+    # Limits.
+    limits:
+      # How long. (a duration)
+      idle: 5s
+
+  # A name. (text)
+  name: a
+
+# Two.
+two:
+  # B.
+  listener:
+    # As one.listener.limits.
+    limits:
+      idle: 5s
+
+  # As one.name.
+  name: a
+`,
+  );
 });
 
 void t.test('a log line carries no token, and a target no signature', async (t) => {
