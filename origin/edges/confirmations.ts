@@ -1,17 +1,17 @@
 /**
- * Which edges follow the journal and how far each has applied it. In memory
- * only: an edge that comes back tells where it stands by where it asks to go
- * on from, and that counts as a confirmation.
+ * Which edges follow the journal, and up to which entry each has applied it. In
+ * memory only: an edge that reconnects says where it wants to continue, and that
+ * counts as its confirmation.
  */
+import { onAbort } from '../../src/abort.js';
 import type { Clock, EpochMs } from '../../src/clock.js';
 
 export interface EdgePosition {
   readonly edge: string;
-  readonly instance: string;
   readonly connected: boolean;
-  readonly connectedAt: EpochMs;
-  /** The newest number it has applied, as far as it has told. */
+  /** The newest number that it has confirmed. */
   readonly confirmed: number;
+  /** When it last connected or confirmed. */
   readonly heardAt: EpochMs;
 }
 
@@ -21,34 +21,35 @@ export interface EdgesConfirmed {
 }
 
 /** One connected edge. */
-export interface EdgeLink {
-  /** Milliseconds since the edge last told anything. */
+export interface ConnectedEdge {
+  /** Milliseconds since the edge last confirmed anything. */
   silentMs(): number;
-  gone(): void;
+  disconnect(): void;
 }
 
 export interface Confirmations {
-  /** A stream has begun. `applied`: null where the edge starts with nothing. */
-  connect(edge: string, instance: string, applied: number | null): EdgeLink;
-  /** False where no such edge is connected. */
+  /** Call it when a stream begins. `applied`: null if the edge starts with nothing. */
+  connect(edge: string, instance: string, applied: number | null): ConnectedEdge;
+  /** False if no such edge is connected. */
   confirm(edge: string, instance: string, seq: number): boolean;
+  /** The connected edges, and those that have left as far as they are remembered. */
   positions(): readonly EdgePosition[];
+  /** Waits until every edge that is connected now has confirmed `seq`, or until the time is over or the signal aborts. */
   wait(seq: number, timeoutMs: number, signal: AbortSignal | undefined): Promise<EdgesConfirmed>;
 }
 
-interface Held {
+interface Position {
   readonly edge: string;
-  readonly instance: string;
   connected: boolean;
-  connectedAt: EpochMs;
   confirmed: number;
   heardAt: EpochMs;
   heardMonotonicMs: number;
 }
 
-/** `goneMax`: how many edges are remembered that no longer follow. */
+/** `goneMax`: how many edges that have left are remembered. */
 export function createConfirmations(goneMax: number, clock: Clock): Confirmations {
-  const edges = new Map<string, Held>();
+  /** In the order in which the edges last connected. */
+  const edges = new Map<string, Position>();
   const waiting = new Set<() => void>();
   const wake = (): void => {
     for (const check of waiting) check();
@@ -56,90 +57,73 @@ export function createConfirmations(goneMax: number, clock: Clock): Confirmation
   return {
     connect(edge, instance, applied) {
       const key = keyOf(edge, instance);
-      const held: Held = {
+      const position: Position = {
         edge,
-        instance,
         connected: true,
-        connectedAt: clock.now(),
         confirmed: Math.max(edges.get(key)?.confirmed ?? 0, applied ?? 0),
         heardAt: clock.now(),
         heardMonotonicMs: clock.monotonicMs(),
       };
-      // Set anew, so that the map is in the order in which edges last came.
       edges.delete(key);
-      edges.set(key, held);
+      edges.set(key, position);
       forgetGone(edges, goneMax);
       wake();
       return {
-        silentMs: () => clock.monotonicMs() - held.heardMonotonicMs,
-        gone: () => {
-          held.connected = false;
+        silentMs: () => clock.monotonicMs() - position.heardMonotonicMs,
+        disconnect() {
+          position.connected = false;
           forgetGone(edges, goneMax);
         },
       };
     },
     confirm(edge, instance, seq) {
-      const held = edges.get(keyOf(edge, instance));
-      if (held?.connected !== true) return false;
-      held.confirmed = Math.max(held.confirmed, seq);
-      held.heardAt = clock.now();
-      held.heardMonotonicMs = clock.monotonicMs();
+      const position = edges.get(keyOf(edge, instance));
+      if (position?.connected !== true) return false;
+      position.confirmed = Math.max(position.confirmed, seq);
+      position.heardAt = clock.now();
+      position.heardMonotonicMs = clock.monotonicMs();
       wake();
       return true;
     },
     positions: () =>
-      [...edges.values()].map(({ edge, instance, connected, connectedAt, confirmed, heardAt }) => ({
-        edge,
-        instance,
-        connected,
-        connectedAt,
-        confirmed,
-        heardAt,
-      })),
+      [...edges.values()].map(({ edge, connected, confirmed, heardAt }) => ({ edge, connected, confirmed, heardAt })),
     async wait(seq, timeoutMs, signal) {
-      // The edges of this moment: one that comes later replays before it serves, one that leaves still counts.
-      const asked = [...edges].filter(([, held]) => held.connected).map(([key]) => key);
-      const confirmed = (): number => asked.filter((key) => (edges.get(key)?.confirmed ?? 0) >= seq).length;
-      await settled(() => confirmed() === asked.length, waiting, timeoutMs, clock, signal);
-      return { confirmed: confirmed(), connected: asked.length };
+      // An edge that connects later applies the entry before it serves anything. One that leaves may still be serving.
+      const counted = [...edges].filter(([, position]) => position.connected).map(([key]) => key);
+      const confirmed = (): number => counted.filter((key) => (edges.get(key)?.confirmed ?? 0) >= seq).length;
+      const all = (): boolean => confirmed() === counted.length;
+      if (!all() && timeoutMs > 0 && signal?.aborted !== true) {
+        await new Promise<void>((resolve) => {
+          const end = (): void => {
+            timer.cancel();
+            stopListening();
+            waiting.delete(check);
+            resolve();
+          };
+          const check = (): void => {
+            if (all()) end();
+          };
+          const timer = clock.after(timeoutMs, end);
+          const stopListening = onAbort(signal, end);
+          waiting.add(check);
+        });
+      }
+      return { confirmed: confirmed(), connected: counted.length };
     },
   };
 }
 
-/** Resolves when `done` says so, or after the time, or when the signal aborts. */
-function settled(
-  done: () => boolean,
-  waiting: Set<() => void>,
-  timeoutMs: number,
-  clock: Clock,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  if (done() || timeoutMs <= 0 || signal?.aborted === true) return Promise.resolve();
-  return new Promise((resolve) => {
-    const check = (): void => {
-      if (done()) finish();
-    };
-    const finish = (): void => {
-      timer.cancel();
-      waiting.delete(check);
-      signal?.removeEventListener('abort', finish);
-      resolve();
-    };
-    const timer = clock.after(timeoutMs, finish);
-    waiting.add(check);
-    signal?.addEventListener('abort', finish, { once: true });
-  });
-}
-
+/** Two edges of one name are told apart by their instance. */
 function keyOf(edge: string, instance: string): string {
   return JSON.stringify([edge, instance]);
 }
 
-function forgetGone(edges: Map<string, Held>, goneMax: number): void {
-  let surplus = [...edges.values()].filter((held) => !held.connected).length - goneMax;
-  for (const [key, held] of edges) {
+/** Forgets those that left longest ago. */
+function forgetGone(edges: Map<string, Position>, goneMax: number): void {
+  let surplus = [...edges.values()].filter((position) => !position.connected).length - goneMax;
+  for (const [key, position] of edges) {
     if (surplus <= 0) return;
-    if (held.connected) continue;
+    if (position.connected) continue;
     edges.delete(key);
     surplus -= 1;
   }

@@ -36,7 +36,7 @@ import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
 import { listenRaw } from '../../kit/http/raw.js';
 import { openRelay, type Relay } from '../../kit/http/relay.js';
-import { MemoryJournal, mediaId } from '../../kit/origin/journal.js';
+import { connectedEdges, MemoryJournal, mediaId } from '../../kit/origin/journal.js';
 import { until } from '../../kit/until.js';
 
 const PROOF = 'the-proof';
@@ -388,10 +388,10 @@ void t.test('the stored position is never ahead of what is applied', async (t) =
   await until('the takedown to begin', () => edge.brokenOff.length === 1);
   await turns();
   t.equal(await stored(), 0);
-  t.equal(origin.stream?.connectedEdges()[0]?.confirmed, 0, 'nor confirmed');
+  t.equal(connectedEdges(origin.stream)[0]?.confirmed, 0, 'nor confirmed');
   release();
   await applied(edge, 1);
-  await until('its confirmation', () => origin.stream?.connectedEdges()[0]?.confirmed === 1);
+  await until('its confirmation', () => connectedEdges(origin.stream)[0]?.confirmed === 1);
   await edge.follower.close();
   t.equal(await stored(), 1);
 });
@@ -516,7 +516,7 @@ void t.test('a partition is noticed by silence, the lease ends by its mode, and 
   clock.advance(1);
   t.equal(edge.follower.lease.mayServe(), 'refuse', 'and not a moment longer');
   t.same(edge.cache.taken, []);
-  await comesAbout('the origin to notice too', clock, () => origin.stream?.connectedEdges().length === 0);
+  await comesAbout('the origin to notice too', clock, () => connectedEdges(origin.stream).length === 0);
 
   relay.set('pass');
   await comesAbout('the edge to be current again', clock, () => edge.follower.lease.mayServe() === 'yes');
@@ -660,7 +660,7 @@ void t.test('three edges, one cut off and one down: who confirms, and until when
   for (const { cache } of [near, cut, down]) cache.held.add(id);
   await live(clock, 2_000, near, cut, down);
   await down.follower.close();
-  await until('it to be gone', () => origin.stream?.connectedEdges().length === 2);
+  await until('it to be gone', () => connectedEdges(origin.stream).length === 2);
   relay.set('partition');
 
   const takenDownAt = clock.monotonicMs();
@@ -695,10 +695,7 @@ void t.test('three edges, one cut off and one down: who confirms, and until when
   relay.set('pass');
   await comesAbout('the cut-off edge to be current', clock, () => cut.follower.lease.mayServe() === 'yes');
   t.notOk(cut.cache.held.has(id));
-  await until(
-    'all confirmations',
-    () => origin.stream?.connectedEdges().every(({ confirmed }) => confirmed === seq) === true,
-  );
+  await until('all confirmations', () => connectedEdges(origin.stream).every(({ confirmed }) => confirmed === seq));
   t.same(await origin.stream?.confirmed(seq), { confirmed: 3, connected: 3 });
 });
 

@@ -1,4 +1,6 @@
 /** A takedown journal in memory, whose reads and listeners a test can observe. */
+import type { EdgePosition } from '../../../origin/edges/confirmations.js';
+import type { JournalStream } from '../../../origin/edges/journal-stream.js';
 import type { Journal } from '../../../origin/meta/store.js';
 import { type MediaId, parseMediaId } from '../../../src/ids.js';
 import type { JournalCause, JournalEntry } from '../../../src/journal/entry.js';
@@ -71,4 +73,9 @@ export function mediaId(index: number): MediaId {
   const id = parseMediaId(`01J${tail.padStart(23, '0')}`);
   if (id === undefined) throw new Error('not an id');
   return id;
+}
+
+/** The edges that follow the journal now. */
+export function connectedEdges(stream: JournalStream | undefined): readonly EdgePosition[] {
+  return stream?.positions().filter(({ connected }) => connected) ?? [];
 }

@@ -18,7 +18,7 @@ import { send } from '../../../src/server/send.js';
 import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
 import { sendRequest } from '../../kit/http/request.js';
-import { MemoryJournal, mediaId } from '../../kit/origin/journal.js';
+import { connectedEdges, MemoryJournal, mediaId } from '../../kit/origin/journal.js';
 import { until } from '../../kit/until.js';
 
 const PROOF = 'the-proof';
@@ -194,7 +194,7 @@ void t.test('no entry is lost or told twice, however appends and reads interleav
     }),
     { numRuns: 25 },
   );
-  await until('all to be gone', () => bench.stream.connectedEdges().length === 0);
+  await until('all to be gone', () => connectedEdges(bench.stream).length === 0);
   t.equal(bench.journal.listeners, 0, 'nothing listens for those that left');
 });
 
@@ -203,20 +203,20 @@ void t.test('what the journal no longer holds, or never had, is told as a gap', 
   fill(bench.journal, 10);
   bench.journal.forget(4);
   const table: readonly (readonly [Readonly<Record<string, string>>, 'gap' | 'entries'])[] = [
-    [{ from: '4', instance: 'a' }, 'entries'],
-    [{ from: '3', instance: 'b' }, 'gap'],
-    [{ from: '10', instance: 'c' }, 'entries'],
-    [{ from: '11', instance: 'd' }, 'gap'],
-    [{ from: '7', journal: 'journal-a', instance: 'e' }, 'entries'],
-    [{ from: '7', journal: 'another', instance: 'f' }, 'gap'],
-    [{ from: '10', journal: 'another', instance: 'g' }, 'gap'],
+    [{ from: '4', edge: 'a' }, 'entries'],
+    [{ from: '3', edge: 'b' }, 'gap'],
+    [{ from: '10', edge: 'c' }, 'entries'],
+    [{ from: '11', edge: 'd' }, 'gap'],
+    [{ from: '7', journal: 'journal-a', edge: 'e' }, 'entries'],
+    [{ from: '7', journal: 'another', edge: 'f' }, 'gap'],
+    [{ from: '10', journal: 'another', edge: 'g' }, 'gap'],
   ];
   for (const [query, wanted] of table) {
     const reading = await follow(t, bench, query);
     await until('the first lines', () => reading.lines.some((line) => line.t === 'beat'));
     const gap = reading.lines.find((line) => line.t === 'gap');
     t.same(gap, wanted === 'gap' ? { t: 'gap', newest: 10 } : undefined, JSON.stringify(query));
-    const position = bench.stream.positions().find(({ instance }) => instance === query['instance']);
+    const position = bench.stream.positions().find(({ edge }) => edge === query['edge']);
     t.equal(position?.confirmed, wanted === 'gap' ? 0 : Number(query['from']), 'a foreign number confirms nothing');
   }
 });
@@ -252,8 +252,7 @@ void t.test('edges are bounded in number, and one that comes again takes its own
   await follow(t, bench, { edge: 'a', from: '0' });
   await until('the old stream to end', () => first.over());
   t.same(
-    bench.stream
-      .connectedEdges()
+    connectedEdges(bench.stream)
       .map(({ edge }) => edge)
       .sort(),
     ['a', 'b'],
@@ -268,13 +267,13 @@ void t.test('an edge that confirms nothing is dropped; one that confirms stays',
   const alive = await follow(t, bench, { edge: 'alive', from: '0' });
   for (let second = 0; second < 5; second += 1) {
     bench.clock.advance(1_000);
-    if (bench.stream.connectedEdges().some(({ edge }) => edge === 'alive')) {
+    if (connectedEdges(bench.stream).some(({ edge }) => edge === 'alive')) {
       t.equal((await confirm(bench, 0, 'alive')).status, 204);
     }
   }
   await until('the mute one to be dropped', () => mute.over());
   t.same(
-    bench.stream.connectedEdges().map(({ edge }) => edge),
+    connectedEdges(bench.stream).map(({ edge }) => edge),
     ['alive'],
   );
   t.notOk(alive.over());
@@ -335,7 +334,7 @@ void t.test('waiting for edges counts those connected at the moment, and gives u
   fill(bench.journal, 1);
   const waiting = bench.stream.confirmed(3, 1_000);
   left.leave();
-  await until('it has left', () => bench.stream.connectedEdges().length === 3);
+  await until('it has left', () => connectedEdges(bench.stream).length === 3);
   for (const edge of ['a', 'b', 'late']) await confirm(bench, 3, edge);
   bench.clock.advance(1_000);
   t.same(await waiting, { confirmed: 3, connected: 4 }, 'who leaves unconfirmed may still be serving: it counts');
@@ -348,7 +347,7 @@ void t.test('edges that have gone are remembered, as many as there may be', asyn
     const link = confirmations.connect(edge, 'i', 1);
     clock.advance(1_000);
     confirmations.confirm(edge, 'i', 5);
-    if (edge !== 'd') link.gone();
+    if (edge !== 'd') link.disconnect();
   }
   t.same(
     confirmations
