@@ -1,7 +1,7 @@
 /**
- * A stored response, as every tier keeps it: the head in memory for all tiers,
- * the body where the tier says. Instants, never ages. The stored form carries a
- * version (ENTRY_VERSION) and reads the one before.
+ * The head of a stored response, in the same form for every tier; the tier knows
+ * where the body is. It holds instants, never ages. Its stored form carries
+ * ENTRY_VERSION.
  */
 import type { EpochMs } from '../src/clock.js';
 import type { HeaderList } from '../src/http/reply.js';
@@ -9,36 +9,39 @@ import type { MediaId } from '../src/ids.js';
 
 export const ENTRY_VERSION = 1;
 
-/** Names one stored response: the normalised target and what Vary selected. Made in key.ts alone. */
+/** Names one stored response: the normalised target, and what Vary selected. Made in key.ts alone. */
 export type CacheKey = string & { readonly brand: 'CacheKey' };
 
 export interface Entry {
   readonly key: CacheKey;
-  /** The normalised target without what Vary selected: the handle for invalidation. */
+  /** The normalised target without what Vary selected. Invalidation finds the entry by it. */
   readonly primaryKey: string;
-  /** The media it shows, if it is media: the handle for takedown. */
+  /** The media that it shows, if any. A takedown finds the entry by it. */
   readonly mediaId: MediaId | null;
   readonly status: number;
   /** End-to-end fields as the origin sent them. */
   readonly headers: HeaderList;
-  /** Request fields that selected it, normalised, by name. Empty without Vary. */
+  /** The normalised request fields that Vary names, by name. Empty without Vary. */
   readonly selectedBy: Readonly<Record<string, string>>;
-  /** When the request for it was sent and its head received (RFC 9111 4.2.3). */
+  /** When its request was sent and when its head was received (RFC 9111 4.2.3). */
   readonly requestedAt: EpochMs;
   readonly receivedAt: EpochMs;
-  /** The instant at which it would have age 0. */
+  /** The instant at which its age is 0. */
   readonly bornAt: EpochMs;
-  /** Fresh before, stale from this instant on. */
+  /** Fresh before this instant, stale from then on. */
   readonly staleAt: EpochMs;
-  /** May be served stale while revalidated, or when the origin fails, before these instants. */
+  /** A stale entry may be served before these instants: while it is revalidated, and when the origin fails. */
   readonly revalidateUntil: EpochMs;
   readonly errorUntil: EpochMs;
-  /** Must not be used from this instant on, whatever else holds (Sunset of media); Infinity where none. */
+  /** Must not be used from this instant on, for any reason (Sunset of media). Infinity without such an end. */
   readonly deleteAt: EpochMs;
-  /** Whether it may be served without asking the gate. */
+  /** `anyone`: may be served without asking the gate. */
   readonly audience: 'anyone' | 'authorised';
-  /** Size of the whole representation; null only while a fill of unknown length arrives. */
+  /** Size of the whole representation. Null only during a fill of unknown length. */
   readonly sizeBytes: number | null;
-  /** The SHA-256 that the whole body must have, as 64 hex digits, where the origin told it. */
+  /** The SHA-256 that the whole body must have, as 64 hex digits, if the origin stated it. */
   readonly sha256: string | null;
 }
+
+/** An entry whose size is known. */
+export type SizedEntry = Entry & { readonly sizeBytes: number };

@@ -1,23 +1,18 @@
-/** An amount of bytes that many share, none taking more than is left. */
+/** A number of bytes that several bodies share. None takes more than is left. */
 export class Budget {
-  readonly limitBytes: number;
-  #usedBytes = 0;
+  #leftBytes: number;
 
   constructor(limitBytes: number) {
-    this.limitBytes = limitBytes;
-  }
-
-  get usedBytes(): number {
-    return this.#usedBytes;
+    this.#leftBytes = limitBytes;
   }
 
   tryTake(bytes: number): boolean {
-    if (this.#usedBytes + bytes > this.limitBytes) return false;
-    this.#usedBytes += bytes;
+    if (bytes > this.#leftBytes) return false;
+    this.#leftBytes -= bytes;
     return true;
   }
 
-  give(bytes: number): void {
-    this.#usedBytes -= bytes;
+  giveBack(bytes: number): void {
+    this.#leftBytes += bytes;
   }
 }

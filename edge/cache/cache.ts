@@ -1,23 +1,27 @@
 /**
- * The tiers as one thing, as the engine sees them: bodies that can be read
- * whole or in part, whether they rest in memory, rest on disk or still arrive.
+ * The cache as the rest of the edge sees it: stored responses by key, the
+ * incomplete ones beside them, and fills. A body can be read whole or by range,
+ * whether it is in memory, on disk or still arriving.
  */
 import type { Readable } from 'node:stream';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
-import type { CacheKey, Entry } from '../entry.js';
+import type { CacheKey, Entry, SizedEntry } from '../entry.js';
 import type { AdmissionName } from './policy/registry.js';
 
 export type TierName = 'memory' | 'disk';
 
+/** Why a stored response is removed. */
+export type DropReason = 'taken_down' | 'purged' | 'invalidated' | 'corrupt' | 'expired' | 'replaced';
+
 /**
- * Why a body can be read no further. `passed`: it is read by others as it
- * arrives and is kept nowhere, so that its beginning is gone; another request
- * to the origin is needed.
+ * Why a body can be read no further. `passed`: the body goes to its readers as
+ * it arrives and is stored nowhere, so its first bytes are gone. Whoever needs
+ * them has to send another request to the origin.
  */
 export type LossReason = DropReason | 'evicted' | 'aborted' | 'passed';
 
-/** What a reader's stream fails with. */
+/** The error that a reader's stream ends with. */
 export class BodyLost extends Error {
   override readonly name = 'BodyLost';
   readonly reason: LossReason;
@@ -29,22 +33,23 @@ export class BodyLost extends Error {
 }
 
 export interface Body {
-  /** Total size, or null while it is not known. */
+  /** Total size, or null while it is unknown. */
   readonly sizeBytes: number | null;
-  /** All of it at once, where it lies complete in memory: the hot path needs no stream. */
+  /** The whole body, where it is complete in memory: a hit then needs no stream. */
   readonly whole: Buffer | undefined;
   /**
-   * Makes sure that a body on disk is there and right before a byte or a head
-   * of it goes out: verifies it where this run has not yet, and reads it in one
-   * piece if it is small (`whole` is then set). `lost`: dropped and counted by
-   * now; treat it as a miss. At once `ready` for bodies in memory or arriving.
+   * Makes sure that a body on disk exists and is correct before its head or its
+   * first byte is sent. Verifies it, unless that was done since the process
+   * started, and reads a small body in one piece, which sets `whole`. `lost`:
+   * the entry has been dropped and counted; treat it as a miss. Bodies in memory
+   * and arriving bodies are `ready` at once.
    */
   ensure(signal: AbortSignal): Promise<'ready' | 'lost'>;
   /**
-   * The bytes of a span (all without one), at the reader's own pace, waiting for
-   * those that still arrive. Fails with BodyLost when the body ends badly or is
-   * taken down; it never ends short without an error. While the body arrives,
-   * its last byte is held back until length and hash have agreed.
+   * Streams a span, or everything without one, at the reader's pace, and waits
+   * for bytes that have not arrived yet. Fails with BodyLost if the body fails
+   * or is taken down; never ends early without an error. The last byte of an
+   * arriving body is withheld until its length and hash have been checked.
    */
   open(span: ByteSpan | undefined, signal: AbortSignal): Readable;
 }
@@ -55,99 +60,107 @@ export interface Stored {
   readonly body: Body;
 }
 
-/** Where a response may be kept once it is whole; chosen by rules of the configuration. */
+/** The tiers that may store a response, as the operator's rules choose them. */
 export interface Tiers {
   readonly memory: boolean;
   readonly disk: boolean;
-  /** Whether the disk takes it at once or at its second sign of life; left out: as the tier does. */
+  /** When the disk tier stores it: at the first fill, or at the second. Absent: as the disk tier is configured. */
   readonly admission?: AdmissionName;
 }
 
-/** `disk_full`: no room within the tier's size, below the free-disk floor, or the file system said so. */
-export type NotKeptReason = 'too_large' | 'not_admitted' | 'disk_full' | 'placement' | 'invalidated';
+/** `disk_full`: no room within the tier's size, below the free-disk floor, or reported by the file system. */
+export type NotKeptReason = 'too_large' | 'not_admitted' | 'disk_full' | 'no_tier' | 'invalidated';
 
 export type FillOutcome =
   | { readonly kind: 'stored'; readonly tiers: readonly TierName[] }
-  /** Whole and right, but nowhere to keep it, or made invalid while it arrived. */
+  /** The body is complete and correct, but no tier took it, or it was invalidated while it arrived. */
   | { readonly kind: 'not_kept'; readonly reason: NotKeptReason }
-  /** Wrong length or hash: dropped, and every reader saw a broken transfer. */
+  /** Wrong length or hash: dropped, and the streams of all readers failed. */
   | { readonly kind: 'corrupt'; readonly what: 'length' | 'sha256' }
   /** Taken down, purged or aborted while it arrived. */
   | { readonly kind: 'aborted'; readonly reason: string };
 
-/** A response that arrives. One writer, any number of readers, each at its own offset. */
+/** Writes a response into the cache. Any number of readers follow it, each at its own offset. */
 export interface Fill extends Body {
   readonly entry: Entry;
   readonly receivedBytes: number;
-  readonly readers: number;
-  /** True once bytes have gone that a new reader would need: the body is only passed to those who read it. */
+  /** True once the first bytes are gone: new readers cannot get the whole body any more. */
   readonly passing: boolean;
-  /** True once it failed: readers get BodyLost, nothing will be kept. */
+  /** True once it failed: readers get BodyLost, and nothing is stored. */
   readonly failed: boolean;
   /**
-   * Takes a chunk; resolves when the next may come; at once and without effect
-   * after the fill has failed. Waits for no reader while the body can be kept.
-   * A body too large for every tier, or for which no room is left, is passed:
-   * its readers get all of it at the pace of the slowest, and those who come
-   * when its beginning is gone get BodyLost `passed`.
+   * Takes a chunk. Resolves when the next chunk may come; after a failure it
+   * does nothing and resolves at once. Waits for no reader as long as the body
+   * can be stored. A body that is too large for every tier, or finds no room, is
+   * passed: it arrives at the pace of its slowest reader, and readers who come
+   * after its first bytes are gone get BodyLost `passed`.
    */
   write(chunk: Buffer): Promise<void>;
-  /** The origin's answer is complete: checks size and hash, then publishes. Readers at the end finish only after that check. */
+  /** The body has ended: checks its size and hash, then stores it. Readers receive the last byte after the check. */
   end(): Promise<FillOutcome>;
-  /** Readers fail, nothing is kept. */
+  /** Fails the readers and stores nothing. */
   abort(reason: Error): void;
 }
 
-export type DropReason = 'taken_down' | 'purged' | 'invalidated' | 'corrupt' | 'expired' | 'replaced';
-
-/** A response of which a part has come: never answered whole, nor by its head alone (RFC 9111 3.3). */
+/** A stored response of which only some ranges are present. Its head alone answers no request (RFC 9111 3.3). */
 export interface IncompleteResponse {
-  readonly entry: Entry & { readonly sizeBytes: number };
-  /** What is here, ascending and apart. */
+  readonly entry: SizedEntry;
+  /** The ranges that are present, ascending; no two touch or overlap. */
   readonly spans: readonly ByteSpan[];
-  /** Opens spans that are here; others fail with BodyLost. */
+  /** Opens spans that are present; for all others the stream fails with BodyLost. */
   readonly body: Body;
-  /** The bytes of a span, as far as they are here. */
+  /** The bytes of a span that are present. */
   read(span: ByteSpan): readonly Buffer[];
 }
 
 export interface IncompleteWriter {
-  /** Takes bytes that begin at `at`; copies them. False once no more of it is kept. */
+  /** Copies bytes whose offset is `at`. False: no more bytes of this response are stored. */
   write(at: number, chunk: Buffer): boolean;
 }
 
 export interface IncompleteResponses {
-  /** The newest part under a primary key that suits. Counts as a use. */
+  /** The newest one under a primary key that suits. Counts as a use. */
   find(primaryKey: string, suits: (entry: Entry) => boolean): IncompleteResponse | undefined;
   keysOfPrimary(primaryKey: string): readonly CacheKey[];
-  /** To add to what is held of this very representation, or to begin one. Undefined where nothing of it can be kept. */
+  /**
+   * Adds to what is stored of this representation, or starts a new one. Undefined where nothing of it
+   * can be stored.
+   */
   open(entry: Entry): IncompleteWriter | undefined;
   drop(key: CacheKey, reason: DropReason): void;
 }
 
 export interface EdgeCache {
-  /** What is held of responses that are not whole. Takedown, purge and drop reach it too. */
+  /** Takedowns, purges and `drop` reach these too. */
   readonly incomplete: IncompleteResponses;
-  /** Finds and counts as a use. Memory first. Never an entry past its `deleteAt`. */
+  /** Finds a stored response and counts a use. Looks in memory first. Never returns an entry past its `deleteAt`. */
   get(key: CacheKey): Stored | undefined;
-  /** Finds without counting. */
+  /** Like `get`, but counts no use. */
   peek(key: CacheKey): Stored | undefined;
-  /** Every stored response under a primary key, for Vary and invalidation. */
+  /** Every stored response under a primary key: for Vary and for invalidation. */
   variantsOf(primaryKey: string): readonly Entry[];
-  /** Starts to take a response; `entry.sizeBytes` null: of unknown length. Rejects nothing: limits show in the outcome. */
+  /** Starts a fill. With `entry.sizeBytes` null its length is unknown. Never refuses: limits show in the outcome. */
   fill(entry: Entry, tiers: Tiers): Fill;
-  /** A newer head over the same body (304, HEAD). False where the key is gone. */
+  /** Puts a newer head over the stored body (after a 304 or a HEAD). False if the key is not stored. */
   refresh(entry: Entry): boolean;
-  /** `taken_down`, `purged` and `corrupt` also break off readers and fills; `invalidated` lets them finish, but keeps no fill. */
+  /**
+   * Removes a stored response. `taken_down`, `purged` and `corrupt` also end its
+   * readers and fills; `invalidated` lets them finish, but the fills store nothing.
+   */
   drop(key: CacheKey, reason: DropReason): void;
-  /** Forgets all that shows this media, also what is arriving, and breaks off its readers. Resolves when no disk entry could bring it back after a restart; rejects where the disk does not let itself be written: gone for this run all the same. */
+  /**
+   * Removes everything that shows this media, fills included, and ends its
+   * readers. Resolves with the number of keys once no entry on disk could come
+   * back after a restart. Rejects if the disk cannot be written: the entries are
+   * then gone until the next restart only.
+   */
   takeDown(id: MediaId): Promise<number>;
-  /** Drops by primary-key prefix, or everything. Resolves like takeDown. */
+  /** Removes what is under a prefix of the primary key, or everything. Resolves like `takeDown`. */
   purge(which: { readonly prefix: string } | { readonly all: true }): Promise<number>;
   stats(): CacheStats;
-  /** True once entries of earlier runs are all known again. */
+  /** True once all entries of earlier runs have been read back. */
   readonly recovered: boolean;
-  /** A real write, read and delete in the cache folder. */
+  /** Writes, reads and deletes a file in the cache folder. */
   probe(): Promise<void>;
   close(): Promise<void>;
 }
@@ -164,7 +177,9 @@ export interface CacheStats {
   readonly memory: TierStats;
   readonly disk: TierStats;
   readonly incomplete: TierStats;
+  /** Fills that have not ended. */
   readonly fills: number;
   readonly corrupt: number;
+  /** Entries of earlier runs that have been read back. */
   readonly recovered: number;
 }

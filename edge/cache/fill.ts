@@ -1,48 +1,48 @@
 /**
- * A response that arrives: feeds the growing body, counts and hashes what
- * passes, and once all has come decides whether it is right. Where a right body
- * is kept is the cache's business, handed in as `keep`.
+ * Writes one response into the cache: feeds the growing body, hashes its bytes,
+ * and checks length and hash at the end. The caller decides where a correct body
+ * is stored (`store`).
  */
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import type { ByteSpan } from '../../src/http/range.js';
-import type { Entry } from '../entry.js';
+import type { Entry, SizedEntry } from '../entry.js';
 import { BodyLost, type Fill, type FillOutcome, type LossReason, type Tiers } from './cache.js';
 import type { GrowingBody } from './growing-body.js';
 
-/** A body found whole and right. */
+/** A response that has arrived, complete and correct. */
 export interface Arrived {
-  readonly entry: Entry & { readonly sizeBytes: number };
+  readonly entry: SizedEntry;
   readonly sha256: string;
-  readonly placement: Tiers;
+  readonly tiers: Tiers;
   readonly body: GrowingBody;
-  /** False once it was taken down, purged, made invalid or aborted. */
-  mayBeKept(): boolean;
+  /** False once it was taken down, purged, invalidated or aborted. */
+  mayBeStored(): boolean;
 }
 
 export interface FillDeps {
-  keep(arrived: Arrived): Promise<FillOutcome>;
-  onCorrupt(fill: FillWriter, what: 'length' | 'sha256'): void;
-  /** end() has its outcome, or the fill failed. The body may have readers yet. */
-  onSettled(fill: FillWriter): void;
+  store(arrived: Arrived): Promise<FillOutcome>;
+  onCorrupt(): void;
+  /** `end` has its outcome, or the fill has failed. The body may still have readers. */
+  onEnded(): void;
 }
 
 export class FillWriter implements Fill {
   readonly entry: Entry;
-  readonly #placement: Tiers;
+  readonly #tiers: Tiers;
   readonly #body: GrowingBody;
-  readonly #parts: FillDeps;
+  readonly #deps: FillDeps;
   readonly #hash = createHash('sha256');
   #corruption: 'length' | 'sha256' | undefined;
   #ending: Promise<FillOutcome> | undefined;
-  #settled = false;
-  #forgone = false;
+  #ended = false;
+  #invalidated = false;
 
-  constructor(entry: Entry, placement: Tiers, body: GrowingBody, parts: FillDeps) {
+  constructor(entry: Entry, tiers: Tiers, body: GrowingBody, deps: FillDeps) {
     this.entry = entry;
-    this.#placement = placement;
+    this.#tiers = tiers;
     this.#body = body;
-    this.#parts = parts;
+    this.#deps = deps;
   }
 
   get sizeBytes(): number | null {
@@ -57,20 +57,12 @@ export class FillWriter implements Fill {
     return this.#body.receivedBytes;
   }
 
-  get readers(): number {
-    return this.#body.readers;
-  }
-
   get passing(): boolean {
     return this.#body.passing;
   }
 
   get failed(): boolean {
     return this.#body.failure !== undefined;
-  }
-
-  get settled(): boolean {
-    return this.#settled;
   }
 
   async ensure(): Promise<'ready' | 'lost'> {
@@ -85,7 +77,7 @@ export class FillWriter implements Fill {
     if (this.failed || this.#ending !== undefined) return;
     const { sizeBytes } = this.entry;
     if (sizeBytes !== null && this.#body.receivedBytes + chunk.length > sizeBytes) {
-      this.#corrupt('length');
+      this.#failCorrupt('length');
       return;
     }
     this.#hash.update(chunk);
@@ -93,65 +85,63 @@ export class FillWriter implements Fill {
   }
 
   end(): Promise<FillOutcome> {
-    this.#ending ??= this.#end().finally(() => this.#settle());
+    this.#ending ??= this.#end().finally(() => this.#finish());
     return this.#ending;
   }
 
-  /** Readers go on, but the response is not kept: it was made invalid while it arrived. */
-  forgo(): void {
-    this.#forgone = true;
+  /** The response must not be stored any more. Its readers go on. */
+  invalidate(): void {
+    this.#invalidated = true;
   }
 
   abort(reason: Error): void {
-    if (!this.#settled) this.fail('aborted', reason);
+    if (!this.#ended) this.fail('aborted', reason);
   }
 
-  /** Also breaks off those who still read after the end. */
+  /** Ends all readers, also those who still read after `end`. */
   fail(reason: LossReason, cause?: unknown): void {
     this.#body.fail(new BodyLost(reason, cause));
-    if (this.#ending === undefined) this.#settle();
+    if (this.#ending === undefined) this.#finish();
   }
 
   async #end(): Promise<FillOutcome> {
     const { sizeBytes, sha256 } = this.entry;
     const received = this.#body.receivedBytes;
     const hash = this.#hash.digest('hex');
-    if (!this.failed && sizeBytes !== null && received !== sizeBytes) this.#corrupt('length');
-    if (!this.failed && sha256 !== null && hash !== sha256) this.#corrupt('sha256');
-    if (!this.failed) {
-      this.#body.complete();
-      const outcome = await this.#parts.keep({
-        entry: { ...this.entry, sizeBytes: received },
-        sha256: hash,
-        placement: this.#placement,
-        body: this.#body,
-        mayBeKept: () => !this.failed && !this.#forgone,
-      });
-      // The file takes what is left before anybody may remove it.
-      await this.#body.flushed();
-      if (this.#forgone && !this.failed) return { kind: 'not_kept', reason: 'invalidated' };
-      if (!this.failed) return outcome;
-    }
-    return this.#failureOutcome();
+    if (!this.failed && sizeBytes !== null && received !== sizeBytes) this.#failCorrupt('length');
+    if (!this.failed && sha256 !== null && hash !== sha256) this.#failCorrupt('sha256');
+    if (this.failed) return this.#failureOutcome();
+    this.#body.complete();
+    const outcome = await this.#deps.store({
+      entry: { ...this.entry, sizeBytes: received },
+      sha256: hash,
+      tiers: this.#tiers,
+      body: this.#body,
+      mayBeStored: () => !this.failed && !this.#invalidated,
+    });
+    // The file must be complete before its owner may remove it: readers still follow it.
+    await this.#body.flushed();
+    if (this.failed) return this.#failureOutcome();
+    return this.#invalidated ? { kind: 'not_kept', reason: 'invalidated' } : outcome;
   }
 
   #failureOutcome(): FillOutcome {
     if (this.#corruption !== undefined) return { kind: 'corrupt', what: this.#corruption };
     const failure = this.#body.failure;
-    const words = failure?.cause instanceof Error ? `: ${failure.cause.message}` : '';
-    return { kind: 'aborted', reason: `${failure?.reason ?? 'aborted'}${words}` };
+    const detail = failure?.cause instanceof Error ? `: ${failure.cause.message}` : '';
+    return { kind: 'aborted', reason: `${failure?.reason ?? 'aborted'}${detail}` };
   }
 
-  #corrupt(what: 'length' | 'sha256'): void {
+  #failCorrupt(what: 'length' | 'sha256'): void {
     this.#corruption = what;
-    this.#parts.onCorrupt(this, what);
+    this.#deps.onCorrupt();
     this.fail('corrupt');
   }
 
-  #settle(): void {
-    if (this.#settled) return;
-    this.#settled = true;
-    this.#parts.onSettled(this);
+  #finish(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#deps.onEnded();
     this.#body.release();
   }
 }

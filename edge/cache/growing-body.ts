@@ -1,12 +1,23 @@
 /**
  * A body while it arrives: one writer, any number of readers, each at its own
- * place and pace. A small body stays in memory; a large one goes through a file,
- * which readers follow; one for which neither has room is passed on to those who
- * read it and forgotten behind the slowest of them.
+ * offset and pace. Where its bytes are:
  *
- * The last byte is held back until the whole has been found right, so that
- * nobody takes a broken body for a complete one. Leaves to its owner what right
- * means, and where the body goes then.
+ *     memory ───────> file ───────> passing
+ *        │                             ▲
+ *        └─────────────────────────────┘
+ *
+ * - memory: all bytes, in blocks that count against the budget. A body of known
+ *   size has one block. A body that is too large, or for which the budget is
+ *   used up, leaves memory and never comes back.
+ * - file: each full block is appended to a spool file. Readers read the file;
+ *   the newest blocks also stay in memory, where most readers are. The writer
+ *   waits for the file, never for a reader.
+ * - passing: no room for a file, or the file failed. The blocks that follow the
+ *   file's end stay in memory until the slowest reader has them, and the writer
+ *   waits for that reader. Without readers, only the first few blocks are kept.
+ *
+ * The last byte is withheld until `complete`, so that no reader takes a wrong
+ * body for a complete one. Leaves to its owner: checking the body, and storing it.
  */
 import { Readable } from 'node:stream';
 import type { ByteSpan } from '../../src/http/range.js';
@@ -15,34 +26,35 @@ import { BodyLost } from './cache.js';
 
 /** A file that is read while it is written. */
 export interface Spool {
-  /** How much can be read from it. */
+  /** The bytes that can be read from it. */
   readonly writtenBytes: number;
-  /** One at a time, in order. */
+  /** One call at a time. */
   append(block: Buffer): Promise<void>;
   read(into: Buffer, at: number): Promise<number>;
   close(): Promise<void>;
 }
 
 export interface GrowingBodyDeps {
-  /** A body up to this size stays in memory, if the budget allows it. */
+  /** A larger body never stays in memory. */
   readonly memoryMaxBytes: number;
   readonly budget: Budget;
-  /** A file for a body of this size (null: unknown); undefined where there is no room for it. */
+  /** Opens a file for a body of this size (null: unknown), or returns undefined if there is no room. */
   openSpool(sizeBytes: number | null): Spool | undefined;
-  /** The file failed; the body is now passed. */
+  /** The file could not be written, and the body is passing from now on; or it could not be closed. */
   onSpoolFailure(thrown: unknown): void;
-  /** The owner is done with the body, and the last reader has left. */
+  /** The owner has released the body, and the last reader has left. */
   onClosed(): void;
 }
 
 const BLOCK_BYTES = 65_536;
-/** The writer waits when so many full blocks have not reached the file. */
+/** State file: the writer waits when so many full blocks are not in the file yet. */
 const UNWRITTEN_BLOCKS_MAX = 4;
-/** Blocks kept in memory behind the file's end, where most readers are. */
+/** State file: so many blocks stay in memory after they were written. */
 const LINGERING_BLOCKS = 2;
-/** The writer waits when so many blocks wait for readers, while the body is passed. */
+/** State passing: the writer waits when so many blocks wait for readers. */
 const PASSING_BLOCKS_MAX = 8;
 
+/** What a reader gets next. */
 type Next =
   | { readonly kind: 'bytes'; readonly bytes: Buffer }
   | { readonly kind: 'file'; readonly sizeBytes: number }
@@ -52,17 +64,18 @@ type Next =
 
 export class GrowingBody {
   readonly #sizeBytes: number | null;
-  readonly #parts: GrowingBodyDeps;
+  readonly #deps: GrowingBodyDeps;
   readonly #readers = new Set<GrowingReader>();
   readonly #waiting = new Set<GrowingReader>();
+  #state: 'memory' | 'file' | 'passing' = 'memory';
   #blockBytes = BLOCK_BYTES;
-  /** Consecutive blocks, the first of which has the number `#firstBlock`. */
+  /** Consecutive blocks, and the number of the first of them within the body. */
   #blocks: Buffer[] = [];
   #firstBlock = 0;
   #receivedBytes = 0;
-  #takenBytes = 0;
+  /** Taken from the budget. */
+  #budgetedBytes = 0;
   #spool: Spool | undefined;
-  #phase: 'memory' | 'file' | 'passing' = 'memory';
   #flushing: Promise<void> | undefined;
   #writerWaits: (() => void)[] = [];
   #complete = false;
@@ -70,11 +83,11 @@ export class GrowingBody {
   #ownerDone = false;
   #closed = false;
 
-  constructor(sizeBytes: number | null, parts: GrowingBodyDeps) {
+  constructor(sizeBytes: number | null, deps: GrowingBodyDeps) {
     this.#sizeBytes = sizeBytes;
-    this.#parts = parts;
+    this.#deps = deps;
     if (sizeBytes === null) return;
-    if (sizeBytes <= parts.memoryMaxBytes && this.#take(sizeBytes)) this.#blockBytes = Math.max(1, sizeBytes);
+    if (sizeBytes <= deps.memoryMaxBytes && this.#takeMemory(sizeBytes)) this.#blockBytes = Math.max(1, sizeBytes);
     else this.#leaveMemory();
   }
 
@@ -82,25 +95,21 @@ export class GrowingBody {
     return this.#receivedBytes;
   }
 
-  get readers(): number {
-    return this.#readers.size;
-  }
-
   get failure(): BodyLost | undefined {
     return this.#failure;
   }
 
-  /** True once bytes have gone that a new reader would need. */
+  /** True once the first bytes are neither in memory nor in the file. */
   get passing(): boolean {
     return this.#firstBlock * this.#blockBytes > this.#fileBytes;
   }
 
-  /** All of it, once it is complete, where it lies in memory. */
+  /** The whole body, once it is complete and if it is in memory. */
   get whole(): Buffer | undefined {
-    return this.#complete && this.#phase === 'memory' ? this.#blocks[0] : undefined;
+    return this.#complete && this.#state === 'memory' ? this.#blocks[0] : undefined;
   }
 
-  /** Takes a chunk, which is copied. Resolves when the next may come; at once and without effect after a failure. */
+  /** Copies a chunk. If the writer has to wait, returns a promise for it. Does nothing after a failure. */
   append(chunk: Buffer): Promise<void> | undefined {
     if (this.#failure !== undefined) return undefined;
     for (let done = 0; done < chunk.length; ) {
@@ -111,39 +120,39 @@ export class GrowingBody {
       this.#receivedBytes += copied;
     }
     this.#wakeReaders();
-    this.#keepFlushing();
+    this.#startFlushing();
     this.#releaseBlocks();
     return this.#mustWait() ? new Promise((resolve) => this.#writerWaits.push(resolve)) : undefined;
   }
 
-  /** All has arrived and is right: readers may finish. */
+  /** The body has ended and is correct: readers get the last byte. */
   complete(): void {
     if (this.#failure !== undefined) return;
-    if (this.#phase === 'memory') this.#joinBlocks();
+    if (this.#state === 'memory') this.#joinBlocks();
     this.#complete = true;
     this.#wakeReaders();
   }
 
-  /** After complete(): whether all of it lies in its file. */
+  /** After `complete`: resolves with whether the file has the whole body. */
   async flushed(): Promise<boolean> {
-    this.#keepFlushing();
+    this.#startFlushing();
     await this.#flushing;
-    return this.#phase === 'file' && this.#failure === undefined && this.#fileBytes === this.#receivedBytes;
+    return this.#state === 'file' && this.#failure === undefined && this.#fileBytes === this.#receivedBytes;
   }
 
-  /** Breaks off every reader. Allowed at any time, also after complete(). */
+  /** Ends every reader with this error. Allowed at any time, also after `complete`. */
   fail(reason: BodyLost): void {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
     for (const reader of this.#readers) reader.destroy(reason);
     this.#waiting.clear();
-    this.#admitWriter();
+    this.#resumeWriter();
   }
 
-  /** The owner is done: what the body holds goes with its last reader. */
+  /** The owner needs the body no more: its memory and its file go with the last reader. */
   release(): void {
     this.#ownerDone = true;
-    this.#closeWhenUnused();
+    this.#closeIfUnused();
   }
 
   open(span: ByteSpan | undefined, signal: AbortSignal): Readable {
@@ -154,7 +163,7 @@ export class GrowingBody {
     return reader;
   }
 
-  /** What of [at, last] lies ready. A reader told to wait is woken once. */
+  /** What a reader at `at` can have of the span that ends at `last`. A reader that gets `wait` is woken once. */
   next(reader: GrowingReader, at: number, last: number): Next {
     if (this.#failure !== undefined) return { kind: 'lost', reason: this.#failure };
     const end = Math.min(this.#readyBytes(), last + 1);
@@ -181,11 +190,11 @@ export class GrowingBody {
     return bytes;
   }
 
-  /** A reader has come further: what it needed last may go, while the body is passed. */
-  advanced(): void {
-    if (this.#phase !== 'passing') return;
+  /** A reader has moved on or has left: while the body is passing, blocks may go and the writer may continue. */
+  onReaderMoved(): void {
+    if (this.#state !== 'passing') return;
     this.#releaseBlocks();
-    if (!this.#mustWait()) this.#admitWriter();
+    if (!this.#mustWait()) this.#resumeWriter();
   }
 
   get #fileBytes(): number {
@@ -197,16 +206,21 @@ export class GrowingBody {
     return Math.min(this.#receivedBytes, this.#sizeBytes - 1);
   }
 
-  #take(bytes: number): boolean {
-    if (!this.#parts.budget.tryTake(bytes)) return false;
-    this.#takenBytes += bytes;
+  #takeMemory(bytes: number): boolean {
+    if (!this.#deps.budget.tryTake(bytes)) return false;
+    this.#budgetedBytes += bytes;
     return true;
   }
 
+  #giveMemoryBack(): void {
+    this.#deps.budget.giveBack(this.#budgetedBytes);
+    this.#budgetedBytes = 0;
+  }
+
   #addBlock(): Buffer {
-    if (this.#phase === 'memory' && this.#sizeBytes === null) {
-      const fits = this.#receivedBytes + BLOCK_BYTES <= Math.max(this.#parts.memoryMaxBytes, BLOCK_BYTES);
-      if (!fits || !this.#take(BLOCK_BYTES)) this.#leaveMemory();
+    if (this.#state === 'memory' && this.#sizeBytes === null) {
+      const fits = this.#receivedBytes + BLOCK_BYTES <= Math.max(this.#deps.memoryMaxBytes, BLOCK_BYTES);
+      if (!fits || !this.#takeMemory(BLOCK_BYTES)) this.#leaveMemory();
     }
     const block = Buffer.allocUnsafeSlow(this.#blockBytes);
     this.#blocks.push(block);
@@ -214,12 +228,12 @@ export class GrowingBody {
   }
 
   #leaveMemory(): void {
-    this.#parts.budget.give(this.#takenBytes);
-    this.#takenBytes = 0;
-    this.#spool = this.#parts.openSpool(this.#sizeBytes);
-    this.#phase = this.#spool === undefined ? 'passing' : 'file';
+    this.#giveMemoryBack();
+    this.#spool = this.#deps.openSpool(this.#sizeBytes);
+    this.#state = this.#spool === undefined ? 'passing' : 'file';
   }
 
+  /** Makes one block of exactly the body's size. */
   #joinBlocks(): void {
     const [only] = this.#blocks;
     if (this.#blocks.length !== 1 || only?.length !== this.#receivedBytes) {
@@ -230,11 +244,11 @@ export class GrowingBody {
     this.#blockBytes = Math.max(1, this.#receivedBytes);
   }
 
-  #keepFlushing(): void {
+  #startFlushing(): void {
     if (this.#flushing !== undefined || this.#nextToFlush() === undefined) return;
     this.#flushing = this.#flush().finally(() => {
       this.#flushing = undefined;
-      this.#closeWhenUnused();
+      this.#closeIfUnused();
     });
   }
 
@@ -243,29 +257,29 @@ export class GrowingBody {
       try {
         await this.#spool?.append(block);
       } catch (thrown) {
-        this.#phase = 'passing';
-        this.#parts.onSpoolFailure(thrown);
+        this.#state = 'passing';
+        this.#deps.onSpoolFailure(thrown);
       }
       this.#releaseBlocks();
-      if (!this.#mustWait()) this.#admitWriter();
+      if (!this.#mustWait()) this.#resumeWriter();
     }
   }
 
-  /** The next full block, or the rest once all has arrived. */
+  /** The next full block; once the body is complete, also the rest. */
   #nextToFlush(): Buffer | undefined {
-    if (this.#phase !== 'file' || this.#failure !== undefined) return undefined;
+    if (this.#state !== 'file' || this.#failure !== undefined) return undefined;
     const left = this.#receivedBytes - this.#fileBytes;
     if (left === 0 || (left < BLOCK_BYTES && !this.#complete)) return undefined;
     const block = this.#blocks[this.#fileBytes / BLOCK_BYTES - this.#firstBlock];
     return left < BLOCK_BYTES ? block?.subarray(0, left) : block;
   }
 
-  /** Lets go of the oldest blocks that are in the file or, while the body is passed, behind every reader. */
+  /** Drops the oldest blocks: those that are in the file or, while the body is passing, behind every reader. */
   #releaseBlocks(): void {
-    if (this.#phase === 'memory') return;
+    if (this.#state === 'memory') return;
     const fullBlocks = Math.floor(this.#receivedBytes / BLOCK_BYTES);
-    const neededFrom = this.#phase === 'file' ? this.#fileBytes : Math.max(this.#fileBytes, this.#slowestReaderAt());
-    const lingering = this.#phase === 'file' ? LINGERING_BLOCKS : 0;
+    const neededFrom = this.#state === 'file' ? this.#fileBytes : Math.max(this.#fileBytes, this.#slowestReaderAt());
+    const lingering = this.#state === 'file' ? LINGERING_BLOCKS : 0;
     const keepFrom = Math.min(fullBlocks - lingering, Math.floor(neededFrom / BLOCK_BYTES));
     const released = Math.min(this.#blocks.length, keepFrom - this.#firstBlock);
     if (released <= 0) return;
@@ -273,7 +287,7 @@ export class GrowingBody {
     this.#firstBlock += released;
   }
 
-  /** Without readers a passed body is kept from its start while it fits, for one who comes at once. */
+  /** Without readers, a passing body keeps its first blocks as long as they fit, for a reader that comes soon. */
   #slowestReaderAt(): number {
     let slowest = Number.POSITIVE_INFINITY;
     for (const reader of this.#readers) slowest = Math.min(slowest, reader.at);
@@ -282,12 +296,12 @@ export class GrowingBody {
   }
 
   #mustWait(): boolean {
-    if (this.#failure !== undefined || this.#phase === 'memory') return false;
-    if (this.#phase === 'passing') return this.#blocks.length > PASSING_BLOCKS_MAX;
+    if (this.#failure !== undefined || this.#state === 'memory') return false;
+    if (this.#state === 'passing') return this.#blocks.length > PASSING_BLOCKS_MAX;
     return this.#receivedBytes - this.#fileBytes > UNWRITTEN_BLOCKS_MAX * BLOCK_BYTES;
   }
 
-  #admitWriter(): void {
+  #resumeWriter(): void {
     const waits = this.#writerWaits;
     this.#writerWaits = [];
     for (const resume of waits) resume();
@@ -302,17 +316,17 @@ export class GrowingBody {
   #leave(reader: GrowingReader): void {
     this.#readers.delete(reader);
     this.#waiting.delete(reader);
-    this.advanced();
-    this.#closeWhenUnused();
+    this.onReaderMoved();
+    this.#closeIfUnused();
   }
 
-  #closeWhenUnused(): void {
+  #closeIfUnused(): void {
     if (this.#closed || !this.#ownerDone || this.#readers.size > 0 || this.#flushing !== undefined) return;
     this.#closed = true;
     this.#blocks = [];
-    this.#parts.budget.give(this.#takenBytes);
-    this.#spool?.close().catch((thrown: unknown) => this.#parts.onSpoolFailure(thrown));
-    this.#parts.onClosed();
+    this.#giveMemoryBack();
+    this.#spool?.close().catch((thrown: unknown) => this.#deps.onSpoolFailure(thrown));
+    this.#deps.onClosed();
   }
 }
 
@@ -337,13 +351,13 @@ class GrowingReader extends Readable {
     this.pump();
   }
 
-  /** Gives what lies ready, once; called again when more is wanted and when more has come. */
+  /** Pushes one piece, if one is ready. Called when the stream wants more and when more has arrived. */
   pump(): void {
     if (this.#reading || this.destroyed) return;
     const next = this.#body.next(this, this.#at, this.#last);
     switch (next.kind) {
       case 'bytes':
-        this.#give(next.bytes);
+        this.#push(next.bytes);
         break;
       case 'file':
         this.#readFile(next.sizeBytes);
@@ -364,15 +378,15 @@ class GrowingReader extends Readable {
     this.#body.readFile(this.#at, sizeBytes).then(
       (bytes) => {
         this.#reading = false;
-        if (!this.destroyed) this.#give(bytes);
+        if (!this.destroyed) this.#push(bytes);
       },
       (thrown: unknown) => this.destroy(thrown instanceof BodyLost ? thrown : new BodyLost('aborted', thrown)),
     );
   }
 
-  #give(bytes: Buffer): void {
+  #push(bytes: Buffer): void {
     this.#at += bytes.length;
     this.push(bytes);
-    this.#body.advanced();
+    this.#body.onReaderMoved();
   }
 }

@@ -1,17 +1,18 @@
 /**
- * Responses of which only a part has come (RFC 9111 3.3): what of their bytes is
- * here, in memory alone and within a limit of its own. Bytes are put together
- * only under one strong validator (RFC 9111 3.4); another one throws away what
- * there was. The parts used longest ago go first.
+ * Incomplete responses (RFC 9111 3.3): the ranges of a body that have arrived so
+ * far, in memory only and within a limit of their own. Bytes are combined only
+ * if both responses have the same strong validator (RFC 9111 3.4); with another
+ * validator the new bytes replace the old ones. The least recently used response
+ * is evicted first.
  *
- * Leaves to others: what may be kept at all (storable.ts), what is fetched of
- * the rest, and the whole, which moves to the tiers once it is there.
+ * Leaves to others: what may be stored (rfc9111/storable.ts), fetching the
+ * missing bytes, and moving a complete body to the tiers (fetch/complete.ts).
  */
 import { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
-import type { CacheKey, Entry } from '../entry.js';
+import type { CacheKey, Entry, SizedEntry } from '../entry.js';
 import { addSpan, combinable, missingOf } from '../rfc9111/spans.js';
 import {
   type Body,
@@ -26,19 +27,19 @@ import { KeyIndex } from './key-index.js';
 import { ENTRY_OVERHEAD_BYTES, headBytes } from './memory.js';
 import type { Readers } from './readers.js';
 
-/** What a chunk costs beside its bytes. */
+/** The memory that a chunk needs beside its bytes. */
 const CHUNK_OVERHEAD_BYTES = 128;
 
 export interface IncompleteLimits {
-  /** All parts together, with what keeping them costs. 0: none are kept. */
+  /** All incomplete responses together, with their overhead. 0: none are stored. */
   readonly sizeBytes: number;
-  /** Of one response. */
+  /** The bytes of one response. */
   readonly maxObjectBytes: number;
-  /** Pieces of one response that lie apart. */
+  /** The separate ranges of one response. */
   readonly spansMax: number;
 }
 
-/** Bytes from `first` on, as they came. */
+/** Bytes that arrived together; the offset of the first one is `first`. */
 interface Chunk {
   readonly first: number;
   readonly bytes: Buffer;
@@ -48,8 +49,8 @@ export class IncompleteTier implements IncompleteResponses {
   readonly #limits: IncompleteLimits;
   readonly #readers: Readers;
   readonly #clock: Pick<Clock, 'now'>;
-  /** Used longest ago first. */
-  readonly #held = new Map<CacheKey, Incomplete>();
+  /** The least recently used first. */
+  readonly #stored = new Map<CacheKey, Incomplete>();
   readonly #byMedia = new KeyIndex<MediaId, CacheKey>();
   readonly #byPrimary = new KeyIndex<string, CacheKey>();
   #usedBytes = 0;
@@ -63,35 +64,35 @@ export class IncompleteTier implements IncompleteResponses {
   }
 
   find(primaryKey: string, suits: (entry: Entry) => boolean): IncompleteResponse | undefined {
-    if (this.#held.size === 0) return undefined;
+    if (this.#stored.size === 0) return undefined;
     let newest: Incomplete | undefined;
     for (const key of this.#byPrimary.membersOf(primaryKey)) {
-      const part = this.#held.get(key);
-      if (part === undefined || !suits(part.entry)) continue;
-      if (part.entry.deleteAt <= this.#clock.now()) this.drop(key, 'expired');
-      else if (newest === undefined || part.entry.bornAt > newest.entry.bornAt) newest = part;
+      const response = this.#stored.get(key);
+      if (response === undefined || !suits(response.entry)) continue;
+      if (response.entry.deleteAt <= this.#clock.now()) this.drop(key, 'expired');
+      else if (newest === undefined || response.entry.bornAt > newest.entry.bornAt) newest = response;
     }
-    if (newest !== undefined) this.#touch(newest);
+    if (newest !== undefined) this.#renew(newest);
     return newest;
   }
 
   open(entry: Entry): IncompleteWriter | undefined {
     const { sizeBytes } = entry;
     if (sizeBytes === null || this.#limits.sizeBytes === 0) return undefined;
-    const part = this.#take({ ...entry, sizeBytes });
-    return part === undefined ? undefined : { write: (at, chunk) => this.#write(part, at, chunk) };
+    const response = this.#findOrAdd({ ...entry, sizeBytes });
+    return response === undefined ? undefined : { write: (at, chunk) => this.#write(response, at, chunk) };
   }
 
-  /** Those who read what is replaced may finish; what is taken down, purged or wrong is lost to them too. */
+  /** After a takedown, a purge or corruption its readers fail; in all other cases they may finish. */
   drop(key: CacheKey, reason: DropReason): void {
-    const part = this.#held.get(key);
-    if (part === undefined) return;
-    this.#forget(part);
-    if (reason === 'taken_down' || reason === 'purged' || reason === 'corrupt') part.lost = reason;
+    const response = this.#stored.get(key);
+    if (response === undefined) return;
+    this.#forget(response);
+    if (reason === 'taken_down' || reason === 'purged' || reason === 'corrupt') response.lost = reason;
   }
 
   keysWhere(matches: (entry: Entry) => boolean): readonly CacheKey[] {
-    return [...this.#held.values()].filter(({ entry }) => matches(entry)).map(({ entry }) => entry.key);
+    return [...this.#stored.values()].filter(({ entry }) => matches(entry)).map(({ entry }) => entry.key);
   }
 
   keysOfMedia(id: MediaId): readonly CacheKey[] {
@@ -104,7 +105,7 @@ export class IncompleteTier implements IncompleteResponses {
 
   stats(): TierStats {
     return {
-      entries: this.#held.size,
+      entries: this.#stored.size,
       usedBytes: this.#usedBytes,
       capacityBytes: this.#limits.sizeBytes,
       evictions: this.#evictions,
@@ -112,67 +113,68 @@ export class IncompleteTier implements IncompleteResponses {
     };
   }
 
-  /** RFC 9111 3.4: what is there already, under the newer head; or a new one where that is of another piece. */
-  #take(entry: Incomplete['entry']): Incomplete | undefined {
-    const held = this.#held.get(entry.key);
-    if (held !== undefined && combinable(held.entry, entry)) {
-      const grownBytes = headBytes(entry) - headBytes(held.entry);
-      if (!this.#makeRoom(held, grownBytes)) return undefined;
-      held.entry = entry;
-      this.#touch(held);
-      return held;
+  /** The stored response under the newer head, if the two can be combined (RFC 9111 3.4); otherwise a new one. */
+  #findOrAdd(entry: SizedEntry): Incomplete | undefined {
+    const stored = this.#stored.get(entry.key);
+    if (stored !== undefined && combinable(stored.entry, entry)) {
+      const grownBytes = headBytes(entry) - headBytes(stored.entry);
+      if (!this.#allot(stored, grownBytes)) return undefined;
+      stored.entry = entry;
+      this.#renew(stored);
+      return stored;
     }
-    if (held !== undefined) this.drop(entry.key, 'replaced');
-    const part = new Incomplete(entry, this.#readers);
-    if (!this.#makeRoom(part, ENTRY_OVERHEAD_BYTES + headBytes(entry))) return undefined;
-    this.#held.set(entry.key, part);
+    if (stored !== undefined) this.drop(entry.key, 'replaced');
+    const response = new Incomplete(entry, this.#readers);
+    if (!this.#allot(response, ENTRY_OVERHEAD_BYTES + headBytes(entry))) return undefined;
+    this.#stored.set(entry.key, response);
     this.#byPrimary.add(entry.primaryKey, entry.key);
     if (entry.mediaId !== null) this.#byMedia.add(entry.mediaId, entry.key);
-    return part;
+    return response;
   }
 
-  /** False where no more of it is taken. What is here already is not taken twice: a strong validator vouches for it. */
-  #write(part: Incomplete, at: number, chunk: Buffer): boolean {
-    if (this.#held.get(part.entry.key) !== part) return false;
-    const lacking = missingOf(part.spans, { first: at, last: at + chunk.length - 1 });
-    for (const { first, last } of chunk.length === 0 ? [] : lacking) {
-      const spans = addSpan(part.spans, { first, last });
+  /** Stores the bytes that are missing; those that are present are the same, by the strong validator. */
+  #write(response: Incomplete, at: number, chunk: Buffer): boolean {
+    if (this.#stored.get(response.entry.key) !== response) return false;
+    const missing = missingOf(response.spans, { first: at, last: at + chunk.length - 1 });
+    for (const { first, last } of chunk.length === 0 ? [] : missing) {
+      const spans = addSpan(response.spans, { first, last });
       const sizeBytes = last - first + 1;
       const fits =
         spans.length <= this.#limits.spansMax &&
-        part.keptBytes + sizeBytes <= this.#limits.maxObjectBytes &&
-        this.#makeRoom(part, sizeBytes + CHUNK_OVERHEAD_BYTES);
+        response.storedBytes + sizeBytes <= this.#limits.maxObjectBytes &&
+        this.#allot(response, sizeBytes + CHUNK_OVERHEAD_BYTES);
       if (!fits) {
         this.#refused += 1;
         return false;
       }
-      part.add({ first, bytes: copyOf(chunk.subarray(first - at, last + 1 - at)) }, spans);
+      response.add({ first, bytes: copyOf(chunk.subarray(first - at, last + 1 - at)) }, spans);
     }
     return true;
   }
 
-  /** Takes so many bytes for a part, from those used longest ago where there is no room. Never from the part itself. */
-  #makeRoom(part: Incomplete, bytes: number): boolean {
+  /** Gives a response this many more bytes of the limit, and evicts others for them if need be. */
+  #allot(response: Incomplete, bytes: number): boolean {
     const { sizeBytes } = this.#limits;
-    if (part.weightBytes + bytes > sizeBytes) return false;
-    for (const other of this.#held.values()) {
+    if (response.weightBytes + bytes > sizeBytes) return false;
+    for (const other of this.#stored.values()) {
       if (this.#usedBytes + bytes <= sizeBytes) break;
-      if (other === part) continue;
+      if (other === response) continue;
       this.#forget(other);
       this.#evictions += 1;
     }
-    part.weightBytes += bytes;
+    response.weightBytes += bytes;
     this.#usedBytes += bytes;
     return true;
   }
 
-  #touch(part: Incomplete): void {
-    const { key } = part.entry;
-    if (this.#held.delete(key)) this.#held.set(key, part);
+  /** Makes it the most recently used. */
+  #renew(response: Incomplete): void {
+    const { key } = response.entry;
+    if (this.#stored.delete(key)) this.#stored.set(key, response);
   }
 
   #forget({ entry, weightBytes }: Incomplete): void {
-    this.#held.delete(entry.key);
+    this.#stored.delete(entry.key);
     this.#byPrimary.remove(entry.primaryKey, entry.key);
     if (entry.mediaId !== null) this.#byMedia.remove(entry.mediaId, entry.key);
     this.#usedBytes -= weightBytes;
@@ -180,16 +182,16 @@ export class IncompleteTier implements IncompleteResponses {
 }
 
 class Incomplete implements IncompleteResponse {
-  entry: Entry & { readonly sizeBytes: number };
+  entry: SizedEntry;
   spans: readonly ByteSpan[] = [];
   weightBytes = 0;
-  keptBytes = 0;
+  storedBytes = 0;
   lost: DropReason | undefined;
   readonly body: Body;
-  /** Ascending, none overlapping another. */
+  /** Ascending, without overlap. */
   readonly #chunks: Chunk[] = [];
 
-  constructor(entry: Incomplete['entry'], readers: Readers) {
+  constructor(entry: SizedEntry, readers: Readers) {
     this.entry = entry;
     this.body = {
       sizeBytes: entry.sizeBytes,
@@ -204,11 +206,11 @@ class Incomplete implements IncompleteResponse {
   }
 
   add(chunk: Chunk, spans: readonly ByteSpan[]): void {
-    // Most come in order: the place is looked for from the end.
+    // Most chunks arrive in order, so the search starts at the end.
     let place = this.#chunks.length;
     while (place > 0 && (this.#chunks[place - 1]?.first ?? 0) > chunk.first) place -= 1;
     this.#chunks.splice(place, 0, chunk);
-    this.keptBytes += chunk.bytes.length;
+    this.storedBytes += chunk.bytes.length;
     this.spans = spans;
   }
 
@@ -239,7 +241,7 @@ class Incomplete implements IncompleteResponse {
   }
 }
 
-/** The bytes alone, not the larger piece of memory that they came in. */
+/** A copy that keeps only these bytes alive, not the larger buffer around them. */
 function copyOf(bytes: Buffer): Buffer {
   const copy = Buffer.allocUnsafeSlow(bytes.length);
   bytes.copy(copy);

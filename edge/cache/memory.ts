@@ -1,7 +1,7 @@
 /**
- * The memory tier: whole bodies, each one Buffer, within a hard limit that
- * counts bodies, heads and what it costs to keep them. Its policy names who has
- * to go. A look-up makes nothing new: what is handed out was made at the put.
+ * The memory tier: complete bodies, each in one Buffer, within a hard limit that
+ * counts bodies, heads and overhead. The policy names the entries to evict. A
+ * lookup allocates nothing: it returns the object that `put` made.
  */
 import { Readable } from 'node:stream';
 import type { ByteSpan } from '../../src/http/range.js';
@@ -12,11 +12,11 @@ import { KeyIndex } from './key-index.js';
 import type { Policy } from './policy/policy.js';
 import type { Readers } from './readers.js';
 
-/** What an entry costs beside its body and the text of its head: objects, maps, links. */
+/** The memory that an entry needs beside its body and the text of its head: objects, maps, links. */
 export const ENTRY_OVERHEAD_BYTES = 2_048;
-/** What a header field costs beside its text, also in the heads that the engine prepares from it. */
+/** The same for a header field, including the prepared heads that are kept for it elsewhere (respond/). */
 const FIELD_OVERHEAD_BYTES = 192;
-/** Readers are given so much at a time, so that a takedown finds something left to withhold. */
+/** Readers get the body in slices, so that a takedown can still withhold the rest. */
 const SLICE_BYTES = 65_536;
 
 export type PutOutcome = 'stored' | 'too_large' | 'not_admitted';
@@ -25,7 +25,7 @@ export class MemoryTier {
   readonly #maxObjectBytes: number;
   readonly #policy: Policy;
   readonly #readers: Readers;
-  readonly #held = new Map<CacheKey, Stored>();
+  readonly #stored = new Map<CacheKey, Stored>();
   readonly #byMedia = new KeyIndex<MediaId, CacheKey>();
   readonly #byPrimary = new KeyIndex<string, CacheKey>();
   #evictions = 0;
@@ -37,18 +37,18 @@ export class MemoryTier {
     this.#readers = readers;
   }
 
-  /** Finds and counts as a use. */
+  /** Finds a stored response and counts a use. */
   get(key: CacheKey): Stored | undefined {
-    const stored = this.#held.get(key);
+    const stored = this.#stored.get(key);
     if (stored !== undefined) this.#policy.touch(key);
     return stored;
   }
 
   peek(key: CacheKey): Stored | undefined {
-    return this.#held.get(key);
+    return this.#stored.get(key);
   }
 
-  /** Takes the place of what is held under the key, also when it is refused. */
+  /** Replaces what is stored under the key, even if the new body is refused. */
   put(entry: Entry, bytes: Buffer): PutOutcome {
     this.remove(entry.key);
     if (bytes.length > this.#maxObjectBytes) return 'too_large';
@@ -56,21 +56,21 @@ export class MemoryTier {
       this.#refused += 1;
       return 'not_admitted';
     }
-    this.#hold(entry, new BytesBody(entry.key, bytes, this.#readers));
+    this.#add(entry, new BytesBody(entry.key, bytes, this.#readers));
     return 'stored';
   }
 
-  /** A newer head over the same body; false where the key is not held. */
+  /** Puts a newer head over the stored body. False if the key is not stored. */
   refresh(entry: Entry): boolean {
-    const stored = this.#held.get(entry.key);
+    const stored = this.#stored.get(entry.key);
     if (stored === undefined) return false;
     this.#forget(stored.entry);
-    this.#hold({ ...entry, sizeBytes: stored.entry.sizeBytes, sha256: stored.entry.sha256 }, stored.body);
+    this.#add({ ...entry, sizeBytes: stored.entry.sizeBytes, sha256: stored.entry.sha256 }, stored.body);
     return true;
   }
 
   remove(key: CacheKey): boolean {
-    const stored = this.#held.get(key);
+    const stored = this.#stored.get(key);
     if (stored === undefined) return false;
     this.#policy.remove(key);
     this.#forget(stored.entry);
@@ -85,8 +85,8 @@ export class MemoryTier {
     return this.#byPrimary.membersOf(primaryKey);
   }
 
-  entries(): readonly Entry[] {
-    return Array.from(this.#held.values(), ({ entry }) => entry);
+  keysWhere(matches: (entry: Entry) => boolean): readonly CacheKey[] {
+    return [...this.#stored.values()].filter(({ entry }) => matches(entry)).map(({ entry }) => entry.key);
   }
 
   stats(): TierStats {
@@ -100,30 +100,30 @@ export class MemoryTier {
   }
 
   #evict(key: CacheKey): void {
-    const stored = this.#held.get(key);
+    const stored = this.#stored.get(key);
     if (stored !== undefined) this.#forget(stored.entry);
     this.#evictions += 1;
   }
 
-  #hold(entry: Entry, body: Body): void {
-    this.#held.set(entry.key, { entry, tier: 'memory', body });
+  #add(entry: Entry, body: Body): void {
+    this.#stored.set(entry.key, { entry, tier: 'memory', body });
     this.#byPrimary.add(entry.primaryKey, entry.key);
     if (entry.mediaId !== null) this.#byMedia.add(entry.mediaId, entry.key);
   }
 
   #forget(entry: Entry): void {
-    this.#held.delete(entry.key);
+    this.#stored.delete(entry.key);
     this.#byPrimary.remove(entry.primaryKey, entry.key);
     if (entry.mediaId !== null) this.#byMedia.remove(entry.mediaId, entry.key);
   }
 }
 
-/** All that the entry takes, so that the limit is one on memory and not on bodies alone. */
+/** All memory that the entry needs, so that the limit is on memory and not on bodies alone. */
 function weightOf(entry: Entry, bytes: Buffer): number {
   return ENTRY_OVERHEAD_BYTES + headBytes(entry) + bytes.length;
 }
 
-/** What the names and fields of an entry take. */
+/** The memory that the keys and fields of an entry need. */
 export function headBytes({ key, headers }: Pick<Entry, 'key' | 'headers'>): number {
   return headers.reduce(
     (sum, [name, value]) => sum + name.length + value.length + FIELD_OVERHEAD_BYTES,
@@ -131,7 +131,7 @@ export function headBytes({ key, headers }: Pick<Entry, 'key' | 'headers'>): num
   );
 }
 
-/** A body that lies in memory. */
+/** A body in memory. */
 export class BytesBody implements Body {
   readonly whole: Buffer;
   readonly #key: CacheKey;

@@ -1,4 +1,4 @@
-/** Opens the cache: its tiers as the configuration wants them, behind the one interface that the engine knows. */
+/** Opens the cache with the tiers that the configuration asks for. */
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../src/clock.js';
 import type { Log } from '../../src/log.js';
@@ -11,6 +11,7 @@ import { DiskTier } from './disk/tier.js';
 import { IncompleteTier } from './incomplete.js';
 import { MemoryTier } from './memory.js';
 import { createPolicy } from './policy/registry.js';
+import { Promoter } from './promote.js';
 import { Readers } from './readers.js';
 import { TieredCache } from './tiered.js';
 
@@ -18,61 +19,47 @@ export interface CacheDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly clock: Clock;
-  /** Whether a body that was hit on disk may be brought into memory; left out: any. */
+  /** Whether a body that was hit on disk may be copied into memory. Absent: always. */
   readonly mayPromote?: (entry: Entry) => boolean;
-  /** Names files that bodies pass through; told apart from all others. */
+  /** Makes names for files; no two may be the same. */
   readonly randomName?: () => string;
-  /** Stands in for the file system. */
+  /** Replaces the file system in tests. */
   readonly files?: DiskFiles;
 }
 
-/** Resolves as soon as it can serve: entries of earlier runs are found, though not all counted yet (`recovered`). */
-export async function openCache(config: CacheConfig, parts: CacheDeps): Promise<EdgeCache> {
-  const { log, metrics, clock, randomName = randomUUID, files = nodeFiles, mayPromote = () => true } = parts;
+/**
+ * Resolves as soon as the cache can serve. Entries of earlier runs are found from the start;
+ * `recovered` comes later.
+ */
+export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<EdgeCache> {
+  const { log, metrics, clock, randomName = randomUUID, files = nodeFiles, mayPromote = () => true } = deps;
+  const promotions = metrics.counter('cache_promotions_total', 'Bodies copied from disk into memory.');
+  const errors = metrics.counter('cache_disk_errors_total', 'Errors that the disk tier survived.');
   const readers = new Readers();
-  const promoted = metrics.counter('cache_promotions_total', 'Bodies brought from disk into memory.');
-  const errors = metrics.counter('cache_disk_errors_total', 'Troubles of the disk tier that it survived.');
+  const maxObjectBytes = Math.min(config.memory.maxObjectBytes, config.memory.sizeBytes);
   const policy = createPolicy(config.memory.policy, config.memory.sizeBytes, config.policies);
-  const memory = new MemoryTier(policy, Math.min(config.memory.maxObjectBytes, config.memory.sizeBytes), readers);
-  const opened: { cache?: TieredCache } = {};
+  const memory = new MemoryTier(policy, maxObjectBytes, readers);
+  const incomplete = new IncompleteTier(config.parts, readers, clock);
   const disk =
-    config.disk.sizeBytes === 0
-      ? undefined
-      : await DiskTier.open({
-          config,
-          log,
-          clock,
-          files,
-          readers,
-          randomName,
-          onCorrupt: (key) => opened.cache?.dropCorrupt(key),
-          onError: () => errors.add(),
-        });
-  const cache = new TieredCache({
-    config,
-    log,
-    clock,
-    memory,
-    parts: new IncompleteTier(config.parts, readers, clock),
-    disk,
-    readers,
-    mayPromote,
-    onPromoted: () => promoted.add(),
-  });
-  opened.cache = cache;
+    config.disk.sizeBytes > 0
+      ? await DiskTier.open({ config, log, clock, files, readers, randomName, errors })
+      : undefined;
+  const concurrencyMax = config.fill.promotions;
+  const promoter = disk && new Promoter({ memory, disk, maxObjectBytes, concurrencyMax, mayPromote, promotions });
+  const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, promoter, readers });
   observe(metrics, cache);
   return cache;
 }
 
 function observe(metrics: Metrics, cache: EdgeCache): void {
-  const entries = metrics.gauge('cache_entries', 'Entries held.', ['tier']);
-  const used = metrics.gauge('cache_used_bytes', 'What the entries weigh.', ['tier']);
-  const capacity = metrics.gauge('cache_capacity_bytes', 'What the entries may weigh.', ['tier']);
-  const filling = metrics.gauge('cache_filling', 'Responses that arrive.');
-  const recovered = metrics.gauge('cache_recovered', '1 once all entries of earlier runs are known again.');
-  const evictions = rising(metrics.counter('cache_evictions_total', 'Entries that went for others.', ['tier']));
+  const entries = metrics.gauge('cache_entries', 'Stored entries.', ['tier']);
+  const used = metrics.gauge('cache_used_bytes', 'Bytes that the entries occupy.', ['tier']);
+  const capacity = metrics.gauge('cache_capacity_bytes', 'Bytes that the entries may occupy.', ['tier']);
+  const fills = metrics.gauge('cache_filling', 'Responses that are arriving.');
+  const recovered = metrics.gauge('cache_recovered', '1 once all entries of earlier runs have been read back.');
+  const evictions = rising(metrics.counter('cache_evictions_total', 'Entries evicted for others.', ['tier']));
   const refused = rising(metrics.counter('cache_refused_total', 'Entries that a policy did not admit.', ['tier']));
-  const corrupt = metrics.counter('cache_corrupt_total', 'Bodies and copies found wrong, and dropped.');
+  const corrupt = metrics.counter('cache_corrupt_total', 'Bodies and contents that were wrong, and were dropped.');
   let corruptBefore = 0;
   metrics.onCollect(() => {
     const stats = cache.stats();
@@ -81,24 +68,24 @@ function observe(metrics: Metrics, cache: EdgeCache): void {
       ['parts', stats.incomplete],
       ['disk', stats.disk],
     ];
-    for (const [tier, held] of tiers) {
-      entries.set(held.entries, { tier });
-      used.set(held.usedBytes, { tier });
-      capacity.set(held.capacityBytes, { tier });
-      evictions(tier, held.evictions);
-      refused(tier, held.refused);
+    for (const [tier, values] of tiers) {
+      entries.set(values.entries, { tier });
+      used.set(values.usedBytes, { tier });
+      capacity.set(values.capacityBytes, { tier });
+      evictions(tier, values.evictions);
+      refused(tier, values.refused);
     }
-    filling.set(stats.fills);
+    fills.set(stats.fills);
     recovered.set(cache.recovered ? 1 : 0);
     corrupt.add(stats.corrupt - corruptBefore);
     corruptBefore = stats.corrupt;
   });
 }
 
-/** What is not whole yet stands beside the tiers. */
+/** `parts`: the incomplete responses, which are a tier of their own to the metrics. */
 type TierLabel = TierName | 'parts';
 
-/** Feeds a counter from totals that are read. */
+/** Adds what a total has grown by to a counter. */
 function rising(counter: CounterOf<'tier'>): (tier: TierLabel, total: number) => void {
   const before = { memory: 0, disk: 0, parts: 0 };
   return (tier, total) => {

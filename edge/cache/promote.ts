@@ -1,10 +1,10 @@
 /**
- * Brings what was hit on disk into memory, in the background: each body once
- * at a time, few at once, and no queue behind them. What is hit often gets its
- * turn at the next hit.
+ * Copies bodies that were hit on disk into memory, in the background: a few at
+ * once, each only once at a time, and without a queue. An entry that finds no
+ * free place is copied after a later hit.
  */
-
-import type { CacheKey, Entry } from '../entry.js';
+import type { CounterOf } from '../../src/metrics.js';
+import type { CacheKey, Entry, SizedEntry } from '../entry.js';
 import type { DiskTier } from './disk/tier.js';
 import type { MemoryTier } from './memory.js';
 
@@ -13,34 +13,32 @@ export interface PromoterDeps {
   readonly disk: DiskTier;
   readonly maxObjectBytes: number;
   readonly concurrencyMax: number;
-  /** Whether a body may lie in memory at all. */
+  /** Whether the operator's rules allow this entry in memory. */
   readonly mayPromote: (entry: Entry) => boolean;
-  onPromoted(): void;
+  readonly promotions: CounterOf<never>;
 }
 
 export class Promoter {
-  readonly #parts: PromoterDeps;
-  readonly #under = new Set<CacheKey>();
+  readonly #deps: PromoterDeps;
+  readonly #running = new Set<CacheKey>();
 
-  constructor(parts: PromoterDeps) {
-    this.#parts = parts;
+  constructor(deps: PromoterDeps) {
+    this.#deps = deps;
   }
 
-  /** Never rejects; resolves when the body is in memory or has been passed over. */
-  async promote(key: CacheKey): Promise<void> {
-    const { memory, disk, maxObjectBytes, concurrencyMax, mayPromote } = this.#parts;
-    const record = disk.recordOf(key);
-    if (record === undefined || record.entry.sizeBytes > maxObjectBytes) return;
-    if (this.#under.size >= concurrencyMax || this.#under.has(key) || !mayPromote(record.entry)) return;
-    this.#under.add(key);
+  /** Never rejects. Resolves when the body is in memory, or will not be copied this time. */
+  async promote(entry: SizedEntry): Promise<void> {
+    const { memory, disk, maxObjectBytes, concurrencyMax, mayPromote, promotions } = this.#deps;
+    const { key } = entry;
+    if (entry.sizeBytes > maxObjectBytes || !mayPromote(entry)) return;
+    if (this.#running.size >= concurrencyMax || this.#running.has(key)) return;
+    this.#running.add(key);
     try {
-      const bytes = await disk.reader.readWhole(record);
-      // What was replaced, refreshed or taken down in the meantime is looked at anew.
-      const current = disk.recordOf(key);
-      if (bytes === undefined || current?.seq !== record.seq || memory.peek(key) !== undefined) return;
-      if (memory.put(current.entry, bytes) === 'stored') this.#parts.onPromoted();
+      const found = await disk.readWhole(key);
+      if (found === undefined || memory.peek(key) !== undefined) return;
+      if (memory.put(found.entry, found.bytes) === 'stored') promotions.add();
     } finally {
-      this.#under.delete(key);
+      this.#running.delete(key);
     }
   }
 }

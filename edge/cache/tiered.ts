@@ -1,8 +1,8 @@
 /**
- * The cache that the engine sees: memory over disk, and what arrives. Memory
- * answers first; a disk hit brings the body into memory; a response that has
- * arrived goes to each tier that its placement names. Whatever is taken down is
- * gone from all three at once.
+ * The cache that the rest of the edge uses: memory over disk, incomplete
+ * responses, and fills. A lookup asks memory first; a hit on disk is copied into
+ * memory. A response that has arrived is stored in each tier that its rules
+ * name. A takedown reaches all of them at once.
  */
 import type { Clock } from '../../src/clock.js';
 import type { MediaId } from '../../src/ids.js';
@@ -23,84 +23,67 @@ import {
   type Tiers,
 } from './cache.js';
 import type { CacheConfig } from './config.js';
-import { recover, sweep } from './disk/recovery.js';
-import { scrub } from './disk/scrub.js';
 import type { SpoolFile } from './disk/spool.js';
-import type { DiskTier } from './disk/tier.js';
+import type { DiskTier, Source } from './disk/tier.js';
 import { type Arrived, FillWriter } from './fill.js';
 import { GrowingBody } from './growing-body.js';
 import type { IncompleteTier } from './incomplete.js';
 import type { MemoryTier } from './memory.js';
-import { Promoter } from './promote.js';
+import type { Promoter } from './promote.js';
 import type { Readers } from './readers.js';
-
-/** Rows of the disk's order looked at between two turns of the event loop. */
-const ROWS_PER_STEP = 256;
 
 export interface TieredDeps {
   readonly config: CacheConfig;
   readonly log: Log;
   readonly clock: Clock;
   readonly memory: MemoryTier;
-  readonly parts: IncompleteTier;
-  /** Undefined where it is turned off. */
+  readonly incomplete: IncompleteTier;
+  /** Undefined without a disk tier; so is the promoter. */
   readonly disk: DiskTier | undefined;
+  readonly promoter: Promoter | undefined;
   readonly readers: Readers;
-  readonly mayPromote: (entry: Entry) => boolean;
-  onPromoted(): void;
 }
 
 export class TieredCache implements EdgeCache {
-  readonly #parts: TieredDeps;
+  readonly #deps: TieredDeps;
   readonly #budget: Budget;
-  readonly #promoter: Promoter | undefined;
-  /** Also those that have ended, as long as somebody reads them. */
+  /** Also those that have ended, as long as they have readers. */
   readonly #fills = new Set<FillWriter>();
-  readonly #background = new AbortController();
+  /** Background work, which `close` waits for. */
   readonly #tasks = new Set<Promise<unknown>>();
-  #filling = 0;
-  #corrupt = 0;
+  #openFills = 0;
+  #corruptFills = 0;
   #closed: Promise<void> | undefined;
 
-  constructor(parts: TieredDeps) {
-    const { config, memory, disk } = parts;
-    this.#parts = parts;
-    this.#budget = new Budget(config.fill.memoryBytes);
-    if (disk === undefined) return;
-    const { maxObjectBytes, sizeBytes } = config.memory;
-    this.#promoter = new Promoter({
-      memory,
-      disk,
-      maxObjectBytes: Math.min(maxObjectBytes, sizeBytes),
-      concurrencyMax: config.fill.promotions,
-      mayPromote: parts.mayPromote,
-      onPromoted: () => parts.onPromoted(),
-    });
-    this.#run(this.#tend(disk));
+  constructor(deps: TieredDeps) {
+    this.#deps = deps;
+    this.#budget = new Budget(deps.config.fill.memoryBytes);
   }
 
   get incomplete(): IncompleteTier {
-    return this.#parts.parts;
+    return this.#deps.incomplete;
   }
 
   get recovered(): boolean {
-    return this.#parts.disk?.recovered ?? true;
+    return this.#deps.disk?.recovered ?? true;
   }
 
   get(key: CacheKey): Stored | undefined {
-    const inMemory = this.#live(this.#parts.memory.get(key));
+    const { memory, disk, promoter } = this.#deps;
+    const inMemory = this.#unlessExpired(memory.get(key));
     if (inMemory !== undefined) return inMemory;
-    const onDisk = this.#live(this.#parts.disk?.get(key));
-    if (onDisk !== undefined && this.#promoter !== undefined) this.#run(this.#promoter.promote(key));
+    const onDisk = this.#unlessExpired(disk?.get(key));
+    if (onDisk !== undefined && promoter !== undefined) this.#run(promoter.promote(onDisk.entry));
     return onDisk;
   }
 
   peek(key: CacheKey): Stored | undefined {
-    return this.#live(this.#parts.memory.peek(key)) ?? this.#live(this.#parts.disk?.peek(key));
+    const { memory, disk } = this.#deps;
+    return this.#unlessExpired(memory.peek(key)) ?? this.#unlessExpired(disk?.peek(key));
   }
 
   variantsOf(primaryKey: string): readonly Entry[] {
-    const { memory, disk, clock } = this.#parts;
+    const { memory, disk, clock } = this.#deps;
     const found = new Map<CacheKey, Entry>();
     for (const entry of disk?.entriesOfPrimary(primaryKey) ?? []) found.set(entry.key, entry);
     for (const key of memory.keysOfPrimary(primaryKey)) {
@@ -111,8 +94,8 @@ export class TieredCache implements EdgeCache {
     return [...found.values()].filter(({ deleteAt }) => deleteAt > now);
   }
 
-  fill(entry: Entry, placement: Tiers): Fill {
-    const { config, disk } = this.#parts;
+  fill(entry: Entry, tiers: Tiers): Fill {
+    const { config, disk } = this.#deps;
     let spool: SpoolFile | undefined;
     const body = new GrowingBody(entry.sizeBytes, {
       memoryMaxBytes: config.memory.maxObjectBytes,
@@ -121,32 +104,32 @@ export class TieredCache implements EdgeCache {
         spool = disk?.createSpool(sizeBytes);
         return spool;
       },
-      onSpoolFailure: (thrown) => this.#note(thrown, 'a body that arrives cannot be written to disk'),
+      onSpoolFailure: (thrown) => this.#warn(thrown, 'an arriving body cannot be written to disk'),
       onClosed: () => this.#fills.delete(fill),
     });
-    const fill = new FillWriter(entry, placement, body, {
-      keep: (arrived) => this.#keep(arrived, spool),
+    const fill = new FillWriter(entry, tiers, body, {
+      store: (arrived) => this.#store(arrived, spool),
       onCorrupt: () => {
-        this.#corrupt += 1;
+        this.#corruptFills += 1;
       },
-      onSettled: () => {
-        this.#filling -= 1;
+      onEnded: () => {
+        this.#openFills -= 1;
         if (spool !== undefined) this.#run(spool.discard());
       },
     });
-    this.#filling += 1;
+    this.#openFills += 1;
     this.#fills.add(fill);
     return fill;
   }
 
   refresh(entry: Entry): boolean {
-    const inMemory = this.#parts.memory.refresh(entry);
-    return (this.#parts.disk?.refresh(entry) ?? false) || inMemory;
+    const inMemory = this.#deps.memory.refresh(entry);
+    return (this.#deps.disk?.refresh(entry) ?? false) || inMemory;
   }
 
   drop(key: CacheKey, reason: DropReason): void {
-    this.#forget(key);
-    this.#parts.parts.drop(key, reason);
+    this.#remove(key);
+    this.#deps.incomplete.drop(key, reason);
     switch (reason) {
       case 'taken_down':
       case 'purged':
@@ -154,7 +137,7 @@ export class TieredCache implements EdgeCache {
         this.#breakOff(key, reason);
         break;
       case 'invalidated':
-        for (const fill of this.#fills) if (fill.entry.key === key) fill.forgo();
+        for (const fill of this.#fills) if (fill.entry.key === key) fill.invalidate();
         break;
       case 'expired':
       case 'replaced':
@@ -163,8 +146,8 @@ export class TieredCache implements EdgeCache {
   }
 
   async takeDown(id: MediaId): Promise<number> {
-    const { memory, parts, disk } = this.#parts;
-    const keys = new Set([...memory.keysOfMedia(id), ...parts.keysOfMedia(id), ...(disk?.keysOfMedia(id) ?? [])]);
+    const { memory, incomplete, disk } = this.#deps;
+    const keys = new Set([...memory.keysOfMedia(id), ...incomplete.keysOfMedia(id), ...(disk?.keysOfMedia(id) ?? [])]);
     for (const fill of this.#fills) if (fill.entry.mediaId === id && !fill.failed) keys.add(fill.entry.key);
     for (const key of keys) this.drop(key, 'taken_down');
     await disk?.flushed();
@@ -172,35 +155,41 @@ export class TieredCache implements EdgeCache {
   }
 
   async purge(which: { readonly prefix: string } | { readonly all: true }): Promise<number> {
+    const { memory, incomplete, disk, readers } = this.#deps;
     const matches = (entry: Entry): boolean => 'all' in which || entry.primaryKey.startsWith(which.prefix);
-    const { memory, parts, disk, readers } = this.#parts;
-    const heldOnDisk = disk?.stats().entries ?? 0;
-    const keys = new Set<CacheKey>(parts.keysWhere(matches));
+    const entriesOnDisk = disk?.stats().entries ?? 0;
+    const keys = new Set([...memory.keysWhere(matches), ...incomplete.keysWhere(matches)]);
     for (const fill of this.#fills) if (matches(fill.entry) && !fill.failed) keys.add(fill.entry.key);
-    for (const entry of memory.entries()) if (matches(entry)) keys.add(entry.key);
     for (const key of keys) this.drop(key, 'purged');
     if (disk === undefined) return keys.size;
-    if (!('all' in which)) return keys.size + (await this.#purgeDisk(disk, matches));
-    readers.breakOffAll(new BodyLost('purged'));
-    await disk.removeAll();
+    if ('all' in which) {
+      readers.breakOffAll(new BodyLost('purged'));
+      await disk.removeAll();
+      return Math.max(keys.size, entriesOnDisk);
+    }
+    let purged = keys.size;
+    for await (const key of disk.keysWhere(matches)) {
+      this.drop(key, 'purged');
+      purged += 1;
+    }
     await disk.flushed();
-    return Math.max(keys.size, heldOnDisk);
+    return purged;
   }
 
   stats(): CacheStats {
-    const { memory, parts, disk } = this.#parts;
+    const { memory, incomplete, disk } = this.#deps;
     return {
       memory: memory.stats(),
-      incomplete: parts.stats(),
+      incomplete: incomplete.stats(),
       disk: disk?.stats() ?? NO_TIER,
-      fills: this.#filling,
-      corrupt: this.#corrupt,
+      fills: this.#openFills,
+      corrupt: this.#corruptFills + (disk?.corruptEntries ?? 0),
       recovered: disk?.recoveredEntries ?? 0,
     };
   }
 
   async probe(): Promise<void> {
-    await this.#parts.disk?.probe();
+    await this.#deps.disk?.probe();
   }
 
   close(): Promise<void> {
@@ -208,117 +197,90 @@ export class TieredCache implements EdgeCache {
     return this.#closed;
   }
 
-  /** A copy on disk was found missing or wrong and is gone from there. */
-  dropCorrupt(key: CacheKey): void {
-    this.#corrupt += 1;
-    this.#parts.readers.breakOff(key, new BodyLost('corrupt'));
-    this.#parts.log.warn({ key }, 'a copy on disk was missing or wrong');
-  }
-
   async #close(): Promise<void> {
-    this.#background.abort(new BodyLost('aborted'));
     for (const fill of this.#fills) fill.fail('aborted');
-    this.#parts.readers.breakOffAll(new BodyLost('aborted'));
+    this.#deps.readers.breakOffAll(new BodyLost('aborted'));
     await Promise.allSettled(this.#tasks);
-    await this.#parts.disk?.close();
+    await this.#deps.disk?.close();
   }
 
-  /** Never an entry past its deleteAt, wherever it was found. */
-  #live(stored: Stored | undefined): Stored | undefined {
-    if (stored === undefined || stored.entry.deleteAt > this.#parts.clock.now()) return stored;
+  /** Drops an entry past its deleteAt, in whatever tier it was found. */
+  #unlessExpired<T extends Stored>(stored: T | undefined): T | undefined {
+    if (stored === undefined || stored.entry.deleteAt > this.#deps.clock.now()) return stored;
     this.drop(stored.entry.key, 'expired');
     return undefined;
   }
 
-  #forget(key: CacheKey): void {
-    this.#parts.memory.remove(key);
-    this.#parts.disk?.remove(key);
+  #remove(key: CacheKey): void {
+    this.#deps.memory.remove(key);
+    this.#deps.disk?.remove(key);
   }
 
   #breakOff(key: CacheKey, reason: 'taken_down' | 'purged' | 'corrupt'): void {
     for (const fill of this.#fills) if (fill.entry.key === key) fill.fail(reason);
-    this.#parts.readers.breakOff(key, new BodyLost(reason));
+    this.#deps.readers.breakOff(key, new BodyLost(reason));
   }
 
-  /** What was held under the key goes, whether the new response can be kept or not: it has taken its place. */
-  async #keep(arrived: Arrived, spool: SpoolFile | undefined): Promise<FillOutcome> {
-    const { entry, placement, body } = arrived;
-    if (!arrived.mayBeKept()) return { kind: 'not_kept', reason: 'invalidated' };
-    this.#forget(entry.key);
-    this.#parts.parts.drop(entry.key, 'replaced');
-    const tiers: TierName[] = [];
-    let reason: NotKeptReason = 'placement';
-    if (placement.memory) {
-      const outcome = body.whole === undefined ? 'too_large' : this.#parts.memory.put(entry, body.whole);
-      if (outcome === 'stored') tiers.push('memory');
+  /**
+   * Stores a response in its tiers. What was stored under its key is removed, even if no tier takes the
+   * new response.
+   */
+  async #store(arrived: Arrived, spool: SpoolFile | undefined): Promise<FillOutcome> {
+    const { memory, incomplete, disk } = this.#deps;
+    const { entry, tiers, body } = arrived;
+    if (!arrived.mayBeStored()) return { kind: 'not_kept', reason: 'invalidated' };
+    this.#remove(entry.key);
+    incomplete.drop(entry.key, 'replaced');
+    const stored: TierName[] = [];
+    let reason: NotKeptReason = 'no_tier';
+    if (tiers.memory) {
+      const outcome = body.whole === undefined ? 'too_large' : memory.put(entry, body.whole);
+      if (outcome === 'stored') stored.push('memory');
       else reason = outcome;
     }
-    if (placement.disk && this.#parts.disk !== undefined) {
-      const outcome = await this.#keepOnDisk(this.#parts.disk, arrived, spool);
-      if (outcome === 'stored') tiers.push('disk');
+    if (tiers.disk && disk !== undefined) {
+      const outcome = await storeOnDisk(disk, arrived, spool);
+      if (outcome === 'stored') stored.push('disk');
       else reason = outcome;
     }
-    return tiers.length > 0 ? { kind: 'stored', tiers } : { kind: 'not_kept', reason };
-  }
-
-  async #keepOnDisk(disk: DiskTier, arrived: Arrived, spool: SpoolFile | undefined): Promise<'stored' | NotKeptReason> {
-    const { entry, sha256, body, placement } = arrived;
-    const { whole } = body;
-    const isCancelled = (): boolean => !arrived.mayBeKept();
-    if (whole === undefined && spool === undefined) return disk.takes(entry.sizeBytes) ? 'disk_full' : 'too_large';
-    if (whole === undefined && !(await body.flushed())) return disk.takes(entry.sizeBytes) ? 'disk_full' : 'too_large';
-    const outcome =
-      whole !== undefined
-        ? await disk.store(entry, sha256, { kind: 'bytes', bytes: whole }, isCancelled, placement.admission)
-        : spool !== undefined
-          ? await disk.store(entry, sha256, { kind: 'spool', spool }, isCancelled, placement.admission)
-          : 'disk_full';
-    return outcome === 'cancelled' ? 'not_admitted' : outcome;
-  }
-
-  /** In small steps, by the order of storing: an operator's purge may take its time, readers may not wait for it. */
-  async #purgeDisk(disk: DiskTier, matches: (entry: Entry) => boolean): Promise<number> {
-    let purged = 0;
-    let seq = 0;
-    await disk.flushed();
-    for (let rows = disk.index.ordered(seq, ROWS_PER_STEP); ; rows = disk.index.ordered(seq, ROWS_PER_STEP)) {
-      const last = rows.at(-1);
-      if (last === undefined) break;
-      seq = last.seq + 1;
-      for (const { digest } of rows) {
-        const record = disk.index.get(digest);
-        if (record === undefined || !matches(record.entry)) continue;
-        this.drop(record.entry.key, 'purged');
-        purged += 1;
-      }
-      await new Promise(setImmediate);
-    }
-    await disk.flushed();
-    return purged;
-  }
-
-  /** What the disk tier needs done behind the scenes, from the start to the end. */
-  async #tend(disk: DiskTier): Promise<void> {
-    const { signal } = this.#background;
-    const { log, clock, config } = this.#parts;
-    await recover(disk, signal);
-    log.info({ entries: disk.recoveredEntries }, 'the disk tier knows all its entries again');
-    const removed = await sweep(disk, signal);
-    if (removed > 0) log.info({ removed }, 'content that no entry led to was removed');
-    const { verifyPerSecondBytes } = config.disk;
-    if (verifyPerSecondBytes > 0) await scrub({ tier: disk, clock, bytesPerSecond: verifyPerSecondBytes, signal });
+    return stored.length > 0 ? { kind: 'stored', tiers: stored } : { kind: 'not_kept', reason };
   }
 
   #run(task: Promise<unknown>): void {
     this.#tasks.add(task);
     task
-      .catch((thrown: unknown) => this.#note(thrown, 'work behind the cache failed'))
+      .catch((thrown: unknown) => this.#warn(thrown, 'background work of the cache failed'))
       .finally(() => this.#tasks.delete(task));
   }
 
-  #note(thrown: unknown, words: string): void {
-    this.#parts.log.warn(errorFields(thrown), words);
+  #warn(thrown: unknown, message: string): void {
+    this.#deps.log.warn(errorFields(thrown), message);
   }
+}
+
+async function storeOnDisk(
+  disk: DiskTier,
+  arrived: Arrived,
+  spool: SpoolFile | undefined,
+): Promise<'stored' | NotKeptReason> {
+  const { entry, sha256, tiers, body } = arrived;
+  const source = await sourceOf(body, spool);
+  if (source === undefined) return disk.takes(entry.sizeBytes) ? 'disk_full' : 'too_large';
+  const outcome = await disk.store({
+    entry,
+    sha256,
+    source,
+    admission: tiers.admission,
+    isCancelled: () => !arrived.mayBeStored(),
+  });
+  return outcome === 'cancelled' ? 'not_admitted' : outcome;
+}
+
+/** Where the whole body is. Undefined if it was passed to its readers. */
+async function sourceOf(body: GrowingBody, spool: SpoolFile | undefined): Promise<Source | undefined> {
+  if (body.whole !== undefined) return { kind: 'bytes', bytes: body.whole };
+  if (spool === undefined || !(await body.flushed())) return undefined;
+  return { kind: 'spool', spool };
 }
 
 const NO_TIER: TierStats = { entries: 0, usedBytes: 0, capacityBytes: 0, evictions: 0, refused: 0 };

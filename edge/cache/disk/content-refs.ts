@@ -1,7 +1,8 @@
 /**
- * The life of content that several entries may share: what is published and
- * indexed is one step towards what is removed, so that no file goes that an
- * entry has just come to need, and none stays that no entry needs.
+ * When content files come and go; several entries may share one. Publishing a
+ * file together with its index row, and removing a file, exclude each other for
+ * each content: no file is removed that a new entry needs, and none stays that
+ * no entry needs.
  */
 import type { ContentStore } from './content-store.js';
 import type { DiskIndex } from './disk-index.js';
@@ -9,11 +10,11 @@ import type { OpenFile } from './files.js';
 import { type DiskRecord, fileBytes } from './record.js';
 import type { DiskRoom } from './room.js';
 
-/** Files removed at once. */
+/** The files that are removed at the same time. */
 const REMOVALS_AT_ONCE = 4;
 
 export interface ContentRefsDeps {
-  readonly content: ContentStore;
+  readonly contentStore: ContentStore;
   readonly index: DiskIndex;
   readonly room: DiskRoom;
   onError(thrown: unknown): void;
@@ -25,32 +26,32 @@ interface Removal {
 }
 
 export class ContentRefs {
-  readonly #parts: ContentRefsDeps;
-  /** The latest step on a content that has steps under way. */
+  readonly #deps: ContentRefsDeps;
+  /** The last of the steps that a content waits for. */
   readonly #steps = new Map<string, Promise<unknown>>();
   #removals: Removal[] = [];
   #removing: Promise<void> | undefined;
-  /** Contents that somebody is about to read, in two generations of `agePins`. */
+  /** Contents that a caller is about to read: pinned since the last `agePins`, and since the one before. */
   #pinned = new Set<string>();
   #pinnedBefore = new Set<string>();
 
-  constructor(parts: ContentRefsDeps) {
-    this.#parts = parts;
+  constructor(deps: ContentRefsDeps) {
+    this.#deps = deps;
   }
 
-  /** Moves a spool to its place and, in the same step, calls `enter` to index it. */
+  /** Moves a spool file to its place and, in the same step, calls `enter`, which puts the entry into the index. */
   async publish(spoolPath: string, sha256: string, enter: () => boolean): Promise<boolean> {
     return this.#exclusive(sha256, async () => {
-      await this.#parts.content.publish(spoolPath, sha256);
+      await this.#deps.contentStore.publish(spoolPath, sha256);
       return enter();
     });
   }
 
   open(sha256: string): Promise<OpenFile> {
-    return this.#parts.content.open(sha256);
+    return this.#deps.contentStore.open(sha256);
   }
 
-  /** Keeps a content that is being removed for one to two generations: a head has gone out, the body is opened next. */
+  /** Delays the removal of a content until the second `agePins`: a head has been sent, and the body is opened next. */
   pin(sha256: string): void {
     this.#pinned.add(sha256);
   }
@@ -58,56 +59,56 @@ export class ContentRefs {
   agePins(): void {
     this.#pinnedBefore = this.#pinned;
     this.#pinned = new Set();
-    this.#keepRemoving();
+    this.#startRemoving();
   }
 
-  /** An entry no longer needs its content; the file goes once no other does. */
+  /** An entry no longer needs its content. The file is removed unless another entry needs it. */
   release(record: Pick<DiskRecord, 'content'> & { readonly entry: { readonly sizeBytes: number } }): void {
     if (record.content === null) return;
     const bytes = fileBytes(record.entry.sizeBytes);
-    this.#parts.room.removing(bytes);
+    this.#deps.room.removing(bytes);
     this.#removals.push({ sha256: record.content, bytes });
-    this.#keepRemoving();
+    this.#startRemoving();
   }
 
-  /** Removes a content that no entry has. True: it was removed. */
+  /** Removes a content unless an entry needs it. Resolves with whether it was removed. */
   removeIfUnused(sha256: string): Promise<boolean> {
     return this.#exclusive(sha256, async () => {
-      if (this.#parts.index.byContent(sha256).length > 0) return false;
-      await this.#parts.content.remove(sha256);
+      if (this.#deps.index.byContent(sha256).length > 0) return false;
+      await this.#deps.contentStore.remove(sha256);
       return true;
     });
   }
 
-  /** Resolves when nothing waits to be removed. Pins no longer count. */
-  async settled(): Promise<void> {
+  /** Resolves when all removals are done. Pins no longer delay them. */
+  async removalsDone(): Promise<void> {
     this.#pinned.clear();
     this.#pinnedBefore.clear();
     while (this.#removals.length > 0 || this.#removing !== undefined) {
-      this.#keepRemoving();
+      this.#startRemoving();
       await this.#removing;
     }
   }
 
-  #keepRemoving(): void {
-    if (this.#removing !== undefined || !this.#removals.some((removal) => this.#isFree(removal))) return;
-    this.#removing = this.#removeFree().finally(() => {
+  #startRemoving(): void {
+    if (this.#removing !== undefined || !this.#removals.some((removal) => !this.#isPinned(removal))) return;
+    this.#removing = this.#removeUnpinned().finally(() => {
       this.#removing = undefined;
-      this.#keepRemoving();
+      this.#startRemoving();
     });
   }
 
-  #isFree({ sha256 }: Removal): boolean {
-    return !this.#pinned.has(sha256) && !this.#pinnedBefore.has(sha256);
+  #isPinned({ sha256 }: Removal): boolean {
+    return this.#pinned.has(sha256) || this.#pinnedBefore.has(sha256);
   }
 
-  /** All that may go now. First the rows, then the files: a crash in between leaves files without rows, which the sweep finds. */
-  async #removeFree(): Promise<void> {
-    const free = this.#removals.filter((removal) => this.#isFree(removal));
-    this.#removals = this.#removals.filter((removal) => !this.#isFree(removal));
-    await this.#parts.index.flushed().catch(() => undefined);
+  /** Removes the files that are not pinned, after their rows. A crash in between leaves files for the sweep. */
+  async #removeUnpinned(): Promise<void> {
+    const unpinned = this.#removals.filter((removal) => !this.#isPinned(removal));
+    this.#removals = this.#removals.filter((removal) => this.#isPinned(removal));
+    await this.#deps.index.flushed().catch(() => undefined);
     const remove = async (): Promise<void> => {
-      for (let removal = free.pop(); removal !== undefined; removal = free.pop()) await this.#remove(removal);
+      for (let removal = unpinned.pop(); removal !== undefined; removal = unpinned.pop()) await this.#remove(removal);
     };
     await Promise.all(Array.from({ length: REMOVALS_AT_ONCE }, remove));
   }
@@ -116,23 +117,24 @@ export class ContentRefs {
     try {
       await this.removeIfUnused(sha256);
     } catch (thrown) {
-      this.#parts.onError(thrown);
+      this.#deps.onError(thrown);
     } finally {
-      this.#parts.room.removed(bytes);
+      this.#deps.room.removed(bytes);
     }
   }
 
+  /** Runs the steps on one content one after the other. */
   async #exclusive<T>(sha256: string, step: () => Promise<T>): Promise<T> {
-    const before = this.#steps.get(sha256);
-    const own = (async () => {
-      await before?.catch(() => undefined);
+    const previous = this.#steps.get(sha256);
+    const current = (async () => {
+      await previous?.catch(() => undefined);
       return step();
     })();
-    this.#steps.set(sha256, own);
+    this.#steps.set(sha256, current);
     try {
-      return await own;
+      return await current;
     } finally {
-      if (this.#steps.get(sha256) === own) this.#steps.delete(sha256);
+      if (this.#steps.get(sha256) === current) this.#steps.delete(sha256);
     }
   }
 }

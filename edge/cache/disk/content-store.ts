@@ -1,15 +1,15 @@
 /**
- * Content by its SHA-256, in the layout of cacache's content store, which
- * decides the path; bodies get there by a rename, so a file under its name is
- * always whole. What is in use is the index's to know. (Hence cacache's own
- * `verify` must not be run here: it collects what cacache's own index lacks.)
+ * Content files by their SHA-256, in the layout of cacache's content store. A
+ * file gets its name by a rename, so a named file is always complete. Only the
+ * index knows which files are needed: cacache's own `verify` must not be run on
+ * this folder, since it removes whatever cacache's own index does not list.
  */
 import { dirname, join, sep } from 'node:path';
 import { index, rm } from 'cacache';
 import type { DiskFiles, OpenFile } from './files.js';
 import { isMissing } from './files.js';
 
-/** cacache spreads content over two levels of folders named by two hex digits each. */
+/** cacache spreads content files over two levels of folders, named by two hex digits each. */
 const SHARD_DIGITS = 2;
 const SHARD_LEVELS = 2;
 const SHA256_DIGITS = 64;
@@ -27,13 +27,13 @@ export class ContentStore {
     this.#randomName = randomName;
   }
 
-  /** `folder` is cacache's own; what was thrown away there and is not yet gone goes now. */
+  /** Nothing else may use `folder`. */
   static async open(folder: string, files: DiskFiles, randomName: () => string): Promise<ContentStore> {
     await files.makeFolder(folder);
     return new ContentStore(folder, await learnRoot(folder, files, randomName()), files, randomName);
   }
 
-  /** Moves a whole file to its place, over a copy that is there. */
+  /** Moves a complete file to its place. Replaces a file with the same content. */
   async publish(spoolPath: string, sha256: string): Promise<void> {
     const path = this.#pathOf(sha256);
     try {
@@ -45,7 +45,7 @@ export class ContentStore {
     }
   }
 
-  /** Rejects where there is none (isMissing tells). */
+  /** Rejects if there is no such file (see isMissing). */
   open(sha256: string): Promise<OpenFile> {
     return this.#files.open(this.#pathOf(sha256));
   }
@@ -54,7 +54,7 @@ export class ContentStore {
     await rm.content(this.#folder, integrityOf(sha256));
   }
 
-  /** Throws everything away at once; resolves with a function that removes it for good. */
+  /** Moves everything out of the way in one step. Resolves with a function that removes it. */
   async discardAll(): Promise<() => Promise<void>> {
     const trash = join(this.#folder, `trash-${this.#randomName()}`);
     try {
@@ -65,14 +65,17 @@ export class ContentStore {
     return () => this.#files.remove(trash);
   }
 
-  /** Removes what an earlier run threw away and did not get to remove. */
+  /** Removes what earlier runs discarded and could not remove. */
   async emptyTrash(): Promise<void> {
     for (const name of await this.#files.names(this.#folder)) {
       if (name.startsWith('trash-') || name.startsWith('learn-')) await this.#files.remove(join(this.#folder, name));
     }
   }
 
-  /** The SHA-256 of everything that lies there, folder by folder, and names that are none, to be removed. */
+  /**
+   * The SHA-256 of all files, folder by folder. Any other name of that length is listed too, for the
+   * sweep to remove.
+   */
   async *list(): AsyncIterable<readonly string[]> {
     for (const first of await this.#files.names(this.#root)) {
       for (const second of await this.#files.names(join(this.#root, first))) {
@@ -89,14 +92,15 @@ export class ContentStore {
   }
 }
 
-/** Asks cacache where it would put a content, as its index tells when an entry is inserted. */
+/** Finds the folder in which cacache puts content: its index returns the path when an entry is inserted. */
 async function learnRoot(folder: string, files: DiskFiles, name: string): Promise<string> {
   const sample = '0123456789abcdef'.repeat(4);
   const scratch = join(folder, `learn-${name}`);
   try {
     const { path } = (await index.insert(scratch, 'sample', integrityOf(sample), { size: 0 })) as { path: string };
     const tail = [sample.slice(0, 2), sample.slice(2, 4), sample.slice(4)].join(sep);
-    if (!path.endsWith(sep + tail)) throw new Error('cacache lays out its content in another way than is known here');
+    if (!path.endsWith(sep + tail))
+      throw new Error('this version of cacache uses another layout for its content files');
     return join(folder, path.slice(scratch.length, -tail.length));
   } finally {
     await files.remove(scratch);

@@ -1,19 +1,20 @@
 /**
- * The durable index of the disk tier, in LMDB: what is stored under which key,
- * in which order, and by which media, primary key and content it is found.
- * cacache's own index is one file per entry, which takes minutes to read back at
- * a million entries, and its heads would have to stay in memory.
+ * The durable index of the disk tier, in LMDB. It finds records by key, by media,
+ * by primary key and by content, and lists them in the order of storing.
+ * cacache's own index has one file per entry: a million entries would take
+ * minutes to read back, and their heads would have to stay in memory.
  *
- * Changes are seen at once and committed in groups, one commit at a time;
- * `flushed` tells when. A commit that fails takes back what it would have put
- * (`onLost`) and keeps trying what it would have removed: until that succeeds
- * the entry is gone for this run, and `flushed` rejects.
+ * A change is visible at once. Changes are committed in groups, one commit at a
+ * time; `flushed` resolves when they are durable. If a commit fails, what it
+ * would have added is lost (`onLost`), and what it would have removed is tried
+ * again. Until that succeeds, such an entry is gone for this run only, and
+ * `flushed` rejects.
  */
 import { chmod } from 'node:fs/promises';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { type DiskRecord, decodeRecord, digestOf, encodeRecord, type KeyDigest } from './record.js';
 
-/** A row of the order: enough to tell the policy without reading heads. */
+/** A row of the order of storing: what the policy needs, without the head. */
 export interface OrderRow {
   readonly seq: number;
   readonly digest: KeyDigest;
@@ -21,12 +22,12 @@ export interface OrderRow {
 }
 
 interface Change {
-  /** What is committed, and goes. */
+  /** The committed record, which the change replaces or removes. */
   before: DiskRecord | undefined;
   after: DiskRecord | undefined;
 }
 
-/** By which an entry is found. */
+/** What a record is found by, beside its key. */
 type Handle = 'media' | 'primary' | 'content';
 
 const DIGEST_BYTES = 16;
@@ -34,7 +35,7 @@ const ORDER_ROW_BYTES = DIGEST_BYTES + 16;
 const DATABASES_MAX = 8;
 
 export class DiskIndex {
-  /** Told of what was put and could not be committed. It is no longer seen. */
+  /** Called for a record that could not be committed. It is not visible any more. */
   onLost: (record: DiskRecord, thrown: unknown) => void = () => undefined;
   readonly #root: RootDatabase;
   readonly #entries: Database<readonly unknown[], Buffer>;
@@ -45,13 +46,13 @@ export class DiskIndex {
   #committing = new Map<KeyDigest, Change>();
   #verified = new Map<number, Buffer>();
   #discarded = new Map<number, KeyDigest>();
-  /** What LMDB holds is void: to be cleared with the next commit, or being cleared. */
+  /** Everything that is committed is void: it is cleared with the next commit, or with the current one. */
   #clear = false;
   #clearing = false;
-  /** The latest commit failed; the next change, flush or retry tries again. */
+  /** The last commit failed. The next change, flush or retry tries again. */
   #stalled = false;
   #commit: Promise<void> | undefined;
-  /** Counts every change, and those that are durable. */
+  /** The number of all changes, and of those that are durable. */
   #changes = 0;
   #durableChanges = 0;
   #nextSeq = 1;
@@ -68,7 +69,7 @@ export class DiskIndex {
   }
 
   static async open(path: string): Promise<DiskIndex> {
-    // Without batching by event turn a commit that fails rejects what we wait for and nothing else.
+    // With batching by event turn, a failed commit would also reject promises that nobody can catch.
     const root = open({
       path,
       noSubdir: true,
@@ -86,7 +87,7 @@ export class DiskIndex {
     return index;
   }
 
-  /** Counts the times the cache was opened. */
+  /** How often the index has been opened, this time included. */
   get run(): number {
     return this.#run;
   }
@@ -123,14 +124,17 @@ export class DiskIndex {
     return this.#find('content', Buffer.from(sha256, 'hex'), (record) => record.content === sha256);
   }
 
-  /** False only where no entry has this content. Cheaper than byContent, but does not know yet what is being removed. */
+  /**
+   * False only if no record has this content. Cheaper than byContent, but true also while such a record
+   * is being removed.
+   */
   mayHaveContent(sha256: string): boolean {
     if (!this.#void && this.#handles.content.doesExist(Buffer.from(sha256, 'hex'))) return true;
     const isIt = ({ after }: Change): boolean => after?.content === sha256;
     return [...this.#committing.values(), ...this.#waiting.values()].some(isIt);
   }
 
-  /** Whether its content was found right in this run. */
+  /** Whether this run has written or verified its content. */
   isVerified(record: DiskRecord): boolean {
     if (record.run === this.#run || this.#verified.has(record.seq)) return true;
     return this.#order.get(record.seq)?.readDoubleLE(DIGEST_BYTES + 8) === this.#run;
@@ -142,8 +146,19 @@ export class DiskIndex {
     this.#changed();
   }
 
-  /** Committed rows in the order of storing, from `seq` on. Those removed since are left out. */
-  ordered(seq: number, limit: number): readonly OrderRow[] {
+  /** All committed rows in the order of storing, in batches. The index may change between two batches. */
+  *inOrder(batchMax: number): Generator<readonly OrderRow[], void> {
+    let seq = 0;
+    for (;;) {
+      const rows = this.#rowsFrom(seq, batchMax);
+      const last = rows.at(-1);
+      if (last === undefined) return;
+      seq = last.seq + 1;
+      yield rows;
+    }
+  }
+
+  #rowsFrom(seq: number, limit: number): readonly OrderRow[] {
     if (this.#void) return [];
     const rows: OrderRow[] = [];
     for (const { key, value } of this.#order.getRange({ start: seq, limit })) {
@@ -154,13 +169,13 @@ export class DiskIndex {
     return rows;
   }
 
-  /** A row that leads to no record that can be read. */
+  /** Removes a row that leads to no readable record. */
   discard(row: Pick<OrderRow, 'seq' | 'digest'>): void {
     this.#discarded.set(row.seq, row.digest);
     this.#changed();
   }
 
-  /** Forgets everything. */
+  /** Removes everything. */
   clear(): void {
     this.#waiting.clear();
     this.#committing = new Map();
@@ -170,12 +185,12 @@ export class DiskIndex {
     this.#changed();
   }
 
-  /** Tries again what an earlier commit could not make durable. */
+  /** Tries again what an earlier commit failed to do. */
   retry(): void {
     if (this.#dirty) this.#schedule();
   }
 
-  /** Resolves when all changes so far are durable; rejects when one cannot be made so. */
+  /** Resolves when all changes so far are durable. Rejects if a commit fails. */
   async flushed(): Promise<void> {
     const changes = this.#changes;
     while (this.#durableChanges < changes) {
@@ -184,7 +199,7 @@ export class DiskIndex {
     }
   }
 
-  /** Makes durable what can be. */
+  /** Commits what is left. Rejects if that fails; the index is closed all the same. */
   async close(): Promise<void> {
     try {
       await this.flushed();
@@ -197,7 +212,7 @@ export class DiskIndex {
     return this.#clear || this.#waiting.size > 0 || this.#verified.size > 0 || this.#discarded.size > 0;
   }
 
-  /** Nothing that LMDB holds counts any more. */
+  /** Whether everything that is committed is void. */
   get #void(): boolean {
     return this.#clear || this.#clearing;
   }
@@ -253,7 +268,7 @@ export class DiskIndex {
   }
 
   async #commitWaiting(): Promise<void> {
-    // What changes together in one turn is committed together.
+    // Changes of one turn of the event loop are committed together.
     await new Promise(setImmediate);
     const upTo = this.#changes;
     const changes = this.#waiting;
@@ -271,7 +286,7 @@ export class DiskIndex {
       this.#durableChanges = upTo;
     } catch (thrown) {
       this.#stalled = true;
-      quieten(thrown);
+      handleCommitError(thrown);
       this.#clear ||= this.#clearing;
       this.#takeBack(changes, thrown);
       throw thrown;
@@ -312,9 +327,9 @@ export class DiskIndex {
     for (const [handle, value] of handlesOf(record)) void this.#handles[handle].remove(value, binary(digest));
   }
 
-  /** After a commit failed: what it put is lost, what it removed is to be removed again. */
+  /** After a failed commit: what it added is lost; what it removed will be removed again. */
   #takeBack(changes: ReadonlyMap<KeyDigest, Change>, thrown: unknown): void {
-    // A clear in the meantime has made all of it void.
+    // If everything was cleared meanwhile, there is nothing to take back.
     if (this.#committing !== changes) return;
     const lost: DiskRecord[] = [];
     for (const [digest, { before, after }] of changes) {
@@ -332,7 +347,7 @@ function binary(digest: KeyDigest): Buffer {
   return Buffer.from(digest, 'latin1');
 }
 
-/** What cannot be decoded is no record. */
+/** A row that cannot be decoded is no record. */
 function readRecord(entries: Database<readonly unknown[], Buffer>, digest: KeyDigest): DiskRecord | undefined {
   try {
     return decodeRecord(entries.get(binary(digest)));
@@ -356,8 +371,8 @@ function orderRow(digest: KeyDigest, weightBytes: number, run: number): Buffer {
   return row;
 }
 
-/** lmdb hangs the cause of a failed commit on its error as one more promise that rejects. */
-function quieten(thrown: unknown): void {
+/** lmdb's error carries the cause as another promise that rejects; without a handler it would end the process. */
+function handleCommitError(thrown: unknown): void {
   if (typeof thrown !== 'object' || thrown === null || !('commitError' in thrown)) return;
   Promise.resolve(thrown.commitError).catch(() => undefined);
 }

@@ -1,6 +1,6 @@
 /**
- * What the disk tier asks of the file system, and nothing else, so that a test
- * can stand in its place and be full. Everything made here is for this user alone.
+ * The part of the file system that the disk tier uses, as an interface, so that
+ * tests can make it fail. All files and folders are accessible to this user only.
  */
 import { type FileHandle, mkdir, open, readdir, rename, rm, statfs } from 'node:fs/promises';
 import { errorCode } from '../../../src/errors.js';
@@ -11,26 +11,26 @@ const FOLDER_MODE = 0o700;
 export interface OpenFile {
   /** Writes all of it or rejects. */
   write(block: Buffer, at: number): Promise<void>;
-  /** Fills `into` from this position as far as the file goes; answers how many bytes that were. */
+  /** Reads from this position until `into` is full or the file ends. Resolves with the number of bytes. */
   read(into: Buffer, at: number): Promise<number>;
   sizeBytes(): Promise<number>;
   close(): Promise<void>;
 }
 
 export interface DiskFiles {
-  /** A new file; rejects where there is one. */
+  /** Creates a file. Rejects if it exists. */
   create(path: string): Promise<OpenFile>;
-  /** An existing file, to read. */
+  /** Opens an existing file for reading. */
   open(path: string): Promise<OpenFile>;
-  /** Takes the place of a file that is there. */
+  /** Replaces an existing file. */
   rename(from: string, to: string): Promise<void>;
-  /** A file or a whole folder; no error where there is none. */
+  /** Removes a file, or a folder with everything in it. No error if there is none. */
   remove(path: string): Promise<void>;
-  /** With all folders above it. */
+  /** Creates a folder and its parents. */
   makeFolder(path: string): Promise<void>;
-  /** What a folder holds; nothing where there is none. */
+  /** The names in a folder; none if there is no such folder. */
   names(folder: string): Promise<readonly string[]>;
-  /** What this user may still write to the file system. */
+  /** The space that this user may still use in the file system. */
   freeBytes(folder: string): Promise<number>;
 }
 
@@ -56,7 +56,7 @@ export const nodeFiles: DiskFiles = {
   },
 };
 
-/** Whether it failed because there is no such file or folder. */
+/** Whether an operation failed because there is no such file or folder. */
 export function isMissing(thrown: unknown): boolean {
   const code = errorCode(thrown);
   return code === 'ENOENT' || code === 'ENOTDIR';

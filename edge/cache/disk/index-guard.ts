@@ -1,14 +1,13 @@
 /**
- * Stands before the index is opened: LMDB maps its file and ends the process
- * on one that is cut off or is none at all, and would do so again at every
- * start. Two looks prevent that: the head of the file must be LMDB's and agree
- * with its size, and an index during whose reading the process ended twice in a
- * row is not tried a third time.
+ * Checks the index file before it is opened. LMDB maps the file; one that is
+ * truncated or is not LMDB's ends the process, at every start again. Two checks
+ * prevent that: the file's head must be LMDB's and fit its size, and an index
+ * is not tried a third time if the process ended twice while reading it.
  */
 import { open, readFile, writeFile } from 'node:fs/promises';
 import { isMissing } from './files.js';
 
-/** Where LMDB's first page holds what is looked at here. */
+/** The places in LMDB's first page that are checked. */
 const MAGIC = { at: 24, value: 0xbeef_c0de } as const;
 const PAGE_SIZE_AT = 48;
 const LAST_PAGE_AT = 144;
@@ -27,20 +26,20 @@ export class IndexGuard {
     this.#startsPath = `${path}-starts`;
   }
 
-  /** Why the index must not be opened, or undefined. Counts a start that `proven` has to follow. */
+  /** Why the index must not be opened, or undefined. Counts a start; `proven` must follow when the index was read. */
   async fault(): Promise<string | undefined> {
     const starts = await this.#unprovenStarts();
-    if (starts >= STARTS_MAX) return `the process ended ${starts} times while it read the index`;
+    if (starts >= STARTS_MAX) return `the process ended ${starts} times while reading it`;
     await writeFile(this.#startsPath, String(starts + 1), { mode: 0o600 });
     return headFault(this.#path);
   }
 
-  /** The index has been replaced by a new one. */
+  /** A new index has replaced the old one. */
   async renew(): Promise<void> {
     await writeFile(this.#startsPath, '1', { mode: 0o600 });
   }
 
-  /** The index was read from end to end, or closed in good order. */
+  /** The index has been read completely, or closed properly. */
   async proven(): Promise<void> {
     await writeFile(this.#startsPath, '0', { mode: 0o600 });
   }
@@ -72,9 +71,9 @@ async function headFault(path: string): Promise<string | undefined> {
     throw thrown;
   }
   if (sizeBytes === 0) return undefined;
-  if (head.readUInt32LE(MAGIC.at) !== MAGIC.value) return 'it is not an LMDB file';
+  if (head.readUInt32LE(MAGIC.at) !== MAGIC.value) return 'not an LMDB file';
   const pageBytes = head.readUInt32LE(PAGE_SIZE_AT);
-  if (pageBytes < PAGE_BYTES.min || pageBytes > PAGE_BYTES.max) return 'its pages have an impossible size';
+  if (pageBytes < PAGE_BYTES.min || pageBytes > PAGE_BYTES.max) return 'its page size is impossible';
   const lastPage = Number(head.readBigUInt64LE(LAST_PAGE_AT));
-  return (lastPage + 1) * pageBytes > sizeBytes ? 'its end is missing' : undefined;
+  return (lastPage + 1) * pageBytes > sizeBytes ? 'it is truncated' : undefined;
 }

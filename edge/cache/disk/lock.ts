@@ -1,8 +1,8 @@
 /**
- * One process at a time may use a cache folder: two would remove each other's
- * content. The lock is a file that names its holder; one whose holder has ended
- * is taken over. (Processes that cannot see each other, in containers of their
- * own over one volume, are not told apart from ended ones.)
+ * Locks a cache folder: only one process at a time may use it, since two would
+ * remove each other's content. The lock is a file that names its process; the
+ * lock of a process that has ended is taken over. Processes in separate
+ * containers over one volume cannot see each other: to each, the other has ended.
  */
 import { open, readFile, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,23 +10,23 @@ import { errorCode } from '../../../src/errors.js';
 
 const TRIES_MAX = 3;
 
-/** What this process holds: its own number in a file says nothing, a copied folder has it too. */
-const held = new Set<string>();
+/** The locks of this process. Its own number in a file proves nothing: a copied folder has it too. */
+const locked = new Set<string>();
 
-/** Resolves with what gives it back; rejects where another process, or this one, has it. */
+/** Resolves with a function that unlocks the folder. Rejects if it is locked, by another process or by this one. */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const path = join(await realpath(folder), 'lock');
-  if (held.has(path)) throw new Error(`the cache folder ${folder} is in use already`);
-  held.add(path);
+  if (locked.has(path)) throw new Error(`the cache folder ${folder} is in use already`);
+  locked.add(path);
   try {
     await claim(path, folder);
   } catch (thrown) {
-    held.delete(path);
+    locked.delete(path);
     throw thrown;
   }
   return async () => {
     await rm(path, { force: true });
-    held.delete(path);
+    locked.delete(path);
   };
 }
 
@@ -38,10 +38,10 @@ async function claim(path: string, folder: string): Promise<void> {
     if (alive) throw new Error(`the cache folder ${folder} is in use by process ${pid}`);
     await rm(path, { force: true });
   }
-  throw new Error(`the cache folder ${folder} is being taken by another process`);
+  throw new Error(`another process is locking the cache folder ${folder}`);
 }
 
-/** False where there is one. */
+/** False if the file exists. */
 async function create(path: string): Promise<boolean> {
   try {
     const file = await open(path, 'wx', 0o600);
@@ -64,15 +64,15 @@ async function isRunning(pid: number, startedAt: string): Promise<boolean> {
   } catch (thrown) {
     if (errorCode(thrown) === 'ESRCH') return false;
   }
-  // The number may belong to another process by now.
+  // The number may belong to a newer process.
   const actual = await startOf(pid);
   return actual === '' || startedAt === '' || actual === startedAt;
 }
 
-/** When a process began, in the kernel's own count; empty where it does not tell. */
+/** The start time of a process, in the kernel's own unit. Empty if it is unknown. */
 async function startOf(pid: number): Promise<string> {
   const text = await textOf(`/proc/${pid}/stat`);
-  // The name of the program may hold blanks and brackets; what follows its last bracket does not.
+  // The program's name may contain spaces and brackets; after its closing bracket there are only plain fields.
   return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? '';
 }
 

@@ -1,14 +1,17 @@
 /**
- * What the disk's index holds of an entry, and its stored form: an array that
- * starts with ENTRY_VERSION. What cannot be read, be it of another version or
- * damaged, is no record.
+ * The record of an entry in the disk tier's index, and its stored form: an array
+ * that starts with ENTRY_VERSION. A form of another version, or a damaged one,
+ * is read as no record.
  */
 import { hash } from 'node:crypto';
 import type { HeaderList } from '../../../src/http/reply.js';
 import { parseMediaId } from '../../../src/ids.js';
-import { type CacheKey, ENTRY_VERSION, type Entry } from '../../entry.js';
+import { type CacheKey, ENTRY_VERSION, type Entry, type SizedEntry } from '../../entry.js';
 
-/** The first 16 bytes of a key's SHA-256, as a string of as many characters: what the index and the policy know a key by. */
+/**
+ * The first 16 bytes of a key's SHA-256, as a string of 16 characters. The index and the policy use it
+ * as their key.
+ */
 export type KeyDigest = string & { readonly brand: 'KeyDigest' };
 
 export function digestOf(key: string): KeyDigest {
@@ -16,27 +19,27 @@ export function digestOf(key: string): KeyDigest {
 }
 
 export interface DiskRecord {
-  readonly entry: Entry & { readonly sizeBytes: number };
-  /** SHA-256 of the content, as hex; null for an empty body, which has no content. */
+  readonly entry: SizedEntry;
+  /** SHA-256 of the content, as hex. Null for an empty body, which has no content file. */
   readonly content: string | null;
-  /** What the policy counts it as. */
+  /** What the entry weighs for the policy. */
   readonly weightBytes: number;
-  /** Its place in the order of storing. */
+  /** Its place in the order in which entries were stored. */
   readonly seq: number;
-  /** The run of the process that stored it. */
+  /** The number of the run that stored it. */
   readonly run: number;
 }
 
 const BLOCK_BYTES = 4_096;
-/** What the index keeps of an entry beside the text of its head. */
+/** What an entry occupies in the index beside the text of its head. */
 const INDEX_OVERHEAD_BYTES = 512;
 
-/** What a body occupies as a file. */
+/** The space that a body occupies as a file. */
 export function fileBytes(sizeBytes: number): number {
   return Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
 }
 
-/** What an entry occupies on disk: its content in whole blocks, its row in the index. */
+/** The space that an entry occupies: its content in whole blocks, and its rows in the index. */
 export function diskWeight(entry: Entry, sizeBytes: number): number {
   const head = entry.headers.reduce((sum, [name, value]) => sum + name.length + value.length, 2 * entry.key.length);
   return fileBytes(sizeBytes) + 2 * head + INDEX_OVERHEAD_BYTES;
@@ -100,7 +103,7 @@ export function decodeRecord(stored: unknown): DiskRecord | undefined {
     isNumber(sizeBytes) &&
     (sha256 === null || typeof sha256 === 'string');
   if (!known) return undefined;
-  const entry: DiskRecord['entry'] = {
+  const entry: SizedEntry = {
     key: key as CacheKey,
     primaryKey,
     mediaId: id,

@@ -1,36 +1,42 @@
 /**
- * After a start, in the background and in small steps: tells the policy of every
- * entry of earlier runs in the order in which they were stored, then removes
- * content that no entry leads to, which a crash may have left. Ends when the
- * signal does.
+ * After a start, in the background and in small steps: recovery tells the policy
+ * of every entry of earlier runs, in the order in which they were stored; the
+ * sweep removes content files without an entry, which a crash may have left.
  */
-import type { DiskTier } from './tier.js';
+import type { ContentRefs } from './content-refs.js';
+import type { ContentStore } from './content-store.js';
+import type { DiskIndex } from './disk-index.js';
+import type { DiskEntries } from './entries.js';
 
-/** Rows told to the policy between two turns of the event loop. */
+/** The rows that are handled between two turns of the event loop. */
 const ROWS_PER_STEP = 512;
 
-export async function recover(tier: DiskTier, signal: AbortSignal): Promise<void> {
-  let seq = 0;
-  for (;;) {
+/** Resolves with false if the signal has aborted it. */
+export async function recover(index: DiskIndex, entries: DiskEntries, signal: AbortSignal): Promise<boolean> {
+  await new Promise(setImmediate);
+  for (const rows of index.inOrder(ROWS_PER_STEP)) {
+    if (signal.aborted) return false;
+    for (const row of rows) entries.recover(row);
     await new Promise(setImmediate);
-    if (signal.aborted) return;
-    const rows = tier.index.ordered(seq, ROWS_PER_STEP);
-    for (const row of rows) tier.recover(row);
-    const last = rows.at(-1);
-    if (last === undefined) break;
-    seq = last.seq + 1;
   }
-  await tier.endRecovery();
+  if (signal.aborted) return false;
+  entries.endRecovery();
+  return true;
 }
 
-/** Answers how many files it removed. */
-export async function sweep(tier: DiskTier, signal: AbortSignal): Promise<number> {
+/** Ends early when the signal aborts. Resolves with the number of files that it removed. */
+export async function sweep(
+  index: DiskIndex,
+  contentStore: ContentStore,
+  contentRefs: ContentRefs,
+  signal: AbortSignal,
+): Promise<number> {
   let removed = 0;
-  await tier.content.emptyTrash();
-  for await (const contents of tier.content.list()) {
+  await contentStore.emptyTrash();
+  for await (const contents of contentStore.list()) {
     if (signal.aborted) break;
     for (const sha256 of contents) {
-      if (!tier.index.mayHaveContent(sha256) && (await tier.contents.removeIfUnused(sha256))) removed += 1;
+      if (!index.mayHaveContent(sha256) && (await contentRefs.removeIfUnused(sha256))) removed += 1;
     }
     await new Promise(setImmediate);
   }

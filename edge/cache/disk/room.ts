@@ -1,43 +1,47 @@
 /**
- * How much more may be written. Three kinds of bytes lie in the cache folder:
- * what the policy holds, what is reserved for bodies on their way, and what has
- * been given up but is not removed yet; together they stay within the tier's
- * size whatever happens at once. Below the free-disk floor nothing is reserved,
- * and what is held has to become less.
+ * How many more bytes may be written. The cache folder contains three kinds of
+ * bytes: those of entries, those reserved for bodies that arrive, and those of
+ * files that are being removed. Their sum never exceeds the tier's size. Below
+ * the free-disk floor nothing is reserved, and entries have to be evicted.
  */
 
 export interface RoomLimits {
-  /** All that may lie in the folder. */
+  /** The limit for all bytes in the folder. */
   readonly sizeBytes: number;
-  /** The part of it that may be reserved at once. */
+  /** The part of it that may be reserved at the same time. */
   readonly fillRoomBytes: number;
+  /** The free-disk floor: what the file system must have left. */
   readonly minFreeBytes: number;
 }
 
 export class DiskRoom {
   readonly #limits: RoomLimits;
-  readonly #heldBytes: () => number;
+  readonly #entriesBytes: () => number;
+  #recovered = false;
   #reservedBytes = 0;
+  /** Reserved bytes that have become entries before recovery ended. */
+  #storedBytes = 0;
   #removingBytes = 0;
   #freeBytes = Number.POSITIVE_INFINITY;
   #waiting: (() => void)[] = [];
 
-  constructor(limits: RoomLimits, heldBytes: () => number) {
+  /** `entriesBytes`: the bytes of all entries that the policy knows. */
+  constructor(limits: RoomLimits, entriesBytes: () => number) {
     this.#limits = limits;
-    this.#heldBytes = heldBytes;
+    this.#entriesBytes = entriesBytes;
   }
 
   tryReserve(bytes: number): boolean {
     const { sizeBytes, fillRoomBytes, minFreeBytes } = this.#limits;
     if (this.#reservedBytes + bytes > fillRoomBytes) return false;
-    if (this.#heldBytes() + this.#reservedBytes + this.#removingBytes + bytes > sizeBytes) return false;
+    if (this.#entriesBytes() + this.#reservedBytes + this.#removingBytes + bytes > sizeBytes) return false;
     if (this.#freeBytes - bytes < minFreeBytes) return false;
     this.#reservedBytes += bytes;
     this.#freeBytes -= bytes;
     return true;
   }
 
-  /** Like tryReserve, but waits while bytes that are being removed stand in the way. */
+  /** Like tryReserve, but waits for files that are being removed. */
   async reserve(bytes: number): Promise<boolean> {
     while (!this.tryReserve(bytes)) {
       if (this.#removingBytes === 0 || bytes > this.#limits.fillRoomBytes || this.#belowFloor) return false;
@@ -50,11 +54,28 @@ export class DiskRoom {
     this.#reservedBytes -= bytes;
   }
 
-  /** Bytes that nothing holds any more, but which still lie there. */
+  /**
+   * Reserved bytes belong to an entry now. Until recovery ends, the policy counts too little, so they
+   * stay reserved too.
+   */
+  stored(bytes: number): void {
+    if (this.#recovered) this.release(bytes);
+    else this.#storedBytes += bytes;
+  }
+
+  /** The policy knows all entries now. */
+  endRecovery(): void {
+    this.#recovered = true;
+    this.release(this.#storedBytes);
+    this.#storedBytes = 0;
+  }
+
+  /** A file of this size is going to be removed. */
   removing(bytes: number): void {
     this.#removingBytes += bytes;
   }
 
+  /** It has been removed. */
   removed(bytes: number): void {
     this.#removingBytes -= bytes;
     const waiting = this.#waiting;
@@ -62,17 +83,16 @@ export class DiskRoom {
     for (const resume of waiting) resume();
   }
 
-  /** What the file system was found to have left. */
+  /** The free space that the file system has reported. */
   observeFree(bytes: number): void {
     this.#freeBytes = bytes;
   }
 
-  /** What has to go so that the file system has as much left as it must, beside what is going already. */
+  /** What has to be evicted to reach the free-disk floor, beside what is being removed already. */
   get shortBytes(): number {
     return Math.max(0, this.#limits.minFreeBytes - this.#freeBytes - this.#removingBytes);
   }
 
-  /** Whether the file system has less left than it must. */
   get #belowFloor(): boolean {
     return this.#freeBytes < this.#limits.minFreeBytes;
   }

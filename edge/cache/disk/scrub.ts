@@ -1,65 +1,62 @@
 /**
- * Reads all content again and again at a bounded rate, and drops what is no
- * longer as it was written; drops on its way what has expired for good, so that
- * the bytes of expired media do not lie about until they are evicted. Ends when
- * the signal does.
+ * Reads all contents again and again at a limited rate and removes entries whose
+ * content is not what was written. Also removes expired entries, so that their
+ * bytes do not stay until they are evicted. Ends when the signal aborts.
  */
 import { type Clock, type EpochMs, sleep } from '../../../src/clock.js';
-import type { OrderRow } from './disk-index.js';
-import type { DiskTier } from './tier.js';
+import type { DiskIndex, OrderRow } from './disk-index.js';
+import type { DiskEntries } from './entries.js';
+import type { DiskReader } from './reader.js';
 
 const ROWS_PER_STEP = 64;
-/** What looking at an entry counts as, beside its bytes. */
+/** The bytes that an entry counts as, beside its content. */
 const ENTRY_BYTES = 4_096;
-/** The least time between the start of two rounds, however little there is to read. */
+/** The least time from the start of one round to the next, however little there is to read. */
 const ROUND_MS = 60_000;
 
 export interface ScrubDeps {
-  readonly tier: DiskTier;
+  readonly index: DiskIndex;
+  readonly entries: DiskEntries;
+  readonly reader: DiskReader;
   readonly clock: Clock;
   readonly bytesPerSecond: number;
   readonly signal: AbortSignal;
 }
 
-export async function scrub(parts: ScrubDeps): Promise<void> {
-  const { clock, signal } = parts;
+export async function scrub(deps: ScrubDeps): Promise<void> {
+  const { clock, signal } = deps;
   while (!signal.aborted) {
     const startedMs = clock.monotonicMs();
-    await scrubOnce(parts);
+    await scrubOnce(deps);
     await pause(clock, Math.max(0, ROUND_MS - (clock.monotonicMs() - startedMs)), signal);
   }
 }
 
-async function scrubOnce({ tier, clock, bytesPerSecond, signal }: ScrubDeps): Promise<void> {
+async function scrubOnce(deps: ScrubDeps): Promise<void> {
+  const { index, clock, bytesPerSecond, signal } = deps;
   const pace = (bytes: number): Promise<void> => pause(clock, (bytes / bytesPerSecond) * 1_000, signal);
-  let seq = 0;
-  for (;;) {
-    const rows = tier.index.ordered(seq, ROWS_PER_STEP);
-    const last = rows.at(-1);
-    if (last === undefined) return;
-    seq = last.seq + 1;
+  for (const rows of index.inOrder(ROWS_PER_STEP)) {
     for (const row of rows) {
       if (signal.aborted) return;
-      await scrubRow(tier, row, clock.now(), pace, signal);
+      await scrubRow(deps, row, clock.now(), pace);
       await pace(ENTRY_BYTES);
     }
   }
 }
 
 async function scrubRow(
-  tier: DiskTier,
+  { index, entries, reader, signal }: ScrubDeps,
   row: OrderRow,
   now: EpochMs,
   pace: (bytes: number) => Promise<void>,
-  signal: AbortSignal,
 ): Promise<void> {
-  const record = tier.index.get(row.digest);
-  if (record === undefined) tier.discardRow(row);
-  else if (record.entry.deleteAt <= now) tier.remove(record.entry.key);
-  else if (record.seq === row.seq) await tier.reader.rehash(record, pace, signal);
+  const record = index.get(row.digest);
+  if (record === undefined) entries.discard(row);
+  else if (record.entry.deleteAt <= now) entries.remove(record.entry.key);
+  else if (record.seq === row.seq) await reader.rehash(record, pace, signal);
 }
 
-/** Returns early when the signal aborts. */
+/** Resolves early when the signal aborts. */
 async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
   await sleep(clock, delayMs, signal).catch(() => undefined);
 }

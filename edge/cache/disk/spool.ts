@@ -1,8 +1,8 @@
 /**
- * Files that bodies pass through on their way to disk, in a folder of their own
- * that is emptied at every start. A spool is read while it is written. Its path
- * and its open file are two things: the path may be renamed into the content or
- * removed while readers still use the file.
+ * Spool files: bodies are written to them while they arrive. They have a folder
+ * of their own, which is emptied at every start. A spool file is read while it is
+ * written. Its path may be renamed or removed while readers still use the open
+ * file.
  */
 import { join } from 'node:path';
 import type { Spool } from '../growing-body.js';
@@ -23,7 +23,7 @@ export class SpoolFolder {
     this.#randomName = randomName;
   }
 
-  /** Removes what an earlier run left. */
+  /** Removes the files of earlier runs. */
   async open(): Promise<void> {
     await this.#files.remove(this.#folder);
     await this.#files.makeFolder(this.#folder);
@@ -33,14 +33,17 @@ export class SpoolFolder {
     return join(this.#folder, name);
   }
 
-  /** Undefined where there is no room for so many bytes; null: room is taken as they come, up to `maxBytes`. */
+  /**
+   * Undefined if there is no room for so many bytes. `sizeBytes` null: room is reserved as they arrive,
+   * up to `maxBytes`.
+   */
   create(sizeBytes: number | null, maxBytes: number): SpoolFile | undefined {
     const reservedBytes = fileBytes(sizeBytes ?? 0);
     return this.#room.tryReserve(reservedBytes) ? this.#create(reservedBytes, maxBytes) : undefined;
   }
 
-  /** The same for a body that can wait until what is being removed has made room. */
-  async createInTime(sizeBytes: number): Promise<SpoolFile | undefined> {
+  /** The same for a body that can wait for files that are being removed. */
+  async createWhenRoom(sizeBytes: number): Promise<SpoolFile | undefined> {
     const reservedBytes = fileBytes(sizeBytes);
     return (await this.#room.reserve(reservedBytes)) ? this.#create(reservedBytes, sizeBytes) : undefined;
   }
@@ -50,7 +53,7 @@ export class SpoolFolder {
   }
 }
 
-/** What an append fails with where the room is used up. */
+/** `append` rejects with it when the room is used up. */
 export class NoRoom extends Error {
   override readonly name = 'NoRoom';
 }
@@ -64,7 +67,7 @@ export class SpoolFile implements Spool {
   #writtenBytes = 0;
   #reservedBytes: number;
   #moved = false;
-  #latest: Promise<void> = Promise.resolve();
+  #appending: Promise<void> = Promise.resolve();
 
   constructor(path: string, files: DiskFiles, room: DiskRoom, reservedBytes: number, maxBytes: number) {
     this.path = path;
@@ -78,10 +81,10 @@ export class SpoolFile implements Spool {
     return this.#writtenBytes;
   }
 
-  /** One at a time; rejects with NoRoom, or with what the file system said. */
+  /** One call at a time. Rejects with NoRoom or with the error of the file system. */
   append(block: Buffer): Promise<void> {
     const appended = this.#append(block);
-    this.#latest = appended.catch(() => undefined);
+    this.#appending = appended.catch(() => undefined);
     return appended;
   }
 
@@ -89,33 +92,30 @@ export class SpoolFile implements Spool {
     return this.#file === undefined ? 0 : this.#file.read(into, at);
   }
 
-  /** Nobody reads or writes any more. The file stays where it is. */
+  /** Call it when nobody reads or writes any more. The path stays. */
   async close(): Promise<void> {
-    await this.#latest;
+    await this.#appending;
     const file = this.#file;
     this.#file = undefined;
     await file?.close();
   }
 
-  /** The file has been moved away and is no spool any more; what it reserved stays reserved until `settle`. */
-  moved(): void {
+  /** The path has been renamed: the file is the content of an entry now. */
+  becameContent(): void {
     this.#moved = true;
-  }
-
-  /** Its bytes count elsewhere now. */
-  settle(): void {
-    this.#room.release(this.#reservedBytes);
+    this.#room.stored(this.#reservedBytes);
     this.#reservedBytes = 0;
   }
 
-  /** Removes the file, unless it has been moved away; those who read it may finish. */
+  /** Removes the file, unless it became a content. Its readers may finish. */
   async discard(): Promise<void> {
-    await this.#latest;
+    await this.#appending;
     if (this.#moved) return;
     try {
       await this.#files.remove(this.path);
     } finally {
-      this.settle();
+      this.#room.release(this.#reservedBytes);
+      this.#reservedBytes = 0;
     }
   }
 

@@ -10,7 +10,10 @@ const ROWS = 4;
 const COUNT_MAX = 15;
 const FIRST_WIDTH = 1_024;
 const WIDTH_MAX = 2 ** 24;
-/** Additions per counter of a row until all are halved. Less than the paper's ten: what a chat talks about fades within days. */
+/**
+ * Additions per counter of a row until all are halved. Less than the paper's ten: what a chat talks
+ * about fades within days.
+ */
 const SAMPLE_FACTOR = 2;
 
 export class FrequencySketch {

@@ -55,7 +55,10 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
     evict(victim);
   };
 
-  /** The oldest of the main part that would have to go, or undefined where the candidate wins against none or one of them. */
+  /**
+   * The oldest of the main part that would have to go, or undefined where the candidate wins against
+   * none or one of them.
+   */
   const losersTo = (candidate: number): readonly number[] | undefined => {
     const weight = table.weightAt(candidate);
     const frequency = sketch.estimate(table.keyAt(candidate));

@@ -131,7 +131,7 @@ for (const { name, sections, tier } of TIERS) {
       t.ok((await read(cache, '/replaced'))?.equals(young));
       t.same(await put(cache, entryOf('/replaced', old), old, { memory: false, disk: false }), {
         kind: 'not_kept',
-        reason: 'placement',
+        reason: 'no_tier',
       });
       t.equal(cache.get(keyOf('/replaced')), undefined);
     });

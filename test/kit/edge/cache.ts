@@ -136,6 +136,8 @@ export class FaultyFiles implements DiskFiles {
   /** Called with what is about to be done; throws to make it fail, waits to make it slow. */
   before: (verb: keyof DiskFiles | 'write' | 'read', path: string) => void | Promise<void> = () => undefined;
   free: number | undefined;
+  /** The number of files that are open. */
+  openFiles = 0;
 
   async create(path: string): Promise<OpenFile> {
     await this.before('create', path);
@@ -171,6 +173,7 @@ export class FaultyFiles implements DiskFiles {
   }
 
   #watched(file: OpenFile, path: string): OpenFile {
+    this.openFiles += 1;
     return {
       write: async (block, at) => {
         await this.before('write', path);
@@ -181,7 +184,10 @@ export class FaultyFiles implements DiskFiles {
         return file.read(into, at);
       },
       sizeBytes: () => file.sizeBytes(),
-      close: () => file.close(),
+      close: async () => {
+        this.openFiles -= 1;
+        await file.close();
+      },
     };
   }
 }

@@ -1,7 +1,7 @@
 /**
- * A body on disk. Before its first byte goes out it is known to be there and,
- * once in each run of the process, to be right: verified where this run did not
- * write it itself. Small bodies are read in one piece, large ones by offset.
+ * Reads and verifies bodies on disk. A content that this run has not written
+ * itself is verified once before its first byte is served. Small bodies are read
+ * in one piece, large ones by offset.
  */
 import { createHash, hash } from 'node:crypto';
 import { Readable } from 'node:stream';
@@ -11,37 +11,37 @@ import { BytesBody } from '../memory.js';
 import type { Readers } from '../readers.js';
 import type { ContentRefs } from './content-refs.js';
 import type { DiskIndex } from './disk-index.js';
+import type { DiskEntries } from './entries.js';
 import { isMissing, type OpenFile } from './files.js';
 import { type DiskRecord, digestOf } from './record.js';
 
 const READ_BYTES = 131_072;
 
 export interface DiskReaderDeps {
-  readonly contents: ContentRefs;
+  readonly contentRefs: ContentRefs;
   readonly index: DiskIndex;
+  readonly entries: DiskEntries;
   readonly readers: Readers;
-  /** Bodies up to this size are read in one piece. */
+  /** Bodies of up to this size are read in one piece. */
   readonly wholeReadBytes: number;
-  /** The content is missing or wrong: every entry that shows it is to be dropped. */
-  onCorrupt(record: DiskRecord): void;
   onError(thrown: unknown): void;
 }
 
-/** Reads and verifies contents; what many ask for at once is done once. */
+/** What several callers need at the same time is read or verified once. */
 export class DiskReader {
-  readonly #parts: DiskReaderDeps;
+  readonly #deps: DiskReaderDeps;
   readonly #reading = new Map<string, Promise<Buffer | undefined>>();
   readonly #verifying = new Map<string, Promise<boolean>>();
 
-  constructor(parts: DiskReaderDeps) {
-    this.#parts = parts;
+  constructor(deps: DiskReaderDeps) {
+    this.#deps = deps;
   }
 
   bodyOf(record: DiskRecord): DiskBody {
-    return new DiskBody(record, this, this.#parts);
+    return new DiskBody(record, this, this.#deps);
   }
 
-  /** All of it, verified if need be; undefined where it is lost. */
+  /** The whole content, verified if need be. Undefined if it is lost. */
   readWhole(record: DiskRecord): Promise<Buffer | undefined> {
     const { content } = record;
     if (content === null) return Promise.resolve(Buffer.alloc(0));
@@ -50,27 +50,27 @@ export class DiskReader {
     );
   }
 
-  /** Whether the content is there and right, as far as this run has not seen it yet. */
+  /** Whether the content exists and is correct. Reads it unless this run has done so. */
   verify(record: DiskRecord): Promise<boolean> {
     const { content } = record;
-    if (content === null || this.#parts.index.isVerified(record)) return Promise.resolve(true);
+    if (content === null || this.#deps.index.isVerified(record)) return Promise.resolve(true);
     return shared(this.#verifying, content, () => this.rehash(record));
   }
 
-  /** Reads and hashes all of it, whatever was seen before; `pace` is awaited for each piece. False also when aborted. */
+  /** Reads and hashes the content in any case, and awaits `pace` after each piece. False also if aborted. */
   rehash(record: DiskRecord, pace?: (bytes: number) => Promise<void>, signal?: AbortSignal): Promise<boolean> {
     return this.#guarded(record, false, () => this.#rehash(record, pace, signal));
   }
 
   async #readWhole(record: DiskRecord, content: string): Promise<Buffer | undefined> {
-    const file = await this.#parts.contents.open(content);
+    const file = await this.#deps.contentRefs.open(content);
     try {
       const bytes = Buffer.allocUnsafeSlow(record.entry.sizeBytes);
       const sized = (await file.sizeBytes()) === bytes.length && (await file.read(bytes, 0)) === bytes.length;
-      if (!sized) return this.#corrupt(record, undefined);
-      if (this.#parts.index.isVerified(record)) return bytes;
-      if (hash('sha256', bytes) !== content) return this.#corrupt(record, undefined);
-      this.#parts.index.markVerified(digestOf(record.entry.key), record);
+      if (!sized) return this.#dropCorrupt(record, undefined);
+      if (this.#deps.index.isVerified(record)) return bytes;
+      if (hash('sha256', bytes) !== content) return this.#dropCorrupt(record, undefined);
+      this.#deps.index.markVerified(digestOf(record.entry.key), record);
       return bytes;
     } finally {
       await file.close();
@@ -83,11 +83,11 @@ export class DiskReader {
     signal: AbortSignal | undefined,
   ): Promise<boolean> {
     if (record.content === null) return true;
-    const file = await this.#parts.contents.open(record.content);
+    const file = await this.#deps.contentRefs.open(record.content);
     try {
       const sum = createHash('sha256');
       const { sizeBytes } = record.entry;
-      if ((await file.sizeBytes()) !== sizeBytes) return this.#corrupt(record, false);
+      if ((await file.sizeBytes()) !== sizeBytes) return this.#dropCorrupt(record, false);
       const piece = Buffer.allocUnsafe(Math.min(READ_BYTES, sizeBytes));
       for (let at = 0; at < sizeBytes; at += piece.length) {
         const read = await file.read(piece, at);
@@ -95,26 +95,26 @@ export class DiskReader {
         await pace?.(read);
         if (signal?.aborted === true) return false;
       }
-      if (sum.digest('hex') !== record.content) return this.#corrupt(record, false);
-      this.#parts.index.markVerified(digestOf(record.entry.key), record);
+      if (sum.digest('hex') !== record.content) return this.#dropCorrupt(record, false);
+      this.#deps.index.markVerified(digestOf(record.entry.key), record);
       return true;
     } finally {
       await file.close();
     }
   }
 
-  #corrupt<T>(record: DiskRecord, answer: T): T {
-    this.#parts.onCorrupt(record);
-    return answer;
+  #dropCorrupt<T>(record: DiskRecord, result: T): T {
+    this.#deps.entries.dropCorrupt(record);
+    return result;
   }
 
-  /** A missing file is a corrupt copy; any other trouble leaves the entry for another time. */
+  /** A missing file counts as corrupt. After any other error the entry stays and can be tried again. */
   async #guarded<T>(record: DiskRecord, lost: T, read: () => Promise<T>): Promise<T> {
     try {
       return await read();
     } catch (thrown) {
-      if (isMissing(thrown)) return this.#corrupt(record, lost);
-      this.#parts.onError(thrown);
+      if (isMissing(thrown)) return this.#dropCorrupt(record, lost);
+      this.#deps.onError(thrown);
       return lost;
     }
   }
@@ -123,13 +123,13 @@ export class DiskReader {
 class DiskBody implements Body {
   readonly #record: DiskRecord;
   readonly #reader: DiskReader;
-  readonly #parts: DiskReaderDeps;
+  readonly #deps: DiskReaderDeps;
   #whole: Buffer | undefined;
 
-  constructor(record: DiskRecord, reader: DiskReader, parts: DiskReaderDeps) {
+  constructor(record: DiskRecord, reader: DiskReader, deps: DiskReaderDeps) {
     this.#record = record;
     this.#reader = reader;
-    this.#parts = parts;
+    this.#deps = deps;
     if (record.content === null) this.#whole = Buffer.alloc(0);
   }
 
@@ -144,8 +144,8 @@ class DiskBody implements Body {
   async ensure(signal: AbortSignal): Promise<'ready' | 'lost'> {
     const { content } = this.#record;
     if (this.#whole !== undefined || content === null) return 'ready';
-    this.#parts.contents.pin(content);
-    if (this.sizeBytes > this.#parts.wholeReadBytes) {
+    this.#deps.contentRefs.pin(content);
+    if (this.sizeBytes > this.#deps.wholeReadBytes) {
       return (await untilAborted(this.#reader.verify(this.#record), signal)) ? 'ready' : 'lost';
     }
     this.#whole = await untilAborted(this.#reader.readWhole(this.#record), signal);
@@ -154,9 +154,9 @@ class DiskBody implements Body {
 
   open(span: ByteSpan | undefined, signal: AbortSignal): Readable {
     const { key } = this.#record.entry;
-    if (this.#whole !== undefined) return new BytesBody(key, this.#whole, this.#parts.readers).open(span, signal);
-    const stream = new DiskReadable(this.#record, this.#reader, this.#parts, span, signal);
-    this.#parts.readers.add(key, stream);
+    if (this.#whole !== undefined) return new BytesBody(key, this.#whole, this.#deps.readers).open(span, signal);
+    const stream = new DiskReadable(this.#record, this.#reader, this.#deps, span, signal);
+    this.#deps.readers.add(key, stream);
     return stream;
   }
 }
@@ -164,7 +164,7 @@ class DiskBody implements Body {
 class DiskReadable extends Readable {
   readonly #record: DiskRecord;
   readonly #reader: DiskReader;
-  readonly #parts: DiskReaderDeps;
+  readonly #deps: DiskReaderDeps;
   readonly #end: number;
   #at: number;
   #file: OpenFile | undefined;
@@ -172,20 +172,20 @@ class DiskReadable extends Readable {
   constructor(
     record: DiskRecord,
     reader: DiskReader,
-    parts: DiskReaderDeps,
+    deps: DiskReaderDeps,
     span: ByteSpan | undefined,
     signal: AbortSignal,
   ) {
     super({ signal, highWaterMark: READ_BYTES });
     this.#record = record;
     this.#reader = reader;
-    this.#parts = parts;
+    this.#deps = deps;
     this.#at = span?.first ?? 0;
     this.#end = span === undefined ? record.entry.sizeBytes : Math.min(span.last + 1, record.entry.sizeBytes);
   }
 
   override _read(): void {
-    this.#give().catch((thrown: unknown) => this.destroy(thrown instanceof BodyLost ? thrown : this.#lost(thrown)));
+    this.#readOn().catch((thrown: unknown) => this.destroy(thrown instanceof BodyLost ? thrown : this.#lost(thrown)));
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
@@ -199,11 +199,11 @@ class DiskReadable extends Readable {
     try {
       await file?.close();
     } catch (thrown) {
-      this.#parts.onError(thrown);
+      this.#deps.onError(thrown);
     }
   }
 
-  async #give(): Promise<void> {
+  async #readOn(): Promise<void> {
     const sizeBytes = Math.min(READ_BYTES, this.#end - this.#at);
     if (sizeBytes <= 0) {
       this.push(null);
@@ -215,17 +215,17 @@ class DiskReadable extends Readable {
     const read = await file.read(bytes, this.#at);
     if (this.destroyed) return;
     if (read < sizeBytes) {
-      this.#parts.onCorrupt(this.#record);
+      this.#deps.entries.dropCorrupt(this.#record);
       throw new BodyLost('corrupt');
     }
     this.#at += sizeBytes;
     this.push(bytes);
   }
 
-  /** Undefined where the reader left in the meantime. */
+  /** Undefined if the stream was destroyed meanwhile. */
   async #open(): Promise<OpenFile | undefined> {
     if (!(await this.#reader.verify(this.#record))) throw new BodyLost('corrupt');
-    const file = await this.#parts.contents.open(this.#record.content ?? '');
+    const file = await this.#deps.contentRefs.open(this.#record.content ?? '');
     if (this.destroyed) {
       await file.close();
       return undefined;
@@ -236,20 +236,21 @@ class DiskReadable extends Readable {
 
   #lost(thrown: unknown): BodyLost {
     if (isMissing(thrown)) return new BodyLost('evicted', thrown);
-    this.#parts.onError(thrown);
+    this.#deps.onError(thrown);
     return new BodyLost('aborted', thrown);
   }
 }
 
-function shared<T>(flights: Map<string, Promise<T>>, key: string, start: () => Promise<T>): Promise<T> {
-  const under = flights.get(key);
-  if (under !== undefined) return under;
-  const flight = start().finally(() => flights.delete(key));
-  flights.set(key, flight);
-  return flight;
+/** Starts the work, or returns what is running under the same key. */
+function shared<T>(running: Map<string, Promise<T>>, key: string, start: () => Promise<T>): Promise<T> {
+  const found = running.get(key);
+  if (found !== undefined) return found;
+  const work = start().finally(() => running.delete(key));
+  running.set(key, work);
+  return work;
 }
 
-/** The work goes on for others who wait for it. */
+/** Stops waiting when the signal aborts. The work goes on: others may wait for it. */
 function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   if (signal.aborted) return Promise.reject(signal.reason);
   return new Promise((resolve, reject) => {
