@@ -57,7 +57,7 @@ export interface StoreRequest {
   readonly source: Source;
   /** Instead of the tier's own. */
   readonly admission: AdmissionName | undefined;
-  isCancelled(): boolean;
+  readonly isCancelled: () => boolean;
 }
 
 export type StoreOutcome = 'stored' | 'too_large' | 'not_admitted' | 'disk_full' | 'cancelled';
