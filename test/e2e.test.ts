@@ -1,21 +1,31 @@
-/** The main job, end to end: two real processes, real tokens, real bytes. */
+/** The service end to end: real processes, real tokens, real bytes. The last test runs both sides in this process. */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
+import { entry as edgeEntry } from '../edge/main.js';
+import { entry as originEntry } from '../origin/main.js';
+import { formatFaults } from '../src/config/load.js';
+import { prepareSecrets } from '../src/dev/dev.js';
+import { checkConfig } from '../src/process.js';
+import { ManualClock } from './kit/clock.js';
+import { startEdge } from './kit/edge/media-edge.js';
 import { type HttpResponse, json, member, sendRequest } from './kit/http/request.js';
 import { wav } from './kit/media.js';
 import { heldProbe } from './kit/origin/held-probe.js';
-import { configOf, freePorts, runCli, type Service, startCli, startService } from './kit/service.js';
+import { startOrigin } from './kit/origin/origin.js';
+import { makeJpeg } from './kit/pictures.js';
+import { configOf, freePorts, issueDevToken, runCli, type Service, startCli, startService } from './kit/service.js';
+import { untilAsync } from './kit/until.js';
 
 const CORPUS = join('..', 'shared', 'corpus', 'valid');
 const bearer = (token: string): Record<string, string> => ({ authorization: `Bearer ${token}` });
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-/** A picture that no other run has: an uncompressed 24-bit PNG is too long to write here, so sharp makes it. */
+/** A JPEG, another one for each seed. */
 async function picture(seed: number, width = 900, height = 600): Promise<Buffer> {
-  const { makeJpeg } = await import('./kit/pictures.js');
   return await makeJpeg(seed, width, height);
 }
 
@@ -34,32 +44,37 @@ async function upload(
   });
 }
 
-/** Asks again until the answer is as wished, or the number of tries is used up. */
+/** Repeats a request until its response is accepted. After the last try, resolves with whatever came. */
 async function eventually(
-  attempt: () => Promise<HttpResponse>,
-  wish: (answer: HttpResponse) => boolean,
+  send: () => Promise<HttpResponse>,
+  accepts: (response: HttpResponse) => boolean,
   tries = 200,
 ): Promise<HttpResponse> {
-  let answer = await attempt();
-  for (let left = tries; left > 0 && !wish(answer); left -= 1) {
+  let response = await send();
+  for (let left = tries; left > 0 && !accepts(response); left -= 1) {
     await new Promise((resolve) => setTimeout(resolve, 25));
-    answer = await attempt();
+    response = await send();
   }
-  return answer;
+  return response;
 }
+
+const isHit = ({ headers }: HttpResponse): boolean => /; hit/.test(String(headers['cache-status']));
+const isFound = ({ status }: HttpResponse): boolean => status === 200;
 
 t.setTimeout(180_000);
 
 void t.test('the service from end to end', async (t) => {
   const service = await startService(t.testdir());
   t.teardown(() => service.stop());
-  const [alice, admin] = await Promise.all([service.token(), service.token({ subject: 'mo', admin: true })]);
+  const issued = await runCli(service.folder, ['token']);
+  const [alice, admin] = [issued.out.trim(), await service.token({ subject: 'mo', admin: true })];
   const { edge, origin } = service;
 
   await t.test('says where everything is and a first command to try', async (t) => {
     t.match(service.output(), edge);
     t.match(service.output(), origin);
     t.match(service.output(), 'npx media-service token');
+    t.match(issued, { code: 0, err: '', out: /^\S+\n$/ });
   });
 
   await t.test('is healthy, ready and described, on both sides', async (t) => {
@@ -105,10 +120,7 @@ void t.test('the service from end to end', async (t) => {
       });
       t.notOk(first.headers['cdn-cache-control'], 'the edge keeps its own lifetime to itself');
 
-      const second = await eventually(
-        () => sendRequest(url, { headers: bearer(alice) }),
-        (answer) => /; hit/.test(String(answer.headers['cache-status'])),
-      );
+      const second = await eventually(() => sendRequest(url, { headers: bearer(alice) }), isHit);
       t.match(second.headers['cache-status'], /; hit; ttl=\d+; detail=\w+/);
       t.ok(second.bytes.equals(bytes));
       t.match(second.headers.age, /^\d+$/);
@@ -182,21 +194,12 @@ void t.test('the service from end to end', async (t) => {
     const id = member(await upload(service, alice, await picture(7), 'image/jpeg'), 'id');
     const url = `${edge}/v1/media/${id}/thumb?w=300`;
     const get = (accept: string): Promise<HttpResponse> => sendRequest(url, { headers: { ...bearer(alice), accept } });
-    const webp = await eventually(
-      () => get('image/webp,*/*'),
-      ({ status }) => status === 200,
-    );
+    const webp = await eventually(() => get('image/webp,*/*'), isFound);
     t.match(webp, { status: 200, headers: { 'content-type': 'image/webp', vary: /accept/i } });
     t.equal(webp.bytes.subarray(8, 12).toString(), 'WEBP');
-    const jpeg = await eventually(
-      () => get('image/jpeg'),
-      ({ status }) => status === 200,
-    );
+    const jpeg = await eventually(() => get('image/jpeg'), isFound);
     t.match(jpeg, { status: 200, headers: { 'content-type': 'image/jpeg' } });
-    const hit = await eventually(
-      () => get('image/webp;q=0.9, image/png;q=0.1'),
-      (answer) => /; hit/.test(String(answer.headers['cache-status'])),
-    );
+    const hit = await eventually(() => get('image/webp;q=0.9, image/png;q=0.1'), isHit);
     t.match(hit.headers['cache-status'], /; hit/, 'another Accept with the same choice is the same copy');
     t.ok(hit.bytes.equals(webp.bytes));
     const none = member(await upload(service, alice, Buffer.from('only words'), 'text/plain'), 'id');
@@ -219,15 +222,9 @@ void t.test('the service from end to end', async (t) => {
       ];
       const tryForm = ([method, target, headers]: [string, string, Record<string, string>]): Promise<HttpResponse> =>
         sendRequest(target, { method, headers: { ...bearer(alice), ...headers } });
-      await eventually(
-        () => tryForm(['GET', `${url}/thumb`, {}]),
-        ({ status }) => status === 200,
-      );
+      await eventually(() => tryForm(['GET', `${url}/thumb`, {}]), isFound);
       for (const form of forms) {
-        const answer = await eventually(
-          () => tryForm(form),
-          (got) => /; hit/.test(String(got.headers['cache-status'])),
-        );
+        const answer = await eventually(() => tryForm(form), isHit);
         t.match(answer.headers['cache-status'], /; hit/, `${form[0]} ${JSON.stringify(form[2])} is a hit before`);
       }
       const [method, target] = kind === 'delete' ? ['DELETE', url] : ['POST', `${url}/quarantine`];
@@ -253,10 +250,7 @@ void t.test('the service from end to end', async (t) => {
         const refused = await upload(service, alice, bytes, 'image/jpeg', '?public=true');
         t.match(json(refused), { code: 'quarantined' });
         t.equal((await sendRequest(target, { method: 'DELETE', headers: bearer(admin) })).status, 204);
-        const restored = await eventually(
-          () => tryForm(['GET', url, {}]),
-          (got) => got.status === 200,
-        );
+        const restored = await eventually(() => tryForm(['GET', url, {}]), isFound);
         t.ok(restored.bytes.equals(bytes));
       }
     });
@@ -276,10 +270,7 @@ void t.test('the service from end to end', async (t) => {
         const url = `${edge}/v1/media/${member(created, 'id')}`;
         const got = await sendRequest(url, { headers: bearer(alice) });
         t.ok(got.bytes.equals(bytes), `${name} byte for byte`);
-        const hit = await eventually(
-          () => sendRequest(url, { headers: bearer(alice) }),
-          (answer) => /; hit/.test(String(answer.headers['cache-status'])),
-        );
+        const hit = await eventually(() => sendRequest(url, { headers: bearer(alice) }), isHit);
         t.match(hit.headers['cache-status'], /; hit/, name);
       }
     },
@@ -292,43 +283,15 @@ void t.test('the service from end to end', async (t) => {
     });
     const read = (name: string): Promise<string> =>
       readFile(join(service.folder, 'data', 'logs', `${name}.log`), 'utf8');
-    const logs = await eventuallyLogged(
-      async () => [await read('edge'), await read('origin')],
-      (each) => each.every((log) => log.includes(id)),
-    );
-    for (const log of logs) {
-      t.match(log, id);
-      t.notMatch(log, alice.split('.')[2] ?? alice);
+    for (const name of ['edge', 'origin']) {
+      await untilAsync(`the request in the log of the ${name}`, async () => (await read(name)).includes(id));
+      t.notMatch(await read(name), alice.split('.')[2] ?? alice);
     }
   });
 
   await t.test('stops cleanly when it is told to', async (t) => {
     t.equal(await service.stop(), 0);
   });
-});
-
-void t.test('what is learnt of media after the answer reaches the copies that edges took before', async (t) => {
-  const probe = heldProbe(t.testdir(), 1.5);
-  const service = await startService(t.testdirName, (config) =>
-    config
-      .replace('origin:\n', `origin:\n  thumbs: { video: ${JSON.stringify(probe.video)} }\n`)
-      .replace('origin:\n', 'origin:\n  download: { edge_max_age_pending: 1s }\n')
-      .replace('edge:\n', 'edge:\n  rules: [{ path: original, ttl: 7d }]\n'),
-  );
-  t.teardown(() => service.stop());
-  const alice = await service.token();
-  const created = await upload(service, alice, wav(1), 'audio/wav');
-  t.match(json(created), { duration: null });
-  const url = `${service.edge}/v1/media/${member(created, 'id')}`;
-  const get = (): Promise<HttpResponse> => sendRequest(url, { headers: bearer(alice) });
-  t.notOk((await get()).headers['media-duration'], 'nobody knows yet');
-  const held = await eventually(get, (answer) => /; hit/.test(String(answer.headers['cache-status'])));
-  t.match([held.headers['media-duration'], held.headers['cache-status']], [undefined, /; hit/]);
-  probe.release();
-  const known = await eventually(get, (answer) => answer.headers['media-duration'] !== undefined);
-  t.match(known, { status: 200, headers: { 'media-duration': '1.500', 'cache-status': /; hit/ } });
-  t.ok(known.bytes.equals(wav(1)));
-  t.match(known.headers['cache-status'], /ttl=604[78]\d\d/, 'and the rule of the edge holds from now on');
 });
 
 const logOf = (service: Service, name: string): string => join(service.folder, 'data', 'logs', `${name}.log`);
@@ -350,23 +313,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-async function eventuallyTrue(look: () => boolean): Promise<boolean> {
-  for (let left = 800; left > 0 && !look(); left -= 1) await new Promise((resolve) => setTimeout(resolve, 25));
-  return look();
-}
-
-async function eventuallyLogged(read: () => Promise<string[]>, wish: (logs: string[]) => boolean): Promise<string[]> {
-  for (let left = 100; left > 0; left -= 1) {
-    const logs = await read();
-    if (wish(logs)) return logs;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  return await read();
-}
-
-void t.test('what goes wrong at the start is said in a sentence, never in a stack', async (t) => {
-  const ports = await freePorts();
-
+void t.test('a failure at the start is reported in a sentence, without a stack', async (t) => {
   await t.test('a faulty configuration, with all its faults', async (t) => {
     const folder = t.testdir({
       'config.yaml': 'edge:\n  listen: { port: many }\n  surprise: 1\norigin:\n  listen: { port: 99999 }\n',
@@ -375,14 +322,13 @@ void t.test('what goes wrong at the start is said in a sentence, never in a stac
     t.equal(checked.code, 2);
     for (const path of ['edge.listen.port', 'origin.listen.port', 'surprise']) t.match(checked.err, path);
     t.notMatch(checked.err, /\n\s+at /);
-    t.match(await runCli(folder, ['check', '--config', 'absent.yaml']), {
-      code: 2,
-      err: /absent\.yaml: there is no such file/,
-    });
+    for (const entry of [originEntry, edgeEntry]) {
+      t.match(formatFaults(checkConfig(entry, join(folder, 'absent.yaml'))), /absent\.yaml: there is no such file/);
+    }
   });
 
   await t.test('a port that is taken', async (t) => {
-    const { createServer } = await import('node:net');
+    const ports = await freePorts();
     const taken = createServer().listen(ports.origin, '127.0.0.1');
     t.teardown(() => taken.close());
     const folder = t.testdir();
@@ -393,59 +339,6 @@ void t.test('what goes wrong at the start is said in a sentence, never in a stac
     t.notMatch(run.err + run.out, /\n\s+at /);
   });
 
-  await t.test('an origin that is away: the edge starts all the same, and says what it cannot do', async (t) => {
-    const folder = t.testdir();
-    const alone = await freePorts();
-    await writeFile(join(folder, 'config.yaml'), configOf(alone));
-    const issued = (await runCli(folder, ['token'])).out.trim();
-    const edge = startCli(folder, ['edge']);
-    t.teardown(() => edge.stop());
-    const base = `http://127.0.0.1:${alone.edge}`;
-    await edge.printed('edge is ready');
-    const ready = await sendRequest(`${base}/readyz`);
-    t.equal(ready.status, 503, ready.bytes.toString());
-    t.match(json(ready), { failed: ['origin', 'journal'], journal: 'catching_up' });
-    t.equal((await sendRequest(`${base}/healthz`)).status, 200, 'it lives from the first moment');
-    const passed = await sendRequest(`${base}/v1/media`, { method: 'POST', body: 'x', headers: bearer(issued) });
-    t.match(json(passed), { status: 502, code: 'bad_gateway' });
-    const answer = await sendRequest(`${base}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, { headers: bearer(issued) });
-    t.match(json(answer), { status: 503, code: 'auth_unavailable' });
-    t.match(json(await sendRequest(`${base}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`)), {
-      status: 502,
-      code: 'bad_gateway',
-    });
-    t.equal(await edge.stop(), 0);
-  });
-
-  await t.test(
-    'origin and edge end with whoever started them, even when nobody reads their log any more',
-    async (t) => {
-      const service = await startService(t.testdir());
-      const pids = await pidsOf(service);
-      service.kill();
-      t.ok(await eventuallyTrue(() => !pids.some(isAlive)), 'both have ended');
-    },
-  );
-
-  await t.test(
-    'SIGHUP makes origin and edge read again; to all of it, as from a closing terminal, it ends all',
-    async (t) => {
-      const service = await startService(t.testdir(), undefined, { ownGroup: true });
-      const pids = await pidsOf(service);
-      for (const pid of pids) process.kill(pid, 'SIGHUP');
-      const haveRead = async (): Promise<boolean> => {
-        const logs = await Promise.all(['origin', 'edge'].map((name) => readFile(logOf(service, name), 'utf8')));
-        return logs.every((log) => log.includes('the configuration was read again'));
-      };
-      while (!(await haveRead())) await new Promise((later) => setTimeout(later, 20));
-      t.ok(pids.every(isAlive));
-      t.equal(await service.hangUp(), 0);
-      t.notOk(pids.some(isAlive));
-      const last = (await readFile(logOf(service, 'origin'), 'utf8')).trim().split('\n').at(-1) ?? '';
-      t.match(JSON.parse(last), { msg: 'origin has stopped', inTime: true });
-    },
-  );
-
   await t.test('an unknown command and an impossible duration', async (t) => {
     const folder = t.testdir();
     t.match(await runCli(folder, ['fly']), { code: 1, err: /unknown command/ });
@@ -454,4 +347,87 @@ void t.test('what goes wrong at the start is said in a sentence, never in a stac
       err: /--expires soon: must be a duration/,
     });
   });
+});
+
+void t.test('an edge starts while the origin is down, and reports what it cannot do', async (t) => {
+  const folder = t.testdir();
+  const ports = await freePorts();
+  await writeFile(join(folder, 'config.yaml'), configOf(ports));
+  await prepareSecrets(join(folder, 'data'));
+  const headers = bearer(await issueDevToken(folder, ports));
+  const edge = startCli(folder, ['edge']);
+  t.teardown(() => edge.stop());
+  const base = `http://127.0.0.1:${ports.edge}`;
+  await edge.printed('edge is ready');
+  const ready = await sendRequest(`${base}/readyz`);
+  t.equal(ready.status, 503, ready.bytes.toString());
+  t.match(json(ready), { failed: ['origin', 'journal'], journal: 'catching_up' });
+  t.equal((await sendRequest(`${base}/healthz`)).status, 200, 'it is healthy from the start');
+  const passed = await sendRequest(`${base}/v1/media`, { method: 'POST', body: 'x', headers });
+  t.match(json(passed), { status: 502, code: 'bad_gateway' });
+  const unknown = `${base}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`;
+  t.match(json(await sendRequest(unknown, { headers })), { status: 503, code: 'auth_unavailable' });
+  t.match(json(await sendRequest(unknown)), { status: 502, code: 'bad_gateway' });
+  t.equal(await edge.stop(), 0);
+});
+
+void t.test('origin and edge end with the process that started them, even when nobody reads their log', async (t) => {
+  const service = await startService(t.testdir());
+  const pids = await pidsOf(service);
+  service.kill();
+  await untilAsync('both to have ended', async () => !pids.some(isAlive));
+  t.pass('both have ended');
+});
+
+void t.test(
+  'SIGHUP makes origin and edge reload; sent to the whole group, as by a terminal, it ends them',
+  async (t) => {
+    const service = await startService(t.testdir(), undefined, { ownGroup: true });
+    const pids = await pidsOf(service);
+    for (const pid of pids) process.kill(pid, 'SIGHUP');
+    for (const name of ['origin', 'edge']) {
+      await untilAsync(`the ${name} to reload`, async () =>
+        (await readFile(logOf(service, name), 'utf8')).includes('the configuration was read again'),
+      );
+    }
+    t.ok(pids.every(isAlive));
+    t.equal(await service.hangUp(), 0);
+    t.notOk(pids.some(isAlive));
+    const last = (await readFile(logOf(service, 'origin'), 'utf8')).trim().split('\n').at(-1) ?? '';
+    t.match(JSON.parse(last), { msg: 'origin has stopped', inTime: true });
+  },
+);
+
+void t.test('facts that the origin finds after an upload reach the copies in the edge', async (t) => {
+  const probe = heldProbe(t.testdir(), 1.5);
+  const origin = await startOrigin(join(t.testdirName, 'origin'), {
+    thumbs: { video: probe.video },
+    download: { edge_max_age_pending: '1s' },
+    journal: { beat: '60s' },
+  });
+  t.teardown(() => origin.close());
+  const clock = new ManualClock();
+  const rules = [{ path: 'original', ttl: '7d' }];
+  // The origin's clock stands still, so that no beats come: the lease has to outlast the test.
+  const journal = { lease: { ttl: '1h' }, silent_beats_max: 100 };
+  const edge = await startEdge(join(t.testdirName, 'edge'), origin, { rules, journal }, clock);
+  t.teardown(() => edge.close());
+  const created = await origin.upload(wav(1));
+  t.match(json(created), { duration: null });
+  const url = `${edge.url}/v1/media/${member(created, 'id')}`;
+  const get = (): Promise<HttpResponse> => sendRequest(url, { headers: bearer(origin.auth.token()) });
+  t.notOk((await get()).headers['media-duration'], 'the duration is not known yet');
+  const early = await eventually(get, isHit);
+  t.match([early.headers['media-duration'], early.headers['cache-status']], [undefined, /; hit/]);
+  probe.release();
+  const later = await eventually(
+    async () => {
+      clock.advance(1_000);
+      return await get();
+    },
+    ({ headers }) => headers['media-duration'] !== undefined,
+  );
+  t.match(later, { status: 200, headers: { 'media-duration': '1.500', 'cache-status': /; hit/ } });
+  t.ok(later.bytes.equals(wav(1)));
+  t.match(later.headers['cache-status'], /ttl=604[78]\d\d/, 'and the rule of the edge sets the lifetime from now on');
 });

@@ -8,6 +8,8 @@ import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join, resolve } from 'node:path';
+import { systemClock } from '../../src/clock.js';
+import { issueToken } from '../../src/dev/auth-service.js';
 
 export const CLI = resolve('dist/src/cli.js');
 
@@ -18,13 +20,18 @@ export interface Service {
   readonly folder: string;
   /** Everything that the command printed so far. */
   output(): string;
-  token(options?: { readonly subject?: string; readonly admin?: boolean; readonly expires?: string }): Promise<string>;
+  token(options?: TokenOptions): Promise<string>;
   /** SIGKILL to the command alone, as when a terminal or a supervisor dies. */
   kill(): void;
   /** SIGHUP to the command and its parts, twice, as a terminal that closes may send it; then the exit code. */
   hangUp(): Promise<number | null>;
   /** SIGTERM, then the exit code. */
   stop(): Promise<number | null>;
+}
+
+export interface TokenOptions {
+  readonly subject?: string;
+  readonly admin?: boolean;
 }
 
 export interface Ports {
@@ -59,7 +66,7 @@ export async function startService(
     edgeOperators: `http://127.0.0.1:${ports.edgeOperators}`,
     folder,
     output: () => printed,
-    token: (options) => token(folder, options),
+    token: (options) => issueDevToken(folder, ports, options),
     kill: () => void run.kill('SIGKILL'),
     async hangUp() {
       const exit = once(run, 'exit');
@@ -83,7 +90,7 @@ export async function untilReady(edge: string): Promise<void> {
 }
 
 export function configOf(ports: Ports): string {
-  const issuer = `http://127.0.0.1:${ports.auth}`;
+  const issuer = issuerOf(ports);
   return [
     'access:',
     `  issuers: [{ issuer: "${issuer}", jwks_url: "${issuer}/.well-known/jwks.json" }]`,
@@ -96,6 +103,10 @@ export function configOf(ports: Ports): string {
     `  upstream: { url: "http://127.0.0.1:${ports.origin}" }`,
     '',
   ].join('\n');
+}
+
+function issuerOf(ports: Ports): string {
+  return `http://127.0.0.1:${ports.auth}`;
 }
 
 /** Ports that were free a moment ago. */
@@ -112,6 +123,16 @@ export async function freePorts(): Promise<Ports> {
   );
   for (const server of servers) server.close();
   return { origin, originOperators, edge, edgeOperators, auth };
+}
+
+/** A token like those of the `token` command, without a process for it. Makes the key where there is none yet. */
+export async function issueDevToken(
+  folder: string,
+  ports: Ports,
+  { subject = 'alice', admin = false }: TokenOptions = {},
+): Promise<string> {
+  const claims = { subject, admin, issuer: issuerOf(ports), audience: 'media', expiresInMs: 3_600_000 };
+  return await issueToken(join(folder, 'data', 'auth'), claims, systemClock);
 }
 
 /** Runs a command of the service to its end. */
@@ -143,16 +164,6 @@ export function startCli(folder: string, args: readonly string[]) {
       return code;
     },
   };
-}
-
-async function token(
-  folder: string,
-  options: { readonly subject?: string; readonly admin?: boolean; readonly expires?: string } = {},
-): Promise<string> {
-  const args = ['token', '--sub', options.subject ?? 'alice', '--expires', options.expires ?? '1h'];
-  const { code, out, err } = await runCli(folder, options.admin === true ? [...args, '--admin'] : args);
-  if (code !== 0) throw new Error(`token: ${err}`);
-  return out.trim();
 }
 
 async function untilPrinted(run: ChildProcess, text: string, printed: () => string): Promise<void> {
