@@ -14,8 +14,8 @@ import { scanFaults } from './ingest/scan.js';
 import { metaSection } from './meta/config.js';
 import { quotaSection } from './quota.js';
 import { retentionSection } from './retention-rules.js';
+import { drainSection } from './server/drain.js';
 import { rateLimitsSection } from './server/rate-limits.js';
-import { drainSection } from './server/server.js';
 import { thumbsFaults, thumbsSection } from './thumbs/config.js';
 import { scrubSection } from './upkeep/scrub.js';
 

@@ -31,7 +31,7 @@ import { createScanner } from './ingest/scan.js';
 import { createLiveSettings, LIVE_PATHS } from './live-settings.js';
 import { openMetaStore } from './meta/lmdb.js';
 import { createQuotas } from './quota.js';
-import { createLimits, NO_LIMITS } from './server/rate-limits.js';
+import { createRateLimits, NO_RATE_LIMITS } from './server/rate-limits.js';
 import { createServer, type OriginServer, requestCounts } from './server/server.js';
 import { openThumbs } from './thumbs/engine.js';
 import { menuOf } from './thumbs/plan.js';
@@ -152,7 +152,7 @@ async function openComponents(
   const counts = requestCounts(metrics);
   const common = {
     addressOf: createAddressOf(config.trustedProxies),
-    limits: createLimits(config.rateLimits, clock, metrics),
+    limits: createRateLimits(config.rateLimits, clock, metrics),
     isEdge,
     drain: config.refusedBodies,
     requests: live.requests,
@@ -178,7 +178,7 @@ async function openComponents(
       onRefused,
       server: createServer({
         ...common,
-        limits: NO_LIMITS,
+        limits: NO_RATE_LIMITS,
         requests: () => 'none',
         routes: operatorRoutes({ health, metrics, marks: localMarks(meta, clock), meta, thumbs, config, clock }),
         edgeRoutes: () => undefined,

@@ -1,21 +1,31 @@
 /**
- * Answers a request whose body was not read to its end. A client that still
- * sends would see its connection reset, and never the answer; so the answer goes
- * out at once, and the connection stays open while the rest is read and dropped,
- * within bounds.
+ * Responds to a request whose body was not read to its end. If the connection
+ * was closed at once, a client that is still sending would see a reset and never
+ * the response. So the response goes out first, and the connection stays open
+ * while the rest of the body is read and dropped, within limits.
  */
 import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
+import { duration, section, size } from '../../src/config/field.js';
 import type { Reply } from '../../src/http/reply.js';
 import { type DrainLimits, drain } from '../../src/server/drain.js';
 
-/** So little is on its way already, or soon: the connection can be kept. */
+export const drainSection = section('The rest of a refused body is read and dropped, so that the response arrives.', {
+  sizeMaxBytes: size({
+    default: '64MB',
+    min: 0,
+    help: 'Bytes that are read and dropped before the connection is closed.',
+  }),
+  withinMs: duration({ default: '10s', min: 0, help: 'Time in which they are read.' }),
+});
+
+/** A body up to this size is read to its end, and the connection is kept. */
 const SMALL_BYTES = 64 * 1_024;
 
 export function drainedReply(reply: Reply, request: IncomingMessage, limits: DrainLimits, clock: Clock): Reply {
   if (request.complete || reply.body.kind === 'stream' || request.method === 'HEAD') return reply;
-  // Readers of the body leave their listeners behind, and those would keep it from flowing.
+  // A reader of the body may have left such a listener, which would stop the body from flowing.
   request.removeAllListeners('readable');
   const lengthBytes = Number(request.headers['content-length'] ?? Number.NaN);
   if (lengthBytes <= SMALL_BYTES || !hasBody(request)) {
@@ -29,8 +39,8 @@ export function drainedReply(reply: Reply, request: IncomingMessage, limits: Dra
     body: {
       kind: 'stream',
       sizeBytes: bytes.byteLength,
-      // The client has all of the answer after the first chunk; the end, and with it the close, waits for the drain.
-      open: () => Readable.from(answerThenDrain(bytes, request, limits, clock), { objectMode: false }),
+      // The first chunk is the whole response. Its end, and so the close of the connection, waits for the drain.
+      open: () => Readable.from(bytesThenDrain(bytes, request, limits, clock), { objectMode: false }),
     },
   };
 }
@@ -39,7 +49,7 @@ function hasBody(request: IncomingMessage): boolean {
   return request.headers['transfer-encoding'] !== undefined || request.headers['content-length'] !== undefined;
 }
 
-async function* answerThenDrain(
+async function* bytesThenDrain(
   bytes: Uint8Array,
   request: IncomingMessage,
   limits: DrainLimits,

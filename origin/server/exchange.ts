@@ -1,10 +1,12 @@
 /**
- * One request and its answer: an OriginRequest made of what node:http received,
- * what every answer carries added, the line in the log. Nobody beyond this file
- * and the journal stream sees the server's own objects.
+ * One request and its response: makes an OriginRequest of what node:http
+ * received, sends the reply with the fields that every response has, and writes
+ * the request's line in the log. Only this folder and the routes for edges see
+ * node's own objects.
  */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { onAbort } from '../../src/abort.js';
 import type { Clock } from '../../src/clock.js';
 import { FAULTS, Fault } from '../../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS } from '../../src/http/browser.js';
@@ -15,13 +17,13 @@ import type { DrainLimits } from '../../src/server/drain.js';
 import { send } from '../../src/server/send.js';
 import { EDGE_PROOF, MEDIA_CALLER, REQUEST_ID } from '../../src/wire.js';
 import { drainedReply } from './drain.js';
-import type { Limits } from './rate-limits.js';
+import type { RateLimits } from './rate-limits.js';
 import type { OriginRequest, Sender } from './request.js';
 
 export interface ExchangeDeps {
   addressOf(request: IncomingMessage): string;
-  readonly limits: Limits;
-  /** Whether the value of `edge-authorization` proves an edge. */
+  readonly limits: RateLimits;
+  /** Whether a value of `edge-authorization` proves an edge. */
   isEdge(proof: string | undefined): boolean;
   readonly drain: DrainLimits;
   /** Which requests get a line in the log. */
@@ -33,74 +35,70 @@ export interface ExchangeDeps {
 export interface Exchange {
   readonly request: OriginRequest;
   readonly signal: AbortSignal;
-  /** Rejects where the client has left, or the body failed on its way. */
-  answer(reply: Reply): Promise<void>;
+  /** Rejects if the client has left, or if the body fails on its way. */
+  send(reply: Reply): Promise<void>;
   elapsedMs(): number;
-  /** Writes the line of the request. */
+  /** Writes the request's line. */
   log(status: number, fault: Fault | undefined): void;
   close(): void;
 }
 
-/** `expects`: the client sends its body once it is told to (RFC 9110 10.1.1). */
+/** `expectsContinue`: the client waits for 100 Continue before it sends its body (RFC 9110 10.1.1). */
 export function openExchange(
   deps: ExchangeDeps,
   raw: IncomingMessage,
   response: ServerResponse,
-  expects: boolean,
+  expectsContinue: boolean,
   closing: AbortSignal,
 ): Exchange {
   const { clock } = deps;
   const startedMs = clock.monotonicMs();
   const sentBefore = raw.socket.bytesWritten;
-  const leaving = new AbortController();
-  const onClosing = (): void => leaving.abort(closing.reason);
-  if (closing.aborted) onClosing();
-  closing.addEventListener('abort', onClosing, { once: true });
+  const gone = new AbortController();
+  const stopListening = onAbort(closing, () => gone.abort(closing.reason));
   response.once('close', () => {
-    // Every response is closed in the end; only one that was not sent whole has lost its client.
+    // Every response is closed in the end. The client has left only if the response was not complete.
     if (response.writableFinished) return;
-    leaving.abort(new Fault('malformed', 'The client left before it was answered.'));
+    gone.abort(new Fault('malformed', 'The client left before it was answered.'));
   });
-  // Its errors are told by the streams that read it; without a listener they would end the process.
+  // Whoever reads the body sees its errors. Without this listener they would end the process.
   raw.on('error', () => undefined);
 
   const notes: Record<string, unknown> = {};
-  const body = bodyOf(raw, response, expects);
-  const request = readRequest(deps, raw, body, notes, leaving.signal);
+  const body = bodyOf(raw, response, expectsContinue);
+  const request = readRequest(deps, raw, body, notes, gone.signal);
   return {
     request,
-    signal: leaving.signal,
+    signal: gone.signal,
     elapsedMs: () => clock.monotonicMs() - startedMs,
-    async answer(reply) {
-      // A response that was closed before tells nobody when it ends.
-      leaving.signal.throwIfAborted();
+    async send(reply) {
+      // A response that is closed already never emits its end.
+      gone.signal.throwIfAborted();
       if (reply.body.kind === 'stream' && request.method !== 'HEAD') {
         request.meter.downloaded(reply.body.sizeBytes ?? 0);
       }
-      const dressed = dress(reply, request);
-      const pending = body.invited ? drainedReply(dressed, raw, deps.drain, clock) : closeAfter(dressed, raw);
-      await send(pending, raw, response, leaving.signal);
+      const complete = withCommonHeaders(reply, request);
+      const last = body.invited ? drainedReply(complete, raw, deps.drain, clock) : closeAfter(complete, raw);
+      await send(last, raw, response, gone.signal);
     },
     log(status, fault) {
       const ms = Math.round((clock.monotonicMs() - startedMs) * 10) / 10;
       const bytes = raw.socket.bytesWritten - sentBefore;
       logRequest(deps, request, { target: loggable(raw.url ?? ''), status, bytes, ms, ...notes }, fault);
     },
-    close() {
-      closing.removeEventListener('abort', onClosing);
-    },
+    close: stopListening,
   };
 }
 
 interface OpenBody {
   readonly sizeBytes: number | null;
-  /** False while the client still waits to be told to send. */
+  /** False while the client still waits for 100 Continue. */
   readonly invited: boolean;
   open(): IncomingMessage;
 }
 
-function bodyOf(raw: IncomingMessage, response: ServerResponse, expects: boolean): OpenBody {
-  let invited = !expects;
+function bodyOf(raw: IncomingMessage, response: ServerResponse, expectsContinue: boolean): OpenBody {
+  let invited = !expectsContinue;
   return {
     sizeBytes: bodySize(raw),
     get invited() {
@@ -140,25 +138,25 @@ function readRequest(
   };
 }
 
-/** What every answer carries. */
-function dress(reply: Reply, request: OriginRequest): Reply {
-  const own = headerOf(reply.headers, 'access-control-allow-origin') !== undefined;
+/** The fields that every response has. */
+function withCommonHeaders(reply: Reply, request: OriginRequest): Reply {
+  const ownCors = headerOf(reply.headers, 'access-control-allow-origin') !== undefined;
   return {
     ...reply,
     headers: [
       ...reply.headers,
       [REQUEST_ID, request.id],
       ...request.meter.headers(),
-      ...(own ? [] : CORS_HEADERS),
+      ...(ownCors ? [] : CORS_HEADERS),
       ...GUARD_HEADERS,
     ],
   };
 }
 
 function logRequest(
-  { log, requests: logged }: ExchangeDeps,
+  { log, requests }: ExchangeDeps,
   request: OriginRequest,
-  answer: LogFields & { readonly status: number },
+  outcome: LogFields & { readonly status: number },
   fault: Fault | undefined,
 ): void {
   const fields = {
@@ -167,16 +165,16 @@ function logRequest(
     sender: request.sender,
     address: request.address,
     ...(fault !== undefined && { code: fault.code }),
-    ...answer,
+    ...outcome,
   };
   if (fault !== undefined && FAULTS[fault.code].side !== 'client') {
-    // What was foreseen is told in a line; what has no place in the table may be a bug, and is told with its stack.
+    // An `internal` fault may be a bug, so it is logged with its stack.
     if (fault.code === 'internal') log.error({ ...fields, ...bugFields(fault.cause ?? fault) }, 'a request failed');
     else log.warn({ ...fields, ...errorFields(fault.cause ?? fault) }, 'a request failed');
     return;
   }
-  const requests = logged();
-  if (requests === 'all' || (requests === 'failed' && answer.status >= 500)) log.info(fields, 'request');
+  const logged = requests();
+  if (logged === 'all' || (logged === 'failed' && outcome.status >= 500)) log.info(fields, 'request');
 }
 
 function senderOf(raw: IncomingMessage, { isEdge }: Pick<ExchangeDeps, 'isEdge'>): Sender {
@@ -190,7 +188,7 @@ function bodySize(raw: IncomingMessage): number | null {
   return length === undefined ? 0 : Number(length);
 }
 
-/** RFC 9110 10.1.1: nobody knows whether the body still comes, so nothing can follow on this connection. */
+/** RFC 9110 10.1.1: the client may or may not send its body now, so the connection cannot be used again. */
 function closeAfter(reply: Reply, raw: IncomingMessage): Reply {
   return raw.complete ? reply : { ...reply, headers: [...reply.headers, ['connection', 'close']] satisfies HeaderList };
 }

@@ -1,17 +1,17 @@
 /**
- * How often and how much one caller may ask, by subject and by address: requests,
- * bytes uploaded, bytes downloaded from here. What edges serve by themselves is
- * theirs; what they pass on counts against the client on whose behalf it comes.
+ * Rate limits by subject and by address: requests, uploaded bytes, and bytes
+ * downloaded from the origin. What edges serve from their caches does not count.
+ * A request that an edge passes on counts against the client.
  *
- * Promises: memory is bounded, and time is the Clock's. Leaves quotas, which
- * count what was stored, to quota.ts.
+ * Promises: memory is bounded. Leaves quotas, which count what was stored, to
+ * quota.ts.
  */
 import type { Clock } from '../../src/clock.js';
 import { duration, integer, section, size, type ValueOf } from '../../src/config/field.js';
 import { Fault } from '../../src/errors.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import type { CounterOf, Metrics } from '../../src/metrics.js';
-import { type Buckets, createBuckets, type Standing } from './token-buckets.js';
+import { type BucketState, type Buckets, createBuckets } from './token-buckets.js';
 
 const ratesSection = (of: string) =>
   section(`Limits of ${of}.`, {
@@ -24,56 +24,57 @@ const ratesSection = (of: string) =>
   });
 
 export const rateLimitsSection = section(
-  'Rate limits, on top of the quotas. Requests that an edge passes on count against the client’s address where the edge is among `trusted_proxies`; what an edge asks for itself is never limited.',
+  'Rate limits, in addition to the quotas. A request that an edge passes on counts against the client’s address if the edge is one of `trusted_proxies`. What an edge requests for its own cache is not limited.',
   {
     windowMs: duration({
       default: '10s',
       min: 1_000,
       max: 86_400_000,
-      help: 'What may be done in a window may be done at once; it comes back evenly over a window. One upload or download may be larger than what is left: what comes next waits until it is made up for.',
+      help: 'All that one window allows may be used at once, and comes back evenly over a window. One upload or download may exceed what is left; the next one then waits until that is made up for.',
     }),
-    subject: ratesSection('one subject, as its token names it'),
+    subject: ratesSection('one subject (the `sub` of a token)'),
     address: ratesSection('one address, or one /64 network of IPv6'),
     keysMax: integer({
       default: 100_000,
       min: 100,
-      help: 'Subjects and addresses that are counted at once, for each limit; beyond these the ones longest unheard of are forgotten.',
+      help: 'Subjects and addresses that are counted at once, for each limit. Beyond this number, the one that was seen longest ago is forgotten.',
     }),
   },
 );
 
 export type RateLimitsConfig = ValueOf<typeof rateLimitsSection>;
 
-/** Counts one request, as far as it is known whose it is. What admits throws a Fault at a limit. */
+/** Counts one request. Methods that admit something throw a Fault at a limit. */
 export interface Meter {
-  /** Admits the request of its address. */
+  /** Admits the request, counted for its address. */
   address(): void;
-  /** Admits it of a subject, once that is known. */
+  /** Admits the request, counted for its subject, once that is known. */
   subject(name: string): void;
-  /** Admits an upload and counts what it announces; null: it does not say, and is counted as it comes. */
+  /** Admits an upload and counts its announced size; null: not announced, counted by `uploaded`. */
   admitUpload(sizeBytes: number | null): void;
-  /** Bytes of an upload have come. */
+  /** Counts received bytes of an upload whose size was not announced. */
   uploaded(sizeBytes: number): void;
   /** Admits a download. */
   admitDownload(): void;
-  /** Counts bytes that go out. */
+  /** Counts bytes that are sent. */
   downloaded(sizeBytes: number): void;
-  /** What the client is told of its limits (draft-ietf-httpapi-ratelimit-headers). Empty without a limit. */
+  /** RateLimit fields for the response (draft-ietf-httpapi-ratelimit-headers). Empty without a limit. */
   headers(): HeaderList;
 }
 
-export interface Limits {
+export interface RateLimits {
   meter(address: string): Meter;
-  /** For whom nothing is counted. */
+  /** Counts nothing. */
   readonly unlimited: Meter;
 }
 
-const SUBJECTS = ['subject', 'address'] as const;
-type Of = (typeof SUBJECTS)[number];
+const COUNTED_BY = ['subject', 'address'] as const;
+type CountedBy = (typeof COUNTED_BY)[number];
 type Unit = 'requests' | 'upload-bytes' | 'download-bytes';
 
 interface Limiter {
-  /** As it is told to clients and counted. */
+  readonly countedBy: CountedBy;
+  /** In the RateLimit fields and in the metric. */
   readonly name: string;
   readonly unit: Unit;
   readonly max: number;
@@ -90,62 +91,60 @@ const UNLIMITED: Meter = {
   headers: () => [],
 };
 
-/** For listeners that nobody but operators reaches. */
-export const NO_LIMITS: Limits = { unlimited: UNLIMITED, meter: () => UNLIMITED };
+/** For the operators' listener. */
+export const NO_RATE_LIMITS: RateLimits = { unlimited: UNLIMITED, meter: () => UNLIMITED };
 
-export function createLimits(config: RateLimitsConfig, clock: Clock, metrics: Metrics): Limits {
+export function createRateLimits(config: RateLimitsConfig, clock: Clock, metrics: Metrics): RateLimits {
   const refused = metrics.counter('rate_limited_total', 'Requests refused by a rate limit.', ['limit']);
-  const limiters = SUBJECTS.flatMap((of) => limitersOf(of, config));
-  if (limiters.length === 0) return NO_LIMITS;
+  const limiters = COUNTED_BY.flatMap((countedBy) => limitersOf(countedBy, config));
+  if (limiters.length === 0) return NO_RATE_LIMITS;
   return {
     unlimited: UNLIMITED,
     meter: (address) => createMeter(limiters, networkOf(address), config.windowMs, clock, refused),
   };
 }
 
-type LimiterOf = Limiter & { readonly of: Of };
-
-function limitersOf(of: Of, config: RateLimitsConfig): readonly LimiterOf[] {
-  const { requestsMax, uploadedMaxBytes, downloadedMaxBytes } = config[of];
+function limitersOf(countedBy: CountedBy, config: RateLimitsConfig): readonly Limiter[] {
+  const { requestsMax, uploadedMaxBytes, downloadedMaxBytes } = config[countedBy];
   const { windowMs, keysMax } = config;
-  const limiter = (name: string, unit: Unit, max: number): readonly LimiterOf[] =>
-    max === 0 ? [] : [{ of, name, unit, max, buckets: createBuckets({ pointsMax: max, windowMs, keysMax }) }];
+  const limiter = (name: string, unit: Unit, max: number): readonly Limiter[] =>
+    max === 0 ? [] : [{ countedBy, name, unit, max, buckets: createBuckets({ pointsMax: max, windowMs, keysMax }) }];
   return [
-    ...limiter(of, 'requests', requestsMax),
-    ...limiter(`${of}-bytes`, 'upload-bytes', uploadedMaxBytes),
-    ...limiter(`${of}-download-bytes`, 'download-bytes', downloadedMaxBytes),
+    ...limiter(countedBy, 'requests', requestsMax),
+    ...limiter(`${countedBy}-bytes`, 'upload-bytes', uploadedMaxBytes),
+    ...limiter(`${countedBy}-download-bytes`, 'download-bytes', downloadedMaxBytes),
   ];
 }
 
 function createMeter(
-  limiters: readonly LimiterOf[],
+  limiters: readonly Limiter[],
   network: string,
   windowMs: number,
   clock: Clock,
   refused: CounterOf<'limit'>,
 ): Meter {
-  const told = new Map<Limiter, Standing>();
-  let who: string | undefined;
+  const states = new Map<Limiter, BucketState>();
+  let subjectName: string | undefined;
   let announced = true;
 
-  /** Against everybody who is known to stand behind the request, unless it is for one alone. */
-  function count(unit: Unit, how: keyof Buckets, points: number, one?: Of): void {
+  /** Counts for the address and the known subject, or for `only` one of them. */
+  function count(unit: Unit, how: keyof Buckets, points: number, only?: CountedBy): void {
     for (const limiter of limiters) {
-      const key = limiter.of === 'address' ? network : who;
-      if (limiter.unit !== unit || key === undefined || (one !== undefined && limiter.of !== one)) continue;
-      const standing = limiter.buckets[how](key, points, clock.monotonicMs());
-      told.set(limiter, standing);
-      if (standing.admitted) continue;
+      const key = limiter.countedBy === 'address' ? network : subjectName;
+      if (limiter.unit !== unit || key === undefined || (only !== undefined && limiter.countedBy !== only)) continue;
+      const state = limiter.buckets[how](key, points, clock.monotonicMs());
+      states.set(limiter, state);
+      if (state.admitted) continue;
       refused.add(1, { limit: limiter.name });
-      throw new Fault('rate_limited', 'This is more than one caller may ask for in so short a time.', {
-        headers: { 'retry-after': String(Math.max(1, Math.ceil(standing.retryInMs / 1_000))) },
+      throw new Fault('rate_limited', 'Too many requests or bytes in a short time.', {
+        headers: { 'retry-after': String(Math.max(1, Math.ceil(state.retryInMs / 1_000))) },
       });
     }
   }
   return {
     address: () => count('requests', 'take', 1, 'address'),
     subject(name) {
-      who = name;
+      subjectName = name;
       count('requests', 'take', 1, 'subject');
     },
     admitUpload(sizeBytes) {
@@ -157,20 +156,20 @@ function createMeter(
     },
     admitDownload: () => count('download-bytes', 'owe', 0),
     downloaded: (sizeBytes) => count('download-bytes', 'charge', sizeBytes),
-    headers: () => rateHeaders(told, windowMs),
+    headers: () => rateHeaders(states, windowMs),
   };
 }
 
-/** `RateLimit-Policy` names each limit with its quota and window, `RateLimit` what is left and when all is there again. */
-function rateHeaders(told: ReadonlyMap<Limiter, Standing>, windowMs: number): HeaderList {
-  if (told.size === 0) return [];
+/** `RateLimit-Policy` gives each limit its quota and window, `RateLimit` what is left and when all is back. */
+function rateHeaders(states: ReadonlyMap<Limiter, BucketState>, windowMs: number): HeaderList {
+  if (states.size === 0) return [];
   const quotaUnit = (unit: Unit): string => (unit === 'requests' ? '' : ';qu="content-bytes"');
   const windowSeconds = Math.ceil(windowMs / 1_000);
-  const policy = [...told.keys()].map(
+  const policy = [...states.keys()].map(
     ({ name, unit, max }) => `"${name}";q=${max};w=${windowSeconds}${quotaUnit(unit)}`,
   );
-  const left = [...told].map(
-    ([{ name }, standing]) => `"${name}";r=${standing.left};t=${Math.ceil(standing.fullInMs / 1_000)}`,
+  const left = [...states].map(
+    ([{ name }, state]) => `"${name}";r=${state.left};t=${Math.ceil(state.fullInMs / 1_000)}`,
   );
   return [
     ['ratelimit-policy', policy.join(', ')],
@@ -178,7 +177,7 @@ function rateHeaders(told: ReadonlyMap<Limiter, Standing>, windowMs: number): He
   ];
 }
 
-/** One who has an IPv6 network has all of its addresses. */
+/** The IPv6 /64 network, because one client usually has all of its addresses; the IPv4 address as it is. */
 function networkOf(address: string): string {
   const mapped = /^::ffff:(\d{1,3}(?:\.\d{1,3}){3})$/i.exec(address)?.[1];
   if (mapped !== undefined || !address.includes(':')) return mapped ?? address;

@@ -1,6 +1,6 @@
 /**
- * A request as the origin's stories see it: plain values, its body, and who
- * stands behind it. Made in exchange.ts alone.
+ * A request as the origin's handlers see it: plain values, its body, and who
+ * sent it. Made only by exchange.ts.
  */
 import type { Readable } from 'node:stream';
 import type { EpochMs } from '../../src/clock.js';
@@ -8,24 +8,24 @@ import type { RequestHead } from '../../src/http/conditional.js';
 import type { LogFields } from '../../src/log.js';
 import type { Meter } from './rate-limits.js';
 
-/** Whether an edge has proved itself, and on whose behalf it asks. */
+/** Who sent it: a client, or an edge that has proved itself and asks for a caller with or without a credential. */
 export type Sender = 'client' | 'edge' | 'edge_for_anonymous';
 
 export interface OriginRequest extends RequestHead {
-  /** Crosses from edge to origin, and back to the client. */
+  /** The same in the logs of edge and origin, and in the response. */
   readonly id: string;
   /** As received, without the query. */
   readonly path: string;
-  /** As received, without `?`; empty where there is none. */
+  /** As received, without `?`; empty if there is none. */
   readonly query: string;
   readonly sender: Sender;
   /** The client's address, behind trusted proxies too. */
   readonly address: string;
   readonly receivedAt: EpochMs;
-  /** Aborts when the client has gone or the service closes. */
+  /** Aborts when the client has left or the service closes. */
   readonly signal: AbortSignal;
   readonly body: RequestBody;
-  /** Counts the request against the limits of whoever makes it. */
+  /** Counts the request against the rate limits of its sender. */
   readonly meter: Meter;
   /** Adds fields to the request's line in the log. */
   note(fields: LogFields): void;
@@ -34,6 +34,6 @@ export interface OriginRequest extends RequestHead {
 export interface RequestBody {
   /** What Content-Length says; null for a body of unknown length, 0 for none. */
   readonly sizeBytes: number | null;
-  /** The bytes. Asking for them tells a client that waits for 100 Continue to send. */
+  /** The bytes. Sends 100 Continue to a client that waits for it. */
   open(): Readable;
 }

@@ -1,11 +1,11 @@
 /**
- * Between node:http and the stories: finds the row of a request, turns whatever
- * is thrown into the one answer that may be told, and knows what is in hand.
+ * Connects node:http with the handlers: finds the route of a request, turns what
+ * a handler throws into a problem response, counts and logs the request, and
+ * keeps the set of requests that are not finished.
  */
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { sharedController } from '../../src/abort.js';
-import { duration, section, size } from '../../src/config/field.js';
 import { Fault, faultOf } from '../../src/errors.js';
 import { preflightReply } from '../../src/http/browser.js';
 import { problemReply } from '../../src/http/problem.js';
@@ -16,21 +16,9 @@ import { createMatcher, type Route, type RouteMatch } from '../../src/server/rou
 import { type ExchangeDeps, openExchange } from './exchange.js';
 import type { OriginRequest } from './request.js';
 
-export const drainSection = section(
-  'What becomes of a body that is refused: it is read on, so that the answer arrives.',
-  {
-    sizeMaxBytes: size({
-      default: '64MB',
-      min: 0,
-      help: 'Bytes that are read and dropped before the connection is cut.',
-    }),
-    withinMs: duration({ default: '10s', min: 0, help: 'Time for that.' }),
-  },
-);
-
 export interface ServerDeps extends ExchangeDeps {
   readonly routes: readonly Route<OriginRequest>[];
-  /** What edges ask for: undefined where the request is none of that, a promise of nothing where it writes its answer itself. */
+  /** Tried first. Undefined: not a route for edges. A promise of undefined: the response has been written. */
   edgeRoutes(
     raw: IncomingMessage,
     response: ServerResponse,
@@ -49,7 +37,7 @@ export function requestCounts(metrics: Metrics): RequestCounts {
     requests: metrics.counter('requests_total', 'Requests by route and status.', ['route', 'method', 'status']),
     seconds: metrics.histogram(
       'request_seconds',
-      'Time from the head of a request to the end of its answer.',
+      'Time from the head of a request to the end of its response.',
       [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30],
       ['route'],
     ),
@@ -57,9 +45,9 @@ export function requestCounts(metrics: Metrics): RequestCounts {
 }
 
 export interface OriginServer {
-  /** `waits`: the client sends its body once it is told to (RFC 9110 10.1.1). */
+  /** `waits`: the client waits for 100 Continue before it sends its body (RFC 9110 10.1.1). */
   handle(raw: IncomingMessage, response: ServerResponse, body: 'sends' | 'waits'): void;
-  /** Breaks off what is in hand, and resolves when the last of it has ended. */
+  /** Aborts the unfinished requests, and resolves when the last of them has ended. */
   close(): Promise<void>;
 }
 
@@ -67,10 +55,10 @@ export function createServer(deps: ServerDeps): OriginServer {
   const match = createMatcher(deps.routes);
   const closing = sharedController();
   const { counts } = deps;
-  const inHand = new Set<Promise<void>>();
+  const unfinished = new Set<Promise<void>>();
 
-  async function handle(raw: IncomingMessage, response: ServerResponse, expects: boolean): Promise<void> {
-    const exchange = openExchange(deps, raw, response, expects, closing.signal);
+  async function handle(raw: IncomingMessage, response: ServerResponse, expectsContinue: boolean): Promise<void> {
+    const exchange = openExchange(deps, raw, response, expectsContinue, closing.signal);
     const { request, signal } = exchange;
     let pattern = 'none';
     let status = 0;
@@ -78,10 +66,10 @@ export function createServer(deps: ServerDeps): OriginServer {
     try {
       const found = match(request.method, request.path);
       const run = async (): Promise<Reply | undefined> => {
-        const edgeRoutes = deps.edgeRoutes(raw, response, signal);
-        if (edgeRoutes !== undefined) pattern = 'internal';
+        const forEdge = deps.edgeRoutes(raw, response, signal);
+        if (forEdge !== undefined) pattern = 'internal';
         else if (found.kind === 'found') pattern = found.route.pattern;
-        return await (edgeRoutes ?? runRoute(found, request));
+        return await (forEdge ?? runRoute(found, request));
       };
       const reply = await run().catch((thrown: unknown) => {
         if (response.headersSent) throw thrown;
@@ -93,16 +81,16 @@ export function createServer(deps: ServerDeps): OriginServer {
         return;
       }
       status = reply.status;
-      await exchange.answer(reply);
+      await exchange.send(reply);
     } catch (thrown) {
-      // Before the head went out there still is somebody to tell; after it the connection has been broken off.
+      // After the head was sent, the only way to report a failure is to break the connection.
       if (response.headersSent || response.destroyed) {
         request.note({ broken: true, ...(!signal.aborted && { why: errorFields(thrown)['error'] }) });
         response.destroy();
       } else {
         fault = faultOf(thrown);
         status = fault.status;
-        await exchange.answer(problemReply(fault)).catch(() => response.destroy());
+        await exchange.send(problemReply(fault)).catch(() => response.destroy());
       }
     } finally {
       const seconds = exchange.elapsedMs() / 1_000;
@@ -115,12 +103,12 @@ export function createServer(deps: ServerDeps): OriginServer {
 
   return {
     handle(raw, response, body) {
-      const handling = handle(raw, response, body === 'waits').finally(() => inHand.delete(handling));
-      inHand.add(handling);
+      const handling = handle(raw, response, body === 'waits').finally(() => unfinished.delete(handling));
+      unfinished.add(handling);
     },
     async close() {
       closing.abort(new Fault('overloaded', 'The service is stopping.'));
-      await Promise.allSettled(inHand);
+      await Promise.allSettled(unfinished);
     },
   };
 }
@@ -144,7 +132,7 @@ async function runRoute(found: RouteMatch<OriginRequest>, request: OriginRequest
 
 const COUNTED = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 
-/** Labels are a closed list. */
+/** Labels of a metric are a closed list. */
 function countedMethod(method: string): string {
   return COUNTED.has(method) ? method : 'other';
 }

@@ -1,56 +1,56 @@
 /**
- * Token buckets for many keys: each holds so many points and drains evenly over
- * a window, so that a caller may spend a window's worth at once and no more than
- * the rate from then on, wherever windows would begin.
+ * Token buckets for many keys. A bucket has a number of points, which come back
+ * evenly over a window: a caller may spend all points at once, and then no more
+ * than the rate allows.
  *
- * Promises: memory is bounded, one number for each key; no timers. What is
- * refused costs nothing, so hammering prolongs nothing and gains nothing.
+ * Promises: memory is bounded, one number for each key; no timers. A refused
+ * attempt takes no points, so repeating it does not prolong the wait.
  */
 
 export interface BucketsOptions {
   readonly pointsMax: number;
   readonly windowMs: number;
-  /** Beyond so many keys, that of which nothing was heard for longest is forgotten. */
+  /** Beyond this number, the key that was used longest ago is forgotten. */
   readonly keysMax: number;
 }
 
-/** How a key stands, after the latest look. */
-export interface Standing {
+/** The bucket of a key after an attempt. */
+export interface BucketState {
   readonly admitted: boolean;
-  /** Whole points that are left. */
+  /** Whole points left. */
   readonly left: number;
-  /** Until all points are there again. */
+  /** Time until all points are back. */
   readonly fullInMs: number;
-  /** Until the same would be admitted; 0 where it was. */
+  /** Time until the same attempt would be admitted; 0 if it was. */
   readonly retryInMs: number;
 }
 
 export interface Buckets {
-  /** Takes points where as many are left. */
-  take(key: string, points: number, nowMs: number): Standing;
-  /** Takes points where any are left, be it on credit: what comes next waits until that is paid. */
-  owe(key: string, points: number, nowMs: number): Standing;
-  /** Takes them in any case, for what has happened already. */
-  charge(key: string, points: number, nowMs: number): Standing;
+  /** Takes points if that many are left. */
+  take(key: string, points: number, nowMs: number): BucketState;
+  /** Takes points if any are left, even more than are left; then the next attempt waits until they are back. */
+  owe(key: string, points: number, nowMs: number): BucketState;
+  /** Always takes points, for what has happened already. */
+  charge(key: string, points: number, nowMs: number): BucketState;
 }
 
-/** Instants are computed with fractions; a share of this size is none. */
+/** Instants are computed as fractions. Differences up to this are rounding errors. */
 const EPSILON_MS = 1e-6;
 
 export function createBuckets({ pointsMax, windowMs, keysMax }: BucketsOptions): Buckets {
-  /** When each bucket will be empty. Those heard of last stand last. */
-  const emptyAtMs = new Map<string, number>();
+  /** When all points of a key will be back. In the order of use, the latest last. */
+  const fullAtMs = new Map<string, number>();
   const costMs = windowMs / pointsMax;
 
-  function settle(key: string, points: number, nowMs: number, needed: number | undefined): Standing {
-    const before = Math.max(nowMs, emptyAtMs.get(key) ?? nowMs);
-    const lackMs = needed === undefined ? 0 : before + needed * costMs - nowMs - windowMs;
+  function apply(key: string, points: number, nowMs: number, needs: number | undefined): BucketState {
+    const before = Math.max(nowMs, fullAtMs.get(key) ?? nowMs);
+    const lackMs = needs === undefined ? 0 : before + needs * costMs - nowMs - windowMs;
     const admitted = lackMs <= EPSILON_MS;
     const after = admitted ? before + points * costMs : before;
-    emptyAtMs.delete(key);
-    if (after > nowMs) emptyAtMs.set(key, after);
-    const [oldest] = emptyAtMs.keys();
-    if (emptyAtMs.size > keysMax && oldest !== undefined) emptyAtMs.delete(oldest);
+    fullAtMs.delete(key);
+    if (after > nowMs) fullAtMs.set(key, after);
+    const [oldest] = fullAtMs.keys();
+    if (fullAtMs.size > keysMax && oldest !== undefined) fullAtMs.delete(oldest);
     return {
       admitted,
       left: Math.max(0, Math.floor((windowMs - (after - nowMs) + EPSILON_MS) / costMs)),
@@ -59,8 +59,8 @@ export function createBuckets({ pointsMax, windowMs, keysMax }: BucketsOptions):
     };
   }
   return {
-    take: (key, points, nowMs) => settle(key, points, nowMs, points),
-    owe: (key, points, nowMs) => settle(key, points, nowMs, 1),
-    charge: (key, points, nowMs) => settle(key, points, nowMs, undefined),
+    take: (key, points, nowMs) => apply(key, points, nowMs, points),
+    owe: (key, points, nowMs) => apply(key, points, nowMs, 1),
+    charge: (key, points, nowMs) => apply(key, points, nowMs, undefined),
   };
 }
