@@ -1,7 +1,4 @@
-/**
- * What passing a request works with: its settings, what the composition root
- * hands it, and what goes with each request. Declarations alone.
- */
+/** Settings of passing requests on, its dependencies, and what comes with each request. Declarations only. */
 import type { Clock } from '../../src/clock.js';
 import { duration, integer, section, size, type ValueOf } from '../../src/config/field.js';
 import type { HeaderList } from '../../src/http/reply.js';
@@ -10,67 +7,72 @@ import type { Metrics } from '../../src/metrics.js';
 import type { OriginTls } from '../upstream/tls.js';
 
 export const passSection = section(
-  'Requests that are passed through to the origin: uploads and all but GET and HEAD.',
+  'Requests that are passed to the origin: uploads, and every method except GET and HEAD.',
   {
     concurrentMax: integer({
       default: 256,
       min: 1,
       max: 65_536,
-      help: 'Requests passed at once; one more is answered 503.',
+      help: 'Most requests that are passed on at once. Further requests are answered 503.',
     }),
     connectTimeoutMs: duration({
       default: '5s',
       min: 50,
       max: 120_000,
-      help: 'How long a connection to the origin may take.',
+      help: 'Longest time to open a connection to the origin.',
     }),
     idleTimeoutMs: duration({
       default: '30s',
       min: 50,
       max: 3_600_000,
-      help: 'How long the origin may neither take nor give a byte, where it is its turn.',
+      help: 'Longest time that the origin may stay idle while the edge waits for it to read or to respond.',
     }),
     clientTimeoutMs: duration({
       default: '30s',
       min: 50,
       max: 3_600_000,
-      help: 'How long the client may neither send nor take a byte, where it is its turn.',
+      help: 'Longest time that the client may stay idle while the edge waits for it to send or to read.',
     }),
     keepAliveMs: duration({
       default: '4s',
       min: 0,
       max: 600_000,
-      help: 'How long an unused connection is kept. Shorter than the origin keeps it.',
+      help: 'How long an unused connection to the origin stays open. Should be shorter than the origin’s own limit.',
     }),
     continueWaitMs: duration({
       default: '1s',
       min: 0,
       max: 60_000,
-      help: 'How long a body is held back until the origin says that it wants it (100 Continue).',
+      help: 'Longest wait for the origin’s 100 (Continue). After that, the body is sent.',
     }),
     askFromBytes: size({
       default: '64KiB',
       min: 0,
-      help: 'Bodies of at least this size, or of unknown size, are held back until the origin says that it wants them.',
+      help: 'A body of at least this size, or of unknown size, waits for the origin’s 100 (Continue).',
     }),
     drainMaxBytes: size({
       default: '64MiB',
       min: 0,
-      help: 'What is read and thrown away of a body that the origin has refused, so that the client can read why.',
+      help: 'Most bytes of a refused body that are read and dropped, so that the client can read the answer.',
     }),
-    drainWithinMs: duration({ default: '30s', min: 0, max: 600_000, help: 'How long that may take.' }),
+    drainWithinMs: duration({
+      default: '30s',
+      min: 0,
+      max: 600_000,
+      help: 'Longest time for reading and dropping a refused body.',
+    }),
     drainIdleMs: duration({
       default: '1s',
       min: 0,
       max: 60_000,
-      help: 'A client that has sent nothing for so long after a refusal has stopped, and the connection is closed.',
+      help: 'The connection closes when the client has sent nothing for this long after a refusal.',
     }),
   },
 );
 
 export type PassConfig = ValueOf<typeof passSection>;
 
-/** A request of an unsafe method that the origin answered without an error (RFC 9111 4.4). */
+/** A request of an unsafe method that succeeded at the origin (RFC 9111 4.4). */
 export interface UnsafeAnswer {
   readonly method: string;
   readonly target: string;
@@ -79,7 +81,7 @@ export interface UnsafeAnswer {
   readonly contentLocation: string | undefined;
 }
 
-/** A passed request's answer, its body still to come. */
+/** The head of the response to a passed request. */
 export interface PassedAnswer {
   readonly method: string;
   readonly target: string;
@@ -87,16 +89,16 @@ export interface PassedAnswer {
   readonly status: number;
   /** Names in lower case. */
   readonly headers: HeaderList;
-  /** From the request to the head of its answer. */
+  /** Time from the request to this head. */
   readonly tookMs: number;
 }
 
-/** Takes a body on its way past. */
+/** Gets a copy of a body while it is sent to the client. */
 export interface BodySink {
-  /** Resolves when the next chunk may come. */
+  /** Resolves when the next chunk may be written. */
   write(chunk: Buffer): Promise<void>;
   end(): void;
-  /** Nothing is kept, whoever broke it off; without effect after the end. */
+  /** The body failed: nothing is kept. Does nothing after `end`. */
   abort(reason: Error): void;
 }
 
@@ -105,11 +107,11 @@ export interface PassDeps {
   /** `http://host:port` or `https://…`, without a path. */
   readonly originUrl: string;
   readonly originTls: OriginTls;
-  /** What stands in Via, and in Cache-Status. */
+  /** The name of this edge in Via and Cache-Status. */
   readonly edgeName: string;
-  /** Done before the client sees the answer; must not throw. */
+  /** Called before the client gets the response. If it rejects, the client gets an error instead. */
   onUnsafe(answer: UnsafeAnswer): Promise<void> | void;
-  /** Asked after that; what it gives is handed the body on its way past. */
+  /** Called after `onUnsafe`. Returns where a copy of the body goes, if anywhere. */
   keep?(answer: PassedAnswer): BodySink | undefined;
   readonly clock: Clock;
   readonly log: Log;
@@ -118,8 +120,8 @@ export interface PassDeps {
 
 export interface PassContext {
   readonly requestId: string;
-  /** After trusted proxies were taken into account. */
+  /** The client's address, after trusted proxies were taken into account. */
   readonly clientAddress: string;
-  /** Ends when the process must not wait any longer. */
+  /** Aborts when the process stops. */
   readonly signal: AbortSignal;
 }

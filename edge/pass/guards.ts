@@ -1,6 +1,6 @@
 /**
- * What a passed request and its answer may look like on the other side, as pure
- * functions: framing, fields, expectations, and what may be sent a second time.
+ * How a passed request and its response look on the other side of the edge:
+ * framing, fields, hop limits, and which requests may be repeated. Pure.
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { endToEnd, fieldValue, withVia } from '../../src/http/fields.js';
@@ -9,26 +9,27 @@ import type { HeaderList } from '../../src/http/reply.js';
 import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
 import { cacheStatusOf, joinCacheStatus } from '../respond/cache-status.js';
 
-/** How the body of a request is delimited. The client's own framing is never copied without being understood. */
+/** How the body of a request is delimited. The client's framing fields are never copied; they are made anew from this. */
 export type Framing =
   | { readonly kind: 'none' }
   | { readonly kind: 'length'; readonly sizeBytes: number }
   | { readonly kind: 'chunked' };
 
-/** The part of a request that is looked at; `endsAtHead`: HTTP/2 says that no body follows. */
-export interface PassedRequest {
+/** What decides how a request is passed on. */
+export interface RequestHead {
   readonly method: string;
   /** In origin form. */
   readonly target: string;
-  /** As the client named it, for X-Forwarded-Host. */
+  /** The host that the client named, for X-Forwarded-Host. */
   readonly host: string | undefined;
   readonly headers: IncomingHttpHeaders;
   readonly httpVersion: string;
+  /** HTTP/2 said with the head that no body follows. */
   readonly endsAtHead: boolean;
 }
 
-/** RFC 9112 6.3. What contradicts itself was refused before it came here. */
-export function framingOf(request: PassedRequest): Framing {
+/** RFC 9112 6.3. A request with contradictory framing was refused before. */
+export function framingOf(request: RequestHead): Framing {
   if (request.headers['transfer-encoding'] !== undefined) return { kind: 'chunked' };
   const stated = request.headers['content-length'];
   if (stated !== undefined) {
@@ -38,7 +39,7 @@ export function framingOf(request: PassedRequest): Framing {
   return request.httpVersion.startsWith('2') && !request.endsAtHead ? { kind: 'chunked' } : { kind: 'none' };
 }
 
-/** Never taken from a client: what an edge says to the origin, and who the client is said to be. */
+/** Fields that are never taken from a client, because the origin trusts the edge to set them. */
 const FROM_NO_CLIENT: ReadonlySet<string> = new Set([
   ...INTERNAL_FIELDS,
   'forwarded',
@@ -47,12 +48,13 @@ const FROM_NO_CLIENT: ReadonlySet<string> = new Set([
   'x-forwarded-port',
   'x-forwarded-proto',
   'x-real-ip',
-  // Framing and expectation are ours to state; Host is the origin's.
+  // Set anew: framing and expectation by the edge, Host for the origin.
   'content-length',
   'expect',
   'host',
 ]);
 
+/** What the edge adds to a request. */
 export interface PassFacts {
   readonly requestId: string;
   readonly clientAddress: string;
@@ -61,12 +63,12 @@ export interface PassFacts {
   readonly originHost: string;
 }
 
-/** The fields of the request as the origin gets them. */
-export function forwardedHeaders(request: PassedRequest, framing: Framing, facts: PassFacts): Record<string, string> {
-  const came = Object.entries(request.headers).flatMap(([name, value]) =>
+/** The fields that the origin gets. */
+export function forwardedHeaders(request: RequestHead, framing: Framing, facts: PassFacts): Record<string, string> {
+  const received = Object.entries(request.headers).flatMap(([name, value]) =>
     value === undefined || name.startsWith(':') ? [] : [[name, [value].flat().join(', ')] as const],
   );
-  const kept = endToEnd(came).filter(([name]) => !FROM_NO_CLIENT.has(name));
+  const kept = endToEnd(received).filter(([name]) => !FROM_NO_CLIENT.has(name));
   return {
     ...Object.fromEntries(withVia(kept, protocolOf(request.httpVersion), facts.edgeName)),
     host: facts.originHost,
@@ -89,50 +91,50 @@ function framingHeaders(method: string, framing: Framing): Record<string, string
     case 'length':
       return { 'content-length': String(framing.sizeBytes) };
     case 'none':
-      // RFC 9110 8.6: methods that anticipate content say that there is none.
+      // RFC 9110 8.6: a method that usually has content states that there is none.
       return ['POST', 'PUT', 'PATCH'].includes(method) ? { 'content-length': '0' } : {};
   }
 }
 
-/** Meant for edges, or made anew here. */
+/** Fields for edges only, and fields that the edge makes anew. */
 const NOT_FOR_CLIENTS: ReadonlySet<string> = new Set([...INTERNAL_FIELDS, 'cdn-cache-control', 'cache-status']);
 
-/** The fields of the origin's answer as the client gets them. `last`: the connection ends with this answer. */
+/** The fields that the client gets. `last`: the connection ends with this response. */
 export function answerHeaders(
   rawHeaders: readonly string[],
   status: number,
-  request: PassedRequest,
+  request: RequestHead,
   facts: PassFacts,
   last: boolean,
 ): HeaderList {
-  const came = rawFields(rawHeaders);
-  const kept = endToEnd(came).filter(([name]) => !NOT_FOR_CLIENTS.has(name));
+  const received = rawFields(rawHeaders);
+  const kept = endToEnd(received).filter(([name]) => !NOT_FOR_CLIENTS.has(name));
   const reason = request.method === 'GET' || request.method === 'HEAD' ? 'bypass' : 'method';
   const handling = cacheStatusOf(facts.edgeName)({ kind: 'forwarded', reason, status });
   return [
     ...withVia(kept, '1.1', facts.edgeName),
     [REQUEST_ID, facts.requestId],
-    ['cache-status', joinCacheStatus(fieldValue(came, 'cache-status'), handling)],
+    ['cache-status', joinCacheStatus(fieldValue(received, 'cache-status'), handling)],
     ...connectionField(request, last),
   ];
 }
 
-/** HTTP/2 has no such field (RFC 9113 8.2.2). */
-export function connectionField(request: Pick<PassedRequest, 'httpVersion'>, last: boolean): HeaderList {
+/** HTTP/2 has no Connection field (RFC 9113 8.2.2). */
+export function connectionField(request: Pick<RequestHead, 'httpVersion'>, last: boolean): HeaderList {
   return last && request.httpVersion.startsWith('1') ? [['connection', 'close']] : [];
 }
 
-/** RFC 9110 9.2.2: may be sent again after a connection died under it, as far as it was sent whole. */
+/** RFC 9110 9.2.2: whether a request may be sent again after its connection broke: idempotent, and without a body. */
 export function mayRepeat(method: string, framing: Framing): boolean {
   return framing.kind === 'none' && ['GET', 'HEAD', 'OPTIONS', 'DELETE', 'PUT', 'TRACE'].includes(method);
 }
 
-/** RFC 9111 4.4: what it changes must not be answered from the cache any more. */
+/** RFC 9111 4.4: whether stored responses for the target must not be used any more. */
 export function invalidates(method: string, status: number): boolean {
   return !['GET', 'HEAD', 'OPTIONS', 'TRACE'].includes(method) && status >= 200 && status < 400;
 }
 
-/** RFC 9110 7.6.2: how many hops a request may still take; `final`: it is answered here. */
+/** RFC 9110 7.6.2: how many more hops a request may make. `final`: the edge itself must answer it. */
 export function hopsLeft(
   method: string,
   maxForwards: string | undefined,

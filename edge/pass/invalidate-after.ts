@@ -1,6 +1,6 @@
 /**
- * What must be forgotten, and what may not become known any more: copies that
- * are held, bodies on their way in, and answers on their way out.
+ * Invalidates stored responses after a change that passed through this edge
+ * (RFC 9111 4.4), and ends the fetches that could bring the old state back.
  */
 import { type MediaId, parseMediaId } from '../../src/ids.js';
 import { errorFields } from '../../src/log.js';
@@ -9,13 +9,9 @@ import { keysUnder } from '../fetch/lookup.js';
 import { invalidatedBy } from '../rfc9111/invalidate.js';
 import type { UnsafeAnswer } from './config.js';
 
-/**
- * A change that went through this edge is not waited for: what it touches is
- * forgotten before the client hears of it (RFC 9111 4.4). Never throws.
- */
+/** Resolves when no stored response shows the state before the change. Never rejects. */
 export async function invalidate(engine: Engine, answer: UnsafeAnswer): Promise<void> {
-  const { flights, log } = engine;
-  const { cache, uncacheable } = engine;
+  const { cache, flights, uncacheable, log } = engine;
   try {
     const id = engine.mode === 'media' ? removedMedia(answer) : undefined;
     if (id !== undefined) {
@@ -24,23 +20,23 @@ export async function invalidate(engine: Engine, answer: UnsafeAnswer): Promise<
       return;
     }
     for (const primaryKey of targetsOf(answer)) {
-      flights.breakOffWhere((held) => held === primaryKey);
+      flights.breakOffWhere((key) => key === primaryKey);
       for (const key of keysUnder(cache, primaryKey)) cache.drop(key, 'invalidated');
       uncacheable.forget(primaryKey);
     }
   } catch (thrown) {
-    log.error(errorFields(thrown), 'what a change made worthless could not be dropped');
+    log.error(errorFields(thrown), 'stored responses could not be invalidated after a change');
   }
 }
 
-/** DELETE of media, quarantine and its end: the journal will say so too, but not sooner. */
+/** The media of a DELETE, a quarantine or its end. The journal reports them too, but later. */
 function removedMedia({ method, target, status }: UnsafeAnswer): MediaId | undefined {
   const match = /^\/v1\/media\/([^/?]+)(\/quarantine)?(?:\?|$)/.exec(target);
   const removes = method === 'DELETE' || (method === 'POST' && match?.[2] !== undefined);
   return removes && status < 300 ? parseMediaId(match?.[1] ?? '') : undefined;
 }
 
-/** Nothing leaves the one origin that is behind an edge, so any base will do. */
+/** Makes URIs of targets. An edge has one origin, so any base does. */
 export const BASE = 'http://origin.invalid';
 
 function targetsOf({ method, target, status, location, contentLocation }: UnsafeAnswer): readonly string[] {

@@ -1,7 +1,7 @@
 /**
- * Keeps the answer to a POST that says that a GET of the same target would find
- * it, and for how long (RFC 9110 9.3.3, RFC 9111 4). In generic mode alone: the
- * media service answers no POST so.
+ * Stores the response to a POST if it says that it answers a later GET of the
+ * same target, and how long it stays fresh (RFC 9110 9.3.3, RFC 9111 4). Only
+ * in generic mode: the media service sends no such response.
  */
 import { contentLength } from '../../src/http/head.js';
 import { headerOf } from '../../src/http/reply.js';
@@ -18,9 +18,9 @@ export function keepPosted(engine: Engine, answer: PassedAnswer): BodySink | und
   const { cache, storing, uncacheable } = engine;
   const { target, status, headers } = answer;
   const sizeBytes = contentLength(headers);
-  const { fill, rules } = engine.policy();
-  if (sizeBytes !== null && sizeBytes > fill.objectMaxBytes) return undefined;
-  const treatment = applyRules(rules, {
+  const { fill: limits, rules } = engine.policy();
+  if (sizeBytes !== null && sizeBytes > limits.objectMaxBytes) return undefined;
+  const ruleResult = applyRules(rules, {
     pathKind: 'other',
     contentType: headerOf(headers, 'content-type'),
     sizeBytes,
@@ -31,20 +31,20 @@ export function keepPosted(engine: Engine, answer: PassedAnswer): BodySink | und
     response: { status, headers, requestedAt: receivedAt - answer.tookMs, receivedAt },
     now: receivedAt,
     rules: storing,
-    override: treatment,
+    override: ruleResult,
   });
   if (verdict.kind !== 'store') return undefined;
   uncacheable.forget(target);
-  const filling = cache.fill(entryOf(target, verdict.head, sizeBytes), treatment.tiers);
+  const fill = cache.fill(entryOf(target, verdict.head, sizeBytes), ruleResult.tiers);
   let ended = false;
   return {
-    write: (chunk) => filling.write(chunk),
+    write: (chunk) => fill.write(chunk),
     end() {
       ended = true;
-      void filling.end();
+      void fill.end();
     },
     abort(reason) {
-      if (!ended) filling.abort(reason);
+      if (!ended) fill.abort(reason);
     },
   };
 }

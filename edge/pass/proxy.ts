@@ -1,16 +1,14 @@
 /**
- * http-proxy-3 behind three guards, so that the rest of the edge need not know
- * what it does when left alone:
+ * http-proxy-3 behind guards against what it does by itself:
  *
- * - it takes a chunked DELETE or OPTIONS for one without a body and sends the
- *   body behind it, where the origin reads it as a request: it is never shown
- *   these methods, and our framing stands;
- * - it forwards fields that belong to one connection: it is shown our fields in
- *   place of the client's, and writes no answer;
- * - it leaves the client waiting when the origin dies or stalls during its
- *   answer: the answer is handed to the caller, who watches it.
- *
- * It also rewrites targets as URLs; the target that was received is put back.
+ * - It sends a chunked DELETE or OPTIONS without framing, so that the origin
+ *   reads the body as another request. Here it never sees these methods, and
+ *   the edge sets the framing.
+ * - It forwards fields that belong to one connection (RFC 9110 7.6.1). Here it
+ *   sees the edge's fields instead of the client's, and writes no response.
+ * - It leaves the client waiting if the origin dies or stalls during its
+ *   response. Here the caller gets the response and watches it.
+ * - It rewrites targets as URLs. Here the target that was received is restored.
  */
 import { type ClientRequest, type IncomingMessage, Agent as PlainAgent, type ServerResponse } from 'node:http';
 import { Agent as TlsAgent } from 'node:https';
@@ -21,20 +19,21 @@ import type { OriginTls } from '../upstream/tls.js';
 
 export interface ProxyRequest {
   readonly method: string;
-  /** As received, byte for byte. */
+  /** Sent byte for byte. */
   readonly target: string;
-  /** All fields, framing included. */
+  /** All fields, those for framing included. */
   readonly headers: Readonly<Record<string, string>>;
-  /** What is written to it is sent. Nothing may be, before `onOpen`. */
+  /** Bytes written to it are sent. Must stay empty until `onOpen`. */
   readonly body: PassThrough;
-  /** The request is made and nothing of it sent yet. */
+  /** Called when the request to the origin exists and nothing of it is sent yet. */
   onOpen(sending: ClientRequest): void;
 }
 
 export interface PassProxy {
   /**
-   * Resolves with the head of the answer, whose body is to be read or destroyed; rejects where none comes. A client
-   * that leaves is the caller's to notice.
+   * Resolves with the head of the origin's response, whose body must be read or
+   * destroyed. Rejects if there is none. The caller must watch for a client
+   * that leaves.
    */
   send(request: IncomingMessage, response: ServerResponse, proxied: ProxyRequest): Promise<IncomingMessage>;
   close(): void;
@@ -43,18 +42,22 @@ export interface PassProxy {
 export interface PassProxyOptions {
   readonly originUrl: string;
   readonly originTls: OriginTls;
-  /** How long an unused connection is kept; 0: not at all. */
+  /** How long an unused connection stays open; 0: each connection closes after one request. */
   readonly keepAliveMs: number;
+  /** Most unused connections. */
   readonly unusedMax: number;
 }
 
 interface Waiter {
   readonly proxied: ProxyRequest;
-  answered(answer: IncomingMessage): void;
+  onResponse(response: IncomingMessage): void;
 }
 
 export function createPassProxy(options: PassProxyOptions): PassProxy {
-  invariant(process.env['FORCE_FETCH_PATH'] !== 'true', 'FORCE_FETCH_PATH is not set: it goes around our guards');
+  invariant(
+    process.env['FORCE_FETCH_PATH'] !== 'true',
+    'FORCE_FETCH_PATH must not be set: it bypasses the guards of this file',
+  );
   const agent = createAgent(options);
   const proxy = createProxyServer({ target: options.originUrl, agent, selfHandleResponse: true, toProxy: true });
   const waiters = new WeakMap<IncomingMessage, Waiter>();
@@ -65,20 +68,20 @@ export function createPassProxy(options: PassProxyOptions): PassProxy {
     sending.path = proxied.target;
     proxied.onOpen(sending);
   });
-  proxy.on('proxyRes', (answer, request) => {
+  proxy.on('proxyRes', (response, request) => {
     const waiter = waiters.get(request);
-    if (waiter === undefined) answer.destroy();
-    else waiter.answered(answer);
+    if (waiter === undefined) response.destroy();
+    else waiter.onResponse(response);
   });
-  // Both come through the callback of each call; without a listener they would be thrown.
+  // The callback of each call receives both errors. Without these listeners they would also be thrown.
   proxy.on('error', () => {});
   proxy.on('econnreset', () => {});
 
   return {
     send: (request, response, proxied) =>
       new Promise((resolve, reject) => {
-        waiters.set(request, { proxied, answered: resolve });
-        shown(request, proxied, () => {
+        waiters.set(request, { proxied, onResponse: resolve });
+        showInstead(request, proxied, () => {
           proxy.web(request, response, { method: proxied.method, buffer: proxied.body }, (error) => reject(error));
         });
       }),
@@ -92,14 +95,14 @@ function createAgent({ originUrl, originTls, keepAliveMs, unusedMax }: PassProxy
   return new TlsAgent({ ...kept, ...originTls });
 }
 
-/** Shows the library another request than the one that came, for as long as it looks: within this call. */
-function shown(request: IncomingMessage, proxied: ProxyRequest, look: () => void): void {
+/** Shows the library the edge's fields instead of the client's. It reads them only during this call. */
+function showInstead(request: IncomingMessage, proxied: ProxyRequest, call: () => void): void {
   const { headers, method } = request;
   request.headers = { ...proxied.headers };
-  // Any method of which the library knows nothing special; the true one is given apart.
+  // A method that the library does not treat specially. The real method is given separately.
   request.method = 'POST';
   try {
-    look();
+    call();
   } finally {
     request.headers = headers;
     request.method = method;

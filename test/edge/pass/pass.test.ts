@@ -1,4 +1,4 @@
-/** What is passed to the origin, seen from both sides of the edge, byte by byte where bytes matter. */
+/** Requests passed to the origin, seen from both sides of the edge, byte by byte where bytes matter. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { Agent, createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -15,7 +15,7 @@ import {
   hopsLeft,
   invalidates,
   mayRepeat,
-  type PassedRequest,
+  type RequestHead,
 } from '../../../edge/pass/guards.js';
 import { createPass } from '../../../edge/pass/pass.js';
 import { ManualClock } from '../../kit/clock.js';
@@ -35,7 +35,7 @@ interface Bench {
   readonly lines: readonly Readonly<Record<string, unknown>>[];
 }
 
-/** An edge that does nothing but pass. */
+/** An edge that only passes requests on. */
 async function openEdge(
   t: Test,
   originUrl: string,
@@ -75,7 +75,7 @@ async function openEdge(
   return { port, url: `http://127.0.0.1:${port}`, clock, unsafe, stopping, active: () => pass.active, sample, lines };
 }
 
-/** The library as it comes, kept alive as we would. */
+/** The library without guards, with kept connections as in the edge. */
 async function openBare(t: Test, originUrl: string): Promise<{ port: number; url: string }> {
   const agent = new Agent({ keepAlive: true });
   const proxy = createProxyServer({ target: originUrl, agent });
@@ -101,7 +101,7 @@ interface Arrived {
   readonly body: string;
 }
 
-/** An origin that takes whole requests and answers them. */
+/** An origin that reads whole requests and answers them. */
 async function openOrigin(
   t: Test,
   answer: (arrived: Arrived, response: ServerResponse) => void = (_arrived, response) => void response.end('done'),
@@ -163,41 +163,45 @@ void t.test('a chunked DELETE smuggles a request through the bare library, and n
   }
 });
 
-void t.test('fields of one connection pass the bare library, and stop at the edge in both directions', async (t) => {
-  const hop = 'Connection: x-mine, keep-alive\r\nX-Mine: 1\r\nTE: trailers\r\nProxy-Authorization: x\r\nKeep-Alive: 9';
-  const asked = `GET /p HTTP/1.1\r\nHost: edge\r\n${hop}\r\n\r\n`;
-  const origin = await openOrigin(t, (_arrived, response) => {
-    response.writeHead(
-      200,
-      [
-        ['Connection', 'x-theirs'],
-        ['X-Theirs', '1'],
-        ['Proxy-Authenticate', 'Basic'],
-        ['X-End', 'to-end'],
-        ['CDN-Cache-Control', 'max-age=9'],
-        ['Media-Id', 'M'],
-      ].flat(),
-    );
-    response.end('done');
-  });
-  const bare = await connectRaw((await openBare(t, origin.url)).port);
-  bare.write(asked);
-  await bare.until(/done/);
-  t.equal(origin.arrived[0]?.headers['x-mine'], '1', 'the bare library forwards it');
-  t.match(bare.text, /x-theirs: 1/i);
+void t.test(
+  'fields of one connection pass through the bare library, and stop at the edge in both directions',
+  async (t) => {
+    const hop =
+      'Connection: x-mine, keep-alive\r\nX-Mine: 1\r\nTE: trailers\r\nProxy-Authorization: x\r\nKeep-Alive: 9';
+    const asked = `GET /p HTTP/1.1\r\nHost: edge\r\n${hop}\r\n\r\n`;
+    const origin = await openOrigin(t, (_arrived, response) => {
+      response.writeHead(
+        200,
+        [
+          ['Connection', 'x-theirs'],
+          ['X-Theirs', '1'],
+          ['Proxy-Authenticate', 'Basic'],
+          ['X-End', 'to-end'],
+          ['CDN-Cache-Control', 'max-age=9'],
+          ['Media-Id', 'M'],
+        ].flat(),
+      );
+      response.end('done');
+    });
+    const bare = await connectRaw((await openBare(t, origin.url)).port);
+    bare.write(asked);
+    await bare.until(/done/);
+    t.equal(origin.arrived[0]?.headers['x-mine'], '1', 'the bare library forwards it');
+    t.match(bare.text, /x-theirs: 1/i);
 
-  const client = await connectRaw((await openEdge(t, origin.url)).port);
-  client.write(asked);
-  const text = await client.until(/done/);
-  const seen = origin.arrived[1]?.headers ?? {};
-  for (const name of ['x-mine', 'te', 'proxy-authorization', 'keep-alive']) t.notOk(name in seen, name);
-  t.notMatch(text, /x-theirs|proxy-authenticate|cdn-cache-control|media-id/i);
-  t.match(text, /x-end: to-end/i);
-  for (const raw of [bare, client]) raw.socket.destroy();
-});
+    const client = await connectRaw((await openEdge(t, origin.url)).port);
+    client.write(asked);
+    const text = await client.until(/done/);
+    const seen = origin.arrived[1]?.headers ?? {};
+    for (const name of ['x-mine', 'te', 'proxy-authorization', 'keep-alive']) t.notOk(name in seen, name);
+    t.notMatch(text, /x-theirs|proxy-authenticate|cdn-cache-control|media-id/i);
+    t.match(text, /x-end: to-end/i);
+    for (const raw of [bare, client]) raw.socket.destroy();
+  },
+);
 
 void t.test(
-  'an origin that dies during its answer hangs the bare library, and breaks the client off at the edge',
+  'an origin that dies during its response leaves the client waiting with the bare library; the edge breaks the connection',
   async (t) => {
     const half = 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf';
     const dying = async (raw: RawConnection): Promise<void> => {
@@ -219,7 +223,7 @@ void t.test(
     const client = await connectRaw(edge.port);
     client.write('GET /p HTTP/1.1\r\nHost: edge\r\n\r\n');
     await client.closed;
-    t.match(client.text, /half$/, 'what came was sent on, and then the connection broke');
+    t.match(client.text, /half$/, 'the received bytes were sent on, then the connection broke');
     await until('the pass to end', () => edge.active() === 0);
     t.equal(await edge.sample('edge_pass_requests_total{ending="broken"}'), 1);
     for (const server of [first, second]) await server.close();
@@ -228,7 +232,7 @@ void t.test(
 );
 
 void t.test(
-  'an origin that stalls is given up: 504 before its answer has begun, a broken connection after',
+  'an origin that stalls ends the request: 504 before its response has begun, a broken connection after',
   async (t) => {
     const mute = await listenRaw(() => {});
     const edge = await openEdge(t, mute.url, { idleTimeoutMs: 5_000 });
@@ -257,7 +261,7 @@ void t.test(
   },
 );
 
-void t.test('hints and a head reach the client before a body that is slow to begin', async (t) => {
+void t.test('hints and the head reach the client before a slow body', async (t) => {
   const hint = async (raw: RawConnection): Promise<void> => {
     await raw.until(/\r\n\r\n/);
     raw.write('HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Inner: 1\r\n\r\n');
@@ -277,37 +281,40 @@ void t.test('hints and a head reach the client before a body that is slow to beg
 
   const old = await connectRaw((await openEdge(t, again.url)).port);
   old.write('POST /p HTTP/1.0\r\nHost: edge\r\nContent-Length: 0\r\n\r\n');
-  t.match(await old.until(/\r\n\r\n/), /^HTTP\/1\.1 200 /, 'RFC 9110 15.2: HTTP/1.0 knows no interim answers');
+  t.match(await old.until(/\r\n\r\n/), /^HTTP\/1\.1 200 /, 'RFC 9110 15.2: HTTP/1.0 has no interim responses');
   old.socket.destroy();
 });
 
-void t.test('an origin that cannot be reached or speaks no HTTP is a 502, and a full house a 503', async (t) => {
-  const gone = await listenRaw(() => {});
-  await gone.close();
-  const garbage = await listenRaw((raw) => raw.write('220 mail ready\r\n\r\n'));
-  for (const url of [gone.url, garbage.url]) {
-    const edge = await openEdge(t, url);
-    const answer = await sendRequest(`${edge.url}/v1/media`, { method: 'POST', body: 'x' });
-    t.equal(answer.status, 502);
-    t.equal((JSON.parse(answer.bytes.toString()) as { code: string }).code, 'bad_gateway');
-    t.notMatch(answer.bytes.toString(), /127\.0|ECONN|HPE_/, 'nothing internal');
-    t.equal(answer.headers['x-request-id'], 'req-12345678');
-    t.equal(edge.lines.filter(({ ending }) => ending === 'bad_gateway').length, 1, 'and the log knows why');
-  }
-  const mute = await listenRaw(() => {});
-  const edge = await openEdge(t, mute.url, { concurrentMax: 1 });
-  const held = await connectRaw(edge.port);
-  held.write('GET /p HTTP/1.1\r\nHost: edge\r\n\r\n');
-  await until('the first pass', () => edge.active() === 1);
-  t.equal((await sendRequest(`${edge.url}/p`, { method: 'DELETE' })).status, 503);
-  edge.stopping.abort();
-  t.match(await held.until(/overloaded/), /^HTTP\/1.1 503 /, 'what is under way at the stop is told');
-  held.socket.destroy();
-  for (const server of [garbage, mute]) await server.close();
-});
+void t.test(
+  'an origin that cannot be reached or speaks no HTTP is a 502, and too many requests at once a 503',
+  async (t) => {
+    const gone = await listenRaw(() => {});
+    await gone.close();
+    const garbage = await listenRaw((raw) => raw.write('220 mail ready\r\n\r\n'));
+    for (const url of [gone.url, garbage.url]) {
+      const edge = await openEdge(t, url);
+      const answer = await sendRequest(`${edge.url}/v1/media`, { method: 'POST', body: 'x' });
+      t.equal(answer.status, 502);
+      t.equal((JSON.parse(answer.bytes.toString()) as { code: string }).code, 'bad_gateway');
+      t.notMatch(answer.bytes.toString(), /127\.0|ECONN|HPE_/, 'nothing internal');
+      t.equal(answer.headers['x-request-id'], 'req-12345678');
+      t.equal(edge.lines.filter(({ ending }) => ending === 'bad_gateway').length, 1, 'and the log says why');
+    }
+    const mute = await listenRaw(() => {});
+    const edge = await openEdge(t, mute.url, { concurrentMax: 1 });
+    const first = await connectRaw(edge.port);
+    first.write('GET /p HTTP/1.1\r\nHost: edge\r\n\r\n');
+    await until('the first pass', () => edge.active() === 1);
+    t.equal((await sendRequest(`${edge.url}/p`, { method: 'DELETE' })).status, 503);
+    edge.stopping.abort();
+    t.match(await first.until(/overloaded/), /^HTTP\/1.1 503 /, 'a request in progress is answered at the stop');
+    first.socket.destroy();
+    for (const server of [garbage, mute]) await server.close();
+  },
+);
 
 void t.test(
-  'the origin sees our account of the client, the true target, and none of the authority of an edge',
+  'the origin gets the edge’s facts about the client, the target as received, and no proof of an edge',
   async (t) => {
     const origin = await openOrigin(t);
     const edge = await openEdge(t, origin.url);
@@ -359,12 +366,12 @@ void t.test(
     t.equal(origin.arrived[1]?.headers['max-forwards'], '2');
     client.write('OPTIONS /v1/media HTTP/1.1\r\nHost: edge\r\nMax-Forwards: 0\r\n\r\n');
     t.match(await client.until(/204 [\s\S]*allow: /i), /HTTP\/1.1 204/);
-    t.equal(origin.arrived.length, 2, 'RFC 9110 7.6.2: it went no further');
+    t.equal(origin.arrived.length, 2, 'RFC 9110 7.6.2: it was not forwarded');
     client.socket.destroy();
   },
 );
 
-void t.test('bodies arrive whole, whatever their size, framing and method', async (t) => {
+void t.test('bodies arrive complete, whatever their size, framing and method', async (t) => {
   const origin = await openOrigin(t, (arrived, response) => {
     response.setHeader('content-type', 'text/plain');
     response.end(createHash('sha256').update(Buffer.from(arrived.body, 'latin1')).digest('hex'));
@@ -394,7 +401,7 @@ void t.test('bodies arrive whole, whatever their size, framing and method', asyn
   );
 });
 
-/** An origin that is told what to say to each head. */
+/** An origin that runs the given function after each head. */
 async function openAsking(
   t: Test,
   says: (raw: RawConnection) => void | Promise<void>,
@@ -410,15 +417,15 @@ async function openAsking(
 const REFUSAL = 'HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\nX-Why: size\r\n\r\nbig';
 const bodyOf = (text: string): string => text.slice(text.indexOf('\r\n\r\n') + 4);
 
-void t.test('a client that expects 100 gets the origin’s word: its 100, or its refusal and nothing else', async (t) => {
+void t.test('a client that expects 100 gets what the origin sends: its 100, or only its refusal', async (t) => {
   const head = 'POST /v1/media HTTP/1.1\r\nHost: edge\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n';
-  await t.test('refused', async (t) => {
+  await t.test('the origin refuses', async (t) => {
     const origin = await openAsking(t, (raw) => raw.write(REFUSAL));
     const edge = await openEdge(t, origin.url);
     const client = await connectRaw(edge.port);
     client.write(head);
     const text = await client.until(/big$/);
-    t.match(text, /^HTTP\/1.1 413 /, 'no 100 went before it');
+    t.match(text, /^HTTP\/1.1 413 /, 'no 100 before it');
     t.match(text, /connection: close/i);
     t.match(origin.text(), /expect: 100-continue/i);
     t.equal(bodyOf(origin.text()), '');
@@ -426,7 +433,7 @@ void t.test('a client that expects 100 gets the origin’s word: its 100, or its
     await until('the pass to end', () => edge.active() === 0);
     client.socket.destroy();
   });
-  await t.test('wanted', async (t) => {
+  await t.test('the origin wants the body', async (t) => {
     const origin = await openAsking(t, async (raw) => {
       raw.write('HTTP/1.1 100 Continue\r\n\r\n');
       await raw.until(/hello$/);
@@ -440,7 +447,7 @@ void t.test('a client that expects 100 gets the origin’s word: its 100, or its
     t.equal(client.text.match(/100 Continue/g)?.length, 1);
     client.socket.destroy();
   });
-  await t.test('no word', async (t) => {
+  await t.test('the origin says nothing', async (t) => {
     const origin = await openAsking(t, async (raw) => {
       await raw.until(/hello$/);
       raw.write('HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n');
@@ -458,22 +465,22 @@ void t.test('a client that expects 100 gets the origin’s word: its 100, or its
   });
 });
 
-void t.test('an early refusal is read by a client that never stops sending', async (t) => {
+void t.test('a client that never stops sending can read an early refusal', async (t) => {
   const megabyte = Buffer.alloc(1_000_000, 'x');
   const headOf = (sizeBytes: number): string =>
     `POST /v1/media HTTP/1.1\r\nHost: edge\r\nContent-Length: ${sizeBytes}\r\n\r\n`;
-  await t.test('before the body: none of it reaches the origin', async (t) => {
+  await t.test('before the body, none of which reaches the origin', async (t) => {
     const origin = await openAsking(t, (raw) => raw.write(REFUSAL));
     const edge = await openEdge(t, origin.url);
     const client = await connectRaw(edge.port);
     client.write(headOf(8_000_000));
     for (let sent = 0; sent < 8; sent += 1) client.write(megabyte);
-    t.equal(await client.closed, 'ended', 'closed in good order, so that nothing was lost');
+    t.equal(await client.closed, 'ended', 'closed without a reset, so that nothing was lost');
     t.match(client.text, /^HTTP\/1.1 413 [\s\S]*big$/);
     t.equal(bodyOf(origin.text()), '');
     t.equal(await edge.sample('edge_pass_requests_total{ending="answered"}'), 1);
   });
-  await t.test('in the middle of the body, by an origin that does not read on', async (t) => {
+  await t.test('in the middle of the body, from an origin that stops reading', async (t) => {
     const origin = await openAsking(t, async (raw) => {
       raw.write('HTTP/1.1 100 Continue\r\n\r\n');
       await raw.until(/x{1000}/);
@@ -487,7 +494,7 @@ void t.test('an early refusal is read by a client that never stops sending', asy
     t.equal(await client.closed, 'ended');
     t.match(client.text, /^HTTP\/1.1 413 [\s\S]*big$/);
   });
-  await t.test('but not for ever: a bound in bytes, and one in silence', async (t) => {
+  await t.test('within limits: on the bytes that are dropped, and on silence', async (t) => {
     const origin = await openAsking(t, (raw) => raw.write(REFUSAL));
     const edge = await openEdge(t, origin.url, { drainMaxBytes: 100_000 });
     const greedy = await connectRaw(edge.port);
@@ -507,34 +514,37 @@ void t.test('an early refusal is read by a client that never stops sending', asy
   });
 });
 
-void t.test('a client that stalls in its body gets 408; one that leaves is forgotten, at the origin too', async (t) => {
-  const origin = await openAsking(t, (raw) => raw.write('HTTP/1.1 100 Continue\r\n\r\n'));
-  const edge = await openEdge(t, origin.url, { clientTimeoutMs: 9_000, idleTimeoutMs: 2_000, askFromBytes: 1 });
-  const stalling = await connectRaw(edge.port);
-  stalling.write('POST /v1/media HTTP/1.1\r\nHost: edge\r\nContent-Length: 10\r\n\r\nabc');
-  await until('part of the body at the origin', () => origin.text().endsWith('abc'));
-  edge.clock.advance(8_000);
-  t.equal(edge.active(), 1, 'it is the client’s turn, so the origin’s bound does not count');
-  edge.clock.advance(1_001);
-  t.match(await stalling.until(/request_timeout/), /^HTTP\/1.1 408 /);
-  await until('the linger', () => edge.clock.pending > 0);
-  edge.clock.advance(1_001);
-  await stalling.closed;
+void t.test(
+  'a client that stalls in its body gets 408; one that leaves ends the request at the origin too',
+  async (t) => {
+    const origin = await openAsking(t, (raw) => raw.write('HTTP/1.1 100 Continue\r\n\r\n'));
+    const edge = await openEdge(t, origin.url, { clientTimeoutMs: 9_000, idleTimeoutMs: 2_000, askFromBytes: 1 });
+    const stalling = await connectRaw(edge.port);
+    stalling.write('POST /v1/media HTTP/1.1\r\nHost: edge\r\nContent-Length: 10\r\n\r\nabc');
+    await until('part of the body at the origin', () => origin.text().endsWith('abc'));
+    edge.clock.advance(8_000);
+    t.equal(edge.active(), 1, 'the edge waits for the client, so the origin’s limit does not apply');
+    edge.clock.advance(1_001);
+    t.match(await stalling.until(/request_timeout/), /^HTTP\/1.1 408 /);
+    await until('the linger', () => edge.clock.pending > 0);
+    edge.clock.advance(1_001);
+    await stalling.closed;
 
-  const mute = await listenRaw(() => {});
-  const other = await openEdge(t, mute.url, { askFromBytes: 100 });
-  const leaving = await connectRaw(other.port);
-  leaving.write('POST /v1/media HTTP/1.1\r\nHost: edge\r\nContent-Length: 10\r\n\r\nabc');
-  await until('the body at the origin', () => (mute.connections[0]?.text ?? '').endsWith('abc'));
-  leaving.reset();
-  await mute.connections[0]?.closed;
-  await until('the pass to end', () => other.active() === 0);
-  t.equal(await other.sample('edge_pass_requests_total{ending="left"}'), 1);
-  await mute.close();
-});
+    const mute = await listenRaw(() => {});
+    const other = await openEdge(t, mute.url, { askFromBytes: 100 });
+    const leaving = await connectRaw(other.port);
+    leaving.write('POST /v1/media HTTP/1.1\r\nHost: edge\r\nContent-Length: 10\r\n\r\nabc');
+    await until('the body at the origin', () => (mute.connections[0]?.text ?? '').endsWith('abc'));
+    leaving.reset();
+    await mute.connections[0]?.closed;
+    await until('the pass to end', () => other.active() === 0);
+    t.equal(await other.sample('edge_pass_requests_total{ending="left"}'), 1);
+    await mute.close();
+  },
+);
 
 void t.test(
-  'a kept connection that died is replaced for what may be repeated, and told as 502 for what may not',
+  'after a kept connection broke, a request is sent again if it may be repeated, and is a 502 if not',
   async (t) => {
     // Answers the first request of each connection, dies on the second.
     const fickle = await listenRaw(async (raw) => {
@@ -553,25 +563,25 @@ void t.test(
   },
 );
 
-void t.test('what an unsafe request changed is told before the client hears of it, and only then', async (t) => {
+void t.test('an unsafe request that succeeded is reported before the client gets its response', async (t) => {
   const statuses: Readonly<Record<string, number>> = { '/ok': 204, '/moved': 303, '/bad': 409, '/broken': 500 };
   const origin = await openOrigin(t, ({ target }, response) => {
     response.writeHead(statuses[target] ?? 200, { location: '/l', 'content-location': '/c' });
     response.end();
   });
   let release = (): void => {};
-  const told: UnsafeAnswer[] = [];
+  const reported: UnsafeAnswer[] = [];
   const edge = await openEdge(t, origin.url, {}, (answer) => {
-    told.push(answer);
+    reported.push(answer);
     return new Promise((resolve) => {
       release = resolve;
     });
   });
   const client = await connectRaw(edge.port);
   client.write('DELETE /ok HTTP/1.1\r\nHost: edge\r\n\r\n');
-  await until('the callback', () => told.length === 1);
-  t.same(told, [{ method: 'DELETE', target: '/ok', status: 204, location: '/l', contentLocation: '/c' }]);
-  t.equal(client.text, '', 'the client does not know yet');
+  await until('the callback', () => reported.length === 1);
+  t.same(reported, [{ method: 'DELETE', target: '/ok', status: 204, location: '/l', contentLocation: '/c' }]);
+  t.equal(client.text, '', 'the client has no response yet');
   release();
   await client.until(/204/);
   client.socket.destroy();
@@ -589,11 +599,11 @@ void t.test('what an unsafe request changed is told before the client hears of i
   t.equal(
     (await sendRequest(`${faulty.url}/ok`, { method: 'DELETE' })).status,
     500,
-    'a failed invalidation is no success',
+    'a failed invalidation is an error for the client',
   );
 });
 
-const passed = (over: Partial<PassedRequest>): PassedRequest => ({
+const passed = (over: Partial<RequestHead>): RequestHead => ({
   method: 'POST',
   target: '/',
   host: undefined,
@@ -603,8 +613,8 @@ const passed = (over: Partial<PassedRequest>): PassedRequest => ({
   ...over,
 });
 
-void t.test('framing, repeats, invalidation and hops are decided by table', async (t) => {
-  const framings: readonly (readonly [Partial<PassedRequest>, Framing])[] = [
+void t.test('framing, repeats, invalidation and hops', async (t) => {
+  const framings: readonly (readonly [Partial<RequestHead>, Framing])[] = [
     [{}, { kind: 'none' }],
     [{ headers: { 'content-length': '0' } }, { kind: 'none' }],
     [{ headers: { 'content-length': '7' } }, { kind: 'length', sizeBytes: 7 }],
