@@ -13,7 +13,7 @@ import { formatFaults, loadConfig } from './config/load.js';
 import { type RenderTexts, renderConfig } from './config/render.js';
 import { issueToken, openDevAuth } from './dev/auth-service.js';
 import { prepareSecrets, runDev } from './dev/dev.js';
-import { checkConfig, type ProcessEntry, runChore, runProcess } from './process.js';
+import { type ProcessEntry, runChore, runProcess } from './process.js';
 
 /** Where each process's entry module stands, relative to this one. */
 const ENTRIES = { origin: '../origin/main.js', edge: '../edge/main.js' } as const;
@@ -160,7 +160,8 @@ async function dev(path: string | undefined): Promise<number> {
 async function check(path: string | undefined): Promise<number> {
   const faults = new Map<string, string>();
   for (const name of Object.keys(ENTRIES) as EntryName[]) {
-    for (const fault of checkConfig(await loadEntry(name), path)) {
+    const read = (await loadEntry(name)).read(path);
+    for (const fault of read.kind === 'faulty' ? read.faults : []) {
       const line = formatFaults([fault]);
       faults.set(line, line);
     }

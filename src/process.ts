@@ -8,11 +8,12 @@ import { type Clock, keepAlive, systemClock } from './clock.js';
 import type { LoadContext } from './config/field.js';
 import {
   type ConfigFault,
-  type ConfigOf,
   formatFaults,
+  type LoadOutcome,
   loadConfig,
   processContext,
   type Sections,
+  type SectionsOf,
 } from './config/load.js';
 import { errorCode, Fault } from './errors.js';
 import { closeWithin } from './lifecycle.js';
@@ -37,14 +38,10 @@ export interface ConfigSource<C> {
   /** Undefined: there is no file, all is at its default. */
   readonly path: string | undefined;
   /** Reads and checks all of it anew. */
-  read(): ConfigRead<C>;
+  read(): LoadOutcome<C>;
   /** The files that its secrets came from when it was last read. */
   files(): readonly string[];
 }
-
-export type ConfigRead<C> =
-  | { readonly kind: 'loaded'; readonly config: C }
-  | { readonly kind: 'faulty'; readonly faults: readonly ConfigFault[] };
 
 /** What a chore is handed beside its configuration: how to tell, and when to stop. */
 export interface ChoreTools extends Pick<ProcessDeps, 'clock' | 'log'> {
@@ -55,58 +52,70 @@ export interface ChoreTools extends Pick<ProcessDeps, 'clock' | 'log'> {
   progress(line: string): void;
 }
 
-/** What an operator runs beside the process, by the words of the command line. Resolves with the exit code. */
-export type Chore<C> = (config: C, tools: ChoreTools, words: Readonly<Record<string, unknown>>) => Promise<number>;
+/** What an operator runs beside the process, by its name on the command line. Resolves with the exit code. */
+export type Chore = (tools: ChoreTools, words: ChoreWords) => Promise<number>;
 
+/** The options and arguments of a chore, by their names on the command line. */
+export type ChoreWords = Readonly<Record<string, unknown>>;
+
+/** A process as the command line knows it: its configuration's type stays inside. */
 export interface ProcessEntry {
   readonly name: string;
-  /** The sections of config.yaml that this process reads, `log` among them. */
+  /** The sections of config.yaml that it reads. */
   readonly sections: Sections;
-  start(config: ConfigOf<Sections>, deps: ProcessDeps, source: ConfigSource<ConfigOf<Sections>>): Promise<Running>;
-  /** Faults that only show when several keys are seen together. */
-  check(config: ConfigOf<Sections>): readonly ConfigFault[];
-  readonly chores: Readonly<Record<string, Chore<ConfigOf<Sections>>>>;
+  /** Reads its configuration from a file; without a path, all defaults. */
+  read(path: string | undefined, context?: LoadContext): EntryRead;
 }
 
-/** Ties a process's sections to the function that starts it, so that the latter sees its own config type. */
-export function processEntry<S extends Sections & { readonly log: unknown }>(entry: {
+export type EntryRead =
+  | {
+      readonly kind: 'loaded';
+      readonly log: LogConfig;
+      start(deps: ProcessDeps): Promise<Running>;
+      chore(name: string): Chore | undefined;
+    }
+  | { readonly kind: 'faulty'; readonly faults: readonly ConfigFault[] };
+
+interface EntryOf<C> {
   readonly name: string;
-  readonly sections: S;
-  start(config: ConfigOf<S>, deps: ProcessDeps, source: ConfigSource<ConfigOf<S>>): Promise<Running>;
-  check?(config: ConfigOf<S>): readonly ConfigFault[];
-  readonly chores?: Readonly<Record<string, Chore<ConfigOf<S>>>>;
-}): ProcessEntry {
+  readonly sections: SectionsOf<C>;
+  start(config: C, deps: ProcessDeps, source: ConfigSource<C>): Promise<Running>;
+  /** Faults that only show when several keys are seen together. */
+  check(config: C): readonly ConfigFault[];
+  readonly chores?: Readonly<Record<string, (config: C, tools: ChoreTools, words: ChoreWords) => Promise<number>>>;
+}
+
+/** Ties a process's sections to the functions that take what is read of them. */
+export function processEntry<C extends { readonly log: LogConfig }>(entry: EntryOf<C>): ProcessEntry {
   return {
     name: entry.name,
     sections: entry.sections,
-    start: (config, deps, source) => entry.start(config as ConfigOf<S>, deps, source as ConfigSource<ConfigOf<S>>),
-    check: (config) => entry.check?.(config as ConfigOf<S>) ?? [],
-    chores: Object.fromEntries(
-      Object.entries(entry.chores ?? {}).map(([word, chore]) => [
-        word,
-        (config, tools, words) => chore(config as ConfigOf<S>, tools, words),
-      ]),
-    ),
+    read(path, context = processContext) {
+      const source = sourceOf(entry, path, context);
+      const read = source.read();
+      if (read.kind === 'faulty') return read;
+      const { config } = read;
+      return {
+        kind: 'loaded',
+        log: config.log,
+        start: (deps) => entry.start(config, deps, source),
+        chore(name) {
+          const chore = entry.chores?.[name];
+          return chore === undefined ? undefined : (tools, words) => chore(config, tools, words);
+        },
+      };
+    },
   };
 }
 
-/** How long close() may take before the process ends all the same. */
-const CLOSE_DEADLINE_MS = 30_000;
-
-/** Every fault of a file as this process would read it. */
-export function checkConfig(entry: ProcessEntry, path: string | undefined): readonly ConfigFault[] {
-  const read = sourceOf(entry, path).read();
-  return read.kind === 'faulty' ? read.faults : [];
-}
-
-/** Where an entry finds its configuration: a file, or none. */
-export function sourceOf(entry: ProcessEntry, path: string | undefined): ConfigSource<ConfigOf<Sections>> {
+/** Notes which files the configuration names each time it is read. */
+function sourceOf<C>(entry: EntryOf<C>, path: string | undefined, context: LoadContext): ConfigSource<C> {
   let files: string[] = [];
-  const context: LoadContext = {
-    ...processContext,
+  const noting: LoadContext = {
+    ...context,
     file(name) {
       files.push(name);
-      return processContext.file(name);
+      return context.file(name);
     },
   };
   return {
@@ -114,7 +123,7 @@ export function sourceOf(entry: ProcessEntry, path: string | undefined): ConfigS
     files: () => files,
     read() {
       files = [];
-      const outcome = loadConfig(path, entry.sections, context);
+      const outcome = loadConfig(path, entry.sections, noting);
       if (outcome.kind === 'faulty') return outcome;
       const faults = entry.check(outcome.config);
       return faults.length > 0 ? { kind: 'faulty', faults } : outcome;
@@ -122,17 +131,19 @@ export function sourceOf(entry: ProcessEntry, path: string | undefined): ConfigS
   };
 }
 
+/** How long close() may take before the process ends all the same. */
+const CLOSE_DEADLINE_MS = 30_000;
+
 /** Runs until a signal; resolves with the exit code. */
 export async function runProcess(entry: ProcessEntry, path: string | undefined): Promise<number> {
-  const source = sourceOf(entry, path);
-  const config = readConfig(entry.name, source);
-  if (config === undefined) return 2;
-  const log = createLog(entry.name, config['log'] as LogConfig);
+  const read = readEntry(entry, path);
+  if (read === undefined) return 2;
+  const log = createLog(entry.name, read.log);
   const stop = stopSignal();
   // Whoever reads its configuration again on SIGHUP does so while it runs; before and after that it must not end by it.
   process.on('SIGHUP', () => undefined);
   keepAlive();
-  const running = await start(entry, config, log, source);
+  const running = await start(entry.name, read, log);
   if (running === undefined) return 1;
   watchForBugs(log);
   log.info({ urls: running.urls }, `${entry.name} is ready`);
@@ -152,18 +163,17 @@ export async function runChore(
   entry: ProcessEntry,
   word: string,
   path: string | undefined,
-  words: Readonly<Record<string, unknown>>,
+  words: ChoreWords,
 ): Promise<number> {
-  const config = readConfig(entry.name, sourceOf(entry, path));
-  const chore = entry.chores[word];
-  if (config === undefined || chore === undefined) return 2;
+  const chore = readEntry(entry, path)?.chore(word);
+  if (chore === undefined) return 2;
   const stopping = sharedController();
   void stopSignal().then((signal) => stopping.abort(new Error(`stopped by ${signal}`)));
   const line = statusLine();
   const sink = { write: (text: string) => void process.stderr.write(text) };
   const log = createLog(word, { level: 'warn', requests: 'none' }, sink);
   try {
-    return await chore(config, { log, clock: systemClock, signal: stopping.signal, ...line }, words);
+    return await chore({ log, clock: systemClock, signal: stopping.signal, ...line }, words);
   } catch (thrown) {
     const { aborted } = stopping.signal;
     line.print(`${word}: ${aborted ? 'stopped; what is done stays done' : startFailure(thrown)}`);
@@ -173,12 +183,12 @@ export async function runChore(
   }
 }
 
-/** The configuration, or undefined after all its faults were told. */
-function readConfig(name: string, source: ConfigSource<ConfigOf<Sections>>): ConfigOf<Sections> | undefined {
-  const outcome = source.read();
-  if (outcome.kind === 'loaded') return outcome.config;
-  process.stderr.write(`${name}: the configuration ${source.path ?? '(defaults)'} cannot be used:\n`);
-  process.stderr.write(`${formatFaults(outcome.faults).replace(/^/gm, '  ')}\n`);
+/** Undefined after all faults of the configuration were reported. */
+function readEntry(entry: ProcessEntry, path: string | undefined): (EntryRead & { kind: 'loaded' }) | undefined {
+  const read = entry.read(path);
+  if (read.kind === 'loaded') return read;
+  process.stderr.write(`${entry.name}: the configuration ${path ?? '(defaults)'} cannot be used:\n`);
+  process.stderr.write(`${formatFaults(read.faults).replace(/^/gm, '  ')}\n`);
   return undefined;
 }
 
@@ -197,16 +207,11 @@ function statusLine(): Pick<ChoreTools, 'print' | 'progress'> & { clear(): void 
   };
 }
 
-async function start(
-  entry: ProcessEntry,
-  config: ConfigOf<Sections>,
-  log: Log,
-  source: ConfigSource<ConfigOf<Sections>>,
-): Promise<Running | undefined> {
+async function start(name: string, read: EntryRead & { kind: 'loaded' }, log: Log): Promise<Running | undefined> {
   try {
-    return await entry.start(config, { log, metrics: createMetrics('media_'), clock: systemClock }, source);
+    return await read.start({ log, metrics: createMetrics('media_'), clock: systemClock });
   } catch (thrown) {
-    process.stderr.write(`${entry.name} cannot start: ${startFailure(thrown)}\n`);
+    process.stderr.write(`${name} cannot start: ${startFailure(thrown)}\n`);
     log.debug(errorFields(thrown), 'start failed');
     return undefined;
   }

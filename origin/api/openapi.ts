@@ -94,7 +94,6 @@ function problemOf(codes: readonly string[]): JsonSchema {
 function securityOf(audience: Audience): readonly Document[] {
   switch (audience) {
     case 'anyone':
-    case 'edge':
       return [{}];
     case 'viewer':
       return [{}, { token: [] }, { link: [] }];

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { errorCode } from '../errors.js';
-import type { LoadContext, Section, ValueOf } from './field.js';
+import type { LoadContext, Section } from './field.js';
 import { readYaml } from './yaml.js';
 
 export interface ConfigFault {
@@ -16,10 +16,11 @@ export interface ConfigFault {
 }
 
 export type Sections = Readonly<Record<string, Section<unknown>>>;
-export type ConfigOf<S extends Sections> = { readonly [K in keyof S]: ValueOf<S[K]> };
+/** The sections of which a configuration is read. */
+export type SectionsOf<C> = { readonly [K in keyof C]: Section<C[K]> };
 
-export type LoadOutcome<S extends Sections> =
-  | { readonly kind: 'loaded'; readonly config: ConfigOf<S> }
+export type LoadOutcome<C> =
+  | { readonly kind: 'loaded'; readonly config: C }
   | { readonly kind: 'faulty'; readonly faults: readonly ConfigFault[] };
 
 /** Every top-level key there is; a process reads its own and lets the others stand. */
@@ -37,11 +38,11 @@ export const processContext: LoadContext = {
 };
 
 /** Reads the file; a missing one is a fault, an absent path means all defaults. */
-export function loadConfig<S extends Sections>(
+export function loadConfig<C>(
   path: string | undefined,
-  sections: S,
+  sections: SectionsOf<C>,
   context: LoadContext = processContext,
-): LoadOutcome<S> {
+): LoadOutcome<C> {
   if (path === undefined) return parseConfig('', sections, context);
   try {
     return parseConfig(readFileSync(path, 'utf8'), sections, context);
@@ -52,11 +53,11 @@ export function loadConfig<S extends Sections>(
 }
 
 /** The same for text in hand. */
-export function parseConfig<S extends Sections>(
+export function parseConfig<C>(
   text: string,
-  sections: S,
+  sections: SectionsOf<C>,
   context: LoadContext = processContext,
-): LoadOutcome<S> {
+): LoadOutcome<C> {
   const read = readYaml(text);
   if (read.kind === 'faulty') return { kind: 'faulty', faults: read.errors.map((error) => ({ path: '', ...error })) };
   const root = read.value ?? {};
@@ -66,12 +67,12 @@ export function parseConfig<S extends Sections>(
   const given = root as Readonly<Record<string, unknown>>;
   const faults: ConfigFault[] = unknownSections(given);
   const config: Record<string, unknown> = {};
-  for (const [name, section] of Object.entries(sections)) {
+  for (const [name, section] of Object.entries<Section<unknown>>(sections)) {
     const parsed = section.schema(context).safeParse(given[name] ?? {});
     if (parsed.success) config[name] = parsed.data;
     else faults.push(...parsed.error.issues.map((issue) => faultFrom(name, issue)));
   }
-  return faults.length > 0 ? { kind: 'faulty', faults } : { kind: 'loaded', config: config as ConfigOf<S> };
+  return faults.length > 0 ? { kind: 'faulty', faults } : { kind: 'loaded', config: config as C };
 }
 
 /** One fault a line, as a person reads them at a terminal. */

@@ -24,8 +24,6 @@ export interface ResponseDirectives {
   readonly mustRevalidate: boolean;
   readonly proxyRevalidate: boolean;
   readonly mustUnderstand: boolean;
-  readonly noTransform: boolean;
-  readonly immutable: boolean;
   /** RFC 9111 5.2.3: an extension of our own. The stated lifetime is not to be prolonged by anybody's rule: the head may change. */
   readonly provisional: boolean;
   readonly maxAgeMs: number | undefined;
@@ -181,12 +179,10 @@ class Gathered {
       case 'no-store':
       case 'must-revalidate':
       case 'proxy-revalidate':
-      case 'no-transform':
         this.#said.add(name);
         break;
       case 'public':
       case 'must-understand':
-      case 'immutable':
       case 'provisional':
         if (argument === undefined) this.#said.add(name);
         break;
@@ -218,8 +214,6 @@ class Gathered {
       mustRevalidate: this.#said.has('must-revalidate'),
       proxyRevalidate: this.#said.has('proxy-revalidate'),
       mustUnderstand: this.#said.has('must-understand'),
-      noTransform: this.#said.has('no-transform'),
-      immutable: this.#said.has('immutable'),
       provisional: this.#said.has('provisional'),
       maxAgeMs: this.#lifetimes.get('max-age'),
       sMaxageMs: this.#lifetimes.get('s-maxage'),

@@ -30,7 +30,7 @@ export type ValuesOf<P extends Parameters> = {
 };
 
 /** Who may call, for the description. */
-export type Audience = 'anyone' | 'viewer' | 'token' | 'admin' | 'edge';
+export type Audience = 'anyone' | 'viewer' | 'token' | 'admin';
 
 export interface ResponseNote {
   readonly status: number;
@@ -53,7 +53,7 @@ export interface RouteNotes {
 /** A row of the table, its parameters' types folded away. */
 export interface Route<C> extends RouteNotes {
   readonly methods: readonly Method[];
-  /** `/v1/media/{id}/thumb`: a name in braces stands for one segment; a last `{rest*}` for any that follow, or none. */
+  /** `/v1/media/{id}/thumb`: a name in braces stands for one segment. */
   readonly pattern: string;
   readonly path: Parameters;
   readonly query: Parameters;
@@ -115,18 +115,14 @@ function matchSegments(
   parts: readonly string[],
   segments: readonly string[],
 ): Readonly<Record<string, string>> | undefined {
+  if (parts.length !== segments.length) return undefined;
   const named: Record<string, string> = {};
   for (const [index, part] of parts.entries()) {
-    if (part.endsWith('*}')) {
-      named[part.slice(1, -2)] = segments.slice(index).join('/');
-      return named;
-    }
-    const segment = segments[index];
-    if (segment === undefined) return undefined;
+    const segment = segments[index] ?? '';
     if (part.startsWith('{')) named[part.slice(1, -1)] = segment;
     else if (part !== segment) return undefined;
   }
-  return parts.length === segments.length ? named : undefined;
+  return named;
 }
 
 export const mediaId: Parameter<MediaId> = {

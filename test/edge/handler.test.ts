@@ -1,5 +1,6 @@
 /** The parts that the edge's story decides by, each against its rules; and fills against a model of what readers must see. */
 import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
 import { array, assert, asyncProperty, boolean, constantFrom, integer, property, record, string } from 'fast-check';
 import t from 'tap';
 import { createFlights, type Flight, type FlightSpec } from '../../edge/fetch/flight.js';
@@ -8,7 +9,6 @@ import { createUncacheableMemory } from '../../edge/fetch/uncacheable.js';
 import { keyOf, type TargetRules, targetOf, thumbTarget } from '../../edge/key.js';
 import { entry } from '../../edge/main.js';
 import { createBreaker } from '../../edge/upstream/breaker.js';
-import { parseConfig } from '../../src/config/load.js';
 import type { MediaId } from '../../src/ids.js';
 import {
   chooseFormat,
@@ -210,9 +210,8 @@ void t.test('the first rule that matches decides', async (t) => {
 void t.test('a configuration is judged by what the edge will need of it', async (t) => {
   const nothing = { env: () => undefined, file: () => undefined };
   const faultsOf = (text: string): readonly string[] => {
-    const read = parseConfig(text, entry.sections, nothing);
-    const faults = read.kind === 'faulty' ? read.faults : entry.check(read.config);
-    return faults.map(({ path, message }) => `${path}: ${message}`);
+    const read = entry.read(join(t.testdir({ 'config.yaml': text }), 'config.yaml'), nothing);
+    return (read.kind === 'faulty' ? read.faults : []).map(({ path, message }) => `${path}: ${message}`);
   };
   t.same(faultsOf('edge: { access: "off" }'), [], 'a generic cache needs no secrets');
   t.match(faultsOf('edge: { access: media }').join('\n'), /access\.edge_secret: the file .* cannot be read/);

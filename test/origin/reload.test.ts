@@ -9,7 +9,6 @@ import type { MediaId } from '../../src/ids.js';
 import { JOURNAL_PATH } from '../../src/journal/entry.js';
 import { createLog } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics.js';
-import { sourceOf } from '../../src/process.js';
 import { openAuthService } from '../kit/auth-service.js';
 import { ManualClock } from '../kit/clock.js';
 import { type HttpResponse, json, member, type RequestOptions, sendRequest } from '../kit/http/request.js';
@@ -67,13 +66,12 @@ async function openBench(t: Test): Promise<Bench> {
       ...others,
     });
   await writeFile(configPath, document({}, {}));
-  const source = sourceOf(entry, configPath);
-  const read = source.read();
+  const read = entry.read(configPath);
   if (read.kind === 'faulty') throw new Error(JSON.stringify(read.faults));
   const lines: Readonly<Record<string, unknown>>[] = [];
   const write = (line: string): void => void lines.push(JSON.parse(line) as Readonly<Record<string, unknown>>);
   const log = createLog('origin', { level: 'info', requests: 'all' }, { write });
-  const running = await entry.start(read.config, { clock, log, metrics: createMetrics('media_') }, source);
+  const running = await read.start({ clock, log, metrics: createMetrics('media_') });
   t.teardown(() => running.close());
   const url = running.urls['media'] ?? '';
   return {

@@ -3,8 +3,7 @@ import { rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { integer, section } from '../../src/config/field.js';
-import { parseConfig } from '../../src/config/load.js';
-import type { ConfigRead } from '../../src/process.js';
+import { type LoadOutcome, parseConfig } from '../../src/config/load.js';
 import { openReloading, type Reloading } from '../../src/reload.js';
 import { ManualClock } from '../kit/clock.js';
 import { testDeps } from '../kit/deps.js';
@@ -36,7 +35,7 @@ function openReloadable(t: Test, path: string | undefined, files: readonly strin
   const clock = new ManualClock();
   const applied: number[] = [];
   const held = { text: '', files };
-  const readAll = (): ConfigRead<Settings> => parseConfig(held.text, sections) as ConfigRead<Settings>;
+  const readAll = (): LoadOutcome<Settings> => parseConfig(held.text, sections);
   const first = readAll();
   if (first.kind !== 'loaded') throw new Error('the defaults are right');
   const reloading = openReloading<Settings>({

@@ -6,10 +6,10 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { originSection } from '../../../origin/config.js';
-import { openOrigin } from '../../../origin/origin.js';
+import { type OriginSettings, openOrigin } from '../../../origin/origin.js';
 import { accessSection } from '../../../src/access/config.js';
 import { edgeProof } from '../../../src/access/edge-proof.js';
-import { type ConfigOf, formatFaults, parseConfig } from '../../../src/config/load.js';
+import { formatFaults, parseConfig } from '../../../src/config/load.js';
 import { createLog, logSection } from '../../../src/log.js';
 import { createMetrics } from '../../../src/metrics.js';
 import { type AuthService, openAuthService, TEST_SECRET } from '../auth-service.js';
@@ -162,11 +162,7 @@ export function withToken(token: string, options: RequestOptions = {}): RequestO
 
 const SECTIONS = { log: logSection, access: accessSection, origin: originSection };
 
-function configOf(
-  folder: string,
-  section: Readonly<Record<string, unknown>>,
-  auth: AuthService,
-): ConfigOf<typeof SECTIONS> {
+function configOf(folder: string, section: Readonly<Record<string, unknown>>, auth: AuthService): OriginSettings {
   const document = {
     log: { level: 'info' },
     access: {

