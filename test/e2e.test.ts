@@ -9,7 +9,6 @@ import { entry as edgeEntry } from '../edge/main.js';
 import { entry as originEntry } from '../origin/main.js';
 import { formatFaults } from '../src/config/load.js';
 import { prepareSecrets } from '../src/dev/dev.js';
-import { checkConfig } from '../src/process.js';
 import { ManualClock } from './kit/clock.js';
 import { startEdge } from './kit/edge/media-edge.js';
 import { type HttpResponse, json, member, sendRequest } from './kit/http/request.js';
@@ -323,7 +322,8 @@ void t.test('a failure at the start is reported in a sentence, without a stack',
     for (const path of ['edge.listen.port', 'origin.listen.port', 'surprise']) t.match(checked.err, path);
     t.notMatch(checked.err, /\n\s+at /);
     for (const entry of [originEntry, edgeEntry]) {
-      t.match(formatFaults(checkConfig(entry, join(folder, 'absent.yaml'))), /absent\.yaml: there is no such file/);
+      const read = entry.read(join(folder, 'absent.yaml'));
+      t.match(read.kind === 'faulty' && formatFaults(read.faults), /absent\.yaml: there is no such file/);
     }
   });
 
