@@ -10,7 +10,7 @@ import type { Body } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import type { Answer, ClientSignal, Outcome } from '../request.js';
 import type { ForwardReason } from '../respond/cache-status.js';
-import { refuse, relay, respond } from '../respond/respond.js';
+import { type CachedResponse, refuse, relay, respond } from '../respond/respond.js';
 import { decideFailure, type OriginFailure } from '../rfc9111/decide.js';
 import type { Answered, UpstreamFailure } from '../upstream/request.js';
 import type { Engine } from './engine.js';
@@ -73,13 +73,13 @@ export function answerArriving(
   const { entry } = fill;
   const now = engine.clock.now();
   const result = { status, stored: true, ttlMs: entry.staleAt - now };
-  const response = {
+  const response: CachedResponse = {
     entry,
     body: fill,
     cacheStatus: forwarded(context, result),
     endsAt: wanted.endsAt,
-    leaving: client.gone(),
-    ...(!joined && wanted.fetchAs === 'client' && { withheld: unstoredFields }),
+    gone: client.gone(),
+    ...(!joined && wanted.fetchAs === 'client' && { unstoredFields }),
   };
   return {
     kind: 'reply',
