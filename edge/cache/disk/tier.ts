@@ -3,9 +3,9 @@
  * and finds, reads and removes them. The bytes in its folder never exceed its
  * size. It serves from the start, while recovery still runs.
  *
- * Leaves to its parts: the entries (entries.ts), reading (reader.ts), room
- * (room.ts) and background work (housekeeping.ts). Leaves to the cache: which
- * responses are stored here.
+ * Beside it: the folder (folder.ts), the entries (entries.ts), reading
+ * (reader.ts), room (room.ts) and background work (housekeeping.ts). Leaves to
+ * the cache which responses are stored here.
  */
 import { join } from 'node:path';
 import type { Clock } from '../../../src/clock.js';
@@ -14,17 +14,15 @@ import type { CounterOf } from '../../../src/metrics.js';
 import type { CacheKey, Entry, SizedEntry } from '../../entry.js';
 import type { Stored, TierStats } from '../cache.js';
 import type { CacheConfig } from '../config.js';
+import type { Policy } from '../policy/policy.js';
 import { type AdmissionName, createAdmission, createPolicy } from '../policy/registry.js';
 import type { Admission } from '../policy/second-hit.js';
 import type { Readers } from '../readers.js';
 import { ContentRefs } from './content-refs.js';
-import { ContentStore } from './content-store.js';
-import { DiskIndex } from './disk-index.js';
 import { DiskEntries, type Pending } from './entries.js';
 import type { DiskFiles } from './files.js';
+import { type CacheFolder, openFolder } from './folder.js';
 import { Housekeeping } from './housekeeping.js';
-import { IndexGuard } from './index-guard.js';
-import { lockFolder } from './lock.js';
 import { DiskReader } from './reader.js';
 import { type DiskRecord, digestOf, diskWeight } from './record.js';
 import { DiskRoom } from './room.js';
@@ -62,19 +60,11 @@ export interface StoreRequest {
 
 export type StoreOutcome = 'stored' | 'too_large' | 'not_admitted' | 'disk_full' | 'cancelled';
 
-/** What is opened before the tier is made of it. */
-interface Opened {
-  readonly contentStore: ContentStore;
-  readonly index: DiskIndex;
-  readonly guard: IndexGuard;
-  readonly unlock: () => Promise<void>;
-}
-
 export class DiskTier {
   readonly #deps: DiskTierDeps;
   readonly #capacityBytes: number;
   readonly #maxObjectBytes: number;
-  readonly #opened: Opened;
+  readonly #folder: CacheFolder;
   readonly #room: DiskRoom;
   readonly #spools: SpoolFolder;
   readonly #contentRefs: ContentRefs;
@@ -87,64 +77,52 @@ export class DiskTier {
   #refused = 0;
 
   static async open(deps: DiskTierDeps): Promise<DiskTier> {
-    const { config, files } = deps;
-    await files.makeFolder(config.folder);
-    const unlock = await lockFolder(config.folder);
+    const folder = await openFolder(deps.config.folder, deps);
     try {
-      return await DiskTier.#open(deps, unlock);
-    } catch (thrown) {
-      await unlock();
-      throw thrown;
-    }
-  }
-
-  static async #open(deps: DiskTierDeps, unlock: () => Promise<void>): Promise<DiskTier> {
-    const { config, files, randomName } = deps;
-    const contentStore = await ContentStore.open(join(config.folder, 'content'), files, randomName);
-    const path = join(config.folder, 'index');
-    const guard = new IndexGuard(path);
-    const index = await openIndex(deps, path, contentStore, guard);
-    try {
-      const tier = new DiskTier(deps, { contentStore, index, guard, unlock });
+      const tier = new DiskTier(deps, folder);
       await tier.#spools.open();
       await tier.#housekeeping.start();
       return tier;
     } catch (thrown) {
-      await index.close();
+      await folder.close();
       throw thrown;
     }
   }
 
-  private constructor(deps: DiskTierDeps, opened: Opened) {
-    const { config, files, readers, log, randomName } = deps;
-    const { sizeBytes, minFreeBytes, maxObjectBytes, policy } = config.disk;
-    const { index, contentStore } = opened;
+  private constructor(deps: DiskTierDeps, folder: CacheFolder) {
+    const { config, files, readers, log, clock, randomName } = deps;
+    const { index, guard, contentStore } = folder;
+    const { sizeBytes, minFreeBytes, maxObjectBytes } = config.disk;
     const fillRoomBytes = Math.min(config.disk.fillRoomBytes, Math.floor(sizeBytes / 2));
+    const capacityBytes = sizeBytes - fillRoomBytes;
     const onError = (thrown: unknown): void => this.#onError(thrown);
-    this.#deps = deps;
-    this.#opened = opened;
-    this.#capacityBytes = sizeBytes - fillRoomBytes;
-    this.#maxObjectBytes = Math.min(maxObjectBytes, fillRoomBytes);
-    this.#room = new DiskRoom({ sizeBytes, fillRoomBytes, minFreeBytes }, () => this.#entries.usedBytes);
-    this.#spools = new SpoolFolder(join(config.folder, 'spool'), files, this.#room, randomName);
-    this.#contentRefs = new ContentRefs({ contentStore, index, room: this.#room, onError });
-    this.#entries = new DiskEntries({
-      index,
-      contentRefs: this.#contentRefs,
-      readers,
-      log,
-      newPolicy: () => createPolicy(policy, this.#capacityBytes, config.policies),
-      onError,
-    });
+    const newPolicy = (): Policy => createPolicy(config.disk.policy, capacityBytes, config.policies);
+    const room = new DiskRoom({ sizeBytes, fillRoomBytes, minFreeBytes }, () => this.#entries.usedBytes);
+    const contentRefs = new ContentRefs({ contentStore, index, room, onError });
+    const entries = new DiskEntries({ index, contentRefs, readers, log, newPolicy, onError });
     const { wholeReadBytes } = config.fill;
-    const own = { contentRefs: this.#contentRefs, entries: this.#entries };
-    this.#reader = new DiskReader({ ...own, index, readers, wholeReadBytes, onError });
+    const reader = new DiskReader({ contentRefs, index, entries, readers, wholeReadBytes, onError });
+    this.#deps = deps;
+    this.#folder = folder;
+    this.#capacityBytes = capacityBytes;
+    this.#maxObjectBytes = Math.min(maxObjectBytes, fillRoomBytes);
+    this.#room = room;
+    this.#spools = new SpoolFolder(join(config.folder, 'spool'), files, room, randomName);
+    this.#contentRefs = contentRefs;
+    this.#entries = entries;
+    this.#reader = reader;
     this.#housekeeping = new Housekeeping({
-      ...deps,
-      ...opened,
-      ...own,
-      room: this.#room,
-      reader: this.#reader,
+      config,
+      clock,
+      log,
+      files,
+      room,
+      index,
+      guard,
+      entries,
+      contentStore,
+      contentRefs,
+      reader,
       onError,
     });
   }
@@ -185,16 +163,16 @@ export class DiskTier {
   }
 
   keysOfMedia(id: string): readonly CacheKey[] {
-    return this.#opened.index.byMedia(id).map(({ entry }) => entry.key);
+    return this.#folder.index.byMedia(id).map(({ entry }) => entry.key);
   }
 
   entriesOfPrimary(primaryKey: string): readonly Entry[] {
-    return this.#opened.index.byPrimary(primaryKey).map(({ entry }) => entry);
+    return this.#folder.index.byPrimary(primaryKey).map(({ entry }) => entry);
   }
 
   /** The keys of all entries that match, in small steps: readers do not have to wait for an operator's purge. */
   async *keysWhere(matches: (entry: Entry) => boolean): AsyncGenerator<CacheKey, void> {
-    const { index } = this.#opened;
+    const { index } = this.#folder;
     await index.flushed();
     for (const rows of index.inOrder(ROWS_PER_STEP)) {
       for (const { digest } of rows) {
@@ -242,7 +220,7 @@ export class DiskTier {
     this.#admissions.clear();
     this.#room.removing(bytes);
     try {
-      const removeForGood = await this.#opened.contentStore.discardAll();
+      const removeForGood = await this.#folder.contentStore.discardAll();
       void removeForGood()
         .catch((thrown: unknown) => this.#onError(thrown))
         .finally(() => this.#room.removed(bytes));
@@ -255,7 +233,7 @@ export class DiskTier {
 
   /** Resolves when all that was removed so far would stay so after a restart. */
   flushed(): Promise<void> {
-    return this.#opened.index.flushed();
+    return this.#folder.index.flushed();
   }
 
   stats(): TierStats {
@@ -287,20 +265,12 @@ export class DiskTier {
   }
 
   async close(): Promise<void> {
-    const { index, guard, unlock } = this.#opened;
     await this.#housekeeping.stop();
     this.#entries.cancelPending();
     // A store may wait for a removal, and may itself leave something to remove.
     await Promise.allSettled([...this.#stores, this.#contentRefs.removalsDone()]);
     await this.#contentRefs.removalsDone();
-    try {
-      await index.close();
-      await guard.proven();
-    } catch (thrown) {
-      this.#onError(thrown);
-    } finally {
-      await unlock();
-    }
+    await this.#folder.close().catch((thrown: unknown) => this.#onError(thrown));
   }
 
   async #store({ entry, sha256, source, admission, isCancelled }: StoreRequest): Promise<StoreOutcome> {
@@ -376,29 +346,4 @@ async function writeWhole(spool: SpoolFile, bytes: Buffer): Promise<void> {
   } finally {
     await spool.close();
   }
-}
-
-/** Opens the index. One that cannot be read is replaced by an empty one: everything can be fetched again. */
-async function openIndex(
-  { files, log, errors }: DiskTierDeps,
-  path: string,
-  contentStore: ContentStore,
-  guard: IndexGuard,
-): Promise<DiskIndex> {
-  const fault = await guard.fault();
-  if (fault === undefined) {
-    try {
-      return await DiskIndex.open(path);
-    } catch (thrown) {
-      log.warn(errorFields(thrown), 'the index of the disk tier cannot be opened');
-    }
-  }
-  log.warn({ fault: fault ?? 'it cannot be opened' }, 'the disk tier starts empty');
-  errors.add();
-  await files.remove(path);
-  await files.remove(`${path}-lock`);
-  await guard.renew();
-  // The sweep after recovery removes the discarded contents.
-  await contentStore.discardAll();
-  return DiskIndex.open(path);
 }

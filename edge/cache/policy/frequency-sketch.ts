@@ -1,7 +1,7 @@
 /**
- * How often keys were seen of late, in four bits each and roughly: a count-min
- * sketch whose counters are halved after every so many additions, so that old
- * fame fades.
+ * Estimates how often keys were seen recently, up to 15 times: a count-min
+ * sketch. All counters are halved after a number of additions, so that old uses
+ * count less and less.
  * (G. Cormode, S. Muthukrishnan, An Improved Data Stream Summary, 2005; aging as
  * in G. Einziger et al., TinyLFU, ACM ToS 13(4), 2017.)
  */
@@ -11,18 +11,18 @@ const COUNT_MAX = 15;
 const FIRST_WIDTH = 1_024;
 const WIDTH_MAX = 2 ** 24;
 /**
- * Additions per counter of a row until all are halved. Less than the paper's ten: what a chat talks
- * about fades within days.
+ * Additions per counter of a row until all are halved. Less than the paper's ten: in a chat, media
+ * are popular for days only.
  */
 const SAMPLE_FACTOR = 2;
 
 export class FrequencySketch {
-  /** One row after the other; each a byte per counter. */
+  /** One row after the other; one byte for each counter. */
   #counters = new Uint8Array(ROWS * FIRST_WIDTH);
   #width = FIRST_WIDTH;
   #additions = 0;
 
-  /** Makes it wide enough for so many keys. Doubling keeps every estimate. */
+  /** Makes the sketch wide enough for this many keys. Doubling changes no estimate. */
   fit(keys: number): void {
     while (this.#width < keys && this.#width < WIDTH_MAX) this.#double();
   }
@@ -78,7 +78,7 @@ function hashOf(key: string): number {
   return hash;
 }
 
-/** The finaliser of MurmurHash3: every bit of the input moves every bit of the result. */
+/** The finaliser of MurmurHash3: every bit of the input affects every bit of the result. */
 function mix(value: number): number {
   let mixed = value ^ (value >>> 16);
   mixed = Math.imul(mixed, 0x85ebca6b);

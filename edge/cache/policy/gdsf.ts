@@ -1,13 +1,13 @@
 /**
- * GDSF: the victim is the entry with the least uses per byte, aged by inflation:
- * an entry's priority is L + uses/weight at its last use, L the priority of the
- * last victim. Small things asked for often stay; best for a tier whose hits are
- * counted by request.
+ * GDSF: the victim is the key with the lowest priority. A key's priority is
+ * L + uses/weight at its last use, where L is the priority of the last victim;
+ * L grows, so keys that are not used any more fall behind. Small keys that are
+ * used often stay: good for a tier whose hits are counted by request.
  * (L. Cherkasova, Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency
  * Caching Policy, HP Labs HPL-98-69R1, 1998.)
  */
 import type { Policy } from './policy.js';
-import { type Column, SlotTable } from './slots.js';
+import { type Column, type EvictSlot, SlotTable, slotPolicy } from './slots.js';
 
 export function createGdsf(capacityBytes: number): Policy {
   const table = new SlotTable();
@@ -16,35 +16,22 @@ export function createGdsf(capacityBytes: number): Policy {
   let inflation = 0;
 
   const priorityOf = (slot: number): number => inflation + uses.get(slot) / Math.max(1, table.weightAt(slot));
-  const drop = (slot: number): void => {
-    heap.remove(slot);
-    table.drop(slot);
-  };
-  const remove = (key: string): void => {
-    const slot = table.slotOf(key);
-    if (slot !== undefined) drop(slot);
-  };
 
-  const shrink = (toBytes: number, evict: (victim: string) => void): void => {
+  const shrink = (toBytes: number, evict: EvictSlot): void => {
     for (let slot = heap.least; slot !== undefined && table.usedBytes > toBytes; slot = heap.least) {
       inflation = heap.priorityOf(slot);
-      const victim = table.keyAt(slot);
-      drop(slot);
-      evict(victim);
+      evict(slot);
     }
   };
 
-  return {
+  return slotPolicy(table, {
     name: 'gdsf',
     capacityBytes,
-    touch(key) {
-      const slot = table.slotOf(key);
-      if (slot === undefined) return;
+    touch(slot) {
       uses.set(slot, uses.get(slot) + 1);
       heap.raise(slot, priorityOf(slot));
     },
     admit(key, weightBytes, evict) {
-      remove(key);
       if (weightBytes > capacityBytes) return false;
       shrink(capacityBytes - weightBytes, evict);
       const slot = table.add(key, weightBytes);
@@ -53,18 +40,11 @@ export function createGdsf(capacityBytes: number): Policy {
       return true;
     },
     shrink,
-    remove,
-    has: (key) => table.has(key),
-    get usedBytes() {
-      return table.usedBytes;
-    },
-    get count() {
-      return table.count;
-    },
-  };
+    unlink: (slot) => heap.remove(slot),
+  });
 }
 
-/** A binary heap of slots, the least priority first; among equals the one that came or was used first. */
+/** A binary heap of slots, the lowest priority first; among equals, the one that was added or used first. */
 class SlotHeap {
   readonly #slots: number[] = [];
   readonly #positions: Column;
@@ -92,7 +72,7 @@ class SlotHeap {
     this.#riseFrom(this.#slots.length - 1, slot);
   }
 
-  /** The new priority must not be less than the old one. */
+  /** The new priority must not be lower than the old one. */
   raise(slot: number, priority: number): void {
     this.#rank(slot, priority);
     this.#sinkFrom(this.#positions.get(slot), slot);

@@ -1,25 +1,26 @@
 /**
- * A replacement policy is three verbs over keys and weights, and a fourth for a
- * tier whose room has become less. It names victims and never touches what it
- * names; the tier does. No IO, no clock: time is the
- * order of calls. After every call the weights it holds are within its capacity.
+ * A replacement policy: which keys a tier keeps, given their weights and uses.
+ * It names victims; the tier removes them. No IO and no clock: time is the order
+ * of the calls. After every call its keys weigh no more than its capacity.
  */
+
+/** Receives a key that has to go. The policy has forgotten the key by then; do not call the policy from it. */
+export type Evict = (victim: string) => void;
 
 export interface Policy {
   readonly name: string;
   readonly capacityBytes: number;
-  /** A use of a key. Unknown keys are ignored. */
+  /** Counts a use. Unknown keys are ignored. */
   touch(key: string): void;
   /**
-   * A key asks for room; one that is held is removed first. Calls `evict` for
-   * each victim, which the policy has forgotten by then; `evict` must not call
-   * back. False: it does not take the key, and holds nothing of it but what it
-   * may remember for next time; it may have named victims all the same.
+   * A key asks for room. If it is known, it is removed first. False: the policy
+   * refuses it and forgets it, except for what it may remember for the next
+   * time. It may have named victims in both cases.
    */
-  admit(key: string, weightBytes: number, evict: (victim: string) => void): boolean;
-  /** Less is left than its capacity: names those who go until what it holds weighs no more than `toBytes`. */
-  shrink(toBytes: number, evict: (victim: string) => void): void;
-  /** The key is gone for other reasons. Unknown keys are ignored. */
+  admit(key: string, weightBytes: number, evict: Evict): boolean;
+  /** Names victims until the keys weigh no more than `toBytes`. */
+  shrink(toBytes: number, evict: Evict): void;
+  /** The key is gone for another reason. Unknown keys are ignored. */
   remove(key: string): void;
   has(key: string): boolean;
   readonly usedBytes: number;

@@ -1,4 +1,4 @@
-/** The policies and modes of admission by the names that config.yaml uses. */
+/** Policies and admissions by their names in the configuration. */
 import { createGdsf } from './gdsf.js';
 import { createFifo, createLru } from './lru.js';
 import type { Policy } from './policy.js';

@@ -1,11 +1,13 @@
 /**
- * S3-FIFO: a small queue sifts what is asked for once, a main queue keeps what
- * is asked for again, a ghost queue remembers keys that the small one let go,
- * so that their return counts as proof. Weights are bytes in all three.
+ * S3-FIFO: new keys enter a small queue; those that are used there move to the
+ * main queue, the others are evicted. Evicted keys are remembered for a while as
+ * ghosts; a ghost that returns goes straight to the main queue. The sizes of all
+ * three are in bytes.
  * (J. Yang et al., FIFO queues are all you need for cache eviction, SOSP 2023.)
  */
 import type { Policy } from './policy.js';
-import { Links, SlotQueue, SlotTable } from './slots.js';
+import { RememberedKeys } from './remembered-keys.js';
+import { type EvictSlot, Links, SlotQueue, SlotTable, slotPolicy } from './slots.js';
 
 const FREQUENCY_MAX = 3;
 const IN_SMALL = 0;
@@ -14,7 +16,7 @@ const IN_MAIN = 1;
 export interface S3FifoParameters {
   /** The small queue's share of the capacity. */
   readonly smallShare: number;
-  /** So many uses in the small queue make an entry worth keeping. */
+  /** This many uses in the small queue move a key to the main queue. */
   readonly promoteAt: number;
 }
 
@@ -26,25 +28,17 @@ export function createS3Fifo(capacityBytes: number, { smallShare, promoteAt }: S
   const main = new SlotQueue(table, links);
   const place = table.bytes();
   const frequency = table.bytes();
-  const ghosts = createGhosts(mainBytes);
+  const ghosts = new RememberedKeys(mainBytes);
 
   const queueOf = (slot: number): SlotQueue => (place.get(slot) === IN_SMALL ? small : main);
-  const drop = (slot: number): void => {
-    queueOf(slot).remove(slot);
-    table.drop(slot);
-  };
-  const remove = (key: string): void => {
-    const slot = table.slotOf(key);
-    if (slot !== undefined) drop(slot);
-  };
 
-  /** One step towards room: an entry changes queue, is spared, or goes. */
-  const sift = (evict: (victim: string) => void): void => {
+  /** One step towards room: a key moves to the main queue, is spared, or is evicted. */
+  const sift = (evict: EvictSlot): void => {
     const oldestInSmall = small.oldest;
     if (oldestInSmall === undefined || main.usedBytes > mainBytes) siftMain(evict);
     else siftSmall(oldestInSmall, evict);
   };
-  const siftSmall = (slot: number, evict: (victim: string) => void): void => {
+  const siftSmall = (slot: number, evict: EvictSlot): void => {
     if (frequency.get(slot) >= promoteAt) {
       small.remove(slot);
       place.set(slot, IN_MAIN);
@@ -52,12 +46,10 @@ export function createS3Fifo(capacityBytes: number, { smallShare, promoteAt }: S
       main.push(slot);
       return;
     }
-    const victim = table.keyAt(slot);
-    ghosts.add(victim, table.weightAt(slot));
-    drop(slot);
-    evict(victim);
+    ghosts.add(table.keyAt(slot), table.weightAt(slot));
+    evict(slot);
   };
-  const siftMain = (evict: (victim: string) => void): void => {
+  const siftMain = (evict: EvictSlot): void => {
     const slot = main.oldest;
     if (slot === undefined) return;
     const uses = frequency.get(slot);
@@ -66,24 +58,18 @@ export function createS3Fifo(capacityBytes: number, { smallShare, promoteAt }: S
       main.renew(slot);
       return;
     }
-    const victim = table.keyAt(slot);
-    drop(slot);
-    evict(victim);
+    evict(slot);
   };
 
-  const shrink = (toBytes: number, evict: (victim: string) => void): void => {
+  const shrink = (toBytes: number, evict: EvictSlot): void => {
     while (table.usedBytes > toBytes && table.count > 0) sift(evict);
   };
 
-  return {
+  return slotPolicy(table, {
     name: 's3-fifo',
     capacityBytes,
-    touch(key) {
-      const slot = table.slotOf(key);
-      if (slot !== undefined) frequency.set(slot, Math.min(frequency.get(slot) + 1, FREQUENCY_MAX));
-    },
+    touch: (slot) => frequency.set(slot, Math.min(frequency.get(slot) + 1, FREQUENCY_MAX)),
     admit(key, weightBytes, evict) {
-      remove(key);
       if (weightBytes > capacityBytes) return false;
       const returns = ghosts.take(key);
       shrink(capacityBytes - weightBytes, evict);
@@ -94,45 +80,6 @@ export function createS3Fifo(capacityBytes: number, { smallShare, promoteAt }: S
       return true;
     },
     shrink,
-    remove,
-    has: (key) => table.has(key),
-    get usedBytes() {
-      return table.usedBytes;
-    },
-    get count() {
-      return table.count;
-    },
-  };
-}
-
-interface Ghosts {
-  add(key: string, weightBytes: number): void;
-  /** Whether it was remembered; it no longer is. */
-  take(key: string): boolean;
-}
-
-/** Keys without bytes, first in first out, as many as would have filled `capacityBytes`. */
-function createGhosts(capacityBytes: number): Ghosts {
-  const table = new SlotTable();
-  const queue = new SlotQueue(table, new Links(table));
-  const drop = (slot: number): void => {
-    queue.remove(slot);
-    table.drop(slot);
-  };
-  return {
-    add(key, weightBytes) {
-      if (weightBytes > capacityBytes) return;
-      for (let slot = queue.oldest; slot !== undefined; slot = queue.oldest) {
-        if (table.usedBytes + weightBytes <= capacityBytes) break;
-        drop(slot);
-      }
-      queue.push(table.add(key, weightBytes));
-    },
-    take(key) {
-      const slot = table.slotOf(key);
-      if (slot === undefined) return false;
-      drop(slot);
-      return true;
-    },
-  };
+    unlink: (slot) => queueOf(slot).remove(slot),
+  });
 }

@@ -1,11 +1,11 @@
 /**
- * SIEVE: a FIFO whose hand walks from old to new, spares once what was used
- * since it last came by, and evicts the first that was not. Spared entries stay
- * where they are, so new ones are sifted quickly.
+ * SIEVE: a FIFO queue and a hand that moves from old to new. The hand spares each
+ * key that was used since it last came by, and evicts the first that was not.
+ * Spared keys keep their place, so new keys are judged soon.
  * (Y. Zhang et al., SIEVE is Simpler than LRU, NSDI 2024.)
  */
 import type { Policy } from './policy.js';
-import { Links, SlotQueue, SlotTable } from './slots.js';
+import { type EvictSlot, Links, SlotQueue, SlotTable, slotPolicy } from './slots.js';
 
 export function createSieve(capacityBytes: number): Policy {
   const table = new SlotTable();
@@ -13,17 +13,7 @@ export function createSieve(capacityBytes: number): Policy {
   const used = table.bytes();
   let hand: number | undefined;
 
-  const drop = (slot: number): void => {
-    if (slot === hand) hand = queue.newerThan(slot);
-    queue.remove(slot);
-    table.drop(slot);
-  };
-  const remove = (key: string): void => {
-    const slot = table.slotOf(key);
-    if (slot !== undefined) drop(slot);
-  };
-
-  /** The hand comes to rest on the next victim. The queue must not be empty. */
+  /** Moves the hand to the next victim. Undefined only for an empty queue. */
   const seekVictim = (): number | undefined => {
     let slot = hand ?? queue.oldest;
     while (slot !== undefined && used.get(slot) === 1) {
@@ -34,25 +24,19 @@ export function createSieve(capacityBytes: number): Policy {
     return slot;
   };
 
-  const shrink = (toBytes: number, evict: (victim: string) => void): void => {
+  const shrink = (toBytes: number, evict: EvictSlot): void => {
     while (table.usedBytes > toBytes) {
       const slot = seekVictim();
       if (slot === undefined) break;
-      const victim = table.keyAt(slot);
-      drop(slot);
-      evict(victim);
+      evict(slot);
     }
   };
 
-  return {
+  return slotPolicy(table, {
     name: 'sieve',
     capacityBytes,
-    touch(key) {
-      const slot = table.slotOf(key);
-      if (slot !== undefined) used.set(slot, 1);
-    },
+    touch: (slot) => used.set(slot, 1),
     admit(key, weightBytes, evict) {
-      remove(key);
       if (weightBytes > capacityBytes) return false;
       shrink(capacityBytes - weightBytes, evict);
       const slot = table.add(key, weightBytes);
@@ -61,13 +45,9 @@ export function createSieve(capacityBytes: number): Policy {
       return true;
     },
     shrink,
-    remove,
-    has: (key) => table.has(key),
-    get usedBytes() {
-      return table.usedBytes;
+    unlink(slot) {
+      if (slot === hand) hand = queue.newerThan(slot);
+      queue.remove(slot);
     },
-    get count() {
-      return table.count;
-    },
-  };
+  });
 }

@@ -1,14 +1,15 @@
 /**
- * What the policies are built of: keys in numbered slots, their attributes in
- * typed columns beside them, queues as links between slots. A use of a key then
- * allocates nothing, and a million keys cost a hundred bytes each rather than an
- * object each.
+ * The parts that policies are built of: keys in numbered slots, their attributes
+ * in typed columns, queues as links between slots. A use of a key allocates
+ * nothing, and each of a million keys needs about a hundred bytes instead of an
+ * object. `slotPolicy` makes a policy of a table and rules for its slots.
  */
+import type { Evict, Policy } from './policy.js';
 
 const FIRST_CAPACITY = 64;
 const NONE = -1;
 
-/** One number per slot. Grows with the table that made it. */
+/** One number for each slot. Grows with its table. */
 export interface Column {
   get(slot: number): number;
   set(slot: number, value: number): void;
@@ -40,7 +41,7 @@ class TypedColumn implements Column {
   }
 }
 
-/** Keys and weights by slot. A slot keeps its number until it is dropped, then serves another key. */
+/** Keys and weights by slot. A slot keeps its number until it is dropped, and is used for another key later. */
 export class SlotTable {
   readonly #slots = new Map<string, number>();
   readonly #keys: (string | undefined)[] = [];
@@ -65,7 +66,7 @@ export class SlotTable {
     return this.#usedBytes;
   }
 
-  /** Undefined where the key is not held. */
+  /** Undefined if the key is unknown. */
   slotOf(key: string): number | undefined {
     return this.#slots.get(key);
   }
@@ -82,7 +83,7 @@ export class SlotTable {
     return this.#weights.get(slot);
   }
 
-  /** The key must not be held yet. Columns of a new slot hold what the one before left: set them. */
+  /** The key must be unknown. The columns of a new slot still have the values of the key before it: set them. */
   add(key: string, weightBytes: number): number {
     const slot = this.#freeSlot();
     this.#slots.set(key, slot);
@@ -135,7 +136,7 @@ export class SlotTable {
   }
 }
 
-/** Where each slot stands in its queue. A slot is in one queue of these links at most. */
+/** The place of each slot in its queue. Queues that share links never share a slot. */
 export class Links {
   readonly newer: Column;
   readonly older: Column;
@@ -191,10 +192,65 @@ export class SlotQueue {
     this.#usedBytes -= this.#table.weightAt(slot);
   }
 
-  /** Makes it the newest. */
+  /** Makes the slot the newest. */
   renew(slot: number): void {
     if (slot === this.#newest) return;
     this.remove(slot);
     this.push(slot);
   }
+}
+
+/** Drops a slot and names its key as a victim. */
+export type EvictSlot = (slot: number) => void;
+
+/** What differs from policy to policy. */
+export interface SlotRules {
+  readonly name: string;
+  readonly capacityBytes: number;
+  touch(slot: number): void;
+  /** Adds an unknown key to the table, or refuses it. */
+  admit(key: string, weightBytes: number, evict: EvictSlot): boolean;
+  shrink(toBytes: number, evict: EvictSlot): void;
+  /** Removes a slot from the policy's own order, before the table drops it. */
+  unlink(slot: number): void;
+}
+
+export function slotPolicy(table: SlotTable, rules: SlotRules): Policy {
+  const { name, capacityBytes } = rules;
+  const drop = (slot: number): void => {
+    rules.unlink(slot);
+    table.drop(slot);
+  };
+  const evictSlot =
+    (evict: Evict): EvictSlot =>
+    (slot) => {
+      const victim = table.keyAt(slot);
+      drop(slot);
+      evict(victim);
+    };
+  const remove = (key: string): void => {
+    const slot = table.slotOf(key);
+    if (slot !== undefined) drop(slot);
+  };
+  return {
+    name,
+    capacityBytes,
+    touch(key) {
+      const slot = table.slotOf(key);
+      if (slot !== undefined) rules.touch(slot);
+    },
+    admit(key, weightBytes, evict) {
+      remove(key);
+      return rules.admit(key, weightBytes, evictSlot(evict));
+    },
+    shrink: (toBytes, evict) => rules.shrink(toBytes, evictSlot(evict)),
+    remove,
+    has: (key) => table.has(key),
+    get usedBytes() {
+      return table.usedBytes;
+    },
+    get count() {
+      return table.count;
+    },
+  };
 }

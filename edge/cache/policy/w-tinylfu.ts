@@ -1,16 +1,16 @@
 /**
- * W-TinyLFU: new entries pass through a small LRU window; who leaves it enters
- * the main part only if it was asked for more often than those who would have
- * to go for it. The main part is a segmented LRU: on probation until used again,
- * then protected.
+ * W-TinyLFU: new keys enter a small LRU window. A key that leaves the window
+ * enters the main part only if it was asked for more often than each key that
+ * would be evicted for it. The main part is a segmented LRU: keys are on
+ * probation until they are used again, then protected.
  * (G. Einziger, O. Eytan, R. Friedman, B. Manes, TinyLFU: A Highly Efficient Cache
- * Admission Policy, ACM ToS 13(4), 2017; sizes as in Lightweight Robust Size Aware
- * Cache Management, ACM ToS 18(3), 2022: the candidate is weighed against each
- * victim in turn, and none goes before the candidate has won against all it needs.)
+ * Admission Policy, ACM ToS 13(4), 2017. Sizes as in Lightweight Robust Size Aware
+ * Cache Management, ACM ToS 18(3), 2022: the candidate is compared with each
+ * victim in turn, and no victim is evicted before it has won against all of them.)
  */
 import { FrequencySketch } from './frequency-sketch.js';
 import type { Policy } from './policy.js';
-import { Links, SlotQueue, SlotTable } from './slots.js';
+import { type EvictSlot, Links, SlotQueue, SlotTable, slotPolicy } from './slots.js';
 
 const IN_WINDOW = 0;
 const ON_PROBATION = 1;
@@ -41,24 +41,8 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
     place.set(slot, to);
     queueOf(slot).push(slot);
   };
-  const drop = (slot: number): void => {
-    queueOf(slot).remove(slot);
-    table.drop(slot);
-  };
-  const remove = (key: string): void => {
-    const slot = table.slotOf(key);
-    if (slot !== undefined) drop(slot);
-  };
-  const evictSlot = (slot: number, evict: (victim: string) => void): void => {
-    const victim = table.keyAt(slot);
-    drop(slot);
-    evict(victim);
-  };
 
-  /**
-   * The oldest of the main part that would have to go, or undefined where the candidate wins against
-   * none or one of them.
-   */
+  /** The keys that would be evicted for the candidate, or undefined if it does not win against all of them. */
   const losersTo = (candidate: number): readonly number[] | undefined => {
     const weight = table.weightAt(candidate);
     const frequency = sketch.estimate(table.keyAt(candidate));
@@ -81,14 +65,14 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
     return losers;
   };
 
-  /** The oldest of the window goes on probation, or goes. */
-  const leaveWindow = (candidate: number, evict: (victim: string) => void): void => {
+  /** The candidate moves from the window to the main part, or is evicted. */
+  const leaveWindow = (candidate: number, evict: EvictSlot): void => {
     const losers = losersTo(candidate);
     if (losers === undefined) {
-      evictSlot(candidate, evict);
+      evict(candidate);
       return;
     }
-    for (const loser of losers) evictSlot(loser, evict);
+    for (const loser of losers) evict(loser);
     move(candidate, ON_PROBATION);
   };
 
@@ -101,49 +85,42 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
     }
   };
 
-  return {
+  return slotPolicy(table, {
     name: 'w-tinylfu',
     capacityBytes,
-    touch(key) {
-      const slot = table.slotOf(key);
-      if (slot === undefined) return;
-      sketch.add(key);
+    touch(slot) {
+      sketch.add(table.keyAt(slot));
       if (place.get(slot) === IN_WINDOW) window.renew(slot);
       else useInMain(slot);
     },
     admit(key, weightBytes, evict) {
-      remove(key);
       sketch.fit(table.count + 1);
       sketch.add(key);
       if (weightBytes > capacityBytes) return false;
       const slot = table.add(key, weightBytes);
       place.set(slot, IN_WINDOW);
       window.push(slot);
-      let kept = true;
-      const note = (victim: string): void => {
-        if (victim === key) kept = false;
-        else evict(victim);
+      let refused = false;
+      const evictOrRefuse = (loser: number): void => {
+        if (loser === slot) refused = true;
+        else evict(loser);
       };
-      for (let oldest = window.oldest; oldest !== undefined; oldest = window.oldest) {
+      for (let oldest = window.oldest; oldest !== undefined && !refused; oldest = window.oldest) {
         if (window.usedBytes <= windowBytes) break;
-        leaveWindow(oldest, note);
+        leaveWindow(oldest, evictOrRefuse);
       }
-      return kept;
+      if (!refused) return true;
+      window.remove(slot);
+      table.drop(slot);
+      return false;
     },
     shrink(toBytes, evict) {
       while (table.usedBytes > toBytes) {
         const slot = probation.oldest ?? window.oldest ?? guarded.oldest;
         if (slot === undefined) break;
-        evictSlot(slot, evict);
+        evict(slot);
       }
     },
-    remove,
-    has: (key) => table.has(key),
-    get usedBytes() {
-      return table.usedBytes;
-    },
-    get count() {
-      return table.count;
-    },
-  };
+    unlink: (slot) => queueOf(slot).remove(slot),
+  });
 }

@@ -1,0 +1,78 @@
+/**
+ * The cache folder: locks it, and opens the content files and the index in it.
+ * An index that cannot be read is replaced by an empty one, since everything in
+ * the cache can be fetched again.
+ */
+import { join } from 'node:path';
+import { errorFields, type Log } from '../../../src/log.js';
+import type { CounterOf } from '../../../src/metrics.js';
+import { ContentStore } from './content-store.js';
+import { DiskIndex } from './disk-index.js';
+import type { DiskFiles } from './files.js';
+import { IndexGuard } from './index-guard.js';
+import { lockFolder } from './lock.js';
+
+export interface FolderDeps {
+  readonly files: DiskFiles;
+  readonly log: Log;
+  readonly randomName: () => string;
+  /** Counts errors that the tier survived. */
+  readonly errors: CounterOf<never>;
+}
+
+export interface CacheFolder {
+  readonly contentStore: ContentStore;
+  readonly index: DiskIndex;
+  readonly guard: IndexGuard;
+  /** Rejects if the index could not be committed. The folder is unlocked in any case. */
+  close(): Promise<void>;
+}
+
+export async function openFolder(path: string, deps: FolderDeps): Promise<CacheFolder> {
+  const { files, randomName } = deps;
+  await files.makeFolder(path);
+  const unlock = await lockFolder(path);
+  try {
+    const contentStore = await ContentStore.open(join(path, 'content'), files, randomName);
+    const indexPath = join(path, 'index');
+    const guard = new IndexGuard(indexPath);
+    const index = await openIndex(indexPath, guard, contentStore, deps);
+    return { contentStore, index, guard, close: () => close(index, guard, unlock) };
+  } catch (thrown) {
+    await unlock();
+    throw thrown;
+  }
+}
+
+async function openIndex(
+  path: string,
+  guard: IndexGuard,
+  contentStore: ContentStore,
+  { files, log, errors }: FolderDeps,
+): Promise<DiskIndex> {
+  const fault = await guard.fault();
+  if (fault === undefined) {
+    try {
+      return await DiskIndex.open(path);
+    } catch (thrown) {
+      log.warn(errorFields(thrown), 'the index of the disk tier cannot be opened');
+    }
+  }
+  log.warn({ fault: fault ?? 'it cannot be opened' }, 'the disk tier starts empty');
+  errors.add();
+  await files.remove(path);
+  await files.remove(`${path}-lock`);
+  await guard.renew();
+  // The sweep after recovery removes the discarded contents.
+  await contentStore.discardAll();
+  return DiskIndex.open(path);
+}
+
+async function close(index: DiskIndex, guard: IndexGuard, unlock: () => Promise<void>): Promise<void> {
+  try {
+    await index.close();
+    await guard.proven();
+  } finally {
+    await unlock();
+  }
+}
