@@ -102,17 +102,19 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
       window.push(slot);
       let refused = false;
       const evictOrRefuse = (loser: number): void => {
-        if (loser === slot) refused = true;
-        else evict(loser);
+        if (loser !== slot) {
+          evict(loser);
+          return;
+        }
+        refused = true;
+        window.remove(slot);
+        table.drop(slot);
       };
-      for (let oldest = window.oldest; oldest !== undefined && !refused; oldest = window.oldest) {
+      for (let oldest = window.oldest; oldest !== undefined; oldest = window.oldest) {
         if (window.usedBytes <= windowBytes) break;
         leaveWindow(oldest, evictOrRefuse);
       }
-      if (!refused) return true;
-      window.remove(slot);
-      table.drop(slot);
-      return false;
+      return !refused;
     },
     shrink(toBytes, evict) {
       while (table.usedBytes > toBytes) {
