@@ -88,7 +88,7 @@ export function continueResumable(deps: ResumableDeps, request: OriginRequest, i
     ownUpload(uploads, caller, id, deps.clock.now());
     const taken = new Releases();
     try {
-      const lock = taken.add(await locks.take(id, method === 'PATCH' ? 'refuse' : 'break_off', request.signal));
+      const lock = taken.add(await locks.take(id, method === 'PATCH' ? 'refuse' : 'interrupt', request.signal));
       // During the wait for the lock the upload may have been finished or removed.
       const upload = ownUpload(uploads, caller, id, deps.clock.now());
       const locked: LockedUpload = { upload, caller, request, signal: lock.signal, taken };

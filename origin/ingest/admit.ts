@@ -1,8 +1,7 @@
 /**
- * Whether an upload may begin, decided from its head alone: a client that
- * expects 100 Continue never sends a body that would be refused here.
+ * Decides from the head of an upload whether it may begin. A client that waits for
+ * 100 Continue thus never sends a body that would be refused here.
  */
-
 import { formatSize } from '../../src/bytes.js';
 import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
@@ -11,12 +10,12 @@ import type { BlobStore } from '../blobs/blob-store.js';
 import type { UploadConfig } from './config.js';
 
 export interface Admission {
-  /** Gives the room back. May be called twice. */
+  /** Releases the reserved room. May be called twice. */
   release(): void;
 }
 
 export interface Admissions {
-  /** `sizeBytes`: of the body as announced, null where it is not. `form`: it has a frame around the file. */
+  /** `sizeBytes`: the announced size of the body, null if unknown. `form`: the body is a form around the file. */
   admit(upload: { readonly sizeBytes: number | null; readonly form: boolean }): Promise<Admission>;
 }
 
@@ -27,7 +26,7 @@ export interface AdmissionDeps {
   readonly metrics: Metrics;
 }
 
-/** Free room changes slowly against this, and asking the file system for each upload would cost more than it tells. */
+/** How long a measured free size is used again. Measuring it for each upload would cost too much. */
 const FREE_BYTES_FRESH_MS = 500;
 
 export function createAdmissions(deps: AdmissionDeps): Admissions {
@@ -46,7 +45,7 @@ export function createAdmissions(deps: AdmissionDeps): Admissions {
     const at = clock.monotonicMs();
     const known = free !== undefined && at - free.at < FREE_BYTES_FRESH_MS ? free : undefined;
     if (known !== undefined && isEnough(await known.bytes)) return true;
-    // Nobody is refused by what was so a moment ago.
+    // An upload is refused only by a fresh measurement.
     free = { at, bytes: deps.blobs.freeBytes() };
     return isEnough(await free.bytes);
   }
@@ -62,11 +61,11 @@ export function createAdmissions(deps: AdmissionDeps): Admissions {
       if (sizeBytes === 0) throw new Fault('empty', 'The upload has no bytes.');
       const reservedBytes = sizeBytes ?? sizeMaxBytes;
       const retryAfter = { headers: { 'retry-after': String(Math.ceil(config.retryAfterMs / 1_000)) } };
-      // One upload is always let in: a bound below the largest size must not refuse it for ever.
+      // One upload is always admitted, or a bound below the largest size would refuse it for ever.
       if (uploads >= config.uploadsMax || (uploads > 0 && inHandBytes + reservedBytes > config.inHandMaxBytes)) {
-        throw new Fault('overloaded', 'Too many uploads are under way.', retryAfter);
+        throw new Fault('overloaded', 'Too many uploads are in progress.', retryAfter);
       }
-      // Taken before the wait below, so that nobody else is promised the same room.
+      // Reserved before the wait below, so that no other upload gets the same room.
       const admission = take(reservedBytes);
       try {
         if (await hasRoom()) return admission;
@@ -80,13 +79,13 @@ export function createAdmissions(deps: AdmissionDeps): Admissions {
   };
 
   function take(bytes: number): Admission {
-    let held = true;
+    let released = false;
     uploads += 1;
     inHandBytes += bytes;
     return {
       release() {
-        if (!held) return;
-        held = false;
+        if (released) return;
+        released = true;
         uploads -= 1;
         inHandBytes -= bytes;
       },

@@ -1,4 +1,4 @@
-/** The checksum extension of tus 1.0.0: what an `Upload-Checksum` says of one part. */
+/** The field Upload-Checksum, which gives the checksum of one request body (tus 1.0.0, Checksum). */
 import { Fault } from '../../src/errors.js';
 
 export const CHECKSUM_ALGORITHMS = ['sha256', 'sha1'] as const;
@@ -11,14 +11,14 @@ export interface Checksum {
   readonly digest: Buffer;
 }
 
-/** The algorithm's name, a space, the digest in Base64; undefined where there is no field. */
+/** Reads the name of the algorithm, a space and the digest in Base64. Undefined if there is no field. */
 export function readChecksum(field: string | undefined): Checksum | undefined {
   if (field === undefined) return undefined;
   const [name, encoded = '', ...more] = field.trim().split(' ');
   const algorithm = CHECKSUM_ALGORITHMS.find((each) => each === name);
   if (algorithm === undefined) {
-    // tus 1.0.0, Checksum: 400 for an algorithm that the server does not know.
-    throw new Fault('malformed', `Upload-Checksum knows ${CHECKSUM_ALGORITHMS.join(' and ')}.`);
+    // tus 1.0.0, Checksum: an unknown algorithm is answered 400.
+    throw new Fault('malformed', `Upload-Checksum accepts ${CHECKSUM_ALGORITHMS.join(' and ')}.`);
   }
   const digest = Buffer.from(encoded, 'base64');
   const wellFormed = digest.length === DIGEST_BYTES[algorithm] && digest.toString('base64') === encoded;

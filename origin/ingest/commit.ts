@@ -1,16 +1,45 @@
 /**
- * Makes an upload durable, in the one order that a crash cannot spoil: the blob
- * first, whole and synced; then one transaction with record, indexes, thumbnail
- * job and quota. Only then may anyone be told.
+ * The last two steps of an upload. `classify` decides whether the blob store has
+ * the bytes already. `commit` makes the upload durable in an order that no crash
+ * can spoil: first the blob, whole and synced; then one transaction with record,
+ * indexes, thumbnail job and quota. Only after that may anyone learn of it.
+ *
+ * The caller has the hash lock (in-flight.ts) from before `classify` until after
+ * `commit`, so that the sweep removes no blob in between.
  */
+import type { Sha256 } from '../../src/ids.js';
 import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
+import { refusesUpload } from '../meta/media.js';
 import type { CommitOutcome, MetaStore, NewMedia } from '../meta/store.js';
-import type { Classified } from './settle.js';
 import type { Staged } from './stage.js';
 
+export type Classified =
+  /** The blob store does not have the bytes. */
+  | { readonly kind: 'new' }
+  /** The stored copy is lost or damaged; the upload replaces it. */
+  | { readonly kind: 'damaged' }
+  /** The blob store has the bytes. */
+  | { readonly kind: 'stored' }
+  /** Uploads of these bytes are refused. */
+  | { readonly kind: 'quarantined' };
+
 export interface CommitDeps {
-  readonly meta: Pick<MetaStore, 'commitUpload'>;
-  readonly blobs: Pick<BlobStore, 'adopt' | 'remove'>;
+  readonly meta: Pick<MetaStore, 'findBlob' | 'commitUpload'>;
+  readonly blobs: Pick<BlobStore, 'stat' | 'adopt' | 'remove'>;
+}
+
+/** The transaction of `commit` decides on quarantine again; to know it here saves the work before. */
+export async function classify(
+  deps: CommitDeps,
+  upload: { readonly sha256: Sha256; readonly sizeBytes: number },
+  signal: AbortSignal,
+): Promise<Classified> {
+  const blob = await deps.meta.findBlob(upload.sha256);
+  if (blob === undefined) return { kind: 'new' };
+  if (refusesUpload(blob)) return { kind: 'quarantined' };
+  if (blob.quarantine?.cause === 'rot') return { kind: 'damaged' };
+  const sizeBytes = await deps.blobs.stat(mediaKey(upload.sha256), signal);
+  return { kind: sizeBytes === upload.sizeBytes ? 'stored' : 'damaged' };
 }
 
 export async function commit(
@@ -21,8 +50,8 @@ export async function commit(
   signal: AbortSignal,
 ): Promise<CommitOutcome> {
   const key = mediaKey(staged.sha256);
-  // Adopting keeps a copy that stands, so a bad one must be out of the way.
-  if (classified.kind === 'replace') await deps.blobs.remove(key, signal);
+  // `adopt` keeps an existing copy, so a damaged one must be removed first.
+  if (classified.kind === 'damaged') await deps.blobs.remove(key, signal);
   if (classified.kind !== 'stored') await deps.blobs.adopt(staged.path, key, staged, signal);
   return await deps.meta.commitUpload(media);
 }

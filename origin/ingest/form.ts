@@ -1,7 +1,8 @@
 /**
- * multipart/form-data (RFC 7578) with one `file` and a few fields, in any order.
- * The file flows to whoever takes it while the form is read; all else is small
- * and bounded. Nothing is kept of a form that breaks its bounds or its syntax.
+ * Reads multipart/form-data (RFC 7578) with one `file` and a few fields, in any
+ * order. The caller takes the bytes of the file while the form is read; everything
+ * else is small and limited. A form that exceeds a limit or is malformed is refused
+ * as a whole.
  */
 import { Dicer } from '@fastify/busboy';
 import { Fault } from '../../src/errors.js';
@@ -19,10 +20,10 @@ export interface Form<T> {
   readonly file: T;
 }
 
-/** Three are defined for a form's part (RFC 7578 4.8); senders add a few of their own. */
+/** Most header fields of a part. RFC 7578 4.8 defines three; clients add a few of their own. */
 const HEADER_PAIRS_MAX = 16;
 
-/** The boundary of a form's Content-Type; undefined where there is none that holds (RFC 2046 5.1.1). */
+/** The boundary in a form's Content-Type; undefined if there is no valid one (RFC 2046 5.1.1). */
 export function formBoundary(contentType: string): string | undefined {
   const match = /;\s*boundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))/i.exec(contentType);
   return match?.[1] ?? match?.[2];
@@ -34,7 +35,7 @@ export async function readForm<T>(
   bounds: UploadConfig['form'],
   take: (file: FormFile) => Promise<T>,
 ): Promise<Form<T>> {
-  // The parser knows maxHeaderSize; its types do not.
+  // The parser supports maxHeaderSize, but its types do not have it.
   const options: Dicer.Config & { maxHeaderSize: number } = {
     boundary,
     maxHeaderPairs: HEADER_PAIRS_MAX,
@@ -56,7 +57,7 @@ export async function readForm<T>(
     part.once('header', (header: object) => {
       headless -= 1;
       const task = acceptPart(part, header as RawHeader);
-      // It is awaited at the end; what goes wrong before ends the form at once.
+      // The task is awaited at the end. If it fails earlier, the form ends at once.
       task.catch(ending.fail);
       tasks.push(task);
     });
@@ -88,7 +89,7 @@ export async function readForm<T>(
     if (headless > 0) throw malformed('A part of the form has no header.');
     await Promise.all(tasks);
   } finally {
-    // Whoever still reads a part is told that no more will come, and has ended before this does.
+    // Ends the readers of parts that are not complete, and waits for them.
     parser.destroy();
     for (const part of parts) part.destroy();
     await Promise.allSettled(tasks);
@@ -97,7 +98,7 @@ export async function readForm<T>(
   return { fields, file: file.taken };
 }
 
-/** Feeds the parser at the pace of whoever reads its parts. What follows the last boundary is read and dropped. */
+/** Feeds the parser as fast as its parts are read. Bytes after the last boundary are read and dropped. */
 async function pump(source: ChunkSource, parser: Dicer, done: Promise<void>): Promise<void> {
   for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) {
     if (!parser.writable || parser.write(chunk)) continue;
@@ -142,7 +143,7 @@ function readDisposition(
   return { name: readText(name), filename: filename === undefined ? undefined : readText(filename) };
 }
 
-/** Senders write UTF-8 (RFC 7578 5.1) and escape a quote in one of two ways. */
+/** Clients send UTF-8 (RFC 7578 5.1) and escape a quote as `\"` or `%22`. */
 function readText(raw: string): string {
   return Buffer.from(raw, 'latin1')
     .toString('utf8')

@@ -1,21 +1,23 @@
 /**
- * What uploaded bytes are. The bytes decide; what the sender declares may only
- * agree. Where no signature is known the bytes may be text, and then are UTF-8
- * from the first to the last.
+ * Identifies uploaded bytes: their type, and what the header of a picture says. The
+ * bytes decide the type; the type that the client declares must agree with it.
+ * Bytes without a known signature are text if all of them are valid UTF-8.
  */
 import { isUtf8 } from 'node:buffer';
 import { open } from 'node:fs/promises';
 import { fileTypeFromBuffer, fileTypeFromFile } from 'file-type';
 import { Fault } from '../../src/errors.js';
+import { readDimensions } from '../../src/media/dimensions.js';
 import { agrees, canonicalType, essenceOf, isText } from '../../src/media/types.js';
+import { NO_FACTS, type PictureFacts } from '../meta/media.js';
 import type { Staged } from './stage.js';
 
-/** Bytes that show nothing of themselves. */
+/** The type of bytes that cannot be identified. */
 const UNKNOWN = 'application/octet-stream';
-/** Says as much as nothing (RFC 9110 8.3). */
+/** Declared types that say nothing about the bytes (RFC 9110 8.3). */
 const UNDECLARED: readonly string[] = [UNKNOWN, 'binary/octet-stream', 'application/x-www-form-urlencoded'];
 
-/** The type under which the bytes are kept, or a Fault. */
+/** The type as which the bytes are stored. Throws a Fault if it is not accepted or not the declared one. */
 export async function identify(
   staged: Staged,
   declaredType: string | undefined,
@@ -27,27 +29,35 @@ export async function identify(
     throw new Fault('type_mismatch', mismatch(declared, detected));
   }
   if (!accepted.includes(detected)) {
-    throw new Fault('type_refused', `Media of the type ${detected} are not accepted.`);
+    throw new Fault('type_refused', `Media of type ${detected} is not accepted.`);
   }
   return detected;
 }
 
 function mismatch(declared: string, detected: string): string {
   return detected === UNKNOWN && isText(declared)
-    ? `The declared ${declared} needs valid UTF-8 without bytes of binary data, which the body is not.`
-    : `The body is ${detected}, which is not the declared ${declared}.`;
+    ? `The declared type is ${declared}, but the bytes are not valid UTF-8 text.`
+    : `The declared type is ${declared}, but the bytes are ${detected}.`;
 }
 
 function readDeclared(declaredType: string | undefined): string | undefined {
   if (declaredType === undefined || declaredType.trim() === '') return undefined;
   const essence = essenceOf(declaredType);
-  if (essence === undefined) throw new Fault('malformed', 'The Content-Type is no media type.');
+  if (essence === undefined) throw new Fault('malformed', 'The Content-Type is not a media type.');
   return UNDECLARED.includes(essence) ? undefined : canonicalType(essence);
 }
 
-/** What the bytes show of themselves, whether or not it would be accepted. */
+/** The type that the bytes show, whether or not it is accepted. */
 export function detectType(staged: Staged): Promise<string> {
   return detect(staged, undefined);
+}
+
+/** The facts in the header of a picture. Thumbnail jobs find the others. */
+export function pictureFacts(staged: Staged): PictureFacts {
+  const size = readDimensions(staged.head);
+  if (size === undefined) return NO_FACTS;
+  const { width, height, frames, orientation } = size;
+  return { ...NO_FACTS, width, height, frames, orientation };
 }
 
 async function detect(staged: Staged, declared: string | undefined): Promise<string> {
@@ -63,27 +73,27 @@ async function detectSignature(staged: Staged): Promise<string | undefined> {
     const essence = found === undefined ? undefined : essenceOf(found.mime);
     return essence === undefined ? undefined : canonicalType(essence);
   } catch {
-    // A file that leads its own reader astray shows nothing of itself.
+    // The package fails on some malformed files. Their type is unknown.
     return undefined;
   }
 }
 
-/** Signatures of a few letters, with which a text may begin by chance. */
+/** Whether the signature of a type is so short that a text may begin with it by chance. */
 function isWeak(type: string): boolean {
   return /^(?:image|audio|video|font|model)\//.test(type) || isText(type) || SHORT_SIGNATURES.has(type);
 }
 
 const SHORT_SIGNATURES = new Set(['application/x-msdownload', 'application/x-compress', 'application/x-unix-archive']);
 
-/** What text is called: as declared where that is a text type, else as it looks. */
+/** The type of a text: the declared one if that is a text type, else as it looks. */
 function textType(declared: string | undefined, signature: string | undefined, head: Buffer): string {
   const shown = signature !== undefined && isText(signature) ? signature : undefined;
   if (declared === undefined || !isText(declared)) return shown ?? markupType(head) ?? 'text/plain';
-  // Any text may be sent as plain text; for something else than it shows itself to be it may not.
+  // Any text may be declared as plain text. Otherwise a type that the text shows must be the declared one.
   return declared === 'text/plain' ? declared : (shown ?? declared);
 }
 
-/** Markup that a browser would run, so that nobody slips it in by declaring nothing. */
+/** The type of markup that a browser would run, so that it is not accepted as plain text when no type is declared. */
 function markupType(head: Buffer): string | undefined {
   const start = head
     .toString('utf8', 0, 1_024)
@@ -95,14 +105,14 @@ function markupType(head: Buffer): string | undefined {
 
 const READ_BYTES = 256 * 1_024;
 
-/** UTF-8 from end to end, without bytes that only binary data has. */
+/** Whether all bytes are UTF-8 and none of them is a binary data byte. */
 async function isPlainText(staged: Staged): Promise<boolean> {
   if (hasBinaryBytes(staged.head)) return false;
   if (staged.head.length === staged.sizeBytes) return isUtf8(staged.head);
   const file = await open(staged.path, 'r');
   try {
     const buffer = Buffer.allocUnsafe(READ_BYTES);
-    // A character may lie across two reads: its first bytes move to the front of the next.
+    // A character may be split between two reads: its first bytes move to the front of the next read.
     for (let kept = 0; ; ) {
       const { bytesRead } = await file.read(buffer, kept, READ_BYTES - kept);
       const filled = buffer.subarray(0, kept + bytesRead);
@@ -116,7 +126,7 @@ async function isPlainText(staged: Staged): Promise<boolean> {
   }
 }
 
-/** How many bytes at the end are the start of a character that goes on behind them (RFC 3629 3). */
+/** How many bytes at the end are the start of an incomplete character (RFC 3629 3). */
 function cutCharacter(bytes: Buffer): number {
   for (let back = 1; back <= Math.min(3, bytes.length); back += 1) {
     const byte = bytes[bytes.length - back] ?? 0;
@@ -127,7 +137,7 @@ function cutCharacter(bytes: Buffer): number {
   return 0;
 }
 
-/** The binary data bytes of the WHATWG's MIME Sniffing standard, section 3. */
+/** The binary data bytes of the WHATWG MIME Sniffing standard, section 3. */
 const BINARY = Array.from({ length: 256 }, (_, byte) => byte < 0x20 && ![0x09, 0x0a, 0x0c, 0x0d, 0x1b].includes(byte));
 
 function hasBinaryBytes(bytes: Buffer): boolean {

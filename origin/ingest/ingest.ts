@@ -1,29 +1,27 @@
 /**
- * From a staged file to a committed record: identify > scan > unlocate > settle
- * > commit. Every way in ends here, whether the body came at once, in a form or
- * in parts.
+ * The pipeline from a staged file to a committed record: identify > scan >
+ * strip location > classify > commit. Every upload passes it, whether it came as a
+ * plain body, in a form or resumable.
  */
 import { rm } from 'node:fs/promises';
 import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import type { IdSource } from '../../src/ids.js';
-import { readDimensions } from '../../src/media/dimensions.js';
 import { cleanFilename } from '../../src/media/disposition.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import type { InFlight } from '../blobs/in-flight.js';
-import { type Media, NO_FACTS, type PictureFacts, type Quarantine, refusesUpload } from '../meta/media.js';
+import { type Media, type Quarantine, refusesUpload } from '../meta/media.js';
 import type { MetaStore, NewMedia, UploadQuota } from '../meta/store.js';
 import type { Quotas } from '../quota.js';
 import { decideExpiry, type RetentionConfig } from '../retention-rules.js';
 import type { Thumbs } from '../thumbs/engine.js';
-import { commit } from './commit.js';
+import { classify, commit } from './commit.js';
 import type { UploadConfig } from './config.js';
-import { identify } from './identify.js';
+import { identify, pictureFacts } from './identify.js';
 import type { UploadOptions } from './options.js';
 import type { Scanner } from './scan.js';
-import { classify } from './settle.js';
 import type { Staged } from './stage.js';
-import { withoutLocation } from './strip-location.js';
+import { stripLocation } from './strip-location.js';
 
 export interface IngestDeps {
   readonly clock: Clock;
@@ -48,43 +46,43 @@ export interface NewUpload {
 export interface Ingested {
   readonly media: Media;
   readonly duplicate: boolean;
-  /** What was sent is the blob now, and gone from the stage. */
+  /** The staged file was moved into the blob store. */
   readonly adopted: boolean;
 }
 
 export async function ingest(deps: IngestDeps, upload: NewUpload, signal: AbortSignal): Promise<Ingested> {
   const { config } = deps;
   const mime = await identify(upload.staged, upload.declaredType, config.upload.types);
-  const mark = await scanned(deps, upload.staged, signal);
+  const mark = await scan(deps, upload.staged, signal);
   const { staged: sent } = upload;
   if (mark?.cause === 'admin' || !(await isStripped(deps, sent))) {
     return await store(deps, upload, { staged: sent, mime, mark }, signal);
   }
   const path = `${sent.path}-stripped`;
   try {
-    const staged = await withoutLocation(sent, mime, path, config.upload.stripOriginals.sizeMaxBytes, signal);
+    const staged = await stripLocation(sent, mime, path, config.upload.stripOriginals.sizeMaxBytes, signal);
     return await store(deps, upload, { staged, mime, mark }, signal);
   } finally {
     await rm(path, { force: true });
   }
 }
 
-/** Whether something else is stored in the place of what was sent: as before while there is media of it, whatever the option is by now. */
+/** Whether to store a stripped form of the bytes. Bytes that are known keep the form that they have (find-sent.ts). */
 async function isStripped({ meta, config }: IngestDeps, sent: Staged): Promise<boolean> {
   const known = await meta.findBlobBySent(sent.sha256);
   if (known !== undefined && refusesUpload(known)) throw quarantined();
   return known === undefined ? config.upload.stripOriginals.enabled : known.sha256 !== sent.sha256;
 }
 
-interface Seen {
+interface Identified {
   readonly staged: Staged;
   readonly mime: string;
-  /** What the scanner has to say, or that it has not said anything yet. */
+  /** How the scanner's verdict marks the bytes. */
   readonly mark: Quarantine | undefined;
 }
 
-/** settle > commit, while the hash is held against the sweep. */
-async function store(deps: IngestDeps, upload: NewUpload, seen: Seen, signal: AbortSignal): Promise<Ingested> {
+/** Classifies and commits under the hash lock. */
+async function store(deps: IngestDeps, upload: NewUpload, seen: Identified, signal: AbortSignal): Promise<Ingested> {
   const { staged, mark } = seen;
   const release = await deps.inFlight.hold(staged.sha256, signal);
   try {
@@ -107,7 +105,7 @@ async function store(deps: IngestDeps, upload: NewUpload, seen: Seen, signal: Ab
   }
 }
 
-function newMedia(deps: IngestDeps, upload: NewUpload, { staged, mime, mark }: Seen): NewMedia {
+function newMedia(deps: IngestDeps, upload: NewUpload, { staged, mime, mark }: Identified): NewMedia {
   const now = deps.clock.now();
   const { public: isPublic = false, expiresInSeconds, filename } = upload.options;
   const kept = { mime, sizeBytes: staged.sizeBytes, public: isPublic };
@@ -120,7 +118,7 @@ function newMedia(deps: IngestDeps, upload: NewUpload, { staged, mime, mark }: S
     owner: upload.owner,
     filename: filename === undefined ? null : cleanFilename(filename),
     expiresAt: decideExpiry(deps.config.retention.rules, kept, expiresInMs, now),
-    picture: factsOf(staged),
+    picture: pictureFacts(staged),
     thumbs: deps.thumbs.accepts(mime) ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
     ...(upload.quota !== undefined && { quota: upload.quota }),
     ...(mark !== undefined && { quarantine: mark }),
@@ -128,13 +126,16 @@ function newMedia(deps: IngestDeps, upload: NewUpload, { staged, mime, mark }: S
   };
 }
 
-/** The mark under which infected bytes are kept, for an admin to look at, and others until they are scanned; undefined: come in. */
-async function scanned(deps: IngestDeps, staged: Staged, signal: AbortSignal): Promise<Quarantine | undefined> {
+/**
+ * The mark for the scanner's verdict. Infected bytes are stored and withheld, so that an admin can examine them; bytes
+ * that were not scanned are withheld until they are. Undefined: the bytes are clean.
+ */
+async function scan(deps: IngestDeps, staged: Staged, signal: AbortSignal): Promise<Quarantine | undefined> {
   const verdict = await deps.scanner.scan(staged.path, signal);
   switch (verdict.kind) {
     case 'admit':
       return undefined;
-    case 'hold':
+    case 'await_scan':
       return { at: deps.clock.now(), by: 'scanner', reason: null, cause: 'held' };
     case 'quarantine':
       return { at: deps.clock.now(), by: 'scanner', reason: verdict.reason, cause: 'admin' };
@@ -148,17 +149,9 @@ export function overQuota(retryAfterMs: number): Fault {
 }
 
 function infected(): Fault {
-  return new Fault('quarantined', 'The scanner objects to these bytes.');
+  return new Fault('quarantined', 'The virus scanner rejected these bytes.');
 }
 
 function quarantined(): Fault {
   return new Fault('quarantined', 'These bytes are quarantined.');
-}
-
-/** What the header tells at once; the thumbnail engine learns the rest. */
-function factsOf(staged: Staged): PictureFacts {
-  const size = readDimensions(staged.head);
-  if (size === undefined) return NO_FACTS;
-  const { width, height, frames, orientation } = size;
-  return { ...NO_FACTS, width, height, frames, orientation };
 }

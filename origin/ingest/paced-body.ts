@@ -1,13 +1,13 @@
 /**
- * Bytes from a sender that may be slow, silent or gone. The stream is never
- * destroyed here: below a request lies the connection on which the refusal is
- * still to be told.
+ * Reads bytes from a sender that may be slow, silent or gone. It never destroys the
+ * stream, because the refusal is still to be written on the same connection.
  */
 import type { Readable } from 'node:stream';
-import type { Clock } from '../../src/clock.js';
+import { withSignal } from '../../src/abort.js';
+import { type Clock, withDeadline } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 
-/** Chunks in order; undefined after the last. Rejects when the sender breaks off. */
+/** Gives chunks in order, and undefined after the last. Rejects if the sender breaks off. */
 export interface ChunkSource {
   next(): Promise<Buffer | undefined>;
 }
@@ -15,20 +15,20 @@ export interface ChunkSource {
 export interface Pace {
   /** Longest single wait. */
   readonly idleMs: number;
-  /** Waiting in all may come to this, and to what the bytes received so far excuse at `rateMinBytes` a second. */
+  /** All waits together may take this long, plus the time that the received bytes need at `rateMinBytes` per second. */
   readonly graceMs: number;
   readonly rateMinBytes: number;
 }
 
-/** What of a request is read here. */
-export interface Sending {
+/** The members of a request that are used here. */
+export interface PacedRequest {
   readonly body: { open(): Readable };
-  /** Hears of every byte that comes. */
+  /** Counts every byte that arrives. */
   readonly meter: { uploaded(sizeBytes: number): void };
 }
 
-/** Reads a request's body at the pace that is asked of its sender. Time that we take ourselves is not counted. */
-export function pacedChunks({ body, meter }: Sending, pace: Pace, clock: Clock, signal: AbortSignal): ChunkSource {
+/** Reads a request's body and requires a pace of its sender. Only time spent waiting for the sender counts. */
+export function pacedChunks({ body, meter }: PacedRequest, pace: Pace, clock: Clock, signal: AbortSignal): ChunkSource {
   let receivedBytes = 0;
   let waitedMs = 0;
   const reader = openReader(body.open());
@@ -36,9 +36,10 @@ export function pacedChunks({ body, meter }: Sending, pace: Pace, clock: Clock, 
     async next() {
       const ready = reader.take();
       if (ready !== 'wait') return count(ready);
-      const excusedMs = pace.graceMs + (receivedBytes / pace.rateMinBytes) * 1_000;
+      const allowedMs = pace.graceMs + (receivedBytes / pace.rateMinBytes) * 1_000;
       const startedMs = clock.monotonicMs();
-      await within(reader.ready(), Math.min(pace.idleMs, excusedMs - waitedMs));
+      const deadline = { clock, ms: Math.min(pace.idleMs, allowedMs - waitedMs), late: tooSlow, signal };
+      await withDeadline(deadline, (ended) => withSignal(reader.ready(), ended));
       waitedMs += clock.monotonicMs() - startedMs;
       const chunk = reader.take();
       return chunk === 'wait' ? await this.next() : count(chunk);
@@ -51,29 +52,13 @@ export function pacedChunks({ body, meter }: Sending, pace: Pace, clock: Clock, 
     meter.uploaded(sizeBytes);
     return chunk;
   }
-
-  function within(ready: Promise<void>, waitMs: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const settle = (run: () => void): void => {
-        timer.cancel();
-        signal.removeEventListener('abort', onAbort);
-        run();
-      };
-      const onAbort = (): void => settle(() => reject(signal.reason));
-      const timer = clock.after(waitMs, () =>
-        settle(() => reject(new Fault('request_timeout', 'The body arrives too slowly.'))),
-      );
-      if (signal.aborted) onAbort();
-      else signal.addEventListener('abort', onAbort, { once: true });
-      ready.then(
-        () => settle(resolve),
-        (thrown: unknown) => settle(() => reject(thrown)),
-      );
-    });
-  }
 }
 
-/** The same without a pace, for a stream that is fed by one that has it. */
+function tooSlow(): Fault {
+  return new Fault('request_timeout', 'The body arrives too slowly.');
+}
+
+/** The same without a pace, for files and for streams that are fed from a paced one. */
 export function chunksOf(source: Readable): ChunkSource {
   const reader = openReader(source);
   return {
@@ -88,9 +73,9 @@ export function chunksOf(source: Readable): ChunkSource {
 }
 
 interface Reader {
-  /** A chunk, undefined at the end, or `wait` where nothing is there yet. */
+  /** A chunk, undefined at the end, or `wait` if no bytes are available yet. */
   take(): Buffer | undefined | 'wait';
-  /** Resolves when `take` is worth another try. */
+  /** Resolves when `take` should be called again. */
   ready(): Promise<void>;
 }
 
@@ -120,7 +105,7 @@ function openReader(source: Readable): Reader {
     if (failure !== undefined) throw brokenOff(failure);
     const chunk: unknown = source.read();
     if (chunk !== null) return chunk as Buffer;
-    // read() may have been what ended the stream; its event comes a turn later.
+    // If this read() ended the stream, its `end` event follows in a later turn.
     return ended ? undefined : 'wait';
   }
 

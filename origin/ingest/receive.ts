@@ -1,7 +1,7 @@
 /**
- * Takes an upload's body off the wire: the raw bytes, or the one file of a form.
- * What comes out is a whole file in the stage, of the hash that the sender
- * stated, with the options that came along.
+ * Receives the body of an upload: raw bytes, or a form with one file. The result is
+ * a complete staged file with the options of the form. If the client stated a
+ * digest, the bytes match it.
  */
 import { createHash, type Hash } from 'node:crypto';
 import type { Clock } from '../../src/clock.js';
@@ -18,24 +18,24 @@ import { type Staged, stage } from './stage.js';
 
 export interface Received {
   readonly staged: Staged;
-  /** The Content-Type of the body, or of the form's file; undefined where none was given. */
+  /** The Content-Type of the body, or of the file in the form; undefined if none was given. */
   readonly declaredType: string | undefined;
-  /** As the form's file was called. */
+  /** The name of the file in the form. */
   readonly filename: string | undefined;
   /** Empty without a form. */
   readonly fields: ReadonlyMap<string, string>;
 }
 
-/** How a body is to be read, known from its head. */
+/** How to read a body, as its head says. */
 export type BodyShape =
   | { readonly kind: 'raw'; readonly declaredType: string | undefined }
   | { readonly kind: 'form'; readonly boundary: string };
 
-/** Throws a Fault for a body that cannot be read, before any of it is. */
+/** Throws a Fault if the head shows that the body cannot be read. */
 export function bodyShape(request: OriginRequest): BodyShape {
   const encoding = request.header('content-encoding');
   if (encoding !== undefined && encoding.trim().toLowerCase() !== 'identity') {
-    // RFC 9110 15.5.16: what would be accepted instead.
+    // RFC 9110 15.5.16: Accept-Encoding in a 415 says what would be accepted.
     throw new Fault('type_refused', 'Send the media as it is, without a Content-Encoding.', {
       headers: { 'accept-encoding': 'identity' },
     });
@@ -52,11 +52,11 @@ export function bodyShape(request: OriginRequest): BodyShape {
 export interface ReceiveDeps {
   readonly config: UploadConfig;
   readonly clock: Clock;
-  /** Whether the staged bytes are synced as they come. */
+  /** Whether the staged bytes are synced to the disk. */
   readonly sync: boolean;
 }
 
-/** `path`: where the file is staged. Who names it discards it, however this ends. */
+/** Stages the file at `path`. The caller removes it, however this ends. */
 export async function receive(
   deps: ReceiveDeps,
   request: OriginRequest,
@@ -65,10 +65,10 @@ export async function receive(
 ): Promise<Received> {
   const { config, clock } = deps;
   const stated = statedDigests(request);
-  const options = { sizeMaxBytes: config.sizeMaxBytes, sync: deps.sync };
+  const staging = { sizeMaxBytes: config.sizeMaxBytes, sync: deps.sync };
   const body = pacedChunks(request, config, clock, request.signal);
   if (shape.kind === 'raw') {
-    const staged = await stage(body, path, options);
+    const staged = await stage(body, path, staging);
     requireMatch(stated, [staged.sha256]);
     return { staged, declaredType: shape.declaredType, filename: undefined, fields: new Map() };
   }
@@ -76,9 +76,9 @@ export async function receive(
   const { fields, file } = await readForm(bounded(body, config, whole), shape.boundary, config.form, async (part) => ({
     contentType: part.contentType,
     filename: part.filename,
-    staged: await stage(part.chunks, path, options),
+    staged: await stage(part.chunks, path, staging),
   }));
-  // The content of the message is the form (RFC 9530 2), yet senders mean the file: either may be what was stated.
+  // By RFC 9530 2 the digest is that of the form, but clients often send that of the file. Either is accepted.
   requireMatch(stated, [file.staged.sha256, whole?.digest('hex')]);
   return { staged: file.staged, declaredType: file.contentType, filename: file.filename, fields };
 }
@@ -93,10 +93,10 @@ function statedDigests(request: OriginRequest): readonly Sha256[] {
 
 function requireMatch(stated: readonly Sha256[], actual: readonly (string | undefined)[]): void {
   if (stated.every((sha256) => actual.includes(sha256))) return;
-  throw new Fault('digest_mismatch', 'The bytes do not have the SHA-256 that was stated.');
+  throw new Fault('digest_mismatch', 'The bytes do not match the stated SHA-256.');
 }
 
-/** A form's bytes, counted so that what is not the file has a bound too, and hashed where somebody asks. */
+/** The bytes of a form, limited in size as a whole, and hashed if a digest was stated. */
 function bounded(source: ChunkSource, config: UploadConfig, hash: Hash | undefined): ChunkSource {
   let left = config.sizeMaxBytes + config.form.overheadMaxBytes;
   return {

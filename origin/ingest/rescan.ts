@@ -1,8 +1,7 @@
 /**
- * Sees to uploads that were taken while the scanner was away: asks again, later
- * and later while there is no answer, and then gives each free or has it
- * quarantined. What waits is told by the metadata store alone, so a restart
- * loses nothing of it.
+ * Scans uploads that were accepted while the scanner did not answer. It tries again
+ * at growing intervals, and then releases or quarantines each upload. The metadata
+ * store knows which blobs await the scanner, so a restart loses none.
  */
 import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
@@ -33,38 +32,38 @@ export interface Rescan {
   close(): Promise<void>;
 }
 
-/** Blobs read from the store at once. */
+/** Most blob records read at once. */
 const PAGE = 100;
-/** So many in a row without an answer, and the scanner is taken to be away. */
+/** After so many scans in a row without an answer, the round ends. */
 const UNANSWERED_MAX = 3;
 
-/** The first round begins at once: an earlier run may have left some. */
+/** Begins the first round at once, because an earlier run may have left uploads unscanned. */
 export function openRescan(deps: RescanDeps): Rescan {
   const { config, clock, log } = deps;
   const random = deps.random ?? Math.random;
-  const settled = deps.metrics.counter('held_uploads_total', 'Uploads that waited for the scanner, by its verdict.', [
+  const scanned = deps.metrics.counter('held_uploads_total', 'Uploads that waited for the scanner, by its verdict.', [
     'verdict',
   ]);
   const closing = new AbortController();
   let failures = 0;
-  /** Where the next round begins: one that gets no answer must not be the end of every round. */
+  /** The next round starts after this blob. Otherwise blobs without an answer at the start would end every round. */
   let reached: BlobRecord | null = null;
   let alarm: Timer | undefined;
   let running = round();
 
   async function round(): Promise<void> {
     try {
-      const end = await askAll(deps, reached, (verdict) => settled.add(1, { verdict }), closing.signal);
+      const end = await scanAll(deps, reached, (verdict) => scanned.add(1, { verdict }), closing.signal);
       reached = end.reached;
       failures = end.answered ? 0 : failures + 1;
     } catch (thrown) {
       if (closing.signal.aborted) return;
       failures += 1;
-      log.error(bugFields(thrown), 'held uploads could not be looked at');
+      log.error(bugFields(thrown), 'scanning uploads that await the scanner failed');
     }
     if (closing.signal.aborted) return;
-    const whole = Math.min(config.retryMaxMs, config.retryMs * 2 ** Math.min(failures, 30));
-    alarm = clock.after(Math.round(whole * (0.5 + random() / 2)), () => {
+    const delayMs = Math.min(config.retryMaxMs, config.retryMs * 2 ** Math.min(failures, 30));
+    alarm = clock.after(Math.round(delayMs * (0.5 + random() / 2)), () => {
       running = round();
     });
   }
@@ -79,12 +78,13 @@ export function openRescan(deps: RescanDeps): Rescan {
 }
 
 interface RoundEnd {
-  /** False: the scanner seems to be away still. */
+  /** False if the scanner still does not answer. */
   readonly answered: boolean;
+  /** The last blob that was tried; null if the round reached the end. */
   readonly reached: BlobRecord | null;
 }
 
-async function askAll(
+async function scanAll(
   deps: RescanDeps,
   from: BlobRecord | null,
   count: (verdict: 'free' | 'quarantined') => void,
@@ -98,24 +98,24 @@ async function askAll(
     for (const blob of blobs) {
       reached = blob;
       const verdict = await scanStored(deps, blob, signal);
-      unanswered = verdict.kind === 'hold' ? unanswered + 1 : 0;
+      unanswered = verdict.kind === 'await_scan' ? unanswered + 1 : 0;
       if (unanswered === UNANSWERED_MAX) return { answered: false, reached };
-      if (verdict.kind === 'hold') continue;
+      if (verdict.kind === 'await_scan') continue;
       const mark = markOf(verdict, clock);
       if (!(await meta.resolveScan(blob.sha256, mark, clock.now()))) continue;
       count(mark === null ? 'free' : 'quarantined');
-      log.info({ sha256: blob.sha256, reason: mark?.reason ?? null }, 'a held upload was scanned');
+      log.info({ sha256: blob.sha256, reason: mark?.reason ?? null }, 'an upload that awaited the scanner was scanned');
     }
     if (blobs.length < PAGE) return { answered: unanswered === 0, reached: null };
   }
 }
 
-function markOf(verdict: Exclude<ScanVerdict, { kind: 'hold' }>, clock: Clock): Quarantine | null {
+function markOf(verdict: Exclude<ScanVerdict, { kind: 'await_scan' }>, clock: Clock): Quarantine | null {
   if (verdict.kind === 'admit') return null;
   return { at: clock.now(), by: 'scanner', reason: verdict.reason, cause: 'admin' };
 }
 
-/** Bytes that cannot be had say nothing: they wait on. */
+/** Scans a stored blob. If its bytes are not available, it continues to wait. */
 async function scanStored(
   { blobs, scanner, log }: RescanDeps,
   { sha256 }: BlobRecord,
@@ -123,15 +123,15 @@ async function scanStored(
 ): Promise<ScanVerdict> {
   const key = mediaKey(sha256);
   const own = blobs.fileOf(key);
-  const path = own ?? join(blobs.stageFolder, `held-${randomUUID()}`);
+  const path = own ?? join(blobs.stageFolder, `rescan-${randomUUID()}`);
   try {
     if (own === undefined) {
       const found = await blobs.read(key, undefined, signal);
-      if (found.kind !== 'found') return { kind: 'hold' };
+      if (found.kind !== 'found') return { kind: 'await_scan' };
       await pipeline(found.body, createWriteStream(path, { flags: 'wx' }), { signal });
     } else if ((await blobs.stat(key, signal)) === undefined) {
-      log.warn({ sha256 }, 'the bytes of a held upload are not in the store');
-      return { kind: 'hold' };
+      log.warn({ sha256 }, 'the bytes of an upload that awaits the scanner are not in the store');
+      return { kind: 'await_scan' };
     }
     return await scanner.scan(path, signal);
   } finally {

@@ -1,17 +1,17 @@
 /**
- * The optional look of a virus scanner at each upload before it becomes
- * visible: a command of the operator's, or clamd over its socket.
+ * Has a virus scanner check each upload before it becomes visible, if configured:
+ * a command of the operator, or clamd over its socket.
  *
- * Promises: an answer within the time limit, never more scans at once than
- * configured, and when the scanner gives none, what the policy says. Leaves to
- * the caller what a verdict leads to.
+ * Promises: a verdict within the time limit, and never more scans at once than
+ * configured. If the scanner does not answer, the configured policy gives the
+ * verdict. The caller acts on the verdict.
  */
 import { open } from 'node:fs/promises';
 import { connect, type NetConnectOpts, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { addAbortSignal, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import type { Clock } from '../../src/clock.js';
+import { type Clock, withDeadline } from '../../src/clock.js';
 import { choice, duration, integer, list, section, size, text, type ValueOf } from '../../src/config/field.js';
 import type { ConfigFault } from '../../src/config/load.js';
 import { errorFields, type Log } from '../../src/log.js';
@@ -19,56 +19,60 @@ import type { Metrics } from '../../src/metrics.js';
 import { createSlots } from '../../src/slots.js';
 import { runProgram } from '../thumbs/render/program.js';
 
-export const scanSection = section('A virus scanner that sees each upload before it becomes visible.', {
+export const scanSection = section('A virus scanner that checks each upload before it becomes visible.', {
   by: choice({
     default: 'off',
     of: ['off', 'command', 'clamd'],
-    help: 'Nobody, a command, or clamd (or anything that speaks its INSTREAM).',
+    help: 'Who scans: nobody, a command, or clamd (or another server with its INSTREAM command).',
   }),
   command: list({
     default: [],
     of: text({ default: '', help: '' }),
     max: 64,
-    help: 'Program and arguments; {file} is replaced by the path. Exit code 0: clean, 1: infected, anything else: no answer.',
+    help: 'Program and arguments; {file} is replaced by the path. Exit code 0 means clean, 1 infected, any other no answer.',
   }),
   address: text({
     default: 'unix:/run/clamav/clamd.ctl',
     pattern: /^(?:unix:\/.+|tcp:[^:]+:\d{1,5})$/,
     accepts: 'unix:/PATH or tcp:HOST:PORT',
-    help: 'Where clamd listens.',
+    help: 'The address of clamd.',
   }),
-  timeLimitMs: duration({ default: '30s', min: 10, help: 'For one scan, waiting for its turn included.' }),
-  memoryMaxBytes: size({ default: '4GiB', min: 2 ** 26, help: 'Memory of one run of the command.' }),
-  scansMax: integer({ default: 4, min: 1, max: 1_000, help: 'Scans at once.' }),
+  timeLimitMs: duration({
+    default: '30s',
+    min: 10,
+    help: 'Longest time of one scan, including the wait for its turn.',
+  }),
+  memoryMaxBytes: size({ default: '4GiB', min: 2 ** 26, help: 'Most memory of one run of the command.' }),
+  scansMax: integer({ default: 4, min: 1, max: 1_000, help: 'Most scans at once.' }),
   whenAway: choice({
     default: 'hold',
     of: ['hold', 'admit'],
-    help: 'Without an answer: `hold` stores the upload and shows it to nobody until it is scanned, `admit` lets it in unseen.',
+    help: 'If the scanner does not answer: `hold` stores the upload but withholds it until it is scanned, `admit` accepts it unscanned.',
   }),
   retryMs: duration({
     default: '30s',
     min: 100,
-    help: 'A held upload is scanned again after so long, later each time.',
+    help: 'Time until a withheld upload is scanned again; it doubles with each try without an answer.',
   }),
-  retryMaxMs: duration({ default: '10m', min: 100, help: 'Longest wait between two tries.' }),
+  retryMaxMs: duration({ default: '10m', min: 100, help: 'Longest time between two such tries.' }),
 });
 
 export type ScanConfig = ValueOf<typeof scanSection>;
 
 export function scanFaults(config: ScanConfig): readonly ConfigFault[] {
   if (config.by !== 'command' || config.command.some((word) => word.includes('{file}'))) return [];
-  return [{ path: 'command', message: 'must name a program, and the place of {file} among its arguments' }];
+  return [{ path: 'command', message: 'must name a program and have {file} among its arguments' }];
 }
 
 export type ScanVerdict =
   | { readonly kind: 'admit' }
-  /** The reason is the scanner's own name for what it found, cleaned and cut. */
+  /** `reason`: the scanner's name for what it found, without control characters, cut to a maximum length. */
   | { readonly kind: 'quarantine'; readonly reason: string }
-  /** The scanner is away, and nobody may be seen before it is back. */
-  | { readonly kind: 'hold' };
+  /** The scanner does not answer. The upload is withheld until it does. */
+  | { readonly kind: 'await_scan' };
 
 export interface Scanner {
-  /** Rejects only when `signal` aborts. */
+  /** Rejects only if `signal` aborts. */
   scan(path: string, signal: AbortSignal): Promise<ScanVerdict>;
 }
 
@@ -86,26 +90,26 @@ export interface ScannerDeps {
 
 export function createScanner({ config, clock, log, metrics }: ScannerDeps): Scanner {
   if (config.by === 'off') return { scan: async () => ({ kind: 'admit' }) };
-  const ask = config.by === 'command' ? runCommand : askClamd;
+  const scanFile = config.by === 'command' ? runCommand : askClamd;
   const slots = createSlots(config.scansMax);
-  const scans = metrics.counter('scans_total', 'Uploads that the scanner saw, by what it said.', ['answer']);
+  const scans = metrics.counter('scans_total', 'Scans of uploads, by the answer of the scanner.', ['answer']);
+
+  async function runScan(path: string, signal: AbortSignal): Promise<ScanAnswer> {
+    const release = await slots.take(signal);
+    try {
+      return await scanFile(path, config, clock, signal);
+    } finally {
+      release();
+    }
+  }
 
   async function answerFor(path: string, signal: AbortSignal): Promise<ScanAnswer> {
-    const over = new AbortController();
-    const timer = clock.after(config.timeLimitMs, () => over.abort(new Error('the scanner took too long')));
-    const until = AbortSignal.any([signal, over.signal]);
+    const late = (): Error => new Error('the scanner took too long');
     try {
-      const release = await slots.take(until);
-      try {
-        return await ask(path, config, clock, until);
-      } finally {
-        release();
-      }
+      return await withDeadline({ clock, ms: config.timeLimitMs, late, signal }, (ended) => runScan(path, ended));
     } catch (thrown) {
       signal.throwIfAborted();
       return { kind: 'none', detail: String(errorFields(thrown)['error']) };
-    } finally {
-      timer.cancel();
     }
   }
 
@@ -119,8 +123,8 @@ export function createScanner({ config, clock, log, metrics }: ScannerDeps): Sca
         case 'infected':
           return { kind: 'quarantine', reason: answer.reason };
         case 'none':
-          log.warn({ detail: answer.detail, policy: config.whenAway }, 'the scanner gives no answer');
-          return { kind: config.whenAway };
+          log.warn({ detail: answer.detail, policy: config.whenAway }, 'the scanner did not answer');
+          return { kind: config.whenAway === 'hold' ? 'await_scan' : 'admit' };
       }
     },
   };
@@ -140,7 +144,7 @@ async function runCommand(path: string, config: ScanConfig, clock: Clock, signal
   return { kind: 'none', detail: `exit code ${ended.code}: ${cleaned(ended.complaints)}` };
 }
 
-/** The first line, without the path of the file, which is ours alone. */
+/** The first line of the output, without the path of the file, which must not be shown. */
 function reasonOf(output: string, path: string): string {
   const line = output.replaceAll(path, '').trim().split('\n', 1)[0] ?? '';
   return cleaned(line.replace(/^[\s:]+/, '').replace(/\s+FOUND$/, '')) || 'infected';
@@ -158,9 +162,9 @@ function cleaned(said: string): string {
 const CHUNK_BYTES = 64 * 1_024;
 const REPLY_BYTES_MAX = 4_096;
 
-/** INSTREAM of clamd(8): chunks with their length before them, one of length 0 at the end, then one line of answer. */
+/** INSTREAM of clamd(8): chunks with their length in front, one of length 0 at the end; then one line as the answer. */
 async function askClamd(path: string, config: ScanConfig, _clock: Clock, signal: AbortSignal): Promise<ScanAnswer> {
-  const socket = addAbortSignal(signal, connect(whereIs(config.address)));
+  const socket = addAbortSignal(signal, connect(addressOptions(config.address)));
   const answer = readReply(socket);
   const sent = pipeline(Readable.from(framed(path)), socket, { end: false }).catch((thrown: unknown) => {
     socket.destroy(thrown instanceof Error ? thrown : undefined);
@@ -173,7 +177,7 @@ async function askClamd(path: string, config: ScanConfig, _clock: Clock, signal:
   }
 }
 
-function whereIs(address: string): NetConnectOpts {
+function addressOptions(address: string): NetConnectOpts {
   if (address.startsWith('unix:')) return { path: address.slice('unix:'.length) };
   const [, host = '', port = ''] = address.split(':');
   return { host, port: Number(port) };
@@ -201,10 +205,10 @@ function readReply(socket: Socket): Promise<string> {
     socket.setEncoding('latin1').on('data', (text: string) => {
       reply += text;
       if (/[\0\n]/.test(reply)) resolve(reply.split(/[\0\n]/, 1)[0] ?? '');
-      else if (reply.length > REPLY_BYTES_MAX) reject(new Error('the scanner says too much'));
+      else if (reply.length > REPLY_BYTES_MAX) reject(new Error('the answer of the scanner is too long'));
     });
     socket.once('error', reject);
-    socket.once('close', () => reject(new Error('the scanner hung up')));
+    socket.once('close', () => reject(new Error('the scanner closed the connection')));
   });
 }
 

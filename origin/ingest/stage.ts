@@ -1,9 +1,11 @@
 /**
- * Takes bytes into a file of the stage, counted and hashed as they flow. Either
- * the file is whole or it is gone. Where the blob store keeps files of this
- * machine, the bytes are synced as they come: the disk works while the network
- * does, and adopting the file needs no second opening. What fits into one write
- * touches the disk once it is whole, and is synced by that write.
+ * Writes bytes to a file in the stage folder, and counts and hashes them meanwhile.
+ * On failure the file is removed.
+ *
+ * With `sync`, for a blob store of local files, the bytes are on the disk at the
+ * end. Large files are synced while they are written, so that disk and network work
+ * at the same time. A body that fits into one write is written when it is complete,
+ * and synced by that write.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { constants } from 'node:fs';
@@ -18,31 +20,32 @@ export interface Staged {
   readonly path: string;
   readonly sizeBytes: number;
   readonly sha256: Sha256;
-  /** The first bytes, all of them where there are fewer than HEAD_MAX_BYTES. */
+  /** The first HEAD_MAX_BYTES bytes, or all of them. */
   readonly head: Buffer;
-  /** The bytes are on the disk; the file's name need not be. */
+  /** The bytes are on the disk. The file's name in the folder may not be. */
   readonly synced: boolean;
 }
 
 export interface StageOptions {
   readonly sizeMaxBytes: number;
-  /** Whether the bytes are to be on the disk when this is done. */
+  /** Whether to sync the bytes to the disk. */
   readonly sync: boolean;
 }
 
-/** Enough for every signature, and for the header of nearly every picture. */
+/** How much of the beginning is kept: enough for every signature, and for the header of nearly every picture. */
 export const HEAD_MAX_BYTES = 256 * 1_024;
-/** One write gathers so much: fewer, larger calls, while the next bytes are hashed. */
+/** Bytes are gathered to writes of this size. Large writes need fewer calls, and run while the next bytes are hashed. */
 const WRITE_BYTES = 512 * 1_024;
-/** Written so much, the disk is told to begin: often enough to keep it busy, seldom enough for long, even writes. */
+/** After this many bytes a sync begins: often enough to keep the disk busy, rarely enough to allow long writes. */
 const SYNC_BYTES = 2 * 1_024 * 1_024;
 /**
- * Syncs ahead of the end at once. Node gives all files of a process four threads: these leave two for the writing.
- * Where many uploads run, the disk is busy anyhow.
+ * Most syncs in progress at once before files are complete. Node uses four threads for all file operations of a
+ * process, so two remain for writes. With more uploads than that, the disk is busy anyway.
  */
 const SYNCS_AHEAD_MAX = 2;
 let syncsAhead = 0;
 
+/** Stages the bytes of `source` in a new file at `path`. Throws a Fault for no bytes or too many. */
 export async function stage(source: ChunkSource, path: string, options: StageOptions): Promise<Staged> {
   const file = new StagedFile(path, options.sync);
   try {
@@ -71,13 +74,13 @@ async function copy(source: ChunkSource, file: StagedFile, sizeMaxBytes: number)
       if (gatheredBytes < WRITE_BYTES) continue;
       await writing;
       writing = file.write(gathered, gatheredBytes);
-      // Its failure is met at the next await; until then it must not count as unhandled.
+      // A failure is thrown by the next `await writing`. Until then it must not be an unhandled rejection.
       writing.catch(() => undefined);
       gathered = [];
       gatheredBytes = 0;
     }
   } finally {
-    // The file is closed after this, so nothing may be writing to it.
+    // The caller closes the file next, so no write may be in progress.
     await writing.catch(() => undefined);
     await file.rest();
   }
@@ -87,21 +90,21 @@ async function copy(source: ChunkSource, file: StagedFile, sizeMaxBytes: number)
   return { path: file.path, sizeBytes, sha256: hash.digest('hex') as Sha256, head: Buffer.concat(head), synced };
 }
 
-/** A new file, which nobody has made before. */
+/** Creates the file; fails if it exists. */
 const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
-/** Each write ends when its bytes are on the disk (POSIX: synchronized I/O data integrity completion). */
+/** The same; each write ends only when its bytes are on the disk (POSIX: synchronized I/O data integrity completion). */
 const NEW_SYNCED = NEW | constants.O_DSYNC;
 const FILE_MODE = 0o600;
 
-/** A file that is written from front to back, and synced behind the writing. It is made by the first write. */
+/** A file that is written from front to back and synced meanwhile. The first write creates it. */
 class StagedFile {
   readonly path: string;
   readonly #sync: boolean;
   #file: FileHandle | undefined;
-  /** It is ours to remove. */
+  /** This object created the file, so it may remove it. */
   #made = false;
   #unsyncedBytes = 0;
-  /** The sync under way, if one is. */
+  /** The sync in progress, if any. */
   #syncing: Promise<void> | undefined;
   #failure: { readonly thrown: unknown } | undefined;
 
@@ -125,7 +128,7 @@ class StagedFile {
     try {
       await file.datasync();
     } catch (thrown) {
-      // The kernel tells of a failed write once: whoever asks next would hear that all is well.
+      // The kernel reports a failed write only once: a later sync would succeed.
       this.#failure = { thrown };
     } finally {
       syncsAhead -= 1;
@@ -133,12 +136,12 @@ class StagedFile {
     }
   }
 
-  /** Waits until nothing of this is under way, so that the file may be closed. Never rejects. */
+  /** Waits for the sync in progress, so that the file can be closed. Never rejects. */
   async rest(): Promise<void> {
     await this.#syncing;
   }
 
-  /** Writes what is left. Whether all bytes are on the disk; rejects when they were to be and are not. */
+  /** Writes the last bytes and closes the file. Returns whether all bytes are synced; rejects if a sync failed. */
   async finish(buffers: Buffer[], bytes: number): Promise<boolean> {
     if (this.#file === undefined) {
       const descriptor = await openBare(this.path, this.#sync ? NEW_SYNCED : NEW, FILE_MODE);
@@ -154,14 +157,14 @@ class StagedFile {
     return this.#sync;
   }
 
-  /** Leaves nothing of ours behind, however far this came. */
+  /** Closes the file and removes it, if this object created it. */
   async discard(): Promise<void> {
     await this.#file?.close().catch(() => undefined);
     if (this.#made) await rm(this.path, { force: true });
   }
 }
 
-/** All of a small file, which is closed then. A write may be a short one; an error says why. */
+/** Writes a whole small file and closes it. A single write may write fewer bytes than given. */
 async function writeWhole(descriptor: number, bytes: Buffer): Promise<void> {
   try {
     for (let written = 0; written < bytes.length; ) {
@@ -176,7 +179,7 @@ async function writeAll(file: FileHandle, buffers: Buffer[], bytes: number): Pro
   if (bytes === 0) return;
   const { bytesWritten } = await file.writev(buffers);
   if (bytesWritten === bytes) return;
-  // A short write is allowed to happen and is no error; what is left is tried once more, and then says why.
+  // A single write may write fewer bytes, which is not an error. If there is a cause, the next write fails with it.
   const rest = Buffer.concat(buffers).subarray(bytesWritten);
   for (let written = 0; written < rest.length; ) {
     written += (await file.write(rest, written)).bytesWritten;

@@ -1,6 +1,6 @@
 /**
- * The step that keeps the place where a picture was made from being stored, as
- * far as the operator asks for that. What comes out is staged like what went in.
+ * The step that removes metadata with the location from a picture before it is
+ * stored. The result is a staged file, as is its input.
  */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -8,12 +8,12 @@ import { Fault } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
 import { tooLarge } from './admit.js';
 import { HEAD_MAX_BYTES, type Staged } from './stage.js';
-import { stripLocation } from './strip-metadata.js';
+import { stripMetadata } from './strip-metadata.js';
 
 const STRIPPED = new Set(['image/jpeg', 'image/png', 'image/apng', 'image/webp']);
 
-/** The file in hand, or another one at `path` without the location. Who names the path discards it. */
-export async function withoutLocation(
+/** Returns the same file, or a new one at `path` without the metadata. The caller removes the file at `path`. */
+export async function stripLocation(
   staged: Staged,
   mime: string,
   path: string,
@@ -21,15 +21,15 @@ export async function withoutLocation(
   signal: AbortSignal,
 ): Promise<Staged> {
   if (!STRIPPED.has(mime)) return staged;
-  // The picture is held in memory, so its size needs a bound of its own.
+  // The whole picture is read into memory, so its size is limited.
   if (staged.sizeBytes > sizeMaxBytes) throw tooLarge(sizeMaxBytes);
-  const outcome = await stripLocation(staged.path, path, mime, signal);
+  const outcome = await stripMetadata(staged.path, path, mime, signal);
   switch (outcome.kind) {
     case 'clean':
     case 'unsupported':
       return staged;
     case 'broken':
-      throw new Fault('type_refused', 'The picture is broken, so that its location cannot be taken out.');
+      throw new Fault('type_refused', 'The picture is damaged, so its metadata cannot be removed.');
     case 'stripped': {
       const bytes = await readFile(path);
       const sha256 = createHash('sha256').update(bytes).digest('hex') as Sha256;

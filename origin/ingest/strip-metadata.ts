@@ -1,31 +1,30 @@
 /**
- * Takes the place where a picture was made out of its file, and nothing that
- * touches a pixel: JPEG, PNG and WebP, losslessly, keeping orientation and
- * colour profile.
+ * Removes metadata from JPEG, PNG and WebP files without changing a pixel. The
+ * orientation and the colour profile stay.
  *
- * Location hides in EXIF, XMP, IPTC, makers' notes, comments and whatever is
- * hung on behind the picture, so all of that goes; where the picture must be
- * turned to be seen, a new EXIF says so and nothing else. What cannot be
- * followed to its end is told to be broken and left alone: a promise about half
- * a file would be none. The file is held in memory, so its size must be bounded
- * by the caller.
+ * The location of a picture can be in EXIF, XMP, IPTC, maker notes, comments and in
+ * data after the end of the picture, so all of these are removed. If the picture
+ * must be turned for display, a new EXIF block with only the orientation is added.
+ * A file that cannot be parsed to its end is reported as broken, because part of
+ * its metadata might remain. The file is read into memory, so the caller must limit
+ * its size.
  */
 import { open, readFile, rm } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { readOrientation } from '../../src/media/dimensions.js';
 
 export type StripOutcome =
-  /** A new file stands at the target path, synced. */
-  | { readonly kind: 'stripped'; readonly sizeBytes: number }
-  /** The file holds nothing to take out; nothing was written. */
+  /** A new file was written to the target path and synced. */
+  | { readonly kind: 'stripped' }
+  /** The file has no metadata to remove; nothing was written. */
   | { readonly kind: 'clean' }
-  /** Not of a type that this knows. */
+  /** The type is not supported; nothing was written. */
   | { readonly kind: 'unsupported' }
-  /** Its structure does not hold together; nothing was written. */
+  /** The file is malformed; nothing was written. */
   | { readonly kind: 'broken' };
 
-/** Reads `source` and writes `target`, which must not be there, where something was to be taken out. */
-export async function stripLocation(
+/** Reads `source`. If there is metadata to remove, writes the result to `target`, which must not exist. */
+export async function stripMetadata(
   source: string,
   target: string,
   mime: string,
@@ -36,14 +35,13 @@ export async function stripLocation(
   const bytes = await readFile(source, { ...(signal !== undefined && { signal }) });
   const kept = keep(bytes);
   if (kept === undefined) return { kind: 'broken' };
-  const sizeBytes = kept.reduce((sum, part) => sum + part.length, 0);
-  // What was kept whole is one part: pieces that only happen to have the size of the whole are not.
-  if (sizeBytes === bytes.length && Buffer.concat(kept).equals(bytes)) return { kind: 'clean' };
-  await writeParts(target, kept);
-  return { kind: 'stripped', sizeBytes };
+  const keptBytes = kept.reduce((sum, piece) => sum + piece.length, 0);
+  if (keptBytes === bytes.length && Buffer.concat(kept).equals(bytes)) return { kind: 'clean' };
+  await writePieces(target, kept);
+  return { kind: 'stripped' };
 }
 
-async function writeParts(target: string, kept: readonly Buffer[]): Promise<void> {
+async function writePieces(target: string, kept: readonly Buffer[]): Promise<void> {
   const file = await open(target, 'wx');
   try {
     await file.writev(kept);
@@ -56,7 +54,7 @@ async function writeParts(target: string, kept: readonly Buffer[]): Promise<void
   }
 }
 
-/** What of a file stays, in order; undefined where it does not hold together. */
+/** The pieces of a file that are kept, in order; undefined if the file is malformed. */
 type Keeper = (bytes: Buffer) => readonly Buffer[] | undefined;
 
 const KEEPERS: Readonly<Record<string, Keeper | undefined>> = {
@@ -75,7 +73,7 @@ function orientationOnly(orientation: number): Buffer {
   return tiff;
 }
 
-/** The orientation in an EXIF block that has a reason to stay; undefined where the picture stands upright anyway. */
+/** The orientation in an EXIF block; undefined if the picture is upright, so that no EXIF needs to be kept. */
 function turnOf(tiff: Buffer): number | undefined {
   const orientation = readOrientation(tiff) ?? 1;
   return orientation === 1 ? undefined : orientation;
@@ -90,7 +88,7 @@ function keepJpeg(bytes: Buffer): readonly Buffer[] | undefined {
   while (at < bytes.length) {
     const marker = markerAt(bytes, at);
     if (marker === undefined) return undefined;
-    // Whatever is hung on behind the end is no part of this picture: others, films, more metadata.
+    // Data after the end (other pictures, videos, more metadata) is dropped.
     if (marker.code === 0xd9) return [...kept, bytes.subarray(at, marker.end)];
     if (marker.end + 2 > bytes.length) return undefined;
     const end = marker.end + bytes.readUInt16BE(marker.end);
@@ -113,7 +111,7 @@ function keepJpeg(bytes: Buffer): readonly Buffer[] | undefined {
   return kept;
 }
 
-/** A marker may be preceded by any number of fill bytes (B.1.1.2). */
+/** The marker at `start`. Any number of fill bytes may precede it (B.1.1.2). */
 function markerAt(bytes: Buffer, start: number): { readonly code: number; readonly end: number } | undefined {
   let at = start;
   while (bytes[at] === 0xff) {
@@ -125,7 +123,7 @@ function markerAt(bytes: Buffer, start: number): { readonly code: number; readon
   return undefined;
 }
 
-/** The place of the next marker that is neither stuffing nor a restart (B.1.1.5). */
+/** The offset of the next marker that is neither stuffing nor a restart (B.1.1.5). */
 function afterScan(bytes: Buffer, start: number): number {
   for (let at = bytes.indexOf(0xff, start); at >= 0 && at + 1 < bytes.length; at = bytes.indexOf(0xff, at + 1)) {
     const next = bytes[at + 1] ?? 0;
@@ -134,7 +132,7 @@ function afterScan(bytes: Buffer, start: number): number {
   return bytes.length;
 }
 
-/** Of the application segments only those that say how pixels are to be read: JFIF, the colour profile, Adobe's transform. */
+/** Of the application segments, keeps only those needed to decode pixels: JFIF, colour profile, Adobe's transform. */
 function staysInJpeg(code: number, content: Buffer): boolean {
   if (code === 0xe0) return startsWith(content, Buffer.from('JFIF\0', 'latin1'));
   if (code === 0xe2) return startsWith(content, Buffer.from('ICC_PROFILE\0', 'latin1'));
@@ -153,7 +151,7 @@ function startsWith(bytes: Buffer, start: Buffer): boolean {
   return bytes.subarray(0, start.length).equals(start);
 }
 
-/** Chunks of PNG, third edition, 11 that say how pixels are to be read or how frames follow each other. */
+/** The chunks needed to decode pixels or to order frames (PNG, third edition, 11). */
 const PNG_STAYS = new Set(
   'IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB iCCP cICP mDCV cLLI sBIT bKGD hIST pHYs sPLT acTL fcTL fdAT'.split(' '),
 );
@@ -167,7 +165,7 @@ function keepPng(bytes: Buffer): readonly Buffer[] | undefined {
     if (end > bytes.length) return undefined;
     const type = bytes.toString('latin1', at + 4, at + 8);
     if (PNG_STAYS.has(type)) kept.push(bytes.subarray(at, end));
-    // A critical chunk that nobody knows (5.4) is part of the picture in a way that cannot be judged here.
+    // An unknown critical chunk (5.4) can neither be kept nor dropped safely.
     else if (/^[A-Z]/.test(type)) return undefined;
     else if (type === 'eXIf') {
       const orientation = turnOf(bytes.subarray(at + 8, end - 4));
@@ -189,7 +187,7 @@ function pngChunk(type: string, data: Buffer): Buffer {
 }
 
 const WEBP_STAYS = new Set(['VP8 ', 'VP8L', 'VP8X', 'ICCP', 'ALPH', 'ANIM', 'ANMF']);
-/** Of VP8X: that EXIF and XMP chunks are there (RFC 9649 2.7.1). */
+/** The flags of VP8X for EXIF and XMP chunks (RFC 9649 2.7.1). */
 const WEBP_EXIF = 0x08;
 const WEBP_XMP = 0x04;
 
@@ -233,7 +231,7 @@ function riff(chunks: readonly Buffer[]): readonly Buffer[] {
   return [head, ...chunks];
 }
 
-/** For data of even length, which needs no padding. */
+/** A chunk of data of even length, which needs no padding. */
 function webpChunk(type: string, data: Buffer): Buffer {
   const head = Buffer.alloc(8);
   head.write(type, 0, 'latin1');

@@ -1,11 +1,10 @@
 /**
- * The tus protocol, version 1.0.0, around partial uploads. @tus/server knows its
- * fields and states; this file stands between it and the origin, and is the only
- * one that imports it. A request goes in as a value, an answer comes out as one,
- * and whatever the library refuses comes out as a Fault of ours.
+ * The tus protocol, version 1.0.0, on top of unfinished uploads. @tus/server
+ * handles its fields and states; only this file imports it. A request and its
+ * reply are plain values, and a refusal by the library becomes a Fault.
  *
- * Not left to the library: bytes (unfinished-uploads.ts syncs them, paces their sender and
- * verifies checksums), expiry (by the Clock), and who holds an upload.
+ * The library does not handle the bytes (unfinished-uploads.ts paces their sender,
+ * verifies checksums and syncs), nor expiry, nor locks.
  */
 import { DataStore, Server, Upload } from '@tus/server';
 import type { Clock } from '../../src/clock.js';
@@ -31,17 +30,17 @@ export const TUS_EXTENSIONS = [
 
 export type TusMethod = 'POST' | 'HEAD' | 'PATCH' | 'DELETE' | 'OPTIONS';
 
-/** One request to one upload, and what its story wants to hear of it. */
+/** A request for one upload, with what to call while it is handled. */
 export interface TusRequest {
   readonly method: TusMethod;
-  /** Of the upload; for POST the one that it is to have. */
+  /** The id of the upload; for POST the id that it will have. */
   readonly id: string;
   readonly request: OriginRequest;
-  /** Ends the reading of a part: the client has gone, or the upload is wanted by a newer request. */
+  /** Ends the reading of the body: the client is gone, or a newer request interrupts this one. */
   readonly signal: AbortSignal;
   /** For POST: makes the record of the new upload. Throws a Fault to refuse it. */
   readonly begin?: (upload: Pick<UnfinishedUpload, 'sizeBytes' | 'metadata'>) => UnfinishedUpload;
-  /** For POST and PATCH: called once the last byte is stored. The reply gets the headers, and the body in place of tus' 204. */
+  /** For POST and PATCH: called when the last byte is stored. The headers are added to the reply; a body replaces the 204. */
   readonly finish?: () => Promise<TusFinish>;
 }
 
@@ -51,8 +50,8 @@ export interface TusFinish {
 }
 
 export interface Tus {
-  /** Rejects with a Fault for a refusal. */
-  handle(exchange: TusRequest): Promise<Reply>;
+  /** Rejects with a Fault if the request is refused. */
+  handle(request: TusRequest): Promise<Reply>;
 }
 
 export interface TusDeps {
@@ -61,7 +60,7 @@ export interface TusDeps {
   readonly clock: Clock;
 }
 
-/** What tus reads; nothing else of a request is shown to it. */
+/** The only fields of a request that the library gets. */
 const READ_BY_TUS = [
   'tus-resumable',
   'upload-length',
@@ -73,63 +72,65 @@ const READ_BY_TUS = [
   'content-length',
 ];
 
-interface Current extends TusRequest {
+/** A request while the library handles it. */
+interface Running extends TusRequest {
+  /** What the library caught, or made itself, instead of a reply. */
   thrown?: unknown;
 }
 
 export function createTus(deps: TusDeps): Tus {
-  /** By the request that the library hands back to each hook, and by the upload that its store is asked for. */
-  const byRequest = new WeakMap<object, Current>();
-  const byUpload = new Map<string, Current>();
-  const current = (request: object): Current => required(byRequest.get(request));
+  // The library calls its hooks with the web request, and its store with the id of the upload.
+  const byRequest = new WeakMap<object, Running>();
+  const byUpload = new Map<string, Running>();
+  const running = (request: object): Running => required(byRequest.get(request));
   const server = new Server({
     path: UPLOADS_PATH,
     relativeLocation: true,
     maxSize: deps.config.sizeMaxBytes,
     datastore: new TusStore(deps, (id) => required(byUpload.get(id))),
-    namingFunction: (request) => current(request).id,
+    namingFunction: (request) => running(request).id,
     async onUploadFinish(request) {
-      const { headers, body } = await required(current(request).finish)();
+      const { headers, body } = await required(running(request).finish)();
       return body === undefined
         ? { headers: { ...headers } }
         : {
-            // tus 1.0.0, PATCH: 204. Whoever asks for the document gets 200 with it.
-            ...(current(request).method === 'PATCH' && { status_code: 200 }),
+            // tus 1.0.0 answers PATCH with 204. With a body it must be 200.
+            ...(running(request).method === 'PATCH' && { status_code: 200 }),
             headers: { ...headers, 'content-type': 'application/json; charset=utf-8' },
             body,
           };
     },
     onResponseError(request, error) {
-      current(request).thrown = error;
+      running(request).thrown = error;
       return undefined;
     },
   });
 
   return {
-    async handle(exchange) {
-      const asked = requestFor(exchange);
-      const entry: Current = { ...exchange };
-      byRequest.set(asked, entry);
-      byUpload.set(exchange.id, entry);
+    async handle(request) {
+      const webRequest = webRequestOf(request);
+      const entry: Running = { ...request };
+      byRequest.set(webRequest, entry);
+      byUpload.set(request.id, entry);
       try {
-        const response = await server.handleWeb(asked);
+        const response = await server.handleWeb(webRequest);
         if (entry.thrown !== undefined) throw faultOfTus(entry.thrown, deps.config);
         if (response.status >= 400) throw refusal(response.status, await response.text(), deps.config);
-        return await replyOf(response, exchange.method);
+        return await replyOf(response, request.method);
       } finally {
-        byUpload.delete(exchange.id);
+        byUpload.delete(request.id);
       }
     },
   };
 }
 
-/** What the library asks for in a hook belongs to the request that it handles. */
+/** The library calls hooks only for requests that run, and only those that their method needs. */
 function required<T>(value: T | undefined): T {
-  if (value === undefined) throw new Error('tus asked for what the request does not have');
+  if (value === undefined) throw new Error('the tus library called a hook that does not belong to the request');
   return value;
 }
 
-function requestFor({ method, id, request }: TusRequest): Request {
+function webRequestOf({ method, id, request }: TusRequest): Request {
   const path = method === 'POST' || method === 'OPTIONS' ? UPLOADS_PATH : `${UPLOADS_PATH}/${id}`;
   const headers = READ_BY_TUS.flatMap((name): [string, string][] => {
     const value = request.header(name);
@@ -148,7 +149,7 @@ async function replyOf(response: Response, method: TusMethod): Promise<Reply> {
   return {
     status: response.status,
     headers: [
-      // A text type that the library's Response brings along for an empty body says nothing.
+      // The library's Response has a Content-Type even for an empty body.
       ...(bytes.length > 0 || !typed ? headers : headers.filter(([name]) => name !== 'content-type')),
       ...(response.headers.has('cache-control') ? [] : ([['cache-control', 'no-store']] as const)),
     ],
@@ -156,7 +157,7 @@ async function replyOf(response: Response, method: TusMethod): Promise<Reply> {
   };
 }
 
-/** The library throws `{status_code, body}`; what is ours goes through it untouched. */
+/** The fault for what the library threw: `{status_code, body}` if it refused, else an error of ours, unchanged. */
 function faultOfTus(thrown: unknown, config: UploadConfig): unknown {
   if (thrown instanceof Error || typeof thrown !== 'object' || thrown === null) return thrown;
   const { status_code: status, body } = thrown as { readonly status_code?: unknown; readonly body?: unknown };
@@ -164,7 +165,7 @@ function faultOfTus(thrown: unknown, config: UploadConfig): unknown {
   return refusal(status, typeof body === 'string' ? body : '', config);
 }
 
-/** Its words are fixed and public; its statuses are told as our codes. */
+/** The Fault for a refusal by the library. Its texts are fixed and may be shown to clients. */
 function refusal(status: number, words: string, config: UploadConfig): Fault {
   const detail = words.trim().split('\n', 1)[0] ?? '';
   switch (status) {
@@ -179,10 +180,10 @@ function refusal(status: number, words: string, config: UploadConfig): Fault {
         headers: { 'tus-version': TUS_VERSION },
       });
     case 413:
-      // The limit of the service is the other reason for this status.
+      // The library answers 413 beyond the length of the upload, and beyond the largest size.
       return /upload's size/i.test(detail) ? new Fault('too_large', BEYOND_THE_END) : tooLarge(config.sizeMaxBytes);
     case 400:
-      // Its validation of fields answers 400 for a version that it does not speak, too.
+      // The library answers 400 for an unknown version too, where tus 1.0.0 says 412.
       return detail.includes('tus-resumable')
         ? refusal(412, detail, config)
         : new Fault('malformed', `tus: ${detail}.`);
@@ -194,47 +195,47 @@ function refusal(status: number, words: string, config: UploadConfig): Fault {
   }
 }
 
-/** What the library knows as a store: uploads as it sees them, over the partial ones. */
+/** The store that the library asks for, on top of unfinished uploads. */
 class TusStore extends DataStore {
   readonly #deps: TusDeps;
-  readonly #exchange: (id: string) => Current;
+  readonly #requestFor: (id: string) => Running;
 
-  constructor(deps: TusDeps, exchange: (id: string) => Current) {
+  constructor(deps: TusDeps, requestFor: (id: string) => Running) {
     super();
     this.#deps = deps;
-    this.#exchange = exchange;
+    this.#requestFor = requestFor;
     this.extensions = [...TUS_EXTENSIONS];
   }
 
   override async create(upload: Upload): Promise<Upload> {
-    const begin = required(this.#exchange(upload.id).begin);
+    const begin = required(this.#requestFor(upload.id).begin);
     await this.#deps.uploads.create(begin({ sizeBytes: upload.size ?? null, metadata: upload.metadata ?? {} }));
     return upload;
   }
 
   override async getUpload(id: string): Promise<Upload> {
-    const held = this.#held(id);
+    const upload = this.#find(id);
     return new Upload({
       id,
-      ...(held.sizeBytes !== null && { size: held.sizeBytes }),
-      offset: await this.#deps.uploads.offset(held),
-      ...(Object.keys(held.metadata).length > 0 && { metadata: { ...held.metadata } }),
+      ...(upload.sizeBytes !== null && { size: upload.sizeBytes }),
+      offset: await this.#deps.uploads.offset(upload),
+      ...(Object.keys(upload.metadata).length > 0 && { metadata: { ...upload.metadata } }),
     });
   }
 
   override async declareUploadLength(id: string, sizeBytes: number): Promise<void> {
-    await this.#deps.uploads.change({ ...this.#held(id), sizeBytes });
+    await this.#deps.uploads.change({ ...this.#find(id), sizeBytes });
   }
 
-  /** The library's stream is empty: the body is read here, at the pace that is asked of its sender. */
+  /** Ignores the library's stream, which is empty, and reads the body of the request at its pace. */
   override async write(stream: NodeJS.ReadableStream, id: string, offset: number): Promise<number> {
     stream.resume();
     const { uploads, config, clock } = this.#deps;
-    const { request, signal } = this.#exchange(id);
+    const { request, signal } = this.#requestFor(id);
     return await uploads.append(id, {
       source: pacedChunks(request, config, clock, signal),
       offset,
-      sizeMaxBytes: (this.#held(id).sizeBytes ?? config.sizeMaxBytes) - offset,
+      sizeMaxBytes: (this.#find(id).sizeBytes ?? config.sizeMaxBytes) - offset,
       checksum: readChecksum(request.header('upload-checksum')),
     });
   }
@@ -243,14 +244,14 @@ class TusStore extends DataStore {
     await this.#deps.uploads.drop(id);
   }
 
-  #held(id: string): UnfinishedUpload {
-    const held = this.#deps.uploads.find(id);
-    if (held === undefined) throw noSuchUpload();
-    return held;
+  #find(id: string): UnfinishedUpload {
+    const upload = this.#deps.uploads.find(id);
+    if (upload === undefined) throw noSuchUpload();
+    return upload;
   }
 }
 
-/** For OPTIONS and /.well-known. */
+/** Fields of the reply to OPTIONS. */
 export function tusCapabilities(sizeMaxBytes: number): HeaderList {
   return [
     ['tus-resumable', TUS_VERSION],

@@ -1,13 +1,13 @@
 /**
- * Uploads that come in parts, on disk: `<id>` holds the bytes so far, `<id>.json`
- * what is known of them. All records are in memory too; the files are what a
- * restart begins with.
+ * Resumable uploads on disk, until they are finished: the file `<id>` has the bytes
+ * so far, `<id>.json` the record. All records are also in memory; the files serve a
+ * restart. A finished upload keeps its record for a while, without bytes, so that
+ * a client can still learn which media it became.
  *
- * Promises: what was told to a client is on the disk: a record before its upload
- * is named to anyone, bytes before their offset is. The bytes of a part with a
- * checksum enter the upload only once they are verified, so no crash leaves
- * others in it. Leaves to others: who may, for how long, and one request at a
- * time for each upload.
+ * Promises: what a client was told is on the disk: the record before the id of the
+ * upload, the bytes before their offset. A body with a checksum is appended only
+ * after it was verified, so no crash leaves unverified bytes. Leaves to others who
+ * may use an upload, for how long, and that one request at a time does.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -23,65 +23,65 @@ import { HEAD_MAX_BYTES, type Staged } from './stage.js';
 export interface UnfinishedUpload {
   readonly id: string;
   readonly owner: string;
-  /** Null until the sender says. */
+  /** Null while the client has not given the length. */
   readonly sizeBytes: number | null;
-  /** As the sender gave it. */
+  /** As the client gave it. */
   readonly metadata: Readonly<Record<string, string | null>>;
   readonly expiresAt: EpochMs;
-  /** The media that became of it; from then on there are no bytes here. */
+  /** The media that it became, once it is finished; from then on there is no file of bytes. */
   readonly mediaId: string | null;
 }
 
 export interface UnfinishedUploads {
   find(id: string): UnfinishedUpload | undefined;
   all(): readonly UnfinishedUpload[];
-  /** Uploads that are still to be finished; `owner`: of this one alone. */
+  /** How many uploads are not finished yet, of all owners or of one. */
   unfinished(owner?: string): number;
   create(upload: UnfinishedUpload): Promise<void>;
-  /** Puts a new record in the place of the one with its id. */
+  /** Replaces the record with the same id. */
   change(upload: UnfinishedUpload): Promise<void>;
   offset(upload: UnfinishedUpload): Promise<number>;
   /**
-   * Adds a part at the end, and resolves with the new offset once that is
-   * durable. Where the sender breaks off, what came is kept; a part that is too
-   * long or is not what its checksum says leaves nothing.
+   * Appends a body and resolves with the new offset once it is durable. If the
+   * sender breaks off, the bytes that arrived are kept. A body that is too long, or
+   * does not match its checksum, is dropped as a whole.
    */
-  append(id: string, part: NewChunk): Promise<number>;
-  /** A second name for the bytes, outside of here, for the pipeline to take. */
+  append(id: string, body: AppendBody): Promise<number>;
+  /** Links the bytes to a second path, from which the ingest pipeline takes them. */
   stageAs(id: string, path: string): Promise<Staged>;
-  /** The upload has become media: only the record is kept. */
+  /** Records that the upload has become media, and removes its bytes. */
   finish(upload: UnfinishedUpload, mediaId: string, keptUntil: EpochMs): Promise<UnfinishedUpload>;
   /** May be called twice. */
   drop(id: string): Promise<void>;
 }
 
-export interface NewChunk {
+export interface AppendBody {
   readonly source: ChunkSource;
-  /** Where the upload ends now. */
+  /** The current end of the upload. */
   readonly offset: number;
   readonly sizeMaxBytes: number;
   readonly checksum: Checksum | undefined;
 }
 
-/** 128 random bits. Nothing else reaches the file system as a name. */
+/** 128 random bits. Only such ids are used as file names. */
 export const UPLOAD_ID = /^[0-9a-f]{32}$/;
 
 export async function openUnfinishedUploads(folder: string): Promise<UnfinishedUploads> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  const held = await readRecords(folder);
+  const uploads = await readRecords(folder);
   const pathOf = (id: string): string => join(folder, id);
 
   async function save(upload: UnfinishedUpload): Promise<void> {
     await writeRecord(folder, upload);
-    held.set(upload.id, upload);
+    uploads.set(upload.id, upload);
   }
 
   return {
-    find: (id) => held.get(id),
-    all: () => [...held.values()],
+    find: (id) => uploads.get(id),
+    all: () => [...uploads.values()],
     unfinished(owner) {
       let count = 0;
-      for (const upload of held.values()) {
+      for (const upload of uploads.values()) {
         if (upload.mediaId === null && (owner === undefined || upload.owner === owner)) count += 1;
       }
       return count;
@@ -102,7 +102,7 @@ export async function openUnfinishedUploads(folder: string): Promise<UnfinishedU
         const hash = createHash(checksum.algorithm);
         await write(hashed(source, hash), aside, 'w', 0, sizeMaxBytes);
         if (!hash.digest().equals(checksum.digest)) {
-          throw new Fault('checksum_mismatch', 'The part is not what Upload-Checksum says; nothing of it was kept.');
+          throw new Fault('checksum_mismatch', 'The body does not match Upload-Checksum; nothing of it was stored.');
         }
         return await write(chunksOf(createReadStream(aside)), pathOf(id), 'r+', offset, sizeMaxBytes);
       } finally {
@@ -110,7 +110,7 @@ export async function openUnfinishedUploads(folder: string): Promise<UnfinishedU
       }
     },
     async stageAs(id, path) {
-      // A name of its own: whoever adopts a staged file may also remove it, and the upload must outlive a failure.
+      // The pipeline may remove a staged file. The upload must remain if it fails.
       await link(pathOf(id), path);
       return await hashFile(path);
     },
@@ -122,8 +122,8 @@ export async function openUnfinishedUploads(folder: string): Promise<UnfinishedU
       return finished;
     },
     async drop(id) {
-      held.delete(id);
-      // The record first: bytes without one are cleared away at the next start.
+      uploads.delete(id);
+      // The record goes first: bytes without a record are removed at the next start.
       await rm(recordPath(folder, id), { force: true });
       await rm(pathOf(id), { force: true });
     },
@@ -144,9 +144,9 @@ export function noSuchUpload(): Fault {
   return new Fault('not_found', 'There is no such upload.');
 }
 
-export const BEYOND_THE_END = 'The part goes beyond the end of the upload.';
+export const BEYOND_THE_END = 'The body goes beyond the end of the upload.';
 
-/** Writes to the end of the source, and hands back where that is. Synced however it ends. */
+/** Writes the whole source from `offset` on, and returns the offset after it. The file is synced even on failure. */
 async function write(
   source: ChunkSource,
   path: string,
@@ -175,7 +175,7 @@ async function write(
   }
 }
 
-/** A short write is allowed to happen and is no error. */
+/** Writes all bytes. A single write may write fewer, which is not an error. */
 async function writeAll(file: FileHandle, bytes: Buffer, at: number): Promise<void> {
   for (let written = 0; written < bytes.length; ) {
     written += (await file.write(bytes, written, bytes.length - written, at + written)).bytesWritten;
@@ -201,7 +201,7 @@ function recordPath(folder: string, id: string): string {
   return join(folder, `${id}${RECORD}`);
 }
 
-/** Whole or not at all, and durable with the folder that names it. */
+/** Writes a record whole or not at all, and makes it durable together with its name in the folder. */
 async function writeRecord(folder: string, upload: UnfinishedUpload): Promise<void> {
   const path = recordPath(folder, upload.id);
   const aside = `${path}.new`;
@@ -221,25 +221,25 @@ async function writeRecord(folder: string, upload: UnfinishedUpload): Promise<vo
   }
 }
 
-/** What an earlier run left; whatever belongs to no record is removed. */
+/** Reads the records of an earlier run and removes all files that belong to none. */
 async function readRecords(folder: string): Promise<Map<string, UnfinishedUpload>> {
   const names = await readdir(folder);
-  const held = new Map<string, UnfinishedUpload>();
+  const uploads = new Map<string, UnfinishedUpload>();
   for (const name of names.filter((each) => each.endsWith(RECORD))) {
     const upload = parseRecord(await readFile(join(folder, name), 'utf8'));
     if (upload === undefined || `${upload.id}${RECORD}` !== name) continue;
-    // Made, but for its bytes: nobody has been told of it.
+    // The file of bytes was never created, so no client knows the upload.
     if (upload.mediaId === null && !names.includes(upload.id)) continue;
-    held.set(upload.id, upload);
+    uploads.set(upload.id, upload);
   }
   const kept = (name: string): boolean => {
-    const upload = held.get(name.endsWith(RECORD) ? name.slice(0, -RECORD.length) : name);
+    const upload = uploads.get(name.endsWith(RECORD) ? name.slice(0, -RECORD.length) : name);
     return upload !== undefined && (upload.mediaId === null || name.endsWith(RECORD));
   };
   for (const name of names) {
     if (!kept(name)) await rm(join(folder, name), { recursive: true, force: true });
   }
-  return held;
+  return uploads;
 }
 
 function parseRecord(text: string): UnfinishedUpload | undefined {

@@ -1,62 +1,52 @@
 /**
- * One request at a time for each partial upload. Kept in this process, which is
- * the only one that has its folder. What a break-off ends is the reading of a
- * part; whoever is finishing an upload is waited for.
+ * Locks on resumable uploads, so that one request at a time changes each upload.
+ * They are in the memory of this process, the only one that uses the folder. A
+ * request that reads a body can be interrupted by a newer one; a request that is
+ * finishing its upload is waited for.
  */
+import { withSignal } from '../../src/abort.js';
 import { Fault } from '../../src/errors.js';
 
 export interface UploadLock {
-  /** Aborts when the request's own does, or when a newer request wants the upload. */
+  /** Aborts with the signal of the request, or when a newer request interrupts it. */
   readonly signal: AbortSignal;
   release(): void;
 }
 
 export interface UploadLocks {
-  /** `refuse`: 409 where it is held; `break_off`: the reading of a part ends, and this waits until it has. */
-  take(id: string, whenLocked: 'refuse' | 'break_off', signal: AbortSignal): Promise<UploadLock>;
+  /** If the upload is locked, `refuse` throws a Fault (409); `interrupt` ends the reading of its body and waits. */
+  take(id: string, whenLocked: 'refuse' | 'interrupt', signal: AbortSignal): Promise<UploadLock>;
   isLocked(id: string): boolean;
 }
 
-interface Holder {
-  readonly breaking: AbortController;
+interface Locked {
+  readonly interrupted: AbortController;
   readonly released: Promise<void>;
 }
 
 export function createUploadLocks(): UploadLocks {
-  const holders = new Map<string, Holder>();
+  const locks = new Map<string, Locked>();
   return {
-    isLocked: (id) => holders.has(id),
+    isLocked: (id) => locks.has(id),
     async take(id, whenLocked, signal) {
-      for (let holder = holders.get(id); holder !== undefined; holder = holders.get(id)) {
-        if (whenLocked === 'refuse') throw new Fault('conflict', 'Another request is at work on the upload.');
-        holder.breaking.abort(new Fault('conflict', 'A newer request took the upload over.'));
-        await abortable(holder.released, signal);
+      for (let lock = locks.get(id); lock !== undefined; lock = locks.get(id)) {
+        if (whenLocked === 'refuse') throw new Fault('conflict', 'Another request is using the upload.');
+        lock.interrupted.abort(new Fault('conflict', 'A newer request took over the upload.'));
+        await withSignal(lock.released, signal);
       }
-      const breaking = new AbortController();
-      let free: () => void = () => undefined;
+      const interrupted = new AbortController();
+      let announce: () => void = () => undefined;
       const released = new Promise<void>((resolve) => {
-        free = resolve;
+        announce = resolve;
       });
-      holders.set(id, { breaking, released });
+      locks.set(id, { interrupted, released });
       return {
-        signal: AbortSignal.any([signal, breaking.signal]),
+        signal: AbortSignal.any([signal, interrupted.signal]),
         release() {
-          holders.delete(id);
-          free();
+          locks.delete(id);
+          announce();
         },
       };
     },
   };
-}
-
-function abortable(settling: Promise<void>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    void settling.then(() => {
-      signal.removeEventListener('abort', onAbort);
-      resolve();
-    });
-  });
 }

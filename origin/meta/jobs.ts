@@ -42,7 +42,7 @@ export interface JobQueue {
   drop(sha256: Sha256): Promise<void>;
   /** Returns a job after a failed attempt and counts the attempt. */
   retry(sha256: Sha256, leaseholder: string, readyAt: EpochMs): Promise<void>;
-  /** Returns a job that was not tried, for example at shutdown; counts no attempt. Ready at once if `readyAt` is left out. */
+  /** Returns a job that was not tried, for example at shutdown; counts no attempt. Without `readyAt` it is ready at once. */
   giveBack(sha256: Sha256, leaseholder: string, readyAt?: EpochMs): Promise<void>;
   /** Gives up: moves the job to the dead letters and sets the blob's thumbnails to `none` for `refusal`, or `failed`. */
   bury(sha256: Sha256, reason: string, now: EpochMs, refusal?: ThumbRefusal): Promise<void>;

@@ -11,7 +11,7 @@ export interface MediaRecord {
   readonly id: MediaId;
   /** Of the stored and served bytes. */
   readonly sha256: Sha256;
-  /** Of the bytes as uploaded, by which duplicates are found. Differs from `sha256` if metadata was stripped (find-sent.ts). */
+  /** Of the bytes as uploaded, by which duplicates are found. Another one if metadata was stripped (find-sent.ts). */
   readonly sentSha256: Sha256;
   readonly public: boolean;
   readonly owner: string;
@@ -40,7 +40,7 @@ export interface BlobRecord {
   readonly quarantine: Quarantine | null;
 }
 
-/** What is known of the content; null if unknown or not applicable. Width and height are those after orientation is applied. */
+/** Facts about the content; null if unknown or not applicable. Width and height are those after orientation is applied. */
 export interface PictureFacts {
   readonly width: number | null;
   readonly height: number | null;

@@ -25,11 +25,11 @@ export interface MetaStore {
   /** The media with this id, as of `now`. */
   find(id: MediaId, now: EpochMs): Promise<Found>;
   findBlob(sha256: Sha256): Promise<BlobRecord | undefined>;
-  /** The blob that stores bytes uploaded with this hash (find-sent.ts). If uploads of any such blob are refused, that one. */
+  /** The blob that stores bytes uploaded with this hash (find-sent.ts). One whose uploads are refused comes first. */
   findBlobBySent(sentSha256: Sha256): Promise<BlobRecord | undefined>;
   /** Up to `limit` blobs that await the scanner, longest wait first, starting after `after`. */
   blobsAwaitingScan(after: BlobRecord | null, limit: number): Promise<readonly BlobRecord[]>;
-  /** Applies the scanner's verdict to a blob that awaits it; null releases the blob. False if it no longer awaits one. */
+  /** Applies the scanner's verdict to a blob; null releases the blob. False if it no longer awaits the scanner. */
   resolveScan(sha256: Sha256, mark: Quarantine | null, now: EpochMs): Promise<boolean>;
 
   /** Records an upload whose blob is in place. Checks duplicate, quarantine and quota inside the transaction. */
@@ -109,8 +109,8 @@ export interface NewMedia {
   /** For a new blob: whether to queue a thumbnail job, or why there will be no thumbnails. */
   readonly thumbs: { readonly kind: 'queue' } | { readonly kind: 'none'; readonly reason: ThumbRefusal };
   /**
-   * Withholds the bytes as soon as they are recorded. With the cause `admin` the outcome is `quarantined`. With the cause
-   * `held` the upload succeeds, and bytes that are already visible stay visible.
+   * Withholds the bytes as soon as they are recorded. With the cause `admin` the outcome is `quarantined`. With `held`
+   * the upload succeeds, and bytes that are already visible stay visible.
    */
   readonly quarantine?: Quarantine;
   /** The subject's limit, checked and counted in the same transaction. Left out: the upload is not counted. */

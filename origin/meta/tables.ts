@@ -34,7 +34,7 @@ export type Key = KeyPart | readonly KeyPart[];
 export const INDEX_NAMES = [
   /** [sha256, id]: every id that refers to a blob, live or not. */
   'by_blob',
-  /** [sha256, 0 private | 1 public] -> id, for live ids. A changed record (find-sent.ts) has sentSha256 as third part. */
+  /** [sha256, 0 private | 1 public] -> id, of live ids. Changed records (find-sent.ts) have sentSha256 as third part. */
   'live',
   /** [sentSha256, id]: every changed record, live or not. */
   'sent',

@@ -138,7 +138,7 @@ export function forgetTombstones(change: Change, endedBefore: EpochMs, limit: nu
   return ended.length;
 }
 
-/** Whether uploads are refused because of this record alone: it is changed (find-sent.ts) and its blob is quarantined. */
+/** Whether uploads are refused because of this record alone: it is changed (find-sent.ts), its blob quarantined. */
 function isNeededToRefuse(change: Change, { sha256, sentSha256 }: MediaRecord): boolean {
   if (sha256 === sentSha256) return false;
   const stored = readOrSkip(change.writer, BLOBS, sha256, change.damaged);

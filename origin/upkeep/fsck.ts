@@ -17,13 +17,12 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
-import { readDimensions } from '../../src/media/dimensions.js';
 import { type BlobStore, mediaKey, thumbKey } from '../blobs/blob-store.js';
 import { orphans } from '../blobs/sweep.js';
-import { detectType } from '../ingest/identify.js';
+import { detectType, pictureFacts } from '../ingest/identify.js';
 import { chunksOf } from '../ingest/paced-body.js';
-import { type Staged, stage } from '../ingest/stage.js';
-import { type BlobRecord, type MediaRecord, NO_FACTS, type PictureFacts } from '../meta/media.js';
+import { stage } from '../ingest/stage.js';
+import type { BlobRecord, MediaRecord } from '../meta/media.js';
 import type { MetaFindingKind, MetaStore } from '../meta/store.js';
 
 export type FsckFindingKind =
@@ -141,7 +140,7 @@ async function rebuild({ blobs, clock, makesThumbs, signal }: Check, sha256: Sha
       sizeBytes: staged.sizeBytes,
       mime,
       storedAt: clock.now(),
-      picture: factsOf(staged),
+      picture: pictureFacts(staged),
       thumbs: makesThumbs(mime) ? { kind: 'pending' } : { kind: 'none', reason: 'unsupported_type' },
       quarantine: null,
     };
@@ -149,13 +148,6 @@ async function rebuild({ blobs, clock, makesThumbs, signal }: Check, sha256: Sha
     read.body.destroy();
     await rm(path, { force: true });
   }
-}
-
-function factsOf(staged: Staged): PictureFacts {
-  const size = readDimensions(staged.head);
-  if (size === undefined) return NO_FACTS;
-  const { width, height, frames, orientation } = size;
-  return { ...NO_FACTS, width, height, frames, orientation };
 }
 
 /** Every recorded blob and thumbnail is stored, in its size. */

@@ -1,30 +1,29 @@
 /**
- * The size of a picture from the bytes of its file, without decoding it: for
- * the upload's immediate answer, from the first bytes, and for the check of
- * pixels × frames before anything is decoded, from the whole file.
+ * Reads the size of a picture from its file without decoding it: from the first
+ * bytes for the answer to an upload, and from the whole file to check pixels ×
+ * frames before it is decoded.
  *
- * Promises: every offset is checked against the bytes in hand, every loop moves
- * forward, and what the bytes do not tell is not guessed. Leaves judging
- * whether a picture is whole to its decoder.
+ * Promises: every offset is checked against the given bytes, every loop moves
+ * forward, and nothing is guessed. Leaves it to the decoder to find out whether
+ * the picture is intact.
  */
 
 export type PictureFormat = 'jpeg' | 'png' | 'gif' | 'webp' | 'heif';
 
 export interface Dimensions {
-  readonly format: PictureFormat;
-  /** Upright, after orientation. */
+  /** Width and height are those after orientation is applied. */
   readonly width: number;
   readonly height: number;
-  /** EXIF orientation 1–8; 1 where there is none. */
+  /** EXIF orientation, 1 to 8; 1 if there is none. */
   readonly orientation: number;
-  /** Null where the bytes in hand do not reach far enough to tell. */
+  /** Null if more bytes are needed to count them. */
   readonly frames: number | null;
 }
 
-/** How many bytes of a file's beginning are worth handing in where the whole is not in hand. */
+/** How many bytes of the beginning to pass if the whole file is not available. */
 export const HEAD_BYTES = 1_024 * 1_024;
 
-/** Undefined where the bytes are no JPEG, PNG, GIF, WebP, AVIF or HEIF, or do not reach far enough to tell. */
+/** Undefined if the bytes are not a JPEG, PNG, GIF, WebP, AVIF or HEIF, or if more bytes are needed. */
 export function readDimensions(file: Uint8Array): Dimensions | undefined {
   const bytes = Buffer.from(file.buffer, file.byteOffset, file.byteLength);
   const found = READERS[formatOf(bytes) ?? 'none'](bytes);
@@ -64,14 +63,12 @@ const HEIF_BRANDS: ReadonlySet<string> = new Set([
 ]);
 
 function upright(
-  format: PictureFormat,
   size: { readonly width: number; readonly height: number },
   orientation: number,
   frames: number | null,
 ): Dimensions {
   const swapped = orientation >= 5;
   return {
-    format,
     width: swapped ? size.height : size.width,
     height: swapped ? size.width : size.height,
     orientation,
@@ -79,7 +76,7 @@ function upright(
   };
 }
 
-/** Markers up to the first frame header (ITU-T T.81 B.2.2), with the orientation of an EXIF segment before it. */
+/** Reads markers up to the first frame header (ITU-T T.81 B.2.2), and the orientation in an EXIF segment before it. */
 function readJpeg(bytes: Buffer): Dimensions | undefined {
   let orientation: number | undefined;
   let at = 2;
@@ -100,7 +97,7 @@ function readJpeg(bytes: Buffer): Dimensions | undefined {
     if (isFrameHeader(marker)) {
       if (at + 9 > bytes.length) return undefined;
       const size = { width: bytes.readUInt16BE(at + 7), height: bytes.readUInt16BE(at + 5) };
-      return upright('jpeg', size, orientation ?? 1, 1);
+      return upright(size, orientation ?? 1, 1);
     }
     if (marker === 0xe1 && orientation === undefined) {
       const segment = bytes.subarray(at + 4, at + 2 + length);
@@ -111,12 +108,12 @@ function readJpeg(bytes: Buffer): Dimensions | undefined {
   return undefined;
 }
 
-/** SOF0 to SOF15 without DHT, JPG and DAC, which stand between them. */
+/** SOF0 to SOF15. DHT, JPG and DAC lie in the same range and are no frame headers. */
 function isFrameHeader(marker: number): boolean {
   return marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
 }
 
-/** IHDR, with acTL for the frames and eXIf for the orientation (PNG, third edition, 11.2 and 11.3). */
+/** Reads IHDR, acTL for the frames, and eXIf for the orientation (PNG, third edition, 11.2 and 11.3). */
 function readPng(bytes: Buffer): Dimensions | undefined {
   if (bytes.length < 24 || bytes.toString('latin1', 12, 16) !== 'IHDR') return undefined;
   const size = { width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20) };
@@ -128,23 +125,23 @@ function readPng(bytes: Buffer): Dimensions | undefined {
     const data = bytes.subarray(at + 8, at + 8 + length);
     if (type === 'acTL' && data.length >= 4) frames = apngFrames(data.readUInt32BE(0));
     if (type === 'eXIf') orientation = readOrientation(data) ?? 1;
-    // What else there is to say is said before the pixels.
-    if (type === 'IDAT' || type === 'IEND') return upright('png', size, orientation, frames);
+    // acTL comes before the pixels. An eXIf after them is ignored.
+    if (type === 'IDAT' || type === 'IEND') return upright(size, orientation, frames);
     at += 12 + length;
   }
   return undefined;
 }
 
-/** PNG numbers end at 2³¹ − 1 (7.1): what claims more is no animation. */
+/** PNG integers end at 2³¹ − 1 (7.1). A chunk that claims more frames is ignored. */
 function apngFrames(claimed: number): number {
   return claimed >= 1 && claimed <= 0x7fffffff ? claimed : 1;
 }
 
-/** The logical screen; frames are counted by walking the blocks (GIF89a, 17 to 26). */
+/** Reads the size of the logical screen, and counts frames by walking the blocks (GIF89a, 17 to 26). */
 function readGif(bytes: Buffer): Dimensions | undefined {
   if (bytes.length < 13) return undefined;
   const size = { width: bytes.readUInt16LE(6), height: bytes.readUInt16LE(8) };
-  return upright('gif', size, 1, countGifFrames(bytes));
+  return upright(size, 1, countGifFrames(bytes));
 }
 
 function countGifFrames(bytes: Buffer): number | null {
@@ -182,12 +179,12 @@ interface WebpSeen {
   size: { readonly width: number; readonly height: number } | undefined;
   orientation: number;
   frames: number;
-  /** Of VP8X: whether an EXIF chunk and animation frames are announced, which stand behind the pixels. */
+  /** Flags of VP8X: there is an EXIF chunk after the pixels; there are animation frames. */
   exif: boolean;
   animated: boolean;
 }
 
-/** RIFF chunks (RFC 9649 2.7). */
+/** Reads RIFF chunks (RFC 9649 2.7). */
 function readWebp(bytes: Buffer): Dimensions | undefined {
   const seen: WebpSeen = { size: undefined, orientation: 1, frames: 0, exif: false, animated: false };
   const fileBytes = 8 + bytes.readUInt32LE(4);
@@ -200,8 +197,8 @@ function readWebp(bytes: Buffer): Dimensions | undefined {
     at += 8 + length + (length % 2);
   }
   if (seen.size === undefined || (seen.exif && !whole)) return undefined;
-  if (!seen.animated) return upright('webp', seen.size, seen.orientation, 1);
-  return upright('webp', seen.size, seen.orientation, whole ? Math.max(1, seen.frames) : null);
+  if (!seen.animated) return upright(seen.size, seen.orientation, 1);
+  return upright(seen.size, seen.orientation, whole ? Math.max(1, seen.frames) : null);
 }
 
 function readWebpChunk(seen: WebpSeen, type: string, data: Buffer): void {
@@ -228,7 +225,7 @@ interface Box {
   readonly data: Buffer;
 }
 
-/** The boxes of ISO/IEC 14496-12 4.2 that lie in the bytes in hand, the last one perhaps cut short. */
+/** The boxes in the given bytes (ISO/IEC 14496-12 4.2). The last one may be cut short. */
 function* boxesOf(bytes: Buffer): Generator<Box> {
   let at = 0;
   while (at + 8 <= bytes.length) {
@@ -248,23 +245,23 @@ function boxIn(bytes: Buffer, type: string): Buffer | undefined {
 }
 
 /**
- * The primary item's `ispe`, turned by its `irot` (ISO/IEC 23008-12 6.5). EXIF
- * orientation says nothing here: those transformations are the whole truth.
+ * Reads the primary item's `ispe`, turned by its `irot` (ISO/IEC 23008-12 6.5). Only
+ * these transformations apply; EXIF orientation must be ignored.
  */
 function readHeif(bytes: Buffer): Dimensions | undefined {
   const meta = boxIn(bytes, 'meta')?.subarray(4);
   const properties = meta === undefined ? undefined : boxIn(meta, 'iprp');
   if (meta === undefined || properties === undefined) return undefined;
   const primary = readPrimaryItem(boxIn(meta, 'pitm'));
-  const held = [...boxesOf(boxIn(properties, 'ipco') ?? Buffer.alloc(0))];
-  const named = readAssociations(boxIn(properties, 'ipma'), primary);
-  const own = named.map((index) => held[index - 1]).filter((box) => box !== undefined);
+  const all = [...boxesOf(boxIn(properties, 'ipco') ?? Buffer.alloc(0))];
+  const indexes = readAssociations(boxIn(properties, 'ipma'), primary);
+  const own = indexes.map((index) => all[index - 1]).filter((box) => box !== undefined);
   const extent = own.find(({ type }) => type === 'ispe')?.data;
   if (extent === undefined || extent.length < 12) return undefined;
   const size = { width: extent.readUInt32BE(4), height: extent.readUInt32BE(8) };
   const quarterTurns = (own.find(({ type }) => type === 'irot')?.data[0] ?? 0) & 3;
   const turned = quarterTurns % 2 === 0 ? size : { width: size.height, height: size.width };
-  return upright('heif', turned, 1, 1);
+  return upright(turned, 1, 1);
 }
 
 function readPrimaryItem(box: Buffer | undefined): number | undefined {
@@ -272,7 +269,7 @@ function readPrimaryItem(box: Buffer | undefined): number | undefined {
   return box[0] === 0 ? box.readUInt16BE(4) : box.readUInt32BE(4);
 }
 
-/** The indexes, from 1, of an item's properties. */
+/** The indexes of an item's properties, counted from 1. */
 function readAssociations(box: Buffer | undefined, item: number | undefined): number[] {
   if (box === undefined || box.length < 8 || item === undefined) return [];
   const idBytes = box[0] === 0 ? 2 : 4;
@@ -295,7 +292,7 @@ function readAssociations(box: Buffer | undefined, item: number | undefined): nu
 
 const ORIENTATION_TAG = 0x0112;
 
-/** Orientation in the first directory of a TIFF structure (EXIF 2.32 4.6); undefined where it holds none that is valid. */
+/** The orientation in the first directory of a TIFF structure (EXIF 2.32 4.6); undefined if there is no valid one. */
 export function readOrientation(tiff: Buffer): number | undefined {
   const order = tiff.toString('latin1', 0, 2);
   if (tiff.length < 8 || (order !== 'II' && order !== 'MM')) return undefined;

@@ -1,17 +1,17 @@
 /**
- * File names on their way in and out. In: whatever a stranger sent becomes a
- * bare name in NFC, without paths, control characters or tricks of writing
- * direction, or nothing. Out: Content-Disposition with a plain fallback and the
+ * File names. `cleanFilename` turns a name from a client into a safe one: in NFC,
+ * without path, control characters and marks that change the writing direction.
+ * `contentDisposition` makes the header field, with an ASCII fallback beside the
  * exact name (RFC 6266, RFC 8187).
  */
 
-/** What common file systems hold. */
+/** The longest name in common file systems. */
 const NAME_MAX_BYTES = 255;
 
-/** Control characters, lone surrogates, line separators, the replacement character, and the marks that turn the reading direction. */
+/** Control characters, lone surrogates, line separators, the replacement character, marks of the writing direction. */
 const UNSAFE = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffd]/gu;
 
-/** The name as it is kept, or null where nothing of it is left. */
+/** The name to store, or null if nothing of it remains. */
 export function cleanFilename(text: string): string | null {
   const bare = text.split(/[/\\]/).at(-1) ?? '';
   const name = bare.replace(UNSAFE, '').normalize('NFC').trim();
@@ -19,7 +19,7 @@ export function cleanFilename(text: string): string | null {
   return cutToBytes(name, NAME_MAX_BYTES);
 }
 
-/** Cuts the stem, so that a short extension stays. */
+/** Cuts the stem, so that a short extension remains. */
 function cutToBytes(name: string, bytesMax: number): string {
   if (Buffer.byteLength(name) <= bytesMax) return name;
   const dot = name.lastIndexOf('.');
@@ -42,7 +42,7 @@ export function contentDisposition(disposition: Disposition, filename: string): 
   return fallback === filename ? plain : `${plain}; filename*=UTF-8''${encodeExtValue(filename)}`;
 }
 
-/** RFC 6266 appendix D: no escapes, no percent signs, ASCII alone; what has an accent loses it rather than its letter. */
+/** RFC 6266 appendix D: ASCII without escapes and percent signs. Letters with accents lose the accent. */
 function asciiFallback(filename: string): string {
   return filename
     .normalize('NFD')
@@ -51,7 +51,7 @@ function asciiFallback(filename: string): string {
     .replace(/["\\%]/g, '_');
 }
 
-/** RFC 8187 3.2.1: everything but attr-char is percent-encoded. */
+/** RFC 8187 3.2.1: everything except attr-char is percent-encoded. */
 function encodeExtValue(text: string): string {
   return encodeURIComponent(text).replace(
     /[!'()*]/g,

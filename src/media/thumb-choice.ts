@@ -1,9 +1,9 @@
 /**
- * Which thumbnail a request asks for: pure functions that the origin answers by
- * and the edge keys by, so that both always mean the same one. The wish (`w`,
- * `h`) chooses among the configured variants, `Accept` among the enabled
- * formats. What the source allows (never enlarged, PNG where there is
- * transparency) is the origin's affair and changes no choice made here.
+ * Chooses the thumbnail for a request: `w` and `h` of the query choose among the
+ * configured variants, Accept among the enabled formats. These are pure functions,
+ * from which the origin makes its answers and the edge its cache keys, so that both
+ * always choose the same. What is possible for a source (never enlarged, PNG for
+ * transparency) is decided by the origin and does not change the choice.
  */
 
 import { chooseType } from '../http/accept.js';
@@ -12,26 +12,27 @@ export type ThumbFit = 'cover' | 'inside';
 
 export interface ThumbVariant {
   readonly name: string;
-  /** Pixels; the box that the thumbnail fills or fits into. */
+  /** In pixels, like the height: the box that the thumbnail fills or fits into. */
   readonly width: number;
   readonly height: number;
   readonly fit: ThumbFit;
 }
 
-/** What a client can ask for. `jpeg` stands for the still that every client reads: PNG where the source has transparency. */
+/** The formats a client can ask for. `jpeg` stands for a still that every client can read: PNG if it is transparent. */
 export const CHOSEN_FORMATS = ['avif', 'webp', 'jpeg'] as const;
 export type ChosenFormat = (typeof CHOSEN_FORMATS)[number];
 
-/** All that a choice needs to know of the origin's configuration; part of `/.well-known`. */
+/** What a choice depends on in the origin's configuration; part of `/.well-known`. */
 export interface ThumbOptions {
-  /** At least one, names distinct. */
+  /** At least one, with distinct names. */
   readonly variants: readonly ThumbVariant[];
-  /** Enabled formats; `jpeg` is there whether listed or not. */
+  /** Enabled formats; `jpeg` is always enabled, listed or not. */
   readonly formats: readonly string[];
-  /** The name of the variant that no wish gets. */
+  /** The name of the variant for requests without a size. */
   readonly default: string;
 }
 
+/** The size that a request asks for. */
 export interface ThumbSize {
   readonly w: number | undefined;
   readonly h: number | undefined;
@@ -39,7 +40,7 @@ export interface ThumbSize {
 
 const PIXELS = /^[1-9]\d{0,5}$/;
 
-/** The wish in a query. Anything but one plain positive number is no wish at all: unknown values never split a cache. */
+/** The size in a query. Values that are not plain positive numbers are ignored, so that they share a cache key. */
 export function readThumbSize(query: string): ThumbSize {
   if (query === '') return NO_SIZE;
   const parameters = new URLSearchParams(query);
@@ -53,14 +54,14 @@ function readPixels(text: string | null): number | undefined {
 }
 
 /**
- * The smallest variant that covers the wish, the largest where none does, the
- * default without a wish. Wishing for a variant's own size chooses that variant
- * (or the first of equals), so a choice may be written as a wish again.
+ * The smallest variant that covers the size, or the largest if none does; the
+ * default without a size. The exact size of a variant chooses that variant, or the
+ * first with that size, so a choice can be written as a size again.
  */
 export function chooseVariant(options: Pick<ThumbOptions, 'variants' | 'default'>, size: ThumbSize): ThumbVariant {
   const { variants } = options;
   const fallback = variants.find(({ name }) => name === options.default) ?? variants[0];
-  if (fallback === undefined) throw new RangeError('a menu of thumbnails has at least one variant');
+  if (fallback === undefined) throw new RangeError('there must be at least one thumbnail variant');
   if (size.w === undefined && size.h === undefined) return fallback;
   const covering = variants.filter(({ width, height }) => width >= (size.w ?? 0) && height >= (size.h ?? 0));
   if (covering.length > 0) return covering.reduce((best, each) => (area(each) < area(best) ? each : best));
@@ -73,8 +74,8 @@ function area({ width, height }: ThumbVariant): number {
 
 /**
  * The format with the highest weight in Accept (RFC 9110 12.5.1); among equals
- * AVIF, then WebP, then JPEG. AVIF and WebP must be named: a wildcard is sent by
- * clients that know neither. Never none: a client that refuses all gets a JPEG.
+ * AVIF, then WebP, then JPEG. AVIF and WebP must be named, because clients that
+ * know neither send wildcards. A client that accepts no format gets JPEG.
  */
 export function chooseFormat(accept: string | undefined, formats: readonly string[]): ChosenFormat {
   const offered = NEWEST_FIRST.filter((type) => type === JPEG || formats.includes(formatOf(type)));
@@ -93,7 +94,7 @@ function formatOf(type: string): ChosenFormat {
 const VARIANTS_MAX = 64;
 const EDGE_MAX_PIXELS = 100_000;
 
-/** A menu out of a document from elsewhere; undefined for anything that is none. */
+/** Reads the options from another service's document; undefined if they are malformed. */
 export function readThumbOptions(value: unknown): ThumbOptions | undefined {
   if (!isObject(value)) return undefined;
   const { variants, formats, default: fallback } = value;

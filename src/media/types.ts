@@ -1,15 +1,15 @@
 /**
- * Words about media types: which names mean the same, which are text, which a
- * browser may show in place, and what a file of one is called.
+ * Facts about media types: names for the same format, which types are text, which
+ * are accepted and shown in place by default, and the extensions of their files.
  */
 
-/** `type/subtype` in lower case, without parameters; undefined for anything that is no media type. */
+/** `type/subtype` in lower case, without parameters; undefined if it is not a media type. */
 export function essenceOf(contentType: string): string | undefined {
   const essence = contentType.split(';', 1)[0]?.trim().toLowerCase() ?? '';
   return /^[a-z0-9!#$&^_.+-]{1,127}\/[a-z0-9!#$&^_.+-]{1,127}$/.test(essence) ? essence : undefined;
 }
 
-/** Names that are in use for one format: the first is ours. */
+/** Names of the same format. The first is the one used here. */
 const SYNONYMS: readonly (readonly string[])[] = [
   ['image/jpeg', 'image/jpg', 'image/pjpeg', 'image/mpo'],
   ['image/png', 'image/x-png'],
@@ -40,51 +40,51 @@ const SYNONYMS: readonly (readonly string[])[] = [
   ['text/vcard', 'text/x-vcard'],
 ];
 
-const OUR_NAME: ReadonlyMap<string, string> = new Map(
-  SYNONYMS.flatMap(([ours = '', ...others]) => others.map((other) => [other, ours] as const)),
+const CANONICAL: ReadonlyMap<string, string> = new Map(
+  SYNONYMS.flatMap(([canonical = '', ...others]) => others.map((other) => [other, canonical] as const)),
 );
 
-/** The one name under which a format goes here. */
+/** The name of the format that is used here. */
 export function canonicalType(essence: string): string {
-  return OUR_NAME.get(essence) ?? essence;
+  return CANONICAL.get(essence) ?? essence;
 }
 
 /**
- * Declared types that the bytes cannot tell from the detected one, or that are a
- * wider name for it: detected -> declared. What is stored is the detected one.
+ * For each detected type, other types that may be declared: the bytes do not show
+ * the difference, or the declared type is more general. The detected type is stored.
  */
 const COMPATIBLE: Readonly<Record<string, readonly string[]>> = {
-  // An animated PNG is a PNG to whoever does not know better, and HEIF's brands are a family.
+  // Many clients call an animated PNG a PNG, and do not tell the brands of HEIF apart.
   'image/apng': ['image/png'],
   'image/heic': ['image/heif'],
   'image/heif': ['image/heic'],
   'image/heic-sequence': ['image/heic', 'image/heif', 'image/heif-sequence'],
   'image/heif-sequence': ['image/heic', 'image/heif', 'image/heic-sequence'],
-  // The ISO base media family: the container says little about who wrote it, or whether there is a picture.
+  // ISO base media files: the container hardly shows which program wrote it, or whether there is a picture.
   'video/mp4': ['video/quicktime', 'audio/mp4', 'video/3gpp', 'video/3gpp2'],
   'video/quicktime': ['video/mp4'],
   'video/3gpp': ['video/mp4', 'video/3gpp2', 'audio/3gpp', 'audio/mp4'],
   'video/3gpp2': ['video/mp4', 'video/3gpp', 'audio/3gpp2'],
   'audio/mp4': ['video/mp4', 'audio/aac', 'audio/x-m4b'],
-  // A recorder's voice note is a WebM or Ogg without a picture.
+  // Voice notes are WebM or Ogg files without a picture.
   'video/webm': ['audio/webm', 'video/matroska'],
   'video/matroska': ['video/webm', 'audio/webm', 'audio/x-matroska'],
   'audio/ogg': ['application/ogg', 'video/ogg'],
   'video/ogg': ['application/ogg', 'audio/ogg'],
   'application/ogg': ['audio/ogg', 'video/ogg'],
   'video/x-ms-asf': ['video/x-ms-wmv', 'audio/x-ms-wma', 'application/vnd.ms-asf'],
-  // Old Office documents are all one container.
+  // Old Office documents share one container format.
   'application/x-cfb': ['application/msword', 'application/vnd.ms-excel', 'application/vnd.ms-powerpoint'],
 };
 
-/** Whether a declaration may stand beside what the bytes are. Both are canonical. */
+/** Whether a type may be declared for bytes of the detected type. Both are canonical names. */
 export function agrees(declared: string, detected: string): boolean {
   if (declared === detected || COMPATIBLE[detected]?.includes(declared) === true) return true;
-  // Any document format that is a zip file inside may be sent as one.
+  // A document format that is a zip file may be declared as one.
   return declared === 'application/zip' && isZipBased(detected);
 }
 
-/** Formats that are zip files with a known content. */
+/** Whether files of this type are zip files. */
 export function isZipBased(type: string): boolean {
   return (
     type === 'application/zip' ||
@@ -94,14 +94,21 @@ export function isZipBased(type: string): boolean {
   );
 }
 
-const TEXT_BEYOND_TEXT = new Set(['application/json', 'application/xml', 'application/x-ndjson', 'application/yaml']);
+const TEXT_APPLICATION_TYPES = new Set([
+  'application/json',
+  'application/xml',
+  'application/x-ndjson',
+  'application/yaml',
+]);
 
 /** Types whose bytes must be UTF-8. */
 export function isText(type: string): boolean {
-  return type.startsWith('text/') || TEXT_BEYOND_TEXT.has(type) || type.endsWith('+json') || type.endsWith('+xml');
+  return (
+    type.startsWith('text/') || TEXT_APPLICATION_TYPES.has(type) || type.endsWith('+json') || type.endsWith('+xml')
+  );
 }
 
-/** The Content-Type as served: text says what it was checked to be. */
+/** The Content-Type to serve. Text was checked to be UTF-8 when it was uploaded. */
 export function servedType(type: string): string {
   return type.startsWith('text/') ? `${type}; charset=utf-8` : type;
 }

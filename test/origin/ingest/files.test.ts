@@ -6,7 +6,7 @@ import * as fc from 'fast-check';
 import sharp, { type Sharp } from 'sharp';
 import t, { type Test } from 'tap';
 import { createScanner, type Scanner, scanFaults, scanSection } from '../../../origin/ingest/scan.js';
-import { type StripOutcome, stripLocation } from '../../../origin/ingest/strip-metadata.js';
+import { type StripOutcome, stripMetadata } from '../../../origin/ingest/strip-metadata.js';
 import { systemClock } from '../../../src/clock.js';
 import { createLog } from '../../../src/log.js';
 import { readDimensions } from '../../../src/media/dimensions.js';
@@ -15,11 +15,11 @@ import { apngOf } from '../../kit/origin/apng.js';
 
 const root = t.testdir({});
 
-// Taking location out of files.
+// Removing metadata from files.
 
 interface Stripped {
   readonly outcome: StripOutcome;
-  /** What is kept: the new file, or the old one where there is none. */
+  /** The new file, or the original if none was written. */
   readonly bytes: Buffer;
 }
 
@@ -27,14 +27,15 @@ async function strip(bytes: Buffer, mime: string): Promise<Stripped> {
   const folder = await mkdtemp(join(root, 's-'));
   const [source, target] = [join(folder, 'source'), join(folder, 'target')];
   await writeFile(source, bytes);
-  const outcome = await stripLocation(source, target, mime);
+  const outcome = await stripMetadata(source, target, mime);
   const made = await readFile(target).catch(() => undefined);
-  if ((made !== undefined) !== (outcome.kind === 'stripped')) throw new Error('a file stands there for no reason');
+  if ((made !== undefined) !== (outcome.kind === 'stripped'))
+    throw new Error('a file was written, or not, against the outcome');
   return { outcome, bytes: made ?? bytes };
 }
 
-/** A picture with everything about it that should go, and a profile that should stay. */
-function telling(orientation: number): Sharp {
+/** A picture with metadata that must be removed and a colour profile that must stay. */
+function withMetadata(orientation: number): Sharp {
   const pixels = Buffer.from(Array.from({ length: 40 * 24 * 3 }, (_, at) => (at * 7) % 256));
   return sharp(pixels, { raw: { width: 40, height: 24, channels: 3 } })
     .withIccProfile('p3')
@@ -54,25 +55,25 @@ const FILES: Readonly<Record<string, (picture: Sharp) => Promise<Buffer>>> = {
 
 void t.test('stripping', async (t) => {
   for (const [mime, make] of Object.entries(FILES)) {
-    await t.test(`${mime} keeps every pixel, the profile and the orientation, and nothing that tells`, async (t) => {
+    await t.test(`${mime} keeps every pixel, the profile and the orientation, and no other metadata`, async (t) => {
       for (const orientation of [1, 6]) {
-        const original = await make(telling(orientation));
-        t.ok(original.includes('TELLTALE'), 'the original tells');
+        const original = await make(withMetadata(orientation));
+        t.ok(original.includes('TELLTALE'), 'the original has the metadata');
         const { outcome, bytes } = await strip(original, mime);
-        t.match(outcome, { kind: 'stripped', sizeBytes: bytes.length });
+        t.same(outcome, { kind: 'stripped' });
         for (const mark of ['TELLTALE', 'GPS', 'xmp', 'XMP', 'adobe:ns']) t.notOk(bytes.includes(mark), mark);
         t.same(await sharp(bytes).raw().toBuffer(), await sharp(original).raw().toBuffer(), 'the pixels');
         const [before, after] = [await sharp(original).metadata(), await sharp(bytes).metadata()];
         t.same(after.icc, before.icc, 'the profile');
         t.equal(after.orientation ?? 1, orientation);
         t.equal(readDimensions(bytes)?.orientation, orientation);
-        t.equal(after.exif === undefined, orientation === 1, 'no EXIF without a reason');
-        t.same((await strip(bytes, mime)).outcome, { kind: 'clean' }, 'a second time there is nothing to do');
+        t.equal(after.exif === undefined, orientation === 1, 'EXIF only if the picture must be turned');
+        t.same((await strip(bytes, mime)).outcome, { kind: 'clean' }, 'a stripped file is clean');
       }
     });
   }
 
-  await t.test('leaves alone what holds nothing', async (t) => {
+  await t.test('leaves a file without metadata unchanged', async (t) => {
     const plain = sharp({ create: { width: 9, height: 9, channels: 3, background: 'teal' } });
     for (const [mime, make] of Object.entries(FILES)) {
       t.same((await strip(await make(plain.clone()), mime)).outcome, { kind: 'clean' }, mime);
@@ -80,18 +81,18 @@ void t.test('stripping', async (t) => {
     t.same((await strip(Buffer.from('GIF89a'), 'image/gif')).outcome, { kind: 'unsupported' });
   });
 
-  await t.test('drops what is hung on behind the picture', async (t) => {
+  await t.test('drops data after the end of the picture', async (t) => {
     const plain = sharp({ create: { width: 9, height: 9, channels: 3, background: 'teal' } });
     for (const [mime, make] of Object.entries(FILES)) {
       const alone = await make(plain.clone());
-      const { outcome, bytes } = await strip(Buffer.concat([alone, await make(telling(1))]), mime);
+      const { outcome, bytes } = await strip(Buffer.concat([alone, await make(withMetadata(1))]), mime);
       t.match(outcome, { kind: 'stripped' }, mime);
       t.same(bytes, alone);
     }
   });
 
   await t.test(
-    'drops comments, other application data and other pictures of a JPEG, and keeps the restarts',
+    'drops comments, other application data and other pictures of a JPEG, and keeps restart markers',
     async (t) => {
       const plain = await sharp({ create: { width: 64, height: 64, channels: 3, background: 'teal' } })
         .jpeg()
@@ -121,7 +122,7 @@ void t.test('stripping', async (t) => {
       ]);
       t.same((await strip(scanned, 'image/jpeg')).outcome, { kind: 'clean' });
       const endless = plain.subarray(0, -2);
-      t.same((await strip(endless, 'image/jpeg')).outcome, { kind: 'clean' }, 'a missing end hides nothing');
+      t.same((await strip(endless, 'image/jpeg')).outcome, { kind: 'clean' }, 'a missing end is not malformed');
     },
   );
 
@@ -143,23 +144,23 @@ void t.test('stripping', async (t) => {
     t.same(bytes, apng);
   });
 
-  await t.test('tells what does not hold together, and writes nothing', async (t) => {
+  await t.test('reports a malformed file, and writes nothing', async (t) => {
     for (const [mime, make] of Object.entries(FILES)) {
-      const whole = await make(telling(6));
+      const whole = await make(withMetadata(6));
       t.same((await strip(whole.subarray(0, 60), mime)).outcome, { kind: 'broken' }, mime);
       t.same((await strip(Buffer.alloc(0), mime)).outcome, { kind: 'broken' }, mime);
     }
-    const unknown = Buffer.from((await FILES['image/png']?.(telling(1))) ?? Buffer.alloc(0));
+    const unknown = Buffer.from((await FILES['image/png']?.(withMetadata(1))) ?? Buffer.alloc(0));
     unknown.write('CgBI', 37, 'latin1');
-    t.same((await strip(unknown, 'image/png')).outcome, { kind: 'broken' }, 'a critical chunk that nobody knows');
+    t.same((await strip(unknown, 'image/png')).outcome, { kind: 'broken' }, 'an unknown critical chunk');
     t.same((await strip(Buffer.from('RIFF\xff\xff\xff\xffWEBPVP8 \0\0\0\0', 'latin1'), 'image/webp')).outcome, {
       kind: 'broken',
     });
   });
 
-  await t.test('never fails on what is damaged, and what it writes it leaves alone from then on', async () => {
+  await t.test('never throws on damaged files, and what it writes is clean', async () => {
     const wholes = await Promise.all(
-      Object.entries(FILES).map(async ([mime, make]) => [mime, await make(telling(6))] as const),
+      Object.entries(FILES).map(async ([mime, make]) => [mime, await make(withMetadata(6))] as const),
     );
     await fc.assert(
       fc.asyncProperty(
@@ -179,7 +180,7 @@ void t.test('stripping', async (t) => {
   });
 });
 
-// Asking a scanner.
+// The virus scanner.
 
 const log = createLog('test', { level: 'silent', requests: 'none' });
 const never = new AbortController().signal;
@@ -190,18 +191,18 @@ function scanner(given: Readonly<Record<string, unknown>>): Scanner {
   return createScanner({ config, clock: systemClock, log, metrics: createMetrics('test_') });
 }
 
-/** Something that speaks as clamd does: answers by what it is sent, once the end came. */
+/** A server that speaks as clamd does. It calls `answer` with the bytes of the file once it has all of them. */
 async function openClamd(
   t: Test,
   where: string | number,
   answer: (sent: Buffer, peer: Socket) => void,
 ): Promise<Server> {
   const server = createServer({ allowHalfOpen: true }, (peer) => {
-    let held = Buffer.alloc(0);
+    let received = Buffer.alloc(0);
     peer.on('error', () => undefined);
     peer.on('data', (chunk: Buffer) => {
-      held = Buffer.concat([held, chunk]);
-      const sent = unframe(held);
+      received = Buffer.concat([received, chunk]);
+      const sent = unframe(received);
       if (sent !== undefined) answer(sent, peer);
     });
   });
@@ -210,12 +211,12 @@ async function openClamd(
   return server;
 }
 
-function unframe(held: Buffer): Buffer | undefined {
-  const parts: Buffer[] = [];
-  for (let at = 'zINSTREAM\0'.length; at + 4 <= held.length; ) {
-    const length = held.readUInt32BE(at);
-    if (length === 0) return held.toString('latin1', 0, 10) === 'zINSTREAM\0' ? Buffer.concat(parts) : undefined;
-    parts.push(held.subarray(at + 4, at + 4 + length));
+function unframe(received: Buffer): Buffer | undefined {
+  const chunks: Buffer[] = [];
+  for (let at = 'zINSTREAM\0'.length; at + 4 <= received.length; ) {
+    const length = received.readUInt32BE(at);
+    if (length === 0) return received.toString('latin1', 0, 10) === 'zINSTREAM\0' ? Buffer.concat(chunks) : undefined;
+    chunks.push(received.subarray(at + 4, at + 4 + length));
     at += 4 + length;
   }
   return undefined;
@@ -229,11 +230,11 @@ void t.test('a scanner', async (t) => {
   const bytes = Buffer.alloc(300_000, 'some bytes ');
   await writeFile(path, bytes);
 
-  await t.test('that is off admits everything', async (t) => {
+  await t.test('that is off admits every upload', async (t) => {
     t.same(await scanner({}).scan(path, never), { kind: 'admit' });
   });
 
-  await t.test('that is clamd gets the whole file, and its answer decides', async (t) => {
+  await t.test('that is clamd gets the whole file and gives the verdict', async (t) => {
     const socket = join(folder, 'clamd');
     const replies: Record<string, string | undefined> = {};
     let say = 'stream: OK\0';
@@ -241,39 +242,39 @@ void t.test('a scanner', async (t) => {
       replies['hash'] = createHash('sha256').update(sent).digest('hex');
       peer.end(say);
     });
-    const asked = scanner({ by: 'clamd', address: `unix:${socket}` });
-    t.same(await asked.scan(path, never), { kind: 'admit' });
+    const clamd = scanner({ by: 'clamd', address: `unix:${socket}` });
+    t.same(await clamd.scan(path, never), { kind: 'admit' });
     t.equal(replies['hash'], createHash('sha256').update(bytes).digest('hex'));
     const cases = [
       ['stream: Eicar-Test-Signature FOUND\0', { kind: 'quarantine', reason: 'Eicar-Test-Signature' }],
       ['stream: Nasty\u0001\u00ffName FOUND\n', { kind: 'quarantine', reason: 'Nasty Name' }],
-      ['INSTREAM size limit exceeded. ERROR\0', { kind: 'hold' }],
-      ['', { kind: 'hold' }],
-      ['x'.repeat(5_000), { kind: 'hold' }],
+      ['INSTREAM size limit exceeded. ERROR\0', { kind: 'await_scan' }],
+      ['', { kind: 'await_scan' }],
+      ['x'.repeat(5_000), { kind: 'await_scan' }],
     ] as const;
     for (const [said, verdict] of cases) {
       say = said;
-      t.same(await asked.scan(path, never), verdict, JSON.stringify(said.slice(0, 40)));
+      t.same(await clamd.scan(path, never), verdict, JSON.stringify(said.slice(0, 40)));
     }
     say = '';
     t.same(await scanner({ by: 'clamd', address: `unix:${socket}`, when_away: 'admit' }).scan(path, never), {
       kind: 'admit',
     });
     server.close();
-    t.same(await asked.scan(path, never), { kind: 'hold' }, 'away');
+    t.same(await clamd.scan(path, never), { kind: 'await_scan' }, 'not running');
     t.same(
-      await asked.scan(join(folder, 'absent'), never),
-      { kind: 'hold' },
+      await clamd.scan(join(folder, 'absent'), never),
+      { kind: 'await_scan' },
       'a file that cannot be read is not clean',
     );
   });
 
-  await t.test('that says nothing is given up at the limit, and left when the client leaves', async (t) => {
+  await t.test('that does not answer is given up at the time limit, or when the client is gone', async (t) => {
     let heard = (): void => undefined;
     const server = await openClamd(t, 0, () => heard());
     const { port } = server.address() as AddressInfo;
     const given = { by: 'clamd', address: `tcp:127.0.0.1:${port}` };
-    t.same(await scanner({ ...given, time_limit: '100ms' }).scan(path, never), { kind: 'hold' });
+    t.same(await scanner({ ...given, time_limit: '100ms' }).scan(path, never), { kind: 'await_scan' });
     const leaving = new AbortController();
     const came = new Promise<void>((resolve) => (heard = resolve));
     const scanning = scanner({ ...given, scans_max: 1 }).scan(path, leaving.signal);
@@ -282,7 +283,7 @@ void t.test('a scanner', async (t) => {
     await t.rejects(scanning, /the client left/);
   });
 
-  await t.test('that is a command decides by its exit code', async (t) => {
+  await t.test('that is a command gives the verdict by its exit code', async (t) => {
     const script = join(folder, 'scan.sh');
     const verdict = async (body: string, more = {}) => {
       await writeFile(script, body);
@@ -291,8 +292,8 @@ void t.test('a scanner', async (t) => {
     t.same(await verdict('test -s "$1"'), { kind: 'admit' });
     t.same(await verdict('echo "$1: Some.Virus-7 FOUND"; exit 1'), { kind: 'quarantine', reason: 'Some.Virus-7' });
     t.same(await verdict('exit 1'), { kind: 'quarantine', reason: 'infected' });
-    t.same(await verdict('echo "no database" >&2; exit 2'), { kind: 'hold' });
-    t.same(await verdict('while :; do :; done', { time_limit: '200ms' }), { kind: 'hold' });
+    t.same(await verdict('echo "no database" >&2; exit 2'), { kind: 'await_scan' });
+    t.same(await verdict('while :; do :; done', { time_limit: '200ms' }), { kind: 'await_scan' });
     t.same(
       await scanner({ by: 'command', command: [join(folder, 'absent'), '{file}'], when_away: 'admit' }).scan(
         path,

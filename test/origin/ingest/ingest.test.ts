@@ -16,13 +16,13 @@ const outcome = (answer: HttpResponse): string => {
     ? `${answer.status} ${String(document['mime'])}`
     : `${answer.status} ${String(document['code'])}`;
 };
-/** Thumbnails being made have folders of their own there. */
+/** The staged files of uploads. Thumbnail jobs have folders of their own there. */
 const staged = async (origin: TestOrigin): Promise<string[]> =>
   (await readdir(join(origin.folder, 'stage'))).filter((name) => name.startsWith('upload-'));
 
 /** The longest silence of a sender. No other timer has this delay. */
 const IDLE_MS = 5_432;
-/** Thumbnails have tests of their own. */
+/** No thumbnails; they have tests of their own. */
 const STILL = { thumbs: { enabled: false, video: { enabled: false } } };
 
 /** A form as browsers send it. */
@@ -50,7 +50,7 @@ void t.test('uploads', async (t) => {
   });
   t.teardown(() => origin.close());
 
-  await t.test('an upload answers with all that is known of it', async (t) => {
+  await t.test('the answer to an upload describes the media', async (t) => {
     const bytes = png(1, 40, 30);
     const answer = await origin.upload(
       bytes,
@@ -86,7 +86,7 @@ void t.test('uploads', async (t) => {
     });
   });
 
-  await t.test('the bytes decide the type, and a declaration may only agree', async (t) => {
+  await t.test('the bytes decide the type, and the declared type must agree', async (t) => {
     const cases: readonly [bytes: Buffer, declared: string | undefined, expected: string][] = [
       [png(10), undefined, '201 image/png'],
       [png(11), 'application/octet-stream', '201 image/png'],
@@ -119,37 +119,40 @@ void t.test('uploads', async (t) => {
       const answer = await origin.upload(bytes, '', declared === undefined ? {} : { 'content-type': declared });
       t.equal(outcome(answer), expected, `${bytes.toString('latin1', 0, 12)} as ${declared}`);
     }
-    t.strictSame(await staged(origin), [], 'nothing of the refused ones is left');
+    t.strictSame(await staged(origin), [], 'refused uploads leave nothing');
   });
 
-  await t.test('a text is UTF-8 to its last byte, also across reads', async (t) => {
+  await t.test('a text must be UTF-8 to its last byte, also across reads', async (t) => {
     const long = Buffer.from('é'.repeat(300_000));
     t.equal(outcome(await origin.upload(long, '', { 'content-type': 'text/plain' })), '201 text/plain');
     const odd = Buffer.concat([Buffer.from('x'), long]);
     t.equal(outcome(await origin.upload(odd, '', { 'content-type': 'text/plain' })), '201 text/plain');
     const cut = long.subarray(0, long.length - 1);
     t.equal(outcome(await origin.upload(cut, '', { 'content-type': 'text/plain' })), '415 type_mismatch');
-    const spoilt = Buffer.from(odd);
-    spoilt[450_001] = 0xff;
-    t.equal(outcome(await origin.upload(spoilt, '', { 'content-type': 'text/plain' })), '415 type_mismatch');
+    const invalid = Buffer.from(odd);
+    invalid[450_001] = 0xff;
+    t.equal(outcome(await origin.upload(invalid, '', { 'content-type': 'text/plain' })), '415 type_mismatch');
   });
 
-  await t.test('a text that is refused for not being UTF-8 is told so; other bytes, what they are', async (t) => {
+  await t.test('a type mismatch says whether text is not UTF-8, or else what the bytes are', async (t) => {
     const detail = async (bytes: Buffer, declared: string): Promise<string> =>
       member(await origin.upload(bytes, '', { 'content-type': declared }), 'detail');
     t.equal(
       await detail(Buffer.from('caf\xe9', 'latin1'), 'text/plain'),
-      'The declared text/plain needs valid UTF-8 without bytes of binary data, which the body is not.',
+      'The declared type is text/plain, but the bytes are not valid UTF-8 text.',
     );
-    t.match(await detail(Buffer.from('a,b\0'), 'text/csv; charset=utf-8'), /^The declared text\/csv needs valid UTF-8/);
-    t.equal(await detail(png(23), 'text/plain'), 'The body is image/png, which is not the declared text/plain.');
+    t.match(
+      await detail(Buffer.from('a,b\0'), 'text/csv; charset=utf-8'),
+      /^The declared type is text\/csv, but the bytes are not valid UTF-8/,
+    );
+    t.equal(await detail(png(23), 'text/plain'), 'The declared type is text/plain, but the bytes are image/png.');
     t.equal(
       await detail(Buffer.from([1, 2, 3]), 'image/png'),
-      'The body is application/octet-stream, which is not the declared image/png.',
+      'The declared type is image/png, but the bytes are application/octet-stream.',
     );
   });
 
-  await t.test('a stated digest must be that of the bytes', async (t) => {
+  await t.test('a stated digest must match the bytes', async (t) => {
     const bytes = png(30);
     const other = digestOf(png(31));
     const cases: readonly [headers: Record<string, string>, expected: string][] = [
@@ -168,14 +171,14 @@ void t.test('uploads', async (t) => {
     }
   });
 
-  await t.test('options that cannot be read are refused', async (t) => {
+  await t.test('malformed options are refused', async (t) => {
     for (const query of ['public=yes', 'expires_in=0', 'expires_in=-5', 'expires_in=1e3', 'expires_in=soon']) {
       t.equal(outcome(await origin.upload(png(40), `?${query}`)), '400 malformed', query);
     }
     t.equal(outcome(await origin.upload(png(40), '', { 'content-encoding': 'gzip' })), '415 type_refused');
   });
 
-  await t.test('a form has one file, and options before or after it', async (t) => {
+  await t.test('a form has one file, with options before or after it', async (t) => {
     const bytes = png(50);
     const file = ['name="file"; filename="a \\"b\\" c.png"', bytes, 'image/png'] as const;
     const send = (parts: Parameters<typeof form>[0], headers: Record<string, string> = {}): Promise<HttpResponse> => {
@@ -191,7 +194,7 @@ void t.test('uploads', async (t) => {
       mime: 'image/png',
     });
     t.equal(member(await send([file, ['name="filename"', 'mine.png']]), 'filename'), 'mine.png');
-    t.equal(outcome(await send([['name="file"; filename="x"', png(51)]])), '201 image/png', 'no type of its own');
+    t.equal(outcome(await send([['name="file"; filename="x"', png(51)]])), '201 image/png', 'without a type');
 
     const refusals: readonly [parts: Parameters<typeof form>[0], expected: string][] = [
       [[['name="public"', 'true']], '400 malformed'],
@@ -233,11 +236,11 @@ void t.test('uploads', async (t) => {
     t.strictSame(await staged(origin), []);
   });
 
-  await t.test('what is empty or too large is refused, and the refusal can be read', async (t) => {
+  await t.test('an empty or too large upload is refused, and the client can read the refusal', async (t) => {
     t.equal(outcome(await origin.upload(Buffer.alloc(0))), '400 empty');
     const limit = largePng(60, 1_000_000);
     t.equal(limit.length, 1_000_000);
-    t.equal(outcome(await origin.upload(limit)), '201 image/png', 'exactly as large as allowed');
+    t.equal(outcome(await origin.upload(limit)), '201 image/png', 'the largest allowed size');
     const large = largePng(61, 1_000_001);
     t.equal(outcome(await origin.upload(large)), '413 too_large');
     t.equal(
@@ -251,12 +254,12 @@ void t.test('uploads', async (t) => {
     t.equal(
       outcome(await origin.upload(randomBytes(8_000_000))),
       '413 too_large',
-      'a client that sends on gets its answer',
+      'a client that continues to send gets the answer',
     );
     t.strictSame(await staged(origin), []);
   });
 
-  await t.test('without a token that may upload nothing is read', async (t) => {
+  await t.test('an upload without a token that allows it is refused', async (t) => {
     t.match(await origin.send('/v1/media', { method: 'POST', body: png(70) }), {
       status: 401,
       headers: { 'www-authenticate': /^Bearer / },
@@ -270,7 +273,7 @@ void t.test('uploads', async (t) => {
     t.equal(outcome(limited), '403 forbidden');
   });
 
-  await t.test('a client that waits for 100 Continue never sends a body that is refused', async (t) => {
+  await t.test('a client that waits for 100 Continue need not send a body that is refused', async (t) => {
     const token = `Bearer ${origin.auth.token()}`;
     const refusals: readonly [headers: Record<string, string | number>, status: RegExp][] = [
       [{ 'content-length': 100 }, /^HTTP\/1\.1 401 /],
@@ -304,7 +307,7 @@ void t.test('uploads', async (t) => {
     const wire = await connectRaw(origin.port);
     const headers = { authorization: `Bearer ${origin.auth.token()}`, 'content-length': 900_000 };
     wire.write(requestHead('POST', '/v1/media', headers));
-    // So much that its first part is written before the rest is there.
+    // Enough bytes that some are written before the rest arrives.
     wire.write(largePng(80, 800_000));
     while ((await staged(origin)).length === 0) await new Promise(setImmediate);
     wire.reset();
@@ -312,7 +315,7 @@ void t.test('uploads', async (t) => {
     t.pass('the staged file is gone');
   });
 
-  await t.test('a sender that falls silent is told so', async (t) => {
+  await t.test('a sender that stops sending gets a 408', async (t) => {
     const wire = await connectRaw(origin.port);
     wire.write(
       requestHead('POST', '/v1/media', { authorization: `Bearer ${origin.auth.token()}`, 'content-length': 1_000 }),
@@ -325,17 +328,17 @@ void t.test('uploads', async (t) => {
     t.same(await staged(origin), []);
   });
 
-  await t.test('whatever comes of an upload, nothing of it stays in the stage', async (t) => {
+  await t.test('no upload leaves a staged file, whatever its outcome', async (t) => {
     const bytes = png(91);
-    const said = async (query: string): Promise<string> => outcome(await origin.upload(bytes, query));
-    t.equal(await said(''), '201 image/png', 'new');
-    t.equal(await said(''), '200 image/png', 'a duplicate');
-    t.equal(await said('?public=true'), '201 image/png', 'a new id over bytes that are in place');
+    const outcomeWith = async (query: string): Promise<string> => outcome(await origin.upload(bytes, query));
+    t.equal(await outcomeWith(''), '201 image/png', 'new');
+    t.equal(await outcomeWith(''), '200 image/png', 'a duplicate');
+    t.equal(await outcomeWith('?public=true'), '201 image/png', 'a new id for stored bytes');
     t.equal(outcome(await origin.upload(randomBytes(5_000))), '415 type_refused');
     t.same(await staged(origin), []);
   });
 
-  await t.test('the same bytes are one id for each visibility, with the later expiry', async (t) => {
+  await t.test('the same bytes have one id for each visibility, with the later expiry', async (t) => {
     const bytes = png(90);
     const first = await origin.upload(bytes, '?expires_in=100');
     const later = await origin.upload(bytes, '?expires_in=200');
@@ -346,10 +349,10 @@ void t.test('uploads', async (t) => {
     const open = await origin.upload(bytes, '?public=true');
     t.equal(open.status, 201);
     t.not(member(open, 'id'), member(first, 'id'));
-    t.equal(json(await origin.upload(bytes))['expires_at'], null, 'for ever is later than any instant');
+    t.equal(json(await origin.upload(bytes))['expires_at'], null, 'no expiry is later than any');
   });
 
-  await t.test('uploads of the same bytes at once become one record', async (t) => {
+  await t.test('simultaneous uploads of the same bytes become one record', async (t) => {
     const bytes = largePng(91, 300_000);
     const answers = await Promise.all(Array.from({ length: 8 }, () => origin.upload(bytes)));
     t.equal(new Set(answers.map((answer) => member(answer, 'id'))).size, 1);
@@ -359,7 +362,7 @@ void t.test('uploads', async (t) => {
     );
   });
 
-  await t.test('quarantined bytes are refused from everybody, until they are restored', async (t) => {
+  await t.test('uploads of quarantined bytes are refused until the bytes are restored', async (t) => {
     const bytes = png(92);
     const id = await origin.uploaded(bytes);
     t.equal((await origin.asAdmin(`/v1/media/${id}/quarantine`, { method: 'POST' })).status, 204);
@@ -369,7 +372,7 @@ void t.test('uploads', async (t) => {
     t.equal(outcome(await origin.upload(bytes)), '200 image/png');
   });
 
-  await t.test('what was answered is there after a restart', async (t) => {
+  await t.test('an upload that was answered is there after a restart', async (t) => {
     const bytes = png(93);
     const id = await origin.uploaded(bytes);
     await origin.restart();
@@ -377,13 +380,13 @@ void t.test('uploads', async (t) => {
     t.ok(answer.bytes.equals(bytes));
   });
 
-  await t.test('every answer is one that the description knows', async (t) => {
+  await t.test('the OpenAPI document describes every answer', async (t) => {
     t.strictSame(await origin.undescribed(), []);
   });
 });
 
-void t.test('bounds on uploads', async (t) => {
-  await t.test('uploads at once are bounded in number and in bytes', async (t) => {
+void t.test('limits on uploads', async (t) => {
+  await t.test('simultaneous uploads are limited in number and in bytes', async (t) => {
     const origin = await startOrigin(t.testdir(), {
       upload: { uploads_max: 2, in_hand_max: '1MB', size_max: '1MB' },
       ...STILL,
@@ -408,17 +411,17 @@ void t.test('bounds on uploads', async (t) => {
     for (const wire of [large, small, more, third]) wire.socket.destroy();
     let answer = await origin.upload(png(1));
     while (answer.status === 503) answer = await origin.upload(png(1));
-    t.equal(answer.status, 201, 'the room comes back when they have gone');
+    t.equal(answer.status, 201, 'their room is released when they end');
   });
 
-  await t.test('a full disk is said before it is full', async (t) => {
+  await t.test('uploads are refused before the disk is full', async (t) => {
     const origin = await startOrigin(t.testdir(), { upload: { free_min: '900TB' }, ...STILL });
     t.teardown(() => origin.close());
     t.equal(outcome(await origin.upload(png(1))), '507 storage_full');
     t.match(json(await origin.send('/readyz')), { failed: ['disk'] });
   });
 
-  await t.test('a quota counts what was stored', async (t) => {
+  await t.test('a quota counts stored uploads', async (t) => {
     const origin = await startOrigin(t.testdir(), { quota: { files_max: 2, period: '1h' }, ...STILL });
     t.teardown(() => origin.close());
     t.equal((await origin.upload(png(1))).status, 201);
@@ -432,7 +435,7 @@ void t.test('bounds on uploads', async (t) => {
   });
 });
 
-void t.test('an operator may have uploads scanned', async (t) => {
+void t.test('uploads are scanned if configured', async (t) => {
   const folder = t.testdir({ 'scanner.sh': SCANNER });
   const scan = { by: 'command', command: ['/bin/sh', join(folder, 'scanner.sh'), '{file}'] };
   const origin = await startOrigin(join(folder, 'data'), { upload: { scan }, ...STILL });
@@ -441,7 +444,7 @@ void t.test('an operator may have uploads scanned', async (t) => {
   const infected = Buffer.from('this is INFECTED, they say');
   t.equal(outcome(await origin.upload(infected)), '403 quarantined');
   const items = json(await origin.asAdmin('/v1/admin/media?state=quarantined'))['items'] as { id: string }[];
-  t.equal(items.length, 1, 'it is kept for an admin to look at');
+  t.equal(items.length, 1, 'it is stored for admins to examine');
   const id = items[0]?.id ?? '';
   t.match(json(await origin.asAdmin(`/v1/admin/media/${id}`)), {
     content: { quarantine: { by: 'scanner', reason: 'Test.Words' } },
@@ -450,16 +453,16 @@ void t.test('an operator may have uploads scanned', async (t) => {
   t.strictSame(await staged(origin), []);
 });
 
-void t.test('what comes while the scanner is away is durable, and nobody sees it until the scanner has', async (t) => {
-  // The clock is moved while scans run: none of them is to end for that.
+void t.test('uploads while the scanner does not answer are stored, and withheld until they are scanned', async (t) => {
+  // The clock is moved while scans run, so their time limit must not end them.
   const folder = t.testdir({ 'scanner.sh': `test -e "$(dirname "$0")/away" && exit 3\n${SCANNER}`, away: '' });
   const scan = { by: 'command', command: ['/bin/sh', join(folder, 'scanner.sh'), '{file}'], time_limit: '365d' };
   const origin = await startOrigin(join(folder, 'data'), { upload: { scan }, ...STILL });
   t.teardown(() => origin.close());
-  const held = await origin.upload(text(1), '?public=true');
-  t.equal(outcome(held), '201 text/plain');
-  const id = member(held, 'id');
-  t.match(outcome(await origin.upload(text(1), '?public=true')), '200 text/plain', 'again it is a duplicate');
+  const unscanned = await origin.upload(text(1), '?public=true');
+  t.equal(outcome(unscanned), '201 text/plain');
+  const id = member(unscanned, 'id');
+  t.match(outcome(await origin.upload(text(1), '?public=true')), '200 text/plain', 'the same bytes are a duplicate');
   const infected = Buffer.from('this is INFECTED, they say');
   const bad = member(await origin.upload(infected), 'id');
   const broken = member(await origin.upload(Buffer.from('the scanner BREAKS at this')), 'id');
@@ -472,7 +475,11 @@ void t.test('what comes while the scanner is away is durable, and nobody sees it
   for (const path of [`/v1/media/${id}`, `/v1/media/${id}/thumb`]) {
     t.equal(outcome(await origin.send(path)), '403 quarantined', path);
   }
-  t.equal((await origin.send(`/v1/media/${bad}`)).status, 401, 'to a stranger it looks like what is not there');
+  t.equal(
+    (await origin.send(`/v1/media/${bad}`)).status,
+    401,
+    'without a token it looks like media that does not exist',
+  );
 
   await rm(join(folder, 'away'));
   const wanted = { [id]: 'live', [bad]: 'quarantined', [broken]: 'held' };
@@ -480,11 +487,11 @@ void t.test('what comes while the scanner is away is durable, and nobody sees it
   t.ok((await origin.send(`/v1/media/${id}`)).bytes.equals(text(1)));
   t.match(json(await origin.asAdmin(`/v1/admin/media/${bad}`)), { content: { quarantine: { reason: 'Test.Words' } } });
   t.equal(outcome(await origin.upload(infected)), '403 quarantined');
-  t.equal(outcome(await origin.upload(text(1))), '201 text/plain', 'what is seen is an upload like any other');
+  t.equal(outcome(await origin.upload(text(1))), '201 text/plain', 'a scanned upload is like any other');
   t.strictSame(await staged(origin), []);
 });
 
-/** Says of a file what the file says. */
+/** A scanner whose answer is in the file. */
 const SCANNER = `
   grep -q BREAKS "$1" && exit 3
   grep -q INFECTED "$1" || exit 0
@@ -492,45 +499,46 @@ const SCANNER = `
   exit 1
 `;
 
-void t.test('an operator may have the location taken out of pictures', async (t) => {
+void t.test('metadata with the location is removed from pictures if configured', async (t) => {
   const origin = await startOrigin(t.testdir(), { upload: { strip_originals: { enabled: true } }, ...STILL });
   t.teardown(() => origin.close());
   const sent = largePng(1, 10_000);
   const stored = await origin.upload(sent, '', { 'repr-digest': digestOf(sent) });
   t.equal(outcome(stored), '201 image/png');
   const got = await origin.as('bob', `/v1/media/${member(stored, 'id')}`);
-  t.ok(got.bytes.equals(png(1)), 'the comment is gone, the picture is not');
-  t.equal(member(stored, 'sha256'), sha256(got.bytes).toString('hex'), 'what is told is what is stored');
+  t.ok(got.bytes.equals(png(1)), 'only the comment is removed');
+  t.equal(member(stored, 'sha256'), sha256(got.bytes).toString('hex'), 'the answer has the hash of the stored bytes');
   t.equal(member(await origin.upload(sent), 'id'), member(stored, 'id'), 'the same file is still a duplicate');
   const alone = await origin.upload(png(1));
-  t.equal(alone.status, 201, 'what is stored, sent by itself, is another file');
-  t.equal(member(alone, 'etag'), member(stored, 'etag'), 'over the same bytes');
+  t.equal(alone.status, 201, 'the stored bytes, sent as they are, are another upload');
+  t.equal(member(alone, 'etag'), member(stored, 'etag'), 'with the same blob');
   t.equal(outcome(await origin.upload(sent, '', { 'repr-digest': digestOf(png(1)) })), '400 digest_mismatch');
   const shared = await origin.upload(sent, '?public=true');
   t.equal(shared.status, 201);
-  t.equal(member(shared, 'etag'), member(stored, 'etag'), 'public and private are two ids over one blob');
+  t.equal(member(shared, 'etag'), member(stored, 'etag'), 'public and private are two ids with one blob');
 
   t.equal((await origin.asAdmin(`/v1/media/${member(stored, 'id')}/quarantine`, { method: 'POST' })).status, 204);
   for (const bytes of [sent, png(1)]) t.equal(outcome(await origin.upload(bytes)), '403 quarantined');
   for (const made of [stored, alone, shared]) {
     t.equal((await origin.asAdmin(`/v1/media/${member(made, 'id')}`, { method: 'DELETE' })).status, 204);
   }
-  for (const bytes of [sent, png(1)]) t.equal(outcome(await origin.upload(bytes)), '403 quarantined', 'also deleted');
-  // The hash of what was sent names what became of it.
+  for (const bytes of [sent, png(1)])
+    t.equal(outcome(await origin.upload(bytes)), '403 quarantined', 'also when deleted');
+  // The hash of the sent bytes names the blob that stores them.
   const named = `/v1/admin/blobs/${sha256(sent).toString('hex')}/quarantine`;
   t.equal((await origin.asAdmin(named, { method: 'DELETE' })).status, 204);
   const again = await origin.upload(sent);
   t.equal(again.status, 201);
   t.equal(member(again, 'etag'), member(stored, 'etag'));
 
-  t.equal(outcome(await origin.upload(png(2).subarray(0, 50))), '415 type_refused', 'no promise about half a file');
+  t.equal(outcome(await origin.upload(png(2).subarray(0, 50))), '415 type_refused', 'a damaged picture is refused');
   t.equal(outcome(await origin.upload(text(1))), '201 text/plain');
   t.strictSame(await staged(origin), []);
 
-  await t.test('also with the option off again, and pictures from before keep what they have', async (t) => {
+  await t.test('known pictures keep their stored form when the option is switched off or on', async (t) => {
     await origin.stop();
     const off = await startOrigin(origin.folder, STILL);
-    t.equal(member(await off.upload(sent), 'id'), member(again, 'id'), 'what was stripped stays so');
+    t.equal(member(await off.upload(sent), 'id'), member(again, 'id'), 'stripped pictures stay stripped');
     const whole = largePng(2, 10_000);
     const plain = await off.upload(whole);
     t.equal(member(plain, 'sha256'), sha256(whole).toString('hex'));
@@ -539,21 +547,21 @@ void t.test('an operator may have the location taken out of pictures', async (t)
     const on = await startOrigin(origin.folder, { upload: { strip_originals: { enabled: true } }, ...STILL });
     t.equal(member(await on.upload(whole), 'id'), member(plain, 'id'));
     const open = await on.upload(whole, '?public=true');
-    t.equal(member(open, 'etag'), member(plain, 'etag'), 'one blob under both ids');
+    t.equal(member(open, 'etag'), member(plain, 'etag'), 'one blob for both ids');
     t.equal((await on.asAdmin(`/v1/media/${member(again, 'id')}/quarantine`, { method: 'POST' })).status, 204);
     await on.stop();
     await on.auth.close();
     const last = await startOrigin(origin.folder, STILL);
     t.teardown(() => last.close());
-    t.equal(outcome(await last.upload(sent)), '403 quarantined', 'barred in the form that is not stored, too');
+    t.equal(outcome(await last.upload(sent)), '403 quarantined', 'refused also in the form that is not stored');
   });
 });
 
 const CORPUS = join('..', 'shared', 'corpus');
 
 void t.test(
-  'real files are taken or refused as they should be',
-  { skip: existsSync(CORPUS) ? false : 'no corpus beside this checkout' },
+  'real files are accepted or refused as their manifest says',
+  { skip: existsSync(CORPUS) ? false : 'there is no corpus beside this checkout' },
   async (t) => {
     const origin = await startOrigin(t.testdir(), STILL);
     t.teardown(() => origin.close());
@@ -577,7 +585,7 @@ void t.test(
     }
     t.comment(`size not known at once: ${unknown.join(' ')}`);
 
-    await t.test('and hostile ones never pass for what they are not', async (t) => {
+    await t.test('and hostile files are never accepted as another type', async (t) => {
       const declared: Readonly<Record<string, string>> = { jpg: 'image/jpeg', tif: 'image/tiff', svg: 'image/svg+xml' };
       for (const name of await readdir(join(CORPUS, 'hostile'))) {
         if (name === 'manifest.csv') continue;

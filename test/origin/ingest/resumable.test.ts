@@ -1,4 +1,4 @@
-/** Resumable uploads as clients make them: by hand, and by tus-js-client through an edge and a line that breaks. */
+/** Resumable uploads, by hand and by tus-js-client through an edge over a connection that breaks. */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
@@ -14,7 +14,7 @@ import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
 
 const STILL = { thumbs: { enabled: false, video: { enabled: false } } };
 const TUS = { 'tus-resumable': '1.0.0' };
-const PART = { ...TUS, 'content-type': 'application/offset+octet-stream' };
+const PATCH = { ...TUS, 'content-type': 'application/offset+octet-stream' };
 const DAY_MS = 86_400_000;
 
 type Fields = Readonly<Record<string, string>>;
@@ -40,14 +40,18 @@ async function begin(origin: TestOrigin, sizeBytes: number, fields: Fields = {})
 }
 
 const patch = (origin: TestOrigin, path: string, offset: number, body: Uint8Array, fields: Fields = {}) =>
-  origin.as('alice', path, { method: 'PATCH', headers: { ...PART, 'upload-offset': String(offset), ...fields }, body });
-const look = (origin: TestOrigin, path: string, subject = 'alice') =>
+  origin.as('alice', path, {
+    method: 'PATCH',
+    headers: { ...PATCH, 'upload-offset': String(offset), ...fields },
+    body,
+  });
+const head = (origin: TestOrigin, path: string, subject = 'alice') =>
   origin.as(subject, path, { method: 'HEAD', headers: TUS });
 const offsetOf = async (origin: TestOrigin, path: string): Promise<number> =>
-  Number((await look(origin, path)).headers['upload-offset']);
+  Number((await head(origin, path)).headers['upload-offset']);
 const folderOf = (origin: TestOrigin): string => join(origin.folder, 'stage', 'resumable');
 
-void t.test('resumable uploads, part by part', async (t) => {
+void t.test('resumable uploads', async (t) => {
   const origin = await startOrigin(t.testdir(), {
     upload: { size_max: '1MB' },
     resumable: { unfinished_max_per_subject: 20, sweep_every: '1m' },
@@ -55,7 +59,7 @@ void t.test('resumable uploads, part by part', async (t) => {
   });
   t.teardown(() => origin.close());
 
-  await t.test('OPTIONS and /.well-known say what there is', async (t) => {
+  await t.test('OPTIONS and /.well-known state the capabilities', async (t) => {
     for (const path of ['/v1/uploads', `/v1/uploads/${'a'.repeat(32)}`]) {
       const { status, headers } = await origin.send(path, { method: 'OPTIONS' });
       t.equal(status, 204);
@@ -77,7 +81,7 @@ void t.test('resumable uploads, part by part', async (t) => {
     });
   });
 
-  await t.test('two parts become media, with the name, type, visibility and expiry of the creation', async (t) => {
+  await t.test('two PATCHes become media with the name, type, visibility and expiry of the creation', async (t) => {
     const bytes = largePng(1, 50_000);
     const path = await begin(origin, bytes.length, {
       ...metadata({ filename: 'grüße.png', filetype: 'image/png', public: 'true', expires_in: '3600', other: 'kept' }),
@@ -90,7 +94,7 @@ void t.test('resumable uploads, part by part', async (t) => {
       'upload-offset': '20000',
       'upload-expires': new Date(origin.clock.now() + DAY_MS).toUTCString(),
     });
-    const between = await look(origin, path);
+    const between = await head(origin, path);
     t.match(between.headers, {
       'upload-offset': '20000',
       'upload-length': '50000',
@@ -98,23 +102,23 @@ void t.test('resumable uploads, part by part', async (t) => {
       'upload-metadata': new RegExp(`filename ${base64('grüße.png')}`),
     });
     const last = await patch(origin, path, 20_000, bytes.subarray(20_000));
-    t.equal(last.status, 204, 'as tus says');
+    t.equal(last.status, 204, 'as tus requires');
     t.equal(last.headers['upload-expires'], undefined);
     const location = String(last.headers['media-location']);
     const media = await origin.send(location);
-    t.ok(media.bytes.equals(bytes), 'public, byte for byte');
+    t.ok(media.bytes.equals(bytes), 'public, with the same bytes');
     t.match(media.headers, { 'content-type': 'image/png', etag: last.headers.etag ?? 'none' });
     t.match(media.headers['content-disposition'], /gr%C3%BC%C3%9Fe\.png/);
     t.equal(media.headers['sunset'], new Date(origin.clock.now() + 3_600_000).toUTCString());
-    t.match((await look(origin, path)).headers, { 'upload-offset': '50000', 'media-location': location });
-    t.notOk(existsSync(join(folderOf(origin), path.slice(-32))), 'its bytes are kept once');
+    t.match((await head(origin, path)).headers, { 'upload-offset': '50000', 'media-location': location });
+    t.notOk(existsSync(join(folderOf(origin), path.slice(-32))), 'its bytes are stored only once');
   });
 
-  await t.test('an upload may come whole with its creation, and its document where it is asked for', async (t) => {
+  await t.test('an upload may come whole with its creation, and Accept asks for its description', async (t) => {
     const bytes = png(2);
     const once = await origin.as('alice', '/v1/uploads', {
       method: 'POST',
-      headers: { ...PART, 'upload-length': String(bytes.length), ...checksum('sha256', bytes) },
+      headers: { ...PATCH, 'upload-length': String(bytes.length), ...checksum('sha256', bytes) },
       body: bytes,
     });
     t.equal(once.status, 201);
@@ -127,19 +131,19 @@ void t.test('resumable uploads, part by part', async (t) => {
     t.match(json(again), { id: member(once, 'id'), duplicate: true }, 'the same bytes are the same media');
   });
 
-  await t.test('the length may be said later, and other methods may come as POST', async (t) => {
+  await t.test('the length may be given later, and other methods may be sent as POST', async (t) => {
     const bytes = png(3);
     const created = await origin.as('alice', '/v1/uploads', {
       method: 'POST',
       headers: { ...TUS, 'upload-defer-length': '1' },
     });
     const path = created.headers.location ?? '';
-    t.equal((await look(origin, path)).headers['upload-defer-length'], '1');
+    t.equal((await head(origin, path)).headers['upload-defer-length'], '1');
     t.equal((await patch(origin, path, 0, bytes.subarray(0, 10))).status, 204);
     const last = await origin.as('alice', path, {
       method: 'POST',
       headers: {
-        ...PART,
+        ...PATCH,
         'x-http-method-override': 'PATCH',
         'upload-offset': '10',
         'upload-length': String(bytes.length),
@@ -151,7 +155,7 @@ void t.test('resumable uploads, part by part', async (t) => {
     t.equal(code(await origin.as('alice', path, { method: 'POST', headers: TUS })), '405 method_not_allowed');
   });
 
-  await t.test('a part that is not what its checksum says leaves nothing', async (t) => {
+  await t.test('a body that does not match its checksum is dropped', async (t) => {
     const bytes = png(4);
     const path = await begin(origin, bytes.length);
     t.equal((await patch(origin, path, 0, bytes.subarray(0, 8), checksum('sha1', bytes.subarray(0, 8)))).status, 204);
@@ -171,7 +175,7 @@ void t.test('resumable uploads, part by part', async (t) => {
     );
   });
 
-  await t.test('refuses what cannot be', async (t) => {
+  await t.test('malformed and impossible requests are refused', async (t) => {
     const bytes = png(5);
     const path = await begin(origin, bytes.length);
     const before = new Set((await readdir(folderOf(origin))).map((name) => name.slice(0, 32)));
@@ -180,32 +184,36 @@ void t.test('resumable uploads, part by part', async (t) => {
     const oneMore = Buffer.concat([bytes, Buffer.from('x')]);
     const table: readonly (readonly [outcome: string, why: string, answer: () => Promise<HttpResponse>])[] = [
       ['413 too_large', 'a length beyond the limit', () => post({ ...TUS, 'upload-length': '1000001' })],
-      ['413 too_large', 'a part beyond the end', () => patch(origin, path, 0, oneMore)],
+      ['413 too_large', 'a body beyond the end', () => patch(origin, path, 0, oneMore)],
       [
         '413 too_large',
-        'the same in chunks',
+        'the same without a length',
         () => patch(origin, path, 0, oneMore, { 'transfer-encoding': 'chunked' }),
       ],
-      ['400 empty', 'nothing', () => post({ ...TUS, 'upload-length': '0' })],
+      ['400 empty', 'a length of 0', () => post({ ...TUS, 'upload-length': '0' })],
       ['400 malformed', 'no length', () => post(TUS)],
-      ['400 malformed', 'a length that is none', () => post({ ...TUS, 'upload-length': '1e3' })],
+      ['400 malformed', 'a malformed length', () => post({ ...TUS, 'upload-length': '1e3' })],
+      ['400 malformed', 'malformed metadata', () => post({ ...TUS, 'upload-length': '9', 'upload-metadata': 'a b c' })],
       [
         '400 malformed',
-        'metadata that are none',
-        () => post({ ...TUS, 'upload-length': '9', 'upload-metadata': 'a b c' }),
+        'a malformed option',
+        () => post({ ...TUS, 'upload-length': '9', ...metadata({ public: 'perhaps' }) }),
       ],
-      ['400 malformed', 'an option', () => post({ ...TUS, 'upload-length': '9', ...metadata({ public: 'perhaps' }) })],
       [
         '400 malformed',
-        'a novel',
+        'too long metadata',
         () => post({ ...TUS, 'upload-length': '9', ...metadata({ note: 'x'.repeat(5_000) }) }),
       ],
       [
         '460 checksum_mismatch',
-        'a first part that is another',
-        () => post({ ...PART, 'upload-length': '99', ...checksum('sha1', Buffer.from('x')) }, bytes.subarray(0, 50)),
+        'a first body that does not match its checksum',
+        () => post({ ...PATCH, 'upload-length': '99', ...checksum('sha1', Buffer.from('x')) }, bytes.subarray(0, 50)),
       ],
-      ['400 malformed', 'a type', () => post({ ...TUS, 'upload-length': '9', ...metadata({ filetype: 'no type' }) })],
+      [
+        '400 malformed',
+        'a malformed type',
+        () => post({ ...TUS, 'upload-length': '9', ...metadata({ filetype: 'no type' }) }),
+      ],
       ['400 malformed', 'concatenation', () => post({ ...TUS, 'upload-length': '9', 'upload-concat': 'partial' })],
       ['412 precondition_failed', 'no version', () => post({ 'upload-length': '9' })],
       ['412 precondition_failed', 'another version', () => post({ 'upload-length': '9', 'tus-resumable': '0.2.2' })],
@@ -219,92 +227,92 @@ void t.test('resumable uploads, part by part', async (t) => {
     for (const [outcome, why, answer] of table) {
       const given = await answer();
       t.equal(code(given), outcome, why);
-      if (why === 'a part beyond the end')
-        t.equal(member(given, 'detail'), 'The part goes beyond the end of the upload.');
+      if (why === 'a body beyond the end')
+        t.equal(member(given, 'detail'), 'The body goes beyond the end of the upload.');
       t.equal(given.headers['tus-resumable'], '1.0.0', why);
     }
-    t.equal(await offsetOf(origin, path), 0, 'and took nothing of it');
+    t.equal(await offsetOf(origin, path), 0, 'nothing was stored');
     const ids = new Set((await readdir(folderOf(origin))).map((name) => name.slice(0, 32)));
-    t.same(ids, before, 'nor was anything begun');
+    t.same(ids, before, 'no upload was created');
     t.equal((await origin.as('alice', path, { method: 'DELETE', headers: TUS })).status, 204);
   });
 
-  await t.test('asks for a token before anything else, and shows an upload to its owner alone', async (t) => {
+  await t.test('a token is required first, and only its owner can see an upload', async (t) => {
     const path = await begin(origin, 100);
     for (const method of ['HEAD', 'PATCH', 'DELETE', 'POST']) {
       t.equal((await origin.send(path, { method })).status, 401, method);
-      t.equal((await origin.as('bob', path, { method, headers: PART })).status, method === 'POST' ? 405 : 404, method);
+      t.equal((await origin.as('bob', path, { method, headers: PATCH })).status, method === 'POST' ? 405 : 404, method);
       if (method === 'POST') continue;
       const never = `/v1/uploads/${'0'.repeat(32)}`;
-      t.equal((await origin.as('alice', never, { method, headers: PART })).status, 404, method);
-      t.equal((await origin.as('alice', '/v1/uploads/..%2f..%2fmeta', { method, headers: PART })).status, 404, method);
+      t.equal((await origin.as('alice', never, { method, headers: PATCH })).status, 404, method);
+      t.equal((await origin.as('alice', '/v1/uploads/..%2f..%2fmeta', { method, headers: PATCH })).status, 404, method);
     }
-    t.equal((await origin.send('/v1/uploads', { method: 'POST' })).status, 401, 'before the version is looked at');
-    t.equal(await offsetOf(origin, path), 0, 'nobody else touched it');
+    t.equal((await origin.send('/v1/uploads', { method: 'POST' })).status, 401, 'before the tus version is checked');
+    t.equal(await offsetOf(origin, path), 0, 'nobody else changed it');
     const reader = origin.auth.token({ sub: 'alice', scope: 'media:read' });
     const scoped = await origin.send('/v1/uploads', {
       method: 'POST',
       headers: { ...TUS, authorization: `Bearer ${reader}`, 'upload-length': '9' },
     });
-    t.equal(scoped.status, 403, 'reading is not uploading');
+    t.equal(scoped.status, 403, 'the scope for reading does not allow uploads');
   });
 
-  await t.test('a refused content is told with its code, and ends the upload', async (t) => {
+  await t.test('an upload whose content is refused ends with the code of the refusal', async (t) => {
     const bytes = png(6);
     const mislabelled = await begin(origin, bytes.length, metadata({ filetype: 'video/mp4' }));
     t.equal(code(await patch(origin, mislabelled, 0, bytes)), '415 type_mismatch');
-    t.equal((await look(origin, mislabelled)).status, 404);
+    t.equal((await head(origin, mislabelled)).status, 404);
 
     const id = await origin.uploaded(bytes);
     t.equal((await origin.asAdmin(`/v1/media/${id}/quarantine`, { method: 'POST' })).status, 204);
-    const barred = await begin(origin, bytes.length);
-    t.equal(code(await patch(origin, barred, 0, bytes)), '403 quarantined');
-    t.equal((await look(origin, barred)).status, 404);
+    const refused = await begin(origin, bytes.length);
+    t.equal(code(await patch(origin, refused, 0, bytes)), '403 quarantined');
+    t.equal((await head(origin, refused)).status, 404);
     t.same(
       (await readdir(join(origin.folder, 'stage'))).filter((name) => name.startsWith('upload-')),
       [],
     );
   });
 
-  await t.test('an upload can be ended, until it is finished', async (t) => {
+  await t.test('an upload can be deleted until it is finished', async (t) => {
     const path = await begin(origin, 100);
     await patch(origin, path, 0, Buffer.alloc(10));
     t.equal((await origin.as('alice', path, { method: 'DELETE', headers: TUS })).status, 204);
-    t.equal((await look(origin, path)).status, 404);
+    t.equal((await head(origin, path)).status, 404);
     t.notOk(existsSync(join(folderOf(origin), path.slice(-32))));
 
     const bytes = png(7);
     const done = await begin(origin, bytes.length);
     const location = String((await patch(origin, done, 0, bytes)).headers['media-location']);
     for (const method of ['DELETE', 'PATCH']) {
-      const answer = await origin.as('alice', done, { method, headers: { ...PART, 'upload-offset': '0' } });
+      const answer = await origin.as('alice', done, { method, headers: { ...PATCH, 'upload-offset': '0' } });
       t.equal(code(answer), '409 conflict', method);
       t.equal(answer.headers['media-location'], location, method);
     }
-    t.equal((await origin.as('alice', location)).status, 200, 'the media stay');
+    t.equal((await origin.as('alice', location)).status, 200, 'the media stays');
   });
 
-  await t.test('what is abandoned expires, is told so, and is swept', async (t) => {
+  await t.test('an abandoned upload expires and is removed', async (t) => {
     const path = await begin(origin, 100);
     await patch(origin, path, 0, Buffer.alloc(10));
     await origin.clock.advanceAsync(DAY_MS - 1_000);
-    t.equal((await look(origin, path)).status, 200);
-    // The sweep comes once a minute; for seconds an expired upload is still known as such.
+    t.equal((await head(origin, path)).status, 200);
+    // The sweep runs once a minute. Before it, an expired upload is answered 410.
     await origin.clock.advanceAsync(1_000);
-    t.ok([404, 410].includes((await look(origin, path)).status));
+    t.ok([404, 410].includes((await head(origin, path)).status));
     await origin.clock.advanceAsync(120_000);
     while (existsSync(join(folderOf(origin), path.slice(-32)))) await new Promise(setImmediate);
-    t.equal((await look(origin, path)).status, 404);
+    t.equal((await head(origin, path)).status, 404);
     const metrics = await sendRequest(`${origin.operators}/metrics`);
     t.match(metrics.bytes.toString(), /resumable_uploads_ended_total\{ending="expired"\} [1-9]/);
   });
 
-  await t.test('every answer is one that the description knows', async (t) => {
+  await t.test('the OpenAPI document describes every answer', async (t) => {
     t.strictSame(await origin.undescribed(), []);
   });
 });
 
-void t.test('resumable uploads when things break', async (t) => {
+void t.test('resumable uploads after failures', async (t) => {
   const origin = await startOrigin(t.testdir(), { resumable: { unfinished_max_per_subject: 3 }, ...STILL });
   t.teardown(() => origin.close());
   const halfway = async (bytes: Buffer) => {
@@ -312,7 +320,7 @@ void t.test('resumable uploads when things break', async (t) => {
     const wire = await connectRaw(Number(new URL(origin.url).port));
     wire.write(
       requestHead('PATCH', path, {
-        ...PART,
+        ...PATCH,
         authorization: `Bearer ${origin.auth.token({ sub: 'alice' })}`,
         'upload-offset': '0',
         'content-length': String(bytes.length),
@@ -324,18 +332,18 @@ void t.test('resumable uploads when things break', async (t) => {
     return { path, wire };
   };
 
-  await t.test('of two parts at once one is refused; a question breaks off the part that hangs', async (t) => {
+  await t.test('a second PATCH is refused, and a HEAD interrupts the first one', async (t) => {
     const bytes = largePng(11, 20_000);
     const { path, wire } = await halfway(bytes);
     t.equal(code(await patch(origin, path, 0, bytes)), '409 conflict');
-    t.equal(await offsetOf(origin, path), 1_000, 'what came of the first is kept');
+    t.equal(await offsetOf(origin, path), 1_000, 'the received bytes are kept');
     t.match(await wire.until(/\r\n\r\n/), /^HTTP\/1\.1 409 /);
     wire.reset();
     const last = await patch(origin, path, 1_000, bytes.subarray(1_000));
     t.ok((await origin.as('alice', String(last.headers['media-location']))).bytes.equals(bytes));
   });
 
-  await t.test('an upload goes on after the client went away and the origin began anew', async (t) => {
+  await t.test('an upload continues after the client disconnects and the origin restarts', async (t) => {
     const bytes = largePng(12, 20_000);
     const { path, wire } = await halfway(bytes);
     wire.reset();
@@ -343,7 +351,7 @@ void t.test('resumable uploads when things break', async (t) => {
     t.same(
       origin.logged.filter((line) => line.includes('a request failed')),
       [],
-      'a client that leaves is no failure of ours',
+      'a client that disconnects is not logged as a failure',
     );
     const strays = ['0'.repeat(32), `${'1'.repeat(32)}.part`, `${'2'.repeat(32)}.json`];
     for (const name of strays) await writeFile(join(folderOf(origin), name), '{');
@@ -352,34 +360,38 @@ void t.test('resumable uploads when things break', async (t) => {
     t.same(
       (await readdir(folderOf(origin))).filter((name) => strays.includes(name)),
       [],
-      'leftovers are gone',
+      'stray files are removed',
     );
     const last = await patch(origin, path, 1_000, bytes.subarray(1_000));
     const location = String(last.headers['media-location']);
     t.ok((await origin.as('alice', location)).bytes.equals(bytes));
     await origin.restart();
-    t.equal((await look(origin, path)).headers['media-location'], location, 'what became of it is known after it too');
+    t.equal(
+      (await head(origin, path)).headers['media-location'],
+      location,
+      'also after a restart it is known which media it became',
+    );
   });
 
-  await t.test('what a crash kept from being finished is finished when it is asked for', async (t) => {
+  await t.test('an upload that a crash kept from being finished is finished by HEAD', async (t) => {
     const bytes = largePng(13, 20_000);
     const path = await begin(origin, bytes.length);
     await patch(origin, path, 0, bytes.subarray(0, 5_000));
     await origin.stop();
     await writeFile(join(folderOf(origin), path.slice(-32)), bytes);
     await origin.restart();
-    const { headers } = await look(origin, path);
+    const { headers } = await head(origin, path);
     t.equal(headers['upload-offset'], '20000');
     t.ok((await origin.as('alice', String(headers['media-location']))).bytes.equals(bytes));
   });
 
-  await t.test('nobody may leave any number of them unfinished', async (t) => {
+  await t.test('the number of unfinished uploads is limited', async (t) => {
     for (let count = 0; count < 3; count += 1) await begin(origin, 10);
     await t.rejects(begin(origin, 10), /429/);
   });
 });
 
-void t.test('tus-js-client, through an edge, over a line that is cut ten times', async (t) => {
+void t.test('tus-js-client, through an edge, over a connection that is cut ten times', async (t) => {
   const folder = t.testdir({ origin: {}, edge: {} });
   const origin = await startOrigin(join(folder, 'origin'), STILL);
   t.teardown(() => origin.close());
@@ -400,7 +412,7 @@ void t.test('tus-js-client, through an edge, over a line that is cut ten times',
     headers: { authorization: `Bearer ${origin.auth.token({ sub: 'alice' })}` },
     metadata: { filename: 'long.png', filetype: 'image/png' },
     onProgress(sent) {
-      // Once for each line that it opens, somewhere inside a part.
+      // Cuts each connection once, somewhere inside a body.
       if (cuts >= 10 || sent === 0 || relay.accepted === lines) return;
       lines = relay.accepted;
       cuts += 1;
@@ -417,11 +429,15 @@ void t.test('tus-js-client, through an edge, over a line that is cut ten times',
     new Upload(bytes, { ...options, onSuccess: () => resolve(), onError: reject }).start();
   });
   t.equal(cuts, 10);
-  t.ok(resumed >= 10, 'each made it ask where it stands');
+  t.ok(resumed >= 10, 'after each cut it asked for the offset');
   const media = await origin.as('alice', location ?? '');
-  t.ok(media.bytes.equals(bytes), 'whole, byte for byte');
+  t.ok(media.bytes.equals(bytes), 'complete, with the same bytes');
   t.match(media.headers['content-disposition'], /long\.png/);
 
   const options2 = await sendRequest(`${edge.url}/v1/uploads`, { method: 'OPTIONS' });
-  t.equal(options2.headers['tus-checksum-algorithm'], 'sha256,sha1', 'the edge shows what the origin can do');
+  t.equal(
+    options2.headers['tus-checksum-algorithm'],
+    'sha256,sha1',
+    'the edge passes the capabilities of the origin on',
+  );
 });

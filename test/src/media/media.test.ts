@@ -9,7 +9,7 @@ const CORPUS = resolve('../shared/corpus/valid');
 
 const picture = () => sharp({ create: { width: 30, height: 20, channels: 3, background: 'teal' } });
 
-void t.test('the size of a picture is in its header', async (t) => {
+void t.test('the size of a picture is read from its header', async (t) => {
   const turned = picture().withMetadata({ orientation: 6 });
   const still = { width: 30, height: 20, orientation: 1, frames: 1 };
   const cases: Readonly<Record<string, readonly [Buffer, object]>> = {
@@ -26,15 +26,15 @@ void t.test('the size of a picture is in its header', async (t) => {
   };
   for (const [name, [bytes, expected]] of Object.entries(cases)) {
     t.match(readDimensions(bytes), expected, name);
-    // A head that does not reach far enough tells the same or nothing, and never something else.
+    // The first bytes of a file give the same result or none, never another one.
     for (let length = 0; length < bytes.length; length += Math.max(1, bytes.length >> 6)) {
-      const told = readDimensions(bytes.subarray(0, length));
-      if (told !== undefined) t.match({ ...told, frames: 1 }, { ...expected, frames: 1 }, `${name}, ${length} bytes`);
+      const found = readDimensions(bytes.subarray(0, length));
+      if (found !== undefined) t.match({ ...found, frames: 1 }, { ...expected, frames: 1 }, `${name}, ${length} bytes`);
     }
   }
 });
 
-void t.test('the size is read from any bytes without failing', async () => {
+void t.test('any bytes are read without an error', async () => {
   const starts = await Promise.all([
     picture().jpeg().toBuffer(),
     picture().png().toBuffer(),
@@ -50,9 +50,10 @@ void t.test('the size is read from any bytes without failing', async () => {
       (start, changes, cut) => {
         const bytes = Buffer.from(start.subarray(0, 1 + (cut % start.length)));
         for (const [at, value] of changes) bytes[at % bytes.length] = value;
-        const told = readDimensions(bytes);
+        const found = readDimensions(bytes);
         return (
-          told === undefined || (told.width > 0 && told.height > 0 && told.orientation >= 1 && told.orientation <= 8)
+          found === undefined ||
+          (found.width > 0 && found.height > 0 && found.orientation >= 1 && found.orientation <= 8)
         );
       },
     ),
@@ -61,11 +62,11 @@ void t.test('the size is read from any bytes without failing', async () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => readDimensions(bytes) === undefined || true));
 });
 
-void t.test('sizes that nobody can mean are none', async (t) => {
+void t.test('impossible sizes are undefined', async (t) => {
   const png = await picture().png().toBuffer();
   const flat = Buffer.from(png);
   flat.writeUInt32BE(0, 16);
-  t.equal(readDimensions(flat), undefined, 'no width');
+  t.equal(readDimensions(flat), undefined, 'a width of 0');
   t.equal(readDimensions(Buffer.from('<svg width="1" height="1"/>')), undefined);
   const endless = Buffer.concat([Buffer.from('GIF89a', 'latin1'), Buffer.from([9, 0, 9, 0, 0, 0, 0, 0x21, 0xfe])]);
   t.match(readDimensions(Buffer.concat([endless, Buffer.alloc(100, 255)])), { width: 9, frames: null });
@@ -73,7 +74,7 @@ void t.test('sizes that nobody can mean are none', async (t) => {
 
 void t.test(
   'the size of every picture of the corpus is that of its manifest',
-  { skip: existsSync(CORPUS) ? false : 'the corpus is not there' },
+  { skip: existsSync(CORPUS) ? false : 'there is no corpus beside this checkout' },
   async (t) => {
     const lines = readFileSync(join(CORPUS, 'manifest.csv'), 'utf8').split('\n').slice(1);
     let seen = 0;
@@ -81,10 +82,10 @@ void t.test(
       const match = /^([^,]+),.*,(image\/(?:jpeg|png|apng|gif|webp|avif|heif)),(\d+),(\d+),/.exec(line);
       if (match === null) continue;
       const [, name = '', , width, height] = match;
-      const told = readDimensions(readFileSync(join(CORPUS, name)));
-      // The manifest gives the size as stored where EXIF turns it.
+      const found = readDimensions(readFileSync(join(CORPUS, name)));
+      // The manifest gives the stored size, before EXIF orientation is applied.
       const stored =
-        told !== undefined && told.orientation >= 5 ? [told.height, told.width] : [told?.width, told?.height];
+        found !== undefined && found.orientation >= 5 ? [found.height, found.width] : [found?.width, found?.height];
       t.same(stored, [Number(width), Number(height)], name);
       seen += 1;
     }
