@@ -1,5 +1,7 @@
 /**
- * What makes an origin ready: an upload would succeed now.
+ * What makes an origin ready: an upload would succeed now. Thumbnails are made
+ * later and from a queue that keeps its jobs, so an origin that cannot make them
+ * is ready, and says so among its capabilities.
  */
 import type { Gate } from '../src/access/grant.js';
 import type { Clock } from '../src/clock.js';
@@ -14,7 +16,7 @@ export interface HealthDeps {
   readonly meta: Pick<MetaStore, 'probe'>;
   readonly blobs: Pick<BlobStore, 'probe' | 'freeBytes'>;
   readonly gate: Pick<Gate, 'probe'>;
-  readonly thumbs: { capabilities(): Pick<ThumbCapabilities, 'video'> };
+  readonly thumbs: { capabilities(): Pick<ThumbCapabilities, 'video'>; unavailable(): string | null };
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -33,7 +35,12 @@ export function createHealth(deps: HealthDeps): Health {
     ],
     about() {
       const { video } = deps.thumbs.capabilities();
-      return { capabilities: { video_thumbnails: video.available ? 'available' : (video.reason ?? 'unavailable') } };
+      return {
+        capabilities: {
+          thumbnails: deps.thumbs.unavailable() ?? 'available',
+          video_thumbnails: video.available ? 'available' : (video.reason ?? 'unavailable'),
+        },
+      };
     },
   });
 }

@@ -60,7 +60,7 @@ const childrenSection = section('The processes in which pictures are decoded, ap
   memoryMaxBytes: size({
     default: '512MiB',
     min: 2 ** 27,
-    help: 'Resident memory of one process; beyond it is killed and replaced.',
+    help: 'Memory that one picture may take, on top of what an idle process holds (60MiB to 80MiB). A process that takes more is killed and replaced.',
   }),
   timeLimitMs: duration({ default: '20s', min: 100, help: 'For one picture; beyond it the process is killed.' }),
   startLimitMs: duration({ default: '30s', min: 100, help: 'For a process to become ready.' }),

@@ -71,6 +71,8 @@ export interface Thumbs {
   /** The state as soon as it is no longer pending, or what it is after `waitMs`. Rejects when the signal aborts. */
   wait(sha256: Sha256, waitMs: number, signal: AbortSignal): Promise<ThumbState>;
   capabilities(): ThumbCapabilities;
+  /** Why no thumbnails are made at present, in words that anyone may read; null: they are made. */
+  unavailable(): string | null;
   status(): Promise<ThumbsStatus>;
   close(): Promise<void>;
 }
@@ -95,9 +97,15 @@ export async function openThumbs(parts: ThumbsParts): Promise<Thumbs> {
   const closing = new AbortController();
   await removeLeftovers(blobs.stageFolder);
   const film = await findFilmTools(config, blobs.stageFolder, clock, closing.signal);
-  const pool = openPool(parts.script ?? new URL('./render/worker.js', import.meta.url), config.children, clock);
+  const script = parts.script ?? new URL('./render/worker.js', import.meta.url);
+  const pool = openPool({ script, config: config.children, clock, log });
   const waiters = createWaiters(config.waitersMax, clock);
-  const counters = countThumbs(parts.metrics, () => ({ ...pool.counts(), hands: hands.size, waiters: waiters.count }));
+  const counters = countThumbs(parts.metrics, () => ({
+    ...pool.counts(),
+    startFailing: pool.startFailure() !== null,
+    hands: hands.size,
+    waiters: waiters.count,
+  }));
   const jobParts: JobParts = { config, blobs, pool, film, filmSlots: createSlots(config.children.count), clock };
   const hands = new Map<Sha256, Hand>();
   const hurried = new Set<Sha256>();
@@ -259,6 +267,10 @@ export async function openThumbs(parts: ThumbsParts): Promise<Thumbs> {
       types: typesOf(film.tools),
       video: { available: film.tools.film, reason: film.missing },
     }),
+    unavailable() {
+      if (!config.enabled) return 'switched off';
+      return pool.startFailure() === null ? null : 'the processes that render do not start';
+    },
     async status() {
       const { children, busy } = pool.counts();
       return { ...(await meta.jobs.counts()), children, busy };

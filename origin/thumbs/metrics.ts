@@ -5,6 +5,7 @@ import type { Attempt, Verdict } from './verdict.js';
 export interface ThumbGauges {
   readonly children: number;
   readonly busy: number;
+  readonly startFailing: boolean;
   readonly hands: number;
   readonly waiters: number;
 }
@@ -28,12 +29,17 @@ export function countThumbs(metrics: Metrics, read: () => ThumbGauges): ThumbCou
   const took = metrics.histogram('thumbs_attempt_seconds', 'Time of one attempt.', SECONDS);
   const age = metrics.histogram('thumbs_job_age_seconds', 'Time from queueing a job to its end.', SECONDS);
   const children = metrics.gauge('thumbs_children', 'Child processes that render, by state.', ['state']);
+  const startFailing = metrics.gauge(
+    'thumbs_children_start_failing',
+    'Whether the latest start of a child process failed, so that no thumbnails are made: 1 or 0.',
+  );
   const hands = metrics.gauge('thumbs_jobs_in_hand', 'Jobs that are being worked on.');
   const waiters = metrics.gauge('thumbs_waiting_requests', 'Requests that wait for a thumbnail.');
   metrics.onCollect(() => {
     const now = read();
     children.set(now.busy, { state: 'busy' });
     children.set(now.children - Math.min(now.busy, now.children), { state: 'idle' });
+    startFailing.set(now.startFailing ? 1 : 0);
     hands.set(now.hands);
     waiters.set(now.waiters);
   });

@@ -266,6 +266,7 @@ void t.test('the engine under stress', async (t) => {
     const ends: Readonly<Record<string, string>> = {
       hang: 'too_expensive',
       grow: 'too_expensive',
+      map: 'failed',
       exit: 'failed',
       abort: 'failed',
       lie: 'failed',
@@ -284,7 +285,14 @@ void t.test('the engine under stress', async (t) => {
     }
     t.match(await house.meta.jobs.counts(), { waiting: 0, leased: 0, dead: put.length });
     const reasons = (await house.meta.jobs.dead(100)).map(({ reason }) => reason).join('\n');
-    for (const part of ['time: over 3000 ms', 'memory: ', 'exit: exit code 3', 'exit: SIGABRT', 'protocol: ']) {
+    for (const part of [
+      'time: over 3000 ms',
+      'memory: ',
+      'allocation failed',
+      'exit: exit code 3',
+      'exit: SIGABRT',
+      'protocol: ',
+    ]) {
       t.match(reasons, part, 'a dead letter says why');
     }
     t.same(

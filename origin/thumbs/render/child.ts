@@ -1,17 +1,20 @@
 /**
  * One child process that renders, seen from its parent: started under limits,
  * given one picture at a time, watched while it works, and killed when it takes
- * too long, takes too much, says what is no message, or is no longer wanted.
+ * too long, takes too much memory, sends an invalid message, or is no longer
+ * needed.
  *
- * Promises: `run` always ends, within the time limit; after any ending but
- * `done` the process is gone or going, and a new one must take its place.
+ * Promises: `started` and `run` always end, within their time limits. After any
+ * ending but `done` the process is gone or going, and a new one must take its
+ * place.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { setPriority } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { onAbort } from '../../../src/abort.js';
 import type { Clock, Timer } from '../../../src/clock.js';
 import type { ThumbsConfig } from '../config.js';
-import { limited, residentBytes } from './limits.js';
+import { limited, type ProcessMemory, readMemory } from './limits.js';
 import {
   clip,
   type FromChild,
@@ -27,14 +30,31 @@ export type ChildConfig = ThumbsConfig['children'];
 export const LOSSES = ['start', 'time', 'memory', 'exit', 'protocol', 'aborted'] as const;
 export type Loss = (typeof LOSSES)[number];
 
-export type ChildOutcome =
-  | { readonly kind: 'done'; readonly result: RenderResult }
-  | { readonly kind: 'lost'; readonly loss: Loss; readonly detail: string };
+export interface LostChild {
+  readonly kind: 'lost';
+  readonly loss: Loss;
+  readonly detail: string;
+}
+
+export type ChildStart =
+  /** `memory`: what the process has before its first picture; undefined where the system does not report it. */
+  { readonly kind: 'ready'; readonly memory: ProcessMemory | undefined } | LostChild;
+
+export type ChildOutcome = { readonly kind: 'done'; readonly result: RenderResult } | LostChild;
+
+export interface ChildSpec {
+  readonly script: URL;
+  readonly config: ChildConfig;
+  /** The kernel's limit on the data of the process; null: no limit. */
+  readonly dataMaxBytes: number | null;
+}
 
 export interface Child {
+  /** Never rejects. */
+  readonly started: Promise<ChildStart>;
   readonly jobsDone: number;
   readonly alive: boolean;
-  /** One at a time. */
+  /** One at a time. The job waits until the process is ready. */
   run(request: RenderRequest, signal: AbortSignal): Promise<ChildOutcome>;
   /** Resolves when the process is gone. */
   end(): Promise<void>;
@@ -43,71 +63,90 @@ export interface Child {
 interface CurrentJob {
   readonly message: ToChild;
   readonly resolve: (outcome: ChildOutcome) => void;
-  readonly stop: () => void;
-  timer: Timer;
+  readonly stopListening: () => void;
+  timers: readonly Timer[];
 }
 
 const WATCH_EVERY_MS = 50;
 const STDERR_CHARS_MAX = 2_000;
-/** What a process may map beyond the watched limit: the watch should see it first and say why. */
-const DATA_MARGIN_BYTES = 256 * 1_024 * 1_024;
 
-export function startChild(script: URL, config: ChildConfig, clock: Clock): Child {
-  const running = launch(script, config);
-  let ready = false;
+export function startChild({ script, config, dataMaxBytes }: ChildSpec, clock: Clock): Child {
+  const running = launch(script, config, dataMaxBytes);
+  let ready: Extract<ChildStart, { kind: 'ready' }> | undefined;
   let alive = true;
   let jobsDone = 0;
-  let complaints = '';
+  let stderr = '';
   let current: CurrentJob | undefined;
+  let resolveStarted: (start: ChildStart) => void = () => undefined;
+  const started = new Promise<ChildStart>((resolve) => {
+    resolveStarted = resolve;
+  });
+  const startTimer = clock.after(config.startLimitMs, () =>
+    lose('start', `it was not ready after ${config.startLimitMs} ms (origin.thumbs.children.start_limit)`),
+  );
 
   running.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    complaints = (complaints + text).slice(-STDERR_CHARS_MAX);
+    stderr = (stderr + text).slice(-STDERR_CHARS_MAX);
   });
-  running.on('message', (value) => hear(parseFromChild(value)));
+  running.on('message', (value) => receive(parseFromChild(value)));
   const gone = new Promise<void>((resolve) => {
-    const leave = (how: string): void => {
+    const onGone = (how: string): void => {
       alive = false;
-      lose(ready ? 'exit' : 'start', `${how} ${complaints}`);
+      lose(ready === undefined ? 'start' : 'exit', `${how} ${ready === undefined ? limitNote() : ''}${stderr}`);
       resolve();
     };
-    running.on('error', (error) => leave(error.message));
-    running.once('close', (code, signal) => leave(signal ?? `exit code ${code}`));
+    running.on('error', (error) => onGone(error.message));
+    running.once('close', (code, signal) => onGone(signal ?? `exit code ${code}`));
   });
 
-  function hear(message: FromChild | undefined): void {
-    if (message?.t === 'ready' && !ready) {
-      ready = true;
+  function limitNote(): string {
+    if (dataMaxBytes === null) return '';
+    return `with ${dataMaxBytes} bytes of data allowed (origin.thumbs.children.memory_max) `;
+  }
+
+  function receive(message: FromChild | undefined): void {
+    if (message?.t === 'ready' && ready === undefined) {
+      startTimer.cancel();
+      ready = { kind: 'ready', memory: memoryOf(running) };
+      resolveStarted(ready);
       if (current !== undefined) begin(current);
     } else if (message?.t === 'done' && message.job === current?.message.job) {
       jobsDone += 1;
       finish({ kind: 'done', result: message.result });
     } else {
-      lose('protocol', 'it said what is no message');
+      lose('protocol', 'it sent an invalid message');
     }
   }
 
   function begin(job: CurrentJob): void {
-    job.timer.cancel();
-    job.timer = clock.after(config.timeLimitMs, () => lose('time', `over ${config.timeLimitMs} ms`));
+    const freshBytes = ready?.memory?.residentBytes ?? 0;
+    job.timers = [
+      clock.after(config.timeLimitMs, () => lose('time', `over ${config.timeLimitMs} ms`)),
+      watchMemory(running, freshBytes + config.memoryMaxBytes, clock, (bytes) => lose('memory', `${bytes} bytes`)),
+    ];
     running.send(job.message, (error) => {
       if (error !== null) lose('exit', error.message);
     });
   }
 
   function lose(loss: Loss, detail: string): void {
+    const lost: LostChild = { kind: 'lost', loss, detail: clip(detail.trim()) };
     running.kill('SIGKILL');
-    finish({ kind: 'lost', loss, detail: clip(detail.trim()) });
+    startTimer.cancel();
+    resolveStarted(lost);
+    finish(lost);
   }
 
   function finish(outcome: ChildOutcome): void {
     const job = current;
     current = undefined;
-    job?.timer.cancel();
-    job?.stop();
+    for (const timer of job?.timers ?? []) timer.cancel();
+    job?.stopListening();
     job?.resolve(outcome);
   }
 
   return {
+    started,
     get jobsDone() {
       return jobsDone;
     },
@@ -116,35 +155,28 @@ export function startChild(script: URL, config: ChildConfig, clock: Clock): Chil
     },
     run(request, signal) {
       return new Promise((resolve) => {
-        const onAbort = (): void => lose('aborted', 'no longer wanted');
-        const watch = watchMemory(running, config.memoryMaxBytes, clock, (held) => lose('memory', `${held} bytes`));
+        if (signal.aborted) return resolve({ kind: 'lost', loss: 'aborted', detail: '' });
         current = {
           message: { t: 'render', job: jobsDone + 1, request },
           resolve,
-          stop() {
-            watch.cancel();
-            signal.removeEventListener('abort', onAbort);
-          },
-          timer: clock.after(config.startLimitMs, () => lose('start', 'it did not become ready')),
+          stopListening: onAbort(signal, () => lose('aborted', 'no longer needed')),
+          timers: [],
         };
-        signal.addEventListener('abort', onAbort, { once: true });
-        if (signal.aborted) onAbort();
-        else if (!alive) lose('start', 'it is gone');
-        else if (ready) begin(current);
+        if (!alive) lose('start', 'it is gone');
+        else if (ready !== undefined) begin(current);
       });
     },
     async end() {
-      running.kill('SIGKILL');
+      lose('aborted', 'no longer needed');
       await gone;
     },
   };
 }
 
-/** Nothing of the parent's environment but what finding libraries needs: there may be secrets in it. */
-function launch(script: URL, config: ChildConfig): ChildProcess {
-  const limits = { dataMaxBytes: config.memoryMaxBytes + DATA_MARGIN_BYTES, cpuMaxS: null, fileMaxBytes: null };
+/** The child gets nothing of the parent's environment, which may hold secrets, except what it needs to find libraries. */
+function launch(script: URL, config: ChildConfig, dataMaxBytes: number | null): ChildProcess {
   const node = { program: process.execPath, args: ['--max-old-space-size=128'] };
-  const command = limited(node, limits);
+  const command = limited(node, { dataMaxBytes, cpuMaxS: null, fileMaxBytes: null });
   const { PATH, LD_LIBRARY_PATH } = process.env;
   const running = fork(fileURLToPath(script), [], {
     execPath: command.program,
@@ -155,33 +187,37 @@ function launch(script: URL, config: ChildConfig): ChildProcess {
       ...(PATH !== undefined && { PATH }),
       ...(LD_LIBRARY_PATH !== undefined && { LD_LIBRARY_PATH }),
       UV_THREADPOOL_SIZE: String(config.threads),
-      // Fewer heaps of malloc hold less that nobody uses.
+      // With fewer arenas, malloc keeps less memory that nobody uses.
       MALLOC_ARENA_MAX: '2',
-      // Rasters come and go by the megabyte: kept, their pages need not be asked of the system again for each picture.
+      // Rasters of several megabytes come and go: malloc keeps their pages instead of asking the system for each picture.
       MALLOC_MMAP_THRESHOLD_: String(32 * 1_024 * 1_024),
       MALLOC_TRIM_THRESHOLD_: String(64 * 1_024 * 1_024),
       // Large pictures stay in memory, where the limit counts them, and out of temporary files.
       VIPS_DISC_THRESHOLD: '64g',
     },
   });
-  stepBack(running.pid, config.niceness);
+  lowerPriority(running.pid, config.niceness);
   return running;
 }
 
-function stepBack(pid: number | undefined, niceness: number): void {
+function lowerPriority(pid: number | undefined, niceness: number): void {
   if (pid === undefined) return;
   try {
     setPriority(pid, niceness);
   } catch {
-    // It is gone already, which its exit will tell, or the system does not allow it, which harms nobody.
+    // The process is gone, which its exit will report, or the system does not allow this, which does no harm.
   }
 }
 
-function watchMemory(running: ChildProcess, maxBytes: number, clock: Clock, over: (held: number) => void): Timer {
+function memoryOf({ pid }: ChildProcess): ProcessMemory | undefined {
+  return pid === undefined ? undefined : readMemory(pid);
+}
+
+function watchMemory(running: ChildProcess, maxBytes: number, clock: Clock, onExcess: (bytes: number) => void): Timer {
   let timer = clock.after(WATCH_EVERY_MS, look);
   function look(): void {
-    const held = running.pid === undefined ? undefined : residentBytes(running.pid);
-    if (held !== undefined && held > maxBytes) over(held);
+    const { residentBytes = 0 } = memoryOf(running) ?? {};
+    if (residentBytes > maxBytes) onExcess(residentBytes);
     else timer = clock.after(WATCH_EVERY_MS, look);
   }
   return { cancel: () => timer.cancel() };

@@ -1,17 +1,18 @@
 /**
- * Processes under limits: how a program is started so that the kernel itself
- * bounds what it may take, and how much of it a running one holds. Linux keeps
- * all of these; elsewhere what a system does not know is left out, and the time
+ * Processes under limits: starts a program so that the kernel limits what it
+ * may take, and reads how much memory a running process has. Linux knows all
+ * of these limits. Another system ignores those that it does not know; the time
  * limit and the pixel limit remain.
  */
 import { readFileSync } from 'node:fs';
 
+/** Null: no limit. */
 export interface ProcessLimits {
-  /** Writable private memory (RLIMIT_DATA): what malloc and mmap give, without what is only reserved. */
-  readonly dataMaxBytes: number;
-  /** Seconds of CPU time, all threads together; null: no limit. */
+  /** Writable private memory (RLIMIT_DATA): what malloc and mmap give, touched or not. */
+  readonly dataMaxBytes: number | null;
+  /** Seconds of CPU time, all threads together. */
   readonly cpuMaxS: number | null;
-  /** Of any one file that it writes; null: no limit. */
+  /** Size of any one file that the process writes. */
   readonly fileMaxBytes: number | null;
 }
 
@@ -20,12 +21,12 @@ export interface Command {
   readonly args: readonly string[];
 }
 
-/** The shell sets the limits and then becomes the program: same process id, same channels. */
+/** A shell sets the limits and then execs the program, which keeps the process id and the channels. */
 export function limited(command: Command, limits: ProcessLimits): Command {
   if (process.platform === 'win32') return command;
   const settings = [
     'ulimit -c 0',
-    `ulimit -d ${Math.ceil(limits.dataMaxBytes / 1_024)}`,
+    ...(limits.dataMaxBytes === null ? [] : [`ulimit -d ${Math.ceil(limits.dataMaxBytes / 1_024)}`]),
     ...(limits.cpuMaxS === null ? [] : [`ulimit -t ${limits.cpuMaxS}`]),
     ...(limits.fileMaxBytes === null ? [] : [`ulimit -f ${Math.ceil(limits.fileMaxBytes / 512)}`]),
   ].map((setting) => `${setting} 2>/dev/null`);
@@ -37,12 +38,20 @@ export function limited(command: Command, limits: ProcessLimits): Command {
 
 const PAGE_BYTES = 4_096;
 
-/** Resident memory of a process; undefined where the system does not tell or the process is gone. */
-export function residentBytes(pid: number): number | undefined {
+/** What a process has at a moment. */
+export interface ProcessMemory {
+  readonly residentBytes: number;
+  /** Writable private memory, touched or not: what `dataMaxBytes` limits. */
+  readonly dataBytes: number;
+}
+
+/** Undefined where the system does not report it, or when the process is gone. */
+export function readMemory(pid: number): ProcessMemory | undefined {
   try {
     // The kernel answers from memory, so there is nothing to wait for.
-    const pages = readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ', 2)[1];
-    return pages === undefined ? undefined : Number(pages) * PAGE_BYTES;
+    const [, resident, , , , data] = readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ').map(Number);
+    if (resident === undefined || data === undefined) return undefined;
+    return { residentBytes: resident * PAGE_BYTES, dataBytes: data * PAGE_BYTES };
   } catch {
     return undefined;
   }

@@ -1,16 +1,40 @@
 /**
  * The child processes as one thing that renders: as many as configured, started
- * when there is work, each replaced after so many pictures, after any loss, and
- * ended when idle. Work beyond their number waits, the most wanted first.
+ * when there is work, each replaced after so many pictures and after any loss,
+ * and ended when idle. Work beyond their number waits, the highest priority
+ * first.
+ *
+ * Promises: a picture may take `memory_max` on top of what a process has before
+ * its first picture, on every version of Node. A start that fails is logged,
+ * and reported by `startFailure` until a start succeeds.
  */
+import { waitFor, withSignal } from '../../../src/abort.js';
 import type { Clock, Timer } from '../../../src/clock.js';
-import { type Child, type ChildConfig, type ChildOutcome, startChild } from './child.js';
+import type { Log } from '../../../src/log.js';
+import {
+  type Child,
+  type ChildConfig,
+  type ChildOutcome,
+  type ChildStart,
+  type LostChild,
+  startChild,
+} from './child.js';
 import type { RenderRequest } from './protocol.js';
 
+export interface PoolDeps {
+  /** What a child runs. */
+  readonly script: URL;
+  readonly config: ChildConfig;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
 export interface RenderPool {
-  /** Rejects only when `signal` aborts while the request waits for a process. */
+  /** Rejects only when `signal` aborts before the request has a process. */
   run(request: RenderRequest, priority: number, signal: AbortSignal): Promise<ChildOutcome>;
-  counts(): { readonly children: number; readonly busy: number; readonly waiting: number };
+  counts(): { readonly children: number; readonly busy: number };
+  /** Why the latest start of a process failed; null: it did not. */
+  startFailure(): string | null;
   close(): Promise<void>;
 }
 
@@ -26,7 +50,13 @@ interface Seat {
   idle: Timer | undefined;
 }
 
-export function openPool(script: URL, config: ChildConfig, clock: Clock): RenderPool {
+/** The kernel's limit on the data of a child. */
+type DataLimit = { readonly kind: 'measured'; readonly dataMaxBytes: number | null } | LostChild;
+
+/** What the kernel allows beyond the watch on resident memory, which should act first because it can say why. */
+const DATA_MARGIN_BYTES = 128 * 1_024 * 1_024;
+
+export function openPool({ script, config, clock, log }: PoolDeps): RenderPool {
   const seats: Seat[] = Array.from({ length: config.count }, () => ({
     child: undefined,
     busy: false,
@@ -34,27 +64,60 @@ export function openPool(script: URL, config: ChildConfig, clock: Clock): Render
   }));
   const ending = new Set<Promise<void>>();
   let waiting: Waiting[] = [];
+  let measuring: Child | undefined;
+  let dataLimit: Promise<DataLimit> | undefined;
+  let startFailure: string | null = null;
 
-  function take(priority: number, signal: AbortSignal): Promise<Seat> {
+  function start(dataMaxBytes: number | null): Child {
+    const child = startChild({ script, config, dataMaxBytes }, clock);
+    void child.started.then(noteStart);
+    return child;
+  }
+
+  function noteStart(outcome: ChildStart): void {
+    if (outcome.kind === 'lost' && outcome.loss === 'aborted') return;
+    const failure = outcome.kind === 'lost' ? outcome.detail : null;
+    if (failure !== null && startFailure === null) {
+      log.error(
+        { detail: failure },
+        'no thumbnails can be made: a child process does not start; see origin.thumbs.children',
+      );
+    }
+    if (failure === null && startFailure !== null) log.info({}, 'child processes for thumbnails start again');
+    startFailure = failure;
+  }
+
+  /**
+   * Starts one child without a limit and ends it before it sees a picture. What Node maps in a fresh process differs
+   * by half a gigabyte between versions and processors, so a limit must start from there.
+   */
+  async function measureDataLimit(): Promise<DataLimit> {
+    const child = start(null);
+    measuring = child;
+    const outcome = await child.started;
+    measuring = undefined;
+    end(child);
+    if (outcome.kind === 'lost') {
+      dataLimit = undefined;
+      return outcome;
+    }
+    const { memory } = outcome;
+    const dataMaxBytes = memory === undefined ? null : memory.dataBytes + config.memoryMaxBytes + DATA_MARGIN_BYTES;
+    return { kind: 'measured', dataMaxBytes };
+  }
+
+  function takeSeat(priority: number, signal: AbortSignal): Promise<Seat> {
     // One that runs already is better than one that must be started.
     const free = seats.filter(({ busy }) => !busy);
     const seat = free.find(({ child }) => child?.alive === true) ?? free[0];
     if (seat !== undefined) return Promise.resolve(occupy(seat));
-    return new Promise((resolve, reject) => {
-      const onAbort = (): void => {
-        waiting = waiting.filter((other) => other !== entry);
-        reject(signal.reason);
-      };
-      const entry: Waiting = {
-        priority,
-        take(freed) {
-          signal.removeEventListener('abort', onAbort);
-          resolve(occupy(freed));
-        },
-      };
+    return waitFor<Seat>((come) => {
+      const entry: Waiting = { priority, take: (freed) => come(occupy(freed)) };
       waiting.push(entry);
-      signal.addEventListener('abort', onAbort, { once: true });
-    });
+      return () => {
+        waiting = waiting.filter((other) => other !== entry);
+      };
+    }, signal);
   }
 
   function occupy(seat: Seat): Seat {
@@ -71,12 +134,8 @@ export function openPool(script: URL, config: ChildConfig, clock: Clock): Render
       (best, entry) => (best === undefined || entry.priority > best.priority ? entry : best),
       undefined,
     );
-    if (next !== undefined) {
-      waiting = waiting.filter((other) => other !== next);
-      next.take(seat);
-    } else if (seat.child !== undefined) {
-      seat.idle = clock.after(config.idleMs, () => dismiss(seat));
-    }
+    if (next !== undefined) next.take(seat);
+    else if (seat.child !== undefined) seat.idle = clock.after(config.idleMs, () => dismiss(seat));
   }
 
   function dismiss(seat: Seat): void {
@@ -84,6 +143,10 @@ export function openPool(script: URL, config: ChildConfig, clock: Clock): Render
     if (child === undefined) return;
     seat.child = undefined;
     seat.idle?.cancel();
+    end(child);
+  }
+
+  function end(child: Child): void {
     const ended = child.end().finally(() => ending.delete(ended));
     ending.add(ended);
   }
@@ -91,12 +154,16 @@ export function openPool(script: URL, config: ChildConfig, clock: Clock): Render
   return {
     async run(request, priority, signal) {
       signal.throwIfAborted();
-      const seat = await take(priority, signal);
+      const seat = await takeSeat(priority, signal);
       try {
+        dataLimit ??= measureDataLimit();
+        const limit = await withSignal(dataLimit, signal);
+        if (limit.kind === 'lost') return limit;
         if (seat.child?.alive === false) dismiss(seat);
-        seat.child ??= startChild(script, config, clock);
+        seat.child ??= start(limit.dataMaxBytes);
         const outcome = await seat.child.run(request, signal);
         if (outcome.kind === 'lost') dismiss(seat);
+        if (outcome.kind === 'lost' && outcome.loss === 'start') dataLimit = undefined;
         return outcome;
       } finally {
         release(seat);
@@ -105,9 +172,10 @@ export function openPool(script: URL, config: ChildConfig, clock: Clock): Render
     counts: () => ({
       children: seats.filter(({ child }) => child?.alive === true).length,
       busy: seats.filter(({ busy }) => busy).length,
-      waiting: waiting.length,
     }),
+    startFailure: () => startFailure,
     async close() {
+      if (measuring !== undefined) end(measuring);
       for (const seat of seats) dismiss(seat);
       await Promise.all(ending);
     },

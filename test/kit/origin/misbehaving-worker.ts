@@ -19,6 +19,14 @@ const MISDEEDS: Readonly<Record<string, (request: RenderRequest) => unknown>> = 
     for (;;) hoard.length = 0;
   },
   grow,
+  map: () => {
+    try {
+      hoard.push(Buffer.alloc(2 ** 30));
+      return rendered;
+    } catch (thrown) {
+      return { kind: 'failed', code: null, detail: String(thrown) };
+    }
+  },
   exit: () => process.exit(3),
   abort: () => process.abort(),
   lie: () => ({ ...rendered, thumbs: [{ ...thumb, file: '../../x.webp' }] }),

@@ -37,6 +37,8 @@ export interface ThumbHouse {
   /** Stores bytes and their record, with a job unless told otherwise; answers their hash. */
   put(bytes: Buffer, mime: string, options?: { readonly queued: boolean }): Promise<Sha256>;
   open(config?: Readonly<Record<string, unknown>>, script?: URL): Promise<Thumbs>;
+  /** The metrics of the engine that was opened last, as text. */
+  metrics(): Promise<string>;
   record(sha256: Sha256): Promise<BlobRecord>;
   /** The record once its thumbnails are no longer pending. */
   settled(thumbs: Thumbs, sha256: Sha256): Promise<BlobRecord>;
@@ -61,6 +63,7 @@ export async function openThumbHouse(folder: string, given: ThumbHouseParts = {}
   const inFlight = createInFlight();
   const nextId = createIdSource(clock);
   const engines: Thumbs[] = [];
+  let metrics = createMetrics('test_');
   // The clock's timers keep no process alive, and a test that waits for one must not end before it.
   const alive = setInterval(() => undefined, 60_000);
 
@@ -95,19 +98,21 @@ export async function openThumbHouse(folder: string, given: ThumbHouseParts = {}
       return sha256;
     },
     async open(config = {}, script) {
+      metrics = createMetrics('test_');
       const thumbs = await openThumbs({
         config: thumbsConfig(config),
         meta,
         blobs,
         inFlight,
         log,
-        metrics: createMetrics(`test${engines.length}_`),
+        metrics,
         clock,
         ...(script !== undefined && { script }),
       });
       engines.push(thumbs);
       return thumbs;
     },
+    metrics: async () => (await metrics.render()).text,
     record,
     async settled(thumbs, sha256) {
       await thumbs.wait(sha256, SETTLED_WITHIN_MS, new AbortController().signal);

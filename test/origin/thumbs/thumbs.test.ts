@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import * as fc from 'fast-check';
 import sharp, { type Sharp } from 'sharp';
 import t, { type Test } from 'tap';
 import { thumbKey } from '../../../origin/blobs/blob-store.js';
 import { freeOrphans } from '../../../origin/blobs/sweep.js';
+import { createHealth } from '../../../origin/health.js';
 import { type BlobRecord, NO_FACTS, type ThumbMade } from '../../../origin/meta/media.js';
 import { thumbsFaults } from '../../../origin/thumbs/config.js';
 import { menuOf, pickThumb, planThumbs } from '../../../origin/thumbs/plan.js';
@@ -24,12 +26,15 @@ import {
 import { type Attempt, backoffMs, judge } from '../../../origin/thumbs/verdict.js';
 import { systemClock } from '../../../src/clock.js';
 import type { Sha256 } from '../../../src/ids.js';
+import { createLog } from '../../../src/log.js';
+import { createMetrics } from '../../../src/metrics.js';
 import { createSlots } from '../../../src/slots.js';
 import { apngOf } from '../../kit/origin/apng.js';
 import { readAll } from '../../kit/origin/blob-contract.js';
 import { openLightS3 } from '../../kit/origin/light-s3.js';
 import { startOrigin } from '../../kit/origin/origin.js';
 import { MISBEHAVING, openThumbHouse, type ThumbHouse, thumbsConfig } from '../../kit/origin/thumb-fixture.js';
+import { until } from '../../kit/until.js';
 
 const config = thumbsConfig();
 const variant = (name: string, width: number, height = 0, fit: 'inside' | 'cover' = 'inside') => ({
@@ -591,9 +596,15 @@ async function checkStored(t: Test, house: ThumbHouse, blob: BlobRecord): Promis
   }
 }
 
+interface ReadyDocument {
+  readonly capabilities: Readonly<Record<string, unknown>>;
+}
+
 void t.test('the engine', async (t) => {
   const folder = t.testdir({});
-  const house = await openThumbHouse(folder);
+  const logged: string[] = [];
+  const log = createLog('test', { level: 'info', requests: 'none' }, { write: (line) => void logged.push(line) });
+  const house = await openThumbHouse(folder, { log });
   t.teardown(() => house.close());
   const never = new AbortController().signal;
 
@@ -718,6 +729,44 @@ void t.test('the engine', async (t) => {
       t.ok((r ?? 0) > 245 && (g ?? 255) < 12 && (b ?? 255) < 12, `${made.format}: ${r} ${g} ${b}`);
     }
     t.equal(blob.thumbs.kind, 'ready');
+    await thumbs.close();
+  });
+
+  await t.test('renders a large interlaced PNG within memory_max, whatever Node itself maps', async (t) => {
+    // Interlaced, it is decoded as a whole: 103 MiB of pixels.
+    const large = sharp({
+      create: { width: 6_000, height: 4_500, channels: 4, background: { r: 9, g: 9, b: 9, alpha: 0.5 } },
+    });
+    const png = await large.png({ progressive: true, compressionLevel: 1 }).toBuffer();
+    const children = { ...quick.children, count: 1, memory_max: '256MiB' };
+    const thumbs = await house.open({ ...quick, children, queue: { ...quick.queue, attempts_max: 1 } });
+    await checkStored(t, house, await house.settled(thumbs, await house.put(png, 'image/png')));
+    await thumbs.close();
+  });
+
+  await t.test('says that no child starts, loses no job over it, and goes on when one does', async (t) => {
+    const script = join(folder, 'worker.mjs');
+    const thumbs = await house.open({ ...quick, children: { ...quick.children, count: 1 } }, pathToFileURL(script));
+    const capability = async () => {
+      const gate = { probe: () => Promise.resolve() };
+      const deps = { ...house, gate, thumbs, clock: systemClock, log, metrics: createMetrics(''), freeMinBytes: 0 };
+      const { status, body } = await createHealth(deps).ready();
+      t.equal(status, 200, 'uploads are taken all the same');
+      const { capabilities } = JSON.parse(body.kind === 'bytes' ? String(body.bytes) : '') as ReadyDocument;
+      return capabilities['thumbnails'];
+    };
+    t.equal(await capability(), 'available');
+    const sha256 = await house.put(await photo(7), 'image/jpeg');
+    await until('a start fails', () => thumbs.unavailable() !== null);
+    t.equal(await capability(), 'the processes that render do not start');
+    t.match(await house.metrics(), 'test_thumbs_children_start_failing 1');
+    const [line = '{}', ...more] = logged.filter((each) => each.includes('a child process does not start'));
+    t.match(JSON.parse(line), { level: 'error', detail: /Cannot find module/, msg: /origin\.thumbs\.children/ });
+    t.same(more, [], 'it is logged once');
+    await writeFile(script, `await import(${JSON.stringify(MISBEHAVING.href)});`);
+    await checkStored(t, house, await house.settled(thumbs, sha256));
+    t.equal(await capability(), 'available');
+    t.match(await house.metrics(), 'test_thumbs_children_start_failing 0');
     await thumbs.close();
   });
 
