@@ -1,7 +1,7 @@
 /**
- * What admins may look at: pages of media by owner, type, state and time, and
- * one media with all that is known of it, down to which edges have confirmed its
- * last takedown. Looking is an act too, and stands in the audit log.
+ * What admins may read: pages of media by owner, type, state and time, and all
+ * that is known of one media, including which edges have confirmed its last
+ * takedown. Reading is recorded in the audit log too.
  */
 import type { Gate } from '../src/access/grant.js';
 import type { EpochMs } from '../src/clock.js';
@@ -97,7 +97,7 @@ function listed(found: Exclude<Found, { kind: 'unknown' }>): Readonly<Record<str
   };
 }
 
-/** What the blob record knows beyond what clients see. */
+/** What clients do not see of the blob record. */
 function contentOf({ storedAt, picture, thumbs, quarantine }: BlobRecord): unknown {
   return {
     stored_at: instantText(storedAt),

@@ -1,7 +1,7 @@
 /**
- * The audit log: one JSON line for every administrative act, appended to a file
- * and synced before the act is answered. Nothing is ever changed or removed; a
- * file that has grown large is renamed and a new one begun.
+ * The audit log: one JSON line for every act of an admin, appended to a file and
+ * synced before the act is answered. Lines are never changed or removed. A file
+ * that has reached its size is renamed, and a new one begins.
  */
 import { type FileHandle, link, mkdir, open, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -11,13 +11,16 @@ import { errorCode, Fault } from '../src/errors.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
 import { syncPath } from './blobs/sync-path.js';
 
-export const auditSection = section('The audit log: a line for every act of an admin, never changed or removed.', {
-  file: text({
-    default: './data/origin/audit/audit.jsonl',
-    help: 'The file. Full ones stand beside it, with the instant of their end in the name.',
-  }),
-  rotateBytes: size({ default: '64MB', min: 1_000, help: 'A file of this size is ended and a new one begun.' }),
-});
+export const auditSection = section(
+  'The audit log: one line for every act of an admin. Lines are never changed or removed.',
+  {
+    file: text({
+      default: './data/origin/audit/audit.jsonl',
+      help: 'The file. Full files are kept beside it, with the time at which they ended in their name.',
+    }),
+    rotateBytes: size({ default: '64MB', min: 1_000, help: 'Size at which the file is renamed and a new one begins.' }),
+  },
+);
 
 export type AuditConfig = ValueOf<typeof auditSection>;
 
@@ -28,39 +31,39 @@ export interface AuditAct {
   /** The subject of the admin's token, or the name of a command. */
   readonly by: string;
   readonly act: (typeof AUDIT_ACTS)[number];
-  /** What it was done to; null where it concerns no one media. */
+  /** Null if the act is not about one media or blob. */
   readonly target: MediaId | Sha256 | null;
-  /** How it ended, as the store said: `done`, `already`, `unknown`, … */
+  /** How it ended, in the words of the metadata store: `done`, `already`, `unknown`, … */
   readonly outcome: string;
-  /** The journal entry that it made or met. */
+  /** The journal entry that it added or found. */
   readonly seq: number | null;
   readonly reason: string | null;
   readonly requestId: string | null;
-  /** The client's address as the origin takes it to be. */
+  /** The client's address, as derived from trusted proxies. */
   readonly address: string | null;
 }
 
 export interface AuditLog {
-  /** Resolves once the line is synced. Lines stand in the order of the calls. */
+  /** Resolves when the line is synced. Lines are in the order of the calls. */
   append(act: AuditAct): Promise<void>;
-  /** Waits for what was appended. May be called twice. */
+  /** Waits until all lines are written. May be called twice. */
   close(): Promise<void>;
 }
 
-interface Waiting {
+interface WaitingLine {
   readonly line: string;
   readonly at: EpochMs;
-  settle(failure: unknown): void;
+  written(failure: unknown): void;
 }
 
 export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
   await mkdir(dirname(config.file), { recursive: true });
   let file = await openFile(config.file);
-  let waiting: Waiting[] = [];
+  let waiting: WaitingLine[] = [];
   let writing: Promise<void> | undefined;
   let closing: Promise<void> | undefined;
 
-  /** Lines that wait together share a sync. */
+  /** Lines that wait at the same time share one sync. */
   async function writeAll(): Promise<void> {
     while (waiting.length > 0) {
       const taken = waiting;
@@ -72,7 +75,7 @@ export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
       } catch (thrown) {
         failure = thrown;
       }
-      for (const one of taken) one.settle(failure);
+      for (const each of taken) each.written(failure);
     }
     writing = undefined;
   }
@@ -84,7 +87,7 @@ export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
         waiting.push({
           line: lineOf(act),
           at: act.at,
-          settle: (failure) => (failure === undefined ? resolve() : reject(failure)),
+          written: (failure) => (failure === undefined ? resolve() : reject(failure)),
         });
         writing ??= writeAll();
       });
@@ -101,11 +104,11 @@ export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
 
 interface OpenFile {
   readonly handle: FileHandle;
-  /** Bytes that are known to be whole lines. */
+  /** Size of the complete lines. */
   sizeBytes: number;
 }
 
-/** A line that a crash cut short is closed off, so that the next one stands by itself. */
+/** A line that a crash cut short is ended, so that the next line begins on its own. */
 async function openFile(path: string): Promise<OpenFile> {
   const handle = await open(path, 'a+');
   try {
@@ -124,7 +127,7 @@ async function openFile(path: string): Promise<OpenFile> {
 
 const NEWLINE = 10;
 
-/** A write that fails half way is cut off again, as far as the disk allows. */
+/** What a failed write has left is removed again, if the disk allows it. */
 async function append(file: OpenFile, lines: string): Promise<void> {
   try {
     await file.handle.appendFile(lines);
@@ -148,7 +151,7 @@ async function rotateIfFull(file: OpenFile, config: AuditConfig, at: EpochMs): P
   return next;
 }
 
-/** False where the name is taken: a file that was ended must not be replaced. */
+/** False if the name is taken: a full file must never be replaced. */
 async function moveAside(path: string, name: string): Promise<boolean> {
   try {
     await link(path, name);
@@ -156,7 +159,7 @@ async function moveAside(path: string, name: string): Promise<boolean> {
     return true;
   } catch (thrown) {
     if (errorCode(thrown) === 'EEXIST') return false;
-    // Moved already, by hand or by a rotation that failed after this.
+    // Already moved: by hand, or by a rotation that failed later.
     if (errorCode(thrown) === 'ENOENT') return true;
     throw thrown;
   }

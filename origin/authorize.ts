@@ -1,6 +1,6 @@
 /**
- * From a request to who may do what, by the one gate. Reading media goes by
- * visibility and has many answers; everything else needs a caller.
+ * Who may do what, decided from the request's credential by the gate. Reading
+ * depends on the visibility of the media; everything else needs a token.
  */
 
 import { hash } from 'node:crypto';
@@ -10,10 +10,10 @@ import { Fault } from '../src/errors.js';
 import type { Found, Media } from './meta/media.js';
 import type { OriginRequest } from './server/request.js';
 
-/** Who looks at media. An edge has asked its own gate, so it sees what any caller may see. */
+/** Who reads media. An edge has asked its own gate, so it may read what any caller may. */
 export type Viewer =
   | { readonly kind: 'edge' }
-  /** `edge`: an edge asks on behalf of this one, and gets its own cache lifetimes. */
+  /** `edge`: an edge asks for this client, so the response has lifetimes for the edge. */
   | { readonly kind: 'client'; readonly grant: Grant; readonly edge: boolean };
 
 const ANONYMOUS: Grant = { kind: 'anonymous', refusal: 'none' };
@@ -30,36 +30,36 @@ export async function viewerOf(gate: Gate, request: OriginRequest): Promise<View
 }
 
 /**
- * The media, where this viewer may have it; else the refusal as a Fault. To
- * whoever may not read it, what is private, gone or never was looks the same.
+ * The media, if this viewer may read it; otherwise throws a Fault. A viewer who
+ * may not read it cannot tell private, gone and unknown media apart.
  */
 export function admitViewer(viewer: Viewer, found: Found): Media {
   switch (found.kind) {
     case 'unknown':
-      requireSight(viewer, false);
+      requireReader(viewer, false);
       throw new Fault('not_found', 'There is no media with this id.');
     case 'deleted':
-      requireSight(viewer, found.record.public);
+      requireReader(viewer, found.record.public);
       throw new Fault('deleted', 'The media was deleted.');
     case 'expired':
-      requireSight(viewer, found.record.public);
+      requireReader(viewer, found.record.public);
       throw new Fault('expired', 'The media has expired.');
     case 'quarantined':
-      requireSight(viewer, found.media.record.public);
+      requireReader(viewer, found.media.record.public);
       throw found.media.blob.quarantine?.cause === 'held'
         ? new Fault('quarantined', 'The media is withheld until it has been scanned.')
         : new Fault('quarantined', 'The media is quarantined.');
     case 'live':
-      requireSight(viewer, found.media.record.public);
+      requireReader(viewer, found.media.record.public);
       return found.media;
   }
 }
 
-function requireSight(viewer: Viewer, isPublic: boolean): void {
+function requireReader(viewer: Viewer, isPublic: boolean): void {
   if (viewer.kind === 'client' && !mayRead(viewer.grant, isPublic)) throw faultOfGrant(viewer.grant);
 }
 
-/** Who may upload. */
+/** A caller who may upload. */
 export async function requireUploader(gate: Gate, request: OriginRequest): Promise<Caller> {
   const grant = await openGate(gate, request);
   if (!mayUpload(grant)) throw faultOfGrant(grant);
@@ -75,7 +75,7 @@ export async function requireCaller(gate: Gate, request: OriginRequest): Promise
 
 export async function requireAdmin(gate: Gate, request: OriginRequest): Promise<Caller> {
   const caller = await requireCaller(gate, request);
-  if (!caller.roles.has('admin')) throw new Fault('forbidden', 'This needs the role of an admin.');
+  if (!caller.roles.has('admin')) throw new Fault('forbidden', 'This needs the role `admin`.');
   return caller;
 }
 
@@ -89,7 +89,7 @@ async function openGate(gate: Gate, request: OriginRequest): Promise<Grant> {
   return grant;
 }
 
-/** Tells callers apart in the log without naming them. */
+/** Distinguishes callers in the log without naming them. */
 function subjectMark(caller: Caller): string {
   return hash('sha256', `${caller.issuer}\n${caller.subject}`).slice(0, 12);
 }

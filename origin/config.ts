@@ -1,4 +1,4 @@
-/** The `origin` section of config.yaml: every part's own section under one roof. */
+/** The `origin` section of config.yaml, made of the sections that stand beside the code that uses them. */
 import { integer, origin, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
@@ -6,7 +6,7 @@ import { limitsSection } from '../src/server/limits.js';
 import { wellKnownSection } from './api/well-known.js';
 import { auditSection } from './audit.js';
 import { blobsFaults, blobsSection } from './blobs/config.js';
-import { downloadSection } from './download.js';
+import { downloadSection } from './download-config.js';
 import { journalSection } from './edges/journal-stream.js';
 import { uploadSection } from './ingest/config.js';
 import { resumableSection } from './ingest/resumable-uploads.js';
@@ -21,19 +21,19 @@ import { scrubSection } from './upkeep/scrub.js';
 
 const port = (standard: number, help: string) => integer({ default: standard, min: 0, max: 65_535, help });
 
-export const originSection = section('The origin: takes uploads in, keeps them, renders thumbnails, tells edges.', {
-  listen: section('The listener that edges and uploading clients reach.', {
+export const originSection = section('The origin: stores uploads, renders thumbnails, sends takedowns to the edges.', {
+  listen: section('The listener for edges, and for clients that upload directly.', {
     host: text({ default: '127.0.0.1', help: 'Its address.' }),
     port: port(9_000, 'Its port; 0 takes a free one.'),
     limits: limitsSection,
   }),
   baseUri: origin({
     default: 'http://127.0.0.1:8080',
-    help: 'Where clients reach the service, as the start of every URL that it hands out: usually the edge.',
+    help: 'Where clients reach the service, usually the edge. Every URL in a response starts with it.',
   }),
   trustedProxies,
-  operators: section('A listener for operators alone: /metrics, /healthz, /readyz.', {
-    host: text({ default: '127.0.0.1', help: 'Its address; keep it where only operators are.' }),
+  operators: section('A listener only for operators: /metrics, /healthz, /readyz.', {
+    host: text({ default: '127.0.0.1', help: 'Its address. Only operators should be able to reach it.' }),
     port: port(9_001, 'Its port; 0 takes a free one.'),
   }),
   upload: uploadSection,
@@ -54,7 +54,7 @@ export const originSection = section('The origin: takes uploads in, keeps them, 
 
 export type OriginConfig = ValueOf<typeof originSection>;
 
-/** Faults between keys that each are right. Paths start at `origin`. */
+/** Faults of keys that are valid alone but not together. Their paths start at `origin`. */
 export function originFaults(config: OriginConfig): readonly ConfigFault[] {
   const below = (name: string, faults: readonly ConfigFault[]): readonly ConfigFault[] =>
     faults.map(({ path, message }) => ({ path: `origin.${name}.${path}`, message }));
@@ -67,14 +67,14 @@ export function originFaults(config: OriginConfig): readonly ConfigFault[] {
   ];
 }
 
-/** Media in use would be taken for unused before word of their use can have come. */
+/** Otherwise media would count as unused before a report of their use can arrive. */
 function unusedFaults({ retention, meta }: OriginConfig): readonly ConfigFault[] {
   const { unusedForMs, usesEveryMs, usedLateMaxMs } = retention;
   if (unusedForMs === null || usedLateMaxMs >= meta.usedStepMs + 2 * usesEveryMs) return [];
   return [
     {
       path: 'origin.retention.used_late_max',
-      message: 'must be at least `meta.used_step` and twice `retention.uses_every` together, or media in use expire',
+      message: 'must be at least `meta.used_step` plus twice `retention.uses_every`; otherwise media in use expire',
     },
   ];
 }

@@ -1,7 +1,7 @@
 /**
- * What makes an origin ready: an upload would succeed now. Thumbnails are made
- * later and from a queue that keeps its jobs, so an origin that cannot make them
- * is ready, and says so among its capabilities.
+ * Readiness of the origin: whether an upload would succeed now. An origin that
+ * cannot render thumbnails is ready, because their jobs wait in a queue; its
+ * capabilities say so.
  */
 import type { Gate } from '../src/access/grant.js';
 import type { Clock } from '../src/clock.js';
@@ -20,7 +20,7 @@ export interface HealthDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** Below so many free bytes no upload is taken. */
+  /** With fewer free bytes, uploads are refused. */
   readonly freeMinBytes: number;
 }
 
@@ -47,5 +47,5 @@ export function createHealth(deps: HealthDeps): Health {
 
 async function requireFree({ blobs, freeMinBytes }: HealthDeps): Promise<void> {
   const free = await blobs.freeBytes();
-  if (free !== null && free < freeMinBytes) throw new Error(`${free} bytes are free, ${freeMinBytes} are asked for`);
+  if (free !== null && free < freeMinBytes) throw new Error(`${free} bytes are free, ${freeMinBytes} are needed`);
 }

@@ -1,4 +1,4 @@
-/** POST of a signed link: authorize > find > sign. Whoever may read the media may hand it on for a while. */
+/** POST of a signed link: authorize > find > sign. Whoever may read the media may share it for a limited time. */
 import type { Gate } from '../src/access/grant.js';
 import { mayRead } from '../src/access/grant.js';
 import { type LinkKey, signLink } from '../src/access/link.js';
@@ -18,7 +18,7 @@ export interface LinkDeps {
 }
 
 export interface LinkSigning {
-  /** The one that signs now; undefined: none is made. */
+  /** The key that signs now; undefined: no links are signed. */
   key(): LinkKey | undefined;
   readonly lifetimeMs: number;
   readonly lifetimeMaxMs: number;
@@ -26,7 +26,7 @@ export interface LinkSigning {
 
 export interface LinkOptions {
   readonly expiresInSeconds: number | undefined;
-  /** The thumbnail that `thumb_url` is to open. */
+  /** Of the thumbnail that `thumb_url` opens. */
   readonly width: number | undefined;
   readonly height: number | undefined;
 }
@@ -40,10 +40,10 @@ export async function link(deps: LinkDeps, request: OriginRequest, id: MediaId, 
 
   const { links } = deps;
   const key = links.key();
-  if (key === undefined) throw new Fault('not_found', 'This service signs no links.');
+  if (key === undefined) throw new Fault('not_found', 'This service does not sign links.');
   const lifetimeMs = options.expiresInSeconds === undefined ? links.lifetimeMs : options.expiresInSeconds * 1_000;
   if (lifetimeMs > links.lifetimeMaxMs) {
-    throw new Fault('malformed', `A link holds for at most ${Math.floor(links.lifetimeMaxMs / 1_000)} seconds.`);
+    throw new Fault('malformed', `A link is valid for at most ${Math.floor(links.lifetimeMaxMs / 1_000)} seconds.`);
   }
   const untilAt = Math.min(now + lifetimeMs, record.expiresAt ?? Number.POSITIVE_INFINITY);
   const expiresAt = Math.floor(untilAt / 1_000) * 1_000;

@@ -1,14 +1,13 @@
 /**
- * What may change while the origin runs: by which secrets edges prove themselves
- * and links are signed, and which requests are logged. Everything else waits for
- * a restart.
+ * Settings that can be reloaded while the origin runs: the secrets of edges, the
+ * keys of links, and which requests are logged. All others need a restart.
  */
 import type { AccessConfig } from '../src/access/config.js';
 import { createEdgeCheck } from '../src/access/edge-proof.js';
 import type { LinkKey } from '../src/access/link.js';
 import type { LogConfig } from '../src/log.js';
 
-/** Where these stand among all settings. */
+/** Their paths in the configuration. */
 export const LIVE_PATHS = [
   'access.edgeSecret',
   'access.edgeSecretsAccepted',
@@ -24,7 +23,7 @@ interface Settings {
 export interface LiveSettings {
   /** Whether a value of `edge-authorization` proves an edge. */
   readonly isEdge: (proof: string | undefined) => boolean;
-  /** The first signs, every one opens. */
+  /** The first one signs; links signed with any of them are valid. */
   linkKeys(): readonly LinkKey[];
   readonly requests: () => LogConfig['requests'];
   renew(settings: Settings): void;

@@ -24,7 +24,7 @@ export const entry: ProcessEntry = processEntry({
   },
 });
 
-/** The command line offers these alone. */
+/** The command line offers no other words. */
 function readVerb(word: unknown): ThumbsVerb {
   return word === 'retry' || word === 'backfill' ? word : 'status';
 }

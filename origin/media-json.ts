@@ -1,9 +1,9 @@
-/** Media as JSON for clients: the upload's answer, and the core of an admin's view. */
+/** Media as JSON: the response to an upload, and the core of what admins see. */
 import type { EpochMs } from '../src/clock.js';
 import { mediaEtag } from './media-reply.js';
 import type { Media } from './meta/media.js';
 
-/** Instants are RFC 3339; what is not known is null. */
+/** Instants are in RFC 3339. Null: not known, or none. */
 export interface MediaDocument {
   readonly id: string;
   readonly url: string;

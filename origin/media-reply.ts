@@ -1,7 +1,7 @@
 /**
- * Answers that carry media: an original or a thumbnail, whole, in part or only
- * confirmed. The head is the same for GET, HEAD, 206 and 304; storage is opened
- * when the body is sent and not before.
+ * Responses with media: an original or a thumbnail, as 200, 206 or 304. Their
+ * headers are the same for GET and HEAD. The storage is opened only when the
+ * body is sent.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -24,8 +24,9 @@ import { emptyReply, type HeaderList, type Reply } from '../src/http/reply.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
 import { MEDIA_ID } from '../src/wire.js';
 import type { BlobKey, BlobStore } from './blobs/blob-store.js';
+import { cacheHeaders, type Lifetime } from './lifetime.js';
 
-/** What stands behind an address for one viewer: bytes, and what is said of them. */
+/** The bytes that a URL stands for, and their metadata as one viewer gets them. */
 export interface Representation {
   readonly mediaId: MediaId;
   readonly key: BlobKey;
@@ -33,34 +34,16 @@ export interface Representation {
   readonly sizeBytes: number;
   readonly contentType: string;
   readonly lastModifiedAt: EpochMs;
-  /** Fields beyond those that every representation has. */
+  /** Fields that not every representation has. */
   readonly headers: HeaderList;
   readonly lifetime: Lifetime;
-}
-
-/** How long copies may be used, and by whom. */
-export interface Lifetime {
-  readonly public: boolean;
-  /** No copy may be used from here on; null: no end. */
-  readonly endsAt: EpochMs | null;
-  readonly clientMaxAgeMs: number;
-  /** Set for edges only. */
-  readonly edge: EdgeLifetime | null;
-}
-
-export interface EdgeLifetime {
-  readonly maxAgeMs: number;
-  /** Whether that is short because the head may change, so that no rule of the edge's may prolong it. */
-  readonly provisional: boolean;
-  readonly staleWhileRevalidateMs: number;
-  readonly staleIfErrorMs: number;
 }
 
 export function mediaEtag(sha256: Sha256): string {
   return `"sha256:${sha256}"`;
 }
 
-/** conditional > range > stream. Access has been decided; nothing here asks again. */
+/** conditions > range > stream. The caller has decided who may read. */
 export function mediaReply(
   blobs: Pick<BlobStore, 'read'>,
   request: RequestHead,
@@ -72,7 +55,7 @@ export function mediaReply(
   const head = representationHeaders(representation, validators.etag, now);
   switch (evaluateConditions(request, validators)) {
     case 'precondition_failed':
-      throw new Fault('precondition_failed', 'The media is not as the request supposes.');
+      throw new Fault('precondition_failed', 'The media does not match the condition of the request.');
     case 'not_modified':
       return emptyReply(304, head);
     case 'proceed':
@@ -107,7 +90,7 @@ export function mediaReply(
       };
     }
     case 'several': {
-      // RFC 9110 14.6: nobody who chose the bytes can foresee the boundary.
+      // RFC 9110 14.6: the uploader of the bytes cannot foresee the boundary.
       const frame = multipartPlan(
         plan.spans,
         representation.sizeBytes,
@@ -144,30 +127,6 @@ function representationHeaders(representation: Representation, etag: string, now
   ];
 }
 
-/** Copies end with the media: every lifetime is cut to what is left of it, the stale ones to what is left after that. */
-export function cacheHeaders(lifetime: Lifetime, now: EpochMs): HeaderList {
-  const leftMs = lifetime.endsAt === null ? Number.POSITIVE_INFINITY : Math.max(0, lifetime.endsAt - now);
-  const seconds = (ms: number): number => Math.floor(ms / 1_000);
-  const audience = lifetime.public ? 'public' : 'private';
-  const headers: [string, string][] = [
-    ['cache-control', `${audience}, max-age=${seconds(Math.min(lifetime.clientMaxAgeMs, leftMs))}`],
-  ];
-  if (lifetime.edge !== null) {
-    const maxAgeMs = Math.min(lifetime.edge.maxAgeMs, leftMs);
-    const staleMs = (wishedMs: number): number => seconds(Math.min(wishedMs, leftMs - maxAgeMs));
-    const directives = [
-      ...(lifetime.public ? ['public'] : []),
-      `max-age=${seconds(maxAgeMs)}`,
-      `stale-while-revalidate=${staleMs(lifetime.edge.staleWhileRevalidateMs)}`,
-      `stale-if-error=${staleMs(lifetime.edge.staleIfErrorMs)}`,
-      ...(lifetime.edge.provisional ? ['provisional'] : []),
-    ];
-    headers.push(['cdn-cache-control', directives.join(', ')]);
-  }
-  if (lifetime.endsAt !== null) headers.push(['sunset', formatHttpDate(lifetime.endsAt)]);
-  return headers;
-}
-
 async function readSpan(
   blobs: Pick<BlobStore, 'read'>,
   representation: Representation,
@@ -190,7 +149,7 @@ async function* readParts(
 ): AsyncGenerator<Buffer> {
   for (const { head, span } of frame.parts) {
     yield head;
-    // Leaving the loop early destroys the part's stream.
+    // Leaving the loop early destroys the stream.
     for await (const chunk of await readSpan(blobs, representation, span, signal)) yield chunk as Buffer;
   }
   yield frame.tail;

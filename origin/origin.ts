@@ -34,7 +34,7 @@ import { createQuotas } from './quota.js';
 import { createRateLimits, NO_RATE_LIMITS } from './server/rate-limits.js';
 import { createServer, type OriginServer, requestCounts } from './server/server.js';
 import { openThumbs } from './thumbs/engine.js';
-import { menuOf } from './thumbs/plan.js';
+import { thumbOptionsOf } from './thumbs/plan.js';
 import { localMarks } from './upkeep/scrub.js';
 import { openSweeper } from './upkeep/sweeper.js';
 import { uploadCounts } from './upload.js';
@@ -104,7 +104,7 @@ async function openComponents(
     log,
     metrics,
     stepMs: config.meta.usedStepMs,
-    noted: rules.unusedForMs !== null,
+    enabled: rules.unusedForMs !== null,
   });
   opened.add('use reports', useReports);
   const quotas = createQuotas(quota, meta, clock);
@@ -115,7 +115,7 @@ async function openComponents(
   const scanner = createScanner({ config: config.upload.scan, clock, log, metrics });
   const rescan = openRescan({ config: config.upload.scan, scanner, meta, blobs, clock, log, metrics });
   opened.add('rescan', rescan);
-  const menu = menuOf(config.thumbs);
+  const thumbOptions = thumbOptionsOf(config.thumbs);
   const { baseUri } = config;
   const routeDeps: RouteDeps = {
     gate,
@@ -132,7 +132,7 @@ async function openComponents(
     quotas,
     resumable,
     counts: uploadCounts(metrics),
-    menu,
+    thumbOptions,
     baseUri,
     links: { ...access.links, key: () => live.linkKeys()[0] },
     journal,
@@ -142,7 +142,6 @@ async function openComponents(
       links: access.links,
       signsLinks: () => live.linkKeys().length > 0,
       blobs,
-      menu,
       thumbs: thumbs.capabilities(),
       config,
     }),

@@ -1,6 +1,6 @@
 /**
- * Quarantine and restore: authorize > mark > record > confirm. What is marked
- * are the bytes, so every id over them; what is named is an id or a hash.
+ * Quarantine and restore: authorize > mark > audit > confirm. The request names
+ * an id or a hash. The mark is on the blob, so it covers every id of these bytes.
  */
 import type { Caller, Gate } from '../src/access/grant.js';
 import { Fault } from '../src/errors.js';
@@ -69,7 +69,7 @@ async function recordMark(
   });
 }
 
-/** The entry that made it so, whether now or before. */
+/** The journal entry of the mark, whether added now or before. */
 function seqOf(outcome: QuarantineOutcome): number {
   switch (outcome.kind) {
     case 'done':

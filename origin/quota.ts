@@ -1,18 +1,22 @@
 /**
- * Quotas per subject: bytes and files per period, counting only what was
- * stored. `reserve` is asked before the body is read, so that a client over its
- * quota never sends it; the count itself, and the last word, are the commit's,
- * in its own transaction (UploadQuota). Between the two a reservation counts what
- * is under way, so that many uploads at once cannot each see the same room.
+ * Quotas per subject: bytes and files per period. Only what was stored counts.
+ * `reserve` is called before the body is read, so that a client over its quota
+ * need not send it. The commit decides and counts, in its transaction
+ * (UploadQuota). Until then a reservation counts the upload, so that several
+ * uploads at once cannot use the same quota.
  */
 import type { Clock, EpochMs } from '../src/clock.js';
 import { duration, integer, section, size, type ValueOf } from '../src/config/field.js';
 import type { MetaStore, UploadQuota, Usage } from './meta/store.js';
 
 export const quotaSection = section(
-  'Quotas per subject. Only what was stored counts: no duplicates, no refused uploads.',
+  'Quotas per subject. Only what was stored counts, not duplicates or refused uploads.',
   {
-    periodMs: duration({ default: '24h', min: 60_000, help: 'Length of a period; usage starts at zero with each.' }),
+    periodMs: duration({
+      default: '24h',
+      min: 60_000,
+      help: 'Length of a period. Usage starts at zero with each period.',
+    }),
     totalBytes: size({ default: '0', help: 'Bytes that a subject may store per period; 0: no limit.' }),
     filesMax: integer({ default: 0, min: 0, help: 'Files that a subject may store per period; 0: no limit.' }),
   },
@@ -25,16 +29,16 @@ export type QuotaOutcome =
   | { readonly kind: 'refused'; readonly retryAfterMs: number };
 
 export interface Reservation {
-  /** For NewMedia.quota; undefined where no quota is configured. */
+  /** For NewMedia.quota; undefined if no quota is configured. */
   readonly quota: UploadQuota | undefined;
-  /** Must be called however the upload ends. May be called twice. */
+  /** Call it however the upload ends. May be called twice. */
   release(): void;
 }
 
 export interface Quotas {
-  /** `sizeBytes`: what the request announces, or null where it does not say. */
+  /** `sizeBytes`: the announced size, or null if there is none. */
   reserve(owner: string, sizeBytes: number | null): Promise<QuotaOutcome>;
-  /** How long until the period ends, for Retry-After of a refusal at the commit. */
+  /** Time until the period ends, for the Retry-After of a refusal by the commit. */
   retryAfterMs(): number;
 }
 
@@ -50,17 +54,17 @@ export function createQuotas(config: QuotaConfig, store: Pick<MetaStore, 'usage'
   }
 
   function take(owner: string, bytes: number): () => void {
-    const held = underWay.get(owner) ?? { bytes: 0, files: 0 };
-    underWay.set(owner, held);
-    held.bytes += bytes;
-    held.files += 1;
+    const reserved = underWay.get(owner) ?? { bytes: 0, files: 0 };
+    underWay.set(owner, reserved);
+    reserved.bytes += bytes;
+    reserved.files += 1;
     let released = false;
     return () => {
       if (released) return;
       released = true;
-      held.bytes -= bytes;
-      held.files -= 1;
-      if (held.files === 0) underWay.delete(owner);
+      reserved.bytes -= bytes;
+      reserved.files -= 1;
+      if (reserved.files === 0) underWay.delete(owner);
     };
   }
 
@@ -71,7 +75,7 @@ export function createQuotas(config: QuotaConfig, store: Pick<MetaStore, 'usage'
       const quota: UploadQuota = { periodStartAt: periodStart(clock.now(), config.periodMs), bytesMax, filesMax };
       const bytes = sizeBytes ?? 0;
       const others = underWay.get(owner) ?? { bytes: 0, files: 0 };
-      // Counted before the look at the store, so that a second caller sees it.
+      // Counted before the store is read, so that a second upload sees it.
       const seen = { ...others };
       const release = take(owner, bytes);
       try {
@@ -89,7 +93,7 @@ export function createQuotas(config: QuotaConfig, store: Pick<MetaStore, 'usage'
   };
 }
 
-/** Whether so much more stays within the quota. An upload of unknown size needs at least some room. */
+/** Whether this much more stays within the quota. An upload of unknown size needs some bytes to be left. */
 export function fits(usage: Usage, quota: UploadQuota, moreBytes: number, moreFiles: number): boolean {
   return (
     usage.files + moreFiles <= quota.filesMax &&

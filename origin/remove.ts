@@ -1,6 +1,7 @@
 /**
- * DELETE of one id: authorize > mark > record > confirm. Mark and journal are
- * one transaction; the blob goes later, with the sweep, unless another id holds it.
+ * DELETE of one id: authorize > mark > audit > confirm. Mark and journal entry
+ * are one transaction. The sweeper removes the blob later, unless another id
+ * refers to it.
  */
 import type { Gate } from '../src/access/grant.js';
 import { Fault } from '../src/errors.js';
@@ -33,7 +34,7 @@ export async function remove(
   switch (outcome.kind) {
     case 'unknown':
       throw new Fault('not_found', 'There is no media with this id.');
-    // Again is as good as once: the answer is the same, and waits for the same entry.
+    // A repeated delete gets the same response and waits for the same journal entry.
     case 'already':
     case 'removed':
       return await takenDown(deps, outcome.seq, wait, request.signal);

@@ -15,7 +15,7 @@ import {
   type ValueOf,
 } from '../src/config/field.js';
 
-const ruleSection = section('One rule: what it covers and how long that is kept.', {
+const ruleSection = section('One rule: which media it covers and how long they are kept.', {
   types: list({
     default: ['*/*'],
     of: text({
@@ -36,54 +36,54 @@ const ruleSection = section('One rule: what it covers and how long that is kept.
   keepMs: duration({ default: '30d', min: 1_000, help: 'How long such media are kept, at most.' }),
 });
 
-export const retentionSection = section('How long things are kept.', {
+export const retentionSection = section('How long media, their bytes and their tombstones are kept.', {
   rules: list({
     default: [],
     of: ruleSection,
-    help: 'Rules with `types`, `visibility`, `min_size` and `keep`; the first that covers an upload bounds its life. None: media live until deleted, or for as long as the upload asks.',
+    help: 'Rules with `types`, `visibility`, `min_size` and `keep`. The first rule that covers an upload limits its lifetime. Without one, media are kept until they are deleted or their own expiry.',
   }),
   unusedForMs: optionalDuration({
     default: null,
     min: 60_000,
-    help: 'Media that nobody fetched for so long, from the origin or an edge, expire; they go on for up to `used_late_max` more.',
+    help: 'Media that nobody has fetched for so long, from the origin or an edge, expire, up to `used_late_max` later. null: never.',
   }),
   usesEveryMs: duration({
     default: '10m',
     min: 1_000,
     max: 86_400_000,
-    help: 'How often edges report what they served from their copies. Only with `unused_for`; otherwise they report nothing.',
+    help: 'How often edges report which media they served. Only with `unused_for`; otherwise they report nothing.',
   }),
   usedLateMaxMs: duration({
     default: '24h',
     min: 1_000,
-    help: 'How late word of a fetch may come: longer than `meta.used_step` and two reports of the edges. An edge cut off for so long that its report comes later has its media taken for unused.',
+    help: 'How late the report of a fetch may arrive: at least `meta.used_step` plus two reports of the edges. If an edge is disconnected for longer, the media that it served count as unused.',
   }),
   tombstonesMs: duration({
     default: '30d',
     min: 0,
-    help: 'How long a deleted or expired id is answered with 410; with 404 from then on.',
+    help: 'How long a deleted or expired id is answered with 410. From then on it is answered with 404.',
   }),
   graceMs: duration({
     default: '1h',
     min: 1_000,
-    help: 'How long the bytes of deleted media stay before they are freed, and bytes without a record before they are taken for the remains of a crash.',
+    help: 'How long the bytes of deleted media stay before they are removed, and bytes without a record before they count as left by a crash.',
   }),
   stageMs: duration({
     default: '24h',
     min: 60_000,
-    help: 'Files left on the stage that nobody wrote to for so long are removed.',
+    help: 'Files in the stage folder that were not written to for so long are removed.',
   }),
-  sweepEveryMs: duration({ default: '1m', min: 100, help: 'How often the sweeper looks for what is due.' }),
+  sweepEveryMs: duration({ default: '1m', min: 100, help: 'How often the sweeper runs.' }),
   orphansEveryMs: duration({
     default: '24h',
     min: 60_000,
-    help: 'How often it walks the whole blob store for bytes without a record.',
+    help: 'How often it searches the whole blob store for bytes without a record.',
   }),
   stepMax: integer({
     default: 500,
     min: 1,
     max: 10_000,
-    help: 'Ids or blobs that one step takes together; the sweep goes on until nothing is due.',
+    help: 'Ids or blobs per transaction. The sweep continues until nothing is due.',
   }),
 });
 
@@ -97,7 +97,7 @@ export interface KeptMedia {
   readonly public: boolean;
 }
 
-/** When an upload expires: as it asks (`expires_in`), but no later than the first rule that covers it; null: never. */
+/** When an upload expires: as it asks (`expires_in`), but not later than the first rule that covers it allows; null: never. */
 export function decideExpiry(
   rules: readonly RetentionRule[],
   media: KeptMedia,

@@ -1,7 +1,7 @@
 /**
- * What takedowns have in common: a line in the audit log before anyone is told,
- * and `?wait=edges`, which answers once every connected edge has applied the
- * entry or the configured wait is over.
+ * What all takedowns do: write a line in the audit log before the response, and
+ * with `?wait=edges` respond only when every connected edge has applied the
+ * journal entry or the configured wait is over.
  */
 import type { Caller } from '../src/access/grant.js';
 import { emptyReply, type Reply } from '../src/http/reply.js';
@@ -15,7 +15,7 @@ export interface TakedownDeps {
   readonly audit: Pick<AuditLog, 'append'>;
 }
 
-/** What an admin did, whoever it was and however it ended. */
+/** Records an act of an admin, however it ended. */
 export async function recordAct(
   deps: Pick<TakedownDeps, 'audit'>,
   request: OriginRequest,
@@ -39,7 +39,7 @@ export async function recordAct(
   });
 }
 
-/** 204; with the count of edges that have confirmed where the caller waits for them (CONTRACT, Edge). */
+/** 204; if the caller waits for edges, with the number of them that have confirmed (CONTRACT, Edge). */
 export async function takenDown(
   deps: TakedownDeps,
   seq: number,

@@ -1,7 +1,7 @@
 /**
- * GET and HEAD of a thumbnail: authorize > find > choose > wait > serve. The
- * choice of variant and format is shared with the edge (thumb-choice.ts), so
- * that both mean the same one.
+ * GET and HEAD of a thumbnail: authorize > find > wait > choose > serve. Origin
+ * and edge choose variant and format by the same code (thumb-choice.ts), so they
+ * agree.
  */
 import type { Gate } from '../src/access/grant.js';
 import type { Clock } from '../src/clock.js';
@@ -11,8 +11,9 @@ import type { MediaId } from '../src/ids.js';
 import { chooseFormat, chooseVariant, readThumbSize, type ThumbOptions } from '../src/media/thumb-choice.js';
 import { admitViewer, viewerOf } from './authorize.js';
 import { type BlobStore, thumbKey } from './blobs/blob-store.js';
-import { type DownloadConfig, lifetimeFor } from './download.js';
+import type { DownloadConfig } from './download-config.js';
 import type { UseReports } from './edges/use-reports.js';
+import { lifetimeFor } from './lifetime.js';
 import { mediaReply } from './media-reply.js';
 import type { ThumbMade, ThumbRefusal } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
@@ -28,7 +29,7 @@ export interface ThumbDeps {
   readonly useReports: Pick<UseReports, 'note'>;
   readonly thumbs: Pick<Thumbs, 'hurry' | 'wait'>;
   readonly clock: Pick<Clock, 'now'>;
-  readonly menu: ThumbOptions;
+  readonly thumbOptions: ThumbOptions;
   readonly config: { readonly download: DownloadConfig; readonly thumbs: ThumbsConfig };
 }
 
@@ -41,7 +42,7 @@ export async function thumb(deps: ThumbDeps, request: OriginRequest, id: MediaId
   if (media.blob.thumbs.kind === 'pending') {
     await thumbs.hurry(media.blob.sha256);
     await thumbs.wait(media.blob.sha256, config.thumbs.waitMs, request.signal);
-    // Decided anew: while it waited the media may have been taken down.
+    // Decided again: the media may have been taken down during the wait.
     now = deps.clock.now();
     media = admitViewer(viewer, await meta.find(id, now));
   }
@@ -54,11 +55,11 @@ export async function thumb(deps: ThumbDeps, request: OriginRequest, id: MediaId
       throw unavailable(blob.thumbs.reason);
     case 'ready': {
       const made = pickThumb(blob.thumbs.made, blob.picture, config.thumbs.variants, {
-        variant: chooseVariant(deps.menu, readThumbSize(request.query)).name,
-        format: chooseFormat(request.header('accept'), deps.menu.formats),
+        variant: chooseVariant(deps.thumbOptions, readThumbSize(request.query)).name,
+        format: chooseFormat(request.header('accept'), deps.thumbOptions.formats),
       });
       if (made === undefined) throw unavailable('failed');
-      const held = {
+      const representation = {
         mediaId: record.id,
         key: thumbKey(blob.sha256, made.sha256),
         sha256: made.sha256,
@@ -68,7 +69,7 @@ export async function thumb(deps: ThumbDeps, request: OriginRequest, id: MediaId
         headers: thumbHeaders(made),
         lifetime: lifetimeFor(viewer, record, config.download, now, false),
       };
-      return mediaReply(deps.blobs, request, held, now, config.download);
+      return mediaReply(deps.blobs, request, representation, now, config.download);
     }
   }
 }
@@ -82,7 +83,7 @@ function thumbHeaders(made: ThumbMade): HeaderList {
   ];
 }
 
-/** A hint for the client's next try; the engine is usually done sooner. */
+/** When the client should try again. The engine is usually done sooner. */
 const RETRY_AFTER_SECONDS = 2;
 
 function pendingReply(): Reply {
@@ -93,10 +94,10 @@ function pendingReply(): Reply {
 }
 
 const REFUSALS: Readonly<Record<ThumbRefusal, string>> = {
-  unsupported_type: 'No thumbnails are made of media of this type.',
+  unsupported_type: 'There are no thumbnails of media of this type.',
   broken_image: 'The image is broken.',
   too_many_pixels: 'The image has too many pixels.',
-  too_expensive: 'The image takes too much to decode.',
+  too_expensive: 'The image takes too much memory or time to decode.',
   failed: 'The thumbnail could not be made.',
 };
 

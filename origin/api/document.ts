@@ -1,4 +1,4 @@
-/** A document that stays the same while the service runs: rendered once, cacheable, conditional. */
+/** A JSON document that does not change while the service runs. It is rendered once, and may be cached and revalidated. */
 import etag from 'etag';
 import { Fault } from '../../src/errors.js';
 import { evaluateConditions, type RequestHead } from '../../src/http/conditional.js';
@@ -7,7 +7,7 @@ import { emptyReply, type HeaderList, type Reply } from '../../src/http/reply.js
 /** Answers GET and HEAD. */
 export type DocumentReply = (request: RequestHead) => Reply;
 
-/** `make` is called at the first request. */
+/** `make` is called on the first request. */
 export function createDocument(make: () => unknown, maxAgeMs: number): DocumentReply {
   let rendered: { readonly bytes: Buffer; readonly tag: string; readonly head: HeaderList } | undefined;
   return (request) => {
@@ -15,7 +15,7 @@ export function createDocument(make: () => unknown, maxAgeMs: number): DocumentR
     const { bytes, tag, head } = rendered;
     switch (evaluateConditions(request, { etag: tag, lastModifiedAt: null })) {
       case 'precondition_failed':
-        throw new Fault('precondition_failed', 'The document is not as the request supposes.');
+        throw new Fault('precondition_failed', 'The document does not match the condition of the request.');
       case 'not_modified':
         return emptyReply(304, head);
       case 'proceed':

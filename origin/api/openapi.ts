@@ -1,13 +1,13 @@
 /**
- * `/openapi.json` (OpenAPI 3.1), made of the table that routes and validates, so
- * that it cannot say anything else than what is done.
+ * `/openapi.json` (OpenAPI 3.1), made from the table that routes and validates
+ * requests, so it always describes what the service does.
  */
 import { FAULTS, type FaultCode } from '../../src/errors.js';
 import type { Audience, JsonSchema, Parameters, ResponseNote, Route } from '../../src/server/routes.js';
 
 type Document = Readonly<Record<string, unknown>>;
 
-/** Of the interface, not of the program: it changes when a client would have to. */
+/** Version of the interface, not of the program. It changes when clients must change. */
 const API_VERSION = '1.0.0';
 
 export function describeRoutes(routes: readonly Route<never>[], baseUri: string): Document {
@@ -69,7 +69,7 @@ function byStatus(notes: readonly ResponseNote[]): ReadonlyMap<number, readonly 
   return grouped;
 }
 
-/** Several notes about one status are one response; its codes are those of all. */
+/** Several notes about one status become one response with the codes of all. */
 function response(notes: readonly ResponseNote[]): Document {
   const codes = [...new Set(notes.flatMap((note) => note.codes ?? []))];
   const content = notes.find((note) => note.content !== undefined)?.content;
@@ -90,7 +90,7 @@ function problemOf(codes: readonly string[]): JsonSchema {
   return { allOf: [{ $ref: '#/components/schemas/Problem' }, { properties: { code: { enum: codes } } }] };
 }
 
-/** Alternatives, any of which suffices; none needed: an empty one among them. */
+/** Alternatives. An empty one means that no credential is needed. */
 function securityOf(audience: Audience): readonly Document[] {
   switch (audience) {
     case 'anyone':
@@ -109,7 +109,7 @@ const SECURITY_SCHEMES = {
     type: 'apiKey',
     in: 'query',
     name: 'sig',
-    description: 'A signed link: `exp`, `kid` and `sig`, as POST /v1/media/{id}/link hands them out.',
+    description: 'A signed link: `exp`, `kid` and `sig`, as made by POST /v1/media/{id}/link.',
   },
 };
 

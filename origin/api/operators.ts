@@ -1,4 +1,4 @@
-/** What operators ask of the origin, on a listener of their own. */
+/** The routes on the operators' listener. */
 import { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
@@ -18,7 +18,7 @@ import { healthRoutes } from './routes.js';
 export interface OperatorDeps {
   readonly health: Health;
   readonly metrics: Metrics;
-  /** What a scrub in a process of its own found (commands.ts). */
+  /** Applies what a scrub in another process has found (upkeep/commands.ts). */
   readonly marks: ScrubMarks;
   readonly meta: Pick<MetaStore, 'jobs' | 'blobsAfter' | 'finishThumbs'>;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
@@ -31,7 +31,7 @@ export function operatorRoutes(deps: OperatorDeps): readonly Route<OriginRequest
     route({
       methods: ['GET', 'HEAD'],
       pattern: '/metrics',
-      summary: 'Metrics, as Prometheus reads them.',
+      summary: 'Metrics in the format of Prometheus.',
       audience: 'anyone',
       path: {},
       query: {},
@@ -48,34 +48,34 @@ export function operatorRoutes(deps: OperatorDeps): readonly Route<OriginRequest
       query: { reason: textParameter('What was found.', REASON_LENGTH_MAX) },
       responses: [{ status: 204, help: 'It is withheld.' }],
       handle: (request: OriginRequest, path, query) =>
-        marked(request, () => deps.marks.rotten(path.sha256, query.reason ?? 'found by a scrub')),
+        mark(request, () => deps.marks.rotten(path.sha256, query.reason ?? 'found by a scrub')),
     }),
     route({
       methods: ['POST'],
       pattern: '/scrub/{sha256}/thumbs',
-      summary: 'Has the thumbnails of a blob made again.',
+      summary: 'Renders the thumbnails of a blob again.',
       audience: 'anyone',
       hidden: true,
       path: { sha256 },
       query: {},
       responses: [{ status: 204, help: 'They are queued.' }],
-      handle: (request: OriginRequest, path) => marked(request, () => deps.marks.redoThumbs(path.sha256)),
+      handle: (request: OriginRequest, path) => mark(request, () => deps.marks.redoThumbs(path.sha256)),
     }),
     ...thumbRoutes(deps),
     ...healthRoutes(deps.health),
   ];
 }
 
-/** The queue of thumbnails (thumbs/commands.ts): each answers one JSON object a line, as far as it has come. */
+/** The thumbnail queue (thumbs/commands.ts). Each responds with one JSON object per line, which reports its progress. */
 function thumbRoutes({ meta, thumbs, config, clock }: OperatorDeps): readonly Route<OriginRequest>[] {
   const responses = [
-    { status: 200, help: 'How far it is, a JSON object a line.', content: { type: 'application/x-ndjson' } },
+    { status: 200, help: 'Progress, one JSON object per line.', content: { type: 'application/x-ndjson' } },
   ];
   return [
     route({
       methods: ['GET'],
       pattern: '/thumbs/status',
-      summary: 'What waits to be made, and what was given up.',
+      summary: 'Jobs that wait, and jobs that were given up.',
       audience: 'anyone',
       hidden: true,
       path: {},
@@ -86,30 +86,30 @@ function thumbRoutes({ meta, thumbs, config, clock }: OperatorDeps): readonly Ro
     route({
       methods: ['POST'],
       pattern: '/thumbs/retry',
-      summary: 'Gives dead letters another chance.',
+      summary: 'Queues the jobs again that were given up.',
       audience: 'anyone',
       hidden: true,
       path: {},
       query: {},
       responses,
       handle: async (request: OriginRequest) => {
-        refusePages(request);
+        refuseBrowsers(request);
         return stepsReply(retryThumbs(meta, clock, request.signal));
       },
     }),
     route({
       methods: ['POST'],
       pattern: '/thumbs/backfill',
-      summary: 'Has made what the configuration now asks for.',
+      summary: 'Renders the thumbnails that the current configuration asks for.',
       audience: 'anyone',
       hidden: true,
       path: {},
-      query: { all: booleanParameter('Also what is as it should be.') },
+      query: { all: booleanParameter('Also those that already match it.') },
       responses,
       handle: async (request: OriginRequest, _path, query) => {
-        refusePages(request);
-        const wish = { all: query.all ?? false, after: null };
-        return stepsReply(backfillThumbs({ meta, config: config.thumbs, thumbs, clock }, wish, request.signal));
+        refuseBrowsers(request);
+        const range = { all: query.all ?? false, after: null };
+        return stepsReply(backfillThumbs({ meta, config: config.thumbs, thumbs, clock }, range, request.signal));
       },
     }),
   ];
@@ -133,14 +133,14 @@ function stepsReply(steps: Iterable<object> | AsyncIterable<object>): Reply {
 
 const REASON_LENGTH_MAX = 200;
 
-async function marked(request: OriginRequest, mark: () => Promise<void>): Promise<Reply> {
-  refusePages(request);
-  await mark();
+async function mark(request: OriginRequest, change: () => Promise<void>): Promise<Reply> {
+  refuseBrowsers(request);
+  await change();
   return emptyReply(204, [['cache-control', 'no-store']]);
 }
 
-/** Only a browser says where a request comes from, and no page has anything to do here. */
-function refusePages(request: OriginRequest): void {
+/** Only browsers send these fields. No web page may change anything here. */
+function refuseBrowsers(request: OriginRequest): void {
   if (request.header('origin') === undefined && request.header('sec-fetch-site') === undefined) return;
-  throw new Fault('forbidden', 'A page may not do this.');
+  throw new Fault('forbidden', 'A web page may not do this.');
 }

@@ -1,4 +1,4 @@
-/** What the origin's endpoints may answer, in the words of the route table. */
+/** The possible responses of the origin's endpoints, for the route table. */
 import type { FaultCode } from '../../src/errors.js';
 import { mediaId, type ResponseNote, type Route } from '../../src/server/routes.js';
 
@@ -21,8 +21,8 @@ export function refusals(...statuses: readonly number[]): readonly ResponseNote[
 export function mediaResponses(help: string, type: string): readonly ResponseNote[] {
   return [
     { status: 200, help, content: { type } },
-    { status: 206, help: 'The ranges that were asked for.', content: { type } },
-    { status: 304, help: 'As the client has it.' },
+    { status: 206, help: 'The requested ranges.', content: { type } },
+    { status: 304, help: 'The copy of the client is current.' },
     ...refusals(400, 401, 403, 404, 410),
     refusal(412, 'precondition_failed'),
     refusal(416, 'range_not_satisfiable'),
@@ -31,7 +31,7 @@ export function mediaResponses(help: string, type: string): readonly ResponseNot
 
 export const TAKEN_DOWN: ResponseNote = {
   status: 204,
-  help: 'Done, now or before. With `wait=edges`, Takedown-Confirmed says how many edges have confirmed.',
+  help: 'Done, now or before. With `wait=edges`, Takedown-Confirmed gives the number of edges that have confirmed.',
 };
 
 const text = { type: 'string' };
@@ -68,13 +68,13 @@ export const LINK_SCHEMA = {
   required: ['url', 'thumb_url', 'expires_at'],
 };
 
-const ANYWHERE: readonly ResponseNote[] = [
+const COMMON: readonly ResponseNote[] = [
   refusal(429, 'rate_limited'),
   refusal(500, 'internal'),
   refusal(503, 'auth_unavailable', 'overloaded', 'storage_unavailable'),
 ];
 
-/** Rows that ask who calls may also answer what any such row may. */
+/** Adds the refusals that every route with a credential has. */
 export function withCommonRefusals<C>(rows: readonly Route<C>[]): readonly Route<C>[] {
-  return rows.map((row) => (row.audience === 'anyone' ? row : { ...row, responses: [...row.responses, ...ANYWHERE] }));
+  return rows.map((row) => (row.audience === 'anyone' ? row : { ...row, responses: [...row.responses, ...COMMON] }));
 }

@@ -1,6 +1,6 @@
 /**
- * The origin's endpoints as one table: it routes, validates and describes.
- * Stories are told in files of their own; here stands only which is whose.
+ * The origin's endpoints as one table, which routes, validates and describes.
+ * What an endpoint does is in its handler's own file.
  */
 
 import type { MediaId } from '../../src/ids.js';
@@ -56,34 +56,33 @@ export type RouteDeps = ResumableDeps &
 const id = { id: mediaId };
 const none = {};
 
-const wait = choiceParameter('`edges`: answer only once every connected edge has confirmed, or the wait is over.', [
+const wait = choiceParameter('`edges`: respond only when every connected edge has confirmed or the wait is over.', [
   'edges',
 ]);
 
-const reason = textParameter('Why, for the record.', 512);
+const reason = textParameter('The reason, for the audit log.', 512);
 
 const PIXELS_MAX = 999_999;
-/** Links and clients may add what they like to a thumbnail's address; only these two count (thumb-choice.ts reads them). */
+/** Only described here: thumb-choice.ts reads them, and any other parameters are ignored. */
 const thumbOptions = {
-  w: wish('Wished width in pixels.'),
-  h: wish('Wished height in pixels.'),
+  w: pixels('Wanted width in pixels.'),
+  h: pixels('Wanted height in pixels.'),
 } satisfies Parameters;
 
-function wish(help: string): Parameter<undefined> {
+function pixels(help: string): Parameter<undefined> {
   return { help, schema: { type: 'integer', minimum: 1, maximum: PIXELS_MAX }, read: () => undefined };
 }
 
 export function originRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
-  const described = (): unknown => describeRoutes(rows, deps.baseUri);
-  const openapi = createDocument(described, deps.config.wellKnown.maxAgeMs);
+  const openapi = createDocument(() => describeRoutes(rows, deps.baseUri), deps.config.wellKnown.maxAgeMs);
   const rows = withCommonRefusals([
     ...mediaRoutes(deps),
     ...resumableRoutes(deps),
     ...adminRoutes(deps),
     ...healthRoutes(deps.health),
-    documentRoute('/.well-known', 'What this service is and can do.', deps.wellKnown),
-    documentRoute('/.well-known/media-service', 'The same.', deps.wellKnown),
-    documentRoute('/openapi.json', 'This description.', openapi),
+    documentRoute('/.well-known', 'What the service can do.', deps.wellKnown),
+    documentRoute('/.well-known/media-service', 'The same document.', deps.wellKnown),
+    documentRoute('/openapi.json', 'This document.', openapi),
   ]);
   return rows;
 }
@@ -100,7 +99,11 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
       requestBody: { help: 'The bytes.', types: ['*/*', 'multipart/form-data'] },
       responses: [
         { status: 201, help: 'Stored, durably.', content: MEDIA_JSON },
-        { status: 200, help: 'Known already: the id that it has.', content: MEDIA_JSON },
+        {
+          status: 200,
+          help: 'A duplicate of existing media with the same bytes and the same `public`. The id is theirs.',
+          content: MEDIA_JSON,
+        },
         refusal(400, 'digest_mismatch', 'malformed', 'empty'),
         ...bodyRefusals(),
       ],
@@ -119,7 +122,7 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
     route({
       methods: ['GET', 'HEAD'],
       pattern: '/v1/media/{id}/thumb',
-      summary: 'A thumbnail, as near to the wish as there is one, in the best format that Accept allows.',
+      summary: 'The thumbnail that fits the wanted size best, in the best format that Accept allows.',
       audience: 'viewer',
       path: id,
       query: thumbOptions,
@@ -127,7 +130,7 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
         ...mediaResponses('The thumbnail.', 'image/*'),
         {
           status: 202,
-          help: 'It is being made; Retry-After says when to come again.',
+          help: 'The thumbnail is being made. Retry-After says when to try again.',
           content: { type: 'application/json' },
         },
         refusal(404, 'not_found', 'thumbnail_unavailable'),
@@ -141,7 +144,7 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
       audience: 'token',
       path: id,
       query: {
-        expires_in: integerParameter('Seconds that the links hold.', { min: 1, max: EXPIRES_IN_MAX_SECONDS }),
+        expires_in: integerParameter('Seconds for which the links are valid.', { min: 1, max: EXPIRES_IN_MAX_SECONDS }),
         w: integerParameter('Width for which `thumb_url` is signed.', { min: 1, max: PIXELS_MAX }),
         h: integerParameter('Height for which `thumb_url` is signed.', { min: 1, max: PIXELS_MAX }),
       },
@@ -165,7 +168,7 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
     route({
       methods: ['POST'],
       pattern: '/v1/media/{id}/quarantine',
-      summary: 'Withholds the bytes, under every id that has them.',
+      summary: 'Withholds the bytes, under every id that refers to them.',
       audience: 'admin',
       path: id,
       query: { wait, reason },
@@ -175,7 +178,7 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
     route({
       methods: ['DELETE'],
       pattern: '/v1/media/{id}/quarantine',
-      summary: 'Gives quarantined bytes back.',
+      summary: 'Ends the quarantine of the bytes.',
       audience: 'admin',
       path: id,
       query: { wait },
@@ -187,8 +190,8 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
 
 /** tus 1.0.0. */
 function resumableRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
-  const part = { help: 'A part of the bytes.', types: ['application/offset+octet-stream'] };
-  const where = { upload: textParameter('As the Location of its creation says.', 64) };
+  const chunk = { help: 'A chunk of the bytes.', types: ['application/offset+octet-stream'] };
+  const where = { upload: textParameter('The id, from the Location of the creation.', 64) };
   const theUpload = {
     pattern: '/v1/uploads/{upload}',
     audience: 'token',
@@ -205,42 +208,42 @@ function resumableRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
       audience: 'token',
       path: none,
       query: none,
-      requestBody: part,
+      requestBody: chunk,
       responses: [
         {
           status: 201,
-          help: 'Begun; Location says where. Finished too, where Media-Location says as what.',
+          help: 'Begun, at Location. With Media-Location it is also finished and has become that media.',
           content: MEDIA_JSON,
         },
         refusal(412, 'precondition_failed'),
-        ...partRefusals(),
+        ...chunkRefusals(),
       ],
       handle: (request: OriginRequest) => createResumable(deps, request),
     }),
     route({
       ...theUpload,
       methods: ['PATCH'],
-      summary: 'Adds a part to a resumable upload; the last one finishes it.',
-      requestBody: part,
+      summary: 'Adds a chunk to a resumable upload. The last chunk finishes it.',
+      requestBody: chunk,
       responses: [
-        { status: 204, help: 'Taken. Finished, where Media-Location says as what.' },
-        { status: 200, help: 'The same, finished, for a request that accepts JSON.', content: MEDIA_JSON },
+        { status: 204, help: 'Stored. With Media-Location the upload is finished and has become that media.' },
+        { status: 200, help: 'Finished; for a request that accepts JSON.', content: MEDIA_JSON },
         ...uploadRefusals(),
-        ...partRefusals(),
+        ...chunkRefusals(),
       ],
     }),
     route({
       ...theUpload,
       methods: ['HEAD', 'DELETE', 'POST'],
       summary:
-        'Asks how far a resumable upload is, or ends it. POST with X-HTTP-Method-Override stands for any of them.',
+        'HEAD returns the offset of a resumable upload, DELETE removes it. POST with X-HTTP-Method-Override stands for HEAD, PATCH or DELETE.',
       responses: [
-        { status: 200, help: 'HEAD: where it stands.' },
-        { status: 204, help: 'DELETE: it is gone.' },
+        { status: 200, help: 'HEAD: the current offset.' },
+        { status: 204, help: 'DELETE: the upload is removed.' },
         ...uploadRefusals(),
         refusal(405, 'method_not_allowed'),
-        // A last part that could not be finished at once is finished by HEAD, and may be refused by it.
-        ...partRefusals(),
+        // HEAD finishes an upload that could not be finished by its last PATCH, and may refuse it then.
+        ...chunkRefusals(),
       ],
     }),
     ...[
@@ -250,7 +253,7 @@ function resumableRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
       route({
         methods: ['OPTIONS'],
         pattern,
-        summary: 'What the service knows of tus.',
+        summary: 'What the service supports of tus.',
         audience: 'anyone',
         path,
         query: none,
@@ -270,11 +273,11 @@ function uploadRefusals() {
   ];
 }
 
-function partRefusals() {
+function chunkRefusals() {
   return [refusal(400, 'malformed', 'empty'), refusal(460, 'checksum_mismatch'), ...bodyRefusals()];
 }
 
-/** Whichever way the bytes of an upload come. */
+/** Of every request that carries bytes of an upload. */
 function bodyRefusals() {
   return [
     refusal(401, 'unauthorized'),
@@ -293,20 +296,20 @@ function adminRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
     route({
       methods: ['GET', 'HEAD'],
       pattern: '/v1/admin/media',
-      summary: 'Media in the order of their making, page by page.',
+      summary: 'Lists media in the order of their creation, in pages.',
       audience: 'admin',
       path: none,
       query: {
         owner: textParameter('The subject that uploaded it.', 1_024),
         type: textParameter('Its media type, exactly.', 255),
-        state: choiceParameter('What stands under the id.', LISTED_STATES),
-        from: instantParameter('Made then or later.'),
-        to: instantParameter('Made then or before.'),
-        cursor: optionalMediaId('The `next` of the page before.'),
-        limit: integerParameter('Entries of a page; default 50.', { min: 1, max: 1_000 }),
+        state: choiceParameter('The state of the media.', LISTED_STATES),
+        from: instantParameter('Created at this instant or later.'),
+        to: instantParameter('Created at this instant or earlier.'),
+        cursor: optionalMediaId('The `next` of the previous page.'),
+        limit: integerParameter('Entries per page; default 50.', { min: 1, max: 1_000 }),
       },
       responses: [
-        { status: 200, help: '`items`, and `next` where there are more.', content: { type: 'application/json' } },
+        { status: 200, help: '`items`, and `next` if there are more.', content: { type: 'application/json' } },
         ...refusals(400, 401, 403),
       ],
       handle: (request: OriginRequest, _path, query) => listMedia(deps, request, query),
@@ -341,7 +344,7 @@ function adminRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
     route({
       methods: ['DELETE'],
       pattern: '/v1/admin/blobs/{sha256}/quarantine',
-      summary: 'Gives them back.',
+      summary: 'Ends the quarantine of bytes by their hash.',
       audience: 'admin',
       path: bytes,
       query: { wait },
@@ -359,7 +362,7 @@ function optionalMediaId(help: string): Parameter<MediaId | undefined> {
   };
 }
 
-/** A document that anyone may read. */
+/** A document that everyone may read. */
 function documentRoute(pattern: string, summary: string, answer: DocumentReply): Route<OriginRequest> {
   return route({
     methods: ['GET', 'HEAD'],
@@ -370,20 +373,20 @@ function documentRoute(pattern: string, summary: string, answer: DocumentReply):
     query: none,
     responses: [
       { status: 200, help: 'The document.', content: { type: 'application/json' } },
-      { status: 304, help: 'As the client has it.' },
+      { status: 304, help: 'The copy of the client is current.' },
     ],
     handle: async (request: OriginRequest) => answer(request),
   });
 }
 
-/** Also on the operators' listener. */
+/** Also used on the operators' listener. */
 export function healthRoutes(health: Health): readonly Route<OriginRequest>[] {
   const json = { type: 'application/json' };
   return [
     route({
       methods: ['GET', 'HEAD'],
       pattern: '/healthz',
-      summary: 'Whether the process lives.',
+      summary: 'Whether the process runs.',
       audience: 'anyone',
       path: none,
       query: none,
@@ -393,7 +396,7 @@ export function healthRoutes(health: Health): readonly Route<OriginRequest>[] {
     route({
       methods: ['GET', 'HEAD'],
       pattern: '/readyz',
-      summary: 'Whether it can do its work: database, storage, disk and keys.',
+      summary: 'Whether the service can work: database, storage, disk and keys.',
       audience: 'anyone',
       path: none,
       query: none,

@@ -1,11 +1,11 @@
 /**
- * `/.well-known`: what clients and edges may know of this service before they
- * ask for anything. One document, rendered once; a second one where links came or went.
+ * `/.well-known`: what clients and edges should know about the service before
+ * their first request. Rendered once with and once without signed links, because
+ * these may be switched on and off while the service runs.
  */
 import type { AccessConfig } from '../../src/access/config.js';
 import { formatDuration } from '../../src/bytes.js';
 import { duration, section, type ValueOf } from '../../src/config/field.js';
-import type { ThumbOptions } from '../../src/media/thumb-choice.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import { CHECKSUM_ALGORITHMS } from '../ingest/checksum.js';
 import type { UploadConfig } from '../ingest/config.js';
@@ -26,10 +26,9 @@ export type WellKnownConfig = ValueOf<typeof wellKnownSection>;
 export interface WellKnownDeps {
   readonly baseUri: string;
   readonly links: Pick<AccessConfig['links'], 'lifetimeMs' | 'lifetimeMaxMs'>;
-  /** Whether there is a secret that signs them. */
+  /** Whether there is a key that signs links now. */
   signsLinks(): boolean;
   readonly blobs: Pick<BlobStore, 'kind' | 'region'>;
-  readonly menu: ThumbOptions;
   readonly thumbs: ThumbCapabilities;
   readonly config: {
     readonly upload: UploadConfig;
@@ -45,12 +44,12 @@ export function createWellKnown(deps: WellKnownDeps): DocumentReply {
   const { maxAgeMs } = deps.config.wellKnown;
   const documents = {
     signing: createDocument(() => wellKnownDocument(deps, true), maxAgeMs),
-    silent: createDocument(() => wellKnownDocument(deps, false), maxAgeMs),
+    notSigning: createDocument(() => wellKnownDocument(deps, false), maxAgeMs),
   };
-  return (request) => (deps.signsLinks() ? documents.signing : documents.silent)(request);
+  return (request) => (deps.signsLinks() ? documents.signing : documents.notSigning)(request);
 }
 
-function wellKnownDocument({ config, thumbs, menu, links, ...deps }: WellKnownDeps, signsLinks: boolean): unknown {
+function wellKnownDocument({ config, thumbs, links, ...deps }: WellKnownDeps, signsLinks: boolean): unknown {
   return {
     base_uri: deps.baseUri,
     auth_required: true,
@@ -60,9 +59,9 @@ function wellKnownDocument({ config, thumbs, menu, links, ...deps }: WellKnownDe
     capabilities: {
       accepted_types: config.upload.types,
       thumbnails: {
-        variants: menu.variants,
-        formats: menu.formats,
-        default: menu.default,
+        variants: thumbs.variants,
+        formats: thumbs.formats,
+        default: thumbs.default,
         animated: thumbs.animated,
         types: thumbs.types,
         video: thumbs.video.available,
@@ -99,7 +98,7 @@ function retentionDocument(config: RetentionConfig): unknown {
   };
 }
 
-/** What is kept how long, as a person reads it. */
+/** The retention rules as text. */
 export function retentionText({ rules, unusedForMs }: Pick<RetentionConfig, 'rules' | 'unusedForMs'>): string {
   const words = [
     ...rules.map(

@@ -1,7 +1,7 @@
 /**
- * What edges ask of the origin beside media: the takedown journal, their
- * confirmations, and their reports of what they served. Nobody without the edge
- * secret learns that there is any of it.
+ * The routes that only edges use: the takedown journal, its confirmations, and
+ * the use reports. Without the edge secret they look like paths that do not
+ * exist.
  */
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -22,7 +22,7 @@ export interface EdgeRoutesDeps {
   readonly isEdge: (proof: string | undefined) => boolean;
 }
 
-/** Undefined: none of this is asked for. A promise of nothing: the answer is written already. */
+/** Undefined: not one of these routes. A promise of undefined: the response has been written. */
 export type EdgeRoutes = (
   raw: IncomingMessage,
   response: ServerResponse,
@@ -42,7 +42,7 @@ export function createEdgeRoutes(deps: EdgeRoutesDeps): EdgeRoutes {
   };
 }
 
-/** Answered once it is written down: an edge forgets what it has told. */
+/** Responds when the report is stored: the edge then forgets it. */
 async function takeReport(
   { useReports, isEdge }: EdgeRoutesDeps,
   raw: IncomingMessage,
@@ -51,9 +51,9 @@ async function takeReport(
   if (!isEdge(header(raw.headers, EDGE_PROOF))) {
     throw new Fault('not_found', 'There is nothing at this path.');
   }
-  const tooLong = (): Fault => new Fault('too_large', 'A report of uses is shorter than this.');
+  const tooLong = (): Fault => new Fault('too_large', 'A use report is shorter than this.');
   const report = parseUseReport(await readSmallBody(raw, USE_REPORT_MAX_BYTES, tooLong, signal));
-  if (report === undefined) throw new Fault('malformed', 'Not a report of uses.');
+  if (report === undefined) throw new Fault('malformed', 'Not a use report.');
   await useReports.noteReport(report);
   return emptyReply(204, [['cache-control', 'no-store']]);
 }

@@ -1,8 +1,8 @@
-/** Bodies of the messages between edges and origin: small, and held whole. */
+/** Reads the small body of a message from an edge into memory. */
 import type { IncomingMessage } from 'node:http';
 import type { Fault } from '../../src/errors.js';
 
-/** Throws `tooLong` for one of more bytes, and the signal's reason once that is aborted. */
+/** Throws `tooLong()` for a body of more than `maxBytes`, and the signal's reason when it has aborted. */
 export async function readSmallBody(
   request: IncomingMessage,
   maxBytes: number,

@@ -1,9 +1,11 @@
 /**
- * Notes which media were fetched, for retention by `unused_for`: here, and at
- * the edges, which report what they served from their copies. Coarse, and
- * written in batches: what is noted may be behind by `meta.used_step`, by the
- * time between two reports, and by as long as an edge was cut off. Retention
- * waits for all of it (`used_late_max`) before it takes media for unused.
+ * Stores when media were last used, for retention by `unused_for`: fetches from
+ * the origin, and what edges report of their own.
+ *
+ * The stored time is coarse and written in batches. It may be late by
+ * `meta.used_step`, by the time between two reports, and by as long as an edge
+ * was disconnected. Retention waits for all of that (`used_late_max`) before
+ * media count as unused.
  */
 import type { Clock, EpochMs, Timer } from '../../src/clock.js';
 import type { MediaId } from '../../src/ids.js';
@@ -14,11 +16,11 @@ import type { MediaRecord } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
 
 export interface UseReports {
-  /** A fetch from the origin itself. */
+  /** A fetch from the origin. */
   note(record: Pick<MediaRecord, 'id' | 'usedAt'>, now: EpochMs): void;
-  /** What an edge served. Resolves once it is written down. */
+  /** What an edge served. Resolves when it is stored. */
   noteReport(report: UseReport): Promise<void>;
-  /** Writes what is noted. May be called twice. */
+  /** Writes what is not written yet. May be called twice. */
   close(): Promise<void>;
 }
 
@@ -27,43 +29,43 @@ export interface UseReportsDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** Two uses of one media nearer together than this count as one. */
+  /** Uses of the same media within this time count as one. */
   readonly stepMs: number;
-  /** False: nobody asks for it, so nothing is written. */
-  readonly noted: boolean;
+  /** False if retention does not need it: then nothing is written. */
+  readonly enabled: boolean;
 }
 
 const WRITE_EVERY_MS = 10_000;
 const BATCH_MAX = 1_000;
 
-export function createUseReports({ meta, clock, log, metrics, stepMs, noted }: UseReportsDeps): UseReports {
-  const reported = metrics.counter('uses_reported_total', 'Media that edges reported to have served.');
-  let fresh = new Set<MediaId>();
+export function createUseReports({ meta, clock, log, metrics, stepMs, enabled }: UseReportsDeps): UseReports {
+  const reported = metrics.counter('uses_reported_total', 'Media that edges reported as used.');
+  let unwritten = new Set<MediaId>();
   let writing: Promise<void> = Promise.resolve();
   let timer: Timer | undefined;
 
   function write(): Promise<void> {
     timer?.cancel();
     timer = undefined;
-    const ids = [...fresh];
-    fresh = new Set();
+    const ids = [...unwritten];
+    unwritten = new Set();
     if (ids.length > 0) {
       writing = writing
         .then(() => meta.markUsed(ids, clock.now()))
-        .catch((thrown: unknown) => log.warn(errorFields(thrown), 'the use of media could not be noted'));
+        .catch((thrown: unknown) => log.warn(errorFields(thrown), 'the use of media could not be stored'));
     }
     return writing;
   }
 
   return {
     note(record, now) {
-      if (!noted || now - record.usedAt < stepMs) return;
-      fresh.add(record.id);
-      if (fresh.size >= BATCH_MAX) void write();
+      if (!enabled || now - record.usedAt < stepMs) return;
+      unwritten.add(record.id);
+      if (unwritten.size >= BATCH_MAX) void write();
       else timer ??= clock.after(WRITE_EVERY_MS, () => void write());
     },
     async noteReport({ uses }) {
-      if (!noted) return;
+      if (!enabled) return;
       const now = clock.now();
       for (const { agoMs, ids } of uses) {
         await meta.markUsed(ids, now - agoMs);

@@ -25,7 +25,7 @@ import type { MetaStore } from '../meta/store.js';
 import type { ThumbsConfig } from './config.js';
 import { JOB_FOLDER_PREFIX, type JobParts, makeThumbs } from './job.js';
 import { countThumbs } from './metrics.js';
-import { menuOf } from './plan.js';
+import { thumbOptionsOf } from './plan.js';
 import { findFilmTools } from './render/film.js';
 import { openPool } from './render/pool.js';
 import { routeOf, typesOf } from './types.js';
@@ -262,7 +262,7 @@ export async function openThumbs(parts: ThumbsParts): Promise<Thumbs> {
       return stateOf(sha256);
     },
     capabilities: () => ({
-      ...menuOf(config),
+      ...thumbOptionsOf(config),
       animated: config.animation.enabled,
       types: typesOf(film.tools),
       video: { available: film.tools.film, reason: film.missing },

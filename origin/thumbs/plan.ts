@@ -124,7 +124,7 @@ export function baseSize(source: Size, planned: readonly PlannedThumb[]): Size {
 }
 
 /** What there is to choose from, as origin and edge both read it. */
-export function menuOf(config: ThumbsConfig): ThumbOptions {
+export function thumbOptionsOf(config: ThumbsConfig): ThumbOptions {
   return {
     variants: config.variants.map((variant) => ({ name: variant.name, fit: variant.fit, ...boxOf(variant) })),
     formats: config.formats.avif.enabled ? ['avif', 'webp', 'jpeg'] : ['webp', 'jpeg'],

@@ -10,7 +10,7 @@ import { freeOrphans } from '../../../origin/blobs/sweep.js';
 import { createHealth } from '../../../origin/health.js';
 import { type BlobRecord, NO_FACTS, type ThumbMade } from '../../../origin/meta/media.js';
 import { thumbsFaults } from '../../../origin/thumbs/config.js';
-import { menuOf, pickThumb, planThumbs } from '../../../origin/thumbs/plan.js';
+import { pickThumb, planThumbs, thumbOptionsOf } from '../../../origin/thumbs/plan.js';
 import { type ApngFrame, composeApng, parseApng } from '../../../origin/thumbs/render/apng.js';
 import { readProbe } from '../../../origin/thumbs/render/probe.js';
 import { parseFromChild, parseToChild, type RenderResult } from '../../../origin/thumbs/render/protocol.js';
@@ -137,7 +137,7 @@ void t.test('a choice is served by what was made', async (t) => {
   t.equal(pick('160', 'jpeg', []), undefined);
   const before = [of('old', 'jpeg', 150), of('older', 'jpeg', 20)];
   t.equal(pick('160', 'webp', before), 'old.jpeg', 'until the backfill has come by, the nearest in size');
-  t.same(menuOf(config).variants.at(1), { name: '320', width: 320, height: 320, fit: 'inside' });
+  t.same(thumbOptionsOf(config).variants.at(1), { name: '320', width: 320, height: 320, fit: 'inside' });
 });
 
 void t.test('a configuration is told when its default variant is none or two share a name', async (t) => {
