@@ -20,7 +20,7 @@ import { recordAct, type TakedownDeps } from './takedown.js';
 
 export interface AdminDeps extends Pick<TakedownDeps, 'audit'> {
   readonly gate: Gate;
-  readonly meta: Pick<MetaStore, 'find' | 'findBlob' | 'idsOver' | 'list' | 'takedownOf'>;
+  readonly meta: Pick<MetaStore, 'find' | 'findBlob' | 'idsOfBlob' | 'list' | 'takedownSeqOf'>;
   readonly journal: Pick<JournalStream, 'confirmed' | 'positions'>;
   readonly baseUri: string;
 }
@@ -66,7 +66,7 @@ export async function inspectMedia(deps: AdminDeps, request: OriginRequest, id: 
   if (found.kind === 'unknown') throw new Fault('not_found', 'There is no media with this id.');
   const record = recordOf(found);
   const blob = 'media' in found ? found.media.blob : await deps.meta.findBlob(record.sha256);
-  const [ids, seq] = await Promise.all([deps.meta.idsOver(record.sha256), deps.meta.takedownOf(id)]);
+  const [ids, seq] = await Promise.all([deps.meta.idsOfBlob(record.sha256), deps.meta.takedownSeqOf(id)]);
   return jsonReply(200, {
     ...listed(found),
     ...(blob !== undefined && { ...describeMedia({ record, blob }, deps.baseUri), content: contentOf(blob) }),

@@ -32,13 +32,13 @@ const FREE_BYTES_FRESH_MS = 500;
 export function createAdmissions(deps: AdmissionDeps): Admissions {
   const { config, clock } = deps;
   let uploads = 0;
-  let inHandBytes = 0;
+  let announcedBytes = 0;
   let free: { readonly at: number; readonly bytes: Promise<number | null> } | undefined;
-  const uploadsNow = deps.metrics.gauge('uploads_now', 'Uploads in hand.');
-  const bytesNow = deps.metrics.gauge('uploads_now_bytes', 'Bytes announced by uploads in hand.');
+  const uploadsNow = deps.metrics.gauge('uploads_now', 'Uploads in progress.');
+  const bytesNow = deps.metrics.gauge('uploads_now_bytes', 'Bytes announced by uploads in progress.');
   deps.metrics.onCollect(() => {
     uploadsNow.set(uploads);
-    bytesNow.set(inHandBytes);
+    bytesNow.set(announcedBytes);
   });
 
   async function hasRoom(): Promise<boolean> {
@@ -51,7 +51,7 @@ export function createAdmissions(deps: AdmissionDeps): Admissions {
   }
 
   function isEnough(left: number | null): boolean {
-    return left === null || left - inHandBytes >= config.freeMinBytes;
+    return left === null || left - announcedBytes >= config.freeMinBytes;
   }
 
   return {
@@ -62,7 +62,7 @@ export function createAdmissions(deps: AdmissionDeps): Admissions {
       const reservedBytes = sizeBytes ?? sizeMaxBytes;
       const retryAfter = { headers: { 'retry-after': String(Math.ceil(config.retryAfterMs / 1_000)) } };
       // One upload is always admitted, or a bound below the largest size would refuse it for ever.
-      if (uploads >= config.uploadsMax || (uploads > 0 && inHandBytes + reservedBytes > config.inHandMaxBytes)) {
+      if (uploads >= config.uploadsMax || (uploads > 0 && announcedBytes + reservedBytes > config.inHandMaxBytes)) {
         throw new Fault('overloaded', 'Too many uploads are in progress.', retryAfter);
       }
       // Reserved before the wait below, so that no other upload gets the same room.
@@ -81,13 +81,13 @@ export function createAdmissions(deps: AdmissionDeps): Admissions {
   function take(bytes: number): Admission {
     let released = false;
     uploads += 1;
-    inHandBytes += bytes;
+    announcedBytes += bytes;
     return {
       release() {
         if (released) return;
         released = true;
         uploads -= 1;
-        inHandBytes -= bytes;
+        announcedBytes -= bytes;
       },
     };
   }

@@ -3,8 +3,8 @@
  * stream, because the refusal is still to be written on the same connection.
  */
 import type { Readable } from 'node:stream';
-import { withSignal } from '../../src/abort.js';
-import { type Clock, withDeadline } from '../../src/clock.js';
+import { waitFor } from '../../src/abort.js';
+import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 
 /** Gives chunks in order, and undefined after the last. Rejects if the sender breaks off. */
@@ -38,8 +38,12 @@ export function pacedChunks({ body, meter }: PacedRequest, pace: Pace, clock: Cl
       if (ready !== 'wait') return count(ready);
       const allowedMs = pace.graceMs + (receivedBytes / pace.rateMinBytes) * 1_000;
       const startedMs = clock.monotonicMs();
-      const deadline = { clock, ms: Math.min(pace.idleMs, allowedMs - waitedMs), late: tooSlow, signal };
-      await withDeadline(deadline, (ended) => withSignal(reader.ready(), ended));
+      const event = await waitFor<'ready' | 'late'>((come) => {
+        const timer = clock.after(Math.min(pace.idleMs, allowedMs - waitedMs), () => come('late'));
+        void reader.ready().then(() => come('ready'));
+        return () => timer.cancel();
+      }, signal);
+      if (event === 'late') throw new Fault('request_timeout', 'The body arrives too slowly.');
       waitedMs += clock.monotonicMs() - startedMs;
       const chunk = reader.take();
       return chunk === 'wait' ? await this.next() : count(chunk);
@@ -52,10 +56,6 @@ export function pacedChunks({ body, meter }: PacedRequest, pace: Pace, clock: Cl
     meter.uploaded(sizeBytes);
     return chunk;
   }
-}
-
-function tooSlow(): Fault {
-  return new Fault('request_timeout', 'The body arrives too slowly.');
 }
 
 /** The same without a pace, for files and for streams that are fed from a paced one. */

@@ -152,8 +152,8 @@ function reasonOf(output: string, path: string): string {
 
 const REASON_CHARS_MAX = 200;
 
-function cleaned(said: string): string {
-  return said
+function cleaned(text: string): string {
+  return text
     .replace(/[^\x20-\x7e]+/g, ' ')
     .trim()
     .slice(0, REASON_CHARS_MAX);

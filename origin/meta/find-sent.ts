@@ -18,7 +18,7 @@
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import { type BlobRecord, refusesUpload } from './media.js';
 import type { StoredMedia } from './records.js';
-import { BLOBS, entryValue, MEDIA, type Reader, read, targets, under } from './tables.js';
+import { BLOBS, entryValue, MEDIA, type Reader, read, startingWith, targets } from './tables.js';
 
 /** The live record of bytes sent with this hash and visibility, even if its expiry has passed. */
 export function findLive(
@@ -50,6 +50,6 @@ export function findBlobBySent(
 
 /** The changed records of bytes sent with this hash, live or not. There are few: two live ones and some tombstones. */
 export function listChanged(reader: Reader, sentSha256: Sha256): readonly StoredMedia[] {
-  const ids = [...targets<MediaId>(reader, 'sent', under(sentSha256))];
+  const ids = [...targets<MediaId>(reader, 'sent', startingWith(sentSha256))];
   return ids.map((id) => read(reader, MEDIA, id)).filter((stored) => stored !== undefined);
 }

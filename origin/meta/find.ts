@@ -6,7 +6,7 @@ import { readOrSkip } from './database.js';
 import { awaitsScan, type BlobRecord, type Found } from './media.js';
 import type { StoredMedia } from './records.js';
 import type { BlobPage, ListPage, ListQuery } from './store.js';
-import { BLOBS, MEDIA, ownerKey, type Reader, read, type Span, targets, under } from './tables.js';
+import { BLOBS, MEDIA, ownerKey, type Reader, read, type Span, startingWith, targets } from './tables.js';
 import { hasExpired } from './takedown.js';
 
 /** An id carries the instant it was made, which may differ a little from its record's `createdAt`. */
@@ -40,7 +40,7 @@ export function stateOf(found: Exclude<Found, { kind: 'unknown' }>): NonNullable
 }
 
 /** The number of the newest journal entry about an id or its blob; 0 if there is none. */
-export function takedownOf(reader: Reader, id: MediaId): number {
+export function takedownSeqOf(reader: Reader, id: MediaId): number {
   const stored = read(reader, MEDIA, id);
   if (stored === undefined) return 0;
   return Math.max(stored.endedSeq, read(reader, BLOBS, stored.record.sha256)?.markSeq ?? 0);
@@ -79,7 +79,7 @@ function candidates(reader: Reader, query: ListQuery): Iterable<MediaId> {
     return keysOf(reader, span);
   }
   const key = ownerKey(query.owner);
-  const all = under(key);
+  const all = startingWith(key);
   const span: Span = start === undefined ? all : { ...all, start: [key, start], afterStart: after !== undefined };
   return targets<MediaId>(reader, 'by_owner', span);
 }

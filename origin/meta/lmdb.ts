@@ -63,7 +63,7 @@ export async function openMetaStore(
 export interface MetaSnapshot extends MetaReader, Pick<MetaStore, 'backup' | 'close'> {}
 
 export async function openMetaReader(config: MetaConfig, deps: MetaDeps): Promise<MetaSnapshot> {
-  if (!existsSync(join(config.folder, FILE_NAME))) throw new Error(`${config.folder} holds no metadata store`);
+  if (!existsSync(join(config.folder, FILE_NAME))) throw new Error(`${config.folder} contains no metadata store`);
   const database = openReadOnly(config, deps.clock);
   try {
     checkFormat(read(database.reader, ABOUT, 'stamp'), config.folder);
@@ -97,7 +97,7 @@ async function stampDatabase(database: Database, folder: string, deps: MetaDeps,
 }
 
 function checkFormat(stamp: Stamp | undefined, folder: string): Stamp {
-  if (stamp === undefined) throw new Error(`${folder} holds no metadata store`);
+  if (stamp === undefined) throw new Error(`${folder} contains no metadata store`);
   if (stamp.format > FORMAT) {
     throw new Error(
       `the metadata store in ${folder} was written by a newer release (format ${stamp.format}; this one reads up to ${FORMAT})`,
@@ -284,7 +284,7 @@ function openTables(root: Root, folder: string): Tables {
   for (const name of TABLE_NAMES) {
     // Opened read-only, a table that does not exist is undefined, which the package's types do not say.
     const table: LmdbTable<Uint8Array> | undefined = root.openDB({ name, encoding: 'binary' });
-    if (table === undefined) throw new Error(`${folder} holds no metadata store, or one of an older release`);
+    if (table === undefined) throw new Error(`${folder} contains no metadata store, or one of an older release`);
     tables.set(name, table);
   }
   return tables;
@@ -347,7 +347,7 @@ function statsOf(table: LmdbTable<Uint8Array>): TableStats {
 
 async function copyRoot(root: Root, folder: string, prepare: (writer: Writer) => void): Promise<void> {
   await mkdir(folder, { recursive: true });
-  if (existsSync(join(folder, FILE_NAME))) throw new Error(`${folder} holds a metadata store already`);
+  if (existsSync(join(folder, FILE_NAME))) throw new Error(`${folder} already contains a metadata store`);
   await root.backup(folder, true);
   const copy: Root = open(folder, { ...SHARED_OPTIONS });
   try {

@@ -28,7 +28,7 @@ export class MetadataInPlace extends Error {
   override readonly name = 'MetadataInPlace';
 
   constructor(folder: string) {
-    super(`${folder} already holds metadata, which is never replaced. Move it away, or name another folder.`);
+    super(`${folder} already contains metadata, which is never replaced. Move it away, or name another folder.`);
   }
 }
 

@@ -67,9 +67,9 @@ export interface MetaStore {
   /** A page of blob records in the order of their hashes; for scrub, fsck and backup. */
   blobsAfter(after: Sha256 | null, limit: number): Promise<BlobPage>;
   /** Every id that refers to this blob, live or not. */
-  idsOver(sha256: Sha256): Promise<readonly MediaId[]>;
+  idsOfBlob(sha256: Sha256): Promise<readonly MediaId[]>;
   /** The number of the newest journal entry that took down or restored this id or its blob; 0 if there is none. */
-  takedownOf(id: MediaId): Promise<number>;
+  takedownSeqOf(id: MediaId): Promise<number>;
 
   /** What a subject has stored in the period that began at `periodStartAt`. */
   usage(owner: string, periodStartAt: EpochMs): Promise<Usage>;

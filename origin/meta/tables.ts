@@ -200,7 +200,7 @@ export function* targets<T extends string>(reader: Reader, index: IndexName, spa
 }
 
 /** Every key that begins with these parts. */
-export function under(...parts: readonly KeyPart[]): Span {
+export function startingWith(...parts: readonly KeyPart[]): Span {
   return { start: parts, end: [...parts, '\uffff'] };
 }
 

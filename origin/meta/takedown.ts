@@ -28,8 +28,8 @@ import {
   type Reader,
   read,
   type Span,
+  startingWith,
   targets,
-  under,
   until,
   write,
 } from './tables.js';
@@ -112,17 +112,17 @@ export function updateReference(change: Change, sha256: Sha256, now: EpochMs): v
   // A takedown must not fail because a blob record cannot be read.
   const stored = readOrSkip(change.writer, BLOBS, sha256, change.damaged);
   if (stored === undefined) return;
-  const referenced = liveOver(change.writer, sha256).length > 0;
+  const referenced = liveIdsOf(change.writer, sha256).length > 0;
   if (referenced === (stored.unreferencedAt === null)) return;
   write(change.writer, BLOBS, sha256, { ...stored, unreferencedAt: referenced ? null : now });
 }
 
-export function liveOver(reader: Reader, sha256: Sha256): readonly MediaId[] {
-  return [...reader.range('live', under(sha256))].map(({ value }) => entryValue(value) as MediaId);
+export function liveIdsOf(reader: Reader, sha256: Sha256): readonly MediaId[] {
+  return [...reader.range('live', startingWith(sha256))].map(({ value }) => entryValue(value) as MediaId);
 }
 
-export function idsOver(reader: Reader, sha256: Sha256): readonly MediaId[] {
-  return [...targets<MediaId>(reader, 'by_blob', under(sha256))];
+export function idsOfBlob(reader: Reader, sha256: Sha256): readonly MediaId[] {
+  return [...targets<MediaId>(reader, 'by_blob', startingWith(sha256))];
 }
 
 /** Forgets tombstones that ended before `endedBefore`. Their blobs are left to the sweep. */
@@ -163,7 +163,7 @@ export function unreferencedBlobs(
 /** Whether a blob may be freed: it has a record, no live id refers to it, and no admin quarantined it. */
 export function isUnreferenced(reader: Reader, sha256: Sha256): boolean {
   const stored = read(reader, BLOBS, sha256);
-  return stored !== undefined && !refusesUpload(stored.blob) && liveOver(reader, sha256).length === 0;
+  return stored !== undefined && !refusesUpload(stored.blob) && liveIdsOf(reader, sha256).length === 0;
 }
 
 /** Forgets a blob that may be freed, with its job and dead letter, unless its thumbnails are being made. */
@@ -222,7 +222,7 @@ function markBlob(
   cause: JournalCause,
   now: EpochMs,
 ): QuarantineOutcome & { kind: 'done' } {
-  const ids = liveOver(change.writer, stored.blob.sha256);
+  const ids = liveIdsOf(change.writer, stored.blob.sha256);
   const seq = appendEntry(change, cause, ids, now);
   write(change.writer, BLOBS, stored.blob.sha256, {
     ...stored,

@@ -11,7 +11,7 @@ import type { Log } from '../../src/log.js';
 import type { DamagedRecord } from './codec.js';
 import type { MetaConfig } from './config.js';
 import { type Change, type Database, readOrSkip, startChange } from './database.js';
-import { blobsAfter, findMedia, listMedia, takedownOf } from './find.js';
+import { blobsAfter, findMedia, listMedia, takedownSeqOf } from './find.js';
 import { findBlobBySent } from './find-sent.js';
 import { createQueue, endLeases, finishThumbs, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
@@ -23,7 +23,7 @@ import {
   expireUnused,
   forgetBlob,
   forgetTombstones,
-  idsOver,
+  idsOfBlob,
   isUnreferenced,
   quarantine,
   removeMedia,
@@ -56,8 +56,8 @@ export type MetaReader = Pick<
   | 'list'
   | 'blobsAfter'
   | 'unreferencedBlobs'
-  | 'idsOver'
-  | 'takedownOf'
+  | 'idsOfBlob'
+  | 'takedownSeqOf'
   | 'usage'
 >;
 
@@ -80,9 +80,9 @@ export function createReader(reader: Reader, config: MetaConfig, log: Log): Meta
       skipDamaged((damaged) => unreferencedBlobs(reader, freeBefore, limit, damaged)),
     list: async (query) => skipDamaged((damaged) => listMedia(reader, query, config.scanMax, damaged)),
     blobsAfter: async (after, limit) => skipDamaged((damaged) => blobsAfter(reader, after, limit, damaged)),
-    idsOver: async (sha256) => idsOver(reader, sha256),
+    idsOfBlob: async (sha256) => idsOfBlob(reader, sha256),
     isUnreferenced: async (sha256) => isUnreferenced(reader, sha256),
-    takedownOf: async (id) => takedownOf(reader, id),
+    takedownSeqOf: async (id) => takedownSeqOf(reader, id),
     usage: async (owner, periodStartAt) => readUsage(reader, owner, periodStartAt),
   };
 }

@@ -39,7 +39,7 @@ import {
   type Writer,
   write,
 } from './tables.js';
-import { liveOver, updateReference } from './takedown.js';
+import { liveIdsOf, updateReference } from './takedown.js';
 import { appendEntry } from './takedown-journal.js';
 
 /** Rows read at once. */
@@ -220,7 +220,7 @@ async function checkBlobs(check: Check): Promise<void> {
 }
 
 function referenceIsWrong(reader: Reader, { blob, unreferencedAt }: StoredBlob): boolean {
-  return (unreferencedAt === null) !== liveOver(reader, blob.sha256).length > 0;
+  return (unreferencedAt === null) !== liveIdsOf(reader, blob.sha256).length > 0;
 }
 
 /** Every job has a blob. */

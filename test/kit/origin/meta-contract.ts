@@ -55,7 +55,7 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     t.match(await store.commitUpload(uploadOf(A)), { kind: 'duplicate', media: { record: { id: first.id } } });
     const open = await store.commitUpload(uploadOf(A, { public: true }));
     t.equal(open.kind, 'created', 'the same bytes as public media get an id of their own');
-    t.same(await store.idsOver(A), open.kind === 'created' ? [first.id, open.media.record.id] : []);
+    t.same(await store.idsOfBlob(A), open.kind === 'created' ? [first.id, open.media.record.id] : []);
     t.match(await store.commitUpload(uploadOf(A)), {
       kind: 'duplicate',
       media: { record: { id: first.id }, blob: { sha256: A } },
@@ -76,8 +76,8 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
       [5, 90, 40].map((inMs) => store.commitUpload(uploadOf(A, { expiresAt: T0 + inMs }))),
     );
     t.same(outcomes.map(({ kind }) => kind).sort(), ['created', 'duplicate', 'duplicate']);
-    const [id] = await store.idsOver(A);
-    t.equal((await store.idsOver(A)).length, 1);
+    const [id] = await store.idsOfBlob(A);
+    t.equal((await store.idsOfBlob(A)).length, 1);
     t.match(await store.find(id as MediaId, T0), { kind: 'live', media: { record: { expiresAt: T0 + 90 } } });
     await store.commitUpload(uploadOf(A, { expiresAt: null }));
     t.match(
@@ -458,7 +458,7 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
         assert.deepEqual(await store.unreferencedBlobs(now - step.ageMs, 2), free);
         for (const sha256 of BYTES) {
           // Also tries blobs that must not be forgotten.
-          const forget = free.some((blob) => blob.sha256 === sha256) || model.idsOver(sha256).length > 0;
+          const forget = free.some((blob) => blob.sha256 === sha256) || model.idsOfBlob(sha256).length > 0;
           if (forget) assert.equal(await store.forgetBlob(sha256), model.forgetBlob(sha256));
         }
         break;
@@ -484,7 +484,7 @@ async function agree(store: MetaStore, model: MetaModel, ids: readonly MediaId[]
   assert.deepEqual(await store.journal.read(0, 1_000), model.journal);
   assert.equal(store.journal.newest(), model.journal.length);
   for (const sha256 of BYTES) {
-    assert.deepEqual(await store.idsOver(sha256), model.idsOver(sha256));
+    assert.deepEqual(await store.idsOfBlob(sha256), model.idsOfBlob(sha256));
     const sent = await store.findBlobBySent(sha256);
     const known = model.blobsBySent(sha256);
     assert.equal(sent === undefined, known.length === 0);

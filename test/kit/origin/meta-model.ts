@@ -184,7 +184,7 @@ export class MetaModel {
 
   isUnreferenced(sha256: Sha256): boolean {
     const row = this.#blob(sha256);
-    return row !== undefined && row.blob.quarantine?.cause !== 'admin' && this.#liveOver(sha256).length === 0;
+    return row !== undefined && row.blob.quarantine?.cause !== 'admin' && this.#liveRowsOf(sha256).length === 0;
   }
 
   forgetBlob(sha256: Sha256): boolean {
@@ -203,7 +203,7 @@ export class MetaModel {
     }
   }
 
-  idsOver(sha256: Sha256): readonly MediaId[] {
+  idsOfBlob(sha256: Sha256): readonly MediaId[] {
     return this.rows
       .filter(({ record }) => record.sha256 === sha256)
       .map(({ record }) => record.id)
@@ -214,7 +214,7 @@ export class MetaModel {
     return this.blobs.find((row) => row.blob.sha256 === sha256);
   }
 
-  #liveOver(sha256: Sha256): Row[] {
+  #liveRowsOf(sha256: Sha256): Row[] {
     return this.rows.filter(({ record }) => record.sha256 === sha256 && record.state.kind === 'live');
   }
 
@@ -265,7 +265,7 @@ export class MetaModel {
     cause: JournalCause,
     now: EpochMs,
   ): QuarantineOutcome & { kind: 'done' } {
-    const ids = this.#liveOver(row.blob.sha256)
+    const ids = this.#liveRowsOf(row.blob.sha256)
       .sort(by(({ record }) => [record.public ? 1 : 0, record.sentSha256 === row.blob.sha256 ? '' : record.sentSha256]))
       .map(({ record }) => record.id);
     row.blob = { ...row.blob, quarantine: mark };
@@ -290,7 +290,7 @@ export class MetaModel {
     row.record = { ...row.record, state };
     row.endedSeq = seq;
     const stored = this.#blob(row.record.sha256);
-    if (stored !== undefined && this.#liveOver(row.record.sha256).length === 0) stored.unreferencedAt = now;
+    if (stored !== undefined && this.#liveRowsOf(row.record.sha256).length === 0) stored.unreferencedAt = now;
   }
 
   #note(cause: JournalCause, ids: readonly MediaId[], at: EpochMs): number {

@@ -84,7 +84,7 @@ void t.test('a transaction that throws undoes its own writes and no others', asy
   t.match([good.status, failed.status, alsoGood.status], ['fulfilled', 'rejected', 'fulfilled']);
   t.match(failed, { reason: { name: 'DamagedRecord', table: 'job', key: bad } });
   t.same(await store.find(upload.id, T0), { kind: 'unknown' });
-  t.same(await store.idsOver(bad), []);
+  t.same(await store.idsOfBlob(bad), []);
   t.equal(await store.findBlob(bad), undefined);
   t.same(await verify(store, false), [`damaged job ${bad}`, `job_stray job ${bad}`]);
   t.same(await verify(store, true), [`damaged job ${bad}`]);
@@ -214,7 +214,7 @@ void t.test('a database of a newer release is refused, and a damaged stamp is re
   const mended = await openMetaStore(configOf(folder), deps, { mendStamp: true });
   t.not(mended.journal.name, 'x');
   await mended.close();
-  await t.rejects(openMetaReader(configOf(join(folder, 'nothing')), deps), { message: /holds no metadata store/ });
+  await t.rejects(openMetaReader(configOf(join(folder, 'nothing')), deps), { message: /contains no metadata store/ });
 });
 
 void t.test('a database of the previous format is read, and then written in this one', async (t) => {
@@ -275,7 +275,7 @@ void t.test('a second process can read and copy while the first one writes', asy
   t.match(await reader.find(upload.id, T0), { kind: 'deleted' });
   await reader.backup(`${root}/copy`);
   await store.commitUpload(uploadOf(hashOf(2)));
-  await t.rejects(store.backup(`${root}/copy`), { message: /holds a metadata store already/ });
+  await t.rejects(store.backup(`${root}/copy`), { message: /already contains a metadata store/ });
   await store.backup(`${root}/copy2`);
   await reader.close();
   await store.close();
