@@ -19,7 +19,7 @@ import type { Ended, RequestLog } from './request-log.js';
 /** What both servers of the edge need. */
 export interface ServerDeps {
   /** Answers a request, or says that it is to be passed on. */
-  handle(ask: EdgeRequest, client: ClientSignal): Answer | Promise<Answer>;
+  handle(request: EdgeRequest, client: ClientSignal): Answer | Promise<Answer>;
   readonly health: Health;
   readonly tally: Tally;
   readonly uses: Pick<UseReports, 'note'>;
@@ -33,7 +33,7 @@ export interface ServerDeps {
 /** One error for all clients: it holds nothing of a single request. */
 const CLIENT_GONE = new Error('the client is gone, or its answer is complete');
 
-/** Makes its signal when it is first asked for, because a hit in memory needs none. */
+/** Makes its signal at the first call of `gone`, because a hit in memory needs none. */
 export abstract class LazyClientSignal implements ClientSignal {
   #controller: AbortController | undefined;
 
@@ -53,22 +53,23 @@ export abstract class LazyClientSignal implements ClientSignal {
   }
 }
 
-export function answerTo(deps: ServerDeps, ask: EdgeRequest, client: ClientSignal): Answer | Promise<Answer> {
-  return malformed(ask) ?? healthOf(ask, deps.health) ?? deps.handle(ask, client);
+/** The answer of the edge itself, or the handler's. */
+export function answerTo(deps: ServerDeps, request: EdgeRequest, client: ClientSignal): Answer | Promise<Answer> {
+  return malformed(request) ?? healthOf(request, deps.health) ?? deps.handle(request, client);
 }
 
 /** RFC 9112 3.2: a target is in origin form, absolute form, or `*` for OPTIONS; nothing else is forwarded. */
-function malformed(ask: EdgeRequest): Answer | undefined {
-  if (ask.target.startsWith('/') || (ask.target === '*' && ask.method === 'OPTIONS')) return undefined;
+function malformed(request: EdgeRequest): Answer | undefined {
+  if (request.target.startsWith('/') || (request.target === '*' && request.method === 'OPTIONS')) return undefined;
   const fault = new Fault('malformed', 'The request target is malformed.');
   return { kind: 'reply', reply: problemReply(fault), outcome: 'refused', mediaId: null };
 }
 
-/** The health of the edge itself; the origin is not asked. */
-function healthOf(ask: EdgeRequest, health: Health): Answer | Promise<Answer> | undefined {
-  if (ask.method !== 'GET' && ask.method !== 'HEAD') return undefined;
-  if (ask.path === '/healthz') return ownAnswer(health.live());
-  if (ask.path === '/readyz') return health.ready().then(ownAnswer);
+/** The health of the edge itself. The origin has its own at the same paths. */
+function healthOf(request: EdgeRequest, health: Health): Answer | Promise<Answer> | undefined {
+  if (request.method !== 'GET' && request.method !== 'HEAD') return undefined;
+  if (request.path === '/healthz') return ownAnswer(health.live());
+  if (request.path === '/readyz') return health.ready().then(ownAnswer);
   return undefined;
 }
 
@@ -77,16 +78,17 @@ function ownAnswer(reply: Reply): Answer {
 }
 
 /** Turns an error into the response for the client. Only for a client that has received no byte of an answer. */
-export function failureReply(ask: EdgeRequest, thrown: unknown, { log }: Pick<ServerDeps, 'log'>): Reply {
+export function failureReply(request: EdgeRequest, thrown: unknown, { log }: Pick<ServerDeps, 'log'>): Reply {
   const fault = faultOf(thrown);
-  if (fault.side === 'self') log.error({ requestId: ask.requestId, ...errorFields(thrown) }, 'a request failed');
+  if (fault.side === 'self') log.error({ requestId: request.requestId, ...errorFields(thrown) }, 'a request failed');
   const reply = problemReply(fault);
-  return { ...reply, headers: [...reply.headers, [REQUEST_ID, ask.requestId]] };
+  return { ...reply, headers: [...reply.headers, [REQUEST_ID, request.requestId]] };
 }
 
-export function account(deps: Pick<ServerDeps, 'tally' | 'requestLog'>, ask: EdgeRequest, ended: Ended): void {
+/** Counts and logs a request that has ended. */
+export function account(deps: Pick<ServerDeps, 'tally' | 'requestLog'>, request: EdgeRequest, ended: Ended): void {
   const { outcome, status, sentBytes, complete, tookMs } = ended;
   deps.tally.count(outcome, sentBytes);
-  const { requestId, method, target } = ask;
+  const { requestId, method, target } = request;
   deps.requestLog.write({ requestId, method, target, status, outcome, sentBytes, complete, tookMs });
 }

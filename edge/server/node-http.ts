@@ -25,7 +25,7 @@ export interface NodeServerDeps extends ServerDeps {
 }
 
 export interface Server {
-  onRequest(request: IncomingMessage, response: ServerResponse): void;
+  onRequest(incoming: IncomingMessage, response: ServerResponse): void;
   /** Ends the requests that are being passed on. */
   close(): void;
 }
@@ -35,19 +35,19 @@ export function createServer(deps: NodeServerDeps): Server {
 
   /** Returns undefined if the answer is complete already: a reply without a stream needs no promise. */
   function write(exchange: NodeExchange, answer: Answer): Promise<void> | undefined {
-    const { ask, request, response } = exchange;
+    const { request, incoming, response } = exchange;
     exchange.outcome = answer.outcome;
     if (answer.kind === 'pass') {
-      return deps.pass.handle(request, response, {
-        requestId: ask.requestId,
-        clientAddress: deps.addressOf(request),
+      return deps.pass.handle(incoming, response, {
+        requestId: request.requestId,
+        clientAddress: deps.addressOf(incoming),
         signal: closing.signal,
       });
     }
     deps.uses.note(answer);
-    if (!isAtHand(answer.reply, request)) return send(answer.reply, request, response, exchange.gone());
+    if (!isAtHand(answer.reply, incoming)) return send(answer.reply, incoming, response, exchange.gone());
     if (response.destroyed) return undefined;
-    sendNow(answer.reply, request, response);
+    sendNow(answer.reply, incoming, response);
     if (answer.mediaId !== null && response.writableLength > 0) {
       response.once('close', deps.outgoing.add(answer.mediaId, response));
     }
@@ -63,11 +63,11 @@ export function createServer(deps: NodeServerDeps): Server {
   }
 
   return {
-    onRequest(request, response) {
-      const exchange = new NodeExchange(request, response, deps);
+    onRequest(incoming, response) {
+      const exchange = new NodeExchange(incoming, response, deps);
       response.once('close', () => exchange.end(deps));
       try {
-        const answer = answerTo(deps, exchange.ask, exchange);
+        const answer = answerTo(deps, exchange.request, exchange);
         if (answer instanceof Promise) void writeLater(exchange, answer);
         else write(exchange, answer)?.catch((thrown: unknown) => fail(exchange, thrown, deps));
       } catch (thrown) {
@@ -80,20 +80,20 @@ export function createServer(deps: NodeServerDeps): Server {
 
 /** One request and its response. */
 class NodeExchange extends LazyClientSignal {
-  readonly request: IncomingMessage;
+  readonly incoming: IncomingMessage;
   readonly response: ServerResponse;
-  readonly ask: EdgeRequest;
+  readonly request: EdgeRequest;
   outcome: Outcome = 'failed';
   readonly #startedMs: number;
   readonly #sentBytes: () => number;
 
-  constructor(request: IncomingMessage, response: ServerResponse, deps: Pick<ServerDeps, 'clock' | 'newRequestId'>) {
+  constructor(incoming: IncomingMessage, response: ServerResponse, deps: Pick<ServerDeps, 'clock' | 'newRequestId'>) {
     super();
-    this.request = request;
+    this.incoming = incoming;
     this.response = response;
-    this.ask = askOf(request, response, deps.newRequestId);
+    this.request = edgeRequest(incoming, response, deps.newRequestId);
     this.#startedMs = deps.clock.monotonicMs();
-    this.#sentBytes = sentMeter(request, response);
+    this.#sentBytes = sentMeter(incoming, response);
   }
 
   override get over(): boolean {
@@ -103,7 +103,7 @@ class NodeExchange extends LazyClientSignal {
   end(deps: Pick<ServerDeps, 'clock' | 'tally' | 'requestLog'>): void {
     this.signalGone();
     const { response, outcome } = this;
-    account(deps, this.ask, {
+    account(deps, this.request, {
       outcome,
       status: response.headersSent ? response.statusCode : 0,
       sentBytes: this.#sentBytes(),
@@ -113,18 +113,18 @@ class NodeExchange extends LazyClientSignal {
   }
 }
 
-function askOf(request: IncomingMessage, response: ServerResponse, newRequestId: () => string): EdgeRequest {
-  const { target } = originForm(request.url ?? '');
+function edgeRequest(incoming: IncomingMessage, response: ServerResponse, newRequestId: () => string): EdgeRequest {
+  const { target } = originForm(incoming.url ?? '');
   const { path, query } = splitTarget(target);
-  const { headers } = request;
+  const { headers } = incoming;
   return {
-    method: request.method ?? '',
+    method: incoming.method ?? '',
     target,
     path,
     query,
     header: (name) => header(headers, name),
-    fields: () => rawFields(request.rawHeaders),
-    inform: (status, fields) => inform(request, response, status, fields),
+    fields: () => rawFields(incoming.rawHeaders),
+    inform: (status, fields) => inform(incoming, response, status, fields),
     requestId: requestId(header(headers, REQUEST_ID)) ?? newRequestId(),
   };
 }
@@ -133,8 +133,8 @@ function askOf(request: IncomingMessage, response: ServerResponse, newRequestId:
  * Sends an interim response on. RFC 9110 15.2 wants all of them forwarded, but
  * node can send only 102 and 103.
  */
-function inform(request: IncomingMessage, response: ServerResponse, status: number, fields: HeaderList): void {
-  const { httpVersion } = request;
+function inform(incoming: IncomingMessage, response: ServerResponse, status: number, fields: HeaderList): void {
+  const { httpVersion } = incoming;
   const protocol = httpVersion === '1.0' ? '1.0' : '1.1';
   if (!forwardsInterim(status, protocol) || response.headersSent || response.destroyed) return;
   if (status === 102) response.writeProcessing();
@@ -144,12 +144,12 @@ function inform(request: IncomingMessage, response: ServerResponse, status: numb
 
 /** Answers with the failure, or breaks the connection if an answer has begun. */
 function fail(exchange: NodeExchange, thrown: unknown, deps: Pick<ServerDeps, 'log'>): void {
-  const { request, response, ask, over } = exchange;
+  const { request, incoming, response, over } = exchange;
   if (!over && !response.headersSent) {
     exchange.outcome = 'failed';
-    sendNow(failureReply(ask, thrown, deps), request, response);
+    sendNow(failureReply(request, thrown, deps), incoming, response);
     return;
   }
   if (!over) response.destroy();
-  deps.log.debug({ requestId: ask.requestId, ...errorFields(thrown) }, 'an answer was broken off');
+  deps.log.debug({ requestId: request.requestId, ...errorFields(thrown) }, 'an answer was broken off');
 }

@@ -1,18 +1,18 @@
 /**
- * Reads the head of a plain request from the text of a connection: GET or HEAD,
- * a target in origin form, HTTP/1.1, fields that each stand there once, no body
- * and nothing that asks for another protocol or another end of the connection.
+ * Reads the head of a plain request from the bytes of a connection. Plain means:
+ * GET or HEAD, a target in origin form, HTTP/1.1, no field twice, no body, and
+ * no field that changes the protocol or the end of the connection.
  *
  * Promises to accept nothing that node's parser and the inspection behind it
- * (src/server/hygiene.ts) would refuse or read in another way. Whatever is not
- * plainly so is `unusual`, and theirs. Pure.
+ * (src/server/hygiene.ts) would refuse or read differently. Every other head is
+ * `unusual` and is left to them. Pure.
  */
 
 import { HOST, isOriginForm } from '../../../src/http/head.js';
 import type { HeaderList } from '../../../src/http/reply.js';
 import type { InspectionLimits } from '../../../src/server/hygiene.js';
 
-/** The fields of a request, as text and as read. A client mostly sends the same ones again. */
+/** The fields of a request, as text and parsed. A client mostly sends the same text again. */
 export interface Fields {
   readonly text: string;
   /** In the order received, names in lower case. */
@@ -25,7 +25,7 @@ export interface PlainHead {
   readonly method: 'GET' | 'HEAD';
   readonly target: string;
   readonly fields: Fields;
-  /** Characters, and bytes, that the head takes. */
+  /** Length of the head, in characters and in bytes. */
   readonly length: number;
 }
 
@@ -39,9 +39,9 @@ const LINE_END = '\r\n';
 const HEAD_END = '\r\n\r\n';
 
 /**
- * `text`: what was received, one character a byte (latin-1). `before`: the
- * fields of the request before on the same connection, handed back where they
- * are the same.
+ * `text` is what was received, one character for each byte (latin-1). `before`
+ * holds the fields of the previous request on the connection; they are returned
+ * again if the text is the same.
  */
 export function readHead(text: string, limits: InspectionLimits, before: Fields | undefined): HeadRead {
   const method = methodOf(text);
@@ -59,7 +59,7 @@ export function readHead(text: string, limits: InspectionLimits, before: Fields 
   return fields === undefined ? UNUSUAL : { kind: 'plain', method, target, fields, length };
 }
 
-/** A copy: a part of a text keeps all of it, and what is read of a request may be kept for long. */
+/** A copy of the string. A slice would keep the whole text in memory, and a target or a value may be kept for long. */
 function detached(part: string): string {
   return ` ${part}`.slice(1);
 }
@@ -75,10 +75,10 @@ function isBeginningOfMethod(text: string): boolean {
 
 /** RFC 9110 5.6.2. */
 const TOKEN = /^[!#$%&'*+.^_`|~0-9a-z-]+$/;
-/** Visible ASCII, space and tab: neither a stray control character nor what one reader takes for UTF-8 and another for Latin-1. */
+/** Visible ASCII, space and tab: no control characters, and no bytes that can be read as UTF-8 or as Latin-1. */
 const VALUE = /^[\t\x20-\x7e]*$/;
 
-/** What frames a body, asks for something else than an answer, or concerns the connection. */
+/** Fields that frame a body, ask for more than a response, or concern the connection. */
 const NOT_PLAIN: ReadonlySet<string> = new Set([
   'content-length',
   'expect',
@@ -91,7 +91,7 @@ const NOT_PLAIN: ReadonlySet<string> = new Set([
   'upgrade',
 ]);
 
-/** Undefined where one of them is not plain. `text` is whole lines, each with its end. */
+/** Undefined if a field is not plain. `text` is a number of whole lines, each with its line end. */
 function readFields(text: string, countMax: number): Fields | undefined {
   const values = new Map<string, string>();
   const lines: [string, string][] = [];
@@ -101,7 +101,7 @@ function readFields(text: string, countMax: number): Fields | undefined {
     if (colon < 0 || colon > lineEnd) return undefined;
     const name = text.slice(at, colon).toLowerCase();
     const raw = text.slice(colon + 1, lineEnd);
-    // A name that is no token also stands for a folded line (RFC 9112 5.2), which begins with white space.
+    // The test of the name also refuses a folded line (RFC 9112 5.2), which begins with white space.
     if (!TOKEN.test(name) || !VALUE.test(raw) || values.has(name) || NOT_PLAIN.has(name)) return undefined;
     const value = detached(raw.trim());
     if (name === 'connection' && value.toLowerCase() !== 'keep-alive') return undefined;

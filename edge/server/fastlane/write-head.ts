@@ -1,6 +1,6 @@
 /**
- * A Reply as HTTP/1.1 writes it: the head as text, one character a byte, and how
- * its body is framed. What many answers share is written once.
+ * Writes the head of a Reply for HTTP/1.1 and decides how its body is framed.
+ * Fields that many answers share are encoded once.
  */
 import { STATUS_CODES } from 'node:http';
 import type { Clock } from '../../../src/clock.js';
@@ -9,9 +9,9 @@ import { type HeaderList, headerOf, type Reply } from '../../../src/http/reply.j
 import { lengthOf } from '../../../src/server/send.js';
 
 export interface WrittenHead {
-  /** The status line and what the answer shares with others. */
+  /** The status line and the fields that other answers share. */
   readonly shared: Uint8Array;
-  /** All that follows, one character a byte. */
+  /** The rest of the head, one character for each byte. */
   readonly own: string;
   readonly sizeBytes: number;
   readonly framing: Framing;
@@ -27,9 +27,9 @@ const NONE: Framing = { kind: 'none' };
 const CHUNKED: Framing = { kind: 'chunked' };
 
 export interface HeadWriter {
-  /** `last`: nothing more is answered on this connection. Throws for a field that cannot be written. */
+  /** `last`: the connection ends after this answer. Throws if a field value may not be sent. */
   write(reply: Reply, method: string, last: boolean): WrittenHead;
-  /** RFC 9110 15.2. */
+  /** An interim response (RFC 9110 15.2). */
   interim(status: number, headers: HeaderList): string;
 }
 
@@ -38,7 +38,7 @@ export function createHeadWriter(clock: Pick<Clock, 'now'>, idleMs: number): Hea
   let dateAt = 0;
   let dateLine = '';
 
-  /** RFC 9110 6.6.1: of answers that have none of their own. */
+  /** RFC 9110 6.6.1: the Date of an answer that has none. */
   function date(): string {
     const now = clock.now();
     if (Math.floor(now / 1_000) !== dateAt) {
@@ -66,7 +66,7 @@ export function createHeadWriter(clock: Pick<Clock, 'now'>, idleMs: number): Hea
   };
 }
 
-/** RFC 9112 6.3: after HEAD, 204 and 304 there are no bytes, whatever length is told. */
+/** RFC 9112 6.3: an answer to HEAD, a 204 and a 304 have no body, whatever length the head gives. */
 function framingOf({ status, body }: Reply, method: string, sizeBytes: number | null): Framing {
   if (method === 'HEAD' || status === 204 || status === 304 || body.kind === 'none') return NONE;
   return sizeBytes === null ? CHUNKED : { kind: 'length', sizeBytes };
@@ -80,16 +80,16 @@ function sizeIn(headers: HeaderList): number | null {
 interface Shared {
   readonly status: number;
   readonly bytes: Uint8Array;
-  /** Whether it says when it was made. */
+  /** Whether there is a Date field. */
   readonly dated: boolean;
-  /** The length that it states. */
+  /** The value of Content-Length, or null. */
   readonly sizeBytes: number | null;
 }
 
 const NOTHING: HeaderList = [];
 const written = new WeakMap<HeaderList, Shared>();
 
-/** Written once for each list; a list goes with one status, all but always. */
+/** Encodes each list once. A list nearly always goes with the same status. */
 function sharedOf(headers: HeaderList, status: number): Shared {
   const known = written.get(headers);
   if (known?.status === status) return known;
@@ -103,7 +103,7 @@ function sharedOf(headers: HeaderList, status: number): Shared {
   return made;
 }
 
-/** A line break in a value would begin another field, or another answer. */
+/** A line break in a value would begin another field or another response. */
 const UNWRITABLE = /[^\t\x20-\x7e\x80-\xff]/;
 
 function linesOf(headers: HeaderList): string {

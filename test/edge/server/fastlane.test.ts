@@ -1,4 +1,4 @@
-/** The fast lane: what it takes for plain, what it hands over, and how its connections live and end. */
+/** The fast lane: which requests are plain, what it hands over to node:http, and how its connections end. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
@@ -34,8 +34,8 @@ const get = (target: string, ...lines: readonly string[]): string =>
 interface Lane {
   readonly port: number;
   readonly listener: Listener;
-  /** What the story was asked, by the lane and by what it handed over to, in the order of asking. */
-  readonly asked: readonly string[];
+  /** All requests, those of the lane and those handed over to node:http, in their order. */
+  readonly requests: readonly string[];
   readonly byNode: readonly string[];
   readonly reasons: readonly GuardReason[];
   readonly tally: Tally;
@@ -45,16 +45,16 @@ interface Lane {
   readonly errors: () => readonly unknown[];
 }
 
-type Story = (ask: EdgeRequest, client: ClientSignal) => Answer | Promise<Answer>;
+type Handler = (request: EdgeRequest, client: ClientSignal) => Answer | Promise<Answer>;
 
 async function openLane(
   t: Test,
-  story: Story = echo,
+  handler: Handler = echo,
   limits: Partial<ListenLimits> = {},
   tls?: TestCertificate,
 ): Promise<Lane> {
   const { log, lines } = testDeps();
-  const asked: string[] = [];
+  const requests: string[] = [];
   const byNode: string[] = [];
   const reasons: GuardReason[] = [];
   const logged: RequestLine[] = [];
@@ -69,7 +69,7 @@ async function openLane(
     log,
     onRefused: (reason) => reasons.push(reason),
     onRequest(request, response) {
-      asked.push(`${request.method} ${request.url}`);
+      requests.push(`${request.method} ${request.url}`);
       byNode.push(`${request.method} ${request.url}`);
       request.on('data', () => undefined).on('error', () => undefined);
       request.on('end', () => response.end(`node ${request.url}\n`));
@@ -77,9 +77,9 @@ async function openLane(
     firstReader: (within, clock) =>
       createFastlane(
         {
-          handle(ask, client) {
-            asked.push(`${ask.method} ${ask.target}`);
-            return story(ask, client);
+          handle(request, client) {
+            requests.push(`${request.method} ${request.target}`);
+            return handler(request, client);
           },
           health: { live: () => text('alive'), ready: async () => text('ready') },
           uses: { note: () => undefined },
@@ -96,7 +96,7 @@ async function openLane(
   });
   t.teardown(() => listener.close());
   const errors = () => lines.filter(({ level }) => level === 'error' || level === 'warn');
-  return { port: listener.port, listener, asked, byNode, reasons, tally, outgoing, logged, errors };
+  return { port: listener.port, listener, requests, byNode, reasons, tally, outgoing, logged, errors };
 }
 
 function text(words: string): Reply {
@@ -120,7 +120,7 @@ function echo({ target }: EdgeRequest): Answer {
 const bodiesIn = (received: string): readonly string[] =>
   [...received.matchAll(/\r\n\r\n((?:lane|node) [^\n]*)\n/g)].map(([, body]) => body ?? '');
 
-void t.test('a head is plain, unusual or not whole yet', async (t) => {
+void t.test('a head is plain, unusual or incomplete', async (t) => {
   const kind = (given: string): string => readHead(given, LIMITS, undefined).kind;
   const plain = [
     get('/'),
@@ -169,7 +169,7 @@ void t.test('a head is plain, unusual or not whole yet', async (t) => {
   }
 });
 
-void t.test('fields that come again on a connection are not read again', async (t) => {
+void t.test('fields that are repeated on a connection are not parsed again', async (t) => {
   const first = readHead(get('/1', 'X: y'), LIMITS, undefined);
   assert.ok(first.kind === 'plain');
   const same = readHead(get('/2', 'X: y'), LIMITS, first.fields);
@@ -179,7 +179,7 @@ void t.test('fields that come again on a connection are not read again', async (
   t.equal(other.fields.values.get('x'), 'z');
 });
 
-void t.test('what is plain is read as node:http reads it', async (t) => {
+void t.test('a plain head is read as node:http reads it', async (t) => {
   const seen: { method: string; target: string; headers: unknown }[] = [];
   const door = await listen({
     host: '127.0.0.1',
@@ -252,41 +252,44 @@ void t.test('what is plain is read as node:http reads it', async (t) => {
     }),
     { numRuns: 2_000, seed: 7 },
   );
-  t.ok(plain > 100, `${plain} of them were plain`);
+  t.ok(plain > 100, `${plain} heads were plain`);
 });
 
-void t.test('plain requests are answered in order, and what is not goes to node:http with what follows', async (t) => {
-  const lane = await openLane(t);
-  const sent = [
-    get('/1'),
-    head('HEAD /2 HTTP/1.1', 'Host: a'),
-    get('/3'),
-    `${head('POST /4 HTTP/1.1', 'Host: a', 'Content-Length: 3')}abc`,
-    get('/5'),
-    get('/6', 'Connection: close'),
-  ].join('');
-  const received = await exchangeRaw(lane.port, sent);
-  t.same(bodiesIn(received), ['lane /1', 'lane /3', 'node /4', 'node /5', 'node /6']);
-  t.match(received, /^HTTP\/1\.1 200 OK\r\ncontent-type: text\/plain\r\ncontent-length: 8\r\ndate: [^\r]+ GMT\r\n/);
-  t.match(received, /\r\nconnection: keep-alive\r\nkeep-alive: timeout=65\r\n\r\nlane \/1\n/);
-  t.same(lane.asked, ['GET /1', 'HEAD /2', 'GET /3', 'POST /4', 'GET /5', 'GET /6']);
-  t.equal(lane.tally.counts.hit_memory.requests, 3);
-  t.match(lane.logged[0], { requestId: 'made-here', method: 'GET', target: '/1', status: 200, complete: true });
+void t.test(
+  'plain requests are answered in order; a request that is not plain goes to node:http with all that follow',
+  async (t) => {
+    const lane = await openLane(t);
+    const sent = [
+      get('/1'),
+      head('HEAD /2 HTTP/1.1', 'Host: a'),
+      get('/3'),
+      `${head('POST /4 HTTP/1.1', 'Host: a', 'Content-Length: 3')}abc`,
+      get('/5'),
+      get('/6', 'Connection: close'),
+    ].join('');
+    const received = await exchangeRaw(lane.port, sent);
+    t.same(bodiesIn(received), ['lane /1', 'lane /3', 'node /4', 'node /5', 'node /6']);
+    t.match(received, /^HTTP\/1\.1 200 OK\r\ncontent-type: text\/plain\r\ncontent-length: 8\r\ndate: [^\r]+ GMT\r\n/);
+    t.match(received, /\r\nconnection: keep-alive\r\nkeep-alive: timeout=65\r\n\r\nlane \/1\n/);
+    t.same(lane.requests, ['GET /1', 'HEAD /2', 'GET /3', 'POST /4', 'GET /5', 'GET /6']);
+    t.equal(lane.tally.counts.hit_memory.requests, 3);
+    t.match(lane.logged[0], { requestId: 'made-here', method: 'GET', target: '/1', status: 200, complete: true });
 
-  await t.test('wherever the pieces in which it comes begin and end', async (t) => {
-    const short = get('/1') + get('/pass') + get('/2', 'Connection: close');
-    for (let at = 1; at < short.length; at += 1) {
-      const raw = await connectRaw(lane.port);
-      raw.write(short.slice(0, at));
-      await new Promise(setImmediate);
-      raw.write(short.slice(at));
-      assert.deepEqual(bodiesIn(await raw.whole()), ['lane /1', 'node /pass', 'node /2'], `cut at ${at}`);
-    }
-    t.pass('all cuts give the same');
-  });
-});
+    await t.test('wherever the bytes are cut into pieces', async (t) => {
+      const short = get('/1') + get('/pass') + get('/2', 'Connection: close');
+      for (let at = 1; at < short.length; at += 1) {
+        const raw = await connectRaw(lane.port);
+        raw.write(short.slice(0, at));
+        await new Promise(setImmediate);
+        raw.write(short.slice(at));
+        assert.deepEqual(bodiesIn(await raw.whole()), ['lane /1', 'node /pass', 'node /2'], `cut at ${at}`);
+      }
+      t.pass('all cuts give the same answers');
+    });
+  },
+);
 
-void t.test('health is answered here, and an id of the client is kept where it is one', async (t) => {
+void t.test('health is answered here, and a well-formed request id of the client is kept', async (t) => {
   const lane = await openLane(t, ({ requestId }) => replied(text(`lane ${requestId}\n`)));
   const received = await exchangeRaw(
     lane.port,
@@ -302,7 +305,7 @@ void t.test('health is answered here, and an id of the client is kept where it i
   t.equal(lane.tally.counts.own.requests, 2);
 });
 
-void t.test('bodies that come as streams', async (t) => {
+void t.test('bodies that are streams', async (t) => {
   const bodies: Record<string, Reply['body']> = {
     '/known': {
       kind: 'stream',
@@ -319,7 +322,7 @@ void t.test('bodies that come as streams', async (t) => {
   const lane = await openLane(t, ({ path }) => replied({ status: 200, headers: [], body: bodies[path] ?? NO_BODY }));
   const end = get('/none', 'Connection: close');
 
-  await t.test('are framed by their length, or in chunks', async (t) => {
+  await t.test('are framed by their length or in chunks', async (t) => {
     const received = await exchangeRaw(lane.port, get('/known') + get('/unknown') + get('/empty') + end);
     t.match(received, /\r\ncontent-length: 10\r\n.*\r\n\r\n0123456789HTTP/s);
     t.match(received, /\r\ntransfer-encoding: chunked\r\n.*\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nHTTP/s);
@@ -327,15 +330,15 @@ void t.test('bodies that come as streams', async (t) => {
     t.equal(received.match(/HTTP\/1\.1 200 OK/g)?.length, 4);
   });
 
-  await t.test('that end early or go on too long break the connection', async (t) => {
+  await t.test('break the connection if they are too short or too long', async (t) => {
     for (const target of ['/short', '/long']) {
       const received = await exchangeRaw(lane.port, get(target) + end);
       t.notMatch(received, /HTTP.*HTTP/s, `${target}: nothing follows`);
-      t.notMatch(received, /\r\n\r\n(?:0123456789|01234$)/, `${target}: it does not look whole`);
+      t.notMatch(received, /\r\n\r\n(?:0123456789|01234$)/, `${target}: it does not look complete`);
     }
   });
 
-  await t.test('that cannot be opened become a problem', async (t) => {
+  await t.test('are answered with a problem if they cannot be opened', async (t) => {
     const received = await exchangeRaw(lane.port, get('/closed') + end);
     t.match(received, /^HTTP\/1\.1 503 .*application\/problem\+json.*"code":"overloaded".*HTTP\/1\.1 200 OK/s);
     t.equal(lane.tally.counts.failed.requests, 1);
@@ -350,28 +353,31 @@ void t.test('bodies that come as streams', async (t) => {
   });
 });
 
-void t.test('what a story throws is answered as a problem, and told where it is our fault', async (t) => {
-  const lane = await openLane(t, ({ path }) => {
-    if (path === '/fault') throw new Fault('not_found', 'There is nothing here.');
-    if (path === '/later') return Promise.reject(new Error('inner words'));
-    if (path === '/split') {
-      return replied({ status: 200, headers: [['x', 'a\r\nset-cookie: b']], body: NO_BODY });
-    }
-    return replied(text('lane fine\n'));
-  });
-  const received = await exchangeRaw(
-    lane.port,
-    get('/fault') + get('/later') + get('/split') + get('/') + get('/', 'Connection: close'),
-  );
-  t.match(received, /^HTTP\/1\.1 404 .*HTTP\/1\.1 500 .*HTTP\/1\.1 500 .*lane fine/s);
-  t.notMatch(received, /inner words|set-cookie/);
-  t.equal(lane.errors().length, 2);
-});
+void t.test(
+  'what the handler throws is answered with a problem, and logged if it is an error of the edge',
+  async (t) => {
+    const lane = await openLane(t, ({ path }) => {
+      if (path === '/fault') throw new Fault('not_found', 'There is nothing here.');
+      if (path === '/later') return Promise.reject(new Error('inner words'));
+      if (path === '/split') {
+        return replied({ status: 200, headers: [['x', 'a\r\nset-cookie: b']], body: NO_BODY });
+      }
+      return replied(text('lane fine\n'));
+    });
+    const received = await exchangeRaw(
+      lane.port,
+      get('/fault') + get('/later') + get('/split') + get('/') + get('/', 'Connection: close'),
+    );
+    t.match(received, /^HTTP\/1\.1 404 .*HTTP\/1\.1 500 .*HTTP\/1\.1 500 .*lane fine/s);
+    t.notMatch(received, /inner words|set-cookie/);
+    t.equal(lane.errors().length, 2);
+  },
+);
 
 void t.test('a client that does not read', async (t) => {
   const large = Buffer.alloc(4_000_000, 'x');
 
-  /** Asks for more than any socket buffers hold, and reads nothing. */
+  /** Requests more than all socket buffers hold, and reads nothing. */
   async function unread(lane: Lane): Promise<RawConnection> {
     const raw = await connectRaw(lane.port);
     raw.socket.pause();
@@ -379,12 +385,12 @@ void t.test('a client that does not read', async (t) => {
     return raw;
   }
 
-  await t.test('is not answered further, and gets everything once it reads', async (t) => {
+  await t.test('gets no further answer, and gets all of them once it reads', async (t) => {
     const lane = await openLane(t, () => replied({ ...text(''), body: { kind: 'bytes', bytes: large } }, ID));
     const raw = await unread(lane);
-    await until('the first answer', () => lane.asked.length > 0);
+    await until('the first answer', () => lane.requests.length > 0);
     for (let turn = 0; turn < 50; turn += 1) await new Promise(setImmediate);
-    t.ok(lane.asked.length < 8, `${lane.asked.length} of 8 were begun`);
+    t.ok(lane.requests.length < 8, `${lane.requests.length} of 8 were answered`);
     raw.socket.resume();
     await until('all of them', () => lane.logged.length === 8);
     t.ok(lane.logged.every(({ complete }) => complete));
@@ -392,22 +398,22 @@ void t.test('a client that does not read', async (t) => {
     raw.socket.destroy();
   });
 
-  await t.test('does not keep what is taken down', async (t) => {
+  await t.test('does not get the rest of media that are taken down', async (t) => {
     const lane = await openLane(t, () => replied({ ...text(''), body: { kind: 'bytes', bytes: large } }, ID));
     const raw = await unread(lane);
-    await until('an answer', () => lane.asked.length > 0);
+    await until('an answer', () => lane.requests.length > 0);
     await new Promise(setImmediate);
     lane.outgoing.breakOff(ID);
     raw.socket.resume();
     await raw.closed;
     await until('its end', () => lane.logged.length > 0);
     t.match(lane.logged.at(-1), { complete: false, status: 200 });
-    t.ok(raw.text.length < 8 * large.length, 'it did not get all of it');
+    t.ok(raw.text.length < 8 * large.length, 'it did not get all bytes');
   });
 
-  await t.test('is broken off once nothing has moved for too long', async (t) => {
-    const story: Story = () => replied({ ...text(''), body: { kind: 'bytes', bytes: Buffer.alloc(20_000_000) } });
-    const lane = await openLane(t, story, { stalledMs: 200 });
+  await t.test('loses its connection when no byte has moved for too long', async (t) => {
+    const handler: Handler = () => replied({ ...text(''), body: { kind: 'bytes', bytes: Buffer.alloc(20_000_000) } });
+    const lane = await openLane(t, handler, { stalledMs: 200 });
     const raw = await unread(lane);
     await until('its end', () => lane.logged.length === 1);
     t.match(lane.logged, [{ complete: false }]);
@@ -415,13 +421,13 @@ void t.test('a client that does not read', async (t) => {
   });
 });
 
-void t.test('a client that leaves ends what is done for it alone', async (t) => {
+void t.test('a client that leaves ends the work that is done for it alone', async (t) => {
   const left: string[] = [];
-  const lane = await openLane(t, (ask, client) => {
+  const lane = await openLane(t, (request, client) => {
     const signal = client.gone();
     return new Promise((_, reject) => {
       signal.addEventListener('abort', () => {
-        left.push(ask.target);
+        left.push(request.target);
         reject(new Error('left'));
       });
     });
@@ -429,7 +435,7 @@ void t.test('a client that leaves ends what is done for it alone', async (t) => 
   for (const way of ['end', 'reset'] as const) {
     const raw = await connectRaw(lane.port);
     raw.write(get(`/${way}`));
-    await until('the request', () => lane.asked.includes(`GET /${way}`));
+    await until('the request', () => lane.requests.includes(`GET /${way}`));
     raw[way]();
     await until(`the end by ${way}`, () => left.includes(`/${way}`));
     raw.socket.destroy();
@@ -441,16 +447,16 @@ void t.test('a client that leaves ends what is done for it alone', async (t) => 
   ]);
 });
 
-/** The first to ask, gone before it is answered. */
+/** Sends the first request of a lane and leaves before the answer. */
 async function askAndLeave(lane: Lane, target: string): Promise<void> {
   const raw = await connectRaw(lane.port);
   raw.write(get(target));
-  await until('the request', () => lane.asked.length === 1);
+  await until('the request', () => lane.requests.length === 1);
   raw.reset();
   await until('its end', () => lane.logged.length === 1);
 }
 
-void t.test('a body for a client who has left meanwhile is closed, not forgotten', async (t) => {
+void t.test('a body for a client that has left meanwhile is closed', async (t) => {
   const body = new Readable({ read: () => undefined });
   let go = (): void => undefined;
   const lane = await openLane(
@@ -467,13 +473,13 @@ void t.test('a body for a client who has left meanwhile is closed, not forgotten
   t.match(lane.logged, [{ status: 0, complete: false }]);
 });
 
-void t.test('a body that is broken off for a client who has left breaks nothing else', async (t) => {
+void t.test('a body that fails because its client has left breaks nothing else', async (t) => {
   let go = (): void => undefined;
-  const lane = await openLane(t, (ask, client) => {
-    if (ask.target !== '/body') return echo(ask);
+  const lane = await openLane(t, (request, client) => {
+    if (request.target !== '/body') return echo(request);
     return new Promise((resolve) => {
       go = () => {
-        // As the cache opens what still arrives: with the answer, under the signal of its reader.
+        // The cache opens an arriving body like this: with the answer, under the signal of its reader.
         const body = new Readable({ read: () => undefined, signal: client.gone() });
         resolve(replied({ status: 200, headers: [], body: { kind: 'stream', sizeBytes: 5, open: () => body } }));
       };
@@ -484,23 +490,23 @@ void t.test('a body that is broken off for a client who has left breaks nothing 
   t.match(await exchangeRaw(lane.port, get('/', 'Connection: close')), /node \//, 'the process goes on');
 });
 
-void t.test('interim answers go on, and nothing but them', async (t) => {
-  const lane = await openLane(t, async (ask) => {
-    ask.inform?.(103, [
+void t.test('interim responses are sent on, with their Link fields only', async (t) => {
+  const lane = await openLane(t, async (request) => {
+    request.inform?.(103, [
       ['link', '</a>; rel=preload'],
       ['x', 'y'],
     ]);
-    ask.inform?.(100, []);
+    request.inform?.(100, []);
     return replied(text('lane late\n'));
   });
   const received = await exchangeRaw(lane.port, get('/') + head('POST /end HTTP/1.1', 'Host: a', 'Connection: close'));
   t.match(received, /^HTTP\/1\.1 103 Early Hints\r\nlink: <\/a>; rel=preload\r\n\r\nHTTP\/1\.1 200 OK\r\n/);
 });
 
-void t.test('waits have an end', async (t) => {
+void t.test('every wait for a client has a limit', async (t) => {
   const lane = await openLane(t, echo, { headersWithinMs: 150, idleMs: 300 });
 
-  await t.test('a head that does not come in time, whether a part of it came or none', async (t) => {
+  await t.test('a head that does not arrive in time, with or without a first part', async (t) => {
     const [slow, silent] = await Promise.all([
       exchangeRaw(lane.port, 'GET / HTTP/1.1\r\nHost: a\r\nX-Slow: '),
       exchangeRaw(lane.port, ''),
@@ -510,47 +516,47 @@ void t.test('waits have an end', async (t) => {
     t.same(lane.reasons, ['slow', 'slow'], 'each is counted');
   });
 
-  await t.test('the next request of a connection, and its second half', async (t) => {
+  await t.test('the next request of a connection, and the second half of one', async (t) => {
     const idle = await connectRaw(lane.port);
     idle.write(get('/1'));
     await idle.closed;
     t.same(bodiesIn(idle.text), ['lane /1']);
-    t.notMatch(idle.text, /408/, 'a connection that waits ends without a word');
+    t.notMatch(idle.text, /408/, 'an idle connection ends without a response');
     const begun = await connectRaw(lane.port);
     begun.write(`${get('/1')}GET /2 HTT`);
     t.match(await begun.whole(), /lane \/1\n.*HTTP\/1\.1 408 /s);
   });
 });
 
-void t.test('over TLS it is the same lane', { skip: hasOpenssl ? false : 'there is no openssl' }, async (t) => {
+void t.test('the same over TLS', { skip: hasOpenssl ? false : 'there is no openssl' }, async (t) => {
   const certificate = selfSigned(t.testdir(), 'lane');
   const large = Buffer.alloc(3_000_000, 'x');
-  const story: Story = (ask) =>
-    ask.target === '/large' ? replied({ ...text(''), body: { kind: 'bytes', bytes: large } }) : echo(ask);
-  const lane = await openLane(t, story, {}, certificate);
+  const handler: Handler = (request) =>
+    request.target === '/large' ? replied({ ...text(''), body: { kind: 'bytes', bytes: large } }) : echo(request);
+  const lane = await openLane(t, handler, {}, certificate);
   const client = connect({ port: lane.port, host: '127.0.0.1', ca: certificate.cert, ALPNProtocols: ['http/1.1'] });
   await once(client, 'secureConnect');
   let received = '';
   client.on('data', (chunk: Buffer) => (received += chunk.toString('latin1')));
   client.pause();
   client.write(get('/1') + get('/large') + get('/large') + get('/pass') + get('/2', 'Connection: close'));
-  await until('the first large one', () => lane.asked.includes('GET /large'));
+  await until('the first large one', () => lane.requests.includes('GET /large'));
   for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
-  t.notOk(lane.asked.includes('GET /pass'), 'what is not read is not answered further');
+  t.notOk(lane.requests.includes('GET /pass'), 'no further answer while the client does not read');
   client.resume();
   await once(client, 'end');
   client.destroy();
   t.same(bodiesIn(received), ['lane /1', 'node /pass', 'node /2']);
-  t.equal(received.split(large.toString('latin1')).length, 3, 'both large ones are whole');
+  t.equal(received.split(large.toString('latin1')).length, 3, 'both large bodies are complete');
 });
 
-void t.test('a lane that closes', async (t) => {
+void t.test('a lane that closes ends idle connections, and the others after their answer', async (t) => {
   let finish = (): void => undefined;
   const lane = await openLane(
     t,
     ({ path }) =>
-      path === '/held'
-        ? new Promise((resolve) => (finish = () => resolve(replied(text('lane held\n')))))
+      path === '/slow'
+        ? new Promise((resolve) => (finish = () => resolve(replied(text('lane slow\n')))))
         : echo({ target: path } as EdgeRequest),
     { closeWithinMs: 5_000 },
   );
@@ -558,18 +564,18 @@ void t.test('a lane that closes', async (t) => {
   idle.write(get('/1'));
   await idle.until(/lane \/1/);
   const busy = await connectRaw(lane.port);
-  busy.write(get('/held') + get('/never'));
-  await until('the one in hand', () => lane.asked.includes('GET /held'));
+  busy.write(get('/slow') + get('/never'));
+  await until('the request that waits', () => lane.requests.includes('GET /slow'));
   const closed = lane.listener.close();
-  t.equal(await idle.closed, 'ended', 'ends what waits');
+  t.equal(await idle.closed, 'ended', 'an idle connection ends');
   finish();
   const received = await busy.whole();
-  t.match(received, /\r\nconnection: close\r\n\r\nlane held\n$/, 'finishes what is in hand, as the last');
-  t.notOk(lane.asked.includes('GET /never'));
+  t.match(received, /\r\nconnection: close\r\n\r\nlane slow\n$/, 'the answer that had begun is the last');
+  t.notOk(lane.requests.includes('GET /never'));
   await closed;
 });
 
-void t.test('connections that are too many are refused before the lane sees them', async (t) => {
+void t.test('too many connections are refused before the lane sees them', async (t) => {
   const lane = await openLane(t, echo, { connectionsPerClientMax: 1 });
   const first = await connectRaw(lane.port);
   first.write(get('/1'));
@@ -577,26 +583,23 @@ void t.test('connections that are too many are refused before the lane sees them
   const second = await connectRaw(lane.port);
   second.write(get('/2'));
   t.match(await second.whole(), /^HTTP\/1\.1 503 /);
-  t.same(lane.asked, ['GET /1']);
+  t.same(lane.requests, ['GET /1']);
   first.socket.destroy();
 });
 
-void t.test(
-  'over the wire: what is malformed is refused as without the lane, and what follows is never read',
-  async (t) => {
-    const lane = await openLane(t, echo, MALFORMED_LIMITS);
-    for (const [what, bytes, status] of [...MALFORMED_HEADS, ...MALFORMED_BODIES]) {
-      for (const before of ['', get('/before')]) {
-        const received = await exchangeRaw(lane.port, before + bytes + SMUGGLED);
-        const statuses = [...received.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, each]) => each);
-        t.same(statuses, [...(before === '' ? [] : ['200']), String(status)], what);
-      }
+void t.test('malformed requests are refused as without the lane, and what follows is never read', async (t) => {
+  const lane = await openLane(t, echo, MALFORMED_LIMITS);
+  for (const [what, bytes, status] of [...MALFORMED_HEADS, ...MALFORMED_BODIES]) {
+    for (const before of ['', get('/before')]) {
+      const received = await exchangeRaw(lane.port, before + bytes + SMUGGLED);
+      const statuses = [...received.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, each]) => each);
+      t.same(statuses, [...(before === '' ? [] : ['200']), String(status)], what);
     }
-    t.same(new Set(lane.asked), new Set(['GET /before', 'POST /']));
-  },
-);
+  }
+  t.same(new Set(lane.requests), new Set(['GET /before', 'POST /']));
+});
 
-void t.test('the line of a request', async (t) => {
+void t.test('the log line of a request', async (t) => {
   const lines: string[] = [];
   const sink = { write: (line: string) => void lines.push(line) };
   const clock = { now: () => Date.UTC(2026, 0, 2, 3, 4, 5, 6) };
@@ -623,7 +626,7 @@ void t.test('the line of a request', async (t) => {
   });
   t.match(lines.join(''), /^[^\n]*\n$/, 'is one line');
 
-  await t.test('is written for those that the configuration names', async (t) => {
+  await t.test('is written for the requests that the configuration names', async (t) => {
     const written = (requests: 'all' | 'failed' | 'none', level: 'info' | 'warn', status: number): number => {
       lines.length = 0;
       createRequestLog('edge', { level, requests }, clock, sink).write({ ...line, status });
