@@ -9,7 +9,7 @@ import type { EpochMs } from '../src/clock.js';
 import { section, size, text, type ValueOf } from '../src/config/field.js';
 import { errorCode, Fault } from '../src/errors.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
-import { syncPath } from './blobs/sync-path.js';
+import { syncPath } from './blobs/files.js';
 
 export const auditSection = section(
   'The audit log: one line for every act of an admin. Lines are never changed or removed.',

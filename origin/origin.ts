@@ -17,7 +17,7 @@ import { operatorRoutes } from './api/operators.js';
 import { originRoutes, type RouteDeps } from './api/routes.js';
 import { createWellKnown } from './api/well-known.js';
 import { openAuditLog } from './audit.js';
-import { createInFlight } from './blobs/in-flight.js';
+import { createHashLocks } from './blobs/hash-locks.js';
 import { openBlobStore } from './blobs/open.js';
 import type { OriginConfig } from './config.js';
 import { createJournalStream } from './edges/journal-stream.js';
@@ -70,8 +70,8 @@ async function openComponents(
   opened.add('blobs', blobs);
   const gate = openGate({ config: access, clock, log, metrics });
   opened.add('gate', gate);
-  const inFlight = createInFlight();
-  const thumbs = await openThumbs({ config: config.thumbs, meta, blobs, inFlight, log, metrics, clock });
+  const hashLocks = createHashLocks();
+  const thumbs = await openThumbs({ config: config.thumbs, meta, blobs, hashLocks, log, metrics, clock });
   opened.add('thumbnails', thumbs);
 
   const live = createLiveSettings(settings);
@@ -90,7 +90,7 @@ async function openComponents(
     quotaPeriodMs: quota.periodMs,
     meta,
     blobs,
-    inFlight,
+    hashLocks,
     clock,
     log,
     metrics,
@@ -124,7 +124,7 @@ async function openComponents(
     thumbs,
     clock,
     ids: createIdSource(clock),
-    inFlight,
+    hashLocks,
     scanner,
     audit,
     useReports,

@@ -1,15 +1,15 @@
 /**
  * Syncs of folders that many uploads wait for at once.
  *
- * Promises: whoever asks is answered by a sync that began after the asking, so
- * that all done before is covered by it; those who ask while one is under way
- * share the next; a sync that fails fails all who shared it, and nobody else.
+ * Promises: a call is resolved by a sync that began after the call, so that the
+ * sync covers all that was done before. Calls that come while a sync runs share
+ * the next one. A sync that fails rejects the calls that share it, and no others.
  */
 export type GroupSync = (folder: string) => Promise<void>;
 
 interface Group {
   readonly running: Promise<void>;
-  /** Begins when the running one has ended, however it did. */
+  /** Begins when the running one has ended, whether it failed or not. */
   next: Promise<void> | undefined;
 }
 
@@ -19,18 +19,18 @@ export function createGroupSync(sync: (folder: string) => Promise<void>): GroupS
   function begin(folder: string): Promise<void> {
     const group: Group = { running: sync(folder), next: undefined };
     groups.set(folder, group);
-    const ended = (): void => {
+    const onEnd = (): void => {
       if (group.next === undefined) groups.delete(folder);
     };
-    group.running.then(ended, ended);
+    group.running.then(onEnd, onEnd);
     return group.running;
   }
 
   return (folder) => {
     const group = groups.get(folder);
     if (group === undefined) return begin(folder);
-    const again = (): Promise<void> => begin(folder);
-    group.next ??= group.running.then(again, again);
+    const beginNext = (): Promise<void> => begin(folder);
+    group.next ??= group.running.then(beginNext, beginNext);
     return group.next;
   };
 }

@@ -27,9 +27,9 @@ import type { ByteSpan } from '../../src/http/range.js';
 import type { Sha256 } from '../../src/ids.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { BlobsConfig } from './config.js';
+import { syncPath } from './files.js';
 import { createGroupSync } from './group-sync.js';
 import { storageFault } from './storage-fault.js';
-import { syncPath } from './sync-path.js';
 
 /** Makes the folders and proves that the stage can be renamed from. */
 export async function openLocalStore(config: Pick<BlobsConfig, 'folder' | 'stageFolder'>): Promise<BlobStore> {

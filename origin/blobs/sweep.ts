@@ -2,7 +2,7 @@
  * Frees what nobody needs any more: blobs that no live id holds, with their
  * thumbnails; stored bytes that no record knows, as a crash leaves them; files
  * forgotten on the stage. Each only after a grace period, and a blob only while
- * no upload counts on it (in-flight.ts).
+ * no upload counts on it (hash-locks.ts).
  *
  * The record goes first and the bytes after it, so that no record is ever without
  * its bytes: what is cut off in between leaves bytes without a record.
@@ -15,12 +15,12 @@ import type { Sha256 } from '../../src/ids.js';
 import type { BlobRecord } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
 import { type BlobKey, type BlobListing, type BlobStore, mediaKey } from './blob-store.js';
-import type { InFlight } from './in-flight.js';
+import type { HashLocks } from './hash-locks.js';
 
 export interface SweepParts {
   readonly meta: Pick<MetaStore, 'unreferencedBlobs' | 'forgetBlob' | 'findBlob'>;
   readonly blobs: Pick<BlobStore, 'list' | 'remove'>;
-  readonly inFlight: Pick<InFlight, 'claim'>;
+  readonly hashLocks: Pick<HashLocks, 'tryAlone'>;
 }
 
 export interface Freed {
@@ -50,7 +50,7 @@ export async function freeUnreferenced(
 export async function freeOrphans(parts: SweepParts, storedBefore: EpochMs, signal: AbortSignal): Promise<Freed> {
   let freed = NOTHING;
   for await (const listed of orphans(parts, storedBefore, signal)) {
-    const release = parts.inFlight.claim(sourceOf(listed.key));
+    const release = parts.hashLocks.tryAlone(sourceOf(listed.key));
     if (release === undefined) continue;
     try {
       // Asked again now that no upload can come in between.
@@ -93,7 +93,7 @@ export async function clearStage(folder: string, modifiedBefore: EpochMs, signal
 }
 
 async function freeBlob(parts: SweepParts, blob: BlobRecord): Promise<Freed> {
-  const release = parts.inFlight.claim(blob.sha256);
+  const release = parts.hashLocks.tryAlone(blob.sha256);
   if (release === undefined) return NOTHING;
   try {
     // Asked inside the transaction, now that no upload can come in between.

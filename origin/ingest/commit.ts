@@ -4,7 +4,7 @@
  * can spoil: first the blob, whole and synced; then one transaction with record,
  * indexes, thumbnail job and quota. Only after that may anyone learn of it.
  *
- * The caller has the hash lock (in-flight.ts) from before `classify` until after
+ * The caller has the hash lock (hash-locks.ts) from before `classify` until after
  * `commit`, so that the sweep removes no blob in between.
  */
 import type { Sha256 } from '../../src/ids.js';

@@ -9,7 +9,7 @@ import { Fault } from '../../src/errors.js';
 import type { IdSource } from '../../src/ids.js';
 import { cleanFilename } from '../../src/media/disposition.js';
 import type { BlobStore } from '../blobs/blob-store.js';
-import type { InFlight } from '../blobs/in-flight.js';
+import type { HashLocks } from '../blobs/hash-locks.js';
 import { type Media, type Quarantine, refusesUpload } from '../meta/media.js';
 import type { MetaStore, NewMedia, UploadQuota } from '../meta/store.js';
 import type { Quotas } from '../quota.js';
@@ -28,7 +28,7 @@ export interface IngestDeps {
   readonly ids: IdSource;
   readonly meta: Pick<MetaStore, 'findBlob' | 'findBlobBySent' | 'commitUpload'>;
   readonly blobs: Pick<BlobStore, 'stat' | 'adopt' | 'remove'>;
-  readonly inFlight: Pick<InFlight, 'hold'>;
+  readonly hashLocks: Pick<HashLocks, 'share'>;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
   readonly quotas: Pick<Quotas, 'retryAfterMs'>;
   readonly scanner: Scanner;
@@ -84,7 +84,7 @@ interface Identified {
 /** Classifies and commits under the hash lock. */
 async function store(deps: IngestDeps, upload: NewUpload, seen: Identified, signal: AbortSignal): Promise<Ingested> {
   const { staged, mark } = seen;
-  const release = await deps.inFlight.hold(staged.sha256, signal);
+  const release = await deps.hashLocks.share(staged.sha256, signal);
   try {
     const classified = await classify(deps, staged, signal);
     if (classified.kind === 'quarantined') throw quarantined();

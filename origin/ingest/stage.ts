@@ -12,7 +12,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { Fault } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
-import { closeBare, openBare, writeBare } from '../blobs/bare-files.js';
+import { closeFd, openFd, writeFd } from '../blobs/files.js';
 import { tooLarge } from './admit.js';
 import type { ChunkSource } from './paced-body.js';
 
@@ -144,7 +144,7 @@ class StagedFile {
   /** Writes the last bytes and closes the file. Returns whether all bytes are synced; rejects if a sync failed. */
   async finish(buffers: Buffer[], bytes: number): Promise<boolean> {
     if (this.#file === undefined) {
-      const descriptor = await openBare(this.path, this.#sync ? NEW_SYNCED : NEW, FILE_MODE);
+      const descriptor = await openFd(this.path, this.#sync ? NEW_SYNCED : NEW, FILE_MODE);
       this.#made = true;
       await writeWhole(descriptor, Buffer.concat(buffers));
       return this.#sync;
@@ -168,10 +168,10 @@ class StagedFile {
 async function writeWhole(descriptor: number, bytes: Buffer): Promise<void> {
   try {
     for (let written = 0; written < bytes.length; ) {
-      written += (await writeBare(descriptor, bytes, written)).bytesWritten;
+      written += (await writeFd(descriptor, bytes, written)).bytesWritten;
     }
   } finally {
-    await closeBare(descriptor);
+    await closeFd(descriptor);
   }
 }
 

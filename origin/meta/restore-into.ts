@@ -8,7 +8,7 @@ import { existsSync } from 'node:fs';
 import { link, mkdir, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { errorCode } from '../../src/errors.js';
-import { syncPath } from '../blobs/sync-path.js';
+import { syncPath } from '../blobs/files.js';
 import type { MetaConfig } from './config.js';
 import { FILE_NAME, type MetaSnapshot, openMetaStore } from './lmdb.js';
 import type { MetaStore } from './store.js';

@@ -18,7 +18,7 @@ import type { ThumbOptions } from '../../src/media/thumb-choice.js';
 import type { Metrics } from '../../src/metrics.js';
 import { createSlots } from '../../src/slots.js';
 import type { BlobStore } from '../blobs/blob-store.js';
-import type { InFlight } from '../blobs/in-flight.js';
+import type { HashLocks } from '../blobs/hash-locks.js';
 import { JOB_PRIORITIES, type Job } from '../meta/jobs.js';
 import type { ThumbState } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
@@ -36,7 +36,7 @@ export interface ThumbsParts {
   readonly config: ThumbsConfig;
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
-  readonly inFlight: Pick<InFlight, 'hold'>;
+  readonly hashLocks: Pick<HashLocks, 'share'>;
   readonly log: Log;
   readonly metrics: Metrics;
   readonly clock: Clock;
@@ -166,7 +166,7 @@ export async function openThumbs(parts: ThumbsParts): Promise<Thumbs> {
 
   /** What is stored again may be what the sweep is about to take, so it is kept off until the record names it. */
   async function workHeld(job: Job, signal: AbortSignal): Promise<void> {
-    const release = await parts.inFlight.hold(job.sha256, signal).catch(() => undefined);
+    const release = await parts.hashLocks.share(job.sha256, signal).catch(() => undefined);
     try {
       await work(job, signal);
     } finally {

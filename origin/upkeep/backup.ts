@@ -15,7 +15,7 @@ import type { Clock } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
 import type { BlobKey, BlobStore } from '../blobs/blob-store.js';
-import { syncPath } from '../blobs/sync-path.js';
+import { syncPath } from '../blobs/files.js';
 import { type TransferFault, transfer, type Wanted, wantedOf } from '../blobs/transfer.js';
 import type { MetaStore } from '../meta/store.js';
 

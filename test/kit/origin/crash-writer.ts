@@ -33,7 +33,7 @@ const sweeper = openSweeper({
   quotaPeriodMs: 86_400_000,
   meta: stores.meta,
   blobs: stores.blobs,
-  inFlight: stores.inFlight,
+  hashLocks: stores.hashLocks,
   clock,
   log,
   metrics: createMetrics(''),

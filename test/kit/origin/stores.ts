@@ -3,7 +3,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BlobKey, type BlobStore, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
-import { createInFlight, type InFlight } from '../../../origin/blobs/in-flight.js';
+import { createHashLocks, type HashLocks } from '../../../origin/blobs/hash-locks.js';
 import { openLocalStore } from '../../../origin/blobs/local.js';
 import { metaSection } from '../../../origin/meta/config.js';
 import { openMetaStore } from '../../../origin/meta/lmdb.js';
@@ -16,7 +16,7 @@ import { configured, type TestDeps } from '../deps.js';
 export interface Stores {
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
-  readonly inFlight: InFlight;
+  readonly hashLocks: HashLocks;
   readonly clock: ManualClock;
   /** Stages, adopts and commits under the hash lock. */
   put(bytes: Uint8Array | string, given?: Partial<NewMedia>): Promise<Media>;
@@ -37,7 +37,7 @@ export async function openStores(folder: string, clock: ManualClock, { log }: Pi
   const openMeta = (): Promise<MetaStore> =>
     openMetaStore(configured(metaSection, { folder: join(folder, 'meta') }), { clock, log, randomName: randomUUID });
   const blobs = await openLocalStore({ folder: join(folder, 'blobs'), stageFolder: join(folder, 'stage') });
-  const inFlight = createInFlight();
+  const hashLocks = createHashLocks();
   const ids = createIdSource(clock);
   let meta = await openMeta();
 
@@ -52,12 +52,12 @@ export async function openStores(folder: string, clock: ManualClock, { log }: Pi
       return meta;
     },
     blobs,
-    inFlight,
+    hashLocks,
     clock,
     store,
     async put(bytes, given = {}) {
       const sha256 = sha256Of(bytes);
-      const release = await inFlight.hold(sha256, new AbortController().signal);
+      const release = await hashLocks.share(sha256, new AbortController().signal);
       try {
         await store(mediaKey(sha256), bytes);
         const outcome = await meta.commitUpload({

@@ -7,7 +7,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BlobStore, mediaKey } from '../../../origin/blobs/blob-store.js';
 import { blobsSection } from '../../../origin/blobs/config.js';
-import { createInFlight, type InFlight } from '../../../origin/blobs/in-flight.js';
+import { createHashLocks, type HashLocks } from '../../../origin/blobs/hash-locks.js';
 import { openBlobStore } from '../../../origin/blobs/open.js';
 import { metaSection } from '../../../origin/meta/config.js';
 import { openMetaStore } from '../../../origin/meta/lmdb.js';
@@ -33,7 +33,7 @@ export function thumbsConfig(given: Readonly<Record<string, unknown>> = {}): Thu
 export interface ThumbHouse {
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
-  readonly inFlight: InFlight;
+  readonly hashLocks: HashLocks;
   /** Stores bytes and their record, with a job unless told otherwise; answers their hash. */
   put(bytes: Buffer, mime: string, options?: { readonly queued: boolean }): Promise<Sha256>;
   open(config?: Readonly<Record<string, unknown>>, script?: URL): Promise<Thumbs>;
@@ -60,7 +60,7 @@ export async function openThumbHouse(folder: string, given: ThumbHouseParts = {}
     .parse({ folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') });
   const meta = await openMetaStore(metaConfig, { clock, log, randomName: randomUUID });
   const blobs = await openBlobStore(blobsConfig, { clock, log });
-  const inFlight = createInFlight();
+  const hashLocks = createHashLocks();
   const nextId = createIdSource(clock);
   const engines: Thumbs[] = [];
   let metrics = createMetrics('test_');
@@ -76,7 +76,7 @@ export async function openThumbHouse(folder: string, given: ThumbHouseParts = {}
   return {
     meta,
     blobs,
-    inFlight,
+    hashLocks,
     async put(bytes, mime, { queued } = { queued: true }) {
       const sha256 = createHash('sha256').update(bytes).digest('hex') as Sha256;
       const staged = join(blobs.stageFolder, randomUUID());
@@ -103,7 +103,7 @@ export async function openThumbHouse(folder: string, given: ThumbHouseParts = {}
         config: thumbsConfig(config),
         meta,
         blobs,
-        inFlight,
+        hashLocks,
         log,
         metrics,
         clock,

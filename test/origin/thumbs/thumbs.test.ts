@@ -659,7 +659,7 @@ void t.test('the engine', async (t) => {
       t.match(await backfill(fewer), { queued: 0, trimmed: 2 }, 'nothing is rendered to have less');
       t.match(await backfill(fewer), { queued: 0, trimmed: 0 });
       t.equal((await stored()).length, before, 'what is no longer named is the sweep\u2019s');
-      const release = await house.inFlight.hold(blobs[0] ?? ('' as Sha256), never);
+      const release = await house.hashLocks.share(blobs[0] ?? ('' as Sha256), never);
       await freeOrphans(house, Number.POSITIVE_INFINITY, never);
       t.not((await stored()).length, (await named()).length, 'which leaves alone what somebody works on');
       release();

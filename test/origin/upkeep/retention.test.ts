@@ -2,7 +2,7 @@ import { readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type BlobStore, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
-import { createInFlight } from '../../../origin/blobs/in-flight.js';
+import { createHashLocks } from '../../../origin/blobs/hash-locks.js';
 import { freeUnreferenced, type SweepParts } from '../../../origin/blobs/sweep.js';
 import { createQuotas, quotaSection } from '../../../origin/quota.js';
 import {
@@ -59,36 +59,36 @@ void t.test('an upload expires as it asks, but no later than the first rule that
   t.equal(decideExpiry([], { mime: 'image/png', sizeBytes: 1, public: true }, null, LATER), null);
 });
 
-void t.test('an upload holds its blob against the sweep, and waits for a sweep that was first', async (t) => {
-  const inFlight = createInFlight();
+void t.test('an upload keeps the sweep off its hash, and waits for a sweep that came first', async (t) => {
+  const hashLocks = createHashLocks();
   const [sha256, other] = [sha256Of('a'), sha256Of('b')];
-  const one = await inFlight.hold(sha256, never);
-  const two = await inFlight.hold(sha256, never);
-  t.equal(inFlight.claim(sha256), undefined);
-  const elsewhere = inFlight.claim(other);
+  const one = await hashLocks.share(sha256, never);
+  const two = await hashLocks.share(sha256, never);
+  t.equal(hashLocks.tryAlone(sha256), undefined);
+  const elsewhere = hashLocks.tryAlone(other);
   t.type(elsewhere, 'function', 'one blob is not another');
   one();
   one();
-  t.equal(inFlight.claim(sha256), undefined, 'a release counts once');
+  t.equal(hashLocks.tryAlone(sha256), undefined, 'a release counts once');
   two();
-  const swept = inFlight.claim(sha256);
-  t.equal(inFlight.claim(sha256), undefined, 'one sweep at a time');
-  let held = false;
-  const waiting = inFlight.hold(sha256, never).then((release) => {
-    held = true;
+  const swept = hashLocks.tryAlone(sha256);
+  t.equal(hashLocks.tryAlone(sha256), undefined, 'one sweep at a time');
+  let shared = false;
+  const waiting = hashLocks.share(sha256, never).then((release) => {
+    shared = true;
     return release;
   });
   const leaving = new AbortController();
-  const left = inFlight.hold(sha256, leaving.signal);
+  const left = hashLocks.share(sha256, leaving.signal);
   leaving.abort(new Error('gone'));
   await t.rejects(left, { message: 'gone' });
-  t.equal(held, false);
+  t.equal(shared, false);
   swept?.();
   const release = await waiting;
-  t.equal(inFlight.claim(sha256), undefined, 'the upload has it now');
+  t.equal(hashLocks.tryAlone(sha256), undefined, 'the upload has it now');
   release();
   elsewhere?.();
-  t.equal(inFlight.count, 0);
+  for (const each of [sha256, other]) t.type(hashLocks.tryAlone(each), 'function', 'nobody has it any more');
 });
 
 void t.test('a quota is asked before the body, and counts what is under way', async (t) => {
@@ -130,7 +130,7 @@ async function openHouse(t: Test, given: Partial<RetentionConfig> = {}, over: Pa
   const stores = await openStores(t.testdir(), new ManualClock(LATER), {
     log: createLog('test', { level: 'silent', requests: 'none' }),
   });
-  const { meta, blobs, inFlight, clock } = stores;
+  const { meta, blobs, hashLocks, clock } = stores;
   // Sweeps and the clearing of the stage are the test's to call, unless it says otherwise.
   const seldom = { sweepEveryMs: 1e6 * HOUR, stageMs: 1e6 * HOUR };
   const config = configured(retentionSection, {
@@ -150,7 +150,7 @@ async function openHouse(t: Test, given: Partial<RetentionConfig> = {}, over: Pa
       stageFolder: blobs.stageFolder,
       ...over,
     },
-    inFlight,
+    hashLocks,
     clock,
     log: watched.log,
     metrics: watched.metrics,
@@ -196,11 +196,11 @@ void t.test('what is deleted is freed after the grace, with its thumbnails, and 
 
 void t.test('a blob is never freed under an upload that counts on it', async (t) => {
   const house = await openHouse(t);
-  const { meta, blobs, clock, sweeper, inFlight } = house;
+  const { meta, blobs, clock, sweeper, hashLocks } = house;
   const { record } = await house.put('bytes');
   await meta.remove(record.id, 'eve', clock.now());
   clock.advance(HOUR + 1);
-  const release = await inFlight.hold(record.sha256, never);
+  const release = await hashLocks.share(record.sha256, never);
   t.match(await sweeper.sweep(never), { blobs: 0 });
   release();
   const again = await house.put('bytes');
@@ -220,7 +220,7 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
     forgetBlob: (sha256) => meta.forgetBlob(sha256),
     findBlob: (sha256) => meta.findBlob(sha256),
   };
-  t.match(await freeUnreferenced({ meta: late, blobs, inFlight }, clock.now() - HOUR, 9, never), { blobs: 0 });
+  t.match(await freeUnreferenced({ meta: late, blobs, hashLocks }, clock.now() - HOUR, 9, never), { blobs: 0 });
   t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
 
   // Held, lost again and uploaded once more, with sweeps at every turn.
