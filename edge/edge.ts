@@ -313,7 +313,7 @@ async function openMediaParts(
       flights.breakOffWhere(() => true);
       outgoing.breakOffAll();
     },
-    onUsesWanted: (everyMs) => uses.want(everyMs),
+    onUseReportsWanted: (everyMs) => uses.want(everyMs),
     folder: `${config.cache.folder}-journal`,
     random: Math.random,
     ...deps,

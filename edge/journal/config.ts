@@ -1,7 +1,4 @@
-/**
- * What following the journal works with: its settings, and what the composition
- * root hands it. Declarations alone.
- */
+/** The settings and the dependencies of everything that follows the journal. Declarations only. */
 import type { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
 import { duration, integer, section, size, type ValueOf } from '../../src/config/field.js';
@@ -18,36 +15,36 @@ export const journalSection = section('How this edge follows the takedown journa
     default: '5s',
     min: 100,
     max: 60_000,
-    help: 'How long the origin may take to open the stream, or to answer a confirmation.',
+    help: 'How long the origin may take to open the stream or to answer a confirmation.',
   }),
   silentBeatsMax: integer({
     default: 3,
     min: 2,
     max: 100,
-    help: 'Beats that may fail to come before the connection is given up as dead.',
+    help: 'The connection is given up after so many missing beats.',
   }),
   reconnectMinMs: duration({
     default: '100ms',
     min: 10,
     max: 60_000,
-    help: 'The first wait before connecting again; it doubles with every failure, less a random part.',
+    help: 'The first wait before connecting again. It doubles with every failure, and a random part is taken off.',
   }),
   reconnectMaxMs: duration({ default: '5s', min: 10, max: 600_000, help: 'The longest wait before connecting again.' }),
-  batchMax: integer({ default: 256, min: 1, max: 10_000, help: 'Entries that are applied at the same time.' }),
+  batchMax: integer({ default: 256, min: 1, max: 10_000, help: 'The most entries that are applied at the same time.' }),
   lineMaxBytes: size({
     default: '4MiB',
     min: 65_536,
     max: 268_435_456,
-    help: 'The longest line accepted from the origin; a quarantine names every id over its bytes in one.',
+    help: 'The longest line accepted from the origin. A quarantine lists all ids of its bytes in one line.',
   }),
 });
 
 export type JournalConfig = ValueOf<typeof journalSection>;
 
 /**
- * One request to the origin, made by whoever owns the connections. Resolves
- * with the head; the body is to be read or destroyed. Aborting the signal ends
- * either. Must not have a limit of its own on the time between two chunks.
+ * Sends one request to the origin. Resolves with the head; the caller reads or
+ * destroys the body. Aborting the signal ends both. It must not limit the time
+ * between two chunks.
  */
 export type OpenOrigin = (
   request: {
@@ -61,28 +58,28 @@ export type OpenOrigin = (
 
 export interface FollowerDeps {
   readonly config: JournalConfig;
-  /** The edge's configured name, as the origin will list it. */
+  /** The configured name of the edge, which the origin lists. */
   readonly edgeName: string;
-  /** Random per start. */
+  /** Random for each start. */
   readonly instance: string;
   readonly open: OpenOrigin;
-  /** Value of the request header `edge-authorization`, as it is by now. */
-  proof(): string;
+  /** The current value of the request field `edge-authorization`. */
+  readonly proof: () => string;
   readonly cache: Pick<EdgeCache, 'takeDown' | 'purge'>;
   /**
-   * Called before the cache is told, for what is not in it yet: a request under
-   * way to the origin, whose answer may be older than the takedown.
+   * Called before the takedown is applied to the cache, for what is not in the
+   * cache yet: a response on its way from the origin may be older than the takedown.
    */
-  onTakedown(id: MediaId): void;
-  /** The same, when everything must go. */
-  onPurgeAll(): void;
-  /** How often the origin wants to hear what was served; undefined: not at all. */
-  onUsesWanted(everyMs: number | undefined): void;
-  /** The folder that keeps the position, beside the cache. */
+  readonly onTakedown: (id: MediaId) => void;
+  /** The same for a purge of everything. */
+  readonly onPurgeAll: () => void;
+  /** How often the origin wants use reports; undefined: never. */
+  readonly onUseReportsWanted: (everyMs: number | undefined) => void;
+  /** The folder for the position. */
   readonly folder: string;
   readonly clock: Clock;
-  /** Between 0 and 1, for jitter. */
-  random(): number;
+  /** From 0 to 1, for jitter. */
+  readonly random: () => number;
   readonly log: Log;
   readonly metrics: Metrics;
 }

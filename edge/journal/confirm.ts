@@ -1,69 +1,64 @@
 /**
- * Tells the origin how far this edge has come. One request at a time; what
- * comes meanwhile is told by the next one, so that a burst of takedowns costs
- * two requests and not one each.
+ * Confirms to the origin how far this edge has applied the journal. One request
+ * at a time; numbers that come during a request are confirmed together by the
+ * next one, so that a burst of takedowns needs two requests.
  */
+import { withDeadline } from '../../src/clock.js';
 import { CONFIRM_PATH } from '../../src/journal/entry.js';
 import { EDGE_PROOF } from '../../src/wire.js';
 import type { FollowerDeps } from './config.js';
 
 export type ConfirmOutcome =
-  | 'told'
-  /** The origin does not know this edge as one that follows. */
+  | 'confirmed'
+  /** The origin has no stream open to this edge. */
   | 'unknown'
   | 'failed';
 
 export interface Confirmer {
-  /** Tells this number, or what is told after it while another is under way. */
-  tell(seq: number): void;
+  /** Confirms this number. During a request, it waits for the next one; only the latest number is sent. */
+  confirm(seq: number): void;
   close(): Promise<void>;
 }
 
-export function createConfirmer(options: FollowerDeps, onOutcome: (outcome: ConfirmOutcome) => void): Confirmer {
+export function createConfirmer(deps: FollowerDeps, onOutcome: (outcome: ConfirmOutcome) => void): Confirmer {
+  const { config, clock } = deps;
   const closing = new AbortController();
-  let wanted: number | undefined;
+  const late = (): Error => new Error('confirmation took too long');
+  let next: number | undefined;
   let running: Promise<void> | undefined;
 
   async function run(): Promise<void> {
-    while (wanted !== undefined && !closing.signal.aborted) {
-      const seq = wanted;
-      wanted = undefined;
+    while (next !== undefined && !closing.signal.aborted) {
+      const seq = next;
+      next = undefined;
       onOutcome(await post(seq));
     }
     running = undefined;
   }
   async function post(seq: number): Promise<ConfirmOutcome> {
-    const attempt = new AbortController();
-    const give = (): void => attempt.abort(new Error('confirmation took too long'));
-    const timer = options.clock.after(options.config.connectTimeoutMs, give);
-    closing.signal.addEventListener('abort', give, { once: true });
+    const request = {
+      method: 'POST',
+      target: CONFIRM_PATH,
+      headers: [
+        ['content-type', 'application/json'],
+        [EDGE_PROOF, deps.proof()],
+      ],
+      body: Buffer.from(JSON.stringify({ edge: deps.edgeName, instance: deps.instance, seq })),
+    } as const;
+    const deadline = { clock, ms: config.connectTimeoutMs, late, signal: closing.signal };
     try {
-      const answer = await options.open(
-        {
-          method: 'POST',
-          target: CONFIRM_PATH,
-          headers: [
-            ['content-type', 'application/json'],
-            [EDGE_PROOF, options.proof()],
-          ],
-          body: Buffer.from(JSON.stringify({ edge: options.edgeName, instance: options.instance, seq })),
-        },
-        attempt.signal,
-      );
-      answer.body.on('error', () => {}).resume();
-      if (answer.status === 409) return 'unknown';
-      return answer.status < 300 ? 'told' : 'failed';
+      const response = await withDeadline(deadline, (signal) => deps.open(request, signal));
+      response.body.on('error', () => {}).resume();
+      if (response.status === 409) return 'unknown';
+      return response.status < 300 ? 'confirmed' : 'failed';
     } catch {
       return 'failed';
-    } finally {
-      timer.cancel();
-      closing.signal.removeEventListener('abort', give);
     }
   }
 
   return {
-    tell(seq) {
-      wanted = seq;
+    confirm(seq) {
+      next = seq;
       running ??= run();
     },
     async close() {

@@ -1,42 +1,41 @@
 /**
- * Whether this edge may trust what it holds. Pure state over a clock that never
- * jumps: it knows when the edge last was known to be current with the journal,
- * and says what may be done with a cached copy now.
+ * The lease: whether this edge may use its cached copies. It remembers when the
+ * edge was last known to be current with the journal, by the monotonic clock, and
+ * says what may be done with a copy now.
  *
- * Promises: neither wall clock plays a part, this one's or the origin's, so
- * skew cannot prolong a lease; a beat that was long under way renews only as
- * much as it is worth. Leaves asking the origin to the engine.
+ * Promises: it uses no wall clock, so skew cannot prolong it; a beat that arrives
+ * late renews it only from the time at which the beat was sent.
  */
 import type { EpochMs } from '../../src/clock.js';
 import { choice, duration, section, type ValueOf } from '../../src/config/field.js';
 
-export const leaseSection = section('What the edge does once it is cut off from the takedown journal.', {
+export const leaseSection = section('What the edge does when it is cut off from the takedown journal.', {
   ttlMs: duration({
     default: '10s',
     min: 500,
     max: 3_600_000,
-    help: 'How long cached copies are trusted without word from the journal. Several times the beat of the origin.',
+    help: 'How long cached copies may be used without a beat of the journal. Choose several beats of the origin.',
   }),
   mode: choice({
     default: 'revalidate',
     of: ['revalidate', 'refuse', 'serve'],
-    help: 'After that: ask the origin about every copy, answer 503, or go on serving for `serve_max`.',
+    help: 'After that: revalidate every copy at the origin, answer 503, or go on serving for `serve_max`.',
   }),
   serveMaxMs: duration({
     default: '10m',
     min: 0,
     max: 86_400_000,
-    help: 'With mode `serve`: how long after the lease has ended. Later on, every copy is revalidated.',
+    help: 'Mode `serve`: how long copies are served after the lease has ended. After that, every copy is revalidated.',
   }),
 });
 
 export type LeaseConfig = ValueOf<typeof leaseSection>;
 
-/** `revalidate`: only what the origin has just confirmed. `refuse`: nothing from the cache. */
+/** `yes`: copies may be used. `revalidate`: only after the origin has confirmed them. `refuse`: not at all. */
 export type LeaseVerdict = 'yes' | 'revalidate' | 'refuse';
 
 export type LeaseState =
-  /** Never current since this edge started. */
+  /** Not current yet since this edge started. */
   | { readonly kind: 'new' }
   | { readonly kind: 'held'; readonly currentMsAgo: number }
   | { readonly kind: 'lapsed'; readonly currentMsAgo: number };
@@ -46,17 +45,17 @@ export interface Lease {
   state(): LeaseState;
 }
 
-/** The follower's side of it. */
-export interface LeaseHold extends Lease {
-  /** Everything the origin had committed at this instant of the monotonic clock is applied. */
-  currentAt(monotonicMs: number): void;
+/** The lease as the follower sees it. */
+export interface RenewableLease extends Lease {
+  /** Everything is applied that the origin had committed at this instant of the monotonic clock. */
+  renewAt(monotonicMs: number): void;
 }
 
-export function createLease(config: LeaseConfig, clock: { monotonicMs(): number }): LeaseHold {
-  let heldFrom: number | undefined;
+export function createLease(config: LeaseConfig, clock: { monotonicMs(): number }): RenewableLease {
+  let currentAtMs: number | undefined;
   const state = (): LeaseState => {
-    if (heldFrom === undefined) return { kind: 'new' };
-    const currentMsAgo = clock.monotonicMs() - heldFrom;
+    if (currentAtMs === undefined) return { kind: 'new' };
+    const currentMsAgo = clock.monotonicMs() - currentAtMs;
     return { kind: currentMsAgo <= config.ttlMs ? 'held' : 'lapsed', currentMsAgo };
   };
   return {
@@ -74,24 +73,24 @@ export function createLease(config: LeaseConfig, clock: { monotonicMs(): number 
           return config.mode;
       }
     },
-    currentAt(monotonicMs) {
-      if (heldFrom === undefined || monotonicMs > heldFrom) heldFrom = monotonicMs;
+    renewAt(monotonicMs) {
+      currentAtMs = Math.max(currentAtMs ?? monotonicMs, monotonicMs);
     },
   };
 }
 
 /**
- * How much longer than the quickest one a beat was under way, told without
- * comparing the two wall clocks: only their difference over time counts. A step
- * of the origin's clock shows as delay at worst, never as less of it.
+ * Measures how much longer a beat was on its way than the fastest beat so far. It
+ * needs no agreement of the two clocks: only changes of their difference count. A
+ * step of the origin's clock can add delay, but never hide any.
  */
 export function createDelayGauge(): { delayMs(sentAt: EpochMs, arrivedMonotonicMs: number): number } {
   let least: number | undefined;
   return {
     delayMs(sentAt, arrivedMonotonicMs) {
-      const apart = arrivedMonotonicMs - sentAt;
-      least = Math.min(least ?? apart, apart);
-      return apart - least;
+      const difference = arrivedMonotonicMs - sentAt;
+      least = Math.min(least ?? difference, difference);
+      return difference - least;
     },
   };
 }

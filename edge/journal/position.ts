@@ -1,9 +1,9 @@
 /**
- * How far this edge has applied the journal, kept in a file beside the cache.
+ * The position file: how far this edge has applied the journal.
  *
- * Promises: the file is replaced whole or not at all, and what is read back is
- * what was written or is told to be damaged, since a number that is too high
- * would leave out a takedown. Versioned.
+ * Promises: the file is replaced completely or not at all, and damage is noticed
+ * by a checksum, since a number that is too high would skip a takedown. The form
+ * has a version.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { errorCode } from '../../src/errors.js';
 
 export interface Position {
-  /** Name of the journal that `seq` counts in. */
+  /** The name of the journal; `seq` is a number in it. */
   readonly journal: string;
   /** The newest number applied. */
   readonly seq: number;
@@ -24,31 +24,31 @@ export type PositionRead =
 
 export interface PositionFile {
   read(): Promise<PositionRead>;
-  /** Notes a position; it is on disk soon. Calls that come during a write share the next one. */
-  note(position: Position): void;
-  /** Resolves when the last position noted is on disk, or rejects with why it is not. */
+  /** Starts to write a position. Calls during a write share the next write. */
+  save(position: Position): void;
+  /** Resolves when the last position is on disk. Rejects if it cannot be written. */
   flush(): Promise<void>;
 }
 
 const VERSION = 1;
 const FILE_NAME = 'journal-position.json';
 
-/** `onError` hears of a failed write; the position on disk then stays behind, which costs a replay. */
+/** `onError` is called for a failed write. The position on disk is then too low: entries are applied again. */
 export async function openPositionFile(folder: string, onError: (thrown: unknown) => void): Promise<PositionFile> {
   await mkdir(folder, { recursive: true });
   const path = join(folder, FILE_NAME);
-  let noted: Position | undefined;
+  let unwritten: Position | undefined;
   let writing: Promise<void> | undefined;
 
-  async function writeNoted(): Promise<void> {
-    while (noted !== undefined) {
-      const position = noted;
-      noted = undefined;
+  async function writeLatest(): Promise<void> {
+    while (unwritten !== undefined) {
+      const position = unwritten;
+      unwritten = undefined;
       await replace(folder, path, encode(position));
     }
   }
   function start(): Promise<void> {
-    writing ??= writeNoted().finally(() => {
+    writing ??= writeLatest().finally(() => {
       writing = undefined;
     });
     return writing;
@@ -62,15 +62,15 @@ export async function openPositionFile(folder: string, onError: (thrown: unknown
         return { kind: errorCode(thrown) === 'ENOENT' ? 'absent' : 'damaged' };
       }
     },
-    note(position) {
-      noted = position;
+    save(position) {
+      unwritten = position;
       start().catch(onError);
     },
     flush: () => start(),
   };
 }
 
-/** Whole or not at all, also when the machine stops in the middle. */
+/** Replaces the file completely or not at all, even if the machine stops meanwhile. */
 async function replace(folder: string, path: string, text: string): Promise<void> {
   const staged = `${path}.tmp`;
   const file = await open(staged, 'w');
@@ -81,11 +81,11 @@ async function replace(folder: string, path: string, text: string): Promise<void
     await file.close();
   }
   await rename(staged, path);
-  const held = await open(folder, 'r');
+  const directory = await open(folder, 'r');
   try {
-    await held.sync();
+    await directory.sync();
   } finally {
-    await held.close();
+    await directory.close();
   }
 }
 
@@ -101,11 +101,11 @@ function decode(text: string): Position | undefined {
     return undefined;
   }
   if (typeof value !== 'object' || value === null) return undefined;
-  const { v, journal, seq, check: told } = value as Readonly<Record<string, unknown>>;
+  const { v, journal, seq, check: stored } = value as Readonly<Record<string, unknown>>;
   if (v !== VERSION || typeof journal !== 'string' || typeof seq !== 'number' || !Number.isSafeInteger(seq)) {
     return undefined;
   }
-  return told === check(journal, seq) ? { journal, seq } : undefined;
+  return stored === check(journal, seq) ? { journal, seq } : undefined;
 }
 
 function check(journal: string, seq: number): string {

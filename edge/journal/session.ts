@@ -1,8 +1,9 @@
 /**
  * One connection to the origin's journal, from request to end: reads lines,
- * applies entries in order, confirms them, and renews the lease for what it is
- * sure of. Tells why it ended; whether to try again is the follower's business.
+ * applies entries in order, confirms them, and renews the lease. Returns why it
+ * ended; the follower decides whether to connect again.
  */
+import { onAbort } from '../../src/abort.js';
 import type { EpochMs } from '../../src/clock.js';
 import { unreachable } from '../../src/errors.js';
 import type { MediaId } from '../../src/ids.js';
@@ -10,15 +11,15 @@ import type { JournalEntry, JournalLine } from '../../src/journal/entry.js';
 import { errorFields, type LogFields } from '../../src/log.js';
 import type { FollowerDeps } from './config.js';
 import { type Confirmer, createConfirmer } from './confirm.js';
-import { createDelayGauge, type LeaseHold } from './lease.js';
+import { createDelayGauge, type RenewableLease } from './lease.js';
 import type { Position, PositionFile } from './position.js';
-import { chunksOf, createLineSplitter, openStream, type SessionEnd, SessionOver } from './stream.js';
+import { chunksOf, createLineSplitter, openStream, type SessionEnd, SessionEnded } from './stream.js';
 
 export type FollowerLink = 'connecting' | 'replaying' | 'current' | 'waiting' | 'closed';
 
-/** How far things are, from session to session. */
+/** What is known from session to session. */
 export interface Progress {
-  /** Undefined: nothing that is in the cache can be trusted. */
+  /** Undefined: the cache may hold anything, and must be emptied. */
   position: Position | undefined;
   newest: number | null;
   link: FollowerLink;
@@ -26,12 +27,11 @@ export interface Progress {
   purges: number;
 }
 
-export interface SessionDeps {
-  readonly options: FollowerDeps;
+export interface SessionDeps extends FollowerDeps {
   readonly progress: Progress;
   readonly file: PositionFile;
-  readonly lease: LeaseHold;
-  /** All that the origin had at the start of the session is applied. */
+  readonly lease: RenewableLease;
+  /** Everything that the origin had at the start of the session is applied. */
   readonly onCurrent: () => void;
 }
 
@@ -41,28 +41,26 @@ export interface SessionOutcome {
   readonly cause: LogFields;
 }
 
-export async function runSession(parts: SessionDeps, signal: AbortSignal): Promise<SessionOutcome> {
-  const { options } = parts;
-  const over = new AbortController();
-  const stop = (): void => over.abort(new SessionOver('closing'));
-  signal.addEventListener('abort', stop, { once: true });
-  const session = new Session(parts, (why) => over.abort(why));
+export async function runSession(deps: SessionDeps, signal: AbortSignal): Promise<SessionOutcome> {
+  const ending = new AbortController();
+  const stopListening = onAbort(signal, () => ending.abort(new SessionEnded('closing')));
+  const session = new Session(deps, ending);
   try {
-    signal.throwIfAborted();
-    const body = await openStream(options, parts.progress.position, over);
-    const split = createLineSplitter(options.config.lineMaxBytes);
-    for await (const chunk of chunksOf(body, over, options.clock, () => session.silenceMaxMs)) {
+    ending.signal.throwIfAborted();
+    const body = await openStream(deps, deps.progress.position, ending);
+    const split = createLineSplitter(deps.config.lineMaxBytes);
+    for await (const chunk of chunksOf(body, ending, deps.clock, () => session.silenceMaxMs)) {
       await session.take(split(chunk));
-      over.signal.throwIfAborted();
+      ending.signal.throwIfAborted();
     }
-    throw new SessionOver('closed_by_origin');
+    throw new SessionEnded('closed_by_origin');
   } catch (thrown) {
-    const why: unknown = over.signal.aborted ? over.signal.reason : thrown;
-    const reason = why instanceof SessionOver ? why.reason : 'closed_by_origin';
-    return { reason, wasCurrent: session.wasCurrent, cause: causeOf(why) };
+    const end: unknown = ending.signal.aborted ? ending.signal.reason : thrown;
+    const reason = end instanceof SessionEnded ? end.reason : 'closed_by_origin';
+    return { reason, wasCurrent: session.wasCurrent, cause: causeOf(end) };
   } finally {
-    signal.removeEventListener('abort', stop);
-    over.abort(new SessionOver('closing'));
+    stopListening();
+    ending.abort(new SessionEnded('closing'));
     await session.close();
   }
 }
@@ -73,38 +71,38 @@ interface Mark {
   readonly atMonotonicMs: number;
 }
 
-/** Marks wait while a backlog is applied; beyond so many, the lease is renewed a little later. */
+/** Marks wait while a backlog is applied. If there are more, the lease is renewed a little later. */
 const MARKS_MAX = 64;
 
 type OtherLine = Exclude<JournalLine, { readonly t: 'entry' }>;
 
 class Session {
-  readonly #parts: SessionDeps;
-  readonly #end: (why: SessionOver) => void;
+  readonly #deps: SessionDeps;
+  readonly #ending: AbortController;
   readonly #gauge = createDelayGauge();
   readonly #marks: Mark[] = [];
   #hello: { readonly journal: string; readonly beatMs: number; readonly confirmer: Confirmer } | undefined;
-  #current = false;
+  #wasCurrent = false;
 
-  /** `end`: for what ends the session while it waits for the origin. */
-  constructor(parts: SessionDeps, end: (why: SessionOver) => void) {
-    this.#parts = parts;
-    this.#end = end;
+  /** `ending`: ends the session while it waits for the origin. */
+  constructor(deps: SessionDeps, ending: AbortController) {
+    this.#deps = deps;
+    this.#ending = ending;
   }
 
-  /** Whether it ever was level with the origin. */
+  /** Whether the session has ever been current with the origin. */
   get wasCurrent(): boolean {
-    return this.#current;
+    return this.#wasCurrent;
   }
 
-  /** How long the next piece may take to come. */
+  /** How long the next chunk may take. */
   get silenceMaxMs(): number {
-    const { config } = this.#parts.options;
+    const { config } = this.#deps;
     return this.#hello === undefined ? config.connectTimeoutMs : this.#hello.beatMs * config.silentBeatsMax;
   }
 
   async take(lines: readonly JournalLine[]): Promise<void> {
-    for (const group of grouped(lines, this.#parts.options.config.batchMax)) {
+    for (const group of grouped(lines, this.#deps.config.batchMax)) {
       await (group.kind === 'entries' ? this.#takeEntries(group.entries) : this.#takeLine(group.line));
     }
   }
@@ -127,77 +125,76 @@ class Session {
   }
 
   async #takeHello({ journal, newest, beatMs, usesEveryMs }: OtherLine & { readonly t: 'hello' }): Promise<void> {
-    const { options, progress } = this.#parts;
+    const deps = this.#deps;
     if (this.#hello !== undefined) throw garbled('a second hello');
-    const confirmer = createConfirmer(
-      options,
-      (outcome) => outcome === 'unknown' && this.#end(new SessionOver('not_counted')),
-    );
+    const confirmer = createConfirmer(deps, (outcome) => {
+      if (outcome === 'unknown') this.#ending.abort(new SessionEnded('not_counted'));
+    });
     this.#hello = { journal, beatMs, confirmer };
-    progress.newest = newest;
-    progress.link = 'replaying';
-    warnOfShortLease(options, beatMs);
-    options.onUsesWanted(usesEveryMs);
-    if (progress.position === undefined) await startAfresh(this.#parts, journal, newest);
+    deps.progress.newest = newest;
+    deps.progress.link = 'replaying';
+    warnOfShortLease(deps, beatMs);
+    deps.onUseReportsWanted(usesEveryMs);
+    if (deps.progress.position === undefined) await emptyCache(deps, journal, newest);
   }
 
   async #takeGap(newest: number): Promise<void> {
     if (this.#hello === undefined) throw garbled('a gap before hello');
-    await startAfresh(this.#parts, this.#hello.journal, newest);
+    await emptyCache(this.#deps, this.#hello.journal, newest);
   }
 
   #takeBeat(newest: number, sentAt: EpochMs): void {
-    const { options, progress } = this.#parts;
-    const now = options.clock.monotonicMs();
+    const { config, clock, progress } = this.#deps;
+    const now = clock.monotonicMs();
     const delayMs = this.#gauge.delayMs(sentAt, now);
-    if (delayMs > options.config.lease.ttlMs) throw new SessionOver('delayed');
+    if (delayMs > config.lease.ttlMs) throw new SessionEnded('delayed');
     progress.newest = newest;
     if (this.#marks.length < MARKS_MAX) this.#marks.push({ newest, atMonotonicMs: now - delayMs });
-    this.#standAt(this.#here());
+    this.#reached(this.#positionHere());
   }
 
   async #takeEntries(entries: readonly JournalEntry[]): Promise<void> {
-    const { journal, seq: before } = this.#here();
+    const { journal, seq: before } = this.#positionHere();
     for (const [index, { seq }] of entries.entries()) {
-      if (seq !== before + 1 + index) throw garbled(`entry ${seq} where ${before + 1 + index} was due`);
+      if (seq !== before + 1 + index) throw garbled(`entry ${seq} instead of ${before + 1 + index}`);
     }
-    await applyEntries(this.#parts.options, entries);
+    await applyEntries(this.#deps, entries);
     const position = { journal, seq: before + entries.length };
-    moveTo(this.#parts, position);
-    this.#standAt(position);
+    setPosition(this.#deps, position);
+    this.#reached(position);
   }
 
-  /** The position in the journal of this very stream. */
-  #here(): Position {
-    const { position } = this.#parts.progress;
+  /** The position, if it is one in the journal of this stream. */
+  #positionHere(): Position {
+    const { position } = this.#deps.progress;
     if (position !== undefined && position.journal === this.#hello?.journal) return position;
-    throw garbled('an entry or beat before the stream said where it begins');
+    throw garbled('an entry or a beat before the start of the stream was known');
   }
 
-  /** Renews the lease by every mark that is reached, and tells the origin. */
-  #standAt({ seq }: Position): void {
-    const { progress, lease, onCurrent } = this.#parts;
+  /** Everything up to this position is applied: renews the lease by every mark that is reached, and confirms. */
+  #reached({ seq }: Position): void {
+    const { progress, lease, onCurrent } = this.#deps;
     for (let mark = this.#marks[0]; mark !== undefined && mark.newest <= seq; mark = this.#marks[0]) {
       this.#marks.shift();
-      lease.currentAt(mark.atMonotonicMs);
-      this.#current = true;
+      lease.renewAt(mark.atMonotonicMs);
+      this.#wasCurrent = true;
     }
     progress.newest = Math.max(progress.newest ?? 0, seq);
-    progress.link = this.#current && seq >= progress.newest ? 'current' : 'replaying';
-    if (this.#current) onCurrent();
-    this.#hello?.confirmer.tell(seq);
+    progress.link = this.#wasCurrent && seq >= progress.newest ? 'current' : 'replaying';
+    if (this.#wasCurrent) onCurrent();
+    this.#hello?.confirmer.confirm(seq);
   }
 }
 
-function garbled(detail: string): SessionOver {
-  return new SessionOver('garbled', new Error(detail));
+function garbled(detail: string): SessionEnded {
+  return new SessionEnded('garbled', new Error(detail));
 }
 
 type Group =
   | { readonly kind: 'entries'; readonly entries: readonly JournalEntry[] }
   | { readonly kind: 'line'; readonly line: OtherLine };
 
-/** Entries that follow each other are applied together; every other line stands alone. */
+/** Groups consecutive entries, which are applied together. Every other line is a group of its own. */
 function grouped(lines: readonly JournalLine[], batchMax: number): Group[] {
   const groups: Group[] = [];
   let entries: JournalEntry[] = [];
@@ -218,50 +215,49 @@ function grouped(lines: readonly JournalLine[], batchMax: number): Group[] {
   return groups;
 }
 
-/** Whatever the cause of an entry, what shows these ids must go. */
-async function applyEntries(options: FollowerDeps, entries: readonly JournalEntry[]): Promise<void> {
-  const { cache, config } = options;
+/** Removes everything that shows these ids, whatever the cause of the entry. */
+async function applyEntries(deps: SessionDeps, entries: readonly JournalEntry[]): Promise<void> {
+  const { cache, config } = deps;
   const ids: MediaId[] = [...new Set(entries.flatMap((entry) => entry.ids))];
   try {
     for (let from = 0; from < ids.length; from += config.batchMax) {
-      const some = ids.slice(from, from + config.batchMax);
-      for (const id of some) options.onTakedown(id);
-      await Promise.all(some.map((id) => cache.takeDown(id)));
+      const batch = ids.slice(from, from + config.batchMax);
+      for (const id of batch) deps.onTakedown(id);
+      await Promise.all(batch.map((id) => cache.takeDown(id)));
     }
   } catch (thrown) {
-    throw new SessionOver('not_applied', thrown);
+    throw new SessionEnded('not_applied', thrown);
   }
 }
 
-/** Nothing that is held can be trusted: it goes, and the journal is followed from here on. */
-async function startAfresh(parts: SessionDeps, journal: string, newest: number): Promise<void> {
-  const { options, progress } = parts;
+/** Takedowns may have been missed: empties the cache, and follows the journal from `newest` on. */
+async function emptyCache(deps: SessionDeps, journal: string, newest: number): Promise<void> {
+  const { cache, log, progress } = deps;
   progress.position = undefined;
   try {
-    options.onPurgeAll();
-    const dropped = await options.cache.purge({ all: true });
-    if (dropped > 0)
-      options.log.warn({ journal, newest, dropped }, 'emptied the cache: its place in the journal is lost');
-    else options.log.info({ journal, newest }, 'following the journal with an empty cache');
+    deps.onPurgeAll();
+    const dropped = await cache.purge({ all: true });
+    if (dropped > 0) log.warn({ journal, newest, dropped }, 'emptied the cache: takedowns may have been missed');
+    else log.info({ journal, newest }, 'following the journal with an empty cache');
   } catch (thrown) {
-    throw new SessionOver('not_applied', thrown);
+    throw new SessionEnded('not_applied', thrown);
   }
   progress.purges += 1;
-  moveTo(parts, { journal, seq: newest });
+  setPosition(deps, { journal, seq: newest });
 }
 
-function moveTo(parts: SessionDeps, position: Position): void {
-  parts.progress.position = position;
-  parts.file.note(position);
+function setPosition(deps: SessionDeps, position: Position): void {
+  deps.progress.position = position;
+  deps.file.save(position);
 }
 
-function warnOfShortLease(options: FollowerDeps, beatMs: number): void {
-  const { ttlMs } = options.config.lease;
+function warnOfShortLease({ config, log }: SessionDeps, beatMs: number): void {
+  const { ttlMs } = config.lease;
   if (ttlMs >= 2 * beatMs) return;
-  options.log.warn({ ttlMs, beatMs }, 'the lease is shorter than two beats of the origin: it will lapse now and then');
+  log.warn({ ttlMs, beatMs }, 'the lease is shorter than two beats of the origin: it will lapse at times');
 }
 
-function causeOf(why: unknown): LogFields {
-  const cause = why instanceof SessionOver ? why.cause : why;
+function causeOf(end: unknown): LogFields {
+  const cause = end instanceof SessionEnded ? end.cause : end;
   return cause === undefined ? {} : errorFields(cause);
 }

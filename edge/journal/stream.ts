@@ -1,8 +1,10 @@
 /**
- * The bytes of the journal stream: opened within a bound, cut into lines of the
- * protocol, given up when nothing comes. Knows nothing of what the lines mean.
+ * The bytes of the journal stream: opens it within a deadline, splits it into
+ * lines of the protocol, and gives up when nothing arrives. Leaves the meaning of
+ * the lines to the session.
  */
 import type { Readable } from 'node:stream';
+import { onAbort } from '../../src/abort.js';
 import type { Clock } from '../../src/clock.js';
 import { JOURNAL_PATH, type JournalLine, parseLine } from '../../src/journal/entry.js';
 import { EDGE_PROOF } from '../../src/wire.js';
@@ -14,19 +16,19 @@ export type SessionEnd =
   | 'unreachable'
   | 'refused'
   | 'closed_by_origin'
-  /** Neither entry nor beat came for too long: a connection of which only this end is left. */
+  /** No entry and no beat for too long: the connection is dead. */
   | 'silent'
-  /** Beats come, but so late that they say nothing about now. */
+  /** Beats arrive too late to say anything about the present. */
   | 'delayed'
-  /** Not the protocol, or out of order. */
+  /** A line that is not of the protocol, or out of order. */
   | 'garbled'
-  /** The origin does not count this edge among those that follow. */
+  /** The origin does not know that this edge follows it. */
   | 'not_counted'
   /** The cache could not apply an entry. */
   | 'not_applied';
 
-/** Ends a session from anywhere inside it. */
-export class SessionOver extends Error {
+/** The error that ends a session, from anywhere inside it. */
+export class SessionEnded extends Error {
   readonly reason: SessionEnd;
   constructor(reason: SessionEnd, cause?: unknown) {
     super(reason, { cause });
@@ -34,65 +36,64 @@ export class SessionOver extends Error {
   }
 }
 
-/** Asks for all that follows `position`; without one, for what comes from now on. */
+/** Asks for all entries after `position`, or without one for new entries only. */
 export async function openStream(
-  options: FollowerDeps,
+  deps: FollowerDeps,
   position: Position | undefined,
-  over: AbortController,
+  ending: AbortController,
 ): Promise<Readable> {
-  const query = new URLSearchParams({ edge: options.edgeName, instance: options.instance });
+  const query = new URLSearchParams({ edge: deps.edgeName, instance: deps.instance });
   if (position !== undefined) {
     query.set('from', String(position.seq));
     query.set('journal', position.journal);
   }
-  const timer = options.clock.after(options.config.connectTimeoutMs, () =>
-    over.abort(new SessionOver('unreachable', new Error('no answer in time'))),
+  const timer = deps.clock.after(deps.config.connectTimeoutMs, () =>
+    ending.abort(new SessionEnded('unreachable', new Error('no response in time'))),
   );
   try {
-    const { status, body } = await options.open(
+    const { status, body } = await deps.open(
       {
         method: 'GET',
         target: `${JOURNAL_PATH}?${query.toString()}`,
-        headers: [[EDGE_PROOF, options.proof()]],
+        headers: [[EDGE_PROOF, deps.proof()]],
       },
-      over.signal,
+      ending.signal,
     );
     if (status === 200) return body;
     body.on('error', () => {}).destroy();
-    throw new SessionOver('refused', new Error(`the origin answered ${status}`));
+    throw new SessionEnded('refused', new Error(`the origin answered ${status}`));
   } catch (thrown) {
-    throw thrown instanceof SessionOver ? thrown : new SessionOver('unreachable', thrown);
+    throw thrown instanceof SessionEnded ? thrown : new SessionEnded('unreachable', thrown);
   } finally {
     timer.cancel();
   }
 }
 
-/** The chunks of a body until its end; one that does not come in time ends the session. */
+/** The chunks of a body, until its end. If one does not arrive in time, the session ends. */
 export async function* chunksOf(
   body: Readable,
-  over: AbortController,
+  ending: AbortController,
   clock: Clock,
   waitMaxMs: () => number,
 ): AsyncGenerator<Buffer> {
-  const destroy = (): void => void body.destroy(over.signal.reason as Error);
-  over.signal.addEventListener('abort', destroy, { once: true });
+  const stopListening = onAbort(ending.signal, () => void body.destroy(ending.signal.reason as Error));
   body.on('error', () => {});
   const iterator = body[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   try {
     for (;;) {
-      // Measured only while waiting: applying a long batch is not the origin's silence.
-      const timer = clock.after(waitMaxMs(), () => over.abort(new SessionOver('silent')));
+      // Only this wait is limited: while a long batch is applied, the origin is not silent.
+      const timer = clock.after(waitMaxMs(), () => ending.abort(new SessionEnded('silent')));
       const next = await iterator.next().finally(() => timer.cancel());
       if (next.done === true) return;
       yield next.value;
     }
   } finally {
-    over.signal.removeEventListener('abort', destroy);
+    stopListening();
     body.destroy();
   }
 }
 
-/** Cuts bytes into lines of the protocol, whatever pieces they come in. */
+/** Splits bytes, in pieces of any size, into lines of the protocol. */
 export function createLineSplitter(lineMaxBytes: number): (chunk: Buffer) => JournalLine[] {
   let pending: Buffer[] = [];
   let pendingBytes = 0;
@@ -101,7 +102,7 @@ export function createLineSplitter(lineMaxBytes: number): (chunk: Buffer) => Jou
     let from = 0;
     for (let end = chunk.indexOf(0x0a); end !== -1; end = chunk.indexOf(0x0a, from)) {
       const line = parseLine(Buffer.concat([...pending, chunk.subarray(from, end)]).toString('utf8'));
-      if (line === undefined) throw new SessionOver('garbled', new Error('not a line of the journal'));
+      if (line === undefined) throw new SessionEnded('garbled', new Error('not a line of the protocol'));
       lines.push(line);
       pending = [];
       pendingBytes = 0;
@@ -110,7 +111,7 @@ export function createLineSplitter(lineMaxBytes: number): (chunk: Buffer) => Jou
     const rest = chunk.subarray(from);
     if (rest.length > 0) pending.push(rest);
     pendingBytes += rest.length;
-    if (pendingBytes > lineMaxBytes) throw new SessionOver('garbled', new Error('a line is too long'));
+    if (pendingBytes > lineMaxBytes) throw new SessionEnded('garbled', new Error('a line is too long'));
     return lines;
   };
 }

@@ -5,6 +5,7 @@
  */
 import { createHash, hash } from 'node:crypto';
 import { Readable } from 'node:stream';
+import { withSignal } from '../../../src/abort.js';
 import type { ByteSpan } from '../../../src/http/range.js';
 import { type Body, BodyLost } from '../cache.js';
 import { BytesBody } from '../memory.js';
@@ -146,9 +147,9 @@ class DiskBody implements Body {
     if (this.#whole !== undefined || content === null) return 'ready';
     this.#deps.contentRefs.pin(content);
     if (this.sizeBytes > this.#deps.wholeReadBytes) {
-      return (await untilAborted(this.#reader.verify(this.#record), signal)) ? 'ready' : 'lost';
+      return (await withSignal(this.#reader.verify(this.#record), signal)) ? 'ready' : 'lost';
     }
-    this.#whole = await untilAborted(this.#reader.readWhole(this.#record), signal);
+    this.#whole = await withSignal(this.#reader.readWhole(this.#record), signal);
     return this.#whole === undefined ? 'lost' : 'ready';
   }
 
@@ -248,14 +249,4 @@ function shared<T>(running: Map<string, Promise<T>>, key: string, start: () => P
   const work = start().finally(() => running.delete(key));
   running.set(key, work);
   return work;
-}
-
-/** Stops waiting when the signal aborts. The work goes on: others may wait for it. */
-function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) return Promise.reject(signal.reason);
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

@@ -170,7 +170,7 @@ async function openEdge(t: Test, options: EdgeOptions): Promise<Edge> {
     cache,
     onTakedown: (id) => void brokenOff.push(id),
     onPurgeAll: () => {},
-    onUsesWanted: () => {},
+    onUseReportsWanted: () => {},
     folder: options.folder,
     clock: options.clock,
     random: () => 1,
@@ -219,6 +219,10 @@ async function openRelayTo(t: Test, origin: Origin): Promise<Relay> {
   return relay;
 }
 
+/** Resolves once everything is applied that the edge had missed. */
+const caughtUp = ({ follower }: Edge): Promise<void> =>
+  until('everything missed is applied', () => follower.lease.state().kind !== 'new');
+
 const applied = ({ follower }: Edge, seq: number) =>
   until(`entry ${seq} to be applied`, () => follower.state().applied === seq);
 
@@ -266,8 +270,8 @@ void t.test('a lease says what may be done, by its mode and nothing but the mono
     const clock = new ManualClock();
     const lease = createLease({ ...configured(leaseSection), ttlMs: 10_000, serveMaxMs: 60_000, mode }, clock);
     if (afterMs !== null) {
-      lease.currentAt(clock.monotonicMs());
-      lease.currentAt(-5_000);
+      lease.renewAt(clock.monotonicMs());
+      lease.renewAt(-5_000);
       clock.advance(afterMs);
     }
     t.equal(lease.mayServe(), verdict, `${mode} after ${afterMs}`);
@@ -305,7 +309,7 @@ void t.test('a position is read back as written, and anything else is told to be
   const errors: unknown[] = [];
   const file = await openPositionFile(folder, (thrown) => errors.push(thrown));
   t.same(await file.read(), { kind: 'absent' });
-  for (let seq = 1; seq <= 20; seq += 1) file.note({ journal: 'j', seq });
+  for (let seq = 1; seq <= 20; seq += 1) file.save({ journal: 'j', seq });
   await file.flush();
   t.same(await file.read(), { kind: 'found', position: { journal: 'j', seq: 20 } });
   const path = join(folder, 'journal-position.json');
@@ -333,7 +337,7 @@ void t.test(
     const folder = t.testdir();
     for (let index = 1; index <= 5; index += 1) origin.journal.add('delete', [mediaId(index)]);
     const first = await openEdge(t, { port: () => origin.port, clock, folder });
-    t.equal(await first.follower.caughtUp, true);
+    await caughtUp(first);
     t.match(first.follower.state(), { link: 'current', applied: 5, newest: 5, purges: 1, journal: 'journal-a' });
     t.same(first.cache.taken, [], 'history means nothing to an empty cache');
     origin.journal.add('quarantine', [mediaId(6), mediaId(7)]);
@@ -351,14 +355,12 @@ void t.test(
     });
     cache.held.add(mediaId(10)).add(mediaId(99));
     const again = await openEdge(t, { port: () => origin.port, clock, folder, cache });
-    let caughtUp = false;
-    void again.follower.caughtUp.then(() => (caughtUp = true));
     await until('the replay', () => !cache.held.has(mediaId(10)));
     await turns();
-    t.equal(caughtUp, false, 'not before what was missed is applied');
+    t.equal(again.follower.lease.state().kind, 'new', 'not before everything missed is applied');
     t.equal(again.follower.lease.mayServe(), 'refuse');
     release();
-    t.equal(await again.follower.caughtUp, true);
+    await caughtUp(again);
     t.equal(again.follower.lease.mayServe(), 'yes');
     t.same(
       cache.taken,
@@ -373,7 +375,7 @@ void t.test('the stored position is never ahead of what is applied', async (t) =
   const { clock, origin } = await openWorld(t);
   const folder = t.testdir();
   const edge = await openEdge(t, { port: () => origin.port, clock, folder });
-  await edge.follower.caughtUp;
+  await caughtUp(edge);
   const stored = async (): Promise<unknown> => {
     const file = await openPositionFile(folder, () => {});
     const read = await file.read();
@@ -399,7 +401,7 @@ void t.test('the stored position is never ahead of what is applied', async (t) =
 void t.test('an entry that the cache cannot apply is not passed over', async (t) => {
   const { clock, origin } = await openWorld(t);
   const edge = await openEdge(t, { port: () => origin.port, clock, folder: t.testdir() });
-  await edge.follower.caughtUp;
+  await caughtUp(edge);
   edge.cache.failing = true;
   origin.journal.add('delete', [mediaId(1)]);
   await until('the failure', () => edge.lines.some(({ reason }) => reason === 'not_applied'));
@@ -415,7 +417,7 @@ void t.test('a gap, another journal, or a damaged position empties the cache', a
   const path = join(folder, 'journal-position.json');
   const start = async (): Promise<Edge> => {
     const edge = await openEdge(t, { port: () => origin.port, clock, folder });
-    t.equal(await edge.follower.caughtUp, true);
+    await caughtUp(edge);
     await edge.follower.close();
     return edge;
   };
@@ -475,7 +477,7 @@ void t.test('an origin that cannot be reached is tried again ever less often', a
 void t.test('restarts of the origin lose nothing', async (t) => {
   const { clock, origin } = await openWorld(t);
   const edge = await openEdge(t, { port: () => origin.port, clock, folder: t.testdir() });
-  await edge.follower.caughtUp;
+  await caughtUp(edge);
   for (let round = 1; round <= 3; round += 1) {
     await origin.stop();
     origin.journal.add('delete', [mediaId(round)]);
@@ -498,7 +500,7 @@ void t.test('a partition is noticed by silence, the lease ends by its mode, and 
   t.teardown(() => upstream.close());
   const open: OpenOrigin = (request, signal) => upstream.fetchOwn(request, signal);
   const edge = await openEdge(t, { port: () => relay.port, clock, folder: t.testdir(), open });
-  await edge.follower.caughtUp;
+  await caughtUp(edge);
   await live(clock, 5_000, edge);
   t.equal(relay.accepted > 0, true);
 
@@ -532,7 +534,7 @@ void t.test('clocks that are wrong, or jump, neither prolong a lease nor end the
     after: (delayMs, run) => clock.after(delayMs, run),
   };
   const edge = await openEdge(t, { port: () => origin.port, clock: skewed, folder: t.testdir() });
-  await edge.follower.caughtUp;
+  await caughtUp(edge);
   await live(clock, 5_000, edge);
   origin.skewMs += 3_600_000;
   await live(clock, 3_000, edge);
@@ -558,7 +560,7 @@ void t.test('beats that come late renew only what they are worth', async (t) => 
   });
   t.teardown(() => server.close());
   const edge = await openEdge(t, { port: () => server.port, clock, folder: t.testdir() });
-  await edge.follower.caughtUp;
+  await caughtUp(edge);
   const stream = server.connections.find(({ text }) => text.startsWith('GET'));
   clock.advance(2_500);
   stream?.write(beat(1_000));
@@ -639,7 +641,7 @@ void t.test(
         return lose && request.target === CONFIRM_PATH ? { ...answer, status: 409 } : answer;
       },
     });
-    await forgetful.follower.caughtUp;
+    await caughtUp(forgetful);
     lose = true;
     time.advance(BEAT_MS);
     await until('the end', () => forgetful.lines.some(({ reason }) => reason === 'not_counted'));
@@ -656,7 +658,7 @@ void t.test('three edges, one cut off and one down: who confirms, and until when
   const cut = await openEdge(t, { name: 'cut', port: () => relay.port, clock, folder: t.testdir({ cut: {} }) });
   const downFolder = join(t.testdirName, 'down');
   const down = await openEdge(t, { name: 'down', port: () => origin.port, clock, folder: downFolder });
-  await Promise.all([near, cut, down].map(({ follower }) => follower.caughtUp));
+  await Promise.all([near, cut, down].map(caughtUp));
   for (const { cache } of [near, cut, down]) cache.held.add(id);
   await live(clock, 2_000, near, cut, down);
   await down.follower.close();
@@ -690,7 +692,7 @@ void t.test('three edges, one cut off and one down: who confirms, and until when
   });
   t.ok(down.cache.held.has(id));
   t.equal(back.follower.lease.mayServe(), 'refuse', 'the one that was down does not serve yet');
-  await back.follower.caughtUp;
+  await caughtUp(back);
   t.notOk(down.cache.held.has(id));
   relay.set('pass');
   await comesAbout('the cut-off edge to be current', clock, () => cut.follower.lease.mayServe() === 'yes');
