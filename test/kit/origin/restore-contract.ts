@@ -157,7 +157,7 @@ export async function restoreContract(t: Test, adaptor: Adaptor): Promise<void> 
 
     const before = bench.metaFiles();
     t.equal(await bench.restore(), 2);
-    t.match(bench.printed.at(-1), /latter\/meta already holds metadata, which is never replaced/);
+    t.match(bench.printed.at(-1), /latter\/meta already contains metadata, which is never replaced/);
     t.same(bench.metaFiles(), before);
   });
 
