@@ -1,4 +1,4 @@
-/** Sizes and durations as people write them, and back. */
+/** Sizes and durations: between numbers and the text in the configuration. */
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   B: 1,
@@ -20,7 +20,7 @@ const DURATION_UNITS: Readonly<Record<string, number>> = {
   d: 86_400_000,
 };
 
-/** `10MB` is ten million bytes, `10MiB` 10 × 2²⁰; a bare number is bytes. Undefined where it is neither. */
+/** `10MB` is ten million bytes, `10MiB` is 10 × 2²⁰, a bare number is bytes. Undefined for anything else. */
 export function parseSize(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)\s*([KMGT]?i?B)?$/i.exec(text.trim());
   if (match === null) return undefined;
@@ -29,7 +29,7 @@ export function parseSize(text: string): number | undefined {
   return Number.isSafeInteger(bytes) ? bytes : undefined;
 }
 
-/** `250ms`, `30s`, `5m`, `24h`, `7d`, in milliseconds. Undefined where it is none of them. */
+/** `250ms`, `30s`, `5m`, `24h`, `7d`, in milliseconds. Undefined for anything else. */
 export function parseDuration(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/.exec(text.trim());
   if (match === null) return undefined;
@@ -37,7 +37,7 @@ export function parseDuration(text: string): number | undefined {
   return Number.isSafeInteger(ms) ? ms : undefined;
 }
 
-/** The shortest exact way to write so many bytes: `10MB`, `64KiB`, `1500B`. */
+/** The shortest exact text for a number of bytes: `10MB`, `64KiB`, `1500B`. */
 export function formatSize(sizeBytes: number): string {
   return shortest(sizeBytes, [
     ['TB', 1e12],
@@ -52,7 +52,7 @@ export function formatSize(sizeBytes: number): string {
   ]);
 }
 
-/** The shortest exact way to write so many milliseconds: `7d`, `90s`, `250ms`. */
+/** The shortest exact text for a number of milliseconds: `7d`, `90s`, `250ms`. */
 export function formatDuration(durationMs: number): string {
   return shortest(durationMs, [
     ['d', 86_400_000],

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * The command line. It knows the processes by the paths of their entry modules
- * and loads only the one that is asked for.
+ * and loads only the one that is needed.
  */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -15,7 +15,7 @@ import { issueToken, openDevAuth } from './dev/auth-service.js';
 import { prepareSecrets, runDev } from './dev/dev.js';
 import { type ProcessEntry, runChore, runProcess } from './process.js';
 
-/** Where each process's entry module stands, relative to this one. */
+/** The entry module of each process, relative to this one. */
 const ENTRIES = { origin: '../origin/main.js', edge: '../edge/main.js' } as const;
 type EntryName = keyof typeof ENTRIES;
 
@@ -57,7 +57,7 @@ interface ConfigOption {
 }
 
 const program = new Command('media-service')
-  .description('A media service for chat: an origin that keeps media and an edge that serves it.')
+  .description('A media service for chat: an origin that stores media and an edge that caches and serves it.')
   .showHelpAfterError('(media-service --help lists the commands)');
 
 program
@@ -96,8 +96,8 @@ program
 program
   .command('token')
   .description('print a token of the development Authentication Service')
-  .option('--sub <name>', 'whom the token is for', 'alice')
-  .option('--admin', 'may delete and quarantine', false)
+  .option('--sub <name>', 'the user of the token', 'alice')
+  .option('--admin', 'allow deleting and quarantining', false)
   .option('--expires <duration>', 'how long it is valid: 90s, 15m, 1h, 7d', '1h')
   .option('-c, --config <file>', 'configuration file', DEFAULT_CONFIG)
   .action(async (options: ConfigOption & { sub: string; admin: boolean; expires: string }) => {
@@ -112,33 +112,32 @@ async function chore(word: string, options: ConfigOption, words: Readonly<Record
 }
 
 originChore('fsck', 'compare records, blobs, thumbnails, jobs and journal (while the origin is stopped)')
-  .option('--repair', 'put right what safely can be', false)
+  .option('--repair', 'repair what can be repaired safely', false)
   .action((options: ConfigOption & { repair: boolean }) => chore('fsck', options, { ...options }));
 
-originChore('scrub', 'read every stored byte again, and withhold what is rotten (also while the origin runs)')
-  .option('--after <sha256>', 'go on after this hash')
+originChore('scrub', 'read every stored byte again and withhold damaged media (also while the origin runs)')
+  .option('--after <sha256>', 'continue after this hash')
   .action((options: ConfigOption & { after?: string }) => chore('scrub', options, { ...options }));
 
 originChore('backup', 'copy everything to a folder (also while the origin runs)')
-  .argument('<folder>', 'where to; a later backup there copies only what is new')
+  .argument('<folder>', 'the target; a later backup to the same folder copies only what is new')
   .action((folder: string, options: ConfigOption) => chore('backup', options, { folder }));
 
 originChore('restore', 'put a backup into the storage that the configuration names (while the origin is stopped)')
-  .argument('<folder>', 'a backup; a restore that was stopped goes on where it was')
-  .option('--incomplete', 'also where originals are missing, which are then withheld', false)
+  .argument('<folder>', 'a backup; a restore that was stopped continues where it was')
+  .option('--incomplete', 'restore even if originals are missing; their media are withheld', false)
   .action((folder: string, options: ConfigOption & { incomplete: boolean }) =>
     chore('restore', options, { ...options, folder }),
   );
 
 originChore('thumbs', 'the queue of thumbnails of a running origin')
   .addArgument(
-    new Argument('<what>', 'show it, retry what was given up, or make what the configuration now asks for').choices([
-      'status',
-      'retry',
-      'backfill',
-    ]),
+    new Argument(
+      '<what>',
+      'show the queue, retry failed jobs, or make thumbnails that are missing or outdated',
+    ).choices(['status', 'retry', 'backfill']),
   )
-  .option('--all', 'with backfill: also what is as it should be', false)
+  .option('--all', 'with backfill: make the others again too', false)
   .action((verb: string, options: ConfigOption & { all: boolean }) => chore('thumbs', options, { ...options, verb }));
 
 async function dev(path: string | undefined): Promise<number> {
@@ -193,7 +192,7 @@ async function token(options: ConfigOption & { sub: string; admin: boolean; expi
   const [issuer, audience] = [access.issuers[0]?.issuer, access.audiences[0]];
   if (issuer === undefined || audience === undefined || loopbackIssuer(access) === undefined) {
     process.stderr.write(
-      `access.issuers names ${issuer ?? 'nobody'}, which is not the development Authentication Service: ask it for tokens.\n`,
+      `access.issuers names ${issuer ?? 'no issuer'}, which is not the development Authentication Service: ask that service for tokens.\n`,
     );
     return 1;
   }
@@ -212,7 +211,7 @@ async function token(options: ConfigOption & { sub: string; admin: boolean; expi
   return 0;
 }
 
-/** The file that was named; the default one only where it exists. */
+/** The file that was named, or the default one if it exists. */
 function configPath(options: ConfigOption): string | undefined {
   const path = options.config ?? DEFAULT_CONFIG;
   return path === DEFAULT_CONFIG && !existsSync(path) ? undefined : path;
@@ -231,7 +230,7 @@ function loadAccess(path: string | undefined): AccessConfig | undefined {
   return undefined;
 }
 
-/** Host and port of the first issuer, if it is on loopback: then it is ours to start. */
+/** Host and port of the first issuer if it is on loopback: then it is the development service. */
 function loopbackIssuer(access: AccessConfig): { readonly host: string; readonly port: number } | undefined {
   const issuer = access.issuers[0]?.issuer;
   if (issuer === undefined || !URL.canParse(issuer)) return undefined;

@@ -1,6 +1,6 @@
 /**
- * Time, in one place. Everything that needs an instant or a timer is handed a
- * Clock; only this file asks the machine. Tests hand in a clock that they move.
+ * Time. Code that needs an instant or a timer is given a Clock; only this file
+ * asks the machine. Tests give a clock that they move.
  */
 import { onAbort, waitFor } from './abort.js';
 
@@ -8,9 +8,9 @@ import { onAbort, waitFor } from './abort.js';
 export type EpochMs = number;
 
 export interface Clock {
-  /** The wall clock, for instants that are stored or told. */
+  /** The wall clock, for instants that are stored or sent. */
   now(): EpochMs;
-  /** Milliseconds from an arbitrary point that never jump, for measuring how long. */
+  /** Milliseconds since an arbitrary point, for measuring time. They never jump. */
   monotonicMs(): number;
   /** Calls `run` once after `delayMs`. The timer does not keep the process alive. */
   after(delayMs: number, run: () => void): Timer;
@@ -20,7 +20,7 @@ export interface Timer {
   cancel(): void;
 }
 
-/** Node fires timers beyond this at once; longer waits are cut to it and re-armed by their owner. */
+/** Node fires timers with a longer delay at once. So a longer delay is cut to this one, and its owner must set the timer again. */
 export const TIMER_DELAY_MAX_MS = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
@@ -44,13 +44,13 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
 export interface Deadline {
   readonly clock: Clock;
   readonly ms: number;
-  /** Why the work ends when the time is over. */
+  /** The reason of the signal when the time is over. */
   readonly late: () => Error;
-  /** Ends the work earlier. */
+  /** Aborts the work earlier. */
   readonly signal?: AbortSignal;
 }
 
-/** Does `work` under a signal that aborts when the time is over, or with the signal given. */
+/** Runs `work` with a signal that aborts when the time is over or the given signal aborts. */
 export async function withDeadline<T>(deadline: Deadline, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const { clock, ms, late, signal } = deadline;
   const ended = new AbortController();
@@ -64,7 +64,7 @@ export async function withDeadline<T>(deadline: Deadline, work: (signal: AbortSi
   }
 }
 
-/** Timers do not keep a process alive; work that only waits does, through this, until it is released. */
+/** Keeps the process alive until it is released; timers do not. */
 export function keepAlive(): { release(): void } {
   const handle = setInterval(() => undefined, TIMER_DELAY_MAX_MS);
   return { release: () => clearInterval(handle) };

@@ -1,8 +1,8 @@
 /**
- * Every way in which the service says no, in one table: the stable code of
- * CONTRACT.md, the status, a title, whose side the fault is on and whether the
- * same request may succeed later. `detail` is public text; what must stay
- * inside goes into `cause`, which reaches the log and never the wire.
+ * Every refusal and failure of the service, in one table: the stable code, the
+ * status, a title, which side is at fault and whether the same request may
+ * succeed later. `detail` is public text. What must not be public goes into
+ * `cause`, which is written to the log and never sent.
  */
 
 export type FaultSide = 'client' | 'self' | 'storage' | 'upstream';
@@ -49,8 +49,13 @@ export const FAULTS = {
   quota_exceeded: client(429, 'The quota is used up', true),
   headers_too_large: client(431, 'The header fields are too large'),
   checksum_mismatch: client(460, 'The part does not match its checksum', true),
-  internal: { status: 500, title: 'Something failed inside', side: 'self', retryable: true },
-  not_implemented: { status: 501, title: 'The request needs what is not there', side: 'client', retryable: false },
+  internal: { status: 500, title: 'The service failed', side: 'self', retryable: true },
+  not_implemented: {
+    status: 501,
+    title: 'The request needs something that is not implemented',
+    side: 'client',
+    retryable: false,
+  },
   bad_gateway: { status: 502, title: 'The origin gave no usable answer', side: 'upstream', retryable: true },
   overloaded: { status: 503, title: 'The service is at its limit', side: 'self', retryable: true },
   auth_unavailable: {
@@ -72,7 +77,7 @@ export const FAULTS = {
     retryable: true,
   },
   gateway_timeout: { status: 504, title: 'The origin did not answer in time', side: 'upstream', retryable: true },
-  http_version: { status: 505, title: 'The HTTP version is not spoken here', side: 'client', retryable: false },
+  http_version: { status: 505, title: 'The HTTP version is not supported', side: 'client', retryable: false },
   storage_full: { status: 507, title: 'There is no room left', side: 'storage', retryable: true },
 } as const satisfies Record<string, FaultKind>;
 
@@ -81,12 +86,12 @@ export type FaultCode = keyof typeof FAULTS;
 export interface FaultOptions {
   /** Header fields that the answer must carry, such as Retry-After or Allow. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** Public members beside the standard ones, such as a thumbnail's `reason`. */
+  /** Public members of the problem document besides the standard ones, such as a thumbnail's `reason`. */
   readonly members?: Readonly<Record<string, unknown>>;
   readonly cause?: unknown;
 }
 
-/** A refusal or failure that has a place in the table. `detail` is public. */
+/** A refusal or failure of the table. `detail` is public. */
 export class Fault extends Error {
   override readonly name = 'Fault';
   readonly code: FaultCode;
@@ -111,7 +116,7 @@ export class Fault extends Error {
   }
 }
 
-/** Any thrown value as a Fault: what has no place in the table becomes `internal`, with nothing said of it. */
+/** Any thrown value as a Fault. What is not in the table becomes `internal`, without details. */
 export function faultOf(thrown: unknown): Fault {
   if (thrown instanceof Fault) return thrown;
   const code = errorCode(thrown);
@@ -127,12 +132,12 @@ export function errorCode(thrown: unknown): string | undefined {
   return typeof thrown.code === 'string' ? thrown.code : undefined;
 }
 
-/** For switches over closed unions: a case that was forgotten does not compile. */
+/** For switches over closed unions: a missing case does not compile. */
 export function unreachable(value: never): never {
   throw new Error(`unreachable: ${JSON.stringify(value)}`);
 }
 
-/** Bugs are assertions: what must hold, or the process says so. */
+/** An assertion: if it fails, there is a bug. */
 export function invariant(condition: boolean, claim: string): asserts condition {
   if (!condition) throw new Error(`broken invariant: ${claim}`);
 }

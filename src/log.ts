@@ -1,7 +1,7 @@
 /**
- * Structured logs, one JSON object a line on standard output. Tokens,
- * signatures and cookies never reach it: what callers hand in is named fields,
- * never whole header sets, and targets pass through `loggable` first.
+ * Structured logs: one JSON object per line on standard output. Tokens,
+ * signatures and cookies are never logged: callers log named fields, never whole
+ * sets of header fields, and pass request targets through `loggable`.
  */
 import { pino } from 'pino';
 import { type Clock, systemClock } from './clock.js';
@@ -11,12 +11,12 @@ export const logSection = section('Logs: JSON lines on standard output.', {
   level: choice({
     default: 'info',
     of: ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
-    help: 'The least grave line that is written.',
+    help: 'The least severe level that is written.',
   }),
   requests: choice({
     default: 'all',
     of: ['all', 'failed', 'none'],
-    help: 'Which requests get a line of their own: all, those answered 500 and above, or none.',
+    help: 'Which requests are logged: all, those answered with 500 or above, or none.',
   }),
 });
 
@@ -35,7 +35,7 @@ export interface LogSink {
   write(line: string): void;
 }
 
-/** `name` says which process wrote the line. */
+/** `name` is the process that writes the lines. */
 export function createLog(name: string, config: LogConfig, sink?: LogSink): Log {
   const options = {
     name,
@@ -62,11 +62,11 @@ export function createLog(name: string, config: LogConfig, sink?: LogSink): Log 
 }
 
 export interface StandardOutput extends LogSink {
-  /** The same for lines of which there are many: they go out with the next other line, or a moment later. */
+  /** For frequent lines: they are written with the next other line, or a moment later. */
   gather(line: string): void;
 }
 
-/** One for all logs of the process, opened by the first. */
+/** One for all logs of the process. */
 export function standardOutput(): StandardOutput {
   opened ??= openStandardOutput(systemClock);
   return opened;
@@ -75,10 +75,10 @@ export function standardOutput(): StandardOutput {
 let opened: StandardOutput | undefined;
 
 /**
- * pino's own destination tries for ever, and blocks, where a process ends after
- * the reader of its output has gone (sonic-boom's flush at exit). Ours drops the
- * lines that nobody can read, and writes those of one turn of the event loop
- * together: a line for every request costs a system call only once in a while.
+ * pino's own destination blocks for ever at exit if nobody reads the output any
+ * more (sonic-boom's flush). Ours drops lines that nobody can read. It writes
+ * the lines of one turn of the event loop together, so that a line for every
+ * request does not cost a system call each.
  */
 function openStandardOutput(clock: Pick<Clock, 'after'>): StandardOutput {
   process.stdout.on('error', () => undefined);
@@ -89,7 +89,7 @@ function openStandardOutput(clock: Pick<Clock, 'after'>): StandardOutput {
     gathered = '';
     process.stdout.write(lines);
   };
-  // However the process ends, short of a kill: standard output is written synchronously then.
+  // Unless the process is killed. At exit, standard output is written synchronously.
   process.once('exit', flush);
   let soon = false;
   let later = false;
@@ -121,11 +121,11 @@ function openStandardOutput(clock: Pick<Clock, 'after'>): StandardOutput {
   };
 }
 
-/** Characters of lines that wait, and for how long those do of which there are many. */
+/** How many characters of lines may wait, and how long frequent lines wait. */
 const GATHERED_MAX = 65_536;
 const GATHERED_MS = 20;
 
-/** What is logged of a failure that was foreseen: its own words and those of its causes, without a stack. */
+/** What is logged of an expected failure: its message and those of its causes, without a stack. */
 export function errorFields(thrown: unknown): LogFields {
   if (!(thrown instanceof Error)) return { error: String(thrown) };
   const causes: string[] = [];
@@ -135,7 +135,7 @@ export function errorFields(thrown: unknown): LogFields {
   return { error: thrown.message, ...(causes.length > 0 && { causes }) };
 }
 
-/** The same for what may be a bug: with its stack. */
+/** What is logged of a possible bug: the same with the stack. */
 export function bugFields(thrown: unknown): LogFields {
   return thrown instanceof Error ? { ...errorFields(thrown), stack: thrown.stack } : errorFields(thrown);
 }

@@ -1,6 +1,7 @@
 /**
- * Counters, gauges and histograms in Prometheus' words. A name is registered
- * once per process; labels are closed lists, so that their number is bounded.
+ * Counters, gauges and histograms for Prometheus. A name is registered once per
+ * process. Values of labels come from closed lists, so that their number is
+ * limited.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
@@ -13,7 +14,7 @@ export interface Metrics {
     buckets: readonly number[],
     labels?: readonly L[],
   ): HistogramOf<L>;
-  /** Called before each rendering, to set gauges that are read rather than counted. */
+  /** `read` is called before each rendering, to set gauges. */
   onCollect(read: () => void): void;
   render(): Promise<{ readonly contentType: string; readonly text: string }>;
 }

@@ -1,7 +1,7 @@
 /**
- * The life of one process: read the configuration or say what is wrong with
- * it, start, tell where it listens, and on SIGTERM or SIGINT stop accepting,
- * finish what is in hand within a deadline, and end with 0.
+ * The life of one process: reads the configuration or reports its faults,
+ * starts, reports where it listens, and on SIGTERM or SIGINT stops accepting,
+ * finishes open requests within a deadline, and exits with 0.
  */
 import { sharedController } from './abort.js';
 import { type Clock, keepAlive, systemClock } from './clock.js';
@@ -27,32 +27,32 @@ export interface ProcessDeps {
 }
 
 export interface Running {
-  /** What listens where, by name: `media`, `operators`. */
+  /** The URLs of the listeners by name: `media`, `operators`. */
   readonly urls: Readonly<Record<string, string>>;
-  /** Stops accepting, finishes or breaks off what is in hand, closes every part. May be called twice. */
+  /** Stops accepting, finishes or breaks off open requests, closes every component. May be called twice. */
   close(): Promise<void>;
 }
 
-/** Where a process has its configuration from, for those that can take a changed one while they run. */
+/** Where the configuration of a process comes from, so that it can be read again while the process runs. */
 export interface ConfigSource<C> {
-  /** Undefined: there is no file, all is at its default. */
+  /** Undefined: there is no file, and every key has its default. */
   readonly path: string | undefined;
-  /** Reads and checks all of it anew. */
+  /** Reads and checks all of it again. */
   read(): LoadOutcome<C>;
-  /** The files that its secrets came from when it was last read. */
+  /** The files of secrets that the last read named. */
   files(): readonly string[];
 }
 
-/** What a chore is handed beside its configuration: how to tell, and when to stop. */
+/** What a chore is given besides its configuration. */
 export interface ChoreTools extends Pick<ProcessDeps, 'clock' | 'log'> {
   readonly signal: AbortSignal;
-  /** One line of what was found or done. */
+  /** Prints one line of what was found or done. */
   print(line: string): void;
-  /** How far it is; each takes the place of the one before. */
+  /** Shows how far the chore is; each line replaces the one before. */
   progress(line: string): void;
 }
 
-/** What an operator runs beside the process, by its name on the command line. Resolves with the exit code. */
+/** A task that an operator runs from the command line, such as a backup. Resolves with the exit code. */
 export type Chore = (tools: ChoreTools, words: ChoreWords) => Promise<number>;
 
 /** The options and arguments of a chore, by their names on the command line. */
@@ -80,12 +80,12 @@ interface EntryOf<C> {
   readonly name: string;
   readonly sections: SectionsOf<C>;
   start(config: C, deps: ProcessDeps, source: ConfigSource<C>): Promise<Running>;
-  /** Faults that only show when several keys are seen together. */
+  /** Faults of keys that are right each by itself but do not fit together. */
   check(config: C): readonly ConfigFault[];
   readonly chores?: Readonly<Record<string, (config: C, tools: ChoreTools, words: ChoreWords) => Promise<number>>>;
 }
 
-/** Ties a process's sections to the functions that take what is read of them. */
+/** Ties the sections of a process to the functions that take what is read of them. */
 export function processEntry<C extends { readonly log: LogConfig }>(entry: EntryOf<C>): ProcessEntry {
   return {
     name: entry.name,
@@ -108,7 +108,7 @@ export function processEntry<C extends { readonly log: LogConfig }>(entry: Entry
   };
 }
 
-/** Notes which files the configuration names each time it is read. */
+/** Each read notes which files the configuration names. */
 function sourceOf<C>(entry: EntryOf<C>, path: string | undefined, context: LoadContext): ConfigSource<C> {
   let files: string[] = [];
   const noting: LoadContext = {
@@ -131,16 +131,16 @@ function sourceOf<C>(entry: EntryOf<C>, path: string | undefined, context: LoadC
   };
 }
 
-/** How long close() may take before the process ends all the same. */
+/** How long close() may take before the process ends anyway. */
 const CLOSE_DEADLINE_MS = 30_000;
 
-/** Runs until a signal; resolves with the exit code. */
+/** Runs until a signal. Resolves with the exit code. */
 export async function runProcess(entry: ProcessEntry, path: string | undefined): Promise<number> {
   const read = readEntry(entry, path);
   if (read === undefined) return 2;
   const log = createLog(entry.name, read.log);
   const stop = stopSignal();
-  // Whoever reads its configuration again on SIGHUP does so while it runs; before and after that it must not end by it.
+  // A running process reads its configuration again on SIGHUP. Before and after that, the signal must not end it.
   process.on('SIGHUP', () => undefined);
   keepAlive();
   const running = await start(entry.name, read, log);
@@ -156,8 +156,8 @@ export async function runProcess(entry: ProcessEntry, path: string | undefined):
 }
 
 /**
- * Runs one chore to its end, or until a signal; resolves with the exit code. Of
- * its log, warnings and graver lines are shown, on standard error.
+ * Runs one chore to its end, or until a signal. Resolves with the exit code.
+ * Warnings and errors of its log go to standard error.
  */
 export async function runChore(
   entry: ProcessEntry,
@@ -176,7 +176,7 @@ export async function runChore(
     return await chore({ log, clock: systemClock, signal: stopping.signal, ...line }, words);
   } catch (thrown) {
     const { aborted } = stopping.signal;
-    line.print(`${word}: ${aborted ? 'stopped; what is done stays done' : startFailure(thrown)}`);
+    line.print(`${word}: ${aborted ? 'stopped; finished work is kept' : startFailure(thrown)}`);
     return aborted ? 130 : 2;
   } finally {
     line.clear();
@@ -192,7 +192,7 @@ function readEntry(entry: ProcessEntry, path: string | undefined): (EntryRead & 
   return undefined;
 }
 
-/** Lines that stay, on standard output; below them on a terminal one that changes, on standard error. */
+/** Lasting lines go to standard output; a changing line goes to standard error if that is a terminal. */
 function statusLine(): Pick<ChoreTools, 'print' | 'progress'> & { clear(): void } {
   const show = (text: string): void => {
     if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
@@ -217,14 +217,14 @@ async function start(name: string, read: EntryRead & { kind: 'loaded' }, log: Lo
   }
 }
 
-/** What a person needs to know of a failed start: never a stack. */
+/** The reason of a failed start for a person, without a stack. */
 export function startFailure(thrown: unknown): string {
   if (thrown instanceof Fault) return thrown.detail;
   const code = errorCode(thrown);
   const message = thrown instanceof Error ? thrown.message : String(thrown);
   if (code === 'EADDRINUSE')
-    return `${message.replace(/^listen EADDRINUSE: address already in use /, 'another process already listens on ')}; stop it, or choose another port in the configuration.`;
-  if (code === 'EACCES') return `${message}; this user may not do that.`;
+    return `${message.replace(/^listen EADDRINUSE: address already in use /, 'another process already listens on ')}; stop it or choose another port in the configuration.`;
+  if (code === 'EACCES') return `${message}; this user has no permission for it.`;
   return message;
 }
 
@@ -235,7 +235,7 @@ function stopSignal(): Promise<string> {
   });
 }
 
-/** What nobody caught is a bug: it is told in full, and the process goes on only where nothing is half done. */
+/** What nobody caught is a bug and is logged in full. After an uncaught exception the state is unknown, so the process ends. */
 function watchForBugs(log: Log): void {
   process.on('unhandledRejection', (thrown) => log.error(bugFields(thrown), 'a rejection went unhandled'));
   process.on('uncaughtException', (thrown) => {

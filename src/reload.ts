@@ -1,8 +1,8 @@
 /**
- * A changed configuration while a process runs: on SIGHUP, when the file or one
- * that holds a secret changes, or when an operator asks. A bad file is refused
- * with all its faults and what is in force stays; keys that only a restart can
- * change are named. Keys alone are told, never what stands there.
+ * Reads a changed configuration while the process runs: on SIGHUP, when the
+ * file or a file with a secret changes, or when an operator asks. A bad file is
+ * refused with all its faults, and the current settings stay. Keys that only a
+ * restart can change are logged by name, never with their values.
  */
 import type { Clock, EpochMs } from './clock.js';
 import { loggableFault } from './config/load.js';
@@ -10,23 +10,23 @@ import { errorFields, type Log } from './log.js';
 import type { ConfigSource } from './process.js';
 import { watchFile } from './watch.js';
 
-/** What a reload came to. */
+/** The outcome of a reload. */
 export type ReloadOutcome =
   | {
       readonly kind: 'applied';
       readonly changed: boolean;
-      /** Keys that differ from those in force and wait for a restart. */
+      /** Changed keys that take effect only after a restart. */
       readonly needRestart: readonly string[];
     }
   | { readonly kind: 'refused'; readonly faults: readonly string[] };
 
 export interface ReloadOptions<C> {
   readonly source: ConfigSource<C>;
-  /** What the process was started with. */
+  /** The configuration with which the process was started. */
   readonly config: C;
-  /** Dotted paths of what may change while it runs. */
+  /** Dotted paths of the live settings, which may change while the process runs. */
   readonly livePaths: readonly string[];
-  /** Puts those parts in force, at once. */
+  /** Applies the live settings of a new configuration, synchronously. */
   apply(config: C): void;
   readonly clock: Clock;
   readonly log: Log;
@@ -41,27 +41,27 @@ export interface Reloading {
 export function openReloading<C extends object>(options: ReloadOptions<C>): Reloading {
   const { source, clock, log } = options;
   const watches = createWatches(() => void reload(), options);
-  let inForce = options.config;
+  let current = options.config;
   let readAt = clock.now();
   let faults: readonly string[] = [];
 
   function reload(): ReloadOutcome {
     const read = source.read();
     if (read.kind === 'faulty') {
-      // A file that is named and not there yet is waited for, beside those in force.
+      // A file that is named but does not exist yet is watched too.
       watches.add(source.files());
       faults = read.faults.map(loggableFault);
-      log.error({ faults }, 'the changed configuration is refused; the one in force stays');
+      log.error({ faults }, 'the changed configuration is refused; the current one stays');
       return { kind: 'refused', faults };
     }
     const isLive = (path: string): boolean => isWithin(path, options.livePaths);
-    const changed = differences(inForce, read.config, '').filter(isLive).map(asInFile);
+    const changed = differences(current, read.config, '').filter(isLive).map(asInFile);
     const needRestart = differences(options.config, read.config, '')
       .filter((path) => !isLive(path))
       .map(asInFile);
     options.apply(read.config);
     watches.keepOnly(filesOf(source));
-    inForce = read.config;
+    current = read.config;
     readAt = clock.now();
     faults = [];
     log.info({ changed, needRestart }, 'the configuration was read again');
@@ -87,7 +87,7 @@ function filesOf(source: ConfigSource<unknown>): readonly string[] {
 }
 
 interface Watches {
-  /** Watches these too. */
+  /** Also watches these. */
   add(paths: readonly string[]): void;
   /** Watches these and no others. */
   keepOnly(paths: readonly string[]): void;
@@ -116,7 +116,7 @@ function createWatches(onChange: () => void, { clock, log }: Pick<ReloadOptions<
   };
 }
 
-/** Dotted paths at which two plain values differ; lists are compared whole. */
+/** Dotted paths at which two plain values differ. Lists are compared as a whole. */
 function differences(before: unknown, after: unknown, path: string): string[] {
   if (isGroup(before) && isGroup(after)) {
     const keys = new Set([...Object.keys(before), ...Object.keys(after)]);
@@ -129,7 +129,7 @@ function isGroup(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A path in the words of the file: snake_case, without units. */
+/** A path as the file writes it: snake_case, without units. */
 function asInFile(path: string): string {
   return path
     .replace(/^access\.value\./, 'access.')

@@ -1,11 +1,11 @@
 /**
- * So many at once and no more: whoever wants to be one of them waits for a
- * slot, first come first served, and gives it back when done.
+ * Limits how many of something happen at once. Whoever gets no slot waits for
+ * one, first come first served.
  */
 import { waitFor } from './abort.js';
 
 export interface Slots {
-  /** Resolves with the release; rejects with the signal's reason when that comes first. */
+  /** Resolves with a function that gives the slot back. Rejects with the signal's reason if it aborts first. */
   take(signal: AbortSignal): Promise<() => void>;
 }
 

@@ -1,15 +1,15 @@
-/** Tells when a file was changed or replaced, or a link on the way to it, once it has settled. */
+/** Notices when a file, or a link on the path to it, was changed or replaced. */
 import { type FSWatcher, realpathSync, statSync, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import type { Clock, Timer } from './clock.js';
 
-/** An editor writes a file in several steps; it is read when they have settled. */
+/** An editor writes a file in several steps. The file is read after the last one. */
 const SETTLE_MS = 200;
 
-/** What lies behind a link to another folder changes without a sign here, and some file systems give none at all. */
+/** The target of a link in another folder changes without an event, and some file systems give no events. */
 const LOOK_EVERY_MS = 5_000;
 
-/** Watches the folder, because whoever replaces a file leaves a watch on the old one blind. Ends with what is returned. */
+/** Watches the folder, because a watch on a file sees nothing once the file is replaced. Returns how to stop. */
 export function watchFile(
   path: string,
   onChange: () => void,
@@ -34,7 +34,7 @@ export function watchFile(
   let looking = clock.after(LOOK_EVERY_MS, look);
   try {
     watcher = watch(dirname(file), { persistent: false }, (_event, name) => {
-      // A mounted file is swapped by a link beside it, whose name starts with two dots.
+      // A mounted file (Kubernetes) is replaced through a link next to it, whose name starts with two dots.
       if (name === null || name === basename(file) || name.startsWith('..')) settle();
     });
     watcher.on('error', onTrouble);
@@ -48,7 +48,7 @@ export function watchFile(
   };
 }
 
-/** Differs once the path leads to other bytes. */
+/** Changes when the path leads to other bytes. */
 function markOf(path: string): string {
   try {
     const { ino, size, mtimeMs } = statSync(path);

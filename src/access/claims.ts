@@ -1,4 +1,4 @@
-/** From the claims of a token that holds to the caller it stands for. Pure. */
+/** From the claims of a valid token to its caller. Pure. */
 import type { EpochMs } from '../clock.js';
 import type { AccessConfig } from './config.js';
 import type { Caller, Role, Scope } from './grant.js';
@@ -6,7 +6,7 @@ import type { Claims } from './token.js';
 
 type ClaimRules = Pick<AccessConfig, 'issuers' | 'adminClaim' | 'scopeClaim'>;
 
-/** Undefined where `sub` cannot name anybody. */
+/** Undefined if `sub` is not a usable name. */
 export function callerOf(claims: Claims, issuer: string, expiresAt: EpochMs, rules: ClaimRules): Caller | undefined {
   const named = claims['sub'];
   if (typeof named !== 'string' || !SUBJECT.test(named)) return undefined;
@@ -15,7 +15,7 @@ export function callerOf(claims: Claims, issuer: string, expiresAt: EpochMs, rul
   return { subject, issuer, roles: rolesOf(claims, rules), scope: scopeOf(claims, rules), expiresAt };
 }
 
-/** At most 255 characters (OpenID Connect Core 2), none of them a control: it becomes part of keys and log lines. */
+/** At most 255 characters (OpenID Connect Core 2) without control characters, because it becomes part of keys and log lines. */
 const SUBJECT = /^[^\p{Cc}]{1,255}$/u;
 
 const ADMIN: ReadonlySet<Role> = new Set<Role>(['admin']);
@@ -34,14 +34,14 @@ function scopeOf(claims: Claims, { scopeClaim }: ClaimRules): Scope {
   return read ? 'read' : 'upload';
 }
 
-/** A claim's words: a list of texts, or one text in which spaces part them (RFC 8693 4.2). */
+/** A claim's words: a list of texts, or one text with spaces between the words (RFC 8693 4.2). */
 function wordsOf(claims: Claims, name: string): readonly string[] {
   const value = claimOf(claims, name);
   if (typeof value === 'string') return value.split(' ');
   return Array.isArray(value) ? value.filter((word) => typeof word === 'string') : [];
 }
 
-/** By its very name, which may hold dots (`https://…/roles`), else as a path into objects (`realm_access.roles`). */
+/** By its exact name, which may contain dots (`https://…/roles`), otherwise as a path into objects (`realm_access.roles`). */
 function claimOf(claims: Claims, name: string): unknown {
   if (Object.hasOwn(claims, name)) return claims[name];
   let value: unknown = claims;

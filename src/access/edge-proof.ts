@@ -1,7 +1,7 @@
 /**
- * How an edge proves to the origin that it is one: a value derived from the
- * secret that both hold, in the request header `edge-authorization`. The
- * secret itself never travels.
+ * How an edge proves itself to the origin: the request header
+ * `edge-authorization` has a value that is derived from the secret that both
+ * know. The secret itself is never sent.
  */
 import { createHmac, hash, timingSafeEqual } from 'node:crypto';
 
@@ -10,9 +10,9 @@ export function edgeProof(secret: string): string {
   return `v1.${createHmac('sha256', secret).update('media-service edge proof').digest('base64url')}`;
 }
 
-/** Says whether a value proves an edge, by any of the secrets. Takes as long for a near miss as for a far one. */
+/** Tests whether a value is the proof of one of the secrets, in constant time. */
 export function createEdgeCheck(secrets: readonly string[]): (value: string | undefined) => boolean {
-  // Of equal length whatever was sent, so that not even the length tells.
+  // Hashes have equal lengths, so that not even the length of a guess matters.
   const known = secrets.map((secret) => hash('sha256', edgeProof(secret), 'buffer'));
   return (value) => {
     if (value === undefined) return false;

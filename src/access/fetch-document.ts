@@ -1,14 +1,14 @@
 /**
- * One JSON document from the Authentication Service: within a time, within a
- * size, from the very address that was asked. Redirects are not followed: the
- * address is configured, and whoever can redirect it must not choose our keys.
+ * Fetches one JSON document from the Authentication Service, within a time and
+ * a size. Redirects are not followed: the address is configured, and whoever
+ * can redirect it must not choose our keys.
  */
 import { formatDuration, formatSize } from '../bytes.js';
 import { type Clock, withDeadline } from '../clock.js';
 
 export interface DocumentRequest {
   readonly url: string;
-  /** A form to POST; undefined: GET. */
+  /** A form to POST; without one, the request is a GET. */
   readonly form?: URLSearchParams;
   readonly authorization?: string;
 }
@@ -18,7 +18,7 @@ export interface DocumentLimits {
   readonly sizeMaxBytes: number;
 }
 
-/** The parsed document. Rejects with an Error that says what went wrong, for the log. */
+/** The parsed document. Rejects with an Error that says for the log what went wrong. */
 export async function fetchDocument(
   request: DocumentRequest,
   limits: DocumentLimits,
@@ -61,7 +61,7 @@ async function load(request: DocumentRequest, sizeMaxBytes: number, signal: Abor
 async function readText(body: ReadableStream<Uint8Array> | null, sizeMaxBytes: number): Promise<string> {
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;
-  // Leaving the loop early cancels the stream and lets go of the connection.
+  // Leaving the loop early cancels the stream and frees the connection.
   for await (const chunk of body ?? []) {
     sizeBytes += chunk.length;
     if (sizeBytes > sizeMaxBytes) throw new Error(`longer than ${formatSize(sizeMaxBytes)}`);
@@ -70,7 +70,7 @@ async function readText(body: ReadableStream<Uint8Array> | null, sizeMaxBytes: n
   return Buffer.concat(chunks).toString('utf8');
 }
 
-/** fetch says `fetch failed` and keeps the reason in its cause. */
+/** fetch says only `fetch failed`; the reason is in its cause. */
 function reasonOf(thrown: unknown): string {
   if (!(thrown instanceof Error)) return String(thrown);
   return thrown.cause instanceof Error ? thrown.cause.message : thrown.message;

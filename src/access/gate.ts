@@ -1,9 +1,9 @@
 /**
- * The one gate: from what a request carries to a Grant, for origin and edge.
+ * The gate: turns the credentials of a request into a Grant, for origin and edge.
  *
- * A token counts first; where none holds, a signed link may. A token that was
- * verified is remembered by its hash, so that its next request is answered at
- * once; callers that bring the same unknown token together share one check.
+ * A valid token decides; without one, a signed link may. A verified token is
+ * remembered by its hash, so that the next request with it is answered at once.
+ * Requests that bring the same unknown token at the same time share one check.
  */
 import { hash } from 'node:crypto';
 import { withSignal } from '../abort.js';
@@ -22,15 +22,15 @@ import { checkLink, type LinkKey, type LinkRules } from './link.js';
 import { createTokenMemory, type RememberedToken, type TokenMemory } from './remembered.js';
 import { readToken, type TokenRules, type UnprovenToken, verifyToken } from './token.js';
 
-export interface GateParts {
+export interface GateDeps {
   readonly config: AccessConfig;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
 }
 
-export function openGate(parts: GateParts): Gate {
-  return new OneGate(parts);
+export function openGate(deps: GateDeps): Gate {
+  return new OneGate(deps);
 }
 
 class OneGate implements Gate {
@@ -42,14 +42,14 @@ class OneGate implements Gate {
   readonly #rings: ReadonlyMap<string, KeyRing>;
   readonly #introspect: Introspection | undefined;
   readonly #memory: TokenMemory;
-  /** Checks under way, by the token's hash. */
+  /** Checks under way, by the hash of the token. */
   readonly #checks = new Map<string, Promise<Grant>>();
-  /** Digests of tokens by what carries them. */
+  /** Digests of tokens by their carrier, see Credentials. */
   readonly #digests = new WeakMap<object, string>();
   readonly #tally: Tally;
   readonly #closing = new AbortController();
 
-  constructor({ config, clock, log, metrics }: GateParts) {
+  constructor({ config, clock, log, metrics }: GateDeps) {
     this.#config = config;
     this.#clock = clock;
     this.#log = log.child({ part: 'access' });
@@ -65,18 +65,18 @@ class OneGate implements Gate {
     const remembered = metrics.gauge('access_tokens_remembered', 'Tokens that are remembered as verified.');
     metrics.onCollect(() => remembered.set(this.#memory.size));
     const fetches = metrics.counter('access_key_fetches_total', 'Fetches of public keys.', ['outcome']);
-    const ringParts = { config: config.keys, clock, log: this.#log, fetches };
-    this.#rings = new Map(config.issuers.map((source) => [source.issuer, new KeyRing({ ...source, ...ringParts })]));
+    const ringDeps = { config: config.keys, clock, log: this.#log, fetches };
+    this.#rings = new Map(config.issuers.map((source) => [source.issuer, new KeyRing({ ...source, ...ringDeps })]));
   }
 
   open(credentials: Credentials, signal?: AbortSignal): Grant | Promise<Grant> {
     const bearer = readBearer(credentials.authorization, this.#config.tokenSizeMaxBytes);
-    if (bearer.kind === 'none') return this.#settle(NOBODY, credentials);
-    if (bearer.kind === 'refused') return this.#settle(refused(bearer.refusal), credentials);
+    if (bearer.kind === 'none') return this.#withLink(NOBODY, credentials);
+    if (bearer.kind === 'refused') return this.#withLink(refused(bearer.refusal), credentials);
     const digest = this.#digestOf(bearer.token, credentials.carrier);
     const remembered = this.#recall(digest);
-    if (remembered !== undefined) return this.#settle(remembered, credentials);
-    return withSignal(this.#check(bearer.token, digest), signal).then((grant) => this.#settle(grant, credentials));
+    if (remembered !== undefined) return this.#withLink(remembered, credentials);
+    return withSignal(this.#check(bearer.token, digest), signal).then((grant) => this.#withLink(grant, credentials));
   }
 
   #digestOf(token: string, carrier: object | undefined): string {
@@ -103,8 +103,8 @@ class OneGate implements Gate {
     await Promise.allSettled(this.#checks.values());
   }
 
-  /** Where the token does not decide, a link may. */
-  #settle(byToken: Grant, credentials: Credentials): Grant {
+  /** The grant of the token, or of the link if the token gives none. */
+  #withLink(byToken: Grant, credentials: Credentials): Grant {
     const grant = byToken.kind === 'caller' ? byToken : this.#orByLink(byToken, credentials);
     this.#tally.count(grant);
     return grant;
@@ -133,16 +133,16 @@ class OneGate implements Gate {
     return now < remembered.endsAt ? undefined : refused('expired');
   }
 
-  /** Joins the check of the same token that is under way, or starts it. Outlives its callers; the gate ends it. */
+  /** Joins the check of the same token that is under way, or starts one. It outlives its callers; closing the gate ends it. */
   #check(token: string, digest: string): Promise<Grant> {
     const running = this.#checks.get(digest);
     if (running !== undefined) return running;
-    const check = this.#judge(token, digest).finally(() => this.#checks.delete(digest));
+    const check = this.#authenticate(token, digest).finally(() => this.#checks.delete(digest));
     this.#checks.set(digest, check);
     return check;
   }
 
-  async #judge(text: string, digest: string): Promise<Grant> {
+  async #authenticate(text: string, digest: string): Promise<Grant> {
     if (!B64TOKEN.test(text)) return refused('malformed');
     const read = readToken(text, this.#tokenRules, this.#clock.now());
     if (read.kind === 'refused') return refused(read.refusal);
@@ -211,9 +211,9 @@ const SCHEME_AS_USUAL = 'Bearer ';
 const B64TOKEN = /^[A-Za-z0-9._~+/-]+=*$/;
 
 /**
- * RFC 6750 2.1; the scheme's name in any case (RFC 9110 11.1). Another scheme
- * is no credential of ours. What the token is made of is looked at only when it
- * is not one that is remembered.
+ * RFC 6750 2.1; the name of the scheme in any case (RFC 9110 11.1). Another
+ * scheme is ignored. The characters of the token are checked only if it is not
+ * a remembered one.
  */
 function readBearer(authorization: string | undefined, sizeMaxBytes: number): Bearer {
   if (authorization === undefined) return { kind: 'none' };
@@ -230,7 +230,7 @@ function refused(refusal: TokenRefusal): Grant {
 
 type Outcome = 'caller' | 'link' | 'unavailable' | 'none' | `token_${TokenRefusal}` | `link_${LinkRefusal}`;
 
-/** Counts every grant by what came of it. Plain numbers until metrics are read, because a memory hit pays for this too. */
+/** Counts every grant by its outcome. Plain numbers until metrics are read, because every memory hit pays for this. */
 class Tally {
   readonly #counts = new Map<Outcome, number>();
 

@@ -1,13 +1,13 @@
 /**
- * What the one gate says of a caller. Everything that looks at an object does
- * so with a Grant in hand; the gate itself (gate.ts) is the only maker of them.
+ * What the gate says about a caller. Whoever reads media needs a Grant, and only
+ * the gate (gate.ts) makes one.
  */
 import type { EpochMs } from '../clock.js';
 import type { LinkKey, LinkRefusal } from './link.js';
 
 export type Role = 'admin';
 
-/** What a token lets its bearer do with media: everything, or one half. */
+/** What a token allows: everything, or only reading, or only uploading. */
 export type Scope = 'all' | 'read' | 'upload';
 
 export interface Caller {
@@ -34,44 +34,43 @@ export type TokenRefusal =
 export type Grant =
   /** A valid token. */
   | { readonly kind: 'caller'; readonly caller: Caller }
-  /** A valid signed link, for this very resource. */
+  /** A valid signed link for this resource. */
   | { readonly kind: 'link'; readonly expiresAt: EpochMs }
-  /** No credential, or none that holds: public media only. */
+  /** No credential, or none that is valid: public media only. */
   | { readonly kind: 'anonymous'; readonly refusal: 'none' | `token_${TokenRefusal}` | `link_${LinkRefusal}` }
-  /** The credential could not be checked: answer 503 auth_unavailable, whatever is asked. */
+  /** The credential could not be checked: every request is answered 503 auth_unavailable. */
   | { readonly kind: 'unavailable'; readonly retryAfterMs: number };
 
-/** The part of a request that the gate looks at: plain values, whoever received them. */
+/** The part of a request that the gate reads, as plain values. */
 export interface Credentials {
   readonly method: string;
   /** The path as received, without the query. */
   readonly path: string;
-  /** The query as received, without `?`; empty where there is none. */
+  /** The query as received, without `?`; empty if there is none. */
   readonly query: string;
   /** The Authorization field, or undefined. */
   readonly authorization: string | undefined;
   /**
-   * An object that comes with this Authorization each time it comes, such as the
-   * fields that a client repeats on its connection: what is worked out of a token
-   * need not be worked out again for it.
+   * An object that always comes with the same Authorization, such as the fields
+   * that a client repeats on its connection. The hash of the token is kept for it.
    */
   readonly carrier?: object | undefined;
 }
 
 export interface Gate {
-  /** Answers at once for whatever is remembered or needs no key; else a promise. Never throws for a bad credential. */
+  /** Returns a promise only if the token is not remembered and needs a key. Never throws for a bad credential. */
   open(credentials: Credentials, signal?: AbortSignal): Grant | Promise<Grant>;
-  /** Resolves when the keys of every issuer are known. Rejects with the reason. */
+  /** Resolves when the keys of every issuer are known. Rejects with the reason why not. */
   probe(signal?: AbortSignal): Promise<void>;
-  /** Links are opened by these from now on. */
+  /** From now on these keys open links. */
   renewLinks(keys: readonly LinkKey[]): void;
   close(): Promise<void>;
 }
 
 /**
- * Whether a grant opens media of this visibility. The one rule for original,
- * thumbnail, HEAD, Range, 304 and stale copies, in origin and edge; where it
- * says no, `faultOfGrant` is the answer.
+ * Whether a grant opens media of this visibility. This one rule covers original,
+ * thumbnail, HEAD, Range, 304 and stale copies, in origin and edge. If it says
+ * no, `faultOfGrant` makes the answer.
  */
 export function mayRead(grant: Grant, isPublic: boolean): boolean {
   switch (grant.kind) {
@@ -86,7 +85,7 @@ export function mayRead(grant: Grant, isPublic: boolean): boolean {
   }
 }
 
-/** Whether a grant lets its bearer upload. */
+/** Whether a grant allows uploads. */
 export function mayUpload(grant: Grant): grant is Extract<Grant, { kind: 'caller' }> {
   return grant.kind === 'caller' && grant.caller.scope !== 'read';
 }

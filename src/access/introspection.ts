@@ -1,4 +1,4 @@
-/** RFC 7662: asks the Authentication Service whether a token is still in force. */
+/** RFC 7662: asks the Authentication Service whether a token is still active. */
 import type { Clock } from '../clock.js';
 import { errorFields, type Log } from '../log.js';
 import type { AccessConfig } from './config.js';
@@ -9,12 +9,12 @@ export type Introspection = (token: string, signal: AbortSignal) => Promise<Intr
 export type IntrospectionOutcome =
   | { readonly kind: 'active' }
   | { readonly kind: 'revoked' }
-  /** No answer, or too many questions under way. */
+  /** No answer, or too many open requests. */
   | { readonly kind: 'unavailable'; readonly retryAfterMs: number };
 
 const ANSWER_MAX_BYTES = 65_536;
 
-/** Undefined where no endpoint is configured. */
+/** Undefined if no endpoint is configured. */
 export function createIntrospection(
   config: AccessConfig['introspection'],
   clock: Clock,

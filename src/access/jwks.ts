@@ -1,23 +1,23 @@
 /**
- * JSON Web Key Sets (RFC 7517) as published by an Authentication Service: the
- * public keys in them that can check a signature. Everything else in a set,
- * secrets, private parts, encryption keys, kinds unknown to us, is passed over.
+ * JSON Web Key Sets (RFC 7517) as an Authentication Service publishes them: the
+ * public keys in them that can check a signature. Everything else in a set
+ * (secrets, private members, encryption keys, unknown types) is ignored.
  */
 import { createPublicKey, hash, type KeyObject } from 'node:crypto';
 
-/** A public key that one issuer's tokens may be signed with. */
+/** A public key that can verify tokens of one issuer. */
 export interface PublishedKey {
   readonly kid: string | undefined;
-  /** The only algorithm it is for, where the set says so. */
+  /** The only algorithm it may be used with, if the set names one. */
   readonly algorithm: string | undefined;
   readonly key: KeyObject;
-  /** Equal for equal keys with equal names. */
+  /** The same for the same key under the same name. */
   readonly fingerprint: string;
-  /** Set once the set no longer holds it: what was verified by it no longer counts. */
+  /** True once the set no longer contains it: tokens that it verified are no longer valid. */
   withdrawn: boolean;
 }
 
-/** The usable keys of a set, at most `keysMax`. Throws where the document is no set, or holds none. */
+/** The usable keys of a set, at most `keysMax`. Throws if the document is not a set, or has no usable key. */
 export function readKeySet(document: unknown, keysMax: number): readonly PublishedKey[] {
   const members: unknown = isObject(document) ? document['keys'] : undefined;
   if (!Array.isArray(members)) throw new Error('not a JSON Web Key Set');
@@ -25,11 +25,11 @@ export function readKeySet(document: unknown, keysMax: number): readonly Publish
     .slice(0, keysMax)
     .map(readKey)
     .filter((key) => key !== undefined);
-  if (keys.length === 0) throw new Error('the JSON Web Key Set holds no key that can check a signature');
+  if (keys.length === 0) throw new Error('the JSON Web Key Set has no key that can check a signature');
   return keys;
 }
 
-/** The key for a token: by its `kid`; a token without one is served where only one key fits. */
+/** The key for a token: by its `kid`, or, for a token without one, the only key that fits. */
 export function chooseKey(
   keys: readonly PublishedKey[],
   kid: string | undefined,
@@ -57,18 +57,18 @@ function readKey(jwk: unknown): PublishedKey | undefined {
 function importPublic({ kty, crv, x, y, n, e }: Readonly<Record<string, unknown>>): KeyObject | undefined {
   if (kty !== 'RSA' && kty !== 'EC' && kty !== 'OKP') return undefined;
   try {
-    // Named one by one: private members never come along.
+    // Each member is named, so that private ones are never imported.
     const members = Object.entries({ kty, crv, x, y, n, e }).filter(([, value]) => typeof value === 'string');
     const key = createPublicKey({ key: Object.fromEntries(members), format: 'jwk' });
     const bits = key.asymmetricKeyDetails?.modulusLength;
     return bits === undefined || bits >= RSA_BITS_MIN ? key : undefined;
   } catch {
-    // A key that cannot be read is one that we do not have; the others still serve.
+    // A key that cannot be read does not make the others useless.
     return undefined;
   }
 }
 
-/** Whether a key is of the kind that an algorithm works with (RFC 7518 3.1, RFC 8037 3.1). */
+/** Whether an algorithm works with this type of key (RFC 7518 3.1, RFC 8037 3.1). */
 function fits({ key, algorithm: only }: PublishedKey, algorithm: string): boolean {
   if (only !== undefined && only !== algorithm && !(isEd25519(only) && isEd25519(algorithm))) return false;
   const curve = key.asymmetricKeyDetails?.namedCurve;

@@ -1,7 +1,8 @@
 /**
- * The last published key set of each issuer in a folder, so that a process that
- * starts while the Authentication Service is away still knows its keys. One
- * file an issuer, replaced in one step; several processes may share the folder.
+ * Stores the last key set of each issuer in a folder, so that a process that
+ * starts while the Authentication Service is down still has its keys. Each
+ * issuer has one file, which is replaced in one step. Several processes may
+ * share the folder.
  */
 import { hash, randomUUID } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -14,28 +15,28 @@ export interface KeySource {
   readonly jwksUrl: string | null;
 }
 
-export interface KeptKeySet extends KeySource {
+export interface SavedKeySet extends KeySource {
   readonly confirmedAt: EpochMs;
   readonly document: unknown;
 }
 
 const FORMAT = 1;
 
-export async function keepKeySet(folder: string, kept: KeptKeySet): Promise<void> {
+export async function saveKeySet(folder: string, saved: SavedKeySet): Promise<void> {
   await mkdir(folder, { recursive: true });
-  const path = pathOf(folder, kept);
-  const fresh = `${path}.${randomUUID()}`;
+  const path = pathOf(folder, saved);
+  const temporary = `${path}.${randomUUID()}`;
   try {
-    await writeFile(fresh, JSON.stringify({ format: FORMAT, ...kept }), { flag: 'wx' });
-    await rename(fresh, path);
+    await writeFile(temporary, JSON.stringify({ format: FORMAT, ...saved }), { flag: 'wx' });
+    await rename(temporary, path);
   } catch (thrown) {
-    await rm(fresh, { force: true });
+    await rm(temporary, { force: true });
     throw thrown;
   }
 }
 
-/** Undefined where there is none, or one of another format or source. */
-export async function recallKeySet(folder: string, source: KeySource): Promise<KeptKeySet | undefined> {
+/** Undefined if there is none, or one of another format or source. */
+export async function loadKeySet(folder: string, source: KeySource): Promise<SavedKeySet | undefined> {
   let text: string;
   try {
     text = await readFile(pathOf(folder, source), 'utf8');

@@ -1,10 +1,10 @@
 /**
- * The public keys of one Authentication Service, as they are at present.
+ * The current public keys of one Authentication Service.
  *
- * Promises: keys are fetched again at a steady pace and, for a key that is not
- * known, at once but at a bounded rate; any number of callers share one fetch;
- * while the service cannot be reached the known keys go on to hold, for as long
- * as configured; a key that left the published set is marked withdrawn. With a
+ * Promises: keys are fetched again at a regular interval and, for an unknown
+ * key, at once but at a limited rate. Any number of callers share one fetch.
+ * While the service cannot be reached, the known keys stay valid for as long as
+ * configured. A key that left the published set is marked withdrawn. With a
  * folder, the last set survives a restart.
  */
 import { formatDuration } from '../bytes.js';
@@ -14,15 +14,15 @@ import type { CounterOf } from '../metrics.js';
 import type { AccessConfig } from './config.js';
 import { fetchDocument } from './fetch-document.js';
 import { chooseKey, type PublishedKey, readKeySet } from './jwks.js';
-import { keepKeySet, recallKeySet } from './kept-keys.js';
+import { loadKeySet, saveKeySet } from './kept-keys.js';
 
 export type SeekOutcome =
   | { readonly kind: 'found'; readonly key: PublishedKey }
-  /** The service was asked, and has no such key. */
+  /** The service was asked and has no such key. */
   | { readonly kind: 'unknown' }
   | { readonly kind: 'unavailable'; readonly retryAfterMs: number };
 
-export interface KeyRingParts {
+export interface KeyRingDeps {
   readonly issuer: string;
   readonly jwksUrl: string | null;
   readonly config: AccessConfig['keys'];
@@ -32,7 +32,7 @@ export interface KeyRingParts {
 }
 
 export class KeyRing {
-  readonly #parts: KeyRingParts;
+  readonly #deps: KeyRingDeps;
   readonly #closing = new AbortController();
   readonly #budget: FetchBudget;
   readonly #opened: Promise<void>;
@@ -44,31 +44,31 @@ export class KeyRing {
   #fetching: Promise<void> | undefined;
   #refresh: Timer | undefined;
 
-  constructor(parts: KeyRingParts) {
-    this.#parts = parts;
-    this.#budget = new FetchBudget(parts.config, parts.clock);
-    if (isOpenToTampering(parts.jwksUrl ?? parts.issuer)) {
-      parts.log.warn(
-        { issuer: parts.issuer },
-        'public keys are fetched without TLS: whoever is on the way can swap them',
+  constructor(deps: KeyRingDeps) {
+    this.#deps = deps;
+    this.#budget = new FetchBudget(deps.config, deps.clock);
+    if (isOpenToTampering(deps.jwksUrl ?? deps.issuer)) {
+      deps.log.warn(
+        { issuer: deps.issuer },
+        'public keys are fetched without TLS: anyone on the network path can replace them',
       );
     }
-    this.#opened = this.#recall();
+    this.#opened = this.#load();
     void this.#fetch();
   }
 
-  /** The key, where it is known already. */
+  /** The key, if it is known already. */
   find(kid: string | undefined, algorithm: string): PublishedKey | undefined {
-    return this.#holds() ? chooseKey(this.#keys, kid, algorithm) : undefined;
+    return this.#areUsable() ? chooseKey(this.#keys, kid, algorithm) : undefined;
   }
 
-  /** The key, also if the service has to be asked for it. */
+  /** The key; asks the service if it is not known. */
   async seek(kid: string | undefined, algorithm: string): Promise<SeekOutcome> {
     await this.#opened;
     const joined = this.#fetching;
     await joined;
     let key = this.find(kid, algorithm);
-    // A fetch that was under way may have left before the key was published: one more is due, unless it just failed.
+    // A fetch that was under way may have been answered before the key was published. So another one is due, unless it failed.
     const worthAsking = joined === undefined || this.#lastFailure === undefined;
     if (key === undefined && worthAsking && (this.#fetching !== undefined || this.#budget.take())) {
       await this.#fetch();
@@ -80,12 +80,12 @@ export class KeyRing {
       : { kind: 'unavailable', retryAfterMs: this.#budget.nextInMs() };
   }
 
-  /** Resolves when there are keys to check with. Rejects with the reason. */
+  /** Resolves when there are usable keys. Rejects with the reason why not. */
   async probe(): Promise<void> {
     await this.#opened;
-    if (!this.#holds()) await this.#fetching;
-    if (!this.#holds() && this.#budget.take()) await this.#fetch();
-    if (!this.#holds()) throw this.#lastFailure ?? new Error('the keys are too old');
+    if (!this.#areUsable()) await this.#fetching;
+    if (!this.#areUsable() && this.#budget.take()) await this.#fetch();
+    if (!this.#areUsable()) throw this.#lastFailure ?? new Error('the keys are too old');
   }
 
   async close(): Promise<void> {
@@ -95,8 +95,8 @@ export class KeyRing {
     await this.#fetching;
   }
 
-  #holds(): boolean {
-    const { clock, config } = this.#parts;
+  #areUsable(): boolean {
+    const { clock, config } = this.#deps;
     return this.#keys.length > 0 && clock.now() - this.#confirmedAt < config.keepMs;
   }
 
@@ -109,7 +109,7 @@ export class KeyRing {
   }
 
   async #fetchOnce(): Promise<void> {
-    const { clock, config, fetches, issuer, log } = this.#parts;
+    const { clock, config, fetches, issuer, log } = this.#deps;
     this.#refresh?.cancel();
     if (this.#closing.signal.aborted) return;
     try {
@@ -117,7 +117,7 @@ export class KeyRing {
       await this.#opened;
       this.#adopt(keys, clock.now());
       fetches.add(1, { outcome: 'fetched' });
-      await this.#keep(document);
+      await this.#save(document);
       this.#schedule(config.refreshMs);
     } catch (thrown) {
       if (this.#closing.signal.aborted) return;
@@ -125,13 +125,13 @@ export class KeyRing {
       this.#failures += 1;
       fetches.add(1, { outcome: 'failed' });
       log.warn({ issuer, ...errorFields(thrown) }, 'the public keys of the Authentication Service cannot be fetched');
-      if (!this.#holds()) this.#dropAll();
+      if (!this.#areUsable()) this.#dropAll();
       this.#schedule(Math.min(config.refreshMs, config.refetchIntervalMs * 2 ** Math.min(this.#failures - 1, 10)));
     }
   }
 
   async #read(signal: AbortSignal): Promise<{ document: unknown; keys: readonly PublishedKey[] }> {
-    const { clock, config, issuer, jwksUrl } = this.#parts;
+    const { clock, config, issuer, jwksUrl } = this.#deps;
     const url = jwksUrl ?? (await discoverKeysUrl(issuer, config, clock, signal));
     const document = await fetchDocument({ url }, config, clock, signal);
     return { document, keys: readKeySet(document, config.keysMax) };
@@ -149,7 +149,7 @@ export class KeyRing {
 
   #dropAll(): void {
     if (this.#keys.length === 0) return;
-    const { config, issuer, log } = this.#parts;
+    const { config, issuer, log } = this.#deps;
     for (const key of this.#keys) key.withdrawn = true;
     this.#keys = [];
     log.error({ issuer }, `no public key is trusted any more: none was confirmed for ${formatDuration(config.keepMs)}`);
@@ -157,28 +157,28 @@ export class KeyRing {
 
   #schedule(delayMs: number): void {
     if (this.#closing.signal.aborted) return;
-    this.#refresh = this.#parts.clock.after(delayMs, () => void this.#fetch());
+    this.#refresh = this.#deps.clock.after(delayMs, () => void this.#fetch());
   }
 
-  async #keep(document: unknown): Promise<void> {
-    const { config, issuer, jwksUrl, log } = this.#parts;
+  async #save(document: unknown): Promise<void> {
+    const { config, issuer, jwksUrl, log } = this.#deps;
     if (config.folder === null) return;
     try {
-      await keepKeySet(config.folder, { issuer, jwksUrl, confirmedAt: this.#confirmedAt, document });
+      await saveKeySet(config.folder, { issuer, jwksUrl, confirmedAt: this.#confirmedAt, document });
     } catch (thrown) {
-      log.warn({ issuer, ...errorFields(thrown) }, 'the public keys cannot be kept for the next start');
+      log.warn({ issuer, ...errorFields(thrown) }, 'the public keys cannot be saved for the next start');
     }
   }
 
-  async #recall(): Promise<void> {
-    const { clock, config, issuer, jwksUrl, log } = this.#parts;
+  async #load(): Promise<void> {
+    const { clock, config, issuer, jwksUrl, log } = this.#deps;
     if (config.folder === null) return;
     try {
-      const kept = await recallKeySet(config.folder, { issuer, jwksUrl });
-      // A set from the future would outlive its bound.
-      if (kept === undefined || kept.confirmedAt > clock.now()) return;
-      this.#keys = readKeySet(kept.document, config.keysMax);
-      this.#confirmedAt = kept.confirmedAt;
+      const saved = await loadKeySet(config.folder, { issuer, jwksUrl });
+      // A set with a date in the future would stay valid for too long.
+      if (saved === undefined || saved.confirmedAt > clock.now()) return;
+      this.#keys = readKeySet(saved.document, config.keysMax);
+      this.#confirmedAt = saved.confirmedAt;
     } catch (thrown) {
       log.warn({ issuer, ...errorFields(thrown) }, 'the public keys of the last run cannot be read');
     }
@@ -200,8 +200,8 @@ async function discoverKeysUrl(
   const url = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`;
   const document = await fetchDocument({ url }, config, clock, signal);
   const { issuer: named, jwks_uri: keysUrl } = document as { readonly issuer?: unknown; readonly jwks_uri?: unknown };
-  // 4.3: the document must be of this very issuer, or its keys would open another's tokens.
-  if (named !== issuer) throw new Error(`${url} speaks for another issuer`);
+  // 4.3: the document must name this issuer, or its keys would verify another issuer's tokens.
+  if (named !== issuer) throw new Error(`${url} is the document of another issuer`);
   if (typeof keysUrl !== 'string' || !URL.canParse(keysUrl)) throw new Error(`${url} names no jwks_uri`);
   const { protocol } = new URL(keysUrl);
   if (protocol !== 'https:' && !(protocol === 'http:' && issuer.startsWith('http:'))) {
@@ -210,7 +210,7 @@ async function discoverKeysUrl(
   return keysUrl;
 }
 
-/** How often an unknown key may make us fetch: a burst, then one each interval. */
+/** Limits the fetches for unknown keys: a burst, then one in each interval. */
 class FetchBudget {
   readonly #config: Pick<AccessConfig['keys'], 'refetchBurst' | 'refetchIntervalMs'>;
   readonly #clock: Clock;

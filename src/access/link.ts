@@ -1,16 +1,16 @@
 /**
- * Signed links: `exp`, `kid` and `sig` in a URL's query in place of a token.
+ * Signed links: `exp`, `kid` and `sig` in the query of a URL instead of a token.
  *
- * What is signed is three lines, so that a chat server that holds a secret can
- * sign for itself:
+ * The signed text has three lines, so that a chat server that has a secret can
+ * sign links itself:
  *
  *     GET
  *     /v1/media/<ID>            or  /v1/media/<ID>/thumb, then ?w=..&h=.. as far as given, in this order
  *     <exp>                     unix seconds, decimal
  *
- * `sig` is their HMAC-SHA-256 in base64url without padding. HEAD is of GET's
- * class. Of a thumbnail's address exactly `w` and `h` count, so a signature
- * opens one variant; other parameters mean nothing there or here.
+ * `sig` is the HMAC-SHA-256 of that text in base64url without padding. HEAD
+ * counts as GET. Of a thumbnail's query only `w` and `h` are signed, so a link
+ * opens one variant. Other parameters have no meaning, neither here nor there.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import type { EpochMs } from '../clock.js';
@@ -23,7 +23,7 @@ export interface LinkKey {
 
 export type LinkRefusal = 'malformed' | 'unknown_key' | 'signature' | 'expired' | 'too_long';
 
-/** What a link opens: the original, or a thumbnail as wished for. */
+/** What a link opens: the original, or a thumbnail of the size asked for. */
 export type LinkTarget =
   | { readonly kind: 'original'; readonly id: MediaId }
   | { readonly kind: 'thumb'; readonly id: MediaId; readonly width: number | null; readonly height: number | null };
@@ -35,12 +35,12 @@ export interface LinkRules {
 }
 
 export type LinkOutcome =
-  /** Nothing in the request claims to be a link. */
+  /** The request has no parameter of a link. */
   | { readonly kind: 'absent' }
   | { readonly kind: 'valid'; readonly expiresAt: EpochMs }
   | { readonly kind: 'refused'; readonly refusal: LinkRefusal };
 
-/** The path and query of a link that holds until `expiresAt`, cut to the whole second. */
+/** The path and query of a link that is valid until `expiresAt`, cut to the whole second. */
 export function signLink(target: LinkTarget, expiresAt: EpochMs, key: LinkKey): string {
   const exp = String(Math.floor(expiresAt / 1_000));
   const address = addressOf(target);
@@ -48,14 +48,14 @@ export function signLink(target: LinkTarget, expiresAt: EpochMs, key: LinkKey): 
   return `${address}${address.includes('?') ? '&' : '?'}${credentials}`;
 }
 
-/** Judges a request by what it carries in `query`; `path` and `query` as received, without the `?`. */
+/** Checks the link in a request; `path` and `query` as received, without the `?`. */
 export function checkLink(
   request: { readonly method: string; readonly path: string; readonly query: string },
   rules: LinkRules,
   now: EpochMs,
 ): LinkOutcome {
   if (request.query === '' || (request.method !== 'GET' && request.method !== 'HEAD')) return ABSENT;
-  // The most lenient reading of a query there is: what any router takes for `w`, the signature takes for `w`.
+  // The most lenient reading of a query: whatever a router takes for `w`, the signature takes for `w`.
   const parameters = new URLSearchParams(request.query);
   if (!CREDENTIALS.some((name) => parameters.has(name))) return ABSENT;
   const claim = readClaim(request.path, parameters);
@@ -63,7 +63,7 @@ export function checkLink(
 
   const key = rules.keys.find(({ kid }) => kid === claim.kid);
   if (key === undefined) return refused('unknown_key');
-  // Compared as text: base64url spells the same bytes in four ways, and one of them was signed.
+  // Compared as text: base64url can write the same bytes in four ways, and only one of them was signed.
   const expected = Buffer.from(signature(addressOf(claim.target), claim.exp, key.secret), 'latin1');
   if (!timingSafeEqual(expected, Buffer.from(claim.sig, 'latin1'))) return refused('signature');
 
@@ -107,27 +107,27 @@ function readTarget(path: string, parameters: URLSearchParams): LinkTarget | und
   return width === undefined || height === undefined ? undefined : { kind: 'thumb', id, width, height };
 }
 
-/** Null where it isn't given, undefined where it cannot be what was signed. */
+/** Null if it is not given, undefined if it cannot have been signed. */
 function readPixels(parameters: URLSearchParams, name: string): number | null | undefined {
   if (!parameters.has(name)) return null;
   const value = only(parameters, name);
   return value !== undefined && PIXELS.test(value) ? Number(value) : undefined;
 }
 
-/** The value of a parameter that is given once. Two of them: readers could differ on which one counts. */
+/** The value of a parameter that is given once. With two, readers could differ about which one counts. */
 function only(parameters: URLSearchParams, name: string): string | undefined {
   const values = parameters.getAll(name);
   return values.length === 1 ? values[0] : undefined;
 }
 
-/** The one spelling of a target that is signed. */
+/** The spelling of a target that is signed. */
 function addressOf(target: LinkTarget): string {
   if (target.kind === 'original') return `/v1/media/${target.id}`;
-  const wishes = [
+  const size = [
     ...(target.width === null ? [] : [`w=${target.width}`]),
     ...(target.height === null ? [] : [`h=${target.height}`]),
   ];
-  return `/v1/media/${target.id}/thumb${wishes.length === 0 ? '' : `?${wishes.join('&')}`}`;
+  return `/v1/media/${target.id}/thumb${size.length === 0 ? '' : `?${size.join('&')}`}`;
 }
 
 function signature(address: string, exp: string, secret: string): string {

@@ -1,20 +1,20 @@
 /**
- * The answer to a caller whose grant does not suffice. It is made from the
- * credential alone, never from what was asked for: a private id, an unknown id
- * and a private tombstone get the same one, byte for byte.
+ * The answer to a caller whose grant is not enough. It depends on the credential
+ * alone, never on the media: a private id, an unknown id and a private tombstone
+ * get the same answer, byte for byte.
  */
 import { Fault, unreachable } from '../errors.js';
 import type { Grant } from './grant.js';
 
 const REALM = 'Bearer realm="media"';
 
-/** The one place where a grant becomes 401, 403 (a token limited to the other half) or 503. */
+/** The one place where a grant becomes 401, 403 (a token that is limited to another use) or 503. */
 export function faultOfGrant(grant: Grant): Fault {
   switch (grant.kind) {
     case 'anonymous':
-      return grant.refusal.startsWith('token_') ? tokenFault(grant.refusal === 'token_expired') : needsCredential();
+      return grant.refusal.startsWith('token_') ? tokenFault(grant.refusal === 'token_expired') : credentialFault();
     case 'link':
-      return needsCredential();
+      return credentialFault();
     case 'caller':
       return new Fault('forbidden', 'The token is limited to other uses of the service.', {
         headers: challenge(`${REALM}, error="insufficient_scope"`),
@@ -28,13 +28,13 @@ export function faultOfGrant(grant: Grant): Fault {
   }
 }
 
-/** RFC 6750 3.1: who brought no token is told of no error. */
-function needsCredential(): Fault {
-  return new Fault('unauthorized', 'Send a token that holds, or use a signed link.', { headers: challenge(REALM) });
+/** RFC 6750 3.1: a request without a token gets a challenge without an error code. */
+function credentialFault(): Fault {
+  return new Fault('unauthorized', 'Send a valid token, or use a signed link.', { headers: challenge(REALM) });
 }
 
 function tokenFault(expired: boolean): Fault {
-  const description = expired ? 'The token has expired' : 'The token does not hold';
+  const description = expired ? 'The token has expired' : 'The token is not valid';
   return new Fault('unauthorized', `${description}.`, {
     headers: challenge(`${REALM}, error="invalid_token", error_description="${description}"`),
   });

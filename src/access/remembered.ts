@@ -1,4 +1,4 @@
-/** The tokens that were judged lately, by their SHA-256: the most recently used ones, within a number. */
+/** The most recently used tokens, by their SHA-256, with the grant that each came to. */
 import { LRUCache } from 'lru-cache';
 import type { EpochMs } from '../clock.js';
 import type { Grant } from './grant.js';
@@ -6,11 +6,11 @@ import type { PublishedKey } from './jwks.js';
 
 export interface RememberedToken {
   readonly grant: Grant;
-  /** What it was verified by: once withdrawn, the grant no longer holds. */
+  /** The key that verified it: once that is withdrawn, the grant is no longer valid. */
   readonly key: PublishedKey;
-  /** From this instant on it has expired. */
+  /** When it expires. */
   readonly endsAt: EpochMs;
-  /** From this instant on it must be judged again. */
+  /** When it must be checked again. */
   readonly askAgainAt: EpochMs;
 }
 

@@ -1,7 +1,7 @@
 /**
- * JSON Web Tokens, by jose and nobody else: what a token says of itself, and
- * whether it holds under a key. Keys that a token brings along (`jwk`, `jku`,
- * `x5u`, `x5c`) are never looked at; the algorithm is ours to choose.
+ * JSON Web Tokens, read and verified by jose. Keys that a token brings along
+ * (`jwk`, `jku`, `x5u`, `x5c`) are never used, and the configuration decides
+ * which algorithms are allowed.
  */
 import type { KeyObject } from 'node:crypto';
 import { decodeJwt, decodeProtectedHeader, errors, jwtVerify } from 'jose';
@@ -14,7 +14,7 @@ export interface TokenRules {
   readonly clockToleranceMs: number;
 }
 
-/** What a token claims, nothing of it proven: good for choosing the key, and for refusing. */
+/** What a token says, not verified: used to choose the key, and to refuse. */
 export interface UnprovenToken {
   readonly text: string;
   readonly algorithm: string;
@@ -29,10 +29,10 @@ export type ReadTokenOutcome =
 export type Claims = Readonly<Record<string, unknown>>;
 
 export type VerifyOutcome =
-  | { readonly kind: 'holds'; readonly claims: Claims; readonly expiresAt: EpochMs }
+  | { readonly kind: 'valid'; readonly claims: Claims; readonly expiresAt: EpochMs }
   | { readonly kind: 'refused'; readonly refusal: TokenRefusal };
 
-/** Refuses what no key could make good, so that rubbish costs neither a signature check nor a fetch of keys. */
+/** Refuses tokens that no key could verify, so that they cost neither a signature check nor a fetch of keys. */
 export function readToken(text: string, rules: TokenRules, now: EpochMs): ReadTokenOutcome {
   try {
     const header = decodeProtectedHeader(text);
@@ -43,7 +43,7 @@ export function readToken(text: string, rules: TokenRules, now: EpochMs): ReadTo
     const kid = typeof header.kid === 'string' ? header.kid : undefined;
     return { kind: 'readable', token: { text, algorithm: header.alg, kid, issuer: claims.iss } };
   } catch {
-    // Both decoders throw for anything that is not a signed JWT, and only then.
+    // Both decoders throw only for what is not a signed JWT.
     return refused('malformed');
   }
 }
@@ -64,9 +64,9 @@ export async function verifyToken(
       currentDate: new Date(now),
       requiredClaims: ['exp', 'sub'],
     });
-    // An `exp` beyond what an instant can be would otherwise reach header arithmetic.
+    // A larger `exp` is not a valid Date, and would make computed lifetimes NaN.
     const expiresAt = Math.min((payload.exp ?? 0) * 1_000, INSTANT_MAX);
-    return { kind: 'holds', claims: payload, expiresAt };
+    return { kind: 'valid', claims: payload, expiresAt };
   } catch (thrown) {
     if (thrown instanceof errors.JOSEError) return refused(refusalOf(thrown));
     throw thrown;

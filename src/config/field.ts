@@ -1,32 +1,32 @@
 /**
- * The words in which an owner declares its part of config.yaml: type, default,
- * bounds and one line of meaning, beside the code that uses them. In code a key
- * is camelCase and ends in its unit (`maxSizeBytes`, `ttlMs`); in the file it is
- * snake_case and the value carries the unit (`max_size: 10MB`, `ttl: 30s`).
+ * Declarations of keys of config.yaml: type, default, bounds and meaning, next
+ * to the code that uses them. In code a key is camelCase and ends in its unit
+ * (`maxSizeBytes`, `ttlMs`). In the file it is snake_case and the value has the
+ * unit (`max_size: 10MB`, `ttl: 30s`).
  *
- * Promises: unknown keys are refused, every fault is found in one pass, a
- * default passes its own bounds. Leaves reading files and the environment to
- * load.ts, which hands in a LoadContext.
+ * Promises: unknown keys are refused, every fault is found in one pass, and
+ * defaults are checked like values. Reading files and the environment is left
+ * to load.ts, which passes a LoadContext.
  */
 import { z } from 'zod';
 import { formatDuration, formatSize, parseDuration, parseSize } from '../bytes.js';
 import { invariant } from '../errors.js';
 
-/** What a field may ask of the outside while it is parsed. */
+/** What a field may read while it is parsed. */
 export interface LoadContext {
   env(name: string): string | undefined;
-  /** The text of a file, or undefined where there is none. */
+  /** The text of a file; undefined if it cannot be read. */
   file(path: string): string | undefined;
 }
 
 export interface Field<T> {
   readonly kind: 'leaf';
-  /** The default as it stands in config.yaml; undefined: the key must be given. */
+  /** The default as config.yaml shows it. Undefined: the key must be given. */
   readonly fallback: unknown;
   readonly help: string;
-  /** Bounds and units in words, for the comment in config.yaml. */
+  /** Bounds and unit in words, for the comment in config.yaml. */
   readonly accepts: string;
-  /** What the code's name ends in and the file's does not. */
+  /** The end of the name in code that the key in the file does not have. */
   readonly suffix: string;
   schema(context: LoadContext): z.ZodType<T>;
 }
@@ -51,7 +51,7 @@ interface Bounds {
   readonly max?: number;
 }
 
-/** A group of keys. Left out of the file, it has all its defaults. */
+/** A group of keys. If the file leaves it out, all its keys have their defaults. */
 export function section<S extends Shape>(help: string, fields: S): Section<{ readonly [K in keyof S]: ValueOf<S[K]> }> {
   type Value = { readonly [K in keyof S]: ValueOf<S[K]> };
   const entries = Object.entries(fields).map(([name, field]) => ({ name, key: fileKey(name, field), field }));
@@ -73,12 +73,12 @@ export function section<S extends Shape>(help: string, fields: S): Section<{ rea
   };
 }
 
-/** What was read of a section whose faults count only where somebody needs it. */
+/** A section as it was read, if its faults count only for those who need it. */
 export type Deferred<T> =
   | { readonly kind: 'read'; readonly value: T }
   | { readonly kind: 'faulty'; readonly issues: readonly z.core.$ZodIssue[] };
 
-/** A section that a process may do without, depending on its other keys: whoever needs it tells its faults. */
+/** A section that a process needs or not, depending on other keys. Whoever needs it reports its faults. */
 export function deferred<T>(inner: Section<T>): Section<Deferred<T>> {
   return {
     ...inner,
@@ -90,7 +90,7 @@ export function deferred<T>(inner: Section<T>): Section<Deferred<T>> {
   };
 }
 
-/** The key under which a field stands in the file: snake_case, without the unit. */
+/** The key of a field in the file: snake_case, without the unit. */
 export function fileKey(name: string, field: Field<unknown> | Section<unknown>): string {
   const suffix = field.kind === 'leaf' ? field.suffix : '';
   const bare = suffix !== '' && name.endsWith(suffix) ? name.slice(0, -suffix.length) : name;
@@ -122,7 +122,7 @@ export function text(meaning: Meaning<string> & { pattern?: RegExp; accepts?: st
   });
 }
 
-/** Text that may also be left out with `null`. */
+/** A text or null. */
 export function optionalText(meaning: Meaning<string | null>): Field<string | null> {
   return leaf(meaning, 'text or null', () => z.string().nullable());
 }
@@ -135,12 +135,12 @@ export function integer(meaning: Meaning<number> & Bounds): Field<number> {
   return leaf(meaning, `a whole number${boundsText(meaning, String)}`, () => bounded(z.int(), meaning, String));
 }
 
-/** Any number, whole or not. */
+/** Any number. */
 export function ratio(meaning: Meaning<number> & Bounds): Field<number> {
   return leaf(meaning, `a number${boundsText(meaning, String)}`, () => bounded(z.number(), meaning, String));
 }
 
-/** Bytes: `10MB`, `64KiB`, or a bare number. The code's name ends in `Bytes`. */
+/** Bytes: `10MB`, `64KiB`, or a bare number. The name in code ends in `Bytes`. */
 export function size(meaning: Meaning<string> & Bounds): Field<number> {
   return leaf(
     meaning,
@@ -150,7 +150,7 @@ export function size(meaning: Meaning<string> & Bounds): Field<number> {
   );
 }
 
-/** Milliseconds: `250ms`, `30s`, `5m`, `24h`, `7d`. The code's name ends in `Ms`. */
+/** Milliseconds: `250ms`, `30s`, `5m`, `24h`, `7d`. The name in code ends in `Ms`. */
 export function duration(meaning: Meaning<string> & Bounds): Field<number> {
   return leaf(
     meaning,
@@ -160,7 +160,7 @@ export function duration(meaning: Meaning<string> & Bounds): Field<number> {
   );
 }
 
-/** A duration, or null for none. The code's name ends in `Ms`. */
+/** A duration or null. The name in code ends in `Ms`. */
 export function optionalDuration(meaning: Meaning<string | null> & Bounds): Field<number | null> {
   return leaf(
     meaning,
@@ -176,7 +176,7 @@ export function choice<const C extends readonly [string, ...string[]]>(
   return leaf(meaning, meaning.of.join(' | '), () => z.enum(meaning.of) as unknown as z.ZodType<C[number]>);
 }
 
-/** A list of leaves of one kind. */
+/** A list of values or groups of one kind. */
 export function list<T>(
   meaning: Meaning<readonly unknown[]> & { of: Field<T> | Section<T>; min?: number; max?: number },
 ): Field<readonly T[]> {
@@ -188,7 +188,7 @@ export function list<T>(
   });
 }
 
-/** Where a server listens or is found: `http://host:port`, without a path. */
+/** The address of a server: `http://host:port`, without a path. */
 export function origin(meaning: Meaning<string>): Field<string> {
   return leaf(meaning, 'http:// or https:// with host and port', () =>
     z.string().refine(isOrigin, 'must be http:// or https:// with a host and no path'),
@@ -203,14 +203,14 @@ export function optionalUrl(meaning: Meaning<string | null>): Field<string | nul
 }
 
 /**
- * A secret, never written into the file itself: `env:NAME` or `file:PATH`.
- * The value is the text found there, without white space at its ends.
+ * A secret, which is never written into the file itself: `env:NAME` or
+ * `file:PATH`. The value is the text found there, without white space at its ends.
  */
 export function secret(meaning: Meaning<string> & { minLength?: number }): Field<string> {
   return leaf(meaning, 'env:NAME or file:PATH', (context) => secretSchema(context, meaning.minLength ?? 16));
 }
 
-/** A secret that may be left out with `null`. */
+/** A secret or null. */
 export function optionalSecret(meaning: Meaning<string | null> & { minLength?: number }): Field<string | null> {
   return leaf(meaning, 'env:NAME, file:PATH or null', (context) =>
     secretSchema(context, meaning.minLength ?? 16).nullable(),
@@ -222,7 +222,7 @@ function secretSchema(context: LoadContext, minLength: number): z.ZodType<string
     const found = readSecret(source, context);
     if (typeof found === 'string') {
       if (found.length >= minLength) return found;
-      issues.addIssue({ code: 'custom', message: `${source} holds fewer than ${minLength} characters` });
+      issues.addIssue({ code: 'custom', message: `${source} has fewer than ${minLength} characters` });
     } else {
       issues.addIssue({ code: 'custom', message: found.fault });
     }
@@ -233,13 +233,13 @@ function secretSchema(context: LoadContext, minLength: number): z.ZodType<string
 function readSecret(source: string, context: LoadContext): string | { fault: string } {
   if (source.startsWith('env:')) {
     const name = source.slice(4);
-    return context.env(name)?.trim() ?? { fault: `the environment has no ${name}` };
+    return context.env(name)?.trim() ?? { fault: `the environment variable ${name} is not set` };
   }
   if (source.startsWith('file:')) {
     const path = source.slice(5);
     return context.file(path)?.trim() ?? { fault: `the file ${path} cannot be read` };
   }
-  return { fault: 'must be env:NAME or file:PATH; a secret does not stand in the file itself' };
+  return { fault: 'must be env:NAME or file:PATH; a secret is never written into the file itself' };
 }
 
 function isOrigin(value: string): boolean {

@@ -8,10 +8,10 @@ import type { LoadContext, Section } from './field.js';
 import { readYaml } from './yaml.js';
 
 export interface ConfigFault {
-  /** Dotted path of the key, or empty for the file as a whole. */
+  /** Dotted path of the key; empty for the file as a whole. */
   readonly path: string;
   readonly message: string;
-  /** The line of the file that cannot be read. Never for a log: somebody may have written a secret there. */
+  /** The line of the file that cannot be read. Never log it: it may contain a secret. */
   readonly line?: string;
 }
 
@@ -23,7 +23,7 @@ export type LoadOutcome<C> =
   | { readonly kind: 'loaded'; readonly config: C }
   | { readonly kind: 'faulty'; readonly faults: readonly ConfigFault[] };
 
-/** Every top-level key there is; a process reads its own and lets the others stand. */
+/** All top-level keys. A process reads its own and ignores the others. */
 export const SECTION_NAMES = ['log', 'access', 'origin', 'edge'] as const;
 
 export const processContext: LoadContext = {
@@ -37,7 +37,7 @@ export const processContext: LoadContext = {
   },
 };
 
-/** Reads the file; a missing one is a fault, an absent path means all defaults. */
+/** Reads the file. A missing file is a fault; without a path, every key has its default. */
 export function loadConfig<C>(
   path: string | undefined,
   sections: SectionsOf<C>,
@@ -52,7 +52,7 @@ export function loadConfig<C>(
   }
 }
 
-/** The same for text in hand. */
+/** The same for a text. */
 export function parseConfig<C>(
   text: string,
   sections: SectionsOf<C>,
@@ -62,7 +62,7 @@ export function parseConfig<C>(
   if (read.kind === 'faulty') return { kind: 'faulty', faults: read.errors.map((error) => ({ path: '', ...error })) };
   const root = read.value ?? {};
   if (typeof root !== 'object' || root === null || Array.isArray(root)) {
-    return { kind: 'faulty', faults: [{ path: '', message: 'the file must hold keys and values' }] };
+    return { kind: 'faulty', faults: [{ path: '', message: 'the file must contain keys and values' }] };
   }
   const given = root as Readonly<Record<string, unknown>>;
   const faults: ConfigFault[] = unknownSections(given);
@@ -75,14 +75,14 @@ export function parseConfig<C>(
   return faults.length > 0 ? { kind: 'faulty', faults } : { kind: 'loaded', config: config as C };
 }
 
-/** One fault a line, as a person reads them at a terminal. */
+/** One fault per line, for a terminal. */
 export function formatFaults(faults: readonly ConfigFault[]): string {
   return faults
     .map((fault) => (fault.line === undefined ? loggableFault(fault) : `${loggableFault(fault)} ${fault.line}`))
     .join('\n');
 }
 
-/** One fault as a log may hold it. */
+/** One fault as it may be logged. */
 export function loggableFault({ path, message }: ConfigFault): string {
   return path === '' ? message : `${path}: ${message}`;
 }
@@ -91,7 +91,7 @@ function unknownSections(given: Readonly<Record<string, unknown>>): ConfigFault[
   const known: readonly string[] = SECTION_NAMES;
   return Object.keys(given)
     .filter((name) => !known.includes(name))
-    .map((name) => ({ path: name, message: `is not a key of this file; there are ${known.join(', ')}` }));
+    .map((name) => ({ path: name, message: `is not a key of this file; its keys are ${known.join(', ')}` }));
 }
 
 interface Issue {
@@ -101,13 +101,13 @@ interface Issue {
   readonly keys?: readonly string[];
 }
 
-/** An issue of the section `name` as a person reads it. */
+/** An issue of zod in the section `name` as a fault. */
 export function faultFrom(name: string, issue: Issue): ConfigFault {
   const path = [name, ...issue.path.map(String)].join('.');
   if (issue.code !== 'unrecognized_keys') return { path, message: issue.message };
   const keys = issue.keys ?? [];
   return {
     path,
-    message: `${keys.map((key) => `\`${key}\``).join(', ')} ${keys.length > 1 ? 'are no keys' : 'is no key'} of this section`,
+    message: `${keys.map((key) => `\`${key}\``).join(', ')} ${keys.length > 1 ? 'are not keys' : 'is not a key'} of this section`,
   };
 }

@@ -1,7 +1,7 @@
 /**
- * A small Authentication Service for development: one key below a folder, the
+ * A small Authentication Service for development: one key in a folder, the
  * documents that publish it, and tokens signed with it. It asks nobody for a
- * password, so it listens on loopback only and has no place in production.
+ * password, so it listens on loopback only. Never use it in production.
  */
 import {
   createPrivateKey,
@@ -23,17 +23,17 @@ import type { Running } from '../process.js';
 export interface DevAuthOptions {
   readonly host: string;
   readonly port: number;
-  /** Where the key is kept, and made when there is none. */
+  /** The folder of the key, which is made if there is none. */
   readonly folder: string;
 }
 
-export interface TokenWish {
+export interface TokenRequest {
   readonly subject: string;
   readonly admin: boolean;
   readonly expiresInMs: number;
   readonly audience: string;
   readonly issuer: string;
-  /** Further words for `scope`. */
+  /** More words for `scope`. */
   readonly scope?: string;
 }
 
@@ -61,19 +61,19 @@ export async function openDevAuth({ host, port, folder }: DevAuthOptions): Promi
   return { urls: { auth: urlOf(server) }, close: () => closeServer(server) };
 }
 
-/** A token signed with the key in the folder; no server has to run for it. */
-export async function issueToken(folder: string, wish: TokenWish, clock: Pick<Clock, 'now'>): Promise<string> {
+/** A token signed with the key in the folder. No server needs to run. */
+export async function issueToken(folder: string, request: TokenRequest, clock: Pick<Clock, 'now'>): Promise<string> {
   const key = await openKey(folder);
   const issuedAt = Math.floor(clock.now() / 1_000);
-  const scope = [wish.scope ?? '', wish.admin ? ADMIN_SCOPE : ''].filter((words) => words !== '').join(' ');
+  const scope = [request.scope ?? '', request.admin ? ADMIN_SCOPE : ''].filter((words) => words !== '').join(' ');
   const header = { alg: ALGORITHM, typ: 'JWT', kid: publicJwk(key).kid };
   const claims = {
-    iss: wish.issuer,
-    sub: wish.subject,
-    aud: wish.audience,
+    iss: request.issuer,
+    sub: request.subject,
+    aud: request.audience,
     iat: issuedAt,
     nbf: issuedAt,
-    exp: issuedAt + Math.ceil(wish.expiresInMs / 1_000),
+    exp: issuedAt + Math.ceil(request.expiresInMs / 1_000),
     jti: randomUUID(),
     ...(scope !== '' && { scope }),
   };
@@ -81,7 +81,7 @@ export async function issueToken(folder: string, wish: TokenWish, clock: Pick<Cl
   return `${signed}.${sign(null, Buffer.from(signed), key).toString('base64url')}`;
 }
 
-/** The key of the folder, made at the first call; of two processes that make one at once, one wins and both use it. */
+/** The key of the folder, made by the first call. If two processes make one at once, both use the one that was first. */
 async function openKey(folder: string): Promise<KeyObject> {
   const path = join(folder, 'key.pem');
   try {
@@ -103,24 +103,25 @@ async function readKey(path: string): Promise<KeyObject | undefined> {
     throw thrown;
   }
   const key = createPrivateKey(pem);
-  if (key.asymmetricKeyType !== 'ed25519') throw new Error('it is no Ed25519 key; remove it, and a new one is made');
+  if (key.asymmetricKeyType !== 'ed25519')
+    throw new Error('it is not an Ed25519 key; remove it, and a new one is made');
   return key;
 }
 
 async function makeKey(folder: string, path: string): Promise<KeyObject> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  const fresh = `${path}.${randomUUID()}`;
+  const temporary = `${path}.${randomUUID()}`;
   const pem = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' });
   try {
-    await writeFile(fresh, pem, { flag: 'wx', mode: 0o600 });
-    await link(fresh, path).catch((thrown: unknown) => {
+    await writeFile(temporary, pem, { flag: 'wx', mode: 0o600 });
+    await link(temporary, path).catch((thrown: unknown) => {
       if (errorCode(thrown) !== 'EEXIST') throw thrown;
     });
   } finally {
-    await rm(fresh, { force: true });
+    await rm(temporary, { force: true });
   }
   const key = await readKey(path);
-  if (key === undefined) throw new Error('it vanished while it was made');
+  if (key === undefined) throw new Error('it disappeared while it was made');
   return key;
 }
 

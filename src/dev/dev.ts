@@ -1,7 +1,8 @@
 /**
- * Everything on one machine, for development: an Authentication Service on
- * loopback, an origin and an edge as the processes that production runs, their
- * secrets made on first use. Ends them all when one ends or the user says so.
+ * Runs everything on one machine, for development: an Authentication Service on
+ * loopback, and an origin and an edge as the same processes as in production.
+ * Makes their secrets on first use. Stops all of them when one ends or the user
+ * asks for it.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -17,9 +18,9 @@ export interface DevOptions {
   /** The module that runs `media-service origin` and `media-service edge`. */
   readonly cliPath: string;
   readonly configPath: string | undefined;
-  /** Where secrets, keys and logs are kept. */
+  /** The folder of secrets, keys and logs. */
   readonly folder: string;
-  /** Starts the Authentication Service; undefined where the configuration names another one. */
+  /** Starts the Authentication Service; undefined if the configuration names another one. */
   openAuth(): Promise<Running> | undefined;
   print(text: string): void;
 }
@@ -27,7 +28,7 @@ export interface DevOptions {
 interface Child {
   readonly name: string;
   readonly process: ChildProcess;
-  /** Resolves with what listens where; rejects when the child ends before it is ready. */
+  /** Resolves with the URLs by name. Rejects if the child ends before it is ready. */
   readonly ready: Promise<Readonly<Record<string, string>>>;
   readonly ended: Promise<number>;
 }
@@ -35,7 +36,7 @@ interface Child {
 /** How long a child may take to stop before it is killed. */
 const STOP_WITHIN_MS = 35_000;
 
-/** Runs until a signal or until a part ends; resolves with the exit code. */
+/** Runs until a signal or until a process ends. Resolves with the exit code. */
 export async function runDev(options: DevOptions): Promise<number> {
   await prepareSecrets(options.folder);
   const children: Child[] = [];
@@ -64,7 +65,7 @@ export async function runDev(options: DevOptions): Promise<number> {
   }
 }
 
-/** Makes the secrets that the built-in defaults point to, where there are none yet. */
+/** Makes the secrets that the defaults name, unless they exist. */
 export async function prepareSecrets(folder: string): Promise<void> {
   const secrets = join(folder, 'secrets');
   await mkdir(secrets, { recursive: true, mode: 0o700 });
@@ -90,7 +91,7 @@ async function startChild(name: string, options: DevOptions): Promise<Child> {
   const file = createWriteStream(logPath(options.folder, name), { flags: 'a', mode: 0o600 });
   child.stdout?.pipe(file);
   if (child.stdout !== null) {
-    createInterface({ input: child.stdout }).on('line', (line) => showGrave(line, options));
+    createInterface({ input: child.stdout }).on('line', (line) => showTrouble(line, options));
   }
   const ended = new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
   const ready = new Promise<Readonly<Record<string, string>>>((resolve, reject) => {
@@ -113,7 +114,7 @@ async function stopChild(child: Child): Promise<void> {
 function userStops(): Promise<'signal'> {
   return new Promise((resolve) => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve('signal'));
-    // A terminal that closes may say so more than once, and the parts are to be stopped all the same.
+    // A terminal that closes may send it more than once, and the processes must still be stopped.
     process.on('SIGHUP', () => resolve('signal'));
   });
 }
@@ -128,8 +129,8 @@ function isReady(message: unknown): message is { readonly urls: Readonly<Record<
   );
 }
 
-/** Warnings and errors of the parts are shown; everything is in their log files. */
-function showGrave(line: string, options: DevOptions): void {
+/** Shows the warnings and errors of the processes; their log files have everything. */
+function showTrouble(line: string, options: DevOptions): void {
   try {
     const record = JSON.parse(line) as Readonly<Record<string, unknown>>;
     if (record['level'] !== 'warn' && record['level'] !== 'error') return;

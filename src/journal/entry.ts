@@ -1,10 +1,10 @@
 /**
- * What origin and edges say to each other about takedowns, line by line.
+ * The takedown journal as origin and edges exchange it, line by line.
  *
  * `GET /internal/v1/journal?from=N` (edge secret) answers newline-delimited
- * JSON for as long as both live: every entry with a number greater than N, then
- * new ones as they are committed, with a beat between. `POST
- * /internal/v1/journal/confirm` tells how far an edge has applied them.
+ * JSON without an end: every entry with a number greater than N, then new ones
+ * as they are committed, with heartbeats in between. With `POST
+ * /internal/v1/journal/confirm` an edge confirms the entries that it applied.
  */
 import type { EpochMs } from '../clock.js';
 import { type MediaId, parseMediaId } from '../ids.js';
@@ -12,7 +12,7 @@ import { type MediaId, parseMediaId } from '../ids.js';
 export const JOURNAL_PATH = '/internal/v1/journal';
 export const CONFIRM_PATH = '/internal/v1/journal/confirm';
 
-/** `restore` and `visibility` make copies that edges hold wrong, not forbidden: they are dropped all the same. */
+/** `restore` and `visibility` make cached copies wrong, not forbidden. They are dropped as well. */
 export const JOURNAL_CAUSES = ['delete', 'quarantine', 'restore', 'expire', 'visibility'] as const;
 export type JournalCause = (typeof JOURNAL_CAUSES)[number];
 
@@ -21,14 +21,14 @@ export interface JournalEntry {
   readonly seq: number;
   readonly at: EpochMs;
   readonly cause: JournalCause;
-  /** Every id that the cause touches: one for a delete, all over the blob for a quarantine. */
+  /** The ids concerned: one for a delete, all ids of the blob for a quarantine. */
   readonly ids: readonly MediaId[];
 }
 
 export type JournalLine =
   /**
-   * First line: what the journal still holds, which journal it is, the heartbeat
-   * to expect, and how often to report what was served; without, it is not asked for.
+   * First line: which journal it is, which entries it still has, the interval of
+   * heartbeats, and how often to report uses (without it, no reports are wanted).
    */
   | {
       readonly t: 'hello';
@@ -40,12 +40,12 @@ export type JournalLine =
     }
   | ({ readonly t: 'entry' } & JournalEntry)
   | { readonly t: 'beat'; readonly newest: number; readonly at: EpochMs }
-  /** The journal no longer holds what follows `from`, or is another one: drop everything and go on from `newest`. */
+  /** The journal no longer has the entries after `from`, or is another one: drop everything and continue after `newest`. */
   | { readonly t: 'gap'; readonly newest: number };
 
 export interface Confirmation {
   readonly edge: string;
-  /** A random id per start of the edge, so that two edges of one name are seen. */
+  /** A random id for each start of the edge, so that two edges with one name are noticed. */
   readonly instance: string;
   readonly seq: number;
 }
@@ -54,7 +54,7 @@ export function formatLine(line: JournalLine): string {
   return `${JSON.stringify(line)}\n`;
 }
 
-/** Undefined for anything that is not a line of this protocol, so that the reader reconnects rather than guesses. */
+/** Undefined for anything that is not a line of this protocol: the reader then connects again and does not guess. */
 export function parseLine(text: string): JournalLine | undefined {
   const value = parseObject(text);
   switch (value?.['t']) {

@@ -1,18 +1,18 @@
 /**
- * What edges tell the origin of the media that they served from their copies,
- * for retention by `unused_for`: `POST /internal/v1/uses` (edge secret), 204
- * once it is written down. A report may be sent twice; it says the same.
+ * The report of an edge about the media that it served from its cache, for
+ * retention by `unused_for`: `POST /internal/v1/uses` with the edge secret is
+ * answered 204 once the report is stored. A report may be sent twice.
  *
- * Uses are told by how long ago they were, so that the two wall clocks need not
- * agree, and coarsely: the latest that each may have been.
+ * A use is reported by how long ago it was, so that the two wall clocks need not
+ * agree. It is rounded to the latest moment that it can have been.
  */
 import { type MediaId, parseMediaId } from '../ids.js';
 
 export const USES_PATH = '/internal/v1/uses';
 
-/** In one report; an edge with more to tell sends several. */
+/** Of one report; an edge with more ids sends several reports. */
 export const USE_REPORT_IDS_MAX = 4_096;
-/** An id, its quotes and comma are 29 bytes. */
+/** An id with its quotes and comma takes 29 bytes. */
 export const USE_REPORT_MAX_BYTES = USE_REPORT_IDS_MAX * 32 + 4_096;
 
 export interface UseReport {

@@ -250,7 +250,7 @@ function renew(opened: Opened & { readonly kind: 'tls' }, log: Log): void {
   const read = readCertificate(opened.tls);
   if (read.kind !== 'read') {
     const reason = read.kind === 'faulty' ? read.message : 'no files are named';
-    log.error({ reason }, 'the changed certificate is refused; the one in force stays');
+    log.error({ reason }, 'the changed certificate is refused; the current one stays');
     return;
   }
   const { fingerprint256, validTo } = read.certificate;

@@ -179,16 +179,16 @@ void t.test('a secret file that is written anew is noticed without a signal', as
   t.notOk(await bench.knowsEdge('old'));
 });
 
-void t.test('a bad file is refused with all its faults, and what is in force stays', async (t) => {
+void t.test('a bad file is refused with all its faults, and the current settings stay', async (t) => {
   const bench = await openBench(t);
   await writeFile(bench.path('new'), 'too short');
   await bench.change({ edge_secret: `file:${bench.path('new')}`, surprise: 1 }, { origin: { quota: { period: 'x' } } });
-  const refused = bench.lines.find(({ msg }) => msg === 'the changed configuration is refused; the one in force stays');
+  const refused = bench.lines.find(({ msg }) => msg === 'the changed configuration is refused; the current one stays');
   t.match(refused, {
     level: 'error',
     faults: [
-      /^access\.edge_secret: file:\S+new holds fewer than 32 characters$/,
-      /^access: `surprise` is no key of this section$/,
+      /^access\.edge_secret: file:\S+new has fewer than 32 characters$/,
+      /^access: `surprise` is not a key of this section$/,
       /^origin\.quota\.period: must be a duration/,
     ],
   });

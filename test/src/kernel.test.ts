@@ -177,7 +177,7 @@ elsewhere: {}
   ]) {
     t.match(told, new RegExp(`^${path}: `, 'm'), path);
   }
-  t.match(told, /`surprise` is no key of this section/);
+  t.match(told, /`surprise` is not a key of this section/);
   t.notMatch(told, /hunter2/, 'a secret in the file is not repeated');
 });
 

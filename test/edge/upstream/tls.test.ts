@@ -432,7 +432,7 @@ void t.test('a changed certificate is shown to new connections, and old ones go 
   writeFileSync(certificate.keyFile, 'no key');
   edge.listener.renewCertificate();
   t.match(lines.at(-1), {
-    msg: 'the changed certificate is refused; the one in force stays',
+    msg: 'the changed certificate is refused; the current one stays',
     reason: /no private key/,
   });
   t.equal((await askHttps(edge.url + PATH, certificate.cert)).status, 200, 'the old one is shown still');

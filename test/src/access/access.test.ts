@@ -899,7 +899,7 @@ void t.test('what a grant is worth, and what is said where it is worth too littl
       401,
       'unauthorized',
       {
-        'www-authenticate': 'Bearer realm="media", error="invalid_token", error_description="The token does not hold"',
+        'www-authenticate': 'Bearer realm="media", error="invalid_token", error_description="The token is not valid"',
       },
     ],
     [caller('read'), 403, 'forbidden', { 'www-authenticate': 'Bearer realm="media", error="insufficient_scope"' }],
