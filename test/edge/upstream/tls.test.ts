@@ -1,4 +1,4 @@
-/** TLS and HTTP/2 between clients and the edge, and TLS to the origin, on real sockets with certificates of our own. */
+/** TLS and HTTP/2 between clients and the edge, and TLS to the origin, on real sockets with test certificates. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
@@ -59,7 +59,7 @@ interface Answer {
   readonly rstCode: number;
 }
 
-function ask(client: ClientHttp2Session, fields: OutgoingHttpHeaders, body?: Uint8Array): Promise<Answer> {
+function fetchHttp2(client: ClientHttp2Session, fields: OutgoingHttpHeaders, body?: Uint8Array): Promise<Answer> {
   return new Promise((resolve) => {
     const stream = client.request({ ':path': PATH, ...READER, ...fields }, { endStream: body === undefined });
     let headers: IncomingHttpHeaders = {};
@@ -80,7 +80,7 @@ function ask(client: ClientHttp2Session, fields: OutgoingHttpHeaders, body?: Uin
 }
 
 /** One request by HTTP/1.1. */
-function askHttps(url: string, ca: string): Promise<{ status: number; bytes: Buffer; connection: string }> {
+function fetchHttps(url: string, ca: string): Promise<{ status: number; bytes: Buffer; connection: string }> {
   return new Promise((resolve, reject) => {
     const sent = request(url, { ca, headers: READER, agent: false }, (response) => {
       const chunks: Buffer[] = [];
@@ -97,26 +97,26 @@ function askHttps(url: string, ca: string): Promise<{ status: number; bytes: Buf
   });
 }
 
-void t.test('clients of either protocol are answered alike over TLS', { skip }, async (t) => {
+void t.test('clients of both protocols get the same answers over TLS', { skip }, async (t) => {
   const secure = await open(t);
   const { edge, certificate } = secure;
   t.match(edge.url, /^https:/);
-  const plain = await askHttps(edge.url + PATH, certificate.cert);
+  const plain = await fetchHttps(edge.url + PATH, certificate.cert);
   t.equal(plain.status, 200, 'HTTP/1.1');
   t.same(plain.bytes, BYTES);
 
   const client = await session(t, secure);
-  const hit = await ask(client, {});
+  const hit = await fetchHttp2(client, {});
   t.equal(hit.status, 200);
   t.same(hit.bytes, BYTES);
   t.match(String(hit.headers['cache-status']), /^edge; hit/);
   for (const name of ['connection', 'keep-alive', 'transfer-encoding']) t.equal(hit.headers[name], undefined, name);
-  t.equal(edge.origin.count(PATH), 1, 'one fill for both');
+  t.equal(edge.origin.count(PATH), 1, 'one fetch for both');
   const etag = String(hit.headers['etag']);
   const cases = [
     { name: 'HEAD', fields: { ':method': 'HEAD' }, status: 200, body: '', length: '36' },
     { name: 'a range', fields: { range: 'bytes=2-4' }, status: 206, body: '234', length: '3' },
-    { name: 'a copy that is held', fields: { 'if-none-match': etag }, status: 304, body: '' },
+    { name: 'a matching If-None-Match', fields: { 'if-none-match': etag }, status: 304, body: '' },
     { name: 'no token', fields: { authorization: 'Bearer wrong' }, status: 401 },
     { name: 'a range beyond', fields: { range: 'bytes=36-' }, status: 416 },
     { name: 'health', fields: { ':path': '/healthz' }, status: 200 },
@@ -125,7 +125,7 @@ void t.test('clients of either protocol are answered alike over TLS', { skip }, 
     { name: 'a target too long', fields: { ':path': `/${'a'.repeat(9_000)}` }, status: 414 },
   ];
   for (const { name, fields, status, body, length } of cases) {
-    const answer = await ask(client, fields);
+    const answer = await fetchHttp2(client, fields);
     t.equal(answer.status, status, name);
     if (body !== undefined) t.equal(answer.bytes.toString(), body, name);
     if (length !== undefined) t.equal(answer.headers['content-length'], length, name);
@@ -134,39 +134,47 @@ void t.test('clients of either protocol are answered alike over TLS', { skip }, 
 
   const other = `${PATH.slice(0, -1)}B`;
   edge.origin.on(other, mediaScript({ bytes: BYTES }));
-  const miss = await ask(client, { ':path': other, cookie: ['a=1', 'b=2'] });
+  const miss = await fetchHttp2(client, { ':path': other, cookie: ['a=1', 'b=2'] });
   t.match(String(miss.headers['cache-status']), /fwd=uri-miss.*stored/);
   t.same(miss.bytes, BYTES);
   const names = Object.keys(edge.origin.seen.at(-1)?.headers ?? {});
   t.notOk(
     names.some((name) => name.startsWith(':')),
-    'no pseudo-field goes on',
+    'no pseudo-field is sent on',
   );
-  const many = await Promise.all(Array.from({ length: 50 }, () => ask(client, {})));
+  const many = await Promise.all(Array.from({ length: 50 }, () => fetchHttp2(client, {})));
   t.ok(
     many.every(({ bytes }) => bytes.equals(BYTES)),
     'many at once over one connection',
   );
 });
 
-void t.test('large bodies share a connection, and a reader who waits holds up no other', { skip }, async (t) => {
-  const secure = await open(t);
-  const path = `${PATH.slice(0, -1)}E`;
-  const bytes = randomBytes(3_000_000);
-  secure.edge.origin.on(path, mediaScript({ bytes, headers: { 'media-id': path.slice(-26) } }));
-  const client = await session(t, secure);
-  t.ok((await ask(client, { ':path': path })).bytes.equals(bytes));
-  const waiting = client.request({ ':path': path, ...READER });
-  waiting.on('error', () => {});
-  await once(waiting, 'response');
-  const many = await Promise.all(Array.from({ length: 20 }, () => ask(client, { ':path': path })));
-  t.ok(many.every((answer) => answer.status === 200 && answer.bytes.equals(bytes)));
-  const ended = new Promise((resolve) => waiting.once('close', resolve));
-  await secure.edge.takeDown(path.slice(-26) as MediaId);
-  waiting.resume();
-  await ended;
-  t.equal(waiting.rstCode, constants.NGHTTP2_INTERNAL_ERROR, 'what waits to be read is taken down with its media');
-});
+void t.test(
+  'large bodies share a connection, and a client that does not read one delays no other',
+  { skip },
+  async (t) => {
+    const secure = await open(t);
+    const path = `${PATH.slice(0, -1)}E`;
+    const bytes = randomBytes(3_000_000);
+    secure.edge.origin.on(path, mediaScript({ bytes, headers: { 'media-id': path.slice(-26) } }));
+    const client = await session(t, secure);
+    t.ok((await fetchHttp2(client, { ':path': path })).bytes.equals(bytes));
+    const waiting = client.request({ ':path': path, ...READER });
+    waiting.on('error', () => {});
+    await once(waiting, 'response');
+    const many = await Promise.all(Array.from({ length: 20 }, () => fetchHttp2(client, { ':path': path })));
+    t.ok(many.every((answer) => answer.status === 200 && answer.bytes.equals(bytes)));
+    const ended = new Promise((resolve) => waiting.once('close', resolve));
+    await secure.edge.takeDown(path.slice(-26) as MediaId);
+    waiting.resume();
+    await ended;
+    t.equal(
+      waiting.rstCode,
+      constants.NGHTTP2_INTERNAL_ERROR,
+      'a body that waits to be read ends with the takedown of its media',
+    );
+  },
+);
 
 void t.test('uploads and deletions are passed on from HTTP/2', { skip }, async (t) => {
   const secure = await open(t);
@@ -184,10 +192,10 @@ void t.test('uploads and deletions are passed on from HTTP/2', { skip }, async (
   const body = randomBytes(3_000_000);
   for (const [name, more] of [
     ['of a stated length', { 'content-length': body.length }],
-    ['of any length', {}],
+    ['of unknown length', {}],
     ['that waits for 100', { expect: '100-continue', 'content-length': body.length }],
   ] as const) {
-    const answer = await ask(client, { ...upload, ...more }, body);
+    const answer = await fetchHttp2(client, { ...upload, ...more }, body);
     t.equal(answer.status, 201, name);
     t.equal(answer.bytes.toString(), '3000000', name);
     t.ok(origin.seen.at(-1)?.body.equals(body), name);
@@ -197,11 +205,11 @@ void t.test('uploads and deletions are passed on from HTTP/2', { skip }, async (
   t.equal(seen['x-forwarded-proto'], 'https');
   t.equal(seen['x-forwarded-host'], new URL(secure.edge.url).host);
   t.match(String(seen['via']), /^2\.0 edge$/);
-  t.equal((await ask(client, { ':method': 'DELETE' })).status, 204);
+  t.equal((await fetchHttp2(client, { ':method': 'DELETE' })).status, 204);
   t.equal(origin.count(PATH, 'DELETE'), 1);
 });
 
-void t.test('a stream that breaks says so, and harms no other', { skip }, async (t) => {
+void t.test('a stream that breaks is reset, and harms no other', { skip }, async (t) => {
   const secure = await open(t);
   const { origin } = secure.edge;
   const client = await session(t, secure);
@@ -214,10 +222,10 @@ void t.test('a stream that breaks says so, and harms no other', { skip }, async 
     stream.end('hello');
     await origin.arrived('/v1/media');
     stream.close(constants.NGHTTP2_CANCEL);
-    await until('the origin is left too', () => gone);
+    await until('the end of the request at the origin', () => gone);
     t.pass();
   });
-  await t.test('an origin that breaks off', async (t) => {
+  await t.test('an origin whose response breaks off', async (t) => {
     const path = `${PATH.slice(0, -1)}C`;
     let cut = (): void => {};
     origin.on(path, async (_seen, answer) => {
@@ -231,9 +239,9 @@ void t.test('a stream that breaks says so, and harms no other', { skip }, async 
     const ended = new Promise((resolve) => reader.once('close', resolve));
     cut();
     await ended;
-    t.equal(reader.rstCode, constants.NGHTTP2_INTERNAL_ERROR, 'half is not taken for whole');
+    t.equal(reader.rstCode, constants.NGHTTP2_INTERNAL_ERROR, 'the half is not taken for the whole body');
   });
-  await t.test('a client that resets a fill while it reads', async (t) => {
+  await t.test('a client that resets its stream while a body arrives', async (t) => {
     const path = `${PATH.slice(0, -1)}D`;
     let finish = (): void => {};
     origin.on(path, async (_seen, answer) => {
@@ -244,21 +252,21 @@ void t.test('a stream that breaks says so, and harms no other', { skip }, async 
     const left = client.request({ ':path': path, ...READER });
     left.on('error', () => {});
     await once(left, 'data');
-    const other = ask(client, { ':path': path });
+    const other = fetchHttp2(client, { ':path': path });
     left.close(constants.NGHTTP2_CANCEL);
     await once(left, 'close');
     finish();
     t.equal((await other).bytes.toString(), 'halffull');
   });
-  t.equal((await ask(client, {})).status, 200, 'the session goes on');
+  t.equal((await fetchHttp2(client, {})).status, 200, 'the session goes on');
 });
 
-/** HTTP/2 frame by frame (RFC 9113 4.1), for what no library would send. */
+/** HTTP/2 frame by frame (RFC 9113 4.1), for frames that no library would send. */
 interface RawSession {
   send(...frames: readonly Buffer[]): void;
-  /** The error code of the GOAWAY that came; null: the connection ended without one. */
+  /** The error code of the GOAWAY received; null if the connection ended without one. */
   readonly over: Promise<number | null>;
-  /** Resolves once so many frames of a type have come. */
+  /** Resolves when so many frames of a type have been received. */
   came(type: number, count?: number): Promise<void>;
   text(): string;
   destroy(): void;
@@ -275,7 +283,7 @@ function frame(type: number, flags: number, stream: number, payload: Buffer = Bu
   return Buffer.concat([head, payload]);
 }
 
-/** RFC 7541 6.2.2: each field literally, under a new name. */
+/** RFC 7541 6.2.2: each field as a literal with a new name. */
 function fields(given: Readonly<Record<string, string>>): Buffer {
   const text = (value: string): Buffer => {
     const bytes = Buffer.from(value, 'latin1');
@@ -331,14 +339,14 @@ async function rawSession(t: Test, { edge, certificate }: Secure): Promise<RawSe
   };
 }
 
-void t.test('an HTTP/2 client that floods is ended, and no other is harmed', { skip }, async (t) => {
+void t.test('an HTTP/2 client that floods loses its connection, and harms no other client', { skip }, async (t) => {
   const { log, lines } = testDeps();
   const secure = await open(t, 'interruptions_max: 200, streams_max: 20', {
     log,
     limits: 'headers_max: 4KiB, headers_max_count: 20, connections_per_client_max: 4',
   });
   const bystander = await session(t, secure);
-  t.equal((await ask(bystander, {})).status, 200);
+  t.equal((await fetchHttp2(bystander, {})).status, 200);
   const CALM = constants.NGHTTP2_ENHANCE_YOUR_CALM;
   const ping = frame(FRAME.ping, 0, 0, Buffer.alloc(8));
   const settings = frame(FRAME.settings, 0, 0, Buffer.concat([Buffer.of(0, 4), uint32(65_535)]));
@@ -358,8 +366,8 @@ void t.test('an HTTP/2 client that floods is ended, and no other is harmed', { s
   const floods: readonly (readonly [what: string, bytes: Buffer, codes: readonly (number | null)[]])[] = [
     ['pings', many(300, () => ping), [CALM, null]],
     ['settings', many(300, () => settings), [CALM, null]],
-    ['requests taken back at once', many(2_000, reset), [CALM, null]],
-    ['fields without end', endless, [CALM, constants.NGHTTP2_INTERNAL_ERROR, constants.NGHTTP2_PROTOCOL_ERROR, null]],
+    ['requests that are cancelled at once', many(2_000, reset), [CALM, null]],
+    ['endless fields', endless, [CALM, constants.NGHTTP2_INTERNAL_ERROR, constants.NGHTTP2_PROTOCOL_ERROR, null]],
   ];
   const begun = (): number => Object.values(secure.edge.tally.counts).reduce((sum, { requests }) => sum + requests, 0);
   const before = begun();
@@ -369,44 +377,44 @@ void t.test('an HTTP/2 client that floods is ended, and no other is harmed', { s
     const code = await raw.over;
     t.ok(codes.includes(code), `${what}: ended with ${String(code)}`);
   }
-  t.equal(lines.filter(({ reason }) => reason === 'flood').length, 3, 'and counted');
-  t.ok(begun() - before <= 300, 'few of the requests were begun');
-  t.equal((await ask(bystander, {})).status, 200, 'the bystander goes on');
+  t.equal(lines.filter(({ reason }) => reason === 'flood').length, 3, 'each flood is counted');
+  t.ok(begun() - before <= 300, 'few of the requests were answered');
+  t.equal((await fetchHttp2(bystander, {})).status, 200, 'the bystander is not disturbed');
 
-  t.equal((await ask(bystander, { 'x-large': 'y'.repeat(5_000) })).rstCode, CALM, 'fields beyond the limit');
-  t.equal((await ask(bystander, {})).status, 200, 'cost their own stream alone');
+  t.equal((await fetchHttp2(bystander, { 'x-large': 'y'.repeat(5_000) })).rstCode, CALM, 'fields beyond the limit');
+  t.equal((await fetchHttp2(bystander, {})).status, 200, 'end only their own stream');
   const deaf = await rawSession(t, secure);
   deaf.send(frame(FRAME.headers, 0x5, 1, Buffer.concat([GET, fields({ 'x-large': 'y'.repeat(5_000) })])));
   await deaf.came(FRAME.data);
   t.match(deaf.text(), /headers_too_large/, 'also for a client that never acknowledged the limit');
   deaf.destroy();
 
-  secure.edge.origin.on('/v1/held', () => {});
+  secure.edge.origin.on('/v1/slow', () => {});
   const greedy = await rawSession(t, secure);
-  const wait = fields({ ':method': 'GET', ':scheme': 'https', ':path': '/v1/held', ':authority': 'a' });
+  const wait = fields({ ':method': 'GET', ':scheme': 'https', ':path': '/v1/slow', ':authority': 'a' });
   greedy.send(...Array.from({ length: 25 }, (_, index) => frame(FRAME.headers, 0x5, 2 * index + 1, wait)));
-  await Promise.all([greedy.came(FRAME.reset, 5), secure.edge.origin.arrived('/v1/held', 20)]);
-  t.equal(secure.edge.origin.count('/v1/held'), 20, 'streams beyond the limit are refused');
-  t.equal((await ask(bystander, {})).status, 200);
+  await Promise.all([greedy.came(FRAME.reset, 5), secure.edge.origin.arrived('/v1/slow', 20)]);
+  t.equal(secure.edge.origin.count('/v1/slow'), 20, 'streams beyond the limit are refused');
+  t.equal((await fetchHttp2(bystander, {})).status, 200);
   greedy.destroy();
 });
 
 void t.test('HTTP/2 connections are counted by client', { skip }, async (t) => {
   const secure = await open(t, '', { limits: 'connections_per_client_max: 2' });
-  const held = [await rawSession(t, secure), await rawSession(t, secure)];
+  const sessions = [await rawSession(t, secure), await rawSession(t, secure)];
   const { port } = new URL(secure.edge.url);
   const third = connectTls({ host: '127.0.0.1', port: Number(port), ca: secure.certificate.cert });
   const [error] = (await once(third, 'error')) as [Error];
-  t.match(error.message, /disconnected|ECONNRESET|socket/, 'a third one is cut off before its handshake');
-  for (const each of held) each.destroy();
+  t.match(error.message, /disconnected|ECONNRESET|socket/, 'a third one ends before its handshake');
+  for (const each of sessions) each.destroy();
 });
 
-void t.test('HTTP/2 connections end when they are idle or stalled, whatever is sent beside', { skip }, async (t) => {
+void t.test('HTTP/2 connections end when they are idle or stalled, whatever else is sent', { skip }, async (t) => {
   const secure = await open(t, '', { limits: 'idle: 200ms, stalled: 400ms' });
   const path = `${PATH.slice(0, -1)}F`;
   secure.edge.origin.on(path, mediaScript({ bytes: randomBytes(1_000_000), headers: { 'media-id': path.slice(-26) } }));
   const first = await session(t, secure);
-  t.equal((await ask(first, { ':path': path })).status, 200);
+  t.equal((await fetchHttp2(first, { ':path': path })).status, 200);
   const [idle, slow] = [await rawSession(t, secure), await rawSession(t, secure)];
   // RFC 9113 6.9.2: a window of one byte for each stream.
   slow.send(frame(FRAME.settings, 0, 0, Buffer.concat([Buffer.of(0, 4), uint32(1)])));
@@ -419,12 +427,12 @@ void t.test('HTTP/2 connections end when they are idle or stalled, whatever is s
     idle.send(frame(FRAME.ping, 0, 0, Buffer.alloc(8)));
     await new Promise((later) => setTimeout(later, 20));
   }
-  t.equal(await idle.over, constants.NGHTTP2_NO_ERROR, 'pings keep no idle session');
+  t.equal(await idle.over, constants.NGHTTP2_NO_ERROR, 'pings do not keep an idle session');
   await slow.over;
-  t.pass('nor does a window that is never opened keep its streams');
+  t.pass('a window that never opens does not keep its streams');
 });
 
-void t.test('a changed certificate is shown to new connections, and old ones go on', { skip }, async (t) => {
+void t.test('a changed certificate is used for new connections, and old connections go on', { skip }, async (t) => {
   const { log, lines } = testDeps();
   const secure = await open(t, '', { log });
   const { edge, certificate } = secure;
@@ -435,16 +443,16 @@ void t.test('a changed certificate is shown to new connections, and old ones go 
     msg: 'the changed certificate is refused; the current one stays',
     reason: /no private key/,
   });
-  t.equal((await askHttps(edge.url + PATH, certificate.cert)).status, 200, 'the old one is shown still');
+  t.equal((await fetchHttps(edge.url + PATH, certificate.cert)).status, 200, 'the old one is still used');
   const renewed = selfSigned(t.testdirName, 'edge');
   edge.listener.renewCertificate();
   t.match(lines.at(-1), { msg: 'a new certificate is shown to clients' });
-  t.equal((await askHttps(edge.url + PATH, renewed.cert)).status, 200);
-  await t.rejects(askHttps(edge.url + PATH, certificate.cert), 'the old one is shown no more');
-  t.equal((await ask(client, {})).status, 200, 'the old connection goes on');
+  t.equal((await fetchHttps(edge.url + PATH, renewed.cert)).status, 200);
+  await t.rejects(fetchHttps(edge.url + PATH, certificate.cert), 'the old one is not used any more');
+  t.equal((await fetchHttp2(client, {})).status, 200, 'the old connection goes on');
 });
 
-void t.test('the handshake is held to what the configuration says', { skip }, async (t) => {
+void t.test('the handshake follows the configuration', { skip }, async (t) => {
   const secure = await open(t, 'http2: false, min_version: TLSv1.3');
   const { host, port } = { host: '127.0.0.1', port: Number(new URL(secure.edge.url).port) };
   const ca = secure.certificate.cert;
@@ -464,20 +472,20 @@ void t.test('the handshake is held to what the configuration says', { skip }, as
   t.notMatch(came, /HTTP/, 'plain HTTP is not answered');
 });
 
-void t.test('at its end the edge lets requests finish, and breaks off what stays', { skip }, async (t) => {
+void t.test('an edge that stops lets requests finish, and then ends those that remain', { skip }, async (t) => {
   const secure = await open(t);
   const { edge } = secure;
   edge.origin.on('/slow', () => {});
   const client = await session(t, secure);
   const goaway = once(client, 'goaway');
-  const stuck = ask(client, { ':path': '/slow' });
+  const stuck = fetchHttp2(client, { ':path': '/slow' });
   await edge.origin.arrived('/slow');
   await edge.listener.close();
   await goaway;
   t.equal((await stuck).status, 0);
 });
 
-void t.test('certificate files that are of no use are a fault of the configuration', { skip }, async (t) => {
+void t.test('unusable certificate files are faults of the configuration', { skip }, async (t) => {
   const folder = t.testdir({ 'empty.pem': '' });
   const [one, other] = [selfSigned(folder, 'one'), selfSigned(folder, 'other')];
   const cases: readonly (readonly [string | null, string | null, string | null])[] = [
@@ -514,7 +522,7 @@ void t.test('certificate files that are of no use are a fault of the configurati
 });
 
 void t.test(
-  'an origin is believed by its authority, its name and its dates, and else said to be why',
+  'an origin is trusted by its authority, its name and its dates; if not, the reason is reported',
   { skip },
   async (t) => {
     const folder = t.testdir();
@@ -555,15 +563,15 @@ void t.test(
       );
       if (trouble === null) (await journal).body.destroy();
       else await t.rejects(journal, `the journal: ${what}`);
-      const told = lines.filter(({ msg }) => msg === 'the origin cannot be trusted: its TLS is not accepted');
+      const logged = lines.filter(({ msg }) => msg === 'the origin cannot be trusted: its TLS is not accepted');
       const ready = (await (await fetch(`${edge.url}/readyz`)).json()) as Readonly<Record<string, unknown>>;
       t.equal(ready['origin_tls'] ?? null, trouble, `readyz: ${what}`);
       if (trouble === null) {
-        t.same(told, [], 'nothing to tell');
+        t.same(logged, [], 'nothing is logged');
         continue;
       }
-      t.match(told, [{ trouble, level: 'error' }], 'told once');
-      t.equal(told.length, 1);
+      t.match(logged, [{ trouble, level: 'error' }], 'logged once');
+      t.equal(logged.length, 1);
       t.match(
         lines.find(({ msg }) => msg === 'a pass was not completed'),
         { ending: 'bad_gateway', tls: trouble },
@@ -574,7 +582,7 @@ void t.test(
   },
 );
 
-void t.test('what is wrong with TLS has a word', async (t) => {
+void t.test('each TLS error has a short name', async (t) => {
   const words: Readonly<Record<string, TlsTrouble | undefined>> = {
     UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'untrusted',
     DEPTH_ZERO_SELF_SIGNED_CERT: 'untrusted',
