@@ -1,6 +1,7 @@
 /**
- * The composition root: opens every part once, in the order in which they need
- * each other, and closes them in reverse. Nothing is left open by half a start.
+ * The composition root: opens every component once, in the order in which they
+ * need each other, and closes them in reverse order. A start that fails half-way
+ * leaves nothing open.
  */
 import { randomUUID } from 'node:crypto';
 import type { AccessConfig } from '../src/access/config.js';
@@ -28,7 +29,7 @@ import { createAdmissions } from './ingest/admit.js';
 import { openRescan } from './ingest/rescan.js';
 import { openResumableUploads } from './ingest/resumable-uploads.js';
 import { createScanner } from './ingest/scan.js';
-import { createLiveSettings, LIVE_PATHS } from './live-settings.js';
+import { createLiveSettings, LIVE_PATHS, type LiveSettings } from './live-settings.js';
 import { openMetaStore } from './meta/lmdb.js';
 import { createQuotas } from './quota.js';
 import { createRateLimits, NO_RATE_LIMITS } from './server/rate-limits.js';
@@ -45,79 +46,74 @@ export interface OriginSettings {
   readonly origin: OriginConfig;
 }
 
-/** Without a source it cannot be reloaded. */
+/** Without a source the settings cannot be reloaded. */
 export async function openOrigin(
   settings: OriginSettings,
   deps: ProcessDeps,
   source?: ConfigSource<OriginSettings>,
 ): Promise<Running> {
-  return await openOrClose(deps.log, (opened) => openComponents(settings, deps, source, opened));
+  return await openOrClose(deps.log, async (opened) => {
+    const live = createLiveSettings(settings);
+    const components = await openComponents(settings, deps, live, opened);
+    const urls = await openListeners(settings, deps, live, components, opened);
+    if (source !== undefined) {
+      const apply = (changed: OriginSettings): void => {
+        live.renew(changed);
+        components.gate.renewLinks(live.linkKeys());
+        components.journal.recheckSecrets();
+      };
+      const { clock, log } = deps;
+      opened.add('reloading', openReloading({ source, config: settings, livePaths: LIVE_PATHS, apply, clock, log }));
+    }
+    return { urls, close: () => opened.close() };
+  });
 }
 
+type Components = Awaited<ReturnType<typeof openComponents>>;
+
+/** Everything behind the listeners. What the handlers need of it is checked against RouteDeps. */
 async function openComponents(
-  settings: OriginSettings,
+  { access, origin: config }: OriginSettings,
   deps: ProcessDeps,
-  source: ConfigSource<OriginSettings> | undefined,
+  live: LiveSettings,
   opened: Closer,
-): Promise<Running> {
+) {
   const { clock, log, metrics } = deps;
-  const { access, origin: config } = settings;
-  const { retention: rules, quota } = config;
+  const { baseUri, quota, retention, upload } = config;
 
-  const meta = await openMetaStore(config.meta, { clock, log, randomName: randomUUID });
-  opened.add('metadata', meta);
-  const blobs = await openBlobStore(config.blobs, deps);
-  opened.add('blobs', blobs);
-  const gate = openGate({ config: access, clock, log, metrics });
-  opened.add('gate', gate);
+  const meta = opened.add('metadata', await openMetaStore(config.meta, { clock, log, randomName: randomUUID }));
+  const blobs = opened.add('blobs', await openBlobStore(config.blobs, deps));
+  const gate = opened.add('gate', openGate({ config: access, ...deps }));
   const hashLocks = createHashLocks();
-  const thumbs = await openThumbs({ config: config.thumbs, meta, blobs, hashLocks, log, metrics, clock });
-  opened.add('thumbnails', thumbs);
-
-  const live = createLiveSettings(settings);
-  const { isEdge } = live;
+  const thumbs = opened.add('thumbnails', await openThumbs({ config: config.thumbs, meta, blobs, hashLocks, ...deps }));
   const journal = createJournalStream({
     journal: meta.journal,
     config: config.journal,
-    isEdge,
-    usesEveryMs: rules.unusedForMs === null ? undefined : rules.usesEveryMs,
-    clock,
-    log,
-    metrics,
+    isEdge: live.isEdge,
+    usesEveryMs: retention.unusedForMs === null ? undefined : retention.usesEveryMs,
+    ...deps,
   });
-  const sweeper = openSweeper({
-    config: rules,
-    quotaPeriodMs: quota.periodMs,
-    meta,
-    blobs,
-    hashLocks,
-    clock,
-    log,
-    metrics,
-  });
-  opened.add('retention', sweeper);
-  const audit = await openAuditLog(config.audit);
-  opened.add('audit', audit);
-  const useReports = createUseReports({
-    meta,
-    clock,
-    log,
-    metrics,
-    stepMs: config.meta.usedStepMs,
-    enabled: rules.unusedForMs !== null,
-  });
-  opened.add('use reports', useReports);
-  const quotas = createQuotas(quota, meta, clock);
-  const resumable = await openResumableUploads({ stageFolder: blobs.stageFolder, config, clock, log, metrics });
-  opened.add('resumable uploads', resumable);
-  const { freeMinBytes } = config.upload;
-  const health = createHealth({ meta, blobs, gate, thumbs, clock, log, metrics, freeMinBytes });
-  const scanner = createScanner({ config: config.upload.scan, clock, log, metrics });
-  const rescan = openRescan({ config: config.upload.scan, scanner, meta, blobs, clock, log, metrics });
-  opened.add('rescan', rescan);
-  const thumbOptions = thumbOptionsOf(config.thumbs);
-  const { baseUri } = config;
-  const routeDeps: RouteDeps = {
+  opened.add(
+    'retention',
+    openSweeper({ config: retention, quotaPeriodMs: quota.periodMs, meta, blobs, hashLocks, ...deps }),
+  );
+  const audit = opened.add('audit', await openAuditLog(config.audit));
+  const useReports = opened.add(
+    'use reports',
+    createUseReports({
+      meta,
+      stepMs: config.meta.usedStepMs,
+      enabled: retention.unusedForMs !== null,
+      ...deps,
+    }),
+  );
+  const resumable = opened.add(
+    'resumable uploads',
+    await openResumableUploads({ stageFolder: blobs.stageFolder, config, ...deps }),
+  );
+  const scanner = createScanner({ config: upload.scan, ...deps });
+  opened.add('rescan', openRescan({ config: upload.scan, scanner, meta, blobs, ...deps }));
+  return {
     gate,
     meta,
     blobs,
@@ -128,15 +124,15 @@ async function openComponents(
     scanner,
     audit,
     useReports,
-    admissions: createAdmissions({ config: config.upload, blobs, clock, metrics }),
-    quotas,
+    admissions: createAdmissions({ config: upload, blobs, clock, metrics }),
+    quotas: createQuotas(quota, meta, clock),
     resumable,
     counts: uploadCounts(metrics),
-    thumbOptions,
+    thumbOptions: thumbOptionsOf(config.thumbs),
     baseUri,
     links: { ...access.links, key: () => live.linkKeys()[0] },
     journal,
-    health,
+    health: createHealth({ meta, blobs, gate, thumbs, freeMinBytes: upload.freeMinBytes, ...deps }),
     wellKnown: createWellKnown({
       baseUri,
       links: access.links,
@@ -146,26 +142,39 @@ async function openComponents(
       config,
     }),
     config,
-  };
+  } satisfies RouteDeps;
+}
 
-  const counts = requestCounts(metrics);
+async function openListeners(
+  { origin: config }: OriginSettings,
+  deps: ProcessDeps,
+  live: LiveSettings,
+  components: Components,
+  opened: Closer,
+): Promise<{ readonly media: string; readonly operators: string }> {
+  const { clock, log, metrics } = deps;
+  const { health, meta, thumbs, journal, useReports } = components;
+  const { isEdge } = live;
   const common = {
     addressOf: createAddressOf(config.trustedProxies),
-    limits: createRateLimits(config.rateLimits, clock, metrics),
     isEdge,
     drain: config.refusedBodies,
-    requests: live.requests,
-    counts,
+    counts: requestCounts(metrics),
     clock,
     log,
   };
-  const edgeRoutes = createEdgeRoutes({ journal, useReports, isEdge });
   const onRefused = countRefusals(metrics);
   const media = await openListener(opened, deps, config.listen, {
     name: 'requests',
     onRefused,
-    server: createServer({ ...common, routes: originRoutes(routeDeps), edgeRoutes }),
-    // Streams to edges never end by themselves.
+    server: createServer({
+      ...common,
+      limits: createRateLimits(config.rateLimits, clock, metrics),
+      requests: live.requests,
+      routes: originRoutes(components),
+      edgeRoutes: createEdgeRoutes({ journal, useReports, isEdge }),
+    }),
+    // The streams to edges do not end by themselves.
     onClosing: () => journal.close(),
   });
   const operators = await openListener(
@@ -185,16 +194,15 @@ async function openComponents(
       onClosing: () => Promise.resolve(),
     },
   );
-  const apply = (changed: OriginSettings): void => {
-    live.renew(changed);
-    gate.renewLinks(live.linkKeys());
-    journal.recheckSecrets();
-  };
-  if (source !== undefined) {
-    const reloading = openReloading({ source, config: settings, livePaths: LIVE_PATHS, apply, clock, log });
-    opened.add('reloading', reloading);
-  }
-  return { urls: { media: media.url, operators: operators.url }, close: () => opened.close() };
+  return { media: media.url, operators: operators.url };
+}
+
+interface ListenerDeps {
+  readonly name: string;
+  readonly onRefused: (reason: GuardReason) => void;
+  readonly server: OriginServer;
+  /** Called when no new connections are accepted any more. Ends what would not end by itself. */
+  readonly onClosing: () => Promise<void>;
 }
 
 async function openListener(
@@ -203,7 +211,7 @@ async function openListener(
   where: OriginConfig['listen'],
   { name, server, onClosing, onRefused }: ListenerDeps,
 ): Promise<{ readonly url: string }> {
-  opened.add(`${name} in hand`, server);
+  opened.add(`unfinished ${name}`, server);
   const listener = await listen({
     ...where,
     clock,
@@ -220,12 +228,4 @@ async function openListener(
     },
   });
   return listener;
-}
-
-interface ListenerDeps {
-  readonly name: string;
-  readonly onRefused: (reason: GuardReason) => void;
-  readonly server: OriginServer;
-  /** Once no new connection is taken: ends what would not end by itself. */
-  readonly onClosing: () => Promise<void>;
 }
