@@ -1,3 +1,4 @@
+/** What clients and edges get of media: originals, thumbnails, links and refusals. */
 import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,26 +14,26 @@ import { startOrigin } from '../kit/origin/origin.js';
 import { makeJpeg } from '../kit/pictures.js';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-const code = (answer: HttpResponse): string => `${answer.status} ${String(json(answer)['code'])}`;
+const code = (response: HttpResponse): string => `${response.status} ${String(json(response)['code'])}`;
 const UNKNOWN = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
-const STILL = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
+const NO_THUMBS = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
 
-/** Fields that differ from one answer to the next of the same. */
+/** Fields that differ between two responses with the same content. */
 const VOLATILE = new Set(['date', 'x-request-id', 'connection']);
-const lasting = (answer: HttpResponse): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(answer.headers).filter(([name]) => !VOLATILE.has(name)));
+const stable = (response: HttpResponse): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(response.headers).filter(([name]) => !VOLATILE.has(name)));
 
 void t.test('originals', async (t) => {
-  const origin = await startOrigin(t.testdir(), STILL);
+  const origin = await startOrigin(t.testdir(), NO_THUMBS);
   t.teardown(() => origin.close());
   const bytes = png(1, 64, 48);
   const id = await origin.uploaded(bytes, '?filename=gr%C3%BC%C3%9Fe%20%22x%22.png&expires_in=86400');
   const path = `/v1/media/${id}`;
 
-  await t.test('an answer says everything that is known', async (t) => {
-    const answer = await origin.as('bob', path);
-    t.ok(answer.bytes.equals(bytes));
-    t.match(answer, {
+  await t.test('a response has all fields of the original', async (t) => {
+    const response = await origin.as('bob', path);
+    t.ok(response.bytes.equals(bytes));
+    t.match(response, {
       status: 200,
       headers: {
         'content-type': 'image/png',
@@ -53,22 +54,22 @@ void t.test('originals', async (t) => {
         'access-control-allow-origin': '*',
       },
     });
-    t.notOk(answer.headers['cdn-cache-control'], 'lifetimes for edges are for edges');
-    t.notOk(answer.headers['media-id']);
-    t.equal((await origin.as('bob', path.toUpperCase())).status, 404, 'a path is what it is');
-    t.equal((await origin.as('bob', `/v1/media/${id.toLowerCase()}`)).status, 200, 'an id is taken in either case');
+    t.notOk(response.headers['cdn-cache-control'], 'only edges get lifetimes for edges');
+    t.notOk(response.headers['media-id']);
+    t.equal((await origin.as('bob', path.toUpperCase())).status, 404, 'paths are case-sensitive');
+    t.equal((await origin.as('bob', `/v1/media/${id.toLowerCase()}`)).status, 200, 'ids are not case-sensitive');
   });
 
-  await t.test('HEAD, 206 and 304 have the head of the 200', async (t) => {
-    const whole = lasting(await origin.as('bob', path));
+  await t.test('HEAD, 206 and 304 have the fields of the 200', async (t) => {
+    const whole = stable(await origin.as('bob', path));
     const headed = await origin.as('bob', path, { method: 'HEAD' });
     t.equal(headed.status, 200);
     t.equal(headed.bytes.length, 0);
-    t.strictSame(lasting(headed), whole);
+    t.strictSame(stable(headed), whole);
     const part = await origin.as('bob', path, { headers: { range: 'bytes=10-19' } });
     t.equal(part.status, 206);
     t.ok(part.bytes.equals(bytes.subarray(10, 20)));
-    t.strictSame(lasting(part), {
+    t.strictSame(stable(part), {
       ...whole,
       'content-length': '10',
       'content-range': `bytes 10-19/${bytes.length}`,
@@ -76,10 +77,10 @@ void t.test('originals', async (t) => {
     const same = await origin.as('bob', path, { headers: { 'if-none-match': String(whole['etag']) } });
     t.equal(same.status, 304);
     const { 'content-length': _length, 'content-type': _type, ...metadata } = whole;
-    t.strictSame(lasting(same), metadata);
+    t.strictSame(stable(same), metadata);
   });
 
-  await t.test('conditions and ranges are those of RFC 9110', async (t) => {
+  await t.test('conditions and ranges follow RFC 9110', async (t) => {
     const etag = `"sha256:${sha256(bytes)}"`;
     const later = 'Fri, 02 Jan 2026 00:00:00 GMT';
     const earlier = 'Wed, 31 Dec 2025 00:00:00 GMT';
@@ -101,9 +102,9 @@ void t.test('originals', async (t) => {
       [{ range: `bytes=${Array.from({ length: 17 }, (_, at) => `${at * 4}-${at * 4}`).join()}` }, 200, bytes.length],
     ];
     for (const [headers, status, length] of cases) {
-      const answer = await origin.as('bob', path, { headers });
-      t.equal(answer.status, status, JSON.stringify(headers));
-      if (length >= 0) t.equal(answer.bytes.length, length, JSON.stringify(headers));
+      const response = await origin.as('bob', path, { headers });
+      t.equal(response.status, status, JSON.stringify(headers));
+      if (length >= 0) t.equal(response.bytes.length, length, JSON.stringify(headers));
     }
     const outside = await origin.as('bob', path, { headers: { range: `bytes=${bytes.length}-` } });
     t.equal(code(outside), '416 range_not_satisfiable');
@@ -111,30 +112,31 @@ void t.test('originals', async (t) => {
   });
 
   await t.test('several ranges come as multipart/byteranges', async (t) => {
-    const answer = await origin.as('bob', path, { headers: { range: 'bytes=0-3,10-13,-4' } });
-    t.equal(answer.status, 206);
-    const boundary = /^multipart\/byteranges; boundary=(\S+)$/.exec(String(answer.headers['content-type']))?.[1] ?? '';
+    const response = await origin.as('bob', path, { headers: { range: 'bytes=0-3,10-13,-4' } });
+    t.equal(response.status, 206);
+    const boundary =
+      /^multipart\/byteranges; boundary=(\S+)$/.exec(String(response.headers['content-type']))?.[1] ?? '';
     const part = (first: number, last: number): string =>
       `--${boundary}\r\nContent-Type: image/png\r\nContent-Range: bytes ${first}-${last}/${bytes.length}\r\n\r\n` +
       `${bytes.toString('latin1', first, last + 1)}\r\n`;
     const expected = `${part(0, 3)}${part(10, 13)}${part(bytes.length - 4, bytes.length - 1)}--${boundary}--\r\n`;
-    t.equal(answer.bytes.toString('latin1'), expected);
-    t.equal(answer.headers['content-length'], String(expected.length));
+    t.equal(response.bytes.toString('latin1'), expected);
+    t.equal(response.headers['content-length'], String(expected.length));
   });
 
-  await t.test('only what is harmless is shown in place', async (t) => {
+  await t.test('only harmless types are displayed inline', async (t) => {
     const cases: readonly [bytes: Buffer, disposition: RegExp, type: string][] = [
       [gif(1), /^inline; filename="[0-9A-Z]{26}\.gif"$/, 'image/gif'],
       [pdf(1), /^attachment; filename="[0-9A-Z]{26}\.pdf"$/, 'application/pdf'],
       [text(1), /^attachment; filename="[0-9A-Z]{26}\.txt"$/, 'text/plain; charset=utf-8'],
     ];
     for (const [media, disposition, type] of cases) {
-      const answer = await origin.as('bob', `/v1/media/${await origin.uploaded(media)}`);
-      t.match(answer.headers, { 'content-disposition': disposition, 'content-type': type });
+      const response = await origin.as('bob', `/v1/media/${await origin.uploaded(media)}`);
+      t.match(response.headers, { 'content-disposition': disposition, 'content-type': type });
     }
   });
 
-  await t.test('an edge gets its own lifetimes, and everyone copies that end with the media', async (t) => {
+  await t.test('an edge gets its own lifetimes, and no copy outlives its media', async (t) => {
     const open = await origin.uploaded(png(2), '?public=true');
     const edge = { 'cache-control': 'public, max-age=60', 'media-id': open };
     t.match((await origin.asEdge(`/v1/media/${open}`)).headers, {
@@ -154,17 +156,17 @@ void t.test('originals', async (t) => {
     });
     t.equal((await origin.send(`/v1/media/${id}`, { headers: { 'edge-authorization': 'v1.guess' } })).status, 401);
     const asked = await origin.asEdge(`/v1/media/${id}`, { headers: { 'media-caller': 'anonymous' } });
-    t.equal(asked.status, 401, 'an edge that asks for nobody gets what nobody gets');
+    t.equal(asked.status, 401, 'an edge that asks for an anonymous caller gets what that caller may read');
   });
 
-  await t.test('a signed link opens the one it was made for, for as long as it holds', async (t) => {
+  await t.test('a signed link opens only its own media, until it expires', async (t) => {
     const link = await origin.as('bob', `${path}/link?expires_in=30&w=200`, { method: 'POST' });
     t.equal(link.status, 200);
     t.equal(member(link, 'expires_at'), '2026-01-01T00:00:30.000Z');
     const url = new URL(member(link, 'url'));
-    const answer = await origin.send(url.pathname + url.search);
-    t.ok(answer.bytes.equals(bytes));
-    t.equal(answer.headers['cache-control'], 'private, max-age=30', 'the copy ends with the link');
+    const response = await origin.send(url.pathname + url.search);
+    t.ok(response.bytes.equals(bytes));
+    t.equal(response.headers['cache-control'], 'private, max-age=30', 'the copy ends with the link');
     t.match(new URL(member(link, 'thumb_url')).search, /^\?w=200&exp=/);
     t.equal((await origin.send(`/v1/media/${UNKNOWN}${url.search}`)).status, 401);
     const day = await origin.as('bob', `${path}/link?expires_in=604800`, { method: 'POST' });
@@ -174,25 +176,25 @@ void t.test('originals', async (t) => {
     t.equal(code(await origin.as('bob', `/v1/media/${UNKNOWN}/link`, { method: 'POST' })), '404 not_found');
   });
 
-  await t.test('a blob that is lost is a failure with a clear head, not a broken body', async (t) => {
+  await t.test('a lost blob gives a problem response, not a broken body', async (t) => {
     const media = png(5);
     const lost = await origin.uploaded(media);
     const hash = sha256(media);
     await rm(join(origin.folder, 'blobs', 'media', hash.slice(0, 2), hash));
-    const answer = await origin.as('bob', `/v1/media/${lost}`);
-    t.equal(code(answer), '500 internal');
-    t.notMatch(answer.bytes.toString(), hash);
-    t.equal((await origin.upload(media)).status, 200, 'an upload of the same bytes heals it');
+    const response = await origin.as('bob', `/v1/media/${lost}`);
+    t.equal(code(response), '500 internal');
+    t.notMatch(response.bytes.toString(), hash);
+    t.equal((await origin.upload(media)).status, 200, 'uploading the same bytes restores it');
     t.ok((await origin.as('bob', `/v1/media/${lost}`)).bytes.equals(media));
   });
 
-  await t.test('every answer is one that the description knows', async (t) => {
+  await t.test('every response is described in openapi.json', async (t) => {
     t.strictSame(await origin.undescribed(), []);
   });
 });
 
-void t.test('who may know what', async (t) => {
-  const origin = await startOrigin(t.testdir(), STILL);
+void t.test('who may read what', async (t) => {
+  const origin = await startOrigin(t.testdir(), NO_THUMBS);
   t.teardown(() => origin.close());
   const make = async (seed: number, state: string): Promise<{ open: string; closed: string }> => {
     const ids: string[] = [];
@@ -214,7 +216,7 @@ void t.test('who may know what', async (t) => {
   const link = (id: string): string =>
     signLink({ kind: 'original', id: id as MediaId }, origin.clock.now() + 60_000, { kid: '1', secret: TEST_SECRET });
 
-  await t.test('each caller gets the answer of the table', async (t) => {
+  await t.test('each caller gets the status in the table', async (t) => {
     const table: readonly [what: string, id: string, anonymous: number, caller: number][] = [
       ['live public', live.open, 200, 200],
       ['live private', live.closed, 401, 200],
@@ -229,14 +231,14 @@ void t.test('who may know what', async (t) => {
     for (const [what, id, anonymous, caller] of table) {
       const path = `/v1/media/${id}`;
       for (const suffix of ['', '/thumb']) {
-        const seen = (answer: HttpResponse): number =>
-          suffix === '/thumb' && answer.status === 202 ? 200 : answer.status;
+        const seen = (response: HttpResponse): number =>
+          suffix === '/thumb' && response.status === 202 ? 200 : response.status;
         const at = path + suffix;
         t.equal(seen(await origin.send(at)), anonymous, `${what}${suffix}, anonymous`);
         t.equal(seen(await origin.as('bob', at)), caller, `${what}${suffix}, caller`);
         t.equal(seen(await origin.asEdge(at)), caller, `${what}${suffix}, edge`);
         const forAnyone = await origin.asEdge(at, { headers: { 'media-caller': 'anonymous' } });
-        t.equal(seen(forAnyone), anonymous, `${what}${suffix}, edge for nobody`);
+        t.equal(seen(forAnyone), anonymous, `${what}${suffix}, edge for anonymous`);
       }
       t.equal((await origin.send(link(id))).status, caller, `${what}, link`);
       const ranged = await origin.send(path, { headers: { range: 'bytes=0-1', 'if-none-match': '*' } });
@@ -244,15 +246,15 @@ void t.test('who may know what', async (t) => {
     }
   });
 
-  await t.test('without a credential nothing tells private media, tombstones and nothing apart', async (t) => {
+  await t.test('without a credential, private media, tombstones and unknown ids look the same', async (t) => {
     const ids = [live.closed, deleted.closed, quarantined.closed, expired.closed, UNKNOWN];
     for (const headers of [{}, { authorization: 'Bearer nonsense' }] as Record<string, string>[]) {
       for (const suffix of ['', '/thumb', '?exp=1&kid=1&sig=x']) {
-        const answers = await Promise.all(ids.map((id) => origin.send(`/v1/media/${id}${suffix}`, { headers })));
-        const [first, ...others] = answers.map((answer) => ({
-          status: answer.status,
-          headers: lasting(answer),
-          body: answer.bytes.toString(),
+        const responses = await Promise.all(ids.map((id) => origin.send(`/v1/media/${id}${suffix}`, { headers })));
+        const [first, ...others] = responses.map((response) => ({
+          status: response.status,
+          headers: stable(response),
+          body: response.bytes.toString(),
         }));
         t.equal(first?.status, 401);
         for (const other of others) t.strictSame(other, first);
@@ -260,7 +262,7 @@ void t.test('who may know what', async (t) => {
     }
   });
 
-  await t.test('a token for uploads reads nothing private', async (t) => {
+  await t.test('a token for uploads cannot read private media', async (t) => {
     const authorization = `Bearer ${origin.auth.token({ scope: 'media:upload' })}`;
     const status = async (id: string): Promise<number> =>
       (await origin.send(`/v1/media/${id}`, { headers: { authorization } })).status;
@@ -269,13 +271,13 @@ void t.test('who may know what', async (t) => {
     t.equal(await status(UNKNOWN), 403);
   });
 
-  await t.test('what is no id is said to be none', async (t) => {
+  await t.test('a malformed id is refused as such', async (t) => {
     for (const id of ['x', `${UNKNOWN}0`, `8${UNKNOWN.slice(1)}`, UNKNOWN.replace('A', 'U'), '%30'.repeat(26)]) {
       t.equal(code(await origin.send(`/v1/media/${encodeURI(id)}`)), '400 invalid_id', id);
     }
   });
 
-  await t.test('every answer is one that the description knows', async (t) => {
+  await t.test('every response is described in openapi.json', async (t) => {
     t.strictSame(await origin.undescribed(), []);
   });
 });
@@ -290,26 +292,26 @@ void t.test('thumbnails', async (t) => {
   const get = (query = '', accept = 'image/webp,*/*', over: Record<string, string> = {}): Promise<HttpResponse> =>
     origin.as('bob', path + query, { headers: { accept, ...over } });
 
-  await t.test('one that is pending is waited for, and then served like any media', async (t) => {
-    const answer = await get();
-    t.match(answer, {
+  await t.test('a pending thumbnail is waited for, then served like an original', async (t) => {
+    const response = await get();
+    t.match(response, {
       status: 200,
       headers: {
         'content-type': 'image/webp',
         vary: 'Accept',
         'media-width': '320',
         'content-disposition': 'inline',
-        etag: `"sha256:${sha256(answer.bytes)}"`,
+        etag: `"sha256:${sha256(response.bytes)}"`,
         'cache-control': 'private, max-age=60',
       },
     });
-    t.equal((await get('', 'image/webp', { 'if-none-match': String(answer.headers.etag) })).status, 304);
+    t.equal((await get('', 'image/webp', { 'if-none-match': String(response.headers.etag) })).status, 304);
     const part = await get('', 'image/webp', { range: 'bytes=0-3' });
     t.equal(part.bytes.toString(), 'RIFF');
     t.match((await origin.asEdge(path)).headers, { 'cdn-cache-control': /^max-age=/, vary: 'Accept' });
   });
 
-  await t.test('the wish chooses the variant, Accept the format, and neither splits more', async (t) => {
+  await t.test('the wanted size selects the variant, Accept the format, and other parameters nothing', async (t) => {
     const width = async (query: string): Promise<unknown> => (await get(query)).headers['media-width'];
     t.equal(await width('?w=100'), '160');
     t.equal(await width('?w=161'), '320');
@@ -320,59 +322,56 @@ void t.test('thumbnails', async (t) => {
     t.equal((await get('', '')).headers['content-type'], 'image/jpeg');
   });
 
-  await t.test('where there is none, the reason is given', async (t) => {
+  await t.test('a missing thumbnail gives the reason', async (t) => {
     const broken = Buffer.concat([source.subarray(0, 2_000)]);
     const cases: readonly [media: Buffer, reason: string][] = [
       [text(7), 'unsupported_type'],
       [broken, 'broken_image'],
     ];
     for (const [media, reason] of cases) {
-      const answer = await origin.as('bob', `/v1/media/${await origin.uploaded(media)}/thumb`);
-      t.match([code(answer), json(answer)['reason']], ['404 thumbnail_unavailable', reason]);
+      const response = await origin.as('bob', `/v1/media/${await origin.uploaded(media)}/thumb`);
+      t.match([code(response), json(response)['reason']], ['404 thumbnail_unavailable', reason]);
     }
   });
 
-  await t.test('once made, the upload of a duplicate and the original tell more', async (t) => {
+  await t.test('once it is made, duplicates and the original show the learned facts', async (t) => {
     t.match(json(await origin.upload(source)), { width: 900, height: 600, thumbhash: /^[\w+/=]+$/ });
     t.match((await origin.as('bob', path.replace('/thumb', ''))).headers, { 'media-thumbhash': /^[\w+/=]+$/ });
   });
 
-  await t.test('every answer is one that the description knows', async (t) => {
+  await t.test('every response is described in openapi.json', async (t) => {
     t.strictSame(await origin.undescribed(), []);
   });
 });
 
-void t.test(
-  'while more is to be learnt of media, edges keep their head briefly, and then as long as any',
-  async (t) => {
-    const probe = heldProbe(t.testdir(), 1.5);
-    const origin = await startOrigin(join(t.testdirName, 'origin'), { thumbs: { video: probe.video } });
-    t.teardown(() => origin.close());
-    const path = `/v1/media/${await origin.uploaded(wav(1))}`;
-    const before = await origin.asEdge(path);
-    t.equal(
-      before.headers['cdn-cache-control'],
-      'max-age=5, stale-while-revalidate=3600, stale-if-error=86400, provisional',
-    );
-    t.notOk(before.headers['media-duration']);
-    t.match((await origin.as('bob', path)).headers, { 'cache-control': 'private, max-age=60' });
-    probe.release();
-    await origin.as('bob', `${path}/thumb`);
-    const asked = { headers: { 'if-none-match': String(before.headers.etag) } };
-    const after = await origin.asEdge(path, asked);
-    t.match(after, {
-      status: 304,
-      headers: {
-        'media-duration': '1.500',
-        'cdn-cache-control': 'max-age=86400, stale-while-revalidate=3600, stale-if-error=86400',
-      },
-    });
-    t.notMatch(after.headers['cdn-cache-control'], /provisional/);
-  },
-);
+void t.test('while facts about media are pending, edges get a short lifetime, and then the usual one', async (t) => {
+  const probe = heldProbe(t.testdir(), 1.5);
+  const origin = await startOrigin(join(t.testdirName, 'origin'), { thumbs: { video: probe.video } });
+  t.teardown(() => origin.close());
+  const path = `/v1/media/${await origin.uploaded(wav(1))}`;
+  const before = await origin.asEdge(path);
+  t.equal(
+    before.headers['cdn-cache-control'],
+    'max-age=5, stale-while-revalidate=3600, stale-if-error=86400, provisional',
+  );
+  t.notOk(before.headers['media-duration']);
+  t.match((await origin.as('bob', path)).headers, { 'cache-control': 'private, max-age=60' });
+  probe.release();
+  await origin.as('bob', `${path}/thumb`);
+  const conditional = { headers: { 'if-none-match': String(before.headers.etag) } };
+  const after = await origin.asEdge(path, conditional);
+  t.match(after, {
+    status: 304,
+    headers: {
+      'media-duration': '1.500',
+      'cdn-cache-control': 'max-age=86400, stale-while-revalidate=3600, stale-if-error=86400',
+    },
+  });
+  t.notMatch(after.headers['cdn-cache-control'], /provisional/);
+});
 
-void t.test('a thumbnail that is not made in time is 202, to be asked for again', async (t) => {
-  const origin = await startOrigin(t.testdir(), { thumbs: { ...STILL.thumbs, wait: '2345ms' } });
+void t.test('a thumbnail that is not made in time gives 202 and Retry-After', async (t) => {
+  const origin = await startOrigin(t.testdir(), { thumbs: { ...NO_THUMBS.thumbs, wait: '2345ms' } });
   t.teardown(() => origin.close());
   const id = await origin.uploaded(png(1));
   const response = origin.as('bob', `/v1/media/${id}/thumb`);
@@ -386,7 +385,7 @@ void t.test('a thumbnail that is not made in time is 202, to be asked for again'
 });
 
 void t.test('file names', async (t) => {
-  await t.test('come in as bare, harmless names', async (t) => {
+  await t.test('are reduced to a harmless base name when stored', async (t) => {
     const cases: readonly [given: string, kept: string | null][] = [
       ['photo.jpg', 'photo.jpg'],
       ['../../etc/passwd', 'passwd'],
@@ -405,7 +404,7 @@ void t.test('file names', async (t) => {
     for (const [given, kept] of cases) t.equal(cleanFilename(given), kept, JSON.stringify(given));
   });
 
-  await t.test('go out with a plain fallback and exactly as they are', async (t) => {
+  await t.test('are sent exactly, with an ASCII fallback', async (t) => {
     const cases: readonly [name: string, field: string][] = [
       ['photo.jpg', 'attachment; filename="photo.jpg"'],
       ['a "b" 50%.txt', `attachment; filename="a _b_ 50_.txt"; filename*=UTF-8''a%20%22b%22%2050%25.txt`],

@@ -1,4 +1,4 @@
-/** An origin that reads its real files again: secrets and what is logged come into force, all else waits, no secret is told. */
+/** Reloading the configuration of a running origin: secrets and logging change at once, everything else waits for a restart, no secret is logged. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -26,11 +26,11 @@ type SecretName = keyof typeof SECRETS;
 interface Bench {
   readonly clock: ManualClock;
   readonly lines: readonly Readonly<Record<string, unknown>>[];
-  /** Where the text of a secret lies. */
+  /** The file of a secret. */
   path(name: SecretName): string;
   ask(path: string, options?: RequestOptions): Promise<HttpResponse>;
   asAlice(path: string, options?: RequestOptions): Promise<HttpResponse>;
-  /** What /readyz's neighbour for edges tells apart: 404 of an unknown id for an edge, 401 for a stranger. */
+  /** Whether this secret proves an edge: an unknown id gives 404 to edges, 401 to others. */
   knowsEdge(name: SecretName): Promise<boolean>;
   /** Writes config.yaml, and sends SIGHUP. */
   change(access: Readonly<Record<string, unknown>>, others?: Readonly<Record<string, unknown>>): Promise<void>;
@@ -94,7 +94,7 @@ async function openBench(t: Test): Promise<Bench> {
 }
 
 void t.test(
-  'an edge secret is changed while the origin runs, and the former one holds until it is taken out',
+  'an edge secret is changed while the origin runs, and the old one is accepted until it is removed',
   async (t) => {
     const bench = await openBench(t);
     const file = (name: SecretName): string => `file:${bench.path(name)}`;
@@ -113,7 +113,7 @@ void t.test(
     await bench.change({ edge_secret: file('new') });
     t.notOk(await bench.knowsEdge('old'));
     t.ok(await bench.knowsEdge('new'));
-    t.match(await following, { status: 200, whole: false }, 'what was opened by the former one ends');
+    t.match(await following, { status: 200, whole: false }, 'a stream opened with the old secret ends');
     t.match(
       bench.lines.filter(({ msg }) => msg === 'the configuration was read again'),
       [
@@ -125,7 +125,7 @@ void t.test(
   },
 );
 
-void t.test('links are signed by the new secret and opened by each that is named', async (t) => {
+void t.test('links are signed with the first secret, and links of every listed secret are valid', async (t) => {
   const bench = await openBench(t);
   const [link, next] = (['link', 'next'] as const).map((name, index) => ({
     kid: 'ab'.charAt(index),
@@ -135,10 +135,10 @@ void t.test('links are signed by the new secret and opened by each that is named
   t.equal(created.status, 201, created.bytes.toString());
   const id = member(created, 'id');
   const linked = async (): Promise<string> => {
-    const answer = await bench.asAlice(`/v1/media/${id}/link`, { method: 'POST' });
-    return answer.status === 200
-      ? new URL(member(answer, 'url')).href.replace(/^.*?\/v1/, '/v1')
-      : String(answer.status);
+    const response = await bench.asAlice(`/v1/media/${id}/link`, { method: 'POST' });
+    return response.status === 200
+      ? new URL(member(response, 'url')).href.replace(/^.*?\/v1/, '/v1')
+      : String(response.status);
   };
   const former = await linked();
   t.match(former, /kid=a&/);
@@ -156,7 +156,7 @@ void t.test('links are signed by the new secret and opened by each that is named
     kid: 'b',
     secret: SECRETS.link,
   });
-  t.equal((await bench.ask(forged)).status, 401, 'a name alone opens nothing');
+  t.equal((await bench.ask(forged)).status, 401, 'a kid alone opens nothing');
 
   const described = async () =>
     (json(await bench.ask('/.well-known'))['capabilities'] as { signed_links: unknown }).signed_links;
@@ -164,11 +164,11 @@ void t.test('links are signed by the new secret and opened by each that is named
   await bench.change({ links: { secrets: [] } });
   t.equal(await linked(), '404');
   t.equal((await bench.ask(latter)).status, 401);
-  t.equal(await described(), null, 'and clients are told so');
+  t.equal(await described(), null, 'the well-known document says so');
   t.notMatch(JSON.stringify(bench.lines), /what signs the links/);
 });
 
-void t.test('a secret file that is written anew is noticed without a signal', async (t) => {
+void t.test('a changed secret file is noticed without a signal', async (t) => {
   const bench = await openBench(t);
   await writeFile(bench.path('old'), SECRETS.new);
   await until('the change', () => {
@@ -179,7 +179,7 @@ void t.test('a secret file that is written anew is noticed without a signal', as
   t.notOk(await bench.knowsEdge('old'));
 });
 
-void t.test('a bad file is refused with all its faults, and the current settings stay', async (t) => {
+void t.test('a faulty file is refused with all its faults, and the old configuration stays', async (t) => {
   const bench = await openBench(t);
   await writeFile(bench.path('new'), 'too short');
   await bench.change({ edge_secret: `file:${bench.path('new')}`, surprise: 1 }, { origin: { quota: { period: 'x' } } });
@@ -201,12 +201,12 @@ void t.test('a bad file is refused with all its faults, and the current settings
   t.notMatch(
     JSON.stringify(bench.lines),
     /secret of edges|too short/,
-    'not even of one that was written into the file',
+    'no secret is logged, not even one from the faulty file',
   );
 });
 
 void t.test(
-  'which requests are logged changes at once; what needs a restart is named and stays as it is',
+  'which requests are logged changes at once; keys that need a restart are listed and stay unchanged',
   async (t) => {
     const bench = await openBench(t);
     const requestsLogged = (): number => bench.lines.filter(({ msg }) => msg === 'request').length;
@@ -220,7 +220,7 @@ void t.test(
       level: 'warn',
       msg: 'only a restart changes log.level, access.audiences, access.links.lifetime',
     });
-    t.equal((await bench.asAlice('/v1/admin/media')).status, 403, 'tokens for the former audience hold');
+    t.equal((await bench.asAlice('/v1/admin/media')).status, 403, 'tokens for the old audience are still accepted');
     t.equal((await bench.ask('/healthz')).status, 200);
     await bench.change({});
     t.equal(requestsLogged(), 1);

@@ -1,3 +1,4 @@
+/** Takedowns by admins: delete, quarantine, what edges hear of them, and the audit log. */
 import { readFile } from 'node:fs/promises';
 import { get, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
@@ -11,13 +12,13 @@ import { type HttpResponse, json, member } from '../kit/http/request.js';
 import { png } from '../kit/media.js';
 import { startOrigin, type TestOrigin } from '../kit/origin/origin.js';
 
-const STILL = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
+const NO_THUMBS = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
 /** How long a takedown waits for edges. No other timer has this delay. */
 const WAIT_MAX_MS = 4_321;
 const UNKNOWN = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
-const code = (answer: HttpResponse): string => `${answer.status} ${String(json(answer)['code'])}`;
+const code = (response: HttpResponse): string => `${response.status} ${String(json(response)['code'])}`;
 
-/** Follows the journal as an edge does; confirms only when it is told to. */
+/** Follows the journal as an edge does, but confirms only when told. */
 async function follow(origin: TestOrigin, edge: string) {
   const lines: JournalLine[] = [];
   const watchers = new Set<() => void>();
@@ -28,7 +29,7 @@ async function follow(origin: TestOrigin, edge: string) {
   });
   response.on('error', () => undefined);
   const reading = createInterface({ input: response });
-  // It tells again what the response does: the origin ends edges that are silent for longer than they may be.
+  // The reader repeats the errors of the response, which the origin ends when the edge is silent for too long.
   reading.on('error', () => undefined);
   reading.on('line', (text) => {
     const line = parseLine(text);
@@ -37,7 +38,7 @@ async function follow(origin: TestOrigin, edge: string) {
   });
   return {
     status: response.statusCode,
-    /** Resolves with the entry that touches an id by a cause. */
+    /** Resolves with the entry of this cause for this id. */
     entry: (cause: string, id: string): Promise<JournalEntry> =>
       new Promise((resolve) => {
         const watch = (): void => {
@@ -55,31 +56,31 @@ async function follow(origin: TestOrigin, edge: string) {
 }
 
 void t.test('taking media down', async (t) => {
-  const origin = await startOrigin(t.testdir(), { ...STILL, journal: { wait_max: `${WAIT_MAX_MS}ms` } });
+  const origin = await startOrigin(t.testdir(), { ...NO_THUMBS, journal: { wait_max: `${WAIT_MAX_MS}ms` } });
   t.teardown(() => origin.close());
   const status = async (id: string): Promise<number> => (await origin.as('bob', `/v1/media/${id}`)).status;
 
-  await t.test('a delete is for admins, covers one id, and may be said twice', async (t) => {
+  await t.test('only admins may delete; a delete covers one id and may be repeated', async (t) => {
     const bytes = png(1);
     const closed = await origin.uploaded(bytes);
     const open = await origin.uploaded(bytes, '?public=true');
     const path = `/v1/media/${closed}`;
-    t.equal(code(await origin.as('alice', path, { method: 'DELETE' })), '403 forbidden', 'not even its owner');
+    t.equal(code(await origin.as('alice', path, { method: 'DELETE' })), '403 forbidden', 'not even the owner may');
     t.equal((await origin.send(path, { method: 'DELETE' })).status, 401);
     t.equal(await status(closed), 200);
     for (const again of ['first', 'second']) {
-      const answer = await origin.asAdmin(path, { method: 'DELETE' });
-      t.match([answer.status, answer.bytes.length], [204, 0], again);
+      const response = await origin.asAdmin(path, { method: 'DELETE' });
+      t.match([response.status, response.bytes.length], [204, 0], again);
     }
     t.equal(await status(closed), 410);
-    t.equal(await status(open), 200, 'the other id over the same bytes stays');
+    t.equal(await status(open), 200, 'another id of the same bytes stays');
     t.equal(code(await origin.asAdmin(`/v1/media/${UNKNOWN}`, { method: 'DELETE' })), '404 not_found');
     const anew = await origin.upload(bytes);
-    t.equal(anew.status, 201, 'the bytes may come again, under a new id');
+    t.equal(anew.status, 201, 'the bytes may be uploaded again, under a new id');
     t.not(member(anew, 'id'), closed);
   });
 
-  await t.test('a quarantine covers every id over the bytes, until it is lifted', async (t) => {
+  await t.test('a quarantine covers every id of the bytes, until it is ended', async (t) => {
     const bytes = png(2);
     const closed = await origin.uploaded(bytes);
     const open = await origin.uploaded(bytes, '?public=true');
@@ -99,7 +100,7 @@ void t.test('taking media down', async (t) => {
     t.equal(code(await origin.asAdmin(`/v1/media/${UNKNOWN}/quarantine`, { method: 'POST' })), '404 not_found');
   });
 
-  await t.test('edges hear of each takedown, and who waits hears of them', async (t) => {
+  await t.test('edges get every takedown, and a caller that waits gets their number', async (t) => {
     const bytes = png(3);
     const id = await origin.uploaded(bytes);
     const twin = await origin.uploaded(bytes, '?public=true');
@@ -114,19 +115,19 @@ void t.test('taking media down', async (t) => {
     const deleting = origin.asAdmin(`/v1/media/${twin}?wait=edges`, { method: 'DELETE' });
     const gone = await one.entry('delete', twin);
     await one.confirm(gone.seq);
-    // Edges hear of a takedown before the audit log is synced and the wait begins.
+    // Edges get the takedown before the audit log is synced and the wait begins.
     await origin.clock.timerSet(WAIT_MAX_MS);
     origin.clock.advance(WAIT_MAX_MS);
     t.match(
       await deleting,
       { status: 204, headers: { 'takedown-confirmed': '1/2' } },
-      'one that is silent is not waited for',
+      'the wait ends without the edge that did not confirm',
     );
     t.equal(code(await origin.asAdmin(`/v1/media/${id}?wait=for-ever`, { method: 'DELETE' })), '400 malformed');
     for (const edge of [one, two]) edge.leave();
   });
 
-  await t.test('an admin sees pages of media, and all of one', async (t) => {
+  await t.test('an admin may list media in pages, and inspect one', async (t) => {
     const start = origin.clock.now() + 7_200_000;
     origin.clock.advance(7_200_000);
     const ids: string[] = [];
@@ -141,9 +142,9 @@ void t.test('taking media down', async (t) => {
     const [first = '', second = '', third = ''] = ids;
     await origin.asAdmin(`/v1/media/${second}`, { method: 'DELETE' });
     const list = async (query: string): Promise<unknown[]> => {
-      const answer = await origin.asAdmin(`/v1/admin/media?${query}`);
-      t.equal(answer.status, 200, query);
-      return (json(answer)['items'] as { id: string }[]).map(({ id }) => id);
+      const response = await origin.asAdmin(`/v1/admin/media?${query}`);
+      t.equal(response.status, 200, query);
+      return (json(response)['items'] as { id: string }[]).map(({ id }) => id);
     };
     const from = `from=${new Date(start).toISOString()}`;
     t.strictSame(await list(from), [...ids, own]);
@@ -177,7 +178,7 @@ void t.test('taking media down', async (t) => {
     t.equal(code(await origin.asAdmin(`/v1/admin/media/${UNKNOWN}`)), '404 not_found');
   });
 
-  await t.test('bytes can be withheld by their hash', async (t) => {
+  await t.test('bytes can be quarantined by their hash', async (t) => {
     const upload = await origin.upload(png(30));
     const path = `/v1/admin/blobs/${member(upload, 'sha256')}/quarantine`;
     t.equal((await origin.asAdmin(path, { method: 'POST' })).status, 204);
@@ -191,7 +192,7 @@ void t.test('taking media down', async (t) => {
     t.equal(code(await origin.asAdmin('/v1/admin/blobs/x/quarantine', { method: 'POST' })), '400 malformed');
   });
 
-  await t.test('every act is a line in the audit log before it is answered', async (t) => {
+  await t.test('every act has a line in the audit log before its response', async (t) => {
     const id = await origin.uploaded(png(40));
     const lines = async (): Promise<Record<string, unknown>[]> =>
       (await readFile(join(origin.folder, 'audit', 'audit.jsonl'), 'utf8'))
@@ -211,10 +212,10 @@ void t.test('taking media down', async (t) => {
       { act: 'inspect', target: id, outcome: 'live' },
       { act: 'delete', target: id, outcome: 'removed', seq: Number },
     ]);
-    t.equal(own.length, 4, 'what was refused is no act');
+    t.equal(own.length, 4, 'a refused act is not recorded');
   });
 
-  await t.test('nobody but an edge learns that there is a journal', async (t) => {
+  await t.test('the routes for edges look to others as if they did not exist', async (t) => {
     const nothing = await origin.send('/internal/v1/nothing');
     for (const [method, path] of [
       ['GET', JOURNAL_PATH],
@@ -223,13 +224,13 @@ void t.test('taking media down', async (t) => {
       ['POST', JOURNAL_PATH],
       ['POST', USES_PATH],
     ] as const) {
-      const answer = await origin.asAdmin(`${path}?from=0`, { method });
-      t.equal(answer.status, 404, `${method} ${path}`);
-      t.equal(answer.bytes.toString(), nothing.bytes.toString(), `${method} ${path}`);
+      const response = await origin.asAdmin(`${path}?from=0`, { method });
+      t.equal(response.status, 404, `${method} ${path}`);
+      t.equal(response.bytes.toString(), nothing.bytes.toString(), `${method} ${path}`);
     }
   });
 
-  await t.test('every answer is one that the description knows', async (t) => {
+  await t.test('every response is described in openapi.json', async (t) => {
     t.strictSame(await origin.undescribed(), []);
   });
 });

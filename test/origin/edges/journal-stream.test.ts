@@ -1,4 +1,4 @@
-/** The journal as an edge would read it, over real connections. */
+/** The journal stream as an edge reads it, over real connections. */
 import { once } from 'node:events';
 import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -116,14 +116,14 @@ function fill(journal: MemoryJournal, count: number): void {
   for (let index = 0; index < count; index += 1) journal.add('delete', [mediaId(index)]);
 }
 
-void t.test('nobody without the secret learns that there is a journal', async (t) => {
+void t.test('without the edge secret the journal looks as if it did not exist', async (t) => {
   const bench = await openOrigin(t);
   for (const headers of [{}, { 'edge-authorization': 'wrong' }]) {
     const read = await sendRequest(`${bench.url}${JOURNAL_PATH}?edge=e&instance=i`, { headers });
-    const told = await sendRequest(bench.url + CONFIRM_PATH, { method: 'POST', headers, body: '{}' });
-    for (const answer of [read, told]) {
-      t.equal(answer.status, 404);
-      t.notMatch(answer.bytes.toString(), /journal|edge/i);
+    const confirmed = await sendRequest(bench.url + CONFIRM_PATH, { method: 'POST', headers, body: '{}' });
+    for (const response of [read, confirmed]) {
+      t.equal(response.status, 404);
+      t.notMatch(response.bytes.toString(), /journal|edge/i);
     }
   }
   const proven = { 'edge-authorization': PROOF };
@@ -147,14 +147,14 @@ void t.test('nobody without the secret learns that there is a journal', async (t
 });
 
 void t.test(
-  'a stream begins with hello and a beat, then tells the backlog and what comes, once each and in order',
+  'a stream begins with hello and a beat, then has old and new entries, each once and in order',
   async (t) => {
     const bench = await openOrigin(t, { batchMax: 3, beatMs: 1_000 });
     fill(bench.journal, 10);
     const reading = await follow(t, bench, { from: '4' });
-    await until('the backlog', () => reading.seqs().length === 6);
+    await until('the old entries', () => reading.seqs().length === 6);
     bench.journal.add('quarantine', [mediaId(100), mediaId(101)], 5);
-    await until('the live entry', () => reading.seqs().length === 7);
+    await until('the new entry', () => reading.seqs().length === 7);
     bench.clock.advance(1_000);
     await until('the next beat', () => reading.lines.filter((line) => line.t === 'beat').length === 2);
     t.same(reading.lines[0], { t: 'hello', journal: 'journal-a', oldest: 1, newest: 10, beatMs: 1_000 });
@@ -171,12 +171,12 @@ void t.test(
 
     const fresh = await follow(t, bench, { instance: 'i2' });
     bench.journal.add('delete', [mediaId(1)]);
-    await until('the live entry alone', () => fresh.seqs().length === 1);
-    t.same(fresh.seqs(), [12], 'an edge that holds nothing needs no history');
+    await until('only the new entry', () => fresh.seqs().length === 1);
+    t.same(fresh.seqs(), [12], 'an edge with an empty cache needs no old entries');
   },
 );
 
-void t.test('no entry is lost or told twice, however appends and reads interleave', async (t) => {
+void t.test('no entry is lost or sent twice, however appends and reads interleave', async (t) => {
   const bench = await openOrigin(t, { batchMax: 2 });
   const steps = fc.array(fc.oneof(fc.constant('turn'), fc.constant('add'), fc.constant('burst')), { maxLength: 40 });
   await fc.assert(
@@ -194,11 +194,11 @@ void t.test('no entry is lost or told twice, however appends and reads interleav
     }),
     { numRuns: 25 },
   );
-  await until('all to be gone', () => connectedEdges(bench.stream).length === 0);
-  t.equal(bench.journal.listeners, 0, 'nothing listens for those that left');
+  await until('all edges to be gone', () => connectedEdges(bench.stream).length === 0);
+  t.equal(bench.journal.listeners, 0, 'no listener is left for edges that have gone');
 });
 
-void t.test('what the journal no longer holds, or never had, is told as a gap', async (t) => {
+void t.test('an edge gets a gap for entries that the journal no longer has, or never had', async (t) => {
   const bench = await openOrigin(t);
   fill(bench.journal, 10);
   bench.journal.forget(4);
@@ -217,17 +217,21 @@ void t.test('what the journal no longer holds, or never had, is told as a gap', 
     const gap = reading.lines.find((line) => line.t === 'gap');
     t.same(gap, wanted === 'gap' ? { t: 'gap', newest: 10 } : undefined, JSON.stringify(query));
     const position = bench.stream.positions().find(({ edge }) => edge === query['edge']);
-    t.equal(position?.confirmed, wanted === 'gap' ? 0 : Number(query['from']), 'a foreign number confirms nothing');
+    t.equal(
+      position?.confirmed,
+      wanted === 'gap' ? 0 : Number(query['from']),
+      'a number of another journal confirms nothing',
+    );
   }
 });
 
-void t.test('an edge that trimming overtakes is told of the gap, not of entries with a hole', async (t) => {
+void t.test('a slow edge gets a gap, not entries with a hole, when the journal is trimmed', async (t) => {
   const bench = await openOrigin(t, { batchMax: 2, keepMs: 60_000 });
   const reading = await follow(t, bench, { from: '0' });
   fill(bench.journal, 6);
   bench.journal.forget(5);
   await until('the gap', () => reading.lines.some((line) => line.t === 'gap'));
-  t.same(reading.seqs(), range(1, reading.seqs().length), 'no hole before it');
+  t.same(reading.seqs(), range(1, reading.seqs().length), 'no hole before the gap');
   t.same(
     reading.lines.find((line) => line.t === 'gap'),
     { t: 'gap', newest: 6 },
@@ -236,10 +240,10 @@ void t.test('an edge that trimming overtakes is told of the gap, not of entries 
   await until('what comes after', () => reading.seqs().includes(7));
 
   await bench.clock.advanceAsync(60_000);
-  t.equal(bench.journal.oldest(), 7, 'entries older than is kept are trimmed');
+  t.equal(bench.journal.oldest(), 7, 'entries older than `keep` are removed');
 });
 
-void t.test('edges are bounded in number, and one that comes again takes its own place', async (t) => {
+void t.test('the number of edges is limited, and an edge that reconnects replaces its own stream', async (t) => {
   const bench = await openOrigin(t, { edgesMax: 2 });
   const first = await follow(t, bench, { edge: 'a', from: '0' });
   await follow(t, bench, { edge: 'b', from: '0' });
@@ -261,9 +265,9 @@ void t.test('edges are bounded in number, and one that comes again takes its own
   t.equal(await bench.sample('journal_streams_ended_total{reason="replaced"}'), 1);
 });
 
-void t.test('an edge that confirms nothing is dropped; one that confirms stays', async (t) => {
+void t.test('an edge that confirms nothing is disconnected; one that confirms stays', async (t) => {
   const bench = await openOrigin(t, { beatMs: 1_000, silenceMaxMs: 3_000 });
-  const mute = await follow(t, bench, { edge: 'mute', from: '0' });
+  const silent = await follow(t, bench, { edge: 'silent', from: '0' });
   const alive = await follow(t, bench, { edge: 'alive', from: '0' });
   for (let second = 0; second < 5; second += 1) {
     bench.clock.advance(1_000);
@@ -271,24 +275,24 @@ void t.test('an edge that confirms nothing is dropped; one that confirms stays',
       t.equal((await confirm(bench, 0, 'alive')).status, 204);
     }
   }
-  await until('the mute one to be dropped', () => mute.over());
+  await until('the silent edge to be disconnected', () => silent.over());
   t.same(
     connectedEdges(bench.stream).map(({ edge }) => edge),
     ['alive'],
   );
   t.notOk(alive.over());
-  t.equal((await confirm(bench, 0, 'mute')).status, 409, 'and it learns that it is not counted');
-  t.equal((await confirm(bench, 5, 'alive')).status, 409, 'nobody can have applied what there is not');
+  t.equal((await confirm(bench, 0, 'silent')).status, 409, 'a disconnected edge cannot confirm');
+  t.equal((await confirm(bench, 5, 'alive')).status, 409, 'an entry that does not exist cannot be confirmed');
   t.same(
     bench.stream.positions().map(({ edge, connected }) => [edge, connected]),
     [
-      ['mute', false],
+      ['silent', false],
       ['alive', true],
     ],
   );
 });
 
-void t.test('an edge that does not read costs a bounded piece of memory', async (t) => {
+void t.test('an edge that does not read takes a limited amount of memory', async (t) => {
   const bench = await openOrigin(t, { batchMax: 16 });
   const ids = range(1, 400).map(mediaId);
   for (let index = 0; index < 3_000; index += 1) bench.journal.add('quarantine', ids);
@@ -301,14 +305,14 @@ void t.test('an edge that does not read costs a bounded piece of memory', async 
     return settled && now > 0 && bench.journal.reads.length * 16 < 3_000;
   });
   for (let turn = 0; turn < 200; turn += 1) await new Promise(setImmediate);
-  t.ok((bench.journal.reads.at(-1) ?? 0) < 2_900, 'it stopped long before the newest');
+  t.ok((bench.journal.reads.at(-1) ?? 0) < 2_900, 'reading stopped long before the newest entry');
   reading.response.on('data', () => {});
   await until('the rest, once it reads', () => bench.journal.reads.at(-1) === 3_000);
 });
 
-void t.test('waiting for edges counts those connected at the moment, and gives up in time', async (t) => {
+void t.test('waiting for edges counts those connected now, and ends in time', async (t) => {
   const bench = await openOrigin(t, { waitMaxMs: 5_000 });
-  t.same(await bench.stream.confirmed(1), { confirmed: 0, connected: 0 }, 'nobody to wait for');
+  t.same(await bench.stream.confirmed(1), { confirmed: 0, connected: 0 }, 'no edge to wait for');
   await follow(t, bench, { edge: 'a', from: '0' });
   await follow(t, bench, { edge: 'b', from: '0' });
   fill(bench.journal, 1);
@@ -317,7 +321,7 @@ void t.test('waiting for edges counts those connected at the moment, and gives u
   await confirm(bench, 1, 'a');
   await follow(t, bench, { edge: 'late' });
   await confirm(bench, 1, 'b');
-  t.same(await both, { confirmed: 2, connected: 2 }, 'who comes during the wait is not waited for');
+  t.same(await both, { confirmed: 2, connected: 2 }, 'an edge that connects during the wait is not counted');
   t.same(await bench.stream.confirmed(1, 0), { confirmed: 2, connected: 3 });
 
   fill(bench.journal, 1);
@@ -337,10 +341,14 @@ void t.test('waiting for edges counts those connected at the moment, and gives u
   await until('it has left', () => connectedEdges(bench.stream).length === 3);
   for (const edge of ['a', 'b', 'late']) await confirm(bench, 3, edge);
   bench.clock.advance(1_000);
-  t.same(await waiting, { confirmed: 3, connected: 4 }, 'who leaves unconfirmed may still be serving: it counts');
+  t.same(
+    await waiting,
+    { confirmed: 3, connected: 4 },
+    'an edge that leaves without confirming may still be serving, so it counts',
+  );
 });
 
-void t.test('edges that have gone are remembered, as many as there may be', async (t) => {
+void t.test('edges that have left are remembered, up to a limit', async (t) => {
   const clock = new ManualClock();
   const confirmations = createConfirmations(2, clock);
   for (const edge of ['a', 'b', 'c', 'd']) {
@@ -360,14 +368,18 @@ void t.test('edges that have gone are remembered, as many as there may be', asyn
     ],
   );
   confirmations.connect('b', 'i', 3);
-  t.equal(confirmations.positions().find(({ edge }) => edge === 'b')?.confirmed, 5, 'it does not unlearn');
+  t.equal(
+    confirmations.positions().find(({ edge }) => edge === 'b')?.confirmed,
+    5,
+    'a confirmed number never decreases',
+  );
 });
 
-void t.test('closing ends every stream in good order', async (t) => {
+void t.test('closing ends every stream cleanly', async (t) => {
   const bench = await openOrigin(t);
   const reading = await follow(t, bench, { from: '0' });
   await bench.stream.close();
   await until('its end', () => reading.over());
-  t.ok(reading.response.complete, 'ended, not broken');
+  t.ok(reading.response.complete, 'the response is complete');
   t.equal(bench.clock.pending, 0, 'no timer is left');
 });
