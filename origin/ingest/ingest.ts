@@ -55,7 +55,7 @@ export async function ingest(deps: IngestDeps, upload: NewUpload, signal: AbortS
   const mime = await identify(upload.staged, upload.declaredType, config.upload.types);
   const mark = await scan(deps, upload.staged, signal);
   const { staged: sent } = upload;
-  if (mark?.cause === 'admin' || !(await isStripped(deps, sent))) {
+  if (mark?.cause === 'admin' || !(await wantsStripped(deps, sent))) {
     return await store(deps, upload, { staged: sent, mime, mark }, signal);
   }
   const path = `${sent.path}-stripped`;
@@ -68,7 +68,7 @@ export async function ingest(deps: IngestDeps, upload: NewUpload, signal: AbortS
 }
 
 /** Whether to store a stripped form of the bytes. Bytes that are known keep the form that they have (find-sent.ts). */
-async function isStripped({ meta, config }: IngestDeps, sent: Staged): Promise<boolean> {
+async function wantsStripped({ meta, config }: IngestDeps, sent: Staged): Promise<boolean> {
   const known = await meta.findBlobBySent(sent.sha256);
   if (known !== undefined && refusesUpload(known)) throw quarantined();
   return known === undefined ? config.upload.stripOriginals.enabled : known.sha256 !== sent.sha256;
@@ -82,13 +82,18 @@ interface Identified {
 }
 
 /** Classifies and commits under the hash lock. */
-async function store(deps: IngestDeps, upload: NewUpload, seen: Identified, signal: AbortSignal): Promise<Ingested> {
-  const { staged, mark } = seen;
+async function store(
+  deps: IngestDeps,
+  upload: NewUpload,
+  identified: Identified,
+  signal: AbortSignal,
+): Promise<Ingested> {
+  const { staged, mark } = identified;
   const release = await deps.hashLocks.share(staged.sha256, signal);
   try {
     const classified = await classify(deps, staged, signal);
     if (classified.kind === 'quarantined') throw quarantined();
-    const outcome = await commit(deps, staged, classified, newMedia(deps, upload, seen), signal);
+    const outcome = await commit(deps, staged, classified, newMedia(deps, upload, identified), signal);
     const adopted = classified.kind !== 'stored' && staged === upload.staged;
     switch (outcome.kind) {
       case 'created':
@@ -108,16 +113,16 @@ async function store(deps: IngestDeps, upload: NewUpload, seen: Identified, sign
 function newMedia(deps: IngestDeps, upload: NewUpload, { staged, mime, mark }: Identified): NewMedia {
   const now = deps.clock.now();
   const { public: isPublic = false, expiresInSeconds, filename } = upload.options;
-  const kept = { mime, sizeBytes: staged.sizeBytes, public: isPublic };
+  const facts = { mime, sizeBytes: staged.sizeBytes, public: isPublic };
   const expiresInMs = expiresInSeconds === undefined ? null : expiresInSeconds * 1_000;
   return {
-    ...kept,
+    ...facts,
     id: deps.ids(),
     sha256: staged.sha256,
     sentSha256: upload.staged.sha256,
     owner: upload.owner,
     filename: filename === undefined ? null : cleanFilename(filename),
-    expiresAt: decideExpiry(deps.config.retention.rules, kept, expiresInMs, now),
+    expiresAt: decideExpiry(deps.config.retention.rules, facts, expiresInMs, now),
     picture: pictureFacts(staged),
     thumbs: deps.thumbs.accepts(mime) ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
     ...(upload.quota !== undefined && { quota: upload.quota }),

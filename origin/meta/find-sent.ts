@@ -43,8 +43,8 @@ export function findBlobBySent(
 ): BlobRecord | undefined {
   const asSent = read(reader, BLOBS, sentSha256);
   const others = changed.map(({ record }) => read(reader, BLOBS, record.sha256));
-  const known = [...(asSent?.unreferencedAt === null ? [asSent] : []), ...others, asSent];
-  const blobs = known.map((stored) => stored?.blob).filter((blob) => blob !== undefined);
+  const candidates = [...(asSent?.unreferencedAt === null ? [asSent] : []), ...others, asSent];
+  const blobs = candidates.map((stored) => stored?.blob).filter((blob) => blob !== undefined);
   return blobs.find(refusesUpload) ?? blobs[0];
 }
 
