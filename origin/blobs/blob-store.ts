@@ -1,13 +1,15 @@
 /**
- * Where bytes rest: one interface, one contract suite, several adaptors.
+ * Where the bytes of media are stored: one interface, one contract suite,
+ * several adaptors.
  *
- * A write is staged as a file below `stageFolder` by whoever receives it, and
- * `adopt` makes it durable in one step: after it resolves the blob is whole and
- * synced under its key, or it rejects and nothing new is there. Adopting a key
- * that exists is no error: equal keys mean equal bytes, and a copy of another
+ * Whoever receives bytes writes them to a file in `stageFolder`. `adopt` makes
+ * that file durable in one step: it resolves when the blob is whole and synced
+ * under its key, or it rejects and nothing new is stored. To adopt a key that
+ * exists is no error: equal keys mean equal bytes, and a stored blob of another
  * size is replaced.
  *
- * What fails is a Fault: `storage_full`, or `storage_unavailable` with its cause.
+ * Every failure is a Fault: `storage_full`, or `storage_unavailable` with its
+ * cause.
  */
 import type { Readable } from 'node:stream';
 import type { EpochMs } from '../../src/clock.js';
@@ -25,7 +27,7 @@ export function thumbKey(source: Sha256, sha256: Sha256): BlobKey {
   return `thumb/${source}/${sha256}` as BlobKey;
 }
 
-/** Checks what a listing or an operator names; anything but a key as made above is undefined. */
+/** Reads a key from a listing or an operator. Undefined for a text that the functions above do not make. */
 export function parseBlobKey(text: string): BlobKey | undefined {
   const [folder, first = '', second = '', ...rest] = text.split('/');
   if (rest.length > 0 || parseSha256(first) === undefined) return undefined;
@@ -33,12 +35,17 @@ export function parseBlobKey(text: string): BlobKey | undefined {
   return fits ? (text as BlobKey) : undefined;
 }
 
+/** The hash of the original that a key belongs to. */
+export function sourceOf(key: BlobKey): Sha256 {
+  return (key.split('/')[1] ?? '') as Sha256;
+}
+
 export type ReadOutcome =
   | {
       readonly kind: 'found';
       /** Size of the whole blob. */
       readonly sizeBytes: number;
-      /** Of exactly the bytes asked for, or it errors. Must be read to its end or destroyed. */
+      /** Gives exactly the requested bytes, or errors. Must be read to its end or destroyed. */
       readonly body: Readable;
     }
   | { readonly kind: 'missing' }
@@ -54,12 +61,12 @@ export interface BlobStore {
   readonly kind: 'local' | 's3';
   /** The region, with S3. */
   readonly region: string | null;
-  /** A local folder on which staged files can be made and adopted cheaply. */
+  /** A local folder for staged files, from which they can be adopted cheaply. */
   readonly stageFolder: string;
 
   /**
-   * Makes a staged file durable under a key. The file is gone from the stage afterwards, whatever happens. `synced`:
-   * its bytes are on the disk already, and as many as said.
+   * Makes a staged file durable under a key. The file is gone from the stage afterwards, even after a failure. `synced`
+   * says that its bytes are on the disk already, and that they are `sizeBytes`.
    */
   adopt(
     stagedPath: string,
@@ -67,22 +74,22 @@ export interface BlobStore {
     facts: { sizeBytes: number; sha256: Sha256; synced?: boolean },
     signal?: AbortSignal,
   ): Promise<void>;
-  /** A span that begins inside the blob is cut to its end. The signal ends the body too. */
+  /** A span that begins inside the blob is cut to the end of the blob. The signal ends the body too. */
   read(key: BlobKey, span?: ByteSpan, signal?: AbortSignal): Promise<ReadOutcome>;
   /**
-   * Where the bytes of a key lie, or would lie, as a plain file of this machine, for programs that need one: to be
-   * read, never written. Undefined where they lie elsewhere.
+   * The local file that has, or would have, the bytes of a key, for programs that need a file. It must not be written
+   * to. Undefined if the store has no such files.
    */
   fileOf(key: BlobKey): string | undefined;
-  /** Size, or undefined where there is none. */
+  /** The size of a blob, or undefined if there is none. */
   stat(key: BlobKey, signal?: AbortSignal): Promise<number | undefined>;
-  /** No error where there is none. */
+  /** Resolves too if there is none. */
   remove(key: BlobKey, signal?: AbortSignal): Promise<void>;
-  /** All keys that start so, in no promised order. */
+  /** All keys with this prefix, in any order. */
   list(prefix: 'media/' | 'thumb/' | `thumb/${string}/`, signal?: AbortSignal): AsyncIterable<BlobListing>;
-  /** A real write, read and delete. Rejects with the reason. */
+  /** Writes, reads and removes a real object. Rejects with the reason. */
   probe(signal?: AbortSignal): Promise<void>;
-  /** Free bytes for blobs, or null where there is no such limit. */
+  /** Free bytes for blobs, or null if the storage has no such limit. */
   freeBytes(): Promise<number | null>;
   close(): Promise<void>;
 }

@@ -2,9 +2,9 @@
  * Blobs as files of this machine: `media/<2 digits>/<sha256>` and
  * `thumb/<2 digits>/<source>/<sha256>` below one folder.
  *
- * Promises: a blob is there whole or not at all, also after a power cut: the
- * file is synced, renamed into place in one step, and the folders that name it
- * are synced. Nothing else is ever written here but a probe, removed again.
+ * Promises: a blob is stored whole or not at all, also after a power cut: the
+ * file is synced and renamed into place in one step, and the folders that name
+ * it are synced. Nothing else is written here except a probe, which is removed.
  */
 import { randomUUID } from 'node:crypto';
 import type { Dirent } from 'node:fs';
@@ -31,7 +31,7 @@ import { syncPath } from './files.js';
 import { createGroupSync } from './group-sync.js';
 import { storageFault } from './storage-fault.js';
 
-/** Makes the folders and proves that the stage can be renamed from. */
+/** Makes the folders, and proves that a file can be renamed from the stage to its place. */
 export async function openLocalStore(config: Pick<BlobsConfig, 'folder' | 'stageFolder'>): Promise<BlobStore> {
   const root = resolve(config.folder);
   const stageFolder = resolve(config.stageFolder);
@@ -44,7 +44,7 @@ export async function openLocalStore(config: Pick<BlobsConfig, 'folder' | 'stage
   return new LocalStore(root, stageFolder);
 }
 
-/** For reading alone, of a folder that nothing is to be written to. */
+/** Only for reading, from a folder that nothing is to be written to. */
 export function openLocalReader(folder: string): Pick<BlobStore, 'read'> {
   return new LocalStore(resolve(folder), resolve(folder));
 }
@@ -54,9 +54,9 @@ class LocalStore implements BlobStore {
   readonly region = null;
   readonly stageFolder: string;
   readonly #root: string;
-  /** Folders that are known to be durable, or on their way there: the latest ones. */
+  /** The latest folders that are durable, or are being made so. */
   readonly #folders = new Map<string, Promise<void>>();
-  /** Makes the names that a folder holds by now durable. */
+  /** Makes the present names in a folder durable. */
   readonly #syncNames = createGroupSync(syncPath);
 
   constructor(root: string, stageFolder: string) {
@@ -90,7 +90,7 @@ class LocalStore implements BlobStore {
         await handle.close();
         return { kind: 'unsatisfiable', sizeBytes };
       }
-      // Given the end, the stream stops there even if the file were to grow.
+      // With an end, the stream stops there even if the file grows.
       const range = span === undefined ? {} : { start: span.first, end: Math.min(span.last, sizeBytes - 1) };
       const body = handle.createReadStream({ ...range, ...(signal !== undefined && { signal }) });
       return { kind: 'found', sizeBytes, body };
@@ -117,7 +117,7 @@ class LocalStore implements BlobStore {
     const path = this.#pathOf(key);
     try {
       await rm(path, { force: true });
-      // The folder of one source's thumbnails goes with the last of them.
+      // The last thumbnail of a source takes their folder with it.
       if (!key.startsWith('thumb/')) return;
       await rmdir(dirname(path));
       this.#folders.delete(dirname(path));
@@ -145,7 +145,7 @@ class LocalStore implements BlobStore {
     try {
       await writeFile(path, written, { flag: 'wx', flush: true, ...(signal !== undefined && { signal }) });
       const read = await readFile(path, { encoding: 'utf8', ...(signal !== undefined && { signal }) });
-      if (read !== written) throw new Error('what was read is not what was written');
+      if (read !== written) throw new Error('other bytes were read than written');
     } catch (thrown) {
       throw storageFault(thrown, signal);
     } finally {
@@ -160,7 +160,10 @@ class LocalStore implements BlobStore {
 
   async close(): Promise<void> {}
 
-  /** Renames into place. A thumbnail folder may be removed by `remove` in between, any by an operator: then once more. */
+  /**
+   * Renames a staged file into place. In between, `remove` may remove a folder of thumbnails, and an operator any
+   * folder: then it tries again.
+   */
   async #publish(stagedPath: string, path: string): Promise<void> {
     const folder = dirname(path);
     for (let attempt = 1; ; attempt += 1) {
@@ -178,7 +181,7 @@ class LocalStore implements BlobStore {
     await this.#syncNames(folder);
   }
 
-  /** Resolves when a folder is there and durable; callers of the same one share the work. */
+  /** Resolves when a folder exists and is durable. Callers with the same folder share the work. */
   #ensureFolder(folder: string): Promise<void> {
     const known = this.#folders.get(folder);
     if (known !== undefined) return known;
@@ -193,16 +196,16 @@ class LocalStore implements BlobStore {
   async #makeFolder(folder: string): Promise<void> {
     const parent = dirname(folder);
     if (dirname(parent) !== this.#root) await this.#ensureFolder(parent);
-    // One level at a time: asked for several, Node 20 tells of a full disk as ENOENT.
+    // One level at a time: for several, Node 20 reports a full disk as ENOENT.
     await mkdir(folder).catch((thrown: unknown) => {
       if (errorCode(thrown) !== 'EEXIST') throw thrown;
     });
-    // Also where it stood already: whoever made it may not have come to this.
+    // Also if the folder existed: whoever made it may have been stopped before this step.
     await syncPath(parent);
   }
 
   #pathOf(key: BlobKey): string {
-    // A key that came past the brand must not reach the file system.
+    // A malformed key, cast to a BlobKey, must not reach the file system.
     invariant(parseBlobKey(key) !== undefined, 'a blob key is well formed');
     const [kind = '', first = '', second = ''] = key.split('/');
     return join(this.#root, kind, first.slice(0, 2), first, second);
@@ -213,21 +216,21 @@ const PUBLISH_ATTEMPTS = 5;
 const FOLDERS_MAX = 4_096;
 const PROBE = '.probe-';
 
-/** The inverse of pathOf; undefined for what is no blob of ours. */
+/** The inverse of `pathOf`. Undefined for a path that is not of a blob. */
 function keyOf(relativePath: string): BlobKey | undefined {
   const [kind, shard, first, ...rest] = relativePath.split('/');
   if (first?.slice(0, 2) !== shard) return undefined;
   return parseBlobKey([kind, first, ...rest].join('/'));
 }
 
-/** The bytes of a staged file are on the disk, and they are as many as were counted. */
+/** Puts the bytes of a staged file on the disk, and checks that they are as many as were counted. */
 async function syncStaged(path: string, sizeBytes: number): Promise<void> {
   const handle = await open(path, 'r');
   try {
     const { size } = await handle.stat();
     if (size !== sizeBytes) {
       throw new Fault('storage_unavailable', 'The upload could not be stored whole.', {
-        cause: new Error(`a staged file of ${size} bytes was said to have ${sizeBytes}`),
+        cause: new Error(`a staged file has ${size} bytes instead of ${sizeBytes}`),
       });
     }
     await handle.sync();
@@ -236,7 +239,7 @@ async function syncStaged(path: string, sizeBytes: number): Promise<void> {
   }
 }
 
-/** From a folder up to and including one of its ancestors. */
+/** Syncs a folder and its ancestors, up to and including `last`. */
 async function syncChain(folder: string, last: string): Promise<void> {
   for (let at = folder; ; at = dirname(at)) {
     await syncPath(at);
@@ -253,7 +256,7 @@ async function openForReading(path: string): Promise<FileHandle | undefined> {
   }
 }
 
-/** Every file below a folder, a folder at a time. What vanishes meanwhile is passed over. */
+/** Every file below a folder, one folder at a time. What vanishes meanwhile is left out. */
 async function* walk(folder: string, signal: AbortSignal | undefined): AsyncIterable<string> {
   const entries = await opendir(folder).catch(absentOrThrow);
   if (entries === undefined) return;
@@ -265,14 +268,14 @@ async function* walk(folder: string, signal: AbortSignal | undefined): AsyncIter
   }
 }
 
-/** A crash may have left one behind. */
+/** A crash may have left a probe. */
 async function removeOldProbes(root: string): Promise<void> {
   for await (const entry of await opendir(root)) {
     if (entry.name.startsWith(PROBE)) await rm(join(root, entry.name), { force: true });
   }
 }
 
-/** A rename across file systems fails at the first upload; better to say so at the start. */
+/** A rename across file systems would fail at the first upload. This reports it at the start. */
 async function proveSameFileSystem(stageFolder: string, root: string): Promise<void> {
   const name = `${PROBE}${randomUUID()}`;
   const [staged, adopted] = [join(stageFolder, name), join(root, name)];

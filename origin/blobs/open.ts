@@ -5,7 +5,7 @@ import type { BlobStore } from './blob-store.js';
 import type { BlobsConfig } from './config.js';
 import { openLocalStore } from './local.js';
 
-/** Of what it is handed it takes these two alone: whoever calls may have a `config` of another kind beside them. */
+/** Passes on only these two of its deps: the caller's may have a `config` of another kind. */
 export async function openBlobStore(
   config: BlobsConfig,
   { clock, log }: Pick<ProcessDeps, 'clock' | 'log'>,
@@ -14,7 +14,7 @@ export async function openBlobStore(
     case 'local':
       return await openLocalStore(config);
     case 's3': {
-      // Loaded only where it is used: the SDK takes longer to load than the rest of the origin.
+      // Loaded only when it is used: the SDK takes longer to load than the rest of the origin.
       const { openS3Store } = await import('./s3.js');
       return await openS3Store({ config: config.s3, stageFolder: config.stageFolder, clock, log });
     }

@@ -1,4 +1,4 @@
-/** What S3 servers answer, and what it means: is a body what was asked for, is a failure worth another try. Pure. */
+/** Reads the responses of S3 servers: whether a body is what was requested, and whether a failure is worth a retry. Pure. */
 import { Readable } from 'node:stream';
 import { Fault } from '../../src/errors.js';
 import type { ByteSpan } from '../../src/http/range.js';
@@ -10,8 +10,8 @@ interface GetAnswer {
   readonly ContentRange?: string | undefined;
 }
 
-/** Trusts a body only if the head says that it is of exactly the bytes asked for. `release`: called once the body is done with. */
-export function foundIn(answer: GetAnswer, span: ByteSpan | undefined, release: () => void): ReadOutcome {
+/** Accepts a body only if its head announces exactly the requested bytes. `release` is called when the body has ended. */
+export function readOutcomeOf(answer: GetAnswer, span: ByteSpan | undefined, release: () => void): ReadOutcome {
   const { Body: body, ContentLength, ContentRange } = answer;
   const whole = span === undefined ? ContentLength : sizeInRange(ContentRange, span);
   const expected = span === undefined || whole === undefined ? whole : Math.min(span.last, whole - 1) - span.first + 1;
@@ -21,10 +21,10 @@ export function foundIn(answer: GetAnswer, span: ByteSpan | undefined, release: 
   }
   if (body instanceof Readable) body.destroy();
   release();
-  throw new Error('the server answered with other bytes than it was asked for');
+  throw new Error('the server answered with other bytes than were requested');
 }
 
-/** The size of the whole, from the Content-Range of an answer that begins where it was asked to (RFC 9110 14.4). */
+/** The size of the whole, from a Content-Range that begins where it was requested to (RFC 9110 14.4). */
 function sizeInRange(contentRange: string | undefined, span: ByteSpan): number | undefined {
   const match = /^bytes (\d+)-\d+\/(\d+)$/.exec(contentRange ?? '');
   return match !== null && Number(match[1]) === span.first ? Number(match[2]) : undefined;
@@ -39,13 +39,13 @@ export function nameOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.name : '';
 }
 
-/** A missing bucket is no missing blob, as far as the answer tells them apart. */
+/** A missing bucket does not count as a missing blob, if the response tells them apart. */
 export function isMissing(thrown: unknown): boolean {
   return statusOf(thrown) === 404 && nameOf(thrown) !== 'NoSuchBucket';
 }
 
-/** Server trouble, a broken connection, a corrected clock; not a refusal, and not a full server. */
-export function mayHelpToRetry(thrown: unknown): boolean {
+/** True for an error of the server, a broken connection and a corrected clock, false for a refusal and a full server. */
+export function isWorthRetrying(thrown: unknown): boolean {
   if (thrown instanceof Fault || nameOf(thrown) === 'CredentialsProviderError') return false;
   const status = statusOf(thrown);
   if (status === undefined) return true;

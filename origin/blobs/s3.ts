@@ -1,15 +1,16 @@
 /**
- * Blobs as objects of a bucket, on any server that speaks S3. The AWS SDK is
- * imported here alone.
+ * Blobs as objects of a bucket, on any server that speaks S3. The only file
+ * that imports the AWS SDK.
  *
- * Promises: a blob is there whole or not at all: its SHA-256 is part of the
- * signed request, so that a server which checks signatures refuses other bytes,
- * and its size is asked for before a write counts. Every body is read to its
- * end or destroyed; every request has a limit in time, tries and connections.
+ * Promises: a blob is stored whole or not at all. Its SHA-256 is part of the
+ * signed request, so a server that checks signatures refuses other bytes, and a
+ * write counts only after the size of the object was read back. Every body is
+ * read to its end or destroyed. Every request has a limit on its time, its
+ * attempts and its connections.
  *
- * Parts of a large blob are sent by ourselves rather than by the SDK's upload
- * library, which can neither break off parts under way nor waits for its own
- * clearing up. The same holds for retries, so that they can be cancelled.
+ * The parts of a large blob are sent here instead of by the SDK's upload
+ * library, which cannot cancel the parts under way and does not wait for its
+ * own cleanup. Retries are made here too, so that they can be cancelled.
  */
 import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -28,7 +29,7 @@ import {
   S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
-import { sharedController } from '../../src/abort.js';
+import { onAbort, sharedController } from '../../src/abort.js';
 import { type Clock, sleep } from '../../src/clock.js';
 import { invariant } from '../../src/errors.js';
 import type { ByteSpan } from '../../src/http/range.js';
@@ -37,21 +38,21 @@ import { errorFields, type Log } from '../../src/log.js';
 import { createSlots, type Slots } from '../../src/slots.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { S3Config } from './config.js';
-import { foundIn, isMissing, mayHelpToRetry, nameOf, statusOf } from './s3-answers.js';
+import { isMissing, isWorthRetrying, nameOf, readOutcomeOf, statusOf } from './s3-answers.js';
 import { storageFault } from './storage-fault.js';
 
-export interface S3StoreParts {
+export interface S3StoreDeps {
   readonly config: S3Config;
   readonly stageFolder: string;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-/** Does not wait for the server: it may come later, and readiness tells. */
-export async function openS3Store(parts: S3StoreParts): Promise<BlobStore> {
-  const stageFolder = resolve(parts.stageFolder);
+/** Does not wait for the server, which may start later: readiness shows whether it answers. */
+export async function openS3Store(deps: S3StoreDeps): Promise<BlobStore> {
+  const stageFolder = resolve(deps.stageFolder);
   await mkdir(stageFolder, { recursive: true });
-  return new S3Store({ ...parts, stageFolder });
+  return new S3Store({ ...deps, stageFolder });
 }
 
 interface Facts {
@@ -69,11 +70,11 @@ class S3Store implements BlobStore {
   readonly #client: S3Client;
   readonly #connections: Slots;
   readonly #closing = sharedController();
-  readonly #clearing: Promise<void>;
-  /** Until the server says that it knows no conditional writes. */
+  readonly #cleanup: Promise<void>;
+  /** False once the server has said that it does not support conditional writes. */
   #conditional = true;
 
-  constructor({ config, stageFolder, clock, log }: S3StoreParts) {
+  constructor({ config, stageFolder, clock, log }: S3StoreDeps) {
     this.region = config.region;
     this.stageFolder = stageFolder;
     this.#config = config;
@@ -81,7 +82,7 @@ class S3Store implements BlobStore {
     this.#log = log.child({ part: 'blobs' });
     this.#client = createClient(config, this.#log);
     this.#connections = createSlots(config.socketsMax);
-    this.#clearing = this.#removeAbandonedParts(this.#closing.signal);
+    this.#cleanup = this.#removeAbandonedParts(this.#closing.signal);
   }
 
   async adopt(stagedPath: string, key: BlobKey, facts: Facts, signal?: AbortSignal): Promise<void> {
@@ -97,13 +98,13 @@ class S3Store implements BlobStore {
 
   async read(key: BlobKey, span?: ByteSpan, signal?: AbortSignal): Promise<ReadOutcome> {
     const range = span === undefined ? {} : { Range: `bytes=${span.first}-${span.last}` };
-    const command = { ...this.#at(key), ...range };
+    const command = { ...this.#locationOf(key), ...range };
     try {
-      const { result, release } = await this.#hold(
+      const { result, release } = await this.#open(
         (options) => this.#client.send(new GetObjectCommand(command), options),
         signal,
       );
-      return foundIn(result, span, release);
+      return readOutcomeOf(result, span, release);
     } catch (thrown) {
       if (isMissing(thrown)) return { kind: 'missing' };
       if (statusOf(thrown) !== 416) throw storageFault(thrown, signal);
@@ -117,9 +118,12 @@ class S3Store implements BlobStore {
   }
 
   async stat(key: BlobKey, signal?: AbortSignal): Promise<number | undefined> {
-    const at = this.#at(key);
+    const location = this.#locationOf(key);
     try {
-      const head = await this.#try((options) => this.#client.send(new HeadObjectCommand(at), options), signal);
+      const head = await this.#request(
+        (options) => this.#client.send(new HeadObjectCommand(location), options),
+        signal,
+      );
       return head.ContentLength;
     } catch (thrown) {
       if (isMissing(thrown)) return undefined;
@@ -128,9 +132,9 @@ class S3Store implements BlobStore {
   }
 
   async remove(key: BlobKey, signal?: AbortSignal): Promise<void> {
-    const at = this.#at(key);
+    const location = this.#locationOf(key);
     try {
-      await this.#try((options) => this.#client.send(new DeleteObjectCommand(at), options), signal);
+      await this.#request((options) => this.#client.send(new DeleteObjectCommand(location), options), signal);
     } catch (thrown) {
       if (!isMissing(thrown)) throw storageFault(thrown, signal);
     }
@@ -141,7 +145,7 @@ class S3Store implements BlobStore {
     let ContinuationToken: string | undefined;
     do {
       const command = new ListObjectsV2Command({ Bucket, Prefix: before + prefix, ContinuationToken });
-      const page = await this.#try((options) => this.#client.send(command, options), signal).catch(
+      const page = await this.#request((options) => this.#client.send(command, options), signal).catch(
         (thrown: unknown) => {
           throw storageFault(thrown, signal);
         },
@@ -156,16 +160,19 @@ class S3Store implements BlobStore {
   }
 
   async probe(signal?: AbortSignal): Promise<void> {
-    const at = { Bucket: this.#config.bucket, Key: `${this.#config.prefix}probe/${randomUUID()}` };
+    const location = { Bucket: this.#config.bucket, Key: `${this.#config.prefix}probe/${randomUUID()}` };
     const written = randomUUID();
     try {
-      await this.#try((options) => this.#client.send(new PutObjectCommand({ ...at, Body: written }), options), signal);
-      const read = await this.#try(async (options) => {
-        const { Body } = await this.#client.send(new GetObjectCommand(at), options);
+      await this.#request(
+        (options) => this.#client.send(new PutObjectCommand({ ...location, Body: written }), options),
+        signal,
+      );
+      const read = await this.#request(async (options) => {
+        const { Body } = await this.#client.send(new GetObjectCommand(location), options);
         return await Body?.transformToString();
       }, signal);
-      if (read !== written) throw new Error('what was read is not what was written');
-      await this.#try((options) => this.#client.send(new DeleteObjectCommand(at), options), signal);
+      if (read !== written) throw new Error('other bytes were read than written');
+      await this.#request((options) => this.#client.send(new DeleteObjectCommand(location), options), signal);
     } catch (thrown) {
       throw storageFault(thrown, signal);
     }
@@ -177,7 +184,7 @@ class S3Store implements BlobStore {
 
   async close(): Promise<void> {
     this.#closing.abort(new Error('the blob store is closed'));
-    await this.#clearing;
+    await this.#cleanup;
     this.#client.destroy();
   }
 
@@ -186,14 +193,14 @@ class S3Store implements BlobStore {
     try {
       const { size } = await handle.stat();
       if (size !== facts.sizeBytes) {
-        throw new Error(`a staged file of ${size} bytes was said to have ${facts.sizeBytes}`);
+        throw new Error(`a staged file has ${size} bytes instead of ${facts.sizeBytes}`);
       }
       const inParts = facts.sizeBytes > this.#config.multipartAboveBytes;
       const put = (replace: boolean): Promise<'stored' | 'exists'> =>
         inParts
           ? this.#putInParts(handle, key, facts, replace, signal)
           : this.#putWhole(stagedPath, key, facts, replace, signal);
-      // A copy that stands is kept if it is whole, as far as its size tells.
+      // A stored blob is kept if it has the right size.
       if ((await put(false)) === 'exists' && (await this.stat(key, signal)) !== facts.sizeBytes) await put(true);
     } finally {
       await handle.close();
@@ -201,7 +208,7 @@ class S3Store implements BlobStore {
     const storedBytes = await this.stat(key, signal);
     if (storedBytes === facts.sizeBytes) return;
     await this.remove(key, signal);
-    throw new Error(`the server kept ${storedBytes ?? 'none'} of ${facts.sizeBytes} bytes`);
+    throw new Error(`the server stored ${storedBytes ?? 'none'} of ${facts.sizeBytes} bytes`);
   }
 
   async #putWhole(
@@ -214,19 +221,18 @@ class S3Store implements BlobStore {
     return await this.#unlessExists(replace, signal, async (condition, options) => {
       const body = createReadStream(stagedPath, { end: facts.sizeBytes - 1 });
       const ended = new AbortController();
-      const onAbort = (): void => ended.abort(options.abortSignal.reason);
-      options.abortSignal.addEventListener('abort', onAbort, { once: true });
-      // The SDK pipes the file without looking at its errors.
+      const stopListening = onAbort(options.abortSignal, () => ended.abort(options.abortSignal.reason));
+      // The SDK pipes the file and ignores its errors.
       body.on('error', (error) => ended.abort(error));
       const command = new PutObjectCommand({
-        ...this.#at(key),
+        ...this.#locationOf(key),
         ...condition,
         Body: body,
         ContentLength: facts.sizeBytes,
       });
       command.middlewareStack.add(
         (next) => (args) => {
-          // The signer takes the hash that stands here, where it would otherwise leave a stream unsigned.
+          // The signer uses the hash in this field. Without it the stream would stay unsigned.
           (args.request as { headers: Record<string, string> }).headers['x-amz-content-sha256'] = facts.sha256;
           return next(args);
         },
@@ -235,8 +241,8 @@ class S3Store implements BlobStore {
       try {
         await this.#client.send(command, { abortSignal: ended.signal });
       } finally {
-        options.abortSignal.removeEventListener('abort', onAbort);
-        // Answered before the file told its end, the request would wait for it, and its connection with it, for ever.
+        stopListening();
+        // After a response that came before the end of the file, the request would keep its connection and wait for ever.
         if (!body.readableEnded) ended.abort();
         body.destroy();
       }
@@ -250,32 +256,32 @@ class S3Store implements BlobStore {
     replace: boolean,
     signal: AbortSignal | undefined,
   ): Promise<'stored' | 'exists'> {
-    const { UploadId } = await this.#try(
-      (options) => this.#client.send(new CreateMultipartUploadCommand(this.#at(key)), options),
+    const { UploadId } = await this.#request(
+      (options) => this.#client.send(new CreateMultipartUploadCommand(this.#locationOf(key)), options),
       signal,
     );
-    if (UploadId === undefined) throw new Error('the server named no upload for the parts');
-    const at = { ...this.#at(key), UploadId };
+    if (UploadId === undefined) throw new Error('the server gave no id for an upload in parts');
+    const location = { ...this.#locationOf(key), UploadId };
     try {
-      const Parts = await this.#putParts(handle, at, facts.sizeBytes, signal);
+      const Parts = await this.#putParts(handle, location, facts.sizeBytes, signal);
       const outcome = await this.#unlessExists(replace, signal, async (condition, options) => {
-        const command = new CompleteMultipartUploadCommand({ ...at, ...condition, MultipartUpload: { Parts } });
+        const command = new CompleteMultipartUploadCommand({ ...location, ...condition, MultipartUpload: { Parts } });
         await this.#client.send(command, options);
       });
-      if (outcome === 'exists') await this.#removeParts(at);
+      if (outcome === 'exists') await this.#removeParts(location);
       return outcome;
     } catch (thrown) {
-      await this.#removeParts(at);
-      // An earlier try may have arrived though its answer did not: then the parts are gone and the blob is there.
+      await this.#removeParts(location);
+      // An earlier attempt may have succeeded although its response was lost: then the parts are gone and the blob is stored.
       if (nameOf(thrown) === 'NoSuchUpload' && (await this.stat(key, signal)) === facts.sizeBytes) return 'stored';
       throw thrown;
     }
   }
 
-  /** Sends parts, some at a time. The first failure breaks off the others; all have ended when this does. */
+  /** Sends the parts, several at once. The first failure cancels the others. All have ended when this ends. */
   async #putParts(
     handle: FileHandle,
-    at: { readonly Bucket: string; readonly Key: string; readonly UploadId: string },
+    location: { readonly Bucket: string; readonly Key: string; readonly UploadId: string },
     sizeBytes: number,
     signal: AbortSignal | undefined,
   ): Promise<{ PartNumber: number; ETag: string }[]> {
@@ -283,8 +289,7 @@ class S3Store implements BlobStore {
     const count = Math.ceil(sizeBytes / partSizeBytes);
     const parts: { PartNumber: number; ETag: string }[] = [];
     const failed = new AbortController();
-    const onAbort = (): void => failed.abort(signal?.reason);
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const stopListening = onAbort(signal, () => failed.abort(signal?.reason));
     let next = 0;
     const work = async (): Promise<void> => {
       while (next < count && !failed.signal.aborted) {
@@ -294,12 +299,12 @@ class S3Store implements BlobStore {
           index * partSizeBytes,
           Math.min(partSizeBytes, sizeBytes - index * partSizeBytes),
         );
-        const command = { ...at, PartNumber: index + 1, Body };
-        const { ETag } = await this.#try(
+        const command = { ...location, PartNumber: index + 1, Body };
+        const { ETag } = await this.#request(
           (options) => this.#client.send(new UploadPartCommand(command), options),
           failed.signal,
         );
-        if (ETag === undefined) throw new Error('the server named no ETag for a part');
+        if (ETag === undefined) throw new Error('the server gave no ETag for a part');
         parts.push({ PartNumber: index + 1, ETag });
       }
     };
@@ -307,12 +312,12 @@ class S3Store implements BlobStore {
       work().catch((thrown: unknown) => failed.abort(thrown)),
     );
     await Promise.all(workers);
-    signal?.removeEventListener('abort', onAbort);
+    stopListening();
     failed.signal.throwIfAborted();
     return parts.sort((a, b) => a.PartNumber - b.PartNumber);
   }
 
-  /** Runs a write that must not replace, where the server can do that; asks without the condition where it cannot. */
+  /** Without `replace`, writes only if the object does not exist yet, if the server supports that condition. */
   async #unlessExists(
     replace: boolean,
     signal: AbortSignal | undefined,
@@ -320,32 +325,31 @@ class S3Store implements BlobStore {
   ): Promise<'stored' | 'exists'> {
     const condition = !replace && this.#conditional ? ({ IfNoneMatch: '*' } as const) : {};
     try {
-      await this.#try((options) => write(condition, options), signal);
+      await this.#request((options) => write(condition, options), signal);
       return 'stored';
     } catch (thrown) {
       if (condition.IfNoneMatch === undefined) throw thrown;
-      // 409: another writer of the same key is under way or was just done.
+      // 409: another write of the same key is under way or has just ended.
       if (statusOf(thrown) === 412 || statusOf(thrown) === 409) return 'exists';
       if (statusOf(thrown) !== 501) throw thrown;
       this.#conditional = false;
-      this.#log.info({}, 'the S3 server knows no conditional writes; existing blobs are written again');
+      this.#log.info({}, 'the S3 server does not support conditional writes; existing blobs are written again');
       return await this.#unlessExists(replace, signal, write);
     }
   }
 
-  /** One request, tried again as configured where that may help. */
-  async #try<T>(send: (options: SendOptions) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-    const { result, release } = await this.#hold(send, signal);
+  /** Makes one request, with further attempts as configured if they may help. */
+  async #request<T>(send: (options: SendOptions) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    const { result, release } = await this.#open(send, signal);
     release();
     return result;
   }
 
   /**
-   * The same for an answer whose body still arrives: it holds its connection
-   * until `release`. Waiting for one is done here rather than in the agent's
-   * queue, where it would count as slow connecting.
+   * The same for a response whose body still arrives: it keeps its connection until `release`. A request waits for a
+   * connection here and not in the queue of the agent, where the wait would count as connecting.
    */
-  async #hold<T>(
+  async #open<T>(
     send: (options: SendOptions) => Promise<T>,
     signal: AbortSignal | undefined,
   ): Promise<{ readonly result: T; readonly release: () => void }> {
@@ -357,23 +361,30 @@ class S3Store implements BlobStore {
       } catch (thrown) {
         release();
         abortSignal.throwIfAborted();
-        if (attempt >= this.#config.attemptsMax || !mayHelpToRetry(thrown)) throw thrown;
+        if (attempt >= this.#config.attemptsMax || !isWorthRetrying(thrown)) throw thrown;
         this.#log.debug({ attempt, ...errorFields(thrown) }, 'a request to the S3 server is tried again');
         await sleep(this.#clock, this.#config.retryMs * 2 ** (attempt - 1), signal);
       }
     }
   }
 
-  /** Ends an upload in parts, so that they take up no room. Failing that, the next start does it. */
-  async #removeParts(at: { readonly Bucket: string; readonly Key: string; readonly UploadId: string }): Promise<void> {
+  /** Aborts an upload in parts, so that they take no space. If that fails, a later start removes them. */
+  async #removeParts(location: {
+    readonly Bucket: string;
+    readonly Key: string;
+    readonly UploadId: string;
+  }): Promise<void> {
     try {
-      await this.#try((options) => this.#client.send(new AbortMultipartUploadCommand(at), options), undefined);
+      await this.#request(
+        (options) => this.#client.send(new AbortMultipartUploadCommand(location), options),
+        undefined,
+      );
     } catch (thrown) {
       if (statusOf(thrown) !== 404) this.#log.warn(errorFields(thrown), 'parts of an upload may be left in the bucket');
     }
   }
 
-  /** What earlier runs began in parts and never finished. */
+  /** Removes what earlier processes uploaded in parts and never finished. */
   async #removeAbandonedParts(signal: AbortSignal): Promise<void> {
     const { bucket: Bucket, prefix: Prefix, abandonedMs } = this.#config;
     const before = this.#clock.now() - abandonedMs;
@@ -381,7 +392,7 @@ class S3Store implements BlobStore {
     try {
       for (;;) {
         const command = new ListMultipartUploadsCommand({ Bucket, Prefix, ...marker });
-        const page = await this.#try((options) => this.#client.send(command, options), signal);
+        const page = await this.#request((options) => this.#client.send(command, options), signal);
         for (const { Key, UploadId, Initiated } of page.Uploads ?? []) {
           const old = Initiated !== undefined && Initiated.getTime() < before;
           if (old && Key !== undefined && UploadId !== undefined) await this.#removeParts({ Bucket, Key, UploadId });
@@ -390,11 +401,11 @@ class S3Store implements BlobStore {
         marker = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker };
       }
     } catch (thrown) {
-      if (!signal.aborted) this.#log.warn(errorFields(thrown), 'the bucket cannot be cleared of abandoned parts');
+      if (!signal.aborted) this.#log.warn(errorFields(thrown), 'abandoned parts cannot be removed from the bucket');
     }
   }
 
-  #at(key: BlobKey): { readonly Bucket: string; readonly Key: string } {
+  #locationOf(key: BlobKey): { readonly Bucket: string; readonly Key: string } {
     invariant(parseBlobKey(key) !== undefined, 'a blob key is well formed');
     return { Bucket: this.#config.bucket, Key: this.#config.prefix + key };
   }
@@ -405,7 +416,7 @@ interface SendOptions {
 }
 
 function createClient(config: S3Config, log: Log): S3Client {
-  // A notice for developers, about versions to come.
+  // The SDK would print a notice for developers about future versions.
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true';
   const { accessKeyId, secretAccessKey, sessionToken } = config;
   const logger = sdkLogger(log);
@@ -418,16 +429,16 @@ function createClient(config: S3Config, log: Log): S3Client {
       secretAccessKey !== null && {
         credentials: { accessKeyId, secretAccessKey, ...(sessionToken !== null && { sessionToken }) },
       }),
-    // Chunk-signed bodies with trailing checksums are refused by servers other than Amazon's.
+    // Servers other than Amazon's refuse chunk-signed bodies with trailing checksums.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
-    // It would open a connection for each upload, outside the pool.
+    // Otherwise the SDK would open a connection outside the pool for each upload.
     expectContinueHeader: false,
     maxAttempts: 1,
     logger,
     requestHandler: {
       connectionTimeout: config.connectTimeoutMs,
-      // Silence, in either direction: a body that nobody reads loses its connection too.
+      // For silence in either direction: a body that nobody reads loses its connection too.
       socketTimeout: config.requestTimeoutMs,
       httpAgent: agent,
       httpsAgent: agent,
@@ -436,7 +447,7 @@ function createClient(config: S3Config, log: Log): S3Client {
   });
 }
 
-/** The SDK's own chatter has its requests in it: only its warnings are passed on. */
+/** The SDK's debug lines show its requests, so only its warnings are passed on. */
 function sdkLogger(log: Log): Record<'trace' | 'debug' | 'info' | 'warn' | 'error', (...content: unknown[]) => void> {
   const silent = (): void => {};
   const warn = (...content: unknown[]): void => {

@@ -1,9 +1,9 @@
-/** What a storage threw, in the service's words. The reason stays in the cause, for the log. */
+/** Turns what a storage threw into a Fault. The reason stays in the cause, for the log. */
 import { errorCode, Fault } from '../../src/errors.js';
 
 const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 'InsufficientStorage', 'QuotaExceeded', 'XMinioStorageFull']);
 
-/** A Fault for anything thrown; an abort stays what it is, because it is the caller's own. */
+/** A Fault for anything thrown, except an abort by the caller, which stays as it is. */
 export function storageFault(thrown: unknown, signal?: AbortSignal): unknown {
   if (thrown instanceof Fault || signal?.aborted === true) return thrown;
   const names = [errorCode(thrown), thrown instanceof Error ? thrown.name : undefined];

@@ -1,23 +1,22 @@
 /**
- * Frees what nobody needs any more: blobs that no live id holds, with their
- * thumbnails; stored bytes that no record knows, as a crash leaves them; files
- * forgotten on the stage. Each only after a grace period, and a blob only while
- * no upload counts on it (hash-locks.ts).
+ * Frees what is no longer needed: blobs that no live id refers to, with their
+ * thumbnails; stored bytes without a record, which a crash may leave; old files
+ * on the stage. Each only after a grace period, and a blob only while no upload
+ * has its hash lock (hash-locks.ts).
  *
- * The record goes first and the bytes after it, so that no record is ever without
- * its bytes: what is cut off in between leaves bytes without a record.
+ * The record is removed first and the bytes after it, so that no record is ever
+ * without its bytes. A crash in between leaves bytes without a record.
  */
 import { opendir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { EpochMs } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
-import type { Sha256 } from '../../src/ids.js';
 import type { BlobRecord } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
-import { type BlobKey, type BlobListing, type BlobStore, mediaKey } from './blob-store.js';
+import { type BlobKey, type BlobListing, type BlobStore, mediaKey, sourceOf } from './blob-store.js';
 import type { HashLocks } from './hash-locks.js';
 
-export interface SweepParts {
+export interface SweepDeps {
   readonly meta: Pick<MetaStore, 'unreferencedBlobs' | 'forgetBlob' | 'findBlob'>;
   readonly blobs: Pick<BlobStore, 'list' | 'remove'>;
   readonly hashLocks: Pick<HashLocks, 'tryAlone'>;
@@ -31,31 +30,31 @@ export interface Freed {
 
 const NOTHING: Freed = { blobs: 0, thumbs: 0, bytes: 0 };
 
-/** Frees up to `limit` blobs that have been without a live id since before an instant. */
+/** Frees up to `limit` blobs that have had no live id since before an instant. */
 export async function freeUnreferenced(
-  parts: SweepParts,
+  deps: SweepDeps,
   unreferencedBefore: EpochMs,
   limit: number,
   signal: AbortSignal,
 ): Promise<Freed> {
   let freed = NOTHING;
-  for (const blob of await parts.meta.unreferencedBlobs(unreferencedBefore, limit)) {
+  for (const blob of await deps.meta.unreferencedBlobs(unreferencedBefore, limit)) {
     signal.throwIfAborted();
-    freed = plus(freed, await freeBlob(parts, blob));
+    freed = plus(freed, await freeBlob(deps, blob));
   }
   return freed;
 }
 
-/** Frees stored bytes, stored before an instant, that no record names. Walks the whole store. */
-export async function freeOrphans(parts: SweepParts, storedBefore: EpochMs, signal: AbortSignal): Promise<Freed> {
+/** Frees what was stored before an instant and has no record. Walks the whole store. */
+export async function freeOrphans(deps: SweepDeps, storedBefore: EpochMs, signal: AbortSignal): Promise<Freed> {
   let freed = NOTHING;
-  for await (const listed of orphans(parts, storedBefore, signal)) {
-    const release = parts.hashLocks.tryAlone(sourceOf(listed.key));
+  for await (const listed of orphans(deps, storedBefore, signal)) {
+    const release = deps.hashLocks.tryAlone(sourceOf(listed.key));
     if (release === undefined) continue;
     try {
-      // Asked again now that no upload can come in between.
-      if (!(await isOrphan(parts, listed.key))) continue;
-      await parts.blobs.remove(listed.key, signal);
+      // Asked again, now that no upload can come in between.
+      if (!(await isOrphan(deps, listed.key))) continue;
+      await deps.blobs.remove(listed.key, signal);
       freed = plus(freed, countOf(listed));
     } finally {
       release();
@@ -64,20 +63,20 @@ export async function freeOrphans(parts: SweepParts, storedBefore: EpochMs, sign
   return freed;
 }
 
-/** Stored bytes that no record names. */
+/** What was stored before an instant and has no record. */
 export async function* orphans(
-  parts: Pick<SweepParts, 'blobs'> & { readonly meta: Pick<MetaStore, 'findBlob'> },
+  deps: Pick<SweepDeps, 'blobs'> & { readonly meta: Pick<MetaStore, 'findBlob'> },
   storedBefore: EpochMs,
   signal: AbortSignal,
 ): AsyncIterable<BlobListing> {
   for (const prefix of ['media/', 'thumb/'] as const) {
-    for await (const listed of parts.blobs.list(prefix, signal)) {
-      if (listed.storedAt < storedBefore && (await isOrphan(parts, listed.key))) yield listed;
+    for await (const listed of deps.blobs.list(prefix, signal)) {
+      if (listed.storedAt < storedBefore && (await isOrphan(deps, listed.key))) yield listed;
     }
   }
 }
 
-/** Removes files that lie on the stage since before an instant; answers how many. Folders belong to whoever made them. */
+/** Removes files on the stage that were last written before an instant, and returns their number. Folders are left to whoever made them. */
 export async function clearStage(folder: string, modifiedBefore: EpochMs, signal: AbortSignal): Promise<number> {
   let removed = 0;
   for await (const entry of await opendir(folder)) {
@@ -92,16 +91,16 @@ export async function clearStage(folder: string, modifiedBefore: EpochMs, signal
   return removed;
 }
 
-async function freeBlob(parts: SweepParts, blob: BlobRecord): Promise<Freed> {
-  const release = parts.hashLocks.tryAlone(blob.sha256);
+async function freeBlob(deps: SweepDeps, blob: BlobRecord): Promise<Freed> {
+  const release = deps.hashLocks.tryAlone(blob.sha256);
   if (release === undefined) return NOTHING;
   try {
-    // Asked inside the transaction, now that no upload can come in between.
-    if (!(await parts.meta.forgetBlob(blob.sha256))) return NOTHING;
-    await parts.blobs.remove(mediaKey(blob.sha256));
+    // Checked inside the transaction, now that no upload can come in between.
+    if (!(await deps.meta.forgetBlob(blob.sha256))) return NOTHING;
+    await deps.blobs.remove(mediaKey(blob.sha256));
     let freed: Freed = { blobs: 1, thumbs: 0, bytes: blob.sizeBytes };
-    for await (const listed of parts.blobs.list(`thumb/${blob.sha256}/`)) {
-      await parts.blobs.remove(listed.key);
+    for await (const listed of deps.blobs.list(`thumb/${blob.sha256}/`)) {
+      await deps.blobs.remove(listed.key);
       freed = plus(freed, countOf(listed));
     }
     return freed;
@@ -110,18 +109,13 @@ async function freeBlob(parts: SweepParts, blob: BlobRecord): Promise<Freed> {
   }
 }
 
-async function isOrphan(parts: { readonly meta: Pick<MetaStore, 'findBlob'> }, key: BlobKey): Promise<boolean> {
-  const blob = await parts.meta.findBlob(sourceOf(key));
+async function isOrphan(deps: { readonly meta: Pick<MetaStore, 'findBlob'> }, key: BlobKey): Promise<boolean> {
+  const blob = await deps.meta.findBlob(sourceOf(key));
   if (blob === undefined) return true;
   const thumb = key.split('/')[2];
-  // While thumbnails are pending, those that were just stored are not yet on record.
+  // While thumbnails are pending, those that were just stored are not recorded yet.
   if (thumb === undefined || blob.thumbs.kind === 'pending') return false;
   return blob.thumbs.kind === 'none' || !blob.thumbs.made.some(({ sha256 }) => sha256 === thumb);
-}
-
-/** The hash of the original that a key belongs to. */
-function sourceOf(key: BlobKey): Sha256 {
-  return (key.split('/')[1] ?? '') as Sha256;
 }
 
 function countOf({ key, sizeBytes }: BlobListing): Freed {

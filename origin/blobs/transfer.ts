@@ -1,4 +1,4 @@
-/** Blobs from one store into another, each hashed on its way: what is not what it should be never arrives. */
+/** Copies blobs from one store into another. Each is hashed on its way, and wrong bytes are never stored. */
 import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,8 +8,8 @@ import { stage } from '../ingest/stage.js';
 import type { BlobRecord } from '../meta/media.js';
 import { type BlobKey, type BlobStore, mediaKey, thumbKey } from './blob-store.js';
 
-/** What a record says is stored. */
-export interface Wanted {
+/** A blob or thumbnail that a record says is stored. */
+export interface ExpectedBlob {
   readonly key: BlobKey;
   readonly sha256: Sha256;
   readonly sizeBytes: number;
@@ -22,7 +22,7 @@ export interface TransferFault {
 }
 
 /** The original first, then its thumbnails. */
-export function wantedOf({ sha256, sizeBytes, thumbs }: BlobRecord): readonly [Wanted, ...Wanted[]] {
+export function expectedBlobs({ sha256, sizeBytes, thumbs }: BlobRecord): readonly [ExpectedBlob, ...ExpectedBlob[]] {
   const made = thumbs.kind === 'ready' ? thumbs.made : [];
   return [
     { key: mediaKey(sha256), sha256, sizeBytes },
@@ -33,28 +33,28 @@ export function wantedOf({ sha256, sizeBytes, thumbs }: BlobRecord): readonly [W
 export interface TransferOptions {
   readonly source: Pick<BlobStore, 'read'>;
   readonly target: BlobStore;
-  /** What the staged file is called while it is one. */
+  /** Prefix of the name of the staged file. */
   readonly name: 'backup' | 'restore';
-  /** Whether what stands under the key goes once better bytes are at hand. */
+  /** Whether to remove what is stored under the key, once the right bytes are staged. */
   readonly replace?: boolean;
   readonly signal: AbortSignal;
 }
 
-export async function transfer(wanted: Wanted, options: TransferOptions): Promise<TransferFault | undefined> {
+export async function transfer(expected: ExpectedBlob, options: TransferOptions): Promise<TransferFault | undefined> {
   const { source, target, signal } = options;
-  const read = await source.read(wanted.key, undefined, signal);
+  const read = await source.read(expected.key, undefined, signal);
   if (read.kind !== 'found') return { kind: 'missing', detail: 'nothing is stored' };
-  if (read.sizeBytes !== wanted.sizeBytes) {
+  if (read.sizeBytes !== expected.sizeBytes) {
     read.body.destroy();
-    return { kind: 'rotten', detail: `${read.sizeBytes} of ${wanted.sizeBytes} bytes are stored` };
+    return { kind: 'rotten', detail: `${read.sizeBytes} of ${expected.sizeBytes} bytes are stored` };
   }
   const path = join(target.stageFolder, `${options.name}-${randomUUID()}`);
   try {
     const sync = target.kind === 'local';
-    const staged = await stage(chunksOf(read.body), path, { sizeMaxBytes: wanted.sizeBytes, sync });
-    if (staged.sha256 !== wanted.sha256) return { kind: 'rotten', detail: `its bytes hash to ${staged.sha256}` };
-    if (options.replace === true) await target.remove(wanted.key, signal);
-    await target.adopt(path, wanted.key, staged, signal);
+    const staged = await stage(chunksOf(read.body), path, { sizeMaxBytes: expected.sizeBytes, sync });
+    if (staged.sha256 !== expected.sha256) return { kind: 'rotten', detail: `its bytes hash to ${staged.sha256}` };
+    if (options.replace === true) await target.remove(expected.key, signal);
+    await target.adopt(path, expected.key, staged, signal);
     return undefined;
   } finally {
     read.body.destroy();

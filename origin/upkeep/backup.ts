@@ -16,7 +16,7 @@ import { errorCode } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
 import type { BlobKey, BlobStore } from '../blobs/blob-store.js';
 import { syncPath } from '../blobs/files.js';
-import { type TransferFault, transfer, type Wanted, wantedOf } from '../blobs/transfer.js';
+import { type ExpectedBlob, expectedBlobs, type TransferFault, transfer } from '../blobs/transfer.js';
 import type { MetaStore } from '../meta/store.js';
 
 export interface BackupParts {
@@ -102,7 +102,7 @@ async function copyAll(
   let blobs = 0;
   for (let after: Sha256 | null = null; ; ) {
     const page = await meta.blobsAfter(after, PAGE);
-    for (const wanted of page.blobs.flatMap(wantedOf)) {
+    for (const wanted of page.blobs.flatMap(expectedBlobs)) {
       work.signal.throwIfAborted();
       blobs += 1;
       const finding = await copyOne(work, wanted);
@@ -114,7 +114,7 @@ async function copyAll(
   }
 }
 
-async function copyOne(work: Backing, wanted: Wanted): Promise<TransferFault | undefined> {
+async function copyOne(work: Backing, wanted: ExpectedBlob): Promise<TransferFault | undefined> {
   const { target, blobs, signal } = work;
   // It was hashed when it came here.
   if ((await target.stat(wanted.key, signal)) === wanted.sizeBytes) return undefined;
@@ -144,7 +144,7 @@ async function prune(work: Backing, copy: Pick<MetaStore, 'findBlob'>): Promise<
     for await (const { key } of work.target.list(prefix, work.signal)) {
       const [, source = ''] = key.split('/');
       const blob = await copy.findBlob(source as Sha256);
-      if (blob !== undefined && wantedOf(blob).some((wanted) => wanted.key === key)) continue;
+      if (blob !== undefined && expectedBlobs(blob).some((wanted) => wanted.key === key)) continue;
       await work.target.remove(key, work.signal);
       pruned += 1;
       work.onProgress({ step: 'prune', blobs: pruned, copiedBytes: work.counts.copiedBytes });

@@ -15,7 +15,7 @@ import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
 import type { BlobKey, BlobStore } from '../blobs/blob-store.js';
-import { type TransferFault, transfer, type Wanted, wantedOf } from '../blobs/transfer.js';
+import { type ExpectedBlob, expectedBlobs, type TransferFault, transfer } from '../blobs/transfer.js';
 import type { BlobRecord } from '../meta/media.js';
 import type { RestoredMeta } from '../meta/restore-into.js';
 
@@ -96,7 +96,7 @@ async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>):
 }
 
 async function restoreBlob(work: Restoring, blob: BlobRecord): Promise<void> {
-  const [original, ...thumbs] = wantedOf(blob);
+  const [original, ...thumbs] = expectedBlobs(blob);
   const fault = await bring(work, original);
   if (fault !== undefined && blob.quarantine?.cause === 'rot') {
     work.counts.withheld += 1;
@@ -117,7 +117,7 @@ async function restoreBlob(work: Restoring, blob: BlobRecord): Promise<void> {
 }
 
 /** Sees to it that the right bytes stand under the key; why they do not, where neither side has them. */
-async function bring(work: Restoring, wanted: Wanted): Promise<Omit<RestoreFinding, 'key'> | undefined> {
+async function bring(work: Restoring, wanted: ExpectedBlob): Promise<Omit<RestoreFinding, 'key'> | undefined> {
   const { source, target, signal, counts } = work;
   signal.throwIfAborted();
   const standing = await look(target, wanted, signal);
@@ -133,7 +133,7 @@ async function bring(work: Restoring, wanted: Wanted): Promise<Omit<RestoreFindi
 
 /** A file of the backup that cannot be read to its end is told like one that is not there. */
 async function transferred(
-  wanted: Wanted,
+  wanted: ExpectedBlob,
   options: Pick<RestoreParts, 'source' | 'target'> & { readonly replace: boolean; readonly signal: AbortSignal },
 ): Promise<Omit<RestoreFinding, 'key'> | undefined> {
   try {
@@ -145,7 +145,11 @@ async function transferred(
   }
 }
 
-async function look(target: BlobStore, wanted: Wanted, signal: AbortSignal): Promise<'absent' | 'right' | 'wrong'> {
+async function look(
+  target: BlobStore,
+  wanted: ExpectedBlob,
+  signal: AbortSignal,
+): Promise<'absent' | 'right' | 'wrong'> {
   const sizeBytes = await target.stat(wanted.key, signal);
   if (sizeBytes === undefined) return 'absent';
   if (sizeBytes !== wanted.sizeBytes) return 'wrong';

@@ -11,7 +11,7 @@ import type { Clock, EpochMs, Timer } from '../../src/clock.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { BlobStore } from '../blobs/blob-store.js';
-import { clearStage, type Freed, freeOrphans, freeUnreferenced, type SweepParts } from '../blobs/sweep.js';
+import { clearStage, type Freed, freeOrphans, freeUnreferenced, type SweepDeps } from '../blobs/sweep.js';
 import type { MetaStore } from '../meta/store.js';
 import type { RetentionConfig } from '../retention-rules.js';
 
@@ -38,12 +38,11 @@ export interface Sweeper {
   close(): Promise<void>;
 }
 
-export interface SweeperDeps extends SweepParts {
+export interface SweeperDeps extends SweepDeps {
   readonly config: RetentionConfig;
   /** Length of a quota's period: usage of the one before the last is forgotten. */
   readonly quotaPeriodMs: number;
-  readonly meta: SweepParts['meta'] &
-    Pick<MetaStore, 'expireDue' | 'expireUnused' | 'forgetTombstones' | 'forgetUsage'>;
+  readonly meta: SweepDeps['meta'] & Pick<MetaStore, 'expireDue' | 'expireUnused' | 'forgetTombstones' | 'forgetUsage'>;
   readonly blobs: Pick<BlobStore, 'list' | 'remove' | 'stageFolder'>;
   readonly clock: Clock;
   readonly log: Log;

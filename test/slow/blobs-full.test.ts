@@ -1,4 +1,4 @@
-/** Local folders on a disk that is full. The disk is a small one in memory, in a mount namespace that ends with the test. */
+/** Local folders on a full disk: a small one in memory, in a mount namespace that ends with the test. */
 import { spawnSync } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
@@ -12,7 +12,7 @@ import { put, stage } from '../kit/origin/blob-contract.js';
 
 const disk = process.env['SMALL_DISK'];
 
-// So few names that a disk of any size is full of them; and so few bytes.
+// Few names and few bytes, so that the disk is soon full of either.
 const MOUNT = 'mount -t tmpfs -o size=1m,nr_inodes=24 none "$SMALL_DISK" && exec "$@"';
 
 if (disk === undefined) {
@@ -27,27 +27,30 @@ if (disk === undefined) {
     ['names', 0],
     ['bytes', 100_000],
   ] as const) {
-    void t.test(`a disk full of ${what} is told as such, leaves nothing, and is survived`, async (t) => {
-      const store = await openLocalStore({ folder: join(disk, 'blobs'), stageFolder: join(disk, 'stage') });
-      const { sha256 } = await put(store, 1_000);
-      const thumb = await stage(store, randomBytes(1_000));
-      const key = thumbKey(sha256, thumb.sha256);
-      const fillers = await fill(disk, sizeBytes);
-      await t.rejects(store.adopt(thumb.path, key, thumb.facts), { code: 'storage_full', cause: { code: 'ENOSPC' } });
-      t.equal(await store.stat(key), undefined);
-      t.same(await readdir(join(disk, 'stage')), []);
-      fillers.push(...(await fill(disk, 0)), ...(await fill(disk, 4_096)));
-      await t.rejects(store.probe(), { code: 'storage_full' });
-      await Promise.all(fillers.map((path) => rm(path, { force: true })));
-      const again = await stage(store, thumb.bytes);
-      await store.adopt(again.path, key, again.facts);
-      t.equal(await store.stat(key), 1_000);
-      await store.probe();
-    });
+    void t.test(
+      `a disk full of ${what} is reported as such, leaves nothing behind, and works again once there is space`,
+      async (t) => {
+        const store = await openLocalStore({ folder: join(disk, 'blobs'), stageFolder: join(disk, 'stage') });
+        const { sha256 } = await put(store, 1_000);
+        const thumb = await stage(store, randomBytes(1_000));
+        const key = thumbKey(sha256, thumb.sha256);
+        const fillers = await fill(disk, sizeBytes);
+        await t.rejects(store.adopt(thumb.path, key, thumb.facts), { code: 'storage_full', cause: { code: 'ENOSPC' } });
+        t.equal(await store.stat(key), undefined);
+        t.same(await readdir(join(disk, 'stage')), []);
+        fillers.push(...(await fill(disk, 0)), ...(await fill(disk, 4_096)));
+        await t.rejects(store.probe(), { code: 'storage_full' });
+        await Promise.all(fillers.map((path) => rm(path, { force: true })));
+        const again = await stage(store, thumb.bytes);
+        await store.adopt(again.path, key, again.facts);
+        t.equal(await store.stat(key), 1_000);
+        await store.probe();
+      },
+    );
   }
 }
 
-/** Writes files of a size until there is room for none. */
+/** Writes files of a size until there is no space for another. */
 async function fill(folder: string, sizeBytes: number): Promise<string[]> {
   for (const made: string[] = []; ; ) {
     const path = join(folder, randomUUID());

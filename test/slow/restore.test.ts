@@ -26,7 +26,7 @@ void t.test(
     const environment = { ...process.env, KEY: 'key', SECRET: 'secret' };
     const inTheMiddle = new Promise<'reached'>((resolve) => {
       let sent = 0;
-      bench.s3.misdeed = ({ method, key }) => {
+      bench.s3.failure = ({ method, key }) => {
         if (method === 'PUT' && key.startsWith('media/')) sent += 1;
         if (sent <= 3) return undefined;
         resolve('reached');
@@ -46,7 +46,7 @@ void t.test(
     const stored = bench.s3.objects.size;
     t.ok(stored > 0 && stored < 6, `${stored} are stored`);
 
-    bench.s3.misdeed = () => undefined;
+    bench.s3.failure = () => undefined;
     Object.assign(process.env, { KEY: 'key', SECRET: 'secret' });
     const { code, out, err } = await runCli(bench.folder, ['restore', 'backup']);
     t.equal(code, 0, err);

@@ -56,7 +56,7 @@ void t.test('blobs on a server that checks signatures', { skip, timeout: 180_000
     await blobContract(t, () => open(), { largeBytes: 17_000_000, runs: 5 });
   });
 
-  await t.test('are refused where their bytes are not those that were signed', async (t) => {
+  await t.test('are refused if their bytes are not those that were signed', async (t) => {
     const store = await open();
     t.teardown(() => store.close());
     const staged = await stage(store, randomBytes(10_000));
@@ -68,7 +68,7 @@ void t.test('blobs on a server that checks signatures', { skip, timeout: 180_000
     t.equal(await store.stat(mediaKey(other)), undefined);
   });
 
-  await t.test('are refused to a wrong secret and in a bucket that does not exist', async (t) => {
+  await t.test('are refused with a wrong secret and in a bucket that does not exist', async (t) => {
     for (const store of [await open({}, 'another secret'), await open({ bucket: 'no-such-bucket' })]) {
       await t.rejects(store.probe(), { code: 'storage_unavailable' });
       await t.rejects(put(store, 100), { code: 'storage_unavailable' });
@@ -76,7 +76,7 @@ void t.test('blobs on a server that checks signatures', { skip, timeout: 180_000
     }
   });
 
-  await t.test('leave no parts behind when their writer is aborted', async (t) => {
+  await t.test('leave no parts when their write is aborted', async (t) => {
     const store = await open();
     t.teardown(() => store.close());
     const leaving = new AbortController();
@@ -88,7 +88,7 @@ void t.test('blobs on a server that checks signatures', { skip, timeout: 180_000
     t.same(Uploads, []);
   });
 
-  await t.test('are written by many at once within few connections', async (t) => {
+  await t.test('are written by many at once over few connections', async (t) => {
     const store = await open({ sockets_max: 4 });
     t.teardown(() => store.close());
     const blobs = await Promise.all(Array.from({ length: 40 }, (_, at) => put(store, 1_000 * (at + 1))));

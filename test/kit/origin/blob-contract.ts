@@ -1,4 +1,4 @@
-/** What every blob store promises, whichever adaptor stands behind it. */
+/** What every blob store promises, with any adaptor. */
 import { hash, randomBytes } from 'node:crypto';
 import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ export interface StagedBlob {
   readonly facts: { readonly sizeBytes: number; readonly sha256: Sha256 };
 }
 
-/** A staged file of the given bytes, as ingest would leave it. */
+/** A staged file with these bytes, as ingest leaves it. */
 export async function stage(store: BlobStore, bytes: Buffer): Promise<StagedBlob> {
   await mkdir(store.stageFolder, { recursive: true });
   const path = join(store.stageFolder, randomBytes(8).toString('hex'));
@@ -33,7 +33,7 @@ export async function stage(store: BlobStore, bytes: Buffer): Promise<StagedBlob
   return { path, bytes, sha256, key: mediaKey(sha256), facts: { sizeBytes: bytes.length, sha256 } };
 }
 
-/** A blob of random bytes in the store. */
+/** Stores a blob of random bytes. */
 export async function put(store: BlobStore, sizeBytes: number): Promise<StagedBlob> {
   const staged = await stage(store, randomBytes(sizeBytes));
   await store.adopt(staged.path, staged.key, staged.facts);
@@ -53,7 +53,7 @@ export async function bytesOf(store: BlobStore, key: BlobKey): Promise<Buffer | 
 
 type Found = Extract<ReadOutcome, { kind: 'found' }>;
 
-/** A read that must find something. */
+/** A read that must find the blob. */
 export async function find(store: BlobStore, key: BlobKey, span?: ByteSpan, signal?: AbortSignal): Promise<Found> {
   const outcome = await store.read(key, span, signal);
   if (outcome.kind !== 'found') throw new Error(`${key} is ${outcome.kind}`);
@@ -66,14 +66,14 @@ async function keysOf(listing: AsyncIterable<BlobListing>): Promise<string[]> {
   return keys.sort();
 }
 
-async function isThere(path: string): Promise<boolean> {
+async function exists(path: string): Promise<boolean> {
   return await access(path).then(
     () => true,
     () => false,
   );
 }
 
-/** `largeBytes`: a size that the adaptor handles in its way for large blobs. */
+/** `largeBytes`: a size that the adaptor handles as a large blob. */
 export async function blobContract(
   t: Test,
   open: () => Promise<BlobStore>,
@@ -82,20 +82,20 @@ export async function blobContract(
   const store = await open();
   t.teardown(() => store.close());
 
-  await t.test('an adopted file is read back byte for byte, and leaves the stage', async (t) => {
+  await t.test('an adopted file is read back byte for byte, and is gone from the stage', async (t) => {
     for (const sizeBytes of [1, 1_000, 300_000, largeBytes]) {
       const blob = await put(store, sizeBytes);
       const outcome = await find(store, blob.key);
       t.equal(outcome.sizeBytes, sizeBytes);
       t.ok(blob.bytes.equals(await readAll(outcome.body)), `${sizeBytes} bytes`);
       t.equal(await store.stat(blob.key), sizeBytes);
-      t.notOk(await isThere(blob.path), 'the staged file is gone');
+      t.notOk(await exists(blob.path), 'the staged file is gone');
       const file = store.fileOf(blob.key);
-      t.ok(file === undefined || blob.bytes.equals(await readFile(file)), 'a file of its own holds the same');
+      t.ok(file === undefined || blob.bytes.equals(await readFile(file)), 'its local file has the same bytes');
     }
   });
 
-  await t.test('a span is answered with exactly its bytes, cut at the end of the blob', async (t) => {
+  await t.test('a span is read with exactly its bytes, cut at the end of the blob', async (t) => {
     const { key, bytes } = await put(store, 1_000);
     for (const [first, last] of [
       [0, 0],
@@ -113,14 +113,14 @@ export async function blobContract(
     t.same(await store.read(key, { first: 9_999, last: 10_000 }), { kind: 'unsatisfiable', sizeBytes: 1_000 });
   });
 
-  await t.test('a span of a large blob is found wherever it lies', async (t) => {
+  await t.test('a span in the middle of a large blob is found', async (t) => {
     const { key, bytes } = await put(store, largeBytes);
     const first = Math.floor(largeBytes / 2) - 70_000;
     const outcome = await find(store, key, { first, last: first + 200_000 });
     t.ok(bytes.subarray(first, first + 200_001).equals(await readAll(outcome.body)));
   });
 
-  await t.test('what is not there is missing, and removing it is no error', async (t) => {
+  await t.test('a blob that does not exist is missing, and removing it is no error', async (t) => {
     const { key } = await stage(store, randomBytes(20));
     t.same(await store.read(key), { kind: 'missing' });
     t.same(await store.read(key, { first: 0, last: 1 }), { kind: 'missing' });
@@ -129,23 +129,23 @@ export async function blobContract(
     t.same(await keysOf(store.list(`thumb/${'0'.repeat(64)}/`)), []);
   });
 
-  await t.test('the same key may be adopted again, also by many at once', async (t) => {
+  await t.test('the same key may be adopted again, even by many at once', async (t) => {
     const bytes = randomBytes(200_000);
     const staged = await Promise.all(Array.from({ length: 8 }, () => stage(store, bytes)));
     await Promise.all(staged.map(({ path, key, facts }) => store.adopt(path, key, facts)));
     const again = await stage(store, bytes);
     await store.adopt(again.path, again.key, again.facts);
     t.ok(bytes.equals((await bytesOf(store, again.key)) ?? Buffer.alloc(0)));
-    for (const { path } of [...staged, again]) t.notOk(await isThere(path));
+    for (const { path } of [...staged, again]) t.notOk(await exists(path));
   });
 
-  await t.test('a staged file that is not as it was said to be is never adopted', async (t) => {
+  await t.test('a staged file of another size than announced is never adopted', async (t) => {
     const short = await stage(store, randomBytes(5_000));
     await t.rejects(store.adopt(short.path, short.key, { ...short.facts, sizeBytes: 5_001 }), {
       code: 'storage_unavailable',
     });
     t.equal(await store.stat(short.key), undefined);
-    t.notOk(await isThere(short.path));
+    t.notOk(await exists(short.path));
     await t.rejects(store.adopt(short.path, short.key, short.facts), { code: 'storage_unavailable' }, 'it is gone');
     t.equal(await store.stat(short.key), undefined);
   });
@@ -155,7 +155,7 @@ export async function blobContract(
     const reason = new Error('the caller has left');
     await t.rejects(store.adopt(staged.path, staged.key, staged.facts, AbortSignal.abort(reason)), reason);
     t.equal(await store.stat(staged.key), undefined);
-    t.notOk(await isThere(staged.path));
+    t.notOk(await exists(staged.path));
   });
 
   await t.test('an aborted read ends its body with an error', async (t) => {
@@ -168,7 +168,7 @@ export async function blobContract(
     await t.rejects(store.read(key, undefined, leaving.signal), { message: 'the caller has left' });
   });
 
-  await t.test('bodies that are destroyed unread use nothing up', async (t) => {
+  await t.test('bodies that are destroyed unread leave no resources taken', async (t) => {
     const { key, bytes } = await put(store, 300_000);
     for (let count = 0; count < 40; count += 1) {
       (await find(store, key)).body.destroy();
@@ -176,21 +176,18 @@ export async function blobContract(
     t.ok(bytes.equals((await bytesOf(store, key)) ?? Buffer.alloc(0)));
   });
 
-  await t.test(
-    'a blob that is removed while it is read, or read while it is removed, is whole or missing',
-    async (t) => {
-      const { key, bytes } = await put(store, 300_000);
-      const reads = Array.from({ length: 4 }, () => bytesOf(store, key));
-      await store.remove(key);
-      const found = (await Promise.allSettled(reads)).map((read) =>
-        read.status === 'fulfilled' ? read.value : undefined,
-      );
-      for (const read of found) t.ok(read === undefined || bytes.equals(read));
-      t.equal(await bytesOf(store, key), undefined);
-    },
-  );
+  await t.test('a blob that is read and removed at once is whole or missing', async (t) => {
+    const { key, bytes } = await put(store, 300_000);
+    const reads = Array.from({ length: 4 }, () => bytesOf(store, key));
+    await store.remove(key);
+    const found = (await Promise.allSettled(reads)).map((read) =>
+      read.status === 'fulfilled' ? read.value : undefined,
+    );
+    for (const read of found) t.ok(read === undefined || bytes.equals(read));
+    t.equal(await bytesOf(store, key), undefined);
+  });
 
-  await t.test('thumbnails lie beside each other by source, and are listed and removed one by one', async (t) => {
+  await t.test('thumbnails are grouped by source, and are listed and removed one by one', async (t) => {
     const [source, other] = [await stage(store, randomBytes(9)), await stage(store, randomBytes(9))];
     const keys: BlobKey[] = [];
     const startedAt = Date.now();
@@ -208,7 +205,7 @@ export async function blobContract(
     for await (const listing of store.list(`thumb/${source.sha256}/`)) listed.push(listing);
     t.same(listed.map(({ key }) => key).sort(), keys.slice(0, 2).sort());
     t.same(new Set(listed.map(({ sizeBytes }) => sizeBytes)), new Set([100, 200]));
-    // Listings may tell whole seconds.
+    // Listings may give whole seconds.
     for (const { storedAt } of listed) t.ok(Math.abs(storedAt - startedAt) < 120_000, 'stored about now');
     t.same(await keysOf(store.list('thumb/')), [...keys].sort());
     for (const key of keys.slice(0, 2)) await store.remove(key);
@@ -233,7 +230,7 @@ export async function blobContract(
     }
   });
 
-  await t.test('a listing can be given up', async (t) => {
+  await t.test('a listing can be abandoned', async (t) => {
     await Promise.all(Array.from({ length: 5 }, () => put(store, 10)));
     for await (const listing of store.list('media/')) {
       t.ok(listing.sizeBytes > 0);
@@ -250,7 +247,7 @@ export async function blobContract(
     t.ok(freeBytes === null || freeBytes > 0);
   });
 
-  await t.test('a key that is none never reaches the storage', async (t) => {
+  await t.test('a malformed key never reaches the storage', async (t) => {
     for (const key of [
       '../secret',
       'media/../../secret',
@@ -263,7 +260,7 @@ export async function blobContract(
     }
   });
 
-  await t.test('any sequence of acts leaves what a map of the same acts holds', async (t) => {
+  await t.test('any sequence of operations leaves what a map has after the same operations', async (t) => {
     const blobs = Array.from({ length: 3 }, (_, at) => randomBytes(at * 7 + 1));
     const act = fc.record({
       verb: fc.constantFrom('adopt', 'remove', 'read'),
@@ -284,12 +281,12 @@ export async function blobContract(
             model.delete(staged.key);
           } else {
             const outcome = await store.read(staged.key, { first, last: first + length - 1 });
-            const held = model.get(staged.key);
-            const expected = held === undefined ? 'missing' : first >= held.length ? 'unsatisfiable' : 'found';
+            const modelled = model.get(staged.key);
+            const expected = modelled === undefined ? 'missing' : first >= modelled.length ? 'unsatisfiable' : 'found';
             if (outcome.kind !== expected) throw new Error(`${outcome.kind} instead of ${expected}`);
             if (outcome.kind === 'found') {
               const read = await readAll(outcome.body);
-              if (held?.subarray(first, first + length).equals(read) !== true) throw new Error('other bytes');
+              if (modelled?.subarray(first, first + length).equals(read) !== true) throw new Error('other bytes');
             }
           }
         }

@@ -1,28 +1,28 @@
 /**
- * A bucket in memory behind real HTTP: as much of S3 as the adaptor speaks,
- * strict about sizes and payload hashes, blind to signatures, and ready to fail
- * in the ways that real servers and networks do.
+ * A bucket in memory behind real HTTP: the part of S3 that the adaptor uses. It
+ * checks sizes and payload hashes, does not check signatures, and can fail in
+ * the ways that real servers and networks do.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-/** How one request goes wrong. */
-export type Misdeed =
+/** How one request fails. */
+export type Failure =
   | { readonly kind: 'status'; readonly status: number; readonly code: string }
-  /** The same before the body has been read, of which nothing ever is. */
+  /** The same, without reading anything of the body. */
   | { readonly kind: 'early_status'; readonly status: number; readonly code: string }
-  /** The connection breaks before anything is done. */
+  /** The connection is reset before anything is done. */
   | { readonly kind: 'reset' }
-  /** It is done, but the answer never arrives. */
-  | { readonly kind: 'lose_answer' }
-  /** Nothing is ever answered. */
+  /** The request is carried out, but its response never arrives. */
+  | { readonly kind: 'lose_response' }
+  /** No response is ever sent. */
   | { readonly kind: 'stall' }
-  /** The body of the answer breaks off, or falls silent, after so many bytes. */
+  /** The body of the response breaks off, or stalls, after so many bytes. */
   | { readonly kind: 'break_body' | 'stall_body'; readonly afterBytes: number }
-  /** Only so many bytes are kept, and success is answered. */
-  | { readonly kind: 'keep_less'; readonly keptBytes: number }
-  /** A range is answered with the whole. */
+  /** Only so many bytes are stored, and the response reports success. */
+  | { readonly kind: 'store_less'; readonly storedBytes: number }
+  /** The response to a range is the whole object. */
   | { readonly kind: 'ignore_range' };
 
 export interface SeenRequest {
@@ -36,14 +36,14 @@ export interface LightS3 {
   readonly url: string;
   readonly bucket: string;
   readonly objects: Map<string, { readonly bytes: Buffer; readonly storedAt: Date }>;
-  /** Uploads in parts that are under way. */
+  /** Unfinished uploads in parts. */
   readonly uploads: Map<string, { readonly key: string; readonly parts: Map<number, Buffer>; readonly begunAt: Date }>;
   readonly seen: SeenRequest[];
-  /** Asked before each request. */
-  misdeed: (request: SeenRequest) => Misdeed | undefined;
-  /** Whether it knows If-None-Match on writes. */
+  /** Called before each request. */
+  failure: (request: SeenRequest) => Failure | undefined;
+  /** Whether it supports If-None-Match on writes. */
   conditional: boolean;
-  /** Connections that are open. */
+  /** The number of open connections. */
   connections(): Promise<number>;
   close(): Promise<void>;
 }
@@ -52,7 +52,7 @@ export async function openLightS3(): Promise<LightS3> {
   const server = createServer((request, response) => {
     serve(request, response).catch(() => response.destroy());
   });
-  // Closing idle connections by itself, it would now and then break one that a request is just on its way into.
+  // A server that closes idle connections would sometimes reset one on which a request is just arriving.
   server.keepAliveTimeout = 0;
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve);
@@ -63,7 +63,7 @@ export async function openLightS3(): Promise<LightS3> {
     objects: new Map(),
     uploads: new Map(),
     seen: [],
-    misdeed: () => undefined,
+    failure: () => undefined,
     conditional: true,
     connections: () => new Promise((resolve) => server.getConnections((_, count) => resolve(count))),
     close: () =>
@@ -79,13 +79,13 @@ export async function openLightS3(): Promise<LightS3> {
     const { method = 'GET', headers } = request;
     const seen = { method, key: rest.join('/'), query: url.searchParams, headers };
     s3.seen.push(seen);
-    const misdeed = s3.misdeed(seen);
-    if (misdeed?.kind === 'reset') return void request.socket.destroy();
-    if (misdeed?.kind === 'stall') return void request.resume();
-    if (misdeed?.kind === 'early_status') return refuse(response, misdeed.status, misdeed.code);
+    const failure = s3.failure(seen);
+    if (failure?.kind === 'reset') return void request.socket.destroy();
+    if (failure?.kind === 'stall') return void request.resume();
+    if (failure?.kind === 'early_status') return refuse(response, failure.status, failure.code);
     const body = await readBody(request);
-    if (misdeed?.kind === 'status') return refuse(response, misdeed.status, misdeed.code);
-    if (misdeed?.kind === 'lose_answer') response.end = () => response.destroy();
+    if (failure?.kind === 'status') return refuse(response, failure.status, failure.code);
+    if (failure?.kind === 'lose_response') response.end = () => response.destroy();
     if (bucket !== s3.bucket) return refuse(response, 404, 'NoSuchBucket');
     if (headers.authorization?.startsWith('AWS4-HMAC-SHA256 Credential=') !== true) {
       return refuse(response, 403, 'AccessDenied');
@@ -94,13 +94,13 @@ export async function openLightS3(): Promise<LightS3> {
     if (typeof declared === 'string' && /^[0-9a-f]{64}$/.test(declared) && sha256(body) !== declared) {
       return refuse(response, 400, 'XAmzContentSHA256Mismatch');
     }
-    const kept = misdeed?.kind === 'keep_less' ? body.subarray(0, misdeed.keptBytes) : body;
+    const kept = failure?.kind === 'store_less' ? body.subarray(0, failure.storedBytes) : body;
     const operation = operations[operationOf(seen)];
     if (operation === undefined) return refuse(response, 501, 'NotImplemented');
-    operation(seen, response, kept, misdeed);
+    operation(seen, response, kept, failure);
   }
 
-  type Operation = (request: SeenRequest, response: ServerResponse, body: Buffer, misdeed: Misdeed | undefined) => void;
+  type Operation = (request: SeenRequest, response: ServerResponse, body: Buffer, failure: Failure | undefined) => void;
 
   const operations: Readonly<Record<string, Operation>> = {
     'PUT object': (request, response, body) => {
@@ -108,7 +108,7 @@ export async function openLightS3(): Promise<LightS3> {
       s3.objects.set(request.key, { bytes: body, storedAt: new Date() });
       response.writeHead(200, { etag: etag(body) }).end();
     },
-    'GET object': (request, response, _, misdeed) => answerObject(request, response, misdeed),
+    'GET object': (request, response, _, failure) => answerObject(request, response, failure),
     'HEAD object': (request, response) => {
       const object = s3.objects.get(request.key);
       if (object === undefined) response.writeHead(404).end();
@@ -155,13 +155,13 @@ export async function openLightS3(): Promise<LightS3> {
     return true;
   }
 
-  function answerObject(request: SeenRequest, response: ServerResponse, misdeed: Misdeed | undefined): void {
+  function answerObject(request: SeenRequest, response: ServerResponse, failure: Failure | undefined): void {
     const bytes = s3.objects.get(request.key)?.bytes;
     if (bytes === undefined) {
       refuse(response, 404, 'NoSuchKey');
       return;
     }
-    const range = misdeed?.kind === 'ignore_range' ? null : /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
+    const range = failure?.kind === 'ignore_range' ? null : /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
     const first = Number(range?.[1] ?? 0);
     if (range !== null && first >= bytes.length) {
       refuse(response, 416, 'InvalidRange');
@@ -172,9 +172,9 @@ export async function openLightS3(): Promise<LightS3> {
       'content-length': slice.length,
       ...(range !== null && { 'content-range': `bytes ${first}-${first + slice.length - 1}/${bytes.length}` }),
     });
-    if (misdeed?.kind === 'break_body' || misdeed?.kind === 'stall_body') {
-      response.write(slice.subarray(0, misdeed.afterBytes), () => {
-        if (misdeed.kind === 'break_body') response.destroy();
+    if (failure?.kind === 'break_body' || failure?.kind === 'stall_body') {
+      response.write(slice.subarray(0, failure.afterBytes), () => {
+        if (failure.kind === 'break_body') response.destroy();
       });
     } else {
       response.end(slice);

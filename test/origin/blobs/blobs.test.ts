@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type BlobStore, mediaKey, parseBlobKey, thumbKey } from '../../../origin/blobs/blob-store.js';
 import { type BlobsConfig, blobsFaults, blobsSection } from '../../../origin/blobs/config.js';
+import { createGroupSync } from '../../../origin/blobs/group-sync.js';
 import { openBlobStore } from '../../../origin/blobs/open.js';
 import { storageFault } from '../../../origin/blobs/storage-fault.js';
 import { systemClock } from '../../../src/clock.js';
@@ -11,9 +12,9 @@ import { Fault } from '../../../src/errors.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { createLog } from '../../../src/log.js';
 import { blobContract, bytesOf, find, put, readAll, stage } from '../../kit/origin/blob-contract.js';
-import { type LightS3, type Misdeed, openLightS3, type SeenRequest } from '../../kit/origin/light-s3.js';
+import { type Failure, type LightS3, openLightS3, type SeenRequest } from '../../kit/origin/light-s3.js';
 
-const parts = { clock: systemClock, log: createLog('test', { level: 'silent', requests: 'none' }) };
+const deps = { clock: systemClock, log: createLog('test', { level: 'silent', requests: 'none' }) };
 const NOTHING = Buffer.alloc(0);
 
 function config(given: Readonly<Record<string, unknown>>): BlobsConfig {
@@ -21,7 +22,7 @@ function config(given: Readonly<Record<string, unknown>>): BlobsConfig {
 }
 
 async function openLocal(folder: string): Promise<BlobStore> {
-  return await openBlobStore(config({ folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') }), parts);
+  return await openBlobStore(config({ folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') }), deps);
 }
 
 async function filesBelow(folder: string): Promise<string[]> {
@@ -42,7 +43,7 @@ void t.test('blobs in local folders', async (t) => {
     await blobContract(t, () => openLocal(folder), { largeBytes: 2_000_000, runs: 25 });
   });
 
-  await t.test('lie in two-digit folders, and nothing else does', async (t) => {
+  await t.test('are files in two-digit folders, and nothing else is there', async (t) => {
     const folder = t.testdir();
     const store = await openLocal(folder);
     const { sha256 } = await put(store, 10);
@@ -54,10 +55,14 @@ void t.test('blobs in local folders', async (t) => {
       `/blobs/thumb/${sha256.slice(0, 2)}/${sha256}/${thumb.sha256}`,
     ]);
     await store.remove(thumbKey(sha256, thumb.sha256));
-    t.same(await readdir(join(folder, 'blobs/thumb', sha256.slice(0, 2))), [], 'the folder of the source went too');
+    t.same(
+      await readdir(join(folder, 'blobs/thumb', sha256.slice(0, 2))),
+      [],
+      'the folder of the source is removed too',
+    );
   });
 
-  await t.test('take a fresh copy in place of one that rotted', async (t) => {
+  await t.test('are replaced by a fresh copy when their stored bytes are wrong', async (t) => {
     const folder = t.testdir();
     const store = await openLocal(folder);
     const bytes = randomBytes(1_000);
@@ -72,7 +77,7 @@ void t.test('blobs in local folders', async (t) => {
     }
   });
 
-  await t.test('are read to their end by whoever began, though they were removed', async (t) => {
+  await t.test('are read to the end by a reader that began before they were removed', async (t) => {
     const store = await openLocal(t.testdir());
     const { key, bytes } = await put(store, 500_000);
     const { body } = await find(store, key);
@@ -80,18 +85,15 @@ void t.test('blobs in local folders', async (t) => {
     t.ok(bytes.equals(await readAll(body)));
   });
 
-  await t.test(
-    'stand beside foreign files, which are neither listed nor touched; an old probe is removed',
-    async (t) => {
-      const misplaced = 'cd'.repeat(32);
-      const folder = t.testdir({ blobs: { '.probe-old': 'x', media: { ab: { note: 'x', [misplaced]: 'x' } } } });
-      const store = await openLocal(folder);
-      for await (const { key } of store.list('media/')) t.fail(`listed ${key}`);
-      t.equal((await filesBelow(folder)).length, 2);
-    },
-  );
+  await t.test('leave other files in the folder alone and out of listings; an old probe is removed', async (t) => {
+    const misplaced = 'cd'.repeat(32);
+    const folder = t.testdir({ blobs: { '.probe-old': 'x', media: { ab: { note: 'x', [misplaced]: 'x' } } } });
+    const store = await openLocal(folder);
+    for await (const { key } of store.list('media/')) t.fail(`listed ${key}`);
+    t.equal((await filesBelow(folder)).length, 2);
+  });
 
-  await t.test('survive being opened again', async (t) => {
+  await t.test('are still there when the store is opened again', async (t) => {
     const folder = t.testdir();
     const first = await openLocal(folder);
     const { key, bytes } = await put(first, 100);
@@ -102,10 +104,10 @@ void t.test('blobs in local folders', async (t) => {
   const memory = '/dev/shm';
   const apart = (await deviceOf(memory)) !== (await deviceOf('.')) && (await deviceOf(memory)) !== undefined;
   const skip = apart ? false : 'there is no second file system here';
-  await t.test('refuse a stage in another file system at the start, in words', { skip }, async (t) => {
+  await t.test('refuse a stage in another file system at the start, with a clear message', { skip }, async (t) => {
     const elsewhere = await mkdtemp(join(memory, 'stage-'));
     t.teardown(() => rm(elsewhere, { recursive: true }));
-    const opened = openBlobStore(config({ folder: join(t.testdir(), 'blobs'), stage_folder: elsewhere }), parts);
+    const opened = openBlobStore(config({ folder: join(t.testdir(), 'blobs'), stage_folder: elsewhere }), deps);
     await t.rejects(opened, { message: /stage_folder \(.*\) must be in the same file system/ });
     t.same(await readdir(elsewhere), []);
   });
@@ -135,7 +137,7 @@ async function openBucket(t: Test, over: Readonly<Record<string, unknown>> = {},
         ...over,
       },
     }),
-    parts,
+    deps,
   );
   t.teardown(async () => {
     await store.close();
@@ -146,13 +148,13 @@ async function openBucket(t: Test, over: Readonly<Record<string, unknown>> = {},
 
 type Which = (request: SeenRequest) => boolean;
 
-/** Lets the first `times` requests of a kind go wrong. */
-function letGoWrong(s3: LightS3, times: number, which: Which, misdeed: Misdeed): void {
+/** Makes the first `times` requests of a kind fail. */
+function makeFail(s3: LightS3, times: number, which: Which, failure: Failure): void {
   let left = times;
-  s3.misdeed = (request) => {
+  s3.failure = (request) => {
     if (left === 0 || !which(request)) return undefined;
     left -= 1;
-    return misdeed;
+    return failure;
   };
 }
 
@@ -172,14 +174,14 @@ void t.test('blobs in a bucket', async (t) => {
     t.equal(s3.uploads.size, 0, 'no parts are left');
   });
 
-  await t.test('say where they are', async (t) => {
+  await t.test('report their region', async (t) => {
     const { store } = await openBucket(t, { region: 'eu-central-1' });
     t.equal(store.kind, 's3');
     t.equal(store.region, 'eu-central-1');
     t.equal(await store.freeBytes(), null);
   });
 
-  await t.test('are written under the hash of their bytes, so that the server can refuse others', async (t) => {
+  await t.test('are written with the hash of their bytes, so that the server can refuse other bytes', async (t) => {
     const { s3, store } = await openBucket(t);
     const { sha256 } = await put(store, 1_000);
     t.equal(s3.seen.find(isPut)?.headers['x-amz-content-sha256'], sha256);
@@ -191,27 +193,27 @@ void t.test('blobs in a bucket', async (t) => {
     t.equal(await store.stat(mediaKey(other)), undefined);
   });
 
-  await t.test('a failing server is asked again, within bounds', async (t) => {
+  await t.test('a request that fails is repeated, within limits', async (t) => {
     const { s3, store } = await openBucket(t);
     const hasty = await openBucket(t, { request_timeout: '200ms' }, s3);
-    const cases: readonly [name: string, which: Which, misdeed: Misdeed][] = [
+    const cases: readonly [name: string, which: Which, failure: Failure][] = [
       ['500 to a put', isPut, { kind: 'status', status: 500, code: 'InternalError' }],
       ['503 to a put', isPut, { kind: 'status', status: 503, code: 'SlowDown' }],
       ['a reset put', isPut, { kind: 'reset' }],
-      ['a put whose answer is lost', isPut, { kind: 'lose_answer' }],
+      ['a put whose response is lost', isPut, { kind: 'lose_response' }],
       ['a put that stalls', isPut, { kind: 'stall' }],
       ['500 to a get', isGet, { kind: 'status', status: 500, code: 'InternalError' }],
       ['a reset get', isGet, { kind: 'reset' }],
       ['a get that stalls', isGet, { kind: 'stall' }],
     ];
-    for (const [name, which, misdeed] of cases) {
-      letGoWrong(s3, 1, which, misdeed);
-      const asked = misdeed.kind === 'stall' ? hasty.store : store;
+    for (const [name, which, failure] of cases) {
+      makeFail(s3, 1, which, failure);
+      const asked = failure.kind === 'stall' ? hasty.store : store;
       const { key, bytes } = await put(asked, 50_000);
       t.ok(bytes.equals((await bytesOf(asked, key)) ?? NOTHING), `${name}, once`);
     }
-    for (const [name, which, misdeed] of cases.filter(([, , { kind }]) => kind === 'status' || kind === 'reset')) {
-      letGoWrong(s3, 100, which, misdeed);
+    for (const [name, which, failure] of cases.filter(([, , { kind }]) => kind === 'status' || kind === 'reset')) {
+      makeFail(s3, 100, which, failure);
       const before = s3.seen.filter(which).length;
       await t.rejects(
         put(store, 50_000).then(({ key }) => store.read(key)),
@@ -219,12 +221,12 @@ void t.test('blobs in a bucket', async (t) => {
         name,
       );
       const seen = s3.seen.filter(which).length - before;
-      // A try on a connection that was reset meanwhile is never seen.
-      t.ok(seen === 3 || (seen === 2 && misdeed.kind === 'reset'), `${name}: three tries`);
+      // The server never sees an attempt on a connection that was reset meanwhile.
+      t.ok(seen === 3 || (seen === 2 && failure.kind === 'reset'), `${name}: three attempts`);
     }
   });
 
-  await t.test('a refusal is not repeated, and a full server is told as such', async (t) => {
+  await t.test('a refusal is not repeated, and a full server is reported as such', async (t) => {
     const { s3, store } = await openBucket(t);
     for (const [status, code, fault] of [
       [403, 'AccessDenied', 'storage_unavailable'],
@@ -232,62 +234,62 @@ void t.test('blobs in a bucket', async (t) => {
       [403, 'QuotaExceeded', 'storage_full'],
       [507, 'InsufficientStorage', 'storage_full'],
     ] as const) {
-      letGoWrong(s3, 100, isPut, { kind: 'status', status, code });
+      makeFail(s3, 100, isPut, { kind: 'status', status, code });
       const before = s3.seen.filter(isPut).length;
       await t.rejects(put(store, 100), { code: fault }, code);
-      t.equal(s3.seen.filter(isPut).length - before, 1, `${code}: one try`);
+      t.equal(s3.seen.filter(isPut).length - before, 1, `${code}: one attempt`);
     }
-    letGoWrong(s3, 1, isGet, { kind: 'status', status: 404, code: 'NoSuchBucket' });
+    makeFail(s3, 1, isGet, { kind: 'status', status: 404, code: 'NoSuchBucket' });
     await t.rejects(store.read(mediaKey('0'.repeat(64) as Sha256)), { code: 'storage_unavailable' });
   });
 
-  await t.test('writes that are refused before they were read hold no connection', async (t) => {
+  await t.test('writes that are refused before the server reads them keep no connection', async (t) => {
     const { s3, store } = await openBucket(t);
-    letGoWrong(s3, 12, isPut, { kind: 'early_status', status: 403, code: 'AccessDenied' });
+    makeFail(s3, 12, isPut, { kind: 'early_status', status: 403, code: 'AccessDenied' });
     for (let count = 0; count < 12; count += 1) await t.rejects(put(store, 2_000_000), { code: 'storage_unavailable' });
     await put(store, 2_000_000);
-    t.equal(s3.seen.filter(isPut).length, 13, 'none had to be repeated');
+    t.equal(s3.seen.filter(isPut).length, 13, 'none was repeated');
   });
 
-  await t.test('a body that breaks off or falls silent errors, and never ends as if whole', async (t) => {
+  await t.test('a body that breaks off or stalls errors, and never ends as if it were whole', async (t) => {
     const { s3, store } = await openBucket(t, { request_timeout: '200ms' });
     const { key } = await put(store, 400_000);
     for (const kind of ['break_body', 'stall_body'] as const) {
-      letGoWrong(s3, 1, isGet, { kind, afterBytes: 100_000 });
+      makeFail(s3, 1, isGet, { kind, afterBytes: 100_000 });
       const { body } = await find(store, key);
       await t.rejects(readAll(body), kind);
     }
   });
 
-  await t.test('a server that ignores a range is not taken at its word', async (t) => {
+  await t.test('a response that ignores the range is an error', async (t) => {
     const { s3, store } = await openBucket(t);
     const { key } = await put(store, 1_000);
-    letGoWrong(s3, 1, isGet, { kind: 'ignore_range' });
+    makeFail(s3, 1, isGet, { kind: 'ignore_range' });
     await t.rejects(store.read(key, { first: 10, last: 19 }), { code: 'storage_unavailable' });
   });
 
-  await t.test('a blob that the server kept short is removed again and never adopted', async (t) => {
+  await t.test('a blob that the server stored only in part is removed, and the adoption fails', async (t) => {
     const { s3, store } = await openBucket(t);
-    letGoWrong(s3, 1, isPut, { kind: 'keep_less', keptBytes: 10 });
+    makeFail(s3, 1, isPut, { kind: 'store_less', storedBytes: 10 });
     const staged = await stage(store, randomBytes(1_000));
     await t.rejects(store.adopt(staged.path, staged.key, staged.facts), { code: 'storage_unavailable' });
     t.equal(s3.objects.size, 0);
   });
 
-  await t.test('an existing blob is kept if whole and replaced if not', async (t) => {
+  await t.test('an existing blob is kept if it is whole and replaced if not', async (t) => {
     const { s3, store } = await openBucket(t);
     const bytes = randomBytes(1_000);
     const first = await stage(store, bytes);
     s3.objects.set(first.key, { bytes: bytes.subarray(0, 10), storedAt: new Date() });
     await store.adopt(first.path, first.key, first.facts);
-    const standing = s3.objects.get(first.key);
-    t.ok(standing?.bytes.equals(bytes), 'replaced');
+    const stored = s3.objects.get(first.key);
+    t.ok(stored?.bytes.equals(bytes), 'replaced');
     const second = await stage(store, bytes);
     await store.adopt(second.path, second.key, second.facts);
-    t.equal(s3.objects.get(first.key), standing, 'kept');
+    t.equal(s3.objects.get(first.key), stored, 'kept');
   });
 
-  await t.test('a server without conditional writes is asked without, from then on', async (t) => {
+  await t.test('a server that refuses conditional writes gets none from then on', async (t) => {
     const { s3, store } = await openBucket(t);
     s3.conditional = false;
     const { key, bytes } = await put(store, 100);
@@ -297,16 +299,16 @@ void t.test('blobs in a bucket', async (t) => {
     t.equal(s3.seen.filter(({ headers }) => headers['if-none-match'] !== undefined).length, 1);
   });
 
-  await t.test('in parts: whichever request fails, the blob is whole or nothing of it is left', async (t) => {
+  await t.test('in parts: whichever request fails, the blob is stored whole or nothing of it is left', async (t) => {
     const { s3, store } = await openBucket(t);
-    for (const [name, which, misdeed, survives] of [
+    for (const [name, which, failure, survives] of [
       ['a part is reset once', isPart, { kind: 'reset' }, true],
-      ['the end loses its answer', isEnd, { kind: 'lose_answer' }, true],
+      ['the response to the end is lost', isEnd, { kind: 'lose_response' }, true],
       ['a part is refused', isPart, { kind: 'status', status: 403, code: 'AccessDenied' }, false],
       ['the end is refused', isEnd, { kind: 'status', status: 400, code: 'InvalidPart' }, false],
-      ['a part is kept short', isPart, { kind: 'keep_less', keptBytes: 4 }, false],
+      ['a part is kept short', isPart, { kind: 'store_less', storedBytes: 4 }, false],
     ] as const) {
-      letGoWrong(s3, 1, which, misdeed);
+      makeFail(s3, 1, which, failure);
       const staged = await stage(store, randomBytes(6_000_000));
       const adopted = store.adopt(staged.path, staged.key, staged.facts);
       if (survives) await adopted;
@@ -317,14 +319,14 @@ void t.test('blobs in a bucket', async (t) => {
     }
   });
 
-  await t.test('a caller who leaves in the middle of a write ends it, and its parts with it', async (t) => {
+  await t.test('a caller who leaves during a write ends it, and no parts are left', async (t) => {
     const { s3, store } = await openBucket(t);
     for (const [sizeBytes, which] of [
       [1_000, isPut],
       [6_000_000, isPart],
     ] as const) {
       const leaving = new AbortController();
-      s3.misdeed = (request) => {
+      s3.failure = (request) => {
         if (!which(request)) return undefined;
         leaving.abort(new Error('the caller has left'));
         return { kind: 'stall' };
@@ -337,7 +339,7 @@ void t.test('blobs in a bucket', async (t) => {
     }
   });
 
-  await t.test('parts that an earlier run abandoned are removed at the start, young ones are not', async (t) => {
+  await t.test('parts that an earlier process abandoned are removed at the start, recent ones are not', async (t) => {
     const s3 = await openLightS3();
     const begun = (daysAgo: number): { key: string; parts: Map<number, Buffer>; begunAt: Date } => ({
       key: 'media/x',
@@ -351,7 +353,7 @@ void t.test('blobs in a bucket', async (t) => {
     t.same([...s3.uploads.keys()], ['young']);
   });
 
-  await t.test('connections stay within their number, however many read', async (t) => {
+  await t.test('connections stay within their limit, however many read', async (t) => {
     const { s3, store } = await openBucket(t);
     const { key, bytes } = await put(store, 200_000);
     const reads = await Promise.all(Array.from({ length: 30 }, async () => await bytesOf(store, key)));
@@ -359,7 +361,7 @@ void t.test('blobs in a bucket', async (t) => {
     t.ok((await s3.connections()) <= 4);
   });
 
-  await t.test('an unreachable server fails the probe with its reason', async (t) => {
+  await t.test('with an unreachable server the probe fails and gives the reason', async (t) => {
     const s3 = await openLightS3();
     await s3.close();
     const { store } = await openBucket(t, { attempts_max: 1 }, s3);
@@ -369,7 +371,7 @@ void t.test('blobs in a bucket', async (t) => {
 
 void t.test('blob keys, faults and configuration', async (t) => {
   const [a, b] = ['a'.repeat(64) as Sha256, 'b'.repeat(64) as Sha256];
-  await t.test('only keys as they are made are read', async (t) => {
+  await t.test('only well-formed keys are parsed', async (t) => {
     for (const key of [mediaKey(a), thumbKey(a, b)]) t.equal(parseBlobKey(key), key);
     for (const text of [
       '',
@@ -389,7 +391,7 @@ void t.test('blob keys, faults and configuration', async (t) => {
     }
   });
 
-  await t.test('what a storage throws becomes a fault with its cause; an abort stays itself', async (t) => {
+  await t.test('an error of the storage becomes a fault with its cause; an abort stays as it is', async (t) => {
     for (const [code, fault] of [
       ['ENOSPC', 'storage_full'],
       ['EDQUOT', 'storage_full'],
@@ -405,12 +407,119 @@ void t.test('blob keys, faults and configuration', async (t) => {
     t.equal(storageFault(reason, AbortSignal.abort(reason)), reason);
   });
 
-  await t.test('keys of the configuration that only fit one by one are found', async (t) => {
-    t.same(blobsFaults(config({ s3: { access_key_id: 'env:KEY' } }), 1e7), [], 'they do not matter to local folders');
+  await t.test('settings that do not fit each other are found', async (t) => {
+    t.same(blobsFaults(config({ s3: { access_key_id: 'env:KEY' } }), 1e7), [], 'they do not matter with local folders');
     const faults = blobsFaults(config({ adaptor: 's3', s3: { access_key_id: 'env:KEY', part_size: '5MiB' } }), 1e12);
     t.same(
       faults.map(({ path }) => path),
       ['origin.blobs.s3', 'origin.blobs.s3.part_size'],
     );
   });
+});
+
+// Syncs of folders.
+
+interface Begun {
+  readonly folder: string;
+  end(): void;
+  fail(): void;
+}
+
+/** A sync whose ends the test decides, and a list of those that began. */
+function watched() {
+  const begun: Begun[] = [];
+  const groupSync = createGroupSync(
+    (folder) =>
+      new Promise((resolve, reject) => {
+        begun.push({ folder, end: resolve, fail: () => reject(new Error(`${folder} was not synced`)) });
+      }),
+  );
+  return { begun, groupSync };
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** Whether it is settled by now, and how. */
+async function stateOf(waiting: Promise<void>): Promise<string> {
+  const pending = turn().then(() => 'waiting');
+  const settled = waiting.then(
+    () => 'synced',
+    (thrown: Error) => thrown.message,
+  );
+  return await Promise.race([settled, pending]);
+}
+
+void t.test('a sync begins at once if none is running', async (t) => {
+  const { begun, groupSync } = watched();
+  const waiting = groupSync('a');
+  t.equal(begun.length, 1);
+  begun[0]?.end();
+  await waiting;
+  void groupSync('a');
+  t.equal(begun.length, 2, 'a sync that has ended covers no later call');
+});
+
+void t.test('a call is never resolved by a sync that began before it', async (t) => {
+  const { begun, groupSync } = watched();
+  const first = groupSync('a');
+  const second = groupSync('a');
+  begun[0]?.end();
+  t.equal(await stateOf(first), 'synced');
+  t.equal(await stateOf(second), 'waiting');
+  const third = groupSync('a');
+  t.equal(begun.length, 2);
+  begun[1]?.end();
+  t.equal(await stateOf(second), 'synced');
+  t.equal(await stateOf(third), 'waiting', 'a call during the second sync waits for a third');
+  begun[2]?.end();
+  t.equal(await stateOf(third), 'synced');
+  t.equal(begun.length, 3);
+});
+
+void t.test('all calls during a sync share the next one', async (t) => {
+  const { begun, groupSync } = watched();
+  const first = groupSync('a');
+  const others = Array.from({ length: 20 }, () => groupSync('a'));
+  begun[0]?.end();
+  await first;
+  await turn();
+  t.equal(begun.length, 2);
+  begun[1]?.end();
+  await Promise.all(others);
+  t.equal(begun.length, 2);
+});
+
+void t.test('a shared sync that fails rejects all calls that share it, and no others', async (t) => {
+  const { begun, groupSync } = watched();
+  const first = groupSync('a');
+  const [second, third] = [groupSync('a'), groupSync('a')];
+  begun[0]?.end();
+  t.equal(await stateOf(first), 'synced');
+  begun[1]?.fail();
+  t.equal(await stateOf(second), 'a was not synced');
+  t.equal(await stateOf(third), 'a was not synced');
+  const fourth = groupSync('a');
+  begun[2]?.end();
+  t.equal(await stateOf(fourth), 'synced', 'the next sync is a new one');
+});
+
+void t.test('a sync that fails does not fail the one that waits behind it', async (t) => {
+  const { begun, groupSync } = watched();
+  const [first, second] = [groupSync('a'), groupSync('a')];
+  begun[0]?.fail();
+  t.equal(await stateOf(first), 'a was not synced');
+  begun[1]?.end();
+  t.equal(await stateOf(second), 'synced');
+});
+
+void t.test('folders do not wait for each other', async (t) => {
+  const { begun, groupSync } = watched();
+  const [first, other] = [groupSync('a'), groupSync('b')];
+  t.same(
+    begun.map(({ folder }) => folder),
+    ['a', 'b'],
+  );
+  begun[1]?.end();
+  t.equal(await stateOf(other), 'synced');
+  t.equal(await stateOf(first), 'waiting');
 });

@@ -21,13 +21,13 @@ void t.test(
   'the reason why a bucket cannot be used is reported; one that fails during the restore leaves no metadata',
   async (t) => {
     const bench = await openRestoreBench(t, 's3', async (stores) => void (await stores.put('one')));
-    bench.s3.misdeed = () => ({ kind: 'status', status: 403, code: 'AccessDenied' });
+    bench.s3.failure = () => ({ kind: 'status', status: 403, code: 'AccessDenied' });
     await t.rejects(bench.restore(), { message: /^The storage cannot be used at the moment\..*AccessDenied/ });
-    bench.s3.misdeed = ({ method, key }) =>
+    bench.s3.failure = ({ method, key }) =>
       method === 'PUT' && key.startsWith('media/') ? { kind: 'status', status: 403, code: 'AccessDenied' } : undefined;
     await t.rejects(bench.restore(), { code: 'storage_unavailable' });
     t.same(bench.metaFiles(), []);
-    bench.s3.misdeed = () => undefined;
+    bench.s3.failure = () => undefined;
     t.equal(await bench.restore(), 0);
   },
 );

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type BlobStore, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
 import { createHashLocks } from '../../../origin/blobs/hash-locks.js';
-import { freeUnreferenced, type SweepParts } from '../../../origin/blobs/sweep.js';
+import { freeUnreferenced, type SweepDeps } from '../../../origin/blobs/sweep.js';
 import { createQuotas, quotaSection } from '../../../origin/quota.js';
 import {
   decideExpiry,
@@ -211,7 +211,7 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
   // An upload that begins and ends between the sweep's list and its turn.
   await meta.remove(again.record.id, 'eve', clock.now());
   clock.advance(HOUR + 1);
-  const late: SweepParts['meta'] = {
+  const late: SweepDeps['meta'] = {
     async unreferencedBlobs(before, limit) {
       const listed = await meta.unreferencedBlobs(before, limit);
       await house.put('bytes');
