@@ -7,7 +7,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t from 'tap';
-import { runModel, steps, type Tally } from '../kit/edge/cache-model.js';
+import { type Counts, runModel, steps } from '../kit/edge/cache-model.js';
 
 const RUNS = Number(process.env['MODEL_RUNS'] ?? 150);
 const SEED = process.env['MODEL_SEED'] ?? '5';
@@ -16,9 +16,9 @@ for (const mode of ['off', 'media'] as const) {
   for (const onDisk of [false, true]) {
     void t.test(`every answer is allowed: ${mode}, ${onDisk ? 'memory over disk' : 'memory alone'}`, async (t) => {
       const folder = join(t.testdir(), 'cache');
-      const seen: Tally = new Map();
+      const seen: Counts = new Map();
       await fc.assert(
-        fc.asyncProperty(steps({ partsMax: 30, restarts: onDisk }), async (given) => {
+        fc.asyncProperty(steps({ lengthMax: 30, restarts: onDisk }), async (given) => {
           if (onDisk) await rm(folder, { recursive: true, force: true });
           await runModel({ mode, ...(onDisk && { folder }) }, given, seen);
         }),

@@ -10,7 +10,7 @@ import type { MediaId } from '../../../src/ids.js';
 import { parseUseReport, USES_PATH } from '../../../src/journal/use-report.js';
 import { ManualClock } from '../../kit/clock.js';
 import { testDeps } from '../../kit/deps.js';
-import { runModel, steps, type Tally } from '../../kit/edge/cache-model.js';
+import { type Counts, runModel, steps } from '../../kit/edge/cache-model.js';
 import { EDGE_PROOF, openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
 import { mediaHead, mediaScript, rangedScript, type Script, sha256Of } from '../../kit/edge/scripted-origin.js';
 import { connectRaw } from '../../kit/http/raw.js';
@@ -720,8 +720,8 @@ void t.test(
   'whatever is asked, changed, broken or taken down, every answer is one that an infinite memory allows',
   async (t) => {
     for (const mode of ['off', 'media'] as const) {
-      const seen: Tally = new Map();
-      const property = fc.asyncProperty(steps({ partsMax: 10, restarts: false }), (given) =>
+      const seen: Counts = new Map();
+      const property = fc.asyncProperty(steps({ lengthMax: 10, restarts: false }), (given) =>
         runModel({ mode }, given, seen),
       );
       // The same every time, so that there is something to judge. Others are drawn by test/slow/edge-model.test.ts.

@@ -1,7 +1,8 @@
 /**
- * The whole cache, without sockets, before an origin that remembers all it said,
- * and steps that fast-check draws: whatever is asked, changed, broken, taken
- * down or restarted, every answer must be one that the oracle allows.
+ * The model test of the cache: the engine without sockets, an origin that
+ * remembers all its responses, and steps drawn by fast-check. Whatever is
+ * requested, changed, broken, taken down or restarted, the oracle must allow
+ * every response.
  */
 
 import * as fc from 'fast-check';
@@ -21,32 +22,39 @@ import { linesOf, type ReplyBody } from '../../../src/http/reply.js';
 import { parseMediaId } from '../../../src/ids.js';
 import { ManualClock } from '../clock.js';
 import { configured, testDeps } from '../deps.js';
-import { type Asked, type Given, isForOneAlone, judgeAnswer, type Wishes, type World } from './cache-oracle.js';
-import { type Directives, ModelOrigin, type Sayings, type Trouble } from './model-origin.js';
+import {
+  type Context,
+  checkResponse,
+  isUnshareable,
+  type ModelRequest,
+  type ModelResponse,
+  type RequestDirectives,
+} from './cache-oracle.js';
+import { type Directives, ModelOrigin, type ResponseSettings, type Trouble } from './model-origin.js';
 
-/** One request, with its conditions still in words: what they name is known when it is made. */
-export interface AskStep {
+/** One request. The values of its conditions are known only when it is sent. */
+export interface RequestStep {
   readonly method: 'GET' | 'HEAD';
   readonly path: number;
   readonly kind: 'a' | 'b' | null;
   readonly range: { readonly first: number; readonly length: number | null } | null;
   readonly ifRange: boolean;
   readonly condition: 'none' | 'tag' | 'old_tag' | 'date' | 'old_date';
-  readonly wishes: Wishes;
+  readonly directives: RequestDirectives;
   readonly credential: boolean;
-  /** Leaves after so many bytes. */
-  readonly leavesAfter: number | null;
+  /** The client goes away after so many bytes. */
+  readonly abortsAfter: number | null;
 }
 
-export type Forgetting = 'take_down' | 'purge_prefix' | 'purge_all' | 'unsafe';
+export type Removal = 'take_down' | 'purge_prefix' | 'purge_all' | 'unsafe';
 
 export type Step =
-  | { readonly kind: 'ask'; readonly asks: readonly AskStep[]; readonly meanwhile: Forgetting | null }
+  | { readonly kind: 'requests'; readonly requests: readonly RequestStep[]; readonly meanwhile: Removal | null }
   | { readonly kind: 'advance'; readonly seconds: number }
   | { readonly kind: 'change'; readonly path: number }
-  | { readonly kind: 'say'; readonly path: number; readonly says: Sayings }
+  | { readonly kind: 'configure'; readonly path: number; readonly settings: ResponseSettings }
   | { readonly kind: 'trouble'; readonly path: number; readonly troubles: readonly Trouble[] }
-  | { readonly kind: 'forget'; readonly path: number; readonly how: Forgetting }
+  | { readonly kind: 'remove'; readonly path: number; readonly how: Removal }
   | { readonly kind: 'lease'; readonly verdict: LeaseVerdict }
   | { readonly kind: 'restart' };
 
@@ -55,7 +63,7 @@ const some = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> => fc.
 const seldom = fc.integer({ min: 0, max: 7 }).map((drawn) => drawn === 0);
 const seconds = fc.constantFrom(0, 1, 2, 5, 10, 60);
 
-const directives: fc.Arbitrary<Directives> = fc
+const responseDirectives: fc.Arbitrary<Directives> = fc
   .record({
     noStore: seldom,
     noCache: seldom,
@@ -70,9 +78,9 @@ const directives: fc.Arbitrary<Directives> = fc
   })
   .map((drawn) => Object.fromEntries(Object.entries(drawn).filter(([, value]) => value !== undefined)));
 
-const sayings: fc.Arbitrary<Sayings> = fc.record({
-  cc: fc.option(directives, { nil: null, freq: 4 }),
-  cdn: fc.option(directives, { nil: null, freq: 1 }),
+const responseSettings: fc.Arbitrary<ResponseSettings> = fc.record({
+  cc: fc.option(responseDirectives, { nil: null, freq: 4 }),
+  cdn: fc.option(responseDirectives, { nil: null, freq: 1 }),
   expiresIn: fc.option(fc.constantFrom(-5, 0, 5, 60), { nil: null, freq: 1 }),
   age: fc.constantFrom(0, 0, 0, 3, 30),
   dateBehind: fc.constantFrom(0, 0, 0, 4),
@@ -84,8 +92,8 @@ const sayings: fc.Arbitrary<Sayings> = fc.record({
   sunsetIn: fc.constantFrom(null, null, null, 3, 90),
 });
 
-/** Most origins most of the time: so that there is something to reuse. */
-const plain: Sayings = {
+/** A usual origin, so that there is something to reuse. */
+const plainSettings: ResponseSettings = {
   cc: { maxAge: 10, public: true, swr: 5 },
   cdn: null,
   expiresIn: null,
@@ -99,11 +107,11 @@ const plain: Sayings = {
   sunsetIn: null,
 };
 
-const wishes: fc.Arbitrary<Wishes> = fc.oneof(
-  { weight: 5, arbitrary: fc.constant<Wishes>({}) },
+const requestDirectives: fc.Arbitrary<RequestDirectives> = fc.oneof(
+  { weight: 5, arbitrary: fc.constant<RequestDirectives>({}) },
   {
     weight: 2,
-    arbitrary: fc.constantFrom<Wishes>(
+    arbitrary: fc.constantFrom<RequestDirectives>(
       { noCache: true },
       { noStore: true },
       { onlyIfCached: true },
@@ -117,10 +125,10 @@ const wishes: fc.Arbitrary<Wishes> = fc.oneof(
   },
 );
 
-/** Most of it happens in one place, so that one thing meets another. */
+/** Most steps use the same path, so that they affect each other. */
 const path = fc.constantFrom(...[0, 0, 0, 1, 2].map((number) => number % PATHS));
 
-const asking: fc.Arbitrary<AskStep> = fc.record({
+const request: fc.Arbitrary<RequestStep> = fc.record({
   method: fc.constantFrom('GET', 'GET', 'GET', 'HEAD'),
   path,
   kind: fc.constantFrom('a', 'b', null),
@@ -130,37 +138,44 @@ const asking: fc.Arbitrary<AskStep> = fc.record({
   ),
   ifRange: fc.boolean(),
   condition: fc.constantFrom('none', 'none', 'none', 'tag', 'old_tag', 'date', 'old_date'),
-  wishes,
+  directives: requestDirectives,
   credential: fc.constantFrom(true, true, false),
-  leavesAfter: fc.constantFrom(null, null, null, null, 0, 60, 130),
+  abortsAfter: fc.constantFrom(null, null, null, null, 0, 60, 130),
 });
 
-const forgetting = fc.constantFrom<Forgetting>('take_down', 'purge_prefix', 'purge_all', 'unsafe');
+const removal = fc.constantFrom<Removal>('take_down', 'purge_prefix', 'purge_all', 'unsafe');
 
-const one = (asks: fc.Arbitrary<AskStep>): fc.Arbitrary<Step> =>
-  fc.record({ kind: fc.constant('ask' as const), asks: fc.tuple(asks), meanwhile: fc.constant(null) });
-const plainly: fc.Arbitrary<AskStep> = asking.map((drawn) => ({
+const oneRequest = (requests: fc.Arbitrary<RequestStep>): fc.Arbitrary<Step> =>
+  fc.record({ kind: fc.constant('requests' as const), requests: fc.tuple(requests), meanwhile: fc.constant(null) });
+const plainRequest: fc.Arbitrary<RequestStep> = request.map((drawn) => ({
   ...drawn,
   method: 'GET',
   path: 0,
   kind: null,
   range: null,
   condition: 'none',
-  wishes: {},
+  directives: {},
   credential: true,
-  leavesAfter: null,
+  abortsAfter: null,
 }));
-const within = plainly.map((drawn): AskStep => ({ ...drawn, range: { first: 5, length: 20 }, ifRange: false }));
+const rangeWithin = plainRequest.map(
+  (drawn): RequestStep => ({ ...drawn, range: { first: 5, length: 20 }, ifRange: false }),
+);
 
-const beyond = plainly.map((drawn): AskStep => ({ ...drawn, range: { first: 70, length: null }, ifRange: false }));
+const rangeBeyond = plainRequest.map(
+  (drawn): RequestStep => ({ ...drawn, range: { first: 70, length: null }, ifRange: false }),
+);
 
-/** What seldom comes together by itself: a part, what becomes of it, and who wants it; a lifetime, and its end. */
-const plots: fc.Arbitrary<readonly Step[]> = fc.oneof(
+/**
+ * Sequences that random steps seldom produce: an incomplete response, a change, a request for it; a
+ * lifetime and its end.
+ */
+const scenarios: fc.Arbitrary<readonly Step[]> = fc.oneof(
   fc.tuple(
     fc.constant<Step>({ kind: 'trouble', path: 0, troubles: ['break'] }),
-    one(plainly),
+    oneRequest(plainRequest),
     fc.oneof(
-      fc.record({ kind: fc.constant('forget' as const), path: fc.constant(0), how: forgetting }),
+      fc.record({ kind: fc.constant('remove' as const), path: fc.constant(0), how: removal }),
       fc.constant<Step>({ kind: 'change', path: 0 }),
       fc.constant<Step>({ kind: 'advance', seconds: 12 }),
     ),
@@ -168,27 +183,31 @@ const plots: fc.Arbitrary<readonly Step[]> = fc.oneof(
       { kind: 'trouble', path: 0, troubles: [] },
       { kind: 'trouble', path: 0, troubles: ['no_if_range'] },
     ),
-    one(fc.oneof(within, plainly, beyond)),
+    oneRequest(fc.oneof(rangeWithin, plainRequest, rangeBeyond)),
   ),
   fc.tuple(
-    fc.constant<Step>({ kind: 'forget', path: 0, how: 'purge_all' }),
-    fc.constant<Step>({ kind: 'say', path: 0, says: plain }),
-    one(plainly),
-    sayings.map((says): Step => ({ kind: 'say', path: 0, says: { ...says, etag: 'strong', missing: false } })),
+    fc.constant<Step>({ kind: 'remove', path: 0, how: 'purge_all' }),
+    fc.constant<Step>({ kind: 'configure', path: 0, settings: plainSettings }),
+    oneRequest(plainRequest),
+    responseSettings.map(
+      (settings): Step => ({ kind: 'configure', path: 0, settings: { ...settings, etag: 'strong', missing: false } }),
+    ),
     fc.constant<Step>({ kind: 'advance', seconds: 70 }),
-    one(plainly.map((drawn): AskStep => ({ ...drawn, credential: false }))),
+    oneRequest(plainRequest.map((drawn): RequestStep => ({ ...drawn, credential: false }))),
   ),
   fc.tuple(
-    fc.constant<Step>({ kind: 'forget', path: 0, how: 'purge_all' }),
-    sayings.map((says): Step => ({ kind: 'say', path: 0, says: { ...says, missing: false } })),
-    one(plainly),
+    fc.constant<Step>({ kind: 'remove', path: 0, how: 'purge_all' }),
+    responseSettings.map(
+      (settings): Step => ({ kind: 'configure', path: 0, settings: { ...settings, missing: false } }),
+    ),
+    oneRequest(plainRequest),
     fc.constantFrom<Step>(
       { kind: 'advance', seconds: 3 },
       { kind: 'advance', seconds: 6 },
       { kind: 'advance', seconds: 12 },
     ),
     fc.constantFrom<Step>({ kind: 'trouble', path: 0, troubles: ['connect'] }, { kind: 'change', path: 0 }),
-    one(plainly),
+    oneRequest(plainRequest),
   ),
 );
 
@@ -197,9 +216,9 @@ const single = (restarts: boolean): fc.Arbitrary<Step> =>
     {
       weight: 12,
       arbitrary: fc.record({
-        kind: fc.constant('ask' as const),
-        asks: fc.array(asking, { minLength: 1, maxLength: 3 }),
-        meanwhile: fc.oneof({ weight: 7, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: forgetting }),
+        kind: fc.constant('requests' as const),
+        requests: fc.array(request, { minLength: 1, maxLength: 3 }),
+        meanwhile: fc.oneof({ weight: 7, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: removal }),
       }),
     },
     {
@@ -207,7 +226,7 @@ const single = (restarts: boolean): fc.Arbitrary<Step> =>
       arbitrary: fc.record({ kind: fc.constant('advance' as const), seconds: fc.constantFrom(0.4, 1, 3, 6, 12, 70) }),
     },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant('change' as const), path }) },
-    { weight: 3, arbitrary: fc.record({ kind: fc.constant('say' as const), path, says: sayings }) },
+    { weight: 3, arbitrary: fc.record({ kind: fc.constant('configure' as const), path, settings: responseSettings }) },
     {
       weight: 2,
       arbitrary: fc.record({
@@ -222,7 +241,7 @@ const single = (restarts: boolean): fc.Arbitrary<Step> =>
         ),
       }),
     },
-    { weight: 1, arbitrary: fc.record({ kind: fc.constant('forget' as const), path, how: forgetting }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('remove' as const), path, how: removal }) },
     {
       weight: 1,
       arbitrary: fc.record({
@@ -233,36 +252,36 @@ const single = (restarts: boolean): fc.Arbitrary<Step> =>
     ...(restarts ? [{ weight: 1, arbitrary: fc.constant({ kind: 'restart' as const }) }] : []),
   );
 
-/** Single steps, and some plots among them. */
+/** Single steps, with some scenarios among them. */
 export const steps = (sizes: {
-  readonly partsMax: number;
+  readonly lengthMax: number;
   readonly restarts: boolean;
 }): fc.Arbitrary<readonly Step[]> =>
   fc
     .array(
       fc.oneof(
         { weight: 5, arbitrary: single(sizes.restarts).map((step): readonly Step[] => [step]) },
-        { weight: 1, arbitrary: plots },
+        { weight: 1, arbitrary: scenarios },
       ),
-      { minLength: 2, maxLength: sizes.partsMax, size: 'max' },
+      { minLength: 2, maxLength: sizes.lengthMax, size: 'max' },
     )
     .map((drawn) => drawn.flat());
 
 export interface ModelOptions {
   readonly mode: 'media' | 'off';
-  /** Where the disk tier lies; none without. */
+  /** The folder of the disk tier. Absent: no disk tier. */
   readonly folder?: string;
 }
 
-/** What the answers were, so that a test can see that there was something to judge. */
-export type Tally = Map<string, number>;
+/** How often each kind of response occurred, so that a test can see that all kinds were checked. */
+export type Counts = Map<string, number>;
 
-/** Runs the steps; throws at the first answer that was not allowed. */
-export async function runModel(options: ModelOptions, given: readonly Step[], tally: Tally): Promise<void> {
-  const model = new Model(options, tally);
+/** Runs the steps. Throws at the first response that was not allowed. */
+export async function runModel(options: ModelOptions, drawn: readonly Step[], counts: Counts): Promise<void> {
+  const model = new Model(options, counts);
   try {
     await model.open();
-    for (const step of given) await model.take(step);
+    for (const step of drawn) await model.take(step);
   } finally {
     await model.close();
   }
@@ -280,18 +299,18 @@ const GATE: Gate = {
 
 class Model {
   readonly #options: ModelOptions;
-  readonly #tally: Tally;
+  readonly #counts: Counts;
   readonly #clock = new ManualClock(Date.UTC(2026, 0, 1) + 300);
   readonly #origin: ModelOrigin;
-  readonly #forgottenSeq = new Map<string, number>();
+  readonly #removedSeq = new Map<string, number>();
   #lease: LeaseVerdict = 'yes';
   #engine: Engine | undefined;
   #cache: EdgeCache | undefined;
 
-  constructor(options: ModelOptions, tally: Tally) {
+  constructor(options: ModelOptions, counts: Counts) {
     this.#options = options;
-    this.#tally = tally;
-    this.#origin = new ModelOrigin(this.#clock, options.mode, plain);
+    this.#counts = counts;
+    this.#origin = new ModelOrigin(this.#clock, options.mode, plainSettings);
   }
 
   async open(): Promise<void> {
@@ -300,7 +319,7 @@ class Model {
     const { cache } = defaults;
     const config = {
       ...defaults,
-      // Everything is far ahead, and little is finished for nobody: the ways that are seldom taken otherwise.
+      // Most ranges are far ahead of the fill, and few fills go on without readers: rare code paths otherwise.
       fill: { ...defaults.fill, aheadBytes: 60, finishShare: 0.7, finishBytes: 0, aloneMs: 5_000 },
       cache: {
         ...cache,
@@ -316,8 +335,8 @@ class Model {
         parts: { ...cache.parts, sizeBytes: 14_000 },
       },
     };
-    const parts = { ...testDeps(), clock: this.#clock };
-    this.#cache = await openCache(config.cache, parts);
+    const deps = { ...testDeps(), clock: this.#clock };
+    this.#cache = await openCache(config.cache, deps);
     this.#engine = createEngine(
       config,
       {
@@ -329,7 +348,7 @@ class Model {
         lease: () => this.#lease,
         policy: { current: policyOf(config) },
       },
-      parts,
+      deps,
     );
   }
 
@@ -340,22 +359,22 @@ class Model {
 
   async take(step: Step): Promise<void> {
     switch (step.kind) {
-      case 'ask':
-        return this.#askAll(step);
+      case 'requests':
+        return this.#sendAll(step);
       case 'advance':
         this.#clock.advance(step.seconds * 1_000);
         return;
       case 'change':
         this.#origin.change(this.#pathOf(step.path));
         return;
-      case 'say':
-        this.#origin.say(this.#pathOf(step.path), this.#possible(step.says));
+      case 'configure':
+        this.#origin.configure(this.#pathOf(step.path), this.#possibleIn(step.settings));
         return;
       case 'trouble':
         this.#origin.at(this.#pathOf(step.path)).troubles.push(...step.troubles);
         return;
-      case 'forget':
-        return this.#forget(this.#pathOf(step.path), step.how);
+      case 'remove':
+        return this.#remove(this.#pathOf(step.path), step.how);
       case 'lease':
         if (this.#options.mode === 'media') this.#lease = step.verdict;
         return;
@@ -365,52 +384,51 @@ class Model {
     }
   }
 
-  /** Media never vary, and only they end. */
-  #possible(says: Sayings): Sayings {
-    return this.#options.mode === 'media' ? { ...says, vary: false } : { ...says, sunsetIn: null };
+  /** Media never vary, and only media have an end. */
+  #possibleIn(settings: ResponseSettings): ResponseSettings {
+    return this.#options.mode === 'media' ? { ...settings, vary: false } : { ...settings, sunsetIn: null };
   }
 
   #pathOf(number: number): string {
     return this.#options.mode === 'media' ? `/v1/media/01J9ZC8GZ0000000000000000${number}` : `/page/${number}`;
   }
 
-  async #askAll({ asks, meanwhile }: Extract<Step, { kind: 'ask' }>): Promise<void> {
+  async #sendAll({ requests, meanwhile }: Extract<Step, { kind: 'requests' }>): Promise<void> {
     const startedSeq = this.#origin.seq;
-    const world: World = {
+    const context: Context = {
       mode: this.#options.mode,
       origin: this.#origin,
-      forgottenSeq: this.#forgottenSeq,
+      removedSeq: new Map(this.#removedSeq),
       cutOff: this.#lease !== 'yes',
       disturbed: meanwhile !== null,
     };
-    const asked = asks.map((each) => this.#asked(each, startedSeq));
-    const forgottenBefore = new Map(this.#forgottenSeq);
-    const answering = asked.map((each, index) => this.#ask(each, asks[index]?.leavesAfter ?? null));
+    const modelRequests = requests.map((each) => this.#modelRequest(each, startedSeq));
+    const sent = modelRequests.map((each, index) => this.#send(each, requests[index]?.abortsAfter ?? null));
     if (meanwhile !== null) {
       for (let turn = this.#origin.seq % 4; turn > 0; turn -= 1) await new Promise(setImmediate);
-      await this.#forget(asked[0]?.path ?? '', meanwhile);
+      await this.#remove(modelRequests[0]?.path ?? '', meanwhile);
     }
-    const given = await Promise.all(answering);
-    await this.#settled();
-    const lonely = new Set<string>();
-    for (const [index, each] of given.entries()) {
-      const request = asked[index];
+    const responses = await Promise.all(sent);
+    await this.#flightsDone();
+    const unshareable = new Set<string>();
+    for (const [index, response] of responses.entries()) {
+      const request = modelRequests[index];
       if (request === undefined) continue;
+      const number = response.headers.get('x-response') ?? '';
+      const forOne = isUnshareable(context, response);
       const fault =
-        judgeAnswer({ ...world, forgottenSeq: forgottenBefore }, request, each) ??
-        (isForOneAlone(world, each) && lonely.has(each.headers.get('x-answer') ?? '')
-          ? 'one caller’s answer for another'
-          : undefined);
-      if (isForOneAlone(world, each)) lonely.add(each.headers.get('x-answer') ?? '');
-      if (fault !== undefined) throw new Error(`${fault}: ${describe(request, each, this.#origin)}`);
-      this.#count(each);
+        checkResponse(context, request, response) ??
+        (forOne && unshareable.has(number) ? 'a response for one client was sent to another' : undefined);
+      if (forOne) unshareable.add(number);
+      if (fault !== undefined) throw new Error(`${fault}: ${describe(request, response, this.#origin)}`);
+      this.#count(response);
     }
   }
 
-  #asked(step: AskStep, startedSeq: number): Asked {
+  #modelRequest(step: RequestStep, startedSeq: number): ModelRequest {
     const target = this.#pathOf(step.path);
     const { version, changedAt } = this.#origin.at(target);
-    const known = this.#origin.answers.filter(({ path, etag }) => path === target && etag !== null);
+    const known = this.#origin.responses.filter(({ path, etag }) => path === target && etag !== null);
     const tag = known.at(step.condition === 'old_tag' ? 0 : -1)?.etag ?? `"v${version}"`;
     const headers = new Map<string, string>();
     if (step.kind !== null) headers.set('x-kind', step.kind);
@@ -422,7 +440,7 @@ class Model {
     if (step.condition === 'tag' || step.condition === 'old_tag') headers.set('if-none-match', tag);
     if (step.condition === 'date') headers.set('if-modified-since', formatHttpDate(changedAt));
     if (step.condition === 'old_date') headers.set('if-modified-since', formatHttpDate(changedAt - 2_000));
-    const cacheControl = wishesText(step.wishes);
+    const cacheControl = directivesText(step.directives);
     if (cacheControl !== '') headers.set('cache-control', cacheControl);
     if (step.credential && this.#options.mode === 'media') headers.set('authorization', 'Bearer x');
     if (!step.credential && this.#options.mode === 'off') headers.set('authorization', 'Basic x');
@@ -430,31 +448,31 @@ class Model {
       method: step.method,
       path: target,
       headers,
-      wishes: step.wishes,
+      directives: step.directives,
       credential: step.credential,
       startedSeq,
       startedAt: this.#clock.now(),
     };
   }
 
-  async #ask(asked: Asked, leavesAfter: number | null): Promise<Given> {
+  async #send(request: ModelRequest, abortsAfter: number | null): Promise<ModelResponse> {
     const engine = this.#engine;
     if (engine === undefined) throw new Error('the model is not open');
-    const leaving = new AbortController();
-    const answer = await handle(engine, askOf(asked), { gone: () => leaving.signal });
+    const client = new AbortController();
+    const answer = await handle(engine, edgeRequestOf(request), { gone: () => client.signal });
     const endedAt = this.#clock.now();
     try {
       const reply = replyOf(answer);
       const { status, body } = reply;
-      const sends = asked.method !== 'HEAD' && status !== 304;
-      const read = sends ? await readBody(body, leaving.signal, leavesAfter) : NOTHING_READ;
+      const sends = request.method !== 'HEAD' && status !== 304;
+      const read = sends ? await readBody(body, client.signal, abortsAfter) : NOTHING_READ;
       return { status, headers: new Map(linesOf(reply)), ...read, endedAt };
     } finally {
-      leaving.abort(new Error('the exchange is over'));
+      client.abort(new Error('the exchange is over'));
     }
   }
 
-  async #forget(path: string, how: Forgetting): Promise<void> {
+  async #remove(path: string, how: Removal): Promise<void> {
     const engine = this.#engine;
     const cache = this.#cache;
     if (engine === undefined || cache === undefined) throw new Error('the model is not open');
@@ -489,31 +507,31 @@ class Model {
   }
 
   #mark(paths: readonly string[]): void {
-    for (const path of paths) this.#forgottenSeq.set(path, this.#origin.seq);
+    for (const path of paths) this.#removedSeq.set(path, this.#origin.seq);
   }
 
-  /** What goes on behind the answers comes to its end. */
-  async #settled(): Promise<void> {
+  /** Waits for everything that goes on after the responses. */
+  async #flightsDone(): Promise<void> {
     while ((this.#engine?.flights.underWay ?? 0) > 0) await new Promise(setImmediate);
   }
 
-  #count({ status, headers }: Given): void {
+  #count({ status, headers }: ModelResponse): void {
     const [, how = 'own'] = /; (hit|fwd=[a-z-]+)/.exec(headers.get('cache-status') ?? '') ?? [];
     const detail = /detail=([a-z-]+)/.exec(headers.get('cache-status') ?? '')?.[1];
     for (const name of [String(status), how, ...(detail === undefined ? [] : [detail])]) {
-      this.#tally.set(name, (this.#tally.get(name) ?? 0) + 1);
+      this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1);
     }
   }
 }
 
-const NOTHING_READ = { bytes: Buffer.alloc(0), whole: true, left: false };
+const NOTHING_READ = { bytes: Buffer.alloc(0), whole: true, aborted: false };
 
 function replyOf(answer: Answer): Extract<Answer, { kind: 'reply' }>['reply'] {
   if (answer.kind === 'reply') return answer.reply;
   throw new Error('a GET or HEAD was passed on');
 }
 
-function askOf({ method, path: target, headers }: Asked): EdgeRequest {
+function edgeRequestOf({ method, path: target, headers }: ModelRequest): EdgeRequest {
   return {
     method,
     target,
@@ -524,7 +542,7 @@ function askOf({ method, path: target, headers }: Asked): EdgeRequest {
   };
 }
 
-function wishesText({ noCache, noStore, onlyIfCached, maxAge, minFresh, maxStale }: Wishes): string {
+function directivesText({ noCache, noStore, onlyIfCached, maxAge, minFresh, maxStale }: RequestDirectives): string {
   const members: string[] = [];
   if (noCache === true) members.push('no-cache');
   if (noStore === true) members.push('no-store');
@@ -535,37 +553,37 @@ function wishesText({ noCache, noStore, onlyIfCached, maxAge, minFresh, maxStale
   return members.join(', ');
 }
 
-/** To its end, to where it breaks, or as far as the reader wants. */
+/** Reads to the end, to where the transfer breaks, or to where the client goes away. */
 async function readBody(
   body: ReplyBody,
   signal: AbortSignal,
-  leavesAfter: number | null,
-): Promise<Pick<Given, 'bytes' | 'whole' | 'left'>> {
+  abortsAfter: number | null,
+): Promise<Pick<ModelResponse, 'bytes' | 'whole' | 'aborted'>> {
   if (body.kind === 'none') return NOTHING_READ;
-  if (body.kind === 'bytes') return { bytes: Buffer.from(body.bytes), whole: true, left: false };
+  if (body.kind === 'bytes') return { bytes: Buffer.from(body.bytes), whole: true, aborted: false };
   const pieces: Buffer[] = [];
   let sizeBytes = 0;
   try {
     for await (const piece of body.open(signal) as AsyncIterable<Buffer>) {
       pieces.push(piece);
       sizeBytes += piece.length;
-      if (leavesAfter !== null && sizeBytes > leavesAfter) break;
+      if (abortsAfter !== null && sizeBytes > abortsAfter) break;
     }
   } catch {
-    return { bytes: Buffer.concat(pieces), whole: false, left: false };
+    return { bytes: Buffer.concat(pieces), whole: false, aborted: false };
   }
-  const left = leavesAfter !== null && sizeBytes > leavesAfter;
-  return { bytes: Buffer.concat(pieces), whole: !left, left };
+  const aborted = abortsAfter !== null && sizeBytes > abortsAfter;
+  return { bytes: Buffer.concat(pieces), whole: !aborted, aborted };
 }
 
-function describe(asked: Asked, given: Given, origin: ModelOrigin): string {
-  const { method, path: target, headers, startedSeq } = asked;
-  const { status, bytes, whole } = given;
+function describe(request: ModelRequest, response: ModelResponse, origin: ModelOrigin): string {
+  const { method, path: target, headers, startedSeq } = request;
+  const { status, bytes, whole } = response;
   return JSON.stringify(
     {
-      asked: { method, target, headers: [...headers], startedSeq },
-      given: { status, headers: [...given.headers], bytes: bytes.toString(), whole },
-      answers: origin.answers
+      request: { method, target, headers: [...headers], startedSeq },
+      response: { status, headers: [...response.headers], bytes: bytes.toString(), whole },
+      origin: origin.responses
         .filter((each) => each.path === target)
         .slice(-4)
         .map(({ sent, ...each }) => ({ ...each, sent: [...sent] })),

@@ -1,7 +1,7 @@
 /**
- * An origin without sockets that remembers every answer it ever gave: for the
- * model of the cache. Each field that a cache may keep from one answer beside
- * the fields of another carries the number of the answer that it came with.
+ * The origin of the model test: without sockets, and it remembers every response.
+ * A cache may combine the fields of two responses, so each such field is sent
+ * with the number of its response (`x-of-…`).
  */
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
@@ -25,13 +25,13 @@ export interface Directives {
   readonly sie?: number;
 }
 
-/** What a path's answers say until they are told to say something else. Times in seconds. */
-export interface Sayings {
+/** The settings of a path's responses, until they are changed. Times in seconds. */
+export interface ResponseSettings {
   readonly cc: Directives | null;
   readonly cdn: Directives | null;
   readonly expiresIn: number | null;
   readonly age: number;
-  /** How far Date lies behind. */
+  /** How far Date is behind. */
   readonly dateBehind: number;
   readonly vary: boolean;
   readonly etag: 'strong' | 'weak' | 'none';
@@ -41,17 +41,17 @@ export interface Sayings {
   readonly sunsetIn: number | null;
 }
 
-/** `no_if_range`: it gives the range of what it has, whatever If-Range says. */
+/** `no_if_range`: the origin ignores If-Range and sends the range of its current version. */
 export type Trouble = 'connect' | 'error' | 'break' | 'no_ranges' | 'no_if_range';
 const FAILURES: ReadonlySet<Trouble> = new Set(['connect', 'error', 'break']);
 
-export interface OriginAnswer {
+export interface OriginResponse {
   readonly number: number;
-  /** When the request for it came, among all that happens. */
+  /** The number of its request in the sequence of all requests. */
   readonly seq: number;
   readonly path: string;
   readonly sent: ReadonlyMap<string, string>;
-  readonly says: Sayings;
+  readonly settings: ResponseSettings;
   readonly status: number;
   readonly version: number;
   readonly variant: string;
@@ -64,23 +64,23 @@ export interface OriginAnswer {
 }
 
 interface PathState {
-  says: Sayings;
+  settings: ResponseSettings;
   version: number;
   changedAt: number;
   readonly troubles: Trouble[];
 }
 
 export class ModelOrigin {
-  readonly answers: OriginAnswer[] = [];
-  /** Failures by path: when, among all that happens. */
+  readonly responses: OriginResponse[] = [];
+  /** Failures, with their number in the sequence of all requests. */
   readonly failures: { readonly path: string; readonly seq: number; readonly kind: Trouble }[] = [];
   seq = 0;
   readonly #clock: ManualClock;
   readonly #mode: 'media' | 'off';
-  readonly #initial: Sayings;
+  readonly #initial: ResponseSettings;
   readonly #paths = new Map<string, PathState>();
 
-  constructor(clock: ManualClock, mode: 'media' | 'off', initial: Sayings) {
+  constructor(clock: ManualClock, mode: 'media' | 'off', initial: ResponseSettings) {
     this.#clock = clock;
     this.#mode = mode;
     this.#initial = initial;
@@ -89,12 +89,12 @@ export class ModelOrigin {
   at(path: string): PathState {
     const found = this.#paths.get(path);
     if (found !== undefined) return found;
-    const made = { says: this.#initial, version: 1, changedAt: this.#clock.now() - 100_000, troubles: [] };
+    const made = { settings: this.#initial, version: 1, changedAt: this.#clock.now() - 100_000, troubles: [] };
     this.#paths.set(path, made);
     return made;
   }
 
-  /** A second later than anything before, so that dates tell versions apart. */
+  /** Makes a new version, a second later than everything before, so that their dates differ. */
   change(path: string): void {
     this.#clock.advance(1_000);
     const state = this.at(path);
@@ -102,11 +102,11 @@ export class ModelOrigin {
     state.changedAt = this.#clock.now();
   }
 
-  /** Another kind of validator, or another choice of variants, is another version: one names one thing. */
-  say(path: string, says: Sayings): void {
-    const { etag, vary, missing } = this.at(path).says;
-    if (etag !== says.etag || vary !== says.vary || missing !== says.missing) this.change(path);
-    this.at(path).says = says;
+  /** A change of the validator or of Vary makes a new version too, so that a validator has one meaning. */
+  configure(path: string, settings: ResponseSettings): void {
+    const { etag, vary, missing } = this.at(path).settings;
+    if (etag !== settings.etag || vary !== settings.vary || missing !== settings.missing) this.change(path);
+    this.at(path).settings = settings;
   }
 
   upstream(): Upstream {
@@ -130,65 +130,65 @@ export class ModelOrigin {
     if (signal.aborted) return { kind: 'failed', failure: 'left' };
     if (trouble !== undefined && FAILURES.has(trouble)) this.failures.push({ path, seq, kind: trouble });
     if (trouble === 'connect') return { kind: 'failed', failure: 'connect' };
-    const answer = this.#answer(request, { path, state, seq, requestedAt, trouble });
-    const body = bodyOf(request, answer, trouble === 'break');
+    const prepared = this.#prepare(request, { path, state, seq, requestedAt, trouble });
+    const body = bodyOf(request, prepared, trouble === 'break');
     body.on('error', () => undefined);
     signal.addEventListener('abort', () => body.destroy(new Error('nobody waits for it')), { once: true });
-    return { kind: 'answered', ...answer.head, body, requestedAt, receivedAt: answer.record.receivedAt };
+    return { kind: 'answered', ...prepared.head, body, requestedAt, receivedAt: prepared.record.receivedAt };
   }
 
-  #answer(
+  #prepare(
     request: UpstreamRequest,
-    asked: {
+    context: {
       readonly path: string;
       readonly state: PathState;
       readonly seq: number;
       readonly requestedAt: number;
       readonly trouble: Trouble | undefined;
     },
-  ): Answering {
-    const { path, state, seq, requestedAt, trouble } = asked;
-    // An error says nothing but that it is one.
-    const says = trouble === 'error' ? SILENT : state.says;
+  ): Prepared {
+    const { path, state, seq, requestedAt, trouble } = context;
+    // An error has no other fields.
+    const settings = trouble === 'error' ? BARE : state.settings;
     const { version } = state;
     const sent = new Map(request.headers);
     const receivedAt = this.#clock.now();
-    const variant = says.vary ? (sent.get('x-kind') ?? '') : 'any';
+    const variant = settings.vary ? (sent.get('x-kind') ?? '') : 'any';
     const bytes = representation(path, version, variant);
-    const etag = says.etag === 'none' || says.missing ? null : etagOf(says.etag, bytes, this.#mode);
-    const modifiedAt = says.lastModified && !says.missing ? Math.floor(state.changedAt / 1_000) * 1_000 : null;
-    const status = trouble === 'error' ? 503 : says.missing ? 404 : statusOf(sent, etag, modifiedAt);
-    const holds = trouble === 'no_if_range' || conditionHolds(sent, says, etag);
+    const etag = settings.etag === 'none' || settings.missing ? null : etagOf(settings.etag, bytes, this.#mode);
+    const modifiedAt = settings.lastModified && !settings.missing ? Math.floor(state.changedAt / 1_000) * 1_000 : null;
+    const status = trouble === 'error' ? 503 : settings.missing ? 404 : statusOf(sent, etag, modifiedAt);
+    const holds = trouble === 'no_if_range' || conditionHolds(sent, settings, etag);
     const span = status === 200 && trouble !== 'no_ranges' && holds ? spanOf(sent, bytes.length) : undefined;
-    const record: OriginAnswer = {
-      number: this.answers.length,
+    const record: OriginResponse = {
+      number: this.responses.length,
       seq,
       path,
       sent,
-      says,
+      settings,
       status: span === undefined ? status : 206,
       version,
       variant,
       etag,
       modifiedAt,
-      sunsetAt: says.sunsetIn === null ? null : Math.floor(receivedAt / 1_000 + says.sunsetIn) * 1_000,
-      dateAt: Math.floor(receivedAt / 1_000 - says.dateBehind) * 1_000,
+      sunsetAt: settings.sunsetIn === null ? null : Math.floor(receivedAt / 1_000 + settings.sunsetIn) * 1_000,
+      dateAt: Math.floor(receivedAt / 1_000 - settings.dateBehind) * 1_000,
       requestedAt,
       receivedAt,
     };
-    this.answers.push(record);
+    this.responses.push(record);
     const content =
       status === 304 ? Buffer.alloc(0) : bytes.subarray(span?.first ?? 0, (span?.last ?? bytes.length) + 1);
-    const told = says.length || span !== undefined;
+    const hasLength = settings.length || span !== undefined;
     const headers: (readonly [string, string])[] = [...fieldsOf(record)];
     if (span !== undefined) headers.push(['content-range', `bytes ${span.first}-${span.last}/${bytes.length}`]);
-    if (told && status !== 304) headers.push(['content-length', String(content.length)]);
-    const sizeBytes = status === 304 ? 0 : told ? content.length : null;
+    if (hasLength && status !== 304) headers.push(['content-length', String(content.length)]);
+    const sizeBytes = status === 304 ? 0 : hasLength ? content.length : null;
     return { record, content, head: { status: record.status, headers, sizeBytes } };
   }
 }
 
-const SILENT: Sayings = {
+const BARE: ResponseSettings = {
   cc: null,
   cdn: null,
   expiresIn: null,
@@ -202,13 +202,13 @@ const SILENT: Sayings = {
   sunsetIn: null,
 };
 
-interface Answering {
-  readonly record: OriginAnswer;
+interface Prepared {
+  readonly record: OriginResponse;
   readonly content: Buffer;
   readonly head: { readonly status: number; readonly headers: HeaderList; readonly sizeBytes: number | null };
 }
 
-/** Different for each version and variant, and of another length than the versions around. */
+/** Different for each version and variant; neighbouring versions differ in length too. */
 export function representation(path: string, version: number, variant: string): Buffer {
   return Buffer.from(`${path} v${version} ${variant}. `.repeat(12)).subarray(0, 120 + ((version * 37) % 101));
 }
@@ -219,7 +219,7 @@ function etagOf(kind: 'strong' | 'weak', bytes: Buffer, mode: 'media' | 'off'): 
   return kind === 'strong' ? tag : `W/${tag}`;
 }
 
-/** RFC 9110 13.2.2, as far as edges ask. */
+/** RFC 9110 13.2.2, for the conditions that the edge sends. */
 function statusOf(sent: ReadonlyMap<string, string>, etag: string | null, modifiedAt: number | null): number {
   const tags = sent.get('if-none-match');
   if (tags !== undefined) {
@@ -236,9 +236,9 @@ export function opaque(etag: string): string {
 }
 
 /** RFC 9110 13.1.5. */
-function conditionHolds(sent: ReadonlyMap<string, string>, says: Sayings, etag: string | null): boolean {
+function conditionHolds(sent: ReadonlyMap<string, string>, settings: ResponseSettings, etag: string | null): boolean {
   const condition = sent.get('if-range');
-  return condition === undefined || (condition === etag && says.etag === 'strong');
+  return condition === undefined || (condition === etag && settings.etag === 'strong');
 }
 
 function spanOf(
@@ -252,40 +252,40 @@ function spanOf(
   return first <= last ? { first, last } : undefined;
 }
 
-function fieldsOf({ number, says, etag, modifiedAt, dateAt, receivedAt, sunsetAt }: OriginAnswer): HeaderList {
+function fieldsOf({ number, settings, etag, modifiedAt, dateAt, receivedAt, sunsetAt }: OriginResponse): HeaderList {
   const fields: (readonly [string, string])[] = [
-    ['x-answer', String(number)],
+    ['x-response', String(number)],
     ['content-type', 'text/plain'],
     ['date', formatHttpDate(dateAt)],
   ];
   const add = (name: string, value: string): void => void fields.push([name, value], [`x-of-${name}`, String(number)]);
-  if (says.cc !== null) add('cache-control', directivesText(says.cc));
-  if (says.cdn !== null) add('cdn-cache-control', directivesText(says.cdn));
-  if (says.expiresIn !== null) add('expires', formatHttpDate(receivedAt + says.expiresIn * 1_000));
-  if (says.vary) add('vary', 'X-Kind');
+  if (settings.cc !== null) add('cache-control', directivesText(settings.cc));
+  if (settings.cdn !== null) add('cdn-cache-control', directivesText(settings.cdn));
+  if (settings.expiresIn !== null) add('expires', formatHttpDate(receivedAt + settings.expiresIn * 1_000));
+  if (settings.vary) add('vary', 'X-Kind');
   if (sunsetAt !== null) add('sunset', formatHttpDate(sunsetAt));
-  if (says.age > 0) fields.push(['age', String(says.age)]);
+  if (settings.age > 0) fields.push(['age', String(settings.age)]);
   if (etag !== null) fields.push(['etag', etag]);
   if (modifiedAt !== null) add('last-modified', formatHttpDate(modifiedAt));
   return fields;
 }
 
-export function directivesText(said: Directives): string {
+export function directivesText(directives: Directives): string {
   const members: string[] = [];
-  if (said.noStore === true) members.push('no-store');
-  if (said.noCache === true) members.push('no-cache');
-  if (said.private === true) members.push('private');
-  if (said.public === true) members.push('public');
-  if (said.mustRevalidate === true) members.push('must-revalidate');
-  if (said.proxyRevalidate === true) members.push('proxy-revalidate');
-  if (said.maxAge !== undefined) members.push(`max-age=${said.maxAge}`);
-  if (said.sMaxage !== undefined) members.push(`s-maxage=${said.sMaxage}`);
-  if (said.swr !== undefined) members.push(`stale-while-revalidate=${said.swr}`);
-  if (said.sie !== undefined) members.push(`stale-if-error=${said.sie}`);
+  if (directives.noStore === true) members.push('no-store');
+  if (directives.noCache === true) members.push('no-cache');
+  if (directives.private === true) members.push('private');
+  if (directives.public === true) members.push('public');
+  if (directives.mustRevalidate === true) members.push('must-revalidate');
+  if (directives.proxyRevalidate === true) members.push('proxy-revalidate');
+  if (directives.maxAge !== undefined) members.push(`max-age=${directives.maxAge}`);
+  if (directives.sMaxage !== undefined) members.push(`s-maxage=${directives.sMaxage}`);
+  if (directives.swr !== undefined) members.push(`stale-while-revalidate=${directives.swr}`);
+  if (directives.sie !== undefined) members.push(`stale-if-error=${directives.sie}`);
   return members.join(', ');
 }
 
-function bodyOf(request: UpstreamRequest, { content }: Answering, breaks: boolean): Readable {
+function bodyOf(request: UpstreamRequest, { content }: Prepared, breaks: boolean): Readable {
   if (request.method === 'HEAD') return Readable.from([]);
   const end = breaks ? Math.floor(content.length * 0.6) : content.length;
   async function* chunks(): AsyncGenerator<Buffer> {

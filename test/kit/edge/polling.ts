@@ -1,4 +1,7 @@
-/** Asks an edge for media in every form in which it could be shown, over and over, and notes when it last showed each. */
+/**
+ * Asks an edge for media in every form in which it could be shown, over and over, and notes when it
+ * last showed each.
+ */
 import { Agent } from 'node:http';
 import { type HttpResponse, sendRequest } from '../http/request.js';
 
