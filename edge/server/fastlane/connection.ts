@@ -9,6 +9,7 @@
  * takes an incomplete body for a complete one.
  */
 import type { Readable } from 'node:stream';
+import { waitFor } from '../../../src/abort.js';
 import type { Clock } from '../../../src/clock.js';
 import { forwardsInterim } from '../../../src/http/fields.js';
 import { requestId } from '../../../src/http/head.js';
@@ -247,24 +248,10 @@ export class Connection {
 
   #drained(request: PlainRequest): Promise<void> {
     const { socket } = this.#raw;
-    return new Promise((resolve, reject) => {
-      const gone = request.gone();
-      const unlisten = (): void => {
-        socket.off('drain', onDrain);
-        gone.removeEventListener('abort', onGone);
-      };
-      const onDrain = (): void => {
-        unlisten();
-        resolve();
-      };
-      const onGone = (): void => {
-        unlisten();
-        reject(gone.reason);
-      };
-      socket.once('drain', onDrain);
-      gone.addEventListener('abort', onGone, { once: true });
-      if (gone.aborted) onGone();
-    });
+    return waitFor((come) => {
+      socket.once('drain', come);
+      return () => socket.off('drain', come);
+    }, request.gone());
   }
 
   #writeHead(request: PlainRequest, reply: Reply): WrittenHead {
