@@ -1,7 +1,7 @@
 /**
  * What admins may read: pages of media by owner, type, state and time, and all
  * that is known of one media, including which edges have confirmed its last
- * takedown. Reading is recorded in the audit log too.
+ * takedown. The audit log records these reads too.
  */
 import type { Gate } from '../src/access/grant.js';
 import type { EpochMs } from '../src/clock.js';

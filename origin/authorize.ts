@@ -25,7 +25,7 @@ export async function viewerOf(gate: Gate, request: OriginRequest): Promise<View
     case 'edge_for_anonymous':
       return { kind: 'client', grant: ANONYMOUS, edge: true };
     case 'client':
-      return { kind: 'client', grant: await openGate(gate, request), edge: false };
+      return { kind: 'client', grant: await grantOf(gate, request), edge: false };
   }
 }
 
@@ -61,14 +61,14 @@ function requireReader(viewer: Viewer, isPublic: boolean): void {
 
 /** A caller who may upload. */
 export async function requireUploader(gate: Gate, request: OriginRequest): Promise<Caller> {
-  const grant = await openGate(gate, request);
+  const grant = await grantOf(gate, request);
   if (!mayUpload(grant)) throw faultOfGrant(grant);
   return grant.caller;
 }
 
 /** Any valid token. */
 export async function requireCaller(gate: Gate, request: OriginRequest): Promise<Caller> {
-  const grant = await openGate(gate, request);
+  const grant = await grantOf(gate, request);
   if (grant.kind !== 'caller') throw faultOfGrant(grant);
   return grant.caller;
 }
@@ -79,7 +79,7 @@ export async function requireAdmin(gate: Gate, request: OriginRequest): Promise<
   return caller;
 }
 
-async function openGate(gate: Gate, request: OriginRequest): Promise<Grant> {
+async function grantOf(gate: Gate, request: OriginRequest): Promise<Grant> {
   const { method, path, query, signal } = request;
   const grant = await gate.open({ method, path, query, authorization: request.header('authorization') }, signal);
   if (grant.kind === 'caller') {

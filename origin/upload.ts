@@ -36,8 +36,8 @@ export interface UploadCounts {
 
 export function uploadCounts(metrics: Metrics): UploadCounts {
   return {
-    uploads: metrics.counter('uploads_total', 'Uploads that were stored, or found to be.', ['outcome']),
-    bytes: metrics.counter('uploads_bytes_total', 'Their bytes.', ['outcome']),
+    uploads: metrics.counter('uploads_total', 'Uploads that were stored, and duplicates.', ['outcome']),
+    bytes: metrics.counter('uploads_bytes_total', 'Bytes of these uploads.', ['outcome']),
   };
 }
 
