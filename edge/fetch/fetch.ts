@@ -62,7 +62,7 @@ export async function fetchShared(
   if (joining.kind === 'full') return overflowing(alone, joining.limit);
   const { flight } = joining;
   const joined = joining.kind === 'joined';
-  if (joined) engine.counters.shared.add(1, { kind: flight.settled ? 'filling' : 'waiting' });
+  if (joined) engine.counters.shared.add(1, { kind: flight.isSettled ? 'filling' : 'waiting' });
   return landed({ ...alone, joined }, await flight.result);
 }
 
@@ -85,7 +85,7 @@ function chooseFlight(engine: Engine, wanted: CacheRequest, found: Found, reason
   for (const key of apart === base ? [base] : [base, apart]) {
     const flight = flights.find(key);
     if (flight === undefined) continue;
-    if (!flight.settled) return { kind: 'board', key, method: 'GET' };
+    if (!flight.isSettled) return { kind: 'board', key, method: 'GET' };
     const { fill } = flight;
     if (fill === undefined || !fits(fill.entry, wanted)) continue;
     return suits(engine, wanted, fill, reason) ? { kind: 'board', key, method: 'GET' } : { kind: 'unfit' };

@@ -139,7 +139,7 @@ function take(
   }
   flight.fill = fill;
   const marked = engine.warmMarks.takeMark(entry.key);
-  flight.keepOn = () => flight.spec.background || marked || nearlyDone(fill, engine.policy().fill);
+  flight.keepsGoing = () => flight.spec.background || marked || nearlyDone(fill, engine.policy().fill);
   void pump(engine, bytes, fill, flight);
   return {
     kind: 'arriving',

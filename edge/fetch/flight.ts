@@ -1,26 +1,27 @@
 /**
- * Trips to the origin that are under way: one per key, shared by all who want
- * its answer. A flight has one owner here, who counts it, ends it when nobody
- * wants it any more, and breaks it off when what it fetches is taken down, also
- * before its head has come and the cache knows of it.
+ * Fetches in progress: at most one for each key, shared by all callers who want
+ * its result (collapsed forwarding). Every flight is listed here until its last
+ * byte has arrived. It is ended when no caller wants it any more, and when the
+ * media that it fetches is taken down, even before the response head has arrived.
  *
- * Leaves to others: what is fetched and what becomes of it (fill.ts).
+ * Leaves to others: what is fetched, and what becomes of it (fill.ts).
  */
 import type { MediaId } from '../../src/ids.js';
 import type { Fill } from '../cache/cache.js';
+import { KeyIndex } from '../cache/key-index.js';
 
 export interface FlightSpec<T> {
-  /** Who comes with the same key shares the flight. */
+  /** Callers with the same key share the flight. */
   readonly key: string;
   readonly primaryKey: string;
   readonly mediaId: MediaId | null;
-  /** Goes on although nobody waits: revalidation in the background, warming. */
+  /** Goes on although no caller waits: revalidation in the background, warming. */
   readonly background: boolean;
-  /** Makes the trip. Never rejects. The flight stays under way until `flight.land()`, which it calls at the very end. */
+  /** Does the fetch. Never rejects. Calls `flight.finish()` when all is done; the flight is in progress until then. */
   run(flight: Flight<T>): Promise<T>;
 }
 
-/** Why a flight was ended from outside. */
+/** Why a flight was ended before its fetch was complete. */
 export type FlightEnd = 'unwanted' | 'taken_down' | 'purged' | 'closing';
 
 export class FlightEnded extends Error {
@@ -33,29 +34,6 @@ export class FlightEnded extends Error {
   }
 }
 
-export interface Flight<T> {
-  readonly spec: FlightSpec<T>;
-  /** Ends the trip; its reason is a FlightEnded. */
-  readonly signal: AbortSignal;
-  /** What it came to, as soon as that can be told. */
-  readonly result: Promise<T>;
-  /** Resolves when the trip is over, body and all. */
-  readonly finished: Promise<void>;
-  readonly isFinished: boolean;
-  /** Whether `outcome` is known by now. */
-  readonly settled: boolean;
-  /** The body that it brings, while it comes: for those who join now. Set by who runs it. */
-  fill: Fill | undefined;
-  /** Those who want it now. */
-  readonly waiters: number;
-  /** Asked when nobody wants it any more: true lets it go on. */
-  keepOn: () => boolean;
-  /** Nobody new may join; who has joined keeps it. */
-  close(): void;
-  /** The trip is over. May be called twice. */
-  finish(): void;
-}
-
 export type JoinOutcome<T> =
   | { readonly kind: 'started'; readonly flight: Flight<T> }
   | { readonly kind: 'joined'; readonly flight: Flight<T> }
@@ -64,182 +42,189 @@ export type JoinOutcome<T> =
 
 export interface FlightLimits {
   /** Flights at once. */
-  readonly flightsMax: number;
-  /** Those who want one flight. */
+  readonly concurrentMax: number;
+  /** Callers who wait for one flight. */
   readonly waitersMax: number;
 }
 
 export interface Flights<T> {
-  /** Shares the flight of the key, or starts it. `leaving` ends the wish; without one it is a background flight's own. */
+  /**
+   * Joins the flight of the key, or starts it. `gone` ends the caller's wait.
+   * Without it nobody waits: the flight runs in the background.
+   */
   joinOrStart(spec: FlightSpec<T>, gone: AbortSignal | undefined): JoinOutcome<T>;
-  /** The flight under way for a key, if it can be joined. */
+  /** The flight of a key, if it can be joined. */
   find(key: string): Flight<T> | undefined;
+  /** How many flights are in progress. */
   readonly underWay: number;
   breakOff(id: MediaId): void;
   breakOffWhere(matches: (primaryKey: string) => boolean): void;
-  /** Breaks off all there are; resolves when the last has landed. */
+  /** Breaks off all flights; resolves when the last has finished. */
   close(): Promise<void>;
 }
 
 export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
-  const joinable = new Map<string, Trip<T>>();
-  const underWay = new Set<Trip<T>>();
-  const byMedia = new Map<MediaId, Set<Trip<T>>>();
-  const closed = { now: false, landed: (): void => undefined };
+  const joinable = new Map<string, Flight<T>>();
+  const underWay = new Set<Flight<T>>();
+  const byMedia = new KeyIndex<MediaId, Flight<T>>();
+  let closing = false;
+  let onIdle = (): void => undefined;
 
-  const start = (spec: FlightSpec<T>): Trip<T> => {
-    const trip = new Trip(spec, {
-      closed: () => {
-        if (joinable.get(spec.key) === trip) joinable.delete(spec.key);
+  function start(spec: FlightSpec<T>): Flight<T> {
+    const flight = new Flight(spec, {
+      onClosed() {
+        if (joinable.get(spec.key) === flight) joinable.delete(spec.key);
       },
-      finished: () => {
-        underWay.delete(trip);
-        unlist(byMedia, trip);
-        if (underWay.size === 0) closed.landed();
+      onFinished() {
+        underWay.delete(flight);
+        if (spec.mediaId !== null) byMedia.remove(spec.mediaId, flight);
+        if (underWay.size === 0) onIdle();
       },
     });
-    joinable.set(spec.key, trip);
-    underWay.add(trip);
-    list(byMedia, trip);
-    trip.run();
-    return trip;
-  };
+    joinable.set(spec.key, flight);
+    underWay.add(flight);
+    if (spec.mediaId !== null) byMedia.add(spec.mediaId, flight);
+    flight.run();
+    return flight;
+  }
 
-  const endAll = (trips: Iterable<Trip<T>>, why: FlightEnd): void => {
-    for (const trip of trips) trip.end(why);
-  };
+  function endAll(flights: Iterable<Flight<T>>, why: FlightEnd): void {
+    for (const flight of flights) flight.end(why);
+  }
 
   return {
     joinOrStart(spec, gone) {
       const found = joinable.get(spec.key);
-      if (found !== undefined) {
-        if (gone === undefined) {
-          if (spec.background) found.keepOn = () => true;
-          return { kind: 'joined', flight: found };
-        }
+      if (found === undefined) {
+        if (closing || underWay.size >= limits().concurrentMax) return { kind: 'full', limit: 'flights' };
+        const flight = start(spec);
+        if (gone !== undefined) flight.addWaiter(gone);
+        return { kind: 'started', flight };
+      }
+      if (gone !== undefined) {
         if (found.waiters >= limits().waitersMax) return { kind: 'full', limit: 'waiters' };
         found.addWaiter(gone);
-        return { kind: 'joined', flight: found };
-      }
-      if (closed.now || underWay.size >= limits().flightsMax) return { kind: 'full', limit: 'flights' };
-      const trip = start(spec);
-      if (gone !== undefined) trip.addWaiter(gone);
-      return { kind: 'started', flight: trip };
+      } else if (spec.background) found.keepsGoing = () => true;
+      return { kind: 'joined', flight: found };
     },
     find: (key) => joinable.get(key),
     get underWay() {
       return underWay.size;
     },
-    breakOff: (id) => endAll(byMedia.get(id) ?? [], 'taken_down'),
-    breakOffWhere(matches) {
-      const hit = [...underWay].filter(({ spec }) => matches(spec.primaryKey));
-      endAll(hit, 'purged');
-    },
+    breakOff: (id) => endAll(byMedia.membersOf(id), 'taken_down'),
+    breakOffWhere: (matches) =>
+      endAll(
+        [...underWay].filter(({ spec }) => matches(spec.primaryKey)),
+        'purged',
+      ),
     close() {
-      closed.now = true;
+      closing = true;
       if (underWay.size === 0) return Promise.resolve();
-      const done = new Promise<void>((resolve) => {
-        closed.landed = resolve;
+      const idle = new Promise<void>((resolve) => {
+        onIdle = resolve;
       });
-      endAll(underWay, 'closing');
-      return done;
+      endAll([...underWay], 'closing');
+      return idle;
     },
   };
 }
 
-class Trip<T> implements Flight<T> {
-  readonly spec: FlightSpec<T>;
-  readonly #ending = new AbortController();
-  readonly #settled: { readonly closed: () => void; readonly finished: () => void };
-  readonly result: Promise<T>;
-  readonly finished: Promise<void>;
-  #touchDown: () => void = () => undefined;
-  #tell: (result: T) => void = () => undefined;
-  #waiters = 0;
-  #isTold = false;
-  #open = true;
-  #flying = true;
-  keepOn: () => boolean;
-  fill: Fill | undefined;
+interface FlightHooks {
+  /** Nobody new may join. */
+  onClosed(): void;
+  onFinished(): void;
+}
 
-  constructor(spec: FlightSpec<T>, settled: { readonly closed: () => void; readonly finished: () => void }) {
+/** One fetch in progress. Made by `createFlights` alone. */
+export class Flight<T> {
+  readonly spec: FlightSpec<T>;
+  /** The outcome of the fetch, as soon as callers can be answered: a body may still arrive then. */
+  readonly result: Promise<T>;
+  /** Resolves when the fetch is complete, with its body. */
+  readonly finished: Promise<void>;
+  /** The arriving body, for callers who join while it arrives. Set by `spec.run`. */
+  fill: Fill | undefined;
+  /** Whether the flight goes on when no caller wants it any more. */
+  keepsGoing: () => boolean;
+  readonly #hooks: FlightHooks;
+  readonly #ending = new AbortController();
+  #resolveResult: (result: T) => void = () => undefined;
+  #resolveFinished: () => void = () => undefined;
+  #waiters = 0;
+  #isSettled = false;
+  #isOpen = true;
+  #isFinished = false;
+
+  constructor(spec: FlightSpec<T>, hooks: FlightHooks) {
     this.spec = spec;
-    this.#settled = settled;
-    this.keepOn = () => spec.background;
+    this.#hooks = hooks;
+    this.keepsGoing = () => spec.background;
     this.result = new Promise((resolve) => {
-      this.#tell = resolve;
+      this.#resolveResult = resolve;
     });
     this.finished = new Promise((resolve) => {
-      this.#touchDown = resolve;
+      this.#resolveFinished = resolve;
     });
   }
 
+  /** Ends the fetch; its reason is a FlightEnded. */
   get signal(): AbortSignal {
     return this.#ending.signal;
   }
 
+  /** Whether `result` is known. */
+  get isSettled(): boolean {
+    return this.#isSettled;
+  }
+
   get isFinished(): boolean {
-    return !this.#flying;
+    return this.#isFinished;
   }
 
-  get settled(): boolean {
-    return this.#isTold;
-  }
-
+  /** How many callers want it now. */
   get waiters(): number {
     return this.#waiters;
   }
 
-  /** Apart from the constructor, so that whoever runs it finds the flight listed. */
+  /** Not done by the constructor, so that the flight is listed before its fetch starts. */
   run(): void {
     void this.spec.run(this).then((result) => {
-      this.#isTold = true;
-      this.#tell(result);
+      this.#isSettled = true;
+      this.#resolveResult(result);
     });
   }
 
+  /** Counts a caller, until `gone` aborts. Without callers the flight ends, unless it keeps going. */
   addWaiter(gone: AbortSignal): void {
     this.#waiters += 1;
     const leave = (): void => {
       this.#waiters -= 1;
-      if (this.#waiters === 0 && this.#flying && !this.keepOn()) this.end('unwanted');
+      if (this.#waiters === 0 && !this.#isFinished && !this.keepsGoing()) this.end('unwanted');
     };
     if (gone.aborted) leave();
     else gone.addEventListener('abort', leave, { once: true });
   }
 
+  /** Breaks the fetch off. New callers start another one. */
   end(why: FlightEnd): void {
-    if (!this.#flying || this.signal.aborted) return;
-    // Who comes now must not get what was broken off.
+    if (this.#isFinished || this.signal.aborted) return;
     this.close();
     this.#ending.abort(new FlightEnded(why));
   }
 
+  /** Nobody new may join. Callers who have joined keep it. */
   close(): void {
-    if (!this.#open) return;
-    this.#open = false;
-    this.#settled.closed();
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    this.#hooks.onClosed();
   }
 
+  /** The fetch is complete. May be called twice. */
   finish(): void {
-    if (!this.#flying) return;
-    this.#flying = false;
+    if (this.#isFinished) return;
+    this.#isFinished = true;
     this.close();
-    this.#settled.finished();
-    this.#touchDown();
+    this.#hooks.onFinished();
+    this.#resolveFinished();
   }
-}
-
-function list<T>(byMedia: Map<MediaId, Set<Trip<T>>>, trip: Trip<T>): void {
-  const { mediaId } = trip.spec;
-  if (mediaId === null) return;
-  const held = byMedia.get(mediaId) ?? new Set();
-  byMedia.set(mediaId, held.add(trip));
-}
-
-function unlist<T>(byMedia: Map<MediaId, Set<Trip<T>>>, trip: Trip<T>): void {
-  const { mediaId } = trip.spec;
-  const held = mediaId === null ? undefined : byMedia.get(mediaId);
-  held?.delete(trip);
-  if (mediaId !== null && held?.size === 0) byMedia.delete(mediaId);
 }

@@ -1,12 +1,12 @@
 /**
- * Remembers for a while which keys led to answers that cannot be shared, so
- * that later callers go their own way at once instead of queueing behind one
- * another for nothing (what Varnish calls hit-for-miss). Bounded: the oldest
- * memory is given up first.
+ * Remembers for a while which keys led to responses that cannot be shared, so
+ * that later callers send requests of their own at once, and do not wait for
+ * one another for nothing (Varnish: hit-for-miss). Bounded: the oldest goes first.
  */
-import type { Clock, EpochMs } from '../../src/clock.js';
+import type { Clock } from '../../src/clock.js';
+import type { FillConfig } from './config.js';
 
-/** `large`: kept nowhere because of its size, so that ranges of it are asked of the origin. */
+/** `large`: too large to be stored anywhere, so that its ranges are fetched from the origin. */
 export type Uncacheable = 'private' | 'large';
 
 export interface UncacheableMemory {
@@ -16,28 +16,28 @@ export interface UncacheableMemory {
 }
 
 export function createUncacheableMemory(
-  limits: () => { readonly entriesMax: number; readonly ttlMs: number },
+  limits: () => Pick<FillConfig, 'aloneMax' | 'aloneMs'>,
   clock: Pick<Clock, 'monotonicMs'>,
 ): UncacheableMemory {
-  const remembered = new Map<string, { readonly why: Uncacheable; readonly until: EpochMs }>();
+  const known = new Map<string, { readonly why: Uncacheable; readonly untilMs: number }>();
   return {
     remember(key, why) {
-      const { entriesMax, ttlMs } = limits();
-      remembered.delete(key);
-      if (ttlMs === 0) return;
-      remembered.set(key, { why, until: clock.monotonicMs() + ttlMs });
-      for (const oldest of remembered.keys()) {
-        if (remembered.size <= entriesMax) break;
-        remembered.delete(oldest);
+      const { aloneMax, aloneMs } = limits();
+      known.delete(key);
+      if (aloneMs === 0) return;
+      known.set(key, { why, untilMs: clock.monotonicMs() + aloneMs });
+      for (const oldest of known.keys()) {
+        if (known.size <= aloneMax) break;
+        known.delete(oldest);
       }
     },
     recall(key) {
-      const found = remembered.get(key);
+      const found = known.get(key);
       if (found === undefined) return undefined;
-      if (clock.monotonicMs() < found.until) return found.why;
-      remembered.delete(key);
+      if (clock.monotonicMs() < found.untilMs) return found.why;
+      known.delete(key);
       return undefined;
     },
-    forget: (key) => void remembered.delete(key),
+    forget: (key) => void known.delete(key),
   };
 }

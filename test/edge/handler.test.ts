@@ -245,7 +245,7 @@ void t.test('the breaker opens for an outage, not for a burst', async (t) => {
 
 void t.test('what cannot be shared is remembered for a while, and not without bound', async (t) => {
   const clock = new ManualClock();
-  const memory = createUncacheableMemory(() => ({ entriesMax: 2, ttlMs: 100 }), clock);
+  const memory = createUncacheableMemory(() => ({ aloneMax: 2, aloneMs: 100 }), clock);
   for (const key of ['a', 'b', 'c']) memory.remember(key, 'private');
   t.same(
     ['a', 'b', 'c'].map((key) => memory.recall(key)),
@@ -274,7 +274,7 @@ void t.test('flights are shared, counted and ended by whoever owns them', async 
   const leaver = (): AbortController => new AbortController();
 
   await t.test('by the last who wants it', async (t) => {
-    const flights = createFlights<string>(() => ({ flightsMax: 10, waitersMax: 10 }));
+    const flights = createFlights<string>(() => ({ concurrentMax: 10, waitersMax: 10 }));
     const [one, other] = [leaver(), leaver()];
     const started = flights.joinOrStart(order('a'), one.signal);
     const joined = flights.joinOrStart(order('a'), other.signal);
@@ -289,7 +289,7 @@ void t.test('flights are shared, counted and ended by whoever owns them', async 
   });
 
   await t.test('within limits', async (t) => {
-    const flights = createFlights<string>(() => ({ flightsMax: 1, waitersMax: 1 }));
+    const flights = createFlights<string>(() => ({ concurrentMax: 1, waitersMax: 1 }));
     flights.joinOrStart(order('a'), leaver().signal);
     t.match(flights.joinOrStart(order('a'), leaver().signal), { kind: 'full', limit: 'waiters' });
     t.match(flights.joinOrStart(order('b'), leaver().signal), { kind: 'full', limit: 'flights' });
@@ -297,7 +297,7 @@ void t.test('flights are shared, counted and ended by whoever owns them', async 
   });
 
   await t.test('a background wish keeps it under way', async (t) => {
-    const flights = createFlights<string>(() => ({ flightsMax: 9, waitersMax: 9 }));
+    const flights = createFlights<string>(() => ({ concurrentMax: 9, waitersMax: 9 }));
     const one = leaver();
     flights.joinOrStart(order('a'), one.signal);
     flights.joinOrStart(order('a', { background: true }), undefined);
@@ -306,7 +306,7 @@ void t.test('flights are shared, counted and ended by whoever owns them', async 
   });
 
   await t.test('by media, by key, and all of them at the end', async (t) => {
-    const flights = createFlights<string>(() => ({ flightsMax: 9, waitersMax: 9 }));
+    const flights = createFlights<string>(() => ({ concurrentMax: 9, waitersMax: 9 }));
     const ended: string[] = [];
     const run = (flight: Flight<string>): Promise<string> =>
       new Promise((resolve) => {
