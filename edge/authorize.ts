@@ -1,26 +1,28 @@
 /**
- * The first step of every request for media: what its caller may see. Nothing
+ * What a caller may see. The first step of every request for media: nothing
  * looks at the object before.
  */
 import type { Gate, Grant } from '../src/access/grant.js';
 import { faultOfGrant } from '../src/access/refusal.js';
 import type { EpochMs } from '../src/clock.js';
 import { type Fault, unreachable } from '../src/errors.js';
+import type { Entry } from './entry.js';
 import type { EdgeRequest } from './request.js';
 
 export type Access =
-  /** A token or a signed link: all media. `endsAt`: the link's end; otherwise Infinity. */
+  /** A token or a signed link: all media. `endsAt` is the end of the link; for a token it is Infinity. */
   | { readonly kind: 'all'; readonly endsAt: EpochMs }
-  /** No credential that holds: what anyone may see. `refusal` is the answer where that is not enough. */
+  /** No valid credential: public media only. `refusal` is the answer for other media. */
   | { readonly kind: 'public'; refusal(): Fault }
   | { readonly kind: 'none'; refusal(): Fault };
 
 const ALL: Access = { kind: 'all', endsAt: Number.POSITIVE_INFINITY };
 
 /**
- * At once for remembered tokens, links and strangers. The check of an unknown
- * token is shared by all who bring it and bounded in time by the gate, so that a
- * caller who leaves ends nothing; and no hit has to pay for a signal.
+ * Synchronous for remembered tokens, for links and for callers without a
+ * credential, so that a hit in memory needs no promise. Callers with the same
+ * unknown token share one check, which the gate limits in time; a caller that
+ * leaves does not end it, so no signal is needed either.
  */
 export function authorize(gate: Gate, request: EdgeRequest): Access | Promise<Access> {
   const { method, path, query, carrier } = request;
@@ -41,4 +43,16 @@ function accessOf(grant: Grant): Access {
     default:
       return unreachable(grant);
   }
+}
+
+/**
+ * As whom the origin is asked: as the edge, which has authorised the caller; for
+ * a caller without a credential, who may see public media only; or, outside
+ * media, as the client itself.
+ */
+export type FetchAs = 'edge' | 'anonymous' | 'client';
+
+/** Whether a caller may see a stored or arriving response. The only place of this rule. */
+export function maySee(entry: Pick<Entry, 'audience'>, { fetchAs }: { readonly fetchAs: FetchAs }): boolean {
+  return fetchAs !== 'anonymous' || entry.audience === 'anyone';
 }

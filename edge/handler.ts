@@ -1,43 +1,45 @@
 /**
- * One request at the edge, told once:
- * authorize > key > lookup > decide > serve | revalidate | fill | pass | refuse.
+ * One GET or HEAD at the edge, from top to bottom:
+ * target > access > lookup > decision > stored response | fetch | refusal.
  *
- * Answers at once, without a promise, where the gate remembers, the copy lies
- * in memory and nothing needs the origin. Deals in plain values only; what
- * listens and writes is server/node-http.ts.
+ * A stored response in memory is answered in one synchronous pass, without a
+ * promise; everything else goes through one async function. Deals in plain values
+ * only: `server/` reads requests and writes answers.
  */
 import { Fault, unreachable } from '../src/errors.js';
-import { requestDirectives } from '../src/http/cache-control.js';
 import { type Access, authorize } from './authorize.js';
 import type { IncompleteResponse, Stored } from './cache/cache.js';
-import type { Entry } from './entry.js';
-import { findPart } from './fetch/complete.js';
+import { answerIncomplete, answerStored, refuse } from './fetch/answers.js';
+import type { CacheRequest } from './fetch/cache-request.js';
+import { findIncomplete } from './fetch/complete.js';
 import type { Engine } from './fetch/engine.js';
-import { AGAIN, type Again, fetchExactly, fetchShared, revalidateInBackground } from './fetch/fetch.js';
-import { type Found, lookUp } from './fetch/lookup.js';
-import type { CacheRequest } from './fetch/origin-request.js';
-import { serveFromPart } from './fetch/serve-incomplete.js';
+import { type Attempt, fetchBypassing, fetchShared, LOOK_AGAIN } from './fetch/fetch.js';
+import { revalidateInBackground } from './fetch/join.js';
+import { decideOn, type Found, lookUp } from './fetch/lookup.js';
 import { type CacheTarget, genericTarget, originalTarget, type Target, targetOf, thumbTarget } from './key.js';
-import type { Answer, ClientSignal, EdgeRequest, Outcome } from './request.js';
-import type { ForwardReason, Handling } from './respond/cache-status.js';
-import { refuse, respond } from './respond/respond.js';
-import { type Decision, decide, passReason } from './rfc9111/decide.js';
+import type { Answer, ClientSignal, EdgeRequest } from './request.js';
+import type { ForwardReason } from './respond/cache-status.js';
+import { passReason } from './rfc9111/decide.js';
+
+const PASS: Answer = { kind: 'pass', outcome: 'pass' };
+const CUT_OFF = new Fault('cut_off', 'Try again, or another edge.', { headers: { 'retry-after': '1' } });
 
 export function handle(engine: Engine, request: EdgeRequest, client: ClientSignal): Answer | Promise<Answer> {
   const target = targetOf(request, engine.targets);
   switch (target.kind) {
-    case 'media':
-      return handleMedia(engine, request, target, client);
+    case 'media': {
+      if (engine.gate === null) throw new Error('media are served behind a gate only');
+      const access = authorize(engine.gate, request);
+      return access instanceof Promise
+        ? access.then((known) => answerMedia(engine, request, target, known, client))
+        : answerMedia(engine, request, target, access, client);
+    }
     case 'generic':
-      return answer(
-        engine,
-        { request, target: genericTarget(request.target), fetchAs: 'client', ...UNBOUNDED },
-        client,
-      );
+      return answer(engine, { request, target: genericTarget(request.target), fetchAs: 'client', ...NO_LIMIT }, client);
     case 'invalid_id':
-      return refused(engine, request, new Fault('invalid_id', 'A media id is a ULID of 26 characters.'));
+      return refuse(engine, request, new Fault('invalid_id', 'A media id is a ULID of 26 characters.'));
     case 'hidden':
-      return refused(engine, request, new Fault('not_found', 'There is nothing here.'));
+      return refuse(engine, request, new Fault('not_found', 'There is nothing here.'));
     case 'pass':
       return PASS;
     default:
@@ -45,169 +47,111 @@ export function handle(engine: Engine, request: EdgeRequest, client: ClientSigna
   }
 }
 
-const UNBOUNDED = { refusal: undefined, endsAt: Number.POSITIVE_INFINITY };
-const CUT_OFF = new Fault('cut_off', 'Try again, or another edge.', { headers: { 'retry-after': '1' } });
+const NO_LIMIT = { refusal: undefined, endsAt: Number.POSITIVE_INFINITY };
 
 type MediaTarget = Extract<Target, { kind: 'media' }>;
-const PASS: Answer = { kind: 'pass', outcome: 'pass' };
 
-function handleMedia(
+function answerMedia(
   engine: Engine,
   request: EdgeRequest,
-  target: MediaTarget,
-  client: ClientSignal,
-): Answer | Promise<Answer> {
-  if (engine.gate === null) throw new Error('media are served behind a gate only');
-  const access = authorize(engine.gate, request);
-  if (access instanceof Promise) return access.then((known) => serveMedia(engine, request, target, known, client));
-  return serveMedia(engine, request, target, access, client);
-}
-
-function serveMedia(
-  engine: Engine,
-  request: EdgeRequest,
-  target: MediaTarget,
+  media: MediaTarget,
   access: Access,
   client: ClientSignal,
 ): Answer | Promise<Answer> {
-  if (access.kind === 'none') return refused(engine, request, access.refusal());
-  if (engine.lease() === 'refuse') return refused(engine, request, CUT_OFF);
-  const cacheTarget = cacheTargetOf(engine, request, target);
-  // Nobody knows yet which wishes mean the same thumbnail.
-  if (cacheTarget === undefined) return PASS;
+  if (access.kind === 'none') return refuse(engine, request, access.refusal());
+  if (engine.lease() === 'refuse') return refuse(engine, request, CUT_OFF);
+  const target = cacheTargetOf(engine, request, media);
+  // Until the origin has said which thumbnails it makes, nobody knows which queries name the same one.
+  if (target === undefined) return PASS;
   const wanted: CacheRequest =
     access.kind === 'all'
-      ? { request, target: cacheTarget, fetchAs: 'edge', refusal: undefined, endsAt: access.endsAt }
-      : {
-          request,
-          target: cacheTarget,
-          fetchAs: 'anonymous',
-          refusal: () => access.refusal(),
-          endsAt: Number.POSITIVE_INFINITY,
-        };
+      ? { request, target, fetchAs: 'edge', refusal: undefined, endsAt: access.endsAt }
+      : { request, target, fetchAs: 'anonymous', refusal: () => access.refusal(), endsAt: Number.POSITIVE_INFINITY };
   return answer(engine, wanted, client);
 }
 
 function cacheTargetOf(engine: Engine, request: EdgeRequest, { form, id }: MediaTarget): CacheTarget | undefined {
   if (form === 'original') return originalTarget(id);
-  const menu = engine.thumbOptions();
-  return menu === undefined ? undefined : thumbTarget(id, request.query, request.header('accept'), menu);
+  const options = engine.thumbOptions();
+  return options === undefined ? undefined : thumbTarget(id, request.query, request.header('accept'), options);
 }
 
-/** How often a request begins anew because what it found was gone or taken down on the way. */
+/** The caller is known and may ask. */
+function answer(engine: Engine, wanted: CacheRequest, client: ClientSignal): Answer | Promise<Answer> {
+  const reason = passReason(wanted.request, engine.mode);
+  if (reason !== undefined) return fetchBypassing(engine, wanted, reason, client);
+  const found = lookUp(engine.cache, wanted);
+  return answerFromMemory(engine, wanted, found) ?? answerInTurn(engine, wanted, found, client);
+}
+
+/** The hit that costs no promise: a stored response in memory. Undefined if there is none, or if it may not be served. */
+function answerFromMemory(engine: Engine, wanted: CacheRequest, found: Found): Answer | undefined {
+  if (found.kind !== 'stored' || found.stored.body.whole === undefined) return undefined;
+  const { kind } = decideOn(engine, wanted, found.stored.entry);
+  const servable = kind === 'hit' || kind === 'hit_stale' || kind === 'stale_while_revalidate';
+  return servable ? serve(engine, wanted, found.stored, kind) : undefined;
+}
+
+/** How often the cache is looked up, at most. What was found may be lost or taken down before it is served. */
 const ROUNDS_MAX = 3;
 
-function answer(engine: Engine, wanted: CacheRequest, client: ClientSignal): Answer | Promise<Answer> {
-  const first = attempt(engine, wanted, client);
-  return first instanceof Promise ? persist(engine, wanted, client, first) : first;
-}
-
-async function persist(
-  engine: Engine,
-  wanted: CacheRequest,
-  client: ClientSignal,
-  first: Promise<Answer | Again>,
-): Promise<Answer> {
-  let outcome = await first;
-  for (let round = 1; outcome === AGAIN; round += 1) {
-    outcome =
-      round < ROUNDS_MAX ? await attempt(engine, wanted, client) : await bypass(engine, wanted, 'unsettled', client);
+/** Everything that has to wait, for the disk or for the origin. */
+async function answerInTurn(engine: Engine, wanted: CacheRequest, first: Found, client: ClientSignal): Promise<Answer> {
+  let found = first;
+  for (let round = 1; ; round += 1) {
+    const attempt = await answerFound(engine, wanted, found, client);
+    if (attempt.kind !== 'look_again') return attempt;
+    if (round === ROUNDS_MAX) return fetchBypassing(engine, wanted, 'unsettled', client);
+    found = lookUp(engine.cache, wanted);
   }
-  return outcome;
 }
 
-/** Once through lookup, decision and what follows from it. */
-function attempt(engine: Engine, wanted: CacheRequest, client: ClientSignal): Answer | Promise<Answer | Again> {
-  const { request } = wanted;
-  const reason = passReason(request, engine.mode);
-  if (reason !== undefined) return bypass(engine, wanted, reason, client);
-  const found = lookUp(engine.cache, wanted);
-  const part = found.kind === 'stored' ? undefined : findPart(engine, wanted);
-  if (part !== undefined) {
-    const answer = serveFromPart(engine, wanted, part, decideOn(engine, wanted, part.entry), client);
+/** One round: decides about what was found, and does what follows from it. */
+async function answerFound(engine: Engine, wanted: CacheRequest, found: Found, client: ClientSignal): Promise<Attempt> {
+  const stored = found.kind === 'stored' ? found.stored : undefined;
+  const incomplete = stored === undefined ? findIncomplete(engine, wanted) : undefined;
+  if (incomplete !== undefined) {
+    const answer = answerIncomplete(engine, wanted, incomplete, decideOn(engine, wanted, incomplete.entry), client);
     if (answer !== undefined) return answer;
   }
-  const decision = decideOn(engine, wanted, found.kind === 'stored' ? found.stored.entry : undefined);
+  const decision = decideOn(engine, wanted, stored?.entry);
   switch (decision.kind) {
     case 'hit':
     case 'hit_stale':
-      return serve(engine, wanted, storedOf(found), decision.kind === 'hit' ? undefined : 'max-stale', client);
     case 'stale_while_revalidate':
-      revalidateInBackground(engine, wanted, storedOf(found).entry);
-      return serve(engine, wanted, storedOf(found), 'stale-while-revalidate', client);
+      if (stored === undefined) throw new Error('there is no stored response to serve');
+      // A body on disk is verified before its head is sent.
+      if (stored.body.whole === undefined && (await stored.body.ensure(client.gone())) === 'lost') return LOOK_AGAIN;
+      return serve(engine, wanted, stored, decision.kind);
     case 'revalidate':
       return fetchShared(engine, wanted, found, decision.because, client);
     case 'miss':
-      return fetchShared(engine, wanted, found, missReason(wanted, found, part), client);
+      return fetchShared(engine, wanted, found, missReason(wanted.request, found, incomplete), client);
     case 'only_if_cached':
-      return refused(engine, request, new Fault('gateway_timeout', 'There is no copy here that is fresh enough.'));
+      return refuse(engine, wanted.request, NOT_CACHED);
     default:
       return unreachable(decision);
   }
 }
 
-/** Past the cache: the request as it is, for this caller alone. */
-function bypass(engine: Engine, wanted: CacheRequest, detail: string, client: ClientSignal): Promise<Answer> {
-  const forwarding = { reason: 'bypass', detail } as const;
-  return fetchExactly({ engine, wanted, found: { kind: 'nothing' }, forwarding, joined: false, client });
-}
+const NOT_CACHED = new Fault('gateway_timeout', 'There is no copy here that is fresh enough.');
 
-const UNTRUSTED: Decision = { kind: 'revalidate', because: 'stale' };
-
-function decideOn(engine: Engine, wanted: CacheRequest, entry: Entry | undefined): Decision {
-  // Cut off from the journal, only what the origin has just confirmed may be shown.
-  if (entry !== undefined && entry.mediaId !== null && engine.lease() !== 'yes') return UNTRUSTED;
-  return decide(entry, requestDirectives(wanted.request), engine.clock.now(), engine.deciding);
-}
-
-function missReason({ request }: CacheRequest, found: Found, part: IncompleteResponse | undefined): ForwardReason {
-  if (part !== undefined && request.method === 'GET') return 'partial';
+function missReason({ method }: EdgeRequest, found: Found, incomplete: IncompleteResponse | undefined): ForwardReason {
+  if (incomplete !== undefined && method === 'GET') return 'partial';
   return found.kind === 'others' ? 'vary-miss' : 'uri-miss';
 }
 
-function storedOf(found: Found): Stored {
-  if (found.kind !== 'stored') throw new Error('decided to serve what is not held');
-  return found.stored;
+type Servable = 'hit' | 'hit_stale' | 'stale_while_revalidate';
+
+/** RFC 5861 3: a stale response may be served while one fetch brings a newer one. */
+function serve(engine: Engine, wanted: CacheRequest, stored: Stored, decision: Servable): Answer {
+  if (decision === 'stale_while_revalidate') revalidateInBackground(engine, wanted, stored.entry);
+  return answerStored(engine, wanted, stored, STALE_DETAIL[decision]);
 }
 
-/** From memory at once; a body on disk is made sure of first. */
-function serve(
-  engine: Engine,
-  wanted: CacheRequest,
-  stored: Stored,
-  stale: string | undefined,
-  client: ClientSignal,
-): Answer | Promise<Answer | Again> {
-  const { tier, body } = stored;
-  if (tier === 'memory' || body.whole !== undefined) return served(engine, wanted, stored, stale);
-  return body.ensure(client.gone()).then((state) => (state === 'lost' ? AGAIN : served(engine, wanted, stored, stale)));
-}
-
-function served(
-  engine: Engine,
-  wanted: CacheRequest,
-  { entry, tier, body }: Stored,
-  stale: string | undefined,
-): Answer {
-  const now = engine.clock.now();
-  if (wanted.request.method === 'GET') engine.warmMarks.used(entry.key);
-  const handling: Handling = { kind: 'hit', ttlMs: entry.staleAt - now, detail: stale ?? tier };
-  const told = { entry, body, cacheStatus: engine.cacheStatus(handling), endsAt: wanted.endsAt };
-  return {
-    kind: 'reply',
-    reply: respond(wanted.request, told, now, engine.responding()),
-    outcome: outcomeOf(tier, stale),
-    mediaId: entry.mediaId,
-  };
-}
-
-function outcomeOf(tier: Stored['tier'], stale: string | undefined): Outcome {
-  if (stale !== undefined) return 'stale';
-  return tier === 'memory' ? 'hit_memory' : 'hit_disk';
-}
-
-function refused(engine: Engine, request: EdgeRequest, fault: Fault): Answer {
-  engine.counters.refusals.add(1, { reason: fault.code });
-  const reply = refuse(request, fault, undefined, engine.responding().edgeName);
-  return { kind: 'reply', reply, outcome: 'refused', mediaId: null };
-}
+/** The rule that allows a stale response, for Cache-Status. */
+const STALE_DETAIL = {
+  hit: undefined,
+  hit_stale: 'max-stale',
+  stale_while_revalidate: 'stale-while-revalidate',
+} as const;

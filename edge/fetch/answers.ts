@@ -1,125 +1,142 @@
 /**
- * What a caller is told of what the origin brought, or did not: the last step
- * of every request that the cache alone could not answer.
+ * The answers to a caller: from a response of the cache, whether it is stored,
+ * arriving or incomplete; from a response of the origin that is not stored; and
+ * the refusals of the edge itself.
  */
 import { Fault, type FaultCode } from '../../src/errors.js';
 import { governingDirectives, requestDirectives } from '../../src/http/cache-control.js';
 import { evaluateConditions } from '../../src/http/conditional.js';
 import { type HeaderList, headerOf, NO_BODY, type Reply } from '../../src/http/reply.js';
-import type { Body } from '../cache/cache.js';
-import type { Entry } from '../entry.js';
-import type { Answer, ClientSignal, Outcome } from '../request.js';
-import type { ForwardReason } from '../respond/cache-status.js';
-import { type CachedResponse, refuse, relay, respond } from '../respond/respond.js';
-import { decideFailure, type OriginFailure } from '../rfc9111/decide.js';
+import { maySee } from '../authorize.js';
+import type { IncompleteResponse, Stored } from '../cache/cache.js';
+import type { Answer, ClientSignal, EdgeRequest, Outcome } from '../request.js';
+import type { ForwardReason, Handling } from '../respond/cache-status.js';
+import { type CachedResponse, refusalReply, relay, respond, spansAnswered } from '../respond/respond.js';
+import { type Decision, decideFailure, type OriginFailure } from '../rfc9111/decide.js';
+import { missingOf } from '../rfc9111/spans.js';
 import type { Answered, UpstreamFailure } from '../upstream/request.js';
+import type { CacheRequest } from './cache-request.js';
 import type { Engine } from './engine.js';
-import type { Found } from './lookup.js';
-import type { CacheRequest } from './origin-request.js';
-import type { FetchResult, SmallAnswer } from './result.js';
+import { type Found, mayReuse } from './lookup.js';
+import type { FetchResult, SmallResponse } from './result.js';
 
-/** Why a request goes towards the origin, for Cache-Status. */
-export interface Forwarding {
-  readonly reason: ForwardReason;
-  readonly detail?: string;
+/** Every answer from a response of the cache is built here. */
+export function answerWith(
+  engine: Engine,
+  { request, endsAt }: CacheRequest,
+  response: CachedResponse,
+  handling: Handling,
+  outcome: Outcome,
+): Answer {
+  const { staleAt, mediaId } = response.entry;
+  const now = engine.clock.now();
+  const cacheStatus = engine.cacheStatus(handling, staleAt - now);
+  const reply = respond(request, response, { cacheStatus, endsAt, now }, engine.responding());
+  return { kind: 'reply', reply, outcome, mediaId };
 }
 
-/** A caller on the way to an answer from the origin. */
+/** A stored response whose body is in memory or has been verified. `stale` names the rule that allows a stale one. */
+export function answerStored(
+  engine: Engine,
+  wanted: CacheRequest,
+  stored: Stored,
+  stale: 'max-stale' | 'stale-while-revalidate' | undefined,
+): Answer {
+  if (wanted.request.method === 'GET') engine.warmMarks.used(stored.entry.key);
+  const fresh = stored.tier === 'memory' ? 'hit_memory' : 'hit_disk';
+  const handling: Handling = { kind: 'hit', detail: stale ?? stored.tier };
+  return answerWith(engine, wanted, stored, handling, stale === undefined ? fresh : 'stale');
+}
+
+/**
+ * RFC 9111 3.3: an incomplete response answers only ranges whose bytes are all
+ * stored; never the whole, a 304 or a HEAD. Undefined if it cannot answer.
+ */
+export function answerIncomplete(
+  engine: Engine,
+  wanted: CacheRequest,
+  { entry, spans, body }: IncompleteResponse,
+  decision: Decision,
+  client: ClientSignal,
+): Answer | undefined {
+  if (decision.kind !== 'hit' && decision.kind !== 'hit_stale') return undefined;
+  const answered = spansAnswered(wanted.request, entry, entry.sizeBytes, engine.responding());
+  if (answered === undefined || answered.some((span) => missingOf(spans, span).length > 0)) return undefined;
+  const fresh = decision.kind === 'hit';
+  const handling: Handling = { kind: 'hit', detail: fresh ? 'partial' : 'max-stale' };
+  const response: CachedResponse = { entry, body, gone: client.gone() };
+  return answerWith(engine, wanted, response, handling, fresh ? 'hit_memory' : 'stale');
+}
+
+/** A caller whose answer comes from the origin. */
 export interface FetchContext {
   readonly engine: Engine;
   readonly wanted: CacheRequest;
-  readonly found: Found;
-  readonly forwarding: Forwarding;
-  /** Whether another had asked for it before. */
-  readonly joined: boolean;
   readonly client: ClientSignal;
+  /** What was stored when the fetch was decided. */
+  readonly found: Found;
+  /** Why the request goes to the origin, for Cache-Status. */
+  readonly forwarding: { readonly reason: ForwardReason; readonly detail?: string };
+  /** Whether the caller joined the fetch of another. */
+  readonly joined: boolean;
 }
 
 interface OriginResult {
-  /** What the origin answered, where that is not what goes out. */
+  /** The status of the origin's response, which may differ from that of the answer. */
   readonly status?: number;
   readonly stored?: boolean;
 }
 
-/** A response that is held, or on its way into the cache; `body` is null for the answer to a HEAD. */
-export function answerEntry(
-  context: FetchContext,
-  entry: Entry,
-  body: Body | null,
-  outcome: Outcome,
-  result: OriginResult,
-): Answer {
-  const { engine, wanted } = context;
-  const now = engine.clock.now();
-  const cacheStatus = forwarded(context, { ...result, ttlMs: entry.staleAt - now });
-  const response = { entry, body, cacheStatus, endsAt: wanted.endsAt };
-  return {
-    kind: 'reply',
-    reply: respond(wanted.request, response, now, engine.responding()),
-    outcome,
-    mediaId: entry.mediaId,
-  };
+export function forwarded({ forwarding, joined }: FetchContext, result: OriginResult): Handling {
+  return { kind: 'forwarded', ...forwarding, ...result, collapsed: joined };
 }
 
 export type Arriving = Extract<FetchResult, { kind: 'arriving' }>;
 
-/** A body on its way in, taken hold of before anything else can happen to it. */
-export function answerArriving(
-  context: FetchContext,
-  { fill, status, unstoredFields }: Arriving,
-  outcome: Outcome,
-): Answer {
+/** An arriving body. It is opened with the answer, before anything else can happen to it. */
+export function answerArriving(context: FetchContext, result: Arriving, outcome: Outcome): Answer {
   const { engine, wanted, client, joined } = context;
-  const { entry } = fill;
-  const now = engine.clock.now();
-  const result = { status, stored: true, ttlMs: entry.staleAt - now };
+  const { fill, status, unstoredFields } = result;
   const response: CachedResponse = {
-    entry,
+    entry: fill.entry,
     body: fill,
-    cacheStatus: forwarded(context, result),
-    endsAt: wanted.endsAt,
     gone: client.gone(),
     ...(!joined && wanted.fetchAs === 'client' && { unstoredFields }),
   };
-  return {
-    kind: 'reply',
-    reply: respond(wanted.request, response, now, engine.responding()),
-    outcome,
-    mediaId: entry.mediaId,
-  };
+  return answerWith(engine, wanted, response, forwarded(context, { status, stored: true }), outcome);
 }
 
-/** A small answer that is not kept: everybody who waited gets it. */
-export function answerSmall(context: FetchContext, answer: SmallAnswer): Answer {
-  const { wanted } = context;
-  if (isWithheld(context, answer)) return answerUnauthorized(context);
-  const body = wanted.request.method === 'HEAD' ? NO_BODY : ({ kind: 'bytes', bytes: answer.bytes } as const);
-  return relayed(context, { ...answer, body }, answer.status);
+/** A small response that is not stored: all who waited get it. */
+export function answerSmall(context: FetchContext, response: SmallResponse): Answer {
+  if (!maySeeUnstored(context, response)) return answerUnauthorized(context);
+  const { request } = context.wanted;
+  const body = request.method === 'HEAD' ? NO_BODY : ({ kind: 'bytes', bytes: response.bytes } as const);
+  return relayed(context, { ...response, body }, response.status);
 }
 
-/** An answer that streams through for one caller, with nothing kept. */
+/** A response that streams through to one caller. */
 export function answerStream(context: FetchContext, answered: Answered): Answer {
-  const { wanted } = context;
+  const { request } = context.wanted;
   const { status, headers, body, sizeBytes } = answered;
-  if (isWithheld(context, answered)) {
+  if (!maySeeUnstored(context, answered)) {
     body.destroy();
     return answerUnauthorized(context);
   }
-  // The whole may have come although the caller holds it (RFC 9110 13.2.2).
-  const unchanged = status === 200 && evaluateConditions(wanted.request, validatorsIn(headers)) === 'not_modified';
-  if (unchanged || wanted.request.method === 'HEAD' || status === 304 || status === 204) {
+  // The origin may send the whole although the client has it already (RFC 9110 13.2.2).
+  const unchanged = status === 200 && evaluateConditions(request, validatorsIn(headers)) === 'not_modified';
+  if (unchanged || request.method === 'HEAD' || status === 304 || status === 204) {
     body.destroy();
     return relayed(context, { status: unchanged ? 304 : status, headers, body: NO_BODY }, status);
   }
-  const stream = { kind: 'stream', sizeBytes, open: () => body } as const;
-  return relayed(context, { status, headers, body: stream }, status);
+  return relayed(context, { status, headers, body: { kind: 'stream', sizeBytes, open: () => body } }, status);
 }
 
-/** What is not from the cache, as this caller may see it. `status`: what the origin answered. */
-function relayed(context: FetchContext, answer: Reply, status: number): Answer {
+/** A response that is not from the cache, as this caller may see it. `status` is that of the origin's response. */
+function relayed(context: FetchContext, response: Reply, status: number): Answer {
   const { engine, wanted } = context;
-  const cacheStatus = forwarded(context, { status });
-  const reply = relay(wanted.request, answer, cacheStatus, wanted.endsAt, engine.clock.now(), engine.responding());
+  const cacheStatus = engine.cacheStatus(forwarded(context, { status }));
+  const sending = { cacheStatus, endsAt: wanted.endsAt, now: engine.clock.now() };
+  const reply = relay(wanted.request, response, sending, engine.responding());
   return { kind: 'reply', reply, outcome: 'miss', mediaId: wanted.target.mediaId };
 }
 
@@ -127,64 +144,66 @@ function validatorsIn(headers: HeaderList): { etag: string | null; lastModifiedA
   return { etag: headerOf(headers, 'etag') ?? null, lastModifiedAt: null };
 }
 
-/**
- * Whether a caller for media must not have this answer: the origin refuses it,
- * or it is for callers with a credential and came to one without.
- */
-function isWithheld({ engine, wanted }: FetchContext, answer: { status: number; headers: HeaderList }): boolean {
-  if (wanted.fetchAs === 'client') return false;
-  if (answer.status === 401) return true;
-  if (wanted.fetchAs !== 'anonymous' || !SHOWS_MEDIA.has(answer.status)) return false;
-  return !governingDirectives(answer.headers, engine.deciding.targetedFields).directives.public;
+/** As `maySee` for a response that has no entry. Nobody may see the origin's 401: it is about the edge's credential. */
+function maySeeUnstored({ engine, wanted }: FetchContext, response: { status: number; headers: HeaderList }): boolean {
+  if (wanted.fetchAs === 'client') return true;
+  if (response.status === 401) return false;
+  if (wanted.fetchAs === 'edge' || !SHOWS_MEDIA.has(response.status)) return true;
+  return governingDirectives(response.headers, engine.deciding.targetedFields).directives.public;
 }
 
 const SHOWS_MEDIA: ReadonlySet<number> = new Set([200, 203, 206, 304]);
 
-/**
- * The origin lets nobody see it without a credential. What the caller is told
- * depends on the credential alone, so that it is the same for what is private,
- * gone or was never there.
- */
-export function answerUnauthorized(context: FetchContext): Answer {
-  const { engine, wanted } = context;
-  if (wanted.refusal === undefined) {
-    engine.log.error(
-      { target: wanted.target.originTarget },
-      'the origin does not accept this edge: check access.edge_secret',
-    );
-    return answerFailure(context, 'garbage');
-  }
-  const fault = wanted.refusal();
-  engine.counters.refusals.add(1, { reason: fault.code });
-  const reply = refuse(wanted.request, fault, undefined, engine.responding().edgeName);
-  return { kind: 'reply', reply, outcome: 'refused', mediaId: null };
-}
-
-/** RFC 5861 4: what is held, where it may stand in for an answer that failed; nothing while the edge is cut off. */
+/** RFC 5861 4: the stored response, if it may be served in place of one that failed. Not while the edge is cut off. */
 export async function answerStale(
   { engine, wanted, found, client }: FetchContext,
   failure: OriginFailure,
 ): Promise<Answer | undefined> {
   if (found.kind !== 'stored') return undefined;
-  const held = found.stored.entry;
-  if (held.mediaId !== null && engine.lease() !== 'yes') return undefined;
+  const { entry } = found.stored;
+  if (!mayReuse(engine, entry)) return undefined;
   const now = engine.clock.now();
-  const { kind } = decideFailure(held, failure, requestDirectives(wanted.request), now, engine.deciding);
-  // Looked up again: it may have been taken down since, or be for fewer eyes.
-  const stored = kind === 'serve_stale' ? engine.cache.peek(held.key) : undefined;
-  if (stored === undefined || (wanted.fetchAs === 'anonymous' && stored.entry.audience !== 'anyone')) return undefined;
+  const { kind } = decideFailure(entry, failure, requestDirectives(wanted.request), now, engine.deciding);
+  if (kind !== 'serve_stale') return undefined;
+  // Looked up again: it may have been taken down since, or may no longer be public.
+  const stored = engine.cache.peek(entry.key);
+  if (stored === undefined || !maySee(stored.entry, wanted)) return undefined;
   if (stored.body.whole === undefined && (await stored.body.ensure(client.gone())) === 'lost') return undefined;
-  const cacheStatus = engine.cacheStatus({ kind: 'hit', ttlMs: stored.entry.staleAt - now, detail: 'stale-if-error' });
-  const response = { entry: stored.entry, body: stored.body, cacheStatus, endsAt: wanted.endsAt };
-  const reply = respond(wanted.request, response, now, engine.responding());
-  return { kind: 'reply', reply, outcome: 'stale', mediaId: stored.entry.mediaId };
+  return answerWith(engine, wanted, stored, { kind: 'hit', detail: 'stale-if-error' }, 'stale');
 }
 
+/** An answer of the edge itself in place of a response. */
+export function refuse(
+  engine: Engine,
+  request: EdgeRequest,
+  fault: Fault,
+  {
+    reason = fault.code,
+    cacheStatus,
+    outcome = 'refused',
+  }: { readonly reason?: string; readonly cacheStatus?: string; readonly outcome?: Outcome } = {},
+): Answer {
+  engine.counters.refusals.add(1, { reason });
+  const reply = refusalReply(request, fault, cacheStatus, engine.identity.edgeName);
+  return { kind: 'reply', reply, outcome, mediaId: null };
+}
+
+/**
+ * The origin requires a credential. The answer depends on the caller's credential
+ * alone, so that it is the same for media that are private, gone or never existed.
+ */
+export function answerUnauthorized(context: FetchContext): Answer {
+  const { engine, wanted } = context;
+  if (wanted.refusal !== undefined) return refuse(engine, wanted.request, wanted.refusal());
+  const { originTarget } = wanted.target;
+  engine.log.error({ target: originTarget }, 'the origin does not accept this edge: check access.edge_secret');
+  return answerFailure(context, 'garbage');
+}
+
+/** RFC 9110 7.6.3: the request has passed this edge before, and would go round in a loop. */
 export function answerLoop({ engine, wanted }: FetchContext): Answer {
   const fault = new Fault('misdirected', 'The request has been at this cache before.');
-  engine.counters.refusals.add(1, { reason: 'loop' });
-  const reply = refuse(wanted.request, fault, undefined, engine.responding().edgeName);
-  return { kind: 'reply', reply, outcome: 'refused', mediaId: null };
+  return refuse(engine, wanted.request, fault, { reason: 'loop' });
 }
 
 const FAULT_OF: Readonly<Record<UpstreamFailure, FaultCode>> = {
@@ -199,29 +218,20 @@ const FAULT_OF: Readonly<Record<UpstreamFailure, FaultCode>> = {
   left: 'overloaded',
 };
 
-const PUBLIC_WORDS: Readonly<Partial<Record<FaultCode, string>>> = {
+const DETAIL_OF: Readonly<Partial<Record<FaultCode, string>>> = {
   bad_gateway: 'The origin gave no usable answer.',
   gateway_timeout: 'The origin did not answer in time.',
   overloaded: 'Too much is under way; try again.',
 };
 
-/** A hint only: most failures are over by then, and the breaker spares the origin those who come back. */
-const RETRY_AFTER_SECONDS = '1';
+/** A hint only: most failures are over by then, and the breaker protects the origin from clients that come back. */
+const RETRY_AFTER = { 'retry-after': '1' };
 
 export function answerFailure(context: FetchContext, failure: UpstreamFailure): Answer {
   const { engine, wanted } = context;
   const code = FAULT_OF[failure];
-  const headers: Readonly<Record<string, string>> =
-    code === 'gateway_timeout' ? {} : { 'retry-after': RETRY_AFTER_SECONDS };
-  const fault = new Fault(code, PUBLIC_WORDS[code] ?? '', { headers });
-  engine.counters.refusals.add(1, { reason: failure });
-  const reply = refuse(wanted.request, fault, forwarded(context, {}), engine.responding().edgeName);
-  return { kind: 'reply', reply, outcome: code === 'overloaded' ? 'refused' : 'failed', mediaId: null };
-}
-
-function forwarded(
-  { engine, forwarding, joined }: FetchContext,
-  result: OriginResult & { readonly ttlMs?: number },
-): string {
-  return engine.cacheStatus({ kind: 'forwarded', ...forwarding, ...result, collapsed: joined });
+  const fault = new Fault(code, DETAIL_OF[code] ?? '', { headers: code === 'gateway_timeout' ? {} : RETRY_AFTER });
+  const cacheStatus = engine.cacheStatus(forwarded(context, {}));
+  const outcome = code === 'overloaded' ? 'refused' : 'failed';
+  return refuse(engine, wanted.request, fault, { reason: failure, cacheStatus, outcome });
 }

@@ -1,11 +1,11 @@
 /**
- * Responses of which only a part is here (RFC 9111 3.3, 3.4): keeps what came of
- * an answer to a range and of a transfer that broke off, and fetches what is
- * missing under If-Range, so that bytes of two representations never meet.
- * What is whole then is checked and moves to the tiers like any other.
+ * Incomplete responses (RFC 9111 3.3, 3.4): stores the bytes of a range and of a
+ * transfer that broke off, and fetches the missing ranges under If-Range, so that
+ * bytes of two representations are never joined. A response that has become
+ * complete is verified and stored like any other.
  *
- * Leaves to others: where parts lie and how many (cache/parts.ts), and what a
- * caller is told (serve-incomplete.ts, fetch.ts).
+ * Leaves to others: where the bytes are stored, and how many (cache/incomplete.ts),
+ * and the answer to the caller (answers.ts).
  */
 import { pipeline, type Readable, Transform } from 'node:stream';
 import { isStrongEtag } from '../../src/http/etag.js';
@@ -14,136 +14,117 @@ import { headerOf } from '../../src/http/reply.js';
 import type { Fill, IncompleteResponse, Tiers } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import { combinable, missingOf, rangeField } from '../rfc9111/spans.js';
-import { freshen } from '../rfc9111/validate.js';
 import type { Answered, UpstreamRequest } from '../upstream/request.js';
+import type { CacheRequest } from './cache-request.js';
 import type { Engine } from './engine.js';
 import { entryOf } from './entry-of.js';
 import type { Flight } from './flight.js';
 import { fits } from './lookup.js';
-import { type CacheRequest, partFields, selecting } from './origin-request.js';
+import { type Identity, rangeRequest } from './origin-request.js';
 import type { FetchResult } from './result.js';
-import { applyRules, type RuleResult } from './rules.js';
+import { freshenEntry } from './revalidate.js';
+import type { RuleResult } from './rules.js';
 
-/** What is held of the response that an errand is about. */
-export function findPart({ cache }: Pick<Engine, 'cache'>, wanted: CacheRequest): IncompleteResponse | undefined {
+/** The incomplete response that a request selects. */
+export function findIncomplete({ cache }: Engine, wanted: CacheRequest): IncompleteResponse | undefined {
   return cache.incomplete.find(wanted.target.primaryKey, (entry) => fits(entry, wanted));
 }
 
-/** A part that can be made whole: what is missing of it, at least one span. */
+/** An incomplete response that can be completed, and the ranges that it lacks. */
 export interface Completable {
-  readonly part: IncompleteResponse;
+  readonly incomplete: IncompleteResponse;
   readonly etag: string;
   readonly gaps: readonly [ByteSpan, ...ByteSpan[]];
 }
 
 export function completable(engine: Engine, wanted: CacheRequest): Completable | undefined {
-  const part = findPart(engine, wanted);
-  const etag = part === undefined ? undefined : headerOf(part.entry.headers, 'etag');
-  if (part === undefined || etag === undefined || part.entry.sizeBytes > engine.policy().fill.objectMaxBytes) {
-    return undefined;
-  }
-  const [first, ...others] = missingOf(part.spans, wholeOf(part.entry));
-  return first === undefined ? undefined : { part, etag, gaps: [first, ...others] };
+  const incomplete = findIncomplete(engine, wanted);
+  if (incomplete === undefined || incomplete.entry.sizeBytes > engine.policy().fill.objectMaxBytes) return undefined;
+  const etag = headerOf(incomplete.entry.headers, 'etag');
+  const [first, ...others] = missingOf(incomplete.spans, wholeOf(incomplete.entry));
+  return etag === undefined || first === undefined ? undefined : { incomplete, etag, gaps: [first, ...others] };
 }
 
 export function gapRequest(
   wanted: CacheRequest,
-  { part, etag }: Completable,
+  { incomplete, etag }: Completable,
   gap: ByteSpan,
-  { identity }: Pick<Engine, 'identity'>,
+  identity: Identity,
 ): UpstreamRequest {
-  const toTheEnd = gap.last === part.entry.sizeBytes - 1;
-  const range = toTheEnd ? `bytes=${gap.first}-` : rangeField(gap);
-  return { method: 'GET', target: wanted.target.originTarget, headers: partFields(wanted, range, etag, identity) };
+  const toTheEnd = gap.last === incomplete.entry.sizeBytes - 1;
+  return rangeRequest(wanted, toTheEnd ? `bytes=${gap.first}-` : rangeField(gap), etag, identity);
 }
 
-/** Whether an answer is the very span that was missing. */
-export function isGap(answered: Answered, { part }: Completable, gap: ByteSpan): boolean {
+/** Whether a response is exactly the missing range. */
+export function isGap(answered: Answered, { incomplete }: Completable, gap: ByteSpan): boolean {
   if (answered.status !== 206) return false;
   const { headers } = answered;
   const range = parseContentRange(headerOf(headers, 'content-range'));
   if (range === undefined || range.span.first !== gap.first || range.span.last !== gap.last) return false;
   if (answered.sizeBytes !== null && answered.sizeBytes !== spanLength(gap)) return false;
-  return combinable(part.entry, { headers, sizeBytes: range.sizeBytes });
+  return combinable(incomplete.entry, { headers, sizeBytes: range.sizeBytes });
 }
 
-/**
- * 3.4: the head of the whole, with the fields of the newer answer in the place
- * of those that were stored. Undefined where that forbids to keep it.
- */
-export function combinedHead(
+/** RFC 9111 3.4: the entry of the whole, with the fields of the newer response. Undefined if these forbid storing. */
+export function combinedEntry(
   engine: Engine,
   wanted: CacheRequest,
   { entry }: IncompleteResponse,
   answered: Answered,
 ): { readonly entry: Entry; readonly ruleResult: RuleResult } | undefined {
-  const ruleResult = applyRules(engine.policy().rules, {
-    pathKind: wanted.target.pathKind,
-    contentType: headerOf(entry.headers, 'content-type'),
-    sizeBytes: entry.sizeBytes,
-  });
-  const headers = answered.headers.filter(([name]) => !OF_ONE_PART.has(name));
-  const verdict = freshen({
-    entry,
-    received: { ...answered, headers },
-    request: { method: 'GET', header: selecting(wanted).header },
-    now: engine.clock.now(),
-    rules: engine.storing,
-    override: ruleResult,
-  });
-  if (verdict.kind !== 'store') return undefined;
-  const { key, primaryKey, mediaId, selectedBy, sizeBytes, sha256 } = entry;
-  return { entry: { ...verdict.head, key, primaryKey, mediaId, selectedBy, sizeBytes, sha256 }, ruleResult };
+  const headers = answered.headers.filter(([name]) => !OF_ONE_RANGE.has(name));
+  return freshenEntry(engine, wanted, entry, { ...answered, headers });
 }
 
-const OF_ONE_PART: ReadonlySet<string> = new Set(['content-digest', 'content-length', 'content-md5', 'content-range']);
+/** Fields that describe the range in the message, not the whole. */
+const OF_ONE_RANGE: ReadonlySet<string> = new Set(['content-digest', 'content-length', 'content-md5', 'content-range']);
 
-/** What an assembly fails with where the origin's answers do not fit together. */
+/** The origin's responses do not fit together. */
 export class Mismatch extends Error {
   override readonly name = 'Mismatch';
 }
 
-/** The bytes of the whole in order: what is held, and between it what is fetched, `first` being the first of that. */
+/** The bytes of the whole in order, stored and fetched ones. `first` is the body of the first missing range. */
 export async function* assembled(
   engine: Engine,
   wanted: CacheRequest,
-  whole: Completable,
+  completing: Completable,
   first: Readable,
   flight: Flight<FetchResult>,
 ): AsyncGenerator<Buffer> {
-  const { part, gaps } = whole;
-  const writer = engine.cache.incomplete.open(part.entry);
+  const { incomplete, gaps } = completing;
+  const writer = engine.cache.incomplete.open(incomplete.entry);
   let at = 0;
   for (const [index, gap] of gaps.entries()) {
-    if (at < gap.first) yield* part.read({ first: at, last: gap.first - 1 });
+    if (at < gap.first) yield* incomplete.read({ first: at, last: gap.first - 1 });
     at = gap.first;
-    const body = index === 0 ? first : await fetchGap(engine, wanted, whole, gap, flight);
+    const body = index === 0 ? first : await fetchGap(engine, wanted, completing, gap, flight);
     for await (const chunk of body as AsyncIterable<Buffer>) {
       if (at + chunk.length > gap.last + 1) throw new Mismatch('the origin sent more than it was asked for');
       writer?.write(at, chunk);
       at += chunk.length;
       yield chunk;
     }
-    if (at <= gap.last) throw new Mismatch('the origin sent less than it said');
+    if (at <= gap.last) throw new Mismatch('the origin sent less than it announced');
   }
-  if (at < part.entry.sizeBytes) yield* part.read({ first: at, last: part.entry.sizeBytes - 1 });
+  if (at < incomplete.entry.sizeBytes) yield* incomplete.read({ first: at, last: incomplete.entry.sizeBytes - 1 });
 }
 
 async function fetchGap(
   engine: Engine,
   wanted: CacheRequest,
-  whole: Completable,
+  completing: Completable,
   gap: ByteSpan,
   flight: Flight<FetchResult>,
 ): Promise<Readable> {
-  const outcome = await engine.upstream.fetch(gapRequest(wanted, whole, gap, engine), flight.signal);
+  const outcome = await engine.upstream.fetch(gapRequest(wanted, completing, gap, engine.identity), flight.signal);
   if (outcome.kind === 'failed') throw new Error(`the origin gave no answer: ${outcome.failure}`);
-  if (isGap(outcome, whole, gap)) return outcome.body;
+  if (isGap(outcome, completing, gap)) return outcome.body;
   outcome.body.destroy();
-  throw new Mismatch('the origin has another by now');
+  throw new Mismatch('the origin has another representation by now');
 }
 
-/** What came of a whole body whose transfer broke off: its beginning. The readers of the fill are not told before it lies here. */
+/** Stores what arrived of a body whose transfer broke off. The fill fails after this, so that its readers find these bytes. */
 export async function keepBeginning(engine: Engine, fill: Fill): Promise<void> {
   const { entry, receivedBytes } = fill;
   const { sizeBytes } = entry;
@@ -161,15 +142,15 @@ export async function keepBeginning(engine: Engine, fill: Fill): Promise<void> {
       at += chunk.length;
     }
   } catch {
-    // Taken down or lost on the way: what lies here by now is right all the same, or gone with the rest.
+    // Taken down or lost meanwhile: the bytes stored so far are right, or were dropped too.
   }
 }
 
-/** An answer to one caller's range, kept on its way past where that may be. */
-export function keepingPart(engine: Engine, wanted: CacheRequest, answered: Answered): Answered {
+/** Stores the bytes of a range while they go to the caller, if that is allowed. */
+export function keepingRange(engine: Engine, wanted: CacheRequest, answered: Answered): Answered {
   if (answered.status !== 206) return answered;
   const decision = entryOf(engine, wanted, 'GET', answered);
-  if (decision.kind !== 'store_part' || engine.cache.peek(decision.entry.key) !== undefined) return answered;
+  if (decision.kind !== 'store_range' || engine.cache.peek(decision.entry.key) !== undefined) return answered;
   const { entry, ruleResult, span } = decision;
   const { tiers } = ruleResult;
   if (!tiers.memory && !tiers.disk) return answered;
@@ -178,7 +159,7 @@ export function keepingPart(engine: Engine, wanted: CacheRequest, answered: Answ
   let at = span.first;
   const tap = new Transform({
     transform(chunk: Buffer, _encoding, done) {
-      // What is not as long as it says lies nobody knows where.
+      // With another length than announced, the offsets are wrong too.
       if (at + chunk.length > span.last + 1) engine.cache.incomplete.drop(entry.key, 'corrupt');
       else writer.write(at, chunk);
       at += chunk.length;
@@ -190,28 +171,29 @@ export function keepingPart(engine: Engine, wanted: CacheRequest, answered: Answ
       done();
     },
   });
-  // Whoever reads it hears of a failure all the same.
+  // The reader of the tap receives its errors; this listener is for a tap that nobody reads.
   pipeline(answered.body, tap, () => undefined).on('error', () => undefined);
   return { ...answered, body: tap };
 }
 
-/** A part that has become whole goes to the tiers, unless something newer is there or on its way. */
+/** Moves an incomplete response that has become complete to the tiers, unless another one has taken its place. */
 async function promote(engine: Engine, wanted: CacheRequest, { key }: Entry, tiers: Tiers): Promise<void> {
   const { cache } = engine;
-  const part = cache.incomplete.find(wanted.target.primaryKey, (entry) => entry.key === key);
-  if (part === undefined || missingOf(part.spans, wholeOf(part.entry)).length > 0) return;
-  if (part.entry.sizeBytes > engine.policy().fill.objectMaxBytes) return;
-  const fill = cache.fill(part.entry, tiers);
-  for (const bytes of part.read(wholeOf(part.entry))) await fill.write(bytes);
-  const current = cache.incomplete.find(wanted.target.primaryKey, (entry) => entry.key === key);
-  if (current !== part) {
-    fill.abort(new Mismatch('another has taken its place'));
+  const { primaryKey } = wanted.target;
+  const find = (): IncompleteResponse | undefined => cache.incomplete.find(primaryKey, (entry) => entry.key === key);
+  const found = find();
+  if (found === undefined || missingOf(found.spans, wholeOf(found.entry)).length > 0) return;
+  if (found.entry.sizeBytes > engine.policy().fill.objectMaxBytes) return;
+  const fill = cache.fill(found.entry, tiers);
+  for (const bytes of found.read(wholeOf(found.entry))) await fill.write(bytes);
+  if (find() !== found) {
+    fill.abort(new Mismatch('another response has taken its place'));
     return;
   }
   const outcome = await fill.end();
   engine.counters.fills.add(1, { outcome: outcome.kind });
   if (outcome.kind === 'corrupt') {
-    engine.log.warn({ key: wanted.target.primaryKey, what: outcome.what }, 'parts came to another whole than was said');
+    engine.log.warn({ key: primaryKey, what: outcome.what }, 'ranges joined to another whole than was announced');
     cache.incomplete.drop(key, 'corrupt');
   }
 }

@@ -1,6 +1,4 @@
-/**
- * What the story works with, made once by the composition root. Types alone.
- */
+/** What the handler and its steps work with. Made once, by create-engine.ts. Types alone. */
 import type { Gate } from '../../src/access/grant.js';
 import type { Clock } from '../../src/clock.js';
 import type { Log } from '../../src/log.js';
@@ -21,28 +19,32 @@ import type { FetchResult } from './result.js';
 import type { UncacheableMemory } from './uncacheable.js';
 import type { WarmMarks } from './warm-marks.js';
 
-export interface Engine {
-  readonly mode: CacheMode;
-  /** Null in generic mode: nobody is asked. */
+export interface EngineDeps {
+  /** Null in generic mode: callers are not authorised. */
   readonly gate: Gate | null;
-  readonly targets: TargetRules;
-  /** Undefined until the origin has told its thumbnails. */
-  thumbOptions(): ThumbOptions | undefined;
-  /** What may be done with copies of media now. */
-  lease(): LeaseVerdict;
+  /** Read anew for each request, so that the proof may be replaced. The proof is empty in generic mode. */
+  readonly identity: Identity;
   readonly cache: EdgeCache;
   readonly upstream: Upstream;
+  readonly flights: Flights<FetchResult>;
+  /** The thumbnails that the origin makes; undefined until it has said so. */
+  thumbOptions(): ThumbOptions | undefined;
+  /** Whether copies of media may be served now. */
+  lease(): LeaseVerdict;
+  /** The settings that may change while the edge runs. */
+  policy(): EdgePolicy;
+}
+
+export interface Engine extends EngineDeps {
+  readonly mode: CacheMode;
+  readonly targets: TargetRules;
   readonly uncacheable: UncacheableMemory;
   readonly warmMarks: WarmMarks;
-  readonly identity: Identity;
-  readonly storing: StorableRules;
   readonly counters: EngineCounters;
-  readonly flights: Flights<FetchResult>;
+  readonly storing: StorableRules;
   readonly deciding: DecideRules;
-  /** May be replaced while the edge runs. */
-  policy(): EdgePolicy;
   responding(): RespondRules;
-  cacheStatus(handling: Handling): string;
+  cacheStatus(handling: Handling, ttlMs?: number): string;
   readonly clock: Clock;
   readonly log: Log;
 }

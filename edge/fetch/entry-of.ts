@@ -1,5 +1,4 @@
-/** Whether an answer of the origin may be kept for an errand, and as what entry. Pure but for the configuration it reads. */
-
+/** Whether a response of the origin may be stored for a request, and as which entry. */
 import { type ByteSpan, parseContentRange } from '../../src/http/range.js';
 import { headerOf } from '../../src/http/reply.js';
 import { parseSha256 } from '../../src/ids.js';
@@ -7,14 +6,14 @@ import type { Entry } from '../entry.js';
 import { keyOf } from '../key.js';
 import { type StoredHead, type StoreRefusal, storable } from '../rfc9111/storable.js';
 import type { Answered } from '../upstream/request.js';
+import { type CacheRequest, selecting } from './cache-request.js';
 import type { Engine } from './engine.js';
-import { type CacheRequest, selecting } from './origin-request.js';
 import { applyRules, type RuleResult } from './rules.js';
 
 export type StoreDecision =
   | { readonly kind: 'store'; readonly entry: Entry; readonly ruleResult: RuleResult }
-  /** RFC 9111 3.3: one part; `entry` is that of the whole. */
-  | { readonly kind: 'store_part'; readonly entry: Entry; readonly ruleResult: RuleResult; readonly span: ByteSpan }
+  /** RFC 9111 3.3: the bytes of one range; `entry` is that of the whole. */
+  | { readonly kind: 'store_range'; readonly entry: Entry; readonly ruleResult: RuleResult; readonly span: ByteSpan }
   | { readonly kind: 'refuse'; readonly reason: StoreRefusal };
 
 export function entryOf(
@@ -25,30 +24,21 @@ export function entryOf(
 ): StoreDecision {
   const ruleResult = applyRules(engine.policy().rules, {
     pathKind: wanted.target.pathKind,
-    contentType: headerOf(answered.headers, 'content-type'),
+    headers: answered.headers,
     sizeBytes: wholeSizeOf(answered),
   });
-  const verdict = storable({
+  const decision = storable({
     request: { method, header: selecting(wanted).header },
     response: answered,
     now: engine.clock.now(),
     rules: engine.storing,
     override: ruleResult,
   });
-  switch (verdict.kind) {
-    case 'refuse':
-      return verdict;
-    case 'store_part':
-      return { ...verdict, entry: makeEntry(wanted, verdict.head, answered), ruleResult };
-    case 'store': {
-      const entry = makeEntry(wanted, verdict.head, answered);
-      return {
-        kind: 'store',
-        entry: method === 'HEAD' ? entry : { ...entry, sizeBytes: answered.sizeBytes },
-        ruleResult,
-      };
-    }
-  }
+  if (decision.kind === 'refuse') return decision;
+  const entry = makeEntry(wanted, decision.head, answered);
+  if (decision.kind === 'store_range') return { kind: 'store_range', entry, ruleResult, span: decision.span };
+  // The size of a body is that of the body; only a response to HEAD has nothing but its Content-Length.
+  return { kind: 'store', entry: method === 'HEAD' ? entry : { ...entry, sizeBytes: answered.sizeBytes }, ruleResult };
 }
 
 function makeEntry({ target, fetchAs }: CacheRequest, head: StoredHead, answered: Answered): Entry {
@@ -63,7 +53,7 @@ function makeEntry({ target, fetchAs }: CacheRequest, head: StoredHead, answered
   };
 }
 
-/** Rules speak of the size of the whole, also where a part of it came. */
+/** Rules match on the size of the whole, also when only a range of it arrives. */
 function wholeSizeOf({ status, headers, sizeBytes }: Answered): number | null {
   return status === 206 ? (parseContentRange(headerOf(headers, 'content-range'))?.sizeBytes ?? null) : sizeBytes;
 }

@@ -150,6 +150,7 @@ export class Flight<T> {
   readonly #ending = new AbortController();
   #resolveResult: (result: T) => void = () => undefined;
   #resolveFinished: () => void = () => undefined;
+  #ended: FlightEnd | undefined;
   #waiters = 0;
   #isSettled = false;
   #isOpen = true;
@@ -170,6 +171,11 @@ export class Flight<T> {
   /** Ends the fetch; its reason is a FlightEnded. */
   get signal(): AbortSignal {
     return this.#ending.signal;
+  }
+
+  /** Why it was ended from outside; undefined while it was not. */
+  get ended(): FlightEnd | undefined {
+    return this.#ended;
   }
 
   /** Whether `result` is known. */
@@ -207,7 +213,8 @@ export class Flight<T> {
 
   /** Breaks the fetch off. New callers start another one. */
   end(why: FlightEnd): void {
-    if (this.#isFinished || this.signal.aborted) return;
+    if (this.#isFinished || this.#ended !== undefined) return;
+    this.#ended = why;
     this.close();
     this.#ending.abort(new FlightEnded(why));
   }

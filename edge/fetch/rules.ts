@@ -5,7 +5,7 @@
  */
 
 import { choice, list, optionalDuration, section, size, text, type ValueOf } from '../../src/config/field.js';
-import { headerOf } from '../../src/http/reply.js';
+import { type HeaderList, headerOf } from '../../src/http/reply.js';
 import type { Tiers } from '../cache/cache.js';
 import { ADMISSION_NAMES } from '../cache/policy/registry.js';
 import type { Entry } from '../entry.js';
@@ -60,14 +60,15 @@ export const rulesField = list({
 
 export type Rule = ValueOf<typeof ruleSection>;
 
-/** What an answer is judged by. */
+/** The response that rules match on. */
 export interface Subject {
   readonly pathKind: PathKind;
-  readonly contentType: string | undefined;
-  /** Null where only the end tells: it then has no size that a rule could match but the widest. */
+  readonly headers: HeaderList;
+  /** Size of the whole representation. Null while it is unknown: the response then has no upper bound that a rule could exclude. */
   readonly sizeBytes: number | null;
 }
 
+/** What the first rule that matches says. Null leaves it to the origin. */
 export interface RuleResult {
   readonly ttlMs: number | null;
   readonly staleWhileRevalidateMs: number | null;
@@ -96,21 +97,20 @@ export function applyRules(rules: readonly Rule[], subject: Subject): RuleResult
   return { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, tiers, warm };
 }
 
-/** Whether the rules as they are now let a body that is held lie in memory. */
-export function mayLieInMemory(rules: readonly Rule[], entry: Entry): boolean {
-  const contentType = headerOf(entry.headers, 'content-type');
-  return applyRules(rules, { pathKind: pathKindOf(entry), contentType, sizeBytes: entry.sizeBytes }).tiers.memory;
+/** The rules as they are now, applied to a stored response. */
+export function applyRulesTo(entry: Entry, rules: readonly Rule[]): RuleResult {
+  return applyRules(rules, { pathKind: pathKindOf(entry), headers: entry.headers, sizeBytes: entry.sizeBytes });
 }
 
-function matches(rule: Rule, { pathKind, contentType, sizeBytes }: Subject): boolean {
+function matches(rule: Rule, { pathKind, headers, sizeBytes }: Subject): boolean {
   if (rule.path !== 'any' && rule.path !== pathKind) return false;
-  if (!typeMatches(rule.type, contentType)) return false;
+  if (!typeMatches(rule.type, headerOf(headers, 'content-type'))) return false;
   const measured = sizeBytes ?? Number.MAX_SAFE_INTEGER;
   return measured >= rule.fromBytes && (sizeBytes === null || measured <= rule.toBytes);
 }
 
-function typeMatches(wanted: string, contentType: string | undefined): boolean {
-  if (wanted === '*/*') return true;
+function typeMatches(pattern: string, contentType: string | undefined): boolean {
+  if (pattern === '*/*') return true;
   const type = (contentType ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
-  return wanted.endsWith('/*') ? type.startsWith(wanted.slice(0, -1)) : type === wanted;
+  return pattern.endsWith('/*') ? type.startsWith(pattern.slice(0, -1)) : type === pattern;
 }

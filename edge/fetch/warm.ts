@@ -1,38 +1,30 @@
-/** Sees to the body behind a HEAD that missed, as warm-marks.ts decides. Never waited for. */
+/** Fetches the body behind a HEAD that missed, as warm-marks.ts decides. The answer to the HEAD does not wait for it. */
 import { headerOf } from '../../src/http/reply.js';
 import type { Entry } from '../entry.js';
 import { keyOf, thumbTarget } from '../key.js';
+import type { CacheRequest } from './cache-request.js';
 import type { Engine } from './engine.js';
-import type { FlightSpec } from './flight.js';
-import type { CacheRequest } from './origin-request.js';
-import type { FetchResult } from './result.js';
+import { fetchInBackground } from './join.js';
 import type { RuleResult } from './rules.js';
 
-/** `orderFor` makes the flight that brings an errand's body. */
-export function warm(
-  engine: Engine,
-  wanted: CacheRequest,
-  entry: Entry,
-  ruleResult: RuleResult,
-  specFor: (wanted: CacheRequest) => FlightSpec<FetchResult>,
-): void {
-  const { warmMarks: warming } = engine;
-  switch (warming.decide(entry, ruleResult)) {
+export function warm(engine: Engine, wanted: CacheRequest, entry: Entry, ruleResult: RuleResult): void {
+  const { warmMarks } = engine;
+  switch (warmMarks.decide(entry, ruleResult)) {
     case 'off':
       break;
     case 'mark':
-      warming.mark(entry.key);
+      warmMarks.mark(entry.key);
       break;
     case 'now':
-      fetchBody(engine, specFor(wanted));
+      fetchBody(engine, wanted);
   }
-  if (warming.modeOf(ruleResult) !== 'now' || !warming.hasRoom()) return;
-  // Small whatever the image is: also where that is too large to be fetched itself.
+  if (warmMarks.modeOf(ruleResult) !== 'now' || !warmMarks.hasRoom()) return;
+  // A thumbnail is small even if its image is too large to be fetched.
   const thumb = thumbOf(engine, wanted, entry);
-  if (thumb !== undefined) fetchBody(engine, specFor(thumb));
+  if (thumb !== undefined) fetchBody(engine, thumb);
 }
 
-/** The default thumbnail of an image, in the format that this client takes; undefined where none is wanted or held already. */
+/** The default thumbnail of an image, in the format that this client takes; undefined if it is not wanted or is stored already. */
 function thumbOf(engine: Engine, wanted: CacheRequest, entry: Entry): CacheRequest | undefined {
   const options = engine.thumbOptions();
   const { mediaId, pathKind } = wanted.target;
@@ -41,19 +33,13 @@ function thumbOf(engine: Engine, wanted: CacheRequest, entry: Entry): CacheReque
   }
   if (headerOf(entry.headers, 'content-type')?.startsWith('image/') !== true) return undefined;
   const target = thumbTarget(mediaId, '', wanted.request.header('accept'), options);
-  const held = engine.cache.peek(keyOf(target.primaryKey, {}));
-  return held === undefined ? { ...wanted, target } : undefined;
+  return engine.cache.peek(keyOf(target.primaryKey, {})) === undefined ? { ...wanted, target } : undefined;
 }
 
-function fetchBody(engine: Engine, spec: FlightSpec<FetchResult>): void {
-  const { warmMarks: warming, cache } = engine;
-  const joining = engine.flights.joinOrStart(spec, undefined);
-  if (joining.kind !== 'started') return;
-  const { flight } = joining;
-  const key = keyOf(spec.primaryKey, {});
-  warming.started(key);
-  void flight.result.then((result) => {
-    if (result.kind === 'lone') result.take()?.body.destroy();
-  });
-  void flight.finished.then(() => warming.ended(key, cache.peek(key) !== undefined));
+function fetchBody(engine: Engine, wanted: CacheRequest): void {
+  const flight = fetchInBackground(engine, wanted);
+  if (flight === undefined) return;
+  const key = keyOf(wanted.target.primaryKey, {});
+  engine.warmMarks.started(key);
+  void flight.finished.then(() => engine.warmMarks.ended(key, engine.cache.peek(key) !== undefined));
 }

@@ -1,37 +1,39 @@
 /**
- * Cache-Status (RFC 9211): how this edge handled a request, as one member of a
- * structured list, behind what caches nearer to the origin said.
+ * Cache-Status (RFC 9211): how this edge handled a request, as a member of a
+ * structured list, after the members of caches nearer to the origin.
  */
 
-/** RFC 9211 2.2: why a request went on towards the origin. */
+/** RFC 9211 2.2: why a request was forwarded to the origin. */
 export type ForwardReason = 'bypass' | 'method' | 'uri-miss' | 'vary-miss' | 'miss' | 'request' | 'stale' | 'partial';
 
+/** What this cache did with a request. */
 export type Handling =
   | {
       readonly kind: 'hit';
-      /** What is left of the lifetime; below 0 where it was served stale. */
-      readonly ttlMs: number;
       /** The tier or the rule, in a word. */
       readonly detail?: string | undefined;
     }
   | {
       readonly kind: 'forwarded';
       readonly reason: ForwardReason;
-      /** What the origin answered, where it did. */
+      /** The status of the origin's response, if there was one. */
       readonly status?: number | undefined;
       readonly stored?: boolean | undefined;
       /** The request shared the fetch of another. */
       readonly collapsed?: boolean | undefined;
-      readonly ttlMs?: number | undefined;
       readonly detail?: string | undefined;
     };
 
-/** A cache's own name and handling as a member, made for one name so that a hit costs one short string. */
-export function cacheStatusOf(name: string): (handling: Handling) => string {
+/**
+ * Makes this cache's member of Cache-Status. `ttlMs` is the lifetime that is
+ * left, below 0 for a stale response. Made for one name, so that a hit costs one
+ * short string.
+ */
+export function cacheStatusOf(name: string): (handling: Handling, ttlMs?: number) => string {
   const own = bareItem(name);
-  return (handling) => {
+  return (handling, ttlMs) => {
     const detail = handling.detail === undefined ? '' : `; detail=${bareItem(handling.detail)}`;
-    const ttl = handling.ttlMs === undefined ? '' : `; ttl=${ttlSeconds(handling.ttlMs)}`;
+    const ttl = ttlMs === undefined ? '' : `; ttl=${ttlSeconds(ttlMs)}`;
     if (handling.kind === 'hit') return `${own}; hit${ttl}${detail}`;
     const { reason, status, stored, collapsed } = handling;
     const answered = status === undefined ? '' : `; fwd-status=${status}`;
@@ -39,7 +41,7 @@ export function cacheStatusOf(name: string): (handling: Handling) => string {
   };
 }
 
-/** RFC 9211 2: each cache adds its member behind those of the caches nearer to the origin. */
+/** RFC 9211 2: each cache adds its member after those of the caches nearer to the origin. */
 export function joinCacheStatus(upstream: string | undefined, own: string): string {
   return upstream === undefined || upstream === '' ? own : `${upstream}, ${own}`;
 }
@@ -54,7 +56,7 @@ function ttlSeconds(ttlMs: number): number {
 
 const TOKEN = /^[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*$/;
 
-/** RFC 9651 3.3.3, 3.3.4: a token where the text is one, else a string, without what a string cannot hold. */
+/** RFC 9651 3.3.3, 3.3.4: a token if the text is one, else a string, without the characters that a string cannot contain. */
 function bareItem(text: string): string {
   if (TOKEN.test(text)) return text;
   return `"${text.replace(/[^\x20-\x7e]/g, '').replace(/["\\]/g, '\\$&')}"`;

@@ -1,12 +1,11 @@
 /**
- * From a stored or arriving response to the Reply that one request gets:
- * conditions, ranges, the fields that only this answer has. Pure but for the
- * bodies that a Reply opens when it is sent.
+ * From a response of the cache to the Reply for one request: conditions, ranges
+ * and the fields that differ for each answer. Pure, except that arriving bodies
+ * are opened here; all others are opened when the Reply is sent.
  *
- * A complete body in memory goes out as bytes, in one write; everything else
- * is a stream that the cache opens.
+ * A complete body in memory is sent as bytes, in one write. Every other body is a
+ * stream that the cache opens.
  */
-
 import { Readable } from 'node:stream';
 import type { EpochMs } from '../../src/clock.js';
 import { Fault, unreachable } from '../../src/errors.js';
@@ -17,6 +16,7 @@ import { problemReply } from '../../src/http/problem.js';
 import {
   type ByteSpan,
   contentRange,
+  type MultipartPlan,
   multipartPlan,
   planRange,
   spanLength,
@@ -32,52 +32,53 @@ import { type ClientLifetime, clientCacheControl, clientLifetimeOf } from './cli
 
 export interface RespondRules {
   readonly rangesMax: number;
-  /** What stands in Via. */
+  /** The edge's name in Via. */
   readonly edgeName: string;
-  /** A part boundary that nobody can foresee. */
+  /** A multipart boundary that nobody can predict. */
   newBoundary(): string;
 }
 
-/** A response to be told, whether it is stored, arrives or is a head alone. */
+/** A response of the cache: stored, arriving, incomplete, or a head alone. */
 export interface CachedResponse {
   readonly entry: Entry;
-  /** Null for an answer to HEAD: there is none to open. */
+  /** Null for a head alone, which only answers HEAD. */
   readonly body: Body | null;
-  /** The Cache-Status of this answer, this cache's part. */
-  readonly cacheStatus: string;
   /**
-   * Set for a body that still arrives, which is held for those who read it
-   * already: it is then opened with the answer, not when that is sent. Ends the
-   * reading.
+   * Given for a body that is available only to those who read it already, such
+   * as an arriving one: it is opened with the answer, not when that is sent.
+   * Ends the reading.
    */
   readonly gone?: AbortSignal;
-  /** When the right to see it ends, by which it was asked for: of a signed link; otherwise Infinity. */
-  readonly endsAt: EpochMs;
-  /** Fields that the entry was stored without and that this caller alone gets. */
+  /** Fields that may not be stored, for the caller who caused the fetch. */
   readonly unstoredFields?: HeaderList;
 }
 
-export function respond(request: EdgeRequest, response: CachedResponse, now: EpochMs, rules: RespondRules): Reply {
+/** How and when an answer is sent. */
+export interface Sending {
+  /** This cache's member of Cache-Status. */
+  readonly cacheStatus: string;
+  /** When the signed link of the request ends; Infinity without one. */
+  readonly endsAt: EpochMs;
+  readonly now: EpochMs;
+}
+
+export function respond(request: EdgeRequest, response: CachedResponse, sending: Sending, rules: RespondRules): Reply {
+  const { cacheStatus } = sending;
   const head = headOf(response.entry, rules.edgeName);
-  const own = ownFields(request, response, head, now);
-  // RFC 9110 13.2.1: conditions are about what would otherwise be 2xx. A 204 or a 404 has no range either.
+  const own = ownFields(request, response, head, sending);
+  // RFC 9110 13.2.1: conditions apply to responses that would otherwise be 2xx. A 204 has no range, nor has a 404.
   if (response.entry.status !== 200) return whole(request, response, head, own);
   switch (evaluateConditions(request, head.conditions)) {
     case 'not_modified':
       return { status: 304, leading: head.notModified, headers: own, body: NO_BODY };
     case 'precondition_failed':
-      return refuse(
-        request,
-        new Fault('precondition_failed', 'The media is not as the request wants it.'),
-        response.cacheStatus,
-        rules.edgeName,
-      );
+      return refusalReply(request, preconditionFailed(), cacheStatus, rules.edgeName);
     case 'proceed':
-      return ranged(request, response, head, own, rules);
+      return ranged(request, response, head, own, cacheStatus, rules);
   }
 }
 
-/** The spans that `respond` answers with; undefined where its answer is no 206. */
+/** The spans that `respond` would answer with; undefined if its answer would not be a 206. */
 export function spansAnswered(
   request: EdgeRequest,
   entry: Entry,
@@ -101,61 +102,75 @@ export function spansAnswered(
   }
 }
 
-/** RFC 9110 14.2. While the size is not known there is nothing to measure a range by: it is answered whole. */
+/** RFC 9110 14.2. While its size is not known, a response is sent whole: no range can be measured. */
 function ranged(
   request: EdgeRequest,
   response: CachedResponse,
   head: Head,
   own: HeaderList,
+  cacheStatus: string,
   rules: RespondRules,
 ): Reply {
-  const { body } = response;
+  const { body, gone } = response;
   const sizeBytes = body?.sizeBytes ?? null;
-  if (body === null || sizeBytes === null || request.header('range') === undefined)
+  if (body === null || sizeBytes === null || request.header('range') === undefined) {
     return whole(request, response, head, own);
+  }
   const plan = planRange(request, head.validators, sizeBytes, rules);
   switch (plan.kind) {
     case 'whole':
       return whole(request, response, head, own);
     case 'single':
-      return single({ ...response, body }, plan.span, sizeBytes, head, own);
+      return single(body, gone, plan.span, sizeBytes, head, own);
     case 'several':
-      return several({ ...response, body }, plan.spans, sizeBytes, head, own, rules.newBoundary());
-    case 'unsatisfiable':
-      return refuse(
-        request,
-        new Fault('range_not_satisfiable', 'The media ends before the range begins.', {
-          headers: { 'content-range': unsatisfiedRange(sizeBytes) },
-        }),
-        response.cacheStatus,
-        rules.edgeName,
+      return several(
+        body,
+        gone,
+        multipartPlan(plan.spans, sizeBytes, head.contentType, rules.newBoundary()),
+        head,
+        own,
       );
+    case 'unsatisfiable':
+      return refusalReply(request, rangeNotSatisfiable(sizeBytes), cacheStatus, rules.edgeName);
     default:
       return unreachable(plan);
   }
 }
 
-function whole(request: EdgeRequest, response: CachedResponse, head: Head, own: HeaderList): Reply {
-  const { entry, body } = response;
+function preconditionFailed(): Fault {
+  return new Fault('precondition_failed', 'The media does not meet the condition of the request.');
+}
+
+function rangeNotSatisfiable(sizeBytes: number): Fault {
+  const headers = { 'content-range': unsatisfiedRange(sizeBytes) };
+  return new Fault('range_not_satisfiable', 'The media ends before the range begins.', { headers });
+}
+
+function whole(request: EdgeRequest, { entry, body, gone }: CachedResponse, head: Head, own: HeaderList): Reply {
   const sizeBytes = body === null ? entry.sizeBytes : (body.sizeBytes ?? entry.sizeBytes);
-  const stated = sizeBytes === head.sizeBytes || entry.status === 204;
-  const silent = body === null || request.method === 'HEAD';
+  const hasLength = sizeBytes === head.sizeBytes || entry.status === 204;
+  const isHead = body === null || request.method === 'HEAD';
   return {
     status: entry.status,
-    leading: stated ? head.whole : head.unsized,
-    headers: stated ? own : withLength(own, sizeBytes),
-    body: silent ? unopened(sizeBytes) : bodyOf(body, response.gone, undefined, sizeBytes),
+    leading: hasLength ? head.whole : head.unsized,
+    headers: hasLength ? own : withLength(own, sizeBytes),
+    body: isHead ? unopened(sizeBytes) : bodyOf(body, gone, undefined, sizeBytes),
   };
 }
 
-/** Of a body whose size is another than its head told, or was not known with it. */
+/** For a body whose size is not the one in the prepared head. */
 function withLength(own: HeaderList, sizeBytes: number | null): HeaderList {
   return sizeBytes === null ? own : [['content-length', String(sizeBytes)], ...own];
 }
 
-type Bodied = CachedResponse & { readonly body: Body };
-
-function single(response: Bodied, span: ByteSpan, sizeBytes: number, head: Head, own: HeaderList): Reply {
+function single(
+  body: Body,
+  gone: AbortSignal | undefined,
+  span: ByteSpan,
+  sizeBytes: number,
+  head: Head,
+  own: HeaderList,
+): Reply {
   return {
     status: 206,
     leading: head.partial,
@@ -165,36 +180,25 @@ function single(response: Bodied, span: ByteSpan, sizeBytes: number, head: Head,
       ['content-length', String(spanLength(span))],
       ...own,
     ],
-    body: bodyOf(response.body, response.gone, span, spanLength(span)),
+    body: bodyOf(body, gone, span, spanLength(span)),
   };
 }
 
-function several(
-  { body, gone }: Bodied,
-  spans: readonly ByteSpan[],
-  sizeBytes: number,
-  head: Head,
-  own: HeaderList,
-  boundary: string,
-): Reply {
-  const plan = multipartPlan(spans, sizeBytes, head.contentType, boundary);
-  const opened = gone === undefined ? [] : plan.parts.map(({ span }) => openNow(body, span, gone));
+function several(body: Body, gone: AbortSignal | undefined, plan: MultipartPlan, head: Head, own: HeaderList): Reply {
+  const { contentType, sizeBytes, parts, tail } = plan;
+  const opened = gone === undefined ? [] : parts.map(({ span }) => openNow(body, span, gone));
   async function* frames(signal: AbortSignal): AsyncGenerator<Buffer> {
-    for (const [index, { head, span }] of plan.parts.entries()) {
-      yield head;
-      yield* (opened[index] ?? body.open(span, signal)) as AsyncIterable<Buffer>;
+    for (const [index, part] of parts.entries()) {
+      yield part.head;
+      yield* (opened[index] ?? body.open(part.span, signal)) as AsyncIterable<Buffer>;
     }
-    yield plan.tail;
+    yield tail;
   }
   return {
     status: 206,
     leading: head.partial,
-    headers: [['content-type', plan.contentType], ['content-length', String(plan.sizeBytes)], ...own],
-    body: {
-      kind: 'stream',
-      sizeBytes: plan.sizeBytes,
-      open: (signal) => Readable.from(frames(signal), { objectMode: false }),
-    },
+    headers: [['content-type', contentType], ['content-length', String(sizeBytes)], ...own],
+    body: { kind: 'stream', sizeBytes, open: (signal) => Readable.from(frames(signal), { objectMode: false }) },
   };
 }
 
@@ -214,15 +218,15 @@ function bodyOf(
 }
 
 /**
- * Before anybody reads it. Where the client has left already it is broken off at
- * once, and perhaps read by nobody: an error that nobody hears would end the
- * process.
+ * Opens a body before it is sent. If the client is gone already, the stream fails
+ * at once and perhaps nobody reads it: without a listener that error would end
+ * the process.
  */
 function openNow(body: Body, span: ByteSpan | undefined, gone: AbortSignal): Readable {
   return body.open(span, gone).on('error', () => undefined);
 }
 
-/** A body whose size is told and whose bytes are not sent: the answer to HEAD. */
+/** For HEAD: a body with a size whose bytes are not sent. */
 function unopened(sizeBytes: number | null): ReplyBody {
   return {
     kind: 'stream',
@@ -237,9 +241,13 @@ function typeField(head: Head): HeaderList {
   return head.contentType === undefined ? [] : [['content-type', head.contentType]];
 }
 
-/** What every request gets anew. RFC 9111 5.1: Age in whole seconds. */
-function ownFields(request: EdgeRequest, response: CachedResponse, { client }: Head, now: EpochMs): HeaderList {
-  const { entry, cacheStatus, unstoredFields } = response;
+/** The fields that differ for each answer. RFC 9111 5.1: Age in whole seconds. */
+function ownFields(
+  request: EdgeRequest,
+  { entry, unstoredFields }: CachedResponse,
+  { client }: Head,
+  { cacheStatus, endsAt, now }: Sending,
+): HeaderList {
   const age = ageSeconds(entry, now);
   const own: [string, string][] = [
     ['age', String(age)],
@@ -247,16 +255,12 @@ function ownFields(request: EdgeRequest, response: CachedResponse, { client }: H
     [REQUEST_ID, request.requestId],
   ];
   if (client !== undefined) {
-    own.push(['cache-control', clientCacheControl(client, age, Math.min(entry.deleteAt, response.endsAt), now)]);
+    own.push(['cache-control', clientCacheControl(client, age, Math.min(entry.deleteAt, endsAt), now)]);
   }
   return unstoredFields === undefined ? own : [...unstoredFields, ...own];
 }
 
-function withFields(reply: Reply, fields: HeaderList): Reply {
-  return { ...reply, headers: [...reply.headers, ...fields] };
-}
-
-/** What is between origin and edge alone. RFC 9213 2.2: the targeted field was for us. */
+/** Fields between origin and edge alone, and those that each answer gets anew. RFC 9213 2.2: the targeted field is for this cache. */
 const NOT_FOR_CLIENTS: ReadonlySet<string> = new Set([
   ...INTERNAL_FIELDS,
   'cdn-cache-control',
@@ -264,7 +268,7 @@ const NOT_FOR_CLIENTS: ReadonlySet<string> = new Set([
   'content-length',
 ]);
 
-/** The fields of an origin's answer that a client may see, without those that each answer gets anew. */
+/** The fields of an origin's response that a client may see, without those that each answer gets anew. */
 export function clientFields(headers: HeaderList, edgeName: string): [name: string, value: string][] {
   const fields: [string, string][] = [];
   for (const [name, value] of headers) if (!NOT_FOR_CLIENTS.has(name)) fields.push([name, value]);
@@ -272,15 +276,15 @@ export function clientFields(headers: HeaderList, edgeName: string): [name: stri
   return fields;
 }
 
-/** What all answers from one stored head share; made once for each head. */
+/** What all answers from one entry share. Made once for each entry, and found by its identity: a copy of an entry has none. */
 interface Head {
-  /** What conditions are judged by, and what a range's own condition is. */
   readonly conditions: Validators;
+  /** As `conditions`, for If-Range, which allows no guess at Last-Modified. */
   readonly validators: Validators;
   readonly contentType: string | undefined;
-  /** What a client is told for how long anew each time; undefined where the lists below say it. */
+  /** What Cache-Control is computed from for each answer; undefined if the lists below contain it. */
   readonly client: ClientLifetime | undefined;
-  /** The size that `whole` states; null: none. */
+  /** The Content-Length in `whole`; null if there is none. */
   readonly sizeBytes: number | null;
   readonly whole: HeaderList;
   readonly unsized: HeaderList;
@@ -300,14 +304,14 @@ function headOf(entry: Entry, edgeName: string): Head {
 
 function makeHead(entry: Entry, edgeName: string): Head {
   const client = entry.mediaId === null ? undefined : clientLifetimeOf(entry.headers);
-  const response = clientFields(entry.headers, edgeName);
-  const fields = client === undefined ? response : response.filter(([name]) => name !== 'cache-control');
+  const all = clientFields(entry.headers, edgeName);
+  const fields = client === undefined ? all : all.filter(([name]) => name !== 'cache-control');
   const etag = headerOf(entry.headers, 'etag') ?? null;
   const lastModifiedAt = instantOf(entry, 'last-modified');
   const dateAt = instantOf(entry, 'date');
   const sizeBytes = entry.status === 204 ? null : entry.sizeBytes;
   return {
-    // RFC 9111 4.3.2: without Last-Modified, what is held is as old as its Date.
+    // RFC 9111 4.3.2: without Last-Modified, the Date of the stored response counts.
     conditions: { etag, lastModifiedAt: lastModifiedAt ?? dateAt ?? entry.receivedAt, dateAt },
     validators: { etag, lastModifiedAt, dateAt },
     contentType: headerOf(entry.headers, 'content-type'),
@@ -325,10 +329,10 @@ function instantOf(entry: Entry, name: string): EpochMs | null {
   return (value === undefined ? undefined : parseHttpDate(value)) ?? null;
 }
 
-/** Fields that would be wrong beside a part of the bytes (RFC 9110 15.3.7, RFC 9530 2). */
+/** Fields that would be wrong in a 206 (RFC 9110 15.3.7, RFC 9530 2). */
 const OF_THE_WHOLE: ReadonlySet<string> = new Set(['content-type', 'content-digest', 'content-md5']);
 
-/** Metadata of the representation, which a 304 leaves to what the client holds (RFC 9110 15.4.5). */
+/** Metadata of the representation: a 304 leaves it out, because the client has it (RFC 9110 15.4.5). */
 const OF_THE_BODY: ReadonlySet<string> = new Set([
   'content-type',
   'content-encoding',
@@ -341,27 +345,21 @@ const OF_THE_BODY: ReadonlySet<string> = new Set([
   'transfer-encoding',
 ]);
 
-/** An answer of the origin that is not from the cache, as a client may see it. */
+/** A response of the origin that is not from the cache, as a client may see it. */
 export function relay(
   request: EdgeRequest,
-  answer: Reply,
-  cacheStatus: string,
-  endsAt: EpochMs,
-  now: EpochMs,
+  { status, headers, body }: Reply,
+  { cacheStatus, endsAt, now }: Sending,
   rules: RespondRules,
 ): Reply {
-  const { status, body } = answer;
-  const sizeBytes = headerOf(answer.headers, 'content-length');
+  const sizeBytes = headerOf(headers, 'content-length');
   const length: HeaderList = sizeBytes === undefined || body.kind === 'bytes' ? [] : [['content-length', sizeBytes]];
-  // RFC 9111 4.2.3: where nothing is added to it, the age that the answer came with is its age.
-  const age = answer.headers.filter(([name]) => name === 'age');
+  // RFC 9111 4.2.3: it was not stored, so its age is the one that it arrived with.
+  const age = headers.filter(([name]) => name === 'age');
   return {
     status,
     headers: [
-      ...clientFields(
-        endsAt === Number.POSITIVE_INFINITY ? answer.headers : endingAt(answer.headers, endsAt, now),
-        rules.edgeName,
-      ),
+      ...clientFields(endsAt === Number.POSITIVE_INFINITY ? headers : endingAt(headers, endsAt, now), rules.edgeName),
       ...length,
       ...age,
       ['cache-status', cacheStatus],
@@ -371,7 +369,7 @@ export function relay(
   };
 }
 
-/** What comes by a link is used no longer than it holds. */
+/** A client may use media that it got by a signed link only until the link ends. */
 function endingAt(headers: HeaderList, endsAt: EpochMs, now: EpochMs): HeaderList {
   const client = clientLifetimeOf(headers);
   if (client === undefined) return headers;
@@ -379,13 +377,23 @@ function endingAt(headers: HeaderList, endsAt: EpochMs, now: EpochMs): HeaderLis
   return headers.map((line) => (line[0] === 'cache-control' ? ['cache-control', value] : line));
 }
 
-/** A refusal of the edge's own, as a script in a browser may read it. */
-export function refuse(request: EdgeRequest, fault: Fault, cacheStatus: string | undefined, edgeName: string): Reply {
-  return withFields(problemReply(fault), [
-    ...GUARD_HEADERS,
-    ...CORS_HEADERS,
-    ['via', `1.1 ${edgeName}`],
-    ...(cacheStatus === undefined ? [] : ([['cache-status', cacheStatus]] as const)),
-    [REQUEST_ID, request.requestId],
-  ]);
+/** A refusal of the edge itself. A script in a browser may read it. */
+export function refusalReply(
+  request: EdgeRequest,
+  fault: Fault,
+  cacheStatus: string | undefined,
+  edgeName: string,
+): Reply {
+  const reply = problemReply(fault);
+  return {
+    ...reply,
+    headers: [
+      ...reply.headers,
+      ...GUARD_HEADERS,
+      ...CORS_HEADERS,
+      ['via', `1.1 ${edgeName}`],
+      ...(cacheStatus === undefined ? [] : ([['cache-status', cacheStatus]] as const)),
+      [REQUEST_ID, request.requestId],
+    ],
+  };
 }

@@ -57,7 +57,7 @@ export type StoredHead = Omit<Entry, 'key' | 'primaryKey'>;
 export type Storable =
   | { readonly kind: 'store'; readonly head: StoredHead }
   /** 3.4: one part of a representation, for whoever keeps parts; `head` is that of the whole, with status 200. */
-  | { readonly kind: 'store_part'; readonly head: StoredHead; readonly span: ByteSpan }
+  | { readonly kind: 'store_range'; readonly head: StoredHead; readonly span: ByteSpan }
   | { readonly kind: 'refuse'; readonly reason: StoreRefusal };
 
 export interface StorableRequest {
@@ -74,7 +74,7 @@ export interface StorableRules {
   readonly mode: CacheMode;
   readonly freshness: FreshnessRules;
   /** Whether parts are kept at all. */
-  readonly parts: boolean;
+  readonly incomplete: boolean;
 }
 
 export interface StorableQuestion {
@@ -124,7 +124,7 @@ export function storable({ request, response, now, rules, override }: StorableQu
     sizeBytes: part?.sizeBytes ?? contentLength(response.headers),
     sha256: sha256Of(response),
   };
-  return part === undefined ? { kind: 'store', head } : { kind: 'store_part', head, span: part.span };
+  return part === undefined ? { kind: 'store', head } : { kind: 'store_range', head, span: part.span };
 }
 
 /** 3, point by point; undefined where none forbids it. */
@@ -142,7 +142,8 @@ function refusal(
   if (directives.noStore && !directives.mustUnderstand) return 'no_store';
   if (directives.private === 'all') return 'private';
   if (request.header('authorization') !== undefined && !allowsSharing(directives)) return 'authorization';
-  if (response.status === 206 && (part === undefined || !rules.parts || request.method !== 'GET')) return 'partial';
+  if (response.status === 206 && (part === undefined || !rules.incomplete || request.method !== 'GET'))
+    return 'partial';
   return undefined;
 }
 

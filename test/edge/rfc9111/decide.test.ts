@@ -321,7 +321,7 @@ function store(
     request,
     response: { status, headers, requestedAt: NOW, receivedAt: NOW },
     now,
-    rules: { mode, freshness: RULES, parts },
+    rules: { mode, freshness: RULES, incomplete: parts },
     ...(override !== undefined && { override }),
   });
 }
@@ -498,8 +498,8 @@ void t.test('a part is kept where it is known what it is a part of (3.3, 3.4)', 
     part.map(([held, was]) => [held, held === name ? value : was]);
   const keeping = { status: 206, parts: true };
   const kept = store(part, keeping);
-  t.equal(kept.kind, 'store_part');
-  if (kept.kind !== 'store_part') return;
+  t.equal(kept.kind, 'store_range');
+  if (kept.kind !== 'store_range') return;
   t.strictSame(kept.span, { first: 5, last: 9 });
   t.equal(kept.head.status, 200);
   t.equal(kept.head.sizeBytes, 100);

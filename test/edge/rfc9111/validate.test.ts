@@ -22,7 +22,7 @@ function requesting(fields: Readonly<Record<string, string>>) {
 
 const RULES: StorableRules = {
   mode: 'off',
-  parts: false,
+  incomplete: false,
   freshness: {
     targetedFields: ['cdn-cache-control'],
     heuristicShare: 0.1,

@@ -1,0 +1,23 @@
+/** A request on its way to the cache and the origin: what is requested, and for whom. Plain values. */
+import type { EpochMs } from '../../src/clock.js';
+import type { Fault } from '../../src/errors.js';
+import type { FetchAs } from '../authorize.js';
+import type { CacheTarget } from '../key.js';
+import type { EdgeRequest } from '../request.js';
+
+export interface CacheRequest {
+  readonly request: EdgeRequest;
+  readonly target: CacheTarget;
+  readonly fetchAs: FetchAs;
+  /** For a caller without a credential: the answer if the media is not public. */
+  readonly refusal: (() => Fault) | undefined;
+  /** When the caller's signed link ends; Infinity without one. */
+  readonly endsAt: EpochMs;
+}
+
+/** The request fields that select among stored responses (RFC 9111 4.1). None for media: their key says it all. */
+export function selecting({ request, fetchAs }: CacheRequest): Pick<EdgeRequest, 'header'> {
+  return fetchAs === 'client' ? { header: (name) => request.header(name) } : NOTHING;
+}
+
+const NOTHING: Pick<EdgeRequest, 'header'> = { header: () => undefined };
