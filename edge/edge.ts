@@ -1,8 +1,8 @@
 /**
- * The composition root: opens every part once, in the order in which they need
- * each other, and closes them in reverse. Nothing is left open by half a start.
- * Listens from the first moment: until the takedowns that it missed are applied,
- * the lease says what may be answered.
+ * The composition root of the edge: opens every component once, each after those
+ * that it needs, and closes them in reverse. A start that fails closes what it
+ * had opened. The edge listens from the first moment; until the takedowns that it
+ * missed are applied, the lease says what may be answered.
  */
 import { randomUUID } from 'node:crypto';
 import type { AccessConfig } from '../src/access/config.js';
@@ -15,26 +15,29 @@ import { createAddressOf } from '../src/http/address.js';
 import { type Closer, openOrClose } from '../src/lifecycle.js';
 import { errorFields, type LogConfig } from '../src/log.js';
 import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
-import { openReloading } from '../src/reload.js';
+import { openReloading, type Reloading } from '../src/reload.js';
 import { countRefusals } from '../src/server/guard.js';
 import { type Listener, listen } from '../src/server/listen.js';
 import { watchFile } from '../src/watch.js';
+import type { EdgeCache } from './cache/cache.js';
 import { openCache } from './cache/open.js';
 import { type Capabilities, followCapabilities } from './capabilities.js';
 import { type EdgeConfig, type EdgePolicy, POLICY_PATHS, policyOf } from './config.js';
 import { createEngine } from './create-engine.js';
 import type { Entry } from './entry.js';
-import type { Engine } from './fetch/engine.js';
-import { mayLieInMemory } from './fetch/rules.js';
+import type { Engine, EngineDeps } from './fetch/engine.js';
+import { createFlights, type Flights } from './fetch/flight.js';
+import type { FetchResult } from './fetch/result.js';
+import { applyRulesTo } from './fetch/rules.js';
 import { handle } from './handler.js';
 import { createHealth } from './health.js';
 import { type Follower, followJournal } from './journal/follow.js';
-import { openOps } from './ops/ops.js';
+import { type Ops, openOps } from './ops/ops.js';
 import { createTally, type Tally } from './ops/tally.js';
 import { invalidate } from './pass/invalidate-after.js';
 import { keepPosted } from './pass/keep-post.js';
 import { createPass, type Pass } from './pass/pass.js';
-import type { ClientSignal, EdgeRequest } from './request.js';
+import type { ServerDeps } from './server/exchange.js';
 import { createFastlane } from './server/fastlane/fastlane.js';
 import { createServer } from './server/node-http.js';
 import { createOutgoing, type Outgoing } from './server/outgoing.js';
@@ -49,7 +52,7 @@ export interface EdgeSettings {
   readonly edge: EdgeConfig;
 }
 
-/** Without a source it cannot be reloaded. */
+/** Without a source the settings cannot be reloaded. */
 export async function openEdge(
   settings: EdgeSettings,
   deps: ProcessDeps,
@@ -71,233 +74,95 @@ async function openComponents(
   const { clock, log, metrics } = deps;
   const { edge: config } = settings;
   const access = accessOf(settings);
-  const policy = { current: policyOf(config) };
-  const logging = { ...settings.log };
+  const live: LiveSettings = { policy: policyOf(config), log: { ...settings.log }, proof: proofOf(access) };
   const tally = createTally();
   const outgoing = createOutgoing();
 
-  const credential = createCredential(access);
-  const upstream = openUpstream({ config: config.upstream, clock, log, metrics });
-  opened.add('upstream', upstream);
-  const mayPromote = (entry: Entry): boolean => mayLieInMemory(policy.current.rules, entry);
+  const upstream = opened.add('upstream', openUpstream({ config: config.upstream, clock, log, metrics }));
+  const mayPromote = (entry: Entry): boolean => applyRulesTo(entry, live.policy.rules).tiers.memory;
   const cache = await openCache(config.cache, { log, metrics, clock, randomName: randomUUID, mayPromote });
   opened.add('cache', cache);
-  const media: { part?: MediaParts } = {};
-  const engine = createEngine(
-    config,
-    {
-      gate: access === null ? null : openGateFor(access, deps, opened),
-      identity: {
-        edgeName: config.name,
-        get proof() {
-          return credential.proof();
-        },
-      },
-      cache,
-      upstream,
-      thumbOptions: () => media.part?.capabilities.thumbOptions,
-      lease: () => (access === null ? 'yes' : (media.part?.follower.lease.mayServe() ?? 'refuse')),
-      policy,
-    },
-    deps,
+  const flights = opened.add(
+    'flights',
+    createFlights<FetchResult>(() => live.policy.fill),
   );
-  opened.add('flights', engine.flights);
-  if (access !== null)
-    media.part = await openMediaParts(config, { engine, upstream, outgoing, credential }, deps, opened);
-  const pass = createPass({
-    config: config.pass,
-    originUrl: config.upstream.url,
-    originTls: readOriginTls(config.upstream),
-    edgeName: config.name,
-    onUnsafe: (answer) => invalidate(engine, answer),
-    keep: (answer) => keepPosted(engine, answer),
-    clock,
-    log,
-    metrics,
-  });
-  opened.add('pass', pass);
-
-  const exchange = {
-    handle: (ask: EdgeRequest, client: ClientSignal) => handle(engine, ask, client),
-    health: createHealth({ cache, upstream, lease: media.part?.follower.lease ?? null, clock, log, metrics }),
-    tally,
-    uses: media.part?.uses ?? NO_USE_REPORTS,
-    outgoing,
-    clock,
-    log,
-    requestLog: createRequestLog('edge', logging, clock),
-    newRequestId: randomUUID,
-  };
-  const server = createServer({ ...exchange, pass, addressOf: createAddressOf(config.trustedProxies) });
-  opened.add('requests', server);
-  const listener = await listen({
-    ...config.listen,
-    clock,
-    log,
-    onRequest: (request, response) => server.onRequest(request, response),
-    onExpectation: (request, response) => server.onRequest(request, response),
-    onRefused: countRefusals(metrics),
-    firstReader: (limits, waiting) => createFastlane(exchange, limits, waiting),
-  });
-  opened.add('listener', listener);
-  watchCertificate(config, listener, deps, opened);
-  const follower = media.part?.follower ?? null;
-  const operators = await openOperators(
-    settings,
-    { engine, follower, pass, tally, policy, logging, listener, credential },
-    deps,
-    source,
-    opened,
-  );
-  return { urls: { media: listener.url, ...operators }, close: () => opened.close() };
-}
-
-interface OperatedParts {
-  readonly engine: Engine;
-  readonly follower: Follower | null;
-  readonly pass: Pass;
-  readonly tally: Tally;
-  readonly policy: { current: EdgePolicy };
-  /** What of it may change. */
-  readonly logging: { requests: LogConfig['requests'] };
-  readonly listener: Listener;
-  readonly credential: Credential;
-}
-
-/** A renewed certificate needs nobody to tell of it. */
-function watchCertificate(
-  { listen }: EdgeConfig,
-  listener: Listener,
-  { clock, log }: ProcessDeps,
-  opened: Closer,
-): void {
-  const { certificateFile, keyFile } = listen.tls;
-  for (const path of [certificateFile, keyFile]) {
-    if (path === null) continue;
-    const stop = watchFile(
-      path,
-      () => listener.renewCertificate(),
-      clock,
-      (trouble) => log.warn(errorFields(trouble), 'the certificate cannot be watched; SIGHUP still reads it again'),
-    );
-    opened.add('certificate watch', { close: stop });
-  }
-}
-
-/** What operators see and may change, and where. */
-async function openOperators(
-  settings: EdgeSettings,
-  { engine, follower, pass, tally, policy, logging, listener, credential }: OperatedParts,
-  { clock, log, metrics }: ProcessDeps,
-  source: ConfigSource<EdgeSettings>,
-  opened: Closer,
-): Promise<{ readonly operators?: string }> {
-  const { edge: config } = settings;
-  const { flights } = engine;
-  const { cache, upstream } = engine;
+  const shared = { upstream, cache, flights, outgoing, live };
+  const media = access === null ? null : await openMedia(config, access, shared, deps, opened);
+  const engine = createEngine(config, engineDepsOf(config, shared, media), deps);
+  const pass = opened.add('pass', passTo(config, engine, deps));
+  const listener = await listenToClients(config, { engine, media, pass, tally, outgoing, live }, deps, opened);
   const reloading = openReloading({
     source,
     config: settings,
     livePaths: [...POLICY_PATHS, ...SECRET_PATHS, 'log.requests'],
     apply(changed) {
-      const access = accessOf(changed);
-      policy.current = policyOf(changed.edge);
-      logging.requests = changed.log.requests;
-      credential.renew(access);
-      if (access !== null) engine.gate?.renewLinks(access.links.secrets);
+      const changedAccess = accessOf(changed);
+      live.policy = policyOf(changed.edge);
+      live.log.requests = changed.log.requests;
+      live.proof = proofOf(changedAccess);
+      if (changedAccess !== null) media?.gate.renewLinks(changedAccess.links.secrets);
       listener.renewCertificate();
     },
     clock,
     log,
   });
   opened.add('reloading', reloading);
-  if (!config.operators.enabled) return {};
-  const ops = await openOps({
-    config: config.operators,
-    limits: config.listen.limits,
-    sources: {
-      edgeName: config.name,
-      startedAt: clock.now(),
-      clock,
-      tally,
-      cache: () => cache.stats(),
-      journal: () => follower?.state() ?? null,
-      lease: () => (follower === null ? null : { verdict: follower.lease.mayServe(), state: follower.lease.state() }),
-      upstream: () => upstream.stats(),
-      passing: () => pass.active,
-      policy: () => reloading.state(),
-    },
-    purge: {
-      cache,
-      onTakedown: (id) => flights.breakOff(id),
-      onPurge: (which) => flights.breakOffWhere((key) => 'all' in which || key.startsWith(which.prefix)),
-    },
-    reload: () => reloading.reload(),
-    clock,
-    log,
-    metrics,
-  });
+  const close = (): Promise<void> => opened.close();
+  if (!config.operators.enabled) return { urls: { media: listener.url }, close };
+  const ops = await listenToOperators(config, { engine, media, pass, tally, reloading }, deps);
   opened.add('operators', ops);
-  return { operators: ops.url };
+  return { urls: { media: listener.url, operators: ops.url }, close };
 }
 
-/** Null in generic mode. `check` of main.ts has told the faults there may be. */
+/** The settings that a reload may change. */
+interface LiveSettings {
+  policy: EdgePolicy;
+  readonly log: { -readonly [Key in keyof LogConfig]: LogConfig[Key] };
+  /** Proves this edge to the origin; empty in generic mode. */
+  proof: string;
+}
+
+/** Secrets that may change while the edge runs. Which ones the origin accepts from others is not the edge's business. */
+const SECRET_PATHS = ['access.value.edgeSecret', 'access.value.edgeSecretsAccepted', 'access.value.links.secrets'];
+
+function proofOf(access: AccessConfig | null): string {
+  return access === null ? '' : edgeProof(access.edgeSecret);
+}
+
+/** Null in generic mode. `check` in main.ts has reported the faults of a section that could not be read. */
 function accessOf({ access, edge }: EdgeSettings): AccessConfig | null {
   if (edge.access === 'off') return null;
   invariant(access.kind === 'read', 'a media edge starts with an access section that could be read');
   return access.value;
 }
 
-/** By what this edge proves itself to the origin now. */
-interface Credential {
-  proof(): string;
-  renew(access: AccessConfig | null): void;
-}
-
-/** Where the secrets stand that may change while the edge runs. What it accepts of others is the origin's affair. */
-const SECRET_PATHS = ['access.value.edgeSecret', 'access.value.edgeSecretsAccepted', 'access.value.links.secrets'];
-
-function createCredential(access: AccessConfig | null): Credential {
-  const proofOf = (config: AccessConfig | null): string => (config === null ? '' : edgeProof(config.edgeSecret));
-  let current = proofOf(access);
-  return {
-    proof: () => current,
-    renew(config) {
-      current = proofOf(config);
-    },
-  };
-}
-
-function openGateFor(config: AccessConfig, deps: ProcessDeps, opened: Closer): Gate {
-  const gate = openGate({ config, ...deps });
-  opened.add('gate', gate);
-  return gate;
-}
-
-/** What only an edge of the media service has. */
-interface MediaParts {
+/** The components that only an edge of the media service has. */
+interface MediaComponents {
+  readonly gate: Gate;
   readonly follower: Follower;
   readonly capabilities: Capabilities;
-  readonly uses: UseReports;
+  readonly useReports: UseReports;
 }
 
-interface MediaNeeds {
-  readonly engine: Engine;
+interface SharedComponents {
   readonly upstream: Upstream;
+  readonly cache: EdgeCache;
+  readonly flights: Flights<FetchResult>;
   readonly outgoing: Outgoing;
-  readonly credential: Credential;
+  readonly live: LiveSettings;
 }
 
-async function openMediaParts(
+async function openMedia(
   config: EdgeConfig,
-  { engine, upstream, outgoing, credential }: MediaNeeds,
+  access: AccessConfig,
+  { upstream, cache, flights, outgoing, live }: SharedComponents,
   deps: ProcessDeps,
   opened: Closer,
-): Promise<MediaParts> {
-  const { flights, cache } = engine;
-  const proof = (): string => credential.proof();
-  const uses = createUseReports({ config: config.uses, upstream, proof, random: Math.random, ...deps });
-  opened.add('uses', uses);
+): Promise<MediaComponents> {
+  const proof = (): string => live.proof;
+  const gate = opened.add('gate', openGate({ config: access, ...deps }));
+  const useReports = createUseReports({ config: config.uses, upstream, proof, random: Math.random, ...deps });
+  opened.add('uses', useReports);
   const follower = await followJournal({
     config: config.journal,
     edgeName: config.name,
@@ -313,7 +178,7 @@ async function openMediaParts(
       flights.breakOffWhere(() => true);
       outgoing.breakOffAll();
     },
-    onUseReportsWanted: (everyMs) => uses.want(everyMs),
+    onUseReportsWanted: (everyMs) => useReports.want(everyMs),
     folder: `${config.cache.folder}-journal`,
     random: Math.random,
     ...deps,
@@ -321,5 +186,150 @@ async function openMediaParts(
   opened.add('journal', follower);
   const capabilities = followCapabilities({ config: config.capabilities, upstream, ...deps });
   opened.add('capabilities', capabilities);
-  return { follower, capabilities, uses };
+  return { gate, follower, capabilities, useReports };
+}
+
+function engineDepsOf(
+  config: EdgeConfig,
+  { upstream, cache, flights, live }: SharedComponents,
+  media: MediaComponents | null,
+): EngineDeps {
+  const identity = {
+    edgeName: config.name,
+    get proof() {
+      return live.proof;
+    },
+  };
+  return {
+    gate: media === null ? null : media.gate,
+    identity,
+    cache,
+    upstream,
+    flights,
+    thumbOptions: () => media?.capabilities.thumbOptions,
+    lease: () => (media === null ? 'yes' : media.follower.lease.mayServe()),
+    policy: () => live.policy,
+  };
+}
+
+function passTo(config: EdgeConfig, engine: Engine, { clock, log, metrics }: ProcessDeps): Pass {
+  return createPass({
+    config: config.pass,
+    originUrl: config.upstream.url,
+    originTls: readOriginTls(config.upstream),
+    edgeName: config.name,
+    onUnsafe: (answer) => invalidate(engine, answer),
+    keep: (answer) => keepPosted(engine, answer),
+    clock,
+    log,
+    metrics,
+  });
+}
+
+interface ClientDeps {
+  readonly engine: Engine;
+  readonly media: MediaComponents | null;
+  readonly pass: Pass;
+  readonly tally: Tally;
+  readonly outgoing: Outgoing;
+  readonly live: LiveSettings;
+}
+
+/** The clients' listener: plain requests are read by the fast lane, all others by node:http. */
+async function listenToClients(
+  config: EdgeConfig,
+  { engine, media, pass, tally, outgoing, live }: ClientDeps,
+  { clock, log, metrics }: ProcessDeps,
+  opened: Closer,
+): Promise<Listener> {
+  const { cache, upstream } = engine;
+  const lease = media === null ? null : media.follower.lease;
+  const serverDeps: ServerDeps = {
+    handle: (request, client) => handle(engine, request, client),
+    health: createHealth({ cache, upstream, lease, clock, log, metrics }),
+    tally,
+    uses: media === null ? NO_USE_REPORTS : media.useReports,
+    outgoing,
+    clock,
+    log,
+    requestLog: createRequestLog('edge', live.log, clock),
+    newRequestId: randomUUID,
+  };
+  const server = createServer({ ...serverDeps, pass, addressOf: createAddressOf(config.trustedProxies) });
+  opened.add('requests', server);
+  const listener = await listen({
+    ...config.listen,
+    clock,
+    log,
+    onRequest: (request, response) => server.onRequest(request, response),
+    onExpectation: (request, response) => server.onRequest(request, response),
+    onRefused: countRefusals(metrics),
+    firstReader: (limits, waiting) => createFastlane(serverDeps, limits, waiting),
+  });
+  opened.add('listener', listener);
+  watchCertificate(config, listener, { clock, log }, opened);
+  return listener;
+}
+
+/** Uses a renewed certificate as soon as its files change. */
+function watchCertificate(
+  { listen }: EdgeConfig,
+  listener: Listener,
+  { clock, log }: Pick<ProcessDeps, 'clock' | 'log'>,
+  opened: Closer,
+): void {
+  const { certificateFile, keyFile } = listen.tls;
+  for (const path of [certificateFile, keyFile]) {
+    if (path === null) continue;
+    const stop = watchFile(
+      path,
+      () => listener.renewCertificate(),
+      clock,
+      (trouble) => log.warn(errorFields(trouble), 'the certificate cannot be watched; SIGHUP still reads it again'),
+    );
+    opened.add('certificate watch', { close: stop });
+  }
+}
+
+interface OperatorDeps {
+  readonly engine: Engine;
+  readonly media: MediaComponents | null;
+  readonly pass: Pass;
+  readonly tally: Tally;
+  readonly reloading: Reloading;
+}
+
+/** The operators' listener: what they see, purge and reload. */
+async function listenToOperators(
+  config: EdgeConfig,
+  { engine, media, pass, tally, reloading }: OperatorDeps,
+  { clock, log, metrics }: ProcessDeps,
+): Promise<Ops> {
+  const { cache, upstream, flights } = engine;
+  const lease = media?.follower.lease;
+  return await openOps({
+    config: config.operators,
+    limits: config.listen.limits,
+    sources: {
+      edgeName: config.name,
+      startedAt: clock.now(),
+      clock,
+      tally,
+      cache: () => cache.stats(),
+      journal: () => media?.follower.state() ?? null,
+      lease: () => (lease === undefined ? null : { verdict: lease.mayServe(), state: lease.state() }),
+      upstream: () => upstream.stats(),
+      passing: () => pass.active,
+      policy: () => reloading.state(),
+    },
+    purge: {
+      cache,
+      onTakedown: (id) => flights.breakOff(id),
+      onPurge: (which) => flights.breakOffWhere((key) => 'all' in which || key.startsWith(which.prefix)),
+    },
+    reload: () => reloading.reload(),
+    clock,
+    log,
+    metrics,
+  });
 }

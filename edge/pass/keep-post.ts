@@ -4,7 +4,6 @@
  * in generic mode: the media service sends no such response.
  */
 import { contentLength } from '../../src/http/head.js';
-import { headerOf } from '../../src/http/reply.js';
 import type { Entry } from '../entry.js';
 import type { Engine } from '../fetch/engine.js';
 import { applyRules } from '../fetch/rules.js';
@@ -20,11 +19,7 @@ export function keepPosted(engine: Engine, answer: PassedAnswer): BodySink | und
   const sizeBytes = contentLength(headers);
   const { fill: limits, rules } = engine.policy();
   if (sizeBytes !== null && sizeBytes > limits.objectMaxBytes) return undefined;
-  const ruleResult = applyRules(rules, {
-    pathKind: 'other',
-    contentType: headerOf(headers, 'content-type'),
-    sizeBytes,
-  });
+  const ruleResult = applyRules(rules, { pathKind: 'other', headers, sizeBytes });
   const receivedAt = engine.clock.now();
   const verdict = storable({
     request: { method: 'POST', header: (name) => answer.header(name), uri: BASE + target },

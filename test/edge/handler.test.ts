@@ -199,11 +199,12 @@ void t.test('the first rule that matches decides', async (t) => {
     ['other', 'images/png', 1, null],
   ] as const;
   for (const [pathKind, contentType, sizeBytes, ttlMs] of cases) {
-    t.equal(applyRules(rules, { pathKind, contentType, sizeBytes }).ttlMs, ttlMs, `${contentType} ${sizeBytes}`);
+    const headers = contentType === undefined ? [] : ([['content-type', contentType]] as const);
+    t.equal(applyRules(rules, { pathKind, headers, sizeBytes }).ttlMs, ttlMs, `${contentType} ${sizeBytes}`);
   }
-  const video = applyRules(rules, { pathKind: 'original', contentType: 'video/mp4', sizeBytes: null });
+  const video = applyRules(rules, { pathKind: 'original', headers: [['content-type', 'video/mp4']], sizeBytes: null });
   t.same([video.tiers, video.warm], [{ memory: false, disk: true }, 'now']);
-  const image = applyRules(rules, { pathKind: 'original', contentType: 'image/png', sizeBytes: 9 });
+  const image = applyRules(rules, { pathKind: 'original', headers: [['content-type', 'image/png']], sizeBytes: 9 });
   t.same(image.tiers, { memory: true, disk: false, admission: 'second_hit' });
 });
 

@@ -396,32 +396,26 @@ void t.test('a change makes worthless what it names on its own origin (4.4)', as
 });
 
 void t.test('Cache-Status says what was done, in structured words (RFC 9211 2)', async (t) => {
-  const told = cacheStatusOf('edge-1');
-  const cases: readonly (readonly [Handling, string])[] = [
-    [{ kind: 'hit', ttlMs: 59_999, detail: 'memory' }, 'edge-1; hit; ttl=59; detail=memory'],
-    [{ kind: 'hit', ttlMs: -1 }, 'edge-1; hit; ttl=-1'],
+  const cacheStatus = cacheStatusOf('edge-1');
+  const cases: readonly (readonly [Handling, number | undefined, string])[] = [
+    [{ kind: 'hit', detail: 'memory' }, 59_999, 'edge-1; hit; ttl=59; detail=memory'],
+    [{ kind: 'hit' }, -1, 'edge-1; hit; ttl=-1'],
     [
       { kind: 'forwarded', reason: 'uri-miss', status: 200, stored: true },
+      undefined,
       'edge-1; fwd=uri-miss; fwd-status=200; stored',
     ],
     [
-      {
-        kind: 'forwarded',
-        reason: 'stale',
-        status: 304,
-        ttlMs: 60_000,
-        stored: true,
-        collapsed: true,
-        detail: 'rule 1',
-      },
+      { kind: 'forwarded', reason: 'stale', status: 304, stored: true, collapsed: true, detail: 'rule 1' },
+      60_000,
       'edge-1; fwd=stale; fwd-status=304; ttl=60; stored; collapsed; detail="rule 1"',
     ],
-    [{ kind: 'forwarded', reason: 'bypass' }, 'edge-1; fwd=bypass'],
-    [{ kind: 'forwarded', reason: 'miss', stored: false, collapsed: false }, 'edge-1; fwd=miss'],
-    [{ kind: 'hit', ttlMs: Number.POSITIVE_INFINITY }, 'edge-1; hit; ttl=999999999999999'],
+    [{ kind: 'forwarded', reason: 'bypass' }, undefined, 'edge-1; fwd=bypass'],
+    [{ kind: 'forwarded', reason: 'miss', stored: false, collapsed: false }, undefined, 'edge-1; fwd=miss'],
+    [{ kind: 'hit' }, Number.POSITIVE_INFINITY, 'edge-1; hit; ttl=999999999999999'],
   ];
-  for (const [handling, expected] of cases) t.equal(told(handling), expected);
-  t.equal(cacheStatusOf('Bob’s "edge"\r\n')({ kind: 'hit', ttlMs: 0 }), String.raw`"Bobs \"edge\""; hit; ttl=0`);
+  for (const [handling, ttlMs, expected] of cases) t.equal(cacheStatus(handling, ttlMs), expected);
+  t.equal(cacheStatusOf('Bob’s "edge"\r\n')({ kind: 'hit' }, 0), String.raw`"Bobs \"edge\""; hit; ttl=0`);
   t.equal(joinCacheStatus('origin; hit', 'edge; fwd=miss'), 'origin; hit, edge; fwd=miss');
   t.equal(joinCacheStatus(undefined, 'edge; hit'), 'edge; hit');
 });
@@ -433,7 +427,7 @@ void t.test('Cache-Status parses as a structured list, whatever names it has', a
       fc.string({ unit: 'binary' }),
       fc.double({ noNaN: true }),
       (name, detail, ttlMs) => {
-        const own = cacheStatusOf(name)({ kind: 'hit', ttlMs, detail });
+        const own = cacheStatusOf(name)({ kind: 'hit', detail }, ttlMs);
         const members = parseList(joinCacheStatus('inner; fwd=miss', own));
         const [, parameters] = members[1] ?? [undefined, new Map()];
         const shown = parameters.get('detail');

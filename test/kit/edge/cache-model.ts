@@ -11,6 +11,7 @@ import { openCache } from '../../../edge/cache/open.js';
 import { edgeSection, policyOf } from '../../../edge/config.js';
 import { createEngine } from '../../../edge/create-engine.js';
 import type { Engine } from '../../../edge/fetch/engine.js';
+import { createFlights } from '../../../edge/fetch/flight.js';
 import { handle } from '../../../edge/handler.js';
 import type { LeaseVerdict } from '../../../edge/journal/lease.js';
 import { invalidate } from '../../../edge/pass/invalidate-after.js';
@@ -346,7 +347,8 @@ class Model {
         upstream: this.#origin.upstream(),
         thumbOptions: () => undefined,
         lease: () => this.#lease,
-        policy: { current: policyOf(config) },
+        flights: createFlights(() => config.fill),
+        policy: () => policyOf(config),
       },
       deps,
     );

@@ -8,6 +8,7 @@ import { openCache } from '../../../edge/cache/open.js';
 import { type EdgeConfig, edgeSection, policyOf } from '../../../edge/config.js';
 import { createEngine } from '../../../edge/create-engine.js';
 import type { Engine } from '../../../edge/fetch/engine.js';
+import { createFlights } from '../../../edge/fetch/flight.js';
 import { handle } from '../../../edge/handler.js';
 import { createHealth } from '../../../edge/health.js';
 import type { LeaseState, LeaseVerdict } from '../../../edge/journal/lease.js';
@@ -91,7 +92,8 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       upstream,
       thumbOptions: () => settable.menu,
       lease: () => settable.lease,
-      policy: { current: policyOf(edge) },
+      flights: createFlights(() => edge.fill),
+      policy: () => policyOf(edge),
     },
     parts,
   );
