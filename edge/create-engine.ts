@@ -10,7 +10,7 @@ import { cacheStatusOf } from './respond/cache-status.js';
 import { honoursRefresh } from './rfc9111/decide.js';
 
 export function createEngine(config: EdgeConfig, deps: EngineDeps, { clock, log, metrics }: ProcessDeps): Engine {
-  const { flights, policy } = deps;
+  const { flights } = deps;
   const { access: mode, name: edgeName, freshness } = config;
   const inProgress = metrics.gauge('edge_flights', 'Requests to the origin under way.');
   metrics.onCollect(() => inProgress.set(flights.underWay));
@@ -18,12 +18,12 @@ export function createEngine(config: EdgeConfig, deps: EngineDeps, { clock, log,
     ...deps,
     mode,
     targets: { access: mode, sharedPaths: new Set(config.sharedPaths) },
-    uncacheable: createUncacheableMemory(() => policy().fill, clock),
-    warmMarks: createWarmMarks(() => policy().warm, metrics),
+    uncacheable: createUncacheableMemory(() => deps.policy().fill, clock),
+    warmMarks: createWarmMarks(() => deps.policy().warm, metrics),
     counters: createCounters(metrics),
     storing: { mode, freshness, incomplete: config.cache.parts.sizeBytes > 0 },
     deciding: { honoursRefresh: honoursRefresh(config.reuse, mode), targetedFields: freshness.targetedFields },
-    responding: () => ({ rangesMax: policy().rangesMax, edgeName, newBoundary: randomUUID }),
+    responding: () => ({ rangesMax: deps.policy().rangesMax, edgeName, newBoundary: randomUUID }),
     cacheStatus: cacheStatusOf(edgeName),
     clock,
     log,
