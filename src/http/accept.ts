@@ -3,24 +3,23 @@
  */
 import { listMembers, trimSpace } from './fields.js';
 
-/** A field with more ranges is read no further. */
+/** Further ranges of a field are ignored. */
 const RANGES_MAX = 64;
 
 /** A media range without parameters. */
 interface MediaRange {
-  /** Lower case; a wildcard in place of the subtype, or of both. */
+  /** In lower case; the subtype, or both, may be a wildcard. */
   readonly type: string;
   readonly weight: number;
 }
 
 /**
- * The offered type with the highest weight; among equals the first offered, so
- * list them by preference, in lower case and without parameters. Undefined where
- * all are refused. No field, and one without a single readable range, accept
- * anything.
+ * The offered type with the highest weight; of equal ones, the first. So list
+ * them by preference, in lower case and without parameters. Undefined if all are
+ * refused. A missing field, and one without any valid range, accept everything.
  *
- * `mustBeNamed`: types that a wildcard does not cover, because wildcards are
- * sent by clients that cannot read them.
+ * `mustBeNamed`: types that a wildcard does not cover, because clients that
+ * cannot read them send wildcards too.
  */
 export function chooseType(
   accept: string | undefined,
@@ -41,7 +40,7 @@ export function chooseType(
   return best;
 }
 
-/** The weight of the most specific range that covers the type; 0 where none does. */
+/** The weight of the most specific range that covers the type; 0 if none does. */
 function weightOf(type: string, ranges: readonly MediaRange[], named: boolean): number {
   const family = `${type.slice(0, type.indexOf('/'))}/*`;
   let weight = 0;
@@ -66,13 +65,13 @@ function readRanges(accept: string): readonly MediaRange[] {
   return ranges;
 }
 
-/** `type/subtype`, `type/*` or both wild. What else has a slash names nothing that is offered, and does no harm. */
+/** `type/subtype`, `type/*` or `*` for both. Other text with a slash matches no offered type, so it need not be refused. */
 function isRange(type: string): boolean {
   const slash = type.indexOf('/');
   return slash > 0 && slash < type.length - 1;
 }
 
-/** Undefined for what is no range, and for one with parameters before its weight: what we offer has none. */
+/** Undefined for what is not a range, and for a range with parameters, because our types have none. */
 function readRange(member: string): MediaRange | undefined {
   const semicolon = member.indexOf(';');
   if (semicolon === -1) return isRange(member) ? { type: member, weight: 1 } : undefined;
@@ -81,5 +80,5 @@ function readRange(member: string): MediaRange | undefined {
   return match === null || !isRange(type) ? undefined : { type, weight: Number(match[1]) };
 }
 
-/** 12.4.2: a weight that is none makes a range that says nothing. Behind it older clients write extensions. */
+/** 12.4.2: a range with a malformed weight is ignored. Older clients write extensions after the weight. */
 const WEIGHT = /^;[ \t]*q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)[ \t]*(?:;|$)/;

@@ -1,6 +1,7 @@
 /**
- * Whose request it is: the peer of the connection, or whom trusted proxies say
- * they speak for. X-Forwarded-For of anyone else is only text.
+ * The address of the client: the peer of the connection, or the address that
+ * trusted proxies name in X-Forwarded-For. From anyone else, that field is
+ * ignored.
  */
 import type { IncomingMessage } from 'node:http';
 import proxyaddr from 'proxy-addr';
@@ -16,29 +17,29 @@ export const trustedProxies = list({
     help: 'An address.',
   }),
   max: 100,
-  help: 'Proxies, edges among them, whose X-Forwarded-For counts. That of anyone else is ignored.',
+  help: 'Proxies (including edges) whose X-Forwarded-For is used. From anyone else, it is ignored.',
 });
 
-/** Throws for a range that is none. */
+/** Throws if one of the ranges is invalid. */
 export function createAddressOf(trusted: readonly string[]): (request: IncomingMessage) => string {
   const isTrusted = proxyaddr.compile([...trusted]);
   return (request) => {
     const address = proxyaddr(request, isTrusted);
-    // A trusted proxy may pass on what its own client wrote; what is no address names nobody.
+    // A trusted proxy may pass on text that its own client wrote and that is not an address.
     return ADDRESS.test(address) ? address : (request.socket.remoteAddress ?? '');
   };
 }
 
 const ADDRESS = /^[0-9a-fA-F:.]{2,45}$/;
 
-/** Ranges that only look like some. `path` is that of the list. */
+/** Faults of ranges that the pattern of the key does not find. `path` is that of the list. */
 export function proxyFaults(trusted: readonly string[], path: string): readonly ConfigFault[] {
   return trusted.flatMap((range, index) => {
     try {
       createAddressOf([range]);
       return [];
     } catch {
-      return [{ path: `${path}.${index}`, message: 'is no address and no range' }];
+      return [{ path: `${path}.${index}`, message: 'is neither an address nor a range' }];
     }
   });
 }

@@ -1,11 +1,11 @@
 /**
- * What every answer of a client endpoint tells a browser, whether origin or
- * edge wrote it: that scripts of any site may read it (the credential is a
- * header or a signature, never a cookie), and that nothing in it may act.
+ * Header fields for browsers on every answer of origin and edge: scripts of any
+ * site may read it (the credential is a header or a signature, never a cookie),
+ * and nothing in it may run.
  */
 import { emptyReply, type HeaderList, type Reply } from './reply.js';
 
-/** Bytes that strangers uploaded are never guessed at, run, framed into a document's origin or told where they came from. */
+/** Strangers uploaded the bytes: their type is not guessed, they run no script, and they learn no referrer. */
 export const GUARD_HEADERS: HeaderList = [
   ['x-content-type-options', 'nosniff'],
   ['content-security-policy', "default-src 'none'; sandbox"],
@@ -13,7 +13,7 @@ export const GUARD_HEADERS: HeaderList = [
   ['referrer-policy', 'no-referrer'],
 ];
 
-/** What media carry. Apart from the rest, because it goes out with every hit. */
+/** Fields of media, in a list of their own because they are sent with every hit. */
 const MEDIA_FIELDS = [
   'Accept-Ranges',
   'Age',
@@ -68,7 +68,7 @@ function corsHeaders(exposed: readonly string[]): HeaderList {
   ];
 }
 
-/** By name: a wildcard would leave Authorization out (Fetch 4.8). */
+/** Each by name: a wildcard would not cover Authorization (Fetch 4.8). */
 const ALLOWED = [
   'Authorization',
   'Cache-Control',
@@ -96,7 +96,7 @@ const ALLOWED = [
 
 const PREFLIGHT_SECONDS = 86_400;
 
-/** The answer to OPTIONS, asked by a browser (Fetch 4.8) or by a person. */
+/** The answer to OPTIONS, for browsers (Fetch 4.8) and people. */
 export function preflightReply(methods: readonly string[]): Reply {
   const allow = methods.join(', ');
   return emptyReply(204, [

@@ -1,19 +1,18 @@
 /**
- * Cache-Control as requests and responses say it (RFC 9111 5.2, RFC 5861,
- * RFC 8246), and its targeted form (RFC 9213), both read into the same plain
- * directives. Nothing throws, whatever stands there.
+ * Cache-Control of requests and responses (RFC 9111 5.2, RFC 5861) and its
+ * targeted form (RFC 9213), read into the same plain directives. Never throws.
  *
- * Where a directive is malformed, the reading that reuses less counts: a
- * lifetime that is none is 0, a restriction with a strange argument still
- * restricts, a permission with one permits nothing. What several directives of
- * one name say is joined the same way (RFC 9111 4.2.1).
+ * A malformed directive is read so that less is reused: a malformed lifetime is
+ * 0, a restriction with an unexpected argument still restricts, a permission
+ * with one permits nothing. Several directives with one name are combined in the
+ * same way (RFC 9111 4.2.1).
  */
 import type { RequestHead } from './conditional.js';
 import { fieldValue, listMembers, skipQuoted, trimSpace } from './fields.js';
 import type { HeaderList } from './reply.js';
 import { readDictionary, type StructuredValue } from './structured.js';
 
-/** What a directive with an optional list of fields covers: nothing, the whole response, or those fields (lower case). */
+/** What a directive with an optional list of fields covers: nothing, the whole response, or these fields (lower case). */
 export type FieldScope = 'none' | 'all' | readonly string[];
 
 export interface ResponseDirectives {
@@ -24,7 +23,7 @@ export interface ResponseDirectives {
   readonly mustRevalidate: boolean;
   readonly proxyRevalidate: boolean;
   readonly mustUnderstand: boolean;
-  /** RFC 9111 5.2.3: an extension of our own. The stated lifetime is not to be prolonged by anybody's rule: the head may change. */
+  /** Our own extension (RFC 9111 5.2.3): no cache rule may extend the stated lifetime, because the head may change. */
   readonly provisional: boolean;
   readonly maxAgeMs: number | undefined;
   readonly sMaxageMs: number | undefined;
@@ -54,7 +53,7 @@ export const NO_REQUEST_DIRECTIVES: RequestDirectives = {
   staleIfErrorMs: undefined,
 };
 
-/** RFC 9111 1.2.2: what does not fit is taken for 2³¹ seconds, 68 years. */
+/** RFC 9111 1.2.2: larger values count as 2³¹ seconds, 68 years. */
 const DELTA_SECONDS_MAX = 2 ** 31;
 
 /** RFC 9111 1.2.2, in milliseconds; undefined for anything but digits. */
@@ -62,12 +61,12 @@ export function parseDeltaSeconds(text: string): number | undefined {
   return /^\d+$/.test(text) ? Math.min(Number(text), DELTA_SECONDS_MAX) * 1_000 : undefined;
 }
 
-/** RFC 9111 5.2.1 and 5.4. Malformed limits are no limits: a request's directives are wishes. */
+/** RFC 9111 5.2.1 and 5.4. Malformed limits are ignored, because a cache may ignore the directives of a request. */
 export function requestDirectives(request: Pick<RequestHead, 'header'>): RequestDirectives {
   const value = request.header('cache-control');
   if (value === undefined) {
     const pragma = request.header('pragma');
-    // 5.4: Pragma stands in where there is no Cache-Control.
+    // 5.4: Pragma counts only without Cache-Control.
     return pragma !== undefined && saysNoCache(pragma) ? PRAGMA_NO_CACHE : NO_REQUEST_DIRECTIVES;
   }
   const found: { -readonly [K in keyof RequestDirectives]: RequestDirectives[K] } = { ...NO_REQUEST_DIRECTIVES };
@@ -92,15 +91,15 @@ function saysNoCache(pragma: string): boolean {
   return listMembers(pragma).some((member) => member.toLowerCase() === 'no-cache');
 }
 
-function smaller(held: number | undefined, given: number | undefined): number | undefined {
-  return given === undefined ? held : Math.min(held ?? Number.POSITIVE_INFINITY, given);
+function smaller(before: number | undefined, given: number | undefined): number | undefined {
+  return given === undefined ? before : Math.min(before ?? Number.POSITIVE_INFINITY, given);
 }
 
-function larger(held: number | undefined, given: number | undefined): number | undefined {
-  return given === undefined ? held : Math.max(held ?? 0, given);
+function larger(before: number | undefined, given: number | undefined): number | undefined {
+  return given === undefined ? before : Math.max(before ?? 0, given);
 }
 
-/** The directives that a response's cache goes by, and the field they stand in. */
+/** The directives that govern the caching of a response, and the field that they come from. */
 export interface GoverningDirectives {
   readonly directives: ResponseDirectives;
   /** `targeted`: Cache-Control and Expires do not count. */
@@ -108,8 +107,8 @@ export interface GoverningDirectives {
 }
 
 /**
- * RFC 9213 2.2: the first field of the target list that is there and parses
- * governs alone; else Cache-Control does. `targets` in lower case, most
+ * RFC 9213 2.2: the first field of the target list that is present and valid
+ * governs alone, otherwise Cache-Control does. `targets` in lower case, the most
  * specific first.
  */
 export function governingDirectives(headers: HeaderList, targets: readonly string[]): GoverningDirectives {
@@ -131,7 +130,7 @@ export function responseDirectives(value: string): ResponseDirectives {
   return found.directives();
 }
 
-/** RFC 9213 2.1: undefined for a field that is empty or no dictionary, which is as if it were not there. */
+/** RFC 9213 2.1: a field that is empty or not a dictionary counts as missing: undefined. */
 export function targetedDirectives(value: string): ResponseDirectives | undefined {
   const members = readDictionary(value);
   if (members === undefined || members.size === 0) return undefined;
@@ -143,7 +142,7 @@ export function targetedDirectives(value: string): ResponseDirectives | undefine
   return found.directives();
 }
 
-/** RFC 9213 2.1: lifetimes are integers, lists of fields strings; of another type they are as malformed as letters. */
+/** RFC 9213 2.1: lifetimes are integers and lists of fields are strings; other types are malformed. */
 function argumentOf(name: string, member: StructuredValue): string | undefined {
   switch (member.kind) {
     case 'boolean':
@@ -161,7 +160,7 @@ function argumentOf(name: string, member: StructuredValue): string | undefined {
 
 const NOT_A_NUMBER = '?';
 
-/** The directives of one response as they are read, each name once. */
+/** Collects the directives of one response. */
 class Gathered {
   #noCache: FieldScope = 'none';
   #private: FieldScope = 'none';
@@ -193,16 +192,16 @@ class Gathered {
         this.#limit(name, argument);
         break;
       default:
-        // 5.2.3: what is not known is passed over.
+        // 5.2.3: unknown directives are ignored.
         break;
     }
   }
 
-  /** RFC 9111 4.2.1: invalid is stale, and so are several that disagree. */
+  /** RFC 9111 4.2.1: an invalid lifetime is 0, and so are several that differ. */
   #limit(name: string, argument: string | undefined): void {
     const ms = (argument === undefined ? undefined : parseDeltaSeconds(argument)) ?? 0;
-    const held = this.#lifetimes.get(name);
-    this.#lifetimes.set(name, held === undefined || held === ms ? ms : 0);
+    const before = this.#lifetimes.get(name);
+    this.#lifetimes.set(name, before === undefined || before === ms ? ms : 0);
   }
 
   directives(): ResponseDirectives {
@@ -225,11 +224,11 @@ class Gathered {
 
 const NO_DIRECTIVES: ResponseDirectives = new Gathered().directives();
 
-/** RFC 9111 5.2.2.4 and 5.2.2.7: without fields, or with a list that names none, it is about the whole response. */
-function widen(held: FieldScope, argument: string | undefined): FieldScope {
+/** RFC 9111 5.2.2.4 and 5.2.2.7: without valid field names, the directive covers the whole response. */
+function widen(before: FieldScope, argument: string | undefined): FieldScope {
   const fields = argument === undefined ? [] : listMembers(argument.toLowerCase());
-  if (held === 'all' || fields.length === 0 || !fields.every(isToken)) return 'all';
-  return held === 'none' ? fields : [...held, ...fields];
+  if (before === 'all' || fields.length === 0 || !fields.every(isToken)) return 'all';
+  return before === 'none' ? fields : [...before, ...fields];
 }
 
 function isToken(text: string): boolean {
@@ -239,15 +238,14 @@ function isToken(text: string): boolean {
 interface Directive {
   /** Lower case. */
   readonly name: string;
-  /** Without its quotes; undefined where there is no `=`. */
+  /** Without its quotes; undefined if there is no `=`. */
   readonly argument: string | undefined;
 }
 
 /**
- * RFC 9111 5.2: the members of the list. Both the token and the quoted form of
- * an argument are taken. White space around `=` is not in the grammar: the name
- * counts, and the argument is spoilt, so that neither a number nor a field name
- * is read from it.
+ * RFC 9111 5.2: the members of the list. An argument may be a token or quoted.
+ * White space around `=` is not in the grammar: the name counts, and the argument
+ * is made unusable, so that neither a number nor a field name is read from it.
  */
 function directivesIn(value: string): Directive[] {
   return listMembers(value).map((member) => {
@@ -260,7 +258,7 @@ function directivesIn(value: string): Directive[] {
   });
 }
 
-/** The text of a quoted string; anything else as it stands, a string with something behind it included. */
+/** The text of a quoted string. Anything else stays as it is, also a string with something after it. */
 function unquote(argument: string): string {
   if (!argument.startsWith('"') || argument.length < 2) return argument;
   const end = skipQuoted(argument, 0);

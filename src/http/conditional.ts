@@ -10,65 +10,65 @@ import type { EpochMs } from '../clock.js';
 import { formatHttpDate, parseHttpDate } from './date.js';
 import { etagsMatchStrongly, listHasEtag } from './etag.js';
 
-/** The part of a request that deciding functions look at. Names are asked for in lower case. */
+/** The part of a request that conditions and ranges need. Names are in lower case. */
 export interface RequestHead {
   readonly method: string;
   header(name: string): string | undefined;
 }
 
-/** The validators of the representation that would be answered. */
+/** The validators of the selected representation. */
 export interface Validators {
-  /** As sent, quotes and `W/` included. */
+  /** As sent, with quotes and `W/`. */
   readonly etag: string | null;
   readonly lastModifiedAt: EpochMs | null;
   /**
-   * The Date of the answer that carried Last-Modified. Where it is less than a
-   * second later, the date is a weak validator (RFC 9110 8.8.2.2). Left out:
-   * the holder vouches for it.
+   * The Date of the answer with this Last-Modified. If it is less than a second
+   * later, Last-Modified is a weak validator (RFC 9110 8.8.2.2). Left out, it is
+   * taken to be strong.
    */
   readonly dateAt?: EpochMs | null;
 }
 
 export type Conditions = 'proceed' | 'not_modified' | 'precondition_failed';
 
-/** In the order of RFC 9110 13.2.2. Call it only where the answer without conditions would be 2xx (13.2.1). */
-export function evaluateConditions(request: RequestHead, held: Validators): Conditions {
+/** In the order of RFC 9110 13.2.2. Call it only if the answer without conditions would be 2xx (13.2.1). */
+export function evaluateConditions(request: RequestHead, stored: Validators): Conditions {
   const { method } = request;
-  // 13.2.1: methods that select no representation ignore conditions.
+  // 13.2.1: methods without a selected representation ignore conditions.
   if (method === 'OPTIONS' || method === 'TRACE' || method === 'CONNECT') return 'proceed';
   const ifMatch = request.header('if-match');
   if (ifMatch !== undefined) {
-    if (!namesStrongly(ifMatch, held)) return 'precondition_failed';
-  } else if (isKnownModified(request.header('if-unmodified-since'), held.lastModifiedAt)) {
+    if (!namesStrongly(ifMatch, stored)) return 'precondition_failed';
+  } else if (isKnownModified(request.header('if-unmodified-since'), stored.lastModifiedAt)) {
     return 'precondition_failed';
   }
   const reads = method === 'GET' || method === 'HEAD';
   const ifNoneMatch = request.header('if-none-match');
   if (ifNoneMatch !== undefined) {
-    if (!namesWeakly(ifNoneMatch, held)) return 'proceed';
+    if (!namesWeakly(ifNoneMatch, stored)) return 'proceed';
     return reads ? 'not_modified' : 'precondition_failed';
   }
-  // 13.1.3: for GET and HEAD only, and never beside If-None-Match.
+  // 13.1.3: for GET and HEAD only, and ignored with If-None-Match.
   if (!reads) return 'proceed';
-  return isModifiedSince(request.header('if-modified-since'), held.lastModifiedAt) ? 'proceed' : 'not_modified';
+  return isModifiedSince(request.header('if-modified-since'), stored.lastModifiedAt) ? 'proceed' : 'not_modified';
 }
 
 /**
- * RFC 9110 13.1.5: whether If-Range lets the range count. True without the
- * field; false wherever the validator is weak, malformed or not the held one.
+ * RFC 9110 13.1.5: whether If-Range allows the range. True without the field;
+ * false if its validator is weak, malformed or another one.
  */
-export function ifRangeHolds(request: RequestHead, held: Validators): boolean {
+export function ifRangeHolds(request: RequestHead, stored: Validators): boolean {
   const value = request.header('if-range');
   if (value === undefined) return true;
-  if (value.includes('"')) return held.etag !== null && etagsMatchStrongly(value.trim(), held.etag);
-  if (held.lastModifiedAt === null) return false;
-  const { dateAt } = held;
-  // 8.8.2.2: a date is strong only where the answer is later than its change by a second.
-  if (dateAt !== undefined && (dateAt === null || toSecond(dateAt) - toSecond(held.lastModifiedAt) < 1_000)) {
+  if (value.includes('"')) return stored.etag !== null && etagsMatchStrongly(value.trim(), stored.etag);
+  if (stored.lastModifiedAt === null) return false;
+  const { dateAt } = stored;
+  // 8.8.2.2: Last-Modified is strong only if Date is at least a second later.
+  if (dateAt !== undefined && (dateAt === null || toSecond(dateAt) - toSecond(stored.lastModifiedAt) < 1_000)) {
     return false;
   }
-  // An exact match, not an order: 13.1.5.
-  return parseHttpDate(value.trim()) === toSecond(held.lastModifiedAt);
+  // 13.1.5: an exact match.
+  return parseHttpDate(value.trim()) === toSecond(stored.lastModifiedAt);
 }
 
 /** 13.1.1: `*` names every representation, also one without an entity tag. */
@@ -113,7 +113,7 @@ function isKnownModified(value: string | undefined, changedAt: EpochMs | null): 
   return at !== undefined && changedAt !== null && toSecond(changedAt) > at;
 }
 
-/** HTTP-dates know whole seconds only. */
+/** HTTP-dates have whole seconds only. */
 function toSecond(at: EpochMs): EpochMs {
   return Math.floor(at / 1_000) * 1_000;
 }

@@ -1,7 +1,7 @@
 /**
  * HTTP-date (RFC 9110 5.6.7): written as IMF-fixdate, read in all three forms.
- * Reading is exact but for the letters' case, as RFC 9111 4.2 asks of caches;
- * no other zone than GMT, no local time, no day that the calendar lacks.
+ * Reading is strict except for upper and lower case, as RFC 9111 4.2 asks of
+ * caches: no time zone but GMT, and no day that the calendar does not have.
  */
 import type { EpochMs } from '../clock.js';
 
@@ -14,7 +14,7 @@ const ASCTIME = /^(?:mon|tue|wed|thu|fri|sat|sun) ([a-z]{3}) ([ \d]\d) (\d\d):(\
 /** The longest form is `Wednesday, 06-Nov-94 08:49:37 GMT`. */
 const LENGTH_MAX = 33;
 
-/** Where a caller has no instant at hand, two-digit years are 1970 to 2069. */
+/** Used if the caller gives no instant: two-digit years then mean 1970 to 2069. */
 const CENTURY_SEEN_FROM: EpochMs = Date.UTC(2019, 11, 31, 23, 59, 59);
 
 export function formatHttpDate(at: EpochMs): string {
@@ -37,7 +37,7 @@ export function parseHttpDate(text: string, now: EpochMs = CENTURY_SEEN_FROM): E
   return nearest(inCentury, now);
 }
 
-/** RFC 9110 5.6.7: what seems more than 50 years ahead is the latest past year that ends so. */
+/** RFC 9110 5.6.7: a year more than 50 years ahead means the latest past year with the same last two digits. */
 function nearest(inCentury: (century: number) => EpochMs | undefined, now: EpochMs): EpochMs | undefined {
   const seenFrom = new Date(now);
   const thisCentury = Math.floor(seenFrom.getUTCFullYear() / 100) * 100;
@@ -60,7 +60,7 @@ function instant(
   const month = MONTHS.indexOf((monthName ?? '').toLowerCase());
   if (month < 0 || Number(hour) > 23 || Number(minute) > 59 || Number(second) > 60) return undefined;
   const date = new Date(0);
-  // Not Date.UTC, which reads the years 0 to 99 as 1900 to 1999.
+  // Not Date.UTC, which takes the years 0 to 99 for 1900 to 1999.
   date.setUTCFullYear(year, month, Number(day));
   if (date.getUTCMonth() !== month || date.getUTCDate() !== Number(day)) return undefined;
   return date.setUTCHours(Number(hour), Number(minute), Number(second));

@@ -1,16 +1,15 @@
 /**
- * Digest fields (RFC 9530): what a sender says its bytes hash to, and how we
- * say it. SHA-256 is the one algorithm that counts; others are passed over, as
- * 9530 2 allows.
+ * Digest fields (RFC 9530), read and written. Only SHA-256 is used; other
+ * algorithms are ignored, as RFC 9530 2 allows.
  */
 import type { Sha256 } from '../ids.js';
 import { readDictionary } from './structured.js';
 
 export type StatedDigest =
-  /** Nothing stated, or only algorithms that we do not use. */
+  /** No digest, or only of other algorithms. */
   { readonly kind: 'none' } | { readonly kind: 'sha256'; readonly sha256: Sha256 } | { readonly kind: 'malformed' };
 
-/** Reads a Repr-Digest or Content-Digest field; several lines come joined by commas. */
+/** Reads a Repr-Digest or Content-Digest field; several lines are joined by commas. */
 export function readDigest(field: string | undefined): StatedDigest {
   if (field === undefined) return { kind: 'none' };
   const stated = readDictionary(field);

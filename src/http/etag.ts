@@ -1,7 +1,7 @@
 /**
- * Entity tags (RFC 9110 8.8.3): told apart from what only looks like one, and
- * compared weakly or strongly, alone or against a list. Nothing is unescaped:
- * a comma or a backslash inside the quotes is part of the tag.
+ * Entity tags (RFC 9110 8.8.3): recognised, and compared weakly or strongly, one
+ * by one or with a list. Nothing is unescaped: a comma or a backslash inside the
+ * quotes is part of the tag.
  */
 
 const QUOTE = 0x22;
@@ -27,18 +27,18 @@ export function etagsMatchWeakly(one: string, other: string): boolean {
 }
 
 /**
- * Whether a list of entity tags (the value of If-Match or If-None-Match, but
- * for `*`) names the held one. What is no entity tag matches nothing; what
- * follows it in the list still counts.
+ * Whether a list of entity tags (the value of If-Match or If-None-Match, except
+ * `*`) contains this one. A malformed member matches nothing, and the members
+ * after it still count.
  */
-export function listHasEtag(list: string, held: string, comparison: 'weak' | 'strong'): boolean {
+export function listHasEtag(list: string, etag: string, comparison: 'weak' | 'strong'): boolean {
   const matches = comparison === 'weak' ? etagsMatchWeakly : etagsMatchStrongly;
   let at = 0;
   while (at < list.length) {
     const start = skipSeparators(list, at);
     const end = tagEnd(list, start);
     if (end !== -1 && endsMember(list, end)) {
-      if (matches(list.slice(start, end), held)) return true;
+      if (matches(list.slice(start, end), etag)) return true;
       at = end;
     } else {
       at = nextComma(list, Math.max(start, end));
@@ -51,7 +51,7 @@ function opaqueOf(tag: string): string {
   return tag.startsWith('W/') ? tag.slice(2) : tag;
 }
 
-/** Where the entity tag that starts here ends, or -1 where none starts. `W/` is case-sensitive. */
+/** The end of the entity tag that starts here; -1 if none does. `W/` is case-sensitive. */
 function tagEnd(text: string, start: number): number {
   const open = text.startsWith('W/', start) ? start + 2 : start;
   if (text.charCodeAt(open) !== QUOTE) return -1;

@@ -1,30 +1,30 @@
 /**
- * Field lines as lists of values: joined, split and stripped. What of them may
- * cross a hop (RFC 9110 7.6) is decided here for both directions and for what
- * a cache keeps (RFC 9111 3.1).
+ * Field lines as lists of values: joined, split and stripped. Also decides which
+ * fields are forwarded (RFC 9110 7.6), in both directions, and which a cache
+ * stores (RFC 9111 3.1).
  */
 import type { HeaderList } from './reply.js';
 
-/** RFC 9110 5.3: several lines of one field are one value, joined by commas. Undefined where there is none. */
+/** RFC 9110 5.3: several lines of one field are one value, joined by commas. Undefined if there is none. */
 export function fieldValue(headers: HeaderList, name: string): string | undefined {
   let joined: string | undefined;
-  for (const [held, value] of headers) {
-    if (held === name) joined = joined === undefined ? value : `${joined}, ${value}`;
+  for (const [each, value] of headers) {
+    if (each === name) joined = joined === undefined ? value : `${joined}, ${value}`;
   }
   return joined;
 }
 
-/** Each line's value by itself, for fields in which a second line is a fault. */
+/** The value of each line, for fields that must not have a second line. */
 export function fieldLines(headers: HeaderList, name: string): string[] {
   const lines: string[] = [];
-  for (const [held, value] of headers) if (held === name) lines.push(value);
+  for (const [each, value] of headers) if (each === name) lines.push(value);
   return lines;
 }
 
 /**
  * RFC 9110 5.6.1: the members of a list, without surrounding white space and
- * without empty ones. A comma inside quotes separates nothing; an unclosed
- * quote reaches to the end.
+ * without empty ones. A comma inside quotes does not separate members. An
+ * unclosed quote reaches to the end.
  */
 export function listMembers(value: string): string[] {
   if (!value.includes(',')) return pushMember([], value);
@@ -51,7 +51,7 @@ function pushMember(members: string[], text: string): string[] {
   return members;
 }
 
-/** The index of the quote that closes the one at `open`, or the last index where none does. */
+/** The index of the quote that closes the one at `open`; the last index if none does. */
 export function skipQuoted(text: string, open: number): number {
   for (let at = open + 1; at < text.length; at += 1) {
     if (text[at] === '\\') at += 1;
@@ -74,8 +74,8 @@ function isSpace(code: number): boolean {
 }
 
 /**
- * Fields of one connection (RFC 9110 7.6.1), and those that a proxy consumes
- * (RFC 9111 3.1). They are neither forwarded nor stored.
+ * Fields that belong to one connection (RFC 9110 7.6.1) or are consumed by a
+ * proxy (RFC 9111 3.1). They are neither forwarded nor stored.
  */
 const CONNECTION_FIELDS: ReadonlySet<string> = new Set([
   'connection',
@@ -92,9 +92,9 @@ const CONNECTION_FIELDS: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Fields that Connection must not take away. RFC 9110 7.6.1 forbids senders to
- * name what is meant for every recipient; whoever does so wants a hop to forget
- * that an answer is private, or where a message ends.
+ * Fields that Connection cannot remove. RFC 9110 7.6.1 forbids senders to name
+ * fields that are meant for all recipients. An attacker would do so to make a
+ * hop forget that an answer is private, or where a message ends.
  */
 const NEVER_NAMED: ReadonlySet<string> = new Set([
   'age',
@@ -115,9 +115,9 @@ const NEVER_NAMED: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The end-to-end fields: without those of one connection and without those that
- * Connection names. Add fields of one's own afterwards, or the other side could
- * have them taken away.
+ * The end-to-end fields: without those of one connection and those that
+ * Connection names. Add own fields afterwards, or the other side could have them
+ * removed.
  */
 export function endToEnd(headers: HeaderList): HeaderList {
   const named = connectionNamed(headers);
@@ -131,7 +131,7 @@ function connectionNamed(headers: HeaderList): ReadonlySet<string> | undefined {
   return value === undefined ? undefined : new Set(listMembers(value.toLowerCase()));
 }
 
-/** RFC 9110 7.6.3: the list with this hop's Via added behind those that are there. */
+/** RFC 9110 7.6.3: the fields with this hop added to Via. */
 export function withVia(headers: HeaderList, protocol: '1.0' | '1.1' | '2.0', pseudonym: string): HeaderList {
   const before = fieldValue(headers, 'via');
   const own = `${protocol} ${pseudonym}`;
@@ -139,15 +139,15 @@ export function withVia(headers: HeaderList, protocol: '1.0' | '1.1' | '2.0', ps
   return [...others, ['via', before === undefined ? own : `${before}, ${own}`]];
 }
 
-/** RFC 9110 7.6.3: whether a message has been here before, which makes it a loop. */
+/** RFC 9110 7.6.3: whether a message has passed this hop before, which means a loop. */
 export function viaNames(via: string | undefined, pseudonym: string): boolean {
   if (via === undefined) return false;
   return listMembers(via).some((member) => member.split(/[ \t]+/)[1]?.toLowerCase() === pseudonym.toLowerCase());
 }
 
 /**
- * RFC 9110 15.2: whether an interim answer goes on to the client. 100 belongs
- * to whoever sent `Expect`, 101 to one connection, and HTTP/1.0 knows none.
+ * RFC 9110 15.2: whether an interim answer is forwarded to the client. 100 is for
+ * the hop that sent `Expect`, 101 for one connection, and HTTP/1.0 has none.
  */
 export function forwardsInterim(status: number, clientProtocol: '1.0' | '1.1' | '2.0'): boolean {
   return status > 101 && status < 200 && clientProtocol !== '1.0';

@@ -1,7 +1,6 @@
 /**
- * RFC 9457: a Fault as the answer that the client sees. The only place where a
- * failure becomes a response; nothing but the table's words and the public
- * detail goes out.
+ * Problem documents (RFC 9457): the only place where a failure becomes an
+ * answer. It contains the table's texts and the public detail, nothing else.
  */
 import { FAULTS, type Fault } from '../errors.js';
 import type { HeaderList, Reply } from './reply.js';

@@ -32,14 +32,14 @@ const UNSATISFIABLE: RangePlan = { kind: 'unsatisfiable' };
 
 export function planRange(
   request: RequestHead,
-  held: Validators,
+  stored: Validators,
   sizeBytes: number,
   limits: { readonly rangesMax: number },
 ): RangePlan {
-  // 14.2: only GET has a range handling.
+  // 14.2: only GET has ranges.
   if (request.method !== 'GET') return WHOLE;
   const value = request.header('range');
-  if (value === undefined || !ifRangeHolds(request, held)) return WHOLE;
+  if (value === undefined || !ifRangeHolds(request, stored)) return WHOLE;
   const field = guardedField(value, sizeBytes, limits.rangesMax);
   if (field === undefined) return WHOLE;
   const spans = spansOf(field, sizeBytes, true);
@@ -50,7 +50,7 @@ export function planRange(
   return spans.length === 1 ? { kind: 'single', span: only } : { kind: 'several', spans };
 }
 
-/** 14.4: the Content-Range of a 206, or of one of its parts. */
+/** 14.4: the Content-Range of a 206 or of one of its parts. */
 export function contentRange(span: ByteSpan, sizeBytes: number): string {
   return `bytes ${span.first}-${span.last}/${sizeBytes}`;
 }
@@ -60,7 +60,7 @@ export function unsatisfiedRange(sizeBytes: number): string {
   return `bytes */${sizeBytes}`;
 }
 
-/** 14.4: the span of a 206 in one part and the size of the whole, null where it is not told. Undefined for anything else. */
+/** 14.4: the span of a 206 with one part and the size of the whole, null if it is not given. Undefined for anything else. */
 export function parseContentRange(
   value: string | undefined,
 ): { readonly span: ByteSpan; readonly sizeBytes: number | null } | undefined {
@@ -68,7 +68,7 @@ export function parseContentRange(
   if (match === null) return undefined;
   const span = { first: Number(match[1]), last: Number(match[2]) };
   const sizeBytes = match[3] === '*' ? null : Number(match[3]);
-  // 14.4: a last byte before the first, or beyond the whole, makes it invalid.
+  // 14.4: a last byte before the first or beyond the whole is invalid.
   if (span.last < span.first || (sizeBytes !== null && span.last >= sizeBytes)) return undefined;
   return { span, sizeBytes };
 }
@@ -129,13 +129,13 @@ export interface MultipartPlan {
   readonly tail: Buffer;
 }
 
-/** RFC 2046 5.1.1, without a space, and with no need of quotes. */
+/** RFC 2046 5.1.1, without space and without characters that need quotes. */
 const BOUNDARY = /^[A-Za-z0-9'+_.-]{1,70}$/;
 
 /**
  * RFC 9110 14.6: the frame of an answer with several ranges. The boundary must
- * not occur in the bytes: hand in one that nobody can foresee. `contentType` is
- * that of the representation, undefined where it has none.
+ * not occur in the bytes, so it must be unpredictable. `contentType` is that of
+ * the representation; undefined if it has none.
  */
 export function multipartPlan(
   spans: readonly ByteSpan[],

@@ -1,6 +1,6 @@
 /**
- * An answer as plain data, made by a story and written by `send`. Bodies are
- * opened only when they are to be sent, so a HEAD costs no read.
+ * An answer as plain data, made by a handler and written by `send`. A body is
+ * opened only when it is to be sent, so a HEAD reads nothing.
  */
 import type { Readable } from 'node:stream';
 
@@ -12,7 +12,7 @@ export type ReplyBody =
   | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
   | {
       readonly kind: 'stream';
-      /** Exact number of bytes that `open` gives, or null where only the end tells. */
+      /** The exact number of bytes that `open` gives; null if it is not known before the end. */
       readonly sizeBytes: number | null;
       open(signal: AbortSignal): Readable | Promise<Readable>;
     };
@@ -20,8 +20,8 @@ export type ReplyBody =
 export interface Reply {
   readonly status: number;
   /**
-   * Field lines that many answers share, sent before `headers`: the same array
-   * for all of them, so that whoever writes them may keep its written form.
+   * Field lines that many answers share, sent before `headers`. It is the same
+   * array for all of them, so that its written form can be cached.
    */
   readonly leading?: HeaderList;
   readonly headers: HeaderList;
@@ -53,7 +53,7 @@ export function jsonReply(status: number, value: unknown, headers: HeaderList = 
   };
 }
 
-/** The first value of a field in a list, by lower-case name. */
+/** The value of the first line with this name, in lower case. */
 export function headerOf(headers: HeaderList, name: string): string | undefined {
-  return headers.find(([held]) => held === name)?.[1];
+  return headers.find(([each]) => each === name)?.[1];
 }

@@ -1,7 +1,6 @@
 /**
- * Structured fields (RFC 9651) in plain values: the one place that knows the
- * parser. A field that does not parse is undefined, whole: RFC 9651 4.2 forbids
- * using half of one.
+ * Structured fields (RFC 9651) as plain values. A field that does not parse is
+ * undefined as a whole: RFC 9651 4.2 forbids using a part of it.
  */
 import { parseDictionary, Token } from 'structured-headers';
 
@@ -11,10 +10,10 @@ export type StructuredValue =
   | { readonly kind: 'token'; readonly text: string }
   | { readonly kind: 'number'; readonly value: number }
   | { readonly kind: 'boolean'; readonly value: boolean }
-  /** An inner list, a date or a display string: nothing that we use. */
+  /** An inner list, a date or a display string, which we do not use. */
   | { readonly kind: 'other' };
 
-/** The members of a dictionary by key, parameters left out. */
+/** The members of a dictionary by key, without their parameters. */
 export function readDictionary(field: string): ReadonlyMap<string, StructuredValue> | undefined {
   try {
     const members = [...parseDictionary(field)];

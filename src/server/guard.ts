@@ -1,7 +1,7 @@
 /**
- * Stands between a node:http server and whoever answers: counts connections by
- * client, refuses heads that do not pass inspection, answers what the parser
- * could not read, and closes the connection after each refusal.
+ * Stands before the handlers of a node:http server: counts connections by
+ * client, refuses requests whose head does not pass inspection, answers requests
+ * that the parser could not read, and closes the connection after each refusal.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -27,32 +27,34 @@ export type GuardReason = HygieneReason | 'connections' | 'connect' | 'unreadabl
 
 export interface GuardOptions {
   readonly limits: InspectionLimits & {
-    /** Of one client; 0: any number. */
+    /** Connections of one client; 0: any number. */
     readonly connectionsPerClientMax: number;
   };
-  /** Whether connections begin with a TLS handshake: nothing can be said on them before. */
+  /** Whether connections begin with a TLS handshake. No answer can be sent before it. */
   readonly encrypted: boolean;
   readonly clock: Clock;
-  /** Hears why something was refused. */
+  /** Is told why something was refused. */
   onRefused(reason: GuardReason): void;
 }
 
 export interface Guard {
-  /** False: the request was refused, and answered. */
+  /** False: the request was refused and answered. */
   admit(request: IncomingMessage, response: ServerResponse): boolean;
-  /** Whether nothing more is read of it than it takes to end it. */
+  /** Whether the connection was refused: what still arrives on it must not be read as requests. */
   hasRefused(socket: Duplex): boolean;
 }
 
-/** Each refusal, by its reason; once per process. */
+/** Counts refusals by their reason. To be made once per process. */
 export function countRefusals(metrics: Metrics): (reason: GuardReason) => void {
-  const refused = metrics.counter('http_refused_total', 'Requests and connections refused at the door, by reason.', [
-    'reason',
-  ]);
+  const refused = metrics.counter(
+    'http_refused_total',
+    'Requests and connections that were refused before they reached a handler, by reason.',
+    ['reason'],
+  );
   return (reason) => refused.add(1, { reason });
 }
 
-/** How long a refused connection may stay, so that its client can read why. */
+/** How long a refused connection stays open, so that its client can read the answer. */
 const LINGER_MS = 1_000;
 
 export function guardServer(server: Server, options: GuardOptions): Guard {
@@ -80,7 +82,7 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
   server.on('clientError', (error, socket) => {
     if (refused.has(socket)) return;
     const code = errorCode(error);
-    // An answer that has begun cannot be followed by another.
+    // Once an answer has begun, no other can follow.
     if (code === 'ECONNRESET' || answering.get(socket)?.headersSent === true) {
       socket.destroy();
       return;
@@ -94,13 +96,13 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
     onRefused(fault.code === 'request_timeout' ? 'slow' : 'unreadable');
     refuse(socket, replyOf(fault.code, fault.detail));
   });
-  // RFC 9110 9.3.6: this is no tunnel.
+  // RFC 9110 9.3.6: this server is not a proxy.
   server.on('connect', (_request, socket) => {
     onRefused('connect');
     refuse(socket, replyOf('method_not_allowed', 'CONNECT is not allowed here.', { allow: 'GET, HEAD, OPTIONS' }));
   });
 
-  /** One stream is refused; what else goes on over its connection is framed on its own. */
+  /** Only the stream is refused: other streams of its connection are framed independently. */
   function admitHttp2(request: IncomingMessage, response: ServerResponse): boolean {
     const { method = '', url: target = '', rawHeaders } = request;
     if (method === 'CONNECT') {
@@ -125,11 +127,11 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
       const { method = '', url: target = '', httpVersion, rawHeaders } = request;
       const seen = inspect({ method, target, httpVersion, rawHeaders }, limits);
       if (seen.kind === 'ok') {
-        // RFC 9110 7.8: an upgrade may be ignored. The parser stops reading behind one, so the connection ends with it.
+        // RFC 9110 7.8: an upgrade may be ignored. The parser stops reading after one, so the connection ends with it.
         if (request.headers.upgrade !== undefined) response.shouldKeepAlive = false;
         return true;
       }
-      // What was sent behind it may be read on another reading of this one: it is not looked at.
+      // Two readers could disagree about where this request ends, so what follows it is not read.
       refused.add(socket);
       onRefused(seen.reason);
       answer(response, replyOf(seen.code, seen.detail));
@@ -143,7 +145,7 @@ function answer(response: ServerResponse, reply: Reply): void {
   response.end(bytesOf(reply));
 }
 
-/** Told through the same event as what a parser refuses. */
+/** TLS failures come through the same event as requests that the parser refuses. */
 function isHandshakeFailure(error: Error, socket: Duplex): boolean {
   const code = errorCode(error) ?? '';
   return /^(?:ERR_SSL|ERR_TLS|EPROTO)/.test(code) || !(socket instanceof TLSSocket) || socket.getProtocol() === null;
@@ -160,20 +162,20 @@ function parserErrorOf(error: Error): ParserError {
 
 function countClients(server: Server, max: number, onTooMany: (socket: Socket) => void): void {
   if (max === 0) return;
-  const held = new Map<string, number>();
+  const counts = new Map<string, number>();
   server.on('connection', (socket) => {
     const client = clientNetwork(socket.remoteAddress ?? '');
-    const count = held.get(client) ?? 0;
+    const count = counts.get(client) ?? 0;
     if (count >= max) {
-      // Not counted while it lingers, or a client that tries again would keep itself out.
+      // A refused connection is not counted while it lingers, or a client that tries again would lock itself out.
       onTooMany(socket);
       return;
     }
-    held.set(client, count + 1);
+    counts.set(client, count + 1);
     socket.once('close', () => {
-      const left = (held.get(client) ?? 1) - 1;
-      if (left === 0) held.delete(client);
-      else held.set(client, left);
+      const left = (counts.get(client) ?? 1) - 1;
+      if (left === 0) counts.delete(client);
+      else counts.set(client, left);
     });
   });
 }
@@ -188,7 +190,7 @@ function bytesOf({ body }: Reply): Uint8Array {
   return body.kind === 'bytes' ? body.bytes : new Uint8Array(0);
 }
 
-/** For a connection on which no response object was made. */
+/** For a connection that has no response object. */
 function rawReply(reply: Reply): Buffer {
   const fields = reply.headers.map(([name, value]) => `${name}: ${value}\r\n`).join('');
   return Buffer.concat([Buffer.from(`HTTP/1.1 ${reply.status} Refused\r\n${fields}\r\n`, 'latin1'), bytesOf(reply)]);

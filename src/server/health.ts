@@ -1,7 +1,7 @@
 /**
- * `/healthz` and `/readyz` of either process. The owner says what it checks; each
- * check does the real thing, within a bound, and its result is shared for a
- * moment, so that nobody can make the service work by asking how it is.
+ * `/healthz` and `/readyz` of both processes. The owner gives the checks. Each
+ * check does real work within a time limit, and its result is shared for a
+ * moment, so that frequent requests do not cause frequent work.
  */
 import { withSignal } from '../abort.js';
 import { type Clock, withDeadline } from '../clock.js';
@@ -14,12 +14,12 @@ export interface Health {
   ready(): Promise<Reply>;
 }
 
-/** Rejects with the reason why it does not pass. */
+/** Rejects with the reason if it does not pass. */
 export type Check = (signal: AbortSignal) => Promise<void>;
 
-export interface ReadinessParts {
+export interface ReadinessDeps {
   readonly checks: readonly (readonly [name: string, check: Check])[];
-  /** Members of the answer beside the checks. */
+  /** More members of the answer. */
   about?(): Readonly<Record<string, unknown>>;
   readonly clock: Clock;
   readonly log: Log;
@@ -29,43 +29,43 @@ export interface ReadinessParts {
 const SHARED_FOR_MS = 1_000;
 const CHECK_WITHIN_MS = 5_000;
 
-export function openHealth(parts: ReadinessParts): Health {
-  const gauge = parts.metrics.gauge('ready', 'Whether a readiness check passed when it was last asked.', ['check']);
+export function openHealth(deps: ReadinessDeps): Health {
+  const gauge = deps.metrics.gauge('ready', 'Whether a readiness check passed the last time.', ['check']);
   let latest: { readonly at: number; readonly reply: Promise<Reply> } | undefined;
 
   async function runAll(): Promise<Reply> {
     const results = await Promise.all(
-      parts.checks.map(async ([name, check]) => [name, await passes(parts, name, check, gauge)] as const),
+      deps.checks.map(async ([name, check]) => [name, await passes(deps, name, check, gauge)] as const),
     );
     const failed = results.filter(([, passed]) => !passed).map(([name]) => name);
     return jsonReply(failed.length === 0 ? 200 : 503, {
       status: failed.length === 0 ? 'ready' : 'not_ready',
       failed,
       checks: Object.fromEntries(results.map(([name, passed]) => [name, passed ? 'ok' : 'failed'])),
-      ...parts.about?.(),
+      ...deps.about?.(),
     });
   }
 
   return {
     live: () => jsonReply(200, { status: 'live' }),
     ready() {
-      const at = parts.clock.monotonicMs();
+      const at = deps.clock.monotonicMs();
       if (latest === undefined || at - latest.at >= SHARED_FOR_MS) latest = { at, reply: runAll() };
       return latest.reply;
     },
   };
 }
 
-/** Never rejects: why it failed goes to the log, that it failed to whoever asks. */
-async function passes(parts: ReadinessParts, name: string, check: Check, gauge: GaugeOf<'check'>): Promise<boolean> {
-  const deadline = { clock: parts.clock, ms: CHECK_WITHIN_MS, late: () => new Error('the check took too long') };
+/** Never rejects. The reason of a failure goes to the log, not into the answer. */
+async function passes(deps: ReadinessDeps, name: string, check: Check, gauge: GaugeOf<'check'>): Promise<boolean> {
+  const deadline = { clock: deps.clock, ms: CHECK_WITHIN_MS, late: () => new Error('the check took too long') };
   try {
     await withDeadline(deadline, (signal) => withSignal(check(signal), signal));
     gauge.set(1, { check: name });
     return true;
   } catch (thrown) {
     gauge.set(0, { check: name });
-    parts.log.warn({ check: name, ...errorFields(thrown) }, 'a readiness check failed');
+    deps.log.warn({ check: name, ...errorFields(thrown) }, 'a readiness check failed');
     return false;
   }
 }

@@ -1,10 +1,10 @@
 /**
- * One stream of HTTP/2 in the shape of node:http's request and response, so
- * that whoever answers need not know which protocol a client speaks: fields
- * without pseudo-fields, `:authority` as Host, and a body that ends, breaks off
- * and waits as on a connection of its own.
+ * One HTTP/2 stream as a request and response of node:http, so that handlers
+ * need not know which protocol a client speaks: fields without pseudo-fields,
+ * `:authority` as Host, and a body that ends, breaks off and waits as on a
+ * connection of its own.
  *
- * Leaves sessions, their bounds and their end to listen.ts.
+ * Leaves sessions, their limits and their end to sessions.ts.
  */
 import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { constants, type IncomingHttpHeaders as Http2Fields, type ServerHttp2Stream } from 'node:http2';
@@ -16,18 +16,18 @@ export interface Http2Exchange {
   readonly response: ServerResponse;
 }
 
-/** `rawFields`: names and values in turn, as they came. */
+/** `rawFields`: names and values in turn, as received. */
 export function http2Exchange(
   stream: ServerHttp2Stream,
   fields: Http2Fields,
   rawFields: readonly string[],
   socket: Socket,
 ): Http2Exchange {
-  // What goes wrong with a stream is told by its end.
+  // Errors of a stream are noticed by its end; without a listener they would end the process.
   stream.on('error', () => {});
   const request = new Http2Request(stream, fields, rawFields, socket);
   const response = new Http2Response(stream, request);
-  // They have what the parts of this service use of node's own, and no more.
+  // They implement the members of node's classes that this service uses, and no others.
   return {
     request: request as unknown as IncomingMessage,
     response: response as unknown as ServerResponse,
@@ -38,7 +38,7 @@ export function isHttp2(request: object): boolean {
   return request instanceof Http2Request;
 }
 
-/** Tells how many bytes were sent in answer since it was made: of the connection, or of the stream where many share one. */
+/** Returns a function that counts the bytes sent since: on the connection, or on the stream for HTTP/2. */
 export function sentMeter(request: Pick<IncomingMessage, 'socket'>, response: object): () => number {
   if (response instanceof Http2Response) return () => response.sentBytes;
   const { socket } = request;
@@ -78,7 +78,7 @@ class Http2Request extends Readable {
     });
     stream.pause();
     stream.once('end', () => {
-      // An end is also told of a stream that was reset.
+      // A stream that was reset also emits `end`.
       if (stream.aborted || stream.rstCode !== constants.NGHTTP2_NO_ERROR) return;
       this.complete = true;
       this.push(null);
@@ -93,14 +93,14 @@ class Http2Request extends Readable {
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    // What still comes is let go by, or the session's window would fill with it.
+    // The rest of the body is discarded, or it would fill the session's window.
     if (!this.stream.destroyed) this.stream.resume();
     if (!this.complete) this.emit('aborted');
     callback(error);
   }
 }
 
-/** RFC 9113 8.3.1: `:authority` stands in the place of Host; one that names something else makes two of them. */
+/** RFC 9113 8.3.1: `:authority` becomes Host. A Host field that differs from it is kept, and the guard refuses two. */
 function regularFields(rawFields: readonly string[], { ':authority': authority }: Http2Fields): string[] {
   const regular: string[] = authority === undefined ? [] : ['host', authority];
   const cookies: string[] = [];
@@ -110,7 +110,7 @@ function regularFields(rawFields: readonly string[], { ':authority': authority }
     if (name === 'cookie') cookies.push(value);
     else regular.push(name, value);
   }
-  // RFC 9113 8.2.3: crumbs are one field again before they go elsewhere.
+  // RFC 9113 8.2.3: a cookie that was split into several fields becomes one field again.
   if (cookies.length > 0) regular.push('cookie', cookies.join('; '));
   return regular;
 }
@@ -123,7 +123,7 @@ function keyedFields(fields: Http2Fields): IncomingHttpHeaders {
   return keyed;
 }
 
-/** RFC 9113 8.2.2: fields of one connection make an answer malformed. */
+/** RFC 9113 8.2.2: connection-specific fields would make a response malformed. */
 const NOT_IN_HTTP2: ReadonlySet<string> = new Set([
   'connection',
   'keep-alive',
@@ -133,7 +133,7 @@ const NOT_IN_HTTP2: ReadonlySet<string> = new Set([
   'http2-settings',
 ]);
 
-/** What a stream is given at a time: what it was given and could not send yet counts as its session's memory. */
+/** How much is written to a stream at once. What it cannot send yet counts towards its session's memory. */
 export const PIECE_BYTES = 65_536;
 
 class Http2Response extends Writable {
@@ -141,9 +141,9 @@ class Http2Response extends Writable {
   readonly req: Http2Request;
   statusCode = 200;
   headersSent = false;
-  /** Of no meaning on a stream. */
+  /** Has no meaning on a stream. */
   shouldKeepAlive = true;
-  /** Of the body. */
+  /** Bytes of the body. */
   sentBytes = 0;
   readonly #set: Record<string, string | string[]> = {};
 
@@ -171,7 +171,7 @@ class Http2Response extends Writable {
     return this.#set[name.toLowerCase()];
   }
 
-  /** As node:http has it: names and values in turn, or by name. */
+  /** Takes fields as node:http does: names and values in turn, or by name. */
   writeHead(status: number, fields: readonly string[] | OutgoingHttpHeaders = []): this {
     if (this.headersSent) throw new Error('the head of this answer was sent already');
     this.headersSent = true;
@@ -179,7 +179,7 @@ class Http2Response extends Writable {
     if (Array.isArray(fields)) for (let at = 0; at + 1 < fields.length; at += 2) this.#add(fields[at], fields[at + 1]);
     else for (const [name, value] of Object.entries(fields)) if (value !== undefined) this.setHeader(name, value);
     for (const name of NOT_IN_HTTP2) delete this.#set[name];
-    // For answers that can have no body, node ends the stream with the head.
+    // For answers without a body, node ends the stream with the head.
     if (!this.#isGone()) this.stream.respond({ ...this.#set, ':status': status });
     return this;
   }
@@ -243,7 +243,7 @@ class Http2Response extends Writable {
       return;
     }
     const done = (): void => {
-      // RFC 9113 8.1: whoever still sends is told that nothing more is wanted.
+      // RFC 9113 8.1: tells a client that still sends that nothing more is needed.
       if (!this.req.complete) setImmediate(() => this.stream.close(constants.NGHTTP2_NO_ERROR));
       callback();
     };
@@ -252,11 +252,11 @@ class Http2Response extends Writable {
     else this.stream.end(done);
   }
 
-  /** Half an answer must not pass for a whole one: the stream is reset. */
+  /** An answer that was broken off must not look complete: the stream is reset. */
   override _destroy(_error: Error | null, callback: (error?: Error | null) => void): void {
-    // Not by close(), which ends the stream in good order first.
+    // Not by close(), which would first end the stream normally.
     if (!this.writableFinished && !this.#isGone()) this.stream.destroy(new Error('the answer was broken off'));
-    // As with node:http's own: told as its end, not as an error.
+    // As node:http does: reported as a close, not as an error.
     callback();
   }
 }

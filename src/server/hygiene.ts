@@ -1,11 +1,10 @@
 /**
- * What node's parser lets through and this service does not: requests that two
- * parsers could read differently, or that no honest client sends. Pure checks
- * over the head as it was received; a cheap walk, for it stands before every
- * request.
+ * Refuses requests that node's parser accepts but that two parsers could read
+ * differently, or that no honest client sends. Pure checks of the head as it was
+ * received. They are cheap, because every request goes through them.
  *
- * Leaves framing itself (conflicting or malformed lengths, folded lines, stray
- * control characters) to the parser, which refuses those.
+ * The parser itself refuses bad framing: conflicting or malformed lengths,
+ * folded lines, stray control characters.
  */
 import type { FaultCode } from '../errors.js';
 import { HOST, TARGET } from '../http/head.js';
@@ -35,7 +34,7 @@ export type Inspection =
       readonly detail: string;
     };
 
-/** A request's head as received: names and values in turn. */
+/** The head of a request as received; `rawHeaders` are names and values in turn. */
 export interface ReceivedHead {
   readonly method: string;
   readonly target: string;
@@ -47,7 +46,7 @@ export interface ReceivedHead {
 export interface InspectionLimits {
   readonly targetMaxBytes: number;
   readonly headersMaxCount: number;
-  /** Of HTTP/2; the parser of HTTP/1.1 has its own eye on them. */
+  /** For HTTP/2 only: the parser of HTTP/1.1 checks this itself. */
   readonly headersMaxBytes: number;
 }
 
@@ -55,16 +54,16 @@ const OK: Inspection = { kind: 'ok' };
 
 export function inspect(head: ReceivedHead, limits: InspectionLimits): Inspection {
   const { httpVersion } = head;
-  // RFC 9112 2.3: the parser also takes what calls itself 0.9 or 2.0.
+  // RFC 9112 2.3: the parser also accepts 0.9 and 2.0.
   if (httpVersion !== '1.1' && httpVersion !== '1.0') {
     return refused('version', 'http_version', 'This is an HTTP/1.1 server.');
   }
   return inspectHead(head, limits);
 }
 
-/** The same for HTTP/2, with `:authority` as Host and without pseudo-fields. */
+/** The same for HTTP/2, with `:authority` as Host and without the other pseudo-fields. */
 export function inspectHttp2(head: Omit<ReceivedHead, 'httpVersion'>, limits: InspectionLimits): Inspection {
-  // RFC 9113 8.3.1: a path, or `*`; no absolute form.
+  // RFC 9113 8.3.1: `:path` is a path or `*`, never an absolute form.
   if (!head.target.startsWith('/') && head.target !== '*') {
     return refused('target', 'malformed', 'The request target is malformed.');
   }
@@ -74,7 +73,7 @@ export function inspectHttp2(head: Omit<ReceivedHead, 'httpVersion'>, limits: In
   return inspectHead({ ...head, httpVersion: '1.1' }, limits);
 }
 
-/** RFC 9113 6.5.2: with so much for each field beside its name and value. */
+/** RFC 9113 6.5.2: added for each field to the lengths of its name and value. */
 const FIELD_OVERHEAD_BYTES = 32;
 
 function listBytes({ method, target, rawHeaders }: Omit<ReceivedHead, 'httpVersion'>): number {
@@ -96,8 +95,8 @@ function inspectHead(head: ReceivedHead, limits: InspectionLimits): Inspection {
 }
 
 /**
- * RFC 9112 3.2: in origin form, in absolute form with a host and no user, or
- * `*` with OPTIONS. What Host says beside an absolute form is to be ignored.
+ * RFC 9112 3.2: origin form, absolute form with a host and without a user, or
+ * `*` with OPTIONS.
  */
 function isTarget(method: string, target: string): boolean {
   if (target === '*') return method === 'OPTIONS';
@@ -106,14 +105,14 @@ function isTarget(method: string, target: string): boolean {
 }
 
 /**
- * Of these a second line is a contradiction, and hops differ in which of them
- * they believe. A bit each, to note which was seen.
+ * Fields that may be there once: servers differ in which of two lines they use.
+ * Each has a bit, to note whether it was seen.
  */
 const ONCE: ReadonlyMap<string, number> = new Map(
   ['host', 'authorization', 'content-length', 'content-type', 'transfer-encoding'].map((name, at) => [name, 1 << at]),
 );
 
-/** The lengths of those names, so that most fields cost one look-up. */
+/** The lengths of those names: most fields are ruled out by their length alone. */
 const ONCE_LENGTHS: ReadonlySet<number> = new Set([...ONCE.keys()].map((name) => name.length));
 
 function inspectFields(rawHeaders: readonly string[], httpVersion: string): Inspection {
@@ -139,19 +138,19 @@ function inspectFields(rawHeaders: readonly string[], httpVersion: string): Insp
 function repeated(name: string): Inspection {
   return name === 'host'
     ? refused('host_repeated', 'malformed', 'There is more than one Host.')
-    : refused('field_repeated', 'malformed', 'A field that can be there once is there twice.');
+    : refused('field_repeated', 'malformed', 'A field that may be sent once was sent twice.');
 }
 
-/** RFC 9112 6.1: only chunked is understood; an empty one hides a body from one of two parsers, and HTTP/1.0 knows none. */
+/** RFC 9112 6.1: only chunked is supported. An empty value hides a body from some parsers, and HTTP/1.0 has no transfer coding. */
 function inspectCoding(value: string, httpVersion: string): Inspection {
   if (httpVersion === '1.0' || value === '') {
     return refused('transfer_coding', 'malformed', 'The transfer coding is malformed.');
   }
   if (value.toLowerCase() === 'chunked') return OK;
-  return refused('transfer_coding', 'not_implemented', 'No transfer coding but chunked is understood.');
+  return refused('transfer_coding', 'not_implemented', 'Only the transfer coding chunked is supported.');
 }
 
-/** RFC 9112 3.2: every HTTP/1.1 request has one Host. */
+/** RFC 9112 3.2: every HTTP/1.1 request has exactly one Host. */
 function inspectHost(host: string | undefined, httpVersion: string): Inspection {
   if (host === undefined) {
     return httpVersion === '1.0' ? OK : refused('host_missing', 'malformed', 'There is no Host.');
@@ -163,15 +162,15 @@ function refused(reason: HygieneReason, code: FaultCode, detail: string): Inspec
   return { kind: 'refused', reason, code, detail };
 }
 
-/** What node tells of bytes that its parser refused. */
+/** What node reports of bytes that its parser refused. */
 export interface ParserError {
   readonly code: string | undefined;
-  /** The last piece that was received, and how far it was read. */
+  /** The last piece that was received, and how much of it was read. */
   readonly lastBytes: Uint8Array | undefined;
   readonly readBytes: number | undefined;
 }
 
-/** What is told to the client who sent them. */
+/** The answer to the client that sent them. */
 export function parserFault(error: ParserError): { readonly code: FaultCode; readonly detail: string } {
   switch (error.code) {
     case 'HPE_HEADER_OVERFLOW':
@@ -187,7 +186,7 @@ export function parserFault(error: ParserError): { readonly code: FaultCode; rea
   }
 }
 
-/** Whether what was read is the beginning of a request, and not yet a line of it. */
+/** Whether only the beginning of a request line was read. */
 function isRequestLine({ lastBytes, readBytes }: ParserError): boolean {
   if (lastBytes === undefined) return false;
   const read = Buffer.from(lastBytes.buffer, lastBytes.byteOffset, Math.min(lastBytes.length, readBytes ?? Infinity));
@@ -195,8 +194,8 @@ function isRequestLine({ lastBytes, readBytes }: ParserError): boolean {
 }
 
 /**
- * The name under which connections of one client are counted: an IPv4 address,
- * or the /64 network of an IPv6 address, since one client commands all of it.
+ * The name by which connections of one client are counted: an IPv4 address, or
+ * the /64 network of an IPv6 address, because one client owns a whole /64.
  */
 export function clientNetwork(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);

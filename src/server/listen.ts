@@ -1,6 +1,6 @@
 /**
- * Opens a listening socket with bounds on everything a client may make it wait
- * for, guarded against requests that nobody honest sends, and closes it in
+ * Opens a listening socket with a limit for everything that a client can make
+ * the server wait for, and with the guard before its handlers. Closes it in
  * order: no new connections, idle ones ended, those in use finished within a
  * deadline, the rest broken off.
  */
@@ -21,36 +21,36 @@ import { createTurns } from './turns.js';
 
 export interface ListenOptions {
   readonly host: string;
-  /** 0 takes any free port. */
+  /** 0: any free port. */
   readonly port: number;
-  /** Without it, or with no files in it: plain HTTP/1.1. */
+  /** Without it, or if it names no files: plain HTTP/1.1. */
   readonly tls?: TlsConfig;
   readonly limits: ListenLimits;
   readonly clock: Clock;
   readonly log: Log;
   onRequest(request: IncomingMessage, response: ServerResponse): void;
-  /** A request that expects 100-continue; without it the request is handled like any other, and 100 sent first. */
+  /** For requests with `Expect: 100-continue`. Without it, 100 is sent and the request handled like any other. */
   onExpectation?(request: IncomingMessage, response: ServerResponse): void;
-  /** Hears why requests were refused before they came here. */
+  /** Is told why the guard refused a request. */
   onRefused?(reason: GuardReason): void;
-  /** Reads connections that speak HTTP/1.1 before node's parser does. */
+  /** Reads HTTP/1.1 connections before node's parser does. */
   firstReader?(limits: ListenLimits, clock: Clock): FirstReader;
 }
 
-/** Answers what it can of a connection, and hands over the rest. */
+/** Answers the requests of a connection that it can, and hands the connection over for the rest. */
 export interface FirstReader {
   take(connection: FirstConnection): void;
-  /** Ends the connections that wait, and the others behind the answer in hand. */
+  /** Ends waiting connections at once and the others after their current answer. */
   close(): void;
-  /** Ends all of them. */
+  /** Ends all connections at once. */
   breakOff(): void;
 }
 
 export interface FirstConnection {
   readonly socket: Socket;
-  /** Its request does not come in time: its client is told so, and it ends. */
+  /** The request did not arrive in time: answers 408 and ends the connection. */
   tooSlow(): void;
-  /** From now on node's parser reads it, beginning with these bytes that were received already. */
+  /** From now on node's parser reads the connection, beginning with these bytes that were received already. */
   handOver(received: Buffer): void;
 }
 
@@ -59,8 +59,8 @@ export interface Listener {
   readonly port: number;
   readonly url: string;
   /**
-   * Reads the certificate and its key again and shows them from the next
-   * connection on; those that are no pair are told of and the old ones stay.
+   * Reads the certificate and its key again and uses them for new connections.
+   * If they do not fit together, that is logged and the current ones stay.
    */
   renewCertificate(): void;
   /** May be called twice. */
@@ -77,16 +77,16 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     connectionsCheckingInterval: Math.min(1_000, limits.headersWithinMs / 2),
     noDelay: true,
     keepAlive: true,
-    // Answered by the guard, with a problem of our own.
+    // The guard answers this with a problem document.
     requireHostHeader: false,
   });
   const { server } = opened;
   server.maxConnections = limits.connectionsMax;
-  // One more than is let in: what goes beyond is cut off without a word.
+  // One more than is allowed, so that the guard sees the excess: node drops further fields silently.
   server.maxHeadersCount = limits.headersMaxCount + 1;
   server.timeout = limits.stalledMs;
   const onRefused = (reason: GuardReason): void => {
-    options.log.debug({ reason }, 'a request was refused at the door');
+    options.log.debug({ reason }, 'the guard refused a request');
     options.onRefused?.(reason);
   };
   const guard = guardServer(server, {
@@ -95,7 +95,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     clock: options.clock,
     onRefused,
   });
-  const inHand = new Set<ServerResponse>();
+  const openResponses = new Set<ServerResponse>();
   const takesTurn = createTurns();
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     track(request, response);
@@ -133,13 +133,13 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   let closing: Promise<void> | undefined;
 
   function track(request: IncomingMessage, response: ServerResponse): void {
-    // What still arrives on a connection in use is answered, and the connection then ends.
+    // Requests that still arrive on an open connection are answered, and then the connection ends.
     if (closing !== undefined) response.shouldKeepAlive = false;
-    inHand.add(response);
+    openResponses.add(response);
     if (!isHttp2(request)) takesTurn(request.socket, response);
     response.once('close', () => {
-      inHand.delete(response);
-      // Its head may have promised to keep the connection before the end was known.
+      openResponses.delete(response);
+      // The head may have promised to keep the connection before closing began.
       if (closing !== undefined) setImmediate(() => server.closeIdleConnections());
     });
   }
@@ -165,7 +165,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
         server.closeIdleConnections();
         sessions?.close();
         firstReader?.close();
-        for (const response of inHand) response.shouldKeepAlive = false;
+        for (const response of openResponses) response.shouldKeepAlive = false;
       });
       return closing;
     },
@@ -178,14 +178,15 @@ type Opened =
       readonly kind: 'tls';
       readonly server: TlsServer;
       readonly tls: TlsConfig;
-      /** The files as they are in force. */
+      /** The certificate and key in use. */
       shown: SecureContextOptions;
     };
 
 function openServer(tls: TlsConfig | undefined, options: ServerOptions & { readonly headersTimeout: number }): Opened {
   const read = tls === undefined ? ({ kind: 'off' } as const) : readCertificate(tls);
   if (tls === undefined || read.kind === 'off') return { kind: 'plain', server: createServer(options) };
-  if (read.kind === 'faulty') throw new Fault('internal', `The certificate for clients is of no use: ${read.message}.`);
+  if (read.kind === 'faulty')
+    throw new Fault('internal', `The certificate for clients cannot be used: ${read.message}.`);
   const server = createTlsServer({
     ...options,
     ...read.context,
@@ -195,19 +196,19 @@ function openServer(tls: TlsConfig | undefined, options: ServerOptions & { reado
   return { kind: 'tls', server, tls, shown: read.context };
 }
 
-/** What is done with a connection that speaks HTTP/1.1: who reads first does, where there is one, or node's parser at once. */
+/** Returns what to do with an HTTP/1.1 connection: the first reader takes it, if there is one, otherwise node's parser. */
 function readFirst(opened: Opened, guard: Guard, first: FirstReader | undefined): (socket: Socket) => void {
   const server: Server = opened.server;
   const event = opened.kind === 'tls' ? 'secureConnection' : 'connection';
   const [parse] = server.listeners(event) as ((socket: Socket) => void)[];
-  if (parse === undefined) throw new Error(`node:http listens to ${event} no more`);
+  if (parse === undefined) throw new Error(`node:http does not listen to ${event}`);
   const speak = (socket: Socket): void => parse.call(server, socket);
   if (first === undefined) return speak;
   const take = (socket: Socket): void => {
     if (guard.hasRefused(socket)) speak(socket);
     else first.take(firstConnection(server, socket, speak));
   };
-  // Behind the guard, which counts connections by client as they come.
+  // The guard counts connections with an earlier listener of the same event.
   if (opened.kind === 'plain') server.off(event, parse).on(event, take);
   return take;
 }
@@ -216,7 +217,7 @@ function firstConnection(server: Server, socket: Socket, speak: (socket: Socket)
   return {
     socket,
     tooSlow() {
-      // Nobody else listens to it any more, and it may be reset while it lingers.
+      // It has no other listener any more, and may be reset while it lingers.
       socket.on('error', () => undefined);
       const error = Object.assign(new Error('the request did not come in time'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' });
       server.emit('clientError', error, socket);
@@ -230,7 +231,7 @@ function firstConnection(server: Server, socket: Socket, speak: (socket: Socket)
   };
 }
 
-/** Hands connections on by what was agreed in their handshake (RFC 7301), in the place of node's one way. */
+/** Chooses HTTP/2 or HTTP/1.1 by what was agreed in the TLS handshake (RFC 7301). */
 function offerHttp2(
   server: TlsServer,
   tls: TlsConfig,
@@ -249,7 +250,7 @@ function offerHttp2(
 function renew(opened: Opened & { readonly kind: 'tls' }, log: Log): void {
   const read = readCertificate(opened.tls);
   if (read.kind !== 'read') {
-    const reason = read.kind === 'faulty' ? read.message : 'no files are named';
+    const reason = read.kind === 'faulty' ? read.message : 'the configuration names no files';
     log.error({ reason }, 'the changed certificate is refused; the current one stays');
     return;
   }
@@ -257,5 +258,5 @@ function renew(opened: Opened & { readonly kind: 'tls' }, log: Log): void {
   if (isDeepStrictEqual(read.context, opened.shown)) return;
   opened.server.setSecureContext(read.context);
   opened.shown = read.context;
-  log.info({ fingerprint256, validTo }, 'a new certificate is shown to clients');
+  log.info({ fingerprint256, validTo }, 'a new certificate is in use for clients');
 }

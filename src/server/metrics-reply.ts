@@ -1,4 +1,4 @@
-/** What Prometheus reads, as an answer. */
+/** The metrics as an answer for Prometheus. */
 
 import type { Reply } from '../http/reply.js';
 import type { Metrics } from '../metrics.js';

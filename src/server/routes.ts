@@ -1,9 +1,9 @@
 /**
- * A server's endpoints as one table: what routes, what validates and what
- * describes are the same rows. A row's path and query parameters say how they
- * are read; the handler gets them read.
+ * The endpoints of a server as one table: the same rows route requests, validate
+ * parameters and make the description. Handlers get their path and query
+ * parameters parsed.
  *
- * Leaves to others: who may call (the stories ask the gate), and writing the
+ * Leaves to others: who may call (the handlers ask the gate), and writing the
  * answer (send.ts).
  */
 import { Fault, type FaultCode } from '../errors.js';
@@ -16,11 +16,11 @@ export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'OPT
 /** JSON Schema as OpenAPI 3.1 shows it. */
 export type JsonSchema = Readonly<Record<string, unknown>>;
 
-/** One parameter of a path or a query: how it is read, and how it is shown. */
+/** One parameter of a path or a query: how it is parsed and described. */
 export interface Parameter<T> {
   readonly help: string;
   readonly schema: JsonSchema;
-  /** Undefined stands for a parameter that was left out. Throws a Fault for a value that is none. */
+  /** `text` is undefined if the parameter was left out. Throws a Fault for an invalid value. */
   read(text: string | undefined, name: string): T;
 }
 
@@ -29,15 +29,15 @@ export type ValuesOf<P extends Parameters> = {
   readonly [K in keyof P]: P[K] extends Parameter<infer T> ? T : never;
 };
 
-/** Who may call, for the description. */
+/** Who may call, for the description only. */
 export type Audience = 'anyone' | 'viewer' | 'token' | 'admin';
 
 export interface ResponseNote {
   readonly status: number;
   readonly help: string;
-  /** Content type of the body and its schema, where it has one. */
+  /** Content type and schema of the body, if it has one. */
   readonly content?: { readonly type: string; readonly schema?: JsonSchema };
-  /** Codes of CONTRACT.md that come with this status. */
+  /** Fault codes that come with this status. */
   readonly codes?: readonly FaultCode[];
 }
 
@@ -46,11 +46,11 @@ export interface RouteNotes {
   readonly audience: Audience;
   readonly responses: readonly ResponseNote[];
   readonly requestBody?: { readonly help: string; readonly types: readonly string[] };
-  /** A route between our own processes: answered with 404 where it is not meant, and never described. */
+  /** A route between our own processes: clients get 404, and it is never described. */
   readonly hidden?: boolean;
 }
 
-/** A row of the table, its parameters' types folded away. */
+/** A row of the table without the types of its parameters. */
 export interface Route<C> extends RouteNotes {
   readonly methods: readonly Method[];
   /** `/v1/media/{id}/thumb`: a name in braces stands for one segment. */
@@ -71,7 +71,7 @@ export function route<C, P extends Parameters, Q extends Parameters>(
 ): Route<C> {
   return {
     ...row,
-    // Asynchronous, so that a parameter that cannot be read is a rejection like any other.
+    // Asynchronous, so that an invalid parameter is a rejection like any other failure.
     async run(context, segments, query) {
       const given = new URLSearchParams(query);
       const path = readAll(row.path, (name) => segments[name]);
@@ -91,18 +91,18 @@ function readAll<P extends Parameters>(parameters: P, given: (name: string) => s
 
 export type RouteMatch<C> =
   | { readonly kind: 'found'; readonly route: Route<C>; readonly segments: Readonly<Record<string, string>> }
-  /** The path is known, the method is not: the methods that are. */
+  /** The path is known but not the method; `allowed` are the methods of the path. */
   | { readonly kind: 'method'; readonly allowed: readonly Method[] }
   | { readonly kind: 'none' };
 
-/** Answers which row a request means. Paths are matched as received: nothing is decoded, folded or forgiven. */
+/** Finds the row of a request. Paths are matched as received, without decoding or normalising. */
 export function createMatcher<C>(routes: readonly Route<C>[]): (method: string, path: string) => RouteMatch<C> {
-  const compiled = routes.map((row) => ({ row, parts: row.pattern.split('/') }));
+  const compiled = routes.map((row) => ({ row, names: row.pattern.split('/') }));
   return (method, path) => {
     const segments = path.split('/');
     const allowed: Method[] = [];
-    for (const { row, parts } of compiled) {
-      const named = matchSegments(parts, segments);
+    for (const { row, names } of compiled) {
+      const named = matchSegments(names, segments);
       if (named === undefined) continue;
       if (row.methods.some((each) => each === method)) return { kind: 'found', route: row, segments: named };
       allowed.push(...row.methods.filter((each) => !allowed.includes(each)));
@@ -112,15 +112,15 @@ export function createMatcher<C>(routes: readonly Route<C>[]): (method: string, 
 }
 
 function matchSegments(
-  parts: readonly string[],
+  names: readonly string[],
   segments: readonly string[],
 ): Readonly<Record<string, string>> | undefined {
-  if (parts.length !== segments.length) return undefined;
+  if (names.length !== segments.length) return undefined;
   const named: Record<string, string> = {};
-  for (const [index, part] of parts.entries()) {
+  for (const [index, name] of names.entries()) {
     const segment = segments[index] ?? '';
-    if (part.startsWith('{')) named[part.slice(1, -1)] = segment;
-    else if (part !== segment) return undefined;
+    if (name.startsWith('{')) named[name.slice(1, -1)] = segment;
+    else if (name !== segment) return undefined;
   }
   return named;
 }
@@ -145,7 +145,7 @@ export const sha256: Parameter<Sha256> = {
   },
 };
 
-/** `true` or `false`; left out it is undefined, or what `fallback` says. */
+/** `true` or `false`; undefined if it is left out. */
 export function booleanParameter(help: string): Parameter<boolean | undefined> {
   return {
     help,

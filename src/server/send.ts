@@ -1,13 +1,13 @@
 /**
- * Writes a Reply to a node:http response. HEAD gets the head that GET would
- * have and opens no body. A body that fails after the head went out breaks the
- * connection, so that nobody takes half for whole.
+ * Writes a Reply to a node:http response. HEAD gets the same head as GET, and
+ * no body is opened. A body that fails after the head was sent breaks the
+ * connection, so that the client does not take a part for the whole.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import { linesOf, type Reply } from '../http/reply.js';
 
-/** Resolves when the last byte was handed to the connection; rejects when the client left or the body failed. */
+/** Resolves when the last byte was handed to the connection. Rejects if the client left or the body failed. */
 export async function send(
   reply: Reply,
   request: Pick<IncomingMessage, 'method'>,
@@ -29,7 +29,7 @@ export async function send(
   }
 }
 
-/** Behind a head that was written: one that is slow to begin does not hold that up. */
+/** Sends a body after its head. The head is not delayed by a body that is slow to begin. */
 export async function pipeBody(
   body: NodeJS.ReadableStream,
   response: ServerResponse,
@@ -43,19 +43,19 @@ export async function pipeBody(
   }
 }
 
-/** Whether all that is to be sent is at hand. */
+/** Whether everything to be sent is in memory. */
 export function isAtHand(reply: Reply, request: Pick<IncomingMessage, 'method'>): boolean {
   return reply.body.kind !== 'stream' || request.method === 'HEAD';
 }
 
-/** The same for a reply that is at hand: hands all of it to the connection, and waits for nothing. */
+/** Sends a reply that is at hand, without waiting. */
 export function sendNow(reply: Reply, request: Pick<IncomingMessage, 'method'>, response: ServerResponse): void {
   response.writeHead(reply.status, fieldsOf(reply));
   if (reply.body.kind === 'bytes' && request.method !== 'HEAD') response.end(reply.body.bytes);
   else response.end();
 }
 
-/** Names and values by turns, as node takes them, with the length where it is known and not stated. */
+/** Names and values in turn, as node takes them. Adds Content-Length if it is known and not given. */
 function fieldsOf(reply: Reply): string[] {
   const fields: string[] = [];
   let stated = false;
@@ -68,7 +68,7 @@ function fieldsOf(reply: Reply): string[] {
   return fields;
 }
 
-/** RFC 9110 8.6: no length on 1xx, 204; none of ours on 304. */
+/** RFC 9110 8.6: no Content-Length on 204; it is optional on 304. */
 export function lengthOf(reply: Reply): number | null {
   if (reply.status === 204 || reply.status === 304) return null;
   switch (reply.body.kind) {

@@ -1,10 +1,10 @@
 /**
- * HTTP/2 on connections that a listener hands over: sessions with bounds on
- * what one client may hold or make the server do, ended when nothing moves, and
- * closed in order.
+ * HTTP/2 on connections that a listener hands over: sessions with limits on what
+ * one client may occupy or make the server do. They end when nothing is
+ * transferred, and are closed in order.
  *
- * Floods of pings, settings and resets are counted here. Endless or too many
- * fields, and acknowledgements that nobody reads, are ended by nghttp2 itself.
+ * Floods of pings, settings and resets are counted here. nghttp2 itself ends
+ * endless or too many fields, and acknowledgements that nobody reads.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { constants, createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
@@ -15,33 +15,33 @@ import type { ListenLimits } from './limits.js';
 
 export interface SessionsOptions {
   readonly limits: ListenLimits;
-  /** At once in one session. */
+  /** Open streams in one session. */
   readonly streamsMax: number;
-  /** Of one session in INTERRUPTIONS_WINDOW_MS. */
+  /** Interruptions of one session within INTERRUPTIONS_WINDOW_MS. */
   readonly interruptionsMax: number;
   readonly clock: Clock;
   onRequest(request: IncomingMessage, response: ServerResponse): void;
   /** A request that waits for 100-continue. */
   onExpectation(request: IncomingMessage, response: ServerResponse): void;
-  /** A session was ended for keeping the server busy with nothing. */
+  /** A session was ended because its client flooded it. */
   onFlood(): void;
 }
 
 export interface Sessions {
-  /** The connection is a session's from now on. */
+  /** Starts a session on the connection. */
   take(socket: Socket): void;
-  /** No new requests; each session ends with its last one. */
+  /** Accepts no new requests; each session ends with its last one. */
   close(): void;
   breakOff(): void;
 }
 
-/** RFC 9113 8.3.1: fields that the target and its method take up. */
+/** RFC 9113 8.3.1: method, scheme, authority and path. */
 const PSEUDO_FIELDS = 4;
 
-/** What a client may send ahead of being read; more would be a client's to fill. */
+/** How much a client may send before it is read. It limits the memory that one stream can take. */
 const WINDOW_BYTES = 262_144;
 
-/** Misframed or refused streams after which a client is not worth its session. */
+/** After this many invalid or refused streams, the session is ended. */
 const BAD_STREAMS_MAX = 100;
 
 const INTERRUPTIONS_WINDOW_MS = 10_000;
@@ -52,9 +52,9 @@ export function openSessions(options: SessionsOptions): Sessions {
   const sessions = new Set<ServerHttp2Session>();
   let closing = false;
   const server = createServer({
-    // One more than is let in, so that what goes beyond is answered and not just reset.
+    // One more than is allowed, so that the guard answers the excess and nghttp2 does not just reset the stream.
     maxHeaderListPairs: limits.headersMaxCount + PSEUDO_FIELDS + 1,
-    // In megabytes: a piece each way for every stream, and as much again for the session itself.
+    // In megabytes: for each stream a piece in each direction, and 10 for the session itself.
     maxSessionMemory: 10 + Math.ceil((options.streamsMax * (PIECE_BYTES + WINDOW_BYTES)) / 1_000_000),
     maxSessionInvalidFrames: BAD_STREAMS_MAX,
     maxSessionRejectedStreams: BAD_STREAMS_MAX,
@@ -66,7 +66,7 @@ export function openSessions(options: SessionsOptions): Sessions {
     },
   });
 
-  function hold(session: ServerHttp2Session, socket: Socket): void {
+  function watch(session: ServerHttp2Session, socket: Socket): void {
     sessions.add(session);
     const idle = idleTimer(session);
     const interrupted = countInterruptions(session);
@@ -76,7 +76,7 @@ export function openSessions(options: SessionsOptions): Sessions {
     });
     session.on('error', () => {});
     session.on('ping', interrupted).on('remoteSettings', interrupted);
-    // While streams are open; without any, the idle timer is stricter.
+    // For sessions with open streams; without any, the idle timer is stricter.
     session.setTimeout(limits.stalledMs, () => session.destroy());
     session.on('stream', (stream, fields, _flags, rawFields?: unknown) => {
       idle.opened();
@@ -92,7 +92,7 @@ export function openSessions(options: SessionsOptions): Sessions {
     if (closing) session.close();
   }
 
-  /** Ends a session that has had no stream for so long, whatever else its client sends to keep it. */
+  /** Ends a session that has no stream for `idleMs`, even if its client sends pings. */
   function idleTimer(session: ServerHttp2Session): { opened(): void; closed(): void; stop(): void } {
     let open = 0;
     let timer: Timer | undefined;
@@ -113,7 +113,7 @@ export function openSessions(options: SessionsOptions): Sessions {
     };
   }
 
-  /** RFC 9113 10.5: what costs a client nothing and has the server answer or begin in vain. */
+  /** RFC 9113 10.5: counts frames that cost a client nothing but make the server work. */
   function countInterruptions(session: ServerHttp2Session): () => void {
     let count = 0;
     let windowMs = clock.monotonicMs();
@@ -130,7 +130,7 @@ export function openSessions(options: SessionsOptions): Sessions {
     };
   }
 
-  /** As for a connection of HTTP/1.1: time to arrive, and time in which nothing moves. */
+  /** The same time limits as on an HTTP/1.1 connection. */
   function bound(stream: ServerHttp2Stream): void {
     stream.setTimeout(limits.stalledMs, () => stream.destroy(new Error('the stream stalled')));
     if (stream.endAfterHeaders) return;
@@ -145,7 +145,7 @@ export function openSessions(options: SessionsOptions): Sessions {
       if (socket.destroyed) return;
       sockets.add(socket);
       socket.once('close', () => sockets.delete(socket));
-      const onSession = (session: ServerHttp2Session): void => hold(session, socket);
+      const onSession = (session: ServerHttp2Session): void => watch(session, socket);
       server.once('session', onSession);
       server.emit('connection', socket);
       server.off('session', onSession);

@@ -1,12 +1,12 @@
 /**
- * Responses that wait for their turn on a connection, behind requests that came
- * before. Node tells the one whose turn it is that the connection has closed;
- * those behind it would wait for ever, and whoever answers with them.
+ * Responses that wait on a connection until the requests before them are
+ * answered. When the connection closes, node closes only the response whose turn
+ * it is. This closes the others, or their handlers would wait for ever.
  */
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** To be told of each response as it is made. */
+/** The function returned must be called for each new response. */
 export function createTurns(): (socket: Socket, response: ServerResponse) => void {
   const waiting = new WeakMap<Socket, Set<ServerResponse>>();
   return (socket, response) => {
@@ -23,7 +23,7 @@ export function createTurns(): (socket: Socket, response: ServerResponse) => voi
   };
 }
 
-/** Node has closed the one whose turn it was by now. */
+/** By now node has closed the response whose turn it was. */
 function closeAll(responses: Iterable<ServerResponse>): void {
   for (const response of responses) {
     response.destroy();

@@ -53,7 +53,7 @@ void t.test('a certificate that is replaced as deployments do it', { skip }, asy
 
   await writeFile(join(folder, 'archive', 'tls.key'), stranger.key);
   while (!edge.printed().includes('the changed certificate is refused')) await later(50);
-  t.match(edge.printed(), /"reason":"[^"]*tls\.key holds another key than that of [^"]*tls\.crt"/);
+  t.match(edge.printed(), /"reason":"[^"]*tls\.key is not the key of [^"]*tls\.crt"/);
   t.ok(await shows(third), 'a key of another certificate is refused, and the pair in force stays');
   process.kill(edge.pid, 'SIGHUP');
   while (!edge.printed().includes('the changed configuration is refused')) await later(50);

@@ -446,7 +446,7 @@ void t.test('a changed certificate is used for new connections, and old connecti
   t.equal((await fetchHttps(edge.url + PATH, certificate.cert)).status, 200, 'the old one is still used');
   const renewed = selfSigned(t.testdirName, 'edge');
   edge.listener.renewCertificate();
-  t.match(lines.at(-1), { msg: 'a new certificate is shown to clients' });
+  t.match(lines.at(-1), { msg: 'a new certificate is in use for clients' });
   t.equal((await fetchHttps(edge.url + PATH, renewed.cert)).status, 200);
   await t.rejects(fetchHttps(edge.url + PATH, certificate.cert), 'the old one is not used any more');
   t.equal((await fetchHttp2(client, {})).status, 200, 'the old connection goes on');
@@ -491,24 +491,20 @@ void t.test('unusable certificate files are faults of the configuration', { skip
   const cases: readonly (readonly [string | null, string | null, string | null])[] = [
     [null, null, null],
     [one.certFile, one.keyFile, null],
-    [one.certFile, null, 'edge.listen.tls.key_file: must be named where `certificate_file` is'],
-    [null, one.keyFile, 'edge.listen.tls.certificate_file: must be named where `key_file` is'],
+    [one.certFile, null, 'edge.listen.tls.key_file: is needed together with `certificate_file`'],
+    [null, one.keyFile, 'edge.listen.tls.certificate_file: is needed together with `key_file`'],
     ['missing.pem', one.keyFile, 'edge.listen.tls.certificate_file: the file missing.pem cannot be read (ENOENT)'],
     [
       `${folder}/empty.pem`,
       one.keyFile,
-      `edge.listen.tls.certificate_file: ${folder}/empty.pem holds no certificate in PEM`,
+      `edge.listen.tls.certificate_file: ${folder}/empty.pem has no certificate in PEM`,
     ],
     [
       one.certFile,
       one.certFile,
-      `edge.listen.tls.key_file: ${one.certFile} holds no private key in PEM that can be read`,
+      `edge.listen.tls.key_file: ${one.certFile} has no private key in PEM that can be read`,
     ],
-    [
-      one.certFile,
-      other.keyFile,
-      `edge.listen.tls.key_file: ${other.keyFile} holds another key than that of ${one.certFile}`,
-    ],
+    [one.certFile, other.keyFile, `edge.listen.tls.key_file: ${other.keyFile} is not the key of ${one.certFile}`],
   ];
   for (const [certificate, key, fault] of cases) {
     const tls = { certificate_file: certificate, key_file: key };
