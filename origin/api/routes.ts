@@ -64,7 +64,7 @@ const reason = textParameter('The reason, for the audit log.', 512);
 
 const PIXELS_MAX = 999_999;
 /** Only described here: thumb-choice.ts reads them, and any other parameters are ignored. */
-const thumbOptions = {
+const thumbParameters = {
   w: pixels('Wanted width in pixels.'),
   h: pixels('Wanted height in pixels.'),
 } satisfies Parameters;
@@ -125,7 +125,7 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
       summary: 'The thumbnail that fits the wanted size best, in the best format that Accept allows.',
       audience: 'viewer',
       path: id,
-      query: thumbOptions,
+      query: thumbParameters,
       responses: [
         ...mediaResponses('The thumbnail.', 'image/*'),
         {
