@@ -37,7 +37,7 @@ async function opened(t: Test, sections: Sections = {}, files?: FaultyFiles, clo
   return test;
 }
 
-/** Opens anew what is in the folder, as after a kill -9: from a copy of what lies there now. */
+/** Opens a copy of the folder as it is now, as after a kill -9. */
 async function reopened(t: Test, config: CacheConfig, name: string, files?: FaultyFiles): Promise<TestCache> {
   const folder = join(dirname(config.folder), `${t.name.replace(/\W/g, '')}-${name}`);
   await cp(config.folder, folder, { recursive: true });
@@ -46,9 +46,9 @@ async function reopened(t: Test, config: CacheConfig, name: string, files?: Faul
   return test;
 }
 
-function held(cache: EdgeCache, key: string): Stored {
+function storedIn(cache: EdgeCache, key: string): Stored {
   const stored = cache.get(keyOf(key));
-  if (stored === undefined) throw new Error(`${key} is not held`);
+  if (stored === undefined) throw new Error(`${key} is not stored`);
   return stored;
 }
 
@@ -57,23 +57,23 @@ async function read(cache: EdgeCache, key: string): Promise<Buffer | undefined> 
   return stored === undefined ? undefined : readAll(stored.body.open(undefined, NEVER));
 }
 
-/** The file that holds these bytes. */
+/** The path of the file with these bytes. */
 async function contentPath(folder: string, bytes: Buffer): Promise<string> {
   const digest = entryOf('', bytes).sha256 ?? '';
   for (const path of (await filesBelow(join(folder, 'content'))).keys()) {
     if (path.replaceAll('/', '').endsWith(digest)) return path;
   }
-  throw new Error('there is no such content');
+  throw new Error('there is no such content file');
 }
 
 async function contentFiles(folder: string): Promise<number> {
   return (await filesBelow(join(folder, 'content'))).size;
 }
 
-/** Waits until so many content files are left. */
+/** Waits until there are so many content files. */
 async function untilFiles(folder: string, files: number): Promise<void> {
   for (let looks = 0; (await contentFiles(folder)) !== files; looks += 1) {
-    if (looks > 2_000) throw new Error(`there are never ${files} files`);
+    if (looks > 2_000) throw new Error(`there were never ${files} files`);
   }
 }
 
@@ -88,7 +88,7 @@ for (const { name, sections, tier } of TIERS) {
     const clock = new ManualClock();
     const { cache } = await opened(t, sections, undefined, clock);
 
-    await t.test('what was put is found, whole and in part, by its key alone', async (t) => {
+    await t.test('a stored response is found by its key alone, and read whole or by range', async (t) => {
       const bytes = bytesOf(150_000);
       const headers = [
         ['content-type', 'text/plain; charset="utf-8"'],
@@ -108,14 +108,14 @@ for (const { name, sections, tier } of TIERS) {
         { first: 65_530, last: 131_090 },
         { first: 149_999, last: 149_999 },
       ]) {
-        const part = await readAll(held(cache, '/found').body.open(span, NEVER));
+        const part = await readAll(storedIn(cache, '/found').body.open(span, NEVER));
         t.ok(part.equals(bytes.subarray(span.first, span.last + 1)), `${span.first}-${span.last}`);
       }
       t.equal(cache.get(keyOf('/foun')), undefined);
       t.equal(cache.peek(keyOf('/found'))?.tier, tier);
     });
 
-    await t.test('an empty body is kept too', async (t) => {
+    await t.test('an empty body is stored too', async (t) => {
       t.equal((await put(cache, entryOf('/empty', Buffer.alloc(0), { status: 301 }), Buffer.alloc(0))).kind, 'stored');
       const stored = cache.get(keyOf('/empty'));
       t.equal(stored?.entry.status, 301);
@@ -123,7 +123,7 @@ for (const { name, sections, tier } of TIERS) {
       t.equal((await read(cache, '/empty'))?.length, 0);
     });
 
-    await t.test('a newer response takes the place of an older one, also where it cannot be kept', async (t) => {
+    await t.test('a newer response replaces an older one, even if it cannot be stored', async (t) => {
       const old = bytesOf(1_000, 1);
       const young = bytesOf(1_200, 2);
       await put(cache, entryOf('/replaced', old), old);
@@ -147,7 +147,7 @@ for (const { name, sections, tier } of TIERS) {
       t.equal(cache.refresh(entryOf('/unknown', bytes)), false);
     });
 
-    await t.test('variants are found by what they are variants of', async (t) => {
+    await t.test('variants are found by their primary key', async (t) => {
       const bytes = bytesOf(10);
       for (const variant of ['webp', 'jpeg']) {
         const changes = { primaryKey: '/thumb', selectedBy: { accept: variant } };
@@ -164,7 +164,7 @@ for (const { name, sections, tier } of TIERS) {
       t.same(cache.variantsOf('/thum'), []);
     });
 
-    await t.test('nothing is found past its deleteAt', async (t) => {
+    await t.test('no entry is found past its deleteAt', async (t) => {
       const bytes = bytesOf(10);
       const changes = { deleteAt: clock.now() + 1_000, primaryKey: '/sunset' };
       await put(cache, entryOf('/sunset', bytes, changes), bytes);
@@ -176,7 +176,7 @@ for (const { name, sections, tier } of TIERS) {
       t.equal(cache.peek(keyOf('/sunset')), undefined);
     });
 
-    await t.test('a takedown takes all that shows the media, and nothing else', async (t) => {
+    await t.test('a takedown removes everything that shows the media, and nothing else', async (t) => {
       const bytes = bytesOf(2_000, 4);
       for (const key of ['/t/1', '/t/1/thumb', '/t/1/thumb2']) {
         await put(cache, entryOf(key, bytes, { mediaId: mediaIdOf(1) }), bytes);
@@ -188,17 +188,17 @@ for (const { name, sections, tier } of TIERS) {
       t.equal(await cache.takeDown(mediaIdOf(1)), 0);
     });
 
-    await t.test('a takedown breaks off who is reading', async (t) => {
+    await t.test('a takedown ends its readers', async (t) => {
       const bytes = bytesOf(200_000, 5);
       await put(cache, entryOf('/broken', bytes, { mediaId: mediaIdOf(3) }), bytes);
-      const stream = held(cache, '/broken').body.open(undefined, NEVER);
+      const stream = storedIn(cache, '/broken').body.open(undefined, NEVER);
       const broken = new Promise((resolve) => stream.once('error', resolve));
-      await until('it has begun', () => stream.readableLength > 0 || stream.read(0) !== null);
+      await until('the reader has started', () => stream.readableLength > 0 || stream.read(0) !== null);
       await cache.takeDown(mediaIdOf(3));
       t.match(await broken, { name: 'BodyLost', reason: 'taken_down' });
     });
 
-    await t.test('a purge takes what begins so, or everything', async (t) => {
+    await t.test('a purge removes what starts with a prefix, or everything', async (t) => {
       const bytes = bytesOf(3_000, 6);
       for (const key of ['/p/a', '/p/b', '/q/a']) await put(cache, entryOf(key, bytes), bytes);
       t.equal(await cache.purge({ prefix: '/p/' }), 2);
@@ -215,10 +215,10 @@ for (const { name, sections, tier } of TIERS) {
         ],
       );
       t.equal((await put(cache, entryOf('/q/a', bytes), bytes)).kind, 'stored');
-      t.ok((await read(cache, '/q/a'))?.equals(bytes), 'and begins anew');
+      t.ok((await read(cache, '/q/a'))?.equals(bytes), 'and stores again');
     });
 
-    await t.test('what is too large for each tier is not kept', async (t) => {
+    await t.test('a body that is too large for every tier is not stored', async (t) => {
       const bytes = bytesOf(200_001);
       const outcome = await put(cache, entryOf('/large', bytes), bytes);
       if (tier === 'memory' && cache.stats().disk.capacityBytes === 0) {
@@ -226,7 +226,7 @@ for (const { name, sections, tier } of TIERS) {
       } else t.same(outcome, { kind: 'stored', tiers: ['disk'] });
     });
 
-    await t.test('it can be written to, and is closed twice', async () => {
+    await t.test('the probe writes to it, and it may be closed twice', async () => {
       await cache.probe();
       await cache.close();
       await cache.close();
@@ -234,7 +234,7 @@ for (const { name, sections, tier } of TIERS) {
   });
 }
 
-void t.test('the limits hold whatever comes at once', async (t) => {
+void t.test('the limits are kept under concurrent fills', async (t) => {
   const sections = {
     memory: { sizeBytes: 300_000, maxObjectBytes: 60_000 },
     disk: { sizeBytes: 2_000_000, fillRoomBytes: 1_000_000, maxObjectBytes: 400_000 },
@@ -254,7 +254,7 @@ void t.test('the limits hold whatever comes at once', async (t) => {
         );
         const { memory, disk } = cache.stats();
         if (memory.usedBytes > memory.capacityBytes || disk.usedBytes > disk.capacityBytes)
-          throw new Error('a tier is over');
+          throw new Error('a tier exceeds its capacity');
       }
     })();
     let next = 0;
@@ -269,8 +269,8 @@ void t.test('the limits hold whatever comes at once', async (t) => {
     await Promise.all(Array.from({ length: 6 }, worker));
     watching.abort();
     await watch;
-    t.ok(mostBytes <= 2_000_000, `${policy}: ${mostBytes} bytes lay on disk at most`);
-    t.ok(kept > 20, `${policy}: and it was used (${kept})`);
+    t.ok(mostBytes <= 2_000_000, `${policy}: at most ${mostBytes} bytes were on disk`);
+    t.ok(kept > 20, `${policy}: ${kept} responses were stored`);
     for (let n = 0; n < 120; n += 1) {
       const stored = cache.get(keyOf(`/${n}`));
       if (stored !== undefined) await readAll(stored.body.open(undefined, NEVER));
@@ -279,17 +279,17 @@ void t.test('the limits hold whatever comes at once', async (t) => {
   }
 });
 
-void t.test('parts of responses', async (t) => {
+void t.test('incomplete responses', async (t) => {
   const limits = { sizeBytes: 60_000, maxObjectBytes: 20_000, spansMax: 3 };
   const { cache, clock } = await opened(t, { disk: { sizeBytes: 0 }, parts: limits });
-  const { incomplete: parts } = cache;
+  const { incomplete } = cache;
   const strong = (etag: string) => ({ headers: [['etag', etag]] as const });
-  const find = (key: string) => parts.find(key, () => true);
+  const find = (key: string) => incomplete.find(key, () => true);
 
-  await t.test('hold what was put in, under one validator, whatever comes in which order', async (t) => {
+  await t.test('combine what was written under one validator, in any order', async (t) => {
     const bytes = bytesOf(5_000);
     const entry = entryOf('/part', bytes, strong('"a"'));
-    const writer = parts.open(entry);
+    const writer = incomplete.open(entry);
     for (const [first, end] of [
       [4_000, 4_500],
       [100, 900],
@@ -312,20 +312,20 @@ void t.test('parts of responses', async (t) => {
       t.ok(read.equals(bytes.subarray(span.first, span.last + 1)));
     }
     await t.rejects(readAll(find('/part')?.body.open({ first: 1_590, last: 1_600 }, NEVER) ?? Readable.from([])));
-    parts.open(entryOf('/part', bytes, strong('"b"')))?.write(0, bytes.subarray(0, 10));
-    t.same(find('/part')?.spans, [{ first: 0, last: 9 }], 'another validator throws away what there was');
-    t.notOk(writer?.write(200, bytes.subarray(200, 300)), 'and whoever wrote that writes no more');
+    incomplete.open(entryOf('/part', bytes, strong('"b"')))?.write(0, bytes.subarray(0, 10));
+    t.same(find('/part')?.spans, [{ first: 0, last: 9 }], 'another validator replaces what was stored');
+    t.notOk(writer?.write(200, bytes.subarray(200, 300)), 'and its writer can write no more');
   });
 
-  await t.test('stay within their limits, and go oldest first', async (t) => {
+  await t.test('stay within their limits; the least recently used is evicted first', async (t) => {
     const bytes = bytesOf(30_000);
-    const writer = parts.open(entryOf('/wide', bytes, strong('"a"')));
+    const writer = incomplete.open(entryOf('/wide', bytes, strong('"a"')));
     t.ok([0, 100, 200].every((at) => writer?.write(at, bytes.subarray(at, at + 10))));
-    t.notOk(writer?.write(300, bytes.subarray(300, 310)), 'no fourth piece apart');
-    t.ok(writer?.write(10, bytes.subarray(10, 100)), 'but one that joins two');
-    t.notOk(writer?.write(1_000, bytes.subarray(1_000, 25_000)), 'and no more of one than may be');
+    t.notOk(writer?.write(300, bytes.subarray(300, 310)), 'no fourth separate range');
+    t.ok(writer?.write(10, bytes.subarray(10, 100)), 'but one that joins two of them');
+    t.notOk(writer?.write(1_000, bytes.subarray(1_000, 25_000)), 'and no more bytes of one response than allowed');
     for (let n = 0; n < 20; n += 1) {
-      parts.open(entryOf(`/n${n}`, bytes, strong('"a"')))?.write(0, bytes.subarray(0, 9_000));
+      incomplete.open(entryOf(`/n${n}`, bytes, strong('"a"')))?.write(0, bytes.subarray(0, 9_000));
       const { usedBytes, capacityBytes } = cache.stats().incomplete;
       t.ok(usedBytes <= capacityBytes);
     }
@@ -334,12 +334,14 @@ void t.test('parts of responses', async (t) => {
     t.ok(cache.stats().incomplete.evictions >= 14);
   });
 
-  await t.test('end with the media, with a takedown, and when the whole is here', async (t) => {
+  await t.test('are removed past deleteAt, by a takedown, and when the complete response is stored', async (t) => {
     const bytes = bytesOf(9_000);
     const ends = { ...strong('"a"'), deleteAt: clock.now() + 1_000 };
-    parts.open(entryOf('/ends', bytes, ends))?.write(0, bytes.subarray(0, 100));
-    parts.open(entryOf('/taken', bytes, { ...strong('"a"'), mediaId: mediaIdOf(5) }))?.write(0, bytes.subarray(0, 9));
-    parts.open(entryOf('/whole', bytes, strong('"a"')))?.write(0, bytes.subarray(0, 100));
+    incomplete.open(entryOf('/ends', bytes, ends))?.write(0, bytes.subarray(0, 100));
+    incomplete
+      .open(entryOf('/taken', bytes, { ...strong('"a"'), mediaId: mediaIdOf(5) }))
+      ?.write(0, bytes.subarray(0, 9));
+    incomplete.open(entryOf('/whole', bytes, strong('"a"')))?.write(0, bytes.subarray(0, 100));
     t.ok(find('/ends') && find('/whole'));
     const reading = find('/taken')?.body.open({ first: 0, last: 8 }, NEVER);
     clock.advance(1_000);
@@ -352,7 +354,7 @@ void t.test('parts of responses', async (t) => {
   });
 });
 
-void t.test('a hit on disk leaves the body there where nothing of its kind may lie in memory', async (t) => {
+void t.test('a hit on disk copies no body into memory that the rules keep out', async (t) => {
   const mayPromote = (entry: Entry): boolean => entry.primaryKey !== '/kept-out';
   const { cache, sample } = await openTestCache(cacheConfig(t.testdir()), undefined, undefined, mayPromote);
   t.teardown(() => cache.close());
@@ -365,7 +367,7 @@ void t.test('a hit on disk leaves the body there where nothing of its kind may l
   t.equal(await sample('cache_promotions_total'), 1);
 });
 
-void t.test('a hit on disk brings the body into memory, once', async (t) => {
+void t.test('a hit on disk copies the body into memory, once', async (t) => {
   const { cache, sample, files } = await opened(t);
   const bytes = bytesOf(100_000);
   await put(cache, entryOf('/a', bytes), bytes, ON_DISK);
@@ -377,18 +379,18 @@ void t.test('a hit on disk brings the body into memory, once', async (t) => {
   t.equal(stored?.tier, 'disk');
   for (let n = 0; n < 10; n += 1) cache.get(keyOf('/a'));
   t.equal(await stored?.body.ensure(NEVER), 'ready');
-  t.ok(stored?.body.whole?.equals(bytes), 'a small body is there in one piece');
+  t.ok(stored?.body.whole?.equals(bytes), 'a small body is read in one piece');
   await until('it is in memory', () => cache.get(keyOf('/a'))?.tier === 'memory');
-  t.equal(opens, 1, 'read once for all');
+  t.equal(opens, 1, 'read once for everybody');
   t.equal(await sample('cache_promotions_total'), 1);
   const large = bytesOf(250_000);
   await put(cache, entryOf('/large', large), large, ON_DISK);
   cache.get(keyOf('/large'));
   t.ok((await read(cache, '/large'))?.equals(large));
-  t.equal(cache.get(keyOf('/large'))?.tier, 'disk', 'what is too large for memory stays on disk');
+  t.equal(cache.get(keyOf('/large'))?.tier, 'disk', 'a body that is too large for memory stays on disk');
 });
 
-void t.test('a body taken down while it moves to memory does not come back', async (t) => {
+void t.test('a body that is taken down while it is copied into memory does not come back', async (t) => {
   const { cache, files } = await opened(t);
   const bytes = bytesOf(100_000);
   await put(cache, entryOf('/a', bytes, { mediaId: mediaIdOf(1) }), bytes, ON_DISK);
@@ -410,7 +412,7 @@ void t.test('a body taken down while it moves to memory does not come back', asy
   t.equal(cache.stats().memory.entries, 0);
 });
 
-void t.test('bytes under several keys are one file, which stays as long as one needs it', async (t) => {
+void t.test('the same bytes under several keys are one file, which stays as long as a key needs it', async (t) => {
   const { cache } = await opened(t);
   const folder = t.testdirName;
   const bytes = bytesOf(5_000);
@@ -420,14 +422,14 @@ void t.test('bytes under several keys are one file, which stays as long as one n
   t.ok((await read(cache, '/private'))?.equals(bytes));
   cache.drop(keyOf('/private'), 'invalidated');
   await put(cache, entryOf('/again', bytes), bytes, ON_DISK);
-  t.ok((await read(cache, '/again'))?.equals(bytes), 'also when it is needed anew at once');
+  t.ok((await read(cache, '/again'))?.equals(bytes), 'even if it is needed again at once');
   await cache.takeDown(mediaIdOf(1));
   t.equal(await contentFiles(folder), 1);
   cache.drop(keyOf('/again'), 'invalidated');
   await untilFiles(folder, 0);
 });
 
-void t.test('what lies in the folder is for this user alone', async (t) => {
+void t.test('the files in the folder are accessible to this user only', async (t) => {
   const { cache } = await opened(t);
   const bytes = bytesOf(5_000);
   await put(cache, entryOf('/a', bytes), bytes);
@@ -439,7 +441,7 @@ void t.test('what lies in the folder is for this user alone', async (t) => {
   }
 });
 
-void t.test('a folder is used by one at a time, and by the next when its user has ended', async (t) => {
+void t.test('a folder is locked by one process, and taken over when that has ended', async (t) => {
   const { cache } = await opened(t);
   const config = cacheConfig(t.testdirName);
   await t.rejects(openTestCache(config), /in use already/);
@@ -455,10 +457,10 @@ void t.test('a folder is used by one at a time, and by the next when its user ha
     await writeFile(lock, ended);
     await (await openTestCache(config)).cache.close();
   }
-  await t.rejects(stat(lock), { code: 'ENOENT' }, 'and given back');
+  await t.rejects(stat(lock), { code: 'ENOENT' }, 'and the lock is removed');
 });
 
-void t.test('writing only on the second hit writes nothing that is asked for once', async (t) => {
+void t.test('with the admission second_hit, a response that is fetched once is not written', async (t) => {
   const { cache, files } = await opened(t, { disk: { admission: 'second_hit' } });
   let created = 0;
   files.before = (verb) => {
@@ -477,7 +479,7 @@ void t.test('writing only on the second hit writes nothing that is asked for onc
 });
 
 void t.test('a restart', async (t) => {
-  await t.test('finds everything from the first moment, and knows it all soon after', async (t) => {
+  await t.test('finds all entries from the start, and recovers them soon after', async (t) => {
     const config = cacheConfig(`${t.testdir()}/cache`);
     const { cache } = await openTestCache(config);
     const store = async (n: number): Promise<void> => {
@@ -488,15 +490,15 @@ void t.test('a restart', async (t) => {
     await cache.takeDown(mediaIdOf(0));
     const again = await reopened(t, config, 'killed');
     t.equal(again.cache.recovered, false);
-    t.equal(again.cache.get(keyOf('/0')), undefined, 'but for what was taken down');
-    const early = held(again.cache, '/59');
+    t.equal(again.cache.get(keyOf('/0')), undefined, 'except for what was taken down');
+    const early = storedIn(again.cache, '/59');
     const takenDown = again.cache.takeDown(mediaIdOf(5));
     const replaced = put(again.cache, entryOf('/6', bytesOf(9)), bytesOf(9), ON_DISK);
-    t.equal(again.cache.recovered, false, 'all that before recovery has begun');
+    t.equal(again.cache.recovered, false, 'all this before recovery has started');
     t.ok((await readAll(early.body.open(undefined, NEVER))).equals(bytesOf(59, 59)));
     t.equal(await takenDown, 1);
     t.equal((await replaced).kind, 'stored');
-    await until('all is known', () => again.cache.recovered);
+    await until('recovery has ended', () => again.cache.recovered);
     t.equal(again.cache.get(keyOf('/5')), undefined, 'a takedown wins over recovery');
     t.match(again.cache.stats(), { disk: { entries: 58 } });
     for (const n of [1, 6, 30, 59]) {
@@ -507,7 +509,7 @@ void t.test('a restart', async (t) => {
     await again.cache.close();
   });
 
-  await t.test('drops what is no longer as it was written, before a byte of it goes out', async (t) => {
+  await t.test('drops damaged contents before a byte of them is sent', async (t) => {
     const config = cacheConfig(`${t.testdir()}/cache`, { fill: { wholeReadBytes: 10_000 } });
     const { cache } = await openTestCache(config);
     const cases = ['rotten', 'short', 'long', 'missing', 'sound'] as const;
@@ -533,7 +535,7 @@ void t.test('a restart', async (t) => {
       const again = await reopened(t, config, way);
       for (const name of cases) {
         for (const size of [8_000, 150_000]) {
-          const { body } = held(again.cache, `/${name}/${size}`);
+          const { body } = storedIn(again.cache, `/${name}/${size}`);
           const outcome =
             way === 'ensure'
               ? await body.ensure(NEVER)
@@ -550,12 +552,12 @@ void t.test('a restart', async (t) => {
       t.equal(again.cache.stats().corrupt, 16, 'each dropped entry is counted');
       const bytes = bytesOf(8_000, 0);
       await put(again.cache, entryOf('/rotten/8000', bytes), bytes, ON_DISK);
-      t.ok((await read(again.cache, '/rotten/8000'))?.equals(bytes), 'and can be fetched again');
+      t.ok((await read(again.cache, '/rotten/8000'))?.equals(bytes), 'and can be stored again');
       await again.cache.close();
     }
   });
 
-  await t.test('removes what a crash left: spools, and content without a row', async (t) => {
+  await t.test('removes what a crash left: spool files, and content files without a row', async (t) => {
     const config = cacheConfig(`${t.testdir()}/cache`);
     const { cache } = await openTestCache(config);
     const bytes = bytesOf(5_000);
@@ -578,7 +580,7 @@ void t.test('a restart', async (t) => {
     t.equal(await contentFiles(config.folder), 1);
   });
 
-  await t.test('with an index that cannot be read begins with nothing', async (t) => {
+  await t.test('with an index that cannot be read starts empty', async (t) => {
     const config = cacheConfig(`${t.testdir()}/cache`);
     const { cache } = await openTestCache(config);
     const bytes = bytesOf(5_000);
@@ -603,7 +605,7 @@ void t.test('a restart', async (t) => {
     t.ok((await read(sound.cache, '/a'))?.equals(bytes), 'a sound one is read');
   });
 
-  await t.test('with a smaller tier keeps no more than fits', async (t) => {
+  await t.test('with a smaller tier keeps only what fits', async (t) => {
     const config = cacheConfig(`${t.testdir()}/cache`);
     const { cache } = await openTestCache(config);
     const store = async (n: number): Promise<void> => {
@@ -617,14 +619,14 @@ void t.test('a restart', async (t) => {
       disk: { ...config.disk, sizeBytes: 2_000_000, fillRoomBytes: 500_000 },
     });
     t.teardown(() => again.cache.close());
-    await until('all is known', () => again.cache.recovered);
+    await until('recovery has ended', () => again.cache.recovered);
     const { disk } = again.cache.stats();
     t.ok(disk.usedBytes <= disk.capacityBytes && disk.entries < 50 && disk.entries > 10);
     await untilFiles(config.folder, disk.entries);
   });
 });
 
-void t.test('the background check finds what has gone bad since, and drops what has expired', async (t) => {
+void t.test('the scrub drops damaged contents and expired entries', async (t) => {
   const clock = new ManualClock();
   const { cache } = await opened(t, { disk: { verifyPerSecondBytes: 1_000_000 } }, undefined, clock);
   const [rotten, sound] = [bytesOf(50_000, 1), bytesOf(50_000, 2)];
@@ -647,7 +649,7 @@ void t.test('the background check finds what has gone bad since, and drops what 
 void t.test('a disk without room', async (t) => {
   const bytes = bytesOf(50_000);
 
-  await t.test('below the free-disk floor takes nothing until there is room again', async (t) => {
+  await t.test('below the free-disk floor stores nothing until there is room again', async (t) => {
     const files = new FaultyFiles();
     files.free = 1_000_000;
     const { cache, clock } = await opened(t, { disk: { minFreeBytes: 980_000 } }, files);
@@ -662,7 +664,7 @@ void t.test('a disk without room', async (t) => {
     t.same(await put(cache, entryOf('/b', bytes), bytes, ON_DISK), { kind: 'stored', tiers: ['disk'] });
   });
 
-  await t.test('that has come below the floor is given room again, from what is wanted least', async (t) => {
+  await t.test('below the free-disk floor evicts entries in the order of the policy', async (t) => {
     const files = new FaultyFiles();
     files.free = 2_000_000;
     const disk = { minFreeBytes: 1_000_000, policy: 'lru' as const };
@@ -674,28 +676,28 @@ void t.test('a disk without room', async (t) => {
     cache.get(keyOf('/s0'));
     files.free = 900_000;
     await clock.advanceAsync(5_000);
-    await until('two entries and a bit are gone', () => cache.stats().disk.entries === 8);
-    t.ok(cache.get(keyOf('/s0')), 'the one used last stays');
+    await until('two entries are gone', () => cache.stats().disk.entries === 8);
+    t.ok(cache.get(keyOf('/s0')), 'the most recently used entry stays');
     t.notOk(cache.get(keyOf('/s1')) ?? cache.get(keyOf('/s2')));
     await untilFiles(t.testdirName, 8);
     t.equal(cache.stats().disk.evictions, 2);
     files.free = 1_000_001;
     await clock.advanceAsync(5_000);
-    t.equal(cache.stats().disk.entries, 8, 'and no more than is needed');
+    t.equal(cache.stats().disk.entries, 8, 'and no more than needed');
     files.free = 0;
     await clock.advanceAsync(5_000);
     await until('all are gone', () => cache.stats().disk.entries === 0);
   });
 
   for (const verb of ['create', 'write', 'rename', 'makeFolder'] as const) {
-    await t.test(`refuses to ${verb}: survived, counted, nothing left behind`, async (t) => {
+    await t.test(`that fails to ${verb} is survived and counted, and nothing is left behind`, async (t) => {
       const { cache, files, sample } = await opened(t);
       await cache.probe();
       files.before = (now) => {
         if (now === verb) throw diskFull();
       };
       if (verb === 'create' || verb === 'write')
-        await t.rejects(cache.probe(), { code: 'ENOSPC' }, 'and the probe says so');
+        await t.rejects(cache.probe(), { code: 'ENOSPC' }, 'and the probe reports it');
       t.same(await put(cache, entryOf('/a', bytes), bytes), { kind: 'stored', tiers: ['memory'] });
       t.same(await put(cache, entryOf('/b', bytes), bytes, ON_DISK), { kind: 'not_kept', reason: 'disk_full' });
       t.match(cache.stats(), { disk: { entries: 0, usedBytes: 0 } });
@@ -712,8 +714,8 @@ void t.test('the stored form of an entry', async (t) => {
   const entry = { ...entryOf('/a', bytes, { mediaId: mediaIdOf(4), selectedBy: { accept: 'x' } }), sizeBytes: 10 };
   const record: DiskRecord = { entry, content: 'ab'.repeat(32), weightBytes: 5_000, seq: 3, run: 2 };
   const stored = encodeRecord(record);
-  t.same(decodeRecord(stored), record, 'is read back as it was');
-  t.equal(stored[0], ENTRY_VERSION, 'and begins with its version');
+  t.same(decodeRecord(stored), record, 'is read back unchanged');
+  t.equal(stored[0], ENTRY_VERSION, 'and starts with its version');
   const damaged = stored.map((_, at) => stored.with(at, at === 7 ? 'no id' : Symbol('damage')));
   for (const [at, form] of damaged.entries()) t.equal(decodeRecord(form), undefined, `damaged at ${at}: no record`);
   for (const form of [undefined, null, 'x', {}, [], [...stored, 1], stored.slice(1)]) {

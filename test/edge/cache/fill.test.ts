@@ -32,7 +32,7 @@ async function opened(t: Test, sections: Parameters<typeof cacheConfig>[1] = {})
   return test;
 }
 
-/** Reads without being awaited: what came so far, and how it ended. */
+/** Reads in the background: the bytes so far, and how the stream ended. */
 function follow(stream: Readable): { readonly bytes: () => Buffer; readonly ended: Promise<'complete' | BodyLost> } {
   const pieces: Buffer[] = [];
   stream.on('data', (piece: Buffer) => pieces.push(piece));
@@ -43,30 +43,30 @@ function follow(stream: Readable): { readonly bytes: () => Buffer; readonly ende
   return { bytes: () => Buffer.concat(pieces), ended };
 }
 
-void t.test('the last byte is held back until length and hash have agreed', async (t) => {
+void t.test('the last byte is withheld until length and hash have been checked', async (t) => {
   const { cache } = await opened(t);
   for (const [name, sizeBytes] of [
     ['in memory', 1_000],
     ['through a file', 500_000],
   ] as const) {
     const bytes = bytesOf(sizeBytes);
-    const filling = cache.fill(entryOf(name, bytes), BOTH);
-    const whole = follow(filling.open(undefined, NEVER));
-    const tail = follow(filling.open({ first: sizeBytes - 10, last: sizeBytes - 1 }, NEVER));
-    const middle = follow(filling.open({ first: 5, last: 9 }, NEVER));
-    await writeAll(filling, bytes);
-    await until(`${name}: all but one byte`, () => whole.bytes().length === sizeBytes - 1);
-    t.equal(await middle.ended, 'complete', `${name}: a range that ends before may finish`);
+    const fill = cache.fill(entryOf(name, bytes), BOTH);
+    const whole = follow(fill.open(undefined, NEVER));
+    const tail = follow(fill.open({ first: sizeBytes - 10, last: sizeBytes - 1 }, NEVER));
+    const middle = follow(fill.open({ first: 5, last: 9 }, NEVER));
+    await writeAll(fill, bytes);
+    await until(`${name}: all bytes but the last`, () => whole.bytes().length === sizeBytes - 1);
+    t.equal(await middle.ended, 'complete', `${name}: a range without the last byte may finish`);
     t.same(middle.bytes(), bytes.subarray(5, 10));
-    t.ok(tail.bytes().length <= 9, `${name}: a range of the end waits too`);
-    t.equal((await filling.end()).kind, 'stored');
+    t.ok(tail.bytes().length <= 9, `${name}: a range with the last byte waits too`);
+    t.equal((await fill.end()).kind, 'stored');
     t.equal(await whole.ended, 'complete');
     t.ok(whole.bytes().equals(bytes), `${name}: byte for byte`);
     t.equal(await tail.ended, 'complete');
   }
 });
 
-void t.test('a body that is not what it should be is complete for nobody and kept nowhere', async (t) => {
+void t.test('a body of a wrong length or hash is complete for no reader and is not stored', async (t) => {
   const { cache, files } = await opened(t);
   const bytes = bytesOf(300_000);
   const cases: readonly {
@@ -101,92 +101,92 @@ void t.test('a body that is not what it should be is complete for nobody and kep
     },
   ];
   async function fillAnd(cache: EdgeCache, key: string, bytes: Buffer, changes: Parameters<typeof entryOf>[2]) {
-    const filling = cache.fill(entryOf(key, bytes, changes), BOTH);
-    const reader = follow(filling.open(undefined, NEVER));
-    await writeAll(filling, bytes);
-    const outcome = await filling.end();
+    const fill = cache.fill(entryOf(key, bytes, changes), BOTH);
+    const reader = follow(fill.open(undefined, NEVER));
+    await writeAll(fill, bytes);
+    const outcome = await fill.end();
     t.match(await reader.ended, { name: 'BodyLost', reason: 'corrupt' }, `${key}: its reader`);
-    t.equal(filling.failed, true);
-    t.equal(await filling.ensure(NEVER), 'lost');
-    t.match(await follow(filling.open(undefined, NEVER)).ended, { reason: 'corrupt' }, `${key}: who comes later`);
+    t.equal(fill.failed, true);
+    t.equal(await fill.ensure(NEVER), 'lost');
+    t.match(await follow(fill.open(undefined, NEVER)).ended, { reason: 'corrupt' }, `${key}: a later reader`);
     return outcome;
   }
   for (const { name, end, outcome } of cases) {
     t.same(await end(cache, name), outcome, name);
-    t.equal(cache.get(keyOf(name)), undefined, `${name}: nothing is kept`);
+    t.equal(cache.get(keyOf(name)), undefined, `${name}: nothing is stored`);
   }
   t.equal(cache.stats().corrupt, cases.length);
   t.ok(files instanceof FaultyFiles);
 });
 
-void t.test('a reader that stands still holds up nobody, and one that leaves ends nothing', async (t) => {
+void t.test('a reader that stalls or leaves does not affect the others', async (t) => {
   const { cache, files } = await opened(t);
   const bytes = bytesOf(5_000_000);
-  const filling = cache.fill(entryOf('a', bytes), BOTH);
-  const stalled = filling.open(undefined, NEVER);
+  const fill = cache.fill(entryOf('a', bytes), BOTH);
+  const stalled = fill.open(undefined, NEVER);
   stalled.read(0);
-  const leaver = new AbortController();
-  const leaving = follow(filling.open(undefined, leaver.signal));
-  const quick = follow(filling.open(undefined, NEVER));
-  await writeAll(filling, bytes.subarray(0, 1_000_000));
-  leaver.abort();
+  const leavingClient = new AbortController();
+  const leaving = follow(fill.open(undefined, leavingClient.signal));
+  const quick = follow(fill.open(undefined, NEVER));
+  await writeAll(fill, bytes.subarray(0, 1_000_000));
+  leavingClient.abort();
   t.match(await leaving.ended, { name: 'AbortError' });
-  await writeAll(filling, bytes.subarray(1_000_000));
-  t.same(await filling.end(), { kind: 'stored', tiers: ['disk'] });
+  await writeAll(fill, bytes.subarray(1_000_000));
+  t.same(await fill.end(), { kind: 'stored', tiers: ['disk'] });
   t.equal(await quick.ended, 'complete');
   t.ok(quick.bytes().equals(bytes));
-  t.ok(stalled.readableLength <= BLOCK_BYTES + 1, 'what stands still holds little');
+  t.ok(stalled.readableLength <= BLOCK_BYTES + 1, 'the stalled reader buffers little');
   t.equal(files.openFiles, 1, 'the file stays open for it');
   t.ok((await readAll(stalled)).equals(bytes), 'and it gets everything when it goes on');
   await until('the file is closed after the last reader', () => files.openFiles === 0);
 });
 
-void t.test('a body that fits in no tier is passed, at the pace of the slowest', async (t) => {
+void t.test('a body that fits in no tier is passed at the pace of the slowest reader', async (t) => {
   const { cache } = await opened(t, { disk: { sizeBytes: 0 } });
   const bytes = bytesOf(2_000_000);
-  const filling = cache.fill(entryOf('a', bytes), BOTH);
-  const quick = follow(filling.open(undefined, NEVER));
-  const slow = filling.open(undefined, NEVER);
+  const fill = cache.fill(entryOf('a', bytes), BOTH);
+  const quick = follow(fill.open(undefined, NEVER));
+  const slow = fill.open(undefined, NEVER);
   let written = 0;
   const writing = (async () => {
     for (let at = 0; at < bytes.length; at += 50_000) {
-      await filling.write(bytes.subarray(at, at + 50_000));
+      await fill.write(bytes.subarray(at, at + 50_000));
       written = at + 50_000;
     }
   })();
   await until('the writer waits', () => quick.bytes().length > 8 * BLOCK_BYTES);
   for (let turns = 0; turns < 20; turns += 1) await turn();
-  t.ok(written < 12 * BLOCK_BYTES, 'no more is held than the window');
-  t.equal(filling.passing, false, 'its beginning is still there for the slow one');
+  t.ok(written < 12 * BLOCK_BYTES, 'no more blocks are kept than allowed');
+  t.equal(fill.passing, false, 'its first bytes are still there for the slow reader');
   const slowly = readAll(slow);
   await writing;
-  t.same(await filling.end(), { kind: 'not_kept', reason: 'too_large' });
+  t.same(await fill.end(), { kind: 'not_kept', reason: 'too_large' });
   t.ok((await slowly).equals(bytes));
   t.equal(await quick.ended, 'complete');
-  t.equal(filling.passing, true);
-  t.match(await follow(filling.open(undefined, NEVER)).ended, { reason: 'passed' }, 'who comes late must fetch anew');
+  t.equal(fill.passing, true);
+  t.match(await follow(fill.open(undefined, NEVER)).ended, { reason: 'passed' }, 'a late reader must fetch it again');
 });
 
-void t.test('a passed body that nobody reads goes by without being held', async (t) => {
+void t.test('a passing body without readers is not kept', async (t) => {
   const { cache } = await opened(t, { disk: { sizeBytes: 0 } });
   const bytes = bytesOf(2_000_000);
-  const filling = cache.fill(entryOf('a', bytes), BOTH);
-  await writeAll(filling, bytes);
-  t.same(await filling.end(), { kind: 'not_kept', reason: 'too_large' });
-  t.equal(filling.passing, true);
+  const fill = cache.fill(entryOf('a', bytes), BOTH);
+  await writeAll(fill, bytes);
+  t.same(await fill.end(), { kind: 'not_kept', reason: 'too_large' });
+  t.equal(fill.passing, true);
 });
 
-void t.test('a disk that fills up in the middle of a body breaks no reader, and is survived', async (t) => {
+void t.test('when the disk fills up during a body, its readers still get everything', async (t) => {
   const { cache, files, sample } = await opened(t);
   const bytes = bytesOf(3_000_000);
   let left = 10;
   files.before = (verb) => {
     if (verb === 'write' && left-- <= 0) throw diskFull();
   };
-  const filling = cache.fill(entryOf('a', bytes, { sizeBytes: null }), BOTH);
-  const reader = follow(filling.open(undefined, NEVER));
-  await writeAll(filling, bytes);
-  t.same(await filling.end(), { kind: 'not_kept', reason: 'disk_full' });
+  const fill = cache.fill(entryOf('a', bytes, { sizeBytes: null }), BOTH);
+  const reader = follow(fill.open(undefined, NEVER));
+  await writeAll(fill, bytes);
+  t.same(await fill.end(), { kind: 'not_kept', reason: 'disk_full' });
   t.equal(await reader.ended, 'complete');
   t.ok(reader.bytes().equals(bytes));
   t.equal(cache.get(keyOf('a')), undefined);
@@ -194,19 +194,23 @@ void t.test('a disk that fills up in the middle of a body breaks no reader, and 
     kind: 'stored',
     tiers: ['memory'],
   });
-  t.equal(await sample('cache_disk_errors_total'), 1, 'counted, but for bodies that only miss the disk');
+  t.equal(await sample('cache_disk_errors_total'), 1, 'only failed operations are counted');
   files.before = () => undefined;
-  t.same(await put(cache, entryOf('a', bytes), bytes), { kind: 'stored', tiers: ['disk'] }, 'room again, kept again');
+  t.same(
+    await put(cache, entryOf('a', bytes), bytes),
+    { kind: 'stored', tiers: ['disk'] },
+    'it is stored again once there is room',
+  );
 });
 
-void t.test('abort, takedown and invalidation end a fill each in its own way', async (t) => {
+void t.test('what abort, takedown and invalidation do to a fill', async (t) => {
   const { cache } = await opened(t);
   const bytes = bytesOf(400_000);
   const begin = async (key: string) => {
-    const filling = cache.fill(entryOf(key, bytes, { mediaId: mediaIdOf(1) }), BOTH);
-    const reader = follow(filling.open(undefined, NEVER));
-    await writeAll(filling, bytes.subarray(0, 200_000));
-    return { filling, reader };
+    const fill = cache.fill(entryOf(key, bytes, { mediaId: mediaIdOf(1) }), BOTH);
+    const reader = follow(fill.open(undefined, NEVER));
+    await writeAll(fill, bytes.subarray(0, 200_000));
+    return { filling: fill, reader };
   };
 
   const aborted = await begin('aborted');
@@ -224,7 +228,7 @@ void t.test('abort, takedown and invalidation end a fill each in its own way', a
   cache.drop(keyOf('invalid'), 'invalidated');
   await writeAll(invalid.filling, bytes.subarray(200_000));
   t.same(await invalid.filling.end(), { kind: 'not_kept', reason: 'invalidated' });
-  t.equal(await invalid.reader.ended, 'complete', 'who has begun may finish');
+  t.equal(await invalid.reader.ended, 'complete', 'its reader may finish');
 
   const late = await begin('late');
   await writeAll(late.filling, bytes.subarray(200_000));
@@ -233,12 +237,12 @@ void t.test('abort, takedown and invalidation end a fill each in its own way', a
   const broken = new Promise((resolve) => slow.once('error', resolve));
   t.equal((await late.filling.end()).kind, 'stored');
   await cache.takeDown(mediaIdOf(1));
-  t.match(await broken, { reason: 'taken_down' }, 'also who still reads after the end');
+  t.match(await broken, { reason: 'taken_down' }, 'also a reader after the end of the fill');
   for (const key of ['aborted', 'taken', 'invalid', 'late']) t.equal(cache.get(keyOf(key)), undefined, key);
   t.equal(cache.stats().fills, 0);
 });
 
-void t.test('bodies that arrive share their memory: beyond it they go through a file', async (t) => {
+void t.test('arriving bodies share the fill memory; beyond it they go through a file', async (t) => {
   const { cache, files } = await opened(t, { fill: { memoryBytes: 150_000 } });
   let created = 0;
   files.before = (verb) => {
@@ -254,22 +258,22 @@ void t.test('bodies that arrive share their memory: beyond it they go through a 
   t.equal(created, 1);
   const third = cache.fill(entryOf('third', bytes), { memory: true, disk: false });
   await writeAll(third, bytes);
-  t.same(await third.end(), { kind: 'stored', tiers: ['memory'] }, 'what has ended gives back');
+  t.same(await third.end(), { kind: 'stored', tiers: ['memory'] }, 'a fill that has ended gives its memory back');
 });
 
 interface ReaderPlan {
   readonly joinAt: number;
   readonly span: readonly [number, number] | undefined;
   readonly turnsBetween: number;
-  /** Leaves after so many pieces. */
-  readonly leavesAfter: number | undefined;
+  /** Leaves after so many chunks. */
+  readonly abortsAfter: number | undefined;
 }
 
 interface Plan {
   readonly sizeBytes: number;
   readonly known: boolean;
   readonly sha256: 'right' | 'wrong' | 'none';
-  readonly tellsBytes: number;
+  readonly lengthOffBytes: number;
   readonly chunks: readonly number[];
   readonly readers: readonly ReaderPlan[];
   readonly fault:
@@ -282,7 +286,7 @@ const plans: fc.Arbitrary<Plan> = fc.record({
   sizeBytes: fc.oneof(fc.integer({ min: 0, max: 3_000 }), fc.integer({ min: 0, max: 900_000 })),
   known: fc.boolean(),
   sha256: fc.constantFrom('right', 'right', 'right', 'none', 'wrong'),
-  tellsBytes: fc.constantFrom(0, 0, 0, 0, 1, -1),
+  lengthOffBytes: fc.constantFrom(0, 0, 0, 0, 1, -1),
   chunks: fc.array(fc.integer({ min: 1, max: 150_000 }), { minLength: 1, maxLength: 8 }),
   readers: fc.array(
     fc.record({
@@ -294,7 +298,7 @@ const plans: fc.Arbitrary<Plan> = fc.record({
         },
       ),
       turnsBetween: fc.integer({ min: 0, max: 2 }),
-      leavesAfter: fc.option(fc.integer({ min: 0, max: 5 }), { nil: undefined, freq: 4 }),
+      abortsAfter: fc.option(fc.integer({ min: 0, max: 5 }), { nil: undefined, freq: 4 }),
     }),
     { maxLength: 5 },
   ),
@@ -326,7 +330,7 @@ async function readBy(stream: Readable, plan: ReaderPlan, span: ByteSpan | undef
     for await (const piece of stream) {
       pieces.push(piece as Buffer);
       for (let turns = 0; turns < plan.turnsBetween; turns += 1) await turn();
-      if (plan.leavesAfter !== undefined && pieces.length > plan.leavesAfter) {
+      if (plan.abortsAfter !== undefined && pieces.length > plan.abortsAfter) {
         return { bytes: Buffer.concat(pieces), ending: 'left', span };
       }
     }
@@ -345,8 +349,8 @@ async function play(
   const { cache, files } = test;
   const source = bytesOf(plan.sizeBytes, run);
   const sha256 = { right: entryOf('', source).sha256, wrong: 'cd'.repeat(32), none: null }[plan.sha256];
-  const sizeBytes = plan.known ? Math.max(0, plan.sizeBytes + plan.tellsBytes) : null;
-  const filling = cache.fill(entryOf(`run${run}`, source, { mediaId: mediaIdOf(run), sizeBytes, sha256 }), BOTH);
+  const sizeBytes = plan.known ? Math.max(0, plan.sizeBytes + plan.lengthOffBytes) : null;
+  const fill = cache.fill(entryOf(`run${run}`, source, { mediaId: mediaIdOf(run), sizeBytes, sha256 }), BOTH);
   let writesLeft = plan.fault.kind === 'disk' ? plan.fault.afterWrites : Number.POSITIVE_INFINITY;
   files.before = (verb) => {
     if (verb === 'write' && writesLeft-- <= 0) throw diskFull();
@@ -358,25 +362,31 @@ async function play(
         ?.map((share) => Math.floor(share * Math.max(0, plan.sizeBytes - 1)))
         .sort((a, b) => a - b);
       const span = ends === undefined || plan.sizeBytes === 0 ? undefined : { first: ends[0] ?? 0, last: ends[1] ?? 0 };
-      reads.push(readBy(filling.open(span, NEVER), reader, span));
+      reads.push(readBy(fill.open(span, NEVER), reader, span));
     }
   };
   let chunk = 0;
   for (let at = 0; at < source.length; chunk += 1) {
     join(chunk);
-    if (plan.fault.kind === 'abort' && plan.fault.atChunk === chunk) filling.abort(new Error('as planned'));
+    if (plan.fault.kind === 'abort' && plan.fault.atChunk === chunk) fill.abort(new Error('as planned'));
     if (plan.fault.kind === 'takedown' && plan.fault.atChunk === chunk) await cache.takeDown(mediaIdOf(run));
     const size = plan.chunks[chunk % plan.chunks.length] ?? 1;
-    await filling.write(source.subarray(at, at + size));
+    await fill.write(source.subarray(at, at + size));
     at += size;
   }
   for (; chunk <= 12; chunk += 1) join(chunk);
-  const outcome = await filling.end();
+  const outcome = await fill.end();
   return { outcome, reads: await Promise.all(reads) };
 }
 
-/** What must hold of every reader, whatever happened. */
-function judge(plan: Plan, run: number, outcome: FillOutcome, reads: readonly ReadResult[], diskOff: boolean): void {
+/** Checks what must be true for every reader, whatever happened. */
+function checkReads(
+  plan: Plan,
+  run: number,
+  outcome: FillOutcome,
+  reads: readonly ReadResult[],
+  diskOff: boolean,
+): void {
   const source = bytesOf(plan.sizeBytes, run);
   const good = outcome.kind === 'stored' || outcome.kind === 'not_kept';
   for (const { bytes, ending, span } of reads) {
@@ -389,12 +399,12 @@ function judge(plan: Plan, run: number, outcome: FillOutcome, reads: readonly Re
       if (!good && reachesEnd)
         throw new Error(`a body that ended as ${JSON.stringify(outcome)} was complete for a reader`);
     } else if (ending !== 'left' && good && !(mayPass && ending.reason === 'passed')) {
-      throw new Error(`a reader of a good body failed: ${ending.reason}`);
+      throw new Error(`a reader of a correct body failed: ${ending.reason}`);
     }
   }
 }
 
-void t.test('whatever readers, faults and ends a fill meets, every completed read equals the source', async (t) => {
+void t.test('with any readers, faults and ends, every completed read equals the source', async (t) => {
   for (const diskOff of [false, true]) {
     const test = await opened(t, {
       memory: { maxObjectBytes: 100_000 },
@@ -405,25 +415,26 @@ void t.test('whatever readers, faults and ends a fill meets, every completed rea
     async function check(plan: Plan): Promise<void> {
       run += 1;
       const { outcome, reads } = await play(test, plan, run);
-      judge(plan, run, outcome, reads, diskOff);
+      checkReads(plan, run, outcome, reads, diskOff);
       kinds.add(outcome.kind);
       const stored = test.cache.get(keyOf(`run${run}`));
-      if ((stored !== undefined) !== (outcome.kind === 'stored')) throw new Error('kept is not what the outcome says');
+      if ((stored !== undefined) !== (outcome.kind === 'stored'))
+        throw new Error('the outcome is wrong about what is stored');
       if (stored === undefined) return;
       const kept = await readAll(stored.body.open(undefined, NEVER));
-      if (!kept.equals(bytesOf(plan.sizeBytes, run))) throw new Error('what is kept is not what came');
+      if (!kept.equals(bytesOf(plan.sizeBytes, run))) throw new Error('other bytes are stored than were written');
       test.cache.drop(keyOf(`run${run}`), 'replaced');
     }
     await fc.assert(fc.asyncProperty(plans, check), { numRuns: 60 });
-    // Sixty draws may leave out what is seldom drawn.
+    // Sixty draws may leave out a rare outcome.
     for (const plan of fc.sample(plans, 500)) if (kinds.size < 4) await check(plan);
-    t.same([...kinds].sort(), ['aborted', 'corrupt', 'not_kept', 'stored'].sort(), 'every outcome was met');
+    t.same([...kinds].sort(), ['aborted', 'corrupt', 'not_kept', 'stored'].sort(), 'every outcome occurred');
     t.equal(test.cache.stats().fills, 0);
     test.files.before = () => undefined;
     if (diskOff) continue;
     const spools = join(t.testdirName, 'spool');
     while ((await readdir(spools)).length > 0) await turn();
     const large = bytesOf(19_000_000);
-    t.equal((await put(test.cache, entryOf('large', large), large)).kind, 'stored', 'all room was given back');
+    t.equal((await put(test.cache, entryOf('large', large), large)).kind, 'stored', 'all room was released');
   }
 });

@@ -38,13 +38,13 @@ const steps: fc.Arbitrary<readonly Step[]> = fc.array(
   { minLength: 1, maxLength: 120 },
 );
 
-/** What a policy must do, written to be read: an array from the oldest to the newest, and no thought of speed. */
+/** A simple model of a policy: an array from the oldest to the newest, without regard to speed. */
 interface Naive {
   touch(key: string): void;
-  /** The victims in order, or undefined where the key is refused. */
+  /** The victims in order, or undefined if the key is refused. */
   admit(key: string, weight: number): readonly string[] | undefined;
   remove(key: string): void;
-  readonly held: ReadonlyMap<string, number>;
+  readonly stored: ReadonlyMap<string, number>;
 }
 
 interface Item {
@@ -60,7 +60,7 @@ const total = (items: readonly Item[]): number => items.reduce((sum, { weight })
 
 abstract class NaiveArray implements Naive {
   items: Item[] = [];
-  get held(): ReadonlyMap<string, number> {
+  get stored(): ReadonlyMap<string, number> {
     return new Map(this.items.map(({ key, weight }) => [key, weight]));
   }
   admit(key: string, weight: number): readonly string[] | undefined {
@@ -76,7 +76,7 @@ abstract class NaiveArray implements Naive {
     return victims;
   }
   remove(key: string): void {
-    this.items = this.items.filter((held) => held.key !== key);
+    this.items = this.items.filter((stored) => stored.key !== key);
   }
   victim(): string {
     return this.items[0]?.key ?? '';
@@ -90,14 +90,17 @@ class NaiveFifo extends NaiveArray {
 
 class NaiveLru extends NaiveArray {
   touch(key: string): void {
-    this.items = [...this.items.filter((held) => held.key !== key), ...this.items.filter((held) => held.key === key)];
+    this.items = [
+      ...this.items.filter((stored) => stored.key !== key),
+      ...this.items.filter((stored) => stored.key === key),
+    ];
   }
 }
 
 class NaiveSieve extends NaiveArray {
   hand: string | undefined;
   touch(key: string): void {
-    for (const held of this.items) if (held.key === key) held.uses = 1;
+    for (const stored of this.items) if (stored.key === key) stored.uses = 1;
   }
   override victim(): string {
     let at = Math.max(
@@ -113,7 +116,7 @@ class NaiveSieve extends NaiveArray {
     return this.hand ?? '';
   }
   override remove(key: string): void {
-    if (key === this.hand) this.hand = this.items[this.items.findIndex((held) => held.key === key) + 1]?.key;
+    if (key === this.hand) this.hand = this.items[this.items.findIndex((stored) => stored.key === key) + 1]?.key;
     super.remove(key);
   }
 }
@@ -127,11 +130,11 @@ class NaiveGdsf extends NaiveArray {
     return victims;
   }
   touch(key: string): void {
-    for (const held of this.items) {
-      if (held.key !== key) continue;
-      held.uses += 1;
-      held.order = ++this.order;
-      held.priority = this.inflation + held.uses / held.weight;
+    for (const stored of this.items) {
+      if (stored.key !== key) continue;
+      stored.uses += 1;
+      stored.order = ++this.order;
+      stored.priority = this.inflation + stored.uses / stored.weight;
     }
   }
   override victim(): string {
@@ -145,15 +148,16 @@ class NaiveS3Fifo implements Naive {
   small: Item[] = [];
   main: Item[] = [];
   ghosts: Item[] = [];
-  get held(): ReadonlyMap<string, number> {
+  get stored(): ReadonlyMap<string, number> {
     return new Map([...this.small, ...this.main].map(({ key, weight }) => [key, weight]));
   }
   touch(key: string): void {
-    for (const held of [...this.small, ...this.main]) if (held.key === key) held.uses = Math.min(3, held.uses + 1);
+    for (const stored of [...this.small, ...this.main])
+      if (stored.key === key) stored.uses = Math.min(3, stored.uses + 1);
   }
   remove(key: string): void {
-    this.small = this.small.filter((held) => held.key !== key);
-    this.main = this.main.filter((held) => held.key !== key);
+    this.small = this.small.filter((stored) => stored.key !== key);
+    this.main = this.main.filter((stored) => stored.key !== key);
   }
   admit(key: string, weight: number): readonly string[] | undefined {
     this.remove(key);
@@ -197,7 +201,7 @@ const NAIVE: Readonly<Record<Exclude<PolicyName, 'w-tinylfu'>, () => Naive>> = {
   's3-fifo': () => new NaiveS3Fifo(),
 };
 
-/** What the policy must hold by what it has said: counted anew after every step. */
+/** The keys that the policy must have, by its own answers; compared with it after every step. */
 class Recount {
   readonly weights = new Map<string, number>();
 
@@ -215,7 +219,7 @@ class Recount {
         const taken = policy.admit(step.key, step.weight, (victim) => victims.push(victim));
         this.weights.delete(step.key);
         for (const victim of victims) {
-          if (!this.weights.delete(victim)) throw new Error(`${policy.name} named ${victim}, which it did not hold`);
+          if (!this.weights.delete(victim)) throw new Error(`${policy.name} named ${victim}, which it did not have`);
         }
         if (taken) this.weights.set(step.key, step.weight);
         return taken ? victims : undefined;
@@ -225,16 +229,16 @@ class Recount {
 
   check(policy: Policy): void {
     const sum = [...this.weights.values()].reduce((total, weight) => total + weight, 0);
-    if (policy.usedBytes !== sum) throw new Error(`${policy.name} counts ${policy.usedBytes}, holds ${sum}`);
-    if (policy.usedBytes > policy.capacityBytes) throw new Error(`${policy.name} holds more than its capacity`);
+    if (policy.usedBytes !== sum) throw new Error(`${policy.name} counts ${policy.usedBytes} instead of ${sum} bytes`);
+    if (policy.usedBytes > policy.capacityBytes) throw new Error(`${policy.name} exceeds its capacity`);
     if (policy.count !== this.weights.size) throw new Error(`${policy.name} miscounts its keys`);
     for (const key of Array.from({ length: 15 }, (_, n) => `k${n}`)) {
-      if (policy.has(key) !== this.weights.has(key)) throw new Error(`${policy.name} errs about ${key}`);
+      if (policy.has(key) !== this.weights.has(key)) throw new Error(`${policy.name} is wrong about ${key}`);
     }
   }
 }
 
-void t.test('after every step a policy holds what it said, within its capacity', async (t) => {
+void t.test('after every step a policy has the keys that it admitted, within its capacity', async (t) => {
   for (const name of POLICY_NAMES) {
     t.doesNotThrow(
       () =>
@@ -248,7 +252,7 @@ void t.test('after every step a policy holds what it said, within its capacity',
             }
             for (const toBytes of [Math.floor(policy.usedBytes / 2), 0]) {
               policy.shrink(toBytes, (victim) => {
-                if (!recount.weights.delete(victim)) throw new Error(`${name} named ${victim}, which it did not hold`);
+                if (!recount.weights.delete(victim)) throw new Error(`${name} named ${victim}, which it did not have`);
               });
               recount.check(policy);
               if (policy.usedBytes > toBytes) throw new Error(`${name} did not shrink to ${toBytes}`);
@@ -278,7 +282,7 @@ void t.test('a policy names the victims that its naive model names', async (t) =
                 throw new Error(`${JSON.stringify(step)}: ${String(victims)} instead of ${String(expected)}`);
               }
               recount.check(policy);
-              if (naive.held.size !== policy.count) throw new Error('the model holds another number of keys');
+              if (naive.stored.size !== policy.count) throw new Error('the model has another number of keys');
             }
           }),
           { numRuns: 300 },
@@ -288,7 +292,7 @@ void t.test('a policy names the victims that its naive model names', async (t) =
   }
 });
 
-void t.test('W-TinyLFU keeps what is asked for often through a scan of what is asked for once', async (t) => {
+void t.test('W-TinyLFU keeps popular keys during a scan of keys that are used once', async (t) => {
   const policy = createPolicy('w-tinylfu', CAPACITY, PARAMETERS);
   const gone: string[] = [];
   for (let n = 0; n < 8; n += 1) policy.admit(`often${n}`, 10, (victim) => gone.push(victim));
@@ -297,13 +301,13 @@ void t.test('W-TinyLFU keeps what is asked for often through a scan of what is a
   t.equal(gone.filter((victim) => victim.startsWith('often')).length, 0);
 });
 
-void t.test('a sketch never counts less than it saw, also when it grows, and forgets by halves', async (t) => {
+void t.test('a sketch never estimates too low, even after it grows, and halves its counters', async (t) => {
   const sketch = new FrequencySketch();
   const seen = Array.from({ length: 300 }, (_, n) => ({ key: `key${n}`, times: n % 7 }));
   for (const { key, times } of seen) for (let n = 0; n < times; n += 1) sketch.add(key);
   const before = seen.map(({ key }) => sketch.estimate(key));
   t.ok(seen.every(({ times }, at) => (before[at] ?? -1) >= times));
-  t.ok(seen.filter(({ times }, at) => before[at] === times).length > 280, 'and seldom more');
+  t.ok(seen.filter(({ times }, at) => before[at] === times).length > 280, 'and seldom too high');
   sketch.fit(5_000);
   t.same(
     seen.map(({ key }) => sketch.estimate(key)),
@@ -311,20 +315,20 @@ void t.test('a sketch never counts less than it saw, also when it grows, and for
     'growing changes no estimate',
   );
   for (let n = 0; n < 20_000; n += 1) sketch.add(`other${n}`);
-  t.ok(sketch.estimate('key6') < 6, 'what was seen long ago counts less');
+  t.ok(sketch.estimate('key6') < 6, 'old uses count less');
 });
 
-void t.test('admission on the second hit lets in what was seen lately, and what it remembers is bounded', async (t) => {
+void t.test('second_hit admits what was seen recently, and remembers a bounded number of bytes', async (t) => {
   const admission = createAdmission('second_hit', 100);
   t.equal(admission.admits('a', 40), false);
   t.equal(admission.admits('a', 40), true, 'the second time');
-  t.equal(admission.admits('a', 40), false, 'it was forgotten when let in');
+  t.equal(admission.admits('a', 40), false, 'it is forgotten when it is admitted');
   t.equal(admission.admits('b', 40), false);
   t.equal(admission.admits('c', 40), false, 'a is forgotten for c');
   t.equal(admission.admits('b', 40), true);
-  t.equal(admission.admits('a', 40), false, 'long ago is the first time again');
+  t.equal(admission.admits('a', 40), false, 'a forgotten key is seen for the first time again');
   t.equal(admission.admits('huge', 101), false);
-  t.equal(admission.admits('huge', 101), false, 'what is larger than the memory is never let in');
+  t.equal(admission.admits('huge', 101), false, 'a key that is too large to remember is never admitted');
   t.same([admission.admits('c', 40), admission.admits('a', 40)], [true, true], 'and the last two are remembered');
   t.equal(createAdmission('always', 100).admits('x', 1), true);
 });
@@ -355,13 +359,13 @@ void t.test(
     );
     t.ok(baseline !== undefined && agreement(tiers, baseline).agrees, 'the default tiers too');
     const sparing = tierRatios(trace, 0.01, 0.1, SECOND_HIT_TIERS);
-    t.ok(sparing.writtenPerRequested < tiers.writtenPerRequested / 5, 'second_hit writes a fifth at most');
+    t.ok(sparing.writtenPerRequested < tiers.writtenPerRequested / 5, 'second_hit writes at most a fifth');
     const ceiling = infinite(trace);
     const capacityBytes = Math.floor(trace.footprintBytes * 0.1);
-    t.ok(clairvoyant(trace, capacityBytes).objectHitRatio > tiers.objectHitRatio, 'who knows the future does better');
+    t.ok(clairvoyant(trace, capacityBytes).objectHitRatio > tiers.objectHitRatio, 'a clairvoyant policy does better');
     t.ok(
       ceiling.objectHitRatio >= clairvoyant(trace, capacityBytes).objectHitRatio,
-      'and no better than who keeps all',
+      'and no better than an infinite cache',
     );
   },
 );

@@ -1,7 +1,6 @@
 /**
- * Takedown from the origin's journal to the edge's cache, through a network
- * that cuts, stays silent and heals, with sides that restart and clocks that
- * are wrong.
+ * Takedowns from the origin's journal to the edge's cache: over a network that
+ * breaks, goes silent and recovers, with restarts on both sides and wrong clocks.
  */
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
@@ -43,10 +42,10 @@ const PROOF = 'the-proof';
 const BEAT_MS = 1_000;
 const LEASE: LeaseConfig = { ttlMs: 10_000, mode: 'refuse', serveMaxMs: 60_000 };
 
-/** An origin that has nothing but a journal, and can be stopped and started on the same port. */
+/** An origin with a journal only. It can be stopped, and started again on the same port. */
 class Origin {
   journal = new MemoryJournal();
-  /** What its wall clock is off by. */
+  /** The error of its wall clock. */
   skewMs = 0;
   stream: JournalStream | undefined;
   readonly #clock: ManualClock;
@@ -103,27 +102,27 @@ class Origin {
   }
 }
 
-/** What an edge holds, as a set of ids. */
-class HeldIds {
-  readonly held = new Set<MediaId>();
-  readonly taken: MediaId[] = [];
+/** The cache of an edge, as a set of ids. */
+class StoredIds {
+  readonly stored = new Set<MediaId>();
+  readonly takenDown: MediaId[] = [];
   purges = 0;
-  /** Takedowns wait for it. */
+  /** Every takedown waits for it. */
   gate: Promise<void> = Promise.resolve();
   failing = false;
 
   async takeDown(id: MediaId): Promise<number> {
     if (this.failing) throw new Error('disk');
-    const had = this.held.delete(id);
+    const had = this.stored.delete(id);
     await this.gate;
-    this.taken.push(id);
+    this.takenDown.push(id);
     return had ? 1 : 0;
   }
 
   async purge(): Promise<number> {
     if (this.failing) throw new Error('disk');
-    const count = this.held.size;
-    this.held.clear();
+    const count = this.stored.size;
+    this.stored.clear();
     this.purges += 1;
     return count;
   }
@@ -131,7 +130,7 @@ class HeldIds {
 
 interface Edge {
   readonly follower: Follower;
-  readonly cache: HeldIds;
+  readonly cache: StoredIds;
   readonly folder: string;
   readonly brokenOff: MediaId[];
   readonly lines: readonly Readonly<Record<string, unknown>>[];
@@ -143,7 +142,7 @@ interface EdgeOptions {
   readonly clock: Clock;
   readonly folder: string;
   readonly name?: string;
-  readonly cache?: HeldIds;
+  readonly cache?: StoredIds;
   readonly config?: Partial<JournalConfig>;
   readonly open?: OpenOrigin;
   readonly proof?: string;
@@ -153,7 +152,7 @@ let instances = 0;
 
 async function openEdge(t: Test, options: EdgeOptions): Promise<Edge> {
   const { log, metrics, lines } = testDeps();
-  const cache = options.cache ?? new HeldIds();
+  const cache = options.cache ?? new StoredIds();
   const brokenOff: MediaId[] = [];
   let opened = 0;
   instances += 1;
@@ -161,7 +160,7 @@ async function openEdge(t: Test, options: EdgeOptions): Promise<Edge> {
     if (request.method === 'GET') opened += 1;
     return (options.open ?? openHttp(options.port))(request, signal);
   };
-  const given: FollowerDeps = {
+  const deps: FollowerDeps = {
     config: configured(journalSection, { lease: LEASE, ...options.config }),
     edgeName: options.name ?? 'edge-1',
     instance: `instance-${instances}`,
@@ -177,7 +176,7 @@ async function openEdge(t: Test, options: EdgeOptions): Promise<Edge> {
     log,
     metrics,
   };
-  const follower = await followJournal(given);
+  const follower = await followJournal(deps);
   t.teardown(() => follower.close());
   return { follower, cache, folder: options.folder, brokenOff, lines, opened: () => opened };
 }
@@ -226,8 +225,8 @@ const caughtUp = ({ follower }: Edge): Promise<void> =>
 const applied = ({ follower }: Edge, seq: number) =>
   until(`entry ${seq} to be applied`, () => follower.state().applied === seq);
 
-/** Lets time pass beat by beat, each one heard by those who can hear it. */
-async function live(clock: ManualClock, ms: number, ...hearing: readonly Edge[]): Promise<void> {
+/** Advances the clock beat by beat. The given edges receive each beat. */
+async function hearBeats(clock: ManualClock, ms: number, ...hearing: readonly Edge[]): Promise<void> {
   for (let passed = 0; passed < ms; passed += BEAT_MS) {
     clock.advance(BEAT_MS);
     for (const { follower } of hearing) {
@@ -239,13 +238,13 @@ async function live(clock: ManualClock, ms: number, ...hearing: readonly Edge[])
   }
 }
 
-/** Some turns of the event loop, for what should not happen. */
+/** Some turns of the event loop, to see that something does not happen. */
 async function turns(count = 50): Promise<void> {
   for (let turn = 0; turn < count; turn += 1) await new Promise(setImmediate);
 }
 
-/** Time passes until something holds: backoffs and timeouts run out on the way. */
-async function comesAbout(what: string, clock: ManualClock, holds: () => boolean): Promise<void> {
+/** Advances the clock until something is true. Waits and timeouts end on the way. */
+async function untilInTime(what: string, clock: ManualClock, holds: () => boolean): Promise<void> {
   for (let step = 0; step < 400 && !holds(); step += 1) {
     clock.advance(100);
     await turns(10);
@@ -253,7 +252,7 @@ async function comesAbout(what: string, clock: ManualClock, holds: () => boolean
   await until(what, holds);
 }
 
-void t.test('a lease says what may be done, by its mode and nothing but the monotonic clock', async (t) => {
+void t.test('a lease decides by its mode and the monotonic clock alone', async (t) => {
   const table: readonly (readonly [LeaseConfig['mode'], afterMs: number | null, verdict: string])[] = [
     ['revalidate', null, 'revalidate'],
     ['refuse', null, 'refuse'],
@@ -279,7 +278,7 @@ void t.test('a lease says what may be done, by its mode and nothing but the mono
 });
 
 void t.test(
-  'the delay of a beat is told whatever the two clocks show, and never too small by a step of one',
+  'the delay of a beat is measured whatever the two clocks show; a step of one never hides delay',
   async (t) => {
     fc.assert(
       fc.property(
@@ -300,11 +299,11 @@ void t.test(
     const stepped = createDelayGauge();
     t.equal(stepped.delayMs(0, 0), 0);
     t.equal(stepped.delayMs(1_000 - 3_600_000, 1_000), 3_600_000, 'a step back shows as delay');
-    t.equal(stepped.delayMs(2_000 + 3_600_000, 2_000), 0, 'a step forward as none');
+    t.equal(stepped.delayMs(2_000 + 3_600_000, 2_000), 0, 'a step forward shows as none');
   },
 );
 
-void t.test('a position is read back as written, and anything else is told to be damaged', async (t) => {
+void t.test('a position is read back as it was written; anything else is damaged', async (t) => {
   const folder = t.testdir();
   const errors: unknown[] = [];
   const file = await openPositionFile(folder, (thrown) => errors.push(thrown));
@@ -339,23 +338,23 @@ void t.test(
     const first = await openEdge(t, { port: () => origin.port, clock, folder });
     await caughtUp(first);
     t.match(first.follower.state(), { link: 'current', applied: 5, newest: 5, purges: 1, journal: 'journal-a' });
-    t.same(first.cache.taken, [], 'history means nothing to an empty cache');
+    t.same(first.cache.takenDown, [], 'an empty cache needs no old entries');
     origin.journal.add('quarantine', [mediaId(6), mediaId(7)]);
     await applied(first, 6);
-    t.same(first.cache.taken, [mediaId(6), mediaId(7)]);
-    t.same(first.brokenOff, [mediaId(6), mediaId(7)], 'and what is under way is broken off');
+    t.same(first.cache.takenDown, [mediaId(6), mediaId(7)]);
+    t.same(first.brokenOff, [mediaId(6), mediaId(7)], 'and fetches from the origin are ended too');
     await first.follower.close();
     t.equal(first.follower.state().link, 'closed');
 
     for (let index = 10; index <= 29; index += 1) origin.journal.add('expire', [mediaId(index)]);
-    const cache = new HeldIds();
+    const cache = new StoredIds();
     let release = (): void => {};
     cache.gate = new Promise((resolve) => {
       release = resolve;
     });
-    cache.held.add(mediaId(10)).add(mediaId(99));
+    cache.stored.add(mediaId(10)).add(mediaId(99));
     const again = await openEdge(t, { port: () => origin.port, clock, folder, cache });
-    await until('the replay', () => !cache.held.has(mediaId(10)));
+    await until('the replay', () => !cache.stored.has(mediaId(10)));
     await turns();
     t.equal(again.follower.lease.state().kind, 'new', 'not before everything missed is applied');
     t.equal(again.follower.lease.mayServe(), 'refuse');
@@ -363,11 +362,11 @@ void t.test(
     await caughtUp(again);
     t.equal(again.follower.lease.mayServe(), 'yes');
     t.same(
-      cache.taken,
+      cache.takenDown,
       Array.from({ length: 20 }, (_, index) => mediaId(index + 10)),
     );
     t.equal(cache.purges, 0);
-    t.ok(cache.held.has(mediaId(99)), 'what nobody took down stays');
+    t.ok(cache.stored.has(mediaId(99)), 'media that were not taken down stay');
   },
 );
 
@@ -398,7 +397,7 @@ void t.test('the stored position is never ahead of what is applied', async (t) =
   t.equal(await stored(), 1);
 });
 
-void t.test('an entry that the cache cannot apply is not passed over', async (t) => {
+void t.test('an entry that the cache cannot apply is not skipped', async (t) => {
   const { clock, origin } = await openWorld(t);
   const edge = await openEdge(t, { port: () => origin.port, clock, folder: t.testdir() });
   await caughtUp(edge);
@@ -407,7 +406,7 @@ void t.test('an entry that the cache cannot apply is not passed over', async (t)
   await until('the failure', () => edge.lines.some(({ reason }) => reason === 'not_applied'));
   t.equal(edge.follower.state().applied, 0);
   edge.cache.failing = false;
-  await comesAbout('the entry to be applied after all', clock, () => edge.cache.taken.includes(mediaId(1)));
+  await untilInTime('the entry to be applied', clock, () => edge.cache.takenDown.includes(mediaId(1)));
 });
 
 void t.test('a gap, another journal, or a damaged position empties the cache', async (t) => {
@@ -452,7 +451,7 @@ void t.test('a gap, another journal, or a damaged position empties the cache', a
   );
 });
 
-void t.test('an origin that cannot be reached is tried again ever less often', async (t) => {
+void t.test('the wait between attempts to reach the origin grows', async (t) => {
   const { clock, origin } = await openWorld(t);
   await origin.stop();
   const edge = await openEdge(t, {
@@ -462,15 +461,19 @@ void t.test('an origin that cannot be reached is tried again ever less often', a
     config: { reconnectMinMs: 100, reconnectMaxMs: 800 },
   });
   const waits = (): unknown[] => edge.lines.map(({ waitMs }) => waitMs);
-  await comesAbout('some attempts', clock, () => waits().length >= 6);
+  await untilInTime('some attempts', clock, () => waits().length >= 6);
   t.same(waits().slice(0, 6), [200, 400, 800, 800, 800, 800]);
   t.same(edge.follower.lease.state(), { kind: 'new' });
   t.equal(edge.follower.lease.mayServe(), 'refuse');
   await origin.start();
-  await comesAbout('the edge to come back', clock, () => edge.follower.lease.mayServe() === 'yes');
+  await untilInTime('the edge to come back', clock, () => edge.follower.lease.mayServe() === 'yes');
 
   const stranger = await openEdge(t, { port: () => origin.port, clock, folder: t.testdir(), proof: 'wrong' });
-  await comesAbout('its refusals', clock, () => stranger.lines.filter(({ reason }) => reason === 'refused').length > 1);
+  await untilInTime(
+    'its refusals',
+    clock,
+    () => stranger.lines.filter(({ reason }) => reason === 'refused').length > 1,
+  );
   t.equal(stranger.follower.lease.mayServe(), 'refuse');
 });
 
@@ -482,50 +485,53 @@ void t.test('restarts of the origin lose nothing', async (t) => {
     await origin.stop();
     origin.journal.add('delete', [mediaId(round)]);
     await origin.start();
-    await comesAbout('the entry of meanwhile', clock, () => edge.cache.taken.length === round);
+    await untilInTime('the entry of meanwhile', clock, () => edge.cache.takenDown.length === round);
   }
-  t.same(edge.cache.taken, [1, 2, 3].map(mediaId));
+  t.same(edge.cache.takenDown, [1, 2, 3].map(mediaId));
   t.equal(edge.cache.purges, 1, 'only at its first start');
 });
 
-void t.test('a partition is noticed by silence, the lease ends by its mode, and healing makes up for it', async (t) => {
-  const { clock, origin } = await openWorld(t);
-  const relay = await openRelayTo(t, origin);
-  // On the connections that an edge really has.
-  const upstream = openUpstream({
-    config: configured(upstreamSection, { url: relay.url }),
-    clock,
-    ...testDeps(),
-  });
-  t.teardown(() => upstream.close());
-  const open: OpenOrigin = (request, signal) => upstream.fetchOwn(request, signal);
-  const edge = await openEdge(t, { port: () => relay.port, clock, folder: t.testdir(), open });
-  await caughtUp(edge);
-  await live(clock, 5_000, edge);
-  t.equal(relay.accepted > 0, true);
+void t.test(
+  'a partition is noticed by silence, the lease ends, and afterwards missed entries are applied',
+  async (t) => {
+    const { clock, origin } = await openWorld(t);
+    const relay = await openRelayTo(t, origin);
+    // On the connections that an edge really has.
+    const upstream = openUpstream({
+      config: configured(upstreamSection, { url: relay.url }),
+      clock,
+      ...testDeps(),
+    });
+    t.teardown(() => upstream.close());
+    const open: OpenOrigin = (request, signal) => upstream.fetchOwn(request, signal);
+    const edge = await openEdge(t, { port: () => relay.port, clock, folder: t.testdir(), open });
+    await caughtUp(edge);
+    await hearBeats(clock, 5_000, edge);
+    t.equal(relay.accepted > 0, true);
 
-  relay.set('partition');
-  origin.journal.add('delete', [mediaId(1)]);
-  for (let second = 0; second < 10; second += 1) {
-    clock.advance(BEAT_MS);
-    await turns();
-  }
-  t.equal(edge.follower.lease.mayServe(), 'yes', 'within the lease');
-  t.ok(
-    edge.lines.some(({ reason }) => reason === 'silent'),
-    'the dead connection was given up before',
-  );
-  clock.advance(1);
-  t.equal(edge.follower.lease.mayServe(), 'refuse', 'and not a moment longer');
-  t.same(edge.cache.taken, []);
-  await comesAbout('the origin to notice too', clock, () => connectedEdges(origin.stream).length === 0);
+    relay.set('partition');
+    origin.journal.add('delete', [mediaId(1)]);
+    for (let second = 0; second < 10; second += 1) {
+      clock.advance(BEAT_MS);
+      await turns();
+    }
+    t.equal(edge.follower.lease.mayServe(), 'yes', 'within the lease');
+    t.ok(
+      edge.lines.some(({ reason }) => reason === 'silent'),
+      'the dead connection was given up before that',
+    );
+    clock.advance(1);
+    t.equal(edge.follower.lease.mayServe(), 'refuse', 'and not a millisecond longer');
+    t.same(edge.cache.takenDown, []);
+    await untilInTime('the origin to notice too', clock, () => connectedEdges(origin.stream).length === 0);
 
-  relay.set('pass');
-  await comesAbout('the edge to be current again', clock, () => edge.follower.lease.mayServe() === 'yes');
-  t.same(edge.cache.taken, [mediaId(1)], 'nothing is served before what was missed is applied');
-});
+    relay.set('pass');
+    await untilInTime('the edge to be current again', clock, () => edge.follower.lease.mayServe() === 'yes');
+    t.same(edge.cache.takenDown, [mediaId(1)], 'nothing is served before the missed entries are applied');
+  },
+);
 
-void t.test('clocks that are wrong, or jump, neither prolong a lease nor end the following', async (t) => {
+void t.test('clocks that are wrong or jump do not prolong a lease, and following goes on', async (t) => {
   const { clock, origin } = await openWorld(t);
   origin.skewMs = 10 * 365 * 86_400_000;
   const skewed: Clock = {
@@ -535,22 +541,22 @@ void t.test('clocks that are wrong, or jump, neither prolong a lease nor end the
   };
   const edge = await openEdge(t, { port: () => origin.port, clock: skewed, folder: t.testdir() });
   await caughtUp(edge);
-  await live(clock, 5_000, edge);
+  await hearBeats(clock, 5_000, edge);
   origin.skewMs += 3_600_000;
-  await live(clock, 3_000, edge);
-  t.equal(edge.follower.state().connects, 1, 'a step forward goes unnoticed');
+  await hearBeats(clock, 3_000, edge);
+  t.equal(edge.follower.state().connects, 1, 'a step forward has no effect');
   origin.skewMs -= 7_200_000;
   clock.advance(BEAT_MS);
-  await until('the doubt', () => edge.lines.some(({ reason }) => reason === 'delayed'));
-  await comesAbout('a new stream', clock, () => edge.follower.state().link === 'current');
-  await live(clock, 3_000, edge);
+  await until('the delay to be noticed', () => edge.lines.some(({ reason }) => reason === 'delayed'));
+  await untilInTime('a new stream', clock, () => edge.follower.state().link === 'current');
+  await hearBeats(clock, 3_000, edge);
   t.equal(edge.follower.lease.mayServe(), 'yes');
   await origin.stop();
   clock.advance(LEASE.ttlMs + 1);
   t.equal(edge.follower.lease.mayServe(), 'refuse');
 });
 
-void t.test('beats that come late renew only what they are worth', async (t) => {
+void t.test('a late beat renews the lease only from the time it was sent', async (t) => {
   const clock = new ManualClock();
   const hello = '{"t":"hello","journal":"j","oldest":1,"newest":0,"beatMs":1000}\n';
   const beat = (at: number): string => `{"t":"beat","newest":0,"at":${at}}\n`;
@@ -572,10 +578,10 @@ void t.test('beats that come late renew only what they are worth', async (t) => 
   stream?.write(beat(1_100));
   await turns();
   const state = edge.follower.lease.state();
-  t.equal(state.kind === 'held' && state.currentMsAgo, 4_300, 'sent 4.3 s ago, whenever it came');
+  t.equal(state.kind === 'held' && state.currentMsAgo, 4_300, 'it was sent 4.3 s ago, whenever it arrived');
 });
 
-void t.test('what is not the protocol ends the stream and is not applied', async (t) => {
+void t.test('a line that is not of the protocol ends the stream and is not applied', async (t) => {
   const clock = new ManualClock();
   const id = mediaId(1);
   const hello = '{"t":"hello","journal":"j","oldest":1,"newest":0,"beatMs":1000}\n';
@@ -607,14 +613,17 @@ void t.test('what is not the protocol ends the stream and is not applied', async
     });
     await until(`the end: ${what}`, () => edge.lines.some(({ reason }) => reason === 'garbled'));
     t.equal(edge.follower.lease.mayServe(), 'refuse', what);
-    t.ok(edge.cache.taken.length === 0 && (edge.follower.state().applied ?? 0) === 0, `${what}: nothing was applied`);
+    t.ok(
+      edge.cache.takenDown.length === 0 && (edge.follower.state().applied ?? 0) === 0,
+      `${what}: nothing was applied`,
+    );
     await edge.follower.close();
     await server.close();
   }
 });
 
 void t.test(
-  'a mute connection is given up while it is being made, and one that is not counted is made anew',
+  'an origin that does not answer is given up, and a stream that the origin does not know is opened again',
   async (t) => {
     const clock = new ManualClock();
     const mute = await listenRaw(() => {});
@@ -646,7 +655,7 @@ void t.test(
     time.advance(BEAT_MS);
     await until('the end', () => forgetful.lines.some(({ reason }) => reason === 'not_counted'));
     lose = false;
-    await comesAbout('the next stream', time, () => forgetful.follower.state().link === 'current');
+    await untilInTime('the next stream', time, () => forgetful.follower.state().link === 'current');
   },
 );
 
@@ -659,8 +668,8 @@ void t.test('three edges, one cut off and one down: who confirms, and until when
   const downFolder = join(t.testdirName, 'down');
   const down = await openEdge(t, { name: 'down', port: () => origin.port, clock, folder: downFolder });
   await Promise.all([near, cut, down].map(caughtUp));
-  for (const { cache } of [near, cut, down]) cache.held.add(id);
-  await live(clock, 2_000, near, cut, down);
+  for (const { cache } of [near, cut, down]) cache.stored.add(id);
+  await hearBeats(clock, 2_000, near, cut, down);
   await down.follower.close();
   await until('it to be gone', () => connectedEdges(origin.stream).length === 2);
   relay.set('partition');
@@ -669,14 +678,14 @@ void t.test('three edges, one cut off and one down: who confirms, and until when
   const { seq } = origin.journal.add('delete', [id]);
   const waiting = origin.stream?.confirmed(seq, 4_000);
   await applied(near, seq);
-  t.equal(near.cache.held.has(id), false, 'a connected edge has stopped before any time passed');
+  t.equal(near.cache.stored.has(id), false, 'a connected edge stops before any time has passed');
   for (let second = 0; second < 4; second += 1) {
     clock.advance(BEAT_MS);
     await turns();
   }
-  t.same(await waiting, { confirmed: 1, connected: 2 }, 'the one that is cut off is counted and has not confirmed');
+  t.same(await waiting, { confirmed: 1, connected: 2 }, 'the edge that is cut off is counted and has not confirmed');
 
-  t.ok(cut.cache.held.has(id) && cut.follower.lease.mayServe() === 'yes', 'it still serves');
+  t.ok(cut.cache.stored.has(id) && cut.follower.lease.mayServe() === 'yes', 'it still serves');
   while (cut.follower.lease.mayServe() === 'yes') {
     clock.advance(100);
     await turns(5);
@@ -690,93 +699,96 @@ void t.test('three edges, one cut off and one down: who confirms, and until when
     folder: downFolder,
     cache: down.cache,
   });
-  t.ok(down.cache.held.has(id));
-  t.equal(back.follower.lease.mayServe(), 'refuse', 'the one that was down does not serve yet');
+  t.ok(down.cache.stored.has(id));
+  t.equal(back.follower.lease.mayServe(), 'refuse', 'the edge that was down does not serve yet');
   await caughtUp(back);
-  t.notOk(down.cache.held.has(id));
+  t.notOk(down.cache.stored.has(id));
   relay.set('pass');
-  await comesAbout('the cut-off edge to be current', clock, () => cut.follower.lease.mayServe() === 'yes');
-  t.notOk(cut.cache.held.has(id));
+  await untilInTime('the cut-off edge to be current', clock, () => cut.follower.lease.mayServe() === 'yes');
+  t.notOk(cut.cache.stored.has(id));
   await until('all confirmations', () => connectedEdges(origin.stream).every(({ confirmed }) => confirmed === seq));
   t.same(await origin.stream?.confirmed(seq), { confirmed: 3, connected: 3 });
 });
 
-void t.test('whatever happens to the network and to either side, nothing taken down outlives the lease', async (t) => {
-  const step = fc.constantFrom(
-    'takedown',
-    'beat',
-    'cut',
-    'partition',
-    'heal',
-    'origin restarts',
-    'edge restarts',
-    'edge dies',
-    'refuse',
-    'long',
-  );
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
-      const clock = new ManualClock();
-      const origin = new Origin(clock);
-      await origin.start();
-      const relay = await openRelay(() => origin.port);
-      const folder = t.testdir({});
-      const cache = new HeldIds();
-      const options = { port: () => relay.port, clock, folder, cache };
-      let edge = await openEdge(t, options);
-      const takenDownMs = new Map<MediaId, number>();
-      let next = 0;
-      const check = (): void => {
-        if (edge.follower.lease.mayServe() !== 'yes') return;
-        for (const [id, atMs] of takenDownMs) {
-          if (cache.held.has(id) && clock.monotonicMs() - atMs > LEASE.ttlMs)
-            t.fail(`${id} is served after ${steps.join(', ')}`);
-        }
-      };
-      const advance = async (ms: number): Promise<void> => {
-        for (let passed = 0; passed < ms; passed += 500) {
-          clock.advance(500);
+void t.test(
+  'whatever happens to the network and to both sides, nothing is served longer than a lease after its takedown',
+  async (t) => {
+    const step = fc.constantFrom(
+      'takedown',
+      'beat',
+      'cut',
+      'partition',
+      'heal',
+      'origin restarts',
+      'edge restarts',
+      'edge dies',
+      'refuse',
+      'long',
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
+        const clock = new ManualClock();
+        const origin = new Origin(clock);
+        await origin.start();
+        const relay = await openRelay(() => origin.port);
+        const folder = t.testdir({});
+        const cache = new StoredIds();
+        const options = { port: () => relay.port, clock, folder, cache };
+        let edge = await openEdge(t, options);
+        const takenDownMs = new Map<MediaId, number>();
+        let next = 0;
+        const check = (): void => {
+          if (edge.follower.lease.mayServe() !== 'yes') return;
+          for (const [id, atMs] of takenDownMs) {
+            if (cache.stored.has(id) && clock.monotonicMs() - atMs > LEASE.ttlMs)
+              t.fail(`${id} is served after ${steps.join(', ')}`);
+          }
+        };
+        const advance = async (ms: number): Promise<void> => {
+          for (let passed = 0; passed < ms; passed += 500) {
+            clock.advance(500);
+            check();
+            await turns(4);
+            check();
+          }
+        };
+        for (let index = 0; index < 40; index += 1) cache.stored.add(mediaId(index));
+        for (const each of steps) {
+          if (each === 'takedown') {
+            const id = mediaId(next++);
+            origin.journal.add('delete', [id]);
+            takenDownMs.set(id, clock.monotonicMs());
+          } else if (each === 'beat') await advance(BEAT_MS);
+          else if (each === 'long') await advance(12_000);
+          else if (each === 'cut') relay.cut();
+          else if (each === 'partition' || each === 'refuse') relay.set(each);
+          else if (each === 'heal') relay.set('pass');
+          else if (each === 'origin restarts') {
+            await origin.stop();
+            await origin.start();
+          } else {
+            await edge.follower.close();
+            edge = await openEdge(t, options);
+          }
           check();
-          await turns(4);
-          check();
         }
-      };
-      for (let index = 0; index < 40; index += 1) cache.held.add(mediaId(index));
-      for (const each of steps) {
-        if (each === 'takedown') {
-          const id = mediaId(next++);
-          origin.journal.add('delete', [id]);
-          takenDownMs.set(id, clock.monotonicMs());
-        } else if (each === 'beat') await advance(BEAT_MS);
-        else if (each === 'long') await advance(12_000);
-        else if (each === 'cut') relay.cut();
-        else if (each === 'partition' || each === 'refuse') relay.set(each);
-        else if (each === 'heal') relay.set('pass');
-        else if (each === 'origin restarts') {
-          await origin.stop();
-          await origin.start();
-        } else {
-          await edge.follower.close();
-          edge = await openEdge(t, options);
-        }
-        check();
-      }
-      relay.set('pass');
-      await comesAbout(
-        'everything to be applied',
-        clock,
-        () => edge.follower.state().applied === origin.journal.newest() && edge.follower.lease.mayServe() === 'yes',
-      );
-      for (const id of takenDownMs.keys()) if (cache.held.has(id)) t.fail(`${id} was never taken down`);
-      await edge.follower.close();
-      await relay.close();
-      await origin.stop();
-    }),
-    { numRuns: 10, endOnFailure: true },
-  );
-  t.pass('in every schedule tried');
-});
+        relay.set('pass');
+        await untilInTime(
+          'everything to be applied',
+          clock,
+          () => edge.follower.state().applied === origin.journal.newest() && edge.follower.lease.mayServe() === 'yes',
+        );
+        for (const id of takenDownMs.keys()) if (cache.stored.has(id)) t.fail(`${id} was never taken down`);
+        await edge.follower.close();
+        await relay.close();
+        await origin.stop();
+      }),
+      { numRuns: 10, endOnFailure: true },
+    );
+    t.pass('in every schedule that was tried');
+  },
+);
 
-// Node 20 now and then takes its handles down for ever after connections that were reset, long after the last of these
-// tests: it spins in its own clean-up, which an exit by name leaves out.
+// After connections were reset, Node 20 sometimes never finishes closing its handles, long after the last test. An
+// explicit exit skips that.
 t.teardown(() => void setImmediate(() => process.exit()));

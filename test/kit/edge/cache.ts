@@ -1,4 +1,4 @@
-/** Caches to look at: small, in a folder of the test's, over a file system that fails on demand. */
+/** Small caches for tests, in a folder of the test, over a file system that fails on demand. */
 import { createCipheriv, createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -17,7 +17,7 @@ export const NEVER = new AbortController().signal;
 
 type Sections = { readonly [K in 'memory' | 'disk' | 'parts' | 'fill' | 'policies']?: Partial<CacheConfig[K]> };
 
-/** Small limits, no background verification, no free-disk floor, unless said otherwise. */
+/** Small limits, no background verification and no free-disk floor, unless given otherwise. */
 export function cacheConfig(folder: string, sections: Sections = {}): CacheConfig {
   const defaults = configured(cacheSection);
   return {
@@ -49,12 +49,12 @@ export async function openTestCache(
   clock = new ManualClock(),
   mayPromote: (entry: Entry) => boolean = () => true,
 ): Promise<TestCache> {
-  const parts = testDeps();
-  const cache = await openCache(config, { log: parts.log, metrics: parts.metrics, clock, files, mayPromote });
-  return { ...parts, cache, clock, files };
+  const deps = testDeps();
+  const cache = await openCache(config, { log: deps.log, metrics: deps.metrics, clock, files, mayPromote });
+  return { ...deps, cache, clock, files };
 }
 
-/** An entry as our origin's media have it. */
+/** An entry like those of the origin's media. */
 export function entryOf(key: string, bytes: Buffer, changes: Partial<Entry> = {}): Entry {
   return {
     key: key as CacheKey,
@@ -90,31 +90,31 @@ export function keyOf(text: string): CacheKey {
   return text as CacheKey;
 }
 
-/** Bytes that differ from place to place and from seed to seed. */
+/** Bytes that differ from offset to offset and from seed to seed. */
 export function bytesOf(sizeBytes: number, seed = 1): Buffer {
   const key = Buffer.alloc(16);
   key.writeUInt32LE(seed);
   return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(sizeBytes));
 }
 
-export async function writeAll(filling: Fill, bytes: Buffer, chunkBytes = 50_000): Promise<void> {
-  for (let at = 0; at < bytes.length; at += chunkBytes) await filling.write(bytes.subarray(at, at + chunkBytes));
+export async function writeAll(fill: Fill, bytes: Buffer, chunkBytes = 50_000): Promise<void> {
+  for (let at = 0; at < bytes.length; at += chunkBytes) await fill.write(bytes.subarray(at, at + chunkBytes));
 }
 
-export async function put(cache: EdgeCache, entry: Entry, bytes: Buffer, placement = BOTH): Promise<FillOutcome> {
-  const filling = cache.fill(entry, placement);
-  await writeAll(filling, bytes);
-  return filling.end();
+export async function put(cache: EdgeCache, entry: Entry, bytes: Buffer, tiers = BOTH): Promise<FillOutcome> {
+  const fill = cache.fill(entry, tiers);
+  await writeAll(fill, bytes);
+  return fill.end();
 }
 
-/** All that a stream gives, to its end; rejects with what it fails with. */
+/** Reads a stream to its end. Rejects with the error of the stream. */
 export async function readAll(stream: Readable): Promise<Buffer> {
   const pieces: Buffer[] = [];
   for await (const piece of stream) pieces.push(piece as Buffer);
   return Buffer.concat(pieces);
 }
 
-/** Every file below a folder and its size; nothing where there is none, also when it goes meanwhile. */
+/** Every file below a folder with its size. Files that are removed meanwhile are left out. */
 export async function filesBelow(folder: string): Promise<ReadonlyMap<string, number>> {
   const found = new Map<string, number>();
   const names = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
@@ -131,9 +131,9 @@ export async function filesBelow(folder: string): Promise<ReadonlyMap<string, nu
   return found;
 }
 
-/** The real file system, failing when told to. */
+/** The real file system, which fails on demand. */
 export class FaultyFiles implements DiskFiles {
-  /** Called with what is about to be done; throws to make it fail, waits to make it slow. */
+  /** Called before each operation: may throw, to make it fail, or wait, to make it slow. */
   before: (verb: keyof DiskFiles | 'write' | 'read', path: string) => void | Promise<void> = () => undefined;
   free: number | undefined;
   /** The number of files that are open. */
