@@ -1,4 +1,4 @@
-/** The kernel that both processes stand on: ids, sizes, configuration, logs, replies. */
+/** What both processes share: ids, sizes, configuration, logs, replies. */
 import { spawnSync } from 'node:child_process';
 import { createServer, request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -33,7 +33,7 @@ import { createMetrics } from '../../src/metrics.js';
 import { send } from '../../src/server/send.js';
 import { ManualClock } from '../kit/clock.js';
 
-void t.test('sizes are read in decimal and binary units, and nothing else is', async (t) => {
+void t.test('sizes are read in decimal and binary units only', async (t) => {
   t.equal(parseSize('10MB'), 10_000_000);
   t.equal(parseSize('64 KiB'), 65_536);
   t.equal(parseSize('1500'), 1_500);
@@ -47,7 +47,7 @@ void t.test('durations are read with a unit only', async (t) => {
   for (const wrong of ['', '10', '-1s', '1w', 's']) t.equal(parseDuration(wrong), undefined, wrong);
 });
 
-void t.test('what is written of a size or a duration is read back as the same', async () => {
+void t.test('a size or duration that was written is read back as the same', async () => {
   fc.assert(
     fc.property(
       fc.nat(),
@@ -70,7 +70,7 @@ void t.test('a media id is a ULID in either case and is printed in upper case', 
   }
 });
 
-void t.test('ids sort in the order they were made, also when the clock steps back', async (t) => {
+void t.test('ids sort in the order in which they were made, also when the clock steps back', async (t) => {
   let now = 1_800_000_000_000;
   const next = createIdSource({ now: () => now });
   const made = Array.from({ length: 2_000 }, (_, index) => {
@@ -82,21 +82,18 @@ void t.test('ids sort in the order they were made, also when the clock steps bac
   t.ok(made.every((id) => parseMediaId(id) === id));
 });
 
-void t.test(
-  'the random part of an id takes every character in every place, and no two sources make the same',
-  async (t) => {
-    let now = 1_800_000_000_000;
-    const [one, other] = [createIdSource({ now: () => now }), createIdSource({ now: () => now })];
-    const made = Array.from({ length: 1_000 }, () => {
-      now += 1;
-      return [one(), other()].map((id) => id.slice(10));
-    }).flat();
-    t.equal(new Set(made).size, made.length);
-    for (let place = 0; place < 16; place += 1) {
-      t.equal(new Set(made.map((random) => random[place])).size, 32, `place ${place}`);
-    }
-  },
-);
+void t.test('the random part of an id uses every character in every place, and differs between sources', async (t) => {
+  let now = 1_800_000_000_000;
+  const [one, other] = [createIdSource({ now: () => now }), createIdSource({ now: () => now })];
+  const made = Array.from({ length: 1_000 }, () => {
+    now += 1;
+    return [one(), other()].map((id) => id.slice(10));
+  }).flat();
+  t.equal(new Set(made).size, made.length);
+  for (let place = 0; place < 16; place += 1) {
+    t.equal(new Set(made.map((random) => random[place])).size, 32, `place ${place}`);
+  }
+});
 
 void t.test('a SHA-256 is 64 lower-case digits and nothing else', async (t) => {
   t.ok(parseSha256('a'.repeat(64)));
@@ -146,7 +143,7 @@ void t.test('a file may state part of a section and leave out the rest', async (
   });
 });
 
-void t.test('every fault of a file is told at once, with its path', async (t) => {
+void t.test('all faults of a file are reported at once, with their paths', async (t) => {
   const faulty = `
 edge:
   max_size: huge
@@ -181,7 +178,7 @@ elsewhere: {}
   t.notMatch(told, /hunter2/, 'a secret in the file is not repeated');
 });
 
-void t.test('a file that is no YAML, or is not there, is a fault and never a stack', async (t) => {
+void t.test('a file that is missing or not YAML is a fault, without a stack', async (t) => {
   t.match(parseConfig('edge: [', sections, context), { kind: 'faulty' });
   t.match(parseConfig('- a\n- b\n', sections, context), { kind: 'faulty', faults: [{ message: /keys and values/ }] });
   t.match(loadConfig('no/such/file.yaml', sections, context), {
@@ -207,7 +204,7 @@ void t.test('the rendered file shows every key and reads back as the defaults', 
   t.throws(() => renderConfig(sections, { ...texts, firstKeys: ['edge.keys.none'] }), /edge\.keys\.none/);
 });
 
-void t.test('what is declared once and used twice is explained once in the rendered file', async (t) => {
+void t.test('the rendered file explains a shared declaration once', async (t) => {
   const limits = section('Limits.', { idleMs: duration({ default: '5s', help: 'How long.' }) });
   const listener = section('A listener.', { limits });
   const name = text({ default: 'a', help: 'A name.' });
@@ -250,7 +247,7 @@ two:
   );
 });
 
-void t.test('a log line carries no token, and a target no signature', async (t) => {
+void t.test('a log line contains no token, and no signature of a target', async (t) => {
   const lines: string[] = [];
   const log = createLog('test', { level: 'debug', requests: 'all' }, { write: (line) => void lines.push(line) });
   log.info(
@@ -265,7 +262,7 @@ void t.test('a log line carries no token, and a target no signature', async (t) 
   t.match(lines.join(''), /"target":"\/v1\/media\/X\?w=1&sig=\[redacted\]&exp=5"/);
 });
 
-void t.test('a fault becomes a problem document that tells nothing of its cause', async (t) => {
+void t.test('a fault becomes a problem document without its cause', async (t) => {
   const reply = problemReply(faultOf(new Error('cannot open /srv/secret/file')));
   t.equal(reply.status, 500);
   const text = reply.body.kind === 'bytes' ? Buffer.from(reply.body.bytes).toString() : '';
@@ -280,7 +277,7 @@ void t.test('a fault becomes a problem document that tells nothing of its cause'
   t.match(errorFields(new Error('outer', { cause: new Error('inner') })), { causes: ['Error: inner'] });
 });
 
-void t.test('a wait ends at its instant or at once when it is cancelled', async (t) => {
+void t.test('sleep ends after its time, or at once when its signal aborts', async (t) => {
   const clock = new ManualClock();
   let ended = false;
   const waiting = sleep(clock, 1_000).then(() => {
@@ -324,7 +321,7 @@ void t.test('journal lines are read back as written, and anything else is refuse
   t.equal(parseConfirmation('{"edge":"","instance":"i","seq":4}'), undefined);
 });
 
-void t.test('metrics render under their prefix, with what is read at collection', async (t) => {
+void t.test('metrics are rendered with their prefix, and gauges are read at that moment', async (t) => {
   const metrics = createMetrics('media_test_');
   metrics.counter('hits_total', 'Hits.', ['tier']).add(2, { tier: 'memory' });
   const bytes = metrics.gauge('held_bytes', 'Bytes.');
@@ -373,7 +370,7 @@ async function exchange(reply: Reply, method = 'GET'): Promise<Answer> {
   }
 }
 
-void t.test('HEAD has the head of GET and opens no body', async (t) => {
+void t.test('HEAD has the same head as GET and opens no body', async (t) => {
   let opened = 0;
   const reply: Reply = {
     status: 200,
@@ -428,7 +425,7 @@ void t.test('a body that fails half way breaks the connection', async (t) => {
   t.equal(answer.complete, false);
 });
 
-void t.test('JSON is not stored by anyone unless its owner says so', async (t) => {
+void t.test('JSON replies are no-store unless they say otherwise', async (t) => {
   t.match(await exchange(jsonReply(200, { a: 1 })), { body: '{"a":1}', headers: { 'cache-control': 'no-store' } });
   t.match(await exchange(jsonReply(200, { a: 1 }, [['cache-control', 'max-age=60']])), {
     headers: { 'cache-control': 'max-age=60' },

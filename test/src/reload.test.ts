@@ -1,4 +1,4 @@
-/** How a changed configuration comes into force while a process runs. */
+/** How a process applies a changed configuration while it runs. */
 import { rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -34,12 +34,12 @@ function openReloadable(t: Test, path: string | undefined, files: readonly strin
   const { log, lines } = testDeps();
   const clock = new ManualClock();
   const applied: number[] = [];
-  const held = { text: '', files };
-  const readAll = (): LoadOutcome<Settings> => parseConfig(held.text, sections);
+  const source = { text: '', files };
+  const readAll = (): LoadOutcome<Settings> => parseConfig(source.text, sections);
   const first = readAll();
   if (first.kind !== 'loaded') throw new Error('the defaults are right');
   const reloading = openReloading<Settings>({
-    source: { path, read: readAll, files: () => held.files },
+    source: { path, read: readAll, files: () => source.files },
     config: first.config,
     livePaths: ['edge.rules'],
     apply: ({ edge }) => void applied.push(edge.rules),
@@ -47,33 +47,33 @@ function openReloadable(t: Test, path: string | undefined, files: readonly strin
     log,
   });
   t.teardown(() => reloading.close());
-  return Object.assign(held, { reloading, clock, applied, lines });
+  return Object.assign(source, { reloading, clock, applied, lines });
 }
 
 void t.test(
-  'a good file comes into force, a bad one is refused whole, and what needs a restart is named',
+  'a good file is applied, a bad one is refused as a whole, and keys that need a restart are named',
   async (t) => {
-    const bench = openReloadable(t, undefined);
-    t.same(bench.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] });
-    bench.text = 'edge: { rules: 5, pass: { idle_timeout_ms: 7 } }';
-    t.same(bench.reloading.reload(), { kind: 'applied', changed: true, needRestart: ['edge.pass.idle_timeout'] });
-    t.match(bench.lines.at(-2), { level: 'info', changed: ['edge.rules'] });
-    t.match(bench.lines.at(-1), { level: 'warn', msg: 'only a restart changes edge.pass.idle_timeout' });
-    bench.clock.advance(1_000);
-    const { readAt } = bench.reloading.state();
-    bench.text = 'edge: { rules: 50, surprise: 1 }\norigins: 1';
-    const refused = bench.reloading.reload();
+    const reloadable = openReloadable(t, undefined);
+    t.same(reloadable.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] });
+    reloadable.text = 'edge: { rules: 5, pass: { idle_timeout_ms: 7 } }';
+    t.same(reloadable.reloading.reload(), { kind: 'applied', changed: true, needRestart: ['edge.pass.idle_timeout'] });
+    t.match(reloadable.lines.at(-2), { level: 'info', changed: ['edge.rules'] });
+    t.match(reloadable.lines.at(-1), { level: 'warn', msg: 'only a restart changes edge.pass.idle_timeout' });
+    reloadable.clock.advance(1_000);
+    const { readAt } = reloadable.reloading.state();
+    reloadable.text = 'edge: { rules: 50, surprise: 1 }\norigins: 1';
+    const refused = reloadable.reloading.reload();
     t.equal(refused.kind === 'refused' && refused.faults.length, 3, 'every fault at once');
-    t.same(bench.reloading.state().readAt, readAt);
-    t.equal(bench.reloading.state().faults.length, 3, 'they are shown until a good file comes');
-    bench.text = 'edge: { rules: 5 }';
-    t.same(bench.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] }, 'as it was started');
-    t.same(bench.applied, [1, 5, 5]);
-    t.same(bench.reloading.state().faults, []);
+    t.same(reloadable.reloading.state().readAt, readAt);
+    t.equal(reloadable.reloading.state().faults.length, 3, 'they are shown until a good file is read');
+    reloadable.text = 'edge: { rules: 5 }';
+    t.same(reloadable.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] }, 'as it was started');
+    t.same(reloadable.applied, [1, 5, 5]);
+    t.same(reloadable.reloading.state().faults, []);
   },
 );
 
-void t.test('SIGHUP and a changed or replaced file bring a reload; closing ends both', async (t) => {
+void t.test('SIGHUP and a changed or replaced file cause a reload; closing ends both', async (t) => {
   const folder = t.testdir({
     'config.yaml': '',
     'other.yaml': '',
@@ -84,62 +84,62 @@ void t.test('SIGHUP and a changed or replaced file bring a reload; closing ends 
   const path = join(folder, 'config.yaml');
   const secret = join(folder, 'mount', 'secret');
   const before = process.listenerCount('SIGHUP');
-  const bench = openReloadable(t, path, [secret]);
+  const reloadable = openReloadable(t, path, [secret]);
   process.emit('SIGHUP', 'SIGHUP');
-  t.equal(bench.applied.length, 1);
+  t.equal(reloadable.applied.length, 1);
 
   const comesInForce = (rules: number): Promise<void> =>
     until(`the change to ${rules}`, () => {
-      bench.clock.advance(200);
-      return bench.applied.at(-1) === rules;
+      reloadable.clock.advance(200);
+      return reloadable.applied.at(-1) === rules;
     });
-  bench.text = 'edge: { rules: 2 }';
-  await writeFile(path, bench.text);
+  reloadable.text = 'edge: { rules: 2 }';
+  await writeFile(path, reloadable.text);
   await comesInForce(2);
-  bench.text = 'edge: { rules: 3 }';
-  await writeFile(`${path}.new`, bench.text);
+  reloadable.text = 'edge: { rules: 3 }';
+  await writeFile(`${path}.new`, reloadable.text);
   await rename(`${path}.new`, path);
   await comesInForce(3);
-  bench.text = 'edge: { rules: 4 }';
+  reloadable.text = 'edge: { rules: 4 }';
   await writeFile(join(folder, 'one', 'secret'), 'changed');
   await comesInForce(4);
-  bench.text = 'edge: { rules: 5 }';
+  reloadable.text = 'edge: { rules: 5 }';
   await symlink('two', join(folder, 'next'));
   await rename(join(folder, 'next'), join(folder, 'mount'));
   await comesInForce(5);
-  bench.reloading.close();
+  reloadable.reloading.close();
   t.equal(process.listenerCount('SIGHUP'), before);
-  t.equal(bench.clock.pending, 0);
+  t.equal(reloadable.clock.pending, 0);
 });
 
 void t.test(
-  'files that a changed configuration names are watched from then on, also one that is not there yet',
+  'files that a changed configuration names are watched from then on, also one that does not exist yet',
   async (t) => {
     const folder = t.testdir({ 'config.yaml': '', secrets: { first: '' } });
     const at = (name: string): string => join(folder, 'secrets', name);
-    const bench = openReloadable(t, join(folder, 'config.yaml'), [at('first')]);
+    const reloadable = openReloadable(t, join(folder, 'config.yaml'), [at('first')]);
     const comesInForce = (rules: number): Promise<void> =>
       until(`the change to ${rules}`, () => {
-        bench.clock.advance(200);
-        return bench.applied.at(-1) === rules;
+        reloadable.clock.advance(200);
+        return reloadable.applied.at(-1) === rules;
       });
-    bench.text = 'edge: { rules: 50 }';
-    bench.files = [at('second')];
-    t.equal(bench.reloading.reload().kind, 'refused');
-    bench.text = 'edge: { rules: 2 }';
+    reloadable.text = 'edge: { rules: 50 }';
+    reloadable.files = [at('second')];
+    t.equal(reloadable.reloading.reload().kind, 'refused');
+    reloadable.text = 'edge: { rules: 2 }';
     await writeFile(at('second'), '');
     await comesInForce(2);
-    bench.text = 'edge: { rules: 3 }';
+    reloadable.text = 'edge: { rules: 3 }';
     await writeFile(at('second'), 'changed');
     await comesInForce(3);
   },
 );
 
 void t.test('neither the log nor the state shows a line of a file that cannot be read', (t) => {
-  const bench = openReloadable(t, undefined);
-  bench.text = 'access:\n  edge_secret: "a secret that somebody wrote here\n';
-  const refused = bench.reloading.reload();
+  const reloadable = openReloadable(t, undefined);
+  reloadable.text = 'access:\n  edge_secret: "a secret that somebody wrote here\n';
+  const refused = reloadable.reloading.reload();
   t.match(refused, { kind: 'refused', faults: [/at line \d+, column \d+/] });
-  t.notMatch(JSON.stringify([refused, bench.reloading.state(), bench.lines]), /somebody wrote/);
+  t.notMatch(JSON.stringify([refused, reloadable.reloading.state(), reloadable.lines]), /somebody wrote/);
   t.end();
 });

@@ -1,4 +1,4 @@
-/** Field lists, what crosses a hop, Cache-Control in all its forms, Accept: tables by section, and properties over anything. */
+/** Field lists, forwarded fields, Cache-Control in all its forms, Accept: tables by section of the RFCs, and properties. */
 import * as fc from 'fast-check';
 import t from 'tap';
 import { chooseType } from '../../../src/http/accept.js';
@@ -27,7 +27,7 @@ import type { HeaderList } from '../../../src/http/reply.js';
 const NOTHING_SAID = responseDirectives('');
 
 void t.test(
-  'lines of one field are one value, and lists split outside quotes only (RFC 9110 5.3, 5.6.1)',
+  'several lines of a field are one value, and lists are split outside quotes only (RFC 9110 5.3, 5.6.1)',
   async (t) => {
     const headers: HeaderList = [
       ['a', '1'],
@@ -52,57 +52,60 @@ void t.test(
   },
 );
 
-void t.test('fields of one connection, and those that Connection names, go no further (RFC 9110 7.6.1)', async (t) => {
-  const crossing = (headers: HeaderList): string[] => endToEnd(headers).map(([name]) => name);
-  for (const name of [
-    'connection',
-    'keep-alive',
-    'proxy-connection',
-    'te',
-    'trailer',
-    'transfer-encoding',
-    'upgrade',
-    'http2-settings',
-    'proxy-authenticate',
-    'proxy-authorization',
-    'proxy-authentication-info',
-  ]) {
+void t.test(
+  'fields of one connection, and those that Connection names, are not forwarded (RFC 9110 7.6.1)',
+  async (t) => {
+    const crossing = (headers: HeaderList): string[] => endToEnd(headers).map(([name]) => name);
+    for (const name of [
+      'connection',
+      'keep-alive',
+      'proxy-connection',
+      'te',
+      'trailer',
+      'transfer-encoding',
+      'upgrade',
+      'http2-settings',
+      'proxy-authenticate',
+      'proxy-authorization',
+      'proxy-authentication-info',
+    ]) {
+      t.strictSame(
+        crossing([
+          [name, 'x'],
+          ['etag', '"a"'],
+        ]),
+        ['etag'],
+        name,
+      );
+    }
     t.strictSame(
       crossing([
-        [name, 'x'],
-        ['etag', '"a"'],
+        ['connection', 'A, close'],
+        ['a', '1'],
+        ['connection', ' b'],
+        ['b', '2'],
+        ['close', '3'],
+        ['c', '4'],
       ]),
-      ['etag'],
-      name,
+      ['c'],
     );
-  }
-  t.strictSame(
-    crossing([
-      ['connection', 'A, close'],
-      ['a', '1'],
-      ['connection', ' b'],
-      ['b', '2'],
-      ['close', '3'],
-      ['c', '4'],
-    ]),
-    ['c'],
-  );
-  t.strictSame(
-    crossing([
-      ['connection', 'cache-control, set-cookie, content-length, x'],
-      ['cache-control', 'private'],
-      ['set-cookie', 'a=b'],
-      ['content-length', '5'],
-      ['x', '1'],
-    ]),
-    ['cache-control', 'set-cookie', 'content-length'],
-    'nobody makes an answer less private, or of another length, by naming its fields',
-  );
-  const plain: HeaderList = [['etag', '"a"']];
-  t.equal(endToEnd(plain), plain, 'what has nothing to strip is not copied');
-});
+    t.strictSame(
+      crossing([
+        ['connection', 'cache-control, set-cookie, content-length, x'],
+        ['cache-control', 'private'],
+        ['set-cookie', 'a=b'],
+        ['content-length', '5'],
+        ['x', '1'],
+      ]),
+      ['cache-control', 'set-cookie', 'content-length'],
+      'Connection cannot remove privacy or length from an answer',
+    );
+    const plain: HeaderList = [['etag', '"a"']];
+    t.equal(endToEnd(plain), plain, 'a list without such fields is not copied');
+  },
+);
 
-void t.test('Via lists every hop, and tells a loop (RFC 9110 7.6.3)', async (t) => {
+void t.test('Via lists every hop, and shows a loop (RFC 9110 7.6.3)', async (t) => {
   t.strictSame(withVia([['a', '1']], '1.1', 'edge'), [
     ['a', '1'],
     ['via', '1.1 edge'],
@@ -127,7 +130,7 @@ void t.test('Via lists every hop, and tells a loop (RFC 9110 7.6.3)', async (t) 
   t.notOk(viaNames(undefined, 'edge'));
 });
 
-void t.test('interim answers go on to clients that know them (RFC 9110 15.2)', async (t) => {
+void t.test('interim answers are forwarded to clients that know them (RFC 9110 15.2)', async (t) => {
   t.strictSame(
     [100, 101, 102, 103, 199, 200].filter((status) => forwardsInterim(status, '1.1')),
     [102, 103, 199],
@@ -190,12 +193,12 @@ void t.test('directives of responses are read in every form (RFC 9111 5.2.2)', a
     ['max-age="5"x', { maxAgeMs: 0 }],
     ['s-maxage', { sMaxageMs: 0 }],
     ['stale-if-error=x', { staleIfErrorMs: 0 }],
-    // 4.2.1: several that agree are one, several that do not are stale
+    // 4.2.1: several that agree count as one, several that differ are stale
     ['max-age=5, max-age=5', { maxAgeMs: 5_000 }],
     ['max-age=5, max-age=6', { maxAgeMs: 0 }],
     ['max-age=6, max-age=5', { maxAgeMs: 0 }],
     ['max-age=5, max-age=x', { maxAgeMs: 0 }],
-    // What restricts does so with any argument; what permits has none
+    // A restriction counts with any argument, a permission only without one
     ['no-store=x', { noStore: true }],
     ['must-revalidate=0', { mustRevalidate: true }],
     ['no-store =1', { noStore: true }],
@@ -222,7 +225,7 @@ void t.test('directives of responses are read in every form (RFC 9111 5.2.2)', a
   }
 });
 
-void t.test('targeted fields are dictionaries, or as if they were not there (RFC 9213 2.1)', async (t) => {
+void t.test('targeted fields that are not dictionaries count as missing (RFC 9213 2.1)', async (t) => {
   const cases: readonly (readonly [string, Partial<ResponseDirectives> | undefined])[] = [
     ['max-age=60', { maxAgeMs: 60_000 }],
     ['public, max-age=60, stale-while-revalidate=5', { public: true, maxAgeMs: 60_000, staleWhileRevalidateMs: 5_000 }],
@@ -255,7 +258,7 @@ void t.test('targeted fields are dictionaries, or as if they were not there (RFC
   }
 });
 
-void t.test('the first field of the target list that parses governs alone (RFC 9213 2.2)', async (t) => {
+void t.test('the first valid field of the target list governs alone (RFC 9213 2.2)', async (t) => {
   const govern = (headers: HeaderList, targets = ['a-cache-control', 'cdn-cache-control']) => {
     const { directives, from } = governingDirectives(headers, targets);
     return [from, directives.maxAgeMs, directives.noStore];
@@ -282,7 +285,7 @@ void t.test('the first field of the target list that parses governs alone (RFC 9
       ['cdn-cache-control', 'no-store'],
     ]),
     ['targeted', 5_000, true],
-    'lines are one dictionary',
+    'several lines are one dictionary',
   );
 });
 
@@ -316,10 +319,14 @@ void t.test('directives of requests are read in every form (RFC 9111 5.2.1, 5.4)
     const read = requestDirectives({ header: (name) => fields[name] });
     t.strictSame(read, { ...NO_REQUEST_DIRECTIVES, ...expected }, `${cacheControl} ${pragma}`);
   }
-  t.equal(requestDirectives({ header: () => undefined }), NO_REQUEST_DIRECTIVES, 'the usual request costs no object');
+  t.equal(
+    requestDirectives({ header: () => undefined }),
+    NO_REQUEST_DIRECTIVES,
+    'no object is made for a request without directives',
+  );
 });
 
-void t.test('Accept chooses by weight, then by the order of the offer (RFC 9110 12.5.1)', async (t) => {
+void t.test('Accept chooses by weight, then by the order of the offered types (RFC 9110 12.5.1)', async (t) => {
   const offered = ['image/avif', 'image/webp', 'image/jpeg'];
   const cases: readonly (readonly [string | undefined, string | undefined])[] = [
     [undefined, 'image/avif'],
@@ -339,7 +346,7 @@ void t.test('Accept chooses by weight, then by the order of the offer (RFC 9110 
     ['image/webp;q=0', undefined],
     ['image/webp;q=0.001', 'image/webp'],
     ['image/webp;Q=1.000;ext=1', 'image/webp'],
-    // A range with parameters covers nothing that is offered; one with a broken weight says nothing
+    // A range with parameters covers no offered type; one with a malformed weight is ignored
     ['image/webp;a=b, image/jpeg', 'image/jpeg'],
     ['image/webp;q=2, image/jpeg;q=0.1', 'image/jpeg'],
     ['image/webp;q=, image/jpeg;q=0.1', 'image/jpeg'],
@@ -351,7 +358,7 @@ void t.test('Accept chooses by weight, then by the order of the offer (RFC 9110 
   for (const [accept, expected] of cases) t.equal(chooseType(accept, offered), expected, String(accept));
 });
 
-void t.test('a type that must be named is not meant by a wildcard', async (t) => {
+void t.test('a wildcard does not cover a type that must be named', async (t) => {
   const choose = (accept: string | undefined) => chooseType(accept, ['image/webp', 'image/jpeg'], ['image/webp']);
   t.equal(choose('*/*'), 'image/jpeg');
   t.equal(choose(undefined), 'image/jpeg');
@@ -381,7 +388,7 @@ const directive = fc.oneof(
 );
 const anyValue = fc.array(directive, { maxLength: 6 }).map((members) => members.join(', '));
 
-void t.test('no field value makes a parser throw, nor a lifetime negative or without end', async (t) => {
+void t.test('no field value makes a parser throw, or a lifetime negative or infinite', async (t) => {
   fc.assert(
     fc.property(anyValue, (value) => {
       const response = responseDirectives(value);
@@ -403,12 +410,12 @@ void t.test('no field value makes a parser throw, nor a lifetime negative or wit
   t.pass();
 });
 
-void t.test('a further directive never loosens what is said', async (t) => {
+void t.test('another directive never makes a response more reusable', async (t) => {
   const rank = (scope: FieldScope): number =>
     scope === 'none' ? 0 : scope === 'all' ? Number.POSITIVE_INFINITY : scope.length;
   fc.assert(
     fc.property(anyValue, anyValue, (value, more) => {
-      // An open quote would swallow what follows.
+      // An unclosed quote would contain the directives after it.
       if (value.includes('"')) return true;
       const before = responseDirectives(value);
       const after = responseDirectives(`${value}, ${more}`);

@@ -38,7 +38,7 @@ void t.test('every other target stays as it was received', async (t) => {
     '?q',
     'x',
     'b:443',
-    // No host, a user, or something that is no host (RFC 9110 4.2.1, 4.2.4).
+    // No host, a user, or an invalid host (RFC 9110 4.2.1, 4.2.4).
     'http://',
     'http:///x',
     'http://?q',

@@ -1,4 +1,4 @@
-/** What the door refuses, as rules and over raw sockets: the right status, and the connection closed behind it. */
+/** Refused requests, by the rules and over raw sockets: the right status, and the connection is closed after it. */
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import * as fc from 'fast-check';
@@ -21,12 +21,12 @@ import { until } from '../../kit/until.js';
 
 const LIMITS = { targetMaxBytes: 300, headersMaxCount: 20, headersMaxBytes: 2_000 };
 
-const judged = (method: string, target: string, rawHeaders: readonly string[], httpVersion = '1.1'): string => {
+const verdictOf = (method: string, target: string, rawHeaders: readonly string[], httpVersion = '1.1'): string => {
   const seen = inspect({ method, target, httpVersion, rawHeaders }, LIMITS);
   return seen.kind === 'ok' ? 'ok' : seen.reason;
 };
 
-void t.test('targets are in origin form, or absolute with a host and no user', async (t) => {
+void t.test('targets are in origin form, or absolute with a host and without a user', async (t) => {
   const table: readonly (readonly [target: string, host: string, verdict: string])[] = [
     ['/', 'a', 'ok'],
     ['/a?b=c&d="<{|}>', 'a', 'ok'],
@@ -53,11 +53,11 @@ void t.test('targets are in origin form, or absolute with a host and no user', a
     ['//a/x', 'a', 'ok'],
   ];
   for (const [target, host, verdict] of table)
-    t.equal(judged('GET', target, ['Host', host]), verdict, `${target} at ${host}`);
-  t.equal(judged('OPTIONS', '*', ['Host', 'a']), 'ok');
+    t.equal(verdictOf('GET', target, ['Host', host]), verdict, `${target} at ${host}`);
+  t.equal(verdictOf('OPTIONS', '*', ['Host', 'a']), 'ok');
 });
 
-void t.test('there is one Host, and it is a host', async (t) => {
+void t.test('there is exactly one Host, and it is valid', async (t) => {
   const good = [
     'a',
     'media.example',
@@ -89,42 +89,39 @@ void t.test('there is one Host, and it is a host', async (t) => {
     'a%2fb',
     'x'.repeat(256),
   ];
-  for (const host of good) t.equal(judged('GET', '/', ['Host', host]), 'ok', host);
-  for (const host of bad) t.equal(judged('GET', '/', ['Host', host]), 'host_malformed', host.slice(0, 20));
-  t.equal(judged('GET', '/', []), 'host_missing');
-  t.equal(judged('GET', '/', [], '1.0'), 'ok');
-  t.equal(judged('GET', '/', ['Host', 'a', 'hOST', 'a']), 'host_repeated');
-  t.equal(judged('GET', '/', ['Host', 'a', 'Host', ''], '1.0'), 'host_repeated');
+  for (const host of good) t.equal(verdictOf('GET', '/', ['Host', host]), 'ok', host);
+  for (const host of bad) t.equal(verdictOf('GET', '/', ['Host', host]), 'host_malformed', host.slice(0, 20));
+  t.equal(verdictOf('GET', '/', []), 'host_missing');
+  t.equal(verdictOf('GET', '/', [], '1.0'), 'ok');
+  t.equal(verdictOf('GET', '/', ['Host', 'a', 'hOST', 'a']), 'host_repeated');
+  t.equal(verdictOf('GET', '/', ['Host', 'a', 'Host', ''], '1.0'), 'host_repeated');
 });
 
-void t.test(
-  'fields that decide what a request is come once, and transfer codings are understood or refused',
-  async (t) => {
-    const table: readonly (readonly [readonly string[], string])[] = [
-      [['Content-Length', '1', 'content-length', '1'], 'field_repeated'],
-      [['Authorization', 'Bearer a', 'AUTHORIZATION', 'Bearer b'], 'field_repeated'],
-      [['Content-Type', 'a/b', 'Content-Type', 'c/d'], 'field_repeated'],
-      [['Transfer-Encoding', 'chunked', 'Transfer-Encoding', 'chunked'], 'field_repeated'],
-      [['Accept', 'a', 'Accept', 'b', 'Range', 'a', 'Range', 'b'], 'ok'],
-      [['X', 'host', 'Y', 'host'], 'ok'],
-      [['Transfer-Encoding', 'chunked'], 'ok'],
-      [['transfer-encoding', 'Chunked'], 'ok'],
-      [['Transfer-Encoding', ''], 'transfer_coding'],
-      [['Transfer-Encoding', 'gzip, chunked'], 'transfer_coding'],
-      [['Transfer-Encoding', 'chunked, chunked'], 'transfer_coding'],
-      [['Transfer-Encoding', 'identity'], 'transfer_coding'],
-      [Array.from({ length: 19 }, () => ['a', 'b']).flat(), 'ok'],
-      [Array.from({ length: 20 }, () => ['a', 'b']).flat(), 'fields_too_many'],
-    ];
-    for (const [fields, verdict] of table)
-      t.equal(judged('POST', '/', ['Host', 'a', ...fields]), verdict, fields.slice(0, 4).join(' '));
-    t.equal(judged('POST', '/', ['Host', 'a', 'Transfer-Encoding', 'chunked'], '1.0'), 'transfer_coding');
-    for (const version of ['0.9', '2.0', '1.2', '3.0'])
-      t.equal(judged('GET', '/', ['Host', 'a'], version), 'version', version);
-  },
-);
+void t.test('fields that must not repeat are refused twice, and unknown transfer codings are refused', async (t) => {
+  const table: readonly (readonly [readonly string[], string])[] = [
+    [['Content-Length', '1', 'content-length', '1'], 'field_repeated'],
+    [['Authorization', 'Bearer a', 'AUTHORIZATION', 'Bearer b'], 'field_repeated'],
+    [['Content-Type', 'a/b', 'Content-Type', 'c/d'], 'field_repeated'],
+    [['Transfer-Encoding', 'chunked', 'Transfer-Encoding', 'chunked'], 'field_repeated'],
+    [['Accept', 'a', 'Accept', 'b', 'Range', 'a', 'Range', 'b'], 'ok'],
+    [['X', 'host', 'Y', 'host'], 'ok'],
+    [['Transfer-Encoding', 'chunked'], 'ok'],
+    [['transfer-encoding', 'Chunked'], 'ok'],
+    [['Transfer-Encoding', ''], 'transfer_coding'],
+    [['Transfer-Encoding', 'gzip, chunked'], 'transfer_coding'],
+    [['Transfer-Encoding', 'chunked, chunked'], 'transfer_coding'],
+    [['Transfer-Encoding', 'identity'], 'transfer_coding'],
+    [Array.from({ length: 19 }, () => ['a', 'b']).flat(), 'ok'],
+    [Array.from({ length: 20 }, () => ['a', 'b']).flat(), 'fields_too_many'],
+  ];
+  for (const [fields, verdict] of table)
+    t.equal(verdictOf('POST', '/', ['Host', 'a', ...fields]), verdict, fields.slice(0, 4).join(' '));
+  t.equal(verdictOf('POST', '/', ['Host', 'a', 'Transfer-Encoding', 'chunked'], '1.0'), 'transfer_coding');
+  for (const version of ['0.9', '2.0', '1.2', '3.0'])
+    t.equal(verdictOf('GET', '/', ['Host', 'a'], version), 'version', version);
+});
 
-void t.test('no head whatever makes the inspection throw or take long', async (t) => {
+void t.test('no head makes the inspection throw or take long', async (t) => {
   const text = fc.string({ unit: 'binary-ascii', maxLength: 400 });
   fc.assert(
     fc.property(text, text, fc.array(text, { maxLength: 50 }), text, (method, target, raw, version) => {
@@ -140,7 +137,7 @@ void t.test('no head whatever makes the inspection throw or take long', async (t
   t.equal(overflow('aaaaaaaa'), 'headers_too_large', 'in the middle of something');
 });
 
-void t.test('connections are counted by address, and by network where one client has many addresses', async (t) => {
+void t.test('connections are counted by IPv4 address and by IPv6 network', async (t) => {
   const table = {
     '192.0.2.1': '192.0.2.1',
     '::ffff:192.0.2.1': '192.0.2.1',
@@ -154,13 +151,13 @@ void t.test('connections are counted by address, and by network where one client
   for (const [address, network] of Object.entries(table)) t.equal(clientNetwork(address), network, address);
 });
 
-interface Door {
+interface GuardedServer {
   readonly port: number;
   readonly reasons: GuardReason[];
   readonly requests: string[];
 }
 
-async function openDoor(t: Test, limits: Partial<ListenLimits> = {}): Promise<Door> {
+async function openGuarded(t: Test, limits: Partial<ListenLimits> = {}): Promise<GuardedServer> {
   const { log } = testDeps();
   const reasons: GuardReason[] = [];
   const requests: string[] = [];
@@ -196,23 +193,23 @@ async function refusesAll(t: Test, port: number, table: readonly Malformed[]): P
 }
 
 void t.test(
-  'over the wire: refused with its status, as a problem, and closed; what follows is never read',
+  'a refused request gets its status and a problem document, and the connection is closed without reading on',
   async (t) => {
-    const door = await openDoor(t, MALFORMED_LIMITS);
-    await refusesAll(t, door.port, MALFORMED_HEADS);
-    t.same(door.requests, [], 'nothing reached whoever answers');
-    await refusesAll(t, door.port, MALFORMED_BODIES);
-    t.same(new Set(door.requests), new Set(['POST /']), 'nor what stands behind a body that breaks the rules');
-    t.equal(door.reasons.length, MALFORMED_HEADS.length + MALFORMED_BODIES.length, 'and each was counted once');
+    const server = await openGuarded(t, MALFORMED_LIMITS);
+    await refusesAll(t, server.port, MALFORMED_HEADS);
+    t.same(server.requests, [], 'no request reached the handler');
+    await refusesAll(t, server.port, MALFORMED_BODIES);
+    t.same(new Set(server.requests), new Set(['POST /']), 'nor did what follows a malformed body');
+    t.equal(server.reasons.length, MALFORMED_HEADS.length + MALFORMED_BODIES.length, 'and each was counted once');
   },
 );
 
 void t.test(
-  'honest requests pass: kept alive, pipelined, chunked, absolute, HTTP/1.0, with an upgrade that is ignored',
+  'good requests pass: keep-alive, pipelined, chunked, absolute, HTTP/1.0, with an upgrade that is ignored',
   async (t) => {
-    const door = await openDoor(t);
+    const server = await openGuarded(t);
     const text = await exchangeRaw(
-      door.port,
+      server.port,
       [
         head('GET /1 HTTP/1.1', 'Host: a'),
         `${head('POST /2 HTTP/1.1', 'Host: a', 'Transfer-Encoding: chunked')}3\r\nabc\r\n0\r\n\r\n`,
@@ -222,86 +219,83 @@ void t.test(
       ].join(''),
     );
     t.equal(text.match(/HTTP\/1\.1 200/g)?.length, 5);
-    t.match(await exchangeRaw(door.port, head('GET /5 HTTP/1.0')), /200/);
-    t.same(door.requests, ['GET /1', 'POST /2', 'GET http://a/3', 'OPTIONS *', 'GET /4', 'GET /5']);
-    t.same(door.reasons, []);
+    t.match(await exchangeRaw(server.port, head('GET /5 HTTP/1.0')), /200/);
+    t.same(server.requests, ['GET /1', 'POST /2', 'GET http://a/3', 'OPTIONS *', 'GET /4', 'GET /5']);
+    t.same(server.reasons, []);
   },
 );
 
-void t.test(
-  'a request whose turn never comes, because the one before it ends the connection, is over with it',
-  async (t) => {
-    const { log } = testDeps();
-    const responses: ServerResponse[] = [];
-    const listener = await listen({
-      host: '127.0.0.1',
-      port: 0,
-      limits: configured(limitsSection, { closeWithinMs: 0 }),
-      clock: systemClock,
-      log,
-      onRequest: (_request, response) => void responses.push(response),
-    });
-    t.teardown(() => listener.close());
-    const raw = await connectRaw(listener.port);
-    const request = head('GET / HTTP/1.1', 'Host: a');
-    raw.write(request + request + request);
-    await until('all of them', () => responses.length === 3);
-    const over = Promise.all(responses.map((response) => once(response, 'close')));
-    responses[1]?.end('waits for its turn');
-    responses[0]?.writeHead(200, { connection: 'close' }).end('last');
-    await over;
-    t.same(
-      responses.map(({ writableFinished }) => writableFinished),
-      [true, false, false],
-    );
-    t.match(await raw.whole(), /\r\n\r\n[\s\S]*last/);
-    t.notMatch(raw.text, /turn/);
-  },
-);
+void t.test('a request whose turn never comes, because the one before it ends the connection, ends too', async (t) => {
+  const { log } = testDeps();
+  const responses: ServerResponse[] = [];
+  const listener = await listen({
+    host: '127.0.0.1',
+    port: 0,
+    limits: configured(limitsSection, { closeWithinMs: 0 }),
+    clock: systemClock,
+    log,
+    onRequest: (_request, response) => void responses.push(response),
+  });
+  t.teardown(() => listener.close());
+  const raw = await connectRaw(listener.port);
+  const request = head('GET / HTTP/1.1', 'Host: a');
+  raw.write(request + request + request);
+  await until('all of them', () => responses.length === 3);
+  const over = Promise.all(responses.map((response) => once(response, 'close')));
+  responses[1]?.end('waits for its turn');
+  responses[0]?.writeHead(200, { connection: 'close' }).end('last');
+  await over;
+  t.same(
+    responses.map(({ writableFinished }) => writableFinished),
+    [true, false, false],
+  );
+  t.match(await raw.whole(), /\r\n\r\n[\s\S]*last/);
+  t.notMatch(raw.text, /turn/);
+});
 
 void t.test('a fault in the body breaks the connection without a second answer', async (t) => {
-  const door = await openDoor(t);
+  const server = await openGuarded(t);
   const broken = await exchangeRaw(
-    door.port,
+    server.port,
     `${head('POST /begun HTTP/1.1', 'Host: a', 'Transfer-Encoding: chunked')}3\r\nabc\r\nxyz\r\n`,
   );
   t.equal(broken.match(/HTTP\/1\.1 /g)?.length ?? 0, broken === '' ? 0 : 1);
   t.notMatch(broken, /400/);
   const early = await exchangeRaw(
-    door.port,
+    server.port,
     `${head('POST /held HTTP/1.1', 'Host: a', 'Transfer-Encoding: chunked')}zzz\r\n`,
   );
   t.match(early, /^HTTP\/1\.1 400 /);
 });
 
 void t.test('slow heads, silent connections and stalled bodies are ended', async (t) => {
-  const door = await openDoor(t, { headersWithinMs: 150, stalledMs: 300 });
+  const server = await openGuarded(t, { headersWithinMs: 150, stalledMs: 300 });
   const [slow, silent] = await Promise.all([
-    exchangeRaw(door.port, 'GET / HTTP/1.1\r\nHost: a\r\nX-Slow: '),
-    exchangeRaw(door.port, ''),
+    exchangeRaw(server.port, 'GET / HTTP/1.1\r\nHost: a\r\nX-Slow: '),
+    exchangeRaw(server.port, ''),
   ]);
   t.match(slow, /^HTTP\/1\.1 408 /);
   t.match(silent, /^HTTP\/1\.1 408 |^$/);
-  const stalled = await connectRaw(door.port);
+  const stalled = await connectRaw(server.port);
   stalled.write(`${head('POST /stalled HTTP/1.1', 'Host: a', 'Content-Length: 10')}abc`);
   await stalled.closed;
   t.notMatch(stalled.text, /200/);
 });
 
-void t.test('one client has so many connections and no more, until it gives some back', async (t) => {
-  const door = await openDoor(t, { connectionsPerClientMax: 2 });
-  const first = await connectRaw(door.port);
-  const second = await connectRaw(door.port);
-  const third = await connectRaw(door.port);
+void t.test('one client has a limited number of connections, until it closes some', async (t) => {
+  const server = await openGuarded(t, { connectionsPerClientMax: 2 });
+  const first = await connectRaw(server.port);
+  const second = await connectRaw(server.port);
+  const third = await connectRaw(server.port);
   await third.closed;
   t.match(third.text, /^HTTP\/1\.1 503 /);
-  t.same(door.reasons, ['connections']);
+  t.same(server.reasons, ['connections']);
   first.write(head('GET / HTTP/1.1', 'Host: a'));
   await first.until(/answer/);
   second.socket.destroy();
   let fourth = '';
   for (let attempt = 0; attempt < 100 && !fourth.includes('answer'); attempt += 1) {
-    fourth = await exchangeRaw(door.port, head('GET / HTTP/1.1', 'Host: a', 'Connection: close'));
+    fourth = await exchangeRaw(server.port, head('GET / HTTP/1.1', 'Host: a', 'Connection: close'));
   }
   t.match(fourth, /answer/);
   first.socket.destroy();
