@@ -14,7 +14,8 @@
  *   waits for the file, never for a reader.
  * - passing: no room for a file, or the file failed. The blocks that follow the
  *   file's end stay in memory until the slowest reader has them, and the writer
- *   waits for that reader. Without readers, only the first few blocks are kept.
+ *   waits for that reader. Without readers, the first blocks stay while they are
+ *   few.
  *
  * The last byte is withheld until `complete`, so that no reader takes a wrong
  * body for a complete one. Leaves to its owner: checking the body, and storing it.

@@ -1,8 +1,8 @@
 /**
- * Checks the index file before it is opened. LMDB maps the file; one that is
- * truncated or is not LMDB's ends the process, at every start again. Two checks
- * prevent that: the file's head must be LMDB's and fit its size, and an index
- * is not tried a third time if the process ended twice while reading it.
+ * Checks the index file before it is opened. LMDB maps the file, and a truncated
+ * or foreign file would end the process, again at every start. Two checks prevent
+ * that: the file's head must be LMDB's and fit its size, and an index is not tried
+ * a third time if the process ended twice while reading it.
  */
 import { open, readFile, writeFile } from 'node:fs/promises';
 import { isMissing } from './files.js';

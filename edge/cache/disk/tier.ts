@@ -44,7 +44,7 @@ export interface DiskTierDeps {
   readonly errors: CounterOf<never>;
 }
 
-/** Where the bytes are that will be stored. */
+/** Where the bytes to store are. */
 export type Source =
   | { readonly kind: 'bytes'; readonly bytes: Buffer }
   | { readonly kind: 'spool'; readonly spool: SpoolFile };

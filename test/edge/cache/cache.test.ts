@@ -108,8 +108,8 @@ for (const { name, sections, tier } of TIERS) {
         { first: 65_530, last: 131_090 },
         { first: 149_999, last: 149_999 },
       ]) {
-        const part = await readAll(storedIn(cache, '/found').body.open(span, NEVER));
-        t.ok(part.equals(bytes.subarray(span.first, span.last + 1)), `${span.first}-${span.last}`);
+        const range = await readAll(storedIn(cache, '/found').body.open(span, NEVER));
+        t.ok(range.equals(bytes.subarray(span.first, span.last + 1)), `${span.first}-${span.last}`);
       }
       t.equal(cache.get(keyOf('/foun')), undefined);
       t.equal(cache.peek(keyOf('/found'))?.tier, tier);
@@ -288,7 +288,7 @@ void t.test('incomplete responses', async (t) => {
 
   await t.test('combine what was written under one validator, in any order', async (t) => {
     const bytes = bytesOf(5_000);
-    const entry = entryOf('/part', bytes, strong('"a"'));
+    const entry = entryOf('/ranges', bytes, strong('"a"'));
     const writer = incomplete.open(entry);
     for (const [first, end] of [
       [4_000, 4_500],
@@ -299,7 +299,7 @@ void t.test('incomplete responses', async (t) => {
     ] as const) {
       t.ok(writer?.write(first, bytes.subarray(first, end)));
     }
-    t.same(find('/part')?.spans, [
+    t.same(find('/ranges')?.spans, [
       { first: 90, last: 1_599 },
       { first: 4_000, last: 4_599 },
     ]);
@@ -308,12 +308,12 @@ void t.test('incomplete responses', async (t) => {
       { first: 899, last: 901 },
       { first: 4_499, last: 4_500 },
     ]) {
-      const read = await readAll(find('/part')?.body.open(span, NEVER) ?? Readable.from([]));
+      const read = await readAll(find('/ranges')?.body.open(span, NEVER) ?? Readable.from([]));
       t.ok(read.equals(bytes.subarray(span.first, span.last + 1)));
     }
-    await t.rejects(readAll(find('/part')?.body.open({ first: 1_590, last: 1_600 }, NEVER) ?? Readable.from([])));
-    incomplete.open(entryOf('/part', bytes, strong('"b"')))?.write(0, bytes.subarray(0, 10));
-    t.same(find('/part')?.spans, [{ first: 0, last: 9 }], 'another validator replaces what was stored');
+    await t.rejects(readAll(find('/ranges')?.body.open({ first: 1_590, last: 1_600 }, NEVER) ?? Readable.from([])));
+    incomplete.open(entryOf('/ranges', bytes, strong('"b"')))?.write(0, bytes.subarray(0, 10));
+    t.same(find('/ranges')?.spans, [{ first: 0, last: 9 }], 'another validator replaces what was stored');
     t.notOk(writer?.write(200, bytes.subarray(200, 300)), 'and its writer can write no more');
   });
 
