@@ -20,7 +20,7 @@ import {
 import { ManualClock } from '../kit/clock.js';
 import { openTestEdge } from '../kit/edge/edge.js';
 import { mediaHead } from '../kit/edge/scripted-origin.js';
-import { startDownload } from '../kit/http/reading.js';
+import { startDownload } from '../kit/http/download.js';
 
 const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
 const MENU: ThumbOptions = {
@@ -369,8 +369,8 @@ void t.test('whatever readers, aborts and faults there are, a read that ends who
           // Broken off before its head: no read at all.
           const reading = await startDownload(edge.url + path, headers).catch(() => undefined);
           if (reading === undefined) return true;
-          if (leaves) reading.leave();
-          const { bytes: got, whole } = await reading.over;
+          if (leaves) reading.abort();
+          const { bytes: got, whole } = await reading.ended;
           const want = reading.status === 206 ? bytes.subarray(first) : bytes;
           return !whole || reading.status >= 400 || got.equals(want);
         });

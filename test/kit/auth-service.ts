@@ -1,6 +1,6 @@
 /**
- * An Authentication Service for tests: any number of keys of any kind, tokens
- * that may lie in every member, and a server that can be told to misbehave.
+ * An Authentication Service for tests: any number of keys of every kind, tokens with any claims, and a server whose
+ * responses a test can replace.
  */
 import {
   constants,
@@ -22,7 +22,7 @@ export interface SigningKey {
   readonly kid: string;
   readonly algorithm: SigningAlgorithm;
   readonly privateKey: KeyObject;
-  /** As it is published. */
+  /** The public key in the form in which it is published. */
   readonly jwk: JsonWebKey & Readonly<Record<string, unknown>>;
 }
 
@@ -46,20 +46,20 @@ function generate(algorithm: SigningAlgorithm): KeyObject {
 
 export type Members = Readonly<Record<string, unknown>>;
 
-/** A compact JWS over whatever is handed in; a member that is undefined is left out. */
+/** A compact JWS of these claims. A member that is undefined is left out. */
 export function signToken(key: SigningKey, claims: Members, header: Members = {}): string {
   const text = signingInput({ alg: key.algorithm, kid: key.kid, typ: 'JWT', ...header }, claims);
   return `${text}.${signatureOf(key, text).toString('base64url')}`;
 }
 
-/** The same, with a shared secret (HS256) or no signature at all. */
+/** A compact JWS signed with a shared secret (HS256), or without a signature. */
 export function forgeToken(header: Members, claims: Members, secret?: string | Buffer): string {
   const text = signingInput(header, claims);
   return `${text}.${secret === undefined ? '' : createHmac('sha256', secret).update(text).digest('base64url')}`;
 }
 
 function signingInput(header: Members, claims: Members): string {
-  return [header, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
+  return [header, claims].map((members) => Buffer.from(JSON.stringify(members)).toString('base64url')).join('.');
 }
 
 function signatureOf({ algorithm, privateKey }: SigningKey, text: string): Buffer {
@@ -76,23 +76,23 @@ function signatureOf({ algorithm, privateKey }: SigningKey, text: string): Buffe
   }
 }
 
-type Answer = (request: IncomingMessage, response: ServerResponse) => void;
+type Responder = (request: IncomingMessage, response: ServerResponse) => void;
 
 export interface AuthService {
-  /** Its own address, which is also the issuer. */
+  /** Its URL, which is also the issuer of its tokens. */
   readonly issuer: string;
   readonly jwksUrl: string;
-  /** What it publishes; put in what you like. */
+  /** The keys that it publishes. A test may replace them. */
   keys: readonly SigningKey[];
-  /** Takes over a path's answer, to misbehave. Undefined ends it. */
-  override(path: string, answer: Answer | undefined): void;
-  /** Requests seen for a path. */
+  /** Replaces the response of a path; undefined restores it. */
+  override(path: string, respond: Responder | undefined): void;
+  /** How many requests for a path have arrived. */
   seen(path: string): number;
   /** Resolves at the next request for a path. */
   next(path: string): Promise<void>;
-  /** Claims of a good token at the clock's instant, for an hour. */
+  /** Claims of a valid token that is issued now and expires in an hour. */
   claims(over?: Members): Members;
-  /** A good token by the first key, unless told otherwise. */
+  /** A valid token, signed with the first key unless another one is given. */
   token(over?: Members, key?: SigningKey): string;
   close(): Promise<void>;
 }
@@ -104,16 +104,16 @@ export async function openAuthService(
   clock: Pick<Clock, 'now'>,
   keys: readonly SigningKey[] = [makeKey('one')],
 ): Promise<AuthService> {
-  const overrides = new Map<string, Answer>();
+  const overrides = new Map<string, Responder>();
   const seen = new Map<string, number>();
   const waiting = new Map<string, (() => void)[]>();
   const server = createServer((request, response) => {
     const path = request.url ?? '';
     seen.set(path, (seen.get(path) ?? 0) + 1);
     for (const go of waiting.get(path)?.splice(0) ?? []) go();
-    const answer = overrides.get(path) ?? defaults[path];
-    if (answer === undefined) response.writeHead(404).end();
-    else answer(request, response);
+    const respond = overrides.get(path) ?? defaults[path];
+    if (respond === undefined) response.writeHead(404).end();
+    else respond(request, response);
   });
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve);
@@ -123,7 +123,7 @@ export async function openAuthService(
     issuer,
     jwksUrl: issuer + JWKS_PATH,
     keys,
-    override: (path, answer) => void (answer === undefined ? overrides.delete(path) : overrides.set(path, answer)),
+    override: (path, respond) => void (respond === undefined ? overrides.delete(path) : overrides.set(path, respond)),
     seen: (path) => seen.get(path) ?? 0,
     next: (path) =>
       new Promise((resolve) => {
@@ -143,7 +143,7 @@ export async function openAuthService(
         server.closeAllConnections();
       }),
   };
-  const defaults: Readonly<Record<string, Answer>> = {
+  const defaults: Readonly<Record<string, Responder>> = {
     [JWKS_PATH]: (_, response) => sendJson(response, { keys: service.keys.map(({ jwk }) => jwk) }),
     [DISCOVERY_PATH]: (_, response) => sendJson(response, { issuer, jwks_uri: service.jwksUrl }),
   };
@@ -156,13 +156,13 @@ export function sendJson(response: ServerResponse, document: unknown): void {
 
 export const TEST_SECRET = 'a secret of at least thirty-two characters';
 
-/** The access section as config.yaml would give it, with keys in file form; every secret is TEST_SECRET. */
+/** The section `access` with these keys of config.yaml. Every secret is TEST_SECRET. */
 export function accessConfig(section: Members = {}): AccessConfig {
   const context = { env: () => TEST_SECRET, file: () => TEST_SECRET };
   return accessSection.schema(context).parse({ ...section, keys: { folder: null, ...(section['keys'] as object) } });
 }
 
-/** The section that trusts one service. */
+/** The section `access` that trusts one service. */
 export function configFor(service: AuthService, section: Members = {}): AccessConfig {
   return accessConfig({ issuers: [{ issuer: service.issuer, jwks_url: service.jwksUrl }], ...section });
 }

@@ -1,4 +1,4 @@
-/** Certificates for a test, made by openssl: node can check them and not sign them. */
+/** Certificates for tests, made with openssl: node cannot sign certificates. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,27 +13,32 @@ export interface TestCertificate {
 }
 
 export interface CertificateOptions {
-  /** Whom it is for, as a subjectAltName. */
+  /** The names that it is for, as a subjectAltName. */
   readonly names?: string;
   readonly expired?: boolean;
 }
 
 const NEW_KEY = '-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'.split(' ');
 
-/** A certificate that is its own authority, for 127.0.0.1 unless other names are wished for. */
+/** A self-signed certificate, for 127.0.0.1 and localhost unless other names are given. */
 export function selfSigned(folder: string, name: string, options: CertificateOptions = {}): TestCertificate {
-  const [certFile, keyFile, wishFile] = ['crt', 'key', 'csr'].map((ending) => join(folder, `${name}.${ending}`)) as [
+  const [certFile, keyFile, requestFile] = ['crt', 'key', 'csr'].map((ending) => join(folder, `${name}.${ending}`)) as [
     string,
     string,
     string,
   ];
-  const about = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=${options.names ?? 'IP:127.0.0.1,DNS:localhost'}`];
+  const subject = [
+    '-subj',
+    `/CN=${name}`,
+    '-addext',
+    `subjectAltName=${options.names ?? 'IP:127.0.0.1,DNS:localhost'}`,
+  ];
   if (options.expired === true) {
-    openssl('req', '-new', ...NEW_KEY, ...about, '-keyout', keyFile, '-out', wishFile);
+    openssl('req', '-new', ...NEW_KEY, ...subject, '-keyout', keyFile, '-out', requestFile);
     const dated = ['-days', '-1', '-copy_extensions', 'copy'];
-    openssl('x509', '-req', '-in', wishFile, '-signkey', keyFile, ...dated, '-out', certFile);
+    openssl('x509', '-req', '-in', requestFile, '-signkey', keyFile, ...dated, '-out', certFile);
   } else {
-    openssl('req', '-x509', '-days', '2', ...NEW_KEY, ...about, '-keyout', keyFile, '-out', certFile);
+    openssl('req', '-x509', '-days', '2', ...NEW_KEY, ...subject, '-keyout', keyFile, '-out', certFile);
   }
   return { certFile, keyFile, cert: readFileSync(certFile, 'utf8'), key: readFileSync(keyFile, 'utf8') };
 }

@@ -1,4 +1,4 @@
-/** A clock that stands still until the test moves it. */
+/** A clock that stands still until the test advances it. */
 import type { Clock, EpochMs, Timer } from '../../src/clock.js';
 import { until } from './until.js';
 
@@ -33,12 +33,12 @@ export class ManualClock implements Clock {
     return { cancel: () => void this.#pending.delete(entry) };
   }
 
-  /** Timers that wait. */
+  /** The number of timers that are set. */
   get pending(): number {
     return this.#pending.size;
   }
 
-  /** Moves time on, running each timer at its own instant, also those that timers set on the way. */
+  /** Advances the time and runs each timer at its own instant, also timers that are set meanwhile. */
   advance(byMs: number): void {
     const untilMs = this.#elapsedMs + byMs;
     for (let next = this.#due(untilMs); next !== undefined; next = this.#due(untilMs)) {
@@ -49,7 +49,7 @@ export class ManualClock implements Clock {
     this.#elapsedMs = untilMs;
   }
 
-  /** Like advance, letting promises settle after each timer. */
+  /** The same, with a turn of the event loop after each timer. */
   async advanceAsync(byMs: number): Promise<void> {
     const untilMs = this.#elapsedMs + byMs;
     for (let next = this.#due(untilMs); next !== undefined; next = this.#due(untilMs)) {

@@ -1,4 +1,4 @@
-/** What every part of a process is handed, made for looking at: logs kept, metrics readable, sections at their defaults. */
+/** The dependencies that most components take, made for tests: log lines are kept, metrics can be read, sections have their defaults. */
 import type { Section } from '../../src/config/field.js';
 import { processContext } from '../../src/config/load.js';
 import { createLog, type Log } from '../../src/log.js';
@@ -9,7 +9,7 @@ export interface TestDeps {
   readonly metrics: Metrics;
   /** Every line logged so far. */
   readonly lines: readonly Readonly<Record<string, unknown>>[];
-  /** The value of a sample as it stands in the rendering, such as `name_total{reason="left"}`; 0 where there is none. */
+  /** The value of a sample by its name in the text format, such as `name_total{reason="left"}`, or 0. */
   readonly sample: (name: string) => Promise<number>;
 }
 
@@ -33,7 +33,7 @@ export function testDeps(): TestDeps {
   };
 }
 
-/** A section as an empty file gives it, with some values in place of the defaults. */
+/** A section with its defaults, except for the given values. */
 export function configured<T extends object>(section: Section<T>, values: Partial<T> = {}): T {
   return { ...section.schema(processContext).parse({}), ...values };
 }

@@ -1,4 +1,4 @@
-/** Small media that tests make for themselves, each seed another one, without a decoder or an encoder. */
+/** Small media made without an encoder, different for each seed. */
 import { crc32, deflateSync } from 'node:zlib';
 
 /** A whole PNG of one colour. */
@@ -28,7 +28,7 @@ function pngChunk(type: string, data: Buffer): Buffer {
   return Buffer.concat([frame.subarray(0, 4), body, frame.subarray(4)]);
 }
 
-/** A PNG of about so many bytes: a text chunk makes it large, and nothing has to be compressed. */
+/** A PNG of about this size. A text chunk fills it, so that nothing has to be compressed. */
 export function largePng(seed: number, sizeBytes: number): Buffer {
   const whole = png(seed);
   const filler = Buffer.alloc(Math.max(8, sizeBytes - whole.length - 12), `seed ${seed} `);
@@ -37,7 +37,7 @@ export function largePng(seed: number, sizeBytes: number): Buffer {
   return Buffer.concat([whole.subarray(0, end), pngChunk('tEXt', filler), whole.subarray(end)]);
 }
 
-/** A GIF of one pixel; the comment makes it another one. */
+/** A GIF of one pixel. Its comment differs by seed. */
 export function gif(seed: number): Buffer {
   const comment = Buffer.from(`seed ${seed}`);
   return Buffer.concat([
@@ -53,7 +53,7 @@ export function pdf(seed: number): Buffer {
   return Buffer.from(`%PDF-1.4\n%seed ${seed}\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n`);
 }
 
-/** A WAV of silence: the sounds that people send each other are larger, and are told by the same bytes. */
+/** A short WAV of silence. */
 export function wav(seed: number): Buffer {
   const samples = Buffer.alloc(64, seed & 255);
   const head = Buffer.alloc(44);

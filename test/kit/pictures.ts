@@ -1,7 +1,7 @@
-/** Pictures that tests make for themselves, each seed another one. */
+/** Pictures made with an encoder, different for each seed. */
 import sharp, { type Sharp } from 'sharp';
 
-/** A gradient with a mark of its own, as a photograph would be: JPEG, three channels. */
+/** A JPEG with three channels: a gradient with a pattern of the seed. */
 export async function makeJpeg(seed: number, width: number, height: number): Promise<Buffer> {
   return await paint(seed, width, height).jpeg({ quality: 85 }).toBuffer();
 }

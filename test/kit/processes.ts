@@ -1,7 +1,6 @@
 /**
- * The origin and the edge as the processes that production runs, started and
- * killed one by one in a folder of their own. The Authentication Service stays
- * with the test, so that tokens outlive them.
+ * The origin and the edge as the processes of production, started and killed one by one in a folder of the test. The
+ * Authentication Service runs in the process of the test, so that tokens outlive them.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,31 +14,31 @@ import { CLI } from './service.js';
 
 export interface Processes {
   readonly folder: string;
-  /** The fields by which a client says who it is. */
+  /** Header fields with the token of a user, and of an admin. */
   readonly user: Readonly<Record<string, string>>;
   readonly admin: Readonly<Record<string, string>>;
   /**
-   * `section`: what config.yaml says below the name; whatever it leaves out of folders and ports is set. `options.as`:
-   * what tells it from another of its kind; `options.access`: what that section says beside the issuer;
-   * `options.level`: of its log, without which it tells errors alone.
+   * `section`: the keys of config.yaml below the name; ports are chosen where it has none. `options.as`: a name of its
+   * own, where several of a kind run; `options.access`: more keys of the section `access`; `options.level`: the level of
+   * its log, `error` by default.
    */
   launch(
     name: 'origin' | 'edge',
     section: Readonly<Record<string, unknown>>,
     options?: { readonly as?: string; readonly access?: Readonly<Record<string, unknown>>; readonly level?: string },
   ): Promise<Launched>;
-  /** Has the next origin load its code now, so that launching it takes less. */
+  /** Starts to load the code of the next origin now, so that launching it takes less time. */
   preload(): void;
-  /** Kills what still runs. */
+  /** Kills the processes that still run. */
   close(): Promise<void>;
 }
 
 export interface Launched {
   readonly configPath: string;
   readonly pid: number;
-  /** All that it printed so far. */
+  /** Everything that it has printed so far. */
   printed(): string;
-  /** Where clients reach it, once it listens. Rejects where it ends before. */
+  /** Its URL for clients, once it listens. Rejects if it ends before. */
   readonly ready: Promise<string>;
   /** SIGKILL; resolves once it is gone. */
   kill(): Promise<void>;
@@ -57,11 +56,11 @@ export async function openProcesses(folder: string): Promise<Processes> {
   const auth = await openDevAuth({ host: '127.0.0.1', port: 0, folder: keys });
   const issuer = auth.urls['auth'] ?? '';
   const fieldsOf = async (subject: string, admin: boolean): Promise<Readonly<Record<string, string>>> => {
-    const wish = { subject, admin, issuer, audience: 'media', expiresInMs: TOKEN_MS };
-    return { authorization: `Bearer ${await issueToken(keys, wish, systemClock)}` };
+    const claims = { subject, admin, issuer, audience: 'media', expiresInMs: TOKEN_MS };
+    return { authorization: `Bearer ${await issueToken(keys, claims, systemClock)}` };
   };
   const running = new Set<ChildProcess>();
-  let foreseen: ChildProcess | undefined;
+  let preloaded: ChildProcess | undefined;
 
   function start(script: string, args: readonly string[]): ChildProcess {
     const child = fork(script, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
@@ -85,15 +84,15 @@ export async function openProcesses(folder: string): Promise<Processes> {
         }),
       );
       const args = [name, '--config', configPath];
-      const child = (name === 'origin' ? foreseen : undefined) ?? start(CLI, args);
-      if (child === foreseen) {
-        foreseen = undefined;
+      const child = (name === 'origin' ? preloaded : undefined) ?? start(CLI, args);
+      if (child === preloaded) {
+        preloaded = undefined;
         child.send(args);
       }
       return launched(child, configPath);
     },
     preload() {
-      foreseen ??= start(ORIGIN_CHILD, []);
+      preloaded ??= start(ORIGIN_CHILD, []);
     },
     async close() {
       await Promise.all([...running].map((child) => killed(child)));
@@ -141,7 +140,7 @@ function mediaUrlOf(message: unknown): string {
   return urls['media'] ?? '';
 }
 
-/** Options with the fields of a caller added. */
+/** Request options with the header fields of a caller. */
 export function asCaller(caller: Readonly<Record<string, string>>, options: RequestOptions = {}): RequestOptions {
   return { ...options, headers: { ...caller, ...options.headers } };
 }

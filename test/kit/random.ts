@@ -1,4 +1,4 @@
-/** Random numbers from 0 to 1 that a seed brings back. */
+/** Random numbers from 0 to 1 that are the same for the same seed. */
 import { createHash } from 'node:crypto';
 
 export function seeded(seed: number): () => number {

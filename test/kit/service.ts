@@ -1,7 +1,4 @@
-/**
- * The whole service as a user starts it: `media-service dev` in a folder of its
- * own, on free ports, with real processes, secrets and tokens.
- */
+/** The whole service as a user starts it: `media-service dev` in a folder of the test, on free ports. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
@@ -18,12 +15,12 @@ export interface Service {
   readonly origin: string;
   readonly edgeOperators: string;
   readonly folder: string;
-  /** Everything that the command printed so far. */
+  /** Everything that the command has printed so far. */
   output(): string;
   token(options?: TokenOptions): Promise<string>;
   /** SIGKILL to the command alone, as when a terminal or a supervisor dies. */
   kill(): void;
-  /** SIGHUP to the command and its parts, twice, as a terminal that closes may send it; then the exit code. */
+  /** Sends SIGHUP twice to the whole process group, as a terminal may when it closes. Resolves with the exit code. */
   hangUp(): Promise<number | null>;
   /** SIGTERM, then the exit code. */
   stop(): Promise<number | null>;
@@ -42,7 +39,7 @@ export interface Ports {
   readonly auth: number;
 }
 
-/** Starts it and waits until it says that it runs. */
+/** Starts it and waits until it is ready. */
 export async function startService(
   folder: string,
   change: (config: string) => string = (config) => config,
@@ -58,7 +55,7 @@ export async function startService(
   let printed = '';
   for (const stream of [run.stdout, run.stderr]) stream.on('data', (chunk: Buffer) => (printed += chunk.toString()));
   await untilPrinted(run, 'media-service is running', () => printed);
-  // As it says itself: the configuration may have been changed.
+  // The address that it prints: `change` may have set another one.
   await untilReady(/^ *edge +(http\S+)/m.exec(printed)?.[1] ?? '');
   return {
     edge: `http://127.0.0.1:${ports.edge}`,
@@ -70,7 +67,7 @@ export async function startService(
     kill: () => void run.kill('SIGKILL'),
     async hangUp() {
       const exit = once(run, 'exit');
-      for (const _ of ['the shell says so', 'the system says so']) process.kill(-(run.pid ?? 0), 'SIGHUP');
+      for (const _ of ['from the shell', 'from the system']) process.kill(-(run.pid ?? 0), 'SIGHUP');
       const [code] = (await exit) as [number | null];
       return code;
     },
@@ -84,7 +81,7 @@ export async function startService(
   };
 }
 
-/** An edge listens from the first moment, and is ready once it is current with the journal. */
+/** An edge listens before it is ready: it is ready once it is current with the journal. */
 export async function untilReady(edge: string): Promise<void> {
   while ((await fetch(`${edge}/readyz`)).status !== 200) await new Promise((later) => setTimeout(later, 20));
 }
@@ -148,14 +145,14 @@ export async function runCli(
   return { code: code ?? 1, out, err };
 }
 
-/** Starts a command that runs until it is told to stop. */
+/** Starts a command that runs until it is stopped. */
 export function startCli(folder: string, args: readonly string[]) {
   const run = spawn(process.execPath, [CLI, ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
-  let said = '';
-  for (const stream of [run.stdout, run.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  let printed = '';
+  for (const stream of [run.stdout, run.stderr]) stream.on('data', (chunk: Buffer) => (printed += chunk.toString()));
   return {
-    /** Resolves once it printed this; rejects when it ends before. */
-    printed: (text: string) => untilPrinted(run, text, () => said),
+    /** Resolves once it has printed this. Rejects if it ends before. */
+    printed: (text: string) => untilPrinted(run, text, () => printed),
     async stop(): Promise<number | null> {
       if (run.exitCode !== null) return run.exitCode;
       const exit = once(run, 'exit');
@@ -171,11 +168,11 @@ async function untilPrinted(run: ChildProcess, text: string, printed: () => stri
     throw new Error(`it ended with ${String(code)}:\n${printed()}`);
   });
   const seen = new Promise<void>((resolve) => {
-    const look = (): void => {
+    const check = (): void => {
       if (printed().includes(text)) resolve();
     };
-    run.stdout?.on('data', look);
-    look();
+    run.stdout?.on('data', check);
+    check();
   });
   await Promise.race([seen, ended]);
   ended.catch(() => undefined);

@@ -1,6 +1,6 @@
 /**
- * Reporter for tap: failures in full, one line a file, and the truthful closing
- * line `N passed, N failed, N skipped` that counts assertions at the leaves.
+ * Turns the TAP of test files into a report: failures in full, one line for each file, and the closing line
+ * `N passed, N failed, N skipped`, which counts assertions.
  */
 import { Transform, type TransformCallback } from 'node:stream';
 import { Parser, type Result } from 'tap-parser';

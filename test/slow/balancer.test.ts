@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import {
   addEdge,
   type Balancer,
-  type EdgeAt,
+  type EdgeAddress,
   type EdgeProcess,
   edgeSectionOf,
   hasNginx,
@@ -47,7 +47,7 @@ void t.test('three edges behind a balancer', async (t) => {
 async function openHouse(t: Test): Promise<House> {
   const folder = t.testdir();
   const [first, second] = await Promise.all([freePorts(), freePorts()]);
-  const at: readonly [EdgeAt, EdgeAt, EdgeAt] = [
+  const at: readonly [EdgeAddress, EdgeAddress, EdgeAddress] = [
     { name: 'edge-1', port: first.edge, operatorsPort: first.edgeOperators },
     { name: 'edge-2', port: first.origin, operatorsPort: first.originOperators },
     { name: 'edge-3', port: second.edge, operatorsPort: second.edgeOperators },

@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
+import { startDownload } from '../kit/http/download.js';
 import { connectRaw, type RawConnection, requestHead } from '../kit/http/raw.js';
-import { startDownload } from '../kit/http/reading.js';
 import { type HttpResponse, member, sendRequest } from '../kit/http/request.js';
 import { largePng, png } from '../kit/media.js';
 import { openLightS3 } from '../kit/origin/light-s3.js';
@@ -256,7 +256,7 @@ void t.test('clients that leave a download in the middle leave no connection to 
       reading.pause();
       t.equal(reading.status, 200);
     }
-    for (const reading of readings) reading.leave();
+    for (const reading of readings) reading.abort();
   }
   t.ok((await origin.send(path)).bytes.equals(bytes));
 });

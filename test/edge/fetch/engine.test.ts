@@ -13,8 +13,8 @@ import { testDeps } from '../../kit/deps.js';
 import { type Counts, runModel, steps } from '../../kit/edge/cache-model.js';
 import { EDGE_PROOF, openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
 import { mediaHead, mediaScript, rangedScript, type Script, sha256Of } from '../../kit/edge/scripted-origin.js';
+import { startDownload } from '../../kit/http/download.js';
 import { connectRaw } from '../../kit/http/raw.js';
-import { startDownload } from '../../kit/http/reading.js';
 import { type HttpResponse, sendRequest } from '../../kit/http/request.js';
 import { mediaId } from '../../kit/origin/journal.js';
 
@@ -227,11 +227,11 @@ void t.test('one request to the origin brings a body to all who want it', async 
     slow?.pause();
     release();
     for (const reading of [...early.slice(1), late]) {
-      const { bytes: got, whole } = await reading.over;
+      const { bytes: got, whole } = await reading.ended;
       t.ok(whole && got.equals(bytes));
     }
     slow?.resume();
-    t.ok((await slow?.over)?.bytes.equals(bytes), 'the slow one has it too');
+    t.ok((await slow?.ended)?.bytes.equals(bytes), 'the slow one has it too');
     t.equal(edge.origin.seen.length, 1);
     t.match((await sendRequest(url, { headers: READER })).headers['cache-status'], /; hit; /);
   });
@@ -247,12 +247,12 @@ void t.test('one request to the origin brings a body to all who want it', async 
     const url = edge.url + PATH;
     const [one, other] = await Promise.all([startDownload(url, READER), startDownload(url, READER)]);
     await Promise.all([one?.until(half), other?.until(half)]);
-    one?.leave();
-    await one?.over;
+    one?.abort();
+    await one?.ended;
     await settled();
     t.equal(broken, 0);
     t.equal(edge.engine.flights.underWay, 1);
-    other?.leave();
+    other?.abort();
     await until(() => edge.engine.flights.underWay === 0);
     await until(() => broken === 1);
     release();
@@ -265,8 +265,8 @@ void t.test('one request to the origin brings a body to all who want it', async 
     edge.origin.on(PATH, inHalves(go));
     const reading = await startDownload(edge.url + PATH, READER);
     await reading.until(half);
-    reading.leave();
-    await reading.over;
+    reading.abort();
+    await reading.ended;
     await settled();
     release();
     await until(() => edge.engine.flights.underWay === 0);
@@ -311,9 +311,9 @@ void t.test('one request to the origin brings a body to all who want it', async 
       t.same(ranges, ['bytes=280000-280009', `"sha256:${sha256Of(bytes)}"`]);
       const waiting = startDownload(url, { ...READER, range: 'bytes=160000-160009' });
       release();
-      const { bytes: got } = await (await waiting).over;
+      const { bytes: got } = await (await waiting).ended;
       t.same(got, bytes.subarray(160_000, 160_010), 'one not so far ahead waits for its bytes');
-      await reading.over;
+      await reading.ended;
       t.equal(edge.origin.count(PATH, 'GET'), 2);
     },
   );

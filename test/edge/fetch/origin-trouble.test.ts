@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import type { MediaId } from '../../../src/ids.js';
 import { openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
 import { mediaHead, mediaScript, type Script } from '../../kit/edge/scripted-origin.js';
-import { startDownload } from '../../kit/http/reading.js';
+import { startDownload } from '../../kit/http/download.js';
 import { type HttpResponse, json, sendRequest } from '../../kit/http/request.js';
 
 const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
@@ -187,7 +187,7 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
     const reading = await startDownload(edge.url + PATH, READER);
     await reading.until(10);
     await edge.takeDown(ID);
-    t.notOk((await reading.over).whole);
+    t.notOk((await reading.ended).whole);
     edge.origin.on(PATH, problem(410, 'deleted'));
     t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 410);
   });
@@ -202,7 +202,7 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
     t.match(reading.headers['cache-status'], /detail=memory/);
     await edge.takeDown(ID);
     reading.resume();
-    t.notOk((await reading.over).whole);
+    t.notOk((await reading.ended).whole);
   });
 
   await t.test('when it went through this edge, before the client hears of it', async (t) => {
@@ -380,7 +380,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
     const reading = await startDownload(edge.url + PATH, READER);
     t.match(reading.headers['content-length'], '4');
     release();
-    t.ok((await reading.over).whole);
+    t.ok((await reading.ended).whole);
   });
   await t.test('a body that stops on its way is broken off', async (t) => {
     const slow = await open(t, { upstream: 'idle: 100ms' });
@@ -433,7 +433,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
 
 void t.test('answers that are not kept are still asked for once by all who wait', async (t) => {
   const edge = await open(t);
-  edge.menu = MENU;
+  edge.thumbOptions = MENU;
   const cases: readonly (readonly [number, string, Record<string, string>])[] = [
     [202, 'thumbnail_pending', { 'retry-after': '1' }],
     [404, 'thumbnail_unavailable', {}],
@@ -482,7 +482,7 @@ void t.test('thumbnails are held by what was chosen, not by how it was wished fo
     '/v1/media/01J9ZC8GZ0000000000000000B/thumb?w=1',
     'passed on until the menu is known',
   );
-  edge.menu = MENU;
+  edge.thumbOptions = MENU;
   edge.origin.on(THUMB, mediaScript({ bytes: BYTES, headers: { vary: 'Accept' } }));
   const wishes = ['', '?w=1', '?w=160&h=160', '?h=2&x=y', '?w=abc', '?w=-1', '?w=1&sig=bad&exp=1'];
   const accepts = ['*/*', 'image/png', 'image/jpeg, */*;q=0.1', 'image/webp;q=0', 'text/html'];
@@ -541,8 +541,8 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
     });
     const reading = await startDownload(edge.url + PATH, READER);
     await reading.until(5);
-    reading.leave();
-    await reading.over;
+    reading.abort();
+    await reading.ended;
     release();
     await until(() => edge.engine.flights.underWay === 0);
     t.match((await sendRequest(edge.url + PATH, { headers: READER })).headers['cache-status'], /; hit; /);
@@ -570,7 +570,7 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
     const reading = await startDownload(edge.url + PATH, READER);
     await reading.until(5);
     release();
-    await reading.over;
+    await reading.ended;
     await until(() => edge.engine.flights.underWay === 0);
     await sendRequest(edge.url + PATH, { headers: READER });
     t.equal(edge.origin.count(PATH, 'GET'), 1);
@@ -579,7 +579,7 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
 
   await t.test('the default thumbnail of an image comes along, also of one too large to be fetched so', async (t) => {
     const edge = await open(t, { edge: ['warm: { mode: now, thumbnail: true, max: 10B }'] });
-    edge.menu = MENU;
+    edge.thumbOptions = MENU;
     edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
     edge.origin.on(THUMB, mediaScript({ bytes: BYTES }));
     await sendRequest(edge.url + PATH, { method: 'HEAD', headers: { ...READER, accept: 'image/webp' } });

@@ -1,4 +1,4 @@
-/** nginx with the example configuration, and further edges as processes of their own, for a service that runs. */
+/** nginx with the example configuration, and more edges as processes, for a running service. */
 import { type ChildProcess, execFile, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { CLI, untilReady } from '../service.js';
 
 const EXAMPLE = resolve('test/kit/edge/balancer.conf');
-/** Debian keeps nginx where only root's PATH looks. */
+/** Debian installs nginx in a folder that is only in the PATH of root. */
 const ENV = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin` };
 
 export async function hasNginx(): Promise<boolean> {
@@ -18,14 +18,14 @@ export async function hasNginx(): Promise<boolean> {
   );
 }
 
-export interface EdgeAt {
+export interface EdgeAddress {
   readonly name: string;
   readonly port: number;
   readonly operatorsPort: number;
 }
 
-/** The settings of an edge behind a balancer. */
-export function edgeSectionOf({ name, port, operatorsPort }: EdgeAt, originUrl: string): string {
+/** The section `edge` of an edge behind a balancer. */
+export function edgeSectionOf({ name, port, operatorsPort }: EdgeAddress, originUrl: string): string {
   return [
     'edge:',
     `  name: ${name}`,
@@ -38,7 +38,7 @@ export function edgeSectionOf({ name, port, operatorsPort }: EdgeAt, originUrl: 
   ].join('\n');
 }
 
-/** A configuration of `dev`, with another edge in it. */
+/** A configuration of `dev` with its section `edge` replaced. */
 export function withEdge(config: string, section: string): string {
   return config.slice(0, config.indexOf('\nedge:\n') + 1) + section;
 }
@@ -53,8 +53,8 @@ export interface EdgeProcess {
   stop(): Promise<number | null>;
 }
 
-/** One more edge in the folder of a service. Not started yet. */
-export async function addEdge(folder: string, at: EdgeAt, originUrl: string): Promise<EdgeProcess> {
+/** Prepares one more edge in the folder of a service, without starting it. */
+export async function addEdge(folder: string, at: EdgeAddress, originUrl: string): Promise<EdgeProcess> {
   const shared = await readFile(join(folder, 'config.yaml'), 'utf8');
   const file = `${at.name}.yaml`;
   await writeFile(join(folder, file), withEdge(shared, edgeSectionOf(at, originUrl)));
@@ -91,8 +91,8 @@ export interface Balancer {
   stop(): Promise<void>;
 }
 
-/** Starts nginx with the example, its ports exchanged for these. */
-export async function startBalancer(folder: string, port: number, edges: readonly EdgeAt[]): Promise<Balancer> {
+/** Starts nginx with the example configuration on these ports. */
+export async function startBalancer(folder: string, port: number, edges: readonly EdgeAddress[]): Promise<Balancer> {
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, 'balancer.conf'), withPorts(await readFile(EXAMPLE, 'utf8'), port, edges));
   const main = join(folder, 'nginx.conf');
@@ -101,10 +101,10 @@ export async function startBalancer(folder: string, port: number, edges: readonl
     env: ENV,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  let complaints = '';
-  run.stderr.on('data', (chunk: Buffer) => (complaints += chunk.toString()));
+  let errors = '';
+  run.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()));
   while (!(await accepts(port))) {
-    if (run.exitCode !== null) throw new Error(`nginx ended: ${complaints}`);
+    if (run.exitCode !== null) throw new Error(`nginx ended: ${errors}`);
     await new Promise((later) => setTimeout(later, 20));
   }
   return {
@@ -118,8 +118,8 @@ export async function startBalancer(folder: string, port: number, edges: readonl
   };
 }
 
-/** Fails loudly where the example names other ports than are known here. */
-function withPorts(example: string, port: number, edges: readonly EdgeAt[]): string {
+/** The example with other ports. Throws if the example is not as expected here. */
+function withPorts(example: string, port: number, edges: readonly EdgeAddress[]): string {
   const servers = example.match(/^ *server 127\.0\.0\.1:\d+/gm) ?? [];
   if (servers.length !== edges.length) throw new Error(`the example has ${servers.length} edges`);
   let config = example.replace('listen 127.0.0.1:8080;', `listen 127.0.0.1:${port};`);
@@ -129,7 +129,7 @@ function withPorts(example: string, port: number, edges: readonly EdgeAt[]): str
   return config;
 }
 
-/** What a distribution's nginx.conf is to the example, in a folder of anybody's own. */
+/** The main configuration that includes the example, for a user who is not root. */
 function mainConfig(folder: string): string {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (name) => `  ${name}_temp_path ${join(folder, name)};`,
@@ -149,12 +149,12 @@ function mainConfig(folder: string): string {
 }
 
 function accepts(port: number): Promise<boolean> {
-  return new Promise((settle) => {
+  return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');
     socket.once('connect', () => {
       socket.destroy();
-      settle(true);
+      resolve(true);
     });
-    socket.once('error', () => settle(false));
+    socket.once('error', () => resolve(false));
   });
 }

@@ -1,7 +1,6 @@
 /**
- * An edge in this process before a scripted origin: the real story, cache,
- * upstream and listener on real sockets; a gate and a lease that do as the test
- * says; a clock that the test moves.
+ * An edge in the process of the test, in front of a scripted origin. Handler, cache, upstream and listener are real and
+ * use real sockets. The test controls the gate, the lease and the clock.
  */
 import { randomUUID } from 'node:crypto';
 import { openCache } from '../../../edge/cache/open.js';
@@ -43,12 +42,12 @@ export interface TestEdge {
   readonly clock: ManualClock;
   readonly tally: Tally;
   readonly uses: UseReports;
-  /** What the lease says from now on. */
+  /** The verdict of the lease, from now on. */
   lease: LeaseVerdict;
-  menu: ThumbOptions | undefined;
-  /** As the journal would. */
+  thumbOptions: ThumbOptions | undefined;
+  /** Takes media down, as the journal does. */
   takeDown(id: MediaId): Promise<void>;
-  /** The value of a counter with these labels, 0 where it never counted. */
+  /** The value of a counter with these labels, or 0. */
   counted(name: string, labels?: string): Promise<number>;
   close(): Promise<void>;
 }
@@ -62,9 +61,9 @@ export interface TestEdgeOptions {
   readonly limits?: string;
   /** Members of `listen.tls`, in YAML's flow style; without any, plain HTTP. */
   readonly tls?: string;
-  /** The origin speaks TLS, with this certificate. */
+  /** The certificate of the origin. Without it the origin speaks plain HTTP. */
   readonly originTls?: { readonly cert: string; readonly key: string };
-  /** Where the edge looks for its origin, in place of the scripted one. */
+  /** The origin of the edge, in place of the scripted one. */
   readonly originUrl?: string;
   readonly log?: Log;
   /** Members of `upstream` and of `cache`, in YAML's flow style. Without any, the cache is memory alone. */
@@ -72,17 +71,20 @@ export interface TestEdgeOptions {
   readonly cache?: string;
 }
 
-/** `folder` is the test's own. */
+/** `folder` belongs to the test. */
 export async function openTestEdge(folder: string, options: TestEdgeOptions = {}): Promise<TestEdge> {
   const origin = await openScriptedOrigin(0, options.originTls);
   const clock = new ManualClock();
   const log = options.log ?? createLog('edge', { level: 'silent', requests: 'none' });
   const metrics = createMetrics('');
-  const parts = { log, metrics, clock };
+  const deps = { log, metrics, clock };
   const edge = readConfig(folder, options.originUrl ?? origin.url, options);
   const upstream = openUpstream({ config: edge.upstream, clock, log, metrics });
-  const cache = await openCache(edge.cache, { ...parts, randomName: randomUUID });
-  const settable: { lease: LeaseVerdict; menu: ThumbOptions | undefined } = { lease: 'yes', menu: undefined };
+  const cache = await openCache(edge.cache, { ...deps, randomName: randomUUID });
+  const settable: { lease: LeaseVerdict; thumbOptions: ThumbOptions | undefined } = {
+    lease: 'yes',
+    thumbOptions: undefined,
+  };
   const engine = createEngine(
     edge,
     {
@@ -90,12 +92,12 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       identity: { proof: EDGE_PROOF, edgeName: edge.name },
       cache,
       upstream,
-      thumbOptions: () => settable.menu,
+      thumbOptions: () => settable.thumbOptions,
       lease: () => settable.lease,
       flights: createFlights(() => edge.fill),
       policy: () => policyOf(edge),
     },
-    parts,
+    deps,
   );
   const pass = createPass({
     config: edge.pass,
@@ -104,24 +106,24 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     edgeName: edge.name,
     onUnsafe: (answer) => invalidate(engine, answer),
     keep: (answer) => keepPosted(engine, answer),
-    ...parts,
+    ...deps,
     clock: systemClock,
   });
   const tally = createTally();
   const outgoing = createOutgoing();
-  const uses = createUseReports({ config: edge.uses, upstream, proof: () => EDGE_PROOF, random: () => 1, ...parts });
+  const uses = createUseReports({ config: edge.uses, upstream, proof: () => EDGE_PROOF, random: () => 1, ...deps });
   const exchange = {
-    handle: (ask: EdgeRequest, client: ClientSignal) => handle(engine, ask, client),
+    handle: (request: EdgeRequest, client: ClientSignal) => handle(engine, request, client),
     health: createHealth({
       cache,
       upstream,
       lease: { mayServe: () => settable.lease, state: () => leaseState(settable.lease) },
-      ...parts,
+      ...deps,
     }),
     tally,
     uses,
     outgoing,
-    ...parts,
+    ...deps,
     requestLog: { write: () => undefined },
     newRequestId: randomUUID,
   };
@@ -151,11 +153,11 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     set lease(verdict) {
       settable.lease = verdict;
     },
-    get menu() {
-      return settable.menu;
+    get thumbOptions() {
+      return settable.thumbOptions;
     },
-    set menu(menu) {
-      settable.menu = menu;
+    set thumbOptions(thumbOptions) {
+      settable.thumbOptions = thumbOptions;
     },
     async takeDown(id) {
       engine.flights.breakOff(id);

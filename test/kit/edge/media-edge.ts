@@ -1,4 +1,4 @@
-/** A whole edge in the test's process before a whole origin: every part as in production. */
+/** A whole edge in the process of the test, in front of a whole origin: every component as in production. */
 import { join } from 'node:path';
 import { edgeSection } from '../../../edge/config.js';
 import { openEdge } from '../../../edge/edge.js';
@@ -13,12 +13,12 @@ import type { TestOrigin } from '../origin/origin.js';
 
 export interface MediaEdge {
   readonly url: string;
-  /** The edge's metrics as they stand. */
+  /** The metrics of the edge in the text format. */
   metrics(): Promise<string>;
   close(): Promise<void>;
 }
 
-/** `section`: what config.yaml would say below `edge`. */
+/** `section`: the keys below `edge` in config.yaml. */
 export async function startEdge(
   folder: string,
   origin: TestOrigin,

@@ -1,7 +1,4 @@
-/**
- * Asks an edge for media in every form in which it could be shown, over and over, and notes when it
- * last showed each.
- */
+/** Requests media from an edge in every form, over and over, and notes when each form was last served. */
 import { Agent } from 'node:http';
 import { type HttpResponse, sendRequest } from '../http/request.js';
 
@@ -27,7 +24,7 @@ export function sendIn(form: Form, base: string, media: Watched, caller: Fields,
   });
 }
 
-/** Whether an answer shows the media in any way. */
+/** Whether a response serves the media in any form. */
 export function shows({ status }: Pick<HttpResponse, 'status'>): boolean {
   return (status >= 200 && status < 300 && status !== 202) || status === 304;
 }
@@ -35,33 +32,33 @@ export function shows({ status }: Pick<HttpResponse, 'status'>): boolean {
 export interface Polled {
   readonly media: Watched;
   readonly form: Form;
-  /** When the last request was sent that was answered with the media, by `performance.now()`. */
+  /** When the last request was sent to which the media were served, by `performance.now()`. */
   lastShownAt: number | undefined;
-  /** Requests since the last reset that were answered otherwise, or not at all. */
+  /** Requests since the last reset to which the media were not served. */
   notShown: number;
   shown: number;
-  /** Every status that came since the last reset. */
+  /** Every status since the last reset; 0 for no response. */
   readonly statuses: Set<number>;
 }
 
 export interface Poller {
   readonly polled: readonly Polled[];
-  /** Resolves once everything has been asked for at least so many times more. */
+  /** Resolves once everything has been requested at least so many times more. */
   rounds(count: number): Promise<void>;
-  /** How long it takes, on average, until the same is asked for again. */
+  /** The average time between two requests for the same. */
   everyMs(): number;
-  /** Begins to count anew. */
+  /** Starts counting again. */
   reset(): void;
   stop(): Promise<void>;
 }
 
-/** Requests that are under way at once. */
-const LANES = 4;
-/** What a lane waits that found nobody listening. */
-const AWAY_MS = 5;
+/** Requests at the same time. */
+const WORKERS = 4;
+/** The pause after a request that got no response. */
+const RETRY_MS = 5;
 
 export function poll(base: () => string, all: readonly Watched[], caller: Fields): Poller {
-  const agent = new Agent({ keepAlive: true, maxSockets: LANES });
+  const agent = new Agent({ keepAlive: true, maxSockets: WORKERS });
   const polled: Polled[] = all.flatMap((media) =>
     media.forms.map((form) => ({
       media,
@@ -74,7 +71,7 @@ export function poll(base: () => string, all: readonly Watched[], caller: Fields
   );
   const startedAt = performance.now();
   let next = 0;
-  let asked = 0;
+  let answered = 0;
   const state = { stopping: false };
   const watchers = new Set<() => void>();
 
@@ -86,35 +83,35 @@ export function poll(base: () => string, all: readonly Watched[], caller: Fields
       each.shown += 1;
     } else each.notShown += 1;
     each.statuses.add(answer?.status ?? 0);
-    if (answer === undefined) await new Promise((resolve) => setTimeout(resolve, AWAY_MS));
+    if (answer === undefined) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }
-  async function lane(): Promise<void> {
+  async function worker(): Promise<void> {
     while (!state.stopping) {
       const each = polled[next % polled.length];
       next += 1;
       if (each === undefined) return;
       await once(each);
-      asked += 1;
+      answered += 1;
       for (const watch of watchers) watch();
     }
   }
-  const lanes = Promise.all(Array.from({ length: LANES }, lane));
+  const workers = Promise.all(Array.from({ length: WORKERS }, worker));
 
   return {
     polled,
     rounds(count) {
-      // What is under way now may have been sent before.
-      const until = asked + count * polled.length + LANES;
+      // The requests in flight were sent before this call.
+      const until = answered + count * polled.length + WORKERS;
       return new Promise((resolve) => {
         const watch = (): void => {
-          if (asked < until) return;
+          if (answered < until) return;
           watchers.delete(watch);
           resolve();
         };
         watchers.add(watch);
       });
     },
-    everyMs: () => ((performance.now() - startedAt) * polled.length) / Math.max(1, asked),
+    everyMs: () => ((performance.now() - startedAt) * polled.length) / Math.max(1, answered),
     reset() {
       for (const each of polled) {
         each.lastShownAt = undefined;
@@ -125,7 +122,7 @@ export function poll(base: () => string, all: readonly Watched[], caller: Fields
     },
     async stop() {
       state.stopping = true;
-      await lanes;
+      await workers;
       agent.destroy();
     },
   };

@@ -1,14 +1,13 @@
 /**
- * An origin that does as a test says: answers by script, counts what it was
- * asked, holds answers back until told, stalls, resets, lies about length and
- * hash, or speaks no HTTP at all.
+ * An origin whose responses are scripted by the test. A script may delay a response, stall, reset the connection, send a
+ * wrong length or hash, or send bytes that are not HTTP. Every request is kept.
  */
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 
-export interface Seen {
+export interface SeenRequest {
   readonly method: string;
   readonly target: string;
   readonly path: string;
@@ -17,37 +16,37 @@ export interface Seen {
 }
 
 /** What a script may do with one request. */
-export interface Answering {
-  /** Sends the head; `content-length` is sent as given, right or not. */
+export interface ScriptedResponse {
+  /** Sends the head. `content-length` is sent as given, also where it is wrong. */
   head(status: number, headers?: Readonly<Record<string, string | readonly string[]>>): void;
   write(chunk: Buffer | string): Promise<void>;
   end(chunk?: Buffer | string): void;
-  /** Cuts the connection: RST. */
+  /** Resets the connection (RST). */
   reset(): void;
-  /** Ends the connection in good order, whatever was announced. */
+  /** Closes the connection (FIN), also before the announced end of the body. */
   hangUp(): void;
-  /** 103 with a Link. */
+  /** Sends 103 with a Link. */
   hint(link: string): void;
-  /** Bytes that are no HTTP. */
+  /** Sends these bytes in place of HTTP, and closes the connection. */
   raw(text: string): void;
-  /** Resolves when the other side has gone. */
+  /** Resolves when the connection of the request is closed. */
   readonly gone: Promise<void>;
 }
 
-export type Script = (seen: Seen, answer: Answering) => void | Promise<void>;
+export type Script = (seen: SeenRequest, answer: ScriptedResponse) => void | Promise<void>;
 
 export interface ScriptedOrigin {
   readonly url: string;
   readonly port: number;
   /** Every request in the order of arrival. */
-  readonly seen: readonly Seen[];
-  /** How often a target was asked for, with a method if given. */
+  readonly seen: readonly SeenRequest[];
+  /** How often a target was requested; with a method, only those. */
   count(target: string, method?: string): number;
-  /** Sets the script of a path; that of `*` answers whatever has none. */
+  /** Sets the script of a path. The script of `*` is for paths without one. */
   on(path: string, script: Script): void;
   /** Resolves once so many requests for a target have arrived. */
   arrived(target: string, times?: number): Promise<void>;
-  /** Cuts every connection. */
+  /** Resets every connection. */
   cutAll(): void;
   close(): Promise<void>;
 }
@@ -57,7 +56,7 @@ export async function openScriptedOrigin(
   tls?: { readonly cert: string; readonly key: string },
 ): Promise<ScriptedOrigin> {
   const scripts = new Map<string, Script>();
-  const seen: Seen[] = [];
+  const seen: SeenRequest[] = [];
   const sockets = new Set<Socket>();
   const watchers = new Set<() => void>();
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
@@ -65,7 +64,7 @@ export async function openScriptedOrigin(
       seen.push(each);
       for (const watch of watchers) watch();
       const script = scripts.get(each.path) ?? scripts.get('*') ?? notFound;
-      await script(each, answering(response));
+      await script(each, responseOf(response));
     });
   };
   const server = tls === undefined ? createServer(onRequest) : createTlsServer(tls, onRequest);
@@ -110,12 +109,12 @@ export async function openScriptedOrigin(
   };
 }
 
-async function read(request: IncomingMessage): Promise<Seen> {
+async function read(request: IncomingMessage): Promise<SeenRequest> {
   const chunks: Buffer[] = [];
   try {
     for await (const chunk of request) chunks.push(chunk as Buffer);
   } catch {
-    // The caller left; what came is what was seen.
+    // The client left. What has arrived is kept.
   }
   const target = request.url ?? '';
   return {
@@ -127,7 +126,7 @@ async function read(request: IncomingMessage): Promise<Seen> {
   };
 }
 
-function answering(response: ServerResponse): Answering {
+function responseOf(response: ServerResponse): ScriptedResponse {
   const { socket } = response;
   return {
     head(status, headers = {}) {
@@ -171,7 +170,7 @@ export function sha256Of(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
 
-/** The head that the origin of this service gives an edge for such media. */
+/** The head with which a real origin serves such media to an edge. */
 export function mediaHead(media: ScriptedMedia): Record<string, string> {
   const sha256 = sha256Of(media.bytes);
   return {
@@ -187,7 +186,7 @@ export function mediaHead(media: ScriptedMedia): Record<string, string> {
   };
 }
 
-/** Answers as the origin of this service answers a proven edge: 304 and 401 where due. */
+/** Responds as a real origin responds to an edge, also with 304 and 401. */
 export function mediaScript(media: ScriptedMedia): Script {
   return (seen, answer) => {
     const head = mediaHead(media);
@@ -207,7 +206,7 @@ export function mediaScript(media: ScriptedMedia): Script {
   };
 }
 
-/** Answers one range of media under If-Range as RFC 9110 14.2 has it, all else as `mediaScript` does. */
+/** Serves a single range, under If-Range (RFC 9110 13.1.5), and everything else as `mediaScript` does. */
 export function rangedScript(media: ScriptedMedia): Script {
   const { bytes } = media;
   return (seen, answer) => {
@@ -219,12 +218,12 @@ export function rangedScript(media: ScriptedMedia): Script {
     const [, from = '', to = ''] = match;
     const first = from === '' ? bytes.length - Number(to) : Number(from);
     const last = from === '' || to === '' ? bytes.length - 1 : Math.min(Number(to), bytes.length - 1);
-    const part = bytes.subarray(first, last + 1);
+    const range = bytes.subarray(first, last + 1);
     answer.head(206, {
       ...head,
-      'content-length': String(part.length),
+      'content-length': String(range.length),
       'content-range': `bytes ${first}-${last}/${bytes.length}`,
     });
-    answer.end(part);
+    answer.end(range);
   };
 }

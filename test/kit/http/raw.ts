@@ -1,18 +1,18 @@
-/** Connections byte by byte, for what no HTTP library would send or could see. */
+/** TCP connections byte by byte, for what an HTTP library does not send or does not show. */
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
 export interface RawConnection {
-  /** All that was received so far, as latin-1. */
+  /** Everything received so far, as latin-1. */
   readonly text: string;
   write(bytes: string | Buffer): void;
-  /** Ends our half in good order. */
+  /** Closes our half of the connection (FIN). */
   end(): void;
   reset(): void;
-  /** Resolves with the text once it matches; rejects where the other side closes before. */
+  /** Resolves with the text once it matches. Rejects if the other side closes before. */
   until(pattern: RegExp): Promise<string>;
-  /** How the other side ended it. */
+  /** How the other side closed it. */
   readonly closed: Promise<'ended' | 'reset'>;
-  /** Resolves with all that came once the other side has closed. */
+  /** Resolves with everything received, once the other side has closed. */
   whole(): Promise<string>;
   readonly socket: Socket;
 }
@@ -36,7 +36,7 @@ export async function connectRaw(port: number): Promise<RawConnection> {
   return raw;
 }
 
-/** Sends one text and gives back all that comes until the other side closes. */
+/** Sends a text and resolves with everything received, once the other side has closed. */
 export async function exchangeRaw(port: number, text: string | Buffer): Promise<string> {
   const raw = await connectRaw(port);
   raw.write(text);

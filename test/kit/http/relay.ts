@@ -1,13 +1,12 @@
 /**
- * A TCP relay that misbehaves on command, to stand between two sides that
- * should survive it. A partition is silence: bytes are neither lost nor told to
- * be, they do not arrive; what is open stays open.
+ * A TCP relay between a client and a server that can be partitioned or cut by the test. During a partition, connections
+ * stay open and bytes do not arrive; they arrive when it ends.
  */
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
 type RelayMode =
   | 'pass'
-  /** Nothing gets through and nobody is told; new connections come up and stay dumb. */
+  /** No bytes get through. New connections are accepted and stay silent. */
   | 'partition'
   /** New connections are reset at once. */
   | 'refuse';
@@ -28,7 +27,7 @@ interface Pair {
   readonly server: Socket;
 }
 
-/** Relays to whatever `target` says when a connection comes: the far side may move. */
+/** `target` gives the port of the server. It is called for each connection, as the server may move. */
 export async function openRelay(target: () => number): Promise<Relay> {
   const pairs = new Set<Pair>();
   let mode: RelayMode = 'pass';
@@ -56,7 +55,7 @@ export async function openRelay(target: () => number): Promise<Relay> {
     server.on('data', (chunk: Buffer) => client.write(chunk));
     client.on('end', () => server.end());
     server.on('end', () => client.end());
-    if (mode === 'partition') hold(pair);
+    if (mode === 'partition') pause(pair);
   });
   await new Promise<void>((resolve) => {
     listener.listen(0, '127.0.0.1', resolve);
@@ -77,8 +76,8 @@ export async function openRelay(target: () => number): Promise<Relay> {
     set(next) {
       mode = next;
       for (const pair of pairs) {
-        if (mode === 'partition') hold(pair);
-        else release(pair);
+        if (mode === 'partition') pause(pair);
+        else resume(pair);
       }
     },
     cut,
@@ -90,12 +89,12 @@ export async function openRelay(target: () => number): Promise<Relay> {
   };
 }
 
-function hold({ client, server }: Pair): void {
+function pause({ client, server }: Pair): void {
   client.pause();
   server.pause();
 }
 
-function release({ client, server }: Pair): void {
+function resume({ client, server }: Pair): void {
   client.resume();
   server.resume();
 }

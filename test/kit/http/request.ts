@@ -1,13 +1,13 @@
-/** One HTTP request over a real socket, answered in full: status, fields, bytes, and whether it ended whole. */
+/** One HTTP request over a real socket, and its whole response. */
 import { type Agent, type IncomingHttpHeaders, request } from 'node:http';
 
 export interface RequestOptions {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array | string;
-  /** Keeps connections; without it each request has one of its own. */
+  /** Reuses connections. Without it each request has a connection of its own. */
   readonly agent?: Agent;
-  /** Hears interim answers. */
+  /** Called with each interim response. */
   onInterim?(status: number, headers: IncomingHttpHeaders): void;
 }
 
@@ -15,7 +15,7 @@ export interface HttpResponse {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly bytes: Buffer;
-  /** False where the connection broke before the announced end. */
+  /** False if the connection broke before the announced end. */
   readonly whole: boolean;
 }
 
@@ -40,12 +40,12 @@ export function sendRequest(url: string, options: RequestOptions = {}): Promise<
   });
 }
 
-/** The body of an answer as JSON. */
+/** The body of a response as JSON. */
 export function json(answer: HttpResponse): Readonly<Record<string, unknown>> {
   return JSON.parse(answer.bytes.toString()) as Readonly<Record<string, unknown>>;
 }
 
-/** A text member of a JSON answer. */
+/** A member of a JSON body, as text. */
 export function member(answer: HttpResponse, name: string): string {
   return String(json(answer)[name]);
 }

@@ -1,8 +1,8 @@
-/** What crash-writer.ts writes down of its doings. */
+/** The lines that crash-writer.ts writes to its record file. */
 import type { MediaId, Sha256 } from '../../../src/ids.js';
 
 export type CrashLine =
-  /** Acknowledged. `mortal`: it has an expiry. */
+  /** An upload was acknowledged. `mortal`: it has an expiry. */
   | {
       readonly did: 'upload';
       readonly id: MediaId;
@@ -11,7 +11,7 @@ export type CrashLine =
       readonly mortal: boolean;
     }
   | { readonly did: 'remove'; readonly id: MediaId; readonly seq: number }
-  /** Told to a subscriber. */
+  /** A subscriber was notified of an entry. */
   | { readonly did: 'journal'; readonly seq: number }
-  /** About to be asked for: it may or may not have come to pass. */
+  /** A removal is about to start. It may or may not have happened. */
   | { readonly will: 'remove'; readonly id: MediaId };

@@ -1,8 +1,6 @@
 /**
- * A process that writes to the stores as hard as it can until somebody kills
- * it: uploads, twins, deletes, quarantines, thumbnails, expiry and sweeps, all at
- * once. What it is about to do and what was acknowledged goes line by line into a
- * file, which outlives it.
+ * A process that writes to the stores as fast as it can until it is killed: uploads, duplicates, deletes, quarantines,
+ * thumbnails, expiry and sweeps at the same time. It writes what it is about to do, and what was acknowledged, to a file.
  *
  * node crash-writer.js FOLDER RECORD-FILE SEED
  */
@@ -25,7 +23,7 @@ const never = new AbortController().signal;
 const random = seeded(Number(seed));
 const record = openSync(recordPath, 'a');
 const log = createLog('crash', { level: 'silent', requests: 'none' });
-/** A day later in each run, so that graces end in some of them. */
+/** A day later in each run, so that grace periods end in some runs. */
 const clock = new ManualClock(Date.UTC(2200, 0, 1) + Number(seed) * 86_400_000);
 const stores = await openStores(folder, clock, { log });
 const sweeper = openSweeper({
@@ -39,7 +37,7 @@ const sweeper = openSweeper({
   metrics: createMetrics(''),
 });
 const alive: MediaId[] = [];
-stores.meta.journal.subscribe(({ seq }) => tell({ did: 'journal', seq }));
+stores.meta.journal.subscribe(({ seq }) => note({ did: 'journal', seq }));
 process.send?.('ready');
 await Promise.all([...Array.from({ length: WRITERS }, write), sweep()]);
 
@@ -54,7 +52,7 @@ async function write(): Promise<void> {
 }
 
 async function upload(): Promise<void> {
-  // Few enough to be uploaded twice, now and then.
+  // Few enough texts that some are uploaded twice.
   const bytes = `bytes ${Math.floor(random() * 400)} `.repeat(1 + Math.floor(random() * 40));
   const expires = random() < 0.2;
   try {
@@ -64,7 +62,7 @@ async function upload(): Promise<void> {
       thumbs: { kind: 'queue' },
     });
     const { id, sha256, expiresAt } = media.record;
-    tell({ did: 'upload', id, sha256, sizeBytes: Buffer.byteLength(bytes), mortal: expiresAt !== null });
+    note({ did: 'upload', id, sha256, sizeBytes: Buffer.byteLength(bytes), mortal: expiresAt !== null });
     alive.push(id);
   } catch (thrown) {
     if (!String(thrown).includes('quarantined')) throw thrown;
@@ -73,9 +71,9 @@ async function upload(): Promise<void> {
 
 async function removeOne(): Promise<void> {
   const id = take();
-  tell({ will: 'remove', id });
+  note({ will: 'remove', id });
   const outcome = await stores.meta.remove(id, 'eve', clock.now());
-  if (outcome.kind === 'removed') tell({ did: 'remove', id, seq: outcome.seq });
+  if (outcome.kind === 'removed') note({ did: 'remove', id, seq: outcome.seq });
 }
 
 async function renderOne(): Promise<void> {
@@ -103,6 +101,6 @@ function take(): MediaId {
   return id;
 }
 
-function tell(line: CrashLine): void {
+function note(line: CrashLine): void {
   writeSync(record, `${JSON.stringify(line)}\n`);
 }

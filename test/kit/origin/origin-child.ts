@@ -1,7 +1,6 @@
 /**
- * The command line, with all that an origin loads in memory already: waits for
- * its arguments and then runs as if it had been started with them. Loading is
- * most of a start, and needs no waiting for where the next start is foreseen.
+ * The command line with the code of the origin already loaded. It waits for its arguments in a message, and then runs as
+ * if it had been started with them. Loading takes most of the time of a start.
  */
 const loaded = import('../../../origin/main.js');
 

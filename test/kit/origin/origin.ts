@@ -1,7 +1,6 @@
 /**
- * A whole origin inside the test's process: every part as in production, on free
- * ports and folders of its own, with a clock and an Authentication Service that
- * the test holds.
+ * A whole origin in the process of the test: every component as in production, on free ports and in a folder of its
+ * own. The test controls its clock and its Authentication Service.
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -23,27 +22,28 @@ export interface TestOrigin {
   readonly folder: string;
   readonly clock: ManualClock;
   readonly auth: AuthService;
-  /** Lines of the log so far. */
+  /** The lines of the log so far. */
   readonly logged: readonly string[];
+  /** Sends a request without a token. */
   send(path: string, options?: RequestOptions): Promise<HttpResponse>;
-  /** The same with a good token. */
+  /** The same with a valid token. */
   as(subject: string, path: string, options?: RequestOptions): Promise<HttpResponse>;
   asAdmin(path: string, options?: RequestOptions): Promise<HttpResponse>;
-  /** The same as an edge that has proved itself. */
+  /** The same with the proof of an edge. */
   asEdge(path: string, options?: RequestOptions): Promise<HttpResponse>;
   upload(bytes: Uint8Array, query?: string, headers?: Readonly<Record<string, string>>): Promise<HttpResponse>;
-  /** Uploads, and hands back the id; a refusal is an error. */
+  /** Uploads and returns the id. Throws if the upload is refused. */
   uploaded(bytes: Uint8Array, query?: string): Promise<string>;
-  /** What was answered so far and /openapi.json does not describe: `GET /v1/media/{id} 418`. */
+  /** Responses so far that /openapi.json does not describe, such as `GET /v1/media/{id} 418`. */
   undescribed(): Promise<readonly string[]>;
-  /** Closes, and opens anew over the same folders. */
+  /** Closes it and opens it again with the same folders. */
   restart(): Promise<void>;
-  /** Ends the origin and leaves its folders. */
+  /** Closes the origin and keeps its folders. */
   stop(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** `section`: what config.yaml would say below `origin`; `prepare` sees the Authentication Service before the origin does. */
+/** `section`: the keys below `origin` in config.yaml. `prepare` runs before the origin reads the Authentication Service. */
 export async function startOrigin(
   folder: string,
   section: Readonly<Record<string, unknown>> = {},
@@ -133,27 +133,27 @@ interface Schema {
   };
 }
 
-/** Paths and methods that are not there are answered by none of the table's rows. */
+/** What of one exchange is not described. A path or method that does not exist has no description. */
 function fault(paths: Description['paths'], { method, path, answer }: Exchange): string[] {
   const found = Object.entries(paths).find(([pattern]) =>
     new RegExp(`^${pattern.replace(/\{\w+\}/g, '[^/]*')}$`).test(path),
   );
   const operation = found?.[1][method.toLowerCase()];
   if (found === undefined || operation === undefined) return [];
-  const told = `${method} ${found[0]} ${answer.status}`;
+  const name = `${method} ${found[0]} ${answer.status}`;
   const response = operation.responses[String(answer.status)];
-  if (response === undefined) return [told];
+  if (response === undefined) return [name];
   const type = answer.headers['content-type']?.split(';', 1)[0];
   if (type === undefined || answer.bytes.length === 0) return [];
   const described = Object.entries(response.content ?? {});
   const content = described.find(([range]) =>
     new RegExp(`^${range.replace(/[+.]/g, '\\$&').replaceAll('*', '.*')}$`).test(type),
   )?.[1];
-  if (content === undefined) return type === 'multipart/byteranges' ? [] : [`${told} ${type}`];
+  if (content === undefined) return type === 'multipart/byteranges' ? [] : [`${described} ${type}`];
   if (type !== 'application/problem+json') return [];
   const codes = content.schema?.allOf?.flatMap(({ properties }) => properties?.code.enum ?? []) ?? [];
   const code = member(answer, 'code');
-  return codes.includes(code) ? [] : [`${told} ${code}`];
+  return codes.includes(code) ? [] : [`${described} ${code}`];
 }
 
 export function withToken(token: string, options: RequestOptions = {}): RequestOptions {

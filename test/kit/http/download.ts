@@ -1,31 +1,31 @@
-/** A download in the hand: read as far as the test wants, paused, left, or taken to its end. */
+/** A download that a test reads step by step: it may wait for a number of bytes, pause, or close the connection. */
 import { type IncomingHttpHeaders, request } from 'node:http';
 
 export interface Download {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
-  /** All that has come. */
+  /** Everything received so far. */
   readonly bytes: Buffer;
-  /** Resolves once so many bytes have come. */
+  /** Resolves once this many bytes were received. */
   until(count: number): Promise<void>;
-  /** Stops taking bytes, so that they pile up on the other side. */
+  /** Stops reading, so that bytes pile up on the other side. */
   pause(): void;
   resume(): void;
   /** Closes the connection. */
-  leave(): void;
-  /** Resolves when it is over: whole, or broken off before its announced end. */
-  readonly over: Promise<{ readonly bytes: Buffer; readonly whole: boolean }>;
+  abort(): void;
+  /** Resolves when the response has ended. `whole` is false if the connection broke before the announced end. */
+  readonly ended: Promise<{ readonly bytes: Buffer; readonly whole: boolean }>;
 }
 
-/** Resolves with the head. */
+/** Sends a GET and resolves when the head has arrived. */
 export function startDownload(url: string, headers: Readonly<Record<string, string>> = {}): Promise<Download> {
   return new Promise((resolve, reject) => {
     const sent = request(url, { headers, agent: false }, (response) => {
       const chunks: Buffer[] = [];
       const watchers = new Set<() => void>();
-      const all = (): Buffer => Buffer.concat(chunks);
-      const over = new Promise<{ bytes: Buffer; whole: boolean }>((end) => {
-        response.on('close', () => end({ bytes: all(), whole: response.complete }));
+      const received = (): Buffer => Buffer.concat(chunks);
+      const ended = new Promise<{ bytes: Buffer; whole: boolean }>((end) => {
+        response.on('close', () => end({ bytes: received(), whole: response.complete }));
       });
       response.on('error', () => undefined);
       response.on('data', (chunk: Buffer) => {
@@ -36,12 +36,12 @@ export function startDownload(url: string, headers: Readonly<Record<string, stri
         status: response.statusCode ?? 0,
         headers: response.headers,
         get bytes() {
-          return all();
+          return received();
         },
         until(count) {
           return new Promise((done) => {
             const watch = (): void => {
-              if (all().length < count) return;
+              if (received().length < count) return;
               watchers.delete(watch);
               done();
             };
@@ -51,8 +51,8 @@ export function startDownload(url: string, headers: Readonly<Record<string, stri
         },
         pause: () => void response.pause(),
         resume: () => void response.resume(),
-        leave: () => void response.destroy(),
-        over,
+        abort: () => void response.destroy(),
+        ended,
       });
     });
     sent.on('error', reject);
