@@ -149,11 +149,11 @@ function fault(paths: Description['paths'], { method, path, answer }: Exchange):
   const content = described.find(([range]) =>
     new RegExp(`^${range.replace(/[+.]/g, '\\$&').replaceAll('*', '.*')}$`).test(type),
   )?.[1];
-  if (content === undefined) return type === 'multipart/byteranges' ? [] : [`${described} ${type}`];
+  if (content === undefined) return type === 'multipart/byteranges' ? [] : [`${name} ${type}`];
   if (type !== 'application/problem+json') return [];
   const codes = content.schema?.allOf?.flatMap(({ properties }) => properties?.code.enum ?? []) ?? [];
   const code = member(answer, 'code');
-  return codes.includes(code) ? [] : [`${described} ${code}`];
+  return codes.includes(code) ? [] : [`${name} ${code}`];
 }
 
 export function withToken(token: string, options: RequestOptions = {}): RequestOptions {
