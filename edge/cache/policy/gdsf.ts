@@ -25,7 +25,6 @@ export function createGdsf(capacityBytes: number): Policy {
   };
 
   return slotPolicy(table, {
-    name: 'gdsf',
     capacityBytes,
     touch(slot) {
       uses.set(slot, uses.get(slot) + 1);

@@ -7,16 +7,16 @@ import type { Policy } from './policy.js';
 import { type EvictSlot, Links, SlotQueue, SlotTable, slotPolicy } from './slots.js';
 
 export function createLru(capacityBytes: number): Policy {
-  return createQueue('lru', capacityBytes, (queue, slot) => queue.renew(slot));
+  return createQueue(capacityBytes, (queue, slot) => queue.renew(slot));
 }
 
 /** FIFO: the victim is the key that was admitted first, used or not. */
 export function createFifo(capacityBytes: number): Policy {
-  return createQueue('fifo', capacityBytes, () => undefined);
+  return createQueue(capacityBytes, () => undefined);
 }
 
 /** One queue. The two policies differ in what a use does to a key's place in it. */
-function createQueue(name: string, capacityBytes: number, onUse: (queue: SlotQueue, slot: number) => void): Policy {
+function createQueue(capacityBytes: number, onUse: (queue: SlotQueue, slot: number) => void): Policy {
   const table = new SlotTable();
   const queue = new SlotQueue(table, new Links(table));
 
@@ -25,7 +25,6 @@ function createQueue(name: string, capacityBytes: number, onUse: (queue: SlotQue
   };
 
   return slotPolicy(table, {
-    name,
     capacityBytes,
     touch: (slot) => onUse(queue, slot),
     admit(key, weightBytes, evict) {

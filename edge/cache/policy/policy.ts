@@ -8,7 +8,6 @@
 export type Evict = (victim: string) => void;
 
 export interface Policy {
-  readonly name: string;
   readonly capacityBytes: number;
   /** Counts a use. Unknown keys are ignored. */
   touch(key: string): void;

@@ -66,7 +66,6 @@ export function createS3Fifo(capacityBytes: number, { smallShare, promoteAt }: S
   };
 
   return slotPolicy(table, {
-    name: 's3-fifo',
     capacityBytes,
     touch: (slot) => frequency.set(slot, Math.min(frequency.get(slot) + 1, FREQUENCY_MAX)),
     admit(key, weightBytes, evict) {

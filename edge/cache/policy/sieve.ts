@@ -33,7 +33,6 @@ export function createSieve(capacityBytes: number): Policy {
   };
 
   return slotPolicy(table, {
-    name: 'sieve',
     capacityBytes,
     touch: (slot) => used.set(slot, 1),
     admit(key, weightBytes, evict) {

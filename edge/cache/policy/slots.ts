@@ -205,7 +205,6 @@ export type EvictSlot = (slot: number) => void;
 
 /** What differs from policy to policy. */
 export interface SlotRules {
-  readonly name: string;
   readonly capacityBytes: number;
   touch(slot: number): void;
   /** Adds an unknown key to the table, or refuses it. */
@@ -216,7 +215,6 @@ export interface SlotRules {
 }
 
 export function slotPolicy(table: SlotTable, rules: SlotRules): Policy {
-  const { name, capacityBytes } = rules;
   const drop = (slot: number): void => {
     rules.unlink(slot);
     table.drop(slot);
@@ -233,8 +231,7 @@ export function slotPolicy(table: SlotTable, rules: SlotRules): Policy {
     if (slot !== undefined) drop(slot);
   };
   return {
-    name,
-    capacityBytes,
+    capacityBytes: rules.capacityBytes,
     touch(key) {
       const slot = table.slotOf(key);
       if (slot !== undefined) rules.touch(slot);

@@ -86,7 +86,6 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
   };
 
   return slotPolicy(table, {
-    name: 'w-tinylfu',
     capacityBytes,
     touch(slot) {
       sketch.add(table.keyAt(slot));

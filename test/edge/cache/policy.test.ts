@@ -204,6 +204,11 @@ const NAIVE: Readonly<Record<Exclude<PolicyName, 'w-tinylfu'>, () => Naive>> = {
 /** The keys that the policy must have, by its own answers; compared with it after every step. */
 class Recount {
   readonly weights = new Map<string, number>();
+  readonly #name: PolicyName;
+
+  constructor(name: PolicyName) {
+    this.#name = name;
+  }
 
   apply(policy: Policy, step: Step): readonly string[] | undefined {
     switch (step.verb) {
@@ -219,7 +224,7 @@ class Recount {
         const taken = policy.admit(step.key, step.weight, (victim) => victims.push(victim));
         this.weights.delete(step.key);
         for (const victim of victims) {
-          if (!this.weights.delete(victim)) throw new Error(`${policy.name} named ${victim}, which it did not have`);
+          if (!this.weights.delete(victim)) throw new Error(`${this.#name} named ${victim}, which it did not have`);
         }
         if (taken) this.weights.set(step.key, step.weight);
         return taken ? victims : undefined;
@@ -229,11 +234,11 @@ class Recount {
 
   check(policy: Policy): void {
     const sum = [...this.weights.values()].reduce((total, weight) => total + weight, 0);
-    if (policy.usedBytes !== sum) throw new Error(`${policy.name} counts ${policy.usedBytes} instead of ${sum} bytes`);
-    if (policy.usedBytes > policy.capacityBytes) throw new Error(`${policy.name} exceeds its capacity`);
-    if (policy.count !== this.weights.size) throw new Error(`${policy.name} miscounts its keys`);
+    if (policy.usedBytes !== sum) throw new Error(`${this.#name} counts ${policy.usedBytes} instead of ${sum} bytes`);
+    if (policy.usedBytes > policy.capacityBytes) throw new Error(`${this.#name} exceeds its capacity`);
+    if (policy.count !== this.weights.size) throw new Error(`${this.#name} miscounts its keys`);
     for (const key of Array.from({ length: 15 }, (_, n) => `k${n}`)) {
-      if (policy.has(key) !== this.weights.has(key)) throw new Error(`${policy.name} is wrong about ${key}`);
+      if (policy.has(key) !== this.weights.has(key)) throw new Error(`${this.#name} is wrong about ${key}`);
     }
   }
 }
@@ -245,7 +250,7 @@ void t.test('after every step a policy has the keys that it admitted, within its
         fc.assert(
           fc.property(steps, (steps) => {
             const policy = createPolicy(name, CAPACITY, PARAMETERS);
-            const recount = new Recount();
+            const recount = new Recount(name);
             for (const step of steps) {
               recount.apply(policy, step);
               recount.check(policy);
@@ -273,7 +278,7 @@ void t.test('a policy names the victims that its naive model names', async (t) =
           fc.property(steps, (steps) => {
             const policy = createPolicy(name as PolicyName, CAPACITY, PARAMETERS);
             const naive = makeNaive();
-            const recount = new Recount();
+            const recount = new Recount(name as PolicyName);
             for (const step of steps) {
               const victims = recount.apply(policy, step);
               const expected = step.verb === 'admit' ? naive.admit(step.key, step.weight) : [];
