@@ -27,7 +27,7 @@ export interface ThumbDeps {
   readonly meta: Pick<MetaStore, 'find'>;
   readonly blobs: Pick<BlobStore, 'read'>;
   readonly useReports: Pick<UseReports, 'note'>;
-  readonly thumbs: Pick<Thumbs, 'hurry' | 'wait'>;
+  readonly thumbs: Pick<Thumbs, 'prioritize' | 'wait'>;
   readonly clock: Pick<Clock, 'now'>;
   readonly thumbOptions: ThumbOptions;
   readonly config: { readonly download: DownloadConfig; readonly thumbs: ThumbsConfig };
@@ -40,7 +40,7 @@ export async function thumb(deps: ThumbDeps, request: OriginRequest, id: MediaId
   let now = request.receivedAt;
   let media = admitViewer(viewer, await meta.find(id, now));
   if (media.blob.thumbs.kind === 'pending') {
-    await thumbs.hurry(media.blob.sha256);
+    await thumbs.prioritize(media.blob.sha256);
     await thumbs.wait(media.blob.sha256, config.thumbs.waitMs, request.signal);
     // Decided again: the media may have been taken down during the wait.
     now = deps.clock.now();

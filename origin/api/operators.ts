@@ -11,7 +11,7 @@ import type { MetaStore } from '../meta/store.js';
 import type { OriginRequest } from '../server/request.js';
 import type { ThumbsConfig } from '../thumbs/config.js';
 import type { Thumbs } from '../thumbs/engine.js';
-import { backfillThumbs, reportQueue, retryThumbs } from '../thumbs/upkeep.js';
+import { backfillThumbs, reportQueue, retryThumbs } from '../thumbs/maintenance.js';
 import type { ScrubMarks } from '../upkeep/scrub.js';
 import { healthRoutes } from './routes.js';
 

@@ -141,7 +141,7 @@ async function runCommand(path: string, config: ScanConfig, clock: Clock, signal
   if (ended.kind !== 'ended') return { kind: 'none', detail: `the command is ${ended.kind}` };
   if (ended.code === CLEAN_EXIT) return { kind: 'clean' };
   if (ended.code === INFECTED_EXIT) return { kind: 'infected', reason: reasonOf(ended.output, path) };
-  return { kind: 'none', detail: `exit code ${ended.code}: ${cleaned(ended.complaints)}` };
+  return { kind: 'none', detail: `exit code ${ended.code}: ${cleaned(ended.stderr)}` };
 }
 
 /** The first line of the output, without the path of the file, which must not be shown. */

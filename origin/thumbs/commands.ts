@@ -1,19 +1,19 @@
 /**
- * `media-service thumbs …`: asks the origin that runs, through its operators'
- * listener (operators.ts), and tells how far it is.
+ * `media-service thumbs …`: sends a command to the running origin, through its
+ * operators' listener (operators.ts), and prints the progress.
  */
 import { type IncomingMessage, request } from 'node:http';
 import { createInterface } from 'node:readline';
-import type { CommandParts } from '../upkeep/commands.js';
+import type { CommandDeps } from '../upkeep/commands.js';
 
 export type ThumbsVerb = 'status' | 'retry' | 'backfill';
 
-/** 0: done; 2: no origin, or it could not. */
+/** Returns the exit code: 0 if it was done, 2 if no origin answered or it failed. */
 export async function runThumbs(
-  parts: CommandParts,
+  deps: CommandDeps,
   { verb, all }: { readonly verb: ThumbsVerb; readonly all: boolean },
 ): Promise<number> {
-  const { config, print, progress, signal } = parts;
+  const { config, print, progress, signal } = deps;
   const { host, port } = config.operators;
   const base = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
   const target = `${base}/thumbs/${verb}${verb === 'backfill' && all ? '?all=true' : ''}`;
@@ -21,43 +21,43 @@ export async function runThumbs(
   try {
     for await (const step of steps(target, verb === 'status' ? 'GET' : 'POST', signal)) {
       last = step;
-      if (verb !== 'status') progress(tell(verb, step));
+      if (verb !== 'status') progress(describe(verb, step));
     }
   } catch (thrown) {
     if (signal.aborted) throw thrown;
-    print(`The origin does not answer at ${base}; thumbnails are made by a running origin.`);
+    print(`No origin answers at ${base}. This command needs a running origin.`);
     return 2;
   }
-  print(last === undefined ? 'Nothing was to be done.' : tell(verb, last));
+  print(last === undefined ? 'There was nothing to do.' : describe(verb, last));
   return 0;
 }
 
 type Step = Readonly<Record<string, unknown>>;
 
-/** One JSON object a line, until the origin is done. */
+/** The response is one JSON object per line, until the origin has finished. */
 async function* steps(target: string, method: string, signal: AbortSignal): AsyncGenerator<Step> {
   const sent = request(target, { method, signal });
-  const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
     sent.once('error', reject);
-    sent.once('response', (response) => {
-      if (response.statusCode === 200) resolve(response);
-      else reject(new Error(`answered ${String(response.statusCode)}`));
+    sent.once('response', (head) => {
+      if (head.statusCode === 200) resolve(head);
+      else reject(new Error(`answered ${String(head.statusCode)}`));
     });
     sent.end();
   });
-  for await (const line of createInterface({ input: answer })) yield JSON.parse(line) as Step;
+  for await (const line of createInterface({ input: response })) yield JSON.parse(line) as Step;
 }
 
-function tell(verb: ThumbsVerb, step: Step): string {
+function describe(verb: ThumbsVerb, step: Step): string {
   const figure = (name: string): string => String(step[name]);
   switch (verb) {
     case 'retry':
-      return `${figure('revived')} wait again, ${figure('left')} left`;
+      return `${figure('revived')} queued again, ${figure('left')} left`;
     case 'backfill':
-      return `${figure('seen')} media seen, ${figure('queued')} queued, ${figure('trimmed')} with more than is wanted`;
+      return `${figure('seen')} media seen, ${figure('queued')} queued, ${figure('trimmed')} with surplus thumbnails`;
     case 'status':
       return [
-        `${figure('waiting')} waiting, ${figure('leased')} being made, ${figure('dead')} given up`,
+        `${figure('waiting')} waiting, ${figure('leased')} running, ${figure('dead')} given up`,
         ...deadLetters(step['deadJobs']),
       ].join('\n');
   }

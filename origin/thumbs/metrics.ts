@@ -1,4 +1,4 @@
-/** What operators see of the engine. */
+/** The metrics of the thumbnail engine. */
 import type { Metrics } from '../../src/metrics.js';
 import type { Attempt, Verdict } from './verdict.js';
 
@@ -6,7 +6,7 @@ export interface ThumbGauges {
   readonly children: number;
   readonly busy: number;
   readonly startFailing: boolean;
-  readonly hands: number;
+  readonly jobs: number;
   readonly waiters: number;
 }
 
@@ -33,14 +33,14 @@ export function countThumbs(metrics: Metrics, read: () => ThumbGauges): ThumbCou
     'thumbs_children_start_failing',
     'Whether the latest start of a child process failed, so that no thumbnails are made: 1 or 0.',
   );
-  const hands = metrics.gauge('thumbs_jobs_in_hand', 'Jobs that are being worked on.');
+  const jobs = metrics.gauge('thumbs_jobs_in_hand', 'Thumbnail jobs that are running.');
   const waiters = metrics.gauge('thumbs_waiting_requests', 'Requests that wait for a thumbnail.');
   metrics.onCollect(() => {
     const now = read();
     children.set(now.busy, { state: 'busy' });
     children.set(now.children - Math.min(now.busy, now.children), { state: 'idle' });
     startFailing.set(now.startFailing ? 1 : 0);
-    hands.set(now.hands);
+    jobs.set(now.jobs);
     waiters.set(now.waiters);
   });
   return {

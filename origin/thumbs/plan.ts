@@ -1,11 +1,11 @@
 /**
- * Which thumbnails a picture of a given size gets, and which of those a choice
- * is served by: pure functions of sizes and configuration.
+ * Which thumbnails a picture of a given size gets, and which of them serves a
+ * request: pure functions of sizes and configuration.
  *
- * A picture is never enlarged. Variants that would come out alike are made
- * once, under the name of the smallest, and the others are served by that one:
- * of a picture 200 pixels wide the variants 160 and 320 are made (the latter at
- * 200), and 640 and 1280 are served by 320.
+ * A picture is never enlarged. Variants that would look alike are made once,
+ * under the name of the smallest, which serves the others too. For example, a
+ * picture 200 pixels wide gets the variants 160 and 320 (the latter 200 pixels
+ * wide), and 320 serves 640 and 1280.
  */
 import type { ChosenFormat, ThumbOptions } from '../../src/media/thumb-choice.js';
 import type { PictureFacts, ThumbFormat, ThumbMade } from '../meta/media.js';
@@ -21,7 +21,7 @@ export interface Region {
 
 export interface PlannedThumb {
   readonly variant: string;
-  /** What of the source is shown. */
+  /** The part of the source that is shown. */
   readonly region: Region;
   readonly width: number;
   readonly height: number;
@@ -33,16 +33,16 @@ export interface Size {
 }
 
 export interface ThumbPlan {
-  /** Largest first. No two show the same. */
+  /** Largest first. No two look alike. */
   readonly thumbs: readonly PlannedThumb[];
-  /** Name of each configured variant -> name of the one that it is served by. */
+  /** Name of each configured variant -> name of the variant that serves it. */
   readonly servedBy: ReadonlyMap<string, string>;
 }
 
-/** WebP has 14 bits for a side; beside it no format that we make has a tighter bound. */
+/** WebP has 14 bits for a side. The other formats allow more. */
 const SIDE_MAX = 16_383;
-/** A variant without a height of its own is as tall as this many times its width at most. */
-const TALLEST = 4;
+/** A variant without a configured height is at most this many times as tall as wide. */
+const HEIGHT_PER_WIDTH_MAX = 4;
 
 export function planThumbs(source: Size, variants: readonly VariantConfig[]): ThumbPlan {
   const planned = [...variants]
@@ -52,9 +52,9 @@ export function planThumbs(source: Size, variants: readonly VariantConfig[]): Th
   const thumbs = new Map<string, PlannedThumb>();
   const servedBy = new Map<string, string>();
   for (const thumb of planned) {
-    const look = `${Object.values(thumb.region).join()} ${thumb.width} ${thumb.height}`;
-    const alike = thumbs.get(look);
-    if (alike === undefined) thumbs.set(look, thumb);
+    const appearance = `${Object.values(thumb.region).join()} ${thumb.width} ${thumb.height}`;
+    const alike = thumbs.get(appearance);
+    if (alike === undefined) thumbs.set(appearance, thumb);
     servedBy.set(thumb.variant, (alike ?? thumb).variant);
   }
   return { thumbs: [...thumbs.values()].toReversed(), servedBy };
@@ -66,7 +66,7 @@ function planVariant(source: Size, variant: VariantConfig): PlannedThumb {
 
 function planInside(source: Size, variant: VariantConfig): PlannedThumb {
   const widthMax = Math.min(variant.width, SIDE_MAX);
-  const heightMax = Math.min(variant.height > 0 ? variant.height : variant.width * TALLEST, SIDE_MAX);
+  const heightMax = Math.min(variant.height > 0 ? variant.height : variant.width * HEIGHT_PER_WIDTH_MAX, SIDE_MAX);
   const scale = Math.min(1, widthMax / source.width, heightMax / source.height);
   return {
     variant: variant.name,
@@ -76,7 +76,7 @@ function planInside(source: Size, variant: VariantConfig): PlannedThumb {
   };
 }
 
-/** The largest centred part of the configured shape; smaller sources give a smaller picture of that shape. */
+/** The largest centred region with the configured shape. A small source gives a smaller thumbnail of that shape. */
 function planCover(source: Size, variant: VariantConfig): PlannedThumb {
   const box = boxOf(variant);
   const shrink = Math.min(1, source.width / box.width, source.height / box.height);
@@ -107,12 +107,12 @@ function side(pixels: number): number {
   return Math.max(1, Math.round(pixels));
 }
 
-/** The box by which a wish chooses: a variant without a height of its own answers wishes up to its width both ways. */
+/** The box that requests are compared with. Without a configured height, the box is a square. */
 function boxOf({ width, height }: VariantConfig): Size {
   return { width, height: height > 0 ? height : width };
 }
 
-/** The whole picture at the smallest scale from which every thumbnail can be had by shrinking. */
+/** The size of the whole picture at the smallest scale from which every thumbnail can be shrunk. */
 export function baseSize(source: Size, planned: readonly PlannedThumb[]): Size {
   const scale = Math.max(
     ...planned.map(({ region, width, height }) => Math.max(width / region.width, height / region.height)),
@@ -123,7 +123,7 @@ export function baseSize(source: Size, planned: readonly PlannedThumb[]): Size {
   };
 }
 
-/** What there is to choose from, as origin and edge both read it. */
+/** The variants and formats that a request can choose from. */
 export function thumbOptionsOf(config: ThumbsConfig): ThumbOptions {
   return {
     variants: config.variants.map((variant) => ({ name: variant.name, fit: variant.fit, ...boxOf(variant) })),
@@ -133,8 +133,8 @@ export function thumbOptionsOf(config: ThumbsConfig): ThumbOptions {
 }
 
 /**
- * What a chosen format is served as, best first. Whoever reads AVIF reads WebP,
- * so what has no AVIF, as an animation, need not be a still for them.
+ * The formats that serve a chosen format, best first. A client that reads AVIF
+ * reads WebP, so an animation, which has no AVIF, is served as WebP.
  */
 const SERVED_AS: Readonly<Record<ChosenFormat, readonly ThumbFormat[]>> = {
   avif: ['avif', 'webp', 'jpeg', 'png'],
@@ -143,9 +143,9 @@ const SERVED_AS: Readonly<Record<ChosenFormat, readonly ThumbFormat[]>> = {
 };
 
 /**
- * The stored thumbnail that serves a choice; undefined where none was made.
- * After a change of the configuration, until the backfill has come by, the
- * nearest in size of those that were made before serves.
+ * The stored thumbnail that serves a choice; undefined if none was made. After
+ * a change of the configuration, and until the backfill reaches the blob, the
+ * nearest in size of the old thumbnails serves.
  */
 export function pickThumb(
   made: readonly ThumbMade[],
@@ -158,8 +158,8 @@ export function pickThumb(
   const variant = plan?.servedBy.get(chosen.variant) ?? chosen.variant;
   const exact = made.filter((thumb) => thumb.variant === variant);
   if (exact.length > 0) return inFormat(exact, chosen.format);
-  const wish = plan?.thumbs.find((thumb) => thumb.variant === variant);
-  return inFormat(nearest(made, wish?.width ?? 0), chosen.format);
+  const planned = plan?.thumbs.find((thumb) => thumb.variant === variant);
+  return inFormat(nearest(made, planned?.width ?? 0), chosen.format);
 }
 
 function inFormat(made: readonly ThumbMade[], format: ChosenFormat): ThumbMade | undefined {
@@ -170,12 +170,12 @@ function inFormat(made: readonly ThumbMade[], format: ChosenFormat): ThumbMade |
   return undefined;
 }
 
-/** All formats of the variant whose width is nearest. */
+/** All formats of the variant with the nearest width. */
 function nearest(made: readonly ThumbMade[], width: number): readonly ThumbMade[] {
-  const best = made.reduce<ThumbMade | undefined>(
-    (held, thumb) =>
-      held === undefined || Math.abs(thumb.width - width) < Math.abs(held.width - width) ? thumb : held,
+  const chosen = made.reduce<ThumbMade | undefined>(
+    (best, thumb) =>
+      best === undefined || Math.abs(thumb.width - width) < Math.abs(best.width - width) ? thumb : best,
     undefined,
   );
-  return made.filter((thumb) => thumb.variant === best?.variant);
+  return made.filter((thumb) => thumb.variant === chosen?.variant);
 }

@@ -1,6 +1,6 @@
 /**
- * The steps of a job that touch files and the blob store: fetching the original
- * into the job's folder, reading its head, adopting what a child made.
+ * The steps of a job that use files and the blob store: fetching the original
+ * into the folder of the job, reading its head, and storing what a child made.
  */
 import { createHash } from 'node:crypto';
 import { constants, createWriteStream } from 'node:fs';
@@ -14,7 +14,7 @@ import { type BlobStore, mediaKey, thumbKey } from '../blobs/blob-store.js';
 import type { BlobRecord, ThumbMade } from '../meta/media.js';
 import type { RenderedThumb } from './render/protocol.js';
 
-/** The original as a file: the store's own where it has files, a copy in the folder otherwise. Undefined: there is none. */
+/** The original as a file: the store's own file if it has files, otherwise a copy in the folder. Undefined: there is none. */
 export async function fetchOriginal(
   blobs: BlobStore,
   { sha256 }: BlobRecord,
@@ -31,7 +31,7 @@ export async function fetchOriginal(
   return path;
 }
 
-/** The child's word is taken for the picture only: size and hash are read here, and of a plain file. */
+/** Stores a thumbnail. A child is not trusted with size and hash: they are computed here, from a plain file. */
 export async function adoptThumb(
   blobs: BlobStore,
   source: Sha256,
@@ -48,14 +48,14 @@ export async function adoptThumb(
   return { ...thumb, sha256, sizeBytes };
 }
 
-/** A link would lead elsewhere, and opening a pipe would never end. */
+/** Refuses a link, which would lead elsewhere, and a pipe, which could block for ever. */
 async function readPlainFile(path: string): Promise<Buffer> {
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const found = await file.stat();
     invariant(found.isFile(), 'a child writes plain files');
     const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(found.size), 0, found.size, 0);
-    invariant(bytesRead === found.size, 'a child has written what it names');
+    invariant(bytesRead === found.size, 'a child has finished the files that it names');
     return buffer;
   } finally {
     await file.close();
@@ -72,8 +72,8 @@ export async function readHead(path: string): Promise<Dimensions | undefined> {
   }
 }
 
-/** Of several pictures in one file, the primary one is the one of the size that the header gives. */
-export async function findSized(paths: readonly string[], header: Dimensions): Promise<string | undefined> {
+/** Of several pictures in one file, the primary one has the size that the header gives. */
+export async function findBySize(paths: readonly string[], header: Dimensions): Promise<string | undefined> {
   for (const path of paths) {
     const found = await readHead(path);
     if (found?.width === header.width && found.height === header.height) return path;

@@ -1,27 +1,27 @@
 /**
- * Which media types get thumbnails, and by which way: a closed list, so that
- * nothing else is ever handed to a decoder.
+ * Which media types get thumbnails, and by which route: a closed list, so that
+ * no decoder ever gets anything else.
  */
 
-/** The container readers of ffmpeg that may be used, each told by name and never guessed by it. */
+/** The container readers of ffmpeg that may be used. Each is named to ffmpeg, which never guesses. */
 export type Demuxer = 'mov' | 'matroska' | 'ogg' | 'avi' | 'mpeg' | 'mpegts' | 'mp3' | 'aac' | 'flac' | 'wav' | 'amr';
 
 export type Route =
   | { readonly kind: 'picture' }
-  /** A picture that only tools from outside can decode. */
+  /** A picture that only an external tool can decode. */
   | { readonly kind: 'heif' }
-  | { readonly kind: 'film'; readonly demuxer: Demuxer }
+  | { readonly kind: 'ffmpeg'; readonly demuxer: Demuxer }
   | { readonly kind: 'none' };
 
-/** What is installed beside us. */
-export interface Tools {
-  readonly film: boolean;
+/** Which external tools are installed. `ffmpeg` stands for ffmpeg and ffprobe together. */
+export interface InstalledTools {
+  readonly ffmpeg: boolean;
   readonly heif: boolean;
 }
 
 const PICTURES = ['image/jpeg', 'image/png', 'image/apng', 'image/gif', 'image/webp', 'image/avif'];
 const HEIF = ['image/heic', 'image/heif', 'image/heic-sequence', 'image/heif-sequence'];
-const FILMS: Readonly<Record<string, Demuxer>> = {
+const DEMUXERS: Readonly<Record<string, Demuxer>> = {
   'video/mp4': 'mov',
   'video/quicktime': 'mov',
   'video/x-m4v': 'mov',
@@ -49,14 +49,14 @@ const FILMS: Readonly<Record<string, Demuxer>> = {
   'audio/amr': 'amr',
 };
 
-export function routeOf(mime: string, tools: Tools): Route {
+export function routeOf(mime: string, tools: InstalledTools): Route {
   const type = (mime.split(';', 1)[0] ?? '').trim().toLowerCase();
   if (PICTURES.includes(type)) return { kind: 'picture' };
   if (HEIF.includes(type)) return tools.heif ? { kind: 'heif' } : { kind: 'none' };
-  const demuxer = Object.hasOwn(FILMS, type) ? FILMS[type] : undefined;
-  return demuxer !== undefined && tools.film ? { kind: 'film', demuxer } : { kind: 'none' };
+  const demuxer = Object.hasOwn(DEMUXERS, type) ? DEMUXERS[type] : undefined;
+  return demuxer !== undefined && tools.ffmpeg ? { kind: 'ffmpeg', demuxer } : { kind: 'none' };
 }
 
-export function typesOf(tools: Tools): readonly string[] {
-  return [...PICTURES, ...(tools.heif ? HEIF : []), ...(tools.film ? Object.keys(FILMS) : [])];
+export function typesOf(tools: InstalledTools): readonly string[] {
+  return [...PICTURES, ...(tools.heif ? HEIF : []), ...(tools.ffmpeg ? Object.keys(DEMUXERS) : [])];
 }

@@ -1,37 +1,37 @@
 /**
- * What becomes of a job after an attempt: a pure decision from what happened,
- * how often it was tried and what the configuration allows.
+ * What becomes of a job after an attempt: a pure decision from the end of the
+ * attempt, the number of attempts before and the configuration.
  */
 import type { ThumbRefusal } from '../meta/media.js';
 import type { ThumbOutcome } from '../meta/store.js';
 import type { ThumbsConfig } from './config.js';
 import type { JobEnd } from './job.js';
 
-/** All that an attempt may come to. */
+/** How an attempt may end. */
 export type Attempt =
   | JobEnd
-  /** Something of ours failed on the way: storage, database, disk. */
+  /** The service itself failed: storage, database or disk. */
   | { readonly kind: 'untried'; readonly detail: string }
-  /** A bug, or so it seems. */
+  /** An unexpected error, probably a bug. */
   | { readonly kind: 'faulty'; readonly detail: string }
-  /** The lease was lost or the engine closes. */
+  /** The lease was lost or the engine is closing. */
   | { readonly kind: 'aborted' }
-  /** The blob is no longer known. */
+  /** The blob has no record any more. */
   | { readonly kind: 'gone' };
 
 export type Verdict =
   | { readonly kind: 'finish'; readonly outcome: ThumbOutcome }
-  /** One attempt more is counted. */
+  /** Counts an attempt. */
   | { readonly kind: 'retry'; readonly delayMs: number; readonly why: string }
-  /** No attempt is counted. */
+  /** Counts no attempt. */
   | { readonly kind: 'give_back'; readonly delayMs: number; readonly why: string }
   | { readonly kind: 'bury'; readonly refusal: ThumbRefusal; readonly why: string }
   | { readonly kind: 'drop' };
 
 export type QueueConfig = ThumbsConfig['queue'];
 
-/** `attempts`: how many failed before this one. `random`: from 0 up to 1. */
-export function judge(attempt: Attempt, attempts: number, config: QueueConfig, random: number): Verdict {
+/** `attempts` is the number of failed attempts before this one, `random` from 0 up to 1. */
+export function verdictOf(attempt: Attempt, attempts: number, config: QueueConfig, random: number): Verdict {
   switch (attempt.kind) {
     case 'made':
       return { kind: 'finish', outcome: { kind: 'made', made: attempt.made, picture: attempt.picture } };
@@ -45,7 +45,7 @@ export function judge(attempt: Attempt, attempts: number, config: QueueConfig, r
       return { kind: 'give_back', delayMs: backoffMs(attempts, config, random), why: attempt.detail };
     case 'lost':
       if (attempt.loss === 'aborted') return { kind: 'give_back', delayMs: 0, why: 'aborted' };
-      // Without a process there was no attempt on the picture.
+      // Without a process, the picture was not tried.
       if (attempt.loss === 'start') {
         return { kind: 'give_back', delayMs: backoffMs(attempts, config, random), why: attempt.detail };
       }
@@ -64,7 +64,7 @@ export function judge(attempt: Attempt, attempts: number, config: QueueConfig, r
 
 const EXPENSIVE: ReadonlySet<string> = new Set(['time', 'memory']);
 
-/** Doubled after each failure, then anything from half of it to the whole, so that what failed together does not return together. */
+/** Doubles after each failure. The jitter, down to a half, keeps jobs that failed together from returning together. */
 export function backoffMs(attempts: number, config: QueueConfig, random: number): number {
   const whole = Math.min(config.backoffMaxMs, config.backoffMs * 2 ** Math.min(attempts, 30));
   return Math.round(whole * (0.5 + random / 2));

@@ -1,9 +1,12 @@
-/** Requests that wait for a thumbnail: woken when its job ends, bounded in number. */
+/** Requests that wait for a thumbnail. They are woken when its job ends, and their number is limited. */
 import { type Clock, sleep } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 
 export interface Waiters {
-  /** Resolves when the job ends or the time is over; at once where too many wait. Rejects when the signal aborts. */
+  /**
+   * Resolves when the job ends or the time is over, or at once if `check` is true or too many requests wait. Rejects
+   * when the signal aborts.
+   */
   wait(sha256: Sha256, waitMs: number, signal: AbortSignal, check: () => Promise<boolean>): Promise<void>;
   wake(sha256: Sha256): void;
   readonly count: number;
@@ -22,7 +25,7 @@ export function createWaiters(waitersMax: number, clock: Clock): Waiters {
       waiting.set(sha256, together.add(woken));
       count += 1;
       try {
-        // Only now that nothing can be missed any more is it worth a look.
+        // Checked only now that a wake-up cannot be missed.
         if (await check()) return;
         await sleep(clock, waitMs, AbortSignal.any([signal, woken.signal]));
       } catch (reason) {

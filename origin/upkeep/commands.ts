@@ -28,7 +28,7 @@ import { fsck } from './fsck.js';
 import { type RestoreReport, restore } from './restore.js';
 import { localMarks, type ScrubMarks, type ScrubParts, scrub } from './scrub.js';
 
-export interface CommandParts extends Pick<ProcessDeps, 'clock' | 'log'> {
+export interface CommandDeps extends Pick<ProcessDeps, 'clock' | 'log'> {
   readonly config: OriginConfig;
   readonly signal: AbortSignal;
   /** One line of what was found or done. */
@@ -44,15 +44,15 @@ const WRONG = 1;
 /** It could not be done. */
 const FAILED = 2;
 
-export function runFsck(parts: CommandParts, { repair }: { readonly repair: boolean }): Promise<number> {
+export function runFsck(deps: CommandDeps, { repair }: { readonly repair: boolean }): Promise<number> {
   return held(async () => {
-    const { config, clock, signal, print, progress } = parts;
-    const opened = await openAlone(parts, repair);
+    const { config, clock, signal, print, progress } = deps;
+    const opened = await openAlone(deps, repair);
     if (opened === undefined) {
       print('fsck needs the stores to itself: stop the origin first.');
       return FAILED;
     }
-    const blobs = await openBlobStore(config.blobs, parts);
+    const blobs = await openBlobStore(config.blobs, deps);
     try {
       const report = await fsck(
         { meta: opened, blobs, clock, graceMs: config.retention.graceMs, makesThumbs },
@@ -74,19 +74,19 @@ export function runFsck(parts: CommandParts, { repair }: { readonly repair: bool
 }
 
 /** `after`: the hash that an earlier scrub told last, to go on from there. */
-export function runScrub(parts: CommandParts, given: { readonly after: string | undefined }): Promise<number> {
+export function runScrub(deps: CommandDeps, given: { readonly after: string | undefined }): Promise<number> {
   return held(async () => {
-    const { config, signal, print, progress } = parts;
+    const { config, signal, print, progress } = deps;
     const after = given.after === undefined ? null : parseSha256(given.after);
     if (after === undefined) {
       print('--after is a hash of 64 hexadecimal digits, as an earlier scrub printed it.');
       return FAILED;
     }
-    const blobs = await openBlobStore(config.blobs, parts);
-    const source = await openForScrub(parts);
+    const blobs = await openBlobStore(config.blobs, deps);
+    const source = await openForScrub(deps);
     try {
       const report = await scrub(
-        { ...parts, config: config.scrub, blobs, meta: source.meta, marks: source.marks },
+        { ...deps, config: config.scrub, blobs, meta: source.meta, marks: source.marks },
         {
           after,
           signal,
@@ -103,13 +103,13 @@ export function runScrub(parts: CommandParts, given: { readonly after: string | 
   });
 }
 
-export function runBackup(parts: CommandParts, { folder }: { readonly folder: string }): Promise<number> {
+export function runBackup(deps: CommandDeps, { folder }: { readonly folder: string }): Promise<number> {
   return held(async () => {
-    const { config, clock, log, signal, print, progress } = parts;
+    const { config, clock, log, signal, print, progress } = deps;
     const openMeta = (path: string) =>
       openMetaReader({ ...config.meta, folder: path }, { clock, log, randomName: randomUUID });
     const meta = await openMeta(config.meta.folder);
-    const blobs = await openBlobStore(config.blobs, parts);
+    const blobs = await openBlobStore(config.blobs, deps);
     try {
       const report = await backup(
         {
@@ -140,11 +140,11 @@ export function runBackup(parts: CommandParts, { folder }: { readonly folder: st
 
 /** `incomplete`: whether a backup that lacks originals is put in place all the same. */
 export function runRestore(
-  parts: CommandParts,
+  deps: CommandDeps,
   { folder, incomplete }: { readonly folder: string; readonly incomplete: boolean },
 ): Promise<number> {
   return held(async () => {
-    const { config, clock, log, signal, print, progress } = parts;
+    const { config, clock, log, signal, print, progress } = deps;
     const missing = ['meta', 'blobs'].filter((part) => !existsSync(join(folder, part)));
     if (missing.length > 0) {
       print(`${folder} holds no backup: there is no ${missing.join(' and no ')} in it.`);
@@ -156,7 +156,7 @@ export function runRestore(
     try {
       const incoming = await receiveMeta(config.meta, backedUp, metaParts);
       opened.push(incoming);
-      const target = await openBlobStore(config.blobs, parts);
+      const target = await openBlobStore(config.blobs, deps);
       opened.push(target);
       await probeStorage(target, signal);
       const source = openLocalReader(join(folder, 'blobs'));
@@ -219,7 +219,7 @@ async function held(work: () => Promise<number>): Promise<number> {
 }
 
 /** The store, or undefined where an origin has it. */
-async function openAlone({ config, clock, log }: CommandParts, mendStamp: boolean): Promise<MetaStore | undefined> {
+async function openAlone({ config, clock, log }: CommandDeps, mendStamp: boolean): Promise<MetaStore | undefined> {
   try {
     return await openMetaStore(config.meta, { clock, log, randomName: randomUUID }, { mendStamp });
   } catch (thrown) {
@@ -233,18 +233,18 @@ interface ScrubSource {
   readonly marks: ScrubMarks;
 }
 
-async function openForScrub(parts: CommandParts): Promise<ScrubSource> {
-  const { config, clock, log } = parts;
-  const alone = await openAlone(parts, false);
+async function openForScrub(deps: CommandDeps): Promise<ScrubSource> {
+  const { config, clock, log } = deps;
+  const alone = await openAlone(deps, false);
   if (alone === undefined) {
     const meta = await openMetaReader(config.meta, { clock, log, randomName: randomUUID });
-    return { meta, marks: remoteMarks(parts) };
+    return { meta, marks: remoteMarks(deps) };
   }
   return { meta: alone, marks: localMarks(alone, clock) };
 }
 
 /** Marks as requests to the origin that runs (operators.ts). */
-function remoteMarks({ config, signal }: CommandParts): ScrubMarks {
+function remoteMarks({ config, signal }: CommandDeps): ScrubMarks {
   const { host, port } = config.operators;
   const base = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
   async function post(sha256: Sha256, what: string, query: string): Promise<void> {
@@ -260,5 +260,5 @@ function remoteMarks({ config, signal }: CommandParts): ScrubMarks {
 
 /** What tools the origin will find is not known here: its engine refuses what it cannot make. */
 function makesThumbs(mime: string): boolean {
-  return routeOf(mime, { film: true, heif: true }).kind !== 'none';
+  return routeOf(mime, { ffmpeg: true, heif: true }).kind !== 'none';
 }

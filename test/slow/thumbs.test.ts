@@ -316,7 +316,7 @@ void t.test('the engine under stress', async (t) => {
     const asked = put.at(-1);
     if (asked === undefined) throw new Error('there are some');
     const thumbs = await house.open({ ...quick, enabled: false });
-    await thumbs.hurry(asked);
+    await thumbs.prioritize(asked);
     await thumbs.close();
     const engine = await house.open({ ...quick, children: { count: 1 } });
     t.equal((await house.settled(engine, asked)).thumbs.kind, 'ready');

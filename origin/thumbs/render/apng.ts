@@ -1,10 +1,10 @@
 /**
  * Animated PNG (PNG, third edition, 11.3.3), which the picture library reads as
- * a still: takes the file apart into one plain PNG per frame, and puts the
- * decoded frames together again as a browser would show them.
+ * a still: splits the file into one plain PNG per frame, and composes the
+ * decoded frames as a browser would show them.
  *
- * Promises: a file whose animation does not hold together is undefined, and
- * then a still of it remains. Leaves the decoding of a frame to its caller.
+ * Promises: for a file with an inconsistent animation the result is undefined,
+ * so that the caller makes a still. Decoding a frame is left to the caller.
  */
 import { crc32 } from 'node:zlib';
 
@@ -14,11 +14,11 @@ export interface ApngFrame {
   readonly width: number;
   readonly height: number;
   readonly delayMs: number;
-  /** What becomes of the frame's region before the next one: kept, cleared, or as it was before. */
+  /** What happens to the region of the frame before the next frame: it stays, is cleared, or is restored. */
   readonly dispose: 'none' | 'background' | 'previous';
-  /** Whether the frame replaces what is below or is laid over it. */
+  /** Whether the frame replaces the pixels below or is composited over them. */
   readonly blend: 'source' | 'over';
-  /** The frame as a file of its own. */
+  /** The frame as a PNG file. */
   readonly png: Buffer;
 }
 
@@ -31,7 +31,7 @@ export interface Apng {
 }
 
 const SIGNATURE = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
-/** Chunks that say how pixels are to be read, and so belong into every frame's file. */
+/** Chunks that describe how to read pixels, and are copied into the file of every frame. */
 const SHARED = new Set(['PLTE', 'tRNS', 'gAMA', 'cHRM', 'sRGB', 'iCCP', 'cICP', 'sBIT']);
 
 interface Chunk {
@@ -49,22 +49,22 @@ export function parseApng(file: Buffer, framesMax: number): Apng | undefined {
   const canvas = { width: header.data.readUInt32BE(0), height: header.data.readUInt32BE(4) };
   const shared = chunks.filter(({ type }) => SHARED.has(type));
   const frames: ApngFrame[] = [];
-  let open: { control: Buffer; parts: Buffer[] } | undefined;
+  let open: { control: Buffer; data: Buffer[] } | undefined;
   for (const { type, data } of [...chunks, { type: 'IEND', data: Buffer.alloc(0) }]) {
     if (type === 'fcTL' || type === 'IEND') {
       if (open !== undefined) {
-        const frame = frameOf(open.control, open.parts, header.data, shared, canvas);
+        const frame = frameOf(open.control, open.data, header.data, shared, canvas);
         if (frame === undefined || frames.length === framesMax) return undefined;
         frames.push(frame);
       }
       if (type === 'IEND') break;
       if (data.length !== 26) return undefined;
-      open = { control: data, parts: [] };
+      open = { control: data, data: [] };
     } else if (type === 'IDAT') {
-      open?.parts.push(data);
+      open?.data.push(data);
     } else if (type === 'fdAT') {
       if (open === undefined || data.length < 4) return undefined;
-      open.parts.push(data.subarray(4));
+      open.data.push(data.subarray(4));
     }
   }
   if (frames.length < 2 || frames.length !== control.data.readUInt32BE(0)) return undefined;
@@ -85,7 +85,7 @@ function* chunksOf(file: Buffer): Generator<Chunk> {
 
 function frameOf(
   control: Buffer,
-  parts: readonly Buffer[],
+  data: readonly Buffer[],
   header: Buffer,
   shared: readonly Chunk[],
   canvas: { readonly width: number; readonly height: number },
@@ -99,15 +99,15 @@ function frameOf(
   const dispose = (['none', 'background', 'previous'] as const)[control[24] ?? 3];
   const blend = (['source', 'over'] as const)[control[25] ?? 2];
   const inside = width > 0 && height > 0 && left + width <= canvas.width && top + height <= canvas.height;
-  if (!inside || dispose === undefined || blend === undefined || parts.length === 0) return undefined;
+  if (!inside || dispose === undefined || blend === undefined || data.length === 0) return undefined;
   const ownHeader = Buffer.from(header);
   ownHeader.writeUInt32BE(width, 0);
   ownHeader.writeUInt32BE(height, 4);
   const png = Buffer.concat([
     SIGNATURE,
     chunk('IHDR', ownHeader),
-    ...shared.map(({ type, data }) => chunk(type, data)),
-    ...parts.map((part) => chunk('IDAT', part)),
+    ...shared.map((each) => chunk(each.type, each.data)),
+    ...data.map((each) => chunk('IDAT', each)),
     chunk('IEND', Buffer.alloc(0)),
   ]);
   return { left, top, width, height, delayMs: delayOf(control), dispose, blend, png };
@@ -129,8 +129,8 @@ function chunk(type: string, data: Buffer): Buffer {
 }
 
 /**
- * Every frame as it is seen, RGBA, one below the other. `decode` gives a
- * frame's RGBA pixels, not premultiplied.
+ * Every frame as it is shown, in RGBA, one below the other. `decode` returns the
+ * RGBA pixels of a frame, not premultiplied.
  */
 export async function composeApng(apng: Apng, decode: (png: Buffer) => Promise<Buffer>): Promise<Buffer> {
   const { width, height, frames } = apng;
@@ -139,8 +139,9 @@ export async function composeApng(apng: Apng, decode: (png: Buffer) => Promise<B
   const canvas = Buffer.alloc(pageBytes);
   for (const [index, frame] of frames.entries()) {
     const pixels = await decode(frame.png);
-    if (pixels.length !== frame.width * frame.height * 4) throw new Error('a frame has another size than it says');
-    // What is to be restored behind the first frame is an empty canvas (11.3.3.2).
+    if (pixels.length !== frame.width * frame.height * 4)
+      throw new Error('a decoded frame has another size than its header says');
+    // Before the first frame the canvas is empty, so restoring it clears it (11.3.3.2).
     const dispose = index === 0 && frame.dispose === 'previous' ? 'background' : frame.dispose;
     const before = dispose === 'previous' ? Buffer.from(canvas) : undefined;
     draw(canvas, width, frame, pixels);
@@ -157,12 +158,12 @@ function draw(canvas: Buffer, canvasWidth: number, frame: ApngFrame, pixels: Buf
     const to = ((frame.top + row) * canvasWidth + frame.left) * 4;
     const source = pixels.subarray(row * rowBytes, (row + 1) * rowBytes);
     if (frame.blend === 'source') source.copy(canvas, to);
-    else layOver(canvas.subarray(to, to + rowBytes), source);
+    else composite(canvas.subarray(to, to + rowBytes), source);
   }
 }
 
 /** The `over` operation on pixels that are not premultiplied (13.16). */
-function layOver(below: Buffer, above: Buffer): void {
+function composite(below: Buffer, above: Buffer): void {
   for (let at = 0; at < above.length; at += 4) {
     const alpha = above[at + 3] ?? 0;
     if (alpha === 0) continue;

@@ -1,25 +1,25 @@
 /**
- * What ffprobe tells of a file, read with the distrust that output about a
- * hostile file deserves: what is missing or out of bounds is not there.
+ * Reads what ffprobe prints about a file. The file may be hostile, so a value
+ * that is missing, malformed or out of bounds counts as unknown.
  */
 import type { Size } from '../plan.js';
 
 export interface Stream {
   readonly index: number;
   readonly shown: Size;
-  /** The cover of a piece of music, which has no instants. */
+  /** Whether it is the cover of a piece of music, which is a single picture. */
   readonly cover: boolean;
 }
 
-export interface Film {
-  /** Of the picture as it is shown, upright and with square pixels; null where there is none but a cover. */
+export interface ProbedMedia {
+  /** Size of the picture as it is shown, upright and with square pixels; null if there is none or only a cover. */
   readonly shown: Size | null;
   readonly durationMs: number | null;
-  /** What a still is made of. */
+  /** The stream from which a still is made; null: there is none. */
   readonly stream: Stream | null;
 }
 
-/** What ffprobe is asked for. */
+/** The entries that ffprobe is to print. */
 export const SHOWN = [
   'stream=index,codec_type,width,height,sample_aspect_ratio,duration',
   'stream_disposition=attached_pic',
@@ -28,8 +28,8 @@ export const SHOWN = [
   'format=duration',
 ].join(':');
 
-/** Undefined where there is neither picture nor sound. */
-export function readProbe(text: string): Film | undefined {
+/** Undefined if there is neither picture nor sound. */
+export function readProbe(text: string): ProbedMedia | undefined {
   const document = asRecord(parseJson(text));
   const streams = Array.isArray(document?.['streams']) ? document['streams'].map(asRecord) : [];
   const sound = streams.some((stream) => stream?.['codec_type'] === 'audio');
@@ -57,7 +57,7 @@ function readStream(stream: Readonly<Record<string, unknown>> | undefined): Stre
   };
 }
 
-/** `4:3` as a number; 1 where it says nothing sensible. */
+/** `4:3` as a number; 1 for a value that makes no sense. */
 function readAspect(value: unknown): number {
   const match = typeof value === 'string' ? /^(\d{1,6}):(\d{1,6})$/.exec(value) : null;
   const aspect = Number(match?.[1]) / Number(match?.[2]);

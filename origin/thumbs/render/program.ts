@@ -1,10 +1,10 @@
 /**
- * Runs a program that is not ours, once, under limits: no input, no
- * environment to speak of, its output bounded, killed when its time is over or
- * nobody wants it any more.
+ * Runs an external program once, under limits: no input, almost no environment,
+ * bounded output, killed when its time is over or nobody needs it any more.
  */
 import { spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
+import { onAbort } from '../../../src/abort.js';
 import type { Clock } from '../../../src/clock.js';
 import { errorCode } from '../../../src/errors.js';
 import { type Command, limited } from './limits.js';
@@ -16,13 +16,13 @@ export interface ProgramLimits {
 }
 
 export type ProgramOutcome =
-  | { readonly kind: 'ended'; readonly code: number | null; readonly output: string; readonly complaints: string }
+  | { readonly kind: 'ended'; readonly code: number | null; readonly output: string; readonly stderr: string }
   | { readonly kind: 'killed'; readonly loss: 'time' | 'aborted' }
   /** There is no such program. */
   | { readonly kind: 'absent' };
 
 const OUTPUT_CHARS_MAX = 256 * 1_024;
-/** The shell that sets the limits says so when there is nothing to become. */
+/** Exit codes of the shell that sets the limits, when it cannot exec the program. */
 const NOT_FOUND = new Set([126, 127]);
 
 export function runProgram(
@@ -34,7 +34,7 @@ export function runProgram(
 ): Promise<ProgramOutcome> {
   const { program, args } = limited(command, {
     dataMaxBytes: limits.memoryMaxBytes,
-    // Several threads use CPU time faster than time passes. This ends what our own death would leave behind.
+    // Several threads use CPU time faster than time passes. This limit ends a process that outlives its parent.
     cpuMaxS: Math.ceil((limits.timeLimitMs / 1_000) * 4),
     fileMaxBytes: limits.fileMaxBytes,
   });
@@ -45,31 +45,29 @@ export function runProgram(
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const output = collect(running.stdout);
-  const complaints = collect(running.stderr);
+  const stderr = collect(running.stderr);
   return new Promise((resolve, reject) => {
     let killed: 'time' | 'aborted' | undefined;
     const kill = (loss: 'time' | 'aborted'): void => {
       killed ??= loss;
       running.kill('SIGKILL');
     };
-    const onAbort = (): void => kill('aborted');
     const timer = clock.after(limits.timeLimitMs, () => kill('time'));
-    const settle = (): void => {
+    const stopListening = onAbort(signal, () => kill('aborted'));
+    const stopWaiting = (): void => {
       timer.cancel();
-      signal.removeEventListener('abort', onAbort);
+      stopListening();
     };
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) onAbort();
     running.once('error', (error) => {
-      settle();
+      stopWaiting();
       if (errorCode(error) === 'ENOENT') resolve({ kind: 'absent' });
       else reject(error);
     });
     running.once('close', (code) => {
-      settle();
+      stopWaiting();
       if (killed !== undefined) resolve({ kind: 'killed', loss: killed });
       else if (code !== null && NOT_FOUND.has(code)) resolve({ kind: 'absent' });
-      else resolve({ kind: 'ended', code, output: output(), complaints: complaints() });
+      else resolve({ kind: 'ended', code, output: output(), stderr: stderr() });
     });
   });
 }

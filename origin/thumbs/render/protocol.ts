@@ -1,27 +1,27 @@
 /**
- * What the engine and its children say to each other, and how each side reads
- * it: whatever is not exactly a message of this list is none. A child that
- * decodes hostile files is not trusted with more than the names of its results.
+ * The messages between the engine and its children, and how each side parses
+ * them: a message that is not exactly as listed is invalid. A child decodes
+ * hostile files, so it is trusted with no more than the names of its results.
  */
 import { THUMB_REFUSALS, type ThumbFormat, type ThumbRefusal } from '../../meta/media.js';
 import type { ThumbsConfig } from '../config.js';
 
-/** What of the configuration a child needs. */
+/** The part of the configuration that a child needs. */
 export type RenderSettings = Pick<ThumbsConfig, 'variants' | 'formats' | 'animation' | 'pixelsMax' | 'sourceMaxBytes'>;
 
 export interface RenderRequest {
   /** The picture, as a file. */
   readonly input: string;
-  /** Where results are written. */
+  /** The folder for the results. */
   readonly folder: string;
-  /** It stands as it should be seen, whatever its metadata say. */
+  /** The picture is upright, whatever its metadata say. */
   readonly upright: boolean;
-  /** False: stills only, whatever the source. */
+  /** False: only stills, even of an animation. */
   readonly animate: boolean;
   readonly settings: RenderSettings;
 }
 
-/** What a decoder learns of a picture. */
+/** What a decoder finds out about a picture. */
 export interface RenderedFacts {
   readonly width: number | null;
   readonly height: number | null;
@@ -51,7 +51,7 @@ export interface RenderedThumb {
 export type RenderResult =
   | { readonly kind: 'rendered'; readonly facts: RenderedFacts; readonly thumbs: readonly RenderedThumb[] }
   | { readonly kind: 'refused'; readonly reason: ThumbRefusal; readonly facts: RenderedFacts; readonly detail: string }
-  /** Not the picture's fault: a file that cannot be written, memory that was not to be had. */
+  /** Not the fault of the picture: a file could not be written, or memory was not available. */
   | { readonly kind: 'failed'; readonly code: string | null; readonly detail: string };
 
 export type ToChild = { readonly t: 'render'; readonly job: number; readonly request: RenderRequest };
@@ -60,7 +60,7 @@ export type FromChild =
   | { readonly t: 'ready' }
   | { readonly t: 'done'; readonly job: number; readonly result: RenderResult };
 
-/** Detail goes to the log, and no further than this. */
+/** Details go only to the log, and no longer than this. */
 const DETAIL_CHARS_MAX = 500;
 const THUMBS_MAX = 100;
 const FORMATS: readonly ThumbFormat[] = ['webp', 'jpeg', 'png', 'avif'];
@@ -80,7 +80,7 @@ export function parseToChild(value: unknown): ToChild | undefined {
   return { t: 'render', job, request: { input, folder, upright, animate, settings } };
 }
 
-/** Shape only: the values were checked when the configuration was read. */
+/** Checks only the shape: the values were checked when the configuration was read. */
 function isSettings(value: unknown): value is RenderSettings {
   if (!isRecord(value)) return false;
   const { variants, formats, animation, pixelsMax, sourceMaxBytes } = value;

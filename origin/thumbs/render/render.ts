@@ -1,13 +1,12 @@
 /**
- * One picture into all its thumbnails, inside a child process. The only file
- * that speaks to sharp, and the only place where bytes from outside are
- * decoded.
+ * Makes all thumbnails of one picture, inside a child process. The only file
+ * that uses sharp, and the only place where uploaded bytes are decoded.
  *
- * Promises: nothing is decoded whose header does not hold within the pixel
- * limit; only the loaders below exist, so no SVG, TIFF, PDF or reference to
- * elsewhere is ever followed; one decode serves all stills, each made from the
- * next larger; results are upright, sRGB and carry no metadata at all. Leaves
- * time, memory and crashes to the parent.
+ * Promises: no picture is decoded whose header exceeds the pixel limit. Only
+ * the loaders below are enabled, so no SVG, TIFF, PDF or reference to another
+ * file is ever read. One decode serves all stills, each scaled from the next
+ * larger one. Results are upright, sRGB and without metadata. Limits on time
+ * and memory, and crashes, are left to the parent.
  */
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -28,7 +27,7 @@ import {
   type RenderSettings,
 } from './protocol.js';
 
-/** From memory only: a loader for files could be led to other files. */
+/** Only loaders from memory: a loader for files could be led to other files. */
 const LOADERS = [
   'VipsForeignLoadJpegBuffer',
   'VipsForeignLoadPngBuffer',
@@ -37,12 +36,12 @@ const LOADERS = [
   'VipsForeignLoadHeifBuffer',
 ];
 
-/** Once per process, before the first picture. */
+/** Called once per process, before the first picture. */
 export function prepareRenderer(): void {
   sharp.block({ operation: ['VipsForeignLoad'] });
   sharp.unblock({ operation: LOADERS });
   sharp.cache(false);
-  // Threads work on several thumbnails of a picture at once rather than on parts of one.
+  // Threads work on several thumbnails of a picture at once, and not together on one.
   sharp.concurrency(1);
 }
 
@@ -53,14 +52,14 @@ interface Raster extends Size {
 }
 
 /** Several rasters of one size, one below the other. */
-interface Film extends Raster {
+interface Animation extends Raster {
   readonly pageHeight: number;
   readonly delaysMs: readonly number[];
   /** 0: for ever. */
   readonly plays: number;
 }
 
-/** An ending that is not a fault: the picture is not to be had. */
+/** An expected end without thumbnails. */
 class Refusal extends Error {
   readonly reason: ThumbRefusal;
   readonly facts: RenderedFacts;
@@ -90,28 +89,28 @@ async function renderPicture({ input, folder, upright, animate, settings }: Rend
   const { thumbs: planned } = planThumbs(source, settings.variants);
   const base = await decodeStill(bytes, source, baseSize(source, planned), settings.pixelsMax);
   const rasters = await scaleAll(base, source, planned);
-  const film = animate ? await decodeFilm(bytes, source, base, settings) : undefined;
+  const animation = animate ? await decodeAnimation(bytes, source, base, settings) : undefined;
   const encoded = await Promise.all(
-    rasters.map(({ thumb, raster }) => encodeThumb(thumb, raster, film, folder, settings)),
+    rasters.map(({ thumb, raster }) => encodeThumb(thumb, raster, animation, folder, settings)),
   );
   const thumbhash = await hashOf(rasters.at(-1)?.raster ?? base);
   return { kind: 'rendered', facts: { ...source.facts, thumbhash }, thumbs: encoded.flat() };
 }
 
-/** A process with one picture at a time has nothing better to do than to wait for it. */
+/** Reads synchronously, because the process has no other work meanwhile. */
 function readSource(path: string, sizeMaxBytes: number): Buffer {
   const { size } = statSync(path);
   if (size > sizeMaxBytes) throw new Refusal('too_expensive', `${size} bytes are beyond the limit`);
   return readFileSync(path);
 }
 
-/** Our own reading of the header comes first: it takes no memory, whatever the header claims. */
+/** Reads the header with our own parser first, which takes no memory, whatever the header claims. */
 function readHeader(bytes: Buffer, pixelsMax: number): Dimensions {
   const header = readDimensions(bytes);
   if (header === undefined) {
     throw formatOf(bytes) === undefined
-      ? new Refusal('unsupported_type', 'the bytes are of no type that is rendered')
-      : new Refusal('broken_image', 'the header tells no size');
+      ? new Refusal('unsupported_type', 'the bytes are of a type that is not rendered')
+      : new Refusal('broken_image', 'the header has no size');
   }
   if (header.width * header.height > pixelsMax) {
     const { width, height, orientation, frames } = header;
@@ -123,13 +122,13 @@ function readHeader(bytes: Buffer, pixelsMax: number): Dimensions {
 
 interface Source extends Size {
   readonly facts: RenderedFacts;
-  /** Whether it is seen as it is stored; animations that must be turned are stills. */
+  /** Whether it is shown as it is stored. An animation that must be turned becomes a still. */
   readonly upright: boolean;
   readonly delaysMs: readonly number[];
   readonly plays: number;
 }
 
-/** The decoder's own reading of the header, which is what the pixels will follow. */
+/** Reads the header with the decoder, whose reading decides about the pixels. */
 async function measure(bytes: Buffer, header: Dimensions, upright: boolean, pixelsMax: number): Promise<Source> {
   try {
     const read = await sharp(bytes, optionsOf(pixelsMax)).metadata();
@@ -164,7 +163,7 @@ function decodingRefusal(thrown: unknown, facts = NO_RENDERED_FACTS): unknown {
 async function decodeStill(bytes: Buffer, { upright }: Source, size: Size, pixelsMax: number): Promise<Raster> {
   try {
     const picture = sharp(bytes, optionsOf(pixelsMax));
-    return withoutIdleAlpha(await rasterOf((upright ? picture : picture.autoOrient()).resize(fill(size))));
+    return withoutOpaqueAlpha(await rasterOf((upright ? picture : picture.autoOrient()).resize(fill(size))));
   } catch (thrown) {
     throw decodingRefusal(thrown);
   }
@@ -182,8 +181,8 @@ async function rasterOf(pipeline: Sharp): Promise<Raster> {
   return { data, width: info.width, height: info.height, channels: info.channels === 4 ? 4 : 3 };
 }
 
-/** Alpha that hides nothing is dropped, so that a screenshot saved with it becomes a JPEG and no PNG. */
-async function withoutIdleAlpha(given: Raster): Promise<Raster> {
+/** Drops an alpha channel without transparency, so that a screenshot with one becomes a JPEG and not a PNG. */
+async function withoutOpaqueAlpha(given: Raster): Promise<Raster> {
   if (given.channels === 3) return given;
   for (let at = 3; at < given.data.length; at += 4) if (given.data[at] !== 255) return given;
   return rasterOf(fromRaster(given).removeAlpha());
@@ -198,7 +197,7 @@ interface Scaled {
   readonly raster: Raster;
 }
 
-/** Whole pictures each from the next larger one, cropped ones from the base. */
+/** Scales each whole picture from the next larger one, and crops the others from the base. */
 async function scaleAll(base: Raster, source: Size, planned: readonly PlannedThumb[]): Promise<readonly Scaled[]> {
   const scaled: Scaled[] = [];
   let larger = base;
@@ -233,20 +232,20 @@ async function crop(base: Raster, source: Size, { region, width, height }: Plann
 async function encodeThumb(
   thumb: PlannedThumb,
   raster: Raster,
-  film: Film | undefined,
+  animation: Animation | undefined,
   folder: string,
   settings: RenderSettings,
 ): Promise<readonly RenderedThumb[]> {
-  const moving = film === undefined ? undefined : await encodeFilm(film, thumb, settings);
+  const moving = animation === undefined ? undefined : await encodeAnimation(animation, thumb, settings);
   const formats: ThumbFormat[] = ['webp', raster.channels === 4 ? 'png' : 'jpeg'];
-  // Who takes AVIF takes WebP, and is better served by one that moves.
+  // A client that reads AVIF reads WebP, and gets the animated one.
   if (settings.formats.avif.enabled && moving === undefined) formats.push('avif');
   return Promise.all(
     formats.map(async (format) => {
       const animated = format === 'webp' && moving !== undefined;
       const bytes = animated ? moving : await encodeStill(raster, format, settings);
       const file = `${thumb.variant}.${format}`;
-      // Asked of a thread, it would wait behind the encoders.
+      // Synchronously, because a thread pool write would wait behind the encoders.
       writeFileSync(join(folder, file), bytes, { flag: 'wx' });
       return { variant: thumb.variant, format, file, width: thumb.width, height: thumb.height, animated };
     }),
@@ -267,30 +266,30 @@ function encodeStill(raster: Raster, format: ThumbFormat, { formats }: RenderSet
   }
 }
 
-/** All frames at the size of the largest thumbnail; undefined where the picture does not move or may not. */
-async function decodeFilm(
+/** All frames at the size of the largest thumbnail; undefined if the picture is a still or may not be animated. */
+async function decodeAnimation(
   bytes: Buffer,
   source: Source,
   base: Size,
   { animation, pixelsMax }: RenderSettings,
-): Promise<Film | undefined> {
+): Promise<Animation | undefined> {
   const frames = source.facts.frames ?? 1;
   const pixels = source.width * source.height * frames;
   const allowed = frames <= animation.framesMax && pixels <= Math.min(animation.pixelsMax, pixelsMax);
   if (!animation.enabled || frames < 2 || !allowed || !source.upright) return undefined;
   try {
     const apng = parseApng(bytes, animation.framesMax);
-    if (apng !== undefined) return await filmOfApng(apng, base);
+    if (apng !== undefined) return await animationOfApng(apng, base);
     const { width, height } = base;
     const pipeline = sharp(bytes, { ...optionsOf(pixelsMax), animated: true }).resize({ width, height, fit: 'fill' });
-    return await filmOf(pipeline, source);
+    return await animationOf(pipeline, source);
   } catch {
-    // The still is whole, so a film that breaks off is no reason to refuse the picture.
+    // The still is complete, so a broken animation is no reason to refuse the picture.
     return undefined;
   }
 }
 
-async function filmOfApng(apng: Apng, base: Size): Promise<Film | undefined> {
+async function animationOfApng(apng: Apng, base: Size): Promise<Animation | undefined> {
   const { width, frames, plays } = apng;
   const data = await composeApng(
     apng,
@@ -303,10 +302,13 @@ async function filmOfApng(apng: Apng, base: Size): Promise<Film | undefined> {
   );
   const raw = { width, height: apng.height * frames.length, channels: 4, pageHeight: apng.height } as const;
   const pipeline = sharp(data, { raw, animated: true, limitInputPixels: false }).resize(fill(base));
-  return filmOf(pipeline, { delaysMs: frames.map(({ delayMs }) => delayMs), plays });
+  return animationOf(pipeline, { delaysMs: frames.map(({ delayMs }) => delayMs), plays });
 }
 
-async function filmOf(pipeline: Sharp, timing: Pick<Film, 'delaysMs' | 'plays'>): Promise<Film | undefined> {
+async function animationOf(
+  pipeline: Sharp,
+  timing: Pick<Animation, 'delaysMs' | 'plays'>,
+): Promise<Animation | undefined> {
   const { data, info } = await pipeline
     .toColourspace('srgb')
     .raw({ depth: 'uchar' })
@@ -323,22 +325,22 @@ async function filmOf(pipeline: Sharp, timing: Pick<Film, 'delaysMs' | 'plays'>)
   };
 }
 
-/** Undefined where it comes out larger than allowed, or where all frames turn out to be one. */
-async function encodeFilm(
-  film: Film,
+/** Undefined if the result is larger than allowed or has only one distinct frame. */
+async function encodeAnimation(
+  source: Animation,
   { width, height }: Size,
   { formats, animation }: RenderSettings,
 ): Promise<Buffer | undefined> {
-  const raw = { width: film.width, height: film.height, channels: film.channels, pageHeight: film.pageHeight };
-  const bytes = await sharp(film.data, { raw, animated: true, limitInputPixels: false })
+  const raw = { width: source.width, height: source.height, channels: source.channels, pageHeight: source.pageHeight };
+  const bytes = await sharp(source.data, { raw, animated: true, limitInputPixels: false })
     .resize({ width, height, fit: 'cover' })
-    .webp({ ...formats.webp, delay: [...film.delaysMs], loop: film.plays })
+    .webp({ ...formats.webp, delay: [...source.delaysMs], loop: source.plays })
     .toBuffer();
   const moves = (readDimensions(bytes)?.frames ?? 1) > 1;
   return moves && bytes.length <= animation.outputMaxBytes ? bytes : undefined;
 }
 
-/** A thumbhash takes at most 100 × 100 pixels. */
+/** A thumbhash is made of at most 100 × 100 pixels. */
 const HASH_SIDE_MAX = 100;
 
 async function hashOf(raster: Raster): Promise<string> {

@@ -1,20 +1,20 @@
 /**
- * A child process of the engine: renders one picture after the other as it is
- * told, holds nothing, and dies with its parent.
+ * A child process of the engine: renders the pictures that its parent sends, one
+ * after the other, keeps no state, and ends when its parent ends.
  */
 import { parseToChild } from './protocol.js';
 import { prepareRenderer, render } from './render.js';
 
-/** The end of a channel must end the process at once, also while a decoder is at work in another thread. */
+/** The end of the channel must end the process at once, even while a decoder runs in another thread. */
 process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
-// A terminal's signal reaches the whole group: ending children is the parent's affair.
+// A signal from a terminal reaches the whole process group, but only the parent ends children.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 
 prepareRenderer();
-process.on('message', (value: unknown) => void answer(value));
+process.on('message', (value: unknown) => void receive(value));
 process.send?.({ t: 'ready' });
 
-async function answer(value: unknown): Promise<void> {
+async function receive(value: unknown): Promise<void> {
   const message = parseToChild(value);
   if (message === undefined) process.exit(64);
   process.send?.({ t: 'done', job: message.job, result: await render(message.request) });

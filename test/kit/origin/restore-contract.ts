@@ -10,7 +10,7 @@ import { type BlobKey, mediaKey } from '../../../origin/blobs/blob-store.js';
 import { type OriginConfig, originSection } from '../../../origin/config.js';
 import { openMetaReader, openMetaStore } from '../../../origin/meta/lmdb.js';
 import type { Media } from '../../../origin/meta/media.js';
-import { type CommandParts, runBackup, runFsck, runRestore } from '../../../origin/upkeep/commands.js';
+import { type CommandDeps, runBackup, runFsck, runRestore } from '../../../origin/upkeep/commands.js';
 import { sharedController } from '../../../src/abort.js';
 import { formatFaults, parseConfig } from '../../../src/config/load.js';
 import { ManualClock } from '../clock.js';
@@ -56,7 +56,7 @@ export async function openRestoreBench(
   const { name: journal } = stores.meta.journal;
   await stores.close();
   const printed: string[] = [];
-  const depsOf = (config: OriginConfig): CommandParts => ({
+  const depsOf = (config: OriginConfig): CommandDeps => ({
     config,
     clock,
     log,

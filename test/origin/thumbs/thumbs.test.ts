@@ -10,20 +10,20 @@ import { freeOrphans } from '../../../origin/blobs/sweep.js';
 import { createHealth } from '../../../origin/health.js';
 import { type BlobRecord, NO_FACTS, type ThumbMade } from '../../../origin/meta/media.js';
 import { thumbsFaults } from '../../../origin/thumbs/config.js';
-import { pickThumb, planThumbs, thumbOptionsOf } from '../../../origin/thumbs/plan.js';
-import { type ApngFrame, composeApng, parseApng } from '../../../origin/thumbs/render/apng.js';
-import { readProbe } from '../../../origin/thumbs/render/probe.js';
-import { parseFromChild, parseToChild, type RenderResult } from '../../../origin/thumbs/render/protocol.js';
-import { prepareRenderer, render } from '../../../origin/thumbs/render/render.js';
-import { routeOf } from '../../../origin/thumbs/types.js';
 import {
   type BackfillProgress,
   backfillThumbs,
   type RetryProgress,
   reportQueue,
   retryThumbs,
-} from '../../../origin/thumbs/upkeep.js';
-import { type Attempt, backoffMs, judge } from '../../../origin/thumbs/verdict.js';
+} from '../../../origin/thumbs/maintenance.js';
+import { pickThumb, planThumbs, thumbOptionsOf } from '../../../origin/thumbs/plan.js';
+import { type ApngFrame, composeApng, parseApng } from '../../../origin/thumbs/render/apng.js';
+import { readProbe } from '../../../origin/thumbs/render/probe.js';
+import { parseFromChild, parseToChild, type RenderResult } from '../../../origin/thumbs/render/protocol.js';
+import { prepareRenderer, render } from '../../../origin/thumbs/render/render.js';
+import { routeOf } from '../../../origin/thumbs/types.js';
+import { type Attempt, backoffMs, verdictOf } from '../../../origin/thumbs/verdict.js';
 import { systemClock } from '../../../src/clock.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { createLog } from '../../../src/log.js';
@@ -171,7 +171,7 @@ void t.test('after an attempt', async (t) => {
     [{ kind: 'faulty', detail: 'a bug' }, 2, { kind: 'bury', why: 'a bug' }],
   ];
   for (const [attempt, attempts, verdict] of cases) {
-    t.match(judge(attempt, attempts, queue, 0), verdict, `${JSON.stringify(attempt)} after ${attempts}`);
+    t.match(verdictOf(attempt, attempts, queue, 0), verdict, `${JSON.stringify(attempt)} after ${attempts}`);
   }
   fc.assert(
     fc.property(fc.nat(200), fc.double({ min: 0, max: 1, noNaN: true }), (attempts, random) => {
@@ -183,11 +183,11 @@ void t.test('after an attempt', async (t) => {
 });
 
 void t.test('only listed types go to a decoder', async (t) => {
-  const all = { film: true, heif: true };
-  t.equal(routeOf('image/jpeg', { film: false, heif: false }).kind, 'picture');
-  t.equal(routeOf('Audio/Ogg; codecs=opus', all).kind, 'film');
-  t.equal(routeOf('video/mp4', { film: false, heif: true }).kind, 'none');
-  t.equal(routeOf('image/heic', { film: true, heif: false }).kind, 'none');
+  const all = { ffmpeg: true, heif: true };
+  t.equal(routeOf('image/jpeg', { ffmpeg: false, heif: false }).kind, 'picture');
+  t.equal(routeOf('Audio/Ogg; codecs=opus', all).kind, 'ffmpeg');
+  t.equal(routeOf('video/mp4', { ffmpeg: false, heif: true }).kind, 'none');
+  t.equal(routeOf('image/heic', { ffmpeg: true, heif: false }).kind, 'none');
   for (const mime of ['image/svg+xml', 'image/tiff', 'application/pdf', 'text/html', '', 'constructor', '__proto__']) {
     t.equal(routeOf(mime, all).kind, 'none', mime);
   }
@@ -783,7 +783,7 @@ void t.test('the engine', async (t) => {
   await t.test('waits no longer than asked, and not at all beyond the number that may wait', async (t) => {
     const thumbs = await house.open({ ...quick, enabled: false, waiters_max: 1 });
     const sha256 = await house.put(await photo(4), 'image/jpeg');
-    await thumbs.hurry(sha256);
+    await thumbs.prioritize(sha256);
     t.same(await thumbs.wait(sha256, 10, never), { kind: 'pending' });
     const leaving = new AbortController();
     const waiting = thumbs.wait(sha256, 60_000, leaving.signal);

@@ -1,7 +1,7 @@
 /**
- * What an operator does to thumbnails: look at the queue, give dead letters
- * another chance, and have made what the configuration now asks for. Each goes
- * in steps and tells how far it is, so that a million media hold up nobody.
+ * What operators do with thumbnails: inspect the queue, retry dead letters, and
+ * queue what the configuration asks for and blobs lack. The latter two work in
+ * steps and report their progress, so that a million media delay nobody.
  */
 import type { Clock, EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
@@ -16,7 +16,7 @@ export interface QueueReport {
   readonly waiting: number;
   readonly leased: number;
   readonly dead: number;
-  /** The latest dead letters. */
+  /** The newest dead letters. */
   readonly deadJobs: readonly DeadJob[];
   readonly nextReadyAt: EpochMs | null;
 }
@@ -28,14 +28,14 @@ export async function reportQueue(meta: Pick<MetaStore, 'jobs'>, deadMax: number
 }
 
 export interface RetryProgress {
-  /** Dead letters that wait in the queue again. */
+  /** Dead letters that are in the queue again. */
   readonly revived: number;
   readonly left: number;
 }
 
 const STEP = 500;
 
-/** Takes back the dead letters there were at the start, and not those that die again meanwhile. */
+/** Retries as many dead letters as there were at the start, so that jobs which die again meanwhile do not keep it going. */
 export async function* retryThumbs(
   meta: Pick<MetaStore, 'jobs'>,
   clock: Pick<Clock, 'now'>,
@@ -55,13 +55,13 @@ export async function* retryThumbs(
 export interface BackfillProgress {
   readonly seen: number;
   readonly queued: number;
-  /** Those that only had more than is asked for: their records no longer name it, and the sweep frees it. */
+  /** Blobs whose surplus thumbnails were taken off their records. The sweep frees the bytes. */
   readonly trimmed: number;
-  /** Where a run that broke off goes on after; null: everything was seen. */
+  /** The hash after which an interrupted run goes on; null: everything was seen. */
   readonly next: Sha256 | null;
 }
 
-export interface BackfillParts {
+export interface BackfillDeps {
   readonly meta: Pick<MetaStore, 'jobs' | 'blobsAfter' | 'finishThumbs'>;
   readonly config: ThumbsConfig;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
@@ -69,11 +69,11 @@ export interface BackfillParts {
 }
 
 /**
- * Queues, behind everything else, each blob that lacks thumbnails the configuration asks for; with `all`, every one.
- * What is surplus alone is taken off the record without rendering.
+ * Queues, at the lowest priority, each blob that lacks thumbnails which the configuration asks for; with `all`, every
+ * blob. If a blob only has surplus thumbnails, they are taken off its record without rendering.
  */
 export async function* backfillThumbs(
-  { meta, config, thumbs, clock }: BackfillParts,
+  { meta, config, thumbs, clock }: BackfillDeps,
   given: { readonly all: boolean; readonly after: Sha256 | null },
   signal: AbortSignal,
 ): AsyncGenerator<BackfillProgress> {
@@ -87,17 +87,17 @@ export async function* backfillThumbs(
     const accepted = blobs.filter((blob) => thumbs.accepts(blob.mime));
     const wanted = accepted.filter((blob) => given.all || isOutdated(blob, config));
     await Promise.all(wanted.map(({ sha256 }) => meta.jobs.add(sha256, 'backfill', clock.now())));
-    const ample = accepted.filter((blob) => !wanted.includes(blob) && surplusOf(blob, config).length > 0);
-    await Promise.all(ample.map((blob) => meta.finishThumbs(blob.sha256, trim(blob, config))));
+    const surplus = accepted.filter((blob) => !wanted.includes(blob) && surplusOf(blob, config).length > 0);
+    await Promise.all(surplus.map((blob) => meta.finishThumbs(blob.sha256, trim(blob, config))));
     seen += blobs.length;
     queued += wanted.length;
-    trimmed += ample.length;
+    trimmed += surplus.length;
     after = next;
     yield { seen, queued, trimmed, next };
   } while (after !== null);
 }
 
-/** Whether an accepted type lacks thumbnails that would be made now. What was refused for good reason stays. */
+/** Whether a blob of an accepted type lacks thumbnails that would be made now. A refusal that still holds is kept. */
 export function isOutdated(blob: BlobRecord, config: ThumbsConfig): boolean {
   const { thumbs } = blob;
   switch (thumbs.kind) {
@@ -106,17 +106,17 @@ export function isOutdated(blob: BlobRecord, config: ThumbsConfig): boolean {
     case 'none':
       return isNowPossible(blob) || isNowAllowed(blob, config);
     case 'ready': {
-      const held = new Set(thumbs.made.map(lookOf));
-      return looksFor(blob, config)?.some((wanted) => !held.has(wanted)) ?? false;
+      const present = new Set(thumbs.made.map(renditionOf));
+      return renditionsFor(blob, config)?.some((rendition) => !present.has(rendition)) ?? false;
     }
   }
 }
 
-/** What was made and would not be now. */
+/** The stored thumbnails that would not be made now. */
 function surplusOf(blob: BlobRecord, config: ThumbsConfig): readonly ThumbMade[] {
-  const looks = looksFor(blob, config);
-  if (blob.thumbs.kind !== 'ready' || looks === undefined) return [];
-  return blob.thumbs.made.filter((made) => !looks.includes(lookOf(made)));
+  const renditions = renditionsFor(blob, config);
+  if (blob.thumbs.kind !== 'ready' || renditions === undefined) return [];
+  return blob.thumbs.made.filter((made) => !renditions.includes(renditionOf(made)));
 }
 
 function trim(blob: BlobRecord, config: ThumbsConfig): ThumbOutcome {
@@ -125,24 +125,26 @@ function trim(blob: BlobRecord, config: ThumbsConfig): ThumbOutcome {
   return { kind: 'made', made, picture: NO_FACTS };
 }
 
-/** All that would be made now; undefined of sound with a cover, of which nothing is known but what was made of the cover. */
-function looksFor(blob: BlobRecord, config: ThumbsConfig): readonly string[] | undefined {
+/** All that would be made now; undefined for sound with a cover, because the size of the cover is not recorded. */
+function renditionsFor(blob: BlobRecord, config: ThumbsConfig): readonly string[] | undefined {
   const { width, height } = blob.picture;
   if (width === null || height === null) return undefined;
   return planThumbs({ width, height }, config.variants).thumbs.flatMap((thumb) =>
-    formatsFor(blob, thumb.variant, config).map((format) => look(thumb.variant, thumb.width, thumb.height, format)),
+    formatsFor(blob, thumb.variant, config).map((format) =>
+      rendition(thumb.variant, thumb.width, thumb.height, format),
+    ),
   );
 }
 
-function lookOf({ variant, width, height, format }: ThumbMade): string {
-  return look(variant, width, height, format);
+function renditionOf({ variant, width, height, format }: ThumbMade): string {
+  return rendition(variant, width, height, format);
 }
 
-function look(variant: string, width: number, height: number, format: ThumbFormat): string {
+function rendition(variant: string, width: number, height: number, format: ThumbFormat): string {
   return `${variant} ${width} ${height} ${format}`;
 }
 
-/** Formats depend on the pixels as well, so those that are there already say which they are. */
+/** Formats also depend on the pixels, and the stored thumbnails show how. */
 function formatsFor({ thumbs }: BlobRecord, variant: string, { formats }: ThumbsConfig): readonly ThumbFormat[] {
   const made = thumbs.kind === 'ready' ? thumbs.made : [];
   const transparent = made.some(({ format }) => format === 'png');
@@ -150,7 +152,7 @@ function formatsFor({ thumbs }: BlobRecord, variant: string, { formats }: Thumbs
   return ['webp', transparent ? 'png' : 'jpeg', ...(formats.avif.enabled && !moves ? (['avif'] as const) : [])];
 }
 
-/** Tools may be there that were not; where a duration is known they were, and found nothing to show. */
+/** Tools may have been installed since. If a duration is known, they were there and found no picture. */
 function isNowPossible({ thumbs, picture }: BlobRecord): boolean {
   return thumbs.kind === 'none' && thumbs.reason === 'unsupported_type' && picture.durationMs === null;
 }
