@@ -1,7 +1,8 @@
 /**
  * Readiness of the origin: whether an upload would succeed now. An origin that
  * cannot render thumbnails is ready, because their jobs wait in a queue; its
- * capabilities say so.
+ * capabilities say so. An origin that has the keys of one issuer and lacks those
+ * of another is ready, because the tokens of the first are served.
  */
 import type { Gate } from '../src/access/grant.js';
 import type { Clock } from '../src/clock.js';
@@ -15,7 +16,7 @@ import type { ThumbCapabilities } from './thumbs/engine.js';
 export interface HealthDeps {
   readonly meta: Pick<MetaStore, 'probe'>;
   readonly blobs: Pick<BlobStore, 'probe' | 'freeBytes'>;
-  readonly gate: Pick<Gate, 'probe'>;
+  readonly gate: Pick<Gate, 'probe' | 'issuers'>;
   readonly thumbs: { capabilities(): Pick<ThumbCapabilities, 'video'>; unavailable(): string | null };
   readonly clock: Clock;
   readonly log: Log;
@@ -36,6 +37,7 @@ export function createHealth(deps: HealthDeps): Health {
     about() {
       const { video } = deps.thumbs.capabilities();
       return {
+        issuers: deps.gate.issuers(),
         capabilities: {
           thumbnails: deps.thumbs.unavailable() ?? 'available',
           video_thumbnails: video.available ? 'available' : (video.reason ?? 'unavailable'),

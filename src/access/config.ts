@@ -150,7 +150,7 @@ export const accessSection = section('Who may do what: tokens, signed links, and
     refetchIntervalMs: duration({
       default: '10s',
       min: 100,
-      help: 'A token with an unknown key causes another fetch. One such fetch is allowed in each interval.',
+      help: 'A token with an unknown key causes another fetch. One such fetch is allowed in each interval. A key set without keys is believed if it is still there after one.',
     }),
     refetchBurst: integer({
       default: 5,
@@ -178,7 +178,7 @@ export const accessSection = section('Who may do what: tokens, signed links, and
       default: 64,
       min: 1,
       max: 1_000,
-      help: 'How many keys of one issuer are used; further ones are ignored.',
+      help: 'How many keys of one issuer are used, and at most tried for a token without a kid; further ones are ignored.',
     }),
   }),
   introspection: section(

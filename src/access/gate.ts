@@ -16,11 +16,11 @@ import type { AccessConfig } from './config.js';
 import type { Credentials, Gate, Grant, TokenRefusal } from './grant.js';
 import { createIntrospection, type Introspection } from './introspection.js';
 import type { PublishedKey } from './jwks.js';
-import { KeyRing } from './key-ring.js';
+import { KeyRing, type KeysState } from './key-ring.js';
 import type { LinkRefusal } from './link.js';
 import { checkLink, type LinkKey, type LinkRules } from './link.js';
 import { createTokenMemory, type RememberedToken, type TokenMemory } from './remembered.js';
-import { readToken, type TokenRules, type UnprovenToken, verifyToken } from './token.js';
+import { readToken, type TokenRules, type UnprovenToken, type VerifyOutcome, verifyToken } from './token.js';
 
 export interface GateDeps {
   readonly config: AccessConfig;
@@ -90,7 +90,12 @@ class OneGate implements Gate {
   }
 
   async probe(signal?: AbortSignal): Promise<void> {
-    await withSignal(Promise.all([...this.#rings.values()].map((ring) => ring.probe())), signal);
+    const probes = [...this.#rings.values()].map((ring) => ring.probe());
+    await withSignal(Promise.any(probes).catch(onlyReason), signal);
+  }
+
+  issuers(): Readonly<Record<string, KeysState>> {
+    return Object.fromEntries([...this.#rings].map(([issuer, ring]) => [issuer, ring.state()]));
   }
 
   renewLinks(keys: readonly LinkKey[]): void {
@@ -150,22 +155,42 @@ class OneGate implements Gate {
     if (ring === undefined) return refused('issuer');
     const { kid, algorithm } = read.token;
     const known = ring.find(kid, algorithm);
-    const sought = known === undefined ? await ring.seek(kid, algorithm) : { kind: 'found' as const, key: known };
+    const byKnown = await this.#verifyWithAny(read.token, known, digest);
+    if (byKnown !== undefined) return byKnown;
+    // The right key may have been published since, under the same `kid` too.
+    const sought = await ring.seek(kid, algorithm, known);
     switch (sought.kind) {
       case 'found':
-        return await this.#verify(read.token, sought.key, digest);
+        return (await this.#verifyWithAny(read.token, sought.keys, digest)) ?? refused('signature');
       case 'unknown':
-        return refused('unknown_key');
+        return refused(known.length === 0 ? 'unknown_key' : 'signature');
       case 'unavailable':
-        return sought;
+        return known.length === 0 ? sought : refused('signature');
       default:
         return unreachable(sought);
     }
   }
 
-  async #verify(token: UnprovenToken, key: PublishedKey, digest: string): Promise<Grant> {
-    const verified = await verifyToken(token, key.key, this.#tokenRules, this.#clock.now());
-    if (verified.kind === 'refused') return refused(verified.refusal);
+  /** Undefined if none of the keys made the signature. */
+  async #verifyWithAny(
+    token: UnprovenToken,
+    keys: readonly PublishedKey[],
+    digest: string,
+  ): Promise<Grant | undefined> {
+    for (const key of keys) {
+      const verified = await verifyToken(token, key.key, this.#tokenRules, this.#clock.now());
+      if (verified.kind === 'valid') return await this.#grant(token, verified, key, digest);
+      if (verified.refusal !== 'signature') return refused(verified.refusal);
+    }
+    return undefined;
+  }
+
+  async #grant(
+    token: UnprovenToken,
+    verified: Extract<VerifyOutcome, { kind: 'valid' }>,
+    key: PublishedKey,
+    digest: string,
+  ): Promise<Grant> {
     const caller = callerOf(verified.claims, token.issuer, verified.expiresAt, this.#config);
     if (caller === undefined) return refused('no_subject');
     const grant = await this.#unlessRevoked({ kind: 'caller', caller }, token.text);
@@ -197,6 +222,11 @@ class OneGate implements Gate {
         : this.#clock.now() + this.#config.introspection.cacheMs;
     return { grant, key, endsAt: expiresAt + this.#config.clockToleranceMs, askAgainAt };
   }
+}
+
+/** Of several reasons, the first. */
+function onlyReason(thrown: unknown): never {
+  throw thrown instanceof AggregateError ? thrown.errors[0] : thrown;
 }
 
 const NOBODY: Grant = { kind: 'anonymous', refusal: 'none' };

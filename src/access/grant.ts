@@ -3,6 +3,7 @@
  * the gate (gate.ts) makes one.
  */
 import type { EpochMs } from '../clock.js';
+import type { KeysState } from './key-ring.js';
 import type { LinkKey, LinkRefusal } from './link.js';
 
 export type Role = 'admin';
@@ -60,8 +61,10 @@ export interface Credentials {
 export interface Gate {
   /** Returns a promise only if the token is not remembered and needs a key. Never throws for a bad credential. */
   open(credentials: Credentials, signal?: AbortSignal): Grant | Promise<Grant>;
-  /** Resolves when the keys of every issuer are known. Rejects with the reason why not. */
+  /** Resolves when the keys of some issuer are known. Rejects with the reason why there are none. */
   probe(signal?: AbortSignal): Promise<void>;
+  /** Each issuer, and how its keys are. */
+  issuers(): Readonly<Record<string, KeysState>>;
   /** From now on these keys open links. */
   renewLinks(keys: readonly LinkKey[]): void;
   close(): Promise<void>;

@@ -17,26 +17,26 @@ export interface PublishedKey {
   withdrawn: boolean;
 }
 
-/** The usable keys of a set, at most `keysMax`. Throws if the document is not a set, or has no usable key. */
+/** The usable keys of a set, at most `keysMax`. Throws if the document is not a set. */
 export function readKeySet(document: unknown, keysMax: number): readonly PublishedKey[] {
   const members: unknown = isObject(document) ? document['keys'] : undefined;
   if (!Array.isArray(members)) throw new Error('not a JSON Web Key Set');
-  const keys = members
+  return members
     .slice(0, keysMax)
     .map(readKey)
     .filter((key) => key !== undefined);
-  if (keys.length === 0) throw new Error('the JSON Web Key Set has no key that can check a signature');
-  return keys;
 }
 
-/** The key for a token: by its `kid`, or, for a token without one, the only key that fits. */
-export function chooseKey(
+/**
+ * The keys that may have signed a token. RFC 7517 4.5: a `kid` is optional, and
+ * several keys of a set may have the same one.
+ */
+export function fittingKeys(
   keys: readonly PublishedKey[],
   kid: string | undefined,
   algorithm: string,
-): PublishedKey | undefined {
-  const fitting = keys.filter((key) => fits(key, algorithm) && (kid === undefined || key.kid === kid));
-  return fitting.length === 1 || kid !== undefined ? fitting[0] : undefined;
+): readonly PublishedKey[] {
+  return keys.filter((key) => fits(key, algorithm) && (kid === undefined || key.kid === kid));
 }
 
 const RSA_BITS_MIN = 2_048;

@@ -4,8 +4,10 @@
  * Promises: keys are fetched again at a regular interval and, for an unknown
  * key, at once but at a limited rate. Any number of callers share one fetch.
  * While the service cannot be reached, the known keys stay valid for as long as
- * configured. A key that left the published set is marked withdrawn. With a
- * folder, the last set survives a restart.
+ * configured. A key that left the published set is marked withdrawn. A set
+ * without usable keys is believed only if it is still there an interval later,
+ * because it would end every session. With a folder, the last set survives a
+ * restart.
  */
 import { formatDuration } from '../bytes.js';
 import type { Clock, EpochMs, Timer } from '../clock.js';
@@ -13,14 +15,17 @@ import { errorFields, type Log } from '../log.js';
 import type { CounterOf } from '../metrics.js';
 import type { AccessConfig } from './config.js';
 import { fetchDocument } from './fetch-document.js';
-import { chooseKey, type PublishedKey, readKeySet } from './jwks.js';
+import { fittingKeys, type PublishedKey, readKeySet } from './jwks.js';
 import { loadKeySet, saveKeySet } from './kept-keys.js';
 
 export type SeekOutcome =
-  | { readonly kind: 'found'; readonly key: PublishedKey }
+  | { readonly kind: 'found'; readonly keys: readonly PublishedKey[] }
   /** The service was asked and has no such key. */
   | { readonly kind: 'unknown' }
   | { readonly kind: 'unavailable'; readonly retryAfterMs: number };
+
+/** `kept`: the keys of the last fetch are still used, but the service cannot be reached. */
+export type KeysState = 'current' | 'kept' | 'unknown';
 
 export interface KeyRingDeps {
   readonly issuer: string;
@@ -41,6 +46,8 @@ export class KeyRing {
   #confirmedAt: EpochMs = Number.NEGATIVE_INFINITY;
   #lastFailure: Error | undefined = new Error('the keys were not fetched yet');
   #failures = 0;
+  /** Since when the published set has had no usable key, by the monotonic clock. */
+  #emptySinceMs: number | undefined;
   #fetching: Promise<void> | undefined;
   #refresh: Timer | undefined;
 
@@ -57,27 +64,33 @@ export class KeyRing {
     void this.#fetch();
   }
 
-  /** The key, if it is known already. */
-  find(kid: string | undefined, algorithm: string): PublishedKey | undefined {
-    return this.#areUsable() ? chooseKey(this.#keys, kid, algorithm) : undefined;
+  /** The known keys that may have signed a token. */
+  find(kid: string | undefined, algorithm: string): readonly PublishedKey[] {
+    return this.#areUsable() ? fittingKeys(this.#keys, kid, algorithm) : [];
   }
 
-  /** The key; asks the service if it is not known. */
-  async seek(kid: string | undefined, algorithm: string): Promise<SeekOutcome> {
+  /** Keys that may have signed a token, besides those that were `tried`; asks the service if none is known. */
+  async seek(kid: string | undefined, algorithm: string, tried: readonly PublishedKey[] = []): Promise<SeekOutcome> {
+    const others = (): readonly PublishedKey[] => this.find(kid, algorithm).filter((key) => !tried.includes(key));
     await this.#opened;
     const joined = this.#fetching;
     await joined;
-    let key = this.find(kid, algorithm);
+    let keys = others();
     // A fetch that was under way may have been answered before the key was published. So another one is due, unless it failed.
     const worthAsking = joined === undefined || this.#lastFailure === undefined;
-    if (key === undefined && worthAsking && (this.#fetching !== undefined || this.#budget.take())) {
+    if (keys.length === 0 && worthAsking && (this.#fetching !== undefined || this.#budget.take())) {
       await this.#fetch();
-      key = this.find(kid, algorithm);
+      keys = others();
     }
-    if (key !== undefined) return { kind: 'found', key };
+    if (keys.length > 0) return { kind: 'found', keys };
     return this.#lastFailure === undefined
       ? { kind: 'unknown' }
       : { kind: 'unavailable', retryAfterMs: this.#budget.nextInMs() };
+  }
+
+  state(): KeysState {
+    if (!this.#areUsable()) return 'unknown';
+    return this.#lastFailure === undefined ? 'current' : 'kept';
   }
 
   /** Resolves when there are usable keys. Rejects with the reason why not. */
@@ -85,7 +98,7 @@ export class KeyRing {
     await this.#opened;
     if (!this.#areUsable()) await this.#fetching;
     if (!this.#areUsable() && this.#budget.take()) await this.#fetch();
-    if (!this.#areUsable()) throw this.#lastFailure ?? new Error('the keys are too old');
+    if (!this.#areUsable()) throw this.#lastFailure ?? new Error('the published set has no key');
   }
 
   async close(): Promise<void> {
@@ -115,6 +128,7 @@ export class KeyRing {
     try {
       const { document, keys } = await this.#read(this.#closing.signal);
       await this.#opened;
+      this.#requireKeys(keys);
       this.#adopt(keys, clock.now());
       fetches.add(1, { outcome: 'fetched' });
       await this.#save(document);
@@ -135,6 +149,22 @@ export class KeyRing {
     const url = jwksUrl ?? (await discoverKeysUrl(issuer, config, clock, signal));
     const document = await fetchDocument({ url }, config, clock, signal);
     return { document, keys: readKeySet(document, config.keysMax) };
+  }
+
+  /** Throws for a set without keys, unless it has been so for an interval. */
+  #requireKeys(published: readonly PublishedKey[]): void {
+    const { clock, config, issuer, log } = this.#deps;
+    if (published.length > 0) {
+      this.#emptySinceMs = undefined;
+      return;
+    }
+    const nowMs = clock.monotonicMs();
+    this.#emptySinceMs ??= nowMs;
+    if (nowMs - this.#emptySinceMs < config.refetchIntervalMs) {
+      throw new Error('the JSON Web Key Set has no key that can check a signature');
+    }
+    if (this.#keys.length > 0)
+      log.error({ issuer }, 'no public key is trusted any more: the published set stays empty');
   }
 
   #adopt(published: readonly PublishedKey[], confirmedAt: EpochMs): void {

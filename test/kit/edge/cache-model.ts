@@ -294,6 +294,7 @@ const GATE: Gate = {
       ? { kind: 'anonymous', refusal: 'none' }
       : { kind: 'link', expiresAt: Number.MAX_SAFE_INTEGER },
   probe: async () => undefined,
+  issuers: () => ({}),
   renewLinks: () => undefined,
   close: async () => undefined,
 };

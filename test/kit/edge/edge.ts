@@ -215,6 +215,7 @@ const wordGate: Gate = {
     return { kind: 'anonymous', refusal: 'none' };
   },
   probe: async () => undefined,
+  issuers: () => ({}),
   renewLinks: () => undefined,
   close: async () => undefined,
 };

@@ -43,16 +43,19 @@ export interface TestOrigin {
   close(): Promise<void>;
 }
 
-/** `section`: the keys below `origin` in config.yaml. `prepare` runs before the origin reads the Authentication Service. */
+/**
+ * `section`: the keys below `origin` in config.yaml. `prepare` runs before the origin reads the Authentication Service.
+ * `issuers` are trusted besides it.
+ */
 export async function startOrigin(
   folder: string,
   section: Readonly<Record<string, unknown>> = {},
-  over: { readonly clock?: ManualClock; prepare?(auth: AuthService): void } = {},
+  over: { readonly clock?: ManualClock; prepare?(auth: AuthService): void; readonly issuers?: readonly string[] } = {},
 ): Promise<TestOrigin> {
   const clock = over.clock ?? new ManualClock();
   const auth = await openAuthService(clock);
   over.prepare?.(auth);
-  const config = configOf(folder, section, auth);
+  const config = configOf(folder, section, auth, over.issuers);
   const logged: string[] = [];
   const seen: Exchange[] = [];
   const open = () =>
@@ -162,11 +165,16 @@ export function withToken(token: string, options: RequestOptions = {}): RequestO
 
 const SECTIONS = { log: logSection, access: accessSection, origin: originSection };
 
-function configOf(folder: string, section: Readonly<Record<string, unknown>>, auth: AuthService): OriginSettings {
+function configOf(
+  folder: string,
+  section: Readonly<Record<string, unknown>>,
+  auth: AuthService,
+  others: readonly string[] = [],
+): OriginSettings {
   const document = {
     log: { level: 'info' },
     access: {
-      issuers: [{ issuer: auth.issuer, jwks_url: auth.jwksUrl }],
+      issuers: [{ issuer: auth.issuer, jwks_url: auth.jwksUrl }, ...others.map((issuer) => ({ issuer }))],
       keys: { folder: null },
     },
     origin: {

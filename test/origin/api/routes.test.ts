@@ -309,3 +309,16 @@ void t.test('without keys the origin is not ready, and refused uploads get a Ret
   t.match(json(await origin.send('/readyz')), { failed: ['keys'] });
   t.equal(member(await origin.send(`/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`), 'code'), 'unauthorized');
 });
+
+void t.test(
+  'an origin that lacks the keys of one issuer is ready for the tokens of the other, and names it',
+  async (t) => {
+    const away = 'http://127.0.0.1:1';
+    const origin = await startOrigin(t.testdir(), NO_THUMBS, { issuers: [away] });
+    t.teardown(() => origin.close());
+    const response = await origin.send('/readyz');
+    t.equal(response.status, 200);
+    t.match(json(response), { status: 'ready', issuers: { [origin.auth.issuer]: 'current', [away]: 'unknown' } });
+    t.equal((await origin.upload(png(1))).status, 201);
+  },
+);

@@ -748,7 +748,7 @@ void t.test('the engine', async (t) => {
     const script = join(folder, 'worker.mjs');
     const thumbs = await house.open({ ...quick, children: { ...quick.children, count: 1 } }, pathToFileURL(script));
     const capability = async () => {
-      const gate = { probe: () => Promise.resolve() };
+      const gate = { probe: () => Promise.resolve(), issuers: () => ({}) };
       const deps = { ...house, gate, thumbs, clock: systemClock, log, metrics: createMetrics(''), freeMinBytes: 0 };
       const { status, body } = await createHealth(deps).ready();
       t.equal(status, 200, 'uploads are taken all the same');

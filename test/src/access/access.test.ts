@@ -40,7 +40,7 @@ import {
   TEST_SECRET,
 } from '../../kit/auth-service.js';
 import { ManualClock } from '../../kit/clock.js';
-import { until, untilAsync } from '../../kit/until.js';
+import { until } from '../../kit/until.js';
 
 const ID = '01HZXK3V9QW8E7R6T5Y4M3N2B1' as MediaId;
 const PATH = `/v1/media/${ID}`;
@@ -343,14 +343,83 @@ void t.test('keys change without a restart', async (t) => {
     t.equal((gate.open(bearing(kept)) as Grant).kind, 'caller', 'the other key was not touched');
   });
 
-  await t.test('a key that replaces another under the same kid is a new key', async (t) => {
-    const { auth, clock, open } = await setUp(t, {}, [ED]);
+  await t.test('a key replaced under the same kid is another key, fetched when its first token comes', async (t) => {
+    const { auth, clock, gate, open } = await setUp(t, {}, [ED]);
     const token = auth.token();
     t.equal((await open(token)).kind, 'caller');
     auth.keys = [FOREIGN];
-    clock.advance(600_000);
-    await untilAsync('the new key', async () => (await open(auth.token({}, FOREIGN))).kind === 'caller');
+    const fetched = auth.seen(JWKS_PATH);
+    t.equal((await open(auth.token({}, FOREIGN))).kind, 'caller');
+    t.equal(auth.seen(JWKS_PATH), fetched + 1);
+    t.ok(gate.open(bearing(token)) instanceof Promise, 'what the old one verified is not remembered any more');
     t.same(await open(token), refused('token_signature'));
+    clock.advance(600_000);
+  });
+
+  await t.test('of several keys under one kid, or without a kid, each that fits is tried', async (t) => {
+    const second = makeKey('rsa', 'RS256');
+    const stranger = makeKey('rsa', 'RS256');
+    const unnamed = makeKey('unnamed', 'RS256');
+    const { auth, open } = await setUp(t, {}, [
+      EC,
+      RSA,
+      second,
+      { ...unnamed, jwk: { ...unnamed.jwk, kid: undefined } },
+    ]);
+    for (const [name, key, kid, kind] of [
+      ['the first of the kid', RSA, 'rsa', 'caller'],
+      ['the second of the kid', second, 'rsa', 'caller'],
+      ['none of the kid', stranger, 'rsa', 'token_signature'],
+      ['one under another kid', unnamed, 'rsa', 'token_signature'],
+      ['the first, without a kid', RSA, undefined, 'caller'],
+      ['the second, without a kid', second, undefined, 'caller'],
+      ['one that has none itself', unnamed, undefined, 'caller'],
+      ['the only one of its kind, without a kid', EC, undefined, 'caller'],
+      ['none, without a kid', stranger, undefined, 'token_signature'],
+      ['none of its kind, without a kid', FOREIGN, undefined, 'token_unknown_key'],
+    ] as const) {
+      const grant = await open(signToken(key, auth.claims({ sub: name }), { kid }));
+      t.equal(grant.kind === 'anonymous' ? grant.refusal : grant.kind, kind, name);
+    }
+  });
+
+  await t.test('a claim that does not hold is told of the key that made the signature', async (t) => {
+    const second = makeKey('ed');
+    const { auth, open } = await setUp(t, {}, [ED, second]);
+    t.same(await open(auth.token({ aud: 'mail' }, second)), refused('token_audience'));
+  });
+
+  await t.test('a set without keys is believed when it is still there an interval later, and not before', async (t) => {
+    const { auth, clock, gate, lines, open } = await setUp(t, { keys: { refetch_interval: '10s', refresh: '10m' } }, [
+      ED,
+    ]);
+    const token = auth.token();
+    const newcomer = (): Promise<Grant> => open(signToken(FOREIGN, auth.claims(), { kid: 'new' }));
+    const fetched = async (afterMs: number): Promise<void> => {
+      const next = auth.next(JWKS_PATH);
+      await clock.advanceAsync(afterMs);
+      await next;
+    };
+    await open(token);
+    auth.keys = [];
+    t.match(await newcomer(), { kind: 'unavailable' });
+    t.match(await newcomer(), { kind: 'unavailable' }, 'asked again at once');
+    t.equal((gate.open(bearing(token)) as Grant).kind, 'caller');
+    t.same(gate.issuers(), { [auth.issuer]: 'kept' });
+    auth.keys = [ED];
+    await fetched(20_000);
+    await until('the keys are current', () => gate.issuers()[auth.issuer] === 'current');
+    auth.keys = [];
+    await fetched(600_000);
+    await until('the keys are kept', () => gate.issuers()[auth.issuer] === 'kept');
+    t.equal((gate.open(bearing(token)) as Grant).kind, 'caller', 'keys between two empty sets begin it anew');
+    await fetched(10_000);
+    await until('the keys are unknown', () => gate.issuers()[auth.issuer] === 'unknown');
+    t.same(await open(token), refused('token_unknown_key'), 'remembered tokens end with it');
+    t.match(lines.join(''), 'the published set stays empty');
+    await t.rejects(gate.probe(), /has no key/);
+    auth.keys = [FOREIGN];
+    t.equal((await open(auth.token({}, FOREIGN))).kind, 'caller', 'and the next key is believed at once');
   });
 
   await t.test('unknown keys cause a burst of fetches, then one in each interval', async (t) => {
@@ -373,15 +442,7 @@ void t.test('keys change without a restart', async (t) => {
     t.equal(await unknown(20), 3, 'never more than the burst');
   });
 
-  await t.test('a token without a kid is accepted only if one key fits', async (t) => {
-    const { auth, open } = await setUp(t, {}, [RSA, ED]);
-    t.equal((await open(signToken(ED, auth.claims(), { kid: undefined }))).kind, 'caller');
-    auth.keys = [RSA, ED, makeKey('second')];
-    await open(signToken(FOREIGN, auth.claims(), { kid: 'makes it fetch' }));
-    t.same(await open(signToken(ED, auth.claims({ sub: 'b' }), { kid: undefined })), refused('token_unknown_key'));
-  });
-
-  await t.test('the key of one issuer verifies no token of another', async (t) => {
+  await t.test('the key of one issuer opens no token of another', async (t) => {
     const clock = new ManualClock();
     const [one, two] = await Promise.all([openAuthService(clock, [ED]), openAuthService(clock, [EC])]);
     t.teardown(() => Promise.all([one.close(), two.close()]));
@@ -471,7 +532,23 @@ void t.test('while the Authentication Service is down', async (t) => {
     await gate.probe();
   });
 
-  await t.test('a restarted gate has the keys of the last run, unless they are too old', async (t) => {
+  await t.test('the tokens of another issuer hold, and the gate says which one it lacks', async (t) => {
+    const clock = new ManualClock();
+    const [here, away] = await Promise.all([openAuthService(clock, [ED]), openAuthService(clock, [EC])]);
+    t.teardown(() => Promise.all([here.close(), away.close()]));
+    away.override(JWKS_PATH, (request) => request.socket.destroy());
+    const issuers = [away, here].map(({ issuer, jwksUrl }) => ({ issuer, jwks_url: jwksUrl }));
+    const { gate } = gateFor(t, clock, accessConfig({ issuers, keys: { refetch_burst: 5 } }));
+    await gate.probe();
+    t.same(gate.issuers(), { [away.issuer]: 'unknown', [here.issuer]: 'current' });
+    t.equal((await gate.open(bearing(here.token()))).kind, 'caller');
+    t.match(await gate.open(bearing(away.token())), { kind: 'unavailable' });
+    away.override(JWKS_PATH, undefined);
+    t.equal((await gate.open(bearing(away.token()))).kind, 'caller');
+    t.same(gate.issuers(), { [away.issuer]: 'current', [here.issuer]: 'current' });
+  });
+
+  await t.test('a restarted gate still knows the keys of the last run, unless they are too old', async (t) => {
     const folder = join(t.testdir(), 'keys');
     const clock = new ManualClock();
     const auth = await openAuthService(clock, [ED]);
