@@ -1,4 +1,4 @@
-/** What people see in a real browser: the operators' page, and media shown by signed links in somebody's page. */
+/** In a real browser: the page for operators, and signed links in a page of another site. */
 import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -22,14 +22,14 @@ void t.test('in a browser', { skip: existsSync(CHROMIUM) ? false : 'no Chromium 
   t.teardown(() => browser.close());
   const token = await service.token();
 
-  await t.test('the operators see what the edge does, live, without an error in the console', async (t) => {
+  await t.test('the page for operators shows live figures of the edge, without an error in the console', async (t) => {
     const id = await upload(service, token);
     for (let times = 0; times < 3; times += 1) await get(service, `/v1/media/${id}`, token);
     const { page, errors } = await open(browser);
     await page.goto(service.edgeOperators);
     await page.getByText('Hit in memory').waitFor();
     const seconds = ((await page.locator('#line').getAttribute('d')) ?? '').split('L').length;
-    t.ok(seconds > 1, `the first sight is of ${seconds} seconds that were before it`);
+    t.ok(seconds > 1, `it starts with the last ${seconds} seconds`);
     t.notOk(await page.locator('#begins').isVisible());
     t.match(
       await page.getByRole('heading', { name: /Requests a second/ }).textContent(),
@@ -42,34 +42,31 @@ void t.test('in a browser', { skip: existsSync(CHROMIUM) ? false : 'no Chromium 
     t.same(errors, []);
   });
 
-  await t.test(
-    "a page of somebody else's shows a private picture and its thumbnail by signed links alone",
-    async (t) => {
-      const id = await upload(service, token);
-      const link = await sendRequest(`${service.edge}/v1/media/${id}/link`, {
-        method: 'POST',
-        headers: { authorization: `Bearer ${token}` },
-      });
-      const here = (url: string): string => url.replace(/^https?:\/\/[^/]+/, service.edge);
-      const html = `<img id="a" src="${here(member(link, 'url'))}"><img id="b" src="${here(member(link, 'thumb_url'))}"><img id="c" src="${service.edge}/v1/media/${id}">`;
-      const site = createServer((_request, response) => {
-        response.writeHead(200, { 'content-type': 'text/html' }).end(html);
-      });
-      await new Promise<void>((listening) => site.listen(0, '127.0.0.1', listening));
-      t.teardown(() => {
-        site.closeAllConnections();
-        site.close();
-      });
-      const { page } = await open(browser);
-      await page.goto(`http://127.0.0.1:${(site.address() as AddressInfo).port}/`, { waitUntil: 'load' });
-      const widths = await page.$$eval('img', (images) =>
-        images.map((image) => (image as unknown as { naturalWidth: number }).naturalWidth),
-      );
-      t.equal(widths[0], 640, 'the original');
-      t.equal(widths[1], 320, 'its thumbnail');
-      t.equal(widths[2], 0, 'nothing without a signature');
-    },
-  );
+  await t.test('a page of another site shows a private picture and its thumbnail with signed links', async (t) => {
+    const id = await upload(service, token);
+    const link = await sendRequest(`${service.edge}/v1/media/${id}/link`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}` },
+    });
+    const here = (url: string): string => url.replace(/^https?:\/\/[^/]+/, service.edge);
+    const html = `<img id="a" src="${here(member(link, 'url'))}"><img id="b" src="${here(member(link, 'thumb_url'))}"><img id="c" src="${service.edge}/v1/media/${id}">`;
+    const site = createServer((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/html' }).end(html);
+    });
+    await new Promise<void>((listening) => site.listen(0, '127.0.0.1', listening));
+    t.teardown(() => {
+      site.closeAllConnections();
+      site.close();
+    });
+    const { page } = await open(browser);
+    await page.goto(`http://127.0.0.1:${(site.address() as AddressInfo).port}/`, { waitUntil: 'load' });
+    const widths = await page.$$eval('img', (images) =>
+      images.map((image) => (image as unknown as { naturalWidth: number }).naturalWidth),
+    );
+    t.equal(widths[0], 640, 'the original');
+    t.equal(widths[1], 320, 'its thumbnail');
+    t.equal(widths[2], 0, 'nothing without a signed link');
+  });
 });
 
 async function open(browser: Browser) {
@@ -84,7 +81,7 @@ async function open(browser: Browser) {
 
 let seed = 100;
 
-/** A private picture of 640 pixels, with its thumbnail made. */
+/** Uploads a private picture of 640 pixels and waits for its thumbnail. */
 async function upload(service: Service, token: string): Promise<string> {
   seed += 1;
   const created = await sendRequest(`${service.edge}/v1/media`, {

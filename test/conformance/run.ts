@@ -1,9 +1,7 @@
 /**
- * Runs the public HTTP cache test suite (npm http-cache-tests) against an edge
- * in generic mode, as real processes. The suite is fetched to a temporary folder
- * and stays out of our dependencies. Fails on every required or optional test that fails
- * without a written reason below; prints how many optional ones pass, beside
- * what the suite publishes of other caches.
+ * Runs the public HTTP cache test suite (npm http-cache-tests) against an edge in generic mode, as real processes. The
+ * suite is installed into a temporary folder and is no dependency of ours. A required or optional test that fails needs a
+ * reason below. Prints the counts beside those that the suite publishes for other caches.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,9 +15,9 @@ const SUITE = 'http-cache-tests@0.4.5';
 const FETCH = 'node-fetch@2.7.0';
 
 const CLOSED =
-  'No cache that keeps the rules can pass, and none that the suite publishes does: a pass is a 200 with `Server-Request-Count: 2`, while the origin closes the second connection before it sends a byte. The edge answers 502 and serves nothing stale.';
+  'No correct cache can pass, and none that the suite publishes does: it expects a 200 with `Server-Request-Count: 2`, while the origin closes the second connection before it sends a byte. The edge answers 502 and serves nothing stale.';
 const UNLIKE =
-  'The origin sends five bytes and says that they are six (4-9/10), under no validator: where they lie is not known, and the edge keeps no part without a strong validator.';
+  'The origin sends five bytes as 4-9/10, which is six bytes, and no validator: the position of the bytes is not known, and the edge stores no incomplete response without a strong validator.';
 
 /** Tests that may fail, each with the reason. */
 const REASONS: Readonly<Record<string, string>> = {
@@ -28,18 +26,18 @@ const REASONS: Readonly<Record<string, string>> = {
   'stale-close-no-cache': CLOSED,
   'stale-close-s-maxage=2': CLOSED,
   '304-etag-update-response-ETag':
-    'It wants a 304 with another strong ETag to freshen what is stored, which RFC 9111 4.3.4 forbids; later versions of the suite only look at what happens.',
+    'It expects that a 304 with another strong ETag updates the stored response, which RFC 9111 4.3.4 forbids. Later versions of the suite expect nothing.',
   'conditional-lm-fresh-no-lm':
-    'It asks with a date fifty minutes before the Date of what is stored, which RFC 9111 4.3.2 has stand for its last change: changed since, so 200 (RFC 9110 13.1.3).',
+    'It sends a date fifty minutes before the Date of the stored response, which has no Last-Modified. RFC 9111 4.3.2 uses that Date instead, so the response has changed since: 200 (RFC 9110 13.1.3).',
   'partial-store-partial-reuse-partial': UNLIKE,
   'partial-store-partial-reuse-partial-byterange': UNLIKE,
   'partial-store-partial-reuse-partial-absent': UNLIKE,
   'partial-store-partial-reuse-partial-suffix': UNLIKE,
   'partial-store-partial-complete':
-    'It wants a part without a validator to be made whole, which RFC 9110 15.3.7.3 allows under a strong validator alone.',
+    'It expects that an incomplete response without a validator is completed, which RFC 9110 15.3.7.3 allows with a strong validator only.',
 };
 
-/** Few enough that a busy machine answers within the second that the tests of Age allow. */
+/** So few that a busy machine answers within the second that the tests of Age allow. */
 const TESTS_AT_ONCE = 30;
 
 interface SuiteTest {
@@ -92,7 +90,7 @@ async function main(): Promise<number> {
   return bad === 0 && ours.requiredPassed > 0 ? 0 : 1;
 }
 
-/** The suite without its dependencies, of which only node-fetch is used from the command line. */
+/** Installs the suite without its dependencies. On the command line it needs only node-fetch. */
 function fetchSuite(): string {
   writeFileSync(join(folder, 'package.json'), '{"private":true}');
   const packed =
@@ -120,7 +118,7 @@ async function startEdge(ports: { origin: number; edge: number; edgeOperators: n
   const config = [
     'edge:',
     '  access: "off"',
-    // The suite takes what RFC 9111 5.1 says SHOULD be ignored for stale.
+    // The suite takes a malformed Age for stale. RFC 9111 5.1 says that it SHOULD be ignored.
     '  freshness: { malformed_age: stale }',
     `  listen: { port: ${ports.edge} }`,
     `  operators: { port: ${ports.edgeOperators} }`,
@@ -156,7 +154,7 @@ async function load(home: string, path: string): Promise<Readonly<Record<string,
   return (await import(pathToFileURL(join(home, path)).href)) as Readonly<Record<string, unknown>>;
 }
 
-/** Counts as the suite's own pages do: a test whose dependency did not pass counts for nobody. */
+/** Counts like the pages of the suite: a test does not count as passed if a test that it depends on has failed. */
 function tally(suites: readonly Suite[], results: Results): Tally {
   const tests = new Map(suites.flatMap((suite) => suite.tests.map((test) => [test.id, test] as const)));
   const counts: Tally = { required: 0, requiredPassed: 0, optimal: 0, optimalPassed: 0, failed: [] };
@@ -168,14 +166,14 @@ function tally(suites: readonly Suite[], results: Results): Tally {
     const result = results[test.id];
     if (test.browser_only === true || result === undefined) continue;
     const kind = test.kind ?? 'required';
-    const held = (test.depends_on ?? []).every(passes);
+    const depended = (test.depends_on ?? []).every(passes);
     if (kind === 'required') counts.required += 1;
     if (kind === 'optimal') counts.optimal += 1;
-    if (held && result === true) {
+    if (depended && result === true) {
       if (kind === 'required') counts.requiredPassed += 1;
       if (kind === 'optimal') counts.optimalPassed += 1;
     } else {
-      const why = held
+      const why = depended
         ? result === true
           ? ''
           : result.join(': ')

@@ -1,4 +1,4 @@
-/** Several edges behind nginx with the example configuration: real processes, one owner for each object. */
+/** Several edges behind nginx with the example configuration, as real processes. Each object belongs to one edge. */
 import { createHash, randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { request } from 'node:http';
@@ -17,13 +17,13 @@ import {
 import { type HttpResponse, member, sendRequest } from '../kit/http/request.js';
 import { freePorts, type Service, startService } from '../kit/service.js';
 
-/** So many that each edge owns some, but for one run in millions. */
+/** So many that, but for one run in millions, each edge owns some. */
 const OBJECTS = 40;
 
-interface House {
+interface Deployment {
   readonly service: Service;
   readonly balancer: Balancer;
-  /** All of them, the one that `dev` runs included. */
+  /** All edges, also the one that `dev` runs. */
   readonly edges: readonly { readonly name: string; readonly url: string }[];
   readonly mortal: EdgeProcess;
   readonly alice: Readonly<Record<string, string>>;
@@ -33,43 +33,48 @@ interface House {
 t.setTimeout(180_000);
 void t.test('three edges behind a balancer', async (t) => {
   if (!(await hasNginx())) {
-    t.pass('left out: there is no nginx', { skip: 'there is no nginx' });
+    t.pass('skipped', { skip: 'there is no nginx' });
     return;
   }
-  const house = await openHouse(t);
-  await t.test('uploads pass whole, and refusals arrive', (t) => uploads(t, house));
-  const owners = await spread(t, house);
-  await t.test('a takedown is confirmed by all of them, and none serves it', (t) => takedown(t, house, owners));
-  await t.test('a client is known by its own address, whatever it says', (t) => addresses(t, house));
-  await t.test('one edge dies and comes back', (t) => death(t, house, owners));
+  const deployment = await openHouse(t);
+  await t.test('uploads and refusals pass through', (t) => uploads(t, deployment));
+  const owners = await spread(t, deployment);
+  await t.test('all edges confirm a takedown, and none serves the media', (t) => takedown(t, deployment, owners));
+  await t.test('the address of a client is its own, whatever it sends in X-Forwarded-For', (t) =>
+    addresses(t, deployment),
+  );
+  await t.test('one edge is killed and restarted', (t) => death(t, deployment, owners));
 });
 
-async function openHouse(t: Test): Promise<House> {
+async function openHouse(t: Test): Promise<Deployment> {
   const folder = t.testdir();
   const [first, second] = await Promise.all([freePorts(), freePorts()]);
-  const at: readonly [EdgeAddress, EdgeAddress, EdgeAddress] = [
+  const addresses: readonly [EdgeAddress, EdgeAddress, EdgeAddress] = [
     { name: 'edge-1', port: first.edge, operatorsPort: first.edgeOperators },
     { name: 'edge-2', port: first.origin, operatorsPort: first.originOperators },
     { name: 'edge-3', port: second.edge, operatorsPort: second.edgeOperators },
   ];
   const service = await startService(folder, (config) => {
     const origin = `http://127.0.0.1:${/origin:\n {2}listen: \{ port: (\d+)/.exec(config)?.[1] ?? ''}`;
-    const changed = withEdge(config, edgeSectionOf(at[0], origin));
+    const changed = withEdge(config, edgeSectionOf(addresses[0], origin));
     return changed.replace('origin:\n', `origin:\n  base_uri: http://127.0.0.1:${first.auth}\n`);
   });
   t.teardown(() => service.stop());
-  const others = [await addEdge(folder, at[1], service.origin), await addEdge(folder, at[2], service.origin)] as const;
+  const others = [
+    await addEdge(folder, addresses[1], service.origin),
+    await addEdge(folder, addresses[2], service.origin),
+  ] as const;
   for (const edge of others) {
     t.teardown(() => edge.stop());
     await edge.start();
   }
-  const balancer = await startBalancer(join(folder, 'nginx'), first.auth, at);
+  const balancer = await startBalancer(join(folder, 'nginx'), first.auth, addresses);
   t.teardown(() => balancer.stop());
   const [alice, admin] = await Promise.all([service.token(), service.token({ subject: 'mo', admin: true })]);
   return {
     service,
     balancer,
-    edges: at.map(({ name, port }) => ({ name, url: `http://127.0.0.1:${port}` })),
+    edges: addresses.map(({ name, port }) => ({ name, url: `http://127.0.0.1:${port}` })),
     mortal: others[0],
     alice: { authorization: `Bearer ${alice}` },
     admin: { authorization: `Bearer ${admin}` },
@@ -79,41 +84,41 @@ async function openHouse(t: Test): Promise<House> {
 const words = (sizeBytes: number): Buffer => Buffer.from(randomBytes(sizeBytes).toString('base64').slice(0, sizeBytes));
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-function upload({ balancer, alice }: House, bytes: Uint8Array): Promise<HttpResponse> {
+function upload({ balancer, alice }: Deployment, bytes: Uint8Array): Promise<HttpResponse> {
   const headers = { ...alice, 'content-type': 'text/plain' };
   return sendRequest(`${balancer.url}/v1/media`, { method: 'POST', headers, body: bytes });
 }
 
-/** Which edge answered. */
+/** The edge that sent a response. */
 const edgeOf = (answer: HttpResponse): string => String(answer.headers['cache-status']).split(';')[0] ?? '';
 const isHit = (answer: HttpResponse): boolean => /^[^,]*; hit/.test(String(answer.headers['cache-status']));
 
-async function uploads(t: Test, house: House): Promise<void> {
-  const { balancer, alice } = house;
+async function uploads(t: Test, deployment: Deployment): Promise<void> {
+  const { balancer, alice } = deployment;
   const bytes = words(5_000_000);
-  const created = await upload(house, bytes);
+  const created = await upload(deployment, bytes);
   t.equal(created.status, 201, created.bytes.toString());
   t.equal(member(created, 'sha256'), sha256(bytes));
   const url = member(created, 'url');
-  t.ok(url.startsWith(balancer.url), 'what it hands out leads through the balancer');
-  t.ok((await sendRequest(url, { headers: alice })).bytes.equals(bytes), 'and comes back byte for byte');
-  const part = await sendRequest(url, { headers: { ...alice, range: 'bytes=4000000-4000009' } });
-  t.match(part, { status: 206, bytes: bytes.subarray(4_000_000, 4_000_010) });
-  const etag = String(part.headers.etag);
+  t.ok(url.startsWith(balancer.url), 'the URL of the media is one of the balancer');
+  t.ok((await sendRequest(url, { headers: alice })).bytes.equals(bytes), 'and serves the same bytes');
+  const ranged = await sendRequest(url, { headers: { ...alice, range: 'bytes=4000000-4000009' } });
+  t.match(ranged, { status: 206, bytes: bytes.subarray(4_000_000, 4_000_010) });
+  const etag = String(ranged.headers.etag);
   t.equal((await sendRequest(url, { headers: { ...alice, 'if-none-match': etag } })).status, 304);
 
-  t.equal(await uploadOnceWanted(house, words(5_000_000)), 201, 'one that waits for 100 Continue');
+  t.equal(await uploadOnceWanted(deployment, words(5_000_000)), 201, 'an upload that waits for 100 Continue');
   const body = { method: 'POST', body: words(5_000_000) };
   const stranger = await sendRequest(`${balancer.url}/v1/media`, {
     ...body,
     headers: { 'content-type': 'text/plain' },
   });
   t.match(stranger, { status: 401, headers: { 'content-type': 'application/problem+json' } });
-  t.match((await upload(house, words(11_000_000))).status, 413);
+  t.match((await upload(deployment, words(11_000_000))).status, 413);
 }
 
-/** Sends nothing of the body before it is asked to. */
-function uploadOnceWanted({ balancer, alice }: House, bytes: Buffer): Promise<number | undefined> {
+/** Sends the body after 100 Continue. */
+function uploadOnceWanted({ balancer, alice }: Deployment, bytes: Buffer): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
     const headers = { ...alice, 'content-type': 'text/plain', 'content-length': bytes.length, expect: '100-continue' };
     const sent = request(`${balancer.url}/v1/media`, { method: 'POST', headers, agent: false }, (response) => {
@@ -126,24 +131,24 @@ function uploadOnceWanted({ balancer, alice }: House, bytes: Buffer): Promise<nu
   });
 }
 
-/** Who owns which path. */
+/** The edge that owns each path. */
 type Owners = ReadonlyMap<string, { readonly edge: string; readonly bytes: Buffer }>;
 
-async function spread(t: Test, house: House): Promise<Owners> {
+async function spread(t: Test, deployment: Deployment): Promise<Owners> {
   const owners = new Map<string, { edge: string; bytes: Buffer }>();
-  await t.test('objects and uploads spread, and each object has one edge', async (t) => {
-    const { balancer, edges, alice } = house;
+  await t.test('objects and uploads are spread over the edges, and each object belongs to one', async (t) => {
+    const { balancer, edges, alice } = deployment;
     const all = edges.map(({ name }) => name);
     const uploadedThrough = new Set<string>();
     for (let n = 0; n < OBJECTS; n += 1) {
       const bytes = words(2_000);
-      const created = await upload(house, bytes);
+      const created = await upload(deployment, bytes);
       t.equal(created.status, 201);
       uploadedThrough.add(edgeOf(created));
       const path = `/v1/media/${member(created, 'id')}`;
       const first = await sendRequest(balancer.url + path, { headers: alice });
       t.ok(first.bytes.equals(bytes));
-      t.notOk(isHit(first), 'a first fetch is a miss');
+      t.notOk(isHit(first), 'the first request is a miss');
       for (const [method, query] of [
         ['GET', ''],
         ['HEAD', ''],
@@ -156,7 +161,7 @@ async function spread(t: Test, house: House): Promise<Owners> {
       owners.set(path, { edge: edgeOf(first), bytes });
     }
     t.same([...new Set([...owners.values()].map(({ edge }) => edge))].sort(), all, 'each edge owns some');
-    t.same([...uploadedThrough].sort(), all, 'each edge takes uploads');
+    t.same([...uploadedThrough].sort(), all, 'each edge receives uploads');
   });
   return owners;
 }
@@ -165,11 +170,11 @@ function ownedBy(owners: Owners, name: string): readonly string[] {
   return [...owners].filter(([, { edge }]) => edge === name).map(([path]) => path);
 }
 
-async function takedown(t: Test, { balancer, edges, alice, admin }: House, owners: Owners): Promise<void> {
+async function takedown(t: Test, { balancer, edges, alice, admin }: Deployment, owners: Owners): Promise<void> {
   const [path = ''] = ownedBy(owners, 'edge-2');
   for (const { url } of edges) {
     await sendRequest(url + path, { headers: alice });
-    t.ok(isHit(await sendRequest(url + path, { headers: alice })), 'every edge holds a copy');
+    t.ok(isHit(await sendRequest(url + path, { headers: alice })), 'every edge has a copy');
   }
   const done = await sendRequest(`${balancer.url}${path}?wait=edges`, { method: 'DELETE', headers: admin });
   t.match(done, { status: 204, headers: { 'takedown-confirmed': '3/3' } });
@@ -177,7 +182,7 @@ async function takedown(t: Test, { balancer, edges, alice, admin }: House, owner
     t.equal((await sendRequest(url + path, { headers: alice })).status, 410, url);
 }
 
-async function addresses(t: Test, { service, balancer, admin }: House): Promise<void> {
+async function addresses(t: Test, { service, balancer, admin }: Deployment): Promise<void> {
   const path = '/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV';
   const answer = await new Promise<number | undefined>((resolve, reject) => {
     const headers = { ...admin, 'x-forwarded-for': '203.0.113.9' };
@@ -194,8 +199,8 @@ async function addresses(t: Test, { service, balancer, admin }: House): Promise<
   t.match(last, { target: path.slice('/v1/media/'.length), address: '127.0.0.7' }, `answered ${answer}`);
 }
 
-async function death(t: Test, house: House, owners: Owners): Promise<void> {
-  const { balancer, mortal, alice, admin } = house;
+async function death(t: Test, deployment: Deployment, owners: Owners): Promise<void> {
+  const { balancer, mortal, alice, admin } = deployment;
   const orphans = ownedBy(owners, mortal.name).slice(1);
   const [kept = '', removed = ''] = orphans;
   const get = (path: string): Promise<HttpResponse> => sendRequest(balancer.url + path, { headers: alice });
@@ -207,21 +212,25 @@ async function death(t: Test, house: House, owners: Owners): Promise<void> {
     const owner = owners.get(path);
     t.equal(answer.status, 200, 'no request fails');
     t.ok(answer.bytes.equals(owner?.bytes ?? Buffer.alloc(0)));
-    if (owner?.edge === mortal.name) t.not(edgeOf(answer), mortal.name, 'another stands in');
-    else t.match([edgeOf(answer), isHit(answer)], [owner?.edge, true], 'the others keep what they own');
+    if (owner?.edge === mortal.name) t.not(edgeOf(answer), mortal.name, 'another edge serves it');
+    else t.match([edgeOf(answer), isHit(answer)], [owner?.edge, true], 'the other edges still own their objects');
   }
-  for (let n = 0; n < 8; n += 1) t.equal((await upload(house, words(100_000))).status, 201, 'uploads go on');
+  for (let n = 0; n < 8; n += 1) t.equal((await upload(deployment, words(100_000))).status, 201, 'uploads still work');
   const done = await sendRequest(`${balancer.url}${removed}?wait=edges`, { method: 'DELETE', headers: admin });
-  t.match(done, { status: 204, headers: { 'takedown-confirmed': '2/2' } }, 'confirmed by those that are there');
+  t.match(done, { status: 204, headers: { 'takedown-confirmed': '2/2' } }, 'confirmed by the edges that run');
 
   await mortal.start();
-  t.equal((await sendRequest(mortal.url + removed, { headers: alice })).status, 410, 'it learns what it missed');
+  t.equal(
+    (await sendRequest(mortal.url + removed, { headers: alice })).status,
+    410,
+    'it applies the takedown that it missed',
+  );
   let back = await get(kept);
   for (let left = 200; left > 0 && edgeOf(back) !== mortal.name; left -= 1) {
     await new Promise((resolve) => setTimeout(resolve, 50));
     back = await get(kept);
   }
-  t.equal(edgeOf(back), mortal.name, 'and is asked for its share again');
+  t.equal(edgeOf(back), mortal.name, 'and receives the requests for its objects again');
   t.ok(back.bytes.equals(owners.get(kept)?.bytes ?? Buffer.alloc(0)));
   t.equal((await get(removed)).status, 410);
 }

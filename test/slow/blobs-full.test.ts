@@ -1,4 +1,4 @@
-/** Local folders on a full disk: a small one in memory, in a mount namespace that ends with the test. */
+/** The local blob store on a full disk: a small tmpfs, in a mount namespace that ends with the test. */
 import { spawnSync } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';

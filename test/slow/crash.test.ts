@@ -1,7 +1,6 @@
 /**
- * A process that writes to the stores is killed at a random moment, over and
- * over in the same folders. After each death: whatever was acknowledged is there
- * and whole, nothing is half there, and fsck finds nothing.
+ * A process that writes to the stores is killed at a random moment, over and over, in the same folders. After each kill:
+ * what was acknowledged is complete, nothing is there in part, and fsck finds nothing.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -20,20 +19,20 @@ import { openStores, type Stores, sha256Of } from '../kit/origin/stores.js';
 import { seeded } from '../kit/random.js';
 
 const ROUNDS = 120;
-/** Deaths that one pair of stores goes through, before a new one keeps the rounds short. */
+/** Rounds in the same folders. New folders keep the rounds short. */
 const ROUNDS_EACH = 15;
 const TIMEOUT_MS = 900_000;
-/** The longest life of a writer once it is at work. */
+/** The longest time from the first write to the kill. */
 const LIFE_MAX_MS = 250;
 const WRITER = fileURLToPath(new URL('../kit/origin/crash-writer.js', import.meta.url));
 const SEED = Number(process.env['CRASH_SEED'] ?? 1);
 
-/** What must be true of an id, whatever happened since. */
+/** What must be true of an id. */
 interface Expected {
   readonly sha256: Sha256;
   readonly sizeBytes: number;
   mortal: boolean;
-  /** Asked for, whether or not it came to pass. */
+  /** A removal was started and not acknowledged. */
   maybeRemoved: boolean;
   removed: boolean;
 }
@@ -52,7 +51,7 @@ void t.test('what was acknowledged survives kill -9 at any moment', { timeout: T
       const changed = note(expected, lines);
       acknowledged += lines.filter((line) => 'did' in line).length;
       deaths += 1;
-      // The next day, as the next writer will have it.
+      // The next day, as in the next writer.
       const clock = new ManualClock(Date.UTC(2200, 0, 1) + (round + 1) * 86_400_000);
       const stores = await openStores(folder, clock, testDeps());
       try {
@@ -64,7 +63,7 @@ void t.test('what was acknowledged survives kill -9 at any moment', { timeout: T
       }
     }
   }
-  t.comment(`${deaths} deaths, ${acknowledged} acknowledged writes, seed ${SEED}`);
+  t.comment(`${deaths} kills, ${acknowledged} acknowledged writes, seed ${SEED}`);
   t.ok(acknowledged > deaths * 10, 'the writers were at work');
 });
 
@@ -72,14 +71,13 @@ async function runAndKill(folder: string, round: number, lifeMs: number): Promis
   const record = join(folder, 'record');
   writeFileSync(record, '');
   const child = fork(WRITER, [folder, record, String(round)], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
-  const complaints = child.stderr === null ? Promise.resolve(Buffer.alloc(0)) : buffer(child.stderr);
+  const errors = child.stderr === null ? Promise.resolve(Buffer.alloc(0)) : buffer(child.stderr);
   await Promise.race([once(child, 'message'), once(child, 'exit')]);
   const signal = await killAfter(child, lifeMs);
-  if (signal !== 'SIGKILL')
-    throw new Error(`the writer of round ${round} ended by itself: ${String(await complaints)}`);
+  if (signal !== 'SIGKILL') throw new Error(`the writer of round ${round} ended by itself: ${String(await errors)}`);
   const text = readFileSync(record, 'utf8');
   rmSync(record);
-  // A line that was being written when it died was not acknowledged.
+  // A line that is incomplete was not acknowledged.
   const whole = text.slice(0, text.lastIndexOf('\n') + 1);
   return whole
     .split('\n')
@@ -96,7 +94,7 @@ async function killAfter(child: ChildProcess, lifeMs: number): Promise<unknown> 
   return signal;
 }
 
-/** Answers the ids that a round had to do with. */
+/** Updates what is expected. Returns the ids that occur in a round. */
 function note(expected: Map<MediaId, Expected>, lines: readonly CrashLine[]): ReadonlySet<MediaId> {
   const changed = new Set<MediaId>();
   for (const line of lines) {
@@ -116,7 +114,7 @@ function note(expected: Map<MediaId, Expected>, lines: readonly CrashLine[]): Re
   return changed;
 }
 
-/** Numbered without gaps, and all that was told or answered is in it. */
+/** Checks that the journal has no gaps and has every entry that was acknowledged or sent to a subscriber. */
 async function checkJournal(stores: Stores, lines: readonly CrashLine[], after: number): Promise<number> {
   const { journal } = stores.meta;
   const entries = await journal.read(after, Number.MAX_SAFE_INTEGER);
@@ -127,7 +125,7 @@ async function checkJournal(stores: Stores, lines: readonly CrashLine[], after: 
   for (const line of lines) {
     if (!('did' in line) || line.did === 'upload') continue;
     const entry = bySeq.get(line.seq);
-    if (entry === undefined) throw new Error(`entry ${line.seq} was told and is gone`);
+    if (entry === undefined) throw new Error(`entry ${line.seq} was sent to a subscriber and is gone`);
     if (line.did === 'remove' && !entry.ids.includes(line.id)) throw new Error(`entry ${line.seq} lost ${line.id}`);
   }
   return journal.newest();
@@ -138,17 +136,17 @@ async function checkMedia(
   expected: ReadonlyMap<MediaId, Expected>,
   changed: ReadonlySet<MediaId>,
 ): Promise<void> {
-  for (const [id, want] of expected) {
-    // Before any later day's sweep: what has expired by now is judged by its own instant.
+  for (const [id, known] of expected) {
+    // At instant 0 nothing has expired.
     const found = await stores.meta.find(id, 0);
-    const stands = found.kind === 'live' || found.kind === 'quarantined';
-    if (want.removed && stands) throw new Error(`${id} was deleted and is back`);
-    if (!stands && !want.removed && !want.maybeRemoved && !want.mortal) throw new Error(`${id} is ${found.kind}`);
-    if (!stands || !changed.has(id)) continue;
-    const read = await stores.blobs.read(mediaKey(want.sha256));
+    const exists = found.kind === 'live' || found.kind === 'quarantined';
+    if (known.removed && exists) throw new Error(`${id} was deleted and is back`);
+    if (!exists && !known.removed && !known.maybeRemoved && !known.mortal) throw new Error(`${id} is ${found.kind}`);
+    if (!exists || !changed.has(id)) continue;
+    const read = await stores.blobs.read(mediaKey(known.sha256));
     if (read.kind !== 'found') throw new Error(`the bytes of ${id} are ${read.kind}`);
     const bytes = await buffer(read.body);
-    if (sha256Of(bytes) !== want.sha256) throw new Error(`the bytes of ${id} are not what they were`);
+    if (sha256Of(bytes) !== known.sha256) throw new Error(`the bytes of ${id} are not what they were`);
   }
 }
 

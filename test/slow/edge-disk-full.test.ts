@@ -1,4 +1,4 @@
-/** A file system that is really full, also for the index: a small tmpfs, where this user may mount one. */
+/** The disk tier on a full file system, full also for its index: a small tmpfs, where this user may mount one. */
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -20,7 +20,7 @@ const ON_DISK = { memory: false, disk: true };
 
 const DISK_BYTES = 6 * 1_024 * 1_024;
 
-void t.test('a full file system under content and index', (t) =>
+void t.test('a full file system for contents and index', (t) =>
   onSmallDisk(t, DISK_BYTES, (folder) => fillUp(t, folder)),
 );
 
@@ -38,11 +38,11 @@ async function fillUp(t: Test, folder: string): Promise<void> {
   for (let n = 0; n < 20; n += 1) t.equal((await store(n)).kind, 'stored');
   t.equal(await cache.takeDown(mediaIdOf(0)), 1);
 
-  const hog = join(folder, 'hog');
-  await writeFile(hog, Buffer.alloc(10_000_000)).catch(() => undefined);
+  const pad = join(folder, 'pad');
+  await writeFile(pad, Buffer.alloc(10_000_000)).catch(() => undefined);
   for (let n = 20; n < 60; n += 1) await store(n);
-  t.ok((await sample('cache_disk_errors_total')) > 0, 'counted');
-  // Without a body an entry needs the index alone: now it is that which finds no room.
+  t.ok((await sample('cache_disk_errors_total')) > 0, 'errors are counted');
+  // An entry without a body needs space in the index alone.
   const headers = [['x-large', 'x'.repeat(3_000)]] as const;
   const nothing = Buffer.alloc(0);
   const heads = (from: number, to: number) =>
@@ -58,18 +58,18 @@ async function fillUp(t: Test, folder: string): Promise<void> {
   for (let n = 1; n < 20; n += 1) {
     const stored = cache.get(keyOf(`/${n}`));
     const read = stored && (await readAll(stored.body.open(undefined, NEVER)));
-    t.ok(read?.equals(bytes(n)), `what was kept is served: /${n}`);
+    t.ok(read?.equals(bytes(n)), `/${n} was stored before and is served`);
   }
   const refused = await cache.takeDown(mediaIdOf(1)).then(
     () => false,
     () => true,
   );
-  t.equal(cache.get(keyOf('/1')), undefined, 'taken down for this run, whether it could be made to last or not');
-  t.comment(`a takedown on a full disk ${refused ? 'said that it may not last' : 'lasted'}`);
+  t.equal(cache.get(keyOf('/1')), undefined, 'taken down in this process, whether or not it could be written');
+  t.comment(`a takedown on a full disk ${refused ? 'reported that it was not written' : 'was written'}`);
 
-  await rm(hog);
+  await rm(pad);
   await cache.takeDown(mediaIdOf(2));
-  for (let n = 100; n < 110; n += 1) t.equal((await store(n)).kind, 'stored', 'kept again once there is room');
+  for (let n = 100; n < 110; n += 1) t.equal((await store(n)).kind, 'stored', 'stored again once there is space');
   await cache.close();
 
   const again = await openTestCache(config);

@@ -1,7 +1,6 @@
 /**
- * The model of the cache at length: with and without a disk, over restarts.
- * MODEL_RUNS says how many sequences of steps are drawn of each kind, MODEL_SEED
- * from where: a number, or `new` for sequences that nobody has seen yet.
+ * Long runs of the cache model, with and without a disk, with restarts. MODEL_RUNS is the number of step sequences of each
+ * kind; MODEL_SEED is the seed, or `new` for a new one.
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';

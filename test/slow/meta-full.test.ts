@@ -1,4 +1,4 @@
-/** A disk that fills up under the metadata store. Needs the right to mount a small file system. */
+/** The metadata store on a full disk: a small tmpfs, where this user may mount one. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -12,8 +12,10 @@ import { onSmallDisk } from '../kit/small-disk.js';
 
 const SIZE_BYTES = 3_000_000;
 
-void t.test('a full disk is told as such, loses nothing, and is survived', { timeout: 60_000 }, (t) =>
-  onSmallDisk(t, SIZE_BYTES, (folder) => fillAndGoOn(t, folder)),
+void t.test(
+  'a full disk is reported as such, loses nothing, and works again once there is space',
+  { timeout: 60_000 },
+  (t) => onSmallDisk(t, SIZE_BYTES, (folder) => fillAndGoOn(t, folder)),
 );
 
 async function fillAndGoOn(t: Test, folder: string): Promise<void> {
@@ -26,8 +28,8 @@ async function fillAndGoOn(t: Test, folder: string): Promise<void> {
 
   mkdirSync(join(folder, 'meta'));
   const config = configured(metaSection, { folder: join(folder, 'meta') });
-  const parts = { clock: new ManualClock(T0), log: testDeps().log, randomName: () => 'name' };
-  let store = await openMetaStore(config, parts);
+  const deps = { clock: new ManualClock(T0), log: testDeps().log, randomName: () => 'name' };
+  let store = await openMetaStore(config, deps);
   const stored: MediaId[] = [];
   let refused: { readonly code?: unknown } | undefined;
   for (let n = 0; refused === undefined && n < 20_000; n += 8) {
@@ -49,11 +51,11 @@ async function fillAndGoOn(t: Test, folder: string): Promise<void> {
   t.match(
     await store.remove(stored[0] as MediaId, 'eve', T0),
     { kind: 'removed', seq: 1 },
-    'with room again it goes on',
+    'with space again it works',
   );
   t.match(await store.commitUpload(uploadOf('f'.repeat(64) as Sha256)), { kind: 'created' });
   await store.close();
-  store = await openMetaStore(config, parts);
+  store = await openMetaStore(config, deps);
   t.same(await findingsOf(store), []);
   for (const id of stored.slice(1)) if ((await store.find(id, T0)).kind !== 'live') t.fail(`${id} is lost`);
   await store.close();

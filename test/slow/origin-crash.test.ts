@@ -1,10 +1,8 @@
 /**
- * The origin as its own process under traffic of uploads, deletes and
- * quarantines, killed with -9 at random moments, now and then while it starts,
- * over and over in the same folder. After each death: what was answered holds,
- * what was not answered holds as a whole or not at all, no bytes are live twice
- * in one visibility, and fsck finds nothing. What a round cannot have touched is
- * only listed until the end, when every byte is looked at.
+ * The origin as a process that receives uploads, deletes and quarantines, killed with SIGKILL at random moments, sometimes
+ * while it starts, over and over, in the same folder. After each kill: what was answered is there; what was not answered
+ * is there as a whole or not at all; no bytes are live twice with the same visibility; fsck finds nothing. The bytes of
+ * files that a round did not touch are read at the end only.
  */
 import t from 'tap';
 import { originSection } from '../../origin/config.js';
@@ -24,21 +22,21 @@ const ROUNDS = Number(process.env['ORIGIN_CRASH_ROUNDS'] ?? 100);
 const SEED = Number(process.env['CRASH_SEED'] ?? 1);
 const TIMEOUT_MS = 1_800_000;
 const CLIENTS = 8;
-/** The kill comes after so many answers at most, whatever the machine's speed, and then a moment later. */
+/** The kill comes a moment after at most so many answers, however fast the machine is. */
 const ANSWERS_MAX = 40;
 const MOMENT_MAX_MS = 30;
-/** One death in so many comes while the origin starts. */
+/** One kill in so many comes while the origin starts. */
 const STARTS_KILLED = 8;
 const START_MAX_MS = 400;
-/** New files mostly, else one of the last so many. */
+/** An upload is of a new file, or of one of the last so many. */
 const RECENT = 24;
 const PAGE = 1_000;
 const SILENT = createLog('fsck', { level: 'silent', requests: 'none' });
 
-/** One life in so many makes thumbnails, of what the others left to do as well: their processes take long to start. */
+/** One run in so many makes thumbnails, also those of the runs before: thumbnail processes take long to start. */
 const MAKES_THUMBS = 3;
 
-/** Bytes that are freed a second after the last delete, and thumbnails, are at work as well. */
+/** With a short grace period and a frequent sweep, so that blobs are removed during the test. */
 const sectionOf = (life: number) => ({
   upload: { free_min: '0B' },
   retention: { grace: '1s', sweep_every: '100ms' },
@@ -48,10 +46,10 @@ const sectionOf = (life: number) => ({
 interface File {
   readonly bytes: Buffer;
   readonly sha256: Sha256;
-  /** Undefined: it was asked for and not answered. */
+  /** Undefined after a quarantine, or its end, that was not answered. */
   withheld: boolean | undefined;
   everWithheld: boolean;
-  /** Somebody is taking it down or putting it back. */
+  /** A client is deleting, quarantining or restoring it. */
   busy: boolean;
   readonly copies: Copy[];
 }
@@ -59,7 +57,7 @@ interface File {
 interface Copy {
   readonly id: string;
   readonly public: boolean;
-  deletion: 'none' | 'asked' | 'answered';
+  deletion: 'none' | 'requested' | 'answered';
 }
 
 interface Listed {
@@ -74,16 +72,16 @@ class Traffic {
   readonly touched = new Set<File>();
   answered = 0;
   private readonly random: () => number;
-  private readonly house: Processes;
+  private readonly processes: Processes;
   private url = '';
   private dying = false;
 
-  constructor(house: Processes, random: () => number) {
-    this.house = house;
+  constructor(processes: Processes, random: () => number) {
+    this.processes = processes;
     this.random = random;
   }
 
-  /** Runs until the origin is killed under it. */
+  /** Sends requests until the origin is killed. */
   async run(url: string, kill: () => Promise<void>): Promise<void> {
     this.url = url;
     this.dying = false;
@@ -106,7 +104,7 @@ class Traffic {
         else if (dice < 0.7) await Promise.all([this.upload(file, true), this.upload(file, false)]);
         else await this.takeDown(file);
       } catch (thrown) {
-        // Only its death may break an exchange.
+        // Only the kill may break an exchange.
         if (!(this.dying && thrown instanceof Unanswered)) throw thrown;
       }
     }
@@ -131,7 +129,7 @@ class Traffic {
 
   private async upload(file: File, isPublic: boolean): Promise<void> {
     const gone = new Set(file.copies.filter(({ deletion }) => deletion === 'answered').map(({ id }) => id));
-    const answer = await this.ask(`?public=${isPublic}`, this.house.user, 'POST', file.bytes);
+    const answer = await this.request(`?public=${isPublic}`, this.processes.user, 'POST', file.bytes);
     if (answer.status === 403 && file.everWithheld) return;
     if (answer.status !== 201 && answer.status !== 200)
       throw new Error(`an upload: ${answer.status} ${answer.bytes.toString()}`);
@@ -145,7 +143,7 @@ class Traffic {
     if (file.busy || copy === undefined) return this.upload(file, this.random() < 0.5);
     file.busy = true;
     if (file.withheld === false && this.random() < 0.6) {
-      copy.deletion = 'asked';
+      copy.deletion = 'requested';
       await this.done(`/${copy.id}`, 'DELETE');
       copy.deletion = 'answered';
     } else {
@@ -159,11 +157,11 @@ class Traffic {
   }
 
   private async done(path: string, method: string): Promise<void> {
-    const { status, bytes } = await this.ask(path, this.house.admin, method);
+    const { status, bytes } = await this.request(path, this.processes.admin, method);
     if (status !== 204) throw new Error(`${method} ${path}: ${status} ${bytes.toString()}`);
   }
 
-  private async ask(path: string, caller: Readonly<Record<string, string>>, method: string, body?: Buffer) {
+  private async request(path: string, caller: Readonly<Record<string, string>>, method: string, body?: Buffer) {
     const options = { method, ...(body !== undefined && { body }) };
     const answer = await sendRequest(`${this.url}/v1/media${path}`, asCaller(caller, options)).catch(
       (thrown: unknown) => {
@@ -178,7 +176,7 @@ class Traffic {
 
 class Unanswered extends Error {}
 
-/** Small files of several types, each number another one; now and then one of several writes. */
+/** Small files of several types, different for each number; some are so large that they need several writes. */
 function bytesOf(number: number): Buffer {
   const make = [png, gif, pdf, text, (seed: number) => largePng(seed, 300_000)][number % 5] ?? png;
   return make(number + 1);
@@ -186,45 +184,45 @@ function bytesOf(number: number): Buffer {
 
 t.setTimeout(TIMEOUT_MS);
 void t.test('what the origin answered survives kill -9 at any moment', { timeout: TIMEOUT_MS }, async (t) => {
-  const house = await openProcesses(t.testdir());
-  t.teardown(() => house.close());
+  const processes = await openProcesses(t.testdir());
+  t.teardown(() => processes.close());
   const random = seeded(SEED);
-  const traffic = new Traffic(house, random);
+  const traffic = new Traffic(processes, random);
   let starts = 0;
   for (let deaths = 0; deaths < ROUNDS; deaths += 1) {
-    const origin = await house.launch('origin', sectionOf(deaths));
+    const origin = await processes.launch('origin', sectionOf(deaths));
     if (random() * STARTS_KILLED < 1) {
       await new Promise((resolve) => setTimeout(resolve, random() * START_MAX_MS));
       await origin.kill();
       starts += 1;
     } else {
       const url = await origin.ready;
-      house.preload();
-      await check(house, url, traffic.files, traffic.touched);
+      processes.preload();
+      await check(processes, url, traffic.files, traffic.touched);
       traffic.touched.clear();
       await traffic.run(url, () => origin.kill());
     }
-    await checkSound(origin, house.folder);
+    await checkSound(origin, processes.folder);
   }
-  const origin = await house.launch('origin', sectionOf(0));
-  const all = await check(house, await origin.ready, traffic.files, new Set(traffic.files));
+  const origin = await processes.launch('origin', sectionOf(0));
+  const all = await check(processes, await origin.ready, traffic.files, new Set(traffic.files));
   t.comment(
-    `${ROUNDS} deaths, ${starts} of them while it started, ${traffic.answered} answers, ${all} ids, seed ${SEED}`,
+    `${ROUNDS} kills, ${starts} of them while it started, ${traffic.answered} answers, ${all} ids, seed ${SEED}`,
   );
   t.ok(traffic.answered > ROUNDS * 10, 'the origin was at work');
   t.equal(await origin.stop(), 0);
-  await checkSound(origin, house.folder);
+  await checkSound(origin, processes.folder);
 });
 
-/** Holds what the origin has against what it answered; throws at the first lie. Answers how many ids there are. */
+/** Compares the state of the origin with its answers. Throws at the first difference. Resolves with the number of ids. */
 async function check(
-  house: Processes,
+  processes: Processes,
   url: string,
   files: readonly File[],
   touched: ReadonlySet<File>,
 ): Promise<number> {
   const bySha256 = new Map<string, Listed[]>();
-  for (const each of await listAll(house, url)) {
+  for (const each of await listAll(processes, url)) {
     bySha256.set(each.sha256, [...(bySha256.get(each.sha256) ?? []), each]);
   }
   let ids = 0;
@@ -233,59 +231,59 @@ async function check(
     bySha256.delete(file.sha256);
     ids += listed.length;
     file.busy = false;
-    settle(file, listed);
+    resolvePending(file, listed);
   }
   for (const sha256 of bySha256.keys()) throw new Error(`nobody uploaded ${sha256}`);
-  // Shared: each takes the next one that is left.
+  // All workers take from one iterator.
   const left = touched.values();
   await Promise.all(
     Array.from({ length: CLIENTS }, async () => {
-      for (const file of left) for (const copy of file.copies) await checkCopy(house, url, file, copy);
+      for (const file of left) for (const copy of file.copies) await checkCopy(processes, url, file, copy);
     }),
   );
   return ids;
 }
 
-/** What was asked and not answered is from now on as it came out. */
-function settle(file: File, listed: readonly Listed[]): void {
+/** Takes the listed state as the outcome of requests that were not answered. */
+function resolvePending(file: File, listed: readonly Listed[]): void {
   const states = new Map(listed.map(({ id, state }) => [id, state]));
   for (const copy of file.copies) {
     const state = states.get(copy.id);
     if (state === undefined) throw new Error(`${copy.id} was answered and is lost`);
-    const stands = state !== 'deleted';
-    if (stands && copy.deletion === 'answered') throw new Error(`${copy.id} was deleted and is ${state}`);
-    if (!stands && copy.deletion === 'none') throw new Error(`${copy.id} is ${state}, and nobody asked for it`);
-    copy.deletion = stands ? 'none' : 'answered';
+    const exists = state !== 'deleted';
+    if (exists && copy.deletion === 'answered') throw new Error(`${copy.id} was deleted and is ${state}`);
+    if (!exists && copy.deletion === 'none') throw new Error(`${copy.id} is ${state}, without a request`);
+    copy.deletion = exists ? 'none' : 'answered';
   }
   for (const { id, state, public: isPublic } of listed) {
     if (file.copies.some((copy) => copy.id === id)) continue;
-    if (state === 'deleted') throw new Error(`${id} is deleted, and nobody knew of it`);
+    if (state === 'deleted') throw new Error(`${id} is deleted and was not known`);
     file.copies.push({ id, public: isPublic, deletion: 'none' });
   }
-  const standing = file.copies.filter(({ deletion }) => deletion === 'none');
+  const existing = file.copies.filter(({ deletion }) => deletion === 'none');
   for (const visibility of [true, false]) {
-    const twins = standing.filter((copy) => copy.public === visibility);
-    if (twins.length > 1) throw new Error(`${twins.map(({ id }) => id).join(' and ')} are the same bytes`);
+    const twins = existing.filter((copy) => copy.public === visibility);
+    if (twins.length > 1) throw new Error(`${twins.map(({ id }) => id).join(' and ')} have the same bytes`);
   }
-  const [first] = standing;
+  const [first] = existing;
   if (first !== undefined) file.withheld ??= states.get(first.id) === 'quarantined';
-  for (const { id } of standing) {
+  for (const { id } of existing) {
     const wanted = file.withheld === true ? 'quarantined' : 'live';
-    if (states.get(id) !== wanted) throw new Error(`${id} is ${String(states.get(id))} in place of ${wanted}`);
+    if (states.get(id) !== wanted) throw new Error(`${id} is ${String(states.get(id))} instead of ${wanted}`);
   }
 }
 
-async function checkCopy(house: Processes, url: string, file: File, { id, deletion }: Copy): Promise<void> {
-  const { status, bytes } = await sendRequest(`${url}/v1/media/${id}`, asCaller(house.user));
+async function checkCopy(processes: Processes, url: string, file: File, { id, deletion }: Copy): Promise<void> {
+  const { status, bytes } = await sendRequest(`${url}/v1/media/${id}`, asCaller(processes.user));
   const wanted = deletion === 'answered' ? 410 : file.withheld === true ? 403 : 200;
-  if (status !== wanted) throw new Error(`${id} answers ${status} in place of ${wanted}`);
+  if (status !== wanted) throw new Error(`${id} answers ${status} instead of ${wanted}`);
   if (status === 200 && !bytes.equals(file.bytes)) throw new Error(`the bytes of ${id} are not what they were`);
 }
 
-async function listAll(house: Processes, url: string): Promise<readonly Listed[]> {
+async function listAll(processes: Processes, url: string): Promise<readonly Listed[]> {
   const found: Listed[] = [];
   for (let cursor = ''; ; ) {
-    const page = await sendRequest(`${url}/v1/admin/media?limit=${PAGE}${cursor}`, asCaller(house.admin));
+    const page = await sendRequest(`${url}/v1/admin/media?limit=${PAGE}${cursor}`, asCaller(processes.admin));
     if (page.status !== 200) throw new Error(`the list: ${page.status} ${page.bytes.toString()}`);
     const { items, next } = json(page) as { readonly items: readonly Listed[]; readonly next: string | null };
     found.push(...items);
@@ -294,7 +292,7 @@ async function listAll(house: Processes, url: string): Promise<readonly Listed[]
   }
 }
 
-/** Throws where fsck finds anything. */
+/** Throws if fsck finds anything. */
 async function checkSound({ configPath }: Launched, folder: string): Promise<void> {
   const loaded = loadConfig(configPath, { origin: originSection });
   if (loaded.kind === 'faulty') throw new Error(formatFaults(loaded.faults));
@@ -307,7 +305,7 @@ async function checkSound({ configPath }: Launched, folder: string): Promise<voi
         ...origin,
         meta: { ...origin.meta, folder: below(origin.meta.folder) },
         blobs: { ...origin.blobs, folder: below(origin.blobs.folder), stageFolder: below(origin.blobs.stageFolder) },
-        // Bytes without a record are what a crash may leave; younger than this they are no finding.
+        // A crash may leave blobs without a record. Within the grace period they are no finding.
         retention: { ...origin.retention, graceMs: TIMEOUT_MS },
       },
       clock: systemClock,

@@ -1,11 +1,8 @@
 /**
- * Every trouble that an origin can be in, met by a fill, a revalidation and a
- * pass: what each is answered, that nobody waits for ever, that stale copies
- * stand in as far as they may and never past a takedown or an expiry, and that
- * it is over when it is over. How the journal meets the same is in
- * test/edge/journal.test.ts.
+ * Faults of an origin, each met by a fill, a revalidation and a pass: what each is answered, that no request waits without
+ * end, that stale copies are served as long as they may be and never after a takedown or an expiry, and that everything
+ * works again after the fault. For the journal see test/edge/journal/journal.test.ts.
  */
-
 import t, { type Test } from 'tap';
 import type { MediaId } from '../../src/ids.js';
 import { openTestEdge, type TestEdge } from '../kit/edge/edge.js';
@@ -18,20 +15,20 @@ const READER = { authorization: 'Bearer reader' };
 const BYTES = Buffer.from('0123456789abcdefghijklmnopqrstuvwxyz');
 const idOf = (last: string): MediaId => `01J9ZC8GZ000000000000000${last}0` as MediaId;
 const pathOf = (last: string): string => `/v1/media/${idOf(last)}`;
-/** Held and stale, held and taken down, held and expired, never held. */
+/** Media that are cached and stale, cached and taken down, cached and expired, and not cached. */
 const [STALE, GONE, ENDED, NEW] = ['A', 'B', 'C', 'D'] as const;
 const PASSED = '/v1/media';
 
 interface Fault {
   readonly name: string;
-  /** In force on the way, or told by the origin to everybody. */
+  /** The fault is on the network, or in the responses of the origin. */
   readonly relay?: 'refuse' | 'partition';
   readonly script?: Script;
-  /** What a fill and a pass are answered. */
+  /** The status that a fill and a pass are answered with. */
   readonly status: number;
-  /** The head came, and then not all of the body: such an answer is broken off and not replaced. */
+  /** The fault comes after the head. Such a response is broken off and not replaced. */
   readonly late?: boolean;
-  /** The origin did answer, if badly. */
+  /** The origin answers, with an error. */
   readonly answered?: boolean;
 }
 
@@ -87,20 +84,20 @@ interface Bench {
 }
 
 async function open(t: Test, name: string, upstream = 'breaker: { enabled: false }'): Promise<Bench> {
-  const held: { edge?: TestEdge } = {};
-  const relay = await openRelay(() => held.edge?.origin.port ?? 0);
+  const created: { edge?: TestEdge } = {};
+  const relay = await openRelay(() => created.edge?.origin.port ?? 0);
   t.teardown(() => relay.close());
   const edge = await openTestEdge(`${t.testdirName}/${name.replaceAll(/\W/g, '-')}`, {
     originUrl: relay.url,
     upstream: `head_within: 300ms, idle: 300ms, ${upstream}`,
     edge: ['pass: { idle_timeout: 500ms }'],
   });
-  held.edge = edge;
+  created.edge = edge;
   t.teardown(() => edge.close());
   return { edge, relay };
 }
 
-function behave({ edge, relay }: Bench): void {
+function recover({ edge, relay }: Bench): void {
   relay.set('pass');
   const [sunset, date] = [60_000, 0].map((aheadMs) => new Date(edge.clock.now() + aheadMs).toUTCString());
   const ending = { sunset: sunset ?? '', date: date ?? '' };
@@ -132,9 +129,9 @@ void t.test('an origin in trouble', async (t) => {
 async function meet(t: Test, fault: Fault): Promise<void> {
   const bench = await open(t, fault.name);
   const { edge, relay } = bench;
-  behave(bench);
+  recover(bench);
   for (const last of [STALE, GONE, ENDED]) t.equal((await get(bench, last)).status, 200);
-  // Stale for all, within stale-if-error; one has ended.
+  // All are stale and within stale-if-error; one has expired.
   edge.clock.advance(100_000);
   if (fault.relay !== undefined) {
     relay.set(fault.relay);
@@ -159,30 +156,30 @@ async function meet(t: Test, fault: Fault): Promise<void> {
   for (const answer of [filled, gone, ended]) {
     const status = String(answer.headers['cache-status']);
     t.match(status, fault.answered === true || fault.late === true ? /; fwd-status=\d/ : /; fwd=\S+$/, status);
-    t.notMatch(status, /; hit/, 'nothing held stands in for what was taken down, has ended or never was');
+    t.notMatch(status, /; hit/, 'no copy is served of media that were taken down, have expired or were never cached');
   }
-  if (fault.late === true) t.notOk(stale.whole, 'what has begun is not replaced');
+  if (fault.late === true) t.notOk(stale.whole, 'a response that has begun is not replaced');
   else {
-    t.same([stale.status, stale.bytes.toString()], [200, BYTES.toString()], 'a stale copy stands in');
+    t.same([stale.status, stale.bytes.toString()], [200, BYTES.toString()], 'a stale copy is served');
     t.match(stale.headers['cache-status'], /; hit; ttl=-90; detail=stale-if-error/);
     edge.clock.advance(600_000);
-    t.equal((await get(bench, STALE)).status, fault.status, 'for as long as the origin allowed');
+    t.equal((await get(bench, STALE)).status, fault.status, 'but no longer than the origin allowed');
   }
-  t.equal(edge.engine.flights.underWay, 0, 'nothing is left under way');
+  t.equal(edge.engine.flights.underWay, 0, 'no fetch is left');
   if (fault.relay === 'partition') relay.cut();
-  behave(bench);
+  recover(bench);
   for (const last of [NEW, STALE, GONE]) {
     const answer = await get(bench, last);
     t.same(
       [answer.status, answer.whole, answer.bytes.toString()],
       [200, true, BYTES.toString()],
-      'over when it is over',
+      'all is well after the fault',
     );
   }
   t.equal((await pass(bench)).status, 201);
 }
 
-void t.test('an origin whose handshake never ends is given up by fills and passes alike', async (t) => {
+void t.test('fills and passes give up an origin whose TLS handshake never ends', async (t) => {
   t.testdir();
   const mute: RawServer = await listenRaw(() => {});
   t.teardown(() => mute.close());
@@ -200,7 +197,7 @@ void t.test('an origin whose handshake never ends is given up by fills and passe
   t.equal(passed.status, 504);
 });
 
-void t.test('the breaker spares an origin that gives no answers, and none that answers badly', async (t) => {
+void t.test('the breaker opens for an origin that does not answer, not for one that answers with errors', async (t) => {
   t.testdir();
   const without = FAULTS.filter(
     ({ relay, script, status }) => relay === 'refuse' || (script !== undefined && status !== 504),
@@ -208,7 +205,7 @@ void t.test('the breaker spares an origin that gives no answers, and none that a
   for (const fault of without) {
     const bench = await open(t, `breaker ${fault.name}`, 'retries: 0, breaker: { failures: 2, after: 0ms, open: 2s }');
     const { edge, relay } = bench;
-    behave(bench);
+    recover(bench);
     if (fault.relay !== undefined) relay.set(fault.relay);
     if (fault.script !== undefined) edge.origin.on(pathOf(NEW), fault.script);
     for (let time = 0; time < 2; time += 1) await get(bench, NEW);
@@ -217,12 +214,12 @@ void t.test('the breaker spares an origin that gives no answers, and none that a
     t.equal(breaker, opens ? 'open' : 'closed', `${fault.name}: ${breaker}`);
     if (!opens) continue;
     const before = relay.accepted;
-    behave(bench);
+    recover(bench);
     t.equal((await get(bench, NEW)).status, 502);
-    t.equal(relay.accepted, before, 'nobody is sent there');
-    t.equal((await pass(bench)).status, 201, 'but what cannot be answered otherwise');
+    t.equal(relay.accepted, before, 'no request is sent to the origin');
+    t.equal((await pass(bench)).status, 201, 'except those that are passed');
     edge.clock.advance(2_000);
-    t.equal((await get(bench, NEW)).status, 200, 'until it is tried again');
+    t.equal((await get(bench, NEW)).status, 200, 'until it is tried again after a while');
     t.equal(edge.engine.upstream.stats().breaker, 'closed');
   }
 });

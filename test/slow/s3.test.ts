@@ -1,4 +1,4 @@
-/** The S3 adaptor against a server that checks signatures; see test/kit/radosgw. */
+/** The S3 adaptor with a server that checks signatures. See test/kit/radosgw. */
 import { hash, randomBytes, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { CreateBucketCommand, ListMultipartUploadsCommand, S3Client } from '@aws-sdk/client-s3';
@@ -16,7 +16,7 @@ const {
   S3_ACCESS_KEY: accessKeyId = '',
   S3_SECRET_KEY: secretAccessKey = '',
 } = process.env as Readonly<Record<string, string | undefined>>;
-const skip = endpoint === undefined ? 'S3_ENDPOINT is not set; run it by test/kit/radosgw' : false;
+const skip = endpoint === undefined ? 'S3_ENDPOINT is not set; run it with test/kit/radosgw' : false;
 const REGION = 'us-east-1';
 
 void t.test('blobs on a server that checks signatures', { skip, timeout: 180_000 }, async (t) => {

@@ -1,10 +1,7 @@
 /**
- * Takedowns as they are in production: one origin and three edges as processes
- * of their own, each with copies in memory and on disk, fresh and stale, asked
- * for in every form without a pause. One edge is connected, one is behind a
- * partition that loses packets and tells nobody, one is down. Prints when the
- * last copy was shown after the admin had the answer, and holds that against
- * the contract alone.
+ * Takedowns with the processes of production: one origin and three edges. Each edge has copies in memory and on disk,
+ * fresh and stale, which are requested in every form without a pause. One edge is connected, one is behind a partition,
+ * one is down. Prints when the last copy was served after the takedown was answered, and compares that with the contract.
  */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
@@ -20,22 +17,22 @@ import { makeJpeg } from '../kit/pictures.js';
 import { asCaller, type Launched, openProcesses, type Processes } from '../kit/processes.js';
 
 type Mode = 'revalidate' | 'refuse' | 'serve';
-type Way = 'delete' | 'quarantine' | 'expire' | 'none';
+type Takedown = 'delete' | 'quarantine' | 'expire' | 'none';
 
-/** Of each kind and each way to be taken down. */
+/** Media of each kind for each takedown. */
 const EACH = 3;
 const LEASE_MS = 10_000;
 const SERVE_MAX_MS = 5_000;
-/** Contract: connected edges stop within a second. */
+/** The contract: connected edges stop within a second. */
 const CONNECTED_MAX_MS = 1_000;
 const TIMEOUT_MS = 900_000;
 
 interface Media extends Watched {
-  readonly way: Way;
-  /** What it must be answered from before anything is taken down. */
+  readonly takedown: Takedown;
+  /** The `detail` in Cache-Status before the takedown. */
   readonly detail: string;
   readonly expiresAt: number | null;
-  /** When the admin had the answer, or it expired, by `performance.now()`. */
+  /** When the takedown was answered, or the media expired, by `performance.now()`. */
   takenDownAt: number;
 }
 
@@ -46,7 +43,7 @@ interface Edge {
   url: string;
 }
 
-class House {
+class Deployment {
   readonly processes: Processes;
   readonly #edges: Edge[] = [];
   origin!: Launched;
@@ -61,7 +58,7 @@ class House {
     return Number(new URL(this.url).port);
   }
 
-  /** On the port that it had before, if it ran before. */
+  /** Starts it on the port that it had before, if it ran before. */
   async startOrigin(): Promise<void> {
     this.origin = await this.processes.launch('origin', {
       listen: { port: this.url === '' ? 0 : this.port },
@@ -91,21 +88,21 @@ class House {
     return this.processes.launch('edge', section, { as: name });
   }
 
-  async upload(kind: 'memory' | 'disk' | 'stale', way: Way, expiresInSeconds?: number): Promise<Media> {
+  async upload(kind: 'memory' | 'disk' | 'stale', takedown: Takedown, expiresInSeconds?: number): Promise<Media> {
     const query = expiresInSeconds === undefined ? '' : `?expires_in=${expiresInSeconds}`;
     const [type, body] = await this.#bytes(kind);
     const created = await sendRequest(
       `${this.url}/v1/media${query}`,
       asCaller(this.processes.user, { method: 'POST', headers: { 'content-type': type }, body }),
     );
-    if (created.status !== 201) throw new Error(`an upload was answered ${created.status}: ${String(created.bytes)}`);
+    if (created.status !== 201) throw new Error(`the upload failed with ${created.status}: ${String(created.bytes)}`);
     const expires = json(created)['expires_at'];
     return {
       path: `/v1/media/${member(created, 'id')}`,
       etag: member(created, 'etag'),
       forms: kind === 'stale' ? ['stale'] : ['GET', 'HEAD', 'Range', '304', ...(kind === 'memory' ? THUMBNAIL : [])],
       detail: kind === 'stale' ? 'stale-while-revalidate' : kind,
-      way,
+      takedown,
       expiresAt: typeof expires === 'string' ? Date.parse(expires) : null,
       takenDownAt: Number.POSITIVE_INFINITY,
     };
@@ -115,12 +112,13 @@ class House {
     this.#seed += 1;
     if (kind === 'stale') return ['text/plain', Buffer.from(randomBytes(300).toString('base64'))];
     const picture = await makeJpeg(this.#seed, 320, 240);
-    // What follows the end of a picture belongs to the file.
+    // Bytes after the end of a picture belong to the file.
     return ['image/jpeg', kind === 'memory' ? picture : Buffer.concat([picture, randomBytes(100_000)])];
   }
 
   async takeDown(media: Media): Promise<HttpResponse> {
-    const [method, target] = media.way === 'delete' ? ['DELETE', media.path] : ['POST', `${media.path}/quarantine`];
+    const [method, target] =
+      media.takedown === 'delete' ? ['DELETE', media.path] : ['POST', `${media.path}/quarantine`];
     const answer = await sendRequest(this.url + target, asCaller(this.processes.admin, { method }));
     media.takenDownAt = performance.now();
     return answer;
@@ -140,35 +138,37 @@ const THUMBNAIL: readonly Form[] = ['thumbnail'];
 
 t.setTimeout(TIMEOUT_MS);
 void t.test('takedowns', async (t) => {
-  const house = new House(await openProcesses(t.testdir()));
-  t.teardown(() => house.close());
-  await house.startOrigin();
+  const deployment = new Deployment(await openProcesses(t.testdir()));
+  t.teardown(() => deployment.close());
+  await deployment.startOrigin();
   for (const mode of ['revalidate', 'refuse', 'serve'] as const) {
-    await t.test(`three edges, one cut off with mode ${mode}, one down`, (t) => threeEdges(t, house, mode));
+    await t.test(`three edges, one cut off with mode ${mode}, one down`, (t) => threeEdges(t, deployment, mode));
   }
-  await t.test('an origin that dies in the middle of a burst, and comes back', (t) => originDies(t, house));
-  await t.test('an edge that comes back when the journal no longer knows what it missed', (t) => gap(t, house));
+  await t.test('an origin that is killed during a burst of takedowns, and restarted', (t) => originDies(t, deployment));
+  await t.test('an edge that comes back when the journal no longer has the entries that it missed', (t) =>
+    gap(t, deployment),
+  );
 });
 
-async function threeEdges(t: Test, house: House, mode: Mode): Promise<void> {
-  const near = await house.openEdge(`near-${mode}`, mode);
-  const cut = await house.openEdge(`cut-${mode}`, mode);
-  const down = await house.openEdge(`down-${mode}`, mode);
+async function threeEdges(t: Test, deployment: Deployment, mode: Mode): Promise<void> {
+  const near = await deployment.openEdge(`near-${mode}`, mode);
+  const cut = await deployment.openEdge(`cut-${mode}`, mode);
+  const down = await deployment.openEdge(`down-${mode}`, mode);
   const edges = [near, cut, down];
   for (const edge of edges) await untilReady(edge);
 
-  const media = await stock(t, house, edges);
-  const gone = media.filter(({ way }) => way !== 'none');
-  const kept = media.filter(({ way }) => way === 'none');
+  const media = await stock(t, deployment, edges);
+  const gone = media.filter(({ takedown }) => takedown !== 'none');
+  const kept = media.filter(({ takedown }) => takedown === 'none');
 
   await down.process.kill();
-  const [nearPolls, cutPolls] = [house.poll(near, media), house.poll(cut, media)];
+  const [nearPolls, cutPolls] = [deployment.poll(near, media), deployment.poll(cut, media)];
   await Promise.all([nearPolls.rounds(1), cutPolls.rounds(1)]);
   cut.relay.set('partition');
 
-  const answers = await inLanes(
-    gone.filter(({ way }) => way !== 'expire'),
-    (each) => house.takeDown(each),
+  const answers = await concurrently(
+    gone.filter(({ takedown }) => takedown !== 'expire'),
+    (each) => deployment.takeDown(each),
   );
   t.ok(
     answers.every(({ status }) => status === 204),
@@ -179,8 +179,8 @@ async function threeEdges(t: Test, house: House, mode: Mode): Promise<void> {
     refuse: LEASE_MS,
     serve: LEASE_MS + SERVE_MAX_MS,
   };
-  const over = Math.max(...gone.map(({ takenDownAt }) => takenDownAt)) + bounds[mode] + 1_000;
-  while (performance.now() < over) await later(100);
+  const endsAt = Math.max(...gone.map(({ takenDownAt }) => takenDownAt)) + bounds[mode] + 1_000;
+  while (performance.now() < endsAt) await pause(100);
   await Promise.all([nearPolls.rounds(2), cutPolls.rounds(1)]);
   await Promise.all([nearPolls.stop(), cutPolls.stop()]);
 
@@ -189,75 +189,75 @@ async function threeEdges(t: Test, house: House, mode: Mode): Promise<void> {
   const steady = nearPolls.polled.filter(({ media: each }) => kept.some(({ path }) => path === each.path));
   t.ok(
     steady.every(({ shown, notShown }) => shown > 0 && notShown === 0),
-    'the connected edge has shown all the time what nobody took down',
+    'the connected edge has always served the media that were not taken down',
   );
 
-  await comesBack(t, house, { edge: down, mode, gone, kept });
-  await heals(t, house, { edge: cut, gone, kept });
+  await comesBack(t, deployment, { edge: down, mode, gone, kept });
+  await partitionEnds(t, deployment, { edge: cut, gone, kept });
   await Promise.all(edges.map(({ process }) => process.stop()));
 }
 
-/** Uploads of every kind and way, held by every edge as their kind says. What expires comes last. */
-async function stock(t: Test, house: House, edges: readonly Edge[]): Promise<Media[]> {
+/** Media of every kind for every takedown, in the cache of every edge. Those that expire are uploaded last. */
+async function stock(t: Test, deployment: Deployment, edges: readonly Edge[]): Promise<Media[]> {
   const kinds = ['memory', 'disk', 'stale'] as const;
   const lasting: Media[] = [];
-  for (const way of ['delete', 'quarantine', 'none'] as const) {
-    for (const kind of kinds) for (let n = 0; n < EACH; n += 1) lasting.push(await house.upload(kind, way));
+  for (const takedown of ['delete', 'quarantine', 'none'] as const) {
+    for (const kind of kinds) for (let n = 0; n < EACH; n += 1) lasting.push(await deployment.upload(kind, takedown));
   }
-  for (const edge of edges) await hold(house, edge, lasting);
-  // Held before it expires on any machine: where that took too long, with more time.
+  for (const edge of edges) await cacheAll(deployment, edge, lasting);
+  // All of them have to be cached before they expire. If that took too long, try again with a longer lifetime.
   for (let seconds = 15; ; seconds *= 2) {
     const expiring: Media[] = [];
     for (const kind of kinds)
-      for (let n = 0; n < EACH; n += 1) expiring.push(await house.upload(kind, 'expire', seconds));
+      for (let n = 0; n < EACH; n += 1) expiring.push(await deployment.upload(kind, 'expire', seconds));
     for (const each of expiring) each.takenDownAt = performance.now() + ((each.expiresAt ?? 0) - Date.now());
-    const held = await Promise.all(edges.map((edge) => hold(house, edge, expiring))).then(
+    const cached = await Promise.all(edges.map((edge) => cacheAll(deployment, edge, expiring))).then(
       () => true,
       () => false,
     );
-    if (held && Math.min(...expiring.map(({ takenDownAt }) => takenDownAt)) > performance.now() + 2_000) {
+    if (cached && Math.min(...expiring.map(({ takenDownAt }) => takenDownAt)) > performance.now() + 2_000) {
       t.comment(`${lasting.length + expiring.length} media at each edge, in ${FORMS.length} forms`);
       return [...lasting, ...expiring];
     }
   }
 }
 
-/** Asks until every form is answered from the tier that is meant. */
-async function hold(house: House, edge: Edge, media: readonly Media[]): Promise<void> {
-  await inLanes(media, async (each) => {
-    const isHeld = (answer: HttpResponse): boolean => {
+/** Requests each form until it is served from the intended tier. */
+async function cacheAll(deployment: Deployment, edge: Edge, media: readonly Media[]): Promise<void> {
+  await concurrently(media, async (each) => {
+    const isFromTier = (answer: HttpResponse): boolean => {
       const status = String(answer.headers['cache-status']);
       return shows(answer) && /; hit/.test(status) && status.includes(`detail=${each.detail}`);
     };
     const isHit = (answer: HttpResponse): boolean =>
       shows(answer) && /; hit/.test(String(answer.headers['cache-status']));
     for (const form of each.forms) {
-      const enough = form === 'thumbnail' ? isHit : isHeld;
-      let answer = await sendIn(form, edge.url, each, house.processes.user);
+      const enough = form === 'thumbnail' ? isHit : isFromTier;
+      let answer = await sendIn(form, edge.url, each, deployment.processes.user);
       for (let left = 400; !enough(answer); left -= 1) {
         if (left === 0 || answer.status === 410)
-          throw new Error(`${edge.name} does not hold ${each.path} for ${form}: ${JSON.stringify(answer.headers)}`);
-        await later(25);
-        answer = await sendIn(form, edge.url, each, house.processes.user);
+          throw new Error(`${edge.name} has not cached ${each.path} for ${form}: ${JSON.stringify(answer.headers)}`);
+        await pause(25);
+        answer = await sendIn(form, edge.url, each, deployment.processes.user);
       }
     }
   });
 }
 
-/** The times from the admin's answer, or the expiry, to the last request that was answered with the media, by form. */
+/** Reports the times from the answer of the takedown, or the expiry, to the last request that was served, by form. */
 function report(t: Test, who: string, polls: Poller, gone: readonly Media[], maxMs: number): void {
   const timesOf = (form: Form | undefined, expired: boolean): number[] =>
     polls.polled.flatMap(({ form: given, media, lastShownAt }) => {
       const found = gone.find(({ path }) => path === media.path);
-      if (found === undefined || (found.way === 'expire') !== expired) return [];
+      if (found === undefined || (found.takedown === 'expire') !== expired) return [];
       return form === undefined || form === given ? [Math.max(0, (lastShownAt ?? 0) - found.takenDownAt)] : [];
     });
-  t.comment(`${who}: each asked for every ${Math.round(polls.everyMs())} ms`);
+  t.comment(`${who}: each is requested every ${Math.round(polls.everyMs())} ms`);
   for (const form of FORMS) t.comment(`${who}: ${form} after delete or quarantine: ${figures(timesOf(form, false))}`);
   const all = timesOf(undefined, false);
   t.comment(`${who}: any form after delete or quarantine: ${figures(all)}`);
-  t.ok(Math.max(...all) <= maxMs, `${who}: the last one was shown within ${maxMs} ms`);
-  t.equal(Math.max(...timesOf(undefined, true)), 0, `${who}: nothing is shown beyond its expiry`);
+  t.ok(Math.max(...all) <= maxMs, `${who}: the last copy was served within ${maxMs} ms`);
+  t.equal(Math.max(...timesOf(undefined, true)), 0, `${who}: nothing is served after its expiry`);
 }
 
 function figures(times: readonly number[]): string {
@@ -274,35 +274,39 @@ interface Return {
   readonly kept: readonly Media[];
 }
 
-/** An edge that was down when it happened: first without an origin to ask, then with one. */
-async function comesBack(t: Test, house: House, { edge, mode, gone, kept }: Return): Promise<void> {
+/** An edge that was down during the takedowns is started, first without its origin, then with it. */
+async function comesBack(t: Test, deployment: Deployment, { edge, mode, gone, kept }: Return): Promise<void> {
   edge.relay.set('refuse');
-  edge.process = await house.launchEdge(edge.name, mode, edge.relay);
+  edge.process = await deployment.launchEdge(edge.name, mode, edge.relay);
   edge.url = await edge.process.ready;
-  t.equal((await sendRequest(`${edge.url}/healthz`)).status, 200, 'it listens, although its origin is away');
+  t.equal((await sendRequest(`${edge.url}/healthz`)).status, 200, 'it listens, although its origin is down');
   t.match(json(await sendRequest(`${edge.url}/readyz`)), { status: 'not_ready', journal: 'catching_up' });
-  const polls = house.poll(edge, [...gone, ...kept]);
+  const polls = deployment.poll(edge, [...gone, ...kept]);
   await polls.rounds(2);
-  t.equal(shownIn(polls, [...gone, ...kept]), 0, 'and shows nothing of what it holds');
-  t.same(statusesOf(polls), mode === 'refuse' ? [503] : [502], 'but says so');
+  t.equal(shownIn(polls, [...gone, ...kept]), 0, 'it serves nothing from its cache');
+  t.same(statusesOf(polls), mode === 'refuse' ? [503] : [502], 'and answers with an error');
   polls.reset();
   edge.relay.set('pass');
   await untilReady(edge);
   await polls.rounds(2);
-  t.equal(shownIn(polls, gone), 0, 'with its origin it shows nothing that was taken down meanwhile');
+  t.equal(shownIn(polls, gone), 0, 'with its origin, it serves nothing that was taken down meanwhile');
   await polls.stop();
-  await hold(house, edge, kept);
-  t.pass('and what was not, from its cache');
+  await cacheAll(deployment, edge, kept);
+  t.pass('and serves the other media from its cache');
 }
 
-async function heals(t: Test, house: House, { edge, gone, kept }: Omit<Return, 'mode'>): Promise<void> {
-  const polls = house.poll(edge, gone);
+async function partitionEnds(
+  t: Test,
+  deployment: Deployment,
+  { edge, gone, kept }: Omit<Return, 'mode'>,
+): Promise<void> {
+  const polls = deployment.poll(edge, gone);
   edge.relay.set('pass');
   await untilReady(edge);
   await polls.rounds(2);
-  t.equal(shownIn(polls, gone), 0, 'once healed, the edge that was cut off shows nothing of it again');
+  t.equal(shownIn(polls, gone), 0, 'after the partition, the edge serves nothing that was taken down');
   await polls.stop();
-  await hold(house, edge, kept);
+  await cacheAll(deployment, edge, kept);
 }
 
 function shownIn({ polled }: Poller, media: readonly Media[]): number {
@@ -315,73 +319,73 @@ function statusesOf({ polled }: Poller): readonly number[] {
   return [...new Set(polled.flatMap(({ statuses }) => [...statuses]))].sort((a, b) => a - b);
 }
 
-async function originDies(t: Test, house: House): Promise<void> {
-  const edge = await house.openEdge('steady', 'revalidate');
+async function originDies(t: Test, deployment: Deployment): Promise<void> {
+  const edge = await deployment.openEdge('steady', 'revalidate');
   await untilReady(edge);
   const media: Media[] = [];
-  for (let n = 0; n < 40; n += 1) media.push(await house.upload('stale', n < 30 ? 'delete' : 'none'));
+  for (let n = 0; n < 40; n += 1) media.push(await deployment.upload('stale', n < 30 ? 'delete' : 'none'));
   const [gone, kept] = [media.slice(0, 30), media.slice(30)];
-  await hold(house, edge, media);
-  const polls = house.poll(edge, media);
+  await cacheAll(deployment, edge, media);
+  const polls = deployment.poll(edge, media);
 
   const answered = { count: 0 };
-  const dying = inLanes(gone, async (each) => {
-    const answer = await house.takeDown(each).catch(() => undefined);
+  const dying = concurrently(gone, async (each) => {
+    const answer = await deployment.takeDown(each).catch(() => undefined);
     if (answer?.status === 204) answered.count += 1;
     else each.takenDownAt = Number.POSITIVE_INFINITY;
   });
-  while (answered.count < 10) await later(1);
-  await house.origin.kill();
+  while (answered.count < 10) await pause(1);
+  await deployment.origin.kill();
   await dying;
-  const told = gone.filter(({ takenDownAt }) => Number.isFinite(takenDownAt));
-  t.comment(`${told.length} of ${gone.length} takedowns were answered before the origin died`);
-  await house.startOrigin();
-  await untilConfirmed(house);
+  const acknowledged = gone.filter(({ takenDownAt }) => Number.isFinite(takenDownAt));
+  t.comment(`${acknowledged.length} of ${gone.length} takedowns were answered before the origin was killed`);
+  await deployment.startOrigin();
+  await untilConfirmed(deployment);
   polls.reset();
   await polls.rounds(2);
-  t.equal(shownIn(polls, told), 0, 'what was answered is down, whenever the origin died after it');
+  t.equal(shownIn(polls, acknowledged), 0, 'no media are served whose takedown was answered');
   for (const each of gone) {
     if (Number.isFinite(each.takenDownAt)) continue;
-    const { status } = await house.takeDown(each);
+    const { status } = await deployment.takeDown(each);
     t.equal(status, 204);
   }
-  await later(CONNECTED_MAX_MS);
+  await pause(CONNECTED_MAX_MS);
   polls.reset();
   await polls.rounds(2);
-  t.equal(shownIn(polls, gone), 0, 'and the rest, once it is answered');
+  t.equal(shownIn(polls, gone), 0, 'nor the rest, once their takedown is answered');
   await polls.stop();
-  await hold(house, edge, kept);
+  await cacheAll(deployment, edge, kept);
   await edge.process.stop();
 }
 
-async function gap(t: Test, house: House): Promise<void> {
-  const edge = await house.openEdge('absent', 'revalidate');
+async function gap(t: Test, deployment: Deployment): Promise<void> {
+  const edge = await deployment.openEdge('absent', 'revalidate');
   await untilReady(edge);
   const gone: Media[] = [];
-  for (let n = 0; n < 5; n += 1) gone.push(await house.upload('memory', n % 2 === 0 ? 'delete' : 'quarantine'));
-  const kept = await house.upload('memory', 'none');
-  await hold(house, edge, [...gone, kept]);
+  for (let n = 0; n < 5; n += 1) gone.push(await deployment.upload('memory', n % 2 === 0 ? 'delete' : 'quarantine'));
+  const kept = await deployment.upload('memory', 'none');
+  await cacheAll(deployment, edge, [...gone, kept]);
   t.equal(await edge.process.stop(), 0);
-  for (const each of gone) t.equal((await house.takeDown(each)).status, 204);
-  await house.origin.stop();
-  await trimJournal(house);
-  await house.startOrigin();
+  for (const each of gone) t.equal((await deployment.takeDown(each)).status, 204);
+  await deployment.origin.stop();
+  await trimJournal(deployment);
+  await deployment.startOrigin();
 
-  edge.process = await house.launchEdge('absent', 'revalidate', edge.relay);
+  edge.process = await deployment.launchEdge('absent', 'revalidate', edge.relay);
   edge.url = await edge.process.ready;
-  const polls = house.poll(edge, gone);
+  const polls = deployment.poll(edge, gone);
   await untilReady(edge);
   await polls.rounds(2);
-  t.equal(shownIn(polls, gone), 0, 'nothing of what was taken down is shown');
+  t.equal(shownIn(polls, gone), 0, 'nothing that was taken down is served');
   await polls.stop();
-  const first = await sendIn('GET', edge.url, kept, house.processes.user);
+  const first = await sendIn('GET', edge.url, kept, deployment.processes.user);
   t.match(first.headers['cache-status'], /fwd=uri-miss/, 'it has emptied its cache');
   t.ok(shows(first));
   await edge.process.stop();
 }
 
-/** As the origin does it once its entries are older than they are kept. */
-async function trimJournal({ processes }: House): Promise<void> {
+/** Removes all entries of the journal, as the origin does with entries that are older than it keeps them. */
+async function trimJournal({ processes }: Deployment): Promise<void> {
   const config = configured(metaSection, { folder: join(processes.folder, 'data', 'origin', 'meta') });
   const meta = await openMetaStore(config, { clock: systemClock, log: testDeps().log, randomName: () => 'unused' });
   const dropped = await meta.journal.trim(Number.MAX_SAFE_INTEGER);
@@ -390,32 +394,32 @@ async function trimJournal({ processes }: House): Promise<void> {
 }
 
 async function untilReady({ url }: Pick<Edge, 'url'>): Promise<void> {
-  while ((await sendRequest(`${url}/readyz`)).status !== 200) await later(20);
+  while ((await sendRequest(`${url}/readyz`)).status !== 200) await pause(20);
 }
 
-/** Resolves once every edge that runs follows, and has applied all that the origin has. */
-async function untilConfirmed(house: House): Promise<void> {
+/** Resolves once every running edge follows the journal and has applied all entries. */
+async function untilConfirmed(deployment: Deployment): Promise<void> {
   for (;;) {
-    const { path } = await house.upload('stale', 'delete');
+    const { path } = await deployment.upload('stale', 'delete');
     const done = await sendRequest(
-      `${house.url}${path}?wait=edges`,
-      asCaller(house.processes.admin, { method: 'DELETE' }),
+      `${deployment.url}${path}?wait=edges`,
+      asCaller(deployment.processes.admin, { method: 'DELETE' }),
     );
     if (/^([1-9]\d*)\/\1$/.test(String(done.headers['takedown-confirmed']))) return;
-    await later(50);
+    await pause(50);
   }
 }
 
-async function inLanes<T, R>(items: readonly T[], run: (item: T) => Promise<R>): Promise<R[]> {
+async function concurrently<T, R>(items: readonly T[], run: (item: T) => Promise<R>): Promise<R[]> {
   const results: R[] = [];
   let next = 0;
-  const lane = async (): Promise<void> => {
+  const worker = async (): Promise<void> => {
     for (let item = items[next++]; item !== undefined; item = items[next++]) results.push(await run(item));
   };
-  await Promise.all(Array.from({ length: 6 }, lane));
+  await Promise.all(Array.from({ length: 6 }, worker));
   return results;
 }
 
-function later(ms: number): Promise<void> {
+function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }

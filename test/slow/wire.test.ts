@@ -1,7 +1,6 @@
 /**
- * What clients may do to a connection, against the edge and the origin as the
- * processes that run: smuggling shapes, bodies where none belong, slowness and
- * greed. The rules themselves are in test/src/http/hygiene.test.ts.
+ * Bad clients at the edge and the origin as processes: request smuggling, unexpected bodies, slow requests, too many
+ * connections. The rules themselves are tested in test/src/server/hygiene.test.ts.
  */
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -11,7 +10,7 @@ import { connectRaw, exchangeRaw } from '../kit/http/raw.js';
 import { sendRequest } from '../kit/http/request.js';
 import { openProcesses } from '../kit/processes.js';
 
-/** Those of MALFORMED_LIMITS, in the words of the file, and such that slowness is told soon. */
+/** MALFORMED_LIMITS in the form of config.yaml, and short times for slow clients. */
 const LIMITS = {
   headers_max: '2KiB',
   target_max: '512B',
@@ -36,28 +35,32 @@ void t.test('clients that behave badly', async (t) => {
   const edge = await processes.launch('edge', { listen, upstream: { url: await origin.ready } });
   for (const [name, { ready }] of Object.entries({ origin, edge })) {
     const port = Number(new URL(await ready).port);
-    await t.test(`${name}: heads that no honest client sends`, (t) => heads(t, port));
-    await t.test(`${name}: bodies that break the rules`, (t) => broken(t, port));
-    await t.test(`${name}: bodies of which nobody asked`, (t) =>
-      unasked(t, port, processes.user['authorization'] ?? ''),
+    await t.test(`${name}: malformed heads`, (t) => malformedHeads(t, port));
+    await t.test(`${name}: malformed bodies`, (t) => malformedBodies(t, port));
+    await t.test(`${name}: bodies of requests that need none`, (t) =>
+      unexpectedBodies(t, port, processes.user['authorization'] ?? ''),
     );
-    await t.test(`${name}: slow and silent clients`, (t) => slow(t, port));
-    await t.test(`${name}: a client that wants all connections`, (t) => greedy(t, port));
+    await t.test(`${name}: slow and silent clients`, (t) => slowClients(t, port));
+    await t.test(`${name}: a client with too many connections`, (t) => manyConnections(t, port));
     t.equal((await sendRequest(`http://127.0.0.1:${port}/healthz`)).status, 200, `${name} is well`);
   }
   t.equal(await edge.stop(), 0);
   t.equal(await origin.stop(), 0);
-  t.notMatch(edge.printed() + origin.printed(), /Warning|unhandled|uncaught/, 'no process complained of itself');
+  t.notMatch(
+    edge.printed() + origin.printed(),
+    /Warning|unhandled|uncaught/,
+    'no process has logged a fault of its own',
+  );
 });
 
-async function heads(t: Test, port: number): Promise<void> {
+async function malformedHeads(t: Test, port: number): Promise<void> {
   for (const [what, bytes, status] of MALFORMED_HEADS) {
     t.same(answersIn(await exchangeRaw(port, bytes + SMUGGLED)), [String(status)], what);
   }
 }
 
-/** What the head asked for may have been answered before; nothing is, behind the fault. */
-async function broken(t: Test, port: number): Promise<void> {
+/** The request may have been answered before the fault. Nothing after it is answered. */
+async function malformedBodies(t: Test, port: number): Promise<void> {
   const onMedia = ([what, bytes, status]: Malformed): Malformed => [
     what,
     bytes.replace('POST /', 'POST /v1/media'),
@@ -69,8 +72,8 @@ async function broken(t: Test, port: number): Promise<void> {
   }
 }
 
-/** RFC 9112 6: a body ends where its framing says, on any method, and the next request begins there. */
-async function unasked(t: Test, port: number, authorization: string): Promise<void> {
+/** RFC 9112 6: the framing says where a body ends, whatever the method, and the next request begins there. */
+async function unexpectedBodies(t: Test, port: number, authorization: string): Promise<void> {
   const who = `Authorization: ${authorization}`;
   const hidden = SMUGGLED;
   const framed = [
@@ -87,14 +90,14 @@ async function unasked(t: Test, port: number, authorization: string): Promise<vo
     for (const [framing, body] of framed) {
       const text = await exchangeRaw(port, head(`${request} HTTP/1.1`, 'Host: a', who, framing) + body + last);
       const answers = answersIn(text);
-      // Where it was answered before its body was read, the connection may end with it.
+      // If it was answered before its body was read, the connection may be closed.
       const right = answers.length === 1 || (answers.length === 2 && answers[1] === '200');
       t.ok(right, `${request} with ${framing}: ${answers.join(' ')}`);
     }
   }
 }
 
-async function slow(t: Test, port: number): Promise<void> {
+async function slowClients(t: Test, port: number): Promise<void> {
   const [silent, halfLine, halfHead] = await Promise.all([
     exchangeRaw(port, ''),
     exchangeRaw(port, 'GET /healthz HT'),
@@ -107,7 +110,7 @@ async function slow(t: Test, port: number): Promise<void> {
   const idle = await connectRaw(port);
   idle.write(head('GET /healthz HTTP/1.1', 'Host: a'));
   await idle.closed;
-  t.same(answersIn(idle.text), ['200'], 'a kept connection that is not used again is closed');
+  t.same(answersIn(idle.text), ['200'], 'an idle connection is closed');
 
   const trickle = await connectRaw(port);
   trickle.write(head('POST /v1/media HTTP/1.1', 'Host: a', 'Content-Type: text/plain', 'Content-Length: 100000'));
@@ -115,7 +118,7 @@ async function slow(t: Test, port: number): Promise<void> {
   void trickle.closed.then(() => (open.is = false));
   while (open.is) {
     trickle.write('x');
-    await later(100);
+    await pause(100);
   }
   t.ok(
     answersIn(trickle.text).every((status) => status.startsWith('4')),
@@ -123,29 +126,29 @@ async function slow(t: Test, port: number): Promise<void> {
   );
 }
 
-async function greedy(t: Test, port: number): Promise<void> {
-  const held = [];
+async function manyConnections(t: Test, port: number): Promise<void> {
+  const open = [];
   for (let n = 0; n < LIMITS.connections_per_client_max; n += 1) {
     const raw = await connectRaw(port);
     raw.write('GET /healthz HTTP/1.1\r\n');
-    held.push(raw);
+    open.push(raw);
   }
-  const beyond = await connectRaw(port);
-  await beyond.closed;
-  t.match(answersIn(beyond.text).concat(answersIn(held[0]?.text ?? '')), ['503'], 'one more is refused');
+  const refused = await connectRaw(port);
+  await refused.closed;
+  t.match(answersIn(refused.text).concat(answersIn(open[0]?.text ?? '')), ['503'], 'one more is refused');
   const other = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.9' });
   other.write(head('GET /healthz HTTP/1.1', 'Host: a', 'Connection: close'));
   const [chunk] = (await once(other, 'data')) as [Buffer];
-  t.match(chunk.toString(), /^HTTP\/1\.1 200 /, 'but another client is served');
+  t.match(chunk.toString(), /^HTTP\/1\.1 200 /, 'another client is served');
   other.destroy();
-  for (const { socket } of held) socket.destroy();
+  for (const { socket } of open) socket.destroy();
   let status = '';
   for (let left = 200; left > 0 && status !== '200'; left -= 1) {
     status = answersIn(await exchangeRaw(port, head('GET /healthz HTTP/1.1', 'Host: a', 'Connection: close')))[0] ?? '';
   }
-  t.equal(status, '200', 'and the first, once it has given some back');
+  t.equal(status, '200', 'and the first one, once it has closed some');
 }
 
-function later(ms: number): Promise<void> {
+function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
