@@ -1,8 +1,8 @@
 /**
- * Which thumbnails the origin makes, as it says itself in `/.well-known`:
- * asked at the start and again at intervals, the last good answer kept. Until
- * there is one, thumbnails are passed through, for the edge cannot know which
- * wishes mean the same.
+ * The thumbnails that the origin makes, as it says in `/.well-known`. It is asked
+ * at the start and then at intervals; the last valid answer counts. Until there
+ * is one, requests for thumbnails are passed through, because the edge cannot
+ * know which queries name the same thumbnail.
  */
 import type { Clock, Timer } from '../src/clock.js';
 import { duration, section, size, type ValueOf } from '../src/config/field.js';
@@ -11,16 +11,16 @@ import { readThumbOptions, type ThumbOptions } from '../src/media/thumb-choice.j
 import { readAtMost } from './upstream/request.js';
 import type { Upstream } from './upstream/upstream.js';
 
-export const capabilitiesSection = section('What the origin can do, as it says in /.well-known.', {
-  refreshMs: duration({ default: '1m', min: 1_000, help: 'How often it is asked.' }),
-  retryMs: duration({ default: '1s', min: 10, help: 'How soon again after no usable answer.' }),
-  maxBytes: size({ default: '256KiB', min: 1_024, max: 16_777_216, help: 'A longer answer is not read.' }),
+export const capabilitiesSection = section('The capabilities of the origin, as it states them in /.well-known.', {
+  refreshMs: duration({ default: '1m', min: 1_000, help: 'How often the origin is asked.' }),
+  retryMs: duration({ default: '1s', min: 10, help: 'How soon it is asked again when there was no valid answer.' }),
+  maxBytes: size({ default: '256KiB', min: 1_024, max: 16_777_216, help: 'Longer answers are not read.' }),
 });
 
 export type CapabilitiesConfig = ValueOf<typeof capabilitiesSection>;
 
 export interface Capabilities {
-  /** Undefined until the origin has told. */
+  /** Undefined until there was a valid answer. */
   readonly thumbOptions: ThumbOptions | undefined;
   close(): void;
 }
@@ -38,17 +38,17 @@ export function followCapabilities(parts: {
   let thumbOptions: ThumbOptions | undefined;
   let timer: Timer | undefined;
 
-  async function ask(): Promise<void> {
+  async function refresh(): Promise<void> {
     const found = await readOnce(upstream, config.maxBytes, ending.signal);
     if (ending.signal.aborted) return;
     if (found !== undefined && JSON.stringify(found) !== JSON.stringify(thumbOptions)) {
-      log.info({ variants: found.variants.length, formats: found.formats }, 'learned the thumbnails of the origin');
+      log.info({ variants: found.variants.length, formats: found.formats }, 'the origin has stated its thumbnails');
       thumbOptions = found;
     }
-    timer = clock.after(found === undefined ? config.retryMs : config.refreshMs, () => void ask());
+    timer = clock.after(found === undefined ? config.retryMs : config.refreshMs, () => void refresh());
   }
 
-  void ask();
+  void refresh();
   return {
     get thumbOptions() {
       return thumbOptions;
@@ -68,10 +68,10 @@ async function readOnce(upstream: Upstream, maxBytes: number, signal: AbortSigna
   if (answer.kind === 'failed') return undefined;
   const bytes = answer.status === 200 ? await readAtMost(answer.body, maxBytes) : undefined;
   answer.body.destroy();
-  return bytes === undefined ? undefined : menuIn(bytes.toString('utf8'));
+  return bytes === undefined ? undefined : optionsIn(bytes.toString('utf8'));
 }
 
-function menuIn(text: string): ThumbOptions | undefined {
+function optionsIn(text: string): ThumbOptions | undefined {
   try {
     const document: unknown = JSON.parse(text);
     const capabilities = memberOf(document, 'capabilities');

@@ -1,4 +1,4 @@
-/** The `edge` section of config.yaml: the parts' own sections, put together. */
+/** The `edge` section of config.yaml, composed of the sections that the components declare. */
 import { choice, integer, list, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
@@ -29,18 +29,18 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
     default: 'edge',
     pattern: /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/,
     accepts: 'a letter, then letters, digits, `_`, `.` or `-`',
-    help: 'Its name in Cache-Status, in Via and at the origin. Give each edge its own.',
+    help: 'The name of this edge in Cache-Status, in Via and at the origin. Give each edge its own name.',
   }),
   access: choice({
     default: 'media',
     of: ['media', 'off'],
-    help: 'media: the media service, every read authorised here. off: a generic cache of any origin, by RFC 9111 alone.',
+    help: 'media: the cache of the media service, which authorises every read. off: a generic HTTP cache (RFC 9111) for any origin.',
   }),
   sharedPaths: list({
     default: ['/.well-known', '/openapi.json'],
     of: text({ default: '', pattern: /^\/[\x21-\x7e]*$/, accepts: 'a path', help: 'A path.' }),
     max: 100,
-    help: 'Paths besides media that anyone may see: cached by what the origin says. All others are passed through.',
+    help: 'Paths besides media that anyone may see. They are cached as the origin allows. All other paths are passed through.',
   }),
   listen: listenSection,
   trustedProxies,
@@ -52,7 +52,7 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
     default: 16,
     min: 1,
     max: 1_000,
-    help: 'Ranges in one request; with more, the whole is answered.',
+    help: 'Most ranges in one request. A request with more gets the whole body.',
   }),
   freshness: freshnessSection,
   reuse: reuseSection,
@@ -66,18 +66,18 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
 
 export type EdgeConfig = ValueOf<typeof edgeSection>;
 
-/** What may change while the edge runs: decided anew for each request. */
+/** The settings that may change while the edge runs. They are read anew for each request. */
 const POLICY_KEYS = ['fill', 'warm', 'rules', 'rangesMax'] as const;
 export type EdgePolicy = Pick<EdgeConfig, (typeof POLICY_KEYS)[number]>;
 
-/** Where these stand among all settings. */
+/** Their paths among all settings. */
 export const POLICY_PATHS = POLICY_KEYS.map((key) => `edge.${key}`);
 
 export function policyOf({ fill, warm, rules, rangesMax }: EdgeConfig): EdgePolicy {
   return { fill, warm, rules, rangesMax };
 }
 
-/** Faults between keys that each are right. Paths start at `edge`. */
+/** Faults of combinations of keys, each of which is valid by itself. Paths start at `edge`. */
 export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {
   const faults: ConfigFault[] = [...proxyFaults(config.trustedProxies, 'edge.trusted_proxies')];
   config.rules.forEach((rule, index) => {

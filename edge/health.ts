@@ -1,6 +1,4 @@
-/**
- * What makes an edge ready: a request for media would be answered now.
- */
+/** The health of the edge. It is ready if a request for media would be answered now. */
 import type { Clock } from '../src/clock.js';
 import type { Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
@@ -35,14 +33,14 @@ export function createHealth(deps: HealthDeps): Health {
   });
 }
 
-/** How the edge stands with the journal, whether or not it may serve all the same. */
+/** The state of the journal in `/readyz`. The edge may serve stored media in some of the other states too. */
 const JOURNAL_WORDS: Readonly<Record<LeaseState['kind'], string>> = {
   new: 'catching_up',
   held: 'current',
   lapsed: 'cut_off',
 };
 
-/** An origin that answers, in whatever way; or copies that may be served without one. */
+/** Passes if the origin answers at all, or if there are stored responses that may be served without it. */
 async function requireOriginOrCopies({ upstream, cache, lease }: HealthDeps, signal: AbortSignal): Promise<void> {
   const answer = await upstream.fetch({ method: 'HEAD', target: '/healthz', headers: [] }, signal);
   if (answer.kind === 'answered') {
@@ -51,13 +49,13 @@ async function requireOriginOrCopies({ upstream, cache, lease }: HealthDeps, sig
   }
   const { memory, disk } = cache.stats();
   const serving = memory.entries + disk.entries > 0 && (lease === null || lease.mayServe() === 'yes');
-  if (!serving) throw new Error(`the origin gives no answer (${answer.failure}), and there is nothing to serve`);
+  if (!serving) throw new Error(`the origin does not answer (${answer.failure}), and nothing stored may be served`);
 }
 
 function requireLease(lease: Lease): void {
   if (lease.mayServe() === 'yes') return;
   const caughtUp = lease.state().kind !== 'new';
   throw new Error(
-    caughtUp ? 'the edge is cut off from the takedown journal' : 'not all that was missed is applied yet',
+    caughtUp ? 'the edge is cut off from the takedown journal' : 'takedowns that were missed are still being applied',
   );
 }

@@ -1,11 +1,11 @@
 /**
- * What a request names, and under which key its answer is held: pure functions.
- * Media are named by id and, for thumbnails, by the variant and format that the
- * origin would choose; credentials, unknown parameters and the thousand ways to
- * write the same wish never reach a key. In generic mode the key is the target
- * as received (RFC 9111 2).
+ * What a request target names, and the cache key of its response. Pure; keys are
+ * made here alone.
  *
- * This is the only place where keys are made.
+ * The key of media is the id and, for a thumbnail, the variant and the format
+ * that the origin would choose. Credentials, unknown parameters and other ways to
+ * write the same query do not change the key. In generic mode the key is the
+ * target as received (RFC 9111 2).
  */
 import { type MediaId, parseMediaId } from '../src/ids.js';
 import {
@@ -18,25 +18,25 @@ import {
 import type { CacheKey } from './entry.js';
 import type { EdgeRequest } from './request.js';
 
-/** The kinds of path that rules of the configuration may match on. */
+/** The kinds of path that cache rules match on. */
 export const PATH_KINDS = ['original', 'thumb', 'other'] as const;
 export type PathKind = (typeof PATH_KINDS)[number];
 
 export type Target =
   | { readonly kind: 'media'; readonly form: 'original' | 'thumb'; readonly id: MediaId }
-  /** The place of an id holds something else. */
+  /** It has something else in the place of a media id. */
   | { readonly kind: 'invalid_id' }
-  /** Cacheable by what the origin says of it alone, for anyone. */
+  /** Not media: cacheable as the origin says, and anyone may see it. */
   | { readonly kind: 'generic' }
-  /** Not the edge's to answer. */
+  /** Passed on to the origin. */
   | { readonly kind: 'pass' }
-  /** Between our own processes: not for clients. */
+  /** For our own processes only: clients get 404. */
   | { readonly kind: 'hidden' };
 
 export interface TargetRules {
-  /** Generic mode: every target is cacheable, none is ours. */
+  /** `off` is generic mode: every target is generic. */
   readonly access: 'media' | 'off';
-  /** Paths that anyone may see, cached as in generic mode. */
+  /** Paths of generic targets in media mode. */
   readonly sharedPaths: ReadonlySet<string>;
 }
 
@@ -58,7 +58,7 @@ export function targetOf(request: Pick<EdgeRequest, 'method' | 'path'>, rules: T
   return rules.sharedPaths.has(request.path) ? GENERIC : PASS;
 }
 
-/** `{id}` or `{id}/thumb`; what has more segments is another endpoint, known or not. */
+/** `{id}` or `{id}/thumb`. A path with more segments is another endpoint, which the origin may know. */
 function mediaTargetOf(rest: string): Target {
   const form = rest.endsWith(THUMB) ? 'thumb' : 'original';
   const text = form === 'thumb' ? rest.slice(0, -THUMB.length) : rest;
@@ -67,15 +67,15 @@ function mediaTargetOf(rest: string): Target {
   return id === undefined ? INVALID_ID : { kind: 'media', form, id };
 }
 
-/** Where an answer is held, and how the origin is asked for it. */
+/** Under which key a response is stored, and how the origin is asked for it. */
 export interface CacheTarget {
   readonly pathKind: PathKind;
   readonly mediaId: MediaId | null;
-  /** The normalised target without what Vary selects. */
+  /** The normalised target, without what Vary selects. */
   readonly primaryKey: string;
-  /** The target that the origin is asked for. */
+  /** The target of the request to the origin. */
   readonly originTarget: string;
-  /** Stands in for the client's own Accept; null where that is sent. */
+  /** The Accept that the origin gets. Null: the client's own is sent. */
   readonly accept: string | null;
 }
 
@@ -85,8 +85,8 @@ export function originalTarget(id: MediaId): CacheTarget {
 }
 
 /**
- * The chosen variant written as a wish for its own size, which chooses it again
- * at the origin, and an Accept that chooses the format again.
+ * The origin gets a query for the size of the chosen variant, which makes it
+ * choose the same variant, and an Accept that makes it choose the same format.
  */
 export function thumbTarget(
   id: MediaId,
@@ -106,22 +106,22 @@ export function thumbTarget(
 }
 
 interface Choice {
-  /** The query that chooses the variant again. */
+  /** The query for the size of the variant. */
   readonly sizeQuery: string;
   readonly format: ChosenFormat;
 }
 
-/** Clients of one kind wish the same way for every picture: their choices, by query and Accept, for each menu. */
+/** Clients of one kind send the same query and Accept for every thumbnail: what they choose is remembered. */
 const choices = new WeakMap<ThumbOptions, Map<string, Choice>>();
 const CHOICES_MAX = 1_000;
-/** What is longer is no client's usual way, or a signed link, and not kept. */
+/** Longer values are unusual, or belong to a signed link, and are not remembered. */
 const QUERY_KEPT_MAX = 64;
 const ACCEPT_KEPT_MAX = 300;
 
 function choiceOf(options: ThumbOptions, query: string, accept: string): Choice {
   if (query.length > QUERY_KEPT_MAX || accept.length > ACCEPT_KEPT_MAX) return choose(options, query, accept);
   const known = choices.get(options) ?? new Map<string, Choice>();
-  // No space stands in a query.
+  // A query contains no space.
   const name = `${query} ${accept}`;
   const found = known.get(name);
   if (found !== undefined) return found;
@@ -146,13 +146,13 @@ export function genericTarget(originTarget: string): CacheTarget {
   return { pathKind: 'other', mediaId: null, primaryKey: originTarget, originTarget, accept: null };
 }
 
-/** The kind of path that something held was asked for under: the inverse of the places above. */
+/** The kind of path of a stored response: the inverse of the targets above. */
 export function pathKindOf({ mediaId, primaryKey }: Pick<CacheTarget, 'mediaId' | 'primaryKey'>): PathKind {
   if (mediaId === null) return 'other';
   return primaryKey === MEDIA + mediaId ? 'original' : 'thumb';
 }
 
-/** The key of what Vary selected under a primary key (RFC 9111 4.1). A space stands in no target. */
+/** The key of the response that Vary selected under a primary key (RFC 9111 4.1). A target contains no space. */
 export function keyOf(primaryKey: string, selectedBy: Readonly<Record<string, string>>): CacheKey {
   const names = Object.keys(selectedBy);
   if (names.length === 0) return primaryKey as CacheKey;

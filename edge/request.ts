@@ -1,47 +1,47 @@
 /**
- * A client's request and the answer to it as plain values, whoever received the
- * request: node:http, HTTP/2 or our own parser. The edge decides everything from
- * these values. No server's request object goes further than the file that makes
- * an EdgeRequest of it.
+ * A client's request and the answer to it as plain values, the same for node:http,
+ * HTTP/2 and our own parser. The handler sees only these values; request objects
+ * of a server stay in `server/`.
  */
 import type { HeaderList, Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
 
 export interface EdgeRequest {
-  /** As received; upper case for all that the edge knows. */
+  /** As received. Methods are case-sensitive (RFC 9110 9.1). */
   readonly method: string;
   /** The request target in origin form, as received. */
   readonly target: string;
   /** The target up to `?`. */
   readonly path: string;
-  /** The target behind `?`; empty where there is none. */
+  /** The target after `?`; empty without one. */
   readonly query: string;
-  /** A field's value by lower-case name, several lines joined by `, ` (RFC 9110 5.3). */
+  /** The value of a field, by its name in lower case. Several lines are joined by `, ` (RFC 9110 5.3). */
   header(name: string): string | undefined;
-  /** The same object for requests with the very same fields, where whoever received them can tell. */
+  /** Given if the server can tell that requests have equal fields: these requests share one object. */
   readonly carrier?: object;
-  /** Every field line as received, names in lower case: for what is sent on to the origin. */
+  /** All field lines as received, names in lower case. They are forwarded to the origin. */
   fields(): HeaderList;
-  /** Passes an interim answer of the origin on, if whoever received the request can (RFC 9110 15.2). */
+  /** Passes an interim response of the origin on to the client (RFC 9110 15.2), if the server can. */
   inform?(status: number, headers: HeaderList): void;
-  /** Made by the edge, or a well-formed one of the client. */
+  /** The client's own if it is well formed, else made by the edge. */
   readonly requestId: string;
 }
 
-/** Tells when the exchange with the client is over, whether it was answered or left. The signal is made when it is first asked for. */
+/** Aborts when the client is gone or its answer is complete. The signal is made when it is first needed. */
 export interface ClientSignal {
   gone(): AbortSignal;
 }
 
+/** What the handler decided to send. */
 export type Answer =
   | {
       readonly kind: 'reply';
       readonly reply: Reply;
       readonly outcome: Outcome;
-      /** The media that it shows, so that a takedown can cut it off. */
+      /** The media that it shows. A takedown breaks the answer off by this id. */
       readonly mediaId: MediaId | null;
     }
-  /** To be handed to the origin as it came. */
+  /** The request is passed on to the origin as it is. */
   | { readonly kind: 'pass'; readonly outcome: 'pass' };
 
 /** How a request ended, seen from the cache. */
@@ -55,7 +55,7 @@ export const OUTCOMES = [
   'pass',
   'refused',
   'failed',
-  /** Of the edge itself: its health. */
+  /** An answer about the edge itself, such as its health. */
   'own',
 ] as const;
 export type Outcome = (typeof OUTCOMES)[number];

@@ -1,16 +1,15 @@
 /**
- * Reports to the origin which media were served from copies held here, for its
- * retention by `unused_for`; what the origin was asked about it notes itself.
- * Only where the origin wants it, as the journal's greeting says.
+ * Reports to the origin which media were served from the cache, for its retention
+ * rule `unused_for`. The origin itself notes what it is asked for. It says in the
+ * greeting of the journal whether it wants reports.
  *
- * Promises: noting a hit is one look into a set; memory is bounded; what could
- * not be told stays and is told later, by how long ago it was; each media once
- * per report, however often it was served. Loses what a killed edge had not yet
- * told, and what is beyond the bound while the origin is away: the next hit
- * tells of the same media anew.
+ * Promises: noting a hit costs one look into a set; memory is bounded; a report
+ * names each media once, however often it was served; a report that fails is
+ * repeated later, with the time of the use. Lost are the uses that an edge had
+ * not reported when it was killed, and those beyond the bound while the origin is
+ * away. The next hit reports the same media anew.
  */
-
-import type { Clock, Timer } from '../src/clock.js';
+import { type Clock, type Timer, withDeadline } from '../src/clock.js';
 import { duration, integer, section, type ValueOf } from '../src/config/field.js';
 import type { HeaderList } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
@@ -22,45 +21,50 @@ import type { Answer, Outcome } from './request.js';
 import type { Upstream } from './upstream/upstream.js';
 
 export const useReportsSection = section(
-  'Reports to the origin of the media that were served from copies; only where its retention asks for them.',
+  'Reports to the origin of the media that were served from the cache. They are sent only if its retention rules need them.',
   {
     mediaMax: integer({
       default: 200_000,
       min: 1_000,
       max: 10_000_000,
-      help: 'Media that wait to be reported, at most; with so many, a report is sent early.',
+      help: 'Most media that wait to be reported. When half of it is reached, a report is sent early.',
     }),
-    answerWithinMs: duration({ default: '5s', min: 100, max: 60_000, help: 'How long the origin may take for one.' }),
+    answerWithinMs: duration({
+      default: '5s',
+      min: 100,
+      max: 60_000,
+      help: 'How long the origin may take to answer a report.',
+    }),
   },
 );
 
 export type UseReportsConfig = ValueOf<typeof useReportsSection>;
 
 export interface UseReports {
-  /** An answer goes out. */
+  /** Notes an answer that is being sent. */
   note(answer: Extract<Answer, { kind: 'reply' }>): void;
-  /** How often the origin wants reports; undefined: not at all. */
+  /** How often the origin wants reports. Undefined: it wants none. */
   want(everyMs: number | undefined): void;
-  /** Tells what is left, in one try. */
+  /** Reports what is left, in one attempt. */
   close(): Promise<void>;
 }
 
 export interface UseReportsDeps {
   readonly config: UseReportsConfig;
   readonly upstream: Pick<Upstream, 'fetchOwn'>;
-  /** Value of the request header `edge-authorization`, as it is now. */
+  /** The value of `edge-authorization`, as it is now. */
   readonly proof: () => string;
   readonly clock: Clock;
-  /** Between 0 and 1, so that edges do not all report at once. */
+  /** From 0 to 1, so that edges do not all report at the same time. */
   random(): number;
   readonly log: Log;
   readonly metrics: Metrics;
 }
 
-/** Of a generic cache, which has no media. */
+/** For generic mode, which has no media. */
 export const NO_USE_REPORTS: Pick<UseReports, 'note'> = { note: () => undefined };
 
-/** The origin did not see these. */
+/** Whether the origin has not seen a request with this outcome. */
 const UNSEEN_BY_ORIGIN: Readonly<Record<Outcome, boolean>> = {
   hit_memory: true,
   hit_disk: true,
@@ -77,9 +81,9 @@ const UNSEEN_BY_ORIGIN: Readonly<Record<Outcome, boolean>> = {
 export function createUseReports(deps: UseReportsDeps): UseReports {
   const { config, clock, log } = deps;
   const meters = createMeters(deps.metrics);
-  /** Served since the last report began. */
+  /** Media served since the last report began. */
   let fresh = new Set<MediaId>();
-  /** Not told yet, with the latest instant at which each may have been served. */
+  /** Media of reports that the origin has not accepted yet, with the latest instant at which each may have been served. */
   const unreported = new Map<MediaId, number>();
   let everyMs: number | undefined;
   let timer: Timer | undefined;
@@ -99,7 +103,7 @@ export function createUseReports(deps: UseReportsDeps): UseReports {
       const accepted = await post(deps, batch, closing.signal);
       meters.reports.add(1, { outcome: accepted ? 'told' : 'failed' });
       if (!accepted) {
-        log.warn({ media: unreported.size }, 'the origin could not be told what was served; it is told later');
+        log.warn({ media: unreported.size }, 'a report of served media failed; it is sent again later');
         return;
       }
       for (const [id] of batch) unreported.delete(id);
@@ -107,7 +111,7 @@ export function createUseReports(deps: UseReportsDeps): UseReports {
     }
   }
 
-  /** One at a time. */
+  /** One report at a time. */
   function report(): Promise<void> {
     timer?.cancel();
     reporting ??= reportAll().finally(() => {
@@ -120,7 +124,7 @@ export function createUseReports(deps: UseReportsDeps): UseReports {
   function schedule(): void {
     timer?.cancel();
     if (everyMs === undefined || closing.signal.aborted) return;
-    // Never later than asked for.
+    // Never later than the origin wants.
     timer = clock.after(everyMs * (0.75 + deps.random() / 4), () => void report());
   }
 
@@ -129,7 +133,7 @@ export function createUseReports(deps: UseReportsDeps): UseReports {
       if (everyMs === undefined || mediaId === null || !UNSEEN_BY_ORIGIN[outcome] || reply.status >= 400) return;
       if (fresh.size + unreported.size < config.mediaMax) fresh.add(mediaId);
       else if (!fresh.has(mediaId)) meters.lost.add();
-      // Half the room is for what comes while it is told.
+      // The other half is for media that are served while the report is sent.
       if (fresh.size >= config.mediaMax / 2 && unreported.size === 0) void report();
     },
     want(wantedMs) {
@@ -151,34 +155,30 @@ export function createUseReports(deps: UseReportsDeps): UseReports {
   };
 }
 
-/** Whether the origin has written it down. */
+/** Whether the origin has stored the report. */
 async function post(
   { config, upstream, proof, clock }: UseReportsDeps,
   batch: readonly (readonly [MediaId, number])[],
   closing: AbortSignal,
 ): Promise<boolean> {
-  const attempt = new AbortController();
-  const give = (): void => attempt.abort(new Error('the report took too long'));
-  const timer = clock.after(config.answerWithinMs, give);
-  closing.addEventListener('abort', give, { once: true });
   const headers: HeaderList = [
     ['content-type', 'application/json'],
     [EDGE_PROOF, proof()],
   ];
   const body = Buffer.from(formatUseReport({ uses: byAge(batch, clock.monotonicMs()) }));
+  const late = (): Error => new Error('the report took too long');
   try {
-    const answer = await upstream.fetchOwn({ method: 'POST', target: USES_PATH, headers, body }, attempt.signal);
+    const answer = await withDeadline({ clock, ms: config.answerWithinMs, late, signal: closing }, (signal) =>
+      upstream.fetchOwn({ method: 'POST', target: USES_PATH, headers, body }, signal),
+    );
     answer.body.on('error', () => {}).resume();
     return answer.status < 300;
   } catch {
     return false;
-  } finally {
-    timer.cancel();
-    closing.removeEventListener('abort', give);
   }
 }
 
-/** Sealed together, so there are few instants. */
+/** Media that were sealed together have the same instant, so there are few ages. */
 function byAge(batch: readonly (readonly [MediaId, number])[], nowMs: number): readonly Used[] {
   const groups = new Map<number, MediaId[]>();
   for (const [id, atMs] of batch) {
@@ -192,7 +192,10 @@ function byAge(batch: readonly (readonly [MediaId, number])[], nowMs: number): r
 function createMeters(metrics: Metrics) {
   return {
     reports: metrics.counter('edge_use_reports_total', 'Reports of served media to the origin.', ['outcome']),
-    media: metrics.counter('edge_uses_told_total', 'Media in reports that the origin has taken.'),
-    lost: metrics.counter('edge_uses_lost_total', 'Served media that could not be noted, for too many waited.'),
+    media: metrics.counter('edge_uses_told_total', 'Media in reports that the origin has accepted.'),
+    lost: metrics.counter(
+      'edge_uses_lost_total',
+      'Served media that were not noted because too many waited to be reported.',
+    ),
   };
 }

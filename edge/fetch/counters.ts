@@ -1,4 +1,4 @@
-/** What the engine counts, each reason from a closed list. */
+/** The counters of the handler and its fetches. Each label has a closed list of values. */
 import type { CounterOf, Metrics } from '../../src/metrics.js';
 
 export interface EngineCounters {
@@ -11,14 +11,14 @@ export interface EngineCounters {
 
 export function createCounters(metrics: Metrics): EngineCounters {
   return {
-    fills: metrics.counter('edge_fills_total', 'Bodies fetched from the origin to be kept.', ['outcome']),
-    notStored: metrics.counter('edge_not_stored_total', 'Answers that may not be kept.', ['reason']),
-    revalidated: metrics.counter('edge_revalidations_total', 'Stored copies that the origin was asked about.', [
-      'outcome',
-    ]),
-    shared: metrics.counter('edge_shared_requests_total', 'Callers who got an answer that another had asked for.', [
-      'kind',
-    ]),
-    refusals: metrics.counter('edge_refusals_total', 'Requests that the edge itself refused.', ['reason']),
+    fills: metrics.counter('edge_fills_total', 'Bodies fetched from the origin to be stored, by outcome.', ['outcome']),
+    notStored: metrics.counter('edge_not_stored_total', 'Responses that may not be stored, by reason.', ['reason']),
+    revalidated: metrics.counter(
+      'edge_revalidations_total',
+      'Stored responses that the origin was asked about, by outcome.',
+      ['outcome'],
+    ),
+    shared: metrics.counter('edge_shared_requests_total', 'Requests that shared the fetch of another.', ['kind']),
+    refusals: metrics.counter('edge_refusals_total', 'Requests that the edge itself refused, by reason.', ['reason']),
   };
 }

@@ -1,9 +1,8 @@
 /**
- * What operators want done with answers beyond what the origin says of them:
- * rules that match on the kind of path, the media type and the size. The first
- * that matches decides; what it leaves null stays as the origin said.
+ * The operator's cache rules: they match on the kind of path, the media type and
+ * the size of a response. The first rule that matches decides; what it leaves
+ * null stays as the origin says.
  */
-
 import { choice, list, optionalDuration, section, size, text, type ValueOf } from '../../src/config/field.js';
 import { type HeaderList, headerOf } from '../../src/http/reply.js';
 import type { Tiers } from '../cache/cache.js';
@@ -18,36 +17,36 @@ const ruleSection = section('One rule.', {
   path: choice({
     default: 'any',
     of: ['any', 'original', 'thumb', 'other'],
-    help: 'The kind of path that it is about.',
+    help: 'The kind of path that it matches.',
   }),
   type: text({
     default: '*/*',
     pattern: /^(?:\*\/\*|[a-z0-9!#$&^_.+-]+\/(?:\*|[a-z0-9!#$&^_.+-]+))$/,
     accepts: 'a media type, `image/*` or `*/*`',
-    help: 'The media type that it is about.',
+    help: 'The media type that it matches.',
   }),
-  fromBytes: size({ default: '0B', help: 'Bodies of this size and larger.' }),
-  toBytes: size({ default: '8TB', help: 'Bodies of this size and smaller.' }),
+  fromBytes: size({ default: '0B', help: 'It matches bodies of this size and larger.' }),
+  toBytes: size({ default: '8TB', help: 'It matches bodies of this size and smaller.' }),
   ttlMs: optionalDuration({
     default: null,
-    help: 'How long answers are fresh, whatever the origin says; never beyond the end of the media, nor before the origin knows all that it will say of them.',
+    help: 'How long responses are fresh, whatever the origin says. It never goes beyond the expiry of the media, and does not prolong a response that the origin marks as provisional.',
   }),
-  staleWhileRevalidateMs: optionalDuration({ default: null, help: 'In place of stale-while-revalidate.' }),
-  staleIfErrorMs: optionalDuration({ default: null, help: 'In place of stale-if-error.' }),
+  staleWhileRevalidateMs: optionalDuration({ default: null, help: 'Replaces stale-while-revalidate of the response.' }),
+  staleIfErrorMs: optionalDuration({ default: null, help: 'Replaces stale-if-error of the response.' }),
   tiers: choice({
     default: 'both',
     of: ['both', 'memory', 'disk', 'none'],
-    help: 'Where bodies may be kept.',
+    help: 'Where bodies may be stored.',
   }),
   admission: choice({
     default: 'as_set',
     of: ['as_set', ...ADMISSION_NAMES],
-    help: 'Whether the disk takes bodies at once or at the second request; as_set: as `cache.disk.admission` says.',
+    help: 'Whether the disk stores a body at the first or at the second request. as_set: as `cache.disk.admission` says.',
   }),
   warm: choice({
     default: 'as_set',
     of: ['as_set', ...WARM_MODES],
-    help: 'What a HEAD that missed does about the body; as_set: as `warm.mode` says.',
+    help: 'What a HEAD that misses does about the body. as_set: as `warm.mode` says.',
   }),
 });
 
@@ -55,7 +54,7 @@ export const rulesField = list({
   default: [],
   of: ruleSection,
   max: 256,
-  help: 'Rules, each with any of `path`, `type`, `from`, `to` to match, and `ttl`, `stale_while_revalidate`, `stale_if_error`, `tiers` (both | memory | disk | none), `admission` (as_set | always | second_hit), `warm` (as_set | off | mark | now) to apply. The first that matches decides.',
+  help: 'Cache rules. Each matches by any of `path`, `type`, `from`, `to`, and sets any of `ttl`, `stale_while_revalidate`, `stale_if_error`, `tiers` (both | memory | disk | none), `admission` (as_set | always | second_hit), `warm` (as_set | off | mark | now). The first rule that matches decides.',
 });
 
 export type Rule = ValueOf<typeof ruleSection>;

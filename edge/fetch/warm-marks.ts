@@ -1,8 +1,8 @@
 /**
- * What a HEAD that missed does about the body: nothing, remember it, or fetch
- * it at once. The answer to the HEAD never waits for any of it. Bounded in
- * bodies at once, in their size and in what is remembered; counts how many
- * warmed bodies somebody then came for.
+ * Decides what a HEAD that missed does about the body: nothing, mark it, or fetch
+ * it at once. Remembers the marks, and counts how many bodies that were fetched
+ * so are then requested. Bounded in the bodies fetched at once, in their size and
+ * in what is remembered.
  */
 import { choice, flag, integer, section, size, type ValueOf } from '../../src/config/field.js';
 import type { Metrics } from '../../src/metrics.js';
@@ -13,22 +13,22 @@ export const warmSection = section('What a HEAD that misses does about the body.
   mode: choice({
     default: 'mark',
     of: WARM_MODES,
-    help: 'off: nothing. mark: the first GET after it is finished and kept even if its reader leaves. now: the body is fetched at once.',
+    help: 'off: nothing. mark: the next GET is fetched to its end and stored even if its client leaves. now: the body is fetched at once.',
   }),
-  maxBytes: size({ default: '10MB', help: 'Larger bodies are not fetched at once, nor those of unknown size.' }),
+  maxBytes: size({ default: '10MB', help: 'Larger bodies are not fetched at once, nor are bodies of unknown size.' }),
   concurrentMax: integer({
     default: 8,
     min: 1,
     max: 1_000,
-    help: 'Bodies fetched so at once; further ones are marked.',
+    help: 'Most bodies that are being fetched because of a HEAD. Further ones are marked.',
   }),
   marksMax: integer({
     default: 65_536,
     min: 0,
     max: 10_000_000,
-    help: 'Marks, and warmed bodies not yet used, remembered.',
+    help: 'Most marks that are remembered, and most fetched bodies that nobody has requested yet.',
   }),
-  thumbnail: flag({ default: false, help: 'With mode now: a HEAD for an image fetches its default thumbnail too.' }),
+  thumbnail: flag({ default: false, help: 'With mode now, a HEAD for an image fetches its default thumbnail too.' }),
 });
 
 export type WarmConfig = ValueOf<typeof warmSection>;
@@ -36,19 +36,19 @@ export type WarmConfig = ValueOf<typeof warmSection>;
 export type WarmDecision = 'off' | 'mark' | 'now';
 
 export interface WarmMarks {
-  /** What is wanted, before the limits are asked. */
+  /** The mode that the rules or the settings choose. Limits are not considered. */
   modeOf(ruleResult: RuleResult): WarmMode;
-  /** What to do about the body of a head that was just fetched. */
+  /** What to do about the body of a head that was just fetched. Counts the decision. */
   decide(entry: Entry, ruleResult: RuleResult): WarmDecision;
   mark(key: CacheKey): void;
   /** Whether one more body may be fetched now. */
   hasRoom(): boolean;
-  /** Whether it was marked; the mark is gone then. */
+  /** Whether it was marked. Removes the mark. */
   takeMark(key: CacheKey): boolean;
   started(key: CacheKey): void;
-  /** `kept`: the body lies in the cache now. */
+  /** `kept`: the body is stored now. */
   ended(key: CacheKey, kept: boolean): void;
-  /** Somebody reads a body, held or on its way: counts the first one of a warmed body. */
+  /** A client gets a stored or arriving body: the first time, a body that was fetched because of a HEAD is counted. */
   used(key: CacheKey): void;
 }
 
@@ -58,11 +58,16 @@ export function createWarmMarks(config: () => WarmConfig, metrics: Metrics): War
   let running = 0;
   const decided = metrics.counter(
     'edge_warm_decisions_total',
-    'Heads fetched for a HEAD, by what was done about the body.',
+    'Heads fetched because of a HEAD, by what was done about the body.',
     ['decision'],
   );
-  const warmed = metrics.counter('edge_warm_bodies_total', 'Bodies fetched because of a HEAD.', ['outcome']);
-  const used = metrics.counter('edge_warm_used_total', 'Warmed bodies that somebody then came for.');
+  const warmed = metrics.counter('edge_warm_bodies_total', 'Bodies fetched because of a HEAD, by outcome.', [
+    'outcome',
+  ]);
+  const used = metrics.counter(
+    'edge_warm_used_total',
+    'Bodies fetched because of a HEAD that a client then requested.',
+  );
   const remember = (set: Set<string>, key: string): void => {
     set.add(key);
     for (const oldest of set) {

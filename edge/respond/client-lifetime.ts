@@ -1,10 +1,10 @@
 /**
- * For how long a client may use its copy of media without asking again: as long
- * as the origin says, from when the client gets it. The origin speaks of copies
- * that come straight from it; told on as it stands beside an Age of more than
- * that, it would let no client keep anything (RFC 9111 4.2). So what is told is
- * the age and the client's own time on top, cut to the end of the media and to
- * that of the link by which they are seen.
+ * How long a client may reuse media without asking again: as long as the origin
+ * says, counted from when the client gets it. The origin's max-age is meant for
+ * responses that come straight from it. Beside the Age of a stored response it
+ * would be used up (RFC 9111 4.2), and no client could reuse anything. So the
+ * edge sends max-age as the age plus the client's own time. That time ends with
+ * the media, and with the signed link by which they were requested.
  */
 import type { EpochMs } from '../../src/clock.js';
 import { type HeaderList, headerOf } from '../../src/http/reply.js';
@@ -14,16 +14,16 @@ export interface ClientLifetime {
   readonly maxAgeMs: number;
 }
 
-/** As the origin of media writes it. */
+/** Cache-Control as our origin writes it. */
 const WRITTEN = /^(public|private), max-age=(\d{1,10})$/;
 
-/** Undefined for what is not of our origin's writing, which stays as it is. */
+/** Undefined for a Cache-Control that our origin does not write; it is sent on unchanged. */
 export function clientLifetimeOf(headers: HeaderList): ClientLifetime | undefined {
   const [, audience, seconds] = WRITTEN.exec(headerOf(headers, 'cache-control') ?? '') ?? [];
   return audience === undefined ? undefined : { audience, maxAgeMs: Number(seconds) * 1_000 };
 }
 
-/** The value of Cache-Control beside an Age of so many seconds. `endsAt`: nobody may use it from then on. */
+/** The value of Cache-Control beside this Age. Nobody may use the response from `endsAt` on. */
 export function clientCacheControl(
   { audience, maxAgeMs }: ClientLifetime,
   ageSeconds: number,
