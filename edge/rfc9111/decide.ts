@@ -1,9 +1,9 @@
 /**
- * What is to be done about a request, given what is stored for it (RFC 9111 4):
- * pure, on plain values, and without a new object on the way to a hit.
+ * What to do about a request, given what is stored for it (RFC 9111 4). Pure, and
+ * a hit makes no new object.
  *
- * Access, takedown and the lease are decided before; ranges and conditions
- * after, on whatever response this chooses.
+ * Access, takedown and the lease are decided before; ranges and conditions after,
+ * on the response that is chosen here.
  */
 import type { EpochMs } from '../../src/clock.js';
 import { choice, section, type ValueOf } from '../../src/config/field.js';
@@ -13,11 +13,11 @@ import type { Entry } from '../entry.js';
 import { ageMs, forbidsStale } from './freshness.js';
 import type { CacheMode } from './storable.js';
 
-export const reuseSection = section('What clients may ask of the cache.', {
+export const reuseSection = section('What requests may demand of the cache.', {
   refresh: choice({
     default: 'by_access',
     of: ['by_access', 'honour', 'ignore'],
-    help: 'Whether no-cache, max-age, min-fresh and Pragma of a request make the edge ask the origin again. by_access: only with `access: off`; media never change, so that asking again is work without use.',
+    help: 'Whether no-cache, max-age, min-fresh and Pragma in a request make the edge ask the origin again. by_access: only with `access: off`, because media never change.',
   }),
 });
 
@@ -30,15 +30,15 @@ export function honoursRefresh(rules: ReuseRules, mode: CacheMode): boolean {
 export type Decision =
   /** Stored and fresh. */
   | { readonly kind: 'hit' }
-  /** Stored and stale, and served so because the client said that it may be (max-stale). */
+  /** Stored and stale, and the request allows it to be stale (max-stale). */
   | { readonly kind: 'hit_stale' }
-  /** Stored and stale; served at once while a newer one is fetched (RFC 5861 3). */
+  /** Stored and stale: served at once while a newer response is fetched (RFC 5861 3). */
   | { readonly kind: 'stale_while_revalidate' }
-  /** Stored, but to be validated first: it is stale, or the request wants a fresher one. */
+  /** Stored, but it is validated first: it is stale, or the request wants a fresher response. */
   | { readonly kind: 'revalidate'; readonly because: 'stale' | 'request' }
-  /** Nothing stored that this request selects. */
+  /** Nothing is stored that this request selects. */
   | { readonly kind: 'miss' }
-  /** 5.2.1.7: only what is stored was wanted, and there is nothing fit: 504. */
+  /** 5.2.1.7: the request wants a stored response, and none fits: 504. */
   | { readonly kind: 'only_if_cached' };
 
 const HIT: Decision = { kind: 'hit' };
@@ -49,44 +49,47 @@ const UNWANTED: Decision = { kind: 'revalidate', because: 'request' };
 const MISS: Decision = { kind: 'miss' };
 const ONLY_IF_CACHED: Decision = { kind: 'only_if_cached' };
 
-/** The part of an Entry that decides. */
-export type Decided = Pick<Entry, 'headers' | 'bornAt' | 'staleAt' | 'revalidateUntil' | 'errorUntil' | 'deleteAt'>;
+/** The members of an Entry that matter for the decision. */
+export type DecidableEntry = Pick<
+  Entry,
+  'headers' | 'bornAt' | 'staleAt' | 'revalidateUntil' | 'errorUntil' | 'deleteAt'
+>;
 
 export interface DecideRules {
-  /** Whether the request may have what is stored refreshed: `honoursRefresh`. */
+  /** Whether requests may demand a fresher response than the stored one. */
   readonly honoursRefresh: boolean;
-  /** As in FreshnessRules: where a stored response says whether it may be stale. */
+  /** As in FreshnessRules: the fields in which a stored response says whether it may be stale. */
   readonly targetedFields: readonly string[];
 }
 
 export function decide(
-  entry: Decided | undefined,
+  entry: DecidableEntry | undefined,
   directives: RequestDirectives,
   now: EpochMs,
   rules: DecideRules,
 ): Decision {
   if (entry === undefined || now >= entry.deleteAt) return directives.onlyIfCached ? ONLY_IF_CACHED : MISS;
-  const wanted = !rules.honoursRefresh || suffices(entry, directives, now);
-  if (wanted && now < entry.staleAt) return HIT;
-  if (wanted && acceptsStale(entry, directives, now, rules)) return HIT_STALE;
-  // RFC 5861 3. A request that limits the age wants no stale answer (5.2.1.1), unless its limits do not count.
+  const suits = !rules.honoursRefresh || suffices(entry, directives, now);
+  if (suits && now < entry.staleAt) return HIT;
+  if (suits && acceptsStale(entry, directives, now, rules)) return HIT_STALE;
+  // RFC 5861 3. A request that limits the age wants no stale response (5.2.1.1), unless its limits are ignored.
   const limited = rules.honoursRefresh && (directives.maxAgeMs !== undefined || directives.minFreshMs !== undefined);
-  if (wanted && !limited && now < entry.revalidateUntil) return WHILE_REVALIDATE;
+  if (suits && !limited && now < entry.revalidateUntil) return WHILE_REVALIDATE;
   if (directives.onlyIfCached) return ONLY_IF_CACHED;
   return now < entry.staleAt ? UNWANTED : STALE;
 }
 
-/** Whether what is stored is young and fresh enough for the request: 5.2.1.1, 5.2.1.3, 5.2.1.4. */
-function suffices(entry: Decided, directives: RequestDirectives, now: EpochMs): boolean {
+/** Whether a stored response is young and fresh enough for the request: 5.2.1.1, 5.2.1.3, 5.2.1.4. */
+function suffices(entry: DecidableEntry, directives: RequestDirectives, now: EpochMs): boolean {
   if (directives.noCache) return false;
   const { maxAgeMs, minFreshMs } = directives;
-  // An age of 0 is all but never found: `max-age=0` is how clients ask to revalidate.
+  // Clients send `max-age=0` to revalidate; an age of exactly 0 must not prevent that.
   if (maxAgeMs !== undefined && (maxAgeMs === 0 || ageMs(entry, now) > maxAgeMs)) return false;
   return minFreshMs === undefined || entry.staleAt - now >= minFreshMs;
 }
 
-/** 5.2.1.2 and 4.2.4: the client takes it so stale, and the origin does not forbid it. */
-function acceptsStale(entry: Decided, directives: RequestDirectives, now: EpochMs, rules: DecideRules): boolean {
+/** 5.2.1.2, 4.2.4: the request allows it to be so stale, and the origin does not forbid it. */
+function acceptsStale(entry: DecidableEntry, directives: RequestDirectives, now: EpochMs, rules: DecideRules): boolean {
   const { maxStaleMs } = directives;
   if (maxStaleMs === undefined || now - entry.staleAt > maxStaleMs) return false;
   return !forbidsStale(governingDirectives(entry.headers, rules.targetedFields).directives);
@@ -95,48 +98,49 @@ function acceptsStale(entry: Decided, directives: RequestDirectives, now: EpochM
 export type PassReason = 'method' | 'precondition';
 
 /**
- * Whether a request is none of a cache's affair. RFC 9111 4: only GET and HEAD
- * are answered from what is stored. 4.3.2: If-Match and If-Unmodified-Since are
- * for the origin to judge, which in the media service the edge stands in for:
- * what it holds is what the origin has.
+ * Why a request bypasses the cache, if it does. RFC 9111 4: only GET and HEAD are
+ * answered from the cache. 4.3.2: the origin evaluates If-Match and
+ * If-Unmodified-Since. For media the edge may do so, because a stored response
+ * never differs from the origin's.
  */
 export function passReason(request: RequestHead, mode: CacheMode): PassReason | undefined {
   if (request.method !== 'GET' && request.method !== 'HEAD') return 'method';
   if (mode === 'media') return undefined;
-  const judged = request.header('if-match') !== undefined || request.header('if-unmodified-since') !== undefined;
-  return judged ? 'precondition' : undefined;
+  const conditional = request.header('if-match') !== undefined || request.header('if-unmodified-since') !== undefined;
+  return conditional ? 'precondition' : undefined;
 }
 
-/** How a fetch went wrong: no answer, or one that ended early (`none`), or an answer with an error. */
+/** How a fetch failed: there was no response, or one with this status. */
 export type OriginFailure = { readonly kind: 'none' } | { readonly kind: 'status'; readonly status: number };
 
-/** RFC 5861 4: the answers that count as an error. */
+/** RFC 5861 4: the statuses that count as an error. */
 const ERROR_STATUSES: ReadonlySet<number> = new Set([500, 502, 503, 504]);
 
 export function isOriginError(status: number): boolean {
   return ERROR_STATUSES.has(status);
 }
 
-export type FailureDecision = { readonly kind: 'serve_stale' } | { readonly kind: 'tell' };
+/** `pass_on`: the client gets the failure. */
+export type FailureDecision = { readonly kind: 'serve_stale' } | { readonly kind: 'pass_on' };
 
 const SERVE_STALE: FailureDecision = { kind: 'serve_stale' };
-const TELL: FailureDecision = { kind: 'tell' };
+const PASS_ON: FailureDecision = { kind: 'pass_on' };
 
-/** RFC 5861 4, RFC 9111 4.2.4 and 4.3.3: whether what is stored may stand in for an answer that failed. */
+/** RFC 5861 4, RFC 9111 4.2.4, 4.3.3: whether a stored response may be served in place of one that failed. */
 export function decideFailure(
-  entry: Decided | undefined,
+  entry: DecidableEntry | undefined,
   failure: OriginFailure,
   directives: RequestDirectives,
   now: EpochMs,
   rules: Pick<DecideRules, 'targetedFields'>,
 ): FailureDecision {
-  if (entry === undefined || now >= entry.deleteAt) return TELL;
-  if (failure.kind === 'status' && !isOriginError(failure.status)) return TELL;
+  if (entry === undefined || now >= entry.deleteAt) return PASS_ON;
+  if (failure.kind === 'status' && !isOriginError(failure.status)) return PASS_ON;
   if (now < entry.staleAt || now < entry.errorUntil) {
-    // 5.2.2.4: no-cache leaves nothing fresh, so `staleAt` alone is enough here.
+    // 5.2.2.4: a response with no-cache is never fresh, so `staleAt` tells enough.
     return SERVE_STALE;
   }
   const { staleIfErrorMs } = directives;
-  if (staleIfErrorMs === undefined || now - entry.staleAt >= staleIfErrorMs) return TELL;
-  return forbidsStale(governingDirectives(entry.headers, rules.targetedFields).directives) ? TELL : SERVE_STALE;
+  if (staleIfErrorMs === undefined || now - entry.staleAt >= staleIfErrorMs) return PASS_ON;
+  return forbidsStale(governingDirectives(entry.headers, rules.targetedFields).directives) ? PASS_ON : SERVE_STALE;
 }

@@ -1,8 +1,8 @@
 /**
- * For how long a response is fresh and how old it already is (RFC 9111 4.2),
- * said in instants: born, stale, no longer to be served while it is
- * revalidated, no longer when the origin fails. Pure; the rules come from the
- * configuration.
+ * How long a response is fresh, and how old it is on arrival (RFC 9111 4.2), as
+ * instants: when it was born, when it becomes stale, and until when it may be
+ * served stale while it is revalidated or while the origin fails. Pure; the rules
+ * come from the configuration.
  */
 import type { EpochMs } from '../../src/clock.js';
 import { choice, duration, list, ratio, section, text, type ValueOf } from '../../src/config/field.js';
@@ -11,7 +11,7 @@ import { parseHttpDate } from '../../src/http/date.js';
 import { fieldLines, fieldValue, listMembers } from '../../src/http/fields.js';
 import type { HeaderList } from '../../src/http/reply.js';
 
-export const freshnessSection = section('For how long responses are reused where they do not say it themselves.', {
+export const freshnessSection = section('How long responses are reused if they do not say so themselves.', {
   targetedFields: list({
     default: ['cdn-cache-control'],
     of: text({
@@ -21,33 +21,33 @@ export const freshnessSection = section('For how long responses are reused where
       help: '',
     }),
     max: 8,
-    help: 'Fields that speak to this cache in place of Cache-Control (RFC 9213), the first that is there.',
+    help: 'Fields that this cache reads in place of Cache-Control (RFC 9213). The first one in a response counts.',
   }),
   heuristicShare: ratio({
     default: 0.1,
     min: 0,
     max: 1,
-    help: 'Without a stated lifetime: this share of the time since the last change. 0: none.',
+    help: 'A response without a lifetime is fresh for this share of the time since its last change. 0: it is never fresh.',
   }),
-  heuristicMaxMs: duration({ default: '24h', help: 'And at most so long.' }),
+  heuristicMaxMs: duration({ default: '24h', help: 'The longest such lifetime.' }),
   staleWhileRevalidateMs: duration({
     default: '0s',
-    help: 'How long after its lifetime a response is still served while a newer one is fetched, where it does not say.',
+    help: 'How long a stale response is served while a newer one is fetched, if it does not say so itself.',
   }),
   staleIfErrorMs: duration({
     default: '60s',
-    help: 'How long after its lifetime a response is still served when the origin fails, where it does not say.',
+    help: 'How long a stale response is served when the origin fails, if it does not say so itself.',
   }),
   malformedAge: choice({
     default: 'ignore',
     of: ['ignore', 'stale'],
-    help: 'What an Age field that is no number or stands there twice means: nothing (RFC 9111 5.1), or that the response is too old.',
+    help: 'What an Age field means that is not a number or is given twice. ignore: nothing (RFC 9111 5.1). stale: the response is too old.',
   }),
 });
 
 export type FreshnessRules = ValueOf<typeof freshnessSection>;
 
-/** What an operator has set for a kind of response; null leaves it to the origin. */
+/** What the operator's rules say. Null leaves it to the origin. */
 export interface LifetimeOverride {
   readonly ttlMs: number | null;
   readonly staleWhileRevalidateMs: number | null;
@@ -56,11 +56,7 @@ export interface LifetimeOverride {
 
 export const NO_OVERRIDE: LifetimeOverride = { ttlMs: null, staleWhileRevalidateMs: null, staleIfErrorMs: null };
 
-/** What gave a response its lifetime, most telling first. */
-export type LifetimeBasis = 'override' | 's-maxage' | 'max-age' | 'expires' | 'heuristic' | 'none';
-
 export interface Freshness {
-  readonly basis: LifetimeBasis;
   readonly bornAt: EpochMs;
   readonly staleAt: EpochMs;
   readonly revalidateUntil: EpochMs;
@@ -76,16 +72,16 @@ export interface ReceivedHead {
 }
 
 /**
- * What tells how old a response was on arrival. RFC 9111 4.2.3 lets Age alone
- * do so, and Date beside it where a cache on the way may have left Age out; a
- * Date is only as good as two clocks agree.
+ * What the age of a response on arrival is computed from. RFC 9111 4.2.3 allows
+ * Age alone; Date helps if a cache on the way leaves Age out, but only as far as
+ * two clocks agree.
  */
 export type AgeSource = 'age' | 'age_and_date';
 
 /**
- * An override takes the place of the lifetimes that the origin states or leaves
- * out, never of its restrictions: what must be revalidated still is, and what is
- * provisional becomes no older than the origin says.
+ * An override replaces the lifetimes that the origin states or leaves out, but
+ * not its restrictions: a response that must be revalidated still is, and a
+ * provisional one is not fresh for longer than the origin says.
  */
 export function freshness(
   response: ReceivedHead,
@@ -96,28 +92,26 @@ export function freshness(
 ): Freshness {
   const { directives } = governing;
   const bornAt = bornAtOf(response, rules, ageSource);
-  const stated = lifetime(response, governing, rules);
-  const { basis, lifetimeMs } =
-    override.ttlMs === null || (directives.provisional && stated.lifetimeMs < override.ttlMs)
-      ? stated
-      : { basis: 'override' as const, lifetimeMs: override.ttlMs };
+  const statedMs = lifetime(response, governing, rules);
+  const { ttlMs } = override;
+  const lifetimeMs = ttlMs === null || (directives.provisional && statedMs < ttlMs) ? statedMs : ttlMs;
   // 5.2.2.4: no-cache is never fresh.
   const staleAt = directives.noCache === 'all' ? bornAt : bornAt + lifetimeMs;
-  if (forbidsStale(directives)) return { basis, bornAt, staleAt, revalidateUntil: staleAt, errorUntil: staleAt };
-  // What never was fresh is to be asked for each time: only those who say so let it be served stale.
+  if (forbidsStale(directives)) return { bornAt, staleAt, revalidateUntil: staleAt, errorUntil: staleAt };
+  // A response that never was fresh is served stale only if it says so itself.
   const usual = lifetimeMs > 0 ? rules : NO_GRACE;
   const revalidateMs =
     override.staleWhileRevalidateMs ?? directives.staleWhileRevalidateMs ?? usual.staleWhileRevalidateMs;
   const errorMs = override.staleIfErrorMs ?? directives.staleIfErrorMs ?? usual.staleIfErrorMs;
-  return { basis, bornAt, staleAt, revalidateUntil: staleAt + revalidateMs, errorUntil: staleAt + errorMs };
+  return { bornAt, staleAt, revalidateUntil: staleAt + revalidateMs, errorUntil: staleAt + errorMs };
 }
 
 const NO_GRACE = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0 };
 
 /**
- * 4.2.4: whether the origin forbids to serve it stale, whoever would allow it:
- * must-revalidate (5.2.2.2), proxy-revalidate (5.2.2.8), s-maxage, which means
- * that too (5.2.2.10), and no-cache.
+ * 4.2.4: whether the origin forbids serving it stale, whatever else allows it:
+ * must-revalidate (5.2.2.2), proxy-revalidate (5.2.2.8), s-maxage, which implies
+ * proxy-revalidate (5.2.2.10), and no-cache.
  */
 export function forbidsStale(directives: ResponseDirectives): boolean {
   return (
@@ -132,27 +126,26 @@ export function forbidsStale(directives: ResponseDirectives): boolean {
 function bornAtOf(response: ReceivedHead, rules: FreshnessRules, ageSource: AgeSource): EpochMs {
   const { headers, requestedAt, receivedAt } = response;
   const dateAt = ageSource === 'age' ? receivedAt : dateOf(headers, receivedAt);
-  // In whole seconds, as Date is: a fraction would make every answer look up to a second older than it is.
+  // In whole seconds, as Date is: with a fraction every response would seem up to a second too old.
   const apparentAgeMs = Math.max(0, Math.floor((receivedAt - dateAt) / 1_000) * 1_000);
   const responseDelayMs = Math.max(0, receivedAt - requestedAt);
   const correctedAgeMs = ageOf(headers, rules) + responseDelayMs;
   return receivedAt - Math.max(apparentAgeMs, correctedAgeMs);
 }
 
-/** RFC 9110 6.6.1: what has no Date, or none that is one, was made when it arrived. */
+/** RFC 9110 6.6.1: a response without a valid Date counts as made when it arrived. */
 function dateOf(headers: HeaderList, receivedAt: EpochMs): EpochMs {
   const value = fieldValue(headers, 'date');
   return (value === undefined ? undefined : parseHttpDate(value, receivedAt)) ?? receivedAt;
 }
 
-/** Older than any lifetime, and still a number that can be reckoned with. */
+/** Older than any lifetime, and still small enough for exact arithmetic. */
 const TOO_OLD_MS = 2 ** 32 * 1_000;
 
 /**
- * 5.1: the first member counts and what is no number is passed over. Under the
- * rule `stale`, an Age that is malformed, or that a hop has added a second time
- * (as a line of its own or the same value again), tells of an age that nobody
- * knows.
+ * 5.1: the first member counts, and a member that is not a number is ignored.
+ * Under the rule `stale`, a malformed Age, or one that a hop has added again (as
+ * a second line or the same value twice), means that the age is unknown.
  */
 function ageOf(headers: HeaderList, rules: FreshnessRules): number {
   const lines = fieldLines(headers, 'age');
@@ -165,23 +158,13 @@ function ageOf(headers: HeaderList, rules: FreshnessRules): number {
   return doubtful ? TOO_OLD_MS : ageMs;
 }
 
-/** 4.2.1: the first that applies. A targeted field (RFC 9213 2.2) leaves Expires out of account. */
-function lifetime(
-  response: ReceivedHead,
-  { directives, from }: GoverningDirectives,
-  rules: FreshnessRules,
-): { readonly basis: LifetimeBasis; readonly lifetimeMs: number } {
-  if (directives.sMaxageMs !== undefined) return { basis: 's-maxage', lifetimeMs: directives.sMaxageMs };
-  if (directives.maxAgeMs !== undefined) return { basis: 'max-age', lifetimeMs: directives.maxAgeMs };
-  if (from !== 'targeted') {
-    const expiresMs = expiresIn(response);
-    if (expiresMs !== undefined) return { basis: 'expires', lifetimeMs: expiresMs };
-  }
-  const heuristicMs = heuristicLifetime(response, directives, rules);
-  return heuristicMs > 0 ? { basis: 'heuristic', lifetimeMs: heuristicMs } : { basis: 'none', lifetimeMs: 0 };
+/** 4.2.1: the first that applies. Under a targeted field Expires does not count (RFC 9213 2.2). */
+function lifetime(response: ReceivedHead, { directives, from }: GoverningDirectives, rules: FreshnessRules): number {
+  const expiresMs = from === 'targeted' ? undefined : expiresIn(response);
+  return directives.sMaxageMs ?? directives.maxAgeMs ?? expiresMs ?? heuristicLifetime(response, directives, rules);
 }
 
-/** 5.3: Expires less Date; an Expires that is no date, `0` above all, lies in the past. Undefined without the field. */
+/** 5.3: Expires less Date. An Expires that is not a date, such as `0`, is in the past. Undefined without the field. */
 function expiresIn({ headers, receivedAt }: ReceivedHead): number | undefined {
   const value = fieldValue(headers, 'expires');
   if (value === undefined) return undefined;
@@ -202,7 +185,7 @@ export function mayGuess(status: number, directives: ResponseDirectives): boolea
   return directives.public || HEURISTIC_STATUSES.has(status);
 }
 
-/** 4.2.2: a share of the time since the last change. Without Last-Modified there is nothing to guess from. */
+/** 4.2.2: a share of the time since the last change; 0 without Last-Modified. */
 function heuristicLifetime(
   { status, headers, receivedAt }: ReceivedHead,
   directives: ResponseDirectives,
@@ -216,12 +199,12 @@ function heuristicLifetime(
   return Math.floor(Math.min(unchangedMs * rules.heuristicShare, rules.heuristicMaxMs));
 }
 
-/** 4.2.3: how old it is, in milliseconds. */
+/** 4.2.3. */
 export function ageMs(entry: Pick<Freshness, 'bornAt'>, now: EpochMs): number {
   return Math.max(0, now - entry.bornAt);
 }
 
-/** 5.1: the value of the Age field: whole seconds, never more than a field can hold. */
+/** 5.1: the value of the Age field, in whole seconds, at most 2^31. */
 export function ageSeconds(entry: Pick<Freshness, 'bornAt'>, now: EpochMs): number {
   return Math.min(2 ** 31, Math.floor(ageMs(entry, now) / 1_000));
 }

@@ -1,13 +1,11 @@
-/**
- * What a request that changes something makes worthless (RFC 9111 4.4).
- */
+/** Which stored responses an unsafe request makes invalid (RFC 9111 4.4). Pure. */
 
-/** RFC 9110 9.2.1. A method that is not known is not known to be safe. */
+/** RFC 9110 9.2.1. Unknown methods count as unsafe. */
 const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 
 export interface UnsafeExchange {
   readonly method: string;
-  /** The absolute URI that was asked for. */
+  /** The absolute target URI. */
   readonly uri: string;
   readonly status: number;
   readonly location: string | undefined;
@@ -15,9 +13,9 @@ export interface UnsafeExchange {
 }
 
 /**
- * The absolute URIs whose stored responses must go: the target, and what
- * Location and Content-Location name on the same origin (never elsewhere, or
- * one site could empty another's cache). None after an error.
+ * The absolute URIs whose stored responses become invalid: the target, and those
+ * in Location and Content-Location if they are of the same origin; otherwise one
+ * site could empty the cache of another. None after an error.
  */
 export function invalidatedBy(exchange: UnsafeExchange): readonly string[] {
   const { method, uri, status, location, contentLocation } = exchange;

@@ -1,34 +1,34 @@
 /**
- * Parts of a representation (RFC 9111 3.3, 3.4): which of them may be put
- * together, what of a whole they cover and what is still missing. Spans in and
- * out are ascending and apart from each other.
+ * Ranges of an incomplete response (RFC 9111 3.3, 3.4): which may be joined, what
+ * they cover of the whole and what is missing. Spans given and returned are in
+ * ascending order; no two touch or overlap.
  */
 import { etagsMatchStrongly } from '../../src/http/etag.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import { type HeaderList, headerOf } from '../../src/http/reply.js';
 
-/** 3.4: only what shares a strong validator, and is of one size, is known to be of one piece. */
+/** 3.4: ranges are of the same representation if they share a strong validator and the size of the whole. */
 export function combinable(
   stored: { readonly headers: HeaderList; readonly sizeBytes: number | null },
   received: { readonly headers: HeaderList; readonly sizeBytes: number | null },
 ): boolean {
-  const held = headerOf(stored.headers, 'etag');
+  const known = headerOf(stored.headers, 'etag');
   const given = headerOf(received.headers, 'etag');
-  if (held === undefined || given === undefined || !etagsMatchStrongly(held, given)) return false;
+  if (known === undefined || given === undefined || !etagsMatchStrongly(known, given)) return false;
   return stored.sizeBytes !== null && stored.sizeBytes === received.sizeBytes;
 }
 
-/** The spans with one more, joined where they touch or overlap. */
+/** Adds a span; it is joined with those that it touches or overlaps. */
 export function addSpan(spans: readonly ByteSpan[], added: ByteSpan): readonly ByteSpan[] {
   const before = spans.filter((span) => span.last + 1 < added.first);
-  const behind = spans.filter((span) => span.first > added.last + 1);
+  const after = spans.filter((span) => span.first > added.last + 1);
   const touching = spans.filter((span) => span.last + 1 >= added.first && span.first <= added.last + 1);
   const first = Math.min(added.first, ...touching.map((span) => span.first));
   const last = Math.max(added.last, ...touching.map((span) => span.last));
-  return [...before, { first, last }, ...behind];
+  return [...before, { first, last }, ...after];
 }
 
-/** What of `wanted` the spans do not cover. Empty: they hold all of it. */
+/** What the spans do not cover of `wanted`. */
 export function missingOf(spans: readonly ByteSpan[], wanted: ByteSpan): readonly ByteSpan[] {
   const missing: ByteSpan[] = [];
   let next = wanted.first;
@@ -42,7 +42,7 @@ export function missingOf(spans: readonly ByteSpan[], wanted: ByteSpan): readonl
   return missing;
 }
 
-/** RFC 9110 14.2: the Range that asks for one span. */
+/** RFC 9110 14.2: the value of Range for one span. */
 export function rangeField(span: ByteSpan): string {
   return `bytes=${span.first}-${span.last}`;
 }

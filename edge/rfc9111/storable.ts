@@ -1,7 +1,6 @@
 /**
- * Whether a response may be kept, and what of it (RFC 9111 3): one pure answer,
- * with everything an Entry needs, or the reason why not. What a refused
- * response would have been good for is no concern of this file.
+ * Whether a response may be stored (RFC 9111 3): the head of its entry, or the
+ * reason why not. Pure.
  */
 
 import type { EpochMs } from '../../src/clock.js';
@@ -26,9 +25,9 @@ import { type FreshnessRules, freshness, type LifetimeOverride, mayGuess, type R
 import { selectedBy } from './vary.js';
 
 export const STORE_REFUSALS = [
-  /** 3: neither GET nor HEAD, nor a POST that says where it would be found. */
+  /** 3: not GET or HEAD, nor a POST whose response is valid for GET. */
   'method',
-  /** Interim, 304, or one whose meaning must be known (5.2.2.3) and is not. */
+  /** Interim, 304, or unknown with must-understand (5.2.2.3). */
   'status',
   /** 5.2.1.5 */
   'request_no_store',
@@ -36,50 +35,50 @@ export const STORE_REFUSALS = [
   'no_store',
   /** 5.2.2.7 */
   'private',
-  /** 3.5: asked for with a credential, and not said to be for others. */
+  /** 3.5: the request had a credential, and the response does not allow sharing. */
   'authorization',
   /** 4.1: `*` */
   'vary',
-  /** 3: nothing says how long, and the status allows no guess. */
+  /** 3: no lifetime is stated, and the status allows no heuristic one. */
   'no_freshness',
-  /** Stale on arrival, with nothing to revalidate it by and no time in which it may be served stale. */
+  /** Stale on arrival, without a validator, and never to be served stale. */
   'no_use',
-  /** 3.3, 3.4: a part that could not be told from, or joined with, others. */
+  /** 3.3, 3.4: a range that could not be joined with others. */
   'partial',
-  /** Its own end (Sunset) has come. */
+  /** Its Sunset has passed. */
   'ended',
 ] as const;
 export type StoreRefusal = (typeof STORE_REFUSALS)[number];
 
-/** All of an Entry but its names, which the caller gives it, and its size where the head does not tell. */
+/** An Entry without its keys, which the caller adds. */
 export type StoredHead = Omit<Entry, 'key' | 'primaryKey'>;
 
 export type Storable =
   | { readonly kind: 'store'; readonly head: StoredHead }
-  /** 3.4: one part of a representation, for whoever keeps parts; `head` is that of the whole, with status 200. */
+  /** 3.4: one range of a representation. `head` is that of the whole, with status 200. */
   | { readonly kind: 'store_range'; readonly head: StoredHead; readonly span: ByteSpan }
   | { readonly kind: 'refuse'; readonly reason: StoreRefusal };
 
 export interface StorableRequest {
   readonly method: string;
   header(name: string): string | undefined;
-  /** The absolute URI asked for; needed for POST alone. */
+  /** The absolute target URI. Needed for POST alone. */
   readonly uri?: string;
 }
 
-/** `media`: origin and edge are one service and the edge asks the gate. `off`: a shared cache before any origin. */
+/** `media`: origin and edge are one service, and the gate authorises callers. `off`: a shared cache before any origin. */
 export type CacheMode = 'media' | 'off';
 
 export interface StorableRules {
   readonly mode: CacheMode;
   readonly freshness: FreshnessRules;
-  /** Whether parts are kept at all. */
+  /** Whether incomplete responses are stored at all. */
   readonly incomplete: boolean;
 }
 
 export interface StorableQuestion {
   readonly request: StorableRequest;
-  /** As received, Connection included. */
+  /** As received, with Connection. */
   readonly response: ReceivedHead;
   readonly now: EpochMs;
   readonly rules: StorableRules;
@@ -88,19 +87,19 @@ export interface StorableQuestion {
 
 export function storable({ request, response, now, rules, override }: StorableQuestion): Storable {
   const governing = governingDirectives(response.headers, rules.freshness.targetedFields);
-  const part = response.status === 206 ? partOf(response.headers) : undefined;
-  const reason = refusal(request, response, governing.directives, part, rules);
+  const range = response.status === 206 ? rangeOf(response.headers) : undefined;
+  const reason = refusal(request, response, governing.directives, range, rules);
   if (reason !== undefined) return { kind: 'refuse', reason };
   const selected = selectedBy(response.headers, request);
-  // 4.1: what no request can select is of no use.
+  // 4.1: no later request could select it.
   if (selected === 'never') return { kind: 'refuse', reason: 'vary' };
-  // Our own origin says how old its answers are, and its clock may differ from ours.
+  // Our own origin sends Age, and its clock may differ from ours.
   const ageSource = rules.mode === 'media' ? 'age' : 'age_and_date';
   const times = freshness(response, governing, rules.freshness, ageSource, override);
   const explicit = isExplicit(response.headers, governing) || (override?.ttlMs ?? null) !== null;
-  // 3, last point: a lifetime, `public`, or a status that allows a guess.
+  // 3, last point: a lifetime, `public`, or a status that allows a heuristic lifetime.
   if (!explicit && !mayGuess(response.status, governing.directives)) return { kind: 'refuse', reason: 'no_freshness' };
-  // RFC 9110 9.3.3: an answer to POST needs its lifetime stated.
+  // RFC 9110 9.3.3: the response to a POST must state its lifetime.
   if (request.method === 'POST' && !explicit) return { kind: 'refuse', reason: 'no_freshness' };
   const deleteAt = rules.mode === 'media' ? endOf(response, times.bornAt) : Number.POSITIVE_INFINITY;
   if (deleteAt <= now) return { kind: 'refuse', reason: 'ended' };
@@ -110,8 +109,8 @@ export function storable({ request, response, now, rules, override }: StorableQu
   const headers = storedFields(response, governing.directives);
   const head: StoredHead = {
     mediaId: rules.mode === 'media' ? mediaIdOf(response.headers) : null,
-    status: part === undefined ? response.status : 200,
-    headers: part === undefined ? headers : wholeFields(headers, part.sizeBytes),
+    status: range === undefined ? response.status : 200,
+    headers: range === undefined ? headers : wholeFields(headers, range.sizeBytes),
     selectedBy: selected,
     requestedAt: response.requestedAt,
     receivedAt: response.receivedAt,
@@ -121,33 +120,33 @@ export function storable({ request, response, now, rules, override }: StorableQu
     errorUntil: Math.min(errorUntil, deleteAt),
     deleteAt,
     audience: rules.mode === 'off' || governing.directives.public ? 'anyone' : 'authorised',
-    sizeBytes: part?.sizeBytes ?? contentLength(response.headers),
+    sizeBytes: range?.sizeBytes ?? contentLength(response.headers),
     sha256: sha256Of(response),
   };
-  return part === undefined ? { kind: 'store', head } : { kind: 'store_range', head, span: part.span };
+  return range === undefined ? { kind: 'store', head } : { kind: 'store_range', head, span: range.span };
 }
 
-/** 3, point by point; undefined where none forbids it. */
+/** 3, point by point. Undefined if no point forbids storing. */
 function refusal(
   request: StorableRequest,
   response: ReceivedHead,
   directives: ResponseDirectives,
-  part: Part | undefined,
+  range: KnownRange | undefined,
   rules: StorableRules,
 ): StoreRefusal | undefined {
   if (!methodAllows(request, response)) return 'method';
   if (!statusAllows(response.status, directives)) return 'status';
   if (requestDirectives(request).noStore) return 'request_no_store';
-  // 5.2.2.3: must-understand, where the status is understood, takes the place of no-store.
+  // 5.2.2.3: if the status is understood, must-understand overrides no-store.
   if (directives.noStore && !directives.mustUnderstand) return 'no_store';
   if (directives.private === 'all') return 'private';
   if (request.header('authorization') !== undefined && !allowsSharing(directives)) return 'authorization';
-  if (response.status === 206 && (part === undefined || !rules.incomplete || request.method !== 'GET'))
+  if (response.status === 206 && (range === undefined || !rules.incomplete || request.method !== 'GET'))
     return 'partial';
   return undefined;
 }
 
-/** RFC 9110 9.3.1 to 9.3.3. HEAD is kept by whoever keeps heads; a POST only where it says that GET would find the same. */
+/** RFC 9110 9.3.1 to 9.3.3: POST only if its Content-Location says that a GET of the target gets the same response. */
 function methodAllows(request: StorableRequest, response: ReceivedHead): boolean {
   if (request.method === 'GET' || request.method === 'HEAD') return true;
   if (request.method !== 'POST' || request.uri === undefined) return false;
@@ -156,24 +155,24 @@ function methodAllows(request: StorableRequest, response: ReceivedHead): boolean
   return new URL(location, request.uri).href === new URL(request.uri).href;
 }
 
-/** RFC 9110 15, and the IANA registry of final status codes: those whose meaning for a cache is known here. */
+/** RFC 9110 15 and the IANA registry: the final status codes that this cache understands. */
 const UNDERSTOOD: ReadonlySet<number> = new Set([
   200, 201, 202, 203, 204, 205, 206, 300, 301, 302, 303, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409,
   410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 425, 426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 511,
 ]);
 
-/** 3: final, understood where it must be; 304 freshens what is stored and is never stored itself. */
+/** 3: final, and understood if must-understand demands it. A 304 updates a stored response and is not stored itself. */
 function statusAllows(status: number, directives: ResponseDirectives): boolean {
   if (status < 200 || status > 599 || status === 304) return false;
   return !directives.mustUnderstand || UNDERSTOOD.has(status);
 }
 
-/** 3.5: the directives that let a shared cache keep what was asked for with a credential. */
+/** 3.5: the directives that let a shared cache store the response to a request with a credential. */
 function allowsSharing(directives: ResponseDirectives): boolean {
   return directives.mustRevalidate || directives.public || directives.sMaxageMs !== undefined;
 }
 
-/** 4.2.1: whether the response itself says how long it is fresh, if only that it is not. */
+/** 4.2.1: whether the response states its lifetime, be it 0. */
 function isExplicit(headers: HeaderList, { directives, from }: GoverningDirectives): boolean {
   if (directives.maxAgeMs !== undefined || directives.sMaxageMs !== undefined) return true;
   return from !== 'targeted' && headerOf(headers, 'expires') !== undefined;
@@ -184,14 +183,14 @@ function hasValidator(headers: HeaderList): boolean {
 }
 
 /**
- * 3.1: end-to-end fields, without those that no-cache or private name. The
- * former could be sent again after a revalidation only, the latter never; kept
- * are neither. RFC 9110 6.6.1: with the Date that the answer lacks.
+ * 3.1: the end-to-end fields without those that no-cache or private name. Fields
+ * named by no-cache could be sent after a revalidation, those named by private
+ * never; neither are stored. RFC 9110 6.6.1: a missing Date is added.
  */
 function storedFields(response: ReceivedHead, directives: ResponseDirectives): HeaderList {
-  const withheld = new Set([...namesIn(directives.noCache), ...namesIn(directives.private)]);
-  const crossing = endToEnd(response.headers);
-  const kept = withheld.size === 0 ? crossing : crossing.filter(([name]) => !withheld.has(name));
+  const named = new Set([...namesIn(directives.noCache), ...namesIn(directives.private)]);
+  const all = endToEnd(response.headers);
+  const kept = named.size === 0 ? all : all.filter(([name]) => !named.has(name));
   const date = fieldValue(kept, 'date');
   if (date !== undefined && parseHttpDate(date, response.receivedAt) !== undefined) return kept;
   return [...kept.filter(([name]) => name !== 'date'), ['date', formatHttpDate(response.receivedAt)]];
@@ -202,9 +201,9 @@ function namesIn(scope: FieldScope): readonly string[] {
 }
 
 /**
- * RFC 8594: when the media ends; 0 for a Sunset that is no date, which keeps
- * nothing alive. Where the origin's clock is ahead of ours, so long after its
- * answer was made as it says itself, or our clock would prolong it.
+ * RFC 8594: when the media expires. An invalid Sunset counts as passed. If our
+ * clock is behind the origin's, Sunset less Date, counted from when the response
+ * was made, ends earlier than Sunset itself; the earlier one counts.
  */
 function endOf({ headers, receivedAt }: ReceivedHead, bornAt: EpochMs): EpochMs {
   const value = fieldValue(headers, 'sunset');
@@ -218,7 +217,7 @@ function mediaIdOf(headers: HeaderList): MediaId | null {
   return parseMediaId(headerOf(headers, MEDIA_ID) ?? '') ?? null;
 }
 
-/** RFC 9530: of the representation or, for a 200 the same, of the content. */
+/** RFC 9530: of the representation, or of the content, which is the same unless it is a range. */
 function sha256Of({ status, headers }: ReceivedHead): string | null {
   const representation = readDigest(fieldValue(headers, 'repr-digest'));
   if (representation.kind === 'sha256') return representation.sha256;
@@ -226,13 +225,13 @@ function sha256Of({ status, headers }: ReceivedHead): string | null {
   return content?.kind === 'sha256' ? content.sha256 : null;
 }
 
-interface Part {
+interface KnownRange {
   readonly span: ByteSpan;
   readonly sizeBytes: number;
 }
 
-/** 3.4: a single part, of a known whole, under a strong validator, and as long as it says. */
-function partOf(headers: HeaderList): Part | undefined {
+/** 3.4: a single range of a whole of known size, with a strong validator and the announced length. */
+function rangeOf(headers: HeaderList): KnownRange | undefined {
   const range = parseContentRange(fieldValue(headers, 'content-range'));
   const etag = headerOf(headers, 'etag');
   if (range === undefined || range.sizeBytes === null || etag === undefined || !isStrongEtag(etag)) return undefined;
@@ -241,10 +240,10 @@ function partOf(headers: HeaderList): Part | undefined {
   return { span: range.span, sizeBytes: range.sizeBytes };
 }
 
-/** The fields of the whole that a part belongs to. */
+/** The fields of the whole that a range belongs to. */
 function wholeFields(headers: HeaderList, sizeBytes: number): HeaderList {
-  const kept = headers.filter(([name]) => !OF_ONE_PART.has(name));
+  const kept = headers.filter(([name]) => !OF_ONE_RANGE.has(name));
   return [...kept, ['content-length', String(sizeBytes)]];
 }
 
-const OF_ONE_PART: ReadonlySet<string> = new Set(['content-digest', 'content-length', 'content-range']);
+const OF_ONE_RANGE: ReadonlySet<string> = new Set(['content-digest', 'content-length', 'content-range']);

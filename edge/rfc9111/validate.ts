@@ -1,8 +1,7 @@
 /**
- * Validation of what is stored (RFC 9111 4.3): the conditions that a request to
- * the origin carries, which stored responses an answer of 304 or to a HEAD
- * speaks of, and their heads made new. Pure; storing what comes out is up to
- * the caller.
+ * Validation of stored responses (RFC 9111 4.3): the conditions for the request
+ * to the origin, which stored responses a 304 or a response to HEAD speaks of, and
+ * how it updates their heads. Pure: the caller stores the result.
  */
 import { etagsMatchStrongly, etagsMatchWeakly, isEtag, isStrongEtag } from '../../src/http/etag.js';
 import { endToEnd, fieldValue } from '../../src/http/fields.js';
@@ -13,23 +12,23 @@ import { type Storable, type StorableQuestion, storable } from './storable.js';
 
 type Stored = Pick<Entry, 'headers' | 'bornAt'>;
 
-/** As many stored responses as one request asks about; a longer list costs more than it saves. */
+/** Most entity tags in one request. A longer list would cost more than it saves. */
 const ETAGS_MAX = 8;
 
 /**
- * 4.3.1: the conditions that ask whether one of these stored responses still
- * holds. The one that the request selects: its entity tag and its date. The
- * variants of a target of which it selects none: their entity tags, since a date
- * does not tell variants apart. None where nothing could be asked, so that the
- * request fetches anew.
+ * 4.3.1: the conditions that ask whether one of these stored responses is still
+ * valid. For the one that the request selects: its entity tag and its date. For
+ * variants of which the request selects none: their entity tags, because a date
+ * does not distinguish variants. Without validators there are no conditions, and
+ * the request fetches anew.
  *
- * Take the client's own conditions and Range out of the request that these join.
+ * The request must not contain the client's own conditions or Range.
  */
 export function preconditions(stored: readonly Stored[], selected: boolean): HeaderList {
   const etags = new Set<string>();
   for (const { headers } of stored) {
     const etag = headerOf(headers, 'etag');
-    // As it was sent: an origin that leaves out the quotes may want it back without them.
+    // As it was received: an origin that sends it without quotes may want it back without them.
     if (etag !== undefined && (isEtag(etag) || selected)) etags.add(etag);
   }
   const fields: [string, string][] = [];
@@ -40,7 +39,7 @@ export function preconditions(stored: readonly Stored[], selected: boolean): Hea
   return fields;
 }
 
-/** Request fields that must not go on beside `preconditions`: they are judged here, against what comes back. */
+/** Request fields that are not forwarded beside `preconditions`: this cache evaluates them against the response. */
 export const REPLACED_BY_PRECONDITIONS: ReadonlySet<string> = new Set([
   'if-match',
   'if-modified-since',
@@ -52,13 +51,10 @@ export const REPLACED_BY_PRECONDITIONS: ReadonlySet<string> = new Set([
 
 export type Identified<E> =
   | { readonly kind: 'update'; readonly entries: readonly E[] }
-  /** 4.3.4: it names a representation that is not stored. Nothing may be updated: fetch anew, unconditionally. */
+  /** 4.3.4: it names a representation that is not stored. Nothing is updated, and the response is fetched anew. */
   | { readonly kind: 'contradicts' };
 
-/**
- * 4.3.4: which stored responses a 304 speaks of. `asked` are those that the
- * conditions of its request were made from.
- */
+/** 4.3.4: which stored responses a 304 speaks of. `asked` are those that its request named in its conditions. */
 export function identify<E extends Stored>(asked: readonly E[], received: HeaderList): Identified<E> {
   const etag = headerOf(received, 'etag');
   if (etag !== undefined && isStrongEtag(etag)) {
@@ -70,25 +66,25 @@ export function identify<E extends Stored>(asked: readonly E[], received: Header
     const newest = newestOf(asked.filter((entry) => corresponds(entry.headers, etag, modified)));
     return newest === undefined ? { kind: 'contradicts' } : { kind: 'update', entries: [newest] };
   }
-  // 4.3.4 speaks of a stored response without a validator only. Many origins leave validators out of a 304; where
-  // one response alone was asked about by its own validators, there is no other that it could mean.
+  // 4.3.4 has this for a stored response without a validator. Many origins leave validators out of a 304; if one
+  // stored response alone was named by its validators, the 304 can mean no other.
   const [only] = asked;
   return only !== undefined && asked.length === 1 ? { kind: 'update', entries: [only] } : { kind: 'contradicts' };
 }
 
-/** Whether weak validators are those of a stored response: all that both have are the same, and one is. */
+/** Whether weak validators match those of a stored response: at least one is in both, and all that are in both are equal. */
 function corresponds(headers: HeaderList, etag: string | undefined, modified: string | undefined): boolean {
-  const heldEtag = headerOf(headers, 'etag');
-  const heldModified = headerOf(headers, 'last-modified');
-  const sameEtag = etag === undefined || heldEtag === undefined || sameValidator(heldEtag, etag);
-  const sameModified = modified === undefined || heldModified === undefined || heldModified === modified;
+  const ownEtag = headerOf(headers, 'etag');
+  const ownModified = headerOf(headers, 'last-modified');
+  const sameEtag = etag === undefined || ownEtag === undefined || sameValidator(ownEtag, etag);
+  const sameModified = modified === undefined || ownModified === undefined || ownModified === modified;
   const compared =
-    (etag !== undefined && heldEtag !== undefined) || (modified !== undefined && heldModified !== undefined);
+    (etag !== undefined && ownEtag !== undefined) || (modified !== undefined && ownModified !== undefined);
   return compared && sameEtag && sameModified;
 }
 
-function sameValidator(held: string, given: string): boolean {
-  return held === given || etagsMatchWeakly(held, given);
+function sameValidator(own: string, given: string): boolean {
+  return own === given || etagsMatchWeakly(own, given);
 }
 
 function newestOf<E extends Stored>(entries: readonly E[]): E | undefined {
@@ -98,10 +94,7 @@ function newestOf<E extends Stored>(entries: readonly E[]): E | undefined {
   );
 }
 
-/**
- * 3.2: what the body that is kept depends on stays as it was stored, whatever a
- * newer head says of it.
- */
+/** 3.2: fields that describe the stored body. A newer head does not replace them. */
 const NOT_UPDATED: ReadonlySet<string> = new Set([
   'content-digest',
   'content-encoding',
@@ -112,13 +105,13 @@ const NOT_UPDATED: ReadonlySet<string> = new Set([
   'repr-digest',
 ]);
 
-/** Said of one message, not of the representation: an old one beside a new head would be false. */
+/** Fields that describe one message, not the representation. Old ones do not stay beside a newer head. */
 const OF_ONE_MESSAGE: ReadonlySet<string> = new Set(['age', 'cache-status', 'date', 'via', 'warning']);
 
-/** 3.2: the stored fields with those of a newer head in their place. A validator that was missing is added. */
+/** 3.2: the stored fields, replaced by those of a newer head. A missing validator is added. */
 export function mergeFields(stored: HeaderList, received: HeaderList): HeaderList {
   const given = endToEnd(received).filter(
-    ([name]) => !NOT_UPDATED.has(name) || !stored.some(([held]) => held === name),
+    ([name]) => !NOT_UPDATED.has(name) || !stored.some(([storedName]) => storedName === name),
   );
   const replaced = new Set(given.map(([name]) => name));
   const kept = stored.filter(([name]) => !replaced.has(name) && !OF_ONE_MESSAGE.has(name));
@@ -130,30 +123,27 @@ export interface FreshenQuestion extends Omit<StorableQuestion, 'response'> {
   readonly received: ReceivedHead;
 }
 
-/**
- * 4.3.4: the stored response's head made new by a 304, or by an answer to HEAD.
- * `refuse`: the new head forbids to keep it; serve it this once and drop it.
- */
+/** 4.3.4: the head of a stored response, updated by a 304 or a response to HEAD. `refuse`: the new head forbids storing. */
 export function freshen({ entry, received, ...question }: FreshenQuestion): Storable {
   const headers = mergeFields(entry.headers, received.headers);
   const outcome = storable({ ...question, response: { ...received, status: entry.status, headers } });
   if (outcome.kind !== 'store') return outcome;
-  // What selects it was said by the request that first fetched it, where Vary is still the same.
+  // Under the same Vary, the fields of the request that first fetched it still select it.
   const sameVary = fieldValue(headers, 'vary') === fieldValue(entry.headers, 'vary');
   return sameVary ? { kind: 'store', head: { ...outcome.head, selectedBy: entry.selectedBy } } : outcome;
 }
 
 export type HeadVerdict =
-  /** The stored response is the one that a GET would get: freshen it. */
+  /** A GET would get the stored response: update it. */
   | 'freshen'
-  /** It is another by now: it counts as stale. */
+  /** A GET would get another one. */
   | 'stale'
-  /** It tells nothing of what is stored. */
+  /** It says nothing about the stored response. */
   | 'nothing';
 
 /**
- * 4.3.5: what the answer to a HEAD says of a stored response to GET that it could
- * have selected. One with nothing that could be compared may be about anything.
+ * 4.3.5: what the response to a HEAD says about the stored response to a GET. If
+ * nothing in them can be compared, the stored one counts as stale.
  */
 export function judgeByHead(entry: Pick<Entry, 'headers' | 'sizeBytes'>, received: ReceivedHead): HeadVerdict {
   if (received.status !== 200) return 'nothing';
@@ -166,6 +156,6 @@ export function judgeByHead(entry: Pick<Entry, 'headers' | 'sizeBytes'>, receive
   }
   const length = headerOf(received.headers, 'content-length');
   if (length === undefined) return compared ? 'freshen' : 'stale';
-  const held = entry.sizeBytes === null ? headerOf(entry.headers, 'content-length') : String(entry.sizeBytes);
-  return length === held ? 'freshen' : 'stale';
+  const ownLength = entry.sizeBytes === null ? headerOf(entry.headers, 'content-length') : String(entry.sizeBytes);
+  return length === ownLength ? 'freshen' : 'stale';
 }
