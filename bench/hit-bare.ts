@@ -1,7 +1,7 @@
 /**
- * The platform's own limit for a hit: node:http with the answers ready in
- * memory and nothing decided. A process of its own; it is also the origin that
- * nginx and Varnish fill from in `bench/hit.ts`.
+ * The limit of the platform for a hit: node:http with the answers ready in
+ * memory and nothing to decide. It runs as a process of its own, and is also the
+ * origin of nginx and Varnish in `bench/hit.ts`.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';

@@ -1,19 +1,20 @@
 /**
- * Asks for one thing again and again over so many kept connections, one request
- * at a time on each, and counts the answers. A process of its own, so that its
- * work is nobody else's. Plain sockets: it has to cost little beside a server.
+ * Sends the same request again and again over a number of connections, one at a
+ * time on each, and checks the answers. It runs as a process of its own, so that
+ * its work is not measured with that of a server. It uses plain sockets, because
+ * it must cost little compared with a server.
  */
 import { createHash } from 'node:crypto';
 import { connect } from 'node:net';
 
 export interface LoadTask {
   readonly port: number;
-  /** The whole head of the request, its empty line included. */
+  /** The whole head of the request, with its empty line. */
   readonly request: string;
   readonly connections: number;
   readonly requests: number;
   readonly status: number;
-  /** Lower-case hex of the body that must come; null where none comes. */
+  /** The hash of the expected body in lower-case hex; null if there is none. */
   readonly sha256: string | null;
 }
 
@@ -40,7 +41,7 @@ function client(task: LoadTask, another: () => boolean): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = connect(task.port, '127.0.0.1');
     socket.setNoDelay(true);
-    let held: Buffer = Buffer.alloc(0);
+    let received: Buffer = Buffer.alloc(0);
     let bodyLeft = -1;
     let first: Buffer[] | undefined = [];
     const next = (): void => {
@@ -51,7 +52,7 @@ function client(task: LoadTask, another: () => boolean): Promise<void> {
       bodyLeft = -1;
       if (first !== undefined && task.sha256 !== null) {
         const sha256 = createHash('sha256').update(Buffer.concat(first)).digest('hex');
-        if (sha256 !== task.sha256) socket.destroy(new Error('the body is not what was asked for'));
+        if (sha256 !== task.sha256) socket.destroy(new Error('the body is not the expected one'));
       }
       first = undefined;
       next();
@@ -60,21 +61,21 @@ function client(task: LoadTask, another: () => boolean): Promise<void> {
       first?.push(chunk);
       bodyLeft -= chunk.length;
       if (bodyLeft === 0) done();
-      else if (bodyLeft < 0) socket.destroy(new Error('more came than was said'));
+      else if (bodyLeft < 0) socket.destroy(new Error('the body is longer than its Content-Length'));
     };
     socket.on('data', (chunk: Buffer) => {
       if (bodyLeft > 0) {
         take(chunk);
         return;
       }
-      held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
-      const end = held.indexOf(HEAD_END);
+      received = received.length === 0 ? chunk : Buffer.concat([received, chunk]);
+      const end = received.indexOf(HEAD_END);
       if (end < 0) return;
-      const head = held.toString('latin1', 0, end);
-      const rest = held.subarray(end + HEAD_END.length);
-      held = Buffer.alloc(0);
+      const head = received.toString('latin1', 0, end);
+      const rest = received.subarray(end + HEAD_END.length);
+      received = Buffer.alloc(0);
       if (!head.startsWith(`HTTP/1.1 ${task.status} `)) {
-        socket.destroy(new Error(`answered ${head.slice(0, 300)}`));
+        socket.destroy(new Error(`unexpected answer ${head.slice(0, 300)}`));
         return;
       }
       bodyLeft = task.sha256 === null ? 0 : Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1]);

@@ -1,9 +1,9 @@
 /**
- * What a memory hit costs: processor time per request, of the edge beside a bare
- * node:http server with its answers ready, and beside nginx and Varnish where
- * they are installed. Processor time is read from the system (Linux), so a busy
- * machine shows in requests per second but hardly in it. Only the edge checks a
- * token; the others could not.
+ * The cost of a memory hit: processor time per request of the edge, compared
+ * with a bare node:http server that has its answers ready, and with nginx and
+ * Varnish if they are installed. Processor time is read from the system (Linux),
+ * so a busy machine changes the requests per second but hardly this figure. Only
+ * the edge checks a token; the others cannot.
  */
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -26,11 +26,11 @@ const SIZES = [
 interface Server {
   readonly name: string;
   readonly port: number;
-  /** Fields beside Host. */
+  /** Fields besides Host. */
   readonly fields: string;
-  /** What to ask for: by the index in SIZES, then the thumbnail. */
+  /** The paths: by index in SIZES, then the thumbnail. */
   readonly paths: readonly string[];
-  /** Every process that answers. */
+  /** All processes of the server. */
   pids(): readonly number[];
 }
 
@@ -87,7 +87,7 @@ async function main(): Promise<void> {
       for (const server of servers) {
         const body = bodies[each.size] ?? Buffer.alloc(0);
         const measured = await measure(load, server, each, body);
-        // The first round warms every cache and compiler.
+        // The first round warms the caches and the compiler.
         if (round >= 0) cost.get(server.name)?.push(measured);
       }
     }
@@ -134,7 +134,7 @@ function middle(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-/** The edge twice: private media with a token, public media without; and the thumbnail of a picture. */
+/** The edge twice: private media with a token, public media without one. Also the thumbnail of a picture. */
 async function startEdge(documents: readonly Buffer[]): Promise<{ edges: Server[]; thumbnail: Buffer }> {
   const service = await startService(folder);
   stops.push(() => service.stop());
@@ -157,7 +157,7 @@ async function startEdge(documents: readonly Buffer[]): Promise<{ edges: Server[
   const [kept, open] = [await pathsOf(false), await pathsOf(true)];
   const thumbnail = await thumbnailAt(service.edge + (open.at(-1) ?? ''));
   const edge = { port: Number(new URL(service.edge).port), pids: () => processesIn(folder, 'edge') };
-  if (edge.pids().length === 0) throw new Error('the process of the edge is not found');
+  if (edge.pids().length === 0) throw new Error('the process of the edge was not found');
   const accept = 'Accept: image/avif,image/webp,*/*\r\n';
   const edges = [
     { ...edge, name: 'edge, token', fields: `${accept}Authorization: ${authorization}\r\n`, paths: kept },
@@ -166,14 +166,14 @@ async function startEdge(documents: readonly Buffer[]): Promise<{ edges: Server[
   return { edges, thumbnail };
 }
 
-/** Once it is made. */
+/** Waits until it is made. */
 async function thumbnailAt(url: string): Promise<Buffer> {
   for (let attempt = 1; attempt <= 20; attempt += 1) {
     const answer = await fetch(url, { headers: { accept: 'image/webp' } });
     const bytes = Buffer.from(await answer.arrayBuffer());
     if (answer.status === 200) return bytes;
   }
-  throw new Error('the thumbnail is not made');
+  throw new Error('the thumbnail was not made');
 }
 
 async function startBare(files: readonly string[]): Promise<Server> {
@@ -222,7 +222,7 @@ async function startVarnish(origin: number, paths: readonly string[]): Promise<S
 }
 
 function absent(program: string): [] {
-  process.stdout.write(`${program} is not installed: left out\n`);
+  process.stdout.write(`${program} is not installed and is left out\n`);
   return [];
 }
 
@@ -242,7 +242,7 @@ async function untilAnswers(port: number): Promise<void> {
   throw last;
 }
 
-/** User and system time so far, of all of them. */
+/** User and system time of all of them until now. */
 function cpuMs(pids: readonly number[]): number {
   let ticks = 0;
   for (const pid of pids) {
@@ -256,7 +256,7 @@ function allPids(): number[] {
   return readdirSync('/proc').map(Number).filter(Number.isInteger);
 }
 
-/** A process and all below it. */
+/** A process and its descendants. */
 function family(child: ChildProcess): number[] {
   const parents = new Map(allPids().map((pid) => [pid, parentOf(pid)]));
   const isIn = (pid: number): boolean => pid === child.pid || (pid > 1 && isIn(parents.get(pid) ?? 0));
@@ -271,7 +271,7 @@ function parentOf(pid: number): number {
   }
 }
 
-/** Processes of ours that run in a folder and were started with a word. */
+/** Processes that run in a folder and have a word on their command line. */
 function processesIn(home: string, word: string): number[] {
   return allPids().filter((pid) => {
     try {

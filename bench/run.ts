@@ -1,16 +1,16 @@
 /**
- * `npm run bench NAME [ARGUMENTS]`: runs one benchmark. Each proves that its
- * answers are right before it times anything, and says versions and spread.
+ * `npm run bench NAME [ARGUMENTS]`: runs one benchmark. Each checks that its
+ * answers are right before it measures, and prints versions and spread.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const BENCHMARKS: Readonly<Record<string, { readonly path: string; readonly about: string }>> = {
-  hit: { path: './hit.js', about: 'processor time of a memory hit, beside node:http, nginx and Varnish' },
+  hit: { path: './hit.js', about: 'processor time of a memory hit, compared with node:http, nginx and Varnish' },
   policy: { path: './policy/run.js', about: 'hit ratios of the replacement policies on recorded traces' },
   restart: { path: './restart/run.js', about: 'time and memory to recover the index of a million entries on disk' },
-  thumbs: { path: './thumbs.js', about: 'thumbnails per second, beside the library alone' },
-  upload: { path: './upload.js', about: "uploads per second and MB/s, beside the machine's own limits" },
+  thumbs: { path: './thumbs.js', about: 'thumbnails per second, compared with the library alone' },
+  upload: { path: './upload.js', about: 'uploads per second and MB/s, compared with the limits of the machine' },
 };
 
 const [name = '', ...args] = process.argv.slice(2);

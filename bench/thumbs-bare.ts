@@ -1,8 +1,8 @@
 /**
- * The library's own limit: sharp alone in one process, on files in memory, with
- * nothing kept. Decodes each picture once and makes every thumbnail from the
- * next larger, several pictures at a time; its parent says which and hears how
- * long it took.
+ * The limit of the library: sharp alone in one process, on files in memory,
+ * without storing anything. Decodes each picture once and makes every thumbnail
+ * from the next larger one, several pictures at a time. The parent process sends
+ * the paths and receives the times.
  */
 import { readFileSync } from 'node:fs';
 import sharp, { type Sharp } from 'sharp';
@@ -40,7 +40,7 @@ async function run(task: BareTask): Promise<BareAnswer> {
   return { wallMs: performance.now() - started, cpuMs: (user + system) / 1_000, bytes };
 }
 
-/** Largest first; answers the bytes made. */
+/** The largest first. Returns the number of bytes made. */
 async function renderAll(file: Buffer, { widths, webp, jpeg }: BareTask): Promise<number> {
   let bytes = 0;
   let larger: Sharp = sharp(file, { sequentialRead: true, failOn: 'error' }).autoOrient();

@@ -1,8 +1,8 @@
 /**
- * The whole thumbnail engine (queue, children, store, record) beside sharp
- * alone making the same thumbnails of the same files on the same cores in the
- * same run, and beside `vipsthumbnail`, as people know it, where it is
- * installed. Then the time from an upload to its thumbnails, idle and loaded.
+ * The whole thumbnail engine (queue, children, store, record), compared with
+ * sharp alone, which makes the same thumbnails of the same files on the same
+ * cores in the same run, and with `vipsthumbnail` if it is installed. Then the
+ * time from an upload to its thumbnails, with an idle and a loaded queue.
  *
  *     npm run bench thumbs [PICTURES [ROUNDS]]
  */
@@ -24,13 +24,13 @@ const CORES = cpus().length;
 const { formats, variants } = thumbsConfig();
 const WIDTHS = variants.map(({ width }) => width).toSorted((one, other) => other - one);
 const SEED = 20_260_101;
-/** The kernel counts the CPU time of other processes in these. */
+/** The unit in which the kernel counts the CPU time of processes. */
 const TICK_MS = 10;
-/** Jobs that wait while the latency under load is measured: more than are done in that time. */
+/** Jobs that wait while the latency under load is measured: more than can be done in that time. */
 const BACKLOG = 120;
 const run = promisify(execFile);
 
-/** What chat is made of, by share: photographs of telephones, pictures passed on, screenshots. */
+/** Typical pictures of a chat: photographs of telephones, forwarded pictures, screenshots. */
 const KINDS = [
   { width: 4_000, height: 3_000, type: 'jpeg' },
   { width: 1_600, height: 1_200, type: 'jpeg' },
@@ -76,7 +76,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** Smooth shapes with grain on them, which compress about as photographs do. */
+/** Smooth shapes with grain, which compress about like photographs. */
 async function paintSources(): Promise<readonly { readonly type: string; readonly bytes: Buffer }[]> {
   const random = seeded(SEED);
   return await Promise.all(
@@ -100,7 +100,7 @@ async function paintSources(): Promise<readonly { readonly type: string; readonl
   );
 }
 
-/** The same picture again with another tail is another blob with the same work in it. */
+/** The same picture with other bytes at its end is another blob and causes the same work. */
 function writeRound(
   sources: readonly { readonly bytes: Buffer }[],
   round: number,
@@ -171,13 +171,13 @@ function cpuOfAllMs(): number {
         .split(' ');
       if (Number(fields[1]) === process.pid) ticks += Number(fields[11]) + Number(fields[12]);
     } catch {
-      // It ended in between.
+      // The process has ended meanwhile.
     }
   }
   return (user + system) / 1_000 + ticks * TICK_MS;
 }
 
-/** Every thumbnail has the size that the plan says and looks like the same made in one plain step from the source. */
+/** Checks that every thumbnail has the planned size and looks like one that is made from the source in one step. */
 async function proveRight(
   house: ThumbHouse,
   thumbs: Thumbs,
@@ -210,7 +210,7 @@ async function proveRight(
       checked += 1;
     }
   }
-  say(`proved: ${checked} thumbnails have their size and look like their source`);
+  say(`checked: ${checked} thumbnails have the right size and look like their source`);
 }
 
 function meanDistance(one: Buffer, other: Buffer): number {
@@ -237,12 +237,12 @@ function report(all: readonly { readonly bare: Measured; readonly engine: Measur
   );
   const ratios = all.map(({ bare, engine }) => bare.wallMs / engine.wallMs);
   say(`engine / bare    ${spread(ratios, 2)} by the time it takes`);
-  // On a machine that does other work as well, this says more than the time does.
+  // On a machine that also does other work, this says more than the time.
   const shares = all.map(({ bare, engine }) => bare.cpuMs / engine.cpuMs);
   say(`                 ${spread(shares, 2)} by the CPU time it takes`);
 }
 
-/** One run for each thumbnail and format, as a script would do it, on as many cores. */
+/** One run for each thumbnail and format, as a script would do it, on the same number of cores. */
 async function measureVips(paths: readonly string[]): Promise<void> {
   if (spawnSync('vipsthumbnail', ['--vips-version']).error !== undefined) return say('vipsthumbnail   not installed');
   const started = performance.now();

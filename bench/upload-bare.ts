@@ -1,7 +1,7 @@
 /**
- * The least that a server on this platform can do with an upload: take it with
- * node:http, hash it, write it, sync it, answer. A process of its own, like the
- * service; `bench/upload.ts` measures both with the same client.
+ * The least that a server on this platform can do with an upload: receive it
+ * with node:http, hash it, write it, sync it, answer. It runs as a process of its
+ * own, like the service. `bench/upload.ts` measures both with the same client.
  */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
@@ -28,7 +28,7 @@ const server = createServer((request, response) => {
 server.listen(0, '127.0.0.1', () => process.send?.((server.address() as AddressInfo).port));
 process.once('disconnect', () => process.exit());
 
-/** Writes one chunk while the next is received. */
+/** Writes one chunk while the next one is received. */
 async function writeOut(
   file: FileHandle,
   chunks: AsyncIterable<Buffer>,

@@ -1,10 +1,9 @@
 /**
- * Uploads over a real socket into a real origin, beside what the machine itself
+ * Uploads over a real socket into a real origin, compared with what the machine
  * can do with the same bytes in the same run: hashing them, writing and syncing
- * them as files, and a bare node:http server that does no more than both. Large
- * bodies are measured in MB/s, small ones in durable uploads per second. Where
- * the client shares the processors with the server, the bare server says what
- * is left for any.
+ * them as files, and a bare node:http server that does only these two. Large
+ * bodies are measured in MB/s, small ones in durable uploads per second. Client
+ * and server share the processors, so the bare server shows what is possible.
  */
 import { fork } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -33,7 +32,7 @@ const CASES: readonly Case[] = [
 ];
 const CONCURRENCIES = [1, 16, 64];
 const ROUNDS = 3;
-/** A document: accepted as what it says, and without a thumbnail, so that nothing but the upload is measured. */
+/** A document gets no thumbnail, so that only the upload is measured. */
 const PDF_HEAD = Buffer.from('%PDF-1.7\n');
 
 const folder = mkdtempSync(join(tmpdir(), 'bench-upload-'));
@@ -45,7 +44,7 @@ try {
 
 async function main(): Promise<void> {
   process.stdout.write(
-    `node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown processor'}; random bodies that never repeat; the middle of ${ROUNDS} rounds\n`,
+    `node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown processor'}; random bodies that never repeat; the median of ${ROUNDS} rounds\n`,
   );
   const service = await startService(folder);
   const bare = await startBare();
@@ -68,9 +67,9 @@ interface Bare {
 }
 
 async function startBare(): Promise<Bare> {
-  const held = join(folder, 'bare');
-  await mkdir(held);
-  const child = fork(new URL('./upload-bare.js', import.meta.url), [held]);
+  const target = join(folder, 'bare');
+  await mkdir(target);
+  const child = fork(new URL('./upload-bare.js', import.meta.url), [target]);
   const [port] = (await once(child, 'message')) as [number];
   return { url: `http://127.0.0.1:${port}`, stop: () => child.disconnect() };
 }
@@ -88,7 +87,7 @@ interface Round {
   readonly service: Measured;
 }
 
-/** All of them in turn, round by round, so that a machine that drifts drifts for each. */
+/** All of them in turn in each round, so that a machine that changes speed does so for each. */
 async function measure(each: Case, concurrency: number, targets: Targets): Promise<void> {
   const rounds: Round[] = [];
   for (let round = 0; round < ROUNDS; round += 1) {
@@ -117,7 +116,7 @@ async function uploads(
   try {
     return await timed(each, bodies, concurrency, async (body) => {
       const { status } = await post(url, token, body, agent);
-      if (status !== 201) throw new Error(`an upload was answered ${status}`);
+      if (status !== 201) throw new Error(`an upload was answered with ${status}`);
     });
   } finally {
     agent.destroy();
@@ -176,7 +175,7 @@ function bodyOf(sizeBytes: number): Buffer {
   return Buffer.concat([PDF_HEAD, randomBytes(sizeBytes - PDF_HEAD.length)]);
 }
 
-/** The least that a durable store must do. Names and folders are synced by the service too, and not counted here. */
+/** The least that a durable store must do. The service also syncs names and folders, which is not counted here. */
 async function writeDurably(body: Buffer, path: string): Promise<void> {
   const file = await open(path, 'w');
   await file.writeFile(body);
@@ -208,8 +207,8 @@ function post(origin: string, token: string, body: Buffer, agent?: Agent): Promi
 async function proveRight(origin: string, token: string): Promise<void> {
   const body = bodyOf(100_000);
   const { status, text } = await post(origin, token, body);
-  const told = JSON.parse(text) as Readonly<Record<string, unknown>>;
-  if (status !== 201 || told['sha256'] !== createHash('sha256').update(body).digest('hex')) {
+  const answered = JSON.parse(text) as Readonly<Record<string, unknown>>;
+  if (status !== 201 || answered['sha256'] !== createHash('sha256').update(body).digest('hex')) {
     throw new Error(`the upload is not right: ${status} ${text}`);
   }
 }

@@ -1,4 +1,4 @@
-/** Our policies beside the published figures: who stands for whom, and what counts as agreement. */
+/** Compares our policies with the published figures: which baseline belongs to which policy, and what counts as equal. */
 import {
   type AdmissionName,
   createAdmission,
@@ -9,9 +9,9 @@ import {
 import { type Ratios, simulate, simulateTiers } from './simulate.js';
 import type { Baseline, TierBaseline, Trace } from './trace.js';
 
-/** The most that a hit ratio may differ from its baseline. */
+/** The largest allowed difference between a hit ratio and its baseline. */
 export const TOLERANCE = 0.003;
-/** Mean over the four traces that the default tiers must reach. */
+/** The mean over the four traces that the default tiers must reach. */
 export const TARGETS = { objectHitRatio: 0.544, byteHitRatio: 0.555 } as const;
 
 interface Contestant {
@@ -19,7 +19,7 @@ interface Contestant {
   readonly policy: PolicyName;
   readonly promoteAt: number;
   readonly windowShare: number;
-  /** The baseline it must agree with, where there is one. */
+  /** The baseline to compare with, if there is one. */
   readonly baseline?: string;
 }
 
@@ -51,7 +51,7 @@ export const DEFAULT_TIERS: Tiers = {
 };
 export const SECOND_HIT_TIERS: Tiers = { ...DEFAULT_TIERS, label: '  second hit', admission: 'second_hit' };
 
-/** A disk tier in second_hit mode remembers as much as would fill it so many times. */
+/** A disk tier in second_hit mode remembers as many bytes as would fill it this many times. */
 export const REMEMBERED_CAPACITIES = 2;
 
 export interface Compared<B> {

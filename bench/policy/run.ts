@@ -1,8 +1,8 @@
 /**
  * `node dist/bench/policy/run.js`: hit ratios of every policy on every trace at
- * every size that the published baselines have, alone and as two tiers, between
- * floor (nothing kept, all zero) and ceiling. Fails when a figure disagrees with
- * its baseline or the defaults miss their mark.
+ * every size of the published baselines, as one tier and as two, with the best
+ * possible ratio beside them. Fails if a figure differs from its baseline or the
+ * defaults miss their target.
  */
 import { POLICY_NAMES } from '../../edge/cache/policy/registry.js';
 import {
@@ -88,7 +88,7 @@ function runDefaults(traces: readonly Trace[]): boolean {
 function run(): number {
   const folder = traceFolder();
   if (folder === undefined) {
-    process.stderr.write('There are no traces in ../shared/traces beside this checkout.\n');
+    process.stderr.write('There are no traces in ../shared/traces next to this checkout.\n');
     return 1;
   }
   process.stdout.write(

@@ -1,8 +1,8 @@
 /**
- * Replays a trace against policies: every request is a GET, a miss inserts the
- * whole object. One tier, or memory over disk, where a miss fills both and a
- * disk hit fills memory. What a policy is judged against is here too: nothing
- * kept, everything kept, and one that knows the future.
+ * Replays a trace against policies: every request is a GET, and a miss inserts
+ * the whole object. There is one tier, or memory over disk: a miss fills both,
+ * and a disk hit fills memory. Also has the limits to compare a policy with: a
+ * cache that keeps everything, and one that knows the future.
  */
 import type { Policy } from '../../edge/cache/policy/policy.js';
 import type { Admission } from '../../edge/cache/policy/second-hit.js';
@@ -11,7 +11,7 @@ import type { Trace } from './trace.js';
 export interface Ratios {
   readonly objectHitRatio: number;
   readonly byteHitRatio: number;
-  /** Bytes inserted (into the disk, of two tiers) for each byte requested. */
+  /** Bytes inserted for each byte requested; with two tiers, into the disk. */
   readonly writtenPerRequested: number;
 }
 
@@ -33,7 +33,7 @@ export function simulate(trace: Trace, policy: Policy): Ratios {
   return tally.ratios();
 }
 
-/** `admission` stands before the disk alone, and the disk sees only what memory misses. */
+/** `admission` decides for the disk alone, and the disk sees only what misses memory. */
 export function simulateTiers(trace: Trace, memory: Policy, disk: Policy, admission: Admission): Ratios {
   const tally = new Tally(trace);
   const keys = keysOf(trace);
@@ -55,7 +55,7 @@ export function simulateTiers(trace: Trace, memory: Policy, disk: Policy, admiss
   return tally.ratios();
 }
 
-/** Everything is kept: what the trace allows at all. */
+/** A cache that keeps everything: the most that the trace allows. */
 export function infinite(trace: Trace): Ratios {
   const tally = new Tally(trace);
   const seen = new Set<number>();
@@ -69,13 +69,14 @@ export function infinite(trace: Trace): Ratios {
   return tally.ratios();
 }
 
-/** Candidates looked at for each victim. */
+/** How many candidates are compared for each victim. */
 const SAMPLES = 64;
 
 /**
- * Knows when each object is next asked for: keeps none that is not, and of a
- * sample evicts what occupies the most bytes for the longest time (Belady by
- * size). Near the best that can be had; finding the best itself is NP-hard.
+ * Knows when each object is requested next. It keeps no object that is never
+ * requested again, and evicts from a sample the one that occupies the most bytes
+ * for the longest time (Belady by size). This is close to the optimum, which is
+ * NP-hard to find.
  */
 export function clairvoyant(trace: Trace, capacityBytes: number): Ratios {
   const tally = new Tally(trace);
@@ -112,11 +113,11 @@ export function clairvoyant(trace: Trace, capacityBytes: number): Ratios {
     const id = trace.ids[at] ?? 0;
     const size = trace.sizes[at] ?? 0;
     const next = nextUses[at] ?? Number.POSITIVE_INFINITY;
-    const held = (places[id] ?? -1) >= 0;
-    if (held) tally.hit(size);
-    if (held && next === Number.POSITIVE_INFINITY) drop(id);
+    const resides = (places[id] ?? -1) >= 0;
+    if (resides) tally.hit(size);
+    if (resides && next === Number.POSITIVE_INFINITY) drop(id);
     nextUse[id] = next;
-    if (held || next === Number.POSITIVE_INFINITY || size > capacityBytes) continue;
+    if (resides || next === Number.POSITIVE_INFINITY || size > capacityBytes) continue;
     sizeOf[id] = size;
     places[id] = resident.push(id) - 1;
     usedBytes += size;
@@ -129,7 +130,7 @@ export function clairvoyant(trace: Trace, capacityBytes: number): Ratios {
   return tally.ratios();
 }
 
-/** For each request the index of the next one for the same object. */
+/** For each request, the index of the next one for the same object. */
 function nextUsesOf(trace: Trace): Float64Array {
   const nexts = new Float64Array(trace.ids.length);
   const latest = new Float64Array(trace.objects).fill(Number.POSITIVE_INFINITY);

@@ -1,4 +1,4 @@
-/** The traces and their published figures: gzip CSV `ts,id,size`, and tab-separated tables beside them. */
+/** The traces (gzip CSV `ts,id,size`) and their published figures (tab-separated tables in the same folder). */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -11,7 +11,7 @@ export const TRACES = [
 ] as const;
 export type TraceName = (typeof TRACES)[number];
 
-/** One request after the other, as two columns; sizes are constant per id. */
+/** The requests in order, as two columns; the size of an id is constant. */
 export interface Trace {
   readonly name: string;
   readonly ids: Int32Array;
@@ -22,7 +22,7 @@ export interface Trace {
   readonly requestedBytes: number;
 }
 
-/** Where the traces lie beside a checkout; undefined where they do not. */
+/** The folder of the traces next to the checkout; undefined if there is none. */
 export function traceFolder(): string | undefined {
   const folder = join(process.cwd(), '..', 'shared', 'traces');
   return existsSync(join(folder, 'baselines.tsv')) ? folder : undefined;

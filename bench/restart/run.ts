@@ -1,9 +1,8 @@
 /**
- * `node dist/bench/restart/run.js [entries]`: what the disk tier's index costs
- * and how long a restart takes with that many entries (a million unless told
- * otherwise): storing rows, memory for each entry, recovery, a look-up
- * by key. Rows only, no content files. Checks what it finds before it tells how
- * long it took.
+ * `node dist/bench/restart/run.js [entries]`: the cost of the disk tier's index
+ * and of a restart with this number of entries (a million by default): storing
+ * rows, memory for each entry, recovery, a look-up by key. There are rows only,
+ * no content files. Checks what it finds before it prints the times.
  */
 
 import { createHash } from 'node:crypto';
@@ -106,8 +105,8 @@ async function recover(path: string, entries: number, policyName: PolicyName): P
   }
   if (policy.count !== entries) throw new Error(`recovered ${policy.count} of ${entries}`);
   print(`recovered into ${policyName}`, `${rate(entries, from)}, longest step ${longestMs.toFixed(1)} ms`);
-  const heldBytes = heapBytes() - before;
-  print('  memory for each entry', `${Math.round(heldBytes / policy.count)} bytes`);
+  const usedBytes = heapBytes() - before;
+  print('  memory for each entry', `${Math.round(usedBytes / policy.count)} bytes`);
   await index.close();
 }
 
