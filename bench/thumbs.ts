@@ -16,7 +16,7 @@ import sharp from 'sharp';
 import { thumbKey } from '../origin/blobs/blob-store.js';
 import type { Thumbs } from '../origin/thumbs/engine.js';
 import { readAll } from '../test/kit/origin/blob-contract.js';
-import { openThumbHouse, type ThumbHouse, thumbsConfig } from '../test/kit/origin/thumb-fixture.js';
+import { openThumbFixture, type ThumbFixture, thumbsConfig } from '../test/kit/origin/thumb-fixture.js';
 import type { BareAnswer, BareTask } from './thumbs-bare.js';
 
 const [pictures = 48, rounds = 3] = process.argv.slice(2).map(Number);
@@ -56,23 +56,23 @@ async function main(): Promise<void> {
   );
   say(`${pictures} pictures, thumbnails ${WIDTHS.join(', ')} pixels wide, each as WebP and JPEG; ${rounds} rounds`);
   const sources = await paintSources();
-  const house = await openThumbHouse(join(folder, 'house'));
+  const fixture = await openThumbFixture(join(folder, 'fixture'));
   const settings = { children: { count: CORES, threads: 1, niceness: 0 }, video: { enabled: false } };
-  const thumbs = await house.open(settings);
+  const thumbs = await fixture.open(settings);
   const bare = await startBare();
   try {
-    await proveRight(house, thumbs, sources);
+    await proveRight(fixture, thumbs, sources);
     const all: { bare: Measured; engine: Measured }[] = [];
     for (let round = 0; round < rounds; round += 1) {
       const paths = writeRound(sources, round);
-      all.push({ bare: await bare.run(paths), engine: await runEngine(house, paths) });
+      all.push({ bare: await bare.run(paths), engine: await runEngine(fixture, paths) });
     }
     report(all);
     await measureVips(writeRound(sources, rounds).slice(0, Math.min(pictures, 16)));
-    await measureLatency(house, thumbs, sources);
+    await measureLatency(fixture, thumbs, sources);
   } finally {
     bare.end();
-    await house.close();
+    await fixture.close();
   }
 }
 
@@ -139,18 +139,20 @@ async function startBare(): Promise<Bare> {
 }
 
 /** From the queueing of the first job to the record of the last. */
-async function runEngine(house: ThumbHouse, paths: readonly string[]): Promise<Measured> {
-  const stored = await Promise.all(paths.map((path) => house.put(readFileSync(path), mimeOf(path), { queued: false })));
+async function runEngine(fixture: ThumbFixture, paths: readonly string[]): Promise<Measured> {
+  const stored = await Promise.all(
+    paths.map((path) => fixture.put(readFileSync(path), mimeOf(path), { queued: false })),
+  );
   const cpuBefore = cpuOfAllMs();
   const started = performance.now();
-  await Promise.all(stored.map((sha256) => house.meta.jobs.add(sha256, 'upload', Date.now())));
-  await drained(house);
+  await Promise.all(stored.map((sha256) => fixture.meta.jobs.add(sha256, 'upload', Date.now())));
+  await drained(fixture);
   return { wallMs: performance.now() - started, cpuMs: cpuOfAllMs() - cpuBefore };
 }
 
-async function drained(house: ThumbHouse): Promise<void> {
+async function drained(fixture: ThumbFixture): Promise<void> {
   for (;;) {
-    const { waiting, leased } = await house.meta.jobs.counts();
+    const { waiting, leased } = await fixture.meta.jobs.counts();
     if (waiting + leased === 0) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
@@ -179,16 +181,16 @@ function cpuOfAllMs(): number {
 
 /** Checks that every thumbnail has the planned size and looks like one that is made from the source in one step. */
 async function proveRight(
-  house: ThumbHouse,
+  fixture: ThumbFixture,
   thumbs: Thumbs,
   sources: readonly { readonly type: string; readonly bytes: Buffer }[],
 ): Promise<void> {
   let checked = 0;
   for (const { type, bytes } of sources) {
-    const record = await house.settled(thumbs, await house.put(bytes, `image/${type}`));
+    const record = await fixture.finished(thumbs, await fixture.put(bytes, `image/${type}`));
     if (record.thumbs.kind !== 'ready') throw new Error(`no thumbnails of ${type}: ${JSON.stringify(record.thumbs)}`);
     for (const made of record.thumbs.made) {
-      const found = await house.blobs.read(thumbKey(record.sha256, made.sha256));
+      const found = await fixture.blobs.read(thumbKey(record.sha256, made.sha256));
       if (found.kind !== 'found') throw new Error('a thumbnail is not stored');
       const seen = await sharp(await readAll(found.body))
         .removeAlpha()
@@ -271,7 +273,7 @@ async function measureVips(paths: readonly string[]): Promise<void> {
 
 /** From the commit of an upload to the record of its thumbnails. */
 async function measureLatency(
-  house: ThumbHouse,
+  fixture: ThumbFixture,
   thumbs: Thumbs,
   sources: readonly { readonly type: string; readonly bytes: Buffer }[],
 ): Promise<void> {
@@ -280,18 +282,18 @@ async function measureLatency(
   const one = async (index: number, asked: boolean): Promise<number> => {
     const bytes = Buffer.concat([photo.bytes, Buffer.from(`latency ${asked} ${index}`)]);
     const started = performance.now();
-    const sha256 = await house.put(bytes, `image/${photo.type}`);
+    const sha256 = await fixture.put(bytes, `image/${photo.type}`);
     if (asked) await thumbs.prioritize(sha256);
-    await house.settled(thumbs, sha256);
+    await fixture.finished(thumbs, sha256);
     return performance.now() - started;
   };
   const idle: number[] = [];
   for (let index = 0; index < 15; index += 1) idle.push(await one(index, false));
   say(`idle queue       ${spread(idle, 0)} ms from upload to thumbnails (1600 × 1200 JPEG)`);
-  for (const path of writeRound(sources, rounds + 1, BACKLOG)) await house.put(readFileSync(path), mimeOf(path));
+  for (const path of writeRound(sources, rounds + 1, BACKLOG)) await fixture.put(readFileSync(path), mimeOf(path));
   const loaded: number[] = [];
   for (let index = 0; index < 10; index += 1) loaded.push(await one(index, true));
-  const { waiting } = await house.meta.jobs.counts();
+  const { waiting } = await fixture.meta.jobs.counts();
   say(`loaded queue     ${spread(loaded, 0)} ms, asked for at once, ${waiting} others still waiting at the end`);
 }
 

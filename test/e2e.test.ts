@@ -13,8 +13,8 @@ import { ManualClock } from './kit/clock.js';
 import { startEdge } from './kit/edge/media-edge.js';
 import { type HttpResponse, json, member, sendRequest } from './kit/http/request.js';
 import { wav } from './kit/media.js';
-import { heldProbe } from './kit/origin/held-probe.js';
 import { startOrigin } from './kit/origin/origin.js';
+import { pausedProbe } from './kit/origin/paused-probe.js';
 import { makeJpeg } from './kit/pictures.js';
 import { configOf, freePorts, issueDevToken, runCli, type Service, startCli, startService } from './kit/service.js';
 import { untilAsync } from './kit/until.js';
@@ -399,7 +399,7 @@ void t.test(
 );
 
 void t.test('facts that the origin finds after an upload reach the copies in the edge', async (t) => {
-  const probe = heldProbe(t.testdir(), 1.5);
+  const probe = pausedProbe(t.testdir(), 1.5);
   const origin = await startOrigin(join(t.testdirName, 'origin'), {
     thumbs: { video: probe.video },
     download: { edge_max_age_pending: '1s' },

@@ -9,8 +9,8 @@ import { cleanFilename, contentDisposition } from '../../src/media/disposition.j
 import { TEST_SECRET } from '../kit/auth-service.js';
 import { type HttpResponse, json, member } from '../kit/http/request.js';
 import { gif, pdf, png, text, wav } from '../kit/media.js';
-import { heldProbe } from '../kit/origin/held-probe.js';
 import { startOrigin } from '../kit/origin/origin.js';
+import { pausedProbe } from '../kit/origin/paused-probe.js';
 import { makeJpeg } from '../kit/pictures.js';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -345,7 +345,7 @@ void t.test('thumbnails', async (t) => {
 });
 
 void t.test('while facts about media are pending, edges get a short lifetime, and then the usual one', async (t) => {
-  const probe = heldProbe(t.testdir(), 1.5);
+  const probe = pausedProbe(t.testdir(), 1.5);
   const origin = await startOrigin(join(t.testdirName, 'origin'), { thumbs: { video: probe.video } });
   t.teardown(() => origin.close());
   const path = `/v1/media/${await origin.uploaded(wav(1))}`;

@@ -10,23 +10,23 @@ import { mediaKey, thumbKey } from '../../origin/blobs/blob-store.js';
 import type { BlobRecord } from '../../origin/meta/media.js';
 import type { Sha256 } from '../../src/ids.js';
 import { readAll } from '../kit/origin/blob-contract.js';
-import { MISBEHAVING, openThumbHouse, type ThumbHouse } from '../kit/origin/thumb-fixture.js';
+import { MISBEHAVING, openThumbFixture, type ThumbFixture } from '../kit/origin/thumb-fixture.js';
 
 const CORPORA = resolve('../shared/corpus');
 const corpora = { skip: existsSync(CORPORA) ? false : 'the corpora are not there' } as const;
 const installed = (program: string, flag = '-version'): boolean => spawnSync(program, [flag]).error === undefined;
-const films = { skip: installed('ffmpeg') && installed('ffprobe') ? false : 'ffmpeg is not installed' } as const;
+const tools = { skip: installed('ffmpeg') && installed('ffprobe') ? false : 'ffmpeg is not installed' } as const;
 const root = t.testdir({});
 t.setTimeout(300_000);
 
-/** One attempt: whatever is killed in it ends the job in another way than the table says. */
+/** With one attempt only, a process that is killed ends the job in another way than the table says. */
 const strict = {
   children: { count: 2, time_limit: '10s', memory_max: '300MiB' },
   queue: { attempts_max: 1, poll: '1s' },
   video: { enabled: false },
 };
 
-/** What becomes of each file: the widths that are made, `*` where it moves; or why nothing is. */
+/** What becomes of each file: the widths that are made, with `*` if they are animated, or why nothing is made. */
 const VALID: Readonly<Record<string, string>> = {
   'Landscape_1.jpg': '160 320 640 1280',
   'Landscape_6.jpg': '160 320 640 1280',
@@ -124,7 +124,7 @@ const HOSTILE: Readonly<Record<string, string>> = {
   'truncated.png': 'broken_image',
 };
 
-/** Too broken to be told what it is, but not when it is told. */
+/** Its bytes do not show its type, so it ends in another way when a type is given. */
 const AS_JPEG: Readonly<Record<string, string>> = { 'broken.png': 'broken_image' };
 
 function outcomeOf({ thumbs }: BlobRecord): string {
@@ -142,7 +142,7 @@ function outcomeOf({ thumbs }: BlobRecord): string {
   }
 }
 
-const TELLING = [
+const METADATA = [
   'Exif',
   'EXIF',
   'eXIf',
@@ -160,10 +160,15 @@ const TELLING = [
 ];
 const ACTIVE = ['<script', 'alert(', 'onload', '%PDF', 'PK\u0003\u0004', '<html'];
 
-/** Each stored thumbnail is a picture of its own size that says nothing else. */
-async function checkThumbs(t: Test, house: ThumbHouse, name: string, { sha256, thumbs }: BlobRecord): Promise<void> {
+/** Checks that each stored thumbnail has its recorded size and no metadata. */
+async function checkThumbs(
+  t: Test,
+  fixture: ThumbFixture,
+  name: string,
+  { sha256, thumbs }: BlobRecord,
+): Promise<void> {
   for (const made of thumbs.kind === 'ready' ? thumbs.made : []) {
-    const found = await house.blobs.read(thumbKey(sha256, made.sha256));
+    const found = await fixture.blobs.read(thumbKey(sha256, made.sha256));
     if (found.kind !== 'found') throw new Error('a thumbnail is not stored');
     const bytes = await readAll(found.body);
     const read = await sharp(bytes, { animated: true }).metadata();
@@ -173,19 +178,19 @@ async function checkThumbs(t: Test, house: ThumbHouse, name: string, { sha256, t
       `${name} ${made.variant}.${made.format}`,
     );
     t.equal(read.space, 'srgb', `${name} is sRGB`);
-    const told = [...TELLING, ...ACTIVE].filter((mark) => bytes.includes(mark));
-    // Compressed pixels may happen to spell a short mark; these are the ones that are long enough not to.
+    const marks = [...METADATA, ...ACTIVE].filter((mark) => bytes.includes(mark));
+    // Compressed pixels may contain a short mark by chance. Only longer ones count.
     t.same(
-      told.filter((mark) => mark.length > 3),
+      marks.filter((mark) => mark.length > 3),
       [],
-      `${name} ${made.variant}.${made.format} tells nothing`,
+      `${name} ${made.variant}.${made.format} has no metadata`,
     );
   }
 }
 
-void t.test('every file of the corpora ends as it should, within bounds of time and memory', corpora, async (t) => {
-  const house = await openThumbHouse(await mkdtemp(join(root, 'corpora-')));
-  t.teardown(() => house.close());
+void t.test('every file of the corpora ends as expected, within limits of time and memory', corpora, async (t) => {
+  const fixture = await openThumbFixture(await mkdtemp(join(root, 'corpora-')));
+  t.teardown(() => fixture.close());
   for (const [corpus, table] of [
     ['valid', VALID],
     ['hostile', HOSTILE],
@@ -196,36 +201,36 @@ void t.test('every file of the corpora ends as it should, within bounds of time 
         .filter((name) => name !== 'manifest.csv')
         .sort(),
       Object.keys(table).sort(),
-      'the table is whole',
+      'the table has every file',
     );
-    for (const lying of [false, true]) {
-      const thumbs = await house.open(strict);
+    for (const asJpeg of [false, true]) {
+      const thumbs = await fixture.open(strict);
       const put: (readonly [string, string, Sha256])[] = [];
       for (const [name, outcome] of Object.entries(table)) {
         const given = readFileSync(join(folder, name));
         const detected = (await fileTypeFromBuffer(given))?.mime ?? 'application/octet-stream';
-        // Told to be a JPEG, with a byte more so that it is another blob, it ends no worse.
-        const bytes = lying ? Buffer.concat([given, Buffer.from([0])]) : given;
-        put.push([name, outcome, await house.put(bytes, lying ? 'image/jpeg' : detected)]);
+        // Stored as a JPEG, it ends in the same way. One more byte makes it another blob.
+        const bytes = asJpeg ? Buffer.concat([given, Buffer.from([0])]) : given;
+        put.push([name, outcome, await fixture.put(bytes, asJpeg ? 'image/jpeg' : detected)]);
       }
       for (const [name, outcome, sha256] of put) {
-        const record = await house.settled(thumbs, sha256);
-        const expected = lying ? (AS_JPEG[name] ?? outcome) : outcome;
-        t.equal(outcomeOf(record), expected, `${name}${lying ? ' as a JPEG' : ''}`);
-        if (!lying) await checkThumbs(t, house, name, record);
+        const record = await fixture.finished(thumbs, sha256);
+        const expected = asJpeg ? (AS_JPEG[name] ?? outcome) : outcome;
+        t.equal(outcomeOf(record), expected, `${name}${asJpeg ? ' as a JPEG' : ''}`);
+        if (!asJpeg) await checkThumbs(t, fixture, name, record);
       }
-      t.same(await house.meta.jobs.dead(10), [], 'no process was lost over any of them');
+      t.same(await fixture.meta.jobs.dead(10), [], 'no process was lost');
       await thumbs.close();
     }
   }
 });
 
-void t.test('pictures of originals are turned, sized and hashed as their manifest says', corpora, async (t) => {
-  const house = await openThumbHouse(await mkdtemp(join(root, 'facts-')));
-  t.teardown(() => house.close());
-  const thumbs = await house.open(strict);
+void t.test('orientation, size and hash of originals are recorded', corpora, async (t) => {
+  const fixture = await openThumbFixture(await mkdtemp(join(root, 'facts-')));
+  t.teardown(() => fixture.close());
+  const thumbs = await fixture.open(strict);
   const facts = async (name: string, mime: string) =>
-    (await house.settled(thumbs, await house.put(readFileSync(join(CORPORA, 'valid', name)), mime))).picture;
+    (await fixture.finished(thumbs, await fixture.put(readFileSync(join(CORPORA, 'valid', name)), mime))).picture;
   const landscape = await facts('Landscape_1.jpg', 'image/jpeg');
   t.match(landscape, { width: 1_800, height: 1_200, orientation: 1 });
   const turned = await facts('Landscape_6.jpg', 'image/jpeg');
@@ -233,7 +238,7 @@ void t.test('pictures of originals are turned, sized and hashed as their manifes
   t.match(await facts('iss634.gif', 'image/gif'), { frames: 42 });
 });
 
-// Deaths.
+// Processes that fail or are killed.
 
 const quick = {
   children: { count: 2, time_limit: '10s', memory_max: '256MiB' },
@@ -243,26 +248,29 @@ const quick = {
 
 void t.test('the engine under stress', async (t) => {
   const folder = await mkdtemp(join(root, 'stress-'));
-  const house = await openThumbHouse(folder);
-  t.teardown(() => house.close());
+  const fixture = await openThumbFixture(folder);
+  t.teardown(() => fixture.close());
 
-  await t.test('starts no process before there is a job, and ends them when idle or worn', async (t) => {
-    const thumbs = await house.open({
-      ...quick,
-      children: { ...quick.children, count: 1, idle: '100ms', jobs_max: 2 },
-    });
-    t.match(await thumbs.status(), { children: 0 });
-    for (let seed = 10; seed < 13; seed += 1) {
-      const sha256 = await house.put(await photo(seed), 'image/jpeg');
-      t.equal((await house.settled(thumbs, sha256)).thumbs.kind, 'ready');
-    }
-    while ((await thumbs.status()).children > 0) await new Promise(setImmediate);
-    await thumbs.close();
-  });
+  await t.test(
+    'starts no process before there is a job, and ends it when it is idle or has done its number of jobs',
+    async (t) => {
+      const thumbs = await fixture.open({
+        ...quick,
+        children: { ...quick.children, count: 1, idle: '100ms', jobs_max: 2 },
+      });
+      t.match(await thumbs.status(), { children: 0 });
+      for (let seed = 10; seed < 13; seed += 1) {
+        const sha256 = await fixture.put(await photo(seed), 'image/jpeg');
+        t.equal((await fixture.finished(thumbs, sha256)).thumbs.kind, 'ready');
+      }
+      while ((await thumbs.status()).children > 0) await new Promise(setImmediate);
+      await thumbs.close();
+    },
+  );
 
-  await t.test('outlives every misdeed of a child, and the queue drains', async (t) => {
+  await t.test('survives every failure of a child, and the queue drains', async (t) => {
     const children = { count: 2, time_limit: '3s', memory_max: '256MiB' };
-    const thumbs = await house.open({ ...quick, children, queue: { ...quick.queue, attempts_max: 1 } }, MISBEHAVING);
+    const thumbs = await fixture.open({ ...quick, children, queue: { ...quick.queue, attempts_max: 1 } }, MISBEHAVING);
     const ends: Readonly<Record<string, string>> = {
       hang: 'too_expensive',
       grow: 'too_expensive',
@@ -275,16 +283,16 @@ void t.test('the engine under stress', async (t) => {
     };
     const put = await Promise.all(
       Object.keys(ends).map(
-        async (misdeed) => [misdeed, await house.put(Buffer.from(`${misdeed} `), 'image/png')] as const,
+        async (failure) => [failure, await fixture.put(Buffer.from(`${failure} `), 'image/png')] as const,
       ),
     );
-    const good = await house.put(await photo(3), 'image/jpeg');
-    t.equal((await house.settled(thumbs, good)).thumbs.kind, 'ready', 'a good picture among them');
-    for (const [misdeed, sha256] of put) {
-      t.same((await house.settled(thumbs, sha256)).thumbs, { kind: 'none', reason: ends[misdeed] }, misdeed);
+    const good = await fixture.put(await photo(3), 'image/jpeg');
+    t.equal((await fixture.finished(thumbs, good)).thumbs.kind, 'ready', 'a good picture among them');
+    for (const [failure, sha256] of put) {
+      t.same((await fixture.finished(thumbs, sha256)).thumbs, { kind: 'none', reason: ends[failure] }, failure);
     }
-    t.match(await house.meta.jobs.counts(), { waiting: 0, leased: 0, dead: put.length });
-    const reasons = (await house.meta.jobs.dead(100)).map(({ reason }) => reason).join('\n');
+    t.match(await fixture.meta.jobs.counts(), { waiting: 0, leased: 0, dead: put.length });
+    const reasons = (await fixture.meta.jobs.dead(100)).map(({ reason }) => reason).join('\n');
     for (const part of [
       'time: over 3000 ms',
       'memory: ',
@@ -293,50 +301,50 @@ void t.test('the engine under stress', async (t) => {
       'exit: SIGABRT',
       'protocol: ',
     ]) {
-      t.match(reasons, part, 'a dead letter says why');
+      t.match(reasons, part, 'a dead letter has the reason');
     }
     t.same(
-      (await readdir(house.blobs.stageFolder)).filter((name) => name !== 'once'),
+      (await readdir(fixture.blobs.stageFolder)).filter((name) => name !== 'once'),
       [],
     );
-    await t.rejects(stat(join(folder, 'x.webp')), 'no path leads out of the folder of a job');
+    await t.rejects(stat(join(folder, 'x.webp')), 'no result is written outside the folder of a job');
     await thumbs.close();
   });
 
-  await t.test('tries again what failed once', async (t) => {
-    const thumbs = await house.open({ ...quick, children: { count: 1 } }, MISBEHAVING);
-    const sha256 = await house.put(Buffer.from('once '), 'image/png');
-    t.equal((await house.settled(thumbs, sha256)).thumbs.kind, 'ready');
+  await t.test('retries a job that failed once', async (t) => {
+    const thumbs = await fixture.open({ ...quick, children: { count: 1 } }, MISBEHAVING);
+    const sha256 = await fixture.put(Buffer.from('once '), 'image/png');
+    t.equal((await fixture.finished(thumbs, sha256)).thumbs.kind, 'ready');
     await thumbs.close();
   });
 
-  await t.test('does the one that is asked for before the others', async (t) => {
+  await t.test('makes thumbnails that a client waits for before the others', async (t) => {
     const put = [];
-    for (let seed = 20; seed < 26; seed += 1) put.push(await house.put(await photo(seed), 'image/jpeg'));
+    for (let seed = 20; seed < 26; seed += 1) put.push(await fixture.put(await photo(seed), 'image/jpeg'));
     const asked = put.at(-1);
     if (asked === undefined) throw new Error('there are some');
-    const thumbs = await house.open({ ...quick, enabled: false });
+    const thumbs = await fixture.open({ ...quick, enabled: false });
     await thumbs.prioritize(asked);
     await thumbs.close();
-    const engine = await house.open({ ...quick, children: { count: 1 } });
-    t.equal((await house.settled(engine, asked)).thumbs.kind, 'ready');
-    t.ok((await house.meta.jobs.counts()).waiting > 0, 'others still wait');
-    for (const sha256 of put) await house.settled(engine, sha256);
+    const engine = await fixture.open({ ...quick, children: { count: 1 } });
+    t.equal((await fixture.finished(engine, asked)).thumbs.kind, 'ready');
+    t.ok((await fixture.meta.jobs.counts()).waiting > 0, 'others still wait');
+    for (const sha256 of put) await fixture.finished(engine, sha256);
     await engine.close();
   });
 
-  await t.test('takes no attempt from a picture when storage fails', async (t) => {
-    const sha256 = await house.put(await photo(5), 'image/jpeg');
-    const adopt = house.blobs.adopt.bind(house.blobs);
+  await t.test('counts no attempt when the storage fails', async (t) => {
+    const sha256 = await fixture.put(await photo(5), 'image/jpeg');
+    const adopt = fixture.blobs.adopt.bind(fixture.blobs);
     let failures = 2;
-    house.blobs.adopt = (...given) => {
+    fixture.blobs.adopt = (...given) => {
       failures -= 1;
       if (failures < 0) return adopt(...given);
       return Promise.reject(Object.assign(new Error('no space'), { code: 'ENOSPC' }));
     };
-    const thumbs = await house.open({ ...quick, queue: { ...quick.queue, attempts_max: 1 } });
-    t.equal((await house.settled(thumbs, sha256)).thumbs.kind, 'ready');
-    house.blobs.adopt = adopt;
+    const thumbs = await fixture.open({ ...quick, queue: { ...quick.queue, attempts_max: 1 } });
+    t.equal((await fixture.finished(thumbs, sha256)).thumbs.kind, 'ready');
+    fixture.blobs.adopt = adopt;
     await thumbs.close();
   });
 });
@@ -350,7 +358,7 @@ async function photo(seed: number): Promise<Buffer> {
     .toBuffer();
 }
 
-/** A small generator, so that a failing run can be run again. */
+/** A small generator of random numbers, so that a failing run can be repeated. */
 function seeded(seed: number): () => number {
   let state = seed;
   return () => {
@@ -371,50 +379,50 @@ const isAlive = (pid: number): boolean =>
   existsSync(`/proc/${pid}/stat`) && !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
 
 void t.test('the queue drains, whatever is killed', async (t) => {
-  await t.test('children, again and again', async (t) => {
-    const house = await openThumbHouse(await mkdtemp(join(root, 'children-')));
-    t.teardown(() => house.close());
-    const thumbs = await house.open({ ...strict, queue: brief });
+  await t.test('children, in every round', async (t) => {
+    const fixture = await openThumbFixture(await mkdtemp(join(root, 'children-')));
+    t.teardown(() => fixture.close());
+    const thumbs = await fixture.open({ ...strict, queue: brief });
     const put: Sha256[] = [];
     for (let round = 0; round < 6; round += 1) {
       const together: Sha256[] = [];
-      for (let at = 0; at < 4; at += 1) together.push(await house.put(await photo(round * 4 + at), 'image/jpeg'));
+      for (let at = 0; at < 4; at += 1) together.push(await fixture.put(await photo(round * 4 + at), 'image/jpeg'));
       put.push(...together);
-      // Whoever made the first of these was started after the last killing, so there is one to kill in every round.
-      await Promise.race(together.map((sha256) => house.settled(thumbs, sha256)));
+      // The child that made the first of these was started after the last kill, so every round has a child to kill.
+      await Promise.race(together.map((sha256) => fixture.finished(thumbs, sha256)));
       const workers = childrenOf(process.pid).filter((pid) => commandOf(pid).includes('worker.js'));
       for (const pid of workers) process.kill(pid, 'SIGKILL');
       t.not(workers.length, 0, 'some are killed');
     }
-    for (const sha256 of put) t.equal((await house.settled(thumbs, sha256)).thumbs.kind, 'ready');
-    t.same(await house.meta.jobs.counts(), { waiting: 0, leased: 0, dead: 0 });
+    for (const sha256 of put) t.equal((await fixture.finished(thumbs, sha256)).thumbs.kind, 'ready');
+    t.same(await fixture.meta.jobs.counts(), { waiting: 0, leased: 0, dead: 0 });
     await thumbs.close();
   });
 
-  await t.test('the engine with its process, and its children go with it', async (t) => {
+  await t.test('the process of the engine, and its children end with it', async (t) => {
     const folder = await mkdtemp(join(root, 'engine-'));
     const random = seeded(11);
-    const house = await openThumbHouse(folder);
+    const fixture = await openThumbFixture(folder);
     const put: Sha256[] = [];
-    for (let seed = 100; seed < 124; seed += 1) put.push(await house.put(await photo(seed), 'image/jpeg'));
-    put.push(await house.put(Buffer.from('exit '), 'image/png'));
-    await house.close();
+    for (let seed = 100; seed < 124; seed += 1) put.push(await fixture.put(await photo(seed), 'image/jpeg'));
+    put.push(await fixture.put(Buffer.from('exit '), 'image/png'));
+    await fixture.close();
     const config = JSON.stringify({ ...strict, queue: { ...brief, attempts_max: 14 } });
     let kills = 0;
     for (let done = false; !done; kills += 1) {
       const endsMax = 3 + Math.floor(random() * 4);
       const args = [folder, config, MISBEHAVING.href, String(endsMax)];
       const engine = fork(new URL('../kit/origin/thumb-engine.js', import.meta.url), args);
-      done = (await saying(engine)) === 'drained';
+      done = (await messageOf(engine)) === 'drained';
       const children = childrenOf(engine.pid);
       await killAndWait(engine);
       while (children.some(isAlive)) await new Promise(setImmediate);
     }
     t.ok(kills > 3, `it was killed ${kills} times`);
-    const after = await openThumbHouse(folder);
+    const after = await openThumbFixture(folder);
     t.teardown(() => after.close());
     const thumbs = await after.open({ ...strict, enabled: false });
-    t.same(await readdir(after.blobs.stageFolder), [], 'an engine that opens clears the stage');
+    t.same(await readdir(after.blobs.stageFolder), [], 'a new engine has cleared the stage');
     await thumbs.close();
     for (const sha256 of put.slice(0, -1)) await checkThumbs(t, after, 'photo', await after.record(sha256));
     t.same((await after.record(put.at(-1) ?? put[0] ?? ('' as Sha256))).thumbs, { kind: 'none', reason: 'failed' });
@@ -422,16 +430,16 @@ void t.test('the queue drains, whatever is killed', async (t) => {
   });
 });
 
-/** What the process says of itself, which it does once. */
-async function saying(engine: ChildProcess): Promise<string> {
-  const heard = new AbortController();
-  const exit = once(engine, 'exit', heard).then(([code]) => {
+/** The only message of the process. */
+async function messageOf(engine: ChildProcess): Promise<string> {
+  const received = new AbortController();
+  const exit = once(engine, 'exit', received).then(([code]) => {
     throw new Error(`the engine left with ${String(code)}`);
   });
-  const [said] = (await Promise.race([once(engine, 'message', heard), exit])) as [string];
+  const [message] = (await Promise.race([once(engine, 'message', received), exit])) as [string];
   exit.catch(() => undefined);
-  heard.abort();
-  return said;
+  received.abort();
+  return message;
 }
 
 function commandOf(pid: number): string {
@@ -447,42 +455,42 @@ async function killAndWait(engine: ChildProcess): Promise<void> {
   if (engine.exitCode === null && engine.kill('SIGKILL')) await gone;
 }
 
-// Films.
+// Video, audio and HEIC.
 
 /** Mean of the smallest thumbnail, from 0 to 255. */
-async function brightness(house: ThumbHouse, { sha256, thumbs }: BlobRecord): Promise<number> {
+async function brightness(fixture: ThumbFixture, { sha256, thumbs }: BlobRecord): Promise<number> {
   const [made] = thumbs.kind === 'ready' ? thumbs.made.toSorted((one, other) => one.width - other.width) : [];
-  const found = await house.blobs.read(thumbKey(sha256, made?.sha256 ?? sha256));
+  const found = await fixture.blobs.read(thumbKey(sha256, made?.sha256 ?? sha256));
   if (found.kind !== 'found') throw new Error('there is no thumbnail');
   const { channels } = await sharp(await readAll(found.body)).stats();
   return channels.reduce((sum, { mean }) => sum + mean, 0) / channels.length;
 }
 
-void t.test('video, audio and HEIC through tools', films, async (t) => {
+void t.test('video, audio and HEIC through tools', tools, async (t) => {
   const folder = await mkdtemp(join(root, 'films-'));
-  const house = await openThumbHouse(folder);
-  t.teardown(() => house.close());
-  const thumbs = await house.open({ queue: { attempts_max: 1 }, children: { time_limit: '20s' } });
+  const fixture = await openThumbFixture(folder);
+  t.teardown(() => fixture.close());
+  const thumbs = await fixture.open({ queue: { attempts_max: 1 }, children: { time_limit: '20s' } });
   const make = async (name: string, args: readonly string[]): Promise<Buffer> => {
     execFileSync('ffmpeg', ['-v', 'error', '-y', ...args, join(folder, name)]);
     return await readFile(join(folder, name));
   };
-  const end = async (bytes: Buffer, mime: string) => await house.settled(thumbs, await house.put(bytes, mime));
+  const end = async (bytes: Buffer, mime: string) => await fixture.finished(thumbs, await fixture.put(bytes, mime));
   const source = ['-f', 'lavfi', '-i', 'testsrc=size=320x180:rate=10:duration=3'];
   const tone = ['-f', 'lavfi', '-i', 'sine=frequency=440:duration=2.5'];
 
-  await t.test('give a poster, the size as shown and the duration', async (t) => {
+  await t.test('get a poster, their size as shown and their duration', async (t) => {
     const plain = await end(await make('plain.mp4', [...source, '-c:v', 'mpeg4']), 'video/mp4');
     t.match(plain, { picture: { width: 320, height: 180, durationMs: 3_000, frames: null, thumbhash: /./ } });
     t.equal(outcomeOf(plain), '160 320');
-    await checkThumbs(t, house, 'plain.mp4', plain);
-    // The first two seconds are black, the one that is wanted among them.
+    await checkThumbs(t, fixture, 'plain.mp4', plain);
+    // The first two seconds are black, and the configured instant is one of them.
     const fade = 'testsrc=size=320x180:rate=10:duration=9,fade=in:st=2:d=1';
     const faded = await end(await make('fade.mp4', ['-f', 'lavfi', '-i', fade, '-c:v', 'mpeg4']), 'video/mp4');
-    t.ok((await brightness(house, faded)) > 40, 'a poster shows something, where there is something');
+    t.ok((await brightness(fixture, faded)) > 40, 'a poster shows a frame that is not black, if there is one');
     const black = ['-f', 'lavfi', '-i', 'color=black:size=320x180:rate=10:duration=3', '-c:v', 'mpeg4'];
     const dark = await end(await make('black.mp4', black), 'video/mp4');
-    t.ok((await brightness(house, dark)) < 20, 'and else what there is');
+    t.ok((await brightness(fixture, dark)) < 20, 'otherwise a black frame');
     const closed = await end(await make('closed.mov', [...source, '-c:v', 'prores']), 'video/quicktime');
     t.match(closed, { picture: { durationMs: 3_000 }, thumbs: { kind: 'none', reason: 'unsupported_type' } });
     const turned = await make('turned.mp4', [
@@ -508,7 +516,7 @@ void t.test('video, audio and HEIC through tools', films, async (t) => {
     t.equal(outcomeOf(await end(short, 'video/mp4')), '64');
   });
 
-  await t.test('give the duration of sound, and its cover where it has one', async (t) => {
+  await t.test('get the duration of sound, and a thumbnail of its cover if it has one', async (t) => {
     const wav = await end(await make('tone.wav', tone), 'audio/wav');
     t.match(wav, { picture: { width: null, durationMs: 2_500 }, thumbs: { kind: 'none', reason: 'unsupported_type' } });
     const cover = await make('cover.png', ['-f', 'lavfi', '-i', 'testsrc=size=200x200:duration=1', '-frames:v', '1']);
@@ -534,36 +542,39 @@ void t.test('video, audio and HEIC through tools', films, async (t) => {
     t.ok(Math.abs((made.picture.durationMs ?? 0) - 2_500) < 100);
   });
 
-  await t.test('refuse what is no film, and follow no reference out of the file', async (t) => {
-    const secret = join(folder, 'plain.mp4');
-    const playlist = `#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:3,\n${secret}\n#EXT-X-ENDLIST\n`;
-    const concat = `ffconcat version 1.0\nfile ${secret}\n`;
-    for (const text of [playlist, concat, 'nothing of the kind']) {
-      for (const mime of ['video/mp4', 'video/webm', 'audio/mpeg', 'video/vnd.avi', 'video/mp2t']) {
-        const { thumbs: state, picture } = await end(Buffer.from(`${text}# ${mime}`), mime);
-        t.equal(state.kind, 'none', `${text.slice(0, 8)} as ${mime}`);
-        t.equal(picture.width, null);
+  await t.test(
+    'are refused if they are not what their type says, and no reference out of the file is followed',
+    async (t) => {
+      const secret = join(folder, 'plain.mp4');
+      const playlist = `#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:3,\n${secret}\n#EXT-X-ENDLIST\n`;
+      const concat = `ffconcat version 1.0\nfile ${secret}\n`;
+      for (const text of [playlist, concat, 'some other text']) {
+        for (const mime of ['video/mp4', 'video/webm', 'audio/mpeg', 'video/vnd.avi', 'video/mp2t']) {
+          const { thumbs: state, picture } = await end(Buffer.from(`${text}# ${mime}`), mime);
+          t.equal(state.kind, 'none', `${text.slice(0, 8)} as ${mime}`);
+          t.equal(picture.width, null);
+        }
       }
-    }
-    const huge = await make('huge.mp4', [
-      '-f',
-      'lavfi',
-      '-i',
-      'color=size=4096x4096:rate=1:duration=1',
-      '-c:v',
-      'mpeg4',
-    ]);
-    const small = await house.open({ pixels_max: 1_000_000, queue: { attempts_max: 1 } });
-    await thumbs.close();
-    t.same((await house.settled(small, await house.put(huge, 'video/mp4'))).thumbs, {
-      kind: 'none',
-      reason: 'too_many_pixels',
-    });
-    await small.close();
-  });
+      const huge = await make('huge.mp4', [
+        '-f',
+        'lavfi',
+        '-i',
+        'color=size=4096x4096:rate=1:duration=1',
+        '-c:v',
+        'mpeg4',
+      ]);
+      const small = await fixture.open({ pixels_max: 1_000_000, queue: { attempts_max: 1 } });
+      await thumbs.close();
+      t.same((await fixture.finished(small, await fixture.put(huge, 'video/mp4'))).thumbs, {
+        kind: 'none',
+        reason: 'too_many_pixels',
+      });
+      await small.close();
+    },
+  );
 
-  await t.test('take the films and the sequence of the corpus', corpora, async (t) => {
-    const engine = await house.open({ queue: { attempts_max: 1 } });
+  await t.test('of the corpus end as expected', corpora, async (t) => {
+    const engine = await fixture.open({ queue: { attempts_max: 1 } });
     const cases: readonly (readonly [string, string, string, number | null])[] = [
       ['fixture-imovie.mp4', 'video/mp4', '160 320 640', 67],
       ['fixture.webm', 'video/webm', '160 320 640', 72],
@@ -575,14 +586,17 @@ void t.test('video, audio and HEIC through tools', films, async (t) => {
         : []),
     ];
     for (const [name, mime, outcome, durationMs] of cases) {
-      const record = await house.settled(engine, await house.put(readFileSync(join(CORPORA, 'valid', name)), mime));
+      const record = await fixture.finished(
+        engine,
+        await fixture.put(readFileSync(join(CORPORA, 'valid', name)), mime),
+      );
       t.equal(outcomeOf(record), outcome, name);
       t.equal(record.picture.durationMs, durationMs, name);
     }
     for (const name of ['fixture-corrupt.mkv', 'g-mp4-mdat-4GB.mp4']) {
-      const record = await house.settled(
+      const record = await fixture.finished(
         engine,
-        await house.put(readFileSync(join(CORPORA, 'hostile', name)), 'video/mp4'),
+        await fixture.put(readFileSync(join(CORPORA, 'hostile', name)), 'video/mp4'),
       );
       t.equal(record.thumbs.kind, 'none', name);
     }
@@ -590,13 +604,13 @@ void t.test('video, audio and HEIC through tools', films, async (t) => {
   });
 });
 
-void t.test('media whose bytes are gone from the store is given up with the reason', async (t) => {
-  const house = await openThumbHouse(await mkdtemp(join(root, 'gone-')));
-  t.teardown(() => house.close());
-  const sha256 = await house.put(await photo(1), 'image/jpeg');
-  await house.blobs.remove(mediaKey(sha256));
-  const thumbs = await house.open(strict);
-  t.same((await house.settled(thumbs, sha256)).thumbs, { kind: 'none', reason: 'failed' });
-  t.match(await house.meta.jobs.dead(1), [{ sha256, reason: 'the original is not in the store' }]);
+void t.test('a job whose original is missing in the store is given up with the reason', async (t) => {
+  const fixture = await openThumbFixture(await mkdtemp(join(root, 'gone-')));
+  t.teardown(() => fixture.close());
+  const sha256 = await fixture.put(await photo(1), 'image/jpeg');
+  await fixture.blobs.remove(mediaKey(sha256));
+  const thumbs = await fixture.open(strict);
+  t.same((await fixture.finished(thumbs, sha256)).thumbs, { kind: 'none', reason: 'failed' });
+  t.match(await fixture.meta.jobs.dead(1), [{ sha256, reason: 'the original is not in the store' }]);
   await thumbs.close();
 });

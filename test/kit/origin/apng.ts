@@ -1,42 +1,42 @@
-/** Animated PNGs out of plain ones, for tests. */
+/** Animated PNGs made of plain ones, for tests. */
 import { crc32 } from 'node:zlib';
 import type { ApngFrame } from '../../../origin/thumbs/render/apng.js';
 
 const DISPOSE = ['none', 'background', 'previous'] as const;
 const BLEND = ['source', 'over'] as const;
 
-/** Every frame a PNG of the same kind; the first one gives the canvas. */
+/** All frames must be PNGs of the same kind. The first one has the size of the canvas. */
 export function apngOf(frames: readonly Omit<ApngFrame, 'width' | 'height'>[], plays = 0): Buffer {
   const first = chunksOf(frames[0]?.png ?? Buffer.alloc(0));
-  const control = Buffer.alloc(8);
-  control.writeUInt32BE(frames.length, 0);
-  control.writeUInt32BE(plays, 4);
+  const animation = Buffer.alloc(8);
+  animation.writeUInt32BE(frames.length, 0);
+  animation.writeUInt32BE(plays, 4);
   let sequence = 0;
-  const parts: Buffer[] = [Buffer.from('\x89PNG\r\n\x1a\n', 'latin1')];
-  parts.push(chunk('IHDR', first.get('IHDR') ?? Buffer.alloc(13)), chunk('acTL', control));
+  const chunks: Buffer[] = [Buffer.from('\x89PNG\r\n\x1a\n', 'latin1')];
+  chunks.push(chunk('IHDR', first.get('IHDR') ?? Buffer.alloc(13)), chunk('acTL', animation));
   for (const [index, frame] of frames.entries()) {
-    const chunks = chunksOf(frame.png);
-    const header = chunks.get('IHDR') ?? Buffer.alloc(13);
-    const about = Buffer.alloc(26);
+    const source = chunksOf(frame.png);
+    const header = source.get('IHDR') ?? Buffer.alloc(13);
+    const control = Buffer.alloc(26);
     const numbers = [sequence++, header.readUInt32BE(0), header.readUInt32BE(4), frame.left, frame.top];
-    for (const [place, value] of numbers.entries()) about.writeUInt32BE(value, place * 4);
-    about.writeUInt16BE(frame.delayMs, 20);
-    about.writeUInt16BE(1_000, 22);
-    about[24] = DISPOSE.indexOf(frame.dispose);
-    about[25] = BLEND.indexOf(frame.blend);
-    parts.push(chunk('fcTL', about));
-    const data = chunks.get('IDAT') ?? Buffer.alloc(0);
-    if (index === 0) parts.push(chunk('IDAT', data));
+    for (const [place, value] of numbers.entries()) control.writeUInt32BE(value, place * 4);
+    control.writeUInt16BE(frame.delayMs, 20);
+    control.writeUInt16BE(1_000, 22);
+    control[24] = DISPOSE.indexOf(frame.dispose);
+    control[25] = BLEND.indexOf(frame.blend);
+    chunks.push(chunk('fcTL', control));
+    const data = source.get('IDAT') ?? Buffer.alloc(0);
+    if (index === 0) chunks.push(chunk('IDAT', data));
     else {
       const number = Buffer.alloc(4);
       number.writeUInt32BE(sequence++);
-      parts.push(chunk('fdAT', Buffer.concat([number, data])));
+      chunks.push(chunk('fdAT', Buffer.concat([number, data])));
     }
   }
-  return Buffer.concat([...parts, chunk('IEND', Buffer.alloc(0))]);
+  return Buffer.concat([...chunks, chunk('IEND', Buffer.alloc(0))]);
 }
 
-/** Of each type all data, joined. */
+/** The joined data of all chunks of each type. */
 function chunksOf(png: Buffer): Map<string, Buffer> {
   const chunks = new Map<string, Buffer>();
   for (let at = 8; at + 12 <= png.length; ) {

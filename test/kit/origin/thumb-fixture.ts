@@ -1,6 +1,6 @@
 /**
- * A thumbnail engine in a house of its own: the real metadata store, the real
- * local blob store and real children, below one temporary folder.
+ * What a thumbnail engine needs: the real metadata store and the real local blob
+ * store below one temporary folder, and engines with real children over them.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
@@ -20,39 +20,39 @@ import { createIdSource, type Sha256 } from '../../../src/ids.js';
 import { createLog, type Log } from '../../../src/log.js';
 import { createMetrics } from '../../../src/metrics.js';
 
-/** A child that does as its picture tells it; see misbehaving-worker.ts. */
+/** A child that does what its picture says; see misbehaving-worker.ts. */
 export const MISBEHAVING = new URL('./misbehaving-worker.js', import.meta.url);
 
 const context = { env: () => undefined, file: () => undefined };
 
-/** The configuration as a file with these keys would give it. */
+/** The configuration from a file with these keys. */
 export function thumbsConfig(given: Readonly<Record<string, unknown>> = {}): ThumbsConfig {
   return thumbsSection.schema(context).parse(given);
 }
 
-export interface ThumbHouse {
+export interface ThumbFixture {
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
   readonly hashLocks: HashLocks;
-  /** Stores bytes and their record, with a job unless told otherwise; answers their hash. */
+  /** Stores bytes and their record, with a job unless `queued` is false. Returns their hash. */
   put(bytes: Buffer, mime: string, options?: { readonly queued: boolean }): Promise<Sha256>;
   open(config?: Readonly<Record<string, unknown>>, script?: URL): Promise<Thumbs>;
   /** The metrics of the engine that was opened last, as text. */
   metrics(): Promise<string>;
   record(sha256: Sha256): Promise<BlobRecord>;
   /** The record once its thumbnails are no longer pending. */
-  settled(thumbs: Thumbs, sha256: Sha256): Promise<BlobRecord>;
+  finished(thumbs: Thumbs, sha256: Sha256): Promise<BlobRecord>;
   close(): Promise<void>;
 }
 
-export interface ThumbHouseParts {
+export interface ThumbFixtureDeps {
   readonly clock?: Clock;
   readonly log?: Log;
 }
 
-const SETTLED_WITHIN_MS = 40_000;
+const FINISHED_WITHIN_MS = 40_000;
 
-export async function openThumbHouse(folder: string, given: ThumbHouseParts = {}): Promise<ThumbHouse> {
+export async function openThumbFixture(folder: string, given: ThumbFixtureDeps = {}): Promise<ThumbFixture> {
   const { clock = systemClock, log = createLog('test', { level: 'silent', requests: 'none' }) } = given;
   const metaConfig = metaSection.schema(context).parse({ folder: join(folder, 'meta') });
   const blobsConfig = blobsSection
@@ -64,7 +64,7 @@ export async function openThumbHouse(folder: string, given: ThumbHouseParts = {}
   const nextId = createIdSource(clock);
   const engines: Thumbs[] = [];
   let metrics = createMetrics('test_');
-  // The clock's timers keep no process alive, and a test that waits for one must not end before it.
+  // The timers of the clock do not keep the process alive, but a test that waits for one must not end before it.
   const alive = setInterval(() => undefined, 60_000);
 
   async function record(sha256: Sha256): Promise<BlobRecord> {
@@ -114,8 +114,8 @@ export async function openThumbHouse(folder: string, given: ThumbHouseParts = {}
     },
     metrics: async () => (await metrics.render()).text,
     record,
-    async settled(thumbs, sha256) {
-      await thumbs.wait(sha256, SETTLED_WITHIN_MS, new AbortController().signal);
+    async finished(thumbs, sha256) {
+      await thumbs.wait(sha256, FINISHED_WITHIN_MS, new AbortController().signal);
       return record(sha256);
     },
     async close() {

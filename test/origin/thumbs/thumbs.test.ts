@@ -33,7 +33,7 @@ import { apngOf } from '../../kit/origin/apng.js';
 import { readAll } from '../../kit/origin/blob-contract.js';
 import { openLightS3 } from '../../kit/origin/light-s3.js';
 import { startOrigin } from '../../kit/origin/origin.js';
-import { MISBEHAVING, openThumbHouse, type ThumbHouse, thumbsConfig } from '../../kit/origin/thumb-fixture.js';
+import { MISBEHAVING, openThumbFixture, type ThumbFixture, thumbsConfig } from '../../kit/origin/thumb-fixture.js';
 import { until } from '../../kit/until.js';
 
 const config = thumbsConfig();
@@ -61,7 +61,7 @@ void t.test('a plan', async (t) => {
     t.equal(thumbs.map((thumb) => `${thumb.variant}:${thumb.width}x${thumb.height}`).join(' '), made, source.join('x'));
   }
 
-  await t.test('crops to the shape of a cover, from the middle, and smaller for a small source', async (t) => {
+  await t.test('crops a cover from the middle to its shape, smaller for a small source', async (t) => {
     const square = [variant('square', 100, 100, 'cover')];
     t.match(planThumbs({ width: 400, height: 300 }, square).thumbs, [
       { width: 100, height: 100, region: { left: 50, top: 0, width: 300, height: 300 } },
@@ -71,14 +71,14 @@ void t.test('a plan', async (t) => {
     ]);
   });
 
-  await t.test('makes what would look alike once, and serves the rest by it', async (t) => {
+  await t.test('makes thumbnails that would look alike once, for all their variants', async (t) => {
     const variants = [variant('a', 100), variant('b', 500), variant('c', 900), variant('s', 300, 300, 'cover')];
     const { thumbs, servedBy } = planThumbs({ width: 300, height: 300 }, variants);
     t.same(thumbs.map((thumb) => thumb.variant).sort(), ['a', 's'], 'the cover of a square is the square');
     t.same([...servedBy].map(([name, by]) => `${name} by ${by}`).sort(), ['a by a', 'b by s', 'c by s', 's by s']);
   });
 
-  await t.test('never enlarges, never repeats itself, and serves every variant', async () => {
+  await t.test('never enlarges, has no two thumbnails that look alike, and serves every variant', async () => {
     const side = fc.integer({ min: 1, max: 20_000 });
     const someVariants = fc.array(
       fc.record({
@@ -93,7 +93,7 @@ void t.test('a plan', async (t) => {
         const variants = shapes.map((shape, index) => ({ name: `v${index}`, ...shape }));
         const { thumbs, servedBy } = planThumbs({ width, height }, variants);
         const names = new Set(thumbs.map((thumb) => thumb.variant));
-        const looks = new Set(thumbs.map(({ region, width: w, height: h }) => JSON.stringify([region, w, h])));
+        const appearances = new Set(thumbs.map(({ region, width: w, height: h }) => JSON.stringify([region, w, h])));
         for (const { region, ...thumb } of thumbs) {
           assert.ok(
             thumb.width >= 1 && thumb.width <= region.width && thumb.height >= 1 && thumb.height <= region.height,
@@ -101,7 +101,7 @@ void t.test('a plan', async (t) => {
           assert.ok(region.left >= 0 && region.left + region.width <= width);
           assert.ok(region.top >= 0 && region.top + region.height <= height);
         }
-        assert.equal(looks.size, thumbs.length);
+        assert.equal(appearances.size, thumbs.length);
         assert.ok(variants.every(({ name }) => names.has(servedBy.get(name) ?? '')));
       }),
       { numRuns: 60 },
@@ -109,7 +109,7 @@ void t.test('a plan', async (t) => {
   });
 });
 
-void t.test('a choice is served by what was made', async (t) => {
+void t.test('a choice is served by a stored thumbnail', async (t) => {
   const of = (name: string, format: ThumbMade['format'], width: number): ThumbMade => ({
     variant: name,
     format,
@@ -130,17 +130,17 @@ void t.test('a choice is served by what was made', async (t) => {
   const pick = (name: string, format: 'avif' | 'webp' | 'jpeg', from = made): string | undefined =>
     pickThumb(from, picture, config.variants, { variant: name, format })?.sha256;
   t.equal(pick('320', 'webp'), '320.webp');
-  t.equal(pick('1280', 'webp'), '320.webp', 'a variant beyond the source is served by the largest there is');
-  t.equal(pick('320', 'avif'), '320.webp', 'AVIF that was not made is WebP');
+  t.equal(pick('1280', 'webp'), '320.webp', 'a variant larger than the source is served by the largest thumbnail');
+  t.equal(pick('320', 'avif'), '320.webp', 'WebP serves AVIF that was not made');
   t.equal(pick('160', 'avif'), '160.avif');
-  t.equal(pick('160', 'jpeg'), '160.png', 'what has transparency has no JPEG');
+  t.equal(pick('160', 'jpeg'), '160.png', 'a picture with transparency has no JPEG');
   t.equal(pick('160', 'jpeg', []), undefined);
   const before = [of('old', 'jpeg', 150), of('older', 'jpeg', 20)];
-  t.equal(pick('160', 'webp', before), 'old.jpeg', 'until the backfill has come by, the nearest in size');
+  t.equal(pick('160', 'webp', before), 'old.jpeg', 'the nearest in size serves until the backfill reaches the blob');
   t.same(thumbOptionsOf(config).variants.at(1), { name: '320', width: 320, height: 320, fit: 'inside' });
 });
 
-void t.test('a configuration is told when its default variant is none or two share a name', async (t) => {
+void t.test('an unknown default variant and two variants with one name are faults', async (t) => {
   t.same(thumbsFaults(config), []);
   const faults = thumbsFaults({ ...config, defaultVariant: 'x', variants: [variant('a', 100), variant('a', 200)] });
   t.same(
@@ -149,7 +149,7 @@ void t.test('a configuration is told when its default variant is none or two sha
   );
 });
 
-void t.test('after an attempt', async (t) => {
+void t.test('what becomes of a job depends on how and how often it failed', async (t) => {
   const queue = { ...config.queue, attemptsMax: 3, backoffMs: 1_000, backoffMaxMs: 5_000 };
   const lost = (loss: 'time' | 'exit' | 'start' | 'aborted' | 'resources'): Attempt => ({
     kind: 'lost',
@@ -176,7 +176,10 @@ void t.test('after an attempt', async (t) => {
   fc.assert(
     fc.property(fc.nat(200), fc.double({ min: 0, max: 1, noNaN: true }), (attempts, random) => {
       const waited = backoffMs(attempts, queue, random);
-      assert.ok(waited >= Math.min(5_000, 1_000 * 2 ** attempts) / 2 && waited <= 5_000, 'between half and the whole');
+      assert.ok(
+        waited >= Math.min(5_000, 1_000 * 2 ** attempts) / 2 && waited <= 5_000,
+        'between half of the backoff and all of it',
+      );
     }),
     { numRuns: 50 },
   );
@@ -193,7 +196,7 @@ void t.test('only listed types go to a decoder', async (t) => {
   }
 });
 
-void t.test('a message that is not exactly one is none', async (t) => {
+void t.test('a message that is not exactly as specified is invalid', async (t) => {
   const facts = { width: 1, height: 1, frames: 1, orientation: 1, thumbhash: null };
   const thumb = { variant: '160', format: 'webp', file: '160.webp', width: 1, height: 1, animated: false };
   const done = (result: unknown) => parseFromChild({ t: 'done', job: 1, result });
@@ -221,7 +224,7 @@ void t.test('a message that is not exactly one is none', async (t) => {
   );
 });
 
-void t.test('what ffprobe tells is read with distrust', async (t) => {
+void t.test('values of ffprobe that make no sense count as unknown', async (t) => {
   const probed = (document: unknown) => readProbe(JSON.stringify(document));
   const stream = { index: 1, codec_type: 'video', width: 640, height: 480 };
   t.match(probed({ streams: [stream], format: { duration: '1.5' } }), {
@@ -250,7 +253,7 @@ void t.test('what ffprobe tells is read with distrust', async (t) => {
   t.match(probed({ streams: [{ ...stream, sample_aspect_ratio: '0:1' }] }), { shown: { width: 640 } });
 });
 
-void t.test('slots are taken in order, given back once, and left when nobody wants them', async (t) => {
+void t.test('slots are taken in order, given back only once, and not taken after an abort', async (t) => {
   const slots = createSlots(1);
   const { signal } = new AbortController();
   const first = await slots.take(signal);
@@ -274,7 +277,7 @@ void t.test('slots are taken in order, given back once, and left when nobody wan
   await t.rejects(slots.take(AbortSignal.abort(new Error('too late'))), /too late/);
 });
 
-// Pixels.
+// Rendering.
 
 const root = t.testdir({});
 prepareRenderer();
@@ -360,7 +363,7 @@ void t.test('all eight orientations give the same thumbnail', async (t) => {
       );
       const { data, width, height } = await made.pixels('160.jpeg');
       t.same([width, height], [96, 64]);
-      // The edges between colours are where chroma is averaged; the middle of each quarter is exact.
+      // Chroma is averaged at the edges between colours; the middle of each quarter is exact.
       for (const [x, y] of [
         [20, 12],
         [76, 12],
@@ -377,8 +380,8 @@ void t.test('all eight orientations give the same thumbnail', async (t) => {
   }
 });
 
-void t.test('nothing that a file says of itself is left in a thumbnail', async (t) => {
-  const telling = corners((x, y) => [x, y], 96, 64)
+void t.test('no metadata of a file is left in a thumbnail', async (t) => {
+  const described = corners((x, y) => [x, y], 96, 64)
     .withIccProfile('p3')
     .withExifMerge({
       IFD0: { Copyright: 'TELLTALE' },
@@ -386,12 +389,12 @@ void t.test('nothing that a file says of itself is left in a thumbnail', async (
     })
     .withXmp('<x:xmpmeta xmlns:x="adobe:ns:meta/"><TELLTALE/></x:xmpmeta>');
   const files = [
-    await telling.clone().jpeg().toBuffer(),
-    await telling.clone().webp().toBuffer(),
-    await telling.clone().png().toBuffer(),
+    await described.clone().jpeg().toBuffer(),
+    await described.clone().webp().toBuffer(),
+    await described.clone().png().toBuffer(),
   ];
   for (const bytes of files) {
-    t.ok(bytes.includes('TELLTALE'), 'the original tells');
+    t.ok(bytes.includes('TELLTALE'), 'the original has it');
     const { result, read } = await renderBytes(bytes, { formats: { avif: { enabled: true } } });
     t.equal(result.kind, 'rendered');
     for (const thumb of result.kind === 'rendered' ? result.thumbs : []) {
@@ -417,7 +420,7 @@ void t.test('nothing that a file says of itself is left in a thumbnail', async (
   }
 });
 
-void t.test('colours of other profiles are the same to the eye in sRGB', async (t) => {
+void t.test('colours of other profiles look the same in sRGB', async (t) => {
   const plain = sharp({ create: { width: 40, height: 40, channels: 3, background: { r: 200, g: 80, b: 60 } } });
   const wide = await sharp(await plain.png().toBuffer())
     .withIccProfile('p3')
@@ -442,11 +445,11 @@ void t.test('transparency decides between JPEG and PNG', async (t) => {
     return result.kind === 'rendered' ? result.thumbs.map(({ format }) => format).sort() : [];
   };
   t.same(await of(0.5), ['png', 'webp']);
-  t.same(await of(1), ['jpeg', 'webp'], 'alpha that hides nothing is none');
+  t.same(await of(1), ['jpeg', 'webp'], 'an opaque alpha channel is not transparency');
 });
 
-/** A film of `count` frames, each of one colour. */
-async function film(format: 'gif' | 'webp', count: number, side = 24, noise = 0): Promise<Buffer> {
+/** An animation of `count` frames, each of one colour. */
+async function animationOf(format: 'gif' | 'webp', count: number, side = 24, noise = 0): Promise<Buffer> {
   const pages = Buffer.alloc(side * side * 3 * count);
   for (let page = 0; page < count; page += 1) {
     pages.fill(Buffer.from([page * 20, 255 - page * 20, 90]), page * side * side * 3, (page + 1) * side * side * 3);
@@ -458,7 +461,7 @@ async function film(format: 'gif' | 'webp', count: number, side = 24, noise = 0)
   return format === 'gif' ? moving.gif({ delay, loop: 3 }).toBuffer() : moving.webp({ delay, loop: 3 }).toBuffer();
 }
 
-void t.test('what moves', async (t) => {
+void t.test('an animation', async (t) => {
   const summary = async ({ result, read }: Rendered) => {
     const thumbs = result.kind === 'rendered' ? result.thumbs : [];
     const moving = thumbs.find(({ animated }) => animated);
@@ -477,7 +480,7 @@ void t.test('what moves', async (t) => {
   const moves = { formats: 'jpeg webp*', frames: 5, pages: 5, delay: 80, loop: 3 };
   for (const format of ['gif', 'webp'] as const) {
     t.same(
-      await summary(await renderBytes(await film(format, 5), { formats: { avif: { enabled: true } } })),
+      await summary(await renderBytes(await animationOf(format, 5), { formats: { avif: { enabled: true } } })),
       moves,
       format,
     );
@@ -502,21 +505,21 @@ void t.test('what moves', async (t) => {
 
   await t.test('is a still beyond the limits of animation', async (t) => {
     const still = { formats: 'jpeg webp', pages: undefined };
-    const bytes = await film('gif', 5, 60, 200);
+    const bytes = await animationOf('gif', 5, 60, 200);
     t.match(await summary(await renderBytes(bytes)), { formats: 'jpeg webp*' });
     for (const animation of [{ enabled: false }, { frames_max: 4 }, { pixels_max: 1_000 }, { output_max: '1KB' }]) {
       t.match(await summary(await renderBytes(bytes, { animation })), still, JSON.stringify(animation));
     }
   });
 
-  await t.test('is a still where the animation does not hold together', async (t) => {
+  await t.test('is a still if it is inconsistent', async (t) => {
     const torn = Buffer.from(apng);
     torn.writeUInt32BE(7, torn.indexOf('acTL') + 4);
     t.match(await summary(await renderBytes(torn)), { formats: 'jpeg webp', frames: 7 });
   });
 });
 
-void t.test('an animated PNG is put together as a browser shows it', async (t) => {
+void t.test('an animated PNG is composed as a browser shows it', async (t) => {
   const plain = async (width: number, height: number, background: object) =>
     await sharp({ create: { width, height, channels: 4, background: background as { r: number } } })
       .png()
@@ -545,13 +548,17 @@ void t.test('an animated PNG is put together as a browser shows it', async (t) =
   const mixed = [127, 0, 128, 255];
   const blue = [0, 0, 255, 128];
   t.same([...pages.subarray(0, 12)], [...R, ...R, ...R]);
-  t.same([...pages.subarray(12, 24)], [...mixed, ...R, ...R], 'laid over');
-  t.same([...pages.subarray(24, 36)], [...R, ...blue, ...R], 'the one before is taken back, this one replaces');
-  t.same([...pages.subarray(36, 48)], [...R, 0, 0, 0, 0, ...mixed], 'the one before is cleared');
+  t.same([...pages.subarray(12, 24)], [...mixed, ...R, ...R], 'composited over the frame before');
+  t.same(
+    [...pages.subarray(24, 36)],
+    [...R, ...blue, ...R],
+    'the frame before is taken back, and this one replaces the pixels',
+  );
+  t.same([...pages.subarray(36, 48)], [...R, 0, 0, 0, 0, ...mixed], 'the frame before is cleared');
   t.equal(parseApng(red, 10), undefined, 'a plain PNG has no frames');
 });
 
-void t.test('what cannot be rendered says why', async (t) => {
+void t.test('a picture that cannot be rendered is refused with the reason', async (t) => {
   const jpeg = await corners((x, y) => [x, y], 96, 64)
     .jpeg()
     .toBuffer();
@@ -588,10 +595,10 @@ async function photo(seed: number, width = 400, height = 300): Promise<Buffer> {
     .toBuffer();
 }
 
-async function checkStored(t: Test, house: ThumbHouse, blob: BlobRecord): Promise<void> {
+async function checkStored(t: Test, fixture: ThumbFixture, blob: BlobRecord): Promise<void> {
   if (blob.thumbs.kind !== 'ready') throw new Error(`thumbnails are ${JSON.stringify(blob.thumbs)}`);
   for (const made of blob.thumbs.made) {
-    const size = await house.blobs.stat(thumbKey(blob.sha256, made.sha256));
+    const size = await fixture.blobs.stat(thumbKey(blob.sha256, made.sha256));
     t.equal(size, made.sizeBytes, `${made.variant}.${made.format} is stored`);
   }
 }
@@ -604,127 +611,124 @@ void t.test('the engine', async (t) => {
   const folder = t.testdir({});
   const logged: string[] = [];
   const log = createLog('test', { level: 'info', requests: 'none' }, { write: (line) => void logged.push(line) });
-  const house = await openThumbHouse(folder, { log });
-  t.teardown(() => house.close());
+  const fixture = await openThumbFixture(folder, { log });
+  t.teardown(() => fixture.close());
   const never = new AbortController().signal;
 
-  await t.test('makes and records the thumbnails of what was uploaded before and after it opened', async (t) => {
-    const before = await house.put(await photo(1), 'image/jpeg');
-    t.equal((await house.record(before)).thumbs.kind, 'pending');
-    const thumbs = await house.open(quick);
-    const after = await house.put(await photo(2), 'image/jpeg');
+  await t.test('makes and records thumbnails of uploads from before and after its start', async (t) => {
+    const before = await fixture.put(await photo(1), 'image/jpeg');
+    t.equal((await fixture.record(before)).thumbs.kind, 'pending');
+    const thumbs = await fixture.open(quick);
+    const after = await fixture.put(await photo(2), 'image/jpeg');
     for (const sha256 of [before, after]) {
-      const blob = await house.settled(thumbs, sha256);
-      await checkStored(t, house, blob);
+      const blob = await fixture.finished(thumbs, sha256);
+      await checkStored(t, fixture, blob);
       t.match(blob.picture, { width: 400, height: 300, frames: 1, orientation: 1, thumbhash: /^[A-Za-z0-9+/=]{8,}$/ });
     }
-    t.match(await house.meta.jobs.counts(), { waiting: 0, leased: 0, dead: 0 });
+    t.match(await fixture.meta.jobs.counts(), { waiting: 0, leased: 0, dead: 0 });
     t.match(await thumbs.status(), { children: 2, busy: 0 });
-    t.same(await readdir(house.blobs.stageFolder), [], 'nothing is left on the stage');
+    t.same(await readdir(fixture.blobs.stageFolder), [], 'nothing is left on the stage');
     t.ok(thumbs.accepts('image/webp') && !thumbs.accepts('video/mp4') && !thumbs.accepts('text/plain'));
     t.match(thumbs.capabilities(), { default: '320', video: { available: false, reason: 'switched off' } });
     await thumbs.close();
     await thumbs.close();
   });
 
-  await t.test(
-    'has made again what the configuration now wants otherwise, and gives the dead another chance',
-    async (t) => {
-      const closed = { ...quick, enabled: false };
-      const thumbs = await house.open(closed);
-      const parts = { meta: house.meta, thumbs, clock: systemClock };
-      const backfill = async (given: Readonly<Record<string, unknown>>, all = false) => {
-        let last: BackfillProgress | undefined;
-        const steps = backfillThumbs({ ...parts, config: thumbsConfig(given) }, { all, after: null }, never);
-        for await (last of steps);
-        return last;
-      };
-      t.match(await backfill({}), { seen: 2, queued: 0, next: null }, 'what is as it should be stays');
-      const blobs = (await house.meta.blobsAfter(null, 9)).blobs.map(({ sha256 }) => sha256);
-      const stored = async () => {
-        const keys: string[] = [];
-        for await (const { key } of house.blobs.list('thumb/')) keys.push(key);
-        return keys.sort();
-      };
-      const named = async () => {
-        const records = await Promise.all(blobs.map((sha256) => house.record(sha256)));
-        const keys = records.map(({ sha256, thumbs: { kind, ...rest } }) =>
-          kind === 'ready' && 'made' in rest ? rest.made.map((made) => thumbKey(sha256, made.sha256)) : [],
-        );
-        return [...new Set(keys.flat())].sort();
-      };
-      t.same(await stored(), await named());
-      const before = (await stored()).length;
-      const fewer = { variants: [{ name: '160', width: 160 }], default_variant: '160' };
-      t.match(await backfill(fewer), { queued: 0, trimmed: 2 }, 'nothing is rendered to have less');
-      t.match(await backfill(fewer), { queued: 0, trimmed: 0 });
-      t.equal((await stored()).length, before, 'what is no longer named is the sweep\u2019s');
-      const release = await house.hashLocks.share(blobs[0] ?? ('' as Sha256), never);
-      await freeOrphans(house, Number.POSITIVE_INFINITY, never);
-      t.not((await stored()).length, (await named()).length, 'which leaves alone what somebody works on');
-      release();
-      await freeOrphans(house, Number.POSITIVE_INFINITY, never);
-      t.same(await stored(), await named(), 'and takes exactly what no record names');
-
-      t.match(await backfill({}), { queued: 2, trimmed: 0 });
-      const jobs = await house.meta.jobs.claim('test', 10, Date.now(), 60_000);
-      t.same(
-        jobs.map(({ priority }) => priority),
-        ['backfill', 'backfill'],
+  await t.test('makes thumbnails again after a change of the configuration, and retries dead letters', async (t) => {
+    const closed = { ...quick, enabled: false };
+    const thumbs = await fixture.open(closed);
+    const parts = { meta: fixture.meta, thumbs, clock: systemClock };
+    const backfill = async (given: Readonly<Record<string, unknown>>, all = false) => {
+      let last: BackfillProgress | undefined;
+      const steps = backfillThumbs({ ...parts, config: thumbsConfig(given) }, { all, after: null }, never);
+      for await (last of steps);
+      return last;
+    };
+    t.match(await backfill({}), { seen: 2, queued: 0, next: null }, 'blobs that lack nothing are not queued');
+    const blobs = (await fixture.meta.blobsAfter(null, 9)).blobs.map(({ sha256 }) => sha256);
+    const stored = async () => {
+      const keys: string[] = [];
+      for await (const { key } of fixture.blobs.list('thumb/')) keys.push(key);
+      return keys.sort();
+    };
+    const named = async () => {
+      const records = await Promise.all(blobs.map((sha256) => fixture.record(sha256)));
+      const keys = records.map(({ sha256, thumbs: { kind, ...rest } }) =>
+        kind === 'ready' && 'made' in rest ? rest.made.map((made) => thumbKey(sha256, made.sha256)) : [],
       );
-      for (const { sha256 } of jobs) await house.meta.jobs.bury(sha256, 'a reason', Date.now());
-      t.match(await reportQueue(house.meta, 1), {
-        waiting: 0,
-        dead: 2,
-        deadJobs: [{ reason: 'a reason' }],
-      });
-      const revived: RetryProgress[] = [];
-      for await (const progress of retryThumbs(house.meta, systemClock, never)) revived.push(progress);
-      t.same(revived, [{ revived: 2, left: 0 }]);
-      for (const { sha256 } of jobs) {
-        t.same((await house.record(sha256)).thumbs, { kind: 'pending' });
-        await house.meta.finishThumbs(sha256, { kind: 'refused', reason: 'broken_image', picture: NO_FACTS });
-      }
-      t.match(await backfill({}), { queued: 0 }, 'what was refused for good reason stays');
-      for (const [durationMs, queued] of [
-        [null, 2],
-        [2_920, 0],
-      ] as const) {
-        const picture = { ...NO_FACTS, durationMs };
-        for (const { sha256 } of jobs) {
-          await house.meta.finishThumbs(sha256, { kind: 'refused', reason: 'unsupported_type', picture });
-        }
-        t.match(await backfill({}), { queued }, 'sound that tools have heard is not heard again');
-        for (const { sha256 } of jobs) await house.meta.jobs.drop(sha256);
-      }
-      t.match(await backfill({}, true), { queued: 2 });
-      for (const { sha256 } of jobs) await house.meta.jobs.drop(sha256);
-      await thumbs.close();
-    },
-  );
+      return [...new Set(keys.flat())].sort();
+    };
+    t.same(await stored(), await named());
+    const before = (await stored()).length;
+    const fewer = { variants: [{ name: '160', width: 160 }], default_variant: '160' };
+    t.match(await backfill(fewer), { queued: 0, trimmed: 2 }, 'nothing is rendered only to remove surplus thumbnails');
+    t.match(await backfill(fewer), { queued: 0, trimmed: 0 });
+    t.equal((await stored()).length, before, 'the sweep removes the surplus bytes later');
+    const release = await fixture.hashLocks.share(blobs[0] ?? ('' as Sha256), never);
+    await freeOrphans(fixture, Number.POSITIVE_INFINITY, never);
+    t.not((await stored()).length, (await named()).length, 'but not those of a blob in use');
+    release();
+    await freeOrphans(fixture, Number.POSITIVE_INFINITY, never);
+    t.same(await stored(), await named(), 'and it removes exactly what no record names');
 
-  await t.test('gives back what it holds when it closes, and counts no attempt', async (t) => {
-    const thumbs = await house.open({ ...quick, children: { count: 1 } }, MISBEHAVING);
-    const sha256 = await house.put(Buffer.from('hang again'), 'image/png');
+    t.match(await backfill({}), { queued: 2, trimmed: 0 });
+    const jobs = await fixture.meta.jobs.claim('test', 10, Date.now(), 60_000);
+    t.same(
+      jobs.map(({ priority }) => priority),
+      ['backfill', 'backfill'],
+    );
+    for (const { sha256 } of jobs) await fixture.meta.jobs.bury(sha256, 'a reason', Date.now());
+    t.match(await reportQueue(fixture.meta, 1), {
+      waiting: 0,
+      dead: 2,
+      deadJobs: [{ reason: 'a reason' }],
+    });
+    const revived: RetryProgress[] = [];
+    for await (const progress of retryThumbs(fixture.meta, systemClock, never)) revived.push(progress);
+    t.same(revived, [{ revived: 2, left: 0 }]);
+    for (const { sha256 } of jobs) {
+      t.same((await fixture.record(sha256)).thumbs, { kind: 'pending' });
+      await fixture.meta.finishThumbs(sha256, { kind: 'refused', reason: 'broken_image', picture: NO_FACTS });
+    }
+    t.match(await backfill({}), { queued: 0 }, 'a refusal that still holds is kept');
+    for (const [durationMs, queued] of [
+      [null, 2],
+      [2_920, 0],
+    ] as const) {
+      const picture = { ...NO_FACTS, durationMs };
+      for (const { sha256 } of jobs) {
+        await fixture.meta.finishThumbs(sha256, { kind: 'refused', reason: 'unsupported_type', picture });
+      }
+      t.match(await backfill({}), { queued }, 'sound is not probed again once its duration is known');
+      for (const { sha256 } of jobs) await fixture.meta.jobs.drop(sha256);
+    }
+    t.match(await backfill({}, true), { queued: 2 });
+    for (const { sha256 } of jobs) await fixture.meta.jobs.drop(sha256);
+    await thumbs.close();
+  });
+
+  await t.test('gives back running jobs when it closes, and counts no attempt', async (t) => {
+    const thumbs = await fixture.open({ ...quick, children: { count: 1 } }, MISBEHAVING);
+    const sha256 = await fixture.put(Buffer.from('hang again'), 'image/png');
     while ((await thumbs.status()).busy === 0) await new Promise(setImmediate);
     await thumbs.close();
-    const [job] = await house.meta.jobs.claim('test', 10, Date.now() + 60_000, 1_000);
+    const [job] = await fixture.meta.jobs.claim('test', 10, Date.now() + 60_000, 1_000);
     t.match(job, { sha256, attempts: 0 });
-    await house.meta.jobs.drop(sha256);
+    await fixture.meta.jobs.drop(sha256);
   });
 
   await t.test('shows the colours of a wider profile as they are meant', async (t) => {
     const red = sharp({ create: { width: 64, height: 64, channels: 3, background: { r: 255, g: 0, b: 0 } } });
     const wide = await red.withIccProfile('p3').png().toBuffer();
-    const told = await sharp(wide, { ignoreIcc: true }).stats();
-    t.ok((told.channels[1]?.mean ?? 0) > 30, 'its numbers alone would be another red');
-    const thumbs = await house.open({ ...quick, children: { count: 1 } });
-    const blob = await house.settled(thumbs, await house.put(wide, 'image/png'));
+    const unconverted = await sharp(wide, { ignoreIcc: true }).stats();
+    t.ok((unconverted.channels[1]?.mean ?? 0) > 30, 'without its profile it is another red');
+    const thumbs = await fixture.open({ ...quick, children: { count: 1 } });
+    const blob = await fixture.finished(thumbs, await fixture.put(wide, 'image/png'));
     for (const made of blob.thumbs.kind === 'ready' ? blob.thumbs.made : []) {
-      const found = await house.blobs.read(thumbKey(blob.sha256, made.sha256));
+      const found = await fixture.blobs.read(thumbKey(blob.sha256, made.sha256));
       if (found.kind !== 'found') throw new Error('a thumbnail is not stored');
       const bytes = await readAll(found.body);
-      t.equal((await sharp(bytes).metadata()).icc, undefined, 'a profile is not needed');
+      t.equal((await sharp(bytes).metadata()).icc, undefined, 'no profile is left');
       const [r, g, b] = (await sharp(bytes).stats()).channels.map(({ mean }) => mean);
       t.ok((r ?? 0) > 245 && (g ?? 255) < 12 && (b ?? 255) < 12, `${made.format}: ${r} ${g} ${b}`);
     }
@@ -733,66 +737,66 @@ void t.test('the engine', async (t) => {
   });
 
   await t.test('renders a large interlaced PNG within memory_max, whatever Node itself maps', async (t) => {
-    // Interlaced, it is decoded as a whole: 103 MiB of pixels.
+    // An interlaced picture is decoded as a whole: 103 MiB of pixels.
     const large = sharp({
       create: { width: 6_000, height: 4_500, channels: 4, background: { r: 9, g: 9, b: 9, alpha: 0.5 } },
     });
     const png = await large.png({ progressive: true, compressionLevel: 1 }).toBuffer();
     const children = { ...quick.children, count: 1, memory_max: '256MiB' };
-    const thumbs = await house.open({ ...quick, children, queue: { ...quick.queue, attempts_max: 1 } });
-    await checkStored(t, house, await house.settled(thumbs, await house.put(png, 'image/png')));
+    const thumbs = await fixture.open({ ...quick, children, queue: { ...quick.queue, attempts_max: 1 } });
+    await checkStored(t, fixture, await fixture.finished(thumbs, await fixture.put(png, 'image/png')));
     await thumbs.close();
   });
 
-  await t.test('says that no child starts, loses no job over it, and goes on when one does', async (t) => {
+  await t.test('reports that no child starts, loses no job, and goes on when a child starts again', async (t) => {
     const script = join(folder, 'worker.mjs');
-    const thumbs = await house.open({ ...quick, children: { ...quick.children, count: 1 } }, pathToFileURL(script));
+    const thumbs = await fixture.open({ ...quick, children: { ...quick.children, count: 1 } }, pathToFileURL(script));
     const capability = async () => {
       const gate = { probe: () => Promise.resolve(), issuers: () => ({}) };
-      const deps = { ...house, gate, thumbs, clock: systemClock, log, metrics: createMetrics(''), freeMinBytes: 0 };
+      const deps = { ...fixture, gate, thumbs, clock: systemClock, log, metrics: createMetrics(''), freeMinBytes: 0 };
       const { status, body } = await createHealth(deps).ready();
-      t.equal(status, 200, 'uploads are taken all the same');
+      t.equal(status, 200, 'uploads are accepted all the same');
       const { capabilities } = JSON.parse(body.kind === 'bytes' ? String(body.bytes) : '') as ReadyDocument;
       return capabilities['thumbnails'];
     };
     t.equal(await capability(), 'available');
-    const sha256 = await house.put(await photo(7), 'image/jpeg');
+    const sha256 = await fixture.put(await photo(7), 'image/jpeg');
     await until('a start fails', () => thumbs.unavailable() !== null);
     t.equal(await capability(), 'the processes that render do not start');
-    t.match(await house.metrics(), 'test_thumbs_children_start_failing 1');
+    t.match(await fixture.metrics(), 'test_thumbs_children_start_failing 1');
     const [line = '{}', ...more] = logged.filter((each) => each.includes('a child process does not start'));
     t.match(JSON.parse(line), { level: 'error', detail: /Cannot find module/, msg: /origin\.thumbs\.children/ });
     t.same(more, [], 'it is logged once');
     await writeFile(script, `await import(${JSON.stringify(MISBEHAVING.href)});`);
-    await checkStored(t, house, await house.settled(thumbs, sha256));
+    await checkStored(t, fixture, await fixture.finished(thumbs, sha256));
     t.equal(await capability(), 'available');
-    t.match(await house.metrics(), 'test_thumbs_children_start_failing 0');
+    t.match(await fixture.metrics(), 'test_thumbs_children_start_failing 0');
     await thumbs.close();
   });
 
-  await t.test('refuses at once what it does not render', async (t) => {
-    const thumbs = await house.open({ ...quick, source_max: '2KB' });
-    const text = await house.put(Buffer.from('%PDF-1.7'), 'application/pdf');
-    const large = await house.put(Buffer.alloc(3_000), 'image/jpeg');
-    t.same((await house.settled(thumbs, text)).thumbs, { kind: 'none', reason: 'unsupported_type' });
-    t.same((await house.settled(thumbs, large)).thumbs, { kind: 'none', reason: 'too_expensive' });
-    t.equal((await thumbs.status()).children, 0, 'and no process is started for it');
+  await t.test('refuses at once types and sizes that it does not render', async (t) => {
+    const thumbs = await fixture.open({ ...quick, source_max: '2KB' });
+    const text = await fixture.put(Buffer.from('%PDF-1.7'), 'application/pdf');
+    const large = await fixture.put(Buffer.alloc(3_000), 'image/jpeg');
+    t.same((await fixture.finished(thumbs, text)).thumbs, { kind: 'none', reason: 'unsupported_type' });
+    t.same((await fixture.finished(thumbs, large)).thumbs, { kind: 'none', reason: 'too_expensive' });
+    t.equal((await thumbs.status()).children, 0, 'no process is started for them');
     await thumbs.close();
   });
 
-  await t.test('waits no longer than asked, and not at all beyond the number that may wait', async (t) => {
-    const thumbs = await house.open({ ...quick, enabled: false, waiters_max: 1 });
-    const sha256 = await house.put(await photo(4), 'image/jpeg');
+  await t.test('waits no longer than requested, and not at all if too many requests wait', async (t) => {
+    const thumbs = await fixture.open({ ...quick, enabled: false, waiters_max: 1 });
+    const sha256 = await fixture.put(await photo(4), 'image/jpeg');
     await thumbs.prioritize(sha256);
     t.same(await thumbs.wait(sha256, 10, never), { kind: 'pending' });
     const leaving = new AbortController();
     const waiting = thumbs.wait(sha256, 60_000, leaving.signal);
-    t.same(await thumbs.wait(sha256, 60_000, never), { kind: 'pending' }, 'a second one is not kept');
+    t.same(await thumbs.wait(sha256, 60_000, never), { kind: 'pending' }, 'a second request does not wait');
     leaving.abort(new Error('the client left'));
     await t.rejects(waiting, /the client left/);
-    const [first] = await house.meta.jobs.claim('test', 1, Date.now(), 1_000);
+    const [first] = await fixture.meta.jobs.claim('test', 1, Date.now(), 1_000);
     t.match(first, { sha256, priority: 'asked' });
-    await house.meta.jobs.drop(sha256);
+    await fixture.meta.jobs.drop(sha256);
     const unknown = await thumbs.wait('0'.repeat(64) as typeof sha256, 10, never);
     t.same(unknown, { kind: 'none', reason: 'failed' });
     await thumbs.close();
@@ -800,7 +804,7 @@ void t.test('the engine', async (t) => {
 });
 
 void t.test(
-  'an origin over S3 makes and serves thumbnails, takes them down, and keeps nothing on its stage',
+  'an origin over S3 makes and serves thumbnails, removes them with their media, and leaves nothing on its stage',
   async (t) => {
     const s3 = await openLightS3();
     t.teardown(() => s3.close());
@@ -819,12 +823,16 @@ void t.test(
       .toBuffer();
     const id = await origin.uploaded(picture, '?public=true');
     const look = () => origin.send(`/v1/media/${id}/thumb?w=200`, { headers: { accept: 'image/webp' } });
-    // It waits for the engine: the clock, which would end the waiting, stands still.
+    // The request waits for the engine, because the clock, which would end the wait, stands still.
     const answer = await look();
     t.match(answer, { status: 200, headers: { 'content-type': 'image/webp', 'media-width': '320', vary: 'Accept' } });
     t.match(await sharp(answer.bytes).metadata(), { format: 'webp', width: 320, height: 213 });
     t.equal(s3.objects.size, 1 + 8, 'four sizes in two formats beside the original');
-    t.same(await readdir(join(folder, 'stage')), ['resumable'], 'nothing is left of what was fetched and made');
+    t.same(
+      await readdir(join(folder, 'stage')),
+      ['resumable'],
+      'nothing is left of the fetched original and the results',
+    );
     t.equal((await origin.asAdmin(`/v1/media/${id}`, { method: 'DELETE' })).status, 204);
     t.equal((await look()).status, 410);
   },

@@ -26,7 +26,7 @@ import { until } from '../../kit/until.js';
 const LATER = Date.UTC(2100, 0, 1);
 const never = new AbortController().signal;
 
-async function openHouse(t: Test): Promise<Stores & { readonly folder: string }> {
+async function openFixture(t: Test): Promise<Stores & { readonly folder: string }> {
   const folder = t.testdir();
   const stores = await openStores(folder, new ManualClock(LATER), testDeps());
   t.teardown(() => stores.close());
@@ -51,16 +51,16 @@ function pathOf(folder: string, key: BlobKey): string {
 }
 
 void t.test('fsck compares records and bytes both ways, and repairs what it safely can', async (t) => {
-  const house = await openHouse(t);
-  const { meta, blobs, clock, folder } = house;
-  const whole = await house.put('whole');
-  const cut = await house.put('is cut short');
-  const gone = await house.put('is gone');
-  const unheld = await house.put('is gone, and nobody holds it');
-  const thumbed = await house.put('has a thumbnail', { thumbs: { kind: 'queue' } });
-  const thumb = await house.thumb(thumbed.record.sha256, 'the thumbnail');
+  const fixture = await openFixture(t);
+  const { meta, blobs, clock, folder } = fixture;
+  const whole = await fixture.put('whole');
+  const cut = await fixture.put('is cut short');
+  const gone = await fixture.put('is gone');
+  const unheld = await fixture.put('is gone, and nobody holds it');
+  const thumbed = await fixture.put('has a thumbnail', { thumbs: { kind: 'queue' } });
+  const thumb = await fixture.thumb(thumbed.record.sha256, 'the thumbnail');
   const orphan = mediaKey(sha256Of('orphan'));
-  await house.store(orphan, 'orphan');
+  await fixture.store(orphan, 'orphan');
   await meta.remove(unheld.record.id, 'eve', clock.now());
   writeFileSync(pathOf(folder, mediaKey(cut.record.sha256)), 'is cut');
   for (const { record } of [gone, unheld]) await blobs.remove(mediaKey(record.sha256));
@@ -103,29 +103,29 @@ void t.test('fsck compares records and bytes both ways, and repairs what it safe
   t.equal(await meta.findBlob(unheld.record.sha256), undefined);
   t.match(await meta.findBlob(thumbed.record.sha256), { thumbs: { kind: 'pending' } });
   t.equal((await meta.jobs.counts()).waiting, 1);
-  await house.put('is gone');
+  await fixture.put('is gone');
   t.equal((await meta.find(gone.record.id, clock.now())).kind, 'live', 'the next upload of the same bytes heals them');
 });
 
 void t.test('fsck records a blob anew from its bytes where the record is lost', async (t) => {
-  const house = await openHouse(t);
-  const { folder, clock } = house;
+  const fixture = await openFixture(t);
+  const { folder, clock } = fixture;
   const picture = png(7);
-  const kept = await house.put(picture, { mime: 'image/png' });
-  const lost = await house.put('lost with its bytes');
-  await house.meta.close();
+  const kept = await fixture.put(picture, { mime: 'image/png' });
+  const lost = await fixture.put('lost with its bytes');
+  await fixture.meta.close();
   const { open } = await import('lmdb');
   const root = open(join(folder, 'meta'), { encoding: 'binary', maxDbs: 32, overlappingSync: false, noSubdir: false });
   const table = root.openDB({ name: 'blob', encoding: 'binary' });
   table.putSync(kept.record.sha256, Buffer.from('rubbish'));
   table.removeSync(lost.record.sha256);
   await root.close();
-  await house.blobs.remove(mediaKey(lost.record.sha256));
-  await house.reopen();
+  await fixture.blobs.remove(mediaKey(lost.record.sha256));
+  await fixture.reopen();
 
   const kinds: string[] = [];
   await fsck(
-    { meta: house.meta, blobs: house.blobs, makesThumbs: (mime) => mime === 'image/png', clock, graceMs: 1_000 },
+    { meta: fixture.meta, blobs: fixture.blobs, makesThumbs: (mime) => mime === 'image/png', clock, graceMs: 1_000 },
     {
       repair: true,
       signal: never,
@@ -134,7 +134,7 @@ void t.test('fsck records a blob anew from its bytes where the record is lost', 
     },
   );
   t.same(kinds, ['damaged true', 'blob_unknown true', 'blob_unknown true']);
-  t.match(await house.meta.find(kept.record.id, clock.now()), {
+  t.match(await fixture.meta.find(kept.record.id, clock.now()), {
     kind: 'live',
     media: {
       blob: {
@@ -145,18 +145,18 @@ void t.test('fsck records a blob anew from its bytes where the record is lost', 
       },
     },
   });
-  t.match(await house.meta.find(lost.record.id, clock.now()), { kind: 'deleted', record: { state: { by: 'fsck' } } });
-  t.same(readdirSync(house.blobs.stageFolder), []);
+  t.match(await fixture.meta.find(lost.record.id, clock.now()), { kind: 'deleted', record: { state: { by: 'fsck' } } });
+  t.same(readdirSync(fixture.blobs.stageFolder), []);
 });
 
 void t.test('scrub finds bytes that rotted, looks twice, marks them, and goes on from where it was', async (t) => {
-  const house = await openHouse(t);
-  const { meta, blobs, folder, clock } = house;
+  const fixture = await openFixture(t);
+  const { meta, blobs, folder, clock } = fixture;
   const texts = Array.from({ length: 8 }, (_, n) => `text ${n}`.repeat(100));
-  const media = await Promise.all(texts.map((bytes) => house.put(bytes, { thumbs: { kind: 'queue' } })));
+  const media = await Promise.all(texts.map((bytes) => fixture.put(bytes, { thumbs: { kind: 'queue' } })));
   const [rotten, missing, cut, thumbed, healed, swept] = media.map(({ record }) => record);
   if (!rotten || !missing || !cut || !thumbed || !healed || !swept) throw new Error('eight uploads');
-  const badThumb = await house.thumb(thumbed.sha256, 'a thumbnail');
+  const badThumb = await fixture.thumb(thumbed.sha256, 'a thumbnail');
   const spoil = (sha256: Sha256, bytes: string): void => writeFileSync(pathOf(folder, mediaKey(sha256)), bytes);
   spoil(rotten.sha256, 'text 9'.repeat(100));
   spoil(cut.sha256, 'text');
@@ -221,17 +221,17 @@ void t.test('scrub finds bytes that rotted, looks twice, marks them, and goes on
 });
 
 void t.test('scrub keeps to its rate', async (t) => {
-  const house = await openHouse(t);
-  await house.put('x'.repeat(1_000));
-  await house.put('y'.repeat(1_000));
+  const fixture = await openFixture(t);
+  await fixture.put('x'.repeat(1_000));
+  await fixture.put('y'.repeat(1_000));
   const clock = new ManualClock();
   const refuse = (): Promise<never> => Promise.reject(new Error('nothing is wrong'));
   let ended = false;
   const scrubbed = scrub(
     {
       config: { rateBytes: 1_000, againMs: 0 },
-      meta: house.meta,
-      blobs: house.blobs,
+      meta: fixture.meta,
+      blobs: fixture.blobs,
       marks: { rotten: refuse, redoThumbs: refuse },
       clock,
     },
@@ -250,14 +250,14 @@ void t.test('scrub keeps to its rate', async (t) => {
 });
 
 void t.test('a backup taken while serving opens as an origin’s own, and the next one adds what is new', async (t) => {
-  const house = await openHouse(t);
-  const { folder, clock } = house;
+  const fixture = await openFixture(t);
+  const { folder, clock } = fixture;
   const { log } = testDeps();
   const target = join(folder, 'backup');
-  const one = await house.put('one', { thumbs: { kind: 'queue' } });
-  await house.thumb(one.record.sha256, 'thumb of one');
-  const two = await house.put('two');
-  const bad = await house.put('bad');
+  const one = await fixture.put('one', { thumbs: { kind: 'queue' } });
+  await fixture.thumb(one.record.sha256, 'thumb of one');
+  const two = await fixture.put('two');
+  const bad = await fixture.put('bad');
   writeFileSync(pathOf(folder, mediaKey(bad.record.sha256)), 'b?d');
   const late: string[] = [];
 
@@ -277,7 +277,7 @@ void t.test('a backup taken while serving opens as an origin’s own, and the ne
             await reader.backup(path);
           },
         },
-        blobs: house.blobs,
+        blobs: fixture.blobs,
         clock,
         openBlobs: (blobs, stage) => openLocalStore({ folder: blobs, stageFolder: stage }),
         openMeta,
@@ -289,9 +289,9 @@ void t.test('a backup taken while serving opens as an origin’s own, and the ne
   };
   const first = await run(async () => {
     // Between the first pass and the copy of the metadata: uploads go on, and sweeps too.
-    await house.put('three');
-    await house.meta.remove(two.record.id, 'eve', clock.now());
-    await house.blobs.remove(mediaKey(two.record.sha256));
+    await fixture.put('three');
+    await fixture.meta.remove(two.record.id, 'eve', clock.now());
+    await fixture.blobs.remove(mediaKey(two.record.sha256));
   });
   t.match(first.report, { blobs: 5, copied: 4, findings: 1, pruned: 0 });
   t.match(first.findings, [{ kind: 'rotten', key: mediaKey(bad.record.sha256) }]);
@@ -302,8 +302,8 @@ void t.test('a backup taken while serving opens as an origin’s own, and the ne
   });
 
   writeFileSync(pathOf(folder, mediaKey(bad.record.sha256)), 'bad');
-  await house.meta.forgetBlob(two.record.sha256);
-  await house.put('four');
+  await fixture.meta.forgetBlob(two.record.sha256);
+  await fixture.put('four');
   const second = await run();
   t.match(
     second.report,

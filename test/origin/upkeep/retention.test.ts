@@ -120,12 +120,16 @@ void t.test('a quota is asked before the body, and counts what is under way', as
   t.match(await open.reserve('eve', 1e12), { kind: 'reserved', reservation: { quota: undefined } });
 });
 
-interface House extends Stores {
+interface Fixture extends Stores {
   readonly watched: TestDeps;
   readonly sweeper: Sweeper;
 }
 
-async function openHouse(t: Test, given: Partial<RetentionConfig> = {}, over: Partial<BlobStore> = {}): Promise<House> {
+async function openFixture(
+  t: Test,
+  given: Partial<RetentionConfig> = {},
+  over: Partial<BlobStore> = {},
+): Promise<Fixture> {
   const watched = testDeps();
   const stores = await openStores(t.testdir(), new ManualClock(LATER), {
     log: createLog('test', { level: 'silent', requests: 'none' }),
@@ -163,15 +167,15 @@ async function openHouse(t: Test, given: Partial<RetentionConfig> = {}, over: Pa
 }
 
 void t.test('what is deleted is freed after the grace, with its thumbnails, and forgotten later', async (t) => {
-  const house = await openHouse(t);
-  const { meta, blobs, clock, sweeper, watched } = house;
-  const gone = await Promise.all(['one', 'two', 'three'].map((bytes) => house.put(bytes)));
-  const kept = await house.put('kept');
-  const shared = await house.put('shared');
-  const twin = await house.put('shared', { public: true });
+  const fixture = await openFixture(t);
+  const { meta, blobs, clock, sweeper, watched } = fixture;
+  const gone = await Promise.all(['one', 'two', 'three'].map((bytes) => fixture.put(bytes)));
+  const kept = await fixture.put('kept');
+  const shared = await fixture.put('shared');
+  const twin = await fixture.put('shared', { public: true });
   const [first] = gone;
   if (first === undefined) throw new Error('three uploads');
-  const thumb = await house.thumb(first.record.sha256, 'small one');
+  const thumb = await fixture.thumb(first.record.sha256, 'small one');
   for (const { record } of [...gone, shared]) await meta.remove(record.id, 'eve', clock.now());
 
   clock.advance(HOUR);
@@ -195,15 +199,15 @@ void t.test('what is deleted is freed after the grace, with its thumbnails, and 
 });
 
 void t.test('a blob is never freed under an upload that counts on it', async (t) => {
-  const house = await openHouse(t);
-  const { meta, blobs, clock, sweeper, hashLocks } = house;
-  const { record } = await house.put('bytes');
+  const fixture = await openFixture(t);
+  const { meta, blobs, clock, sweeper, hashLocks } = fixture;
+  const { record } = await fixture.put('bytes');
   await meta.remove(record.id, 'eve', clock.now());
   clock.advance(HOUR + 1);
   const release = await hashLocks.share(record.sha256, never);
   t.match(await sweeper.sweep(never), { blobs: 0 });
   release();
-  const again = await house.put('bytes');
+  const again = await fixture.put('bytes');
   t.match(await sweeper.sweep(never), { blobs: 0 }, 'it is held again');
   t.equal((await meta.find(again.record.id, clock.now())).kind, 'live');
   t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
@@ -214,7 +218,7 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
   const late: SweepDeps['meta'] = {
     async unreferencedBlobs(before, limit) {
       const listed = await meta.unreferencedBlobs(before, limit);
-      await house.put('bytes');
+      await fixture.put('bytes');
       return listed;
     },
     forgetBlob: (sha256) => meta.forgetBlob(sha256),
@@ -226,7 +230,7 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
   // Held, lost again and uploaded once more, with sweeps at every turn.
   for (let round = 0; round < 20; round += 1) {
     clock.advance(HOUR + 1);
-    const [media] = await Promise.all([house.put('bytes'), sweeper.sweep(never), sweeper.sweep(never)]);
+    const [media] = await Promise.all([fixture.put('bytes'), sweeper.sweep(never), sweeper.sweep(never)]);
     t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
     t.equal((await meta.find(media.record.id, clock.now())).kind, 'live');
     await meta.remove(media.record.id, 'eve', clock.now());
@@ -234,15 +238,15 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
 });
 
 void t.test('what its instant has passed or nobody uses expires, quarantined bytes stay', async (t) => {
-  const house = await openHouse(t, { unusedForMs: HOUR, usedLateMaxMs: HOUR });
-  const { meta, blobs, clock, sweeper } = house;
+  const fixture = await openFixture(t, { unusedForMs: HOUR, usedLateMaxMs: HOUR });
+  const { meta, blobs, clock, sweeper } = fixture;
   const now = clock.now();
   const short = await Promise.all(
-    ['a', 'b', 'c', 'd', 'e'].map((bytes) => house.put(bytes, { expiresAt: now + MINUTE })),
+    ['a', 'b', 'c', 'd', 'e'].map((bytes) => fixture.put(bytes, { expiresAt: now + MINUTE })),
   );
-  const idle = await house.put('idle');
-  const used = await house.put('used');
-  const bad = await house.put('bad');
+  const idle = await fixture.put('idle');
+  const used = await fixture.put('used');
+  const bad = await fixture.put('bad');
   await meta.quarantine(bad.record.id, { at: now, by: 'eve', reason: null, cause: 'admin' });
   clock.advance(MINUTE);
   t.match(await sweeper.sweep(never), { expired: 5, unused: 0 }, 'also more than one step takes');
@@ -256,23 +260,23 @@ void t.test('what its instant has passed or nobody uses expires, quarantined byt
   clock.advance(100 * HOUR);
   await sweeper.sweep(never);
   t.equal(await blobs.stat(mediaKey(bad.record.sha256)), 3, 'what an admin withholds is not freed');
-  await t.rejects(house.put('bad'), { message: /quarantined/ }, 'and stays refused without any id over it');
+  await t.rejects(fixture.put('bad'), { message: /quarantined/ }, 'and stays refused without any id over it');
 });
 
 void t.test('the remains of crashes are cleared once they are old enough', async (t) => {
-  const house = await openHouse(t, { stageMs: HOUR });
-  const { blobs, clock, sweeper } = house;
-  const { record } = await house.put('known');
-  const thumb = await house.thumb(record.sha256, 'thumb');
+  const fixture = await openFixture(t, { stageMs: HOUR });
+  const { blobs, clock, sweeper } = fixture;
+  const { record } = await fixture.put('known');
+  const thumb = await fixture.thumb(record.sha256, 'thumb');
   const stale = thumbKey(record.sha256, sha256Of('older thumb'));
-  const pending = await house.put('pending', { thumbs: { kind: 'queue' } });
+  const pending = await fixture.put('pending', { thumbs: { kind: 'queue' } });
   const fresh = thumbKey(pending.record.sha256, sha256Of('just made'));
   const orphan = mediaKey(sha256Of('orphan'));
   const lostThumb = thumbKey(sha256Of('orphan'), sha256Of('its thumb'));
-  await house.store(stale, 'older thumb');
-  await house.store(fresh, 'just made');
-  await house.store(orphan, 'orphan');
-  await house.store(lostThumb, 'its thumb');
+  await fixture.store(stale, 'older thumb');
+  await fixture.store(fresh, 'just made');
+  await fixture.store(orphan, 'orphan');
+  await fixture.store(lostThumb, 'its thumb');
   for (const name of ['upload-old', 'upload-new']) writeFileSync(join(blobs.stageFolder, name), 'half');
   const nowSeconds = clock.now() / 1_000;
   utimesSync(join(blobs.stageFolder, 'upload-new'), nowSeconds, nowSeconds);
@@ -281,7 +285,7 @@ void t.test('the remains of crashes are cleared once they are old enough', async
   t.same(readdirSync(blobs.stageFolder), ['upload-new']);
   const sizes = [orphan, lostThumb, stale, fresh, thumb, mediaKey(record.sha256)].map((key) => blobs.stat(key));
   t.same(await Promise.all(sizes), [undefined, undefined, undefined, 9, 5, 5]);
-  await house.store(orphan, 'orphan');
+  await fixture.store(orphan, 'orphan');
   t.match(await sweeper.sweep(never), { orphans: 0 }, 'the whole store is walked more seldom');
   clock.advance(25 * HOUR);
   t.match(await sweeper.sweep(never), { orphans: 1, staged: 1 });
@@ -289,19 +293,19 @@ void t.test('the remains of crashes are cleared once they are old enough', async
 
 void t.test('the sweeper runs by the clock, goes on after a failure, and stops when told', async (t) => {
   let failing = true;
-  const house: House = await openHouse(
+  const fixture: Fixture = await openFixture(
     t,
     { sweepEveryMs: MINUTE },
     {
       async remove(key) {
         if (failing) throw new Error('the storage is away');
-        await house.blobs.remove(key);
+        await fixture.blobs.remove(key);
       },
     },
   );
-  const { meta, blobs, clock, sweeper, watched } = house;
-  const deleted = await house.put('x');
-  const due = await house.put('y', { expiresAt: clock.now() + HOUR });
+  const { meta, blobs, clock, sweeper, watched } = fixture;
+  const deleted = await fixture.put('x');
+  const due = await fixture.put('y', { expiresAt: clock.now() + HOUR });
   await meta.remove(deleted.record.id, 'eve', clock.now());
   /** The clock starts a sweep; the next one waits for it. */
   const afterSweep = async (byMs: number): Promise<void> => {
