@@ -17,25 +17,25 @@ export function watchFile(
   onTrouble: (trouble: unknown) => void,
 ): () => void {
   const file = resolve(path);
-  let mark = markOf(file);
+  let known = markOf(file);
   let settling: Timer | undefined;
   let watcher: FSWatcher | undefined;
-  function settle(): void {
+  function waitToSettle(): void {
     settling?.cancel();
     settling = clock.after(SETTLE_MS, () => {
-      mark = markOf(file);
+      known = markOf(file);
       onChange();
     });
   }
-  function look(): void {
-    if (markOf(file) !== mark) settle();
-    looking = clock.after(LOOK_EVERY_MS, look);
+  function check(): void {
+    if (markOf(file) !== known) waitToSettle();
+    checking = clock.after(LOOK_EVERY_MS, check);
   }
-  let looking = clock.after(LOOK_EVERY_MS, look);
+  let checking = clock.after(LOOK_EVERY_MS, check);
   try {
     watcher = watch(dirname(file), { persistent: false }, (_event, name) => {
       // A mounted file (Kubernetes) is replaced through a link next to it, whose name starts with two dots.
-      if (name === null || name === basename(file) || name.startsWith('..')) settle();
+      if (name === null || name === basename(file) || name.startsWith('..')) waitToSettle();
     });
     watcher.on('error', onTrouble);
   } catch (thrown) {
@@ -43,7 +43,7 @@ export function watchFile(
   }
   return () => {
     settling?.cancel();
-    looking.cancel();
+    checking.cancel();
     watcher?.close();
   };
 }

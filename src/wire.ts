@@ -1,6 +1,6 @@
 /**
- * Names of the header fields that edge and origin exchange beside HTTP's own.
- * CONTRACT: a client neither sets nor sees the internal ones.
+ * Names of the header fields that edge and origin exchange in addition to those
+ * of HTTP. Clients neither set nor see the internal ones.
  */
 
 /** Request: proves that an edge sent it (access/edge-proof.ts). */

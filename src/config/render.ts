@@ -56,7 +56,7 @@ function fieldAt(sections: Sections, path: string): Field<unknown> {
   return found;
 }
 
-/** `shown`: what was declared once and stands in the file already, by its path; its help is not repeated. */
+/** `shown`: declarations that the file has already, with their paths. Their help is not repeated. */
 function renderSection(
   key: string,
   section: Section<unknown>,
@@ -99,7 +99,7 @@ function renderLeaf(
   return help + yamlLeaf(key, field, indent);
 }
 
-/** What the key accepts stands behind its meaning, or below it where one line does not hold both. */
+/** The meaning of a key and the values that it accepts, on two lines if one is too short. */
 function explain({ help, accepts }: Field<unknown>, indent: string): string {
   const line = comment(`${help} (${accepts})`, indent);
   return line.indexOf('\n') === line.length - 1 ? line : comment(help, indent) + comment(`(${accepts})`, indent);

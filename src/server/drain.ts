@@ -1,5 +1,5 @@
 /**
- * Reads and drops the rest of a body that nobody wants. RFC 9112 9.6: a
+ * Reads and drops the rest of a body that is not needed. RFC 9112 9.6: a
  * connection that is closed while its client still sends is reset, and the
  * client may never read its answer.
  *

@@ -160,7 +160,7 @@ elsewhere: {}
 `;
   const outcome = parseConfig(faulty, sections, context);
   t.equal(outcome.kind, 'faulty');
-  const told = outcome.kind === 'faulty' ? formatFaults(outcome.faults) : '';
+  const report = outcome.kind === 'faulty' ? formatFaults(outcome.faults) : '';
   for (const path of [
     'edge.max_size',
     'edge.ttl',
@@ -172,10 +172,10 @@ elsewhere: {}
     'edge.keys.edge_secret',
     'elsewhere',
   ]) {
-    t.match(told, new RegExp(`^${path}: `, 'm'), path);
+    t.match(report, new RegExp(`^${path}: `, 'm'), path);
   }
-  t.match(told, /`surprise` is not a key of this section/);
-  t.notMatch(told, /hunter2/, 'a secret in the file is not repeated');
+  t.match(report, /`surprise` is not a key of this section/);
+  t.notMatch(report, /hunter2/, 'a secret in the file is not repeated');
 });
 
 void t.test('a file that is missing or not YAML is a fault, without a stack', async (t) => {

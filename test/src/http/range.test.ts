@@ -107,7 +107,7 @@ void t.test('entity tags compare as the table of 8.8.3.2 says', async (t) => {
 });
 
 void t.test('a list of entity tags is searched member by member', async (t) => {
-  for (const [list, held, found] of [
+  for (const [list, stored, found] of [
     ['"a"', '"a"', true],
     ['"x", "a"', '"a"', true],
     ['"x","y" , "a"', '"a"', true],
@@ -122,7 +122,7 @@ void t.test('a list of entity tags is searched member by member', async (t) => {
     ['', '"a"', false],
     ['*', '"*"', false],
   ] as const) {
-    t.equal(listHasEtag(list, held, 'weak'), found, `${list} names ${held}`);
+    t.equal(listHasEtag(list, stored, 'weak'), found, `${list} names ${stored}`);
   }
 });
 
@@ -184,8 +184,8 @@ void t.test('conditions are evaluated in the order of 13.2.2', async (t) => {
     [DATED, 'GET', { 'if-modified-since': BEFORE }, 'proceed'],
     [DATED, 'GET', { 'if-none-match': '"v1"', 'if-modified-since': AFTER }, 'proceed'],
   ];
-  for (const [held, method, fields, expected] of cases) {
-    t.equal(evaluateConditions(asking(method, fields), held), expected, `${method} ${JSON.stringify(fields)}`);
+  for (const [stored, method, fields, expected] of cases) {
+    t.equal(evaluateConditions(asking(method, fields), stored), expected, `${method} ${JSON.stringify(fields)}`);
   }
 });
 
@@ -210,8 +210,8 @@ void t.test('If-Range needs the same strong validator (13.1.5)', async (t) => {
     [{ ...STRONG, dateAt: null }, EXACTLY, false],
     [{ ...DATED, dateAt: CHANGED }, EXACTLY, false],
   ];
-  for (const [held, value, expected] of cases) {
-    t.equal(ifRangeHolds(asking('GET', { 'if-range': value }), held), expected, String(value));
+  for (const [stored, value, expected] of cases) {
+    t.equal(ifRangeHolds(asking('GET', { 'if-range': value }), stored), expected, String(value));
   }
 });
 
@@ -515,7 +515,7 @@ void t.test('a multipart answer is exactly as long as it says', async (t) => {
 void t.test('no request makes a decision throw', async (t) => {
   const field = fc.option(fc.string({ unit: 'binary' }), { nil: undefined });
   fc.assert(
-    fc.property(field, field, field, field, fc.constantFrom(STRONG, WEAK, BARE), (one, two, three, range, held) => {
+    fc.property(field, field, field, field, fc.constantFrom(STRONG, WEAK, BARE), (one, two, three, range, stored) => {
       const request = asking('GET', {
         'if-match': one,
         'if-none-match': two,
@@ -524,8 +524,8 @@ void t.test('no request makes a decision throw', async (t) => {
         'if-range': two,
         range,
       });
-      evaluateConditions(request, held);
-      planRange(request, held, 100, { rangesMax: 4 });
+      evaluateConditions(request, stored);
+      planRange(request, stored, 100, { rangesMax: 4 });
     }),
   );
   fc.assert(

@@ -263,7 +263,7 @@ void t.test('a fault in the body breaks the connection without a second answer',
   t.notMatch(broken, /400/);
   const early = await exchangeRaw(
     server.port,
-    `${head('POST /held HTTP/1.1', 'Host: a', 'Transfer-Encoding: chunked')}zzz\r\n`,
+    `${head('POST /waiting HTTP/1.1', 'Host: a', 'Transfer-Encoding: chunked')}zzz\r\n`,
   );
   t.match(early, /^HTTP\/1\.1 400 /);
 });
