@@ -1,4 +1,4 @@
-/** The edge's story on real sockets, before an origin that does as each test says. */
+/** The edge on real sockets, in front of an origin that each test scripts. */
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import * as fc from 'fast-check';
@@ -17,6 +17,7 @@ import { startDownload } from '../../kit/http/download.js';
 import { connectRaw } from '../../kit/http/raw.js';
 import { type HttpResponse, sendRequest } from '../../kit/http/request.js';
 import { mediaId } from '../../kit/origin/journal.js';
+import { until } from '../../kit/until.js';
 
 const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
 const PATH = `/v1/media/${ID}`;
@@ -29,17 +30,17 @@ async function open(t: Test, options: TestEdgeOptions = {}): Promise<TestEdge> {
   return edge;
 }
 
-/** Lets what is already decided happen: promises settle, sockets deliver. */
+/** Gives promises and sockets the time to deliver what is decided already. */
 async function settled(): Promise<void> {
   for (let turn = 0; turn < 5; turn += 1) await new Promise(setImmediate);
 }
 
-/** Resolves once a condition holds; looks again after every turn of the event loop. */
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise(setImmediate);
+/** Resolves when no fetch from the origin is in progress. */
+async function fetchesEnd(edge: TestEdge): Promise<void> {
+  await until('no fetch is in progress', () => edge.engine.flights.underWay === 0);
 }
 
-void t.test('what the cache holds is served without the origin', async (t) => {
+void t.test('stored responses are served without the origin', async (t) => {
   const edge = await open(t);
   edge.origin.on(PATH, mediaScript({ bytes: BYTES, headers: { 'media-id': ID } }));
   const url = edge.url + PATH;
@@ -48,7 +49,7 @@ void t.test('what the cache holds is served without the origin', async (t) => {
   t.same(first.bytes, BYTES);
   t.equal(first.headers['cache-status'], 'edge; fwd=uri-miss; fwd-status=200; ttl=3600; stored');
   t.equal(edge.origin.seen[0]?.headers['edge-authorization'], EDGE_PROOF);
-  t.notOk(edge.origin.seen[0]?.headers['authorization'], 'the token stays here');
+  t.notOk(edge.origin.seen[0]?.headers['authorization'], 'the client’s token is not forwarded');
 
   edge.clock.advance(10_000);
   const etag = String(first.headers.etag);
@@ -58,32 +59,37 @@ void t.test('what the cache holds is served without the origin', async (t) => {
     { name: 'a range', method: 'GET', headers: { range: 'bytes=0-1' }, status: 206, body: '01', length: '2' },
     { name: 'a suffix', method: 'GET', headers: { range: 'bytes=-3' }, status: 206, body: 'xyz' },
     { name: 'an open range', method: 'GET', headers: { range: 'bytes=34-' }, status: 206, body: 'yz' },
-    { name: 'HEAD knows no ranges', method: 'HEAD', headers: { range: 'bytes=0-1' }, status: 200, body: '' },
-    { name: 'a range beyond', method: 'GET', headers: { range: 'bytes=36-' }, status: 416 },
+    { name: 'HEAD ignores Range', method: 'HEAD', headers: { range: 'bytes=0-1' }, status: 200, body: '' },
+    { name: 'a range beyond the end', method: 'GET', headers: { range: 'bytes=36-' }, status: 416 },
     {
       name: 'too many ranges',
       method: 'GET',
       headers: { range: `bytes=${Array.from({ length: 17 }, (_, n) => `${n * 2}-${n * 2}`).join()}` },
       status: 200,
     },
-    { name: 'a copy that is held', method: 'GET', headers: { 'if-none-match': etag }, status: 304, body: '' },
+    { name: 'an entity tag that matches', method: 'GET', headers: { 'if-none-match': etag }, status: 304, body: '' },
     {
-      name: 'a copy of that date',
+      name: 'a date that matches',
       method: 'GET',
       headers: { 'if-modified-since': 'Wed, 01 Jan 2025 00:00:00 GMT' },
       status: 304,
     },
-    { name: 'another copy', method: 'GET', headers: { 'if-none-match': '"other"' }, status: 200 },
-    { name: 'If-Match of another', method: 'GET', headers: { 'if-match': '"other"' }, status: 412 },
+    { name: 'another entity tag', method: 'GET', headers: { 'if-none-match': '"other"' }, status: 200 },
+    { name: 'If-Match with another entity tag', method: 'GET', headers: { 'if-match': '"other"' }, status: 412 },
     {
-      name: 'If-Range that holds',
+      name: 'If-Range that matches',
       method: 'GET',
       headers: { range: 'bytes=1-2', 'if-range': etag },
       status: 206,
       body: '12',
     },
-    { name: 'If-Range that does not', method: 'GET', headers: { range: 'bytes=1-2', 'if-range': '"x"' }, status: 200 },
-    { name: 'what clients may not wish for', method: 'GET', headers: { 'cache-control': 'no-cache' }, status: 200 },
+    {
+      name: 'If-Range that does not match',
+      method: 'GET',
+      headers: { range: 'bytes=1-2', 'if-range': '"x"' },
+      status: 200,
+    },
+    { name: 'no-cache, which is ignored', method: 'GET', headers: { 'cache-control': 'no-cache' }, status: 200 },
   ] as const;
   for (const { name, method, headers, status, ...want } of cases) {
     const answer = await sendRequest(url, { method, headers: { ...READER, ...headers } });
@@ -99,38 +105,37 @@ void t.test('what the cache holds is served without the origin', async (t) => {
   t.match(several.headers['content-type'], /^multipart\/byteranges; boundary=/);
   t.equal(several.headers['content-length'], String(several.bytes.length));
   t.match(several.bytes.toString(), /bytes 0-1\/36\r\n\r\n01\r\n--.*bytes 34-35\/36\r\n\r\nyz\r\n--/s);
-  t.equal(edge.origin.seen.length, 1, 'one request to the origin for all of them');
+  t.equal(edge.origin.seen.length, 1, 'the origin got one request');
 });
 
-void t.test('a client who leaves before the head comes ends nothing but its own answer', async (t) => {
+void t.test('a client that leaves before the head arrives ends only its own answer', async (t) => {
   const edge = await open(t);
   const bytes = randomBytes(300_000);
   const ranges = ['', 'Range: bytes=5-9\r\n', 'Range: bytes=200000-200010,250000-250010\r\n'];
-  // The second goes by node:http.
+  // With Connection: close, node:http answers in place of the fast lane.
   const ways = ['', 'Connection: close\r\n'];
   const cases = ways.flatMap((way) => ranges.map((range) => way + range));
   for (const [index, fields] of cases.entries()) {
     const path = `/v1/media/01J9ZC8GZ000000000000000${index}B`;
-    const wanted = (): number => edge.engine.flights.find(`GET edge ${path}`)?.waiters ?? 0;
-    let answer = (): void => undefined;
-    const told = new Promise<void>((resolve) => (answer = resolve));
+    const waiting = (): number => edge.engine.flights.find(`GET edge ${path}`)?.waiters ?? 0;
+    const [go, answer] = gate();
     edge.origin.on(path, async (seen, answering) => {
-      await told;
+      await go;
       await mediaScript({ bytes })(seen, answering);
     });
     const stays = sendRequest(edge.url + path, { headers: READER });
     await edge.origin.arrived(path);
     const leaves = await connectRaw(Number(new URL(edge.url).port));
     leaves.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer reader\r\n${fields}\r\n`);
-    await until(() => wanted() === 2);
+    await until('both wait', () => waiting() === 2);
     leaves.reset();
-    await until(() => wanted() === 1);
+    await until('one has left', () => waiting() === 1);
     answer();
     t.ok((await stays).bytes.equals(bytes), JSON.stringify(fields));
   }
 });
 
-void t.test('a client may use its copy for as long as the origin says, from when it gets it', async (t) => {
+void t.test('a client may reuse media for as long as the origin says, counted from when it gets them', async (t) => {
   const edge = await open(t);
   const start = edge.clock.now();
   edge.origin.on(PATH, mediaScript({ bytes: BYTES, headers: { 'media-id': ID } }));
@@ -138,47 +143,47 @@ void t.test('a client may use its copy for as long as the origin says, from when
   const sunset = new Date(start + 1_000_000).toUTCString();
   const date = new Date(start).toUTCString();
   edge.origin.on(other, mediaScript({ bytes: BYTES, public: true, headers: { sunset, date } }));
-  const told = async (target: string, headers = {}, method = 'GET'): Promise<string> => {
+  const lifetime = async (target: string, headers = {}, method = 'GET'): Promise<string> => {
     const answer = await sendRequest(edge.url + target, { method, headers });
     t.ok([200, 206, 304].includes(answer.status), `${target}: ${answer.status}`);
     return `${answer.headers.age ?? 'none'}: ${answer.headers['cache-control']}`;
   };
-  t.equal(await told(PATH, READER), '0: private, max-age=60');
+  t.equal(await lifetime(PATH, READER), '0: private, max-age=60');
   edge.clock.advance(500_000);
   const etag = `"sha256:${sha256Of(BYTES)}"`;
-  // RFC 9111 4.2: what is left to the client is max-age less Age.
-  t.equal(await told(PATH, READER), '500: private, max-age=560');
-  t.equal(await told(PATH, READER, 'HEAD'), '500: private, max-age=560');
-  t.equal(await told(PATH, { ...READER, range: 'bytes=0-1' }), '500: private, max-age=560');
-  t.equal(await told(PATH, { ...READER, 'if-none-match': etag }), '500: private, max-age=560');
-  t.equal(await told(other), '0: public, max-age=60');
+  // RFC 9111 4.2: the client may reuse them for max-age less Age.
+  t.equal(await lifetime(PATH, READER), '500: private, max-age=560');
+  t.equal(await lifetime(PATH, READER, 'HEAD'), '500: private, max-age=560');
+  t.equal(await lifetime(PATH, { ...READER, range: 'bytes=0-1' }), '500: private, max-age=560');
+  t.equal(await lifetime(PATH, { ...READER, 'if-none-match': etag }), '500: private, max-age=560');
+  t.equal(await lifetime(other), '0: public, max-age=60');
 
-  await t.test('but never beyond the end of the media', async (t) => {
+  await t.test('but not beyond the expiry of the media', async (t) => {
     edge.clock.advance(470_000);
-    t.equal(await told(other), '470: public, max-age=500', 'of which 30 seconds are left');
+    t.equal(await lifetime(other), '470: public, max-age=500', 'of which 30 seconds are left');
   });
 
-  await t.test('nor beyond that of the link by which it is seen', async (t) => {
+  await t.test('nor beyond the end of the signed link', async (t) => {
     const link = (seconds: number): string => `?exp=${Math.floor(edge.clock.now() / 1_000) + seconds}&sig=good`;
-    t.equal(await told(PATH + link(20)), '970: private, max-age=990');
-    t.equal(await told(PATH + link(600)), '970: private, max-age=1030');
+    t.equal(await lifetime(PATH + link(20)), '970: private, max-age=990');
+    t.equal(await lifetime(PATH + link(600)), '970: private, max-age=1030');
     const fresh = PATH.replace('00A', '00C');
     edge.origin.on(fresh, mediaScript({ bytes: BYTES }));
-    t.equal(await told(fresh + link(20)), '0: private, max-age=20', 'when it is fetched for it');
-    const unkept = PATH.replace('00A', '00D');
-    edge.origin.on(unkept, mediaScript({ bytes: BYTES, headers: { 'cdn-cache-control': 'no-store' } }));
-    t.equal(await told(unkept + link(20)), 'none: private, max-age=20', 'and when it is not kept');
-    t.equal(await told(unkept, READER), 'none: private, max-age=60');
+    t.equal(await lifetime(fresh + link(20)), '0: private, max-age=20', 'when it is fetched for this request');
+    const unstored = PATH.replace('00A', '00D');
+    edge.origin.on(unstored, mediaScript({ bytes: BYTES, headers: { 'cdn-cache-control': 'no-store' } }));
+    t.equal(await lifetime(unstored + link(20)), 'none: private, max-age=20', 'and when it is not stored');
+    t.equal(await lifetime(unstored, READER), 'none: private, max-age=60');
   });
 });
 
-void t.test('what only the disk holds is served from there', async (t) => {
+void t.test('a body that is stored on disk alone is served from there', async (t) => {
   const edge = await open(t, { cache: 'memory: { max_object: 1KB }' });
   const bytes = randomBytes(500_000);
   edge.origin.on(PATH, mediaScript({ bytes }));
   const url = edge.url + PATH;
   await sendRequest(url, { headers: READER });
-  await until(() => edge.engine.flights.underWay === 0);
+  await fetchesEnd(edge);
   const cases = [
     { headers: {}, status: 200, want: bytes },
     { headers: { range: 'bytes=400000-400009' }, status: 206, want: bytes.subarray(400_000, 400_010) },
@@ -197,7 +202,7 @@ void t.test('what only the disk holds is served from there', async (t) => {
   t.equal(edge.origin.seen.length, 1);
 });
 
-void t.test('one request to the origin brings a body to all who want it', async (t) => {
+void t.test('one request to the origin serves all clients that want the same body', async (t) => {
   const bytes = randomBytes(300_000);
   const half = bytes.length / 2;
 
@@ -212,14 +217,14 @@ void t.test('one request to the origin brings a body to all who want it', async 
     };
   }
 
-  await t.test('each reads from the first byte, whenever they come and however fast they are', async (t) => {
+  await t.test('each client reads from the first byte, whenever it comes and however fast it reads', async (t) => {
     const edge = await open(t);
     const [go, release] = gate();
     edge.origin.on(PATH, inHalves(go));
     const url = edge.url + PATH;
     const early = await Promise.all(Array.from({ length: 50 }, () => startDownload(url, READER)));
     await Promise.all(early.map((reading) => reading.until(half)));
-    t.pass('the first half was there before the origin sent the second');
+    t.pass('the first half arrived before the origin sent the second');
     const late = await startDownload(url, READER);
     t.match(late.headers['cache-status'], /; collapsed/);
     await late.until(half);
@@ -231,12 +236,12 @@ void t.test('one request to the origin brings a body to all who want it', async 
       t.ok(whole && got.equals(bytes));
     }
     slow?.resume();
-    t.ok((await slow?.ended)?.bytes.equals(bytes), 'the slow one has it too');
+    t.ok((await slow?.ended)?.bytes.equals(bytes), 'the slow one gets it all too');
     t.equal(edge.origin.seen.length, 1);
     t.match((await sendRequest(url, { headers: READER })).headers['cache-status'], /; hit; /);
   });
 
-  await t.test('a reader who leaves ends nothing for others; the last one ends it', async (t) => {
+  await t.test('a client that leaves ends nothing for others; the last one ends the fetch', async (t) => {
     const edge = await open(t, { edge: ['fill: { finish_share: 1, finish: 0 }'] });
     const [go, release] = gate();
     let broken = 0;
@@ -253,31 +258,34 @@ void t.test('one request to the origin brings a body to all who want it', async 
     t.equal(broken, 0);
     t.equal(edge.engine.flights.underWay, 1);
     other?.abort();
-    await until(() => edge.engine.flights.underWay === 0);
-    await until(() => broken === 1);
+    await fetchesEnd(edge);
+    await until('the origin sees the end', () => broken === 1);
     release();
     t.equal(edge.engine.cache.stats().memory.entries, 0);
   });
 
-  await t.test('what is nearly there is finished although nobody wants it any more', async (t) => {
-    const edge = await open(t, { edge: ['fill: { finish_share: 0.5, finish: 0 }'] });
-    const [go, release] = gate();
-    edge.origin.on(PATH, inHalves(go));
-    const reading = await startDownload(edge.url + PATH, READER);
-    await reading.until(half);
-    reading.abort();
-    await reading.ended;
-    await settled();
-    release();
-    await until(() => edge.engine.flights.underWay === 0);
-    const answer = await sendRequest(edge.url + PATH, { headers: READER });
-    t.match(answer.headers['cache-status'], /; hit; /);
-    t.ok(answer.bytes.equals(bytes));
-    t.equal(edge.origin.seen.length, 1);
-  });
+  await t.test(
+    'a body that has nearly arrived is fetched to its end although no client wants it any more',
+    async (t) => {
+      const edge = await open(t, { edge: ['fill: { finish_share: 0.5, finish: 0 }'] });
+      const [go, release] = gate();
+      edge.origin.on(PATH, inHalves(go));
+      const reading = await startDownload(edge.url + PATH, READER);
+      await reading.until(half);
+      reading.abort();
+      await reading.ended;
+      await settled();
+      release();
+      await fetchesEnd(edge);
+      const answer = await sendRequest(edge.url + PATH, { headers: READER });
+      t.match(answer.headers['cache-status'], /; hit; /);
+      t.ok(answer.bytes.equals(bytes));
+      t.equal(edge.origin.seen.length, 1);
+    },
+  );
 
   await t.test(
-    'a HEAD and ranges are answered from what has come; a range far ahead is fetched by itself',
+    'HEAD and ranges are answered from an arriving body; a range far ahead is fetched by itself',
     async (t) => {
       const edge = await open(t, { edge: ['fill: { ahead: 100KB }'] });
       const [go, release] = gate();
@@ -312,13 +320,13 @@ void t.test('one request to the origin brings a body to all who want it', async 
       const waiting = startDownload(url, { ...READER, range: 'bytes=160000-160009' });
       release();
       const { bytes: got } = await (await waiting).ended;
-      t.same(got, bytes.subarray(160_000, 160_010), 'one not so far ahead waits for its bytes');
+      t.same(got, bytes.subarray(160_000, 160_010), 'a range that is not so far ahead waits for its bytes');
       await reading.ended;
       t.equal(edge.origin.count(PATH, 'GET'), 2);
     },
   );
 
-  await t.test('an origin that ignores Range is waited for', async (t) => {
+  await t.test('if the origin ignores Range, the range waits for the arriving body', async (t) => {
     const edge = await open(t, { edge: ['fill: { ahead: 1KB }'] });
     edge.origin.on(PATH, mediaScript({ bytes }));
     const answer = await sendRequest(edge.url + PATH, { headers: { ...READER, range: 'bytes=299990-' } });
@@ -327,7 +335,7 @@ void t.test('one request to the origin brings a body to all who want it', async 
   });
 });
 
-void t.test('a body that is not what the origin said is whole for nobody, and not kept', async (t) => {
+void t.test('a body with the wrong length or hash is complete for nobody, and is not stored', async (t) => {
   const lies: readonly { name: string; script: Script; corrupt?: boolean }[] = [
     {
       name: 'shorter than announced',
@@ -337,7 +345,7 @@ void t.test('a body that is not what the origin said is whole for nobody, and no
       },
     },
     {
-      name: 'reset on the way',
+      name: 'reset midway',
       script: (_seen, answer) => {
         answer.head(200, mediaHead({ bytes: BYTES }));
         void answer.write(BYTES.subarray(0, 10)).then(() => answer.reset());
@@ -352,7 +360,7 @@ void t.test('a body that is not what the origin said is whole for nobody, and no
       corrupt: true,
     },
     {
-      name: 'other bytes, of a length that was not announced',
+      name: 'other bytes, without an announced length',
       script: (_seen, answer) => {
         const { 'content-length': _length, ...head } = mediaHead({ bytes: BYTES });
         answer.head(200, head);
@@ -377,7 +385,7 @@ void t.test('a body that is not what the origin said is whole for nobody, and no
       edge.origin.on(path, script);
       const answers = await Promise.all([0, 1, 2].map(() => sendRequest(edge.url + path, { headers: READER })));
       for (const answer of answers) t.notOk(answer.whole);
-      await until(() => edge.engine.flights.underWay === 0);
+      await fetchesEnd(edge);
       edge.origin.on(path, mediaScript({ bytes: BYTES }));
       const healed = await sendRequest(edge.url + path, { headers: READER });
       t.ok(healed.whole);
@@ -389,7 +397,7 @@ void t.test('a body that is not what the origin said is whole for nobody, and no
 });
 
 void t.test(
-  'a part of a response is kept, answers what lies within it, and is made whole (RFC 9111 3.3, 3.4)',
+  'an incomplete response is stored, answers ranges within it, and is completed (RFC 9111 3.3, 3.4)',
   async (t) => {
     const url = (edge: TestEdge): string => edge.url + PATH;
     const ranges = (edge: TestEdge): unknown[] => edge.origin.seen.map(({ headers }) => headers['range']);
@@ -400,21 +408,21 @@ void t.test(
         await answer.write(bytes.subarray(0, at));
         answer.reset();
       };
-    /** An edge that has the first ten bytes, from a transfer that broke off, and nothing else. */
+    /** An edge that has stored the first ten bytes, from a transfer that broke off, and nothing else. */
     async function broken(t: Test, given?: TestEdge): Promise<TestEdge> {
       const edge = given ?? (await open(t));
       await edge.engine.cache.purge({ all: true });
       edge.origin.on(PATH, breaksAt(BYTES, 10));
       t.notOk((await sendRequest(url(edge), { headers: READER })).whole);
-      await until(() => edge.engine.flights.underWay === 0);
-      t.equal(partsOf(edge).entries, 1);
+      await fetchesEnd(edge);
+      t.equal(incompleteOf(edge).entries, 1);
       return edge;
     }
-    const partsOf = (edge: TestEdge) => edge.engine.cache.stats().incomplete;
+    const incompleteOf = (edge: TestEdge) => edge.engine.cache.stats().incomplete;
     const get = (edge: TestEdge, headers: Readonly<Record<string, string>> = {}, method = 'GET') =>
       sendRequest(url(edge), { method, headers: { ...READER, ...headers } });
 
-    await t.test('of a broken transfer the rest alone is fetched', async (t) => {
+    await t.test('after a broken transfer only the rest is fetched', async (t) => {
       const edge = await broken(t);
       edge.origin.on(PATH, rangedScript({ bytes: BYTES, headers: { 'x-new': '1' } }));
       const within = await get(edge, { range: 'bytes=2-5' });
@@ -426,15 +434,15 @@ void t.test(
       const whole = await get(edge);
       t.same([whole.status, whole.bytes.toString()], [200, BYTES.toString()]);
       t.equal(whole.headers['cache-status'], 'edge; fwd=partial; fwd-status=206; ttl=3600; stored');
-      t.equal(whole.headers['x-new'], '1', 'newer fields take the place of stored ones');
+      t.equal(whole.headers['x-new'], '1', 'newer fields replace stored ones');
       t.notOk(whole.headers['content-range']);
       t.same(ranges(edge), [undefined, 'bytes=10-']);
       t.equal(edge.origin.seen[1]?.headers['if-range'], `"sha256:${sha256Of(BYTES)}"`);
       t.equal((await get(edge)).headers['cache-status'], 'edge; hit; ttl=3600; detail=memory');
-      t.equal(partsOf(edge).entries, 0);
+      t.equal(incompleteOf(edge).entries, 0);
     });
 
-    await t.test('it answers nothing but ranges within it', async (t) => {
+    await t.test('it answers only ranges within it', async (t) => {
       const edge = await broken(t);
       edge.origin.on(PATH, rangedScript({ bytes: BYTES }));
       const etag = `"sha256:${sha256Of(BYTES)}"`;
@@ -443,12 +451,12 @@ void t.test(
       t.same([unchanged.status, edge.origin.count(PATH, 'GET')], [304, 2], 'no 304 without the origin');
     });
 
-    await t.test('a later break keeps what came since; what lies apart is joined', async (t) => {
+    await t.test('after a second break the bytes of both are stored; separate ranges are joined', async (t) => {
       const bytes = randomBytes(100_000);
       const edge = await open(t, { edge: ['fill: { ahead: 10KB, finish_share: 1, finish: 0 }'] });
       edge.origin.on(PATH, breaksAt(bytes, 30_000));
       t.notOk((await get(edge)).whole);
-      await until(() => edge.engine.flights.underWay === 0);
+      await fetchesEnd(edge);
       edge.origin.on(PATH, async (seen, answer) => {
         if (seen.headers['range'] !== 'bytes=30000-') return rangedScript({ bytes })(seen, answer);
         answer.head(206, {
@@ -465,37 +473,37 @@ void t.test(
       const far = await get(edge, { range: 'bytes=80000-89999' });
       t.ok(far.bytes.equals(bytes.subarray(80_000, 90_000)));
       t.notOk((await first).whole);
-      await until(() => edge.engine.flights.underWay === 0);
+      await fetchesEnd(edge);
       const whole = await get(edge);
       t.ok(whole.whole && whole.bytes.equals(bytes));
       t.same(ranges(edge).slice(3), ['bytes=50000-79999', 'bytes=90000-']);
     });
 
-    await t.test('bytes of two representations never meet', async (t) => {
+    await t.test('bytes of two representations are never joined', async (t) => {
       const other = Buffer.from(BYTES.toString().toUpperCase());
       const edge = await open(t);
-      /** Gives the range of what it has now, whatever If-Range says. */
-      const heedless: Script = (seen, answer) => {
+      /** Sends the range of its present representation, and ignores If-Range. */
+      const ignoresIfRange: Script = (seen, answer) => {
         const { 'if-range': _condition, ...headers } = seen.headers;
         return rangedScript({ bytes: other })({ ...seen, headers }, answer);
       };
-      for (const script of [rangedScript({ bytes: other }), mediaScript({ bytes: other }), heedless]) {
+      for (const script of [rangedScript({ bytes: other }), mediaScript({ bytes: other }), ignoresIfRange]) {
         await broken(t, edge);
         edge.origin.on(PATH, script);
         const answer = await get(edge);
         t.same([answer.status, answer.whole, answer.bytes.toString()], [200, true, other.toString()]);
         t.equal((await get(edge, { range: 'bytes=10-11' })).bytes.toString(), 'AB');
-        t.equal(partsOf(edge).entries, 0);
+        t.equal(incompleteOf(edge).entries, 0);
       }
-      // An origin that says the same entity tag of other bytes: the whole is wrong, for nobody whole, and fetched again.
+      // An origin that sends the same entity tag with other bytes: the whole is wrong, complete for nobody, and fetched again.
       await broken(t, edge);
       const lying = rangedScript({ bytes: other, headers: { etag: `"sha256:${sha256Of(BYTES)}"`, 'repr-digest': '' } });
       edge.origin.on(PATH, lying);
       t.notOk((await get(edge)).whole);
-      await until(() => edge.engine.flights.underWay === 0);
+      await fetchesEnd(edge);
       edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
       t.equal((await get(edge)).bytes.toString(), BYTES.toString());
-      // Another whole than the range that was asked for, or a part that it is not.
+      // A range of another whole, another range, or no range at all.
       for (const range of ['bytes 10-35/37', 'bytes 11-35/36', 'bytes */36']) {
         await broken(t, edge);
         const before = edge.origin.seen.length;
@@ -509,17 +517,17 @@ void t.test(
       }
     });
 
-    await t.test('nothing is kept under a weak validator, or none', async (t) => {
+    await t.test('nothing is stored with a weak validator, or without one', async (t) => {
       const edge = await open(t);
       for (const etag of ['W/"a"', '']) {
         edge.origin.on(PATH, breaksAt(BYTES, 10, etag));
         await get(edge);
-        await until(() => edge.engine.flights.underWay === 0);
-        t.equal(partsOf(edge).entries, 0, etag);
+        await fetchesEnd(edge);
+        t.equal(incompleteOf(edge).entries, 0, etag);
       }
     });
 
-    await t.test('ranges of what is too large to be kept whole are kept', async (t) => {
+    await t.test('ranges of a body that is too large to be stored are stored', async (t) => {
       const edge = await open(t, { edge: ['fill: { object_max: 1KiB }'] });
       const large = randomBytes(5_000);
       edge.origin.on(PATH, rangedScript({ bytes: large }));
@@ -529,13 +537,16 @@ void t.test(
       t.ok(inner.bytes.equals(large.subarray(150, 161)));
       t.equal(edge.origin.seen.length, before);
       const next = await get(edge, { range: 'bytes=150-299' });
-      t.ok(next.bytes.equals(large.subarray(150, 300)), 'not wholly here: asked of the origin as it is');
+      t.ok(
+        next.bytes.equals(large.subarray(150, 300)),
+        'not all bytes are stored: the range is fetched from the origin',
+      );
       const joined = await get(edge, { range: 'bytes=100-299' });
       t.equal(joined.headers['cache-status'], 'edge; hit; ttl=3600; detail=partial');
       t.ok(joined.bytes.equals(large.subarray(100, 300)));
     });
 
-    await t.test('parts that come to a whole are one from then on, of any origin', async (t) => {
+    await t.test('ranges that add up to the whole are stored as a complete response, for any origin', async (t) => {
       const edge = await open(t, { edge: ['access: "off"'] });
       const page = `${edge.url}/page`;
       const head = { 'cache-control': 'max-age=60', etag: '"p"' };
@@ -543,7 +554,11 @@ void t.test(
         answer.head(200, { ...head, 'cache-control': 'private' });
         answer.end('0123456789');
       });
-      t.equal((await sendRequest(page)).status, 200, 'for one caller: nobody waits for another from now on');
+      t.equal(
+        (await sendRequest(page)).status,
+        200,
+        'it cannot be shared: from now on clients do not wait for one another',
+      );
       edge.origin.on(
         '/page',
         rangedScript({ bytes: Buffer.from('0123456789'), headers: { ...head, 'repr-digest': '' } }),
@@ -551,13 +566,13 @@ void t.test(
       const get = (range: string): Promise<HttpResponse> => sendRequest(page, { headers: { range } });
       t.equal((await get('bytes=6-')).bytes.toString(), '6789');
       t.equal((await get('bytes=0-6')).bytes.toString(), '0123456');
-      await until(() => partsOf(edge).entries === 0);
+      await until('the response is complete', () => incompleteOf(edge).entries === 0);
       const before = edge.origin.seen.length;
       const whole = await sendRequest(page);
       t.same([whole.status, whole.bytes.toString(), edge.origin.seen.length], [200, '0123456789', before]);
     });
 
-    await t.test('takedown, purge and invalidation reach it, also while it comes', async (t) => {
+    await t.test('takedown, purge and invalidation reach it, also while it arrives', async (t) => {
       const removals: readonly ((edge: TestEdge) => Promise<unknown>)[] = [
         (edge) => edge.takeDown(ID),
         (edge) => edge.engine.cache.purge({ prefix: '/v1/media/' }),
@@ -574,7 +589,7 @@ void t.test(
       for (const remove of removals) {
         await broken(t, edge);
         await remove(edge);
-        t.equal(partsOf(edge).entries, 0);
+        t.equal(incompleteOf(edge).entries, 0);
         edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
         t.match((await get(edge, { range: 'bytes=2-5' })).headers['cache-status'], /fwd=uri-miss/);
       }
@@ -586,11 +601,11 @@ void t.test(
       const reading = await startDownload(url(edge), READER);
       await reading.until(10);
       await edge.takeDown(ID);
-      await until(() => edge.engine.flights.underWay === 0);
-      t.equal(partsOf(edge).entries, 0, 'what was taken down leaves no beginning');
+      await fetchesEnd(edge);
+      t.equal(incompleteOf(edge).entries, 0, 'nothing stays of an arriving body that was taken down');
     });
 
-    await t.test('a stale one, or an edge that is cut off, asks the origin', async (t) => {
+    await t.test('a stale one is revalidated, and so is any while the edge is cut off', async (t) => {
       const edge = await broken(t);
       edge.origin.on(PATH, rangedScript({ bytes: BYTES }));
       edge.lease = 'revalidate';
@@ -604,7 +619,7 @@ void t.test(
   },
 );
 
-void t.test('the origin hears which media were served from copies, where it asks for it', async (t) => {
+void t.test('the origin gets reports of the media that were served from the cache, if it wants them', async (t) => {
   const edge = await open(t, { edge: ['uses: { media_max: 1000 }'] });
   const { origin, clock, uses } = edge;
   const other = '01J9ZC8GZ0000000000000000B' as MediaId;
@@ -634,20 +649,20 @@ void t.test('the origin hears which media were served from copies, where it asks
   await get(PATH);
   await get(PATH);
   clock.advance(3_600_000);
-  t.same(reports(), [], 'nobody asked for it');
+  t.same(reports(), [], 'the origin does not want reports');
 
   uses.want(60_000);
   await get(`/v1/media/${other}`);
   await get(missing);
   clock.advance(60_000);
-  t.same(reports(), [], 'the origin was asked itself');
+  t.same(reports(), [], 'the origin saw these requests itself');
   await get(PATH);
   await get(PATH, { range: 'bytes=0-1' });
   await reported('told', 1);
-  t.same(reports(), [[{ agoMs: 0, ids: [ID] }]], 'once, however often it was served');
+  t.same(reports(), [[{ agoMs: 0, ids: [ID] }]], 'each media once, however often it was served');
   await get(PATH, { range: 'bytes=99-' });
   clock.advance(60_000);
-  t.equal(reports().length, 1, 'a refusal is no use');
+  t.equal(reports().length, 1, 'a refusal does not count as use');
 
   status = 503;
   await get(`/v1/media/${other}`, { 'if-none-match': `"sha256:${sha256Of(BYTES)}"` });
@@ -660,17 +675,17 @@ void t.test('the origin hears which media were served from copies, where it asks
     { agoMs: 120_000, ids: [other] },
     { agoMs: 60_000, ids: [ID] },
   ];
-  t.same(reports().at(-1), late, 'what could not be told is told later, by how long ago it was');
+  t.same(reports().at(-1), late, 'a report that failed is sent again later, with the time of the use');
   clock.advance(60_000);
-  t.equal(reports().length, 4, 'and then it is told');
+  t.equal(reports().length, 4, 'and only once');
 
   await get(PATH);
   await uses.close();
-  t.same(reports().at(-1), [{ agoMs: 0, ids: [ID] }], 'what is left is told at the end');
+  t.same(reports().at(-1), [{ agoMs: 0, ids: [ID] }], 'the rest is reported at the end');
 });
 
-void t.test('uses that nobody takes are bounded, and told early before there is no room', async (t) => {
-  const taken: number[] = [];
+void t.test('unreported uses are bounded, and are reported early when half the room is used', async (t) => {
+  const accepted: number[] = [];
   let reachable = false;
   const watched = testDeps();
   const clock = new ManualClock();
@@ -679,8 +694,8 @@ void t.test('uses that nobody takes are bounded, and told early before there is 
     upstream: {
       async fetchOwn({ body }) {
         if (!reachable) throw new Error('away');
-        const told = parseUseReport(body?.toString() ?? '')?.uses ?? [];
-        taken.push(told.reduce((sum, { ids }) => sum + ids.length, 0));
+        const reported = parseUseReport(body?.toString() ?? '')?.uses ?? [];
+        accepted.push(reported.reduce((sum, { ids }) => sum + ids.length, 0));
         return { status: 204, body: Readable.from([]) };
       },
     },
@@ -701,30 +716,30 @@ void t.test('uses that nobody takes are bounded, and told early before there is 
   await settled();
   serve(400, 700);
   serve(400, 700);
-  t.equal(await watched.sample('edge_uses_lost_total'), 200, 'beyond the bound they are counted');
+  t.equal(await watched.sample('edge_uses_lost_total'), 200, 'uses beyond the bound are counted as lost');
   reachable = true;
   clock.advance(60_000);
   await settled();
-  t.same(taken, [1_000]);
+  t.same(accepted, [1_000]);
   serve(2_000, 500);
   await settled();
-  t.same(taken, [1_000, 500], 'half full, they do not wait for the time');
+  t.same(accepted, [1_000, 500], 'with half the room used they are reported at once');
   serve(0, 10);
   uses.want(undefined);
   clock.advance(60_000);
   await uses.close();
-  t.same(taken, [1_000, 500], 'an origin that no longer asks hears nothing');
+  t.same(accepted, [1_000, 500], 'an origin that wants no reports any more gets none');
 });
 
 void t.test(
-  'whatever is asked, changed, broken or taken down, every answer is one that an infinite memory allows',
+  'whatever is requested, changed, broken or taken down, an infinite memory allows every answer',
   async (t) => {
     for (const mode of ['off', 'media'] as const) {
       const seen: Counts = new Map();
       const property = fc.asyncProperty(steps({ lengthMax: 10, restarts: false }), (given) =>
         runModel({ mode }, given, seen),
       );
-      // The same every time, so that there is something to judge. Others are drawn by test/slow/edge-model.test.ts.
+      // The same steps every time, so that each kind of answer occurs. test/slow/edge-model.test.ts draws others.
       await fc.assert(property, { seed: 22, numRuns: 15 });
       for (const kind of ['hit', '206', '304', 'fwd=stale', 'fwd=partial', 'stale-while-revalidate', '502']) {
         t.ok((seen.get(kind) ?? 0) > 0, `${mode}: ${kind}`);
@@ -733,7 +748,7 @@ void t.test(
   },
 );
 
-/** A promise and what fulfils it. */
+/** A promise and the function that resolves it. */
 function gate(): [Promise<void>, () => void] {
   let open: () => void = () => undefined;
   const opened = new Promise<void>((resolve) => {

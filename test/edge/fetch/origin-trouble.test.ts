@@ -1,17 +1,18 @@
-/** Who may see what, what is taken down, and what the edge does when the origin will not, cannot or should not answer. */
+/** Access, takedown, and what the edge does when the origin does not answer, or answers with an error. */
 import t, { type Test } from 'tap';
 import type { MediaId } from '../../../src/ids.js';
 import { openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
 import { mediaHead, mediaScript, type Script } from '../../kit/edge/scripted-origin.js';
 import { startDownload } from '../../kit/http/download.js';
 import { type HttpResponse, json, sendRequest } from '../../kit/http/request.js';
+import { until } from '../../kit/until.js';
 
 const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
 const PATH = `/v1/media/${ID}`;
 const THUMB = `${PATH}/thumb`;
 const READER = { authorization: 'Bearer reader' };
 const BYTES = Buffer.from('0123456789abcdefghijklmnopqrstuvwxyz');
-const MENU = {
+const THUMBS = {
   variants: [
     { name: 'small', width: 160, height: 160, fit: 'inside' },
     { name: 'large', width: 640, height: 640, fit: 'inside' },
@@ -26,12 +27,12 @@ async function open(t: Test, options: TestEdgeOptions = {}): Promise<TestEdge> {
   return edge;
 }
 
-/** Resolves once a condition holds; looks again after every turn of the event loop. */
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise(setImmediate);
+/** Resolves when no fetch from the origin is in progress. */
+async function fetchesEnd(edge: TestEdge): Promise<void> {
+  await until('no fetch is in progress', () => edge.engine.flights.underWay === 0);
 }
 
-/** A promise and what fulfils it. */
+/** A promise and the function that resolves it. */
 function gate(): [Promise<void>, () => void] {
   let open: () => void = () => undefined;
   const opened = new Promise<void>((resolve) => {
@@ -40,7 +41,7 @@ function gate(): [Promise<void>, () => void] {
   return [opened, open];
 }
 
-/** An answer of our origin that is no media. */
+/** A problem response of our origin. */
 function problem(status: number, code: string, headers: Readonly<Record<string, string>> = {}): Script {
   return (_seen, answer) => {
     const body = JSON.stringify({ code });
@@ -50,59 +51,65 @@ function problem(status: number, code: string, headers: Readonly<Record<string, 
   };
 }
 
-/** All of an answer that a stranger could learn from, but for what differs with every answer. */
+/** All that a caller sees of an answer, without the fields that differ each time. */
 function visible({ status, headers, bytes }: HttpResponse): unknown {
   const { date: _date, 'x-request-id': _id, ...rest } = headers;
   return { status, headers: rest, body: bytes.toString() };
 }
 
-void t.test('access is decided before anything looks at the object', async (t) => {
-  await t.test('a stranger learns nothing of private media, held or not, nor of unknown ones', async (t) => {
-    const edge = await open(t);
-    edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
-    edge.origin.on('*', (seen, answer) => {
-      const anonymous = seen.headers['media-caller'] === 'anonymous';
-      problem(anonymous ? 401 : 404, anonymous ? 'unauthorized' : 'not_found')(seen, answer) as undefined;
-    });
-    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 200, 'it is held now');
-    const held = await sendRequest(edge.url + PATH);
-    t.equal(held.status, 401);
-    t.match(held.headers['www-authenticate'], /^Bearer /);
-    const etag = mediaHead({ bytes: BYTES })['etag'] ?? '';
-    for (const headers of [{}, { range: 'bytes=0-1' }, { 'if-none-match': etag }, { 'if-match': '"x"' }]) {
-      for (const path of [PATH, '/v1/media/01J9ZC8GZ0000000000000000Z']) {
-        t.same(
-          visible(await sendRequest(edge.url + path, { headers })),
-          visible(held),
-          `${path} ${JSON.stringify(headers)}`,
-        );
+void t.test('access is decided before anything looks at the media', async (t) => {
+  await t.test(
+    'a caller without a credential learns nothing about private media, stored or not, nor about unknown ones',
+    async (t) => {
+      const edge = await open(t);
+      edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
+      edge.origin.on('*', (seen, answer) => {
+        const anonymous = seen.headers['media-caller'] === 'anonymous';
+        problem(anonymous ? 401 : 404, anonymous ? 'unauthorized' : 'not_found')(seen, answer) as undefined;
+      });
+      t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 200, 'it is stored now');
+      const refused = await sendRequest(edge.url + PATH);
+      t.equal(refused.status, 401);
+      t.match(refused.headers['www-authenticate'], /^Bearer /);
+      const etag = mediaHead({ bytes: BYTES })['etag'] ?? '';
+      for (const headers of [{}, { range: 'bytes=0-1' }, { 'if-none-match': etag }, { 'if-match': '"x"' }]) {
+        for (const path of [PATH, '/v1/media/01J9ZC8GZ0000000000000000Z']) {
+          t.same(
+            visible(await sendRequest(edge.url + path, { headers })),
+            visible(refused),
+            `${path} ${JSON.stringify(headers)}`,
+          );
+        }
       }
-    }
-    const head = await sendRequest(edge.url + PATH, { method: 'HEAD' });
-    t.equal(head.status, 401);
-    t.equal(head.headers['content-length'], held.headers['content-length']);
-    const bad = await sendRequest(edge.url + PATH, { headers: { authorization: 'Bearer forged' } });
-    t.match(bad.headers['www-authenticate'], /error="invalid_token"/);
-  });
+      const head = await sendRequest(edge.url + PATH, { method: 'HEAD' });
+      t.equal(head.status, 401);
+      t.equal(head.headers['content-length'], refused.headers['content-length']);
+      const bad = await sendRequest(edge.url + PATH, { headers: { authorization: 'Bearer forged' } });
+      t.match(bad.headers['www-authenticate'], /error="invalid_token"/);
+    },
+  );
 
-  await t.test('public media are for everyone, fetched for a stranger as for a stranger', async (t) => {
-    const edge = await open(t);
-    const [go, release] = gate();
-    edge.origin.on(PATH, async (seen, answer) => {
-      await go;
-      await mediaScript({ bytes: BYTES, public: true })(seen, answer);
-    });
-    const all = Promise.all([{}, {}, READER, READER].map((headers) => sendRequest(edge.url + PATH, { headers })));
-    await edge.origin.arrived(PATH, 2);
-    release();
-    for (const answer of await all) t.same(answer.bytes, BYTES);
-    const strangers = edge.origin.seen.filter(({ headers }) => headers['media-caller'] === 'anonymous');
-    t.equal(edge.origin.seen.length, 2, 'two flights for four callers');
-    t.equal(strangers.length, 1, 'one of them for strangers');
-    t.match((await sendRequest(edge.url + PATH)).headers['cache-status'], /; hit; /);
-  });
+  await t.test(
+    'anyone may see public media, which are fetched as anonymous for callers without a credential',
+    async (t) => {
+      const edge = await open(t);
+      const [go, release] = gate();
+      edge.origin.on(PATH, async (seen, answer) => {
+        await go;
+        await mediaScript({ bytes: BYTES, public: true })(seen, answer);
+      });
+      const all = Promise.all([{}, {}, READER, READER].map((headers) => sendRequest(edge.url + PATH, { headers })));
+      await edge.origin.arrived(PATH, 2);
+      release();
+      for (const answer of await all) t.same(answer.bytes, BYTES);
+      const anonymous = edge.origin.seen.filter(({ headers }) => headers['media-caller'] === 'anonymous');
+      t.equal(edge.origin.seen.length, 2, 'two fetches for four callers');
+      t.equal(anonymous.length, 1, 'one of them as anonymous');
+      t.match((await sendRequest(edge.url + PATH)).headers['cache-status'], /; hit; /);
+    },
+  );
 
-  await t.test('a 304 that takes back that anyone may see it is no answer for a stranger', async (t) => {
+  await t.test('a 304 that makes media private is not shown to a caller without a credential', async (t) => {
     const edge = await open(t);
     edge.origin.on(PATH, mediaScript({ bytes: BYTES, public: true, maxAgeSeconds: 1 }));
     t.equal((await sendRequest(edge.url + PATH)).status, 200);
@@ -116,19 +123,22 @@ void t.test('access is decided before anything looks at the object', async (t) =
     t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 200);
   });
 
-  await t.test('an origin that forgets itself shows a stranger nothing that is not said to be public', async (t) => {
-    const edge = await open(t);
-    edge.origin.on('*', (_seen, answer) => {
-      answer.head(200, mediaHead({ bytes: BYTES }));
-      answer.end(BYTES);
-    });
-    for (const headers of [{}, { range: 'bytes=0-1' }]) {
-      t.equal((await sendRequest(edge.url + PATH, { headers })).status, 401);
-    }
-    t.equal((await sendRequest(edge.url + PATH, { method: 'HEAD' })).status, 401);
-  });
+  await t.test(
+    'a caller without a credential gets only what is marked public, whatever the origin answers',
+    async (t) => {
+      const edge = await open(t);
+      edge.origin.on('*', (_seen, answer) => {
+        answer.head(200, mediaHead({ bytes: BYTES }));
+        answer.end(BYTES);
+      });
+      for (const headers of [{}, { range: 'bytes=0-1' }]) {
+        t.equal((await sendRequest(edge.url + PATH, { headers })).status, 401);
+      }
+      t.equal((await sendRequest(edge.url + PATH, { method: 'HEAD' })).status, 401);
+    },
+  );
 
-  await t.test('what a credential is good for', async (t) => {
+  await t.test('each credential has its answer', async (t) => {
     const edge = await open(t);
     edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
     const cases = [
@@ -147,19 +157,19 @@ void t.test('access is decided before anything looks at the object', async (t) =
     t.equal(edge.origin.seen.length, 0);
     const link = await sendRequest(`${edge.url}${PATH}?exp=1&kid=1&sig=good`);
     t.equal(link.status, 200);
-    t.equal(edge.origin.seen[0]?.target, PATH, 'a signature goes no further');
+    t.equal(edge.origin.seen[0]?.target, PATH, 'the signature is not forwarded');
     t.match((await sendRequest(edge.url + PATH.toLowerCase(), { headers: READER })).headers['cache-status'], /; hit; /);
   });
 
-  await t.test('an origin that does not accept the edge is the operator’s trouble, not the caller’s', async (t) => {
+  await t.test('if the origin does not accept the edge, the caller gets 502, not 401', async (t) => {
     const edge = await open(t);
     edge.origin.on('*', problem(401, 'unauthorized'));
     t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 502);
   });
 });
 
-void t.test('a takedown reaches a copy in every state', async (t) => {
-  await t.test('before its head has come: the caller gets what the origin says now', async (t) => {
+void t.test('a takedown reaches a response in every state', async (t) => {
+  await t.test('before its head has arrived: the caller gets what the origin says now', async (t) => {
     const edge = await open(t);
     const [go, release] = gate();
     edge.origin.on(PATH, async (seen, answer) => {
@@ -178,7 +188,7 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
     t.equal(edge.engine.cache.stats().memory.entries, 0);
   });
 
-  await t.test('while its body comes: readers see it break off, and nothing is kept', async (t) => {
+  await t.test('while its body arrives: readers see it break off, and nothing is stored', async (t) => {
     const edge = await open(t);
     edge.origin.on(PATH, async (_seen, answer) => {
       answer.head(200, mediaHead({ bytes: BYTES }));
@@ -192,7 +202,7 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
     t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 410);
   });
 
-  await t.test('while it leaves to a slow reader from memory', async (t) => {
+  await t.test('while it is sent from memory to a slow reader', async (t) => {
     const edge = await open(t, { cache: 'memory: { max_object: 64MB }, disk: { size: 0 }' });
     const large = Buffer.alloc(24_000_000, 7);
     edge.origin.on(PATH, mediaScript({ bytes: large }));
@@ -205,7 +215,7 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
     t.notOk((await reading.ended).whole);
   });
 
-  await t.test('when it went through this edge, before the client hears of it', async (t) => {
+  await t.test('when the request for it went through this edge, before the client is answered', async (t) => {
     const edge = await open(t);
     edge.origin.on(PATH, async (seen, answer) => {
       if (seen.method === 'GET') return await mediaScript({ bytes: BYTES })(seen, answer);
@@ -218,7 +228,7 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
     t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 410);
   });
 
-  await t.test('by its own end: not served from that instant on, nor stale', async (t) => {
+  await t.test('at its expiry: not served from that instant on, not even stale', async (t) => {
     const edge = await open(t);
     const sunset = new Date(edge.clock.now() + 30_000).toUTCString();
     const date = new Date(edge.clock.now()).toUTCString();
@@ -237,7 +247,7 @@ void t.test('a takedown reaches a copy in every state', async (t) => {
   });
 });
 
-void t.test('an edge that is cut off from the journal', async (t) => {
+void t.test('an edge that is cut off from the journal refuses media, or asks the origin about each', async (t) => {
   const edge = await open(t);
   edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
   await sendRequest(edge.url + PATH, { headers: READER });
@@ -253,10 +263,10 @@ void t.test('an edge that is cut off from the journal', async (t) => {
     const asked = await sendRequest(edge.url + PATH, { headers: READER });
     t.match(asked.headers['cache-status'], /fwd=stale; fwd-status=304/);
     t.same(asked.bytes, BYTES);
-    t.equal(edge.origin.count(PATH), 1 + time, 'the origin is asked about every copy');
+    t.equal(edge.origin.count(PATH), 1 + time, 'the origin is asked each time');
   }
   edge.origin.on(PATH, (_seen, answer) => answer.reset());
-  t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 502, 'and nothing stale stands in');
+  t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 502, 'and nothing stale is served');
   edge.origin.on(PATH, problem(404, 'not_found'));
   t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 404);
 
@@ -264,12 +274,12 @@ void t.test('an edge that is cut off from the journal', async (t) => {
   t.equal(
     (await sendRequest(edge.url + PATH, { headers: READER })).status,
     404,
-    'what the origin did not confirm is gone',
+    'what the origin did not confirm is no longer stored',
   );
 });
 
-void t.test('stale copies are served as far as the origin allowed', async (t) => {
-  await t.test('at once while one flight fetches a newer one', async (t) => {
+void t.test('stale responses are served as far as the origin allows', async (t) => {
+  await t.test('at once while one fetch brings a newer one', async (t) => {
     const edge = await open(t);
     edge.origin.on(PATH, mediaScript({ bytes: BYTES, maxAgeSeconds: 10 }));
     await sendRequest(edge.url + PATH, { headers: READER });
@@ -285,7 +295,7 @@ void t.test('stale copies are served as far as the origin allowed', async (t) =>
       t.equal(answer.headers.age, '20');
     }
     release();
-    await until(() => edge.engine.flights.underWay === 0);
+    await fetchesEnd(edge);
     t.equal(edge.origin.count(PATH), 2);
     t.equal(edge.origin.seen[1]?.headers['if-none-match'], mediaHead({ bytes: BYTES })['etag']);
     t.match(
@@ -294,7 +304,7 @@ void t.test('stale copies are served as far as the origin allowed', async (t) =>
     );
   });
 
-  await t.test('when the origin fails, and no longer than that', async (t) => {
+  await t.test('when the origin fails, for as long as allowed', async (t) => {
     const failures: readonly (readonly [string, Script])[] = [
       ['a reset', (_seen, answer) => answer.reset()],
       ['no HTTP', (_seen, answer) => answer.raw('SSH-2.0-OpenSSH_9.2\r\n\r\n')],
@@ -315,14 +325,14 @@ void t.test('stale copies are served as far as the origin allowed', async (t) =>
     }
   });
 
-  await t.test('never in place of a plain no', async (t) => {
+  await t.test('never in place of an answer that the media is gone', async (t) => {
     const edge = await open(t);
     edge.origin.on(PATH, mediaScript({ bytes: BYTES, maxAgeSeconds: 10 }));
     await sendRequest(edge.url + PATH, { headers: READER });
     edge.clock.advance(20_000);
     edge.origin.on(PATH, problem(410, 'deleted'));
-    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 200, 'still while it revalidates');
-    await until(() => edge.engine.flights.underWay === 0);
+    t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 200, 'stale while it is revalidated');
+    await fetchesEnd(edge);
     edge.origin.on(PATH, (_seen, answer) => answer.reset());
     t.equal(
       (await sendRequest(edge.url + PATH, { headers: READER })).status,
@@ -332,7 +342,7 @@ void t.test('stale copies are served as far as the origin allowed', async (t) =>
   });
 });
 
-void t.test('an origin in trouble ends nothing but the request', async (t) => {
+void t.test('an origin that fails affects only the requests that need it', async (t) => {
   const cases: readonly { name: string; script: Script; status: number; code: string; times: number }[] = [
     { name: 'resets', script: (_seen, answer) => answer.reset(), status: 502, code: 'bad_gateway', times: 2 },
     { name: 'hangs up', script: (_seen, answer) => answer.hangUp(), status: 502, code: 'bad_gateway', times: 2 },
@@ -348,7 +358,8 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
   const edge = await open(t, { upstream: 'head_within: 150ms' });
   for (const { name, script, status, code, times } of cases) {
     edge.origin.on(PATH, async (seen, answer) => {
-      await until(() => (edge.engine.flights.find(`GET edge ${PATH}`)?.waiters ?? 3) === 3);
+      const waiters = (): number => edge.engine.flights.find(`GET edge ${PATH}`)?.waiters ?? 3;
+      await until('three wait', () => waiters() === 3);
       await script(seen, answer);
     });
     const before = edge.origin.count(PATH);
@@ -360,7 +371,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
     }
     t.equal(edge.origin.count(PATH) - before, times, `${name}: asked ${times} times for three callers`);
   }
-  await t.test('one reset on a connection that was kept costs nobody anything', async (t) => {
+  await t.test('one reset on a reused connection is not seen by the client', async (t) => {
     let first = true;
     edge.origin.on(PATH, (seen, answer) => {
       if (!first) return mediaScript({ bytes: BYTES })(seen, answer);
@@ -369,7 +380,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
     });
     t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 200);
   });
-  await t.test('a body that is slow to begin does not hold up its head', async (t) => {
+  await t.test('the head is sent although the body is slow to begin', async (t) => {
     const [go, release] = gate();
     edge.origin.on(PATH, async (_seen, answer) => {
       answer.head(200, mediaHead({ bytes: Buffer.from('slow') }));
@@ -382,7 +393,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
     release();
     t.ok((await reading.ended).whole);
   });
-  await t.test('a body that stops on its way is broken off', async (t) => {
+  await t.test('a body that stops midway is broken off', async (t) => {
     const slow = await open(t, { upstream: 'idle: 100ms' });
     slow.origin.on(PATH, async (_seen, answer) => {
       answer.head(200, mediaHead({ bytes: BYTES }));
@@ -390,7 +401,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
     });
     t.notOk((await sendRequest(slow.url + PATH, { headers: READER })).whole);
   });
-  await t.test('the breaker opens after an outage, and closes with the first answer', async (t) => {
+  await t.test('the breaker opens after an outage, and closes with the first response', async (t) => {
     const broken = await open(t, { upstream: 'retries: 0, breaker: { failures: 3, after: 1s, open: 2s }' });
     broken.origin.on('*', (_seen, answer) => answer.reset());
     for (let time = 0; time < 4; time += 1) {
@@ -399,14 +410,14 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
     }
     const before = broken.origin.seen.length;
     t.equal((await sendRequest(broken.url + PATH, { headers: READER })).status, 502);
-    t.equal(broken.origin.seen.length, before, 'the origin was spared');
+    t.equal(broken.origin.seen.length, before, 'the origin got no request');
     t.equal(broken.engine.upstream.stats().breaker, 'open');
     broken.clock.advance(2_000);
     broken.origin.on('*', mediaScript({ bytes: BYTES }));
     t.equal((await sendRequest(broken.url + PATH, { headers: READER })).status, 200);
     t.equal(broken.engine.upstream.stats().breaker, 'closed');
   });
-  await t.test('too many at once are refused, and counted', async (t) => {
+  await t.test('requests beyond the limits are refused and counted', async (t) => {
     const full = await open(t, { edge: ['fill: { concurrent_max: 1, waiters_max: 2 }'] });
     const [go, release] = gate();
     full.origin.on('*', async (seen, answer) => {
@@ -418,7 +429,7 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
       sendRequest(full.url + PATH, { headers: READER }),
     ];
     await full.origin.arrived(PATH);
-    await until(() => full.engine.flights.find(`GET edge ${PATH}`)?.waiters === 2);
+    await until('two wait', () => full.engine.flights.find(`GET edge ${PATH}`)?.waiters === 2);
     for (const path of [PATH, '/v1/media/01J9ZC8GZ0000000000000000Z']) {
       const refused = await sendRequest(full.url + path, { headers: READER });
       t.equal(refused.status, 503);
@@ -431,9 +442,9 @@ void t.test('an origin in trouble ends nothing but the request', async (t) => {
   });
 });
 
-void t.test('answers that are not kept are still asked for once by all who wait', async (t) => {
+void t.test('a small response that may not be stored is still shared by all who wait', async (t) => {
   const edge = await open(t);
-  edge.thumbOptions = MENU;
+  edge.thumbOptions = THUMBS;
   const cases: readonly (readonly [number, string, Record<string, string>])[] = [
     [202, 'thumbnail_pending', { 'retry-after': '1' }],
     [404, 'thumbnail_unavailable', {}],
@@ -446,10 +457,11 @@ void t.test('answers that are not kept are still asked for once by all who wait'
       await problem(status, code, headers)(seen, answer);
     });
     const before = edge.origin.seen.length;
-    const wish = `${edge.url}${THUMB}?w=100`;
-    const asked = Promise.all(Array.from({ length: 20 }, () => sendRequest(wish, { headers: READER })));
+    const url = `${edge.url}${THUMB}?w=100`;
+    const asked = Promise.all(Array.from({ length: 20 }, () => sendRequest(url, { headers: READER })));
     await edge.origin.arrived(`${THUMB}?w=160&h=160`, before + 1);
-    await until(() => edge.engine.flights.find(`GET edge ${THUMB}?w=160&h=160#jpeg`)?.waiters === 20);
+    const key = `GET edge ${THUMB}?w=160&h=160#jpeg`;
+    await until('all wait', () => edge.engine.flights.find(key)?.waiters === 20);
     release();
     for (const answer of await asked) {
       t.equal(answer.status, status);
@@ -457,20 +469,20 @@ void t.test('answers that are not kept are still asked for once by all who wait'
       if (status === 202) t.equal(answer.headers['retry-after'], '1');
     }
     t.equal(edge.origin.seen.length - before, 1);
-    await sendRequest(wish, { headers: READER });
-    t.equal(edge.origin.seen.length - before, 2, 'and the next caller asks again');
+    await sendRequest(url, { headers: READER });
+    t.equal(edge.origin.seen.length - before, 2, 'the next request is sent to the origin again');
   }
-  await t.test('unless the origin says how long a no holds', async (t) => {
+  await t.test('unless the origin gives the error a lifetime', async (t) => {
     edge.origin.on(PATH, problem(404, 'not_found', { 'cdn-cache-control': 'max-age=5' }));
     const before = edge.origin.count(PATH);
     for (let time = 0; time < 3; time += 1)
       t.equal((await sendRequest(edge.url + PATH, { headers: READER })).status, 404);
     t.equal(edge.origin.count(PATH) - before, 1);
-    t.equal((await sendRequest(edge.url + PATH)).status, 401, 'which is no stranger’s to know');
+    t.equal((await sendRequest(edge.url + PATH)).status, 401, 'a caller without a credential may not know that');
   });
 });
 
-void t.test('thumbnails are held by what was chosen, not by how it was wished for', async (t) => {
+void t.test('thumbnails are stored by the variant and format that are chosen, not by the query', async (t) => {
   const edge = await open(t);
   edge.origin.on('/v1/media/01J9ZC8GZ0000000000000000B/thumb', problem(404, 'x'));
   t.equal(
@@ -480,15 +492,15 @@ void t.test('thumbnails are held by what was chosen, not by how it was wished fo
   t.equal(
     edge.origin.seen[0]?.target,
     '/v1/media/01J9ZC8GZ0000000000000000B/thumb?w=1',
-    'passed on until the menu is known',
+    'passed on until the variants are known',
   );
-  edge.thumbOptions = MENU;
+  edge.thumbOptions = THUMBS;
   edge.origin.on(THUMB, mediaScript({ bytes: BYTES, headers: { vary: 'Accept' } }));
-  const wishes = ['', '?w=1', '?w=160&h=160', '?h=2&x=y', '?w=abc', '?w=-1', '?w=1&sig=bad&exp=1'];
+  const queries = ['', '?w=1', '?w=160&h=160', '?h=2&x=y', '?w=abc', '?w=-1', '?w=1&sig=bad&exp=1'];
   const accepts = ['*/*', 'image/png', 'image/jpeg, */*;q=0.1', 'image/webp;q=0', 'text/html'];
-  for (const wish of wishes) {
+  for (const query of queries) {
     for (const accept of accepts) {
-      const answer = await sendRequest(edge.url + THUMB + wish, { headers: { ...READER, accept } });
+      const answer = await sendRequest(edge.url + THUMB + query, { headers: { ...READER, accept } });
       t.equal(answer.headers.vary, 'Accept', 'caches behind this one need to know');
     }
   }
@@ -501,7 +513,7 @@ void t.test('thumbnails are held by what was chosen, not by how it was wished fo
   t.same(edge.origin.seen.at(-1)?.headers['accept'], 'image/webp');
 });
 
-void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as configured', async (t) => {
+void t.test('a HEAD that misses is answered by a HEAD, and the body is fetched as configured', async (t) => {
   for (const mode of ['off', 'mark', 'now'] as const) {
     await t.test(mode, async (t) => {
       const edge = await open(t, {
@@ -516,7 +528,7 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
         t.equal(head.headers['content-length'], '36');
         t.match(head.headers['cache-status'], /fwd=uri-miss; fwd-status=200/);
       }
-      await until(() => edge.engine.flights.underWay === 0);
+      await fetchesEnd(edge);
       t.equal(edge.origin.count(PATH, 'HEAD'), 1);
       t.equal(edge.origin.count(PATH, 'GET'), mode === 'now' ? 1 : 0);
       await sendRequest(edge.url + PATH, { method: 'HEAD', headers: READER });
@@ -528,7 +540,7 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
     });
   }
 
-  await t.test('a body that a HEAD has marked is finished although its reader leaves', async (t) => {
+  await t.test('a body that a HEAD has marked is fetched to its end although its client leaves', async (t) => {
     const edge = await open(t, { edge: ['warm: { mode: mark }', 'fill: { finish_share: 1, finish: 0 }'] });
     edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
     await sendRequest(edge.url + PATH, { method: 'HEAD', headers: READER });
@@ -544,7 +556,7 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
     reading.abort();
     await reading.ended;
     release();
-    await until(() => edge.engine.flights.underWay === 0);
+    await fetchesEnd(edge);
     t.match((await sendRequest(edge.url + PATH, { headers: READER })).headers['cache-status'], /; hit; /);
   });
 
@@ -556,7 +568,7 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
     t.equal(edge.origin.count(PATH, 'GET'), 0);
   });
 
-  await t.test('who joins a body that is being fetched so has used it', async (t) => {
+  await t.test('a client that joins such a fetch counts as using the body', async (t) => {
     const edge = await open(t, { edge: ['warm: { mode: now }'] });
     const [go, release] = gate();
     edge.origin.on(PATH, async (seen, answer) => {
@@ -571,24 +583,24 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
     await reading.until(5);
     release();
     await reading.ended;
-    await until(() => edge.engine.flights.underWay === 0);
+    await fetchesEnd(edge);
     await sendRequest(edge.url + PATH, { headers: READER });
     t.equal(edge.origin.count(PATH, 'GET'), 1);
     t.equal(await edge.counted('edge_warm_used_total'), 1);
   });
 
-  await t.test('the default thumbnail of an image comes along, also of one too large to be fetched so', async (t) => {
+  await t.test('the default thumbnail of an image is fetched too, even if the image is too large', async (t) => {
     const edge = await open(t, { edge: ['warm: { mode: now, thumbnail: true, max: 10B }'] });
-    edge.thumbOptions = MENU;
+    edge.thumbOptions = THUMBS;
     edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
     edge.origin.on(THUMB, mediaScript({ bytes: BYTES }));
     await sendRequest(edge.url + PATH, { method: 'HEAD', headers: { ...READER, accept: 'image/webp' } });
-    await until(() => edge.engine.flights.underWay === 0);
+    await fetchesEnd(edge);
     const thumb = await sendRequest(edge.url + THUMB, { headers: { ...READER, accept: 'image/webp' } });
     t.match(thumb.headers['cache-status'], /; hit; /);
   });
 
-  await t.test('a HEAD that finds another than what is held drops that', async (t) => {
+  await t.test('a HEAD that finds another representation drops the stored one', async (t) => {
     const edge = await open(t);
     edge.origin.on(PATH, mediaScript({ bytes: BYTES, maxAgeSeconds: 1 }));
     await sendRequest(edge.url + PATH, { headers: READER });
@@ -600,34 +612,41 @@ void t.test('a HEAD that misses is answered by a HEAD, and sees to the body as c
   });
 });
 
-void t.test('answers that cannot be shared hold nobody up', async (t) => {
-  await t.test('private ones: one caller takes what came, the rest go themselves, at once next time', async (t) => {
-    const edge = await open(t, { edge: ['access: "off"'] });
-    const [go, release] = gate();
-    let count = 0;
-    edge.origin.on('/private', async (_seen, answer) => {
-      await go;
-      count += 1;
-      answer.head(200, { 'cache-control': 'private', 'content-length': String(String(count).length) });
-      answer.end(String(count));
-    });
-    const asked = Promise.all([0, 1, 2].map(() => sendRequest(`${edge.url}/private`)));
-    await edge.origin.arrived('/private');
-    await until(() => edge.engine.flights.find('GET client /private')?.waiters === 3);
-    release();
-    const bodies = (await asked).map(({ bytes }) => bytes.toString()).sort();
-    t.same(bodies, ['1', '2', '3'], 'each its own');
-    const next = await sendRequest(`${edge.url}/private`);
-    t.match(next.headers['cache-status'], /detail=private/);
-    edge.origin.on('/private', (_seen, answer) => {
-      answer.head(200, { 'cache-control': 'max-age=60', 'content-length': '6' });
-      answer.end('public');
-    });
-    await sendRequest(`${edge.url}/private`);
-    t.match((await sendRequest(`${edge.url}/private`)).headers['cache-status'], /; hit; /, 'and kept once it may be');
-  });
+void t.test('responses that cannot be shared delay nobody', async (t) => {
+  await t.test(
+    'private ones: one caller takes the response, the others fetch for themselves, and next time at once',
+    async (t) => {
+      const edge = await open(t, { edge: ['access: "off"'] });
+      const [go, release] = gate();
+      let count = 0;
+      edge.origin.on('/private', async (_seen, answer) => {
+        await go;
+        count += 1;
+        answer.head(200, { 'cache-control': 'private', 'content-length': String(String(count).length) });
+        answer.end(String(count));
+      });
+      const asked = Promise.all([0, 1, 2].map(() => sendRequest(`${edge.url}/private`)));
+      await edge.origin.arrived('/private');
+      await until('three wait', () => edge.engine.flights.find('GET client /private')?.waiters === 3);
+      release();
+      const bodies = (await asked).map(({ bytes }) => bytes.toString()).sort();
+      t.same(bodies, ['1', '2', '3'], 'each caller got its own');
+      const next = await sendRequest(`${edge.url}/private`);
+      t.match(next.headers['cache-status'], /detail=private/);
+      edge.origin.on('/private', (_seen, answer) => {
+        answer.head(200, { 'cache-control': 'max-age=60', 'content-length': '6' });
+        answer.end('public');
+      });
+      await sendRequest(`${edge.url}/private`);
+      t.match(
+        (await sendRequest(`${edge.url}/private`)).headers['cache-status'],
+        /; hit; /,
+        'and stored as soon as it may be',
+      );
+    },
+  );
 
-  await t.test('what is purged under a caller who went alone is asked for again', async (t) => {
+  await t.test('a fetch for one caller that a purge ends is repeated', async (t) => {
     const edge = await open(t, { edge: ['access: "off"'] });
     const [go, release] = gate();
     edge.origin.on('/alone', async (seen, answer) => {
@@ -642,7 +661,7 @@ void t.test('answers that cannot be shared hold nobody up', async (t) => {
     release();
   });
 
-  await t.test('large ones: ranges of them are asked of the origin', async (t) => {
+  await t.test('large ones: their ranges are fetched from the origin', async (t) => {
     const edge = await open(t, { edge: ['fill: { object_max: 1KiB }'] });
     const large = Buffer.alloc(5_000, 'x');
     edge.origin.on(PATH, (seen, answer) => {
@@ -653,15 +672,15 @@ void t.test('answers that cannot be shared hold nobody up', async (t) => {
     const first = await sendRequest(edge.url + PATH, { headers: { ...READER, range: 'bytes=7-8' } });
     t.equal(first.status, 206);
     t.equal(first.bytes.toString(), 'ab');
-    t.equal(edge.origin.count(PATH), 2, 'the size was found out first');
+    t.equal(edge.origin.count(PATH), 2, 'the first request found out the size');
     const second = await sendRequest(edge.url + PATH, { headers: { ...READER, range: 'bytes=7-9' } });
     t.equal(second.headers['content-range'], 'bytes 7-8/5000');
-    t.equal(edge.origin.count(PATH), 3, 'and is remembered');
+    t.equal(edge.origin.count(PATH), 3, 'the size is remembered');
     t.equal((await sendRequest(edge.url + PATH, { headers: READER })).bytes.length, 5_000);
   });
 });
 
-void t.test('any origin can be cached for by what it says alone', async (t) => {
+void t.test('in generic mode any origin is cached as it says', async (t) => {
   const edge = await open(t, { edge: ['access: "off"'] });
   edge.origin.on('/page', (seen, answer) => {
     if (seen.method === 'POST') {
@@ -680,7 +699,7 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
   const get = (language: string): Promise<HttpResponse> =>
     sendRequest(`${edge.url}/page`, { headers: { 'accept-language': language } });
 
-  await t.test('callers whom Vary tells apart get their own, also all at once', async (t) => {
+  await t.test('callers that Vary distinguishes get their own responses, even all at once', async (t) => {
     const answers = await Promise.all(['de', 'fr', 'de', 'fr', 'en'].map(get));
     t.same(
       answers.map(({ bytes }) => bytes.toString()),
@@ -696,12 +715,12 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
     t.match((await get('it')).headers['cache-status'], /fwd=vary-miss/);
   });
 
-  await t.test('a request that changes something drops them all', async (t) => {
+  await t.test('an unsafe request makes all of them invalid', async (t) => {
     await sendRequest(`${edge.url}/page`, { method: 'POST', body: 'x' });
     for (const language of ['fr', 'de']) t.match((await get(language)).headers['cache-status'], /fwd=/);
   });
 
-  await t.test('requests go on as they came, less what was between others', async (t) => {
+  await t.test('requests are forwarded without hop-by-hop fields and internal ones', async (t) => {
     await sendRequest(`${edge.url}/page?q=1`, {
       headers: { connection: 'x-hop', 'x-hop': '1', 'x-mine': '2', 'edge-authorization': 'me', 'media-caller': 'me' },
     });
@@ -712,7 +731,7 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
   });
 
   await t.test(
-    'fields that may not be kept reach the caller who asked, and nobody else (5.2.2.4, 5.2.2.7)',
+    'fields that may not be stored reach the caller who caused the fetch, and nobody else (5.2.2.4, 5.2.2.7)',
     async (t) => {
       for (const directive of ['private="set-cookie, x-mine"', 'no-cache="Set-Cookie, X-Mine"']) {
         const path = `/fields?${encodeURIComponent(directive)}`;
@@ -742,14 +761,14 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
   );
 
   await t.test(
-    'an answer to POST is kept for GET where it says so, whole and under its own target (RFC 9110 9.3.3)',
+    'a response to POST is stored for GET if it says so, complete and under its own target (RFC 9110 9.3.3)',
     async (t) => {
       const cases = [
-        { name: 'named', location: '/posted?0', fresh: 'max-age=60', kept: true },
-        { name: 'not named', location: undefined, fresh: 'max-age=60', kept: false },
-        { name: 'named otherwise', location: '/other', fresh: 'max-age=60', kept: false },
-        { name: 'for how long not said', location: '/posted?3', fresh: 'public', kept: false },
-        { name: 'not to be kept', location: '/posted?4', fresh: 'max-age=60, no-store', kept: false },
+        { name: 'the target named', location: '/posted?0', fresh: 'max-age=60', kept: true },
+        { name: 'no target named', location: undefined, fresh: 'max-age=60', kept: false },
+        { name: 'another target named', location: '/other', fresh: 'max-age=60', kept: false },
+        { name: 'no lifetime', location: '/posted?3', fresh: 'public', kept: false },
+        { name: 'no-store', location: '/posted?4', fresh: 'max-age=60, no-store', kept: false },
         { name: 'broken off', location: '/posted?5', fresh: 'max-age=60', kept: false, breaks: true },
       ] as const;
       for (const [index, { name, location, fresh, kept, ...rest }] of cases.entries()) {
@@ -776,26 +795,26 @@ void t.test('any origin can be cached for by what it says alone', async (t) => {
         t.match(got.headers['cache-status'], kept ? /; hit; / : /fwd=/, name);
         if (!kept) continue;
         await sendRequest(url, { method: 'PUT', body: 'x' });
-        t.match((await sendRequest(url)).headers['cache-status'], /fwd=/, 'until something changes it');
+        t.match((await sendRequest(url)).headers['cache-status'], /fwd=/, 'until an unsafe request makes it invalid');
       }
     },
   );
 
-  await t.test('interim answers reach the client whose request it is', async (t) => {
+  await t.test('interim responses reach the client whose request it is', async (t) => {
     edge.origin.on('/hints', (_seen, answer) => {
       answer.hint('</style.css>; rel=preload');
       answer.head(200, { 'content-length': '2' });
       answer.end('ok');
     });
-    const heard: unknown[] = [];
+    const interim: unknown[] = [];
     const answer = await sendRequest(`${edge.url}/hints`, {
-      onInterim: (status, headers) => heard.push([status, headers]),
+      onInterim: (status, headers) => interim.push([status, headers]),
     });
     t.equal(answer.status, 200);
-    t.same(heard, [[103, { link: '</style.css>; rel=preload' }]]);
+    t.same(interim, [[103, { link: '</style.css>; rel=preload' }]]);
   });
 
-  await t.test('a request that has been here before goes round no further', async (t) => {
+  await t.test('a request that has passed this edge before is refused (RFC 9110 7.6.3)', async (t) => {
     const before = edge.origin.seen.length;
     const answer = await sendRequest(`${edge.url}/round`, { headers: { via: '1.1 other, 1.1 edge' } });
     t.equal(answer.status, 421);

@@ -75,10 +75,10 @@ void t.test('the defaults of the configuration are the rules of these tests', as
   t.strictSame(loaded, { kind: 'loaded', config: { freshness: RULES } });
 });
 
-void t.test('a lifetime is the first that applies, and only without one it is guessed (4.2.1)', async (t) => {
+void t.test('the first lifetime that applies counts; only without one is there a heuristic one (4.2.1)', async (t) => {
   const farAway = Date.UTC(2286, 10, 21, 4, 46, 39);
-  const cases: readonly (readonly [name: string, headers: HeaderList, seconds: number, guessed?: 'guessed'])[] = [
-    ['nothing', [], 0, 'guessed'],
+  const cases: readonly (readonly [name: string, headers: HeaderList, seconds: number, heuristic?: 'heuristic'])[] = [
+    ['nothing', [], 0, 'heuristic'],
     ['max-age', fields('cache-control: max-age=60'), 60],
     ['s-maxage over max-age', fields('cache-control: max-age=60, s-maxage=5'), 5],
     ['max-age over Expires', fields('cache-control: max-age=60', `expires: ${date(9)}`), 60],
@@ -96,24 +96,24 @@ void t.test('a lifetime is the first that applies, and only without one it is gu
       fields('cdn-cache-control: max-age=7', 'cache-control: s-maxage=5', `expires: ${date(99)}`),
       7,
     ],
-    ['targeted without a lifetime', fields('cdn-cache-control: public', `expires: ${date(99)}`), 0, 'guessed'],
+    ['targeted without a lifetime', fields('cdn-cache-control: public', `expires: ${date(99)}`), 0, 'heuristic'],
     ['targeted s-maxage', fields('cdn-cache-control: max-age=7, s-maxage=6'), 6],
     ['no-cache is never fresh', fields('cache-control: max-age=60, no-cache'), 0],
     ['no-cache of fields is', fields('cache-control: max-age=60, no-cache="a"'), 60],
     ['far away', fields('expires: Sun, 21 Nov 2286 04:46:39 GMT'), (farAway - NOW) / 1_000],
   ];
-  for (const [name, headers, seconds, guessed] of cases) {
+  for (const [name, headers, seconds, heuristic] of cases) {
     t.equal(leftSeconds(headers), seconds, name);
     const changed = fields(`last-modified: ${date(-1_000)}`);
     t.equal(
       leftSeconds([...headers, ...changed]),
-      guessed === undefined ? seconds : 100,
+      heuristic === undefined ? seconds : 100,
       `${name}, with Last-Modified`,
     );
   }
 });
 
-void t.test('without a stated lifetime one is guessed from the last change (4.2.2)', async (t) => {
+void t.test('a heuristic lifetime is a share of the time since the last change (4.2.2)', async (t) => {
   const changed = (seconds: number): HeaderList => [
     ['date', date(0)],
     ['last-modified', date(-seconds)],
@@ -165,7 +165,7 @@ void t.test('the age is the larger one of Age and Date (4.2.3)', async (t) => {
   );
 });
 
-void t.test('where Age can be relied on, clocks that differ age nothing (4.2.3)', async (t) => {
+void t.test('if Age is reliable, clocks that differ do not matter (4.2.3)', async (t) => {
   const skewed: HeaderList = [
     ['cache-control', 'max-age=100'],
     ['date', date(-300)],
@@ -177,7 +177,7 @@ void t.test('where Age can be relied on, clocks that differ age nothing (4.2.3)'
   t.strictSame([head('media').bornAt, head('off').bornAt], [NOW, NOW - 300_000]);
 });
 
-void t.test('an operator may take a malformed Age for too old', async (t) => {
+void t.test('a malformed Age means too old if the operator says so', async (t) => {
   const rules = { malformedAge: 'stale' } as const;
   const fresh = (...ages: readonly string[]): boolean =>
     leftSeconds([['cache-control', 'max-age=3600'], ...ages.map((age) => ['age', age] as const)], { rules }) > 0;
@@ -189,25 +189,32 @@ void t.test('an operator may take a malformed Age for too old', async (t) => {
   t.ok(fresh('0,7200'));
 });
 
-void t.test('stale windows are those of RFC 5861, else those of the rules, else none', async (t) => {
-  const windows = (value: string, received: Received = {}): readonly number[] => {
-    const { staleAt, revalidateUntil, errorUntil } = freshen([['cache-control', value]], received);
-    return [(revalidateUntil - staleAt) / 1_000, (errorUntil - staleAt) / 1_000];
-  };
-  t.strictSame(windows('max-age=60, stale-while-revalidate=5, stale-if-error=6'), [5, 6]);
-  t.strictSame(windows('max-age=60'), [0, 60]);
-  t.strictSame(windows('max-age=60, stale-if-error=0'), [0, 0]);
-  t.strictSame(windows('max-age=60, stale-if-error=x'), [0, 0]);
-  t.strictSame(windows('max-age=60', { rules: { staleWhileRevalidateMs: 3_000 } }), [3, 60]);
-  t.strictSame(windows('max-age=0'), [0, 0], 'what never was fresh has no time of grace that it does not ask for');
-  t.strictSame(windows('max-age=0, stale-if-error=6'), [0, 6]);
-  // 4.2.4: prohibited whatever else is said
-  for (const forbidding of ['must-revalidate', 'proxy-revalidate', 's-maxage=60', 'no-cache']) {
-    t.strictSame(windows(`max-age=60, stale-while-revalidate=5, stale-if-error=6, ${forbidding}`), [0, 0], forbidding);
-  }
-});
+void t.test(
+  'the times in which a stale response is served come from the response, or else from the configuration',
+  async (t) => {
+    const windows = (value: string, received: Received = {}): readonly number[] => {
+      const { staleAt, revalidateUntil, errorUntil } = freshen([['cache-control', value]], received);
+      return [(revalidateUntil - staleAt) / 1_000, (errorUntil - staleAt) / 1_000];
+    };
+    t.strictSame(windows('max-age=60, stale-while-revalidate=5, stale-if-error=6'), [5, 6]);
+    t.strictSame(windows('max-age=60'), [0, 60]);
+    t.strictSame(windows('max-age=60, stale-if-error=0'), [0, 0]);
+    t.strictSame(windows('max-age=60, stale-if-error=x'), [0, 0]);
+    t.strictSame(windows('max-age=60', { rules: { staleWhileRevalidateMs: 3_000 } }), [3, 60]);
+    t.strictSame(windows('max-age=0'), [0, 0], 'a response that never was fresh is served stale only if it says so');
+    t.strictSame(windows('max-age=0, stale-if-error=6'), [0, 6]);
+    // 4.2.4: prohibited whatever else is said
+    for (const forbidding of ['must-revalidate', 'proxy-revalidate', 's-maxage=60', 'no-cache']) {
+      t.strictSame(
+        windows(`max-age=60, stale-while-revalidate=5, stale-if-error=6, ${forbidding}`),
+        [0, 0],
+        forbidding,
+      );
+    }
+  },
+);
 
-void t.test('an override changes lifetimes, never restrictions', async (t) => {
+void t.test('an override changes lifetimes but not restrictions', async (t) => {
   const override: LifetimeOverride = { ttlMs: 5_000, staleWhileRevalidateMs: 2_000, staleIfErrorMs: 3_000 };
   const { staleAt, revalidateUntil, errorUntil } = freshen([['cache-control', 'max-age=60']], { override });
   t.strictSame([staleAt, revalidateUntil, errorUntil], [NOW + 5_000, NOW + 7_000, NOW + 8_000]);
@@ -223,7 +230,7 @@ void t.test('an override shortens a provisional lifetime and never prolongs it',
   t.equal(staleIn('max-age=5', 60_000), 60_000);
 });
 
-void t.test('Age is told in whole seconds, within what the field holds (5.1)', async (t) => {
+void t.test('Age is in whole seconds, and at most 2^31 (5.1)', async (t) => {
   t.equal(ageSeconds({ bornAt: NOW - 2_999 }, NOW), 2);
   t.equal(ageSeconds({ bornAt: NOW + 5_000 }, NOW), 0);
   t.equal(ageSeconds({ bornAt: Number.MIN_SAFE_INTEGER }, NOW), 2 ** 31);
@@ -265,7 +272,7 @@ function storedHead(result: Storable) {
 
 const FRESH = ['cache-control', 'max-age=60'] as const;
 
-void t.test('what may be stored is what section 3 allows', async (t) => {
+void t.test('a response is stored if section 3 allows it', async (t) => {
   const authorized = requesting({ authorization: 'Bearer x' });
   const cases: readonly (readonly [string, HeaderList, Parameters<typeof store>[1], string])[] = [
     ['fresh', [FRESH], {}, 'store'],
@@ -414,7 +421,7 @@ void t.test('what may be stored is what section 3 allows', async (t) => {
   }
 });
 
-void t.test('a part is kept where it is known what it is a part of (3.3, 3.4)', async (t) => {
+void t.test('a range is stored if it is known what it is a range of (3.3, 3.4)', async (t) => {
   const part: HeaderList = [
     FRESH,
     ['etag', '"a"'],
@@ -450,7 +457,7 @@ void t.test('a part is kept where it is known what it is a part of (3.3, 3.4)', 
   }
 });
 
-void t.test('what is stored is end to end, without what was meant for one reader', async (t) => {
+void t.test('end-to-end fields are stored, without those that are for one caller', async (t) => {
   const { headers } = storedHead(
     store([
       ['cache-control', 'max-age=60, private="set-cookie", no-cache="X-One, x-two"'],
@@ -483,7 +490,7 @@ void t.test('what is stored is end to end, without what was meant for one reader
   );
 });
 
-void t.test('an entry knows its audience, its media, its end, its size and its hash', async (t) => {
+void t.test('an entry has its audience, its media, its expiry, its size and its hash', async (t) => {
   const sha256 = 'ab'.repeat(32);
   const digest = `sha-256=:${Buffer.from(sha256, 'hex').toString('base64')}:`;
   const media: HeaderList = [
@@ -548,7 +555,7 @@ function told(decision: Decision): string {
   return decision.kind === 'revalidate' ? `revalidate: ${decision.because}` : decision.kind;
 }
 
-void t.test('a request gets what is stored, a validation or a fetch (4)', async (t) => {
+void t.test('a request gets the stored response, a validation or a fetch (4)', async (t) => {
   const strict: HeaderList = [['cache-control', 'max-age=60, must-revalidate']];
   const cases: readonly (readonly [string, DecidableEntry | undefined, string, string?])[] = [
     ['', undefined, 'miss'],
@@ -605,14 +612,14 @@ void t.test('a request gets what is stored, a validation or a fetch (4)', async 
   }
 });
 
-void t.test('media ignore a wish for fresher copies unless the operator says otherwise', async (t) => {
+void t.test('for media, demands for fresher responses are ignored unless the operator says otherwise', async (t) => {
   t.notOk(honoursRefresh({ refresh: 'by_access' }, 'media'));
   t.ok(honoursRefresh({ refresh: 'by_access' }, 'off'));
   t.ok(honoursRefresh({ refresh: 'honour' }, 'media'));
   t.notOk(honoursRefresh({ refresh: 'ignore' }, 'off'));
 });
 
-void t.test('what is none of a cache’s affair is passed (4, 4.3.2)', async (t) => {
+void t.test('requests that are not for a cache are passed on (4, 4.3.2)', async (t) => {
   t.equal(passReason(requesting({}, 'POST'), 'media'), 'method');
   t.equal(passReason(requesting({}, 'get'), 'off'), 'method');
   t.equal(passReason(requesting({}, 'HEAD'), 'off'), undefined);
@@ -623,7 +630,7 @@ void t.test('what is none of a cache’s affair is passed (4, 4.3.2)', async (t)
   t.equal(passReason(requesting({ 'if-none-match': 'x' }), 'off'), undefined);
 });
 
-void t.test('a stale copy stands in for an error as long as it may (RFC 5861 4)', async (t) => {
+void t.test('a stale response is served in place of an error for as long as allowed (RFC 5861 4)', async (t) => {
   const none = { kind: 'none' } as const;
   const onFailure = (
     stored: DecidableEntry | undefined,
@@ -682,32 +689,35 @@ const anyHeaders = fc.array(
   { maxLength: 8 },
 );
 
-void t.test('whatever an origin sends, the instants of an entry are in order and no restriction is lost', async (t) => {
-  fc.assert(
-    fc.property(anyHeaders, fc.constantFrom(200, 206, 304, 404, 599), fc.boolean(), (headers, status, media) => {
-      const result = store(headers, { status, mode: media ? 'media' : 'off', parts: true });
-      if (result.kind === 'refuse') return true;
-      const { head } = result;
-      const { directives } = governingDirectives(headers, RULES.targetedFields);
-      return (
-        Number.isFinite(head.bornAt) &&
-        head.bornAt <= NOW &&
-        head.staleAt >= Math.min(head.bornAt, head.deleteAt) &&
-        head.revalidateUntil >= head.staleAt &&
-        head.errorUntil >= head.staleAt &&
-        head.errorUntil <= head.deleteAt &&
-        head.deleteAt > NOW &&
-        !directives.noStore &&
-        directives.private !== 'all' &&
-        (directives.noCache !== 'all' || head.staleAt <= NOW) &&
-        (media || head.audience === 'anyone')
-      );
-    }),
-  );
-  t.pass();
-});
+void t.test(
+  'whatever an origin sends, the instants of an entry are in order and every restriction is kept',
+  async (t) => {
+    fc.assert(
+      fc.property(anyHeaders, fc.constantFrom(200, 206, 304, 404, 599), fc.boolean(), (headers, status, media) => {
+        const result = store(headers, { status, mode: media ? 'media' : 'off', parts: true });
+        if (result.kind === 'refuse') return true;
+        const { head } = result;
+        const { directives } = governingDirectives(headers, RULES.targetedFields);
+        return (
+          Number.isFinite(head.bornAt) &&
+          head.bornAt <= NOW &&
+          head.staleAt >= Math.min(head.bornAt, head.deleteAt) &&
+          head.revalidateUntil >= head.staleAt &&
+          head.errorUntil >= head.staleAt &&
+          head.errorUntil <= head.deleteAt &&
+          head.deleteAt > NOW &&
+          !directives.noStore &&
+          directives.private !== 'all' &&
+          (directives.noCache !== 'all' || head.staleAt <= NOW) &&
+          (media || head.audience === 'anyone')
+        );
+      }),
+    );
+    t.pass();
+  },
+);
 
-void t.test('freshness only ever runs out, and a longer life or a younger age never shortens it', async (t) => {
+void t.test('freshness only runs out with time, and a longer lifetime or a lower age never shortens it', async (t) => {
   fc.assert(
     fc.property(fc.nat(10_000), fc.nat(10_000), fc.nat(10_000), fc.nat(20_000), (life, more, age, later) => {
       const at = (maxAge: number, ageSeconds: number): Freshness =>
@@ -729,7 +739,7 @@ void t.test('freshness only ever runs out, and a longer life or a younger age ne
   t.pass();
 });
 
-void t.test('a request that asks for more never gets something staler', async (t) => {
+void t.test('a stricter request never gets a staler response', async (t) => {
   const wishes = fc.constantFrom('no-cache', 'max-age=0', 'max-age=5', 'min-fresh=20', 'min-fresh=90');
   const instant = fc.integer({ min: NOW - 100_000, max: NOW + 100_000 });
   fc.assert(

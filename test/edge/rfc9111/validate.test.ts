@@ -53,7 +53,7 @@ void t.test('Vary is read as a list of names (RFC 9110 12.5.5)', async (t) => {
   }
 });
 
-void t.test('values that mean the same are the same, others are not (4.1)', async (t) => {
+void t.test('values with the same meaning have the same normal form, others do not (4.1)', async (t) => {
   const same: readonly (readonly [string, string, string])[] = [
     ['accept-language', 'en, de', 'de, en'],
     ['accept-language', 'en, de', 'eN, De'],
@@ -89,7 +89,7 @@ void t.test('values that mean the same are the same, others are not (4.1)', asyn
   t.equal(normalise('foo', ''), normalise('foo', ' , '));
 });
 
-void t.test('what selects is no place for secrets, nor for endless values', async (t) => {
+void t.test('secrets and long values are stored as hashes', async (t) => {
   for (const [name, value] of [
     ['authorization', 'Bearer secret'],
     ['cookie', 'session=secret'],
@@ -100,7 +100,7 @@ void t.test('what selects is no place for secrets, nor for endless values', asyn
   }
 });
 
-void t.test('a request selects what was stored for one like it (4.1)', async (t) => {
+void t.test('a request selects the response that was stored for an equal one (4.1)', async (t) => {
   const vary: HeaderList = [['vary', 'Foo, Bar, Baz']];
   const stored = { selectedBy: selectedBy(vary, requesting({ foo: '1', bar: 'abc' })) };
   if (stored.selectedBy === 'never') throw new Error('it does vary');
@@ -116,7 +116,7 @@ void t.test('a request selects what was stored for one like it (4.1)', async (t)
   t.strictSame(Object.keys(odd), ['__proto__', 'constructor']);
 });
 
-void t.test('among several the newest that matches is chosen, or one in the language most wanted', async (t) => {
+void t.test('the newest response that matches is chosen, or else one in the preferred language', async (t) => {
   const entry = (bornAt: number, selected: Readonly<Record<string, string>>, headers: HeaderList = []) => ({
     bornAt,
     selectedBy: selected,
@@ -148,7 +148,7 @@ interface Stored {
 
 const stored = (headers: HeaderList, bornAt = 0): Stored => ({ headers, bornAt });
 
-void t.test('a validation asks by entity tag and date (4.3.1)', async (t) => {
+void t.test('a validation names entity tags and the date (4.3.1)', async (t) => {
   const tagged = stored([
     ['etag', '"a"'],
     ['last-modified', CHANGED],
@@ -173,7 +173,7 @@ void t.test('a validation asks by entity tag and date (4.3.1)', async (t) => {
   t.equal(preconditions(many, false)[0]?.[1].split(',').length, 8);
 });
 
-void t.test('a 304 updates what it names, and nothing else (4.3.4)', async (t) => {
+void t.test('a 304 updates the response that it names, and nothing else (4.3.4)', async (t) => {
   const a = stored(
     [
       ['etag', '"a"'],
@@ -225,7 +225,7 @@ void t.test('a 304 updates what it names, and nothing else (4.3.4)', async (t) =
   }
 });
 
-void t.test('newer fields replace stored ones, but not what the body depends on (3.2)', async (t) => {
+void t.test('newer fields replace stored ones, except those that describe the body (3.2)', async (t) => {
   const merged = mergeFields(
     [
       ['etag', '"a"'],
@@ -279,7 +279,7 @@ void t.test('newer fields replace stored ones, but not what the body depends on 
   );
 });
 
-void t.test('a validated response lives anew, by what the newer head says', async (t) => {
+void t.test('a validated response has the lifetime of the newer head', async (t) => {
   const request = { ...requesting({ foo: 'now' }), method: 'GET' };
   const first = storable({
     request: requesting({ foo: 'then' }),
@@ -324,7 +324,7 @@ void t.test('a validated response lives anew, by what the newer head says', asyn
   t.strictSame(moved.kind === 'store' && Object.keys(moved.head.selectedBy), ['bar', 'foo']);
 });
 
-void t.test('a HEAD tells whether what is stored is still the same (4.3.5)', async (t) => {
+void t.test('a HEAD shows whether the stored response is still the same (4.3.5)', async (t) => {
   const entry = {
     headers: [
       ['etag', '"a"'],
@@ -364,7 +364,7 @@ void t.test('a HEAD tells whether what is stored is still the same (4.3.5)', asy
   for (const status of [204, 304, 404, 410, 500]) t.equal(judge([['etag', '"b"']], status), 'nothing', `${status}`);
 });
 
-void t.test('a change makes worthless what it names on its own origin (4.4)', async (t) => {
+void t.test('an unsafe request makes invalid what it names on its own origin (4.4)', async (t) => {
   const change = (parts: Partial<Parameters<typeof invalidatedBy>[0]> = {}): readonly string[] =>
     invalidatedBy({
       method: 'POST',
@@ -395,7 +395,7 @@ void t.test('a change makes worthless what it names on its own origin (4.4)', as
   t.strictSame(change({ uri: '/no/origin' }), []);
 });
 
-void t.test('Cache-Status says what was done, in structured words (RFC 9211 2)', async (t) => {
+void t.test('Cache-Status says what the cache did, as a structured field (RFC 9211 2)', async (t) => {
   const cacheStatus = cacheStatusOf('edge-1');
   const cases: readonly (readonly [Handling, number | undefined, string])[] = [
     [{ kind: 'hit', detail: 'memory' }, 59_999, 'edge-1; hit; ttl=59; detail=memory'],
@@ -420,7 +420,7 @@ void t.test('Cache-Status says what was done, in structured words (RFC 9211 2)',
   t.equal(joinCacheStatus(undefined, 'edge; hit'), 'edge; hit');
 });
 
-void t.test('Cache-Status parses as a structured list, whatever names it has', async (t) => {
+void t.test('Cache-Status parses as a structured list, whatever names it contains', async (t) => {
   fc.assert(
     fc.property(
       fc.string({ unit: 'binary' }),
@@ -443,7 +443,7 @@ void t.test('Cache-Status parses as a structured list, whatever names it has', a
   t.pass();
 });
 
-void t.test('parts are joined under one strong validator only (3.4)', async (t) => {
+void t.test('ranges are joined only with the same strong validator (3.4)', async (t) => {
   const part = (etag: string | undefined, sizeBytes: number | null) => ({
     headers: (etag === undefined ? [] : [['etag', etag]]) as HeaderList,
     sizeBytes,
@@ -462,7 +462,7 @@ void t.test('parts are joined under one strong validator only (3.4)', async (t) 
   t.equal(rangeField({ first: 5, last: 9 }), 'bytes=5-9');
 });
 
-void t.test('spans add up to what was put in, and what is missing is the rest', async (t) => {
+void t.test('spans cover exactly what was added, and the rest is missing', async (t) => {
   const span = fc.tuple(fc.nat(40), fc.nat(12)).map(([first, more]) => ({ first, last: first + more }));
   fc.assert(
     fc.property(fc.array(span, { maxLength: 8 }), span, (added, wanted) => {
@@ -490,7 +490,7 @@ function apart(spans: readonly ByteSpan[]): boolean {
   return spans.every((each, index) => each.first <= each.last && each.first > (spans[index - 1]?.last ?? -2) + 1);
 }
 
-void t.test('no field value makes selecting or validating throw', async (t) => {
+void t.test('no field value makes selection or validation throw', async (t) => {
   const value = fc.string({ unit: 'binary' });
   const fields = fc.array(
     fc.tuple(fc.constantFrom('etag', 'last-modified', 'vary', 'date', 'age', 'connection', 'cache-control'), value),
