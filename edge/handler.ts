@@ -134,7 +134,7 @@ async function answerFound(engine: Engine, wanted: CacheRequest, found: Found, c
   }
 }
 
-const NOT_CACHED = new Fault('gateway_timeout', 'There is no copy here that is fresh enough.');
+const NOT_CACHED = new Fault('gateway_timeout', 'No stored response is fresh enough.');
 
 function missReason({ method }: EdgeRequest, found: Found, incomplete: IncompleteResponse | undefined): ForwardReason {
   if (incomplete !== undefined && method === 'GET') return 'partial';

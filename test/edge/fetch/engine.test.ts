@@ -294,13 +294,12 @@ void t.test('one request to the origin serves all clients that want the same bod
         const range = seen.headers['range'];
         if (range === undefined) return inHalves(go)(seen, answer);
         ranges.push(range, seen.headers['if-range']);
-        const part = bytes.subarray(280_000, 280_010);
         answer.head(206, {
           ...mediaHead({ bytes }),
           'content-length': '10',
           'content-range': 'bytes 280000-280009/300000',
         });
-        answer.end(part);
+        answer.end(bytes.subarray(280_000, 280_010));
       });
       const url = edge.url + PATH;
       const reading = await startDownload(url, READER);
@@ -336,7 +335,7 @@ void t.test('one request to the origin serves all clients that want the same bod
 });
 
 void t.test('a body with the wrong length or hash is complete for nobody, and is not stored', async (t) => {
-  const lies: readonly { name: string; script: Script; corrupt?: boolean }[] = [
+  const cases: readonly { name: string; script: Script; corrupt?: boolean }[] = [
     {
       name: 'shorter than announced',
       script: (_seen, answer) => {
@@ -379,7 +378,7 @@ void t.test('a body with the wrong length or hash is complete for nobody, and is
     },
   ];
   const edge = await open(t);
-  for (const [index, { name, script, corrupt }] of lies.entries()) {
+  for (const [index, { name, script, corrupt }] of cases.entries()) {
     await t.test(name, async (t) => {
       const path = `/v1/media/01J9ZC8GZ000000000000000${index}B`;
       edge.origin.on(path, script);

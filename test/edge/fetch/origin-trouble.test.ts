@@ -740,7 +740,7 @@ void t.test('in generic mode any origin is cached as it says', async (t) => {
             'cache-control': `max-age=60, ${directive}`,
             'set-cookie': ['a=1', 'b=2'],
             'x-mine': 'secret',
-            'x-all': 'told',
+            'x-all': 'public',
             'content-length': '2',
           });
           answer.end('ok');
@@ -748,13 +748,13 @@ void t.test('in generic mode any origin is cached as it says', async (t) => {
         const first = await sendRequest(edge.url + path);
         t.same(
           [first.headers['set-cookie'], first.headers['x-mine'], first.headers['x-all']],
-          [['a=1', 'b=2'], 'secret', 'told'],
+          [['a=1', 'b=2'], 'secret', 'public'],
         );
         const next = await sendRequest(edge.url + path);
         t.match(next.headers['cache-status'], /; hit; /);
         t.same(
           [next.headers['set-cookie'], next.headers['x-mine'], next.headers['x-all']],
-          [undefined, undefined, 'told'],
+          [undefined, undefined, 'public'],
         );
       }
     },
@@ -764,14 +764,14 @@ void t.test('in generic mode any origin is cached as it says', async (t) => {
     'a response to POST is stored for GET if it says so, complete and under its own target (RFC 9110 9.3.3)',
     async (t) => {
       const cases = [
-        { name: 'the target named', location: '/posted?0', fresh: 'max-age=60', kept: true },
-        { name: 'no target named', location: undefined, fresh: 'max-age=60', kept: false },
-        { name: 'another target named', location: '/other', fresh: 'max-age=60', kept: false },
-        { name: 'no lifetime', location: '/posted?3', fresh: 'public', kept: false },
-        { name: 'no-store', location: '/posted?4', fresh: 'max-age=60, no-store', kept: false },
-        { name: 'broken off', location: '/posted?5', fresh: 'max-age=60', kept: false, breaks: true },
+        { name: 'the target named', location: '/posted?0', fresh: 'max-age=60', stored: true },
+        { name: 'no target named', location: undefined, fresh: 'max-age=60', stored: false },
+        { name: 'another target named', location: '/other', fresh: 'max-age=60', stored: false },
+        { name: 'no lifetime', location: '/posted?3', fresh: 'public', stored: false },
+        { name: 'no-store', location: '/posted?4', fresh: 'max-age=60, no-store', stored: false },
+        { name: 'broken off', location: '/posted?5', fresh: 'max-age=60', stored: false, breaks: true },
       ] as const;
-      for (const [index, { name, location, fresh, kept, ...rest }] of cases.entries()) {
+      for (const [index, { name, location, fresh, stored, ...rest }] of cases.entries()) {
         edge.origin.on('/posted', async (seen, answer) => {
           if (seen.method !== 'POST') {
             answer.head(200, { 'content-length': '5' });
@@ -791,9 +791,9 @@ void t.test('in generic mode any origin is cached as it says', async (t) => {
         const posted = await sendRequest(url, { method: 'POST', body: 'x' });
         t.equal(posted.bytes.toString(), 'breaks' in rest ? 'pos' : 'posted', name);
         const got = await sendRequest(url);
-        t.equal(got.bytes.toString(), kept ? 'posted' : 'asked', name);
-        t.match(got.headers['cache-status'], kept ? /; hit; / : /fwd=/, name);
-        if (!kept) continue;
+        t.equal(got.bytes.toString(), stored ? 'posted' : 'asked', name);
+        t.match(got.headers['cache-status'], stored ? /; hit; / : /fwd=/, name);
+        if (!stored) continue;
         await sendRequest(url, { method: 'PUT', body: 'x' });
         t.match((await sendRequest(url)).headers['cache-status'], /fwd=/, 'until an unsafe request makes it invalid');
       }
@@ -838,7 +838,7 @@ void t.test('the edge says how it is', async (t) => {
     checks: { origin: 'ok', cache: 'ok', journal: 'ok' },
   });
   edge.lease = 'revalidate';
-  t.equal((await sendRequest(`${edge.url}/readyz`)).status, 200, 'told for a moment');
+  t.equal((await sendRequest(`${edge.url}/readyz`)).status, 200, 'the answer is kept for a moment');
   edge.clock.advance(1_000);
   const answer = await sendRequest(`${edge.url}/readyz`);
   t.equal(answer.status, 503);

@@ -248,15 +248,15 @@ function store(
   options: Partial<Pick<StorableQuestion, 'request' | 'now' | 'override'>> & {
     readonly status?: number;
     readonly mode?: 'media' | 'off';
-    readonly parts?: boolean;
+    readonly incomplete?: boolean;
   } = {},
 ): Storable {
-  const { request = GET, status = 200, mode = 'off', parts = false, now = NOW, override } = options;
+  const { request = GET, status = 200, mode = 'off', incomplete = false, now = NOW, override } = options;
   return storable({
     request,
     response: { status, headers, requestedAt: NOW, receivedAt: NOW },
     now,
-    rules: { mode, freshness: RULES, incomplete: parts },
+    rules: { mode, freshness: RULES, incomplete },
     ...(override !== undefined && { override }),
   });
 }
@@ -414,7 +414,7 @@ void t.test('a response is stored if section 3 allows it', async (t) => {
     ],
     ['Sunset ahead for both', [FRESH, ['date', date(60)], ['sunset', date(70)]], { mode: 'media' }, 'store'],
     ['Sunset broken', [FRESH, ['sunset', 'soon']], { mode: 'media' }, 'ended'],
-    ['Sunset of a stranger', [FRESH, ['sunset', date(-10)]], { mode: 'off' }, 'store'],
+    ['Sunset in generic mode', [FRESH, ['sunset', date(-10)]], { mode: 'off' }, 'store'],
   ];
   for (const [name, headers, options, expected] of cases) {
     t.equal(outcomeOf(store(headers, options)), expected, name);
@@ -422,7 +422,7 @@ void t.test('a response is stored if section 3 allows it', async (t) => {
 });
 
 void t.test('a range is stored if it is known what it is a range of (3.3, 3.4)', async (t) => {
-  const part: HeaderList = [
+  const range: HeaderList = [
     FRESH,
     ['etag', '"a"'],
     ['content-range', 'bytes 5-9/100'],
@@ -430,28 +430,28 @@ void t.test('a range is stored if it is known what it is a range of (3.3, 3.4)',
     ['content-digest', 'sha-256=:AA==:'],
   ];
   const replaced = (name: string, value: string): HeaderList =>
-    part.map(([held, was]) => [held, held === name ? value : was]);
-  const keeping = { status: 206, parts: true };
-  const kept = store(part, keeping);
-  t.equal(kept.kind, 'store_range');
-  if (kept.kind !== 'store_range') return;
-  t.strictSame(kept.span, { first: 5, last: 9 });
-  t.equal(kept.head.status, 200);
-  t.equal(kept.head.sizeBytes, 100);
+    range.map(([each, was]) => [each, each === name ? value : was]);
+  const stores = { status: 206, incomplete: true };
+  const stored = store(range, stores);
+  t.equal(stored.kind, 'store_range');
+  if (stored.kind !== 'store_range') return;
+  t.strictSame(stored.span, { first: 5, last: 9 });
+  t.equal(stored.head.status, 200);
+  t.equal(stored.head.sizeBytes, 100);
   t.strictSame(
-    kept.head.headers.filter(([name]) => name.startsWith('content-')),
+    stored.head.headers.filter(([name]) => name.startsWith('content-')),
     [['content-length', '100']],
     'the head is that of the whole',
   );
   for (const [name, headers, options] of [
-    ['parts are not kept', part, { status: 206 }],
-    ['weak validator', replaced('etag', 'W/"a"'), keeping],
-    ['no validator', part.filter(([name]) => name !== 'etag'), keeping],
-    ['size not told', replaced('content-range', 'bytes 5-9/*'), keeping],
-    ['range broken', replaced('content-range', 'bytes 9-5/100'), keeping],
-    ['several parts', part.filter(([name]) => name !== 'content-range'), keeping],
-    ['another length', replaced('content-length', '6'), keeping],
-    ['HEAD', part, { ...keeping, request: requesting({}, 'HEAD') }],
+    ['ranges are not stored', range, { status: 206 }],
+    ['weak validator', replaced('etag', 'W/"a"'), stores],
+    ['no validator', range.filter(([name]) => name !== 'etag'), stores],
+    ['size unknown', replaced('content-range', 'bytes 5-9/*'), stores],
+    ['range broken', replaced('content-range', 'bytes 9-5/100'), stores],
+    ['several ranges', range.filter(([name]) => name !== 'content-range'), stores],
+    ['another length', replaced('content-length', '6'), stores],
+    ['HEAD', range, { ...stores, request: requesting({}, 'HEAD') }],
   ] as const) {
     t.equal(outcomeOf(store(headers, options)), 'partial', name);
   }
@@ -548,10 +548,10 @@ const REVALIDATING: Partial<DecidableEntry> = { ...STALE, revalidateUntil: NOW +
 
 function asked(cacheControl: string, stored: DecidableEntry | undefined, honours = true, now = NOW): string {
   const directives = requestDirectives({ header: (name) => (name === 'cache-control' ? cacheControl : undefined) });
-  return told(decide(stored, directives, now, { honoursRefresh: honours, targetedFields: RULES.targetedFields }));
+  return textOf(decide(stored, directives, now, { honoursRefresh: honours, targetedFields: RULES.targetedFields }));
 }
 
-function told(decision: Decision): string {
+function textOf(decision: Decision): string {
   return decision.kind === 'revalidate' ? `revalidate: ${decision.because}` : decision.kind;
 }
 
@@ -694,7 +694,7 @@ void t.test(
   async (t) => {
     fc.assert(
       fc.property(anyHeaders, fc.constantFrom(200, 206, 304, 404, 599), fc.boolean(), (headers, status, media) => {
-        const result = store(headers, { status, mode: media ? 'media' : 'off', parts: true });
+        const result = store(headers, { status, mode: media ? 'media' : 'off', incomplete: true });
         if (result.kind === 'refuse') return true;
         const { head } = result;
         const { directives } = governingDirectives(headers, RULES.targetedFields);
@@ -740,13 +740,13 @@ void t.test('freshness only runs out with time, and a longer lifetime or a lower
 });
 
 void t.test('a stricter request never gets a staler response', async (t) => {
-  const wishes = fc.constantFrom('no-cache', 'max-age=0', 'max-age=5', 'min-fresh=20', 'min-fresh=90');
+  const demands = fc.constantFrom('no-cache', 'max-age=0', 'max-age=5', 'min-fresh=20', 'min-fresh=90');
   const instant = fc.integer({ min: NOW - 100_000, max: NOW + 100_000 });
   fc.assert(
-    fc.property(wishes, instant, fc.nat(100_000), fc.nat(100_000), (wish, staleAt, revalidateMs, bornMs) => {
+    fc.property(demands, instant, fc.nat(100_000), fc.nat(100_000), (demand, staleAt, revalidateMs, bornMs) => {
       const stored = entry({ bornAt: NOW - bornMs, staleAt, revalidateUntil: staleAt + revalidateMs });
       const served = (outcome: string): boolean => outcome !== 'miss' && !outcome.startsWith('revalidate:');
-      return !served(asked(wish, stored)) || asked(wish, stored) === 'hit';
+      return !served(asked(demand, stored)) || asked(demand, stored) === 'hit';
     }),
   );
   t.pass();

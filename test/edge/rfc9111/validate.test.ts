@@ -16,8 +16,8 @@ const NOW = Date.UTC(2026, 10, 22, 12, 0, 0);
 const CHANGED = formatHttpDate(NOW - 86_400_000);
 
 function requesting(fields: Readonly<Record<string, string>>) {
-  const held = new Map(Object.entries(fields));
-  return { method: 'GET', header: (name: string) => held.get(name) };
+  const given = new Map(Object.entries(fields));
+  return { method: 'GET', header: (name: string) => given.get(name) };
 }
 
 const RULES: StorableRules = {
@@ -104,12 +104,12 @@ void t.test('a request selects the response that was stored for an equal one (4.
   const vary: HeaderList = [['vary', 'Foo, Bar, Baz']];
   const stored = { selectedBy: selectedBy(vary, requesting({ foo: '1', bar: 'abc' })) };
   if (stored.selectedBy === 'never') throw new Error('it does vary');
-  const held = { selectedBy: stored.selectedBy };
-  t.ok(matches(held, requesting({ foo: '1', bar: 'abc', other: '9' })));
-  t.notOk(matches(held, requesting({ foo: '2', bar: 'abc' })));
-  t.notOk(matches(held, requesting({ foo: '1' })), 'the request leaves one out');
-  t.notOk(matches(held, requesting({ foo: '1', bar: 'abc', baz: '3' })), 'the stored request left one out');
-  t.notOk(matches(held, requesting({})));
+  const entry = { selectedBy: stored.selectedBy };
+  t.ok(matches(entry, requesting({ foo: '1', bar: 'abc', other: '9' })));
+  t.notOk(matches(entry, requesting({ foo: '2', bar: 'abc' })));
+  t.notOk(matches(entry, requesting({ foo: '1' })), 'the request leaves one out');
+  t.notOk(matches(entry, requesting({ foo: '1', bar: 'abc', baz: '3' })), 'the stored request left one out');
+  t.notOk(matches(entry, requesting({})));
   t.equal(selectedBy([['vary', '*']], requesting({})), 'never');
   t.ok(matches({ selectedBy: {} }, requesting({ foo: '1' })), 'without Vary any request will do');
   const odd = selectedBy([['vary', '__proto__, constructor']], requesting({}));
@@ -129,13 +129,13 @@ void t.test('the newest response that matches is chosen, or else one in the pref
   t.equal(selectStored([old, young, other], requesting({ foo: '3' })), undefined);
   t.equal(selectStored([], requesting({})), undefined);
   const german = entry(1, { 'accept-language': normalise('accept-language', 'en, de') }, [['content-language', 'de']]);
-  const wish = (value: string) => selectStored([german], requesting({ 'accept-language': value }));
-  t.equal(wish('fr;q=0.5, de;q=1.0'), german);
-  t.equal(wish('de'), german);
-  t.equal(wish('fr, de'), undefined, 'several are wanted alike');
-  t.equal(wish('de, fr'), undefined);
-  t.equal(wish('fr, de;q=0.9'), undefined);
-  t.equal(wish('de;q=0'), undefined);
+  const preferring = (value: string) => selectStored([german], requesting({ 'accept-language': value }));
+  t.equal(preferring('fr;q=0.5, de;q=1.0'), german);
+  t.equal(preferring('de'), german);
+  t.equal(preferring('fr, de'), undefined, 'several have the same weight');
+  t.equal(preferring('de, fr'), undefined);
+  t.equal(preferring('fr, de;q=0.9'), undefined);
+  t.equal(preferring('de;q=0'), undefined);
   t.equal(selectStored([german], requesting({})), undefined);
   const also = entry(1, { ...german.selectedBy, foo: '1' }, german.headers);
   t.equal(selectStored([also], requesting({ 'accept-language': 'de', foo: '2' })), undefined);
@@ -217,7 +217,7 @@ void t.test('a 304 updates the response that it names, and nothing else (4.3.4)'
     ['nothing named, one asked by its tag', [a], [], [a]],
     ['nothing named, several asked', [a, b], [], undefined],
     ['nothing asked', [], [], undefined],
-    ['a validator where none was held', [bare], [['last-modified', CHANGED]], undefined],
+    ['a validator where none was stored', [bare], [['last-modified', CHANGED]], undefined],
   ];
   for (const [name, asked, received, expected] of cases) {
     const found = identify(asked, received);
@@ -332,8 +332,8 @@ void t.test('a HEAD shows whether the stored response is still the same (4.3.5)'
     ] as HeaderList,
     sizeBytes: 5,
   };
-  const judge = (headers: HeaderList, status = 200, held: Parameters<typeof judgeByHead>[0] = entry): string =>
-    judgeByHead(held, { status, headers, requestedAt: NOW, receivedAt: NOW });
+  const verdictOf = (headers: HeaderList, status = 200, stored: Parameters<typeof judgeByHead>[0] = entry): string =>
+    judgeByHead(stored, { status, headers, requestedAt: NOW, receivedAt: NOW });
   for (const [headers, verdict] of [
     [[], 'stale'],
     [[['etag', '"a"']], 'freshen'],
@@ -357,22 +357,25 @@ void t.test('a HEAD shows whether the stored response is still the same (4.3.5)'
     ],
     [[['content-length', '6']], 'stale'],
   ] as const) {
-    t.equal(judge(headers), verdict, JSON.stringify(headers));
+    t.equal(verdictOf(headers), verdict, JSON.stringify(headers));
   }
-  t.equal(judge([['etag', '"a"']], 200, { headers: [], sizeBytes: null }), 'stale');
-  t.equal(judge([['content-length', '5']], 200, { headers: [['content-length', '5']], sizeBytes: null }), 'freshen');
-  for (const status of [204, 304, 404, 410, 500]) t.equal(judge([['etag', '"b"']], status), 'nothing', `${status}`);
+  t.equal(verdictOf([['etag', '"a"']], 200, { headers: [], sizeBytes: null }), 'stale');
+  t.equal(
+    verdictOf([['content-length', '5']], 200, { headers: [['content-length', '5']], sizeBytes: null }),
+    'freshen',
+  );
+  for (const status of [204, 304, 404, 410, 500]) t.equal(verdictOf([['etag', '"b"']], status), 'nothing', `${status}`);
 });
 
 void t.test('an unsafe request makes invalid what it names on its own origin (4.4)', async (t) => {
-  const change = (parts: Partial<Parameters<typeof invalidatedBy>[0]> = {}): readonly string[] =>
+  const change = (given: Partial<Parameters<typeof invalidatedBy>[0]> = {}): readonly string[] =>
     invalidatedBy({
       method: 'POST',
       uri: 'http://a.test/x/y?q=1',
       status: 200,
       location: undefined,
       contentLocation: undefined,
-      ...parts,
+      ...given,
     });
   const target = 'http://a.test/x/y?q=1';
   t.strictSame(change(), [target]);
@@ -444,18 +447,18 @@ void t.test('Cache-Status parses as a structured list, whatever names it contain
 });
 
 void t.test('ranges are joined only with the same strong validator (3.4)', async (t) => {
-  const part = (etag: string | undefined, sizeBytes: number | null) => ({
+  const range = (etag: string | undefined, sizeBytes: number | null) => ({
     headers: (etag === undefined ? [] : [['etag', etag]]) as HeaderList,
     sizeBytes,
   });
-  t.ok(combinable(part('"a"', 9), part('"a"', 9)));
+  t.ok(combinable(range('"a"', 9), range('"a"', 9)));
   for (const [one, other] of [
-    [part('"a"', 9), part('"b"', 9)],
-    [part('W/"a"', 9), part('W/"a"', 9)],
-    [part('"a"', 9), part(undefined, 9)],
-    [part(undefined, 9), part(undefined, 9)],
-    [part('"a"', 9), part('"a"', 8)],
-    [part('"a"', null), part('"a"', null)],
+    [range('"a"', 9), range('"b"', 9)],
+    [range('W/"a"', 9), range('W/"a"', 9)],
+    [range('"a"', 9), range(undefined, 9)],
+    [range(undefined, 9), range(undefined, 9)],
+    [range('"a"', 9), range('"a"', 8)],
+    [range('"a"', null), range('"a"', null)],
   ] as const) {
     t.notOk(combinable(one, other));
   }
