@@ -1,26 +1,27 @@
 /**
- * A copy of everything in a folder, while the origin serves: `blobs` as the local
- * adaptor keeps them, `meta` as the metadata store does. restore.ts puts it back;
- * over local blobs the two may as well be put in place by hand.
+ * Copies everything into a folder while the origin serves: `blobs` in the form of
+ * the local adaptor, `meta` in the form of the metadata store. restore.ts puts it
+ * back. An origin with local blobs can also use the two folders directly.
  *
- * The metadata are copied after a first pass over the blobs and before a second,
- * so that every record of the copy has its bytes in it: what the sweep frees in
- * between was copied before. Each blob is hashed on its way, and what is not what
- * it should be is told and left out. A later backup into the same folder copies
- * only what is new, and drops what no record needs any more once it is whole.
+ * The metadata are copied between two passes over the blobs. So the copy has the
+ * bytes of every record in it: what the sweep frees in between was copied in the
+ * first pass, what was uploaded in between is copied in the second. Each blob is
+ * hashed on its way, and a wrong one is reported and left out. A later backup
+ * into the same folder copies only what is new, and at its end removes what no
+ * record needs any more.
  */
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
-import type { BlobKey, BlobStore } from '../blobs/blob-store.js';
+import { type BlobKey, type BlobStore, sourceOf } from '../blobs/blob-store.js';
 import { syncPath } from '../blobs/files.js';
 import { type ExpectedBlob, expectedBlobs, type TransferFault, transfer } from '../blobs/transfer.js';
 import type { MetaStore } from '../meta/store.js';
 
-export interface BackupParts {
-  /** The store that serves, or a reader of it. */
+export interface BackupDeps {
+  /** The store of the running origin, or a reader of it. */
   readonly meta: Pick<MetaStore, 'blobsAfter' | 'backup'>;
   readonly blobs: Pick<BlobStore, 'read'>;
   readonly clock: Clock;
@@ -44,43 +45,43 @@ export interface BackupOptions {
 export type BackupStep = 'copy' | 'metadata' | 'complete' | 'prune';
 
 export interface BackupReport {
-  /** Blobs and thumbnails that the backup holds for its records. */
+  /** Blobs and thumbnails that the records of the backup name. */
   readonly blobs: number;
   readonly copied: number;
   readonly copiedBytes: number;
-  /** What older backups held and no record needs. */
+  /** Blobs and thumbnails of older backups that were removed. */
   readonly pruned: number;
   readonly findings: number;
 }
 
 const PAGE = 64;
 
-interface Backing extends BackupParts, BackupOptions {
+interface BackupWork extends BackupDeps, BackupOptions {
   readonly target: BlobStore;
   readonly counts: { copied: number; copiedBytes: number; findings: number };
 }
 
-export async function backup(parts: BackupParts, options: BackupOptions): Promise<BackupReport> {
+export async function backup(deps: BackupDeps, options: BackupOptions): Promise<BackupReport> {
   const { folder, signal } = options;
   await mkdir(folder, { recursive: true });
   const nextFolder = join(folder, 'meta.next');
   await rm(nextFolder, { recursive: true, force: true });
-  const target = await parts.openBlobs(join(folder, 'blobs'), join(folder, 'stage'));
-  const work: Backing = { ...parts, ...options, target, counts: { copied: 0, copiedBytes: 0, findings: 0 } };
+  const target = await deps.openBlobs(join(folder, 'blobs'), join(folder, 'stage'));
+  const work: BackupWork = { ...deps, ...options, target, counts: { copied: 0, copiedBytes: 0, findings: 0 } };
   try {
-    // What cannot be copied now may have been swept meanwhile; the second pass says what is amiss.
-    await copyAll(work, parts.meta, 'copy', () => undefined);
+    // A blob that cannot be copied now may have been swept. Only the second pass reports what is missing.
+    await copyAll(work, deps.meta, 'copy', () => undefined);
     options.onProgress({ step: 'metadata', blobs: 0, copiedBytes: work.counts.copiedBytes });
-    await parts.meta.backup(nextFolder);
-    const copy = await parts.openMeta(nextFolder);
+    await deps.meta.backup(nextFolder);
+    const copy = await deps.openMeta(nextFolder);
     try {
       const blobs = await copyAll(work, copy, 'complete', (finding) => {
         work.counts.findings += 1;
         options.onFinding(finding);
       });
-      await publish(folder, nextFolder, signal);
+      await publishMeta(folder, nextFolder, signal);
       const pruned = await prune(work, copy);
-      await writeNote(folder, parts.clock, { blobs, ...work.counts });
+      await writeNote(folder, deps.clock, { blobs, ...work.counts });
       return { blobs, ...work.counts, pruned };
     } finally {
       await copy.close();
@@ -92,9 +93,9 @@ export async function backup(parts: BackupParts, options: BackupOptions): Promis
   }
 }
 
-/** Copies what the target lacks of all that the records name; answers how many that is. */
+/** Copies what the records name and the target lacks. Returns how many blobs and thumbnails the records name. */
 async function copyAll(
-  work: Backing,
+  work: BackupWork,
   meta: Pick<MetaStore, 'blobsAfter'>,
   step: BackupStep,
   onFinding: (finding: BackupFinding) => void,
@@ -102,11 +103,11 @@ async function copyAll(
   let blobs = 0;
   for (let after: Sha256 | null = null; ; ) {
     const page = await meta.blobsAfter(after, PAGE);
-    for (const wanted of page.blobs.flatMap(expectedBlobs)) {
+    for (const expected of page.blobs.flatMap(expectedBlobs)) {
       work.signal.throwIfAborted();
       blobs += 1;
-      const finding = await copyOne(work, wanted);
-      if (finding !== undefined) onFinding({ key: wanted.key, ...finding });
+      const finding = await copyOne(work, expected);
+      if (finding !== undefined) onFinding({ key: expected.key, ...finding });
     }
     work.onProgress({ step, blobs, copiedBytes: work.counts.copiedBytes });
     if (page.next === null) return blobs;
@@ -114,19 +115,19 @@ async function copyAll(
   }
 }
 
-async function copyOne(work: Backing, wanted: ExpectedBlob): Promise<TransferFault | undefined> {
+async function copyOne(work: BackupWork, expected: ExpectedBlob): Promise<TransferFault | undefined> {
   const { target, blobs, signal } = work;
-  // It was hashed when it came here.
-  if ((await target.stat(wanted.key, signal)) === wanted.sizeBytes) return undefined;
-  const fault = await transfer(wanted, { source: blobs, target, name: 'backup', signal });
+  // Its hash was checked when it was copied.
+  if ((await target.stat(expected.key, signal)) === expected.sizeBytes) return undefined;
+  const fault = await transfer(expected, { source: blobs, target, name: 'backup', signal });
   if (fault !== undefined) return fault;
   work.counts.copied += 1;
-  work.counts.copiedBytes += wanted.sizeBytes;
+  work.counts.copiedBytes += expected.sizeBytes;
   return undefined;
 }
 
-/** The new metadata take the place of those of an older backup. */
-async function publish(folder: string, nextFolder: string, signal: AbortSignal): Promise<void> {
+/** Puts the new metadata in the place of those of an older backup. */
+async function publishMeta(folder: string, nextFolder: string, signal: AbortSignal): Promise<void> {
   const current = join(folder, 'meta');
   const older = join(folder, 'meta.older');
   signal.throwIfAborted();
@@ -137,14 +138,13 @@ async function publish(folder: string, nextFolder: string, signal: AbortSignal):
   await rm(older, { recursive: true, force: true });
 }
 
-/** Drops what only older backups needed. */
-async function prune(work: Backing, copy: Pick<MetaStore, 'findBlob'>): Promise<number> {
+/** Removes what only older backups needed. */
+async function prune(work: BackupWork, copy: Pick<MetaStore, 'findBlob'>): Promise<number> {
   let pruned = 0;
   for (const prefix of ['media/', 'thumb/'] as const) {
     for await (const { key } of work.target.list(prefix, work.signal)) {
-      const [, source = ''] = key.split('/');
-      const blob = await copy.findBlob(source as Sha256);
-      if (blob !== undefined && expectedBlobs(blob).some((wanted) => wanted.key === key)) continue;
+      const blob = await copy.findBlob(sourceOf(key));
+      if (blob !== undefined && expectedBlobs(blob).some((expected) => expected.key === key)) continue;
       await work.target.remove(key, work.signal);
       pruned += 1;
       work.onProgress({ step: 'prune', blobs: pruned, copiedBytes: work.counts.copiedBytes });

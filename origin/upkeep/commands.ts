@@ -1,9 +1,8 @@
 /**
- * What an operator runs beside the origin, told once: open what is needed, do
- * it, say what was found, close. `fsck` and `restore` need the stores to
- * themselves. `backup` only reads. `scrub` reads as well, and marks what is wrong
- * itself where no origin runs, else through the operators' listener of the one
- * that does.
+ * The commands for operators: each opens what it needs, does its work, prints
+ * what it found and closes. `fsck` and `restore` need the stores for themselves.
+ * `backup` only reads. `scrub` reads, and marks what is wrong: itself if no origin
+ * runs, otherwise through the operators' listener of the running origin.
  */
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -26,30 +25,30 @@ import { routeOf } from '../thumbs/types.js';
 import { backup } from './backup.js';
 import { fsck } from './fsck.js';
 import { type RestoreReport, restore } from './restore.js';
-import { localMarks, type ScrubMarks, type ScrubParts, scrub } from './scrub.js';
+import { localMarks, type ScrubDeps, type ScrubMarks, scrub } from './scrub.js';
 
 export interface CommandDeps extends Pick<ProcessDeps, 'clock' | 'log'> {
   readonly config: OriginConfig;
   readonly signal: AbortSignal;
-  /** One line of what was found or done. */
+  /** Prints one line of the result. */
   readonly print: (line: string) => void;
-  /** How far it is; each takes the place of the one before. */
+  /** Shows the progress. Each line replaces the one before. */
   readonly progress: (line: string) => void;
 }
 
-/** Nothing is wrong, or all of it was put right. */
+/** Nothing is wrong, or all of it was repaired. */
 const FINE = 0;
-/** Something is wrong and was left as it is. */
+/** Something is wrong and was not repaired. */
 const WRONG = 1;
-/** It could not be done. */
+/** The command could not be carried out. */
 const FAILED = 2;
 
 export function runFsck(deps: CommandDeps, { repair }: { readonly repair: boolean }): Promise<number> {
-  return held(async () => {
+  return keepingAlive(async () => {
     const { config, clock, signal, print, progress } = deps;
     const opened = await openAlone(deps, repair);
     if (opened === undefined) {
-      print('fsck needs the stores to itself: stop the origin first.');
+      print('fsck needs the stores for itself: stop the origin first.');
       return FAILED;
     }
     const blobs = await openBlobStore(config.blobs, deps);
@@ -73,13 +72,13 @@ export function runFsck(deps: CommandDeps, { repair }: { readonly repair: boolea
   });
 }
 
-/** `after`: the hash that an earlier scrub told last, to go on from there. */
+/** `after` is the last hash that an earlier scrub printed, to go on from there. */
 export function runScrub(deps: CommandDeps, given: { readonly after: string | undefined }): Promise<number> {
-  return held(async () => {
+  return keepingAlive(async () => {
     const { config, signal, print, progress } = deps;
     const after = given.after === undefined ? null : parseSha256(given.after);
     if (after === undefined) {
-      print('--after is a hash of 64 hexadecimal digits, as an earlier scrub printed it.');
+      print('--after must be a hash of 64 hexadecimal digits, as an earlier scrub printed it.');
       return FAILED;
     }
     const blobs = await openBlobStore(config.blobs, deps);
@@ -104,7 +103,7 @@ export function runScrub(deps: CommandDeps, given: { readonly after: string | un
 }
 
 export function runBackup(deps: CommandDeps, { folder }: { readonly folder: string }): Promise<number> {
-  return held(async () => {
+  return keepingAlive(async () => {
     const { config, clock, log, signal, print, progress } = deps;
     const openMeta = (path: string) =>
       openMetaReader({ ...config.meta, folder: path }, { clock, log, randomName: randomUUID });
@@ -128,7 +127,7 @@ export function runBackup(deps: CommandDeps, { folder }: { readonly folder: stri
         },
       );
       print(
-        `${folder} holds ${report.blobs - report.findings} blobs and thumbnails: ${report.copied} new (${formatSize(report.copiedBytes)}), ${report.pruned} dropped, ${report.findings} left out`,
+        `${folder} has ${report.blobs - report.findings} blobs and thumbnails: ${report.copied} new (${formatSize(report.copiedBytes)}), ${report.pruned} removed, ${report.findings} left out`,
       );
       return report.findings === 0 ? FINE : WRONG;
     } finally {
@@ -138,23 +137,23 @@ export function runBackup(deps: CommandDeps, { folder }: { readonly folder: stri
   });
 }
 
-/** `incomplete`: whether a backup that lacks originals is put in place all the same. */
+/** `incomplete`: whether the metadata are put in place although originals are missing. */
 export function runRestore(
   deps: CommandDeps,
   { folder, incomplete }: { readonly folder: string; readonly incomplete: boolean },
 ): Promise<number> {
-  return held(async () => {
+  return keepingAlive(async () => {
     const { config, clock, log, signal, print, progress } = deps;
-    const missing = ['meta', 'blobs'].filter((part) => !existsSync(join(folder, part)));
+    const missing = ['meta', 'blobs'].filter((name) => !existsSync(join(folder, name)));
     if (missing.length > 0) {
-      print(`${folder} holds no backup: there is no ${missing.join(' and no ')} in it.`);
+      print(`${folder} is not a backup: there is no ${missing.join(' and no ')} in it.`);
       return FAILED;
     }
-    const metaParts = { clock, log, randomName: randomUUID };
-    const backedUp = await openMetaReader({ ...config.meta, folder: join(folder, 'meta') }, metaParts);
+    const metaDeps = { clock, log, randomName: randomUUID };
+    const backedUp = await openMetaReader({ ...config.meta, folder: join(folder, 'meta') }, metaDeps);
     const opened: { close(): Promise<void> }[] = [backedUp];
     try {
-      const incoming = await receiveMeta(config.meta, backedUp, metaParts);
+      const incoming = await receiveMeta(config.meta, backedUp, metaDeps);
       opened.push(incoming);
       const target = await openBlobStore(config.blobs, deps);
       opened.push(target);
@@ -173,7 +172,7 @@ export function runRestore(
       print(restored(report, config.meta.folder));
       return report.originalsMissing + report.thumbsMissing === 0 ? FINE : WRONG;
     } catch (thrown) {
-      if (thrown instanceof FolderInUse) print('restore needs the stores to itself: stop the origin first.');
+      if (thrown instanceof FolderInUse) print('restore needs the stores for itself: stop the origin first.');
       else if (thrown instanceof MetadataInPlace) print(thrown.message);
       else throw thrown;
       return FAILED;
@@ -183,7 +182,7 @@ export function runRestore(
   });
 }
 
-/** Storage that does not work is told before anything is done, and why. */
+/** Fails before anything is done if the storage does not work, and gives the reason. */
 async function probeStorage(target: BlobStore, signal: AbortSignal): Promise<void> {
   try {
     await target.probe(signal);
@@ -199,7 +198,7 @@ function restored(report: RestoreReport, metaFolder: string): string {
   const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
   const stored = `${blobs} blobs and thumbnails are stored (${copied} copied, ${formatSize(copiedBytes)})`;
   if (!published) {
-    return `${stored}, ${counted(originalsMissing, 'original')} missing: the metadata were not put in place. With --incomplete they are, and what is missing is withheld until it is uploaded again.`;
+    return `${stored}, ${counted(originalsMissing, 'original')} missing: the metadata were not put in place. With --incomplete they are, and missing originals are withheld until they are uploaded again.`;
   }
   const without = [
     originalsMissing + withheld > 0 ? `, ${counted(originalsMissing + withheld, 'original')} withheld` : '',
@@ -208,8 +207,8 @@ function restored(report: RestoreReport, metaFolder: string): string {
   return `${stored}${without}; the metadata are in ${metaFolder}: start the origin`;
 }
 
-/** Timers do not keep a process alive; its work must. */
-async function held(work: () => Promise<number>): Promise<number> {
+/** Keeps the process alive while it works, because timers alone do not. */
+async function keepingAlive(work: () => Promise<number>): Promise<number> {
   const alive = keepAlive();
   try {
     return await work();
@@ -218,7 +217,7 @@ async function held(work: () => Promise<number>): Promise<number> {
   }
 }
 
-/** The store, or undefined where an origin has it. */
+/** Opens the store, or returns undefined if an origin has it open. */
 async function openAlone({ config, clock, log }: CommandDeps, mendStamp: boolean): Promise<MetaStore | undefined> {
   try {
     return await openMetaStore(config.meta, { clock, log, randomName: randomUUID }, { mendStamp });
@@ -229,7 +228,7 @@ async function openAlone({ config, clock, log }: CommandDeps, mendStamp: boolean
 }
 
 interface ScrubSource {
-  readonly meta: ScrubParts['meta'] & Pick<MetaStore, 'close'>;
+  readonly meta: ScrubDeps['meta'] & Pick<MetaStore, 'close'>;
   readonly marks: ScrubMarks;
 }
 
@@ -243,7 +242,7 @@ async function openForScrub(deps: CommandDeps): Promise<ScrubSource> {
   return { meta: alone, marks: localMarks(alone, clock) };
 }
 
-/** Marks as requests to the origin that runs (operators.ts). */
+/** Sends the marks as requests to the running origin (operators.ts). */
 function remoteMarks({ config, signal }: CommandDeps): ScrubMarks {
   const { host, port } = config.operators;
   const base = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
@@ -258,7 +257,7 @@ function remoteMarks({ config, signal }: CommandDeps): ScrubMarks {
   };
 }
 
-/** What tools the origin will find is not known here: its engine refuses what it cannot make. */
+/** Assumes that all tools are installed: the engine of the origin refuses what it cannot make. */
 function makesThumbs(mime: string): boolean {
   return routeOf(mime, { ffmpeg: true, heif: true }).kind !== 'none';
 }

@@ -1,16 +1,16 @@
 /**
- * Compares what the metadata says with what is stored, both ways: records with
+ * Compares the metadata with what is stored, in both directions: records with
  * their indexes, jobs and journal (meta/verify.ts), blobs and thumbnails with
- * their bytes, stored bytes with their records. Repairs what it safely can:
+ * their bytes, and stored bytes with their records. Repairs what is safe:
  *
- * - what follows from something whole is derived anew: indexes, jobs, notes;
- * - bytes that are missing or cut are marked as rotten, so that the next upload
- *   of the same bytes heals them; thumbnails are made again;
- * - a blob whose record is lost is recorded again from its bytes; where those are
- *   lost too, the ids over it end as deleted;
- * - bytes without any record are removed once they are older than the grace.
+ * - what can be derived from intact data is derived again: indexes, jobs, notes;
+ * - a blob whose bytes are missing or cut is marked as rotten, so that the next
+ *   upload of the same bytes heals it; thumbnails are made again;
+ * - a blob whose record is lost is recorded again from its bytes; if those are
+ *   lost too, the ids that refer to it become deleted;
+ * - bytes without a record are removed once they are older than the grace period.
  *
- * It needs the store to itself: run it while the origin is stopped.
+ * It needs the store for itself: run it while the origin is stopped.
  */
 import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
@@ -27,23 +27,23 @@ import type { MetaFindingKind, MetaStore } from '../meta/store.js';
 
 export type FsckFindingKind =
   | MetaFindingKind
-  /** Live ids over a blob without a record. */
+  /** Live ids refer to a blob without a record. */
   | 'blob_unknown'
   | 'bytes_missing'
   | 'bytes_cut'
   | 'thumb_missing'
-  /** Stored bytes that no record names. */
+  /** Stored bytes without a record. */
   | 'orphan';
 
 export interface FsckFinding {
   readonly kind: FsckFindingKind;
-  /** The table and key, the blob's key or the hash that it concerns. */
+  /** The table and key, the key of the blob, or the hash. */
   readonly subject: string;
   readonly detail: string;
   readonly repaired: boolean;
 }
 
-export interface FsckParts {
+export interface FsckDeps {
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
   /** Whether thumbnails are made of media of this type. */
@@ -65,18 +65,18 @@ export interface FsckReport {
   readonly repaired: number;
 }
 
-/** Blobs looked at together. */
+/** Blobs that are checked at once. */
 const AT_ONCE = 16;
 
-interface Check extends FsckParts, FsckOptions {
-  /** By hash, the ids over blobs without a record. */
+interface Check extends FsckDeps, FsckOptions {
+  /** Hash of a blob without a record -> the ids that refer to it. */
   readonly unknown: Map<Sha256, MediaId[]>;
   found(finding: Omit<FsckFinding, 'repaired'>, repair: () => Promise<boolean>): Promise<void>;
 }
 
 const STEPS: readonly ((check: Check) => Promise<void>)[] = [checkMeta, checkUnknown, checkStored, checkOrphans];
 
-export async function fsck(parts: FsckParts, options: FsckOptions): Promise<FsckReport> {
+export async function fsck(deps: FsckDeps, options: FsckOptions): Promise<FsckReport> {
   let findings = 0;
   let repaired = 0;
   const onFinding = (finding: FsckFinding): void => {
@@ -85,7 +85,7 @@ export async function fsck(parts: FsckParts, options: FsckOptions): Promise<Fsck
     options.onFinding(finding);
   };
   const check: Check = {
-    ...parts,
+    ...deps,
     ...options,
     onFinding,
     unknown: new Map(),
@@ -116,7 +116,7 @@ async function checkMeta(check: Check): Promise<void> {
 
 async function checkUnknown(check: Check): Promise<void> {
   for (const [sha256, ids] of check.unknown) {
-    const detail = `${ids.join(', ')} ${ids.length > 1 ? 'need' : 'needs'} it, and it has no record`;
+    const detail = `${ids.join(', ')} ${ids.length > 1 ? 'refer' : 'refers'} to it, but it has no record`;
     await check.found({ kind: 'blob_unknown', subject: sha256, detail }, async () => {
       const blob = await rebuild(check, sha256);
       if (blob !== undefined) return check.meta.recordBlob(blob);
@@ -126,7 +126,7 @@ async function checkUnknown(check: Check): Promise<void> {
   }
 }
 
-/** The record of a blob as its bytes tell it; undefined where they are gone or no longer those bytes. */
+/** Makes the record of a blob from its bytes; undefined if they are missing or have another hash. */
 async function rebuild({ blobs, clock, makesThumbs, signal }: Check, sha256: Sha256): Promise<BlobRecord | undefined> {
   const read = await blobs.read(mediaKey(sha256), undefined, signal);
   if (read.kind !== 'found') return undefined;
@@ -150,7 +150,7 @@ async function rebuild({ blobs, clock, makesThumbs, signal }: Check, sha256: Sha
   }
 }
 
-/** Every recorded blob and thumbnail is stored, in its size. */
+/** Checks that every recorded blob and thumbnail is stored with its size. */
 async function checkStored(check: Check): Promise<void> {
   let seen = 0;
   for (let after: Sha256 | null = null; ; ) {
@@ -180,14 +180,14 @@ async function checkBlob(check: Check, blob: BlobRecord): Promise<void> {
     if (stored === made.sizeBytes) continue;
     const detail = stored === undefined ? 'nothing is stored' : `${stored} of ${made.sizeBytes} bytes are stored`;
     await check.found({ kind: 'thumb_missing', subject: key, detail }, async () => {
-      // What stands in the way of the new one goes first.
+      // Wrong bytes under the key go first, because they would be in the way of the new ones.
       await blobs.remove(key, signal);
       return meta.redoThumbs(sha256, 'backfill', check.clock.now());
     });
   }
 }
 
-/** A blob that nobody holds is forgotten instead: there is nothing to heal. An admin's mark stays. */
+/** An unreferenced blob is forgotten instead, because nothing needs it. The mark of an admin is kept. */
 async function markRotten({ meta, clock }: Check, blob: BlobRecord, reason: string): Promise<boolean> {
   if (await meta.isUnreferenced(blob.sha256)) return meta.forgetBlob(blob.sha256);
   const mark = { at: clock.now(), by: 'fsck', reason, cause: 'rot' } as const;
@@ -199,12 +199,9 @@ async function checkOrphans(check: Check): Promise<void> {
   for await (const { key, sizeBytes } of orphans(check, check.clock.now() - check.graceMs, check.signal)) {
     seen += 1;
     check.onProgress({ step: 'orphans', seen });
-    await check.found(
-      { kind: 'orphan', subject: key, detail: `no record names these ${sizeBytes} bytes` },
-      async () => {
-        await check.blobs.remove(key, check.signal);
-        return true;
-      },
-    );
+    await check.found({ kind: 'orphan', subject: key, detail: `these ${sizeBytes} bytes have no record` }, async () => {
+      await check.blobs.remove(key, check.signal);
+      return true;
+    });
   }
 }

@@ -1,14 +1,15 @@
 /**
- * A backup put back into the storage that the configuration names, a folder or a
- * bucket, while no origin runs. Blobs come first and the metadata last, in one
- * step: until then nothing believes in what has come, and after it every record
- * has its bytes. Whoever breaks off runs it again.
+ * Puts a backup back into the configured storage, a folder or a bucket, while no
+ * origin runs. Blobs come first. The metadata come last, in one step: before it
+ * nothing refers to the blobs, and after it every record has its bytes. A restore
+ * that was interrupted can be run again.
  *
- * Every blob's hash is verified, also of what stands in the storage already: that
- * is kept where it is right, and gives way to the backup's bytes where it is not.
- * Originals that are right in neither place keep the metadata out, unless they
- * are to be put in without: then those are marked as rotten, so that they are
- * withheld until the same bytes are uploaded again. Thumbnails are made anew.
+ * The hash of every blob is verified. A blob that is in the storage already is
+ * kept if it is right, and otherwise replaced from the backup. If an original is
+ * right in neither place, the metadata are not put in place, unless an incomplete
+ * restore is asked for: then missing originals are marked as rotten, and so
+ * withheld until the same bytes are uploaded again. Missing thumbnails are made
+ * again.
  */
 import { createHash } from 'node:crypto';
 import type { Clock } from '../../src/clock.js';
@@ -19,11 +20,11 @@ import { type ExpectedBlob, expectedBlobs, type TransferFault, transfer } from '
 import type { BlobRecord } from '../meta/media.js';
 import type { RestoredMeta } from '../meta/restore-into.js';
 
-export interface RestoreParts {
-  /** The backup's blobs. */
+export interface RestoreDeps {
+  /** The blobs of the backup. */
   readonly source: Pick<BlobStore, 'read'>;
   readonly target: BlobStore;
-  /** The backup's metadata, on their way. */
+  /** The metadata of the backup, before they are put in place. */
   readonly incoming: RestoredMeta;
   readonly clock: Pick<Clock, 'now'>;
 }
@@ -43,31 +44,31 @@ export interface RestoreOptions {
 }
 
 export interface RestoreReport {
-  /** Blobs and thumbnails that are in the storage and right. */
+  /** Blobs and thumbnails that are stored and right. */
   readonly blobs: number;
-  /** Of them, those that were not before. */
+  /** How many of them were copied. */
   readonly copied: number;
   readonly copiedBytes: number;
   readonly originalsMissing: number;
   readonly thumbsMissing: number;
-  /** Withheld as rotten when the backup was made, and not in it. */
+  /** Originals that were marked as rotten when the backup was made, and are not in it. */
   readonly withheld: number;
   /** Whether the metadata are in place. */
   readonly published: boolean;
 }
 
 const PAGE = 64;
-/** Blobs under way together: a bucket is far, and each is a few requests. */
+/** Blobs that are restored at once, because each needs several requests to a bucket. */
 const AT_ONCE = 4;
 
-interface Restoring extends RestoreParts, RestoreOptions {
+interface RestoreWork extends RestoreDeps, RestoreOptions {
   readonly counts: { -readonly [K in Exclude<keyof RestoreReport, 'published'>]: number };
 }
 
-export async function restore(parts: RestoreParts, options: RestoreOptions): Promise<RestoreReport> {
+export async function restore(deps: RestoreDeps, options: RestoreOptions): Promise<RestoreReport> {
   const counts = { blobs: 0, copied: 0, copiedBytes: 0, originalsMissing: 0, thumbsMissing: 0, withheld: 0 };
-  const work: Restoring = { ...parts, ...options, counts };
-  const { store } = parts.incoming;
+  const work: RestoreWork = { ...deps, ...options, counts };
+  const { store } = deps.incoming;
   for (let after: Sha256 | null = null; ; ) {
     const page = await store.blobsAfter(after, PAGE);
     await eachOf(page.blobs, (blob) => restoreBlob(work, blob));
@@ -77,11 +78,11 @@ export async function restore(parts: RestoreParts, options: RestoreOptions): Pro
   }
   options.signal.throwIfAborted();
   const published = counts.originalsMissing === 0 || options.incomplete;
-  if (published) await parts.incoming.publish();
+  if (published) await deps.incoming.publish();
   return { ...counts, published };
 }
 
-/** A few at once; the first failure keeps the others from beginning, and all have ended when this does. */
+/** Does the work for a few items at once. After a failure no more begin, and all have ended when this ends. */
 async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
   const queue = items.values();
   const failures: unknown[] = [];
@@ -95,9 +96,9 @@ async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>):
   if (failures.length > 0) throw failures[0];
 }
 
-async function restoreBlob(work: Restoring, blob: BlobRecord): Promise<void> {
+async function restoreBlob(work: RestoreWork, blob: BlobRecord): Promise<void> {
   const [original, ...thumbs] = expectedBlobs(blob);
-  const fault = await bring(work, original);
+  const fault = await restoreOne(work, original);
   if (fault !== undefined && blob.quarantine?.cause === 'rot') {
     work.counts.withheld += 1;
   } else if (fault !== undefined) {
@@ -107,7 +108,7 @@ async function restoreBlob(work: Restoring, blob: BlobRecord): Promise<void> {
   }
   let redo = false;
   for (const thumb of thumbs) {
-    const missing = await bring(work, thumb);
+    const missing = await restoreOne(work, thumb);
     if (missing === undefined) continue;
     work.counts.thumbsMissing += 1;
     work.onFinding({ key: thumb.key, ...missing });
@@ -116,28 +117,28 @@ async function restoreBlob(work: Restoring, blob: BlobRecord): Promise<void> {
   if (redo) await work.incoming.store.redoThumbs(blob.sha256, 'backfill', work.clock.now());
 }
 
-/** Sees to it that the right bytes stand under the key; why they do not, where neither side has them. */
-async function bring(work: Restoring, wanted: ExpectedBlob): Promise<Omit<RestoreFinding, 'key'> | undefined> {
+/** Makes sure that the right bytes are stored under the key. Returns why not if neither side has them. */
+async function restoreOne(work: RestoreWork, expected: ExpectedBlob): Promise<Omit<RestoreFinding, 'key'> | undefined> {
   const { source, target, signal, counts } = work;
   signal.throwIfAborted();
-  const standing = await look(target, wanted, signal);
-  if (standing !== 'right') {
-    const fault = await transferred(wanted, { source, target, replace: standing === 'wrong', signal });
+  const stored = await checkStored(target, expected, signal);
+  if (stored !== 'right') {
+    const fault = await copyFromBackup(expected, { source, target, replace: stored === 'wrong', signal });
     if (fault !== undefined) return fault;
     counts.copied += 1;
-    counts.copiedBytes += wanted.sizeBytes;
+    counts.copiedBytes += expected.sizeBytes;
   }
   counts.blobs += 1;
   return undefined;
 }
 
-/** A file of the backup that cannot be read to its end is told like one that is not there. */
-async function transferred(
-  wanted: ExpectedBlob,
-  options: Pick<RestoreParts, 'source' | 'target'> & { readonly replace: boolean; readonly signal: AbortSignal },
+/** A file of the backup that cannot be read to its end is a finding, like a missing one. */
+async function copyFromBackup(
+  expected: ExpectedBlob,
+  options: Pick<RestoreDeps, 'source' | 'target'> & { readonly replace: boolean; readonly signal: AbortSignal },
 ): Promise<Omit<RestoreFinding, 'key'> | undefined> {
   try {
-    return await transfer(wanted, { ...options, name: 'restore' });
+    return await transfer(expected, { ...options, name: 'restore' });
   } catch (thrown) {
     options.signal.throwIfAborted();
     if (!(thrown instanceof Fault) || thrown.code !== 'malformed') throw thrown;
@@ -145,23 +146,23 @@ async function transferred(
   }
 }
 
-async function look(
+async function checkStored(
   target: BlobStore,
-  wanted: ExpectedBlob,
+  expected: ExpectedBlob,
   signal: AbortSignal,
 ): Promise<'absent' | 'right' | 'wrong'> {
-  const sizeBytes = await target.stat(wanted.key, signal);
+  const sizeBytes = await target.stat(expected.key, signal);
   if (sizeBytes === undefined) return 'absent';
-  if (sizeBytes !== wanted.sizeBytes) return 'wrong';
-  const read = await target.read(wanted.key, undefined, signal);
+  if (sizeBytes !== expected.sizeBytes) return 'wrong';
+  const read = await target.read(expected.key, undefined, signal);
   if (read.kind !== 'found') return 'absent';
   const hash = createHash('sha256');
   for await (const chunk of read.body as AsyncIterable<Buffer>) hash.update(chunk);
-  return hash.digest('hex') === wanted.sha256 ? 'right' : 'wrong';
+  return hash.digest('hex') === expected.sha256 ? 'right' : 'wrong';
 }
 
-/** A blob that nobody holds is forgotten instead: there is nothing to heal. */
-async function withhold({ incoming, clock }: Restoring, sha256: Sha256, reason: string): Promise<void> {
+/** An unreferenced blob is forgotten instead, because nothing needs it. */
+async function withhold({ incoming, clock }: RestoreWork, sha256: Sha256, reason: string): Promise<void> {
   const { store } = incoming;
   if (await store.isUnreferenced(sha256)) await store.forgetBlob(sha256);
   else await store.quarantine(sha256, { at: clock.now(), by: 'restore', reason, cause: 'rot' });

@@ -1,27 +1,28 @@
 /**
- * Reads every stored byte again and compares its hash with its name, at a
- * bounded rate. What is wrong is looked at twice, then told, and marked: an
+ * Reads every stored blob and compares its hash with its name, at a limited rate.
+ * A blob that is wrong is checked a second time, then reported and marked: an
  * original as rotten, which withholds it until the same bytes are uploaded again;
- * a thumbnail to be made anew.
+ * a thumbnail to be made again.
  *
- * It only reads, and marks through `marks`: inside the origin those are the store
- * itself, in a process of its own they are requests to the origin that runs. It
- * can be broken off at any time and go on from the hash that it last told.
+ * It only reads, and marks through `marks`: in the process that has the store open
+ * these write to the store, otherwise they are requests to the running origin. It
+ * can be interrupted at any time and goes on from the last hash that it reported.
  */
 import { createHash } from 'node:crypto';
 import { type Clock, sleep } from '../../src/clock.js';
 import { duration, section, size, type ValueOf } from '../../src/config/field.js';
 import type { Sha256 } from '../../src/ids.js';
-import { type BlobKey, type BlobStore, mediaKey, thumbKey } from '../blobs/blob-store.js';
+import { type BlobKey, type BlobStore, sourceOf } from '../blobs/blob-store.js';
+import { type ExpectedBlob, expectedBlobs } from '../blobs/transfer.js';
 import type { BlobRecord } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
 
-export const scrubSection = section('Scrub: reading every stored byte again.', {
+export const scrubSection = section('Scrub: checking every stored byte.', {
   rateBytes: size({ default: '20MB', min: 1_000, help: 'Bytes read per second, at most.' }),
   againMs: duration({
     default: '2s',
     max: 60_000,
-    help: 'How long after a blob was found wrong it is looked at again, before it is marked.',
+    help: 'How long after a blob was found wrong it is checked again, before it is marked.',
   }),
 });
 
@@ -32,7 +33,7 @@ export interface ScrubMarks {
   redoThumbs(sha256: Sha256): Promise<void>;
 }
 
-export interface ScrubParts {
+export interface ScrubDeps {
   readonly config: ScrubConfig;
   readonly meta: Pick<MetaStore, 'blobsAfter' | 'findBlob' | 'isUnreferenced'>;
   readonly blobs: Pick<BlobStore, 'read'>;
@@ -47,14 +48,14 @@ export interface ScrubFinding {
 }
 
 export interface ScrubProgress {
-  /** Where to go on from. */
+  /** The hash to go on from. */
   readonly after: Sha256;
   readonly blobs: number;
   readonly bytes: number;
 }
 
 export interface ScrubOptions {
-  /** A hash that an earlier scrub told; null: from the start. */
+  /** The last hash that an earlier scrub reported; null: from the start. */
   readonly after: Sha256 | null;
   readonly signal: AbortSignal;
   onFinding(finding: ScrubFinding): void;
@@ -68,7 +69,7 @@ export interface ScrubReport {
   readonly findings: number;
 }
 
-/** Marks made where the store is open. */
+/** Writes the marks to the store. */
 export function localMarks(meta: Pick<MetaStore, 'quarantine' | 'redoThumbs'>, clock: Pick<Clock, 'now'>): ScrubMarks {
   return {
     async rotten(sha256, reason) {
@@ -81,11 +82,11 @@ export function localMarks(meta: Pick<MetaStore, 'quarantine' | 'redoThumbs'>, c
 }
 
 const PAGE = 64;
-/** Waits shorter than this are saved up: timers are not finer. */
+/** Shorter waits are added up, because timers are not finer. */
 const WAIT_MIN_MS = 20;
 
-export async function scrub(parts: ScrubParts, options: ScrubOptions): Promise<ScrubReport> {
-  const { meta, clock, config } = parts;
+export async function scrub(deps: ScrubDeps, options: ScrubOptions): Promise<ScrubReport> {
+  const { meta, clock, config } = deps;
   const { signal } = options;
   const pace = createPace(config.rateBytes, clock);
   let report: ScrubReport = { blobs: 0, thumbs: 0, bytes: 0, findings: 0 };
@@ -94,7 +95,7 @@ export async function scrub(parts: ScrubParts, options: ScrubOptions): Promise<S
     const page = await meta.blobsAfter(after, PAGE);
     for (const blob of page.blobs) {
       signal.throwIfAborted();
-      const done = await scrubBlob({ ...parts, pace, ...options }, blob);
+      const done = await scrubBlob({ ...deps, pace, ...options }, blob);
       report = {
         blobs: report.blobs + 1,
         thumbs: report.thumbs + done.thumbs,
@@ -108,60 +109,51 @@ export async function scrub(parts: ScrubParts, options: ScrubOptions): Promise<S
   }
 }
 
-interface Scrubbing extends ScrubParts, ScrubOptions {
+interface ScrubWork extends ScrubDeps, ScrubOptions {
   readonly pace: Pace;
 }
 
-interface Wanted {
-  readonly key: BlobKey;
-  readonly sha256: string;
-  readonly sizeBytes: number;
-}
-
-type Looked =
+type CheckResult =
   | { readonly kind: 'right'; readonly bytes: number }
   | { readonly kind: ScrubFinding['kind']; readonly bytes: number; readonly detail: string };
 
-async function scrubBlob(work: Scrubbing, blob: BlobRecord): Promise<Omit<ScrubReport, 'blobs'>> {
-  const { sha256, sizeBytes } = blob;
-  const known = blob.quarantine?.cause === 'rot';
-  const thumbs = blob.thumbs.kind === 'ready' ? blob.thumbs.made : [];
+async function scrubBlob(work: ScrubWork, blob: BlobRecord): Promise<Omit<ScrubReport, 'blobs'>> {
+  const { sha256 } = blob;
+  const [original, ...thumbs] = expectedBlobs(blob);
+  const isKnownRot = blob.quarantine?.cause === 'rot';
   let bytes = 0;
   let findings = 0;
 
-  /** False where it is wrong, and still is after a while. */
-  const isRight = async (wanted: Wanted): Promise<boolean> => {
-    const looked = await lookTwice(work, wanted);
-    bytes += looked.bytes;
-    if (looked.kind === 'right' || !(await isWanted(work, sha256, wanted.key))) return true;
+  /** False if a blob is wrong at both checks. */
+  const isRight = async (expected: ExpectedBlob): Promise<boolean> => {
+    const result = await checkTwice(work, expected);
+    bytes += result.bytes;
+    if (result.kind === 'right' || !(await isRecorded(work, expected.key))) return true;
     findings += 1;
-    work.onFinding({ kind: looked.kind, key: wanted.key, detail: looked.detail });
-    // What could not be read just now says nothing of the bytes.
-    return looked.kind === 'unreadable';
+    work.onFinding({ kind: result.kind, key: expected.key, detail: result.detail });
+    // A failure to read does not show whether the bytes are right.
+    return result.kind === 'unreadable';
   };
 
-  if (!known && !(await isRight({ key: mediaKey(sha256), sha256, sizeBytes }))) {
+  if (!isKnownRot && !(await isRight(original))) {
     await work.marks.rotten(sha256, 'its bytes are not what they were');
   }
   let redo = false;
-  for (const made of thumbs) {
-    const wanted = { key: thumbKey(sha256, made.sha256), sha256: made.sha256, sizeBytes: made.sizeBytes };
-    if (!(await isRight(wanted))) redo = true;
-  }
+  for (const thumb of thumbs) if (!(await isRight(thumb))) redo = true;
   if (redo) await work.marks.redoThumbs(sha256);
   return { thumbs: thumbs.length, bytes, findings };
 }
 
-/** A blob may be swept or healed while it is read; only what stays wrong is wrong. */
-async function lookTwice(work: Scrubbing, wanted: Wanted): Promise<Looked> {
-  const first = await look(work, wanted);
+/** A blob may be swept or healed while it is read, so it is wrong only if it stays wrong. */
+async function checkTwice(work: ScrubWork, expected: ExpectedBlob): Promise<CheckResult> {
+  const first = await check(work, expected);
   if (first.kind === 'right') return first;
   await sleep(work.clock, work.config.againMs, work.signal);
-  const second = await look(work, wanted);
+  const second = await check(work, expected);
   return { ...second, bytes: first.bytes + second.bytes };
 }
 
-async function look(work: Scrubbing, { key, sha256, sizeBytes }: Wanted): Promise<Looked> {
+async function check(work: ScrubWork, { key, sha256, sizeBytes }: ExpectedBlob): Promise<CheckResult> {
   const hash = createHash('sha256');
   let bytes = 0;
   try {
@@ -181,27 +173,27 @@ async function look(work: Scrubbing, { key, sha256, sizeBytes }: Wanted): Promis
   return found === sha256 ? { kind: 'right', bytes } : { kind: 'rotten', bytes, detail: `its bytes hash to ${found}` };
 }
 
-/** Whether a record still names it: the sweep takes the bytes before the record, and thumbnails are replaced. */
-async function isWanted({ meta }: Scrubbing, source: Sha256, key: BlobKey): Promise<boolean> {
+/** Whether a record still names the key. Meanwhile its blob may have been swept, or its thumbnails replaced. */
+async function isRecorded({ meta }: ScrubWork, key: BlobKey): Promise<boolean> {
+  const source = sourceOf(key);
   const blob = await meta.findBlob(source);
   if (blob === undefined || (await meta.isUnreferenced(source))) return false;
-  if (key === mediaKey(source)) return true;
-  return blob.thumbs.kind === 'ready' && blob.thumbs.made.some((made) => thumbKey(source, made.sha256) === key);
+  return expectedBlobs(blob).some((expected) => expected.key === key);
 }
 
 interface Pace {
-  /** Resolves when so many bytes more are within the rate. */
+  /** Resolves when the rate allows so many bytes more. */
   spend(bytes: number, signal: AbortSignal): Promise<void>;
 }
 
-/** Time that passed unused is not made up for. */
+/** Unused time does not allow a higher rate later. */
 function createPace(rateBytes: number, clock: Clock): Pace {
   let dueAtMs = clock.monotonicMs();
   return {
     async spend(bytes, signal) {
       dueAtMs = Math.max(dueAtMs, clock.monotonicMs()) + (bytes * 1_000) / rateBytes;
-      const aheadMs = dueAtMs - clock.monotonicMs();
-      if (aheadMs >= WAIT_MIN_MS) await sleep(clock, aheadMs, signal);
+      const waitMs = dueAtMs - clock.monotonicMs();
+      if (waitMs >= WAIT_MIN_MS) await sleep(clock, waitMs, signal);
     },
   };
 }

@@ -1,12 +1,11 @@
 /**
- * Removes what is no longer kept: marks expired media, frees blobs and their
+ * Removes what is no longer kept: marks media as expired, frees blobs and their
  * thumbnails, forgets old tombstones, and reports what it freed. When media
  * expire is decided by retention-rules.ts.
  *
- * No request waits for it: expired media answer 410 from their instant on,
- * swept or not.
+ * No request waits for it: requests for expired media are answered with 410 from
+ * their instant on, swept or not.
  */
-
 import type { Clock, EpochMs, Timer } from '../../src/clock.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
@@ -17,10 +16,10 @@ import type { RetentionConfig } from '../retention-rules.js';
 
 /** What one sweep did. */
 export interface SweepReport {
-  /** Ids whose instant had passed, and ids that nobody had used. */
+  /** Ids whose instant has passed, and ids that nobody used. */
   readonly expired: number;
   readonly unused: number;
-  /** Tombstones that are answered with 404 from now on. */
+  /** Tombstones that were removed: requests for their ids are now answered with 404. */
   readonly forgotten: number;
   readonly blobs: number;
   readonly thumbs: number;
@@ -32,9 +31,9 @@ export interface SweepReport {
 }
 
 export interface Sweeper {
-  /** Does now what is due now; a sweep that is under way is waited for first. */
+  /** Sweeps once, after the sweep that is running, if any. */
   sweep(signal: AbortSignal): Promise<SweepReport>;
-  /** Breaks a sweep off between two steps. May be called twice. */
+  /** Stops a running sweep between two steps. May be called twice. */
   close(): Promise<void>;
 }
 
@@ -60,7 +59,7 @@ const NOTHING_DONE: SweepReport = {
   staged: 0,
 };
 
-/** Sweeps by the clock from now on. */
+/** Sweeps regularly from now on. */
 export function openSweeper(deps: SweeperDeps): Sweeper {
   const { config, clock, log } = deps;
   const reporter = createReporter(deps);
@@ -119,7 +118,7 @@ interface Step {
   run(deps: SweeperDeps, now: EpochMs, signal: AbortSignal): Promise<Partial<SweepReport>>;
 }
 
-/** Each does all that is due of its kind; one that fails does not keep the others from theirs. */
+/** Each does all that is due of its kind. A step that fails does not stop the others. */
 const STEPS: readonly Step[] = [
   {
     name: 'expire',
@@ -132,7 +131,7 @@ const STEPS: readonly Step[] = [
     async run({ meta, config }, now, signal) {
       const { unusedForMs, usedLateMaxMs } = config;
       if (unusedForMs === null) return {};
-      // What is known of uses is complete only up to so long ago.
+      // Reports of uses may arrive this late.
       const expire = async (limit: number): Promise<number> =>
         (await meta.expireUnused(now - unusedForMs - usedLateMaxMs, now, limit)).length;
       return { unused: await untilFew(config.stepMax, signal, expire) };
@@ -161,7 +160,7 @@ const STEPS: readonly Step[] = [
       for (;;) {
         const freed = await freeUnreferenced(deps, now - config.graceMs, config.stepMax, signal);
         done = added({ ...NOTHING_DONE, ...done }, freed);
-        // Fewer: nothing more is due, or what is due is in use just now.
+        // Fewer than the step allows: nothing more is due, or the rest is in use.
         if (freed.blobs < config.stepMax) return done;
       }
     },
@@ -174,7 +173,7 @@ const STEPS: readonly Step[] = [
   },
 ];
 
-/** Looks at every stored byte's name, so it runs more seldom. */
+/** Walks the whole store, so it runs less often. */
 const WALK: Step = {
   name: 'free orphans',
   async run(deps, now, signal) {
@@ -183,7 +182,7 @@ const WALK: Step = {
   },
 };
 
-/** Takes steps until one does less than it might. */
+/** Repeats a step until one does less than its limit. */
 async function untilFew(
   stepMax: number,
   signal: AbortSignal,
@@ -208,7 +207,11 @@ interface Reporter {
 }
 
 function createReporter({ metrics, log }: SweeperDeps): Reporter {
-  const done = metrics.counter('retention_total', 'What retention ended, forgot and freed.', ['what']);
+  const done = metrics.counter(
+    'retention_total',
+    'Media that expired, tombstones that were forgotten, and blobs, thumbnails and files that were removed.',
+    ['what'],
+  );
   const bytes = metrics.counter('retention_freed_bytes_total', 'Bytes of blobs and thumbnails that were freed.');
   const failures = metrics.counter('retention_failures_total', 'Steps of a sweep that failed.', ['step']);
   return {

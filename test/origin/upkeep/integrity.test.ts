@@ -10,7 +10,7 @@ import { openMetaReader } from '../../../origin/meta/lmdb.js';
 import { type BackupFinding, backup } from '../../../origin/upkeep/backup.js';
 import { runBackup, runFsck, runScrub } from '../../../origin/upkeep/commands.js';
 import { fsck } from '../../../origin/upkeep/fsck.js';
-import { localMarks, type ScrubFinding, type ScrubParts, scrub } from '../../../origin/upkeep/scrub.js';
+import { localMarks, type ScrubDeps, type ScrubFinding, scrub } from '../../../origin/upkeep/scrub.js';
 import type { Clock } from '../../../src/clock.js';
 import { formatFaults, parseConfig } from '../../../src/config/load.js';
 import type { Sha256 } from '../../../src/ids.js';
@@ -30,12 +30,12 @@ async function openFixture(t: Test): Promise<Stores & { readonly folder: string 
   const folder = t.testdir();
   const stores = await openStores(folder, new ManualClock(LATER), testDeps());
   t.teardown(() => stores.close());
-  // Kept as it is: its metadata may be opened anew.
+  // The same object, because `reopen` replaces its metadata store.
   return Object.assign(stores, { folder });
 }
 
-/** Every wait is over at once. */
-const hurried: Clock = {
+/** A clock on which every wait ends at once. */
+const noWaits: Clock = {
   now: () => LATER,
   monotonicMs: () => 0,
   after(_delayMs, run) {
@@ -44,26 +44,26 @@ const hurried: Clock = {
   },
 };
 
-/** Where the local adaptor keeps a key. */
+/** The file of a key in the local adaptor. */
 function pathOf(folder: string, key: BlobKey): string {
   const [kind = '', first = '', second = ''] = key.split('/');
   return join(folder, 'blobs', kind, first.slice(0, 2), first, second);
 }
 
-void t.test('fsck compares records and bytes both ways, and repairs what it safely can', async (t) => {
+void t.test('fsck compares records and bytes in both directions, and repairs what is safe', async (t) => {
   const fixture = await openFixture(t);
   const { meta, blobs, clock, folder } = fixture;
   const whole = await fixture.put('whole');
   const cut = await fixture.put('is cut short');
   const gone = await fixture.put('is gone');
-  const unheld = await fixture.put('is gone, and nobody holds it');
+  const unreferenced = await fixture.put('is gone, and is unreferenced');
   const thumbed = await fixture.put('has a thumbnail', { thumbs: { kind: 'queue' } });
   const thumb = await fixture.thumb(thumbed.record.sha256, 'the thumbnail');
   const orphan = mediaKey(sha256Of('orphan'));
   await fixture.store(orphan, 'orphan');
-  await meta.remove(unheld.record.id, 'eve', clock.now());
+  await meta.remove(unreferenced.record.id, 'eve', clock.now());
   writeFileSync(pathOf(folder, mediaKey(cut.record.sha256)), 'is cut');
-  for (const { record } of [gone, unheld]) await blobs.remove(mediaKey(record.sha256));
+  for (const { record } of [gone, unreferenced]) await blobs.remove(mediaKey(record.sha256));
   await blobs.remove(thumb);
 
   const check = async (repair: boolean): Promise<readonly string[]> => {
@@ -84,12 +84,12 @@ void t.test('fsck compares records and bytes both ways, and repairs what it safe
   const expected = [
     `bytes_cut ${mediaKey(cut.record.sha256)}`,
     `bytes_missing ${mediaKey(gone.record.sha256)}`,
-    `bytes_missing ${mediaKey(unheld.record.sha256)}`,
+    `bytes_missing ${mediaKey(unreferenced.record.sha256)}`,
     `orphan ${orphan}`,
     `thumb_missing ${thumb}`,
   ].sort();
   t.same(await check(false), expected);
-  t.same(await check(false), expected, 'looking changes nothing');
+  t.same(await check(false), expected, 'without repair nothing changes');
   t.same(
     await check(true),
     expected.map((line) => `${line} repaired`),
@@ -100,14 +100,14 @@ void t.test('fsck compares records and bytes both ways, and repairs what it safe
     kind: 'quarantined',
     media: { blob: { quarantine: { by: 'fsck' } } },
   });
-  t.equal(await meta.findBlob(unheld.record.sha256), undefined);
+  t.equal(await meta.findBlob(unreferenced.record.sha256), undefined);
   t.match(await meta.findBlob(thumbed.record.sha256), { thumbs: { kind: 'pending' } });
   t.equal((await meta.jobs.counts()).waiting, 1);
   await fixture.put('is gone');
   t.equal((await meta.find(gone.record.id, clock.now())).kind, 'live', 'the next upload of the same bytes heals them');
 });
 
-void t.test('fsck records a blob anew from its bytes where the record is lost', async (t) => {
+void t.test('fsck records a blob again from its bytes if its record is lost', async (t) => {
   const fixture = await openFixture(t);
   const { folder, clock } = fixture;
   const picture = png(7);
@@ -149,7 +149,7 @@ void t.test('fsck records a blob anew from its bytes where the record is lost', 
   t.same(readdirSync(fixture.blobs.stageFolder), []);
 });
 
-void t.test('scrub finds bytes that rotted, looks twice, marks them, and goes on from where it was', async (t) => {
+void t.test('scrub finds wrong bytes, checks them twice, marks them, and goes on from where it stopped', async (t) => {
   const fixture = await openFixture(t);
   const { meta, blobs, folder, clock } = fixture;
   const texts = Array.from({ length: 8 }, (_, n) => `text ${n}`.repeat(100));
@@ -167,12 +167,12 @@ void t.test('scrub finds bytes that rotted, looks twice, marks them, and goes on
 
   const read = blobs.read.bind(blobs);
   let seen = 0;
-  const parts: ScrubParts = {
+  const deps: ScrubDeps = {
     config: { rateBytes: 1e9, againMs: 5 },
     meta,
     blobs: {
       read(key, span, signal) {
-        // An upload puts it right between the two looks.
+        // An upload heals it between the two checks.
         if (key === mediaKey(healed.sha256)) {
           seen += 1;
           if (seen === 2) spoil(healed.sha256, texts[4] ?? '');
@@ -181,28 +181,32 @@ void t.test('scrub finds bytes that rotted, looks twice, marks them, and goes on
       },
     },
     marks: localMarks(meta, clock),
-    clock: hurried,
+    clock: noWaits,
   };
   const run = async (after: Sha256 | null, stopAfter = Number.POSITIVE_INFINITY) => {
     const found: ScrubFinding[] = [];
-    const told: Sha256[] = [];
+    const reported: Sha256[] = [];
     const stop = new AbortController();
-    const ended = scrub(parts, {
+    const ended = scrub(deps, {
       after,
       signal: stop.signal,
       onFinding: (finding) => found.push(finding),
       onProgress(progress) {
-        told.push(progress.after);
-        if (told.length >= stopAfter) stop.abort(new Error('enough'));
+        reported.push(progress.after);
+        if (reported.length >= stopAfter) stop.abort(new Error('enough'));
       },
     });
-    return { ended, found, told };
+    return { ended, found, reported };
   };
   const broken = await run(null, 3);
   await t.rejects(broken.ended, { message: 'enough' });
-  const rest = await run(broken.told.at(-1) ?? null);
+  const rest = await run(broken.reported.at(-1) ?? null);
   const report = await rest.ended;
-  t.same([...broken.told, ...rest.told], media.map(({ record }) => record.sha256).sort(), 'each was looked at once');
+  t.same(
+    [...broken.reported, ...rest.reported],
+    media.map(({ record }) => record.sha256).sort(),
+    'each blob was checked once',
+  );
   t.equal(report.blobs, 5);
   const found = [...broken.found, ...rest.found].map(({ kind, key }) => `${kind} ${key}`).sort();
   t.same(
@@ -217,7 +221,7 @@ void t.test('scrub finds bytes that rotted, looks twice, marks them, and goes on
   t.match(await meta.findBlob(rotten.sha256), { quarantine: { cause: 'rot', by: 'scrub' } });
   t.match(await meta.findBlob(thumbed.sha256), { quarantine: null, thumbs: { kind: 'pending' } });
   t.match(await meta.findBlob(healed.sha256), { quarantine: null });
-  t.same((await (await run(null)).ended).findings, 0, 'what is marked is not told again');
+  t.same((await (await run(null)).ended).findings, 0, 'what is marked is not reported again');
 });
 
 void t.test('scrub keeps to its rate', async (t) => {
@@ -249,89 +253,92 @@ void t.test('scrub keeps to its rate', async (t) => {
   t.equal(clock.monotonicMs(), 2_000);
 });
 
-void t.test('a backup taken while serving opens as an origin’s own, and the next one adds what is new', async (t) => {
-  const fixture = await openFixture(t);
-  const { folder, clock } = fixture;
-  const { log } = testDeps();
-  const target = join(folder, 'backup');
-  const one = await fixture.put('one', { thumbs: { kind: 'queue' } });
-  await fixture.thumb(one.record.sha256, 'thumb of one');
-  const two = await fixture.put('two');
-  const bad = await fixture.put('bad');
-  writeFileSync(pathOf(folder, mediaKey(bad.record.sha256)), 'b?d');
-  const late: string[] = [];
+void t.test(
+  'an origin can open a backup that was made while it served, and the next backup adds what is new',
+  async (t) => {
+    const fixture = await openFixture(t);
+    const { folder, clock } = fixture;
+    const { log } = testDeps();
+    const target = join(folder, 'backup');
+    const one = await fixture.put('one', { thumbs: { kind: 'queue' } });
+    await fixture.thumb(one.record.sha256, 'thumb of one');
+    const two = await fixture.put('two');
+    const bad = await fixture.put('bad');
+    writeFileSync(pathOf(folder, mediaKey(bad.record.sha256)), 'b?d');
+    const late: string[] = [];
 
-  const openMeta = (path: string) =>
-    openMetaReader(configured(metaSection, { folder: path }), { clock, log, randomName: () => 'copy' });
-  const run = async (onCopied: () => Promise<void> = async () => undefined) => {
-    const findings: BackupFinding[] = [];
-    const reader = await openMeta(join(folder, 'meta'));
-    const report = await backup(
-      {
-        // As the command does it beside a running origin.
-        meta: {
-          blobsAfter: (after, limit) => reader.blobsAfter(after, limit),
-          async backup(path) {
-            await onCopied();
-            await new Promise(setImmediate);
-            await reader.backup(path);
+    const openMeta = (path: string) =>
+      openMetaReader(configured(metaSection, { folder: path }), { clock, log, randomName: () => 'copy' });
+    const run = async (onCopied: () => Promise<void> = async () => undefined) => {
+      const findings: BackupFinding[] = [];
+      const reader = await openMeta(join(folder, 'meta'));
+      const report = await backup(
+        {
+          // As the command does beside a running origin.
+          meta: {
+            blobsAfter: (after, limit) => reader.blobsAfter(after, limit),
+            async backup(path) {
+              await onCopied();
+              await new Promise(setImmediate);
+              await reader.backup(path);
+            },
           },
+          blobs: fixture.blobs,
+          clock,
+          openBlobs: (blobs, stage) => openLocalStore({ folder: blobs, stageFolder: stage }),
+          openMeta,
         },
-        blobs: fixture.blobs,
-        clock,
-        openBlobs: (blobs, stage) => openLocalStore({ folder: blobs, stageFolder: stage }),
-        openMeta,
-      },
-      { folder: target, signal: never, onFinding: (finding) => findings.push(finding), onProgress: () => undefined },
+        { folder: target, signal: never, onFinding: (finding) => findings.push(finding), onProgress: () => undefined },
+      );
+      await reader.close();
+      return { report, findings };
+    };
+    const first = await run(async () => {
+      // Between the first pass and the copy of the metadata there are uploads and sweeps.
+      await fixture.put('three');
+      await fixture.meta.remove(two.record.id, 'eve', clock.now());
+      await fixture.blobs.remove(mediaKey(two.record.sha256));
+    });
+    t.match(first.report, { blobs: 5, copied: 4, findings: 1, pruned: 0 });
+    t.match(first.findings, [{ kind: 'rotten', key: mediaKey(bad.record.sha256) }]);
+    t.same(readdirSync(target).sort(), ['backup.json', 'blobs', 'meta']);
+    t.match(JSON.parse(readFileSync(join(target, 'backup.json'), 'utf8')), {
+      copied: 4,
+      made_at: new Date(LATER).toISOString(),
+    });
+
+    writeFileSync(pathOf(folder, mediaKey(bad.record.sha256)), 'bad');
+    await fixture.meta.forgetBlob(two.record.sha256);
+    await fixture.put('four');
+    const second = await run();
+    t.match(
+      second.report,
+      { copied: 2, findings: 0, pruned: 1 },
+      'wrong bytes are replaced, and swept blobs are removed',
     );
-    await reader.close();
-    return { report, findings };
-  };
-  const first = await run(async () => {
-    // Between the first pass and the copy of the metadata: uploads go on, and sweeps too.
-    await fixture.put('three');
-    await fixture.meta.remove(two.record.id, 'eve', clock.now());
-    await fixture.blobs.remove(mediaKey(two.record.sha256));
-  });
-  t.match(first.report, { blobs: 5, copied: 4, findings: 1, pruned: 0 });
-  t.match(first.findings, [{ kind: 'rotten', key: mediaKey(bad.record.sha256) }]);
-  t.same(readdirSync(target).sort(), ['backup.json', 'blobs', 'meta']);
-  t.match(JSON.parse(readFileSync(join(target, 'backup.json'), 'utf8')), {
-    copied: 4,
-    made_at: new Date(LATER).toISOString(),
-  });
 
-  writeFileSync(pathOf(folder, mediaKey(bad.record.sha256)), 'bad');
-  await fixture.meta.forgetBlob(two.record.sha256);
-  await fixture.put('four');
-  const second = await run();
-  t.match(
-    second.report,
-    { copied: 2, findings: 0, pruned: 1 },
-    'what rotted is right again, what was swept is dropped',
-  );
+    mkdirSync(join(folder, 'restored'));
+    for (const part of ['meta', 'blobs']) renameSync(join(target, part), join(folder, 'restored', part));
+    const restored = await openStores(join(folder, 'restored'), clock, { log });
+    const report = await fsck(
+      { meta: restored.meta, blobs: restored.blobs, makesThumbs: () => false, clock, graceMs: 0 },
+      {
+        repair: false,
+        signal: never,
+        onFinding: ({ kind, subject }) => late.push(`${kind} ${subject}`),
+        onProgress: () => undefined,
+      },
+    );
+    t.same(late, []);
+    t.equal(report.findings, 0);
+    t.equal((await restored.meta.find(one.record.id, clock.now())).kind, 'live');
+    t.equal(restored.meta.journal.name, 'copy');
+    t.ok(await restored.blobs.stat(thumbKey(one.record.sha256, sha256Of('thumb of one'))));
+    await restored.close();
+  },
+);
 
-  mkdirSync(join(folder, 'restored'));
-  for (const part of ['meta', 'blobs']) renameSync(join(target, part), join(folder, 'restored', part));
-  const restored = await openStores(join(folder, 'restored'), clock, { log });
-  const report = await fsck(
-    { meta: restored.meta, blobs: restored.blobs, makesThumbs: () => false, clock, graceMs: 0 },
-    {
-      repair: false,
-      signal: never,
-      onFinding: ({ kind, subject }) => late.push(`${kind} ${subject}`),
-      onProgress: () => undefined,
-    },
-  );
-  t.same(late, []);
-  t.equal(report.findings, 0);
-  t.equal((await restored.meta.find(one.record.id, clock.now())).kind, 'live');
-  t.equal(restored.meta.journal.name, 'copy');
-  t.ok(await restored.blobs.stat(thumbKey(one.record.sha256, sha256Of('thumb of one'))));
-  await restored.close();
-});
-
-void t.test('the audit log keeps a line for each act, whole, in order, and never removes one', async (t) => {
+void t.test('the audit log keeps one whole line for each act, in order, and never removes one', async (t) => {
   const folder = t.testdir();
   const file = join(folder, 'audit', 'audit.jsonl');
   const actOf = (n: number): AuditAct => ({
@@ -368,7 +375,7 @@ void t.test('the audit log keeps a line for each act, whole, in order, and never
   await again.append({ ...actOf(13), at: LATER + 12 });
   await again.close();
   const files = readdirSync(join(folder, 'audit')).sort();
-  t.equal(files.length, 4, 'two ended in the same instant, and neither took the place of the other');
+  t.equal(files.length, 4, 'two files ended in the same instant, and neither replaced the other');
   const all = files.flatMap((name) => linesOf(join(folder, 'audit', name)));
   const whole = all.filter((line) => line.endsWith('}'));
   t.same(
@@ -377,24 +384,24 @@ void t.test('the audit log keeps a line for each act, whole, in order, and never
   );
 });
 
-/** What a command is handed where config.yaml says this of the origin; every secret is `key`. */
+/** The deps of a command for this section of config.yaml. Every secret is `key`. */
 function commandsOver(section: object) {
   const context = { env: () => 'key', file: () => undefined };
   const loaded = parseConfig(JSON.stringify({ origin: section }), { origin: originSection }, context);
   if (loaded.kind === 'faulty') throw new Error(formatFaults(loaded.faults));
   const printed: string[] = [];
-  const parts = {
+  const deps = {
     config: loaded.config.origin,
-    clock: hurried,
+    clock: noWaits,
     log: testDeps().log,
     signal: never,
     print: (line: string) => void printed.push(line),
     progress: () => undefined,
   };
-  return { parts, printed };
+  return { deps, printed };
 }
 
-void t.test('the commands work beside a running origin, and fsck waits for it to stop', async (t) => {
+void t.test('the commands work beside a running origin, except fsck, which refuses to', async (t) => {
   const folder = t.testdir();
   const origin = await startOrigin(folder);
   const port = Number(new URL(origin.operators).port);
@@ -404,21 +411,21 @@ void t.test('the commands work beside a running origin, and fsck waits for it to
     blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
     scrub: { again: '0ms' },
   };
-  const { parts, printed } = commandsOver(file);
+  const { deps, printed } = commandsOver(file);
   const id = await origin.uploaded(png(1));
   const other = await origin.uploaded(png(2));
-  t.equal(await runScrub(parts, { after: undefined }), 0);
+  t.equal(await runScrub(deps, { after: undefined }), 0);
   writeFileSync(pathOf(folder, mediaKey(sha256Of(png(1)))), Buffer.alloc(png(1).length, 1));
-  t.equal(await runScrub(parts, { after: undefined }), 1);
+  t.equal(await runScrub(deps, { after: undefined }), 1);
   t.match(printed.at(-2), /^found rotten media\//);
   t.equal((await origin.as('bob', `/v1/media/${id}`)).status, 403);
-  t.equal(await runBackup(parts, { folder: join(folder, 'backup') }), 1, 'what rotted is left out');
-  t.equal((await origin.upload(png(1))).status, 200, 'its upload heals it');
+  t.equal(await runBackup(deps, { folder: join(folder, 'backup') }), 1, 'wrong bytes are left out');
+  t.equal((await origin.upload(png(1))).status, 200, 'an upload of the same bytes heals it');
   t.equal((await origin.as('bob', `/v1/media/${id}`)).status, 200);
-  t.equal(await runBackup(parts, { folder: join(folder, 'backup') }), 0);
-  t.equal(await runFsck(parts, { repair: true }), 2);
+  t.equal(await runBackup(deps, { folder: join(folder, 'backup') }), 0);
+  t.equal(await runFsck(deps, { repair: true }), 2);
   t.match(printed.at(-1), /stop the origin first/);
-  t.equal(await runScrub(parts, { after: 'x' }), 2);
+  t.equal(await runScrub(deps, { after: 'x' }), 2);
 
   const mark = `${origin.operators}/scrub/${sha256Of(png(2))}`;
   t.equal((await sendRequest(`${mark}/thumbs`, { method: 'POST' })).status, 204);
@@ -429,21 +436,21 @@ void t.test('the commands work beside a running origin, and fsck waits for it to
   t.equal(
     (await sendRequest(`${origin.url}/scrub/${sha256Of(png(2))}/rotten`, { method: 'POST' })).status,
     404,
-    'for operators only',
+    'only for operators',
   );
   t.equal((await origin.as('bob', `/v1/media/${other}`)).status, 200);
 
-  // Closed by hand: its folder is still wanted.
+  // Closed without removing its folder, which is needed below.
   const { folder: kept } = origin;
   await origin.stop();
-  t.equal(await runFsck(parts, { repair: true }), 0);
+  t.equal(await runFsck(deps, { repair: true }), 0);
   t.match(printed.at(-1), /^0 found/);
-  t.equal(await runScrub(parts, { after: undefined }), 0, 'now it does without an origin');
+  t.equal(await runScrub(deps, { after: undefined }), 0, 'now it works without an origin');
   t.ok(existsSync(join(kept, 'meta')));
   await origin.close();
 });
 
-void t.test('the commands work over a bucket as they do over a folder', async (t) => {
+void t.test('the commands work with a bucket as with a folder', async (t) => {
   const s3 = await openLightS3();
   t.teardown(() => s3.close());
   const folder = t.testdir();
@@ -454,11 +461,11 @@ void t.test('the commands work over a bucket as they do over a folder', async (t
   };
   const origin = await startOrigin(folder, section);
   await origin.uploaded(png(1));
-  const { parts, printed } = commandsOver(section);
-  t.equal(await runBackup(parts, { folder: join(folder, 'backup') }), 0);
-  t.match(printed.at(-1), /holds 1 blobs and thumbnails: 1 new/);
+  const { deps, printed } = commandsOver(section);
+  t.equal(await runBackup(deps, { folder: join(folder, 'backup') }), 0);
+  t.match(printed.at(-1), /backup has 1 blobs and thumbnails: 1 new/);
   await origin.stop();
-  t.equal(await runScrub(parts, { after: undefined }), 0);
-  t.equal(await runFsck(parts, { repair: false }), 0);
+  t.equal(await runScrub(deps, { after: undefined }), 0);
+  t.equal(await runFsck(deps, { repair: false }), 0);
   await origin.close();
 });

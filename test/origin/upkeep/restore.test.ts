@@ -10,7 +10,7 @@ void t.test('a folder that is no backup is refused, and nothing is created', asy
   const bench = await openRestoreBench(t, 'local', async () => undefined);
   rmSync(join(bench.backup, 'blobs'), { recursive: true });
   t.equal(await bench.restore(), 2);
-  t.match(bench.printed.at(-1), /backup holds no backup: there is no blobs in it/);
+  t.match(bench.printed.at(-1), /backup is not a backup: there is no blobs in it/);
   rmSync(join(bench.backup, 'meta'), { recursive: true });
   t.equal(await bench.restore(), 2);
   t.match(bench.printed.at(-1), /there is no meta and no blobs in it/);

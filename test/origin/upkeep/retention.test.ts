@@ -23,7 +23,7 @@ import { openStores, type Stores, sha256Of } from '../../kit/origin/stores.js';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
-/** Later than anything that a file system says of files made now, so that they count as old. */
+/** Later than the time of any file that is made now, so that such files count as old. */
 const LATER = Date.UTC(2100, 0, 1);
 const never = new AbortController().signal;
 
@@ -66,7 +66,7 @@ void t.test('an upload keeps the sweep off its hash, and waits for a sweep that 
   const two = await hashLocks.share(sha256, never);
   t.equal(hashLocks.tryAlone(sha256), undefined);
   const elsewhere = hashLocks.tryAlone(other);
-  t.type(elsewhere, 'function', 'one blob is not another');
+  t.type(elsewhere, 'function', 'the lock of another hash is free');
   one();
   one();
   t.equal(hashLocks.tryAlone(sha256), undefined, 'a release counts once');
@@ -85,13 +85,13 @@ void t.test('an upload keeps the sweep off its hash, and waits for a sweep that 
   t.equal(shared, false);
   swept?.();
   const release = await waiting;
-  t.equal(hashLocks.tryAlone(sha256), undefined, 'the upload has it now');
+  t.equal(hashLocks.tryAlone(sha256), undefined, 'now the upload has it');
   release();
   elsewhere?.();
   for (const each of [sha256, other]) t.type(hashLocks.tryAlone(each), 'function', 'nobody has it any more');
 });
 
-void t.test('a quota is asked before the body, and counts what is under way', async (t) => {
+void t.test('a quota is checked before the body arrives, and counts uploads that are running', async (t) => {
   const clock = new ManualClock(LATER + 90_000);
   const used = new Map([['ada', { bytes: 600, files: 1 }]]);
   const store = { usage: async (owner: string) => used.get(owner) ?? { bytes: 0, files: 0 } };
@@ -104,15 +104,15 @@ void t.test('a quota is asked before the body, and counts what is under way', as
     (await quotas.reserve(owner, sizeBytes)).kind;
   t.same(await quotas.reserve('ada', 401), { kind: 'refused', retryAfterMs: HOUR - 90_000 });
   const first = await quotas.reserve('ada', 400);
-  if (first.kind !== 'reserved') throw new Error('there was room');
+  if (first.kind !== 'reserved') throw new Error('the quota has space');
   t.match(first.reservation.quota, { periodStartAt: LATER, bytesMax: 1_000, filesMax: 3 });
-  t.equal(await kind('ada', 1), 'refused', 'the room is promised');
+  t.equal(await kind('ada', 1), 'refused', 'the space is reserved');
   t.equal(await kind('bob', 1_000), 'reserved');
   first.reservation.release();
   first.reservation.release();
-  t.equal(await kind('ada', null), 'reserved', 'a length that nobody told needs some room');
+  t.equal(await kind('ada', null), 'reserved', 'an upload of unknown length is admitted while there is space');
   t.equal(await kind('ada', 1), 'reserved');
-  t.equal(await kind('ada', 1), 'refused', 'three files are the most');
+  t.equal(await kind('ada', 1), 'refused', 'three files are the limit');
   used.set('eve', { bytes: 1_000, files: 1 });
   t.equal(await kind('eve', null), 'refused');
 
@@ -135,7 +135,7 @@ async function openFixture(
     log: createLog('test', { level: 'silent', requests: 'none' }),
   });
   const { meta, blobs, hashLocks, clock } = stores;
-  // Sweeps and the clearing of the stage are the test's to call, unless it says otherwise.
+  // The sweeper does not run by itself, unless a test configures it to.
   const seldom = { sweepEveryMs: 1e6 * HOUR, stageMs: 1e6 * HOUR };
   const config = configured(retentionSection, {
     graceMs: HOUR,
@@ -166,7 +166,7 @@ async function openFixture(
   return { ...stores, watched, sweeper };
 }
 
-void t.test('what is deleted is freed after the grace, with its thumbnails, and forgotten later', async (t) => {
+void t.test('deleted media are freed after the grace period, with their thumbnails, and forgotten later', async (t) => {
   const fixture = await openFixture(t);
   const { meta, blobs, clock, sweeper, watched } = fixture;
   const gone = await Promise.all(['one', 'two', 'three'].map((bytes) => fixture.put(bytes)));
@@ -179,15 +179,15 @@ void t.test('what is deleted is freed after the grace, with its thumbnails, and 
   for (const { record } of [...gone, shared]) await meta.remove(record.id, 'eve', clock.now());
 
   clock.advance(HOUR);
-  t.match(await sweeper.sweep(never), { blobs: 0, forgotten: 0 }, 'the grace is not over');
+  t.match(await sweeper.sweep(never), { blobs: 0, forgotten: 0 }, 'the grace period is not over');
   clock.advance(1);
   t.match(await sweeper.sweep(never), { blobs: 3, thumbs: 1, bytes: 'onetwothree'.length + 'small one'.length });
   t.equal(await blobs.stat(mediaKey(first.record.sha256)), undefined);
   t.equal(await blobs.stat(thumb), undefined);
   t.equal(await meta.findBlob(first.record.sha256), undefined);
-  t.equal((await meta.find(first.record.id, clock.now())).kind, 'deleted', 'the tombstone stands');
+  t.equal((await meta.find(first.record.id, clock.now())).kind, 'deleted', 'the tombstone remains');
   t.equal(await blobs.stat(mediaKey(kept.record.sha256)), 4);
-  t.equal((await meta.find(twin.record.id, clock.now())).kind, 'live', 'another id holds the bytes');
+  t.equal((await meta.find(twin.record.id, clock.now())).kind, 'live', 'another id refers to the bytes');
   t.equal(await blobs.stat(mediaKey(twin.record.sha256)), 6);
 
   clock.advance(23 * HOUR);
@@ -198,7 +198,7 @@ void t.test('what is deleted is freed after the grace, with its thumbnails, and 
   t.match(watched.lines.at(-1), { msg: 'swept', forgotten: 4 });
 });
 
-void t.test('a blob is never freed under an upload that counts on it', async (t) => {
+void t.test('a blob is never freed while an upload is about to use it', async (t) => {
   const fixture = await openFixture(t);
   const { meta, blobs, clock, sweeper, hashLocks } = fixture;
   const { record } = await fixture.put('bytes');
@@ -208,11 +208,11 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
   t.match(await sweeper.sweep(never), { blobs: 0 });
   release();
   const again = await fixture.put('bytes');
-  t.match(await sweeper.sweep(never), { blobs: 0 }, 'it is held again');
+  t.match(await sweeper.sweep(never), { blobs: 0 }, 'it is referenced again');
   t.equal((await meta.find(again.record.id, clock.now())).kind, 'live');
   t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
 
-  // An upload that begins and ends between the sweep's list and its turn.
+  // An upload begins and ends after the sweep has listed the blob and before it takes the lock.
   await meta.remove(again.record.id, 'eve', clock.now());
   clock.advance(HOUR + 1);
   const late: SweepDeps['meta'] = {
@@ -227,7 +227,7 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
   t.match(await freeUnreferenced({ meta: late, blobs, hashLocks }, clock.now() - HOUR, 9, never), { blobs: 0 });
   t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
 
-  // Held, lost again and uploaded once more, with sweeps at every turn.
+  // Uploaded, removed and uploaded again, with sweeps in between.
   for (let round = 0; round < 20; round += 1) {
     clock.advance(HOUR + 1);
     const [media] = await Promise.all([fixture.put('bytes'), sweeper.sweep(never), sweeper.sweep(never)]);
@@ -237,7 +237,7 @@ void t.test('a blob is never freed under an upload that counts on it', async (t)
   }
 });
 
-void t.test('what its instant has passed or nobody uses expires, quarantined bytes stay', async (t) => {
+void t.test('media expire at their instant or when nobody uses them, and quarantined bytes stay', async (t) => {
   const fixture = await openFixture(t, { unusedForMs: HOUR, usedLateMaxMs: HOUR });
   const { meta, blobs, clock, sweeper } = fixture;
   const now = clock.now();
@@ -259,11 +259,15 @@ void t.test('what its instant has passed or nobody uses expires, quarantined byt
   t.equal((await meta.find(used.record.id, clock.now())).kind, 'live');
   clock.advance(100 * HOUR);
   await sweeper.sweep(never);
-  t.equal(await blobs.stat(mediaKey(bad.record.sha256)), 3, 'what an admin withholds is not freed');
-  await t.rejects(fixture.put('bad'), { message: /quarantined/ }, 'and stays refused without any id over it');
+  t.equal(await blobs.stat(mediaKey(bad.record.sha256)), 3, 'quarantined bytes are not freed');
+  await t.rejects(
+    fixture.put('bad'),
+    { message: /quarantined/ },
+    'and an upload of them is refused although no id refers to them',
+  );
 });
 
-void t.test('the remains of crashes are cleared once they are old enough', async (t) => {
+void t.test('what crashes leave is removed once it is old enough', async (t) => {
   const fixture = await openFixture(t, { stageMs: HOUR });
   const { blobs, clock, sweeper } = fixture;
   const { record } = await fixture.put('known');
@@ -286,19 +290,19 @@ void t.test('the remains of crashes are cleared once they are old enough', async
   const sizes = [orphan, lostThumb, stale, fresh, thumb, mediaKey(record.sha256)].map((key) => blobs.stat(key));
   t.same(await Promise.all(sizes), [undefined, undefined, undefined, 9, 5, 5]);
   await fixture.store(orphan, 'orphan');
-  t.match(await sweeper.sweep(never), { orphans: 0 }, 'the whole store is walked more seldom');
+  t.match(await sweeper.sweep(never), { orphans: 0 }, 'the whole store is walked less often');
   clock.advance(25 * HOUR);
   t.match(await sweeper.sweep(never), { orphans: 1, staged: 1 });
 });
 
-void t.test('the sweeper runs by the clock, goes on after a failure, and stops when told', async (t) => {
+void t.test('the sweeper runs regularly, goes on after a failure, and stops when it is closed', async (t) => {
   let failing = true;
   const fixture: Fixture = await openFixture(
     t,
     { sweepEveryMs: MINUTE },
     {
       async remove(key) {
-        if (failing) throw new Error('the storage is away');
+        if (failing) throw new Error('the storage fails');
         await fixture.blobs.remove(key);
       },
     },
@@ -307,7 +311,7 @@ void t.test('the sweeper runs by the clock, goes on after a failure, and stops w
   const deleted = await fixture.put('x');
   const due = await fixture.put('y', { expiresAt: clock.now() + HOUR });
   await meta.remove(deleted.record.id, 'eve', clock.now());
-  /** The clock starts a sweep; the next one waits for it. */
+  /** The clock starts a sweep, and the next call waits for it. */
   const afterSweep = async (byMs: number): Promise<void> => {
     clock.advance(byMs);
     await sweeper.sweep(never);
@@ -315,12 +319,16 @@ void t.test('the sweeper runs by the clock, goes on after a failure, and stops w
   await afterSweep(HOUR + MINUTE);
   t.equal(await meta.findBlob(deleted.record.sha256), undefined);
   t.equal(await blobs.stat(mediaKey(deleted.record.sha256)), 1, 'its bytes could not be removed');
-  t.equal((await meta.find(due.record.id, 0)).kind, 'expired', 'the other steps did their part');
+  t.equal((await meta.find(due.record.id, 0)).kind, 'expired', 'the other steps were done');
   t.ok((await watched.sample('retention_failures_total{step="free blobs"}')) > 0);
   failing = false;
   await new Promise(setImmediate);
   await afterSweep(24 * HOUR);
-  t.equal(await blobs.stat(mediaKey(deleted.record.sha256)), undefined, 'the next walk finds them without a record');
+  t.equal(
+    await blobs.stat(mediaKey(deleted.record.sha256)),
+    undefined,
+    'the next walk finds the bytes without a record',
+  );
 
   const late = sweeper.sweep(never);
   await sweeper.close();
@@ -329,7 +337,7 @@ void t.test('the sweeper runs by the clock, goes on after a failure, and stops w
   t.equal(clock.pending, 0, 'no timer is left');
 });
 
-void t.test('what edges serve from their copies is in use, however late they tell', async (t) => {
+void t.test('media that edges serve from their caches count as used, even if the report is late', async (t) => {
   const origin = await startOrigin(t.testdir({ edge: {} }), {
     thumbs: { enabled: false, video: { enabled: false } },
     retention: { unused_for: '2h', uses_every: '10m', used_late_max: '2h' },
@@ -359,24 +367,24 @@ void t.test('what edges serve from their copies is in use, however late they tel
     origin.asEdge(USES_PATH, { method: 'POST', body: JSON.stringify({ uses: [{ agoMs, ids }] }) });
   t.equal(await get(read), '200 fwd');
   for (let round = 1; round <= 5; round += 1) {
-    t.equal(await get(read), '200 hit', 'the origin does not see this');
-    // In steps that leave a report the time to be answered.
+    t.equal(await get(read), '200 hit', 'the origin does not see this request');
+    // In small steps, so that a report can be answered in between.
     for (const before = await told(); (await told()) === before; ) clock.advance(20_000);
     origin.clock.advance(HOUR);
     if (round === 4) t.equal((await report(2.5 * HOUR, [late])).status, 204, 'from an edge that was cut off');
   }
   const state = async (id: string): Promise<number> => (await origin.send(`/v1/media/${id}`)).status;
-  // The sweeper looks by the clock, and takes the time that it needs.
+  // The clock starts the sweeper, which then takes some time.
   while ((await state(idle)) !== 410) origin.clock.advance(1_000);
   t.equal(await state(read), 200);
   t.equal(await state(late), 200, 'it was in use when the edge was cut off');
-  t.equal(await get(read), '200 hit', 'and no edge was told to drop it');
+  t.equal(await get(read), '200 hit', 'and no edge was ordered to drop it');
 
   for (const body of ['', '[]', '{"uses":[{"agoMs":-1,"ids":[]}]}', '{"uses":[{"agoMs":0,"ids":["x"]}]}']) {
     t.equal((await origin.asEdge(USES_PATH, { method: 'POST', body })).status, 400, body);
   }
   const many = Array.from({ length: USE_REPORT_IDS_MAX + 1 }, () => read);
-  t.equal((await report(0, many)).status, 400, 'a report is bounded');
+  t.equal((await report(0, many)).status, 400, 'the size of a report is limited');
   t.equal((await report(0, [idle, '01J9ZC8GZ0000000000000000A'])).status, 204);
-  t.equal(await state(idle), 410, 'what is gone stays gone');
+  t.equal(await state(idle), 410, 'expired media stay expired');
 });
