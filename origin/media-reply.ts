@@ -5,21 +5,15 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import type { EpochMs } from '../src/clock.js';
 import { Fault } from '../src/errors.js';
 import { MEDIA_CORS_HEADERS } from '../src/http/browser.js';
 import { evaluateConditions, type RequestHead } from '../src/http/conditional.js';
 import { formatHttpDate } from '../src/http/date.js';
 import { formatDigest } from '../src/http/digest.js';
-import {
-  type ByteSpan,
-  contentRange,
-  type MultipartPlan,
-  multipartPlan,
-  planRange,
-  unsatisfiedRange,
-} from '../src/http/range.js';
+import { multipartBody, multipartPlan } from '../src/http/multipart.js';
+import { type ByteSpan, contentRange, planRange, spanLength, unsatisfiedRange } from '../src/http/range.js';
 import { emptyReply, type HeaderList, type Reply } from '../src/http/reply.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
 import { MEDIA_ID } from '../src/wire.js';
@@ -84,7 +78,7 @@ export function mediaReply(
         ],
         body: {
           kind: 'stream',
-          sizeBytes: span.last - span.first + 1,
+          sizeBytes: spanLength(span),
           open: (signal) => readSpan(blobs, representation, span, signal),
         },
       };
@@ -100,11 +94,7 @@ export function mediaReply(
       return {
         status: 206,
         headers: [...head, ['content-type', frame.contentType]],
-        body: {
-          kind: 'stream',
-          sizeBytes: frame.sizeBytes,
-          open: (signal) => Readable.from(readParts(blobs, representation, frame, signal), { objectMode: false }),
-        },
+        body: multipartBody(frame, (span, signal) => readSpan(blobs, representation, span, signal)),
       };
     }
     case 'unsatisfiable':
@@ -139,18 +129,4 @@ async function readSpan(
   throw new Fault('internal', 'The media cannot be read at the moment.', {
     cause: new Error(`blob ${representation.key} is ${outcome.kind === 'found' ? 'of another size' : outcome.kind}`),
   });
-}
-
-async function* readParts(
-  blobs: Pick<BlobStore, 'read'>,
-  representation: Representation,
-  frame: MultipartPlan,
-  signal: AbortSignal,
-): AsyncGenerator<Buffer> {
-  for (const { head, span } of frame.parts) {
-    yield head;
-    // Leaving the loop early destroys the stream.
-    for await (const chunk of await readSpan(blobs, representation, span, signal)) yield chunk as Buffer;
-  }
-  yield frame.tail;
 }

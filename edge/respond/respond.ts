@@ -6,22 +6,15 @@
  * A complete body in memory is sent as bytes, in one write. Every other body is a
  * stream that the cache opens.
  */
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import type { EpochMs } from '../../src/clock.js';
 import { Fault, unreachable } from '../../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS } from '../../src/http/browser.js';
 import { evaluateConditions, type Validators } from '../../src/http/conditional.js';
 import { parseHttpDate } from '../../src/http/date.js';
+import { type MultipartPlan, multipartBody, multipartPlan } from '../../src/http/multipart.js';
 import { problemReply } from '../../src/http/problem.js';
-import {
-  type ByteSpan,
-  contentRange,
-  type MultipartPlan,
-  multipartPlan,
-  planRange,
-  spanLength,
-  unsatisfiedRange,
-} from '../../src/http/range.js';
+import { type ByteSpan, contentRange, planRange, spanLength, unsatisfiedRange } from '../../src/http/range.js';
 import { type HeaderList, headerOf, NO_BODY, type Reply, type ReplyBody } from '../../src/http/reply.js';
 import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
 import type { Body } from '../cache/cache.js';
@@ -185,20 +178,12 @@ function single(
 }
 
 function several(body: Body, gone: AbortSignal | undefined, plan: MultipartPlan, head: Head, own: HeaderList): Reply {
-  const { contentType, sizeBytes, parts, tail } = plan;
-  const opened = gone === undefined ? [] : parts.map(({ span }) => openNow(body, span, gone));
-  async function* frames(signal: AbortSignal): AsyncGenerator<Buffer> {
-    for (const [index, part] of parts.entries()) {
-      yield part.head;
-      yield* (opened[index] ?? body.open(part.span, signal)) as AsyncIterable<Buffer>;
-    }
-    yield tail;
-  }
+  const opened = new Map(gone === undefined ? [] : plan.parts.map(({ span }) => [span, openNow(body, span, gone)]));
   return {
     status: 206,
     leading: head.partial,
-    headers: [['content-type', contentType], ['content-length', String(sizeBytes)], ...own],
-    body: { kind: 'stream', sizeBytes, open: (signal) => Readable.from(frames(signal), { objectMode: false }) },
+    headers: [['content-type', plan.contentType], ['content-length', String(plan.sizeBytes)], ...own],
+    body: multipartBody(plan, (span, signal) => opened.get(span) ?? body.open(span, signal)),
   };
 }
 

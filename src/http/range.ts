@@ -1,6 +1,5 @@
 /**
- * Range requests (RFC 9110 14): which bytes answer a request, and the frame of
- * a multipart/byteranges answer, whose size is known before anything is read.
+ * Range requests (RFC 9110 14): which bytes answer a request.
  *
  * A server may ignore a range. So a field that is malformed, of another unit,
  * has too many ranges or overlapping ones is answered with the whole. For HEAD
@@ -10,7 +9,6 @@
  * reaches it: see `guardedField`.
  */
 import rangeParser from 'range-parser';
-import { invariant } from '../errors.js';
 import { ifRangeHolds, type RequestHead, type Validators } from './conditional.js';
 import { trimSpace } from './fields.js';
 
@@ -118,41 +116,4 @@ function spansOf(field: string, sizeBytes: number, joined: boolean): readonly By
 
 function bytesIn(spans: readonly ByteSpan[]): number {
   return spans.reduce((sum, span) => sum + spanLength(span), 0);
-}
-
-export interface MultipartPlan {
-  /** The Content-Type of the answer. */
-  readonly contentType: string;
-  /** The Content-Length of the answer: every head, every span, the tail. */
-  readonly sizeBytes: number;
-  readonly parts: readonly { readonly head: Buffer; readonly span: ByteSpan }[];
-  readonly tail: Buffer;
-}
-
-/** RFC 2046 5.1.1, without space and without characters that need quotes. */
-const BOUNDARY = /^[A-Za-z0-9'+_.-]{1,70}$/;
-
-/**
- * RFC 9110 14.6: the frame of an answer with several ranges. The boundary must
- * not occur in the bytes, so it must be unpredictable. `contentType` is that of
- * the representation; undefined if it has none.
- */
-export function multipartPlan(
-  spans: readonly ByteSpan[],
-  sizeBytes: number,
-  contentType: string | undefined,
-  boundary: string,
-): MultipartPlan {
-  invariant(BOUNDARY.test(boundary), 'a multipart boundary is 1 to 70 characters of its alphabet');
-  const typeLine = contentType === undefined ? '' : `Content-Type: ${contentType}\r\n`;
-  const parts = spans.map((span, index) => ({
-    head: Buffer.from(
-      `${index === 0 ? '' : '\r\n'}--${boundary}\r\n${typeLine}Content-Range: ${contentRange(span, sizeBytes)}\r\n\r\n`,
-      'latin1',
-    ),
-    span,
-  }));
-  const tail = Buffer.from(`\r\n--${boundary}--\r\n`, 'latin1');
-  const framed = parts.reduce((sum, { head, span }) => sum + head.length + spanLength(span), tail.length);
-  return { contentType: `multipart/byteranges; boundary=${boundary}`, sizeBytes: framed, parts, tail };
 }

@@ -1,5 +1,6 @@
 /** Dates, entity tags, conditions and ranges: tables by section of RFC 9110, properties, and comparisons with oracles. */
 
+import { Readable } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import * as fc from 'fast-check';
 import fresh from 'fresh';
@@ -8,10 +9,10 @@ import t from 'tap';
 import { evaluateConditions, ifRangeHolds, type Validators } from '../../../src/http/conditional.js';
 import { formatHttpDate, parseHttpDate } from '../../../src/http/date.js';
 import { etagsMatchStrongly, etagsMatchWeakly, isEtag, isStrongEtag, listHasEtag } from '../../../src/http/etag.js';
+import { multipartBody, multipartPlan } from '../../../src/http/multipart.js';
 import {
   type ByteSpan,
   contentRange,
-  multipartPlan,
   parseContentRange,
   planRange,
   type RangePlan,
@@ -494,6 +495,37 @@ function assemble(framed: ReturnType<typeof multipartPlan>, source: Buffer): Buf
   const parts = framed.parts.flatMap(({ head, span }) => [head, source.subarray(span.first, span.last + 1)]);
   return Buffer.concat([...parts, framed.tail]);
 }
+
+void t.test(
+  'a multipart body opens one span after the other, and leaves none open when it is broken off',
+  async (t) => {
+    const spans = [
+      { first: 0, last: 1 },
+      { first: 5, last: 5 },
+    ];
+    const source = Buffer.from('abcdefgh');
+    const plan = multipartPlan(spans, 8, undefined, 'b');
+    const opened: Readable[] = [];
+    const body = multipartBody(plan, async ({ first, last }) => {
+      t.ok(
+        opened.every(({ destroyed }) => destroyed),
+        'the one before has ended',
+      );
+      const stream = Readable.from([source.subarray(first, last + 1)]);
+      opened.push(stream);
+      return stream;
+    });
+    if (body.kind !== 'stream') throw new Error('a multipart body is a stream');
+    t.equal(body.sizeBytes, plan.sizeBytes);
+    const { signal } = new AbortController();
+    t.same(Buffer.concat(await (await body.open(signal)).toArray()), assemble(plan, source));
+    t.equal(opened.length, 2);
+
+    for await (const chunk of await body.open(signal)) if (String(chunk) === 'ab') break;
+    await new Promise(setImmediate);
+    t.ok(opened.length > 2 && opened.every(({ destroyed }) => destroyed), 'none stays open');
+  },
+);
 
 void t.test('a multipart answer is exactly as long as it says', async (t) => {
   const gaps = fc.array(fc.tuple(fc.nat(9), fc.nat(9)), { minLength: 2, maxLength: 5 });
