@@ -23,7 +23,7 @@ import { mediaHead } from '../kit/edge/scripted-origin.js';
 import { startDownload } from '../kit/http/download.js';
 
 const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
-const MENU: ThumbOptions = {
+const THUMBS: ThumbOptions = {
   variants: [
     { name: 'tall', width: 100, height: 200, fit: 'inside' },
     { name: 'wide', width: 200, height: 100, fit: 'cover' },
@@ -34,7 +34,7 @@ const MENU: ThumbOptions = {
   default: 'medium',
 };
 
-void t.test('what a request aims at is read from its path as it stands', async (t) => {
+void t.test('the target is read from the path as received', async (t) => {
   const media: TargetRules = { access: 'media', sharedPaths: new Set(['/.well-known']) };
   const cases: readonly (readonly [string, string, string])[] = [
     ['GET', `/v1/media/${ID}`, 'media original'],
@@ -58,22 +58,22 @@ void t.test('what a request aims at is read from its path as it stands', async (
     ['POST', '/internal/v1/journal/confirm', 'hidden'],
   ];
   for (const [method, path, want] of cases) {
-    const aim = targetOf({ method, path }, media);
-    t.equal(aim.kind === 'media' ? `media ${aim.form}` : aim.kind, want, `${method} ${path}`);
-    if (aim.kind === 'media') t.equal(aim.id, ID);
+    const target = targetOf({ method, path }, media);
+    t.equal(target.kind === 'media' ? `media ${target.form}` : target.kind, want, `${method} ${path}`);
+    if (target.kind === 'media') t.equal(target.id, ID);
     const off = targetOf({ method, path }, { ...media, access: 'off' });
     t.equal(off.kind, method === 'GET' || method === 'HEAD' ? 'generic' : 'pass');
   }
 });
 
-void t.test('keys tell apart what Vary tells apart, in no other order than their own', async (t) => {
+void t.test('keys distinguish what Vary distinguishes, in whatever order it is given', async (t) => {
   t.equal(keyOf('/a', {}), '/a');
   t.equal(keyOf('/a', { b: '1', a: '2' }), keyOf('/a', { a: '2', b: '1' }));
   t.not(keyOf('/a', { a: '1' }), keyOf('/a', { a: '2' }));
   t.not(keyOf('/a', { a: '' }), keyOf('/a', {}));
 });
 
-void t.test('a thumbnail is chosen by what covers the wish, and a choice is chosen again', async (t) => {
+void t.test('the chosen variant covers the size that is requested, and its own size chooses it again', async (t) => {
   const cases: readonly (readonly [string, string])[] = [
     ['', 'medium'],
     ['w=1', 'tall'],
@@ -90,16 +90,16 @@ void t.test('a thumbnail is chosen by what covers the wish, and a choice is chos
     ['w=9999999', 'medium'],
     ['x=1&w=150', 'wide'],
   ];
-  for (const [query, want] of cases) t.equal(chooseVariant(MENU, readThumbSize(query)).name, want, query);
+  for (const [query, want] of cases) t.equal(chooseVariant(THUMBS, readThumbSize(query)).name, want, query);
 
   const variant = record({ width: integer({ min: 1, max: 8 }), height: integer({ min: 1, max: 8 }) });
-  const wish = record({ w: integer({ min: 0, max: 9 }), h: integer({ min: 0, max: 9 }) });
+  const size = record({ w: integer({ min: 0, max: 9 }), h: integer({ min: 0, max: 9 }) });
   assert(
-    property(array(variant, { minLength: 1, maxLength: 6 }), wish, (sizes, { w, h }) => {
+    property(array(variant, { minLength: 1, maxLength: 6 }), size, (sizes, { w, h }) => {
       const variants = sizes.map((each, index) => ({ ...each, name: String(index), fit: 'inside' as const }));
-      const menu = { variants, default: '0' };
-      const chosen = chooseVariant(menu, { w: w === 0 ? undefined : w, h: h === 0 ? undefined : h });
-      const again = chooseVariant(menu, { w: chosen.width, h: chosen.height });
+      const options = { variants, default: '0' };
+      const chosen = chooseVariant(options, { w: w === 0 ? undefined : w, h: h === 0 ? undefined : h });
+      const again = chooseVariant(options, { w: chosen.width, h: chosen.height });
       const covering = variants.some(({ width, height }) => width >= w && height >= h);
       if (w + h > 0 && covering && (chosen.width < w || chosen.height < h)) return false;
       return again.width === chosen.width && again.height === chosen.height;
@@ -108,7 +108,7 @@ void t.test('a thumbnail is chosen by what covers the wish, and a choice is chos
 });
 
 void t.test('a format is chosen by the weights of Accept, and never refused', async (t) => {
-  const all = MENU.formats;
+  const all = THUMBS.formats;
   const cases: readonly (readonly [string | undefined, string])[] = [
     [undefined, 'jpeg'],
     ['', 'jpeg'],
@@ -127,10 +127,10 @@ void t.test('a format is chosen by the weights of Accept, and never refused', as
     [',,;q=1,image/webp', 'webp'],
   ];
   for (const [accept, want] of cases) t.equal(chooseFormat(accept, all), want, String(accept));
-  t.equal(chooseFormat('image/avif, image/webp;q=0.9', ['webp']), 'webp', 'what is not enabled is not chosen');
+  t.equal(chooseFormat('image/avif, image/webp;q=0.9', ['webp']), 'webp', 'a format that is not enabled is not chosen');
 });
 
-void t.test('a thousand ways to ask are at most three copies of each variant', async (t) => {
+void t.test('however thumbnails are requested, there are at most three keys for each variant', async (t) => {
   const media = constantFrom('image/avif', 'image/webp', 'image/jpeg', 'image/png', 'image/*', '*/*', 'text/html');
   const weight = constantFrom('', ';q=0', ';q=0.3', ';q=1', ';q=nonsense');
   const accept = array(record({ media, weight }), { maxLength: 6 });
@@ -139,32 +139,32 @@ void t.test('a thousand ways to ask are at most three copies of each variant', a
     property(accept, string({ maxLength: 12 }), integer({ min: -5, max: 900 }), (members, noise, w) => {
       const field = members.map((each) => each.media + each.weight).join(', ');
       const query = `w=${w}&${new URLSearchParams({ noise }).toString()}&sig=${noise.length}`;
-      const place = thumbTarget(ID, query, field, MENU);
-      keys.add(place.primaryKey);
-      // What the origin is asked for chooses the same again.
+      const target = thumbTarget(ID, query, field, THUMBS);
+      keys.add(target.primaryKey);
+      // The request to the origin chooses the same again.
       return (
-        thumbTarget(ID, place.originTarget.split('?')[1] ?? '', place.accept ?? '', MENU).primaryKey ===
-        place.primaryKey
+        thumbTarget(ID, target.originTarget.split('?')[1] ?? '', target.accept ?? '', THUMBS).primaryKey ===
+        target.primaryKey
       );
     }),
     { numRuns: 2_000 },
   );
-  t.ok(keys.size <= MENU.variants.length * 3, `${keys.size} keys`);
+  t.ok(keys.size <= THUMBS.variants.length * 3, `${keys.size} keys`);
 });
 
-void t.test('a menu from elsewhere is a menu or nothing', async (t) => {
-  t.same(readThumbOptions(JSON.parse(JSON.stringify(MENU))), MENU);
+void t.test('thumbnail options are read only if they are valid', async (t) => {
+  t.same(readThumbOptions(JSON.parse(JSON.stringify(THUMBS))), THUMBS);
   const wrong: readonly unknown[] = [
     null,
     [],
     {},
-    { ...MENU, variants: [] },
-    { ...MENU, default: 'none' },
-    { ...MENU, formats: [1] },
-    { ...MENU, variants: [...MENU.variants, { name: 'x y', width: 1, height: 1, fit: 'cover' }] },
-    { ...MENU, variants: [...MENU.variants, { name: 'x', width: 0, height: 1, fit: 'cover' }] },
-    { ...MENU, variants: [...MENU.variants, { name: 'x', width: 1, height: 1, fit: 'fill' }] },
-    { ...MENU, variants: [...MENU.variants, MENU.variants[0]] },
+    { ...THUMBS, variants: [] },
+    { ...THUMBS, default: 'none' },
+    { ...THUMBS, formats: [1] },
+    { ...THUMBS, variants: [...THUMBS.variants, { name: 'x y', width: 1, height: 1, fit: 'cover' }] },
+    { ...THUMBS, variants: [...THUMBS.variants, { name: 'x', width: 0, height: 1, fit: 'cover' }] },
+    { ...THUMBS, variants: [...THUMBS.variants, { name: 'x', width: 1, height: 1, fit: 'fill' }] },
+    { ...THUMBS, variants: [...THUMBS.variants, THUMBS.variants[0]] },
   ];
   for (const value of wrong) t.equal(readThumbOptions(value), undefined, JSON.stringify(value));
 });
@@ -208,7 +208,7 @@ void t.test('the first rule that matches decides', async (t) => {
   t.same(image.tiers, { memory: true, disk: false, admission: 'second_hit' });
 });
 
-void t.test('a configuration is judged by what the edge will need of it', async (t) => {
+void t.test('a configuration is checked for what the edge needs', async (t) => {
   const nothing = { env: () => undefined, file: () => undefined };
   const faultsOf = (text: string): readonly string[] => {
     const read = entry.read(join(t.testdir({ 'config.yaml': text }), 'config.yaml'), nothing);
@@ -236,7 +236,7 @@ void t.test('the breaker opens for an outage, not for a burst', async (t) => {
   clock.advance(1_000);
   t.equal(breaker.enter(), 'let_in');
   breaker.abandoned();
-  t.equal(breaker.enter(), 'let_in', 'who gave up has told nothing');
+  t.equal(breaker.enter(), 'let_in', 'an attempt that was given up says nothing');
   breaker.succeeded();
   t.same([breaker.enter(), breaker.enter(), breaker.state], ['let_in', 'let_in', 'closed']);
   const off = createBreaker({ enabled: false, failures: 1, afterMs: 0, openMs: 1_000 }, clock);
@@ -244,7 +244,7 @@ void t.test('the breaker opens for an outage, not for a burst', async (t) => {
   t.equal(off.enter(), 'let_in');
 });
 
-void t.test('what cannot be shared is remembered for a while, and not without bound', async (t) => {
+void t.test('that a response cannot be shared is remembered for a while, within a bound', async (t) => {
   const clock = new ManualClock();
   const memory = createUncacheableMemory(() => ({ aloneMax: 2, aloneMs: 100 }), clock);
   for (const key of ['a', 'b', 'c']) memory.remember(key, 'private');
@@ -263,8 +263,8 @@ void t.test('what cannot be shared is remembered for a while, and not without bo
   t.equal(memory.recall('b'), undefined);
 });
 
-void t.test('flights are shared, counted and ended by whoever owns them', async (t) => {
-  const order = (key: string, rest: Partial<FlightSpec<string>> = {}): FlightSpec<string> => ({
+void t.test('flights are shared, counted and ended', async (t) => {
+  const spec = (key: string, rest: Partial<FlightSpec<string>> = {}): FlightSpec<string> => ({
     key,
     primaryKey: key,
     mediaId: null,
@@ -272,13 +272,13 @@ void t.test('flights are shared, counted and ended by whoever owns them', async 
     run: () => new Promise(() => undefined),
     ...rest,
   });
-  const leaver = (): AbortController => new AbortController();
+  const client = (): AbortController => new AbortController();
 
-  await t.test('by the last who wants it', async (t) => {
+  await t.test('a flight ends when its last caller leaves', async (t) => {
     const flights = createFlights<string>(() => ({ concurrentMax: 10, waitersMax: 10 }));
-    const [one, other] = [leaver(), leaver()];
-    const started = flights.joinOrStart(order('a'), one.signal);
-    const joined = flights.joinOrStart(order('a'), other.signal);
+    const [one, other] = [client(), client()];
+    const started = flights.joinOrStart(spec('a'), one.signal);
+    const joined = flights.joinOrStart(spec('a'), other.signal);
     t.same([started.kind, joined.kind, flights.underWay], ['started', 'joined', 1]);
     const { signal } = flights.find('a') as Flight<string>;
     one.abort();
@@ -286,27 +286,27 @@ void t.test('flights are shared, counted and ended by whoever owns them', async 
     other.abort();
     t.match(signal.reason, { why: 'unwanted' });
     t.equal(flights.find('a'), undefined, 'nobody joins what was ended');
-    t.equal(flights.underWay, 1, 'but it is under way until it has landed');
+    t.equal(flights.underWay, 1, 'but it is in progress until it has finished');
   });
 
-  await t.test('within limits', async (t) => {
+  await t.test('flights and their callers have limits', async (t) => {
     const flights = createFlights<string>(() => ({ concurrentMax: 1, waitersMax: 1 }));
-    flights.joinOrStart(order('a'), leaver().signal);
-    t.match(flights.joinOrStart(order('a'), leaver().signal), { kind: 'full', limit: 'waiters' });
-    t.match(flights.joinOrStart(order('b'), leaver().signal), { kind: 'full', limit: 'flights' });
-    t.match(flights.joinOrStart(order('a'), undefined), { kind: 'joined' }, 'a background wish waits for nothing');
+    flights.joinOrStart(spec('a'), client().signal);
+    t.match(flights.joinOrStart(spec('a'), client().signal), { kind: 'full', limit: 'waiters' });
+    t.match(flights.joinOrStart(spec('b'), client().signal), { kind: 'full', limit: 'flights' });
+    t.match(flights.joinOrStart(spec('a'), undefined), { kind: 'joined' }, 'in the background nobody waits');
   });
 
-  await t.test('a background wish keeps it under way', async (t) => {
+  await t.test('a background flight goes on without callers', async (t) => {
     const flights = createFlights<string>(() => ({ concurrentMax: 9, waitersMax: 9 }));
-    const one = leaver();
-    flights.joinOrStart(order('a'), one.signal);
-    flights.joinOrStart(order('a', { background: true }), undefined);
+    const one = client();
+    flights.joinOrStart(spec('a'), one.signal);
+    flights.joinOrStart(spec('a', { background: true }), undefined);
     one.abort();
     t.notOk(flights.find('a')?.signal.aborted);
   });
 
-  await t.test('by media, by key, and all of them at the end', async (t) => {
+  await t.test('flights are ended by media, by key, and all of them at the end', async (t) => {
     const flights = createFlights<string>(() => ({ concurrentMax: 9, waitersMax: 9 }));
     const ended: string[] = [];
     const run = (flight: Flight<string>): Promise<string> =>
@@ -317,19 +317,19 @@ void t.test('flights are shared, counted and ended by whoever owns them', async 
           resolve('ended');
         });
       });
-    for (const key of ['a', 'a/thumb']) flights.joinOrStart(order(key, { mediaId: ID, run }), leaver().signal);
-    for (const key of ['b', 'c']) flights.joinOrStart(order(key, { run }), leaver().signal);
+    for (const key of ['a', 'a/thumb']) flights.joinOrStart(spec(key, { mediaId: ID, run }), client().signal);
+    for (const key of ['b', 'c']) flights.joinOrStart(spec(key, { run }), client().signal);
     flights.breakOff(ID);
     t.same(ended, ['a taken_down', 'a/thumb taken_down']);
     flights.breakOffWhere((key) => key === 'b');
     await flights.close();
     t.same(ended.slice(2), ['b purged', 'c closing']);
     t.equal(flights.underWay, 0);
-    t.match(flights.joinOrStart(order('d'), leaver().signal), { kind: 'full' });
+    t.match(flights.joinOrStart(spec('d'), client().signal), { kind: 'full' });
   });
 });
 
-void t.test('whatever readers, aborts and faults there are, a read that ends whole is the source', async (t) => {
+void t.test('whatever readers, aborts and faults there are, a complete read has the bytes of the origin', async (t) => {
   const edge = await openTestEdge(t.testdir());
   t.teardown(() => edge.close());
   const reader = record({ startsAt: integer({ min: 0, max: 5 }), leaves: boolean(), ranged: boolean() });
@@ -366,7 +366,7 @@ void t.test('whatever readers, aborts and faults there are, a read that ends who
           const first = Math.floor(size / 3);
           const range = ranged ? { range: `bytes=${first}-` } : {};
           const headers = { authorization: 'Bearer reader', ...range };
-          // Broken off before its head: no read at all.
+          // Broken off before its head: there is nothing to compare.
           const reading = await startDownload(edge.url + path, headers).catch(() => undefined);
           if (reading === undefined) return true;
           if (leaves) reading.abort();
@@ -380,5 +380,5 @@ void t.test('whatever readers, aborts and faults there are, a read that ends who
     { numRuns: 40 },
   );
   while (edge.engine.flights.underWay > 0) await new Promise(setImmediate);
-  t.equal(edge.engine.cache.stats().fills, 0, 'nothing is left half done');
+  t.equal(edge.engine.cache.stats().fills, 0, 'no fill is left');
 });
