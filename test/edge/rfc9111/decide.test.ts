@@ -270,151 +270,89 @@ function storedHead(result: Storable) {
   return result.head;
 }
 
-const FRESH = ['cache-control', 'max-age=60'] as const;
+const FRESH = 'cache-control: max-age=60';
 
 void t.test('a response is stored if section 3 allows it', async (t) => {
-  const authorized = requesting({ authorization: 'Bearer x' });
+  const authorized = { request: requesting({ authorization: 'Bearer x' }) };
+  const post = { request: requesting({}, 'POST', 'http://a/b') };
   const cases: readonly (readonly [string, HeaderList, Parameters<typeof store>[1], string])[] = [
-    ['fresh', [FRESH], {}, 'store'],
+    ['fresh', fields(FRESH), {}, 'store'],
     // Method
-    ['HEAD', [FRESH], { request: requesting({}, 'HEAD') }, 'store'],
-    ['PUT', [FRESH], { request: requesting({}, 'PUT') }, 'method'],
-    ['POST', [FRESH], { request: requesting({}, 'POST', 'http://a/b') }, 'method'],
+    ['HEAD', fields(FRESH), { request: requesting({}, 'HEAD') }, 'store'],
+    ['PUT', fields(FRESH), { request: requesting({}, 'PUT') }, 'method'],
+    ['POST', fields(FRESH), post, 'method'],
+    ['POST, another Content-Location', fields(FRESH, 'content-location: /c'), post, 'method'],
+    ['POST, its own Content-Location', fields(FRESH, 'content-location: /b'), post, 'store'],
+    ['POST, invalid Content-Location', fields(FRESH, 'content-location: http://['), post, 'method'],
     [
-      'POST elsewhere',
-      [FRESH, ['content-location', '/c']],
-      { request: requesting({}, 'POST', 'http://a/b') },
-      'method',
-    ],
-    ['POST here', [FRESH, ['content-location', '/b']], { request: requesting({}, 'POST', 'http://a/b') }, 'store'],
-    [
-      'POST, bad',
-      [FRESH, ['content-location', 'http://[']],
-      { request: requesting({}, 'POST', 'http://a/b') },
-      'method',
-    ],
-    [
-      'POST here, guessed',
-      [
-        ['content-location', '/b'],
-        ['last-modified', date(-1_000)],
-      ],
-      { request: requesting({}, 'POST', 'http://a/b') },
+      'POST, its own, without a lifetime',
+      fields('content-location: /b', `last-modified: ${date(-1_000)}`),
+      post,
       'no_freshness',
     ],
     // Status
-    ['103', [FRESH], { status: 103 }, 'status'],
-    ['304', [FRESH], { status: 304 }, 'status'],
-    ['999', [FRESH], { status: 999 }, 'status'],
-    ['599', [FRESH], { status: 599 }, 'store'],
-    ['599, must-understand', [['cache-control', 'max-age=60, must-understand']], { status: 599 }, 'status'],
-    ['200, must-understand', [['cache-control', 'max-age=60, must-understand, no-store']], {}, 'store'],
+    ['103', fields(FRESH), { status: 103 }, 'status'],
+    ['304', fields(FRESH), { status: 304 }, 'status'],
+    ['999', fields(FRESH), { status: 999 }, 'status'],
+    ['599', fields(FRESH), { status: 599 }, 'store'],
+    ['599, must-understand', fields('cache-control: max-age=60, must-understand'), { status: 599 }, 'status'],
+    ['200, must-understand', fields('cache-control: max-age=60, must-understand, no-store'), {}, 'store'],
     // Directives
-    ['request no-store', [FRESH], { request: requesting({ 'cache-control': 'no-store' }) }, 'request_no_store'],
-    ['no-store', [['cache-control', 'max-age=60, NO-STORE']], {}, 'no_store'],
-    ['private', [['cache-control', 'max-age=60, private']], {}, 'private'],
-    ['private and public', [['cache-control', 'max-age=60, private, public']], {}, 'private'],
-    ['private fields', [['cache-control', 'max-age=60, private="set-cookie"']], {}, 'store'],
-    [
-      'targeted over no-store',
-      [
-        ['cache-control', 'no-store'],
-        ['cdn-cache-control', 'max-age=5'],
-      ],
-      {},
-      'store',
-    ],
-    ['targeted no-store', [FRESH, ['cdn-cache-control', 'no-store']], {}, 'no_store'],
-    ['targeted private', [FRESH, ['cdn-cache-control', 'private']], {}, 'private'],
-    [
-      'targeted broken',
-      [
-        ['cache-control', 'no-store'],
-        ['cdn-cache-control', 'max-age=5, &'],
-      ],
-      {},
-      'no_store',
-    ],
+    ['request no-store', fields(FRESH), { request: requesting({ 'cache-control': 'no-store' }) }, 'request_no_store'],
+    ['no-store', fields('cache-control: max-age=60, NO-STORE'), {}, 'no_store'],
+    ['private', fields('cache-control: max-age=60, private'), {}, 'private'],
+    ['private and public', fields('cache-control: max-age=60, private, public'), {}, 'private'],
+    ['private fields', fields('cache-control: max-age=60, private="set-cookie"'), {}, 'store'],
+    ['targeted over no-store', fields('cache-control: no-store', 'cdn-cache-control: max-age=5'), {}, 'store'],
+    ['targeted no-store', fields(FRESH, 'cdn-cache-control: no-store'), {}, 'no_store'],
+    ['targeted private', fields(FRESH, 'cdn-cache-control: private'), {}, 'private'],
+    ['targeted, malformed', fields('cache-control: no-store', 'cdn-cache-control: max-age=5, &'), {}, 'no_store'],
     // 3.5
-    ['authorized', [FRESH], { request: authorized }, 'authorization'],
-    ['authorized, public', [['cache-control', 'max-age=60, public']], { request: authorized }, 'store'],
-    ['authorized, s-maxage', [['cache-control', 's-maxage=60']], { request: authorized }, 'store'],
-    [
-      'authorized, must-revalidate',
-      [['cache-control', 'max-age=6, must-revalidate']],
-      { request: authorized },
-      'store',
-    ],
-    [
-      'authorized, proxy-revalidate',
-      [['cache-control', 'max-age=6, proxy-revalidate']],
-      { request: authorized },
-      'authorization',
-    ],
+    ['authorized', fields(FRESH), authorized, 'authorization'],
+    ['authorized, public', fields('cache-control: max-age=60, public'), authorized, 'store'],
+    ['authorized, s-maxage', fields('cache-control: s-maxage=60'), authorized, 'store'],
+    ['authorized, must-revalidate', fields('cache-control: max-age=6, must-revalidate'), authorized, 'store'],
+    ['authorized, proxy-revalidate', fields('cache-control: max-age=6, proxy-revalidate'), authorized, 'authorization'],
     // 4.1
-    ['Vary: *', [FRESH, ['vary', '*']], {}, 'vary'],
-    ['Vary: foo, *', [FRESH, ['vary', 'foo, *']], {}, 'vary'],
-    ['Vary: , then *', [FRESH, ['vary', ''], ['vary', '*']], {}, 'vary'],
+    ['Vary: *', fields(FRESH, 'vary: *'), {}, 'vary'],
+    ['Vary: foo, *', fields(FRESH, 'vary: foo, *'), {}, 'vary'],
+    ['Vary: , then *', fields(FRESH, 'vary: ', 'vary: *'), {}, 'vary'],
     // Freshness
-    ['nothing said', [], {}, 'no_use'],
-    ['nothing said, 302', [], { status: 302 }, 'no_freshness'],
-    ['nothing said, with a validator', [['etag', '"a"']], {}, 'store'],
+    ['no lifetime', [], {}, 'no_use'],
+    ['no lifetime, 302', [], { status: 302 }, 'no_freshness'],
+    ['no lifetime, with a validator', fields('etag: "a"'), {}, 'store'],
+    ['no-cache with a validator', fields('cache-control: no-cache', 'etag: "a"'), {}, 'store'],
+    ['no-cache without one', fields('cache-control: no-cache, max-age=60'), {}, 'no_use'],
+    ['stale on arrival', fields('cache-control: max-age=60', 'age: 9999'), {}, 'no_use'],
+    ['stale on arrival, with a validator', fields('expires: 0', `last-modified: ${date(-9)}`), {}, 'store'],
+    ['stale at once, served when the origin fails', fields('cache-control: max-age=0, stale-if-error=9'), {}, 'store'],
     [
-      'no-cache with a validator',
-      [
-        ['cache-control', 'no-cache'],
-        ['etag', '"a"'],
-      ],
+      'stale at once, served while revalidated',
+      fields('cache-control: max-age=0, stale-while-revalidate=9'),
       {},
       'store',
     ],
-    ['no-cache without one', [['cache-control', 'no-cache, max-age=60']], {}, 'no_use'],
-    [
-      'stale on arrival',
-      [
-        ['cache-control', 'max-age=60'],
-        ['age', '9999'],
-      ],
-      {},
-      'no_use',
-    ],
-    [
-      'stale on arrival, with a validator',
-      [
-        ['expires', '0'],
-        ['last-modified', date(-9)],
-      ],
-      {},
-      'store',
-    ],
-    [
-      'stale at once, but of use when the origin fails',
-      [['cache-control', 'max-age=0, stale-if-error=9']],
-      {},
-      'store',
-    ],
-    [
-      'stale at once, but of use while revalidated',
-      [['cache-control', 'max-age=0, stale-while-revalidate=9']],
-      {},
-      'store',
-    ],
-    ['302 with Expires', [['expires', date(60)]], { status: 302 }, 'store'],
-    ['503 with max-age', [FRESH], { status: 503 }, 'store'],
+    ['302 with Expires', fields(`expires: ${date(60)}`), { status: 302 }, 'store'],
+    ['503 with max-age', fields(FRESH), { status: 503 }, 'store'],
     ['override', [], { status: 302, override: { ...NO_OVERRIDE, ttlMs: 5_000 } }, 'store'],
-    ['Set-Cookie', [FRESH, ['set-cookie', 'a=b']], {}, 'store'],
-    // Its own end
-    ['Sunset ahead', [FRESH, ['sunset', date(10)]], { mode: 'media' }, 'store'],
-    ['Sunset now', [FRESH, ['sunset', date(0)]], { mode: 'media' }, 'ended'],
+    ['Set-Cookie', fields(FRESH, 'set-cookie: a=b'), {}, 'store'],
+    // Sunset
+    ['Sunset ahead', fields(FRESH, `sunset: ${date(10)}`), { mode: 'media' }, 'store'],
+    ['Sunset now', fields(FRESH, `sunset: ${date(0)}`), { mode: 'media' }, 'ended'],
     [
-      'Sunset ahead for us, by a clock that is a minute ahead',
-      [FRESH, ['date', date(60)], ['sunset', date(60)]],
+      'Sunset now, by a clock that is a minute ahead of ours',
+      fields(FRESH, `date: ${date(60)}`, `sunset: ${date(60)}`),
       { mode: 'media' },
       'ended',
     ],
-    ['Sunset ahead for both', [FRESH, ['date', date(60)], ['sunset', date(70)]], { mode: 'media' }, 'store'],
-    ['Sunset broken', [FRESH, ['sunset', 'soon']], { mode: 'media' }, 'ended'],
-    ['Sunset in generic mode', [FRESH, ['sunset', date(-10)]], { mode: 'off' }, 'store'],
+    [
+      'Sunset ahead, by both clocks',
+      fields(FRESH, `date: ${date(60)}`, `sunset: ${date(70)}`),
+      { mode: 'media' },
+      'store',
+    ],
+    ['Sunset malformed', fields(FRESH, 'sunset: soon'), { mode: 'media' }, 'ended'],
+    ['Sunset in generic mode', fields(FRESH, `sunset: ${date(-10)}`), { mode: 'off' }, 'store'],
   ];
   for (const [name, headers, options, expected] of cases) {
     t.equal(outcomeOf(store(headers, options)), expected, name);
@@ -422,13 +360,13 @@ void t.test('a response is stored if section 3 allows it', async (t) => {
 });
 
 void t.test('a range is stored if it is known what it is a range of (3.3, 3.4)', async (t) => {
-  const range: HeaderList = [
+  const range = fields(
     FRESH,
-    ['etag', '"a"'],
-    ['content-range', 'bytes 5-9/100'],
-    ['content-length', '5'],
-    ['content-digest', 'sha-256=:AA==:'],
-  ];
+    'etag: "a"',
+    'content-range: bytes 5-9/100',
+    'content-length: 5',
+    'content-digest: sha-256=:AA==:',
+  );
   const replaced = (name: string, value: string): HeaderList =>
     range.map(([each, was]) => [each, each === name ? value : was]);
   const stores = { status: 206, incomplete: true };
@@ -475,9 +413,9 @@ void t.test('end-to-end fields are stored, without those that are for one caller
     headers.map(([name]) => name),
     ['cache-control', 'date', 'x-three'],
   );
-  const dated = storedHead(store([FRESH, ['date', 'foo']])).headers;
-  t.strictSame(dated, [FRESH, ['date', date(0)]], 'a Date that is none is replaced (RFC 9110 6.6.1)');
-  t.equal(headerOf(storedHead(store([FRESH])).headers, 'date'), date(0));
+  const dated = storedHead(store(fields(FRESH, 'date: foo'))).headers;
+  t.strictSame(dated, fields(FRESH, `date: ${date(0)}`), 'a Date that is none is replaced (RFC 9110 6.6.1)');
+  t.equal(headerOf(storedHead(store(fields(FRESH))).headers, 'date'), date(0));
   t.equal(
     outcomeOf(
       store([
@@ -523,13 +461,13 @@ void t.test('an entry has its audience, its media, its expiry, its size and its 
   t.equal(open([['cache-control', 'max-age=5']]), 'authorised');
   const generic = storedHead(store(media));
   t.strictSame([generic.audience, generic.mediaId, generic.deleteAt], ['anyone', null, Number.POSITIVE_INFINITY]);
-  const bare = storedHead(store([FRESH, ['content-digest', digest], ['content-length', '1e3']]));
+  const bare = storedHead(store(fields(FRESH, `content-digest: ${digest}`, 'content-length: 1e3')));
   t.strictSame([bare.sha256, bare.sizeBytes], [sha256, null]);
 });
 
 function entry(changes: Partial<DecidableEntry> = {}): DecidableEntry {
   return {
-    headers: [FRESH],
+    headers: fields(FRESH),
     bornAt: NOW - 10_000,
     staleAt: NOW + 50_000,
     revalidateUntil: NOW + 60_000,
