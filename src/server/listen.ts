@@ -55,7 +55,6 @@ export interface FirstConnection {
 }
 
 export interface Listener {
-  readonly host: string;
   readonly port: number;
   readonly url: string;
   /**
@@ -145,7 +144,6 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   }
 
   return {
-    host: address.address,
     port: address.port,
     url: `${opened.kind === 'tls' ? 'https' : 'http'}://${shownHost}:${address.port}`,
     renewCertificate() {
