@@ -11,6 +11,9 @@ import { type Counts, runModel, steps } from '../kit/edge/cache-model.js';
 const RUNS = Number(process.env['MODEL_RUNS'] ?? 150);
 const SEED = process.env['MODEL_SEED'] ?? '5';
 
+/** Also for many runs by hand. */
+t.setTimeout(3_600_000);
+
 for (const mode of ['off', 'media'] as const) {
   for (const onDisk of [false, true]) {
     void t.test(`every answer is allowed: ${mode}, ${onDisk ? 'memory over disk' : 'memory alone'}`, async (t) => {
