@@ -67,7 +67,7 @@ const childrenSection = section('The child processes that decode pictures.', {
   memoryMaxBytes: size({
     default: '512MiB',
     min: 2 ** 27,
-    help: 'Memory that one picture may take, on top of what an idle process holds (60MiB to 80MiB). A process that takes more is killed and replaced.',
+    help: 'Memory that one picture may take, on top of what the process takes before its first picture (60MiB to 80MiB). A process that takes more is killed and replaced.',
   }),
   timeLimitMs: duration({
     default: '20s',

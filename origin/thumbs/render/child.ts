@@ -173,7 +173,7 @@ export function startChild({ script, config, dataMaxBytes }: ChildSpec, clock: C
   };
 }
 
-/** The child gets nothing of the parent's environment, which may hold secrets, except what it needs to find libraries. */
+/** The child gets nothing of the parent's environment, which may contain secrets, except what it needs to find libraries. */
 function launch(script: URL, config: ChildConfig, dataMaxBytes: number | null): ChildProcess {
   const node = { program: process.execPath, args: ['--max-old-space-size=128'] };
   const command = limited(node, { dataMaxBytes, cpuMaxS: null, fileMaxBytes: null });
@@ -214,11 +214,11 @@ function memoryOf({ pid }: ChildProcess): ProcessMemory | undefined {
 }
 
 function watchMemory(running: ChildProcess, maxBytes: number, clock: Clock, onExcess: (bytes: number) => void): Timer {
-  let timer = clock.after(WATCH_EVERY_MS, look);
-  function look(): void {
+  let timer = clock.after(WATCH_EVERY_MS, check);
+  function check(): void {
     const { residentBytes = 0 } = memoryOf(running) ?? {};
     if (residentBytes > maxBytes) onExcess(residentBytes);
-    else timer = clock.after(WATCH_EVERY_MS, look);
+    else timer = clock.after(WATCH_EVERY_MS, check);
   }
   return { cancel: () => timer.cancel() };
 }
