@@ -69,14 +69,14 @@ void t.test('the service from end to end', async (t) => {
   const [alice, admin] = [issued.out.trim(), await service.token({ subject: 'mo', admin: true })];
   const { edge, origin } = service;
 
-  await t.test('says where everything is and a first command to try', async (t) => {
+  await t.test('prints all addresses and a first command to try', async (t) => {
     t.match(service.output(), edge);
     t.match(service.output(), origin);
     t.match(service.output(), 'npx media-service token');
     t.match(issued, { code: 0, err: '', out: /^\S+\n$/ });
   });
 
-  await t.test('is healthy, ready and described, on both sides', async (t) => {
+  await t.test('origin and edge are healthy, ready and described', async (t) => {
     for (const base of [edge, origin]) {
       t.equal((await sendRequest(`${base}/healthz`)).status, 200);
       const ready = await sendRequest(`${base}/readyz`);
@@ -88,7 +88,7 @@ void t.test('the service from end to end', async (t) => {
   });
 
   await t.test(
-    'a picture goes up through the edge, comes back byte for byte, and the second time from the cache',
+    'a picture is uploaded through the edge, served with the same bytes, and the second time from the cache',
     async (t) => {
       const bytes = await picture(1);
       const created = await upload(service, alice, bytes, 'image/jpeg', '?filename=gr%C3%BC%C3%9Fe.jpg');
@@ -117,7 +117,7 @@ void t.test('the service from end to end', async (t) => {
         'cache-control': /^private, max-age=\d+$/,
         'cache-status': /fwd=/,
       });
-      t.notOk(first.headers['cdn-cache-control'], 'the edge keeps its own lifetime to itself');
+      t.notOk(first.headers['cdn-cache-control'], 'the lifetime for edges is not sent to clients');
 
       const second = await eventually(() => sendRequest(url, { headers: bearer(alice) }), isHit);
       t.match(second.headers['cache-status'], /; hit; ttl=\d+; detail=\w+/);
@@ -148,7 +148,7 @@ void t.test('the service from end to end', async (t) => {
     },
   );
 
-  await t.test('without a valid credential private, unknown and removed media answer alike', async (t) => {
+  await t.test('without a valid token, private, unknown and removed media get the same answer', async (t) => {
     const created = await upload(service, alice, await picture(2), 'image/jpeg');
     const removed = await upload(service, alice, await picture(3), 'image/jpeg');
     await sendRequest(`${edge}/v1/media/${member(removed, 'id')}`, { method: 'DELETE', headers: bearer(admin) });
@@ -170,13 +170,13 @@ void t.test('the service from end to end', async (t) => {
     t.equal((await upload(service, 'nonsense', Buffer.from('x'), 'text/plain')).status, 401);
   });
 
-  await t.test('public media are for anyone', async (t) => {
+  await t.test('public media need no token', async (t) => {
     const created = await upload(service, alice, await picture(4), 'image/jpeg', '?public=true');
     const answer = await sendRequest(`${edge}/v1/media/${member(created, 'id')}`);
     t.match(answer, { status: 200, headers: { 'cache-control': /^public, max-age=/ } });
   });
 
-  await t.test('a signed link opens what it was made for and nothing else', async (t) => {
+  await t.test('a signed link gives access to its own media only', async (t) => {
     const bytes = await picture(5);
     const id = member(await upload(service, alice, bytes, 'image/jpeg'), 'id');
     const link = await sendRequest(`${edge}/v1/media/${id}/link`, { method: 'POST', headers: bearer(alice) });
@@ -189,7 +189,7 @@ void t.test('the service from end to end', async (t) => {
     t.equal((await sendRequest(`${edge}/v1/media/${other}${url.search}`)).status, 401);
   });
 
-  await t.test('a thumbnail is made after the answer, in the format that the client takes, and cached', async (t) => {
+  await t.test('a thumbnail is made after the upload, in a format that the client accepts, and cached', async (t) => {
     const id = member(await upload(service, alice, await picture(7), 'image/jpeg'), 'id');
     const url = `${edge}/v1/media/${id}/thumb?w=300`;
     const get = (accept: string): Promise<HttpResponse> => sendRequest(url, { headers: { ...bearer(alice), accept } });
@@ -199,7 +199,7 @@ void t.test('the service from end to end', async (t) => {
     const jpeg = await eventually(() => get('image/jpeg'), isFound);
     t.match(jpeg, { status: 200, headers: { 'content-type': 'image/jpeg' } });
     const hit = await eventually(() => get('image/webp;q=0.9, image/png;q=0.1'), isHit);
-    t.match(hit.headers['cache-status'], /; hit/, 'another Accept with the same choice is the same copy');
+    t.match(hit.headers['cache-status'], /; hit/, 'another Accept that leads to the same format gets the same copy');
     t.ok(hit.bytes.equals(webp.bytes));
     const none = member(await upload(service, alice, Buffer.from('only words'), 'text/plain'), 'id');
     t.match(json(await sendRequest(`${edge}/v1/media/${none}/thumb`, { headers: bearer(alice) })), {
@@ -208,7 +208,7 @@ void t.test('the service from end to end', async (t) => {
   });
 
   for (const kind of ['delete', 'quarantine'] as const) {
-    await t.test(`after a ${kind} the edge serves it in no form, within a second`, async (t) => {
+    await t.test(`within a second after a ${kind} the edge serves the media in no form`, async (t) => {
       const bytes = await picture(kind === 'delete' ? 8 : 9);
       const id = member(await upload(service, alice, bytes, 'image/jpeg'), 'id');
       const url = `${edge}/v1/media/${id}`;
@@ -238,13 +238,13 @@ void t.test('the service from end to end', async (t) => {
         );
         t.equal(answer.status, status, `${form[0]} ${JSON.stringify(form[2])}`);
       }
-      t.ok(performance.now() - since < 1_000, 'all of it within a second');
+      t.ok(performance.now() - since < 1_000, 'all forms within a second');
       t.equal(
         (await sendRequest(target, { method, headers: bearer(admin) })).status,
         204,
-        'doing it again changes nothing',
+        'repeating it changes nothing',
       );
-      t.equal((await sendRequest(target, { method, headers: bearer(alice) })).status, 403, 'it takes an admin');
+      t.equal((await sendRequest(target, { method, headers: bearer(alice) })).status, 403, 'it needs an admin');
       if (kind === 'quarantine') {
         const refused = await upload(service, alice, bytes, 'image/jpeg', '?public=true');
         t.match(json(refused), { code: 'quarantined' });
@@ -256,7 +256,7 @@ void t.test('the service from end to end', async (t) => {
   }
 
   await t.test(
-    'files of every kind come back as they went up',
+    'files of every kind are served as they were uploaded',
     { skip: existsSync(CORPUS) ? false : 'no corpus beside this checkout' },
     async (t) => {
       const manifest = (await readFile(join(CORPUS, 'manifest.csv'), 'utf8')).trim().split('\n').slice(1);
@@ -275,7 +275,7 @@ void t.test('the service from end to end', async (t) => {
     },
   );
 
-  await t.test('a request id crosses from edge to origin, and no token is in a log', async (t) => {
+  await t.test('the edge passes the request id to the origin, and no token is logged', async (t) => {
     const id = 'e2e-request-0001';
     await sendRequest(`${edge}/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV`, {
       headers: { ...bearer(alice), 'x-request-id': id },
@@ -288,7 +288,7 @@ void t.test('the service from end to end', async (t) => {
     }
   });
 
-  await t.test('stops cleanly when it is told to', async (t) => {
+  await t.test('SIGTERM stops it cleanly', async (t) => {
     t.equal(await service.stop(), 0);
   });
 });
