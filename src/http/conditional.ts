@@ -7,7 +7,7 @@
  */
 import fresh from 'fresh';
 import type { EpochMs } from '../clock.js';
-import { formatHttpDate, parseHttpDate } from './date.js';
+import { parseHttpDate } from './date.js';
 import { etagsMatchStrongly, listHasEtag } from './etag.js';
 
 /** The part of a request that conditions and ranges need. Names are in lower case. */
@@ -91,20 +91,20 @@ function namesWeakly(list: string, { etag }: Validators): boolean {
   return listHasEtag(list, etag, 'weak');
 }
 
-/** Date.parse, by which fresh reads a date, takes a year before 100 for one of the 20th or 21st century. */
-const YEAR_100 = Date.UTC(100, 0);
-
 /**
  * 13.1.3: true also where the field is to be ignored: no HTTP-date in it, or
- * none of the representation. fresh sees dates in the preferred form alone:
- * Date.parse reads many that are no HTTP-date.
+ * none of the representation. fresh reads dates with Date.parse, which accepts
+ * much that is not an HTTP-date and takes the year 49 for 2049. So it is shown
+ * both instants in the form that Date.parse reads exactly.
  */
 function isModifiedSince(value: string | undefined, changedAt: EpochMs | null): boolean {
-  if (value === undefined || changedAt === null) return true;
-  const at = parseHttpDate(value.trim());
-  if (at === undefined) return true;
-  if (at < YEAR_100 || changedAt < YEAR_100) return toSecond(changedAt) > at;
-  return !fresh({ 'if-modified-since': formatHttpDate(at) }, { 'last-modified': formatHttpDate(changedAt) });
+  const at = value === undefined ? undefined : parseHttpDate(value.trim());
+  if (at === undefined || changedAt === null) return true;
+  return !fresh({ 'if-modified-since': exact(at) }, { 'last-modified': exact(toSecond(changedAt)) });
+}
+
+function exact(at: EpochMs): string {
+  return new Date(at).toISOString();
 }
 
 /** 13.1.4: false where the field is to be ignored. */
