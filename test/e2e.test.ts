@@ -11,6 +11,7 @@ import { formatFaults } from '../src/config/load.js';
 import { prepareSecrets } from '../src/dev/dev.js';
 import { ManualClock } from './kit/clock.js';
 import { startEdge } from './kit/edge/media-edge.js';
+import { exchangeRaw, requestHead } from './kit/http/raw.js';
 import { type HttpResponse, json, member, sendRequest } from './kit/http/request.js';
 import { wav } from './kit/media.js';
 import { startOrigin } from './kit/origin/origin.js';
@@ -84,6 +85,28 @@ void t.test('the service from end to end', async (t) => {
       const known = await sendRequest(`${base}/.well-known`);
       t.match(json(known), { auth_required: true, max_upload_size: 10_000_000, storage_mode: 'local' });
       t.ok(known.headers.etag);
+    }
+  });
+
+  await t.test('an upload is answered, although what follows it on its connection is refused', async (t) => {
+    const bytes = Buffer.from('sent before something else');
+    const head = requestHead('POST', '/v1/media', {
+      ...bearer(alice),
+      'content-type': 'text/plain',
+      'content-length': bytes.length,
+    });
+    for (const base of [edge, origin]) {
+      const answers = await exchangeRaw(
+        Number(new URL(base).port),
+        `${head}${bytes.toString()}no request at all\r\n\r\n`,
+      );
+      t.match(answers, /^HTTP\/1\.1 20[01] [\s\S]*"duplicate":(true|false)[\s\S]*HTTP\/1\.1 400 /, base);
+      const refused = requestHead('POST', '/v1/media', { ...bearer(alice), 'content-length': 5, expect: '200-ok' });
+      t.match(
+        await exchangeRaw(Number(new URL(base).port), `${refused}hello`),
+        /^HTTP\/1\.1 417 [\s\S]*problem\+json[\s\S]*"code":"expectation_failed"/,
+        base,
+      );
     }
   });
 

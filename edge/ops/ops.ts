@@ -97,6 +97,7 @@ export async function openOps(deps: OpsDeps): Promise<Ops> {
     clock,
     log,
     onRequest: (request, response) => void handle(request, response),
+    problem: problemReply,
   }).catch((thrown: unknown) => {
     history.close();
     throw thrown;

@@ -12,7 +12,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { onAbort, withSignal } from '../../src/abort.js';
 import { errorCode, Fault, faultOf } from '../../src/errors.js';
 import { header, rawFields } from '../../src/http/head.js';
-import { problemReply } from '../../src/http/problem.js';
+import { clientProblem } from '../../src/http/problem.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { errorFields, loggable } from '../../src/log.js';
 import { pipeBody } from '../../src/server/send.js';
@@ -261,7 +261,7 @@ async function answerFailure(passed: PassedRequest, thrown: unknown): Promise<st
   }
   if (response.headersSent || response.destroyed) return breakOff(passed);
   const fault = faultOf(reason);
-  const { status, headers, body } = problemReply(fault);
+  const { status, headers, body } = clientProblem(fault);
   await answer(passed, status, headers, body.kind === 'bytes' ? body.bytes : undefined);
   return fault.code;
 }

@@ -9,11 +9,10 @@
 import type { Readable } from 'node:stream';
 import type { EpochMs } from '../../src/clock.js';
 import { Fault, unreachable } from '../../src/errors.js';
-import { CORS_HEADERS, GUARD_HEADERS } from '../../src/http/browser.js';
 import { evaluateConditions, type Validators } from '../../src/http/conditional.js';
 import { parseHttpDate } from '../../src/http/date.js';
 import { type MultipartPlan, multipartBody, multipartPlan } from '../../src/http/multipart.js';
-import { problemReply } from '../../src/http/problem.js';
+import { clientProblem } from '../../src/http/problem.js';
 import { type ByteSpan, contentRange, planRange, spanLength, unsatisfiedRange } from '../../src/http/range.js';
 import { type HeaderList, headerOf, NO_BODY, type Reply, type ReplyBody } from '../../src/http/reply.js';
 import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
@@ -362,20 +361,18 @@ function endingAt(headers: HeaderList, endsAt: EpochMs, now: EpochMs): HeaderLis
   return headers.map((line) => (line[0] === 'cache-control' ? ['cache-control', value] : line));
 }
 
-/** A refusal of the edge itself. A script in a browser may read it. */
+/** A refusal of the edge itself. */
 export function refusalReply(
   request: EdgeRequest,
   fault: Fault,
   cacheStatus: string | undefined,
   edgeName: string,
 ): Reply {
-  const reply = problemReply(fault);
+  const reply = clientProblem(fault);
   return {
     ...reply,
     headers: [
       ...reply.headers,
-      ...GUARD_HEADERS,
-      ...CORS_HEADERS,
       ['via', `1.1 ${edgeName}`],
       ...(cacheStatus === undefined ? [] : ([['cache-status', cacheStatus]] as const)),
       [REQUEST_ID, request.requestId],

@@ -5,7 +5,7 @@
  */
 import type { Clock } from '../../src/clock.js';
 import { Fault, faultOf } from '../../src/errors.js';
-import { problemReply } from '../../src/http/problem.js';
+import { clientProblem } from '../../src/http/problem.js';
 import type { Reply } from '../../src/http/reply.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Health } from '../../src/server/health.js';
@@ -62,7 +62,7 @@ export function answerTo(deps: ServerDeps, request: EdgeRequest, client: ClientS
 function malformed(request: EdgeRequest): Answer | undefined {
   if (request.target.startsWith('/') || (request.target === '*' && request.method === 'OPTIONS')) return undefined;
   const fault = new Fault('malformed', 'The request target is malformed.');
-  return { kind: 'reply', reply: problemReply(fault), outcome: 'refused', mediaId: null };
+  return { kind: 'reply', reply: clientProblem(fault), outcome: 'refused', mediaId: null };
 }
 
 /** The health of the edge itself. The origin has its own at the same paths. */
@@ -81,7 +81,7 @@ function ownAnswer(reply: Reply): Answer {
 export function failureReply(request: EdgeRequest, thrown: unknown, { log }: Pick<ServerDeps, 'log'>): Reply {
   const fault = faultOf(thrown);
   if (fault.side === 'self') log.error({ requestId: request.requestId, ...errorFields(thrown) }, 'a request failed');
-  const reply = problemReply(fault);
+  const reply = clientProblem(fault);
   return { ...reply, headers: [...reply.headers, [REQUEST_ID, request.requestId]] };
 }
 

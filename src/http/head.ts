@@ -8,8 +8,12 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { type HeaderList, headerOf } from './reply.js';
 
-/** RFC 9112 3.2: visible ASCII without `#`. A request target has no fragment. */
-export const TARGET = /^[\x21-\x22\x24-\x7e]+$/;
+/**
+ * RFC 9112 3.2 and RFC 3986: the characters of a URI without `#`, since a request
+ * target has no fragment. Brackets belong to a host, but clients send them in
+ * queries as they are.
+ */
+export const TARGET = /^[!$%&'()*+,\-./0-9:;=?@A-Z[\]_a-z~]+$/;
 
 /** RFC 9110 7.2: a host and perhaps a port. No user, no path, no list. */
 export const HOST = /^(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?$/;

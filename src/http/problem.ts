@@ -3,6 +3,7 @@
  * answer. It contains the table's texts and the public detail, nothing else.
  */
 import { FAULTS, type Fault } from '../errors.js';
+import { CORS_HEADERS, GUARD_HEADERS } from './browser.js';
 import type { HeaderList, Reply } from './reply.js';
 
 const CHALLENGE = 'Bearer realm="media"';
@@ -26,4 +27,10 @@ export function problemReply(fault: Fault): Reply {
     ...Object.entries(fault.headers),
   ];
   return { status: kind.status, headers, body: { kind: 'bytes', bytes: Buffer.from(JSON.stringify(document)) } };
+}
+
+/** The same on a listener for clients: a script in a browser may read it. */
+export function clientProblem(fault: Fault): Reply {
+  const reply = problemReply(fault);
+  return { ...reply, headers: [...reply.headers, ...GUARD_HEADERS, ...CORS_HEADERS] };
 }

@@ -2,6 +2,7 @@
  * Stands before the handlers of a node:http server: counts connections by
  * client, refuses requests whose head does not pass inspection, answers requests
  * that the parser could not read, and closes the connection after each refusal.
+ * The requests before a refused one get their answers first (RFC 9112 9.3.2).
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -9,7 +10,7 @@ import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import type { Clock } from '../clock.js';
 import { errorCode, Fault, type FaultCode } from '../errors.js';
-import { problemReply } from '../http/problem.js';
+import { formatHttpDate } from '../http/date.js';
 import type { Reply } from '../http/reply.js';
 import type { Metrics } from '../metrics.js';
 import { isHttp2 } from './http2.js';
@@ -19,9 +20,10 @@ import {
   type InspectionLimits,
   inspect,
   inspectHttp2,
-  type ParserError,
   parserFault,
 } from './hygiene.js';
+import { type BodyFraming, RequestLines } from './request-lines.js';
+import type { Turns, TurnsOfConnection } from './turns.js';
 
 export type GuardReason = HygieneReason | 'connections' | 'connect' | 'unreadable' | 'slow' | 'handshake' | 'flood';
 
@@ -33,6 +35,9 @@ export interface GuardOptions {
   /** Whether connections begin with a TLS handshake. No answer can be sent before it. */
   readonly encrypted: boolean;
   readonly clock: Clock;
+  readonly turns: Turns;
+  /** How a refusal looks on this listener. */
+  problem(fault: Fault): Reply;
   /** Is told why something was refused. */
   onRefused(reason: GuardReason): void;
 }
@@ -42,6 +47,8 @@ export interface Guard {
   admit(request: IncomingMessage, response: ServerResponse): boolean;
   /** Whether the connection was refused: what still arrives on it must not be read as requests. */
   hasRefused(socket: Duplex): boolean;
+  /** Must be called when node's parser begins to read a connection: request lines are checked as they were sent. */
+  watch(socket: Duplex): void;
 }
 
 /** Counts refusals by their reason. To be made once per process. */
@@ -58,20 +65,31 @@ export function countRefusals(metrics: Metrics): (reason: GuardReason) => void {
 const LINGER_MS = 1_000;
 
 export function guardServer(server: Server, options: GuardOptions): Guard {
-  const { limits, clock } = options;
+  const { limits, clock, turns } = options;
   const onRefused = (reason: GuardReason): void => options.onRefused(reason);
   const refused = new WeakSet<Duplex>();
-  const answering = new WeakMap<Duplex, ServerResponse>();
+  const lines = new WeakMap<Duplex, RequestLines>();
+  const replyOf = (code: FaultCode, detail: string, headers: Readonly<Record<string, string>> = {}): Reply =>
+    lastReply(options.problem(new Fault(code, detail, { headers })), clock);
 
+  /** Refuses what has no response object: answers on the bare connection and ends it. */
   function refuse(socket: Duplex, reply: Reply): void {
     refused.add(socket);
-    if (!socket.writable) {
+    afterWholeRequests(turns.of(socket), () => end(socket, reply));
+  }
+
+  function end(socket: Duplex, reply: Reply): void {
+    const { last } = turns.of(socket);
+    // The fault is in the body of this request. Once its answer has begun, no other can follow.
+    const answered = last !== undefined && !last.request.complete && last.response.headersSent;
+    if (!socket.writable || (answered && !last.response.writableEnded)) {
       socket.destroy();
       return;
     }
     const timer = clock.after(LINGER_MS, () => socket.destroy());
     socket.once('close', () => timer.cancel());
-    socket.end(rawReply(reply));
+    if (answered) socket.end();
+    else socket.end(rawReply(reply));
   }
 
   countClients(server, limits.connectionsPerClientMax, (socket) => {
@@ -81,9 +99,7 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
   });
   server.on('clientError', (error, socket) => {
     if (refused.has(socket)) return;
-    const code = errorCode(error);
-    // Once an answer has begun, no other can follow.
-    if (code === 'ECONNRESET' || answering.get(socket)?.headersSent === true) {
+    if (errorCode(error) === 'ECONNRESET') {
       socket.destroy();
       return;
     }
@@ -92,7 +108,8 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
       socket.destroy();
       return;
     }
-    const fault = parserFault(parserErrorOf(error));
+    const lineTooLong = (lines.get(socket)?.lineBytes ?? 0) >= limits.headersMaxBytes;
+    const fault = parserFault(errorCode(error), lineTooLong);
     onRefused(fault.code === 'request_timeout' ? 'slow' : 'unreadable');
     refuse(socket, replyOf(fault.code, fault.detail));
   });
@@ -119,13 +136,18 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
 
   return {
     hasRefused: (socket) => refused.has(socket),
+    watch(socket) {
+      const watched = new RequestLines();
+      lines.set(socket, watched);
+      socket.prependListener('data', (bytes: Buffer) => watched.push(bytes));
+    },
     admit(request, response) {
       if (isHttp2(request)) return admitHttp2(request, response);
       const { socket } = request;
       if (refused.has(socket)) return false;
-      answering.set(socket, response);
       const { method = '', url: target = '', httpVersion, rawHeaders } = request;
-      const seen = inspect({ method, target, httpVersion, rawHeaders }, limits);
+      const regularLine = lines.get(socket)?.next(framingOf(request));
+      const seen = inspect({ method, target, httpVersion, rawHeaders, regularLine }, limits);
       if (seen.kind === 'ok') {
         // RFC 9110 7.8: an upgrade may be ignored. The parser stops reading after one, so the connection ends with it.
         if (request.headers.upgrade !== undefined) response.shouldKeepAlive = false;
@@ -140,24 +162,29 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
   };
 }
 
+/** Calls `then` when all whole requests of a connection are answered, which may be at once. */
+function afterWholeRequests({ last, waiting }: TurnsOfConnection, then: () => void): void {
+  const whole = waiting.filter((response) => last?.request.complete === true || response !== last?.response);
+  const latest = whole.at(-1);
+  if (latest === undefined) then();
+  else latest.once('close', then);
+}
+
 function answer(response: ServerResponse, reply: Reply): void {
   response.writeHead(reply.status, reply.headers.flat());
   response.end(bytesOf(reply));
+}
+
+function framingOf({ headers }: IncomingMessage): BodyFraming {
+  if (headers['transfer-encoding'] !== undefined) return { kind: 'chunked' };
+  const length = headers['content-length'];
+  return length === undefined ? { kind: 'none' } : { kind: 'length', sizeBytes: Number(length) };
 }
 
 /** TLS failures come through the same event as requests that the parser refuses. */
 function isHandshakeFailure(error: Error, socket: Duplex): boolean {
   const code = errorCode(error) ?? '';
   return /^(?:ERR_SSL|ERR_TLS|EPROTO)/.test(code) || !(socket instanceof TLSSocket) || socket.getProtocol() === null;
-}
-
-function parserErrorOf(error: Error): ParserError {
-  const { rawPacket, bytesParsed } = error as Error & { readonly rawPacket?: unknown; readonly bytesParsed?: unknown };
-  return {
-    code: errorCode(error),
-    lastBytes: rawPacket instanceof Uint8Array ? rawPacket : undefined,
-    readBytes: typeof bytesParsed === 'number' ? bytesParsed : undefined,
-  };
 }
 
 function countClients(server: Server, max: number, onTooMany: (socket: Socket) => void): void {
@@ -180,10 +207,11 @@ function countClients(server: Server, max: number, onTooMany: (socket: Socket) =
   });
 }
 
-function replyOf(code: FaultCode, detail: string, headers: Readonly<Record<string, string>> = {}): Reply {
-  const reply = problemReply(new Fault(code, detail, { headers }));
-  const sizeBytes = bytesOf(reply).byteLength;
-  return { ...reply, headers: [...reply.headers, ['content-length', String(sizeBytes)], ['connection', 'close']] };
+/** Adds what the last answer of a connection says. RFC 9110 6.6.1: a refusal has a Date. */
+function lastReply(reply: Reply, clock: Clock): Reply {
+  const length = ['content-length', String(bytesOf(reply).byteLength)] as const;
+  const date = ['date', formatHttpDate(clock.now())] as const;
+  return { ...reply, headers: [...reply.headers, length, date, ['connection', 'close']] };
 }
 
 function bytesOf({ body }: Reply): Uint8Array {

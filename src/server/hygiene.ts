@@ -14,6 +14,8 @@ export const HYGIENE_REASONS = [
   'method',
   'target',
   'target_too_long',
+  'request_line',
+  'expectation',
   'host_missing',
   'host_repeated',
   'host_malformed',
@@ -41,6 +43,8 @@ export interface ReceivedHead {
   /** `1.1` */
   readonly httpVersion: string;
   readonly rawHeaders: readonly string[];
+  /** False: the request line was not written as RFC 9112 3 says, although the parser accepts it. */
+  readonly regularLine?: boolean | undefined;
 }
 
 export interface InspectionLimits {
@@ -58,6 +62,7 @@ export function inspect(head: ReceivedHead, limits: InspectionLimits): Inspectio
   if (httpVersion !== '1.1' && httpVersion !== '1.0') {
     return refused('version', 'http_version', 'This is an HTTP/1.1 server.');
   }
+  if (head.regularLine === false) return refused('request_line', 'malformed', 'The request line is malformed.');
   return inspectHead(head, limits);
 }
 
@@ -109,7 +114,10 @@ function isTarget(method: string, target: string): boolean {
  * Each has a bit, to note whether it was seen.
  */
 const ONCE: ReadonlyMap<string, number> = new Map(
-  ['host', 'authorization', 'content-length', 'content-type', 'transfer-encoding'].map((name, at) => [name, 1 << at]),
+  ['host', 'authorization', 'content-length', 'content-type', 'expect', 'transfer-encoding'].map((name, at) => [
+    name,
+    1 << at,
+  ]),
 );
 
 /** The lengths of those names: most fields are ruled out by their length alone. */
@@ -126,11 +134,10 @@ function inspectFields(rawHeaders: readonly string[], httpVersion: string): Insp
     if (bit === undefined) continue;
     if ((seen & bit) !== 0) return repeated(name);
     seen |= bit;
-    if (name === 'host') host = rawHeaders[at + 1];
-    else if (name === 'transfer-encoding') {
-      const coding = inspectCoding(rawHeaders[at + 1] ?? '', httpVersion);
-      if (coding.kind === 'refused') return coding;
-    }
+    const value = rawHeaders[at + 1] ?? '';
+    if (name === 'host') host = value;
+    const judged = inspectValue(name, value, httpVersion);
+    if (judged.kind === 'refused') return judged;
   }
   return inspectHost(host, httpVersion);
 }
@@ -139,6 +146,23 @@ function repeated(name: string): Inspection {
   return name === 'host'
     ? refused('host_repeated', 'malformed', 'There is more than one Host.')
     : refused('field_repeated', 'malformed', 'A field that may be sent once was sent twice.');
+}
+
+function inspectValue(name: string, value: string, httpVersion: string): Inspection {
+  switch (name) {
+    case 'transfer-encoding':
+      return inspectCoding(value, httpVersion);
+    case 'expect':
+      return inspectExpectation(value, httpVersion);
+    default:
+      return OK;
+  }
+}
+
+/** RFC 9110 10.1.1: 100-continue is the only expectation. One in HTTP/1.0 is ignored. */
+function inspectExpectation(value: string, httpVersion: string): Inspection {
+  if (httpVersion === '1.0' || value === '' || /^100-continue$/i.test(value)) return OK;
+  return refused('expectation', 'expectation_failed', 'The only expectation that can be met is 100-continue.');
 }
 
 /** RFC 9112 6.1: only chunked is supported. An empty value hides a body from some parsers, and HTTP/1.0 has no transfer coding. */
@@ -162,19 +186,17 @@ function refused(reason: HygieneReason, code: FaultCode, detail: string): Inspec
   return { kind: 'refused', reason, code, detail };
 }
 
-/** What node reports of bytes that its parser refused. */
-export interface ParserError {
-  readonly code: string | undefined;
-  /** The last piece that was received, and how much of it was read. */
-  readonly lastBytes: Uint8Array | undefined;
-  readonly readBytes: number | undefined;
-}
-
-/** The answer to the client that sent them. */
-export function parserFault(error: ParserError): { readonly code: FaultCode; readonly detail: string } {
-  switch (error.code) {
+/**
+ * The answer to bytes that node's parser refused, by node's error code.
+ * `lineTooLong`: the request line alone is longer than a head may be.
+ */
+export function parserFault(
+  code: string | undefined,
+  lineTooLong: boolean,
+): { readonly code: FaultCode; readonly detail: string } {
+  switch (code) {
     case 'HPE_HEADER_OVERFLOW':
-      return isRequestLine(error)
+      return lineTooLong
         ? { code: 'uri_too_long', detail: 'The request line is too long.' }
         : { code: 'headers_too_large', detail: 'The header fields are too large.' };
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
@@ -184,13 +206,6 @@ export function parserFault(error: ParserError): { readonly code: FaultCode; rea
     default:
       return { code: 'malformed', detail: 'The request is not HTTP/1.1.' };
   }
-}
-
-/** Whether only the beginning of a request line was read. */
-function isRequestLine({ lastBytes, readBytes }: ParserError): boolean {
-  if (lastBytes === undefined) return false;
-  const read = Buffer.from(lastBytes.buffer, lastBytes.byteOffset, Math.min(lastBytes.length, readBytes ?? Infinity));
-  return /^[A-Z]+ /.test(read.toString('latin1', 0, 32)) && !read.includes(0x0a);
 }
 
 /**

@@ -11,9 +11,12 @@ import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../clock.js';
 import { Fault } from '../errors.js';
+import { clientProblem } from '../http/problem.js';
+import type { Reply } from '../http/reply.js';
 import type { Log } from '../log.js';
 import { readCertificate, type TlsConfig } from './certificate.js';
 import { type Guard, type GuardReason, guardServer } from './guard.js';
+import { createHeadDeadlines, type HeadDeadlines } from './head-deadlines.js';
 import { isHttp2 } from './http2.js';
 import type { ListenLimits } from './limits.js';
 import { openSessions, type Sessions, type SessionsOptions } from './sessions.js';
@@ -31,6 +34,8 @@ export interface ListenOptions {
   onRequest(request: IncomingMessage, response: ServerResponse): void;
   /** For requests with `Expect: 100-continue`. Without it, 100 is sent and the request handled like any other. */
   onExpectation?(request: IncomingMessage, response: ServerResponse): void;
+  /** How refusals by the listener itself look. Without it, as on a listener for clients. */
+  readonly problem?: (fault: Fault) => Reply;
   /** Is told why the guard refused a request. */
   onRefused?(reason: GuardReason): void;
   /** Reads HTTP/1.1 connections before node's parser does. */
@@ -50,8 +55,11 @@ export interface FirstConnection {
   readonly socket: Socket;
   /** The request did not arrive in time: answers 408 and ends the connection. */
   tooSlow(): void;
-  /** From now on node's parser reads the connection, beginning with these bytes that were received already. */
-  handOver(received: Buffer): void;
+  /**
+   * From now on node's parser reads the connection, beginning with these bytes that were received already. `headDueMs`:
+   * when a head that is not complete must be, by the monotonic clock.
+   */
+  handOver(received: Buffer, headDueMs?: number): void;
 }
 
 export interface Listener {
@@ -88,14 +96,17 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     options.log.debug({ reason }, 'the guard refused a request');
     options.onRefused?.(reason);
   };
+  const turns = createTurns();
   const guard = guardServer(server, {
     limits,
+    turns,
+    problem: options.problem ?? clientProblem,
     encrypted: opened.kind === 'tls',
     clock: options.clock,
     onRefused,
   });
   const openResponses = new Set<ServerResponse>();
-  const takesTurn = createTurns();
+  const heads = createHeadDeadlines(server, options.clock);
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     track(request, response);
     if (guard.admit(request, response)) options.onRequest(request, response);
@@ -110,9 +121,10 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     response.writeContinue();
     options.onRequest(request, response);
   };
-  server.on('request', onRequest).on('checkContinue', onExpectation);
+  // The guard refuses every other expectation.
+  server.on('request', onRequest).on('checkContinue', onExpectation).on('checkExpectation', onRequest);
   const firstReader = options.firstReader?.(limits, options.clock);
-  const speakHttp1 = readFirst(opened, guard, firstReader);
+  const speakHttp1 = readFirst(opened, guard, heads, firstReader);
   const sessions =
     opened.kind === 'tls'
       ? offerHttp2(opened.server, opened.tls, speakHttp1, {
@@ -135,7 +147,10 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     // Requests that still arrive on an open connection are answered, and then the connection ends.
     if (closing !== undefined) response.shouldKeepAlive = false;
     openResponses.add(response);
-    if (!isHttp2(request)) takesTurn(request.socket, response);
+    if (!isHttp2(request)) {
+      turns.add(request, response);
+      heads.met(request.socket);
+    }
     response.once('close', () => {
       openResponses.delete(response);
       // The head may have promised to keep the connection before closing began.
@@ -195,35 +210,42 @@ function openServer(tls: TlsConfig | undefined, options: ServerOptions & { reado
 }
 
 /** Returns what to do with an HTTP/1.1 connection: the first reader takes it, if there is one, otherwise node's parser. */
-function readFirst(opened: Opened, guard: Guard, first: FirstReader | undefined): (socket: Socket) => void {
+function readFirst(
+  opened: Opened,
+  guard: Guard,
+  heads: HeadDeadlines,
+  first: FirstReader | undefined,
+): (socket: Socket) => void {
   const server: Server = opened.server;
   const event = opened.kind === 'tls' ? 'secureConnection' : 'connection';
   const [parse] = server.listeners(event) as ((socket: Socket) => void)[];
   if (parse === undefined) throw new Error(`node:http does not listen to ${event}`);
-  const speak = (socket: Socket): void => parse.call(server, socket);
-  if (first === undefined) return speak;
+  const speak = (socket: Socket): void => {
+    parse.call(server, socket);
+    guard.watch(socket);
+  };
   const take = (socket: Socket): void => {
-    if (guard.hasRefused(socket)) speak(socket);
-    else first.take(firstConnection(server, socket, speak));
+    if (first === undefined || guard.hasRefused(socket)) speak(socket);
+    else first.take(firstConnection(socket, heads, speak));
   };
   // The guard counts connections with an earlier listener of the same event.
   if (opened.kind === 'plain') server.off(event, parse).on(event, take);
   return take;
 }
 
-function firstConnection(server: Server, socket: Socket, speak: (socket: Socket) => void): FirstConnection {
+function firstConnection(socket: Socket, heads: HeadDeadlines, speak: (socket: Socket) => void): FirstConnection {
   return {
     socket,
     tooSlow() {
       // It has no other listener any more, and may be reset while it lingers.
       socket.on('error', () => undefined);
-      const error = Object.assign(new Error('the request did not come in time'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' });
-      server.emit('clientError', error, socket);
+      heads.missed(socket);
     },
-    handOver(received) {
+    handOver(received, headDueMs) {
       socket.pause();
       if (received.length > 0) socket.unshift(received);
       speak(socket);
+      if (headDueMs !== undefined) heads.set(socket, headDueMs);
       socket.resume();
     },
   };

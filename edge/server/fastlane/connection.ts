@@ -55,8 +55,10 @@ export class Connection {
   #answered = 0;
   #paused = false;
   #removeOutgoing: (() => void) | undefined;
-  /** The instant, by the monotonic clock, at which the next request must be complete. */
+  /** The instant, by the monotonic clock, at which the next head must have begun or, once it has, must be complete. */
   #dueMs: number;
+  /** Whether the next head has begun, so that its deadline is set once. The first one begins with the connection. */
+  #headBegan = true;
 
   constructor(lane: Lane, raw: FirstConnection) {
     this.#lane = lane;
@@ -113,21 +115,28 @@ export class Connection {
 
   /** Answers the requests that have been received, until one is incomplete or an answer takes time. */
   #serve(): void {
-    const { limits, clock } = this.#lane;
+    const { limits } = this.#lane;
     while (this.#request === undefined && this.#received !== '' && this.#raw.socket.writable) {
       const read = readHead(this.#received, limits, this.#fields);
       switch (read.kind) {
         case 'incomplete':
-          if (this.#answered > 0) this.#dueMs = clock.monotonicMs() + limits.headersWithinMs;
+          this.#beginHead();
           return;
         case 'unusual':
-          this.#handOver(this.#received);
+          this.#beginHead();
+          this.#handOver(this.#received, this.#dueMs);
           return;
         case 'plain':
           this.#fields = read.fields;
           this.#begin(read);
       }
     }
+  }
+
+  #beginHead(): void {
+    if (this.#headBegan) return;
+    this.#headBegan = true;
+    this.#dueMs = this.#lane.clock.monotonicMs() + this.#lane.limits.headersWithinMs;
   }
 
   #begin(head: PlainHead): void {
@@ -297,6 +306,7 @@ export class Connection {
     this.#removeOutgoing?.();
     this.#removeOutgoing = undefined;
     this.#dueMs = nowMs + limits.idleMs;
+    this.#headBegan = false;
     request.end();
     const { outcome, status, sentBytes } = request;
     account(deps, request, { outcome, status, sentBytes, complete, tookMs: nowMs - request.startedMs });
@@ -326,10 +336,10 @@ export class Connection {
     this.#raw.socket.resume();
   }
 
-  #handOver(received: string): void {
+  #handOver(received: string, headDueMs?: number): void {
     this.#received = '';
     this.#detach();
-    this.#raw.handOver(Buffer.from(received, 'latin1'));
+    this.#raw.handOver(Buffer.from(received, 'latin1'), headDueMs);
   }
 
   /** Stops listening to the socket: somebody else reads it from now on. */

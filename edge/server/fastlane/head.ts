@@ -37,6 +37,8 @@ const UNUSUAL: HeadRead = { kind: 'unusual' };
 const VERSION = ' HTTP/1.1';
 const LINE_END = '\r\n';
 const HEAD_END = '\r\n\r\n';
+/** Node's parser refuses such a head as soon as it sees this (RFC 9112 2.2), so its end need not come. */
+const BARE_LINE_FEED = /[^\r]\n/;
 
 /**
  * `text` is what was received, one character for each byte (latin-1). `before`
@@ -48,7 +50,7 @@ export function readHead(text: string, limits: InspectionLimits, before: Fields 
   if (method === undefined) return isBeginningOfMethod(text) ? INCOMPLETE : UNUSUAL;
   const end = text.indexOf(HEAD_END);
   const length = end + HEAD_END.length;
-  if (end < 0) return text.length > limits.headersMaxBytes ? UNUSUAL : INCOMPLETE;
+  if (end < 0) return text.length > limits.headersMaxBytes || BARE_LINE_FEED.test(text) ? UNUSUAL : INCOMPLETE;
   if (length > limits.headersMaxBytes) return UNUSUAL;
   const lineEnd = text.indexOf(LINE_END);
   if (!text.startsWith(VERSION, lineEnd - VERSION.length)) return UNUSUAL;

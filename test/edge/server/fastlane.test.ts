@@ -124,7 +124,7 @@ void t.test('a head is plain, unusual or incomplete', async (t) => {
   const kind = (given: string): string => readHead(given, LIMITS, undefined).kind;
   const plain = [
     get('/'),
-    get('/a?b=c&d="<{|}>', 'Accept: image/webp,*/*;q=0.8', 'X-Empty:', 'X-Tab:\ta\t'),
+    get("/a?b=c&d=!$'()*+;[]@~%7C", 'Accept: image/webp,*/*;q=0.8', 'X-Empty:', 'X-Tab:\ta\t'),
     head('HEAD /a HTTP/1.1', 'hOST: [::1]:80', 'Connection: Keep-Alive'),
     get('/', 'Authorization: Bearer abc', 'Range: bytes=0-1', 'If-None-Match: "x", "y"'),
     `${get('/')}GET`,
@@ -138,6 +138,9 @@ void t.test('a head is plain, unusual or incomplete', async (t) => {
     head('GET http://a/ HTTP/1.1', 'Host: a'),
     head('GET / HTTP/1.1'),
     head('GET /  HTTP/1.1', 'Host: a'),
+    ...'\\|{}^"<>`#'.split('').map((character) => get(`/a?b=${character}`)),
+    'GET / HTTP/1.1\n',
+    'GET / HTTP/1.1\r\nHost: a\nX',
     head('GET /caf\xe9 HTTP/1.1', 'Host: a'),
     get('/', 'Content-Length: 0'),
     get('/', 'Transfer-Encoding: chunked'),

@@ -8,6 +8,15 @@ const chunked = (body: string): string => `${post(CHUNKED)}${body}`;
 
 export type Malformed = readonly [what: string, bytes: string, status: number];
 
+/** Lines that end in a line feed alone (RFC 9112 2.2). Each is refused as soon as it is there, without waiting for a head's end. */
+export const BARE_LINE_FEEDS: readonly Malformed[] = [
+  ['bare line feeds', 'GET / HTTP/1.1\nHost: a\n\n', 400],
+  ['bare line feeds in an upload', 'POST / HTTP/1.1\nHost: a\nContent-Length: 3\n\nabc', 400],
+  ['a bare line feed behind the request line', 'GET / HTTP/1.1\nHost: a\r\n', 400],
+  ['a bare line feed behind a field', 'GET / HTTP/1.1\r\nHost: a\nX: y\r\n', 400],
+  ['a bare line feed at the end of the head', 'GET / HTTP/1.1\r\nHost: a\r\n\n', 400],
+];
+
 /** Malformed in the head. */
 export const MALFORMED_HEADS: readonly Malformed[] = [
   // The host (RFC 9112 3.2)
@@ -25,6 +34,16 @@ export const MALFORMED_HEADS: readonly Malformed[] = [
   ['a tab in the target', head('GET /a\tb HTTP/1.1', HOST), 400],
   ['a user in the target', head('GET http://u@a/ HTTP/1.1', HOST), 400],
   ['tabs for spaces', head('GET\t/\tHTTP/1.1', HOST), 400],
+  ['two spaces before the target', head('GET  / HTTP/1.1', HOST), 400],
+  ['two spaces behind the target', head('GET /  HTTP/1.1', HOST), 400],
+  ['many spaces', head('GET     /a     HTTP/1.1', HOST), 400],
+  ['two spaces before an upload', `${head('POST  / HTTP/1.1', HOST, 'Content-Length: 3')}abc`, 400],
+  ['a space behind the version', head('GET / HTTP/1.1 ', HOST), 400],
+  ['a space before the method', head(' GET / HTTP/1.1', HOST), 400],
+  ...'\\|{}^"<>`'
+    .split('')
+    .map((character) => [`${character} in the target`, head(`GET /a${character}b HTTP/1.1`, HOST), 400] as const),
+  ['{} in the query', head('GET /a?b={c} HTTP/1.1', HOST), 400],
   ['two request targets', head('GET / HTTP/1.1 /x HTTP/1.1', HOST), 400],
   ['HTTP/2.0 in the request line', head('GET / HTTP/2.0', HOST), 505],
   ['HTTP/0.9', 'GET /\r\n\r\n', 505],
@@ -41,7 +60,7 @@ export const MALFORMED_HEADS: readonly Malformed[] = [
   ['a space before the colon', head('GET / HTTP/1.1', 'Host : a'), 400],
   ['a line without a colon', head('GET / HTTP/1.1', HOST, 'X'), 400],
   ['a field without a name', head('GET / HTTP/1.1', HOST, ': x'), 400],
-  ['bare line feeds', 'GET / HTTP/1.1\nHost: a\n\n', 400],
+  ...BARE_LINE_FEEDS,
   ['a bare carriage return', head('GET / HTTP/1.1', HOST, 'X: a\rb'), 400],
   ['a line feed in a value', head('GET / HTTP/1.1', HOST, 'X: a\nTransfer-Encoding: chunked'), 400],
   ['a control character', head('GET / HTTP/1.1', HOST, 'X: a\x00b'), 400],
@@ -69,6 +88,10 @@ export const MALFORMED_HEADS: readonly Malformed[] = [
   ['an empty length', post('Content-Length:'), 400],
   ['a length with a space', post('Content-Length: 0 0'), 400],
   ['a length over 64 bits', post('Content-Length: 18446744073709551616'), 400],
+  // Expectations (RFC 9110 10.1.1)
+  ['an unknown expectation', `${post('Expect: 200-ok', 'Content-Length: 3')}abc`, 417],
+  ['an unknown expectation of a GET', head('GET / HTTP/1.1', HOST, 'Expect: the-unexpected'), 417],
+  ['two expectations', post('Expect: 100-continue, 200-ok', 'Content-Length: 3'), 417],
   // Over a limit
   ['an overlong target', head(`GET /${'x'.repeat(600)} HTTP/1.1`, HOST), 414],
   ['an endless target', `GET /${'x'.repeat(4_000)}`, 414],

@@ -1,5 +1,6 @@
-/** TCP connections byte by byte, for what an HTTP library does not send or does not show. */
+/** TCP and TLS connections byte by byte, for what an HTTP library does not send or does not show. */
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 
 export interface RawConnection {
   /** Everything received so far, as latin-1. */
@@ -27,11 +28,20 @@ export function requestHead(
   return `${method} ${target} HTTP/1.1\r\n${lines.join('')}\r\n`;
 }
 
-export async function connectRaw(port: number): Promise<RawConnection> {
-  const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+export interface RawTls {
+  /** The certificate that is trusted. */
+  readonly ca: string;
+  /** `http/1.1` or `h2`. */
+  readonly protocol: string;
+}
+
+export async function connectRaw(port: number, tls?: RawTls): Promise<RawConnection> {
+  const where = { port, host: '127.0.0.1', noDelay: true };
+  const socket =
+    tls === undefined ? connect(where) : connectTls({ ...where, ca: tls.ca, ALPNProtocols: [tls.protocol] });
   const raw = rawOf(socket);
   await new Promise<void>((resolve, reject) => {
-    socket.once('connect', resolve).once('error', reject);
+    socket.once(tls === undefined ? 'connect' : 'secureConnect', resolve).once('error', reject);
   });
   return raw;
 }

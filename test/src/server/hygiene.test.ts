@@ -5,7 +5,7 @@ import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../../src/clock.js';
 import type { GuardReason } from '../../../src/server/guard.js';
-import { clientNetwork, inspect, parserFault } from '../../../src/server/hygiene.js';
+import { clientNetwork, inspect } from '../../../src/server/hygiene.js';
 import { type ListenLimits, limitsSection } from '../../../src/server/limits.js';
 import { listen } from '../../../src/server/listen.js';
 import { configured, testDeps } from '../../kit/deps.js';
@@ -29,7 +29,14 @@ const verdictOf = (method: string, target: string, rawHeaders: readonly string[]
 void t.test('targets are in origin form, or absolute with a host and without a user', async (t) => {
   const table: readonly (readonly [target: string, host: string, verdict: string])[] = [
     ['/', 'a', 'ok'],
-    ['/a?b=c&d="<{|}>', 'a', 'ok'],
+    ["/a?b=c&d=!$'()*+,;[]@~%7C", 'a', 'ok'],
+    ...'\\|{}^"<>`'
+      .split('')
+      .flatMap((character) => [
+        [`/a${character}b`, 'a', 'target'] as const,
+        [`/a?${character}`, 'a', 'target'] as const,
+        [`http://a/${character}`, 'a', 'target'] as const,
+      ]),
     ['/%00%zz//../', 'a', 'ok'],
     [`/${'x'.repeat(299)}`, 'a', 'ok'],
     [`/${'x'.repeat(300)}`, 'a', 'target_too_long'],
@@ -104,6 +111,12 @@ void t.test('fields that must not repeat are refused twice, and unknown transfer
     [['Content-Type', 'a/b', 'Content-Type', 'c/d'], 'field_repeated'],
     [['Transfer-Encoding', 'chunked', 'Transfer-Encoding', 'chunked'], 'field_repeated'],
     [['Accept', 'a', 'Accept', 'b', 'Range', 'a', 'Range', 'b'], 'ok'],
+    [['Expect', '100-continue'], 'ok'],
+    [['expect', '100-Continue'], 'ok'],
+    [['Expect', ''], 'ok'],
+    [['Expect', '200-ok'], 'expectation'],
+    [['Expect', '100-continue, 200-ok'], 'expectation'],
+    [['Expect', '100-continue', 'Expect', '100-continue'], 'field_repeated'],
     [['X', 'host', 'Y', 'host'], 'ok'],
     [['Transfer-Encoding', 'chunked'], 'ok'],
     [['transfer-encoding', 'Chunked'], 'ok'],
@@ -117,11 +130,12 @@ void t.test('fields that must not repeat are refused twice, and unknown transfer
   for (const [fields, verdict] of table)
     t.equal(verdictOf('POST', '/', ['Host', 'a', ...fields]), verdict, fields.slice(0, 4).join(' '));
   t.equal(verdictOf('POST', '/', ['Host', 'a', 'Transfer-Encoding', 'chunked'], '1.0'), 'transfer_coding');
+  t.equal(verdictOf('POST', '/', ['Host', 'a', 'Expect', '200-ok'], '1.0'), 'ok', 'HTTP/1.0 has no expectations');
   for (const version of ['0.9', '2.0', '1.2', '3.0'])
     t.equal(verdictOf('GET', '/', ['Host', 'a'], version), 'version', version);
 });
 
-void t.test('no head makes the inspection throw or take long', async (t) => {
+void t.test('no head makes the inspection throw or take long', async () => {
   const text = fc.string({ unit: 'binary-ascii', maxLength: 400 });
   fc.assert(
     fc.property(text, text, fc.array(text, { maxLength: 50 }), text, (method, target, raw, version) => {
@@ -129,12 +143,6 @@ void t.test('no head makes the inspection throw or take long', async (t) => {
       inspect({ method, target, httpVersion: '1.1', rawHeaders: ['Host', target, ...raw] }, LIMITS);
     }),
   );
-  const overflow = (text: string, readBytes = text.length): string =>
-    parserFault({ code: 'HPE_HEADER_OVERFLOW', lastBytes: Buffer.from(text), readBytes }).code;
-  t.equal(overflow('GET /aaaa'), 'uri_too_long');
-  t.equal(overflow('GET /aaaa HTTP/1.1\r\n', 5), 'uri_too_long');
-  t.equal(overflow('GET / HTTP/1.1\r\nX: aaaa'), 'headers_too_large');
-  t.equal(overflow('aaaaaaaa'), 'headers_too_large', 'in the middle of something');
 });
 
 void t.test('connections are counted by IPv4 address and by IPv6 network', async (t) => {
