@@ -9,7 +9,7 @@ import { blobsFaults, blobsSection } from './blobs/config.js';
 import { downloadSection } from './download-config.js';
 import { journalSection } from './edges/journal-stream.js';
 import { uploadSection } from './ingest/config.js';
-import { resumableSection } from './ingest/resumable-uploads.js';
+import { resumableSection } from './ingest/resumable/resumable-uploads.js';
 import { scanFaults } from './ingest/scan.js';
 import { metaSection } from './meta/config.js';
 import { quotaSection } from './quota.js';

@@ -27,7 +27,7 @@ import { createUseReports } from './edges/use-reports.js';
 import { createHealth } from './health.js';
 import { createAdmissions } from './ingest/admit.js';
 import { openRescan } from './ingest/rescan.js';
-import { openResumableUploads } from './ingest/resumable-uploads.js';
+import { openResumableUploads } from './ingest/resumable/resumable-uploads.js';
 import { createScanner } from './ingest/scan.js';
 import { createLiveSettings, LIVE_PATHS, type LiveSettings } from './live-settings.js';
 import { openMetaStore } from './meta/lmdb.js';

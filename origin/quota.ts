@@ -36,8 +36,11 @@ export interface Reservation {
 }
 
 export interface Quotas {
-  /** `sizeBytes`: the announced size, or null if there is none. */
-  reserve(owner: string, sizeBytes: number | null): Promise<QuotaOutcome>;
+  /**
+   * `sizeBytes`: the announced size, or null if there is none. `files`: 0 for a partial upload, which becomes a file only
+   * together with others.
+   */
+  reserve(owner: string, sizeBytes: number | null, files?: 0 | 1): Promise<QuotaOutcome>;
   /** Time until the period ends, for the Retry-After of a refusal by the commit. */
   retryAfterMs(): number;
 }
@@ -53,34 +56,34 @@ export function createQuotas(config: QuotaConfig, store: Pick<MetaStore, 'usage'
     return periodStart(now, config.periodMs) + config.periodMs - now;
   }
 
-  function take(owner: string, bytes: number): () => void {
+  function take(owner: string, bytes: number, files: 0 | 1): () => void {
     const reserved = underWay.get(owner) ?? { bytes: 0, files: 0 };
     underWay.set(owner, reserved);
     reserved.bytes += bytes;
-    reserved.files += 1;
+    reserved.files += files;
     let released = false;
     return () => {
       if (released) return;
       released = true;
       reserved.bytes -= bytes;
-      reserved.files -= 1;
-      if (reserved.files === 0) underWay.delete(owner);
+      reserved.files -= files;
+      if (reserved.files === 0 && reserved.bytes === 0) underWay.delete(owner);
     };
   }
 
   return {
     retryAfterMs,
-    async reserve(owner, sizeBytes) {
+    async reserve(owner, sizeBytes, files = 1) {
       if (!limited) return { kind: 'reserved', reservation: { quota: undefined, release: () => undefined } };
       const quota: UploadQuota = { periodStartAt: periodStart(clock.now(), config.periodMs), bytesMax, filesMax };
       const bytes = sizeBytes ?? 0;
       const others = underWay.get(owner) ?? { bytes: 0, files: 0 };
       // Counted before the store is read, so that a second upload sees it.
       const seen = { ...others };
-      const release = take(owner, bytes);
+      const release = take(owner, bytes, files);
       try {
         const usage = await store.usage(owner, quota.periodStartAt);
-        if (fits(usage, quota, seen.bytes + bytes, seen.files + 1)) {
+        if (fits(usage, quota, seen.bytes + bytes, Math.max(1, seen.files + files))) {
           return { kind: 'reserved', reservation: { quota, release } };
         }
       } catch (thrown) {

@@ -1,7 +1,7 @@
 /**
- * Resumable uploads (tus 1.0.0): authorize > lock > admit > tus > ingest > reply.
- * A complete upload takes the same way as every other (ingest.ts), with the
- * owner, the options and the quota of its creation.
+ * Resumable uploads (tus 1.0.0): authorize > protocol > lock > admit > append >
+ * ingest > reply. A complete upload takes the same way as every other (ingest.ts),
+ * with the owner, the options and the quota of its creation.
  *
  * Promises: to anyone but its owner an upload does not exist; one request at a
  * time changes it. A newer HEAD or DELETE stops a PATCH whose body is still
@@ -9,29 +9,51 @@
  * server has not noticed; a newer PATCH is refused with 409. An upload that has
  * all its bytes but could not be finished (a crash, a storage failure) is
  * finished by the next HEAD. A refusal of the content ends the upload.
+ *
+ * A final upload is joined from partial ones within its POST. They have become
+ * the same media then: their bytes are gone, and the same POST again, by a client
+ * that lost the answer, gets the same final upload.
  */
-import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { Caller } from '../src/access/grant.js';
 import { FAULTS, Fault, faultOf } from '../src/errors.js';
 import { preflightReply } from '../src/http/browser.js';
-import { wholeNumber } from '../src/http/head.js';
-import { headerOf, type Reply } from '../src/http/reply.js';
+import { emptyReply, type HeaderList, headerOf, type Reply } from '../src/http/reply.js';
 import { Releases, unlessKept } from '../src/lifecycle.js';
-import { essenceOf } from '../src/media/types.js';
 import { requireUploader } from './authorize.js';
-import { ingest, type NewUpload } from './ingest/ingest.js';
+import { tooLarge } from './ingest/admit.js';
+import { type Ingested, ingest, type NewUpload } from './ingest/ingest.js';
+import { pacedChunks } from './ingest/paced-body.js';
 import {
-  beginUpload,
+  declaredTypeIn,
+  newUpload,
   optionsIn,
+  ownPartial,
   ownUpload,
+  type PartialUpload,
   type ResumableConfig,
   type ResumableUploads,
   requireRoom,
-} from './ingest/resumable-uploads.js';
-import { TUS_VERSION, type TusFinish, type TusMethod, tusCapabilities } from './ingest/tus.js';
-import { noSuchUpload, type UnfinishedUpload } from './ingest/unfinished-uploads.js';
+} from './ingest/resumable/resumable-uploads.js';
+import {
+  type Appending,
+  beyond,
+  type Creation,
+  isComplete,
+  lengthFields,
+  methodOf,
+  notPartial,
+  partialIdsIn,
+  readAppending,
+  readCreation,
+  requireVersion,
+  stateFields,
+  TUS_VERSION,
+  tusCapabilities,
+  UPLOADS_PATH,
+} from './ingest/resumable/tus.js';
+import type { UnfinishedUpload, UploadRole } from './ingest/resumable/upload-record.js';
 import { mediaPath } from './media-json.js';
 import type { OriginRequest } from './server/request.js';
 import { ingestedReply, reserveQuota, type UploadDeps } from './upload.js';
@@ -47,44 +69,29 @@ export function resumableOptions(deps: ResumableDeps, methods: readonly string[]
   return { ...preflight, headers: [...preflight.headers, ...tusCapabilities(deps.config.upload.sizeMaxBytes)] };
 }
 
-/** POST: begins an upload, perhaps with its first bytes. */
+/** POST: begins an upload, perhaps with its first bytes, or joins partial uploads. */
 export function createResumable(deps: ResumableDeps, request: OriginRequest): Promise<Reply> {
   return withTusVersion(async () => {
-    const { uploads, locks, tus } = deps.resumable;
     const caller = await requireUploader(deps.gate, request);
-    requireRoom(uploads, caller, deps.config);
-    const lengthBytes = declaredLength(request);
-    request.meter.admitUpload(request.body.sizeBytes);
-    const taken = new Releases();
-    try {
-      const { quota } = taken.add(await reserveQuota(deps, caller, lengthBytes));
-      taken.add(await deps.admissions.admit({ sizeBytes: lengthBytes, form: false }));
-      const id = randomBytes(16).toString('hex');
-      const { signal } = taken.add(await locks.take(id, 'refuse', request.signal));
-      // After a failure no client knows the id, so nobody could continue the upload.
-      const record = taken.add(unlessKept(() => uploads.drop(id)));
-      const reply = await tus.handle({
-        method: 'POST',
-        id,
-        request,
-        signal,
-        begin: (upload) => beginUpload({ ...upload, id, owner: caller.subject }, deps.config, deps.clock.now()),
-        finish: () => finish(deps, { id, request, quota, json: true }),
-      });
-      record.keep();
-      return withUploadHeaders(deps, id, reply);
-    } finally {
-      await taken.release();
-    }
+    requireVersion(request);
+    if (methodOf(request) !== 'POST') throw unknownMethod('POST, OPTIONS');
+    const creation = readCreation(request, deps.config.upload.sizeMaxBytes);
+    return creation.kind === 'final'
+      ? await join(deps, caller, request, creation)
+      : await begin(deps, caller, request, creation);
   });
 }
 
-/** HEAD, PATCH and DELETE, also as POST with X-HTTP-Method-Override (tus 1.0.0). */
+/** HEAD, PATCH and DELETE, also as POST with X-HTTP-Method-Override. */
 export function continueResumable(deps: ResumableDeps, request: OriginRequest, id: string): Promise<Reply> {
   return withTusVersion(async () => {
     const { uploads, locks } = deps.resumable;
     const caller = await requireUploader(deps.gate, request);
+    requireVersion(request);
     const method = methodOf(request);
+    if (method !== 'HEAD' && method !== 'PATCH' && method !== 'DELETE') {
+      throw unknownMethod('HEAD, PATCH, DELETE, OPTIONS');
+    }
     ownUpload(uploads, caller, id, deps.clock.now());
     const taken = new Releases();
     try {
@@ -110,124 +117,265 @@ interface LockedUpload {
   readonly upload: UnfinishedUpload;
   readonly caller: Caller;
   readonly request: OriginRequest;
+  /** Ends the reading of the body: the client is gone, or a newer request interrupts this one. */
   readonly signal: AbortSignal;
   /** Released at the end of the request. */
   readonly taken: Releases;
 }
 
-async function head(deps: ResumableDeps, { upload, caller, request, signal, taken }: LockedUpload): Promise<Reply> {
-  const { uploads, tus } = deps.resumable;
-  const { id, mediaId, sizeBytes } = upload;
-  if (mediaId === null && sizeBytes !== null && (await uploads.offset(upload)) === sizeBytes) {
-    const { quota } = taken.add(await reserveQuota(deps, caller, sizeBytes));
-    await finish(deps, { id, request, quota, json: false });
+async function begin(
+  deps: ResumableDeps,
+  caller: Caller,
+  request: OriginRequest,
+  creation: Extract<Creation, { kind: 'whole' | 'partial' }>,
+): Promise<Reply> {
+  const { uploads, locks } = deps.resumable;
+  const { sizeBytes, metadata, kind, first } = creation;
+  const role: UploadRole = kind === 'partial' ? { kind, finalId: null } : { kind };
+  const upload = newUpload({ owner: caller.subject, sizeBytes, metadata, role }, deps.config, deps.clock.now());
+  request.meter.admitUpload(request.body.sizeBytes);
+  const taken = new Releases();
+  try {
+    const { quota } = taken.add(await reserveQuota(deps, caller, sizeBytes, filesOf(role)));
+    // A partial upload may be empty: a client that cuts a file into equal parts need not look at its length.
+    if (kind === 'whole' || sizeBytes !== 0) taken.add(await deps.admissions.admit({ sizeBytes, form: false }));
+    const { signal } = taken.add(await locks.take(upload.id, 'refuse', request.signal));
+    // After a failure no client knows the id, so nobody could continue the upload.
+    const record = taken.add(unlessKept(() => uploads.drop(upload.id)));
+    requireRoom(uploads, caller, deps.config);
+    await uploads.create(upload);
+    const begun = { upload, offset: 0 };
+    const progress = first === undefined ? begun : await receive(deps, begun, first, { request, signal, quota });
+    record.keep();
+    return createdReply(progress);
+  } finally {
+    await taken.release();
   }
-  return withUploadHeaders(deps, id, await tus.handle({ method: 'HEAD', id, request, signal }));
+}
+
+/** Concatenation. */
+async function join(
+  deps: ResumableDeps,
+  caller: Caller,
+  request: OriginRequest,
+  { partialIds, concat, metadata }: Extract<Creation, { kind: 'final' }>,
+): Promise<Reply> {
+  const { locks } = deps.resumable;
+  const fields = { owner: caller.subject, metadata, role: { kind: 'final', concat } } as const;
+  // Before a lock is taken: it would interrupt a PATCH of an upload that is not complete, or not the caller's.
+  const { sizeBytes } = await completePartials(deps, caller, partialIds);
+  const upload = newUpload({ ...fields, sizeBytes }, deps.config, deps.clock.now());
+  const taken = new Releases();
+  try {
+    // In the same order for every request, so that no two wait for each other.
+    for (const id of partialIds.toSorted()) taken.add(await locks.take(id, 'interrupt', request.signal));
+    const { partials } = await completePartials(deps, caller, partialIds);
+    const earlier = joinedBefore(deps, partials, partialIds);
+    if (earlier !== undefined) return createdReply({ upload: earlier, offset: sizeBytes });
+    const { quota } = taken.add(await reserveQuota(deps, caller, sizeBytes));
+    taken.add(await deps.admissions.admit({ sizeBytes, form: false }));
+    return createdReply(await finish(deps, upload, partials, { request, quota }));
+  } finally {
+    await taken.release();
+  }
+}
+
+async function completePartials(
+  deps: ResumableDeps,
+  caller: Caller,
+  ids: readonly string[],
+): Promise<{ readonly partials: readonly PartialUpload[]; readonly sizeBytes: number }> {
+  const { uploads } = deps.resumable;
+  const partials = ids.map((id) => ownPartial(uploads, caller, id, deps.clock.now()));
+  let sizeBytes = 0;
+  for (const partial of partials) {
+    const offset = await uploads.offset(partial);
+    if (!isComplete(partial, offset)) throw notPartial();
+    sizeBytes += offset;
+  }
+  const { sizeMaxBytes } = deps.config.upload;
+  if (sizeBytes > sizeMaxBytes) throw tooLarge(sizeMaxBytes);
+  return { partials, sizeBytes };
+}
+
+/** The final upload that was made of the same partial ones. Throws a Fault if some of them were used otherwise. */
+function joinedBefore(
+  { resumable }: ResumableDeps,
+  partials: readonly PartialUpload[],
+  ids: readonly string[],
+): UnfinishedUpload | undefined {
+  const finalId = partials.find(({ mediaId }) => mediaId !== null)?.role.finalId;
+  if (finalId === undefined) return undefined;
+  const final = finalId === null ? undefined : resumable.uploads.find(finalId);
+  if (final?.role.kind !== 'final' || !isDeepStrictEqual(partialIdsIn(final.role.concat), ids)) throw notPartial();
+  return final;
+}
+
+async function head(deps: ResumableDeps, { upload, caller, request, taken }: LockedUpload): Promise<Reply> {
+  const offset = await deps.resumable.uploads.offset(upload);
+  let progress: Progress = { upload, offset };
+  if (mayFinish(progress)) {
+    const { quota } = taken.add(await reserveQuota(deps, caller, offset));
+    progress = await finish(deps, upload, [], { request, quota });
+  }
+  return emptyReply(200, [...fieldsOf(progress), ...lengthFields(progress.upload)]);
 }
 
 async function append(deps: ResumableDeps, { upload, caller, request, signal, taken }: LockedUpload): Promise<Reply> {
-  const { id } = upload;
-  if (upload.mediaId !== null) throw finished(upload.mediaId);
-  if (essenceOf(request.header('content-type') ?? '') !== 'application/offset+octet-stream') {
-    // tus 1.0.0, PATCH: 415.
-    throw new Fault('type_refused', 'A PATCH has the Content-Type application/offset+octet-stream.');
-  }
+  // tus 1.0.0, Concatenation: 403.
+  if (upload.role.kind === 'final') throw new Fault('forbidden', 'A final upload cannot be changed.');
+  const offset = await deps.resumable.uploads.offset(upload);
+  if (upload.mediaId !== null) throw finished(upload.mediaId, offset);
   const { sizeBytes: bodyBytes } = request.body;
+  const appending = readAppending(request, upload, offset, deps.config.upload.sizeMaxBytes);
   request.meter.admitUpload(bodyBytes);
-  const { quota } = taken.add(await reserveQuota(deps, caller, upload.sizeBytes));
+  const { quota } = taken.add(await reserveQuota(deps, caller, upload.sizeBytes, filesOf(upload.role)));
   // A PATCH without bytes may still declare the length or finish a complete upload.
   if (bodyBytes !== 0) taken.add(await deps.admissions.admit({ sizeBytes: bodyBytes, form: false }));
+  const progress = await receive(deps, { upload, offset }, appending, { request, signal, quota });
   const json = /\bapplication\/json\b/i.test(request.header('accept') ?? '');
-  const reply = await deps.resumable.tus.handle({
-    method: 'PATCH',
-    id,
-    request,
-    signal,
-    finish: () => finish(deps, { id, request, quota, json }),
-  });
-  return withUploadHeaders(deps, id, reply);
+  // tus 1.0.0 answers PATCH with 204. With a body it must be 200.
+  return json && progress.media !== undefined
+    ? describingReply(200, fieldsOf(progress), progress.media)
+    : emptyReply(204, fieldsOf(progress));
 }
 
-async function terminate(deps: ResumableDeps, { upload, request, signal }: LockedUpload): Promise<Reply> {
-  if (upload.mediaId !== null) throw finished(upload.mediaId);
-  const reply = await deps.resumable.tus.handle({ method: 'DELETE', id: upload.id, request, signal });
-  deps.resumable.endings.add(1, { ending: 'terminated' });
-  return reply;
+async function terminate(deps: ResumableDeps, { upload }: LockedUpload): Promise<Reply> {
+  const { uploads, endings } = deps.resumable;
+  if (upload.mediaId !== null) throw finished(upload.mediaId, await uploads.offset(upload));
+  await uploads.drop(upload.id);
+  endings.add(1, { ending: 'terminated' });
+  return emptyReply(204, [
+    ['tus-resumable', TUS_VERSION],
+    ['cache-control', 'no-store'],
+  ]);
+}
+
+/** An upload after a request. */
+interface Progress {
+  readonly upload: UnfinishedUpload;
+  readonly offset: number;
+  /** If the request has finished it: the reply that POST of media would send. */
+  readonly media?: Reply;
 }
 
 interface Finishing {
-  readonly id: string;
   readonly request: OriginRequest;
   readonly quota: NewUpload['quota'];
-  /** Whether the reply has the body that POST of media sends. */
-  readonly json: boolean;
 }
 
-/** Ingests a complete upload. It is kept after a failure that may not happen again, and dropped after any other. */
-async function finish(deps: ResumableDeps, { id, request, quota, json }: Finishing): Promise<TusFinish> {
+/** How many files of a quota the upload becomes. */
+function filesOf({ kind }: UploadRole): 0 | 1 {
+  return kind === 'partial' ? 0 : 1;
+}
+
+/** A partial upload waits for the final one. */
+function mayFinish({ upload, offset }: Progress): boolean {
+  return upload.mediaId === null && upload.role.kind !== 'partial' && isComplete(upload, offset);
+}
+
+/** Appends the body of a request, and finishes the upload if it is complete then. */
+async function receive(
+  deps: ResumableDeps,
+  { upload, offset }: Progress,
+  { sizeBytes, roomBytes, checksum }: Appending,
+  receiving: Finishing & { readonly signal: AbortSignal },
+): Promise<Progress> {
+  const { uploads } = deps.resumable;
+  const { upload: config } = deps.config;
+  const declared = { ...upload, sizeBytes };
+  if (sizeBytes !== upload.sizeBytes) await uploads.change(declared);
+  const end = await uploads.append(upload.id, {
+    source: pacedChunks(receiving.request, config, deps.clock, receiving.signal),
+    offset,
+    sizeMaxBytes: roomBytes,
+    beyond: () => beyond(sizeBytes, config.sizeMaxBytes),
+    checksum,
+  });
+  const progress = { upload: declared, offset: end };
+  return mayFinish(progress) ? await finish(deps, declared, [], receiving) : progress;
+}
+
+/**
+ * Ingests a complete upload, or the partial ones that a final upload is made of. They are kept after a failure that may
+ * not happen again, and dropped after any other.
+ */
+async function finish(
+  deps: ResumableDeps,
+  upload: UnfinishedUpload,
+  partials: readonly PartialUpload[],
+  finishing: Finishing,
+): Promise<Progress> {
   const { uploads, endings } = deps.resumable;
-  const upload = uploads.find(id);
-  if (upload === undefined) throw noSuchUpload();
-  const path = join(deps.blobs.stageFolder, `upload-${randomBytes(16).toString('hex')}`);
+  const { request } = finishing;
+  const ids = (partials.length === 0 ? [upload] : partials).map(({ id }) => id);
   try {
-    const ingested = await ingest(
-      deps,
-      {
-        staged: await uploads.stageAs(id, path),
-        declaredType: upload.metadata['filetype'] ?? undefined,
-        owner: upload.owner,
-        options: optionsIn(upload),
-        quota,
-      },
-      request.signal,
-    );
+    const ingested = await ingestStaged(deps, upload, ids, finishing);
     const mediaId = ingested.media.record.id;
-    await uploads.finish(upload, mediaId, deps.clock.now() + deps.config.resumable.finishedKeepMs);
+    const ended = { mediaId, expiresAt: deps.clock.now() + deps.config.resumable.finishedKeepMs };
+    const done = { ...upload, ...ended };
+    await uploads.finish(done);
+    for (const partial of partials) {
+      await uploads.finish({ ...partial, ...ended, role: { kind: 'partial', finalId: upload.id } });
+    }
     endings.add(1, { ending: 'finished' });
-    const { body, headers } = ingestedReply(deps, request, ingested);
-    const etag = headerOf(headers, 'etag');
-    return {
-      headers: { 'media-location': mediaPath(mediaId), ...(etag !== undefined && { etag }) },
-      body: json && body.kind === 'bytes' ? Buffer.from(body.bytes).toString() : undefined,
-    };
+    endings.add(partials.length, { ending: 'joined' });
+    return { upload: done, offset: upload.sizeBytes ?? 0, media: ingestedReply(deps, request, ingested) };
   } catch (thrown) {
     // A client that left can come back and continue.
     if (!request.signal.aborted && !FAULTS[faultOf(thrown).code].retryable) {
-      await uploads.drop(id);
-      endings.add(1, { ending: 'refused' });
+      for (const id of ids) await uploads.drop(id);
+      endings.add(ids.length, { ending: 'refused' });
     }
     throw thrown;
+  }
+}
+
+async function ingestStaged(
+  deps: ResumableDeps,
+  upload: UnfinishedUpload,
+  ids: readonly string[],
+  { request, quota }: Finishing,
+): Promise<Ingested> {
+  const { signal } = request;
+  const { sizeMaxBytes } = deps.config.upload;
+  const staged = await deps.resumable.uploads.stage(ids, { sizeMaxBytes, sync: deps.blobs.kind === 'local', signal });
+  try {
+    const declaredType = declaredTypeIn(upload);
+    const options = optionsIn(upload);
+    return await ingest(deps, { staged, declaredType, owner: upload.owner, options, quota }, signal);
   } finally {
-    await rm(path, { force: true });
+    await rm(staged.path, { force: true });
   }
 }
 
-function finished(mediaId: string): Fault {
-  return new Fault('conflict', 'The upload is finished.', { headers: { 'media-location': mediaPath(mediaId) } });
+function finished(mediaId: string, offset: number): Fault {
+  const headers = { 'media-location': mediaPath(mediaId), 'upload-offset': String(offset) };
+  return new Fault('conflict', 'The upload is finished.', { headers });
 }
 
-/** Null if the length is deferred or malformed; tus refuses the latter. */
-function declaredLength(request: OriginRequest): number | null {
-  return wholeNumber(request.header('upload-length')) ?? null;
+function unknownMethod(allow: string): Fault {
+  return new Fault('method_not_allowed', `The path knows ${allow}.`, { headers: { allow } });
 }
 
-function methodOf(request: OriginRequest): Extract<TusMethod, 'HEAD' | 'PATCH' | 'DELETE'> {
-  const method = request.method === 'POST' ? request.header('x-http-method-override') : request.method;
-  if (method === 'HEAD' || method === 'PATCH' || method === 'DELETE') return method;
-  const allow = 'HEAD, PATCH, DELETE, OPTIONS';
-  throw new Fault('method_not_allowed', `The path knows ${allow}.`, { headers: { allow } });
+function createdReply(progress: Progress): Reply {
+  const fields: HeaderList = [['location', `${UPLOADS_PATH}/${progress.upload.id}`], ...fieldsOf(progress)];
+  return progress.media === undefined ? emptyReply(201, fields) : describingReply(201, fields, progress.media);
 }
 
-/** Adds when an unfinished upload expires, or which media a finished one has become. */
-function withUploadHeaders({ resumable }: ResumableDeps, id: string, reply: Reply): Reply {
-  const upload = resumable.uploads.find(id);
-  if (upload === undefined) return reply;
-  if (upload.mediaId === null) {
-    const expires = new Date(upload.expiresAt).toUTCString();
-    return { ...reply, headers: [...reply.headers, ['upload-expires', expires]] };
-  }
-  if (headerOf(reply.headers, 'media-location') !== undefined) return reply;
-  return { ...reply, headers: [...reply.headers, ['media-location', mediaPath(upload.mediaId)]] };
+function fieldsOf({ upload, offset, media }: Progress): HeaderList {
+  const etag = media === undefined ? undefined : headerOf(media.headers, 'etag');
+  return [
+    ...stateFields(upload, offset),
+    ...(upload.mediaId === null ? [] : ([['media-location', mediaPath(upload.mediaId)]] as const)),
+    ...(etag === undefined ? [] : ([['etag', etag]] as const)),
+  ];
+}
+
+/** With the description of the media as its body. */
+function describingReply(status: number, fields: HeaderList, { headers, body }: Reply): Reply {
+  const type = headerOf(headers, 'content-type') ?? 'application/json';
+  return { status, headers: [['content-type', type], ...fields], body };
 }
 
 /** tus 1.0.0: every response names the version, refusals too. */

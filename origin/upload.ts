@@ -77,13 +77,14 @@ export async function upload(deps: UploadDeps, request: OriginRequest, query: Up
   }
 }
 
-/** `sizeBytes`: what the client announces, or null. The caller releases the reservation. */
+/** As Quotas.reserve, which the caller releases; throws a Fault if it is refused. */
 export async function reserveQuota(
   { quotas }: Pick<UploadDeps, 'quotas'>,
   caller: Caller,
   sizeBytes: number | null,
+  files: 0 | 1 = 1,
 ): Promise<Reservation> {
-  const outcome = await quotas.reserve(caller.subject, sizeBytes);
+  const outcome = await quotas.reserve(caller.subject, sizeBytes, files);
   if (outcome.kind === 'reserved') return outcome.reservation;
   throw overQuota(outcome.retryAfterMs);
 }

@@ -204,7 +204,8 @@ function resumableRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
     route({
       methods: ['POST'],
       pattern: '/v1/uploads',
-      summary: 'Begins a resumable upload (tus 1.0.0), perhaps with its first bytes.',
+      summary:
+        'Begins a resumable upload (tus 1.0.0), perhaps with its first bytes, or joins partial uploads (Upload-Concat).',
       audience: 'token',
       path: none,
       query: none,
@@ -215,6 +216,7 @@ function resumableRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
           help: 'Begun, at Location. With Media-Location it is also finished and has become that media.',
           content: MEDIA_JSON,
         },
+        refusal(405, 'method_not_allowed'),
         refusal(412, 'precondition_failed'),
         ...chunkRefusals(),
       ],

@@ -113,6 +113,12 @@ void t.test('a quota is checked before the body arrives, and counts uploads that
   t.equal(await kind('ada', null), 'reserved', 'an upload of unknown length is admitted while there is space');
   t.equal(await kind('ada', 1), 'reserved');
   t.equal(await kind('ada', 1), 'refused', 'three files are the limit');
+  used.set('kim', { bytes: 0, files: 3 });
+  t.equal((await quotas.reserve('kim', 1, 0)).kind, 'refused', 'bytes that could not become a file neither');
+  const partial = await quotas.reserve('fay', 600, 0);
+  t.equal(await kind('fay', 401), 'refused', 'bytes of partial uploads count');
+  for (let file = 0; file < 3; file += 1) t.equal(await kind('fay', 1), 'reserved', 'but not as files');
+  if (partial.kind === 'reserved') partial.reservation.release();
   used.set('eve', { bytes: 1_000, files: 1 });
   t.equal(await kind('eve', null), 'refused');
 

@@ -1,27 +1,24 @@
 /**
- * What resumable uploads share: the unfinished uploads, their locks, the tus
- * library, and the sweeper that removes expired ones. Also the rules for who may
- * begin one and who may continue it.
+ * What resumable uploads share: the unfinished uploads, their locks, and the
+ * sweeper that removes expired ones. Also the rules for who may begin one and who
+ * may continue it.
  */
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import type { Caller } from '../../src/access/grant.js';
-import type { Clock } from '../../src/clock.js';
-import { duration, integer, section, type ValueOf } from '../../src/config/field.js';
-import { Fault } from '../../src/errors.js';
-import { bugFields, type Log } from '../../src/log.js';
-import { essenceOf } from '../../src/media/types.js';
-import type { CounterOf, Metrics } from '../../src/metrics.js';
-import type { UploadConfig } from './config.js';
-import { readOptions, requireLifetime, type UploadOptions } from './options.js';
-import { createTus, type Tus } from './tus.js';
-import {
-  noSuchUpload,
-  openUnfinishedUploads,
-  type UnfinishedUpload,
-  type UnfinishedUploads,
-  UPLOAD_ID,
-} from './unfinished-uploads.js';
+import type { Caller } from '../../../src/access/grant.js';
+import type { Clock } from '../../../src/clock.js';
+import { duration, integer, section, type ValueOf } from '../../../src/config/field.js';
+import { Fault } from '../../../src/errors.js';
+import { bugFields, type Log } from '../../../src/log.js';
+import { essenceOf } from '../../../src/media/types.js';
+import type { CounterOf, Metrics } from '../../../src/metrics.js';
+import type { UploadConfig } from '../config.js';
+import { readOptions, requireLifetime, type UploadOptions } from '../options.js';
+import { metadataValues } from './metadata.js';
+import { notPartial } from './tus.js';
+import { openUnfinishedUploads, type UnfinishedUploads } from './unfinished-uploads.js';
 import { createUploadLocks, type UploadLocks } from './upload-locks.js';
+import { type UnfinishedUpload, UPLOAD_ID } from './upload-record.js';
 
 export const resumableSection = section(
   'Resumable uploads (tus). Their size, rate and number at once are limited by `upload`.',
@@ -70,7 +67,6 @@ export interface ResumableUploadsDeps {
 export interface ResumableUploads {
   readonly uploads: UnfinishedUploads;
   readonly locks: UploadLocks;
-  readonly tus: Tus;
   readonly endings: CounterOf<'ending'>;
   close(): Promise<void>;
 }
@@ -79,7 +75,7 @@ export interface ResumableUploads {
 const FOLDER = 'resumable';
 
 export async function openResumableUploads(deps: ResumableUploadsDeps): Promise<ResumableUploads> {
-  const { config, clock, metrics } = deps;
+  const { clock, metrics } = deps;
   const uploads = await openUnfinishedUploads(join(deps.stageFolder, FOLDER));
   const locks = createUploadLocks();
   const endings = metrics.counter('resumable_uploads_ended_total', 'Resumable uploads that ended, by how.', ['ending']);
@@ -89,7 +85,6 @@ export async function openResumableUploads(deps: ResumableUploadsDeps): Promise<
     uploads,
     locks,
     endings,
-    tus: createTus({ uploads, config: config.upload, clock }),
     close: sweepRegularly(deps, async () => {
       for (const upload of uploads.all()) {
         if (upload.expiresAt > clock.now() || locks.isLocked(upload.id)) continue;
@@ -132,31 +127,46 @@ export function requireRoom(uploads: UnfinishedUploads, caller: Caller, config: 
 /** The upload, if it is the caller's. To everyone else it does not exist. */
 export function ownUpload(uploads: UnfinishedUploads, caller: Caller, id: string, now: number): UnfinishedUpload {
   const upload = UPLOAD_ID.test(id) ? uploads.find(id) : undefined;
-  if (upload?.owner !== caller.subject) throw noSuchUpload();
+  if (upload?.owner !== caller.subject) throw new Fault('not_found', 'There is no such upload.');
   if (upload.expiresAt <= now) throw new Fault('expired', 'The upload has expired.');
   return upload;
 }
 
-/** The metadata stays in memory as long as the upload exists. */
-const METADATA_MAX_CHARACTERS = 4_096;
+export type PartialUpload = UnfinishedUpload & { readonly role: { readonly kind: 'partial' } };
+
+/** The same for the parts of a final upload. */
+export function ownPartial(uploads: UnfinishedUploads, caller: Caller, id: string, now: number): PartialUpload {
+  const upload = uploads.find(id);
+  if (upload === undefined || upload.owner !== caller.subject || upload.expiresAt <= now || !isPartial(upload)) {
+    throw notPartial();
+  }
+  return upload;
+}
+
+function isPartial(upload: UnfinishedUpload): upload is PartialUpload {
+  return upload.role.kind === 'partial';
+}
 
 /** The record of an upload that begins. Throws a Fault for metadata that would be refused at its end. */
-export function beginUpload(
-  upload: Pick<UnfinishedUpload, 'id' | 'owner' | 'sizeBytes' | 'metadata'>,
+export function newUpload(
+  upload: Pick<UnfinishedUpload, 'owner' | 'sizeBytes' | 'metadata' | 'role'>,
   config: Configs,
   now: number,
 ): UnfinishedUpload {
-  if (JSON.stringify(upload.metadata).length > METADATA_MAX_CHARACTERS) {
-    throw new Fault('malformed', `Upload-Metadata has at most ${METADATA_MAX_CHARACTERS} characters.`);
-  }
+  const filetype = declaredTypeIn(upload);
   requireLifetime(optionsIn(upload), config.upload);
-  const filetype = upload.metadata['filetype'] ?? '';
-  if (filetype !== '' && essenceOf(filetype) === undefined) throw new Fault('malformed', 'filetype is no media type.');
-  return { ...upload, expiresAt: now + config.resumable.expiresAfterMs, mediaId: null };
+  if (filetype !== undefined && essenceOf(filetype) === undefined) {
+    throw new Fault('malformed', 'filetype is no media type.');
+  }
+  const id = randomBytes(16).toString('hex');
+  return { ...upload, id, expiresAt: now + config.resumable.expiresAfterMs, mediaId: null };
 }
 
-/** A key without a value counts as not given. */
 export function optionsIn({ metadata }: Pick<UnfinishedUpload, 'metadata'>): UploadOptions {
-  const given = Object.entries(metadata).flatMap(([key, value]) => (value === null ? [] : [[key, value] as const]));
-  return readOptions(new Map(given));
+  return readOptions(metadataValues(metadata));
+}
+
+/** Undefined if the metadata name no type. */
+export function declaredTypeIn({ metadata }: Pick<UnfinishedUpload, 'metadata'>): string | undefined {
+  return metadataValues(metadata).get('filetype');
 }

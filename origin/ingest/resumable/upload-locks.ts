@@ -4,8 +4,8 @@
  * request that reads a body can be interrupted by a newer one; a request that is
  * finishing its upload is waited for.
  */
-import { withSignal } from '../../src/abort.js';
-import { Fault } from '../../src/errors.js';
+import { withSignal } from '../../../src/abort.js';
+import { Fault } from '../../../src/errors.js';
 
 export interface UploadLock {
   /** Aborts with the signal of the request, or when a newer request interrupts it. */
@@ -34,6 +34,8 @@ export function createUploadLocks(): UploadLocks {
         lock.interrupted.abort(new Fault('conflict', 'A newer request took over the upload.'));
         await withSignal(lock.released, signal);
       }
+      // The client may have left meanwhile, and asked elsewhere how much has arrived: nothing may change after that.
+      signal.throwIfAborted();
       const interrupted = new AbortController();
       let announce: () => void = () => undefined;
       const released = new Promise<void>((resolve) => {

@@ -1,55 +1,36 @@
 /** Resumable uploads, by hand and by tus-js-client through an edge over a connection that breaks. */
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { Upload, type UploadOptions } from 'tus-js-client';
-import { startEdge } from '../../kit/edge/media-edge.js';
-import { connectRaw, requestHead } from '../../kit/http/raw.js';
-import { openRelay } from '../../kit/http/relay.js';
-import { type HttpResponse, json, member, sendRequest } from '../../kit/http/request.js';
-import { largePng, png } from '../../kit/media.js';
-import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
+import { startEdge } from '../../../kit/edge/media-edge.js';
+import { connectRaw, requestHead } from '../../../kit/http/raw.js';
+import { openRelay } from '../../../kit/http/relay.js';
+import { type HttpResponse, json, member, sendRequest } from '../../../kit/http/request.js';
+import { largePng, png } from '../../../kit/media.js';
+import { startOrigin } from '../../../kit/origin/origin.js';
+import {
+  base64,
+  begin,
+  checksum,
+  code,
+  create,
+  fileOf,
+  filesOf,
+  folderOf,
+  head,
+  metadata,
+  offsetOf,
+  PATCH,
+  patch,
+  remove,
+  TUS,
+} from '../../../kit/origin/tus-requests.js';
+import { untilAsync } from '../../../kit/until.js';
 
 const STILL = { thumbs: { enabled: false, video: { enabled: false } } };
-const TUS = { 'tus-resumable': '1.0.0' };
-const PATCH = { ...TUS, 'content-type': 'application/offset+octet-stream' };
 const DAY_MS = 86_400_000;
-
-type Fields = Readonly<Record<string, string>>;
-
-const base64 = (text: string): string => Buffer.from(text).toString('base64');
-const metadata = (fields: Fields): Fields => ({
-  'upload-metadata': Object.entries(fields)
-    .map(([key, value]) => `${key} ${base64(value)}`)
-    .join(','),
-});
-const checksum = (algorithm: 'sha1' | 'sha256', bytes: Uint8Array): Fields => ({
-  'upload-checksum': `${algorithm} ${createHash(algorithm).update(bytes).digest('base64')}`,
-});
-const code = (answer: HttpResponse): string => `${answer.status} ${String(json(answer)['code'])}`;
-
-async function begin(origin: TestOrigin, sizeBytes: number, fields: Fields = {}): Promise<string> {
-  const answer = await origin.as('alice', '/v1/uploads', {
-    method: 'POST',
-    headers: { ...TUS, 'upload-length': String(sizeBytes), ...fields },
-  });
-  if (answer.status !== 201) throw new Error(`${answer.status}: ${answer.bytes.toString()}`);
-  return answer.headers.location ?? '';
-}
-
-const patch = (origin: TestOrigin, path: string, offset: number, body: Uint8Array, fields: Fields = {}) =>
-  origin.as('alice', path, {
-    method: 'PATCH',
-    headers: { ...PATCH, 'upload-offset': String(offset), ...fields },
-    body,
-  });
-const head = (origin: TestOrigin, path: string, subject = 'alice') =>
-  origin.as(subject, path, { method: 'HEAD', headers: TUS });
-const offsetOf = async (origin: TestOrigin, path: string): Promise<number> =>
-  Number((await head(origin, path)).headers['upload-offset']);
-const folderOf = (origin: TestOrigin): string => join(origin.folder, 'stage', 'resumable');
 
 void t.test('resumable uploads', async (t) => {
   const origin = await startOrigin(t.testdir(), {
@@ -65,7 +46,8 @@ void t.test('resumable uploads', async (t) => {
       t.equal(status, 204);
       t.match(headers, {
         'tus-version': '1.0.0',
-        'tus-extension': 'creation,creation-with-upload,creation-defer-length,termination,expiration,checksum',
+        'tus-extension':
+          'creation,creation-with-upload,creation-defer-length,termination,expiration,checksum,concatenation',
         'tus-max-size': '1000000',
         'tus-checksum-algorithm': 'sha256,sha1',
         'access-control-allow-headers': /Upload-Checksum.*Upload-Offset/,
@@ -111,16 +93,13 @@ void t.test('resumable uploads', async (t) => {
     t.match(media.headers['content-disposition'], /gr%C3%BC%C3%9Fe\.png/);
     t.equal(media.headers['sunset'], new Date(origin.clock.now() + 3_600_000).toUTCString());
     t.match((await head(origin, path)).headers, { 'upload-offset': '50000', 'media-location': location });
-    t.notOk(existsSync(join(folderOf(origin), path.slice(-32))), 'its bytes are stored only once');
+    t.notOk(existsSync(fileOf(origin, path)), 'its bytes are stored only once');
   });
 
   await t.test('an upload may come whole with its creation, and Accept asks for its description', async (t) => {
     const bytes = png(2);
-    const once = await origin.as('alice', '/v1/uploads', {
-      method: 'POST',
-      headers: { ...PATCH, 'upload-length': String(bytes.length), ...checksum('sha256', bytes) },
-      body: bytes,
-    });
+    const fields = { 'upload-length': String(bytes.length), ...checksum('sha256', bytes) };
+    const once = await create(origin, fields, bytes);
     t.equal(once.status, 201);
     t.match(json(once), { mime: 'image/png', size: bytes.length, duplicate: false, public: false });
     t.equal(once.headers['media-location'], `/v1/media/${member(once, 'id')}`);
@@ -133,10 +112,7 @@ void t.test('resumable uploads', async (t) => {
 
   await t.test('the length may be given later, and other methods may be sent as POST', async (t) => {
     const bytes = png(3);
-    const created = await origin.as('alice', '/v1/uploads', {
-      method: 'POST',
-      headers: { ...TUS, 'upload-defer-length': '1' },
-    });
+    const created = await create(origin, { 'upload-defer-length': '1' });
     const path = created.headers.location ?? '';
     t.equal((await head(origin, path)).headers['upload-defer-length'], '1');
     t.equal((await patch(origin, path, 0, bytes.subarray(0, 10))).status, 204);
@@ -163,8 +139,19 @@ void t.test('resumable uploads', async (t) => {
     t.equal(code(wrong), '460 checksum_mismatch');
     t.equal(wrong.headers['tus-resumable'], '1.0.0');
     t.equal(await offsetOf(origin, path), 8);
-    for (const field of ['md5 AAAA', 'sha256 AAAA', 'sha256', `sha1 ${base64('x'.repeat(20))} more`]) {
-      t.equal(code(await patch(origin, path, 8, bytes.subarray(8), { 'upload-checksum': field })), '400 malformed');
+    const table = [
+      ['md5 AAAA', '400 malformed'],
+      ['sha256', '400 malformed'],
+      ['sha1 not-base64', '400 malformed'],
+      [`sha1 ${base64('x'.repeat(20))} more`, '400 malformed'],
+      ['sha256 AAAA', '460 checksum_mismatch'],
+      [
+        checksum('sha1', bytes.subarray(8))['upload-checksum']?.replace('sha1', 'sha256') ?? '',
+        '460 checksum_mismatch',
+      ],
+    ] as const;
+    for (const [field, outcome] of table) {
+      t.equal(code(await patch(origin, path, 8, bytes.subarray(8), { 'upload-checksum': field })), outcome, field);
     }
     t.equal(await offsetOf(origin, path), 8);
     const right = await patch(origin, path, 8, bytes.subarray(8), checksum('sha256', bytes.subarray(8)));
@@ -178,63 +165,60 @@ void t.test('resumable uploads', async (t) => {
   await t.test('malformed and impossible requests are refused', async (t) => {
     const bytes = png(5);
     const path = await begin(origin, bytes.length);
-    const before = new Set((await readdir(folderOf(origin))).map((name) => name.slice(0, 32)));
-    const post = (headers: Fields, body?: Uint8Array) =>
-      origin.as('alice', '/v1/uploads', { method: 'POST', headers, ...(body !== undefined && { body }) });
+    const before = await filesOf(origin);
     const oneMore = Buffer.concat([bytes, Buffer.from('x')]);
-    const table: readonly (readonly [outcome: string, why: string, answer: () => Promise<HttpResponse>])[] = [
-      ['413 too_large', 'a length beyond the limit', () => post({ ...TUS, 'upload-length': '1000001' })],
+    const chunked = { 'transfer-encoding': 'chunked' };
+    const nine = { 'upload-length': '9' };
+    type Row = readonly [outcome: string, why: string, answer: () => Promise<HttpResponse>];
+    const table: readonly Row[] = [
+      ['413 too_large', 'a length beyond the limit', () => create(origin, { 'upload-length': '1000001' })],
+      ['413 too_large', 'a length beyond all numbers', () => create(origin, { 'upload-length': '9'.repeat(400) })],
       ['413 too_large', 'a body beyond the end', () => patch(origin, path, 0, oneMore)],
-      [
-        '413 too_large',
-        'the same without a length',
-        () => patch(origin, path, 0, oneMore, { 'transfer-encoding': 'chunked' }),
-      ],
-      ['400 empty', 'a length of 0', () => post({ ...TUS, 'upload-length': '0' })],
-      ['400 malformed', 'no length', () => post(TUS)],
-      ['400 malformed', 'a malformed length', () => post({ ...TUS, 'upload-length': '1e3' })],
-      ['400 malformed', 'malformed metadata', () => post({ ...TUS, 'upload-length': '9', 'upload-metadata': 'a b c' })],
-      [
-        '400 malformed',
-        'a malformed option',
-        () => post({ ...TUS, 'upload-length': '9', ...metadata({ public: 'perhaps' }) }),
-      ],
-      [
-        '400 malformed',
-        'too long metadata',
-        () => post({ ...TUS, 'upload-length': '9', ...metadata({ note: 'x'.repeat(5_000) }) }),
-      ],
+      ['413 too_large', 'the same without a length', () => patch(origin, path, 0, oneMore, chunked)],
+      ['400 empty', 'a length of 0', () => create(origin, { 'upload-length': '0' })],
+      ['400 malformed', 'no length', () => create(origin, {})],
+      ['400 malformed', 'malformed metadata', () => create(origin, { ...nine, 'upload-metadata': 'a b c' })],
+      ['400 malformed', 'a malformed option', () => create(origin, { ...nine, ...metadata({ public: 'perhaps' }) })],
+      ['400 malformed', 'long metadata', () => create(origin, { ...nine, ...metadata({ note: 'x'.repeat(5_000) }) })],
+      ['400 malformed', 'a malformed type', () => create(origin, { ...nine, ...metadata({ filetype: 'no type' }) })],
       [
         '460 checksum_mismatch',
         'a first body that does not match its checksum',
-        () => post({ ...PATCH, 'upload-length': '99', ...checksum('sha1', Buffer.from('x')) }, bytes.subarray(0, 50)),
+        () => create(origin, { 'upload-length': '99', ...checksum('sha1', Buffer.from('x')) }, bytes.subarray(0, 50)),
       ],
-      [
-        '400 malformed',
-        'a malformed type',
-        () => post({ ...TUS, 'upload-length': '9', ...metadata({ filetype: 'no type' }) }),
-      ],
-      ['400 malformed', 'concatenation', () => post({ ...TUS, 'upload-length': '9', 'upload-concat': 'partial' })],
-      ['412 precondition_failed', 'no version', () => post({ 'upload-length': '9' })],
-      ['412 precondition_failed', 'another version', () => post({ 'upload-length': '9', 'tus-resumable': '0.2.2' })],
-      ['409 conflict', 'another offset', () => patch(origin, path, 3, bytes.subarray(3))],
       [
         '415 type_refused',
-        'another content type',
-        () => patch(origin, path, 0, bytes, { 'content-type': 'image/png' }),
+        'a first body of another type',
+        () => create(origin, { 'upload-length': '9', 'content-type': 'image/png' }, Buffer.alloc(9)),
       ],
+      ['413 too_large', 'a first body beyond the end', () => create(origin, nine, bytes)],
+      ['412 precondition_failed', 'no version', () => create(origin, { ...nine, 'tus-resumable': '' })],
+      ['412 precondition_failed', 'another version', () => create(origin, { ...nine, 'tus-resumable': '0.2.2' })],
+      ['405 method_not_allowed', 'another method', () => create(origin, { 'x-http-method-override': 'DELETE' })],
+      ['409 conflict', 'another offset', () => patch(origin, path, 3, bytes.subarray(3))],
+      ['400 malformed', 'no offset', () => patch(origin, path, 0, bytes, { 'upload-offset': '' })],
+      ['400 malformed', 'another length', () => patch(origin, path, 0, bytes, nine)],
+      ['415 type_refused', 'another type', () => patch(origin, path, 0, bytes, { 'content-type': 'image/png' })],
     ];
     for (const [outcome, why, answer] of table) {
       const given = await answer();
       t.equal(code(given), outcome, why);
       if (why === 'a body beyond the end')
         t.equal(member(given, 'detail'), 'The body goes beyond the end of the upload.');
+      if (why === 'another offset') t.equal(given.headers['upload-offset'], '0', 'and is told the right one');
+      if (given.status === 412) t.equal(given.headers['tus-version'], '1.0.0');
       t.equal(given.headers['tus-resumable'], '1.0.0', why);
     }
     t.equal(await offsetOf(origin, path), 0, 'nothing was stored');
-    const ids = new Set((await readdir(folderOf(origin))).map((name) => name.slice(0, 32)));
-    t.same(ids, before, 'no upload was created');
-    t.equal((await origin.as('alice', path, { method: 'DELETE', headers: TUS })).status, 204);
+    t.same(await filesOf(origin), before, 'no upload was created, and no file was left');
+    t.equal((await remove(origin, path)).status, 204);
+  });
+
+  await t.test('metadata may have white space behind their commas, and a comma at their end', async (t) => {
+    const spaced = `filename ${base64('a')}, filetype ${base64('image/png')} ,,`;
+    const path = await begin(origin, 9, { 'upload-metadata': spaced });
+    t.equal((await head(origin, path)).headers['upload-metadata'], `filename YQ==,filetype ${base64('image/png')}`);
+    t.equal((await remove(origin, path)).status, 204);
   });
 
   await t.test('a token is required first, and only its owner can see an upload', async (t) => {
@@ -277,9 +261,9 @@ void t.test('resumable uploads', async (t) => {
   await t.test('an upload can be deleted until it is finished', async (t) => {
     const path = await begin(origin, 100);
     await patch(origin, path, 0, Buffer.alloc(10));
-    t.equal((await origin.as('alice', path, { method: 'DELETE', headers: TUS })).status, 204);
+    t.equal((await remove(origin, path)).status, 204);
     t.equal((await head(origin, path)).status, 404);
-    t.notOk(existsSync(join(folderOf(origin), path.slice(-32))));
+    t.notOk(existsSync(fileOf(origin, path)));
 
     const bytes = png(7);
     const done = await begin(origin, bytes.length);
@@ -287,7 +271,7 @@ void t.test('resumable uploads', async (t) => {
     for (const method of ['DELETE', 'PATCH']) {
       const answer = await origin.as('alice', done, { method, headers: { ...PATCH, 'upload-offset': '0' } });
       t.equal(code(answer), '409 conflict', method);
-      t.equal(answer.headers['media-location'], location, method);
+      t.match(answer.headers, { 'media-location': location, 'upload-offset': String(bytes.length) }, method);
     }
     t.equal((await origin.as('alice', location)).status, 200, 'the media stays');
   });
@@ -301,10 +285,12 @@ void t.test('resumable uploads', async (t) => {
     await origin.clock.advanceAsync(1_000);
     t.ok([404, 410].includes((await head(origin, path)).status));
     await origin.clock.advanceAsync(120_000);
-    while (existsSync(join(folderOf(origin), path.slice(-32)))) await new Promise(setImmediate);
+    await untilAsync('the expired upload is removed', async () => {
+      const metrics = await sendRequest(`${origin.operators}/metrics`);
+      return /resumable_uploads_ended_total\{ending="expired"\} [1-9]/.test(metrics.bytes.toString());
+    });
     t.equal((await head(origin, path)).status, 404);
-    const metrics = await sendRequest(`${origin.operators}/metrics`);
-    t.match(metrics.bytes.toString(), /resumable_uploads_ended_total\{ending="expired"\} [1-9]/);
+    t.notOk(existsSync(fileOf(origin, path)));
   });
 
   await t.test('the OpenAPI document describes every answer', async (t) => {
@@ -327,7 +313,7 @@ void t.test('resumable uploads after failures', async (t) => {
       }),
     );
     wire.write(bytes.subarray(0, 1_000));
-    const file = join(folderOf(origin), path.slice(-32));
+    const file = fileOf(origin, path);
     while ((await readFile(file)).length < 1_000) await new Promise(setImmediate);
     return { path, wire };
   };
@@ -353,7 +339,7 @@ void t.test('resumable uploads after failures', async (t) => {
       [],
       'a client that disconnects is not logged as a failure',
     );
-    const strays = ['0'.repeat(32), `${'1'.repeat(32)}.part`, `${'2'.repeat(32)}.json`];
+    const strays = ['0'.repeat(32), `${path.slice(-32)}.part`, `${'2'.repeat(32)}.json`, `${'3'.repeat(32)}.stage`];
     for (const name of strays) await writeFile(join(folderOf(origin), name), '{');
     await origin.restart();
     t.equal(await offsetOf(origin, path), 1_000);
@@ -378,7 +364,7 @@ void t.test('resumable uploads after failures', async (t) => {
     const path = await begin(origin, bytes.length);
     await patch(origin, path, 0, bytes.subarray(0, 5_000));
     await origin.stop();
-    await writeFile(join(folderOf(origin), path.slice(-32)), bytes);
+    await writeFile(fileOf(origin, path), bytes);
     await origin.restart();
     const { headers } = await head(origin, path);
     t.equal(headers['upload-offset'], '20000');
@@ -386,8 +372,10 @@ void t.test('resumable uploads after failures', async (t) => {
   });
 
   await t.test('the number of unfinished uploads is limited', async (t) => {
-    for (let count = 0; count < 3; count += 1) await begin(origin, 10);
-    await t.rejects(begin(origin, 10), /429/);
+    const answers = await Promise.all(Array.from({ length: 9 }, () => create(origin, { 'upload-length': '10' })));
+    const statuses = answers.map(({ status }) => status).sort((left, right) => left - right);
+    t.same(statuses, [201, 201, 201, 429, 429, 429, 429, 429, 429], 'also of requests at the same time');
+    t.ok(answers.every(({ status, headers }) => status === 201 || headers['retry-after'] !== undefined));
   });
 });
 

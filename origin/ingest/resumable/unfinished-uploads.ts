@@ -5,38 +5,30 @@
  * a client can still learn which media it became.
  *
  * Promises: what a client was told is on the disk: the record before the id of the
- * upload, the bytes before their offset. A body with a checksum is appended only
- * after it was verified, so no crash leaves unverified bytes. Leaves to others who
- * may use an upload, for how long, and that one request at a time does.
+ * upload, the bytes before their offset, a removal before its confirmation. A body
+ * with a checksum is appended only after it was verified, so no crash leaves
+ * unverified bytes. What a process that died has left behind is removed at the next
+ * start. Leaves to others who may use an upload, for how long, and that one request
+ * at a time does.
  */
-import { createHash, type Hash } from 'node:crypto';
+import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { EpochMs } from '../../src/clock.js';
-import { Fault } from '../../src/errors.js';
-import type { Sha256 } from '../../src/ids.js';
+import { Fault } from '../../../src/errors.js';
+import type { Sha256 } from '../../../src/ids.js';
+import { syncPath } from '../../blobs/files.js';
+import type { ChunkSource } from '../paced-body.js';
+import { HEAD_MAX_BYTES, type Staged, stage } from '../stage.js';
 import type { Checksum } from './checksum.js';
-import { type ChunkSource, chunksOf } from './paced-body.js';
-import { HEAD_MAX_BYTES, type Staged } from './stage.js';
-
-export interface UnfinishedUpload {
-  readonly id: string;
-  readonly owner: string;
-  /** Null while the client has not given the length. */
-  readonly sizeBytes: number | null;
-  /** As the client gave it. */
-  readonly metadata: Readonly<Record<string, string | null>>;
-  readonly expiresAt: EpochMs;
-  /** The media that it became, once it is finished; from then on there is no file of bytes. */
-  readonly mediaId: string | null;
-}
+import { readRecord, type UnfinishedUpload, writeRecord } from './upload-record.js';
 
 export interface UnfinishedUploads {
   find(id: string): UnfinishedUpload | undefined;
   all(): readonly UnfinishedUpload[];
   /** How many uploads are not finished yet, of all owners or of one. */
   unfinished(owner?: string): number;
+  /** The upload counts as unfinished from the call on. If this rejects, the caller drops it. */
   create(upload: UnfinishedUpload): Promise<void>;
   /** Replaces the record with the same id. */
   change(upload: UnfinishedUpload): Promise<void>;
@@ -47,10 +39,10 @@ export interface UnfinishedUploads {
    * does not match its checksum, is dropped as a whole.
    */
   append(id: string, body: AppendBody): Promise<number>;
-  /** Links the bytes to a second path, from which the ingest pipeline takes them. */
-  stageAs(id: string, path: string): Promise<Staged>;
+  /** The bytes of one upload, or of several in this order, in a file of their own. The caller removes it. */
+  stage(ids: readonly string[], options: StagingOptions): Promise<Staged>;
   /** Records that the upload has become media, and removes its bytes. */
-  finish(upload: UnfinishedUpload, mediaId: string, keptUntil: EpochMs): Promise<UnfinishedUpload>;
+  finish(upload: UnfinishedUpload & { readonly mediaId: string }): Promise<void>;
   /** May be called twice. */
   drop(id: string): Promise<void>;
 }
@@ -60,11 +52,17 @@ export interface AppendBody {
   /** The current end of the upload. */
   readonly offset: number;
   readonly sizeMaxBytes: number;
+  /** The Fault for a longer body. */
+  beyond(): Fault;
   readonly checksum: Checksum | undefined;
 }
 
-/** 128 random bits. Only such ids are used as file names. */
-export const UPLOAD_ID = /^[0-9a-f]{32}$/;
+export interface StagingOptions {
+  readonly sizeMaxBytes: number;
+  /** Whether joined bytes are synced to the disk while they are written. */
+  readonly sync: boolean;
+  readonly signal: AbortSignal;
+}
 
 export async function openUnfinishedUploads(folder: string): Promise<UnfinishedUploads> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
@@ -72,7 +70,7 @@ export async function openUnfinishedUploads(folder: string): Promise<UnfinishedU
   const pathOf = (id: string): string => join(folder, id);
 
   async function save(upload: UnfinishedUpload): Promise<void> {
-    await writeRecord(folder, upload);
+    await saveRecord(folder, upload);
     uploads.set(upload.id, upload);
   }
 
@@ -87,45 +85,55 @@ export async function openUnfinishedUploads(folder: string): Promise<UnfinishedU
       return count;
     },
     async create(upload) {
+      uploads.set(upload.id, upload);
       const file = await open(pathOf(upload.id), 'wx', 0o600);
       await file.close();
-      await save(upload);
+      await saveRecord(folder, upload);
     },
     change: save,
     async offset({ id, mediaId, sizeBytes }) {
       return mediaId === null ? (await stat(pathOf(id))).size : (sizeBytes ?? 0);
     },
-    async append(id, { source, offset, sizeMaxBytes, checksum }) {
-      if (checksum === undefined) return await write(source, pathOf(id), 'r+', offset, sizeMaxBytes);
+    async append(id, body) {
+      const { source, checksum } = body;
+      if (checksum === undefined) return await write(pathOf(id), 'r+', body, source, body.offset);
       const aside = `${pathOf(id)}.part`;
       try {
         const hash = createHash(checksum.algorithm);
-        await write(hashed(source, hash), aside, 'w', 0, sizeMaxBytes);
+        await write(aside, 'w', body, hashed(source, hash), 0);
         if (!hash.digest().equals(checksum.digest)) {
           throw new Fault('checksum_mismatch', 'The body does not match Upload-Checksum; nothing of it was stored.');
         }
-        return await write(chunksOf(createReadStream(aside)), pathOf(id), 'r+', offset, sizeMaxBytes);
+        return await fromFiles([aside], undefined, (bytes) => write(pathOf(id), 'r+', body, bytes, body.offset));
       } finally {
         await rm(aside, { force: true });
       }
     },
-    async stageAs(id, path) {
-      // The pipeline may remove a staged file. The upload must remain if it fails.
-      await link(pathOf(id), path);
-      return await hashFile(path);
+    async stage(ids, options) {
+      const path = join(folder, `${randomBytes(16).toString('hex')}.stage`);
+      const [only, ...more] = ids;
+      try {
+        if (only === undefined || more.length > 0) {
+          return await fromFiles(ids.map(pathOf), options.signal, (bytes) => stage(bytes, path, options));
+        }
+        // The pipeline may remove a staged file. The upload must remain if it fails.
+        await link(pathOf(only), path);
+        return await hashFile(path);
+      } catch (thrown) {
+        await rm(path, { force: true });
+        throw thrown;
+      }
     },
-    async finish(upload, mediaId, keptUntil) {
-      const { size } = await stat(pathOf(upload.id));
-      const finished = { ...upload, sizeBytes: size, mediaId, expiresAt: keptUntil };
-      await save(finished);
+    async finish(upload) {
+      await save(upload);
       await rm(pathOf(upload.id), { force: true });
-      return finished;
     },
     async drop(id) {
       uploads.delete(id);
       // The record goes first: bytes without a record are removed at the next start.
       await rm(recordPath(folder, id), { force: true });
       await rm(pathOf(id), { force: true });
+      await syncPath(folder);
     },
   };
 }
@@ -140,27 +148,45 @@ function hashed(source: ChunkSource, hash: Hash): ChunkSource {
   };
 }
 
-export function noSuchUpload(): Fault {
-  return new Fault('not_found', 'There is no such upload.');
+/** Gives `use` the bytes of several files, one after another. The open file is closed however `use` ends. */
+async function fromFiles<T>(
+  paths: readonly string[],
+  signal: AbortSignal | undefined,
+  use: (source: ChunkSource) => Promise<T>,
+): Promise<T> {
+  const chunks = bytesOf(paths, signal);
+  try {
+    return await use({ next: async () => (await chunks.next()).value ?? undefined });
+  } finally {
+    await chunks.return(undefined);
+  }
 }
 
-export const BEYOND_THE_END = 'The body goes beyond the end of the upload.';
+async function* bytesOf(paths: readonly string[], signal: AbortSignal | undefined): AsyncGenerator<Buffer, undefined> {
+  for (const path of paths) {
+    for await (const chunk of createReadStream(path, { highWaterMark: HEAD_MAX_BYTES }) as AsyncIterable<Buffer>) {
+      signal?.throwIfAborted();
+      yield chunk;
+    }
+  }
+  return undefined;
+}
 
-/** Writes the whole source from `offset` on, and returns the offset after it. The file is synced even on failure. */
+/** Writes the whole source from `at` on, and returns the offset after it. The file is synced even on failure. */
 async function write(
-  source: ChunkSource,
   path: string,
   flags: 'r+' | 'w',
-  offset: number,
-  sizeMaxBytes: number,
+  { sizeMaxBytes, beyond }: Pick<AppendBody, 'sizeMaxBytes' | 'beyond'>,
+  source: ChunkSource,
+  start: number,
 ): Promise<number> {
   const file = await open(path, flags, 0o600);
   try {
-    let at = offset;
+    let at = start;
     for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) {
-      if (at + chunk.length - offset > sizeMaxBytes) {
-        await file.truncate(offset);
-        throw new Fault('too_large', BEYOND_THE_END);
+      if (at + chunk.length - start > sizeMaxBytes) {
+        await file.truncate(start);
+        throw beyond();
       }
       await writeAll(file, chunk, at);
       at += chunk.length;
@@ -202,34 +228,30 @@ function recordPath(folder: string, id: string): string {
 }
 
 /** Writes a record whole or not at all, and makes it durable together with its name in the folder. */
-async function writeRecord(folder: string, upload: UnfinishedUpload): Promise<void> {
+async function saveRecord(folder: string, upload: UnfinishedUpload): Promise<void> {
   const path = recordPath(folder, upload.id);
   const aside = `${path}.new`;
   const file = await open(aside, 'w', 0o600);
   try {
-    await file.writeFile(JSON.stringify(upload));
+    await file.writeFile(writeRecord(upload));
     await file.sync();
   } finally {
     await file.close();
   }
   await rename(aside, path);
-  const directory = await open(folder, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
+  await syncPath(folder);
 }
 
 /** Reads the records of an earlier run and removes all files that belong to none. */
 async function readRecords(folder: string): Promise<Map<string, UnfinishedUpload>> {
   const names = await readdir(folder);
+  const present = new Set(names);
   const uploads = new Map<string, UnfinishedUpload>();
   for (const name of names.filter((each) => each.endsWith(RECORD))) {
-    const upload = parseRecord(await readFile(join(folder, name), 'utf8'));
+    const upload = readRecord(await readFile(join(folder, name), 'utf8'));
     if (upload === undefined || `${upload.id}${RECORD}` !== name) continue;
     // The file of bytes was never created, so no client knows the upload.
-    if (upload.mediaId === null && !names.includes(upload.id)) continue;
+    if (upload.mediaId === null && !present.has(upload.id)) continue;
     uploads.set(upload.id, upload);
   }
   const kept = (name: string): boolean => {
@@ -240,31 +262,4 @@ async function readRecords(folder: string): Promise<Map<string, UnfinishedUpload
     if (!kept(name)) await rm(join(folder, name), { recursive: true, force: true });
   }
   return uploads;
-}
-
-function parseRecord(text: string): UnfinishedUpload | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return isRecord(value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function isRecord(value: unknown): value is UnfinishedUpload {
-  if (typeof value !== 'object' || value === null) return false;
-  const { id, owner, sizeBytes, metadata, expiresAt, mediaId } = value as Partial<
-    Record<keyof UnfinishedUpload, unknown>
-  >;
-  return (
-    typeof id === 'string' &&
-    UPLOAD_ID.test(id) &&
-    typeof owner === 'string' &&
-    (sizeBytes === null || Number.isSafeInteger(sizeBytes)) &&
-    typeof metadata === 'object' &&
-    metadata !== null &&
-    Object.values(metadata).every((each) => each === null || typeof each === 'string') &&
-    Number.isSafeInteger(expiresAt) &&
-    (mediaId === null || typeof mediaId === 'string')
-  );
 }
