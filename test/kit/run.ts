@@ -1,7 +1,7 @@
 /**
- * Runs test files, each in a process of its own, as many at once as there are processors:
+ * Runs test files, each in a process of its own, several at the same time:
  *
- *   node dist/test/kit/run.js [--timeout SECONDS] [FILE...]
+ *   node dist/test/kit/run.js [--jobs NUMBER] [--timeout SECONDS] [FILE...]
  *
  * Without files it runs the quick tests. The timeout is that of one file. The command `tap` does the same, but loads every
  * process, those too that a test starts, through module hooks, which doubles the time of a run.
@@ -18,14 +18,18 @@ import Summary from './tap-summary.js';
 const NOT_QUICK = ['slow', 'browser'];
 
 const { values, positionals } = parseArgs({
-  options: { timeout: { type: 'string', default: '60' } },
+  options: {
+    // One more than processors, as tests also wait.
+    jobs: { type: 'string', default: String(availableParallelism() + 1) },
+    timeout: { type: 'string', default: '60' },
+  },
   allowPositionals: true,
 });
 const files = positionals.length > 0 ? positionals : quickTests();
 const summary = new Summary();
 summary.pipe(process.stdout);
 let started = 0;
-await Promise.all(Array.from({ length: availableParallelism() }, runInTurn));
+await Promise.all(Array.from({ length: Number(values.jobs) }, runInTurn));
 summary.end(`1..${files.length}\n`);
 
 /** By their sources: `dist` may hold tests that have moved since. */
