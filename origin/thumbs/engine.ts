@@ -55,15 +55,6 @@ export interface ThumbCapabilities extends ThumbOptions {
   readonly video: { readonly available: boolean; readonly reason: string | null };
 }
 
-export interface ThumbsStatus {
-  readonly waiting: number;
-  readonly leased: number;
-  readonly dead: number;
-  /** Running child processes, and how many of them have a job. */
-  readonly children: number;
-  readonly busy: number;
-}
-
 export interface Thumbs {
   /** Whether thumbnails are made of media of this type, so that a job is to be queued. */
   accepts(mime: string): boolean;
@@ -74,7 +65,6 @@ export interface Thumbs {
   capabilities(): ThumbCapabilities;
   /** Why no thumbnails are made at present, in words that anyone may read; null: they are made. */
   unavailable(): string | null;
-  status(): Promise<ThumbsStatus>;
   close(): Promise<void>;
 }
 
@@ -167,10 +157,6 @@ class ThumbEngine implements Thumbs {
   unavailable(): string | null {
     if (!this.#deps.config.enabled) return 'switched off';
     return this.#pool.startFailure() === null ? null : 'the processes that render do not start';
-  }
-
-  async status(): Promise<ThumbsStatus> {
-    return { ...(await this.#deps.meta.jobs.counts()), ...this.#pool.counts() };
   }
 
   async close(): Promise<void> {

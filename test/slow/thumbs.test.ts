@@ -258,12 +258,12 @@ void t.test('the engine under stress', async (t) => {
         ...quick,
         children: { ...quick.children, count: 1, idle: '100ms', jobs_max: 2 },
       });
-      t.match(await thumbs.status(), { children: 0 });
+      t.same(await fixture.children(), { busy: 0, idle: 0 });
       for (let seed = 10; seed < 13; seed += 1) {
         const sha256 = await fixture.put(await photo(seed), 'image/jpeg');
         t.equal((await fixture.finished(thumbs, sha256)).thumbs.kind, 'ready');
       }
-      while ((await thumbs.status()).children > 0) await new Promise(setImmediate);
+      while ((await fixture.children()).idle > 0) await new Promise(setImmediate);
       await thumbs.close();
     },
   );

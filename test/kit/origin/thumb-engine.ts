@@ -20,9 +20,9 @@ fixture.meta.finishThumbs = async (...given) => {
   }
   return new Promise(() => undefined);
 };
-const thumbs = await fixture.open(JSON.parse(config), script === undefined ? undefined : new URL(script));
+await fixture.open(JSON.parse(config), script === undefined ? undefined : new URL(script));
 for (;;) {
-  const { waiting, leased } = await thumbs.status();
+  const { waiting, leased } = await fixture.meta.jobs.counts();
   if (waiting + leased === 0 && ends < Number(endsMax)) break;
   await sleep(systemClock, 10);
 }

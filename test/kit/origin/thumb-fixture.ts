@@ -39,6 +39,8 @@ export interface ThumbFixture {
   open(config?: Readonly<Record<string, unknown>>, script?: URL): Promise<Thumbs>;
   /** The metrics of the engine that was opened last, as text. */
   metrics(): Promise<string>;
+  /** Its child processes. */
+  children(): Promise<{ readonly busy: number; readonly idle: number }>;
   record(sha256: Sha256): Promise<BlobRecord>;
   /** The record once its thumbnails are no longer pending. */
   finished(thumbs: Thumbs, sha256: Sha256): Promise<BlobRecord>;
@@ -113,6 +115,12 @@ export async function openThumbFixture(folder: string, given: ThumbFixtureDeps =
       return thumbs;
     },
     metrics: async () => (await metrics.render()).text,
+    async children() {
+      const { text } = await metrics.render();
+      const count = (state: string): number =>
+        Number(new RegExp(`_children\\{state="${state}"\\} (\\d+)`).exec(text)?.[1]);
+      return { busy: count('busy'), idle: count('idle') };
+    },
     record,
     async finished(thumbs, sha256) {
       await thumbs.wait(sha256, FINISHED_WITHIN_MS, new AbortController().signal);

@@ -626,7 +626,7 @@ void t.test('the engine', async (t) => {
       t.match(blob.picture, { width: 400, height: 300, frames: 1, orientation: 1, thumbhash: /^[A-Za-z0-9+/=]{8,}$/ });
     }
     t.match(await fixture.meta.jobs.counts(), { waiting: 0, leased: 0, dead: 0 });
-    t.match(await thumbs.status(), { children: 2, busy: 0 });
+    t.same(await fixture.children(), { busy: 0, idle: 2 });
     t.same(await readdir(fixture.blobs.stageFolder), [], 'nothing is left on the stage');
     t.ok(thumbs.accepts('image/webp') && !thumbs.accepts('video/mp4') && !thumbs.accepts('text/plain'));
     t.match(thumbs.capabilities(), { default: '320', video: { available: false, reason: 'switched off' } });
@@ -710,7 +710,7 @@ void t.test('the engine', async (t) => {
   await t.test('gives back running jobs when it closes, and counts no attempt', async (t) => {
     const thumbs = await fixture.open({ ...quick, children: { count: 1 } }, MISBEHAVING);
     const sha256 = await fixture.put(Buffer.from('hang again'), 'image/png');
-    while ((await thumbs.status()).busy === 0) await new Promise(setImmediate);
+    while ((await fixture.children()).busy === 0) await new Promise(setImmediate);
     await thumbs.close();
     const [job] = await fixture.meta.jobs.claim('test', 10, Date.now() + 60_000, 1_000);
     t.match(job, { sha256, attempts: 0 });
@@ -780,7 +780,7 @@ void t.test('the engine', async (t) => {
     const large = await fixture.put(Buffer.alloc(3_000), 'image/jpeg');
     t.same((await fixture.finished(thumbs, text)).thumbs, { kind: 'none', reason: 'unsupported_type' });
     t.same((await fixture.finished(thumbs, large)).thumbs, { kind: 'none', reason: 'too_expensive' });
-    t.equal((await thumbs.status()).children, 0, 'no process is started for them');
+    t.same(await fixture.children(), { busy: 0, idle: 0 }, 'no process is started for them');
     await thumbs.close();
   });
 
