@@ -41,7 +41,8 @@ import {
   beyond,
   type Creation,
   isComplete,
-  lengthFields,
+  lengthField,
+  metadataFields,
   methodOf,
   notPartial,
   partialIdsIn,
@@ -218,16 +219,18 @@ async function head(deps: ResumableDeps, { upload, caller, request, taken }: Loc
     const { quota } = taken.add(await reserveQuota(deps, caller, offset));
     progress = await finish(deps, upload, [], { request, quota });
   }
-  return emptyReply(200, [...fieldsOf(progress), ...lengthFields(progress.upload)]);
+  return emptyReply(200, [...fieldsOf(progress), lengthField(progress.upload), ...metadataFields(progress.upload)]);
 }
 
 async function append(deps: ResumableDeps, { upload, caller, request, signal, taken }: LockedUpload): Promise<Reply> {
   // tus 1.0.0, Concatenation: 403.
   if (upload.role.kind === 'final') throw new Fault('forbidden', 'A final upload cannot be changed.');
   const offset = await deps.resumable.uploads.offset(upload);
-  if (upload.mediaId !== null) throw finished(upload.mediaId, offset);
   const { sizeBytes: bodyBytes } = request.body;
+  // No bytes behind the last one change nothing, and tell a client that lost the answer how the upload has ended.
+  if (upload.mediaId !== null && bodyBytes !== 0) throw finished(upload.mediaId, offset);
   const appending = readAppending(request, upload, offset, deps.config.upload.sizeMaxBytes);
+  if (upload.mediaId !== null) return emptyReply(204, fieldsOf({ upload, offset }));
   request.meter.admitUpload(bodyBytes);
   const { quota } = taken.add(await reserveQuota(deps, caller, upload.sizeBytes, filesOf(upload.role)));
   // A PATCH without bytes may still declare the length or finish a complete upload.
@@ -359,7 +362,9 @@ function unknownMethod(allow: string): Fault {
 }
 
 function createdReply(progress: Progress): Reply {
-  const fields: HeaderList = [['location', `${UPLOADS_PATH}/${progress.upload.id}`], ...fieldsOf(progress)];
+  const { upload } = progress;
+  const location = `${UPLOADS_PATH}/${upload.id}`;
+  const fields: HeaderList = [['location', location], ...fieldsOf(progress), lengthField(upload)];
   return progress.media === undefined ? emptyReply(201, fields) : describingReply(201, fields, progress.media);
 }
 

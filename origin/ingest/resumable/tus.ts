@@ -217,10 +217,12 @@ export function stateFields({ role, mediaId, expiresAt }: UnfinishedUpload, offs
   ];
 }
 
-/** What HEAD says besides. */
-export function lengthFields({ sizeBytes, metadata }: UnfinishedUpload): HeaderList {
-  return [
-    sizeBytes === null ? ['upload-defer-length', '1'] : ['upload-length', String(sizeBytes)],
-    ...(metadata === '' ? [] : ([['upload-metadata', metadata]] as const)),
-  ];
+/** The length, as POST and HEAD give it. */
+export function lengthField({ sizeBytes }: UnfinishedUpload): HeaderList[number] {
+  return sizeBytes === null ? ['upload-defer-length', '1'] : ['upload-length', String(sizeBytes)];
+}
+
+/** The metadata, as HEAD gives them. */
+export function metadataFields({ metadata }: UnfinishedUpload): HeaderList {
+  return metadata === '' ? [] : [['upload-metadata', metadata]];
 }

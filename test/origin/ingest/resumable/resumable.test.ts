@@ -58,6 +58,7 @@ void t.test('resumable uploads', async (t) => {
     t.match(resumable, {
       endpoint: /\/v1\/uploads$/,
       version: '1.0.0',
+      extensions: [/^creation$/, /./, /./, /./, /./, /^checksum$/, /^concatenation$/],
       checksum_algorithms: ['sha256', 'sha1'],
       expires_seconds: 86_400,
     });
@@ -114,6 +115,7 @@ void t.test('resumable uploads', async (t) => {
     const bytes = png(3);
     const created = await create(origin, { 'upload-defer-length': '1' });
     const path = created.headers.location ?? '';
+    t.equal(created.headers['upload-defer-length'], '1');
     t.equal((await head(origin, path)).headers['upload-defer-length'], '1');
     t.equal((await patch(origin, path, 0, bytes.subarray(0, 10))).status, 204);
     const last = await origin.as('alice', path, {
@@ -268,8 +270,14 @@ void t.test('resumable uploads', async (t) => {
     const bytes = png(7);
     const done = await begin(origin, bytes.length);
     const location = String((await patch(origin, done, 0, bytes)).headers['media-location']);
+    const nothing = await patch(origin, done, bytes.length, Buffer.alloc(0));
+    t.match([nothing.status, nothing.headers['media-location']], [204, location], 'no bytes change nothing');
     for (const method of ['DELETE', 'PATCH']) {
-      const answer = await origin.as('alice', done, { method, headers: { ...PATCH, 'upload-offset': '0' } });
+      const answer = await origin.as('alice', done, {
+        method,
+        headers: { ...PATCH, 'upload-offset': '0' },
+        body: bytes,
+      });
       t.equal(code(answer), '409 conflict', method);
       t.match(answer.headers, { 'media-location': location, 'upload-offset': String(bytes.length) }, method);
     }

@@ -1,11 +1,13 @@
 /** The tus protocol as tables of requests, and the stored form of an upload. */
+import * as fc from 'fast-check';
 import t from 'tap';
 import { readChecksum } from '../../../../origin/ingest/resumable/checksum.js';
 import { metadataValues, readMetadata, writeMetadata } from '../../../../origin/ingest/resumable/metadata.js';
 import {
   type Appending,
   type Creation,
-  lengthFields,
+  lengthField,
+  metadataFields,
   methodOf,
   readAppending,
   readCreation,
@@ -212,6 +214,38 @@ void t.test('metadata are read as every list in HTTP', async (t) => {
   t.strictSame([...metadataValues('')], []);
 });
 
+void t.test('whatever metadata are accepted read the same again, and keep every value', async (t) => {
+  const pieces = fc.array(fc.constantFrom('key', 'YQ==', 'YWI=', '=', ',', ' ', '\t', 'ü', '__proto__'), {
+    maxLength: 9,
+  });
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        pieces.map((parts) => parts.join('')),
+        fc.string(),
+      ),
+      (field) => {
+        const metadata = outcome(() => readMetadata(field));
+        if (metadata === 'malformed') return;
+        t.equal(readMetadata(metadata), metadata, field);
+      },
+    ),
+  );
+  fc.assert(
+    fc.property(
+      fc.dictionary(fc.stringMatching(/^[!-+\--~]{1,9}$/), fc.string({ minLength: 1, unit: 'binary' })),
+      (values) => {
+        const metadata = readMetadata(writeMetadata(values));
+        const read = Object.fromEntries(metadataValues(metadata));
+        t.strictSame(
+          read,
+          Object.fromEntries(Object.entries(values).map(([key, value]) => [key, Buffer.from(value).toString()])),
+        );
+      },
+    ),
+  );
+});
+
 void t.test('a checksum names a known algorithm and a digest of any length', async (t) => {
   t.equal(readChecksum(undefined), undefined);
   t.strictSame(readChecksum('sha1 AAEC'), { algorithm: 'sha1', digest: Buffer.from([0, 1, 2]) });
@@ -250,9 +284,10 @@ void t.test('the fields of a reply follow from the state of the upload', async (
     ...core,
     'upload-concat': 'final;x',
   });
-  const length = (over: Partial<UnfinishedUpload>) => Object.fromEntries(lengthFields({ ...UPLOAD, ...over }));
-  t.strictSame(length({}), { 'upload-length': '9', 'upload-metadata': 'filename YQ==' });
-  t.strictSame(length({ sizeBytes: null, metadata: '' }), { 'upload-defer-length': '1' });
+  t.strictSame(lengthField(UPLOAD), ['upload-length', '9']);
+  t.strictSame(lengthField({ ...UPLOAD, sizeBytes: null }), ['upload-defer-length', '1']);
+  t.strictSame(metadataFields(UPLOAD), [['upload-metadata', 'filename YQ==']]);
+  t.strictSame(metadataFields({ ...UPLOAD, metadata: '' }), []);
 });
 
 void t.test('a record is read as it was written, and so is one of the version before', async (t) => {
