@@ -7,6 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { join, resolve } from 'node:path';
 import { systemClock } from '../../src/clock.js';
 import { issueToken } from '../../src/dev/auth-service.js';
+import { untilAsync } from './until.js';
 
 export const CLI = resolve('dist/src/cli.js');
 
@@ -83,7 +84,7 @@ export async function startService(
 
 /** An edge listens before it is ready: it is ready once it is current with the journal. */
 export async function untilReady(edge: string): Promise<void> {
-  while ((await fetch(`${edge}/readyz`)).status !== 200) await new Promise((later) => setTimeout(later, 20));
+  await untilAsync('the edge to be ready', async () => (await fetch(`${edge}/readyz`)).status === 200);
 }
 
 export function configOf(ports: Ports): string {

@@ -6,7 +6,9 @@ import { connect } from 'node:tls';
 import t from 'tap';
 import { hasOpenssl, selfSigned, type TestCertificate } from '../kit/certificates.js';
 import { member, sendRequest } from '../kit/http/request.js';
-import { asCaller, openProcesses } from '../kit/processes.js';
+import { asCaller, type Launched, openProcesses } from '../kit/processes.js';
+import { untilReady } from '../kit/service.js';
+import { untilAsync } from '../kit/until.js';
 
 const skip = hasOpenssl ? false : 'there is no openssl to make certificates';
 
@@ -35,7 +37,7 @@ void t.test('a certificate is replaced in the ways of deployments', { skip }, as
     return shown;
   };
   const untilShown = async (certificate: TestCertificate): Promise<void> => {
-    while (!(await shows(certificate))) await pause(50);
+    await untilAsync('the certificate', () => shows(certificate));
   };
   t.ok(await shows(first));
 
@@ -52,11 +54,12 @@ void t.test('a certificate is replaced in the ways of deployments', { skip }, as
   t.pass('the links to the files were replaced');
 
   await writeFile(join(folder, 'archive', 'tls.key'), stranger.key);
-  while (!edge.printed().includes('the changed certificate is refused')) await pause(50);
+  // The edge may read the file before all of it is written, and refuse that, too.
+  await printed(edge, 'tls.key is not the key of');
   t.match(edge.printed(), /"reason":"[^"]*tls\.key is not the key of [^"]*tls\.crt"/);
   t.ok(await shows(third), 'a key that does not belong to the certificate is refused, and the current pair stays');
   process.kill(edge.pid, 'SIGHUP');
-  while (!edge.printed().includes('the changed configuration is refused')) await pause(50);
+  await printed(edge, 'the changed configuration is refused');
   t.ok(await shows(third), 'also after SIGHUP');
   await writeFile(join(folder, 'archive', 'tls.crt'), stranger.cert);
   await untilShown(stranger);
@@ -86,7 +89,7 @@ void t.test('an edge secret is changed while both run, and every request is acce
     const before = origin.printed().length;
     await writeFile(origin.configPath, JSON.stringify({ ...config, access }));
     process.kill(origin.pid, 'SIGHUP');
-    while (!origin.printed().slice(before).includes('the configuration was read again')) await pause(50);
+    await printed(origin, 'the configuration was read again', before);
   };
   const edge = await processes.launch(
     'edge',
@@ -94,25 +97,22 @@ void t.test('an edge secret is changed while both run, and every request is acce
     { access: { edge_secret: 'file:own/secret' }, level: 'info' },
   );
   const url = await edge.ready;
-  const untilReady = async (): Promise<void> => {
-    while ((await sendRequest(`${url}/readyz`)).status !== 200) await pause(50);
-  };
   const fetchNew = async (): Promise<number> => {
     const headers = { 'content-type': 'text/plain' };
     const body = `words of ${performance.now()}`;
     const created = await sendRequest(`${url}/v1/media`, asCaller(processes.user, { method: 'POST', headers, body }));
     return (await sendRequest(`${url}/v1/media/${member(created, 'id')}`, asCaller(processes.user))).status;
   };
-  await untilReady();
+  await untilReady(url);
   t.equal(await fetchNew(), 200, 'with the secret that both know');
 
   await setOriginSecrets('file:data/secrets/before', ['file:data/secrets/after']);
   await writeFile(join(folder, 'own', 'next'), after);
   await rename(join(folder, 'own', 'next'), join(folder, 'own', 'secret'));
   t.equal(await fetchNew(), 200, 'while the edge changes to another');
-  while (!edge.printed().includes('the configuration was read again')) await pause(50);
+  await printed(edge, 'the configuration was read again');
   await setOriginSecrets('file:data/secrets/after', []);
-  while (!origin.printed().includes('"reason":"secret_withdrawn"')) await pause(50);
+  await printed(origin, '"reason":"secret_withdrawn"');
   // The lease may be an old one. Only a confirmed takedown proves that the edge follows the journal again.
   for (let confirmed = ''; confirmed !== '1/1'; ) {
     const headers = { 'content-type': 'text/plain' };
@@ -130,12 +130,13 @@ void t.test('an edge secret is changed while both run, and every request is acce
   t.equal(await origin.stop(), 0);
 });
 
+/** Resolves once a process has printed a text, from an offset of its output on. */
+function printed(process: Launched, text: string, from = 0): Promise<void> {
+  return untilAsync(text, async () => process.printed().slice(from).includes(text));
+}
+
 function refused(socket: ReturnType<typeof connect>): Promise<boolean> {
   return new Promise((resolve) => {
     socket.once('error', () => resolve(false));
   });
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

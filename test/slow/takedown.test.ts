@@ -5,6 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { metaSection } from '../../origin/meta/config.js';
 import { openMetaStore } from '../../origin/meta/lmdb.js';
@@ -15,6 +16,7 @@ import { openRelay, type Relay } from '../kit/http/relay.js';
 import { type HttpResponse, json, member, sendRequest } from '../kit/http/request.js';
 import { makeJpeg } from '../kit/pictures.js';
 import { asCaller, type Launched, openProcesses, type Processes } from '../kit/processes.js';
+import { untilReady } from '../kit/service.js';
 
 type Mode = 'revalidate' | 'refuse' | 'serve';
 type Takedown = 'delete' | 'quarantine' | 'expire' | 'none';
@@ -155,7 +157,7 @@ async function threeEdges(t: Test, deployment: Deployment, mode: Mode): Promise<
   const cut = await deployment.openEdge(`cut-${mode}`, mode);
   const down = await deployment.openEdge(`down-${mode}`, mode);
   const edges = [near, cut, down];
-  for (const edge of edges) await untilReady(edge);
+  for (const edge of edges) await untilReady(edge.url);
 
   const media = await stock(t, deployment, edges);
   const gone = media.filter(({ takedown }) => takedown !== 'none');
@@ -287,7 +289,7 @@ async function comesBack(t: Test, deployment: Deployment, { edge, mode, gone, ke
   t.same(statusesOf(polls), mode === 'refuse' ? [503] : [502], 'and answers with an error');
   polls.reset();
   edge.relay.set('pass');
-  await untilReady(edge);
+  await untilReady(edge.url);
   await polls.rounds(2);
   t.equal(shownIn(polls, gone), 0, 'with its origin, it serves nothing that was taken down meanwhile');
   await polls.stop();
@@ -302,7 +304,7 @@ async function partitionEnds(
 ): Promise<void> {
   const polls = deployment.poll(edge, gone);
   edge.relay.set('pass');
-  await untilReady(edge);
+  await untilReady(edge.url);
   await polls.rounds(2);
   t.equal(shownIn(polls, gone), 0, 'after the partition, the edge serves nothing that was taken down');
   await polls.stop();
@@ -321,7 +323,7 @@ function statusesOf({ polled }: Poller): readonly number[] {
 
 async function originDies(t: Test, deployment: Deployment): Promise<void> {
   const edge = await deployment.openEdge('steady', 'revalidate');
-  await untilReady(edge);
+  await untilReady(edge.url);
   const media: Media[] = [];
   for (let n = 0; n < 40; n += 1) media.push(await deployment.upload('stale', n < 30 ? 'delete' : 'none'));
   const [gone, kept] = [media.slice(0, 30), media.slice(30)];
@@ -360,7 +362,7 @@ async function originDies(t: Test, deployment: Deployment): Promise<void> {
 
 async function gap(t: Test, deployment: Deployment): Promise<void> {
   const edge = await deployment.openEdge('absent', 'revalidate');
-  await untilReady(edge);
+  await untilReady(edge.url);
   const gone: Media[] = [];
   for (let n = 0; n < 5; n += 1) gone.push(await deployment.upload('memory', n % 2 === 0 ? 'delete' : 'quarantine'));
   const kept = await deployment.upload('memory', 'none');
@@ -374,7 +376,7 @@ async function gap(t: Test, deployment: Deployment): Promise<void> {
   edge.process = await deployment.launchEdge('absent', 'revalidate', edge.relay);
   edge.url = await edge.process.ready;
   const polls = deployment.poll(edge, gone);
-  await untilReady(edge);
+  await untilReady(edge.url);
   await polls.rounds(2);
   t.equal(shownIn(polls, gone), 0, 'nothing that was taken down is served');
   await polls.stop();
@@ -391,10 +393,6 @@ async function trimJournal({ processes }: Deployment): Promise<void> {
   const dropped = await meta.journal.trim(Number.MAX_SAFE_INTEGER);
   await meta.close();
   if (dropped === 0) throw new Error('the journal had nothing to trim');
-}
-
-async function untilReady({ url }: Pick<Edge, 'url'>): Promise<void> {
-  while ((await sendRequest(`${url}/readyz`)).status !== 200) await pause(20);
 }
 
 /** Resolves once every running edge follows the journal and has applied all entries. */
@@ -418,8 +416,4 @@ async function concurrently<T, R>(items: readonly T[], run: (item: T) => Promise
   };
   await Promise.all(Array.from({ length: 6 }, worker));
   return results;
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { MALFORMED_BODIES, MALFORMED_HEADS, type Malformed, SMUGGLED } from '../kit/http/malformed.js';
 import { connectRaw, exchangeRaw } from '../kit/http/raw.js';
@@ -147,8 +148,4 @@ async function manyConnections(t: Test, port: number): Promise<void> {
     status = answersIn(await exchangeRaw(port, head('GET /healthz HTTP/1.1', 'Host: a', 'Connection: close')))[0] ?? '';
   }
   t.equal(status, '200', 'and the first one, once it has closed some');
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
