@@ -10,7 +10,7 @@ import { type Dispatcher, Pool } from 'undici';
 import { onAbort } from '../../src/abort.js';
 import type { Clock } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
-import { endToEnd } from '../../src/http/fields.js';
+import { endToEnd, withSingleLines } from '../../src/http/fields.js';
 import { contentLength, rawFields } from '../../src/http/head.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import type { UpstreamConfig } from './config.js';
@@ -44,11 +44,12 @@ export function openPool(config: UpstreamConfig, tls: OriginTls, limits: PoolLim
     connect: { timeout: config.connectWithinMs, ...tls },
   });
   const host = new URL(config.url).host;
+  const slots = createSlots(limits.connectionsMax);
   let inFlight = 0;
   return {
     send(request, signal) {
       inFlight += 1;
-      return dispatch({ pool, host, clock, waitMs: config.headWithinMs }, request, signal, () => {
+      return dispatch({ pool, slots, host, clock, waitMs: config.headWithinMs }, request, signal, () => {
         inFlight -= 1;
       });
     },
@@ -61,6 +62,7 @@ export function openPool(config: UpstreamConfig, tls: OriginTls, limits: PoolLim
 
 interface DispatchDeps {
   readonly pool: Pool;
+  readonly slots: Slots;
   readonly host: string;
   readonly clock: Clock;
   /** Longest wait for a connection. */
@@ -69,7 +71,7 @@ interface DispatchDeps {
 
 /** Calls `onEnd` once, when the request has ended and its body too. */
 function dispatch(
-  { pool, host, clock, waitMs }: DispatchDeps,
+  { pool, slots, host, clock, waitMs }: DispatchDeps,
   request: UpstreamRequest,
   signal: AbortSignal,
   onEnd: () => void,
@@ -79,18 +81,21 @@ function dispatch(
     let controller: Dispatcher.DispatchController | undefined;
     let body: Readable | undefined;
     let givenUp = false;
-    /** Resolves at once. A request that still waits in undici ends when its turn comes. */
+    let dispatched = false;
+    let stopListening = (): void => undefined;
+    /** Resolves at once. A request without a slot ends now, one that undici has when undici begins to send it. */
     const giveUp = (failure: UpstreamFailure): void => {
       givenUp = true;
       controller?.abort(GIVEN_UP);
       body?.destroy(GIVEN_UP);
+      if (!dispatched) end();
       resolve({ kind: 'failed', failure });
     };
     const waiting = clock.after(waitMs, () => giveUp('head_timeout'));
-    const stopListening = onAbort(signal, () => giveUp('left'));
     const end = (): void => {
       waiting.cancel();
       stopListening();
+      slots.leave(start);
       onEnd();
     };
     const handler: Dispatcher.DispatchHandler = {
@@ -100,7 +105,8 @@ function dispatch(
         if (givenUp) given.abort(GIVEN_UP);
       },
       onResponseStart(given, status) {
-        const headers = endToEnd(rawFields(Array.isArray(given.rawHeaders) ? given.rawHeaders : []));
+        const received = rawFields(Array.isArray(given.rawHeaders) ? given.rawHeaders : []);
+        const headers = withSingleLines(endToEnd(received));
         // RFC 9110 15.2: an interim response is not the final one.
         if (status < 200) {
           request.onInterim?.(status, headers);
@@ -124,8 +130,46 @@ function dispatch(
       },
     };
     const headers = ['host', host, ...request.headers.flat()];
-    pool.dispatch({ method: request.method, path: request.target, headers, body: request.body ?? null }, handler);
+    const start = (): void => {
+      dispatched = true;
+      pool.dispatch({ method: request.method, path: request.target, headers, body: request.body ?? null }, handler);
+    };
+    slots.enter(start);
+    stopListening = onAbort(signal, () => giveUp('left'));
   });
+}
+
+interface Slots {
+  /** Calls `start` when there is a slot. */
+  enter(start: () => void): void;
+  /** Gives up the slot, or the wait for it. Must be called once. */
+  leave(start: () => void): void;
+}
+
+/** Requests beyond `max` wait here and not in undici, whose queue nobody can leave. */
+function createSlots(max: number): Slots {
+  const waiting = new Set<() => void>();
+  let taken = 0;
+  return {
+    enter(start) {
+      if (taken >= max) {
+        waiting.add(start);
+        return;
+      }
+      taken += 1;
+      start();
+    },
+    leave(start) {
+      if (waiting.delete(start)) return;
+      const [next] = waiting;
+      if (next === undefined) {
+        taken -= 1;
+        return;
+      }
+      waiting.delete(next);
+      next();
+    },
+  };
 }
 
 const GIVEN_UP = new Error('nobody waits for this request any more');

@@ -21,6 +21,67 @@ export function fieldLines(headers: HeaderList, name: string): string[] {
   return lines;
 }
 
+/** Response fields that have one value and are no lists. */
+const OF_ONE_LINE: ReadonlySet<string> = new Set([
+  'access-control-allow-credentials',
+  'access-control-max-age',
+  'age',
+  'content-length',
+  'content-location',
+  'content-md5',
+  'content-range',
+  'content-type',
+  'date',
+  'etag',
+  'expires',
+  'last-modified',
+  'location',
+  'retry-after',
+  'tk',
+  'x-content-type-options',
+]);
+
+export function isOfOneLine(name: string): boolean {
+  return OF_ONE_LINE.has(name);
+}
+
+/**
+ * The same response with one line of each field that has one value (RFC 9110 5.3
+ * forbids a sender more). Of lines that differ the first counts. Two validators
+ * that differ validate nothing, so both go. Two instants of expiry count as past
+ * (RFC 9111 4.2.1). Age is left to its own rule (RFC 9111 5.1).
+ */
+export function withSingleLines(headers: HeaderList): HeaderList {
+  const first = new Map<string, string>();
+  const differing = new Set<string>();
+  let repeated = false;
+  for (const [name, value] of headers) {
+    if (name === 'age' || !OF_ONE_LINE.has(name)) continue;
+    const before = first.get(name);
+    if (before === undefined) {
+      first.set(name, value);
+      continue;
+    }
+    repeated = true;
+    if (before !== value) differing.add(name);
+  }
+  return repeated ? headers.flatMap((line) => singleLine(line, first, differing)) : headers;
+}
+
+/** What stands in the place of a line: itself, or nothing, or a line that says less. */
+function singleLine(
+  line: HeaderList[number],
+  first: Map<string, string>,
+  differing: ReadonlySet<string>,
+): readonly HeaderList[number][] {
+  const [name, value] = line;
+  if (name === 'age' || !OF_ONE_LINE.has(name)) return [line];
+  if (!first.delete(name)) return [];
+  if (!differing.has(name)) return [line];
+  if (name === 'etag' || name === 'last-modified') return [];
+  return [[name, name === 'expires' ? '0' : value]];
+}
+
 /**
  * RFC 9110 5.6.1: the members of a list, without surrounding white space and
  * without empty ones. A comma inside quotes does not separate members. An

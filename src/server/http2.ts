@@ -10,23 +10,26 @@ import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders, ServerR
 import { constants, type IncomingHttpHeaders as Http2Fields, type ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import { Readable, Writable } from 'node:stream';
+import { isOfOneLine } from '../http/fields.js';
 
 export interface Http2Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
 }
 
-/** `rawFields`: names and values in turn, as received. */
+/**
+ * `rawFields`: names and values in turn, as received. `onMoved` is called when something of the stream itself was sent
+ * or received. The caller listens for errors of the stream.
+ */
 export function http2Exchange(
   stream: ServerHttp2Stream,
   fields: Http2Fields,
   rawFields: readonly string[],
   socket: Socket,
+  onMoved: () => void,
 ): Http2Exchange {
-  // Errors of a stream are noticed by its end; without a listener they would end the process.
-  stream.on('error', () => {});
-  const request = new Http2Request(stream, fields, rawFields, socket);
-  const response = new Http2Response(stream, request);
+  const request = new Http2Request(stream, fields, rawFields, socket, onMoved);
+  const response = new Http2Response(stream, request, onMoved);
   // They implement the members of node's classes that this service uses, and no others.
   return {
     request: request as unknown as IncomingMessage,
@@ -59,7 +62,13 @@ class Http2Request extends Readable {
   /** Whether all of it was received. */
   complete: boolean;
 
-  constructor(stream: ServerHttp2Stream, fields: Http2Fields, rawFields: readonly string[], socket: Socket) {
+  constructor(
+    stream: ServerHttp2Stream,
+    fields: Http2Fields,
+    rawFields: readonly string[],
+    socket: Socket,
+    onMoved: () => void,
+  ) {
     super({ autoDestroy: false });
     this.stream = stream;
     this.socket = socket;
@@ -74,6 +83,7 @@ class Http2Request extends Readable {
       return;
     }
     stream.on('data', (chunk: Buffer) => {
+      onMoved();
       if (!this.push(chunk)) stream.pause();
     });
     stream.pause();
@@ -133,8 +143,14 @@ const NOT_IN_HTTP2: ReadonlySet<string> = new Set([
   'http2-settings',
 ]);
 
-/** How much is written to a stream at once. What it cannot send yet counts towards its session's memory. */
-export const PIECE_BYTES = 65_536;
+/**
+ * The most that a stream is given at once. What it cannot send yet counts as memory of its session. How much of a piece
+ * was sent is not known, so a reader who takes longer for one than a stream may stall is taken for gone.
+ */
+export const PIECE_BYTES = 16_384;
+
+/** Lists that node:http2 nevertheless wants in one line (RFC 9110 5.3 allows it). */
+const JOINED: ReadonlySet<string> = new Set(['content-encoding', 'content-language']);
 
 class Http2Response extends Writable {
   readonly stream: ServerHttp2Stream;
@@ -146,9 +162,11 @@ class Http2Response extends Writable {
   /** Bytes of the body. */
   sentBytes = 0;
   readonly #set: Record<string, string | string[]> = {};
+  readonly #onMoved: () => void;
 
-  constructor(stream: ServerHttp2Stream, request: Http2Request) {
+  constructor(stream: ServerHttp2Stream, request: Http2Request, onMoved: () => void) {
     super();
+    this.#onMoved = onMoved;
     this.stream = stream;
     this.req = request;
     stream.once('close', () => this.destroy());
@@ -181,13 +199,17 @@ class Http2Response extends Writable {
     for (const name of NOT_IN_HTTP2) delete this.#set[name];
     // For answers without a body, node ends the stream with the head.
     if (!this.#isGone()) this.stream.respond({ ...this.#set, ':status': status });
+    this.#onMoved();
     return this;
   }
 
+  /** Node refuses a head in which a field of one line has several. */
   #add(name: string, value: string): void {
     const key = name.toLowerCase();
     const before = this.#set[key];
-    this.#set[key] = before === undefined ? value : [...[before].flat(), value];
+    if (before === undefined) this.#set[key] = value;
+    else if (JOINED.has(key)) this.#set[key] = [before, value].flat().join(', ');
+    else if (!isOfOneLine(key)) this.#set[key] = [before, value].flat();
   }
 
   flushHeaders(): void {
@@ -231,6 +253,7 @@ class Http2Response extends Writable {
         return;
       }
       this.sentBytes += piece.length;
+      this.#onMoved();
       if (piece.length === chunk.length) callback();
       else this._write(chunk.subarray(piece.length), encoding, callback);
     });

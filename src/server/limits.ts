@@ -26,9 +26,13 @@ export const limitsSection = section('Limits on what one client may occupy or ma
   stalledMs: duration({
     default: '2m',
     min: 100,
-    help: 'How long a connection in use may transfer nothing, in either direction, before it is broken off.',
+    help: 'How long a connection in use, or a stream of HTTP/2, may transfer nothing, in either direction, before it is broken off.',
   }),
-  headersWithinMs: duration({ default: '10s', min: 100, help: 'Time for a request head to arrive.' }),
+  headersWithinMs: duration({
+    default: '10s',
+    min: 100,
+    help: 'Time for a request head to arrive, from its first byte; from the connection for the first.',
+  }),
   requestWithinMs: duration({ default: '1h', min: 1_000, help: 'Time for a whole request, body included, to arrive.' }),
   idleMs: duration({
     default: '65s',

@@ -12,6 +12,7 @@ import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../clock.js';
 import { http2Exchange, PIECE_BYTES } from './http2.js';
 import type { ListenLimits } from './limits.js';
+import { createStarts } from './starts.js';
 
 export interface SessionsOptions {
   readonly limits: ListenLimits;
@@ -46,10 +47,14 @@ const BAD_STREAMS_MAX = 100;
 
 const INTERRUPTIONS_WINDOW_MS = 10_000;
 
+/** Each may cost as much as a lookup in the cache and a request to the origin. */
+const STARTS_PER_TURN = 16;
+
 export function openSessions(options: SessionsOptions): Sessions {
   const { limits, clock } = options;
   const sockets = new Set<Socket>();
   const sessions = new Set<ServerHttp2Session>();
+  const starts = createStarts(STARTS_PER_TURN, setImmediate);
   let closing = false;
   const server = createServer({
     // One more than is allowed, so that the guard answers the excess and nghttp2 does not just reset the stream.
@@ -76,18 +81,23 @@ export function openSessions(options: SessionsOptions): Sessions {
     });
     session.on('error', () => {});
     session.on('ping', interrupted).on('remoteSettings', interrupted);
-    // For sessions with open streams; without any, the idle timer is stricter.
-    session.setTimeout(limits.stalledMs, () => session.destroy());
     session.on('stream', (stream, fields, _flags, rawFields?: unknown) => {
       idle.opened();
-      stream.once('aborted', interrupted).once('close', () => idle.closed());
-      bound(stream);
-      const raw = Array.isArray(rawFields)
-        ? (rawFields as readonly string[])
-        : Object.entries(fields).flat().map(String);
-      const { request, response } = http2Exchange(stream, fields, raw, socket);
-      if (fields.expect?.toLowerCase() === '100-continue') options.onExpectation(request, response);
-      else options.onRequest(request, response);
+      if (stream.aborted) interrupted();
+      else stream.once('aborted', interrupted);
+      // What goes wrong with a stream is seen by its end.
+      stream.once('close', () => idle.closed()).on('error', () => undefined);
+      const moved = bound(stream);
+      starts.add(session, () => {
+        if (stream.closed || stream.destroyed) return false;
+        const raw = Array.isArray(rawFields)
+          ? (rawFields as readonly string[])
+          : Object.entries(fields).flat().map(String);
+        const { request, response } = http2Exchange(stream, fields, raw, socket, moved);
+        if (fields.expect?.toLowerCase() === '100-continue') options.onExpectation(request, response);
+        else options.onRequest(request, response);
+        return true;
+      });
     });
     if (closing) session.close();
   }
@@ -130,14 +140,29 @@ export function openSessions(options: SessionsOptions): Sessions {
     };
   }
 
-  /** The same time limits as on an HTTP/1.1 connection. */
-  function bound(stream: ServerHttp2Stream): void {
-    stream.setTimeout(limits.stalledMs, () => stream.destroy(new Error('the stream stalled')));
-    if (stream.endAfterHeaders) return;
-    const arriving = clock.after(limits.requestWithinMs, () =>
-      stream.destroy(new Error('the request took too long to arrive')),
-    );
-    stream.once('end', () => arriving.cancel()).once('close', () => arriving.cancel());
+  /**
+   * The same time limits as on an HTTP/1.1 connection. Returns what must be called
+   * when something of the stream itself has moved. Node's own timer would also
+   * count what moves on other streams, and frames that carry nothing.
+   */
+  function bound(stream: ServerHttp2Stream): () => void {
+    let movedMs = clock.monotonicMs();
+    const check = (): void => {
+      const leftMs = movedMs + limits.stalledMs - clock.monotonicMs();
+      if (leftMs > 0) stalling = clock.after(leftMs, check);
+      else stream.destroy(new Error('the stream stalled'));
+    };
+    let stalling = clock.after(limits.stalledMs, check);
+    stream.once('close', () => stalling.cancel());
+    if (!stream.endAfterHeaders) {
+      const arriving = clock.after(limits.requestWithinMs, () =>
+        stream.destroy(new Error('the request took too long to arrive')),
+      );
+      stream.once('end', () => arriving.cancel()).once('close', () => arriving.cancel());
+    }
+    return () => {
+      movedMs = clock.monotonicMs();
+    };
   }
 
   return {

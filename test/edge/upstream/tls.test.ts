@@ -2,13 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
-import {
-  type ClientHttp2Session,
-  connect,
-  constants,
-  type IncomingHttpHeaders,
-  type OutgoingHttpHeaders,
-} from 'node:http2';
+import { type ClientHttp2Session, constants, type OutgoingHttpHeaders } from 'node:http2';
 import { request } from 'node:https';
 import { connect as connectTcp } from 'node:net';
 import { connect as connectTls } from 'node:tls';
@@ -21,6 +15,17 @@ import { hasOpenssl, selfSigned, type TestCertificate } from '../../kit/certific
 import { testDeps } from '../../kit/deps.js';
 import { openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
 import { mediaScript } from '../../kit/edge/scripted-origin.js';
+import {
+  connectFrames,
+  connectHttp2,
+  FRAME,
+  fetchHttp2 as fetchFields,
+  fieldBlock,
+  frame,
+  type Http2Answer,
+  type RawSession,
+  uint32,
+} from '../../kit/http/http2.js';
 import { until } from '../../kit/until.js';
 
 const skip = hasOpenssl ? false : 'there is no openssl to make certificates with';
@@ -45,38 +50,14 @@ async function open(t: Test, tls = '', options: TestEdgeOptions = {}): Promise<S
 }
 
 async function session(t: Test, { edge, certificate }: Secure): Promise<ClientHttp2Session> {
-  const client = connect(edge.url, { ca: certificate.cert });
-  client.on('error', () => {});
+  const client = await connectHttp2(edge.url, certificate.cert);
   t.teardown(() => client.destroy());
-  await once(client, 'connect');
   return client;
 }
 
-interface Answer {
-  readonly headers: IncomingHttpHeaders;
-  readonly status: number;
-  readonly bytes: Buffer;
-  readonly rstCode: number;
-}
-
-function fetchHttp2(client: ClientHttp2Session, fields: OutgoingHttpHeaders, body?: Uint8Array): Promise<Answer> {
-  return new Promise((resolve) => {
-    const stream = client.request({ ':path': PATH, ...READER, ...fields }, { endStream: body === undefined });
-    let headers: IncomingHttpHeaders = {};
-    const chunks: Buffer[] = [];
-    stream.on('response', (came) => (headers = came));
-    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-    stream.on('error', () => {});
-    stream.on('close', () =>
-      resolve({
-        headers,
-        status: Number(headers[':status'] ?? 0),
-        bytes: Buffer.concat(chunks),
-        rstCode: stream.rstCode ?? 0,
-      }),
-    );
-    if (body !== undefined) stream.end(body);
-  });
+/** A GET of PATH by a reader, unless told otherwise. */
+function fetchHttp2(client: ClientHttp2Session, fields: OutgoingHttpHeaders, body?: Uint8Array): Promise<Http2Answer> {
+  return fetchFields(client, { ':path': PATH, ...READER, ...fields }, body);
 }
 
 /** One request by HTTP/1.1. */
@@ -261,82 +242,11 @@ void t.test('a stream that breaks is reset, and harms no other', { skip }, async
   t.equal((await fetchHttp2(client, {})).status, 200, 'the session goes on');
 });
 
-/** HTTP/2 frame by frame (RFC 9113 4.1), for frames that no library would send. */
-interface RawSession {
-  send(...frames: readonly Buffer[]): void;
-  /** The error code of the GOAWAY received; null if the connection ended without one. */
-  readonly over: Promise<number | null>;
-  /** Resolves when so many frames of a type have been received. */
-  came(type: number, count?: number): Promise<void>;
-  text(): string;
-  destroy(): void;
-}
-
-const FRAME = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, goaway: 7, window: 8, continuation: 9 } as const;
-
-function frame(type: number, flags: number, stream: number, payload: Buffer = Buffer.alloc(0)): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head.writeUInt8(type, 3);
-  head.writeUInt8(flags, 4);
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-}
-
-/** RFC 7541 6.2.2: each field as a literal with a new name. */
-function fields(given: Readonly<Record<string, string>>): Buffer {
-  const text = (value: string): Buffer => {
-    const bytes = Buffer.from(value, 'latin1');
-    if (bytes.length < 127) return Buffer.concat([Buffer.of(bytes.length), bytes]);
-    const more: number[] = [];
-    let left = bytes.length - 127;
-    for (; left >= 128; left = Math.floor(left / 128)) more.push((left % 128) + 128);
-    return Buffer.concat([Buffer.of(127, ...more, left), bytes]);
-  };
-  return Buffer.concat(Object.entries(given).flatMap(([name, value]) => [Buffer.of(0), text(name), text(value)]));
-}
-
-const GET = fields({ ':method': 'GET', ':scheme': 'https', ':path': PATH, ':authority': 'a', ...READER });
-const uint32 = (value: number): Buffer => {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-};
-
+const GET = fieldBlock({ ':method': 'GET', ':scheme': 'https', ':path': PATH, ':authority': 'a', ...READER });
 async function rawSession(t: Test, { edge, certificate }: Secure): Promise<RawSession> {
-  const socket = connectTls({
-    host: '127.0.0.1',
-    port: Number(new URL(edge.url).port),
-    ca: certificate.cert,
-    ALPNProtocols: ['h2'],
-  });
-  socket.on('error', () => {});
-  t.teardown(() => socket.destroy());
-  await once(socket, 'secureConnect');
-  const counts = new Map<number, number>();
-  let pending = Buffer.alloc(0);
-  let text = '';
-  let code: number | null = null;
-  socket.on('data', (chunk: Buffer) => {
-    pending = Buffer.concat([pending, chunk]);
-    text += chunk.toString('latin1');
-    for (let length = pending.length < 9 ? Infinity : pending.readUIntBE(0, 3); pending.length >= 9 + length; ) {
-      const type = pending.readUInt8(3);
-      counts.set(type, (counts.get(type) ?? 0) + 1);
-      if (type === FRAME.goaway) code = pending.readUInt32BE(9 + 4);
-      pending = pending.subarray(9 + length);
-      length = pending.length < 9 ? Infinity : pending.readUIntBE(0, 3);
-    }
-  });
-  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-  socket.write(frame(FRAME.settings, 0, 0));
-  return {
-    send: (...frames) => void (socket.destroyed || socket.write(Buffer.concat(frames))),
-    over: once(socket, 'close').then(() => code),
-    came: (type, count = 1) => until(`${count} frames of type ${type}`, () => (counts.get(type) ?? 0) >= count),
-    text: () => text,
-    destroy: () => socket.destroy(),
-  };
+  const raw = await connectFrames(Number(new URL(edge.url).port), certificate.cert);
+  t.teardown(() => raw.destroy());
+  return raw;
 }
 
 void t.test('an HTTP/2 client that floods loses its connection, and harms no other client', { skip }, async (t) => {
@@ -361,7 +271,7 @@ void t.test('an HTTP/2 client that floods loses its connection, and harms no oth
   };
   const endless = Buffer.concat([
     frame(FRAME.headers, 0x1, 1, GET),
-    many(50, (index) => frame(FRAME.continuation, 0, 1, fields({ [`x-${index}`]: 'y'.repeat(1_000) }))),
+    many(50, (index) => frame(FRAME.continuation, 0, 1, fieldBlock({ [`x-${index}`]: 'y'.repeat(1_000) }))),
   ]);
   const floods: readonly (readonly [what: string, bytes: Buffer, codes: readonly (number | null)[]])[] = [
     ['pings', many(300, () => ping), [CALM, null]],
@@ -384,14 +294,14 @@ void t.test('an HTTP/2 client that floods loses its connection, and harms no oth
   t.equal((await fetchHttp2(bystander, { 'x-large': 'y'.repeat(5_000) })).rstCode, CALM, 'fields beyond the limit');
   t.equal((await fetchHttp2(bystander, {})).status, 200, 'end only their own stream');
   const deaf = await rawSession(t, secure);
-  deaf.send(frame(FRAME.headers, 0x5, 1, Buffer.concat([GET, fields({ 'x-large': 'y'.repeat(5_000) })])));
+  deaf.send(frame(FRAME.headers, 0x5, 1, Buffer.concat([GET, fieldBlock({ 'x-large': 'y'.repeat(5_000) })])));
   await deaf.came(FRAME.data);
   t.match(deaf.text(), /headers_too_large/, 'also for a client that never acknowledged the limit');
   deaf.destroy();
 
   secure.edge.origin.on('/v1/slow', () => {});
   const greedy = await rawSession(t, secure);
-  const wait = fields({ ':method': 'GET', ':scheme': 'https', ':path': '/v1/slow', ':authority': 'a' });
+  const wait = fieldBlock({ ':method': 'GET', ':scheme': 'https', ':path': '/v1/slow', ':authority': 'a' });
   greedy.send(...Array.from({ length: 25 }, (_, index) => frame(FRAME.headers, 0x5, 2 * index + 1, wait)));
   await Promise.all([greedy.came(FRAME.reset, 5), secure.edge.origin.arrived('/v1/slow', 20)]);
   t.equal(secure.edge.origin.count('/v1/slow'), 20, 'streams beyond the limit are refused');
@@ -418,7 +328,7 @@ void t.test('HTTP/2 connections end when they are idle or stalled, whatever else
   const [idle, slow] = [await rawSession(t, secure), await rawSession(t, secure)];
   // RFC 9113 6.9.2: a window of one byte for each stream.
   slow.send(frame(FRAME.settings, 0, 0, Buffer.concat([Buffer.of(0, 4), uint32(1)])));
-  const wide = fields({ ':method': 'GET', ':scheme': 'https', ':path': path, ':authority': 'a', ...READER });
+  const wide = fieldBlock({ ':method': 'GET', ':scheme': 'https', ':path': path, ':authority': 'a', ...READER });
   slow.send(...Array.from({ length: 10 }, (_, index) => frame(FRAME.headers, 0x5, 2 * index + 1, wide)));
   await slow.came(FRAME.data, 10);
   const pinging = { done: false };
