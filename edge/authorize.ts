@@ -2,11 +2,12 @@
  * What a caller may see. The first step of every request for media: nothing
  * looks at the object before.
  */
-import type { Gate, Grant } from '../src/access/grant.js';
+import { type Gate, type Grant, isAdmin } from '../src/access/grant.js';
 import { faultOfGrant } from '../src/access/refusal.js';
 import type { EpochMs } from '../src/clock.js';
 import { type Fault, unreachable } from '../src/errors.js';
 import type { Entry } from './entry.js';
+import type { PassSender } from './pass/config.js';
 import type { EdgeRequest } from './request.js';
 
 export type Access =
@@ -28,6 +29,28 @@ export function authorize(gate: Gate, request: EdgeRequest): Access | Promise<Ac
   const { method, path, query, carrier } = request;
   const grant = gate.open({ method, path, query, authorization: request.header('authorization'), carrier });
   return grant instanceof Promise ? grant.then(accessOf) : accessOf(grant);
+}
+
+export const ANYONE: PassSender = { subject: undefined, admin: false };
+
+/** Who sends a request that is passed on. A body needs a token that is valid, whatever the origin would do with it. */
+export function identifySender(gate: Gate, request: EdgeRequest): PassSender | Promise<PassSender> {
+  const { method, path, query, carrier } = request;
+  const grant = gate.open({ method, path, query, authorization: request.header('authorization'), carrier });
+  return grant instanceof Promise ? grant.then(senderOf) : senderOf(grant);
+}
+
+function senderOf(grant: Grant): PassSender {
+  switch (grant.kind) {
+    case 'caller':
+      return { subject: grant.caller.subject, admin: isAdmin(grant) };
+    case 'link':
+    case 'anonymous':
+    case 'unavailable':
+      return { ...ANYONE, refuseBody: () => faultOfGrant(grant) };
+    default:
+      return unreachable(grant);
+  }
 }
 
 function accessOf(grant: Grant): Access {

@@ -7,7 +7,7 @@
  * only: `server/` reads requests and writes answers.
  */
 import { Fault, unreachable } from '../src/errors.js';
-import { type Access, authorize } from './authorize.js';
+import { type Access, ANYONE, authorize, identifySender } from './authorize.js';
 import type { IncompleteResponse, Stored } from './cache/cache.js';
 import { answerIncomplete, answerStored, refuse } from './fetch/answers.js';
 import type { CacheRequest } from './fetch/cache-request.js';
@@ -17,11 +17,12 @@ import { type Attempt, fetchBypassing, fetchShared, LOOK_AGAIN } from './fetch/f
 import { revalidateInBackground } from './fetch/join.js';
 import { decideOn, type Found, lookUp } from './fetch/lookup.js';
 import { type CacheTarget, genericTarget, originalTarget, type Target, targetOf, thumbTarget } from './key.js';
+import type { PassSender } from './pass/config.js';
 import type { Answer, ClientSignal, EdgeRequest } from './request.js';
 import type { ForwardReason } from './respond/cache-status.js';
 import { passReason } from './rfc9111/decide.js';
 
-const PASS: Answer = { kind: 'pass', outcome: 'pass' };
+const PASS: Answer = { kind: 'pass', outcome: 'pass', sender: ANYONE };
 const CUT_OFF = new Fault('cut_off', 'Try again, or another edge.', { headers: { 'retry-after': '1' } });
 
 export function handle(engine: Engine, request: EdgeRequest, client: ClientSignal): Answer | Promise<Answer> {
@@ -41,13 +42,26 @@ export function handle(engine: Engine, request: EdgeRequest, client: ClientSigna
     case 'hidden':
       return refuse(engine, request, new Fault('not_found', 'There is nothing here.'));
     case 'pass':
-      return PASS;
+      return passOn(engine, request);
     default:
       return unreachable(target);
   }
 }
 
 const NO_LIMIT = { refusal: undefined, endsAt: Number.POSITIVE_INFINITY };
+
+/** Reads that are passed on need no credential here. For all else, it decides about the slot (edge/pass/slots.ts). */
+function passOn({ gate }: Engine, request: EdgeRequest): Answer | Promise<Answer> {
+  if (gate === null || SAFE.has(request.method)) return PASS;
+  const sender = identifySender(gate, request);
+  return sender instanceof Promise ? sender.then(passFor) : passFor(sender);
+}
+
+const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+
+function passFor(sender: PassSender): Answer {
+  return { kind: 'pass', outcome: 'pass', sender };
+}
 
 type MediaTarget = Extract<Target, { kind: 'media' }>;
 

@@ -5,6 +5,7 @@
  */
 import type { HeaderList, Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
+import type { PassSender } from './pass/config.js';
 
 export interface EdgeRequest {
   /** As received. Methods are case-sensitive (RFC 9110 9.1). */
@@ -42,7 +43,7 @@ export type Answer =
       readonly mediaId: MediaId | null;
     }
   /** The request is passed on to the origin as it is. */
-  | { readonly kind: 'pass'; readonly outcome: 'pass' };
+  | { readonly kind: 'pass'; readonly outcome: 'pass'; readonly sender: PassSender };
 
 /** How a request ended, seen from the cache. */
 export const OUTCOMES = [

@@ -1,6 +1,7 @@
 /** Settings of passing requests on, its dependencies, and what comes with each request. Declarations only. */
 import type { Clock } from '../../src/clock.js';
 import { duration, integer, section, size, type ValueOf } from '../../src/config/field.js';
+import type { Fault } from '../../src/errors.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import type { Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
@@ -14,6 +15,18 @@ export const passSection = section(
       min: 1,
       max: 65_536,
       help: 'Most requests that are passed on at once. Further requests are answered 503.',
+    }),
+    reservedMax: integer({
+      default: 32,
+      min: 0,
+      max: 65_536,
+      help: 'Of these, how many only admins may use. As many again are for requests without a body, so that uploads cannot take them. Each is at most a quarter of all.',
+    }),
+    perClientMax: integer({
+      default: 64,
+      min: 0,
+      max: 65_536,
+      help: 'Most requests with a body, and most without one, that are passed on at once for one address (or one /64 network of IPv6) and for one subject. 0: any number, for use behind a proxy that is not one of `trusted_proxies`. Admins have no such limit.',
     }),
     connectTimeoutMs: duration({
       default: '5s',
@@ -67,6 +80,18 @@ export const passSection = section(
       max: 60_000,
       help: 'The connection closes when the client has sent nothing for this long after a refusal.',
     }),
+    drainsMax: integer({
+      default: 128,
+      min: 0,
+      max: 65_536,
+      help: 'Most refused bodies that are read and dropped at once. Beyond this number, the connection closes at once. They do not count as requests that are passed on.',
+    }),
+    drainsPerClientMax: integer({
+      default: 16,
+      min: 0,
+      max: 65_536,
+      help: 'The same, for one address or one /64 network of IPv6. 0: any number.',
+    }),
   },
 );
 
@@ -118,8 +143,18 @@ export interface PassDeps {
   readonly metrics: Metrics;
 }
 
+/** What the edge knows of the sender of a request that is passed on. The origin judges the credential again. */
+export interface PassSender {
+  /** Of a valid token. */
+  readonly subject: string | undefined;
+  readonly admin: boolean;
+  /** If the request has a body, this answer is sent in place of the origin's. */
+  refuseBody?(): Fault;
+}
+
 export interface PassContext {
   readonly requestId: string;
+  readonly sender: PassSender;
   /** The client's address, after trusted proxies were taken into account. */
   readonly clientAddress: string;
   /** Aborts when the process stops. */

@@ -4,8 +4,9 @@
  *
  * Promises: every request ends with an answer or a broken connection and never
  * hangs. A body is sent on only when the origin wants it, and an early refusal
- * reaches a client that is still sending. The origin gets the caller's own
- * credential and nothing that proves an edge.
+ * reaches a client that is still sending. A body without a credential is refused
+ * before it takes a slot. The origin gets the caller's own credential and
+ * nothing that proves an edge.
  */
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough, Readable } from 'node:stream';
@@ -18,10 +19,11 @@ import { errorFields, loggable } from '../../src/log.js';
 import { pipeBody } from '../../src/server/send.js';
 import { REQUEST_ID } from '../../src/wire.js';
 import { tlsTroubleOf } from '../upstream/tls.js';
-import type { BodySink, PassContext, PassDeps } from './config.js';
+import type { BodySink, PassContext, PassDeps, PassSender } from './config.js';
 import { answerHeaders, connectionField, forwardedHeaders, hopsLeft, invalidates, mayRepeat } from './guards.js';
 import { ClientGone, drainAndEnd, limitConnect, PassedRequest, releaseBody, watchIdle } from './passed-request.js';
 import { createPassProxy, type PassProxy } from './proxy.js';
+import { createDrains, createPassSlots, type PassSlots } from './slots.js';
 
 export interface Pass {
   /**
@@ -31,7 +33,7 @@ export interface Pass {
    * The caller must not have answered `Expect: 100-continue`.
    */
   handle(request: IncomingMessage, response: ServerResponse, context: PassContext): Promise<void>;
-  /** Requests that are being passed on. */
+  /** Requests that are being passed on. Refused bodies that are still dropped do not count. */
   readonly active: number;
   close(): Promise<void>;
 }
@@ -46,18 +48,18 @@ export function createPass(deps: PassDeps): Pass {
   });
   const ended = metrics.counter('edge_pass_requests_total', 'Requests passed to the origin, by ending.', ['ending']);
   const busy = metrics.gauge('edge_pass_active', 'Requests that are being passed to the origin.');
-  let active = 0;
-  metrics.onCollect(() => busy.set(active));
+  const slots = createPassSlots(config);
+  const passedDeps = { ...deps, drains: createDrains(config) };
+  metrics.onCollect(() => busy.set(slots.active));
 
   return {
     get active() {
-      return active;
+      return slots.active;
     },
     async handle(request, response, context) {
-      const passed = new PassedRequest(deps, request, response, context);
-      active += 1;
+      const passed = new PassedRequest(passedDeps, request, response, context);
       try {
-        if (active > config.concurrentMax) throw new Fault('overloaded', 'Too many requests are being passed on.');
+        passed.releaseSlot = admit(passed, context.sender, slots);
         await passOn(passed, proxy);
         ended.add(1, { ending: 'answered' });
       } catch (thrown) {
@@ -66,14 +68,25 @@ export function createPass(deps: PassDeps): Pass {
         const target = loggable(request.url ?? '');
         const trouble = thrown instanceof Fault ? tlsTroubleOf(thrown.cause) : undefined;
         const fields = { requestId: context.requestId, target, ending, ...(trouble !== undefined && { tls: trouble }) };
-        log.warn({ ...fields, ...errorFields(thrown) }, 'a pass was not completed');
+        // Strangers can cause any number of these, and the request has a line of its own.
+        const level = thrown instanceof Fault && thrown.code === 'unauthorized' ? 'debug' : 'warn';
+        log[level]({ ...fields, ...errorFields(thrown) }, 'a pass was not completed');
       } finally {
-        active -= 1;
         passed.close();
       }
     },
     close: async () => proxy.close(),
   };
+}
+
+/** Decides by the credential before the request takes a slot, and before its body is read. Throws the refusal. */
+function admit({ framing, facts }: PassedRequest, sender: PassSender, slots: PassSlots): () => void {
+  const { subject, admin } = sender;
+  const hasBody = framing.kind !== 'none';
+  const refusal = hasBody ? sender.refuseBody?.() : undefined;
+  if (refusal !== undefined) throw refusal;
+  const kind = admin ? 'admin' : hasBody ? 'body' : 'bodiless';
+  return slots.take({ kind, subject, clientAddress: facts.clientAddress });
 }
 
 async function passOn(passed: PassedRequest, proxy: PassProxy): Promise<void> {

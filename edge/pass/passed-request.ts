@@ -11,12 +11,18 @@ import { originForm } from '../../src/http/head.js';
 import { drain } from '../../src/server/drain.js';
 import type { PassContext, PassDeps } from './config.js';
 import { type Framing, framingOf, type PassFacts, type RequestHead } from './guards.js';
+import type { Drains } from './slots.js';
 
 /** Node, the proxy library and the functions below listen for the end of one response: a fixed number, and no leak. */
 const RESPONSE_LISTENERS_MAX = 32;
 
+/** Bounds the bodies that are dropped after a refusal. */
+export interface PassedDeps extends PassDeps {
+  readonly drains: Drains;
+}
+
 export class PassedRequest {
-  readonly deps: PassDeps;
+  readonly deps: PassedDeps;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly head: RequestHead;
@@ -33,9 +39,11 @@ export class PassedRequest {
   released = false;
   /** When the last byte moved in either direction. */
   activeAtMs: number;
+  /** Gives the slot back. A refused body that is still dropped holds none. */
+  releaseSlot: () => void = () => undefined;
   readonly #stopListening: () => void;
 
-  constructor(deps: PassDeps, request: IncomingMessage, response: ServerResponse, context: PassContext) {
+  constructor(deps: PassedDeps, request: IncomingMessage, response: ServerResponse, context: PassContext) {
     this.deps = deps;
     this.request = request;
     this.response = response;
@@ -59,6 +67,7 @@ export class PassedRequest {
     this.activeAtMs = deps.clock.monotonicMs();
     response.setMaxListeners(RESPONSE_LISTENERS_MAX);
     response.once('close', this.#onClientGone);
+    if (response.destroyed) this.over.abort(new ClientGone());
     this.#stopListening = onAbort(context.signal, () =>
       this.over.abort(new Fault('overloaded', 'The service is stopping.', { headers: { 'retry-after': '1' } })),
     );
@@ -69,6 +78,7 @@ export class PassedRequest {
   }
 
   close(): void {
+    this.releaseSlot();
     this.#stopListening();
     this.response.off('close', this.#onClientGone);
     if (this.sending?.writableFinished !== true || this.originResponse?.complete !== true) this.sending?.destroy();
@@ -176,12 +186,19 @@ function idleFault(side: Side): Fault {
 /**
  * Ends an answer whose client still sends. RFC 9112 9.6: to close at once could
  * reset the connection before the client reads the answer. So the answer goes
- * out, and the rest of the body is read and dropped for a while.
+ * out, and the rest of the body is read and dropped for a while, without a slot
+ * and for a limited number of bodies of one client.
  */
-export async function drainAndEnd({ response, request, deps }: PassedRequest): Promise<void> {
+export async function drainAndEnd(passed: PassedRequest): Promise<void> {
+  const { response, request, deps, facts } = passed;
   const { drainMaxBytes, drainWithinMs, drainIdleMs } = deps.config;
+  passed.releaseSlot();
   response.flushHeaders();
-  await drain(request, { sizeMaxBytes: drainMaxBytes, withinMs: drainWithinMs, idleMs: drainIdleMs }, deps.clock);
+  const finish = deps.drains.take(facts.clientAddress);
+  if (finish !== undefined) {
+    const limits = { sizeMaxBytes: drainMaxBytes, withinMs: drainWithinMs, idleMs: drainIdleMs };
+    await drain(request, limits, deps.clock).finally(finish);
+  }
   if (response.destroyed) return;
   response.end();
   if ('stream' in request) request.destroy();

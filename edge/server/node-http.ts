@@ -40,6 +40,7 @@ export function createServer(deps: NodeServerDeps): Server {
     if (answer.kind === 'pass') {
       return deps.pass.handle(incoming, response, {
         requestId: request.requestId,
+        sender: answer.sender,
         clientAddress: deps.addressOf(incoming),
         signal: closing.signal,
       });

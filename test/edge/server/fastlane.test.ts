@@ -113,7 +113,9 @@ function replied(reply: Reply, mediaId: MediaId | null = null): Answer {
 
 /** Answers with the target; what begins with /pass is passed on. */
 function echo({ target }: EdgeRequest): Answer {
-  return target.startsWith('/pass') ? { kind: 'pass', outcome: 'pass' } : replied(text(`lane ${target}\n`));
+  return target.startsWith('/pass')
+    ? { kind: 'pass', outcome: 'pass', sender: { subject: undefined, admin: false } }
+    : replied(text(`lane ${target}\n`));
 }
 
 /** Bodies of the answers in a text of pipelined ones, each of which ends with a line feed. */

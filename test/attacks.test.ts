@@ -1,0 +1,60 @@
+/**
+ * Attacks on a whole edge in front of a whole origin, each a line of a table: what a stranger or an ordinary user does,
+ * and what must still hold.
+ */
+import t from 'tap';
+import { startEdge } from './kit/edge/media-edge.js';
+import { connectRaw, type RawConnection } from './kit/http/raw.js';
+import { member, sendRequest } from './kit/http/request.js';
+import { png } from './kit/media.js';
+import { startOrigin } from './kit/origin/origin.js';
+
+/** Of requests that are passed on. */
+const SLOTS = 16;
+const NO_THUMBS = { thumbs: { enabled: false, video: { enabled: false } } };
+
+void t.test('bodies that are refused stop neither uploads nor takedowns', async (t) => {
+  const folder = t.testdir();
+  const origin = await startOrigin(folder, NO_THUMBS);
+  const edge = await startEdge(folder, origin, { pass: { concurrent_max: SLOTS } }, origin.clock);
+  t.teardown(async () => {
+    await edge.close();
+    await origin.close();
+  });
+  const port = Number(new URL(edge.url).port);
+  const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+  const admin = bearer(origin.auth.token({ sub: 'mo', scope: 'media:admin' }));
+  const user = bearer(origin.auth.token({ sub: 'ann' }));
+  const reader = origin.auth.token({ sub: 'eve', scope: 'media:read' });
+
+  const ATTACKS: readonly (readonly [name: string, head: string, status: number])[] = [
+    ['no token', 'POST /v1/media HTTP/1.1\r\nContent-Length: 9000000', 401],
+    ['no token, unknown length', 'POST /v1/media HTTP/1.1\r\nTransfer-Encoding: chunked', 401],
+    ['a small body', 'POST /v1/media HTTP/1.1\r\nContent-Length: 900', 401],
+    ['a token that is not valid', 'POST /v1/media HTTP/1.1\r\nAuthorization: Bearer x.y.z\r\nContent-Length: 900', 401],
+    ['a token for reading', `POST /v1/media HTTP/1.1\r\nAuthorization: Bearer ${reader}\r\nContent-Length: 900`, 403],
+    ['a resumable upload', 'PATCH /v1/uploads/x HTTP/1.1\r\nContent-Length: 9000000', 401],
+    ['a DELETE with a body', 'DELETE /v1/media/x HTTP/1.1\r\nContent-Length: 9000000', 401],
+    ['a path that does not exist', 'POST /nowhere HTTP/1.1\r\nContent-Length: 9000000', 401],
+    ['a read with a body', 'GET /v1/media/x/y HTTP/1.1\r\nContent-Length: 9000000', 404],
+  ];
+  for (const [index, [name, head, status]] of ATTACKS.entries()) {
+    const dripping: RawConnection[] = [];
+    for (let count = 0; count < SLOTS + 4; count += 1) {
+      const connection = await connectRaw(port);
+      connection.write(`${head.replace('\r\n', '\r\nHost: edge\r\n')}\r\n\r\n1`);
+      dripping.push(connection);
+    }
+    const answers = await Promise.all(dripping.map((connection) => connection.until(/^HTTP\/1\.1 \d+/)));
+    t.same([...new Set(answers.map((text) => Number(text.slice(9, 12))))], [status], name);
+    const answer = await sendRequest(`${edge.url}/v1/media`, {
+      method: 'POST',
+      body: png(2 + index, 3),
+      headers: user,
+    });
+    t.equal(answer.status, 201, `${name}: an upload`);
+    const path = `/v1/media/${member(answer, 'id')}`;
+    t.equal((await sendRequest(edge.url + path, { method: 'DELETE', headers: admin })).status, 204, 'a takedown');
+    for (const connection of dripping) connection.socket.destroy();
+  }
+});
