@@ -176,7 +176,7 @@ void t.test('tus-js-client in three parallel uploads, through an edge, over conn
   const folder = t.testdir({ origin: {}, edge: {} });
   const origin = await startOrigin(folder, STILL);
   t.teardown(() => origin.close());
-  const edge = await startEdge(`${folder}/edge`, origin);
+  const edge = await startEdge(`${folder}/edge`, origin, {}, origin.clock);
   t.teardown(() => edge.close());
   const relay = await openRelay(() => Number(new URL(edge.url).port));
   t.teardown(() => relay.close());

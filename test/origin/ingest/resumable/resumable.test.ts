@@ -391,7 +391,7 @@ void t.test('tus-js-client, through an edge, over a connection that is cut ten t
   const folder = t.testdir({ origin: {}, edge: {} });
   const origin = await startOrigin(join(folder, 'origin'), STILL);
   t.teardown(() => origin.close());
-  const edge = await startEdge(join(folder, 'edge'), origin);
+  const edge = await startEdge(join(folder, 'edge'), origin, {}, origin.clock);
   t.teardown(() => edge.close());
   const relay = await openRelay(() => Number(new URL(edge.url).port));
   t.teardown(() => relay.close());
