@@ -1,7 +1,9 @@
 /** Partial uploads and the final uploads that join them, by hand and by tus-js-client in parallel. */
+import { statSync } from 'node:fs';
 import t from 'tap';
 import { Upload } from 'tus-js-client';
 import { startEdge } from '../../../kit/edge/media-edge.js';
+import { connectRaw, requestHead } from '../../../kit/http/raw.js';
 import { openRelay } from '../../../kit/http/relay.js';
 import { type HttpResponse, json, member } from '../../../kit/http/request.js';
 import { largePng, png } from '../../../kit/media.js';
@@ -11,13 +13,16 @@ import {
   code,
   create,
   type Fields,
+  fileOf,
   filesOf,
   head,
   metadata,
+  PATCH,
   patch,
   remove,
   TUS,
 } from '../../../kit/origin/tus-requests.js';
+import { until } from '../../../kit/until.js';
 
 const STILL = { thumbs: { enabled: false, video: { enabled: false } } };
 const PARTIAL = { 'upload-concat': 'partial' };
@@ -109,6 +114,25 @@ void t.test('concatenation', async (t) => {
     await remove(origin, begun);
     await remove(origin, whole);
     t.equal((await join(origin, [left, right])).status, 201, 'and nothing has changed them');
+  });
+
+  await t.test('a final upload does not interrupt a partial one that still arrives', async (t) => {
+    const bytes = png(8);
+    const path = await begin(origin, bytes.length, PARTIAL);
+    const wire = await connectRaw(origin.port);
+    const token = { authorization: `Bearer ${origin.auth.token({ sub: 'alice' })}` };
+    wire.write(
+      requestHead('PATCH', path, { ...PATCH, ...token, 'upload-offset': '0', 'content-length': bytes.length }),
+    );
+    wire.write(bytes.subarray(0, 10));
+    await until('the first bytes arrive', () => statSync(fileOf(origin, path)).size === 10);
+    t.equal(code(await join(origin, [path])), '400 malformed');
+    const stranger = { method: 'POST', headers: { ...TUS, ...final([path]) } };
+    t.equal((await origin.as('bob', '/v1/uploads', stranger)).status, 400);
+    wire.write(bytes.subarray(10));
+    t.match(await wire.until(/\r\n\r\n/), /^HTTP\/1\.1 204 /);
+    wire.reset();
+    t.equal((await join(origin, [path])).status, 201);
   });
 
   await t.test('limits hold for partial uploads and for what they make', async (t) => {

@@ -15,6 +15,7 @@ import {
   stateFields,
   type TusRequest,
 } from '../../../../origin/ingest/resumable/tus.js';
+import { createUploadLocks } from '../../../../origin/ingest/resumable/upload-locks.js';
 import { readRecord, type UnfinishedUpload, writeRecord } from '../../../../origin/ingest/resumable/upload-record.js';
 import { faultOf } from '../../../../src/errors.js';
 
@@ -316,4 +317,21 @@ void t.test('a record is read as it was written, and so is one of the version be
   ]) {
     t.equal(readRecord(text), undefined, text);
   }
+});
+
+void t.test('one request at a time has the lock of an upload, and none whose client has left', async (t) => {
+  const locks = createUploadLocks();
+  const { signal } = new AbortController();
+  const first = await locks.take(A, 'refuse', signal);
+  await t.rejects(locks.take(A, 'refuse', signal), { code: 'conflict' });
+  const leaving = new AbortController();
+  const waits = locks.take(A, 'interrupt', signal);
+  const left = locks.take(A, 'interrupt', leaving.signal);
+  t.ok(first.signal.aborted, 'the newer request interrupts it');
+  leaving.abort(new Error('the client has left'));
+  await t.rejects(left, /has left/);
+  first.release();
+  (await waits).release();
+  await t.rejects(locks.take(A, 'refuse', leaving.signal), /has left/);
+  t.notOk(locks.isLocked(A));
 });
