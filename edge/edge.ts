@@ -246,6 +246,7 @@ async function listenToClients(
   const lease = media === null ? null : media.follower.lease;
   const serverDeps: ServerDeps = {
     handle: (request, client) => handle(engine, request, client),
+    addressOf: createAddressOf(config.trustedProxies),
     health: createHealth({ cache, upstream, lease, clock, log, metrics }),
     tally,
     uses: media === null ? NO_USE_REPORTS : media.useReports,
@@ -255,7 +256,7 @@ async function listenToClients(
     requestLog: createRequestLog('edge', live.log, clock),
     newRequestId: randomUUID,
   };
-  const server = createServer({ ...serverDeps, pass, addressOf: createAddressOf(config.trustedProxies) });
+  const server = createServer({ ...serverDeps, pass });
   opened.add('requests', server);
   const listener = await listen({
     ...config.listen,

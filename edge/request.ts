@@ -22,10 +22,18 @@ export interface EdgeRequest {
   readonly carrier?: object;
   /** All field lines as received, names in lower case. They are forwarded to the origin. */
   fields(): HeaderList;
+  /** For the origin and for limits. Not read for a hit. */
+  sender(): RequestSender;
   /** Passes an interim response of the origin on to the client (RFC 9110 15.2), if the server can. */
   inform?(status: number, headers: HeaderList): void;
   /** The client's own if it is well formed, else made by the edge. */
   readonly requestId: string;
+}
+
+export interface RequestSender {
+  /** The client's address, after trusted proxies were taken into account. */
+  readonly address: string;
+  readonly scheme: 'http' | 'https';
 }
 
 /** Aborts when the client is gone or its answer is complete. The signal is made when it is first needed. */

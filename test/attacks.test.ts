@@ -3,7 +3,9 @@
  * and what must still hold.
  */
 import t from 'tap';
+import { openTestEdge } from './kit/edge/edge.js';
 import { startEdge } from './kit/edge/media-edge.js';
+import { FORGED_FIELDS } from './kit/http/forged-fields.js';
 import { connectRaw, type RawConnection } from './kit/http/raw.js';
 import { member, sendRequest } from './kit/http/request.js';
 import { png } from './kit/media.js';
@@ -56,5 +58,34 @@ void t.test('bodies that are refused stop neither uploads nor takedowns', async 
     const path = `/v1/media/${member(answer, 'id')}`;
     t.equal((await sendRequest(edge.url + path, { method: 'DELETE', headers: admin })).status, 204, 'a takedown');
     for (const connection of dripping) connection.socket.destroy();
+  }
+});
+
+void t.test('what strangers say about address, host, target or method never reaches the origin', async (t) => {
+  const forged = Object.fromEntries(FORGED_FIELDS.map((name) => [name, 'forged']));
+  for (const access of ['media', 'off']) {
+    const folder = t.testdir();
+    const edge = await openTestEdge(folder, { edge: [`access: ${access}`, 'trusted_proxies: [203.0.113.1]'] });
+    t.teardown(() => edge.close());
+    edge.origin.on('*', (_seen, answer) => {
+      answer.head(200, { 'cache-control': 'max-age=60', vary: 'x-forwarded-for', 'content-length': '2' });
+      answer.end('ok');
+    });
+    const paths = access === 'media' ? ['/.well-known', '/nothing', '/v1/media/x/info'] : ['/a', '/b'];
+    for (const path of paths) {
+      for (const method of ['GET', 'HEAD', 'OPTIONS', 'POST', 'PUT', 'PATCH', 'DELETE']) {
+        const headers = { ...forged, 'x-forwarded-for': `198.51.100.${method.length}`, 'x-forwarded-proto': 'https' };
+        await sendRequest(edge.url + path, { method, headers });
+      }
+      const seen = edge.origin.seen.filter((each) => each.path === path);
+      const named = new Set(seen.flatMap(({ headers }) => Object.keys(headers)));
+      t.same(
+        [...named].filter((name) => name in forged),
+        [],
+        `${access} ${path}`,
+      );
+      t.same([...new Set(seen.map(({ headers }) => headers['x-forwarded-for']))], ['127.0.0.1'], 'the edge says who');
+      t.same([...new Set(seen.map(({ headers }) => headers['x-forwarded-proto']))], ['http'], 'and how');
+    }
   }
 });

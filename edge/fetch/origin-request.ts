@@ -1,5 +1,5 @@
 /** The requests that the edge sends to the origin for a cache request: which one, and with which fields. */
-import { endToEnd, withVia } from '../../src/http/fields.js';
+import { endToEnd, isForwardingField, withVia } from '../../src/http/fields.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { EDGE_PROOF, INTERNAL_FIELDS, MEDIA_CALLER, REQUEST_ID } from '../../src/wire.js';
 import type { Entry } from '../entry.js';
@@ -74,8 +74,15 @@ function baseFields(
   without: ReadonlySet<string>,
 ): HeaderList {
   if (fetchAs === 'client') {
-    const forwarded = endToEnd(request.fields()).filter(([name]) => !without.has(name));
-    return withVia([...forwarded, [REQUEST_ID, request.requestId]], '1.1', edgeName);
+    const kept = endToEnd(request.fields()).filter(([name]) => !without.has(name) && !isForwardingField(name));
+    // Not the client's Host: the response is stored for all, under a key without it.
+    const { address, scheme } = request.sender();
+    const own: HeaderList = [
+      [REQUEST_ID, request.requestId],
+      ['x-forwarded-for', address],
+      ['x-forwarded-proto', scheme],
+    ];
+    return withVia([...kept, ...own], '1.1', edgeName);
   }
   return [
     ['accept', target.accept ?? '*/*'],

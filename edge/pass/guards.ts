@@ -3,7 +3,7 @@
  * framing, fields, hop limits, and which requests may be repeated. Pure.
  */
 import type { IncomingHttpHeaders } from 'node:http';
-import { endToEnd, fieldValue, withSingleLines, withVia } from '../../src/http/fields.js';
+import { endToEnd, fieldValue, isForwardingField, withSingleLines, withVia } from '../../src/http/fields.js';
 import { rawFields } from '../../src/http/head.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
@@ -39,15 +39,9 @@ export function framingOf(request: RequestHead): Framing {
   return request.httpVersion.startsWith('2') && !request.endsAtHead ? { kind: 'chunked' } : { kind: 'none' };
 }
 
-/** Fields that are never taken from a client, because the origin trusts the edge to set them. */
+/** Besides the forwarding fields: never taken from a client, because the origin trusts the edge to set them. */
 const FROM_NO_CLIENT: ReadonlySet<string> = new Set([
   ...INTERNAL_FIELDS,
-  'forwarded',
-  'x-forwarded-for',
-  'x-forwarded-host',
-  'x-forwarded-port',
-  'x-forwarded-proto',
-  'x-real-ip',
   // Set anew: framing and expectation by the edge, Host for the origin.
   'content-length',
   'expect',
@@ -68,7 +62,7 @@ export function forwardedHeaders(request: RequestHead, framing: Framing, facts: 
   const received = Object.entries(request.headers).flatMap(([name, value]) =>
     value === undefined || name.startsWith(':') ? [] : [[name, [value].flat().join(', ')] as const],
   );
-  const kept = endToEnd(received).filter(([name]) => !FROM_NO_CLIENT.has(name));
+  const kept = endToEnd(received).filter(([name]) => !FROM_NO_CLIENT.has(name) && !isForwardingField(name));
   return {
     ...Object.fromEntries(withVia(kept, protocolOf(request.httpVersion), facts.edgeName)),
     host: facts.originHost,

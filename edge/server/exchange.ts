@@ -5,6 +5,7 @@
  */
 import type { Clock } from '../../src/clock.js';
 import { Fault, faultOf } from '../../src/errors.js';
+import type { AddressOf } from '../../src/http/address.js';
 import { clientProblem } from '../../src/http/problem.js';
 import type { Reply } from '../../src/http/reply.js';
 import { errorFields, type Log } from '../../src/log.js';
@@ -20,6 +21,8 @@ import type { Ended, RequestLog } from './request-log.js';
 export interface ServerDeps {
   /** Answers a request, or says that it is to be passed on. */
   handle(request: EdgeRequest, client: ClientSignal): Answer | Promise<Answer>;
+  /** The client's address, after trusted proxies were taken into account. */
+  readonly addressOf: AddressOf;
   readonly health: Health;
   readonly tally: Tally;
   readonly uses: Pick<UseReports, 'note'>;
@@ -28,6 +31,11 @@ export interface ServerDeps {
   readonly log: Log;
   readonly requestLog: RequestLog;
   readonly newRequestId: () => string;
+}
+
+/** Of the connection to the client. */
+export function schemeOf(socket: object): 'http' | 'https' {
+  return 'encrypted' in socket && socket.encrypted === true ? 'https' : 'http';
 }
 
 /** One error for all clients: it holds nothing of a single request. */

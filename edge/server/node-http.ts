@@ -16,12 +16,10 @@ import { isAtHand, send, sendNow } from '../../src/server/send.js';
 import { REQUEST_ID } from '../../src/wire.js';
 import type { Pass } from '../pass/pass.js';
 import type { Answer, EdgeRequest, Outcome } from '../request.js';
-import { account, answerTo, failureReply, LazyClientSignal, type ServerDeps } from './exchange.js';
+import { account, answerTo, failureReply, LazyClientSignal, type ServerDeps, schemeOf } from './exchange.js';
 
 export interface NodeServerDeps extends ServerDeps {
   readonly pass: Pass;
-  /** The client's address, after trusted proxies were taken into account. */
-  addressOf(request: IncomingMessage): string;
 }
 
 export interface Server {
@@ -88,11 +86,15 @@ class NodeExchange extends LazyClientSignal {
   readonly #startedMs: number;
   readonly #sentBytes: () => number;
 
-  constructor(incoming: IncomingMessage, response: ServerResponse, deps: Pick<ServerDeps, 'clock' | 'newRequestId'>) {
+  constructor(
+    incoming: IncomingMessage,
+    response: ServerResponse,
+    deps: Pick<ServerDeps, 'clock' | 'newRequestId' | 'addressOf'>,
+  ) {
     super();
     this.incoming = incoming;
     this.response = response;
-    this.request = edgeRequest(incoming, response, deps.newRequestId);
+    this.request = edgeRequest(incoming, response, deps);
     this.#startedMs = deps.clock.monotonicMs();
     this.#sentBytes = sentMeter(incoming, response);
   }
@@ -114,7 +116,11 @@ class NodeExchange extends LazyClientSignal {
   }
 }
 
-function edgeRequest(incoming: IncomingMessage, response: ServerResponse, newRequestId: () => string): EdgeRequest {
+function edgeRequest(
+  incoming: IncomingMessage,
+  response: ServerResponse,
+  { newRequestId, addressOf }: Pick<ServerDeps, 'newRequestId' | 'addressOf'>,
+): EdgeRequest {
   const { target } = originForm(incoming.url ?? '');
   const { path, query } = splitTarget(target);
   const { headers } = incoming;
@@ -125,6 +131,7 @@ function edgeRequest(incoming: IncomingMessage, response: ServerResponse, newReq
     query,
     header: (name) => header(headers, name),
     fields: () => rawFields(incoming.rawHeaders),
+    sender: () => ({ address: addressOf(incoming), scheme: schemeOf(incoming.socket) }),
     inform: (status, fields) => inform(incoming, response, status, fields),
     requestId: requestId(header(headers, REQUEST_ID)) ?? newRequestId(),
   };

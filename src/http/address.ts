@@ -20,11 +20,20 @@ export const trustedProxies = list({
   help: 'Proxies (including edges) whose X-Forwarded-For is used. From anyone else, it is ignored.',
 });
 
+/** What the address is read from: the peer of the connection, and the fields of the request. */
+export interface Peer {
+  readonly socket: { readonly remoteAddress?: string | undefined };
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+}
+
+export type AddressOf = (request: Peer) => string;
+
 /** Throws if one of the ranges is invalid. */
-export function createAddressOf(trusted: readonly string[]): (request: IncomingMessage) => string {
+export function createAddressOf(trusted: readonly string[]): AddressOf {
   const isTrusted = proxyaddr.compile([...trusted]);
   return (request) => {
-    const address = proxyaddr(request, isTrusted);
+    // The library reads these two members alone.
+    const address = proxyaddr(request as IncomingMessage, isTrusted);
     // A trusted proxy may pass on text that its own client wrote and that is not an address.
     return ADDRESS.test(address) ? address : (request.socket.remoteAddress ?? '');
   };

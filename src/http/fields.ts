@@ -192,6 +192,42 @@ function connectionNamed(headers: HeaderList): ReadonlySet<string> | undefined {
   return value === undefined ? undefined : new Set(listMembers(value.toLowerCase()));
 }
 
+/** Names that begin so, or are one of the set, tell a server behind proxies who asked, and for what. */
+const FORWARDING_PREFIX =
+  /^(?:x-forwarded|x-original|x-rewrite|x-envoy|x-http-method|x-real|x-client-ip|x-proxy)(?:-|$)/;
+const FORWARDING_FIELDS: ReadonlySet<string> = new Set([
+  'cf-connecting-ip',
+  'cf-connecting-ipv6',
+  'client-ip',
+  'fastly-client-ip',
+  'forwarded',
+  'forwarded-for',
+  'front-end-https',
+  'true-client-ip',
+  'x-cluster-client-ip',
+  'x-forward-for',
+  'x-host',
+  'x-http-host-override',
+  'x-method',
+  'x-method-override',
+  'x-originating-ip',
+  'x-remote-addr',
+  'x-remote-ip',
+  'x-scheme',
+  'x-true-client-ip',
+  'x-url-scheme',
+]);
+
+/**
+ * Whether a field states the address, host, scheme, target or method that a
+ * request had before a proxy. Frameworks believe such fields, so they are never
+ * taken from a client. Underscores count as hyphens, as CGI makes them alike.
+ */
+export function isForwardingField(name: string): boolean {
+  const hyphened = name.includes('_') ? name.replaceAll('_', '-') : name;
+  return FORWARDING_PREFIX.test(hyphened) || FORWARDING_FIELDS.has(hyphened);
+}
+
 /** RFC 9110 7.6.3: the fields with this hop added to Via. */
 export function withVia(headers: HeaderList, protocol: '1.0' | '1.1' | '2.0', pseudonym: string): HeaderList {
   const before = fieldValue(headers, 'via');

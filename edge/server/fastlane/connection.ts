@@ -19,10 +19,10 @@ import type { ListenLimits } from '../../../src/server/limits.js';
 import type { FirstConnection } from '../../../src/server/listen.js';
 import { isAtHand } from '../../../src/server/send.js';
 import { REQUEST_ID } from '../../../src/wire.js';
-import type { Answer } from '../../request.js';
-import { account, answerTo, failureReply, type ServerDeps } from '../exchange.js';
+import type { Answer, EdgeRequest, RequestSender } from '../../request.js';
+import { account, answerTo, failureReply, type ServerDeps, schemeOf } from '../exchange.js';
 import { type Fields, type PlainHead, readHead } from './head.js';
-import { PlainRequest } from './request.js';
+import { type ConnectionFacts, PlainRequest } from './request.js';
 import type { HeadWriter, WrittenHead } from './write-head.js';
 
 /** What all connections of the fast lane share. */
@@ -60,9 +60,12 @@ export class Connection {
   /** Whether the next head has begun, so that its deadline is set once. The first one begins with the connection. */
   #headBegan = true;
 
+  readonly #facts: ConnectionFacts;
+
   constructor(lane: Lane, raw: FirstConnection) {
     this.#lane = lane;
     this.#raw = raw;
+    this.#facts = { inform: this.#inform, senderOf: this.#senderOf };
     const { clock, limits } = lane;
     this.#dueMs = clock.monotonicMs() + limits.headersWithinMs;
     const { socket } = raw;
@@ -145,7 +148,7 @@ export class Connection {
     this.#requestText = whole ? this.#received : this.#received.slice(0, head.length);
     this.#received = whole ? '' : this.#received.slice(head.length);
     const id = requestId(head.fields.values.get(REQUEST_ID)) ?? deps.newRequestId();
-    const request = new PlainRequest(head, id, this.#lane.clock.monotonicMs(), this.#inform);
+    const request = new PlainRequest(head, id, this.#lane.clock.monotonicMs(), this.#facts);
     this.#request = request;
     try {
       const answer = answerTo(deps, request, request);
@@ -266,6 +269,12 @@ export class Connection {
   #writeHead(request: PlainRequest, reply: Reply): WrittenHead {
     return this.#lane.writer.write(reply, request.method, this.#lane.closing);
   }
+
+  readonly #senderOf = (request: EdgeRequest): RequestSender => {
+    const { socket } = this.#raw;
+    const headers = { 'x-forwarded-for': request.header('x-forwarded-for') };
+    return { address: this.#lane.deps.addressOf({ socket, headers }), scheme: schemeOf(socket) };
+  };
 
   readonly #inform = (status: number, fields: HeaderList): void => {
     const request = this.#request;

@@ -1,9 +1,15 @@
 /** A plain request in the fast lane, how far its answer is, and the signal that its client is gone. */
 import { splitTarget } from '../../../src/http/head.js';
 import type { HeaderList } from '../../../src/http/reply.js';
-import type { EdgeRequest, Outcome } from '../../request.js';
+import type { EdgeRequest, Outcome, RequestSender } from '../../request.js';
 import { LazyClientSignal } from '../exchange.js';
 import type { Fields, PlainHead } from './head.js';
+
+/** What all requests of a connection have in common. */
+export interface ConnectionFacts {
+  readonly inform: (status: number, headers: HeaderList) => void;
+  readonly senderOf: (request: EdgeRequest) => RequestSender;
+}
 
 export class PlainRequest extends LazyClientSignal implements EdgeRequest {
   readonly method: 'GET' | 'HEAD';
@@ -19,13 +25,9 @@ export class PlainRequest extends LazyClientSignal implements EdgeRequest {
   status = 0;
   sentBytes = 0;
   over = false;
+  readonly #senderOf: ConnectionFacts['senderOf'];
 
-  constructor(
-    head: PlainHead,
-    requestId: string,
-    startedMs: number,
-    inform: (status: number, headers: HeaderList) => void,
-  ) {
+  constructor(head: PlainHead, requestId: string, startedMs: number, { inform, senderOf }: ConnectionFacts) {
     super();
     this.method = head.method;
     this.target = head.target;
@@ -35,6 +37,7 @@ export class PlainRequest extends LazyClientSignal implements EdgeRequest {
     this.requestId = requestId;
     this.startedMs = startedMs;
     this.inform = inform;
+    this.#senderOf = senderOf;
     this.carrier = head.fields;
   }
 
@@ -44,6 +47,10 @@ export class PlainRequest extends LazyClientSignal implements EdgeRequest {
 
   fields(): HeaderList {
     return this.carrier.lines;
+  }
+
+  sender(): RequestSender {
+    return this.#senderOf(this);
   }
 
   end(): void {

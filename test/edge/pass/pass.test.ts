@@ -20,6 +20,7 @@ import {
 import { createPass } from '../../../edge/pass/pass.js';
 import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
+import { FORGED_FIELDS } from '../../kit/http/forged-fields.js';
 import { connectRaw, exchangeRaw, listenRaw, type RawConnection } from '../../kit/http/raw.js';
 import { sendRequest } from '../../kit/http/request.js';
 import { until } from '../../kit/until.js';
@@ -329,6 +330,7 @@ void t.test(
       'X-Forwarded-Host: evil.example',
       'Forwarded: for=evil',
       'X-Real-IP: 203.0.113.9',
+      ...FORGED_FIELDS.map((name) => `${name}: forged`),
       'X-Request-Id: forged-by-client',
       'Via: 1.0 near',
       'Authorization: Bearer abc',
@@ -343,7 +345,7 @@ void t.test(
     const text = await client.until(/done/);
     const { method, target: seenTarget, headers, body } = origin.arrived[0] ?? NOTHING;
     t.same([method, seenTarget, body], ['PATCH', target, 'hi']);
-    for (const name of ['edge-authorization', 'media-caller', 'media-id', 'forwarded', 'x-real-ip'])
+    for (const name of ['edge-authorization', 'media-caller', 'media-id', 'x-real-ip', ...FORGED_FIELDS])
       t.notOk(name in headers, name);
     t.match(headers, {
       host: new URL(origin.url).host,

@@ -89,6 +89,7 @@ async function openLane(
           log,
           requestLog: { write: (line) => void logged.push(line) },
           newRequestId: () => 'made-here',
+          addressOf: () => '192.0.2.1',
         },
         within,
         clock,

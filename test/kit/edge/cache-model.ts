@@ -541,6 +541,7 @@ function edgeRequestOf({ method, path: target, headers }: ModelRequest): EdgeReq
     ...splitTarget(target),
     header: (name) => headers.get(name),
     fields: () => [...headers],
+    sender: () => ({ address: '192.0.2.1', scheme: 'http' }),
     requestId: 'model-request',
   };
 }

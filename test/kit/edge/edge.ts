@@ -114,6 +114,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const uses = createUseReports({ config: edge.uses, upstream, proof: () => EDGE_PROOF, random: () => 1, ...deps });
   const exchange = {
     handle: (request: EdgeRequest, client: ClientSignal) => handle(engine, request, client),
+    addressOf: createAddressOf(edge.trustedProxies),
     health: createHealth({
       cache,
       upstream,
@@ -127,7 +128,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     requestLog: { write: () => undefined },
     newRequestId: randomUUID,
   };
-  const server = createServer({ ...exchange, pass, addressOf: createAddressOf(edge.trustedProxies) });
+  const server = createServer({ ...exchange, pass });
   const listener = await listen({
     host: '127.0.0.1',
     port: 0,

@@ -77,6 +77,7 @@ async function openLane(
         log,
         requestLog: { write: () => undefined },
         newRequestId: () => 'made-here',
+        addressOf: () => '192.0.2.1',
       },
       within,
       clock,
