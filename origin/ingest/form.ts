@@ -8,6 +8,7 @@ import { Dicer } from '@fastify/busboy';
 import { Fault } from '../../src/errors.js';
 import type { UploadConfig } from './config.js';
 import { type ChunkSource, chunksOf } from './paced-body.js';
+import { decodeText, readPartNames } from './part-names.js';
 
 export interface FormFile {
   readonly filename: string | undefined;
@@ -66,7 +67,7 @@ export async function readForm<T>(
   parser.once('finish', ending.finish);
 
   async function acceptPart(part: Dicer.PartStream, header: RawHeader): Promise<void> {
-    const named = readDisposition(header['content-disposition']?.[0]);
+    const named = readPartNames(header['content-disposition']?.[0]);
     if (named === undefined) throw malformed('A part of the form has no name.');
     const chunks = chunksOf(part);
     if (named.name === 'file') {
@@ -127,30 +128,6 @@ function createEnding(): Ending {
 
 type RawHeader = Readonly<Record<string, readonly string[] | undefined>>;
 
-/** `form-data; name="file"; filename="…"` (RFC 7578 4.2). */
-function readDisposition(
-  value: string | undefined,
-): { readonly name: string; readonly filename: string | undefined } | undefined {
-  if (value === undefined || !/^\s*form-data\s*(?:;|$)/i.test(value)) return undefined;
-  const parameters = new Map<string, string>();
-  for (const match of value.matchAll(/;\s*([a-z*]{1,32})\s*=\s*(?:"((?:\\.|[^"\\])*)"|([^\s;"]*))/gi)) {
-    const [, name = '', quoted, bare = ''] = match;
-    if (!parameters.has(name.toLowerCase())) parameters.set(name.toLowerCase(), quoted ?? bare);
-  }
-  const name = parameters.get('name');
-  if (name === undefined) return undefined;
-  const filename = parameters.get('filename');
-  return { name: readText(name), filename: filename === undefined ? undefined : readText(filename) };
-}
-
-/** Clients send UTF-8 (RFC 7578 5.1) and escape a quote as `\"` or `%22`. */
-function readText(raw: string): string {
-  return Buffer.from(raw, 'latin1')
-    .toString('utf8')
-    .replace(/\\(["\\])/g, '$1')
-    .replace(/%22/g, '"');
-}
-
 async function readField(chunks: ChunkSource, sizeMaxBytes: number): Promise<string> {
   const gathered: Buffer[] = [];
   let bytes = 0;
@@ -159,7 +136,7 @@ async function readField(chunks: ChunkSource, sizeMaxBytes: number): Promise<str
     if (bytes > sizeMaxBytes) throw malformed('A field of the form is too long.');
     gathered.push(chunk);
   }
-  return Buffer.concat(gathered).toString('utf8');
+  return decodeText(Buffer.concat(gathered));
 }
 
 function malformed(detail: string): Fault {
