@@ -11,7 +11,7 @@
  */
 import { open, readFile, rm } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
-import { readOrientation } from '../../src/media/dimensions.js';
+import { readOrientation } from '../../src/media/exif.js';
 
 export type StripOutcome =
   /** A new file was written to the target path and synced. */

@@ -1,12 +1,15 @@
 /**
- * Reads the size of a picture from its file without decoding it: from the first
- * bytes for the answer to an upload, and from the whole file to check pixels ×
- * frames before it is decoded.
+ * Reads the size of a picture from its file without decoding it: from the file for
+ * the answer to an upload, and from bytes in memory to check pixels × frames before
+ * they are decoded.
  *
  * Promises: every offset is checked against the given bytes, every loop moves
  * forward, and nothing is guessed. Leaves it to the decoder to find out whether
  * the picture is intact.
  */
+import { readOrientation } from './exif.js';
+import { readJpeg } from './jpeg.js';
+import { type ReadableFile, type Reading, readBytes, readFileParts } from './reading.js';
 
 export type PictureFormat = 'jpeg' | 'png' | 'gif' | 'webp' | 'heif';
 
@@ -26,22 +29,34 @@ export const HEAD_BYTES = 1_024 * 1_024;
 /** Undefined if the bytes are not a JPEG, PNG, GIF, WebP, AVIF or HEIF, or if more bytes are needed. */
 export function readDimensions(file: Uint8Array): Dimensions | undefined {
   const bytes = Buffer.from(file.buffer, file.byteOffset, file.byteLength);
-  const found = READERS[formatOf(bytes) ?? 'none'](bytes);
+  const format = formatOf(bytes);
+  return format === undefined ? undefined : positive(readBytes(READERS[format](), bytes));
+}
+
+/** The same for a file. Reads of it no more than it must. */
+export async function readFileDimensions(file: ReadableFile): Promise<Dimensions | undefined> {
+  const format = formatOf(file.head);
+  return format === undefined ? undefined : positive(await readFileParts(READERS[format](), file));
+}
+
+function positive(found: Dimensions | undefined): Dimensions | undefined {
   return found !== undefined && found.width > 0 && found.height > 0 ? found : undefined;
 }
 
-const READERS: Readonly<Record<PictureFormat | 'none', (bytes: Buffer) => Dimensions | undefined>> = {
-  jpeg: readJpeg,
+const READERS: Readonly<Record<PictureFormat, () => Reading<Dimensions>>> = {
+  jpeg: jpegDimensions,
   png: readPng,
   gif: readGif,
   webp: readWebp,
-  heif: readHeif,
-  none: () => undefined,
+  heif: heifDimensions,
 };
+
+/** All that is available. */
+const EVERYTHING = { at: 0, length: Number.POSITIVE_INFINITY };
 
 export function formatOf(bytes: Buffer): PictureFormat | undefined {
   if (bytes.length < 12) return undefined;
-  if (bytes.readUIntBE(0, 3) === 0xffd8ff) return 'jpeg';
+  if (bytes.readUInt16BE(0) === 0xffd8) return 'jpeg';
   if (bytes.readUInt32BE(0) === 0x89504e47 && bytes.readUInt32BE(4) === 0x0d0a1a0a) return 'png';
   if (/^GIF8[79]a$/.test(bytes.toString('latin1', 0, 6))) return 'gif';
   if (bytes.toString('latin1', 0, 4) === 'RIFF' && bytes.toString('latin1', 8, 12) === 'WEBP') return 'webp';
@@ -76,60 +91,29 @@ function upright(
   };
 }
 
-/** Reads markers up to the first frame header (ITU-T T.81 B.2.2), and the orientation in an EXIF segment before it. */
-function readJpeg(bytes: Buffer): Dimensions | undefined {
-  let orientation: number | undefined;
-  let at = 2;
-  while (at + 4 <= bytes.length) {
-    if (bytes[at] !== 0xff) return undefined;
-    const marker = bytes[at + 1] ?? 0;
-    if (marker === 0xff) {
-      at += 1;
-      continue;
-    }
-    if (marker === 0x01 || (marker >= 0xd0 && marker <= 0xd8)) {
-      at += 2;
-      continue;
-    }
-    if (marker === 0xd9 || marker === 0xda) return undefined;
-    const length = bytes.readUInt16BE(at + 2);
-    if (length < 2) return undefined;
-    if (isFrameHeader(marker)) {
-      if (at + 9 > bytes.length) return undefined;
-      const size = { width: bytes.readUInt16BE(at + 7), height: bytes.readUInt16BE(at + 5) };
-      return upright(size, orientation ?? 1, 1);
-    }
-    if (marker === 0xe1 && orientation === undefined) {
-      const segment = bytes.subarray(at + 4, at + 2 + length);
-      if (segment.toString('latin1', 0, 6) === 'Exif\0\0') orientation = readOrientation(segment.subarray(6));
-    }
-    at += 2 + length;
-  }
-  return undefined;
-}
-
-/** SOF0 to SOF15. DHT, JPG and DAC lie in the same range and are no frame headers. */
-function isFrameHeader(marker: number): boolean {
-  return marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
+function* jpegDimensions(): Reading<Dimensions> {
+  const header = yield* readJpeg();
+  return header === undefined ? undefined : upright(header, header.orientation, 1);
 }
 
 /** Reads IHDR, acTL for the frames, and eXIf for the orientation (PNG, third edition, 11.2 and 11.3). */
-function readPng(bytes: Buffer): Dimensions | undefined {
-  if (bytes.length < 24 || bytes.toString('latin1', 12, 16) !== 'IHDR') return undefined;
-  const size = { width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20) };
+function* readPng(): Reading<Dimensions> {
+  const start = yield { at: 0, length: 24 };
+  if (start.length < 24 || start.toString('latin1', 12, 16) !== 'IHDR') return undefined;
+  const size = { width: start.readUInt32BE(16), height: start.readUInt32BE(20) };
   let frames = 1;
   let orientation = 1;
-  for (let at = 8; at + 8 <= bytes.length; ) {
-    const length = bytes.readUInt32BE(at);
-    const type = bytes.toString('latin1', at + 4, at + 8);
-    const data = bytes.subarray(at + 8, at + 8 + length);
-    if (type === 'acTL' && data.length >= 4) frames = apngFrames(data.readUInt32BE(0));
-    if (type === 'eXIf') orientation = readOrientation(data) ?? 1;
+  for (let at = 8; ; ) {
+    const chunk = yield { at, length: 12 };
+    if (chunk.length < 8) return undefined;
+    const length = chunk.readUInt32BE(0);
+    const type = chunk.toString('latin1', 4, 8);
+    if (type === 'acTL' && chunk.length === 12) frames = apngFrames(chunk.readUInt32BE(8));
+    if (type === 'eXIf') orientation = readOrientation(yield { at: at + 8, length }) ?? 1;
     // acTL comes before the pixels. An eXIf after them is ignored.
     if (type === 'IDAT' || type === 'IEND') return upright(size, orientation, frames);
     at += 12 + length;
   }
-  return undefined;
 }
 
 /** PNG integers end at 2³¹ − 1 (7.1). A chunk that claims more frames is ignored. */
@@ -138,7 +122,8 @@ function apngFrames(claimed: number): number {
 }
 
 /** Reads the size of the logical screen, and counts frames by walking the blocks (GIF89a, 17 to 26). */
-function readGif(bytes: Buffer): Dimensions | undefined {
+function* readGif(): Reading<Dimensions> {
+  const bytes = yield EVERYTHING;
   if (bytes.length < 13) return undefined;
   const size = { width: bytes.readUInt16LE(6), height: bytes.readUInt16LE(8) };
   return upright(size, 1, countGifFrames(bytes));
@@ -184,18 +169,25 @@ interface WebpSeen {
   animated: boolean;
 }
 
+/** As much of a chunk as its header takes, for every chunk but EXIF. */
+const WEBP_HEADER_BYTES = 16;
+
 /** Reads RIFF chunks (RFC 9649 2.7). */
-function readWebp(bytes: Buffer): Dimensions | undefined {
+function* readWebp(): Reading<Dimensions> {
   const seen: WebpSeen = { size: undefined, orientation: 1, frames: 0, exif: false, animated: false };
-  const fileBytes = 8 + bytes.readUInt32LE(4);
-  const whole = bytes.length >= fileBytes;
-  const end = Math.min(bytes.length, fileBytes);
-  let at = 12;
-  while (at + 8 <= end) {
-    const length = bytes.readUInt32LE(at + 4);
-    readWebpChunk(seen, bytes.toString('latin1', at, at + 4), bytes.subarray(at + 8, Math.min(at + 8 + length, end)));
+  const start = yield { at: 0, length: 12 };
+  const end = 8 + start.readUInt32LE(4);
+  for (let at = 12; at + 8 <= end; ) {
+    const chunk = yield { at, length: 8 + WEBP_HEADER_BYTES };
+    if (chunk.length < 8) break;
+    const type = chunk.toString('latin1', 0, 4);
+    const length = chunk.readUInt32LE(4);
+    readWebpChunk(seen, type, type === 'EXIF' ? yield { at: at + 8, length } : chunk.subarray(8, 8 + length));
+    // A still has no more to tell once its size is known, unless an EXIF chunk follows.
+    if (seen.size !== undefined && !seen.exif && !seen.animated) return upright(seen.size, 1, 1);
     at += 8 + length + (length % 2);
   }
+  const whole = (yield { at: end - 1, length: 1 }).length === 1;
   if (seen.size === undefined || (seen.exif && !whole)) return undefined;
   if (!seen.animated) return upright(seen.size, seen.orientation, 1);
   return upright(seen.size, seen.orientation, whole ? Math.max(1, seen.frames) : null);
@@ -218,6 +210,10 @@ function readWebpChunk(seen: WebpSeen, type: string, data: Buffer): void {
     const tiff = data.toString('latin1', 0, 6) === 'Exif\0\0' ? data.subarray(6) : data;
     seen.orientation = readOrientation(tiff) ?? 1;
   }
+}
+
+function* heifDimensions(): Reading<Dimensions> {
+  return readHeif(yield EVERYTHING);
 }
 
 interface Box {
@@ -288,25 +284,4 @@ function readAssociations(box: Buffer | undefined, item: number | undefined): nu
     });
   }
   return [];
-}
-
-const ORIENTATION_TAG = 0x0112;
-
-/** The orientation in the first directory of a TIFF structure (EXIF 2.32 4.6); undefined if there is no valid one. */
-export function readOrientation(tiff: Buffer): number | undefined {
-  const order = tiff.toString('latin1', 0, 2);
-  if (tiff.length < 8 || (order !== 'II' && order !== 'MM')) return undefined;
-  const little = order === 'II';
-  const u16 = (at: number): number => (little ? tiff.readUInt16LE(at) : tiff.readUInt16BE(at));
-  const directory = little ? tiff.readUInt32LE(4) : tiff.readUInt32BE(4);
-  if (u16(2) !== 42 || directory + 2 > tiff.length) return undefined;
-  const entries = u16(directory);
-  for (let index = 0; index < entries; index += 1) {
-    const at = directory + 2 + index * 12;
-    if (at + 12 > tiff.length) return undefined;
-    if (u16(at) !== ORIENTATION_TAG) continue;
-    const value = u16(at + 8);
-    return value >= 1 && value <= 8 ? value : undefined;
-  }
-  return undefined;
 }

@@ -101,8 +101,14 @@ async function renderPicture({ input, folder, upright, animate, settings }: Rend
 function readSource(path: string, sizeMaxBytes: number): Buffer {
   const { size } = statSync(path);
   if (size > sizeMaxBytes) throw new Refusal('too_expensive', `${size} bytes are beyond the limit`);
-  return readFileSync(path);
+  const bytes = readFileSync(path);
+  return formatOf(bytes) === 'jpeg' && !bytes.subarray(-2).equals(END_OF_JPEG)
+    ? Buffer.concat([bytes, END_OF_JPEG])
+    : bytes;
 }
+
+/** The marker at the end of a JPEG. Without it a decoder that must report errors rejects what browsers show. */
+const END_OF_JPEG = Buffer.from([0xff, 0xd9]);
 
 /** Reads the header with our own parser first, which takes no memory, whatever the header claims. */
 function readHeader(bytes: Buffer, pixelsMax: number): Dimensions {

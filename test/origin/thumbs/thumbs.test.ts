@@ -571,7 +571,6 @@ void t.test('a picture that cannot be rendered is refused with the reason', asyn
     'unsupported_type',
   );
   t.equal(await refusal(Buffer.alloc(0)), 'unsupported_type');
-  t.equal(await refusal(jpeg.subarray(0, jpeg.length / 2)), 'broken_image');
   t.equal(await refusal(jpeg.subarray(0, 30)), 'broken_image');
   t.equal(await refusal(jpeg, { pixels_max: 96 * 64 - 1 }), 'too_many_pixels');
   t.equal(
@@ -837,3 +836,19 @@ void t.test(
     t.equal((await look()).status, 410);
   },
 );
+
+void t.test('a JPEG that decoders repair gets a thumbnail', async (t) => {
+  const whole = await sharp({ create: { width: 64, height: 48, channels: 3, background: 'teal' } })
+    .jpeg()
+    .toBuffer();
+  const table = whole.indexOf('ffdb', 0, 'hex');
+  const files: Readonly<Record<string, Buffer>> = {
+    'bytes between markers': Buffer.concat([whole.subarray(0, table), Buffer.alloc(3), whole.subarray(table)]),
+    'no end marker': whole.subarray(0, -2),
+    'a part of the scan': whole.subarray(0, -20),
+  };
+  for (const [name, bytes] of Object.entries(files)) {
+    const { result } = await renderBytes(bytes);
+    t.equal(result.kind, 'rendered', name);
+  }
+});

@@ -34,6 +34,34 @@ void t.test('the size of a picture is read from its header', async (t) => {
   }
 });
 
+void t.test('a JPEG has a size wherever its decoder finds one', async (t) => {
+  const whole = await picture().withMetadata({ orientation: 6 }).jpeg().toBuffer();
+  const table = whole.indexOf('ffdb', 0, 'hex');
+  const scan = whole.indexOf('ffda', 0, 'hex');
+  const withBytes = (at: number, hex: string): Buffer =>
+    Buffer.concat([whole.subarray(0, at), Buffer.from(hex, 'hex'), whole.subarray(at)]);
+  const files: Readonly<Record<string, Buffer>> = {
+    'zero bytes before a table': withBytes(table, '000000'),
+    'other bytes before a table': withBytes(table, '0102ff00ff0003'),
+    'bytes before the first marker': withBytes(2, '00112233'),
+    'many bytes before a table': withBytes(table, '11'.repeat(5_000)),
+    'fill bytes before a table': withBytes(table, 'ff'.repeat(700)),
+    'a restart marker before a table': withBytes(table, 'ffd0'),
+    'a segment whose length is 0': withBytes(table, 'ffec0000'),
+    'a segment whose length is 1': withBytes(table, 'ffec0001'),
+    'an empty segment': withBytes(table, 'ffec0002'),
+    'bytes before the scan': withBytes(scan, '010203'),
+    'bytes after the end': Buffer.concat([whole, Buffer.alloc(40, 9)]),
+    'no end': whole.subarray(0, -2),
+    'half a scan': whole.subarray(0, scan + 20),
+  };
+  for (const [name, bytes] of Object.entries(files)) {
+    t.match(readDimensions(bytes), { width: 20, height: 30, orientation: 6, frames: 1 }, name);
+    const { width, height } = await sharp(bytes).metadata();
+    t.same([width, height], [30, 20], `${name}, as the decoder reads it`);
+  }
+});
+
 void t.test('any bytes are read without an error', async () => {
   const starts = await Promise.all([
     picture().jpeg().toBuffer(),
