@@ -35,7 +35,7 @@ export const uploadSection = section('What may be uploaded, and how fast it must
       help: 'A media type.',
     }),
     min: 1,
-    help: 'Accepted types, as detected from the bytes. `application/octet-stream` stands for bytes of unknown type.',
+    help: 'Accepted types, as detected from the bytes. `application/octet-stream` stands for bytes of unknown type. Texts of other types are stored as `text/plain`, unless a browser would run them.',
   }),
   uploadsMax: integer({ default: 256, min: 1, max: 100_000, help: 'Most uploads at once; more are refused with 503.' }),
   inHandMaxBytes: size({

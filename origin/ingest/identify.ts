@@ -5,17 +5,17 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { open } from 'node:fs/promises';
-import { fileTypeFromBuffer, fileTypeFromFile } from 'file-type';
 import { Fault } from '../../src/errors.js';
-import { readDimensions } from '../../src/media/dimensions.js';
-import { agrees, canonicalType, essenceOf, isText } from '../../src/media/types.js';
+import { type Declared, readDeclared } from '../../src/media/declared.js';
+import { readFileDimensions } from '../../src/media/dimensions.js';
+import { isText, storedTextType } from '../../src/media/text-types.js';
+import { agrees, coveredBy } from '../../src/media/types.js';
 import { NO_FACTS, type PictureFacts } from '../meta/media.js';
+import { readSignature } from './signature.js';
 import type { Staged } from './stage.js';
 
 /** The type of bytes that cannot be identified. */
 const UNKNOWN = 'application/octet-stream';
-/** Declared types that say nothing about the bytes (RFC 9110 8.3). */
-const UNDECLARED: readonly string[] = [UNKNOWN, 'binary/octet-stream', 'application/x-www-form-urlencoded'];
 
 /** The type as which the bytes are stored. Throws a Fault if it is not accepted or not the declared one. */
 export async function identify(
@@ -24,58 +24,47 @@ export async function identify(
   accepted: readonly string[],
 ): Promise<string> {
   const declared = readDeclared(declaredType);
-  const detected = await detect(staged, declared);
-  if (declared !== undefined && !agrees(declared, detected)) {
-    throw new Fault('type_mismatch', mismatch(declared, detected));
-  }
-  if (!accepted.includes(detected)) {
-    throw new Fault('type_refused', `Media of type ${detected} is not accepted.`);
-  }
+  if (declared.kind === 'malformed') throw new Fault('malformed', 'The Content-Type is not a media type.');
+  const shown = await show(staged, declared.kind === 'type' ? declared.type : undefined);
+  const detected = typeOf(shown, declared, accepted);
+  const mismatch = mismatchOf(declared, shown, detected, accepted);
+  if (mismatch !== undefined) throw new Fault('type_mismatch', mismatch);
+  if (!accepted.includes(detected)) throw new Fault('type_refused', refusalOf(shown, detected));
   return detected;
 }
 
-function mismatch(declared: string, detected: string): string {
-  return detected === UNKNOWN && isText(declared)
-    ? `The declared type is ${declared}, but the bytes are not valid UTF-8 text.`
-    : `The declared type is ${declared}, but the bytes are ${detected}.`;
-}
-
-function readDeclared(declaredType: string | undefined): string | undefined {
-  if (declaredType === undefined || declaredType.trim() === '') return undefined;
-  const essence = essenceOf(declaredType);
-  if (essence === undefined) throw new Fault('malformed', 'The Content-Type is not a media type.');
-  return UNDECLARED.includes(essence) ? undefined : canonicalType(essence);
-}
-
 /** The type that the bytes show, whether or not it is accepted. */
-export function detectType(staged: Staged): Promise<string> {
-  return detect(staged, undefined);
+export async function detectType(staged: Staged): Promise<string> {
+  const shown = await show(staged, undefined);
+  return shown.kind === 'text' ? (shown.type ?? 'text/plain') : typeOf(shown, { kind: 'none' }, []);
 }
 
 /** The facts in the header of a picture. Thumbnail jobs find the others. */
-export function pictureFacts(staged: Staged): PictureFacts {
-  const size = readDimensions(staged.head);
+export async function pictureFacts(staged: Staged): Promise<PictureFacts> {
+  const size = await readFileDimensions(staged);
   if (size === undefined) return NO_FACTS;
   const { width, height, frames, orientation } = size;
   return { ...NO_FACTS, width, height, frames, orientation };
 }
 
-async function detect(staged: Staged, declared: string | undefined): Promise<string> {
-  const signature = await detectSignature(staged);
-  const mayBeText = signature === undefined || isWeak(signature);
-  return mayBeText && (await isPlainText(staged)) ? textType(declared, signature, staged.head) : (signature ?? UNKNOWN);
-}
+/** What the bytes show. */
+type Shown =
+  /** Valid UTF-8; with the type that its first words show, if any. */
+  | { readonly kind: 'text'; readonly type: string | undefined }
+  /** A text in an encoding that is not accepted. */
+  | { readonly kind: 'foreign_text'; readonly encoding: string }
+  | { readonly kind: 'binary'; readonly type: string | undefined };
 
-async function detectSignature(staged: Staged): Promise<string | undefined> {
-  const whole = staged.head.length === staged.sizeBytes;
-  try {
-    const found = await (whole ? fileTypeFromBuffer(staged.head) : fileTypeFromFile(staged.path));
-    const essence = found === undefined ? undefined : essenceOf(found.mime);
-    return essence === undefined ? undefined : canonicalType(essence);
-  } catch {
-    // The package fails on some malformed files. Their type is unknown.
-    return undefined;
+async function show(staged: Staged, declared: string | undefined): Promise<Shown> {
+  const signature = await readSignature(staged, declared);
+  if (signature !== undefined && !isWeak(signature)) return { kind: 'binary', type: signature };
+  const named = signature !== undefined && isText(signature) ? signature : undefined;
+  if (await isPlainText(staged)) return { kind: 'text', type: named ?? markupType(staged.head) };
+  const encoding = foreignEncoding(staged.head);
+  if (encoding !== undefined && (signature === undefined || named !== undefined)) {
+    return { kind: 'foreign_text', encoding };
   }
+  return { kind: 'binary', type: named === undefined ? signature : undefined };
 }
 
 /** Whether the signature of a type is so short that a text may begin with it by chance. */
@@ -85,14 +74,6 @@ function isWeak(type: string): boolean {
 
 const SHORT_SIGNATURES = new Set(['application/x-msdownload', 'application/x-compress', 'application/x-unix-archive']);
 
-/** The type of a text: the declared one if that is a text type, else as it looks. */
-function textType(declared: string | undefined, signature: string | undefined, head: Buffer): string {
-  const shown = signature !== undefined && isText(signature) ? signature : undefined;
-  if (declared === undefined || !isText(declared)) return shown ?? markupType(head) ?? 'text/plain';
-  // Any text may be declared as plain text. Otherwise a type that the text shows must be the declared one.
-  return declared === 'text/plain' ? declared : (shown ?? declared);
-}
-
 /** The type of markup that a browser would run, so that it is not accepted as plain text when no type is declared. */
 function markupType(head: Buffer): string | undefined {
   const start = head
@@ -101,6 +82,84 @@ function markupType(head: Buffer): string | undefined {
     .trimStart();
   if (/^<(?:!doctype html|html|head|body|script|iframe|!--)/i.test(start)) return 'text/html';
   return /^<svg[\s>]/i.test(start) ? 'image/svg+xml' : undefined;
+}
+
+/** Byte order marks (Unicode 16.0, table 23-6), and how to read what follows. Node cannot read UTF-32. */
+const FOREIGN_MARKS: readonly (readonly [encoding: string, mark: Buffer, label: string | undefined])[] = [
+  ['UTF-32', Buffer.from('fffe0000', 'hex'), undefined],
+  ['UTF-32', Buffer.from('0000feff', 'hex'), undefined],
+  ['UTF-16', Buffer.from('fffe', 'hex'), 'utf-16le'],
+  ['UTF-16', Buffer.from('feff', 'hex'), 'utf-16be'],
+];
+
+/** The encoding of a text that begins with a byte order mark other than that of UTF-8. */
+function foreignEncoding(head: Buffer): string | undefined {
+  const found = FOREIGN_MARKS.find(([, mark]) => head.subarray(0, mark.length).equals(mark));
+  if (found === undefined) return undefined;
+  const [encoding, , label] = found;
+  return label === undefined || decodesTo(head, label) ? encoding : undefined;
+}
+
+/** Whether the first bytes of a file decode without an error, and to no character that binary data would have. */
+function decodesTo(head: Buffer, label: string): boolean {
+  try {
+    // As part of a stream, because a character may be cut.
+    const text = new TextDecoder(label, { fatal: true }).decode(head, { stream: true });
+    for (let at = 0; at < text.length; at += 1) if (BINARY[text.charCodeAt(at)] === true) return false;
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function typeOf(shown: Shown, declared: Declared, accepted: readonly string[]): string {
+  switch (shown.kind) {
+    case 'text':
+      return textType(shown.type, declared, accepted);
+    case 'foreign_text':
+      return UNKNOWN;
+    case 'binary':
+      return shown.type ?? UNKNOWN;
+  }
+}
+
+/** The type of a text: the declared one if texts have that type, else as it looks. */
+function textType(shown: string | undefined, declared: Declared, accepted: readonly string[]): string {
+  const storedAs = declared.kind === 'type' ? storedTextType(declared.type, accepted) : undefined;
+  // Any text may be declared as plain text. Otherwise a type that the text shows must be the declared one.
+  if (storedAs === 'text/plain') return storedAs;
+  const looks = shown === undefined ? undefined : storedTextType(shown, accepted);
+  return looks ?? storedAs ?? 'text/plain';
+}
+
+/** Why the declared type is not that of the bytes, in words; undefined if it is. */
+function mismatchOf(
+  declared: Declared,
+  shown: Shown,
+  detected: string,
+  accepted: readonly string[],
+): string | undefined {
+  if (declared.kind === 'range') {
+    return coveredBy(declared.prefix, detected) ? undefined : contrast(declared.name, shown, detected);
+  }
+  if (declared.kind !== 'type' || agrees(declared.type, detected)) return undefined;
+  const asText = shown.kind === 'text' && storedTextType(declared.type, accepted) === detected;
+  return asText ? undefined : contrast(declared.type, shown, detected);
+}
+
+function contrast(declared: string, shown: Shown, detected: string): string {
+  if (shown.kind === 'foreign_text') {
+    return `The declared type is ${declared}, but the bytes are text in ${shown.encoding}. Send text in UTF-8.`;
+  }
+  return detected === UNKNOWN && (isText(declared) || declared === 'text/*')
+    ? `The declared type is ${declared}, but the bytes are not valid UTF-8 text.`
+    : `The declared type is ${declared}, but the bytes are ${detected}.`;
+}
+
+function refusalOf(shown: Shown, detected: string): string {
+  return shown.kind === 'foreign_text'
+    ? `The bytes are text in ${shown.encoding}. Send text in UTF-8.`
+    : `Media of type ${detected} is not accepted.`;
 }
 
 const READ_BYTES = 256 * 1_024;
@@ -137,7 +196,7 @@ function cutCharacter(bytes: Buffer): number {
   return 0;
 }
 
-/** The binary data bytes of the WHATWG MIME Sniffing standard, section 3. */
+/** By code: the binary data bytes of the WHATWG MIME Sniffing standard, section 3. */
 const BINARY = Array.from({ length: 256 }, (_, byte) => byte < 0x20 && ![0x09, 0x0a, 0x0c, 0x0d, 0x1b].includes(byte));
 
 function hasBinaryBytes(bytes: Buffer): boolean {

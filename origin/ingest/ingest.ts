@@ -10,7 +10,7 @@ import type { IdSource } from '../../src/ids.js';
 import { cleanFilename } from '../../src/media/disposition.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import type { HashLocks } from '../blobs/hash-locks.js';
-import { type Media, type Quarantine, refusesUpload } from '../meta/media.js';
+import { type Media, type PictureFacts, type Quarantine, refusesUpload } from '../meta/media.js';
 import type { MetaStore, NewMedia, UploadQuota } from '../meta/store.js';
 import type { Quotas } from '../quota.js';
 import { decideExpiry, type RetentionConfig } from '../retention-rules.js';
@@ -89,11 +89,12 @@ async function store(
   signal: AbortSignal,
 ): Promise<Ingested> {
   const { staged, mark } = identified;
+  const picture = await pictureFacts(staged);
   const release = await deps.hashLocks.share(staged.sha256, signal);
   try {
     const classified = await classify(deps, staged, signal);
     if (classified.kind === 'quarantined') throw quarantined();
-    const outcome = await commit(deps, staged, classified, newMedia(deps, upload, identified), signal);
+    const outcome = await commit(deps, staged, classified, newMedia(deps, upload, identified, picture), signal);
     const adopted = classified.kind !== 'stored' && staged === upload.staged;
     switch (outcome.kind) {
       case 'created':
@@ -110,7 +111,12 @@ async function store(
   }
 }
 
-function newMedia(deps: IngestDeps, upload: NewUpload, { staged, mime, mark }: Identified): NewMedia {
+function newMedia(
+  deps: IngestDeps,
+  upload: NewUpload,
+  { staged, mime, mark }: Identified,
+  picture: PictureFacts,
+): NewMedia {
   const now = deps.clock.now();
   const { public: isPublic = false, expiresInSeconds, filename } = upload.options;
   const facts = { mime, sizeBytes: staged.sizeBytes, public: isPublic };
@@ -123,7 +129,7 @@ function newMedia(deps: IngestDeps, upload: NewUpload, { staged, mime, mark }: I
     owner: upload.owner,
     filename: filename === undefined ? null : cleanFilename(filename),
     expiresAt: decideExpiry(deps.config.retention.rules, facts, expiresInMs, now),
-    picture: pictureFacts(staged),
+    picture,
     thumbs: deps.thumbs.accepts(mime) ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
     ...(upload.quota !== undefined && { quota: upload.quota }),
     ...(mark !== undefined && { quarantine: mark }),

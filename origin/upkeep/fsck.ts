@@ -140,7 +140,7 @@ async function rebuild({ blobs, clock, makesThumbs, signal }: Check, sha256: Sha
       sizeBytes: staged.sizeBytes,
       mime,
       storedAt: clock.now(),
-      picture: pictureFacts(staged),
+      picture: await pictureFacts(staged),
       thumbs: makesThumbs(mime) ? { kind: 'pending' } : { kind: 'none', reason: 'unsupported_type' },
       quarantine: null,
     };

@@ -9,7 +9,7 @@
  */
 import { readOrientation } from './exif.js';
 import { readJpeg } from './jpeg.js';
-import { type ReadableFile, type Reading, readBytes, readFileParts } from './reading.js';
+import { type ReadableFile, type Reading, readBytes, readFromFile } from './reading.js';
 
 export type PictureFormat = 'jpeg' | 'png' | 'gif' | 'webp' | 'heif';
 
@@ -36,7 +36,7 @@ export function readDimensions(file: Uint8Array): Dimensions | undefined {
 /** The same for a file. Reads of it no more than it must. */
 export async function readFileDimensions(file: ReadableFile): Promise<Dimensions | undefined> {
   const format = formatOf(file.head);
-  return format === undefined ? undefined : positive(await readFileParts(READERS[format](), file));
+  return format === undefined ? undefined : positive(await readFromFile(READERS[format](), file));
 }
 
 function positive(found: Dimensions | undefined): Dimensions | undefined {

@@ -1,5 +1,5 @@
 /**
- * Reads the parts of a file that tell what it is. A reader is a generator: it
+ * Reads those bytes of a file that tell what it is. A reader is a generator: it
  * yields the span of bytes that it needs next, and is given these bytes. One reader
  * so serves bytes in memory and files of any size.
  *
@@ -39,21 +39,21 @@ export function readBytes<T>(reading: Reading<T>, bytes: Buffer): T | undefined 
   return step.done === true ? step.value : undefined;
 }
 
-export async function readFileParts<T>(reading: Reading<T>, file: ReadableFile): Promise<T | undefined> {
-  const parts = new FileParts(file);
+export async function readFromFile<T>(reading: Reading<T>, file: ReadableFile): Promise<T | undefined> {
+  const bytes = new FileBytes(file);
   try {
     let step = reading.next();
     for (let spans = 0; step.done !== true && spans < SPANS_MAX; spans += 1) {
-      step = reading.next(await parts.take(step.value));
+      step = reading.next(await bytes.take(step.value));
     }
     return step.done === true ? step.value : undefined;
   } finally {
-    await parts.close();
+    await bytes.close();
   }
 }
 
 /** Bytes of a file. It is opened when bytes behind its head are asked for. */
-class FileParts {
+class FileBytes {
   readonly #file: ReadableFile;
   #handle: FileHandle | undefined;
   #aheadAt = 0;

@@ -3,10 +3,10 @@
  * are accepted and shown in place by default, and the extensions of their files.
  */
 
-/** `type/subtype` in lower case, without parameters; undefined if it is not a media type. */
+/** `type/subtype` in lower case, without parameters; undefined if it is not a media type (RFC 9110 8.3.1, 5.6.2). */
 export function essenceOf(contentType: string): string | undefined {
   const essence = contentType.split(';', 1)[0]?.trim().toLowerCase() ?? '';
-  return /^[a-z0-9!#$&^_.+-]{1,127}\/[a-z0-9!#$&^_.+-]{1,127}$/.test(essence) ? essence : undefined;
+  return /^[\w!#$%&'*+.^`|~-]{1,127}\/[\w!#$%&'*+.^`|~-]{1,127}$/.test(essence) ? essence : undefined;
 }
 
 /** Names of the same format. The first is the one used here. */
@@ -24,6 +24,10 @@ const SYNONYMS: readonly (readonly string[])[] = [
   ['audio/aac', 'audio/x-aac', 'audio/aacp', 'audio/vnd.dlna.adts', 'audio/x-hx-aac-adts'],
   ['audio/ogg', 'audio/opus', 'audio/x-opus+ogg', 'audio/vorbis', 'audio/x-vorbis+ogg'],
   ['audio/aiff', 'audio/x-aiff'],
+  ['audio/x-caf', 'audio/caf'],
+  ['audio/amr', 'audio/x-amr', 'audio/amr-nb'],
+  ['audio/3gpp', 'audio/3gp'],
+  ['audio/matroska', 'audio/x-matroska'],
   ['video/mp4', 'video/x-m4v', 'video/m4v', 'application/mp4'],
   ['video/matroska', 'video/x-matroska'],
   ['video/vnd.avi', 'video/x-msvideo', 'video/avi', 'video/msvideo'],
@@ -36,7 +40,14 @@ const SYNONYMS: readonly (readonly string[])[] = [
   ['application/json', 'text/json'],
   ['application/xml', 'text/xml'],
   ['text/markdown', 'text/x-markdown'],
-  ['text/csv', 'application/csv'],
+  [
+    'text/csv',
+    'application/csv',
+    'text/comma-separated-values',
+    'text/x-comma-separated-values',
+    'text/x-csv',
+    'application/x-csv',
+  ],
   ['text/vcard', 'text/x-vcard'],
 ];
 
@@ -60,21 +71,30 @@ const COMPATIBLE: Readonly<Record<string, readonly string[]>> = {
   'image/heif': ['image/heic'],
   'image/heic-sequence': ['image/heic', 'image/heif', 'image/heif-sequence'],
   'image/heif-sequence': ['image/heic', 'image/heif', 'image/heic-sequence'],
-  // ISO base media files: the container hardly shows which program wrote it, or whether there is a picture.
+  // ISO base media files: the container hardly shows which program wrote it.
   'video/mp4': ['video/quicktime', 'audio/mp4', 'video/3gpp', 'video/3gpp2'],
   'video/quicktime': ['video/mp4'],
   'video/3gpp': ['video/mp4', 'video/3gpp2', 'audio/3gpp', 'audio/mp4'],
   'video/3gpp2': ['video/mp4', 'video/3gpp', 'audio/3gpp2'],
-  'audio/mp4': ['video/mp4', 'audio/aac', 'audio/x-m4b'],
-  // Voice notes are WebM or Ogg files without a picture.
+  // Many clients give voice messages the type that their container has with a picture.
+  'audio/mp4': ['video/mp4', 'video/quicktime', 'audio/aac', 'audio/x-m4b', 'audio/3gpp', 'video/3gpp'],
+  'audio/3gpp': ['video/3gpp', 'video/3gpp2', 'audio/3gpp2', 'audio/mp4', 'video/mp4', 'audio/amr', 'audio/amr-wb'],
+  'audio/3gpp2': ['video/3gpp2', 'video/3gpp', 'audio/3gpp', 'audio/mp4', 'video/mp4'],
+  'audio/amr': ['audio/amr-wb', 'audio/3gpp'],
+  'audio/webm': ['video/webm', 'audio/matroska', 'video/matroska'],
+  'audio/matroska': ['video/matroska', 'audio/webm', 'video/webm'],
   'video/webm': ['audio/webm', 'video/matroska'],
-  'video/matroska': ['video/webm', 'audio/webm', 'audio/x-matroska'],
+  'video/matroska': ['video/webm', 'audio/webm', 'audio/matroska'],
   'audio/ogg': ['application/ogg', 'video/ogg'],
   'video/ogg': ['application/ogg', 'audio/ogg'],
   'application/ogg': ['audio/ogg', 'video/ogg'],
   'video/x-ms-asf': ['video/x-ms-wmv', 'audio/x-ms-wma', 'application/vnd.ms-asf'],
   // Old Office documents share one container format.
   'application/x-cfb': ['application/msword', 'application/vnd.ms-excel', 'application/vnd.ms-powerpoint'],
+  // Systems without the newer Office give its documents the older types.
+  'application/vnd.openxmlformats-officedocument.wordprocessingml.document': ['application/msword'],
+  'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet': ['application/vnd.ms-excel'],
+  'application/vnd.openxmlformats-officedocument.presentationml.presentation': ['application/vnd.ms-powerpoint'],
 };
 
 /** Whether a type may be declared for bytes of the detected type. Both are canonical names. */
@@ -84,6 +104,11 @@ export function agrees(declared: string, detected: string): boolean {
   return declared === 'application/zip' && isZipBased(detected);
 }
 
+/** Whether bytes of the detected type are among those that a range such as `image/` covers. */
+export function coveredBy(prefix: string, detected: string): boolean {
+  return detected.startsWith(prefix) || COMPATIBLE[detected]?.some((type) => type.startsWith(prefix)) === true;
+}
+
 /** Whether files of this type are zip files. */
 export function isZipBased(type: string): boolean {
   return (
@@ -91,20 +116,6 @@ export function isZipBased(type: string): boolean {
     type === 'application/epub+zip' ||
     type.startsWith('application/vnd.openxmlformats-officedocument.') ||
     type.startsWith('application/vnd.oasis.opendocument.')
-  );
-}
-
-const TEXT_APPLICATION_TYPES = new Set([
-  'application/json',
-  'application/xml',
-  'application/x-ndjson',
-  'application/yaml',
-]);
-
-/** Types whose bytes must be UTF-8. */
-export function isText(type: string): boolean {
-  return (
-    type.startsWith('text/') || TEXT_APPLICATION_TYPES.has(type) || type.endsWith('+json') || type.endsWith('+xml')
   );
 }
 
@@ -142,7 +153,11 @@ const KNOWN_TYPES: readonly KnownType[] = [
   ['audio/ogg', 'ogg', 'accepted', 'inline'],
   ['audio/wav', 'wav', 'accepted', 'inline'],
   ['audio/flac', 'flac', 'accepted', 'inline'],
+  ['audio/webm', 'weba', 'accepted', 'inline'],
   ['audio/amr', 'amr', 'accepted'],
+  ['audio/3gpp', '3gp', 'accepted'],
+  ['audio/x-caf', 'caf', 'accepted'],
+  ['audio/matroska', 'mka'],
   ['application/pdf', 'pdf', 'accepted'],
   ['application/zip', 'zip', 'accepted'],
   ['application/vnd.openxmlformats-officedocument.wordprocessingml.document', 'docx', 'accepted'],

@@ -10,7 +10,7 @@ import type { Clock } from '../../../src/clock.js';
 import { duration, integer, section, type ValueOf } from '../../../src/config/field.js';
 import { Fault } from '../../../src/errors.js';
 import { bugFields, type Log } from '../../../src/log.js';
-import { essenceOf } from '../../../src/media/types.js';
+import { readDeclared } from '../../../src/media/declared.js';
 import type { CounterOf, Metrics } from '../../../src/metrics.js';
 import type { UploadConfig } from '../config.js';
 import { readOptions, requireLifetime, type UploadOptions } from '../options.js';
@@ -155,7 +155,7 @@ export function newUpload(
 ): UnfinishedUpload {
   const filetype = declaredTypeIn(upload);
   requireLifetime(optionsIn(upload), config.upload);
-  if (filetype !== undefined && essenceOf(filetype) === undefined) {
+  if (readDeclared(filetype).kind === 'malformed') {
     throw new Fault('malformed', 'filetype is no media type.');
   }
   const id = randomBytes(16).toString('hex');

@@ -7,6 +7,7 @@ import { connectRaw, requestHead } from '../../kit/http/raw.js';
 import { type HttpResponse, json, member } from '../../kit/http/request.js';
 import { gif, largePng, pdf, png, text, wav } from '../../kit/media.js';
 import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
+import { safariMp4 } from '../../kit/recordings.js';
 
 const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
 const digestOf = (bytes: Uint8Array): string => `sha-256=:${sha256(bytes).toString('base64')}:`;
@@ -122,6 +123,18 @@ void t.test('uploads', async (t) => {
     t.strictSame(await staged(origin), [], 'refused uploads leave nothing');
   });
 
+  await t.test('a voice message is served as audio, and source code as an attachment', async (t) => {
+    const voice = await origin.upload(safariMp4(['sound']), '?public=true', { 'content-type': 'audio/mp4' });
+    const log = await origin.upload(text(90), '?public=true', { 'content-type': 'text/x-log' });
+    const headers = async (made: HttpResponse) => (await origin.send(`/v1/media/${member(made, 'id')}`)).headers;
+    t.match(await headers(voice), { 'content-type': 'audio/mp4', 'content-disposition': /^inline/ });
+    t.match(await headers(log), {
+      'content-type': 'text/plain; charset=utf-8',
+      'content-disposition': /^attachment/,
+      'x-content-type-options': 'nosniff',
+    });
+  });
+
   await t.test('a text must be UTF-8 to its last byte, also across reads', async (t) => {
     const long = Buffer.from('é'.repeat(300_000));
     t.equal(outcome(await origin.upload(long, '', { 'content-type': 'text/plain' })), '201 text/plain');
@@ -219,6 +232,24 @@ void t.test('uploads', async (t) => {
     );
     t.equal(outcome(await origin.upload(body, '', { 'content-type': 'multipart/form-data' })), '400 malformed');
     t.equal(outcome(await origin.upload(Buffer.from('none of that'), '', headers)), '400 malformed');
+
+    // As .NET, older clients and Python send names beyond ASCII.
+    let seed = 500;
+    const named = async (disposition: string): Promise<string> => {
+      seed += 1;
+      return member(await send([[`name="file"; ${disposition}`, png(seed)]]), 'filename');
+    };
+    const word = '=?utf-8?B?R3LDvMOfZS5wbmc=?=';
+    t.equal(await named(`filename="${word}"; filename*=utf-8''Gr%C3%BC%C3%9Fe.png`), 'Grüße.png');
+    t.equal(await named(`filename="${word}"`), 'Grüße.png');
+    t.equal(await named("filename*=utf-8''..%2FGr%C3%BC%C3%9Fe.png"), 'Grüße.png');
+    const latin1 = form([['name="file"; filename="Grusse.png"', png(55)]]);
+    const name = latin1.body.indexOf('Grusse');
+    latin1.body.set([0xfc, 0xdf], name + 2);
+    t.match(json(await origin.upload(latin1.body, '', latin1.headers)), { filename: 'Grüßse.png' });
+    const labelled = await send([['name="file"; filename="a.csv"', 'a,b\r\n1,2\r\n', 'application/vnd.ms-excel']]);
+    t.equal(outcome(labelled), '201 text/csv');
+    t.equal(outcome(await send([['name="file"; filename="a.png"', png(56), 'image/*']])), '201 image/png');
 
     const whole = form([['name="file"; filename="x"', png(53)]]);
     t.equal(
