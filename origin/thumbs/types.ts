@@ -4,7 +4,19 @@
  */
 
 /** The container readers of ffmpeg that may be used. Each is named to ffmpeg, which never guesses. */
-export type Demuxer = 'mov' | 'matroska' | 'ogg' | 'avi' | 'mpeg' | 'mpegts' | 'mp3' | 'aac' | 'flac' | 'wav' | 'amr';
+export type Demuxer =
+  | 'mov'
+  | 'matroska'
+  | 'ogg'
+  | 'avi'
+  | 'mpeg'
+  | 'mpegts'
+  | 'mp3'
+  | 'aac'
+  | 'flac'
+  | 'wav'
+  | 'amr'
+  | 'caf';
 
 export type Route =
   | { readonly kind: 'picture' }
@@ -37,7 +49,10 @@ const DEMUXERS: Readonly<Record<string, Demuxer>> = {
   'video/mp2t': 'mpegts',
   'audio/mp4': 'mov',
   'audio/x-m4a': 'mov',
+  'audio/3gpp': 'mov',
+  'audio/3gpp2': 'mov',
   'audio/webm': 'matroska',
+  'audio/matroska': 'matroska',
   'audio/ogg': 'ogg',
   'audio/opus': 'ogg',
   'audio/mpeg': 'mp3',
@@ -47,6 +62,7 @@ const DEMUXERS: Readonly<Record<string, Demuxer>> = {
   'audio/wav': 'wav',
   'audio/x-wav': 'wav',
   'audio/amr': 'amr',
+  'audio/x-caf': 'caf',
 };
 
 export function routeOf(mime: string, tools: InstalledTools): Route {

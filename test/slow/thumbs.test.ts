@@ -11,6 +11,7 @@ import type { BlobRecord } from '../../origin/meta/media.js';
 import type { Sha256 } from '../../src/ids.js';
 import { readAll } from '../kit/origin/blob-contract.js';
 import { MISBEHAVING, openThumbFixture, type ThumbFixture } from '../kit/origin/thumb-fixture.js';
+import { amrFrames, caf } from '../kit/recordings.js';
 
 const CORPORA = resolve('../shared/corpus');
 const corpora = { skip: existsSync(CORPORA) ? false : 'the corpora are not there' } as const;
@@ -120,7 +121,7 @@ const HOSTILE: Readonly<Record<string, string>> = {
   'ssrf_svg_image.svg': 'unsupported_type',
   'sugarshack_bad_mpo_header.jpg': '160 320 640',
   'syntax_num_frames_invalid.png': '128',
-  'truncated.jpg': 'broken_image',
+  'truncated.jpg': '160 320 640 1280',
   'truncated.png': 'broken_image',
 };
 
@@ -540,6 +541,31 @@ void t.test('video, audio and HEIC through tools', tools, async (t) => {
     t.equal(outcomeOf(made), '160 200');
     t.equal(made.picture.width, null, 'sound has no size');
     t.ok(Math.abs((made.picture.durationMs ?? 0) - 2_500) < 100);
+  });
+
+  await t.test('get the duration of recordings that state none, or none that is exact', async (t) => {
+    const pipe = (name: string, args: readonly string[]): Buffer =>
+      execFileSync('ffmpeg', ['-v', 'error', '-f', 'lavfi', '-i', 'sine=duration=2.5', ...args, '-f', name, '-']);
+    const fragments = ['-movflags', 'frag_keyframe+empty_moov', '-frag_duration', '500000'];
+    const recordings: readonly (readonly [mime: string, bytes: Buffer])[] = [
+      ['audio/webm', pipe('webm', ['-c:a', 'libopus'])],
+      ['audio/ogg', pipe('ogg', ['-c:a', 'libopus'])],
+      ['audio/mp4', pipe('mp4', ['-c:a', 'aac', ...fragments])],
+      ['audio/aac', pipe('adts', ['-c:a', 'aac'])],
+      ['audio/mpeg', pipe('mp3', ['-c:a', 'libmp3lame', '-q:a', '4'])],
+      ['audio/amr', amrFrames(125)],
+      ['audio/amr', amrFrames(125, 'wide')],
+      [
+        'video/webm',
+        pipe('webm', [...source.slice(0, 3), 'testsrc=size=64x48:rate=10:duration=2.5', '-c:v', 'libvpx']),
+      ],
+    ];
+    for (const [mime, bytes] of recordings) {
+      const { durationMs } = (await end(bytes, mime)).picture;
+      t.ok(Math.abs((durationMs ?? 0) - 2_500) < 60, `${mime}: ${durationMs} ms`);
+    }
+    const { picture } = await end(caf(), 'audio/x-caf');
+    t.equal(picture.durationMs, 500);
   });
 
   await t.test(

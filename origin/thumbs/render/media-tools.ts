@@ -15,7 +15,7 @@ import type { ThumbsConfig } from '../config.js';
 import type { Size } from '../plan.js';
 import type { Demuxer, InstalledTools } from '../types.js';
 import type { LostChild } from './child.js';
-import { type ProbedMedia, readProbe, SHOWN, type Stream } from './probe.js';
+import { isEstimated, type ProbedMedia, readProbe, readProgress, SHOWN, type Stream } from './probe.js';
 import { type ProgramOutcome, runProgram } from './program.js';
 import { clip } from './protocol.js';
 
@@ -62,6 +62,9 @@ const RESTRICTIONS = ['-protocol_whitelist', 'file,pipe', '-codec_whitelist', CO
 /** A PNG of the largest poster is far smaller. */
 const OUTPUT_MAX_BYTES = 512 * 1_024 * 1_024;
 
+/** Formats that are frames and little else. Without an optional header ffprobe guesses how long they take, and warns. */
+const FRAMES_ALONE: ReadonlySet<Demuxer> = new Set(['mp3', 'aac', 'amr']);
+
 type Run = (
   program: string,
   args: readonly string[],
@@ -100,7 +103,8 @@ class InstalledMediaTools implements MediaTools {
   }
 
   async probe(job: ToolJob, demuxer: Demuxer): Promise<ToolOutcome<ProbedMedia>> {
-    const args = ['-v', 'error', ...RESTRICTIONS, '-f', demuxer, '-show_entries', SHOWN, '-of', 'json'];
+    const level = FRAMES_ALONE.has(demuxer) ? 'warning' : 'error';
+    const args = ['-v', level, ...RESTRICTIONS, '-f', demuxer, '-show_entries', SHOWN, '-of', 'json'];
     const ended = await this.#run(this.#config.video.ffprobe, [...args, `file:${job.file}`], job);
     if (ended.kind !== 'ended' || ended.code !== 0) {
       const failed = failure(ended, 'ffprobe');
@@ -108,7 +112,23 @@ class InstalledMediaTools implements MediaTools {
     }
     const media = readProbe(ended.output);
     if (media === undefined) return { kind: 'broken', detail: 'it has neither picture nor sound' };
-    return { kind: 'done', value: media };
+    if (media.durationMs !== null && !isEstimated(ended.stderr)) return { kind: 'done', value: media };
+    const durationMs = (await this.#measure(job, demuxer)) ?? media.durationMs;
+    return { kind: 'done', value: { ...media, durationMs } };
+  }
+
+  /**
+   * For a file that states no duration, as live recordings do: where its last packet ends. Reads the packets and decodes
+   * none. Null if that takes longer than a program may run.
+   */
+  async #measure(job: ToolJob, demuxer: Demuxer): Promise<number | null> {
+    const args = [
+      ['-nostdin', '-hide_banner', '-v', 'error', ...RESTRICTIONS, '-f', demuxer, '-i', `file:${job.file}`],
+      // All sound, and all pictures that are not covers.
+      ['-map', '0:a?', '-map', '0:V?', '-c', 'copy', '-f', 'null', '-nostats', '-progress', 'pipe:1', '-'],
+    ].flat();
+    const ended = await this.#run(this.#config.video.ffmpeg, args, job);
+    return ended.kind === 'ended' && ended.code === 0 ? readProgress(ended.output) : null;
   }
 
   /** For a codec that may not be opened: the duration that the container states, which ffmpeg prints before it fails. */

@@ -43,6 +43,17 @@ export function readProbe(text: string): ProbedMedia | undefined {
   return { stream, durationMs, shown: stream === null || stream.cover ? null : stream.shown };
 }
 
+/** The last instant that ffmpeg reports with `-progress`: where the last packet ends. */
+export function readProgress(text: string): number | null {
+  const [, hours, minutes, seconds] = [...text.matchAll(/^out_time=(\d{2,4}):(\d{2}):(\d{2}\.\d+)\s*$/gm)].at(-1) ?? [];
+  return readSeconds(String(Number(hours) * 3_600 + Number(minutes) * 60 + Number(seconds)));
+}
+
+/** Whether ffprobe warns that the duration is a guess from the bit rate. */
+export function isEstimated(stderr: string): boolean {
+  return stderr.includes('Estimating duration from bitrate');
+}
+
 function readStream(stream: Readonly<Record<string, unknown>> | undefined): Stream | undefined {
   if (stream?.['codec_type'] !== 'video') return undefined;
   const { index, width, height } = stream;
