@@ -88,6 +88,8 @@ export interface Fill extends Body {
   readonly passing: boolean;
   /** True once it failed: readers get BodyLost, and nothing is stored. */
   readonly failed: boolean;
+  /** True once the response was invalidated: its readers go on, but nothing of it may be stored. */
+  readonly invalidated: boolean;
   /**
    * Takes a chunk. Resolves when the next chunk may come; after a failure it
    * does nothing and resolves at once. Waits for no reader as long as the body

@@ -65,6 +65,10 @@ export class FillWriter implements Fill {
     return this.#body.failure !== undefined;
   }
 
+  get invalidated(): boolean {
+    return this.#invalidated;
+  }
+
   async ensure(): Promise<'ready' | 'lost'> {
     return this.failed ? 'lost' : 'ready';
   }
@@ -89,7 +93,6 @@ export class FillWriter implements Fill {
     return this.#ending;
   }
 
-  /** The response must not be stored any more. Its readers go on. */
   invalidate(): void {
     this.#invalidated = true;
   }

@@ -125,14 +125,15 @@ async function fetchGap(
 }
 
 /** Stores what arrived of a body whose transfer broke off. The fill fails after this, so that its readers find these bytes. */
-export async function keepBeginning(engine: Engine, fill: Fill): Promise<void> {
+export async function keepBeginning({ cache }: Pick<Engine, 'cache'>, fill: Fill): Promise<void> {
   const { entry, receivedBytes } = fill;
   const { sizeBytes } = entry;
   const etag = headerOf(entry.headers, 'etag');
   if (entry.status !== 200 || sizeBytes === null || etag === undefined || !isStrongEtag(etag)) return;
   const keptBytes = Math.min(receivedBytes, sizeBytes - 1);
-  if (keptBytes <= 0 || fill.failed || fill.passing || engine.cache.peek(entry.key) !== undefined) return;
-  const writer = engine.cache.incomplete.open(entry);
+  const mayBeStored = !fill.failed && !fill.invalidated && !fill.passing;
+  if (keptBytes <= 0 || !mayBeStored || cache.peek(entry.key) !== undefined) return;
+  const writer = cache.incomplete.open(entry);
   if (writer === undefined) return;
   let at = 0;
   try {

@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { BodyLost, type EdgeCache, type FillOutcome } from '../../../edge/cache/cache.js';
+import { keepBeginning } from '../../../edge/fetch/complete.js';
 import type { ByteSpan } from '../../../src/http/range.js';
 import {
   BOTH,
@@ -241,6 +242,26 @@ void t.test('what abort, takedown and invalidation do to a fill', async (t) => {
   for (const key of ['aborted', 'taken', 'invalid', 'late']) t.equal(cache.get(keyOf(key)), undefined, key);
   t.equal(cache.stats().fills, 0);
 });
+
+void t.test(
+  'the beginning of a broken fill is kept as an incomplete response, unless it was invalidated',
+  async (t) => {
+    const { cache } = await opened(t);
+    const bytes = bytesOf(100_000);
+    for (const key of ['broken', 'invalidated']) {
+      const fill = cache.fill(entryOf(key, bytes), BOTH);
+      await fill.write(bytes.subarray(0, 40_000));
+      if (key === 'invalidated') cache.drop(keyOf(key), 'invalidated');
+      await keepBeginning({ cache }, fill);
+      fill.abort(new Error('the origin went away'));
+    }
+    t.same(cache.incomplete.find('broken', () => true)?.spans, [{ first: 0, last: 39_999 }]);
+    t.equal(
+      cache.incomplete.find('invalidated', () => true),
+      undefined,
+    );
+  },
+);
 
 void t.test('arriving bodies share the fill memory; beyond it they go through a file', async (t) => {
   const { cache, files } = await opened(t, { fill: { memoryBytes: 150_000 } });
