@@ -217,6 +217,7 @@ function passTo(config: EdgeConfig, engine: Engine, { clock, log, metrics }: Pro
     config: config.pass,
     originUrl: config.upstream.url,
     originTls: readOriginTls(config.upstream),
+    mode: engine.mode,
     edgeName: config.name,
     onUnsafe: (answer) => invalidate(engine, answer),
     keep: (answer) => keepPosted(engine, answer),

@@ -1,5 +1,6 @@
 /** Media as JSON: the response to an upload, and the core of what admins see. */
 import type { EpochMs } from '../src/clock.js';
+import type { Sent } from './ingest/ingest.js';
 import { mediaEtag } from './media-reply.js';
 import type { Media } from './meta/media.js';
 
@@ -19,7 +20,8 @@ export interface MediaDocument {
   readonly duration: number | null;
   readonly thumbhash: string | null;
   readonly filename: string | null;
-  readonly created_at: string;
+  /** Null for the sender of a duplicate who may not read it. */
+  readonly created_at: string | null;
   readonly expires_at: string | null;
 }
 
@@ -45,6 +47,29 @@ export function describeMedia({ record, blob }: Media, baseUri: string): MediaDo
     filename: record.filename,
     created_at: instantText(record.createdAt),
     expires_at: record.expiresAt === null ? null : instantText(record.expiresAt),
+  };
+}
+
+/**
+ * The media as the sender of the same bytes may see it. The name is the
+ * sender's own. With a token that may not read it: where it is, and what was
+ * sent; the rest would tell of whoever sent it first.
+ */
+export function describeDuplicate(media: Media, sent: Sent, readable: boolean, baseUri: string): MediaDocument {
+  const known = { ...describeMedia(media, baseUri), filename: sent.filename };
+  if (readable) return known;
+  return {
+    ...known,
+    thumb_url: null,
+    sha256: sent.sha256,
+    size: sent.sizeBytes,
+    mime: sent.mime,
+    width: null,
+    height: null,
+    duration: null,
+    thumbhash: null,
+    created_at: null,
+    expires_at: null,
   };
 }
 

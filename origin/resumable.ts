@@ -146,7 +146,8 @@ async function begin(
     requireRoom(uploads, caller, deps.config);
     await uploads.create(upload);
     const begun = { upload, offset: 0 };
-    const progress = first === undefined ? begun : await receive(deps, begun, first, { request, signal, quota });
+    const progress =
+      first === undefined ? begun : await receive(deps, begun, first, { request, caller, signal, quota });
     record.keep();
     return createdReply(progress);
   } finally {
@@ -175,7 +176,7 @@ async function join(
     if (earlier !== undefined) return createdReply({ upload: earlier, offset: sizeBytes });
     const { quota } = taken.add(await reserveQuota(deps, caller, sizeBytes));
     taken.add(await deps.admissions.admit({ sizeBytes, form: false }));
-    return createdReply(await finish(deps, upload, partials, { request, quota }));
+    return createdReply(await finish(deps, upload, partials, { request, caller, quota }));
   } finally {
     await taken.release();
   }
@@ -217,7 +218,7 @@ async function head(deps: ResumableDeps, { upload, caller, request, taken }: Loc
   let progress: Progress = { upload, offset };
   if (mayFinish(progress)) {
     const { quota } = taken.add(await reserveQuota(deps, caller, offset));
-    progress = await finish(deps, upload, [], { request, quota });
+    progress = await finish(deps, upload, [], { request, caller, quota });
   }
   return emptyReply(200, [...fieldsOf(progress), lengthField(progress.upload), ...metadataFields(progress.upload)]);
 }
@@ -235,7 +236,7 @@ async function append(deps: ResumableDeps, { upload, caller, request, signal, ta
   const { quota } = taken.add(await reserveQuota(deps, caller, upload.sizeBytes, filesOf(upload.role)));
   // A PATCH without bytes may still declare the length or finish a complete upload.
   if (bodyBytes !== 0) taken.add(await deps.admissions.admit({ sizeBytes: bodyBytes, form: false }));
-  const progress = await receive(deps, { upload, offset }, appending, { request, signal, quota });
+  const progress = await receive(deps, { upload, offset }, appending, { request, caller, signal, quota });
   const json = /\bapplication\/json\b/i.test(request.header('accept') ?? '');
   // tus 1.0.0 answers PATCH with 204. With a body it must be 200.
   return json && progress.media !== undefined
@@ -264,6 +265,7 @@ interface Progress {
 
 interface Finishing {
   readonly request: OriginRequest;
+  readonly caller: Caller;
   readonly quota: NewUpload['quota'];
 }
 
@@ -310,7 +312,7 @@ async function finish(
   finishing: Finishing,
 ): Promise<Progress> {
   const { uploads, endings } = deps.resumable;
-  const { request } = finishing;
+  const { request, caller } = finishing;
   const ids = (partials.length === 0 ? [upload] : partials).map(({ id }) => id);
   try {
     const ingested = await ingestStaged(deps, upload, ids, finishing);
@@ -323,7 +325,7 @@ async function finish(
     }
     endings.add(1, { ending: 'finished' });
     endings.add(partials.length, { ending: 'joined' });
-    return { upload: done, offset: upload.sizeBytes ?? 0, media: ingestedReply(deps, request, ingested) };
+    return { upload: done, offset: upload.sizeBytes ?? 0, media: ingestedReply(deps, request, caller, ingested) };
   } catch (thrown) {
     // A client that left can come back and continue.
     if (!request.signal.aborted && !FAULTS[faultOf(thrown).code].retryable) {

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Caller, Gate } from '../src/access/grant.js';
+import { type Caller, type Gate, mayRead } from '../src/access/grant.js';
 import { jsonReply, type Reply } from '../src/http/reply.js';
 import { Releases, unlessKept } from '../src/lifecycle.js';
 import type { CounterOf, Metrics } from '../src/metrics.js';
@@ -15,7 +15,7 @@ import type { Admissions } from './ingest/admit.js';
 import { type IngestDeps, type Ingested, ingest, overQuota } from './ingest/ingest.js';
 import { readOptions, requireLifetime, type UploadOptions, withDefaults } from './ingest/options.js';
 import { bodyShape, receive } from './ingest/receive.js';
-import { describeMedia, mediaPath } from './media-json.js';
+import { describeDuplicate, describeMedia, mediaPath } from './media-json.js';
 import { mediaEtag } from './media-reply.js';
 import type { Quotas, Reservation } from './quota.js';
 import type { OriginRequest } from './server/request.js';
@@ -71,7 +71,7 @@ export async function upload(deps: UploadDeps, request: OriginRequest, query: Up
       request.signal,
     );
     if (ingested.adopted) file.keep();
-    return ingestedReply(deps, request, ingested);
+    return ingestedReply(deps, request, caller, ingested);
   } finally {
     await taken.release();
   }
@@ -89,12 +89,21 @@ export async function reserveQuota(
   throw overQuota(outcome.retryAfterMs);
 }
 
-export function ingestedReply(deps: UploadDeps, request: OriginRequest, { media, duplicate }: Ingested): Reply {
+export function ingestedReply(
+  deps: UploadDeps,
+  request: OriginRequest,
+  caller: Caller,
+  { media, duplicate, sent }: Ingested,
+): Reply {
   const outcome = duplicate ? 'duplicate' : 'created';
   deps.counts.uploads.add(1, { outcome });
   deps.counts.bytes.add(media.blob.sizeBytes, { outcome });
   request.note({ media: media.record.id, mime: media.blob.mime, size: media.blob.sizeBytes, outcome });
-  return jsonReply(duplicate ? 200 : 201, { ...describeMedia(media, deps.baseUri), duplicate }, [
+  const readable = mayRead({ kind: 'caller', caller }, media.record.public);
+  const document = duplicate
+    ? describeDuplicate(media, sent, readable, deps.baseUri)
+    : describeMedia(media, deps.baseUri);
+  return jsonReply(duplicate ? 200 : 201, { ...document, duplicate }, [
     ['location', mediaPath(media.record.id)],
     ['etag', mediaEtag(media.blob.sha256)],
   ]);

@@ -7,7 +7,7 @@ import { openTestEdge } from './kit/edge/edge.js';
 import { startEdge } from './kit/edge/media-edge.js';
 import { FORGED_FIELDS } from './kit/http/forged-fields.js';
 import { connectRaw, type RawConnection } from './kit/http/raw.js';
-import { member, sendRequest } from './kit/http/request.js';
+import { json, member, sendRequest } from './kit/http/request.js';
 import { png } from './kit/media.js';
 import { startOrigin } from './kit/origin/origin.js';
 
@@ -71,7 +71,7 @@ void t.test('what strangers say about address, host, target or method never reac
       answer.head(200, { 'cache-control': 'max-age=60', vary: 'x-forwarded-for', 'content-length': '2' });
       answer.end('ok');
     });
-    const paths = access === 'media' ? ['/.well-known', '/nothing', '/v1/media/x/info'] : ['/a', '/b'];
+    const paths = access === 'media' ? ['/.well-known', '/v1/uploads/x', '/v1/media/x/info'] : ['/v1/uploads/x', '/b'];
     for (const path of paths) {
       for (const method of ['GET', 'HEAD', 'OPTIONS', 'POST', 'PUT', 'PATCH', 'DELETE']) {
         const headers = { ...forged, 'x-forwarded-for': `198.51.100.${method.length}`, 'x-forwarded-proto': 'https' };
@@ -88,4 +88,31 @@ void t.test('what strangers say about address, host, target or method never reac
       t.same([...new Set(seen.map(({ headers }) => headers['x-forwarded-proto']))], ['http'], 'and how');
     }
   }
+});
+
+void t.test('a duplicate tells nothing about who sent the bytes first', async (t) => {
+  const origin = await startOrigin(t.testdir(), { thumbs: { enabled: false, video: { enabled: false } } });
+  t.teardown(() => origin.close());
+  const body = png(7);
+  const first = await origin.upload(body, '?filename=secret.png&expires_in=7000');
+  const soon = 'expires_in=60';
+  const send = async (scope: string, query: string) => {
+    const token = origin.auth.token({ sub: 'eve', scope });
+    const headers = { authorization: `Bearer ${token}` };
+    return json(await sendRequest(`${origin.url}/v1/media${query}`, { method: 'POST', body, headers }));
+  };
+  const tus = async (scope: string) => {
+    const authorization = `Bearer ${origin.auth.token({ sub: 'eve', scope })}`;
+    const fields = { 'tus-resumable': '1.0.0', 'upload-length': String(body.length), accept: 'application/json' };
+    const headers = { ...fields, authorization, 'content-type': 'application/offset+octet-stream' };
+    return json(await sendRequest(`${origin.url}/v1/uploads`, { method: 'POST', body, headers }));
+  };
+  const known = { ...json(first), duplicate: true };
+  t.same(await send('', `?filename=mine.png&${soon}`), { ...known, filename: 'mine.png' });
+  t.same(await send('', `?${soon}`), { ...known, filename: null });
+  const hidden = { thumb_url: null, width: null, height: null, created_at: null, expires_at: null, filename: null };
+  t.same(await send('media:upload', `?${soon}`), { ...known, ...hidden });
+  t.same(await send('media:upload', '?filename=mine.png'), { ...known, ...hidden, filename: 'mine.png' });
+  t.same(await tus('media:upload'), { ...known, ...hidden });
+  t.same(await tus(''), { ...known, filename: null, expires_at: null });
 });

@@ -5,6 +5,7 @@ import type { Fault } from '../../src/errors.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import type { Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
+import type { CacheMode } from '../rfc9111/storable.js';
 import type { OriginTls } from '../upstream/tls.js';
 
 export const passSection = section(
@@ -132,6 +133,7 @@ export interface PassDeps {
   /** `http://host:port` or `https://…`, without a path. */
   readonly originUrl: string;
   readonly originTls: OriginTls;
+  readonly mode: CacheMode;
   /** The name of this edge in Via and Cache-Status. */
   readonly edgeName: string;
   /** Called before the client gets the response. If it rejects, the client gets an error instead. */

@@ -4,10 +4,11 @@
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { endToEnd, fieldValue, isForwardingField, withSingleLines, withVia } from '../../src/http/fields.js';
-import { rawFields } from '../../src/http/head.js';
+import { header, rawFields } from '../../src/http/head.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
 import { cacheStatusOf, joinCacheStatus } from '../respond/cache-status.js';
+import type { CacheMode } from '../rfc9111/storable.js';
 
 /** How the body of a request is delimited. The client's framing fields are never copied; they are made anew from this. */
 export type Framing =
@@ -50,6 +51,7 @@ const FROM_NO_CLIENT: ReadonlySet<string> = new Set([
 
 /** What the edge adds to a request. */
 export interface PassFacts {
+  readonly mode: CacheMode;
   readonly requestId: string;
   readonly clientAddress: string;
   readonly scheme: 'http' | 'https';
@@ -62,7 +64,9 @@ export function forwardedHeaders(request: RequestHead, framing: Framing, facts: 
   const received = Object.entries(request.headers).flatMap(([name, value]) =>
     value === undefined || name.startsWith(':') ? [] : [[name, [value].flat().join(', ')] as const],
   );
-  const kept = endToEnd(received).filter(([name]) => !FROM_NO_CLIENT.has(name) && !isForwardingField(name));
+  const kept = endToEnd(received).filter(
+    ([name]) => !FROM_NO_CLIENT.has(name) && (!isForwardingField(name) || isTusOverride(name, request, facts)),
+  );
   return {
     ...Object.fromEntries(withVia(kept, protocolOf(request.httpVersion), facts.edgeName)),
     host: facts.originHost,
@@ -73,6 +77,17 @@ export function forwardedHeaders(request: RequestHead, framing: Framing, facts: 
     ...framingHeaders(request.method, framing),
   };
 }
+
+/**
+ * tus has a field for clients that cannot send PATCH (tus 1.0.0,
+ * X-HTTP-Method-Override). Only resumable uploads know it, and only as POST.
+ */
+function isTusOverride(name: string, { method, target, headers }: RequestHead, { mode }: PassFacts): boolean {
+  if (name !== TUS_OVERRIDE || mode !== 'media' || method !== 'POST') return false;
+  return /^\/v1\/uploads\/[^/?]+$/.test(target) && /^(?:HEAD|PATCH|DELETE)$/.test(header(headers, name) ?? '');
+}
+
+const TUS_OVERRIDE = 'x-http-method-override';
 
 function protocolOf(version: string): '1.0' | '1.1' | '2.0' {
   return version === '1.0' || version === '2.0' ? version : '1.1';

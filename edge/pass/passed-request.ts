@@ -58,6 +58,7 @@ export class PassedRequest {
     };
     this.framing = framingOf(this.head);
     this.facts = {
+      mode: deps.mode,
       requestId: context.requestId,
       clientAddress: context.clientAddress,
       scheme: 'encrypted' in request.socket && request.socket.encrypted === true ? 'https' : 'http',

@@ -52,7 +52,7 @@ const MEDIA_PROPERTIES = {
   duration: numberOrNull,
   thumbhash: textOrNull,
   filename: textOrNull,
-  created_at: { type: 'string', format: 'date-time' },
+  created_at: { type: ['string', 'null'], format: 'date-time' },
   expires_at: { type: ['string', 'null'], format: 'date-time' },
   duplicate: { type: 'boolean' },
 };

@@ -43,9 +43,18 @@ export interface NewUpload {
   readonly quota: UploadQuota | undefined;
 }
 
+/** What the sender of an upload said and sent. */
+export interface Sent {
+  readonly sha256: string;
+  readonly sizeBytes: number;
+  readonly mime: string;
+  readonly filename: string | null;
+}
+
 export interface Ingested {
   readonly media: Media;
   readonly duplicate: boolean;
+  readonly sent: Sent;
   /** The staged file was moved into the blob store. */
   readonly adopted: boolean;
 }
@@ -94,13 +103,16 @@ async function store(
   try {
     const classified = await classify(deps, staged, signal);
     if (classified.kind === 'quarantined') throw quarantined();
-    const outcome = await commit(deps, staged, classified, newMedia(deps, upload, identified, picture), signal);
+    const media = newMedia(deps, upload, identified, picture);
+    const outcome = await commit(deps, staged, classified, media, signal);
+    const { sha256, sizeBytes } = upload.staged;
+    const sent = { sha256, sizeBytes, mime: media.mime, filename: media.filename };
     const adopted = classified.kind !== 'stored' && staged === upload.staged;
     switch (outcome.kind) {
       case 'created':
-        return { media: outcome.media, duplicate: false, adopted };
+        return { media: outcome.media, duplicate: false, sent, adopted };
       case 'duplicate':
-        return { media: outcome.media, duplicate: true, adopted };
+        return { media: outcome.media, duplicate: true, sent, adopted };
       case 'quarantined':
         throw mark?.cause === 'admin' ? infected() : quarantined();
       case 'over_quota':

@@ -51,6 +51,7 @@ async function openEdge(
     config: configured(passSection, values),
     originUrl,
     originTls: {},
+    mode: 'media',
     edgeName: 'edge-1',
     onUnsafe: onUnsafe ?? ((answer) => void unsafe.push(answer)),
     clock,
@@ -631,6 +632,7 @@ void t.test('framing, repeats, invalidation and hops', async (t) => {
   for (const [given, wanted] of framings) t.same(framingOf(passed(given)), wanted);
 
   const facts = {
+    mode: 'media',
     requestId: 'r',
     clientAddress: '::1',
     scheme: 'https',

@@ -103,6 +103,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     config: edge.pass,
     originUrl: edge.upstream.url,
     originTls: readOriginTls(edge.upstream),
+    mode: engine.mode,
     edgeName: edge.name,
     onUnsafe: (answer) => invalidate(engine, answer),
     keep: (answer) => keepPosted(engine, answer),
