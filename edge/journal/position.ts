@@ -3,41 +3,35 @@
  *
  * Promises: the file is replaced completely or not at all, and damage is noticed
  * by a checksum, since a number that is too high would skip a takedown. The form
- * has a version.
+ * has a version; version 1, which has no mark, is read.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode } from '../../src/errors.js';
-
-export interface Position {
-  /** The name of the journal; `seq` is a number in it. */
-  readonly journal: string;
-  /** The newest number applied. */
-  readonly seq: number;
-}
+import { isMark, type JournalPosition } from '../../src/journal/entry.js';
 
 export type PositionRead =
-  | { readonly kind: 'found'; readonly position: Position }
+  | { readonly kind: 'found'; readonly position: JournalPosition }
   | { readonly kind: 'absent' }
   | { readonly kind: 'damaged' };
 
 export interface PositionFile {
   read(): Promise<PositionRead>;
   /** Starts to write a position. Calls during a write share the next write. */
-  save(position: Position): void;
+  save(position: JournalPosition): void;
   /** Resolves when the last position is on disk. Rejects if it cannot be written. */
   flush(): Promise<void>;
 }
 
-const VERSION = 1;
+const VERSION = 2;
 const FILE_NAME = 'journal-position.json';
 
 /** `onError` is called for a failed write. The position on disk is then too low: entries are applied again. */
 export async function openPositionFile(folder: string, onError: (thrown: unknown) => void): Promise<PositionFile> {
   await mkdir(folder, { recursive: true });
   const path = join(folder, FILE_NAME);
-  let unwritten: Position | undefined;
+  let unwritten: JournalPosition | undefined;
   let writing: Promise<void> | undefined;
 
   async function writeLatest(): Promise<void> {
@@ -89,11 +83,11 @@ async function replace(folder: string, path: string, text: string): Promise<void
   }
 }
 
-function encode({ journal, seq }: Position): string {
-  return `${JSON.stringify({ v: VERSION, journal, seq, check: check(journal, seq) })}\n`;
+function encode({ journal, seq, mark }: JournalPosition): string {
+  return `${JSON.stringify({ v: VERSION, journal, seq, mark, check: check([VERSION, journal, seq, mark]) })}\n`;
 }
 
-function decode(text: string): Position | undefined {
+function decode(text: string): JournalPosition | undefined {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -101,13 +95,19 @@ function decode(text: string): Position | undefined {
     return undefined;
   }
   if (typeof value !== 'object' || value === null) return undefined;
-  const { v, journal, seq, check: stored } = value as Readonly<Record<string, unknown>>;
-  if (v !== VERSION || typeof journal !== 'string' || typeof seq !== 'number' || !Number.isSafeInteger(seq)) {
-    return undefined;
+  const { v, journal, seq, mark = null, check: stored } = value as Readonly<Record<string, unknown>>;
+  if (typeof journal !== 'string' || typeof seq !== 'number' || !Number.isSafeInteger(seq)) return undefined;
+  if (mark !== null && !isMark(mark)) return undefined;
+  switch (v) {
+    case 1:
+      return stored === check([1, journal, seq]) ? { journal, seq, mark: null } : undefined;
+    case 2:
+      return stored === check([2, journal, seq, mark]) ? { journal, seq, mark } : undefined;
+    default:
+      return undefined;
   }
-  return stored === check(journal, seq) ? { journal, seq } : undefined;
 }
 
-function check(journal: string, seq: number): string {
-  return createHash('sha256').update(`${VERSION}\n${journal}\n${seq}`).digest('hex').slice(0, 16);
+function check(fields: readonly (string | number | null)[]): string {
+  return createHash('sha256').update(fields.join('\n')).digest('hex').slice(0, 16);
 }

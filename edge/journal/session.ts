@@ -4,15 +4,14 @@
  * ended; the follower decides whether to connect again.
  */
 import { onAbort } from '../../src/abort.js';
-import type { EpochMs } from '../../src/clock.js';
 import { unreachable } from '../../src/errors.js';
 import type { MediaId } from '../../src/ids.js';
-import type { JournalEntry, JournalLine } from '../../src/journal/entry.js';
+import type { JournalEntry, JournalLine, JournalPosition, Mark } from '../../src/journal/entry.js';
 import { errorFields, type LogFields } from '../../src/log.js';
 import type { FollowerDeps } from './config.js';
 import { type Confirmer, createConfirmer } from './confirm.js';
 import { createDelayGauge, type RenewableLease } from './lease.js';
-import type { Position, PositionFile } from './position.js';
+import type { PositionFile } from './position.js';
 import { chunksOf, createLineSplitter, openStream, type SessionEnd, SessionEnded } from './stream.js';
 
 export type FollowerLink = 'connecting' | 'replaying' | 'current' | 'waiting' | 'closed';
@@ -20,7 +19,7 @@ export type FollowerLink = 'connecting' | 'replaying' | 'current' | 'waiting' | 
 /** What is known from session to session. */
 export interface Progress {
   /** Undefined: the cache may hold anything, and must be emptied. */
-  position: Position | undefined;
+  position: JournalPosition | undefined;
   newest: number | null;
   link: FollowerLink;
   connects: number;
@@ -66,13 +65,13 @@ export async function runSession(deps: SessionDeps, signal: AbortSignal): Promis
 }
 
 /** At this instant the origin had nothing newer than this number. */
-interface Mark {
+interface Proof {
   readonly newest: number;
   readonly atMonotonicMs: number;
 }
 
-/** Marks wait while a backlog is applied. If there are more, the lease is renewed a little later. */
-const MARKS_MAX = 64;
+/** Proofs wait while a backlog is applied. If there are more, the lease is renewed a little later. */
+const PROOFS_MAX = 64;
 
 type OtherLine = Exclude<JournalLine, { readonly t: 'entry' }>;
 
@@ -80,7 +79,7 @@ class Session {
   readonly #deps: SessionDeps;
   readonly #ending: AbortController;
   readonly #gauge = createDelayGauge();
-  readonly #marks: Mark[] = [];
+  readonly #proofs: Proof[] = [];
   #hello: { readonly journal: string; readonly beatMs: number; readonly confirmer: Confirmer } | undefined;
   #wasCurrent = false;
 
@@ -116,15 +115,15 @@ class Session {
       case 'hello':
         return this.#takeHello(line);
       case 'beat':
-        return this.#takeBeat(line.newest, line.at);
+        return this.#takeBeat(line);
       case 'gap':
-        return this.#takeGap(line.newest);
+        return this.#takeGap(line);
       default:
         return unreachable(line);
     }
   }
 
-  async #takeHello({ journal, newest, beatMs, usesEveryMs }: OtherLine & { readonly t: 'hello' }): Promise<void> {
+  async #takeHello({ journal, newest, mark, beatMs, usesEveryMs }: OtherLine & { readonly t: 'hello' }): Promise<void> {
     const deps = this.#deps;
     if (this.#hello !== undefined) throw garbled('a second hello');
     const confirmer = createConfirmer(deps, (outcome) => {
@@ -135,22 +134,31 @@ class Session {
     deps.progress.link = 'replaying';
     warnOfShortLease(deps, beatMs);
     deps.onUseReportsWanted(usesEveryMs);
-    if (deps.progress.position === undefined) await emptyCache(deps, journal, newest);
+    if (deps.progress.position === undefined) await emptyCache(deps, { journal, seq: newest, mark });
   }
 
-  async #takeGap(newest: number): Promise<void> {
+  async #takeGap({ newest, mark }: OtherLine & { readonly t: 'gap' }): Promise<void> {
     if (this.#hello === undefined) throw garbled('a gap before hello');
-    await emptyCache(this.#deps, this.#hello.journal, newest);
+    await emptyCache(this.#deps, { journal: this.#hello.journal, seq: newest, mark });
   }
 
-  #takeBeat(newest: number, sentAt: EpochMs): void {
+  #takeBeat({ newest, mark, at: sentAt }: OtherLine & { readonly t: 'beat' }): void {
     const { config, clock, progress } = this.#deps;
     const now = clock.monotonicMs();
     const delayMs = this.#gauge.delayMs(sentAt, now);
     if (delayMs > config.lease.ttlMs) throw new SessionEnded('delayed');
+    if (newest === this.#positionHere().seq) this.#compareMark(mark);
     progress.newest = newest;
-    if (this.#marks.length < MARKS_MAX) this.#marks.push({ newest, atMonotonicMs: now - delayMs });
+    if (this.#proofs.length < PROOFS_MAX) this.#proofs.push({ newest, atMonotonicMs: now - delayMs });
     this.#reached(this.#positionHere());
+  }
+
+  /** The origin's newest entry is the one applied last. Its mark must be the same, and is learnt if it was unknown. */
+  #compareMark(mark: Mark | null): void {
+    const position = this.#positionHere();
+    if (mark === null || mark === position.mark) return;
+    if (position.mark !== null) throw new SessionEnded('other_history');
+    setPosition(this.#deps, { ...position, mark });
   }
 
   async #takeEntries(entries: readonly JournalEntry[]): Promise<void> {
@@ -159,24 +167,24 @@ class Session {
       if (seq !== before + 1 + index) throw garbled(`entry ${seq} instead of ${before + 1 + index}`);
     }
     await applyEntries(this.#deps, entries);
-    const position = { journal, seq: before + entries.length };
+    const position = { journal, seq: before + entries.length, mark: entries.at(-1)?.mark ?? null };
     setPosition(this.#deps, position);
     this.#reached(position);
   }
 
   /** The position, if it is one in the journal of this stream. */
-  #positionHere(): Position {
+  #positionHere(): JournalPosition {
     const { position } = this.#deps.progress;
     if (position !== undefined && position.journal === this.#hello?.journal) return position;
     throw garbled('an entry or a beat before the start of the stream was known');
   }
 
-  /** Everything up to this position is applied: renews the lease by every mark that is reached, and confirms. */
-  #reached({ seq }: Position): void {
+  /** Everything up to this position is applied: renews the lease by every proof that is reached, and confirms. */
+  #reached({ seq }: JournalPosition): void {
     const { progress, lease, onCurrent } = this.#deps;
-    for (let mark = this.#marks[0]; mark !== undefined && mark.newest <= seq; mark = this.#marks[0]) {
-      this.#marks.shift();
-      lease.renewAt(mark.atMonotonicMs);
+    for (let proof = this.#proofs[0]; proof !== undefined && proof.newest <= seq; proof = this.#proofs[0]) {
+      this.#proofs.shift();
+      lease.renewAt(proof.atMonotonicMs);
       this.#wasCurrent = true;
     }
     progress.newest = Math.max(progress.newest ?? 0, seq);
@@ -231,22 +239,22 @@ async function applyEntries(deps: SessionDeps, entries: readonly JournalEntry[])
 }
 
 /** Takedowns may have been missed: empties the cache, and follows the journal from `newest` on. */
-async function emptyCache(deps: SessionDeps, journal: string, newest: number): Promise<void> {
+async function emptyCache(deps: SessionDeps, newest: JournalPosition): Promise<void> {
   const { cache, log, progress } = deps;
   progress.position = undefined;
   try {
     deps.onPurgeAll();
     const dropped = await cache.purge({ all: true });
-    if (dropped > 0) log.warn({ journal, newest, dropped }, 'emptied the cache: takedowns may have been missed');
-    else log.info({ journal, newest }, 'following the journal with an empty cache');
+    if (dropped > 0) log.warn({ ...newest, dropped }, 'emptied the cache: takedowns may have been missed');
+    else log.info({ ...newest }, 'following the journal with an empty cache');
   } catch (thrown) {
     throw new SessionEnded('not_applied', thrown);
   }
   progress.purges += 1;
-  setPosition(deps, { journal, seq: newest });
+  setPosition(deps, newest);
 }
 
-function setPosition(deps: SessionDeps, position: Position): void {
+function setPosition(deps: SessionDeps, position: JournalPosition): void {
   deps.progress.position = position;
   deps.file.save(position);
 }

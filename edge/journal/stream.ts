@@ -6,10 +6,9 @@
 import type { Readable } from 'node:stream';
 import { onAbort } from '../../src/abort.js';
 import type { Clock } from '../../src/clock.js';
-import { JOURNAL_PATH, type JournalLine, parseLine } from '../../src/journal/entry.js';
+import { JOURNAL_PATH, type JournalLine, type JournalPosition, parseLine } from '../../src/journal/entry.js';
 import { EDGE_PROOF } from '../../src/wire.js';
 import type { FollowerDeps } from './config.js';
-import type { Position } from './position.js';
 
 export type SessionEnd =
   | 'closing'
@@ -22,6 +21,8 @@ export type SessionEnd =
   | 'delayed'
   /** A line that is not of the protocol, or out of order. */
   | 'garbled'
+  /** The newest entry of the origin has another mark than the one applied here: its metadata were set back. */
+  | 'other_history'
   /** The origin does not know that this edge follows it. */
   | 'not_counted'
   /** The cache could not apply an entry. */
@@ -39,13 +40,14 @@ export class SessionEnded extends Error {
 /** Asks for all entries after `position`, or without one for new entries only. */
 export async function openStream(
   deps: FollowerDeps,
-  position: Position | undefined,
+  position: JournalPosition | undefined,
   ending: AbortController,
 ): Promise<Readable> {
   const query = new URLSearchParams({ edge: deps.edgeName, instance: deps.instance });
   if (position !== undefined) {
     query.set('from', String(position.seq));
     query.set('journal', position.journal);
+    if (position.mark !== null) query.set('mark', position.mark);
   }
   const timer = deps.clock.after(deps.config.connectTimeoutMs, () =>
     ending.abort(new SessionEnded('unreachable', new Error('no response in time'))),

@@ -6,7 +6,7 @@
 import type { ServerResponse } from 'node:http';
 import { waitFor } from '../../src/abort.js';
 import type { Clock } from '../../src/clock.js';
-import { formatLine, type JournalLine } from '../../src/journal/entry.js';
+import { formatLine, type JournalLine, type Mark } from '../../src/journal/entry.js';
 import { bugFields, type Log } from '../../src/log.js';
 import type { Journal } from '../meta/store.js';
 import type { Confirmations } from './confirmations.js';
@@ -27,6 +27,8 @@ export interface StreamStart {
   readonly instance: string;
   /** The last entry that the edge has applied; null: its cache is empty, so it needs no earlier entries. */
   readonly from: number | null;
+  /** The mark of that entry; null if the edge does not know. */
+  readonly mark: Mark | null;
   /** The journal that `from` belongs to; null if the edge does not know. */
   readonly journal: string | null;
 }
@@ -77,17 +79,17 @@ export function openEdgeStream(deps: EdgeStreamDeps, start: StreamStart, respons
       return;
     }
     // No beats pile up for an edge that does not read.
-    if (!response.writableNeedDrain) write({ t: 'beat', newest: journal.newest(), at: clock.now() });
+    if (!response.writableNeedDrain) write({ t: 'beat', ...newestOf(journal), at: clock.now() });
     beat = clock.after(config.beatMs, onBeat);
   }
 
   response.once('close', () => end('left'));
   response.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
-  const newest = journal.newest();
+  const newest = newestOf(journal);
   const uses = deps.usesEveryMs === undefined ? {} : { usesEveryMs: deps.usesEveryMs };
-  write({ t: 'hello', journal: journal.name, oldest: journal.oldest(), newest, beatMs: config.beatMs, ...uses });
-  if (begin.gap) write({ t: 'gap', newest: begin.after });
-  write({ t: 'beat', newest, at: clock.now() });
+  write({ t: 'hello', journal: journal.name, oldest: journal.oldest(), ...newest, beatMs: config.beatMs, ...uses });
+  if (begin.gap) write({ t: 'gap', ...newest });
+  write({ t: 'beat', ...newest, at: clock.now() });
   void advance();
   return { ended, end };
 }
@@ -97,8 +99,14 @@ function whereToBegin(start: StreamStart, journal: Journal): { readonly after: n
   const newest = journal.newest();
   if (start.from === null) return { after: newest, gap: false };
   const foreign = start.journal !== null && start.journal !== journal.name;
-  const gap = foreign || start.from > newest || start.from + 1 < journal.oldest();
+  const otherHistory = start.mark !== null && start.mark !== journal.markOf(start.from);
+  const gap = foreign || otherHistory || start.from > newest || start.from + 1 < journal.oldest();
   return { after: gap ? newest : start.from, gap };
+}
+
+function newestOf(journal: Journal): { readonly newest: number; readonly mark: Mark | null } {
+  const newest = journal.newest();
+  return { newest, mark: journal.markOf(newest) ?? null };
 }
 
 /**
@@ -122,8 +130,9 @@ function createPump(
     if (first === undefined) return false;
     if (first.seq !== cursor + 1) {
       // The journal was trimmed beyond the cursor of this slow edge.
-      cursor = journal.newest();
-      write({ t: 'gap', newest: cursor });
+      const newest = newestOf(journal);
+      cursor = newest.newest;
+      write({ t: 'gap', ...newest });
       return true;
     }
     let room = true;

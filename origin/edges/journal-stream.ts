@@ -14,7 +14,7 @@ import { duration, integer, section, type ValueOf } from '../../src/config/field
 import { Fault } from '../../src/errors.js';
 import { header, splitTarget, wholeNumber } from '../../src/http/head.js';
 import { emptyReply, type Reply } from '../../src/http/reply.js';
-import { parseConfirmation } from '../../src/journal/entry.js';
+import { isMark, parseConfirmation } from '../../src/journal/entry.js';
 import { bugFields, type Log } from '../../src/log.js';
 import type { CounterOf, Metrics } from '../../src/metrics.js';
 import { EDGE_PROOF } from '../../src/wire.js';
@@ -159,12 +159,14 @@ function readStart(target: string): StreamStart {
   const edge = query.get('edge') ?? '';
   const instance = query.get('instance') ?? '';
   const from = query.get('from');
+  const mark = query.get('mark');
   if (edge === '' || edge.length > 128 || instance === '' || instance.length > 64) {
     throw new Fault('malformed', 'An edge gives its name and instance.');
   }
   const fromSeq = wholeNumber(from);
   if (from !== null && fromSeq === undefined) throw new Fault('malformed', '`from` is a number.');
-  return { edge, instance, from: fromSeq ?? null, journal: query.get('journal') };
+  if (mark !== null && !isMark(mark)) throw new Fault('malformed', '`mark` is the mark of an entry.');
+  return { edge, instance, from: fromSeq ?? null, mark, journal: query.get('journal') };
 }
 
 interface Meters {

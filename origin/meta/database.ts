@@ -2,7 +2,7 @@
  * What the metadata store needs from a database: ordered tables, snapshots to
  * read from, and synced transactions. lmdb.ts implements it.
  */
-import type { JournalEntry } from '../../src/journal/entry.js';
+import type { JournalEntry, Mark } from '../../src/journal/entry.js';
 import { DamagedRecord } from './codec.js';
 import { type Key, type Reader, read, type Table, type Writer } from './tables.js';
 
@@ -27,13 +27,15 @@ export interface Database {
 /** A running transaction, and what to announce or log once it is committed. */
 export interface Change {
   readonly writer: Writer;
+  /** Makes the mark of a new journal entry. */
+  readonly newMark: () => Mark;
   readonly entries: JournalEntry[];
   readonly damaged: DamagedRecord[];
   jobsAdded: boolean;
 }
 
-export function startChange(writer: Writer): Change {
-  return { writer, entries: [], damaged: [], jobsAdded: false };
+export function startChange(writer: Writer, newMark: () => Mark): Change {
+  return { writer, newMark, entries: [], damaged: [], jobsAdded: false };
 }
 
 /** Reads a record that the caller can do without. A damaged one is added to `damaged` and counts as absent. */

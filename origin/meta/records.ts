@@ -2,6 +2,7 @@
  * The records as stored: those of media.ts and jobs.ts with what only the store
  * needs, and the codec of each.
  */
+import { createHash } from 'node:crypto';
 import type { EpochMs } from '../../src/clock.js';
 import { JOURNAL_CAUSES, type JournalEntry } from '../../src/journal/entry.js';
 import {
@@ -104,12 +105,12 @@ export const deadCodec = createCodec<DeadJob>({
 });
 
 export const journalCodec = createCodec<JournalEntry>({
-  1: (fields) => ({
-    seq: fields.take('seq', count),
-    at: fields.take('at', number),
-    cause: fields.take('cause', choice(JOURNAL_CAUSES)),
-    ids: fields.take('ids', listOf(mediaId)),
-  }),
+  /** Version 1 has no mark: one is made of what the entry says, the same at every reading. */
+  1: (fields) => {
+    const entry = readEntry(fields);
+    return { ...entry, mark: createHash('sha256').update(JSON.stringify(entry)).digest('hex').slice(0, 32) };
+  },
+  2: (fields) => ({ ...readEntry(fields), mark: fields.take('mark', text) }),
 });
 
 export const usageCodec = createCodec<Usage>({
@@ -123,6 +124,15 @@ export const stampCodec = createCodec<Stamp>({
     madeAt: fields.take('madeAt', number),
   }),
 });
+
+function readEntry(fields: Fields): Omit<JournalEntry, 'mark'> {
+  return {
+    seq: fields.take('seq', count),
+    at: fields.take('at', number),
+    cause: fields.take('cause', choice(JOURNAL_CAUSES)),
+    ids: fields.take('ids', listOf(mediaId)),
+  };
+}
 
 function readMedia(fields: Fields, sentName: 'sha256' | 'sentSha256'): MediaRecord {
   return {

@@ -5,10 +5,10 @@
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId } from '../../src/ids.js';
-import type { JournalCause, JournalEntry } from '../../src/journal/entry.js';
+import { FIRST_MARK, type JournalCause, type JournalEntry, type Mark } from '../../src/journal/entry.js';
 import type { Log } from '../../src/log.js';
 import { bugFields } from '../../src/log.js';
-import type { Change } from './database.js';
+import { type Change, readOrSkip } from './database.js';
 import type { Journal } from './store.js';
 import { decode, JOURNAL, type Reader, type Span, write } from './tables.js';
 
@@ -17,7 +17,7 @@ const TRIM_STEP = 1_000;
 
 /** Adds an entry to the transaction and returns its number. */
 export function appendEntry(change: Change, cause: JournalCause, ids: readonly MediaId[], at: EpochMs): number {
-  const entry: JournalEntry = { seq: lastSeq(change.writer) + 1, at, cause, ids };
+  const entry: JournalEntry = { seq: lastSeq(change.writer) + 1, mark: change.newMark(), at, cause, ids };
   write(change.writer, JOURNAL, entry.seq, entry);
   change.entries.push(entry);
   return entry.seq;
@@ -36,6 +36,7 @@ export function createJournal(
 ): TakedownJournal {
   const listeners = new Set<(entry: JournalEntry) => void>();
   let newest = lastSeq(reader);
+  let newestMark = markAt(reader, newest);
   let oldest = firstSeq(reader) ?? newest + 1;
 
   function notify(entry: JournalEntry): void {
@@ -52,6 +53,7 @@ export function createJournal(
     name,
     newest: () => newest,
     oldest: () => oldest,
+    markOf: (seq) => (seq === newest ? newestMark : markAt(reader, seq)),
     async read(after, limit) {
       return entriesOf(reader, { start: after + 1, limit });
     },
@@ -71,6 +73,7 @@ export function createJournal(
     publish(entries) {
       for (const entry of entries) {
         newest = entry.seq;
+        newestMark = entry.mark ?? undefined;
         notify(entry);
       }
     },
@@ -78,10 +81,11 @@ export function createJournal(
 }
 
 function trimStep({ writer }: Change, before: EpochMs): number {
-  const newest = lastSeq(writer);
   let dropped = 0;
-  for (const entry of entriesOf(writer, { limit: TRIM_STEP })) {
-    if (entry.at >= before || entry.seq === newest) break;
+  const entries = entriesOf(writer, { limit: TRIM_STEP + 1 });
+  for (const [index, entry] of entries.entries()) {
+    const next = entries[index + 1];
+    if (entry.at >= before || next === undefined || next.at >= before) break;
     write(writer, JOURNAL, entry.seq, undefined);
     dropped += 1;
   }
@@ -90,6 +94,11 @@ function trimStep({ writer }: Change, before: EpochMs): number {
 
 function entriesOf(reader: Reader, span: Span): readonly JournalEntry[] {
   return [...reader.range(JOURNAL.name, span)].map(({ key, value }) => decode(JOURNAL, key, value));
+}
+
+/** A damaged entry has no mark: edges that stand there empty their caches. */
+function markAt(reader: Reader, seq: number): Mark | undefined {
+  return seq === 0 ? FIRST_MARK : (readOrSkip(reader, JOURNAL, seq, [])?.mark ?? undefined);
 }
 
 /** The number of the newest entry, 0 if there is none. */

@@ -111,7 +111,7 @@ export async function createStore(
     let change: Change | undefined;
     return database.transact(
       (writer) => {
-        change = startChange(writer);
+        change = startChange(writer, randomName);
         return body(change);
       },
       () => {

@@ -132,7 +132,7 @@ async function checkJournal(check: Check): Promise<void> {
       for (const entry of older) change.writer.remove(JOURNAL.name, entry.key);
       if (why !== undefined) {
         setAside(change, JOURNAL.name, key);
-        write(change.writer, JOURNAL, seq, { seq, at: check.now, cause: 'restore', ids: [] });
+        write(change.writer, JOURNAL, seq, { seq, mark: check.randomName(), at: check.now, cause: 'restore', ids: [] });
       }
       renameJournal(change.writer, check.randomName());
     });

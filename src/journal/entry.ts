@@ -1,9 +1,11 @@
 /**
  * The takedown journal as origin and edges exchange it, line by line.
  *
- * `GET /internal/v1/journal?from=N` (edge secret) answers newline-delimited
- * JSON without an end: every entry with a number greater than N, then new ones
- * as they are committed, with heartbeats in between. With `POST
+ * `GET /internal/v1/journal?from=N&mark=M&journal=NAME` (edge secret) answers
+ * newline-delimited JSON without an end: every entry with a number greater than
+ * N, then new ones as they are committed, with heartbeats in between. M is the
+ * random mark of entry N. Where the origin's entry N has another mark, its
+ * metadata were set back to an earlier state, and it answers with a gap. With `POST
  * /internal/v1/journal/confirm` an edge confirms the entries that it applied.
  */
 import type { EpochMs } from '../clock.js';
@@ -16,15 +18,36 @@ export const CONFIRM_PATH = '/internal/v1/journal/confirm';
 export const JOURNAL_CAUSES = ['delete', 'quarantine', 'restore', 'expire', 'visibility'] as const;
 export type JournalCause = (typeof JOURNAL_CAUSES)[number];
 
+/**
+ * A random name of one entry. The same number may be given out twice, when metadata are set back to an
+ * earlier state; the same mark is not.
+ */
+export type Mark = string;
+/** The mark of number 0, where every journal begins. */
+export const FIRST_MARK: Mark = '';
+
+/** How far a journal was applied. */
+export interface JournalPosition {
+  /** The name of the journal; `seq` is a number in it. */
+  readonly journal: string;
+  /** The newest number applied. */
+  readonly seq: number;
+  /** The mark of that entry; null where it is not known. */
+  readonly mark: Mark | null;
+}
+
 export interface JournalEntry {
   /** Starts at 1, no gaps. */
   readonly seq: number;
+  /** Null only from an origin that has no marks yet. */
+  readonly mark: Mark | null;
   readonly at: EpochMs;
   readonly cause: JournalCause;
   /** The ids concerned: one for a delete, all ids of the blob for a quarantine. */
   readonly ids: readonly MediaId[];
 }
 
+/** `mark` is that of the entry `newest`. An origin that has no marks sends none, which is read as null. */
 export type JournalLine =
   /**
    * First line: which journal it is, which entries it still has, the interval of
@@ -35,13 +58,19 @@ export type JournalLine =
       readonly journal: string;
       readonly oldest: number;
       readonly newest: number;
+      readonly mark: Mark | null;
       readonly beatMs: number;
       readonly usesEveryMs?: number;
     }
   | ({ readonly t: 'entry' } & JournalEntry)
-  | { readonly t: 'beat'; readonly newest: number; readonly at: EpochMs }
-  /** The journal no longer has the entries after `from`, or is another one: drop everything and continue after `newest`. */
-  | { readonly t: 'gap'; readonly newest: number };
+  | { readonly t: 'beat'; readonly newest: number; readonly mark: Mark | null; readonly at: EpochMs }
+  /**
+   * The journal no longer has the entries after `from`, or is another one, or has another history: drop
+   * everything and continue after `newest`.
+   */
+  | { readonly t: 'gap'; readonly newest: number; readonly mark: Mark | null };
+
+const MARK_MAX_CHARS = 64;
 
 export interface Confirmation {
   readonly edge: string;
@@ -57,27 +86,29 @@ export function formatLine(line: JournalLine): string {
 /** Undefined for anything that is not a line of this protocol: the reader then connects again and does not guess. */
 export function parseLine(text: string): JournalLine | undefined {
   const value = parseObject(text);
+  const mark = value?.['mark'] ?? null;
+  if (mark !== null && !isMark(mark)) return undefined;
   switch (value?.['t']) {
     case 'hello': {
       const { journal, oldest, newest, beatMs, usesEveryMs } = value;
       if (typeof journal !== 'string' || !isSeq(oldest) || !isSeq(newest) || !isSeq(beatMs)) return undefined;
       if (usesEveryMs !== undefined && (!isSeq(usesEveryMs) || usesEveryMs === 0)) return undefined;
-      return { t: 'hello', journal, oldest, newest, beatMs, ...(usesEveryMs !== undefined && { usesEveryMs }) };
+      return { t: 'hello', journal, oldest, newest, mark, beatMs, ...(usesEveryMs !== undefined && { usesEveryMs }) };
     }
     case 'entry': {
       const { seq, at, cause, ids } = value;
       if (!isSeq(seq) || !isSeq(at) || !isCause(cause) || !Array.isArray(ids)) return undefined;
       const parsed = ids.map((id) => (typeof id === 'string' ? parseMediaId(id) : undefined));
       if (!parsed.every((id) => id !== undefined)) return undefined;
-      return { t: 'entry', seq, at, cause, ids: parsed };
+      return { t: 'entry', seq, mark, at, cause, ids: parsed };
     }
     case 'beat': {
       const { newest, at } = value;
-      return isSeq(newest) && isSeq(at) ? { t: 'beat', newest, at } : undefined;
+      return isSeq(newest) && isSeq(at) ? { t: 'beat', newest, mark, at } : undefined;
     }
     case 'gap': {
       const { newest } = value;
-      return isSeq(newest) ? { t: 'gap', newest } : undefined;
+      return isSeq(newest) ? { t: 'gap', newest, mark } : undefined;
     }
     default:
       return undefined;
@@ -104,6 +135,10 @@ function parseObject(text: string): Readonly<Record<string, unknown>> | undefine
 
 function isSeq(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+export function isMark(value: unknown): value is Mark {
+  return typeof value === 'string' && value.length <= MARK_MAX_CHARS;
 }
 
 function isCause(value: unknown): value is JournalCause {

@@ -298,14 +298,17 @@ void t.test('journal lines are read back as written, and anything else is refuse
   const id = parseMediaId('01ARZ3NDEKTSV4RRFFQ69G5FAV');
   t.ok(id);
   const lines: JournalLine[] = [
-    { t: 'hello', journal: 'j', oldest: 1, newest: 9, beatMs: 1_000 },
-    { t: 'entry', seq: 3, at: 5, cause: 'delete', ids: id === undefined ? [] : [id] },
-    { t: 'beat', newest: 9, at: 7 },
-    { t: 'gap', newest: 9 },
+    { t: 'hello', journal: 'j', oldest: 1, newest: 9, mark: 'm', beatMs: 1_000 },
+    { t: 'entry', seq: 3, mark: 'l', at: 5, cause: 'delete', ids: id === undefined ? [] : [id] },
+    { t: 'beat', newest: 9, mark: 'm', at: 7 },
+    { t: 'gap', newest: 9, mark: null },
   ];
   for (const line of lines) t.same(parseLine(formatLine(line)), line);
+  t.same(parseLine('{"t":"gap","newest":9}'), { t: 'gap', newest: 9, mark: null }, 'an origin without marks');
   for (const wrong of [
     '',
+    '{"t":"gap","newest":9,"mark":7}',
+    `{"t":"gap","newest":9,"mark":"${'m'.repeat(65)}"}`,
     '{}',
     'null',
     '[]',

@@ -2,6 +2,7 @@
  * Takedowns from the origin's journal to the edge's cache: over a network that
  * breaks, goes silent and recovers, with restarts on both sides and wrong clocks.
  */
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, request as httpRequest, type IncomingMessage, type Server } from 'node:http';
@@ -308,9 +309,9 @@ void t.test('a position is read back as it was written; anything else is damaged
   const errors: unknown[] = [];
   const file = await openPositionFile(folder, (thrown) => errors.push(thrown));
   t.same(await file.read(), { kind: 'absent' });
-  for (let seq = 1; seq <= 20; seq += 1) file.save({ journal: 'j', seq });
+  for (let seq = 1; seq <= 20; seq += 1) file.save({ journal: 'j', seq, mark: `m${seq}` });
   await file.flush();
-  t.same(await file.read(), { kind: 'found', position: { journal: 'j', seq: 20 } });
+  t.same(await file.read(), { kind: 'found', position: { journal: 'j', seq: 20, mark: 'm20' } });
   const path = join(folder, 'journal-position.json');
   const good = await readFile(path, 'utf8');
   for (const bad of [
@@ -320,12 +321,17 @@ void t.test('a position is read back as it was written; anything else is damaged
     '[]',
     'null',
     good.replace('20', '21'),
-    good.replace('"v":1', '"v":2'),
+    good.replace('m20', 'm21'),
+    good.replace('"v":2', '"v":1'),
+    good.replace('"v":2', '"v":3'),
     good.slice(0, -5),
   ]) {
     await writeFile(path, bad);
     t.same(await file.read(), { kind: 'damaged' }, bad.slice(0, 30));
   }
+  const sum = createHash('sha256').update('1\nj\n7').digest('hex').slice(0, 16);
+  await writeFile(path, `{"v":1,"journal":"j","seq":7,"check":"${sum}"}`);
+  t.same(await file.read(), { kind: 'found', position: { journal: 'j', seq: 7, mark: null } }, 'version 1 is read');
   t.same(errors, []);
 });
 
@@ -449,6 +455,53 @@ void t.test('a gap, another journal, or a damaged position empties the cache', a
     [1, 30],
     'the origin came back from an older copy',
   );
+});
+
+void t.test('after the metadata were set back to a snapshot, an edge that was ahead empties its cache', async (t) => {
+  for (const more of [0, 2, 3]) {
+    const { clock, origin } = await openWorld(t);
+    for (let index = 1; index <= 3; index += 1) origin.journal.add('delete', [mediaId(index)]);
+    const edge = await openEdge(t, { port: () => origin.port, clock, folder: t.testdir() });
+    await caughtUp(edge);
+    for (let index = 4; index <= 5; index += 1) origin.journal.add('delete', [mediaId(index)]);
+    await applied(edge, 5);
+    await origin.stop();
+    origin.journal.setBack(3);
+    const others = Array.from({ length: more }, (_, index) => mediaId(index + 20));
+    for (const id of others) origin.journal.add('delete', [id]);
+    for (const id of others) edge.cache.stored.add(id);
+    await origin.start();
+    await untilInTime('the gap', clock, () => edge.follower.state().purges === 2);
+    t.match(edge.follower.state(), { applied: 3 + more, journal: 'journal-a' });
+    t.equal(edge.cache.stored.size, 0, `nothing missed is left after ${more} other entries`);
+  }
+});
+
+void t.test('an edge notices at a beat that the entry it stands at has another mark', async (t) => {
+  const { clock, origin } = await openWorld(t);
+  origin.journal.add('delete', [mediaId(1)]);
+  const edge = await openEdge(t, { port: () => origin.port, clock, folder: t.testdir() });
+  await caughtUp(edge);
+  origin.journal.setBack(0);
+  edge.cache.stored.add(mediaId(2));
+  origin.journal.add('delete', [mediaId(2)]);
+  await untilInTime('the gap', clock, () => edge.follower.state().purges === 2);
+  t.ok(edge.lines.some(({ reason }) => reason === 'other_history'));
+  t.equal(edge.cache.stored.size, 0);
+});
+
+void t.test('an edge whose position has no mark yet keeps its cache and learns the mark from a beat', async (t) => {
+  const { clock, origin } = await openWorld(t);
+  origin.journal.add('delete', [mediaId(1)]);
+  const folder = t.testdir();
+  const file = await openPositionFile(folder, () => {});
+  file.save({ journal: 'journal-a', seq: 1, mark: null });
+  await file.flush();
+  const edge = await openEdge(t, { port: () => origin.port, clock, folder });
+  await caughtUp(edge);
+  await edge.follower.close();
+  t.equal(edge.follower.state().purges, 0);
+  t.match(await file.read(), { kind: 'found', position: { seq: 1, mark: origin.journal.markOf(1) } });
 });
 
 void t.test('the wait between attempts to reach the origin grows', async (t) => {

@@ -1,9 +1,10 @@
 /** A takedown journal in memory, whose reads and listeners a test can observe. */
+import { randomUUID } from 'node:crypto';
 import type { EdgePosition } from '../../../origin/edges/confirmations.js';
 import type { JournalStream } from '../../../origin/edges/journal-stream.js';
 import type { Journal } from '../../../origin/meta/store.js';
 import { type MediaId, parseMediaId } from '../../../src/ids.js';
-import type { JournalCause, JournalEntry } from '../../../src/journal/entry.js';
+import { FIRST_MARK, type JournalCause, type JournalEntry } from '../../../src/journal/entry.js';
 
 export class MemoryJournal implements Journal {
   readonly name: string;
@@ -20,6 +21,11 @@ export class MemoryJournal implements Journal {
 
   newest(): number {
     return this.#newest;
+  }
+
+  markOf(seq: number): string | undefined {
+    if (seq === 0) return FIRST_MARK;
+    return this.#entries.find((entry) => entry.seq === seq)?.mark ?? undefined;
   }
 
   oldest(): number {
@@ -42,17 +48,24 @@ export class MemoryJournal implements Journal {
   /** Adds an entry and notifies the listeners at once. */
   add(cause: JournalCause, ids: readonly MediaId[], at = 0): JournalEntry {
     this.#newest += 1;
-    const entry: JournalEntry = { seq: this.#newest, at, cause, ids };
+    const entry: JournalEntry = { seq: this.#newest, mark: randomUUID(), at, cause, ids };
     this.#entries.push(entry);
     for (const listener of this.#listeners) listener(entry);
     return entry;
   }
 
   async trim(before: number): Promise<number> {
-    const kept = this.#entries.filter(({ at, seq }) => at >= before || seq === this.#newest);
+    const last = this.#entries.findLast(({ at }) => at < before)?.seq ?? 0;
+    const kept = this.#entries.filter(({ seq }) => seq >= last);
     const dropped = this.#entries.length - kept.length;
     this.#entries = kept;
     return dropped;
+  }
+
+  /** Forgets all entries after a number, as an earlier snapshot of it would. */
+  setBack(to: number): void {
+    this.#entries = this.#entries.filter(({ seq }) => seq <= to);
+    this.#newest = to;
   }
 
   /** Drops all entries up to a number. */

@@ -23,7 +23,8 @@ interface BlobRow {
 export class MetaModel {
   readonly rows: Row[] = [];
   readonly blobs: BlobRow[] = [];
-  readonly journal: JournalEntry[] = [];
+  /** Without their marks, which are random. */
+  readonly journal: Omit<JournalEntry, 'mark'>[] = [];
   readonly queued = new Set<Sha256>();
   readonly used = new Map<string, Usage>();
 

@@ -133,6 +133,7 @@ void t.test('without the edge secret the journal looks as if it did not exist', 
     'instance=i',
     'edge=e&instance=i&from=-1',
     'edge=e&instance=i&from=x',
+    `edge=e&instance=i&from=1&mark=${'m'.repeat(65)}`,
     `edge=${'e'.repeat(129)}&instance=i`,
   ]) {
     t.equal((await sendRequest(`${bench.url}${JOURNAL_PATH}?${query}`, { headers: proven })).status, 400, query);
@@ -157,17 +158,24 @@ void t.test(
     await until('the new entry', () => reading.seqs().length === 7);
     bench.clock.advance(1_000);
     await until('the next beat', () => reading.lines.filter((line) => line.t === 'beat').length === 2);
-    t.same(reading.lines[0], { t: 'hello', journal: 'journal-a', oldest: 1, newest: 10, beatMs: 1_000 });
+    const mark = bench.journal.markOf(10);
+    t.same(reading.lines[0], { t: 'hello', journal: 'journal-a', oldest: 1, newest: 10, mark, beatMs: 1_000 });
     t.match(reading.lines[1], { t: 'beat', newest: 10 });
     t.same(reading.seqs(), range(5, 11));
     t.same(reading.lines.at(-2), {
       t: 'entry',
       seq: 11,
+      mark: bench.journal.markOf(11),
       at: 5,
       cause: 'quarantine',
       ids: [mediaId(100), mediaId(101)],
     });
-    t.same(reading.lines.at(-1), { t: 'beat', newest: 11, at: bench.clock.now() });
+    t.same(reading.lines.at(-1), {
+      t: 'beat',
+      newest: 11,
+      mark: bench.journal.markOf(11),
+      at: bench.clock.now(),
+    });
 
     const fresh = await follow(t, bench, { instance: 'i2' });
     bench.journal.add('delete', [mediaId(1)]);
@@ -210,12 +218,19 @@ void t.test('an edge gets a gap for entries that the journal no longer has, or n
     [{ from: '7', journal: 'journal-a', edge: 'e' }, 'entries'],
     [{ from: '7', journal: 'another', edge: 'f' }, 'gap'],
     [{ from: '10', journal: 'another', edge: 'g' }, 'gap'],
+    [{ from: '7', mark: bench.journal.markOf(7) ?? '', edge: 'h' }, 'entries'],
+    [{ from: '7', mark: bench.journal.markOf(8) ?? '', edge: 'i' }, 'gap'],
+    [{ from: '4', mark: 'what it was is not known any more', edge: 'j' }, 'gap'],
   ];
   for (const [query, wanted] of table) {
     const reading = await follow(t, bench, query);
     await until('the first lines', () => reading.lines.some((line) => line.t === 'beat'));
     const gap = reading.lines.find((line) => line.t === 'gap');
-    t.same(gap, wanted === 'gap' ? { t: 'gap', newest: 10 } : undefined, JSON.stringify(query));
+    t.same(
+      gap,
+      wanted === 'gap' ? { t: 'gap', newest: 10, mark: bench.journal.markOf(10) } : undefined,
+      JSON.stringify(query),
+    );
     const position = bench.stream.positions().find(({ edge }) => edge === query['edge']);
     t.equal(
       position?.confirmed,
@@ -234,13 +249,13 @@ void t.test('a slow edge gets a gap, not entries with a hole, when the journal i
   t.same(reading.seqs(), range(1, reading.seqs().length), 'no hole before the gap');
   t.same(
     reading.lines.find((line) => line.t === 'gap'),
-    { t: 'gap', newest: 6 },
+    { t: 'gap', newest: 6, mark: bench.journal.markOf(6) },
   );
   bench.journal.add('delete', [mediaId(7)], bench.clock.now());
   await until('what comes after', () => reading.seqs().includes(7));
 
   await bench.clock.advanceAsync(60_000);
-  t.equal(bench.journal.oldest(), 7, 'entries older than `keep` are removed');
+  t.equal(bench.journal.oldest(), 6, 'entries older than `keep` are removed, except the last of them');
 });
 
 void t.test('the number of edges is limited, and an edge that reconnects replaces its own stream', async (t) => {

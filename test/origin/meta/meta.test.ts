@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { type Key, open } from 'lmdb';
@@ -141,8 +141,8 @@ void t.test('missing and stray index entries are found and repaired', async (t) 
     table('live').removeSync([upload.sha256, 0]);
     table('by_owner').putSync(['nobody', upload.id], Buffer.alloc(0));
     table('job').removeSync(hashOf(2));
-    table('journal').putSync(7, journalCodec.encode({ seq: 7, at: T0, cause: 'delete', ids: [] }));
-    table('journal').putSync(9, journalCodec.encode({ seq: 9, at: T0, cause: 'delete', ids: [] }));
+    table('journal').putSync(7, journalCodec.encode({ seq: 7, mark: 'a', at: T0, cause: 'delete', ids: [] }));
+    table('journal').putSync(9, journalCodec.encode({ seq: 9, mark: 'b', at: T0, cause: 'delete', ids: [] }));
   });
   store = await openMetaStore(configOf(folder), deps);
   const { name } = store.journal;
@@ -237,6 +237,47 @@ void t.test('a database of the previous format is read, and then written in this
   await tamper(folder, (table) => {
     t.match(stampCodec.decode(table('about').getBinary('stamp') ?? Buffer.of()), { format: 2 });
   });
+});
+
+void t.test('a journal entry of the version before has a mark too, the same at every reading', async (t) => {
+  const folder = t.testdir();
+  await (await openMetaStore(configOf(folder), deps)).close();
+  const old = { seq: 1, at: T0, cause: 'delete', ids: [] };
+  await tamper(folder, (table) => table('journal').putSync(1, createCodec({ 1: () => ({}) }).encode(old)));
+  const marks: unknown[] = [];
+  for (let run = 0; run < 2; run += 1) {
+    const store = await openMetaStore(configOf(folder), deps);
+    const [entry] = await store.journal.read(0, 1);
+    t.match(entry, old);
+    marks.push(entry?.mark, store.journal.markOf(1));
+    await store.close();
+  }
+  t.match(marks[0], /^[0-9a-f]{32}$/);
+  t.equal(new Set(marks).size, 1);
+});
+
+void t.test('after the folder was put back to a snapshot, the same number has another mark', async (t) => {
+  const root = t.testdir();
+  const [folder, snapshot] = [join(root, 'meta'), join(root, 'snapshot')];
+  const takeDown = async (count: number): Promise<readonly unknown[]> => {
+    const store = await openMetaStore(configOf(folder), deps);
+    for (let n = 0; n < count; n += 1) {
+      const upload = uploadOf(hashOf(n + 1));
+      await store.commitUpload(upload);
+      await store.remove(upload.id, 'eve', T0);
+    }
+    const marks = [1, 2, 3].map((seq) => store.journal.markOf(seq));
+    await store.close();
+    return marks;
+  };
+  await takeDown(1);
+  cpSync(folder, snapshot, { recursive: true });
+  const before = await takeDown(2);
+  rmSync(folder, { recursive: true });
+  cpSync(snapshot, folder, { recursive: true });
+  const after = await takeDown(2);
+  t.equal(after[0], before[0], 'what the snapshot has is the same entry');
+  for (const n of [1, 2]) t.ok(typeof before[n] === 'string' && after[n] !== before[n]);
 });
 
 void t.test('at its limits the store refuses writes with the right code', async (t) => {
