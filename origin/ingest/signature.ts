@@ -8,6 +8,7 @@
  * films, the tracks are read, because without a picture they are audio.
  */
 import { fileTypeFromBuffer, fileTypeFromFile } from 'file-type';
+import { heifTypeOf } from '../../src/media/heif.js';
 import { readIsoTracks } from '../../src/media/iso-tracks.js';
 import { nextMarker, readJpeg } from '../../src/media/jpeg.js';
 import { readMatroskaTracks } from '../../src/media/matroska-tracks.js';
@@ -24,6 +25,9 @@ export async function readSignature(file: ReadableFile, declared: string | undef
 }
 
 async function libraryVerdict(file: ReadableFile): Promise<string | undefined> {
+  // The package takes every brand that it does not know for a video.
+  const picture = heifTypeOf(file.head);
+  if (picture !== undefined) return picture;
   try {
     const whole = file.head.length === file.sizeBytes;
     const found = await (whole ? fileTypeFromBuffer(file.head) : fileTypeFromFile(file.path));

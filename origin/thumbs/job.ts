@@ -17,7 +17,7 @@ import type { Loss } from './render/child.js';
 import type { MediaTools, ToolJob, ToolOutcome } from './render/media-tools.js';
 import type { RenderPool } from './render/pool.js';
 import type { RenderResult } from './render/protocol.js';
-import { adoptThumb, fetchOriginal, findBySize, readHead } from './store-thumb.js';
+import { adoptThumb, fetchOriginal, isolatePicture } from './store-thumb.js';
 import { type Demuxer, type Route, routeOf } from './types.js';
 
 export interface JobDeps {
@@ -77,9 +77,11 @@ async function renderBy(route: Exclude<Route, { kind: 'none' }>, work: JobWork):
   switch (route.kind) {
     case 'picture': {
       const end = await renderPicture(work);
-      // The picture library reads only stills of AVIF. A sequence has the container of a video.
-      const isSequence = end.kind === 'refused' && end.reason === 'unsupported_type' && work.blob.mime === 'image/avif';
-      return isSequence && work.tools.installed.ffmpeg ? renderVideo(work, 'mov') : end;
+      if (end.kind !== 'refused' || work.blob.mime !== 'image/avif' || !work.tools.installed.ffmpeg) return end;
+      // The picture library reads only items of AVIF. A sequence without any has the container of a video.
+      const isUndecided = end.reason === 'unsupported_type' || end.reason === 'broken_image';
+      const filmed = isUndecided ? await renderVideo(work, 'mov') : end;
+      return filmed.kind === 'refused' && filmed.reason === 'broken_image' ? end : filmed;
     }
     case 'heif':
       return renderHeif(work);
@@ -95,15 +97,16 @@ async function renderPicture(work: JobWork): Promise<JobEnd> {
 }
 
 async function renderHeif(work: JobWork): Promise<JobEnd> {
-  const header = await readHead(work.file);
+  const copy = join(work.folder, 'primary.heif');
+  const header = await isolatePicture(work.file, copy);
   if (header === undefined) return refused('broken_image', 'the header has no size');
   const picture = { ...NO_FACTS, width: header.width, height: header.height, orientation: 1, frames: 1 };
   if (header.width * header.height > work.config.pixelsMax) return tooManyPixels(header, picture);
-  const converted = await withToolSlot(work, () => work.tools.convertHeif(work));
+  // PNG takes ten times the processor time of JPEG, which has no alpha.
+  const format = header.alpha ? 'png' : 'jpg';
+  const converted = await withToolSlot(work, () => work.tools.convertHeif({ ...work, file: copy }, format));
   if (converted.kind !== 'done') return endOfTool(converted, picture);
-  const still = await findBySize(converted.value, header);
-  if (still === undefined) return refused('broken_image', 'no decoded picture has the size of the header', picture);
-  return renderStill(work, still, picture);
+  return renderStill(work, converted.value, picture);
 }
 
 async function renderVideo(work: JobWork, demuxer: Demuxer): Promise<JobEnd> {

@@ -1,15 +1,16 @@
 /**
  * The steps of a job that use files and the blob store: fetching the original
- * into the folder of the job, reading its head, and storing what a child made.
+ * into the folder of the job, preparing it for a converter, and storing what a child made.
  */
 import { createHash } from 'node:crypto';
 import { constants, createWriteStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { chmod, copyFile, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { invariant } from '../../src/errors.js';
 import { parseSha256, type Sha256 } from '../../src/ids.js';
-import { type Dimensions, HEAD_BYTES, readDimensions } from '../../src/media/dimensions.js';
+import { HEAD_BYTES } from '../../src/media/dimensions.js';
+import { type HeifPicture, readHeif, withPrimaryAlone } from '../../src/media/heif.js';
 import { type BlobStore, mediaKey, thumbKey } from '../blobs/blob-store.js';
 import type { BlobRecord, ThumbMade } from '../meta/media.js';
 import type { RenderedThumb } from './render/protocol.js';
@@ -62,21 +63,28 @@ async function readPlainFile(path: string): Promise<Buffer> {
   }
 }
 
-export async function readHead(path: string): Promise<Dimensions | undefined> {
-  const file = await open(path);
+/** Writes the original into the folder with one picture to convert, the primary one, and returns what its header says. */
+export async function isolatePicture(original: string, copy: string): Promise<HeifPicture | undefined> {
+  const head = await readHead(original);
+  const picture = readHeif(head);
+  if (picture === undefined) return undefined;
+  await copyFile(original, copy, constants.COPYFILE_FICLONE);
+  await chmod(copy, 0o600);
+  const file = await open(copy, 'r+');
   try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
-    return readDimensions(buffer.subarray(0, bytesRead));
+    await file.write(withPrimaryAlone(head), 0, head.length, 0);
   } finally {
     await file.close();
   }
+  return picture;
 }
 
-/** Of several pictures in one file, the primary one has the size that the header gives. */
-export async function findBySize(paths: readonly string[], header: Dimensions): Promise<string | undefined> {
-  for (const path of paths) {
-    const found = await readHead(path);
-    if (found?.width === header.width && found.height === header.height) return path;
+async function readHead(path: string): Promise<Buffer> {
+  const file = await open(path);
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
+    return buffer.subarray(0, bytesRead);
+  } finally {
+    await file.close();
   }
-  return undefined;
 }

@@ -8,6 +8,7 @@
  * the picture is intact.
  */
 import { readOrientation } from './exif.js';
+import { heifTypeOf, readHeif } from './heif.js';
 import { readJpeg } from './jpeg.js';
 import { type ReadableFile, type Reading, readBytes, readFromFile } from './reading.js';
 
@@ -60,22 +61,8 @@ export function formatOf(bytes: Buffer): PictureFormat | undefined {
   if (bytes.readUInt32BE(0) === 0x89504e47 && bytes.readUInt32BE(4) === 0x0d0a1a0a) return 'png';
   if (/^GIF8[79]a$/.test(bytes.toString('latin1', 0, 6))) return 'gif';
   if (bytes.toString('latin1', 0, 4) === 'RIFF' && bytes.toString('latin1', 8, 12) === 'WEBP') return 'webp';
-  if (bytes.toString('latin1', 4, 8) === 'ftyp' && HEIF_BRANDS.has(bytes.toString('latin1', 8, 12))) return 'heif';
-  return undefined;
+  return heifTypeOf(bytes) === undefined ? undefined : 'heif';
 }
-
-const HEIF_BRANDS: ReadonlySet<string> = new Set([
-  'avif',
-  'avis',
-  'heic',
-  'heix',
-  'hevc',
-  'hevx',
-  'heim',
-  'heis',
-  'mif1',
-  'msf1',
-]);
 
 function upright(
   size: { readonly width: number; readonly height: number },
@@ -212,76 +199,8 @@ function readWebpChunk(seen: WebpSeen, type: string, data: Buffer): void {
   }
 }
 
+/** Only transformations of HEIF itself apply, which leave the picture upright. EXIF orientation must be ignored. */
 function* heifDimensions(): Reading<Dimensions> {
-  return readHeif(yield EVERYTHING);
-}
-
-interface Box {
-  readonly type: string;
-  readonly data: Buffer;
-}
-
-/** The boxes in the given bytes (ISO/IEC 14496-12 4.2). The last one may be cut short. */
-function* boxesOf(bytes: Buffer): Generator<Box> {
-  let at = 0;
-  while (at + 8 <= bytes.length) {
-    const short = bytes.readUInt32BE(at);
-    const long = short === 1 && at + 16 <= bytes.length;
-    const size = long ? Number(bytes.readBigUInt64BE(at + 8)) : short === 0 ? bytes.length - at : short;
-    const headBytes = long ? 16 : 8;
-    if (size < headBytes) return;
-    yield { type: bytes.toString('latin1', at + 4, at + 8), data: bytes.subarray(at + headBytes, at + size) };
-    at += size;
-  }
-}
-
-function boxIn(bytes: Buffer, type: string): Buffer | undefined {
-  for (const box of boxesOf(bytes)) if (box.type === type) return box.data;
-  return undefined;
-}
-
-/**
- * Reads the primary item's `ispe`, turned by its `irot` (ISO/IEC 23008-12 6.5). Only
- * these transformations apply; EXIF orientation must be ignored.
- */
-function readHeif(bytes: Buffer): Dimensions | undefined {
-  const meta = boxIn(bytes, 'meta')?.subarray(4);
-  const properties = meta === undefined ? undefined : boxIn(meta, 'iprp');
-  if (meta === undefined || properties === undefined) return undefined;
-  const primary = readPrimaryItem(boxIn(meta, 'pitm'));
-  const all = [...boxesOf(boxIn(properties, 'ipco') ?? Buffer.alloc(0))];
-  const indexes = readAssociations(boxIn(properties, 'ipma'), primary);
-  const own = indexes.map((index) => all[index - 1]).filter((box) => box !== undefined);
-  const extent = own.find(({ type }) => type === 'ispe')?.data;
-  if (extent === undefined || extent.length < 12) return undefined;
-  const size = { width: extent.readUInt32BE(4), height: extent.readUInt32BE(8) };
-  const quarterTurns = (own.find(({ type }) => type === 'irot')?.data[0] ?? 0) & 3;
-  const turned = quarterTurns % 2 === 0 ? size : { width: size.height, height: size.width };
-  return upright(turned, 1, 1);
-}
-
-function readPrimaryItem(box: Buffer | undefined): number | undefined {
-  if (box === undefined || box.length < 8) return box?.length === 6 ? box.readUInt16BE(4) : undefined;
-  return box[0] === 0 ? box.readUInt16BE(4) : box.readUInt32BE(4);
-}
-
-/** The indexes of an item's properties, counted from 1. */
-function readAssociations(box: Buffer | undefined, item: number | undefined): number[] {
-  if (box === undefined || box.length < 8 || item === undefined) return [];
-  const idBytes = box[0] === 0 ? 2 : 4;
-  const indexBytes = ((box[3] ?? 0) & 1) === 1 ? 2 : 1;
-  let at = 8;
-  while (at + idBytes + 1 <= box.length) {
-    const id = box.readUIntBE(at, idBytes);
-    const count = box[at + idBytes] ?? 0;
-    const first = at + idBytes + 1;
-    at = first + count * indexBytes;
-    if (id !== item) continue;
-    if (at > box.length) return [];
-    return Array.from({ length: count }, (_, index) => {
-      const value = box.readUIntBE(first + index * indexBytes, indexBytes);
-      return value & (indexBytes === 2 ? 0x7fff : 0x7f);
-    });
-  }
-  return [];
+  const picture = readHeif(yield EVERYTHING);
+  return picture === undefined ? undefined : upright(picture, 1, 1);
 }

@@ -69,6 +69,7 @@ const COMPATIBLE: Readonly<Record<string, readonly string[]>> = {
   'image/apng': ['image/png'],
   'image/heic': ['image/heif'],
   'image/heif': ['image/heic'],
+  'image/avif': ['image/heif', 'image/heif-sequence'],
   'image/heic-sequence': ['image/heic', 'image/heif', 'image/heif-sequence'],
   'image/heif-sequence': ['image/heic', 'image/heif', 'image/heic-sequence'],
   // ISO base media files: the container hardly shows which program wrote it.

@@ -1,7 +1,7 @@
 /**
  * Video, audio and HEIC through ffmpeg, ffprobe and heif-convert, if they are
  * installed: what the media are, how long they take, and one still of them as a
- * PNG, which is then rendered like every other picture.
+ * PNG or JPEG, which is then rendered like every other picture.
  *
  * Promises: each run is a process of its own under limits. A file is read only
  * as the container that its type names, only listed codecs are opened, and
@@ -47,8 +47,8 @@ export interface MediaTools {
     media: ProbedMedia & { readonly stream: Stream },
     size: Size,
   ): Promise<ToolOutcome<string>>;
-  /** Decodes a HEIC file. The value is the paths of PNGs in the folder: several if the file has several pictures. */
-  convertHeif(job: ToolJob): Promise<ToolOutcome<readonly string[]>>;
+  /** Decodes a HEIC file with a single picture. The value is the path of the result in the folder. */
+  convertHeif(job: ToolJob, format: 'png' | 'jpg'): Promise<ToolOutcome<string>>;
 }
 
 /** The decoders for what browsers and phones make. Hundreds of others are not allowed. */
@@ -64,6 +64,8 @@ const OUTPUT_MAX_BYTES = 512 * 1_024 * 1_024;
 
 /** Formats that are frames and little else. Without an optional header ffprobe guesses how long they take, and warns. */
 const FRAMES_ALONE: ReadonlySet<Demuxer> = new Set(['mp3', 'aac', 'amr']);
+/** High enough that a thumbnail shows no trace of it. */
+const JPEG_QUALITY = '95';
 
 type Run = (
   program: string,
@@ -184,12 +186,13 @@ class InstalledMediaTools implements MediaTools {
     return { kind: 'done', value: { path, plain: isPlain(ended.output) } };
   }
 
-  async convertHeif(job: ToolJob): Promise<ToolOutcome<readonly string[]>> {
-    const ended = await this.#run(this.#config.video.heifConvert, [job.file, join(job.folder, 'picture.png')], job);
-    if (ended.kind !== 'ended' || ended.code !== 0) return failure(ended, 'heif-convert');
-    const made = (await readdir(job.folder)).filter((name) => /^picture(?:-\d+)?\.png$/.test(name)).sort();
-    if (made.length === 0) return failure(ended, 'heif-convert');
-    return { kind: 'done', value: made.map((name) => join(job.folder, name)) };
+  async convertHeif(job: ToolJob, format: 'png' | 'jpg'): Promise<ToolOutcome<string>> {
+    const name = `picture.${format}`;
+    const path = join(job.folder, name);
+    const ended = await this.#run(this.#config.video.heifConvert, ['-q', JPEG_QUALITY, job.file, path], job);
+    // With several pictures the names would be numbered.
+    const made = ended.kind === 'ended' && ended.code === 0 && (await readdir(job.folder)).includes(name);
+    return made ? { kind: 'done', value: path } : failure(ended, 'heif-convert');
   }
 }
 
@@ -240,7 +243,12 @@ function failure(ended: ProgramOutcome, program: string): Exclude<ToolOutcome<ne
       const detail = clip(`${program}: ${ended.stderr.trim()}`);
       // The kernel killed it for its CPU time, or it crashed: another attempt may succeed.
       if (ended.code === null) return { kind: 'lost', loss: 'exit', detail };
-      return { kind: /not on whitelist|decoder not found/i.test(detail) ? 'unsupported' : 'broken', detail };
+      return {
+        kind: /not on whitelist|decoder not found|not an HEIF|unsupported (?:codec|HEIF)/i.test(detail)
+          ? 'unsupported'
+          : 'broken',
+        detail,
+      };
     }
   }
 }

@@ -14,6 +14,7 @@ import sharp, { type Sharp, type SharpOptions } from 'sharp';
 import { rgbaToThumbHash } from 'thumbhash';
 import { errorCode } from '../../../src/errors.js';
 import { type Dimensions, formatOf, readDimensions } from '../../../src/media/dimensions.js';
+import { asAvifStill } from '../../../src/media/heif.js';
 import type { ThumbFormat, ThumbRefusal } from '../../meta/media.js';
 import { baseSize, type PlannedThumb, planThumbs, type Size } from '../plan.js';
 import { type Apng, composeApng, parseApng } from './apng.js';
@@ -83,7 +84,7 @@ export async function render(request: RenderRequest): Promise<RenderResult> {
 }
 
 async function renderPicture({ input, folder, upright, animate, settings }: RenderRequest): Promise<RenderResult> {
-  const bytes = readSource(input, settings.sourceMaxBytes);
+  const bytes = asAvifStill(readSource(input, settings.sourceMaxBytes));
   const header = readHeader(bytes, settings.pixelsMax);
   const source = await measure(bytes, header, upright, settings.pixelsMax);
   const { thumbs: planned } = planThumbs(source, settings.variants);
@@ -161,7 +162,7 @@ function decodingRefusal(thrown: unknown, facts = NO_RENDERED_FACTS): unknown {
   const message = thrown instanceof Error ? thrown.message : String(thrown);
   if (/out of memory|cannot allocate/i.test(message)) return thrown;
   if (/pixel limit/i.test(message)) return new Refusal('too_many_pixels', message, facts, thrown);
-  if (/unsupported image format|not been built in/i.test(message))
+  if (/unsupported image format|unsupported (?:file-type|feature|codec)|not been built in/i.test(message))
     return new Refusal('unsupported_type', message, facts, thrown);
   return new Refusal('broken_image', message, facts, thrown);
 }
