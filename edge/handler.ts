@@ -142,7 +142,8 @@ async function answerFound(engine: Engine, wanted: CacheRequest, found: Found, c
     case 'miss':
       return fetchShared(engine, wanted, found, missReason(wanted.request, found, incomplete), client);
     case 'only_if_cached':
-      return refuse(engine, wanted.request, NOT_CACHED);
+      // Without a credential the answer is the same for what is private, unknown or not stored.
+      return refuse(engine, wanted.request, wanted.refusal?.() ?? NOT_CACHED);
     default:
       return unreachable(decision);
   }

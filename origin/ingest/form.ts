@@ -36,12 +36,14 @@ export async function readForm<T>(
   bounds: UploadConfig['form'],
   take: (file: FormFile) => Promise<T>,
 ): Promise<Form<T>> {
-  // The parser supports maxHeaderSize, but its types do not have it.
+  // The parser cuts longer headers off and does not say so. One more is read of each, so that it is seen and refused.
+  // Its types do not have maxHeaderSize.
   const options: Dicer.Config & { maxHeaderSize: number } = {
     boundary,
-    maxHeaderPairs: HEADER_PAIRS_MAX,
-    maxHeaderSize: bounds.headerMaxBytes,
+    maxHeaderPairs: HEADER_PAIRS_MAX + 1,
+    maxHeaderSize: bounds.overheadMaxBytes + 1,
   };
+  const overhead = new Overhead(bounds.overheadMaxBytes);
   const parser = new Dicer(options);
   const fields = new Map<string, string>();
   const parts: Dicer.PartStream[] = [];
@@ -67,6 +69,7 @@ export async function readForm<T>(
   parser.once('finish', ending.finish);
 
   async function acceptPart(part: Dicer.PartStream, header: RawHeader): Promise<void> {
+    requireSmall(header, bounds.headerMaxBytes);
     const named = readPartNames(header['content-disposition']?.[0]);
     if (named === undefined) throw malformed('A part of the form has no name.');
     const chunks = chunksOf(part);
@@ -74,7 +77,7 @@ export async function readForm<T>(
       files += 1;
       if (files > 1) throw malformed('The form has more than one file.');
       const contentType = header['content-type']?.[0];
-      file = { taken: await take({ filename: named.filename, contentType, chunks }) };
+      file = { taken: await take({ filename: named.filename, contentType, chunks: overhead.without(chunks) }) };
       return;
     }
     if (named.filename !== undefined) throw malformed('The file of the form must be called `file`.');
@@ -85,10 +88,11 @@ export async function readForm<T>(
   }
 
   try {
-    await Promise.race([ending.done, pump(source, parser, ending.done)]);
+    await Promise.race([ending.done, pump(overhead.of(source), parser, ending.done)]);
     await ending.done;
     if (headless > 0) throw malformed('A part of the form has no header.');
     await Promise.all(tasks);
+    overhead.require(0);
   } finally {
     // Ends the readers of parts that are not complete, and waits for them.
     parser.destroy();
@@ -97,6 +101,55 @@ export async function readForm<T>(
   }
   if (file === undefined) throw malformed('The form has no part called `file`.');
   return { fields, file: file.taken };
+}
+
+/** Bytes of the file that the parser may have received and nobody has read yet. */
+const UNREAD_MAX_BYTES = 262_144;
+
+/** Counts everything but the file: what is received, less what is read of the file. */
+class Overhead {
+  readonly #maxBytes: number;
+  #bytes = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  of(form: ChunkSource): ChunkSource {
+    return counted(form, (sizeBytes) => {
+      this.#bytes += sizeBytes;
+      this.require(UNREAD_MAX_BYTES);
+    });
+  }
+
+  without(file: ChunkSource): ChunkSource {
+    return counted(file, (sizeBytes) => {
+      this.#bytes -= sizeBytes;
+    });
+  }
+
+  /** Throws if it is too much. `unreadBytes`: what may still turn out to be of the file. */
+  require(unreadBytes: number): void {
+    if (this.#bytes - unreadBytes <= this.#maxBytes) return;
+    throw new Fault('too_large', `A form has at most ${this.#maxBytes} bytes beside its file.`);
+  }
+}
+
+function counted(source: ChunkSource, count: (sizeBytes: number) => void): ChunkSource {
+  return {
+    async next() {
+      const chunk = await source.next();
+      count(chunk?.length ?? 0);
+      return chunk;
+    },
+  };
+}
+
+function requireSmall(header: RawHeader, maxBytes: number): void {
+  const lines = Object.entries(header).flatMap(([name, values = []]) => values.map((value) => `${name}: ${value}\r\n`));
+  if (lines.length > HEADER_PAIRS_MAX) throw malformed('A part of the form has too many header fields.');
+  if (lines.join('').length > maxBytes)
+    throw malformed(`A part of the form has a header of more than ${maxBytes} bytes.`);
 }
 
 /** Feeds the parser as fast as its parts are read. Bytes after the last boundary are read and dropped. */

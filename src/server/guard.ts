@@ -23,7 +23,7 @@ import {
   parserFault,
 } from './hygiene.js';
 import { type BodyFraming, RequestLines } from './request-lines.js';
-import type { Turns, TurnsOfConnection } from './turns.js';
+import type { Turns } from './turns.js';
 
 export type GuardReason = HygieneReason | 'connections' | 'connect' | 'unreadable' | 'slow' | 'handshake' | 'flood';
 
@@ -75,11 +75,11 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
   /** Refuses what has no response object: answers on the bare connection and ends it. */
   function refuse(socket: Duplex, reply: Reply): void {
     refused.add(socket);
-    afterWholeRequests(turns.of(socket), () => end(socket, reply));
+    turns.afterWhole(socket, () => end(socket, reply));
   }
 
   function end(socket: Duplex, reply: Reply): void {
-    const { last } = turns.of(socket);
+    const last = turns.last(socket);
     // The fault is in the body of this request. Once its answer has begun, no other can follow.
     const answered = last !== undefined && !last.request.complete && last.response.headersSent;
     if (!socket.writable || (answered && !last.response.writableEnded)) {
@@ -99,7 +99,8 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
   });
   server.on('clientError', (error, socket) => {
     if (refused.has(socket)) return;
-    if (errorCode(error) === 'ECONNRESET') {
+    const code = errorCode(error) ?? '';
+    if (code === 'ECONNRESET') {
       socket.destroy();
       return;
     }
@@ -108,8 +109,13 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
       socket.destroy();
       return;
     }
+    // Every other error is that of a connection which is broken, perhaps by this process.
+    if (!code.startsWith('HPE_') && code !== 'ERR_HTTP_REQUEST_TIMEOUT') {
+      socket.destroy();
+      return;
+    }
     const lineTooLong = (lines.get(socket)?.lineBytes ?? 0) >= limits.headersMaxBytes;
-    const fault = parserFault(errorCode(error), lineTooLong);
+    const fault = parserFault(code, lineTooLong);
     onRefused(fault.code === 'request_timeout' ? 'slow' : 'unreadable');
     refuse(socket, replyOf(fault.code, fault.detail));
   });
@@ -160,14 +166,6 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
       return false;
     },
   };
-}
-
-/** Calls `then` when all whole requests of a connection are answered, which may be at once. */
-function afterWholeRequests({ last, waiting }: TurnsOfConnection, then: () => void): void {
-  const whole = waiting.filter((response) => last?.request.complete === true || response !== last?.response);
-  const latest = whole.at(-1);
-  if (latest === undefined) then();
-  else latest.once('close', then);
 }
 
 function answer(response: ServerResponse, reply: Reply): void {

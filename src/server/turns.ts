@@ -11,26 +11,30 @@ import type { Duplex } from 'node:stream';
 export interface Turns {
   /** Must be called for each new request. */
   add(request: IncomingMessage, response: ServerResponse): void;
-  of(socket: Duplex): TurnsOfConnection;
+  /** The latest request of a connection and its response, which may be complete. */
+  last(socket: Duplex): Exchange | undefined;
+  /** Calls `then` when every request that was received whole is answered, which may be at once. Once for a connection. */
+  afterWhole(socket: Duplex, then: () => void): void;
 }
 
-export interface TurnsOfConnection {
-  /** The latest request and its response, which may be complete. */
-  readonly last: { readonly request: IncomingMessage; readonly response: ServerResponse } | undefined;
-  /** The responses that are not complete, in their order. */
-  readonly waiting: readonly ServerResponse[];
+export interface Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
 }
 
 interface Connection {
+  /** The responses that are not complete, in their order. */
   readonly waiting: Set<ServerResponse>;
-  last: TurnsOfConnection['last'];
+  last: Exchange | undefined;
+  /** Called after this response. */
+  after: { readonly response: ServerResponse; readonly then: () => void } | undefined;
 }
 
 export function createTurns(): Turns {
   const connections = new WeakMap<Duplex, Connection>();
 
   function begin({ socket }: IncomingMessage): Connection {
-    const connection: Connection = { waiting: new Set(), last: undefined };
+    const connection: Connection = { waiting: new Set(), last: undefined, after: undefined };
     connections.set(socket, connection);
     socket.once('close', () => setImmediate(() => closeAll(connection.waiting)));
     return connection;
@@ -42,14 +46,24 @@ export function createTurns(): Turns {
       const { waiting } = connection;
       connection.last = { request, response };
       waiting.add(response);
-      response.once('close', () => waiting.delete(response));
+      response.once('close', () => {
+        waiting.delete(response);
+        if (connection.after?.response === response) connection.after.then();
+      });
       if (request.socket.closed) setImmediate(() => closeAll(waiting));
     },
-    of(socket) {
+    last: (socket) => connections.get(socket)?.last,
+    afterWhole(socket, then) {
       const connection = connections.get(socket);
-      return { last: connection?.last, waiting: [...(connection?.waiting ?? [])] };
+      const response = connection === undefined ? undefined : latestWhole(connection);
+      if (connection === undefined || response === undefined) then();
+      else connection.after = { response, then };
     },
   };
+}
+
+function latestWhole({ waiting, last }: Connection): ServerResponse | undefined {
+  return [...waiting].findLast((response) => last?.request.complete === true || response !== last?.response);
 }
 
 /** By now node has closed the response whose turn it was. */

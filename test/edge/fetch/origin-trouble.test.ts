@@ -72,7 +72,8 @@ void t.test('access is decided before anything looks at the media', async (t) =>
       t.equal(refused.status, 401);
       t.match(refused.headers['www-authenticate'], /^Bearer /);
       const etag = mediaHead({ bytes: BYTES })['etag'] ?? '';
-      for (const headers of [{}, { range: 'bytes=0-1' }, { 'if-none-match': etag }, { 'if-match': '"x"' }]) {
+      const only = { 'cache-control': 'only-if-cached' };
+      for (const headers of [{}, { range: 'bytes=0-1' }, { 'if-none-match': etag }, { 'if-match': '"x"' }, only]) {
         for (const path of [PATH, '/v1/media/01J9ZC8GZ0000000000000000Z']) {
           t.same(
             visible(await sendRequest(edge.url + path, { headers })),
@@ -84,6 +85,12 @@ void t.test('access is decided before anything looks at the media', async (t) =>
       const head = await sendRequest(edge.url + PATH, { method: 'HEAD' });
       t.equal(head.status, 401);
       t.equal(head.headers['content-length'], refused.headers['content-length']);
+      const unknown = `${edge.url}/v1/media/01J9ZC8GZ0000000000000000Z`;
+      t.equal(
+        (await sendRequest(unknown, { headers: { ...READER, ...only } })).status,
+        504,
+        'not for a caller with one',
+      );
       const bad = await sendRequest(edge.url + PATH, { headers: { authorization: 'Bearer forged' } });
       t.match(bad.headers['www-authenticate'], /error="invalid_token"/);
     },

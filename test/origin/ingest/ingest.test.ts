@@ -267,6 +267,48 @@ void t.test('uploads', async (t) => {
     t.strictSame(await staged(origin), []);
   });
 
+  await t.test('what a form has beside its file is limited, and nothing of it is cut off', async (t) => {
+    const boundary = 'boundary-of-the-test';
+    const head = 'Content-Disposition: form-data; name="file"; filename="x.png"';
+    const send = async (lines: readonly string[], bytes: Buffer, before = '', after = ''): Promise<string> => {
+      const body = Buffer.concat([
+        Buffer.from(`${before}--${boundary}\r\n${lines.map((line) => `${line}\r\n`).join('')}\r\n`),
+        bytes,
+        Buffer.from(`\r\n--${boundary}--\r\n${after}`),
+      ]);
+      const headers = { 'content-type': `multipart/form-data; boundary=${boundary}` };
+      const [sized, chunked] = [headers, { ...headers, 'transfer-encoding': 'chunked' }];
+      const answers = [await origin.upload(body, '', sized), await origin.upload(body, '', chunked)];
+      const [first, second] = answers.map((answer) => outcome(answer).replace(/^200/, '201'));
+      return first === second ? String(first) : `${first}, but chunked ${second}`;
+    };
+    const small = png(54);
+    const large = largePng(55, 900_000);
+    const fixed = `--${boundary}\r\n${head}\r\n\r\n\r\n--${boundary}--\r\n`.length;
+    const room = 65_536 - fixed;
+    const x = (count: number): string => 'x'.repeat(count);
+    const pairs = (count: number): string[] => Array.from({ length: count }, (_, at) => `X-${at}: y`);
+    for (const [what, lines, bytes, before, after, expected] of [
+      ['a header as long as one may be', [head, `X: ${x(8_192 - head.length - 7)}`], small, '', '', '201 image/png'],
+      ['a longer one', [head, `X: ${x(8_192 - head.length - 6)}`], small, '', '', '400 malformed'],
+      ['a long name of the file behind it', [`X: ${x(10_000)}`, head], small, '', '', '400 malformed'],
+      ['a header of blanks', [head, `X: ${' '.repeat(70_000)}y`], small, '', '', '400 malformed'],
+      ['sixteen header fields', [head, ...pairs(15)], small, '', '', '201 image/png'],
+      ['seventeen', [...pairs(16), head], small, '', '', '400 malformed'],
+      ['thirty', [...pairs(29), head], small, '', '', '400 malformed'],
+      ['a preamble that fits', [head], small, `${x(room - 2)}\r\n`, '', '201 image/png'],
+      ['one that does not', [head], small, `${x(room - 1)}\r\n`, '', '413 too_large'],
+      ['an epilogue that fits', [head], small, '', x(room), '201 image/png'],
+      ['one that does not', [head], small, '', x(room + 1), '413 too_large'],
+      ['an epilogue behind a large file', [head], large, '', x(room), '201 image/png'],
+      ['one that does not fit', [head], large, '', x(room + 1), '413 too_large'],
+      ['a preamble as large as a file', [head], small, `${x(900_000)}\r\n`, '', '413 too_large'],
+    ] as const) {
+      t.equal(await send(lines, bytes, before, after), expected, what);
+    }
+    t.strictSame(await staged(origin), []);
+  });
+
   await t.test('an empty or too large upload is refused, and the client can read the refusal', async (t) => {
     t.equal(outcome(await origin.upload(Buffer.alloc(0))), '400 empty');
     const limit = largePng(60, 1_000_000);

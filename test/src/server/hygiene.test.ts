@@ -179,6 +179,7 @@ async function openGuarded(t: Test, limits: Partial<ListenLimits> = {}): Promise
     onRequest(request, response) {
       requests.push(`${request.method} ${request.url}`);
       if (request.url === '/begun') response.write('begun');
+      if (request.url === '/broken') response.destroy(new Error('the answer fails'));
       request.on('data', () => {});
       request.on('error', () => {});
       request.on('end', () => response.end('answer'));
@@ -307,4 +308,10 @@ void t.test('one client has a limited number of connections, until it closes som
   }
   t.match(fourth, /answer/);
   first.socket.destroy();
+});
+
+void t.test('an answer that fails breaks its connection, and is no refusal', async (t) => {
+  const server = await openGuarded(t);
+  t.equal(await exchangeRaw(server.port, head('GET /broken HTTP/1.1', 'Host: a')), '');
+  t.same(server.reasons, []);
 });
