@@ -460,7 +460,7 @@ void t.test(
       });
       edge.origin.on(PATH, mediaScript({ bytes: BYTES }));
       const fill = await fetch(edge.url + PATH, { headers: READER });
-      const pass = await fetch(`${edge.url}/v1/upload`, { method: 'POST', body: 'x' });
+      const pass = await fetch(`${edge.url}/v1/upload`, { method: 'POST', body: 'x', headers: READER });
       t.equal(fill.status, trouble === null ? 200 : 502, `a fill: ${what}`);
       t.equal(pass.status, trouble === null ? 201 : 502, `a pass: ${what}`);
       const journal = edge.engine.upstream.fetchOwn(
