@@ -27,7 +27,7 @@ interface Connection {
   readonly waiting: Set<ServerResponse>;
   last: Exchange | undefined;
   /** Called after this response. */
-  after: { readonly response: ServerResponse; readonly then: () => void } | undefined;
+  after: { readonly response: ServerResponse; readonly run: () => void } | undefined;
 }
 
 export function createTurns(): Turns {
@@ -48,7 +48,7 @@ export function createTurns(): Turns {
       waiting.add(response);
       response.once('close', () => {
         waiting.delete(response);
-        if (connection.after?.response === response) connection.after.then();
+        if (connection.after?.response === response) connection.after.run();
       });
       if (request.socket.closed) setImmediate(() => closeAll(waiting));
     },
@@ -57,7 +57,7 @@ export function createTurns(): Turns {
       const connection = connections.get(socket);
       const response = connection === undefined ? undefined : latestWhole(connection);
       if (connection === undefined || response === undefined) then();
-      else connection.after = { response, then };
+      else connection.after = { response, run: then };
     },
   };
 }
