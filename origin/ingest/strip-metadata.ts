@@ -12,6 +12,7 @@
 import { open, readFile, rm } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { readOrientation } from '../../src/media/exif.js';
+import { hasSegment, type Marker, nextMarker, segmentEnd } from '../../src/media/jpeg.js';
 
 export type StripOutcome =
   /** A new file was written to the target path and synced. */
@@ -79,48 +80,47 @@ function turnOf(tiff: Buffer): number | undefined {
   return orientation === 1 ? undefined : orientation;
 }
 
-/** Markers and segments of ITU-T T.81 Annex B, up to the end of the first picture. */
+/**
+ * Markers and segments of ITU-T T.81 Annex B, up to the end of the first picture. Bytes between them, which decoders
+ * skip, are dropped.
+ */
 function keepJpeg(bytes: Buffer): readonly Buffer[] | undefined {
   if (bytes.length < 4 || bytes.readUInt16BE(0) !== 0xffd8) return undefined;
   const kept = [bytes.subarray(0, 2)];
   let turned = false;
-  let at = 2;
-  while (at < bytes.length) {
-    const marker = markerAt(bytes, at);
-    if (marker === undefined) return undefined;
-    // Data after the end (other pictures, videos, more metadata) is dropped.
-    if (marker.code === 0xd9) return [...kept, bytes.subarray(at, marker.end)];
-    if (marker.end + 2 > bytes.length) return undefined;
-    const end = marker.end + bytes.readUInt16BE(marker.end);
-    if (end > bytes.length || end < marker.end + 2) return undefined;
+  let scans = 0;
+  for (let at = 2; at < bytes.length; ) {
+    const marker = nextMarker(bytes, at);
+    if (marker === undefined) break;
+    const end = hasSegment(marker.code) ? afterSegment(bytes, marker) : marker.end;
+    if (end === undefined) return undefined;
     const content = bytes.subarray(marker.end + 2, end);
     if (marker.code === 0xe1 && startsWith(content, EXIF_MARK)) {
       const orientation: number | undefined = turned ? undefined : turnOf(content.subarray(EXIF_MARK.length));
       if (orientation !== undefined) kept.push(exifSegment(orientation));
       turned ||= orientation !== undefined;
     } else if (staysInJpeg(marker.code, content)) {
-      kept.push(bytes.subarray(at, end));
+      kept.push(bytes.subarray(marker.start, end));
     }
+    // Data after the end (other pictures, videos, more metadata) is dropped.
+    if (marker.code === 0xd9) return kept;
     at = end;
     if (marker.code === 0xda) {
       const scanned = afterScan(bytes, at);
       kept.push(bytes.subarray(at, scanned));
       at = scanned;
+      scans += 1;
     }
   }
-  return kept;
+  // Decoders add an end that is missing, but no picture.
+  return scans > 0 ? kept : undefined;
 }
 
-/** The marker at `start`. Any number of fill bytes may precede it (B.1.1.2). */
-function markerAt(bytes: Buffer, start: number): { readonly code: number; readonly end: number } | undefined {
-  let at = start;
-  while (bytes[at] === 0xff) {
-    const code = bytes[at + 1];
-    if (code === undefined || code === 0) return undefined;
-    if (code !== 0xff) return { code, end: at + 2 };
-    at += 1;
-  }
-  return undefined;
+/** Undefined if the bytes end within the segment. */
+function afterSegment(bytes: Buffer, marker: Marker): number | undefined {
+  if (marker.end + 2 > bytes.length) return undefined;
+  const end = segmentEnd(marker, bytes.readUInt16BE(marker.end));
+  return end > bytes.length ? undefined : end;
 }
 
 /** The offset of the next marker that is neither stuffing nor a restart (B.1.1.5). */

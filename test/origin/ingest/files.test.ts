@@ -126,6 +126,31 @@ void t.test('stripping', async (t) => {
     },
   );
 
+  await t.test('reads a JPEG as its decoder does', async (t) => {
+    const original = await withMetadata(6).jpeg().toBuffer();
+    const table = original.indexOf('ffdb', 0, 'hex');
+    const inserted = (hex: string): Buffer =>
+      Buffer.concat([original.subarray(0, table), Buffer.from(hex, 'hex'), original.subarray(table)]);
+    const files: Readonly<Record<string, Buffer>> = {
+      'bytes between markers': inserted(Buffer.from('\0\0TELLTALE').toString('hex')),
+      'bytes and stuffing between markers': inserted('01ff0002'),
+      'fill bytes': inserted('ffffff'),
+      'a restart marker before the scan': inserted('ffd0'),
+      'a segment whose length is 0': inserted('ffec0000'),
+      'no end': original.subarray(0, -2),
+    };
+    for (const [name, file] of Object.entries(files)) {
+      const { outcome, bytes } = await strip(file, 'image/jpeg');
+      t.same(outcome, { kind: 'stripped' }, name);
+      t.notOk(bytes.includes('TELLTALE'), name);
+      const pixels = (picture: Buffer): Promise<Buffer> => sharp(picture, { failOn: 'none' }).raw().toBuffer();
+      t.same(await pixels(bytes), await pixels(original), `${name}: the pixels`);
+      t.equal(readDimensions(bytes)?.orientation, 6, name);
+    }
+    const headers = original.subarray(0, original.indexOf('ffda', 0, 'hex'));
+    t.same((await strip(headers, 'image/jpeg')).outcome, { kind: 'broken' }, 'no scan');
+  });
+
   await t.test('keeps the frames of an animated PNG', async (t) => {
     const png = await sharp({ create: { width: 8, height: 8, channels: 4, background: 'red' } })
       .png()
