@@ -26,7 +26,8 @@ const server = createServer((request, response) => {
     'content-type': 'application/pdf',
     'cache-control': 'public, max-age=86400',
     'accept-ranges': 'bytes',
-    'content-security-policy': "default-src 'none'; sandbox",
+    'content-security-policy':
+      "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox",
     'x-content-type-options': 'nosniff',
     etag: answer.etag,
   };

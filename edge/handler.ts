@@ -16,7 +16,15 @@ import type { Engine } from './fetch/engine.js';
 import { type Attempt, fetchBypassing, fetchShared, LOOK_AGAIN } from './fetch/fetch.js';
 import { revalidateInBackground } from './fetch/join.js';
 import { decideOn, type Found, lookUp } from './fetch/lookup.js';
-import { type CacheTarget, genericTarget, originalTarget, type Target, targetOf, thumbTarget } from './key.js';
+import {
+  type CacheTarget,
+  genericTarget,
+  originalTarget,
+  type Target,
+  type ThumbFields,
+  targetOf,
+  thumbTarget,
+} from './key.js';
 import type { PassSender } from './pass/config.js';
 import type { Answer, ClientSignal, EdgeRequest } from './request.js';
 import type { ForwardReason } from './respond/cache-status.js';
@@ -87,7 +95,11 @@ function answerMedia(
 function cacheTargetOf(engine: Engine, request: EdgeRequest, { form, id }: MediaTarget): CacheTarget | undefined {
   if (form === 'original') return originalTarget(id);
   const options = engine.thumbOptions();
-  return options === undefined ? undefined : thumbTarget(id, request.query, request.header('accept'), options);
+  return options === undefined ? undefined : thumbTarget(id, request.query, thumbFieldsOf(request), options);
+}
+
+function thumbFieldsOf(request: EdgeRequest): ThumbFields {
+  return { accept: request.header('accept'), destination: request.header('sec-fetch-dest') };
 }
 
 /** The caller is known and may ask. */

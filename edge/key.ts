@@ -9,9 +9,11 @@
  */
 import { type MediaId, parseMediaId } from '../src/ids.js';
 import {
+  acceptsPicturesAlone,
   type ChosenFormat,
   chooseFormat,
   chooseVariant,
+  isForPicture,
   readThumbSize,
   type ThumbOptions,
 } from '../src/media/thumb-choice.js';
@@ -77,11 +79,20 @@ export interface CacheTarget {
   readonly originTarget: string;
   /** The Accept that the origin gets. Null: the client's own is sent. */
   readonly accept: string | null;
+  /** Whether the caller can show nothing but a picture, so that the origin waits longer for a pending thumbnail. */
+  readonly forPicture: boolean;
 }
 
 export function originalTarget(id: MediaId): CacheTarget {
   const originTarget = MEDIA + id;
-  return { pathKind: 'original', mediaId: id, primaryKey: originTarget, originTarget, accept: '*/*' };
+  return {
+    pathKind: 'original',
+    mediaId: id,
+    primaryKey: originTarget,
+    originTarget,
+    accept: '*/*',
+    forPicture: false,
+  };
 }
 
 /**
@@ -91,24 +102,34 @@ export function originalTarget(id: MediaId): CacheTarget {
 export function thumbTarget(
   id: MediaId,
   query: string,
-  accept: string | undefined,
+  { accept, destination }: ThumbFields,
   options: ThumbOptions,
 ): CacheTarget {
-  const { sizeQuery, format } = choiceOf(options, query, accept ?? '*/*');
+  const { sizeQuery, format, picturesAlone } = choiceOf(options, query, accept ?? '*/*');
+  const forPicture = isForPicture(destination, picturesAlone);
   const originTarget = `${MEDIA}${id}${THUMB}${sizeQuery}`;
   return {
     pathKind: 'thumb',
     mediaId: id,
     primaryKey: `${originTarget}#${format}`,
     originTarget,
-    accept: ACCEPT_OF[format],
+    accept: forPicture ? `image/${format}` : ACCEPT_OF[format],
+    forPicture,
   };
+}
+
+/** The fields of a request on which its thumbnail depends. */
+export interface ThumbFields {
+  readonly accept: string | undefined;
+  /** Sec-Fetch-Dest. */
+  readonly destination: string | undefined;
 }
 
 interface Choice {
   /** The query for the size of the variant. */
   readonly sizeQuery: string;
   readonly format: ChosenFormat;
+  readonly picturesAlone: boolean;
 }
 
 /** Clients of one kind send the same query and Accept for every thumbnail: what they choose is remembered. */
@@ -133,17 +154,22 @@ function choiceOf(options: ThumbOptions, query: string, accept: string): Choice 
 
 function choose(options: ThumbOptions, query: string, accept: string): Choice {
   const { width, height } = chooseVariant(options, readThumbSize(query));
-  return { sizeQuery: `?w=${width}&h=${height}`, format: chooseFormat(accept, options.formats) };
+  return {
+    sizeQuery: `?w=${width}&h=${height}`,
+    format: chooseFormat(accept, options.formats),
+    picturesAlone: acceptsPicturesAlone(accept),
+  };
 }
 
+/** For callers who understand the 202 of a pending thumbnail. A picture alone makes the origin answer with a placeholder. */
 const ACCEPT_OF: Readonly<Record<ChosenFormat, string>> = {
-  avif: 'image/avif',
-  webp: 'image/webp',
-  jpeg: 'image/jpeg',
+  avif: 'image/avif, application/json;q=0.5',
+  webp: 'image/webp, application/json;q=0.5',
+  jpeg: 'image/jpeg, application/json;q=0.5',
 };
 
 export function genericTarget(originTarget: string): CacheTarget {
-  return { pathKind: 'other', mediaId: null, primaryKey: originTarget, originTarget, accept: null };
+  return { pathKind: 'other', mediaId: null, primaryKey: originTarget, originTarget, accept: null, forPicture: false };
 }
 
 /** The kind of path of a stored response: the inverse of the targets above. */

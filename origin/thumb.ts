@@ -8,7 +8,14 @@ import type { Clock } from '../src/clock.js';
 import { Fault } from '../src/errors.js';
 import { type HeaderList, jsonReply, type Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
-import { chooseFormat, chooseVariant, readThumbSize, type ThumbOptions } from '../src/media/thumb-choice.js';
+import {
+  acceptsPicturesAlone,
+  chooseFormat,
+  chooseVariant,
+  isForPicture,
+  readThumbSize,
+  type ThumbOptions,
+} from '../src/media/thumb-choice.js';
 import { admitViewer, viewerOf } from './authorize.js';
 import { type BlobStore, thumbKey } from './blobs/blob-store.js';
 import type { DownloadConfig } from './download-config.js';
@@ -20,7 +27,8 @@ import type { MetaStore } from './meta/store.js';
 import type { OriginRequest } from './server/request.js';
 import type { ThumbsConfig } from './thumbs/config.js';
 import type { Thumbs } from './thumbs/engine.js';
-import { pickThumb } from './thumbs/plan.js';
+import { placeholderPng } from './thumbs/placeholder.js';
+import { pickThumb, type Size, sizeOfVariant } from './thumbs/plan.js';
 
 export interface ThumbDeps {
   readonly gate: Gate;
@@ -35,28 +43,31 @@ export interface ThumbDeps {
 
 export async function thumb(deps: ThumbDeps, request: OriginRequest, id: MediaId): Promise<Reply> {
   const { config, meta, thumbs } = deps;
+  const accept = request.header('accept');
+  const picture = isForPicture(request.header('sec-fetch-dest'), acceptsPicturesAlone(accept));
   const viewer = await viewerOf(deps.gate, request);
   request.meter.admitDownload();
   let now = request.receivedAt;
   let media = admitViewer(viewer, await meta.find(id, now));
   if (media.blob.thumbs.kind === 'pending') {
     await thumbs.prioritize(media.blob.sha256);
-    await thumbs.wait(media.blob.sha256, config.thumbs.waitMs, request.signal);
+    await thumbs.wait(media.blob.sha256, picture ? config.thumbs.pictureWaitMs : config.thumbs.waitMs, request.signal);
     // Decided again: the media may have been taken down during the wait.
     now = deps.clock.now();
     media = admitViewer(viewer, await meta.find(id, now));
   }
   const { record, blob } = media;
   deps.useReports.note(record, now);
+  const variant = chooseVariant(deps.thumbOptions, readThumbSize(request.query)).name;
   switch (blob.thumbs.kind) {
     case 'pending':
-      return pendingReply();
+      return picture ? placeholderReply(sizeOfVariant(blob.picture, config.thumbs.variants, variant)) : pendingReply();
     case 'none':
       throw unavailable(blob.thumbs.reason);
     case 'ready': {
       const made = pickThumb(blob.thumbs.made, blob.picture, config.thumbs.variants, {
-        variant: chooseVariant(deps.thumbOptions, readThumbSize(request.query)).name,
-        format: chooseFormat(request.header('accept'), deps.thumbOptions.formats),
+        variant,
+        format: chooseFormat(accept, deps.thumbOptions.formats),
       });
       if (made === undefined) throw unavailable('failed');
       const representation = {
@@ -91,6 +102,21 @@ function pendingReply(): Reply {
     ['retry-after', String(RETRY_AFTER_SECONDS)],
     ['vary', 'Accept'],
   ]);
+}
+
+/** A picture element shows only pictures. Nobody stores this one, so the next request asks again. */
+function placeholderReply({ width, height }: Size): Reply {
+  return {
+    status: 200,
+    headers: [
+      ['content-type', 'image/png'],
+      ['content-disposition', 'inline'],
+      ['cache-control', 'no-store'],
+      ['media-placeholder', '?1'],
+      ['vary', 'Accept'],
+    ],
+    body: { kind: 'bytes', bytes: placeholderPng(width, height) },
+  };
 }
 
 const REFUSALS: Readonly<Record<ThumbRefusal, string>> = {

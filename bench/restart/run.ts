@@ -22,7 +22,10 @@ const HEAD: Entry['headers'] = [
   ['content-disposition', 'inline; filename="photograph.jpg"; filename*=UTF-8\'\'photograph.jpg'],
   ['cache-control', 'private, max-age=300'],
   ['cdn-cache-control', 'max-age=86400, stale-while-revalidate=60, stale-if-error=3600'],
-  ['content-security-policy', "default-src 'none'; sandbox"],
+  [
+    'content-security-policy',
+    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox",
+  ],
   ['cross-origin-resource-policy', 'cross-origin'],
   ['access-control-allow-origin', '*'],
   ['accept-ranges', 'bytes'],

@@ -52,9 +52,13 @@ export function joinOrStart(
   return join(varied, 'GET');
 }
 
-/** Callers who may see public media only never share a fetch with callers who may see more. */
+/**
+ * Callers who may see public media only never share a fetch with callers who may
+ * see more, nor callers who can show only a picture with those who read the 202
+ * of a pending thumbnail.
+ */
 function flightKey({ target, fetchAs }: CacheRequest, method: Method): string {
-  return `${method} ${fetchAs} ${target.primaryKey}`;
+  return `${method} ${fetchAs} ${target.primaryKey}${target.forPicture ? ' picture' : ''}`;
 }
 
 /** What distinguishes this request from others, as far as a known response says by Vary. */

@@ -11,7 +11,7 @@ import { type RuleResult, WARM_MODES, type WarmMode } from './rules.js';
 
 export const warmSection = section('What a HEAD that misses does about the body.', {
   mode: choice({
-    default: 'mark',
+    default: 'now',
     of: WARM_MODES,
     help: 'off: nothing. mark: the next GET is fetched to its end and stored even if its client leaves. now: the body is fetched at once.',
   }),
@@ -28,7 +28,7 @@ export const warmSection = section('What a HEAD that misses does about the body.
     max: 10_000_000,
     help: 'Most marks that are remembered, and most fetched bodies that nobody has requested yet.',
   }),
-  thumbnail: flag({ default: false, help: 'With mode now, a HEAD for an image fetches its default thumbnail too.' }),
+  thumbnail: flag({ default: true, help: 'With mode now, a HEAD for an image fetches its default thumbnail too.' }),
 });
 
 export type WarmConfig = ValueOf<typeof warmSection>;

@@ -32,7 +32,7 @@ function thumbOf(engine: Engine, wanted: CacheRequest, entry: Entry): CacheReque
     return undefined;
   }
   if (headerOf(entry.headers, 'content-type')?.startsWith('image/') !== true) return undefined;
-  const target = thumbTarget(mediaId, '', wanted.request.header('accept'), options);
+  const target = thumbTarget(mediaId, '', { accept: wanted.request.header('accept'), destination: 'image' }, options);
   return engine.cache.peek(keyOf(target.primaryKey, {})) === undefined ? { ...wanted, target } : undefined;
 }
 

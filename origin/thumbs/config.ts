@@ -168,6 +168,11 @@ export const thumbsSection = section('Thumbnails, and the facts about a picture 
     default: '2s',
     help: 'How long a request for a pending thumbnail waits before it is answered with 202.',
   }),
+  pictureWaitMs: duration({
+    default: '20s',
+    max: 60_000,
+    help: 'The same for a request of a picture element (Sec-Fetch-Dest: image, or Accept with pictures alone), which is then answered with a placeholder picture. Keep it below edge.upstream.head_within.',
+  }),
   waitersMax: integer({
     default: 1_000,
     min: 0,

@@ -60,6 +60,13 @@ export function planThumbs(source: Size, variants: readonly VariantConfig[]): Th
   return { thumbs: [...thumbs.values()].toReversed(), servedBy };
 }
 
+/** The size of the thumbnail for a variant before it is made: its box, if the size of the source is not known. */
+export function sizeOfVariant({ width, height }: PictureFacts, variants: readonly VariantConfig[], name: string): Size {
+  const variant = variants.find((each) => each.name === name);
+  if (variant === undefined) throw new RangeError(`there is no variant ${name}`);
+  return width === null || height === null ? boxOf(variant) : planVariant({ width, height }, variant);
+}
+
 function planVariant(source: Size, variant: VariantConfig): PlannedThumb {
   return variant.fit === 'inside' ? planInside(source, variant) : planCover(source, variant);
 }

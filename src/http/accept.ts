@@ -40,6 +40,12 @@ export function chooseType(
   return best;
 }
 
+/** Whether all ranges of the field are of this family, such as `image`. False without a valid range. */
+export function namesOnly(accept: string | undefined, family: string): boolean {
+  const ranges = accept === undefined ? [] : readRanges(accept);
+  return ranges.length > 0 && ranges.every(({ type }) => type.startsWith(`${family}/`));
+}
+
 /** The weight of the most specific range that covers the type; 0 if none does. */
 function weightOf(type: string, ranges: readonly MediaRange[], named: boolean): number {
   const family = `${type.slice(0, type.indexOf('/'))}/*`;

@@ -8,7 +8,10 @@ import { emptyReply, type HeaderList, type Reply } from './reply.js';
 /** Strangers uploaded the bytes: their type is not guessed, they run no script, and they learn no referrer. */
 export const GUARD_HEADERS: HeaderList = [
   ['x-content-type-options', 'nosniff'],
-  ['content-security-policy', "default-src 'none'; sandbox"],
+  [
+    'content-security-policy',
+    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox",
+  ],
   ['cross-origin-resource-policy', 'cross-origin'],
   ['referrer-policy', 'no-referrer'],
 ];
@@ -38,6 +41,7 @@ const OTHER_FIELDS = [
   'ETag',
   'Location',
   'Media-Location',
+  'Media-Placeholder',
   'RateLimit',
   'RateLimit-Policy',
   'Retry-After',

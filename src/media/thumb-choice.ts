@@ -6,7 +6,7 @@
  * transparency) is decided by the origin and does not change the choice.
  */
 
-import { chooseType } from '../http/accept.js';
+import { chooseType, namesOnly } from '../http/accept.js';
 
 export type ThumbFit = 'cover' | 'inside';
 
@@ -81,6 +81,18 @@ export function chooseFormat(accept: string | undefined, formats: readonly strin
   const offered = NEWEST_FIRST.filter((type) => type === JPEG || formats.includes(formatOf(type)));
   const chosen = chooseType(accept, offered, NAMED_ONLY);
   return chosen === undefined ? 'jpeg' : formatOf(chosen);
+}
+
+/**
+ * Whether the answer is for a picture element, which can show nothing but a
+ * picture: Fetch Metadata says so (Sec-Fetch-Dest), or Accept names pictures alone.
+ */
+export function isForPicture(destination: string | undefined, picturesAlone: boolean): boolean {
+  return destination === 'image' || picturesAlone;
+}
+
+export function acceptsPicturesAlone(accept: string | undefined): boolean {
+  return namesOnly(accept, 'image');
 }
 
 const JPEG = 'image/jpeg';

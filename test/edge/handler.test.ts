@@ -139,13 +139,11 @@ void t.test('however thumbnails are requested, there are at most three keys for 
     property(accept, string({ maxLength: 12 }), integer({ min: -5, max: 900 }), (members, noise, w) => {
       const field = members.map((each) => each.media + each.weight).join(', ');
       const query = `w=${w}&${new URLSearchParams({ noise }).toString()}&sig=${noise.length}`;
-      const target = thumbTarget(ID, query, field, THUMBS);
+      const target = thumbTarget(ID, query, { accept: field, destination: undefined }, THUMBS);
       keys.add(target.primaryKey);
+      const again = { accept: target.accept ?? '', destination: undefined };
       // The request to the origin chooses the same again.
-      return (
-        thumbTarget(ID, target.originTarget.split('?')[1] ?? '', target.accept ?? '', THUMBS).primaryKey ===
-        target.primaryKey
-      );
+      return thumbTarget(ID, target.originTarget.split('?')[1] ?? '', again, THUMBS).primaryKey === target.primaryKey;
     }),
     { numRuns: 2_000 },
   );

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import t from 'tap';
 import { signLink } from '../../src/access/link.js';
 import type { MediaId } from '../../src/ids.js';
@@ -48,7 +49,8 @@ void t.test('originals', async (t) => {
         sunset: 'Fri, 02 Jan 2026 00:00:00 GMT',
         'cache-control': 'private, max-age=60',
         'x-content-type-options': 'nosniff',
-        'content-security-policy': "default-src 'none'; sandbox",
+        'content-security-policy':
+          "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox",
         'cross-origin-resource-policy': 'cross-origin',
         'referrer-policy': 'no-referrer',
         'access-control-allow-origin': '*',
@@ -382,6 +384,40 @@ void t.test('a thumbnail that is not made in time gives 202 and Retry-After', as
     headers: { 'retry-after': '2', 'cache-control': 'no-store', vary: 'Accept' },
   });
   t.match(json(await response), { code: 'thumbnail_pending' });
+});
+
+void t.test('a picture element that is early gets a placeholder picture, and never JSON', async (t) => {
+  const origin = await startOrigin(t.testdir(), {
+    thumbs: { ...NO_THUMBS.thumbs, wait: '2345ms', picture_wait: '19123ms' },
+  });
+  t.teardown(() => origin.close());
+  const path = `/v1/media/${await origin.uploaded(png(1, 900, 600))}/thumb`;
+  const placeholder = { status: 200, headers: { 'content-type': 'image/png', 'media-placeholder': '?1' } };
+  const pending = { status: 202, headers: { 'content-type': /json/, 'retry-after': '2' } };
+  const browser = 'image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8';
+  type Row = readonly [fields: Record<string, string>, waitMs: number, expected: object];
+  const rows: readonly Row[] = [
+    [{ accept: browser, 'sec-fetch-dest': 'image' }, 19_123, placeholder],
+    [{ 'sec-fetch-dest': 'image' }, 19_123, placeholder],
+    [{ accept: 'image/webp' }, 19_123, placeholder],
+    [{ accept: 'image/avif;q=0.9, image/*;q=0.1' }, 19_123, placeholder],
+    [{ accept: browser, 'sec-fetch-dest': 'empty' }, 2_345, pending],
+    [{ accept: browser }, 2_345, pending],
+    [{ accept: 'image/webp, application/json;q=0.5' }, 2_345, pending],
+    [{ accept: '*/*' }, 2_345, pending],
+    [{ accept: 'nonsense' }, 2_345, pending],
+    [{}, 2_345, pending],
+  ];
+  for (const [fields, waitMs, expected] of rows) {
+    const response = origin.as('bob', `${path}?w=300`, { headers: fields });
+    await origin.clock.timerSet(waitMs);
+    origin.clock.advance(waitMs);
+    const { status, headers, bytes } = await response;
+    t.match({ status, headers }, expected, JSON.stringify(fields));
+    t.match(headers, { 'cache-control': 'no-store', vary: 'Accept' }, JSON.stringify(fields));
+    if (expected !== placeholder) continue;
+    t.match(await sharp(bytes).metadata(), { format: 'png', width: 320, height: 213 }, 'the size of the thumbnail');
+  }
 });
 
 void t.test('file names', async (t) => {

@@ -513,7 +513,7 @@ void t.test('thumbnails are stored by the variant and format that are chosen, no
   }
   t.same(
     edge.origin.seen.slice(1).map(({ target, headers }) => [target, headers['accept']]),
-    [[`${THUMB}?w=160&h=160`, 'image/jpeg']],
+    [[`${THUMB}?w=160&h=160`, 'image/jpeg, application/json;q=0.5']],
   );
   await sendRequest(`${edge.url}${THUMB}?w=161`, { headers: { ...READER, accept: 'image/avif, image/webp' } });
   t.same(edge.origin.seen.at(-1)?.target, `${THUMB}?w=640&h=640`);
