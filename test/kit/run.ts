@@ -25,7 +25,7 @@ const { values, positionals } = parseArgs({
   },
   allowPositionals: true,
 });
-const files = positionals.length > 0 ? positionals : quickTests();
+const files = positionals.length > 0 ? [...new Set(positionals)] : quickTests();
 const summary = new Summary();
 summary.pipe(process.stdout);
 let started = 0;
