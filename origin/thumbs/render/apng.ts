@@ -31,15 +31,42 @@ export interface Apng {
 }
 
 const SIGNATURE = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
-/** Chunks that describe how to read pixels, and are copied into the file of every frame. */
-const SHARED = new Set(['PLTE', 'tRNS', 'gAMA', 'cHRM', 'sRGB', 'iCCP', 'cICP', 'sBIT']);
+/** Chunks that describe how to read and show pixels, and are copied into the file of every frame. */
+const SHARED = new Set(['PLTE', 'tRNS', 'gAMA', 'cHRM', 'sRGB', 'iCCP', 'cICP', 'sBIT', 'eXIf']);
 
 interface Chunk {
   readonly type: string;
   readonly data: Buffer;
 }
 
+/** The animation, if it has as many frames as it says, at least two and at most `framesMax`. */
 export function parseApng(file: Buffer, framesMax: number): Apng | undefined {
+  const apng = readFrames(file, framesMax);
+  return apng === undefined || apng.frames.length < 2 || apng.frames.length !== apng.framesStated ? undefined : apng;
+}
+
+/**
+ * The animation with its first frame alone, if the picture that decoders of plain
+ * PNG show, the default image, is not part of the animation. Browsers never show it.
+ */
+export function openingOfApng(file: Buffer): Apng | undefined {
+  const types = [...chunksOf(file)].map(({ type }) => type);
+  const [animated, pixels, frame] = ['acTL', 'IDAT', 'fcTL'].map((type) => types.indexOf(type)) as [
+    number,
+    number,
+    number,
+  ];
+  if (animated < 0 || pixels < animated || frame < pixels) return undefined;
+  const apng = readFrames(file, 1, 'stop');
+  return apng?.frames.length === 1 ? apng : undefined;
+}
+
+interface ReadApng extends Apng {
+  readonly framesStated: number;
+}
+
+/** `beyond`: whether more than `framesMax` frames make it undefined, or are left out. */
+function readFrames(file: Buffer, framesMax: number, beyond: 'refuse' | 'stop' = 'refuse'): ReadApng | undefined {
   const chunks = [...chunksOf(file)];
   const header = chunks[0];
   const control = chunks.find(({ type }) => type === 'acTL');
@@ -56,6 +83,7 @@ export function parseApng(file: Buffer, framesMax: number): Apng | undefined {
         const frame = frameOf(open.control, open.data, header.data, shared, canvas);
         if (frame === undefined || frames.length === framesMax) return undefined;
         frames.push(frame);
+        if (beyond === 'stop' && frames.length === framesMax) break;
       }
       if (type === 'IEND') break;
       if (data.length !== 26) return undefined;
@@ -67,8 +95,7 @@ export function parseApng(file: Buffer, framesMax: number): Apng | undefined {
       open.data.push(data.subarray(4));
     }
   }
-  if (frames.length < 2 || frames.length !== control.data.readUInt32BE(0)) return undefined;
-  return { ...canvas, plays: control.data.readUInt32BE(4), frames };
+  return { ...canvas, plays: control.data.readUInt32BE(4), frames, framesStated: control.data.readUInt32BE(0) };
 }
 
 function* chunksOf(file: Buffer): Generator<Chunk> {

@@ -17,7 +17,7 @@ import { type Dimensions, formatOf, readDimensions } from '../../../src/media/di
 import { asAvifStill } from '../../../src/media/heif.js';
 import type { ThumbFormat, ThumbRefusal } from '../../meta/media.js';
 import { baseSize, type PlannedThumb, planThumbs, type Size } from '../plan.js';
-import { type Apng, composeApng, parseApng } from './apng.js';
+import { type Apng, composeApng, openingOfApng, parseApng } from './apng.js';
 import {
   clip,
   NO_RENDERED_FACTS,
@@ -88,7 +88,8 @@ async function renderPicture({ input, folder, upright, animate, settings }: Rend
   const header = readHeader(bytes, settings.pixelsMax);
   const source = await measure(bytes, header, upright, settings.pixelsMax);
   const { thumbs: planned } = planThumbs(source, settings.variants);
-  const base = await decodeStill(bytes, source, baseSize(source, planned), settings.pixelsMax);
+  const still = await stillOf(bytes, source);
+  const base = await decodeStill(still, source, baseSize(source, planned), settings.pixelsMax);
   const rasters = await scaleAll(base, source, planned);
   const animation = animate ? await decodeAnimation(bytes, source, base, settings) : undefined;
   const encoded = await Promise.all(
@@ -165,6 +166,22 @@ function decodingRefusal(thrown: unknown, facts = NO_RENDERED_FACTS): unknown {
   if (/unsupported image format|unsupported (?:file-type|feature|codec)|not been built in/i.test(message))
     return new Refusal('unsupported_type', message, facts, thrown);
   return new Refusal('broken_image', message, facts, thrown);
+}
+
+/** The picture to decode for stills: of an animated PNG, the first frame, which need not be the default image. */
+async function stillOf(bytes: Buffer, { facts }: Source): Promise<Buffer> {
+  const apng = openingOfApng(bytes);
+  const frame = apng?.frames[0];
+  if (apng === undefined || frame === undefined) return bytes;
+  if (frame.width === apng.width && frame.height === apng.height) return frame.png;
+  try {
+    const data = await composeApng(apng, decodeFrame);
+    const raw = { width: apng.width, height: apng.height, channels: 4 } as const;
+    const picture = sharp(data, { raw, limitInputPixels: false }).png({ compressionLevel: 0 });
+    return await picture.withMetadata({ orientation: facts.orientation ?? 1 }).toBuffer();
+  } catch (thrown) {
+    throw decodingRefusal(thrown);
+  }
 }
 
 async function decodeStill(bytes: Buffer, { upright }: Source, size: Size, pixelsMax: number): Promise<Raster> {
@@ -296,17 +313,16 @@ async function decodeAnimation(
   }
 }
 
+/** A frame is no larger than the picture, whose size was checked. */
+async function decodeFrame(png: Buffer): Promise<Buffer> {
+  const options = { failOn: 'error', sequentialRead: true, limitInputPixels: false } as const;
+  const picture = sharp(png, options).ensureAlpha().toColourspace('srgb');
+  return await picture.raw({ depth: 'uchar' }).toBuffer();
+}
+
 async function animationOfApng(apng: Apng, base: Size): Promise<Animation | undefined> {
   const { width, frames, plays } = apng;
-  const data = await composeApng(
-    apng,
-    async (png) =>
-      await sharp(png, optionsOf(apng.width * apng.height))
-        .ensureAlpha()
-        .toColourspace('srgb')
-        .raw({ depth: 'uchar' })
-        .toBuffer(),
-  );
+  const data = await composeApng(apng, decodeFrame);
   const raw = { width, height: apng.height * frames.length, channels: 4, pageHeight: apng.height } as const;
   const pipeline = sharp(data, { raw, animated: true, limitInputPixels: false }).resize(fill(base));
   return animationOf(pipeline, { delaysMs: frames.map(({ delayMs }) => delayMs), plays });

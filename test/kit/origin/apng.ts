@@ -5,15 +5,23 @@ import type { ApngFrame } from '../../../origin/thumbs/render/apng.js';
 const DISPOSE = ['none', 'background', 'previous'] as const;
 const BLEND = ['source', 'over'] as const;
 
-/** All frames must be PNGs of the same kind. The first one has the size of the canvas. */
-export function apngOf(frames: readonly Omit<ApngFrame, 'width' | 'height'>[], plays = 0): Buffer {
-  const first = chunksOf(frames[0]?.png ?? Buffer.alloc(0));
+/**
+ * All frames must be PNGs of the same kind. The first one has the size of the canvas,
+ * unless there is a default image beside the frames.
+ */
+export function apngOf(
+  frames: readonly Omit<ApngFrame, 'width' | 'height'>[],
+  plays = 0,
+  defaultImage?: Buffer,
+): Buffer {
+  const first = chunksOf(defaultImage ?? frames[0]?.png ?? Buffer.alloc(0));
   const animation = Buffer.alloc(8);
   animation.writeUInt32BE(frames.length, 0);
   animation.writeUInt32BE(plays, 4);
   let sequence = 0;
   const chunks: Buffer[] = [Buffer.from('\x89PNG\r\n\x1a\n', 'latin1')];
   chunks.push(chunk('IHDR', first.get('IHDR') ?? Buffer.alloc(13)), chunk('acTL', animation));
+  if (defaultImage !== undefined) chunks.push(chunk('IDAT', first.get('IDAT') ?? Buffer.alloc(0)));
   for (const [index, frame] of frames.entries()) {
     const source = chunksOf(frame.png);
     const header = source.get('IHDR') ?? Buffer.alloc(13);
@@ -26,7 +34,7 @@ export function apngOf(frames: readonly Omit<ApngFrame, 'width' | 'height'>[], p
     control[25] = BLEND.indexOf(frame.blend);
     chunks.push(chunk('fcTL', control));
     const data = source.get('IDAT') ?? Buffer.alloc(0);
-    if (index === 0) chunks.push(chunk('IDAT', data));
+    if (index === 0 && defaultImage === undefined) chunks.push(chunk('IDAT', data));
     else {
       const number = Buffer.alloc(4);
       number.writeUInt32BE(sequence++);

@@ -512,6 +512,28 @@ void t.test('an animation', async (t) => {
     }
   });
 
+  await t.test('has a still of its first frame, and not of a default image that is no frame', async (t) => {
+    const green = await sharp({ create: { width: 8, height: 8, channels: 4, background: 'lime' } })
+      .png()
+      .toBuffer();
+    const frame = { left: 0, top: 0, delayMs: 80, dispose: 'none', blend: 'source' } as const;
+    const small = { ...frame, png: blue, left: 2, top: 2 };
+    const cases: readonly (readonly [string, Buffer, object, readonly number[]])[] = [
+      ['a frame of the size of the picture', apngOf([{ ...frame, png: green }, small], 0, png), {}, [0, 255, 0, 255]],
+      ['a frame alone', apngOf([{ ...frame, png: green }], 0, png), {}, [0, 255, 0, 255]],
+      ['a smaller frame', apngOf([small, small], 0, png), {}, [0, 0, 0, 0]],
+      ['more frames than are animated', apngOf([small, small, small], 0, png), { frames_max: 2 }, [0, 0, 0, 0]],
+      ['a default image that is the first frame', apngOf([{ ...frame, png }, small]), {}, [255, 0, 0, 255]],
+    ];
+    for (const [name, bytes, limits, corner] of cases) {
+      const { result, read } = await renderBytes(bytes, { animation: { enabled: false, ...limits } });
+      if (result.kind !== 'rendered') throw new Error(JSON.stringify(result));
+      const still = sharp(await read(result.thumbs.find(({ format }) => format !== 'webp')?.file ?? ''));
+      const pixels = await still.ensureAlpha().raw().toBuffer();
+      t.ok(furthest(pixels.subarray(0, 4), Buffer.from(corner)) < 8, `${name}: ${[...pixels.subarray(0, 4)].join()}`);
+    }
+  });
+
   await t.test('is a still if it is inconsistent', async (t) => {
     const torn = Buffer.from(apng);
     torn.writeUInt32BE(7, torn.indexOf('acTL') + 4);
