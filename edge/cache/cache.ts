@@ -6,6 +6,7 @@
 import type { Readable } from 'node:stream';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
+import type { JournalPosition } from '../../src/journal/entry.js';
 import type { CacheKey, Entry, SizedEntry } from '../entry.js';
 import type { AdmissionName } from './policy/registry.js';
 
@@ -132,6 +133,13 @@ export interface IncompleteResponses {
   drop(key: CacheKey, reason: DropReason): void;
 }
 
+/** How far the takedown journal was applied to what earlier runs have stored. */
+export type AppliedToCache =
+  | { readonly kind: 'nothing_stored' }
+  /** Something is stored, and nothing says how far. */
+  | { readonly kind: 'unknown' }
+  | { readonly kind: 'applied'; readonly position: JournalPosition };
+
 export interface EdgeCache {
   /** Takedowns, purges and `drop` reach these too. */
   readonly incomplete: IncompleteResponses;
@@ -159,6 +167,10 @@ export interface EdgeCache {
   takeDown(id: MediaId): Promise<number>;
   /** Removes what is under a prefix of the primary key, or everything. Resolves like `takeDown`. */
   purge(which: { readonly prefix: string } | { readonly all: true }): Promise<number>;
+  /** Read when the cache was opened. */
+  readonly appliedBefore: AppliedToCache;
+  /** Notes with what is stored that the journal is applied up to here. It is durable a little later. */
+  noteApplied(position: JournalPosition): void;
   stats(): CacheStats;
   /** True once all entries of earlier runs have been read back. */
   readonly recovered: boolean;

@@ -6,10 +6,12 @@
  */
 import type { Clock } from '../../src/clock.js';
 import type { MediaId } from '../../src/ids.js';
+import type { JournalPosition } from '../../src/journal/entry.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { CacheKey, Entry } from '../entry.js';
 import { Budget } from './budget.js';
 import {
+  type AppliedToCache,
   BodyLost,
   type CacheStats,
   type DropReason,
@@ -66,6 +68,14 @@ export class TieredCache implements EdgeCache {
 
   get recovered(): boolean {
     return this.#deps.disk?.recovered ?? true;
+  }
+
+  get appliedBefore(): AppliedToCache {
+    return this.#deps.disk?.appliedBefore ?? { kind: 'nothing_stored' };
+  }
+
+  noteApplied(position: JournalPosition): void {
+    this.#deps.disk?.noteApplied(position);
   }
 
   get(key: CacheKey): Stored | undefined {

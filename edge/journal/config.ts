@@ -65,7 +65,7 @@ export interface FollowerDeps {
   readonly open: OpenOrigin;
   /** The current value of the request field `edge-authorization`. */
   readonly proof: () => string;
-  readonly cache: Pick<EdgeCache, 'takeDown' | 'purge'>;
+  readonly cache: Pick<EdgeCache, 'takeDown' | 'purge' | 'appliedBefore' | 'noteApplied'>;
   /**
    * Called before the takedown is applied to the cache, for what is not in the
    * cache yet: a response on its way from the origin may be older than the takedown.

@@ -3,7 +3,8 @@
  * entry to the cache, in order.
  *
  * Promises: the stored position is never ahead of what is applied; a gap,
- * another journal or an unreadable position empties the cache; a silent
+ * another journal or an unreadable position empties the cache, and so does a cache
+ * that cannot say how far the journal was applied to it; a silent
  * connection is given up; the lease is renewed only when everything is applied
  * that the origin had committed. Leaves to lease.ts what a lapsed lease means,
  * and to the upstream the connection itself.
@@ -15,6 +16,7 @@ import type { FollowerDeps } from './config.js';
 import { createLease, type Lease } from './lease.js';
 import { openPositionFile } from './position.js';
 import { type FollowerLink, type Progress, runSession, type SessionDeps } from './session.js';
+import { whereToStart } from './start.js';
 
 export interface FollowerState {
   readonly link: FollowerLink;
@@ -39,10 +41,12 @@ export async function followJournal(deps: FollowerDeps): Promise<Follower> {
   const file = await openPositionFile(folder, (thrown) =>
     log.error(bugFields(thrown), 'the journal position could not be written'),
   );
-  const stored = await file.read();
-  if (stored.kind === 'damaged') log.error({}, 'the journal position is damaged: the cache will be emptied');
+  const start = whereToStart(await file.read(), deps.cache.appliedBefore);
+  if (start.kind === 'empty_cache' && start.why !== 'no_position') {
+    log.error({ why: start.why }, 'the cache will be emptied: takedowns may be missing in it');
+  }
   const progress: Progress = {
-    position: stored.kind === 'found' ? stored.position : undefined,
+    position: start.kind === 'continue' ? start.position : undefined,
     newest: null,
     link: 'connecting',
     connects: 0,

@@ -256,6 +256,7 @@ async function emptyCache(deps: SessionDeps, newest: JournalPosition): Promise<v
 
 function setPosition(deps: SessionDeps, position: JournalPosition): void {
   deps.progress.position = position;
+  deps.cache.noteApplied(position);
   deps.file.save(position);
 }
 

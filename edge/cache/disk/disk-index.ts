@@ -12,6 +12,9 @@
  */
 import { chmod } from 'node:fs/promises';
 import { type Database, open, type RootDatabase } from 'lmdb';
+import type { JournalPosition } from '../../../src/journal/entry.js';
+import type { AppliedToCache } from '../cache.js';
+import { appliedRow, readApplied } from './applied.js';
 import { type DiskRecord, decodeRecord, digestOf, encodeRecord, type KeyDigest } from './record.js';
 
 /** A row of the order of storing: what the policy needs, without the head. */
@@ -41,11 +44,14 @@ export class DiskIndex {
   readonly #entries: Database<readonly unknown[], Buffer>;
   readonly #order: Database<Buffer, number>;
   readonly #handles: Readonly<Record<Handle, Database<Buffer, Buffer>>>;
-  readonly #facts: Database<number, string>;
+  readonly #facts: Database<unknown, string>;
   #waiting = new Map<KeyDigest, Change>();
   #committing = new Map<KeyDigest, Change>();
   #verified = new Map<number, Buffer>();
   #discarded = new Map<number, KeyDigest>();
+  /** Noted, and not committed yet. */
+  #applied: JournalPosition | undefined;
+  #appliedBefore: AppliedToCache = { kind: 'nothing_stored' };
   /** Everything that is committed is void: it is cleared with the next commit, or with the current one. */
   #clear = false;
   #clearing = false;
@@ -82,14 +88,30 @@ export class DiskIndex {
     const index = new DiskIndex(root);
     const [newest] = index.#order.getKeys({ reverse: true, limit: 1 });
     index.#nextSeq = (newest ?? 0) + 1;
-    index.#run = (index.#facts.get('run') ?? 0) + 1;
+    const run = index.#facts.get('run');
+    index.#run = (typeof run === 'number' ? run : 0) + 1;
     await index.#facts.put('run', index.#run);
+    if (newest !== undefined) {
+      const position = readApplied(index.#facts.get('applied'));
+      index.#appliedBefore = position === undefined ? { kind: 'unknown' } : { kind: 'applied', position };
+    }
     return index;
   }
 
   /** How often the index has been opened, this time included. */
   get run(): number {
     return this.#run;
+  }
+
+  /** How far the journal was applied to the entries of earlier runs. */
+  get appliedBefore(): AppliedToCache {
+    return this.#appliedBefore;
+  }
+
+  /** Is committed with the changes before it, or after them. */
+  noteApplied(position: JournalPosition): void {
+    this.#applied = position;
+    this.#changed();
   }
 
   takeSeq(): number {
@@ -209,7 +231,8 @@ export class DiskIndex {
   }
 
   get #dirty(): boolean {
-    return this.#clear || this.#waiting.size > 0 || this.#verified.size > 0 || this.#discarded.size > 0;
+    if (this.#clear || this.#applied !== undefined) return true;
+    return this.#waiting.size > 0 || this.#verified.size > 0 || this.#discarded.size > 0;
   }
 
   /** Whether everything that is committed is void. */
@@ -274,6 +297,8 @@ export class DiskIndex {
     const changes = this.#waiting;
     const verified = this.#verified;
     const discarded = this.#discarded;
+    const applied = this.#applied;
+    this.#applied = undefined;
     this.#waiting = new Map();
     this.#verified = new Map();
     this.#discarded = new Map();
@@ -281,13 +306,17 @@ export class DiskIndex {
     this.#clearing = this.#clear;
     this.#clear = false;
     try {
-      await this.#root.batch(() => this.#apply(changes, verified, discarded));
+      await this.#root.batch(() => {
+        this.#apply(changes, verified, discarded);
+        if (applied !== undefined) void this.#facts.put('applied', appliedRow(applied));
+      });
       this.#stalled = false;
       this.#durableChanges = upTo;
     } catch (thrown) {
       this.#stalled = true;
       handleCommitError(thrown);
       this.#clear ||= this.#clearing;
+      this.#applied ??= applied;
       this.#takeBack(changes, thrown);
       throw thrown;
     } finally {

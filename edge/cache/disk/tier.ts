@@ -9,10 +9,11 @@
  */
 import { join } from 'node:path';
 import type { Clock } from '../../../src/clock.js';
+import type { JournalPosition } from '../../../src/journal/entry.js';
 import { errorFields, type Log } from '../../../src/log.js';
 import type { CounterOf } from '../../../src/metrics.js';
 import type { CacheKey, Entry, SizedEntry } from '../../entry.js';
-import type { Stored, TierStats } from '../cache.js';
+import type { AppliedToCache, Stored, TierStats } from '../cache.js';
 import type { CacheConfig } from '../config.js';
 import type { Policy } from '../policy/policy.js';
 import { type AdmissionName, createAdmission, createPolicy } from '../policy/registry.js';
@@ -139,6 +140,14 @@ export class DiskTier {
   /** Entries that were removed because their content was missing or wrong. */
   get corruptEntries(): number {
     return this.#entries.corrupt;
+  }
+
+  get appliedBefore(): AppliedToCache {
+    return this.#folder.index.appliedBefore;
+  }
+
+  noteApplied(position: JournalPosition): void {
+    this.#folder.index.noteApplied(position);
   }
 
   /** Finds a stored response and counts a use. */

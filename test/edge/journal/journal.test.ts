@@ -3,13 +3,11 @@
  * breaks, goes silent and recovers, with restarts on both sides and wrong clocks.
  */
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
-import { createServer, request as httpRequest, type IncomingMessage, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
+import type { AppliedToCache } from '../../../edge/cache/cache.js';
 import {
   type FollowerDeps,
   type JournalConfig,
@@ -21,93 +19,26 @@ import { createDelayGauge, createLease, type LeaseConfig, leaseSection } from '.
 import { openPositionFile } from '../../../edge/journal/position.js';
 import { upstreamSection } from '../../../edge/upstream/config.js';
 import { openUpstream } from '../../../edge/upstream/upstream.js';
-import {
-  createJournalStream,
-  type JournalStream,
-  journalSection as originSection,
-} from '../../../origin/edges/journal-stream.js';
 import type { Clock } from '../../../src/clock.js';
-import { faultOf } from '../../../src/errors.js';
-import { problemReply } from '../../../src/http/problem.js';
 import type { MediaId } from '../../../src/ids.js';
-import { CONFIRM_PATH } from '../../../src/journal/entry.js';
-import { send } from '../../../src/server/send.js';
+import { CONFIRM_PATH, type JournalPosition } from '../../../src/journal/entry.js';
 import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
 import { listenRaw } from '../../kit/http/raw.js';
 import { openRelay, type Relay } from '../../kit/http/relay.js';
 import { connectedEdges, MemoryJournal, mediaId } from '../../kit/origin/journal.js';
+import { BEAT_MS, JournalOrigin, openHttp, PROOF } from '../../kit/origin/journal-origin.js';
 import { until } from '../../kit/until.js';
 
-const PROOF = 'the-proof';
-const BEAT_MS = 1_000;
 const LEASE: LeaseConfig = { ttlMs: 10_000, mode: 'refuse', serveMaxMs: 60_000 };
-
-/** An origin with a journal only. It can be stopped, and started again on the same port. */
-class Origin {
-  journal = new MemoryJournal();
-  /** The error of its wall clock. */
-  skewMs = 0;
-  stream: JournalStream | undefined;
-  readonly #clock: ManualClock;
-  #server: Server | undefined;
-  #port = 0;
-
-  constructor(clock: ManualClock) {
-    this.#clock = clock;
-  }
-
-  get port(): number {
-    return this.#port;
-  }
-
-  async start(): Promise<void> {
-    const { log, metrics } = testDeps();
-    const clock: Clock = {
-      now: () => this.#clock.now() + this.skewMs,
-      monotonicMs: () => this.#clock.monotonicMs(),
-      after: (delayMs, run) => this.#clock.after(delayMs, run),
-    };
-    const config = configured(originSection, { beatMs: BEAT_MS, batchMax: 4 });
-    const stream = createJournalStream({
-      journal: this.journal,
-      config,
-      isEdge: (proof) => proof === PROOF,
-      clock,
-      log,
-      metrics,
-    });
-    const never = new AbortController().signal;
-    const server = createServer((request, response) => {
-      const handled =
-        request.method === 'GET'
-          ? stream.follow(request, response, never)
-          : stream.confirm(request, never).then((reply) => send(reply, request, response, never));
-      handled.catch((thrown: unknown) => send(problemReply(faultOf(thrown)), request, response, never)).catch(() => {});
-    });
-    server.listen(this.#port, '127.0.0.1');
-    await once(server, 'listening');
-    this.#port = (server.address() as AddressInfo).port;
-    this.stream = stream;
-    this.#server = server;
-  }
-
-  async stop(): Promise<void> {
-    await this.stream?.close();
-    this.#server?.closeAllConnections();
-    const closed = this.#server === undefined ? undefined : once(this.#server, 'close');
-    this.#server?.close();
-    await closed;
-    this.stream = undefined;
-    this.#server = undefined;
-  }
-}
 
 /** The cache of an edge, as a set of ids. */
 class StoredIds {
   readonly stored = new Set<MediaId>();
   readonly takenDown: MediaId[] = [];
   purges = 0;
+  appliedBefore: AppliedToCache = { kind: 'nothing_stored' };
+  readonly noted: JournalPosition[] = [];
   /** Every takedown waits for it. */
   gate: Promise<void> = Promise.resolve();
   failing = false;
@@ -118,6 +49,10 @@ class StoredIds {
     await this.gate;
     this.takenDown.push(id);
     return had ? 1 : 0;
+  }
+
+  noteApplied(position: JournalPosition): void {
+    this.noted.push(position);
   }
 
   async purge(): Promise<number> {
@@ -182,38 +117,20 @@ async function openEdge(t: Test, options: EdgeOptions): Promise<Edge> {
   return { follower, cache, folder: options.folder, brokenOff, lines, opened: () => opened };
 }
 
-function openHttp(port: () => number): OpenOrigin {
-  return ({ method, target, headers, body }, signal) =>
-    new Promise((resolve, reject) => {
-      const sent = httpRequest({
-        port: port(),
-        host: '127.0.0.1',
-        method,
-        path: target,
-        headers: Object.fromEntries(headers),
-        signal,
-        agent: false,
-      });
-      sent.on('response', (answer: IncomingMessage) => resolve({ status: answer.statusCode ?? 0, body: answer }));
-      sent.on('error', reject);
-      sent.end(body);
-    });
-}
-
 interface World {
   readonly clock: ManualClock;
-  readonly origin: Origin;
+  readonly origin: JournalOrigin;
 }
 
 async function openWorld(t: Test): Promise<World> {
   const clock = new ManualClock();
-  const origin = new Origin(clock);
+  const origin = new JournalOrigin(clock);
   await origin.start();
   t.teardown(() => origin.stop());
   return { clock, origin };
 }
 
-async function openRelayTo(t: Test, origin: Origin): Promise<Relay> {
+async function openRelayTo(t: Test, origin: JournalOrigin): Promise<Relay> {
   const relay = await openRelay(() => origin.port);
   t.teardown(() => relay.close());
   return relay;
@@ -781,7 +698,7 @@ void t.test(
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
         const clock = new ManualClock();
-        const origin = new Origin(clock);
+        const origin = new JournalOrigin(clock);
         await origin.start();
         const relay = await openRelay(() => origin.port);
         const folder = t.testdir({});

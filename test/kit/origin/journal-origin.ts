@@ -1,0 +1,94 @@
+/** An origin that has nothing but a takedown journal, over real sockets. */
+import { once } from 'node:events';
+import { createServer, request as httpRequest, type IncomingMessage, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { OpenOrigin } from '../../../edge/journal/config.js';
+import { createJournalStream, type JournalStream, journalSection } from '../../../origin/edges/journal-stream.js';
+import type { Clock } from '../../../src/clock.js';
+import { faultOf } from '../../../src/errors.js';
+import { problemReply } from '../../../src/http/problem.js';
+import { send } from '../../../src/server/send.js';
+import type { ManualClock } from '../clock.js';
+import { configured, testDeps } from '../deps.js';
+import { MemoryJournal } from './journal.js';
+
+export const PROOF = 'the-proof';
+export const BEAT_MS = 1_000;
+
+/** It can be stopped, and started again on the same port. */
+export class JournalOrigin {
+  journal = new MemoryJournal();
+  /** The error of its wall clock. */
+  skewMs = 0;
+  stream: JournalStream | undefined;
+  readonly #clock: ManualClock;
+  #server: Server | undefined;
+  #port = 0;
+
+  constructor(clock: ManualClock) {
+    this.#clock = clock;
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  async start(): Promise<void> {
+    const { log, metrics } = testDeps();
+    const clock: Clock = {
+      now: () => this.#clock.now() + this.skewMs,
+      monotonicMs: () => this.#clock.monotonicMs(),
+      after: (delayMs, run) => this.#clock.after(delayMs, run),
+    };
+    const config = configured(journalSection, { beatMs: BEAT_MS, batchMax: 4 });
+    const stream = createJournalStream({
+      journal: this.journal,
+      config,
+      isEdge: (proof) => proof === PROOF,
+      clock,
+      log,
+      metrics,
+    });
+    const never = new AbortController().signal;
+    const server = createServer((request, response) => {
+      const handled =
+        request.method === 'GET'
+          ? stream.follow(request, response, never)
+          : stream.confirm(request, never).then((reply) => send(reply, request, response, never));
+      handled.catch((thrown: unknown) => send(problemReply(faultOf(thrown)), request, response, never)).catch(() => {});
+    });
+    server.listen(this.#port, '127.0.0.1');
+    await once(server, 'listening');
+    this.#port = (server.address() as AddressInfo).port;
+    this.stream = stream;
+    this.#server = server;
+  }
+
+  async stop(): Promise<void> {
+    await this.stream?.close();
+    this.#server?.closeAllConnections();
+    const closed = this.#server === undefined ? undefined : once(this.#server, 'close');
+    this.#server?.close();
+    await closed;
+    this.stream = undefined;
+    this.#server = undefined;
+  }
+}
+
+export function openHttp(port: () => number): OpenOrigin {
+  return ({ method, target, headers, body }, signal) =>
+    new Promise((resolve, reject) => {
+      const sent = httpRequest({
+        port: port(),
+        host: '127.0.0.1',
+        method,
+        path: target,
+        headers: Object.fromEntries(headers),
+        signal,
+        agent: false,
+      });
+      sent.on('response', (answer: IncomingMessage) => resolve({ status: answer.statusCode ?? 0, body: answer }));
+      sent.on('error', reject);
+      sent.end(body);
+    });
+}
