@@ -4,6 +4,7 @@ import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { readCertificate, tlsSection } from '../src/server/certificate.js';
 import { limitsSection } from '../src/server/limits.js';
+import { operatorFaults } from '../src/server/operators.js';
 import { cacheSection } from './cache/config.js';
 import { capabilitiesSection } from './capabilities.js';
 import { fillSection } from './fetch/config.js';
@@ -79,7 +80,10 @@ export function policyOf({ fill, warm, rules, rangesMax }: EdgeConfig): EdgePoli
 
 /** Faults of combinations of keys, each of which is valid by itself. Paths start at `edge`. */
 export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {
-  const faults: ConfigFault[] = [...proxyFaults(config.trustedProxies, 'edge.trusted_proxies')];
+  const faults: ConfigFault[] = [
+    ...proxyFaults(config.trustedProxies, 'edge.trusted_proxies'),
+    ...operatorFaults(config.operators, 'edge.operators'),
+  ];
   config.rules.forEach((rule, index) => {
     if (rule.toBytes < rule.fromBytes) {
       faults.push({ path: `edge.rules.${index}`, message: '`to` must not be below `from`' });

@@ -24,11 +24,22 @@ export const auditSection = section(
 
 export type AuditConfig = ValueOf<typeof auditSection>;
 
-export const AUDIT_ACTS = ['delete', 'quarantine', 'restore', 'scrub', 'backup', 'inspect'] as const;
+export const AUDIT_ACTS = [
+  'delete',
+  'quarantine',
+  'restore',
+  'scrub',
+  'backup',
+  'inspect',
+  'rotten',
+  'thumbs_again',
+  'thumbs_retry',
+  'thumbs_backfill',
+] as const;
 
 export interface AuditAct {
   readonly at: EpochMs;
-  /** The subject of the admin's token, or the name of a command. */
+  /** The subject of the admin's token, or `operator` for what came by the operators' listener. */
   readonly by: string;
   readonly act: (typeof AUDIT_ACTS)[number];
   /** Null if the act is not about one media or blob. */

@@ -3,6 +3,7 @@ import { integer, origin, section, text, type ValueOf } from '../src/config/fiel
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { limitsSection } from '../src/server/limits.js';
+import { operatorAccess, operatorFaults } from '../src/server/operators.js';
 import { wellKnownSection } from './api/well-known.js';
 import { auditSection } from './audit.js';
 import { blobsFaults, blobsSection } from './blobs/config.js';
@@ -32,8 +33,8 @@ export const originSection = section('The origin: stores uploads, renders thumbn
     help: 'Where clients reach the service, usually the edge. Every URL in a response starts with it.',
   }),
   trustedProxies,
-  operators: section('A listener only for operators: /metrics, /healthz, /readyz.', {
-    host: text({ default: '127.0.0.1', help: 'Its address. Only operators should be able to reach it.' }),
+  operators: section('A listener only for operators: /metrics, /healthz, /readyz, and what commands ask for.', {
+    ...operatorAccess,
     port: port(9_001, 'Its port; 0 takes a free one.'),
   }),
   upload: uploadSection,
@@ -64,6 +65,7 @@ export function originFaults(config: OriginConfig): readonly ConfigFault[] {
     ...blobsFaults(config.blobs, config.upload.sizeMaxBytes),
     ...unusedFaults(config),
     ...proxyFaults(config.trustedProxies, 'origin.trusted_proxies'),
+    ...operatorFaults(config.operators, 'origin.operators'),
   ];
 }
 

@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import type { AccessConfig } from '../src/access/config.js';
 import { openGate } from '../src/access/gate.js';
 import { createAddressOf } from '../src/http/address.js';
+import { problemReply } from '../src/http/problem.js';
 import { createIdSource } from '../src/ids.js';
 import { type Closer, openOrClose } from '../src/lifecycle.js';
 import type { LogConfig } from '../src/log.js';
@@ -14,6 +15,7 @@ import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
 import { openReloading } from '../src/reload.js';
 import { countRefusals, type GuardReason } from '../src/server/guard.js';
 import { listen } from '../src/server/listen.js';
+import { admitOperator } from '../src/server/operators.js';
 import { operatorRoutes } from './api/operators.js';
 import { originRoutes, type RouteDeps } from './api/routes.js';
 import { createWellKnown } from './api/well-known.js';
@@ -169,6 +171,7 @@ async function openListeners(
     onRefused,
     server: createServer({
       ...common,
+      cors: 'any',
       limits: createRateLimits(config.rateLimits, clock, metrics),
       requests: live.requests,
       routes: originRoutes(components),
@@ -183,12 +186,24 @@ async function openListeners(
     { ...config.operators, limits: config.listen.limits },
     {
       name: 'operators',
+      problem: problemReply,
       onRefused,
       server: createServer({
         ...common,
+        cors: 'none',
+        admit: (request) => admitOperator(config.operators, request),
         limits: NO_RATE_LIMITS,
         requests: () => 'none',
-        routes: operatorRoutes({ health, metrics, marks: localMarks(meta, clock), meta, thumbs, config, clock }),
+        routes: operatorRoutes({
+          health,
+          metrics,
+          marks: localMarks(meta, clock),
+          meta,
+          thumbs,
+          audit: components.audit,
+          config,
+          clock,
+        }),
         edgeRoutes: () => undefined,
       }),
       onClosing: () => Promise.resolve(),
@@ -200,6 +215,8 @@ async function openListeners(
 interface ListenerDeps {
   readonly name: string;
   readonly onRefused: (reason: GuardReason) => void;
+  /** How a refusal of the guard looks; without it, as for clients. */
+  readonly problem?: typeof problemReply;
   readonly server: OriginServer;
   /** Called when no new connections are accepted any more. Ends what would not end by itself. */
   readonly onClosing: () => Promise<void>;
@@ -208,8 +225,8 @@ interface ListenerDeps {
 async function openListener(
   opened: Closer,
   { clock, log }: ProcessDeps,
-  where: OriginConfig['listen'],
-  { name, server, onClosing, onRefused }: ListenerDeps,
+  where: Pick<OriginConfig['listen'], 'host' | 'port' | 'limits'>,
+  { name, server, onClosing, onRefused, problem }: ListenerDeps,
 ): Promise<{ readonly url: string }> {
   opened.add(`unfinished ${name}`, server);
   const listener = await listen({
@@ -219,6 +236,7 @@ async function openListener(
     onRequest: (request, response) => server.handle(request, response, 'sends'),
     onExpectation: (request, response) => server.handle(request, response, 'waits'),
     onRefused,
+    ...(problem !== undefined && { problem }),
   });
   opened.add(`${name} listener`, {
     async close() {

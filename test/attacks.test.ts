@@ -2,7 +2,10 @@
  * Attacks on a whole edge in front of a whole origin, each a line of a table: what a stranger or an ordinary user does,
  * and what must still hold.
  */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import t from 'tap';
+import { TEST_SECRET } from './kit/auth-service.js';
 import { openTestEdge } from './kit/edge/edge.js';
 import { startEdge } from './kit/edge/media-edge.js';
 import { FORGED_FIELDS } from './kit/http/forged-fields.js';
@@ -115,4 +118,36 @@ void t.test('a duplicate tells nothing about who sent the bytes first', async (t
   t.same(await send('media:upload', '?filename=mine.png'), { ...known, ...hidden, filename: 'mine.png' });
   t.same(await tus('media:upload'), { ...known, ...hidden });
   t.same(await tus(''), { ...known, filename: null, expires_at: null });
+});
+
+void t.test('the listeners for operators answer no foreign page, and write acts down', async (t) => {
+  const folder = t.testdir();
+  const origin = await startOrigin(folder, { ...NO_THUMBS, operators: { port: 0, token: 'env:OPERATORS' } });
+  t.teardown(() => origin.close());
+  const token = { authorization: `Bearer ${TEST_SECRET}` };
+  const mark = `/scrub/${'0'.repeat(64)}/thumbs`;
+  const TABLE: readonly (readonly [string, string, Readonly<Record<string, string>>, number])[] = [
+    ['GET', '/metrics', {}, 200],
+    ['GET', '/metrics', { origin: 'https://evil.example' }, 200],
+    ['GET', '/metrics', { host: 'evil.example' }, 403],
+    ['OPTIONS', '/metrics', token, 405],
+    ['POST', mark, {}, 401],
+    ['POST', mark, { ...token, origin: 'https://evil.example' }, 403],
+    ['POST', mark, token, 204],
+    ['POST', '/thumbs/retry', token, 200],
+  ];
+  for (const [method, path, headers, status] of TABLE) {
+    const answer = await sendRequest(origin.operators + path, { method, headers });
+    t.equal(answer.status, status, `${method} ${path} ${JSON.stringify(headers)}`);
+    t.same(
+      Object.keys(answer.headers).filter((name) => name.startsWith('access-control-')),
+      [],
+      'no CORS',
+    );
+  }
+  const lines = (await readFile(join(folder, 'audit/audit.jsonl'), 'utf8')).trim().split('\n');
+  t.same(
+    lines.map((line) => (JSON.parse(line) as { act: string }).act),
+    ['thumbs_again', 'thumbs_retry'],
+  );
 });

@@ -1,15 +1,14 @@
 /**
  * The edge's listener for operators, on a separate address: metrics, figures, a
- * live page, purging and reloading. Whoever can connect may purge. So it
- * listens on loopback by default, and it refuses requests that a foreign web
- * page makes in an operator's browser.
+ * live page, purging and reloading. Who may use it is decided in
+ * src/server/operators.ts, before anything else.
  */
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isIP } from 'node:net';
 import type { Clock } from '../../src/clock.js';
-import { flag, integer, section, size, text, type ValueOf } from '../../src/config/field.js';
+import { flag, integer, section, size, type ValueOf } from '../../src/config/field.js';
 import { Fault, faultOf } from '../../src/errors.js';
+import { header } from '../../src/http/head.js';
 import { problemReply } from '../../src/http/problem.js';
 import { jsonReply, type Reply } from '../../src/http/reply.js';
 import { errorFields, type Log } from '../../src/log.js';
@@ -18,6 +17,7 @@ import type { ReloadOutcome } from '../../src/reload.js';
 import type { ListenLimits } from '../../src/server/limits.js';
 import { listen } from '../../src/server/listen.js';
 import { metricsReply } from '../../src/server/metrics-reply.js';
+import { admitOperator, operatorAccess } from '../../src/server/operators.js';
 import { createMatcher, type Method, route } from '../../src/server/routes.js';
 import { send } from '../../src/server/send.js';
 import { type History, openHistory } from './history.js';
@@ -30,10 +30,7 @@ export const operatorsSection = section(
   'The listener for operators: metrics, figures, a live page, purging and reloading.',
   {
     enabled: flag({ default: true, help: 'Whether it is opened.' }),
-    host: text({
-      default: '127.0.0.1',
-      help: 'The address to listen on. Whoever can connect may purge, so keep it private.',
-    }),
+    ...operatorAccess,
     port: integer({ default: 8081, min: 0, max: 65_535, help: 'The port. 0 takes any free port.' }),
     orderMaxBytes: size({ default: '1MiB', min: 1_024, max: 67_108_864, help: 'Most bytes of one purge order.' }),
   },
@@ -67,7 +64,9 @@ export async function openOps(deps: OpsDeps): Promise<Ops> {
   async function answer(request: IncomingMessage): Promise<Reply> {
     try {
       const [path = '', query = ''] = (request.url ?? '').split(/\?(.*)/s);
-      const found = find(request.method ?? '', path);
+      const { method = '', headers } = request;
+      admitOperator(config, { method, path, header: (name) => header(headers, name) });
+      const found = find(method, path);
       switch (found.kind) {
         case 'found':
           return await found.route.run(request, found.segments, query);
@@ -156,8 +155,7 @@ function routesOf(deps: OpsDeps, history: History) {
       pattern: '/reload',
       summary: 'Reads the configuration again.',
       handle: async (request: IncomingMessage) => {
-        requireNoForeignPage(request, deps.config.host);
-        log.info({ by: request.socket.remoteAddress }, 'an operator asked for a reload');
+        log.info({ audit: true, by: request.socket.remoteAddress }, 'an operator asked for a reload');
         return reloadReply(deps.reload());
       },
     }),
@@ -165,11 +163,10 @@ function routesOf(deps: OpsDeps, history: History) {
 }
 
 async function handlePurge(request: IncomingMessage, { config, purge: deps, log }: OpsDeps): Promise<Reply> {
-  requireNoForeignPage(request, config.host);
   const read = readPurge(await readJson(request, config.orderMaxBytes));
   if (read.kind === 'refused') throw new Fault('malformed', `The purge order is malformed: ${read.detail}.`);
   const dropped = await purge(read.order, deps);
-  log.info({ by: request.socket.remoteAddress, kind: read.order.kind, dropped }, 'an operator purged');
+  log.info({ audit: true, by: request.socket.remoteAddress, kind: read.order.kind, dropped }, 'an operator purged');
   return jsonReply(200, { dropped });
 }
 
@@ -180,23 +177,6 @@ function reloadReply(outcome: ReloadOutcome): Reply {
     });
   }
   return jsonReply(200, { changed: outcome.changed, need_restart: outcome.needRestart });
-}
-
-/**
- * Refuses what a foreign page does in a browser, which says where a request
- * comes from: a page of another site, and a page whose host name an attacker
- * made point to this address (DNS rebinding).
- */
-function requireNoForeignPage({ headers }: IncomingMessage, ownHost: string): void {
-  const site = headers['sec-fetch-site'];
-  const { origin, host = '' } = headers;
-  if (origin === undefined && site === undefined) return;
-  const name = host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
-  const known = isIP(name) !== 0 || name === 'localhost' || name === ownHost;
-  const own = origin === undefined || origin === `http://${host}`;
-  if (!known || !own || (site !== undefined && site !== 'same-origin')) {
-    throw new Fault('forbidden', 'A page of another site may not do this.');
-  }
 }
 
 async function readJson(request: IncomingMessage, maxBytes: number): Promise<unknown> {

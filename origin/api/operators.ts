@@ -1,12 +1,13 @@
 /** The routes on the operators' listener. */
 import { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
-import { Fault } from '../../src/errors.js';
 import { emptyReply, type Reply } from '../../src/http/reply.js';
+import type { Sha256 } from '../../src/ids.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { Health } from '../../src/server/health.js';
 import { metricsReply } from '../../src/server/metrics-reply.js';
 import { booleanParameter, type Route, route, sha256, textParameter } from '../../src/server/routes.js';
+import type { AuditAct, AuditLog } from '../audit.js';
 import type { MetaStore } from '../meta/store.js';
 import type { OriginRequest } from '../server/request.js';
 import type { ThumbsConfig } from '../thumbs/config.js';
@@ -23,6 +24,7 @@ export interface OperatorDeps {
   readonly meta: Pick<MetaStore, 'jobs' | 'blobsAfter' | 'finishThumbs'>;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
   readonly config: { readonly thumbs: ThumbsConfig };
+  readonly audit: Pick<AuditLog, 'append'>;
   readonly clock: Clock;
 }
 
@@ -48,7 +50,7 @@ export function operatorRoutes(deps: OperatorDeps): readonly Route<OriginRequest
       query: { reason: textParameter('What was found.', REASON_LENGTH_MAX) },
       responses: [{ status: 204, help: 'It is withheld.' }],
       handle: (request: OriginRequest, path, query) =>
-        mark(request, () => deps.marks.rotten(path.sha256, query.reason ?? 'found by a scrub')),
+        mark(deps, request, { act: 'rotten', sha256: path.sha256, reason: query.reason ?? 'found by a scrub' }),
     }),
     route({
       methods: ['POST'],
@@ -59,7 +61,8 @@ export function operatorRoutes(deps: OperatorDeps): readonly Route<OriginRequest
       path: { sha256 },
       query: {},
       responses: [{ status: 204, help: 'They are queued.' }],
-      handle: (request: OriginRequest, path) => mark(request, () => deps.marks.redoThumbs(path.sha256)),
+      handle: (request: OriginRequest, path) =>
+        mark(deps, request, { act: 'thumbs_again', sha256: path.sha256, reason: null }),
     }),
     ...thumbRoutes(deps),
     ...healthRoutes(deps.health),
@@ -67,7 +70,7 @@ export function operatorRoutes(deps: OperatorDeps): readonly Route<OriginRequest
 }
 
 /** The thumbnail queue (thumbs/commands.ts). Each responds with one JSON object per line, which reports its progress. */
-function thumbRoutes({ meta, thumbs, config, clock }: OperatorDeps): readonly Route<OriginRequest>[] {
+function thumbRoutes({ meta, thumbs, config, audit, clock }: OperatorDeps): readonly Route<OriginRequest>[] {
   const responses = [
     { status: 200, help: 'Progress, one JSON object per line.', content: { type: 'application/x-ndjson' } },
   ];
@@ -93,7 +96,7 @@ function thumbRoutes({ meta, thumbs, config, clock }: OperatorDeps): readonly Ro
       query: {},
       responses,
       handle: async (request: OriginRequest) => {
-        refuseBrowsers(request);
+        await record(audit, clock, request, 'thumbs_retry', null, null);
         return stepsReply(retryThumbs(meta, clock, request.signal));
       },
     }),
@@ -107,7 +110,7 @@ function thumbRoutes({ meta, thumbs, config, clock }: OperatorDeps): readonly Ro
       query: { all: booleanParameter('Also those that already match it.') },
       responses,
       handle: async (request: OriginRequest, _path, query) => {
-        refuseBrowsers(request);
+        await record(audit, clock, request, 'thumbs_backfill', null, null);
         const range = { all: query.all ?? false, after: null };
         return stepsReply(backfillThumbs({ meta, config: config.thumbs, thumbs, clock }, range, request.signal));
       },
@@ -133,14 +136,35 @@ function stepsReply(steps: Iterable<object> | AsyncIterable<object>): Reply {
 
 const REASON_LENGTH_MAX = 200;
 
-async function mark(request: OriginRequest, change: () => Promise<void>): Promise<Reply> {
-  refuseBrowsers(request);
-  await change();
+async function mark(
+  { marks, audit, clock }: OperatorDeps,
+  request: OriginRequest,
+  { act, sha256, reason }: { act: 'rotten' | 'thumbs_again'; sha256: Sha256; reason: string | null },
+): Promise<Reply> {
+  await record(audit, clock, request, act, sha256, reason);
+  await (act === 'rotten' ? marks.rotten(sha256, reason ?? '') : marks.redoThumbs(sha256));
   return emptyReply(204, [['cache-control', 'no-store']]);
 }
 
-/** Only browsers send these fields. No web page may change anything here. */
-function refuseBrowsers(request: OriginRequest): void {
-  if (request.header('origin') === undefined && request.header('sec-fetch-site') === undefined) return;
-  throw new Fault('forbidden', 'A web page may not do this.');
+/** Writes an act down before it is done. */
+async function record(
+  audit: OperatorDeps['audit'],
+  clock: Clock,
+  request: OriginRequest,
+  act: AuditAct['act'],
+  target: Sha256 | null,
+  reason: string | null,
+): Promise<void> {
+  const { id: requestId, address } = request;
+  await audit.append({
+    at: clock.now(),
+    by: 'operator',
+    act,
+    target,
+    outcome: 'begun',
+    seq: null,
+    reason,
+    requestId,
+    address,
+  });
 }

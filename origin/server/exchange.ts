@@ -25,6 +25,8 @@ export interface ExchangeDeps {
   readonly limits: RateLimits;
   /** Whether a value of `edge-authorization` proves an edge. */
   isEdge(proof: string | undefined): boolean;
+  /** Whether scripts of any site may read the answers. */
+  readonly cors: 'any' | 'none';
   readonly drain: DrainLimits;
   /** Which requests get a line in the log. */
   readonly requests: () => LogConfig['requests'];
@@ -77,7 +79,7 @@ export function openExchange(
       if (reply.body.kind === 'stream' && request.method !== 'HEAD') {
         request.meter.downloaded(reply.body.sizeBytes ?? 0);
       }
-      const complete = withCommonHeaders(reply, request);
+      const complete = withCommonHeaders(reply, request, deps.cors);
       const last = body.invited ? drainedReply(complete, raw, deps.drain, clock) : closeAfter(complete, raw);
       await send(last, raw, response, gone.signal);
     },
@@ -139,8 +141,8 @@ function readRequest(
 }
 
 /** The fields that every response has. */
-function withCommonHeaders(reply: Reply, request: OriginRequest): Reply {
-  const ownCors = headerOf(reply.headers, 'access-control-allow-origin') !== undefined;
+function withCommonHeaders(reply: Reply, request: OriginRequest, cors: ExchangeDeps['cors']): Reply {
+  const ownCors = cors === 'none' || headerOf(reply.headers, 'access-control-allow-origin') !== undefined;
   return {
     ...reply,
     headers: [

@@ -24,6 +24,8 @@ export interface ServerDeps extends ExchangeDeps {
     response: ServerResponse,
     signal: AbortSignal,
   ): Promise<Reply | undefined> | undefined;
+  /** Throws the refusal of a request, before anything else is decided. */
+  admit?(request: OriginRequest): void;
   readonly counts: RequestCounts;
 }
 
@@ -66,10 +68,11 @@ export function createServer(deps: ServerDeps): OriginServer {
     try {
       const found = match(request.method, request.path);
       const run = async (): Promise<Reply | undefined> => {
+        deps.admit?.(request);
         const forEdge = deps.edgeRoutes(raw, response, signal);
         if (forEdge !== undefined) pattern = 'internal';
         else if (found.kind === 'found') pattern = found.route.pattern;
-        return await (forEdge ?? runRoute(found, request));
+        return await (forEdge ?? runRoute(found, request, deps.cors));
       };
       const reply = await run().catch((thrown: unknown) => {
         if (response.headersSent) throw thrown;
@@ -113,14 +116,18 @@ export function createServer(deps: ServerDeps): OriginServer {
   };
 }
 
-async function runRoute(found: RouteMatch<OriginRequest>, request: OriginRequest): Promise<Reply> {
+async function runRoute(
+  found: RouteMatch<OriginRequest>,
+  request: OriginRequest,
+  cors: ServerDeps['cors'],
+): Promise<Reply> {
   switch (found.kind) {
     case 'found':
       if (found.route.audience !== 'anyone') request.meter.address();
       return await found.route.run(request, found.segments, request.query);
     case 'method': {
       const allowed = [...found.allowed, 'OPTIONS'];
-      if (request.method === 'OPTIONS') return preflightReply(allowed);
+      if (request.method === 'OPTIONS' && cors === 'any') return preflightReply(allowed);
       throw new Fault('method_not_allowed', `The path knows ${allowed.join(', ')}.`, {
         headers: { allow: allowed.join(', ') },
       });

@@ -2,8 +2,9 @@
  * `media-service thumbs …`: sends a command to the running origin, through its
  * operators' listener (operators.ts), and prints the progress.
  */
-import { type IncomingMessage, request } from 'node:http';
+import { type IncomingMessage, type RequestOptions, request } from 'node:http';
 import { createInterface } from 'node:readline';
+import { operatorTarget } from '../../src/server/operators.js';
 import type { CommandDeps } from '../upkeep/commands.js';
 
 export type ThumbsVerb = 'status' | 'retry' | 'backfill';
@@ -14,12 +15,11 @@ export async function runThumbs(
   { verb, all }: { readonly verb: ThumbsVerb; readonly all: boolean },
 ): Promise<number> {
   const { config, print, progress, signal } = deps;
-  const { host, port } = config.operators;
-  const base = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const { base, headers } = operatorTarget(config.operators);
   const target = `${base}/thumbs/${verb}${verb === 'backfill' && all ? '?all=true' : ''}`;
   let last: Step | undefined;
   try {
-    for await (const step of steps(target, verb === 'status' ? 'GET' : 'POST', signal)) {
+    for await (const step of steps(target, { method: verb === 'status' ? 'GET' : 'POST', headers, signal })) {
       last = step;
       if (verb !== 'status') progress(describe(verb, step));
     }
@@ -35,8 +35,8 @@ export async function runThumbs(
 type Step = Readonly<Record<string, unknown>>;
 
 /** The response is one JSON object per line, until the origin has finished. */
-async function* steps(target: string, method: string, signal: AbortSignal): AsyncGenerator<Step> {
-  const sent = request(target, { method, signal });
+async function* steps(target: string, options: RequestOptions): AsyncGenerator<Step> {
+  const sent = request(target, options);
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     sent.once('error', reject);
     sent.once('response', (head) => {

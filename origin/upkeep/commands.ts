@@ -13,6 +13,7 @@ import { Fault } from '../../src/errors.js';
 import { parseSha256, type Sha256 } from '../../src/ids.js';
 import { errorFields } from '../../src/log.js';
 import type { ProcessDeps } from '../../src/process.js';
+import { operatorTarget } from '../../src/server/operators.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import { openLocalReader, openLocalStore } from '../blobs/local.js';
 import { openBlobStore } from '../blobs/open.js';
@@ -244,10 +245,9 @@ async function openForScrub(deps: CommandDeps): Promise<ScrubSource> {
 
 /** Sends the marks as requests to the running origin (operators.ts). */
 function remoteMarks({ config, signal }: CommandDeps): ScrubMarks {
-  const { host, port } = config.operators;
-  const base = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const { base, headers } = operatorTarget(config.operators);
   async function post(sha256: Sha256, what: string, query: string): Promise<void> {
-    const response = await fetch(`${base}/scrub/${sha256}/${what}${query}`, { method: 'POST', signal });
+    const response = await fetch(`${base}/scrub/${sha256}/${what}${query}`, { method: 'POST', headers, signal });
     await response.body?.cancel();
     if (!response.ok) throw new Error(`the origin at ${base} answered ${response.status} to the mark on ${sha256}`);
   }

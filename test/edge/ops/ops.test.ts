@@ -224,7 +224,7 @@ void t.test('a page of another site, or under a rebound name, can do nothing', a
     [{}, 200],
     [{ origin: bench.url }, 200],
     [{ origin: bench.url, 'sec-fetch-site': 'same-origin' }, 200],
-    [{ host: 'edge-3.internal' }, 200],
+    [{ host: 'edge-3.internal' }, 403],
     [{ 'content-type': 'text/plain' }, 415],
     [{ origin: 'http://evil.example' }, 403],
     [{ origin: 'null' }, 403],
