@@ -149,6 +149,11 @@ const NOT_IN_HTTP2: ReadonlySet<string> = new Set([
  */
 export const PIECE_BYTES = 16_384;
 
+/** RFC 9110 15: 600 and beyond are invalid, and count as an error of the server. Node refuses to send them. */
+function validStatus(status: number): number {
+  return status > 599 ? 502 : status;
+}
+
 /** Lists that node:http2 nevertheless wants in one line (RFC 9110 5.3 allows it). */
 const JOINED: ReadonlySet<string> = new Set(['content-encoding', 'content-language']);
 
@@ -198,7 +203,7 @@ class Http2Response extends Writable {
     else for (const [name, value] of Object.entries(fields)) if (value !== undefined) this.setHeader(name, value);
     for (const name of NOT_IN_HTTP2) delete this.#set[name];
     // For answers without a body, node ends the stream with the head.
-    if (!this.#isGone()) this.stream.respond({ ...this.#set, ':status': status });
+    if (!this.#isGone()) this.stream.respond({ ...this.#set, ':status': validStatus(status) });
     this.#onMoved();
     return this;
   }

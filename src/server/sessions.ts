@@ -102,14 +102,17 @@ export function openSessions(options: SessionsOptions): Sessions {
     if (closing) session.close();
   }
 
-  /** Ends a session that has no stream for `idleMs`, even if its client sends pings. */
+  /**
+   * Ends a session that has no stream for `idleMs`, or none from its beginning for
+   * `headersWithinMs`, whatever its client sends: pings, or a head without an end.
+   */
   function idleTimer(session: ServerHttp2Session): { opened(): void; closed(): void; stop(): void } {
     let open = 0;
     let timer: Timer | undefined;
-    const wait = (): void => {
-      timer = clock.after(limits.idleMs, () => session.destroy());
+    const wait = (waitMs: number): void => {
+      timer = clock.after(waitMs, () => session.destroy());
     };
-    wait();
+    wait(Math.min(limits.headersWithinMs, limits.idleMs));
     return {
       opened() {
         open += 1;
@@ -117,7 +120,7 @@ export function openSessions(options: SessionsOptions): Sessions {
       },
       closed() {
         open -= 1;
-        if (open === 0 && !session.destroyed) wait();
+        if (open === 0 && !session.destroyed) wait(limits.idleMs);
       },
       stop: () => timer?.cancel(),
     };

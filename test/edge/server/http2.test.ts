@@ -1,5 +1,5 @@
 /** HTTP/2 at the edge: answers that an origin writes with a field twice, streams that stall, and requests that are taken back. */
-import { constants } from 'node:http2';
+import { constants, type OutgoingHttpHeaders } from 'node:http2';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../../src/clock.js';
 import { tlsSection } from '../../../src/server/certificate.js';
@@ -52,6 +52,81 @@ async function openFrames(t: Test, port: number, certificate: TestCertificate): 
 
 const getOf = (path: string): Buffer =>
   fieldBlock({ ':method': 'GET', ':scheme': 'https', ':path': path, ':authority': 'a' });
+
+void t.test('requests that no client should send are refused as over HTTP/1.1', { skip }, async (t) => {
+  const secure = await openEdge(t);
+  const client = await connectHttp2(secure.edge.url, secure.certificate.cert);
+  t.teardown(() => client.destroy());
+  const rows: readonly (readonly [what: string, fields: OutgoingHttpHeaders, status: number, code: string])[] = [
+    ...'\\|{}^"<>`#'
+      .split('')
+      .map((character) => [`${character} in the path`, { ':path': `/a${character}b` }, 400, 'malformed'] as const),
+    ['{} in the query', { ':path': '/a?b={c}' }, 400, 'malformed'],
+    ['another Host than the authority', { ':path': '/', ':authority': 'a', host: 'b' }, 400, 'malformed'],
+    ['an overlong path', { ':path': `/${'x'.repeat(9_000)}` }, 414, 'uri_too_long'],
+    ['an unknown expectation', { ':path': '/', expect: '200-ok' }, 417, 'expectation_failed'],
+    ['two expectations', { ':path': '/', expect: '100-continue, 200-ok' }, 417, 'expectation_failed'],
+    [
+      'an unknown expectation of an upload',
+      { ':path': '/', ':method': 'POST', expect: 'x' },
+      417,
+      'expectation_failed',
+    ],
+  ];
+  for (const [what, fields, status, code] of rows) {
+    const answer = await fetchHttp2(client, fields);
+    t.equal(answer.status, status, what);
+    t.match(JSON.parse(answer.bytes.toString()), { status, code }, what);
+    t.match(
+      answer.headers,
+      {
+        'content-type': 'application/problem+json',
+        'access-control-allow-origin': '*',
+        'x-content-type-options': 'nosniff',
+        connection: undefined,
+      },
+      what,
+    );
+  }
+  // nghttp2 itself ends these (RFC 9113 8.1.1).
+  for (const fields of [
+    { ':path': '/a b' },
+    { ':path': 'http://a/b' },
+    { ':path': '*' },
+    { ':path': '/', ':authority': 'a, b' },
+  ]) {
+    const { status, rstCode } = await fetchHttp2(client, fields);
+    t.same({ status, rstCode }, { status: 0, rstCode: constants.NGHTTP2_PROTOCOL_ERROR }, JSON.stringify(fields));
+  }
+  t.equal(secure.edge.origin.seen.length, 0);
+  secure.edge.origin.on('/', (_seen, answer) => answer.end('ok'));
+  const continued = await fetchHttp2(
+    client,
+    { ':path': '/', ':method': 'POST', expect: '100-continue' },
+    Buffer.from('x'),
+  );
+  t.equal(continued.status, 200);
+});
+
+void t.test('a status that HTTP does not have is an error of the server', { skip }, async (t) => {
+  const secure = await openEdge(t);
+  const client = await connectHttp2(secure.edge.url, secure.certificate.cert);
+  t.teardown(() => client.destroy());
+  for (const [status, told] of [
+    [599, 599],
+    [600, 502],
+    [999, 502],
+  ] as const) {
+    secure.edge.origin.on(`/${status}`, (_seen, answer) => {
+      answer.head(status, { 'content-length': '5' });
+      answer.end('whole');
+    });
+    for (const method of ['GET', 'POST']) {
+      const answer = await fetchHttp2(client, { ':path': `/${status}`, ':method': method });
+      t.same([answer.status, answer.rstCode, answer.bytes.toString()], [told, 0, 'whole'], `${method} ${status}`);
+    }
+  }
+});
 
 /** What each of two lines becomes: the value that reaches clients, or null if the field is left out. */
 const TWICE: readonly (readonly [name: string, first: string, second: string, kept: string | null])[] = [
@@ -185,6 +260,49 @@ void t.test('a stream that stalls ends, whatever moves beside it, and one that m
     await until('the moving stream', () => dataOf(3) === round + 1);
   }
   t.same(new Set(ended()), new Set([1, 7]), 'a download and an upload that stall');
+});
+
+void t.test('a head that never ends keeps no session, be it the first or a later one', { skip }, async (t) => {
+  const limits = configured(limitsSection, { closeWithinMs: 0, headersWithinMs: 10_000, idleMs: 30_000 });
+  for (const before of [0, 1]) {
+    const clock = new ManualClock();
+    const { port, certificate } = await openListener(t, {
+      clock,
+      limits,
+      onRequest: (_request, response) => void response.end('ok'),
+    });
+    const raw = await openFrames(t, port, certificate);
+    if (before === 1) {
+      raw.send(frame(FRAME.headers, 0x5, 1, getOf('/')));
+      await raw.came(FRAME.data);
+    }
+    const whole = frame(FRAME.headers, 0x1, 3, Buffer.concat([getOf('/'), fieldBlock({ x: 'y'.repeat(4_000) })]));
+    const over = { is: false };
+    void raw.over.then(() => (over.is = true));
+    const allowedMs = before === 0 ? limits.headersWithinMs : limits.idleMs;
+    for (let at = 0; !over.is && at < whole.length; at += 1) {
+      raw.send(whole.subarray(at, at + 1));
+      clock.advance(100);
+      await new Promise(setImmediate);
+    }
+    await raw.over;
+    t.ok(clock.monotonicMs() >= allowedMs, `not before ${allowedMs} ms`);
+  }
+});
+
+void t.test('a field with a line break or a NUL reaches nobody', { skip }, async (t) => {
+  const secure = await openEdge(t);
+  secure.edge.origin.on('*', (_seen, answer) => answer.end('ok'));
+  const raw = await openFrames(t, secure.port, secure.certificate);
+  const values = ['a\r\nx-smuggled: 1', 'a\nb', 'a\rb', 'a\0b', '\n', '\0'];
+  for (const [at, value] of values.entries()) {
+    raw.send(frame(FRAME.headers, 0x5, 2 * at + 1, Buffer.concat([getOf(`/${at}`), fieldBlock({ 'x-field': value })])));
+  }
+  await until('the requests', () => secure.edge.origin.seen.length === values.length);
+  for (const { headers } of secure.edge.origin.seen) {
+    t.equal(headers['x-field'], undefined);
+    t.equal(headers['x-smuggled'], undefined);
+  }
 });
 
 void t.test(

@@ -131,7 +131,7 @@ export async function connectFrames(port: number, ca: string): Promise<RawSessio
   socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
   socket.write(frame(FRAME.settings, 0, 0));
   return {
-    send: (...frames) => void (socket.destroyed || socket.write(Buffer.concat(frames))),
+    send: (...frames) => void (socket.writable && socket.write(Buffer.concat(frames))),
     frames,
     over: once(socket, 'close').then(() => code),
     came: (type, count = 1) =>
