@@ -3,7 +3,7 @@
  * target > access > lookup > decision > stored response | fetch | refusal.
  *
  * A stored response in memory is answered in one synchronous pass, without a
- * promise; everything else goes through one async function. Deals in plain values
+ * promise; everything else goes through one async function. Works with plain values
  * only: `server/` reads requests and writes answers.
  */
 import { Fault, unreachable } from '../src/errors.js';
@@ -31,7 +31,7 @@ import type { ForwardReason } from './respond/cache-status.js';
 import { passReason } from './rfc9111/decide.js';
 
 const PASS: Answer = { kind: 'pass', outcome: 'pass', sender: ANYONE };
-const CUT_OFF = new Fault('cut_off', 'Try again, or another edge.', { headers: { 'retry-after': '1' } });
+const CUT_OFF = new Fault('cut_off', 'Try again, or use another edge.', { headers: { 'retry-after': '1' } });
 
 export function handle(engine: Engine, request: EdgeRequest, client: ClientSignal): Answer | Promise<Answer> {
   const target = targetOf(request, engine.targets);
@@ -83,7 +83,7 @@ function answerMedia(
   if (access.kind === 'none') return refuse(engine, request, access.refusal());
   if (engine.lease() === 'refuse') return refuse(engine, request, CUT_OFF);
   const target = cacheTargetOf(engine, request, media);
-  // Until the origin has said which thumbnails it makes, nobody knows which queries name the same one.
+  // Until the origin has said which thumbnails it makes, the edge cannot know which queries mean the same one.
   if (target === undefined) return PASS;
   const wanted: CacheRequest =
     access.kind === 'all'
@@ -110,7 +110,7 @@ function answer(engine: Engine, wanted: CacheRequest, client: ClientSignal): Ans
   return answerFromMemory(engine, wanted, found) ?? answerInTurn(engine, wanted, found, client);
 }
 
-/** The hit that costs no promise: a stored response in memory. Undefined if there is none, or if it may not be served. */
+/** A hit in memory, answered without a promise. Undefined if nothing is stored there, or if it may not be served. */
 function answerFromMemory(engine: Engine, wanted: CacheRequest, found: Found): Answer | undefined {
   if (found.kind !== 'stored' || found.stored.body.whole === undefined) return undefined;
   const { kind } = decideOn(engine, wanted, found.stored.entry);
@@ -132,7 +132,7 @@ async function answerInTurn(engine: Engine, wanted: CacheRequest, first: Found, 
   }
 }
 
-/** One round: decides about what was found, and does what follows from it. */
+/** One round: decides what to do with what was found, and does it. */
 async function answerFound(engine: Engine, wanted: CacheRequest, found: Found, client: ClientSignal): Promise<Attempt> {
   const stored = found.kind === 'stored' ? found.stored : undefined;
   const incomplete = stored === undefined ? findIncomplete(engine, wanted) : undefined;

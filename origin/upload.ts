@@ -1,6 +1,6 @@
 /**
- * POST of media: authorize > admit > receive > ingest > reply. All that can be
- * decided without the body is decided before the body is read.
+ * POST of media: authorize > admit > receive > ingest > reply. Every check
+ * that does not need the body is done before the body is read.
  */
 import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';

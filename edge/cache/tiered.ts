@@ -27,7 +27,7 @@ import {
 import type { CacheConfig } from './config.js';
 import type { SpoolFile } from './disk/spool.js';
 import type { DiskTier, Source } from './disk/tier.js';
-import { type Arrived, FillWriter } from './fill.js';
+import { type Arrived, FillWriter } from './fill-writer.js';
 import { GrowingBody } from './growing-body.js';
 import type { IncompleteTier } from './incomplete.js';
 import type { MemoryTier } from './memory.js';

@@ -1,7 +1,7 @@
 /**
  * The answers to a caller: from a response of the cache, whether it is stored,
  * arriving or incomplete; from a response of the origin that is not stored; and
- * the refusals of the edge itself.
+ * `refuse`, which builds every refusal of the edge itself.
  */
 import { Fault, type FaultCode } from '../../src/errors.js';
 import { governingDirectives, requestDirectives } from '../../src/http/cache-control.js';
@@ -154,7 +154,7 @@ function maySeeUnstored({ engine, wanted }: FetchContext, response: { status: nu
 
 const SHOWS_MEDIA: ReadonlySet<number> = new Set([200, 203, 206, 304]);
 
-/** RFC 5861 4: the stored response, if it may be served in place of one that failed. Not while the edge is cut off. */
+/** RFC 5861 4: the stored response, if it may be served in place of one that failed. Not for media without a lease. */
 export async function answerStale(
   { engine, wanted, found, client }: FetchContext,
   failure: OriginFailure,

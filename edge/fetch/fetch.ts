@@ -1,7 +1,8 @@
 /**
  * The miss: a caller whose answer comes from the origin. The caller joins the
- * fetch of others, or starts one, and is answered from its result. A caller whom
- * that result does not fit gets a fetch of its own, or looks up the cache again.
+ * fetch of others, or starts one, and is answered from its result. If the
+ * result does not fit a caller, that caller gets its own fetch, or looks up the
+ * cache again.
  */
 import { unreachable } from '../../src/errors.js';
 import { viaNames } from '../../src/http/fields.js';
@@ -37,7 +38,7 @@ import type { FetchResult, SmallResponse } from './result.js';
 import { compareHead } from './revalidate.js';
 import { warm } from './warm.js';
 
-/** What was found or fetched does not serve this caller: look up the cache again. */
+/** What was found or fetched cannot be used for this caller: look up the cache again. */
 export const LOOK_AGAIN = { kind: 'look_again' } as const;
 export type Attempt = Answer | typeof LOOK_AGAIN;
 
@@ -73,7 +74,8 @@ export async function fetchShared(
 
 /**
  * Fetches for this caller alone: with the caller's range and conditions if there
- * are any; else the whole, which is stored if that is allowed by now.
+ * are any; otherwise the whole response, which is stored if storing it has become
+ * allowed.
  */
 async function fetchAlone(context: FetchContext): Promise<Answer> {
   const { engine, wanted, found } = context;
@@ -85,7 +87,7 @@ async function fetchAlone(context: FetchContext): Promise<Answer> {
   return answer.kind === 'look_again' ? fetchExactly(context) : answer;
 }
 
-/** Fetches past the cache, for this caller alone. `detail` says why, for Cache-Status. */
+/** Fetches without using the cache, for this caller alone. `detail` says why, for Cache-Status. */
 export function fetchBypassing(
   engine: Engine,
   wanted: CacheRequest,
@@ -102,7 +104,7 @@ async function fetchExactly(context: FetchContext): Promise<Answer> {
   if (isLoop(context)) return answerLoop(context);
   for (let round = 1; ; round += 1) {
     const result = await flyAlone(context, (flight) => fetchOwn(engine, wanted, flight));
-    // What was taken down or purged meanwhile is fetched again, as the origin has it now.
+    // If it was taken down or purged during the fetch, fetch it again: the origin may now answer otherwise.
     if (wasRemoved(result) && round < OWN_ROUNDS_MAX) continue;
     const answered = result.kind === 'unshared' ? result.take() : undefined;
     if (answered !== undefined) return streamed(context, answered);
@@ -112,7 +114,7 @@ async function fetchExactly(context: FetchContext): Promise<Answer> {
 
 const OWN_ROUNDS_MAX = 3;
 
-/** Everything that a fetch can come to, as the answer to this caller. */
+/** Turns each possible result of a fetch into the answer to this caller. */
 function answerFrom(context: FetchContext, result: FetchResult): Attempt | Promise<Attempt> {
   switch (result.kind) {
     case 'arriving':

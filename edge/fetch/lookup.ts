@@ -34,6 +34,7 @@ function lookUpVaried(cache: EdgeCache, wanted: CacheRequest): Found {
   return stored === undefined ? { kind: 'others', entries } : { kind: 'stored', stored };
 }
 
+/** Reported as `stale`: Cache-Status has no word for it (RFC 9211 2.2). */
 const UNCONFIRMED: Decision = { kind: 'revalidate', because: 'stale' };
 
 /** RFC 9111 4, and the lease: what the request may have of this entry. */
@@ -42,7 +43,7 @@ export function decideOn(engine: Engine, wanted: CacheRequest, entry: Entry | un
   return decide(entry, requestDirectives(wanted.request), engine.clock.now(), engine.deciding);
 }
 
-/** Cut off from the journal, the edge may show only media that the origin has just confirmed. */
+/** Unless the lease says `yes`, the edge may serve only media that the origin has just confirmed. */
 export function mayReuse(engine: Pick<Engine, 'lease'>, { mediaId }: Pick<Entry, 'mediaId'>): boolean {
   return mediaId === null || engine.lease() === 'yes';
 }

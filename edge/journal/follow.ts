@@ -1,6 +1,7 @@
 /**
- * Follows the origin's takedown journal on one long stream and applies each
- * entry to the cache, in order.
+ * Follows the origin's takedown journal on one long stream. session.ts applies
+ * each entry to the cache, in order: `takeDown` of cache/tiered.ts removes the
+ * media from memory, disk and the responses that are arriving or being sent.
  *
  * Promises: the stored position is never ahead of what is applied; a gap,
  * another journal or an unreadable position empties the cache, and so does a cache

@@ -1,7 +1,10 @@
 /**
  * The lease: whether this edge may use its cached copies. It remembers when the
  * edge was last known to be current with the journal, by the monotonic clock, and
- * says what may be done with a copy now.
+ * says what may be done with a copy now. With a lapsed lease, mode `refuse`
+ * answers every request for media 503 `cut_off` (handler.ts); `revalidate` asks the
+ * origin about every copy, and answers 502 or 504 if the origin gives no answer;
+ * `serve` goes on serving for `serve_max` and then does as `revalidate`.
  *
  * Promises: it uses no wall clock, so skew cannot prolong it; a beat that arrives
  * late renews it only from the time at which the beat was sent.

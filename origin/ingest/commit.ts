@@ -1,8 +1,10 @@
 /**
  * The last two steps of an upload. `classify` decides whether the blob store has
  * the bytes already. `commit` makes the upload durable in an order that no crash
- * can spoil: first the blob, whole and synced; then one transaction with record,
- * indexes, thumbnail job and quota. Only after that may anyone learn of it.
+ * can spoil: first the blob, whole and durable (in a local store its bytes are
+ * synced in stage.ts, its name and folders in blobs/local.ts); then one synced
+ * transaction with record, indexes, thumbnail job and quota. Only after that may
+ * anyone learn of it.
  *
  * The caller has the hash lock (hash-locks.ts) from before `classify` until after
  * `commit`, so that the sweep removes no blob in between.
@@ -50,7 +52,7 @@ export async function commit(
   signal: AbortSignal,
 ): Promise<CommitOutcome> {
   const key = mediaKey(staged.sha256);
-  // `adopt` keeps an existing copy, so a damaged one must be removed first.
+  // `adopt` may keep what is stored under the key already, so a damaged copy must be removed first.
   if (classified.kind === 'damaged') await deps.blobs.remove(key, signal);
   if (classified.kind !== 'stored') await deps.blobs.adopt(staged.path, key, staged, signal);
   return await deps.meta.commitUpload(media);

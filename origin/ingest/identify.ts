@@ -67,7 +67,7 @@ async function show(staged: Staged, declared: string | undefined): Promise<Shown
   return { kind: 'binary', type: named === undefined ? signature : undefined };
 }
 
-/** Whether the signature of a type is so short that a text may begin with it by chance. */
+/** Whether a text may begin with the signature of this type by chance, so that the bytes must also fail the test for text. */
 function isWeak(type: string): boolean {
   return /^(?:image|audio|video|font|model)\//.test(type) || isText(type) || SHORT_SIGNATURES.has(type);
 }
@@ -123,7 +123,7 @@ function typeOf(shown: Shown, declared: Declared, accepted: readonly string[]): 
   }
 }
 
-/** The type of a text: the declared one if texts have that type, else as it looks. */
+/** text/plain if that is declared; else the type that the text shows; else the declared one if texts have it; else text/plain. */
 function textType(shown: string | undefined, declared: Declared, accepted: readonly string[]): string {
   const storedAs = declared.kind === 'type' ? storedTextType(declared.type, accepted) : undefined;
   // Any text may be declared as plain text. Otherwise a type that the text shows must be the declared one.

@@ -1,5 +1,6 @@
 /**
- * The job queue in its tables. Polling an empty queue needs no transaction: a
+ * The queue of thumbnail jobs (interface: jobs.ts), kept in the tables of jobs and
+ * dead letters. origin/thumbs/job-runner.ts claims jobs from it. Polling an empty queue needs no transaction: a
  * claim first reads whether there is anything to claim.
  */
 import type { EpochMs } from '../../src/clock.js';

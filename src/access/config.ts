@@ -74,7 +74,7 @@ export const accessSection = section('Who may do what: tokens, signed links, and
     of: issuerSection,
     min: 1,
     max: 16,
-    help: 'The Authentication Services whose tokens are valid, each with `issuer`, `jwks_url` (null: OpenID Connect discovery) and `subject_prefix`. A key verifies the tokens of its own issuer only. The default is the development service.',
+    help: 'The Authentication Services whose tokens are valid, each with `issuer`, `jwks_url` (null: OpenID Connect discovery) and `subject_prefix`. A key verifies the tokens of its own issuer only. The default is the development service: replace it in production.',
   }),
   audiences: list({
     default: ['media'],
@@ -150,13 +150,13 @@ export const accessSection = section('Who may do what: tokens, signed links, and
     refetchIntervalMs: duration({
       default: '10s',
       min: 100,
-      help: 'A token with an unknown key causes another fetch. One such fetch is allowed in each interval. A key set without keys is believed if it is still there after one.',
+      help: 'A token with an unknown key causes another fetch. One such fetch is allowed in each interval. An empty key set is accepted only if it is still empty one interval later.',
     }),
     refetchBurst: integer({
       default: 5,
       min: 1,
       max: 100,
-      help: 'How many such fetches may follow each other at once.',
+      help: 'How many such fetches may follow each other without waiting.',
     }),
     keepMs: duration({
       default: '7d',
@@ -178,7 +178,7 @@ export const accessSection = section('Who may do what: tokens, signed links, and
       default: 64,
       min: 1,
       max: 1_000,
-      help: 'How many keys of one issuer are used, and at most tried for a token without a kid; further ones are ignored.',
+      help: 'Most keys that are used of one issuer; further ones are ignored. For a token without a kid, at most this many are tried.',
     }),
   }),
   introspection: section(
@@ -193,7 +193,12 @@ export const accessSection = section('Who may do what: tokens, signed links, and
         help: 'How long an answer is used. A revocation takes effect at most this late.',
       }),
       timeoutMs: duration({ default: '3s', min: 100, max: 60_000, help: 'Time limit of one request.' }),
-      retryMs: duration({ default: '2s', min: 100, max: 300_000, help: 'How long nothing is asked after a failure.' }),
+      retryMs: duration({
+        default: '2s',
+        min: 100,
+        max: 300_000,
+        help: 'How long to wait after a failure before asking again.',
+      }),
       questionsMax: integer({ default: 64, min: 1, max: 10_000, help: 'How many requests may be open at once.' }),
     },
   ),

@@ -2,8 +2,8 @@
  * Range requests (RFC 9110 14): which bytes answer a request.
  *
  * A server may ignore a range. So a field that is malformed, of another unit,
- * has too many ranges or overlapping ones is answered with the whole. For HEAD
- * too: RFC 9110 14.2 defines ranges for GET alone.
+ * has too many ranges or overlapping ones is answered with the whole. A HEAD is
+ * answered with the whole too, because RFC 9110 14.2 defines ranges for GET only.
  *
  * range-parser reads the ranges. What it reads otherwise than RFC 9110 never
  * reaches it: see `guardedField`.

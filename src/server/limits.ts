@@ -31,7 +31,7 @@ export const limitsSection = section('Limits on what one client may occupy or ma
   headersWithinMs: duration({
     default: '10s',
     min: 100,
-    help: 'Time for a request head to arrive, from its first byte; from the connection for the first.',
+    help: 'Time limit for a request head. It counts from the first byte of the head; for the first request, from the opening of the connection.',
   }),
   requestWithinMs: duration({ default: '1h', min: 1_000, help: 'Time for a whole request, body included, to arrive.' }),
   idleMs: duration({

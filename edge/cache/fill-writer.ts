@@ -2,6 +2,9 @@
  * Writes one response into the cache: feeds the growing body, hashes its bytes,
  * and checks length and hash at the end. The caller decides where a correct body
  * is stored (`store`).
+ *
+ * A full disk does not end a fill: the body is still sent to everyone who reads
+ * it, and is not stored (growing-body.ts, state `passing`; outcome `disk_full`).
  */
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
