@@ -13,6 +13,7 @@ import { errorCode, Fault, type FaultCode } from '../errors.js';
 import { formatHttpDate } from '../http/date.js';
 import type { Reply } from '../http/reply.js';
 import type { Metrics } from '../metrics.js';
+import type { HeadDeadlines } from './head-deadlines.js';
 import { isHttp2 } from './http2.js';
 import {
   clientNetwork,
@@ -36,6 +37,7 @@ export interface GuardOptions {
   readonly encrypted: boolean;
   readonly clock: Clock;
   readonly turns: Turns;
+  readonly heads: HeadDeadlines;
   /** How a refusal looks on this listener. */
   problem(fault: Fault): Reply;
   /** Is told why something was refused. */
@@ -48,7 +50,7 @@ export interface Guard {
   /** Whether the connection was refused: what still arrives on it must not be read as requests. */
   hasRefused(socket: Duplex): boolean;
   /** Must be called when node's parser begins to read a connection: request lines are checked as they were sent. */
-  watch(socket: Duplex): void;
+  watch(socket: Socket): void;
 }
 
 /** Counts refusals by their reason. To be made once per process. */
@@ -65,7 +67,7 @@ export function countRefusals(metrics: Metrics): (reason: GuardReason) => void {
 const LINGER_MS = 1_000;
 
 export function guardServer(server: Server, options: GuardOptions): Guard {
-  const { limits, clock, turns } = options;
+  const { limits, clock, heads, turns } = options;
   const onRefused = (reason: GuardReason): void => options.onRefused(reason);
   const refused = new WeakSet<Duplex>();
   const lines = new WeakMap<Duplex, RequestLines>();
@@ -145,7 +147,11 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
     watch(socket) {
       const watched = new RequestLines();
       lines.set(socket, watched);
-      socket.prependListener('data', (bytes: Buffer) => watched.push(bytes));
+      socket.prependListener('data', (bytes: Buffer) => {
+        watched.push(bytes);
+        if (watched.inHead) heads.begin(socket);
+      });
+      socket.once('close', () => heads.met(socket));
     },
     admit(request, response) {
       if (isHttp2(request)) return admitHttp2(request, response);

@@ -97,16 +97,17 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     options.onRefused?.(reason);
   };
   const turns = createTurns();
+  const heads = createHeadDeadlines(server, options.clock, limits.headersWithinMs);
   const guard = guardServer(server, {
     limits,
     turns,
+    heads,
     problem: options.problem ?? clientProblem,
     encrypted: opened.kind === 'tls',
     clock: options.clock,
     onRefused,
   });
   const openResponses = new Set<ServerResponse>();
-  const heads = createHeadDeadlines(server, options.clock);
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     track(request, response);
     if (guard.admit(request, response)) options.onRequest(request, response);

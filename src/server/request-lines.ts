@@ -32,12 +32,19 @@ export class RequestLines {
   /** The beginning of a line whose end has not come. */
   #line = '';
   #requestLine = '';
+  /** Whether something has come since the last request. */
+  #begun = false;
   /** Of a body or a chunk. */
   #leftBytes = 0;
 
   /** How much of the line of the head that is being received has come, or of the last head. */
   get lineBytes(): number {
     return this.#place === 'line' ? this.#line.length : this.#requestLine.length;
+  }
+
+  /** Whether a head has begun and is not complete. Empty lines before it count. */
+  get inHead(): boolean {
+    return this.#place === 'fields' || (this.#place === 'line' && this.#begun);
   }
 
   /** To be called with each piece that was received, before the parser reads it. */
@@ -55,6 +62,7 @@ export class RequestLines {
       return true;
     }
     const regular = REQUEST_LINE.test(this.#requestLine);
+    this.#begun = false;
     this.#leftBytes = framing.kind === 'length' ? framing.sizeBytes : 0;
     this.#place = framing.kind === 'chunked' ? 'chunk_size' : 'body';
     this.#walk();
@@ -68,6 +76,7 @@ export class RequestLines {
         this.#place = this.#place === 'body' ? 'line' : 'chunk_size';
         continue;
       }
+      if (this.#place === 'line' && this.#bytes.length > 0) this.#begun = true;
       const line = this.#takeLine();
       if (line === undefined) return;
       this.#place = this.#after(this.#place, line);

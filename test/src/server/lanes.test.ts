@@ -219,14 +219,17 @@ void t.test(
     await Promise.all(
       lanes.flatMap((lane) =>
         [
-          { what: 'the first head', before: '', line: 'GET / HTTP/1.1\r\nHost: a\r\nX: ' },
-          { what: 'the second head', before: GOOD, line: 'GET / HTTP/1.1\r\nHost: a\r\nX: ' },
+          { what: 'the first head', before: '', line: 'GET / HTTP/1.1\r\nHost: a\r\nX: ', drop: 'x' },
+          { what: 'the second head', before: GOOD, line: 'GET / HTTP/1.1\r\nHost: a\r\nX: ', drop: 'x' },
           {
             what: 'a head that the fast lane leaves to node:http',
             before: GOOD,
             line: 'POST / HTTP/1.1\r\nHost: a\r\nX: ',
+            drop: 'x',
           },
-        ].map(async ({ what, before, line }) => {
+          { what: 'empty lines before the first head', before: '', line: '\r\n', drop: '\r\n' },
+          { what: 'empty lines before the second head', before: GOOD, line: '\r\n', drop: '\r\n' },
+        ].map(async ({ what, before, line, drop }) => {
           const raw = await lane.connect();
           if (before !== '') {
             raw.write(before);
@@ -238,7 +241,7 @@ void t.test(
           let wroteAt = performance.now();
           await until(`${lane.name}: ${what} is given up`, () => {
             if (open && raw.socket.writable && performance.now() - wroteAt > 10) {
-              raw.write('x');
+              raw.write(drop);
               wroteAt = performance.now();
             }
             return !open;
