@@ -136,7 +136,8 @@ const INFECTED_EXIT = 1;
 async function runCommand(path: string, config: ScanConfig, clock: Clock, signal: AbortSignal): Promise<ScanAnswer> {
   const [program = '', ...args] = config.command.map((word) => word.replaceAll('{file}', path));
   const { timeLimitMs, memoryMaxBytes } = config;
-  const limits = { timeLimitMs, memoryMaxBytes, fileMaxBytes: memoryMaxBytes };
+  // Several threads use processor time faster than time passes.
+  const limits = { timeLimitMs, cpuLimitMs: timeLimitMs * 4, memoryMaxBytes, fileMaxBytes: memoryMaxBytes };
   const ended = await runProgram({ program, args }, limits, dirname(path), clock, signal);
   if (ended.kind !== 'ended') return { kind: 'none', detail: `the command is ${ended.kind}` };
   if (ended.code === CLEAN_EXIT) return { kind: 'clean' };

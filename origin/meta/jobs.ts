@@ -40,8 +40,8 @@ export interface JobQueue {
   renew(sha256: Sha256, leaseholder: string, until: EpochMs): Promise<boolean>;
   /** Removes a job without an outcome, because its blob is gone. */
   drop(sha256: Sha256): Promise<void>;
-  /** Returns a job after a failed attempt and counts the attempt. */
-  retry(sha256: Sha256, leaseholder: string, readyAt: EpochMs): Promise<void>;
+  /** Returns a job after a failed attempt and counts the attempt. `priority`: its new one; null: it keeps its own. */
+  retry(sha256: Sha256, leaseholder: string, readyAt: EpochMs, priority: JobPriority | null): Promise<void>;
   /** Returns a job that was not tried, for example at shutdown; counts no attempt. Without `readyAt` it is ready at once. */
   giveBack(sha256: Sha256, leaseholder: string, readyAt?: EpochMs): Promise<void>;
   /** Gives up: moves the job to the dead letters and sets the blob's thumbnails to `none` for `refusal`, or `failed`. */

@@ -36,11 +36,12 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
         changeLeased(change, sha256, leaseholder, (job) => ({ ...job, lease: { holder: leaseholder, until } })),
       ),
     drop: (sha256) => run((change) => write(change.writer, JOBS, sha256, undefined)),
-    async retry(sha256, leaseholder, readyAt) {
+    async retry(sha256, leaseholder, readyAt, priority) {
       await run((change) =>
         changeLeased(change, sha256, leaseholder, (job) => ({
           ...job,
           readyAt,
+          priority: priority ?? job.priority,
           attempts: job.attempts + 1,
           lease: null,
         })),

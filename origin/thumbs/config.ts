@@ -69,10 +69,15 @@ const childrenSection = section('The child processes that decode pictures.', {
     min: 2 ** 27,
     help: 'Memory that one picture may take, on top of what the process takes before its first picture (60MiB to 80MiB). A process that takes more is killed and replaced.',
   }),
-  timeLimitMs: duration({
-    default: '20s',
+  cpuLimitMs: duration({
+    default: '30s',
     min: 100,
-    help: 'Time for one picture. A process that takes longer is killed.',
+    help: 'Processor time for one picture, all threads together. A process that takes more is killed.',
+  }),
+  timeLimitMs: duration({
+    default: '2m',
+    min: 100,
+    help: 'Time for one picture, long enough for a busy machine. A process that takes longer is killed, and the picture is tried again later, behind all others.',
   }),
   startLimitMs: duration({
     default: '30s',
@@ -125,7 +130,16 @@ const videoSection = section(
       min: 1_000,
       help: 'Media larger than this get neither poster nor duration.',
     }),
-    timeLimitMs: duration({ default: '20s', min: 100, help: 'Time for one run of a program.' }),
+    cpuLimitMs: duration({
+      default: '30s',
+      min: 1_000,
+      help: 'Processor time for one run of a program, all threads together, in whole seconds. A program that takes more is killed.',
+    }),
+    timeLimitMs: duration({
+      default: '2m',
+      min: 100,
+      help: 'Time for one run of a program, long enough for a busy machine. A program that takes longer is killed, and the job is tried again later, behind all others.',
+    }),
     memoryMaxBytes: size({ default: '1GiB', min: 2 ** 27, help: 'Memory of one run of a program.' }),
     posterAtMs: duration({
       default: '1s',

@@ -218,7 +218,9 @@ class ThumbEngine implements Thumbs {
         await meta.jobs.drop(sha256);
         return this.#onEnd(sha256);
       case 'retry':
-        return meta.jobs.retry(sha256, this.#leaseholder, clock.now() + verdict.delayMs);
+        // A client that asks again may lift it again.
+        if (verdict.priority !== null) this.#prioritized.delete(sha256);
+        return meta.jobs.retry(sha256, this.#leaseholder, clock.now() + verdict.delayMs, verdict.priority);
       case 'give_back':
         return meta.jobs.giveBack(sha256, this.#leaseholder, clock.now() + verdict.delayMs);
     }

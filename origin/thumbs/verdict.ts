@@ -2,6 +2,7 @@
  * What becomes of a job after an attempt: a pure decision from the end of the
  * attempt, the number of attempts before and the configuration.
  */
+import type { JobPriority } from '../meta/jobs.js';
 import type { ThumbRefusal } from '../meta/media.js';
 import type { ThumbOutcome } from '../meta/store.js';
 import type { ThumbsConfig } from './config.js';
@@ -21,8 +22,13 @@ export type Attempt =
 
 export type Verdict =
   | { readonly kind: 'finish'; readonly outcome: ThumbOutcome }
-  /** Counts an attempt. */
-  | { readonly kind: 'retry'; readonly delayMs: number; readonly why: string }
+  /** Counts an attempt. `priority`: what the job is lowered to; null: it keeps its own. */
+  | {
+      readonly kind: 'retry';
+      readonly delayMs: number;
+      readonly priority: JobPriority | null;
+      readonly why: string;
+    }
   /** Counts no attempt. */
   | { readonly kind: 'give_back'; readonly delayMs: number; readonly why: string }
   | { readonly kind: 'bury'; readonly refusal: ThumbRefusal; readonly why: string }
@@ -49,20 +55,28 @@ export function verdictOf(attempt: Attempt, attempts: number, config: QueueConfi
       if (attempt.loss === 'start') {
         return { kind: 'give_back', delayMs: backoffMs(attempts, config, random), why: attempt.detail };
       }
-      return again(`${attempt.loss}: ${attempt.detail}`, EXPENSIVE.has(attempt.loss) ? 'too_expensive' : 'failed');
+      return again(
+        `${attempt.loss}: ${attempt.detail}`,
+        EXPENSIVE.has(attempt.loss) ? 'too_expensive' : 'failed',
+        SLOW.has(attempt.loss),
+      );
     case 'missing':
       return again('the original is not in the store', 'failed');
     case 'faulty':
       return again(attempt.detail, 'failed');
   }
 
-  function again(why: string, refusal: ThumbRefusal): Verdict {
+  function again(why: string, refusal: ThumbRefusal, slow = false): Verdict {
     if (attempts + 1 >= config.attemptsMax) return { kind: 'bury', refusal, why };
-    return { kind: 'retry', delayMs: backoffMs(attempts, config, random), why };
+    const delayMs = backoffMs(slow ? attempts + SLOW_DOUBLINGS : attempts, config, random);
+    return { kind: 'retry', delayMs, priority: slow ? 'backfill' : null, why };
   }
 }
 
-const EXPENSIVE: ReadonlySet<string> = new Set(['time', 'memory']);
+const EXPENSIVE: ReadonlySet<string> = new Set(['time', 'cpu', 'memory']);
+/** The machine may have been busy: the job waits longer, and then behind all others. */
+const SLOW: ReadonlySet<string> = new Set(['time', 'cpu']);
+const SLOW_DOUBLINGS = 3;
 
 /** Doubles after each failure. The jitter, down to a half, keeps jobs that failed together from returning together. */
 export function backoffMs(attempts: number, config: QueueConfig, random: number): number {

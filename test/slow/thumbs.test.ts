@@ -471,7 +471,7 @@ void t.test('video, audio and HEIC through tools', tools, async (t) => {
   const folder = await mkdtemp(join(root, 'films-'));
   const fixture = await openThumbFixture(folder);
   t.teardown(() => fixture.close());
-  const thumbs = await fixture.open({ queue: { attempts_max: 1 }, children: { time_limit: '20s' } });
+  const thumbs = await fixture.open({ queue: { attempts_max: 1 } });
   const make = async (name: string, args: readonly string[]): Promise<Buffer> => {
     execFileSync('ffmpeg', ['-v', 'error', '-y', ...args, join(folder, name)]);
     return await readFile(join(folder, name));

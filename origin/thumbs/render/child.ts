@@ -1,7 +1,7 @@
 /**
  * One child process that renders, seen from its parent: started under limits,
  * given one picture at a time, watched while it works, and killed when it takes
- * too long, takes too much memory, sends an invalid message, or is no longer
+ * too long, takes too much processor time or memory, sends an invalid message, or is no longer
  * needed.
  *
  * Promises: `started` and `run` always end, within their time limits. After any
@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { onAbort } from '../../../src/abort.js';
 import type { Clock, Timer } from '../../../src/clock.js';
 import type { ThumbsConfig } from '../config.js';
-import { limited, type ProcessMemory, readMemory } from './limits.js';
+import { limited, type ProcessMemory, readCpuMs, readMemory } from './limits.js';
 import {
   clip,
   type FromChild,
@@ -27,7 +27,7 @@ import {
 export type ChildConfig = ThumbsConfig['children'];
 
 /** Why a process was lost with its job. `start`: it never became ready, so the job was not even tried. */
-export const LOSSES = ['start', 'time', 'memory', 'exit', 'protocol', 'aborted'] as const;
+export const LOSSES = ['start', 'time', 'cpu', 'memory', 'exit', 'protocol', 'aborted'] as const;
 export type Loss = (typeof LOSSES)[number];
 
 export interface LostChild {
@@ -120,9 +120,17 @@ export function startChild({ script, config, dataMaxBytes }: ChildSpec, clock: C
 
   function begin(job: CurrentJob): void {
     const freshBytes = ready?.memory?.residentBytes ?? 0;
+    const cpuBeforeMs = cpuOf(running);
     job.timers = [
       clock.after(config.timeLimitMs, () => lose('time', `over ${config.timeLimitMs} ms`)),
-      watchMemory(running, freshBytes + config.memoryMaxBytes, clock, (bytes) => lose('memory', `${bytes} bytes`)),
+      watch(clock, () => {
+        const { residentBytes = 0 } = memoryOf(running) ?? {};
+        const cpuMs = cpuOf(running) - cpuBeforeMs;
+        if (residentBytes > freshBytes + config.memoryMaxBytes) lose('memory', `${residentBytes} bytes`);
+        else if (cpuMs > config.cpuLimitMs) lose('cpu', `${cpuMs} ms of processor time`);
+        else return 'go_on';
+        return 'stop';
+      }),
     ];
     running.send(job.message, (error) => {
       if (error !== null) lose('exit', error.message);
@@ -213,12 +221,15 @@ function memoryOf({ pid }: ChildProcess): ProcessMemory | undefined {
   return pid === undefined ? undefined : readMemory(pid);
 }
 
-function watchMemory(running: ChildProcess, maxBytes: number, clock: Clock, onExcess: (bytes: number) => void): Timer {
-  let timer = clock.after(WATCH_EVERY_MS, check);
-  function check(): void {
-    const { residentBytes = 0 } = memoryOf(running) ?? {};
-    if (residentBytes > maxBytes) onExcess(residentBytes);
-    else timer = clock.after(WATCH_EVERY_MS, check);
+/** 0 where the system does not report it, so that the limit on time alone remains. */
+function cpuOf({ pid }: ChildProcess): number {
+  return pid === undefined ? 0 : (readCpuMs(pid) ?? 0);
+}
+
+function watch(clock: Clock, check: () => 'go_on' | 'stop'): Timer {
+  let timer = clock.after(WATCH_EVERY_MS, again);
+  function again(): void {
+    if (check() === 'go_on') timer = clock.after(WATCH_EVERY_MS, again);
   }
   return { cancel: () => timer.cancel() };
 }

@@ -1,6 +1,6 @@
 /**
  * Processes under limits: starts a program so that the kernel limits what it
- * may take, and reads how much memory a running process has. Linux knows all
+ * may take, and reads how much memory and processor time a running process has taken. Linux knows all
  * of these limits. Another system ignores those that it does not know; the time
  * limit and the pixel limit remain.
  */
@@ -52,6 +52,22 @@ export function readMemory(pid: number): ProcessMemory | undefined {
     const [, resident, , , , data] = readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ').map(Number);
     if (resident === undefined || data === undefined) return undefined;
     return { residentBytes: resident * PAGE_BYTES, dataBytes: data * PAGE_BYTES };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Linux reports processor time in this unit, on every architecture. */
+const TICK_MS = 10;
+
+/** The processor time that all threads of a process have taken. Undefined as above. */
+export function readCpuMs(pid: number): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    // The name of the program stands in parentheses and may contain anything.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    const ticks = Number(fields[11]) + Number(fields[12]);
+    return Number.isFinite(ticks) ? ticks * TICK_MS : undefined;
   } catch {
     return undefined;
   }

@@ -1,6 +1,7 @@
 /**
  * Runs an external program once, under limits: no input, almost no environment,
- * bounded output, killed when its time is over or nobody needs it any more.
+ * bounded output, killed when its time is over or nobody needs it any more. A kill
+ * that does not come from here counts as the kernel's, for its processor time.
  */
 import { spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
@@ -11,13 +12,15 @@ import { type Command, limited } from './limits.js';
 
 export interface ProgramLimits {
   readonly timeLimitMs: number;
+  /** Processor time, all threads together. The kernel counts whole seconds. */
+  readonly cpuLimitMs: number;
   readonly memoryMaxBytes: number;
   readonly fileMaxBytes: number;
 }
 
 export type ProgramOutcome =
   | { readonly kind: 'ended'; readonly code: number | null; readonly output: string; readonly stderr: string }
-  | { readonly kind: 'killed'; readonly loss: 'time' | 'aborted' }
+  | { readonly kind: 'killed'; readonly loss: 'time' | 'cpu' | 'aborted' }
   /** There is no such program. */
   | { readonly kind: 'absent' };
 
@@ -34,8 +37,8 @@ export function runProgram(
 ): Promise<ProgramOutcome> {
   const { program, args } = limited(command, {
     dataMaxBytes: limits.memoryMaxBytes,
-    // Several threads use CPU time faster than time passes. This limit ends a process that outlives its parent.
-    cpuMaxS: Math.ceil((limits.timeLimitMs / 1_000) * 4),
+    // This limit also ends a process that outlives its parent.
+    cpuMaxS: Math.ceil(limits.cpuLimitMs / 1_000),
     fileMaxBytes: limits.fileMaxBytes,
   });
   const { PATH = '/usr/local/bin:/usr/bin:/bin' } = process.env;
@@ -63,9 +66,10 @@ export function runProgram(
       if (errorCode(error) === 'ENOENT') resolve({ kind: 'absent' });
       else reject(error);
     });
-    running.once('close', (code) => {
+    running.once('close', (code, by) => {
       stopWaiting();
       if (killed !== undefined) resolve({ kind: 'killed', loss: killed });
+      else if (by === 'SIGKILL' || by === 'SIGXCPU') resolve({ kind: 'killed', loss: 'cpu' });
       else if (code !== null && NOT_FOUND.has(code)) resolve({ kind: 'absent' });
       else resolve({ kind: 'ended', code, output: output(), stderr: stderr() });
     });

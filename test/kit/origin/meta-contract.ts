@@ -220,9 +220,9 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
       { sha256: C, attempts: 1, lease: { holder: 'v', until: T0 + 22 } },
       { sha256: B, attempts: 1 },
     ]);
-    await jobs.retry(C, 'w', T0 + 700);
+    await jobs.retry(C, 'w', T0 + 700, null);
     t.same(await jobs.counts(), { waiting: 0, leased: 3, dead: 0 }, 'without its lease a worker changes nothing');
-    await jobs.retry(C, 'v', T0 + 700);
+    await jobs.retry(C, 'v', T0 + 700, 'backfill');
     t.equal(await jobs.nextReadyAt(), T0 + 22);
     await jobs.giveBack(B, 'v');
     t.match(await jobs.claim('u', 1, T0 + 21, 10), [{ sha256: B, attempts: 1 }], 'given back without an attempt');
@@ -238,8 +238,8 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     t.same(await reopened.jobs.counts(), { waiting: 3, leased: 0, dead: 0 }, 'leases end with the process');
     t.match(await reopened.jobs.claim('w', 9, T0 + 1_000, 10), [
       { sha256: A, attempts: 1 },
-      { sha256: C, attempts: 2 },
       { sha256: B, attempts: 1 },
+      { sha256: C, attempts: 2, priority: 'backfill' },
     ]);
     await reopened.close();
   });

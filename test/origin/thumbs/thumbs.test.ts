@@ -151,7 +151,7 @@ void t.test('an unknown default variant and two variants with one name are fault
 
 void t.test('what becomes of a job depends on how and how often it failed', async (t) => {
   const queue = { ...config.queue, attemptsMax: 3, backoffMs: 1_000, backoffMaxMs: 5_000 };
-  const lost = (loss: 'time' | 'exit' | 'start' | 'aborted' | 'resources'): Attempt => ({
+  const lost = (loss: 'time' | 'cpu' | 'exit' | 'start' | 'aborted' | 'resources'): Attempt => ({
     kind: 'lost',
     loss,
     detail: '',
@@ -162,9 +162,13 @@ void t.test('what becomes of a job depends on how and how often it failed', asyn
     [{ kind: 'untried', detail: 'no storage' }, 2, { kind: 'give_back', why: 'no storage' }],
     [lost('start'), 2, { kind: 'give_back' }],
     [lost('aborted'), 2, { kind: 'give_back', delayMs: 0 }],
-    [lost('time'), 0, { kind: 'retry', delayMs: 500 }],
-    [lost('time'), 1, { kind: 'retry', delayMs: 1_000 }],
+    [lost('exit'), 0, { kind: 'retry', delayMs: 500, priority: null }],
+    [lost('exit'), 1, { kind: 'retry', delayMs: 1_000, priority: null }],
+    // The machine may have been busy.
+    [lost('time'), 0, { kind: 'retry', delayMs: 2_500, priority: 'backfill' }],
+    [lost('cpu'), 1, { kind: 'retry', delayMs: 2_500, priority: 'backfill' }],
     [lost('time'), 2, { kind: 'bury', refusal: 'too_expensive' }],
+    [lost('cpu'), 2, { kind: 'bury', refusal: 'too_expensive' }],
     [lost('exit'), 2, { kind: 'bury', refusal: 'failed' }],
     [lost('resources'), 1, { kind: 'retry' }],
     [{ kind: 'missing' }, 2, { kind: 'bury', refusal: 'failed' }],
