@@ -25,6 +25,7 @@ import { type Capabilities, followCapabilities } from './capabilities.js';
 import { type EdgeConfig, type EdgePolicy, POLICY_PATHS, policyOf } from './config.js';
 import { createEngine } from './create-engine.js';
 import type { Entry } from './entry.js';
+import { type Absences, createAbsences } from './fetch/absences.js';
 import type { Engine, EngineDeps } from './fetch/engine.js';
 import { createFlights, type Flights } from './fetch/flight.js';
 import type { FetchResult } from './fetch/result.js';
@@ -86,7 +87,8 @@ async function openComponents(
     'flights',
     createFlights<FetchResult>(() => live.policy.fill),
   );
-  const shared = { upstream, cache, flights, outgoing, live };
+  const absences = createAbsences(() => live.policy.fill, clock);
+  const shared = { upstream, cache, flights, absences, outgoing, live };
   const media = access === null ? null : await openMedia(config, access, shared, deps, opened);
   const engine = createEngine(config, engineDepsOf(config, shared, media), deps);
   const pass = opened.add('pass', passTo(config, engine, deps));
@@ -148,6 +150,7 @@ interface SharedComponents {
   readonly upstream: Upstream;
   readonly cache: EdgeCache;
   readonly flights: Flights<FetchResult>;
+  readonly absences: Absences;
   readonly outgoing: Outgoing;
   readonly live: LiveSettings;
 }
@@ -155,7 +158,7 @@ interface SharedComponents {
 async function openMedia(
   config: EdgeConfig,
   access: AccessConfig,
-  { upstream, cache, flights, outgoing, live }: SharedComponents,
+  { upstream, cache, flights, absences, outgoing, live }: SharedComponents,
   deps: ProcessDeps,
   opened: Closer,
 ): Promise<MediaComponents> {
@@ -171,10 +174,12 @@ async function openMedia(
     proof,
     cache,
     onTakedown(id) {
+      absences.forget(id);
       flights.breakOff(id);
       outgoing.breakOff(id);
     },
     onPurgeAll() {
+      absences.clear();
       flights.breakOffWhere(() => true);
       outgoing.breakOffAll();
     },
@@ -191,7 +196,7 @@ async function openMedia(
 
 function engineDepsOf(
   config: EdgeConfig,
-  { upstream, cache, flights, live }: SharedComponents,
+  { upstream, cache, flights, absences, live }: SharedComponents,
   media: MediaComponents | null,
 ): EngineDeps {
   const identity = {
@@ -206,6 +211,7 @@ function engineDepsOf(
     cache,
     upstream,
     flights,
+    absences,
     thumbOptions: () => media?.capabilities.thumbOptions,
     lease: () => (media === null ? 'yes' : media.follower.lease.mayServe()),
     policy: () => live.policy,
@@ -307,7 +313,7 @@ async function listenToOperators(
   { engine, media, pass, tally, reloading }: OperatorDeps,
   { clock, log, metrics }: ProcessDeps,
 ): Promise<Ops> {
-  const { cache, upstream, flights } = engine;
+  const { cache, upstream, flights, absences } = engine;
   const lease = media?.follower.lease;
   return await openOps({
     config: config.operators,
@@ -326,8 +332,14 @@ async function listenToOperators(
     },
     purge: {
       cache,
-      onTakedown: (id) => flights.breakOff(id),
-      onPurge: (which) => flights.breakOffWhere((key) => 'all' in which || key.startsWith(which.prefix)),
+      onTakedown(id) {
+        absences.forget(id);
+        flights.breakOff(id);
+      },
+      onPurge(which) {
+        absences.clear();
+        flights.breakOffWhere((key) => 'all' in which || key.startsWith(which.prefix));
+      },
     },
     reload: () => reloading.reload(),
     clock,

@@ -7,7 +7,7 @@
  * only: `server/` reads requests and writes answers.
  */
 import { Fault, unreachable } from '../src/errors.js';
-import { type Access, ANYONE, authorize, identifySender } from './authorize.js';
+import { type Access, ANYONE, authorize, identifySender, maySee } from './authorize.js';
 import type { IncompleteResponse, Stored } from './cache/cache.js';
 import { answerIncomplete, answerStored, refuse } from './fetch/answers.js';
 import type { CacheRequest } from './fetch/cache-request.js';
@@ -19,6 +19,7 @@ import { decideOn, type Found, lookUp } from './fetch/lookup.js';
 import {
   type CacheTarget,
   genericTarget,
+  keyOf,
   originalTarget,
   type Target,
   type ThumbFields,
@@ -44,7 +45,7 @@ export function handle(engine: Engine, request: EdgeRequest, client: ClientSigna
         : answerMedia(engine, request, target, access, client);
     }
     case 'generic':
-      return answer(engine, { request, target: genericTarget(request.target), fetchAs: 'client', ...NO_LIMIT }, client);
+      return answer(engine, { request, target: sharedTarget(engine, request), fetchAs: 'client', ...NO_LIMIT }, client);
     case 'invalid_id':
       return refuse(engine, request, new Fault('invalid_id', 'A media id is a ULID of 26 characters.'));
     case 'hidden':
@@ -54,6 +55,11 @@ export function handle(engine: Engine, request: EdgeRequest, client: ClientSigna
     default:
       return unreachable(target);
   }
+}
+
+/** In media mode a shared path has one response, whatever its query: strangers could split the cache otherwise. */
+function sharedTarget({ mode }: Engine, { path, target }: EdgeRequest): CacheTarget {
+  return genericTarget(mode === 'media' ? path : target);
 }
 
 const NO_LIMIT = { refusal: undefined, endsAt: Number.POSITIVE_INFINITY };
@@ -107,7 +113,11 @@ function answer(engine: Engine, wanted: CacheRequest, client: ClientSignal): Ans
   const reason = passReason(wanted.request, engine.mode);
   if (reason !== undefined) return fetchBypassing(engine, wanted, reason, client);
   const found = lookUp(engine.cache, wanted);
-  return answerFromMemory(engine, wanted, found) ?? answerInTurn(engine, wanted, found, client);
+  return (
+    answerFromMemory(engine, wanted, found) ??
+    refuseKnown(engine, wanted, found) ??
+    answerInTurn(engine, wanted, found, client)
+  );
 }
 
 /** A hit in memory, answered without a promise. Undefined if nothing is stored there, or if it may not be served. */
@@ -116,6 +126,31 @@ function answerFromMemory(engine: Engine, wanted: CacheRequest, found: Found): A
   const { kind } = decideOn(engine, wanted, found.stored.entry);
   const servable = kind === 'hit' || kind === 'hit_stale' || kind === 'stale_while_revalidate';
   return servable ? serve(engine, wanted, found.stored, kind) : undefined;
+}
+
+/**
+ * What the origin would refuse, as the edge knows from a private copy or from a
+ * refusal a moment ago. Without a credential the answer is the same as for
+ * private, gone and unknown media. Undefined if the origin has to be asked.
+ */
+function refuseKnown(engine: Engine, wanted: CacheRequest, found: Found): Answer | undefined {
+  const { request, refusal, target } = wanted;
+  const { mediaId } = target;
+  if (mediaId === null || found.kind === 'stored' || engine.lease() !== 'yes') return undefined;
+  const absence = engine.absences.recall(mediaId);
+  if (refusal !== undefined) {
+    const closed = absence !== undefined || hasPrivateCopy(engine, wanted);
+    return closed ? refuse(engine, request, refusal()) : undefined;
+  }
+  if (absence !== 'unknown') return undefined;
+  const fault = new Fault('not_found', 'There is no media with this id.');
+  const cacheStatus = engine.cacheStatus({ kind: 'hit', detail: 'absent' });
+  return refuse(engine, request, fault, { reason: 'absent', cacheStatus });
+}
+
+function hasPrivateCopy({ cache, clock }: Engine, wanted: CacheRequest): boolean {
+  const entry = cache.peek(keyOf(wanted.target.primaryKey, {}))?.entry;
+  return entry !== undefined && !maySee(entry, wanted) && clock.now() < entry.staleAt;
 }
 
 /** How often the cache is looked up, at most. What was found may be lost or taken down before it is served. */

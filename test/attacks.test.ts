@@ -8,10 +8,12 @@ import t from 'tap';
 import { TEST_SECRET } from './kit/auth-service.js';
 import { openTestEdge } from './kit/edge/edge.js';
 import { startEdge } from './kit/edge/media-edge.js';
+import { mediaScript } from './kit/edge/scripted-origin.js';
 import { FORGED_FIELDS } from './kit/http/forged-fields.js';
 import { connectRaw, type RawConnection } from './kit/http/raw.js';
-import { json, member, sendRequest } from './kit/http/request.js';
+import { type HttpResponse, json, member, sendRequest } from './kit/http/request.js';
 import { png } from './kit/media.js';
+import { mediaId } from './kit/origin/journal.js';
 import { startOrigin } from './kit/origin/origin.js';
 
 /** Of requests that are passed on. */
@@ -150,4 +152,49 @@ void t.test('the listeners for operators answer no foreign page, and write acts 
     lines.map((line) => (JSON.parse(line) as { act: string }).act),
     ['thumbs_again', 'thumbs_retry'],
   );
+});
+
+void t.test('asking again and again does not reach the origin, and tells nothing', async (t) => {
+  const edge = await openTestEdge(t.testdir());
+  t.teardown(() => edge.close());
+  const reader = { authorization: 'Bearer reader' };
+  const stored = mediaId(1);
+  const unknown = mediaId(2);
+  const private_ = mediaScript({ bytes: Buffer.from('private') });
+  edge.origin.on(`/v1/media/${stored}`, private_);
+  edge.origin.on(`/v1/media/${unknown}`, ({ headers }, answer) => {
+    answer.head(headers['media-caller'] === 'anonymous' ? 401 : 404, { 'content-length': '0' });
+    answer.end();
+  });
+  edge.origin.on('/.well-known', (_seen, answer) => {
+    answer.head(200, { 'cache-control': 'public, max-age=60', 'content-length': '2' });
+    answer.end('{}');
+  });
+  const ask = (path: string, headers = {}) => sendRequest(edge.url + path, { headers });
+  const shown = ({ status, headers, bytes }: HttpResponse) => {
+    const { date: _, 'x-request-id': __, ...fields } = headers;
+    return { status, fields, body: bytes.toString() };
+  };
+
+  for (let count = 0; count < 20; count += 1) await ask(`/.well-known?nobody=${count}`);
+  t.equal(edge.origin.seen.length, 1, 'a query of a shared path');
+
+  const first = shown(await ask(`/v1/media/${unknown}`));
+  t.equal(first.status, 401);
+  for (let count = 0; count < 20; count += 1) t.same(shown(await ask(`/v1/media/${unknown}?again=${count}`)), first);
+  t.equal(edge.origin.count(`/v1/media/${unknown}`), 1, 'an unknown id, without a credential');
+  for (let count = 0; count < 20; count += 1) t.equal((await ask(`/v1/media/${unknown}`, reader)).status, 404);
+  t.equal(edge.origin.count(`/v1/media/${unknown}`), 2, 'and with one');
+  t.same(shown(await ask(`/v1/media/${unknown}`)), first);
+
+  t.equal((await ask(`/v1/media/${stored}`, reader)).status, 200);
+  t.same(shown(await ask(`/v1/media/${stored}`)), first, 'a private copy answers a stranger as an unknown id does');
+  t.equal(edge.origin.count(`/v1/media/${stored}`), 1);
+
+  await edge.takeDown(unknown);
+  await ask(`/v1/media/${unknown}`);
+  t.equal(edge.origin.count(`/v1/media/${unknown}`), 3, 'the journal ends what was remembered');
+  edge.clock.advance(60_000);
+  await ask(`/v1/media/${unknown}`);
+  t.equal(edge.origin.count(`/v1/media/${unknown}`), 4, 'and so does time');
 });

@@ -134,6 +134,9 @@ export function answerStream(context: FetchContext, answered: Answered): Answer 
 /** A response that is not from the cache, as this caller may see it. `status` is that of the origin's response. */
 function relayed(context: FetchContext, response: Reply, status: number): Answer {
   const { engine, wanted } = context;
+  const { mediaId, pathKind } = wanted.target;
+  // A thumbnail may be missing although the media exists.
+  if (status === 404 && mediaId !== null && pathKind === 'original') engine.absences.remember(mediaId, 'unknown');
   const cacheStatus = engine.cacheStatus(forwarded(context, { status }));
   const sending = { cacheStatus, endsAt: wanted.endsAt, now: engine.clock.now() };
   const reply = relay(wanted.request, response, sending, engine.responding());
@@ -194,8 +197,11 @@ export function refuse(
  */
 export function answerUnauthorized(context: FetchContext): Answer {
   const { engine, wanted } = context;
-  if (wanted.refusal !== undefined) return refuse(engine, wanted.request, wanted.refusal());
-  const { originTarget } = wanted.target;
+  const { originTarget, mediaId } = wanted.target;
+  if (wanted.refusal !== undefined) {
+    if (mediaId !== null) engine.absences.remember(mediaId, 'closed');
+    return refuse(engine, wanted.request, wanted.refusal());
+  }
   engine.log.error({ target: originTarget }, 'the origin does not accept this edge: check access.edge_secret');
   return answerFailure(context, 'garbage');
 }

@@ -48,6 +48,12 @@ export const fillSection = section(
       help: 'How long the edge remembers that a response could not be shared. Meanwhile clients do not wait for one another. 0s: it does not remember.',
     }),
     aloneMax: integer({ default: 100_000, min: 1, max: 10_000_000, help: 'For how many targets it remembers that.' }),
+    absentMs: duration({
+      default: '5s',
+      max: 3_600_000,
+      help: 'How long the edge remembers that the origin does not know an id, or does not show it without a credential. 0s: it does not remember.',
+    }),
+    absentMax: integer({ default: 50_000, min: 1, max: 10_000_000, help: 'For how many ids it remembers that.' }),
   },
 );
 

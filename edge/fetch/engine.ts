@@ -12,6 +12,7 @@ import type { RespondRules } from '../respond/respond.js';
 import type { DecideRules } from '../rfc9111/decide.js';
 import type { CacheMode, StorableRules } from '../rfc9111/storable.js';
 import type { Upstream } from '../upstream/upstream.js';
+import type { Absences } from './absences.js';
 import type { EngineCounters } from './counters.js';
 import type { Flights } from './flight.js';
 import type { Identity } from './origin-request.js';
@@ -27,6 +28,7 @@ export interface EngineDeps {
   readonly cache: EdgeCache;
   readonly upstream: Upstream;
   readonly flights: Flights<FetchResult>;
+  readonly absences: Absences;
   /** The thumbnails that the origin makes; undefined until it has said so. */
   thumbOptions(): ThumbOptions | undefined;
   /** Whether copies of media may be served now. */

@@ -11,10 +11,11 @@ import type { UnsafeAnswer } from './config.js';
 
 /** Resolves when no stored response shows the state before the change. Never rejects. */
 export async function invalidate(engine: Engine, answer: UnsafeAnswer): Promise<void> {
-  const { cache, flights, uncacheable, log } = engine;
+  const { cache, flights, absences, uncacheable, log } = engine;
   try {
     const id = engine.mode === 'media' ? removedMedia(answer) : undefined;
     if (id !== undefined) {
+      absences.forget(id);
       flights.breakOff(id);
       await cache.takeDown(id);
       return;

@@ -10,6 +10,7 @@ import type { EdgeCache } from '../../../edge/cache/cache.js';
 import { openCache } from '../../../edge/cache/open.js';
 import { edgeSection, policyOf } from '../../../edge/config.js';
 import { createEngine } from '../../../edge/create-engine.js';
+import { createAbsences } from '../../../edge/fetch/absences.js';
 import type { Engine } from '../../../edge/fetch/engine.js';
 import { createFlights } from '../../../edge/fetch/flight.js';
 import { handle } from '../../../edge/handler.js';
@@ -349,6 +350,8 @@ class Model {
         thumbOptions: () => undefined,
         lease: () => this.#lease,
         flights: createFlights(() => config.fill),
+        // Media of the model come and go under one id, which real ones never do.
+        absences: createAbsences(() => ({ absentMax: 1, absentMs: 0 }), this.#clock),
         policy: () => policyOf(config),
       },
       deps,

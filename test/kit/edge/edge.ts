@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { openCache } from '../../../edge/cache/open.js';
 import { type EdgeConfig, edgeSection, policyOf } from '../../../edge/config.js';
 import { createEngine } from '../../../edge/create-engine.js';
+import { createAbsences } from '../../../edge/fetch/absences.js';
 import type { Engine } from '../../../edge/fetch/engine.js';
 import { createFlights } from '../../../edge/fetch/flight.js';
 import { handle } from '../../../edge/handler.js';
@@ -95,6 +96,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       thumbOptions: () => settable.thumbOptions,
       lease: () => settable.lease,
       flights: createFlights(() => edge.fill),
+      absences: createAbsences(() => edge.fill, clock),
       policy: () => policyOf(edge),
     },
     deps,
@@ -162,6 +164,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       settable.thumbOptions = thumbOptions;
     },
     async takeDown(id) {
+      engine.absences.forget(id);
       engine.flights.breakOff(id);
       outgoing.breakOff(id);
       await cache.takeDown(id);
