@@ -9,6 +9,7 @@ import { HEAD_MAX_BYTES, type Staged } from '../../../origin/ingest/stage.js';
 import { Fault } from '../../../src/errors.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { ACCEPTED_TYPES } from '../../../src/media/types.js';
+import { heifOf } from '../../kit/heif.js';
 import { gif, pdf, png, text } from '../../kit/media.js';
 import {
   adtsFrames,
@@ -115,6 +116,27 @@ cases('a film stays video', [
 
 const REFUSED = (type: string): string => `type_refused: Media of type ${type} is not accepted.`;
 const UNKNOWN = REFUSED('application/octet-stream');
+
+void t.test('a picture in HEIF is a picture under every brand, and never a film', async (t) => {
+  const data = Buffer.alloc(8);
+  const coded = { type: 'hvc1', configuration: isoBox('hvcC', data), width: 96, height: 64, data };
+  const cases: readonly (readonly [
+    brands: readonly string[],
+    declared: readonly (string | undefined)[],
+    type: string,
+  ])[] = [
+    [['avci', 'mif1', 'avci', 'miaf'], [undefined, 'image/heif', 'image/*'], 'image/heif'],
+    [['mif3', 'avif'], [undefined, 'image/avif', 'image/heif'], 'image/avif'],
+    [['isom', 'mif1', 'heic'], [undefined, 'image/heic', 'image/heif'], 'image/heic'],
+    [['abcd', 'efgh'], [undefined, 'image/heif'], 'image/heif'],
+  ];
+  for (const [brands, declared, type] of cases) {
+    const bytes = heifOf([{ coded }], { brands, exif: 6 });
+    for (const each of declared) t.equal(await outcome(bytes, each), type, `${brands.join()} as ${each}`);
+    t.match(await pictureFacts(await staged(bytes)), { width: 96, height: 64, orientation: 1 });
+    t.match(await outcome(bytes, 'video/mp4'), /^type_mismatch/, `${brands.join()} as a film`);
+  }
+});
 
 void t.test('text in UTF-16 or UTF-32 is refused as such, and is never audio', async (t) => {
   const csv = '\ufeffa,b\r\n1,2\r\n';
