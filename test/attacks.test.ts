@@ -126,6 +126,9 @@ void t.test('the listeners for operators answer no foreign page, and write acts 
   const folder = t.testdir();
   const origin = await startOrigin(folder, { ...NO_THUMBS, operators: { port: 0, token: 'env:OPERATORS' } });
   t.teardown(() => origin.close());
+  const { capabilities } = json(await origin.send('/.well-known')) as { capabilities: Record<string, unknown> };
+  const told = { subject: { requests: 3_000 }, address: { requests: 30_000 } };
+  t.match(capabilities['rate_limits'], told, 'there are limits unless an operator removes them');
   const token = { authorization: `Bearer ${TEST_SECRET}` };
   const mark = `/scrub/${'0'.repeat(64)}/thumbs`;
   const TABLE: readonly (readonly [string, string, Readonly<Record<string, string>>, number])[] = [

@@ -13,10 +13,10 @@ import type { HeaderList } from '../../src/http/reply.js';
 import type { CounterOf, Metrics } from '../../src/metrics.js';
 import { type BucketState, type Buckets, createBuckets } from './token-buckets.js';
 
-const ratesSection = (of: string) =>
+const ratesSection = (of: string, requestsMax: number, uploadedMax: string) =>
   section(`Limits of ${of}.`, {
-    requestsMax: integer({ default: 0, min: 0, help: 'Requests in one window; 0: no limit.' }),
-    uploadedMaxBytes: size({ default: '0', help: 'Bytes of uploads in one window; 0: no limit.' }),
+    requestsMax: integer({ default: requestsMax, min: 0, help: 'Requests in one window; 0: no limit.' }),
+    uploadedMaxBytes: size({ default: uploadedMax, help: 'Bytes of uploads in one window; 0: no limit.' }),
     downloadedMaxBytes: size({
       default: '0',
       help: 'Bytes of media that the origin itself sends in one window; 0: no limit. What edges serve does not count.',
@@ -32,8 +32,8 @@ export const rateLimitsSection = section(
       max: 86_400_000,
       help: 'All that one window allows may be used at once, and comes back evenly over a window. One upload or download may exceed what is left; the next one then waits until that is made up for.',
     }),
-    subject: ratesSection('one subject (the `sub` of a token)'),
-    address: ratesSection('one address, or one /64 network of IPv6'),
+    subject: ratesSection('one subject (the `sub` of a token)', 3_000, '10GB'),
+    address: ratesSection('one address, or one /64 network of IPv6', 30_000, '50GB'),
     keysMax: integer({
       default: 100_000,
       min: 100,
@@ -160,8 +160,12 @@ function createMeter(
   };
 }
 
+/** What is left of a limit is told once this share of it is used. Until then answers to equal requests are equal. */
+const TOLD_FROM = 0.1;
+
 /** `RateLimit-Policy` gives each limit its quota and window, `RateLimit` what is left and when all is back. */
-function rateHeaders(states: ReadonlyMap<Limiter, BucketState>, windowMs: number): HeaderList {
+function rateHeaders(all: ReadonlyMap<Limiter, BucketState>, windowMs: number): HeaderList {
+  const states = new Map([...all].filter(([{ max }, { left }]) => left <= max * (1 - TOLD_FROM)));
   if (states.size === 0) return [];
   const quotaUnit = (unit: Unit): string => (unit === 'requests' ? '' : ';qu="content-bytes"');
   const windowSeconds = Math.ceil(windowMs / 1_000);
