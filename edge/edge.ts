@@ -9,6 +9,7 @@ import type { AccessConfig } from '../src/access/config.js';
 import { edgeProof } from '../src/access/edge-proof.js';
 import { openGate } from '../src/access/gate.js';
 import type { Gate } from '../src/access/grant.js';
+import { type Clock, steadyClock } from '../src/clock.js';
 import type { Deferred } from '../src/config/field.js';
 import { invariant } from '../src/errors.js';
 import { createAddressOf } from '../src/http/address.js';
@@ -68,10 +69,12 @@ export async function openEdge(
 
 async function openComponents(
   settings: EdgeSettings,
-  deps: ProcessDeps,
+  given: ProcessDeps,
   source: ConfigSource<EdgeSettings>,
   opened: Closer,
 ): Promise<Running> {
+  // What is stored must not live longer because the clock was set back. Credentials are judged by the wall clock.
+  const deps = { ...given, clock: steadyClock(given.clock) };
   const { clock, log, metrics } = deps;
   const { edge: config } = settings;
   const access = accessOf(settings);
@@ -89,7 +92,8 @@ async function openComponents(
   );
   const absences = createAbsences(() => live.policy.fill, clock);
   const shared = { upstream, cache, flights, absences, outgoing, live };
-  const media = access === null ? null : await openMedia(config, access, shared, deps, opened);
+  const media =
+    access === null ? null : await openMedia(config, access, shared, { ...deps, wallClock: given.clock }, opened);
   const engine = createEngine(config, engineDepsOf(config, shared, media), deps);
   const pass = opened.add('pass', passTo(config, engine, deps));
   const listener = await listenToClients(config, { engine, media, pass, tally, outgoing, live }, deps, opened);
@@ -159,11 +163,11 @@ async function openMedia(
   config: EdgeConfig,
   access: AccessConfig,
   { upstream, cache, flights, absences, outgoing, live }: SharedComponents,
-  deps: ProcessDeps,
+  deps: ProcessDeps & { readonly wallClock: Clock },
   opened: Closer,
 ): Promise<MediaComponents> {
   const proof = (): string => live.proof;
-  const gate = opened.add('gate', openGate({ config: access, ...deps }));
+  const gate = opened.add('gate', openGate({ config: access, ...deps, clock: deps.wallClock }));
   const useReports = createUseReports({ config: config.uses, upstream, proof, random: Math.random, ...deps });
   opened.add('uses', useReports);
   const follower = await followJournal({

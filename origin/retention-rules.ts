@@ -73,6 +73,11 @@ export const retentionSection = section('How long media, their bytes and their t
     min: 60_000,
     help: 'Files in the stage folder that were not written to for so long are removed.',
   }),
+  expireEveryMs: duration({
+    default: '1s',
+    min: 100,
+    help: 'How often media whose lifetime has ended are looked for. Edges hear of them at once.',
+  }),
   sweepEveryMs: duration({ default: '1m', min: 100, help: 'How often the sweeper runs.' }),
   orphansEveryMs: duration({
     default: '24h',

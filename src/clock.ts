@@ -33,6 +33,26 @@ export const systemClock: Clock = {
   },
 };
 
+/**
+ * A clock whose instants never step back: where the wall clock is set back, they go on by the monotonic
+ * clock. For lifetimes that must not get longer. After a step ahead and back again, it stays ahead, so
+ * nothing that cannot be undone may hang on it.
+ */
+export function steadyClock(clock: Clock): Clock {
+  let at = clock.now();
+  let readMs = clock.monotonicMs();
+  return {
+    now() {
+      const nowMs = clock.monotonicMs();
+      at = Math.max(clock.now(), at + nowMs - readMs);
+      readMs = nowMs;
+      return Math.floor(at);
+    },
+    monotonicMs: () => clock.monotonicMs(),
+    after: (delayMs, run) => clock.after(delayMs, run),
+  };
+}
+
 /** Waits, or rejects with the signal's reason as soon as it aborts. */
 export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   return waitFor((come) => {

@@ -48,6 +48,12 @@ export function removeMedia(change: Change, id: MediaId, by: string, now: EpochM
   return { kind: 'removed', seq };
 }
 
+/** Whether expireDue would mark anything: it is asked often, and a transaction costs a sync. */
+export function isAnyDue(reader: Reader, now: EpochMs): boolean {
+  for (const _ of targets(reader, 'expiry', { ...until(now), limit: 1 })) return true;
+  return false;
+}
+
 /** Marks ids whose expiry has passed. Their tombstones end at that expiry, not now. */
 export function expireDue(change: Change, now: EpochMs, limit: number): readonly MediaId[] {
   return expireAll(change, recordsIn(change, 'expiry', until(now), limit), now, (record) => record.expiresAt ?? now);

@@ -67,6 +67,8 @@ export function openSweeper(deps: SweeperDeps): Sweeper {
   let last: Promise<unknown> = Promise.resolve();
   let orphansAtMs = Number.NEGATIVE_INFINITY;
   let timer: Timer | undefined;
+  let expiryTimer: Timer | undefined;
+  let expiring: Promise<unknown> = Promise.resolve();
 
   async function sweepNow(signal: AbortSignal): Promise<SweepReport> {
     const walk = clock.monotonicMs() - orphansAtMs >= config.orphansEveryMs;
@@ -103,12 +105,30 @@ export function openSweeper(deps: SweeperDeps): Sweeper {
   }
   schedule();
 
+  /** Runs beside the sweeps, which may take long: edges hear of an expiry when it is due. */
+  async function expire(): Promise<void> {
+    try {
+      const expired = await expireAllDue(deps, clock.now(), closing.signal);
+      if (expired > 0) reporter.report({ ...NOTHING_DONE, expired });
+    } catch (thrown) {
+      if (!closing.signal.aborted) reporter.failure('expire', thrown);
+    }
+    if (!closing.signal.aborted) scheduleExpiry();
+  }
+  function scheduleExpiry(): void {
+    expiryTimer = clock.after(config.expireEveryMs, () => {
+      expiring = expire();
+    });
+  }
+  scheduleExpiry();
+
   return {
     sweep,
     async close() {
       timer?.cancel();
+      expiryTimer?.cancel();
       closing.abort(new Error('the sweeper is closing'));
-      await last;
+      await Promise.all([last, expiring]);
     },
   };
 }
@@ -122,9 +142,7 @@ interface Step {
 const STEPS: readonly Step[] = [
   {
     name: 'expire',
-    run: async ({ meta, config }, now, signal) => ({
-      expired: await untilFew(config.stepMax, signal, async (limit) => (await meta.expireDue(now, limit)).length),
-    }),
+    run: async (deps, now, signal) => ({ expired: await expireAllDue(deps, now, signal) }),
   },
   {
     name: 'expire unused',
@@ -181,6 +199,10 @@ const WALK: Step = {
     return { ...freed, orphans: freed.blobs + freed.thumbs };
   },
 };
+
+function expireAllDue({ meta, config }: SweeperDeps, now: EpochMs, signal: AbortSignal): Promise<number> {
+  return untilFew(config.stepMax, signal, async (limit) => (await meta.expireDue(now, limit)).length);
+}
 
 /** Repeats a step until one does less than its limit. */
 async function untilFew(

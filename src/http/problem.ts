@@ -7,9 +7,12 @@ import { CORS_HEADERS, GUARD_HEADERS } from './browser.js';
 import type { HeaderList, Reply } from './reply.js';
 
 const CHALLENGE = 'Bearer realm="media"';
+/** Where the fault says nothing else: a limit is over soon, a lack of room lasts longer (RFC 9110 10.2.3). */
+const RETRY_AFTER_SECONDS: Readonly<Record<number, string>> = { 503: '1', 507: '60' };
 
 export function problemReply(fault: Fault): Reply {
   const kind = FAULTS[fault.code];
+  const retryAfter = RETRY_AFTER_SECONDS[kind.status];
   const document = {
     type: `urn:media-service:problem:${fault.code}`,
     title: kind.title,
@@ -23,6 +26,9 @@ export function problemReply(fault: Fault): Reply {
     ['cache-control', 'no-store'],
     ...(kind.status === 401 && fault.headers['www-authenticate'] === undefined
       ? ([['www-authenticate', CHALLENGE]] as const)
+      : []),
+    ...(retryAfter !== undefined && fault.headers['retry-after'] === undefined
+      ? ([['retry-after', retryAfter]] as const)
       : []),
     ...Object.entries(fault.headers),
   ];

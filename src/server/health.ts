@@ -38,12 +38,14 @@ export function openHealth(deps: ReadinessDeps): Health {
       deps.checks.map(async ([name, check]) => [name, await passes(deps, name, check, gauge)] as const),
     );
     const failed = results.filter(([, passed]) => !passed).map(([name]) => name);
-    return jsonReply(failed.length === 0 ? 200 : 503, {
-      status: failed.length === 0 ? 'ready' : 'not_ready',
+    const isReady = failed.length === 0;
+    const state = {
+      status: isReady ? 'ready' : 'not_ready',
       failed,
       checks: Object.fromEntries(results.map(([name, passed]) => [name, passed ? 'ok' : 'failed'])),
       ...deps.about?.(),
-    });
+    };
+    return isReady ? jsonReply(200, state) : jsonReply(503, state, [['retry-after', '1']]);
   }
 
   return {

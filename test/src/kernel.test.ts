@@ -6,7 +6,7 @@ import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import t from 'tap';
 import { formatDuration, formatSize, parseDuration, parseSize } from '../../src/bytes.js';
-import { sleep } from '../../src/clock.js';
+import { sleep, steadyClock } from '../../src/clock.js';
 import {
   choice,
   duration,
@@ -23,7 +23,7 @@ import {
 } from '../../src/config/field.js';
 import { formatFaults, loadConfig, parseConfig } from '../../src/config/load.js';
 import { renderConfig } from '../../src/config/render.js';
-import { Fault, faultOf } from '../../src/errors.js';
+import { FAULTS, Fault, type FaultCode, faultOf } from '../../src/errors.js';
 import { problemReply } from '../../src/http/problem.js';
 import { jsonReply, type Reply } from '../../src/http/reply.js';
 import { createIdSource, parseMediaId, parseSha256 } from '../../src/ids.js';
@@ -275,6 +275,45 @@ void t.test('a fault becomes a problem document without its cause', async (t) =>
     ['www-authenticate', /^Bearer /],
   ]);
   t.match(errorFields(new Error('outer', { cause: new Error('inner') })), { causes: ['Error: inner'] });
+});
+
+void t.test('every 503 and 507 says when to try again', (t) => {
+  for (const [code, { status }] of Object.entries(FAULTS)) {
+    const fields = problemReply(new Fault(code as FaultCode, 'No.')).headers.filter(([name]) => name === 'retry-after');
+    t.equal(fields.length, status === 503 || status === 507 ? 1 : 0, code);
+  }
+  const own = problemReply(new Fault('overloaded', 'No.', { headers: { 'retry-after': '7' } }));
+  t.same(
+    own.headers.filter(([name]) => name === 'retry-after'),
+    [['retry-after', '7']],
+    'what the fault says counts',
+  );
+  t.end();
+});
+
+void t.test('a steady clock goes on where the wall clock is set back', (t) => {
+  const manual = new ManualClock(1_000_000);
+  let skewMs = 0;
+  const steady = steadyClock({
+    now: () => manual.now() + skewMs,
+    monotonicMs: () => manual.monotonicMs() + 0.25,
+    after: (delayMs, run) => manual.after(delayMs, run),
+  });
+  const steps: readonly (readonly [skewMs: number, advanceMs: number, at: number])[] = [
+    [0, 0, 1_000_000],
+    [0, 500, 1_000_500],
+    [-3_600_000, 500, 1_001_000],
+    [-3_600_000, 3_600_000, 4_601_000],
+    [0, 10, 4_601_010],
+    [60_000, 10, 4_661_020],
+    [0, 10, 4_661_030],
+  ];
+  for (const [skew, advanceMs, at] of steps) {
+    skewMs = skew;
+    manual.advance(advanceMs);
+    t.equal(steady.now(), at, `${skew} ${advanceMs}`);
+  }
+  t.end();
 });
 
 void t.test('sleep ends after its time, or at once when its signal aborts', async (t) => {

@@ -20,6 +20,7 @@ import { startEdge } from '../../kit/edge/media-edge.js';
 import { sendRequest } from '../../kit/http/request.js';
 import { startOrigin } from '../../kit/origin/origin.js';
 import { openStores, type Stores, sha256Of } from '../../kit/origin/stores.js';
+import { until } from '../../kit/until.js';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -142,7 +143,7 @@ async function openFixture(
   });
   const { meta, blobs, hashLocks, clock } = stores;
   // The sweeper does not run by itself, unless a test configures it to.
-  const seldom = { sweepEveryMs: 1e6 * HOUR, stageMs: 1e6 * HOUR };
+  const seldom = { sweepEveryMs: 1e6 * HOUR, expireEveryMs: 1e6 * HOUR, stageMs: 1e6 * HOUR };
   const config = configured(retentionSection, {
     graceMs: HOUR,
     tombstonesMs: 24 * HOUR,
@@ -202,6 +203,20 @@ void t.test('deleted media are freed after the grace period, with their thumbnai
   t.equal(await watched.sample('retention_total{what="blobs"}'), 3);
   t.equal(await watched.sample('retention_freed_bytes_total'), 'onetwothree'.length + 'small one'.length);
   t.match(watched.lines.at(-1), { msg: 'swept', forgotten: 4 });
+});
+
+void t.test('edges hear of an expiry when it is due, and not at the next sweep', async (t) => {
+  const fixture = await openFixture(t, { expireEveryMs: 1_000 });
+  const { meta, clock } = fixture;
+  const { record } = await fixture.put('bytes', { expiresAt: clock.now() + 2_500 });
+  for (let second = 0; second < 2; second += 1) {
+    clock.advance(1_000);
+    await clock.timerSet(1_000);
+  }
+  t.equal(meta.journal.newest(), 0);
+  clock.advance(1_000);
+  await until('the entry', () => meta.journal.newest() === 1);
+  t.match(await meta.journal.read(0, 1), [{ cause: 'expire', ids: [record.id] }]);
 });
 
 void t.test('a blob is never freed while an upload is about to use it', async (t) => {
