@@ -11,10 +11,10 @@ import type { MediaId } from '../src/ids.js';
 import { requireAdmin } from './authorize.js';
 import type { EdgePosition } from './edges/confirmations.js';
 import type { JournalStream } from './edges/journal-stream.js';
-import { describeMedia, instantText } from './media-json.js';
 import { stateOf } from './meta/find.js';
 import type { BlobRecord, Found, MediaRecord, ThumbState } from './meta/media.js';
 import type { ListQuery, MetaStore } from './meta/store.js';
+import { describeMedia, instantText } from './respond/media-json.js';
 import type { OriginRequest } from './server/request.js';
 import { recordAct, type TakedownDeps } from './takedown.js';
 

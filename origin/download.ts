@@ -6,12 +6,12 @@ import { contentDisposition, type Disposition } from '../src/media/disposition.j
 import { extensionOf, servedType } from '../src/media/types.js';
 import { admitViewer, viewerOf } from './authorize.js';
 import { type BlobStore, mediaKey } from './blobs/blob-store.js';
-import type { DownloadConfig } from './download-config.js';
 import type { UseReports } from './edges/use-reports.js';
-import { lifetimeFor } from './lifetime.js';
-import { mediaReply } from './media-reply.js';
 import type { BlobRecord, Media, PictureFacts } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
+import type { DownloadConfig } from './respond/config.js';
+import { lifetimeFor } from './respond/lifetime.js';
+import { mediaReply } from './respond/media-reply.js';
 import type { OriginRequest } from './server/request.js';
 import type { ThumbsConfig } from './thumbs/config.js';
 

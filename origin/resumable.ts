@@ -55,7 +55,7 @@ import {
   UPLOADS_PATH,
 } from './ingest/resumable/tus.js';
 import type { UnfinishedUpload, UploadRole } from './ingest/resumable/upload-record.js';
-import { mediaPath } from './media-json.js';
+import { mediaPath } from './respond/media-json.js';
 import type { OriginRequest } from './server/request.js';
 import { ingestedReply, reserveQuota, type UploadDeps } from './upload.js';
 

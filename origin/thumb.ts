@@ -18,12 +18,12 @@ import {
 } from '../src/media/thumb-choice.js';
 import { admitViewer, viewerOf } from './authorize.js';
 import { type BlobStore, thumbKey } from './blobs/blob-store.js';
-import type { DownloadConfig } from './download-config.js';
 import type { UseReports } from './edges/use-reports.js';
-import { lifetimeFor } from './lifetime.js';
-import { mediaReply } from './media-reply.js';
 import type { ThumbMade, ThumbRefusal } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
+import type { DownloadConfig } from './respond/config.js';
+import { lifetimeFor } from './respond/lifetime.js';
+import { mediaReply } from './respond/media-reply.js';
 import type { OriginRequest } from './server/request.js';
 import type { ThumbsConfig } from './thumbs/config.js';
 import type { Thumbs } from './thumbs/engine.js';

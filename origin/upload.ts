@@ -15,9 +15,9 @@ import type { Admissions } from './ingest/admit.js';
 import { type IngestDeps, type Ingested, ingest, overQuota } from './ingest/ingest.js';
 import { readOptions, requireLifetime, type UploadOptions, withDefaults } from './ingest/options.js';
 import { bodyShape, receive } from './ingest/receive.js';
-import { describeDuplicate, describeMedia, mediaPath } from './media-json.js';
-import { mediaEtag } from './media-reply.js';
 import type { Quotas, Reservation } from './quota.js';
+import { describeDuplicate, describeMedia, mediaPath } from './respond/media-json.js';
+import { mediaEtag } from './respond/media-reply.js';
 import type { OriginRequest } from './server/request.js';
 
 export interface UploadDeps extends IngestDeps {

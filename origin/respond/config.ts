@@ -1,6 +1,6 @@
 /** What an operator may set of how media are served. */
-import { duration, integer, list, section, text, type ValueOf } from '../src/config/field.js';
-import { INLINE_TYPES } from '../src/media/types.js';
+import { duration, integer, list, section, text, type ValueOf } from '../../src/config/field.js';
+import { INLINE_TYPES } from '../../src/media/types.js';
 
 export const downloadSection = section('How media are served, and how long copies may be used.', {
   inlineTypes: list({

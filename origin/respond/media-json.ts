@@ -1,8 +1,8 @@
 /** Media as JSON: the response to an upload, and the core of what admins see. */
-import type { EpochMs } from '../src/clock.js';
-import type { Sent } from './ingest/ingest.js';
+import type { EpochMs } from '../../src/clock.js';
+import type { Sent } from '../ingest/ingest.js';
+import type { Media } from '../meta/media.js';
 import { mediaEtag } from './media-reply.js';
-import type { Media } from './meta/media.js';
 
 /** Instants are in RFC 3339. Null: not known, or none. */
 export interface MediaDocument {

@@ -6,18 +6,18 @@
 
 import { randomBytes } from 'node:crypto';
 import type { Readable } from 'node:stream';
-import type { EpochMs } from '../src/clock.js';
-import { Fault } from '../src/errors.js';
-import { MEDIA_CORS_HEADERS } from '../src/http/browser.js';
-import { evaluateConditions, type RequestHead } from '../src/http/conditional.js';
-import { formatHttpDate } from '../src/http/date.js';
-import { formatDigest } from '../src/http/digest.js';
-import { multipartBody, multipartPlan } from '../src/http/multipart.js';
-import { type ByteSpan, contentRange, planRange, spanLength, unsatisfiedRange } from '../src/http/range.js';
-import { emptyReply, type HeaderList, type Reply } from '../src/http/reply.js';
-import type { MediaId, Sha256 } from '../src/ids.js';
-import { MEDIA_ID } from '../src/wire.js';
-import type { BlobKey, BlobStore } from './blobs/blob-store.js';
+import type { EpochMs } from '../../src/clock.js';
+import { Fault } from '../../src/errors.js';
+import { MEDIA_CORS_HEADERS } from '../../src/http/browser.js';
+import { evaluateConditions, type RequestHead } from '../../src/http/conditional.js';
+import { formatHttpDate } from '../../src/http/date.js';
+import { formatDigest } from '../../src/http/digest.js';
+import { multipartBody, multipartPlan } from '../../src/http/multipart.js';
+import { type ByteSpan, contentRange, planRange, spanLength, unsatisfiedRange } from '../../src/http/range.js';
+import { emptyReply, type HeaderList, type Reply } from '../../src/http/reply.js';
+import type { MediaId, Sha256 } from '../../src/ids.js';
+import { MEDIA_ID } from '../../src/wire.js';
+import type { BlobKey, BlobStore } from '../blobs/blob-store.js';
 import { cacheHeaders, type Lifetime } from './lifetime.js';
 
 /** The bytes that a URL stands for, and their metadata as one viewer gets them. */

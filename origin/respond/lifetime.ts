@@ -1,10 +1,10 @@
 /** How long copies of media may be used: by clients, by edges, and never longer than the media live. */
-import type { EpochMs } from '../src/clock.js';
-import { formatHttpDate } from '../src/http/date.js';
-import type { HeaderList } from '../src/http/reply.js';
-import type { Viewer } from './authorize.js';
-import type { DownloadConfig } from './download-config.js';
-import type { MediaRecord } from './meta/media.js';
+import type { EpochMs } from '../../src/clock.js';
+import { formatHttpDate } from '../../src/http/date.js';
+import type { HeaderList } from '../../src/http/reply.js';
+import type { Viewer } from '../authorize.js';
+import type { MediaRecord } from '../meta/media.js';
+import type { DownloadConfig } from './config.js';
 
 export interface Lifetime {
   readonly public: boolean;
