@@ -46,7 +46,7 @@ const VALID: Readonly<Record<string, string>> = {
   'fixture-little-endian.tif': 'unsupported_type',
   'fixture-mif1.heic': 'unsupported_type',
   'fixture-mjpeg.mov': 'unsupported_type',
-  'fixture-sequence.avif': 'unsupported_type',
+  'fixture-sequence.avif': '160 320 640 800',
   'fixture-smallest.pdf': 'unsupported_type',
   'fixture.apng': '100*',
   'fixture.bmp': 'unsupported_type',
