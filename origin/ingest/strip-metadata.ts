@@ -10,9 +10,9 @@
  * its size.
  */
 import { open, readFile, rm } from 'node:fs/promises';
-import { crc32 } from 'node:zlib';
 import { readOrientation } from '../../src/media/exif.js';
 import { hasSegment, type Marker, nextMarker, segmentEnd } from '../../src/media/jpeg.js';
+import { pngChunk } from '../../src/media/png.js';
 
 export type StripOutcome =
   /** A new file was written to the target path and synced. */
@@ -175,15 +175,6 @@ function keepPng(bytes: Buffer): readonly Buffer[] | undefined {
     at = end;
   }
   return undefined;
-}
-
-function pngChunk(type: string, data: Buffer): Buffer {
-  const chunk = Buffer.alloc(12 + data.length);
-  chunk.writeUInt32BE(data.length, 0);
-  chunk.write(type, 4, 'latin1');
-  data.copy(chunk, 8);
-  chunk.writeUInt32BE(crc32(chunk.subarray(4, 8 + data.length)), 8 + data.length);
-  return chunk;
 }
 
 const WEBP_STAYS = new Set(['VP8 ', 'VP8L', 'VP8X', 'ICCP', 'ALPH', 'ANIM', 'ANMF']);

@@ -6,7 +6,7 @@
  * Promises: for a file with an inconsistent animation the result is undefined,
  * so that the caller makes a still. Decoding a frame is left to the caller.
  */
-import { crc32 } from 'node:zlib';
+import { pngChunk } from '../../../src/media/png.js';
 
 export interface ApngFrame {
   readonly left: number;
@@ -132,10 +132,10 @@ function frameOf(
   ownHeader.writeUInt32BE(height, 4);
   const png = Buffer.concat([
     SIGNATURE,
-    chunk('IHDR', ownHeader),
-    ...shared.map((each) => chunk(each.type, each.data)),
-    ...data.map((each) => chunk('IDAT', each)),
-    chunk('IEND', Buffer.alloc(0)),
+    pngChunk('IHDR', ownHeader),
+    ...shared.map((each) => pngChunk(each.type, each.data)),
+    ...data.map((each) => pngChunk('IDAT', each)),
+    pngChunk('IEND', Buffer.alloc(0)),
   ]);
   return { left, top, width, height, delayMs: delayOf(control), dispose, blend, png };
 }
@@ -144,15 +144,6 @@ function frameOf(
 function delayOf(control: Buffer): number {
   const denominator = control.readUInt16BE(22);
   return Math.round((control.readUInt16BE(20) * 1_000) / (denominator === 0 ? 100 : denominator));
-}
-
-function chunk(type: string, data: Buffer): Buffer {
-  const framed = Buffer.alloc(12 + data.length);
-  framed.writeUInt32BE(data.length, 0);
-  framed.write(type, 4, 'latin1');
-  data.copy(framed, 8);
-  framed.writeUInt32BE(crc32(framed.subarray(4, 8 + data.length)), 8 + data.length);
-  return framed;
 }
 
 /**
