@@ -22,6 +22,7 @@ import { createWellKnown } from './api/well-known.js';
 import { openAuditLog } from './audit.js';
 import { createHashLocks } from './blobs/hash-locks.js';
 import { openBlobStore } from './blobs/open.js';
+import { clearLeftovers } from './blobs/sweep.js';
 import type { OriginConfig } from './config.js';
 import { createJournalStream } from './edges/journal-stream.js';
 import { createEdgeRoutes } from './edges/routes.js';
@@ -85,6 +86,9 @@ async function openComponents(
 
   const meta = opened.add('metadata', await openMetaStore(config.meta, { clock, log, randomName: randomUUID }));
   const blobs = opened.add('blobs', await openBlobStore(config.blobs, deps));
+  // The metadata are locked, so no other origin uses the stage.
+  const leftovers = await clearLeftovers(blobs.stageFolder);
+  if (leftovers > 0) log.info({ files: leftovers }, 'files of unfinished uploads were removed');
   const gate = opened.add('gate', openGate({ config: access, ...deps }));
   const hashLocks = createHashLocks();
   const thumbs = opened.add('thumbnails', await openThumbs({ config: config.thumbs, meta, blobs, hashLocks, ...deps }));

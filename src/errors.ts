@@ -116,12 +116,25 @@ export class Fault extends Error {
   }
 }
 
+const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+/** What the system says of files and folders that were removed, are read-only, forbidden or broken, or are too many. */
+const UNUSABLE = new Set(
+  'ENOENT ENOTDIR EISDIR EXDEV ELOOP EROFS EACCES EPERM EIO ENODEV ENXIO ESTALE EBUSY EMFILE ENFILE'.split(' '),
+);
+
+/** Connections and programs fail with some of the same codes. */
+function isOfFiles(thrown: unknown): boolean {
+  if (typeof thrown !== 'object' || thrown === null || !('syscall' in thrown)) return false;
+  return !/^(spawn|connect|bind|listen|accept|getaddrinfo)\b/.test(String(thrown.syscall));
+}
+
 /** Any thrown value as a Fault. What is not in the table becomes `internal`, without details. */
 export function faultOf(thrown: unknown): Fault {
   if (thrown instanceof Fault) return thrown;
-  const code = errorCode(thrown);
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new Fault('storage_full', 'The storage has no room left.', { cause: thrown });
+  const code = errorCode(thrown) ?? '';
+  if (FULL.has(code)) return new Fault('storage_full', 'The storage has no room left.', { cause: thrown });
+  if (UNUSABLE.has(code) && isOfFiles(thrown)) {
+    return new Fault('storage_unavailable', 'The storage cannot be used at the moment.', { cause: thrown });
   }
   return new Fault('internal', 'The request could not be completed.', { cause: thrown });
 }

@@ -3,7 +3,9 @@
  * FileHandle costs about as much again as the call itself. Whoever opens closes.
  */
 import { close, fsync, open, write } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { errorCode } from '../../src/errors.js';
 
 export const openFd = promisify(open);
 export const writeFd = promisify(write);
@@ -17,5 +19,16 @@ export async function syncPath(path: string): Promise<void> {
     await syncFd(descriptor);
   } finally {
     await closeFd(descriptor);
+  }
+}
+
+/** Runs `make`, which makes a file or a folder in `folder`. If the folder was removed, it is made again. */
+export async function inFolder<T>(folder: string, make: () => Promise<T>): Promise<T> {
+  try {
+    return await make();
+  } catch (thrown) {
+    if (errorCode(thrown) !== 'ENOENT') throw thrown;
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    return await make();
   }
 }

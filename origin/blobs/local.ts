@@ -27,7 +27,7 @@ import type { ByteSpan } from '../../src/http/range.js';
 import type { Sha256 } from '../../src/ids.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { BlobsConfig } from './config.js';
-import { syncPath } from './files.js';
+import { inFolder, syncPath } from './files.js';
 import { createGroupSync } from './group-sync.js';
 import { storageFault } from './storage-fault.js';
 
@@ -139,17 +139,22 @@ class LocalStore implements BlobStore {
     }
   }
 
+  /** Takes the way of an upload, from the stage into the folder of the blobs. */
   async probe(signal?: AbortSignal): Promise<void> {
-    const path = join(this.#root, `${PROBE}${randomUUID()}`);
+    const name = `${PROBE}${randomUUID()}`;
+    const [staged, path] = [join(this.stageFolder, name), join(this.#root, name)];
     const written = randomUUID();
+    const cancel = signal === undefined ? {} : { signal };
     try {
-      await writeFile(path, written, { flag: 'wx', flush: true, ...(signal !== undefined && { signal }) });
-      const read = await readFile(path, { encoding: 'utf8', ...(signal !== undefined && { signal }) });
+      await inFolder(this.stageFolder, () => writeFile(staged, written, { flag: 'wx', flush: true, ...cancel }));
+      await rename(staged, path);
+      const read = await readFile(path, { encoding: 'utf8', ...cancel });
       if (read !== written) throw new Error('other bytes were read than written');
     } catch (thrown) {
       throw storageFault(thrown, signal);
     } finally {
-      await rm(path, { force: true });
+      // A folder that cannot be written to has been reported above, or nothing is there to remove.
+      await Promise.all([staged, path].map((each) => rm(each, { force: true }).catch(() => undefined)));
     }
   }
 
@@ -173,8 +178,7 @@ class LocalStore implements BlobStore {
         break;
       } catch (thrown) {
         if (!isAbsent(thrown) || attempt === PUBLISH_ATTEMPTS) throw thrown;
-        this.#folders.delete(folder);
-        this.#folders.delete(dirname(folder));
+        for (let gone = folder; gone !== this.#root; gone = dirname(gone)) this.#folders.delete(gone);
         await stat(stagedPath);
       }
     }
@@ -195,7 +199,7 @@ class LocalStore implements BlobStore {
 
   async #makeFolder(folder: string): Promise<void> {
     const parent = dirname(folder);
-    if (dirname(parent) !== this.#root) await this.#ensureFolder(parent);
+    if (parent !== this.#root) await this.#ensureFolder(parent);
     // One level at a time: for several, Node 20 reports a full disk as ENOENT.
     await mkdir(folder).catch((thrown: unknown) => {
       if (errorCode(thrown) !== 'EEXIST') throw thrown;

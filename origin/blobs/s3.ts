@@ -14,8 +14,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { type FileHandle, mkdir, open, rm, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
@@ -38,6 +38,7 @@ import { errorFields, type Log } from '../../src/log.js';
 import { createSlots, type Slots } from '../../src/slots.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { S3Config } from './config.js';
+import { inFolder } from './files.js';
 import { isMissing, isWorthRetrying, nameOf, readOutcomeOf, statusOf } from './s3-answers.js';
 import { storageFault } from './storage-fault.js';
 
@@ -163,6 +164,7 @@ class S3Store implements BlobStore {
     const location = { Bucket: this.#config.bucket, Key: `${this.#config.prefix}probe/${randomUUID()}` };
     const written = randomUUID();
     try {
+      await this.#probeStage(written);
       await this.#request(
         (options) => this.#client.send(new PutObjectCommand({ ...location, Body: written }), options),
         signal,
@@ -175,6 +177,15 @@ class S3Store implements BlobStore {
       await this.#request((options) => this.#client.send(new DeleteObjectCommand(location), options), signal);
     } catch (thrown) {
       throw storageFault(thrown, signal);
+    }
+  }
+
+  async #probeStage(written: string): Promise<void> {
+    const path = join(this.stageFolder, `.probe-${written}`);
+    try {
+      await inFolder(this.stageFolder, () => writeFile(path, written, { flag: 'wx', mode: 0o600 }));
+    } finally {
+      await rm(path, { force: true }).catch(() => undefined);
     }
   }
 

@@ -76,15 +76,22 @@ export async function* orphans(
   }
 }
 
+/** Removes all files on the stage, when nobody writes to it yet: they are of a process that died. */
+export function clearLeftovers(folder: string): Promise<number> {
+  return clearStage(folder, Number.POSITIVE_INFINITY, new AbortController().signal);
+}
+
 /** Removes files on the stage that were last written before an instant, and returns their number. Folders are left to whoever made them. */
 export async function clearStage(folder: string, modifiedBefore: EpochMs, signal: AbortSignal): Promise<number> {
   let removed = 0;
-  for await (const entry of await opendir(folder)) {
+  // A folder that somebody removed is made again when a file is to be written.
+  const entries = await unlessAbsent(opendir(folder));
+  for await (const entry of entries ?? []) {
     signal.throwIfAborted();
     if (!entry.isFile()) continue;
     const path = join(folder, entry.name);
-    const modifiedAt = await modifiedAtOf(path);
-    if (modifiedAt === undefined || modifiedAt >= modifiedBefore) continue;
+    const found = await unlessAbsent(stat(path));
+    if (found === undefined || found.mtimeMs >= modifiedBefore) continue;
     await rm(path, { force: true });
     removed += 1;
   }
@@ -127,9 +134,9 @@ function plus(one: Freed, other: Freed): Freed {
   return { blobs: one.blobs + other.blobs, thumbs: one.thumbs + other.thumbs, bytes: one.bytes + other.bytes };
 }
 
-async function modifiedAtOf(path: string): Promise<EpochMs | undefined> {
+async function unlessAbsent<T>(found: Promise<T>): Promise<T | undefined> {
   try {
-    return (await stat(path)).mtimeMs;
+    return await found;
   } catch (thrown) {
     if (errorCode(thrown) === 'ENOENT') return undefined;
     throw thrown;

@@ -10,9 +10,10 @@
 import { createHash, type Hash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { Fault } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
-import { closeFd, openFd, writeFd } from '../blobs/files.js';
+import { closeFd, inFolder, openFd, writeFd } from '../blobs/files.js';
 import { tooLarge } from './admit.js';
 import type { ChunkSource } from './paced-body.js';
 
@@ -114,7 +115,7 @@ class StagedFile {
   }
 
   async write(buffers: Buffer[], bytes: number): Promise<void> {
-    this.#file ??= await open(this.path, NEW, FILE_MODE);
+    this.#file ??= await inFolder(dirname(this.path), () => open(this.path, NEW, FILE_MODE));
     this.#made = true;
     await writeAll(this.#file, buffers, bytes);
     this.#unsyncedBytes += bytes;
@@ -144,7 +145,8 @@ class StagedFile {
   /** Writes the last bytes and closes the file. Returns whether all bytes are synced; rejects if a sync failed. */
   async finish(buffers: Buffer[], bytes: number): Promise<boolean> {
     if (this.#file === undefined) {
-      const descriptor = await openFd(this.path, this.#sync ? NEW_SYNCED : NEW, FILE_MODE);
+      const flags = this.#sync ? NEW_SYNCED : NEW;
+      const descriptor = await inFolder(dirname(this.path), () => openFd(this.path, flags, FILE_MODE));
       this.#made = true;
       await writeWhole(descriptor, Buffer.concat(buffers));
       return this.#sync;

@@ -10,6 +10,7 @@ import { mkdtemp, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Slots } from '../../src/slots.js';
 import type { BlobStore } from '../blobs/blob-store.js';
+import { inFolder } from '../blobs/files.js';
 import { type BlobRecord, NO_FACTS, type PictureFacts, type ThumbMade, type ThumbRefusal } from '../meta/media.js';
 import type { ThumbsConfig } from './config.js';
 import { baseSize, planThumbs } from './plan.js';
@@ -62,7 +63,8 @@ export async function makeThumbs(deps: JobDeps, task: JobTask, signal: AbortSign
   if (route.kind === 'none') return refused('unsupported_type', `no thumbnails are made of ${blob.mime}`);
   const sizeMaxBytes = route.kind === 'ffmpeg' ? config.video.sourceMaxBytes : config.sourceMaxBytes;
   if (blob.sizeBytes > sizeMaxBytes) return refused('too_expensive', `${blob.sizeBytes} bytes are beyond the limit`);
-  const folder = await mkdtemp(join(blobs.stageFolder, JOB_FOLDER_PREFIX));
+  const prefix = join(blobs.stageFolder, JOB_FOLDER_PREFIX);
+  const folder = await inFolder(blobs.stageFolder, () => mkdtemp(prefix));
   try {
     const file = await fetchOriginal(blobs, blob, folder, signal);
     if (file === undefined) return { kind: 'missing' };

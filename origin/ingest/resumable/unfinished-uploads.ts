@@ -15,9 +15,9 @@ import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Fault } from '../../../src/errors.js';
+import { errorCode, Fault } from '../../../src/errors.js';
 import type { Sha256 } from '../../../src/ids.js';
-import { syncPath } from '../../blobs/files.js';
+import { inFolder, syncPath } from '../../blobs/files.js';
 import type { ChunkSource } from '../paced-body.js';
 import { HEAD_MAX_BYTES, type Staged, stage } from '../stage.js';
 import type { Checksum } from './checksum.js';
@@ -86,13 +86,21 @@ export async function openUnfinishedUploads(folder: string): Promise<UnfinishedU
     },
     async create(upload) {
       uploads.set(upload.id, upload);
-      const file = await open(pathOf(upload.id), 'wx', 0o600);
+      const file = await inFolder(folder, () => open(pathOf(upload.id), 'wx', 0o600));
       await file.close();
       await saveRecord(folder, upload);
     },
     change: save,
     async offset({ id, mediaId, sizeBytes }) {
-      return mediaId === null ? (await stat(pathOf(id))).size : (sizeBytes ?? 0);
+      if (mediaId !== null) return sizeBytes ?? 0;
+      try {
+        return (await stat(pathOf(id))).size;
+      } catch (thrown) {
+        if (errorCode(thrown) !== 'ENOENT') throw thrown;
+        // Somebody removed its bytes. They cannot be completed, so the client has to begin again.
+        uploads.delete(id);
+        throw new Fault('not_found', 'There is no such upload.', { cause: thrown });
+      }
     },
     async append(id, body) {
       const { source, checksum } = body;
@@ -133,7 +141,7 @@ export async function openUnfinishedUploads(folder: string): Promise<UnfinishedU
       // The record goes first: bytes without a record are removed at the next start.
       await rm(recordPath(folder, id), { force: true });
       await rm(pathOf(id), { force: true });
-      await syncPath(folder);
+      await inFolder(folder, () => syncPath(folder));
     },
   };
 }
@@ -231,7 +239,7 @@ function recordPath(folder: string, id: string): string {
 async function saveRecord(folder: string, upload: UnfinishedUpload): Promise<void> {
   const path = recordPath(folder, upload.id);
   const aside = `${path}.new`;
-  const file = await open(aside, 'w', 0o600);
+  const file = await inFolder(folder, () => open(aside, 'w', 0o600));
   try {
     await file.writeFile(writeRecord(upload));
     await file.sync();
