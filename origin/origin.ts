@@ -39,6 +39,7 @@ import { createRateLimits, NO_RATE_LIMITS } from './server/rate-limits.js';
 import { createServer, type OriginServer, requestCounts } from './server/server.js';
 import { openThumbs } from './thumbs/engine.js';
 import { thumbOptionsOf } from './thumbs/plan.js';
+import { openLauncher } from './thumbs/render/launcher.js';
 import { localMarks } from './upkeep/scrub.js';
 import { openSweeper } from './upkeep/sweeper.js';
 import { uploadCounts } from './upload.js';
@@ -91,7 +92,11 @@ async function openComponents(
   if (leftovers > 0) log.info({ files: leftovers }, 'files of unfinished uploads were removed');
   const gate = opened.add('gate', openGate({ config: access, ...deps }));
   const hashLocks = createHashLocks();
-  const thumbs = opened.add('thumbnails', await openThumbs({ config: config.thumbs, meta, blobs, hashLocks, ...deps }));
+  const launcher = await openLauncher(blobs.stageFolder, log);
+  const thumbs = opened.add(
+    'thumbnails',
+    await openThumbs({ config: config.thumbs, meta, blobs, hashLocks, launcher, ...deps }),
+  );
   const journal = createJournalStream({
     journal: meta.journal,
     config: config.journal,
@@ -117,7 +122,7 @@ async function openComponents(
     'resumable uploads',
     await openResumableUploads({ stageFolder: blobs.stageFolder, config, ...deps }),
   );
-  const scanner = createScanner({ config: upload.scan, ...deps });
+  const scanner = createScanner({ config: upload.scan, launcher, ...deps });
   opened.add('rescan', openRescan({ config: upload.scan, scanner, meta, blobs, ...deps }));
   return {
     gate,

@@ -17,6 +17,7 @@ import type { ConfigFault } from '../../src/config/load.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import { createSlots } from '../../src/slots.js';
+import type { Launcher } from '../thumbs/render/launcher.js';
 import { runProgram } from '../thumbs/render/program.js';
 
 export const scanSection = section('A virus scanner that checks each upload before it becomes visible.', {
@@ -83,21 +84,22 @@ type ScanAnswer =
 
 export interface ScannerDeps {
   readonly config: ScanConfig;
+  readonly launcher: Launcher;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
 }
 
-export function createScanner({ config, clock, log, metrics }: ScannerDeps): Scanner {
+export function createScanner({ config, launcher, clock, log, metrics }: ScannerDeps): Scanner {
   if (config.by === 'off') return { scan: async () => ({ kind: 'admit' }) };
-  const scanFile = config.by === 'command' ? runCommand : askClamd;
   const slots = createSlots(config.scansMax);
   const scans = metrics.counter('scans_total', 'Scans of uploads, by the answer of the scanner.', ['answer']);
 
   async function runScan(path: string, signal: AbortSignal): Promise<ScanAnswer> {
     const release = await slots.take(signal);
     try {
-      return await scanFile(path, config, clock, signal);
+      if (config.by === 'clamd') return await askClamd(path, config, signal);
+      return await runCommand(launcher, path, config, clock, signal);
     } finally {
       release();
     }
@@ -133,12 +135,23 @@ export function createScanner({ config, clock, log, metrics }: ScannerDeps): Sca
 const CLEAN_EXIT = 0;
 const INFECTED_EXIT = 1;
 
-async function runCommand(path: string, config: ScanConfig, clock: Clock, signal: AbortSignal): Promise<ScanAnswer> {
+async function runCommand(
+  launcher: Launcher,
+  path: string,
+  config: ScanConfig,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<ScanAnswer> {
   const [program = '', ...args] = config.command.map((word) => word.replaceAll('{file}', path));
   const { timeLimitMs, memoryMaxBytes } = config;
   // Several threads use processor time faster than time passes.
   const limits = { timeLimitMs, cpuLimitMs: timeLimitMs * 4, memoryMaxBytes, fileMaxBytes: memoryMaxBytes };
-  const ended = await runProgram({ program, args }, limits, dirname(path), clock, signal);
+  const ended = await runProgram(
+    launcher,
+    { command: { program, args }, limits, folder: dirname(path), network: 'shared' },
+    clock,
+    signal,
+  );
   if (ended.kind !== 'ended') return { kind: 'none', detail: `the command is ${ended.kind}` };
   if (ended.code === CLEAN_EXIT) return { kind: 'clean' };
   if (ended.code === INFECTED_EXIT) return { kind: 'infected', reason: reasonOf(ended.output, path) };
@@ -164,7 +177,7 @@ const CHUNK_BYTES = 64 * 1_024;
 const REPLY_BYTES_MAX = 4_096;
 
 /** INSTREAM of clamd(8): chunks with their length in front, one of length 0 at the end; then one line as the answer. */
-async function askClamd(path: string, config: ScanConfig, _clock: Clock, signal: AbortSignal): Promise<ScanAnswer> {
+async function askClamd(path: string, config: ScanConfig, signal: AbortSignal): Promise<ScanAnswer> {
   const socket = addAbortSignal(signal, connect(addressOptions(config.address)));
   const answer = readReply(socket);
   const sent = pipeline(Readable.from(framed(path)), socket, { end: false }).catch((thrown: unknown) => {

@@ -27,6 +27,7 @@ import { JOB_FOLDER_PREFIX, type JobDeps, makeThumbs } from './job.js';
 import { JobRunner } from './job-runner.js';
 import { countThumbs, type ThumbCounters } from './metrics.js';
 import { thumbOptionsOf } from './plan.js';
+import type { Launcher } from './render/launcher.js';
 import { findMediaTools, type MediaTools } from './render/media-tools.js';
 import { openPool, type RenderPool } from './render/pool.js';
 import { routeOf, typesOf } from './types.js';
@@ -38,6 +39,7 @@ export interface ThumbsDeps {
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
   readonly hashLocks: Pick<HashLocks, 'share'>;
+  readonly launcher: Launcher;
   readonly log: Log;
   readonly metrics: Metrics;
   readonly clock: Clock;
@@ -74,11 +76,11 @@ const PRIORITIZED_MAX = 10_000;
 const NO_SUCH_BLOB: ThumbState = { kind: 'none', reason: 'failed' };
 
 export async function openThumbs(deps: ThumbsDeps): Promise<Thumbs> {
-  const { config, blobs, log, clock } = deps;
+  const { config, blobs, log, clock, launcher } = deps;
   await removeOldJobFolders(blobs.stageFolder);
-  const tools = await findMediaTools(config, blobs.stageFolder, clock);
+  const tools = await findMediaTools(config, launcher, blobs.stageFolder, clock);
   const script = deps.script ?? new URL('./render/worker.js', import.meta.url);
-  const pool = openPool({ script, config: config.children, clock, log });
+  const pool = openPool({ script, launcher, folder: blobs.stageFolder, config: config.children, clock, log });
   const engine = new ThumbEngine(deps, tools, pool);
   if (config.enabled) engine.start();
   return engine;
@@ -236,7 +238,7 @@ class ThumbEngine implements Thumbs {
   }
 }
 
-/** A process that was killed leaves the folders of its jobs. */
+/** A process that was killed leaves the folders of its jobs and children. */
 async function removeOldJobFolders(stageFolder: string): Promise<void> {
   const old = (await readdir(stageFolder)).filter((name) => name.startsWith(JOB_FOLDER_PREFIX));
   await Promise.all(old.map((name) => rm(join(stageFolder, name), { recursive: true, force: true })));

@@ -10,7 +10,7 @@ import { mediaKey, thumbKey } from '../../origin/blobs/blob-store.js';
 import type { BlobRecord } from '../../origin/meta/media.js';
 import type { Sha256 } from '../../src/ids.js';
 import { readAll } from '../kit/origin/blob-contract.js';
-import { MISBEHAVING, openThumbFixture, type ThumbFixture } from '../kit/origin/thumb-fixture.js';
+import { jobFolders, MISBEHAVING, openThumbFixture, type ThumbFixture } from '../kit/origin/thumb-fixture.js';
 import { amrFrames, caf } from '../kit/recordings.js';
 
 const CORPORA = resolve('../shared/corpus');
@@ -305,7 +305,7 @@ void t.test('the engine under stress', async (t) => {
       t.match(reasons, part, 'a dead letter has the reason');
     }
     t.same(
-      (await readdir(fixture.blobs.stageFolder)).filter((name) => name !== 'once'),
+      (await jobFolders(fixture.blobs.stageFolder)).filter((name) => name !== 'once'),
       [],
     );
     await t.rejects(stat(join(folder, 'x.webp')), 'no result is written outside the folder of a job');

@@ -8,13 +8,16 @@
  * ending but `done` the process is gone or going, and a new one must take its
  * place.
  */
-import { type ChildProcess, fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { setPriority } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onAbort } from '../../../src/abort.js';
 import type { Clock, Timer } from '../../../src/clock.js';
 import type { ThumbsConfig } from '../config.js';
-import { limited, type ProcessMemory, readCpuMs, readMemory } from './limits.js';
+import type { Launcher } from './launcher.js';
+import { NO_LIMITS, type ProcessMemory, readCpuMs, readMemory } from './limits.js';
 import {
   clip,
   type FromChild,
@@ -44,6 +47,9 @@ export type ChildOutcome = { readonly kind: 'done'; readonly result: RenderResul
 
 export interface ChildSpec {
   readonly script: URL;
+  readonly launcher: Launcher;
+  /** A folder of its own is made here, and removed when it is gone. */
+  readonly folder: string;
   readonly config: ChildConfig;
   /** The kernel's limit on the data of the process; null: no limit. */
   readonly dataMaxBytes: number | null;
@@ -70,8 +76,13 @@ interface CurrentJob {
 const WATCH_EVERY_MS = 50;
 const STDERR_CHARS_MAX = 2_000;
 
-export function startChild({ script, config, dataMaxBytes }: ChildSpec, clock: Clock): Child {
-  const running = launch(script, config, dataMaxBytes);
+/** Prefix of the names of the processes' folders. */
+export const CHILD_FOLDER_PREFIX = 'thumb-child-';
+
+export function startChild(spec: ChildSpec, clock: Clock): Child {
+  const { config, dataMaxBytes } = spec;
+  const folder = mkdtempSync(join(spec.folder, CHILD_FOLDER_PREFIX));
+  const running = launch(spec, folder);
   let ready: Extract<ChildStart, { kind: 'ready' }> | undefined;
   let alive = true;
   let jobsDone = 0;
@@ -92,6 +103,7 @@ export function startChild({ script, config, dataMaxBytes }: ChildSpec, clock: C
   const gone = new Promise<void>((resolve) => {
     const onGone = (how: string): void => {
       alive = false;
+      rmSync(folder, { recursive: true, force: true });
       lose(ready === undefined ? 'start' : 'exit', `${how} ${ready === undefined ? limitNote() : ''}${stderr}`);
       resolve();
     };
@@ -181,18 +193,16 @@ export function startChild({ script, config, dataMaxBytes }: ChildSpec, clock: C
   };
 }
 
-/** The child gets nothing of the parent's environment, which may contain secrets, except what it needs to find libraries. */
-function launch(script: URL, config: ChildConfig, dataMaxBytes: number | null): ChildProcess {
-  const node = { program: process.execPath, args: ['--max-old-space-size=128'] };
-  const command = limited(node, { dataMaxBytes, cpuMaxS: null, fileMaxBytes: null });
-  const { PATH, LD_LIBRARY_PATH } = process.env;
-  const running = fork(fileURLToPath(script), [], {
-    execPath: command.program,
-    execArgv: [...command.args],
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    serialization: 'json',
+function launch({ script, launcher, config, dataMaxBytes }: ChildSpec, folder: string): ChildProcess {
+  const { LD_LIBRARY_PATH } = process.env;
+  const running = launcher.start({
+    command: { program: process.execPath, args: ['--max-old-space-size=128', fileURLToPath(script)] },
+    limits: { ...NO_LIMITS, dataMaxBytes },
+    folder,
+    channels: 'messages',
+    network: 'none',
     env: {
-      ...(PATH !== undefined && { PATH }),
+      // What it may need to find libraries.
       ...(LD_LIBRARY_PATH !== undefined && { LD_LIBRARY_PATH }),
       UV_THREADPOOL_SIZE: String(config.threads),
       // With fewer arenas, malloc keeps less memory that nobody uses.

@@ -16,6 +16,8 @@ export interface ProcessLimits {
   readonly fileMaxBytes: number | null;
 }
 
+export const NO_LIMITS: ProcessLimits = { dataMaxBytes: null, cpuMaxS: null, fileMaxBytes: null };
+
 export interface Command {
   readonly program: string;
   readonly args: readonly string[];

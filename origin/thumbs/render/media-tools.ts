@@ -15,6 +15,7 @@ import type { ThumbsConfig } from '../config.js';
 import type { Size } from '../plan.js';
 import type { Demuxer, InstalledTools } from '../types.js';
 import type { LostChild } from './child.js';
+import type { Launcher } from './launcher.js';
 import { isEstimated, type ProbedMedia, readProbe, readProgress, SHOWN, type Stream } from './probe.js';
 import { type ProgramOutcome, runProgram } from './program.js';
 import { clip } from './protocol.js';
@@ -75,10 +76,18 @@ type Run = (
 
 type ToolsConfig = Pick<ThumbsConfig, 'video' | 'pixelsMax'>;
 
-export async function findMediaTools(config: ToolsConfig, folder: string, clock: Clock): Promise<MediaTools> {
+export async function findMediaTools(
+  config: ToolsConfig,
+  launcher: Launcher,
+  folder: string,
+  clock: Clock,
+): Promise<MediaTools> {
   const { video } = config;
   const limits = { ...video, fileMaxBytes: OUTPUT_MAX_BYTES };
-  const run: Run = (program, args, job) => runProgram({ program, args }, limits, job.folder, clock, job.signal);
+  const run: Run = (program, args, job) => {
+    const command = { program, args };
+    return runProgram(launcher, { command, limits, folder: job.folder, network: 'none' }, clock, job.signal);
+  };
   const { signal } = new AbortController();
   const runs = async (program: string, args: readonly string[]): Promise<boolean> =>
     video.enabled && (await run(program, args, { folder, signal })).kind === 'ended';

@@ -19,11 +19,15 @@ import {
   type LostChild,
   startChild,
 } from './child.js';
+import type { Launcher } from './launcher.js';
 import type { RenderRequest } from './protocol.js';
 
 export interface PoolDeps {
   /** What a child runs. */
   readonly script: URL;
+  readonly launcher: Launcher;
+  /** The processes have their own folders below it. */
+  readonly folder: string;
   readonly config: ChildConfig;
   readonly clock: Clock;
   readonly log: Log;
@@ -56,7 +60,8 @@ type DataLimit = { readonly kind: 'measured'; readonly dataMaxBytes: number | nu
 /** What the kernel allows beyond the watch on resident memory, which should act first because it can say why. */
 const DATA_MARGIN_BYTES = 128 * 1_024 * 1_024;
 
-export function openPool({ script, config, clock, log }: PoolDeps): RenderPool {
+export function openPool(deps: PoolDeps): RenderPool {
+  const { config, clock, log } = deps;
   const seats: Seat[] = Array.from({ length: config.count }, () => ({
     child: undefined,
     busy: false,
@@ -69,7 +74,7 @@ export function openPool({ script, config, clock, log }: PoolDeps): RenderPool {
   let startFailure: string | null = null;
 
   function start(dataMaxBytes: number | null): Child {
-    const child = startChild({ script, config, dataMaxBytes }, clock);
+    const child = startChild({ ...deps, dataMaxBytes }, clock);
     void child.started.then(noteStart);
     return child;
   }
@@ -156,7 +161,10 @@ export function openPool({ script, config, clock, log }: PoolDeps): RenderPool {
       signal.throwIfAborted();
       const seat = await takeSeat(priority, signal);
       try {
-        dataLimit ??= measureDataLimit();
+        dataLimit ??= measureDataLimit().catch((thrown: unknown) => {
+          dataLimit = undefined;
+          throw thrown;
+        });
         const limit = await withSignal(dataLimit, signal);
         if (limit.kind === 'lost') return limit;
         if (seat.child?.alive === false) dismiss(seat);

@@ -1,14 +1,13 @@
 /**
- * Runs an external program once, under limits: no input, almost no environment,
- * bounded output, killed when its time is over or nobody needs it any more. A kill
+ * Runs an external program once, under limits: no input, bounded output, killed when its time is over or nobody needs it any more. A kill
  * that does not come from here counts as the kernel's, for its processor time.
  */
-import { spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { onAbort } from '../../../src/abort.js';
 import type { Clock } from '../../../src/clock.js';
 import { errorCode } from '../../../src/errors.js';
-import { type Command, limited } from './limits.js';
+import type { Launch, Launcher } from './launcher.js';
+import type { Command } from './limits.js';
 
 export interface ProgramLimits {
   readonly timeLimitMs: number;
@@ -16,6 +15,12 @@ export interface ProgramLimits {
   readonly cpuLimitMs: number;
   readonly memoryMaxBytes: number;
   readonly fileMaxBytes: number;
+}
+
+/** What to run, and where. */
+export interface Program extends Pick<Launch, 'folder' | 'network'> {
+  readonly command: Command;
+  readonly limits: ProgramLimits;
 }
 
 export type ProgramOutcome =
@@ -29,23 +34,23 @@ const OUTPUT_CHARS_MAX = 256 * 1_024;
 const NOT_FOUND = new Set([126, 127]);
 
 export function runProgram(
-  command: Command,
-  limits: ProgramLimits,
-  folder: string,
+  launcher: Launcher,
+  { command, limits, folder, network }: Program,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<ProgramOutcome> {
-  const { program, args } = limited(command, {
-    dataMaxBytes: limits.memoryMaxBytes,
-    // This limit also ends a process that outlives its parent.
-    cpuMaxS: Math.ceil(limits.cpuLimitMs / 1_000),
-    fileMaxBytes: limits.fileMaxBytes,
-  });
-  const { PATH = '/usr/local/bin:/usr/bin:/bin' } = process.env;
-  const running = spawn(program, args, {
-    cwd: folder,
-    env: { PATH, LC_ALL: 'C', HOME: folder, TMPDIR: folder },
-    stdio: ['ignore', 'pipe', 'pipe'],
+  const running = launcher.start({
+    command,
+    limits: {
+      dataMaxBytes: limits.memoryMaxBytes,
+      // This limit also ends a process that outlives its parent.
+      cpuMaxS: Math.ceil(limits.cpuLimitMs / 1_000),
+      fileMaxBytes: limits.fileMaxBytes,
+    },
+    folder,
+    env: { LC_ALL: 'C' },
+    channels: 'output',
+    network,
   });
   const output = collect(running.stdout);
   const stderr = collect(running.stderr);
@@ -76,9 +81,9 @@ export function runProgram(
   });
 }
 
-function collect(stream: Readable): () => string {
+function collect(stream: Readable | null): () => string {
   let text = '';
-  stream.setEncoding('utf8').on('data', (chunk: string) => {
+  stream?.setEncoding('utf8').on('data', (chunk: string) => {
     if (text.length < OUTPUT_CHARS_MAX) text += chunk;
   });
   return () => text.slice(0, OUTPUT_CHARS_MAX);

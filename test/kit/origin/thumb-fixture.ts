@@ -3,7 +3,7 @@
  * store below one temporary folder, and engines with real children over them.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BlobStore, mediaKey } from '../../../origin/blobs/blob-store.js';
 import { blobsSection } from '../../../origin/blobs/config.js';
@@ -15,6 +15,8 @@ import { type BlobRecord, NO_FACTS } from '../../../origin/meta/media.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
 import { type ThumbsConfig, thumbsSection } from '../../../origin/thumbs/config.js';
 import { openThumbs, type Thumbs } from '../../../origin/thumbs/engine.js';
+import { CHILD_FOLDER_PREFIX } from '../../../origin/thumbs/render/child.js';
+import { openLauncher } from '../../../origin/thumbs/render/launcher.js';
 import { type Clock, systemClock } from '../../../src/clock.js';
 import { createIdSource, type Sha256 } from '../../../src/ids.js';
 import { createLog, type Log } from '../../../src/log.js';
@@ -106,6 +108,7 @@ export async function openThumbFixture(folder: string, given: ThumbFixtureDeps =
         meta,
         blobs,
         hashLocks,
+        launcher: await openLauncher(blobs.stageFolder, log),
         log,
         metrics,
         clock,
@@ -133,4 +136,9 @@ export async function openThumbFixture(folder: string, given: ThumbFixtureDeps =
       clearInterval(alive);
     },
   };
+}
+
+/** What is on the stage, without the folders of child processes that wait for work. */
+export async function jobFolders(stageFolder: string): Promise<readonly string[]> {
+  return (await readdir(stageFolder)).filter((name) => !name.startsWith(CHILD_FOLDER_PREFIX));
 }

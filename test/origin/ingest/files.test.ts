@@ -7,6 +7,7 @@ import sharp, { type Sharp } from 'sharp';
 import t, { type Test } from 'tap';
 import { createScanner, type Scanner, scanFaults, scanSection } from '../../../origin/ingest/scan.js';
 import { type StripOutcome, stripMetadata } from '../../../origin/ingest/strip-metadata.js';
+import { openLauncher } from '../../../origin/thumbs/render/launcher.js';
 import { systemClock } from '../../../src/clock.js';
 import { createLog } from '../../../src/log.js';
 import { readDimensions } from '../../../src/media/dimensions.js';
@@ -210,10 +211,12 @@ void t.test('stripping', async (t) => {
 const log = createLog('test', { level: 'silent', requests: 'none' });
 const never = new AbortController().signal;
 
+const launcher = await openLauncher(root, log);
+
 function scanner(given: Readonly<Record<string, unknown>>): Scanner {
   const config = scanSection.schema({ env: () => undefined, file: () => undefined }).parse(given);
   t.same(scanFaults(config), []);
-  return createScanner({ config, clock: systemClock, log, metrics: createMetrics('test_') });
+  return createScanner({ config, launcher, clock: systemClock, log, metrics: createMetrics('test_') });
 }
 
 /** A server that speaks as clamd does. It calls `answer` with the bytes of the file once it has all of them. */

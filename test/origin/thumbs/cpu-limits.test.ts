@@ -1,8 +1,10 @@
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
+import { openLauncher } from '../../../origin/thumbs/render/launcher.js';
 import { runProgram } from '../../../origin/thumbs/render/program.js';
 import { systemClock } from '../../../src/clock.js';
+import { createLog } from '../../../src/log.js';
 import { MISBEHAVING, openThumbFixture } from '../../kit/origin/thumb-fixture.js';
 import { untilAsync } from '../../kit/until.js';
 
@@ -13,7 +15,9 @@ const skip = process.platform === 'linux' ? false : 'only Linux reports and limi
 void t.test('a program ends by its processor time, however long it may take', { skip }, async (t) => {
   const limits = { timeLimitMs: A_YEAR_MS, cpuLimitMs: 1_000, memoryMaxBytes: 2 ** 28, fileMaxBytes: 2 ** 20 };
   const spin = { program: '/bin/sh', args: ['-c', 'while :; do :; done'] };
-  const ended = await runProgram(spin, limits, root, systemClock, new AbortController().signal);
+  const launcher = await openLauncher(root, createLog('test', { level: 'silent', requests: 'none' }));
+  const program = { command: spin, limits, folder: root, network: 'none' } as const;
+  const ended = await runProgram(launcher, program, systemClock, new AbortController().signal);
   t.same(ended, { kind: 'killed', loss: 'cpu' });
 });
 

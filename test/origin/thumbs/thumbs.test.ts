@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import * as fc from 'fast-check';
@@ -33,7 +33,13 @@ import { apngOf } from '../../kit/origin/apng.js';
 import { readAll } from '../../kit/origin/blob-contract.js';
 import { openLightS3 } from '../../kit/origin/light-s3.js';
 import { startOrigin } from '../../kit/origin/origin.js';
-import { MISBEHAVING, openThumbFixture, type ThumbFixture, thumbsConfig } from '../../kit/origin/thumb-fixture.js';
+import {
+  jobFolders,
+  MISBEHAVING,
+  openThumbFixture,
+  type ThumbFixture,
+  thumbsConfig,
+} from '../../kit/origin/thumb-fixture.js';
 import { until } from '../../kit/until.js';
 
 const config = thumbsConfig();
@@ -652,7 +658,7 @@ void t.test('the engine', async (t) => {
     }
     t.match(await fixture.meta.jobs.counts(), { waiting: 0, leased: 0, dead: 0 });
     t.same(await fixture.children(), { busy: 0, idle: 2 });
-    t.same(await readdir(fixture.blobs.stageFolder), [], 'nothing is left on the stage');
+    t.same(await jobFolders(fixture.blobs.stageFolder), [], 'nothing is left on the stage');
     t.ok(thumbs.accepts('image/webp') && !thumbs.accepts('video/mp4') && !thumbs.accepts('text/plain'));
     t.match(thumbs.capabilities(), { default: '320', video: { available: false, reason: 'switched off' } });
     await thumbs.close();
@@ -854,7 +860,7 @@ void t.test(
     t.match(await sharp(answer.bytes).metadata(), { format: 'webp', width: 320, height: 213 });
     t.equal(s3.objects.size, 1 + 8, 'four sizes in two formats beside the original');
     t.same(
-      await readdir(join(folder, 'stage')),
+      await jobFolders(join(folder, 'stage')),
       ['resumable'],
       'nothing is left of the fetched original and the results',
     );
