@@ -3,7 +3,7 @@
  * framing, fields, hop limits, and which requests may be repeated. Pure.
  */
 import type { IncomingHttpHeaders } from 'node:http';
-import { endToEnd, fieldValue, isForwardingField, withSingleLines, withVia } from '../../src/http/fields.js';
+import { endToEnd, fieldsToForward, fieldValue, isForwardingField, withVia } from '../../src/http/fields.js';
 import { header, rawFields } from '../../src/http/head.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
@@ -117,7 +117,7 @@ export function answerHeaders(
   last: boolean,
 ): HeaderList {
   const received = rawFields(rawHeaders);
-  const kept = withSingleLines(endToEnd(received)).filter(([name]) => !NOT_FOR_CLIENTS.has(name));
+  const kept = fieldsToForward(status, received).filter(([name]) => !NOT_FOR_CLIENTS.has(name));
   const reason = request.method === 'GET' || request.method === 'HEAD' ? 'bypass' : 'method';
   const handling = cacheStatusOf(facts.edgeName)({ kind: 'forwarded', reason, status });
   return [

@@ -12,6 +12,7 @@ import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough, Readable } from 'node:stream';
 import { onAbort, withSignal } from '../../src/abort.js';
 import { errorCode, Fault, faultOf } from '../../src/errors.js';
+import { dropsContent, hasUnknownCoding } from '../../src/http/fields.js';
 import { header, rawFields } from '../../src/http/head.js';
 import { clientProblem } from '../../src/http/problem.js';
 import type { HeaderList } from '../../src/http/reply.js';
@@ -110,6 +111,10 @@ async function passOn(passed: PassedRequest, proxy: PassProxy): Promise<void> {
     response.on('error', () => undefined).on('data', () => passed.noteActivity());
     response.pause();
     await reportUnsafe(passed, response);
+    if (hasUnknownCoding(rawFields(response.rawHeaders))) {
+      response.destroy();
+      throw new Fault('bad_gateway', 'The origin gave no usable answer.');
+    }
     await relay(passed, response, sinkFor(passed, response, tookMs));
   } finally {
     stopWatching();
@@ -218,8 +223,7 @@ async function relay(
   const last = !request.complete;
   response.writeHead(status, answerHeaders(originResponse.rawHeaders, status, head, facts, last).flat());
   response.on('drain', () => passed.noteActivity());
-  const body =
-    sink === undefined ? originResponse : Readable.from(copiedTo(sink, originResponse), { objectMode: false });
+  const body = contentOf(originResponse, status, sink);
   try {
     await pipeBody(body, response, { signal: over.signal, end: !last });
   } catch (thrown) {
@@ -229,6 +233,15 @@ async function relay(
   if (!last) return;
   passed.sending?.destroy();
   await drainAndEnd(passed);
+}
+
+function contentOf(originResponse: IncomingMessage, status: number, sink: BodySink | undefined): Readable {
+  if (dropsContent(status)) {
+    originResponse.resume();
+    sink?.end();
+    return Readable.from([]);
+  }
+  return sink === undefined ? originResponse : Readable.from(copiedTo(sink, originResponse), { objectMode: false });
 }
 
 /** Yields the body and writes each chunk to the sink. */

@@ -10,7 +10,7 @@ import { type Dispatcher, Pool } from 'undici';
 import { onAbort } from '../../src/abort.js';
 import type { Clock } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
-import { endToEnd, withSingleLines } from '../../src/http/fields.js';
+import { dropsContent, fieldsToForward, hasUnknownCoding } from '../../src/http/fields.js';
 import { contentLength, rawFields } from '../../src/http/head.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import type { UpstreamConfig } from './config.js';
@@ -80,16 +80,18 @@ function dispatch(
     const requestedAt = clock.now();
     let controller: Dispatcher.DispatchController | undefined;
     let body: Readable | undefined;
+    let dropped = false;
     let givenUp = false;
     let dispatched = false;
     let stopListening = (): void => undefined;
     /** Resolves at once. A request without a slot ends now, one that undici has when undici begins to send it. */
     const giveUp = (failure: UpstreamFailure): void => {
       givenUp = true;
+      // Before the abort, which ends the request with a reason of its own.
+      resolve({ kind: 'failed', failure });
       controller?.abort(GIVEN_UP);
       body?.destroy(GIVEN_UP);
       if (!dispatched) end();
-      resolve({ kind: 'failed', failure });
     };
     const waiting = clock.after(waitMs, () => giveUp('head_timeout'));
     const end = (): void => {
@@ -106,18 +108,23 @@ function dispatch(
       },
       onResponseStart(given, status) {
         const received = rawFields(Array.isArray(given.rawHeaders) ? given.rawHeaders : []);
-        const headers = withSingleLines(endToEnd(received));
+        const headers = fieldsToForward(status, received);
         // RFC 9110 15.2: an interim response is not the final one.
         if (status < 200) {
           request.onInterim?.(status, headers);
           return;
         }
+        if (hasUnknownCoding(received)) {
+          giveUp('garbage');
+          return;
+        }
+        dropped = dropsContent(status);
         body = bodyOf(given);
         const sizeBytes = announcedSize(request.method, status, headers);
         resolve({ kind: 'answered', status, headers, body, sizeBytes, requestedAt, receivedAt: clock.now() });
       },
       onResponseData(given, chunk) {
-        if (body?.push(chunk) === false) given.pause();
+        if (!dropped && body?.push(chunk) === false) given.pause();
       },
       onResponseEnd() {
         body?.push(null);
@@ -202,6 +209,6 @@ function failureOf(error: Error): UpstreamFailure {
 }
 
 function announcedSize(method: string, status: number, headers: HeaderList): number | null {
-  if (status === 204 || status === 304) return method === 'HEAD' ? null : 0;
+  if (status === 204 || status === 304 || dropsContent(status)) return method === 'HEAD' ? null : 0;
   return contentLength(headers);
 }

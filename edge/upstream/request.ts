@@ -21,7 +21,7 @@ export type UpstreamFailure =
   | 'tls'
   | 'head_timeout'
   | 'reset'
-  /** The bytes received are no HTTP response, or its head is too large. */
+  /** The bytes received are no HTTP response that is understood here, or its head is too large. */
   | 'garbage'
   | 'breaker_open'
   | 'overloaded'

@@ -51,7 +51,7 @@ export function isOfOneLine(name: string): boolean {
  * that differ validate nothing, so both go. Two instants of expiry count as past
  * (RFC 9111 4.2.1). Age is left to its own rule (RFC 9111 5.1).
  */
-export function withSingleLines(headers: HeaderList): HeaderList {
+function withSingleLines(headers: HeaderList): HeaderList {
   const first = new Map<string, string>();
   const differing = new Set<string>();
   let repeated = false;
@@ -66,6 +66,33 @@ export function withSingleLines(headers: HeaderList): HeaderList {
     if (before !== value) differing.add(name);
   }
   return repeated ? headers.flatMap((line) => singleLine(line, first, differing)) : headers;
+}
+
+/**
+ * The fields of an origin's response that go on: end to end, one line of each
+ * that has one value, and no Content-Length where there is no content to measure
+ * (RFC 9110 8.6 forbids it in a 204, and a 205 has none that goes on).
+ */
+export function fieldsToForward(status: number, received: HeaderList): HeaderList {
+  const forwarded = withSingleLines(endToEnd(received));
+  return status === 204 || status === 205 ? forwarded.filter(([name]) => name !== 'content-length') : forwarded;
+}
+
+/**
+ * RFC 9110 15.3.6: a 205 has no content. What an origin sends with it is
+ * dropped: over HTTP/2 node refuses to send it, and ends the stream with an error.
+ */
+export function dropsContent(status: number): boolean {
+  return status === 205;
+}
+
+/**
+ * RFC 9112 6.1, 7: whether the body is in a transfer coding other than chunked,
+ * which nobody here decodes. Forwarded, it would be taken for the content.
+ */
+export function hasUnknownCoding(received: HeaderList): boolean {
+  const codings = fieldValue(received, 'transfer-encoding');
+  return codings !== undefined && trimSpace(codings).toLowerCase() !== 'chunked';
 }
 
 /** What stands in the place of a line: itself, or nothing, or a line that says less. */

@@ -15,7 +15,7 @@ export async function send(
   signal: AbortSignal,
 ): Promise<void> {
   const { body } = reply;
-  if (body.kind !== 'stream' || request.method === 'HEAD') {
+  if (body.kind !== 'stream' || isAtHand(reply, request)) {
     await ended(response, () => sendNow(reply, request, response));
     return;
   }
@@ -44,14 +44,22 @@ export async function pipeBody(
 }
 
 /** Whether everything to be sent is in memory. */
-export function isAtHand(reply: Reply, request: Pick<IncomingMessage, 'method'>): boolean {
-  return reply.body.kind !== 'stream' || request.method === 'HEAD';
+export function isAtHand({ status, body }: Reply, { method }: Pick<IncomingMessage, 'method'>): boolean {
+  return body.kind !== 'stream' || !hasContent(status, method);
+}
+
+/**
+ * RFC 9110 6.4.1, RFC 9112 6.3: an answer to HEAD, a 204 and a 304 end with their
+ * head, whatever length it states. Their body is not opened.
+ */
+export function hasContent(status: number, method: string | undefined): boolean {
+  return method !== 'HEAD' && status !== 204 && status !== 304;
 }
 
 /** Sends a reply that is at hand, without waiting. */
 export function sendNow(reply: Reply, request: Pick<IncomingMessage, 'method'>, response: ServerResponse): void {
   response.writeHead(reply.status, fieldsOf(reply));
-  if (reply.body.kind === 'bytes' && request.method !== 'HEAD') response.end(reply.body.bytes);
+  if (reply.body.kind === 'bytes' && hasContent(reply.status, request.method)) response.end(reply.body.bytes);
   else response.end();
 }
 

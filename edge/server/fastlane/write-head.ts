@@ -6,7 +6,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Clock } from '../../../src/clock.js';
 import { formatHttpDate } from '../../../src/http/date.js';
 import { type HeaderList, headerOf, type Reply } from '../../../src/http/reply.js';
-import { lengthOf } from '../../../src/server/send.js';
+import { hasContent, lengthOf } from '../../../src/server/send.js';
 
 export interface WrittenHead {
   /** The status line and the fields that other answers share. */
@@ -66,9 +66,8 @@ export function createHeadWriter(clock: Pick<Clock, 'now'>, idleMs: number): Hea
   };
 }
 
-/** RFC 9112 6.3: an answer to HEAD, a 204 and a 304 have no body, whatever length the head gives. */
 function framingOf({ status, body }: Reply, method: string, sizeBytes: number | null): Framing {
-  if (method === 'HEAD' || status === 204 || status === 304 || body.kind === 'none') return NONE;
+  if (!hasContent(status, method) || body.kind === 'none') return NONE;
   return sizeBytes === null ? CHUNKED : { kind: 'length', sizeBytes };
 }
 
