@@ -3,16 +3,17 @@
  *
  *   node dist/test/kit/run.js [--jobs NUMBER] [--timeout SECONDS] [FILE...]
  *
- * Without files it runs the quick tests. The timeout is that of one file. The command `tap` does the same, but loads every
- * process, those too that a test starts, through module hooks, which doubles the time of a run.
+ * Without files it runs the quick tests. The timeout is that of one file. With NODE_V8_COVERAGE it keeps what each test
+ * file covers of the product's code, for `npm run mutate` and for `c8 report`. The command `tap` does the same, but loads
+ * every process, those too that a test starts, through module hooks, which doubles the time of a run.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { type CoverageFolder, coverageOf } from './mutate/coverage.js';
 import Summary from './tap-summary.js';
+import { runTestFile } from './test-process.js';
 
 /** They have scripts of their own in .ci/suites. */
 const NOT_QUICK = ['slow', 'browser'];
@@ -26,6 +27,8 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 });
 const files = positionals.length > 0 ? [...new Set(positionals)] : quickTests();
+const folder = process.env['NODE_V8_COVERAGE'];
+const coverage: CoverageFolder | null = folder === undefined || folder === '' ? null : coverageOf(folder);
 const summary = new Summary();
 summary.pipe(process.stdout);
 let started = 0;
@@ -49,19 +52,14 @@ async function runInTurn(): Promise<void> {
 
 /** Resolves with the file's output as a TAP subtest. */
 async function run(file: string, number: number): Promise<string> {
-  const child = spawn(process.execPath, ['--enable-source-maps', file], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, TAP_TIMEOUT: values.timeout, TAP_OMIT_VERSION: '1' },
+  const env = coverage?.envOf(file);
+  const { outcome, output, tookMs } = await runTestFile({
+    file,
+    withinSeconds: Number(values.timeout),
+    ...(env === undefined ? {} : { env }),
   });
-  const startedAt = performance.now();
-  let output = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
-  const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
-  if (code !== 0) {
-    process.exitCode = 1;
-    // A file with a failed test has reported it. One that ended otherwise may have reported nothing.
-    if (!/^\s*not ok /m.test(output)) output += `not ok - it ended with ${String(code ?? signal)}\n`;
-  }
-  const result = `${code === 0 ? 'ok' : 'not ok'} ${number} - ${file} # time=${performance.now() - startedAt}ms`;
+  if (outcome !== 'passed') process.exitCode = 1;
+  await coverage?.keep(file, tookMs);
+  const result = `${outcome === 'passed' ? 'ok' : 'not ok'} ${number} - ${file} # time=${tookMs}ms`;
   return `# Subtest: ${file}\n${output.replace(/^(?=.)/gm, '    ')}${result}\n`;
 }
