@@ -3,8 +3,8 @@
  *
  *   node dist/test/kit/run.js [--jobs NUMBER] [--timeout SECONDS] [FILE...]
  *
- * Without files it runs the quick tests. The timeout is that of one file. With NODE_V8_COVERAGE it keeps what each test
- * file covers of the product's code, for `npm run mutate` and for `c8 report`. The command `tap` does the same, but loads
+ * Without files it runs the quick tests. The timeout is that of one file. Into the folder TEST_COVERAGE, where that is set,
+ * it puts what each test file covers of the product's code, for `npm run mutate` and for `c8 report`. The command `tap` does the same, but loads
  * every process, those too that a test starts, through module hooks, which doubles the time of a run.
  */
 import { readdirSync } from 'node:fs';
@@ -27,7 +27,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 });
 const files = positionals.length > 0 ? [...new Set(positionals)] : quickTests();
-const folder = process.env['NODE_V8_COVERAGE'];
+const folder = process.env['TEST_COVERAGE'];
 const coverage: CoverageFolder | null = folder === undefined || folder === '' ? null : coverageOf(folder);
 const summary = new Summary();
 summary.pipe(process.stdout);

@@ -2,10 +2,11 @@
  * Puts wrong lines into the product, one at a time, and says which of them the quick tests notice:
  *
  *   npm run mutate -- [--sample NUMBER] [--seed NUMBER] [--seconds NUMBER] [--jobs NUMBER] [--floor PERCENT]
- *                     [--coverage FOLDER] [PATH...]
+ *                     [--within SECONDS] [--coverage FOLDER] [PATH...]
  *
  * Without paths it takes the whole product. A path is a source file or a folder. Without `--sample` it tries every wrong
- * line there. `--seconds` bounds the tests that are run for one wrong line, counted as they take unharmed. What each test
+ * line there. `--seconds` bounds the tests that are run for one wrong line, counted as they take unharmed; `--within`
+ * bounds the whole run: no further wrong line is begun. What each test
  * covers is read from FOLDER, which `npm run mutate` fills first where it is missing. Exits with 1 below the floor.
  */
 import { spawn } from 'node:child_process';
@@ -31,8 +32,9 @@ const { values, positionals } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     seconds: { type: 'string', default: '60' },
     jobs: { type: 'string', default: String(availableParallelism()) },
+    within: { type: 'string', default: 'Infinity' },
     floor: { type: 'string', default: '0' },
-    coverage: { type: 'string', default: '.mutate' },
+    coverage: { type: 'string', default: '.coverage/quick' },
   },
   allowPositionals: true,
 });
@@ -47,6 +49,7 @@ process.stdout.write(
 const coverage = await readCoverage(values.coverage, new Set(chosen.map((one) => one.module)));
 const report = createReport(chosen.length);
 const waiting = [...chosen];
+const endsAt = performance.now() + Number(values.within) * 1_000;
 await Promise.all(Array.from({ length: Number(values.jobs) }, work));
 process.exitCode = report.end(Number(values.floor));
 
@@ -55,7 +58,7 @@ type Placed = { readonly source: string; readonly module: string; readonly mutan
 async function work(): Promise<void> {
   const sandbox: Sandbox = await createSandbox();
   try {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+    for (let next = waiting.shift(); next !== undefined && performance.now() < endsAt; next = waiting.shift()) {
       const verdict = await sandbox.tryOut(trialOf(next, coverage), Number(values.seconds) * 1_000);
       report.add(next, verdict);
     }
@@ -99,7 +102,7 @@ async function collectCoverage(folder: string): Promise<void> {
   process.stdout.write('learning what each test covers\n');
   const child = spawn(process.execPath, ['dist/test/kit/run.js'], {
     stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, NODE_V8_COVERAGE: folder },
+    env: { ...process.env, TEST_COVERAGE: folder },
   });
   const [code] = (await once(child, 'close')) as [number | null];
   if (code === 0) return;
