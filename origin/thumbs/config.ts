@@ -175,6 +175,18 @@ export const thumbsSection = section('Thumbnails, and the facts about a picture 
     help: 'Width × height of a source, at most; for an animation, times its frames, or it is made a still. They are read from the header before anything is decoded.',
   }),
   sourceMaxBytes: size({ default: '100MB', min: 1_000, help: 'Pictures larger than this get no thumbnail.' }),
+  scansMax: integer({
+    default: 64,
+    min: 1,
+    max: 100_000,
+    help: 'Scans of a JPEG, at most. Encoders make up to twenty; a decoder goes through the whole picture for each.',
+  }),
+  framesMax: integer({
+    default: 10_000,
+    min: 1,
+    max: 1_000_000,
+    help: 'Frames of an animation, at most. One with more gets no thumbnail at all.',
+  }),
   children: childrenSection,
   queue: queueSection,
   video: videoSection,

@@ -170,8 +170,8 @@ async function runRender(
   input: string,
   how: { readonly upright: boolean; readonly animate: boolean },
 ): Promise<RenderEnd | Extract<JobEnd, { kind: 'lost' }>> {
-  const { variants, formats, animation, pixelsMax, sourceMaxBytes } = config;
-  const settings = { variants, formats, animation, pixelsMax, sourceMaxBytes };
+  const { variants, formats, animation, pixelsMax, sourceMaxBytes, scansMax, framesMax } = config;
+  const settings = { variants, formats, animation, pixelsMax, sourceMaxBytes, scansMax, framesMax };
   const outcome = await pool.run({ input, folder, ...how, settings }, priority, signal);
   if (outcome.kind === 'lost') return outcome;
   const { result } = outcome;

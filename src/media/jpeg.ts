@@ -88,6 +88,19 @@ export function* readJpeg(): Reading<JpegHeader> {
   }
 }
 
+/** The number of scans (B.2.3), counted up to one more than `max`: a decoder goes through the whole picture for each. */
+export function countScans(bytes: Buffer, max: number): number {
+  let scans = 0;
+  for (let at = 2; scans <= max; ) {
+    const marker = nextMarker(bytes, at);
+    if (marker === undefined || marker.code === EOI) break;
+    if (marker.code === SOS) scans += 1;
+    const hasLength = hasSegment(marker.code) && marker.end + 2 <= bytes.length;
+    at = hasLength ? segmentEnd(marker, bytes.readUInt16BE(marker.end)) : marker.end;
+  }
+  return scans;
+}
+
 /** SOF0 to SOF15. DHT, JPG and DAC lie in the same range and are no frame headers. */
 function isFrameHeader(code: number): boolean {
   return code >= 0xc0 && code <= 0xcf && code !== 0xc4 && code !== 0xc8 && code !== 0xcc;

@@ -7,7 +7,10 @@ import { THUMB_REFUSALS, type ThumbFormat, type ThumbRefusal } from '../../meta/
 import type { ThumbsConfig } from '../config.js';
 
 /** The part of the configuration that a child needs. */
-export type RenderSettings = Pick<ThumbsConfig, 'variants' | 'formats' | 'animation' | 'pixelsMax' | 'sourceMaxBytes'>;
+export type RenderSettings = Pick<
+  ThumbsConfig,
+  'variants' | 'formats' | 'animation' | 'pixelsMax' | 'sourceMaxBytes' | 'scansMax' | 'framesMax'
+>;
 
 export interface RenderRequest {
   /** The picture, as a file. */
@@ -83,7 +86,7 @@ export function parseToChild(value: unknown): ToChild | undefined {
 /** Checks only the shape: the values were checked when the configuration was read. */
 function isSettings(value: unknown): value is RenderSettings {
   if (!isRecord(value)) return false;
-  const { variants, formats, animation, pixelsMax, sourceMaxBytes } = value;
+  const { variants, formats, animation } = value;
   return (
     Array.isArray(variants) &&
     variants.every((variant) => isRecord(variant) && isCount(variant['width']) && isCount(variant['height'])) &&
@@ -91,8 +94,7 @@ function isSettings(value: unknown): value is RenderSettings {
     FORMATS.every((format) => isRecord(formats[format])) &&
     isRecord(animation) &&
     isCount(animation['framesMax']) &&
-    isCount(pixelsMax) &&
-    isCount(sourceMaxBytes)
+    ['pixelsMax', 'sourceMaxBytes', 'scansMax', 'framesMax'].every((name) => isCount(value[name]))
   );
 }
 

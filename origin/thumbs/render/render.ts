@@ -15,6 +15,7 @@ import { rgbaToThumbHash } from 'thumbhash';
 import { errorCode } from '../../../src/errors.js';
 import { type Dimensions, formatOf, readDimensions } from '../../../src/media/dimensions.js';
 import { asAvifStill } from '../../../src/media/heif.js';
+import { countScans } from '../../../src/media/jpeg.js';
 import type { ThumbFormat, ThumbRefusal } from '../../meta/media.js';
 import { baseSize, type PlannedThumb, planThumbs, type Size } from '../plan.js';
 import { type Apng, composeApng, openingOfApng, parseApng } from './apng.js';
@@ -85,7 +86,7 @@ export async function render(request: RenderRequest): Promise<RenderResult> {
 
 async function renderPicture({ input, folder, upright, animate, settings }: RenderRequest): Promise<RenderResult> {
   const bytes = asAvifStill(readSource(input, settings.sourceMaxBytes));
-  const header = readHeader(bytes, settings.pixelsMax);
+  const header = readHeader(bytes, settings);
   const source = await measure(bytes, header, upright, settings.pixelsMax);
   const { thumbs: planned } = planThumbs(source, settings.variants);
   const still = await stillOf(bytes, source);
@@ -113,17 +114,22 @@ function readSource(path: string, sizeMaxBytes: number): Buffer {
 const END_OF_JPEG = Buffer.from([0xff, 0xd9]);
 
 /** Reads the header with our own parser first, which takes no memory, whatever the header claims. */
-function readHeader(bytes: Buffer, pixelsMax: number): Dimensions {
+function readHeader(bytes: Buffer, { pixelsMax, scansMax, framesMax }: RenderSettings): Dimensions {
   const header = readDimensions(bytes);
   if (header === undefined) {
     throw formatOf(bytes) === undefined
       ? new Refusal('unsupported_type', 'the bytes are of a type that is not rendered')
       : new Refusal('broken_image', 'the header has no size');
   }
-  if (header.width * header.height > pixelsMax) {
-    const { width, height, orientation, frames } = header;
-    const facts = { ...NO_RENDERED_FACTS, width, height, orientation, frames };
+  const { width, height, orientation, frames } = header;
+  const facts = { ...NO_RENDERED_FACTS, width, height, orientation, frames };
+  if (width * height > pixelsMax) {
     throw new Refusal('too_many_pixels', `${width} × ${height} pixels are beyond the limit`, facts);
+  }
+  // Such files are small and take minutes to decode.
+  if ((frames ?? 1) > framesMax) throw new Refusal('too_expensive', `${frames} frames are beyond the limit`, facts);
+  if (formatOf(bytes) === 'jpeg' && countScans(bytes, scansMax) > scansMax) {
+    throw new Refusal('too_expensive', 'its scans are beyond the limit', facts);
   }
   return header;
 }
