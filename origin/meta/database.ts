@@ -2,6 +2,7 @@
  * What the metadata store needs from a database: ordered tables, snapshots to
  * read from, and synced transactions. lmdb.ts implements it.
  */
+import type { Sha256 } from '../../src/ids.js';
 import type { JournalEntry, Mark } from '../../src/journal/entry.js';
 import { DamagedRecord } from './codec.js';
 import { type Key, type Reader, read, type Table, type Writer } from './tables.js';
@@ -32,10 +33,12 @@ export interface Change {
   readonly entries: JournalEntry[];
   readonly damaged: DamagedRecord[];
   jobsAdded: boolean;
+  /** Blobs whose job was removed because nothing refers to them any more. */
+  readonly jobsEnded: Sha256[];
 }
 
 export function startChange(writer: Writer, newMark: () => Mark): Change {
-  return { writer, newMark, entries: [], damaged: [], jobsAdded: false };
+  return { writer, newMark, entries: [], damaged: [], jobsAdded: false, jobsEnded: [] };
 }
 
 /** Reads a record that the caller can do without. A damaged one is added to `damaged` and counts as absent. */

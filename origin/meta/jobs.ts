@@ -55,4 +55,6 @@ export interface JobQueue {
   nextReadyAt(): Promise<EpochMs | null>;
   /** Called after a job was added or lifted. */
   onAdded(listener: () => void): () => void;
+  /** Called after a job was removed, leased or not, because no live id refers to its blob any more. */
+  onEnded(listener: (sha256: Sha256) => void): () => void;
 }

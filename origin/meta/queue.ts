@@ -18,12 +18,20 @@ type Run = <T>(body: (change: Change) => T) => Promise<T>;
 const RANKS = Object.values(JOB_ORDER).sort((one, other) => one - other);
 
 export interface MetaJobs extends JobQueue {
-  /** Called by transactions.ts when added jobs are synced. */
-  announce(): void;
+  /** Called by transactions.ts when a change is synced. */
+  announce(change: Pick<Change, 'jobsAdded' | 'jobsEnded'>): void;
 }
 
 export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
-  const listeners = new Set<() => void>();
+  const onAdded = new Set<() => void>();
+  const onEnded = new Set<(sha256: Sha256) => void>();
+  const call = (listener: () => void): void => {
+    try {
+      listener();
+    } catch (thrown) {
+      log.error(bugFields(thrown), 'a listener of the job queue failed');
+    }
+  };
   return {
     add: (sha256, priority, now) => run((change) => queueJob(change, sha256, priority, now)),
     lift: (sha256, priority) => run((change) => liftJob(change, sha256, priority)),
@@ -63,17 +71,16 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
     },
     nextReadyAt: async () => earliestReady(reader),
     onAdded(listener) {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
+      onAdded.add(listener);
+      return () => void onAdded.delete(listener);
     },
-    announce() {
-      for (const listener of listeners) {
-        try {
-          listener();
-        } catch (thrown) {
-          log.error(bugFields(thrown), 'a listener of the job queue failed');
-        }
-      }
+    onEnded(listener) {
+      onEnded.add(listener);
+      return () => void onEnded.delete(listener);
+    },
+    announce({ jobsAdded, jobsEnded }) {
+      for (const sha256 of jobsEnded) for (const listener of onEnded) call(() => listener(sha256));
+      if (jobsAdded) for (const listener of onAdded) call(listener);
     },
   };
 }
@@ -87,6 +94,13 @@ export function queueJob(change: Change, sha256: Sha256, priority: JobPriority, 
   if (read(change.writer, DEAD, sha256) !== undefined) write(change.writer, DEAD, sha256, undefined);
   write(change.writer, JOBS, sha256, { sha256, priority, queuedAt: now, readyAt: now, attempts: 0, lease: null });
   change.jobsAdded = true;
+}
+
+/** Ends a job, leased or not, of a blob to which no live id refers any more. A takedown must not fail because of it. */
+export function endJob(change: Change, sha256: Sha256): void {
+  if (readOrSkip(change.writer, JOBS, sha256, change.damaged) === undefined) return;
+  write(change.writer, JOBS, sha256, undefined);
+  change.jobsEnded.push(sha256);
 }
 
 /** Ends a job with its outcome. Facts of the picture that are null in the outcome stay as they were. */

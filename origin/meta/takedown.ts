@@ -15,6 +15,7 @@ import {
   type Quarantine,
   refusesUpload,
 } from './media.js';
+import { endJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
 import type { QuarantineOutcome, RemoveOutcome } from './store.js';
 import {
@@ -113,12 +114,13 @@ export function blobsAwaitingScan(
   return all.map((sha256) => readOrSkip(reader, BLOBS, sha256, damaged)?.blob).filter((blob) => blob !== undefined);
 }
 
-/** Records whether any live id refers to a blob, after one was added or ended. */
+/** Records whether any live id refers to a blob, after one was added or ended. Without one, its job ends. */
 export function updateReference(change: Change, sha256: Sha256, now: EpochMs): void {
   // A takedown must not fail because a blob record cannot be read.
   const stored = readOrSkip(change.writer, BLOBS, sha256, change.damaged);
   if (stored === undefined) return;
   const referenced = liveIdsOf(change.writer, sha256).length > 0;
+  if (!referenced) endJob(change, sha256);
   if (referenced === (stored.unreferencedAt === null)) return;
   write(change.writer, BLOBS, sha256, { ...stored, unreferencedAt: referenced ? null : now });
 }

@@ -119,7 +119,7 @@ export async function createStore(
         if (change === undefined) return;
         logDamaged(log, change.damaged);
         journal.publish(change.entries);
-        if (change.jobsAdded) queue.announce();
+        queue.announce(change);
       },
     );
   }

@@ -63,8 +63,8 @@ function recordUpload(change: Change, upload: NewMedia): CommitOutcome {
 export function recordBlob(change: Change, blob: BlobRecord, now: EpochMs): boolean {
   if (read(change.writer, BLOBS, blob.sha256) !== undefined) return false;
   write(change.writer, BLOBS, blob.sha256, { blob, unreferencedAt: null, markSeq: 0 });
-  updateReference(change, blob.sha256, now);
   if (blob.thumbs.kind === 'pending') queueJob(change, blob.sha256, 'backfill', now);
+  updateReference(change, blob.sha256, now);
   return true;
 }
 

@@ -198,7 +198,7 @@ async function checkMedia(check: Check): Promise<void> {
   }
 }
 
-/** Every blob is right about whether it is referenced, and has a job while its thumbnails are pending. */
+/** Every blob is right about whether it is referenced. If it is, it has a job while its thumbnails are pending. */
 async function checkBlobs(check: Check): Promise<void> {
   for await (const { key, value } of rows(check, BLOBS.name)) {
     const stored = readable(() => decode(BLOBS, key, value));
@@ -210,7 +210,8 @@ async function checkBlobs(check: Check): Promise<void> {
         updateReference(change, sha256, check.now);
       });
     }
-    if (stored.blob.thumbs.kind === 'pending' && check.reader.get(JOBS.name, sha256) === undefined) {
+    const waits = stored.blob.thumbs.kind === 'pending' && liveIdsOf(check.reader, sha256).length > 0;
+    if (waits && check.reader.get(JOBS.name, sha256) === undefined) {
       const detail = 'its thumbnails are pending, but it has no job';
       await check.found({ kind: 'job_missing', table: JOBS.name, key: sha256, detail }, (change) => {
         queueJob(change, sha256, 'backfill', check.now);

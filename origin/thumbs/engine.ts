@@ -31,7 +31,7 @@ import type { Launcher } from './render/launcher.js';
 import { findMediaTools, type MediaTools } from './render/media-tools.js';
 import { openPool, type RenderPool } from './render/pool.js';
 import { routeOf, typesOf } from './types.js';
-import { type Attempt, type Verdict, verdictOf } from './verdict.js';
+import { ABORTED, type Attempt, type Verdict, verdictOf } from './verdict.js';
 import { createWaiters, type Waiters } from './waiters.js';
 
 export interface ThumbsDeps {
@@ -98,6 +98,7 @@ class ThumbEngine implements Thumbs {
   readonly #counters: ThumbCounters;
   /** Jobs that were moved to the front already. */
   readonly #prioritized = new Set<Sha256>();
+  #stopListening: () => void = () => undefined;
 
   constructor(deps: ThumbsDeps, tools: MediaTools, pool: RenderPool) {
     const { config, meta, blobs, log, clock } = deps;
@@ -127,6 +128,7 @@ class ThumbEngine implements Thumbs {
   }
 
   start(): void {
+    this.#stopListening = this.#deps.meta.jobs.onEnded((sha256) => this.#onEnd(sha256));
     this.#runner.start();
   }
 
@@ -162,6 +164,7 @@ class ThumbEngine implements Thumbs {
   }
 
   async close(): Promise<void> {
+    this.#stopListening();
     await this.#runner.close();
     await this.#pool.close();
   }
@@ -259,9 +262,11 @@ function logVerdict(job: Job, attempt: Attempt, verdict: Verdict, log: Log): voi
         log.info({ ...fields, reason: attempt.reason, detail: attempt.detail }, 'no thumbnail');
       else log.debug(fields, 'thumbnails made');
       return;
-    case 'retry':
     case 'give_back':
-      log.warn({ ...fields, why: verdict.why, delay_ms: verdict.delayMs }, 'a thumbnail job goes back to the queue');
+    case 'retry':
+      if (verdict.why === ABORTED) log.debug(fields, 'a thumbnail job is broken off');
+      else
+        log.warn({ ...fields, why: verdict.why, delay_ms: verdict.delayMs }, 'a thumbnail job goes back to the queue');
       return;
     case 'bury':
       log.error({ ...fields, why: verdict.why }, 'a thumbnail job is given up');

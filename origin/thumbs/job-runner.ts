@@ -3,7 +3,7 @@
  * each, and renews its lease meanwhile.
  *
  * Promises: at most `jobsMax` jobs run at once; the signal of a job aborts when
- * its lease is lost; `close` aborts all jobs and waits for their end. What
+ * its lease is lost or its media are gone; `close` aborts all jobs and waits for their end. What
  * becomes of a job is left to `run`.
  */
 import { sharedController } from '../../src/abort.js';
@@ -26,7 +26,7 @@ export interface JobRunnerDeps {
 
 interface RunningJob {
   readonly job: Job;
-  readonly leaseLost: AbortController;
+  readonly stop: AbortController;
   readonly ended: Promise<void>;
 }
 
@@ -36,7 +36,7 @@ export class JobRunner {
   readonly #deps: JobRunnerDeps;
   readonly #running = new Map<Sha256, RunningJob>();
   readonly #closing = sharedController();
-  #stopListening: (() => void) | undefined;
+  #stopListening: readonly (() => void)[] = [];
   /** The claim loop while it runs. */
   #claiming: Promise<void> | undefined;
   /** Whether the claim loop has reason for another round. */
@@ -58,7 +58,9 @@ export class JobRunner {
   }
 
   start(): void {
-    this.#stopListening = this.#deps.queue.onAdded(() => this.#wake());
+    const { queue } = this.#deps;
+    const end = (sha256: Sha256): void => this.#running.get(sha256)?.stop.abort(new Error('its media are gone'));
+    this.#stopListening = [queue.onAdded(() => this.#wake()), queue.onEnded(end)];
     this.#wake();
   }
 
@@ -69,7 +71,7 @@ export class JobRunner {
 
   async close(): Promise<void> {
     this.#closing.abort(new Error('the thumbnail engine is closing'));
-    this.#stopListening?.();
+    for (const stop of this.#stopListening) stop();
     this.#alarm?.cancel();
     this.#renewal?.cancel();
     await this.#claiming;
@@ -114,15 +116,15 @@ export class JobRunner {
   #begin(job: Job): void {
     const { config, clock, log, run } = this.#deps;
     const { sha256 } = job;
-    const leaseLost = new AbortController();
-    const ended = run(job, AbortSignal.any([leaseLost.signal, this.#closing.signal]))
+    const stop = new AbortController();
+    const ended = run(job, AbortSignal.any([stop.signal, this.#closing.signal]))
       .catch((thrown: unknown) => log.error({ sha256, ...bugFields(thrown) }, 'a thumbnail job ended with an error'))
       .finally(() => {
         // After a lost lease the same job may already run again.
         if (this.#running.get(sha256)?.job === job) this.#running.delete(sha256);
         this.#wake();
       });
-    this.#running.set(sha256, { job, leaseLost, ended });
+    this.#running.set(sha256, { job, stop, ended });
     this.#renewal ??= clock.after(config.leaseMs / RENEWALS_PER_LEASE, () => this.#renewLeases());
   }
 
@@ -134,11 +136,11 @@ export class JobRunner {
     for (const running of this.#running.values()) void this.#renewLease(running);
   }
 
-  async #renewLease({ job, leaseLost }: RunningJob): Promise<void> {
+  async #renewLease({ job, stop }: RunningJob): Promise<void> {
     const { queue, config, leaseholder, clock, log } = this.#deps;
     try {
       const renewed = await queue.renew(job.sha256, leaseholder, clock.now() + config.leaseMs);
-      if (!renewed && this.#running.get(job.sha256)?.job === job) leaseLost.abort(new Error('the lease was lost'));
+      if (!renewed && this.#running.get(job.sha256)?.job === job) stop.abort(new Error('the lease was lost'));
     } catch (thrown) {
       log.warn({ sha256: job.sha256, ...errorFields(thrown) }, 'a lease could not be renewed');
     }

@@ -15,7 +15,7 @@ export type Attempt =
   | { readonly kind: 'untried'; readonly detail: string }
   /** An unexpected error, probably a bug. */
   | { readonly kind: 'faulty'; readonly detail: string }
-  /** The lease was lost or the engine is closing. */
+  /** The lease was lost, the media are gone, or the engine is closing. */
   | { readonly kind: 'aborted' }
   /** The blob has no record any more. */
   | { readonly kind: 'gone' };
@@ -34,6 +34,9 @@ export type Verdict =
   | { readonly kind: 'bury'; readonly refusal: ThumbRefusal; readonly why: string }
   | { readonly kind: 'drop' };
 
+/** Why a job goes back that was not needed any more, or not by this process. */
+export const ABORTED = 'aborted';
+
 export type QueueConfig = ThumbsConfig['queue'];
 
 /** `attempts` is the number of failed attempts before this one, `random` from 0 up to 1. */
@@ -46,11 +49,11 @@ export function verdictOf(attempt: Attempt, attempts: number, config: QueueConfi
     case 'gone':
       return { kind: 'drop' };
     case 'aborted':
-      return { kind: 'give_back', delayMs: 0, why: 'aborted' };
+      return { kind: 'give_back', delayMs: 0, why: ABORTED };
     case 'untried':
       return { kind: 'give_back', delayMs: backoffMs(attempts, config, random), why: attempt.detail };
     case 'lost':
-      if (attempt.loss === 'aborted') return { kind: 'give_back', delayMs: 0, why: 'aborted' };
+      if (attempt.loss === 'aborted') return { kind: 'give_back', delayMs: 0, why: ABORTED };
       // Without a process, the picture was not tried.
       if (attempt.loss === 'start') {
         return { kind: 'give_back', delayMs: backoffMs(attempts, config, random), why: attempt.detail };

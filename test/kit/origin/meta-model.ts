@@ -291,7 +291,9 @@ export class MetaModel {
     row.record = { ...row.record, state };
     row.endedSeq = seq;
     const stored = this.#blob(row.record.sha256);
-    if (stored !== undefined && this.#liveRowsOf(row.record.sha256).length === 0) stored.unreferencedAt = now;
+    if (stored === undefined || this.#liveRowsOf(row.record.sha256).length > 0) return;
+    stored.unreferencedAt = now;
+    this.queued.delete(stored.blob.sha256);
   }
 
   #note(cause: JournalCause, ids: readonly MediaId[], at: EpochMs): number {
