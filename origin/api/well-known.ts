@@ -11,6 +11,7 @@ import type { UploadConfig } from '../ingest/config.js';
 import { CHECKSUM_ALGORITHMS } from '../ingest/resumable/checksum.js';
 import type { ResumableConfig } from '../ingest/resumable/resumable-uploads.js';
 import { TUS_EXTENSIONS, TUS_VERSION, UPLOADS_PATH } from '../ingest/resumable/tus.js';
+import { STRIPPED_TYPES } from '../ingest/strip/metadata.js';
 import type { QuotaConfig } from '../quota.js';
 import type { RetentionConfig } from '../retention-rules.js';
 import type { RateLimitsConfig } from '../server/rate-limits.js';
@@ -58,6 +59,7 @@ function wellKnownDocument({ config, thumbs, links, ...deps }: WellKnownDeps, si
     ...(deps.blobs.region !== null && { region: deps.blobs.region }),
     capabilities: {
       accepted_types: config.upload.types,
+      stripped_types: strippedTypes(config.upload),
       thumbnails: {
         variants: thumbs.variants,
         formats: thumbs.formats,
@@ -82,6 +84,11 @@ function wellKnownDocument({ config, thumbs, links, ...deps }: WellKnownDeps, si
       rate_limits: rateLimitsDocument(config.rateLimits),
     },
   };
+}
+
+/** The accepted types that are stored without their metadata; null if all are stored as they are sent. */
+function strippedTypes({ types, stripOriginals }: UploadConfig): readonly string[] | null {
+  return stripOriginals.enabled ? types.filter((type) => STRIPPED_TYPES.includes(type)) : null;
 }
 
 function retentionDocument(config: RetentionConfig): unknown {

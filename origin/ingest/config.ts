@@ -1,5 +1,6 @@
 /** The configuration of uploads. */
 import {
+  choice,
   duration,
   flag,
   integer,
@@ -59,16 +60,21 @@ export const uploadSection = section('What may be uploaded, and how fast it must
   retryAfterMs: duration({ default: '2s', min: 1_000, help: 'The Retry-After of a 503 at one of the limits above.' }),
   form: formSection,
   stripOriginals: section(
-    'Whether metadata that can tell the location is removed from pictures before they are stored.',
+    'Whether metadata that can tell the location is removed from pictures, films and recordings before they are stored.',
     {
       enabled: flag({
         default: false,
-        help: 'Removes EXIF, XMP, IPTC and comments from JPEG, PNG and WebP. Pixels, orientation and colour profile stay. Damaged pictures are refused.',
+        help: 'Removes EXIF, XMP, IPTC, comments, tags and tracks that hold neither pictures nor sound from JPEG, PNG, GIF, WebP, HEIC, AVIF, MP4, QuickTime, 3GP, WebM and Matroska. Pixels, sound, orientation, colour profile and the gain map of Ultra HDR stay. Damaged files are refused. Other sound and documents are stored as they are.',
+      }),
+      otherwise: choice({
+        default: 'refuse',
+        of: ['refuse', 'keep'],
+        help: 'Pictures and films of other formats, and files with parts that are not known: `refuse` them with 415, or `keep` them with their metadata.',
       }),
       sizeMaxBytes: size({
         default: '64MB',
         min: 1_000,
-        help: 'Larger JPEG, PNG and WebP are refused while it is enabled.',
+        help: 'Most memory for one file while it is enabled. Larger JPEG, PNG, GIF and WebP are refused; of the other formats only the description is read into memory.',
       }),
     },
   ),

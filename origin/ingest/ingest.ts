@@ -69,7 +69,7 @@ export async function ingest(deps: IngestDeps, upload: NewUpload, signal: AbortS
   }
   const path = `${sent.path}-stripped`;
   try {
-    const staged = await stripLocation(sent, mime, path, config.upload.stripOriginals.sizeMaxBytes, signal);
+    const staged = await stripLocation(sent, mime, path, config.upload.stripOriginals, signal);
     return await store(deps, upload, { staged, mime, mark }, signal);
   } finally {
     await rm(path, { force: true });

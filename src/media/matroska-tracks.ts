@@ -2,6 +2,7 @@
  * Reads which tracks a Matroska or WebM file holds (RFC 8794, RFC 9559). Also reads
  * live recordings, whose segment has no size.
  */
+import { type ElementExtent, readElement } from './ebml.js';
 import type { Reading, Span } from './reading.js';
 import { addTracks, NO_TRACKS, type Tracks } from './tracks.js';
 
@@ -28,14 +29,8 @@ export function* readMatroskaTracks(): Reading<Tracks> {
   }
 }
 
-/** The content of an element. */
-interface Extent {
-  readonly from: number;
-  readonly to: number;
-}
-
 /** Finds the first element with the id in `extent`. */
-function* findElement(id: number, extent: Extent): Reading<Extent> {
+function* findElement(id: number, extent: ElementExtent): Reading<ElementExtent> {
   for (let at = extent.from; at < extent.to; ) {
     const element = yield* readElement(at);
     if (element === undefined) return undefined;
@@ -46,34 +41,8 @@ function* findElement(id: number, extent: Extent): Reading<Extent> {
   return undefined;
 }
 
-interface Element extends Extent {
-  readonly id: number;
-}
-
-/** An element's id and size (RFC 8794 4, 5 and 6). Without a size it ends where its parent ends. */
-function* readElement(at: number): Reading<Element> {
-  const head = yield { at, length: 12 };
-  const idBytes = Math.clz32(head[0] ?? 0) - 23;
-  const sizeBytes = Math.clz32(head[idBytes] ?? 0) - 23;
-  const headBytes = idBytes + sizeBytes;
-  if (idBytes > 4 || sizeBytes > 8 || headBytes > head.length) return undefined;
-  const from = at + headBytes;
-  return { id: head.readUIntBE(0, idBytes), from, to: from + readSize(head.subarray(idBytes, headBytes)) };
-}
-
-/** The value of a size; infinite if all its bits are set, which means unknown (RFC 8794 6.2). */
-function readSize(field: Buffer): number {
-  let size = (field[0] ?? 0) & (0xff >> field.length);
-  let known = size !== 0xff >> field.length;
-  for (const byte of field.subarray(1)) {
-    size = size * 256 + byte;
-    known ||= byte !== 0xff;
-  }
-  return known ? size : Number.POSITIVE_INFINITY;
-}
-
 /** Video is 1, audio 2, and 3 is both (RFC 9559 5.1.4.1.3). */
-function* readType({ from }: Extent): Generator<Span, Tracks, Buffer> {
+function* readType({ from }: ElementExtent): Generator<Span, Tracks, Buffer> {
   const [type] = yield { at: from, length: 1 };
   return { picture: type === 1 || type === 3, sound: type === 2 || type === 3 };
 }

@@ -39,12 +39,22 @@ export function readBytes<T>(reading: Reading<T>, bytes: Buffer): T | undefined 
   return step.done === true ? step.value : undefined;
 }
 
-export async function readFromFile<T>(reading: Reading<T>, file: ReadableFile): Promise<T | undefined> {
+export interface ReadingLimits {
+  readonly spansMax: number;
+  readonly spanMaxBytes: number;
+}
+
+export async function readFromFile<T>(
+  reading: Reading<T>,
+  file: ReadableFile,
+  { spansMax, spanMaxBytes }: ReadingLimits = { spansMax: SPANS_MAX, spanMaxBytes: SPAN_MAX_BYTES },
+): Promise<T | undefined> {
   const bytes = new FileBytes(file);
   try {
     let step = reading.next();
-    for (let spans = 0; step.done !== true && spans < SPANS_MAX; spans += 1) {
-      step = reading.next(await bytes.take(step.value));
+    for (let spans = 0; step.done !== true && spans < spansMax; spans += 1) {
+      const { at, length } = step.value;
+      step = reading.next(await bytes.take({ at, length: Math.min(length, spanMaxBytes) }));
     }
     return step.done === true ? step.value : undefined;
   } finally {
@@ -66,7 +76,7 @@ class FileBytes {
 
   async take({ at, length }: Span): Promise<Buffer> {
     const { path, sizeBytes, head } = this.#file;
-    const wanted = Math.min(length, SPAN_MAX_BYTES, sizeBytes - at);
+    const wanted = Math.min(length, sizeBytes - at);
     if (wanted <= 0) return Buffer.alloc(0);
     if (at + wanted <= head.length) return head.subarray(at, at + wanted);
     const start = at - this.#aheadAt;

@@ -24,6 +24,8 @@ export interface HeifOptions {
   readonly primary?: number;
   /** EXIF orientation of the primary picture. */
   readonly exif?: number;
+  /** Other items that describe the primary picture: the type, and what they hold. */
+  readonly described?: readonly { readonly type: 'Exif' | 'mime'; readonly data: Buffer }[];
 }
 
 export function box(type: string, ...parts: readonly Buffer[]): Buffer {
@@ -79,7 +81,10 @@ export function codedIn(file: Buffer): CodedPicture {
   };
 }
 
-export function heifOf(items: readonly HeifItem[], { brands, primary = 1, exif }: HeifOptions = {}): Buffer {
+export function heifOf(
+  items: readonly HeifItem[],
+  { brands, primary = 1, exif, described: descriptions = [] }: HeifOptions = {},
+): Buffer {
   const isAvif = items[0]?.coded.type === 'av01';
   const [major = '', ...others] = brands ?? (isAvif ? ['avif', 'mif1', 'avif'] : ['heic', 'mif1', 'heic']);
   const fileType = box('ftyp', code(major), u32(0), ...[major, ...others].map(code));
@@ -92,10 +97,11 @@ export function heifOf(items: readonly HeifItem[], { brands, primary = 1, exif }
     ...(exif === undefined
       ? []
       : [{ type: 'Exif', data: exifOf(exif), refers: { kind: 'cdsc', to: primary } } as const]),
+    ...descriptions.map((each) => ({ ...each, refers: { kind: 'cdsc', to: primary } as const })),
   ];
-  const described = (dataAt: number): Buffer => metaOf(items, all, primary, dataAt);
-  const dataAt = fileType.length + described(0).length + 8;
-  return Buffer.concat([fileType, described(dataAt), box('mdat', ...all.map(({ data }) => data))]);
+  const meta = (dataAt: number): Buffer => metaOf(items, all, primary, dataAt);
+  const dataAt = fileType.length + meta(0).length + 8;
+  return Buffer.concat([fileType, meta(dataAt), box('mdat', ...all.map(({ data }) => data))]);
 }
 
 interface Stored {
@@ -123,7 +129,7 @@ function metaOf(items: readonly HeifItem[], all: readonly Stored[], primary: num
     refers === undefined ? [] : [box(refers.kind, u16(index + 1), u16(1), u16(refers.to))],
   );
   const infos = all.map(({ type }, index) =>
-    box('infe', u32(0x02000000), u16(index + 1), u16(0), code(type), bytes(0)),
+    box('infe', u32(0x02000000), u16(index + 1), u16(0), code(type), code(type === 'mime' ? '\0text/xml\0' : '\0')),
   );
   return box(
     'meta',

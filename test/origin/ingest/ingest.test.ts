@@ -2,7 +2,9 @@ import { createHash, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import t from 'tap';
+import { codedIn, heifOf } from '../../kit/heif.js';
 import { connectRaw, requestHead } from '../../kit/http/raw.js';
 import { type HttpResponse, json, member } from '../../kit/http/request.js';
 import { gif, largePng, pdf, png, text, wav } from '../../kit/media.js';
@@ -628,6 +630,52 @@ void t.test('metadata with the location is removed from pictures if configured',
     t.teardown(() => last.close());
     t.equal(outcome(await last.upload(sent)), '403 quarantined', 'refused also in the form that is not stored');
   });
+});
+
+void t.test('no picture and no film is stored with metadata unless the configuration says so', async (t) => {
+  const coded = codedIn(
+    await sharp({ create: { width: 9, height: 9, channels: 3, background: 'teal' } })
+      .avif()
+      .toBuffer(),
+  );
+  const gps = [{ type: 'Exif', data: Buffer.from('\0\0\0\0MM\0*, the location') }] as const;
+  const heic = heifOf([{ coded: { ...coded, type: 'hvc1' } }], { described: gps });
+  const unknown = heifOf([{ coded: { ...coded, type: 'abcd' } }], { brands: ['mif1'], described: gps });
+  const tiff = await sharp({ create: { width: 4, height: 4, channels: 3, background: 'teal' } })
+    .tiff()
+    .toBuffer();
+  const types = ['image/heic', 'image/heif', 'image/tiff', 'audio/wav', 'application/pdf'];
+  const start = (options: Readonly<Record<string, unknown>>): Promise<TestOrigin> =>
+    startOrigin(t.testdir(), { upload: { types, strip_originals: options }, ...STILL });
+  const stored = async (origin: TestOrigin, bytes: Buffer): Promise<string> => {
+    const answer = await origin.upload(bytes, '?public=true');
+    if (answer.status !== 201) return outcome(answer);
+    const got = await origin.send(`/v1/media/${member(answer, 'id')}`);
+    return `${outcome(answer)} ${got.bytes.equals(bytes) ? 'as sent' : got.bytes.includes('location') ? 'with' : 'without'}`;
+  };
+  const strippedTypes = async (origin: TestOrigin): Promise<unknown> =>
+    (json(await origin.send('/.well-known'))['capabilities'] as Record<string, unknown>)['stripped_types'];
+
+  const refusing = await start({ enabled: true });
+  t.teardown(() => refusing.close());
+  t.equal(await stored(refusing, heic), '201 image/heic without');
+  t.equal(await stored(refusing, unknown), '415 type_refused', 'a picture that is not known');
+  t.equal(await stored(refusing, tiff), '415 type_refused', 'a format that cannot be stripped');
+  t.equal(await stored(refusing, wav(1)), '201 audio/wav as sent');
+  t.equal(await stored(refusing, pdf(1)), '201 application/pdf as sent');
+  t.same(await strippedTypes(refusing), ['image/heic', 'image/heif']);
+
+  const keeping = await start({ enabled: true, otherwise: 'keep' });
+  t.teardown(() => keeping.close());
+  t.equal(await stored(keeping, heic), '201 image/heic without');
+  t.equal(await stored(keeping, unknown), '201 image/heif as sent');
+  t.equal(await stored(keeping, tiff), '201 image/tiff as sent');
+  t.equal(await stored(keeping, heic.subarray(0, 28)), '415 type_refused', 'a damaged picture is refused in any case');
+
+  const off = await start({ enabled: false });
+  t.teardown(() => off.close());
+  t.equal(await stored(off, heic), '201 image/heic as sent');
+  t.equal(await strippedTypes(off), null);
 });
 
 const CORPUS = join('..', 'shared', 'corpus');

@@ -1,39 +1,9 @@
-import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { join } from 'node:path';
 import * as fc from 'fast-check';
 import sharp, { type Sharp } from 'sharp';
-import t, { type Test } from 'tap';
-import { createScanner, type Scanner, scanFaults, scanSection } from '../../../origin/ingest/scan.js';
-import { type StripOutcome, stripMetadata } from '../../../origin/ingest/strip-metadata.js';
-import { openLauncher } from '../../../origin/thumbs/render/launcher.js';
-import { systemClock } from '../../../src/clock.js';
-import { createLog } from '../../../src/log.js';
+import t from 'tap';
 import { readDimensions } from '../../../src/media/dimensions.js';
-import { createMetrics } from '../../../src/metrics.js';
 import { apngOf } from '../../kit/origin/apng.js';
-
-const root = t.testdir({});
-
-// Removing metadata from files.
-
-interface Stripped {
-  readonly outcome: StripOutcome;
-  /** The new file, or the original if none was written. */
-  readonly bytes: Buffer;
-}
-
-async function strip(bytes: Buffer, mime: string): Promise<Stripped> {
-  const folder = await mkdtemp(join(root, 's-'));
-  const [source, target] = [join(folder, 'source'), join(folder, 'target')];
-  await writeFile(source, bytes);
-  const outcome = await stripMetadata(source, target, mime);
-  const made = await readFile(target).catch(() => undefined);
-  if ((made !== undefined) !== (outcome.kind === 'stripped'))
-    throw new Error('a file was written, or not, against the outcome');
-  return { outcome, bytes: made ?? bytes };
-}
+import { strip } from '../../kit/origin/strip.js';
 
 /** A picture with metadata that must be removed and a colour profile that must stay. */
 function withMetadata(orientation: number): Sharp {
@@ -54,10 +24,21 @@ const FILES: Readonly<Record<string, (picture: Sharp) => Promise<Buffer>>> = {
   'image/webp': (picture) => picture.webp().toBuffer(),
 };
 
+async function twoFrames(): Promise<Sharp> {
+  const frames = ['red', 'lime'].map((background) =>
+    sharp({ create: { width: 8, height: 8, channels: 3, background } })
+      .png()
+      .toBuffer(),
+  );
+  return sharp(await Promise.all(frames), { join: { animated: true } });
+}
+
+const ORIENTATIONS = [1, 2, 3, 4, 5, 6, 7, 8];
+
 void t.test('stripping', async (t) => {
   for (const [mime, make] of Object.entries(FILES)) {
     await t.test(`${mime} keeps every pixel, the profile and the orientation, and no other metadata`, async (t) => {
-      for (const orientation of [1, 6]) {
+      for (const orientation of ORIENTATIONS) {
         const original = await make(withMetadata(orientation));
         t.ok(original.includes('TELLTALE'), 'the original has the metadata');
         const { outcome, bytes } = await strip(original, mime);
@@ -79,7 +60,7 @@ void t.test('stripping', async (t) => {
     for (const [mime, make] of Object.entries(FILES)) {
       t.same((await strip(await make(plain.clone()), mime)).outcome, { kind: 'clean' }, mime);
     }
-    t.same((await strip(Buffer.from('GIF89a'), 'image/gif')).outcome, { kind: 'unsupported' });
+    t.same((await strip(Buffer.from('MM\0*'), 'image/tiff')).outcome, { kind: 'unsupported' });
   });
 
   await t.test('drops data after the end of the picture', async (t) => {
@@ -170,6 +151,52 @@ void t.test('stripping', async (t) => {
     t.same(bytes, apng);
   });
 
+  await t.test('keeps the frames of an animated WebP, and no unknown chunk in one', async (t) => {
+    const frames = await (await twoFrames()).webp({ lossless: true, loop: 0, delay: [100, 200] }).toBuffer();
+    const [at, last] = [frames.indexOf('ANMF'), frames.lastIndexOf('ANMF')];
+    t.ok(at > 0 && last > at, 'there are two frames');
+    const unknown = Buffer.from('XTRA\x08\0\0\0TELLTALE', 'latin1');
+    const original = Buffer.concat([frames.subarray(0, last), unknown, frames.subarray(last)]);
+    original.writeUInt32LE(frames.readUInt32LE(4) + unknown.length, 4);
+    original.writeUInt32LE(frames.readUInt32LE(at + 4) + unknown.length, at + 4);
+    t.same((await strip(original, 'image/webp')).bytes, frames);
+  });
+
+  await t.test('removes comments, texts, XMP and unknown data from a GIF, and keeps its frames', async (t) => {
+    const plain = await (await twoFrames()).gif({ loop: 3, delay: [100, 200] }).toBuffer();
+    t.same((await strip(plain, 'image/gif')).outcome, { kind: 'clean' });
+    const block = (hex: string, ...content: readonly string[]): Buffer =>
+      Buffer.concat([
+        Buffer.from(hex, 'hex'),
+        ...content.map((each) => Buffer.from(`${String.fromCharCode(each.length)}${each}`, 'latin1')),
+        Buffer.alloc(1),
+      ]);
+    const trailer = Array.from({ length: 258 }, (_, index) => (index === 0 ? 1 : index === 257 ? 0 : 256 - index));
+    const xmp = Buffer.concat([
+      block('21ff', 'XMP DataXMP').subarray(0, -1),
+      Buffer.from('<x:xmpmeta>TELLTALE, and a text of more than one block</x:xmpmeta>'),
+      Buffer.from(trailer),
+    ]);
+    const added = [
+      block('21fe', 'TELLTALE', 'TELLTALE'),
+      xmp,
+      block('21ff', 'ABCDEFGH1.0', 'TELLTALE'),
+      block('21f9', '\0\x01\0\0'),
+      block('2101', '\0'.repeat(12), 'TELLTALE'),
+    ];
+    const frame = plain.indexOf('21f904', 0, 'hex');
+    const original = Buffer.concat([plain.subarray(0, frame), ...added, plain.subarray(frame), ...added]);
+    t.same((await strip(original, 'image/gif')).bytes, plain);
+    const cut = original.subarray(0, frame + Buffer.concat(added).length + 40);
+    const { outcome, bytes } = await strip(cut, 'image/gif');
+    t.same(outcome, { kind: 'stripped' }, 'a picture that is cut short');
+    t.notOk(bytes.includes('TELLTALE'));
+    t.same((await strip(bytes, 'image/gif')).outcome, { kind: 'clean' });
+    for (const file of ['GIF89a', 'GIF89a\x01\0\x01\0\0\0\0;']) {
+      t.same((await strip(Buffer.from(file, 'latin1'), 'image/gif')).outcome, { kind: 'broken' }, 'no picture');
+    }
+  });
+
   await t.test('reports a malformed file, and writes nothing', async (t) => {
     for (const [mime, make] of Object.entries(FILES)) {
       const whole = await make(withMetadata(6));
@@ -186,7 +213,9 @@ void t.test('stripping', async (t) => {
 
   await t.test('never throws on damaged files, and what it writes is clean', async () => {
     const wholes = await Promise.all(
-      Object.entries(FILES).map(async ([mime, make]) => [mime, await make(withMetadata(6))] as const),
+      Object.entries({ ...FILES, 'image/gif': (picture: Sharp) => picture.gif().toBuffer() }).map(
+        async ([mime, make]) => [mime, await make(withMetadata(6))] as const,
+      ),
     );
     await fc.assert(
       fc.asyncProperty(
@@ -206,133 +235,85 @@ void t.test('stripping', async (t) => {
   });
 });
 
-// The virus scanner.
-
-const log = createLog('test', { level: 'silent', requests: 'none' });
-const never = new AbortController().signal;
-
-const launcher = await openLauncher(root, log);
-
-function scanner(given: Readonly<Record<string, unknown>>): Scanner {
-  const config = scanSection.schema({ env: () => undefined, file: () => undefined }).parse(given);
-  t.same(scanFaults(config), []);
-  return createScanner({ config, launcher, clock: systemClock, log, metrics: createMetrics('test_') });
-}
-
-/** A server that speaks as clamd does. It calls `answer` with the bytes of the file once it has all of them. */
-async function openClamd(
-  t: Test,
-  where: string | number,
-  answer: (sent: Buffer, peer: Socket) => void,
-): Promise<Server> {
-  const server = createServer({ allowHalfOpen: true }, (peer) => {
-    let received = Buffer.alloc(0);
-    peer.on('error', () => undefined);
-    peer.on('data', (chunk: Buffer) => {
-      received = Buffer.concat([received, chunk]);
-      const sent = unframe(received);
-      if (sent !== undefined) answer(sent, peer);
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(where, resolve));
-  t.teardown(() => server.close());
-  return server;
-}
-
-function unframe(received: Buffer): Buffer | undefined {
-  const chunks: Buffer[] = [];
-  for (let at = 'zINSTREAM\0'.length; at + 4 <= received.length; ) {
-    const length = received.readUInt32BE(at);
-    if (length === 0) return received.toString('latin1', 0, 10) === 'zINSTREAM\0' ? Buffer.concat(chunks) : undefined;
-    chunks.push(received.subarray(at + 4, at + 4 + length));
-    at += 4 + length;
-  }
-  return undefined;
-}
-
-void t.test('a scanner', async (t) => {
-  const alive = setInterval(() => undefined, 60_000);
-  t.teardown(() => clearInterval(alive));
-  const folder = await mkdtemp(join(root, 'scan-'));
-  const path = join(folder, 'upload');
-  const bytes = Buffer.alloc(300_000, 'some bytes ');
-  await writeFile(path, bytes);
-
-  await t.test('that is off admits every upload', async (t) => {
-    t.same(await scanner({}).scan(path, never), { kind: 'admit' });
-  });
-
-  await t.test('that is clamd gets the whole file and gives the verdict', async (t) => {
-    const socket = join(folder, 'clamd');
-    const replies: Record<string, string | undefined> = {};
-    let say = 'stream: OK\0';
-    const server = await openClamd(t, socket, (sent, peer) => {
-      replies['hash'] = createHash('sha256').update(sent).digest('hex');
-      peer.end(say);
-    });
-    const clamd = scanner({ by: 'clamd', address: `unix:${socket}` });
-    t.same(await clamd.scan(path, never), { kind: 'admit' });
-    t.equal(replies['hash'], createHash('sha256').update(bytes).digest('hex'));
-    const cases = [
-      ['stream: Eicar-Test-Signature FOUND\0', { kind: 'quarantine', reason: 'Eicar-Test-Signature' }],
-      ['stream: Nasty\u0001\u00ffName FOUND\n', { kind: 'quarantine', reason: 'Nasty Name' }],
-      ['INSTREAM size limit exceeded. ERROR\0', { kind: 'await_scan' }],
-      ['', { kind: 'await_scan' }],
-      ['x'.repeat(5_000), { kind: 'await_scan' }],
-    ] as const;
-    for (const [said, verdict] of cases) {
-      say = said;
-      t.same(await clamd.scan(path, never), verdict, JSON.stringify(said.slice(0, 40)));
-    }
-    say = '';
-    t.same(await scanner({ by: 'clamd', address: `unix:${socket}`, when_away: 'admit' }).scan(path, never), {
-      kind: 'admit',
-    });
-    server.close();
-    t.same(await clamd.scan(path, never), { kind: 'await_scan' }, 'not running');
-    t.same(
-      await clamd.scan(join(folder, 'absent'), never),
-      { kind: 'await_scan' },
-      'a file that cannot be read is not clean',
-    );
-  });
-
-  await t.test('that does not answer is given up at the time limit, or when the client is gone', async (t) => {
-    let heard = (): void => undefined;
-    const server = await openClamd(t, 0, () => heard());
-    const { port } = server.address() as AddressInfo;
-    const given = { by: 'clamd', address: `tcp:127.0.0.1:${port}` };
-    t.same(await scanner({ ...given, time_limit: '100ms' }).scan(path, never), { kind: 'await_scan' });
-    const leaving = new AbortController();
-    const came = new Promise<void>((resolve) => (heard = resolve));
-    const scanning = scanner({ ...given, scans_max: 1 }).scan(path, leaving.signal);
-    await came;
-    leaving.abort(new Error('the client left'));
-    await t.rejects(scanning, /the client left/);
-  });
-
-  await t.test('that is a command gives the verdict by its exit code', async (t) => {
-    const script = join(folder, 'scan.sh');
-    const verdict = async (body: string, more = {}) => {
-      await writeFile(script, body);
-      return scanner({ by: 'command', command: ['/bin/sh', script, '{file}'], ...more }).scan(path, never);
-    };
-    t.same(await verdict('test -s "$1"'), { kind: 'admit' });
-    t.same(await verdict('echo "$1: Some.Virus-7 FOUND"; exit 1'), { kind: 'quarantine', reason: 'Some.Virus-7' });
-    t.same(await verdict('exit 1'), { kind: 'quarantine', reason: 'infected' });
-    t.same(await verdict('echo "no database" >&2; exit 2'), { kind: 'await_scan' });
-    t.same(await verdict('while :; do :; done', { time_limit: '200ms' }), { kind: 'await_scan' });
-    t.same(
-      await scanner({ by: 'command', command: [join(folder, 'absent'), '{file}'], when_away: 'admit' }).scan(
-        path,
-        never,
-      ),
-      {
-        kind: 'admit',
-      },
-    );
-    t.ok((await stat(path)).isFile());
-    const wrong = scanSection.schema({ env: () => undefined, file: () => undefined }).parse({ by: 'command' });
-    t.equal(scanFaults(wrong).length, 1);
-  });
+void t.test('a file that must be in memory and is too large is not read', async (t) => {
+  const png = await withMetadata(1).png().toBuffer();
+  t.same((await strip(png, 'image/png', png.length - 1)).outcome, { kind: 'too_large' });
+  t.same((await strip(png, 'image/png', png.length)).outcome, { kind: 'stripped' });
 });
+
+void t.test('an Ultra HDR JPEG keeps its gain map', async (t) => {
+  const segment = (code: number, content: Buffer | string): Buffer => {
+    const head = Buffer.from([0xff, code, 0, 0]);
+    head.writeUInt16BE(content.length + 2, 2);
+    return Buffer.concat([head, Buffer.from(content as string, 'latin1')]);
+  };
+  const xmp = (rest: string): Buffer =>
+    segment(0xe1, `http://ns.adobe.com/xap/1.0/\0<x:xmpmeta TELLTALE="1"><rdf:Description hdrgm:Version="1.0" ${rest}`);
+  const iso = segment(0xe2, 'urn:iso:std:iso:ts:21496:-1\0\0\0\0\0');
+  const described =
+    'hdrgm:GainMapMax="1.5" hdrgm:Gamma=\'TELLTALE\' hdrgm:BaseRenditionIsHDR="False" TELLTALE="51.5">' +
+    '<hdrgm:GainMapMin><rdf:Seq><rdf:li>-0.25</rdf:li><rdf:li>0</rdf:li><rdf:li>1e-3</rdf:li></rdf:Seq></hdrgm:GainMapMin>' +
+    '<hdrgm:OffsetHDR>0.015</hdrgm:OffsetHDR>';
+  const main = await withMetadata(6).jpeg().toBuffer();
+  const map = await withMetadata(1).greyscale().resize(10, 6).jpeg().toBuffer();
+  const other = await withMetadata(1).resize(4).jpeg().toBuffer();
+  const withSegments = (jpeg: Buffer, ...segments: readonly Buffer[]): Buffer =>
+    Buffer.concat([jpeg.subarray(0, 2), ...segments, jpeg.subarray(2)]);
+  const cases = {
+    'described by XMP': [xmp('>'), xmp(described)],
+    'described by ISO 21496-1': [iso, iso],
+    'described by both': [Buffer.concat([xmp('>'), iso]), Buffer.concat([xmp(described), iso])],
+  } as const;
+  for (const [name, [inMain, inMap]] of Object.entries(cases)) {
+    const film = Buffer.from('a film with TELLTALE');
+    const original = Buffer.concat([withSegments(main, inMain), other, withSegments(map, inMap), film]);
+    const { outcome, bytes } = await strip(original, 'image/jpeg');
+    t.same(outcome, { kind: 'stripped' }, name);
+    for (const mark of ['TELLTALE', 'GPS', '51.5']) t.notOk(bytes.includes(mark), `${name}: ${mark}`);
+    const pictures = picturesOf(bytes);
+    t.equal(pictures.length, 2, `${name}: two pictures`);
+    t.equal(
+      pictures.reduce((sum, { length }) => sum + length, 0),
+      bytes.length,
+      `${name}: and nothing else`,
+    );
+    const [first = bytes, second = bytes] = pictures;
+    t.equal(readDimensions(first)?.orientation, 6);
+    for (const [now, before] of [
+      [first, main],
+      [second, map],
+    ] as const) {
+      t.same(await sharp(now).raw().toBuffer(), await sharp(before).raw().toBuffer(), `${name}: the pixels`);
+    }
+    t.equal(second.includes(iso), inMap.includes(iso));
+    t.equal(
+      first.includes(`Item:Semantic="GainMap" Item:Length="${second.length}"`),
+      name !== 'described by ISO 21496-1',
+    );
+    if (inMap !== iso) {
+      for (const kept of [
+        'hdrgm:GainMapMax="1.5"',
+        'hdrgm:OffsetHDR="0.015"',
+        '<rdf:li>-0.25</rdf:li><rdf:li>0</rdf:li><rdf:li>1e-3</rdf:li>',
+      ]) {
+        t.ok(second.includes(kept), kept);
+      }
+      t.notOk(second.includes('hdrgm:Gamma'), 'a value that is no number is dropped');
+    }
+    t.same((await strip(bytes, 'image/jpeg')).outcome, { kind: 'clean' }, name);
+  }
+});
+
+/** The pictures that the MPF segment of a file lists. */
+function picturesOf(jpeg: Buffer): readonly Buffer[] {
+  const header = jpeg.indexOf('MPF\0') + 4;
+  t.equal(jpeg.toString('hex', header, header + 8), '4d4d002a00000008');
+  const directory = header + 8;
+  const entries = Array.from({ length: jpeg.readUInt16BE(directory) }, (_, index) => directory + 2 + index * 12);
+  const list = entries.find((at) => jpeg.readUInt16BE(at) === 0xb002) ?? 0;
+  return Array.from({ length: jpeg.readUInt32BE(list + 4) / 16 }, (_, index) => {
+    const at = header + jpeg.readUInt32BE(list + 8) + index * 16;
+    const from = index === 0 ? 0 : header + jpeg.readUInt32BE(at + 8);
+    return jpeg.subarray(from, from + jpeg.readUInt32BE(at + 4));
+  });
+}
