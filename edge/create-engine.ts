@@ -13,7 +13,7 @@ export function createEngine(config: EdgeConfig, deps: EngineDeps, { clock, log,
   const { flights } = deps;
   const { access: mode, name: edgeName, freshness } = config;
   const inProgress = metrics.gauge('edge_flights', 'Requests to the origin under way.');
-  metrics.onCollect(() => inProgress.set(flights.underWay));
+  metrics.onCollect(() => inProgress.set(flights.fetching));
   return {
     ...deps,
     mode,

@@ -37,6 +37,12 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
       of: ADMISSION_NAMES,
       help: 'Whether every response is written, or a response only when it is fetched for the second time (`second_hit`). The latter writes much less, for a slightly lower hit ratio.',
     }),
+    storesMax: integer({
+      default: 4_096,
+      min: 1,
+      max: 1_000_000,
+      help: 'Most complete bodies that wait to be written, or are being written. Further ones are not stored on disk.',
+    }),
     fillRoomBytes: size({
       default: '512MB',
       min: 65_536,

@@ -72,6 +72,11 @@ export class FillWriter implements Fill {
     return this.#invalidated;
   }
 
+  /** The outcome of `end`, once that was called. */
+  get ending(): Promise<FillOutcome> | undefined {
+    return this.#ending;
+  }
+
   async ensure(): Promise<'ready' | 'lost'> {
     return this.failed ? 'lost' : 'ready';
   }

@@ -26,7 +26,8 @@ import {
 } from './cache.js';
 import type { CacheConfig } from './config.js';
 import type { SpoolFile } from './disk/spool.js';
-import type { DiskTier, Source } from './disk/tier.js';
+import type { Source } from './disk/stores.js';
+import type { DiskTier } from './disk/tier.js';
 import { type Arrived, FillWriter } from './fill-writer.js';
 import { GrowingBody } from './growing-body.js';
 import type { IncompleteTier } from './incomplete.js';
@@ -207,7 +208,10 @@ export class TieredCache implements EdgeCache {
     return this.#closed;
   }
 
+  /** What has arrived completely is stored; what is still arriving is not. */
   async #close(): Promise<void> {
+    for (const fill of this.#fills) if (fill.ending === undefined) fill.fail('aborted');
+    await Promise.allSettled([...this.#fills].flatMap(({ ending }) => ending ?? []));
     for (const fill of this.#fills) fill.fail('aborted');
     this.#deps.readers.breakOffAll(new BodyLost('aborted'));
     await Promise.allSettled(this.#tasks);

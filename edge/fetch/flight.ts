@@ -1,8 +1,11 @@
 /**
  * Fetches in progress: at most one for each key, shared by all callers who want
- * its result (collapsed forwarding). Every flight is listed here until its last
- * byte has arrived. It is ended when no caller wants it any more, and when the
- * media that it fetches is taken down, even before the response head has arrived.
+ * its result (collapsed forwarding). Every flight is listed here until its body
+ * can be found in the cache or has been sent on. It takes one of the limited
+ * places until the origin has sent everything: neither a slow disk nor a slow
+ * client keeps others from the origin. It is ended when no caller wants it any
+ * more, and when the media that it fetches is taken down, even before the
+ * response head has arrived.
  *
  * Leaves to others: what is fetched, and what becomes of it (fill.ts).
  */
@@ -41,7 +44,7 @@ export type JoinOutcome<T> =
   | { readonly kind: 'full'; readonly limit: 'flights' | 'waiters' };
 
 export interface FlightLimits {
-  /** Flights at once. */
+  /** Flights that the origin has not answered completely. */
   readonly concurrentMax: number;
   /** Callers who wait for one flight. */
   readonly waitersMax: number;
@@ -57,6 +60,8 @@ export interface Flights<T> {
   find(key: string): Flight<T> | undefined;
   /** How many flights are in progress. */
   readonly underWay: number;
+  /** How many of them the origin has not answered completely. */
+  readonly fetching: number;
   breakOff(id: MediaId): void;
   breakOffWhere(matches: (primaryKey: string) => boolean): void;
   /** Breaks off all flights; resolves when the last has finished. */
@@ -67,6 +72,7 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
   const joinable = new Map<string, Flight<T>>();
   const underWay = new Set<Flight<T>>();
   const byMedia = new KeyIndex<MediaId, Flight<T>>();
+  let fetching = 0;
   let closing = false;
   let onIdle = (): void => undefined;
 
@@ -74,6 +80,9 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
     const flight = new Flight(spec, {
       onClosed() {
         if (joinable.get(spec.key) === flight) joinable.delete(spec.key);
+      },
+      onArrived() {
+        fetching -= 1;
       },
       onFinished() {
         underWay.delete(flight);
@@ -83,6 +92,7 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
     });
     joinable.set(spec.key, flight);
     underWay.add(flight);
+    fetching += 1;
     if (spec.mediaId !== null) byMedia.add(spec.mediaId, flight);
     flight.run();
     return flight;
@@ -96,7 +106,7 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
     joinOrStart(spec, gone) {
       const found = joinable.get(spec.key);
       if (found === undefined) {
-        if (closing || underWay.size >= limits().concurrentMax) return { kind: 'full', limit: 'flights' };
+        if (closing || fetching >= limits().concurrentMax) return { kind: 'full', limit: 'flights' };
         const flight = start(spec);
         if (gone !== undefined) flight.addWaiter(gone);
         return { kind: 'started', flight };
@@ -110,6 +120,9 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
     find: (key) => joinable.get(key),
     get underWay() {
       return underWay.size;
+    },
+    get fetching() {
+      return fetching;
     },
     breakOff: (id) => endAll(byMedia.membersOf(id), 'taken_down'),
     breakOffWhere: (matches) =>
@@ -132,6 +145,7 @@ export function createFlights<T>(limits: () => FlightLimits): Flights<T> {
 interface FlightHooks {
   /** Nobody new may join. */
   onClosed(): void;
+  onArrived(): void;
   onFinished(): void;
 }
 
@@ -154,6 +168,7 @@ export class Flight<T> {
   #waiters = 0;
   #isSettled = false;
   #isOpen = true;
+  #hasArrived = false;
   #isFinished = false;
 
   constructor(spec: FlightSpec<T>, hooks: FlightHooks) {
@@ -226,10 +241,18 @@ export class Flight<T> {
     this.#hooks.onClosed();
   }
 
+  /** The origin has sent everything, or is not asked any more. May be called twice. */
+  arrived(): void {
+    if (this.#hasArrived) return;
+    this.#hasArrived = true;
+    this.#hooks.onArrived();
+  }
+
   /** The fetch is complete. May be called twice. */
   finish(): void {
     if (this.#isFinished) return;
     this.#isFinished = true;
+    this.arrived();
     this.close();
     this.#hooks.onFinished();
     this.#resolveFinished();

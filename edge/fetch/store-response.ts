@@ -68,8 +68,9 @@ async function pump(
       if (fill.failed) break;
     }
     const ending = fill.end();
+    flight.arrived();
     // It is found in memory now, while the disk is still being written: nobody needs to join the flight.
-    if (isStored(engine, fill.entry)) flight.close();
+    if (isStored(engine, fill.entry)) flight.finish();
     outcome = await ending;
   } catch (thrown) {
     outcome = await breakOff(engine, fill, flight, thrown);

@@ -74,7 +74,7 @@ export class ContentRefs {
   /** Removes a content unless an entry needs it. Resolves with whether it was removed. */
   removeIfUnused(sha256: string): Promise<boolean> {
     return this.#exclusive(sha256, async () => {
-      if (this.#deps.index.byContent(sha256).length > 0) return false;
+      if (this.#deps.index.anyWithContent(sha256) !== undefined) return false;
       await this.#deps.contentStore.remove(sha256);
       return true;
     });

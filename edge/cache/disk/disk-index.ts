@@ -146,6 +146,24 @@ export class DiskIndex {
     return this.#find('content', Buffer.from(sha256, 'hex'), (record) => record.content === sha256);
   }
 
+  /** One of the records that have this content. */
+  anyWithContent(sha256: string): DiskRecord | undefined {
+    for (const changes of [this.#waiting, this.#committing]) {
+      for (const [digest, { after }] of changes) {
+        if (after?.content !== sha256) continue;
+        const record = this.get(digest);
+        if (record?.content === sha256) return record;
+      }
+    }
+    const value = Buffer.from(sha256, 'hex');
+    if (this.#void) return undefined;
+    for (const row of this.#handles.content.getValues(value)) {
+      const record = this.get(row.toString('latin1', 0, DIGEST_BYTES) as KeyDigest);
+      if (record?.content === sha256) return record;
+    }
+    return undefined;
+  }
+
   /**
    * False only if no record has this content. Cheaper than byContent, but true also while such a record
    * is being removed.

@@ -123,10 +123,10 @@ export class DiskEntries {
     return this.#policy.admit(digest, weightBytes, (victim) => this.#evict(victim));
   }
 
-  /** Puts the entry into the index. The content file is in its place by now. */
-  enter(pending: Pending, placed: Omit<DiskRecord, 'seq' | 'run'>): void {
+  /** Puts the entry into the index. The content file is in its place by now, written or verified by `run`. */
+  enter(pending: Pending, placed: Omit<DiskRecord, 'seq' | 'run'>, run: number): void {
     const { index } = this.#deps;
-    index.put(pending.digest, { ...placed, seq: index.takeSeq(), run: index.run });
+    index.put(pending.digest, { ...placed, seq: index.takeSeq(), run });
     pending.state = 'entered';
   }
 

@@ -4,7 +4,7 @@
  * size. It serves from the start, while recovery still runs.
  *
  * Beside it: the folder (folder.ts), the entries (entries.ts), reading
- * (reader.ts), room (room.ts) and background work (housekeeping.ts). Leaves to
+ * (reader.ts), storing (stores.ts), room (room.ts) and background work (housekeeping.ts). Leaves to
  * the cache which responses are stored here.
  */
 import { join } from 'node:path';
@@ -16,23 +16,20 @@ import type { CacheKey, Entry, SizedEntry } from '../../entry.js';
 import type { AppliedToCache, Stored, TierStats } from '../cache.js';
 import type { CacheConfig } from '../config.js';
 import type { Policy } from '../policy/policy.js';
-import { type AdmissionName, createAdmission, createPolicy } from '../policy/registry.js';
-import type { Admission } from '../policy/second-hit.js';
+import { createPolicy } from '../policy/registry.js';
 import type { Readers } from '../readers.js';
 import { ContentRefs } from './content-refs.js';
-import { DiskEntries, type Pending } from './entries.js';
+import { DiskEntries } from './entries.js';
 import type { DiskFiles } from './files.js';
 import { type CacheFolder, openFolder } from './folder.js';
 import { Housekeeping } from './housekeeping.js';
 import { DiskReader } from './reader.js';
-import { type DiskRecord, digestOf, diskWeight } from './record.js';
 import { DiskRoom } from './room.js';
-import { NoRoom, type SpoolFile, SpoolFolder } from './spool.js';
+import { type SpoolFile, SpoolFolder } from './spool.js';
+import { DiskStores, type StoreOutcome, type StoreRequest } from './stores.js';
 
 /** The rows that a search through all entries reads between two turns of the event loop. */
 const ROWS_PER_STEP = 256;
-/** The admission `second_hit` remembers as many bytes as would fill the tier so many times. */
-const REMEMBERED_CAPACITIES = 2;
 
 export interface DiskTierDeps {
   readonly config: CacheConfig;
@@ -45,22 +42,6 @@ export interface DiskTierDeps {
   readonly errors: CounterOf<never>;
 }
 
-/** Where the bytes to store are. */
-export type Source =
-  | { readonly kind: 'bytes'; readonly bytes: Buffer }
-  | { readonly kind: 'spool'; readonly spool: SpoolFile };
-
-export interface StoreRequest {
-  readonly entry: SizedEntry;
-  readonly sha256: string;
-  readonly source: Source;
-  /** Instead of the tier's own. */
-  readonly admission: AdmissionName | undefined;
-  readonly isCancelled: () => boolean;
-}
-
-export type StoreOutcome = 'stored' | 'too_large' | 'not_admitted' | 'disk_full' | 'cancelled';
-
 export class DiskTier {
   readonly #deps: DiskTierDeps;
   readonly #capacityBytes: number;
@@ -72,10 +53,7 @@ export class DiskTier {
   readonly #entries: DiskEntries;
   readonly #reader: DiskReader;
   readonly #housekeeping: Housekeeping;
-  readonly #stores = new Set<Promise<unknown>>();
-  /** By name, each made when it is first used: rules may choose another than the tier's own. */
-  readonly #admissions = new Map<AdmissionName, Admission>();
-  #refused = 0;
+  readonly #stores: DiskStores;
 
   static async open(deps: DiskTierDeps): Promise<DiskTier> {
     const folder = await openFolder(deps.config.folder, deps);
@@ -103,12 +81,24 @@ export class DiskTier {
     const entries = new DiskEntries({ index, contentRefs, readers, log, newPolicy, onError });
     const { wholeReadBytes } = config.fill;
     const reader = new DiskReader({ contentRefs, index, entries, readers, wholeReadBytes, onError });
+    const spools = new SpoolFolder(join(config.folder, 'spool'), files, room, randomName);
     this.#deps = deps;
     this.#folder = folder;
     this.#capacityBytes = capacityBytes;
     this.#maxObjectBytes = Math.min(maxObjectBytes, fillRoomBytes);
     this.#room = room;
-    this.#spools = new SpoolFolder(join(config.folder, 'spool'), files, room, randomName);
+    this.#spools = spools;
+    this.#stores = new DiskStores({
+      index,
+      entries,
+      contentRefs,
+      spools,
+      capacityBytes,
+      maxObjectBytes: this.#maxObjectBytes,
+      admission: config.disk.admission,
+      storesMax: config.disk.storesMax,
+      onError,
+    });
     this.#contentRefs = contentRefs;
     this.#entries = entries;
     this.#reader = reader;
@@ -194,7 +184,7 @@ export class DiskTier {
 
   /** Whether a body of this size can be stored at all. */
   takes(sizeBytes: number): boolean {
-    return sizeBytes <= this.#maxObjectBytes;
+    return this.#stores.takes(sizeBytes);
   }
 
   /** A file for a body that arrives. Undefined if it is too large or there is no room. */
@@ -208,9 +198,7 @@ export class DiskTier {
    * of it is left.
    */
   store(request: StoreRequest): Promise<StoreOutcome> {
-    const storing = this.#store(request);
-    this.#stores.add(storing);
-    return storing.finally(() => this.#stores.delete(storing));
+    return this.#stores.store(request);
   }
 
   /** Puts a newer head over the stored body. False if the key is not stored. */
@@ -226,7 +214,7 @@ export class DiskTier {
   /** Removes everything at once. Resolves when it would stay so after a restart. */
   async removeAll(): Promise<void> {
     const bytes = this.#entries.clear();
-    this.#admissions.clear();
+    this.#stores.forgetAdmissions();
     this.#room.removing(bytes);
     try {
       const removeForGood = await this.#folder.contentStore.discardAll();
@@ -247,7 +235,7 @@ export class DiskTier {
 
   stats(): TierStats {
     const { count, usedBytes, evictions } = this.#entries;
-    return { entries: count, usedBytes, capacityBytes: this.#capacityBytes, evictions, refused: this.#refused };
+    return { entries: count, usedBytes, capacityBytes: this.#capacityBytes, evictions, refused: this.#stores.refused };
   }
 
   /**
@@ -277,82 +265,13 @@ export class DiskTier {
     await this.#housekeeping.stop();
     this.#entries.cancelPending();
     // A store may wait for a removal, and may itself leave something to remove.
-    await Promise.allSettled([...this.#stores, this.#contentRefs.removalsDone()]);
+    await Promise.allSettled([this.#stores.ended(), this.#contentRefs.removalsDone()]);
     await this.#contentRefs.removalsDone();
     await this.#folder.close().catch((thrown: unknown) => this.#onError(thrown));
-  }
-
-  async #store({ entry, sha256, source, admission, isCancelled }: StoreRequest): Promise<StoreOutcome> {
-    const { key, sizeBytes } = entry;
-    const weightBytes = diskWeight(entry, sizeBytes);
-    if (!this.takes(sizeBytes)) return 'too_large';
-    if (!this.#admissionOf(admission).admits(digestOf(key), weightBytes)) return this.#refuse();
-    const spool = source.kind === 'spool' ? source.spool : await this.#spools.createWhenRoom(sizeBytes);
-    if (spool === undefined) return 'disk_full';
-    const pending = this.#entries.begin(key);
-    try {
-      if (isCancelled()) return 'cancelled';
-      if (!this.#entries.admit(pending, weightBytes)) return this.#refuse();
-      if (source.kind === 'bytes' && sizeBytes > 0) await writeWhole(spool, source.bytes);
-      const placed = { entry, content: sizeBytes === 0 ? null : sha256, weightBytes };
-      return (await this.#place(pending, placed, spool, isCancelled)) ? 'stored' : 'cancelled';
-    } catch (thrown) {
-      if (!(thrown instanceof NoRoom)) this.#onError(thrown);
-      return 'disk_full';
-    } finally {
-      this.#entries.end(pending);
-      await spool.discard().catch((thrown: unknown) => this.#onError(thrown));
-    }
-  }
-
-  /** Moves the file to its place and enters the entry. False if the store was cancelled before. */
-  async #place(
-    pending: Pending,
-    placed: Omit<DiskRecord, 'seq' | 'run'>,
-    spool: SpoolFile,
-    isCancelled: () => boolean,
-  ): Promise<boolean> {
-    const cancelled = (): boolean => pending.state === 'cancelled' || isCancelled();
-    const enter = (): boolean => {
-      if (cancelled()) {
-        this.#contentRefs.release(placed);
-        return false;
-      }
-      this.#entries.enter(pending, placed);
-      return true;
-    };
-    if (placed.content === null) return enter();
-    if (cancelled()) return false;
-    return this.#contentRefs.publish(spool.path, placed.content, () => {
-      spool.becameContent();
-      return enter();
-    });
-  }
-
-  #admissionOf(wanted: AdmissionName | undefined): Admission {
-    const name = wanted ?? this.#deps.config.disk.admission;
-    const found = this.#admissions.get(name);
-    if (found !== undefined) return found;
-    const made = createAdmission(name, REMEMBERED_CAPACITIES * this.#capacityBytes);
-    this.#admissions.set(name, made);
-    return made;
-  }
-
-  #refuse(): 'not_admitted' {
-    this.#refused += 1;
-    return 'not_admitted';
   }
 
   #onError(thrown: unknown): void {
     this.#deps.errors.add();
     this.#deps.log.warn(errorFields(thrown), 'an operation of the disk tier failed');
-  }
-}
-
-async function writeWhole(spool: SpoolFile, bytes: Buffer): Promise<void> {
-  try {
-    await spool.append(bytes);
-  } finally {
-    await spool.close();
   }
 }

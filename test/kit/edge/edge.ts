@@ -3,6 +3,7 @@
  * use real sockets. The test controls the gate, the lease and the clock.
  */
 import { randomUUID } from 'node:crypto';
+import type { DiskFiles } from '../../../edge/cache/disk/files.js';
 import { openCache } from '../../../edge/cache/open.js';
 import { type EdgeConfig, edgeSection, policyOf } from '../../../edge/config.js';
 import { createEngine } from '../../../edge/create-engine.js';
@@ -70,6 +71,8 @@ export interface TestEdgeOptions {
   /** Members of `upstream` and of `cache`, in YAML's flow style. Without any, the cache is memory alone. */
   readonly upstream?: string;
   readonly cache?: string;
+  /** The file system of the cache. */
+  readonly files?: DiskFiles;
 }
 
 /** `folder` belongs to the test. */
@@ -81,7 +84,11 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const deps = { log, metrics, clock };
   const edge = readConfig(folder, options.originUrl ?? origin.url, options);
   const upstream = openUpstream({ config: edge.upstream, clock, log, metrics });
-  const cache = await openCache(edge.cache, { ...deps, randomName: randomUUID });
+  const cache = await openCache(edge.cache, {
+    ...deps,
+    randomName: randomUUID,
+    ...(options.files && { files: options.files }),
+  });
   const settable: { lease: LeaseVerdict; thumbOptions: ThumbOptions | undefined } = {
     lease: 'yes',
     thumbOptions: undefined,
