@@ -1,15 +1,17 @@
 /**
  * The audit log: one JSON line for every act of an admin, appended to a file and
  * synced before the act is answered. Lines are never changed or removed. A file
- * that has reached its size is renamed, and a new one begins.
+ * that has reached its size is renamed, and a new one begins. On a full disk, lines
+ * are written to room that is kept in reserve for them.
  */
 import { type FileHandle, link, mkdir, open, unlink } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { EpochMs } from '../src/clock.js';
 import { section, size, text, type ValueOf } from '../src/config/field.js';
-import { errorCode, Fault } from '../src/errors.js';
+import { errorCode, Fault, faultOf } from '../src/errors.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
 import { syncPath } from './blobs/files.js';
+import { openReserve, type Reserve } from './reserve.js';
 
 export const auditSection = section(
   'The audit log: one line for every act of an admin. Lines are never changed or removed.',
@@ -67,9 +69,15 @@ interface WaitingLine {
   written(failure: unknown): void;
 }
 
+/** Room for several hundred lines. */
+const RESERVE_BYTES = 256 * 1_024;
+const RESERVE_NAME = '.reserve';
+
 export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
   await mkdir(dirname(config.file), { recursive: true });
-  let file = await openFile(config.file);
+  const reserve = await openReserve(join(dirname(config.file), RESERVE_NAME), RESERVE_BYTES);
+  let file = await withReserve(reserve, () => openFile(config.file));
+  await reserve.refill();
   let waiting: WaitingLine[] = [];
   let writing: Promise<void> | undefined;
   let closing: Promise<void> | undefined;
@@ -82,7 +90,9 @@ export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
       let failure: unknown;
       try {
         file = await rotateIfFull(file, config, taken[0]?.at ?? 0);
-        await append(file, taken.map(({ line }) => line).join(''));
+        const lines = taken.map(({ line }) => line).join('');
+        await withReserve(reserve, () => append(file, lines));
+        if (!reserve.whole) await reserve.refill();
       } catch (thrown) {
         failure = thrown;
       }
@@ -111,6 +121,17 @@ export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
       return closing;
     },
   };
+}
+
+/** On a full disk, tries again, each time with another part of the reserve. */
+async function withReserve<T>(reserve: Reserve, write: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await write();
+    } catch (thrown) {
+      if (faultOf(thrown).code !== 'storage_full' || !(await reserve.giveBack())) throw thrown;
+    }
+  }
 }
 
 interface OpenFile {

@@ -10,19 +10,19 @@ import type { Log } from '../src/log.js';
 import type { Metrics } from '../src/metrics.js';
 import { type Health, openHealth } from '../src/server/health.js';
 import type { BlobStore } from './blobs/blob-store.js';
+import type { Room } from './ingest/room.js';
 import type { MetaStore } from './meta/store.js';
 import type { ThumbCapabilities } from './thumbs/engine.js';
 
 export interface HealthDeps {
   readonly meta: Pick<MetaStore, 'probe'>;
-  readonly blobs: Pick<BlobStore, 'probe' | 'freeBytes'>;
+  readonly blobs: Pick<BlobStore, 'probe'>;
+  readonly room: Pick<Room, 'require'>;
   readonly gate: Pick<Gate, 'probe' | 'issuers'>;
   readonly thumbs: { capabilities(): Pick<ThumbCapabilities, 'video'>; unavailable(): string | null };
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** With fewer free bytes, uploads are refused. */
-  readonly freeMinBytes: number;
 }
 
 export function createHealth(deps: HealthDeps): Health {
@@ -31,7 +31,7 @@ export function createHealth(deps: HealthDeps): Health {
     checks: [
       ['database', () => deps.meta.probe()],
       ['storage', (signal) => deps.blobs.probe(signal)],
-      ['disk', () => requireFree(deps)],
+      ['disk', () => deps.room.require()],
       ['keys', (signal) => deps.gate.probe(signal)],
     ],
     about() {
@@ -45,9 +45,4 @@ export function createHealth(deps: HealthDeps): Health {
       };
     },
   });
-}
-
-async function requireFree({ blobs, freeMinBytes }: HealthDeps): Promise<void> {
-  const free = await blobs.freeBytes();
-  if (free !== null && free < freeMinBytes) throw new Error(`${free} bytes are free, ${freeMinBytes} are needed`);
 }

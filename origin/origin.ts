@@ -4,6 +4,7 @@
  * leaves nothing open.
  */
 import { randomUUID } from 'node:crypto';
+import { dirname } from 'node:path';
 import type { AccessConfig } from '../src/access/config.js';
 import { openGate } from '../src/access/gate.js';
 import { createAddressOf } from '../src/http/address.js';
@@ -31,6 +32,7 @@ import { createHealth } from './health.js';
 import { createAdmissions } from './ingest/admit.js';
 import { openRescan } from './ingest/rescan.js';
 import { openResumableUploads } from './ingest/resumable/resumable-uploads.js';
+import { createRoom } from './ingest/room.js';
 import { createScanner } from './ingest/scan.js';
 import { createLiveSettings, LIVE_PATHS, type LiveSettings } from './live-settings.js';
 import { openMetaStore } from './meta/lmdb.js';
@@ -104,9 +106,11 @@ async function openComponents(
     usesEveryMs: retention.unusedForMs === null ? undefined : retention.usesEveryMs,
     ...deps,
   });
-  opened.add(
+  const { freeMinBytes } = upload;
+  const room = createRoom({ freeMinBytes, meta, blobs, folders: [dirname(config.audit.file)], clock });
+  const sweeper = opened.add(
     'retention',
-    openSweeper({ config: retention, quotaPeriodMs: quota.periodMs, meta, blobs, hashLocks, ...deps }),
+    openSweeper({ config: retention, quotaPeriodMs: quota.periodMs, meta, blobs, hashLocks, room, ...deps }),
   );
   const audit = opened.add('audit', await openAuditLog(config.audit));
   const useReports = opened.add(
@@ -135,7 +139,7 @@ async function openComponents(
     scanner,
     audit,
     useReports,
-    admissions: createAdmissions({ config: upload, blobs, clock, metrics }),
+    admissions: createAdmissions({ config: upload, room, relieve: () => sweeper.relieve(), metrics }),
     quotas: createQuotas(quota, meta, clock),
     resumable,
     counts: uploadCounts(metrics),
@@ -143,7 +147,7 @@ async function openComponents(
     baseUri,
     links: { ...access.links, key: () => live.linkKeys()[0] },
     journal,
-    health: createHealth({ meta, blobs, gate, thumbs, freeMinBytes: upload.freeMinBytes, ...deps }),
+    health: createHealth({ meta, blobs, room, gate, thumbs, ...deps }),
     wellKnown: createWellKnown({
       baseUri,
       links: access.links,

@@ -72,7 +72,7 @@ export function resumableOptions(deps: ResumableDeps, methods: readonly string[]
 
 /** POST: begins an upload, perhaps with its first bytes, or joins partial uploads. */
 export function createResumable(deps: ResumableDeps, request: OriginRequest): Promise<Reply> {
-  return withTusVersion(async () => {
+  return withTusVersion(deps, async () => {
     const caller = await requireUploader(deps.gate, request);
     requireVersion(request);
     if (methodOf(request) !== 'POST') throw unknownMethod('POST, OPTIONS');
@@ -85,7 +85,7 @@ export function createResumable(deps: ResumableDeps, request: OriginRequest): Pr
 
 /** HEAD, PATCH and DELETE, also as POST with X-HTTP-Method-Override. */
 export function continueResumable(deps: ResumableDeps, request: OriginRequest, id: string): Promise<Reply> {
-  return withTusVersion(async () => {
+  return withTusVersion(deps, async () => {
     const { uploads, locks } = deps.resumable;
     const caller = await requireUploader(deps.gate, request);
     requireVersion(request);
@@ -140,6 +140,7 @@ async function begin(
     const { quota } = taken.add(await reserveQuota(deps, caller, sizeBytes, filesOf(role)));
     // A partial upload may be empty: a client that cuts a file into equal parts need not look at its length.
     if (kind === 'whole' || sizeBytes !== 0) taken.add(await deps.admissions.admit({ sizeBytes, form: false }));
+    else await deps.admissions.requireRoom();
     const { signal } = taken.add(await locks.take(upload.id, 'refuse', request.signal));
     // After a failure no client knows the id, so nobody could continue the upload.
     const record = taken.add(unlessKept(() => uploads.drop(upload.id)));
@@ -386,10 +387,14 @@ function describingReply(status: number, fields: HeaderList, { headers, body }: 
 }
 
 /** tus 1.0.0: every response names the version, refusals too. */
-async function withTusVersion(handle: () => Promise<Reply>): Promise<Reply> {
+async function withTusVersion(
+  { admissions }: Pick<ResumableDeps, 'admissions'>,
+  handle: () => Promise<Reply>,
+): Promise<Reply> {
   try {
     return await handle();
   } catch (thrown) {
+    admissions.failed(thrown);
     const { code, detail, headers, members, cause } = faultOf(thrown);
     throw new Fault(code, detail, { headers: { ...headers, 'tus-resumable': TUS_VERSION }, members, cause });
   }

@@ -61,12 +61,12 @@ export const retentionSection = section('How long media, their bytes and their t
   tombstonesMs: duration({
     default: '30d',
     min: 0,
-    help: 'How long a deleted or expired id is answered with 410. From then on it is answered with 404.',
+    help: 'How long a deleted or expired id is answered with 410. From then on it is answered with 404. Shorter for the oldest ones while the metadata are at `meta.data_max`.',
   }),
   graceMs: duration({
     default: '1h',
     min: 1_000,
-    help: 'How long the bytes of deleted media stay before they are removed, and bytes without a record before they count as left by a crash.',
+    help: 'How long the bytes of deleted media stay before they are removed, and bytes without a record before they count as left by a crash. While there is no room for uploads, the bytes of deleted media are removed at once.',
   }),
   stageMs: duration({
     default: '24h',

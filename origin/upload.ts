@@ -72,6 +72,9 @@ export async function upload(deps: UploadDeps, request: OriginRequest, query: Up
     );
     if (ingested.adopted) file.keep();
     return ingestedReply(deps, request, caller, ingested);
+  } catch (thrown) {
+    deps.admissions.failed(thrown);
+    throw thrown;
   } finally {
     await taken.release();
   }

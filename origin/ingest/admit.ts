@@ -3,11 +3,11 @@
  * 100 Continue thus never sends a body that would be refused here.
  */
 import { formatSize } from '../../src/bytes.js';
-import type { Clock } from '../../src/clock.js';
-import { Fault } from '../../src/errors.js';
+import { Fault, faultOf } from '../../src/errors.js';
 import type { Metrics } from '../../src/metrics.js';
-import type { BlobStore } from '../blobs/blob-store.js';
+import type { Sweeper } from '../upkeep/sweeper.js';
 import type { UploadConfig } from './config.js';
+import type { Room } from './room.js';
 
 export interface Admission {
   /** Releases the reserved room. May be called twice. */
@@ -17,23 +17,24 @@ export interface Admission {
 export interface Admissions {
   /** `sizeBytes`: the announced size of the body, null if unknown. `form`: the body is a form around the file. */
   admit(upload: { readonly sizeBytes: number | null; readonly form: boolean }): Promise<Admission>;
+  /** Throws a Fault if there is no room for uploads; for what has no body yet. */
+  requireRoom(): Promise<void>;
+  /** An upload has failed. If the storage was full, room is made for the next one. */
+  failed(thrown: unknown): void;
 }
 
 export interface AdmissionDeps {
   readonly config: UploadConfig;
-  readonly blobs: Pick<BlobStore, 'freeBytes'>;
-  readonly clock: Clock;
+  readonly room: Pick<Room, 'takes' | 'noteFull'>;
+  /** Frees what nobody needs. */
+  readonly relieve: Sweeper['relieve'];
   readonly metrics: Metrics;
 }
 
-/** How long a measured free size is used again. Measuring it for each upload would cost too much. */
-const FREE_BYTES_FRESH_MS = 500;
-
 export function createAdmissions(deps: AdmissionDeps): Admissions {
-  const { config, clock } = deps;
+  const { config, room, relieve } = deps;
   let uploads = 0;
   let announcedBytes = 0;
-  let free: { readonly at: number; readonly bytes: Promise<number | null> } | undefined;
   const uploadsNow = deps.metrics.gauge('uploads_now', 'Uploads in progress.');
   const bytesNow = deps.metrics.gauge('uploads_now_bytes', 'Bytes announced by uploads in progress.');
   deps.metrics.onCollect(() => {
@@ -42,16 +43,9 @@ export function createAdmissions(deps: AdmissionDeps): Admissions {
   });
 
   async function hasRoom(): Promise<boolean> {
-    const at = clock.monotonicMs();
-    const known = free !== undefined && at - free.at < FREE_BYTES_FRESH_MS ? free : undefined;
-    if (known !== undefined && isEnough(await known.bytes)) return true;
-    // An upload is refused only by a fresh measurement.
-    free = { at, bytes: deps.blobs.freeBytes() };
-    return isEnough(await free.bytes);
-  }
-
-  function isEnough(left: number | null): boolean {
-    return left === null || left - announcedBytes >= config.freeMinBytes;
+    if (await room.takes(announcedBytes)) return true;
+    await relieve();
+    return await room.takes(announcedBytes);
   }
 
   return {
@@ -74,7 +68,15 @@ export function createAdmissions(deps: AdmissionDeps): Admissions {
         throw thrown;
       }
       admission.release();
-      throw new Fault('storage_full', 'The storage has no room left.');
+      throw full();
+    },
+    async requireRoom() {
+      if (!(await hasRoom())) throw full();
+    },
+    failed(thrown) {
+      if (faultOf(thrown).code !== 'storage_full') return;
+      room.noteFull();
+      void relieve();
     },
   };
 
@@ -91,6 +93,10 @@ export function createAdmissions(deps: AdmissionDeps): Admissions {
       },
     };
   }
+}
+
+function full(): Fault {
+  return new Fault('storage_full', 'The storage has no room left.');
 }
 
 export function tooLarge(sizeMaxBytes: number): Fault {

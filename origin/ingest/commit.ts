@@ -1,18 +1,18 @@
 /**
- * The last two steps of an upload. `classify` decides whether the blob store has
- * the bytes already. `commit` makes the upload durable in an order that no crash
- * can spoil: first the blob, whole and durable (in a local store its bytes are
- * synced in stage.ts, its name and folders in blobs/local.ts); then one synced
+ * The steps before the transaction of an upload. `classify` decides whether the
+ * blob store has the bytes already. `publish` puts them there, whole and durable
+ * (in a local store the bytes are synced in stage.ts, their name and folders in
+ * blobs/local.ts). No crash can spoil the order: the blob first, then one synced
  * transaction with record, indexes, thumbnail job and quota. Only after that may
  * anyone learn of it.
  *
  * The caller has the hash lock (hash-locks.ts) from before `classify` until after
- * `commit`, so that the sweep removes no blob in between.
+ * the transaction, so that the sweep removes no blob in between.
  */
 import type { Sha256 } from '../../src/ids.js';
 import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
 import { refusesUpload } from '../meta/media.js';
-import type { CommitOutcome, MetaStore, NewMedia } from '../meta/store.js';
+import type { MetaStore } from '../meta/store.js';
 import type { Staged } from './stage.js';
 
 export type Classified =
@@ -26,11 +26,11 @@ export type Classified =
   | { readonly kind: 'quarantined' };
 
 export interface CommitDeps {
-  readonly meta: Pick<MetaStore, 'findBlob' | 'commitUpload'>;
+  readonly meta: Pick<MetaStore, 'findBlob'>;
   readonly blobs: Pick<BlobStore, 'stat' | 'adopt' | 'remove'>;
 }
 
-/** The transaction of `commit` decides on quarantine again; to know it here saves the work before. */
+/** The transaction decides on quarantine again; to know it here saves the work before. */
 export async function classify(
   deps: CommitDeps,
   upload: { readonly sha256: Sha256; readonly sizeBytes: number },
@@ -44,16 +44,14 @@ export async function classify(
   return { kind: sizeBytes === upload.sizeBytes ? 'stored' : 'damaged' };
 }
 
-export async function commit(
-  deps: CommitDeps,
+export async function publish(
+  deps: Pick<CommitDeps, 'blobs'>,
   staged: Staged,
   classified: Exclude<Classified, { kind: 'quarantined' }>,
-  media: NewMedia,
   signal: AbortSignal,
-): Promise<CommitOutcome> {
+): Promise<void> {
   const key = mediaKey(staged.sha256);
   // `adopt` may keep what is stored under the key already, so a damaged copy must be removed first.
   if (classified.kind === 'damaged') await deps.blobs.remove(key, signal);
   if (classified.kind !== 'stored') await deps.blobs.adopt(staged.path, key, staged, signal);
-  return await deps.meta.commitUpload(media);
 }

@@ -47,7 +47,7 @@ export const uploadSection = section('What may be uploaded, and how fast it must
   freeMinBytes: size({
     default: '256MB',
     min: 0,
-    help: 'Free space that must remain in the storage. An upload that would leave less is refused with 507.',
+    help: 'Free space that must remain in every file system that the origin writes to: of blobs, stage, metadata and audit log. An upload that would leave less is refused with 507.',
   }),
   idleMs: duration({ default: '30s', min: 100, help: 'Longest time without bytes from the sender.' }),
   graceMs: duration({ default: '15s', min: 0, help: 'Time of waiting for the sender before the rate below applies.' }),

@@ -6,16 +6,16 @@
 import { rm } from 'node:fs/promises';
 import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
-import type { IdSource } from '../../src/ids.js';
+import type { IdSource, Sha256 } from '../../src/ids.js';
 import { cleanFilename } from '../../src/media/disposition.js';
-import type { BlobStore } from '../blobs/blob-store.js';
+import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
 import type { HashLocks } from '../blobs/hash-locks.js';
 import { type Media, type PictureFacts, type Quarantine, refusesUpload } from '../meta/media.js';
-import type { MetaStore, NewMedia, UploadQuota } from '../meta/store.js';
+import type { CommitOutcome, MetaStore, NewMedia, UploadQuota } from '../meta/store.js';
 import type { Quotas } from '../quota.js';
 import { decideExpiry, type RetentionConfig } from '../retention-rules.js';
 import type { Thumbs } from '../thumbs/engine.js';
-import { classify, commit } from './commit.js';
+import { classify, publish } from './commit.js';
 import type { UploadConfig } from './config.js';
 import { identify, pictureFacts } from './identify.js';
 import type { UploadOptions } from './options.js';
@@ -28,7 +28,7 @@ export interface IngestDeps {
   readonly ids: IdSource;
   readonly meta: Pick<MetaStore, 'findBlob' | 'findBlobBySent' | 'commitUpload'>;
   readonly blobs: Pick<BlobStore, 'stat' | 'adopt' | 'remove'>;
-  readonly hashLocks: Pick<HashLocks, 'share'>;
+  readonly hashLocks: Pick<HashLocks, 'share' | 'tryAlone'>;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
   readonly quotas: Pick<Quotas, 'retryAfterMs'>;
   readonly scanner: Scanner;
@@ -100,24 +100,50 @@ async function store(
   const { staged, mark } = identified;
   const picture = await pictureFacts(staged);
   const release = await deps.hashLocks.share(staged.sha256, signal);
+  let unrecorded = false;
   try {
     const classified = await classify(deps, staged, signal);
     if (classified.kind === 'quarantined') throw quarantined();
     const media = newMedia(deps, upload, identified, picture);
-    const outcome = await commit(deps, staged, classified, media, signal);
+    await publish(deps, staged, classified, signal);
+    unrecorded = classified.kind === 'new';
+    const outcome = await deps.meta.commitUpload(media);
+    unrecorded &&= outcome.kind !== 'created';
+    const found = mediaIn(outcome, mark, deps);
     const { sha256, sizeBytes } = upload.staged;
     const sent = { sha256, sizeBytes, mime: media.mime, filename: media.filename };
     const adopted = classified.kind !== 'stored' && staged === upload.staged;
-    switch (outcome.kind) {
-      case 'created':
-        return { media: outcome.media, duplicate: false, sent, adopted };
-      case 'duplicate':
-        return { media: outcome.media, duplicate: true, sent, adopted };
-      case 'quarantined':
-        throw mark?.cause === 'admin' ? infected() : quarantined();
-      case 'over_quota':
-        throw overQuota(deps.quotas.retryAfterMs());
-    }
+    return { ...found, sent, adopted };
+  } finally {
+    release();
+    if (unrecorded) await removeUnrecorded(deps, staged.sha256);
+  }
+}
+
+function mediaIn(
+  outcome: CommitOutcome,
+  mark: Quarantine | undefined,
+  { quotas }: Pick<IngestDeps, 'quotas'>,
+): Pick<Ingested, 'media' | 'duplicate'> {
+  switch (outcome.kind) {
+    case 'created':
+      return { media: outcome.media, duplicate: false };
+    case 'duplicate':
+      return { media: outcome.media, duplicate: true };
+    case 'quarantined':
+      throw mark?.cause === 'admin' ? infected() : quarantined();
+    case 'over_quota':
+      throw overQuota(quotas.retryAfterMs());
+  }
+}
+
+/** Removes bytes of an upload that was refused after they were stored. If this fails, the sweep removes them. */
+async function removeUnrecorded({ meta, blobs, hashLocks }: IngestDeps, sha256: Sha256): Promise<void> {
+  // Otherwise another upload of the same bytes is in progress, which records or removes them.
+  const release = hashLocks.tryAlone(sha256);
+  if (release === undefined) return;
+  try {
+    if ((await meta.findBlob(sha256)) === undefined) await blobs.remove(mediaKey(sha256)).catch(() => undefined);
   } finally {
     release();
   }

@@ -9,7 +9,12 @@ export const metaSection = section('Metadata: records, jobs and the takedown jou
   dataMaxBytes: size({
     default: '64GB',
     min: 1_000_000,
-    help: 'Most data in the database. Above it, uploads are refused with 507; deletes still work. The file may be a little larger.',
+    help: 'Most data in the database. Above it, uploads are refused with 507; deletes still work, and the oldest tombstones are forgotten early. The file may be a little larger.',
+  }),
+  reserveBytes: size({
+    default: '16MiB',
+    min: 65_536,
+    help: 'Room that is kept on the disk of the database, so that deletes and quarantines can be written when the disk is full. While it cannot be kept, uploads are refused with 507.',
   }),
   commitMax: integer({
     default: 256,

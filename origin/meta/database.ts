@@ -4,8 +4,15 @@
  */
 import type { Sha256 } from '../../src/ids.js';
 import type { JournalEntry, Mark } from '../../src/journal/entry.js';
+import type { Reserve } from '../reserve.js';
 import { DamagedRecord } from './codec.js';
 import { type Key, type Reader, read, type Table, type Writer } from './tables.js';
+
+/**
+ * What happens to a write on a full disk. `may_fail`: it fails. `must`: it also gets the room that is kept in reserve:
+ * takedowns, and what frees room.
+ */
+export type Urgency = 'may_fail' | 'must';
 
 export interface Database {
   /** Sees every transaction that has resolved. Synchronous code sees one state throughout. */
@@ -14,11 +21,15 @@ export interface Database {
    * Runs `body` in a transaction and resolves with its result once it is synced.
    * Bodies that wait at the same time share a sync. A body that throws undoes its
    * own writes and no others. `committed` is called before the promise resolves,
-   * in the order in which the bodies ran.
+   * in the order in which the bodies ran. A body may run again after a failure.
    */
-  transact<T>(body: (writer: Writer) => T, committed?: () => void): Promise<T>;
-  /** Bytes used by records and indexes. */
-  usedBytes(): number;
+  transact<T>(body: (writer: Writer) => T, urgency: Urgency, committed?: () => void): Promise<T>;
+  /** Bytes used by records and indexes, as of a moment ago, or measured now. */
+  usedBytes(when: 'lately' | 'now'): number;
+  /** Free bytes in the file system. */
+  freeBytes(): Promise<number>;
+  /** Room in the file system for writes that must not fail. */
+  readonly reserve: Reserve;
   /** Writes a consistent copy to an empty folder while the database is in use. `prepare` may change the copy. */
   copyTo(folder: string, prepare: (writer: Writer) => void): Promise<void>;
   /** Finishes waiting transactions and refuses later ones. May be called twice. */

@@ -10,10 +10,11 @@ import { mkdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Key as LmdbKey, type Database as LmdbTable, open, type RangeOptions, type RootDatabase } from 'lmdb';
 import type { Clock } from '../../src/clock.js';
-import { Fault } from '../../src/errors.js';
+import { Fault, faultOf } from '../../src/errors.js';
+import { openReserve, type Reserve } from '../reserve.js';
 import type { DamagedRecord } from './codec.js';
 import type { MetaConfig } from './config.js';
-import { type Database, readOrSkip } from './database.js';
+import { type Database, readOrSkip, type Urgency } from './database.js';
 import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
 import { ABOUT, type Reader, read, type Span, TABLE_NAMES, type Writer, write } from './tables.js';
@@ -46,16 +47,28 @@ export async function openMetaStore(
   { mendStamp = false }: OpenOptions = {},
 ): Promise<MetaStore> {
   await mkdir(config.folder, { recursive: true });
-  const lock = await lockWriter(config.folder, deps.randomName);
+  const reserve = await openReserve(join(config.folder, RESERVE_NAME), config.reserveBytes);
+  const lock = await lockOnFullDisk(reserve, () => lockWriter(config.folder, deps.randomName));
   let database: Database | undefined;
   try {
-    database = openDatabase(config, deps.clock, lock);
+    await reserve.refill();
+    database = openDatabase(config, deps.clock, lock, reserve);
     const stamp = await stampDatabase(database, config.folder, deps, mendStamp);
     return await createStore(database, stamp, config, deps);
   } catch (thrown) {
     await database?.close();
     await lock.release();
     throw thrown;
+  }
+}
+
+/** The origin must also start on a full disk, for takedowns. */
+async function lockOnFullDisk(reserve: Reserve, lock: () => Promise<WriterLock>): Promise<WriterLock> {
+  try {
+    return await lock();
+  } catch (thrown) {
+    if (faultOf(thrown).code !== 'storage_full' || !(await reserve.giveBack())) throw thrown;
+    return await lock();
   }
 }
 
@@ -92,7 +105,7 @@ async function stampDatabase(database: Database, folder: string, deps: MetaDeps,
   await database.transact((writer) => {
     if (damaged.length > 0) writer.remove(ABOUT.name, 'stamp');
     write(writer, ABOUT, 'stamp', stamp);
-  });
+  }, 'must');
   return stamp;
 }
 
@@ -106,8 +119,9 @@ function checkFormat(stamp: Stamp | undefined, folder: string): Stamp {
   return stamp;
 }
 
-/** The file with all data of a store. The other file in the folder, LMDB's lock, is created again when missing. */
+/** The file with all data of a store. The other files in the folder, LMDB's lock and the reserve, are created again when missing. */
 export const FILE_NAME = 'data.mdb';
+const RESERVE_NAME = 'reserve';
 const SHARED_OPTIONS = {
   encoding: 'binary',
   maxDbs: TABLE_NAMES.length + 4,
@@ -124,6 +138,7 @@ type Tables = ReadonlyMap<string, LmdbTable<Uint8Array>>;
 
 /** A write that waits for its transaction. */
 interface Waiting {
+  readonly urgency: Urgency;
   /** Runs the write as a child transaction and remembers the outcome. */
   attempt(root: Root, writer: Writer): void;
   /** The transaction is synced: resolves or rejects by the outcome. */
@@ -132,7 +147,7 @@ interface Waiting {
   fail(error: unknown): void;
 }
 
-function openDatabase(config: MetaConfig, clock: Clock, lock: WriterLock): Database {
+function openDatabase(config: MetaConfig, clock: Clock, lock: WriterLock, reserve: Reserve): Database {
   const root: Root = open(config.folder, { ...SHARED_OPTIONS });
   const tables = openTables(root, config.folder);
   const writer = createWriter(tables);
@@ -144,34 +159,56 @@ function openDatabase(config: MetaConfig, clock: Clock, lock: WriterLock): Datab
   /** Commits until no write waits, including those that arrive meanwhile. */
   async function commitAll(): Promise<void> {
     while (waiting.length > 0) {
-      let taken: readonly Waiting[] = [];
-      try {
-        await root.transaction(() => {
-          taken = waiting.slice(0, config.commitMax);
-          waiting = waiting.slice(config.commitMax);
-          for (const one of taken) one.attempt(root, writer);
-        });
-        for (const one of taken) one.done();
-      } catch (thrown) {
-        const fault = await commitFault(thrown, config.folder);
-        // If the transaction could not even begin, it took no writes: then all waiting ones fail.
-        const failed = taken.length > 0 ? taken : waiting.splice(0);
-        for (const one of failed) one.fail(fault);
-      }
+      let group: readonly Waiting[] = [];
+      const fault = await commitOnce(() => {
+        group = waiting.slice(0, config.commitMax);
+        waiting = waiting.slice(config.commitMax);
+        return group;
+      });
+      // If the transaction could not even begin, it took no writes: then all waiting ones fail.
+      if (fault !== undefined) await commitFailed(group.length > 0 ? group : waiting.splice(0), fault);
     }
     committing = undefined;
+  }
+
+  /** On a full disk, writes that must not fail are tried again, each time with another part of the reserve. */
+  async function commitFailed(group: readonly Waiting[], fault: Fault): Promise<void> {
+    let failed = group;
+    for (let reason: Fault | undefined = fault; reason !== undefined; reason = await commitOnce(() => failed)) {
+      const urgent = reason.code === 'storage_full' ? failed.filter(({ urgency }) => urgency === 'must') : [];
+      const again = urgent.length > 0 && (await reserve.giveBack()) ? urgent : [];
+      for (const one of failed) if (!again.includes(one)) one.fail(reason);
+      if (again.length === 0) return;
+      failed = again;
+    }
+  }
+
+  async function commitOnce(take: () => readonly Waiting[]): Promise<Fault | undefined> {
+    let group: readonly Waiting[] = [];
+    try {
+      await root.transaction(() => {
+        group = take();
+        for (const one of group) one.attempt(root, writer);
+      });
+    } catch (thrown) {
+      return await commitFault(thrown, config.folder);
+    }
+    for (const one of group) one.done();
+    return undefined;
   }
 
   return {
     reader: writer,
     usedBytes: createGauge(tables, clock),
-    transact(body, committed) {
+    freeBytes: () => freeBytesIn(config.folder),
+    reserve,
+    transact(body, urgency, committed) {
       if (closing !== undefined) return Promise.reject(new Fault('overloaded', 'The service is shutting down.'));
       if (waiting.length >= config.queueMax) {
         return Promise.reject(new Fault('overloaded', 'Too many writes are waiting.'));
       }
       return new Promise((resolve, reject) => {
-        waiting.push(createWaiting(body, committed, resolve, reject));
+        waiting.push(createWaiting(body, urgency, committed, resolve, reject));
         committing ??= commitAll();
       });
     },
@@ -202,6 +239,8 @@ function openReadOnly(config: MetaConfig, clock: Clock): Database {
   return {
     reader: createWriter(tables),
     usedBytes: createGauge(tables, clock),
+    freeBytes: () => freeBytesIn(config.folder),
+    reserve: { whole: true, giveBack: async () => false, refill: async () => true },
     transact: () => Promise.reject(new Error('the metadata store is open for reading only')),
     copyTo: (folder, prepare) => copyRoot(root, folder, prepare),
     close() {
@@ -218,12 +257,14 @@ type Outcome<T> =
 
 function createWaiting<T>(
   body: (writer: Writer) => T,
+  urgency: Urgency,
   committed: (() => void) | undefined,
   resolve: (value: T) => void,
   reject: (error: unknown) => void,
 ): Waiting {
   let outcome: Outcome<T> = { kind: 'waiting' };
   return {
+    urgency,
     attempt(root, writer) {
       try {
         outcome = { kind: 'ran', value: root.transactionSync(() => body(writer)) };
@@ -260,10 +301,14 @@ async function commitFault(thrown: unknown, folder: string): Promise<Fault> {
   return new Fault('storage_unavailable', 'The metadata store could not commit.', { cause });
 }
 
+async function freeBytesIn(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder);
+  return bavail * bsize;
+}
+
 async function isFull(folder: string): Promise<boolean> {
   try {
-    const { bavail, bsize } = await statfs(folder);
-    return bavail * bsize < ROOM_MIN_BYTES;
+    return (await freeBytesIn(folder)) < ROOM_MIN_BYTES;
   } catch {
     return false;
   }
@@ -317,12 +362,12 @@ function rangeOf(span: Span): RangeOptions {
   };
 }
 
-/** Bytes of live pages, measured at most once in USED_BYTES_AGE_MS. */
-function createGauge(tables: Tables, clock: Clock): () => number {
+/** Bytes of live pages, measured `lately` at most once in USED_BYTES_AGE_MS. */
+function createGauge(tables: Tables, clock: Clock): Database['usedBytes'] {
   let usedBytes = 0;
   let readAtMs = Number.NEGATIVE_INFINITY;
-  return () => {
-    if (clock.monotonicMs() - readAtMs < USED_BYTES_AGE_MS) return usedBytes;
+  return (when) => {
+    if (when === 'lately' && clock.monotonicMs() - readAtMs < USED_BYTES_AGE_MS) return usedBytes;
     readAtMs = clock.monotonicMs();
     usedBytes = 0;
     for (const table of tables.values()) {

@@ -2,7 +2,7 @@
  * The interface of the metadata store. lmdb.ts implements it; a database server
  * could as well, so every method is asynchronous.
  *
- * Promises: a resolved write is synced to disk. Each method is one transaction:
+ * Promises: takedowns, and what frees room, are written on a full disk too. A resolved write is synced to disk. Each method is one transaction:
  * record, indexes, job and journal entry change together or not at all. A read
  * sees every write that resolved before it.
  */
@@ -32,6 +32,10 @@ export interface MetaStore {
   /** Applies the scanner's verdict to a blob; null releases the blob. False if it no longer awaits the scanner. */
   resolveScan(sha256: Sha256, mark: Quarantine | null, now: EpochMs): Promise<boolean>;
 
+  /** Whether uploads can be recorded. */
+  room(): Promise<RecordsRoom>;
+  /** Free bytes in the file system of the records, or null if there is no such limit. */
+  freeBytes(): Promise<number | null>;
   /** Records an upload whose blob is in place. Checks duplicate, quarantine and quota inside the transaction. */
   commitUpload(upload: NewMedia): Promise<CommitOutcome>;
   /** Marks one id as deleted. */
@@ -93,6 +97,9 @@ export interface MetaStore {
   backup(folder: string): Promise<void>;
   close(): Promise<void>;
 }
+
+/** `data_max`: the records have reached their limit. `no_reserve`: the disk lacks the room that takedowns may need. */
+export type RecordsRoom = 'enough' | 'data_max' | 'no_reserve';
 
 export interface NewMedia {
   readonly id: MediaId;

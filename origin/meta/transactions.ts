@@ -10,12 +10,12 @@ import type { MediaId } from '../../src/ids.js';
 import type { Log } from '../../src/log.js';
 import type { DamagedRecord } from './codec.js';
 import type { MetaConfig } from './config.js';
-import { type Change, type Database, readOrSkip, startChange } from './database.js';
+import { type Change, type Database, readOrSkip, startChange, type Urgency } from './database.js';
 import { blobsAfter, findMedia, listMedia, takedownSeqOf } from './find.js';
 import { findBlobBySent } from './find-sent.js';
 import { createQueue, endLeases, finishThumbs, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
-import type { MetaStore } from './store.js';
+import type { MetaStore, RecordsRoom } from './store.js';
 import { ABOUT, BLOBS, before, MEDIA, type Reader, read, USAGE, write } from './tables.js';
 import {
   blobsAwaitingScan,
@@ -108,13 +108,14 @@ export async function createStore(
   const { reader } = database;
   const { clock, log, randomName } = deps;
 
-  function run<T>(body: (change: Change) => T): Promise<T> {
+  function runAs<T>(urgency: Urgency, body: (change: Change) => T): Promise<T> {
     let change: Change | undefined;
     return database.transact(
       (writer) => {
         change = startChange(writer, randomName);
         return body(change);
       },
+      urgency,
       () => {
         if (change === undefined) return;
         logDamaged(log, change.damaged);
@@ -123,29 +124,40 @@ export async function createStore(
       },
     );
   }
-  const journal = createJournal(stamp.journal, reader, run, log);
+  const run = <T>(body: (change: Change) => T): Promise<T> => runAs('may_fail', body);
+  /** Takedowns, and what frees room. */
+  const mustRun = <T>(body: (change: Change) => T): Promise<T> => runAs('must', body);
+  const journal = createJournal(stamp.journal, reader, mustRun, log);
   const queue = createQueue(reader, run, log);
-  const leased = await run(endLeases);
+  const leased = await mustRun(endLeases);
   if (leased > 0) log.info({ jobs: leased }, 'jobs leased by an earlier run are back in the queue');
+
+  function room(when: 'lately' | 'now'): RecordsRoom {
+    if (!database.reserve.whole) return 'no_reserve';
+    return database.usedBytes(when) > config.dataMaxBytes ? 'data_max' : 'enough';
+  }
 
   return {
     ...createReader(reader, config, log),
     journal,
     jobs: queue,
+    async room() {
+      await database.reserve.refill();
+      return room('now');
+    },
+    freeBytes: () => database.freeBytes(),
     async commitUpload(upload) {
-      if (database.usedBytes() > config.dataMaxBytes) {
-        throw new Fault('storage_full', 'The metadata store has no room left.');
-      }
+      if (room('lately') !== 'enough') throw new Fault('storage_full', 'The metadata store has no room left.');
       return run((change) => commitUpload(change, upload));
     },
-    remove: (id, by, now) => run((change) => removeMedia(change, id, by, now)),
-    quarantine: (target, mark) => run((change) => quarantine(change, target, mark)),
-    restore: (target, now) => run((change) => restore(change, target, now)),
-    resolveScan: (sha256, mark, now) => run((change) => resolveScan(change, sha256, mark, now)),
-    expireDue: async (now, limit) => (isAnyDue(reader, now) ? run((change) => expireDue(change, now, limit)) : []),
-    expireUnused: (usedBefore, now, limit) => run((change) => expireUnused(change, usedBefore, now, limit)),
-    forgetTombstones: (endedBefore, limit) => run((change) => forgetTombstones(change, endedBefore, limit)),
-    forgetBlob: (sha256) => run((change) => forgetBlob(change, sha256)),
+    remove: (id, by, now) => mustRun((change) => removeMedia(change, id, by, now)),
+    quarantine: (target, mark) => mustRun((change) => quarantine(change, target, mark)),
+    restore: (target, now) => mustRun((change) => restore(change, target, now)),
+    resolveScan: (sha256, mark, now) => mustRun((change) => resolveScan(change, sha256, mark, now)),
+    expireDue: async (now, limit) => (isAnyDue(reader, now) ? mustRun((change) => expireDue(change, now, limit)) : []),
+    expireUnused: (usedBefore, now, limit) => mustRun((change) => expireUnused(change, usedBefore, now, limit)),
+    forgetTombstones: (endedBefore, limit) => mustRun((change) => forgetTombstones(change, endedBefore, limit)),
+    forgetBlob: (sha256) => mustRun((change) => forgetBlob(change, sha256)),
     async markUsed(ids, at) {
       for (let first = 0; first < ids.length; first += STEP) {
         const group = ids.slice(first, first + STEP).filter((id) => usedLongAgo(reader, id, at, config.usedStepMs));
@@ -157,7 +169,7 @@ export async function createStore(
     async forgetUsage(periodsBefore) {
       let forgotten = 0;
       for (;;) {
-        const step = await run((change) => forgetUsage(change, periodsBefore));
+        const step = await mustRun((change) => forgetUsage(change, periodsBefore));
         forgotten += step;
         if (step < STEP) return forgotten;
       }

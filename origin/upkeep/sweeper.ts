@@ -11,6 +11,7 @@ import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import { clearStage, type Freed, freeOrphans, freeUnreferenced, type SweepDeps } from '../blobs/sweep.js';
+import type { Room } from '../ingest/room.js';
 import type { MetaStore } from '../meta/store.js';
 import type { RetentionConfig } from '../retention-rules.js';
 
@@ -33,6 +34,8 @@ export interface SweepReport {
 export interface Sweeper {
   /** Sweeps once, after the sweep that is running, if any. */
   sweep(signal: AbortSignal): Promise<SweepReport>;
+  /** Frees some of what nobody needs, at once. Those who ask at the same time share it. Never rejects. */
+  relieve(): Promise<void>;
   /** Stops a running sweep between two steps. May be called twice. */
   close(): Promise<void>;
 }
@@ -43,10 +46,14 @@ export interface SweeperDeps extends SweepDeps {
   readonly quotaPeriodMs: number;
   readonly meta: SweepDeps['meta'] & Pick<MetaStore, 'expireDue' | 'expireUnused' | 'forgetTombstones' | 'forgetUsage'>;
   readonly blobs: Pick<BlobStore, 'list' | 'remove' | 'stageFolder'>;
+  readonly room: Pick<Room, 'state'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
 }
+
+/** Blobs that an upload waits for. A sweep frees the others. */
+const RELIEF_BLOBS = 32;
 
 const NOTHING_DONE: SweepReport = {
   expired: 0,
@@ -69,6 +76,7 @@ export function openSweeper(deps: SweeperDeps): Sweeper {
   let timer: Timer | undefined;
   let expiryTimer: Timer | undefined;
   let expiring: Promise<unknown> = Promise.resolve();
+  let relieving: Promise<void> | undefined;
 
   async function sweepNow(signal: AbortSignal): Promise<SweepReport> {
     const walk = clock.monotonicMs() - orphansAtMs >= config.orphansEveryMs;
@@ -122,13 +130,31 @@ export function openSweeper(deps: SweeperDeps): Sweeper {
   }
   scheduleExpiry();
 
+  /** Runs beside the sweeps too. */
+  async function relieve(): Promise<void> {
+    try {
+      const now = clock.now();
+      const freed = await freeUnreferenced(deps, unneededSince(now), RELIEF_BLOBS, closing.signal);
+      const forgotten = await forgetEarly(deps, now, closing.signal);
+      reporter.report({ ...NOTHING_DONE, ...freed, forgotten });
+    } catch (thrown) {
+      if (!closing.signal.aborted) reporter.failure('relieve', thrown);
+    } finally {
+      relieving = undefined;
+    }
+  }
+
   return {
     sweep,
+    relieve: () => {
+      relieving ??= relieve();
+      return relieving;
+    },
     async close() {
       timer?.cancel();
       expiryTimer?.cancel();
       closing.abort(new Error('the sweeper is closing'));
-      await Promise.all([last, expiring]);
+      await Promise.all([last, expiring, relieving]);
     },
   };
 }
@@ -157,11 +183,13 @@ const STEPS: readonly Step[] = [
   },
   {
     name: 'forget tombstones',
-    run: async ({ meta, config }, now, signal) => ({
-      forgotten: await untilFew(config.stepMax, signal, (limit) =>
+    async run(deps, now, signal) {
+      const { meta, config } = deps;
+      const due = await untilFew(config.stepMax, signal, (limit) =>
         meta.forgetTombstones(now - config.tombstonesMs, limit),
-      ),
-    }),
+      );
+      return { forgotten: due + (await forgetEarly(deps, now, signal)) };
+    },
   },
   {
     name: 'forget usage',
@@ -173,10 +201,12 @@ const STEPS: readonly Step[] = [
   {
     name: 'free blobs',
     async run(deps, now, signal) {
-      const { config } = deps;
+      const { config, room } = deps;
       let done: Partial<SweepReport> = {};
       for (;;) {
-        const freed = await freeUnreferenced(deps, now - config.graceMs, config.stepMax, signal);
+        const hasRoom = (await room.state()) === 'enough';
+        const since = hasRoom ? now - config.graceMs : unneededSince(now);
+        const freed = await freeUnreferenced(deps, since, config.stepMax, signal);
         done = added({ ...NOTHING_DONE, ...done }, freed);
         // Fewer than the step allows: nothing more is due, or the rest is in use.
         if (freed.blobs < config.stepMax) return done;
@@ -202,6 +232,24 @@ const WALK: Step = {
 
 function expireAllDue({ meta, config }: SweeperDeps, now: EpochMs, signal: AbortSignal): Promise<number> {
   return untilFew(config.stepMax, signal, async (limit) => (await meta.expireDue(now, limit)).length);
+}
+
+/** While there is no room for uploads, bytes that nobody needs are not kept for the grace period. */
+function unneededSince(now: EpochMs): EpochMs {
+  // Freed is what has been unreferenced since before an instant.
+  return now + 1;
+}
+
+/** While the metadata are at their limit, tombstones make room, the oldest first. */
+async function forgetEarly({ meta, config, room }: SweeperDeps, now: EpochMs, signal: AbortSignal): Promise<number> {
+  let forgotten = 0;
+  while ((await room.state()) === 'records_full') {
+    signal.throwIfAborted();
+    const step = await meta.forgetTombstones(now, config.stepMax);
+    forgotten += step;
+    if (step === 0) break;
+  }
+  return forgotten;
 }
 
 /** Repeats a step until one does less than its limit. */

@@ -27,7 +27,7 @@ async function fillAndGoOn(t: Test, folder: string): Promise<void> {
   t.teardown(() => process.off('unhandledRejection', onUnhandled));
 
   mkdirSync(join(folder, 'meta'));
-  const config = configured(metaSection, { folder: join(folder, 'meta') });
+  const config = configured(metaSection, { folder: join(folder, 'meta'), reserveBytes: 65_536 });
   const deps = { clock: new ManualClock(T0), log: testDeps().log, randomName: () => 'name' };
   let store = await openMetaStore(config, deps);
   const stored: MediaId[] = [];

@@ -32,6 +32,7 @@ const sweeper = openSweeper({
   meta: stores.meta,
   blobs: stores.blobs,
   hashLocks: stores.hashLocks,
+  room: { state: async () => 'enough' },
   clock,
   log,
   metrics: createMetrics(''),

@@ -6,8 +6,11 @@ import { json, member } from '../../kit/http/request.js';
 import { png } from '../../kit/media.js';
 import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
 
+/** No thumbnail is being made while a folder is removed. */
+const STILL = { thumbs: { enabled: false, video: { enabled: false } } };
+
 async function origin(t: Test): Promise<TestOrigin> {
-  const origin = await startOrigin(t.testdir({}));
+  const origin = await startOrigin(t.testdir({}), STILL);
   t.teardown(() => origin.close());
   return origin;
 }

@@ -27,7 +27,15 @@ const deps = {
 };
 
 function configOf(folder: string): MetaConfig {
-  return { folder, dataMaxBytes: 1e9, commitMax: 64, queueMax: 1_000, scanMax: 5, usedStepMs: 10 };
+  return {
+    folder,
+    dataMaxBytes: 1e9,
+    reserveBytes: 65_536,
+    commitMax: 64,
+    queueMax: 1_000,
+    scanMax: 5,
+    usedStepMs: 10,
+  };
 }
 
 void t.test('the store on LMDB fulfils the contract of metadata stores', async (t) => {
@@ -199,7 +207,7 @@ void t.test('one process at a time writes to a folder', async (t) => {
     await t.rejects(openMetaStore(configOf(folder), deps), { name: 'FolderInUse' });
     await again.close();
   }
-  t.same(readdirSync(folder).sort(), ['data.mdb', 'lock.mdb']);
+  t.same(readdirSync(folder).sort(), ['data.mdb', 'lock.mdb', 'reserve']);
 });
 
 void t.test('a database of a newer release is refused, and a damaged stamp is replaced on request', async (t) => {

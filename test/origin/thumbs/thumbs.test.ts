@@ -784,7 +784,8 @@ void t.test('the engine', async (t) => {
     const thumbs = await fixture.open({ ...quick, children: { ...quick.children, count: 1 } }, pathToFileURL(script));
     const capability = async () => {
       const gate = { probe: () => Promise.resolve(), issuers: () => ({}) };
-      const deps = { ...fixture, gate, thumbs, clock: systemClock, log, metrics: createMetrics(''), freeMinBytes: 0 };
+      const room = { require: () => Promise.resolve() };
+      const deps = { ...fixture, gate, thumbs, clock: systemClock, log, metrics: createMetrics(''), room };
       const { status, body } = await createHealth(deps).ready();
       t.equal(status, 200, 'uploads are accepted all the same');
       const { capabilities } = JSON.parse(body.kind === 'bytes' ? String(body.bytes) : '') as ReadyDocument;

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 import { type BlobStore, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
 import { createHashLocks } from '../../../origin/blobs/hash-locks.js';
 import { freeUnreferenced, type SweepDeps } from '../../../origin/blobs/sweep.js';
+import type { RoomState } from '../../../origin/ingest/room.js';
 import { createQuotas, quotaSection } from '../../../origin/quota.js';
 import {
   decideExpiry,
@@ -12,6 +13,7 @@ import {
   retentionSection,
 } from '../../../origin/retention-rules.js';
 import { openSweeper, type Sweeper } from '../../../origin/upkeep/sweeper.js';
+import type { MediaId } from '../../../src/ids.js';
 import { USE_REPORT_IDS_MAX, USES_PATH } from '../../../src/journal/use-report.js';
 import { createLog } from '../../../src/log.js';
 import { ManualClock } from '../../kit/clock.js';
@@ -130,6 +132,8 @@ void t.test('a quota is checked before the body arrives, and counts uploads that
 interface Fixture extends Stores {
   readonly watched: TestDeps;
   readonly sweeper: Sweeper;
+  /** What the sweeper is told of the room for uploads. */
+  readonly room: { now: RoomState };
 }
 
 async function openFixture(
@@ -151,6 +155,7 @@ async function openFixture(
     ...seldom,
     ...given,
   });
+  const room: { now: RoomState } = { now: 'enough' };
   const sweeper = openSweeper({
     config,
     quotaPeriodMs: HOUR,
@@ -162,6 +167,7 @@ async function openFixture(
       ...over,
     },
     hashLocks,
+    room: { state: async () => room.now },
     clock,
     log: watched.log,
     metrics: watched.metrics,
@@ -170,8 +176,50 @@ async function openFixture(
     await sweeper.close();
     await stores.close();
   });
-  return { ...stores, watched, sweeper };
+  return { ...stores, watched, sweeper, room };
 }
+
+void t.test('without room for uploads, bytes that nobody needs are freed at once', async (t) => {
+  const { meta, blobs, put, sweeper, clock, room } = await openFixture(t, { graceMs: HOUR });
+  const isStored = async (name: string): Promise<boolean> => (await blobs.stat(mediaKey(sha256Of(name)))) !== undefined;
+  const removed = async (name: string): Promise<void> => {
+    await meta.remove((await put(name)).record.id, 'mo', clock.now());
+  };
+  await put('live');
+  await removed('deleted');
+  await sweeper.sweep(never);
+  t.ok(await isStored('deleted'), 'with room it stays for the grace period');
+  room.now = 'disk_full';
+  t.match(await sweeper.sweep(never), { blobs: 1, forgotten: 0 });
+  t.notOk(await isStored('deleted'));
+
+  await removed('another');
+  await Promise.all([sweeper.relieve(), sweeper.relieve()]);
+  t.notOk(await isStored('another'), 'also when an upload asks for it');
+  t.ok(await isStored('live'));
+});
+
+void t.test('at the limit of the metadata, tombstones are forgotten early, the oldest first', async (t) => {
+  const { meta, put, sweeper, clock, room } = await openFixture(t, { tombstonesMs: 24 * HOUR, stepMax: 1 });
+  const ids: MediaId[] = [];
+  for (const name of ['first', 'second']) {
+    const { id } = (await put(name)).record;
+    await meta.remove(id, 'mo', clock.now());
+    clock.advance(MINUTE);
+    ids.push(id);
+  }
+  const kinds = async () => await Promise.all(ids.map(async (id) => (await meta.find(id, clock.now())).kind));
+  t.match(await sweeper.sweep(never), { forgotten: 0 });
+  const { forgetTombstones } = meta;
+  meta.forgetTombstones = async (before, limit) => {
+    const forgotten = await forgetTombstones(before, limit);
+    if (room.now === 'records_full' && forgotten > 0) room.now = 'enough';
+    return forgotten;
+  };
+  room.now = 'records_full';
+  await sweeper.relieve();
+  t.same(await kinds(), ['unknown', 'deleted']);
+});
 
 void t.test('deleted media are freed after the grace period, with their thumbnails, and forgotten later', async (t) => {
   const fixture = await openFixture(t);
