@@ -18,6 +18,46 @@ void t.test(
   (t) => onSmallDisk(t, SIZE_BYTES, (folder) => fillAndGoOn(t, folder)),
 );
 
+void t.test(
+  'many takedowns at once are written on a full disk, with the room kept for them',
+  { timeout: 60_000 },
+  (t) =>
+    onSmallDisk(t, 16 * 2 ** 20, async (folder) => {
+      const config = configured(metaSection, { folder: join(folder, 'meta'), reserveBytes: 4 * 2 ** 20 });
+      const deps = { clock: new ManualClock(T0), log: testDeps().log, randomName: () => 'name' };
+      const store = await openMetaStore(config, deps);
+      const uploads = Array.from({ length: 2_000 }, (_, n) => uploadOf(n.toString(16).padStart(64, '0') as Sha256));
+      await Promise.all(uploads.map((upload) => store.commitUpload(upload)));
+      fill(join(folder, 'pad'));
+      t.equal(await store.room(), 'enough');
+      const removed = await Promise.allSettled(uploads.map(({ id }) => store.remove(id, 'eve', T0)));
+      t.same(
+        [...new Set(removed.map((each) => (each.status === 'fulfilled' ? each.value.kind : each.reason)))],
+        ['removed'],
+      );
+      t.equal(await store.room(), 'no_reserve');
+      const more = uploadOf('f'.repeat(64) as Sha256);
+      await t.rejects(store.commitUpload(more), { code: 'storage_full' }, 'uploads get nothing of it');
+
+      rmSync(join(folder, 'pad'));
+      t.equal(await store.room(), 'enough');
+      t.match(await store.commitUpload(more), { kind: 'created' });
+      t.same(await findingsOf(store), []);
+      await store.close();
+    }),
+);
+
+/** Writes a file until the disk has no room left. */
+function fill(path: string): void {
+  for (const bytes of [Buffer.alloc(2 ** 20), Buffer.alloc(4_096)]) {
+    try {
+      for (;;) writeFileSync(path, bytes, { flag: 'a' });
+    } catch {
+      // The disk has less room than this.
+    }
+  }
+}
+
 async function fillAndGoOn(t: Test, folder: string): Promise<void> {
   const pad = join(folder, 'pad');
   writeFileSync(pad, Buffer.alloc(SIZE_BYTES / 3));
