@@ -180,12 +180,13 @@ async function openFixture(
 }
 
 void t.test('without room for uploads, bytes that nobody needs are freed at once', async (t) => {
-  const { meta, blobs, put, sweeper, clock, room } = await openFixture(t, { graceMs: HOUR });
+  const fixture = await openFixture(t, { graceMs: HOUR });
+  const { meta, blobs, sweeper, clock, room } = fixture;
   const isStored = async (name: string): Promise<boolean> => (await blobs.stat(mediaKey(sha256Of(name)))) !== undefined;
   const removed = async (name: string): Promise<void> => {
-    await meta.remove((await put(name)).record.id, 'mo', clock.now());
+    await meta.remove((await fixture.put(name)).record.id, 'mo', clock.now());
   };
-  await put('live');
+  await fixture.put('live');
   await removed('deleted');
   await sweeper.sweep(never);
   t.ok(await isStored('deleted'), 'with room it stays for the grace period');
@@ -200,17 +201,18 @@ void t.test('without room for uploads, bytes that nobody needs are freed at once
 });
 
 void t.test('at the limit of the metadata, tombstones are forgotten early, the oldest first', async (t) => {
-  const { meta, put, sweeper, clock, room } = await openFixture(t, { tombstonesMs: 24 * HOUR, stepMax: 1 });
+  const fixture = await openFixture(t, { tombstonesMs: 24 * HOUR, stepMax: 1 });
+  const { meta, sweeper, clock, room } = fixture;
   const ids: MediaId[] = [];
   for (const name of ['first', 'second']) {
-    const { id } = (await put(name)).record;
+    const { id } = (await fixture.put(name)).record;
     await meta.remove(id, 'mo', clock.now());
     clock.advance(MINUTE);
     ids.push(id);
   }
   const kinds = async () => await Promise.all(ids.map(async (id) => (await meta.find(id, clock.now())).kind));
   t.match(await sweeper.sweep(never), { forgotten: 0 });
-  const { forgetTombstones } = meta;
+  const forgetTombstones = meta.forgetTombstones.bind(meta);
   meta.forgetTombstones = async (before, limit) => {
     const forgotten = await forgetTombstones(before, limit);
     if (room.now === 'records_full' && forgotten > 0) room.now = 'enough';
