@@ -11,7 +11,7 @@ import { section, size, text, type ValueOf } from '../src/config/field.js';
 import { errorCode, Fault, faultOf } from '../src/errors.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
 import { syncPath } from './blobs/files.js';
-import { openReserve, type Reserve } from './reserve.js';
+import { openReserve, type Reserve } from './meta/reserve.js';
 
 export const auditSection = section(
   'The audit log: one line for every act of an admin. Lines are never changed or removed.',
