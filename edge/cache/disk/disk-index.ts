@@ -10,6 +10,7 @@
  * again. Until that succeeds, such an entry is gone for this run only, and
  * `flushed` rejects.
  */
+import { statSync, truncateSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import type { JournalPosition } from '../../../src/journal/entry.js';
@@ -30,6 +31,12 @@ interface Change {
   after: DiskRecord | undefined;
 }
 
+/** What lmdb says of its file, without a type. */
+interface FileStats {
+  readonly pageSize: number;
+  readonly lastPageNumber: number;
+}
+
 /** What a record is found by, beside its key. */
 type Handle = 'media' | 'primary' | 'content';
 
@@ -40,6 +47,7 @@ const DATABASES_MAX = 8;
 export class DiskIndex {
   /** Called for a record that could not be committed. It is not visible any more. */
   onLost: (record: DiskRecord, thrown: unknown) => void = () => undefined;
+  readonly #path: string;
   readonly #root: RootDatabase;
   readonly #entries: Database<readonly unknown[], Buffer>;
   readonly #order: Database<Buffer, number>;
@@ -63,8 +71,11 @@ export class DiskIndex {
   #durableChanges = 0;
   #nextSeq = 1;
   #run = 1;
+  /** The last page that the file is known to have. */
+  #lastPage = 0;
 
-  private constructor(root: RootDatabase) {
+  private constructor(path: string, root: RootDatabase) {
+    this.#path = path;
     this.#root = root;
     this.#entries = root.openDB('entries', { keyEncoding: 'binary', encoding: 'msgpack' });
     this.#order = root.openDB('order', { encoding: 'binary' });
@@ -85,7 +96,7 @@ export class DiskIndex {
       encoding: 'binary',
     });
     await chmod(path, 0o600);
-    const index = new DiskIndex(root);
+    const index = new DiskIndex(path, root);
     const [newest] = index.#order.getKeys({ reverse: true, limit: 1 });
     index.#nextSeq = (newest ?? 0) + 1;
     const run = index.#facts.get('run');
@@ -330,6 +341,7 @@ export class DiskIndex {
       });
       this.#stalled = false;
       this.#durableChanges = upTo;
+      this.#lengthenFile();
     } catch (thrown) {
       this.#stalled = true;
       handleCommitError(thrown);
@@ -340,6 +352,22 @@ export class DiskIndex {
     } finally {
       this.#committing = new Map();
       this.#clearing = false;
+    }
+  }
+
+  /**
+   * LMDB does not write a page that it took and freed within one commit. If that was the last one, the file ends before
+   * the page that its head names as the last, as if it were truncated (index-guard.ts).
+   */
+  #lengthenFile(): void {
+    const { lastPageNumber, pageSize } = this.#root.getStats() as FileStats;
+    if (lastPageNumber <= this.#lastPage) return;
+    const sizeBytes = (lastPageNumber + 1) * pageSize;
+    try {
+      if (statSync(this.#path).size < sizeBytes) truncateSync(this.#path, sizeBytes);
+      this.#lastPage = lastPageNumber;
+    } catch {
+      // The commit is durable all the same. A later one tries again.
     }
   }
 

@@ -4,120 +4,20 @@ import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { connect } from 'node:tls';
 import * as fc from 'fast-check';
-import t, { type Test } from 'tap';
-import { createTally, type Tally } from '../../../edge/ops/tally.js';
-import type { Answer, ClientSignal, EdgeRequest } from '../../../edge/request.js';
-import { createFastlane } from '../../../edge/server/fastlane/fastlane.js';
+import t from 'tap';
+import type { EdgeRequest } from '../../../edge/request.js';
 import { readHead } from '../../../edge/server/fastlane/head.js';
-import { createOutgoing, type Outgoing } from '../../../edge/server/outgoing.js';
 import { createRequestLog, type RequestLine } from '../../../edge/server/request-log.js';
 import { systemClock } from '../../../src/clock.js';
 import { Fault } from '../../../src/errors.js';
 import { NO_BODY, type Reply } from '../../../src/http/reply.js';
-import type { MediaId } from '../../../src/ids.js';
-import { tlsSection } from '../../../src/server/certificate.js';
-import type { GuardReason } from '../../../src/server/guard.js';
-import { type ListenLimits, limitsSection } from '../../../src/server/limits.js';
-import { type Listener, listen } from '../../../src/server/listen.js';
-import { hasOpenssl, selfSigned, type TestCertificate } from '../../kit/certificates.js';
-import { configured, testDeps } from '../../kit/deps.js';
+import { listen } from '../../../src/server/listen.js';
+import { hasOpenssl, selfSigned } from '../../kit/certificates.js';
+import { testDeps } from '../../kit/deps.js';
+import { echo, get, type Handler, head, ID, type Lane, LIMITS, openLane, replied, text } from '../../kit/edge/lane.js';
 import { MALFORMED_BODIES, MALFORMED_HEADS, MALFORMED_LIMITS, SMUGGLED } from '../../kit/http/malformed.js';
 import { connectRaw, exchangeRaw, type RawConnection } from '../../kit/http/raw.js';
 import { until } from '../../kit/until.js';
-
-const LIMITS = configured(limitsSection, { closeWithinMs: 0 });
-const ID = '01J9ZC8GZ0000000000000000A' as MediaId;
-const head = (...lines: readonly string[]): string => `${lines.join('\r\n')}\r\n\r\n`;
-const get = (target: string, ...lines: readonly string[]): string =>
-  head(`GET ${target} HTTP/1.1`, 'Host: a', ...lines);
-
-interface Lane {
-  readonly port: number;
-  readonly listener: Listener;
-  /** All requests, those of the lane and those handed over to node:http, in their order. */
-  readonly requests: readonly string[];
-  readonly byNode: readonly string[];
-  readonly reasons: readonly GuardReason[];
-  readonly tally: Tally;
-  readonly outgoing: Outgoing;
-  readonly logged: readonly RequestLine[];
-  /** Errors in the log. */
-  readonly errors: () => readonly unknown[];
-}
-
-type Handler = (request: EdgeRequest, client: ClientSignal) => Answer | Promise<Answer>;
-
-async function openLane(
-  t: Test,
-  handler: Handler = echo,
-  limits: Partial<ListenLimits> = {},
-  tls?: TestCertificate,
-): Promise<Lane> {
-  const { log, lines } = testDeps();
-  const requests: string[] = [];
-  const byNode: string[] = [];
-  const reasons: GuardReason[] = [];
-  const logged: RequestLine[] = [];
-  const tally = createTally();
-  const outgoing = createOutgoing();
-  const listener = await listen({
-    host: '127.0.0.1',
-    port: 0,
-    limits: { ...LIMITS, ...limits },
-    ...(tls !== undefined && { tls: configured(tlsSection, { certificateFile: tls.certFile, keyFile: tls.keyFile }) }),
-    clock: systemClock,
-    log,
-    onRefused: (reason) => reasons.push(reason),
-    onRequest(request, response) {
-      requests.push(`${request.method} ${request.url}`);
-      byNode.push(`${request.method} ${request.url}`);
-      request.on('data', () => undefined).on('error', () => undefined);
-      request.on('end', () => response.end(`node ${request.url}\n`));
-    },
-    firstReader: (within, clock) =>
-      createFastlane(
-        {
-          handle(request, client) {
-            requests.push(`${request.method} ${request.target}`);
-            return handler(request, client);
-          },
-          health: { live: () => text('alive'), ready: async () => text('ready') },
-          uses: { note: () => undefined },
-          outgoing,
-          tally,
-          clock: systemClock,
-          log,
-          requestLog: { write: (line) => void logged.push(line) },
-          newRequestId: () => 'made-here',
-          addressOf: () => '192.0.2.1',
-        },
-        within,
-        clock,
-      ),
-  });
-  t.teardown(() => listener.close());
-  const errors = () => lines.filter(({ level }) => level === 'error' || level === 'warn');
-  return { port: listener.port, listener, requests, byNode, reasons, tally, outgoing, logged, errors };
-}
-
-function text(words: string): Reply {
-  return {
-    status: 200,
-    headers: [['content-type', 'text/plain']],
-    body: { kind: 'bytes', bytes: Buffer.from(words) },
-  };
-}
-
-function replied(reply: Reply, mediaId: MediaId | null = null): Answer {
-  return { kind: 'reply', reply, outcome: 'hit_memory', mediaId };
-}
-
-/** Answers with the target; what begins with /pass is passed on. */
-function echo({ target }: EdgeRequest): Answer {
-  return target.startsWith('/pass')
-    ? { kind: 'pass', outcome: 'pass', sender: { subject: undefined, admin: false } }
-    : replied(text(`lane ${target}\n`));
-}
 
 /** Bodies of the answers in a text of pipelined ones, each of which ends with a line feed. */
 const bodiesIn = (received: string): readonly string[] =>
@@ -539,7 +439,7 @@ void t.test('the same over TLS', { skip: hasOpenssl ? false : 'there is no opens
   const large = Buffer.alloc(3_000_000, 'x');
   const handler: Handler = (request) =>
     request.target === '/large' ? replied({ ...text(''), body: { kind: 'bytes', bytes: large } }) : echo(request);
-  const lane = await openLane(t, handler, {}, certificate);
+  const lane = await openLane(t, handler, {}, { tls: certificate });
   const client = connect({ port: lane.port, host: '127.0.0.1', ca: certificate.cert, ALPNProtocols: ['http/1.1'] });
   await once(client, 'secureConnect');
   let received = '';

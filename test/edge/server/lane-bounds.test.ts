@@ -1,0 +1,163 @@
+/** What one connection of the fast lane may cost: memory for clients that do not read, holds on media, and time. */
+import { Readable } from 'node:stream';
+import t from 'tap';
+import { ManualClock } from '../../kit/clock.js';
+import { get, ID, type Lane, LIMITS, openLane, replied, text } from '../../kit/edge/lane.js';
+import { connectRaw, type RawConnection } from '../../kit/http/raw.js';
+import { until } from '../../kit/until.js';
+
+const MIB = 1_048_576;
+/** More than the system buffers of both sides of a local connection, whatever their settings. */
+const WHOLE_BYTES = 64 * MIB;
+const CHUNK = Buffer.alloc(65_536, 'x');
+
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn += 1) await new Promise(setImmediate);
+}
+
+/** A body in chunks that are made when they are read. */
+function countedBody(sizeBytes: number): { readonly body: Readable; readonly pulledBytes: () => number } {
+  let pulled = 0;
+  const body = new Readable({
+    read() {
+      if (pulled >= sizeBytes) this.push(null);
+      else {
+        pulled += CHUNK.length;
+        this.push(CHUNK);
+      }
+    },
+  });
+  return { body, pulledBytes: () => pulled };
+}
+
+void t.test('a body is read no faster than its client reads', async (t) => {
+  for (const sizeBytes of [WHOLE_BYTES, null]) {
+    const { body, pulledBytes } = countedBody(WHOLE_BYTES);
+    const lane = await openLane(t, () =>
+      replied({ status: 200, headers: [], body: { kind: 'stream', sizeBytes, open: () => body } }),
+    );
+    const raw = await connectRaw(lane.port);
+    raw.socket.pause();
+    raw.write(get('/'));
+    await until('the first bytes', () => pulledBytes() > 0);
+    await turns(300);
+    const [socket] = lane.sockets;
+    t.ok((socket?.writableLength ?? 0) <= 8 * CHUNK.length, `${socket?.writableLength} bytes wait in the edge`);
+    t.ok(pulledBytes() < WHOLE_BYTES, 'and the body is not read to its end');
+    raw.socket.removeAllListeners('data');
+    let received = 0;
+    raw.socket.on('data', (bytes: Buffer) => (received += bytes.length)).resume();
+    await until('the whole answer', () => lane.logged.length === 1);
+    t.match(lane.logged, [{ complete: true }]);
+    await until('its bytes', () => received > WHOLE_BYTES);
+    raw.socket.destroy();
+  }
+});
+
+void t.test('a client that sends ahead of its answers is read no further than the size of a head', async (t) => {
+  let answer = (): void => undefined;
+  const first = new Promise<void>((resolve) => (answer = resolve));
+  const lane = await openLane(t, async ({ target }) => {
+    if (target === '/first') await first;
+    return replied(text(`lane ${target}\n`));
+  });
+  const raw = await connectRaw(lane.port);
+  const ahead = Array.from({ length: 2_000 }, (_, number) => get(`/${number}`, `X: ${'x'.repeat(1_000)}`));
+  raw.write(get('/first') + ahead.join(''));
+  await until('the first request', () => lane.requests.length === 1);
+  const [socket] = lane.sockets;
+  await until('the edge reads no more', () => socket?.isPaused() === true);
+  const readBytes = socket?.bytesRead ?? 0;
+  t.ok(readBytes < LIMITS.headersMaxBytes + 4 * 65_536, `${readBytes} bytes were read`);
+  await turns(20);
+  t.equal(socket?.bytesRead, readBytes);
+  answer();
+  await raw.until(/lane \/1999\n/);
+  t.equal(lane.requests.length, 2_001, 'once the answer has gone, all the others follow');
+  t.same(lane.requests.slice(1, 4), ['GET /0', 'GET /1', 'GET /2']);
+  raw.socket.destroy();
+});
+
+void t.test('the hold on media ends with their answer', async (t) => {
+  const large = Buffer.alloc(8 * MIB, 'y');
+  const { body } = countedBody(CHUNK.length);
+  const lane = await openLane(t, ({ target }) => {
+    if (target === '/stream') {
+      return replied(
+        { status: 200, headers: [], body: { kind: 'stream', sizeBytes: CHUNK.length, open: () => body } },
+        ID,
+      );
+    }
+    return target === '/large'
+      ? replied({ ...text(''), body: { kind: 'bytes', bytes: large } }, ID)
+      : replied(text(`lane ${target}\n`));
+  });
+  const readLarge = async (raw: RawConnection): Promise<void> => {
+    const before = lane.logged.length;
+    raw.socket.pause();
+    raw.write(get('/large'));
+    await until('the hold', () => lane.held() === 1);
+    raw.socket.resume();
+    await until('the end of the answer', () => lane.logged.length > before);
+  };
+
+  const raw = await connectRaw(lane.port);
+  await readLarge(raw);
+  t.equal(lane.held(), 0);
+  lane.outgoing.breakOff(ID);
+  raw.write(get('/small'));
+  await raw.until(/lane \/small\n/);
+  t.pass('a takedown of what was served before breaks no later answer of the connection');
+  raw.write(get('/stream'));
+  await until('the stream', () => lane.logged.length === 3);
+  t.equal(lane.held(), 0);
+  await readLarge(raw);
+  t.equal(lane.held(), 0, 'a second answer of the same media is held and let go too');
+  raw.socket.destroy();
+
+  const leaving = await connectRaw(lane.port);
+  leaving.socket.pause();
+  leaving.write(get('/large'));
+  await until('the hold', () => lane.held() === 1);
+  leaving.reset();
+  await until('its end', () => lane.held() === 0);
+});
+
+void t.test('a head has a time from its first byte to its last, however it comes in pieces', async (t) => {
+  const clock = new ManualClock();
+  const lane = await openLane(t, undefined, { headersWithinMs: 10_000, idleMs: 60_000 }, { clock });
+  /** Sends a piece of a head, waits until the edge has it, and lets time pass. */
+  const send = async (raw: RawConnection, socket: Lane['sockets'][number] | undefined, piece: string, ms: number) => {
+    const before = socket?.bytesRead ?? 0;
+    raw.write(piece);
+    await until('the piece', () => socket?.bytesRead === before + piece.length);
+    await turns(2);
+    clock.advance(ms);
+  };
+  for (const [what, before] of [
+    ['the first head of a connection', ''],
+    ['a later head', get('/before')],
+  ] as const) {
+    const raw = await connectRaw(lane.port);
+    await until('the connection', () => lane.sockets.length > 0 && lane.sockets.at(-1)?.destroyed === false);
+    const socket = lane.sockets.at(-1);
+    if (before !== '') {
+      await send(raw, socket, before, 30_000);
+      await raw.until(/lane \/before/);
+    }
+    await send(raw, socket, 'GET / HT', 4_000);
+    await send(raw, socket, 'TP/1.1\r\n', 4_000);
+    t.notMatch(raw.text, /408/, `${what}: it still has time`);
+    await send(raw, socket, 'Host: a\r\n', 4_000);
+    t.match(await raw.whole(), /HTTP\/1\.1 408 /, `${what}: it is over, although bytes came`);
+    raw.socket.destroy();
+
+    const quick = await connectRaw(lane.port);
+    await until('the connection', () => lane.sockets.at(-1)?.destroyed === false);
+    const its = lane.sockets.at(-1);
+    await send(quick, its, `${before}GET / HT`, 9_000);
+    await send(quick, its, 'TP/1.1\r\nHost: a\r\n\r\n', 0);
+    t.match(await quick.until(/lane \/\n/), /200 OK/, `${what}: a head within its time is answered`);
+    quick.socket.destroy();
+  }
+});
