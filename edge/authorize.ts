@@ -6,6 +6,7 @@ import { type Gate, type Grant, isAdmin } from '../src/access/grant.js';
 import { faultOfGrant } from '../src/access/refusal.js';
 import type { EpochMs } from '../src/clock.js';
 import { type Fault, unreachable } from '../src/errors.js';
+import { EDGE_PROOF, MEDIA_CALLER } from '../src/wire.js';
 import type { Entry } from './entry.js';
 import type { PassSender } from './pass/config.js';
 import type { EdgeRequest } from './request.js';
@@ -30,6 +31,25 @@ export function authorize(gate: Gate, request: EdgeRequest): Access | Promise<Ac
   const grant = gate.open({ method, path, query, authorization: request.header('authorization'), carrier });
   return grant instanceof Promise ? grant.then(accessOf) : accessOf(grant);
 }
+
+/**
+ * An edge behind this one, which has authorised its caller: it may have all media, or public media only if
+ * it says that its caller has no credential. Undefined: not an edge. The proof is good for reading media
+ * alone; whatever is passed on needs the credential of its sender.
+ */
+export function authorizeEdge(isEdge: IsEdge, request: Pick<EdgeRequest, 'header'>): Access | undefined {
+  const proof = request.header(EDGE_PROOF);
+  if (proof === undefined || !isEdge(proof)) return undefined;
+  return request.header(MEDIA_CALLER) === 'anonymous' ? ANONYMOUS : ALL;
+}
+
+/** Whether a value of `edge-authorization` proves an edge by a secret that is accepted now. */
+export type IsEdge = (proof: string | undefined) => boolean;
+
+const ANONYMOUS: Access = {
+  kind: 'public',
+  refusal: () => faultOfGrant({ kind: 'anonymous', refusal: 'none' }),
+};
 
 export const ANYONE: PassSender = { subject: undefined, admin: false };
 

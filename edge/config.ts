@@ -10,6 +10,7 @@ import { capabilitiesSection } from './capabilities.js';
 import { fillSection } from './fetch/config.js';
 import { rulesField } from './fetch/rules.js';
 import { warmSection } from './fetch/warm-marks.js';
+import { behindSection } from './journal/behind.js';
 import { journalSection } from './journal/config.js';
 import { operatorsSection } from './ops/ops.js';
 import { passSection } from './pass/config.js';
@@ -62,6 +63,7 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
   rules: rulesField,
   pass: passSection,
   journal: journalSection,
+  behind: behindSection,
   uses: useReportsSection,
 });
 

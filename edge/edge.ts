@@ -6,10 +6,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { AccessConfig } from '../src/access/config.js';
-import { edgeProof } from '../src/access/edge-proof.js';
-import { openGate } from '../src/access/gate.js';
-import type { Gate } from '../src/access/grant.js';
-import { type Clock, steadyClock } from '../src/clock.js';
+import { steadyClock } from '../src/clock.js';
 import type { Deferred } from '../src/config/field.js';
 import { invariant } from '../src/errors.js';
 import { createAddressOf } from '../src/http/address.js';
@@ -20,20 +17,19 @@ import { openReloading, type Reloading } from '../src/reload.js';
 import { countRefusals } from '../src/server/guard.js';
 import { type Listener, listen } from '../src/server/listen.js';
 import { watchFile } from '../src/watch.js';
-import type { EdgeCache } from './cache/cache.js';
 import { openCache } from './cache/open.js';
-import { type Capabilities, followCapabilities } from './capabilities.js';
-import { type EdgeConfig, type EdgePolicy, POLICY_PATHS, policyOf } from './config.js';
+import type { EdgeConfig } from './config.js';
 import { createEngine } from './create-engine.js';
 import type { Entry } from './entry.js';
-import { type Absences, createAbsences } from './fetch/absences.js';
+import { createAbsences } from './fetch/absences.js';
 import type { Engine, EngineDeps } from './fetch/engine.js';
-import { createFlights, type Flights } from './fetch/flight.js';
+import { createFlights } from './fetch/flight.js';
 import type { FetchResult } from './fetch/result.js';
 import { applyRulesTo } from './fetch/rules.js';
 import { handle } from './handler.js';
 import { createHealth } from './health.js';
-import { type Follower, followJournal } from './journal/follow.js';
+import { createLiveSettings, LIVE_PATHS, type LiveSettings } from './live-settings.js';
+import { type MediaComponents, type MediaNeeds, openMedia } from './media.js';
 import { type Ops, openOps } from './ops/ops.js';
 import { createTally, type Tally } from './ops/tally.js';
 import { invalidate } from './pass/invalidate-after.js';
@@ -45,8 +41,8 @@ import { createServer } from './server/node-http.js';
 import { createOutgoing, type Outgoing } from './server/outgoing.js';
 import { createRequestLog } from './server/request-log.js';
 import { readOriginTls } from './upstream/tls.js';
-import { openUpstream, type Upstream } from './upstream/upstream.js';
-import { createUseReports, NO_USE_REPORTS, type UseReports } from './use-reports.js';
+import { openUpstream } from './upstream/upstream.js';
+import { NO_USE_REPORTS } from './use-reports.js';
 
 export interface EdgeSettings {
   readonly log: LogConfig;
@@ -78,11 +74,13 @@ async function openComponents(
   const { clock, log, metrics } = deps;
   const { edge: config } = settings;
   const access = accessOf(settings);
-  const live: LiveSettings = { policy: policyOf(config), log: { ...settings.log }, proof: proofOf(access) };
+  const live = createLiveSettings(config, settings.log, access);
   const tally = createTally();
   const outgoing = createOutgoing();
 
-  const upstream = opened.add('upstream', openUpstream({ config: config.upstream, clock, log, metrics }));
+  // An answer says that the origin can be reached, also by the journal.
+  const onAnswered = (): void => media?.follower.originAnswered();
+  const upstream = opened.add('upstream', openUpstream({ config: config.upstream, onAnswered, clock, log, metrics }));
   const mayPromote = (entry: Entry): boolean => applyRulesTo(entry, live.policy.rules).tiers.memory;
   const cache = await openCache(config.cache, { log, metrics, clock, randomName: randomUUID, mayPromote });
   opened.add('cache', cache);
@@ -92,21 +90,20 @@ async function openComponents(
   );
   const absences = createAbsences(() => live.policy.fill, clock);
   const shared = { upstream, cache, flights, absences, outgoing, live };
-  const media =
-    access === null ? null : await openMedia(config, access, shared, { ...deps, wallClock: given.clock }, opened);
+  let media: MediaComponents | null = null;
+  if (access !== null) media = await openMedia(config, access, shared, { ...deps, wallClock: given.clock }, opened);
   const engine = createEngine(config, engineDepsOf(config, shared, media), deps);
-  const pass = opened.add('pass', passTo(config, engine, deps));
+  const pass = opened.add('pass', passTo(config, engine, onAnswered, deps));
   const listener = await listenToClients(config, { engine, media, pass, tally, outgoing, live }, deps, opened);
   const reloading = openReloading({
     source,
     config: settings,
-    livePaths: [...POLICY_PATHS, ...SECRET_PATHS, 'log.requests'],
+    livePaths: LIVE_PATHS,
     apply(changed) {
       const changedAccess = accessOf(changed);
-      live.policy = policyOf(changed.edge);
-      live.log.requests = changed.log.requests;
-      live.proof = proofOf(changedAccess);
+      live.renew(changed.edge, changed.log, changedAccess);
       if (changedAccess !== null) media?.gate.renewLinks(changedAccess.links.secrets);
+      media?.behind.recheckSecrets();
       listener.renewCertificate();
     },
     clock,
@@ -120,21 +117,6 @@ async function openComponents(
   return { urls: { media: listener.url, operators: ops.url }, close };
 }
 
-/** The settings that a reload may change. */
-interface LiveSettings {
-  policy: EdgePolicy;
-  readonly log: { -readonly [Key in keyof LogConfig]: LogConfig[Key] };
-  /** Proves this edge to the origin; empty in generic mode. */
-  proof: string;
-}
-
-/** Secrets that may change while the edge runs. Which ones the origin accepts from others is not the edge's business. */
-const SECRET_PATHS = ['access.value.edgeSecret', 'access.value.edgeSecretsAccepted', 'access.value.links.secrets'];
-
-function proofOf(access: AccessConfig | null): string {
-  return access === null ? '' : edgeProof(access.edgeSecret);
-}
-
 /** Null in generic mode. `check` in main.ts has reported the faults of a section that could not be read. */
 function accessOf({ access, edge }: EdgeSettings): AccessConfig | null {
   if (edge.access === 'off') return null;
@@ -142,65 +124,9 @@ function accessOf({ access, edge }: EdgeSettings): AccessConfig | null {
   return access.value;
 }
 
-/** The components that only an edge of the media service has. */
-interface MediaComponents {
-  readonly gate: Gate;
-  readonly follower: Follower;
-  readonly capabilities: Capabilities;
-  readonly useReports: UseReports;
-}
-
-interface SharedComponents {
-  readonly upstream: Upstream;
-  readonly cache: EdgeCache;
-  readonly flights: Flights<FetchResult>;
-  readonly absences: Absences;
-  readonly outgoing: Outgoing;
-  readonly live: LiveSettings;
-}
-
-async function openMedia(
-  config: EdgeConfig,
-  access: AccessConfig,
-  { upstream, cache, flights, absences, outgoing, live }: SharedComponents,
-  deps: ProcessDeps & { readonly wallClock: Clock },
-  opened: Closer,
-): Promise<MediaComponents> {
-  const proof = (): string => live.proof;
-  const gate = opened.add('gate', openGate({ config: access, ...deps, clock: deps.wallClock }));
-  const useReports = createUseReports({ config: config.uses, upstream, proof, random: Math.random, ...deps });
-  opened.add('uses', useReports);
-  const follower = await followJournal({
-    config: config.journal,
-    edgeName: config.name,
-    instance: randomUUID(),
-    open: (request, signal) => upstream.fetchOwn(request, signal),
-    proof,
-    cache,
-    onTakedown(id) {
-      absences.forget(id);
-      flights.breakOff(id);
-      outgoing.breakOff(id);
-    },
-    onPurgeAll() {
-      absences.clear();
-      flights.breakOffWhere(() => true);
-      outgoing.breakOffAll();
-    },
-    onUseReportsWanted: (everyMs) => useReports.want(everyMs),
-    folder: `${config.cache.folder}-journal`,
-    random: Math.random,
-    ...deps,
-  });
-  opened.add('journal', follower);
-  const capabilities = followCapabilities({ config: config.capabilities, upstream, ...deps });
-  opened.add('capabilities', capabilities);
-  return { gate, follower, capabilities, useReports };
-}
-
 function engineDepsOf(
   config: EdgeConfig,
-  { upstream, cache, flights, absences, live }: SharedComponents,
+  { upstream, cache, flights, absences, live }: MediaNeeds,
   media: MediaComponents | null,
 ): EngineDeps {
   const identity = {
@@ -211,6 +137,7 @@ function engineDepsOf(
   };
   return {
     gate: media === null ? null : media.gate,
+    isEdge: (proof) => live.isEdge(proof),
     identity,
     cache,
     upstream,
@@ -222,7 +149,12 @@ function engineDepsOf(
   };
 }
 
-function passTo(config: EdgeConfig, engine: Engine, { clock, log, metrics }: ProcessDeps): Pass {
+function passTo(
+  config: EdgeConfig,
+  engine: Engine,
+  onAnswered: () => void,
+  { clock, log, metrics }: ProcessDeps,
+): Pass {
   return createPass({
     config: config.pass,
     originUrl: config.upstream.url,
@@ -231,6 +163,7 @@ function passTo(config: EdgeConfig, engine: Engine, { clock, log, metrics }: Pro
     edgeName: config.name,
     onUnsafe: (answer) => invalidate(engine, answer),
     keep: (answer) => keepPosted(engine, answer),
+    onAnswered,
     clock,
     log,
     metrics,
@@ -267,7 +200,7 @@ async function listenToClients(
     requestLog: createRequestLog('edge', live.log, clock),
     newRequestId: randomUUID,
   };
-  const server = createServer({ ...serverDeps, pass });
+  const server = createServer({ ...serverDeps, pass, behind: media?.behind ?? null });
   opened.add('requests', server);
   const listener = await listen({
     ...config.listen,
@@ -278,7 +211,14 @@ async function listenToClients(
     onRefused: countRefusals(metrics),
     firstReader: (limits, waiting) => createFastlane(serverDeps, limits, waiting),
   });
-  opened.add('listener', listener);
+  opened.add('listener', {
+    async close() {
+      const closed = listener.close();
+      // The streams to edges do not end by themselves.
+      await media?.behind.close();
+      await closed;
+    },
+  });
   watchCertificate(config, listener, { clock, log }, opened);
   return listener;
 }

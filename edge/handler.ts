@@ -7,7 +7,8 @@
  * only: `server/` reads requests and writes answers.
  */
 import { Fault, unreachable } from '../src/errors.js';
-import { type Access, ANYONE, authorize, identifySender, maySee } from './authorize.js';
+import { EDGE_PROOF } from '../src/wire.js';
+import { type Access, ANYONE, authorize, authorizeEdge, identifySender, maySee } from './authorize.js';
 import type { IncompleteResponse, Stored } from './cache/cache.js';
 import { answerIncomplete, answerStored, refuse } from './fetch/answers.js';
 import type { CacheRequest } from './fetch/cache-request.js';
@@ -16,6 +17,7 @@ import type { Engine } from './fetch/engine.js';
 import { type Attempt, fetchBypassing, fetchShared, LOOK_AGAIN } from './fetch/fetch.js';
 import { revalidateInBackground } from './fetch/join.js';
 import { decideOn, type Found, lookUp } from './fetch/lookup.js';
+import { isPathOfEdges } from './journal/behind.js';
 import {
   type CacheTarget,
   genericTarget,
@@ -39,22 +41,35 @@ export function handle(engine: Engine, request: EdgeRequest, client: ClientSigna
   switch (target.kind) {
     case 'media': {
       if (engine.gate === null) throw new Error('media are served behind a gate only');
+      const edge = authorizeEdge(engine.isEdge, request);
+      if (edge !== undefined) return answerMedia(engine, request, target, edge, true, client);
       const access = authorize(engine.gate, request);
       return access instanceof Promise
-        ? access.then((known) => answerMedia(engine, request, target, known, client))
-        : answerMedia(engine, request, target, access, client);
+        ? access.then((known) => answerMedia(engine, request, target, known, false, client))
+        : answerMedia(engine, request, target, access, false, client);
     }
     case 'generic':
-      return answer(engine, { request, target: sharedTarget(engine, request), fetchAs: 'client', ...NO_LIMIT }, client);
+      return answer(
+        engine,
+        { request, target: sharedTarget(engine, request), fetchAs: 'client', forEdge: false, ...NO_LIMIT },
+        client,
+      );
     case 'invalid_id':
       return refuse(engine, request, new Fault('invalid_id', 'A media id is a ULID of 26 characters.'));
     case 'hidden':
+      if (isOfEdge(engine, request)) return OF_EDGE;
       return refuse(engine, request, new Fault('not_found', 'There is nothing here.'));
     case 'pass':
       return passOn(engine, request);
     default:
       return unreachable(target);
   }
+}
+
+const OF_EDGE: Answer = { kind: 'of_edge', outcome: 'own' };
+
+function isOfEdge({ isEdge }: Engine, request: EdgeRequest): boolean {
+  return isPathOfEdges(request.method, request.path) && isEdge(request.header(EDGE_PROOF));
 }
 
 /** In media mode a shared path has one response, whatever its query: strangers could split the cache otherwise. */
@@ -84,19 +99,30 @@ function answerMedia(
   request: EdgeRequest,
   media: MediaTarget,
   access: Access,
+  forEdge: boolean,
   client: ClientSignal,
 ): Answer | Promise<Answer> {
   if (access.kind === 'none') return refuse(engine, request, access.refusal());
   if (engine.lease() === 'refuse') return refuse(engine, request, CUT_OFF);
   const target = cacheTargetOf(engine, request, media);
   // Until the origin has said which thumbnails it makes, the edge cannot know which queries mean the same one.
-  if (target === undefined) return PASS;
+  if (target === undefined) return forEdge ? refuse(engine, request, NO_THUMBNAILS_YET) : PASS;
   const wanted: CacheRequest =
     access.kind === 'all'
-      ? { request, target, fetchAs: 'edge', refusal: undefined, endsAt: access.endsAt }
-      : { request, target, fetchAs: 'anonymous', refusal: () => access.refusal(), endsAt: Number.POSITIVE_INFINITY };
+      ? { request, target, fetchAs: 'edge', forEdge, refusal: undefined, endsAt: access.endsAt }
+      : {
+          request,
+          target,
+          fetchAs: 'anonymous',
+          forEdge,
+          refusal: () => access.refusal(),
+          endsAt: Number.POSITIVE_INFINITY,
+        };
   return answer(engine, wanted, client);
 }
+
+/** A request that is passed on would need the credential of its sender. */
+const NO_THUMBNAILS_YET = new Fault('overloaded', 'The origin has not said yet which thumbnails it makes.');
 
 function cacheTargetOf(engine: Engine, request: EdgeRequest, { form, id }: MediaTarget): CacheTarget | undefined {
   if (form === 'original') return originalTarget(id);

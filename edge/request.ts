@@ -51,7 +51,9 @@ export type Answer =
       readonly mediaId: MediaId | null;
     }
   /** The request is passed on to the origin as it is. */
-  | { readonly kind: 'pass'; readonly outcome: 'pass'; readonly sender: PassSender };
+  | { readonly kind: 'pass'; readonly outcome: 'pass'; readonly sender: PassSender }
+  /** A request of an edge behind this one about the journal (edge/journal/behind.ts). */
+  | { readonly kind: 'of_edge'; readonly outcome: 'own' };
 
 /** How a request ended, seen from the cache. */
 export const OUTCOMES = [

@@ -7,7 +7,7 @@ import { operatorAccess, operatorFaults } from '../src/server/operators.js';
 import { wellKnownSection } from './api/well-known.js';
 import { auditSection } from './audit.js';
 import { blobsFaults, blobsSection } from './blobs/config.js';
-import { journalSection } from './edges/journal-stream.js';
+import { journalSection } from './edges/origin-journal.js';
 import { uploadSection } from './ingest/config.js';
 import { resumableSection } from './ingest/resumable/resumable-uploads.js';
 import { scanFaults } from './ingest/scan.js';

@@ -25,7 +25,7 @@ import { createHashLocks } from './blobs/hash-locks.js';
 import { openBlobStore } from './blobs/open.js';
 import { clearLeftovers } from './blobs/sweep.js';
 import type { OriginConfig } from './config.js';
-import { createJournalStream } from './edges/journal-stream.js';
+import { openOriginJournal } from './edges/origin-journal.js';
 import { createEdgeRoutes } from './edges/routes.js';
 import { createUseReports } from './edges/use-reports.js';
 import { createHealth } from './health.js';
@@ -99,7 +99,7 @@ async function openComponents(
     'thumbnails',
     await openThumbs({ config: config.thumbs, meta, blobs, hashLocks, launcher, ...deps }),
   );
-  const journal = createJournalStream({
+  const journal = await openOriginJournal({
     journal: meta.journal,
     config: config.journal,
     isEdge: live.isEdge,

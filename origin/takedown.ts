@@ -6,12 +6,14 @@
 import type { Caller } from '../src/access/grant.js';
 import { emptyReply, type Reply } from '../src/http/reply.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
+import type { JournalStream } from '../src/journal/journal-stream.js';
 import type { AuditAct, AuditLog } from './audit.js';
-import type { JournalStream } from './edges/journal-stream.js';
+import type { JournalConfig } from './edges/origin-journal.js';
 import type { OriginRequest } from './server/request.js';
 
 export interface TakedownDeps {
   readonly journal: Pick<JournalStream, 'confirmed'>;
+  readonly config: { readonly journal: Pick<JournalConfig, 'waitMaxMs'> };
   readonly audit: Pick<AuditLog, 'append'>;
 }
 
@@ -47,8 +49,8 @@ export async function takenDown(
   signal: AbortSignal,
 ): Promise<Reply> {
   if (wait === undefined) return emptyReply(204, [NO_STORE]);
-  const { confirmed, connected } = await deps.journal.confirmed(seq, undefined, signal);
-  return emptyReply(204, [NO_STORE, ['takedown-confirmed', `${confirmed}/${connected}`]]);
+  const { confirmed, known } = await deps.journal.confirmed(seq, deps.config.journal.waitMaxMs, signal);
+  return emptyReply(204, [NO_STORE, ['takedown-confirmed', `${confirmed}/${known}`]]);
 }
 
 const NO_STORE = ['cache-control', 'no-store'] as const;

@@ -23,15 +23,16 @@ import type { FetchResult, SmallResponse } from './result.js';
 /** Every answer from a response of the cache is built here. */
 export function answerWith(
   engine: Engine,
-  { request, endsAt }: CacheRequest,
+  wanted: CacheRequest,
   response: CachedResponse,
   handling: Handling,
   outcome: Outcome,
 ): Answer {
+  const { request, endsAt } = wanted;
   const { staleAt, mediaId } = response.entry;
   const now = engine.clock.now();
   const cacheStatus = engine.cacheStatus(handling, staleAt - now);
-  const reply = respond(request, response, { cacheStatus, endsAt, now }, engine.responding());
+  const reply = respond(request, response, { cacheStatus, endsAt, now }, engine.responding(wanted));
   return { kind: 'reply', reply, outcome, mediaId };
 }
 
@@ -60,7 +61,7 @@ export function answerIncomplete(
   client: ClientSignal,
 ): Answer | undefined {
   if (decision.kind !== 'hit' && decision.kind !== 'hit_stale') return undefined;
-  const answered = spansAnswered(wanted.request, entry, entry.sizeBytes, engine.responding());
+  const answered = spansAnswered(wanted.request, entry, entry.sizeBytes, engine.responding(wanted));
   if (answered === undefined || answered.some((span) => missingOf(spans, span).length > 0)) return undefined;
   const fresh = decision.kind === 'hit';
   const handling: Handling = { kind: 'hit', detail: fresh ? 'partial' : 'max-stale' };
@@ -139,7 +140,7 @@ function relayed(context: FetchContext, response: Reply, status: number): Answer
   if (status === 404 && mediaId !== null && pathKind === 'original') engine.absences.remember(mediaId, 'unknown');
   const cacheStatus = engine.cacheStatus(forwarded(context, { status }));
   const sending = { cacheStatus, endsAt: wanted.endsAt, now: engine.clock.now() };
-  const reply = relay(wanted.request, response, sending, engine.responding());
+  const reply = relay(wanted.request, response, sending, engine.responding(wanted));
   return { kind: 'reply', reply, outcome: 'miss', mediaId: wanted.target.mediaId };
 }
 

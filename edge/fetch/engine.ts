@@ -3,6 +3,7 @@ import type { Gate } from '../../src/access/grant.js';
 import type { Clock } from '../../src/clock.js';
 import type { Log } from '../../src/log.js';
 import type { ThumbOptions } from '../../src/media/thumb-choice.js';
+import type { IsEdge } from '../authorize.js';
 import type { EdgeCache } from '../cache/cache.js';
 import type { EdgePolicy } from '../config.js';
 import type { LeaseVerdict } from '../journal/lease.js';
@@ -13,6 +14,7 @@ import type { DecideRules } from '../rfc9111/decide.js';
 import type { CacheMode, StorableRules } from '../rfc9111/storable.js';
 import type { Upstream } from '../upstream/upstream.js';
 import type { Absences } from './absences.js';
+import type { CacheRequest } from './cache-request.js';
 import type { EngineCounters } from './counters.js';
 import type { Flights } from './flight.js';
 import type { Identity } from './origin-request.js';
@@ -23,6 +25,8 @@ import type { WarmMarks } from './warm-marks.js';
 export interface EngineDeps {
   /** Null in generic mode: callers are not authorised. */
   readonly gate: Gate | null;
+  /** Whether a request comes from an edge behind this one. Always false in generic mode. */
+  readonly isEdge: IsEdge;
   /** Read anew for each request, so that the proof may be replaced. The proof is empty in generic mode. */
   readonly identity: Identity;
   readonly cache: EdgeCache;
@@ -45,7 +49,7 @@ export interface Engine extends EngineDeps {
   readonly counters: EngineCounters;
   readonly storing: StorableRules;
   readonly deciding: DecideRules;
-  responding(): RespondRules;
+  responding(wanted: Pick<CacheRequest, 'forEdge'>): RespondRules;
   cacheStatus(handling: Handling, ttlMs?: number): string;
   readonly clock: Clock;
   readonly log: Log;

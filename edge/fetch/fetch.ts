@@ -5,7 +5,7 @@
  * cache again.
  */
 import { unreachable } from '../../src/errors.js';
-import { viaNames } from '../../src/http/fields.js';
+import { isLooping } from '../../src/http/fields.js';
 import { planRange } from '../../src/http/range.js';
 import { headerOf } from '../../src/http/reply.js';
 import { maySee } from '../authorize.js';
@@ -243,9 +243,9 @@ async function flyAlone(
   return joining.kind === 'full' ? { kind: 'ended', why: 'overloaded' } : await joining.flight.result;
 }
 
-/** RFC 9110 7.6.3. */
+/** RFC 9110 7.6.3, RFC 8586. */
 function isLoop({ engine, wanted }: FetchContext): boolean {
-  return viaNames(wanted.request.header('via'), engine.identity.edgeName);
+  return isLooping((name) => wanted.request.header(name), engine.identity.edgeName);
 }
 
 function withDetail(context: FetchContext, detail: string): FetchContext {

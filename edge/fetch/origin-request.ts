@@ -1,5 +1,5 @@
 /** The requests that the edge sends to the origin for a cache request: which one, and with which fields. */
-import { endToEnd, isForwardingField, withVia } from '../../src/http/fields.js';
+import { endToEnd, isForwardingField, withCdnLoop, withVia } from '../../src/http/fields.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { EDGE_PROOF, INTERNAL_FIELDS, MEDIA_CALLER, REQUEST_ID } from '../../src/wire.js';
 import type { Entry } from '../entry.js';
@@ -69,7 +69,7 @@ function sharedHead(
 }
 
 function baseFields(
-  { request, target, fetchAs }: CacheRequest,
+  { request, target, fetchAs, forEdge }: CacheRequest,
   { proof, edgeName }: Identity,
   without: ReadonlySet<string>,
 ): HeaderList {
@@ -82,17 +82,25 @@ function baseFields(
       ['x-forwarded-for', address],
       ['x-forwarded-proto', scheme],
     ];
-    return withVia([...kept, ...own], '1.1', edgeName);
+    return withHop([...kept, ...own], edgeName);
   }
-  return [
+  const own: HeaderList = [
     ['accept', target.accept ?? '*/*'],
     // One stored form serves all clients: media are compressed already.
     ['accept-encoding', 'identity'],
     [EDGE_PROOF, proof],
     ...(fetchAs === 'anonymous' ? ([[MEDIA_CALLER, 'anonymous']] as const) : []),
     [REQUEST_ID, request.requestId],
-    ['via', `1.1 ${edgeName}`],
   ];
+  // The response is for all: what a client says of earlier hops could make the origin refuse it to others.
+  return withHop(forEdge ? [...request.fields().filter(([name]) => HOPS.has(name)), ...own] : own, edgeName);
+}
+
+const HOPS: ReadonlySet<string> = new Set(['via', 'cdn-loop']);
+
+/** With this edge among the hops, by which a loop is found. */
+function withHop(headers: HeaderList, edgeName: string): HeaderList {
+  return withCdnLoop(withVia(headers, '1.1', edgeName), edgeName);
 }
 
 /** Framing and request id are made anew; a client may not set the fields between edge and origin. */

@@ -4,9 +4,11 @@ import type { Clock } from '../../src/clock.js';
 import { duration, integer, section, size, type ValueOf } from '../../src/config/field.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import type { MediaId } from '../../src/ids.js';
+import type { EdgesBehind } from '../../src/journal/confirmation.js';
 import type { Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { EdgeCache } from '../cache/cache.js';
+import type { AppliedSink } from './applied-journal.js';
 import { leaseSection } from './lease.js';
 
 export const journalSection = section('How this edge follows the takedown journal of the origin.', {
@@ -75,6 +77,10 @@ export interface FollowerDeps {
   readonly onPurgeAll: () => void;
   /** How often the origin wants use reports; undefined: never. */
   readonly onUseReportsWanted: (everyMs: number | undefined) => void;
+  /** The edges behind this one, which are confirmed with it. */
+  readonly behind: () => EdgesBehind;
+  /** Gets what is applied, for the edges behind this one. */
+  readonly applied: AppliedSink;
   /** The folder for the position. */
   readonly folder: string;
   readonly clock: Clock;

@@ -1,9 +1,11 @@
 /**
- * Confirms to the origin how far this edge has applied the journal. One request
- * at a time; numbers that come during a request are confirmed together by the
- * next one, so that a burst of takedowns needs two requests.
+ * Confirms to the origin how far this edge has applied the journal, and how far
+ * the edges behind it have. One request at a time; what comes during a request is
+ * confirmed together by the next one, so that a burst of takedowns needs two
+ * requests.
  */
 import { withDeadline } from '../../src/clock.js';
+import { type Confirmation, edgesIn, formatConfirmation } from '../../src/journal/confirmation.js';
 import { CONFIRM_PATH } from '../../src/journal/entry.js';
 import { EDGE_PROOF } from '../../src/wire.js';
 import type { FollowerDeps } from './config.js';
@@ -17,53 +19,74 @@ export type ConfirmOutcome =
 export interface Confirmer {
   /** Confirms this number. During a request, it waits for the next one; only the latest number is sent. */
   confirm(seq: number): void;
+  /** Says that this edge stops, unless edges are behind it, which go on. In one attempt. */
+  leave(): Promise<void>;
   close(): Promise<void>;
 }
 
-export function createConfirmer(deps: FollowerDeps, onOutcome: (outcome: ConfirmOutcome) => void): Confirmer {
-  const { config, clock } = deps;
+export type ConfirmerDeps = Pick<
+  FollowerDeps,
+  'config' | 'clock' | 'edgeName' | 'instance' | 'open' | 'proof' | 'behind'
+>;
+
+export function createConfirmer(deps: ConfirmerDeps, onOutcome: (outcome: ConfirmOutcome) => void): Confirmer {
   const closing = new AbortController();
-  const late = (): Error => new Error('confirmation took too long');
   let next: number | undefined;
+  let latest = 0;
   let running: Promise<void> | undefined;
 
   async function run(): Promise<void> {
     while (next !== undefined && !closing.signal.aborted) {
       const seq = next;
       next = undefined;
-      onOutcome(await post(seq));
+      onOutcome(await post(deps, { seq, leaves: false }, closing.signal));
     }
     running = undefined;
-  }
-  async function post(seq: number): Promise<ConfirmOutcome> {
-    const request = {
-      method: 'POST',
-      target: CONFIRM_PATH,
-      headers: [
-        ['content-type', 'application/json'],
-        [EDGE_PROOF, deps.proof()],
-      ],
-      body: Buffer.from(JSON.stringify({ edge: deps.edgeName, instance: deps.instance, seq })),
-    } as const;
-    const deadline = { clock, ms: config.connectTimeoutMs, late, signal: closing.signal };
-    try {
-      const response = await withDeadline(deadline, (signal) => deps.open(request, signal));
-      response.body.on('error', () => {}).resume();
-      if (response.status === 409) return 'unknown';
-      return response.status < 300 ? 'confirmed' : 'failed';
-    } catch {
-      return 'failed';
-    }
   }
 
   return {
     confirm(seq) {
       next = seq;
+      latest = seq;
       running ??= run();
+    },
+    async leave() {
+      const { connected, away } = deps.behind();
+      if (edgesIn(connected) + edgesIn(away) > 0) return;
+      next = undefined;
+      await running;
+      await post(deps, { seq: latest, leaves: true }, closing.signal);
     },
     async close() {
       closing.abort();
       await running;
     },
   };
+}
+
+async function post(
+  deps: ConfirmerDeps,
+  said: Pick<Confirmation, 'seq' | 'leaves'>,
+  closing: AbortSignal,
+): Promise<ConfirmOutcome> {
+  const { clock, config, edgeName: edge, instance } = deps;
+  const request = {
+    method: 'POST',
+    target: CONFIRM_PATH,
+    headers: [
+      ['content-type', 'application/json'],
+      [EDGE_PROOF, deps.proof()],
+    ],
+    body: Buffer.from(formatConfirmation({ edge, instance, behind: deps.behind(), ...said })),
+  } as const;
+  const late = (): Error => new Error('confirmation took too long');
+  const deadline = { clock, ms: config.connectTimeoutMs, late, signal: closing };
+  try {
+    const response = await withDeadline(deadline, (signal) => deps.open(request, signal));
+    response.body.on('error', () => {}).resume();
+    if (response.status === 409) return 'unknown';
+    return response.status < 300 ? 'confirmed' : 'failed';
+  } catch {
+    return 'failed';
+  }
 }

@@ -10,7 +10,7 @@
  * that the origin had committed. Leaves to lease.ts what a lapsed lease means,
  * and to the upstream the connection itself.
  */
-import { sleep } from '../../src/clock.js';
+import { waitFor } from '../../src/abort.js';
 import { bugFields } from '../../src/log.js';
 import type { CounterOf, Metrics } from '../../src/metrics.js';
 import type { FollowerDeps } from './config.js';
@@ -18,6 +18,7 @@ import { createLease, type Lease } from './lease.js';
 import { openPositionFile } from './position.js';
 import { type FollowerLink, type Progress, runSession, type SessionDeps } from './session.js';
 import { whereToStart } from './start.js';
+import type { SessionEnd } from './stream.js';
 
 export interface FollowerState {
   readonly link: FollowerLink;
@@ -33,6 +34,12 @@ export interface FollowerState {
 export interface Follower {
   readonly lease: Lease;
   state(): FollowerState;
+  /** The edges behind this one, or what they have confirmed, have changed. */
+  behindChanged(): void;
+  /** The origin has answered another request: there is no reason to wait before connecting again. */
+  originAnswered(): void;
+  /** Tells the origin that this edge stops, if it is connected. Call it before `close`, when nothing is served any more. */
+  leave(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -52,8 +59,10 @@ export async function followJournal(deps: FollowerDeps): Promise<Follower> {
     link: 'connecting',
     connects: 0,
     purges: 0,
+    confirmer: undefined,
   };
   const lease = createLease(config.lease, clock);
+  deps.applied.begin(lease, progress.position);
   const startedMs = clock.monotonicMs();
   let wasCurrent = false;
   const onCurrent = (): void => {
@@ -63,11 +72,17 @@ export async function followJournal(deps: FollowerDeps): Promise<Follower> {
   };
   const ended = createMetrics(metrics, progress, lease);
   const closing = new AbortController();
-  const running = keepFollowing({ ...deps, progress, file, lease, onCurrent }, ended, closing.signal);
+  const wait = createReconnectWait(deps);
+  const running = keepFollowing({ ...deps, progress, file, lease, onCurrent }, wait, ended, closing.signal);
   let closed: Promise<void> | undefined;
   return {
     lease,
     state: () => stateOf(progress),
+    behindChanged() {
+      if (progress.position !== undefined) progress.confirmer?.confirm(progress.position.seq);
+    },
+    originAnswered: () => wait.end(),
+    leave: async () => await progress.confirmer?.leave(),
     close() {
       closed ??= (async () => {
         closing.abort(new Error('closing'));
@@ -81,8 +96,13 @@ export async function followJournal(deps: FollowerDeps): Promise<Follower> {
 }
 
 /** One session after the other. The wait between them grows until a session is current again. */
-async function keepFollowing(deps: SessionDeps, ended: CounterOf<'reason'>, signal: AbortSignal): Promise<void> {
-  const { config, clock, log, progress } = deps;
+async function keepFollowing(
+  deps: SessionDeps,
+  wait: ReconnectWait,
+  ended: CounterOf<'reason'>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { config, log, progress } = deps;
   let failures = 0;
   while (!signal.aborted) {
     progress.link = 'connecting';
@@ -95,8 +115,41 @@ async function keepFollowing(deps: SessionDeps, ended: CounterOf<'reason'>, sign
     const waitMs = Math.round(ceilingMs * (0.5 + deps.random() / 2));
     log.warn({ reason, waitMs, ...cause }, 'the journal stream ended; connecting again');
     progress.link = 'waiting';
-    await sleep(clock, waitMs, signal).catch(() => {});
+    await wait.begin(waitMs, MAY_BE_OVER.has(reason), signal).catch(() => {});
   }
+}
+
+/** The endings after which an answer of the origin to any other request says that it can be reached again. */
+const MAY_BE_OVER: ReadonlySet<SessionEnd> = new Set(['unreachable', 'closed_by_origin', 'silent', 'delayed']);
+
+interface ReconnectWait {
+  begin(waitMs: number, mayEndEarly: boolean, signal: AbortSignal): Promise<void>;
+  /** Ends a wait that may end early, though not before `reconnect_min`. */
+  end(): void;
+}
+
+function createReconnectWait({ clock, config }: Pick<FollowerDeps, 'clock' | 'config'>): ReconnectWait {
+  let endEarly: (() => void) | undefined;
+  return {
+    begin(waitMs, mayEndEarly, signal) {
+      const earliestMs = clock.monotonicMs() + config.reconnectMinMs;
+      return waitFor((come) => {
+        let timer = clock.after(waitMs, come);
+        if (mayEndEarly) {
+          endEarly = () => {
+            endEarly = undefined;
+            timer.cancel();
+            timer = clock.after(Math.min(waitMs, Math.max(0, earliestMs - clock.monotonicMs())), come);
+          };
+        }
+        return () => {
+          endEarly = undefined;
+          timer.cancel();
+        };
+      }, signal);
+    },
+    end: () => endEarly?.(),
+  };
 }
 
 function stateOf(progress: Progress): FollowerState {

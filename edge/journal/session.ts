@@ -24,6 +24,8 @@ export interface Progress {
   link: FollowerLink;
   connects: number;
   purges: number;
+  /** Of the session that follows the journal now. */
+  confirmer: Confirmer | undefined;
 }
 
 export interface SessionDeps extends FollowerDeps {
@@ -107,6 +109,7 @@ class Session {
   }
 
   async close(): Promise<void> {
+    this.#deps.progress.confirmer = undefined;
     await this.#hello?.confirmer.close();
   }
 
@@ -130,6 +133,7 @@ class Session {
       if (outcome === 'unknown') this.#ending.abort(new SessionEnded('not_counted'));
     });
     this.#hello = { journal, beatMs, confirmer };
+    deps.progress.confirmer = confirmer;
     deps.progress.newest = newest;
     deps.progress.link = 'replaying';
     warnOfShortLease(deps, beatMs);
@@ -142,14 +146,14 @@ class Session {
     await emptyCache(this.#deps, { journal: this.#hello.journal, seq: newest, mark });
   }
 
-  #takeBeat({ newest, mark, at: sentAt }: OtherLine & { readonly t: 'beat' }): void {
+  #takeBeat({ newest, mark, at: sentAt, ageMs }: OtherLine & { readonly t: 'beat' }): void {
     const { config, clock, progress } = this.#deps;
     const now = clock.monotonicMs();
     const delayMs = this.#gauge.delayMs(sentAt, now);
     if (delayMs > config.lease.ttlMs) throw new SessionEnded('delayed');
     if (newest === this.#positionHere().seq) this.#compareMark(mark);
     progress.newest = newest;
-    if (this.#proofs.length < PROOFS_MAX) this.#proofs.push({ newest, atMonotonicMs: now - delayMs });
+    if (this.#proofs.length < PROOFS_MAX) this.#proofs.push({ newest, atMonotonicMs: now - delayMs - ageMs });
     this.#reached(this.#positionHere());
   }
 
@@ -158,7 +162,9 @@ class Session {
     const position = this.#positionHere();
     if (mark === null || mark === position.mark) return;
     if (position.mark !== null) throw new SessionEnded('other_history');
-    setPosition(this.#deps, { ...position, mark });
+    const marked = { ...position, mark };
+    setPosition(this.#deps, marked);
+    this.#deps.applied.marked(marked);
   }
 
   async #takeEntries(entries: readonly JournalEntry[]): Promise<void> {
@@ -169,6 +175,7 @@ class Session {
     await applyEntries(this.#deps, entries);
     const position = { journal, seq: before + entries.length, mark: entries.at(-1)?.mark ?? null };
     setPosition(this.#deps, position);
+    this.#deps.applied.applied(entries, position);
     this.#reached(position);
   }
 
@@ -181,11 +188,12 @@ class Session {
 
   /** Everything up to this position is applied: renews the lease by every proof that is reached, and confirms. */
   #reached({ seq }: JournalPosition): void {
-    const { progress, lease, onCurrent } = this.#deps;
+    const { progress, lease, onCurrent, applied } = this.#deps;
     for (let proof = this.#proofs[0]; proof !== undefined && proof.newest <= seq; proof = this.#proofs[0]) {
       this.#proofs.shift();
       lease.renewAt(proof.atMonotonicMs);
       this.#wasCurrent = true;
+      applied.renewed();
     }
     progress.newest = Math.max(progress.newest ?? 0, seq);
     progress.link = this.#wasCurrent && seq >= progress.newest ? 'current' : 'replaying';
@@ -242,6 +250,7 @@ async function applyEntries(deps: SessionDeps, entries: readonly JournalEntry[])
 async function emptyCache(deps: SessionDeps, newest: JournalPosition): Promise<void> {
   const { cache, log, progress } = deps;
   progress.position = undefined;
+  deps.applied.lost();
   try {
     deps.onPurgeAll();
     const dropped = await cache.purge({ all: true });
@@ -252,6 +261,7 @@ async function emptyCache(deps: SessionDeps, newest: JournalPosition): Promise<v
   }
   progress.purges += 1;
   setPosition(deps, newest);
+  deps.applied.positioned(newest);
 }
 
 function setPosition(deps: SessionDeps, position: JournalPosition): void {

@@ -140,6 +140,8 @@ export interface PassDeps {
   onUnsafe(answer: UnsafeAnswer): Promise<void> | void;
   /** Called after `onUnsafe`. Returns where a copy of the body goes, if anywhere. */
   keep?(answer: PassedAnswer): BodySink | undefined;
+  /** Called whenever the origin has answered. */
+  onAnswered?(): void;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;

@@ -3,7 +3,14 @@
  * framing, fields, hop limits, and which requests may be repeated. Pure.
  */
 import type { IncomingHttpHeaders } from 'node:http';
-import { endToEnd, fieldsToForward, fieldValue, isForwardingField, withVia } from '../../src/http/fields.js';
+import {
+  endToEnd,
+  fieldsToForward,
+  fieldValue,
+  isForwardingField,
+  withCdnLoop,
+  withVia,
+} from '../../src/http/fields.js';
 import { header, rawFields } from '../../src/http/head.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
@@ -68,7 +75,7 @@ export function forwardedHeaders(request: RequestHead, framing: Framing, facts: 
     ([name]) => !FROM_NO_CLIENT.has(name) && (!isForwardingField(name) || isTusOverride(name, request, facts)),
   );
   return {
-    ...Object.fromEntries(withVia(kept, protocolOf(request.httpVersion), facts.edgeName)),
+    ...Object.fromEntries(withCdnLoop(withVia(kept, protocolOf(request.httpVersion), facts.edgeName), facts.edgeName)),
     host: facts.originHost,
     [REQUEST_ID]: facts.requestId,
     'x-forwarded-for': facts.clientAddress,
@@ -105,8 +112,11 @@ function framingHeaders(method: string, framing: Framing): Record<string, string
   }
 }
 
-/** Fields for edges only, and fields that the edge makes anew. */
-const NOT_FOR_CLIENTS: ReadonlySet<string> = new Set([...INTERNAL_FIELDS, 'cdn-cache-control', 'cache-status']);
+/** Fields for edges only, and fields that the edge makes anew. In generic mode anyone may be a cache (RFC 9213 3.1). */
+const HIDDEN: Readonly<Record<CacheMode, ReadonlySet<string>>> = {
+  media: new Set([...INTERNAL_FIELDS, 'cdn-cache-control', 'cache-status']),
+  off: new Set([...INTERNAL_FIELDS, 'cache-status']),
+};
 
 /** The fields that the client gets. `last`: the connection ends with this response. */
 export function answerHeaders(
@@ -117,7 +127,7 @@ export function answerHeaders(
   last: boolean,
 ): HeaderList {
   const received = rawFields(rawHeaders);
-  const kept = fieldsToForward(status, received).filter(([name]) => !NOT_FOR_CLIENTS.has(name));
+  const kept = fieldsToForward(status, received).filter(([name]) => !HIDDEN[facts.mode].has(name));
   const reason = request.method === 'GET' || request.method === 'HEAD' ? 'bypass' : 'method';
   const handling = cacheStatusOf(facts.edgeName)({ kind: 'forwarded', reason, status });
   return [

@@ -12,7 +12,7 @@ import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough, Readable } from 'node:stream';
 import { onAbort, withSignal } from '../../src/abort.js';
 import { errorCode, Fault, faultOf } from '../../src/errors.js';
-import { dropsContent, hasUnknownCoding } from '../../src/http/fields.js';
+import { dropsContent, hasUnknownCoding, isLooping } from '../../src/http/fields.js';
 import { header, rawFields } from '../../src/http/head.js';
 import { clientProblem } from '../../src/http/problem.js';
 import type { HeaderList } from '../../src/http/reply.js';
@@ -81,7 +81,10 @@ export function createPass(deps: PassDeps): Pass {
 }
 
 /** Decides by the credential before the request takes a slot, and before its body is read. Throws the refusal. */
-function admit({ framing, facts }: PassedRequest, sender: PassSender, slots: PassSlots): () => void {
+function admit({ framing, facts, head }: PassedRequest, sender: PassSender, slots: PassSlots): () => void {
+  if (isLooping((name) => header(head.headers, name), facts.edgeName)) {
+    throw new Fault('misdirected', 'The request has been at this cache before.');
+  }
   const { subject, admin } = sender;
   const hasBody = framing.kind !== 'none';
   const refusal = hasBody ? sender.refuseBody?.() : undefined;
@@ -107,6 +110,7 @@ async function passOn(passed: PassedRequest, proxy: PassProxy): Promise<void> {
     const tookMs = clock.monotonicMs() - sentMs;
     request.unpipe(passed.body);
     passed.originResponse = response;
+    passed.deps.onAnswered?.();
     // The pipeline below receives errors too. This listener is for a response that fails before it is read.
     response.on('error', () => undefined).on('data', () => passed.noteActivity());
     response.pause();

@@ -15,7 +15,7 @@ import { type MultipartPlan, multipartBody, multipartPlan } from '../../src/http
 import { clientProblem } from '../../src/http/problem.js';
 import { type ByteSpan, contentRange, planRange, spanLength, unsatisfiedRange } from '../../src/http/range.js';
 import { type HeaderList, headerOf, NO_BODY, type Reply, type ReplyBody } from '../../src/http/reply.js';
-import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
+import { INTERNAL_FIELDS, MEDIA_ID, REQUEST_ID } from '../../src/wire.js';
 import type { Body } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import type { EdgeRequest } from '../request.js';
@@ -26,9 +26,17 @@ export interface RespondRules {
   readonly rangesMax: number;
   /** The edge's name in Via. */
   readonly edgeName: string;
+  readonly to: Recipient;
   /** A multipart boundary that nobody can predict. */
   newBoundary(): string;
 }
+
+/**
+ * Who gets the answer, which decides what it shows of the fields between caches: `client`, of the media
+ * service; `edge`, one behind this one, which is told what the origin told this one; `cache`, in generic
+ * mode, where anyone may be a cache (RFC 9213 3.1: such fields are typically forwarded).
+ */
+export type Recipient = 'client' | 'edge' | 'cache';
 
 /** A response of the cache: stored, arriving, incomplete, or a head alone. */
 export interface CachedResponse {
@@ -56,7 +64,7 @@ export interface Sending {
 
 export function respond(request: EdgeRequest, response: CachedResponse, sending: Sending, rules: RespondRules): Reply {
   const { cacheStatus } = sending;
-  const head = headOf(response.entry, rules.edgeName);
+  const head = headOf(response.entry, rules);
   const own = ownFields(request, response, head, sending);
   // RFC 9110 13.2.1: conditions apply to responses that would otherwise be 2xx. A 204 has no range, nor has a 404.
   if (response.entry.status !== 200) return whole(request, response, head, own);
@@ -78,7 +86,7 @@ export function spansAnswered(
   rules: RespondRules,
 ): readonly ByteSpan[] | undefined {
   if (entry.status !== 200 || request.header('range') === undefined) return undefined;
-  const head = headOf(entry, rules.edgeName);
+  const head = headOf(entry, rules);
   if (evaluateConditions(request, head.conditions) !== 'proceed') return undefined;
   const plan = planRange(request, head.validators, sizeBytes, rules);
   switch (plan.kind) {
@@ -244,18 +252,17 @@ function ownFields(
   return unstoredFields === undefined ? own : [...unstoredFields, ...own];
 }
 
-/** Fields between origin and edge alone, and those that each answer gets anew. RFC 9213 2.2: the targeted field is for this cache. */
-const NOT_FOR_CLIENTS: ReadonlySet<string> = new Set([
-  ...INTERNAL_FIELDS,
-  'cdn-cache-control',
-  'age',
-  'content-length',
-]);
+/** Fields that each answer gets anew, and those that this recipient does not get. */
+const HIDDEN_FROM: Readonly<Record<Recipient, ReadonlySet<string>>> = {
+  client: new Set([...INTERNAL_FIELDS, 'cdn-cache-control', 'age', 'content-length']),
+  edge: new Set([...INTERNAL_FIELDS.filter((name) => name !== MEDIA_ID), 'age', 'content-length']),
+  cache: new Set([...INTERNAL_FIELDS, 'age', 'content-length']),
+};
 
-/** The fields of an origin's response that a client may see, without those that each answer gets anew. */
-export function clientFields(headers: HeaderList, edgeName: string): [name: string, value: string][] {
+/** The fields of an origin's response that this recipient may see, without those that each answer gets anew. */
+export function fieldsFor(to: Recipient, headers: HeaderList, edgeName: string): [name: string, value: string][] {
   const fields: [string, string][] = [];
-  for (const [name, value] of headers) if (!NOT_FOR_CLIENTS.has(name)) fields.push([name, value]);
+  for (const [name, value] of headers) if (!HIDDEN_FROM[to].has(name)) fields.push([name, value]);
   fields.push(['via', `1.1 ${edgeName}`]);
   return fields;
 }
@@ -276,19 +283,24 @@ interface Head {
   readonly notModified: HeaderList;
 }
 
-const heads = new WeakMap<Entry, Head>();
+const heads: Readonly<Record<Recipient, WeakMap<Entry, Head>>> = {
+  client: new WeakMap(),
+  edge: new WeakMap(),
+  cache: new WeakMap(),
+};
 
-function headOf(entry: Entry, edgeName: string): Head {
-  const found = heads.get(entry);
+function headOf(entry: Entry, { to, edgeName }: Pick<RespondRules, 'to' | 'edgeName'>): Head {
+  const found = heads[to].get(entry);
   if (found !== undefined) return found;
-  const made = makeHead(entry, edgeName);
-  heads.set(entry, made);
+  const made = makeHead(entry, to, edgeName);
+  heads[to].set(entry, made);
   return made;
 }
 
-function makeHead(entry: Entry, edgeName: string): Head {
-  const client = entry.mediaId === null ? undefined : clientLifetimeOf(entry.headers);
-  const all = clientFields(entry.headers, edgeName);
+function makeHead(entry: Entry, to: Recipient, edgeName: string): Head {
+  // An edge computes the client's lifetime itself, from what the origin says.
+  const client = entry.mediaId === null || to === 'edge' ? undefined : clientLifetimeOf(entry.headers);
+  const all = fieldsFor(to, entry.headers, edgeName);
   const fields = client === undefined ? all : all.filter(([name]) => name !== 'cache-control');
   const etag = headerOf(entry.headers, 'etag') ?? null;
   const lastModifiedAt = instantOf(entry, 'last-modified');
@@ -329,7 +341,7 @@ const OF_THE_BODY: ReadonlySet<string> = new Set([
   'transfer-encoding',
 ]);
 
-/** A response of the origin that is not from the cache, as a client may see it. */
+/** A response of the origin that is not from the cache, as its recipient may see it. */
 export function relay(
   request: EdgeRequest,
   { status, headers, body }: Reply,
@@ -343,7 +355,11 @@ export function relay(
   return {
     status,
     headers: [
-      ...clientFields(endsAt === Number.POSITIVE_INFINITY ? headers : endingAt(headers, endsAt, now), rules.edgeName),
+      ...fieldsFor(
+        rules.to,
+        endsAt === Number.POSITIVE_INFINITY ? headers : endingAt(headers, endsAt, now),
+        rules.edgeName,
+      ),
       ...length,
       ...age,
       ['cache-status', cacheStatus],

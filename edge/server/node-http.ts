@@ -14,12 +14,15 @@ import { errorFields } from '../../src/log.js';
 import { sentMeter } from '../../src/server/http2.js';
 import { isAtHand, send, sendNow } from '../../src/server/send.js';
 import { REQUEST_ID } from '../../src/wire.js';
+import type { Behind } from '../journal/behind.js';
 import type { Pass } from '../pass/pass.js';
 import type { Answer, EdgeRequest, Outcome } from '../request.js';
 import { account, answerTo, failureReply, LazyClientSignal, type ServerDeps, schemeOf } from './exchange.js';
 
 export interface NodeServerDeps extends ServerDeps {
   readonly pass: Pass;
+  /** Answers the edges behind this one; null in generic mode. */
+  readonly behind: Pick<Behind, 'handle'> | null;
 }
 
 export interface Server {
@@ -43,6 +46,7 @@ export function createServer(deps: NodeServerDeps): Server {
         signal: closing.signal,
       });
     }
+    if (answer.kind === 'of_edge') return writeToEdge(exchange);
     deps.uses.note(answer);
     if (!isAtHand(answer.reply, incoming)) return send(answer.reply, incoming, response, exchange.gone());
     if (response.destroyed) return undefined;
@@ -51,6 +55,12 @@ export function createServer(deps: NodeServerDeps): Server {
       response.once('close', deps.outgoing.add(answer.mediaId, response));
     }
     return undefined;
+  }
+
+  async function writeToEdge(exchange: NodeExchange): Promise<void> {
+    const { incoming, response } = exchange;
+    const reply = await deps.behind?.handle(incoming, response, closing.signal);
+    if (reply !== undefined) await send(reply, incoming, response, exchange.gone());
   }
 
   async function writeLater(exchange: NodeExchange, answer: Promise<Answer>): Promise<void> {

@@ -48,6 +48,8 @@ const OWN_CONNECTIONS_MAX = 3;
 
 export function openUpstream(deps: {
   readonly config: UpstreamConfig;
+  /** Called whenever the origin has answered `fetch`. */
+  onAnswered?(): void;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -83,6 +85,7 @@ export function openUpstream(deps: {
     const outcome = await pool.send(request, signal);
     reportTo(breaker, outcome);
     certificate.check(outcome);
+    if (outcome.kind === 'answered') deps.onAnswered?.();
     return outcome;
   }
 

@@ -8,7 +8,7 @@
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
-import type { JournalEntry, Mark } from '../../src/journal/entry.js';
+import type { JournalSource } from '../../src/journal/source.js';
 import type { JobPriority, JobQueue } from './jobs.js';
 import type {
   BlobRecord,
@@ -216,18 +216,7 @@ export interface BlobPage {
 }
 
 /** The takedown journal: entries are numbered from 1 without gaps and kept for a configured time. */
-export interface Journal {
-  /** A random name, by which an edge notices that the journal was replaced. */
-  readonly name: string;
-  newest(): number;
-  /** The mark of an entry, by which an edge notices another history; undefined if there is no such entry. */
-  markOf(seq: number): Mark | undefined;
-  /** The number of the oldest entry still stored; newest + 1 if there is none. */
-  oldest(): number;
-  /** Entries with a number greater than `after`, in order. */
-  read(after: number, limit: number): Promise<readonly JournalEntry[]>;
-  /** Calls `listener` for every new entry, in order, once it is synced. Returns how to unsubscribe. */
-  subscribe(listener: (entry: JournalEntry) => void): () => void;
+export interface Journal extends JournalSource {
   /**
    * Drops entries older than `before`, except the last of them: an edge that has applied it needs its
    * mark, and misses nothing. Returns how many.

@@ -189,6 +189,7 @@ const NEVER_NAMED: ReadonlySet<string> = new Set([
   'authorization',
   'cache-control',
   'cdn-cache-control',
+  'cdn-loop',
   'content-encoding',
   'content-length',
   'content-range',
@@ -200,6 +201,7 @@ const NEVER_NAMED: ReadonlySet<string> = new Set([
   'last-modified',
   'set-cookie',
   'vary',
+  'via',
 ]);
 
 /**
@@ -264,9 +266,29 @@ export function withVia(headers: HeaderList, protocol: '1.0' | '1.1' | '2.0', ps
 }
 
 /** RFC 9110 7.6.3: whether a message has passed this hop before, which means a loop. */
-export function viaNames(via: string | undefined, pseudonym: string): boolean {
+function viaNames(via: string | undefined, pseudonym: string): boolean {
   if (via === undefined) return false;
   return listMembers(via).some((member) => member.split(/[ \t]+/)[1]?.toLowerCase() === pseudonym.toLowerCase());
+}
+
+/** RFC 8586 2: the fields with this hop added to CDN-Loop, which no hop may remove. */
+export function withCdnLoop(headers: HeaderList, pseudonym: string): HeaderList {
+  const before = fieldValue(headers, 'cdn-loop');
+  const others = before === undefined ? headers : headers.filter(([name]) => name !== 'cdn-loop');
+  return [...others, ['cdn-loop', before === undefined ? pseudonym : `${before}, ${pseudonym}`]];
+}
+
+/** RFC 8586 2: whether a request has passed this hop before. A member may have parameters. */
+function cdnLoopNames(cdnLoop: string | undefined, pseudonym: string): boolean {
+  if (cdnLoop === undefined) return false;
+  return listMembers(cdnLoop).some(
+    (member) => trimSpace(member.split(';', 1)[0] ?? '').toLowerCase() === pseudonym.toLowerCase(),
+  );
+}
+
+/** Whether a request has passed this hop before, by either field: other hops may add only one of them. */
+export function isLooping(header: (name: string) => string | undefined, pseudonym: string): boolean {
+  return viaNames(header('via'), pseudonym) || cdnLoopNames(header('cdn-loop'), pseudonym);
 }
 
 /**

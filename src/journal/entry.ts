@@ -6,7 +6,8 @@
  * N, then new ones as they are committed, with heartbeats in between. M is the
  * random mark of entry N. Where the origin's entry N has another mark, its
  * metadata were set back to an earlier state, and it answers with a gap. With `POST
- * /internal/v1/journal/confirm` an edge confirms the entries that it applied.
+ * /internal/v1/journal/confirm` an edge confirms the entries that it applied
+ * (confirmation.ts). An edge answers both to the edges behind it.
  */
 import type { EpochMs } from '../clock.js';
 import { type MediaId, parseMediaId } from '../ids.js';
@@ -63,7 +64,17 @@ export type JournalLine =
       readonly usesEveryMs?: number;
     }
   | ({ readonly t: 'entry' } & JournalEntry)
-  | { readonly t: 'beat'; readonly newest: number; readonly mark: Mark | null; readonly at: EpochMs }
+  /**
+   * `ageMs` before this line was sent, at `at`, nothing was newer than `newest`. An origin, which is always
+   * current, need not say it.
+   */
+  | {
+      readonly t: 'beat';
+      readonly newest: number;
+      readonly mark: Mark | null;
+      readonly at: EpochMs;
+      readonly ageMs: number;
+    }
   /**
    * The journal no longer has the entries after `from`, or is another one, or has another history: drop
    * everything and continue after `newest`.
@@ -71,13 +82,6 @@ export type JournalLine =
   | { readonly t: 'gap'; readonly newest: number; readonly mark: Mark | null };
 
 const MARK_MAX_CHARS = 64;
-
-export interface Confirmation {
-  readonly edge: string;
-  /** A random id for each start of the edge, so that two edges with one name are noticed. */
-  readonly instance: string;
-  readonly seq: number;
-}
 
 export function formatLine(line: JournalLine): string {
   return `${JSON.stringify(line)}\n`;
@@ -103,8 +107,8 @@ export function parseLine(text: string): JournalLine | undefined {
       return { t: 'entry', seq, mark, at, cause, ids: parsed };
     }
     case 'beat': {
-      const { newest, at } = value;
-      return isSeq(newest) && isSeq(at) ? { t: 'beat', newest, mark, at } : undefined;
+      const { newest, at, ageMs = 0 } = value;
+      return isSeq(newest) && isSeq(at) && isSeq(ageMs) ? { t: 'beat', newest, mark, at, ageMs } : undefined;
     }
     case 'gap': {
       const { newest } = value;
@@ -115,16 +119,7 @@ export function parseLine(text: string): JournalLine | undefined {
   }
 }
 
-export function parseConfirmation(text: string): Confirmation | undefined {
-  const value = parseObject(text);
-  if (value === undefined) return undefined;
-  const { edge, instance, seq } = value;
-  if (typeof edge !== 'string' || edge === '' || edge.length > 128) return undefined;
-  if (typeof instance !== 'string' || instance === '' || instance.length > 64 || !isSeq(seq)) return undefined;
-  return { edge, instance, seq };
-}
-
-function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
+export function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
@@ -133,7 +128,7 @@ function parseObject(text: string): Readonly<Record<string, unknown>> | undefine
   }
 }
 
-function isSeq(value: unknown): value is number {
+export function isSeq(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 

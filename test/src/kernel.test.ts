@@ -27,7 +27,8 @@ import { FAULTS, Fault, type FaultCode, faultOf } from '../../src/errors.js';
 import { problemReply } from '../../src/http/problem.js';
 import { jsonReply, type Reply } from '../../src/http/reply.js';
 import { createIdSource, parseMediaId, parseSha256 } from '../../src/ids.js';
-import { formatLine, type JournalLine, parseConfirmation, parseLine } from '../../src/journal/entry.js';
+import { edgesIn, formatConfirmation, parseConfirmation, summed } from '../../src/journal/confirmation.js';
+import { formatLine, type JournalLine, parseLine } from '../../src/journal/entry.js';
 import { createLog, errorFields, loggable } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics.js';
 import { send } from '../../src/server/send.js';
@@ -339,10 +340,11 @@ void t.test('journal lines are read back as written, and anything else is refuse
   const lines: JournalLine[] = [
     { t: 'hello', journal: 'j', oldest: 1, newest: 9, mark: 'm', beatMs: 1_000 },
     { t: 'entry', seq: 3, mark: 'l', at: 5, cause: 'delete', ids: id === undefined ? [] : [id] },
-    { t: 'beat', newest: 9, mark: 'm', at: 7 },
+    { t: 'beat', newest: 9, mark: 'm', at: 7, ageMs: 40 },
     { t: 'gap', newest: 9, mark: null },
   ];
   for (const line of lines) t.same(parseLine(formatLine(line)), line);
+  t.match(parseLine('{"t":"beat","newest":9,"at":7}'), { ageMs: 0 }, 'an origin that does not say its age');
   t.same(parseLine('{"t":"gap","newest":9}'), { t: 'gap', newest: 9, mark: null }, 'an origin without marks');
   for (const wrong of [
     '',
@@ -359,8 +361,40 @@ void t.test('journal lines are read back as written, and anything else is refuse
     t.equal(parseLine(wrong), undefined, wrong);
   }
   fc.assert(fc.property(fc.string(), (text) => parseLine(text) === undefined || true));
-  t.same(parseConfirmation('{"edge":"e","instance":"i","seq":4}'), { edge: 'e', instance: 'i', seq: 4 });
-  t.equal(parseConfirmation('{"edge":"","instance":"i","seq":4}'), undefined);
+});
+
+void t.test('a confirmation counts the edges behind, and stays small', async (t) => {
+  const alone = { edge: 'e', instance: 'i', seq: 4, behind: { connected: [], away: [] }, leaves: false };
+  t.same(parseConfirmation('{"edge":"e","instance":"i","seq":4}'), alone, 'an edge that knows of none');
+  const behind = {
+    connected: [
+      { seq: 4, edges: 2 },
+      { seq: 1, edges: 1 },
+    ],
+    away: [{ seq: 3, edges: 1 }],
+  };
+  for (const said of [alone, { ...alone, behind }, { ...alone, leaves: true }]) {
+    t.same(parseConfirmation(formatConfirmation(said)), said);
+  }
+  for (const wrong of [
+    '{"edge":"","instance":"i","seq":4}',
+    '{"edge":"e","instance":"i","seq":4,"behind":7}',
+    '{"edge":"e","instance":"i","seq":4,"behind":{"connected":[[1]],"away":[]}}',
+    '{"edge":"e","instance":"i","seq":4,"behind":{"connected":[[1,-1]],"away":[]}}',
+    `{"edge":"e","instance":"i","seq":4,"behind":{"connected":[${'[1,1],'.repeat(32)}[1,1]],"away":[]}}`,
+    '{"edge":"e","instance":"i","seq":4,"leaves":1}',
+  ]) {
+    t.equal(parseConfirmation(wrong), undefined, wrong.slice(0, 90));
+  }
+  const counts = fc.array(fc.record({ seq: fc.nat(200), edges: fc.nat(9) }), { maxLength: 100 });
+  fc.assert(
+    fc.property(counts, fc.nat(200), (list, seq) => {
+      const few = summed(list);
+      t.ok(few.length <= 32);
+      t.equal(edgesIn(few), edgesIn(list), 'no edge is lost');
+      t.ok(edgesIn(few, seq) <= edgesIn(list, seq), 'none is said to have confirmed more than it has');
+    }),
+  );
 });
 
 void t.test('metrics are rendered with their prefix, and gauges are read at that moment', async (t) => {

@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { AppliedToCache, EdgeCache } from '../../../edge/cache/cache.js';
 import type { Entry } from '../../../edge/entry.js';
+import { createAppliedJournal } from '../../../edge/journal/applied-journal.js';
 import { journalSection } from '../../../edge/journal/config.js';
 import { type Follower, followJournal } from '../../../edge/journal/follow.js';
 import type { PositionRead } from '../../../edge/journal/position.js';
 import { whereToStart } from '../../../edge/journal/start.js';
+import { NOBODY_BEHIND } from '../../../src/journal/confirmation.js';
 import type { JournalPosition } from '../../../src/journal/entry.js';
 import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
@@ -63,6 +65,8 @@ async function start(t: Test, root: string, origin: JournalOrigin, clock: Manual
     onTakedown: () => {},
     onPurgeAll: () => {},
     onUseReportsWanted: () => {},
+    behind: () => NOBODY_BEHIND,
+    applied: createAppliedJournal(100, () => {}),
     folder: join(root, 'cache-journal'),
     clock,
     random: () => 1,

@@ -7,7 +7,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
-import type { AppliedToCache } from '../../../edge/cache/cache.js';
+import { createAppliedJournal } from '../../../edge/journal/applied-journal.js';
 import {
   type FollowerDeps,
   type JournalConfig,
@@ -21,9 +21,11 @@ import { upstreamSection } from '../../../edge/upstream/config.js';
 import { openUpstream } from '../../../edge/upstream/upstream.js';
 import type { Clock } from '../../../src/clock.js';
 import type { MediaId } from '../../../src/ids.js';
-import { CONFIRM_PATH, type JournalPosition } from '../../../src/journal/entry.js';
+import { NOBODY_BEHIND } from '../../../src/journal/confirmation.js';
+import { CONFIRM_PATH } from '../../../src/journal/entry.js';
 import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
+import { StoredIds } from '../../kit/edge/stored-ids.js';
 import { listenRaw } from '../../kit/http/raw.js';
 import { openRelay, type Relay } from '../../kit/http/relay.js';
 import { connectedEdges, MemoryJournal, mediaId } from '../../kit/origin/journal.js';
@@ -31,38 +33,6 @@ import { BEAT_MS, JournalOrigin, openHttp, PROOF } from '../../kit/origin/journa
 import { until } from '../../kit/until.js';
 
 const LEASE: LeaseConfig = { ttlMs: 10_000, mode: 'refuse', serveMaxMs: 60_000 };
-
-/** The cache of an edge, as a set of ids. */
-class StoredIds {
-  readonly stored = new Set<MediaId>();
-  readonly takenDown: MediaId[] = [];
-  purges = 0;
-  appliedBefore: AppliedToCache = { kind: 'nothing_stored' };
-  readonly noted: JournalPosition[] = [];
-  /** Every takedown waits for it. */
-  gate: Promise<void> = Promise.resolve();
-  failing = false;
-
-  async takeDown(id: MediaId): Promise<number> {
-    if (this.failing) throw new Error('disk');
-    const had = this.stored.delete(id);
-    await this.gate;
-    this.takenDown.push(id);
-    return had ? 1 : 0;
-  }
-
-  noteApplied(position: JournalPosition): void {
-    this.noted.push(position);
-  }
-
-  async purge(): Promise<number> {
-    if (this.failing) throw new Error('disk');
-    const count = this.stored.size;
-    this.stored.clear();
-    this.purges += 1;
-    return count;
-  }
-}
 
 interface Edge {
   readonly follower: Follower;
@@ -106,6 +76,8 @@ async function openEdge(t: Test, options: EdgeOptions): Promise<Edge> {
     onTakedown: (id) => void brokenOff.push(id),
     onPurgeAll: () => {},
     onUseReportsWanted: () => {},
+    behind: () => NOBODY_BEHIND,
+    applied: createAppliedJournal(100, () => {}),
     folder: options.folder,
     clock: options.clock,
     random: () => 1,
@@ -447,6 +419,46 @@ void t.test('the wait between attempts to reach the origin grows', async (t) => 
   t.equal(stranger.follower.lease.mayServe(), 'refuse');
 });
 
+void t.test('an answer of the origin to any other request ends the wait before connecting again', async (t) => {
+  const { clock, origin } = await openWorld(t);
+  const edge = await openEdge(t, {
+    port: () => origin.port,
+    clock,
+    folder: t.testdir(),
+    config: { reconnectMinMs: 100, reconnectMaxMs: 60_000 },
+  });
+  const isWaiting = (): boolean => edge.follower.state().link === 'waiting';
+  await caughtUp(edge);
+  await origin.stop();
+  for (let failures = 0; failures < 8; failures += 1) {
+    await until('a wait', isWaiting);
+    clock.advance(60_000);
+    await until('another attempt', () => edge.opened() === failures + 2);
+  }
+  await until('the next wait', isWaiting);
+  await origin.start();
+  for (let answers = 0; answers < 3; answers += 1) edge.follower.originAnswered();
+  clock.advance(99);
+  await turns();
+  t.ok(isWaiting(), 'not before the shortest wait');
+  clock.advance(1);
+  await until('the journal is followed again', () => edge.follower.lease.mayServe() === 'yes');
+  edge.follower.originAnswered();
+
+  const stranger = await openEdge(t, {
+    port: () => origin.port,
+    clock,
+    folder: t.testdir(),
+    proof: 'wrong',
+    config: { reconnectMinMs: 1_000 },
+  });
+  await until('its refusal', () => stranger.follower.state().link === 'waiting');
+  stranger.follower.originAnswered();
+  clock.advance(1_000);
+  await turns();
+  t.equal(stranger.opened(), 1, 'an origin that refused the journal will refuse it again');
+});
+
 void t.test('restarts of the origin lose nothing', async (t) => {
   const { clock, origin } = await openWorld(t);
   const edge = await openEdge(t, { port: () => origin.port, clock, folder: t.testdir() });
@@ -653,7 +665,11 @@ void t.test('three edges, one cut off and one down: who confirms, and until when
     clock.advance(BEAT_MS);
     await turns();
   }
-  t.same(await waiting, { confirmed: 1, connected: 2 }, 'the edge that is cut off is counted and has not confirmed');
+  t.same(
+    await waiting,
+    { confirmed: 1, known: 3 },
+    'those that are cut off or down are counted and have not confirmed',
+  );
 
   t.ok(cut.cache.stored.has(id) && cut.follower.lease.mayServe() === 'yes', 'it still serves');
   while (cut.follower.lease.mayServe() === 'yes') {
@@ -677,7 +693,7 @@ void t.test('three edges, one cut off and one down: who confirms, and until when
   await untilInTime('the cut-off edge to be current', clock, () => cut.follower.lease.mayServe() === 'yes');
   t.notOk(cut.cache.stored.has(id));
   await until('all confirmations', () => connectedEdges(origin.stream).every(({ confirmed }) => confirmed === seq));
-  t.same(await origin.stream?.confirmed(seq), { confirmed: 3, connected: 3 });
+  t.same(await origin.stream?.confirmed(seq, 5_000), { confirmed: 3, known: 3 });
 });
 
 void t.test(

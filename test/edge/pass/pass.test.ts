@@ -648,6 +648,7 @@ void t.test('framing, repeats, invalidation and hops', async (t) => {
     cookie: 'a=b',
     host: 'o:1',
     via: '2.0 edge-2',
+    'cdn-loop': 'edge-2',
     'x-request-id': 'r',
     'x-forwarded-for': '::1',
     'x-forwarded-proto': 'https',

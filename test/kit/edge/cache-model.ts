@@ -344,6 +344,7 @@ class Model {
       config,
       {
         gate: mode === 'media' ? GATE : null,
+        isEdge: () => false,
         identity: { proof: 'p', edgeName: 'edge' },
         cache: this.#cache,
         upstream: this.#origin.upstream(),

@@ -97,6 +97,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     edge,
     {
       gate: edge.access === 'off' ? null : wordGate,
+      isEdge: (proof) => edge.access !== 'off' && proof === EDGE_PROOF,
       identity: { proof: EDGE_PROOF, edgeName: edge.name },
       cache,
       upstream,
@@ -138,7 +139,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     requestLog: { write: () => undefined },
     newRequestId: randomUUID,
   };
-  const server = createServer({ ...exchange, pass });
+  const server = createServer({ ...exchange, pass, behind: null });
   const listener = await listen({
     host: '127.0.0.1',
     port: 0,

@@ -26,6 +26,7 @@ export async function startEdge(
   clock: Clock = systemClock,
 ): Promise<MediaEdge> {
   const document = {
+    log: { requests: 'none' },
     access: {
       issuers: [{ issuer: origin.auth.issuer, jwks_url: origin.auth.jwksUrl }],
       keys: { folder: null },

@@ -3,10 +3,12 @@ import { once } from 'node:events';
 import { createServer, request as httpRequest, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { OpenOrigin } from '../../../edge/journal/config.js';
-import { createJournalStream, type JournalStream, journalSection } from '../../../origin/edges/journal-stream.js';
+import { journalSection } from '../../../origin/edges/origin-journal.js';
 import type { Clock } from '../../../src/clock.js';
 import { faultOf } from '../../../src/errors.js';
 import { problemReply } from '../../../src/http/problem.js';
+import { createJournalStream, type JournalStream } from '../../../src/journal/journal-stream.js';
+import { ALWAYS_CURRENT } from '../../../src/journal/source.js';
 import { send } from '../../../src/server/send.js';
 import type { ManualClock } from '../clock.js';
 import { configured, testDeps } from '../deps.js';
@@ -43,6 +45,8 @@ export class JournalOrigin {
     const config = configured(journalSection, { beatMs: BEAT_MS, batchMax: 4 });
     const stream = createJournalStream({
       journal: this.journal,
+      proof: ALWAYS_CURRENT,
+      usesEveryMs: () => undefined,
       config,
       isEdge: (proof) => proof === PROOF,
       clock,

@@ -1,10 +1,10 @@
 /** A takedown journal in memory, whose reads and listeners a test can observe. */
 import { randomUUID } from 'node:crypto';
-import type { EdgePosition } from '../../../origin/edges/confirmations.js';
-import type { JournalStream } from '../../../origin/edges/journal-stream.js';
 import type { Journal } from '../../../origin/meta/store.js';
 import { type MediaId, parseMediaId } from '../../../src/ids.js';
+import type { EdgePosition } from '../../../src/journal/confirmations.js';
 import { FIRST_MARK, type JournalCause, type JournalEntry } from '../../../src/journal/entry.js';
+import type { JournalStream } from '../../../src/journal/journal-stream.js';
 
 export class MemoryJournal implements Journal {
   readonly name: string;

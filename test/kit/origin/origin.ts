@@ -184,6 +184,7 @@ function configOf(
       audit: { file: join(folder, 'audit', 'audit.jsonl') },
       blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
       ...section,
+      journal: { edges_file: join(folder, 'edges.json'), ...(section['journal'] as object | undefined) },
     },
   };
   const outcome = parseConfig(JSON.stringify(document), SECTIONS, { env: () => TEST_SECRET, file: () => TEST_SECRET });

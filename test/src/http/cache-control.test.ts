@@ -18,8 +18,9 @@ import {
   fieldLines,
   fieldValue,
   forwardsInterim,
+  isLooping,
   listMembers,
-  viaNames,
+  withCdnLoop,
   withVia,
 } from '../../../src/http/fields.js';
 import type { HeaderList } from '../../../src/http/reply.js';
@@ -125,9 +126,41 @@ void t.test('Via lists every hop, and shows a loop (RFC 9110 7.6.3)', async (t) 
       ['via', '1.0 fred, 1.1 p.example (x), 2.0 edge'],
     ],
   );
-  t.ok(viaNames('1.0 fred, 1.1  EDGE (some, comment)', 'edge'));
-  t.notOk(viaNames('1.0 fred, 1.1 edge-2', 'edge'));
-  t.notOk(viaNames(undefined, 'edge'));
+});
+
+void t.test('a request that names this hop among its hops goes round (RFC 9110 7.6.3, RFC 8586)', async (t) => {
+  for (const [via, cdnLoop, looping] of [
+    ['1.0 fred, 1.1  EDGE (some, comment)', undefined, true],
+    ['1.0 fred, 1.1 edge-2', undefined, false],
+    [undefined, undefined, false],
+    [undefined, 'other; v=1, Edge; abc=", edge"', true],
+    [undefined, 'other.example:80, edge-2; x="edge, "', false],
+    ['1.1 other', 'edge', true],
+  ] as const) {
+    const header = (name: string): string | undefined => ({ via, 'cdn-loop': cdnLoop })[name];
+    t.equal(isLooping(header, 'edge'), looping, `${String(via)} / ${String(cdnLoop)}`);
+  }
+  t.strictSame(
+    withCdnLoop(
+      [
+        ['cdn-loop', 'a; v=1'],
+        ['x', '1'],
+        ['cdn-loop', 'b'],
+      ],
+      'edge',
+    ),
+    [
+      ['x', '1'],
+      ['cdn-loop', 'a; v=1, b, edge'],
+    ],
+    'earlier hops stay',
+  );
+  const named: HeaderList = [
+    ['connection', 'cdn-loop, via'],
+    ['cdn-loop', 'a'],
+    ['via', '1.1 a'],
+  ];
+  t.strictSame(endToEnd(named), named.slice(1), 'Connection cannot remove them');
 });
 
 void t.test('interim answers are forwarded to clients that know them (RFC 9110 15.2)', async (t) => {

@@ -1,19 +1,20 @@
 /** The journal stream as an edge reads it, over real connections. */
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
 import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { createConfirmations } from '../../../origin/edges/confirmations.js';
-import {
-  createJournalStream,
-  type JournalStream,
-  type JournalStreamConfig,
-  journalSection,
-} from '../../../origin/edges/journal-stream.js';
+import { type JournalConfig, journalSection } from '../../../origin/edges/origin-journal.js';
 import { faultOf } from '../../../src/errors.js';
 import { problemReply } from '../../../src/http/problem.js';
+import { type EdgesBehind, NOBODY_BEHIND } from '../../../src/journal/confirmation.js';
+import { createConfirmations, type KnownEdge } from '../../../src/journal/confirmations.js';
 import { CONFIRM_PATH, JOURNAL_PATH, type JournalLine, parseLine } from '../../../src/journal/entry.js';
+import { createJournalStream, type JournalStream } from '../../../src/journal/journal-stream.js';
+import { openKnownEdges } from '../../../src/journal/known-edges.js';
+import { ALWAYS_CURRENT } from '../../../src/journal/source.js';
 import { send } from '../../../src/server/send.js';
 import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
@@ -31,15 +32,20 @@ interface Bench {
   readonly sample: (name: string) => Promise<number>;
 }
 
-async function openOrigin(
-  t: Test,
-  values: Partial<JournalStreamConfig> = {},
-  journal = new MemoryJournal(),
-): Promise<Bench> {
+async function openOrigin(t: Test, values: Partial<JournalConfig> = {}, journal = new MemoryJournal()): Promise<Bench> {
   const clock = new ManualClock();
   const { log, metrics, sample } = testDeps();
   const config = configured(journalSection, values);
-  const stream = createJournalStream({ journal, config, isEdge: (proof) => proof === PROOF, clock, log, metrics });
+  const stream = createJournalStream({
+    journal,
+    proof: ALWAYS_CURRENT,
+    usesEveryMs: () => undefined,
+    config,
+    isEdge: (proof) => proof === PROOF,
+    clock,
+    log,
+    metrics,
+  });
   const never = new AbortController().signal;
   const server = createServer((request, response) => {
     const handled =
@@ -175,6 +181,7 @@ void t.test(
       newest: 11,
       mark: bench.journal.markOf(11),
       at: bench.clock.now(),
+      ageMs: 0,
     });
 
     const fresh = await follow(t, bench, { instance: 'i2' });
@@ -326,28 +333,28 @@ void t.test('an edge that does not read takes a limited amount of memory', async
 });
 
 void t.test('waiting for edges counts those connected now, and ends in time', async (t) => {
-  const bench = await openOrigin(t, { waitMaxMs: 5_000 });
-  t.same(await bench.stream.confirmed(1), { confirmed: 0, connected: 0 }, 'no edge to wait for');
+  const bench = await openOrigin(t);
+  t.same(await bench.stream.confirmed(1, 5_000), { confirmed: 0, known: 0 }, 'no edge to wait for');
   await follow(t, bench, { edge: 'a', from: '0' });
   await follow(t, bench, { edge: 'b', from: '0' });
   fill(bench.journal, 1);
 
-  const both = bench.stream.confirmed(1);
+  const both = bench.stream.confirmed(1, 5_000);
   await confirm(bench, 1, 'a');
   await follow(t, bench, { edge: 'late' });
   await confirm(bench, 1, 'b');
-  t.same(await both, { confirmed: 2, connected: 2 }, 'an edge that connects during the wait is not counted');
-  t.same(await bench.stream.confirmed(1, 0), { confirmed: 2, connected: 3 });
+  t.same(await both, { confirmed: 2, known: 2 }, 'an edge that connects during the wait is not counted');
+  t.same(await bench.stream.confirmed(1, 0), { confirmed: 2, known: 3 });
 
   fill(bench.journal, 1);
-  const one = bench.stream.confirmed(2);
+  const one = bench.stream.confirmed(2, 5_000);
   await confirm(bench, 2, 'a');
   const limit = new AbortController();
   const cancelled = bench.stream.confirmed(2, 5_000, limit.signal);
   limit.abort();
-  t.same(await cancelled, { confirmed: 1, connected: 3 });
+  t.same(await cancelled, { confirmed: 1, known: 3 });
   bench.clock.advance(5_000);
-  t.same(await one, { confirmed: 1, connected: 3 });
+  t.same(await one, { confirmed: 1, known: 3 });
 
   const left = await follow(t, bench, { edge: 'leaving', from: '0' });
   fill(bench.journal, 1);
@@ -358,18 +365,110 @@ void t.test('waiting for edges counts those connected now, and ends in time', as
   bench.clock.advance(1_000);
   t.same(
     await waiting,
-    { confirmed: 3, connected: 4 },
+    { confirmed: 3, known: 4 },
     'an edge that leaves without confirming may still be serving, so it counts',
   );
 });
 
+void t.test(
+  'an edge that left lately is counted and not waited for, until it is back or the time is over',
+  async (t) => {
+    const bench = await openOrigin(t, { awayMs: 60_000 });
+    const away = await follow(t, bench, { edge: 'away', from: '0' });
+    await follow(t, bench, { edge: 'here', from: '0' });
+    away.leave();
+    await until('it has left', () => connectedEdges(bench.stream).length === 1);
+    fill(bench.journal, 1);
+    await confirm(bench, 1, 'here');
+    t.same(await bench.stream.confirmed(1, 5_000), { confirmed: 1, known: 2 }, 'at once: nobody is waited for');
+
+    bench.clock.advance(59_999);
+    t.same(await bench.stream.confirmed(1, 0), { confirmed: 1, known: 2 });
+    bench.clock.advance(1);
+    t.same(await bench.stream.confirmed(1, 0), { confirmed: 1, known: 1 }, 'its copies may not be used any more');
+    await follow(t, bench, { edge: 'away', from: '1' });
+    t.same(await bench.stream.confirmed(1, 0), { confirmed: 2, known: 2 });
+  },
+);
+
+void t.test('an edge that is started again counts once, and one that says that it stops does not count', async (t) => {
+  const clock = new ManualClock();
+  const confirmations = createConfirmations({
+    goneMax: 9,
+    awayMs: 60_000,
+    known: [{ edge: 'a', instance: 'before', confirmed: 3, behind: 2 }],
+    clock,
+    onChange: () => undefined,
+  });
+  t.same(await confirmations.wait(4, 0, undefined), { confirmed: 0, known: 3 }, 'known from before the restart');
+  confirmations.connect('a', 'now', 4);
+  t.same(await confirmations.wait(4, 0, undefined), { confirmed: 1, known: 1 });
+
+  const link = confirmations.connect('b', 'i', 4);
+  t.ok(confirmations.confirm({ edge: 'b', instance: 'i', seq: 4, behind: NOBODY_BEHIND, leaves: true }));
+  link.disconnect();
+  t.same(await confirmations.wait(4, 0, undefined), { confirmed: 1, known: 1 });
+});
+
+void t.test('an edge confirms for all that are behind it', async (t) => {
+  const clock = new ManualClock();
+  const confirmations = createConfirmations({
+    goneMax: 9,
+    awayMs: 60_000,
+    known: [],
+    clock,
+    onChange: () => undefined,
+  });
+  const link = confirmations.connect('outer', 'i', 4);
+  const say = (seq: number, behind: EdgesBehind): boolean =>
+    confirmations.confirm({ edge: 'outer', instance: 'i', seq, behind, leaves: false });
+  say(4, { connected: [{ seq: 4, edges: 2 }], away: [{ seq: 4, edges: 1 }] });
+  const waiting = confirmations.wait(5, 5_000, undefined);
+  say(5, {
+    connected: [
+      { seq: 5, edges: 1 },
+      { seq: 4, edges: 1 },
+    ],
+    away: [{ seq: 4, edges: 1 }],
+  });
+  t.same(await confirmations.wait(5, 0, undefined), { confirmed: 2, known: 4 });
+  say(5, { connected: [{ seq: 5, edges: 2 }], away: [{ seq: 4, edges: 1 }] });
+  t.same(await waiting, { confirmed: 3, known: 4 }, 'the wait is over once all that are connected have confirmed');
+  t.same(confirmations.counts(), { connected: [{ seq: 5, edges: 3 }], away: [{ seq: 4, edges: 1 }] });
+  link.disconnect();
+  t.same(await confirmations.wait(6, 0, undefined), { confirmed: 0, known: 4 }, 'those behind are away with it');
+});
+
+void t.test('the edges are remembered over a restart of the process', async (t) => {
+  const path = join(t.testdir(), 'deep', 'edges.json');
+  const { log, lines } = testDeps();
+  const one: KnownEdge = { edge: 'a', instance: 'i', confirmed: 7, behind: 0 };
+  const file = await openKnownEdges(path, log);
+  t.same(file.known, []);
+  for (let behind = 0; behind < 5; behind += 1) file.save(() => [{ ...one, behind }]);
+  await file.close();
+  t.same((await openKnownEdges(path, log)).known, [{ ...one, behind: 4 }]);
+  t.same(lines, []);
+  for (const damaged of ['', '{"v":2,"edges":[]}', '{"v":1}']) {
+    await writeFile(path, damaged);
+    t.same((await openKnownEdges(path, log)).known, [], damaged);
+  }
+  t.equal(lines.length, 3, 'damage is logged');
+});
+
 void t.test('edges that have left are remembered, up to a limit', async (t) => {
   const clock = new ManualClock();
-  const confirmations = createConfirmations(2, clock);
+  const confirmations = createConfirmations({
+    goneMax: 2,
+    awayMs: 60_000,
+    known: [],
+    clock,
+    onChange: () => undefined,
+  });
   for (const edge of ['a', 'b', 'c', 'd']) {
     const link = confirmations.connect(edge, 'i', 1);
     clock.advance(1_000);
-    confirmations.confirm(edge, 'i', 5);
+    confirmations.confirm({ edge, instance: 'i', seq: 5, behind: NOBODY_BEHIND, leaves: false });
     if (edge !== 'd') link.disconnect();
   }
   t.same(

@@ -1,6 +1,7 @@
 /**
- * The takedown journal for edges: `GET` JOURNAL_PATH streams its entries,
- * `POST` CONFIRM_PATH confirms how far an edge has applied them.
+ * The takedown journal for edges: `GET` JOURNAL_PATH streams its entries, `POST`
+ * CONFIRM_PATH confirms how far an edge has applied them. Served by the origin,
+ * and by an edge to the edges behind it.
  *
  * Promises: a stream has no holes. Each is driven by its own cursor into the
  * journal (edge-stream.ts), and where entries are gone it says so. An edge that
@@ -8,22 +9,25 @@
  * like paths that do not exist.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { onAbort } from '../../src/abort.js';
-import type { Clock } from '../../src/clock.js';
-import { duration, integer, section, type ValueOf } from '../../src/config/field.js';
-import { Fault } from '../../src/errors.js';
-import { header, splitTarget, wholeNumber } from '../../src/http/head.js';
-import { emptyReply, type Reply } from '../../src/http/reply.js';
-import { isMark, parseConfirmation } from '../../src/journal/entry.js';
-import { bugFields, type Log } from '../../src/log.js';
-import type { CounterOf, Metrics } from '../../src/metrics.js';
-import { EDGE_PROOF } from '../../src/wire.js';
-import type { Journal } from '../meta/store.js';
+import { onAbort, waitFor } from '../abort.js';
+import { type Clock, withDeadline } from '../clock.js';
+import { duration, integer } from '../config/field.js';
+import { Fault } from '../errors.js';
+import { header, splitTarget, wholeNumber } from '../http/head.js';
+import { emptyReply, type Reply } from '../http/reply.js';
+import type { Log } from '../log.js';
+import type { CounterOf, Metrics } from '../metrics.js';
+import { EDGE_PROOF } from '../wire.js';
+import { CONFIRMATION_MAX_BYTES, type EdgesBehind, parseConfirmation } from './confirmation.js';
 import { type Confirmations, createConfirmations, type EdgePosition, type EdgesConfirmed } from './confirmations.js';
 import { type EdgeStream, openEdgeStream, type StreamStart } from './edge-stream.js';
+import { isMark } from './entry.js';
+import { type KnownEdges, NO_KNOWN_EDGES } from './known-edges.js';
 import { readSmallBody } from './small-body.js';
+import { type JournalProof, type JournalSource, notCurrentYet } from './source.js';
 
-export const journalSection = section('The takedown journal, which edges follow.', {
+/** The keys of every section that configures such streams. */
+export const streamFields = {
   beatMs: duration({
     default: '1s',
     min: 50,
@@ -38,28 +42,34 @@ export const journalSection = section('The takedown journal, which edges follow.
     help: 'An edge that has confirmed nothing for so long is disconnected. Edges confirm with every beat.',
   }),
   batchMax: integer({ default: 256, min: 1, max: 10_000, help: 'Entries read from the journal at once.' }),
-  keepMs: duration({
-    default: '7d',
-    min: 60_000,
-    help: 'How long entries are kept. An edge that was disconnected for longer empties its cache.',
-  }),
-  waitMaxMs: duration({
-    default: '5s',
+  awayMs: duration({
+    default: '15m',
     min: 0,
-    max: 300_000,
-    help: 'How long `?wait=edges` waits for edges to confirm.',
+    max: 604_800_000,
+    help: 'How long an edge that has left without saying so still counts in `Takedown-Confirmed`, since it may be cut off and serving. Choose no less than `lease.ttl` and `lease.serve_max` of the edges together.',
   }),
-});
+};
 
-export type JournalStreamConfig = ValueOf<typeof journalSection>;
+export interface JournalStreamConfig {
+  readonly beatMs: number;
+  readonly edgesMax: number;
+  readonly silenceMaxMs: number;
+  readonly batchMax: number;
+  readonly awayMs: number;
+}
 
 export interface JournalStreamDeps {
-  readonly journal: Journal;
+  readonly journal: JournalSource;
+  readonly proof: JournalProof;
   readonly config: JournalStreamConfig;
   /** Whether a value of `edge-authorization` proves an edge by a secret that is accepted now. */
   isEdge(proof: string | undefined): boolean;
   /** How often edges are to report what they served; undefined: they need not. */
-  readonly usesEveryMs?: number | undefined;
+  readonly usesEveryMs: () => number | undefined;
+  /** Remembers the edges over a restart. */
+  readonly knownEdges?: KnownEdges;
+  /** Called when `counts` has changed. */
+  onCounts?(): void;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -72,30 +82,42 @@ export interface JournalStream {
   confirm(request: IncomingMessage, signal: AbortSignal): Promise<Reply>;
   /** The connected edges, and those that have left as far as they are remembered. */
   positions(): readonly EdgePosition[];
+  /** All edges that follow here or behind those, by what they have confirmed. */
+  counts(): EdgesBehind;
   /**
-   * Waits until every edge that is connected now has applied `seq`, at most
-   * `timeoutMs` (default: `wait_max`). Never rejects because of a slow edge.
+   * Waits until every edge that is connected now has applied `seq`, at most `timeoutMs`. Never rejects
+   * because of a slow edge. Counts also the edges that left lately.
    */
-  confirmed(seq: number, timeoutMs?: number, signal?: AbortSignal): Promise<EdgesConfirmed>;
+  confirmed(seq: number, timeoutMs: number, signal?: AbortSignal): Promise<EdgesConfirmed>;
   /** Ends the streams that were opened with a secret that is no longer accepted. */
   recheckSecrets(): void;
-  /** Ends all streams and stops trimming the journal. Call it before the listener is closed. */
+  /** Ends all streams: the journal has become another one, or its entries have a gap. */
+  startAgain(): void;
+  /** Ends all streams. Call it before the listener is closed. */
   close(): Promise<void>;
 }
 
-const CONFIRMATION_MAX_BYTES = 4_096;
-
 export function createJournalStream(deps: JournalStreamDeps): JournalStream {
-  const { journal, config, log } = deps;
-  const confirmations = createConfirmations(config.edgesMax, deps.clock);
+  const { journal, config, log, clock } = deps;
+  const knownEdges = deps.knownEdges ?? NO_KNOWN_EDGES;
+  const confirmations = createConfirmations({
+    goneMax: config.edgesMax,
+    awayMs: config.awayMs,
+    known: knownEdges.known,
+    clock,
+    onChange(which) {
+      if (which === 'edges') knownEdges.save(() => confirmations.known());
+      deps.onCounts?.();
+    },
+  });
   const streams = new Map<string, EdgeStream & { readonly proof: string | undefined }>();
   const meters = createMeters(deps, confirmations);
-  const stopTrimming = trimRegularly(deps);
 
   return {
     async follow(request, response, signal) {
       requireEdge(deps, request);
       const start = readStart(request.url ?? '');
+      await untilCovered(deps, start, signal);
       if (signal.aborted || response.destroyed) return;
       const { edge, instance, from } = start;
       const key = JSON.stringify([edge, instance]);
@@ -121,29 +143,49 @@ export function createJournalStream(deps: JournalStreamDeps): JournalStream {
         await readSmallBody(request, CONFIRMATION_MAX_BYTES, notAConfirmation, signal),
       );
       if (confirmation === undefined) throw notAConfirmation();
-      const { edge, instance, seq } = confirmation;
-      if (seq > journal.newest()) throw new Fault('conflict', 'This journal has no such entry yet.');
-      if (!confirmations.confirm(edge, instance, seq)) {
+      if (confirmation.seq > journal.newest()) throw new Fault('conflict', 'This journal has no such entry yet.');
+      if (!confirmations.confirm(confirmation)) {
         throw new Fault('conflict', 'This edge does not follow the journal.');
       }
       return emptyReply(204, [['cache-control', 'no-store']]);
     },
     positions: () => confirmations.positions(),
-    confirmed: (seq, timeoutMs = config.waitMaxMs, signal) => confirmations.wait(seq, timeoutMs, signal),
+    counts: () => confirmations.counts(),
+    confirmed: (seq, timeoutMs, signal) => confirmations.wait(seq, timeoutMs, signal),
     recheckSecrets() {
       for (const stream of streams.values()) if (!deps.isEdge(stream.proof)) stream.end('secret_withdrawn');
     },
+    startAgain() {
+      for (const stream of streams.values()) stream.end('other_journal');
+    },
     async close() {
-      stopTrimming();
       for (const stream of streams.values()) stream.end('closing');
       await Promise.all([...streams.values()].map((stream) => stream.ended));
+      await knownEdges.close();
     },
   };
 }
 
 /** Answers like a path that does not exist. */
-function requireEdge(deps: JournalStreamDeps, request: IncomingMessage): void {
+function requireEdge(deps: Pick<JournalStreamDeps, 'isEdge'>, request: IncomingMessage): void {
   if (!deps.isEdge(proofOf(request))) throw new Fault('not_found', 'There is nothing at this path.');
+}
+
+/**
+ * An edge that asks for entries after the newest one here may know more than this journal, which then has
+ * to catch up first, or come from another history. So the journal is asked when its proof is younger than
+ * the question. Throws if it does not get one.
+ */
+async function untilCovered(deps: JournalStreamDeps, start: StreamStart, signal: AbortSignal): Promise<void> {
+  const { journal, proof, clock, config } = deps;
+  if (proof.ageMs() === null) throw notCurrentYet();
+  const { from } = start;
+  if (proof.isOwn || from === null || (start.journal !== null && start.journal !== journal.name)) return;
+  const askedMs = clock.monotonicMs();
+  const isCovered = (): boolean => from <= journal.newest() || (proof.ageMs() ?? 0) < clock.monotonicMs() - askedMs;
+  await withDeadline({ clock, ms: config.beatMs * 3, late: notCurrentYet, signal }, async (ending) => {
+    while (!isCovered()) await waitFor((come) => proof.onRenewal(come), ending);
+  });
 }
 
 function proofOf(request: IncomingMessage): string | undefined {
@@ -175,7 +217,7 @@ interface Meters {
 }
 
 function createMeters({ metrics, journal }: JournalStreamDeps, confirmations: Confirmations): Meters {
-  const connected = metrics.gauge('journal_edges', 'Edges that follow the takedown journal.');
+  const connected = metrics.gauge('journal_edges', 'Edges that follow the takedown journal here.');
   const newest = metrics.gauge('journal_newest', 'Number of the newest journal entry.');
   const slowest = metrics.gauge(
     'journal_confirmed_least',
@@ -191,21 +233,4 @@ function createMeters({ metrics, journal }: JournalStreamDeps, confirmations: Co
     ended: metrics.counter('journal_streams_ended_total', 'Journal streams that ended, by reason.', ['reason']),
     refused: metrics.counter('journal_streams_refused_total', 'Edges refused because too many follow.'),
   };
-}
-
-/** How often entries that are no longer kept are removed. */
-const TRIM_EVERY_MS = 3_600_000;
-
-/** A failure is logged, and trimming is tried again the next time. The function returned stops it. */
-function trimRegularly({ journal, config, clock, log }: JournalStreamDeps): () => void {
-  const everyMs = Math.min(TRIM_EVERY_MS, config.keepMs);
-  const trim = (): void => {
-    journal.trim(clock.now() - config.keepMs).then(
-      (dropped) => dropped > 0 && log.info({ dropped }, 'trimmed the journal'),
-      (thrown: unknown) => log.error(bugFields(thrown), 'the journal could not be trimmed'),
-    );
-    timer = clock.after(everyMs, trim);
-  };
-  let timer = clock.after(everyMs, trim);
-  return () => timer.cancel();
 }

@@ -1,6 +1,6 @@
 /** Reads the small body of a message from an edge into memory. */
 import type { IncomingMessage } from 'node:http';
-import type { Fault } from '../../src/errors.js';
+import type { Fault } from '../errors.js';
 
 /** Throws `tooLong()` for a body of more than `maxBytes`, and the signal's reason when it has aborted. */
 export async function readSmallBody(

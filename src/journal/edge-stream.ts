@@ -4,19 +4,20 @@
  * that reads slowly.
  */
 import type { ServerResponse } from 'node:http';
-import { waitFor } from '../../src/abort.js';
-import type { Clock } from '../../src/clock.js';
-import { formatLine, type JournalLine, type Mark } from '../../src/journal/entry.js';
-import { bugFields, type Log } from '../../src/log.js';
-import type { Journal } from '../meta/store.js';
+import { waitFor } from '../abort.js';
+import type { Clock } from '../clock.js';
+import { bugFields, type Log } from '../log.js';
 import type { Confirmations } from './confirmations.js';
+import { formatLine, type JournalLine, type Mark } from './entry.js';
+import type { JournalProof, JournalSource } from './source.js';
 
 export interface EdgeStreamDeps {
-  readonly journal: Journal;
+  readonly journal: JournalSource;
+  readonly proof: JournalProof;
   readonly confirmations: Confirmations;
   readonly config: { readonly beatMs: number; readonly silenceMaxMs: number; readonly batchMax: number };
   /** How often edges are to report what they served; undefined: they need not. */
-  readonly usesEveryMs?: number | undefined;
+  readonly usesEveryMs: () => number | undefined;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -33,7 +34,7 @@ export interface StreamStart {
   readonly journal: string | null;
 }
 
-export type StreamEnd = 'left' | 'silent' | 'replaced' | 'secret_withdrawn' | 'closing' | 'failed';
+export type StreamEnd = 'left' | 'silent' | 'replaced' | 'secret_withdrawn' | 'other_journal' | 'closing' | 'failed';
 
 export interface EdgeStream {
   readonly ended: Promise<StreamEnd>;
@@ -42,7 +43,7 @@ export interface EdgeStream {
 
 /** Writes the response until either side ends it. */
 export function openEdgeStream(deps: EdgeStreamDeps, start: StreamStart, response: ServerResponse): EdgeStream {
-  const { journal, config, clock, log } = deps;
+  const { journal, proof, config, clock, log } = deps;
   let finish: (reason: StreamEnd) => void = () => {};
   const ended = new Promise<StreamEnd>((resolve) => {
     finish = resolve;
@@ -53,13 +54,15 @@ export function openEdgeStream(deps: EdgeStreamDeps, start: StreamStart, respons
   const edge = deps.confirmations.connect(start.edge, start.instance, begin.gap ? null : start.from);
   const pump = createPump(journal, begin.after, config.batchMax, write, () => drained(response));
   const unsubscribe = journal.subscribe(() => void advance());
-  let beat = clock.after(config.beatMs, onBeat);
+  let next = clock.after(config.beatMs, beat);
+  const stopRenewals = proof.onRenewal(beat);
 
   function end(reason: StreamEnd): void {
     if (!open) return;
     open = false;
     unsubscribe();
-    beat.cancel();
+    stopRenewals();
+    next.cancel();
     edge.disconnect();
     if (reason === 'closing') response.end();
     else response.destroy();
@@ -73,29 +76,31 @@ export function openEdgeStream(deps: EdgeStreamDeps, start: StreamStart, respons
       end('failed');
     }
   }
-  function onBeat(): void {
+  function beat(): void {
+    next.cancel();
     if (edge.silentMs() > config.silenceMaxMs) {
       end('silent');
       return;
     }
     // No beats pile up for an edge that does not read.
-    if (!response.writableNeedDrain) write({ t: 'beat', ...newestOf(journal), at: clock.now() });
-    beat = clock.after(config.beatMs, onBeat);
+    if (!response.writableNeedDrain) write(beatOf(deps));
+    next = clock.after(config.beatMs, beat);
   }
 
   response.once('close', () => end('left'));
   response.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
   const newest = newestOf(journal);
-  const uses = deps.usesEveryMs === undefined ? {} : { usesEveryMs: deps.usesEveryMs };
+  const usesEveryMs = deps.usesEveryMs();
+  const uses = usesEveryMs === undefined ? {} : { usesEveryMs };
   write({ t: 'hello', journal: journal.name, oldest: journal.oldest(), ...newest, beatMs: config.beatMs, ...uses });
   if (begin.gap) write({ t: 'gap', ...newest });
-  write({ t: 'beat', ...newest, at: clock.now() });
+  write(beatOf(deps));
   void advance();
   return { ended, end };
 }
 
 /** The number after which the stream begins, and whether entries that the edge asked for are missing. */
-function whereToBegin(start: StreamStart, journal: Journal): { readonly after: number; readonly gap: boolean } {
+function whereToBegin(start: StreamStart, journal: JournalSource): { readonly after: number; readonly gap: boolean } {
   const newest = journal.newest();
   if (start.from === null) return { after: newest, gap: false };
   const foreign = start.journal !== null && start.journal !== journal.name;
@@ -104,7 +109,13 @@ function whereToBegin(start: StreamStart, journal: Journal): { readonly after: n
   return { after: gap ? newest : start.from, gap };
 }
 
-function newestOf(journal: Journal): { readonly newest: number; readonly mark: Mark | null } {
+/** The age is rounded up, so that it never says more than is known. */
+function beatOf({ journal, proof, clock }: EdgeStreamDeps): JournalLine {
+  const ageMs = Math.ceil(proof.ageMs() ?? Number.MAX_SAFE_INTEGER);
+  return { t: 'beat', ...newestOf(journal), at: clock.now(), ageMs };
+}
+
+function newestOf(journal: JournalSource): { readonly newest: number; readonly mark: Mark | null } {
   const newest = journal.newest();
   return { newest, mark: journal.markOf(newest) ?? null };
 }
@@ -114,7 +125,7 @@ function newestOf(journal: Journal): { readonly newest: number; readonly mark: M
  * time: a call during a run makes that run look again, so no entry is missed.
  */
 function createPump(
-  journal: Journal,
+  journal: JournalSource,
   after: number,
   batchMax: number,
   write: (line: JournalLine) => boolean,

@@ -1,0 +1,79 @@
+/**
+ * The origin's own journal: its settings, the removal of old entries, and how
+ * long `?wait=edges` waits. Leaves the streams to src/journal.
+ */
+import type { Clock } from '../../src/clock.js';
+import { duration, optionalText, section, type ValueOf } from '../../src/config/field.js';
+import { createJournalStream, type JournalStream, streamFields } from '../../src/journal/journal-stream.js';
+import { NO_KNOWN_EDGES, openKnownEdges } from '../../src/journal/known-edges.js';
+import { ALWAYS_CURRENT } from '../../src/journal/source.js';
+import { bugFields, type Log } from '../../src/log.js';
+import type { Metrics } from '../../src/metrics.js';
+import type { Journal } from '../meta/store.js';
+
+export const journalSection = section('The takedown journal, which edges follow.', {
+  ...streamFields,
+  edgesFile: optionalText({
+    default: './data/origin/edges.json',
+    help: 'A file that remembers the edges over a restart, so that one that has not come back yet still counts; null: they are not remembered.',
+  }),
+  keepMs: duration({
+    default: '7d',
+    min: 60_000,
+    help: 'How long entries are kept. An edge that was disconnected for longer empties its cache.',
+  }),
+  waitMaxMs: duration({
+    default: '5s',
+    min: 0,
+    max: 300_000,
+    help: 'How long `?wait=edges` waits for edges to confirm.',
+  }),
+});
+
+export type JournalConfig = ValueOf<typeof journalSection>;
+
+export interface OriginJournalDeps {
+  readonly journal: Journal;
+  readonly config: JournalConfig;
+  isEdge(proof: string | undefined): boolean;
+  /** How often edges are to report what they served; undefined: they need not. */
+  readonly usesEveryMs: number | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+export async function openOriginJournal(deps: OriginJournalDeps): Promise<JournalStream> {
+  const { config, log } = deps;
+  const stream = createJournalStream({
+    ...deps,
+    proof: ALWAYS_CURRENT,
+    usesEveryMs: () => deps.usesEveryMs,
+    knownEdges: config.edgesFile === null ? NO_KNOWN_EDGES : await openKnownEdges(config.edgesFile, log),
+  });
+  const stopTrimming = trimRegularly(deps);
+  return {
+    ...stream,
+    async close() {
+      stopTrimming();
+      await stream.close();
+    },
+  };
+}
+
+/** How often entries that are no longer kept are removed. */
+const TRIM_EVERY_MS = 3_600_000;
+
+/** A failure is logged, and trimming is tried again the next time. The function returned stops it. */
+function trimRegularly({ journal, config, clock, log }: OriginJournalDeps): () => void {
+  const everyMs = Math.min(TRIM_EVERY_MS, config.keepMs);
+  const trim = (): void => {
+    journal.trim(clock.now() - config.keepMs).then(
+      (dropped) => dropped > 0 && log.info({ dropped }, 'trimmed the journal'),
+      (thrown: unknown) => log.error(bugFields(thrown), 'the journal could not be trimmed'),
+    );
+    timer = clock.after(everyMs, trim);
+  };
+  let timer = clock.after(everyMs, trim);
+  return () => timer.cancel();
+}
