@@ -4,7 +4,7 @@ import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { readCertificate, tlsSection } from '../src/server/certificate.js';
 import { limitsSection } from '../src/server/limits.js';
-import { operatorFaults } from '../src/server/operators.js';
+import { isLoopback, operatorFaults } from '../src/server/operators.js';
 import { cacheSection } from './cache/config.js';
 import { capabilitiesSection } from './capabilities.js';
 import { fillSection } from './fetch/config.js';
@@ -96,4 +96,12 @@ export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {
     faults.push({ path: `edge.listen.tls.${certificate.key}`, message: certificate.message });
   }
   return faults;
+}
+
+/** With access control, every request to the origin carries the proof of the edge, and the answers are private media. */
+export function edgeWarnings({ access, upstream }: Pick<EdgeConfig, 'access' | 'upstream'>): readonly ConfigFault[] {
+  const { protocol, hostname } = new URL(upstream.url);
+  if (access === 'off' || protocol !== 'http:' || isLoopback(hostname.replace(/^\[|\]$/g, ''))) return [];
+  const message = `the edge's secret and private media cross the network to ${hostname} in clear: use https, or a network that nobody else can read`;
+  return [{ path: 'edge.upstream.url', message }];
 }

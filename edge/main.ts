@@ -4,7 +4,7 @@ import { deferred } from '../src/config/field.js';
 import { faultFrom } from '../src/config/load.js';
 import { logSection } from '../src/log.js';
 import { type ProcessEntry, processEntry } from '../src/process.js';
-import { edgeFaults, edgeSection } from './config.js';
+import { edgeFaults, edgeSection, edgeWarnings } from './config.js';
 import { openEdge } from './edge.js';
 
 export const entry: ProcessEntry = processEntry({
@@ -18,4 +18,5 @@ export const entry: ProcessEntry = processEntry({
     if (access.kind === 'read') return [...accessFaults(access.value), ...faults];
     return [...access.issues.map((issue) => faultFrom('access', issue)), ...faults];
   },
+  warn: ({ edge }) => edgeWarnings(edge),
 });

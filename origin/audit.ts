@@ -10,6 +10,7 @@ import type { EpochMs } from '../src/clock.js';
 import { section, size, text, type ValueOf } from '../src/config/field.js';
 import { errorCode, Fault, faultOf } from '../src/errors.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
+import { tightenFile } from '../src/private-folder.js';
 import { syncPath } from './blobs/files.js';
 import { openReserve, type Reserve } from './meta/reserve.js';
 
@@ -74,7 +75,9 @@ const RESERVE_BYTES = 256 * 1_024;
 const RESERVE_NAME = '.reserve';
 
 export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
-  await mkdir(dirname(config.file), { recursive: true });
+  // The folder may be one for logs of all kinds.
+  await mkdir(dirname(config.file), { recursive: true, mode: 0o700 });
+  await tightenFile(config.file);
   const reserve = await openReserve(join(dirname(config.file), RESERVE_NAME), RESERVE_BYTES);
   let file = await withReserve(reserve, () => openFile(config.file));
   await reserve.refill();
@@ -142,7 +145,7 @@ interface OpenFile {
 
 /** A line that a crash cut short is ended, so that the next line begins on its own. */
 async function openFile(path: string): Promise<OpenFile> {
-  const handle = await open(path, 'a+');
+  const handle = await open(path, 'a+', 0o600);
   try {
     const file = { handle, sizeBytes: (await handle.stat()).size };
     if (file.sizeBytes > 0) {

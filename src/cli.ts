@@ -157,21 +157,21 @@ async function dev(path: string | undefined): Promise<number> {
 }
 
 async function check(path: string | undefined): Promise<number> {
-  const faults = new Map<string, string>();
+  const faults = new Set<string>();
+  const warnings = new Set<string>();
   for (const name of Object.keys(ENTRIES) as EntryName[]) {
     const read = (await loadEntry(name)).read(path);
-    for (const fault of read.kind === 'faulty' ? read.faults : []) {
-      const line = formatFaults([fault]);
-      faults.set(line, line);
-    }
+    for (const fault of read.kind === 'faulty' ? read.faults : []) faults.add(formatFaults([fault]));
+    for (const warning of read.kind === 'loaded' ? read.warnings : []) warnings.add(formatFaults([warning]));
   }
   const shown = path ?? 'the built-in configuration';
+  for (const line of warnings) process.stderr.write(`warning: ${line}\n`);
   if (faults.size === 0) {
     process.stdout.write(`${shown}: no faults\n`);
     return 0;
   }
   process.stderr.write(`${shown}: ${faults.size} ${faults.size === 1 ? 'fault' : 'faults'}\n`);
-  for (const line of faults.keys()) process.stderr.write(`  ${line}\n`);
+  for (const line of faults) process.stderr.write(`  ${line}\n`);
   return 2;
 }
 
@@ -239,4 +239,6 @@ function loopbackIssuer(access: AccessConfig): { readonly host: string; readonly
   return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port === '' ? 80 : port) };
 }
 
+// What this program writes is for its own user alone.
+process.umask(0o077);
 await program.parseAsync();

@@ -1,11 +1,12 @@
 /**
  * Structured logs: one JSON object per line on standard output. Tokens,
  * signatures and cookies are never logged: callers log named fields, never whole
- * sets of header fields, and pass request targets through `loggable`.
+ * sets of header fields, and every text passes through redact.ts.
  */
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { type Clock, systemClock } from './clock.js';
 import { choice, section, type ValueOf } from './config/field.js';
+import { redactText } from './redact.js';
 
 export const logSection = section('Logs: JSON lines on standard output.', {
   level: choice({
@@ -42,7 +43,7 @@ export function createLog(name: string, config: LogConfig, sink?: LogSink): Log 
     level: config.level,
     base: { name, pid: process.pid },
     timestamp: pino.stdTimeFunctions.isoTime,
-    formatters: { level: (label: string) => ({ level: label }) },
+    formatters: { level: (label: string) => ({ level: label }), log: (fields: LogFields) => redacted(fields) },
     redact: {
       paths: [
         'authorization',
@@ -58,7 +59,18 @@ export function createLog(name: string, config: LogConfig, sink?: LogSink): Log 
       censor: '[redacted]',
     },
   };
-  return pino(options, sink ?? standardOutput());
+  return logOf(pino(options, sink ?? standardOutput()));
+}
+
+/** pino formats the fields of each line, but not those of a child. */
+function logOf(logger: Logger): Log {
+  return {
+    debug: (fields, message) => logger.debug(fields, message),
+    info: (fields, message) => logger.info(fields, message),
+    warn: (fields, message) => logger.warn(fields, message),
+    error: (fields, message) => logger.error(fields, message),
+    child: (fields) => logOf(logger.child(redacted(fields))),
+  };
 }
 
 export interface StandardOutput extends LogSink {
@@ -146,12 +158,22 @@ function causeOf(cause: unknown): unknown {
   return cause instanceof Error ? cause.cause : undefined;
 }
 
-const SECRET_PARAMETERS = /([?&](?:sig|token|access_token|key)=)[^&]*/gi;
-
 const TARGET_CHARS_MAX = 2_048;
 
-/** A request target without the values of parameters that grant access. */
+/** A request target without the values of parameters that grant access, and of limited length. */
 export function loggable(target: string): string {
-  if (target.length <= TARGET_CHARS_MAX && !target.includes('=')) return target;
-  return target.replace(SECRET_PARAMETERS, '$1[redacted]').slice(0, TARGET_CHARS_MAX);
+  return redactText(target).slice(0, TARGET_CHARS_MAX);
+}
+
+/** Objects in fields are few and flat. */
+const DEPTH_MAX = 6;
+
+/** The fields with every text in them redacted. */
+function redacted<T>(value: T, depth?: number): T;
+function redacted(value: unknown, depth = 0): unknown {
+  if (typeof value === 'string') return redactText(value);
+  if (typeof value !== 'object' || value === null || depth >= DEPTH_MAX) return value;
+  if (Array.isArray(value)) return value.map((each) => redacted(each, depth + 1));
+  if (value instanceof Error || Buffer.isBuffer(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, redacted(each, depth + 1)]));
 }

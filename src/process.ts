@@ -71,6 +71,8 @@ export type EntryRead =
   | {
       readonly kind: 'loaded';
       readonly log: LogConfig;
+      /** What is allowed and yet may be a mistake. */
+      readonly warnings: readonly ConfigFault[];
       start(deps: ProcessDeps): Promise<Running>;
       chore(name: string): Chore | undefined;
     }
@@ -82,6 +84,8 @@ interface EntryOf<C> {
   start(config: C, deps: ProcessDeps, source: ConfigSource<C>): Promise<Running>;
   /** Faults of keys that are right each by itself but do not fit together. */
   check(config: C): readonly ConfigFault[];
+  /** What is allowed and yet may be a mistake. */
+  warn?(config: C): readonly ConfigFault[];
   readonly chores?: Readonly<Record<string, (config: C, tools: ChoreTools, words: ChoreWords) => Promise<number>>>;
 }
 
@@ -98,6 +102,7 @@ export function processEntry<C extends { readonly log: LogConfig }>(entry: Entry
       return {
         kind: 'loaded',
         log: config.log,
+        warnings: entry.warn?.(config) ?? [],
         start: (deps) => entry.start(config, deps, source),
         chore(name) {
           const chore = entry.chores?.[name];
@@ -139,6 +144,7 @@ export async function runProcess(entry: ProcessEntry, path: string | undefined):
   const read = readEntry(entry, path);
   if (read === undefined) return 2;
   const log = createLog(entry.name, read.log);
+  for (const { path: key, message } of read.warnings) log.warn({ key }, message);
   const stop = stopSignal();
   // A running process reads its configuration again on SIGHUP. Before and after that, the signal must not end it.
   process.on('SIGHUP', () => undefined);

@@ -1,13 +1,13 @@
 /** The service end to end: real processes, real tokens, real bytes. The last test runs both sides in this process. */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { lstat, readdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { entry as edgeEntry } from '../edge/main.js';
 import { entry as originEntry } from '../origin/main.js';
-import { formatFaults } from '../src/config/load.js';
+import { formatFaults, processContext } from '../src/config/load.js';
 import { prepareSecrets } from '../src/dev/dev.js';
 import { ManualClock } from './kit/clock.js';
 import { startEdge } from './kit/edge/media-edge.js';
@@ -64,7 +64,8 @@ const isFound = ({ status }: HttpResponse): boolean => status === 200;
 t.setTimeout(180_000);
 
 void t.test('the service from end to end', async (t) => {
-  const service = await startService(t.testdir());
+  // As an earlier release may have left it.
+  const service = await startService(t.testdir({ data: { origin: { meta: {}, stage: {} }, edge: { cache: {} } } }));
   t.teardown(() => service.stop());
   const issued = await runCli(service.folder, ['token']);
   const [alice, admin] = [issued.out.trim(), await service.token({ subject: 'mo', admin: true })];
@@ -314,6 +315,15 @@ void t.test('the service from end to end', async (t) => {
   await t.test('SIGTERM stops it cleanly', async (t) => {
     t.equal(await service.stop(), 0);
   });
+
+  await t.test('writes nothing that other users may read', async (t) => {
+    const open: string[] = [];
+    for (const name of ['', ...(await readdir(join(service.folder, 'data'), { recursive: true }))]) {
+      const { mode } = await lstat(join(service.folder, 'data', name)).catch(() => ({ mode: 0 }));
+      if (name.includes('/') && (mode & 0o077) !== 0) open.push(`${name} ${(mode & 0o777).toString(8)}`);
+    }
+    t.same(open, []);
+  });
 });
 
 const logOf = (service: Service, name: string): string => join(service.folder, 'data', 'logs', `${name}.log`);
@@ -336,6 +346,18 @@ function isAlive(pid: number): boolean {
 }
 
 void t.test('a failure at the start is reported in a sentence, without a stack', async (t) => {
+  await t.test('a secret that would cross a network in clear, as a warning', async (t) => {
+    const folder = t.testdir({ 'config.yaml': 'edge:\n  upstream: { url: "http://origin.example:9000" }\n' });
+    await prepareSecrets(join(folder, 'data'));
+    const checked = await runCli(folder, ['check', '--config', 'config.yaml']);
+    t.match(checked, { code: 0, out: /no faults/, err: /^warning: edge\.upstream\.url: .*origin\.example in clear/ });
+    for (const url of ['https://origin.example', 'http://127.0.0.1:9000', 'http://localhost', 'http://[::1]:9000']) {
+      await writeFile(join(folder, 'config.yaml'), `edge:\n  upstream: { url: "${url}" }\n`);
+      const read = edgeEntry.read(join(folder, 'config.yaml'), { ...processContext, file: () => 'x'.repeat(40) });
+      t.same(read.kind === 'loaded' && read.warnings, [], url);
+    }
+  });
+
   await t.test('a faulty configuration, with all its faults', async (t) => {
     const folder = t.testdir({
       'config.yaml': 'edge:\n  listen: { port: many }\n  surprise: 1\norigin:\n  listen: { port: 99999 }\n',

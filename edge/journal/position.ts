@@ -5,11 +5,13 @@
  * by a checksum, since a number that is too high would skip a takedown. The form
  * has a version; version 1, which has no mark, is read.
  */
+
 import { createHash } from 'node:crypto';
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode } from '../../src/errors.js';
 import { isMark, type JournalPosition } from '../../src/journal/entry.js';
+import { openPrivateFolder } from '../../src/private-folder.js';
 
 export type PositionRead =
   | { readonly kind: 'found'; readonly position: JournalPosition }
@@ -29,7 +31,7 @@ const FILE_NAME = 'journal-position.json';
 
 /** `onError` is called for a failed write. The position on disk is then too low: entries are applied again. */
 export async function openPositionFile(folder: string, onError: (thrown: unknown) => void): Promise<PositionFile> {
-  await mkdir(folder, { recursive: true });
+  await openPrivateFolder(folder);
   const path = join(folder, FILE_NAME);
   let unwritten: JournalPosition | undefined;
   let writing: Promise<void> | undefined;
@@ -67,7 +69,7 @@ export async function openPositionFile(folder: string, onError: (thrown: unknown
 /** Replaces the file completely or not at all, even if the machine stops meanwhile. */
 async function replace(folder: string, path: string, text: string): Promise<void> {
   const staged = `${path}.tmp`;
-  const file = await open(staged, 'w');
+  const file = await open(staged, 'w', 0o600);
   try {
     await file.writeFile(text);
     await file.sync();

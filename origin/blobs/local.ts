@@ -6,6 +6,7 @@
  * file is synced and renamed into place in one step, and the folders that name
  * it are synced. Nothing else is written here except a probe, which is removed.
  */
+
 import { randomUUID } from 'node:crypto';
 import type { Dirent } from 'node:fs';
 import {
@@ -25,6 +26,7 @@ import { dirname, join, resolve } from 'node:path';
 import { errorCode, Fault, invariant } from '../../src/errors.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { Sha256 } from '../../src/ids.js';
+import { openPrivateFolder } from '../../src/private-folder.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { BlobsConfig } from './config.js';
 import { inFolder, syncPath } from './files.js';
@@ -36,7 +38,7 @@ export async function openLocalStore(config: Pick<BlobsConfig, 'folder' | 'stage
   const root = resolve(config.folder);
   const stageFolder = resolve(config.stageFolder);
   for (const folder of [stageFolder, root, join(root, 'media'), join(root, 'thumb')]) {
-    const made = await mkdir(folder, { recursive: true });
+    const made = await openPrivateFolder(folder);
     if (made !== undefined) await syncChain(folder, dirname(made));
   }
   await removeOldProbes(root);

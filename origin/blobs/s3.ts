@@ -12,9 +12,10 @@
  * library, which cannot cancel the parts under way and does not wait for its
  * own cleanup. Retries are made here too, so that they can be cancelled.
  */
+
 import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, rm, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import {
   AbortMultipartUploadCommand,
@@ -35,6 +36,7 @@ import { invariant } from '../../src/errors.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { Sha256 } from '../../src/ids.js';
 import { errorFields, type Log } from '../../src/log.js';
+import { openPrivateFolder } from '../../src/private-folder.js';
 import { createSlots, type Slots } from '../../src/slots.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { S3Config } from './config.js';
@@ -52,7 +54,7 @@ export interface S3StoreDeps {
 /** Does not wait for the server, which may start later: readiness shows whether it answers. */
 export async function openS3Store(deps: S3StoreDeps): Promise<BlobStore> {
   const stageFolder = resolve(deps.stageFolder);
-  await mkdir(stageFolder, { recursive: true });
+  await openPrivateFolder(stageFolder);
   return new S3Store({ ...deps, stageFolder });
 }
 

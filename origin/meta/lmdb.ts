@@ -5,12 +5,14 @@
  * at the same time go into one LMDB transaction and share its sync. Each write is
  * a child transaction, which can be rolled back alone.
  */
+
 import { existsSync } from 'node:fs';
-import { mkdir, statfs } from 'node:fs/promises';
+import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Key as LmdbKey, type Database as LmdbTable, open, type RangeOptions, type RootDatabase } from 'lmdb';
 import type { Clock } from '../../src/clock.js';
 import { Fault, faultOf } from '../../src/errors.js';
+import { openPrivateFolder } from '../../src/private-folder.js';
 import type { DamagedRecord } from './codec.js';
 import type { MetaConfig } from './config.js';
 import { type Database, readOrSkip, type Urgency } from './database.js';
@@ -46,7 +48,7 @@ export async function openMetaStore(
   deps: MetaDeps,
   { mendStamp = false }: OpenOptions = {},
 ): Promise<MetaStore> {
-  await mkdir(config.folder, { recursive: true });
+  await openPrivateFolder(config.folder);
   const reserve = await openReserve(join(config.folder, RESERVE_NAME), config.reserveBytes);
   const lock = await lockOnFullDisk(reserve, () => lockWriter(config.folder, deps.randomName));
   let database: Database | undefined;
@@ -391,7 +393,7 @@ function statsOf(table: LmdbTable<Uint8Array>): TableStats {
 }
 
 async function copyRoot(root: Root, folder: string, prepare: (writer: Writer) => void): Promise<void> {
-  await mkdir(folder, { recursive: true });
+  await openPrivateFolder(folder);
   if (existsSync(join(folder, FILE_NAME))) throw new Error(`${folder} already contains a metadata store`);
   await root.backup(folder, true);
   const copy: Root = open(folder, { ...SHARED_OPTIONS });

@@ -4,10 +4,12 @@
  * step. Existing metadata is never replaced. A restore that is interrupted leaves
  * only the inner folder, which the next restore removes.
  */
+
 import { existsSync } from 'node:fs';
-import { link, mkdir, rm } from 'node:fs/promises';
+import { link, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { errorCode } from '../../src/errors.js';
+import { openPrivateFolder } from '../../src/private-folder.js';
 import { syncPath } from '../blobs/files.js';
 import type { MetaConfig } from './config.js';
 import { FILE_NAME, type MetaSnapshot, openMetaStore } from './lmdb.js';
@@ -41,7 +43,7 @@ export async function receiveMeta(
   const folder = resolve(config.folder);
   const inner = join(folder, 'incoming');
   const [staged, final] = [join(inner, FILE_NAME), join(folder, FILE_NAME)];
-  await mkdir(folder, { recursive: true });
+  await openPrivateFolder(folder);
   const lock = await lockWriter(folder, deps.randomName);
   async function cleanUp(): Promise<void> {
     await rm(inner, { recursive: true, force: true });

@@ -10,11 +10,13 @@
  * into the same folder copies only what is new, and at its end removes what no
  * record needs any more.
  */
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
+import { openPrivateFolder } from '../../src/private-folder.js';
 import { type BlobKey, type BlobStore, sourceOf } from '../blobs/blob-store.js';
 import { syncPath } from '../blobs/files.js';
 import { type ExpectedBlob, expectedBlobs, type TransferFault, transfer } from '../blobs/transfer.js';
@@ -63,7 +65,7 @@ interface BackupWork extends BackupDeps, BackupOptions {
 
 export async function backup(deps: BackupDeps, options: BackupOptions): Promise<BackupReport> {
   const { folder, signal } = options;
-  await mkdir(folder, { recursive: true });
+  await openPrivateFolder(folder);
   const nextFolder = join(folder, 'meta.next');
   await rm(nextFolder, { recursive: true, force: true });
   const target = await deps.openBlobs(join(folder, 'blobs'), join(folder, 'stage'));

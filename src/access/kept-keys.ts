@@ -4,11 +4,13 @@
  * issuer has one file, which is replaced in one step. Several processes may
  * share the folder.
  */
+
 import { hash, randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { EpochMs } from '../clock.js';
 import { errorCode } from '../errors.js';
+import { openPrivateFolder } from '../private-folder.js';
 
 export interface KeySource {
   readonly issuer: string;
@@ -23,11 +25,11 @@ export interface SavedKeySet extends KeySource {
 const FORMAT = 1;
 
 export async function saveKeySet(folder: string, saved: SavedKeySet): Promise<void> {
-  await mkdir(folder, { recursive: true });
+  await openPrivateFolder(folder);
   const path = pathOf(folder, saved);
   const temporary = `${path}.${randomUUID()}`;
   try {
-    await writeFile(temporary, JSON.stringify({ format: FORMAT, ...saved }), { flag: 'wx' });
+    await writeFile(temporary, JSON.stringify({ format: FORMAT, ...saved }), { flag: 'wx', mode: 0o600 });
     await rename(temporary, path);
   } catch (thrown) {
     await rm(temporary, { force: true });

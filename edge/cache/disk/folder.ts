@@ -6,6 +6,7 @@
 import { join } from 'node:path';
 import { errorFields, type Log } from '../../../src/log.js';
 import type { CounterOf } from '../../../src/metrics.js';
+import { tightenFolder } from '../../../src/private-folder.js';
 import { ContentStore } from './content-store.js';
 import { DiskIndex } from './disk-index.js';
 import type { DiskFiles } from './files.js';
@@ -31,6 +32,7 @@ export interface CacheFolder {
 export async function openFolder(path: string, deps: FolderDeps): Promise<CacheFolder> {
   const { files, randomName } = deps;
   await files.makeFolder(path);
+  await tightenFolder(path);
   const unlock = await lockFolder(path);
   try {
     const contentStore = await ContentStore.open(join(path, 'content'), files, randomName);

@@ -11,12 +11,14 @@
  * start. Leaves to others who may use an upload, for how long, and that one request
  * at a time does.
  */
+
 import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode, Fault } from '../../../src/errors.js';
 import type { Sha256 } from '../../../src/ids.js';
+import { openPrivateFolder } from '../../../src/private-folder.js';
 import { inFolder, syncPath } from '../../blobs/files.js';
 import type { ChunkSource } from '../paced-body.js';
 import { HEAD_MAX_BYTES, type Staged, stage } from '../stage.js';
@@ -65,7 +67,7 @@ export interface StagingOptions {
 }
 
 export async function openUnfinishedUploads(folder: string): Promise<UnfinishedUploads> {
-  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await openPrivateFolder(folder);
   const uploads = await readRecords(folder);
   const pathOf = (id: string): string => join(folder, id);
 
