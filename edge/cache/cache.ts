@@ -89,6 +89,11 @@ export interface Fill extends Body {
   readonly passing: boolean;
   /** True once it failed: readers get BodyLost, and nothing is stored. */
   readonly failed: boolean;
+  /**
+   * False once it is known that nothing of it will be stored: no tier takes a body of this size, none
+   * admits it or has room, or it was invalidated.
+   */
+  readonly mayBeKept: boolean;
   /** True once the response was invalidated: its readers go on, but nothing of it may be stored. */
   readonly invalidated: boolean;
   /**

@@ -24,6 +24,8 @@ export interface Arrived {
 }
 
 export interface FillDeps {
+  /** Whether a tier would take the body, as far as is known before its end. */
+  wouldStore(): boolean;
   store(arrived: Arrived): Promise<FillOutcome>;
   onCorrupt(): void;
   /** `end` has its outcome, or the fill has failed. The body may still have readers. */
@@ -39,6 +41,7 @@ export class FillWriter implements Fill {
   #corruption: 'length' | 'sha256' | undefined;
   #ending: Promise<FillOutcome> | undefined;
   #ended = false;
+  #outcome: FillOutcome | undefined;
   #invalidated = false;
 
   constructor(entry: Entry, tiers: Tiers, body: GrowingBody, deps: FillDeps) {
@@ -66,6 +69,11 @@ export class FillWriter implements Fill {
 
   get failed(): boolean {
     return this.#body.failure !== undefined;
+  }
+
+  get mayBeKept(): boolean {
+    if (this.failed || this.#invalidated) return false;
+    return this.#outcome === undefined ? this.#deps.wouldStore() : this.#outcome.kind === 'stored';
   }
 
   get invalidated(): boolean {
@@ -133,6 +141,7 @@ export class FillWriter implements Fill {
     // The file must be complete before its owner may remove it: readers still follow it.
     await this.#body.flushed();
     if (this.failed) return this.#failureOutcome();
+    this.#outcome = outcome;
     return this.#invalidated ? { kind: 'not_kept', reason: 'invalidated' } : outcome;
   }
 

@@ -105,6 +105,11 @@ export class GrowingBody {
     return this.#firstBlock * this.#blockBytes > this.#fileBytes;
   }
 
+  /** Where the bytes that arrive next go. A body that has left memory does not come back. */
+  get place(): 'memory' | 'file' | 'passing' {
+    return this.#state;
+  }
+
   /** The whole body, once it is complete and if it is in memory. */
   get whole(): Buffer | undefined {
     return this.#complete && this.#state === 'memory' ? this.#blocks[0] : undefined;

@@ -48,11 +48,17 @@ export class MemoryTier {
     return this.#stored.get(key);
   }
 
+  /** Whether such a body can be stored at all. */
+  takes(entry: Entry): boolean {
+    const sizeBytes = entry.sizeBytes ?? 0;
+    return sizeBytes <= this.#maxObjectBytes && weightOf(entry, sizeBytes) <= this.#policy.capacityBytes;
+  }
+
   /** Replaces what is stored under the key, even if the new body is refused. */
   put(entry: Entry, bytes: Buffer): PutOutcome {
     this.remove(entry.key);
     if (bytes.length > this.#maxObjectBytes) return 'too_large';
-    if (!this.#policy.admit(entry.key, weightOf(entry, bytes), (victim) => this.#evict(victim as CacheKey))) {
+    if (!this.#policy.admit(entry.key, weightOf(entry, bytes.length), (victim) => this.#evict(victim as CacheKey))) {
       this.#refused += 1;
       return 'not_admitted';
     }
@@ -119,8 +125,8 @@ export class MemoryTier {
 }
 
 /** All memory that the entry needs, so that the limit is on memory and not on bodies alone. */
-function weightOf(entry: Entry, bytes: Buffer): number {
-  return ENTRY_OVERHEAD_BYTES + headBytes(entry) + bytes.length;
+function weightOf(entry: Entry, sizeBytes: number): number {
+  return ENTRY_OVERHEAD_BYTES + headBytes(entry) + sizeBytes;
 }
 
 /** The memory that the keys and fields of an entry need. */

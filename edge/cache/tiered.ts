@@ -119,6 +119,7 @@ export class TieredCache implements EdgeCache {
       onClosed: () => this.#fills.delete(fill),
     });
     const fill = new FillWriter(entry, tiers, body, {
+      wouldStore: () => this.#wouldStore(entry, tiers, body),
       store: (arrived) => this.#store(arrived, spool),
       onCorrupt: () => {
         this.#corruptFills += 1;
@@ -233,6 +234,13 @@ export class TieredCache implements EdgeCache {
   #breakOff(key: CacheKey, reason: 'taken_down' | 'purged' | 'corrupt'): void {
     for (const fill of this.#fills) if (fill.entry.key === key) fill.fail(reason);
     this.#deps.readers.breakOff(key, new BodyLost(reason));
+  }
+
+  /** As `#store` will decide, as far as it is known now. A body of unknown size is taken for a small one. */
+  #wouldStore(entry: Entry, { memory, disk, admission }: Tiers, { place }: GrowingBody): boolean {
+    if (place === 'passing') return false;
+    if (memory && place === 'memory' && this.#deps.memory.takes(entry)) return true;
+    return disk && this.#deps.disk?.wouldStore(entry, admission, place === 'file') === true;
   }
 
   /**

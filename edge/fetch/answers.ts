@@ -104,7 +104,7 @@ export function answerArriving(context: FetchContext, result: Arriving, outcome:
     gone: client.gone(),
     ...(!joined && wanted.fetchAs === 'client' && { unstoredFields }),
   };
-  return answerWith(engine, wanted, response, forwarded(context, { status, stored: true }), outcome);
+  return answerWith(engine, wanted, response, forwarded(context, { status, stored: fill.mayBeKept }), outcome);
 }
 
 /** A small response that is not stored: all who waited get it. */

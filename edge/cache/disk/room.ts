@@ -41,6 +41,12 @@ export class DiskRoom {
     return true;
   }
 
+  /** Whether `reserve` may succeed as things are. */
+  mayHave(bytes: number): boolean {
+    const { fillRoomBytes, minFreeBytes } = this.#limits;
+    return bytes <= fillRoomBytes && this.#freeBytes - bytes >= minFreeBytes;
+  }
+
   /** Like tryReserve, but waits for files that are being removed. */
   async reserve(bytes: number): Promise<boolean> {
     while (!this.tryReserve(bytes)) {

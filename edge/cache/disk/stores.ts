@@ -9,7 +9,7 @@
  */
 import { sharedController } from '../../../src/abort.js';
 import { createSlots } from '../../../src/slots.js';
-import type { SizedEntry } from '../../entry.js';
+import type { CacheKey, SizedEntry } from '../../entry.js';
 import { type AdmissionName, createAdmission } from '../policy/registry.js';
 import type { Admission } from '../policy/second-hit.js';
 import type { ContentRefs } from './content-refs.js';
@@ -77,6 +77,11 @@ export class DiskStores {
   /** Whether a body of this size can be stored at all. */
   takes(sizeBytes: number): boolean {
     return sizeBytes <= this.#deps.maxObjectBytes;
+  }
+
+  /** Whether a response would be admitted, were it complete now. */
+  wouldAdmit(key: CacheKey, admission: AdmissionName | undefined): boolean {
+    return this.#admissionOf(admission).wouldAdmit(digestOf(key)) && this.#underWay.size < this.#deps.storesMax;
   }
 
   store(request: StoreRequest): Promise<StoreOutcome> {

@@ -16,7 +16,7 @@ import type { CacheKey, Entry, SizedEntry } from '../../entry.js';
 import type { AppliedToCache, Stored, TierStats } from '../cache.js';
 import type { CacheConfig } from '../config.js';
 import type { Policy } from '../policy/policy.js';
-import { createPolicy } from '../policy/registry.js';
+import { type AdmissionName, createPolicy } from '../policy/registry.js';
 import type { Readers } from '../readers.js';
 import { ContentRefs } from './content-refs.js';
 import { DiskEntries } from './entries.js';
@@ -24,6 +24,7 @@ import type { DiskFiles } from './files.js';
 import { type CacheFolder, openFolder } from './folder.js';
 import { Housekeeping } from './housekeeping.js';
 import { DiskReader } from './reader.js';
+import { fileBytes } from './record.js';
 import { DiskRoom } from './room.js';
 import { type SpoolFile, SpoolFolder } from './spool.js';
 import { DiskStores, type StoreOutcome, type StoreRequest } from './stores.js';
@@ -185,6 +186,13 @@ export class DiskTier {
   /** Whether a body of this size can be stored at all. */
   takes(sizeBytes: number): boolean {
     return this.#stores.takes(sizeBytes);
+  }
+
+  /** Whether a body that arrives would be stored, as far as is known before its end. `reserved`: it has its room. */
+  wouldStore(entry: Entry, admission: AdmissionName | undefined, reserved: boolean): boolean {
+    const sizeBytes = entry.sizeBytes ?? 0;
+    if (!this.takes(sizeBytes) || !this.#stores.wouldAdmit(entry.key, admission)) return false;
+    return reserved || this.#room.mayHave(fileBytes(sizeBytes));
   }
 
   /** A file for a body that arrives. Undefined if it is too large or there is no room. */

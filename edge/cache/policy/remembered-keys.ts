@@ -20,6 +20,10 @@ export class RememberedKeys {
     this.#queue.push(this.#table.add(key, weightBytes));
   }
 
+  has(key: string): boolean {
+    return this.#table.slotOf(key) !== undefined;
+  }
+
   /** Forgets the key. True if it was remembered. */
   take(key: string): boolean {
     const slot = this.#table.slotOf(key);

@@ -11,10 +11,12 @@ import { RememberedKeys } from './remembered-keys.js';
 export interface Admission {
   /** A key that is not stored is asked for. True: it may be written now. */
   admits(key: string, weightBytes: number): boolean;
+  /** What `admits` would say. */
+  wouldAdmit(key: string): boolean;
 }
 
 /** Admits everything. */
-export const ALWAYS: Admission = { admits: () => true };
+export const ALWAYS: Admission = { admits: () => true, wouldAdmit: () => true };
 
 export function createSecondHit(rememberedBytes: number): Admission {
   const seenOnce = new RememberedKeys(rememberedBytes);
@@ -24,5 +26,6 @@ export function createSecondHit(rememberedBytes: number): Admission {
       seenOnce.add(key, weightBytes);
       return false;
     },
+    wouldAdmit: (key) => seenOnce.has(key),
   };
 }
