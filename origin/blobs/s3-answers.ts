@@ -52,3 +52,8 @@ export function isWorthRetrying(thrown: unknown): boolean {
   if (['RequestTimeout', 'RequestTimeTooSkewed', 'SlowDown'].includes(nameOf(thrown))) return true;
   return status === 408 || status === 429 || (status >= 500 && status !== 501 && status !== 507);
 }
+
+/** Whether a write that failed may be stored all the same: its answer was lost, or an earlier attempt has ended the upload. */
+export function mayHaveSucceeded(thrown: unknown): boolean {
+  return isWorthRetrying(thrown) || isMissing(thrown);
+}

@@ -41,7 +41,7 @@ import { createSlots, type Slots } from '../../src/slots.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { S3Config } from './config.js';
 import { inFolder } from './files.js';
-import { isMissing, isWorthRetrying, nameOf, readOutcomeOf, statusOf } from './s3-answers.js';
+import { isMissing, isWorthRetrying, mayHaveSucceeded, nameOf, readOutcomeOf, statusOf } from './s3-answers.js';
 import { storageFault } from './storage-fault.js';
 
 export interface S3StoreDeps {
@@ -134,6 +134,19 @@ class S3Store implements BlobStore {
     }
   }
 
+  /** The size of a blob, asked for once. Undefined if there is none, or no answer. */
+  async #lookUp(key: BlobKey, signal: AbortSignal | undefined): Promise<number | undefined> {
+    const location = this.#locationOf(key);
+    try {
+      const send = (options: SendOptions) => this.#client.send(new HeadObjectCommand(location), options);
+      const { result, release } = await this.#open(send, signal, 1);
+      release();
+      return result.ContentLength;
+    } catch {
+      return undefined;
+    }
+  }
+
   async remove(key: BlobKey, signal?: AbortSignal): Promise<void> {
     const location = this.#locationOf(key);
     try {
@@ -215,6 +228,12 @@ class S3Store implements BlobStore {
           : this.#putWhole(stagedPath, key, facts, replace, signal);
       // A stored blob is kept if it has the right size.
       if ((await put(false)) === 'exists' && (await this.stat(key, signal)) !== facts.sizeBytes) await put(true);
+    } catch (thrown) {
+      signal?.throwIfAborted();
+      // The bytes may be stored although the answer was lost.
+      if (!mayHaveSucceeded(thrown) || (await this.#lookUp(key, signal)) !== facts.sizeBytes) throw thrown;
+      this.#log.info({ key, ...errorFields(thrown) }, 'an upload whose answer was lost is in the bucket');
+      return;
     } finally {
       await handle.close();
     }
@@ -284,9 +303,8 @@ class S3Store implements BlobStore {
       if (outcome === 'exists') await this.#removeParts(location);
       return outcome;
     } catch (thrown) {
-      await this.#removeParts(location);
-      // An earlier attempt may have succeeded although its response was lost: then the parts are gone and the blob is stored.
-      if (nameOf(thrown) === 'NoSuchUpload' && (await this.stat(key, signal)) === facts.sizeBytes) return 'stored';
+      // If the parts have become a blob, there is nothing to remove.
+      if (nameOf(thrown) !== 'NoSuchUpload') await this.#removeParts(location);
       throw thrown;
     }
   }
@@ -365,6 +383,7 @@ class S3Store implements BlobStore {
   async #open<T>(
     send: (options: SendOptions) => Promise<T>,
     signal: AbortSignal | undefined,
+    attemptsMax = this.#config.attemptsMax,
   ): Promise<{ readonly result: T; readonly release: () => void }> {
     const abortSignal = signal ?? new AbortController().signal;
     for (let attempt = 1; ; attempt += 1) {
@@ -374,7 +393,7 @@ class S3Store implements BlobStore {
       } catch (thrown) {
         release();
         abortSignal.throwIfAborted();
-        if (attempt >= this.#config.attemptsMax || !isWorthRetrying(thrown)) throw thrown;
+        if (attempt >= attemptsMax || !isWorthRetrying(thrown)) throw thrown;
         this.#log.debug({ attempt, ...errorFields(thrown) }, 'a request to the S3 server is tried again');
         await sleep(this.#clock, this.#config.retryMs * 2 ** (attempt - 1), signal);
       }

@@ -126,7 +126,8 @@ async function readSpan(
   const outcome = await blobs.read(representation.key, span, signal);
   if (outcome.kind === 'found' && outcome.sizeBytes === representation.sizeBytes) return outcome.body;
   if (outcome.kind === 'found') outcome.body.destroy();
-  throw new Fault('internal', 'The media cannot be read at the moment.', {
+  // A bucket may lack for a moment what it has stored.
+  throw new Fault('storage_unavailable', 'The media cannot be read at the moment.', {
     cause: new Error(`blob ${representation.key} is ${outcome.kind === 'found' ? 'of another size' : outcome.kind}`),
   });
 }

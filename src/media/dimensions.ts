@@ -108,30 +108,54 @@ function apngFrames(claimed: number): number {
   return claimed >= 1 && claimed <= 0x7fffffff ? claimed : 1;
 }
 
-/** Reads the size of the logical screen, and counts frames by walking the blocks (GIF89a, 17 to 26). */
+/**
+ * Reads the size and counts frames by walking the blocks (GIF89a, 17 to 26). As browsers and decoders show it: a first
+ * frame that reaches beyond the logical screen enlarges it, later ones are cut.
+ */
 function* readGif(): Reading<Dimensions> {
   const bytes = yield EVERYTHING;
   if (bytes.length < 13) return undefined;
-  const size = { width: bytes.readUInt16LE(6), height: bytes.readUInt16LE(8) };
+  const [first] = gifFramesFrom(bytes);
+  const reach = first === undefined || first + 9 > bytes.length ? { width: 0, height: 0 } : gifReach(bytes, first);
+  const size = {
+    width: Math.max(bytes.readUInt16LE(6), reach.width),
+    height: Math.max(bytes.readUInt16LE(8), reach.height),
+  };
   return upright(size, 1, countGifFrames(bytes));
 }
 
+/** Where a frame ends on the logical screen. `at`: its image descriptor. */
+function gifReach(bytes: Buffer, at: number): { readonly width: number; readonly height: number } {
+  return {
+    width: bytes.readUInt16LE(at + 1) + bytes.readUInt16LE(at + 5),
+    height: bytes.readUInt16LE(at + 3) + bytes.readUInt16LE(at + 7),
+  };
+}
+
 function countGifFrames(bytes: Buffer): number | null {
+  const frames = gifFramesFrom(bytes);
+  let count = 0;
+  for (let next = frames.next(); ; next = frames.next()) {
+    if (next.done === true) return next.value === 'cut' ? null : Math.max(1, count);
+    count += 1;
+  }
+}
+
+/** The offsets of the image descriptors. `cut`: the bytes end before the trailer. */
+function* gifFramesFrom(bytes: Buffer): Generator<number, 'whole' | 'cut', undefined> {
   let at = 13 + colourTableBytes(bytes[10] ?? 0);
-  let frames = 0;
   while (at < bytes.length) {
     const introducer = bytes[at];
-    if (introducer === 0x3b) return Math.max(1, frames);
     if (introducer === 0x21) {
       at = afterSubBlocks(bytes, at + 2);
     } else if (introducer === 0x2c) {
-      frames += 1;
+      yield at;
       at = afterSubBlocks(bytes, at + 11 + colourTableBytes(bytes[at + 9] ?? 0));
     } else {
-      return Math.max(1, frames);
+      return 'whole';
     }
   }
-  return null;
+  return 'cut';
 }
 
 function colourTableBytes(packed: number): number {

@@ -201,6 +201,8 @@ export function parserFault(
         : { code: 'headers_too_large', detail: 'The header fields are too large.' };
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
       return { code: 'too_large', detail: 'The chunk extensions are too large.' };
+    case 'HPE_INVALID_EOF_STATE':
+      return { code: 'malformed', detail: 'The request ended before it was complete.' };
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return { code: 'request_timeout', detail: 'The request took too long to arrive.' };
     default:

@@ -184,7 +184,8 @@ void t.test('originals', async (t) => {
     const hash = sha256(media);
     await rm(join(origin.folder, 'blobs', 'media', hash.slice(0, 2), hash));
     const response = await origin.as('bob', `/v1/media/${lost}`);
-    t.equal(code(response), '500 internal');
+    t.equal(code(response), '503 storage_unavailable');
+    t.ok(Number(response.headers['retry-after']) > 0);
     t.notMatch(response.bytes.toString(), hash);
     t.equal((await origin.upload(media)).status, 200, 'uploading the same bytes restores it');
     t.ok((await origin.as('bob', `/v1/media/${lost}`)).bytes.equals(media));

@@ -226,6 +226,19 @@ void t.test('blobs in a bucket', async (t) => {
     }
   });
 
+  await t.test('a write of which every answer is lost is looked up', async (t) => {
+    const { s3, store } = await openBucket(t);
+    for (const [which, sizeBytes] of [
+      [isPut, 50_000],
+      [isEnd, 6_000_000],
+    ] as const) {
+      makeFail(s3, 100, which, { kind: 'lose_response' });
+      const { key, bytes } = await put(store, sizeBytes);
+      t.ok(bytes.equals((await bytesOf(store, key)) ?? NOTHING), `${sizeBytes} bytes`);
+      t.equal(s3.uploads.size, 0);
+    }
+  });
+
   await t.test('a refusal is not repeated, and a full server is reported as such', async (t) => {
     const { s3, store } = await openBucket(t);
     for (const [status, code, fault] of [

@@ -455,6 +455,21 @@ void t.test('uploads', async (t) => {
     t.ok(answer.bytes.equals(bytes));
   });
 
+  await t.test('a body that ends before its length, or without its last chunk, is told so', async (t) => {
+    const authorization = `Bearer ${origin.auth.token()}`;
+    for (const [framing, body] of [
+      [{ 'content-length': 100 }, 'only this'],
+      [{ 'transfer-encoding': 'chunked' }, '9\r\nonly this\r\n'],
+    ] as const) {
+      const wire = await connectRaw(origin.port);
+      wire.write(requestHead('POST', '/v1/media', { authorization, ...framing }) + body);
+      wire.end();
+      const answer = await wire.whole();
+      t.match(answer, /^HTTP\/1\.1 400 /);
+      t.match(answer, /"detail":"The (?:request|body) ended before it was complete\."/);
+    }
+  });
+
   await t.test('the OpenAPI document describes every answer', async (t) => {
     t.strictSame(await origin.undescribed(), []);
   });

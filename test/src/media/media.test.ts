@@ -90,6 +90,48 @@ void t.test('any bytes are read without an error', async () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => readDimensions(bytes) === undefined || true));
 });
 
+void t.test('a first frame of a GIF that reaches beyond its screen enlarges it, as decoders show it', async (t) => {
+  const whole = await picture().gif().toBuffer();
+  const descriptor = whole.indexOf(Buffer.from([0x2c, 0, 0, 0, 0, 30, 0, 20, 0]));
+  t.ok(descriptor > 0);
+  for (const [screen, offset] of [
+    [
+      [30, 20],
+      [0, 0],
+    ],
+    [
+      [10, 20],
+      [0, 0],
+    ],
+    [
+      [10, 5],
+      [0, 0],
+    ],
+    [
+      [0, 0],
+      [0, 0],
+    ],
+    [
+      [30, 20],
+      [7, 3],
+    ],
+    [
+      [100, 9],
+      [7, 3],
+    ],
+    [
+      [100, 90],
+      [7, 3],
+    ],
+  ] as const) {
+    const bytes = Buffer.from(whole);
+    for (const [n, value] of screen.entries()) bytes.writeUInt16LE(value, 6 + 2 * n);
+    for (const [n, value] of offset.entries()) bytes.writeUInt16LE(value, descriptor + 1 + 2 * n);
+    const { width, height } = await sharp(bytes).metadata();
+    t.match(readDimensions(bytes), { width, height }, `${screen.join('x')} with a frame at ${offset.join()}`);
+  }
+});
+
 void t.test('impossible sizes are undefined', async (t) => {
   const png = await picture().png().toBuffer();
   const flat = Buffer.from(png);
