@@ -48,11 +48,13 @@ export async function readFromFile<T>(
   reading: Reading<T>,
   file: ReadableFile,
   { spansMax, spanMaxBytes }: ReadingLimits = { spansMax: SPANS_MAX, spanMaxBytes: SPAN_MAX_BYTES },
+  signal?: AbortSignal,
 ): Promise<T | undefined> {
   const bytes = new FileBytes(file);
   try {
     let step = reading.next();
     for (let spans = 0; step.done !== true && spans < spansMax; spans += 1) {
+      signal?.throwIfAborted();
       const { at, length } = step.value;
       step = reading.next(await bytes.take({ at, length: Math.min(length, spanMaxBytes) }));
     }

@@ -86,7 +86,7 @@ export async function stripMetadata(
   const reader = IN_PLACE[mime];
   if (reader === undefined) return { kind: 'unsupported' };
   const limits = { spansMax: SPANS_MAX, spanMaxBytes: memoryMaxBytes };
-  const change = (await readFromFile(reader(source.sizeBytes, memoryMaxBytes), source, limits)) ?? BROKEN;
+  const change = (await readFromFile(reader(source.sizeBytes, memoryMaxBytes), source, limits, signal)) ?? BROKEN;
   if (change.kind !== 'overwritten') return change;
   return overwrite(source.path, target, change.overwrites, signal);
 }
