@@ -63,6 +63,12 @@ const formatsSection = section('The formats that are made. A client gets the bes
 
 const childrenSection = section('The child processes that decode pictures.', {
   count: integer({ default: 2, min: 1, max: 64, help: 'Processes, at most. They start when there is work.' }),
+  readyMin: integer({
+    default: 1,
+    min: 0,
+    max: 64,
+    help: 'Processes that are kept ready without work, 60MiB to 80MiB each, so that the first picture after a pause does not wait for a start.',
+  }),
   threads: integer({ default: 2, min: 1, max: 16, help: 'Threads that one process uses for one picture.' }),
   memoryMaxBytes: size({
     default: '512MiB',

@@ -3,10 +3,9 @@
  * ends each job in one transaction of the metadata store.
  *
  * Promises: a job ends as made, refused or dead, whichever process dies
- * meanwhile; no child is started before there is a job; `close` gives back
- * running jobs without counting an attempt. Claims and leases are left to
- * job-runner.ts, the steps of one job to job.ts, and the decision what becomes
- * of a job to verdict.ts.
+ * meanwhile; `close` gives back running jobs without counting an attempt. Claims
+ * and leases are left to job-runner.ts, the steps of one job to job.ts, and the
+ * decision what becomes of a job to verdict.ts.
  */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -130,6 +129,7 @@ class ThumbEngine implements Thumbs {
   start(): void {
     this.#stopListening = this.#deps.meta.jobs.onEnded((sha256) => this.#onEnd(sha256));
     this.#runner.start();
+    this.#pool.keepReady();
   }
 
   accepts(mime: string): boolean {

@@ -1,8 +1,8 @@
 /**
  * The child processes as one thing that renders: as many as configured, started
  * when there is work, each replaced after so many pictures and after any loss,
- * and ended when idle. Work beyond their number waits, the highest priority
- * first.
+ * and ended when idle, except for those that are kept ready. Work beyond their
+ * number waits, the highest priority first.
  *
  * Promises: a picture may take `memory_max` on top of what a process has before
  * its first picture, on every version of Node. A start that fails is logged,
@@ -34,6 +34,8 @@ export interface PoolDeps {
 }
 
 export interface RenderPool {
+  /** Starts as many processes as are kept ready, now and whenever fewer are left. */
+  keepReady(): void;
   /** Rejects only when `signal` aborts before the request has a process. */
   run(request: RenderRequest, priority: number, signal: AbortSignal): Promise<ChildOutcome>;
   counts(): { readonly children: number; readonly busy: number };
@@ -72,6 +74,8 @@ export function openPool(deps: PoolDeps): RenderPool {
   let measuring: Child | undefined;
   let dataLimit: Promise<DataLimit> | undefined;
   let startFailure: string | null = null;
+  /** How many processes are kept ready. */
+  let readyMin = 0;
 
   function start(dataMaxBytes: number | null): Child {
     const child = startChild({ ...deps, dataMaxBytes }, clock);
@@ -139,8 +143,40 @@ export function openPool(deps: PoolDeps): RenderPool {
       (best, entry) => (best === undefined || entry.priority > best.priority ? entry : best),
       undefined,
     );
-    if (next !== undefined) next.take(seat);
-    else if (seat.child !== undefined) seat.idle = clock.after(config.idleMs, () => dismiss(seat));
+    if (next !== undefined) {
+      next.take(seat);
+      return;
+    }
+    if (seat.child !== undefined) seat.idle = clock.after(config.idleMs, () => dismissIdle(seat));
+    void startMissing();
+  }
+
+  function dismissIdle(seat: Seat): void {
+    if (aliveCount() > readyMin) dismiss(seat);
+  }
+
+  function aliveCount(): number {
+    return seats.filter(({ child }) => child?.alive === true).length;
+  }
+
+  /** A start that fails is not repeated before the next job, which would meet the same failure. */
+  async function startMissing(): Promise<void> {
+    if (aliveCount() >= readyMin) return;
+    const limit = await measured().catch(() => undefined);
+    for (const seat of seats) {
+      if (limit?.kind !== 'measured' || aliveCount() >= readyMin) return;
+      if (seat.busy || seat.child?.alive === true) continue;
+      dismiss(seat);
+      seat.child = start(limit.dataMaxBytes);
+    }
+  }
+
+  function measured(): Promise<DataLimit> {
+    dataLimit ??= measureDataLimit().catch((thrown: unknown) => {
+      dataLimit = undefined;
+      throw thrown;
+    });
+    return dataLimit;
   }
 
   function dismiss(seat: Seat): void {
@@ -157,15 +193,15 @@ export function openPool(deps: PoolDeps): RenderPool {
   }
 
   return {
+    keepReady() {
+      readyMin = Math.min(config.readyMin, config.count);
+      void startMissing();
+    },
     async run(request, priority, signal) {
       signal.throwIfAborted();
       const seat = await takeSeat(priority, signal);
       try {
-        dataLimit ??= measureDataLimit().catch((thrown: unknown) => {
-          dataLimit = undefined;
-          throw thrown;
-        });
-        const limit = await withSignal(dataLimit, signal);
+        const limit = await withSignal(measured(), signal);
         if (limit.kind === 'lost') return limit;
         if (seat.child?.alive === false) dismiss(seat);
         seat.child ??= start(limit.dataMaxBytes);
@@ -178,11 +214,12 @@ export function openPool(deps: PoolDeps): RenderPool {
       }
     },
     counts: () => ({
-      children: seats.filter(({ child }) => child?.alive === true).length,
+      children: aliveCount(),
       busy: seats.filter(({ busy }) => busy).length,
     }),
     startFailure: () => startFailure,
     async close() {
+      readyMin = 0;
       if (measuring !== undefined) end(measuring);
       for (const seat of seats) dismiss(seat);
       await Promise.all(ending);

@@ -27,9 +27,11 @@ export const MISBEHAVING = new URL('./misbehaving-worker.js', import.meta.url);
 
 const context = { env: () => undefined, file: () => undefined };
 
-/** The configuration from a file with these keys. */
+/** The configuration from a file with these keys. No process is kept ready unless they say so. */
 export function thumbsConfig(given: Readonly<Record<string, unknown>> = {}): ThumbsConfig {
-  return thumbsSection.schema(context).parse(given);
+  return thumbsSection
+    .schema(context)
+    .parse({ ...given, children: { ready_min: 0, ...(given['children'] as object) } });
 }
 
 export interface ThumbFixture {

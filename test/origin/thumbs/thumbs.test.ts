@@ -40,7 +40,7 @@ import {
   type ThumbFixture,
   thumbsConfig,
 } from '../../kit/origin/thumb-fixture.js';
-import { until } from '../../kit/until.js';
+import { until, untilAsync } from '../../kit/until.js';
 
 const config = thumbsConfig();
 const variant = (name: string, width: number, height = 0, fit: 'inside' | 'cover' = 'inside') => ({
@@ -637,6 +637,23 @@ async function checkStored(t: Test, fixture: ThumbFixture, blob: BlobRecord): Pr
 interface ReadyDocument {
   readonly capabilities: Readonly<Record<string, unknown>>;
 }
+
+void t.test('as many processes as configured are kept ready', async (t) => {
+  const fixture = await openThumbFixture(t.testdir({}));
+  t.teardown(() => fixture.close());
+  const children = { count: 3, ready_min: 2, jobs_max: 1, idle: '100ms', memory_max: '256MiB' };
+  const thumbs = await fixture.open({ ...quick, children });
+  const ready = async (): Promise<boolean> => {
+    const { busy, idle } = await fixture.children();
+    return busy === 0 && idle === 2;
+  };
+  await untilAsync('two processes before there is a job', ready);
+  const shas = await Promise.all([1, 2, 3].map(async (seed) => fixture.put(await photo(seed), 'image/jpeg')));
+  for (const sha256 of shas) t.equal((await fixture.finished(thumbs, sha256)).thumbs.kind, 'ready');
+  await untilAsync('two other processes in place of those that have done their number of jobs', ready);
+  await thumbs.close();
+  t.same(await fixture.children(), { busy: 0, idle: 0 });
+});
 
 void t.test('the engine', async (t) => {
   const folder = t.testdir({});

@@ -1,0 +1,70 @@
+/** Chromium, and a page of another site, for tests in a real browser. */
+import { existsSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Test } from 'tap';
+import { member, sendRequest } from './http/request.js';
+import type { Service } from './service.js';
+
+const CHROMIUM = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
+
+/** For the options of a test: it is skipped where there is no Chromium. */
+export const browserInstalled = { skip: existsSync(CHROMIUM) ? false : 'no Chromium on this machine' } as const;
+
+export async function openBrowser(t: Test): Promise<Browser> {
+  const browser = await chromium.launch({
+    executablePath: CHROMIUM,
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-background-networking', '--disable-sync'],
+  });
+  t.teardown(() => browser.close());
+  return browser;
+}
+
+export async function openPage(browser: Browser): Promise<{ readonly page: Page; readonly errors: readonly string[] }> {
+  const page = await browser.newPage();
+  const errors: string[] = [];
+  page.on('pageerror', (error) => errors.push(error.message));
+  page.on('console', (message) => {
+    if (message.type() === 'error') errors.push(message.text());
+  });
+  return { page, errors };
+}
+
+/** The address of a site that serves this page. */
+export async function openSite(t: Test, html: string): Promise<string> {
+  const site = createServer((_request, response) => {
+    response.writeHead(200, { 'content-type': 'text/html' }).end(html);
+  });
+  await new Promise<void>((listening) => site.listen(0, '127.0.0.1', listening));
+  t.teardown(() => {
+    site.closeAllConnections();
+    site.close();
+  });
+  return `http://127.0.0.1:${(site.address() as AddressInfo).port}/`;
+}
+
+/** Uploads through the edge and returns the id. */
+export async function uploadTo(service: Service, token: string, type: string, body: Buffer): Promise<string> {
+  const created = await sendRequest(`${service.edge}/v1/media`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': type },
+    body,
+  });
+  return member(created, 'id');
+}
+
+export interface Links {
+  readonly original: string;
+  readonly thumb: string;
+}
+
+/** Signed links, with the address under which the edge is reached here. */
+export async function linksTo(service: Service, token: string, id: string): Promise<Links> {
+  const link = await sendRequest(`${service.edge}/v1/media/${id}/link`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}` },
+  });
+  const here = (name: string): string => member(link, name).replace(/^https?:\/\/[^/]+/, service.edge);
+  return { original: here('url'), thumb: here('thumb_url') };
+}
