@@ -15,7 +15,8 @@ import { journalSection } from './journal/config.js';
 import { operatorsSection } from './ops/ops.js';
 import { passSection } from './pass/config.js';
 import { reuseSection } from './rfc9111/decide.js';
-import { freshnessSection } from './rfc9111/freshness.js';
+import { freshnessSection, STALE_IF_ERROR_MS } from './rfc9111/freshness.js';
+import { storingSection } from './rfc9111/storable.js';
 import { upstreamSection } from './upstream/config.js';
 import { useReportsSection } from './use-reports.js';
 
@@ -57,6 +58,7 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
     help: 'Most ranges in one request. A request with more gets the whole body.',
   }),
   freshness: freshnessSection,
+  storing: storingSection,
   reuse: reuseSection,
   fill: fillSection,
   warm: warmSection,
@@ -98,10 +100,42 @@ export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {
   return faults;
 }
 
+/** What works, and perhaps not as it was meant. Paths start at `edge`. */
+export function edgeWarnings(
+  config: Pick<EdgeConfig, 'access' | 'upstream' | 'freshness' | 'rules' | 'journal'>,
+): readonly ConfigFault[] {
+  return config.access === 'off' ? [] : [...clearTextWarnings(config), ...leaseWarnings(config)];
+}
+
 /** With access control, every request to the origin carries the proof of the edge, and the answers are private media. */
-export function edgeWarnings({ access, upstream }: Pick<EdgeConfig, 'access' | 'upstream'>): readonly ConfigFault[] {
+function clearTextWarnings({ upstream }: Pick<EdgeConfig, 'upstream'>): readonly ConfigFault[] {
   const { protocol, hostname } = new URL(upstream.url);
-  if (access === 'off' || protocol !== 'http:' || isLoopback(hostname.replace(/^\[|\]$/g, ''))) return [];
+  if (protocol !== 'http:' || isLoopback(hostname.replace(/^\[|\]$/g, ''))) return [];
   const message = `the edge's secret and private media cross the network to ${hostname} in clear: use https, or a network that nobody else can read`;
   return [{ path: 'edge.upstream.url', message }];
+}
+
+/** While the origin is away, the edge hears of no takedown: stale media are served only as long as the lease allows. */
+function leaseWarnings({
+  freshness,
+  rules,
+  journal,
+}: Pick<EdgeConfig, 'freshness' | 'rules' | 'journal'>): readonly ConfigFault[] {
+  const { ttlMs, mode, serveMaxMs } = journal.lease;
+  const usableMs = mode === 'serve' ? ttlMs + serveMaxMs : ttlMs;
+  const wishes = [
+    // The default suits other responses, and nobody has asked for it.
+    {
+      path: 'edge.freshness.stale_if_error',
+      forMs: freshness.staleIfErrorMs,
+      asked: freshness.staleIfErrorMs !== STALE_IF_ERROR_MS,
+    },
+    ...rules.map(({ staleIfErrorMs }, index) => ({
+      path: `edge.rules.${index}.stale_if_error`,
+      forMs: staleIfErrorMs ?? 0,
+      asked: true,
+    })),
+  ];
+  const message = `stale media are not served for so long: an edge that is cut off from the origin uses its copies for ${usableMs / 1_000} s. Set edge.journal.lease.mode to serve, and edge.journal.lease.serve_max`;
+  return wishes.filter(({ forMs, asked }) => asked && forMs > usableMs).map(({ path }) => ({ path, message }));
 }

@@ -21,7 +21,7 @@ export function createEngine(config: EdgeConfig, deps: EngineDeps, { clock, log,
     uncacheable: createUncacheableMemory(() => deps.policy().fill, clock),
     warmMarks: createWarmMarks(() => deps.policy().warm, metrics),
     counters: createCounters(metrics),
-    storing: { mode, freshness, incomplete: config.cache.parts.sizeBytes > 0 },
+    storing: { ...config.storing, mode, freshness, incomplete: config.cache.parts.sizeBytes > 0 },
     deciding: { honoursRefresh: honoursRefresh(config.reuse, mode), targetedFields: freshness.targetedFields },
     responding: ({ forEdge }) => ({
       rangesMax: deps.policy().rangesMax,

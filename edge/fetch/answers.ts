@@ -88,8 +88,15 @@ interface OriginResult {
   readonly stored?: boolean;
 }
 
-export function forwarded({ forwarding, joined }: FetchContext, result: OriginResult): Handling {
-  return { kind: 'forwarded', ...forwarding, ...result, collapsed: joined };
+export function forwarded(context: FetchContext, result: OriginResult): Handling {
+  const { forwarding, joined } = context;
+  const detail = forwarding.detail ?? (leaseForbids(context) ? 'lease' : undefined);
+  return { kind: 'forwarded', ...forwarding, ...result, collapsed: joined, detail };
+}
+
+/** Whether there is a copy that only the lease keeps from being served. */
+function leaseForbids({ engine, found }: FetchContext): boolean {
+  return found.kind === 'stored' && !mayReuse(engine, found.stored.entry);
 }
 
 export type Arriving = Extract<FetchResult, { kind: 'arriving' }>;

@@ -32,7 +32,10 @@ const ruleSection = section('One rule.', {
     help: 'How long responses are fresh, whatever the origin says. It never goes beyond the expiry of the media, and does not prolong a response that the origin marks as provisional.',
   }),
   staleWhileRevalidateMs: optionalDuration({ default: null, help: 'Replaces stale-while-revalidate of the response.' }),
-  staleIfErrorMs: optionalDuration({ default: null, help: 'Replaces stale-if-error of the response.' }),
+  staleIfErrorMs: optionalDuration({
+    default: null,
+    help: 'Replaces stale-if-error of the response. Media are served stale no longer than `journal.lease` allows.',
+  }),
   tiers: choice({
     default: 'both',
     of: ['both', 'memory', 'disk', 'none'],

@@ -22,7 +22,7 @@ export const leaseSection = section('What the edge does when it is cut off from 
   mode: choice({
     default: 'revalidate',
     of: ['revalidate', 'refuse', 'serve'],
-    help: 'After that: revalidate every copy at the origin, answer 503, or go on serving for `serve_max`.',
+    help: 'After that: revalidate every copy at the origin, answer 503, or go on serving for `serve_max`. While the origin is away, only `serve` lets stale copies be served for longer than `ttl`, whatever `stale_if_error` says.',
   }),
   serveMaxMs: duration({
     default: '10m',

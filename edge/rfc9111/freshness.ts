@@ -11,6 +11,8 @@ import { parseHttpDate } from '../../src/http/date.js';
 import { fieldLines, fieldValue, listMembers } from '../../src/http/fields.js';
 import type { HeaderList } from '../../src/http/reply.js';
 
+export const STALE_IF_ERROR_MS = 60_000;
+
 export const freshnessSection = section('How long responses are reused if they do not say so themselves.', {
   targetedFields: list({
     default: ['cdn-cache-control'],
@@ -35,8 +37,8 @@ export const freshnessSection = section('How long responses are reused if they d
     help: 'How long a stale response is served while a newer one is fetched, if it does not say so itself.',
   }),
   staleIfErrorMs: duration({
-    default: '60s',
-    help: 'How long a stale response is served when the origin fails, if it does not say so itself.',
+    default: `${STALE_IF_ERROR_MS / 1_000}s`,
+    help: 'How long a stale response is served when the origin fails, if it does not say so itself. Media are served stale no longer than `journal.lease` allows: see `journal.lease.mode` and `journal.lease.serve_max`.',
   }),
   malformedAge: choice({
     default: 'ignore',

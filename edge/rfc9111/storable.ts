@@ -4,6 +4,7 @@
  */
 
 import type { EpochMs } from '../../src/clock.js';
+import { choice, section, type ValueOf } from '../../src/config/field.js';
 import {
   type FieldScope,
   type GoverningDirectives,
@@ -24,6 +25,16 @@ import type { Entry } from '../entry.js';
 import { type FreshnessRules, freshness, type LifetimeOverride, mayGuess, type ReceivedHead } from './freshness.js';
 import { selectedBy } from './vary.js';
 
+export const storingSection = section('Which responses are stored for all clients.', {
+  setCookie: choice({
+    default: 'if_shared',
+    of: ['if_shared', 'always'],
+    help: 'Whether a response with Set-Cookie is stored, which gives the cookie to every client. if_shared: only if the origin says public or s-maxage. always: like any other (RFC 9111 7.3).',
+  }),
+});
+
+type StoringConfig = ValueOf<typeof storingSection>;
+
 export const STORE_REFUSALS = [
   /** 3: not GET or HEAD, nor a POST whose response is valid for GET. */
   'method',
@@ -35,6 +46,8 @@ export const STORE_REFUSALS = [
   'no_store',
   /** 5.2.2.7 */
   'private',
+  /** 7.3: it sets a cookie, and does not say that it is for all clients. */
+  'set_cookie',
   /** 3.5: the request had a credential, and the response does not allow sharing. */
   'authorization',
   /** 4.1: `*` */
@@ -69,7 +82,7 @@ export interface StorableRequest {
 /** `media`: origin and edge are one service, and the gate authorises callers. `off`: a shared cache before any origin. */
 export type CacheMode = 'media' | 'off';
 
-export interface StorableRules {
+export interface StorableRules extends StoringConfig {
   readonly mode: CacheMode;
   readonly freshness: FreshnessRules;
   /** Whether incomplete responses are stored at all. */
@@ -140,6 +153,7 @@ function refusal(
   // 5.2.2.3: if the status is understood, must-understand overrides no-store.
   if (directives.noStore && !directives.mustUnderstand) return 'no_store';
   if (directives.private === 'all') return 'private';
+  if (rules.setCookie === 'if_shared' && !isForAll(directives) && setsCookie(response, directives)) return 'set_cookie';
   if (request.header('authorization') !== undefined && !allowsSharing(directives)) return 'authorization';
   if (response.status === 206 && (range === undefined || !rules.incomplete || request.method !== 'GET'))
     return 'partial';
@@ -169,7 +183,18 @@ function statusAllows(status: number, directives: ResponseDirectives): boolean {
 
 /** 3.5: the directives that let a shared cache store the response to a request with a credential. */
 function allowsSharing(directives: ResponseDirectives): boolean {
-  return directives.mustRevalidate || directives.public || directives.sMaxageMs !== undefined;
+  return directives.mustRevalidate || isForAll(directives);
+}
+
+/** 5.2.2.9, 5.2.2.10: the directives that speak of shared caches alone. */
+function isForAll(directives: ResponseDirectives): boolean {
+  return directives.public || directives.sMaxageMs !== undefined;
+}
+
+/** Whether Set-Cookie would be stored. If the response names it as private, it is not. */
+function setsCookie({ headers }: ReceivedHead, { noCache, private: scope }: ResponseDirectives): boolean {
+  const named = [...namesIn(noCache), ...namesIn(scope)];
+  return headers.some(([name]) => name === 'set-cookie') && !named.includes('set-cookie');
 }
 
 /** 4.2.1: whether the response states its lifetime, be it 0. */

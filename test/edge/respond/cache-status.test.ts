@@ -1,6 +1,9 @@
 /** Cache-Status says what is true: `stored` where something was kept, and why nothing stale was served. */
 import t, { type Test } from 'tap';
+import { edgeSection, edgeWarnings } from '../../../edge/config.js';
+import { parseConfig } from '../../../src/config/load.js';
 import { openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
+import { mediaScript } from '../../kit/edge/scripted-origin.js';
 import { sendRequest } from '../../kit/http/request.js';
 import { until } from '../../kit/until.js';
 
@@ -93,3 +96,52 @@ function entriesIn(edge: TestEdge): number {
   const { memory, disk } = edge.engine.cache.stats();
   return memory.entries + disk.entries;
 }
+
+void t.test('a stale copy that only the lease keeps from being served is told of', async (t) => {
+  const path = '/v1/media/01J9ZC8GZ0000000000000000A';
+  const headers = { authorization: 'Bearer reader' };
+  const edge = await open(t, {});
+  const ask = async () => {
+    const answer = await sendRequest(edge.url + path, { headers });
+    return { status: answer.status, cacheStatus: String(answer.headers['cache-status']) };
+  };
+  edge.origin.on(path, mediaScript({ bytes: BODY, maxAgeSeconds: 1, headers: { 'x-kind': 'good' } }));
+  t.match((await ask()).cacheStatus, /; stored$/);
+  edge.clock.advance(70_000);
+  edge.origin.on(path, (_seen, answer) => answer.reset());
+  t.match(await ask(), { status: 200, cacheStatus: /^edge; hit; ttl=-\d+; detail=stale-if-error$/ });
+  edge.lease = 'revalidate';
+  t.match(await ask(), { status: 502, cacheStatus: /^edge; fwd=stale; detail=lease$/ });
+  edge.origin.on(path, (_seen, answer) => {
+    answer.head(503, { 'content-length': '0' });
+    answer.end();
+  });
+  t.match(await ask(), { status: 503, cacheStatus: /^edge; fwd=stale; fwd-status=503; detail=lease$/ });
+  edge.origin.on(path, mediaScript({ bytes: BODY }));
+  t.match(await ask(), {
+    status: 200,
+    cacheStatus: /^edge; fwd=stale; fwd-status=304; ttl=3600; stored; detail=lease$/,
+  });
+  t.match(await ask(), { status: 200, cacheStatus: /; detail=lease$/ }, 'also why a fresh copy is revalidated');
+});
+
+void t.test('check warns of stale media that the lease does not let be served for so long', async (t) => {
+  const warned = (...lines: readonly string[]): readonly string[] => {
+    const text = ['edge:', ...lines.map((line) => `  ${line}`)].join('\n');
+    const read = parseConfig(text, { edge: edgeSection });
+    if (read.kind === 'faulty') throw new Error(JSON.stringify(read.faults));
+    return edgeWarnings(read.config.edge).map((warning) => warning.path);
+  };
+  const hour = 'freshness: { stale_if_error: 1h }';
+  const rule = 'rules: [{ tiers: memory }, { stale_if_error: 1h }]';
+  const lease = (text: string): string => `journal: { lease: { ${text} } }`;
+  t.same(warned(), [], 'not of the default');
+  t.same(warned(hour), ['edge.freshness.stale_if_error']);
+  t.same(warned(hour, rule), ['edge.freshness.stale_if_error', 'edge.rules.1.stale_if_error']);
+  t.same(warned(hour, lease('mode: refuse')), ['edge.freshness.stale_if_error']);
+  t.same(warned(hour, lease('mode: serve, serve_max: 10m')), ['edge.freshness.stale_if_error']);
+  t.same(warned(hour, lease('mode: serve, serve_max: 1h')), []);
+  t.same(warned(hour, lease('ttl: 1h')), []);
+  t.same(warned('access: off', hour), [], 'a generic cache has no lease');
+  t.same(warned('freshness: { stale_if_error: 5s }'), []);
+});

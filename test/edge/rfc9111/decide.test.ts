@@ -249,14 +249,16 @@ function store(
     readonly status?: number;
     readonly mode?: 'media' | 'off';
     readonly incomplete?: boolean;
+    readonly setCookie?: 'if_shared' | 'always';
   } = {},
 ): Storable {
   const { request = GET, status = 200, mode = 'off', incomplete = false, now = NOW, override } = options;
+  const { setCookie = 'if_shared' } = options;
   return storable({
     request,
     response: { status, headers, requestedAt: NOW, receivedAt: NOW },
     now,
-    rules: { mode, freshness: RULES, incomplete },
+    rules: { mode, freshness: RULES, incomplete, setCookie },
     ...(override !== undefined && { override }),
   });
 }
@@ -307,6 +309,27 @@ void t.test('a response is stored if section 3 allows it', async (t) => {
     ['targeted no-store', fields(FRESH, 'cdn-cache-control: no-store'), {}, 'no_store'],
     ['targeted private', fields(FRESH, 'cdn-cache-control: private'), {}, 'private'],
     ['targeted, malformed', fields('cache-control: no-store', 'cdn-cache-control: max-age=5, &'), {}, 'no_store'],
+    // 7.3
+    ['cookie', fields(FRESH, 'set-cookie: a=b'), {}, 'set_cookie'],
+    ['cookie, must-revalidate', fields('cache-control: max-age=6, must-revalidate', 'set-cookie: a'), {}, 'set_cookie'],
+    ['cookie, public', fields('cache-control: max-age=60, public', 'set-cookie: a=b'), {}, 'store'],
+    ['cookie, s-maxage', fields('cache-control: s-maxage=60', 'set-cookie: a=b'), {}, 'store'],
+    ['cookie, private', fields('cache-control: private, s-maxage=60', 'set-cookie: a=b'), {}, 'private'],
+    [
+      'cookie, named as private',
+      fields('cache-control: max-age=60, private="set-cookie"', 'set-cookie: a'),
+      {},
+      'store',
+    ],
+    ['cookie, targeted', fields(FRESH, 'cdn-cache-control: max-age=60', 'set-cookie: a=b'), {}, 'set_cookie'],
+    ['cookie, targeted public', fields('cdn-cache-control: public, max-age=60', 'set-cookie: a=b'), {}, 'store'],
+    [
+      'cookie, public for others',
+      fields('cache-control: public', 'cdn-cache-control: max-age=6', 'set-cookie: a'),
+      {},
+      'set_cookie',
+    ],
+    ['cookie, as configured', fields(FRESH, 'set-cookie: a=b'), { setCookie: 'always' }, 'store'],
     // 3.5
     ['authorized', fields(FRESH), authorized, 'authorization'],
     ['authorized, public', fields('cache-control: max-age=60, public'), authorized, 'store'],
@@ -335,7 +358,6 @@ void t.test('a response is stored if section 3 allows it', async (t) => {
     ['302 with Expires', fields(`expires: ${date(60)}`), { status: 302 }, 'store'],
     ['503 with max-age', fields(FRESH), { status: 503 }, 'store'],
     ['override', [], { status: 302, override: { ...NO_OVERRIDE, ttlMs: 5_000 } }, 'store'],
-    ['Set-Cookie', fields(FRESH, 'set-cookie: a=b'), {}, 'store'],
     // Sunset
     ['Sunset ahead', fields(FRESH, `sunset: ${date(10)}`), { mode: 'media' }, 'store'],
     ['Sunset now', fields(FRESH, `sunset: ${date(0)}`), { mode: 'media' }, 'ended'],

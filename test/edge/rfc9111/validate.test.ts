@@ -23,6 +23,7 @@ function requesting(fields: Readonly<Record<string, string>>) {
 const RULES: StorableRules = {
   mode: 'off',
   incomplete: false,
+  setCookie: 'if_shared',
   freshness: {
     targetedFields: ['cdn-cache-control'],
     heuristicShare: 0.1,

@@ -153,3 +153,43 @@ void t.test('a body in a transfer coding that nobody here decodes is not taken f
     }
   }
 });
+
+void t.test(
+  'a cookie goes to the client for which it was set, unless the origin says that it is for all',
+  async (t) => {
+    const rows = [
+      ['max-age=60', 'for one'],
+      ['max-age=60, must-revalidate', 'for one'],
+      ['max-age=60, public', 'for all'],
+      ['s-maxage=60', 'for all'],
+      ['max-age=60, private="set-cookie"', 'the first only'],
+    ] as const;
+    let made = 0;
+    const clients = await openClients(t, ({ method, target }) => {
+      made += 1;
+      const [cacheControl = ''] = rows[Number(target.split('/')[1])] ?? [];
+      const head = [
+        'HTTP/1.1 200 OK',
+        `cache-control: ${cacheControl}`,
+        `set-cookie: made=${made}`,
+        `content-length: ${BODY.length}`,
+      ];
+      return { bytes: `${head.join('\r\n')}\r\n\r\n${method === 'HEAD' ? '' : BODY}` };
+    });
+    for (const client of clients) {
+      for (const [row, [cacheControl, whose]] of rows.entries()) {
+        // A HEAD may bring the body into the cache, and then one more answer differs.
+        for (const method of whose === 'for one' ? ['GET', 'HEAD'] : ['GET']) {
+          const cookies: string[] = [];
+          for (let turn = 0; turn < 3; turn += 1) {
+            const { headers } = await client.fetch(method, `/${row}/${encodeURIComponent(client.name)}-${method}`);
+            cookies.push([headers['set-cookie'] ?? []].flat().join());
+          }
+          const name = `${client.name}: ${method}, ${cacheControl}`;
+          if (whose === 'the first only') t.same(cookies.slice(1), ['', ''], name);
+          else t.equal(new Set(cookies).size, whose === 'for one' ? 3 : 1, name);
+        }
+      }
+    }
+  },
+);
