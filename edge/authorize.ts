@@ -13,12 +13,12 @@ import type { EdgeRequest } from './request.js';
 
 export type Access =
   /** A token or a signed link: all media. `endsAt` is the end of the link; for a token it is Infinity. */
-  | { readonly kind: 'all'; readonly endsAt: EpochMs }
+  | { readonly kind: 'all'; readonly endsAt: EpochMs; readonly subject: string | undefined }
   /** No valid credential: public media only. `refusal` is the answer for other media. */
   | { readonly kind: 'public'; refusal(): Fault }
   | { readonly kind: 'none'; refusal(): Fault };
 
-const ALL: Access = { kind: 'all', endsAt: Number.POSITIVE_INFINITY };
+const ALL: Access = { kind: 'all', endsAt: Number.POSITIVE_INFINITY, subject: undefined };
 
 /**
  * Synchronous for remembered tokens, for links and for callers without a
@@ -78,9 +78,10 @@ function senderOf(grant: Grant): PassSender {
 function accessOf(grant: Grant): Access {
   switch (grant.kind) {
     case 'caller':
-      return grant.caller.scope === 'upload' ? { kind: 'none', refusal: () => faultOfGrant(grant) } : ALL;
+      if (grant.caller.scope === 'upload') return { kind: 'none', refusal: () => faultOfGrant(grant) };
+      return { kind: 'all', endsAt: Number.POSITIVE_INFINITY, subject: grant.caller.subject };
     case 'link':
-      return { kind: 'all', endsAt: grant.expiresAt };
+      return { kind: 'all', endsAt: grant.expiresAt, subject: undefined };
     case 'anonymous':
       return { kind: 'public', refusal: () => faultOfGrant(grant) };
     case 'unavailable':

@@ -1,13 +1,14 @@
 /**
- * The thumbnails that the origin makes, as it says in `/.well-known`. It is asked
- * at the start and then at intervals; the last valid answer counts. Until there
- * is one, requests for thumbnails are passed through, because the edge cannot
+ * The thumbnails that the origin makes, and its rate limits, as it says in
+ * `/.well-known`. It is asked at the start and then at intervals; the last valid
+ * answer counts. Until there is one, requests for thumbnails are passed through, because the edge cannot
  * know which queries name the same thumbnail.
  */
 import type { Clock, Timer } from '../src/clock.js';
 import { duration, section, size, type ValueOf } from '../src/config/field.js';
 import type { Log } from '../src/log.js';
 import { readThumbOptions, type ThumbOptions } from '../src/media/thumb-choice.js';
+import { readStatedRates, type StatedRates } from './rate-limits.js';
 import { readAtMost } from './upstream/request.js';
 import type { Upstream } from './upstream/upstream.js';
 
@@ -22,6 +23,8 @@ export type CapabilitiesConfig = ValueOf<typeof capabilitiesSection>;
 export interface Capabilities {
   /** Undefined until there was a valid answer. */
   readonly thumbOptions: ThumbOptions | undefined;
+  /** The same object while the origin states the same. */
+  readonly rates: StatedRates | undefined;
   close(): void;
 }
 
@@ -36,15 +39,18 @@ export function followCapabilities(parts: {
   const { config, upstream, clock, log } = parts;
   const ending = new AbortController();
   let thumbOptions: ThumbOptions | undefined;
+  let rates: StatedRates | undefined;
   let timer: Timer | undefined;
 
   async function refresh(): Promise<void> {
     const found = await readOnce(upstream, config.maxBytes, ending.signal);
     if (ending.signal.aborted) return;
-    if (found !== undefined && JSON.stringify(found) !== JSON.stringify(thumbOptions)) {
-      log.info({ variants: found.variants.length, formats: found.formats }, 'the origin has stated its thumbnails');
-      thumbOptions = found;
+    if (found !== undefined && differ(found.thumbOptions, thumbOptions)) {
+      const { variants, formats } = found.thumbOptions;
+      log.info({ variants: variants.length, formats }, 'the origin has stated its thumbnails');
+      thumbOptions = found.thumbOptions;
     }
+    if (found !== undefined && differ(found.rates, rates)) rates = found.rates;
     timer = clock.after(found === undefined ? config.retryMs : config.refreshMs, () => void refresh());
   }
 
@@ -53,6 +59,9 @@ export function followCapabilities(parts: {
     get thumbOptions() {
       return thumbOptions;
     },
+    get rates() {
+      return rates;
+    },
     close() {
       ending.abort();
       timer?.cancel();
@@ -60,7 +69,16 @@ export function followCapabilities(parts: {
   };
 }
 
-async function readOnce(upstream: Upstream, maxBytes: number, signal: AbortSignal): Promise<ThumbOptions | undefined> {
+interface Stated {
+  readonly thumbOptions: ThumbOptions;
+  readonly rates: StatedRates | undefined;
+}
+
+function differ(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) !== JSON.stringify(other);
+}
+
+async function readOnce(upstream: Upstream, maxBytes: number, signal: AbortSignal): Promise<Stated | undefined> {
   const answer = await upstream.fetch(
     { method: 'GET', target: PATH, headers: [['accept', 'application/json']] },
     signal,
@@ -68,14 +86,16 @@ async function readOnce(upstream: Upstream, maxBytes: number, signal: AbortSigna
   if (answer.kind === 'failed') return undefined;
   const bytes = answer.status === 200 ? await readAtMost(answer.body, maxBytes) : undefined;
   answer.body.destroy();
-  return bytes === undefined ? undefined : optionsIn(bytes.toString('utf8'));
+  return bytes === undefined ? undefined : statedIn(bytes.toString('utf8'));
 }
 
-function optionsIn(text: string): ThumbOptions | undefined {
+function statedIn(text: string): Stated | undefined {
   try {
     const document: unknown = JSON.parse(text);
     const capabilities = memberOf(document, 'capabilities');
-    return readThumbOptions(memberOf(capabilities, 'thumbnails'));
+    const thumbOptions = readThumbOptions(memberOf(capabilities, 'thumbnails'));
+    if (thumbOptions === undefined) return undefined;
+    return { thumbOptions, rates: readStatedRates(memberOf(capabilities, 'rate_limits')) };
   } catch {
     return undefined;
   }

@@ -14,6 +14,7 @@ import { behindSection } from './journal/behind.js';
 import { journalSection } from './journal/config.js';
 import { operatorsSection } from './ops/ops.js';
 import { passSection } from './pass/config.js';
+import { rateLimitsSection } from './rate-limits.js';
 import { reuseSection } from './rfc9111/decide.js';
 import { freshnessSection, STALE_IF_ERROR_MS } from './rfc9111/freshness.js';
 import { storingSection } from './rfc9111/storable.js';
@@ -64,6 +65,7 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
   warm: warmSection,
   rules: rulesField,
   pass: passSection,
+  rateLimits: rateLimitsSection,
   journal: journalSection,
   behind: behindSection,
   uses: useReportsSection,

@@ -35,6 +35,7 @@ import { createTally, type Tally } from './ops/tally.js';
 import { invalidate } from './pass/invalidate-after.js';
 import { keepPosted } from './pass/keep-post.js';
 import { createPass, type Pass } from './pass/pass.js';
+import { createRateLimits, type RateLimits, type StatedRates } from './rate-limits.js';
 import type { ServerDeps } from './server/exchange.js';
 import { createFastlane } from './server/fastlane/fastlane.js';
 import { createServer } from './server/node-http.js';
@@ -92,7 +93,9 @@ async function openComponents(
   const shared = { upstream, cache, flights, absences, outgoing, live };
   let media: MediaComponents | null = null;
   if (access !== null) media = await openMedia(config, access, shared, { ...deps, wallClock: given.clock }, opened);
-  const engine = createEngine(config, engineDepsOf(config, shared, media), deps);
+  const stated = (): StatedRates | undefined => media?.capabilities.rates;
+  const rates = createRateLimits({ config: config.rateLimits, stated, clock, metrics });
+  const engine = createEngine(config, engineDepsOf(config, shared, media, rates), deps);
   const pass = opened.add('pass', passTo(config, engine, onAnswered, deps));
   const listener = await listenToClients(config, { engine, media, pass, tally, outgoing, live }, deps, opened);
   const reloading = openReloading({
@@ -128,6 +131,7 @@ function engineDepsOf(
   config: EdgeConfig,
   { upstream, cache, flights, absences, live }: MediaNeeds,
   media: MediaComponents | null,
+  rates: RateLimits,
 ): EngineDeps {
   const identity = {
     edgeName: config.name,
@@ -143,6 +147,7 @@ function engineDepsOf(
     upstream,
     flights,
     absences,
+    rates,
     thumbOptions: () => media?.capabilities.thumbOptions,
     lease: () => (media === null ? 'yes' : media.follower.lease.mayServe()),
     policy: () => live.policy,
@@ -160,6 +165,7 @@ function passTo(
     originUrl: config.upstream.url,
     originTls: readOriginTls(config.upstream),
     mode: engine.mode,
+    rates: engine.rates,
     edgeName: config.name,
     onUnsafe: (answer) => invalidate(engine, answer),
     keep: (answer) => keepPosted(engine, answer),

@@ -6,7 +6,7 @@
  * promise; everything else goes through one async function. Works with plain values
  * only: `server/` reads requests and writes answers.
  */
-import { Fault, unreachable } from '../src/errors.js';
+import { Fault, faultOf, unreachable } from '../src/errors.js';
 import { EDGE_PROOF } from '../src/wire.js';
 import { type Access, ANYONE, authorize, authorizeEdge, identifySender, maySee } from './authorize.js';
 import type { IncompleteResponse, Stored } from './cache/cache.js';
@@ -51,7 +51,7 @@ export function handle(engine: Engine, request: EdgeRequest, client: ClientSigna
     case 'generic':
       return answer(
         engine,
-        { request, target: sharedTarget(engine, request), fetchAs: 'client', forEdge: false, ...NO_LIMIT },
+        { request, target: sharedTarget(engine, request), fetchAs: 'client', forEdge: false, ...NOBODY },
         client,
       );
     case 'invalid_id':
@@ -77,7 +77,7 @@ function sharedTarget({ mode }: Engine, { path, target }: EdgeRequest): CacheTar
   return genericTarget(mode === 'media' ? path : target);
 }
 
-const NO_LIMIT = { refusal: undefined, endsAt: Number.POSITIVE_INFINITY };
+const NOBODY = { subject: undefined, refusal: undefined, endsAt: Number.POSITIVE_INFINITY };
 
 /** Reads that are passed on need no credential here. For all else, it decides about the slot (edge/pass/slots.ts). */
 function passOn({ gate }: Engine, request: EdgeRequest): Answer | Promise<Answer> {
@@ -109,7 +109,15 @@ function answerMedia(
   if (target === undefined) return forEdge ? refuse(engine, request, NO_THUMBNAILS_YET) : PASS;
   const wanted: CacheRequest =
     access.kind === 'all'
-      ? { request, target, fetchAs: 'edge', forEdge, refusal: undefined, endsAt: access.endsAt }
+      ? {
+          request,
+          target,
+          fetchAs: 'edge',
+          forEdge,
+          refusal: undefined,
+          endsAt: access.endsAt,
+          subject: access.subject,
+        }
       : {
           request,
           target,
@@ -117,6 +125,7 @@ function answerMedia(
           forEdge,
           refusal: () => access.refusal(),
           endsAt: Number.POSITIVE_INFINITY,
+          subject: undefined,
         };
   return answer(engine, wanted, client);
 }
@@ -137,7 +146,7 @@ function thumbFieldsOf(request: EdgeRequest): ThumbFields {
 /** The caller is known and may ask. */
 function answer(engine: Engine, wanted: CacheRequest, client: ClientSignal): Answer | Promise<Answer> {
   const reason = passReason(wanted.request, engine.mode);
-  if (reason !== undefined) return fetchBypassing(engine, wanted, reason, client);
+  if (reason !== undefined) return refuseAtLimit(engine, wanted) ?? fetchBypassing(engine, wanted, reason, client);
   const found = lookUp(engine.cache, wanted);
   return (
     answerFromMemory(engine, wanted, found) ??
@@ -211,14 +220,27 @@ async function answerFound(engine: Engine, wanted: CacheRequest, found: Found, c
       if (stored.body.whole === undefined && (await stored.body.ensure(client.gone())) === 'lost') return LOOK_AGAIN;
       return serve(engine, wanted, stored, decision.kind);
     case 'revalidate':
-      return fetchShared(engine, wanted, found, decision.because, client);
-    case 'miss':
-      return fetchShared(engine, wanted, found, missReason(wanted.request, found, incomplete), client);
+      return refuseAtLimit(engine, wanted) ?? fetchShared(engine, wanted, found, decision.because, client);
+    case 'miss': {
+      const reason = missReason(wanted.request, found, incomplete);
+      return refuseAtLimit(engine, wanted) ?? fetchShared(engine, wanted, found, reason, client);
+    }
     case 'only_if_cached':
       // Without a credential the answer is the same for what is private, unknown or not stored.
       return refuse(engine, wanted.request, wanted.refusal?.() ?? NOT_CACHED);
     default:
       return unreachable(decision);
+  }
+}
+
+/** The refusal of a client that has made this edge ask the origin too often. */
+function refuseAtLimit(engine: Engine, { request, subject, forEdge }: CacheRequest): Answer | undefined {
+  if (forEdge) return undefined;
+  try {
+    engine.rates.admit({ address: request.sender().address, subject });
+    return undefined;
+  } catch (thrown) {
+    return refuse(engine, request, faultOf(thrown));
   }
 }
 

@@ -12,6 +12,8 @@ export interface CacheRequest {
   readonly fetchAs: FetchAs;
   /** For a caller without a credential: the answer if the media is not public. */
   readonly refusal: (() => Fault) | undefined;
+  /** Of the caller's token; undefined without one. */
+  readonly subject: string | undefined;
   /** The caller is an edge behind this one, and gets the fields that are for edges. */
   readonly forEdge: boolean;
   /** When the caller's signed link ends; Infinity without one. */

@@ -8,6 +8,7 @@ import type { EdgeCache } from '../cache/cache.js';
 import type { EdgePolicy } from '../config.js';
 import type { LeaseVerdict } from '../journal/lease.js';
 import type { TargetRules } from '../key.js';
+import type { RateLimits } from '../rate-limits.js';
 import type { Handling } from '../respond/cache-status.js';
 import type { RespondRules } from '../respond/respond.js';
 import type { DecideRules } from '../rfc9111/decide.js';
@@ -33,6 +34,8 @@ export interface EngineDeps {
   readonly upstream: Upstream;
   readonly flights: Flights<FetchResult>;
   readonly absences: Absences;
+  /** Limits what a client makes this edge ask of the origin. */
+  readonly rates: RateLimits;
   /** The thumbnails that the origin makes; undefined until it has said so. */
   thumbOptions(): ThumbOptions | undefined;
   /** Whether copies of media may be served now. */

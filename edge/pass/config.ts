@@ -5,6 +5,7 @@ import type { Fault } from '../../src/errors.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import type { Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
+import type { RateLimits } from '../rate-limits.js';
 import type { CacheMode } from '../rfc9111/storable.js';
 import type { OriginTls } from '../upstream/tls.js';
 
@@ -136,6 +137,8 @@ export interface PassDeps {
   readonly mode: CacheMode;
   /** The name of this edge in Via and Cache-Status. */
   readonly edgeName: string;
+  /** Limits what a client makes this edge ask of the origin. */
+  readonly rates: RateLimits;
   /** Called before the client gets the response. If it rejects, the client gets an error instead. */
   onUnsafe(answer: UnsafeAnswer): Promise<void> | void;
   /** Called after `onUnsafe`. Returns where a copy of the body goes, if anywhere. */

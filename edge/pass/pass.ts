@@ -11,7 +11,7 @@
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough, Readable } from 'node:stream';
 import { onAbort, withSignal } from '../../src/abort.js';
-import { errorCode, Fault, faultOf } from '../../src/errors.js';
+import { errorCode, Fault, type FaultCode, faultOf } from '../../src/errors.js';
 import { dropsContent, hasUnknownCoding, isLooping } from '../../src/http/fields.js';
 import { header, rawFields } from '../../src/http/head.js';
 import { clientProblem } from '../../src/http/problem.js';
@@ -70,7 +70,7 @@ export function createPass(deps: PassDeps): Pass {
         const trouble = thrown instanceof Fault ? tlsTroubleOf(thrown.cause) : undefined;
         const fields = { requestId: context.requestId, target, ending, ...(trouble !== undefined && { tls: trouble }) };
         // Strangers can cause any number of these, and the request has a line of its own.
-        const level = thrown instanceof Fault && thrown.code === 'unauthorized' ? 'debug' : 'warn';
+        const level = thrown instanceof Fault && QUIET.has(thrown.code) ? 'debug' : 'warn';
         log[level]({ ...fields, ...errorFields(thrown) }, 'a pass was not completed');
       } finally {
         passed.close();
@@ -80,8 +80,10 @@ export function createPass(deps: PassDeps): Pass {
   };
 }
 
+const QUIET: ReadonlySet<string> = new Set<FaultCode>(['unauthorized', 'rate_limited']);
+
 /** Decides by the credential before the request takes a slot, and before its body is read. Throws the refusal. */
-function admit({ framing, facts, head }: PassedRequest, sender: PassSender, slots: PassSlots): () => void {
+function admit({ deps, framing, facts, head }: PassedRequest, sender: PassSender, slots: PassSlots): () => void {
   if (isLooping((name) => header(head.headers, name), facts.edgeName)) {
     throw new Fault('misdirected', 'The request has been at this cache before.');
   }
@@ -90,6 +92,7 @@ function admit({ framing, facts, head }: PassedRequest, sender: PassSender, slot
   const refusal = hasBody ? sender.refuseBody?.() : undefined;
   if (refusal !== undefined) throw refusal;
   const kind = admin ? 'admin' : hasBody ? 'body' : 'bodiless';
+  if (!admin) deps.rates.admit({ address: facts.clientAddress, subject });
   return slots.take({ kind, subject, clientAddress: facts.clientAddress });
 }
 

@@ -11,7 +11,8 @@ import { duration, integer, section, size, type ValueOf } from '../../src/config
 import { Fault } from '../../src/errors.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import type { CounterOf, Metrics } from '../../src/metrics.js';
-import { type BucketState, type Buckets, createBuckets } from './token-buckets.js';
+import { clientNetwork } from '../../src/server/hygiene.js';
+import { type BucketState, type Buckets, createBuckets } from '../../src/server/token-buckets.js';
 
 const ratesSection = (of: string, requestsMax: number, uploadedMax: string) =>
   section(`Limits of ${of}.`, {
@@ -100,7 +101,7 @@ export function createRateLimits(config: RateLimitsConfig, clock: Clock, metrics
   if (limiters.length === 0) return NO_RATE_LIMITS;
   return {
     unlimited: UNLIMITED,
-    meter: (address) => createMeter(limiters, networkOf(address), config.windowMs, clock, refused),
+    meter: (address) => createMeter(limiters, clientNetwork(address), config.windowMs, clock, refused),
   };
 }
 
@@ -179,18 +180,4 @@ function rateHeaders(all: ReadonlyMap<Limiter, BucketState>, windowMs: number): 
     ['ratelimit-policy', policy.join(', ')],
     ['ratelimit', left.join(', ')],
   ];
-}
-
-/** The IPv6 /64 network, because one client usually has all of its addresses; the IPv4 address as it is. */
-function networkOf(address: string): string {
-  const mapped = /^::ffff:(\d{1,3}(?:\.\d{1,3}){3})$/i.exec(address)?.[1];
-  if (mapped !== undefined || !address.includes(':')) return mapped ?? address;
-  const [front = '', back] = address.split('::');
-  const head = front === '' ? [] : front.split(':');
-  const tail = back === undefined || back === '' ? [] : back.split(':');
-  const zeros = back === undefined ? [] : Array.from({ length: Math.max(0, 8 - head.length - tail.length) }, () => '0');
-  return [...head, ...zeros, ...tail]
-    .slice(0, 4)
-    .map((group) => group.toLowerCase().replace(/^0+(?=.)/, ''))
-    .join(':');
 }

@@ -53,6 +53,7 @@ async function openEdge(
     originTls: {},
     mode: 'media',
     edgeName: 'edge-1',
+    rates: { admit: () => undefined },
     onUnsafe: onUnsafe ?? ((answer) => void unsafe.push(answer)),
     clock,
     log,

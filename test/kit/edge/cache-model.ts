@@ -348,6 +348,7 @@ class Model {
         identity: { proof: 'p', edgeName: 'edge' },
         cache: this.#cache,
         upstream: this.#origin.upstream(),
+        rates: { admit: () => undefined },
         thumbOptions: () => undefined,
         lease: () => this.#lease,
         flights: createFlights(() => config.fill),

@@ -17,6 +17,7 @@ import { createTally, type Tally } from '../../../edge/ops/tally.js';
 import { invalidate } from '../../../edge/pass/invalidate-after.js';
 import { keepPosted } from '../../../edge/pass/keep-post.js';
 import { createPass } from '../../../edge/pass/pass.js';
+import { createRateLimits, type StatedRates } from '../../../edge/rate-limits.js';
 import type { ClientSignal, EdgeRequest } from '../../../edge/request.js';
 import { createFastlane } from '../../../edge/server/fastlane/fastlane.js';
 import { createServer } from '../../../edge/server/node-http.js';
@@ -47,6 +48,8 @@ export interface TestEdge {
   /** The verdict of the lease, from now on. */
   lease: LeaseVerdict;
   thumbOptions: ThumbOptions | undefined;
+  /** What the origin has stated. */
+  rates: StatedRates | undefined;
   /** Takes media down, as the journal does. */
   takeDown(id: MediaId): Promise<void>;
   /** The value of a counter with these labels, or 0. */
@@ -89,10 +92,12 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     randomName: randomUUID,
     ...(options.files && { files: options.files }),
   });
-  const settable: { lease: LeaseVerdict; thumbOptions: ThumbOptions | undefined } = {
+  const settable: { lease: LeaseVerdict; thumbOptions: ThumbOptions | undefined; rates: StatedRates | undefined } = {
     lease: 'yes',
     thumbOptions: undefined,
+    rates: undefined,
   };
+  const rates = createRateLimits({ config: edge.rateLimits, stated: () => settable.rates, clock, metrics });
   const engine = createEngine(
     edge,
     {
@@ -101,6 +106,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       identity: { proof: EDGE_PROOF, edgeName: edge.name },
       cache,
       upstream,
+      rates,
       thumbOptions: () => settable.thumbOptions,
       lease: () => settable.lease,
       flights: createFlights(() => edge.fill),
@@ -115,6 +121,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     originTls: readOriginTls(edge.upstream),
     mode: engine.mode,
     edgeName: edge.name,
+    rates,
     onUnsafe: (answer) => invalidate(engine, answer),
     keep: (answer) => keepPosted(engine, answer),
     ...deps,
@@ -164,6 +171,12 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     },
     set lease(verdict) {
       settable.lease = verdict;
+    },
+    get rates() {
+      return settable.rates;
+    },
+    set rates(stated) {
+      settable.rates = stated;
     },
     get thumbOptions() {
       return settable.thumbOptions;

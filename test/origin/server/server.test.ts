@@ -2,7 +2,7 @@
 import { strict as assert } from 'node:assert';
 import * as fc from 'fast-check';
 import t from 'tap';
-import { createBuckets } from '../../../origin/server/token-buckets.js';
+import { createBuckets } from '../../../src/server/token-buckets.js';
 import { connectRaw, requestHead } from '../../kit/http/raw.js';
 import { type HttpResponse, json, type RequestOptions } from '../../kit/http/request.js';
 import { png } from '../../kit/media.js';
