@@ -28,6 +28,9 @@ const BRANDS: ReadonlyMap<string, HeifType> = new Map([
   ...brandsOf('image/heif-sequence', 'msf1 avcs jpgs j2is vvis evbs evms'),
 ]);
 
+/** The major brand of files without items. */
+const MINIMISED = 'mif3';
+
 function brandsOf(type: HeifType, brands: string): readonly (readonly [string, HeifType])[] {
   return brands.split(' ').map((brand) => [brand, type] as const);
 }
@@ -42,7 +45,9 @@ export function heifTypeOf(head: Buffer): HeifType | undefined {
   const [first] = boxesOf(head);
   // The brands are read and replaced at fixed offsets, so the box must have a size of 32 bits.
   if (first?.type !== 'ftyp' || first.data.length < 4 || head.readUInt32BE(0) === 1) return undefined;
-  const [major = '', , ...compatible] = fourCharacterCodes(first.data);
+  const [major = '', minor = '', ...others] = fourCharacterCodes(first.data);
+  // A minimised file names its codec in the place of a minor version.
+  const compatible = major === MINIMISED ? [minor, ...others] : others;
   const named = BRANDS.get(major);
   if (named === 'image/heif' && compatible.some((brand) => BRANDS.get(brand) === 'image/avif')) return 'image/avif';
   if (named !== undefined) return named;
@@ -134,7 +139,7 @@ function readMinimised(data: Buffer): HeifPicture | undefined {
  */
 export function withPrimaryAlone(head: Buffer): Buffer {
   const copy = Buffer.from(head);
-  if (head.length < 12) return copy;
+  if (head.length < 12 || boxIn(head, 'mini') !== undefined) return copy;
   if (!['heic', 'heix', 'avif'].includes(majorBrand(head))) copy.write('mif1', 8, 'latin1');
   const meta = boxIn(copy, 'meta')?.subarray(4);
   const items = meta === undefined ? undefined : boxIn(meta, 'iinf');
@@ -160,7 +165,8 @@ export function asAvifStill(file: Buffer): Buffer {
   const [first] = boxesOf(file);
   if (first === undefined || heifTypeOf(file) !== 'image/avif') return file;
   const [major = '', , ...compatible] = fourCharacterCodes(first.data);
-  if (major === 'avif' && !compatible.some(isSequence)) return file;
+  const isStill = major === 'avif' && !compatible.some(isSequence);
+  if (isStill || boxIn(file, 'mini') !== undefined) return file;
   const copy = Buffer.from(file);
   const data = copy.subarray(8, 8 + first.data.length);
   data.write('avif', 0, 'latin1');

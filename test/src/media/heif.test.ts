@@ -98,6 +98,10 @@ void t.test('every brand of a picture names a picture, as the major brand and as
     ['avci', ['mif1', 'avci', 'miaf'], 'image/heif'],
     ['isom', ['mif1', 'miaf', 'heic'], 'image/heic'],
   ];
+  const minimised = (codec: string): Buffer => box('ftyp', Buffer.from(`mif3${codec}`, 'latin1'));
+  t.equal(heifTypeOf(minimised('avif')), 'image/avif', 'a minimised file names its codec as its minor version');
+  t.equal(heifTypeOf(minimised('heic')), 'image/heif');
+  t.equal(heifTypeOf(fileType('mif1')), 'image/heif');
   for (const [major, compatible, type] of pictures) t.equal(heifTypeOf(fileType(major, ...compatible)), type, major);
 });
 
@@ -122,7 +126,9 @@ void t.test('an AVIF sequence is given to a decoder of stills as a still', async
   t.same(asAvifStill(fileType('avis', 'msf1', 'mif1')), fileType('avif', 'avif', 'mif1'));
   t.same(asAvifStill(fileType('avif', 'avis', 'mif1')), fileType('avif', 'avif', 'mif1'));
   t.same(asAvifStill(fileType('mif3', 'avif')), fileType('avif', 'avif'));
-  for (const other of [fileType('heic', 'mif1'), fileType('avif', 'mif1'), Buffer.from('neither')]) {
+  const minimised = Buffer.concat([box('ftyp', Buffer.from('mif3avif')), box('mini', Buffer.alloc(8))]);
+  t.same(withPrimaryAlone(minimised), minimised, 'a minimised file has one picture, and is known by its brand');
+  for (const other of [fileType('heic', 'mif1'), fileType('avif', 'mif1'), Buffer.from('neither'), minimised]) {
     t.equal(asAvifStill(other), other);
   }
 });
