@@ -8,7 +8,7 @@ import type { Lease, LeaseState } from './journal/lease.js';
 import type { Upstream } from './upstream/upstream.js';
 
 export interface HealthDeps {
-  readonly cache: Pick<EdgeCache, 'probe' | 'stats'>;
+  readonly cache: Pick<EdgeCache, 'probe' | 'stats' | 'diskState'>;
   readonly upstream: Pick<Upstream, 'fetch' | 'tlsTrouble'>;
   /** Null in generic mode: there is no journal to follow. */
   readonly lease: Lease | null;
@@ -27,6 +27,7 @@ export function createHealth(deps: HealthDeps): Health {
       ...(lease === null ? [] : ([['journal', async () => requireLease(lease)]] as const)),
     ],
     about: () => ({
+      disk_tier: cache.diskState,
       ...(lease !== null && { journal: JOURNAL_WORDS[lease.state().kind] }),
       ...(upstream.tlsTrouble !== null && { origin_tls: upstream.tlsTrouble }),
     }),

@@ -8,6 +8,7 @@ import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
 import type { JournalPosition } from '../../src/journal/entry.js';
 import type { CacheKey, Entry, SizedEntry } from '../entry.js';
+import type { DiskState } from './disk-slot.js';
 import type { AdmissionName } from './policy/registry.js';
 
 export type TierName = 'memory' | 'disk';
@@ -179,7 +180,8 @@ export interface EdgeCache {
   stats(): CacheStats;
   /** True once all entries of earlier runs have been read back. */
   readonly recovered: boolean;
-  /** Writes, reads and deletes a file in the cache folder. */
+  readonly diskState: DiskState;
+  /** Writes, reads and deletes a file in the cache folder. Rejects too while the disk tier is away. */
   probe(): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,5 +1,5 @@
 /** The section `edge.cache` of the configuration: the size of each tier, and the policy that decides what it evicts. */
-import { choice, integer, ratio, section, size, text, type ValueOf } from '../../src/config/field.js';
+import { choice, duration, integer, ratio, section, size, text, type ValueOf } from '../../src/config/field.js';
 import { ADMISSION_NAMES, POLICY_NAMES } from './policy/registry.js';
 
 export const cacheSection = section('The cache: a memory tier over a disk tier.', {
@@ -53,6 +53,12 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
       default: '1GB',
       max: 2 ** 50,
       help: 'While the file system has less free space than this, nothing is written and entries are evicted.',
+    }),
+    retryMs: duration({
+      default: '10s',
+      min: 100,
+      max: 86_400_000,
+      help: 'How often a disk tier that cannot be used (its disk is full, read-only or gone) is tried again. Until then the edge works without it, and `/readyz` says so.',
     }),
     verifyPerSecondBytes: size({
       default: '2MB',

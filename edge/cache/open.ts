@@ -8,6 +8,7 @@ import type { EdgeCache, TierName, TierStats } from './cache.js';
 import type { CacheConfig } from './config.js';
 import { type DiskFiles, nodeFiles } from './disk/files.js';
 import { DiskTier } from './disk/tier.js';
+import { type DiskParts, DiskSlot } from './disk-slot.js';
 import { IncompleteTier } from './incomplete.js';
 import { MemoryTier } from './memory.js';
 import { createPolicy } from './policy/registry.js';
@@ -40,13 +41,15 @@ export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<E
   const policy = createPolicy(config.memory.policy, config.memory.sizeBytes, config.policies);
   const memory = new MemoryTier(policy, maxObjectBytes, readers);
   const incomplete = new IncompleteTier(config.parts, readers, clock);
-  const disk =
-    config.disk.sizeBytes > 0
-      ? await DiskTier.open({ config, log, clock, files, readers, randomName, errors })
-      : undefined;
   const concurrencyMax = config.fill.promotions;
-  const promoter = disk && new Promoter({ memory, disk, maxObjectBytes, concurrencyMax, mayPromote, promotions });
-  const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, promoter, readers });
+  const openDisk = async (what: 'as_it_is' | 'empty'): Promise<DiskParts> => {
+    const tier = await DiskTier.open({ config, log, clock, files, readers, randomName, errors }, what);
+    const promoter = new Promoter({ memory, disk: tier, maxObjectBytes, concurrencyMax, mayPromote, promotions });
+    return { tier, promoter };
+  };
+  const { sizeBytes, retryMs } = config.disk;
+  const disk = sizeBytes > 0 ? await DiskSlot.open({ retryMs, open: openDisk, clock, log }) : undefined;
+  const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, readers });
   observe(metrics, cache);
   return cache;
 }
@@ -59,6 +62,7 @@ function observe(metrics: Metrics, cache: EdgeCache): void {
   const recovered = metrics.gauge('cache_recovered', '1 once all entries of earlier runs have been read back.');
   const evictions = rising(metrics.counter('cache_evictions_total', 'Entries evicted for others.', ['tier']));
   const refused = rising(metrics.counter('cache_refused_total', 'Entries that a policy did not admit.', ['tier']));
+  const diskInUse = metrics.gauge('cache_disk_in_use', '1: the disk tier is in use, 0: it is not, or is off.');
   const corrupt = metrics.counter('cache_corrupt_total', 'Bodies and contents that were wrong, and were dropped.');
   let corruptBefore = 0;
   metrics.onCollect(() => {
@@ -77,6 +81,7 @@ function observe(metrics: Metrics, cache: EdgeCache): void {
     }
     fills.set(stats.fills);
     recovered.set(cache.recovered ? 1 : 0);
+    diskInUse.set(cache.diskState === 'in_use' ? 1 : 0);
     corrupt.add(stats.corrupt - corruptBefore);
     corruptBefore = stats.corrupt;
   });

@@ -28,11 +28,11 @@ import type { CacheConfig } from './config.js';
 import type { SpoolFile } from './disk/spool.js';
 import type { Source } from './disk/stores.js';
 import type { DiskTier } from './disk/tier.js';
+import type { DiskSlot, DiskState } from './disk-slot.js';
 import { type Arrived, FillWriter } from './fill-writer.js';
 import { GrowingBody } from './growing-body.js';
 import type { IncompleteTier } from './incomplete.js';
 import type { MemoryTier } from './memory.js';
-import type { Promoter } from './promote.js';
 import type { Readers } from './readers.js';
 
 export interface TieredDeps {
@@ -41,9 +41,8 @@ export interface TieredDeps {
   readonly clock: Clock;
   readonly memory: MemoryTier;
   readonly incomplete: IncompleteTier;
-  /** Undefined without a disk tier; so is the promoter. */
-  readonly disk: DiskTier | undefined;
-  readonly promoter: Promoter | undefined;
+  /** Undefined without a disk tier. */
+  readonly disk: DiskSlot | undefined;
   readonly readers: Readers;
 }
 
@@ -67,12 +66,18 @@ export class TieredCache implements EdgeCache {
     return this.#deps.incomplete;
   }
 
+  get diskState(): DiskState {
+    const { disk } = this.#deps;
+    if (disk === undefined) return 'off';
+    return disk.tier === undefined ? 'away' : 'in_use';
+  }
+
   get recovered(): boolean {
-    return this.#deps.disk?.recovered ?? true;
+    return this.#disk?.recovered ?? true;
   }
 
   get appliedBefore(): AppliedToCache {
-    return this.#deps.disk?.appliedBefore ?? { kind: 'nothing_stored' };
+    return this.#disk?.appliedBefore ?? { kind: 'nothing_stored' };
   }
 
   noteApplied(position: JournalPosition): void {
@@ -80,7 +85,9 @@ export class TieredCache implements EdgeCache {
   }
 
   get(key: CacheKey): Stored | undefined {
-    const { memory, disk, promoter } = this.#deps;
+    const { memory, disk: slot } = this.#deps;
+    const disk = slot?.tier;
+    const promoter = slot?.promoter;
     const inMemory = this.#unlessExpired(memory.get(key));
     if (inMemory !== undefined) return inMemory;
     const onDisk = this.#unlessExpired(disk?.get(key));
@@ -89,12 +96,14 @@ export class TieredCache implements EdgeCache {
   }
 
   peek(key: CacheKey): Stored | undefined {
-    const { memory, disk } = this.#deps;
+    const { memory } = this.#deps;
+    const disk = this.#disk;
     return this.#unlessExpired(memory.peek(key)) ?? this.#unlessExpired(disk?.peek(key));
   }
 
   variantsOf(primaryKey: string): readonly Entry[] {
-    const { memory, disk, clock } = this.#deps;
+    const { memory, clock } = this.#deps;
+    const disk = this.#disk;
     const found = new Map<CacheKey, Entry>();
     for (const entry of disk?.entriesOfPrimary(primaryKey) ?? []) found.set(entry.key, entry);
     for (const key of memory.keysOfPrimary(primaryKey)) {
@@ -106,7 +115,8 @@ export class TieredCache implements EdgeCache {
   }
 
   fill(entry: Entry, tiers: Tiers): Fill {
-    const { config, disk } = this.#deps;
+    const { config } = this.#deps;
+    const disk = this.#disk;
     let spool: SpoolFile | undefined;
     const body = new GrowingBody(entry.sizeBytes, {
       memoryMaxBytes: config.memory.maxObjectBytes,
@@ -136,7 +146,7 @@ export class TieredCache implements EdgeCache {
 
   refresh(entry: Entry): boolean {
     const inMemory = this.#deps.memory.refresh(entry);
-    return (this.#deps.disk?.refresh(entry) ?? false) || inMemory;
+    return (this.#disk?.refresh(entry) ?? false) || inMemory;
   }
 
   drop(key: CacheKey, reason: DropReason): void {
@@ -158,7 +168,8 @@ export class TieredCache implements EdgeCache {
   }
 
   async takeDown(id: MediaId): Promise<number> {
-    const { memory, incomplete, disk } = this.#deps;
+    const { memory, incomplete } = this.#deps;
+    const disk = this.#disk;
     const keys = new Set([...memory.keysOfMedia(id), ...incomplete.keysOfMedia(id), ...(disk?.keysOfMedia(id) ?? [])]);
     for (const fill of this.#fills) if (fill.entry.mediaId === id && !fill.failed) keys.add(fill.entry.key);
     for (const key of keys) this.drop(key, 'taken_down');
@@ -167,7 +178,8 @@ export class TieredCache implements EdgeCache {
   }
 
   async purge(which: { readonly prefix: string } | { readonly all: true }): Promise<number> {
-    const { memory, incomplete, disk, readers } = this.#deps;
+    const { memory, incomplete, readers } = this.#deps;
+    const disk = this.#disk;
     const matches = (entry: Entry): boolean => 'all' in which || entry.primaryKey.startsWith(which.prefix);
     const entriesOnDisk = disk?.stats().entries ?? 0;
     const keys = new Set([...memory.keysWhere(matches), ...incomplete.keysWhere(matches)]);
@@ -189,7 +201,8 @@ export class TieredCache implements EdgeCache {
   }
 
   stats(): CacheStats {
-    const { memory, incomplete, disk } = this.#deps;
+    const { memory, incomplete } = this.#deps;
+    const disk = this.#disk;
     return {
       memory: memory.stats(),
       incomplete: incomplete.stats(),
@@ -210,6 +223,10 @@ export class TieredCache implements EdgeCache {
   }
 
   /** What has arrived completely is stored; what is still arriving is not. */
+  get #disk(): DiskTier | undefined {
+    return this.#deps.disk?.tier;
+  }
+
   async #close(): Promise<void> {
     for (const fill of this.#fills) if (fill.ending === undefined) fill.fail('aborted');
     await Promise.allSettled([...this.#fills].flatMap(({ ending }) => ending ?? []));
@@ -228,7 +245,7 @@ export class TieredCache implements EdgeCache {
 
   #remove(key: CacheKey): void {
     this.#deps.memory.remove(key);
-    this.#deps.disk?.remove(key);
+    this.#disk?.remove(key);
   }
 
   #breakOff(key: CacheKey, reason: 'taken_down' | 'purged' | 'corrupt'): void {
@@ -240,7 +257,7 @@ export class TieredCache implements EdgeCache {
   #wouldStore(entry: Entry, { memory, disk, admission }: Tiers, { place }: GrowingBody): boolean {
     if (place === 'passing') return false;
     if (memory && place === 'memory' && this.#deps.memory.takes(entry)) return true;
-    return disk && this.#deps.disk?.wouldStore(entry, admission, place === 'file') === true;
+    return disk && this.#disk?.wouldStore(entry, admission, place === 'file') === true;
   }
 
   /**
@@ -248,7 +265,8 @@ export class TieredCache implements EdgeCache {
    * new response.
    */
   async #store(arrived: Arrived, spool: SpoolFile | undefined): Promise<FillOutcome> {
-    const { memory, incomplete, disk } = this.#deps;
+    const { memory, incomplete } = this.#deps;
+    const disk = this.#disk;
     const { entry, tiers, body } = arrived;
     if (!arrived.mayBeStored()) return { kind: 'not_kept', reason: 'invalidated' };
     this.#remove(entry.key);

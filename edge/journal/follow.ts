@@ -43,7 +43,7 @@ export interface Follower {
   close(): Promise<void>;
 }
 
-/** Starts at once. Rejects only if the folder cannot be used. */
+/** Starts at once. */
 export async function followJournal(deps: FollowerDeps): Promise<Follower> {
   const { config, folder, clock, log, metrics } = deps;
   const file = await openPositionFile(folder, (thrown) =>

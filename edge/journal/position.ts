@@ -29,9 +29,9 @@ export interface PositionFile {
 const VERSION = 2;
 const FILE_NAME = 'journal-position.json';
 
-/** `onError` is called for a failed write. The position on disk is then too low: entries are applied again. */
+/** Never rejects: an edge also follows the journal where its disk cannot be written to. `onError` is called for a failed write. The position on disk is then too low: entries are applied again. */
 export async function openPositionFile(folder: string, onError: (thrown: unknown) => void): Promise<PositionFile> {
-  await openPrivateFolder(folder);
+  await openPrivateFolder(folder).catch(onError);
   const path = join(folder, FILE_NAME);
   let unwritten: JournalPosition | undefined;
   let writing: Promise<void> | undefined;
@@ -69,7 +69,11 @@ export async function openPositionFile(folder: string, onError: (thrown: unknown
 /** Replaces the file completely or not at all, even if the machine stops meanwhile. */
 async function replace(folder: string, path: string, text: string): Promise<void> {
   const staged = `${path}.tmp`;
-  const file = await open(staged, 'w', 0o600);
+  const file = await open(staged, 'w', 0o600).catch(async (thrown: unknown) => {
+    if (errorCode(thrown) !== 'ENOENT') throw thrown;
+    await openPrivateFolder(folder);
+    return await open(staged, 'w', 0o600);
+  });
   try {
     await file.writeFile(text);
     await file.sync();

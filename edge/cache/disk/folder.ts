@@ -29,14 +29,25 @@ export interface CacheFolder {
   close(): Promise<void>;
 }
 
-export async function openFolder(path: string, deps: FolderDeps): Promise<CacheFolder> {
+/**
+ * LMDB maps its files. On a full disk the process would end by a signal when it writes to a file that has no room yet.
+ */
+const NEW_INDEX_BYTES = 2 ** 18;
+
+/** `empty`: removes first what is stored in the folder. */
+export async function openFolder(path: string, deps: FolderDeps, what: 'as_it_is' | 'empty'): Promise<CacheFolder> {
   const { files, randomName } = deps;
   await files.makeFolder(path);
   await tightenFolder(path);
   const unlock = await lockFolder(path);
   try {
-    const contentStore = await ContentStore.open(join(path, 'content'), files, randomName);
     const indexPath = join(path, 'index');
+    const contentPath = join(path, 'content');
+    if (what === 'empty') {
+      for (const old of [contentPath, indexPath, `${indexPath}-lock`, `${indexPath}-starts`]) await files.remove(old);
+    }
+    await requireRoomForIndex(path, files);
+    const contentStore = await ContentStore.open(contentPath, files, randomName);
     const guard = new IndexGuard(indexPath);
     const index = await openIndex(indexPath, guard, contentStore, deps);
     return { contentStore, index, guard, close: () => close(index, guard, unlock) };
@@ -44,6 +55,13 @@ export async function openFolder(path: string, deps: FolderDeps): Promise<CacheF
     await unlock();
     throw thrown;
   }
+}
+
+async function requireRoomForIndex(path: string, files: DiskFiles): Promise<void> {
+  const names = await files.names(path);
+  if (names.includes('index') && names.includes('index-lock')) return;
+  const freeBytes = await files.freeBytes(path);
+  if (freeBytes < NEW_INDEX_BYTES) throw new Error(`the disk is full: a new index needs ${NEW_INDEX_BYTES} bytes`);
 }
 
 async function openIndex(

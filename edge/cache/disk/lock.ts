@@ -13,10 +13,15 @@ const TRIES_MAX = 3;
 /** The locks of this process. Its own number in a file proves nothing: a copied folder has it too. */
 const locked = new Set<string>();
 
-/** Resolves with a function that unlocks the folder. Rejects if it is locked, by another process or by this one. */
+/** Another process, or this one, uses the folder already. */
+export class FolderInUse extends Error {
+  override readonly name = 'FolderInUse';
+}
+
+/** Resolves with a function that unlocks the folder. Rejects with FolderInUse if it is locked. */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const path = join(await realpath(folder), 'lock');
-  if (locked.has(path)) throw new Error(`the cache folder ${folder} is in use already`);
+  if (locked.has(path)) throw new FolderInUse(`the cache folder ${folder} is in use already`);
   locked.add(path);
   try {
     await claim(path, folder);
@@ -35,10 +40,10 @@ async function claim(path: string, folder: string): Promise<void> {
     if (await create(path)) return;
     const [pid = '', startedAt = ''] = (await textOf(path)).split(' ');
     const alive = Number(pid) !== process.pid && (await isRunning(Number(pid), startedAt));
-    if (alive) throw new Error(`the cache folder ${folder} is in use by process ${pid}`);
+    if (alive) throw new FolderInUse(`the cache folder ${folder} is in use by process ${pid}`);
     await rm(path, { force: true });
   }
-  throw new Error(`another process is locking the cache folder ${folder}`);
+  throw new FolderInUse(`another process is locking the cache folder ${folder}`);
 }
 
 /** False if the file exists. */
@@ -47,6 +52,9 @@ async function create(path: string): Promise<boolean> {
     const file = await open(path, 'wx', 0o600);
     try {
       await file.writeFile(`${process.pid} ${await startOf(process.pid)}`);
+    } catch (thrown) {
+      await rm(path, { force: true });
+      throw thrown;
     } finally {
       await file.close();
     }

@@ -56,8 +56,9 @@ export class DiskTier {
   readonly #housekeeping: Housekeeping;
   readonly #stores: DiskStores;
 
-  static async open(deps: DiskTierDeps): Promise<DiskTier> {
-    const folder = await openFolder(deps.config.folder, deps);
+  /** `empty`: removes first what is stored in the folder. */
+  static async open(deps: DiskTierDeps, what: 'as_it_is' | 'empty'): Promise<DiskTier> {
+    const folder = await openFolder(deps.config.folder, deps, what);
     try {
       const tier = new DiskTier(deps, folder);
       await tier.#spools.open();

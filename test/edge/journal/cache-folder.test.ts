@@ -1,5 +1,5 @@
 /** A cache folder that is away for a start of the edge, or is put back from a copy, shows nothing that was taken down. */
-import { cpSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { AppliedToCache, EdgeCache } from '../../../edge/cache/cache.js';
@@ -144,4 +144,21 @@ void t.test('a cache folder that knows no position is emptied', async (t) => {
   const again = await start(t, root, origin, clock);
   t.equal(has(again, 1), false);
   t.equal(again.follower.state().purges, 1);
+});
+
+void t.test('an edge whose disk cannot be written to follows the journal all the same', async (t) => {
+  const clock = new ManualClock();
+  const origin = new JournalOrigin(clock);
+  await origin.start();
+  t.teardown(() => origin.stop());
+  const root = t.testdir({ cache: 'no folder', 'cache-journal': 'no folder either' });
+  const edge = await start(t, root, origin, clock);
+  origin.journal.add('delete', [mediaIdOf(1)]);
+  await until('the takedown', () => edge.follower.state().applied === 1);
+  t.equal(edge.follower.lease.mayServe(), 'yes');
+  rmSync(join(root, 'cache-journal'));
+  origin.journal.add('delete', [mediaIdOf(2)]);
+  await until('the takedown', () => edge.follower.state().applied === 2);
+  await edge.close();
+  t.ok(existsSync(join(root, 'cache-journal', 'journal-position.json')), 'and writes its position where it can');
 });

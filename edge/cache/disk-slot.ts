@@ -1,0 +1,104 @@
+/**
+ * The place of the disk tier in the cache. If the tier cannot be opened at the
+ * start (its disk is full, read-only or gone), the cache works without it, and the
+ * slot tries again until it can.
+ *
+ * Promises: a tier that is opened later is emptied first, since it has missed the
+ * takedowns, purges and invalidations of the meantime. A folder that another
+ * process uses is a mistake of the operator at the start, which is reported there.
+ */
+import type { Clock, Timer } from '../../src/clock.js';
+import type { JournalPosition } from '../../src/journal/entry.js';
+import { errorFields, type Log } from '../../src/log.js';
+import { FolderInUse } from './disk/lock.js';
+import type { DiskTier } from './disk/tier.js';
+import type { Promoter } from './promote.js';
+
+/** `away`: the configuration asks for a disk tier, and it cannot be used. */
+export type DiskState = 'off' | 'in_use' | 'away';
+
+export interface DiskParts {
+  readonly tier: DiskTier;
+  readonly promoter: Promoter;
+}
+
+export interface DiskSlotDeps {
+  /** How long to wait before the tier is tried again. */
+  readonly retryMs: number;
+  /** `empty`: removes first what is stored in the folder. */
+  open(what: 'as_it_is' | 'empty'): Promise<DiskParts>;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export class DiskSlot {
+  readonly #deps: DiskSlotDeps;
+  #parts: DiskParts | undefined;
+  #failure: unknown;
+  #applied: JournalPosition | undefined;
+  #timer: Timer | undefined;
+  #opening: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  /** For a cache without a disk tier there is no slot. */
+  static async open(deps: DiskSlotDeps): Promise<DiskSlot> {
+    const slot = new DiskSlot(deps);
+    try {
+      slot.#parts = await deps.open('as_it_is');
+    } catch (thrown) {
+      if (thrown instanceof FolderInUse) throw thrown;
+      deps.log.error(errorFields(thrown), 'the disk tier cannot be used; the cache works without it');
+      slot.#failed(thrown);
+    }
+    return slot;
+  }
+
+  private constructor(deps: DiskSlotDeps) {
+    this.#deps = deps;
+  }
+
+  get tier(): DiskTier | undefined {
+    return this.#parts?.tier;
+  }
+
+  get promoter(): Promoter | undefined {
+    return this.#parts?.promoter;
+  }
+
+  noteApplied(position: JournalPosition): void {
+    this.#applied = position;
+    this.#parts?.tier.noteApplied(position);
+  }
+
+  async probe(): Promise<void> {
+    if (this.#parts === undefined) throw new Error('the disk tier cannot be used', { cause: this.#failure });
+    await this.#parts.tier.probe();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#timer?.cancel();
+    await this.#opening;
+    await this.#parts?.tier.close();
+  }
+
+  #failed(thrown: unknown): void {
+    this.#failure = thrown;
+    this.#timer = this.#deps.clock.after(this.#deps.retryMs, () => {
+      this.#opening = this.#openAgain();
+    });
+  }
+
+  async #openAgain(): Promise<void> {
+    const { log, open } = this.#deps;
+    try {
+      const parts = await open('empty');
+      if (this.#applied !== undefined) parts.tier.noteApplied(this.#applied);
+      this.#parts = parts;
+      log.info({}, 'the disk tier can be used again, and starts empty');
+    } catch (thrown) {
+      log.debug(errorFields(thrown), 'the disk tier still cannot be used');
+      if (!this.#closed) this.#failed(thrown);
+    }
+  }
+}
