@@ -90,9 +90,9 @@ export class DiskSlot {
   }
 
   async #openAgain(): Promise<void> {
-    const { log, open } = this.#deps;
+    const { log } = this.#deps;
     try {
-      const parts = await open('empty');
+      const parts = await this.#deps.open('empty');
       if (this.#applied !== undefined) parts.tier.noteApplied(this.#applied);
       this.#parts = parts;
       log.info({}, 'the disk tier can be used again, and starts empty');
