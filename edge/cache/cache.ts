@@ -8,7 +8,6 @@ import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
 import type { JournalPosition } from '../../src/journal/entry.js';
 import type { CacheKey, Entry, SizedEntry } from '../entry.js';
-import type { DiskState } from './disk-slot.js';
 import type { AdmissionName } from './policy/registry.js';
 
 export type TierName = 'memory' | 'disk';
@@ -145,6 +144,9 @@ export type AppliedToCache =
   /** Something is stored, and nothing says how far. */
   | { readonly kind: 'unknown' }
   | { readonly kind: 'applied'; readonly position: JournalPosition };
+
+/** `away`: the configuration asks for a disk tier, and it cannot be used. */
+export type DiskState = 'off' | 'in_use' | 'away';
 
 export interface EdgeCache {
   /** Takedowns, purges and `drop` reach these too. */

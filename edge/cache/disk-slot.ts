@@ -14,10 +14,7 @@ import { FolderInUse } from './disk/lock.js';
 import type { DiskTier } from './disk/tier.js';
 import type { Promoter } from './promote.js';
 
-/** `away`: the configuration asks for a disk tier, and it cannot be used. */
-export type DiskState = 'off' | 'in_use' | 'away';
-
-export interface DiskParts {
+export interface OpenDisk {
   readonly tier: DiskTier;
   readonly promoter: Promoter;
 }
@@ -26,14 +23,14 @@ export interface DiskSlotDeps {
   /** How long to wait before the tier is tried again. */
   readonly retryMs: number;
   /** `empty`: removes first what is stored in the folder. */
-  open(what: 'as_it_is' | 'empty'): Promise<DiskParts>;
+  open(what: 'as_it_is' | 'empty'): Promise<OpenDisk>;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 export class DiskSlot {
   readonly #deps: DiskSlotDeps;
-  #parts: DiskParts | undefined;
+  #disk: OpenDisk | undefined;
   #failure: unknown;
   #applied: JournalPosition | undefined;
   #timer: Timer | undefined;
@@ -44,7 +41,7 @@ export class DiskSlot {
   static async open(deps: DiskSlotDeps): Promise<DiskSlot> {
     const slot = new DiskSlot(deps);
     try {
-      slot.#parts = await deps.open('as_it_is');
+      slot.#disk = await deps.open('as_it_is');
     } catch (thrown) {
       if (thrown instanceof FolderInUse) throw thrown;
       deps.log.error(errorFields(thrown), 'the disk tier cannot be used; the cache works without it');
@@ -58,28 +55,28 @@ export class DiskSlot {
   }
 
   get tier(): DiskTier | undefined {
-    return this.#parts?.tier;
+    return this.#disk?.tier;
   }
 
   get promoter(): Promoter | undefined {
-    return this.#parts?.promoter;
+    return this.#disk?.promoter;
   }
 
   noteApplied(position: JournalPosition): void {
     this.#applied = position;
-    this.#parts?.tier.noteApplied(position);
+    this.#disk?.tier.noteApplied(position);
   }
 
   async probe(): Promise<void> {
-    if (this.#parts === undefined) throw new Error('the disk tier cannot be used', { cause: this.#failure });
-    await this.#parts.tier.probe();
+    if (this.#disk === undefined) throw new Error('the disk tier cannot be used', { cause: this.#failure });
+    await this.#disk.tier.probe();
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     this.#timer?.cancel();
     await this.#opening;
-    await this.#parts?.tier.close();
+    await this.#disk?.tier.close();
   }
 
   #failed(thrown: unknown): void {
@@ -92,9 +89,9 @@ export class DiskSlot {
   async #openAgain(): Promise<void> {
     const { log } = this.#deps;
     try {
-      const parts = await this.#deps.open('empty');
-      if (this.#applied !== undefined) parts.tier.noteApplied(this.#applied);
-      this.#parts = parts;
+      const disk = await this.#deps.open('empty');
+      if (this.#applied !== undefined) disk.tier.noteApplied(this.#applied);
+      this.#disk = disk;
       log.info({}, 'the disk tier can be used again, and starts empty');
     } catch (thrown) {
       log.debug(errorFields(thrown), 'the disk tier still cannot be used');

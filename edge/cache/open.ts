@@ -8,7 +8,7 @@ import type { EdgeCache, TierName, TierStats } from './cache.js';
 import type { CacheConfig } from './config.js';
 import { type DiskFiles, nodeFiles } from './disk/files.js';
 import { DiskTier } from './disk/tier.js';
-import { type DiskParts, DiskSlot } from './disk-slot.js';
+import { DiskSlot, type OpenDisk } from './disk-slot.js';
 import { IncompleteTier } from './incomplete.js';
 import { MemoryTier } from './memory.js';
 import { createPolicy } from './policy/registry.js';
@@ -42,7 +42,7 @@ export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<E
   const memory = new MemoryTier(policy, maxObjectBytes, readers);
   const incomplete = new IncompleteTier(config.parts, readers, clock);
   const concurrencyMax = config.fill.promotions;
-  const openDisk = async (what: 'as_it_is' | 'empty'): Promise<DiskParts> => {
+  const openDisk = async (what: 'as_it_is' | 'empty'): Promise<OpenDisk> => {
     const tier = await DiskTier.open({ config, log, clock, files, readers, randomName, errors }, what);
     const promoter = new Promoter({ memory, disk: tier, maxObjectBytes, concurrencyMax, mayPromote, promotions });
     return { tier, promoter };

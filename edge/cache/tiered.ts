@@ -14,6 +14,7 @@ import {
   type AppliedToCache,
   BodyLost,
   type CacheStats,
+  type DiskState,
   type DropReason,
   type EdgeCache,
   type Fill,
@@ -28,7 +29,7 @@ import type { CacheConfig } from './config.js';
 import type { SpoolFile } from './disk/spool.js';
 import type { Source } from './disk/stores.js';
 import type { DiskTier } from './disk/tier.js';
-import type { DiskSlot, DiskState } from './disk-slot.js';
+import type { DiskSlot } from './disk-slot.js';
 import { type Arrived, FillWriter } from './fill-writer.js';
 import { GrowingBody } from './growing-body.js';
 import type { IncompleteTier } from './incomplete.js';
