@@ -22,9 +22,9 @@ import { preflightReply } from '../src/http/browser.js';
 import { emptyReply, type HeaderList, headerOf, type Reply } from '../src/http/reply.js';
 import { Releases, unlessKept } from '../src/lifecycle.js';
 import { requireUploader } from './authorize.js';
-import { tooLarge } from './ingest/admit.js';
+import { type Admission, tooLarge } from './ingest/admit.js';
 import { type Ingested, ingest, type NewUpload } from './ingest/ingest.js';
-import { pacedChunks } from './ingest/paced-body.js';
+import { heldChunks, pacedChunks } from './ingest/paced-body.js';
 import {
   declaredTypeIn,
   newUpload,
@@ -139,8 +139,8 @@ async function begin(
   try {
     const { quota } = taken.add(await reserveQuota(deps, caller, sizeBytes, filesOf(role)));
     // A partial upload may be empty: a client that cuts a file into equal parts need not look at its length.
-    if (kind === 'whole' || sizeBytes !== 0) taken.add(await deps.admissions.admit({ sizeBytes, form: false }));
-    else await deps.admissions.requireRoom();
+    const admission = kind === 'whole' || sizeBytes !== 0 ? taken.add(await admit(deps, caller, sizeBytes)) : NO_BODY;
+    if (admission === NO_BODY) await deps.admissions.requireRoom();
     const { signal } = taken.add(await locks.take(upload.id, 'refuse', request.signal));
     // After a failure no client knows the id, so nobody could continue the upload.
     const record = taken.add(unlessKept(() => uploads.drop(upload.id)));
@@ -148,12 +148,19 @@ async function begin(
     await uploads.create(upload);
     const begun = { upload, offset: 0 };
     const progress =
-      first === undefined ? begun : await receive(deps, begun, first, { request, caller, signal, quota });
+      first === undefined ? begun : await receive(deps, begun, first, { request, caller, signal, quota, admission });
     record.keep();
     return createdReply(progress);
   } finally {
     await taken.release();
   }
+}
+
+/** For a request whose body has no bytes. */
+const NO_BODY: Pick<Admission, 'hold'> = { hold: () => undefined };
+
+function admit({ admissions }: ResumableDeps, { subject }: Caller, sizeBytes: number | null): Promise<Admission> {
+  return admissions.admit({ subject, sizeBytes, form: false });
 }
 
 /** Concatenation. */
@@ -176,7 +183,7 @@ async function join(
     const earlier = joinedBefore(deps, partials, partialIds);
     if (earlier !== undefined) return createdReply({ upload: earlier, offset: sizeBytes });
     const { quota } = taken.add(await reserveQuota(deps, caller, sizeBytes));
-    taken.add(await deps.admissions.admit({ sizeBytes, form: false }));
+    taken.add(await admit(deps, caller, sizeBytes));
     return createdReply(await finish(deps, upload, partials, { request, caller, quota }));
   } finally {
     await taken.release();
@@ -236,8 +243,9 @@ async function append(deps: ResumableDeps, { upload, caller, request, signal, ta
   request.meter.admitUpload(bodyBytes);
   const { quota } = taken.add(await reserveQuota(deps, caller, upload.sizeBytes, filesOf(upload.role)));
   // A PATCH without bytes may still declare the length or finish a complete upload.
-  if (bodyBytes !== 0) taken.add(await deps.admissions.admit({ sizeBytes: bodyBytes, form: false }));
-  const progress = await receive(deps, { upload, offset }, appending, { request, caller, signal, quota });
+  const admission = bodyBytes === 0 ? NO_BODY : taken.add(await admit(deps, caller, bodyBytes));
+  const receiving = { request, caller, signal, quota, admission };
+  const progress = await receive(deps, { upload, offset }, appending, receiving);
   const json = /\bapplication\/json\b/i.test(request.header('accept') ?? '');
   // tus 1.0.0 answers PATCH with 204. With a body it must be 200.
   return json && progress.media !== undefined
@@ -285,14 +293,14 @@ async function receive(
   deps: ResumableDeps,
   { upload, offset }: Progress,
   { sizeBytes, roomBytes, checksum }: Appending,
-  receiving: Finishing & { readonly signal: AbortSignal },
+  receiving: Finishing & { readonly signal: AbortSignal; readonly admission: Pick<Admission, 'hold'> },
 ): Promise<Progress> {
   const { uploads } = deps.resumable;
   const { upload: config } = deps.config;
   const declared = { ...upload, sizeBytes };
   if (sizeBytes !== upload.sizeBytes) await uploads.change(declared);
   const end = await uploads.append(upload.id, {
-    source: pacedChunks(receiving.request, config, deps.clock, receiving.signal),
+    source: heldChunks(pacedChunks(receiving.request, config, deps.clock, receiving.signal), receiving.admission),
     offset,
     sizeMaxBytes: roomBytes,
     beyond: () => beyond(sizeBytes, config.sizeMaxBytes),

@@ -52,10 +52,11 @@ export async function upload(deps: UploadDeps, request: OriginRequest, query: Up
   const taken = new Releases();
   try {
     const { quota } = taken.add(await reserveQuota(deps, caller, sizeBytes));
-    taken.add(await deps.admissions.admit({ sizeBytes, form: shape.kind === 'form' }));
+    const arrival = { subject: caller.subject, sizeBytes, form: shape.kind === 'form' };
+    const admission = taken.add(await deps.admissions.admit(arrival));
     const path = join(blobs.stageFolder, `upload-${randomUUID()}`);
     const file = taken.add(unlessKept(() => rm(path, { force: true })));
-    const receiving = { config: config.upload, clock, sync: blobs.kind === 'local' };
+    const receiving = { config: config.upload, clock, sync: blobs.kind === 'local', admission };
     const received = await receive(receiving, request, shape, path);
     const options = withDefaults(readOptions(received.fields), query);
     requireLifetime(options, config.upload);

@@ -42,7 +42,18 @@ export const uploadSection = section('What may be uploaded, and how fast it must
   inHandMaxBytes: size({
     default: '2GB',
     min: 1,
-    help: 'Most bytes announced by the uploads in progress. An upload of unknown length counts as one of the largest size.',
+    help: 'Most bytes announced by the uploads in progress. An upload of unknown length counts little by little, as it arrives.',
+  }),
+  uploadsPerSubjectMax: integer({
+    default: 64,
+    min: 0,
+    max: 100_000,
+    help: 'Most uploads of one subject at once; more are refused with 429. 0: no limit of their own.',
+  }),
+  inHandPerSubjectMaxBytes: size({
+    default: '500MB',
+    min: 0,
+    help: 'Most bytes announced by the uploads of one subject in progress; one upload is always admitted. 0: no limit of their own.',
   }),
   freeMinBytes: size({
     default: '256MB',

@@ -58,6 +58,22 @@ export function pacedChunks({ body, meter }: PacedRequest, pace: Pace, clock: Cl
   }
 }
 
+/** The same bytes. Room for them is reserved before they are given on. */
+export function heldChunks(
+  source: ChunkSource,
+  { hold }: { readonly hold: (receivedBytes: number) => Promise<void> | undefined },
+): ChunkSource {
+  let receivedBytes = 0;
+  return {
+    async next() {
+      const chunk = await source.next();
+      receivedBytes += chunk?.length ?? 0;
+      await hold(receivedBytes);
+      return chunk;
+    },
+  };
+}
+
 /** The same without a pace, for files and for streams that are fed from a paced one. */
 export function chunksOf(source: Readable): ChunkSource {
   const reader = openReader(source);

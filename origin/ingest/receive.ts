@@ -10,10 +10,10 @@ import { readDigest } from '../../src/http/digest.js';
 import type { Sha256 } from '../../src/ids.js';
 import { essenceOf } from '../../src/media/types.js';
 import type { OriginRequest } from '../server/request.js';
-import { tooLarge } from './admit.js';
+import { type Admission, tooLarge } from './admit.js';
 import type { UploadConfig } from './config.js';
 import { formBoundary, readForm } from './form.js';
-import { type ChunkSource, pacedChunks } from './paced-body.js';
+import { type ChunkSource, heldChunks, pacedChunks } from './paced-body.js';
 import { type Staged, stage } from './stage.js';
 
 export interface Received {
@@ -54,6 +54,7 @@ export interface ReceiveDeps {
   readonly clock: Clock;
   /** Whether the staged bytes are synced to the disk. */
   readonly sync: boolean;
+  readonly admission: Pick<Admission, 'hold'>;
 }
 
 /** Stages the file at `path`. The caller removes it, however this ends. */
@@ -66,7 +67,7 @@ export async function receive(
   const { config, clock } = deps;
   const stated = statedDigests(request);
   const staging = { sizeMaxBytes: config.sizeMaxBytes, sync: deps.sync };
-  const body = pacedChunks(request, config, clock, request.signal);
+  const body = heldChunks(pacedChunks(request, config, clock, request.signal), deps.admission);
   if (shape.kind === 'raw') {
     const staged = await stage(body, path, staging);
     requireMatch(stated, [staged.sha256]);
