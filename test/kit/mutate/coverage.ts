@@ -4,8 +4,7 @@
  * `c8 report --temp-directory FOLDER/v8` reads it too.
  */
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join, relative, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, resolve } from 'node:path';
 
 type Range = { readonly startOffset: number; readonly endOffset: number; readonly count: number };
 type Script = { readonly url: string; readonly functions: readonly { readonly ranges: readonly Range[] }[] };
@@ -54,7 +53,8 @@ export async function readCoverage(folder: string, modules: ReadonlySet<string>)
     const test = fileOf(name.slice(0, name.indexOf('~')));
     const report = await readReport(join(folder, 'v8', name));
     for (const { url, functions } of report?.result ?? []) {
-      const module = relative(process.cwd(), fileURLToPath(url));
+      // From its build folder on, so that a folder may come from another copy of the project.
+      const module = url.slice(url.search(OWN) + 1);
       if (!modules.has(module)) continue;
       const tests = byModule.get(module) ?? new Map<string, Range[][]>();
       byModule.set(module, tests);
