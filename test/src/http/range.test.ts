@@ -181,6 +181,9 @@ void t.test('conditions are evaluated in the order of 13.2.2', async (t) => {
     [STRONG, 'GET', { 'if-match': '"v2"', 'if-none-match': '"v1"' }, 'precondition_failed'],
     // 13.2.1
     [STRONG, 'OPTIONS', { 'if-match': '"v2"' }, 'proceed'],
+    [STRONG, 'TRACE', { 'if-match': '"v2"' }, 'proceed'],
+    [STRONG, 'CONNECT', { 'if-match': '"v2"' }, 'proceed'],
+    [STRONG, 'DELETE', { 'if-match': '"v2"' }, 'precondition_failed'],
     // A date alone, without an entity tag
     [DATED, 'GET', { 'if-modified-since': EXACTLY }, 'not_modified'],
     [DATED, 'GET', { 'if-modified-since': BEFORE }, 'proceed'],
