@@ -6,7 +6,7 @@
  * a child transaction, which can be rolled back alone.
  */
 
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Key as LmdbKey, type Database as LmdbTable, open, type RangeOptions, type RootDatabase } from 'lmdb';
@@ -154,6 +154,7 @@ function openDatabase(config: MetaConfig, clock: Clock, lock: WriterLock, reserv
   const tables = openTables(root, config.folder);
   const writer = createWriter(tables);
   const copies = new Set<Promise<void>>();
+  const isInPlace = createPlaceCheck(join(config.folder, FILE_NAME));
   let waiting: Waiting[] = [];
   let committing: Promise<void> | undefined;
   let closing: Promise<void> | undefined;
@@ -195,6 +196,7 @@ function openDatabase(config: MetaConfig, clock: Clock, lock: WriterLock, reserv
     } catch (thrown) {
       return await commitFault(thrown, config.folder);
     }
+    if (!isInPlace()) return replacedFault(config.folder);
     for (const one of group) one.done();
     return undefined;
   }
@@ -290,6 +292,27 @@ function createWaiting<T>(
     },
     fail: reject,
   };
+}
+
+/**
+ * Whether the name of the file still leads to the file that is open. Somebody may have removed it, or put another in its
+ * place: what is written to it would be gone with the process.
+ */
+function createPlaceCheck(path: string): () => boolean {
+  const opened = statSync(path);
+  return () => {
+    try {
+      const found = statSync(path);
+      return found.ino === opened.ino && found.dev === opened.dev;
+    } catch {
+      return false;
+    }
+  };
+}
+
+function replacedFault(folder: string): Fault {
+  const cause = new Error(`the database in ${folder} was removed or replaced; the process must be started again`);
+  return new Fault('storage_unavailable', 'The metadata store cannot be used at the moment.', { cause });
 }
 
 /** The fault for a failed commit. LMDB gives the cause as a promise on the error. */

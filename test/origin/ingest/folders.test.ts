@@ -1,4 +1,5 @@
 /** Folders of a running origin that somebody removes or replaces, and what a process that died has left in them. */
+import { cpSync, renameSync } from 'node:fs';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -47,6 +48,26 @@ for (const folder of ['stage', 'blobs']) {
     if (folder === 'blobs') await mkdir(join(server.folder, folder));
     t.equal((await server.upload(png(1))).status, 201);
     t.same(await notReady(t, server), []);
+  });
+}
+
+for (const [what, replace] of [
+  ['removed', () => undefined],
+  ['put back from a copy', (folder: string) => renameSync(`${folder}-copy`, folder)],
+] as const) {
+  void t.test(`nothing is acknowledged once the metadata of a running origin were ${what}`, async (t) => {
+    const server = await origin(t);
+    const folder = join(server.folder, 'meta');
+    cpSync(folder, `${folder}-copy`, { recursive: true });
+    const [id, other] = [await server.uploaded(png(1)), await server.uploaded(png(3))];
+    await rm(folder, { recursive: true });
+    replace(folder);
+    const refused = await server.upload(png(2));
+    t.equal(refused.status, 503);
+    t.equal(member(refused, 'code'), 'storage_unavailable');
+    t.equal((await server.asAdmin(`/v1/media/${id}`, { method: 'DELETE' })).status, 503);
+    t.match(await notReady(t, server), ['database']);
+    t.equal((await server.as('alice', `/v1/media/${other}`)).status, 200, 'what is known is served');
   });
 }
 
