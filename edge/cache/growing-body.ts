@@ -21,8 +21,8 @@
  * body for a complete one. Leaves to its owner: checking the body, and storing it.
  */
 import { Readable } from 'node:stream';
+import type { Budget } from '../../src/budget.js';
 import type { ByteSpan } from '../../src/http/range.js';
-import type { Budget } from './budget.js';
 import { BodyLost } from './cache.js';
 
 /** A file that is read while it is written. */

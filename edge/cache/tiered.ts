@@ -4,12 +4,13 @@
  * memory. A response that has arrived is stored in each tier that its rules
  * name. A takedown reaches all of them at once.
  */
+
+import { Budget } from '../../src/budget.js';
 import type { Clock } from '../../src/clock.js';
 import type { MediaId } from '../../src/ids.js';
 import type { JournalPosition } from '../../src/journal/entry.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { CacheKey, Entry } from '../entry.js';
-import { Budget } from './budget.js';
 import {
   type AppliedToCache,
   BodyLost,

@@ -209,6 +209,7 @@ function forOneCaller(
 }
 
 function unshared(answered: Answered, why: Uncacheable, method: 'GET' | 'HEAD', flight: FetchFlight): FetchResult {
+  void answered.received.then(() => flight.arrived());
   answered.body.once('close', () => flight.finish());
   let free: Answered | undefined = answered;
   return {

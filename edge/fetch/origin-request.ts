@@ -1,6 +1,7 @@
 /** The requests that the edge sends to the origin for a cache request: which one, and with which fields. */
 import { endToEnd, isForwardingField, withCdnLoop, withVia } from '../../src/http/fields.js';
 import type { HeaderList } from '../../src/http/reply.js';
+import { clientNetwork } from '../../src/server/hygiene.js';
 import { EDGE_PROOF, INTERNAL_FIELDS, MEDIA_CALLER, REQUEST_ID } from '../../src/wire.js';
 import type { Entry } from '../entry.js';
 import type { EdgeRequest } from '../request.js';
@@ -22,7 +23,7 @@ export interface Identity {
  * 9111 4.3.1).
  */
 export function wholeRequest(wanted: CacheRequest, stored: readonly Entry[], identity: Identity): UpstreamRequest {
-  return withInterim(wanted, { method: 'GET', ...sharedHead(wanted, stored, identity) });
+  return forClient(wanted, { method: 'GET', ...sharedHead(wanted, stored, identity) });
 }
 
 /** For the head alone, shared by all callers who send HEAD. */
@@ -36,13 +37,13 @@ export function ownRequest(wanted: CacheRequest, identity: Identity): UpstreamRe
   const base = baseFields(wanted, identity, NOT_FORWARDED);
   const own = fetchAs === 'client' ? [] : request.fields().filter(([name]) => REPLACED_BY_PRECONDITIONS.has(name));
   const method = request.method === 'HEAD' ? 'HEAD' : 'GET';
-  return withInterim(wanted, { method, target: target.originTarget, headers: [...base, ...own] });
+  return forClient(wanted, { method, target: target.originTarget, headers: [...base, ...own] });
 }
 
 /** For a range of the representation with this entity tag, or the whole if the origin has another one (If-Range). */
 export function rangeRequest(wanted: CacheRequest, range: string, etag: string, identity: Identity): UpstreamRequest {
   const headers: HeaderList = [...baseFields(wanted, identity, OF_ONE_CALLER), ['range', range], ['if-range', etag]];
-  return { method: 'GET', target: wanted.target.originTarget, headers };
+  return forClient(wanted, { method: 'GET', target: wanted.target.originTarget, headers });
 }
 
 /** Whether a response made for this caller alone could differ from the whole. */
@@ -53,9 +54,10 @@ export function wantsOwn(request: EdgeRequest): boolean {
 }
 
 /** Interim responses go to the client whose request this is. Callers who share it get none. */
-function withInterim({ request, fetchAs }: CacheRequest, sent: UpstreamRequest): UpstreamRequest {
-  if (fetchAs !== 'client' || request.inform === undefined) return sent;
-  return { ...sent, onInterim: (status, fields) => request.inform?.(status, fields) };
+function forClient({ request, fetchAs }: CacheRequest, sent: UpstreamRequest): UpstreamRequest {
+  const traced = { ...sent, client: () => clientNetwork(request.sender().address) };
+  if (fetchAs !== 'client' || request.inform === undefined) return traced;
+  return { ...traced, onInterim: (status, fields) => request.inform?.(status, fields) };
 }
 
 function sharedHead(

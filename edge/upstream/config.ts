@@ -28,6 +28,16 @@ export const upstreamSection = section('The origin: its address, and the limits 
     max: 100_000,
     help: 'Most requests that wait for a connection. Further requests are answered 503.',
   }),
+  ahead: section('What is received ahead of clients that read slowly, so that their responses free the connection.', {
+    bodyMaxBytes: size({ default: '1MiB', max: 2 ** 30, help: 'Most bytes of one response.' }),
+    totalBytes: size({ default: '64MB', max: 2 ** 40, help: 'The memory that all responses share.' }),
+  }),
+  slowMax: integer({
+    default: 128,
+    min: 0,
+    max: 10_000,
+    help: 'Most responses for slow clients that are not counted in `connections_max` while requests wait for a connection. Beyond it, the slowest response of the client that has the most of them ends.',
+  }),
   connectWithinMs: duration({
     default: '3s',
     min: 10,

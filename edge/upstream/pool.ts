@@ -5,16 +5,18 @@
  * Promises an outcome for each request, never a rejection. A body that is
  * shorter than announced, or that breaks, is an error on its stream.
  */
-import { Readable } from 'node:stream';
 import { type Dispatcher, Pool } from 'undici';
 import { onAbort } from '../../src/abort.js';
+import type { Budget } from '../../src/budget.js';
 import type { Clock } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
 import { dropsContent, fieldsToForward, hasUnknownCoding } from '../../src/http/fields.js';
 import { contentLength, rawFields } from '../../src/http/head.js';
 import type { HeaderList } from '../../src/http/reply.js';
+import { ArrivingBody, GIVEN_UP } from './arriving-body.js';
 import type { UpstreamConfig } from './config.js';
 import type { UpstreamFailure, UpstreamOutcome, UpstreamRequest } from './request.js';
+import { type Claim, ConnectionSlots, type SlotLimits } from './slots.js';
 import { type OriginTls, tlsTroubleOf } from './tls.js';
 
 export interface OriginPool {
@@ -25,15 +27,18 @@ export interface OriginPool {
   close(): Promise<void>;
 }
 
-export interface PoolLimits {
-  readonly connectionsMax: number;
+export interface PoolLimits extends SlotLimits {
   /** Longest time between two pieces of a body; 0: no limit. */
   readonly idleMs: number;
+  /** How much is received ahead of slow clients. */
+  readonly ahead: { readonly budget: Budget; readonly bodyMaxBytes: number };
+  /** A response was ended because its client was slow. */
+  onDropped(): void;
 }
 
 export function openPool(config: UpstreamConfig, tls: OriginTls, limits: PoolLimits, clock: Clock): OriginPool {
   const pool = new Pool(config.url, {
-    connections: limits.connectionsMax,
+    connections: limits.connectionsMax + limits.slowMax,
     bodyTimeout: limits.idleMs,
     pipelining: 1,
     headersTimeout: config.headWithinMs,
@@ -44,17 +49,19 @@ export function openPool(config: UpstreamConfig, tls: OriginTls, limits: PoolLim
     connect: { timeout: config.connectWithinMs, ...tls },
   });
   const host = new URL(config.url).host;
-  const slots = createSlots(limits.connectionsMax);
+  // Requests beyond the limit wait in the slots and not in undici, whose queue nobody can leave.
+  const slots = new ConnectionSlots(limits, clock, () => limits.onDropped());
+  const deps: DispatchDeps = { pool, slots, host, clock, waitMs: config.headWithinMs, ahead: limits.ahead };
   let inFlight = 0;
   return {
     send(request, signal) {
       inFlight += 1;
-      return dispatch({ pool, slots, host, clock, waitMs: config.headWithinMs }, request, signal, () => {
+      return dispatch(deps, request, signal, () => {
         inFlight -= 1;
       });
     },
     get inFlight() {
-      return inFlight;
+      return inFlight - slots.uncounted;
     },
     close: () => pool.destroy(),
   };
@@ -62,24 +69,29 @@ export function openPool(config: UpstreamConfig, tls: OriginTls, limits: PoolLim
 
 interface DispatchDeps {
   readonly pool: Pool;
-  readonly slots: Slots;
+  readonly slots: ConnectionSlots;
   readonly host: string;
   readonly clock: Clock;
   /** Longest wait for a connection. */
   readonly waitMs: number;
+  readonly ahead: PoolLimits['ahead'];
 }
 
-/** Calls `onEnd` once, when the request has ended and its body too. */
+/** Calls `onEnd` once, when the origin has sent the last byte or will send no more. */
 function dispatch(
-  { pool, slots, host, clock, waitMs }: DispatchDeps,
+  { pool, slots, host, clock, waitMs, ahead }: DispatchDeps,
   request: UpstreamRequest,
   signal: AbortSignal,
   onEnd: () => void,
 ): Promise<UpstreamOutcome> {
   return new Promise((resolve) => {
     const requestedAt = clock.now();
+    let noteReceived = (): void => undefined;
+    const received = new Promise<void>((note) => {
+      noteReceived = note;
+    });
     let controller: Dispatcher.DispatchController | undefined;
-    let body: Readable | undefined;
+    let body: ArrivingBody | undefined;
     let dropped = false;
     let givenUp = false;
     let dispatched = false;
@@ -94,11 +106,23 @@ function dispatch(
       if (!dispatched) end();
     };
     const waiting = clock.after(waitMs, () => giveUp('head_timeout'));
+    const claim: Claim = {
+      start() {
+        dispatched = true;
+        pool.dispatch({ method: request.method, path: request.target, headers, body: request.body ?? null }, handler);
+      },
+      client: () => request.client?.() ?? '',
+      waitingBytes: () => body?.readableLength ?? 0,
+      drop: () => body?.destroy(new Error('the client reads too slowly, and others wait for the connection')),
+    };
     const end = (): void => {
       waiting.cancel();
-      stopListening();
-      slots.leave(start);
+      // What has arrived may still wait for its client, and must not outlive a takedown.
+      if (body === undefined || body.closed) stopListening();
+      else body.once('close', stopListening);
+      slots.leave(claim);
       onEnd();
+      noteReceived();
     };
     const handler: Dispatcher.DispatchHandler = {
       onRequestStart(given) {
@@ -107,28 +131,44 @@ function dispatch(
         if (givenUp) given.abort(GIVEN_UP);
       },
       onResponseStart(given, status) {
-        const received = rawFields(Array.isArray(given.rawHeaders) ? given.rawHeaders : []);
-        const headers = fieldsToForward(status, received);
+        const fields = rawFields(Array.isArray(given.rawHeaders) ? given.rawHeaders : []);
+        const headers = fieldsToForward(status, fields);
         // RFC 9110 15.2: an interim response is not the final one.
         if (status < 200) {
           request.onInterim?.(status, headers);
           return;
         }
-        if (hasUnknownCoding(received)) {
+        if (hasUnknownCoding(fields)) {
           giveUp('garbage');
           return;
         }
         dropped = dropsContent(status);
-        body = bodyOf(given);
+        body = new ArrivingBody({
+          budget: ahead.budget,
+          aheadMaxBytes: ahead.bodyMaxBytes,
+          resume() {
+            slots.moved(claim);
+            given.resume();
+          },
+          abort: (error) => given.abort(error),
+        });
         const sizeBytes = announcedSize(request.method, status, headers);
-        resolve({ kind: 'answered', status, headers, body, sizeBytes, requestedAt, receivedAt: clock.now() });
+        const receivedAt = clock.now();
+        resolve({ kind: 'answered', status, headers, body, sizeBytes, received, requestedAt, receivedAt });
       },
       onResponseData(given, chunk) {
-        if (!dropped && body?.push(chunk) === false) given.pause();
+        if (dropped || body === undefined || body.receive(chunk)) return;
+        given.pause();
+        slots.stalled(claim);
       },
       onResponseEnd() {
-        body?.push(null);
-        end();
+        if (body === undefined || body.complete() || body.closed) {
+          end();
+          return;
+        }
+        // The connection is free, but the memory is not: it counts as one that waits for its client.
+        body.once('close', end);
+        slots.stalled(claim);
       },
       onResponseError(_given, error) {
         body?.destroy(error);
@@ -137,66 +177,10 @@ function dispatch(
       },
     };
     const headers = ['host', host, ...request.headers.flat()];
-    const start = (): void => {
-      dispatched = true;
-      pool.dispatch({ method: request.method, path: request.target, headers, body: request.body ?? null }, handler);
-    };
-    slots.enter(start);
+    slots.enter(claim);
     stopListening = onAbort(signal, () => giveUp('left'));
   });
 }
-
-interface Slots {
-  /** Calls `start` when there is a slot. */
-  enter(start: () => void): void;
-  /** Gives up the slot, or the wait for it. Must be called once. */
-  leave(start: () => void): void;
-}
-
-/** Requests beyond `max` wait here and not in undici, whose queue nobody can leave. */
-function createSlots(max: number): Slots {
-  const waiting = new Set<() => void>();
-  let taken = 0;
-  return {
-    enter(start) {
-      if (taken >= max) {
-        waiting.add(start);
-        return;
-      }
-      taken += 1;
-      start();
-    },
-    leave(start) {
-      if (waiting.delete(start)) return;
-      const [next] = waiting;
-      if (next === undefined) {
-        taken -= 1;
-        return;
-      }
-      waiting.delete(next);
-      next();
-    },
-  };
-}
-
-const GIVEN_UP = new Error('nobody waits for this request any more');
-
-function bodyOf(controller: Dispatcher.DispatchController): Readable {
-  const body = new Readable({
-    highWaterMark: BUFFERED_MAX_BYTES,
-    read: () => controller.resume(),
-    destroy(error, done) {
-      // Does nothing once the response is complete.
-      controller.abort(error ?? GIVEN_UP);
-      done(error);
-    },
-  });
-  // Readers receive the error too. Without a listener, the error of a body that nobody reads would be thrown.
-  return body.on('error', () => undefined);
-}
-
-/** Bytes of a body that may wait for its reader. */
-const BUFFERED_MAX_BYTES = 65_536;
 
 function failureOf(error: Error): UpstreamFailure {
   if (error === GIVEN_UP) return 'left';

@@ -10,6 +10,8 @@ export interface UpstreamRequest {
   /** End-to-end fields. Host and framing are added when it is sent. */
   readonly headers: HeaderList;
   readonly body?: Buffer;
+  /** The network of the client that it is for. Called only if that client is slow. */
+  client?(): string;
   /** Called for each interim response (RFC 9110 15.2). */
   onInterim?(status: number, headers: HeaderList): void;
 }
@@ -37,6 +39,8 @@ export interface Answered {
   readonly body: Readable;
   /** The size that the origin announced, or null. */
   readonly sizeBytes: number | null;
+  /** Resolves when the origin has sent the last byte, or will send no more. The body may still be read then. */
+  readonly received: Promise<void>;
   readonly requestedAt: EpochMs;
   readonly receivedAt: EpochMs;
 }

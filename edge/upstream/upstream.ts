@@ -8,6 +8,7 @@
  * response means, and whether it is stored.
  */
 import type { Readable } from 'node:stream';
+import { Budget } from '../../src/budget.js';
 import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import { errorFields, type Log } from '../../src/log.js';
@@ -56,8 +57,16 @@ export function openUpstream(deps: {
 }): Upstream {
   const { config, clock, metrics } = deps;
   const tls = readOriginTls(config);
-  const pool = openPool(config, tls, config, clock);
-  const ownPool = openPool(config, tls, { connectionsMax: OWN_CONNECTIONS_MAX, idleMs: 0 }, clock);
+  const slow = metrics.counter(
+    'edge_upstream_slow_clients_total',
+    'Responses that ended because their client read too slowly while others waited for a connection.',
+  );
+  const { connectionsMax, slowMax, idleMs, ahead } = config;
+  const budget = new Budget(ahead.totalBytes);
+  const limits = { connectionsMax, slowMax, idleMs, ahead: { budget, bodyMaxBytes: ahead.bodyMaxBytes } };
+  const pool = openPool(config, tls, { ...limits, onDropped: () => slow.add() }, clock);
+  const ownLimits = { ...limits, connectionsMax: OWN_CONNECTIONS_MAX, slowMax: 0, idleMs: 0 };
+  const ownPool = openPool(config, tls, { ...ownLimits, onDropped: () => undefined }, clock);
   const breaker = createBreaker(config.breaker, clock);
   const failed = metrics.counter('edge_upstream_failures_total', 'Requests to the origin without an answer.', [
     'failure',

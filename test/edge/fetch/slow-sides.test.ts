@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap';
 import { FaultyFiles } from '../../kit/edge/cache.js';
 import { openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
+import { connectRaw, type RawConnection } from '../../kit/http/raw.js';
 import { sendRequest } from '../../kit/http/request.js';
 import { until } from '../../kit/until.js';
 
@@ -45,3 +46,98 @@ for (const memory of ['100MB', '0B']) {
     await until('all are stored', () => edge.engine.cache.stats().disk.entries === 40);
   });
 }
+
+/** Larger than what the system buffers between two sockets. */
+const LARGE = Buffer.alloc(24 * 1_048_576, 'x');
+
+/** Responses of these sizes, at `/small/...` and `/large/...`, that may not be stored. */
+function serveUncacheable(edge: TestEdge, small: Buffer): void {
+  edge.origin.on('*', (seen, answer) => {
+    const body = seen.path.startsWith('/large') ? LARGE : small;
+    answer.head(200, { 'cache-control': 'no-store', 'content-length': String(body.length) });
+    answer.end(body);
+  });
+}
+
+async function readSlowly(t: Test, edge: TestEdge, path: string): Promise<RawConnection> {
+  const raw = await connectRaw(edge.listener.port);
+  t.teardown(() => raw.socket.destroy());
+  raw.write(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`);
+  await raw.until(/^HTTP\/1\.1 200 /);
+  raw.socket.pause();
+  return raw;
+}
+
+void t.test('clients that do not read keep no other client from the origin', async (t) => {
+  const edge = await open(t, { edge: ['access: off'], upstream: 'connections_max: 2, slow_max: 4' });
+  serveUncacheable(edge, BODY);
+  for (const path of ['/large/1', '/large/2', '/large/3', '/large/4']) await readSlowly(t, edge, path);
+  for (let turn = 0; turn < 8; turn += 1) {
+    const { status, whole } = await sendRequest(`${edge.url}/small/${turn}`);
+    t.same({ status, whole }, { status: 200, whole: true });
+  }
+});
+
+void t.test('a client that does not read gets the whole once it reads, though its connection was lent', async (t) => {
+  const edge = await open(t, { edge: ['access: off'], upstream: 'connections_max: 1, slow_max: 1' });
+  serveUncacheable(edge, BODY);
+  const slow = await readSlowly(t, edge, '/large/1');
+  t.equal((await sendRequest(`${edge.url}/small/1`)).status, 200);
+  let receivedBytes = 0;
+  slow.socket.removeAllListeners('data').on('data', (chunk: Buffer) => (receivedBytes += chunk.length));
+  slow.socket.resume();
+  await until('all has come', () => receivedBytes > LARGE.length - 100_000);
+  t.equal(await edge.counted('edge_upstream_slow_clients_total'), 0);
+});
+
+void t.test('a client that has waited too long is cut off, if another needs its connection', async (t) => {
+  const edge = await open(t, { edge: ['access: off'], upstream: 'connections_max: 1, slow_max: 0, head_within: 10m' });
+  serveUncacheable(edge, BODY);
+  const slow = await readSlowly(t, edge, '/large/1');
+  const other = sendRequest(`${edge.url}/small/1`);
+  let answered = false;
+  void other.then(() => (answered = true));
+  await until('the other is answered', () => {
+    edge.clock.advance(10);
+    return answered;
+  });
+  t.equal((await other).status, 200);
+  t.equal(await edge.counted('edge_upstream_slow_clients_total'), 1);
+  slow.socket.resume();
+  await slow.closed;
+});
+
+void t.test('what fits in memory frees its connection at once, and is cut off by a takedown', async (t) => {
+  const edge = await open(t, {
+    edge: ['access: off', 'fill: { concurrent_max: 2 }'],
+    upstream: 'connections_max: 1, slow_max: 0, ahead: { body_max: 32MB, total: 64MB }',
+  });
+  serveUncacheable(edge, BODY);
+  const slow = [await readSlowly(t, edge, '/large/1'), await readSlowly(t, edge, '/large/2')];
+  for (let turn = 0; turn < 4; turn += 1) t.equal((await sendRequest(`${edge.url}/small/${turn}`)).status, 200);
+  t.equal(edge.engine.flights.fetching, 0);
+  edge.engine.flights.breakOffWhere(() => true);
+  for (const raw of slow) {
+    raw.socket.resume();
+    await raw.closed;
+    t.ok(raw.text.length < LARGE.length, 'it is not the whole');
+  }
+});
+
+void t.test('memory that all bodies share bounds what is received ahead', async (t) => {
+  const edge = await open(t, {
+    edge: ['access: off'],
+    upstream: 'connections_max: 1, slow_max: 0, ahead: { body_max: 32MB, total: 0B }, head_within: 10m',
+  });
+  serveUncacheable(edge, BODY);
+  await readSlowly(t, edge, '/large/1');
+  const other = sendRequest(`${edge.url}/small/1`);
+  await until('it waits', () => edge.engine.upstream.stats().inFlight === 2);
+  t.equal(edge.origin.count('/small/1'), 0);
+  let answered = false;
+  void other.then(() => (answered = true));
+  await until('the other is answered', () => {
+    edge.clock.advance(10);
+    return answered;
+  });
+});

@@ -134,7 +134,8 @@ export class ModelOrigin {
     const body = bodyOf(request, prepared, trouble === 'break');
     body.on('error', () => undefined);
     signal.addEventListener('abort', () => body.destroy(new Error('nobody waits for it')), { once: true });
-    return { kind: 'answered', ...prepared.head, body, requestedAt, receivedAt: prepared.record.receivedAt };
+    const received = new Promise<void>((resolve) => body.once('close', resolve));
+    return { kind: 'answered', ...prepared.head, body, received, requestedAt, receivedAt: prepared.record.receivedAt };
   }
 
   #prepare(
