@@ -4,13 +4,13 @@
  * that has reached its size is renamed, and a new one begins. On a full disk, lines
  * are written to room that is kept in reserve for them.
  */
-import { type FileHandle, link, mkdir, open, unlink } from 'node:fs/promises';
+import { type FileHandle, link, open, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { EpochMs } from '../src/clock.js';
 import { section, size, text, type ValueOf } from '../src/config/field.js';
 import { errorCode, Fault, faultOf } from '../src/errors.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
-import { tightenFile } from '../src/private-folder.js';
+import { makeFolder, tightenFile } from '../src/private-folder.js';
 import { syncPath } from './blobs/files.js';
 import { openReserve, type Reserve } from './meta/reserve.js';
 
@@ -76,7 +76,7 @@ const RESERVE_NAME = '.reserve';
 
 export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
   // The folder may be one for logs of all kinds.
-  await mkdir(dirname(config.file), { recursive: true, mode: 0o700 });
+  await makeFolder(dirname(config.file));
   await tightenFile(config.file);
   const reserve = await openReserve(join(dirname(config.file), RESERVE_NAME), RESERVE_BYTES);
   let file = await withReserve(reserve, () => openFile(config.file));
@@ -190,6 +190,8 @@ async function rotateIfFull(file: OpenFile, config: AuditConfig, at: EpochMs): P
 async function moveAside(path: string, name: string): Promise<boolean> {
   try {
     await link(path, name);
+    // Before the old name ends: a power cut could otherwise leave neither.
+    await syncPath(dirname(path));
     await unlink(path);
     return true;
   } catch (thrown) {

@@ -1,10 +1,12 @@
 /**
- * Folders that nobody but the user of this process may enter. New files are
- * private by the umask that the command line sets; here are folders, and what
- * was made by an earlier release or another tool.
+ * Folders that nobody but the user of this process may enter, and that a power
+ * cut does not take away: the folder above is synced. New files are private by
+ * the umask that the command line sets; here are folders, and what was made by
+ * an earlier release or another tool.
  */
-import { chmod, lstat, mkdir, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, lstat, mkdir, open, readdir, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { errorCode } from './errors.js';
 
 const FOLDER_MODE = 0o700;
 const OTHERS = 0o077;
@@ -12,13 +14,60 @@ const OTHERS = 0o077;
 const STICKY = 0o1000;
 
 /**
- * Makes the folder with its parents. If there is one, others lose their rights to it and to the files that are
- * directly in it. Returns the first folder that was made, as mkdir does.
+ * Makes the folder with its parents, durably. If there is one, others lose their rights to it and to the files that are
+ * directly in it.
  */
-export async function openPrivateFolder(folder: string): Promise<string | undefined> {
-  const made = await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
-  if (made === undefined) await tightenFolder(folder);
-  return made;
+export async function openPrivateFolder(folder: string): Promise<void> {
+  if ((await makeFolder(folder)) === 'there') await tightenFolder(folder);
+}
+
+/** Makes the folder with its parents, durably. One that is there keeps its rights. */
+export async function makeFolder(folder: string): Promise<'made' | 'there'> {
+  const path = resolve(folder);
+  const above = dirname(path);
+  const outcome = await makeOne(path);
+  // Also if it was there: whoever made it may have been stopped before this step.
+  await syncNames(above);
+  // The one above, too, may have been there and not be durable.
+  if (outcome === 'made') await syncNames(dirname(above));
+  return outcome;
+}
+
+async function makeOne(path: string): Promise<'made' | 'there'> {
+  try {
+    await mkdir(path, FOLDER_MODE);
+    return 'made';
+  } catch (thrown) {
+    switch (errorCode(thrown)) {
+      case 'ENOENT':
+        // A link that leads nowhere, or the root of a system without one.
+        if (dirname(path) === path || (await lstat(path).catch(() => undefined)) !== undefined) throw thrown;
+        await makeFolder(dirname(path));
+        return await makeOne(path);
+      case 'EEXIST':
+        if (!(await stat(path)).isDirectory()) throw thrown;
+        return 'there';
+      default:
+        // Some systems report a folder that is there, and may not be made, by another code.
+        if ((await stat(path).catch(() => undefined))?.isDirectory() === true) return 'there';
+        throw thrown;
+    }
+  }
+}
+
+/** Makes the present names in a folder durable. A folder that we may not read has no names of ours. */
+async function syncNames(folder: string): Promise<void> {
+  try {
+    const handle = await open(folder, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (thrown) {
+    const code = errorCode(thrown);
+    if (code !== 'EACCES' && code !== 'EPERM') throw thrown;
+  }
 }
 
 /** The same for a folder that is there. */

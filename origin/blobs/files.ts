@@ -3,9 +3,9 @@
  * FileHandle costs about as much again as the call itself. Whoever opens closes.
  */
 import { close, fsync, open, write } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { errorCode } from '../../src/errors.js';
+import { makeFolder } from '../../src/private-folder.js';
 
 export const openFd = promisify(open);
 export const writeFd = promisify(write);
@@ -28,7 +28,7 @@ export async function inFolder<T>(folder: string, make: () => Promise<T>): Promi
     return await make();
   } catch (thrown) {
     if (errorCode(thrown) !== 'ENOENT') throw thrown;
-    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await makeFolder(folder);
     return await make();
   }
 }

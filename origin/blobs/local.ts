@@ -38,8 +38,7 @@ export async function openLocalStore(config: Pick<BlobsConfig, 'folder' | 'stage
   const root = resolve(config.folder);
   const stageFolder = resolve(config.stageFolder);
   for (const folder of [stageFolder, root, join(root, 'media'), join(root, 'thumb')]) {
-    const made = await openPrivateFolder(folder);
-    if (made !== undefined) await syncChain(folder, dirname(made));
+    await openPrivateFolder(folder);
   }
   await removeOldProbes(root);
   await proveSameFileSystem(stageFolder, root);
@@ -242,14 +241,6 @@ async function syncStaged(path: string, sizeBytes: number): Promise<void> {
     await handle.sync();
   } finally {
     await handle.close();
-  }
-}
-
-/** Syncs a folder and its ancestors, up to and including `last`. */
-async function syncChain(folder: string, last: string): Promise<void> {
-  for (let at = folder; ; at = dirname(at)) {
-    await syncPath(at);
-    if (at === last) return;
   }
 }
 

@@ -7,12 +7,13 @@
  */
 
 import { existsSync, statSync } from 'node:fs';
-import { statfs } from 'node:fs/promises';
+import { rename, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Key as LmdbKey, type Database as LmdbTable, open, type RangeOptions, type RootDatabase } from 'lmdb';
 import type { Clock } from '../../src/clock.js';
 import { Fault, faultOf } from '../../src/errors.js';
 import { openPrivateFolder } from '../../src/private-folder.js';
+import { syncPath } from '../blobs/files.js';
 import type { DamagedRecord } from './codec.js';
 import type { MetaConfig } from './config.js';
 import { type Database, readOrSkip, type Urgency } from './database.js';
@@ -54,6 +55,7 @@ export async function openMetaStore(
   let database: Database | undefined;
   try {
     await reserve.refill();
+    await createIfMissing(config.folder);
     database = openDatabase(config, deps.clock, lock, reserve);
     const stamp = await stampDatabase(database, config.folder, deps, mendStamp);
     return await createStore(database, stamp, config, deps);
@@ -62,6 +64,26 @@ export async function openMetaStore(
     await lock.release();
     throw thrown;
   }
+}
+
+/**
+ * Makes an empty database beside its place, and puts it there once it is on the disk. A power cut while LMDB makes its
+ * file would leave one that ends every process which opens it.
+ */
+async function createIfMissing(folder: string): Promise<void> {
+  const path = join(folder, FILE_NAME);
+  const found = await stat(path).catch(() => undefined);
+  if (found !== undefined && found.size > 0) return;
+  const inner = join(folder, NEW_NAME);
+  await rm(inner, { recursive: true, force: true });
+  await openPrivateFolder(inner);
+  const made: Root = open(inner, { ...SHARED_OPTIONS });
+  openTables(made, inner);
+  await made.close();
+  await syncPath(join(inner, FILE_NAME));
+  await rename(join(inner, FILE_NAME), path);
+  await rm(inner, { recursive: true, force: true });
+  await syncPath(folder);
 }
 
 /** The origin must also start on a full disk, for takedowns. */
@@ -124,6 +146,8 @@ function checkFormat(stamp: Stamp | undefined, folder: string): Stamp {
 /** The file with all data of a store. The other files in the folder, LMDB's lock and the reserve, are created again when missing. */
 export const FILE_NAME = 'data.mdb';
 const RESERVE_NAME = 'reserve';
+/** The folder in which a database is made. */
+const NEW_NAME = 'new';
 const SHARED_OPTIONS = {
   encoding: 'binary',
   maxDbs: TABLE_NAMES.length + 4,
@@ -426,4 +450,6 @@ async function copyRoot(root: Root, folder: string, prepare: (writer: Writer) =>
   } finally {
     await copy.close();
   }
+  await syncPath(join(folder, FILE_NAME));
+  await syncPath(folder);
 }

@@ -33,7 +33,7 @@ void t.test('a kill at any moment loses no confirmed byte, and leaves nothing be
     url = await origin.ready;
     const names = readdirSync(join(folder, 'data', 'origin', 'stage', 'resumable'));
     t.same(
-      names.filter((name) => !/^[0-9a-f]{32}(\.json)?$/.test(name)),
+      names.filter((name) => !/^[0-9a-f]{32}(\.json|\.end)?$/.test(name)),
       [],
       'nothing is left',
     );

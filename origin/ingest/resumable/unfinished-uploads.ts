@@ -1,7 +1,7 @@
 /**
  * Resumable uploads on disk, until they are finished: the file `<id>` has the bytes
- * so far, `<id>.json` the record. All records are also in memory; the files serve a
- * restart. A finished upload keeps its record for a while, without bytes, so that
+ * so far, `<id>.end` up to where they are certain, `<id>.json` the record. All records
+ * are also in memory; the files serve a restart. A finished upload keeps its record for a while, without bytes, so that
  * a client can still learn which media it became.
  *
  * Promises: what a client was told is on the disk: the record before the id of the
@@ -14,7 +14,7 @@
 
 import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, link, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, open, readdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode, Fault } from '../../../src/errors.js';
 import type { Sha256 } from '../../../src/ids.js';
@@ -23,6 +23,7 @@ import { inFolder, syncPath } from '../../blobs/files.js';
 import type { ChunkSource } from '../paced-body.js';
 import { HEAD_MAX_BYTES, type Staged, stage } from '../stage.js';
 import type { Checksum } from './checksum.js';
+import { readMark, writeMark } from './end-mark.js';
 import { readRecord, type UnfinishedUpload, writeRecord } from './upload-record.js';
 
 export interface UnfinishedUploads {
@@ -90,6 +91,7 @@ export async function openUnfinishedUploads(folder: string): Promise<UnfinishedU
       uploads.set(upload.id, upload);
       const file = await inFolder(folder, () => open(pathOf(upload.id), 'wx', 0o600));
       await file.close();
+      await writeMark(markPath(folder, upload.id), 0);
       await saveRecord(folder, upload);
     },
     change: save,
@@ -106,7 +108,8 @@ export async function openUnfinishedUploads(folder: string): Promise<UnfinishedU
     },
     async append(id, body) {
       const { source, checksum } = body;
-      if (checksum === undefined) return await write(pathOf(id), 'r+', body, source, body.offset);
+      const mark = (offset: number): Promise<void> => writeMark(markPath(folder, id), offset);
+      if (checksum === undefined) return await write(pathOf(id), 'r+', body, source, body.offset, mark);
       const aside = `${pathOf(id)}.part`;
       try {
         const hash = createHash(checksum.algorithm);
@@ -114,7 +117,7 @@ export async function openUnfinishedUploads(folder: string): Promise<UnfinishedU
         if (!hash.digest().equals(checksum.digest)) {
           throw new Fault('checksum_mismatch', 'The body does not match Upload-Checksum; nothing of it was stored.');
         }
-        return await fromFiles([aside], undefined, (bytes) => write(pathOf(id), 'r+', body, bytes, body.offset));
+        return await fromFiles([aside], undefined, (bytes) => write(pathOf(id), 'r+', body, bytes, body.offset, mark));
       } finally {
         await rm(aside, { force: true });
       }
@@ -137,12 +140,14 @@ export async function openUnfinishedUploads(folder: string): Promise<UnfinishedU
     async finish(upload) {
       await save(upload);
       await rm(pathOf(upload.id), { force: true });
+      await rm(markPath(folder, upload.id), { force: true });
     },
     async drop(id) {
       uploads.delete(id);
       // The record goes first: bytes without a record are removed at the next start.
       await rm(recordPath(folder, id), { force: true });
       await rm(pathOf(id), { force: true });
+      await rm(markPath(folder, id), { force: true });
       await inFolder(folder, () => syncPath(folder));
     },
   };
@@ -182,29 +187,44 @@ async function* bytesOf(paths: readonly string[], signal: AbortSignal | undefine
   return undefined;
 }
 
-/** Writes the whole source from `at` on, and returns the offset after it. The file is synced even on failure. */
+/** After so many bytes of a long body they are synced and marked: a process that dies loses no more. */
+const SYNC_BYTES = 8 * 1_024 * 1_024;
+
+/**
+ * Writes the whole source from `start` on, and returns the offset after it. The file is synced even on failure. `mark`
+ * is told up to where it is.
+ */
 async function write(
   path: string,
   flags: 'r+' | 'w',
   { sizeMaxBytes, beyond }: Pick<AppendBody, 'sizeMaxBytes' | 'beyond'>,
   source: ChunkSource,
   start: number,
+  mark: (offset: number) => Promise<void> = async () => undefined,
 ): Promise<number> {
   const file = await open(path, flags, 0o600);
+  let at = start;
+  let syncedAt = start;
+  async function sync(): Promise<void> {
+    await file.datasync();
+    await mark(at);
+    syncedAt = at;
+  }
   try {
-    let at = start;
     for (let chunk = await source.next(); chunk !== undefined; chunk = await source.next()) {
       if (at + chunk.length - start > sizeMaxBytes) {
         await file.truncate(start);
+        at = start;
         throw beyond();
       }
       await writeAll(file, chunk, at);
       at += chunk.length;
+      if (at - syncedAt >= SYNC_BYTES) await sync();
     }
     return at;
   } finally {
     try {
-      await file.datasync();
+      await sync();
     } finally {
       await file.close();
     }
@@ -232,6 +252,11 @@ async function hashFile(path: string): Promise<Staged> {
 }
 
 const RECORD = '.json';
+const MARK = '.end';
+
+function markPath(folder: string, id: string): string {
+  return join(folder, `${id}${MARK}`);
+}
 
 function recordPath(folder: string, id: string): string {
   return join(folder, `${id}${RECORD}`);
@@ -265,11 +290,25 @@ async function readRecords(folder: string): Promise<Map<string, UnfinishedUpload
     uploads.set(upload.id, upload);
   }
   const kept = (name: string): boolean => {
-    const upload = uploads.get(name.endsWith(RECORD) ? name.slice(0, -RECORD.length) : name);
+    const upload = uploads.get(name.replace(/\.(json|end)$/, ''));
     return upload !== undefined && (upload.mediaId === null || name.endsWith(RECORD));
   };
   for (const name of names) {
     if (!kept(name)) await rm(join(folder, name), { recursive: true, force: true });
   }
+  for (const { id, mediaId } of uploads.values()) if (mediaId === null) await cutUncertain(folder, id);
   return uploads;
+}
+
+/** Removes the bytes that were written and may not have reached the disk before a power cut. */
+async function cutUncertain(folder: string, id: string): Promise<void> {
+  const path = join(folder, id);
+  const { size } = await stat(path);
+  const mark = await readMark(markPath(folder, id));
+  if (mark === undefined) {
+    await writeMark(markPath(folder, id), size);
+    await syncPath(folder);
+  } else if (mark < size) {
+    await truncate(path, mark);
+  }
 }

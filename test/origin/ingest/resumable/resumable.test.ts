@@ -1,9 +1,10 @@
 /** Resumable uploads, by hand and by tus-js-client through an edge over a connection that breaks. */
 import { existsSync } from 'node:fs';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { appendFile, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { Upload, type UploadOptions } from 'tus-js-client';
+import { writeMark } from '../../../../origin/ingest/resumable/end-mark.js';
 import { startEdge } from '../../../kit/edge/media-edge.js';
 import { connectRaw, requestHead } from '../../../kit/http/raw.js';
 import { openRelay } from '../../../kit/http/relay.js';
@@ -373,10 +374,28 @@ void t.test('resumable uploads after failures', async (t) => {
     await patch(origin, path, 0, bytes.subarray(0, 5_000));
     await origin.stop();
     await writeFile(fileOf(origin, path), bytes);
+    await writeMark(`${fileOf(origin, path)}.end`, bytes.length);
     await origin.restart();
     const { headers } = await head(origin, path);
     t.equal(headers['upload-offset'], '20000');
     t.ok((await origin.as('alice', String(headers['media-location']))).bytes.equals(bytes));
+  });
+
+  await t.test('bytes that were not on the disk when the power was cut are sent again', async (t) => {
+    const bytes = largePng(14, 20_000);
+    const [cut, earlier] = [await begin(origin, bytes.length), await begin(origin, bytes.length)];
+    for (const path of [cut, earlier]) await patch(origin, path, 0, bytes.subarray(0, 5_000));
+    await origin.stop();
+    // A file may be as long as it was written, with zeros in it.
+    await appendFile(fileOf(origin, cut), Buffer.alloc(3_000));
+    await appendFile(fileOf(origin, earlier), bytes.subarray(5_000, 8_000));
+    await rm(`${fileOf(origin, earlier)}.end`);
+    await origin.restart();
+    t.equal(await offsetOf(origin, cut), 5_000);
+    t.equal(await offsetOf(origin, earlier), 8_000, 'an earlier release has written no mark');
+    const { headers } = await patch(origin, cut, 5_000, bytes.subarray(5_000));
+    t.ok((await origin.as('alice', String(headers['media-location']))).bytes.equals(bytes));
+    t.equal((await remove(origin, earlier)).status, 204);
   });
 
   await t.test('the number of unfinished uploads is limited', async (t) => {
