@@ -3,6 +3,7 @@
  * and edge choose variant and format by the same code (thumb-choice.ts), so they
  * agree.
  */
+import { Readable } from 'node:stream';
 import type { Gate } from '../src/access/grant.js';
 import type { Clock } from '../src/clock.js';
 import { Fault } from '../src/errors.js';
@@ -28,14 +29,15 @@ import type { OriginRequest } from './server/request.js';
 import type { ThumbsConfig } from './thumbs/config.js';
 import type { Thumbs } from './thumbs/engine.js';
 import { placeholderPng } from './thumbs/placeholder.js';
-import { pickThumb, type Size, sizeOfVariant } from './thumbs/plan.js';
+import { inFormat, pickThumb, type Size, sizeOfVariant } from './thumbs/plan.js';
+import type { EarlyThumb } from './thumbs/store-thumb.js';
 
 export interface ThumbDeps {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'find'>;
   readonly blobs: Pick<BlobStore, 'read'>;
   readonly useReports: Pick<UseReports, 'note'>;
-  readonly thumbs: Pick<Thumbs, 'prioritize' | 'wait'>;
+  readonly thumbs: Pick<Thumbs, 'prioritize' | 'wait' | 'waitForEarly' | 'early'>;
   readonly clock: Pick<Clock, 'now'>;
   readonly thumbOptions: ThumbOptions;
   readonly config: { readonly download: DownloadConfig; readonly thumbs: ThumbsConfig };
@@ -49,43 +51,65 @@ export async function thumb(deps: ThumbDeps, request: OriginRequest, id: MediaId
   request.meter.admitDownload();
   let now = request.receivedAt;
   let media = admitViewer(viewer, await meta.find(id, now));
+  const variant = chooseVariant(deps.thumbOptions, readThumbSize(request.query)).name;
   if (media.blob.thumbs.kind === 'pending') {
-    await thumbs.prioritize(media.blob.sha256);
-    await thumbs.wait(media.blob.sha256, picture ? config.thumbs.pictureWaitMs : config.thumbs.waitMs, request.signal);
+    const { sha256 } = media.blob;
+    await thumbs.prioritize(sha256);
+    const { pictureWaitMs, waitMs } = config.thumbs;
+    if (picture && isEarlyEnough(config.thumbs, variant)) {
+      await thumbs.waitForEarly(sha256, pictureWaitMs, request.signal);
+    } else await thumbs.wait(sha256, picture ? pictureWaitMs : waitMs, request.signal);
     // Decided again: the media may have been taken down during the wait.
     now = deps.clock.now();
     media = admitViewer(viewer, await meta.find(id, now));
   }
   const { record, blob } = media;
   deps.useReports.note(record, now);
-  const variant = chooseVariant(deps.thumbOptions, readThumbSize(request.query)).name;
+  const format = chooseFormat(accept, deps.thumbOptions.formats);
+  const reply = (made: ThumbMade, blobs: Pick<BlobStore, 'read'>): Reply => {
+    const representation = {
+      mediaId: record.id,
+      key: thumbKey(blob.sha256, made.sha256),
+      sha256: made.sha256,
+      sizeBytes: made.sizeBytes,
+      contentType: `image/${made.format}`,
+      lastModifiedAt: record.createdAt,
+      headers: thumbHeaders(made),
+      lifetime: lifetimeFor(viewer, record, config.download, now, false),
+    };
+    return mediaReply(blobs, request, representation, now, config.download);
+  };
   switch (blob.thumbs.kind) {
-    case 'pending':
-      return picture ? placeholderReply(sizeOfVariant(blob.picture, config.thumbs.variants, variant)) : pendingReply();
+    case 'pending': {
+      if (!picture) return pendingReply();
+      const early = inFormat(thumbs.early(blob.sha256), format);
+      if (early === undefined) return placeholderReply(sizeOfVariant(blob.picture, config.thumbs.variants, variant));
+      const isWanted = variant === config.thumbs.defaultVariant && format !== 'avif';
+      return isWanted ? reply(early, inMemory(early)) : otherReply(early);
+    }
     case 'none':
       throw unavailable(blob.thumbs.reason);
     case 'ready': {
-      const made = pickThumb(blob.thumbs.made, blob.picture, config.thumbs.variants, {
-        variant,
-        format: chooseFormat(accept, deps.thumbOptions.formats),
-      });
-      if (made === undefined) throw unavailable('failed');
-      const representation = {
-        mediaId: record.id,
-        key: thumbKey(blob.sha256, made.sha256),
-        sha256: made.sha256,
-        sizeBytes: made.sizeBytes,
-        contentType: `image/${made.format}`,
-        lastModifiedAt: record.createdAt,
-        headers: thumbHeaders(made),
-        lifetime: lifetimeFor(viewer, record, config.download, now, false),
-      };
-      return mediaReply(deps.blobs, request, representation, now, config.download);
+      const { made } = blob.thumbs;
+      const picked = pickThumb(made, blob.picture, config.thumbs.variants, { variant, format });
+      if (picked === undefined) throw unavailable('failed');
+      return reply(picked, deps.blobs);
     }
   }
 }
 
-function thumbHeaders(made: ThumbMade): HeaderList {
+/** The store of a thumbnail whose job has not stored it yet. */
+function inMemory({ bytes, sizeBytes }: EarlyThumb): Pick<BlobStore, 'read'> {
+  return {
+    read: async (_key, span = { first: 0, last: sizeBytes - 1 }) => ({
+      kind: 'found',
+      sizeBytes,
+      body: Readable.from([bytes.subarray(span.first, span.last + 1)], { objectMode: false }),
+    }),
+  };
+}
+
+function thumbHeaders(made: Size): HeaderList {
   return [
     ['content-disposition', 'inline'],
     ['media-width', String(made.width)],
@@ -102,6 +126,21 @@ function pendingReply(): Reply {
     ['retry-after', String(RETRY_AFTER_SECONDS)],
     ['vary', 'Accept'],
   ]);
+}
+
+/** Whether the default variant, which is made first, is large enough in the place of another one. */
+function isEarlyEnough({ variants, defaultVariant }: ThumbsConfig, wanted: string): boolean {
+  const widthOf = (name: string): number => variants.find((variant) => variant.name === name)?.width ?? 0;
+  return widthOf(wanted) <= widthOf(defaultVariant);
+}
+
+/** Another thumbnail than the one that a picture element wants, which is not made yet. Nobody stores this answer. */
+function otherReply(early: EarlyThumb): Reply {
+  return {
+    status: 200,
+    headers: [['content-type', `image/${early.format}`], ...thumbHeaders(early), ['cache-control', 'no-store']],
+    body: { kind: 'bytes', bytes: early.bytes },
+  };
 }
 
 /** A picture element shows only pictures. Nobody stores this one, so the next request asks again. */

@@ -29,6 +29,7 @@ import { thumbOptionsOf } from './plan.js';
 import type { Launcher } from './render/launcher.js';
 import { findMediaTools, type MediaTools } from './render/media-tools.js';
 import { openPool, type RenderPool } from './render/pool.js';
+import type { EarlyThumb } from './store-thumb.js';
 import { routeOf, typesOf } from './types.js';
 import { ABORTED, type Attempt, type Verdict, verdictOf } from './verdict.js';
 import { createWaiters, type Waiters } from './waiters.js';
@@ -63,6 +64,10 @@ export interface Thumbs {
   prioritize(sha256: Sha256): Promise<void>;
   /** The state once it is no longer pending, or the state after `waitMs`. Rejects when the signal aborts. */
   wait(sha256: Sha256, waitMs: number, signal: AbortSignal): Promise<ThumbState>;
+  /** The same, but ends as soon as there is an early thumbnail. */
+  waitForEarly(sha256: Sha256, waitMs: number, signal: AbortSignal): Promise<ThumbState>;
+  /** Thumbnails of the default variant while the job makes the others; none at any other time. */
+  early(sha256: Sha256): readonly EarlyThumb[];
   capabilities(): ThumbCapabilities;
   /** Why no thumbnails are made at present, in words that anyone may read; null: they are made. */
   unavailable(): string | null;
@@ -97,6 +102,8 @@ class ThumbEngine implements Thumbs {
   readonly #counters: ThumbCounters;
   /** Jobs that were moved to the front already. */
   readonly #prioritized = new Set<Sha256>();
+  /** By blob, the thumbnails that can be shown while its job runs. */
+  readonly #early = new Map<Sha256, readonly EarlyThumb[]>();
   #stopListening: () => void = () => undefined;
 
   constructor(deps: ThumbsDeps, tools: MediaTools, pool: RenderPool) {
@@ -148,6 +155,17 @@ class ThumbEngine implements Thumbs {
     return this.#stateOf(sha256);
   }
 
+  async waitForEarly(sha256: Sha256, waitMs: number, signal: AbortSignal): Promise<ThumbState> {
+    const isEnough = async (): Promise<boolean> =>
+      this.#early.has(sha256) || (await this.#stateOf(sha256)).kind !== 'pending';
+    await this.#waiters.wait(earlyKey(sha256), waitMs, signal, isEnough);
+    return this.#stateOf(sha256);
+  }
+
+  early(sha256: Sha256): readonly EarlyThumb[] {
+    return this.#early.get(sha256) ?? [];
+  }
+
   capabilities(): ThumbCapabilities {
     const { installed, missing } = this.#tools;
     return {
@@ -169,20 +187,32 @@ class ThumbEngine implements Thumbs {
     await this.#pool.close();
   }
 
-  /** The lock keeps the sweep from removing thumbnails that are stored but not recorded yet. */
+  /**
+   * The lock keeps the sweep from removing thumbnails that are stored but not recorded yet. Early thumbnails are shown
+   * until the end: then all are recorded, or there are none.
+   */
   async #runLocked(job: Job, signal: AbortSignal): Promise<void> {
-    const release = await this.#deps.hashLocks.share(job.sha256, signal).catch(() => undefined);
+    const { sha256 } = job;
+    const release = await this.#deps.hashLocks.share(sha256, signal).catch(() => undefined);
+    let over = false;
+    const show = (early: readonly EarlyThumb[]): void => {
+      if (over) return;
+      this.#early.set(sha256, early);
+      this.#waiters.wake(earlyKey(sha256));
+    };
     try {
-      await this.#run(job, signal);
+      await this.#run(job, show, signal);
     } finally {
+      over = true;
+      this.#early.delete(sha256);
       release?.();
     }
   }
 
-  async #run(job: Job, signal: AbortSignal): Promise<void> {
+  async #run(job: Job, show: (early: readonly EarlyThumb[]) => void, signal: AbortSignal): Promise<void> {
     const { config, clock, log } = this.#deps;
     const startedMs = clock.monotonicMs();
-    const attempt = await this.#attempt(job, signal);
+    const attempt = await this.#attempt(job, show, signal);
     const verdict = verdictOf(attempt, job.attempts, config.queue, this.#random());
     this.#counters.attempt(attempt, verdict, clock.monotonicMs() - startedMs);
     logVerdict(job, attempt, verdict, log);
@@ -193,7 +223,7 @@ class ThumbEngine implements Thumbs {
     if (verdict.kind === 'finish') this.#counters.finished(clock.now() - job.queuedAt);
   }
 
-  async #attempt(job: Job, signal: AbortSignal): Promise<Attempt> {
+  async #attempt(job: Job, show: (early: readonly EarlyThumb[]) => void, signal: AbortSignal): Promise<Attempt> {
     const { attemptsMax } = this.#deps.config.queue;
     // An attempt whose process died counts too, although nobody reported its end.
     if (job.attempts >= attemptsMax) return { kind: 'faulty', detail: 'every attempt was cut off' };
@@ -202,7 +232,8 @@ class ThumbEngine implements Thumbs {
       if (blob === undefined) return { kind: 'gone' };
       // A picture that failed with all its frames may still succeed as a still, so the last attempt makes stills.
       const animate = job.attempts === 0 || job.attempts + 1 < attemptsMax;
-      return await makeThumbs(this.#jobDeps, { blob, priority: JOB_PRIORITIES[job.priority], animate }, signal);
+      const task = { blob, priority: JOB_PRIORITIES[job.priority], animate, onEarly: show };
+      return await makeThumbs(this.#jobDeps, task, signal);
     } catch (thrown) {
       if (signal.aborted) return { kind: 'aborted' };
       const { error } = errorFields(thrown);
@@ -234,11 +265,17 @@ class ThumbEngine implements Thumbs {
   #onEnd(sha256: Sha256): void {
     this.#prioritized.delete(sha256);
     this.#waiters.wake(sha256);
+    this.#waiters.wake(earlyKey(sha256));
   }
 
   async #stateOf(sha256: Sha256): Promise<ThumbState> {
     return (await this.#deps.meta.findBlob(sha256))?.thumbs ?? NO_SUCH_BLOB;
   }
+}
+
+/** Under which requests wait that an early thumbnail is enough for. */
+function earlyKey(sha256: Sha256): string {
+  return `early ${sha256}`;
 }
 
 /** A process that was killed leaves the folders of its jobs and children. */

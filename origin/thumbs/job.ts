@@ -17,8 +17,8 @@ import { baseSize, planThumbs } from './plan.js';
 import type { Loss } from './render/child.js';
 import type { MediaTools, ToolJob, ToolOutcome } from './render/media-tools.js';
 import type { RenderPool } from './render/pool.js';
-import type { RenderResult } from './render/protocol.js';
-import { adoptThumb, fetchOriginal, isolatePicture } from './store-thumb.js';
+import type { RenderedThumb, RenderResult } from './render/protocol.js';
+import { adoptThumb, type EarlyThumb, fetchOriginal, isolatePicture, readThumbs } from './store-thumb.js';
 import { type Demuxer, type Route, routeOf } from './types.js';
 
 export interface JobDeps {
@@ -35,6 +35,8 @@ export interface JobTask {
   readonly priority: number;
   /** False: only stills. */
   readonly animate: boolean;
+  /** Called when some thumbnails can be shown before the job ends. */
+  readonly onEarly: (early: readonly EarlyThumb[]) => void;
 }
 
 export type JobEnd =
@@ -166,13 +168,17 @@ function tooManyPixels(size: { readonly width: number; readonly height: number }
 type RenderEnd = Exclude<RenderResult, { kind: 'failed' }>;
 
 async function runRender(
-  { config, pool, folder, priority, signal }: JobWork,
+  { config, pool, folder, priority, signal, onEarly }: JobWork,
   input: string,
   how: { readonly upright: boolean; readonly animate: boolean },
 ): Promise<RenderEnd | Extract<JobEnd, { kind: 'lost' }>> {
-  const { variants, formats, animation, pixelsMax, sourceMaxBytes, scansMax, framesMax } = config;
-  const settings = { variants, formats, animation, pixelsMax, sourceMaxBytes, scansMax, framesMax };
-  const outcome = await pool.run({ input, folder, ...how, settings }, priority, signal);
+  const { variants, defaultVariant, formats, animation, pixelsMax, sourceMaxBytes, scansMax, framesMax } = config;
+  const settings = { variants, defaultVariant, formats, animation, pixelsMax, sourceMaxBytes, scansMax, framesMax };
+  const show = (thumbs: readonly RenderedThumb[]): void => {
+    // A file that cannot be read now is reported when it is stored.
+    readThumbs(thumbs, folder).then(onEarly, () => undefined);
+  };
+  const outcome = await pool.run({ input, folder, ...how, settings }, priority, signal, show);
   if (outcome.kind === 'lost') return outcome;
   const { result } = outcome;
   if (result.kind !== 'failed') return result;

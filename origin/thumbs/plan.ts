@@ -169,7 +169,11 @@ export function pickThumb(
   return inFormat(nearest(made, planned?.width ?? 0), chosen.format);
 }
 
-function inFormat(made: readonly ThumbMade[], format: ChosenFormat): ThumbMade | undefined {
+/** The best of the formats that serve a chosen format. */
+export function inFormat<T extends { readonly format: ThumbFormat }>(
+  made: readonly T[],
+  format: ChosenFormat,
+): T | undefined {
   for (const served of SERVED_AS[format]) {
     const found = made.find((thumb) => thumb.format === served);
     if (found !== undefined) return found;

@@ -32,21 +32,34 @@ export async function fetchOriginal(
   return path;
 }
 
-/** Stores a thumbnail. A child is not trusted with size and hash: they are computed here, from a plain file. */
+/** Stores a thumbnail. */
 export async function adoptThumb(
   blobs: BlobStore,
   source: Sha256,
-  { file, ...thumb }: RenderedThumb,
+  rendered: RenderedThumb,
   folder: string,
   signal: AbortSignal,
 ): Promise<ThumbMade> {
-  const path = join(folder, file);
-  const bytes = await readPlainFile(path);
+  const { bytes: _bytes, ...made } = await readThumb(rendered, folder);
+  await blobs.adopt(join(folder, rendered.file), thumbKey(source, made.sha256), made, signal);
+  return made;
+}
+
+/** A thumbnail that is shown before its job ends. It is stored under the same hash when the job ends. */
+export interface EarlyThumb extends ThumbMade {
+  readonly bytes: Buffer;
+}
+
+export async function readThumbs(thumbs: readonly RenderedThumb[], folder: string): Promise<readonly EarlyThumb[]> {
+  return Promise.all(thumbs.map((thumb) => readThumb(thumb, folder)));
+}
+
+/** A child is not trusted with size and hash: they are computed here, from a plain file. */
+async function readThumb({ file, ...thumb }: RenderedThumb, folder: string): Promise<EarlyThumb> {
+  const bytes = await readPlainFile(join(folder, file));
   const sha256 = parseSha256(createHash('sha256').update(bytes).digest('hex'));
   invariant(sha256 !== undefined, 'a digest is a SHA-256');
-  const sizeBytes = bytes.length;
-  await blobs.adopt(path, thumbKey(source, sha256), { sizeBytes, sha256 }, signal);
-  return { ...thumb, sha256, sizeBytes };
+  return { ...thumb, sha256, sizeBytes: bytes.length, bytes };
 }
 
 /** Refuses a link, which would lead elsewhere, and a pipe, which could block for ever. */

@@ -22,6 +22,7 @@ import {
   clip,
   type FromChild,
   parseFromChild,
+  type RenderedThumb,
   type RenderRequest,
   type RenderResult,
   type ToChild,
@@ -60,17 +61,22 @@ export interface Child {
   readonly started: Promise<ChildStart>;
   readonly jobsDone: number;
   readonly alive: boolean;
-  /** One at a time. The job waits until the process is ready. */
-  run(request: RenderRequest, signal: AbortSignal): Promise<ChildOutcome>;
+  /** One at a time. The job waits until the process is ready. `onEarly` is called once at most, before the end. */
+  run(request: RenderRequest, signal: AbortSignal, onEarly: OnEarly): Promise<ChildOutcome>;
   /** Resolves when the process is gone. */
   end(): Promise<void>;
 }
+
+/** Given the thumbnails that are made before the others. */
+export type OnEarly = (thumbs: readonly RenderedThumb[]) => void;
 
 interface CurrentJob {
   readonly message: ToChild;
   readonly resolve: (outcome: ChildOutcome) => void;
   readonly stopListening: () => void;
   timers: readonly Timer[];
+  /** Undefined once it was called. */
+  onEarly: OnEarly | undefined;
 }
 
 const WATCH_EVERY_MS = 50;
@@ -122,6 +128,9 @@ export function startChild(spec: ChildSpec, clock: Clock): Child {
       ready = { kind: 'ready', memory: memoryOf(running) };
       resolveStarted(ready);
       if (current !== undefined) begin(current);
+    } else if (message?.t === 'early' && message.job === current?.message.job && current.onEarly !== undefined) {
+      current.onEarly(message.thumbs);
+      current.onEarly = undefined;
     } else if (message?.t === 'done' && message.job === current?.message.job) {
       jobsDone += 1;
       finish({ kind: 'done', result: message.result });
@@ -173,7 +182,7 @@ export function startChild(spec: ChildSpec, clock: Clock): Child {
     get alive() {
       return alive;
     },
-    run(request, signal) {
+    run(request, signal, onEarly) {
       return new Promise((resolve) => {
         if (signal.aborted) return resolve({ kind: 'lost', loss: 'aborted', detail: '' });
         current = {
@@ -181,6 +190,7 @@ export function startChild(spec: ChildSpec, clock: Clock): Child {
           resolve,
           stopListening: onAbort(signal, () => lose('aborted', 'no longer needed')),
           timers: [],
+          onEarly,
         };
         if (!alive) lose('start', 'it is gone');
         else if (ready !== undefined) begin(current);

@@ -17,6 +17,7 @@ import {
   type ChildOutcome,
   type ChildStart,
   type LostChild,
+  type OnEarly,
   startChild,
 } from './child.js';
 import type { Launcher } from './launcher.js';
@@ -37,7 +38,7 @@ export interface RenderPool {
   /** Starts as many processes as are kept ready, now and whenever fewer are left. */
   keepReady(): void;
   /** Rejects only when `signal` aborts before the request has a process. */
-  run(request: RenderRequest, priority: number, signal: AbortSignal): Promise<ChildOutcome>;
+  run(request: RenderRequest, priority: number, signal: AbortSignal, onEarly: OnEarly): Promise<ChildOutcome>;
   counts(): { readonly children: number; readonly busy: number };
   /** Why the latest start of a process failed; null: it did not. */
   startFailure(): string | null;
@@ -197,7 +198,7 @@ export function openPool(deps: PoolDeps): RenderPool {
       readyMin = Math.min(config.readyMin, config.count);
       void startMissing();
     },
-    async run(request, priority, signal) {
+    async run(request, priority, signal, onEarly) {
       signal.throwIfAborted();
       const seat = await takeSeat(priority, signal);
       try {
@@ -205,7 +206,7 @@ export function openPool(deps: PoolDeps): RenderPool {
         if (limit.kind === 'lost') return limit;
         if (seat.child?.alive === false) dismiss(seat);
         seat.child ??= start(limit.dataMaxBytes);
-        const outcome = await seat.child.run(request, signal);
+        const outcome = await seat.child.run(request, signal, onEarly);
         if (outcome.kind === 'lost') dismiss(seat);
         if (outcome.kind === 'lost' && outcome.loss === 'start') dataLimit = undefined;
         return outcome;

@@ -9,7 +9,7 @@ import type { ThumbsConfig } from '../config.js';
 /** The part of the configuration that a child needs. */
 export type RenderSettings = Pick<
   ThumbsConfig,
-  'variants' | 'formats' | 'animation' | 'pixelsMax' | 'sourceMaxBytes' | 'scansMax' | 'framesMax'
+  'variants' | 'defaultVariant' | 'formats' | 'animation' | 'pixelsMax' | 'sourceMaxBytes' | 'scansMax' | 'framesMax'
 >;
 
 export interface RenderRequest {
@@ -61,6 +61,8 @@ export type ToChild = { readonly t: 'render'; readonly job: number; readonly req
 
 export type FromChild =
   | { readonly t: 'ready' }
+  /** Once for a job, before it is done: the thumbnails that were made first. */
+  | { readonly t: 'early'; readonly job: number; readonly thumbs: readonly RenderedThumb[] }
   | { readonly t: 'done'; readonly job: number; readonly result: RenderResult };
 
 /** Details go only to the log, and no longer than this. */
@@ -86,9 +88,10 @@ export function parseToChild(value: unknown): ToChild | undefined {
 /** Checks only the shape: the values were checked when the configuration was read. */
 function isSettings(value: unknown): value is RenderSettings {
   if (!isRecord(value)) return false;
-  const { variants, formats, animation } = value;
+  const { variants, defaultVariant, formats, animation } = value;
   return (
     Array.isArray(variants) &&
+    typeof defaultVariant === 'string' &&
     variants.every((variant) => isRecord(variant) && isCount(variant['width']) && isCount(variant['height'])) &&
     isRecord(formats) &&
     FORMATS.every((format) => isRecord(formats[format])) &&
@@ -100,10 +103,15 @@ function isSettings(value: unknown): value is RenderSettings {
 
 export function parseFromChild(value: unknown): FromChild | undefined {
   if (!isRecord(value)) return undefined;
-  if (value['t'] === 'ready') return { t: 'ready' };
-  if (value['t'] !== 'done' || !isCount(value['job'])) return undefined;
-  const result = parseResult(value['result']);
-  return result === undefined ? undefined : { t: 'done', job: value['job'], result };
+  const { t, job } = value;
+  if (t === 'ready') return { t };
+  if (!isCount(job)) return undefined;
+  if (t === 'early') {
+    const thumbs = parseThumbs(value['thumbs']);
+    return thumbs && { t, job, thumbs };
+  }
+  const result = t === 'done' ? parseResult(value['result']) : undefined;
+  return result && { t: 'done', job, result };
 }
 
 function parseResult(value: unknown): RenderResult | undefined {
@@ -112,9 +120,8 @@ function parseResult(value: unknown): RenderResult | undefined {
   switch (kind) {
     case 'rendered': {
       const readFacts = parseFacts(facts);
-      if (readFacts === undefined || !Array.isArray(thumbs) || thumbs.length > THUMBS_MAX) return undefined;
-      const read = thumbs.map(parseThumb);
-      return read.every((thumb) => thumb !== undefined) ? { kind, facts: readFacts, thumbs: read } : undefined;
+      const readThumbs = parseThumbs(thumbs);
+      return readFacts && readThumbs && { kind, facts: readFacts, thumbs: readThumbs };
     }
     case 'refused': {
       const known = THUMB_REFUSALS.find((refusal) => refusal === reason);
@@ -140,6 +147,12 @@ function parseFacts(value: unknown): RenderedFacts | undefined {
     return undefined;
   }
   return { width, height, frames, orientation, thumbhash };
+}
+
+function parseThumbs(value: unknown): readonly RenderedThumb[] | undefined {
+  if (!Array.isArray(value) || value.length > THUMBS_MAX) return undefined;
+  const thumbs = value.map(parseThumb);
+  return thumbs.every((thumb) => thumb !== undefined) ? thumbs : undefined;
 }
 
 function parseThumb(value: unknown): RenderedThumb | undefined {

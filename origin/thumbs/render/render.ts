@@ -73,9 +73,13 @@ class Refusal extends Error {
   }
 }
 
-export async function render(request: RenderRequest): Promise<RenderResult> {
+/** Given the thumbnails that are made before the others. */
+type OnEarly = (thumbs: readonly RenderedThumb[]) => void;
+
+/** `onEarly` is given the thumbnails of the default variant of a still before the others are made. */
+export async function render(request: RenderRequest, onEarly: OnEarly = () => undefined): Promise<RenderResult> {
   try {
-    return await renderPicture(request);
+    return await renderPicture(request, onEarly);
   } catch (thrown) {
     if (thrown instanceof Refusal) {
       return { kind: 'refused', reason: thrown.reason, facts: thrown.facts, detail: clip(thrown.message) };
@@ -84,17 +88,26 @@ export async function render(request: RenderRequest): Promise<RenderResult> {
   }
 }
 
-async function renderPicture({ input, folder, upright, animate, settings }: RenderRequest): Promise<RenderResult> {
+async function renderPicture(request: RenderRequest, onEarly: OnEarly): Promise<RenderResult> {
+  const { input, folder, upright, animate, settings } = request;
   const bytes = asAvifStill(readSource(input, settings.sourceMaxBytes));
   const header = readHeader(bytes, settings);
   const source = await measure(bytes, header, upright, settings.pixelsMax);
-  const { thumbs: planned } = planThumbs(source, settings.variants);
+  const { thumbs: planned, servedBy } = planThumbs(source, settings.variants);
   const still = await stillOf(bytes, source);
   const base = await decodeStill(still, source, baseSize(source, planned), settings.pixelsMax);
   const rasters = await scaleAll(base, source, planned);
-  const animation = animate ? await decodeAnimation(bytes, source, base, settings) : undefined;
+  const moves = animate && mayMove(source, settings);
+  const first = rasters.find(({ thumb }) => thumb.variant === servedBy.get(settings.defaultVariant));
+  // A still in the place of an animation would stay where it is shown.
+  const early = moves || first === undefined ? [] : await encodeEarly(first, folder, settings);
+  if (early.length > 0) onEarly(early);
+  const animation = moves ? await decodeAnimation(bytes, source, base, settings) : undefined;
   const encoded = await Promise.all(
-    rasters.map(({ thumb, raster }) => encodeThumb(thumb, raster, animation, folder, settings)),
+    rasters.map(({ thumb, raster }) => {
+      const made = early.filter(({ variant }) => variant === thumb.variant);
+      return encodeThumb(thumb, raster, animation, folder, settings, made);
+    }),
   );
   const thumbhash = await hashOf(rasters.at(-1)?.raster ?? base);
   return { kind: 'rendered', facts: { ...source.facts, thumbhash }, thumbs: encoded.flat() };
@@ -265,21 +278,48 @@ async function encodeThumb(
   animation: Animation | undefined,
   folder: string,
   settings: RenderSettings,
+  made: readonly RenderedThumb[],
 ): Promise<readonly RenderedThumb[]> {
   const moving = animation === undefined ? undefined : await encodeAnimation(animation, thumb, settings);
-  const formats: ThumbFormat[] = ['webp', raster.channels === 4 ? 'png' : 'jpeg'];
+  const formats: ThumbFormat[] = [...quickFormats(raster)];
   // A client that reads AVIF reads WebP, and gets the animated one.
   if (settings.formats.avif.enabled && moving === undefined) formats.push('avif');
+  const missing = formats.filter((format) => !made.some((each) => each.format === format));
+  const others = missing.map(async (format) => {
+    const animated = format === 'webp' && moving !== undefined;
+    return writeThumb(thumb, format, animated ? moving : await encodeStill(raster, format, settings), animated, folder);
+  });
+  return [...made, ...(await Promise.all(others))];
+}
+
+function encodeEarly(
+  { thumb, raster }: Scaled,
+  folder: string,
+  settings: RenderSettings,
+): Promise<readonly RenderedThumb[]> {
   return Promise.all(
-    formats.map(async (format) => {
-      const animated = format === 'webp' && moving !== undefined;
-      const bytes = animated ? moving : await encodeStill(raster, format, settings);
-      const file = `${thumb.variant}.${format}`;
-      // Synchronously, because a thread pool write would wait behind the encoders.
-      writeFileSync(join(folder, file), bytes, { flag: 'wx' });
-      return { variant: thumb.variant, format, file, width: thumb.width, height: thumb.height, animated };
-    }),
+    quickFormats(raster).map(async (format) =>
+      writeThumb(thumb, format, await encodeStill(raster, format, settings), false, folder),
+    ),
   );
+}
+
+function writeThumb(
+  { variant, width, height }: PlannedThumb,
+  format: ThumbFormat,
+  bytes: Buffer,
+  animated: boolean,
+  folder: string,
+): RenderedThumb {
+  const file = `${variant}.${format}`;
+  // Synchronously, because a thread pool write would wait behind the encoders.
+  writeFileSync(join(folder, file), bytes, { flag: 'wx' });
+  return { variant, format, file, width, height, animated };
+}
+
+/** The formats that every thumbnail has, and that take little time. */
+function quickFormats({ channels }: Raster): readonly ThumbFormat[] {
+  return ['webp', channels === 4 ? 'png' : 'jpeg'];
 }
 
 function encodeStill(raster: Raster, format: ThumbFormat, { formats }: RenderSettings): Promise<Buffer> {
@@ -296,17 +336,21 @@ function encodeStill(raster: Raster, format: ThumbFormat, { formats }: RenderSet
   }
 }
 
-/** All frames at the size of the largest thumbnail; undefined if the picture is a still or may not be animated. */
+/** Whether the picture is an animation, and one that may stay one. */
+function mayMove({ facts, width, height, upright }: Source, { animation, pixelsMax }: RenderSettings): boolean {
+  const frames = facts.frames ?? 1;
+  const pixels = width * height * frames;
+  const allowed = frames <= animation.framesMax && pixels <= Math.min(animation.pixelsMax, pixelsMax);
+  return animation.enabled && frames > 1 && allowed && upright;
+}
+
+/** All frames at the size of the largest thumbnail; undefined if they cannot be read. */
 async function decodeAnimation(
   bytes: Buffer,
   source: Source,
   base: Size,
   { animation, pixelsMax }: RenderSettings,
 ): Promise<Animation | undefined> {
-  const frames = source.facts.frames ?? 1;
-  const pixels = source.width * source.height * frames;
-  const allowed = frames <= animation.framesMax && pixels <= Math.min(animation.pixelsMax, pixelsMax);
-  if (!animation.enabled || frames < 2 || !allowed || !source.upright) return undefined;
   try {
     const apng = parseApng(bytes, animation.framesMax);
     if (apng !== undefined) return await animationOfApng(apng, base);

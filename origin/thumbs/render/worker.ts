@@ -17,5 +17,7 @@ process.send?.({ t: 'ready' });
 async function receive(value: unknown): Promise<void> {
   const message = parseToChild(value);
   if (message === undefined) process.exit(64);
-  process.send?.({ t: 'done', job: message.job, result: await render(message.request) });
+  const { job, request } = message;
+  const result = await render(request, (thumbs) => process.send?.({ t: 'early', job, thumbs }));
+  process.send?.({ t: 'done', job, result });
 }

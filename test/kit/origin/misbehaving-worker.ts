@@ -35,6 +35,13 @@ const FAILURES: Readonly<Record<string, (request: RenderRequest) => unknown>> = 
     symlinkSync(join(folder, 'secret'), join(folder, '160.webp'));
     return rendered;
   },
+  early: ({ folder }) => {
+    // Its first thumbnail is there, and the others never come.
+    writeFileSync(join(folder, '320.webp'), 'the early one');
+    const early = { ...thumb, variant: '320', file: '320.webp', width: 320, height: 240 };
+    process.send?.({ t: 'early', job: 1, thumbs: [early] });
+    return undefined;
+  },
   fail: () => ({ kind: 'failed', code: 'EPERM', detail: 'no room' }),
   once: ({ folder }) => {
     // Every attempt has its own folder, so the mark of the first attempt is beside it.
