@@ -7,13 +7,17 @@ import type { EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import type { ThumbRefusal } from './media.js';
 
-/** Higher goes first; among equals the oldest. */
+/** Higher goes first. Among equals, owners take turns, so that nobody waits behind one who has queued very many. */
 export const JOB_PRIORITIES = { backfill: 0, upload: 1, asked: 2 } as const;
 export type JobPriority = keyof typeof JOB_PRIORITIES;
 
 export interface Job {
   readonly sha256: Sha256;
   readonly priority: JobPriority;
+  /** The key of the owner whose upload queued it, or `OWN_JOBS`. */
+  readonly owner: string;
+  /** Its place among the waiting jobs of its priority: lower goes first. Null: it goes by `readyAt`. */
+  readonly turn: number | null;
   readonly queuedAt: EpochMs;
   /** The job waits until this instant, for backoff. */
   readonly readyAt: EpochMs;
@@ -21,6 +25,9 @@ export interface Job {
   readonly attempts: number;
   readonly lease: { readonly holder: string; readonly until: EpochMs } | null;
 }
+
+/** The owner of jobs that no upload has queued. */
+export const OWN_JOBS = '-';
 
 export interface DeadJob {
   readonly sha256: Sha256;
@@ -31,10 +38,13 @@ export interface DeadJob {
 
 export interface JobQueue {
   /** Queues a job; if there is one already, only lifts its priority. */
-  add(sha256: Sha256, priority: JobPriority, now: EpochMs): Promise<void>;
+  add(sha256: Sha256, priority: JobPriority, now: EpochMs, owner?: string): Promise<void>;
   /** Lifts the priority of a job. False if there is no job. */
   lift(sha256: Sha256, priority: JobPriority): Promise<boolean>;
-  /** Leases up to `limit` ready jobs, highest priority first. A job whose lease has ended is ready again. */
+  /**
+   * Leases up to `limit` ready jobs, highest priority first. Within a priority the owners take turns. A job that waited
+   * after a failure goes before those that were queued after its wait. A job whose lease has ended is ready again.
+   */
   claim(leaseholder: string, limit: number, now: EpochMs, leaseMs: number): Promise<readonly Job[]>;
   /** Prolongs a lease. False if the leaseholder has lost it. */
   renew(sha256: Sha256, leaseholder: string, until: EpochMs): Promise<boolean>;

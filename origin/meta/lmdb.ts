@@ -28,7 +28,7 @@ import { lockWriter, type WriterLock } from './writer-lock.js';
  * The version of the layout of tables and keys. (Codecs have versions of their own for the fields of records.)
  * Version 2 added the hash of the sent bytes: the index `sent`, and a third part in keys of `live`.
  */
-const FORMAT = 2;
+const FORMAT = 3;
 /** How long a measured size is used again. */
 const USED_BYTES_AGE_MS = 1_000;
 /** System error numbers, as LMDB passes them on. */

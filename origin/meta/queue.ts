@@ -7,10 +7,25 @@ import type { EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import { bugFields, type Log } from '../../src/log.js';
 import { type Change, readOrSkip } from './database.js';
-import { type DeadJob, JOB_PRIORITIES, type Job, type JobPriority, type JobQueue } from './jobs.js';
+import { type DeadJob, JOB_PRIORITIES, type Job, type JobPriority, type JobQueue, OWN_JOBS } from './jobs.js';
 import type { BlobRecord, PictureFacts, ThumbRefusal, ThumbState } from './media.js';
 import type { ThumbOutcome } from './store.js';
-import { BLOBS, DEAD, JOB_ORDER, JOBS, type Key, type Reader, read, targets, until, write } from './tables.js';
+import {
+  BLOBS,
+  DEAD,
+  JOB_ORDER,
+  JOBS,
+  type Key,
+  LATEST,
+  type Reader,
+  read,
+  type Span,
+  startingWith,
+  TURNS,
+  targets,
+  until,
+  write,
+} from './tables.js';
 
 type Run = <T>(body: (change: Change) => T) => Promise<T>;
 
@@ -33,7 +48,7 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
     }
   };
   return {
-    add: (sha256, priority, now) => run((change) => queueJob(change, sha256, priority, now)),
+    add: (sha256, priority, now, owner) => run((change) => queueJob(change, sha256, priority, now, owner)),
     lift: (sha256, priority) => run((change) => liftJob(change, sha256, priority)),
     async claim(leaseholder, limit, now, leaseMs) {
       if (limit <= 0 || !anyToClaim(reader, now)) return [];
@@ -49,6 +64,7 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
         changeLeased(change, sha256, leaseholder, (job) => ({
           ...job,
           readyAt,
+          turn: null,
           priority: priority ?? job.priority,
           attempts: job.attempts + 1,
           lease: null,
@@ -57,7 +73,11 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
     },
     async giveBack(sha256, leaseholder, readyAt) {
       await run((change) =>
-        changeLeased(change, sha256, leaseholder, (job) => ({ ...job, readyAt: readyAt ?? job.readyAt, lease: null })),
+        changeLeased(change, sha256, leaseholder, (job) => ({
+          ...job,
+          ...(readyAt !== undefined && { readyAt, turn: null }),
+          lease: null,
+        })),
       );
     },
     bury: (sha256, reason, now, refusal) => run((change) => buryJob(change, sha256, reason, now, refusal ?? 'failed')),
@@ -67,7 +87,8 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
     },
     revive: (limit, now) => run((change) => reviveJobs(change, limit, now)),
     async counts() {
-      return { waiting: reader.count('job_ready'), leased: reader.count('job_lease'), dead: reader.count(DEAD.name) };
+      const leased = reader.count('job_lease');
+      return { waiting: reader.count(JOBS.name) - leased, leased, dead: reader.count(DEAD.name) };
     },
     nextReadyAt: async () => earliestReady(reader),
     onAdded(listener) {
@@ -86,14 +107,44 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
 }
 
 /** Queues a job, or lifts the priority of the existing one. Removes a dead letter of the same blob. */
-export function queueJob(change: Change, sha256: Sha256, priority: JobPriority, now: EpochMs): void {
+export function queueJob(
+  change: Change,
+  sha256: Sha256,
+  priority: JobPriority,
+  now: EpochMs,
+  owner: string = OWN_JOBS,
+): void {
   if (read(change.writer, JOBS, sha256) !== undefined) {
     liftJob(change, sha256, priority);
     return;
   }
   if (read(change.writer, DEAD, sha256) !== undefined) write(change.writer, DEAD, sha256, undefined);
-  write(change.writer, JOBS, sha256, { sha256, priority, queuedAt: now, readyAt: now, attempts: 0, lease: null });
+  const turn = nextTurn(change.writer, priority, owner);
+  const waits = { queuedAt: now, readyAt: now, attempts: 0, lease: null };
+  write(change.writer, JOBS, sha256, { sha256, priority, owner, turn, ...waits });
   change.jobsAdded = true;
+}
+
+/**
+ * The turn of a new job: after the last one of its owner, and not before the next one to be claimed. So each owner has one
+ * job in each turn, and an owner without waiting jobs waits for one job of each other owner at most.
+ */
+function nextTurn(reader: Reader, priority: JobPriority, owner: string): number {
+  const rank = JOB_ORDER[priority];
+  const [head] = reader.range('job_ready', { ...turnsOf(rank), limit: 1 });
+  const [last] = reader.range('job_ready', { ...startingWith(owner, rank), limit: 1 });
+  return Math.max(
+    head === undefined ? 0 : numberIn(head.key, 1) - TURNS,
+    last === undefined ? 0 : LATEST - numberIn(last.key, 2) + 1,
+  );
+}
+
+function turnsOf(rank: number): Span {
+  return { start: [rank], end: [rank, 0] };
+}
+
+function numberIn(key: Key, position: number): number {
+  return typeof key === 'object' ? Number(key[position]) : Number.NaN;
 }
 
 /** Ends a job, leased or not, of a blob to which no live id refers any more. A takedown must not fail because of it. */
@@ -129,7 +180,8 @@ function liftJob(change: Change, sha256: Sha256, priority: JobPriority): boolean
   const job = read(change.writer, JOBS, sha256);
   if (job === undefined) return false;
   if (JOB_PRIORITIES[priority] <= JOB_PRIORITIES[job.priority]) return true;
-  write(change.writer, JOBS, sha256, { ...job, priority });
+  const turn = job.turn === null ? null : nextTurn(change.writer, priority, job.owner);
+  write(change.writer, JOBS, sha256, { ...job, priority, turn });
   change.jobsAdded = true;
   return true;
 }
@@ -151,10 +203,37 @@ function claimJobs(change: Change, leaseholder: string, limit: number, now: Epoc
 function readyJobs(reader: Reader, now: EpochMs, limit: number): readonly Sha256[] {
   const ready: Sha256[] = [];
   for (const rank of RANKS) {
-    const span = { start: [rank], end: [rank, now, '\uffff'], limit: limit - ready.length };
-    if (span.limit > 0) ready.push(...targets<Sha256>(reader, 'job_ready', span));
+    if (ready.length >= limit) break;
+    const some = { limit: limit - ready.length };
+    const inTurn = reader.range('job_ready', { ...turnsOf(rank), ...some });
+    const due = reader.range('job_ready', { start: [rank, 0], end: [rank, now, '\uffff'], ...some });
+    ready.push(...merge(sinceIn(inTurn, 2), sinceIn(due, 1)).slice(0, some.limit));
   }
   return ready;
+}
+
+interface WaitingJob {
+  readonly sha256: Sha256;
+  readonly since: EpochMs;
+}
+
+function sinceIn(entries: Iterable<{ readonly key: Key }>, position: number): readonly WaitingJob[] {
+  return [...entries].map(({ key }) => ({
+    sha256: (typeof key === 'object' ? key.at(-1) : key) as Sha256,
+    since: numberIn(key, position),
+  }));
+}
+
+/** Both in their own order. Of the first two, that which has waited longer goes first. */
+function merge(inTurn: readonly WaitingJob[], due: readonly WaitingJob[]): readonly Sha256[] {
+  const [turns, dues, merged] = [[...inTurn], [...due], [] as Sha256[]];
+  for (;;) {
+    const [one, other] = [turns[0], dues[0]];
+    const from = one !== undefined && (other === undefined || one.since <= other.since) ? turns : dues;
+    const next = from.shift();
+    if (next === undefined) return merged;
+    merged.push(next.sha256);
+  }
 }
 
 function anyToClaim(reader: Reader, now: EpochMs): boolean {
@@ -163,7 +242,10 @@ function anyToClaim(reader: Reader, now: EpochMs): boolean {
 }
 
 function earliestReady(reader: Reader): EpochMs | null {
-  const instants = RANKS.map((rank) => firstInstant(reader, 'job_ready', { start: [rank], end: [rank, '\uffff'] }, 1));
+  const instants = RANKS.flatMap((rank) => [
+    firstInstant(reader, 'job_ready', turnsOf(rank), 2),
+    firstInstant(reader, 'job_ready', { start: [rank, 0], end: [rank, '\uffff'] }, 1),
+  ]);
   instants.push(firstInstant(reader, 'job_lease', {}, 0));
   const known = instants.filter((at): at is EpochMs => at !== undefined);
   return known.length === 0 ? null : Math.min(...known);
@@ -177,7 +259,7 @@ function firstInstant(
   position: number,
 ): number | undefined {
   for (const { key } of reader.range(index, { ...span, limit: 1 })) {
-    return typeof key === 'object' ? Number(key[position]) : undefined;
+    return numberIn(key, position);
   }
   return undefined;
 }

@@ -19,7 +19,7 @@ import {
   sha256,
   text,
 } from './codec.js';
-import type { DeadJob, Job, JobPriority } from './jobs.js';
+import { type DeadJob, type Job, type JobPriority, OWN_JOBS } from './jobs.js';
 import {
   type BlobRecord,
   type MediaRecord,
@@ -85,13 +85,12 @@ export const blobCodec = createCodec<StoredBlob>({
 });
 
 export const jobCodec = createCodec<Job>({
-  1: (fields) => ({
-    sha256: fields.take('sha256', sha256),
-    priority: fields.take('priority', choice(PRIORITIES)),
-    queuedAt: fields.take('queuedAt', number),
-    readyAt: fields.take('readyAt', number),
-    attempts: fields.take('attempts', count),
-    lease: fields.take('lease', nullable(object(readLease))),
+  /** Version 1 has neither owners nor turns. */
+  1: (fields) => ({ ...readJob(fields), owner: OWN_JOBS, turn: null }),
+  2: (fields) => ({
+    ...readJob(fields),
+    owner: fields.take('owner', text),
+    turn: fields.take('turn', nullable(count)),
   }),
 });
 
@@ -124,6 +123,17 @@ export const stampCodec = createCodec<Stamp>({
     madeAt: fields.take('madeAt', number),
   }),
 });
+
+function readJob(fields: Fields): Omit<Job, 'owner' | 'turn'> {
+  return {
+    sha256: fields.take('sha256', sha256),
+    priority: fields.take('priority', choice(PRIORITIES)),
+    queuedAt: fields.take('queuedAt', number),
+    readyAt: fields.take('readyAt', number),
+    attempts: fields.take('attempts', count),
+    lease: fields.take('lease', nullable(object(readLease))),
+  };
+}
 
 function readEntry(fields: Fields): Omit<JournalEntry, 'mark'> {
   return {

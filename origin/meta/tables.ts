@@ -50,7 +50,10 @@ export const INDEX_NAMES = [
   'unreferenced',
   /** [since when, sha256] of blobs that await the scanner. */
   'held',
-  /** [rank in JOB_ORDER, readyAt, queuedAt, sha256] of jobs that are not leased. */
+  /**
+   * Of jobs that are not leased: [rank in JOB_ORDER, TURNS + turn or readyAt, queuedAt, sha256], and for those with a turn
+   * also [owner, rank, LATEST - turn, sha256], by which the last turn of an owner is found.
+   */
   'job_ready',
   /** [end of the lease, sha256] of leased jobs. */
   'job_lease',
@@ -151,6 +154,11 @@ export const TABLE_NAMES: readonly string[] = [
 
 /** The rank of each priority in keys of `job_ready`. The highest priority sorts first. */
 export const JOB_ORDER: Readonly<Record<JobPriority, number>> = { asked: 0, upload: 1, backfill: 2 };
+
+/** What a turn is added to in keys of `job_ready`: below every instant, so that both sort in one index. */
+export const TURNS = -(2 ** 40);
+/** More than any turn: the latest turn of an owner sorts first. */
+export const LATEST = 2 ** 40;
 
 const NOTHING = Buffer.alloc(0);
 
@@ -257,7 +265,13 @@ function indexBlob({ blob, unreferencedAt }: StoredBlob): readonly IndexEntry[] 
 
 function indexJob(job: Job): readonly IndexEntry[] {
   if (job.lease !== null) return [entry('job_lease', [job.lease.until, job.sha256])];
-  return [entry('job_ready', [JOB_ORDER[job.priority], job.readyAt, job.queuedAt, job.sha256])];
+  const { priority, owner, turn, readyAt, queuedAt, sha256 } = job;
+  const rank = JOB_ORDER[priority];
+  if (turn === null) return [entry('job_ready', [rank, readyAt, queuedAt, sha256])];
+  return [
+    entry('job_ready', [rank, TURNS + turn, queuedAt, sha256]),
+    entry('job_ready', [owner, rank, LATEST - turn, sha256]),
+  ];
 }
 
 function indexDead(job: DeadJob): readonly IndexEntry[] {

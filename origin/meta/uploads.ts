@@ -96,7 +96,7 @@ function keepBlob(change: Change, upload: NewMedia, stored: StoredBlob | undefin
       ? newBlob(upload)
       : { ...stored.blob, quarantine: lifts(upload, stored.blob) ? null : stored.blob.quarantine };
   if (blob.thumbs.kind === 'pending' && read(change.writer, JOBS, sha256) === undefined) {
-    queueJob(change, sha256, 'upload', now);
+    queueJob(change, sha256, 'upload', now, ownerKey(upload.owner));
   }
   return blob;
 }

@@ -210,19 +210,20 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     t.equal(await jobs.lift('f'.repeat(64) as Sha256, 'asked'), false);
     t.equal(added, 4);
     const names = (claimed: readonly Job[]): string => claimed.map(({ sha256 }) => sha256[0]).join('');
-    t.equal(names(await jobs.claim('w', 9, T0 + 1, 10)), 'ac', 'a job that is not ready yet stays');
-    t.equal(names(await jobs.claim('w', 9, T0 + 2, 10)), 'b');
+    t.equal(await jobs.nextReadyAt(), T0);
+    t.equal(names(await jobs.claim('w', 9, T0 + 2, 10)), 'abc');
     t.same(await jobs.claim('w', 9, T0 + 3, 10), []);
-    t.equal(await jobs.nextReadyAt(), T0 + 11, 'the first lease to end');
+    t.equal(await jobs.nextReadyAt(), T0 + 12, 'the first lease to end');
     t.equal(await jobs.renew(A, 'w', T0 + 500), true);
     t.equal(await jobs.renew(A, 'other', T0 + 500), false);
     t.match(await jobs.claim('v', 9, T0 + 12, 10), [
-      { sha256: C, attempts: 1, lease: { holder: 'v', until: T0 + 22 } },
-      { sha256: B, attempts: 1 },
+      { sha256: B, attempts: 1, lease: { holder: 'v', until: T0 + 22 } },
+      { sha256: C, attempts: 1 },
     ]);
     await jobs.retry(C, 'w', T0 + 700, null);
     t.same(await jobs.counts(), { waiting: 0, leased: 3, dead: 0 }, 'without its lease a worker changes nothing');
     await jobs.retry(C, 'v', T0 + 700, 'backfill');
+    t.same(await jobs.claim('w', 9, T0 + 21, 10), [], 'a job that is not ready yet stays');
     t.equal(await jobs.nextReadyAt(), T0 + 22);
     await jobs.giveBack(B, 'v');
     t.match(await jobs.claim('u', 1, T0 + 21, 10), [{ sha256: B, attempts: 1 }], 'given back without an attempt');
@@ -241,6 +242,42 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
       { sha256: B, attempts: 1 },
       { sha256: C, attempts: 2, priority: 'backfill' },
     ]);
+    await reopened.close();
+  });
+
+  await t.test('owners take turns in the queue, over a restart too', async (t) => {
+    const store = await kit.fresh();
+    const hash = (name: string): Sha256 => Buffer.from(name.padEnd(32)).toString('hex') as Sha256;
+    const nameOf = ({ sha256 }: Job): string => Buffer.from(sha256, 'hex').toString().trim();
+    let at = T0;
+    const put = async (...names: readonly string[]): Promise<void> => {
+      for (const name of names) {
+        at += 1;
+        await store.commitUpload(uploadOf(hash(name), { owner: name.slice(0, 3), now: at }));
+      }
+    };
+    const claim = async (from: MetaStore, count: number): Promise<string> =>
+      (await from.jobs.claim('w', count, T0 + 1_000, 86_400_000)).map(nameOf).join(' ');
+
+    await put('ann1', 'ann2', 'ann3', 'ann4', 'ann5', 'ann6', 'bob1', 'bob2');
+    t.equal(await claim(store, 3), 'ann1 bob1 ann2', 'one who has queued many does not go first');
+    await put('eve1', 'eve2', 'ann7');
+    t.equal(await claim(store, 2), 'bob2 eve1', 'and who comes later waits for one job of each other');
+    await store.jobs.lift(hash('ann6'), 'asked');
+    await store.jobs.lift(hash('eve2'), 'asked');
+    t.equal(await claim(store, 1), 'ann6');
+    await store.jobs.retry(hash('bob1'), 'w', T0 + 500, null);
+    await store.jobs.retry(hash('ann2'), 'w', T0 + 2, null);
+    await store.jobs.giveBack(hash('ann1'), 'w');
+    t.match(await store.jobs.counts(), { waiting: 8, leased: 3 });
+    const reopened = await kit.again(store);
+    t.equal((await reopened.jobs.counts()).waiting, 11, 'leases end');
+    t.equal(
+      await claim(reopened, 99),
+      'ann6 eve2 ann1 ann2 bob2 eve1 ann3 ann4 ann5 ann7 bob1',
+      'a job that waited after a failure goes before those that were queued after its wait',
+    );
+    await assertSound(reopened);
     await reopened.close();
   });
 

@@ -7,8 +7,9 @@ import t from 'tap';
 import { count, createCodec, text } from '../../../origin/meta/codec.js';
 import type { MetaConfig } from '../../../origin/meta/config.js';
 import { openMetaReader, openMetaStore } from '../../../origin/meta/lmdb.js';
-import { journalCodec, mediaCodec, stampCodec } from '../../../origin/meta/records.js';
+import { jobCodec, journalCodec, mediaCodec, stampCodec } from '../../../origin/meta/records.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
+import { JOBS } from '../../../origin/meta/tables.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { createLog } from '../../../src/log.js';
 import { ManualClock } from '../../kit/clock.js';
@@ -159,6 +160,7 @@ void t.test('missing and stray index entries are found and repaired', async (t) 
     'index_missing live',
     'index_stray by_owner',
     'index_stray job_ready',
+    'index_stray job_ready',
     'job_missing job',
     'journal_broken journal',
     'reference_wrong blob',
@@ -243,8 +245,31 @@ void t.test('a database of the previous format is read, and then written in this
   t.same(await verify(store, false), []);
   await store.close();
   await tamper(folder, (table) => {
-    t.match(stampCodec.decode(table('about').getBinary('stamp') ?? Buffer.of()), { format: 2 });
+    t.match(stampCodec.decode(table('about').getBinary('stamp') ?? Buffer.of()), { format: 3 });
   });
+});
+
+void t.test('a job of the version before is claimed, and others take turns beside it', async (t) => {
+  const folder = t.testdir();
+  const made = await openMetaStore(configOf(folder), deps);
+  const hashes = [hashOf(1), hashOf(2), hashOf(3)];
+  for (const sha256 of hashes) await made.commitUpload(uploadOf(sha256));
+  await made.close();
+  const [first = hashOf(1)] = hashes;
+  await tamper(folder, (table) => {
+    const now = jobCodec.decode(table('job').getBinary(first) ?? Buffer.of());
+    for (const { key } of JOBS.indexes(now)) table('job_ready').removeSync(key as string[]);
+    const { owner: _, turn: __, ...job } = now;
+    table('job').putSync(first, createCodec({ 1: () => ({}) }).encode(job));
+    table('job_ready').putSync([1, job.readyAt, job.queuedAt, first], Buffer.alloc(0));
+    table('about').putSync('stamp', stampCodec.encode({ format: 2, journal: 'x', madeAt: T0 }));
+  });
+  const store = await openMetaStore(configOf(folder), deps);
+  t.same(await verify(store, false), []);
+  t.same((await store.jobs.claim('w', 9, T0 + 9, 9)).map(({ sha256 }) => sha256).sort(), [...hashes].sort());
+  await store.jobs.giveBack(first, 'w');
+  t.same(await verify(store, false), []);
+  await store.close();
 });
 
 void t.test('a journal entry of the version before has a mark too, the same at every reading', async (t) => {
