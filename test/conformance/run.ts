@@ -1,15 +1,18 @@
 /**
- * Runs the public HTTP cache test suite (npm http-cache-tests) against an edge in generic mode, as real processes. The
- * suite is installed into a temporary folder and is no dependency of ours. A required or optional test that fails needs a
- * reason below. Prints the counts beside those that the suite publishes for other caches.
+ * Runs the public HTTP cache test suite (npm http-cache-tests) against edges in generic mode, as real processes: over
+ * HTTP/1.1 in both lanes, over TLS and over HTTP/2 (ways.ts). The suite is installed into a temporary folder and is no
+ * dependency of ours. A required or optional test that fails needs a reason below. Prints the counts beside those that
+ * the suite publishes for other caches.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { sendRequest } from '../kit/http/request.js';
+import { hasOpenssl, selfSigned } from '../kit/certificates.js';
+import { connectRaw } from '../kit/http/raw.js';
 import { CLI, freePorts } from '../kit/service.js';
+import { type Fetch, type NodeFetch, WAYS, type Way } from './ways.js';
 
 const SUITE = 'http-cache-tests@0.4.5';
 const FETCH = 'node-fetch@2.7.0';
@@ -29,6 +32,8 @@ const REASONS: Readonly<Record<string, string>> = {
     'It expects that a 304 with another strong ETag updates the stored response, which RFC 9111 4.3.4 forbids. Later versions of the suite expect nothing.',
   'conditional-lm-fresh-no-lm':
     'It sends a date fifty minutes before the Date of the stored response, which has no Last-Modified. RFC 9111 4.3.2 uses that Date instead, so the response has changed since: 200 (RFC 9110 13.1.3).',
+  'headers-store-Transfer-Encoding':
+    'The origin sends a transfer coding that does not exist. Nobody here can decode it, and the edge answers 502 instead of passing on what may not be the content.',
   'partial-store-partial-reuse-partial': UNLIKE,
   'partial-store-partial-reuse-partial-byterange': UNLIKE,
   'partial-store-partial-reuse-partial-absent': UNLIKE,
@@ -69,35 +74,60 @@ try {
 }
 
 async function main(): Promise<number> {
-  const home = fetchSuite();
+  const packed = fetchSuite();
   const ports = await freePorts();
-  startOrigin(home, ports.origin);
-  await startEdge(ports);
-  const base = `http://127.0.0.1:${ports.edge}`;
-  const suites = (await load(home, 'tests/index.mjs'))['default'] as readonly Suite[];
-  const results = await runSuite(home, suites, base);
-  const ours = tally(suites, results);
-  for (const { kind, id, name, why } of ours.failed.filter((each) => each.kind !== 'check')) {
-    process.stdout.write(
-      `${kind} ${id}: ${name}\n    ${why}${REASONS[id] === undefined ? '' : `\n    accepted: ${REASONS[id]}`}\n`,
-    );
+  startOrigin(unpack(packed, 'origin'), ports.origin);
+  const ways = WAYS.filter(({ encrypted }) => hasOpenssl || !encrypted);
+  if (ways.length < WAYS.length) process.stdout.write('openssl is missing: without TLS and HTTP/2\n');
+  const edges = {
+    plain: await startEdge(ports.origin, false),
+    tls: hasOpenssl ? await startEdge(ports.origin, true) : undefined,
+  };
+  const sums = { passed: 0, failed: 0, skipped: 0 };
+  for (const [number, way] of ways.entries()) {
+    // A folder for each way: the suite keeps its results in its modules.
+    const home = unpack(packed, `way-${number}`);
+    const suites = (await load(home, 'tests/index.mjs'))['default'] as readonly Suite[];
+    const edge = (way.encrypted ? edges.tls : edges.plain) ?? edges.plain;
+    const ours = tally(suites, await runSuite(home, suites, way, edge));
+    const bad = report(way, ours);
+    const passed = ours.requiredPassed + ours.optimalPassed;
+    sums.passed += passed;
+    sums.failed += ours.requiredPassed === 0 ? Math.max(1, bad) : bad;
+    sums.skipped += ours.required + ours.optimal - passed - bad;
+    if (number === ways.length - 1) printOthers(home, suites);
   }
-  printOthers(home, suites, ours);
-  const bad = ours.failed.filter(({ kind, id }) => kind !== 'check' && REASONS[id] === undefined).length;
-  process.stdout.write(
-    `\n${ours.requiredPassed + ours.optimalPassed} passed, ${bad} failed, ${ours.optimal - ours.optimalPassed + (ours.required - ours.requiredPassed) - bad} skipped\n`,
-  );
-  return bad === 0 && ours.requiredPassed > 0 ? 0 : 1;
+  process.stdout.write(`\n${sums.passed} passed, ${sums.failed} failed, ${sums.skipped} skipped\n`);
+  return sums.failed === 0 ? 0 : 1;
 }
 
-/** Installs the suite without its dependencies. On the command line it needs only node-fetch. */
+/** Prints the tests that failed, and the counts. Returns how many failed without a reason. */
+function report(way: Way, ours: Tally): number {
+  process.stdout.write(`\n== ${way.name}\n`);
+  const counted = ours.failed.filter(({ kind }) => kind !== 'check');
+  for (const { kind, id, name, why } of counted) {
+    const reason = REASONS[id];
+    process.stdout.write(
+      `${kind} ${id}: ${name}\n    ${why}\n${reason === undefined ? '' : `    accepted: ${reason}\n`}`,
+    );
+  }
+  process.stdout.write(rowOf('this edge', ours));
+  return counted.filter(({ id }) => REASONS[id] === undefined).length;
+}
+
+/** Downloads the suite without its dependencies, and node-fetch, which is all that it needs on the command line. */
 function fetchSuite(): string {
   writeFileSync(join(folder, 'package.json'), '{"private":true}');
   const packed =
     execFileSync('npm', ['pack', '--silent', SUITE], { cwd: folder, encoding: 'utf8' }).trim().split('\n').at(-1) ?? '';
-  execFileSync('tar', ['xzf', packed], { cwd: folder });
   execFileSync('npm', ['install', '--silent', '--no-audit', '--no-fund', FETCH], { cwd: folder });
-  return join(folder, 'package');
+  return packed;
+}
+
+function unpack(packed: string, name: string): string {
+  mkdirSync(join(folder, name));
+  execFileSync('tar', ['xzf', packed, '-C', name], { cwd: folder });
+  return join(folder, name, 'package');
 }
 
 function startOrigin(home: string, port: number): void {
@@ -114,39 +144,64 @@ function startOrigin(home: string, port: number): void {
   stops.push(() => child.kill('SIGKILL'));
 }
 
-async function startEdge(ports: { origin: number; edge: number; edgeOperators: number }): Promise<void> {
+interface Edge {
+  readonly base: string;
+  /** Its certificate; empty for a plain one. */
+  readonly ca: string;
+}
+
+async function startEdge(originPort: number, encrypted: boolean): Promise<Edge> {
+  const cwd = join(folder, encrypted ? 'edge-tls' : 'edge');
+  mkdirSync(cwd);
+  const ports = await freePorts();
+  const certificate = encrypted ? selfSigned(cwd, 'edge') : undefined;
+  const tls =
+    certificate && `, tls: { certificate_file: "${certificate.certFile}", key_file: "${certificate.keyFile}" }`;
   const config = [
     'edge:',
     '  access: "off"',
     // The suite takes a malformed Age for stale. RFC 9111 5.1 says that it SHOULD be ignored.
     '  freshness: { malformed_age: stale }',
-    `  listen: { port: ${ports.edge} }`,
+    // It wants every response with Set-Cookie stored, as RFC 9111 7.3 allows.
+    '  storing: { set_cookie: always }',
+    `  listen: { port: ${ports.edge}${tls ?? ''} }`,
     `  operators: { port: ${ports.edgeOperators} }`,
-    `  upstream: { url: "http://127.0.0.1:${ports.origin}" }`,
+    `  upstream: { url: "http://127.0.0.1:${originPort}" }`,
     'log: { level: warn }',
     '',
   ].join('\n');
-  writeFileSync(join(folder, 'config.yaml'), config);
+  writeFileSync(join(cwd, 'config.yaml'), config);
   const child = spawn(process.execPath, [CLI, 'edge', '--config', 'config.yaml'], {
-    cwd: folder,
+    cwd,
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   stops.push(() => child.kill('SIGKILL'));
   for (let left = 200; left > 0; left -= 1) {
-    const answer = await sendRequest(`http://127.0.0.1:${ports.edge}/healthz`).catch(() => undefined);
-    if (answer?.status === 200) return;
+    const raw = await connectRaw(ports.edge).catch(() => undefined);
+    raw?.socket.destroy();
+    if (raw !== undefined) {
+      return { base: `${encrypted ? 'https' : 'http'}://127.0.0.1:${ports.edge}`, ca: certificate?.cert ?? '' };
+    }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   throw new Error('the edge did not start');
 }
 
-async function runSuite(home: string, suites: readonly Suite[], base: string): Promise<Results> {
-  const fetching = (await import(pathToFileURL(join(folder, 'node_modules/node-fetch/lib/index.mjs')).href)) as {
-    readonly default: unknown;
-  };
+async function runSuite(home: string, suites: readonly Suite[], way: Way, { base, ca }: Edge): Promise<Results> {
+  const nodeFetch = (await import(
+    pathToFileURL(join(folder, 'node_modules/node-fetch/lib/index.mjs')).href
+  )) as NodeFetch;
+  const client = await way.open(nodeFetch, base, ca);
   const runner = await load(home, 'client/runner.mjs');
-  const run = runner['runTests'] as (...args: readonly unknown[]) => Promise<void>;
-  await run(suites, fetching.default, false, base, TESTS_AT_ONCE);
+  const run = runner['runTests'] as (
+    suites: readonly Suite[],
+    fetch: Fetch,
+    inBrowser: boolean,
+    base: string,
+    atOnce: number,
+  ) => Promise<void>;
+  await run(suites, client.fetch, false, base, TESTS_AT_ONCE);
+  client.close();
   return (runner['getResults'] as () => Results)();
 }
 
@@ -184,12 +239,14 @@ function tally(suites: readonly Suite[], results: Results): Tally {
   return counts;
 }
 
-function printOthers(home: string, suites: readonly Suite[], ours: Tally): void {
-  const row = (name: string, counts: Tally): string =>
-    `${name.padEnd(16)} required ${String(counts.requiredPassed).padStart(3)}/${counts.required}   optional ${String(counts.optimalPassed).padStart(3)}/${counts.optimal}\n`;
-  process.stdout.write(`\n${row('this edge', ours)}`);
+function rowOf(name: string, counts: Tally): string {
+  return `${name.padEnd(16)} required ${String(counts.requiredPassed).padStart(3)}/${counts.required}   optional ${String(counts.optimalPassed).padStart(3)}/${counts.optimal}\n`;
+}
+
+function printOthers(home: string, suites: readonly Suite[]): void {
+  process.stdout.write('\n== as the suite publishes\n');
   for (const name of ['nginx', 'varnish', 'squid', 'trafficserver', 'apache', 'fastly']) {
     const results = JSON.parse(readFileSync(join(home, 'results', `${name}.json`), 'utf8')) as Results;
-    process.stdout.write(row(name, tally(suites, results)));
+    process.stdout.write(rowOf(name, tally(suites, results)));
   }
 }
