@@ -13,7 +13,8 @@ import { JOBS } from '../../../origin/meta/tables.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { createLog } from '../../../src/log.js';
 import { ManualClock } from '../../kit/clock.js';
-import { metaContract, T0, uploadOf } from '../../kit/origin/meta-contract.js';
+import { metaAgainContract } from '../../kit/origin/meta-again-contract.js';
+import { type MetaUnderTest, metaContract, T0, uploadOf } from '../../kit/origin/meta-contract.js';
 
 const silent = createLog('test', { level: 'silent', requests: 'none' });
 let names = 0;
@@ -48,7 +49,7 @@ void t.test('the store on LMDB fulfils the contract of metadata stores', async (
     folders.set(store, folder);
     return store;
   };
-  await metaContract(t, {
+  const kit: MetaUnderTest = {
     usedStepMs: 10,
     histories: 8,
     fresh() {
@@ -59,7 +60,9 @@ void t.test('the store on LMDB fulfils the contract of metadata stores', async (
       await store.close();
       return openIn(folders.get(store) ?? '');
     },
-  });
+  };
+  await metaContract(t, kit);
+  await metaAgainContract(t, kit);
 });
 
 void t.test('concurrent commits share a sync', async (t) => {
