@@ -604,6 +604,35 @@ void t.test('a line that is not of the protocol ends the stream and is not appli
   }
 });
 
+void t.test('what another journal says counts for nothing while the cache stands in its own', async (t) => {
+  const clock = new ManualClock();
+  const mine: JournalPosition = { journal: 'mine', seq: 5, mark: null };
+  const hello = '{"t":"hello","journal":"other","oldest":1,"newest":5,"beatMs":1000}\n';
+  const lines: readonly (readonly [what: string, line: string])[] = [
+    ['a beat', '{"t":"beat","newest":5,"at":0}\n'],
+    ['the next entry', `{"t":"entry","seq":6,"at":0,"cause":"delete","ids":["${mediaId(1)}"]}\n`],
+  ];
+  for (const [what, line] of lines) {
+    const server = await listenRaw(async (raw) => {
+      await raw.until(/\r\n\r\n/).catch(() => '');
+      if (raw.text.startsWith('GET')) raw.write(`HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n${hello}${line}`);
+    });
+    const cache = new StoredIds();
+    cache.stored.add(mediaId(1));
+    const folder = t.testdir();
+    const file = await openPositionFile(folder, () => undefined);
+    file.save(mine);
+    await file.flush();
+    const edge = await openEdge(t, { port: () => server.port, clock, folder, cache });
+    await until(`the end: ${what}`, () => edge.lines.some(({ reason }) => reason === 'garbled'));
+    t.equal(edge.follower.lease.mayServe(), 'refuse', what);
+    t.same([cache.takenDown, cache.noted, cache.purges], [[], [], 0], what);
+    t.match(edge.follower.state(), { applied: 5 }, what);
+    await edge.follower.close();
+    await server.close();
+  }
+});
+
 void t.test(
   'an origin that does not answer is given up, and a stream that the origin does not know is opened again',
   async (t) => {

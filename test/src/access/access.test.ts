@@ -706,12 +706,14 @@ void t.test('introspection (RFC 7662)', async (t) => {
       ] satisfies [string, Parameters<AuthService['override']>[1]][]) {
         const { auth, clock, open } = await setUp(t, introspecting);
         auth.override(PATH, answer);
-        t.match(await open(auth.token()), { kind: 'unavailable', retryAfterMs: 2_000 }, name);
+        const token = auth.token();
+        t.match(await open(token), { kind: 'unavailable', retryAfterMs: 2_000 }, name);
         t.match(await open(auth.token({ sub: 'b' })), { kind: 'unavailable' }, name);
         t.equal(auth.seen(PATH), 1, name);
         auth.override(PATH, (_, response) => sendJson(response, { active: true }));
         clock.advance(2_000);
-        t.equal((await open(auth.token())).kind, 'caller', name);
+        t.equal((await open(token)).kind, 'caller', `${name}: an outage is not remembered of a token`);
+        t.equal(auth.seen(PATH), 2, name);
       }
     },
   );
