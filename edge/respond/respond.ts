@@ -153,14 +153,10 @@ function whole(request: EdgeRequest, { entry, body, gone }: CachedResponse, head
   return {
     status: entry.status,
     leading: hasLength ? head.whole : head.unsized,
-    headers: hasLength ? own : withLength(own, sizeBytes),
+    // The size is known here: of a body whose size is not known, the prepared head has none either.
+    headers: hasLength ? own : [['content-length', String(sizeBytes)], ...own],
     body: isHead ? unopened(sizeBytes) : bodyOf(body, gone, undefined, sizeBytes),
   };
-}
-
-/** For a body whose size is not the one in the prepared head. */
-function withLength(own: HeaderList, sizeBytes: number | null): HeaderList {
-  return sizeBytes === null ? own : [['content-length', String(sizeBytes)], ...own];
 }
 
 function single(
@@ -325,8 +321,8 @@ function instantOf(entry: Entry, name: string): EpochMs | null {
   return (value === undefined ? undefined : parseHttpDate(value)) ?? null;
 }
 
-/** Fields that would be wrong in a 206 (RFC 9110 15.3.7, RFC 9530 2). */
-const OF_THE_WHOLE: ReadonlySet<string> = new Set(['content-type', 'content-digest', 'content-md5']);
+/** Fields that would be wrong in a 206, or come a second time (RFC 9110 14.4, 15.3.7; RFC 9530 2). */
+const OF_THE_WHOLE: ReadonlySet<string> = new Set(['content-type', 'content-range', 'content-digest', 'content-md5']);
 
 /** Metadata of the representation: a 304 leaves it out, because the client has it (RFC 9110 15.4.5). */
 const OF_THE_BODY: ReadonlySet<string> = new Set([
@@ -338,7 +334,6 @@ const OF_THE_BODY: ReadonlySet<string> = new Set([
   'content-md5',
   'content-disposition',
   'repr-digest',
-  'transfer-encoding',
 ]);
 
 /** A response of the origin that is not from the cache, as its recipient may see it. */
