@@ -606,7 +606,7 @@ void t.test('a line that is not of the protocol ends the stream and is not appli
 
 void t.test('what another journal says counts for nothing while the cache stands in its own', async (t) => {
   const clock = new ManualClock();
-  const mine: JournalPosition = { journal: 'mine', seq: 5, mark: null };
+  const mine = { journal: 'mine', seq: 5, mark: null };
   const hello = '{"t":"hello","journal":"other","oldest":1,"newest":5,"beatMs":1000}\n';
   const lines: readonly (readonly [what: string, line: string])[] = [
     ['a beat', '{"t":"beat","newest":5,"at":0}\n'],

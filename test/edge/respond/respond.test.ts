@@ -7,6 +7,7 @@ import type { EdgeRequest } from '../../../edge/request.js';
 import { cacheStatusOf, type Handling, joinCacheStatus } from '../../../edge/respond/cache-status.js';
 import {
   type CachedResponse,
+  type RespondRules,
   refusalReply,
   relay,
   respond,
@@ -22,7 +23,7 @@ const BYTES = Buffer.from('0123456789abcdefghijklmnopqrstuvwxyz');
 const NOW = Date.UTC(2026, 0, 1, 12);
 const MODIFIED = 'Thu, 01 Jan 2026 10:00:00 GMT';
 const DATE = 'Thu, 01 Jan 2026 11:59:00 GMT';
-const RULES = { rangesMax: 3, edgeName: 'edge-1', newBoundary: () => 'boundary' };
+const RULES: RespondRules = { rangesMax: 3, edgeName: 'edge-1', to: 'client', newBoundary: () => 'boundary' };
 const SENDING: Sending = { cacheStatus: 'edge-1; hit', endsAt: Number.POSITIVE_INFINITY, now: NOW };
 
 /** Every field of a stored response that some kind of answer treats in its own way. */
@@ -194,6 +195,27 @@ void t.test('each kind of answer has exactly its fields', async (t) => {
     }
   }
 });
+
+void t.test(
+  'an edge behind this one gets what the origin says, and another cache the fields between caches',
+  async (t) => {
+    const names = (lines: HeaderList): HeaderList => sorted(lines);
+    const added: HeaderList = [VIA, ['content-length', '36'], ...OWN.filter(([name]) => name !== 'cache-control')];
+    const entry = mediaEntry();
+    const linesTo = (to: RespondRules['to'], stored: Entry): HeaderList =>
+      names(linesOf(respond(request(), { entry: stored, body: inMemory() }, SENDING, { ...RULES, to })));
+    const toEdge = without(...HIDDEN.filter((name) => name !== 'media-id' && name !== 'cdn-cache-control'));
+    t.same(linesTo('edge', entry), names([...toEdge, ...added]), 'it computes the client’s lifetime itself');
+    const generic = mediaEntry({ mediaId: null });
+    const toCache = without(...HIDDEN.filter((name) => name !== 'cdn-cache-control'));
+    t.same(linesTo('cache', generic), names([...toCache, ...added]));
+    t.same(
+      linesTo('client', entry),
+      names([...without(...HIDDEN, 'cache-control'), ...added, ['cache-control', 'public, max-age=120']]),
+      'whoever asked before',
+    );
+  },
+);
 
 void t.test('answers from one entry share their field lines, so that these are written once', async (t) => {
   const entry = mediaEntry();
