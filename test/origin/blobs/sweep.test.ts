@@ -36,28 +36,29 @@ function metaWith({ meta }: SweepDeps, changes: Partial<SweepDeps['meta']>): Swe
   };
 }
 
-async function removedBlob({ meta, put, clock }: Stores, bytes: string): Promise<BlobKey> {
-  const { record } = await put(bytes);
-  await meta.remove(record.id, 'eve', clock.now());
+async function removedBlob(stores: Stores, bytes: string): Promise<BlobKey> {
+  const { record } = await stores.put(bytes);
+  await stores.meta.remove(record.id, 'eve', stores.clock.now());
   return mediaKey(record.sha256);
 }
 
 void t.test('bytes whose upload is committed while the sweep looks at them stay', async (t) => {
-  const { deps, blobs, store, put } = await opened(t);
+  const fixture = await opened(t);
+  const { deps, blobs } = fixture;
   const key = mediaKey(sha256Of('bytes'));
   const thumb = thumbKey(sha256Of('bytes'), sha256Of('its thumb'));
   for (const [each, bytes] of [
     [key, 'bytes'],
     [thumb, 'its thumb'],
   ] as const)
-    await store(each, bytes);
+    await fixture.store(each, bytes);
   let looks = 0;
   const meta = metaWith(deps, {
     async findBlob(sha256) {
       looks += 1;
       const found = await deps.meta.findBlob(sha256);
       // The upload begins and ends between the first look and the lock.
-      if (looks === 1) await put('bytes', { thumbs: { kind: 'queue' } });
+      if (looks === 1) await fixture.put('bytes', { thumbs: { kind: 'queue' } });
       return found;
     },
   });
@@ -68,9 +69,10 @@ void t.test('bytes whose upload is committed while the sweep looks at them stay'
 });
 
 void t.test('bytes without a record have their time to get one', async (t) => {
-  const { deps, blobs, store, folder } = await opened(t);
+  const fixture = await opened(t);
+  const { deps, blobs, folder } = fixture;
   const key = mediaKey(sha256Of('orphan'));
-  await store(key, 'orphan');
+  await fixture.store(key, 'orphan');
   const [, sha256 = ''] = key.split('/');
   const { mtimeMs } = await stat(join(folder, 'blobs', 'media', sha256.slice(0, 2), sha256));
   for (const before of [mtimeMs - 3_600_000, mtimeMs - 1]) {
@@ -83,9 +85,9 @@ void t.test('bytes without a record have their time to get one', async (t) => {
 
 void t.test('bytes that an upload has under its lock are left alone, and the lock is free afterwards', async (t) => {
   const fixture = await opened(t);
-  const { deps, blobs, hashLocks, store } = fixture;
+  const { deps, blobs, hashLocks } = fixture;
   const orphan = mediaKey(sha256Of('orphan'));
-  await store(orphan, 'orphan');
+  await fixture.store(orphan, 'orphan');
   const unreferenced = await removedBlob(fixture, 'unreferenced');
   const locks = await Promise.all(['orphan', 'unreferenced'].map((bytes) => hashLocks.share(sha256Of(bytes), never)));
   t.match(await freeOrphans(deps, LATER, never), { blobs: 0 });
@@ -133,8 +135,8 @@ void t.test('a record goes before its bytes, and bytes stay as long as a record 
 
 void t.test('bytes that cannot be removed leave their lock free', async (t) => {
   const fixture = await opened(t);
-  const { deps, hashLocks, store } = fixture;
-  await store(mediaKey(sha256Of('orphan')), 'orphan');
+  const { deps, hashLocks } = fixture;
+  await fixture.store(mediaKey(sha256Of('orphan')), 'orphan');
   await removedBlob(fixture, 'unreferenced');
   const failing: SweepDeps = {
     ...deps,
@@ -165,13 +167,14 @@ void t.test('a sweep that is stopped frees nothing more', async (t) => {
 });
 
 void t.test('of a thumbnail, exactly what its record does not name is freed', async (t) => {
-  const { deps, blobs, put, store, thumb, meta } = await opened(t);
-  const made = await put('made', { thumbs: { kind: 'queue' } });
-  const kept = await thumb(made.record.sha256, 'kept');
+  const fixture = await opened(t);
+  const { deps, blobs, meta } = fixture;
+  const made = await fixture.put('made', { thumbs: { kind: 'queue' } });
+  const kept = await fixture.thumb(made.record.sha256, 'kept');
   const older = thumbKey(made.record.sha256, sha256Of('older'));
-  const none = await put('none');
+  const none = await fixture.put('none');
   const stray = thumbKey(none.record.sha256, sha256Of('stray'));
-  for (const key of [older, stray]) await store(key, key === older ? 'older' : 'stray');
+  for (const key of [older, stray]) await fixture.store(key, key === older ? 'older' : 'stray');
   t.same(await freeOrphans(deps, LATER, never), { blobs: 0, thumbs: 2, bytes: 10 });
   t.same(await Promise.all([kept, older, stray].map((key) => blobs.stat(key))), [4, undefined, undefined]);
   await meta.remove(made.record.id, 'eve', LATER);
