@@ -13,8 +13,8 @@ import { JOBS } from '../../../origin/meta/tables.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { createLog } from '../../../src/log.js';
 import { ManualClock } from '../../kit/clock.js';
-import { metaAgainContract } from '../../kit/origin/meta-again-contract.js';
-import { type MetaUnderTest, metaContract, T0, uploadOf } from '../../kit/origin/meta-contract.js';
+import { metaAgainContract } from '../../kit/origin/meta/again-contract.js';
+import { type MetaUnderTest, metaContract, T0, uploadOf } from '../../kit/origin/meta/contract.js';
 
 const silent = createLog('test', { level: 'silent', requests: 'none' });
 let names = 0;

@@ -3,11 +3,17 @@
  * transactions, every read searches everything. Every store must give the same
  * answers.
  */
-import type { BlobRecord, Found, MediaRecord, MediaState, Quarantine } from '../../../origin/meta/media.js';
-import type { CommitOutcome, NewMedia, QuarantineOutcome, RemoveOutcome, Usage } from '../../../origin/meta/store.js';
-import type { EpochMs } from '../../../src/clock.js';
-import type { MediaId, Sha256 } from '../../../src/ids.js';
-import type { JournalCause, JournalEntry } from '../../../src/journal/entry.js';
+import type { BlobRecord, Found, MediaRecord, MediaState, Quarantine } from '../../../../origin/meta/media.js';
+import type {
+  CommitOutcome,
+  NewMedia,
+  QuarantineOutcome,
+  RemoveOutcome,
+  Usage,
+} from '../../../../origin/meta/store.js';
+import type { EpochMs } from '../../../../src/clock.js';
+import type { MediaId, Sha256 } from '../../../../src/ids.js';
+import type { JournalCause, JournalEntry } from '../../../../src/journal/entry.js';
 
 interface Row {
   record: MediaRecord;

@@ -1,8 +1,8 @@
 /** What every implementation of MetaStore must do when the same act comes again, or when two acts meet. */
 import type { Test } from 'tap';
-import type { NewMedia } from '../../../origin/meta/store.js';
-import type { Sha256 } from '../../../src/ids.js';
-import { adminMark, findingsOf, type MetaUnderTest, T0, uploadOf } from './meta-contract.js';
+import type { NewMedia } from '../../../../origin/meta/store.js';
+import type { Sha256 } from '../../../../src/ids.js';
+import { adminMark, findingsOf, type MetaUnderTest, T0, uploadOf } from './contract.js';
 
 const A = 'a'.repeat(64) as Sha256;
 const B = 'b'.repeat(64) as Sha256;

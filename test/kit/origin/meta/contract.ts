@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
 import type { Test } from 'tap';
-import type { Job } from '../../../origin/meta/jobs.js';
-import { NO_FACTS, type Quarantine, type ThumbMade } from '../../../origin/meta/media.js';
-import type { MetaStore, NewMedia } from '../../../origin/meta/store.js';
-import type { EpochMs } from '../../../src/clock.js';
-import { createIdSource, type MediaId, type Sha256 } from '../../../src/ids.js';
-import type { JournalEntry } from '../../../src/journal/entry.js';
-import { MetaModel } from './meta-model.js';
+import type { Job } from '../../../../origin/meta/jobs.js';
+import { NO_FACTS, type Quarantine, type ThumbMade } from '../../../../origin/meta/media.js';
+import type { MetaStore, NewMedia } from '../../../../origin/meta/store.js';
+import type { EpochMs } from '../../../../src/clock.js';
+import { createIdSource, type MediaId, type Sha256 } from '../../../../src/ids.js';
+import type { JournalEntry } from '../../../../src/journal/entry.js';
+import { MetaModel } from './model.js';
 
 export interface MetaUnderTest {
   /** Opens a new, empty store. */
