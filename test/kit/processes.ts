@@ -20,12 +20,17 @@ export interface Processes {
   /**
    * `section`: the keys of config.yaml below the name; ports are chosen where it has none. `options.as`: a name of its
    * own, where several of a kind run; `options.access`: more keys of the section `access`; `options.level`: the level of
-   * its log, `error` by default.
+   * its log, `error` by default; `options.env`: more variables of its environment.
    */
   launch(
     name: 'origin' | 'edge',
     section: Readonly<Record<string, unknown>>,
-    options?: { readonly as?: string; readonly access?: Readonly<Record<string, unknown>>; readonly level?: string },
+    options?: {
+      readonly as?: string;
+      readonly access?: Readonly<Record<string, unknown>>;
+      readonly level?: string;
+      readonly env?: Readonly<Record<string, string>>;
+    },
   ): Promise<Launched>;
   /** Starts to load the code of the next origin now, so that launching it takes less time. */
   preload(): void;
@@ -62,8 +67,9 @@ export async function openProcesses(folder: string): Promise<Processes> {
   const running = new Set<ChildProcess>();
   let preloaded: ChildProcess | undefined;
 
-  function start(script: string, args: readonly string[]): ChildProcess {
-    const child = fork(script, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  function start(script: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
+    const stdio = ['ignore', 'pipe', 'pipe', 'ipc'] as const;
+    const child = fork(script, args, { cwd: folder, stdio: [...stdio], env: { ...process.env, ...env } });
     running.add(child);
     child.once('exit', () => running.delete(child));
     return child;
@@ -73,7 +79,7 @@ export async function openProcesses(folder: string): Promise<Processes> {
     folder,
     user: await fieldsOf('alice', false),
     admin: await fieldsOf('mo', true),
-    async launch(name, section, { as = name, access = {}, level = 'error' } = {}) {
+    async launch(name, section, { as = name, access = {}, level = 'error', env } = {}) {
       const configPath = join(folder, `${as}.yaml`);
       await writeFile(
         configPath,
@@ -84,7 +90,7 @@ export async function openProcesses(folder: string): Promise<Processes> {
         }),
       );
       const args = [name, '--config', configPath];
-      const child = (name === 'origin' ? preloaded : undefined) ?? start(CLI, args);
+      const child = (name === 'origin' && env === undefined ? preloaded : undefined) ?? start(CLI, args, env);
       if (child === preloaded) {
         preloaded = undefined;
         child.send(args);
