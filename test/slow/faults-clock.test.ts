@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { member, sendRequest } from '../kit/http/request.js';
 import { png } from '../kit/media.js';
-import { asCaller, type Launched, openProcesses, type Processes } from '../kit/processes.js';
+import { asCaller, type Launched, openProcesses } from '../kit/processes.js';
 import { untilAsync } from '../kit/until.js';
 
 t.setTimeout(120_000);
@@ -35,17 +35,16 @@ function clockFrom(path: string): Readonly<Record<string, string>> {
 }
 
 interface Bench {
-  readonly processes: Processes;
   readonly origin: Launched;
   /** Sets the clock of one of them against the real one. */
-  set(who: 'origin' | 'edge', offset: string): void;
-  upload(seed: number, expiresInSeconds?: number): Promise<string>;
+  readonly set: (who: 'origin' | 'edge', offset: string) => void;
+  readonly upload: (seed: number, expiresInSeconds?: number) => Promise<string>;
   /** As the edge answers. */
-  statusOf(id: string): Promise<number>;
+  readonly statusOf: (id: string) => Promise<number>;
   /** Whether the edge answers from its cache. */
-  isHit(id: string): Promise<boolean>;
-  takeDown(id: string): Promise<string>;
-  isReady(): Promise<boolean>;
+  readonly isHit: (id: string) => Promise<boolean>;
+  readonly takeDown: (id: string) => Promise<string>;
+  readonly isReady: () => Promise<boolean>;
 }
 
 async function open(t: Test): Promise<Bench> {
@@ -75,7 +74,6 @@ async function open(t: Test): Promise<Bench> {
   const isReady = async (): Promise<boolean> => (await sendRequest(`${edgeUrl}/readyz`)).status === 200;
   await untilAsync('the edge to be ready', isReady);
   return {
-    processes,
     origin,
     set,
     isReady,

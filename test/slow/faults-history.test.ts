@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { member, sendRequest } from '../kit/http/request.js';
 import { png } from '../kit/media.js';
-import { asCaller, type Launched, openProcesses, type Processes } from '../kit/processes.js';
+import { asCaller, type Launched, openProcesses } from '../kit/processes.js';
 import { untilAsync } from '../kit/until.js';
 
 t.setTimeout(90_000);
@@ -12,14 +12,12 @@ t.setTimeout(90_000);
 const ORIGIN = { upload: { free_min: '0B' }, thumbs: { enabled: false, video: { enabled: false } } };
 
 interface Bench {
-  readonly processes: Processes;
-  readonly edgeUrl: string;
   /** Stops the origin, does something to its metadata, and starts it again. */
-  between(act: (meta: string) => void): Promise<void>;
-  upload(seed: number): Promise<string>;
+  readonly between: (act: (meta: string) => void) => Promise<void>;
+  readonly upload: (seed: number) => Promise<string>;
   /** Takes media down and waits for the edge. Returns the numbers of edges that confirmed. */
-  takeDown(id: string): Promise<string>;
-  statusOf(id: string): Promise<number>;
+  readonly takeDown: (id: string) => Promise<string>;
+  readonly statusOf: (id: string) => Promise<number>;
 }
 
 async function open(t: Test): Promise<Bench> {
@@ -38,8 +36,6 @@ async function open(t: Test): Promise<Bench> {
   const isReady = async (): Promise<boolean> => (await sendRequest(`${edgeUrl}/readyz`)).status === 200;
   await untilAsync('the edge to be ready', isReady);
   return {
-    processes,
-    edgeUrl,
     async between(act) {
       await origin.stop();
       act(meta);
