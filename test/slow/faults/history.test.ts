@@ -2,10 +2,10 @@
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { member, sendRequest } from '../kit/http/request.js';
-import { png } from '../kit/media.js';
-import { asCaller, type Launched, openProcesses } from '../kit/processes.js';
-import { untilAsync } from '../kit/until.js';
+import { member, sendRequest } from '../../kit/http/request.js';
+import { png } from '../../kit/media.js';
+import { asCaller, type Launched, openProcesses } from '../../kit/processes.js';
+import { untilAsync } from '../../kit/until.js';
 
 t.setTimeout(90_000);
 

@@ -2,13 +2,13 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { metaSection } from '../../origin/meta/config.js';
-import { openMetaStore } from '../../origin/meta/lmdb.js';
-import type { MediaId, Sha256 } from '../../src/ids.js';
-import { ManualClock } from '../kit/clock.js';
-import { configured, testDeps } from '../kit/deps.js';
-import { findingsOf, T0, uploadOf } from '../kit/origin/meta/contract.js';
-import { onSmallDisk } from '../kit/small-disk.js';
+import { metaSection } from '../../../origin/meta/config.js';
+import { openMetaStore } from '../../../origin/meta/lmdb.js';
+import type { MediaId, Sha256 } from '../../../src/ids.js';
+import { ManualClock } from '../../kit/clock.js';
+import { configured, testDeps } from '../../kit/deps.js';
+import { findingsOf, T0, uploadOf } from '../../kit/origin/meta/contract.js';
+import { onSmallDisk } from '../../kit/small-disk.js';
 
 const SIZE_BYTES = 3_000_000;
 

@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { bytesOf, cacheConfig, entryOf, keyOf, openTestCache, put, type TestCache } from '../kit/edge/cache.js';
-import { onSmallDisk } from '../kit/small-disk.js';
-import { until } from '../kit/until.js';
+import { bytesOf, cacheConfig, entryOf, keyOf, openTestCache, put, type TestCache } from '../../kit/edge/cache.js';
+import { onSmallDisk } from '../../kit/small-disk.js';
+import { until } from '../../kit/until.js';
 
 const MIB = 2 ** 20;
 const ON_DISK = { memory: false, disk: true };

@@ -13,8 +13,8 @@ import {
   openTestCache,
   put,
   readAll,
-} from '../kit/edge/cache.js';
-import { onSmallDisk } from '../kit/small-disk.js';
+} from '../../kit/edge/cache.js';
+import { onSmallDisk } from '../../kit/small-disk.js';
 
 const ON_DISK = { memory: false, disk: true };
 

@@ -7,10 +7,10 @@ import { randomUUID } from 'node:crypto';
 import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { json, member } from '../kit/http/request.js';
-import { largePng, png } from '../kit/media.js';
-import { startOrigin, type TestOrigin } from '../kit/origin/origin.js';
-import { onSmallDisk } from '../kit/small-disk.js';
+import { json, member } from '../../kit/http/request.js';
+import { largePng, png } from '../../kit/media.js';
+import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
+import { onSmallDisk } from '../../kit/small-disk.js';
 
 const MIB = 2 ** 20;
 const STILL = { thumbs: { enabled: false, video: { enabled: false } } };

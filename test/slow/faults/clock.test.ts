@@ -5,10 +5,10 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { member, sendRequest } from '../kit/http/request.js';
-import { png } from '../kit/media.js';
-import { asCaller, type Launched, openProcesses } from '../kit/processes.js';
-import { untilAsync } from '../kit/until.js';
+import { member, sendRequest } from '../../kit/http/request.js';
+import { png } from '../../kit/media.js';
+import { asCaller, type Launched, openProcesses } from '../../kit/processes.js';
+import { untilAsync } from '../../kit/until.js';
 
 t.setTimeout(120_000);
 
