@@ -6,6 +6,7 @@
  * The parser itself refuses bad framing: conflicting or malformed lengths,
  * folded lines, stray control characters.
  */
+import { METHODS } from 'node:http';
 import type { FaultCode } from '../errors.js';
 import { HOST, TARGET } from '../http/head.js';
 
@@ -72,11 +73,15 @@ export function inspectHttp2(head: Omit<ReceivedHead, 'httpVersion'>, limits: In
   if (!head.target.startsWith('/') && head.target !== '*') {
     return refused('target', 'malformed', 'The request target is malformed.');
   }
+  // The parser of HTTP/1.1 refuses others. Passed on, `get` would become GET, which it is not (RFC 9110 9.1).
+  if (!KNOWN_METHODS.has(head.method)) return refused('method', 'malformed', 'The method is not known here.');
   if (listBytes(head) > limits.headersMaxBytes) {
     return refused('fields_too_large', 'headers_too_large', 'The header fields are too large.');
   }
   return inspectHead({ ...head, httpVersion: '1.1' }, limits);
 }
+
+const KNOWN_METHODS: ReadonlySet<string> = new Set(METHODS);
 
 /** RFC 9113 6.5.2: added for each field to the lengths of its name and value. */
 const FIELD_OVERHEAD_BYTES = 32;

@@ -62,6 +62,8 @@ void t.test('requests that no client should send are refused as over HTTP/1.1', 
       .split('')
       .map((character) => [`${character} in the path`, { ':path': `/a${character}b` }, 400, 'malformed'] as const),
     ['{} in the query', { ':path': '/a?b={c}' }, 400, 'malformed'],
+    ['a method in lower case', { ':method': 'get', ':path': '/' }, 400, 'malformed'],
+    ['an unknown method', { ':method': 'BREW', ':path': '/' }, 400, 'malformed'],
     ['another Host than the authority', { ':path': '/', ':authority': 'a', host: 'b' }, 400, 'malformed'],
     ['an overlong path', { ':path': `/${'x'.repeat(9_000)}` }, 414, 'uri_too_long'],
     ['an unknown expectation', { ':path': '/', expect: '200-ok' }, 417, 'expectation_failed'],
