@@ -2,6 +2,7 @@
  * Which fetch a request joins or starts (collapsed forwarding), and the fetches
  * in the background, for which no caller waits.
  */
+import { NO_REQUEST_DIRECTIVES, requestDirectives } from '../../src/http/cache-control.js';
 import type { Fill } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import type { ForwardReason } from '../respond/cache-status.js';
@@ -55,10 +56,13 @@ export function joinOrStart(
 /**
  * Callers who may see public media only never share a fetch with callers who may
  * see more, nor callers who can show only a picture with those who read the 202
- * of a pending thumbnail.
+ * of a pending thumbnail. Outside media, callers who demand something of caches
+ * share only with those who demand the same: the origin may be a cache, and obey.
  */
-function flightKey({ target, fetchAs }: CacheRequest, method: Method): string {
-  return `${method} ${fetchAs} ${target.primaryKey}${target.forPicture ? ' picture' : ''}`;
+function flightKey({ request, target, fetchAs }: CacheRequest, method: Method): string {
+  const key = `${method} ${fetchAs} ${target.primaryKey}${target.forPicture ? ' picture' : ''}`;
+  const demands = fetchAs === 'client' ? requestDirectives(request) : NO_REQUEST_DIRECTIVES;
+  return demands === NO_REQUEST_DIRECTIVES ? key : `${key} ${JSON.stringify(demands)}`;
 }
 
 /** What distinguishes this request from others, as far as a known response says by Vary. */

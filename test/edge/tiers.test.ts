@@ -260,3 +260,26 @@ void t.test('in generic mode CDN-Cache-Control reaches the next cache, which obe
   const posted = await sendRequest(`${inner.url}/page`, { method: 'POST', body: Buffer.from('x') });
   t.match(posted.headers, { 'cdn-cache-control': 'max-age=100' }, 'also of a request that is passed on');
 });
+
+void t.test('a request that demands a fresh answer does not share the fetch of one that does not', async (t) => {
+  const edge = await openTestEdge(join(t.testdir(), 'a'), { edge: ['access: "off"'] });
+  t.teardown(() => edge.close());
+  let release = (): void => undefined;
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  edge.origin.on('*', async (_seen, answer) => {
+    await released;
+    answer.head(200, { 'cache-control': 'max-age=100', 'content-length': '4' });
+    answer.end('page');
+  });
+  const get = (headers: Readonly<Record<string, string>>): Promise<HttpResponse> =>
+    sendRequest(`${edge.url}/page`, { headers });
+  const answers = [get({}), get({})];
+  await edge.origin.arrived('/page');
+  answers.push(get({ 'cache-control': 'no-cache' }));
+  await edge.origin.arrived('/page', 2);
+  release();
+  for (const answer of await Promise.all(answers)) t.equal(answer.status, 200);
+  t.equal(edge.origin.count('/page'), 2, 'the origin may be a cache, and answer only one of them from its store');
+});

@@ -1,5 +1,5 @@
 /**
- * The model test of the cache: the engine without sockets, an origin that
+ * The model test of the cache: one engine without sockets, or several in a row, an origin that
  * remembers all its responses, and steps drawn by fast-check. Whatever is
  * requested, changed, broken, taken down or restarted, the oracle must allow
  * every response.
@@ -32,6 +32,7 @@ import {
   type ModelResponse,
   type RequestDirectives,
 } from './cache-oracle.js';
+import { upstreamOf } from './engine-upstream.js';
 import { type Directives, ModelOrigin, type ResponseSettings, type Trouble } from './model-origin.js';
 
 /** One request. The values of its conditions are known only when it is sent. */
@@ -46,6 +47,8 @@ export interface RequestStep {
   readonly credential: boolean;
   /** The client goes away after so many bytes. */
   readonly abortsAfter: number | null;
+  /** Of a row, the edge that is asked: 0 is the farthest from the origin. */
+  readonly tier: number;
 }
 
 export type Removal = 'take_down' | 'purge_prefix' | 'purge_all' | 'unsafe';
@@ -57,7 +60,8 @@ export type Step =
   | { readonly kind: 'configure'; readonly path: number; readonly settings: ResponseSettings }
   | { readonly kind: 'trouble'; readonly path: number; readonly troubles: readonly Trouble[] }
   | { readonly kind: 'remove'; readonly path: number; readonly how: Removal }
-  | { readonly kind: 'lease'; readonly verdict: LeaseVerdict }
+  /** `tiers`: so many of the edges, the farthest from the origin first, have this verdict. A lease never outlives one nearer to it. */
+  | { readonly kind: 'lease'; readonly verdict: LeaseVerdict; readonly tiers: number }
   | { readonly kind: 'restart' };
 
 const PATHS = 3;
@@ -143,6 +147,7 @@ const request: fc.Arbitrary<RequestStep> = fc.record({
   directives: requestDirectives,
   credential: fc.constantFrom(true, true, false),
   abortsAfter: fc.constantFrom(null, null, null, null, 0, 60, 130),
+  tier: fc.constantFrom(0, 0, 1, 2),
 });
 
 const removal = fc.constantFrom<Removal>('take_down', 'purge_prefix', 'purge_all', 'unsafe');
@@ -159,6 +164,7 @@ const plainRequest: fc.Arbitrary<RequestStep> = request.map((drawn) => ({
   directives: {},
   credential: true,
   abortsAfter: null,
+  tier: drawn.tier,
 }));
 const rangeWithin = plainRequest.map(
   (drawn): RequestStep => ({ ...drawn, range: { first: 5, length: 20 }, ifRange: false }),
@@ -249,6 +255,7 @@ const single = (restarts: boolean): fc.Arbitrary<Step> =>
       arbitrary: fc.record({
         kind: fc.constant('lease' as const),
         verdict: fc.constantFrom<LeaseVerdict>('yes', 'yes', 'yes', 'revalidate', 'refuse'),
+        tiers: fc.constantFrom(1, 2, 3),
       }),
     },
     ...(restarts ? [{ weight: 1, arbitrary: fc.constant({ kind: 'restart' as const }) }] : []),
@@ -273,6 +280,8 @@ export interface ModelOptions {
   readonly mode: 'media' | 'off';
   /** The folder of the disk tier. Absent: no disk tier. */
   readonly folder?: string;
+  /** How many edges stand in a row; 1 by default. */
+  readonly tiers?: number;
 }
 
 /** How often each kind of response occurred, so that a test can see that all kinds were checked. */
@@ -306,18 +315,26 @@ class Model {
   readonly #clock = new ManualClock(Date.UTC(2026, 0, 1) + 300);
   readonly #origin: ModelOrigin;
   readonly #removedSeq = new Map<string, number>();
-  #lease: LeaseVerdict = 'yes';
-  #engine: Engine | undefined;
-  #cache: EdgeCache | undefined;
+  /** The nearest to the origin first. */
+  #tiers: readonly Tier[] = [];
+  #leases: readonly LeaseVerdict[];
 
   constructor(options: ModelOptions, counts: Counts) {
     this.#options = options;
     this.#counts = counts;
     this.#origin = new ModelOrigin(this.#clock, options.mode, plainSettings);
+    this.#leases = Array.from({ length: options.tiers ?? 1 }, () => 'yes');
   }
 
   async open(): Promise<void> {
-    const { mode, folder } = this.#options;
+    const tiers: Tier[] = [];
+    for (const index of this.#leases.keys()) tiers.push(await this.#openTier(index));
+    this.#tiers = tiers;
+  }
+
+  async #openTier(index: number): Promise<Tier> {
+    const { mode } = this.#options;
+    const folder = this.#options.folder === undefined ? undefined : `${this.#options.folder}/${index}`;
     const defaults = configured(edgeSection, { access: mode });
     const { cache } = defaults;
     const config = {
@@ -339,18 +356,18 @@ class Model {
       },
     };
     const deps = { ...testDeps(), clock: this.#clock };
-    this.#cache = await openCache(config.cache, deps);
-    this.#engine = createEngine(
-      config,
+    const opened = await openCache(config.cache, deps);
+    const engine = createEngine(
+      { ...config, name: `edge-${index}` },
       {
         gate: mode === 'media' ? GATE : null,
-        isEdge: () => false,
-        identity: { proof: 'p', edgeName: 'edge' },
-        cache: this.#cache,
-        upstream: this.#origin.upstream(),
+        isEdge: (proof) => proof === 'p',
+        identity: { proof: 'p', edgeName: `edge-${index}` },
+        cache: opened,
+        upstream: index === 0 ? this.#origin.upstream() : upstreamOf(() => this.#tierAt(index - 1).engine, this.#clock),
         rates: { admit: () => undefined },
         thumbOptions: () => undefined,
-        lease: () => this.#lease,
+        lease: () => this.#leases[index] ?? 'yes',
         flights: createFlights(() => config.fill),
         // Media of the model come and go under one id, which real ones never do.
         absences: createAbsences(() => ({ absentMax: 1, absentMs: 0 }), this.#clock),
@@ -358,11 +375,21 @@ class Model {
       },
       deps,
     );
+    return { engine, cache: opened };
+  }
+
+  #tierAt(index: number): Tier {
+    const tier = this.#tiers.at(index);
+    if (tier === undefined) throw new Error('the model is not open');
+    return tier;
   }
 
   async close(): Promise<void> {
-    await this.#engine?.flights.close();
-    await this.#cache?.close();
+    for (const { engine, cache } of this.#tiers.toReversed()) {
+      await engine.flights.close();
+      await cache.close();
+    }
+    this.#tiers = [];
   }
 
   async take(step: Step): Promise<void> {
@@ -384,7 +411,7 @@ class Model {
       case 'remove':
         return this.#remove(this.#pathOf(step.path), step.how);
       case 'lease':
-        if (this.#options.mode === 'media') this.#lease = step.verdict;
+        if (this.#options.mode === 'media') this.#leases = leasesOf(step, this.#leases.length);
         return;
       case 'restart':
         await this.close();
@@ -403,15 +430,9 @@ class Model {
 
   async #sendAll({ requests, meanwhile }: Extract<Step, { kind: 'requests' }>): Promise<void> {
     const startedSeq = this.#origin.seq;
-    const context: Context = {
-      mode: this.#options.mode,
-      origin: this.#origin,
-      removedSeq: new Map(this.#removedSeq),
-      cutOff: this.#lease !== 'yes',
-      disturbed: meanwhile !== null,
-    };
+    const contexts = requests.map(({ tier }) => this.#contextOf(tier, meanwhile));
     const modelRequests = requests.map((each) => this.#modelRequest(each, startedSeq));
-    const sent = modelRequests.map((each, index) => this.#send(each, requests[index]?.abortsAfter ?? null));
+    const sent = modelRequests.map((each, index) => this.#send(each, requests[index]));
     if (meanwhile !== null) {
       for (let turn = this.#origin.seq % 4; turn > 0; turn -= 1) await new Promise(setImmediate);
       await this.#remove(modelRequests[0]?.path ?? '', meanwhile);
@@ -421,7 +442,8 @@ class Model {
     const unshareable = new Set<string>();
     for (const [index, response] of responses.entries()) {
       const request = modelRequests[index];
-      if (request === undefined) continue;
+      const context = contexts[index];
+      if (request === undefined || context === undefined) continue;
       const number = response.headers.get('x-response') ?? '';
       const forOne = isUnshareable(context, response);
       const fault =
@@ -431,6 +453,24 @@ class Model {
       if (fault !== undefined) throw new Error(`${fault}: ${describe(request, response, this.#origin)}`);
       this.#count(response);
     }
+  }
+
+  #contextOf(tier: number, meanwhile: Removal | null): Context {
+    const asked = this.#indexOf(tier);
+    const leases = this.#leases.slice(0, asked + 1);
+    return {
+      mode: this.#options.mode,
+      origin: this.#origin,
+      removedSeq: new Map(this.#removedSeq),
+      cutOff: leases.every((lease) => lease !== 'yes'),
+      anyCutOff: leases.some((lease) => lease !== 'yes'),
+      tiers: asked + 1,
+      disturbed: meanwhile !== null,
+    };
+  }
+
+  #indexOf(tier: number): number {
+    return Math.max(0, this.#leases.length - 1 - tier);
   }
 
   #modelRequest(step: RequestStep, startedSeq: number): ModelRequest {
@@ -463,9 +503,8 @@ class Model {
     };
   }
 
-  async #send(request: ModelRequest, abortsAfter: number | null): Promise<ModelResponse> {
-    const engine = this.#engine;
-    if (engine === undefined) throw new Error('the model is not open');
+  async #send(request: ModelRequest, step: RequestStep | undefined): Promise<ModelResponse> {
+    const { engine } = this.#tierAt(this.#indexOf(step?.tier ?? 0));
     const client = new AbortController();
     const answer = await handle(engine, edgeRequestOf(request), { gone: () => client.signal });
     const endedAt = this.#clock.now();
@@ -473,7 +512,7 @@ class Model {
       const reply = replyOf(answer);
       const { status, body } = reply;
       const sends = request.method !== 'HEAD' && status !== 304;
-      const read = sends ? await readBody(body, client.signal, abortsAfter) : NOTHING_READ;
+      const read = sends ? await readBody(body, client.signal, step?.abortsAfter ?? null) : NOTHING_READ;
       return { status, headers: new Map(linesOf(reply)), ...read, endedAt };
     } finally {
       client.abort(new Error('the exchange is over'));
@@ -481,9 +520,11 @@ class Model {
   }
 
   async #remove(path: string, how: Removal): Promise<void> {
-    const engine = this.#engine;
-    const cache = this.#cache;
-    if (engine === undefined || cache === undefined) throw new Error('the model is not open');
+    // A takedown is told to the next edge once it is applied, and a change is answered through all of them.
+    for (const tier of this.#tiers) await this.#removeFrom(tier, path, how);
+  }
+
+  async #removeFrom({ engine, cache }: Tier, path: string, how: Removal): Promise<void> {
     const id = parseMediaId(path.slice('/v1/media/'.length));
     switch (how) {
       case 'take_down':
@@ -520,7 +561,7 @@ class Model {
 
   /** Waits for everything that goes on after the responses. */
   async #flightsDone(): Promise<void> {
-    while ((this.#engine?.flights.underWay ?? 0) > 0) await new Promise(setImmediate);
+    while (this.#tiers.some(({ engine }) => engine.flights.underWay > 0)) await new Promise(setImmediate);
   }
 
   #count({ status, headers }: ModelResponse): void {
@@ -530,6 +571,15 @@ class Model {
       this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1);
     }
   }
+}
+
+interface Tier {
+  readonly engine: Engine;
+  readonly cache: EdgeCache;
+}
+
+function leasesOf({ verdict, tiers }: Extract<Step, { kind: 'lease' }>, count: number): readonly LeaseVerdict[] {
+  return Array.from({ length: count }, (_, index) => (index >= count - tiers ? verdict : 'yes'));
 }
 
 const NOTHING_READ = { bytes: Buffer.alloc(0), whole: true, aborted: false };

@@ -44,8 +44,12 @@ export interface Context {
   readonly origin: ModelOrigin;
   /** For each path, when its stored responses had to be removed last, as a number in the origin's sequence. */
   readonly removedSeq: ReadonlyMap<string, number>;
-  /** The edge is cut off from the journal: every response needs the origin. */
+  /** The edge, and every one before it, is cut off from the journal: every response needs the origin. */
   readonly cutOff: boolean;
+  /** Some edge of the row is cut off, and may refuse. */
+  readonly anyCutOff: boolean;
+  /** How many edges stand in a row. Each cuts Age to whole seconds (RFC 9111 5.1). */
+  readonly tiers: number;
   /** Something was taken down or purged meanwhile: any transfer may break, however many bytes it had sent. */
   readonly disturbed: boolean;
 }
@@ -70,12 +74,12 @@ export function checkResponse(context: Context, request: ModelRequest, response:
 
 /** The edge's own refusals, each with its only reason. */
 function checkOwnRefusal(
-  { mode, origin, cutOff }: Context,
+  { mode, origin, anyCutOff }: Context,
   request: ModelRequest,
   { status }: ModelResponse,
 ): string | undefined {
   const failed = failedFor(origin, request);
-  if (status === 502 || status === 503) return failed || cutOff ? undefined : `${status} without a failure`;
+  if (status === 502 || status === 503) return failed || anyCutOff ? undefined : `${status} without a failure`;
   if (status === 504)
     return request.directives.onlyIfCached === true ? undefined : '504 to a request without only-if-cached';
   if (status === 416) return request.headers.has('range') ? undefined : '416 without a range';
@@ -166,7 +170,7 @@ function checkConditions(
 
 /** RFC 9111 4.2.3, 5.1. */
 function checkAge(
-  { mode }: Context,
+  { mode, tiers }: Context,
   request: ModelRequest,
   response: ModelResponse,
   source: OriginResponse,
@@ -175,8 +179,9 @@ function checkAge(
   if (age === undefined) return source.seq > request.startedSeq ? undefined : 'a stored response without Age';
   if (Number(age) === source.settings.age && source.seq > request.startedSeq) return undefined;
   const bornAt = bornAtOf(mode, source);
-  const from = Math.floor((request.startedAt - bornAt) / 1_000);
-  const to = Math.floor((response.endedAt - bornAt) / 1_000);
+  const from = Math.floor((request.startedAt - bornAt) / 1_000) - (tiers - 1);
+  // Beyond the first edge, Date and an age of whole seconds may differ by one more.
+  const to = Math.floor((response.endedAt - bornAt) / 1_000) + Math.min(1, tiers - 1);
   return Number(age) >= Math.max(0, from) && Number(age) <= to ? undefined : `Age ${age} instead of ${from} to ${to}`;
 }
 
@@ -192,7 +197,7 @@ function checkReuse(
   response: ModelResponse,
   source: OriginResponse,
 ): string | undefined {
-  const { mode, origin, cutOff } = context;
+  const { mode, origin, cutOff, tiers } = context;
   if (source.seq > request.startedSeq) return undefined;
   if (cutOff) return 'a stored response while the edge is cut off';
   const { directives } = request;
@@ -200,7 +205,7 @@ function checkReuse(
   const refusal = storeRefusal(mode, effective, source);
   if (refusal !== undefined) return `a response that must not be stored: ${refusal}`;
   if (source.sunsetAt !== null && mode === 'media' && request.startedAt >= source.sunsetAt) return 'past its end';
-  const bornAt = bornAtOf(mode, source);
+  const bornAt = bornAtOf(mode, source) + (tiers - 1) * 1_000;
   const lifetimeMs = lifetimeOf(origin, response, effective, source) * 1_000;
   const atBest = request.startedAt - bornAt - lifetimeMs;
   const failed = failedFor(origin, request);
