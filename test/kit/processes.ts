@@ -14,8 +14,9 @@ import { CLI } from './service.js';
 
 export interface Processes {
   readonly folder: string;
-  /** Header fields with the token of a user, and of an admin. */
+  /** Header fields with the token of a user, of another one, and of an admin. */
   readonly user: Readonly<Record<string, string>>;
+  readonly other: Readonly<Record<string, string>>;
   readonly admin: Readonly<Record<string, string>>;
   /**
    * `section`: the keys of config.yaml below the name; ports are chosen where it has none. `options.as`: a name of its
@@ -78,6 +79,7 @@ export async function openProcesses(folder: string): Promise<Processes> {
   return {
     folder,
     user: await fieldsOf('alice', false),
+    other: await fieldsOf('bob', false),
     admin: await fieldsOf('mo', true),
     async launch(name, section, { as = name, access = {}, level = 'error', env } = {}) {
       const configPath = join(folder, `${as}.yaml`);
