@@ -134,6 +134,8 @@ function edgeRequest(
   const { target } = originForm(incoming.url ?? '');
   const { path, query } = splitTarget(target);
   const { headers } = incoming;
+  // Read now: HTTP/2 has no socket any more once its session is over.
+  const sender = { address: addressOf(incoming), scheme: schemeOf(incoming.socket) };
   return {
     method: incoming.method ?? '',
     target,
@@ -141,7 +143,7 @@ function edgeRequest(
     query,
     header: (name) => header(headers, name),
     fields: () => rawFields(incoming.rawHeaders),
-    sender: () => ({ address: addressOf(incoming), scheme: schemeOf(incoming.socket) }),
+    sender: () => sender,
     inform: (status, fields) => inform(incoming, response, status, fields),
     requestId: requestId(header(headers, REQUEST_ID)) ?? newRequestId(),
   };

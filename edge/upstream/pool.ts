@@ -32,8 +32,8 @@ export interface PoolLimits extends SlotLimits {
   readonly idleMs: number;
   /** How much is received ahead of slow clients. */
   readonly ahead: { readonly budget: Budget; readonly bodyMaxBytes: number };
-  /** A response was ended because its client was slow. */
-  onDropped(): void;
+  /** A response was ended because its client was slow. Without it, none is. */
+  readonly onDropped?: () => void;
 }
 
 export function openPool(config: UpstreamConfig, tls: OriginTls, limits: PoolLimits, clock: Clock): OriginPool {
@@ -50,7 +50,7 @@ export function openPool(config: UpstreamConfig, tls: OriginTls, limits: PoolLim
   });
   const host = new URL(config.url).host;
   // Requests beyond the limit wait in the slots and not in undici, whose queue nobody can leave.
-  const slots = new ConnectionSlots(limits, clock, () => limits.onDropped());
+  const slots = new ConnectionSlots(limits, clock, limits.onDropped);
   const deps: DispatchDeps = { pool, slots, host, clock, waitMs: config.headWithinMs, ahead: limits.ahead };
   let inFlight = 0;
   return {

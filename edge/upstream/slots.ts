@@ -41,7 +41,7 @@ interface Stall {
 export class ConnectionSlots {
   readonly #limits: SlotLimits;
   readonly #clock: Pick<Clock, 'monotonicMs' | 'after'>;
-  readonly #onDropped: () => void;
+  readonly #onDropped: (() => void) | undefined;
   #counted = 0;
   readonly #waiting = new Set<Claim>();
   /** Responses that wait for their clients, the one that has waited longest first. */
@@ -50,7 +50,8 @@ export class ConnectionSlots {
   readonly #uncounted = new Set<Claim>();
   #later: Timer | undefined;
 
-  constructor(limits: SlotLimits, clock: Pick<Clock, 'monotonicMs' | 'after'>, onDropped: () => void) {
+  /** Without `onDropped` no response ends for others. */
+  constructor(limits: SlotLimits, clock: Pick<Clock, 'monotonicMs' | 'after'>, onDropped?: () => void) {
     this.#limits = limits;
     this.#clock = clock;
     this.#onDropped = onDropped;
@@ -112,7 +113,7 @@ export class ConnectionSlots {
 
   /** Ends a response that has waited long enough for its client, now or as soon as one has. */
   #makeRoom(): void {
-    if (this.#later !== undefined || this.#stalled.size === 0) return;
+    if (this.#onDropped === undefined || this.#later !== undefined || this.#stalled.size === 0) return;
     const victim = this.#slowest();
     this.#later = this.#clock.after(victim === undefined ? STALLED_MS : 0, () => {
       this.#later = undefined;

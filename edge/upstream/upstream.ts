@@ -66,7 +66,7 @@ export function openUpstream(deps: {
   const limits = { connectionsMax, slowMax, idleMs, ahead: { budget, bodyMaxBytes: ahead.bodyMaxBytes } };
   const pool = openPool(config, tls, { ...limits, onDropped: () => slow.add() }, clock);
   const ownLimits = { ...limits, connectionsMax: OWN_CONNECTIONS_MAX, slowMax: 0, idleMs: 0 };
-  const ownPool = openPool(config, tls, { ...ownLimits, onDropped: () => undefined }, clock);
+  const ownPool = openPool(config, tls, ownLimits, clock);
   const breaker = createBreaker(config.breaker, clock);
   const failed = metrics.counter('edge_upstream_failures_total', 'Requests to the origin without an answer.', [
     'failure',

@@ -1,7 +1,10 @@
 /** A slow disk and slow clients keep nobody else from the origin. */
+import { once } from 'node:events';
 import t, { type Test } from 'tap';
+import { hasOpenssl, selfSigned } from '../../kit/certificates.js';
 import { FaultyFiles } from '../../kit/edge/cache.js';
 import { openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
+import { connectHttp2, fetchHttp2 } from '../../kit/http/http2.js';
 import { connectRaw, type RawConnection } from '../../kit/http/raw.js';
 import { sendRequest } from '../../kit/http/request.js';
 import { until } from '../../kit/until.js';
@@ -141,3 +144,27 @@ void t.test('memory that all bodies share bounds what is received ahead', async 
     return answered;
   });
 });
+
+void t.test(
+  'nor do clients that do not read their streams of HTTP/2',
+  { skip: hasOpenssl ? false : 'openssl is missing' },
+  async (t) => {
+    const { certFile, keyFile, cert } = selfSigned(t.testdir({}), 'slow');
+    const tls = `certificate_file: ${JSON.stringify(certFile)}, key_file: ${JSON.stringify(keyFile)}`;
+    const edge = await openTestEdge(t.testdirName, {
+      edge: ['access: off'],
+      upstream: 'connections_max: 2, slow_max: 4',
+      tls,
+    });
+    t.teardown(() => edge.close());
+    serveUncacheable(edge, BODY);
+    const [slow, other] = [await connectHttp2(edge.url, cert), await connectHttp2(edge.url, cert)];
+    for (const client of [slow, other]) t.teardown(() => client.destroy());
+    for (let stream = 0; stream < 4; stream += 1) await once(slow.request({ ':path': `/large/${stream}` }), 'response');
+    for (let turn = 0; turn < 4; turn += 1) {
+      const { status, bytes } = await fetchHttp2(other, { ':path': `/small/${turn}` });
+      t.equal(status, 200);
+      t.ok(bytes.equals(BODY));
+    }
+  },
+);

@@ -131,3 +131,23 @@ void t.test('when no more may go uncounted, the slowest response of the client w
   test.clock.advance(10 * STALLED_MS);
   t.equal(test.droppedCount(), 2, 'and none when nobody waits');
 });
+
+void t.test('without leave to drop, a request waits', async (t) => {
+  const clock = new ManualClock();
+  const slots = new ConnectionSlots({ connectionsMax: 1, slowMax: 0 }, clock);
+  const started: string[] = [];
+  const claimOf = (name: string): Claim => ({
+    start: () => void started.push(name),
+    client: () => '',
+    waitingBytes: () => 1,
+    drop: () => t.fail(`${name} is dropped`),
+  });
+  const stream = claimOf('stream');
+  slots.enter(stream);
+  slots.stalled(stream);
+  slots.enter(claimOf('next'));
+  clock.advance(10 * STALLED_MS);
+  t.same(started, ['stream']);
+  slots.leave(stream);
+  t.same(started, ['stream', 'next']);
+});
