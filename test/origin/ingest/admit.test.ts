@@ -1,7 +1,9 @@
 import t from 'tap';
 import { createAdmissions } from '../../../origin/ingest/admit.js';
 import { uploadSection } from '../../../origin/ingest/config.js';
+import { Fault } from '../../../src/errors.js';
 import { createMetrics } from '../../../src/metrics.js';
+import { configured, testDeps } from '../../kit/deps.js';
 
 const KIB = 1_024;
 
@@ -73,4 +75,60 @@ void t.test('a body of unknown length reserves room as it arrives', async (t) =>
   t.equal(await small.announced(), 0);
   await t.rejects(small.admit('ann', 3_000_000), { code: 'storage_full' });
   t.equal(await small.announced(), 0);
+});
+
+void t.test('an upload that is refused gives its share back, whatever it was refused for', async (t) => {
+  const config = configured(uploadSection, { uploadsMax: 2, uploadsPerSubjectMax: 2, sizeMaxBytes: 1_000 });
+  let takes = async (_bodyBytes: number): Promise<boolean> => false;
+  let relieved = 0;
+  let full = 0;
+  const { metrics, sample } = testDeps();
+  const admissions = createAdmissions({
+    config,
+    room: { takes: (bodyBytes) => takes(bodyBytes), noteFull: () => void (full += 1) },
+    relieve: async () => void (relieved += 1),
+    metrics,
+  });
+  const admit = (sizeBytes: number | null) => admissions.admit({ subject: 'ann', sizeBytes, form: false });
+  const inHand = async () => [await sample('uploads_now'), await sample('uploads_now_bytes')];
+  for (let upload = 0; upload < 4; upload += 1) {
+    await t.rejects(admit(10), { code: 'storage_full' }, 'one more than there are shares gets the same answer');
+    t.same(await inHand(), [0, 0]);
+  }
+  t.equal(relieved, 4, 'each has tried to make room');
+  takes = () => Promise.reject(new Error('the disk does not answer'));
+  for (let upload = 0; upload < 4; upload += 1) await t.rejects(admit(10), { message: 'the disk does not answer' });
+  t.same(await inHand(), [0, 0]);
+  for (const [sizeBytes, code] of [
+    [1_001, 'too_large'],
+    [0, 'empty'],
+  ] as const) {
+    for (let upload = 0; upload < 4; upload += 1) await t.rejects(admit(sizeBytes), { code });
+  }
+  t.same(await inHand(), [0, 0]);
+
+  const asked: number[] = [];
+  takes = async (bodyBytes) => {
+    asked.push(bodyBytes);
+    return asked.length > 1;
+  };
+  const admitted = await admit(10);
+  t.same([asked, relieved], [[10, 10], 5], 'what was freed for it is enough');
+  t.same(await inHand(), [1, 10]);
+  await admit(30);
+  t.equal(asked.at(-1), 40, 'what all have announced has to fit');
+  await t.rejects(admit(1), { code: 'rate_limited' });
+  t.same(await inHand(), [2, 40]);
+  admitted.release();
+  admitted.release();
+  t.same(await inHand(), [1, 30], 'a second release counts for nothing');
+
+  admissions.failed(new Fault('malformed', 'No form.'));
+  t.same([full, relieved], [0, 5]);
+  admissions.failed(new Fault('storage_full', 'No room.'));
+  t.same([full, relieved], [1, 6], 'a full disk is noted, and room is made for the next upload');
+  takes = async () => false;
+  await t.rejects(admissions.requireRoom(), { code: 'storage_full' });
+  takes = async () => true;
+  await admissions.requireRoom();
 });

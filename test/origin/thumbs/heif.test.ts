@@ -94,6 +94,11 @@ void t.test('a HEIC is converted alone, and EXIF that a converter copies is not 
   await chmod(program, 0o700);
   const thumbs = await fixture.open({ ...WITHOUT_TOOLS, video: { heif_convert: program } });
   const picture = { ...(await coded(90)), type: 'hvc1' };
+  await writeFile(join(folder, 'seen'), '');
+  const large = heifOf([{ coded: { ...picture, width: 20_000, height: 20_000 } }]);
+  const refused = await fixture.finished(thumbs, await fixture.put(large, 'image/heic'));
+  t.match(refused, { thumbs: { kind: 'none', reason: 'too_many_pixels' }, picture: { width: 20_000 } });
+  t.equal((await readFile(join(folder, 'seen'))).length, 0, 'what has too many pixels is not converted');
   const items = [{ coded: { ...picture, width: 4_000 } }, { coded: picture }, { coded: picture, alpha: true }];
   for (const primary of [1, 2]) {
     const bytes = heifOf(items.slice(0, primary + 1), { primary, exif: 6 });
