@@ -85,8 +85,15 @@ void t.test('an upload that is refused gives its share back, whatever it was ref
   const { metrics, sample } = testDeps();
   const admissions = createAdmissions({
     config,
-    room: { takes: (bodyBytes) => takes(bodyBytes), noteFull: () => void (full += 1) },
-    relieve: async () => void (relieved += 1),
+    room: {
+      takes: (bodyBytes) => takes(bodyBytes),
+      noteFull() {
+        full += 1;
+      },
+    },
+    async relieve() {
+      relieved += 1;
+    },
     metrics,
   });
   const admit = (sizeBytes: number | null) => admissions.admit({ subject: 'ann', sizeBytes, form: false });
