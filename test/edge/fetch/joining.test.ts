@@ -110,8 +110,8 @@ void t.test('whatever becomes of a fetch, its place is free again', async (t) =>
     ['it is stored', mediaScript({ bytes: BYTES })],
     ['it may not be stored', mediaScript({ bytes: BYTES, headers: { 'cdn-cache-control': 'no-store' } })],
     ['its hash is wrong', mediaScript({ bytes: BYTES, headers: { 'repr-digest': `sha-256=:${'A'.repeat(43)}=:` } })],
-    ['there is none', (_seen, answer) => void refuse(answer, 404)],
-    ['the origin fails', (_seen, answer) => void refuse(answer, 500)],
+    ['there is none', (_seen, answer) => refuse(answer, 404)],
+    ['the origin fails', (_seen, answer) => refuse(answer, 500)],
     ['the origin resets the connection', (_seen, answer) => answer.reset()],
     ['the origin sends no HTTP', (_seen, answer) => answer.raw('what')],
     [
