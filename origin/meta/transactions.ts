@@ -10,12 +10,13 @@ import type { MediaId } from '../../src/ids.js';
 import type { Log } from '../../src/log.js';
 import type { DamagedRecord } from './codec.js';
 import type { MetaConfig } from './config.js';
+import { createDataLimit } from './data-limit.js';
 import { type Change, type Database, readOrSkip, startChange, type Urgency } from './database.js';
 import { blobsAfter, findMedia, listMedia, takedownSeqOf } from './find.js';
 import { findBlobBySent } from './find-sent.js';
 import { createQueue, endLeases, finishThumbs, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
-import type { MetaStore, RecordsRoom } from './store.js';
+import type { MetaStore } from './store.js';
 import { ABOUT, BLOBS, before, MEDIA, type Reader, read, USAGE, write } from './tables.js';
 import {
   blobsAwaitingScan,
@@ -132,23 +133,21 @@ export async function createStore(
   const leased = await mustRun(endLeases);
   if (leased > 0) log.info({ jobs: leased }, 'jobs leased by an earlier run are back in the queue');
 
-  function room(when: 'lately' | 'now'): RecordsRoom {
-    if (!database.reserve.whole) return 'no_reserve';
-    return database.usedBytes(when) > config.dataMaxBytes ? 'data_max' : 'enough';
-  }
-
+  const limit = createDataLimit(database, config);
   return {
     ...createReader(reader, config, log),
     journal,
     jobs: queue,
     async room() {
       await database.reserve.refill();
-      return room('now');
+      return limit.room('now');
     },
     freeBytes: () => database.freeBytes(),
     async commitUpload(upload) {
-      if (room('lately') !== 'enough') throw new Fault('storage_full', 'The metadata store has no room left.');
-      return run((change) => commitUpload(change, upload));
+      if (limit.room('lately') !== 'enough') throw new Fault('storage_full', 'The metadata store has no room left.');
+      const outcome = await run((change) => commitUpload(change, upload));
+      if (outcome.kind === 'created') limit.added();
+      return outcome;
     },
     remove: (id, by, now) => mustRun((change) => removeMedia(change, id, by, now)),
     quarantine: (target, mark) => mustRun((change) => quarantine(change, target, mark)),
@@ -156,7 +155,11 @@ export async function createStore(
     resolveScan: (sha256, mark, now) => mustRun((change) => resolveScan(change, sha256, mark, now)),
     expireDue: async (now, limit) => (isAnyDue(reader, now) ? mustRun((change) => expireDue(change, now, limit)) : []),
     expireUnused: (usedBefore, now, limit) => mustRun((change) => expireUnused(change, usedBefore, now, limit)),
-    forgetTombstones: (endedBefore, limit) => mustRun((change) => forgetTombstones(change, endedBefore, limit)),
+    async forgetTombstones(endedBefore, most) {
+      const forgotten = await mustRun((change) => forgetTombstones(change, endedBefore, most));
+      limit.forgot(forgotten);
+      return forgotten;
+    },
     forgetBlob: (sha256) => mustRun((change) => forgetBlob(change, sha256)),
     async markUsed(ids, at) {
       for (let first = 0; first < ids.length; first += STEP) {

@@ -54,6 +54,8 @@ export interface SweeperDeps extends SweepDeps {
 
 /** Blobs that an upload waits for. A sweep frees the others. */
 const RELIEF_BLOBS = 32;
+/** Tombstones that are forgotten early at once: no more than uploads need soon. */
+const RELIEF_TOMBSTONES = 16;
 
 const NOTHING_DONE: SweepReport = {
   expired: 0,
@@ -245,7 +247,7 @@ async function forgetEarly({ meta, config, room }: SweeperDeps, now: EpochMs, si
   let forgotten = 0;
   while ((await room.state()) === 'records_full') {
     signal.throwIfAborted();
-    const step = await meta.forgetTombstones(now, config.stepMax);
+    const step = await meta.forgetTombstones(now, Math.min(config.stepMax, RELIEF_TOMBSTONES));
     forgotten += step;
     if (step === 0) break;
   }

@@ -324,6 +324,12 @@ void t.test('at its limits the store refuses writes with the right code', async 
   clock.advance(5_000);
   await t.rejects(full.commitUpload(uploadOf(hashOf(2))), { code: 'storage_full' });
   t.match(await full.remove(first.id, 'eve', T0), { kind: 'removed' }, 'deletes still work');
+  t.equal(await full.room(), 'data_max');
+  t.equal(await full.forgetTombstones(T0 + 1, 10), 1);
+  t.equal(await full.room(), 'enough', 'a medium that is forgotten makes room for another');
+  t.match(await full.commitUpload(uploadOf(hashOf(3))), { kind: 'created' });
+  t.equal(await full.room(), 'data_max', 'for one');
+  await t.rejects(full.commitUpload(uploadOf(hashOf(4))), { code: 'storage_full' });
   await full.close();
 
   const busy = await openMetaStore({ ...configOf(`${root}/busy`), queueMax: 2, commitMax: 1 }, deps);
