@@ -7,7 +7,7 @@ import { constants, createWriteStream } from 'node:fs';
 import { chmod, copyFile, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { invariant } from '../../src/errors.js';
+import { errorCode, invariant } from '../../src/errors.js';
 import { parseSha256, type Sha256 } from '../../src/ids.js';
 import { HEAD_BYTES } from '../../src/media/dimensions.js';
 import { type HeifPicture, readHeif, withPrimaryAlone } from '../../src/media/heif.js';
@@ -62,9 +62,18 @@ async function readThumb({ file, ...thumb }: RenderedThumb, folder: string): Pro
   return { ...thumb, sha256, sizeBytes: bytes.length, bytes };
 }
 
+/** A link, nothing, and a socket. */
+const NOT_PLAIN: ReadonlySet<string> = new Set(['ELOOP', 'ENOENT', 'ENXIO']);
+
 /** Refuses a link, which would lead elsewhere, and a pipe, which could block for ever. */
 async function readPlainFile(path: string): Promise<Buffer> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
+    (thrown: unknown) => {
+      // It is the child's doing, and no failure of the storage, after which the picture would be tried again and again.
+      if (NOT_PLAIN.has(errorCode(thrown) ?? '')) throw new Error('a child names no plain file', { cause: thrown });
+      throw thrown;
+    },
+  );
   try {
     const found = await file.stat();
     invariant(found.isFile(), 'a child writes plain files');

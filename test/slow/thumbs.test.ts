@@ -85,7 +85,7 @@ const HOSTILE: Readonly<Record<string, string>> = {
   'corrupt-header.jpg': 'broken_image',
   'crash-0da013a13571cc8eb457a39fee8db18f8a3c7127.tif': 'unsupported_type',
   'crash-63b1dffefc8c075ddc606c0a2f5fdc15ece78863.tif': 'unsupported_type',
-  'decompression_bomb.gif': 'broken_image',
+  'decompression_bomb.gif': 'too_many_pixels',
   'decompression_bomb.ico': 'unsupported_type',
   'decompression_bomb_extents.gif': '100',
   'fixture-corrupt.mkv': 'unsupported_type',

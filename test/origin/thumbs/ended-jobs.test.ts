@@ -65,3 +65,11 @@ void t.test('a job goes on while any id needs its thumbnails', async (t) => {
   const thumbs = await fixture.open(CONFIG);
   t.match(await fixture.finished(thumbs, sha256), { thumbs: { reason: 'unsupported_type' } });
 });
+
+void t.test('a result that is a link ends the job, and is not taken for a failure of the storage', async (t) => {
+  const fixture = await openThumbFixture(await mkdtemp(join(root, 'link-')));
+  t.teardown(() => fixture.close());
+  const thumbs = await fixture.open({ ...CONFIG, queue: { attempts_max: 1 } }, MISBEHAVING);
+  const record = await fixture.finished(thumbs, await fixture.put(Buffer.from('link  1'), 'image/png'));
+  t.same(record.thumbs, { kind: 'none', reason: 'failed' });
+});
