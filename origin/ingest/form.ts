@@ -26,8 +26,9 @@ const HEADER_PAIRS_MAX = 16;
 
 /** The boundary in a form's Content-Type; undefined if there is no valid one (RFC 2046 5.1.1). */
 export function formBoundary(contentType: string): string | undefined {
-  const match = /;\s*boundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))/i.exec(contentType);
-  return match?.[1] ?? match?.[2];
+  const [match, ...more] = contentType.matchAll(/;\s*boundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))/gi);
+  // Another reader might take another one.
+  return more.length > 0 ? undefined : (match?.[1] ?? match?.[2]);
 }
 
 export async function readForm<T>(

@@ -9,13 +9,15 @@ export interface PartNames {
   readonly filename: string | undefined;
 }
 
-/** `value`: the bytes of the field as Latin-1. Undefined without a name. */
+/** `value`: the bytes of the field as Latin-1. Undefined without a name, or with a parameter twice. */
 export function readPartNames(value: string | undefined): PartNames | undefined {
   if (value === undefined || !/^\s*form-data\s*(?:;|$)/i.test(value)) return undefined;
   const parameters = new Map<string, string>();
   for (const match of value.matchAll(/;\s*([a-z*]{1,32})\s*=\s*(?:"((?:\\.|[^"\\])*)"|([^\s;"]*))/gi)) {
     const [, name = '', quoted, bare = ''] = match;
-    if (!parameters.has(name.toLowerCase())) parameters.set(name.toLowerCase(), quoted ?? bare);
+    // Another reader might take the other one (RFC 2183 allows no parameter twice).
+    if (parameters.has(name.toLowerCase())) return undefined;
+    parameters.set(name.toLowerCase(), quoted ?? bare);
   }
   const name = parameters.get('name');
   return name === undefined ? undefined : { name: unquote(name), filename: filenameIn(parameters) };

@@ -78,10 +78,20 @@ export function route<C, P extends Parameters, Q extends Parameters>(
       return await row.handle(
         context,
         path,
-        readAll(row.query, (name) => given.get(name) ?? undefined),
+        readAll(row.query, (name) => (row.methods.some(isSafe) ? given.get(name) : only(given, name)) ?? undefined),
       );
     },
   };
+}
+
+function isSafe(method: Method): boolean {
+  return method === 'GET' || method === 'HEAD';
+}
+
+/** A parameter that is given twice could mean one thing here and another to a proxy. */
+function only(given: URLSearchParams, name: string): string | null {
+  if (given.getAll(name).length > 1) throw new Fault('malformed', `${name} is given more than once.`);
+  return given.get(name);
 }
 
 function readAll<P extends Parameters>(parameters: P, given: (name: string) => string | undefined): ValuesOf<P> {
