@@ -14,12 +14,12 @@
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../src/clock.js';
-import { errorCode } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
 import { openPrivateFolder } from '../../src/private-folder.js';
 import { type BlobKey, type BlobStore, sourceOf } from '../blobs/blob-store.js';
 import { syncPath } from '../blobs/files.js';
 import { type ExpectedBlob, expectedBlobs, type TransferFault, transfer } from '../blobs/transfer.js';
+import { FILE_NAME as META_FILE } from '../meta/lmdb.js';
 import type { MetaStore } from '../meta/store.js';
 
 export interface BackupDeps {
@@ -128,16 +128,16 @@ async function copyOne(work: BackupWork, expected: ExpectedBlob): Promise<Transf
   return undefined;
 }
 
-/** Puts the new metadata in the place of those of an older backup. */
+/**
+ * Puts the new metadata in the place of those of an older backup, in one step: a power cut leaves the one or the other.
+ * What is copied is on the disk already.
+ */
 async function publishMeta(folder: string, nextFolder: string, signal: AbortSignal): Promise<void> {
   const current = join(folder, 'meta');
-  const older = join(folder, 'meta.older');
   signal.throwIfAborted();
-  await rm(older, { recursive: true, force: true });
-  await rename(current, older).catch(ignoreMissing);
-  await rename(nextFolder, current);
-  await syncPath(folder);
-  await rm(older, { recursive: true, force: true });
+  await openPrivateFolder(current);
+  await rename(join(nextFolder, META_FILE), join(current, META_FILE));
+  await syncPath(current);
 }
 
 /** Removes what only older backups needed. */
@@ -158,8 +158,4 @@ async function prune(work: BackupWork, copy: Pick<MetaStore, 'findBlob'>): Promi
 async function writeNote(folder: string, clock: Clock, counts: Readonly<Record<string, number>>): Promise<void> {
   const note = { made_at: new Date(clock.now()).toISOString(), ...counts };
   await writeFile(join(folder, 'backup.json'), `${JSON.stringify(note, undefined, 2)}\n`, { flush: true });
-}
-
-function ignoreMissing(thrown: unknown): void {
-  if (errorCode(thrown) !== 'ENOENT') throw thrown;
 }

@@ -16,19 +16,24 @@ import { record, whyNotTraced } from '../kit/power/record.js';
 
 const ALL = process.env['POWER_ALL'] !== undefined;
 const SEED = Number(process.env['POWER_SEED'] ?? 1);
-const ORIGIN = fileURLToPath(new URL('../kit/power/origin-workload.js', import.meta.url));
+const WORKLOADS = {
+  origin: new URL('../kit/power/origin-workload.js', import.meta.url),
+  edge: new URL('../kit/power/edge-workload.js', import.meta.url),
+};
 const skip = whyNotTraced();
 
 t.setTimeout(1_500_000);
 
-void t.test('an origin after a power cut at any moment', { skip }, async (t) => {
-  const folder = await inMemory();
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  const recording = await record(ORIGIN, folder);
-  const tried = await tryCuts(recording, { folder, seed: SEED, drawn: ALL ? 30 : 2, single: ALL ? 50 : 2 });
-  t.comment(`${tried.moments} moments, ${tried.disks} disks, seed ${SEED}`);
-  t.same(tried.faults, []);
-});
+for (const of of ['origin', 'edge'] as const) {
+  void t.test(`an ${of} after a power cut at any moment`, { skip, timeout: 0 }, async (t) => {
+    const folder = await inMemory();
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+    const recording = await record(fileURLToPath(WORKLOADS[of]), folder);
+    const tried = await tryCuts(recording, { of, folder, seed: SEED, drawn: ALL ? 30 : 2, single: ALL ? 50 : 2 });
+    t.comment(`${tried.moments} moments, ${tried.disks} disks, seed ${SEED}`);
+    t.same(tried.faults, []);
+  });
+}
 
 /** A folder in memory where the system has one: nothing here needs a disk. */
 async function inMemory(): Promise<string> {

@@ -21,7 +21,7 @@ export interface MediaEdge {
 /** `section`: the keys below `edge` in config.yaml. */
 export async function startEdge(
   folder: string,
-  origin: TestOrigin,
+  origin: Pick<TestOrigin, 'url' | 'auth'>,
   section: Readonly<Record<string, unknown>> = {},
   clock: Clock = systemClock,
 ): Promise<MediaEdge> {

@@ -35,7 +35,11 @@ export function sha256Of(bytes: Uint8Array | string): Sha256 {
 
 export async function openStores(folder: string, clock: ManualClock, { log }: Pick<TestDeps, 'log'>): Promise<Stores> {
   const openMeta = (): Promise<MetaStore> =>
-    openMetaStore(configured(metaSection, { folder: join(folder, 'meta') }), { clock, log, randomName: randomUUID });
+    openMetaStore(configured(metaSection, { folder: join(folder, 'meta'), reserveBytes: 65_536 }), {
+      clock,
+      log,
+      randomName: randomUUID,
+    });
   const blobs = await openLocalStore({ folder: join(folder, 'blobs'), stageFolder: join(folder, 'stage') });
   const hashLocks = createHashLocks();
   const ids = createIdSource(clock);

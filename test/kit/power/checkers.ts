@@ -6,14 +6,14 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { seeded } from '../random.js';
 import type { Disk } from './disk.js';
-import type { OriginNote } from './origin-note.js';
 import type { Recording } from './record.js';
 import { replay } from './replay.js';
 import { cuts, type DiskState, everything, fingerprint, layOut, stateAfter } from './states.js';
 
 export interface CheckRequest {
+  readonly of: 'origin' | 'edge';
   readonly folder: string;
-  readonly notes: readonly OriginNote[];
+  readonly notes: readonly unknown[];
   /** Also starts everything that a process consists of, and sends it requests. */
   readonly whole: boolean;
 }
@@ -32,6 +32,7 @@ export interface Tried {
 }
 
 export interface TryOptions {
+  readonly of: CheckRequest['of'];
   /** An empty folder. */
   readonly folder: string;
   readonly seed: number;
@@ -54,10 +55,10 @@ export async function tryCuts(recording: Recording, options: TryOptions): Promis
   const seen = new Set<string>();
   const faults = new Map<string, string>();
   let moments = 0;
-  const free = Array.from({ length: PROCESSES }, () => new Checker(options.folder));
+  const free = Array.from({ length: PROCESSES }, () => new Checker(options.of, options.folder));
   const running = new Set<Promise<void>>();
   let last: Disk | undefined;
-  for (const { disk, notes, step } of replay<OriginNote>(recording.calls, recording.root, recording.notesPath)) {
+  for (const { disk, notes, step } of replay<unknown>(recording.calls, recording.root, recording.notesPath)) {
     moments += 1;
     last = disk;
     for (const cut of cuts(disk, { ...options, random })) {
@@ -96,14 +97,16 @@ function compareWithReal(disk: Disk, left: DiskState): void {
 }
 
 class Checker {
+  readonly #of: CheckRequest['of'];
   readonly #folder: string;
   #child: ChildProcess | undefined;
 
-  constructor(folder: string) {
+  constructor(of: CheckRequest['of'], folder: string) {
+    this.#of = of;
     this.#folder = folder;
   }
 
-  async check(state: DiskState, nth: number, notes: readonly OriginNote[]): Promise<string | undefined> {
+  async check(state: DiskState, nth: number, notes: readonly unknown[]): Promise<string | undefined> {
     const folder = join(this.#folder, `disk-${nth}`);
     mkdirSync(folder);
     layOut(state, folder);
@@ -111,7 +114,7 @@ class Checker {
     const child = this.#child;
     const ended = new AbortController();
     const { signal } = ended;
-    child.send({ folder, notes, whole: nth % WHOLE_EVERY === 0 } satisfies CheckRequest);
+    child.send({ of: this.#of, folder, notes, whole: nth % WHOLE_EVERY === 0 } satisfies CheckRequest);
     const answered = once(child, 'message', { signal }).then(([answer]) => (answer as CheckAnswer).fault ?? undefined);
     const died = once(child, 'exit', { signal }).then(([code, by]) => {
       this.#child = undefined;

@@ -1,6 +1,6 @@
 /**
  * The steps whose order alone decides what a power cut leaves: a folder is made, a metadata store is made, audit files
- * are rotated. Without a whole origin, so that it is quick.
+ * are rotated, a backup replaces another. Without a whole origin, so that it is quick.
  *
  * node order-workload.js FOLDER NOTES-FILE
  */
@@ -8,13 +8,16 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { openAuditLog } from '../../../origin/audit.js';
+import { openLocalStore } from '../../../origin/blobs/local.js';
 import { metaSection } from '../../../origin/meta/config.js';
-import { openMetaStore } from '../../../origin/meta/lmdb.js';
+import { openMetaReader, openMetaStore } from '../../../origin/meta/lmdb.js';
+import { backup } from '../../../origin/upkeep/backup.js';
 import { keepAlive } from '../../../src/clock.js';
 import { createLog } from '../../../src/log.js';
 import { openPrivateFolder } from '../../../src/private-folder.js';
 import { ManualClock } from '../clock.js';
 import { configured } from '../deps.js';
+import { openStores } from '../origin/stores.js';
 
 const [folder = '', notesPath = ''] = process.argv.slice(2);
 const alive = keepAlive();
@@ -40,4 +43,26 @@ for (const at of [1, 2, 3]) {
   note(`line ${at}`);
 }
 await audit.close();
+
+const stores = await openStores(join(folder, 'stores'), new ManualClock(), { log });
+const deps = { meta: stores.meta, blobs: stores.blobs, clock: stores.clock };
+for (const nth of [1, 2]) {
+  await stores.put(`words ${nth}`);
+  await backup(
+    {
+      ...deps,
+      openMeta: (path) =>
+        openMetaReader({ ...config, folder: path }, { clock: stores.clock, log, randomName: randomUUID }),
+      openBlobs: (path, stageFolder) => openLocalStore({ folder: path, stageFolder }),
+    },
+    {
+      folder: join(folder, 'backup'),
+      signal: new AbortController().signal,
+      onFinding: ({ key }) => note(`${key} is missing`),
+      onProgress: () => undefined,
+    },
+  );
+  note('backup/meta/data.mdb');
+}
+await stores.close();
 alive.release();
