@@ -158,8 +158,8 @@ async function connected(t: Test, row: Row): Promise<void> {
 }
 
 interface Interruption {
-  begin(): void | Promise<void>;
-  end(): void | Promise<void>;
+  readonly begin: () => void | Promise<void>;
+  readonly end: () => void | Promise<void>;
 }
 
 async function interrupted(t: Test, row: Row, { begin, end }: Interruption): Promise<void> {
