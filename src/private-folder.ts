@@ -4,7 +4,8 @@
  * the umask that the command line sets; here are folders, and what was made by
  * an earlier release or another tool.
  */
-import { chmod, lstat, mkdir, open, readdir, stat } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { chmod, link, lstat, mkdir, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { errorCode } from './errors.js';
 
@@ -53,6 +54,21 @@ async function makeOne(path: string): Promise<'made' | 'there'> {
         throw thrown;
     }
   }
+}
+
+/** Makes a file with this text, whole or not at all, and durably. One that is there stays as it is. */
+export async function createFile(path: string, text: string | Buffer): Promise<void> {
+  if ((await lstat(path).catch(() => undefined)) !== undefined) return;
+  const temporary = `${path}.${randomUUID()}`;
+  try {
+    await writeFile(temporary, text, { flag: 'wx', mode: 0o600, flush: true });
+    await link(temporary, path).catch((thrown: unknown) => {
+      if (errorCode(thrown) !== 'EEXIST') throw thrown;
+    });
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  await syncNames(dirname(path));
 }
 
 /** Makes the present names in a folder durable. A folder that we may not read has no names of ours. */

@@ -29,7 +29,11 @@ export async function saveKeySet(folder: string, saved: SavedKeySet): Promise<vo
   const path = pathOf(folder, saved);
   const temporary = `${path}.${randomUUID()}`;
   try {
-    await writeFile(temporary, JSON.stringify({ format: FORMAT, ...saved }), { flag: 'wx', mode: 0o600 });
+    await writeFile(temporary, JSON.stringify({ format: FORMAT, ...saved }), {
+      flag: 'wx',
+      mode: 0o600,
+      flush: true,
+    });
     await rename(temporary, path);
   } catch (thrown) {
     await rm(temporary, { force: true });

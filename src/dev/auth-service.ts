@@ -12,12 +12,13 @@ import {
   randomUUID,
   sign,
 } from 'node:crypto';
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { Clock } from '../clock.js';
 import { errorCode } from '../errors.js';
+import { createFile, makeFolder } from '../private-folder.js';
 import type { Running } from '../process.js';
 
 export interface DevAuthOptions {
@@ -109,17 +110,8 @@ async function readKey(path: string): Promise<KeyObject | undefined> {
 }
 
 async function makeKey(folder: string, path: string): Promise<KeyObject> {
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  const temporary = `${path}.${randomUUID()}`;
-  const pem = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' });
-  try {
-    await writeFile(temporary, pem, { flag: 'wx', mode: 0o600 });
-    await link(temporary, path).catch((thrown: unknown) => {
-      if (errorCode(thrown) !== 'EEXIST') throw thrown;
-    });
-  } finally {
-    await rm(temporary, { force: true });
-  }
+  await makeFolder(folder);
+  await createFile(path, generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }));
   const key = await readKey(path);
   if (key === undefined) throw new Error('it disappeared while it was made');
   return key;

@@ -7,11 +7,11 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { systemClock } from '../clock.js';
-import { errorCode } from '../errors.js';
+import { createFile, makeFolder } from '../private-folder.js';
 import { type Running, startFailure } from '../process.js';
 
 export interface DevOptions {
@@ -68,14 +68,10 @@ export async function runDev(options: DevOptions): Promise<number> {
 /** Makes the secrets that the defaults name, unless they exist. */
 export async function prepareSecrets(folder: string): Promise<void> {
   const secrets = join(folder, 'secrets');
-  await mkdir(secrets, { recursive: true, mode: 0o700 });
+  await makeFolder(secrets);
   await chmod(secrets, 0o700);
   for (const name of ['edge', 'link']) {
-    try {
-      await writeFile(join(secrets, name), `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600, flag: 'wx' });
-    } catch (thrown) {
-      if (errorCode(thrown) !== 'EEXIST') throw thrown;
-    }
+    await createFile(join(secrets, name), `${randomBytes(32).toString('base64url')}\n`);
   }
 }
 

@@ -10,10 +10,12 @@ import { seeded } from '../kit/random.js';
 const WORKLOAD = fileURLToPath(new URL('../kit/power/order-workload.js', import.meta.url));
 /** LMDB's first two pages. */
 const PAGE_BYTES = 4_096;
+/** 32 bytes as base64url, and the end of the line. */
+const SECRET_BYTES = 44;
 const MAGIC = { at: 24, value: 0xbeef_c0de } as const;
 
 void t.test(
-  'a folder, a database, a full audit file and a backup survive a power cut in every step',
+  'a folder, a secret, a database, a full audit file and a backup survive a power cut in every step',
   {
     skip: whyNotTraced(),
   },
@@ -37,6 +39,10 @@ function* faultsOf(state: DiskState, notes: readonly string[]): Generator<string
   for (const note of notes) {
     const isThere = note.startsWith('line') ? audited.some((text) => text.includes(`"${note}"`)) : state.has(note);
     if (!isThere) yield `${note} is lost`;
+  }
+  for (const name of ['edge', 'link']) {
+    const secret = state.get(`data/secrets/${name}`);
+    if (secret instanceof Buffer && secret.length !== SECRET_BYTES) yield `the secret ${name} is cut`;
   }
   for (const path of ['meta/data.mdb', 'stores/meta/data.mdb', 'backup/meta/data.mdb']) {
     const database = state.get(path);

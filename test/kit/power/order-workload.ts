@@ -13,6 +13,7 @@ import { metaSection } from '../../../origin/meta/config.js';
 import { openMetaReader, openMetaStore } from '../../../origin/meta/lmdb.js';
 import { backup } from '../../../origin/upkeep/backup.js';
 import { keepAlive } from '../../../src/clock.js';
+import { prepareSecrets } from '../../../src/dev/dev.js';
 import { createLog } from '../../../src/log.js';
 import { openPrivateFolder } from '../../../src/private-folder.js';
 import { ManualClock } from '../clock.js';
@@ -29,6 +30,10 @@ await openPrivateFolder(join(folder, 'new', 'deep'));
 note('new/deep');
 await openPrivateFolder(join(folder, 'new', 'other'));
 note('new/other');
+
+await prepareSecrets(join(folder, 'data'));
+note('data/secrets/edge');
+note('data/secrets/link');
 
 const log = createLog('order', { level: 'silent', requests: 'none' });
 const config = configured(metaSection, { folder: join(folder, 'meta'), reserveBytes: 65_536 });
