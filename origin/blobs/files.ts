@@ -2,7 +2,7 @@
  * Files by their descriptors, for the few steps that every upload takes: a
  * FileHandle costs about as much again as the call itself. Whoever opens closes.
  */
-import { close, fsync, open, write } from 'node:fs';
+import { close, fsync, mkdirSync, open, write } from 'node:fs';
 import { promisify } from 'node:util';
 import { errorCode } from '../../src/errors.js';
 import { makeFolder } from '../../src/private-folder.js';
@@ -30,5 +30,16 @@ export async function inFolder<T>(folder: string, make: () => Promise<T>): Promi
     if (errorCode(thrown) !== 'ENOENT') throw thrown;
     await makeFolder(folder);
     return await make();
+  }
+}
+
+/** The same for a synchronous call. */
+export function inFolderSync<T>(folder: string, make: () => T): T {
+  try {
+    return make();
+  } catch (thrown) {
+    if (errorCode(thrown) !== 'ENOENT') throw thrown;
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    return make();
   }
 }

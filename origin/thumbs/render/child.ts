@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onAbort } from '../../../src/abort.js';
 import type { Clock, Timer } from '../../../src/clock.js';
+import { inFolderSync } from '../../blobs/files.js';
 import type { ThumbsConfig } from '../config.js';
 import type { Launcher } from './launcher.js';
 import { NO_LIMITS, type ProcessMemory, readCpuMs, readMemory } from './limits.js';
@@ -87,7 +88,7 @@ export const CHILD_FOLDER_PREFIX = 'thumb-child-';
 
 export function startChild(spec: ChildSpec, clock: Clock): Child {
   const { config, dataMaxBytes } = spec;
-  const folder = mkdtempSync(join(spec.folder, CHILD_FOLDER_PREFIX));
+  const folder = inFolderSync(spec.folder, () => mkdtempSync(join(spec.folder, CHILD_FOLDER_PREFIX)));
   const running = launch(spec, folder);
   let ready: Extract<ChildStart, { kind: 'ready' }> | undefined;
   let alive = true;

@@ -10,7 +10,7 @@
  */
 import { waitFor, withSignal } from '../../../src/abort.js';
 import type { Clock, Timer } from '../../../src/clock.js';
-import type { Log } from '../../../src/log.js';
+import { errorFields, type Log } from '../../../src/log.js';
 import {
   type Child,
   type ChildConfig,
@@ -149,7 +149,7 @@ export function openPool(deps: PoolDeps): RenderPool {
       return;
     }
     if (seat.child !== undefined) seat.idle = clock.after(config.idleMs, () => dismissIdle(seat));
-    void startMissing();
+    keepEnough();
   }
 
   function dismissIdle(seat: Seat): void {
@@ -161,6 +161,12 @@ export function openPool(deps: PoolDeps): RenderPool {
   }
 
   /** A start that fails is not repeated before the next job, which would meet the same failure. */
+  function keepEnough(): void {
+    startMissing().catch((thrown: unknown) => {
+      noteStart({ kind: 'lost', loss: 'start', detail: String(errorFields(thrown)['error']) });
+    });
+  }
+
   async function startMissing(): Promise<void> {
     if (aliveCount() >= readyMin) return;
     const limit = await measured().catch(() => undefined);
@@ -196,7 +202,7 @@ export function openPool(deps: PoolDeps): RenderPool {
   return {
     keepReady() {
       readyMin = Math.min(config.readyMin, config.count);
-      void startMissing();
+      keepEnough();
     },
     async run(request, priority, signal, onEarly) {
       signal.throwIfAborted();

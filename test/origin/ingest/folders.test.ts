@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import { json, member } from '../../kit/http/request.js';
 import { png } from '../../kit/media.js';
 import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
+import { untilAsync } from '../../kit/until.js';
 
 /** No thumbnail is being made while a folder is removed. */
 const STILL = { thumbs: { enabled: false, video: { enabled: false } } };
@@ -34,6 +35,14 @@ for (const folder of ['stage', 'blobs/media', 'blobs/thumb']) {
     t.same(await notReady(t, server), []);
   });
 }
+
+void t.test('thumbnails are made although somebody removed the stage', async (t) => {
+  const server = await startOrigin(t.testdir({}), { thumbs: { video: { enabled: false } } });
+  t.teardown(() => server.close());
+  await rm(join(server.folder, 'stage'), { recursive: true });
+  const id = await server.uploaded(png(1));
+  await untilAsync('the thumbnail', async () => (await server.as('bob', `/v1/media/${id}/thumb`)).status === 200);
+});
 
 for (const folder of ['stage', 'blobs']) {
   void t.test(`a file in the place of ${folder} is a storage that cannot be used, and shows in /readyz`, async (t) => {
