@@ -12,6 +12,7 @@ import { member, sendRequest } from '../kit/http/request.js';
 import { png } from '../kit/media.js';
 import { mediaId } from '../kit/origin/journal.js';
 import { startOrigin, type TestOrigin } from '../kit/origin/origin.js';
+import { operatorRows } from './operators.js';
 import { idRows, pathRows } from './paths.js';
 import { readRows } from './reads.js';
 import { adminRows, forwardingRows, sizeRows } from './rights.js';
@@ -138,16 +139,40 @@ interface Place {
   readonly send: Way;
 }
 
+type Ways = 'some' | 'all';
+
+/** What is wrong with the answers, in words. */
+async function faultsOfAll(rows: readonly Row[], places: readonly Place[], ways: Ways): Promise<readonly string[]> {
+  const sendings = rows.flatMap((row, at) => {
+    const possible = places.filter(({ way }) => way !== HTTP2 || row.endsSession !== true);
+    const chosen = ways === 'all' ? possible : possible.slice(at % possible.length).slice(0, 1);
+    return chosen.map((place) => ({ row, ...place }));
+  });
+  const faults: string[] = [];
+  const next = sendings.values();
+  const work = async (): Promise<void> => {
+    for (const { row, way, send, at } of next) {
+      for (const fault of faultsOf(row, at, await send(row))) {
+        faults.push(`${way}: ${row.name}: ${row.method} ${row.target.slice(0, 90)}: ${fault}`);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  return faults;
+}
+
 /** `some`: each attack is sent to one place, in turn. `all`: to every place. */
-export async function runAttacks(t: Test, ways: 'some' | 'all'): Promise<void> {
+export async function runAttacks(t: Test, ways: Ways): Promise<void> {
   const folder = t.testdir();
+  const guarded = { operators: { port: 0, token: 'env:OPERATORS' } };
   const origin = await startOrigin(folder, {
+    ...guarded,
     thumbs: { enabled: false, video: { enabled: false } },
     upload: { size_max: '50KB' },
     resumable: { unfinished_max_per_subject: 1_000 },
   });
   t.teardown(() => origin.close());
-  const edge = await startEdge(`${folder}/plain`, origin, {}, origin.clock);
+  const edge = await startEdge(`${folder}/plain`, origin, guarded, origin.clock);
   t.teardown(() => edge.close());
   const agent = new Agent({ keepAlive: true, maxSockets: AT_ONCE });
   t.teardown(() => agent.destroy());
@@ -170,25 +195,18 @@ export async function runAttacks(t: Test, ways: 'some' | 'all'): Promise<void> {
   let count = 0;
   for (const [group, rowsOf] of Object.entries(GROUPS)) {
     const rows = rowsOf(stage);
-    const sendings = rows.flatMap((row, at) => {
-      const possible = places.filter(({ way }) => way !== HTTP2 || row.endsSession !== true);
-      const chosen = ways === 'all' ? possible : possible.slice(at % possible.length).slice(0, 1);
-      return chosen.map((place) => ({ row, ...place }));
-    });
-    const faults: string[] = [];
-    const next = sendings.values();
-    const work = async (): Promise<void> => {
-      for (const { row, way, send, at } of next) {
-        for (const fault of faultsOf(row, at, await send(row))) {
-          faults.push(`${way}: ${row.name}: ${row.method} ${row.target.slice(0, 90)}: ${fault}`);
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, work));
     count += rows.length;
-    t.same(faults, [], `${group}: ${rows.length} attacks`);
+    t.same(await faultsOfAll(rows, places, ways), [], `${group}: ${rows.length} attacks`);
   }
-  t.ok(count >= 500, `${count} attacks`);
+  const operators: readonly Place[] = [
+    { way: 'operators, origin', at: 'origin', send: plain(origin.operators, agent) },
+    { way: 'operators, edge', at: 'edge', send: plain(edge.operators, agent) },
+  ];
+  const acts = operatorRows(bearer(TEST_SECRET));
+  count += acts.length;
+  t.same(await faultsOfAll(acts, operators, ways), [], `operators: ${acts.length} attacks`);
+
+  t.ok(count >= 900, `${count} attacks`);
   const untouched = await sendRequest(`${edge.url}/v1/media/${stage.id.hidden}`, { headers: { ...stage.user } });
   t.equal(untouched.bytes.toString(), HIDDEN_TEXT, 'the media are still there, for those who may see them');
   t.equal((await sendRequest(`${origin.url}/readyz`)).status, 200);

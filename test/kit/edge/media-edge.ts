@@ -13,6 +13,7 @@ import type { TestOrigin } from '../origin/origin.js';
 
 export interface MediaEdge {
   readonly url: string;
+  readonly operators: string;
   /** The metrics of the edge in the text format. */
   metrics(): Promise<string>;
   close(): Promise<void>;
@@ -47,6 +48,7 @@ export async function startEdge(
   const running = await openEdge(outcome.config, { clock, log, metrics });
   return {
     url: running.urls['media'] ?? '',
+    operators: running.urls['operators'] ?? '',
     metrics: async () => (await metrics.render()).text,
     close: () => running.close(),
   };
