@@ -78,6 +78,32 @@ void t.test('a client that sends ahead of its answers is read no further than th
   raw.socket.destroy();
 });
 
+void t.test('an answer of any kind is logged with its bytes, and leaves no time limit of its own behind', async (t) => {
+  const lane = await openLane(t, ({ target }) => {
+    const bytes = Buffer.alloc(target === '/large' ? 100_000 : 10, 'z');
+    const stream = { kind: 'stream', sizeBytes: bytes.length, open: () => Readable.from([bytes]) } as const;
+    return replied({
+      status: 200,
+      headers: [],
+      body: target === '/stream' ? stream : { kind: 'bytes', bytes },
+    });
+  });
+  const raw = await connectRaw(lane.port);
+  for (const [number, target] of ['/small', '/large', '/stream'].entries()) {
+    const before = raw.text.length;
+    raw.write(get(target));
+    await until(`the end of ${target}`, () => lane.logged.length === number + 1);
+    const sentBytes = lane.logged.at(-1)?.sentBytes ?? 0;
+    await until(`all of ${target}`, () => raw.text.length >= before + sentBytes);
+    const answer = raw.text.slice(before);
+    t.equal(answer.length, sentBytes, `${target}: no byte more or less was sent than was counted`);
+    t.match(answer, /^HTTP\/1\.1 200 OK\r\n/, target);
+    t.equal(answer.split('\r\n\r\n')[1]?.length, target === '/large' ? 100_000 : 10);
+    t.notOk(lane.sockets[0]?.timeout, `${target}: the connection may be idle now`);
+  }
+  raw.socket.destroy();
+});
+
 void t.test('the hold on media ends with their answer', async (t) => {
   const large = Buffer.alloc(8 * MIB, 'y');
   const { body } = countedBody(CHUNK.length);

@@ -14,6 +14,7 @@ import {
 import { ManualClock } from '../../kit/clock.js';
 import { testDeps } from '../../kit/deps.js';
 import { openStores, type Stores, sha256Of } from '../../kit/origin/stores.js';
+import { until } from '../../kit/until.js';
 
 const LATER = Date.UTC(2100, 0, 1);
 const never = new AbortController().signal;
@@ -75,7 +76,7 @@ void t.test('bytes without a record have their time to get one', async (t) => {
   await fixture.store(key, 'orphan');
   const [, sha256 = ''] = key.split('/');
   const { mtimeMs } = await stat(join(folder, 'blobs', 'media', sha256.slice(0, 2), sha256));
-  for (const before of [mtimeMs - 3_600_000, mtimeMs - 1]) {
+  for (const before of [mtimeMs - 3_600_000, mtimeMs - 1, mtimeMs]) {
     t.match(await freeOrphans(deps, before, never), { blobs: 0 });
     t.equal(await blobs.stat(key), 6);
   }
@@ -133,6 +134,40 @@ void t.test('a record goes before its bytes, and bytes stay as long as a record 
   t.type(hashLocks.tryAlone(sha256), 'function', 'the lock is free after each');
 });
 
+void t.test('the lock is kept until the last thumbnail is removed', async (t) => {
+  const fixture = await opened(t);
+  const { deps, blobs, hashLocks, meta } = fixture;
+  const { record } = await fixture.put('bytes', { thumbs: { kind: 'queue' } });
+  await fixture.thumb(record.sha256, 'its thumb');
+  await meta.remove(record.id, 'eve', LATER);
+  let go = (): void => undefined;
+  const gate = new Promise<void>((resolve) => {
+    go = resolve;
+  });
+  let waiting = false;
+  const slow: SweepDeps['blobs'] = {
+    list: (prefix, signal) => blobs.list(prefix, signal),
+    async remove(key, signal) {
+      if (key.startsWith('thumb/')) {
+        waiting = true;
+        await gate;
+      }
+      await blobs.remove(key, signal);
+    },
+  };
+  let done = false;
+  const freeing = freeUnreferenced({ ...deps, blobs: slow }, LATER + 1, 9, never).then((freed) => {
+    done = true;
+    return freed;
+  });
+  await until('the removal', () => waiting);
+  for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+  t.equal(done, false);
+  t.equal(hashLocks.tryAlone(record.sha256), undefined, 'the same bytes, uploaded now, would lose their thumbnail');
+  go();
+  t.match(await freeing, { blobs: 1, thumbs: 1 });
+});
+
 void t.test('bytes that cannot be removed leave their lock free', async (t) => {
   const fixture = await opened(t);
   const { deps, hashLocks } = fixture;
@@ -171,14 +206,22 @@ void t.test('of a thumbnail, exactly what its record does not name is freed', as
   const { deps, blobs, meta } = fixture;
   const made = await fixture.put('made', { thumbs: { kind: 'queue' } });
   const kept = await fixture.thumb(made.record.sha256, 'kept');
+  const wide = thumbKey(made.record.sha256, sha256Of('wide'));
+  await fixture.store(wide, 'wide');
+  const record = await meta.findBlob(made.record.sha256);
+  if (record?.thumbs.kind !== 'ready') throw new Error('its thumbnail is recorded');
+  const [first] = record.thumbs.made;
+  if (first === undefined) throw new Error('its thumbnail is recorded');
+  const both = [first, { ...first, variant: 'wide', sha256: sha256Of('wide') }];
+  await meta.finishThumbs(made.record.sha256, { kind: 'made', made: both, picture: record.picture });
   const older = thumbKey(made.record.sha256, sha256Of('older'));
   const none = await fixture.put('none');
   const stray = thumbKey(none.record.sha256, sha256Of('stray'));
   for (const key of [older, stray]) await fixture.store(key, key === older ? 'older' : 'stray');
   t.same(await freeOrphans(deps, LATER, never), { blobs: 0, thumbs: 2, bytes: 10 });
-  t.same(await Promise.all([kept, older, stray].map((key) => blobs.stat(key))), [4, undefined, undefined]);
+  t.same(await Promise.all([kept, wide, older, stray].map((key) => blobs.stat(key))), [4, 4, undefined, undefined]);
   await meta.remove(made.record.id, 'eve', LATER);
-  t.same(await freeUnreferenced(deps, LATER + 1, 9, never), { blobs: 1, thumbs: 1, bytes: 8 });
+  t.same(await freeUnreferenced(deps, LATER + 1, 9, never), { blobs: 1, thumbs: 2, bytes: 12 });
   t.equal(await blobs.stat(kept), undefined);
 });
 

@@ -77,11 +77,27 @@ void t.test('a body of unknown length reserves room as it arrives', async (t) =>
   t.equal(await small.announced(), 0);
 });
 
+void t.test('what arrives of an upload in hand needs no further place among the uploads', async (t) => {
+  const { admit } = admissionsOf({
+    uploads_max: 1,
+    size_max: '10MB',
+    in_hand_max: '20MB',
+    in_hand_per_subject_max: '0',
+  });
+  const quiet = await admit('ann', null);
+  await quiet.hold(1_000_000);
+  await t.rejects(admit('bob', 1), { code: 'overloaded' });
+});
+
 void t.test('an upload that is refused gives its share back, whatever it was refused for', async (t) => {
   const config = configured(uploadSection, { uploadsMax: 2, uploadsPerSubjectMax: 2, sizeMaxBytes: 1_000 });
   let takes = async (_bodyBytes: number): Promise<boolean> => false;
   let relieved = 0;
   let full = 0;
+  let relieve = async (): Promise<void> => {
+    relieved += 1;
+  };
+  const counting = relieve;
   const { metrics, sample } = testDeps();
   const admissions = createAdmissions({
     config,
@@ -91,9 +107,7 @@ void t.test('an upload that is refused gives its share back, whatever it was ref
         full += 1;
       },
     },
-    async relieve() {
-      relieved += 1;
-    },
+    relieve: () => relieve(),
     metrics,
   });
   const admit = (sizeBytes: number | null) => admissions.admit({ subject: 'ann', sizeBytes, form: false });
@@ -129,7 +143,21 @@ void t.test('an upload that is refused gives its share back, whatever it was ref
   admitted.release();
   admitted.release();
   t.same(await inHand(), [1, 30], 'a second release counts for nothing');
+  t.equal(admitted.hold(1_000), undefined, 'nor does what arrives after it');
+  const again = await admit(5);
+  await t.rejects(admit(5), { code: 'rate_limited' }, 'what the sender still has in hand counts');
+  again.release();
 
+  let freed = false;
+  takes = async () => freed;
+  relieve = async () => {
+    await new Promise(setImmediate);
+    freed = true;
+  };
+  (await admit(5)).release();
+  t.ok(freed, 'an upload waits for the room that is being made');
+
+  relieve = counting;
   admissions.failed(new Fault('malformed', 'No form.'));
   t.same([full, relieved], [0, 5]);
   admissions.failed(new Fault('storage_full', 'No room.'));
