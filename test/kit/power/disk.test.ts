@@ -170,6 +170,8 @@ void t.test('what the model does not know is an error', (t) => {
       void diskAfter(...lines);
   t.throws(wrong(CREATE, 'fallocate(3</d/a>, 0, 0, 9) = 0'), /does not know fallocate/);
   t.throws(wrong(CREATE, 'mmap(NULL, 9, PROT_READ|PROT_WRITE, MAP_SHARED, 3</d/a>, 0) = 0x7f'), /mapped for writing/);
+  t.throws(wrong('io_uring_setup(64, {flags=IORING_SETUP_SQPOLL}) = 5'), /does not know io_uring_setup/);
+  t.doesNotThrow(wrong('io_uring_setup(256, {flags=0x10000}) = 5'), 'the ring for epoll');
   t.throws(wrong('write(3</d/a> what'), /cannot be read/);
   t.throws(wrong(CREATE, "write(3</d/a>, 'one'..., 9) = 9"), /cuts the data/);
   t.throws(wrong("rename('/d/a', '/e/a') = 0"), /leaves the folder/);
