@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { edgeProof } from '../../src/access/edge-proof.js';
 import { TEST_SECRET } from '../kit/auth-service.js';
-import { openTestEdge } from '../kit/edge/edge.js';
+import { EDGE_PROOF, openTestEdge } from '../kit/edge/edge.js';
 import { type MediaEdge, startEdge } from '../kit/edge/media-edge.js';
 import { openRelay } from '../kit/http/relay.js';
 import { type HttpResponse, type RequestOptions, sendRequest } from '../kit/http/request.js';
@@ -319,4 +319,28 @@ void t.test('in mode `serve` the journal is followed again as soon as the origin
     }
     t.ok(await holdsLease(), `after ${passed}, within a second instead of minutes`);
   }
+});
+
+void t.test('only a proved edge says through which hops a fetch of media has come', async (t) => {
+  const edge = await openTestEdge(join(t.testdir(), 'a'), {});
+  t.teardown(() => edge.close());
+  edge.origin.on('*', (_seen, answer) => {
+    answer.head(200, { 'cache-control': 'public, max-age=100', 'content-length': '4' });
+    answer.end('file');
+  });
+  const hops = { via: '1.1 far', 'cdn-loop': 'far; v=1' };
+  const ask = (id: number, headers: Readonly<Record<string, string>>): Promise<HttpResponse> =>
+    sendRequest(`${edge.url}/v1/media/01J9ZC8GZ0000000000000000${id}`, { headers });
+  await ask(1, { ...hops, 'edge-authorization': EDGE_PROOF });
+  await ask(2, { ...hops, authorization: 'Bearer reader' });
+  t.strictSame(
+    edge.origin.seen.map(({ headers }) => [headers['via'], headers['cdn-loop']]),
+    [
+      ['1.1 far, 1.1 edge', 'far; v=1, edge'],
+      ['1.1 edge', 'edge'],
+    ],
+  );
+  const round = await ask(3, { 'cdn-loop': 'far, edge', 'edge-authorization': EDGE_PROOF });
+  t.equal(round.status, 421);
+  t.equal(edge.origin.seen.length, 2);
 });

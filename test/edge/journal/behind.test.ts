@@ -18,6 +18,8 @@ import { connectedEdges, mediaId } from '../../kit/origin/journal.js';
 import { BEAT_MS, JournalOrigin, PROOF } from '../../kit/origin/journal-origin.js';
 import { until } from '../../kit/until.js';
 
+t.setTimeout(120_000);
+
 const TTL_MS = 10_000;
 
 interface Row {
