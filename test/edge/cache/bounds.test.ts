@@ -3,7 +3,7 @@ import t from 'tap';
 import { BodyLost } from '../../../edge/cache/cache.js';
 import { DiskRoom } from '../../../edge/cache/disk/room.js';
 import { type IncompleteLimits, IncompleteTier } from '../../../edge/cache/incomplete.js';
-import { MemoryTier } from '../../../edge/cache/memory.js';
+import { headBytes, MemoryTier } from '../../../edge/cache/memory.js';
 import { createPolicy } from '../../../edge/cache/policy/registry.js';
 import { Promoter, type PromoterDeps } from '../../../edge/cache/promote.js';
 import { Readers } from '../../../edge/cache/readers.js';
@@ -69,6 +69,16 @@ void t.test('room on disk: a body waits for files that are being removed, and fo
   t.equal(await room.reserve(51), false, 'nothing is being removed');
   room.removing(30);
   t.equal(await room.reserve(61), false, 'it would never fit');
+  let waits = true;
+  const largest = room.reserve(60).then((has) => {
+    waits = false;
+    return has;
+  });
+  await new Promise(setImmediate);
+  t.equal(waits, true, 'all that may arrive at once fits later');
+  room.removed(30);
+  t.equal(await largest, false, 'or not, when all is removed and it still does not');
+  room.removing(30);
   const outcomes: boolean[] = [];
   const waiting = [room.reserve(40), room.reserve(10)].map((each) => each.then((has) => outcomes.push(has)));
   for (let turn = 0; turn < 5; turn += 1) await new Promise(setImmediate);
@@ -208,6 +218,29 @@ void t.test(
   },
 );
 
+void t.test('incomplete responses: bytes in any order are read in theirs, and counted as what they take', async (t) => {
+  const { tier } = incompleteTier();
+  const bytes = bytesOf(30);
+  const entry = { ...sized('a'), sizeBytes: 30 };
+  const writer = tier.open(entry);
+  for (const at of [20, 0, 10]) writer?.write(at, bytes.subarray(at, at + 10));
+  const found = tier.find('a', () => true);
+  t.equal(await found?.body.ensure(NEVER), 'ready');
+  t.ok((await readAll(found?.body.open(undefined, NEVER) as never)).equals(bytes));
+  t.ok((await readAll(found?.body.open({ first: 5, last: 25 }, NEVER) as never)).equals(bytes.subarray(5, 26)));
+
+  const used = (key: string, length: number): number => {
+    const before = tier.stats().usedBytes;
+    tier.open(sized(key))?.write(0, bytesOf(length));
+    return tier.stats().usedBytes - before;
+  };
+  t.equal(used('1000 bytes', 1_000) - used('10 bytes..', 10), 990);
+  const before = tier.stats().usedBytes;
+  const grown = { ...entry, headers: [...entry.headers, ['x', 'y']] as const };
+  tier.open(grown);
+  t.equal(tier.stats().usedBytes - before, headBytes(grown) - headBytes(entry), 'a larger head takes more');
+});
+
 void t.test('incomplete responses: of several that suit, the newest is found', (t) => {
   const { tier } = incompleteTier();
   for (const [key, bornAt] of [
@@ -265,4 +298,9 @@ void t.test('copies into memory: each once at a time, few at once, and only what
   waiting.get('c')?.();
   await third;
   t.equal(promoted, 2, 'what is in memory by then is not put there again');
+  const refused = promoter.promote(entry('k'.repeat(600_000)));
+  await until('its place', () => waiting.size === 4);
+  [...waiting.values()].at(-1)?.();
+  await refused;
+  t.equal(promoted, 2, 'what memory refuses is not counted');
 });
