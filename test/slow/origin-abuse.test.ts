@@ -334,7 +334,7 @@ void t.test(
 async function fillAndGoOn(t: Test, folder: string): Promise<void> {
   const processes = await openProcesses(folder);
   try {
-    const section = { upload: { free_min: '0B' }, ...STILL };
+    const section = { upload: { free_min: '0B' }, meta: { reserve: '256KiB' }, ...STILL };
     const first = await processes.launch('origin', section);
     let url = await first.ready;
     const pad = join(folder, 'pad');
