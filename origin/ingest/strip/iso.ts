@@ -175,8 +175,8 @@ function* keepOrientation(extents: readonly Extent[]): Generator<Span, readonly 
 }
 
 /**
- * Overwrites the media data that nothing refers to. Undefined if data that stays is in a place that is not known here,
- * or is metadata as well.
+ * Overwrites the media data that nothing refers to. Undefined if data or metadata is in a place that is not known here,
+ * or if data that stays is metadata as well.
  */
 function overwriteMediaData(found: Found, fileBytes: number): readonly Overwrite[] | undefined {
   const data = joined(found.data);
@@ -189,15 +189,19 @@ function overwriteMediaData(found: Found, fileBytes: number): readonly Overwrite
   }
   const stays = joined(kept);
   const exif = joined(found.exif.flat());
-  const metadata = joined([...exif, ...found.others].map(({ from, to }) => ({ from, to: Math.min(to, fileBytes) })));
-  if (
-    metadata.some(
-      (each) => without(each, stays).reduce((sum, { from, to }) => sum + to - from, 0) < each.to - each.from,
-    )
-  ) {
-    return undefined;
-  }
+  const metadata = joined(
+    [...exif, ...found.others]
+      .map(({ from, to }) => ({ from, to: Math.min(to, fileBytes) }))
+      .filter(({ from, to }) => from < to),
+  );
+  const isKeptOrElsewhere = (each: Extent): boolean =>
+    bytesIn(without(each, stays)) < each.to - each.from || bytesIn(without(each, data)) > 0;
+  if (metadata.some(isKeptOrElsewhere)) return undefined;
   if (found.fragments) return joined(found.others).map(zeros);
   const all = joined([...stays, ...exif]);
   return data.flatMap((each) => without(each, all)).map(zeros);
+}
+
+function bytesIn(extents: readonly Extent[]): number {
+  return extents.reduce((sum, { from, to }) => sum + to - from, 0);
 }

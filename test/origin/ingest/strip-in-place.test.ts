@@ -256,6 +256,15 @@ void t.test('stripping films and sound', async (t) => {
   });
 });
 
+void t.test('metadata outside of the media data is not written over, as a box may be there', async (t) => {
+  const whole = await withMetadata(await codedPicture(), 6, 6);
+  const sizeAt = whole.indexOf('mdat') - 4;
+  // What follows the shorter media data counts as a box that becomes free, with the EXIF item in it.
+  whole.writeUInt32BE(111, sizeAt);
+  const { outcome } = await strip(whole, 'image/avif');
+  t.equal(outcome.kind, 'unsupported');
+});
+
 void t.test('no damaged file makes stripping throw, and what it writes is clean', async () => {
   const wholes = [
     ['image/avif', await withMetadata(await codedPicture(), 6, 6)],
