@@ -12,7 +12,15 @@ import { type HeaderList, linesOf, type ReplyBody } from '../../../src/http/repl
 /** `before` is read at each request, as an edge may be started again. */
 export function upstreamOf(before: () => Engine, clock: Clock): Upstream {
   return {
-    fetch: (request, signal) => fetchFrom(before(), request, signal, clock),
+    async fetch(request, signal) {
+      try {
+        return await fetchFrom(before(), request, signal, clock);
+      } catch (thrown) {
+        // A wait that the signal ends rejects, as it does behind a listener, which then answers nobody.
+        if (signal.aborted) return { kind: 'failed', failure: 'left' };
+        throw thrown;
+      }
+    },
     fetchOwn: () => Promise.reject(new Error('the model has no journal')),
     tlsTrouble: null,
     stats: () => ({ breaker: 'closed', inFlight: 0, requests: 0, failures: 0 }),
