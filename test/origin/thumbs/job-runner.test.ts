@@ -47,7 +47,8 @@ async function openFixture(
       new Promise((resolve, reject) => {
         const end = (thrown?: Error): void => (thrown === undefined ? resolve() : reject(thrown));
         runs.push({ job, signal, end });
-        signal.addEventListener('abort', () => resolve(), { once: true });
+        // A process takes a while to end.
+        signal.addEventListener('abort', () => setImmediate(() => setImmediate(resolve)), { once: true });
       }),
   });
   t.teardown(async () => {
@@ -61,16 +62,21 @@ async function openFixture(
 }
 
 const names = (runs: readonly Running[]): readonly Sha256[] => runs.map(({ job }) => job.sha256);
-const turns = async (count = 10): Promise<void> => {
-  for (let turn = 0; turn < count; turn += 1) await new Promise(setImmediate);
-};
+/** Gives the runner the time for what it has begun: transactions are made in their order. */
+async function settled({ meta }: Stores): Promise<void> {
+  for (let round = 0; round < 3; round += 1) {
+    for (let turn = 0; turn < 5; turn += 1) await new Promise(setImmediate);
+    await meta.probe();
+  }
+}
 
 void t.test('at most so many jobs run at once, and the end of one begins the next', async (t) => {
-  const { runner, runs, queued, meta } = await openFixture(t);
+  const fixture = await openFixture(t);
+  const { runner, runs, queued, meta } = fixture;
   await queued('a', 'b', 'c');
   runner.start();
   await until('two jobs', () => runs.length === 2);
-  await turns();
+  await settled(fixture);
   t.equal(runs.length, 2);
   t.equal(runner.count, 2);
   t.same([runner.has(sha256Of('a')), runner.has(sha256Of('c'))], [true, false]);
@@ -81,21 +87,23 @@ void t.test('at most so many jobs run at once, and the end of one begins the nex
   t.same(new Set(names(runs)).size, 3);
   t.equal(runner.count, 2);
   await queued('d');
-  await turns();
+  await settled(fixture);
   t.equal(runs.length, 3, 'a job that is added meanwhile waits');
 });
 
 void t.test('a job that is added is begun without waiting for a poll', async (t) => {
-  const { runner, runs, queued, clock } = await openFixture(t);
+  const fixture = await openFixture(t);
+  const { runner, runs, queued, clock } = fixture;
   runner.start();
-  await turns();
+  await settled(fixture);
   t.equal(clock.pending > 0, true, 'it polls');
   await queued('a');
   await until('the job', () => runs.length === 1);
 });
 
 void t.test('a job that fails with an error is logged, and frees its place', async (t) => {
-  const { runner, runs, queued, meta, lines } = await openFixture(t, 1);
+  const fixture = await openFixture(t, 1);
+  const { runner, runs, queued, meta, lines } = fixture;
   await queued('a', 'b');
   runner.start();
   await until('the first job', () => runs.length === 1);
@@ -112,20 +120,21 @@ void t.test('leases are renewed while their jobs run, and a job without its leas
   let renewals = 0;
   let lost = false;
   let failing = false;
-  const { runner, runs, queued, clock, meta, lines } = await openFixture(t, 2, (queue) => ({
+  const fixture = await openFixture(t, 2, (queue) => ({
     async renew(sha256, holder, until) {
       renewals += 1;
       if (failing) throw new Error('the disk fails');
       return lost ? false : queue.renew(sha256, holder, until);
     },
   }));
+  const { runner, runs, queued, clock, meta, lines } = fixture;
   await queued('a', 'b');
   runner.start();
   await until('both jobs', () => runs.length === 2);
   for (let third = 1; third <= 6; third += 1) {
     clock.advance(LEASE_MS / 3);
     await until('their renewals', () => renewals === 2 * third);
-    await turns();
+    await settled(fixture);
   }
   t.same(await meta.jobs.claim('another', 9, clock.now(), 1), [], 'after two leases they are still ours');
   failing = true;
@@ -158,14 +167,15 @@ void t.test('the job of media that are gone is ended', async (t) => {
 });
 
 void t.test('a pause claims nothing, and ends by itself', async (t) => {
-  const { runner, runs, queued, clock } = await openFixture(t);
+  const fixture = await openFixture(t);
+  const { runner, runs, queued, clock } = fixture;
   runner.pause(60_000);
   runner.start();
   await queued('a');
-  await turns();
+  await settled(fixture);
   for (let poll = 0; poll < 11; poll += 1) {
     clock.advance(POLL_MS);
-    await turns();
+    await settled(fixture);
   }
   t.equal(runs.length, 0);
   clock.advance(POLL_MS);
@@ -173,15 +183,16 @@ void t.test('a pause claims nothing, and ends by itself', async (t) => {
 });
 
 void t.test('a job that is due later is begun when it is due, before the next poll', async (t) => {
-  const { runner, runs, queued, clock, meta } = await openFixture(t);
+  const fixture = await openFixture(t);
+  const { runner, runs, queued, clock, meta } = fixture;
   await queued('a');
   await meta.jobs.claim('me', 1, clock.now(), LEASE_MS);
   await meta.jobs.giveBack(sha256Of('a'), 'me', clock.now() + 1_000);
   runner.start();
-  await turns();
+  await settled(fixture);
   t.equal(runs.length, 0);
   clock.advance(999);
-  await turns();
+  await settled(fixture);
   t.equal(runs.length, 0);
   clock.advance(1);
   await until('the job', () => runs.length === 1);
@@ -189,13 +200,14 @@ void t.test('a job that is due later is begun when it is due, before the next po
 
 void t.test('a queue that cannot be read is read again after a while', async (t) => {
   let failing = true;
-  const { runner, runs, queued, clock, lines } = await openFixture(t, 2, (queue) => ({
+  const fixture = await openFixture(t, 2, (queue) => ({
     claim: (...given) => (failing ? Promise.reject(new Error('the disk fails')) : queue.claim(...given)),
   }));
+  const { runner, runs, queued, clock, lines } = fixture;
   await queued('a');
   runner.start();
   await until('the failure', () => lines.some(({ msg }) => msg === 'the queue of thumbnail jobs cannot be read'));
-  await turns();
+  await settled(fixture);
   failing = false;
   clock.advance(POLL_MS);
   await until('the job', () => runs.length === 1);
@@ -207,12 +219,14 @@ void t.test('closing ends every job and waits for its end, and leaves no timer',
   await queued('a', 'b', 'c');
   runner.start();
   await until('two jobs', () => runs.length === 2);
+  let ended = 0;
+  for (const { signal } of runs) signal.addEventListener('abort', () => (ended += 1));
   await runner.close();
-  t.ok(runs.every(({ signal }) => signal.aborted));
-  t.equal(runner.count, 0);
+  t.equal(ended, 2);
+  t.equal(runner.count, 0, 'and their ends were awaited');
   t.equal(clock.pending, 0);
   await queued('d');
-  await turns();
+  await settled(fixture);
   t.equal(runs.length, 2, 'nothing begins any more');
   await runner.close();
 });
