@@ -30,10 +30,13 @@ export type Sandbox = {
 const HANGS_FACTOR = 4;
 const HANGS_MIN_SECONDS = 10;
 
+/** What each copy has of its own: the build, and the folders of its tests. */
+const OWN: ReadonlySet<string> = new Set(['dist', '.git', '.tap']);
+
 export async function createSandbox(): Promise<Sandbox> {
   const root = await mkdtemp(join(tmpdir(), 'mutants-'));
   for (const name of await readdir('.')) {
-    if (name !== 'dist' && name !== '.git') await symlink(resolve(name), join(root, name));
+    if (!OWN.has(name)) await symlink(resolve(name), join(root, name));
   }
   await linkTree('dist', join(root, 'dist'));
 
