@@ -167,6 +167,27 @@ void t.test('a disk that is slower than the origin holds the origin back', async
   );
 });
 
+void t.test('a body of unknown length stays in memory as far as one of known length may', async (t) => {
+  const { cache, files } = await opened(t, { memory: { maxObjectBytes: 200_000 } });
+  let created = 0;
+  files.before = (verb) => {
+    if (verb === 'create') created += 1;
+  };
+  const inMemory = { memory: true, disk: false };
+  for (const [sizeBytes, outcome] of [
+    [1, { kind: 'stored', tiers: ['memory'] }],
+    [190_000, { kind: 'stored', tiers: ['memory'] }],
+    [300_000, { kind: 'not_kept', reason: 'too_large' }],
+  ] as const) {
+    const bytes = bytesOf(sizeBytes);
+    t.same(await put(cache, entryOf('a', bytes, { sizeBytes: null }), bytes, inMemory), outcome, `${sizeBytes}`);
+    const stored = cache.get(keyOf('a'));
+    if (outcome.kind === 'stored') t.equal(stored?.entry.sizeBytes, sizeBytes, 'its length is known then');
+    else t.equal(stored, undefined);
+  }
+  t.equal(created, 1, 'only the last one needed a file');
+});
+
 void t.test('a file that is shorter than it should be is sent to nobody', async (t) => {
   const { cache, files } = await opened(t);
   const bytes = bytesOf(2_000_000);

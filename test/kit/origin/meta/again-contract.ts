@@ -128,6 +128,7 @@ export async function metaAgainContract(t: Test, kit: MetaUnderTest): Promise<vo
       'a grace period begins anew',
     );
     t.equal((await store.unreferencedBlobs(T0 + 51, 9)).length, 2);
+    t.equal((await store.unreferencedBlobs(T0 + 51, 1)).length, 1, 'no more than asked for');
     await store.close();
   });
 
