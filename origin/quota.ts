@@ -67,7 +67,9 @@ export function createQuotas(config: QuotaConfig, store: Pick<MetaStore, 'usage'
       released = true;
       reserved.bytes -= bytes;
       reserved.files -= files;
-      if (reserved.files === 0 && reserved.bytes === 0) underWay.delete(owner);
+      // A partial upload of unknown size reserves nothing, so another object may have taken the place of this one.
+      const isEmpty = reserved.files === 0 && reserved.bytes === 0;
+      if (isEmpty && underWay.get(owner) === reserved) underWay.delete(owner);
     };
   }
 

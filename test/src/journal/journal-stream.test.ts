@@ -410,6 +410,49 @@ void t.test('an edge that is started again counts once, and one that says that i
   t.same(await confirmations.wait(4, 0, undefined), { confirmed: 1, known: 1 });
 });
 
+void t.test('a confirmation that comes again or late changes nothing', async (t) => {
+  const clock = new ManualClock();
+  const changes: string[] = [];
+  const confirmations = createConfirmations({
+    goneMax: 9,
+    awayMs: 60_000,
+    known: [],
+    clock,
+    onChange: (which) => changes.push(which),
+  });
+  const say = (seq: number, instance = 'i'): boolean =>
+    confirmations.confirm({ edge: 'a', instance, seq, behind: NOBODY_BEHIND, leaves: false });
+  t.equal(say(4), false, 'nobody is connected');
+  const link = confirmations.connect('a', 'i', 3);
+  t.equal(say(4, 'another'), false);
+  t.same([say(5), say(5), say(4)], [true, true, true]);
+  t.same(changes, ['edges', 'counts']);
+  t.same(await confirmations.wait(5, 0, undefined), { confirmed: 1, known: 1 }, 'what is confirmed stays so');
+  clock.advance(1_000);
+  t.equal(link.silentMs(), 1_000);
+  say(5);
+  t.equal(link.silentMs(), 0, 'but it was heard');
+
+  const newer = confirmations.connect('a', 'i', null);
+  t.match(confirmations.positions(), [{ edge: 'a', connected: true, confirmed: 5 }], 'a new stream forgets nothing');
+  link.disconnect();
+  t.match(confirmations.positions(), [{ connected: true }], 'the end of the old stream is not that of the new one');
+  newer.disconnect();
+  newer.disconnect();
+  t.same(changes, ['edges', 'counts', 'edges', 'edges', 'edges']);
+  t.equal(say(6), false);
+
+  const again = confirmations.connect('a', 'i', 5);
+  const leaving = new AbortController();
+  const waits = [confirmations.wait(9, 5_000, leaving.signal), confirmations.wait(9, 5_000, undefined)];
+  leaving.abort();
+  t.same(await waits[0], { confirmed: 0, known: 1 }, 'a caller that leaves waits no longer');
+  clock.advance(5_000);
+  t.same(await waits[1], { confirmed: 0, known: 1 });
+  t.equal(clock.pending, 0, 'no timer is left');
+  again.disconnect();
+});
+
 void t.test('an edge confirms for all that are behind it', async (t) => {
   const clock = new ManualClock();
   const confirmations = createConfirmations({
