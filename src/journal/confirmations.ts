@@ -33,18 +33,23 @@ export interface ConnectedEdge {
   disconnect(): void;
 }
 
-/** An edge as it is remembered over a restart of this process. */
+/**
+ * An edge as it is remembered over a restart of this process. Not what it has confirmed: the metadata may have been set
+ * back meanwhile, and then the same numbers stand for other entries.
+ */
 export interface KnownEdge {
   readonly edge: string;
   readonly instance: string;
-  readonly confirmed: number;
   /** How many edges were known behind it. */
   readonly behind: number;
 }
 
 export interface Confirmations {
-  /** Call it when a stream begins. `applied`: null if the edge starts with nothing. */
-  connect(edge: string, instance: string, applied: number | null): ConnectedEdge;
+  /**
+   * Call it when a stream begins. `applied`: null if the edge starts with nothing; `gap`: what it has applied
+   * is not of this history, so nothing that it confirmed counts any more.
+   */
+  connect(edge: string, instance: string, applied: number | null | 'gap'): ConnectedEdge;
   /** False if no such edge is connected. */
   confirm(confirmation: Confirmation): boolean;
   /** The connected edges, and those that have left as far as they are remembered. */
@@ -108,7 +113,7 @@ export function createConfirmations(deps: ConfirmationsDeps): Confirmations {
         edge,
         instance,
         connected: true,
-        confirmed: Math.max(before?.confirmed ?? 0, applied ?? 0),
+        confirmed: applied === 'gap' ? 0 : Math.max(before?.confirmed ?? 0, applied ?? 0),
         behind: before?.behind ?? NOBODY_BEHIND,
         heardAt: clock.now(),
         heardMonotonicMs: clock.monotonicMs(),
@@ -150,10 +155,9 @@ export function createConfirmations(deps: ConfirmationsDeps): Confirmations {
       };
     },
     known: () =>
-      [...edges.values()].filter(isCounted).map(({ edge, instance, confirmed, behind }) => ({
+      [...edges.values()].filter(isCounted).map(({ edge, instance, behind }) => ({
         edge,
         instance,
-        confirmed,
         behind: edgesIn(behind.connected) + edgesIn(behind.away),
       })),
     async wait(seq, timeoutMs, signal) {
@@ -201,12 +205,12 @@ function countsOf({ connected, confirmed, behind }: Position): EdgesBehind {
     : { connected: [], away: [own, ...behind.connected, ...behind.away] };
 }
 
-function remembered({ edge, instance, confirmed, behind }: KnownEdge, clock: Clock): Position {
+function remembered({ edge, instance, behind }: KnownEdge, clock: Clock): Position {
   return {
     edge,
     instance,
     connected: false,
-    confirmed,
+    confirmed: 0,
     behind: behind === 0 ? NOBODY_BEHIND : { connected: [], away: [{ seq: 0, edges: behind }] },
     heardAt: clock.now(),
     heardMonotonicMs: clock.monotonicMs(),

@@ -51,7 +51,7 @@ export function openEdgeStream(deps: EdgeStreamDeps, start: StreamStart, respons
   let open = true;
   const write = (line: JournalLine): boolean => open && response.write(formatLine(line));
   const begin = whereToBegin(start, journal);
-  const edge = deps.confirmations.connect(start.edge, start.instance, begin.gap ? null : start.from);
+  const edge = deps.confirmations.connect(start.edge, start.instance, begin.gap ? 'gap' : start.from);
   const pump = createPump(journal, begin.after, config.batchMax, write, () => drained(response));
   const unsubscribe = journal.subscribe(() => void advance());
   let next = clock.after(config.beatMs, beat);

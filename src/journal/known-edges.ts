@@ -63,8 +63,8 @@ async function read(path: string, log: Log): Promise<readonly KnownEdge[]> {
 
 function isKnownEdge(value: unknown): value is KnownEdge {
   if (typeof value !== 'object' || value === null) return false;
-  const { edge, instance, confirmed, behind } = value as Readonly<Record<string, unknown>>;
-  return typeof edge === 'string' && typeof instance === 'string' && isSeq(confirmed) && isSeq(behind);
+  const { edge, instance, behind } = value as Readonly<Record<string, unknown>>;
+  return typeof edge === 'string' && typeof instance === 'string' && isSeq(behind);
 }
 
 /** Other processes may have been given the same path by mistake: each writes a file of its own before it replaces this one. */

@@ -1,6 +1,8 @@
 /** Runs one test file in a process of its own. Says whether it passed, what it printed and how long it took. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 
 export type TestResult = {
   /** `timeout`: the file ran longer than `withinSeconds`, which is also a failure. */
@@ -23,11 +25,14 @@ export type TestRun = {
 /** How long a file may take to report its own timeout before it is killed with all that it started. */
 const GRACE_SECONDS = 10;
 
+/** tap removes a test's folder before its teardown, while processes of the test still write there. */
+const TAP = { TAP_OMIT_VERSION: '1', TAP_SAVE_FIXTURE: '1' } as const;
+
 export async function runTestFile(run: TestRun): Promise<TestResult> {
   const child = spawn(process.execPath, ['--enable-source-maps', run.file], {
     cwd: run.root,
     stdio: ['ignore', 'pipe', run.loud === false ? 'ignore' : 'inherit'],
-    env: { ...process.env, ...run.env, TAP_TIMEOUT: String(run.withinSeconds), TAP_OMIT_VERSION: '1' },
+    env: { ...process.env, ...run.env, ...TAP, TAP_TIMEOUT: String(run.withinSeconds) },
     // A group of its own, so that a test that hangs takes its children with it.
     detached: true,
   });
@@ -47,6 +52,7 @@ export async function runTestFile(run: TestRun): Promise<TestResult> {
   const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
   clearTimeout(killer);
   process.off('exit', onExit);
+  await removeFixtures(run);
   // A file with a failed test has reported it. One that ended otherwise may have reported nothing.
   if (code !== 0 && !/^\s*not ok /m.test(output)) output += `not ok - it ended with ${String(code ?? signal)}\n`;
   return {
@@ -54,6 +60,15 @@ export async function runTestFile(run: TestRun): Promise<TestResult> {
     output,
     tookMs: performance.now() - startedAt,
   };
+}
+
+/** The folders that tap made for the tests of a file. */
+async function removeFixtures({ root = '.', file }: TestRun): Promise<void> {
+  const fixtures = join(root, '.tap', 'fixtures');
+  const prefix = file.replaceAll('/', '-');
+  const names = await readdir(fixtures).catch(() => []);
+  const own = names.filter((name) => name === prefix || name.startsWith(`${prefix}-`));
+  await Promise.all(own.map((name) => rm(join(fixtures, name), { recursive: true, force: true, maxRetries: 5 })));
 }
 
 function kill(pid: number | undefined): void {

@@ -67,8 +67,10 @@ void t.test('a client that sends ahead of its answers is read no further than th
   await until('the first request', () => lane.requests.length === 1);
   const [socket] = lane.sockets;
   await until('the edge reads no more', () => socket?.isPaused() === true);
+  // A read that had begun still ends.
+  await turns(20);
   const readBytes = socket?.bytesRead ?? 0;
-  t.ok(readBytes < LIMITS.headersMaxBytes + 4 * 65_536, `${readBytes} bytes were read`);
+  t.ok(readBytes < LIMITS.headersMaxBytes + 5 * 65_536, `${readBytes} bytes were read`);
   await turns(20);
   t.equal(socket?.bytesRead, readBytes);
   answer();

@@ -396,7 +396,7 @@ void t.test('an edge that is started again counts once, and one that says that i
   const confirmations = createConfirmations({
     goneMax: 9,
     awayMs: 60_000,
-    known: [{ edge: 'a', instance: 'before', confirmed: 3, behind: 2 }],
+    known: [{ edge: 'a', instance: 'before', behind: 2 }],
     clock,
     onChange: () => undefined,
   });
@@ -408,6 +408,26 @@ void t.test('an edge that is started again counts once, and one that says that i
   t.ok(confirmations.confirm({ edge: 'b', instance: 'i', seq: 4, behind: NOBODY_BEHIND, leaves: true }));
   link.disconnect();
   t.same(await confirmations.wait(4, 0, undefined), { confirmed: 1, known: 1 });
+});
+
+void t.test('what an edge confirmed in another history of the journal counts for nothing in this one', async (t) => {
+  const folder = t.testdir();
+  const path = join(folder, 'edges.json');
+  // As a process wrote it whose metadata were set back to an earlier state before this one was started.
+  const edges = [{ edge: 'a', instance: 'i', confirmed: 9, behind: 0 }];
+  await writeFile(path, JSON.stringify({ v: 1, edges }));
+  const { known } = await openKnownEdges(path, testDeps().log);
+  const clock = new ManualClock();
+  const confirmations = createConfirmations({ goneMax: 9, awayMs: 60_000, known, clock, onChange: () => undefined });
+  t.same(await confirmations.wait(7, 0, undefined), { confirmed: 0, known: 1 }, 'it is away and has confirmed nothing');
+  confirmations.connect('a', 'i', 'gap');
+  t.same(await confirmations.wait(7, 0, undefined), { confirmed: 0, known: 1 }, 'it is told of a gap');
+  const say = (seq: number): boolean =>
+    confirmations.confirm({ edge: 'a', instance: 'i', seq, behind: NOBODY_BEHIND, leaves: false });
+  say(7);
+  t.same(await confirmations.wait(7, 0, undefined), { confirmed: 1, known: 1 });
+  confirmations.connect('a', 'i', 'gap');
+  t.same(await confirmations.wait(7, 0, undefined), { confirmed: 0, known: 1 }, 'and again, while this process runs');
 });
 
 void t.test('a confirmation that comes again or late changes nothing', async (t) => {
@@ -485,7 +505,7 @@ void t.test('an edge confirms for all that are behind it', async (t) => {
 void t.test('the edges are remembered over a restart of the process', async (t) => {
   const path = join(t.testdir(), 'deep', 'edges.json');
   const { log, lines } = testDeps();
-  const one: KnownEdge = { edge: 'a', instance: 'i', confirmed: 7, behind: 0 };
+  const one: KnownEdge = { edge: 'a', instance: 'i', behind: 0 };
   const file = await openKnownEdges(path, log);
   t.same(file.known, []);
   for (let behind = 0; behind < 5; behind += 1) file.save(() => [{ ...one, behind }]);
