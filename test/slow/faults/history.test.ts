@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import { member, sendRequest } from '../../kit/http/request.js';
 import { png } from '../../kit/media.js';
 import { asCaller, type Launched, openProcesses } from '../../kit/processes.js';
-import { untilAsync } from '../../kit/until.js';
+import { until, untilAsync } from '../../kit/until.js';
 
 t.setTimeout(90_000);
 
@@ -39,9 +39,10 @@ async function open(t: Test): Promise<Bench> {
     async between(act) {
       await origin.stop();
       act(meta);
-      origin = await processes.launch('origin', { ...ORIGIN, listen });
+      origin = await processes.launch('origin', { ...ORIGIN, listen }, { level: 'info' });
       await origin.ready;
-      await untilAsync('the edge to be ready', isReady);
+      // The edge is ready by its lease before it has noticed that the origin was away.
+      await until('the edge to follow again', () => origin.printed().includes('an edge follows the journal'), 30_000);
     },
     async upload(seed) {
       const answer = await sendRequest(
