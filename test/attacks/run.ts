@@ -3,9 +3,11 @@
  */
 import { Agent, type IncomingHttpHeaders, request } from 'node:http';
 import type { ClientHttp2Session } from 'node:http2';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { TEST_SECRET } from '../kit/auth-service.js';
 import { hasOpenssl, selfSigned } from '../kit/certificates.js';
+import type { ManualClock } from '../kit/clock.js';
 import { startEdge } from '../kit/edge/media-edge.js';
 import { connectHttp2, fetchHttp2 } from '../kit/http/http2.js';
 import { member, sendRequest } from '../kit/http/request.js';
@@ -141,6 +143,20 @@ interface Place {
 
 type Ways = 'some' | 'all';
 
+/** No healthy answer takes so long. */
+const ANSWERED_WITHIN_MS = 30_000;
+
+/** Undefined where the answer does not come, so that the attack is named. */
+async function inTime(answer: Promise<Answer>): Promise<Answer | undefined> {
+  const timer = new AbortController();
+  const late = delay(ANSWERED_WITHIN_MS, undefined, { signal: timer.signal }).catch(() => undefined);
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    timer.abort();
+  }
+}
+
 /** What is wrong with the answers, in words. */
 async function faultsOfAll(rows: readonly Row[], places: readonly Place[], ways: Ways): Promise<readonly string[]> {
   const sendings = rows.flatMap((row, at) => {
@@ -152,13 +168,21 @@ async function faultsOfAll(rows: readonly Row[], places: readonly Place[], ways:
   const next = sendings.values();
   const work = async (): Promise<void> => {
     for (const { row, way, send, at } of next) {
-      for (const fault of faultsOf(row, at, await send(row))) {
+      const answer = await inTime(send(row));
+      for (const fault of answer === undefined ? ['no answer'] : faultsOf(row, at, answer)) {
         faults.push(`${way}: ${row.name}: ${row.method} ${row.target.slice(0, 90)}: ${fault}`);
       }
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
   return faults;
+}
+
+/** What the attacks have left open ends by its time limits, and a clock that stands still has none. */
+async function whileTimePasses(closing: Promise<void>, clock: ManualClock): Promise<void> {
+  const end = closing.then(() => 'over' as const);
+  const turn = (): Promise<'on'> => new Promise((resolve) => setImmediate(() => resolve('on')));
+  while ((await Promise.race([end, turn()])) === 'on') clock.advance(100);
 }
 
 /** `some`: each attack is sent to one place, in turn. `all`: to every place. */
@@ -171,9 +195,9 @@ export async function runAttacks(t: Test, ways: Ways): Promise<void> {
     upload: { size_max: '50KB' },
     resumable: { unfinished_max_per_subject: 1_000 },
   });
-  t.teardown(() => origin.close());
+  t.teardown(() => whileTimePasses(origin.close(), origin.clock));
   const edge = await startEdge(`${folder}/plain`, origin, guarded, origin.clock);
-  t.teardown(() => edge.close());
+  t.teardown(() => whileTimePasses(edge.close(), origin.clock));
   const agent = new Agent({ keepAlive: true, maxSockets: AT_ONCE });
   t.teardown(() => agent.destroy());
   const places: Place[] = [
@@ -185,7 +209,7 @@ export async function runAttacks(t: Test, ways: Ways): Promise<void> {
     const { certFile, keyFile, cert } = selfSigned(folder, 'edge');
     const listen = { port: 0, tls: { certificate_file: certFile, key_file: keyFile } };
     const secure = await startEdge(`${folder}/secure`, origin, { listen, name: 'secure' }, origin.clock);
-    t.teardown(() => secure.close());
+    t.teardown(() => whileTimePasses(secure.close(), origin.clock));
     const client = await connectHttp2(secure.url, cert);
     t.teardown(() => client.destroy());
     places.push({ way: HTTP2, at: 'edge', send: overHttp2(client) });

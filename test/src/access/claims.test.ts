@@ -59,7 +59,7 @@ void t.test('a scope limits what a token allows, unless it names both or neither
 
 void t.test('a subject has a prefix by its issuer, and no characters that could break a line', async (t) => {
   const subjectOf = (sub: unknown, issuer = ISSUER): string | undefined =>
-    callerOf({ sub } as never, issuer, 0, rulesOf(ROLE))?.subject;
+    callerOf({ sub }, issuer, 0, rulesOf(ROLE))?.subject;
   t.equal(subjectOf('ann'), 'p:ann');
   t.equal(subjectOf('ann', 'https://other.example'), 'ann');
   t.equal(subjectOf('a'.repeat(255)), `p:${'a'.repeat(255)}`);
