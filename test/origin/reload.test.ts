@@ -50,6 +50,7 @@ async function openBench(t: Test): Promise<Bench> {
     operators: { port: 0 },
     meta: { folder: join(folder, 'meta') },
     audit: { file: join(folder, 'audit.jsonl') },
+    journal: { edges_file: join(folder, 'edges.json') },
     blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
     upload: { free_min: '0B' },
   };
