@@ -1,6 +1,12 @@
 /** An origin that has nothing but a takedown journal, over real sockets. */
 import { once } from 'node:events';
-import { createServer, request as httpRequest, type IncomingMessage, type Server } from 'node:http';
+import {
+  createServer,
+  request as httpRequest,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+} from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { OpenOrigin } from '../../../edge/journal/config.js';
 import { journalSection } from '../../../origin/edges/origin-journal.js';
@@ -53,14 +59,7 @@ export class JournalOrigin {
       log,
       metrics,
     });
-    const never = new AbortController().signal;
-    const server = createServer((request, response) => {
-      const handled =
-        request.method === 'GET'
-          ? stream.follow(request, response, never)
-          : stream.confirm(request, never).then((reply) => send(reply, request, response, never));
-      handled.catch((thrown: unknown) => send(problemReply(faultOf(thrown)), request, response, never)).catch(() => {});
-    });
+    const server = createServer(journalHandler(stream));
     server.listen(this.#port, '127.0.0.1');
     await once(server, 'listening');
     this.#port = (server.address() as AddressInfo).port;
@@ -95,4 +94,16 @@ export function openHttp(port: () => number): OpenOrigin {
       sent.on('error', reject);
       sent.end(body);
     });
+}
+
+/** Answers as a listener for edges does: GET follows the journal, and everything else confirms. */
+export function journalHandler(stream: JournalStream): RequestListener {
+  const never = new AbortController().signal;
+  return (request, response) => {
+    const handled =
+      request.method === 'GET'
+        ? stream.follow(request, response, never)
+        : stream.confirm(request, never).then((reply) => send(reply, request, response, never));
+    handled.catch((thrown: unknown) => send(problemReply(faultOf(thrown)), request, response, never)).catch(() => {});
+  };
 }

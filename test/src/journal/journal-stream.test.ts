@@ -7,22 +7,18 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { type JournalConfig, journalSection } from '../../../origin/edges/origin-journal.js';
-import { faultOf } from '../../../src/errors.js';
-import { problemReply } from '../../../src/http/problem.js';
 import { type EdgesBehind, NOBODY_BEHIND } from '../../../src/journal/confirmation.js';
 import { createConfirmations, type KnownEdge } from '../../../src/journal/confirmations.js';
 import { CONFIRM_PATH, JOURNAL_PATH, type JournalLine, parseLine } from '../../../src/journal/entry.js';
 import { createJournalStream, type JournalStream } from '../../../src/journal/journal-stream.js';
 import { openKnownEdges } from '../../../src/journal/known-edges.js';
 import { ALWAYS_CURRENT } from '../../../src/journal/source.js';
-import { send } from '../../../src/server/send.js';
 import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
 import { sendRequest } from '../../kit/http/request.js';
 import { connectedEdges, MemoryJournal, mediaId } from '../../kit/origin/journal.js';
+import { journalHandler, PROOF } from '../../kit/origin/journal-origin.js';
 import { until } from '../../kit/until.js';
-
-const PROOF = 'the-proof';
 
 interface Bench {
   readonly url: string;
@@ -46,14 +42,7 @@ async function openOrigin(t: Test, values: Partial<JournalConfig> = {}, journal 
     log,
     metrics,
   });
-  const never = new AbortController().signal;
-  const server = createServer((request, response) => {
-    const handled =
-      request.method === 'GET'
-        ? stream.follow(request, response, never)
-        : stream.confirm(request, never).then((reply) => send(reply, request, response, never));
-    handled.catch((thrown: unknown) => send(problemReply(faultOf(thrown)), request, response, never));
-  });
+  const server = createServer(journalHandler(stream));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.teardown(async () => {
