@@ -12,7 +12,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makeJpeg } from '../test/kit/pictures.js';
-import { freePorts, startService } from '../test/kit/service.js';
+import { ownPorts, startService } from '../test/kit/service.js';
 import type { LoadAnswer, LoadTask } from './hit-load.js';
 
 const ROUNDS = Number(process.argv[2] ?? 5);
@@ -191,7 +191,7 @@ async function startBare(files: readonly string[]): Promise<Server> {
 
 async function startNginx(origin: number, paths: readonly string[]): Promise<Server[]> {
   if (spawnSync('nginx', ['-v']).error !== undefined) return absent('nginx');
-  const { edge: port } = await freePorts();
+  const { edge: port } = await ownPorts();
   const home = join(folder, 'nginx');
   mkdirSync(home);
   const config = `
@@ -212,7 +212,7 @@ http {
 
 async function startVarnish(origin: number, paths: readonly string[]): Promise<Server[]> {
   if (spawnSync('varnishd', ['-V']).error !== undefined) return absent('varnishd');
-  const { edge: port } = await freePorts();
+  const { edge: port } = await ownPorts();
   const home = join(folder, 'varnish');
   const args = ['-F', '-n', home, '-a', `127.0.0.1:${port}`, '-b', `127.0.0.1:${origin}`, '-s', 'malloc,64m'];
   const child = spawn('varnishd', [...args, '-j', 'none'], { stdio: 'ignore' });

@@ -17,7 +17,7 @@ import { wav } from './kit/media.js';
 import { startOrigin } from './kit/origin/origin.js';
 import { pausedProbe } from './kit/origin/paused-probe.js';
 import { makeJpeg } from './kit/pictures.js';
-import { configOf, freePorts, issueDevToken, runCli, type Service, startCli, startService } from './kit/service.js';
+import { configOf, issueDevToken, ownPorts, runCli, type Service, startCli, startService } from './kit/service.js';
 import { untilAsync } from './kit/until.js';
 
 const CORPUS = join('..', 'shared', 'corpus', 'valid');
@@ -373,7 +373,7 @@ void t.test('a failure at the start is reported in a sentence, without a stack',
   });
 
   await t.test('a port that is taken', async (t) => {
-    const ports = await freePorts();
+    const ports = await ownPorts();
     const taken = createServer().listen(ports.origin, '127.0.0.1');
     t.teardown(() => taken.close());
     const folder = t.testdir();
@@ -396,7 +396,7 @@ void t.test('a failure at the start is reported in a sentence, without a stack',
 
 void t.test('an edge starts while the origin is down, and reports what it cannot do', async (t) => {
   const folder = t.testdir();
-  const ports = await freePorts();
+  const ports = await ownPorts();
   await writeFile(join(folder, 'config.yaml'), configOf(ports));
   await prepareSecrets(join(folder, 'data'));
   const headers = bearer(await issueDevToken(folder, ports));

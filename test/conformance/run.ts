@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { hasOpenssl, selfSigned } from '../kit/certificates.js';
 import { connectRaw } from '../kit/http/raw.js';
-import { CLI, freePorts } from '../kit/service.js';
+import { CLI, ownPorts } from '../kit/service.js';
 import { type Fetch, type NodeFetch, WAYS, type Way } from './ways.js';
 
 const SUITE = 'http-cache-tests@0.4.5';
@@ -75,7 +75,7 @@ try {
 
 async function main(): Promise<number> {
   const packed = fetchSuite();
-  const ports = await freePorts();
+  const ports = await ownPorts();
   startOrigin(unpack(packed, 'origin'), ports.origin);
   const ways = WAYS.filter(({ encrypted }) => hasOpenssl || !encrypted);
   if (ways.length < WAYS.length) process.stdout.write('openssl is missing: without TLS and HTTP/2\n');
@@ -153,7 +153,7 @@ interface Edge {
 async function startEdge(originPort: number, encrypted: boolean): Promise<Edge> {
   const cwd = join(folder, encrypted ? 'edge-tls' : 'edge');
   mkdirSync(cwd);
-  const ports = await freePorts();
+  const ports = await ownPorts();
   const certificate = encrypted ? selfSigned(cwd, 'edge') : undefined;
   const tls =
     certificate && `, tls: { certificate_file: "${certificate.certFile}", key_file: "${certificate.keyFile}" }`;

@@ -10,6 +10,7 @@ import { systemClock } from '../../src/clock.js';
 import { issueToken, openDevAuth } from '../../src/dev/auth-service.js';
 import { prepareSecrets } from '../../src/dev/dev.js';
 import type { RequestOptions } from './http/request.js';
+import { ownPort } from './ports.js';
 import { CLI } from './service.js';
 
 export interface Processes {
@@ -88,7 +89,7 @@ export async function openProcesses(folder: string): Promise<Processes> {
         JSON.stringify({
           log: { level, requests: 'none' },
           access: { issuers: [{ issuer, jwks_url: `${issuer}/.well-known/jwks.json` }], ...access },
-          [name]: { listen: { port: 0 }, operators: { port: 0 }, ...section },
+          [name]: { listen: { port: await ownPort() }, operators: { port: 0 }, ...section },
         }),
       );
       const args = [name, '--config', configPath];

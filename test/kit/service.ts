@@ -2,11 +2,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join, resolve } from 'node:path';
 import { systemClock } from '../../src/clock.js';
 import { issueToken } from '../../src/dev/auth-service.js';
+import { ownPort } from './ports.js';
 import { untilAsync } from './until.js';
 
 export const CLI = resolve('dist/src/cli.js');
@@ -46,7 +45,7 @@ export async function startService(
   change: (config: string) => string = (config) => config,
   options: { readonly ownGroup?: boolean } = {},
 ): Promise<Service> {
-  const ports = await freePorts();
+  const ports = await ownPorts();
   await writeFile(join(folder, 'config.yaml'), change(configOf(ports)));
   const run = spawn(process.execPath, [CLI, 'dev'], {
     cwd: folder,
@@ -107,20 +106,14 @@ function issuerOf(ports: Ports): string {
   return `http://127.0.0.1:${ports.auth}`;
 }
 
-/** Ports that were free a moment ago. */
-export async function freePorts(): Promise<Ports> {
-  const servers = await Promise.all(
-    Array.from({ length: 5 }, async () => {
-      const server = createServer();
-      await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-      return server;
-    }),
-  );
-  const [origin = 0, originOperators = 0, edge = 0, edgeOperators = 0, auth = 0] = servers.map(
-    (server) => (server.address() as AddressInfo).port,
-  );
-  for (const server of servers) server.close();
-  return { origin, originOperators, edge, edgeOperators, auth };
+export async function ownPorts(): Promise<Ports> {
+  return {
+    origin: await ownPort(),
+    originOperators: await ownPort(),
+    edge: await ownPort(),
+    edgeOperators: await ownPort(),
+    auth: await ownPort(),
+  };
 }
 
 /** A token like those of the `token` command, without a process for it. Makes the key where there is none yet. */

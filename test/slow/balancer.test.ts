@@ -15,7 +15,7 @@ import {
   withEdge,
 } from '../kit/edge/balancer.js';
 import { type HttpResponse, member, sendRequest } from '../kit/http/request.js';
-import { freePorts, type Service, startService } from '../kit/service.js';
+import { ownPorts, type Service, startService } from '../kit/service.js';
 
 /** So many that, but for one run in millions, each edge owns some. */
 const OBJECTS = 40;
@@ -48,7 +48,7 @@ void t.test('three edges behind a balancer', async (t) => {
 
 async function openHouse(t: Test): Promise<Deployment> {
   const folder = t.testdir();
-  const [first, second] = await Promise.all([freePorts(), freePorts()]);
+  const [first, second] = await Promise.all([ownPorts(), ownPorts()]);
   const addresses: readonly [EdgeAddress, EdgeAddress, EdgeAddress] = [
     { name: 'edge-1', port: first.edge, operatorsPort: first.edgeOperators },
     { name: 'edge-2', port: first.origin, operatorsPort: first.originOperators },

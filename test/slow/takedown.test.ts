@@ -63,7 +63,7 @@ class Deployment {
   /** Starts it on the port that it had before, if it ran before. */
   async startOrigin(): Promise<void> {
     this.origin = await this.processes.launch('origin', {
-      listen: { port: this.url === '' ? 0 : this.port },
+      ...(this.url === '' ? {} : { listen: { port: this.port } }),
       upload: { free_min: '0B' },
       retention: { sweep_every: '1h' },
       rate_limits: {},

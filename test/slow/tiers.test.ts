@@ -39,12 +39,12 @@ class Row {
   }
 
   async open(): Promise<void> {
-    const origin = await this.processes.launch('origin', { listen: { port: 0 }, upload: { free_min: '0B' } });
+    const origin = await this.processes.launch('origin', { upload: { free_min: '0B' } });
     this.origin = await origin.ready;
     for (let index = 0; index < 3; index += 1) {
       const link = await openRelay(() => Number(new URL(this.edges[index - 1]?.url ?? this.origin).port));
       const name = `edge-${index + 1}`;
-      const process = await this.#launch(name, link, 0);
+      const process = await this.#launch(name, link);
       this.edges.push({ name, link, process, url: await process.ready });
       await untilReady(this.edges[index]?.url ?? '');
     }
@@ -56,10 +56,10 @@ class Row {
     await edge.process.ready;
   }
 
-  #launch(name: string, link: Relay, port: number): Promise<Launched> {
+  #launch(name: string, link: Relay, port?: number): Promise<Launched> {
     const section = {
       name,
-      listen: { port },
+      ...(port === undefined ? {} : { listen: { port } }),
       upstream: { url: link.url, connect_within: '1s', head_within: '1s' },
       cache: { folder: `./data/${name}/cache`, disk: { min_free: '0B' } },
       journal: { lease: { ttl: `${LEASE_MS}ms`, mode: 'revalidate' } },

@@ -80,7 +80,7 @@ export interface TestEdgeOptions {
 
 /** `folder` belongs to the test. */
 export async function openTestEdge(folder: string, options: TestEdgeOptions = {}): Promise<TestEdge> {
-  const origin = await openScriptedOrigin(0, options.originTls);
+  const origin = await openScriptedOrigin(options.originTls);
   const clock = new ManualClock();
   const log = options.log ?? createLog('edge', { level: 'silent', requests: 'none' });
   const metrics = createMetrics('');

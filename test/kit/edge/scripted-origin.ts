@@ -51,10 +51,10 @@ export interface ScriptedOrigin {
   close(): Promise<void>;
 }
 
-export async function openScriptedOrigin(
-  port = 0,
-  tls?: { readonly cert: string; readonly key: string },
-): Promise<ScriptedOrigin> {
+export async function openScriptedOrigin(tls?: {
+  readonly cert: string;
+  readonly key: string;
+}): Promise<ScriptedOrigin> {
   const scripts = new Map<string, Script>();
   const seen: SeenRequest[] = [];
   const sockets = new Set<Socket>();
@@ -74,7 +74,7 @@ export async function openScriptedOrigin(
     socket.once('close', () => sockets.delete(socket));
   });
   await new Promise<void>((resolve) => {
-    server.listen(port, '127.0.0.1', resolve);
+    server.listen(0, '127.0.0.1', resolve);
   });
   const address = server.address() as AddressInfo;
   const count = (target: string, method?: string): number =>

@@ -17,6 +17,7 @@ import { send } from '../../../src/server/send.js';
 import type { ManualClock } from '../clock.js';
 import { configured, testDeps } from '../deps.js';
 import { BEAT_MS, openHttp, PROOF } from '../origin/journal-origin.js';
+import { ownPort } from '../ports.js';
 import { StoredIds } from './stored-ids.js';
 
 export interface Tier {
@@ -82,7 +83,7 @@ export async function openTier(options: TierOptions): Promise<Tier> {
       .catch((thrown: unknown) => send(problemReply(faultOf(thrown)), request, response, ending.signal))
       .catch(() => {});
   });
-  server.listen(options.port ?? 0, '127.0.0.1');
+  server.listen(options.port ?? (await ownPort()), '127.0.0.1');
   await once(server, 'listening');
   return {
     name,

@@ -7,7 +7,6 @@ import {
   type RequestListener,
   type Server,
 } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import type { OpenOrigin } from '../../../edge/journal/config.js';
 import { journalSection } from '../../../origin/edges/origin-journal.js';
 import type { Clock } from '../../../src/clock.js';
@@ -18,6 +17,7 @@ import { ALWAYS_CURRENT } from '../../../src/journal/source.js';
 import { send } from '../../../src/server/send.js';
 import type { ManualClock } from '../clock.js';
 import { configured, testDeps } from '../deps.js';
+import { ownPort } from '../ports.js';
 import { MemoryJournal } from './journal.js';
 
 export const PROOF = 'the-proof';
@@ -60,9 +60,9 @@ export class JournalOrigin {
       metrics,
     });
     const server = createServer(journalHandler(stream));
+    if (this.#port === 0) this.#port = await ownPort();
     server.listen(this.#port, '127.0.0.1');
     await once(server, 'listening');
-    this.#port = (server.address() as AddressInfo).port;
     this.stream = stream;
     this.#server = server;
   }
