@@ -72,9 +72,8 @@ function planVariant(source: Size, variant: VariantConfig): PlannedThumb {
 }
 
 function planInside(source: Size, variant: VariantConfig): PlannedThumb {
-  const widthMax = Math.min(variant.width, SIDE_MAX);
   const heightMax = Math.min(variant.height > 0 ? variant.height : variant.width * HEIGHT_PER_WIDTH_MAX, SIDE_MAX);
-  const scale = Math.min(1, widthMax / source.width, heightMax / source.height);
+  const scale = Math.min(1, variant.width / source.width, heightMax / source.height);
   return {
     variant: variant.name,
     region: { left: 0, top: 0, ...source },

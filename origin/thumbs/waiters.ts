@@ -32,7 +32,8 @@ export function createWaiters(waitersMax: number, clock: Clock): Waiters {
       } finally {
         count -= 1;
         together.delete(woken);
-        if (together.size === 0) waiting.delete(key);
+        // After a wake-up, others may wait under the key already.
+        if (together.size === 0 && waiting.get(key) === together) waiting.delete(key);
       }
     },
     wake(key) {

@@ -56,9 +56,7 @@ export function openingOfApng(file: Buffer): Apng | undefined {
     number,
     number,
   ];
-  if (animated < 0 || pixels < animated || frame < pixels) return undefined;
-  const apng = readFrames(file, 1, 'stop');
-  return apng?.frames.length === 1 ? apng : undefined;
+  return pixels < animated || frame < pixels ? undefined : readFrames(file, 1, 'stop');
 }
 
 interface ReadApng extends Apng {

@@ -89,7 +89,7 @@ function readSeconds(value: unknown): number | null {
 }
 
 function isPositive(value: unknown): value is number {
-  return typeof value === 'number' && Number.isInteger(value) && value > 0;
+  return Number.isInteger(value) && Number(value) > 0;
 }
 
 function parseJson(text: string): unknown {

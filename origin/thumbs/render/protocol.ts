@@ -166,7 +166,7 @@ function parseThumb(value: unknown): RenderedThumb | undefined {
 }
 
 function isCount(value: unknown): value is number {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+  return Number.isSafeInteger(value) && Number(value) >= 0;
 }
 
 function isCountOrNull(value: unknown): value is number | null {

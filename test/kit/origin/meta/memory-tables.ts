@@ -1,0 +1,148 @@
+/** The tables of a metadata store in memory, sorted as a database sorts them, so that a test sees every row. */
+import type { DamagedRecord } from '../../../../origin/meta/codec.js';
+import { type Change, startChange } from '../../../../origin/meta/database.js';
+import {
+  BLOBS,
+  DEAD,
+  INDEX_NAMES,
+  JOBS,
+  JOURNAL,
+  type Key,
+  type KeyPart,
+  keyText,
+  MEDIA,
+  type Span,
+  type Table,
+  type Writer,
+} from '../../../../origin/meta/tables.js';
+
+interface Row {
+  readonly key: Key;
+  readonly value: Uint8Array;
+}
+
+export class MemoryTables implements Writer {
+  readonly #tables = new Map<string, Row[]>();
+  #marks = 0;
+  /** How many transactions there were. */
+  transactions = 0;
+  /** What was put and removed, as `put TABLE KEY` and `remove TABLE KEY`. */
+  readonly writes: string[] = [];
+  /** The damaged records that transactions met. */
+  readonly damaged: DamagedRecord[] = [];
+  /** The latest transaction. */
+  last: Change = startChange(this, () => '');
+
+  /** Marks of journal entries are `m1`, `m2` and so on. */
+  async run<T>(body: (change: Change) => T): Promise<T> {
+    return this.change(body);
+  }
+
+  change<T>(body: (change: Change) => T): T {
+    this.transactions += 1;
+    this.last = startChange(this, () => {
+      this.#marks += 1;
+      return `m${this.#marks}`;
+    });
+    const result = body(this.last);
+    this.damaged.push(...this.last.damaged);
+    return result;
+  }
+
+  get(table: string, key: Key): Uint8Array | undefined {
+    return this.#rows(table).find((row) => compare(row.key, key) === 0)?.value;
+  }
+
+  *range(table: string, { start, afterStart = false, end, limit = Number.POSITIVE_INFINITY, reverse = false }: Span) {
+    const rows = this.#rows(table).filter(({ key }) => {
+      const from = start === undefined ? 1 : compare(key, start);
+      return (afterStart ? from > 0 : from >= 0) && (end === undefined || compare(key, end) < 0);
+    });
+    let given = 0;
+    for (const row of reverse ? rows.toReversed() : rows) {
+      given += 1;
+      if (given > limit) return;
+      yield row;
+    }
+  }
+
+  count(table: string): number {
+    return this.#rows(table).length;
+  }
+
+  put(table: string, key: Key, value: Uint8Array): void {
+    this.writes.push(`put ${table} ${keyText(key)}`);
+    const others = this.#rows(table).filter((row) => compare(row.key, key) !== 0);
+    this.#tables.set(
+      table,
+      [...others, { key, value }].sort((one, other) => compare(one.key, other.key)),
+    );
+  }
+
+  remove(table: string, key: Key): void {
+    this.writes.push(`remove ${table} ${keyText(key)}`);
+    this.#tables.set(
+      table,
+      this.#rows(table).filter((row) => compare(row.key, key) !== 0),
+    );
+  }
+
+  /** The keys of a table as text; of an index also the values. */
+  keys(table: string): readonly string[] {
+    const isIndex = (INDEX_NAMES as readonly string[]).includes(table);
+    return this.#rows(table).map(({ key, value }) =>
+      isIndex && value.length > 0 ? `${keyText(key)} ${Buffer.from(value).toString()}` : keyText(key),
+    );
+  }
+
+  /** The records of a table. */
+  records<V>(table: Table<Key, V>): readonly V[] {
+    return this.#rows(table.name).map(({ value }) => table.codec.decode(value));
+  }
+
+  get media() {
+    return this.records(MEDIA);
+  }
+
+  get blobs() {
+    return this.records(BLOBS);
+  }
+
+  get jobs() {
+    return this.records(JOBS);
+  }
+
+  get dead() {
+    return this.records(DEAD);
+  }
+
+  get journal() {
+    return this.records(JOURNAL);
+  }
+
+  #rows(table: string): readonly Row[] {
+    return this.#tables.get(table) ?? [];
+  }
+}
+
+/** Part by part, numbers before strings, and a key before those that go on. */
+function compare(one: Key, other: Key): number {
+  const [left, right] = [partsOf(one), partsOf(other)];
+  for (const [index, part] of left.entries()) {
+    const against = right[index];
+    if (against === undefined) return 1;
+    const order = comparePart(part, against);
+    if (order !== 0) return order;
+  }
+  return left.length - right.length;
+}
+
+function comparePart(one: KeyPart, other: KeyPart): number {
+  if (typeof one === 'number') return typeof other === 'number' ? one - other : -1;
+  if (typeof other === 'number') return 1;
+  return Buffer.compare(Buffer.from(one), Buffer.from(other));
+}
+
+function partsOf(key: Key): readonly KeyPart[] {
+  return typeof key === 'object' ? key : [key];
+}
