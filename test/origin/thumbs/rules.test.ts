@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { inflateSync } from 'node:zlib';
 import t, { type Test } from 'tap';
 import { type BlobRecord, NO_FACTS, type ThumbMade } from '../../../origin/meta/media.js';
@@ -412,15 +413,13 @@ void t.test('waiting for a thumbnail', async (t) => {
 
   await t.test('is woken also while it is checked, and by a second wake-up in the same turn', async (t) => {
     const { clock, waiters } = setUp();
-    let answer = (_: boolean): void => undefined;
-    const checking = waiters.wait(
-      'k',
-      100,
-      never,
-      async () => await new Promise<boolean>((resolve) => (answer = resolve)),
-    );
+    const answered = new EventTarget();
+    const checking = waiters.wait('k', 100, never, async () => {
+      await once(answered, 'answer');
+      return false;
+    });
     waiters.wake('k');
-    answer(false);
+    answered.dispatchEvent(new Event('answer'));
     t.ok(await settled(checking));
     const first = waiters.wait('k', 100, never, no);
     await new Promise(setImmediate);
