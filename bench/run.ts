@@ -6,7 +6,10 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const BENCHMARKS: Readonly<Record<string, { readonly path: string; readonly about: string }>> = {
-  hit: { path: './hit.js', about: 'processor time of a memory hit, compared with node:http, nginx and Varnish' },
+  edge: {
+    path: './edge/run.js',
+    about: 'processor time of the edge for each kind of request, compared with nginx, Varnish and node:http',
+  },
   policy: { path: './policy/run.js', about: 'hit ratios of the replacement policies on recorded traces' },
   restart: { path: './restart/run.js', about: 'time and memory to recover the index of a million entries on disk' },
   thumbs: { path: './thumbs.js', about: 'thumbnails per second, compared with the library alone' },

@@ -22,7 +22,8 @@ export interface Processes {
   /**
    * `section`: the keys of config.yaml below the name; ports are chosen where it has none. `options.as`: a name of its
    * own, where several of a kind run; `options.access`: more keys of the section `access`; `options.level`: the level of
-   * its log, `error` by default; `options.env`: more variables of its environment.
+   * its log, `error` by default; `options.requests`: whether it logs requests; `options.env`: more variables of its
+   * environment; `options.cli`: the command of another build.
    */
   launch(
     name: 'origin' | 'edge',
@@ -32,6 +33,8 @@ export interface Processes {
       readonly access?: Readonly<Record<string, unknown>>;
       readonly level?: string;
       readonly env?: Readonly<Record<string, string>>;
+      readonly requests?: 'all' | 'none';
+      readonly cli?: string;
     },
   ): Promise<Launched>;
   /** Starts to load the code of the next origin now, so that launching it takes less time. */
@@ -82,18 +85,18 @@ export async function openProcesses(folder: string): Promise<Processes> {
     user: await fieldsOf('alice', false),
     other: await fieldsOf('bob', false),
     admin: await fieldsOf('mo', true),
-    async launch(name, section, { as = name, access = {}, level = 'error', env } = {}) {
+    async launch(name, section, { as = name, access = {}, level = 'error', requests = 'none', env, cli = CLI } = {}) {
       const configPath = join(folder, `${as}.yaml`);
       await writeFile(
         configPath,
         JSON.stringify({
-          log: { level, requests: 'none' },
+          log: { level, requests },
           access: { issuers: [{ issuer, jwks_url: `${issuer}/.well-known/jwks.json` }], ...access },
           [name]: { listen: { port: await ownPort() }, operators: { port: 0 }, ...section },
         }),
       );
       const args = [name, '--config', configPath];
-      const child = (name === 'origin' && env === undefined ? preloaded : undefined) ?? start(CLI, args, env);
+      const child = (name === 'origin' && env === undefined ? preloaded : undefined) ?? start(cli, args, env);
       if (child === preloaded) {
         preloaded = undefined;
         child.send(args);
