@@ -84,7 +84,8 @@ class Http2Request extends Readable {
     }
     stream.on('data', (chunk: Buffer) => {
       onMoved();
-      if (!this.push(chunk)) stream.pause();
+      // One that was given up takes no more, and is not waited for.
+      if (!this.push(chunk) && !this.destroyed) stream.pause();
     });
     stream.pause();
     stream.once('end', () => {
