@@ -1,5 +1,5 @@
 /** The `edge` section of config.yaml, composed of the sections that the components declare. */
-import { choice, integer, list, section, text, type ValueOf } from '../src/config/field.js';
+import { choice, integer, integerOrAuto, list, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { readCertificate, tlsSection } from '../src/server/certificate.js';
@@ -20,6 +20,7 @@ import { freshnessSection, STALE_IF_ERROR_MS } from './rfc9111/freshness.js';
 import { storingSection } from './rfc9111/storable.js';
 import { upstreamSection } from './upstream/config.js';
 import { useReportsSection } from './use-reports.js';
+import { workerFaults } from './workers/count.js';
 
 const listenSection = section('Where clients reach the edge.', {
   host: text({ default: '127.0.0.1', help: 'The address; 0.0.0.0 or :: for all.' }),
@@ -34,6 +35,12 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
     pattern: /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/,
     accepts: 'a letter, then letters, digits, `_`, `.` or `-`',
     help: 'The name of this edge in Cache-Status, in Via and at the origin. Give each edge its own name.',
+  }),
+  workers: integerOrAuto({
+    default: 1,
+    min: 1,
+    max: 64,
+    help: 'How many processes serve on the address, each on a processor of its own; auto: as many as there are processors. They divide the sizes and the limits of the edge among them. What is stored on disk belongs to one worker, which the others ask. With more than one, no other edge can stand behind this one.',
   }),
   access: choice({
     default: 'media',
@@ -89,6 +96,7 @@ export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {
   const faults: ConfigFault[] = [
     ...proxyFaults(config.trustedProxies, 'edge.trusted_proxies'),
     ...operatorFaults(config.operators, 'edge.operators'),
+    ...workerFaults(config),
   ];
   config.rules.forEach((rule, index) => {
     if (rule.toBytes < rule.fromBytes) {

@@ -8,12 +8,13 @@ import { randomUUID } from 'node:crypto';
 import type { AccessConfig } from '../src/access/config.js';
 import { steadyClock } from '../src/clock.js';
 import type { Deferred } from '../src/config/field.js';
-import { invariant } from '../src/errors.js';
+import { Fault, invariant } from '../src/errors.js';
 import { createAddressOf } from '../src/http/address.js';
+import type { JournalPosition } from '../src/journal/entry.js';
 import { type Closer, openOrClose } from '../src/lifecycle.js';
 import { errorFields, type LogConfig } from '../src/log.js';
 import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
-import { openReloading, type Reloading } from '../src/reload.js';
+import { openReloading, type Reloading, type ReloadOutcome } from '../src/reload.js';
 import { countRefusals } from '../src/server/guard.js';
 import { type Listener, listen } from '../src/server/listen.js';
 import { watchFile } from '../src/watch.js';
@@ -28,9 +29,12 @@ import type { FetchResult } from './fetch/result.js';
 import { applyRulesTo } from './fetch/rules.js';
 import { handle } from './handler.js';
 import { createHealth } from './health.js';
+import type { AppliedJournal } from './journal/applied-journal.js';
+import type { Behind } from './journal/behind.js';
 import { createLiveSettings, LIVE_PATHS, type LiveSettings } from './live-settings.js';
 import { type MediaComponents, type MediaNeeds, openMedia } from './media.js';
-import { type Ops, openOps } from './ops/ops.js';
+import { type OpsDeps, openOps } from './ops/ops.js';
+import { type PurgeDeps, purge } from './ops/purge.js';
 import { createTally, type Tally } from './ops/tally.js';
 import { invalidate } from './pass/invalidate-after.js';
 import { keepPosted } from './pass/keep-post.js';
@@ -42,8 +46,9 @@ import { createServer } from './server/node-http.js';
 import { createOutgoing, type Outgoing } from './server/outgoing.js';
 import { createRequestLog } from './server/request-log.js';
 import { readOriginTls } from './upstream/tls.js';
-import { openUpstream } from './upstream/upstream.js';
+import { openUpstream, type Upstream } from './upstream/upstream.js';
 import { NO_USE_REPORTS } from './use-reports.js';
+import type { Worker } from './workers/worker.js';
 
 export interface EdgeSettings {
   readonly log: LogConfig;
@@ -51,7 +56,7 @@ export interface EdgeSettings {
   readonly edge: EdgeConfig;
 }
 
-/** Without a source the settings cannot be reloaded. */
+/** Without a source the settings cannot be reloaded. `worker`: this process is one of several of the same edge. */
 export async function openEdge(
   settings: EdgeSettings,
   deps: ProcessDeps,
@@ -60,14 +65,16 @@ export async function openEdge(
     files: () => [],
     read: () => ({ kind: 'loaded', config: settings }),
   },
+  worker: Worker | null = null,
 ): Promise<Running> {
-  return await openOrClose(deps.log, (opened) => openComponents(settings, deps, source, opened));
+  return await openOrClose(deps.log, (opened) => openComponents(settings, deps, source, worker, opened));
 }
 
 async function openComponents(
   settings: EdgeSettings,
   given: ProcessDeps,
   source: ConfigSource<EdgeSettings>,
+  worker: Worker | null,
   opened: Closer,
 ): Promise<Running> {
   // What is stored must not live longer because the clock was set back. Credentials are judged by the wall clock.
@@ -83,7 +90,8 @@ async function openComponents(
   const onAnswered = (): void => media?.follower.originAnswered();
   const upstream = opened.add('upstream', openUpstream({ config: config.upstream, onAnswered, clock, log, metrics }));
   const mayPromote = (entry: Entry): boolean => applyRulesTo(entry, live.policy.rules).tiers.memory;
-  const cache = await openCache(config.cache, { log, metrics, clock, randomName: randomUUID, mayPromote });
+  const ownsDisk = (primaryKey: string): boolean => worker === null || worker.owns(primaryKey);
+  const cache = await openCache(config.cache, { log, metrics, clock, randomName: randomUUID, mayPromote, ownsDisk });
   opened.add('cache', cache);
   const flights = opened.add(
     'flights',
@@ -95,9 +103,11 @@ async function openComponents(
   if (access !== null) media = await openMedia(config, access, shared, { ...deps, wallClock: given.clock }, opened);
   const stated = (): StatedRates | undefined => media?.capabilities.rates;
   const rates = createRateLimits({ config: config.rateLimits, stated, clock, metrics });
-  const engine = createEngine(config, engineDepsOf(config, shared, media, rates), deps);
-  const pass = opened.add('pass', passTo(config, engine, onAnswered, deps));
-  const listener = await listenToClients(config, { engine, media, pass, tally, outgoing, live }, deps, opened);
+  const fetching = worker === null ? upstream : routeToOwners(worker, config, upstream, media, deps, opened);
+  const engine = createEngine(config, engineDepsOf(config, { ...shared, upstream: fetching }, media, rates), deps);
+  const pass = opened.add('pass', passTo(config, engine, worker, onAnswered, deps));
+  const serving = { engine, upstream, media, pass, tally, outgoing, live, worker };
+  const listener = await listenToClients(config, serving, deps, opened);
   const reloading = openReloading({
     source,
     config: settings,
@@ -114,8 +124,10 @@ async function openComponents(
   });
   opened.add('reloading', reloading);
   const close = (): Promise<void> => opened.close();
+  const control = controlOf(config, { engine, media, pass, tally, reloading }, deps);
+  worker?.serve({ ...control, invalidate: (answer) => invalidate(engine, answer), metrics });
   if (!config.operators.enabled) return { urls: { media: listener.url }, close };
-  const ops = await listenToOperators(config, { engine, media, pass, tally, reloading }, deps);
+  const ops = await openOps({ ...control, config: config.operators, limits: config.listen.limits, ...deps });
   opened.add('operators', ops);
   return { urls: { media: listener.url, operators: ops.url }, close };
 }
@@ -157,6 +169,7 @@ function engineDepsOf(
 function passTo(
   config: EdgeConfig,
   engine: Engine,
+  worker: Worker | null,
   onAnswered: () => void,
   { clock, log, metrics }: ProcessDeps,
 ): Pass {
@@ -167,7 +180,10 @@ function passTo(
     mode: engine.mode,
     rates: engine.rates,
     edgeName: config.name,
-    onUnsafe: (answer) => invalidate(engine, answer),
+    async onUnsafe(answer) {
+      await invalidate(engine, answer);
+      await worker?.invalidateAtOthers(answer);
+    },
     keep: (answer) => keepPosted(engine, answer),
     onAnswered,
     clock,
@@ -178,21 +194,24 @@ function passTo(
 
 interface ClientDeps {
   readonly engine: Engine;
+  /** To the origin itself. */
+  readonly upstream: Upstream;
   readonly media: MediaComponents | null;
   readonly pass: Pass;
   readonly tally: Tally;
   readonly outgoing: Outgoing;
   readonly live: LiveSettings;
+  readonly worker: Worker | null;
 }
 
 /** The clients' listener: plain requests are read by the fast lane, all others by node:http. */
 async function listenToClients(
   config: EdgeConfig,
-  { engine, media, pass, tally, outgoing, live }: ClientDeps,
+  { engine, upstream, media, pass, tally, outgoing, live, worker }: ClientDeps,
   { clock, log, metrics }: ProcessDeps,
   opened: Closer,
 ): Promise<Listener> {
-  const { cache, upstream } = engine;
+  const { cache } = engine;
   const lease = media === null ? null : media.follower.lease;
   const serverDeps: ServerDeps = {
     handle: (request, client) => handle(engine, request, client),
@@ -206,10 +225,14 @@ async function listenToClients(
     requestLog: createRequestLog('edge', live.log, clock),
     newRequestId: randomUUID,
   };
-  const server = createServer({ ...serverDeps, pass, behind: media?.behind ?? null });
+  const applied = media?.behind.applied ?? null;
+  await worker?.listenToPeers({ ...serverDeps, pass, behind: null }, applied, config.listen.limits, opened);
+  const behind = worker === null ? (media?.behind ?? null) : NO_EDGES_BEHIND;
+  const server = createServer({ ...serverDeps, pass, behind });
   opened.add('requests', server);
   const listener = await listen({
     ...config.listen,
+    reusePort: worker !== null && config.listen.port !== 0,
     clock,
     log,
     onRequest: (request, response) => server.onRequest(request, response),
@@ -249,6 +272,31 @@ function watchCertificate(
   }
 }
 
+/** The journal and its confirmations belong together, and connections of one edge would reach several workers. */
+const NO_EDGES_BEHIND: Pick<Behind, 'handle'> = {
+  async handle() {
+    throw new Fault('not_found', 'An edge with several workers has no edges behind it.');
+  },
+};
+
+/** What another worker owns is fetched from that worker. */
+function routeToOwners(
+  worker: Worker,
+  config: EdgeConfig,
+  upstream: Upstream,
+  media: MediaComponents | null,
+  deps: ProcessDeps,
+  opened: Closer,
+): Upstream {
+  const peers = opened.add('other workers', worker.openPeers(config.upstream, deps));
+  return peers.route(upstream, () => (media === null ? null : positionOf(media.behind.applied)));
+}
+
+function positionOf(applied: AppliedJournal): JournalPosition | undefined {
+  const seq = applied.newest();
+  return applied.name === '' ? undefined : { journal: applied.name, seq, mark: applied.markOf(seq) ?? null };
+}
+
 interface OperatorDeps {
   readonly engine: Engine;
   readonly media: MediaComponents | null;
@@ -257,17 +305,26 @@ interface OperatorDeps {
   readonly reloading: Reloading;
 }
 
-/** The operators' listener: what they see, purge and reload. */
-async function listenToOperators(
+/** What operators see, purge and reload. */
+function controlOf(
   config: EdgeConfig,
   { engine, media, pass, tally, reloading }: OperatorDeps,
-  { clock, log, metrics }: ProcessDeps,
-): Promise<Ops> {
+  { clock }: ProcessDeps,
+): Pick<OpsDeps, 'sources' | 'purge'> & { reload(): ReloadOutcome } {
   const { cache, upstream, flights, absences } = engine;
   const lease = media?.follower.lease;
-  return await openOps({
-    config: config.operators,
-    limits: config.listen.limits,
+  const hooks: PurgeDeps = {
+    cache,
+    onTakedown(id) {
+      absences.forget(id);
+      flights.breakOff(id);
+    },
+    onPurge(which) {
+      absences.clear();
+      flights.breakOffWhere((key) => 'all' in which || key.startsWith(which.prefix));
+    },
+  };
+  return {
     sources: {
       edgeName: config.name,
       startedAt: clock.now(),
@@ -280,20 +337,7 @@ async function listenToOperators(
       passing: () => pass.active,
       policy: () => reloading.state(),
     },
-    purge: {
-      cache,
-      onTakedown(id) {
-        absences.forget(id);
-        flights.breakOff(id);
-      },
-      onPurge(which) {
-        absences.clear();
-        flights.breakOffWhere((key) => 'all' in which || key.startsWith(which.prefix));
-      },
-    },
+    purge: (order) => purge(order, hooks),
     reload: () => reloading.reload(),
-    clock,
-    log,
-    metrics,
-  });
+  };
 }

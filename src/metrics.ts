@@ -3,11 +3,21 @@
  * process. Values of labels come from closed lists, so that their number is
  * limited.
  */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import {
+  AggregatorRegistry,
+  Counter,
+  collectDefaultMetrics,
+  Gauge,
+  Histogram,
+  type MetricObjectWithValues,
+  type MetricValue,
+  Registry,
+} from 'prom-client';
 
 export interface Metrics {
   counter<L extends string = never>(name: string, help: string, labels?: readonly L[]): CounterOf<L>;
-  gauge<L extends string = never>(name: string, help: string, labels?: readonly L[]): GaugeOf<L>;
+  /** `across`: what several processes have together. */
+  gauge<L extends string = never>(name: string, help: string, labels?: readonly L[], across?: Across): GaugeOf<L>;
   histogram<L extends string = never>(
     name: string,
     help: string,
@@ -16,8 +26,20 @@ export interface Metrics {
   ): HistogramOf<L>;
   /** `read` is called before each rendering, to set gauges. */
   onCollect(read: () => void): void;
-  render(): Promise<{ readonly contentType: string; readonly text: string }>;
+  /** All values, as plain data for another process. */
+  snapshot(): Promise<MetricsSnapshot>;
+  render(): Promise<Rendered>;
 }
+
+export interface Rendered {
+  readonly contentType: string;
+  readonly text: string;
+}
+
+/** Made and read in this file alone. */
+export type MetricsSnapshot = readonly MetricObjectWithValues<MetricValue<string>>[];
+
+export type Across = 'sum' | 'min' | 'max';
 
 type Labels<L extends string> = Partial<Record<L, string>>;
 
@@ -40,8 +62,14 @@ export function createMetrics(prefix: string): Metrics {
       const counter = new Counter({ name: prefix + name, help, labelNames: [...labels], registers: [registry] });
       return { add: (amount = 1, given = {}) => counter.inc(given, amount) };
     },
-    gauge(name, help, labels = []) {
-      const gauge = new Gauge({ name: prefix + name, help, labelNames: [...labels], registers: [registry] });
+    gauge(name, help, labels = [], across = 'sum') {
+      const gauge = new Gauge({
+        name: prefix + name,
+        help,
+        labelNames: [...labels],
+        registers: [registry],
+        aggregator: across,
+      });
       return { set: (value, given = {}) => gauge.set(given, value) };
     },
     histogram(name, help, buckets, labels = []) {
@@ -55,9 +83,20 @@ export function createMetrics(prefix: string): Metrics {
       return { observe: (value, given = {}) => histogram.observe(given, value) };
     },
     onCollect: (read) => void readers.push(read),
+    async snapshot() {
+      for (const read of readers) read();
+      return await registry.getMetricsAsJSON();
+    },
     async render() {
       for (const read of readers) read();
       return { contentType: registry.contentType, text: await registry.metrics() };
     },
   };
+}
+
+/** The metrics of several processes as those of one. */
+export async function renderTogether(snapshots: readonly MetricsSnapshot[]): Promise<Rendered> {
+  // The library's type asks for the metrics themselves, and its code for what they have become as JSON.
+  const together = AggregatorRegistry.aggregate(snapshots.map((each) => [...each]));
+  return { contentType: together.contentType, text: await together.metrics() };
 }

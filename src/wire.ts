@@ -15,5 +15,8 @@ export const MEDIA_ID = 'media-id';
 /** Both ways: one id for a request in every log. Each hop decides which id it sends on. */
 export const REQUEST_ID = 'x-request-id';
 
+/** Request: how far the asking worker of an edge has applied the journal (edge/workers/position-field.ts). */
+export const MEDIA_POSITION = 'media-position';
+
 /** Never taken from a client and never passed on to one. */
-export const INTERNAL_FIELDS: readonly string[] = [EDGE_PROOF, MEDIA_CALLER, MEDIA_ID, REQUEST_ID];
+export const INTERNAL_FIELDS: readonly string[] = [EDGE_PROOF, MEDIA_CALLER, MEDIA_ID, MEDIA_POSITION, REQUEST_ID];

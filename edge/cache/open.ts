@@ -22,6 +22,8 @@ export interface CacheDeps {
   readonly clock: Clock;
   /** Whether a body that was hit on disk may be copied into memory. Absent: always. */
   readonly mayPromote?: (entry: Entry) => boolean;
+  /** Whether the disk tier here may store what has this primary key. Absent: everything. */
+  readonly ownsDisk?: (primaryKey: string) => boolean;
   /** Makes names for files; no two may be the same. */
   readonly randomName?: () => string;
   /** Replaces the file system in tests. */
@@ -33,7 +35,8 @@ export interface CacheDeps {
  * `recovered` comes later.
  */
 export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<EdgeCache> {
-  const { log, metrics, clock, randomName = randomUUID, files = nodeFiles, mayPromote = () => true } = deps;
+  const { log, metrics, clock, randomName = randomUUID, files = nodeFiles } = deps;
+  const { mayPromote = () => true, ownsDisk = () => true } = deps;
   const promotions = metrics.counter('cache_promotions_total', 'Bodies copied from disk into memory.');
   const errors = metrics.counter('cache_disk_errors_total', 'Errors that the disk tier survived.');
   const readers = new Readers();
@@ -49,7 +52,7 @@ export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<E
   };
   const { sizeBytes, retryMs } = config.disk;
   const disk = sizeBytes > 0 ? await DiskSlot.open({ retryMs, open: openDisk, clock, log }) : undefined;
-  const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, readers });
+  const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, readers, ownsDisk });
   observe(metrics, cache);
   return cache;
 }
@@ -59,10 +62,20 @@ function observe(metrics: Metrics, cache: EdgeCache): void {
   const used = metrics.gauge('cache_used_bytes', 'Bytes that the entries occupy.', ['tier']);
   const capacity = metrics.gauge('cache_capacity_bytes', 'Bytes that the entries may occupy.', ['tier']);
   const fills = metrics.gauge('cache_filling', 'Responses that are arriving.');
-  const recovered = metrics.gauge('cache_recovered', '1 once all entries of earlier runs have been read back.');
+  const recovered = metrics.gauge(
+    'cache_recovered',
+    '1 once all entries of earlier runs have been read back.',
+    [],
+    'min',
+  );
   const evictions = rising(metrics.counter('cache_evictions_total', 'Entries evicted for others.', ['tier']));
   const refused = rising(metrics.counter('cache_refused_total', 'Entries that a policy did not admit.', ['tier']));
-  const diskInUse = metrics.gauge('cache_disk_in_use', '1: the disk tier is in use, 0: it is not, or is off.');
+  const diskInUse = metrics.gauge(
+    'cache_disk_in_use',
+    '1: the disk tier is in use, 0: it is not, or is off.',
+    [],
+    'min',
+  );
   const corrupt = metrics.counter('cache_corrupt_total', 'Bodies and contents that were wrong, and were dropped.');
   let corruptBefore = 0;
   metrics.onCollect(() => {

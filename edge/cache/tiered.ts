@@ -46,6 +46,8 @@ export interface TieredDeps {
   /** Undefined without a disk tier. */
   readonly disk: DiskSlot | undefined;
   readonly readers: Readers;
+  /** Whether the disk tier may store what has this primary key. */
+  readonly ownsDisk: (primaryKey: string) => boolean;
 }
 
 export class TieredCache implements EdgeCache {
@@ -116,8 +118,9 @@ export class TieredCache implements EdgeCache {
     return [...found.values()].filter(({ deleteAt }) => deleteAt > now);
   }
 
-  fill(entry: Entry, tiers: Tiers): Fill {
-    const { config } = this.#deps;
+  fill(entry: Entry, chosen: Tiers): Fill {
+    const { config, ownsDisk } = this.#deps;
+    const tiers = ownsDisk(entry.primaryKey) ? chosen : { ...chosen, disk: false };
     const disk = this.#disk;
     let spool: SpoolFile | undefined;
     const body = new GrowingBody(entry.sizeBytes, {

@@ -158,9 +158,14 @@ function stateOf(progress: Progress): FollowerState {
 }
 
 function createMetrics(metrics: Metrics, progress: Progress, lease: Lease): CounterOf<'reason'> {
-  const applied = metrics.gauge('edge_journal_applied', 'Number of the newest journal entry applied here.');
-  const behind = metrics.gauge('edge_journal_behind', 'Journal entries that the origin has and that are not applied.');
-  const current = metrics.gauge('edge_journal_lease', 'Lease: 1 held, 0 lapsed or never had.');
+  const applied = metrics.gauge('edge_journal_applied', 'Number of the newest journal entry applied here.', [], 'min');
+  const behind = metrics.gauge(
+    'edge_journal_behind',
+    'Journal entries that the origin has and that are not applied.',
+    [],
+    'max',
+  );
+  const current = metrics.gauge('edge_journal_lease', 'Lease: 1 held, 0 lapsed or never had.', [], 'min');
   metrics.onCollect(() => {
     const seq = progress.position?.seq ?? 0;
     applied.set(seq);

@@ -24,7 +24,12 @@ export function registerFigures(metrics: Metrics, sources: StatsSources): void {
   const used = metrics.gauge('edge_cache_used_bytes', 'Bytes that stored responses take.', ['tier']);
   const capacity = metrics.gauge('edge_cache_capacity_bytes', 'Bytes that stored responses may take.', ['tier']);
   const filling = metrics.gauge('edge_cache_filling', 'Responses that are arriving from the origin.');
-  const breaker = metrics.gauge('edge_upstream_breaker_open', '1 while the circuit breaker is not closed, else 0.');
+  const breaker = metrics.gauge(
+    'edge_upstream_breaker_open',
+    '1 while the circuit breaker is not closed, else 0.',
+    [],
+    'max',
+  );
   const inFlight = metrics.gauge('edge_upstream_in_flight', 'Requests under way to the origin.');
 
   metrics.onCollect(() => {

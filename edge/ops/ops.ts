@@ -23,7 +23,7 @@ import { send } from '../../src/server/send.js';
 import { type History, openHistory } from './history.js';
 import { registerFigures } from './metrics.js';
 import { pageReply } from './page.js';
-import { type PurgeDeps, purge, readPurge } from './purge.js';
+import { type PurgeOrder, readPurge } from './purge.js';
 import { readStats, type StatsSources } from './stats.js';
 
 export const operatorsSection = section(
@@ -42,8 +42,11 @@ export interface OpsDeps {
   readonly config: OperatorsConfig;
   readonly limits: ListenLimits;
   readonly sources: StatsSources;
-  readonly purge: PurgeDeps;
-  reload(): ReloadOutcome;
+  /** Resolves with the number of stored responses that were dropped. */
+  readonly purge: (order: PurgeOrder) => Promise<number>;
+  reload(): ReloadOutcome | Promise<ReloadOutcome>;
+  /** Called before the figures are read. */
+  refresh?(): Promise<void>;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -120,6 +123,7 @@ const NOTES = { audience: 'anyone', path: {}, query: {}, responses: [] } as cons
 
 function routesOf(deps: OpsDeps, history: History) {
   const { sources, metrics, log } = deps;
+  const fresh = async (): Promise<void> => await deps.refresh?.();
   return [
     route({
       ...NOTES,
@@ -133,14 +137,20 @@ function routesOf(deps: OpsDeps, history: History) {
       methods: ['GET', 'HEAD'],
       pattern: '/stats',
       summary: 'Figures as JSON.',
-      handle: async (_request: IncomingMessage) => jsonReply(200, readStats(sources, history)),
+      handle: async (_request: IncomingMessage) => {
+        await fresh();
+        return jsonReply(200, readStats(sources, history));
+      },
     }),
     route({
       ...NOTES,
       methods: ['GET', 'HEAD'],
       pattern: '/metrics',
       summary: 'Metrics, as Prometheus reads them.',
-      handle: async (_request: IncomingMessage) => metricsReply(metrics),
+      handle: async (_request: IncomingMessage) => {
+        await fresh();
+        return metricsReply(metrics);
+      },
     }),
     route({
       ...NOTES,
@@ -156,16 +166,16 @@ function routesOf(deps: OpsDeps, history: History) {
       summary: 'Reads the configuration again.',
       handle: async (request: IncomingMessage) => {
         log.info({ audit: true, by: request.socket.remoteAddress }, 'an operator asked for a reload');
-        return reloadReply(deps.reload());
+        return reloadReply(await deps.reload());
       },
     }),
   ];
 }
 
-async function handlePurge(request: IncomingMessage, { config, purge: deps, log }: OpsDeps): Promise<Reply> {
+async function handlePurge(request: IncomingMessage, { config, purge, log }: OpsDeps): Promise<Reply> {
   const read = readPurge(await readJson(request, config.orderMaxBytes));
   if (read.kind === 'refused') throw new Fault('malformed', `The purge order is malformed: ${read.detail}.`);
-  const dropped = await purge(read.order, deps);
+  const dropped = await purge(read.order);
   log.info({ audit: true, by: request.socket.remoteAddress, kind: read.order.kind, dropped }, 'an operator purged');
   return jsonReply(200, { dropped });
 }

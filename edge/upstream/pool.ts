@@ -36,7 +36,13 @@ export interface PoolLimits extends SlotLimits {
   readonly onDropped?: () => void;
 }
 
-export function openPool(config: UpstreamConfig, tls: OriginTls, limits: PoolLimits, clock: Clock): OriginPool {
+/** `way.socketPath`: connects there, whatever host the URL names. */
+export function openPool(
+  config: UpstreamConfig,
+  way: OriginTls & { readonly socketPath?: string },
+  limits: PoolLimits,
+  clock: Clock,
+): OriginPool {
   const pool = new Pool(config.url, {
     connections: limits.connectionsMax + limits.slowMax,
     bodyTimeout: limits.idleMs,
@@ -46,7 +52,7 @@ export function openPool(config: UpstreamConfig, tls: OriginTls, limits: PoolLim
     keepAliveMaxTimeout: config.keepAliveMs,
     maxHeaderSize: config.headMaxBytes,
     strictContentLength: true,
-    connect: { timeout: config.connectWithinMs, ...tls },
+    connect: { timeout: config.connectWithinMs, ...way },
   });
   const host = new URL(config.url).host;
   // Requests beyond the limit wait in the slots and not in undici, whose queue nobody can leave.

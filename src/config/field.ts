@@ -135,6 +135,13 @@ export function integer(meaning: Meaning<number> & Bounds): Field<number> {
   return leaf(meaning, `a whole number${boundsText(meaning, String)}`, () => bounded(z.int(), meaning, String));
 }
 
+/** A whole number, or `auto`: as many as suit the machine. */
+export function integerOrAuto(meaning: Meaning<number | 'auto'> & Bounds): Field<number | 'auto'> {
+  return leaf(meaning, `a whole number${boundsText(meaning, String)}, or auto`, () =>
+    z.union([bounded(z.int(), meaning, String), z.literal('auto')], 'must be a whole number, or auto'),
+  );
+}
+
 /** Any number. */
 export function ratio(meaning: Meaning<number> & Bounds): Field<number> {
   return leaf(meaning, `a number${boundsText(meaning, String)}`, () => bounded(z.number(), meaning, String));

@@ -218,7 +218,7 @@ interface Meters {
 
 function createMeters({ metrics, journal }: JournalStreamDeps, confirmations: Confirmations): Meters {
   const connected = metrics.gauge('journal_edges', 'Edges that follow the takedown journal here.');
-  const newest = metrics.gauge('journal_newest', 'Number of the newest journal entry.');
+  const newest = metrics.gauge('journal_newest', 'Number of the newest journal entry.', [], 'max');
   const slowest = metrics.gauge(
     'journal_confirmed_least',
     'The lowest number that a following edge has confirmed; the newest if none follows.',

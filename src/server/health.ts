@@ -30,7 +30,7 @@ const SHARED_FOR_MS = 1_000;
 const CHECK_WITHIN_MS = 5_000;
 
 export function openHealth(deps: ReadinessDeps): Health {
-  const gauge = deps.metrics.gauge('ready', 'Whether a readiness check passed the last time.', ['check']);
+  const gauge = deps.metrics.gauge('ready', 'Whether a readiness check passed the last time.', ['check'], 'min');
   let latest: { readonly at: number; readonly reply: Promise<Reply> } | undefined;
 
   async function runAll(): Promise<Reply> {

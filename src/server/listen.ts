@@ -6,7 +6,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo, ListenOptions as NetListenOptions, Socket } from 'node:net';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../clock.js';
@@ -26,6 +26,10 @@ export interface ListenOptions {
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
+  /** Listens on a socket with this path in place of host and port. */
+  readonly path?: string;
+  /** Whether other processes may listen on the same port, and the system spreads the connections. */
+  readonly reusePort?: boolean;
   /** Without it, or if it names no files: plain HTTP/1.1. */
   readonly tls?: TlsConfig;
   readonly limits: ListenLimits;
@@ -137,11 +141,10 @@ export async function listen(options: ListenOptions): Promise<Listener> {
       : undefined;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(options.port, options.host, resolve);
+    server.listen(whereToListen(options), resolve);
   });
   server.on('error', (error) => options.log.error({ error: error.message }, 'listener failed'));
-  const address = server.address() as AddressInfo;
-  const shownHost = address.address.includes(':') ? `[${address.address}]` : address.address;
+  const address = server.address() as AddressInfo | string;
   let closing: Promise<void> | undefined;
 
   function track(request: IncomingMessage, response: ServerResponse): void {
@@ -160,8 +163,8 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   }
 
   return {
-    port: address.port,
-    url: `${opened.kind === 'tls' ? 'https' : 'http'}://${shownHost}:${address.port}`,
+    port: typeof address === 'string' ? 0 : address.port,
+    url: urlOf(opened.kind === 'tls' ? 'https' : 'http', address),
     renewCertificate() {
       if (opened.kind === 'tls') renew(opened, options.log);
     },
@@ -184,6 +187,18 @@ export async function listen(options: ListenOptions): Promise<Listener> {
       return closing;
     },
   };
+}
+
+/** `exclusive`: the socket is this process's own, also where it is one of several workers. */
+function whereToListen({ host, port, path, reusePort = false }: ListenOptions): NetListenOptions {
+  if (path !== undefined) return { path, exclusive: true };
+  return { host, port, ...(reusePort && { reusePort: true }) };
+}
+
+function urlOf(scheme: string, address: AddressInfo | string): string {
+  if (typeof address === 'string') return `unix:${address}`;
+  const host = address.address.includes(':') ? `[${address.address}]` : address.address;
+  return `${scheme}://${host}:${address.port}`;
 }
 
 type Opened =

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import t, { type Test } from 'tap';
 import type { CacheStats } from '../../../edge/cache/cache.js';
 import { openOps, operatorsSection } from '../../../edge/ops/ops.js';
-import { readPurge } from '../../../edge/ops/purge.js';
+import { purge, readPurge } from '../../../edge/ops/purge.js';
 import { hitRatios, type StatsSources } from '../../../edge/ops/stats.js';
 import { createTally } from '../../../edge/ops/tally.js';
 import { OUTCOMES } from '../../../edge/request.js';
@@ -69,11 +69,12 @@ async function openBench(t: Test, media = true): Promise<Bench> {
     config: configured(operatorsSection, { port: 0, orderMaxBytes: 1_024 }),
     limits: configured(limitsSection, { closeWithinMs: 0 }),
     sources,
-    purge: {
-      cache,
-      onTakedown: (id) => purged.push(`flights of ${id}`),
-      onPurge: (which) => purged.push({ flights: which }),
-    },
+    purge: (order) =>
+      purge(order, {
+        cache,
+        onTakedown: (id) => purged.push(`flights of ${id}`),
+        onPurge: (which) => purged.push({ flights: which }),
+      }),
     reload: () => bench.outcome,
     clock,
     log,
