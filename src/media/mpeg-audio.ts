@@ -31,7 +31,7 @@ function* skipTags(): Generator<Span, number, Buffer> {
   let at = 0;
   for (let tags = 0; tags < ID3_TAGS_MAX; tags += 1) {
     const tag = yield { at, length: ID3_BYTES };
-    if (tag.length < ID3_BYTES || tag.toString('latin1', 0, 3) !== 'ID3') break;
+    if (tag.toString('latin1', 0, 3) !== 'ID3') break;
     const size = tag.subarray(6).reduce((sum, byte) => sum * 128 + (byte & 0x7f), 0);
     const footer = ((tag[5] ?? 0) & ID3_FOOTER) === 0 ? 0 : ID3_BYTES;
     at += ID3_BYTES + size + footer;
@@ -63,7 +63,7 @@ interface Frame {
 function* readFrame(at: number): Reading<Frame> {
   const head = yield { at, length: 6 };
   if (head.length < 6 || head[0] !== 0xff) return undefined;
-  return ((head[1] ?? 0) & 0xf6) === 0xf0 ? adtsFrame(head) : mpegFrame(head);
+  return (head.readUInt8(1) & 0xf6) === 0xf0 ? adtsFrame(head) : mpegFrame(head);
 }
 
 /** Whether the audio ends here: with the file, with a tag, or, after a whole frame, within the next one. */
@@ -77,33 +77,35 @@ function* endsAt(at: number, frames: number): Generator<Span, boolean, Buffer> {
 /** ADTS: fixed header, then the length of the frame (ISO/IEC 13818-7 6.2). */
 function adtsFrame(head: Buffer): Frame | undefined {
   const bytes = (head.readUIntBE(3, 3) >>> 5) & 0x1fff;
-  const rate = ((head[2] ?? 0) >>> 2) & 0x0f;
+  const third = head.readUInt8(2);
+  const rate = (third >>> 2) & 0x0f;
   if (rate > 12 || bytes < 7) return undefined;
-  return { type: 'audio/aac', kind: `${head[1]} ${(head[2] ?? 0) & 0xfc}`, bytes };
+  return { type: 'audio/aac', kind: `${head[1]} ${third & 0xfc}`, bytes };
 }
 
-/** kbit/s by the bit rate index, for layers I, II and III of MPEG-1, and for layers I and II/III of MPEG-2 (ISO/IEC 11172-3 2.4.2.3). */
+/** kbit/s by the bit rate index less one, for layers I, II and III of MPEG-1, and for layers I and II/III of MPEG-2 (ISO/IEC 11172-3 2.4.2.3). */
 const RATES_1: readonly (readonly number[])[] = [
-  [0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],
-  [0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384],
-  [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
+  Array.from({ length: 14 }, (_, index) => 32 * (index + 1)),
+  [32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384],
+  [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
 ];
+const LOW_RATES = [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
 const RATES_2: readonly (readonly number[])[] = [
-  [0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256],
-  [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
-  [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
+  [32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256],
+  LOW_RATES,
+  LOW_RATES,
 ];
 const SAMPLE_RATES = [44_100, 48_000, 32_000];
 
 function mpegFrame(head: Buffer): Frame | undefined {
-  const [, second = 0, third = 0] = head;
-  // Version: 0 is MPEG-2.5, 2 is MPEG-2, 3 is MPEG-1. Layer: 3 is I, 2 is II, 1 is III.
+  const [second, third] = [head.readUInt8(1), head.readUInt8(2)];
+  // Version: 0 is MPEG-2.5, 2 is MPEG-2, 3 is MPEG-1. Layer: 0 is I, 1 is II, 2 is III.
   const version = (second >>> 3) & 3;
   const layer = 3 - ((second >>> 1) & 3);
-  if ((second & 0xe0) !== 0xe0 || version === 1 || layer === 3) return undefined;
-  const kbits = (version === 3 ? RATES_1 : RATES_2)[layer]?.[third >>> 4] ?? 0;
-  const samples = (SAMPLE_RATES[(third >>> 2) & 3] ?? 0) / (version === 3 ? 1 : version === 2 ? 2 : 4);
-  if (kbits === 0 || samples === 0) return undefined;
+  const kbits = (version === 3 ? RATES_1 : RATES_2)[layer]?.[(third >>> 4) - 1];
+  const rate = SAMPLE_RATES[(third >>> 2) & 3];
+  if (second < 0xe0 || version === 1 || kbits === undefined || rate === undefined) return undefined;
+  const samples = rate / (version === 3 ? 1 : version === 2 ? 2 : 4);
   const padding = (third >>> 1) & 1;
   const slots = layer === 0 ? 12 : layer === 2 && version !== 3 ? 72 : 144;
   const bytes = (Math.floor((slots * kbits * 1_000) / samples) + padding) * (layer === 0 ? 4 : 1);
