@@ -26,7 +26,7 @@ function cutToBytes(name: string, bytesMax: number): string {
   const extension = dot > 0 && Buffer.byteLength(name.slice(dot)) <= 32 ? name.slice(dot) : '';
   let stem = '';
   let room = bytesMax - Buffer.byteLength(extension);
-  for (const character of name.slice(0, name.length - extension.length)) {
+  for (const character of name) {
     room -= Buffer.byteLength(character);
     if (room < 0) break;
     stem += character;

@@ -56,7 +56,6 @@ const LABELS: ReadonlyMap<string, string> = new Map([
     'x-latex',
     'x-log',
     'x-lua',
-    'x-ndjson',
     'x-pem-file',
     'x-perl',
     'x-php',
@@ -75,7 +74,6 @@ const LABELS: ReadonlyMap<string, string> = new Map([
     'x-typescript',
     'x-x509-ca-cert',
     'x-yaml',
-    'yaml',
   ].map((name) => [`application/${name}`, 'text/plain'] as const),
   // The extension of TypeScript is also that of MPEG transport streams.
   ['video/mp2t', 'text/plain'],
