@@ -1,7 +1,8 @@
 /**
- * The form of a record on disk: a version byte, a CRC-32 of all other bytes, then
- * JSON. Reading checks the sum, then every field. A record that fails becomes a
- * DamagedRecord, which names its table and key; other records are not affected.
+ * The form of a record on disk: a version byte, a CRC-32 of the JSON that has
+ * the version as its initial value, then the JSON. Reading checks the sum, then
+ * every field. A record that fails becomes a DamagedRecord, which names its table
+ * and key; other records are not affected.
  *
  * A codec writes its newest version and reads every version that it has a reader
  * for: the newest and at least the one before.

@@ -30,7 +30,7 @@ import {
 type Run = <T>(body: (change: Change) => T) => Promise<T>;
 
 /** The first parts of `job_ready` keys, highest priority first. */
-const RANKS = Object.values(JOB_ORDER).sort((one, other) => one - other);
+const RANKS = (['asked', 'upload', 'backfill'] as const).map((priority) => JOB_ORDER[priority]);
 
 export interface MetaJobs extends JobQueue {
   /** Called by transactions.ts when a change is synced. */

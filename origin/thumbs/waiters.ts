@@ -12,17 +12,15 @@ export interface Waiters {
 }
 
 export function createWaiters(waitersMax: number, clock: Clock): Waiters {
-  const waiting = new Map<string, Set<AbortController>>();
-  let count = 0;
+  const waiting = new Set<{ readonly key: string; readonly woken: AbortController }>();
 
   return {
     async wait(key, waitMs, signal, check) {
       signal.throwIfAborted();
-      if (waitMs <= 0 || count >= waitersMax) return;
+      if (waitMs <= 0 || waiting.size >= waitersMax) return;
       const woken = new AbortController();
-      const together = waiting.get(key) ?? new Set();
-      waiting.set(key, together.add(woken));
-      count += 1;
+      const own = { key, woken };
+      waiting.add(own);
       try {
         // Checked only now that a wake-up cannot be missed.
         if (await check()) return;
@@ -30,19 +28,14 @@ export function createWaiters(waitersMax: number, clock: Clock): Waiters {
       } catch (reason) {
         if (signal.aborted || !woken.signal.aborted) throw reason;
       } finally {
-        count -= 1;
-        together.delete(woken);
-        // After a wake-up, others may wait under the key already.
-        if (together.size === 0 && waiting.get(key) === together) waiting.delete(key);
+        waiting.delete(own);
       }
     },
     wake(key) {
-      const together = waiting.get(key);
-      waiting.delete(key);
-      for (const woken of together ?? []) woken.abort();
+      for (const one of waiting) if (one.key === key) one.woken.abort();
     },
     get count() {
-      return count;
+      return waiting.size;
     },
   };
 }

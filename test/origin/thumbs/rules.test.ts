@@ -30,6 +30,8 @@ void t.test('a thumbnail shows the whole picture inside its box, or the middle o
     [size(400, 300), inside('v', 100), size(100, 75), [0, 0, 400, 300]],
     [size(300, 400), inside('v', 100), size(100, 133), [0, 0, 300, 400]],
     [size(300, 400), inside('v', 100, 100), size(75, 100), [0, 0, 300, 400]],
+    [size(400, 300), inside('v', 100, 1), size(1, 1), [0, 0, 400, 300]],
+    [size(400, 300), cover('v', 100, 1), size(100, 1), [0, 148, 400, 4]],
     [size(100, 400), inside('v', 100), size(100, 400), [0, 0, 100, 400]],
     // Four times as tall as wide, at most.
     [size(100, 1_000), inside('v', 100), size(40, 400), [0, 0, 100, 1_000]],
@@ -186,8 +188,15 @@ void t.test('a variant that was not made is served by its stand-in, or by the ne
   t.equal(pick(current, 's', picture), 's.webp');
   t.equal(pick(current, 'm', picture), 'm.webp');
   t.equal(pick(current, 'l', picture), 'm.webp', 'the variant that looks alike');
-  t.equal(pick(current, 'l', { width: null, height: 150 }), 's.webp');
-  t.equal(pick(current, 'm', { width: 150, height: null }), 'm.webp', 'by its name where the size is unknown');
+  for (const unknown of [
+    { width: null, height: 150 },
+    { width: 150, height: null },
+    { width: null, height: null },
+  ]) {
+    t.equal(pick(current, 'm', unknown), 'm.webp', 'by its name where the size is unknown');
+  }
+  const changed = [madeThumb('s', 'webp', 90), madeThumb('x', 'webp', 100)];
+  t.equal(pick(changed, 's', picture), 's.webp', 'of its name, although it had another width when it was made');
   const old = [madeThumb('x', 'webp', 120), madeThumb('y', 'webp', 280), madeThumb('z', 'webp', 420)];
   const large = size(1_000, 1_000);
   for (const made of [old, old.toReversed()]) {
@@ -435,7 +444,8 @@ void t.test('waiting for a thumbnail', async (t) => {
   await t.test('fails with the request and with the check', async (t) => {
     const { clock, waiters } = setUp();
     const left = new Error('the client left');
-    await t.rejects(waiters.wait('k', 100, AbortSignal.abort(left), no), left);
+    const unasked = async (): Promise<boolean> => t.fail('nothing is looked up for a client that left');
+    await t.rejects(waiters.wait('k', 100, AbortSignal.abort(left), unasked), left);
     const leaving = new AbortController();
     const waiting = waiters.wait('k', 100, leaving.signal, no);
     await new Promise(setImmediate);

@@ -1,6 +1,7 @@
 /** The tables of a metadata store in memory, sorted as a database sorts them, so that a test sees every row. */
+import assert from 'node:assert/strict';
 import type { DamagedRecord } from '../../../../origin/meta/codec.js';
-import { type Change, startChange } from '../../../../origin/meta/database.js';
+import { type Change, type Database, startChange } from '../../../../origin/meta/database.js';
 import {
   BLOBS,
   DEAD,
@@ -22,7 +23,7 @@ interface Row {
 }
 
 export class MemoryTables implements Writer {
-  readonly #tables = new Map<string, Row[]>();
+  #tables: ReadonlyMap<string, readonly Row[]> = new Map();
   #marks = 0;
   /** How many transactions there were. */
   transactions = 0;
@@ -35,6 +36,8 @@ export class MemoryTables implements Writer {
 
   /** Marks of journal entries are `m1`, `m2` and so on. */
   async run<T>(body: (change: Change) => T): Promise<T> {
+    // A caller that does not wait for it goes on first.
+    await new Promise(setImmediate);
     return this.change(body);
   }
 
@@ -72,16 +75,17 @@ export class MemoryTables implements Writer {
 
   put(table: string, key: Key, value: Uint8Array): void {
     this.writes.push(`put ${table} ${keyText(key)}`);
-    const others = this.#rows(table).filter((row) => compare(row.key, key) !== 0);
-    this.#tables.set(
-      table,
-      [...others, { key, value }].sort((one, other) => compare(one.key, other.key)),
-    );
+    const rows = this.#rows(table);
+    const at = rows.findIndex((row) => compare(row.key, key) >= 0);
+    const found = rows[at];
+    const [from, end] = at === -1 ? [rows.length, rows.length] : [at, at];
+    const replaced = found !== undefined && compare(found.key, key) === 0 ? 1 : 0;
+    this.#set(table, [...rows.slice(0, from), { key, value }, ...rows.slice(end + replaced)]);
   }
 
   remove(table: string, key: Key): void {
     this.writes.push(`remove ${table} ${keyText(key)}`);
-    this.#tables.set(
+    this.#set(
       table,
       this.#rows(table).filter((row) => compare(row.key, key) !== 0),
     );
@@ -120,9 +124,46 @@ export class MemoryTables implements Writer {
     return this.records(JOURNAL);
   }
 
+  /** Runs a body whose writes are undone if it throws. */
+  wholly<T>(body: () => T): T {
+    const before = this.#tables;
+    try {
+      return body();
+    } catch (thrown) {
+      this.#tables = before;
+      throw thrown;
+    }
+  }
+
   #rows(table: string): readonly Row[] {
     return this.#tables.get(table) ?? [];
   }
+
+  #set(table: string, rows: readonly Row[]): void {
+    this.#tables = new Map([...this.#tables, [table, rows]]);
+  }
+}
+
+/** A database of these tables, without limits. */
+export function memoryDatabase(tables: MemoryTables): Database {
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    reader: tables,
+    transact(body, _urgency, committed) {
+      const done = last.then(() => {
+        const value = tables.wholly(() => body(tables));
+        committed?.();
+        return value;
+      });
+      last = done.catch(() => undefined);
+      return done;
+    },
+    usedBytes: () => 0,
+    freeBytes: async () => 1e9,
+    reserve: { whole: true, giveBack: async () => false, refill: async () => true },
+    copyTo: async () => assert.fail('it is not copied'),
+    close: async () => void (await last),
+  };
 }
 
 /** Part by part, numbers before strings, and a key before those that go on. */
@@ -139,8 +180,8 @@ function compare(one: Key, other: Key): number {
 
 function comparePart(one: KeyPart, other: KeyPart): number {
   if (typeof one === 'number') return typeof other === 'number' ? one - other : -1;
-  if (typeof other === 'number') return 1;
-  return Buffer.compare(Buffer.from(one), Buffer.from(other));
+  if (typeof other === 'number' || one > other) return 1;
+  return one < other ? -1 : 0;
 }
 
 function partsOf(key: Key): readonly KeyPart[] {
