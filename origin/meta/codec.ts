@@ -79,13 +79,11 @@ export const text: Read<string> = (value, name) => (typeof value === 'string' ? 
 
 /** Any finite number. */
 export const number: Read<number> = (value, name) =>
-  typeof value === 'number' && Number.isFinite(value) ? value : wrong(name, 'a number');
+  Number.isFinite(value) ? (value as number) : wrong(name, 'a number');
 
 /** A whole number of at least 0: a size, a count, a position. */
 export const count: Read<number> = (value, name) =>
-  typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
-    ? value
-    : wrong(name, 'a whole number of at least 0');
+  Number.isSafeInteger(value) && Number(value) >= 0 ? (value as number) : wrong(name, 'a whole number of at least 0');
 
 export const flag: Read<boolean> = (value, name) => (typeof value === 'boolean' ? value : wrong(name, 'true or false'));
 

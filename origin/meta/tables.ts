@@ -160,8 +160,6 @@ export const TURNS = -(2 ** 40);
 /** More than any turn: the latest turn of an owner sorts first. */
 export const LATEST = 2 ** 40;
 
-const NOTHING = Buffer.alloc(0);
-
 /** Throws DamagedRecord if there is a record that cannot be read. */
 export function read<K extends Key, V>(reader: Reader, table: Table<K, V>, key: K): V | undefined {
   const bytes = reader.get(table.name, key);
@@ -194,7 +192,7 @@ function changeEntries(writer: Writer, before: readonly IndexEntry[], after: rea
 }
 
 export function putEntry(writer: Writer, entry: IndexEntry): void {
-  writer.put(entry.index, entry.key, entry.value === '' ? NOTHING : Buffer.from(entry.value));
+  writer.put(entry.index, entry.key, Buffer.from(entry.value));
 }
 
 /** The value of an index entry as it was put. */

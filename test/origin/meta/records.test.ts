@@ -262,6 +262,10 @@ void t.test('what is not a whole record is damaged', (t) => {
     fails(`byte ${at}`, wrong, at === 0 ? /version 0/ : /checksum is wrong/);
   }
   for (const value of [null, 7, 'x', []]) fails('no object', stored(1, value), /`the record` is not an object/);
+  const endless = Buffer.from('{"format":1,"journal":"x","madeAt":1e999}');
+  const head = Buffer.alloc(5, 1);
+  head.writeUInt32BE(crc32(endless, 1), 1);
+  t.throws(() => stampCodec.decode(Buffer.concat([head, endless])), { message: '`madeAt` is not a number' });
   // Where a record lies within a larger buffer.
   t.same(usageCodec.decode(Buffer.concat([Buffer.alloc(3), bytes]).subarray(3)), { bytes: 1, files: 2 });
 

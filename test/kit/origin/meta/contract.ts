@@ -379,7 +379,7 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
 
   await t.test('after any history the store agrees with a naive model', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(anyStep, { minLength: 5, maxLength: 40 }), async (steps) => {
+      fc.asyncProperty(fc.array(anyStep, { minLength: 5, maxLength: 40, size: 'max' }), async (steps) => {
         await replay(kit, steps);
       }),
       { numRuns: kit.histories },

@@ -13,6 +13,7 @@ import {
   keyText,
   MEDIA,
   type Span,
+  TABLE_NAMES,
   type Table,
   type Writer,
 } from '../../../../origin/meta/tables.js';
@@ -136,6 +137,7 @@ export class MemoryTables implements Writer {
   }
 
   #rows(table: string): readonly Row[] {
+    assert.ok(TABLE_NAMES.includes(table), `there is no table ${table}`);
     return this.#tables.get(table) ?? [];
   }
 
@@ -151,6 +153,7 @@ export function memoryDatabase(tables: MemoryTables): Database {
     reader: tables,
     transact(body, _urgency, committed) {
       const done = last.then(() => {
+        tables.transactions += 1;
         const value = tables.wholly(() => body(tables));
         committed?.();
         return value;
