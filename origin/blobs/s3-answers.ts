@@ -31,8 +31,12 @@ function sizeInRange(contentRange: string | undefined, span: ByteSpan): number |
 }
 
 export function statusOf(thrown: unknown): number | undefined {
-  if (typeof thrown !== 'object' || thrown === null || !('$metadata' in thrown)) return undefined;
-  return (thrown.$metadata as { readonly httpStatusCode?: number } | undefined)?.httpStatusCode;
+  return (thrown as Answered | null | undefined)?.$metadata?.httpStatusCode;
+}
+
+/** What the SDK adds to an error of the server. */
+interface Answered {
+  readonly $metadata?: { readonly httpStatusCode?: number };
 }
 
 export function nameOf(thrown: unknown): string {

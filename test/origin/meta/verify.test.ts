@@ -86,13 +86,13 @@ const byText = (findings: readonly MetaFinding[]): readonly string[] =>
   findings.map(({ kind, table, key }) => `${kind} ${table} ${key}`).sort();
 
 /** What is found, that it is found alike when it is repaired, and that nothing is left then. */
-async function repaired(t: Test, { verify }: Store, expected: readonly string[], left: readonly string[] = []) {
-  const found = await verify(false);
+async function repaired(t: Test, store: Store, expected: readonly string[], left: readonly string[] = []) {
+  const found = await store.verify(false);
   t.same(byText(found.findings), expected.toSorted());
   t.notOk(found.findings.some((finding) => finding.repaired));
-  const mended = await verify(true);
+  const mended = await store.verify(true);
   t.ok(mended.findings.every((finding) => finding.repaired));
-  t.same(byText((await verify(false)).findings), left);
+  t.same(byText((await store.verify(false)).findings), left);
   return { found: found.findings, mended: mended.findings };
 }
 
