@@ -13,6 +13,7 @@ import { DiskIndex } from '../../edge/cache/disk/disk-index.js';
 import { type DiskRecord, digestOf, diskWeight } from '../../edge/cache/disk/record.js';
 import { createPolicy, type PolicyName } from '../../edge/cache/policy/registry.js';
 import type { CacheKey, Entry } from '../../edge/entry.js';
+import { systemClock } from '../../src/clock.js';
 
 const ROWS_PER_STEP = 512;
 const LOOK_UPS = 50_000;
@@ -80,7 +81,7 @@ function heapBytes(): number {
 }
 
 async function store(path: string, entries: number): Promise<void> {
-  const index = await DiskIndex.open(path);
+  const index = await DiskIndex.open(path, { clock: systemClock, commitWithinMs: 0 });
   const from = performance.now();
   for (let n = 0; n < entries; n += 1) {
     index.put(digestOf(keyOf(n)), recordOf(n, index));
@@ -94,7 +95,7 @@ async function store(path: string, entries: number): Promise<void> {
 }
 
 async function recover(path: string, entries: number, policyName: PolicyName): Promise<void> {
-  const index = await DiskIndex.open(path);
+  const index = await DiskIndex.open(path, { clock: systemClock, commitWithinMs: 0 });
   const before = heapBytes();
   const from = performance.now();
   const policy = createPolicy(policyName, 1e15, { smallShare: 0.1, promoteAt: 1, windowShare: 0.1 });
@@ -114,7 +115,7 @@ async function recover(path: string, entries: number, policyName: PolicyName): P
 }
 
 async function lookUp(path: string, entries: number): Promise<void> {
-  const index = await DiskIndex.open(path);
+  const index = await DiskIndex.open(path, { clock: systemClock, commitWithinMs: 0 });
   const from = performance.now();
   for (let n = 0; n < LOOK_UPS; n += 1) {
     const key = keyOf((n * 7_919) % entries);

@@ -205,4 +205,6 @@ export interface CacheStats {
   readonly corrupt: number;
   /** Entries of earlier runs that have been read back. */
   readonly recovered: number;
+  /** Content files that are kept open for the next reader. */
+  readonly openFiles: number;
 }

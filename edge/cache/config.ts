@@ -43,6 +43,17 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
       max: 1_000_000,
       help: 'Most complete bodies that wait to be written, or are being written. Further ones are not stored on disk.',
     }),
+    commitWithinMs: duration({
+      default: '100ms',
+      max: 10_000,
+      help: 'How long an entry may wait for others, to be written into the index together with them. A process that is killed loses what waits. Takedowns and purges do not wait.',
+    }),
+    openFilesMax: integer({
+      default: 1_024,
+      min: 1,
+      max: 100_000,
+      help: 'Most files that stay open for the next reader. More are open only while they are read.',
+    }),
     fillRoomBytes: size({
       default: '512MB',
       min: 65_536,
@@ -84,9 +95,14 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
       help: 'The memory that all arriving bodies share. Bodies that find no memory left go through a file.',
     }),
     wholeReadBytes: size({
-      default: '256KiB',
+      default: '2MiB',
       max: 2 ** 26,
       help: 'A body on disk of up to this size is read in one piece.',
+    }),
+    wholeReadsBytes: size({
+      default: '128MB',
+      max: 2 ** 40,
+      help: 'The memory for bodies of more than 64 KiB that were read in one piece and are not sent completely. Beyond it they are read piece by piece.',
     }),
     promotions: integer({
       default: 4,

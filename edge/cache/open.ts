@@ -70,6 +70,7 @@ function observe(metrics: Metrics, cache: EdgeCache): void {
   );
   const evictions = rising(metrics.counter('cache_evictions_total', 'Entries evicted for others.', ['tier']));
   const refused = rising(metrics.counter('cache_refused_total', 'Entries that a policy did not admit.', ['tier']));
+  const openFiles = metrics.gauge('cache_open_files', 'Files of the disk tier that are kept open for the next reader.');
   const diskInUse = metrics.gauge(
     'cache_disk_in_use',
     '1: the disk tier is in use, 0: it is not, or is off.',
@@ -93,6 +94,7 @@ function observe(metrics: Metrics, cache: EdgeCache): void {
       refused(tier, values.refused);
     }
     fills.set(stats.fills);
+    openFiles.set(stats.openFiles);
     recovered.set(cache.recovered ? 1 : 0);
     diskInUse.set(cache.diskState === 'in_use' ? 1 : 0);
     corrupt.add(stats.corrupt - corruptBefore);

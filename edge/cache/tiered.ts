@@ -215,6 +215,7 @@ export class TieredCache implements EdgeCache {
       fills: this.#openFills,
       corrupt: this.#corruptFills + (disk?.corruptEntries ?? 0),
       recovered: disk?.recoveredEntries ?? 0,
+      openFiles: disk?.openFiles ?? 0,
     };
   }
 

@@ -23,6 +23,7 @@ export function sumOfCaches(all: readonly CacheStats[]): CacheStats {
     fills: sum(all, ({ fills }) => fills),
     corrupt: sum(all, ({ corrupt }) => corrupt),
     recovered: sum(all, ({ recovered }) => recovered),
+    openFiles: sum(all, ({ openFiles }) => openFiles),
   };
 }
 

@@ -39,16 +39,31 @@ export class ContentRefs {
     this.#deps = deps;
   }
 
-  /** Moves a spool file to its place and, in the same step, calls `enter`, which puts the entry into the index. */
-  async publish(spoolPath: string, sha256: string, enter: () => boolean): Promise<boolean> {
+  /**
+   * Moves a spool file to its place, or writes `bytes` there, and, in the same step, calls `enter`, which puts the entry
+   * into the index.
+   */
+  async publish(spoolPath: string, sha256: string, bytes: Buffer | undefined, enter: () => boolean): Promise<boolean> {
+    const { contentStore } = this.#deps;
     return this.#exclusive(sha256, async () => {
-      await this.#deps.contentStore.publish(spoolPath, sha256);
+      if (bytes === undefined) await contentStore.publish(spoolPath, sha256);
+      else await contentStore.write(bytes, sha256, spoolPath);
       return enter();
     });
   }
 
   open(sha256: string): Promise<OpenFile> {
     return this.#deps.contentStore.open(sha256);
+  }
+
+  /** As `open`, but the file may stay open for the next reader. */
+  lend(sha256: string): Promise<OpenFile> {
+    return this.#deps.contentStore.lend(sha256);
+  }
+
+  /** The next reader opens the file again. */
+  closeKept(sha256: string): void {
+    this.#deps.contentStore.closeKept(sha256);
   }
 
   /** Delays the removal of a content until the second `agePins`: a head has been sent, and the body is opened next. */
@@ -66,6 +81,7 @@ export class ContentRefs {
   release(record: Pick<DiskRecord, 'content'> & { readonly entry: { readonly sizeBytes: number } }): void {
     if (record.content === null) return;
     const bytes = fileBytes(record.entry.sizeBytes);
+    this.#deps.contentStore.closeKept(record.content);
     this.#deps.room.removing(bytes);
     this.#removals.push({ sha256: record.content, bytes });
     this.#startRemoving();
@@ -86,6 +102,7 @@ export class ContentRefs {
     this.#pinnedBefore.clear();
     while (this.#removals.length > 0 || this.#removing !== undefined) {
       this.#startRemoving();
+      await this.#deps.index.flushed().catch(() => undefined);
       await this.#removing;
     }
   }
@@ -106,7 +123,7 @@ export class ContentRefs {
   async #removeUnpinned(): Promise<void> {
     const unpinned = this.#removals.filter((removal) => !this.#isPinned(removal));
     this.#removals = this.#removals.filter((removal) => this.#isPinned(removal));
-    await this.#deps.index.flushed().catch(() => undefined);
+    await this.#deps.index.settled();
     const remove = async (): Promise<void> => {
       for (let removal = unpinned.pop(); removal !== undefined; removal = unpinned.pop()) await this.#remove(removal);
     };

@@ -1,48 +1,78 @@
 /**
- * Content files by their SHA-256, in the layout of cacache's content store. A
- * file gets its name by a rename, so a named file is always complete. Only the
- * index knows which files are needed: cacache's own `verify` must not be run on
- * this folder, since it removes whatever cacache's own index does not list.
+ * Content files by their SHA-256, in the layout of cacache's content store. Only
+ * the index knows which files are needed and complete: cacache's own `verify` must
+ * not be run on this folder, since it removes whatever cacache's own index does not
+ * list. A file that no entry needs may be incomplete, after a crash for example.
  */
 import { dirname, join, sep } from 'node:path';
 import { index, rm } from 'cacache';
+import { errorCode } from '../../../src/errors.js';
 import type { DiskFiles, OpenFile } from './files.js';
 import { isMissing } from './files.js';
+import { KeptFiles } from './kept-files.js';
 
 /** cacache spreads content files over two levels of folders, named by two hex digits each. */
 const SHARD_DIGITS = 2;
 const SHARD_LEVELS = 2;
 const SHA256_DIGITS = 64;
 
+export interface ContentStoreDeps {
+  readonly files: DiskFiles;
+  readonly randomName: () => string;
+  /** Most files that stay open between two reads. */
+  readonly openFilesMax: number;
+  readonly onError: (thrown: unknown) => void;
+}
+
 export class ContentStore {
   readonly #folder: string;
   readonly #root: string;
   readonly #files: DiskFiles;
   readonly #randomName: () => string;
+  readonly #kept: KeptFiles;
 
-  private constructor(folder: string, root: string, files: DiskFiles, randomName: () => string) {
+  private constructor(folder: string, root: string, { files, randomName, openFilesMax, onError }: ContentStoreDeps) {
     this.#folder = folder;
     this.#root = root;
     this.#files = files;
     this.#randomName = randomName;
+    this.#kept = new KeptFiles(openFilesMax, (sha256) => this.open(sha256), onError);
   }
 
   /** Nothing else may use `folder`. */
-  static async open(folder: string, files: DiskFiles, randomName: () => string): Promise<ContentStore> {
+  static async open(folder: string, deps: ContentStoreDeps): Promise<ContentStore> {
+    const { files, randomName } = deps;
     await files.makeFolder(folder);
-    return new ContentStore(folder, await learnRoot(folder, files, randomName()), files, randomName);
+    return new ContentStore(folder, await learnRoot(folder, files, randomName()), deps);
+  }
+
+  /** The files that are kept open. */
+  get openFiles(): number {
+    return this.#kept.count;
   }
 
   /** Moves a complete file to its place. Replaces a file with the same content. */
   async publish(spoolPath: string, sha256: string): Promise<void> {
     const path = this.#pathOf(sha256);
+    await this.#inFolder(path, () => this.#files.rename(spoolPath, path));
+    this.#kept.drop(sha256);
+  }
+
+  /**
+   * Writes a content into its place, which takes fewer steps than to move it there. A file that is there already may be
+   * incomplete, or have readers: that one is replaced, by way of `sparePath`.
+   */
+  async write(bytes: Buffer, sha256: string, sparePath: string): Promise<void> {
+    const path = this.#pathOf(sha256);
     try {
-      await this.#files.rename(spoolPath, path);
+      const file = await this.#inFolder(path, () => this.#files.create(path));
+      await this.#fill(file, path, bytes);
     } catch (thrown) {
-      if (!isMissing(thrown)) throw thrown;
-      await this.#files.makeFolder(dirname(path));
-      await this.#files.rename(spoolPath, path);
+      if (errorCode(thrown) !== 'EEXIST') throw thrown;
+      await this.#fill(await this.#files.create(sparePath), sparePath, bytes);
+      await this.#files.rename(sparePath, path);
     }
+    this.#kept.drop(sha256);
   }
 
   /** Rejects if there is no such file (see isMissing). */
@@ -50,12 +80,29 @@ export class ContentStore {
     return this.#files.open(this.#pathOf(sha256));
   }
 
+  /** As `open`, but the file may stay open for the next reader. */
+  lend(sha256: string): Promise<OpenFile> {
+    return this.#kept.lend(sha256);
+  }
+
+  /** The next reader opens the file again. */
+  closeKept(sha256: string): void {
+    this.#kept.drop(sha256);
+  }
+
   async remove(sha256: string): Promise<void> {
+    this.#kept.drop(sha256);
     await rm.content(this.#folder, integrityOf(sha256));
+  }
+
+  /** Closes the files that are kept open. */
+  close(): void {
+    this.#kept.dropAll();
   }
 
   /** Moves everything out of the way in one step. Resolves with a function that removes it. */
   async discardAll(): Promise<() => Promise<void>> {
+    this.#kept.dropAll();
     const trash = join(this.#folder, `trash-${this.#randomName()}`);
     try {
       await this.#files.rename(this.#root, trash);
@@ -82,6 +129,31 @@ export class ContentStore {
         const names = await this.#files.names(join(this.#root, first, second));
         yield names.map((name) => `${first}${second}${name}`).filter((sha256) => sha256.length === SHA256_DIGITS);
       }
+    }
+  }
+
+  /** Makes the folder of this path if there is none. */
+  async #inFolder<T>(path: string, operation: () => Promise<T>): Promise<T> {
+    try {
+      return await operation();
+    } catch (thrown) {
+      if (!isMissing(thrown)) throw thrown;
+      await this.#files.makeFolder(dirname(path));
+      return operation();
+    }
+  }
+
+  /** Writes a new file. If that fails, the file is removed. */
+  async #fill(file: OpenFile, path: string, bytes: Buffer): Promise<void> {
+    try {
+      try {
+        await file.write(bytes, 0);
+      } finally {
+        await file.close();
+      }
+    } catch (thrown) {
+      await this.#files.remove(path);
+      throw thrown;
     }
   }
 

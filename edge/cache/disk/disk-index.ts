@@ -4,8 +4,9 @@
  * cacache's own index has one file per entry: a million entries would take
  * minutes to read back, and their heads would have to stay in memory.
  *
- * A change is visible at once. Changes are committed in groups, one commit at a
- * time; `flushed` resolves when they are durable. If a commit fails, what it
+ * A change is visible at once. Changes wait for others a moment and are committed
+ * together, one commit at a time; `flushed` hurries them and resolves when they are
+ * durable. If a commit fails, what it
  * would have added is lost (`onLost`), and what it would have removed is tried
  * again. Until that succeeds, such an entry is gone for this run only, and
  * `flushed` rejects.
@@ -13,9 +14,11 @@
 import { statSync, truncateSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import { type Database, open, type RootDatabase } from 'lmdb';
+import type { Clock, Timer } from '../../../src/clock.js';
 import type { JournalPosition } from '../../../src/journal/entry.js';
 import type { AppliedToCache } from '../cache.js';
 import { appliedRow, readApplied } from './applied.js';
+import { type Change, Changes } from './changes.js';
 import { type DiskRecord, decodeRecord, digestOf, encodeRecord, type KeyDigest } from './record.js';
 
 /** A row of the order of storing: what the policy needs, without the head. */
@@ -23,12 +26,6 @@ export interface OrderRow {
   readonly seq: number;
   readonly digest: KeyDigest;
   readonly weightBytes: number;
-}
-
-interface Change {
-  /** The committed record, which the change replaces or removes. */
-  before: DiskRecord | undefined;
-  after: DiskRecord | undefined;
 }
 
 /** What lmdb says of its file, without a type. */
@@ -43,6 +40,14 @@ type Handle = 'media' | 'primary' | 'content';
 const DIGEST_BYTES = 16;
 const ORDER_ROW_BYTES = DIGEST_BYTES + 16;
 const DATABASES_MAX = 8;
+/** So many changes wait for no others. */
+const CHANGES_AT_ONCE = 1_024;
+
+export interface CommitPace {
+  readonly clock: Pick<Clock, 'after'>;
+  /** How long a change may wait for others; 0: for those of its turn of the event loop. */
+  readonly commitWithinMs: number;
+}
 
 export class DiskIndex {
   /** Called for a record that could not be committed. It is not visible any more. */
@@ -53,8 +58,9 @@ export class DiskIndex {
   readonly #order: Database<Buffer, number>;
   readonly #handles: Readonly<Record<Handle, Database<Buffer, Buffer>>>;
   readonly #facts: Database<unknown, string>;
-  #waiting = new Map<KeyDigest, Change>();
-  #committing = new Map<KeyDigest, Change>();
+  readonly #pace: CommitPace;
+  #waiting = new Changes();
+  #committing = new Changes();
   #verified = new Map<number, Buffer>();
   #discarded = new Map<number, KeyDigest>();
   /** Noted, and not committed yet. */
@@ -66,16 +72,20 @@ export class DiskIndex {
   /** The last commit failed. The next change, flush or retry tries again. */
   #stalled = false;
   #commit: Promise<void> | undefined;
+  /** Until the next commit. */
+  #pause: Timer | undefined;
   /** The number of all changes, and of those that are durable. */
   #changes = 0;
   #durableChanges = 0;
+  #settling: { readonly changes: number; readonly resolve: () => void }[] = [];
   #nextSeq = 1;
   #run = 1;
   /** The last page that the file is known to have. */
   #lastPage = 0;
 
-  private constructor(path: string, root: RootDatabase) {
+  private constructor(path: string, root: RootDatabase, pace: CommitPace) {
     this.#path = path;
+    this.#pace = pace;
     this.#root = root;
     this.#entries = root.openDB('entries', { keyEncoding: 'binary', encoding: 'msgpack' });
     this.#order = root.openDB('order', { encoding: 'binary' });
@@ -85,7 +95,7 @@ export class DiskIndex {
     this.#handles = { media: handle('media'), primary: handle('primary'), content: handle('content') };
   }
 
-  static async open(path: string): Promise<DiskIndex> {
+  static async open(path: string, pace: CommitPace): Promise<DiskIndex> {
     // With batching by event turn, a failed commit would also reject promises that nobody can catch.
     const root = open({
       path,
@@ -96,7 +106,7 @@ export class DiskIndex {
       encoding: 'binary',
     });
     await chmod(path, 0o600);
-    const index = new DiskIndex(path, root);
+    const index = new DiskIndex(path, root, pace);
     const [newest] = index.#order.getKeys({ reverse: true, limit: 1 });
     index.#nextSeq = (newest ?? 0) + 1;
     const run = index.#facts.get('run');
@@ -145,23 +155,25 @@ export class DiskIndex {
   }
 
   byMedia(id: string): readonly DiskRecord[] {
-    return this.#find('media', Buffer.from(id, 'latin1'), (record) => record.entry.mediaId === id);
+    const pending = (changes: Changes): readonly KeyDigest[] => changes.ofMedia(id);
+    return this.#find('media', Buffer.from(id, 'latin1'), pending, (record) => record.entry.mediaId === id);
   }
 
   byPrimary(primaryKey: string): readonly DiskRecord[] {
     const handle = binary(digestOf(primaryKey));
-    return this.#find('primary', handle, (record) => record.entry.primaryKey === primaryKey);
+    const pending = (changes: Changes): readonly KeyDigest[] => changes.ofPrimary(primaryKey);
+    return this.#find('primary', handle, pending, (record) => record.entry.primaryKey === primaryKey);
   }
 
   byContent(sha256: string): readonly DiskRecord[] {
-    return this.#find('content', Buffer.from(sha256, 'hex'), (record) => record.content === sha256);
+    const pending = (changes: Changes): readonly KeyDigest[] => changes.ofContent(sha256);
+    return this.#find('content', Buffer.from(sha256, 'hex'), pending, (record) => record.content === sha256);
   }
 
   /** One of the records that have this content. */
   anyWithContent(sha256: string): DiskRecord | undefined {
     for (const changes of [this.#waiting, this.#committing]) {
-      for (const [digest, { after }] of changes) {
-        if (after?.content !== sha256) continue;
+      for (const digest of changes.ofContent(sha256)) {
         const record = this.get(digest);
         if (record?.content === sha256) return record;
       }
@@ -181,8 +193,7 @@ export class DiskIndex {
    */
   mayHaveContent(sha256: string): boolean {
     if (!this.#void && this.#handles.content.doesExist(Buffer.from(sha256, 'hex'))) return true;
-    const isIt = ({ after }: Change): boolean => after?.content === sha256;
-    return [...this.#committing.values(), ...this.#waiting.values()].some(isIt);
+    return this.#committing.ofContent(sha256).length > 0 || this.#waiting.ofContent(sha256).length > 0;
   }
 
   /** Whether this run has written or verified its content. */
@@ -228,8 +239,8 @@ export class DiskIndex {
 
   /** Removes everything. */
   clear(): void {
-    this.#waiting.clear();
-    this.#committing = new Map();
+    this.#waiting = new Changes();
+    this.#committing = new Changes();
     this.#verified.clear();
     this.#discarded.clear();
     this.#clear = true;
@@ -238,16 +249,23 @@ export class DiskIndex {
 
   /** Tries again what an earlier commit failed to do. */
   retry(): void {
-    if (this.#dirty) this.#schedule();
+    if (this.#dirty) this.#startCommit();
   }
 
   /** Resolves when all changes so far are durable. Rejects if a commit fails. */
   async flushed(): Promise<void> {
     const changes = this.#changes;
     while (this.#durableChanges < changes) {
-      this.#schedule();
+      this.#startCommit();
       await this.#commit;
     }
+  }
+
+  /** Resolves when all changes so far are durable, or a commit has failed. Hurries nothing. */
+  async settled(): Promise<void> {
+    if (this.#durableChanges >= this.#changes) return;
+    this.#schedule();
+    await new Promise<void>((resolve) => this.#settling.push({ changes: this.#changes, resolve }));
   }
 
   /** Commits what is left. Rejects if that fails; the index is closed all the same. */
@@ -280,9 +298,7 @@ export class DiskIndex {
   }
 
   #change(digest: KeyDigest, after: DiskRecord | undefined): void {
-    const waiting = this.#waiting.get(digest);
-    if (waiting !== undefined) waiting.after = after;
-    else this.#waiting.set(digest, { before: this.get(digest), after });
+    this.#waiting.add(digest, () => this.get(digest), after);
     this.#changed();
   }
 
@@ -291,7 +307,12 @@ export class DiskIndex {
     this.#schedule();
   }
 
-  #find(handle: Handle, value: Buffer, matches: (record: DiskRecord) => boolean): readonly DiskRecord[] {
+  #find(
+    handle: Handle,
+    value: Buffer,
+    pending: (changes: Changes) => readonly KeyDigest[],
+    matches: (record: DiskRecord) => boolean,
+  ): readonly DiskRecord[] {
     const found = new Map<KeyDigest, DiskRecord>();
     const rows = this.#handles[handle];
     if (!this.#void && rows.doesExist(value)) {
@@ -302,7 +323,7 @@ export class DiskIndex {
       }
     }
     for (const changes of [this.#committing, this.#waiting]) {
-      for (const digest of changes.keys()) {
+      for (const digest of pending(changes)) {
         const record = this.get(digest);
         if (record !== undefined && matches(record)) found.set(digest, record);
       }
@@ -311,12 +332,30 @@ export class DiskIndex {
   }
 
   #schedule(): void {
+    const { clock, commitWithinMs } = this.#pace;
+    if (commitWithinMs === 0 || this.#waiting.size >= CHANGES_AT_ONCE) this.#startCommit();
+    else if (this.#commit === undefined) this.#pause ??= clock.after(commitWithinMs, () => this.#startCommit());
+  }
+
+  #startCommit(): void {
     if (this.#commit !== undefined) return;
+    this.#pause?.cancel();
+    this.#pause = undefined;
     this.#commit = this.#commitWaiting().finally(() => {
       this.#commit = undefined;
+      this.#resolveSettled();
       if (this.#dirty && !this.#stalled) this.#schedule();
     });
     this.#commit.catch(() => undefined);
+  }
+
+  #resolveSettled(): void {
+    const settling = this.#settling;
+    this.#settling = [];
+    for (const each of settling) {
+      if (this.#stalled || each.changes <= this.#durableChanges) each.resolve();
+      else this.#settling.push(each);
+    }
   }
 
   async #commitWaiting(): Promise<void> {
@@ -328,7 +367,7 @@ export class DiskIndex {
     const discarded = this.#discarded;
     const applied = this.#applied;
     this.#applied = undefined;
-    this.#waiting = new Map();
+    this.#waiting = new Changes();
     this.#verified = new Map();
     this.#discarded = new Map();
     this.#committing = changes;
@@ -350,7 +389,7 @@ export class DiskIndex {
       this.#takeBack(changes, thrown);
       throw thrown;
     } finally {
-      this.#committing = new Map();
+      this.#committing = new Changes();
       this.#clearing = false;
     }
   }
@@ -372,7 +411,7 @@ export class DiskIndex {
   }
 
   #apply(
-    changes: ReadonlyMap<KeyDigest, Change>,
+    changes: Iterable<readonly [KeyDigest, Change]>,
     verified: ReadonlyMap<number, Buffer>,
     discarded: ReadonlyMap<number, KeyDigest>,
   ): void {
@@ -403,17 +442,17 @@ export class DiskIndex {
   }
 
   /** After a failed commit: what it added is lost; what it removed will be removed again. */
-  #takeBack(changes: ReadonlyMap<KeyDigest, Change>, thrown: unknown): void {
+  #takeBack(changes: Changes, thrown: unknown): void {
     // If everything was cleared meanwhile, there is nothing to take back.
     if (this.#committing !== changes) return;
     const lost: DiskRecord[] = [];
     for (const [digest, { before, after }] of changes) {
       const newer = this.#waiting.get(digest);
       if (newer !== undefined) newer.before = before;
-      else if (before !== undefined) this.#waiting.set(digest, { before, after: undefined });
+      else if (before !== undefined) this.#waiting.add(digest, () => before, undefined);
       if (newer === undefined && after !== undefined) lost.push(after);
     }
-    this.#committing = new Map();
+    this.#committing = new Changes();
     for (const record of lost) this.onLost(record, thrown);
   }
 }

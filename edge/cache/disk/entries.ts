@@ -170,8 +170,10 @@ export class DiskEntries {
    * gone already.
    */
   dropCorrupt(record: DiskRecord): void {
-    const { index, readers, log } = this.#deps;
-    if (record.content === null || index.get(digestOf(record.entry.key))?.seq !== record.seq) return;
+    const { index, contentRefs, readers, log } = this.#deps;
+    if (record.content === null) return;
+    contentRefs.closeKept(record.content);
+    if (index.get(digestOf(record.entry.key))?.seq !== record.seq) return;
     for (const { entry } of index.byContent(record.content)) {
       const { key } = entry;
       this.remove(key);

@@ -2,7 +2,8 @@
  * The part of the file system that the disk tier uses, as an interface, so that
  * tests can make it fail. All files and folders are accessible to this user only.
  */
-import { type FileHandle, mkdir, open, readdir, rename, rm, statfs } from 'node:fs/promises';
+import { close, fstat, open, read, write } from 'node:fs';
+import { mkdir, readdir, rename, rm, statfs } from 'node:fs/promises';
 import { errorCode } from '../../../src/errors.js';
 
 const FILE_MODE = 0o600;
@@ -14,6 +15,7 @@ export interface OpenFile {
   /** Reads from this position until `into` is full or the file ends. Resolves with the number of bytes. */
   read(into: Buffer, at: number): Promise<number>;
   sizeBytes(): Promise<number>;
+  /** The file is closed once its reads and writes have ended. */
   close(): Promise<void>;
 }
 
@@ -35,8 +37,8 @@ export interface DiskFiles {
 }
 
 export const nodeFiles: DiskFiles = {
-  create: async (path) => openFile(await open(path, 'wx+', FILE_MODE)),
-  open: async (path) => openFile(await open(path, 'r')),
+  create: (path) => openFile(path, 'wx+'),
+  open: (path) => openFile(path, 'r'),
   rename,
   remove: (path) => rm(path, { recursive: true, force: true }),
   async makeFolder(path) {
@@ -62,24 +64,84 @@ export function isMissing(thrown: unknown): boolean {
   return code === 'ENOENT' || code === 'ENOTDIR';
 }
 
-function openFile(handle: FileHandle): OpenFile {
-  return {
-    async write(block, at) {
-      for (let done = 0; done < block.length; ) {
-        const { bytesWritten } = await handle.write(block, done, block.length - done, at + done);
-        done += bytesWritten;
+function openFile(path: string, flags: 'r' | 'wx+'): Promise<OpenFile> {
+  return new Promise((resolve, reject) => {
+    open(path, flags, FILE_MODE, (failure, descriptor) => {
+      if (failure === null) resolve(new DescriptorFile(descriptor));
+      else reject(failure);
+    });
+  });
+}
+
+/**
+ * A file by its descriptor, which costs half of what node's FileHandle does. The system gives the number of a closed
+ * file to the next one that is opened. So none is used after `close`, and it is closed after all that use it.
+ */
+class DescriptorFile implements OpenFile {
+  readonly #descriptor: number;
+  #inUse = 0;
+  #closing: Promise<void> | undefined;
+  #onUnused: (() => void) | undefined;
+
+  constructor(descriptor: number) {
+    this.#descriptor = descriptor;
+  }
+
+  async write(block: Buffer, at: number): Promise<void> {
+    for (let done = 0; done < block.length; ) {
+      done += await this.#use((descriptor, settle) =>
+        write(descriptor, block, done, block.length - done, at + done, settle),
+      );
+    }
+  }
+
+  async read(into: Buffer, at: number): Promise<number> {
+    let done = 0;
+    while (done < into.length) {
+      const bytesRead = await this.#use((descriptor, settle) =>
+        read(descriptor, into, done, into.length - done, at + done, settle),
+      );
+      if (bytesRead === 0) break;
+      done += bytesRead;
+    }
+    return done;
+  }
+
+  sizeBytes(): Promise<number> {
+    return this.#use((descriptor, settle) => fstat(descriptor, (failure, stats) => settle(failure, stats?.size ?? 0)));
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#inUse > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onUnused = resolve;
+      });
+    }
+    await new Promise<void>((resolve, reject) => {
+      close(this.#descriptor, (failure) => ((failure ?? null) === null ? resolve() : reject(failure)));
+    });
+  }
+
+  #use(
+    operation: (descriptor: number, settle: (failure: Error | null, value: number) => void) => void,
+  ): Promise<number> {
+    return new Promise((resolve, reject) => {
+      if (this.#closing !== undefined) {
+        reject(new Error('the file is closed'));
+        return;
       }
-    },
-    async read(into, at) {
-      let done = 0;
-      while (done < into.length) {
-        const { bytesRead } = await handle.read(into, done, into.length - done, at + done);
-        if (bytesRead === 0) break;
-        done += bytesRead;
-      }
-      return done;
-    },
-    sizeBytes: async () => (await handle.stat()).size,
-    close: () => handle.close(),
-  };
+      this.#inUse += 1;
+      operation(this.#descriptor, (failure, value) => {
+        this.#inUse -= 1;
+        if (this.#inUse === 0) this.#onUnused?.();
+        if (failure === null) resolve(value);
+        else reject(failure);
+      });
+    });
+  }
 }

@@ -8,7 +8,7 @@ import { errorFields, type Log } from '../../../src/log.js';
 import type { CounterOf } from '../../../src/metrics.js';
 import { tightenFolder } from '../../../src/private-folder.js';
 import { ContentStore } from './content-store.js';
-import { DiskIndex } from './disk-index.js';
+import { type CommitPace, DiskIndex } from './disk-index.js';
 import type { DiskFiles } from './files.js';
 import { IndexGuard } from './index-guard.js';
 import { lockFolder } from './lock.js';
@@ -17,8 +17,12 @@ export interface FolderDeps {
   readonly files: DiskFiles;
   readonly log: Log;
   readonly randomName: () => string;
+  /** Most content files that stay open between two reads. */
+  readonly openFilesMax: number;
+  readonly pace: CommitPace;
   /** Counts errors that the tier survived. */
   readonly errors: CounterOf<never>;
+  readonly onError: (thrown: unknown) => void;
 }
 
 export interface CacheFolder {
@@ -36,7 +40,7 @@ const NEW_INDEX_BYTES = 2 ** 18;
 
 /** `empty`: removes first what is stored in the folder. */
 export async function openFolder(path: string, deps: FolderDeps, what: 'as_it_is' | 'empty'): Promise<CacheFolder> {
-  const { files, randomName } = deps;
+  const { files } = deps;
   await files.makeFolder(path);
   await tightenFolder(path);
   const unlock = await lockFolder(path);
@@ -47,10 +51,10 @@ export async function openFolder(path: string, deps: FolderDeps, what: 'as_it_is
       for (const old of [contentPath, indexPath, `${indexPath}-lock`, `${indexPath}-starts`]) await files.remove(old);
     }
     await requireRoomForIndex(path, files);
-    const contentStore = await ContentStore.open(contentPath, files, randomName);
+    const contentStore = await ContentStore.open(contentPath, deps);
     const guard = new IndexGuard(indexPath);
     const index = await openIndex(indexPath, guard, contentStore, deps);
-    return { contentStore, index, guard, close: () => close(index, guard, unlock) };
+    return { contentStore, index, guard, close: () => close(contentStore, index, guard, unlock) };
   } catch (thrown) {
     await unlock();
     throw thrown;
@@ -68,12 +72,12 @@ async function openIndex(
   path: string,
   guard: IndexGuard,
   contentStore: ContentStore,
-  { files, log, errors }: FolderDeps,
+  { files, log, errors, pace }: FolderDeps,
 ): Promise<DiskIndex> {
   const fault = await guard.fault();
   if (fault === undefined) {
     try {
-      return await DiskIndex.open(path);
+      return await DiskIndex.open(path, pace);
     } catch (thrown) {
       log.warn(errorFields(thrown), 'the index of the disk tier cannot be opened');
     }
@@ -85,10 +89,16 @@ async function openIndex(
   await guard.renew();
   // The sweep after recovery removes the discarded contents.
   await contentStore.discardAll();
-  return DiskIndex.open(path);
+  return DiskIndex.open(path, pace);
 }
 
-async function close(index: DiskIndex, guard: IndexGuard, unlock: () => Promise<void>): Promise<void> {
+async function close(
+  contentStore: ContentStore,
+  index: DiskIndex,
+  guard: IndexGuard,
+  unlock: () => Promise<void>,
+): Promise<void> {
+  contentStore.close();
   try {
     await index.close();
     await guard.proven();

@@ -5,7 +5,8 @@
  */
 import { createHash, hash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { withSignal } from '../../../src/abort.js';
+import { onAbort, withSignal } from '../../../src/abort.js';
+import type { Budget } from '../../../src/budget.js';
 import type { ByteSpan } from '../../../src/http/range.js';
 import { type Body, BodyLost } from '../cache.js';
 import { BytesBody } from '../memory.js';
@@ -17,6 +18,8 @@ import { isMissing, type OpenFile } from './files.js';
 import { type DiskRecord, digestOf } from './record.js';
 
 const READ_BYTES = 131_072;
+/** Bodies of up to this size need not fit into the memory for bodies that are read in one piece: a stream needs as much. */
+const UNCOUNTED_BYTES = 65_536;
 
 export interface DiskReaderDeps {
   readonly contentRefs: ContentRefs;
@@ -25,6 +28,8 @@ export interface DiskReaderDeps {
   readonly readers: Readers;
   /** Bodies of up to this size are read in one piece. */
   readonly wholeReadBytes: number;
+  /** The memory of such bodies until they are sent. */
+  readonly wholeReads: Budget;
   onError(thrown: unknown): void;
 }
 
@@ -64,13 +69,13 @@ export class DiskReader {
   }
 
   async #readWhole(record: DiskRecord, content: string): Promise<Buffer | undefined> {
-    const file = await this.#deps.contentRefs.open(content);
+    const file = await this.#deps.contentRefs.lend(content);
     try {
       const bytes = Buffer.allocUnsafeSlow(record.entry.sizeBytes);
-      const sized = (await file.sizeBytes()) === bytes.length && (await file.read(bytes, 0)) === bytes.length;
-      if (!sized) return this.#dropCorrupt(record, undefined);
+      if ((await file.read(bytes, 0)) < bytes.length) return this.#dropCorrupt(record, undefined);
       if (this.#deps.index.isVerified(record)) return bytes;
-      if (hash('sha256', bytes) !== content) return this.#dropCorrupt(record, undefined);
+      const correct = (await file.sizeBytes()) === bytes.length && hash('sha256', bytes) === content;
+      if (!correct) return this.#dropCorrupt(record, undefined);
       this.#deps.index.markVerified(digestOf(record.entry.key), record);
       return bytes;
     } finally {
@@ -146,11 +151,22 @@ class DiskBody implements Body {
     const { content } = this.#record;
     if (this.#whole !== undefined || content === null) return 'ready';
     this.#deps.contentRefs.pin(content);
-    if (this.sizeBytes > this.#deps.wholeReadBytes) {
+    if (!this.#mayReadWhole(signal)) {
       return (await withSignal(this.#reader.verify(this.#record), signal)) ? 'ready' : 'lost';
     }
     this.#whole = await withSignal(this.#reader.readWhole(this.#record), signal);
     return this.#whole === undefined ? 'lost' : 'ready';
+  }
+
+  /** Takes the memory for the body until its client has it or is gone. */
+  #mayReadWhole(signal: AbortSignal): boolean {
+    const { sizeBytes } = this;
+    const { wholeReadBytes, wholeReads } = this.#deps;
+    if (sizeBytes > wholeReadBytes) return false;
+    if (sizeBytes <= UNCOUNTED_BYTES) return true;
+    if (!wholeReads.tryTake(sizeBytes)) return false;
+    onAbort(signal, () => wholeReads.giveBack(sizeBytes));
+    return true;
   }
 
   open(span: ByteSpan | undefined, signal: AbortSignal): Readable {
@@ -226,7 +242,7 @@ class DiskReadable extends Readable {
   /** Undefined if the stream was destroyed meanwhile. */
   async #open(): Promise<OpenFile | undefined> {
     if (!(await this.#reader.verify(this.#record))) throw new BodyLost('corrupt');
-    const file = await this.#deps.contentRefs.open(this.#record.content ?? '');
+    const file = await this.#deps.contentRefs.lend(this.#record.content ?? '');
     if (this.destroyed) {
       await file.close();
       return undefined;

@@ -17,6 +17,7 @@ export interface RoomLimits {
 export class DiskRoom {
   readonly #limits: RoomLimits;
   readonly #entriesBytes: () => number;
+  readonly #onShort: () => void;
   #recovered = false;
   #reservedBytes = 0;
   /** Reserved bytes that have become entries before recovery ended. */
@@ -25,10 +26,11 @@ export class DiskRoom {
   #freeBytes = Number.POSITIVE_INFINITY;
   #waiting: (() => void)[] = [];
 
-  /** `entriesBytes`: the bytes of all entries that the policy knows. */
-  constructor(limits: RoomLimits, entriesBytes: () => number) {
+  /** `entriesBytes`: the bytes of all entries that the policy knows. `onShort`: somebody waits for removals. */
+  constructor(limits: RoomLimits, entriesBytes: () => number, onShort: () => void = () => undefined) {
     this.#limits = limits;
     this.#entriesBytes = entriesBytes;
+    this.#onShort = onShort;
   }
 
   tryReserve(bytes: number): boolean {
@@ -51,6 +53,7 @@ export class DiskRoom {
   async reserve(bytes: number): Promise<boolean> {
     while (!this.tryReserve(bytes)) {
       if (this.#removingBytes === 0 || bytes > this.#limits.fillRoomBytes || this.#belowFloor) return false;
+      this.#onShort();
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }
     return true;

@@ -170,20 +170,20 @@ export class DiskStores {
       if (spool === undefined) return 'disk_full';
       if (cancelled()) return 'cancelled';
       if (!this.#deps.entries.admit(pending, placed.weightBytes)) return this.#refuse();
-      if (source.kind === 'bytes') await writeWhole(spool, source.bytes);
-      return (await this.#place(store, spool)) ? 'stored' : 'cancelled';
+      const bytes = source.kind === 'bytes' ? source.bytes : undefined;
+      return (await this.#place(store, spool, bytes)) ? 'stored' : 'cancelled';
     } finally {
       release();
       if (source.kind === 'bytes') await this.#discard(spool);
     }
   }
 
-  /** Moves the file to its place and enters the entry. False if the store was cancelled before. */
-  async #place(store: Store, spool: SpoolFile): Promise<boolean> {
+  /** Moves the file to its place, or writes it there, and enters the entry. False if the store was cancelled before. */
+  async #place(store: Store, spool: SpoolFile, bytes: Buffer | undefined): Promise<boolean> {
     const { pending, placed, cancelled } = store;
     const { contentRefs, entries, index } = this.#deps;
     if (cancelled()) return false;
-    return contentRefs.publish(spool.path, contentOf(store).sha256, () => {
+    return contentRefs.publish(spool.path, contentOf(store).sha256, bytes, () => {
       spool.becameContent();
       if (cancelled()) {
         contentRefs.release(placed);
@@ -224,12 +224,4 @@ interface Store {
 function contentOf({ placed }: Store): { readonly sha256: string } {
   if (placed.content === null) throw new Error('an empty body has no content to write');
   return { sha256: placed.content };
-}
-
-async function writeWhole(spool: SpoolFile, bytes: Buffer): Promise<void> {
-  try {
-    await spool.append(bytes);
-  } finally {
-    await spool.close();
-  }
 }

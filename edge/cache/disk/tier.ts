@@ -8,6 +8,7 @@
  * the cache which responses are stored here.
  */
 import { join } from 'node:path';
+import { Budget } from '../../../src/budget.js';
 import type { Clock } from '../../../src/clock.js';
 import type { JournalPosition } from '../../../src/journal/entry.js';
 import { errorFields, type Log } from '../../../src/log.js';
@@ -58,7 +59,10 @@ export class DiskTier {
 
   /** `empty`: removes first what is stored in the folder. */
   static async open(deps: DiskTierDeps, what: 'as_it_is' | 'empty'): Promise<DiskTier> {
-    const folder = await openFolder(deps.config.folder, deps, what);
+    const { folder: path, disk } = deps.config;
+    const onError = (thrown: unknown): void => noteError(deps, thrown);
+    const pace = { clock: deps.clock, commitWithinMs: disk.commitWithinMs };
+    const folder = await openFolder(path, { ...deps, openFilesMax: disk.openFilesMax, pace, onError }, what);
     try {
       const tier = new DiskTier(deps, folder);
       await tier.#spools.open();
@@ -76,13 +80,19 @@ export class DiskTier {
     const { sizeBytes, minFreeBytes, maxObjectBytes } = config.disk;
     const fillRoomBytes = Math.min(config.disk.fillRoomBytes, Math.floor(sizeBytes / 2));
     const capacityBytes = sizeBytes - fillRoomBytes;
-    const onError = (thrown: unknown): void => this.#onError(thrown);
+    const onError = (thrown: unknown): void => noteError(deps, thrown);
     const newPolicy = (): Policy => createPolicy(config.disk.policy, capacityBytes, config.policies);
-    const room = new DiskRoom({ sizeBytes, fillRoomBytes, minFreeBytes }, () => this.#entries.usedBytes);
+    const room = new DiskRoom(
+      { sizeBytes, fillRoomBytes, minFreeBytes },
+      () => this.#entries.usedBytes,
+      // Files are removed after their rows.
+      () => void index.flushed().catch(() => undefined),
+    );
     const contentRefs = new ContentRefs({ contentStore, index, room, onError });
     const entries = new DiskEntries({ index, contentRefs, readers, log, newPolicy, onError });
-    const { wholeReadBytes } = config.fill;
-    const reader = new DiskReader({ contentRefs, index, entries, readers, wholeReadBytes, onError });
+    const { wholeReadBytes, wholeReadsBytes } = config.fill;
+    const wholeReads = new Budget(wholeReadsBytes);
+    const reader = new DiskReader({ contentRefs, index, entries, readers, wholeReadBytes, wholeReads, onError });
     const spools = new SpoolFolder(join(config.folder, 'spool'), files, room, randomName);
     this.#deps = deps;
     this.#folder = folder;
@@ -161,6 +171,11 @@ export class DiskTier {
     const bytes = await this.#reader.readWhole(record);
     const current = this.#entries.find(key);
     return bytes === undefined || current?.seq !== record.seq ? undefined : { entry: current.entry, bytes };
+  }
+
+  /** Content files that are kept open for the next reader. */
+  get openFiles(): number {
+    return this.#folder.contentStore.openFiles;
   }
 
   keysOfMedia(id: string): readonly CacheKey[] {
@@ -280,7 +295,11 @@ export class DiskTier {
   }
 
   #onError(thrown: unknown): void {
-    this.#deps.errors.add();
-    this.#deps.log.warn(errorFields(thrown), 'an operation of the disk tier failed');
+    noteError(this.#deps, thrown);
   }
+}
+
+function noteError({ errors, log }: DiskTierDeps, thrown: unknown): void {
+  errors.add();
+  log.warn(errorFields(thrown), 'an operation of the disk tier failed');
 }

@@ -689,7 +689,7 @@ void t.test('a disk without room', async (t) => {
     await until('all are gone', () => cache.stats().disk.entries === 0);
   });
 
-  for (const verb of ['create', 'write', 'rename', 'makeFolder'] as const) {
+  for (const verb of ['create', 'write', 'makeFolder'] as const) {
     await t.test(`that fails to ${verb} is survived and counted, and nothing is left behind`, async (t) => {
       const { cache, files, sample } = await opened(t);
       await cache.probe();
@@ -707,6 +707,18 @@ void t.test('a disk without room', async (t) => {
       t.same(await put(cache, entryOf('/b', bytes), bytes), STORED_BOTH);
     });
   }
+});
+
+void t.test('a body that cannot be moved to its place is not stored, and nothing is left behind', async (t) => {
+  const { cache, files, sample } = await opened(t);
+  const large = bytesOf(300_000);
+  files.before = (verb) => {
+    if (verb === 'rename') throw diskFull();
+  };
+  t.same(await put(cache, entryOf('/a', large), large, ON_DISK), { kind: 'not_kept', reason: 'disk_full' });
+  t.match(cache.stats(), { disk: { entries: 0, usedBytes: 0 } });
+  t.equal(await sample('cache_disk_errors_total'), 1);
+  t.equal((await filesBelow(join(t.testdirName, 'spool'))).size, 0);
 });
 
 void t.test('the stored form of an entry', async (t) => {

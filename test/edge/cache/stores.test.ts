@@ -30,20 +30,20 @@ async function opened(t: Test, folder: string, sections: Sections = {}, files = 
   return test;
 }
 
-/** Files whose new ones wait until the test lets them go on; counts them. */
-function heldFiles(): { readonly files: FaultyFiles; readonly created: () => number; readonly release: () => void } {
+/** Files that are written only once the test lets them; counts them. */
+function heldFiles(): { readonly files: FaultyFiles; readonly written: () => number; readonly release: () => void } {
   let release = (): void => undefined;
   const held = new Promise<void>((resolve) => {
     release = resolve;
   });
-  let created = 0;
+  let written = 0;
   const files = new FaultyFiles();
-  files.before = async (verb, path) => {
-    if (verb !== 'create' || !path.includes('spool')) return;
-    created += 1;
+  files.before = async (verb) => {
+    if (verb !== 'write') return;
+    written += 1;
     await held;
   };
-  return { files, created: () => created, release };
+  return { files, written: () => written, release };
 }
 
 async function read(cache: EdgeCache, key: string): Promise<Buffer | undefined> {
@@ -54,28 +54,28 @@ async function read(cache: EdgeCache, key: string): Promise<Buffer | undefined> 
 
 void t.test('equal bodies are written once, however many keys have them at once', async (t) => {
   const folder = t.testdir();
-  const { files, created, release } = heldFiles();
+  const { files, written, release } = heldFiles();
   const { cache } = await opened(t, folder, {}, files);
   const bytes = bytesOf(8_192);
   const stores = Promise.all(KEYS.map((key) => put(cache, entryOf(key, bytes), bytes, ON_DISK)));
-  await until('the first is being written', () => created() === 1);
+  await until('the first is being written', () => written() === 1);
   release();
   t.ok((await stores).every(({ kind }) => kind === 'stored'));
-  t.equal(created(), 1);
+  t.equal(written(), 1);
   t.equal((await put(cache, entryOf('/late', bytes), bytes, ON_DISK)).kind, 'stored');
-  t.equal(created(), 1, 'nor when another comes later');
+  t.equal(written(), 1, 'nor when another comes later');
   for (const key of KEYS.slice(1)) cache.drop(keyOf(key), 'invalidated');
   cache.drop(keyOf('/late'), 'invalidated');
   t.ok((await read(cache, '/0'))?.equals(bytes), 'the last key still has it');
 });
 
 void t.test('a body that waits for an equal one is not stored once it is taken down', async (t) => {
-  const { files, created, release } = heldFiles();
+  const { files, written, release } = heldFiles();
   const { cache } = await opened(t, t.testdir(), {}, files);
   const bytes = bytesOf(8_192);
   const first = put(cache, entryOf('/first', bytes, { mediaId: mediaIdOf(1) }), bytes, ON_DISK);
   const second = put(cache, entryOf('/second', bytes, { mediaId: mediaIdOf(2) }), bytes, ON_DISK);
-  await until('the first is being written', () => created() === 1);
+  await until('the first is being written', () => written() === 1);
   const taken = [cache.takeDown(mediaIdOf(1)), cache.takeDown(mediaIdOf(2))];
   const third = put(cache, entryOf('/third', bytes), bytes, ON_DISK);
   release();
@@ -93,8 +93,8 @@ void t.test('if the one that is written fails, the others write it themselves', 
   const files = new FaultyFiles();
   const { cache } = await opened(t, t.testdir(), {}, files);
   let failures = 3;
-  files.before = (verb, path) => {
-    if (verb !== 'create' || !path.includes('spool') || failures === 0) return;
+  files.before = (verb) => {
+    if (verb !== 'write' || failures === 0) return;
     failures -= 1;
     throw new Error('EIO');
   };
@@ -119,11 +119,11 @@ void t.test('shared content that an earlier run has written is verified before i
 });
 
 void t.test('beyond the limit of bodies that wait, a body is not stored on disk', async (t) => {
-  const { files, created, release } = heldFiles();
+  const { files, written, release } = heldFiles();
   const { cache } = await opened(t, t.testdir(), { disk: { storesMax: 2 } }, files);
   const store = (seed: number) => put(cache, entryOf(`/${seed}`, bytesOf(2_000, seed)), bytesOf(2_000, seed), ON_DISK);
   const waiting = [store(1), store(2)];
-  await until('they are being written', () => created() === 2);
+  await until('they are being written', () => written() === 2);
   t.same(await store(3), { kind: 'not_kept', reason: 'not_admitted' });
   t.equal(cache.stats().disk.refused, 1);
   release();
@@ -133,11 +133,11 @@ void t.test('beyond the limit of bodies that wait, a body is not stored on disk'
 
 void t.test('what has arrived when the cache closes is still stored', async (t) => {
   const folder = t.testdir();
-  const { files, created, release } = heldFiles();
+  const { files, written, release } = heldFiles();
   const { cache } = await opened(t, folder, {}, files);
   const bytes = bytesOf(8_192);
   const storing = put(cache, entryOf('/last', bytes), bytes);
-  await until('it is being written', () => created() === 1);
+  await until('it is being written', () => written() === 1);
   const closed = cache.close();
   release();
   await closed;

@@ -23,6 +23,7 @@ const CACHE: CacheStats = {
   fills: 1,
   corrupt: 0,
   recovered: 4,
+  openFiles: 0,
 };
 
 interface Bench {

@@ -199,7 +199,7 @@ void t.test('the figures of workers become those of one edge', async (t) => {
   t.equal(counts.hit_memory.requests, 0);
   const one = { ...counts, hit_memory: { requests: 2, bytes: 20 }, miss: { requests: 1, bytes: 5 } };
   t.match(sumOfCounts([one, one]), { hit_memory: { requests: 4, bytes: 40 }, miss: { requests: 2, bytes: 10 } });
-  const cache = { memory: TIER, disk: TIER, incomplete: TIER, fills: 1, corrupt: 2, recovered: 4 };
+  const cache = { memory: TIER, disk: TIER, incomplete: TIER, fills: 1, corrupt: 2, recovered: 4, openFiles: 5 };
   const doubled = { entries: 2, usedBytes: 20, capacityBytes: 200, evictions: 6, refused: 4 };
   t.same(sumOfCaches([cache, cache]), {
     memory: doubled,
@@ -208,6 +208,7 @@ void t.test('the figures of workers become those of one edge', async (t) => {
     fills: 2,
     corrupt: 4,
     recovered: 8,
+    openFiles: 10,
   });
   const upstream = { breaker: 'closed', inFlight: 1, requests: 2, failures: 3 } as const;
   t.same(sumOfUpstreams([upstream, { ...upstream, breaker: 'open' }]), {

@@ -29,6 +29,7 @@ export function cacheConfig(folder: string, sections: Sections = {}): CacheConfi
       fillRoomBytes: 20_000_000,
       minFreeBytes: 0,
       verifyPerSecondBytes: 0,
+      commitWithinMs: 0,
       ...sections.disk,
     },
     parts: { ...defaults.parts, ...sections.parts },
