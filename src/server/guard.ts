@@ -45,6 +45,8 @@ export interface GuardOptions {
 }
 
 export interface Guard {
+  /** Must be called with each connection, before its first byte is read. Counts it and may refuse it. */
+  meet(socket: Socket): void;
   /** False: the request was refused and answered. */
   admit(request: IncomingMessage, response: ServerResponse): boolean;
   /** Whether the connection was refused: what still arrives on it must not be read as requests. */
@@ -94,7 +96,7 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
     else socket.end(rawReply(reply));
   }
 
-  countClients(server, limits.connectionsPerClientMax, (socket) => {
+  const meet = clientCount(limits.connectionsPerClientMax, (socket) => {
     onRefused('connections');
     if (options.encrypted) socket.destroy();
     else refuse(socket, replyOf('overloaded', 'There are too many connections from this client.'));
@@ -143,6 +145,7 @@ export function guardServer(server: Server, options: GuardOptions): Guard {
   }
 
   return {
+    meet,
     hasRefused: (socket) => refused.has(socket),
     watch(socket) {
       const watched = new RequestLines();
@@ -191,10 +194,11 @@ function isHandshakeFailure(error: Error, socket: Duplex): boolean {
   return /^(?:ERR_SSL|ERR_TLS|EPROTO)/.test(code) || !(socket instanceof TLSSocket) || socket.getProtocol() === null;
 }
 
-function countClients(server: Server, max: number, onTooMany: (socket: Socket) => void): void {
-  if (max === 0) return;
+/** Returns what counts a new connection. */
+function clientCount(max: number, onTooMany: (socket: Socket) => void): (socket: Socket) => void {
+  if (max === 0) return () => undefined;
   const counts = new Map<string, number>();
-  server.on('connection', (socket) => {
+  return (socket) => {
     const client = clientNetwork(socket.remoteAddress ?? '');
     const count = counts.get(client) ?? 0;
     if (count >= max) {
@@ -208,7 +212,7 @@ function countClients(server: Server, max: number, onTooMany: (socket: Socket) =
       if (left === 0) counts.delete(client);
       else counts.set(client, left);
     });
-  });
+  };
 }
 
 /** Adds what the last answer of a connection says. RFC 9110 6.6.1: a refusal has a Date. */

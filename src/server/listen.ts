@@ -20,6 +20,7 @@ import { createHeadDeadlines, type HeadDeadlines } from './head-deadlines.js';
 import { isHttp2 } from './http2.js';
 import type { ListenLimits } from './limits.js';
 import { openSessions, type Sessions, type SessionsOptions } from './sessions.js';
+import { type Reading, type Receive, shareReads, unshared } from './shared-reads.js';
 import { createTurns } from './turns.js';
 
 export interface ListenOptions {
@@ -57,6 +58,10 @@ export interface FirstReader {
 
 export interface FirstConnection {
   readonly socket: Socket;
+  /** Gives what arrives from now on to `receive`, until the connection is handed over or `release` is called. */
+  start(receive: Receive): void;
+  /** From now on what arrives are `data` of the socket. */
+  release(): void;
   /** The request did not arrive in time: answers 408 and ends the connection. */
   tooSlow(): void;
   /**
@@ -240,18 +245,26 @@ function readFirst(
     parse.call(server, socket);
     guard.watch(socket);
   };
-  const take = (socket: Socket): void => {
-    if (first === undefined || guard.hasRefused(socket)) speak(socket);
-    else first.take(firstConnection(socket, heads, speak));
+  const take = (reading: Reading): void => {
+    if (first === undefined || guard.hasRefused(reading.socket)) speak(reading.socket);
+    else first.take(firstConnection(reading, heads, speak));
   };
-  // The guard counts connections with an earlier listener of the same event.
-  if (opened.kind === 'plain') server.off(event, parse).on(event, take);
-  return take;
+  if (opened.kind === 'tls') {
+    server.on('connection', (socket: Socket) => guard.meet(socket));
+    return (socket) => take(unshared(socket));
+  }
+  server.off(event, parse).on(event, (accepted: Socket) => {
+    const reading = first === undefined ? unshared(accepted) : shareReads(accepted);
+    guard.meet(reading.socket);
+    take(reading);
+  });
+  return speak;
 }
 
-function firstConnection(socket: Socket, heads: HeadDeadlines, speak: (socket: Socket) => void): FirstConnection {
+function firstConnection(reading: Reading, heads: HeadDeadlines, speak: (socket: Socket) => void): FirstConnection {
+  const { socket } = reading;
   return {
-    socket,
+    ...reading,
     tooSlow() {
       // It has no other listener any more, and may be reset while it lingers.
       socket.on('error', () => undefined);
@@ -259,6 +272,7 @@ function firstConnection(socket: Socket, heads: HeadDeadlines, speak: (socket: S
     },
     handOver(received, headDueMs) {
       socket.pause();
+      reading.release();
       if (received.length > 0) socket.unshift(received);
       speak(socket);
       if (headDueMs !== undefined) heads.set(socket, headDueMs);

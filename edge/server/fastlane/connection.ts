@@ -69,8 +69,9 @@ export class Connection {
     const { clock, limits } = lane;
     this.#dueMs = clock.monotonicMs() + limits.headersWithinMs;
     const { socket } = raw;
-    socket.on('data', this.#onData).on('end', this.#onEnd).on('timeout', this.#onTimeout);
+    socket.on('end', this.#onEnd).on('timeout', this.#onTimeout);
     socket.on('error', this.#onError).on('close', this.#onClose);
+    raw.start(this.#onBytes);
   }
 
   /** Ends the connection if its next request is overdue. */
@@ -94,8 +95,9 @@ export class Connection {
     this.#raw.socket.destroy();
   }
 
-  readonly #onData = (chunk: Buffer): void => {
-    const text = chunk.toString('latin1');
+  /** Keeps nothing of the buffer, which is used again. */
+  readonly #onBytes = (buffer: Buffer, length: number): void => {
+    const text = buffer.toString('latin1', 0, length);
     this.#received = this.#received === '' ? text : this.#received + text;
     if (this.#request === undefined) this.#serve();
     else if (this.#received.length > this.#lane.limits.headersMaxBytes) this.#pause();
@@ -354,7 +356,8 @@ export class Connection {
   /** Stops listening to the socket: somebody else reads it from now on. */
   #detach(): void {
     const { socket } = this.#raw;
-    socket.off('data', this.#onData).off('end', this.#onEnd).off('timeout', this.#onTimeout);
+    this.#raw.release();
+    socket.off('end', this.#onEnd).off('timeout', this.#onTimeout);
     socket.off('error', this.#onError).off('close', this.#onClose);
     socket.setTimeout(0);
     this.#lane.remove(this);

@@ -1,9 +1,11 @@
 /** What one connection of the fast lane may cost: memory for clients that do not read, holds on media, and time. */
 import { Readable } from 'node:stream';
+import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
 import { ManualClock } from '../../kit/clock.js';
 import { get, ID, type Lane, LIMITS, openLane, replied, text } from '../../kit/edge/lane.js';
 import { connectRaw, type RawConnection } from '../../kit/http/raw.js';
+import { seeded } from '../../kit/random.js';
 import { until } from '../../kit/until.js';
 
 const MIB = 1_048_576;
@@ -187,5 +189,47 @@ void t.test('a head has a time from its first byte to its last, however it comes
     await send(quick, its, 'TP/1.1\r\nHost: a\r\n\r\n', 0);
     t.match(await quick.until(/lane \/\n/), /200 OK/, `${what}: a head within its time is answered`);
     quick.socket.destroy();
+  }
+});
+
+void t.test('no byte of one client reaches another, however their bytes and answers are interleaved', async (t) => {
+  const clients = Array.from({ length: 8 }, (_, at) => String.fromCharCode(97 + at));
+  const random = seeded(7);
+  const lane = await openLane(t, async (request) => {
+    const { target } = request;
+    // Some answers come at once, some later, and some are more than the system takes at once.
+    if (random() < 0.5) await turns(Math.floor(random() * 3));
+    const own = request.header('x-own') ?? '';
+    return replied(text(`${target} ${own.repeat(target.endsWith('0') ? 100_000 : 10)}\n`));
+  });
+  const raws = await Promise.all(clients.map(() => connectRaw(lane.port)));
+  const count = 40;
+  const sent = clients.map((name) =>
+    Array.from({ length: count }, (_, at) => get(`/${name}/${at}`, `X-Own: ${name}`)).concat(
+      `POST /${name}/last HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n${name.repeat(3_000)}`,
+    ),
+  );
+  const left = sent.map((requests) => requests.join(''));
+  while (left.some((bytes) => bytes !== '')) {
+    const at = Math.floor(random() * clients.length);
+    const size = 1 + Math.floor(random() * 400);
+    raws[at]?.write(left[at]?.slice(0, size) ?? '');
+    left[at] = left[at]?.slice(size) ?? '';
+    const other = raws[Math.floor(random() * clients.length)];
+    if (random() < 0.1) other?.socket.pause();
+    else other?.socket.resume();
+    if (random() < 0.3) await turns(1);
+  }
+  for (const [at, raw] of raws.entries()) {
+    const name = clients[at] ?? '';
+    raw.socket.resume();
+    await raw.until(new RegExp(`node /${name}/last\n`));
+    const bodies = [...raw.text.matchAll(/\r\n\r\n(\/\w\/\d+) (\w+)\n/g)].map(([, target, own]) => [target, own]);
+    const expected = Array.from({ length: count }, (_, n) => [
+      `/${name}/${n}`,
+      name.repeat(n % 10 === 0 ? 100_000 : 10),
+    ]);
+    t.ok(isDeepStrictEqual(bodies, expected), `${name} has its own answers alone, in their order`);
+    raw.socket.destroy();
   }
 });

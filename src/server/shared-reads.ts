@@ -1,0 +1,102 @@
+/**
+ * Reads many connections into one buffer. Node gives each read a buffer of 64 KiB
+ * of its own and a stream that delivers it, which costs as much as the rest of a
+ * small request; with `onread` (node:net) it writes into a given buffer instead.
+ * Servers cannot ask for `onread`, so the handle of an accepted socket is given to
+ * a second socket that does.
+ *
+ * That a socket can be made of a handle is not documented. It is tried on the
+ * versions below by a test; elsewhere, and for whatever is not a bare TCP socket,
+ * `data` events are used.
+ *
+ * Promises: whoever reads gets the bytes of its own connection alone, and only
+ * during the call, because the memory is used again for the next one.
+ */
+import { Socket } from 'node:net';
+
+/** The bytes are the first `length` ones of `buffer`. They are to be copied or used up before the call returns. */
+export type Receive = (buffer: Buffer, length: number) => void;
+
+export interface Reading {
+  readonly socket: Socket;
+  /** Gives what arrives from now on to `receive` and no longer to the socket's own listeners. To be called once. */
+  start(receive: Receive): void;
+  /** Ends that: what arrives from now on are `data` of the socket, as of every other. */
+  release(): void;
+}
+
+const OLDEST = 20;
+const NEWEST = 26;
+const [major = 0] = process.versions.node.split('.').map(Number);
+const IS_TRIED = major >= OLDEST && major <= NEWEST;
+
+const BUFFER_BYTES = 65_536;
+let shared: Buffer | undefined;
+
+/** What is used of a socket beside its documented members. */
+interface Internals {
+  _handle: { readonly useUserBuffer?: unknown } | null;
+  _server: unknown;
+  server: unknown;
+}
+
+/** To be called when a server has just accepted the socket, before anyone else uses it. Use the socket of the result in its place. */
+export function shareReads(accepted: Socket, isTried = IS_TRIED): Reading {
+  const first = accepted as unknown as Internals;
+  const handle = first._handle;
+  const fits = accepted.constructor === Socket && typeof handle?.useUserBuffer === 'function';
+  return isTried && fits && accepted.bytesRead === 0 ? withHandleOf(accepted) : unshared(accepted);
+}
+
+/** Reads by `data` events. */
+export function unshared(socket: Socket): Reading {
+  let onData: ((bytes: Buffer) => void) | undefined;
+  return {
+    socket,
+    start(receive) {
+      onData = (bytes) => receive(bytes, bytes.length);
+      socket.on('data', onData);
+    },
+    release() {
+      if (onData !== undefined) socket.off('data', onData);
+    },
+  };
+}
+
+function withHandleOf(accepted: Socket): Reading {
+  const first = accepted as unknown as Internals;
+  const handle = first._handle;
+  let receiver: Receive | undefined;
+  shared ??= Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  const options = {
+    handle,
+    allowHalfOpen: accepted.allowHalfOpen,
+    readableHighWaterMark: accepted.readableHighWaterMark,
+    writableHighWaterMark: accepted.writableHighWaterMark,
+    onread: {
+      buffer: shared,
+      callback(length: number, buffer: Buffer): boolean {
+        if (receiver === undefined) return socket.push(Buffer.from(buffer.subarray(0, length)));
+        receiver(buffer, length);
+        return true;
+      },
+    },
+  };
+  // The server counts a connection until the socket that knows the server is destroyed.
+  const { _server: owner, server } = first;
+  first._handle = null;
+  first._server = null;
+  const socket = new Socket(options as unknown as ConstructorParameters<typeof Socket>[0]);
+  const second = socket as unknown as Internals;
+  second._server = owner;
+  second.server = server;
+  return {
+    socket,
+    start(receive) {
+      receiver = receive;
+    },
+    release() {
+      receiver = undefined;
+    },
+  };
+}
