@@ -59,9 +59,9 @@ export interface FirstReader {
 export interface FirstConnection {
   readonly socket: Socket;
   /** Gives what arrives from now on to `receive`, until the connection is handed over or `release` is called. */
-  start(receive: Receive): void;
+  readonly start: (receive: Receive) => void;
   /** From now on what arrives are `data` of the socket. */
-  release(): void;
+  readonly release: () => void;
   /** The request did not arrive in time: answers 408 and ends the connection. */
   tooSlow(): void;
   /**

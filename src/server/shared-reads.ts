@@ -20,9 +20,9 @@ export type Receive = (buffer: Buffer, length: number) => void;
 export interface Reading {
   readonly socket: Socket;
   /** Gives what arrives from now on to `receive` and no longer to the socket's own listeners. To be called once. */
-  start(receive: Receive): void;
+  readonly start: (receive: Receive) => void;
   /** Ends that: what arrives from now on are `data` of the socket, as of every other. */
-  release(): void;
+  readonly release: () => void;
 }
 
 const OLDEST = 20;
