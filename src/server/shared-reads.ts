@@ -86,7 +86,7 @@ function withHandleOf(accepted: Socket): Reading {
   const { _server: owner, server } = first;
   first._handle = null;
   first._server = null;
-  const socket = new Socket(options as unknown as ConstructorParameters<typeof Socket>[0]);
+  const socket = new Socket(options);
   const second = socket as unknown as Internals;
   second._server = owner;
   second.server = server;
