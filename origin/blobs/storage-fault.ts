@@ -7,7 +7,7 @@ const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 'InsufficientStorage', 'Quota
 export function storageFault(thrown: unknown, signal?: AbortSignal): unknown {
   if (thrown instanceof Fault || signal?.aborted === true) return thrown;
   const names = [errorCode(thrown), thrown instanceof Error ? thrown.name : undefined];
-  return names.some((name) => name !== undefined && FULL.has(name))
+  return names.some((name) => FULL.has(name ?? ''))
     ? new Fault('storage_full', 'The storage has no room left.', { cause: thrown })
     : new Fault('storage_unavailable', 'The storage cannot be used at the moment.', { cause: thrown });
 }

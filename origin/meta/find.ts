@@ -24,7 +24,7 @@ export function resolveMedia(
   now: EpochMs,
 ): Exclude<Found, { kind: 'unknown' }> {
   if (record.state.kind !== 'live') return { kind: record.state.kind, record };
-  if (record.expiresAt !== null && hasExpired(record, now)) {
+  if (hasExpired(record, now)) {
     return { kind: 'expired', record: { ...record, state: { kind: 'expired', at: record.expiresAt } } };
   }
   const stored = read(reader, BLOBS, record.sha256);
@@ -72,7 +72,7 @@ export function blobsAfter(reader: Reader, after: Sha256 | null, limit: number, 
 
 function candidates(reader: Reader, query: ListQuery): Iterable<MediaId> {
   const from = query.createdFrom === undefined ? undefined : lowestIdAt(query.createdFrom - ID_SLACK_MS);
-  const after = query.after !== undefined && (from === undefined || query.after >= from) ? query.after : undefined;
+  const after = from === undefined || (query.after ?? '') >= from ? query.after : undefined;
   const start = after ?? from;
   if (query.owner === undefined) {
     const span: Span = start === undefined ? {} : { start, afterStart: after !== undefined };
@@ -107,10 +107,9 @@ function tryResolve(
 
 function matches(reader: Reader, query: ListQuery, entry: ListPage['found'][number]): boolean {
   const record = 'media' in entry ? entry.media.record : entry.record;
-  if (query.owner !== undefined && record.owner !== query.owner) return false;
   if (query.state !== undefined && stateOf(entry) !== query.state) return false;
-  if (query.createdFrom !== undefined && record.createdAt < query.createdFrom) return false;
-  if (query.createdTo !== undefined && record.createdAt > query.createdTo) return false;
+  if (record.createdAt < (query.createdFrom ?? Number.NEGATIVE_INFINITY)) return false;
+  if (record.createdAt > (query.createdTo ?? Number.POSITIVE_INFINITY)) return false;
   if (query.mime === undefined) return true;
   const blob = 'media' in entry ? entry.media.blob : readOrSkip(reader, BLOBS, record.sha256, [])?.blob;
   return blob?.mime === query.mime;

@@ -261,7 +261,7 @@ function resolveTarget(reader: Reader, target: MediaId | Sha256, now: EpochMs): 
 }
 
 /** Whether a record's expiry has passed, whether or not the sweep has marked it yet. */
-export function hasExpired(record: MediaRecord, now: EpochMs): boolean {
+export function hasExpired(record: MediaRecord, now: EpochMs): record is MediaRecord & { readonly expiresAt: EpochMs } {
   return record.expiresAt !== null && record.expiresAt <= now;
 }
 

@@ -1,3 +1,5 @@
+import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import t from 'tap';
 import {
@@ -12,7 +14,14 @@ import { type BlobsConfig, blobsFaults, blobsSection } from '../../../origin/blo
 import { createHashLocks } from '../../../origin/blobs/hash-locks.js';
 import { isMissing, isWorthRetrying, mayHaveSucceeded, readOutcomeOf } from '../../../origin/blobs/s3-answers.js';
 import { storageFault } from '../../../origin/blobs/storage-fault.js';
-import { type Freed, freeOrphans, freeUnreferenced, orphans } from '../../../origin/blobs/sweep.js';
+import {
+  clearLeftovers,
+  clearStage,
+  type Freed,
+  freeOrphans,
+  freeUnreferenced,
+  orphans,
+} from '../../../origin/blobs/sweep.js';
 import { expectedBlobs } from '../../../origin/blobs/transfer.js';
 import { type BlobRecord, NO_FACTS, type ThumbMade, type ThumbState } from '../../../origin/meta/media.js';
 import { Fault } from '../../../src/errors.js';
@@ -210,6 +219,15 @@ void t.test('a hash is locked by many who share it, or by one alone', async (t) 
   again?.();
   t.ok(await settled(locks.share(A, never)));
 
+  const held = locks.tryAlone(D);
+  const only = new AbortController();
+  const onlyOne = locks.share(D, only.signal);
+  onlyOne.catch(() => undefined);
+  only.abort(new Error('left'));
+  await t.rejects(onlyOne, { message: 'left' });
+  t.equal(locks.tryAlone(D), undefined, 'one who leaves does not take the lock along');
+  held?.();
+
   const waits = locks.tryAlone(C);
   const gone = new AbortController();
   const waiting = locks.share(C, gone.signal);
@@ -369,4 +387,25 @@ void t.test('stored bytes without a record are freed, once they are old enough',
   t.same(await freeOrphans(deps, 100, never), { blobs: 0, thumbs: 2, bytes: 8 }, 'so does what was recorded meanwhile');
   t.same(done.slice(0, 2), ['lock d', 'unlock d']);
   await t.rejects(freeOrphans(deps, 100, AbortSignal.abort(new Error('enough'))), { message: 'enough' });
+});
+
+void t.test('files on the stage are removed by when they were last written, and folders are left alone', async (t) => {
+  const folder = t.testdir({});
+  mkdirSync(join(folder, 'folder'));
+  const put = (name: string, seconds: number): void => {
+    writeFileSync(join(folder, name), name);
+    utimesSync(join(folder, name), seconds, seconds);
+  };
+  put('old', 99);
+  put('at the instant', 100);
+  put('young', 101);
+  t.equal(await clearStage(folder, 100_000, never), 1);
+  t.same(readdirSync(folder).sort(), ['at the instant', 'folder', 'young']);
+  await t.rejects(clearStage(folder, 200_000, AbortSignal.abort(new Error('enough'))), { message: 'enough' });
+  t.equal(readdirSync(folder).length, 3);
+  t.equal(await clearLeftovers(folder), 2);
+  t.same(readdirSync(folder), ['folder']);
+  t.equal(await clearLeftovers(join(folder, 'nothing')), 0);
+  t.notOk(existsSync(join(folder, 'nothing')));
+  await t.rejects(clearLeftovers(join(folder, 'nothing\0')), 'other failures are told');
 });

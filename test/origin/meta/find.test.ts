@@ -86,7 +86,10 @@ void t.test('a listing stays within its times, its limits and its owner', (t) =>
     [[5, 6, 7], null],
     'a page begins no earlier than asked for',
   );
+  t.same(list({ createdFrom: T0 + 5 * HOUR, ...after(1) }, 3), [[5, 6], 6], 'nor is anything earlier read');
   t.same(list({ owner: 'bob', createdFrom: T0 + 5 * HOUR }, 1), [[5], 5]);
+  t.same(list({ owner: 'bob', createdFrom: T0 + 5 * HOUR }), [[5, 7], null]);
+  t.same(list({ owner: 'ada', createdFrom: T0 + 5 * HOUR }), [[6], null]);
 
   tables.change((change) => removeMedia(change, ids[0] as MediaId, 'eve', at));
   tables.change((change) => quarantine(change, hashOf(1), adminMark(at)));
@@ -118,7 +121,11 @@ void t.test('an id is gone from the instant of its expiry, and its takedowns are
   const tables = stored([upload]);
   const kindAt = (at: number): string => findMedia(tables, upload.id, at).kind;
   t.same([kindAt(T0 + 49), kindAt(T0 + 50)], ['live', 'expired']);
-  t.match(findMedia(tables, upload.id, T0 + 90), { record: { state: { kind: 'expired', at: T0 + 50 } } });
+  t.same(findMedia(tables, upload.id, T0 + 90), {
+    kind: 'expired',
+    record: { ...tables.media[0]?.record, state: { kind: 'expired', at: T0 + 50 } },
+  });
+  t.same(findMedia(tables, uploadOf(A).id, T0), { kind: 'unknown' });
   t.equal(takedownSeqOf(tables, upload.id), 0);
   t.equal(takedownSeqOf(tables, uploadOf(A).id), 0);
   tables.change((change) => quarantine(change, A, adminMark(T0)));
@@ -128,6 +135,25 @@ void t.test('an id is gone from the instant of its expiry, and its takedowns are
   t.equal(kindAt(T0 + 60), 'deleted');
   tables.remove('blob', A);
   t.equal(takedownSeqOf(tables, upload.id), 2);
+  const other = uploadOf(B);
+  tables.change((change) => commitUpload(change, other));
+  tables.remove('blob', B);
+  t.equal(takedownSeqOf(tables, other.id), 0);
+  t.end();
+});
+
+void t.test('a listing fails with the database, and not with a damaged record', (t) => {
+  class Failing extends MemoryTables {
+    override get(table: string, key: Parameters<MemoryTables['get']>[1]): Uint8Array | undefined {
+      if (table === 'blob' && this.broken) throw new Error('the disk is gone');
+      return super.get(table, key);
+    }
+    broken = false;
+  }
+  const tables = new Failing();
+  tables.change((change) => commitUpload(change, uploadOf(A)));
+  tables.broken = true;
+  t.throws(() => listMedia(tables, { limit: 1, now: T0 }, 9, []), { message: 'the disk is gone' });
   t.end();
 });
 
