@@ -61,14 +61,21 @@ function setUp(): Store {
         names += 1;
         return `name ${names}`;
       };
+      const repairs: number[] = [];
+      const before = tables.transactions;
       await verifyMeta(tables, run, randomName, {
         repair,
         now: NOW,
         signal: new AbortController().signal,
-        onFinding: (finding) => findings.push(finding),
+        onFinding(finding) {
+          findings.push(finding);
+          if (repair) repairs.push(tables.transactions);
+        },
         onBlobUnknown: ({ id }) => unknown.push(id),
         onProgress: ({ table, seen }) => progress.push(`${table}: ${seen}`),
       });
+      const inTurn = repairs.map((_, index) => before + index + 1);
+      t.same(repairs, inTurn, 'each is repaired before it is told, and before the next is looked for');
       return { findings, unknown, progress };
     },
   };
@@ -102,24 +109,13 @@ void t.test('a store that agrees with itself has no findings, and all of it is r
   const { findings, unknown, progress } = await store.verify(true);
   t.same([findings, unknown], [[], []]);
   t.equal(store.tables.writes.length, before);
-  t.same(progress.slice(0, 6), ['media: 3', 'blob: 3', 'job: 2', 'dead: 0', 'usage: 0', 'journal: 1']);
+  const indexes = ['by_blob: 3', 'live: 2', 'sent: 0', 'by_owner: 3', 'expiry: 1', 'idle: 2', 'tombstone: 1'];
+  const others = ['unreferenced: 1', 'held: 0', 'job_ready: 4', 'job_lease: 0', 'dead_order: 0'];
+  const records = ['media: 3', 'blob: 3', 'job: 2', 'dead: 0'];
   t.same(
-    new Set(progress),
-    new Set([
-      ...progress.slice(0, 6),
-      'by_blob: 3',
-      'live: 2',
-      'sent: 0',
-      'by_owner: 3',
-      'expiry: 1',
-      'idle: 2',
-      'tombstone: 1',
-      'unreferenced: 1',
-      'held: 0',
-      'job_ready: 4',
-      'job_lease: 0',
-      'dead_order: 0',
-    ]),
+    progress,
+    [...records, 'usage: 0', 'journal: 1', ...records, ...indexes, ...others, ...records],
+    'one after the other',
   );
 });
 
@@ -165,7 +161,9 @@ void t.test('a record under another key than its own, and other damaged records,
   tables.put('job', C, RUBBISH);
   tables.put('dead', C, RUBBISH);
   tables.put('usage', [T0, 'owner'], RUBBISH);
+  tables.put('usage', [two.id], RUBBISH);
   const { found } = await repaired(t, store, [
+    `damaged usage ${two.id}`,
     'damaged media nonsense',
     `damaged job ${C}`,
     `damaged dead ${C}`,
@@ -175,7 +173,7 @@ void t.test('a record under another key than its own, and other damaged records,
     found.find(({ key }) => key === 'nonsense'),
     { detail: `it says that its key is ${two.id}` },
   );
-  t.same(tables.keys('lost'), [`dead ${C}`, `job ${C}`, 'media nonsense', `usage ${T0}/owner`]);
+  t.same(tables.keys('lost'), [`dead ${C}`, `job ${C}`, 'media nonsense', `usage ${two.id}`, `usage ${T0}/owner`]);
   t.equal(tables.journal.length, 1, 'edges have nothing to drop');
   t.same(
     ['media', 'job', 'dead', 'usage'].map((table) => tables.count(table)),

@@ -406,7 +406,7 @@ void t.test('a link is valid for as long as asked for, and no longer than it may
       {
         gate: gateOf(given.grant ?? granted()),
         meta: { find: async () => ({ kind: 'live', media: { record: { ...record, ...given.record }, blob } }) },
-        links: { ...links, ...given.links } as typeof links,
+        links: { ...links, ...given.links },
         baseUri: 'https://media.example',
       },
       requestOf({ method: 'POST' }).request,
@@ -460,14 +460,28 @@ void t.test('media as JSON, and what of it the sender of the same bytes may know
     ...described,
     url: `/v1/media/${ID}`,
     thumb_url: null,
-    ...{ width: null, height: null, duration: null, thumbhash: null, filename: null, expires_at: null },
+    width: null,
+    height: null,
+    duration: null,
+    thumbhash: null,
+    filename: null,
+    expires_at: null,
   });
   const sent = { sha256: 'cd'.repeat(32), sizeBytes: 12, mime: 'image/gif', filename: 'own.gif' };
   t.same(describeDuplicate(media, sent, true, 'https://media.example'), { ...described, filename: 'own.gif' });
   t.same(describeDuplicate(media, sent, false, 'https://media.example'), {
     ...described,
-    ...{ thumb_url: null, sha256: sent.sha256, size: 12, mime: 'image/gif', filename: 'own.gif' },
-    ...{ width: null, height: null, duration: null, thumbhash: null, created_at: null, expires_at: null },
+    thumb_url: null,
+    sha256: sent.sha256,
+    size: 12,
+    mime: 'image/gif',
+    filename: 'own.gif',
+    width: null,
+    height: null,
+    duration: null,
+    thumbhash: null,
+    created_at: null,
+    expires_at: null,
   });
   t.end();
 });
