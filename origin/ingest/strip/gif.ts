@@ -43,20 +43,21 @@ function colourTableBytes(packed: number): number {
   return (packed & 0x80) === 0 ? 0 : 3 * 2 ** ((packed & 7) + 1);
 }
 
+/** What there is of it, if it is cut short; 0 if it has no data. */
 function endOfImage(bytes: Buffer, at: number): number {
   const data = at + 10 + colourTableBytes(bytes[at + 9] ?? 0) + 1;
-  return data >= bytes.length ? 0 : endOfSubBlocks(bytes, data);
+  return data >= bytes.length ? 0 : Math.min(endOfSubBlocks(bytes, data), bytes.length);
 }
 
 /** 0 if the extension is cut short. */
 function endOfExtension(bytes: Buffer, at: number): number {
   const end = endOfSubBlocks(bytes, at + 2);
-  return bytes[end - 1] === 0 ? end : 0;
+  return end > bytes.length ? 0 : end;
 }
 
-/** The offset after the block of length 0 that ends a sequence of blocks (15), or of the end of the bytes. */
+/** The offset after the block of length 0 that ends a sequence of blocks (15). Beyond the bytes if they end before. */
 function endOfSubBlocks(bytes: Buffer, start: number): number {
   let at = start;
   for (let length = bytes[at] ?? 0; length !== 0; length = bytes[at] ?? 0) at += 1 + length;
-  return Math.min(at + 1, bytes.length);
+  return at + 1;
 }

@@ -142,6 +142,7 @@ void t.test('a box has a size of 32 or 64 bits, or reaches to the end', async (t
   whole.writeUInt32BE(9_999, ftyp.length);
   t.same(readHeif(whole), size(7, 5), 'a last box that claims more');
   t.same(readHeif(join(ftyp, latin1('meta'))), undefined, 'half a head');
+  t.same(readHeif(join(ftyp, u32(1), latin1('meta'), u32(0))), undefined, 'a long size that is cut');
 });
 
 void t.test('the sides of a minimised picture have seven bits or fifteen', async (t) => {
@@ -198,6 +199,7 @@ void t.test(
     t.equal(heifTypeOf(box('ftyp', latin1('abcdheic'))), undefined);
     t.equal(heifTypeOf(box('ftyp', latin1('mif1'))), 'image/heif', 'a brand and nothing else');
     t.equal(heifTypeOf(box('ftyp', latin1('mif'))), undefined);
+    t.equal(heifTypeOf(join(box('ftyp', latin1('mif')), meta('pict'))), undefined, 'no brand at all');
     t.equal(heifTypeOf(longIsoBox('ftyp', latin1('heic'), u32(0))), undefined, 'a size of 64 bits');
     t.equal(heifTypeOf(join(box('free'), ftyp)), undefined, 'not at the beginning');
     t.equal(heifTypeOf(Buffer.alloc(0)), undefined);
@@ -213,19 +215,19 @@ void t.test('only the primary item is shown to a converter, and only a known bra
   const given = [
     entry(2, u16(1), 'hvc1'),
     entry(2, u16(2), 'hvc1', 5),
-    entry(3, u32(3), 'Exif'),
+    entry(3, u32(3), 'Exif', 4),
     entry(3, u32(2), 'hvc1', 1),
   ];
   const made = [
     entry(2, u16(1), 'hvc1', 1),
     entry(2, u16(2), 'hvc1', 4),
-    entry(3, u32(3), 'skip', 1),
+    entry(3, u32(3), 'skip', 5),
     entry(3, u32(2), 'hvc1'),
   ];
   t.same(alone(entries(0, u16(4), ...given)), file(pitm(2), entries(0, u16(4), ...made)));
   t.same(alone(entries(1, u32(4), ...given)), file(pitm(2), entries(1, u32(4), ...made)), 'counted in four bytes');
   const untouched = [
-    box('infe', version(1), u16(1), u16(0), latin1('hvc1'), hex('00')),
+    box('infe', version(1), u16(1), u16(0), latin1('a name\0image/jpeg\0')),
     box('infx', version(2), u16(1), u16(0), latin1('Exif'), hex('00')),
     box('infe', version(2), u16(1), u16(0), latin1('Exi')),
     box('infe', version(3), u32(1), u16(0), latin1('Exi')),
