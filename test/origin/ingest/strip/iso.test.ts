@@ -558,6 +558,7 @@ void t.test('the data of items that are no pictures becomes zeros, and EXIF an o
     ['at once', join(u32(0), tiff), join(u32(0), only, Buffer.alloc(6))],
     ['behind a mark', join(u32(6), latin1('Exif\0\0'), tiff), join(u32(0), only, Buffer.alloc(12))],
     ['behind a mark that is not counted', join(u32(0), latin1('Exif\0\0'), tiff), join(u32(0), only, Buffer.alloc(12))],
+    ['behind other bytes', join(u32(2), latin1('xx'), tiff), join(u32(0), only, Buffer.alloc(8))],
     ['upright', join(u32(0), upright), join(u32(0), upright.subarray(0, 26), Buffer.alloc(6))],
     ['no orientation', Buffer.alloc(40, 7), join(u32(0), upright.subarray(0, 26), Buffer.alloc(10))],
     ['as short as an orientation', join(u32(0), only), join(u32(0), only)],

@@ -50,9 +50,11 @@ void t.test('PNG: the chunks that are needed to decode stay, in their order', as
     'the checksum is not read',
   );
   t.equal(kept(keepPng, mark, pngChunk('eXIf', tiff(6).subarray(0, 21)), end)?.length, 20);
+  t.same(kept(keepPng, mark, pngChunk('tEXt', tiff(6)), end), join(mark, end), 'EXIF in another chunk');
   for (const [name, ...parts] of [
     ['an unknown critical chunk', mark, pngChunk('CgBI', Buffer.alloc(4)), end],
     ['no end', mark, ...chunks],
+    ['an end that claims more', mark, ...chunks, hex('00000005 49454e44 ae426082')],
     ['an end that is cut', mark, ...chunks, end.subarray(0, 11)],
     ['a chunk that is cut', mark, pngChunk('tEXt', latin1('SECRET')).subarray(0, 17)],
     ['another mark', hex('89504e480d0a1a0a'), end],
@@ -76,6 +78,7 @@ void t.test('GIF: pictures and what controls them stay', async (t) => {
       hex('00'),
     );
   const comment = join(hex('21fe 06'), latin1('SECRET'), hex('00'));
+  const short = join(hex('21fe 04'), latin1('SECR'), hex('00'));
   const text = join(hex('2101 0c'), Buffer.alloc(12), hex('06'), latin1('SECRET'), hex('00'));
   const end = hex('3b');
   const plain = [screen(), application('NETSCAPE2.0', '\x01\0\0'), control, image, control, tabled, end];
@@ -84,8 +87,22 @@ void t.test('GIF: pictures and what controls them stay', async (t) => {
     kept(keepGif, latin1('GIF87a'), screen().subarray(6), image, end),
     join(latin1('GIF87a'), screen().subarray(6), image, end),
   );
-  const table = Buffer.alloc(24, 0x2c);
-  t.same(kept(keepGif, screen(0x82), table, image, end), join(screen(0x82), table, image, end), 'a colour table');
+  // Colours that would be dropped as comments.
+  for (const [packed, bytes] of [
+    [0x80, 6],
+    [0x82, 24],
+    [0xf7, 768],
+  ] as const) {
+    const table = Buffer.alloc(bytes, hex('21fe00'));
+    t.same(kept(keepGif, screen(packed), table, comment, image, end), join(screen(packed), table, image, end));
+    const own = join(image.subarray(0, 9), Buffer.from([packed]), table, image.subarray(10));
+    t.same(kept(keepGif, screen(), own, comment, image, end), join(screen(), own, image, end), `${bytes} in a picture`);
+    t.same(
+      kept(keepGif, screen(packed & 0x7f), table, image, end),
+      join(screen(packed & 0x7f), image, end),
+      'no table',
+    );
+  }
   for (const name of ['ANIMEXTS1.0', 'ICCRGBG1012']) {
     t.same(
       kept(keepGif, screen(), application(name, 'x', 'y'), image, end),
@@ -94,6 +111,8 @@ void t.test('GIF: pictures and what controls them stay', async (t) => {
   }
   for (const [name, dropped] of [
     ['a comment', comment],
+    ['a comment as long as a control', short],
+    ['a text whose control is before a comment', join(control, comment, text)],
     ['another application', application('XMP DataXMP', 'SECRET')],
     ['a text', text],
     ['a text with its control', join(control, text)],
@@ -115,6 +134,9 @@ void t.test('GIF: pictures and what controls them stay', async (t) => {
   );
   t.same(kept(keepGif, screen(), control, image, text, image, end), join(screen(), control, image, image, end));
   t.same(kept(keepGif, screen(), control, text, text, image, end), join(screen(), image, end));
+  const loop = application('NETSCAPE2.0', '\x01\0\0');
+  t.same(kept(keepGif, screen(), control, text, loop, text, image, end), join(screen(), loop, image, end));
+  t.same(kept(keepGif, screen(), control, loop, text, image, end), join(screen(), loop, image, end));
   t.same(kept(keepGif, screen(), image, end, latin1('SECRET')), join(screen(), image, end), 'behind the end');
   t.same(kept(keepGif, screen(), image, latin1('SECRET')), join(screen(), image), 'a block that there is not');
   t.same(kept(keepGif, screen(), image, comment.subarray(0, 5)), join(screen(), image), 'an extension that is cut');
@@ -243,6 +265,13 @@ void t.test('JPEG: the segments that are needed to decode stay, and the orientat
   t.same(kept(keepJpeg, start, jfif, exif(6), icc, picture), join(start, jfif, icc, turned, picture));
   t.same(kept(keepJpeg, start, exif(1), exif(6), picture), join(start, turned, picture), 'the first one that turns it');
   t.same(kept(keepJpeg, start, exif(1), picture), join(start, picture));
+  const elsewhere = segment(0xe2, latin1('Exif\0\0'), tiff(6));
+  t.same(kept(keepJpeg, start, elsewhere, picture), join(start, picture), 'EXIF in another segment');
+  t.same(
+    kept(keepJpeg, start, segment(0xe1, latin1('Exif\0 '), tiff(6)), picture),
+    join(start, picture),
+    'another mark',
+  );
   t.same(
     kept(keepJpeg, start, table, exif(6), adobe, picture),
     join(start, turned, table, adobe, picture),
