@@ -136,10 +136,8 @@ export function decideFailure(
 ): FailureDecision {
   if (entry === undefined || now >= entry.deleteAt) return PASS_ON;
   if (failure.kind === 'status' && !isOriginError(failure.status)) return PASS_ON;
-  if (now < entry.staleAt || now < entry.errorUntil) {
-    // 5.2.2.4: a response with no-cache is never fresh, so `staleAt` tells enough.
-    return SERVE_STALE;
-  }
+  // Never before `staleAt`. 5.2.2.4: a response with no-cache is never fresh, so the instants tell enough.
+  if (now < entry.errorUntil) return SERVE_STALE;
   const { staleIfErrorMs } = directives;
   if (staleIfErrorMs === undefined || now - entry.staleAt >= staleIfErrorMs) return PASS_ON;
   return forbidsStale(governingDirectives(entry.headers, rules.targetedFields).directives) ? PASS_ON : SERVE_STALE;

@@ -12,9 +12,9 @@ export function combinable(
   stored: { readonly headers: HeaderList; readonly sizeBytes: number | null },
   received: { readonly headers: HeaderList; readonly sizeBytes: number | null },
 ): boolean {
-  const known = headerOf(stored.headers, 'etag');
-  const given = headerOf(received.headers, 'etag');
-  if (known === undefined || given === undefined || !etagsMatchStrongly(known, given)) return false;
+  const known = headerOf(stored.headers, 'etag') ?? '';
+  const given = headerOf(received.headers, 'etag') ?? '';
+  if (!etagsMatchStrongly(known, given)) return false;
   return stored.sizeBytes !== null && stored.sizeBytes === received.sizeBytes;
 }
 

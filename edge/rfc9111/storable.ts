@@ -35,33 +35,31 @@ export const storingSection = section('Which responses are stored for all client
 
 type StoringConfig = ValueOf<typeof storingSection>;
 
-export const STORE_REFUSALS = [
+export type StoreRefusal =
   /** 3: not GET or HEAD, nor a POST whose response is valid for GET. */
-  'method',
+  | 'method'
   /** Interim, 304, or unknown with must-understand (5.2.2.3). */
-  'status',
+  | 'status'
   /** 5.2.1.5 */
-  'request_no_store',
+  | 'request_no_store'
   /** 5.2.2.5 */
-  'no_store',
+  | 'no_store'
   /** 5.2.2.7 */
-  'private',
+  | 'private'
   /** 7.3: it sets a cookie, and does not say that it is for all clients. */
-  'set_cookie',
+  | 'set_cookie'
   /** 3.5: the request had a credential, and the response does not allow sharing. */
-  'authorization',
+  | 'authorization'
   /** 4.1: `*` */
-  'vary',
+  | 'vary'
   /** 3: no lifetime is stated, and the status allows no heuristic one. */
-  'no_freshness',
+  | 'no_freshness'
   /** Stale on arrival, without a validator, and never to be served stale. */
-  'no_use',
+  | 'no_use'
   /** 3.3, 3.4: a range that could not be joined with others. */
-  'partial',
+  | 'partial'
   /** Its Sunset has passed. */
-  'ended',
-] as const;
-export type StoreRefusal = (typeof STORE_REFUSALS)[number];
+  | 'ended';
 
 /** An Entry without its keys, which the caller adds. */
 export type StoredHead = Omit<Entry, 'key' | 'primaryKey'>;

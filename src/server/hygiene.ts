@@ -10,22 +10,20 @@ import { METHODS } from 'node:http';
 import type { FaultCode } from '../errors.js';
 import { HOST, TARGET } from '../http/head.js';
 
-export const HYGIENE_REASONS = [
-  'version',
-  'method',
-  'target',
-  'target_too_long',
-  'request_line',
-  'expectation',
-  'host_missing',
-  'host_repeated',
-  'host_malformed',
-  'transfer_coding',
-  'field_repeated',
-  'fields_too_many',
-  'fields_too_large',
-] as const;
-export type HygieneReason = (typeof HYGIENE_REASONS)[number];
+export type HygieneReason =
+  | 'version'
+  | 'method'
+  | 'target'
+  | 'target_too_long'
+  | 'request_line'
+  | 'expectation'
+  | 'host_missing'
+  | 'host_repeated'
+  | 'host_malformed'
+  | 'transfer_coding'
+  | 'field_repeated'
+  | 'fields_too_many'
+  | 'fields_too_large';
 
 export type Inspection =
   | { readonly kind: 'ok' }
