@@ -97,11 +97,11 @@ export function createConfirmations(deps: ConfirmationsDeps): Confirmations {
   const isCounted = ({ connected, leftMonotonicMs }: Position): boolean =>
     connected || clock.monotonicMs() - leftMonotonicMs < deps.awayMs;
 
-  function leave(key: string, position: Position): void {
+  function leave(position: Position): void {
     if (!position.connected) return;
     position.connected = false;
     position.leftMonotonicMs = clock.monotonicMs();
-    if (edges.get(key) === position) forgetGone(edges, goneMax);
+    forgetGone(edges, goneMax);
     changed('edges');
   }
 
@@ -126,7 +126,7 @@ export function createConfirmations(deps: ConfirmationsDeps): Confirmations {
       changed('edges');
       return {
         silentMs: () => clock.monotonicMs() - position.heardMonotonicMs,
-        disconnect: () => leave(key, position),
+        disconnect: () => leave(position),
       };
     },
     confirm({ edge, instance, seq, behind, leaves }) {

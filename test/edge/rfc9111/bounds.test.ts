@@ -9,7 +9,7 @@ import {
   freshness,
   NO_OVERRIDE,
 } from '../../../edge/rfc9111/freshness.js';
-import { type Storable, type StorableRequest, storable } from '../../../edge/rfc9111/storable.js';
+import { type CacheMode, type Storable, type StorableRequest, storable } from '../../../edge/rfc9111/storable.js';
 import { identify, judgeByHead, preconditions } from '../../../edge/rfc9111/validate.js';
 import { normalise, selectStored } from '../../../edge/rfc9111/vary.js';
 import { governingDirectives, NO_REQUEST_DIRECTIVES, type RequestDirectives } from '../../../src/http/cache-control.js';
@@ -171,7 +171,7 @@ void t.test('an age that is not known is older than the longest lifetime', async
 function store(
   headers: HeaderList,
   request: Partial<StorableRequest> = {},
-  { status = 200, mode = 'off' as 'media' | 'off', now = NOW } = {},
+  { status = 200, mode = 'off', now = NOW }: { status?: number; mode?: CacheMode; now?: number } = {},
 ): Storable {
   return storable({
     request: { method: 'GET', header: () => undefined, ...request },

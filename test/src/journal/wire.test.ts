@@ -109,7 +109,8 @@ void t.test('a confirmation is read only if each field is what it must be', asyn
         { connected: [], away: 'x' },
         { connected: [[1]], away: [] },
         { connected: [[1, 1, 1]], away: [] },
-        { connected: [[1, 1], 2], away: [] },
+        { connected: [[1, 1], 2], away: pairs(1) },
+        { connected: pairs(1), away: [[1, 1], [1]] },
         { connected: [], away: [['1', 1]] },
         { connected: [], away: [[1, '1']] },
         { connected: [[-1, 1]], away: [] },
@@ -132,6 +133,8 @@ void t.test('a confirmation is read only if each field is what it must be', asyn
   const many = parseConfirmation(JSON.stringify({ ...base, behind: { connected: pairs(32), away: pairs(32) } }));
   t.strictSame([many?.behind.connected.length, many?.behind.away.length], [32, 32]);
   t.strictSame(many?.behind.away[31], { seq: 1, edges: 1 });
+  const none = parseConfirmation(JSON.stringify({ ...base, behind: { connected: [], away: pairs(1) } }));
+  t.strictSame(none?.behind, { connected: [], away: [{ seq: 1, edges: 1 }] });
   for (const text of ['', 'null', '1', '[]']) t.equal(parseConfirmation(text), undefined, text);
 });
 
