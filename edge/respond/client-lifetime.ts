@@ -23,13 +23,12 @@ export function clientLifetimeOf(headers: HeaderList): ClientLifetime | undefine
   return audience === undefined ? undefined : { audience, maxAgeMs: Number(seconds) * 1_000 };
 }
 
-/** The value of Cache-Control beside this Age. Nobody may use the response from `endsAt` on. */
-export function clientCacheControl(
-  { audience, maxAgeMs }: ClientLifetime,
-  ageSeconds: number,
-  endsAt: EpochMs,
-  now: EpochMs,
-): string {
-  const leftMs = Math.max(0, Math.min(maxAgeMs, endsAt - now));
-  return `${audience}, max-age=${ageSeconds + Math.floor(leftMs / 1_000)}`;
+/** The max-age that goes with this Age. Nobody may use the response from `endsAt` on. */
+export function clientMaxAge({ maxAgeMs }: ClientLifetime, ageSeconds: number, endsAt: EpochMs, now: EpochMs): number {
+  return ageSeconds + Math.floor(Math.max(0, Math.min(maxAgeMs, endsAt - now)) / 1_000);
+}
+
+/** The value of Cache-Control with this max-age. */
+export function clientCacheControl({ audience }: ClientLifetime, maxAge: number): string {
+  return `${audience}, max-age=${maxAge}`;
 }

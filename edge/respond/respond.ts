@@ -20,7 +20,8 @@ import type { Body } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import type { EdgeRequest } from '../request.js';
 import { ageSeconds } from '../rfc9111/freshness.js';
-import { type ClientLifetime, clientCacheControl, clientLifetimeOf } from './client-lifetime.js';
+import { clientCacheControl, clientLifetimeOf, clientMaxAge } from './client-lifetime.js';
+import { createTimedFields, type Timed, type TimedFacts } from './timed-fields.js';
 
 export interface RespondRules {
   readonly rangesMax: number;
@@ -70,7 +71,7 @@ export function respond(request: EdgeRequest, response: CachedResponse, sending:
   if (response.entry.status !== 200) return whole(request, response, head, own);
   switch (evaluateConditions(request, head.conditions)) {
     case 'not_modified':
-      return { status: 304, leading: head.notModified, headers: own, body: NO_BODY };
+      return { status: 304, ...lines(head.notModified, own), body: NO_BODY };
     case 'precondition_failed':
       return refusalReply(request, preconditionFailed(), cacheStatus, rules.edgeName);
     case 'proceed':
@@ -107,7 +108,7 @@ function ranged(
   request: EdgeRequest,
   response: CachedResponse,
   head: Head,
-  own: HeaderList,
+  own: OwnFields,
   cacheStatus: string,
   rules: RespondRules,
 ): Reply {
@@ -146,15 +147,14 @@ function rangeNotSatisfiable(sizeBytes: number): Fault {
   return new Fault('range_not_satisfiable', 'The media ends before the range begins.', { headers });
 }
 
-function whole(request: EdgeRequest, { entry, body, gone }: CachedResponse, head: Head, own: HeaderList): Reply {
+function whole(request: EdgeRequest, { entry, body, gone }: CachedResponse, head: Head, own: OwnFields): Reply {
   const sizeBytes = body === null ? entry.sizeBytes : (body.sizeBytes ?? entry.sizeBytes);
   const hasLength = sizeBytes === head.sizeBytes || entry.status === 204;
   const isHead = body === null || request.method === 'HEAD';
   return {
     status: entry.status,
-    leading: hasLength ? head.whole : head.unsized,
     // The size is known here: of a body whose size is not known, the prepared head has none either.
-    headers: hasLength ? own : [['content-length', String(sizeBytes)], ...own],
+    ...(hasLength ? lines(head.whole, own) : lines(head.unsized, own, [['content-length', String(sizeBytes)]])),
     body: isHead ? unopened(sizeBytes) : bodyOf(body, gone, undefined, sizeBytes),
   };
 }
@@ -165,27 +165,27 @@ function single(
   span: ByteSpan,
   sizeBytes: number,
   head: Head,
-  own: HeaderList,
+  own: OwnFields,
 ): Reply {
   return {
     status: 206,
-    leading: head.partial,
-    headers: [
+    ...lines(head.partial, own, [
       ...typeField(head),
       ['content-range', contentRange(span, sizeBytes)],
       ['content-length', String(spanLength(span))],
-      ...own,
-    ],
+    ]),
     body: bodyOf(body, gone, span, spanLength(span)),
   };
 }
 
-function several(body: Body, gone: AbortSignal | undefined, plan: MultipartPlan, head: Head, own: HeaderList): Reply {
+function several(body: Body, gone: AbortSignal | undefined, plan: MultipartPlan, head: Head, own: OwnFields): Reply {
   const opened = new Map(gone === undefined ? [] : plan.parts.map(({ span }) => [span, openNow(body, span, gone)]));
   return {
     status: 206,
-    leading: head.partial,
-    headers: [['content-type', plan.contentType], ['content-length', String(plan.sizeBytes)], ...own],
+    ...lines(head.partial, own, [
+      ['content-type', plan.contentType],
+      ['content-length', String(plan.sizeBytes)],
+    ]),
     body: multipartBody(plan, (span, signal) => opened.get(span) ?? body.open(span, signal)),
   };
 }
@@ -229,23 +229,42 @@ function typeField(head: Head): HeaderList {
   return head.contentType === undefined ? [] : [['content-type', head.contentType]];
 }
 
-/** The fields that differ for each answer. RFC 9111 5.1: Age in whole seconds. */
+/** The fields that differ for each answer: with time, and with the request. */
+interface OwnFields {
+  readonly timed: Timed;
+  readonly ofRequest: HeaderList;
+}
+
+/** RFC 9111 5.1: Age in whole seconds. */
 function ownFields(
   request: EdgeRequest,
   { entry, unstoredFields }: CachedResponse,
-  { client }: Head,
+  { timed }: Head,
   { cacheStatus, endsAt, now }: Sending,
-): HeaderList {
-  const age = ageSeconds(entry, now);
-  const own: [string, string][] = [
-    ['age', String(age)],
-    ['cache-status', cacheStatus],
-    [REQUEST_ID, request.requestId],
-  ];
-  if (client !== undefined) {
-    own.push(['cache-control', clientCacheControl(client, age, Math.min(entry.deleteAt, endsAt), now)]);
-  }
-  return unstoredFields === undefined ? own : [...unstoredFields, ...own];
+): OwnFields {
+  const id = [REQUEST_ID, request.requestId] as const;
+  return {
+    timed: timed({
+      ageSeconds: ageSeconds(entry, now),
+      cacheStatus,
+      endsAt: Math.min(entry.deleteAt, endsAt),
+      now,
+    }),
+    ofRequest: unstoredFields === undefined ? [id] : [...unstoredFields, id],
+  };
+}
+
+function lines(
+  base: HeaderList,
+  { timed, ofRequest }: OwnFields,
+  more: HeaderList = [],
+): Pick<Reply, 'leading' | 'headers'> {
+  const leading = timed.leading(base);
+  const beside = leading === base ? timed.fields : [];
+  return {
+    leading,
+    headers: more.length + beside.length === 0 ? ofRequest : [...more, ...beside, ...ofRequest],
+  };
 }
 
 /** Fields that each answer gets anew, and those that this recipient does not get. */
@@ -269,8 +288,8 @@ interface Head {
   /** As `conditions`, for If-Range, which allows no guess at Last-Modified. */
   readonly validators: Validators;
   readonly contentType: string | undefined;
-  /** What Cache-Control is computed from for each answer; undefined if the lists below contain it. */
-  readonly client: ClientLifetime | undefined;
+  /** The fields that change with time: Cache-Control is one of them unless the lists below contain it. */
+  readonly timed: (facts: TimedFacts) => Timed;
   /** The Content-Length in `whole`; null if there is none. */
   readonly sizeBytes: number | null;
   readonly whole: HeaderList;
@@ -307,7 +326,7 @@ function makeHead(entry: Entry, to: Recipient, edgeName: string): Head {
     conditions: { etag, lastModifiedAt: lastModifiedAt ?? dateAt ?? entry.receivedAt, dateAt },
     validators: { etag, lastModifiedAt, dateAt },
     contentType: headerOf(entry.headers, 'content-type'),
-    client,
+    timed: createTimedFields(client),
     sizeBytes,
     whole: sizeBytes === null ? fields : [...fields, ['content-length', String(sizeBytes)]],
     unsized: fields,
@@ -368,7 +387,7 @@ export function relay(
 function endingAt(headers: HeaderList, endsAt: EpochMs, now: EpochMs): HeaderList {
   const client = clientLifetimeOf(headers);
   if (client === undefined) return headers;
-  const value = clientCacheControl(client, 0, endsAt, now);
+  const value = clientCacheControl(client, clientMaxAge(client, 0, endsAt, now));
   return headers.map((line) => (line[0] === 'cache-control' ? ['cache-control', value] : line));
 }
 

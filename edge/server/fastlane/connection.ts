@@ -22,6 +22,7 @@ import { REQUEST_ID } from '../../../src/wire.js';
 import type { Answer, EdgeRequest, RequestSender } from '../../request.js';
 import { account, answerTo, failureReply, type ServerDeps, schemeOf } from '../exchange.js';
 import { type Fields, type PlainHead, readHead } from './head.js';
+import { FRESHLY, type Joiner, joined, NOTHING } from './join.js';
 import { type ConnectionFacts, PlainRequest } from './request.js';
 import type { HeadWriter, WrittenHead } from './write-head.js';
 
@@ -32,20 +33,20 @@ interface Lane {
   /** Measures how long clients take. */
   readonly clock: Clock;
   readonly writer: HeadWriter;
+  /** Joins heads and bodies for plain connections. */
+  readonly joiner: Joiner;
   /** The listener closes: each answer is the last of its connection. */
   readonly closing: boolean;
   /** The connection has ended or was handed over. */
   remove(connection: Connection): void;
 }
 
-/** A body up to this size is copied behind its head and written with it. */
-const JOINED_MAX_BYTES = 16_384;
-const NOTHING = Buffer.alloc(0);
 const LAST_CHUNK = '0\r\n\r\n';
 
 export class Connection {
   readonly #lane: Lane;
   readonly #raw: FirstConnection;
+  readonly #joiner: Joiner;
   /** Bytes that were received and not read yet, one character for each. */
   #received = '';
   /** The request that is being answered, and its text, which node's parser needs if the request is to be passed on. */
@@ -65,6 +66,7 @@ export class Connection {
   constructor(lane: Lane, raw: FirstConnection) {
     this.#lane = lane;
     this.#raw = raw;
+    this.#joiner = schemeOf(raw.socket) === 'https' ? FRESHLY : lane.joiner;
     this.#facts = { inform: this.#inform, senderOf: this.#senderOf };
     const { clock, limits } = lane;
     this.#dueMs = clock.monotonicMs() + limits.headersWithinMs;
@@ -200,8 +202,8 @@ export class Connection {
     }
     request.status = reply.status;
     request.sentBytes = head.sizeBytes + body.byteLength;
-    if (body.byteLength <= JOINED_MAX_BYTES) {
-      socket.write(joined(head, body));
+    if (body.byteLength <= this.#joiner.bodyMaxBytes) {
+      this.#joiner.write(socket, head, body);
     } else {
       socket.cork();
       socket.write(joined(head, NOTHING));
@@ -362,15 +364,6 @@ export class Connection {
     socket.setTimeout(0);
     this.#lane.remove(this);
   }
-}
-
-/** Head and body in one buffer. */
-function joined({ shared, own, sizeBytes }: WrittenHead, body: Uint8Array): Buffer {
-  const bytes = Buffer.allocUnsafe(sizeBytes + body.byteLength);
-  bytes.set(shared);
-  bytes.write(own, shared.length, 'latin1');
-  if (body.byteLength > 0) bytes.set(body, sizeBytes);
-  return bytes;
 }
 
 /** RFC 9112 7.1. A chunk of size 0 would end the body. */

@@ -12,6 +12,7 @@ import type { ListenLimits } from '../../../src/server/limits.js';
 import type { FirstConnection, FirstReader } from '../../../src/server/listen.js';
 import type { ServerDeps } from '../exchange.js';
 import { Connection } from './connection.js';
+import { createJoiner } from './join.js';
 import { createHeadWriter } from './write-head.js';
 
 /** The longest time between two searches for connections that have waited too long. */
@@ -27,6 +28,7 @@ export function createFastlane(deps: ServerDeps, limits: ListenLimits, clock: Cl
     limits,
     clock,
     writer: createHeadWriter(deps.clock, limits.idleMs),
+    joiner: createJoiner(),
     closing: false,
     remove: (connection: Connection) => void connections.delete(connection),
   };

@@ -1,11 +1,11 @@
 /**
  * Writes the head of a Reply for HTTP/1.1 and decides how its body is framed.
- * Fields that many answers share are encoded once.
+ * Fields that many answers share are encoded once, with those of the connection.
  */
 import { STATUS_CODES } from 'node:http';
 import type { Clock } from '../../../src/clock.js';
 import { formatHttpDate } from '../../../src/http/date.js';
-import { type HeaderList, headerOf, type Reply } from '../../../src/http/reply.js';
+import type { HeaderList, Reply } from '../../../src/http/reply.js';
 import { hasContent, lengthOf } from '../../../src/server/send.js';
 
 export interface WrittenHead {
@@ -34,7 +34,8 @@ export interface HeadWriter {
 }
 
 export function createHeadWriter(clock: Pick<Clock, 'now'>, idleMs: number): HeadWriter {
-  const kept = `connection: keep-alive\r\nkeep-alive: timeout=${Math.floor(idleMs / 1_000)}\r\n\r\n`;
+  const kept = `connection: keep-alive\r\nkeep-alive: timeout=${Math.floor(idleMs / 1_000)}\r\n`;
+  const written = new WeakMap<HeaderList, Shared>();
   let dateAt = 0;
   let dateLine = '';
 
@@ -48,20 +49,30 @@ export function createHeadWriter(clock: Pick<Clock, 'now'>, idleMs: number): Hea
     return dateLine;
   }
 
+  /** Encodes each list once. A list nearly always goes with the same status. */
+  function sharedOf(headers: HeaderList, status: number): Shared {
+    const known = written.get(headers);
+    if (known?.status === status) return known;
+    const made = encode(headers, status, kept);
+    written.set(headers, made);
+    return made;
+  }
+
   return {
-    interim: (status, headers) => `${statusLine(status)}${linesOf(headers)}\r\n`,
+    interim: (status, headers) => `${statusLine(status)}${readOwn(headers).lines}\r\n`,
     write(reply, method, last) {
       const { status, leading, headers } = reply;
       const shared = sharedOf(leading ?? NOTHING, status);
-      const stated = sizeIn(headers) ?? shared.sizeBytes;
+      const own = readOwn(headers);
+      const stated = own.sizeBytes ?? shared.sizeBytes;
       const sizeBytes = stated ?? lengthOf(reply);
       const framing = framingOf(reply, method, sizeBytes);
       const length = stated === null && sizeBytes !== null ? `content-length: ${sizeBytes}\r\n` : '';
       const coding = framing.kind === 'chunked' ? 'transfer-encoding: chunked\r\n' : '';
-      const dated = shared.dated || headerOf(headers, 'date') !== undefined ? '' : date();
-      const end = last ? 'connection: close\r\n\r\n' : kept;
-      const own = `${linesOf(headers)}${length}${coding}${dated}${end}`;
-      return { shared: shared.bytes, own, sizeBytes: shared.bytes.length + own.length, framing };
+      const dated = shared.dated || own.dated ? '' : date();
+      const text = `${own.lines}${length}${coding}${dated}${last ? 'connection: close\r\n' : leading === undefined ? kept : ''}\r\n`;
+      const start = last || leading === undefined ? shared.bytes : shared.kept;
+      return { shared: start, own: text, sizeBytes: start.length + text.length, framing };
     },
   };
 }
@@ -71,14 +82,11 @@ function framingOf({ status, body }: Reply, method: string, sizeBytes: number | 
   return sizeBytes === null ? CHUNKED : { kind: 'length', sizeBytes };
 }
 
-function sizeIn(headers: HeaderList): number | null {
-  const value = headerOf(headers, 'content-length');
-  return value === undefined ? null : Number(value);
-}
-
 interface Shared {
   readonly status: number;
   readonly bytes: Uint8Array;
+  /** The same, and the fields of a connection that stays open. */
+  readonly kept: Uint8Array;
   /** Whether there is a Date field. */
   readonly dated: boolean;
   /** The value of Content-Length, or null. */
@@ -86,32 +94,35 @@ interface Shared {
 }
 
 const NOTHING: HeaderList = [];
-const written = new WeakMap<HeaderList, Shared>();
 
-/** Encodes each list once. A list nearly always goes with the same status. */
-function sharedOf(headers: HeaderList, status: number): Shared {
-  const known = written.get(headers);
-  if (known?.status === status) return known;
-  const made: Shared = {
-    status,
-    bytes: Buffer.from(`${statusLine(status)}${linesOf(headers)}`, 'latin1'),
-    dated: headerOf(headers, 'date') !== undefined,
-    sizeBytes: sizeIn(headers),
-  };
-  written.set(headers, made);
-  return made;
+function encode(headers: HeaderList, status: number, connection: string): Shared {
+  const { lines, dated, sizeBytes } = readOwn(headers);
+  const kept = Buffer.from(`${statusLine(status)}${lines}${connection}`, 'latin1');
+  return { status, bytes: kept.subarray(0, kept.length - connection.length), kept, dated, sizeBytes };
+}
+
+interface Lines {
+  readonly lines: string;
+  readonly dated: boolean;
+  readonly sizeBytes: number | null;
+}
+
+function readOwn(headers: HeaderList): Lines {
+  let [lines, dated, sizeBytes]: [string, boolean, number | null] = ['', false, null];
+  for (const [name, value] of headers) {
+    lines += lineOf(name, value);
+    if (name === 'date') dated = true;
+    else if (name === 'content-length') sizeBytes ??= Number(value);
+  }
+  return { lines, dated, sizeBytes };
 }
 
 /** A line break in a value would begin another field or another response. */
 const UNWRITABLE = /[^\t\x20-\x7e\x80-\xff]/;
 
-function linesOf(headers: HeaderList): string {
-  let text = '';
-  for (const [name, value] of headers) {
-    if (UNWRITABLE.test(value)) throw new Error(`the field ${name} has a value that cannot be sent`);
-    text += `${name}: ${value}\r\n`;
-  }
-  return text;
+function lineOf(name: string, value: string): string {
+  if (UNWRITABLE.test(value)) throw new Error(`the field ${name} has a value that cannot be sent`);
+  return `${name}: ${value}\r\n`;
 }
 
 function statusLine(status: number): string {

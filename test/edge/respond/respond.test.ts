@@ -219,12 +219,26 @@ void t.test(
 
 void t.test('answers from one entry share their field lines, so that these are written once', async (t) => {
   const entry = mediaEntry();
-  const leading = (fields: Readonly<Record<string, string>>, of = entry) =>
-    answer(request(fields), { entry: of }).leading;
+  const leading = (fields: Readonly<Record<string, string>>, of = entry, sending: Partial<Sending> = {}) =>
+    respond(request(fields), { entry: of, body: body(BYTES) }, { ...SENDING, ...sending }, RULES).leading;
   for (const fields of [{}, { range: 'bytes=0-1' }, { 'if-none-match': '*' }]) {
+    leading(fields);
     t.equal(leading(fields), leading(fields));
     t.not(leading(fields), leading(fields, { ...entry }), 'a copy of an entry has its own');
   }
+  const age = (list = leading({})) => list?.find(([name]) => name === 'age')?.[1];
+  const names = (list = leading({})) => list?.map(([name]) => name) ?? [];
+  t.ok(names().includes('cache-status') && names().includes('cache-control'), 'those that change with time too');
+  for (const sending of [{ now: NOW + 1_000 }, { cacheStatus: 'edge-1; hit; ttl=1' }, { endsAt: NOW + 5_000 }]) {
+    const before = leading({});
+    const list = leading({}, entry, sending);
+    t.not(list, before, 'and none of them outlives its second, its ttl or its link');
+    const lines = linesOf(respond(request({}), { entry, body: null }, { ...SENDING, ...sending }, RULES));
+    const again = linesOf(respond(request({}), { entry, body: null }, { ...SENDING, ...sending }, RULES));
+    t.same(again.toSorted(), lines.toSorted(), 'a list that is shared says the same as one that is not');
+    leading({});
+  }
+  t.match(age(), /^\d+$/);
   t.ok(
     leading({})?.some(([name]) => name === 'content-length'),
     'the length is among them',

@@ -1,0 +1,55 @@
+/**
+ * Writes a head and a small body in one piece. The memory in which they are joined
+ * is used again, which saves an allocation for each answer.
+ *
+ * Promises: memory of which the system has not taken every byte is left to its
+ * connection and not used again, so that no answer overwrites another.
+ */
+import type { Socket } from 'node:net';
+import type { WrittenHead } from './write-head.js';
+
+export interface Joiner {
+  /** The largest body that is joined with its head. */
+  readonly bodyMaxBytes: number;
+  write(socket: Socket, head: WrittenHead, body: Uint8Array): void;
+}
+
+/** Several, since a client that reads slowly keeps one. */
+const SIZES = [4_096, 20_480, 69_632] as const;
+
+/** For plain connections. One for all of them. */
+export function createJoiner(): Joiner {
+  const scratch: (Buffer | undefined)[] = [];
+  return {
+    bodyMaxBytes: 65_536,
+    write(socket, head, body) {
+      const sizeBytes = head.sizeBytes + body.byteLength;
+      const at = SIZES.findIndex((size) => sizeBytes <= size);
+      const bytes = scratch[at] ?? Buffer.allocUnsafeSlow(SIZES[at] ?? sizeBytes);
+      join(bytes, head, body);
+      socket.write(sizeBytes === bytes.length ? bytes : bytes.subarray(0, sizeBytes));
+      if (at >= 0) scratch[at] = socket.writableLength === 0 ? bytes : undefined;
+    },
+  };
+}
+
+/** For connections over TLS, which copies the bytes once more and may need them for longer. */
+export const FRESHLY: Joiner = {
+  bodyMaxBytes: 16_384,
+  write: (socket, head, body) => void socket.write(joined(head, body)),
+};
+
+export const NOTHING = Buffer.alloc(0);
+
+/** Head and body in one new buffer. */
+export function joined(head: WrittenHead, body: Uint8Array): Buffer {
+  const bytes = Buffer.allocUnsafe(head.sizeBytes + body.byteLength);
+  join(bytes, head, body);
+  return bytes;
+}
+
+function join(bytes: Buffer, { shared, own, sizeBytes }: WrittenHead, body: Uint8Array): void {
+  bytes.set(shared);
+  bytes.write(own, shared.length, 'latin1');
+  if (body.byteLength > 0) bytes.set(body, sizeBytes);
+}
