@@ -235,7 +235,7 @@ void t.test('answers from one entry share their field lines, so that these are w
     t.not(list, before, 'and none of them outlives its second, its ttl or its link');
     const lines = linesOf(respond(request({}), { entry, body: null }, { ...SENDING, ...sending }, RULES));
     const again = linesOf(respond(request({}), { entry, body: null }, { ...SENDING, ...sending }, RULES));
-    t.same(again.toSorted(), lines.toSorted(), 'a list that is shared says the same as one that is not');
+    t.same(new Map(again), new Map(lines), 'a list that is shared says the same as one that is not');
     leading({});
   }
   t.match(age(), /^\d+$/);
