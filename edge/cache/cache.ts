@@ -104,6 +104,11 @@ export interface Fill extends Body {
    * after its first bytes are gone get BodyLost `passed`.
    */
   write(chunk: Buffer): Promise<void>;
+  /**
+   * Takes the whole body at once, in place of `write`: `end` then makes it available before it returns. False, and
+   * nothing is taken, if it is wrong or does not go to memory.
+   */
+  takeWhole(bytes: Buffer): boolean;
   /** The body has ended: checks its size and hash, then stores it. Readers receive the last byte after the check. */
   end(): Promise<FillOutcome>;
   /** Fails the readers and stores nothing. */

@@ -6,7 +6,7 @@
  * A full disk does not end a fill: the body is still sent to everyone who reads
  * it, and is not stored (growing-body.ts, state `passing`; outcome `disk_full`).
  */
-import { createHash } from 'node:crypto';
+import { createHash, type Hash, hash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { Entry, SizedEntry } from '../entry.js';
@@ -37,7 +37,9 @@ export class FillWriter implements Fill {
   readonly #tiers: Tiers;
   readonly #body: GrowingBody;
   readonly #deps: FillDeps;
-  readonly #hash = createHash('sha256');
+  #hash: Hash | undefined;
+  /** Of a body that came in one piece. */
+  #sha256: string | undefined;
   #corruption: 'length' | 'sha256' | undefined;
   #ending: Promise<FillOutcome> | undefined;
   #ended = false;
@@ -100,8 +102,20 @@ export class FillWriter implements Fill {
       this.#failCorrupt('length');
       return;
     }
+    this.#hash ??= createHash('sha256');
     this.#hash.update(chunk);
     await this.#body.append(chunk);
+  }
+
+  takeWhole(bytes: Buffer): boolean {
+    const { sizeBytes, sha256 } = this.entry;
+    if (this.failed || bytes.length !== sizeBytes || this.#body.place !== 'memory') return false;
+    const found = hash('sha256', bytes);
+    if (sha256 !== null && found !== sha256) return false;
+    this.#sha256 = found;
+    // In memory, no chunk has to wait.
+    void this.#body.append(bytes);
+    return true;
   }
 
   end(): Promise<FillOutcome> {
@@ -126,14 +140,14 @@ export class FillWriter implements Fill {
   async #end(): Promise<FillOutcome> {
     const { sizeBytes, sha256 } = this.entry;
     const received = this.#body.receivedBytes;
-    const hash = this.#hash.digest('hex');
+    const hashed = this.#sha256 ?? (this.#hash ?? createHash('sha256')).digest('hex');
     if (!this.failed && sizeBytes !== null && received !== sizeBytes) this.#failCorrupt('length');
-    if (!this.failed && sha256 !== null && hash !== sha256) this.#failCorrupt('sha256');
+    if (!this.failed && sha256 !== null && hashed !== sha256) this.#failCorrupt('sha256');
     if (this.failed) return this.#failureOutcome();
     this.#body.complete();
     const outcome = await this.#deps.store({
       entry: { ...this.entry, sizeBytes: received },
-      sha256: hash,
+      sha256: hashed,
       tiers: this.#tiers,
       body: this.#body,
       mayBeStored: () => !this.failed && !this.#invalidated,

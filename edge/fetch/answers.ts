@@ -8,7 +8,7 @@ import { governingDirectives, requestDirectives } from '../../src/http/cache-con
 import { evaluateConditions } from '../../src/http/conditional.js';
 import { type HeaderList, headerOf, NO_BODY, type Reply } from '../../src/http/reply.js';
 import { maySee } from '../authorize.js';
-import type { IncompleteResponse, Stored } from '../cache/cache.js';
+import type { Body, IncompleteResponse, Stored } from '../cache/cache.js';
 import type { Answer, ClientSignal, EdgeRequest, Outcome } from '../request.js';
 import type { ForwardReason, Handling } from '../respond/cache-status.js';
 import { type CachedResponse, refusalReply, relay, respond, spansAnswered } from '../respond/respond.js';
@@ -101,13 +101,13 @@ function leaseForbids({ engine, found }: FetchContext): boolean {
 
 export type Arriving = Extract<FetchResult, { kind: 'arriving' }>;
 
-/** An arriving body. It is opened with the answer, before anything else can happen to it. */
-export function answerArriving(context: FetchContext, result: Arriving, outcome: Outcome): Answer {
+/** An arriving body, or one that has arrived. It is opened with the answer, before anything else can happen to it. */
+export function answerArriving(context: FetchContext, result: Arriving, body: Body, outcome: Outcome): Answer {
   const { engine, wanted, client, joined } = context;
   const { fill, status, unstoredFields } = result;
   const response: CachedResponse = {
     entry: fill.entry,
-    body: fill,
+    body,
     gone: client.gone(),
     ...(!joined && wanted.fetchAs === 'client' && { unstoredFields }),
   };

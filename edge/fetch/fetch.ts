@@ -9,7 +9,7 @@ import { isLooping } from '../../src/http/fields.js';
 import { planRange } from '../../src/http/range.js';
 import { headerOf } from '../../src/http/reply.js';
 import { maySee } from '../authorize.js';
-import type { Fill } from '../cache/cache.js';
+import type { Body, Fill } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import type { Answer, ClientSignal } from '../request.js';
 import type { ForwardReason } from '../respond/cache-status.js';
@@ -141,13 +141,20 @@ function fromArriving(context: FetchContext, result: Arriving): Attempt | Promis
   const { engine, wanted, joined } = context;
   const { fill } = result;
   const { entry } = fill;
-  if (result.isFinished() || fill.failed || fill.passing || entry.deleteAt <= engine.clock.now()) return LOOK_AGAIN;
+  const body = result.isFinished() ? storedBody(engine, entry) : fill;
+  if (body === undefined || fill.failed || fill.passing || entry.deleteAt <= engine.clock.now()) return LOOK_AGAIN;
   if (!maySee(entry, wanted)) return answerUnauthorized(context);
   if (!fits(entry, wanted)) return LOOK_AGAIN;
   const ahead = rangeAhead(context, fill);
   if (ahead !== undefined) return fetchAhead(context, result, ahead);
   if (joined && wanted.request.method === 'GET') engine.warmMarks.used(entry.key);
-  return answerArriving(context, result, joined ? 'hit_filling' : 'miss');
+  return answerArriving(context, result, body, joined ? 'hit_filling' : 'miss');
+}
+
+/** The body of a fill that has ended meanwhile, if it is still what is stored in memory. */
+function storedBody({ cache }: Engine, { key, receivedAt }: Entry): Body | undefined {
+  const stored = cache.peek(key);
+  return stored?.tier === 'memory' && stored.entry.receivedAt === receivedAt ? stored.body : undefined;
 }
 
 interface RangeAhead {
@@ -176,7 +183,9 @@ async function fetchAhead(context: FetchContext, result: Arriving, ahead: RangeA
   }
   // The origin ignores Range, or has another representation by now: the fill brings what was requested.
   answered?.body.destroy();
-  return result.isFinished() || result.fill.failed ? LOOK_AGAIN : answerArriving(context, result, 'hit_filling');
+  return result.isFinished() || result.fill.failed
+    ? LOOK_AGAIN
+    : answerArriving(context, result, result.fill, 'hit_filling');
 }
 
 /** RFC 9111 4.3.3: a 304. The stored response is served under its newer head. */

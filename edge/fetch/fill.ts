@@ -153,7 +153,9 @@ async function receive(
   if (answered.sizeBytes !== null && answered.sizeBytes > engine.policy().fill.objectMaxBytes) {
     return forOneCaller(engine, wanted, answered, 'large', flight);
   }
-  return storeResponse(engine, decision.entry, decision.ruleResult, { ...answered, bytes: answered.body }, flight);
+  const { status, headers, body } = answered;
+  const bytes = answered.takeWhole?.() ?? body;
+  return storeResponse(engine, decision.entry, decision.ruleResult, { status, headers, bytes }, flight);
 }
 
 /** RFC 9111 4.3.3: any other status says that the response that was validated is no longer current. */

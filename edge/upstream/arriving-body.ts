@@ -9,6 +9,7 @@
 import { Readable } from 'node:stream';
 import type { Budget } from '../../src/budget.js';
 
+const NOTHING = Buffer.alloc(0);
 /** What each body may have waiting beside the budget, as long as it arrives. */
 const BUFFERED_MAX_BYTES = 65_536;
 
@@ -26,6 +27,7 @@ export class ArrivingBody extends Readable {
   readonly #deps: ArrivingBodyDeps;
   /** Taken from the budget. */
   #takenBytes = 0;
+  #isComplete = false;
 
   constructor(deps: ArrivingBodyDeps) {
     super({ highWaterMark: BUFFERED_MAX_BYTES });
@@ -41,8 +43,15 @@ export class ArrivingBody extends Readable {
 
   /** The origin has sent the last byte. False: what waits for the reader finds no room in the budget. */
   complete(): boolean {
+    this.#isComplete = true;
     this.push(null);
     return this.#take(this.readableLength);
+  }
+
+  /** All bytes, if the last one has arrived. Undefined otherwise: then nothing is read. Only before anything else is read. */
+  takeWhole(): Buffer | undefined {
+    if (!this.#isComplete || this.destroyed) return undefined;
+    return (this.read() as Buffer | null) ?? NOTHING;
   }
 
   #takeAhead(): boolean {

@@ -8,7 +8,7 @@
 import { type Dispatcher, Pool } from 'undici';
 import { onAbort } from '../../src/abort.js';
 import type { Budget } from '../../src/budget.js';
-import type { Clock } from '../../src/clock.js';
+import type { Clock, Timer } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
 import { dropsContent, fieldsToForward, hasUnknownCoding } from '../../src/http/fields.js';
 import { contentLength, rawFields } from '../../src/http/head.js';
@@ -111,7 +111,7 @@ function dispatch(
       body?.destroy(GIVEN_UP);
       if (!dispatched) end();
     };
-    const waiting = clock.after(waitMs, () => giveUp('head_timeout'));
+    let waiting: Timer | undefined;
     const claim: Claim = {
       start() {
         dispatched = true;
@@ -122,7 +122,7 @@ function dispatch(
       drop: () => body?.destroy(new Error('the client reads too slowly, and others wait for the connection')),
     };
     const end = (): void => {
-      waiting.cancel();
+      waiting?.cancel();
       // What has arrived may still wait for its client, and must not outlive a takedown.
       if (body === undefined || body.closed) stopListening();
       else body.once('close', stopListening);
@@ -133,7 +133,7 @@ function dispatch(
     const handler: Dispatcher.DispatchHandler = {
       onRequestStart(given) {
         controller = given;
-        waiting.cancel();
+        waiting?.cancel();
         if (givenUp) given.abort(GIVEN_UP);
       },
       onResponseStart(given, status) {
@@ -149,7 +149,7 @@ function dispatch(
           return;
         }
         dropped = dropsContent(status);
-        body = new ArrivingBody({
+        const arriving = new ArrivingBody({
           budget: ahead.budget,
           aheadMaxBytes: ahead.bodyMaxBytes,
           resume() {
@@ -158,9 +158,11 @@ function dispatch(
           },
           abort: (error) => given.abort(error),
         });
+        body = arriving;
+        const takeWhole = (): Buffer | undefined => arriving.takeWhole();
         const sizeBytes = announcedSize(request.method, status, headers);
         const receivedAt = clock.now();
-        resolve({ kind: 'answered', status, headers, body, sizeBytes, received, requestedAt, receivedAt });
+        resolve({ kind: 'answered', status, headers, body, takeWhole, sizeBytes, received, requestedAt, receivedAt });
       },
       onResponseData(given, chunk) {
         if (dropped || body === undefined || body.receive(chunk)) return;
@@ -184,6 +186,8 @@ function dispatch(
     };
     const headers = ['host', host, ...request.headers.flat()];
     slots.enter(claim);
+    // Mostly there is a free connection, and the request is under way by now: undici measures the rest.
+    if (controller === undefined) waiting = clock.after(waitMs, () => giveUp('head_timeout'));
     stopListening = onAbort(signal, () => giveUp('left'));
   });
 }

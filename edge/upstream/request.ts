@@ -37,6 +37,8 @@ export interface Answered {
   readonly headers: HeaderList;
   /** Must be read to its end or destroyed. Fails if the origin sends fewer bytes than it announced. */
   readonly body: Readable;
+  /** The whole body, read at once, if all of it has arrived; undefined, and nothing is read, if not. Absent: never. */
+  takeWhole?(): Buffer | undefined;
   /** The size that the origin announced, or null. */
   readonly sizeBytes: number | null;
   /** Resolves when the origin has sent the last byte, or will send no more. The body may still be read then. */

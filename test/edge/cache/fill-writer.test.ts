@@ -459,3 +459,36 @@ void t.test('with any readers, faults and ends, every completed read equals the 
     t.equal((await put(test.cache, entryOf('large', large), large)).kind, 'stored', 'all room was released');
   }
 });
+
+void t.test('a whole body at once is found in memory before the end of its fill has been waited for', async (t) => {
+  const { cache } = await opened(t);
+  const bytes = bytesOf(20_000);
+  const fill = cache.fill(entryOf('a', bytes), BOTH);
+  const early = follow(fill.open({ first: 3, last: 20_000 }, NEVER));
+  t.ok(fill.takeWhole(bytes));
+  t.equal(cache.peek(keyOf('a')), undefined, 'not before its end');
+  const ending = fill.end();
+  t.ok(cache.peek(keyOf('a'))?.body.whole?.equals(bytes));
+  t.equal(await early.ended, 'complete');
+  t.ok(early.bytes().equals(bytes.subarray(3)));
+  t.same(await ending, { kind: 'stored', tiers: ['memory', 'disk'] });
+});
+
+void t.test('nothing is taken of a whole body that is wrong or too large for memory', async (t) => {
+  const { cache } = await opened(t);
+  const bytes = bytesOf(20_000);
+  for (const [name, entry, given] of [
+    ['shorter', entryOf('a', bytes), bytes.subarray(1)],
+    ['longer', entryOf('a', bytes), Buffer.concat([bytes, bytes.subarray(0, 1)])],
+    ['other bytes', entryOf('a', bytes), bytesOf(20_000, 2)],
+    ['of unknown size', entryOf('a', bytes, { sizeBytes: null }), bytes],
+    ['for the disk alone', entryOf('a', bytesOf(300_000)), bytesOf(300_000)],
+  ] as const) {
+    const fill = cache.fill(entry, BOTH);
+    t.notOk(fill.takeWhole(given), name);
+    t.equal(fill.receivedBytes, 0, name);
+    t.notOk(fill.failed, name);
+    fill.abort(new Error('no more'));
+  }
+  t.equal(cache.peek(keyOf('a')), undefined);
+});
