@@ -4,10 +4,12 @@
  * lookup allocates nothing: it returns the object that `put` made.
  */
 import { Readable } from 'node:stream';
+import { invariant } from '../../src/errors.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
 import type { CacheKey, Entry } from '../entry.js';
 import type { Body, Stored, TierStats } from './cache.js';
+import { FieldPool } from './field-pool.js';
 import { KeyIndex } from './key-index.js';
 import type { Policy } from './policy/policy.js';
 import type { Readers } from './readers.js';
@@ -19,14 +21,19 @@ const FIELD_OVERHEAD_BYTES = 192;
 /** Readers get the body in slices, so that a takedown can still withhold the rest. */
 const SLICE_BYTES = 65_536;
 
+/** With the policy's handle of the key. */
+type Kept = Stored & { readonly handle: number };
+
 export type PutOutcome = 'stored' | 'too_large' | 'not_admitted';
 
 export class MemoryTier {
   readonly #maxObjectBytes: number;
   readonly #policy: Policy;
   readonly #readers: Readers;
-  readonly #stored = new Map<CacheKey, Stored>();
+  readonly #stored = new Map<CacheKey, Kept>();
+  readonly #fields = new FieldPool();
   readonly #byMedia = new KeyIndex<MediaId, CacheKey>();
+  /** Without those whose key is their primary key. */
   readonly #byPrimary = new KeyIndex<string, CacheKey>();
   #evictions = 0;
   #refused = 0;
@@ -40,7 +47,7 @@ export class MemoryTier {
   /** Finds a stored response and counts a use. */
   get(key: CacheKey): Stored | undefined {
     const stored = this.#stored.get(key);
-    if (stored !== undefined) this.#policy.touch(key);
+    if (stored !== undefined) this.#policy.touchHandle(stored.handle);
     return stored;
   }
 
@@ -62,7 +69,9 @@ export class MemoryTier {
       this.#refused += 1;
       return 'not_admitted';
     }
-    this.#add(entry, new BytesBody(entry.key, bytes, this.#readers));
+    const handle = this.#policy.handleOf(entry.key);
+    invariant(handle !== undefined, 'a policy has what it has admitted');
+    this.#add(entry, new BytesBody(entry.key, bytes, this.#readers), handle);
     return 'stored';
   }
 
@@ -71,7 +80,7 @@ export class MemoryTier {
     const stored = this.#stored.get(entry.key);
     if (stored === undefined) return false;
     this.#forget(stored.entry);
-    this.#add({ ...entry, sizeBytes: stored.entry.sizeBytes, sha256: stored.entry.sha256 }, stored.body);
+    this.#add({ ...entry, sizeBytes: stored.entry.sizeBytes, sha256: stored.entry.sha256 }, stored.body, stored.handle);
     return true;
   }
 
@@ -88,7 +97,9 @@ export class MemoryTier {
   }
 
   keysOfPrimary(primaryKey: string): readonly CacheKey[] {
-    return this.#byPrimary.membersOf(primaryKey);
+    const variants = this.#byPrimary.membersOf(primaryKey);
+    const plain = primaryKey as CacheKey;
+    return this.#stored.has(plain) ? [plain, ...variants] : variants;
   }
 
   keysWhere(matches: (entry: Entry) => boolean): readonly CacheKey[] {
@@ -111,15 +122,16 @@ export class MemoryTier {
     this.#evictions += 1;
   }
 
-  #add(entry: Entry, body: Body): void {
-    this.#stored.set(entry.key, { entry, tier: 'memory', body });
-    this.#byPrimary.add(entry.primaryKey, entry.key);
+  #add(entry: Entry, body: Body, handle: number): void {
+    const headers = this.#fields.share(entry.headers);
+    this.#stored.set(entry.key, { entry: { ...entry, headers }, tier: 'memory', body, handle });
+    if (entry.key !== entry.primaryKey) this.#byPrimary.add(entry.primaryKey, entry.key);
     if (entry.mediaId !== null) this.#byMedia.add(entry.mediaId, entry.key);
   }
 
   #forget(entry: Entry): void {
     this.#stored.delete(entry.key);
-    this.#byPrimary.remove(entry.primaryKey, entry.key);
+    if (entry.key !== entry.primaryKey) this.#byPrimary.remove(entry.primaryKey, entry.key);
     if (entry.mediaId !== null) this.#byMedia.remove(entry.mediaId, entry.key);
   }
 }

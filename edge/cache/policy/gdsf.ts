@@ -18,7 +18,9 @@ export function createGdsf(capacityBytes: number): Policy {
   const priorityOf = (slot: number): number => inflation + uses.get(slot) / Math.max(1, table.weightAt(slot));
 
   const shrink = (toBytes: number, evict: EvictSlot): void => {
-    for (let slot = heap.least; slot !== undefined && table.usedBytes > toBytes; slot = heap.least) {
+    while (table.usedBytes > toBytes) {
+      const slot = heap.least();
+      if (slot === undefined) return;
       inflation = heap.priorityOf(slot);
       evict(slot);
     }
@@ -43,22 +45,36 @@ export function createGdsf(capacityBytes: number): Policy {
   });
 }
 
-/** A binary heap of slots, the lowest priority first; among equals, the one that was added or used first. */
+/**
+ * A binary heap of slots, the lowest priority first; among equals, the one that was added or used first. A use only notes
+ * the new rank: a slot keeps its place in the heap until it comes to the top, where it sinks to where it belongs. Ranks
+ * only rise, so whatever is at the top with its present rank is the least of all.
+ */
 class SlotHeap {
   readonly #slots: number[] = [];
   readonly #positions: Column;
   readonly #priorities: Column;
   readonly #orders: Column;
+  /** The rank by which a slot has its place. Not higher than the present one. */
+  readonly #placedPriorities: Column;
+  readonly #placedOrders: Column;
   #order = 0;
 
   constructor(table: SlotTable) {
     this.#positions = table.integers();
     this.#priorities = table.floats();
     this.#orders = table.floats();
+    this.#placedPriorities = table.floats();
+    this.#placedOrders = table.floats();
   }
 
-  get least(): number | undefined {
-    return this.#slots[0];
+  least(): number | undefined {
+    for (let slot = this.#slots[0]; slot !== undefined; slot = this.#slots[0]) {
+      if (this.#placedOrders.get(slot) === this.#orders.get(slot)) return slot;
+      this.#place(slot);
+      this.#sinkFrom(0, slot);
+    }
+    return undefined;
   }
 
   priorityOf(slot: number): number {
@@ -66,15 +82,17 @@ class SlotHeap {
   }
 
   add(slot: number, priority: number): void {
-    this.#rank(slot, priority);
+    this.raise(slot, priority);
+    this.#place(slot);
     this.#slots.push(slot);
     this.#riseFrom(this.#slots.length - 1, slot);
   }
 
   /** The new priority must not be lower than the old one. */
   raise(slot: number, priority: number): void {
-    this.#rank(slot, priority);
-    this.#sinkFrom(this.#positions.get(slot), slot);
+    this.#order += 1;
+    this.#priorities.set(slot, priority);
+    this.#orders.set(slot, this.#order);
   }
 
   remove(slot: number): void {
@@ -85,15 +103,14 @@ class SlotHeap {
     this.#sinkFrom(this.#positions.get(last), last);
   }
 
-  #rank(slot: number, priority: number): void {
-    this.#order += 1;
-    this.#priorities.set(slot, priority);
-    this.#orders.set(slot, this.#order);
+  #place(slot: number): void {
+    this.#placedPriorities.set(slot, this.#priorities.get(slot));
+    this.#placedOrders.set(slot, this.#orders.get(slot));
   }
 
   #precedes(a: number, b: number): boolean {
-    const difference = this.#priorities.get(a) - this.#priorities.get(b);
-    return difference < 0 || (difference === 0 && this.#orders.get(a) < this.#orders.get(b));
+    const difference = this.#placedPriorities.get(a) - this.#placedPriorities.get(b);
+    return difference < 0 || (difference === 0 && this.#placedOrders.get(a) < this.#placedOrders.get(b));
   }
 
   #riseFrom(start: number, slot: number): void {

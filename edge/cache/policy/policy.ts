@@ -11,6 +11,10 @@ export interface Policy {
   readonly capacityBytes: number;
   /** Counts a use. Unknown keys are ignored. */
   touch(key: string): void;
+  /** A number for a key that the policy has, until the key is removed or evicted. Undefined: it does not have the key. */
+  handleOf(key: string): number | undefined;
+  /** Counts a use of the key with this handle, without a look-up. */
+  touchHandle(handle: number): void;
   /**
    * A key asks for room. If it is known, it is removed first. False: the policy
    * refuses it and forgets it, except for what it may remember for the next

@@ -236,6 +236,8 @@ export function slotPolicy(table: SlotTable, rules: SlotRules): Policy {
       const slot = table.slotOf(key);
       if (slot !== undefined) rules.touch(slot);
     },
+    handleOf: (key) => table.slotOf(key),
+    touchHandle: (slot) => rules.touch(slot),
     admit(key, weightBytes, evict) {
       remove(key);
       return rules.admit(key, weightBytes, evictSlot(evict));

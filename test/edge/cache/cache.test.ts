@@ -1,3 +1,4 @@
+import { readdirSync, statSync } from 'node:fs';
 import { cp, mkdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -5,6 +6,7 @@ import * as fc from 'fast-check';
 import t, { type Test } from 'tap';
 import type { EdgeCache, FillOutcome, Stored, Tiers } from '../../../edge/cache/cache.js';
 import type { CacheConfig } from '../../../edge/cache/config.js';
+import { isMissing } from '../../../edge/cache/disk/files.js';
 import { type DiskRecord, decodeRecord, encodeRecord } from '../../../edge/cache/disk/record.js';
 import { KeyIndex } from '../../../edge/cache/key-index.js';
 import { ENTRY_VERSION, type Entry } from '../../../edge/entry.js';
@@ -68,6 +70,22 @@ async function contentPath(folder: string, bytes: Buffer): Promise<string> {
 
 async function contentFiles(folder: string): Promise<number> {
   return (await filesBelow(join(folder, 'content'))).size;
+}
+
+/** All at one instant: nothing of this process writes or removes meanwhile that had not begun before. */
+function bytesBelow(folder: string): number {
+  try {
+    const paths = readdirSync(folder).map((name) => join(folder, name));
+    return paths.reduce((sum, path) => {
+      const found = statSync(path, { throwIfNoEntry: false });
+      if (found === undefined) return sum;
+      return sum + (found.isDirectory() ? bytesBelow(path) : found.size);
+    }, 0);
+  } catch (thrown) {
+    // Its removal had begun.
+    if (isMissing(thrown)) return 0;
+    throw thrown;
+  }
 }
 
 /** Waits until there are so many content files. */
@@ -247,11 +265,8 @@ void t.test('the limits are kept under concurrent fills', async (t) => {
     let mostBytes = 0;
     const watch = (async () => {
       while (!watching.signal.aborted) {
-        const files = [...(await filesBelow(join(folder, 'content'))), ...(await filesBelow(join(folder, 'spool')))];
-        mostBytes = Math.max(
-          mostBytes,
-          files.reduce((sum, [, size]) => sum + size, 0),
-        );
+        await new Promise(setImmediate);
+        mostBytes = Math.max(mostBytes, bytesBelow(join(folder, 'content')) + bytesBelow(join(folder, 'spool')));
         const { memory, disk } = cache.stats();
         if (memory.usedBytes > memory.capacityBytes || disk.usedBytes > disk.capacityBytes)
           throw new Error('a tier exceeds its capacity');

@@ -205,15 +205,24 @@ const NAIVE: Readonly<Record<Exclude<PolicyName, 'w-tinylfu'>, () => Naive>> = {
 class Recount {
   readonly weights = new Map<string, number>();
   readonly #name: PolicyName;
+  #touches = 0;
 
   constructor(name: PolicyName) {
     this.#name = name;
   }
 
+  /** In both ways, which must come to the same. */
+  #touch(policy: Policy, key: string): void {
+    this.#touches += 1;
+    const handle = policy.handleOf(key);
+    if (handle === undefined || this.#touches % 2 === 0) policy.touch(key);
+    else policy.touchHandle(handle);
+  }
+
   apply(policy: Policy, step: Step): readonly string[] | undefined {
     switch (step.verb) {
       case 'touch':
-        policy.touch(step.key);
+        this.#touch(policy, step.key);
         return [];
       case 'remove':
         policy.remove(step.key);
