@@ -193,7 +193,67 @@ class NaiveS3Fifo implements Naive {
   }
 }
 
-const NAIVE: Readonly<Record<Exclude<PolicyName, 'w-tinylfu'>, () => Naive>> = {
+/** With exact counts: so few keys and uses have one counter each in the sketch, and are not halved. */
+class NaiveWTinyLfu implements Naive {
+  window: Item[] = [];
+  probation: Item[] = [];
+  guarded: Item[] = [];
+  counts = new Map<string, number>();
+  get stored(): ReadonlyMap<string, number> {
+    return new Map([...this.window, ...this.probation, ...this.guarded].map(({ key, weight }) => [key, weight]));
+  }
+  touch(key: string): void {
+    if (!this.stored.has(key)) return;
+    this.#count(key);
+    const last = (a: Item, b: Item): number => Number(a.key === key) - Number(b.key === key);
+    this.window.sort(last);
+    this.guarded.sort(last);
+    this.guarded.push(...this.probation.filter((stored) => stored.key === key));
+    this.probation = this.probation.filter((stored) => stored.key !== key);
+    while (total(this.guarded) > 72) this.probation.push(...this.guarded.splice(0, 1));
+  }
+  remove(key: string): void {
+    const others = (stored: Item): boolean => stored.key !== key;
+    this.window = this.window.filter(others);
+    this.probation = this.probation.filter(others);
+    this.guarded = this.guarded.filter(others);
+  }
+  admit(key: string, weight: number): readonly string[] | undefined {
+    this.remove(key);
+    this.#count(key);
+    if (weight > CAPACITY) return undefined;
+    this.window.push(item(key, weight));
+    const victims: string[] = [];
+    while (total(this.window) > 10) {
+      const [candidate] = this.window.splice(0, 1);
+      if (candidate === undefined) break;
+      const losers = this.#losersTo(candidate);
+      if (losers !== undefined) this.probation.push(candidate);
+      for (const loser of losers ?? [candidate.key]) {
+        victims.push(loser);
+        this.remove(loser);
+      }
+    }
+    return victims.includes(key) ? undefined : victims;
+  }
+  #count(key: string): void {
+    this.counts.set(key, Math.min(15, (this.counts.get(key) ?? 0) + 1));
+  }
+  #losersTo({ key, weight }: Item): readonly string[] | undefined {
+    const losers: string[] = [];
+    let room = 90 - total(this.probation) - total(this.guarded);
+    for (const { key: other, weight: freed } of [...this.probation, ...this.guarded]) {
+      if (room >= weight) break;
+      if ((this.counts.get(other) ?? 0) >= (this.counts.get(key) ?? 0)) return undefined;
+      losers.push(other);
+      room += freed;
+    }
+    return room >= weight ? losers : undefined;
+  }
+}
+
+const NAIVE: Readonly<Record<PolicyName, () => Naive>> = {
+  'w-tinylfu': () => new NaiveWTinyLfu(),
   fifo: () => new NaiveFifo(),
   lru: () => new NaiveLru(),
   sieve: () => new NaiveSieve(),
