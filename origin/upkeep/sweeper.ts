@@ -105,10 +105,11 @@ export function openSweeper(deps: SweeperDeps): Sweeper {
   }
 
   function schedule(): void {
+    // A sweep may end well although the sweeper was closed during its last step.
+    if (closing.signal.aborted) return;
     timer = clock.after(config.sweepEveryMs, () => {
       sweep(closing.signal).then(schedule, (thrown: unknown) => {
-        if (closing.signal.aborted) return;
-        log.error(errorFields(thrown), 'a sweep failed');
+        if (!closing.signal.aborted) log.error(errorFields(thrown), 'a sweep failed');
         schedule();
       });
     });
@@ -123,9 +124,10 @@ export function openSweeper(deps: SweeperDeps): Sweeper {
     } catch (thrown) {
       if (!closing.signal.aborted) reporter.failure('expire', thrown);
     }
-    if (!closing.signal.aborted) scheduleExpiry();
+    scheduleExpiry();
   }
   function scheduleExpiry(): void {
+    if (closing.signal.aborted) return;
     expiryTimer = clock.after(config.expireEveryMs, () => {
       expiring = expire();
     });
