@@ -2,19 +2,32 @@
 import t from 'tap';
 import { createDocument } from '../../../origin/api/document.js';
 import { describeRoutes } from '../../../origin/api/openapi.js';
-import { mediaResponses, refusal, refusals, withCommonRefusals } from '../../../origin/api/route-notes.js';
+import {
+  LINK_SCHEMA,
+  MEDIA_JSON,
+  mediaResponses,
+  refusal,
+  refusals,
+  TAKEN_DOWN,
+  withCommonRefusals,
+} from '../../../origin/api/route-notes.js';
 import { originRoutes, type RouteDeps } from '../../../origin/api/routes.js';
 import { createWellKnown, retentionText, wellKnownSection } from '../../../origin/api/well-known.js';
 import { uploadSection } from '../../../origin/ingest/config.js';
 import { resumableSection } from '../../../origin/ingest/resumable/resumable-uploads.js';
+import type { Media } from '../../../origin/meta/media.js';
 import { quotaSection } from '../../../origin/quota.js';
+import { describeDuplicate, describeMedia } from '../../../origin/respond/media-json.js';
 import { type RetentionConfig, retentionSection } from '../../../origin/retention-rules.js';
 import { rateLimitsSection } from '../../../origin/server/rate-limits.js';
 import { FAULTS } from '../../../src/errors.js';
 import { emptyReply, type Reply } from '../../../src/http/reply.js';
+import type { MediaId, Sha256 } from '../../../src/ids.js';
 import { type Audience, integerParameter, mediaId, type Route, route } from '../../../src/server/routes.js';
 import { configured } from '../../kit/deps.js';
 
+const ID = '01ARZ3NDEKTSV4RRFFQ69G5FAV' as MediaId;
+const SHA = 'ab'.repeat(32) as Sha256;
 const head = (method: string, fields: Readonly<Record<string, string>> = {}) => ({
   method,
   header: (name: string): string | undefined => fields[name],
@@ -193,6 +206,53 @@ void t.test('refusals are described by their status and codes', (t) => {
     told(withCommonRefusals([row(audience)]).flatMap((one) => one.responses));
   t.same(responses('anyone'), ['204']);
   for (const audience of ['viewer', 'token', 'admin'] as const) t.same(responses(audience), ['204', ...common]);
+  t.end();
+});
+
+void t.test('the schemas allow what is answered, and nothing that never is', (t) => {
+  const media: Media = {
+    record: {
+      id: ID,
+      sha256: SHA,
+      sentSha256: SHA,
+      public: true,
+      owner: 'ada',
+      filename: 'a.png',
+      createdAt: 1,
+      expiresAt: 2,
+      usedAt: 1,
+      state: { kind: 'live' },
+    },
+    blob: {
+      sha256: SHA,
+      sizeBytes: 10,
+      mime: 'image/png',
+      storedAt: 1,
+      picture: { width: 1, height: 2, durationMs: 1_500, frames: 1, orientation: 1, thumbhash: 'abc=' },
+      thumbs: { kind: 'pending' },
+      quarantine: null,
+    },
+  };
+  const sent = { sha256: SHA, sizeBytes: 10, mime: 'image/png', filename: null };
+  const answers = [describeMedia(media, ''), describeDuplicate(media, sent, false, '')].map((one) => ({
+    ...one,
+    duplicate: false,
+  }));
+  const { properties, required } = MEDIA_JSON.schema;
+  t.same(required, Object.keys(answers[0] ?? {}));
+  for (const [name, { type }] of Object.entries(
+    properties as Readonly<Record<string, { type: string | readonly string[] }>>,
+  )) {
+    const typeOf = (value: unknown): string => {
+      if (value === null) return 'null';
+      return Number.isInteger(value) ? 'integer' : typeof value;
+    };
+    const answered = answers.map((answer) => typeOf(answer[name as keyof typeof answer]));
+    t.same([type].flat().toSorted(), [...new Set(answered)].sort(), name);
+  }
+  t.same(LINK_SCHEMA.required, ['url', 'thumb_url', 'expires_at']);
+  t.same(Object.keys(LINK_SCHEMA.properties), LINK_SCHEMA.required);
+  t.equal(TAKEN_DOWN.status, 204);
   t.end();
 });
 
