@@ -100,7 +100,7 @@ interface Alone {
   readonly clock: ManualClock;
   readonly folder: string;
   /** Runs the request; `shown` gets the early thumbnails. */
-  run(signal?: AbortSignal): Promise<ChildOutcome>;
+  readonly run: (signal?: AbortSignal) => Promise<ChildOutcome>;
   readonly shown: unknown[];
 }
 
@@ -297,8 +297,8 @@ interface Pooled {
   readonly clock: ManualClock;
   readonly lines: readonly Readonly<Record<string, unknown>>[];
   /** The process that was started last, made ready. */
-  last(): FakeProcess;
-  render(priority?: number, signal?: AbortSignal): Promise<ChildOutcome>;
+  readonly last: () => FakeProcess;
+  readonly render: (priority?: number, signal?: AbortSignal) => Promise<ChildOutcome>;
 }
 
 function pooled(t: Test, given: Partial<ChildConfig> = {}, pid?: number): Pooled {
@@ -320,7 +320,7 @@ function pooled(t: Test, given: Partial<ChildConfig> = {}, pid?: number): Pooled
     started,
     clock,
     lines,
-    last() {
+    last: () => {
       const fake = started.at(-1);
       if (fake === undefined) throw new Error('a process is started');
       fake.ready();
