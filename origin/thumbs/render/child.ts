@@ -32,8 +32,7 @@ import {
 export type ChildConfig = ThumbsConfig['children'];
 
 /** Why a process was lost with its job. `start`: it never became ready, so the job was not even tried. */
-export const LOSSES = ['start', 'time', 'cpu', 'memory', 'exit', 'protocol', 'aborted'] as const;
-export type Loss = (typeof LOSSES)[number];
+export type Loss = 'start' | 'time' | 'cpu' | 'memory' | 'exit' | 'protocol' | 'aborted';
 
 export interface LostChild {
   readonly kind: 'lost';

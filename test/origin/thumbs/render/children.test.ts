@@ -171,7 +171,7 @@ void t.test('whatever goes wrong, the job ends with the reason, and the process 
     ['time', ({ clock }) => clock.advance(5_000), 'time', 'over 5000 ms'],
   ];
   for (const [what, happens, loss, detail] of cases) {
-    const of = alone(t);
+    const of = alone(t, {}, undefined, 7);
     of.fake.ready();
     const running = of.run();
     happens(of);
@@ -187,6 +187,17 @@ void t.test('whatever goes wrong, the job ends with the reason, and the process 
   twice.fake.says({ t: 'early', job: 1, thumbs: [early] });
   t.match(await running, { loss: 'protocol' }, 'early thumbnails come once');
   t.equal(twice.shown.length, 1);
+  const soon = alone(t);
+  soon.fake.says({ t: 'early', job: 1, thumbs: [] });
+  t.match(await soon.child.started, { loss: 'protocol' }, 'the first message is that it is ready');
+  const again = alone(t);
+  again.fake.ready();
+  const once = again.run();
+  again.fake.says(job);
+  again.fake.says(job);
+  t.match(await once, { kind: 'done' });
+  await turn();
+  t.same([again.child.jobsDone, again.fake.killed > 0], [1, true], 'a job ends once');
   const late = alone(t);
   late.fake.ready();
   late.fake.says(job);
@@ -213,6 +224,7 @@ void t.test('a process that does not start is lost with its job, and says why', 
   await turn();
   broken.fake.leave(1);
   const start = await broken.child.started;
+  t.equal(broken.clock.pending, 0);
   const detail = start.kind === 'lost' ? start.detail : '';
   t.match(detail, /^exit code 1 with 7 bytes of data allowed \(origin\.thumbs\.children\.memory_max\) x+$/);
   t.equal(detail.length, 500);
@@ -279,6 +291,8 @@ void t.test(
       return outcome;
     };
     t.equal(await watched({}), 'goes on');
+    // What it had and used before counts for nothing.
+    t.equal(await watched({ memoryMaxBytes: 40 * MiB, cpuLimitMs: 250 }), 'goes on');
     t.match(await watched({ memoryMaxBytes: -1_000 * MiB }), { loss: 'memory', detail: /^\d+ bytes$/ });
     t.match(await watched({ cpuLimitMs: -1 }), { loss: 'cpu', detail: /^\d+ ms of processor time$/ });
     const { child, fake } = alone(t, {}, process.pid);
