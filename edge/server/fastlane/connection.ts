@@ -99,6 +99,8 @@ export class Connection {
 
   /** Keeps nothing of the buffer, which is used again. */
   readonly #onBytes = (buffer: Buffer, length: number): void => {
+    // After the last answer nothing is answered, and so nothing is kept.
+    if (this.#request === undefined && !this.#raw.socket.writable) return;
     const text = buffer.toString('latin1', 0, length);
     this.#received = this.#received === '' ? text : this.#received + text;
     if (this.#request === undefined) this.#serve();
@@ -271,7 +273,7 @@ export class Connection {
   }
 
   #writeHead(request: PlainRequest, reply: Reply): WrittenHead {
-    return this.#lane.writer.write(reply, request.method, this.#lane.closing);
+    return this.#lane.writer.write(reply, request.method, this.#lane.closing || request.carrier.last);
   }
 
   readonly #senderOf = (request: EdgeRequest): RequestSender => {
@@ -303,6 +305,12 @@ export class Connection {
     const { socket } = this.#raw;
     this.#account(request, true);
     this.#answered += 1;
+    if (request.carrier.last) {
+      // RFC 9112 9.6: what follows such a request is not answered. As in node:http, it is not waited for either.
+      this.#received = '';
+      socket.destroySoon();
+      return;
+    }
     if (this.#lane.closing) {
       socket.end();
       return;

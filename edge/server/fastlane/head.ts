@@ -1,7 +1,7 @@
 /**
  * Reads the head of a plain request from the bytes of a connection. Plain means:
  * GET or HEAD, a target in origin form, HTTP/1.1, no field twice, no body, and
- * no field that changes the protocol or the end of the connection.
+ * no field that changes the protocol. `Connection: close` is plain.
  *
  * Promises to accept nothing that node's parser and the inspection behind it
  * (src/server/hygiene.ts) would refuse or read differently. Every other head is
@@ -18,6 +18,8 @@ export interface Fields {
   /** In the order received, names in lower case. */
   readonly lines: HeaderList;
   readonly values: ReadonlyMap<string, string>;
+  /** RFC 9112 9.6: the client wants no further request to be answered on the connection. */
+  readonly last: boolean;
 }
 
 export interface PlainHead {
@@ -97,6 +99,7 @@ const NOT_PLAIN: ReadonlySet<string> = new Set([
 function readFields(text: string, countMax: number): Fields | undefined {
   const values = new Map<string, string>();
   const lines: [string, string][] = [];
+  let last = false;
   for (let at = 0; at < text.length; ) {
     const lineEnd = text.indexOf(LINE_END, at);
     const colon = text.indexOf(':', at);
@@ -106,11 +109,15 @@ function readFields(text: string, countMax: number): Fields | undefined {
     // The test of the name also refuses a folded line (RFC 9112 5.2), which begins with white space.
     if (!TOKEN.test(name) || !VALUE.test(raw) || values.has(name) || NOT_PLAIN.has(name)) return undefined;
     const value = detached(raw.trim());
-    if (name === 'connection' && value.toLowerCase() !== 'keep-alive') return undefined;
+    if (name === 'connection') {
+      const option = value.toLowerCase();
+      if (option !== 'keep-alive' && option !== 'close') return undefined;
+      last = option === 'close';
+    }
     values.set(name, value);
     lines.push([name, value]);
     at = lineEnd + LINE_END.length;
   }
   if (lines.length > countMax || !HOST.test(values.get('host') ?? '')) return undefined;
-  return { text, lines, values };
+  return { text, lines, values, last };
 }

@@ -30,6 +30,7 @@ void t.test('a head is plain, unusual or incomplete', async (t) => {
     get("/a?b=c&d=!$'()*+;[]@~%7C", 'Accept: image/webp,*/*;q=0.8', 'X-Empty:', 'X-Tab:\ta\t'),
     head('HEAD /a HTTP/1.1', 'hOST: [::1]:80', 'Connection: Keep-Alive'),
     get('/', 'Authorization: Bearer abc', 'Range: bytes=0-1', 'If-None-Match: "x", "y"'),
+    get('/', 'Connection: Close'),
     `${get('/')}GET`,
   ];
   const unusual = [
@@ -49,7 +50,8 @@ void t.test('a head is plain, unusual or incomplete', async (t) => {
     get('/', 'Transfer-Encoding: chunked'),
     get('/', 'Expect: 100-continue'),
     get('/', 'Upgrade: h2c', 'Connection: Upgrade'),
-    get('/', 'Connection: close'),
+    get('/', 'Connection: close, keep-alive'),
+    get('/', 'Connection: x'),
     get('/', 'Accept: a', 'accept: b'),
     get('/', 'Host: a'),
     get('/', 'X: caf\xc3\xa9'),
@@ -149,7 +151,7 @@ void t.test('a plain head is read as node:http reads it', async (t) => {
       plain += 1;
       seen.length = 0;
       const answers = await exchangeRaw(door.port, given.slice(0, read.length) + get('/end', 'Connection: close'));
-      assert.equal(answers.match(/HTTP\/1\.1 200 /g)?.length, 2, JSON.stringify(given));
+      assert.equal(answers.match(/HTTP\/1\.1 200 /g)?.length, read.fields.last ? 1 : 2, JSON.stringify(given));
       assert.deepEqual(seen[0], {
         method: read.method,
         target: read.target,
@@ -194,6 +196,37 @@ void t.test(
     });
   },
 );
+
+void t.test('a request that says close is answered, and the connection ends without a further answer', async (t) => {
+  const large = Buffer.alloc(20_000_000, 'x');
+  const lane = await openLane(t, (request) => {
+    if (request.target === '/bytes') return replied({ ...text(''), body: { kind: 'bytes', bytes: large } });
+    if (request.target === '/stream') {
+      const open = () => Readable.from([large.subarray(0, 1_000_000), large.subarray(1_000_000)]);
+      return replied({ ...text(''), body: { kind: 'stream', sizeBytes: large.length, open } });
+    }
+    return echo(request);
+  });
+  for (const target of ['/small', '/bytes', '/stream']) {
+    const raw = await connectRaw(lane.port);
+    raw.write(get('/before') + get(target, 'Connection: close') + get('/after'));
+    const received = await raw.whole();
+    const [, before = '', answer = ''] = received.split('HTTP/1.1 200 OK\r\n');
+    t.match(before, /connection: keep-alive\r\n/);
+    t.match(answer, /\r\nconnection: close\r\n\r\n/);
+    t.notMatch(answer.slice(0, 500), /keep-alive/);
+    const length = answer.length - answer.indexOf('\r\n\r\n') - 4;
+    t.equal(length, target === '/small' ? 'lane /small\n'.length : large.length, 'all of the answer arrives');
+    raw.socket.destroy();
+  }
+  t.same(
+    lane.requests.filter((request) => !request.endsWith('/before')),
+    ['GET /small', 'GET /bytes', 'GET /stream'],
+  );
+  t.same(lane.byNode, []);
+  t.ok(lane.logged.every(({ complete }) => complete));
+  t.same(bodiesIn(await exchangeRaw(lane.port, get('/pass', 'Connection: close') + get('/after'))), ['node /pass']);
+});
 
 void t.test('health is answered here, and a well-formed request id of the client is kept', async (t) => {
   const lane = await openLane(t, ({ requestId }) => replied(text(`lane ${requestId}\n`)));
@@ -393,7 +426,7 @@ void t.test('a body that fails because its client has left breaks nothing else',
   });
   await askAndLeave(lane, '/body');
   go();
-  t.match(await exchangeRaw(lane.port, get('/', 'Connection: close')), /node \//, 'the process goes on');
+  t.match(await exchangeRaw(lane.port, get('/', 'Connection: close')), /lane \//, 'the process goes on');
 });
 
 void t.test('interim responses are sent on, with their Link fields only', async (t) => {
