@@ -22,7 +22,7 @@ function statOf(pid: number): readonly string[] {
 }
 
 /** A process and its descendants. */
-export function family(child: ChildProcess): number[] {
+export function family(child: Pick<ChildProcess, 'pid'>): number[] {
   const pids = readdirSync('/proc').map(Number).filter(Number.isInteger);
   const parents = new Map(pids.map((pid) => [pid, Number(statOf(pid)[1] ?? 0)]));
   const isIn = (pid: number): boolean => pid === child.pid || (pid > 1 && isIn(parents.get(pid) ?? 0));

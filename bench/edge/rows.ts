@@ -17,6 +17,7 @@ export type Content = keyof typeof CONTENTS | 'thumb';
 export const SERVERS = [
   'edge, token',
   'edge, public',
+  'edge, 2 workers',
   'edge, disk',
   'edge, TLS',
   'edge, generic',
@@ -144,6 +145,10 @@ export const ROWS: readonly Row[] = [
   row('304', content('k1'), { status: 304, conditional: true, ...BOTH }),
   row('HEAD', content('k1'), { method: 'HEAD', ...BOTH }),
   row('thumbnail, browser', content('thumb'), { fields: BROWSER, ...BOTH }),
+  row('two workers, 16 KiB', content('k16'), {
+    servers: ['edge, public', 'edge, 2 workers', 'nginx'],
+    goals: [{ of: 'edge, 2 workers', over: 'edge, public', atMost: 1.11 }],
+  }),
   row('1000 connections', content('k1'), { connections: 1_000, servers: ['edge, public', 'nginx'] }),
   row('disk 16 KiB', content('k16'), besideNginx('edge, disk', 3)),
   row('disk 128 KiB', content('k128'), besideNginx('edge, disk', 3)),

@@ -78,7 +78,7 @@ export async function startServers({ folder, wanted, beside, stops }: StartOptio
         tls: name === 'edge, TLS',
         fields: name === 'edge, token' ? token : '',
         pathOf: (content) => paths.get(content) ?? '',
-        pids: () => [launched.pid],
+        pids: () => family(launched),
       });
     }
   }
@@ -120,6 +120,7 @@ function edgesOf(
   return {
     'edge, token': { section: open, logs: true },
     'edge, public': { section: open, logs: false },
+    'edge, 2 workers': { section: { ...open, workers: 2 }, logs: false },
     'edge, disk': { section: { ...open, cache: { memory: { size: '0' } } }, logs: false },
     ...(certificate === undefined
       ? {}
