@@ -7,6 +7,7 @@
  * only: `server/` reads requests and writes answers.
  */
 import { Fault, faultOf, unreachable } from '../src/errors.js';
+import type { ByteSpan } from '../src/http/range.js';
 import { EDGE_PROOF } from '../src/wire.js';
 import { type Access, ANYONE, authorize, authorizeEdge, identifySender, maySee } from './authorize.js';
 import type { IncompleteResponse, Stored } from './cache/cache.js';
@@ -31,6 +32,7 @@ import {
 import type { PassSender } from './pass/config.js';
 import type { Answer, ClientSignal, EdgeRequest } from './request.js';
 import type { ForwardReason } from './respond/cache-status.js';
+import { spansAnswered } from './respond/respond.js';
 import { passReason } from './rfc9111/decide.js';
 
 const PASS: Answer = { kind: 'pass', outcome: 'pass', sender: ANYONE };
@@ -217,7 +219,10 @@ async function answerFound(engine: Engine, wanted: CacheRequest, found: Found, c
     case 'stale_while_revalidate':
       if (stored === undefined) throw new Error('there is no stored response to serve');
       // A body on disk is verified before its head is sent.
-      if (stored.body.whole === undefined && (await stored.body.ensure(client.gone())) === 'lost') return LOOK_AGAIN;
+      if (stored.body.whole === undefined) {
+        const span = spanAnswered(engine, wanted, stored);
+        if ((await stored.body.ensure(client.gone(), span)) === 'lost') return LOOK_AGAIN;
+      }
       return serve(engine, wanted, stored, decision.kind);
     case 'revalidate':
       return refuseAtLimit(engine, wanted) ?? fetchShared(engine, wanted, found, decision.because, client);
@@ -231,6 +236,14 @@ async function answerFound(engine: Engine, wanted: CacheRequest, found: Found, c
     default:
       return unreachable(decision);
   }
+}
+
+/** The one range that the answer will have, if it has one. */
+function spanAnswered(engine: Engine, wanted: CacheRequest, { entry, body }: Stored): ByteSpan | undefined {
+  const { request } = wanted;
+  if (body.sizeBytes === null || request.header('range') === undefined || request.method !== 'GET') return undefined;
+  const spans = spansAnswered(request, entry, body.sizeBytes, engine.responding(wanted));
+  return spans?.length === 1 ? spans[0] : undefined;
 }
 
 /** The refusal of a client that has made this edge ask the origin too often. */

@@ -41,11 +41,14 @@ export interface Body {
   /**
    * Makes sure that a body on disk exists and is correct before its head or its
    * first byte is sent. Verifies it, unless that was done since the process
-   * started, and reads a small body in one piece, which sets `whole`. `lost`:
+   * started, and reads a small body in one piece, which sets `whole`. Of a large
+   * one it reads a small `span` that will be opened next. `lost`:
    * the entry has been dropped and counted; treat it as a miss. Bodies in memory
    * and arriving bodies are `ready` at once.
    */
-  ensure(signal: AbortSignal): Promise<'ready' | 'lost'>;
+  ensure(signal: AbortSignal, span?: ByteSpan): Promise<'ready' | 'lost'>;
+  /** The bytes of a span, if they are in memory. A body on disk has those of the span that `ensure` was given. */
+  bytesOf?(span: ByteSpan): Buffer | undefined;
   /**
    * Streams a span, or everything without one, at the reader's pace, and waits
    * for bytes that have not arrived yet. Fails with BodyLost if the body fails

@@ -54,6 +54,11 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
       max: 100_000,
       help: 'Most files that stay open for the next reader. More are open only while they are read.',
     }),
+    readMemoryBytes: size({
+      default: '64MB',
+      max: 2 ** 40,
+      help: 'The memory for what was read from disk last, so that the next client needs no disk: bodies, and pieces of large ones. 0: none.',
+    }),
     fillRoomBytes: size({
       default: '512MB',
       min: 65_536,

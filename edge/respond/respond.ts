@@ -200,6 +200,8 @@ function bodyOf(
   if (bytes !== undefined) {
     return { kind: 'bytes', bytes: span === undefined ? bytes : bytes.subarray(span.first, span.last + 1) };
   }
+  const part = span === undefined ? undefined : body.bytesOf?.(span);
+  if (part !== undefined) return { kind: 'bytes', bytes: part };
   if (gone === undefined) return { kind: 'stream', sizeBytes, open: (signal) => body.open(span, signal) };
   const opened = openNow(body, span, gone);
   return { kind: 'stream', sizeBytes, open: () => opened };

@@ -41,6 +41,7 @@ export function shareOf(config: EdgeConfig, { number, of }: Place): EdgeConfig {
         sizeBytes: bytes(cache.disk.sizeBytes),
         fillRoomBytes: Math.max(65_536, bytes(cache.disk.fillRoomBytes)),
         storesMax: share(cache.disk.storesMax),
+        readMemoryBytes: bytes(cache.disk.readMemoryBytes),
         openFilesMax: share(cache.disk.openFilesMax),
         verifyPerSecondBytes: bytes(cache.disk.verifyPerSecondBytes),
       },

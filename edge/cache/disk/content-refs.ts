@@ -7,6 +7,7 @@
 import type { ContentStore } from './content-store.js';
 import type { DiskIndex } from './disk-index.js';
 import type { OpenFile } from './files.js';
+import type { Pieces } from './pieces.js';
 import { type DiskRecord, fileBytes } from './record.js';
 import type { DiskRoom } from './room.js';
 
@@ -61,9 +62,14 @@ export class ContentRefs {
     return this.#deps.contentStore.lend(sha256);
   }
 
-  /** The next reader opens the file again. */
-  closeKept(sha256: string): void {
-    this.#deps.contentStore.closeKept(sha256);
+  /** The next reader opens and reads the file again. */
+  forget(sha256: string): void {
+    this.#deps.contentStore.forget(sha256);
+  }
+
+  /** What was read last. */
+  get pieces(): Pieces {
+    return this.#deps.contentStore.pieces;
   }
 
   /** Delays the removal of a content until the second `agePins`: a head has been sent, and the body is opened next. */
@@ -81,7 +87,7 @@ export class ContentRefs {
   release(record: Pick<DiskRecord, 'content'> & { readonly entry: { readonly sizeBytes: number } }): void {
     if (record.content === null) return;
     const bytes = fileBytes(record.entry.sizeBytes);
-    this.#deps.contentStore.closeKept(record.content);
+    this.#deps.contentStore.forget(record.content);
     this.#deps.room.removing(bytes);
     this.#removals.push({ sha256: record.content, bytes });
     this.#startRemoving();

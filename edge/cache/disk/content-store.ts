@@ -10,6 +10,7 @@ import { errorCode } from '../../../src/errors.js';
 import type { DiskFiles, OpenFile } from './files.js';
 import { isMissing } from './files.js';
 import { KeptFiles } from './kept-files.js';
+import { Pieces } from './pieces.js';
 
 /** cacache spreads content files over two levels of folders, named by two hex digits each. */
 const SHARD_DIGITS = 2;
@@ -21,6 +22,8 @@ export interface ContentStoreDeps {
   readonly randomName: () => string;
   /** Most files that stay open between two reads. */
   readonly openFilesMax: number;
+  /** The memory for what was read last. */
+  readonly readMemoryBytes: number;
   readonly onError: (thrown: unknown) => void;
 }
 
@@ -30,13 +33,17 @@ export class ContentStore {
   readonly #files: DiskFiles;
   readonly #randomName: () => string;
   readonly #kept: KeptFiles;
+  /** What was read last. A content that is replaced or removed has none. */
+  readonly pieces: Pieces;
 
-  private constructor(folder: string, root: string, { files, randomName, openFilesMax, onError }: ContentStoreDeps) {
+  private constructor(folder: string, root: string, deps: ContentStoreDeps) {
+    const { files, randomName, openFilesMax, readMemoryBytes, onError } = deps;
     this.#folder = folder;
     this.#root = root;
     this.#files = files;
     this.#randomName = randomName;
     this.#kept = new KeptFiles(openFilesMax, (sha256) => this.open(sha256), onError);
+    this.pieces = new Pieces(readMemoryBytes);
   }
 
   /** Nothing else may use `folder`. */
@@ -55,7 +62,7 @@ export class ContentStore {
   async publish(spoolPath: string, sha256: string): Promise<void> {
     const path = this.#pathOf(sha256);
     await this.#inFolder(path, () => this.#files.rename(spoolPath, path));
-    this.#kept.drop(sha256);
+    this.forget(sha256);
   }
 
   /**
@@ -72,7 +79,7 @@ export class ContentStore {
       await this.#fill(await this.#files.create(sparePath), sparePath, bytes);
       await this.#files.rename(sparePath, path);
     }
-    this.#kept.drop(sha256);
+    this.forget(sha256);
   }
 
   /** Rejects if there is no such file (see isMissing). */
@@ -85,24 +92,27 @@ export class ContentStore {
     return this.#kept.lend(sha256);
   }
 
-  /** The next reader opens the file again. */
-  closeKept(sha256: string): void {
+  /** The next reader opens and reads the file again. */
+  forget(sha256: string): void {
     this.#kept.drop(sha256);
+    this.pieces.drop(sha256);
   }
 
   async remove(sha256: string): Promise<void> {
-    this.#kept.drop(sha256);
+    this.forget(sha256);
     await rm.content(this.#folder, integrityOf(sha256));
   }
 
   /** Closes the files that are kept open. */
   close(): void {
     this.#kept.dropAll();
+    this.pieces.dropAll();
   }
 
   /** Moves everything out of the way in one step. Resolves with a function that removes it. */
   async discardAll(): Promise<() => Promise<void>> {
     this.#kept.dropAll();
+    this.pieces.dropAll();
     const trash = join(this.#folder, `trash-${this.#randomName()}`);
     try {
       await this.#files.rename(this.#root, trash);

@@ -40,6 +40,8 @@ type Handle = 'media' | 'primary' | 'content';
 const DIGEST_BYTES = 16;
 const ORDER_ROW_BYTES = DIGEST_BYTES + 16;
 const DATABASES_MAX = 8;
+/** So many records stay decoded. */
+const RECENT_MAX = 1_024;
 /** So many changes wait for no others. */
 const CHANGES_AT_ONCE = 1_024;
 
@@ -61,6 +63,8 @@ export class DiskIndex {
   readonly #pace: CommitPace;
   #waiting = new Changes();
   #committing = new Changes();
+  /** Committed records that were read last, so that a hit decodes none, and finds what was prepared for its entry. */
+  readonly #recent = new Map<KeyDigest, DiskRecord>();
   #verified = new Map<number, Buffer>();
   #discarded = new Map<number, KeyDigest>();
   /** Noted, and not committed yet. */
@@ -234,6 +238,7 @@ export class DiskIndex {
   /** Removes a row that leads to no readable record. */
   discard(row: Pick<OrderRow, 'seq' | 'digest'>): void {
     this.#discarded.set(row.seq, row.digest);
+    this.#recent.delete(row.digest);
     this.#changed();
   }
 
@@ -241,6 +246,7 @@ export class DiskIndex {
   clear(): void {
     this.#waiting = new Changes();
     this.#committing = new Changes();
+    this.#recent.clear();
     this.#verified.clear();
     this.#discarded.clear();
     this.#clear = true;
@@ -289,8 +295,16 @@ export class DiskIndex {
 
   #committed(digest: KeyDigest): DiskRecord | undefined {
     if (this.#void) return undefined;
-    const record = readRecord(this.#entries, digest);
-    return record !== undefined && digestOf(record.entry.key) === digest ? record : undefined;
+    const recent = this.#recent.get(digest);
+    this.#recent.delete(digest);
+    const record = recent ?? readRecord(this.#entries, digest);
+    if (record === undefined || (recent === undefined && digestOf(record.entry.key) !== digest)) return undefined;
+    this.#recent.set(digest, record);
+    for (const oldest of this.#recent.keys()) {
+      if (this.#recent.size <= RECENT_MAX) break;
+      this.#recent.delete(oldest);
+    }
+    return record;
   }
 
   #changeOf(digest: KeyDigest): Change | undefined {
@@ -299,6 +313,7 @@ export class DiskIndex {
 
   #change(digest: KeyDigest, after: DiskRecord | undefined): void {
     this.#waiting.add(digest, () => this.get(digest), after);
+    this.#recent.delete(digest);
     this.#changed();
   }
 

@@ -172,7 +172,7 @@ export class DiskEntries {
   dropCorrupt(record: DiskRecord): void {
     const { index, contentRefs, readers, log } = this.#deps;
     if (record.content === null) return;
-    contentRefs.closeKept(record.content);
+    contentRefs.forget(record.content);
     if (index.get(digestOf(record.entry.key))?.seq !== record.seq) return;
     for (const { entry } of index.byContent(record.content)) {
       const { key } = entry;

@@ -19,6 +19,8 @@ export interface FolderDeps {
   readonly randomName: () => string;
   /** Most content files that stay open between two reads. */
   readonly openFilesMax: number;
+  /** The memory for what was read last. */
+  readonly readMemoryBytes: number;
   readonly pace: CommitPace;
   /** Counts errors that the tier survived. */
   readonly errors: CounterOf<never>;

@@ -7,7 +7,7 @@ import { createHash, hash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { onAbort, withSignal } from '../../../src/abort.js';
 import type { Budget } from '../../../src/budget.js';
-import type { ByteSpan } from '../../../src/http/range.js';
+import { type ByteSpan, spanLength } from '../../../src/http/range.js';
 import { type Body, BodyLost } from '../cache.js';
 import { BytesBody } from '../memory.js';
 import type { Readers } from '../readers.js';
@@ -17,7 +17,11 @@ import type { DiskEntries } from './entries.js';
 import { isMissing, type OpenFile } from './files.js';
 import { type DiskRecord, digestOf } from './record.js';
 
+/** Bodies that are not read in one piece are read in pieces of this size, which begin at its multiples. */
 const READ_BYTES = 131_072;
+/** The number of the piece that is a whole body. */
+const WHOLE = -1;
+const NOTHING = Buffer.alloc(0);
 /** Bodies of up to this size need not fit into the memory for bodies that are read in one piece: a stream needs as much. */
 const UNCOUNTED_BYTES = 65_536;
 
@@ -47,10 +51,16 @@ export class DiskReader {
     return new DiskBody(record, this, this.#deps);
   }
 
+  /** The whole body, if it was read in one piece a moment ago. */
+  recentWhole({ content }: DiskRecord): Buffer | undefined {
+    return content === null ? NOTHING : this.#deps.contentRefs.pieces.get(content, WHOLE);
+  }
+
   /** The whole content, verified if need be. Undefined if it is lost. */
   readWhole(record: DiskRecord): Promise<Buffer | undefined> {
     const { content } = record;
-    if (content === null) return Promise.resolve(Buffer.alloc(0));
+    const recent = this.recentWhole(record);
+    if (recent !== undefined || content === null) return Promise.resolve(recent);
     return shared(this.#reading, content, () =>
       this.#guarded(record, undefined, () => this.#readWhole(record, content)),
     );
@@ -73,10 +83,12 @@ export class DiskReader {
     try {
       const bytes = Buffer.allocUnsafeSlow(record.entry.sizeBytes);
       if ((await file.read(bytes, 0)) < bytes.length) return this.#dropCorrupt(record, undefined);
-      if (this.#deps.index.isVerified(record)) return bytes;
-      const correct = (await file.sizeBytes()) === bytes.length && hash('sha256', bytes) === content;
-      if (!correct) return this.#dropCorrupt(record, undefined);
-      this.#deps.index.markVerified(digestOf(record.entry.key), record);
+      if (!this.#deps.index.isVerified(record)) {
+        const correct = (await file.sizeBytes()) === bytes.length && hash('sha256', bytes) === content;
+        if (!correct) return this.#dropCorrupt(record, undefined);
+        this.#deps.index.markVerified(digestOf(record.entry.key), record);
+      }
+      this.#remember(record, WHOLE, bytes);
       return bytes;
     } finally {
       await file.close();
@@ -109,6 +121,60 @@ export class DiskReader {
     }
   }
 
+  /** The bytes of a span, if its pieces were read a moment ago. */
+  recentSpan({ content }: DiskRecord, { first, last }: ByteSpan): Buffer | undefined {
+    const { pieces } = this.#deps.contentRefs;
+    const found: Buffer[] = [];
+    for (let number = Math.floor(first / READ_BYTES); number * READ_BYTES <= last; number += 1) {
+      const piece = content === null ? undefined : pieces.get(content, number);
+      if (piece === undefined) return undefined;
+      const start = number * READ_BYTES;
+      found.push(piece.subarray(Math.max(0, first - start), last + 1 - start));
+    }
+    const [only] = found;
+    return found.length === 1 ? only : Buffer.concat(found);
+  }
+
+  /** The bytes of a span of a verified body; undefined if it is lost. */
+  readSpan(record: DiskRecord, { first, last }: ByteSpan): Promise<Buffer | undefined> {
+    return this.#guarded(record, undefined, async () => {
+      const file = await this.#deps.contentRefs.lend(record.content ?? '');
+      try {
+        const pieces: Buffer[] = [];
+        for (let at = first; at <= last; ) {
+          const bytes = await this.piece(record, file, at);
+          if (bytes === undefined) return undefined;
+          pieces.push(bytes.subarray(0, last + 1 - at));
+          at += bytes.length;
+        }
+        const [only] = pieces;
+        return pieces.length === 1 ? only : Buffer.concat(pieces);
+      } finally {
+        await file.close();
+      }
+    });
+  }
+
+  /** What the piece has from `at` on. Undefined if the file ends before its end: the entry is dropped. */
+  async piece(record: DiskRecord, file: OpenFile, at: number): Promise<Buffer | undefined> {
+    const { content, entry } = record;
+    const number = Math.floor(at / READ_BYTES);
+    const start = number * READ_BYTES;
+    const found = content === null ? undefined : this.#deps.contentRefs.pieces.get(content, number);
+    if (found !== undefined) return found.subarray(at - start);
+    const bytes = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, entry.sizeBytes - start));
+    if ((await file.read(bytes, start)) < bytes.length) return this.#dropCorrupt(record, undefined);
+    this.#remember(record, number, bytes);
+    return bytes.subarray(at - start);
+  }
+
+  /** Unless the content has been replaced or removed meanwhile. */
+  #remember(record: DiskRecord, number: number, bytes: Buffer): void {
+    const { contentRefs, index } = this.#deps;
+    const current = index.get(digestOf(record.entry.key));
+    if (record.content !== null && current?.seq === record.seq) contentRefs.pieces.put(record.content, number, bytes);
+  }
+
   #dropCorrupt<T>(record: DiskRecord, result: T): T {
     this.#deps.entries.dropCorrupt(record);
     return result;
@@ -131,12 +197,13 @@ class DiskBody implements Body {
   readonly #reader: DiskReader;
   readonly #deps: DiskReaderDeps;
   #whole: Buffer | undefined;
+  #part: { readonly first: number; readonly last: number; readonly bytes: Buffer } | undefined;
 
   constructor(record: DiskRecord, reader: DiskReader, deps: DiskReaderDeps) {
     this.#record = record;
     this.#reader = reader;
     this.#deps = deps;
-    if (record.content === null) this.#whole = Buffer.alloc(0);
+    this.#whole = reader.recentWhole(record);
   }
 
   get sizeBytes(): number {
@@ -147,15 +214,34 @@ class DiskBody implements Body {
     return this.#whole;
   }
 
-  async ensure(signal: AbortSignal): Promise<'ready' | 'lost'> {
+  bytesOf({ first, last }: ByteSpan): Buffer | undefined {
+    return this.#part?.first === first && this.#part.last === last ? this.#part.bytes : undefined;
+  }
+
+  async ensure(signal: AbortSignal, span?: ByteSpan): Promise<'ready' | 'lost'> {
     const { content } = this.#record;
     if (this.#whole !== undefined || content === null) return 'ready';
+    const recent = this.#recentPart(span);
+    if (recent !== undefined) {
+      this.#part = recent;
+      return 'ready';
+    }
     this.#deps.contentRefs.pin(content);
     if (!this.#mayReadWhole(signal)) {
-      return (await withSignal(this.#reader.verify(this.#record), signal)) ? 'ready' : 'lost';
+      if (!(await withSignal(this.#reader.verify(this.#record), signal))) return 'lost';
+      if (span === undefined || spanLength(span) > READ_BYTES) return 'ready';
+      const bytes = await withSignal(this.#reader.readSpan(this.#record, span), signal);
+      this.#part = bytes && { ...span, bytes };
+      return bytes === undefined ? 'lost' : 'ready';
     }
     this.#whole = await withSignal(this.#reader.readWhole(this.#record), signal);
     return this.#whole === undefined ? 'lost' : 'ready';
+  }
+
+  #recentPart(span: ByteSpan | undefined): { first: number; last: number; bytes: Buffer } | undefined {
+    if (span === undefined || spanLength(span) > READ_BYTES) return undefined;
+    const bytes = this.#reader.recentSpan(this.#record, span);
+    return bytes && { ...span, bytes };
   }
 
   /** Takes the memory for the body until its client has it or is gone. */
@@ -221,21 +307,18 @@ class DiskReadable extends Readable {
   }
 
   async #readOn(): Promise<void> {
-    const sizeBytes = Math.min(READ_BYTES, this.#end - this.#at);
-    if (sizeBytes <= 0) {
+    const left = this.#end - this.#at;
+    if (left <= 0) {
       this.push(null);
       return;
     }
     const file = this.#file ?? (await this.#open());
     if (file === undefined) return;
-    const bytes = Buffer.allocUnsafe(sizeBytes);
-    const read = await file.read(bytes, this.#at);
+    const piece = await this.#reader.piece(this.#record, file, this.#at);
     if (this.destroyed) return;
-    if (read < sizeBytes) {
-      this.#deps.entries.dropCorrupt(this.#record);
-      throw new BodyLost('corrupt');
-    }
-    this.#at += sizeBytes;
+    if (piece === undefined) throw new BodyLost('corrupt');
+    const bytes = piece.subarray(0, left);
+    this.#at += bytes.length;
     this.push(bytes);
   }
 

@@ -62,7 +62,7 @@ export class DiskTier {
     const { folder: path, disk } = deps.config;
     const onError = (thrown: unknown): void => noteError(deps, thrown);
     const pace = { clock: deps.clock, commitWithinMs: disk.commitWithinMs };
-    const folder = await openFolder(path, { ...deps, openFilesMax: disk.openFilesMax, pace, onError }, what);
+    const folder = await openFolder(path, { ...deps, ...disk, pace, onError }, what);
     try {
       const tier = new DiskTier(deps, folder);
       await tier.#spools.open();

@@ -1,11 +1,12 @@
 /** Files of the disk tier that stay open for the next reader, and those that must not. */
 import { createHash } from 'node:crypto';
-import { copyFile, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Tiers } from '../../../edge/cache/cache.js';
 import { nodeFiles, type OpenFile } from '../../../edge/cache/disk/files.js';
 import { KeptFiles } from '../../../edge/cache/disk/kept-files.js';
+import { Pieces } from '../../../edge/cache/disk/pieces.js';
 import {
   bytesOf,
   cacheConfig,
@@ -135,6 +136,76 @@ void t.test('a file that is in the place of a content already is replaced, and n
   t.equal(await old.sizeBytes(), 4, 'who had the old one open still has that');
   await old.close();
   t.equal((await filesBelow(join(t.testdirName, 'spool'))).size, 0);
+});
+
+void t.test('what was read last needs no disk, until it is replaced or removed', async (t) => {
+  const sections = { disk: { readMemoryBytes: 8_000_000 }, fill: { wholeReadBytes: 100_000 } };
+  const test = await opened(t, sections);
+  const [small, large] = [bytesOf(90_000, 1), bytesOf(700_000, 2)];
+  await put(test.cache, entryOf('/small', small, { mediaId: mediaIdOf(1) }), small, ON_DISK);
+  await put(test.cache, entryOf('/large', large, { mediaId: mediaIdOf(2) }), large, ON_DISK);
+  let reads = 0;
+  test.files.before = (verb) => {
+    if (verb === 'read') reads += 1;
+  };
+  const spans = [
+    { first: 0, last: 9 },
+    { first: 131_070, last: 131_075 },
+    { first: 699_990, last: 699_999 },
+    { first: 100_000, last: 231_071 },
+  ];
+  for (let times = 0; times < 3; times += 1) {
+    t.ok((await read(test, '/small'))?.equals(small));
+    t.ok((await read(test, '/large'))?.equals(large));
+    for (const span of spans) {
+      const stored = test.cache.get(keyOf('/large'));
+      t.equal(await stored?.body.ensure(NEVER, span), 'ready');
+      t.ok(stored?.body.bytesOf?.(span)?.equals(large.subarray(span.first, span.last + 1)));
+      t.equal(stored?.body.bytesOf?.({ first: span.first, last: span.last - 1 }), undefined, 'and no other span');
+    }
+  }
+  t.equal(reads, 7, 'the small one whole, and each piece of the large one once');
+  t.ok(test.cache.get(keyOf('/small'))?.body.whole?.equals(small), 'a small one is at hand at once');
+  await test.cache.takeDown(mediaIdOf(1));
+  t.equal(test.cache.get(keyOf('/small')), undefined);
+  await put(test.cache, entryOf('/small', small), small, ON_DISK);
+  t.equal(test.cache.get(keyOf('/small'))?.body.whole, undefined, 'what was removed is read anew');
+  t.ok((await read(test, '/small'))?.equals(small));
+  t.equal(reads, 8);
+});
+
+void t.test('a file that is cut short is found so by a range too', async (t) => {
+  const test = await opened(t, { fill: { wholeReadBytes: 100_000 } });
+  const bytes = bytesOf(700_000);
+  await put(test.cache, entryOf('/a', bytes), bytes, ON_DISK);
+  await truncate(await contentPath(t.testdirName, bytes), 300_000);
+  const at = (first: number) => test.cache.get(keyOf('/a'))?.body.ensure(NEVER, { first, last: first + 9 });
+  t.equal(await at(10), 'ready');
+  t.equal(await at(299_995), 'lost');
+  t.equal(test.cache.get(keyOf('/a')), undefined);
+});
+
+void t.test('pieces are bounded in bytes', async (t) => {
+  const pieces = new Pieces(1_000);
+  for (let number = 0; number < 50; number += 1) pieces.put(`content-${number % 3}`, number, Buffer.alloc(50));
+  t.equal(pieces.usedBytes, 1_000);
+  t.equal(pieces.get('content-2', 29), undefined, 'the oldest went first');
+  t.ok(pieces.get('content-0', 30));
+  pieces.put('new', 1, Buffer.alloc(50));
+  t.ok(pieces.get('content-0', 30), 'what was used is not the oldest');
+  t.equal(pieces.get('content-1', 31), undefined);
+  pieces.put('large', 1, Buffer.alloc(63));
+  t.equal(pieces.get('large', 1), undefined, 'one piece takes a small part of the room');
+  pieces.put('new', 1, Buffer.alloc(20));
+  t.equal(pieces.usedBytes, 970, 'a piece that is put again counts once');
+  pieces.drop('new');
+  t.equal(pieces.get('new', 1), undefined);
+  t.equal(pieces.usedBytes, 950);
+  pieces.dropAll();
+  t.equal(pieces.usedBytes, 0);
+  const none = new Pieces(0);
+  none.put('a', 1, Buffer.alloc(1));
+  t.equal(none.get('a', 1), undefined);
 });
 
 void t.test('files that are kept', async (t) => {

@@ -30,6 +30,7 @@ export function cacheConfig(folder: string, sections: Sections = {}): CacheConfi
       minFreeBytes: 0,
       verifyPerSecondBytes: 0,
       commitWithinMs: 0,
+      readMemoryBytes: 0,
       ...sections.disk,
     },
     parts: { ...defaults.parts, ...sections.parts },
