@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Caller } from '../../../src/access/grant.js';
-import type { Clock } from '../../../src/clock.js';
+import type { Clock, Timer } from '../../../src/clock.js';
 import { duration, integer, section, type ValueOf } from '../../../src/config/field.js';
 import { Fault } from '../../../src/errors.js';
 import { bugFields, type Log } from '../../../src/log.js';
@@ -95,18 +95,29 @@ export async function openResumableUploads(deps: ResumableUploadsDeps): Promise<
   };
 }
 
-/** The function returned ends it, and resolves when the last sweep has ended. */
+/** The next sweep begins some time after the last one has ended. The function returned ends it, and waits for a sweep in progress. */
 function sweepRegularly({ config, clock, log }: ResumableUploadsDeps, sweep: () => Promise<void>): () => Promise<void> {
-  const everyMs = config.resumable.sweepEveryMs;
+  let closed = false;
   let sweeping: Promise<void> = Promise.resolve();
-  const run = (): void => {
-    sweeping = sweep().catch((thrown: unknown) =>
-      log.error(bugFields(thrown), 'expired resumable uploads could not be removed'),
-    );
-    timer = clock.after(everyMs, run);
-  };
-  let timer = clock.after(everyMs, run);
+  let timer = begin();
+
+  function begin(): Timer {
+    return clock.after(config.resumable.sweepEveryMs, () => {
+      sweeping = run();
+    });
+  }
+
+  async function run(): Promise<void> {
+    try {
+      await sweep();
+    } catch (thrown) {
+      log.error(bugFields(thrown), 'expired resumable uploads could not be removed');
+    }
+    if (!closed) timer = begin();
+  }
+
   return async () => {
+    closed = true;
     timer.cancel();
     await sweeping;
   };
