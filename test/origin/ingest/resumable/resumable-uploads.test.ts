@@ -156,11 +156,12 @@ void t.test('a sweep that fails is logged, and another one follows', async (t) =
 });
 
 void t.test('closing waits for a sweep in progress, and leaves no timer', async (t) => {
-  const { uploads, clock, close, folder } = await setUp(t);
+  const resumable = await setUp(t);
+  const { uploads, clock, folder } = resumable;
   const now = clock.now();
   for (let each = 0; each < 3; each += 1) await uploads.create(begun('ann', now, { expiresAt: now }));
   clock.advance(MINUTE);
-  await close();
+  await resumable.close();
   t.equal(clock.pending, 0);
   t.same(uploads.all(), []);
   t.same(await readdir(folder), [], 'the sweep was waited for');
