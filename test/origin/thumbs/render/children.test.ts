@@ -2,6 +2,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { PassThrough } from 'node:stream';
 import t, { type Test } from 'tap';
 import { type Child, type ChildConfig, type ChildOutcome, startChild } from '../../../../origin/thumbs/render/child.js';
@@ -65,15 +66,20 @@ class FakeProcess extends EventEmitter {
 
 function fakes(pid?: number) {
   const started: FakeProcess[] = [];
+  let refusal: Error | null = null;
   const launcher: Launcher = {
     confinement: { network: 'none', privileges: 'none_gained' },
     start(launch) {
+      if (refusal !== null) throw refusal;
       const fake = new FakeProcess(launch, pid);
       started.push(fake);
       return fake as unknown as ChildProcess;
     },
   };
-  return { launcher, started };
+  const refuse = (reason: Error | null): void => {
+    refusal = reason;
+  };
+  return { launcher, started, refuse };
 }
 
 const request: RenderRequest = {
@@ -303,6 +309,20 @@ void t.test(
   },
 );
 
+void t.test('a process yields to the others, and finds the libraries of this one', (t) => {
+  const before = getPriority();
+  alone(t, { niceness: Math.min(19, before + 1) }, process.pid).fake.leave(0);
+  t.equal(getPriority(), Math.min(19, before + 1));
+  const given = process.env['LD_LIBRARY_PATH'];
+  const pathOf = (): string | undefined => alone(t).fake.launch.env['LD_LIBRARY_PATH'];
+  process.env['LD_LIBRARY_PATH'] = '/the/libraries';
+  t.equal(pathOf(), '/the/libraries');
+  delete process.env['LD_LIBRARY_PATH'];
+  t.notOk('LD_LIBRARY_PATH' in alone(t).fake.launch.env);
+  if (given !== undefined) process.env['LD_LIBRARY_PATH'] = given;
+  t.end();
+});
+
 // The pool.
 
 interface Pooled {
@@ -310,13 +330,15 @@ interface Pooled {
   readonly started: FakeProcess[];
   readonly clock: ManualClock;
   readonly lines: readonly Readonly<Record<string, unknown>>[];
+  /** From now on no process can be started, for this reason. */
+  readonly refuse: (reason: Error | null) => void;
   /** The process that was started last, made ready. */
   readonly last: () => FakeProcess;
   readonly render: (priority?: number, signal?: AbortSignal) => Promise<ChildOutcome>;
 }
 
 function pooled(t: Test, given: Partial<ChildConfig> = {}, pid?: number): Pooled {
-  const { launcher, started } = fakes(pid);
+  const { launcher, started, refuse } = fakes(pid);
   const clock = new ManualClock();
   const { log, lines } = testDeps();
   const config = { ...CONFIG, count: 2, readyMin: 0, jobsMax: 3, idleMs: 7_000, ...given };
@@ -334,6 +356,7 @@ function pooled(t: Test, given: Partial<ChildConfig> = {}, pid?: number): Pooled
     started,
     clock,
     lines,
+    refuse,
     last: () => {
       const fake = started.at(-1);
       if (fake === undefined) throw new Error('a process is started');
@@ -354,7 +377,7 @@ void t.test(
   'a first process is measured and ended, and those that render are limited by what it had',
   { skip: !canMeasure && 'the system does not tell it' },
   async (t) => {
-    const { started, last, render, pool } = pooled(t, { memoryMaxBytes: 1_000 * MiB }, process.pid);
+    const { started, last, render, pool, lines } = pooled(t, { memoryMaxBytes: 1_000 * MiB }, process.pid);
     const running = render();
     await turn();
     t.equal(started[0]?.launch.limits.dataMaxBytes, null);
@@ -374,6 +397,7 @@ void t.test(
     done(started[1] as FakeProcess);
     await next;
     t.same(pool.counts(), { children: 1, busy: 0 });
+    t.same(lines, [], 'what starts well is not worth a line');
   },
 );
 
@@ -491,6 +515,72 @@ void t.test('as many as configured are kept ready, and no more than there may be
   );
   t.same(pool.counts(), { children: 0, busy: 0 });
   t.equal(clock.pending, 0);
+});
+
+void t.test('beyond those that are kept ready, idle processes end', async (t) => {
+  const { started, last, render, clock, pool } = await measured(t, { readyMin: 1, jobsMax: 100 });
+  pool.keepReady();
+  await turn();
+  t.equal(started.length, 2, 'one runs already');
+  const both = [render(), render()];
+  await turn();
+  const second = last();
+  done(second);
+  done(started[1] as FakeProcess);
+  await Promise.all(both);
+  t.equal(started.length, 3);
+  clock.advance(6_999);
+  t.equal(pool.counts().children, 2);
+  clock.advance(1);
+  await turn();
+  t.equal(pool.counts().children, 1);
+  clock.advance(20_000);
+  await turn();
+  t.equal(pool.counts().children, 1, 'the last one stays');
+  const next = render();
+  await turn();
+  t.equal(started.length, 3, 'it is taken before another one is started');
+  done([started[1], second].find((fake) => fake?.killed === 0) as FakeProcess);
+  await next;
+  await pool.close();
+  t.equal(clock.pending, 0, 'no idle timer is left');
+});
+
+void t.test('a process that runs is better than one that must be started', async (t) => {
+  const { started, last, render } = await measured(t, { jobsMax: 100 });
+  const both = [render(), render()];
+  await turn();
+  const second = last();
+  started[1]?.leave(1);
+  done(second);
+  t.match(await Promise.all(both), [{ loss: 'exit' }, { kind: 'done' }]);
+  const next = render();
+  await turn();
+  t.equal(started.length, 3);
+  done(second);
+  t.match(await next, { kind: 'done' });
+});
+
+void t.test('a system that starts no process is told like one that does not start', async (t) => {
+  const { started, last, render, pool, refuse } = pooled(t, { readyMin: 1 });
+  refuse(new Error('EAGAIN'));
+  pool.keepReady();
+  await turn();
+  t.equal(pool.startFailure(), null, 'the next job meets the same failure');
+  await t.rejects(render(), { message: 'EAGAIN' });
+  refuse(null);
+  const running = render();
+  await turn();
+  t.equal(started.length, 1);
+  last();
+  await turn();
+  refuse(new Error('EMFILE'));
+  done(last());
+  t.match(await running, { kind: 'done' });
+  started.at(-1)?.leave(1);
+  pool.keepReady();
+  await turn();
+  t.equal(pool.startFailure(), 'EMFILE');
 });
 
 void t.test('a start that fails is told once, until a start succeeds', async (t) => {
