@@ -16,16 +16,15 @@ import { type DownloadConfig, downloadSection } from '../../../origin/respond/co
 import { cacheHeaders, type Lifetime, lifetimeFor } from '../../../origin/respond/lifetime.js';
 import { describeDuplicate, describeMedia } from '../../../origin/respond/media-json.js';
 import type { OriginRequest } from '../../../origin/server/request.js';
-import type { Caller, Gate, Grant } from '../../../src/access/grant.js';
+import type { Grant } from '../../../src/access/grant.js';
 import { signLink } from '../../../src/access/link.js';
 import { Fault } from '../../../src/errors.js';
 import { MEDIA_CORS_HEADERS } from '../../../src/http/browser.js';
 import type { Reply } from '../../../src/http/reply.js';
-import type { MediaId, Sha256 } from '../../../src/ids.js';
+import type { Sha256 } from '../../../src/ids.js';
 import { configured } from '../../kit/deps.js';
+import { ANONYMOUS, type Asked, gateOf, granted, ID, NOW, requestOf } from '../../kit/origin/doubles/request.js';
 
-const NOW = Date.UTC(2026, 0, 2, 3, 4, 5);
-const ID = '01ARZ3NDEKTSV4RRFFQ69G5FAV' as MediaId;
 const SHA = 'ab'.repeat(32) as Sha256;
 const NO_PICTURE: PictureFacts = {
   width: null,
@@ -57,58 +56,6 @@ const blob: BlobRecord = {
   thumbs: { kind: 'none', reason: 'failed' },
   quarantine: null,
 };
-
-const caller: Caller = {
-  subject: 'ada',
-  issuer: 'https://auth.example',
-  roles: new Set(),
-  scope: 'all',
-  expiresAt: NOW + 1e6,
-};
-const granted = (given: Partial<Caller> = {}): Grant => ({ kind: 'caller', caller: { ...caller, ...given } });
-const ANONYMOUS: Grant = { kind: 'anonymous', refusal: 'none' };
-
-interface Asked {
-  readonly method?: string;
-  readonly sender?: OriginRequest['sender'];
-  readonly fields?: Readonly<Record<string, string>>;
-}
-
-/** A request and what it was counted and logged as. */
-function requestOf({ method = 'GET', sender = 'client', fields = {} }: Asked = {}) {
-  const counted: string[] = [];
-  const count = (what: string) => (): void => void counted.push(what);
-  const request: OriginRequest = {
-    id: 'request 1',
-    method,
-    path: `/v1/media/${ID}`,
-    query: '',
-    sender,
-    address: '192.0.2.1',
-    receivedAt: NOW,
-    signal: new AbortController().signal,
-    body: { sizeBytes: 0, open: () => Readable.from([]) },
-    header: (name) => fields[name],
-    note: (noted) => void counted.push(`note ${Object.keys(noted).join()}`),
-    meter: {
-      address: count('address'),
-      subject: (name) => void counted.push(`subject ${name}`),
-      admitUpload: count('upload'),
-      uploaded: count('uploaded'),
-      admitDownload: count('download'),
-      downloaded: count('downloaded'),
-      headers: () => [],
-    },
-  };
-  return { request, counted };
-}
-
-function gateOf(grant: Grant): Gate {
-  const unused = (): never => {
-    throw new Error('it is not asked for');
-  };
-  return { open: () => grant, probe: unused, issuers: unused, renewLinks: unused, close: unused };
-}
 
 const refusalOf = async (work: Promise<unknown>): Promise<string> =>
   await work.then(

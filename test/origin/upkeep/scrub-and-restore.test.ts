@@ -254,10 +254,14 @@ void t.test('the marks of a scrub say who made them', async (t) => {
   const marks = localMarks(
     {
       quarantine: async (...mark) => {
+        await turn();
         made.push(mark);
         return { kind: 'done', seq: 1 };
       },
-      redoThumbs: async (...redo) => made.push(redo) > 0,
+      redoThumbs: async (...redo) => {
+        await turn();
+        return made.push(redo) > 0;
+      },
     },
     clock,
   );

@@ -31,8 +31,12 @@ function sweeping(t: Test, { config = {}, does = {}, room = [], failing = [] }: 
   const left = new Map(Object.entries(does).map(([name, counts]) => [name, [...counts]]));
   const rooms = [...room];
   const folder = t.testdir({});
-  /** Called before the stage is cleared, which is the last step. */
-  const watch = { onStage: (): void => undefined };
+  /** `onStage` is called before the stage is cleared, which is the last step. */
+  const watch: { onStage: () => void; held: Promise<void> } = {
+    onStage: () => undefined,
+    /** A step that waits for it. */
+    held: Promise.resolve(),
+  };
   /** An instant is shown as its distance from now. */
   const did = (name: string, at: number, limit?: number): number => {
     calls.push([name, at - clock.now(), ...(limit === undefined ? [] : [limit])].join(' '));
@@ -57,7 +61,11 @@ function sweeping(t: Test, { config = {}, does = {}, room = [], failing = [] }: 
       expireDue: async (now, limit) => ids(did('expire', now, limit)),
       expireUnused: async (before, now, limit) => ids(did('unused', before, limit) + (now - clock.now())),
       forgetTombstones: async (before, limit) => did('forget', before, limit),
-      forgetUsage: async (before) => did('usage', before),
+      forgetUsage: async (before) => {
+        const forgotten = did('usage', before);
+        await watch.held;
+        return forgotten;
+      },
       unreferencedBlobs: async (before, limit) => Array.from({ length: did('free', before, limit) }, (_, n) => blob(n)),
       forgetBlob: async () => true,
       findBlob: async () => undefined,
@@ -249,6 +257,32 @@ void t.test('a sweeper that is closed during a last step sets no timer again', a
   await closed;
   await new Promise(setImmediate);
   t.equal(clock.pending, 0);
+});
+
+void t.test('a step waits for the one before, and a sweeper that closes for the step that is running', async (t) => {
+  const { sweeper, calls, watch } = sweeping(t);
+  let go = (): void => undefined;
+  watch.held = new Promise((resolve) => {
+    go = resolve;
+  });
+  const sweep = sweeper.sweep(never);
+  sweep.catch(() => undefined);
+  await until('a step hangs', () => calls.some((call) => call.startsWith('usage')));
+  await new Promise(setImmediate);
+  t.notOk(calls.some((call) => call.startsWith('free')));
+  let closed = false;
+  const closing = sweeper.close().then(() => {
+    closed = true;
+  });
+  await new Promise(setImmediate);
+  t.notOk(closed);
+  go();
+  await closing;
+  await t.rejects(sweep, { message: 'the sweeper is closing' });
+  t.notOk(
+    calls.some((call) => call.startsWith('free')),
+    'no other step is begun',
+  );
 });
 
 void t.test('sweeps that are asked for come one after the other, and an abort ends its own', async (t) => {

@@ -12,7 +12,7 @@ import {
   MiB,
   request,
   result,
-} from '../../../kit/origin/fake-process.js';
+} from '../../../kit/origin/doubles/process.js';
 
 const never = new AbortController().signal;
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

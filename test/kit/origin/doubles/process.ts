@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { PassThrough } from 'node:stream';
-import type { ChildConfig } from '../../../origin/thumbs/render/child.js';
-import type { Launch, Launcher } from '../../../origin/thumbs/render/launcher.js';
-import { NO_RENDERED_FACTS, type RenderRequest, type RenderResult } from '../../../origin/thumbs/render/protocol.js';
-import { thumbsConfig } from './thumb-fixture.js';
+import type { ChildConfig } from '../../../../origin/thumbs/render/child.js';
+import type { Launch, Launcher } from '../../../../origin/thumbs/render/launcher.js';
+import { NO_RENDERED_FACTS, type RenderRequest, type RenderResult } from '../../../../origin/thumbs/render/protocol.js';
+import { thumbsConfig } from '../thumb-fixture.js';
 
 export const MiB = 2 ** 20;
 
