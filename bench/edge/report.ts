@@ -75,7 +75,12 @@ export function writeReport(results: readonly RowResult[], versions: string): vo
   if (begin < BEGIN.length || end < begin) throw new Error(`${README} has no place for the table`);
   const lines = results.flatMap((result) => {
     const ratios = ratiosOf(result);
-    if (ratios.length === 0) return [];
+    if (ratios.length === 0) {
+      return [...result.measured].map(
+        ([server, each]) =>
+          `| ${result.row.name} | ${server} | ${middleOf(each, 'cpuUs').toFixed(1)} | | p99 ${middleOf(each, 'p99Ms').toFixed(1)} ms | |`,
+      );
+    }
     return ratios.map(({ of, over, middle, lowest, highest, atMost }) => {
       const us = middleOf(result.measured.get(of) ?? [], 'cpuUs');
       return `| ${result.row.name} | ${of} | ${us.toFixed(1)} | ${over} | ${middle.toFixed(2)} (${lowest.toFixed(2)}–${highest.toFixed(2)}) | ${atMost ?? ''} |`;

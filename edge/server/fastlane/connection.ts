@@ -14,6 +14,7 @@ import type { Clock } from '../../../src/clock.js';
 import { forwardsInterim } from '../../../src/http/fields.js';
 import { requestId } from '../../../src/http/head.js';
 import type { HeaderList, Reply } from '../../../src/http/reply.js';
+import type { MediaId } from '../../../src/ids.js';
 import { errorFields } from '../../../src/log.js';
 import type { ListenLimits } from '../../../src/server/limits.js';
 import type { FirstConnection } from '../../../src/server/listen.js';
@@ -22,7 +23,7 @@ import { REQUEST_ID } from '../../../src/wire.js';
 import type { Answer, EdgeRequest, RequestSender } from '../../request.js';
 import { account, answerTo, failureReply, type ServerDeps, schemeOf } from '../exchange.js';
 import { type Fields, type PlainHead, readHead } from './head.js';
-import { FRESHLY, type Joiner, joined, NOTHING } from './join.js';
+import { JOINED_MAX_BYTES, JOINED_TLS_MAX_BYTES, type Joiner, joined, NOTHING, writeBoth } from './join.js';
 import { type ConnectionFacts, PlainRequest } from './request.js';
 import type { HeadWriter, WrittenHead } from './write-head.js';
 
@@ -46,7 +47,7 @@ const LAST_CHUNK = '0\r\n\r\n';
 export class Connection {
   readonly #lane: Lane;
   readonly #raw: FirstConnection;
-  readonly #joiner: Joiner;
+  readonly #encrypted: boolean;
   /** Bytes that were received and not read yet, one character for each. */
   #received = '';
   /** The request that is being answered, and its text, which node's parser needs if the request is to be passed on. */
@@ -66,7 +67,7 @@ export class Connection {
   constructor(lane: Lane, raw: FirstConnection) {
     this.#lane = lane;
     this.#raw = raw;
-    this.#joiner = schemeOf(raw.socket) === 'https' ? FRESHLY : lane.joiner;
+    this.#encrypted = schemeOf(raw.socket) === 'https';
     this.#facts = { inform: this.#inform, senderOf: this.#senderOf };
     const { clock, limits } = lane;
     this.#dueMs = clock.monotonicMs() + limits.headersWithinMs;
@@ -113,7 +114,9 @@ export class Connection {
     this.#raw.socket.end();
   };
 
-  readonly #onTimeout = (): void => void this.#raw.socket.destroy();
+  readonly #onTimeout = (): void => {
+    if (this.#request !== undefined) this.#raw.socket.destroy();
+  };
   readonly #onError = (): void => undefined;
 
   readonly #onClose = (): void => {
@@ -204,20 +207,32 @@ export class Connection {
     }
     request.status = reply.status;
     request.sentBytes = head.sizeBytes + body.byteLength;
-    if (body.byteLength <= this.#joiner.bodyMaxBytes) {
-      this.#joiner.write(socket, head, body);
-    } else {
-      socket.cork();
-      socket.write(joined(head, NOTHING));
-      socket.write(body);
-      socket.uncork();
+    if (this.#encrypted) {
+      this.#hold(mediaId);
+      this.#writeEncrypted(head, body);
+      return;
     }
+    if (body.byteLength <= JOINED_MAX_BYTES) this.#lane.joiner.write(socket, head, body);
+    else writeBoth(socket, head, body);
     if (socket.writableLength === 0) {
       this.#finish(request);
       return;
     }
-    if (mediaId !== null) this.#removeOutgoing = this.#lane.deps.outgoing.add(mediaId, socket);
-    this.#finishOnceWritten(request);
+    this.#hold(mediaId);
+    this.#finishOnceWritten();
+  }
+
+  /** TLS always tells later that it has taken the bytes, so the request is finished by the write itself. */
+  #writeEncrypted(head: WrittenHead, body: Uint8Array): void {
+    const { socket } = this.#raw;
+    this.#limitStalling();
+    if (body.byteLength <= JOINED_TLS_MAX_BYTES) socket.write(joined(head, body), this.#onWritten);
+    else writeBoth(socket, head, body, this.#onWritten);
+  }
+
+  /** Lets a takedown break off the answer that is being written. */
+  #hold(mediaId: MediaId | null): void {
+    if (mediaId !== null) this.#removeOutgoing = this.#lane.deps.outgoing.add(mediaId, this.#raw.socket);
   }
 
   async #writeStream(request: PlainRequest, reply: Reply): Promise<void> {
@@ -240,7 +255,7 @@ export class Connection {
       request.sentBytes = head.sizeBytes;
       socket.write(joined(head, NOTHING));
       await this.#pump(request, body, head);
-      this.#finishOnceWritten(request);
+      this.#finishOnceWritten();
     } catch (thrown) {
       this.#fail(request, thrown);
       this.#serve();
@@ -291,14 +306,23 @@ export class Connection {
   };
 
   /** Waits until the system has taken all bytes, then goes on to the next request. */
-  #finishOnceWritten(request: PlainRequest): void {
+  #finishOnceWritten(): void {
+    this.#limitStalling();
+    this.#raw.socket.write(NOTHING, this.#onWritten);
+  }
+
+  readonly #onWritten = (broken?: Error | null): void => {
+    const request = this.#request;
+    // Node 20 reports no error for a write over TLS that the end of the connection has cut off.
+    if (request === undefined || request.over || (broken ?? null) !== null || this.#raw.socket.destroyed) return;
+    this.#finish(request);
+    this.#serve();
+  };
+
+  #limitStalling(): void {
     const { socket } = this.#raw;
-    socket.setTimeout(this.#lane.limits.stalledMs);
-    socket.write(NOTHING, (broken) => {
-      if (request.over || (broken ?? null) !== null) return;
-      this.#finish(request);
-      this.#serve();
-    });
+    const { stalledMs } = this.#lane.limits;
+    if (socket.timeout !== stalledMs) socket.setTimeout(stalledMs);
   }
 
   #finish(request: PlainRequest): void {
@@ -315,7 +339,8 @@ export class Connection {
       socket.end();
       return;
     }
-    if (socket.timeout !== undefined && socket.timeout > 0) socket.setTimeout(0);
+    // Over TLS nearly every answer needs the limit: it stays, and means nothing between requests.
+    if (!this.#encrypted && socket.timeout !== undefined && socket.timeout > 0) socket.setTimeout(0);
     if (this.#paused) this.#resume();
   }
 

@@ -8,9 +8,12 @@
 import type { Socket } from 'node:net';
 import type { WrittenHead } from './write-head.js';
 
+/** The largest body that is joined with its head. */
+export const JOINED_MAX_BYTES = 65_536;
+/** The same over TLS, where memory for both is new each time. */
+export const JOINED_TLS_MAX_BYTES = 16_384;
+
 export interface Joiner {
-  /** The largest body that is joined with its head. */
-  readonly bodyMaxBytes: number;
   write(socket: Socket, head: WrittenHead, body: Uint8Array): void;
 }
 
@@ -21,7 +24,6 @@ const SIZES = [4_096, 20_480, 69_632] as const;
 export function createJoiner(): Joiner {
   const scratch: (Buffer | undefined)[] = [];
   return {
-    bodyMaxBytes: 65_536,
     write(socket, head, body) {
       const sizeBytes = head.sizeBytes + body.byteLength;
       const at = SIZES.findIndex((size) => sizeBytes <= size);
@@ -33,12 +35,6 @@ export function createJoiner(): Joiner {
   };
 }
 
-/** For connections over TLS, which copies the bytes once more and may need them for longer. */
-export const FRESHLY: Joiner = {
-  bodyMaxBytes: 16_384,
-  write: (socket, head, body) => void socket.write(joined(head, body)),
-};
-
 export const NOTHING = Buffer.alloc(0);
 
 /** Head and body in one new buffer. */
@@ -46,6 +42,19 @@ export function joined(head: WrittenHead, body: Uint8Array): Buffer {
   const bytes = Buffer.allocUnsafe(head.sizeBytes + body.byteLength);
   join(bytes, head, body);
   return bytes;
+}
+
+/** A head and a large body, without copying the body. */
+export function writeBoth(
+  socket: Socket,
+  head: WrittenHead,
+  body: Uint8Array,
+  onWritten?: (broken?: Error | null) => void,
+): void {
+  socket.cork();
+  socket.write(joined(head, NOTHING));
+  socket.write(body, onWritten);
+  socket.uncork();
 }
 
 function join(bytes: Buffer, { shared, own, sizeBytes }: WrittenHead, body: Uint8Array): void {

@@ -1,9 +1,11 @@
 /** What one connection of the fast lane may cost: memory for clients that do not read, holds on media, and time. */
+import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
+import { hasOpenssl, selfSigned } from '../../kit/certificates.js';
 import { ManualClock } from '../../kit/clock.js';
-import { get, ID, type Lane, LIMITS, openLane, replied, text } from '../../kit/edge/lane.js';
+import { get, type Handler, ID, type Lane, LIMITS, openLane, replied, text } from '../../kit/edge/lane.js';
 import { connectRaw, type RawConnection } from '../../kit/http/raw.js';
 import { seeded } from '../../kit/random.js';
 import { until } from '../../kit/until.js';
@@ -233,3 +235,31 @@ void t.test('no byte of one client reaches another, however their bytes and answ
     raw.socket.destroy();
   }
 });
+
+void t.test(
+  'over TLS too, an answer that nobody reads ends its connection, and an idle one stays',
+  { skip: hasOpenssl ? false : 'there is no openssl' },
+  async (t) => {
+    const certificate = selfSigned(t.testdir(), 'bounds');
+    const large = Buffer.alloc(WHOLE_BYTES, 'x');
+    const handler: Handler = ({ target }) =>
+      replied(target === '/large' ? { ...text(''), body: { kind: 'bytes', bytes: large } } : text(`lane ${target}\n`));
+    const lane = await openLane(t, handler, { stalledMs: 200 }, { tls: certificate });
+    const raw = await connectRaw(lane.port, { ca: certificate.cert, protocol: 'http/1.1' });
+    raw.write(get('/1'));
+    await raw.until(/lane \/1\n/);
+    const [socket] = lane.sockets;
+    if (socket === undefined) throw new Error('there is no connection');
+    await once(socket, 'timeout');
+    raw.write(get('/2') + get('/3'));
+    await raw.until(/lane \/3\n/);
+    t.equal(lane.held(), 0);
+    raw.socket.pause();
+    raw.write(get('/large'));
+    await once(socket, 'timeout');
+    t.ok(socket.destroyed);
+    await until('it is logged', () => lane.logged.length === 4);
+    t.match(lane.logged.at(-1), { target: '/large', complete: false });
+    raw.socket.destroy();
+  },
+);
