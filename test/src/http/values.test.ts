@@ -1,6 +1,7 @@
 /** Single values of fields, each with its smallest differences: dates, entity tags, ranges of types, digests, addresses. */
 import t from 'tap';
 import { chooseType, namesOnly } from '../../../src/http/accept.js';
+import { createAddressOf, proxyFaults } from '../../../src/http/address.js';
 import {
   governingDirectives,
   parseDeltaSeconds,
@@ -11,6 +12,9 @@ import { evaluateConditions, ifRangeHolds, type Validators } from '../../../src/
 import { formatHttpDate, parseHttpDate } from '../../../src/http/date.js';
 import { formatDigest, readDigest } from '../../../src/http/digest.js';
 import { etagsMatchStrongly, etagsMatchWeakly, isEtag, isStrongEtag, listHasEtag } from '../../../src/http/etag.js';
+import { withCdnLoop, withVia } from '../../../src/http/fields.js';
+import { splitTarget } from '../../../src/http/head.js';
+import { emptyReply, type HeaderList, headerOf, jsonReply, linesOf } from '../../../src/http/reply.js';
 import { readDictionary } from '../../../src/http/structured.js';
 import type { Sha256 } from '../../../src/ids.js';
 
@@ -303,4 +307,64 @@ void t.test('the members of a dictionary are read by their types (RFC 9651)', as
   });
   t.equal(readDictionary('a=1, B=2'), undefined);
   t.equal(readDictionary('')?.size, 0);
+});
+
+void t.test('this hop is added to what a message says of its hops, in one line', async (t) => {
+  const lines: HeaderList = [
+    ['via', '1.1 a'],
+    ['cdn-loop', 'one; x="y"'],
+    ['x-a', '1'],
+    ['via', '2.0 b'],
+    ['cdn-loop', 'two'],
+  ];
+  const others = lines.filter(([name]) => name === 'x-a');
+  t.strictSame(withVia(others, '1.1', 'me'), [...others, ['via', '1.1 me']]);
+  t.strictSame(withCdnLoop(others, 'me'), [...others, ['cdn-loop', 'me']]);
+  const withoutVia = lines.filter(([name]) => name !== 'via');
+  t.strictSame(withVia(lines, '2.0', 'me'), [...withoutVia, ['via', '1.1 a, 2.0 b, 2.0 me']]);
+  const withoutLoop = lines.filter(([name]) => name !== 'cdn-loop');
+  t.strictSame(withCdnLoop(lines, 'me'), [...withoutLoop, ['cdn-loop', 'one; x="y", two, me']]);
+  t.strictSame(splitTarget('?a'), { path: '', query: 'a' });
+});
+
+void t.test('a document is not stored unless it says how, and the first line of a field is its value', async (t) => {
+  const { status, headers, body } = jsonReply(201, { a: [1] });
+  t.equal(status, 201);
+  t.strictSame(headers, [
+    ['content-type', 'application/json; charset=utf-8'],
+    ['cache-control', 'no-store'],
+  ]);
+  t.equal(body.kind === 'bytes' && Buffer.from(body.bytes).toString(), '{"a":[1]}');
+  const own: HeaderList = [
+    ['x-a', '1'],
+    ['cache-control', 'max-age=1'],
+  ];
+  t.strictSame(jsonReply(200, null, own).headers, [['content-type', 'application/json; charset=utf-8'], ...own]);
+  t.strictSame(emptyReply(204, own), { status: 204, headers: own, body: { kind: 'none' } });
+  t.strictSame(linesOf({ ...emptyReply(200, own), leading: [['x-b', '2']] }), [['x-b', '2'], ...own]);
+  t.strictSame([headerOf([...own, ['x-a', '2']], 'x-a'), headerOf(own, 'x-b')], ['1', undefined]);
+});
+
+void t.test('a client is its peer, or whom trusted proxies name', async (t) => {
+  const addressOf = (peer: string | undefined, forwarded?: string): string =>
+    createAddressOf(['10.0.0.0/8', 'loopback'])({
+      socket: { remoteAddress: peer },
+      headers: forwarded === undefined ? {} : { 'x-forwarded-for': forwarded },
+    });
+  for (const [peer, forwarded, expected] of [
+    ['203.0.113.1', undefined, '203.0.113.1'],
+    ['203.0.113.1', '198.51.100.1', '203.0.113.1'],
+    ['10.1.2.3', '198.51.100.1', '198.51.100.1'],
+    ['10.1.2.3', '192.0.2.9, 198.51.100.1', '198.51.100.1'],
+    ['10.1.2.3', '198.51.100.1, 10.9.9.9', '198.51.100.1'],
+    ['127.0.0.1', '2001:db8::1', '2001:db8::1'],
+    ['10.1.2.3', 'unknown', '10.1.2.3'],
+    ['10.1.2.3', '1'.repeat(46), '10.1.2.3'],
+  ] as const) {
+    t.equal(addressOf(peer, forwarded), expected, `${peer} ${forwarded}`);
+  }
+  t.strictSame(proxyFaults(['loopback', '10.0.0.0/33', '::1', '1.2.3'], 'edge.trusted'), [
+    { path: 'edge.trusted.1', message: 'is neither an address nor a range' },
+    { path: 'edge.trusted.3', message: 'is neither an address nor a range' },
+  ]);
 });
