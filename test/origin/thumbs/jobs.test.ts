@@ -34,6 +34,7 @@ import {
 import { adoptThumb, type EarlyThumb, readThumbs } from '../../../origin/thumbs/store-thumb.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { createSlots } from '../../../src/slots.js';
+import { box, heifOf, irot } from '../../kit/heif.js';
 import { thumbsConfig } from '../../kit/origin/thumb-fixture.js';
 import { until } from '../../kit/until.js';
 
@@ -360,6 +361,37 @@ void t.test('a HEIC without a header is refused before a converter sees it', asy
   t.same([end, asked], [refused('broken_image', 'the header has no size'), []]);
 });
 
+void t.test('a HEIC is converted, and upright as its own transformations say', async (t) => {
+  const plain = {
+    coded: { type: 'hvc1', configuration: box('hvcC', Buffer.alloc(4)), width: 40, height: 30, data: Buffer.from('x') },
+  };
+  const converted = { kind: 'done', value: '/the/picture' } as const;
+  const heic = (original: Buffer, given: Working = {}) =>
+    work(t, { mime: 'image/heic', original, heif: converted, ...given });
+  const turned = heifOf([{ ...plain, transformations: [irot(1)] }]);
+  const { end, asked, requests } = await heic(turned);
+  t.same(asked, [
+    ['heif', 'jpg'],
+    ['render', 2, true, false],
+  ]);
+  t.equal(requests[0]?.input, '/the/picture');
+  const size = { ...NO_FACTS, width: 30, height: 40, orientation: 1, frames: 1 };
+  t.same(end, { kind: 'made', made: [made('160')], picture: { ...size, thumbhash: 'hash' } });
+  t.same(
+    (await heic(heifOf([plain, { ...plain, alpha: true }]))).asked[0],
+    ['heif', 'png'],
+    'JPEG has no transparency',
+  );
+  t.equal((await heic(turned, { config: { pixelsMax: 1_200 } })).end.kind, 'made');
+  const tooMany = await heic(turned, { config: { pixelsMax: 1_199 } });
+  t.same(tooMany.end, refused('too_many_pixels', '30 × 40 pixels are beyond the limit', size));
+  t.same(tooMany.asked, [], 'it is not converted');
+  t.same(
+    (await heic(turned, { heif: { kind: 'unsupported', detail: 'no HEVC' } })).end,
+    refused('unsupported_type', 'no HEVC', size),
+  );
+});
+
 void t.test('a child is believed no name, no size and no hash', async (t) => {
   const folder = t.testdir({});
   writeFileSync(join(folder, '160.webp'), 'bytes of 160.webp');
@@ -494,6 +526,7 @@ void t.test('a backfill queues what lacks thumbnails, and takes surplus ones off
     recordOf('image/png', { sha256: A, thumbs: whole, picture }),
     recordOf('image/png', { sha256: B, thumbs: surplus, picture }),
     recordOf('image/png', { sha256: C, thumbs: { kind: 'pending' }, picture }),
+    recordOf('image/png', { sha256: sha256Of('f'), thumbs: { kind: 'none', reason: 'broken_image' }, picture }),
     recordOf('text/plain', { sha256: sha256Of('d'), thumbs: { kind: 'pending' } }),
     recordOf('image/png', { sha256: sha256Of('e'), thumbs: surplus, picture: NO_FACTS }),
   ];
@@ -509,9 +542,15 @@ void t.test('a backfill queues what lacks thumbnails, and takes surplus ones off
           return { blobs, next: pages.length === 0 ? null : B };
         },
         jobs: {
-          add: async (sha256: Sha256, priority: string, now: number) => void done.push(['add', sha256, priority, now]),
+          add: async (sha256: Sha256, priority: string, now: number) => {
+            await new Promise(setImmediate);
+            done.push(['add', sha256, priority, now]);
+          },
         },
-        finishThumbs: async (sha256: Sha256, outcome: ThumbOutcome) => void done.push(['finish', sha256, outcome]),
+        finishThumbs: async (sha256: Sha256, outcome: ThumbOutcome) => {
+          await new Promise(setImmediate);
+          done.push(['finish', sha256, outcome]);
+        },
       },
       config,
       thumbs: { accepts: (mime: string) => mime.startsWith('image/') },
@@ -534,11 +573,11 @@ void t.test('a backfill queues what lacks thumbnails, and takes surplus ones off
   ]);
   t.same(some.told, [
     { seen: 2, queued: 0, trimmed: 1, next: B },
-    { seen: 5, queued: 1, trimmed: 1, next: null },
+    { seen: 6, queued: 1, trimmed: 1, next: null },
   ]);
   const all = await run(true, A);
   t.same(all.done[0], ['page', A, 500]);
-  t.same(all.told.at(-1), { seen: 5, queued: 4, trimmed: 0, next: null }, 'what is made again is not trimmed');
+  t.same(all.told.at(-1), { seen: 6, queued: 5, trimmed: 0, next: null }, 'what is made again is not trimmed');
   const stopped = backfillThumbs(
     {} as Parameters<typeof backfillThumbs>[0],
     { all: true, after: null },

@@ -305,13 +305,23 @@ function restoring(t: Test, records: readonly BlobRecord[], backup: StoredTexts,
       store: {
         blobsAfter: pagesOf(records),
         isUnreferenced: async (sha256: Sha256) => unreferenced.has(sha256),
-        forgetBlob: async (sha256: Sha256) => done.push(`forget ${short(sha256)}`) > 0,
-        quarantine: async (sha256: Sha256, mark: Quarantine) =>
-          void done.push(`quarantine ${short(sha256)} ${JSON.stringify(mark)}`),
-        redoThumbs: async (sha256: Sha256, priority: string, now: number) =>
-          done.push(`thumbs ${short(sha256)} ${priority} ${now}`) > 0,
+        forgetBlob: async (sha256: Sha256) => {
+          await turn();
+          return done.push(`forget ${short(sha256)}`) > 0;
+        },
+        quarantine: async (sha256: Sha256, mark: Quarantine) => {
+          await turn();
+          done.push(`quarantine ${short(sha256)} ${JSON.stringify(mark)}`);
+        },
+        redoThumbs: async (sha256: Sha256, priority: string, now: number) => {
+          await turn();
+          return done.push(`thumbs ${short(sha256)} ${priority} ${now}`) > 0;
+        },
       },
-      publish: async () => void done.push('publish'),
+      publish: async () => {
+        await turn();
+        done.push('publish');
+      },
     },
     clock: { now: () => 7_000 },
   };
@@ -323,7 +333,7 @@ function restoring(t: Test, records: readonly BlobRecord[], backup: StoredTexts,
       onFinding: (finding) => findings.push(finding),
       onProgress: (at) => progress.push(at),
     });
-  return { run, done, findings, progress, stored, unreferenced, short, leaving, stageFolder };
+  return { run, deps, done, findings, progress, stored, unreferenced, short, leaving, stageFolder };
 }
 
 const NOTHING_MISSING = { originalsMissing: 0, thumbsMissing: 0, withheld: 0, published: true };
@@ -399,6 +409,26 @@ void t.test('what was rotten in the backup already is no finding, and thumbnails
     `thumbs ${thumbs.short(sha256Of('original'))} backfill 7000`,
     'publish',
   ]);
+});
+
+void t.test('a file of the backup that is cut short or cannot be read to its end is a finding', async (t) => {
+  const key = mediaKey(sha256Of('original'));
+  const cut = restoring(t, [recordOf('original')], new Map([[key, 'origin']]));
+  await cut.run();
+  t.same(cut.findings, [{ kind: 'rotten', key, detail: '6 of 8 bytes are stored' }]);
+  const torn = restoring(t, [recordOf('original')], new Map());
+  const bodies: Readable[] = [];
+  torn.deps.source.read = async () => {
+    const body = new Readable({ read: () => void body.destroy(new Error('EIO: bad sector')) });
+    bodies.push(body);
+    return { kind: 'found', sizeBytes: 8, body };
+  };
+  t.match(await torn.run(), { originalsMissing: 1, published: false });
+  t.same(torn.findings, [{ kind: 'unreadable', key, detail: 'EIO: bad sector' }]);
+  t.same(readdirSync(torn.stageFolder), []);
+  const swept = restoring(t, [recordOf('original')], new Map([[key, 'original']]));
+  swept.deps.target.stat = async () => 8;
+  t.match(await swept.run(), { blobs: 1, copied: 1 }, 'what vanished since it was seen is copied');
 });
 
 void t.test('a restore that fails or is left puts nothing in place', async (t) => {
