@@ -237,8 +237,31 @@ void t.test('a range is told from a whole by the status alone', async (t) => {
   const whole = store(range);
   t.equal(whole.kind, 'store');
   t.match(whole, { head: { status: 200, sizeBytes: 5 } });
-  t.equal(store(range, {}, { status: 206 }).kind, 'store_range');
+  const part = store(range, {}, { status: 206 });
+  t.match(part, { kind: 'store_range', head: { status: 200, sizeBytes: 10 }, span: { first: 0, last: 4 } });
+  const unmeasured = range.filter(([name]) => name !== 'content-length');
+  t.equal(store(unmeasured, {}, { status: 206 }).kind, 'store_range');
+  t.equal(told(store([...unmeasured, ['content-length', '4']], {}, { status: 206 })), 'partial');
+  t.equal(told(store([FRESH], {}, { status: 600 })), 'status');
 });
+
+void t.test(
+  'a digest of the content is that of the whole only where the content is the whole (RFC 9530 2)',
+  async (t) => {
+    const sha256 = '0f'.repeat(32);
+    const digest = `sha-256=:${Buffer.from(sha256, 'hex').toString('base64')}:`;
+    const range: HeaderList = [FRESH, ['etag', '"a"'], ['content-range', 'bytes 0-4/10']];
+    const stored = (headers: HeaderList, status: number): unknown => {
+      const outcome = store(headers, {}, { status });
+      return outcome.kind === 'refuse' ? outcome.reason : outcome.head.sha256;
+    };
+    t.equal(stored([FRESH, ['content-digest', digest]], 200), sha256);
+    t.equal(stored([FRESH, ['repr-digest', digest]], 200), sha256);
+    t.equal(stored([...range, ['content-digest', digest]], 206), null);
+    t.equal(stored([...range, ['repr-digest', digest]], 206), sha256);
+    t.equal(stored([FRESH], 200), null);
+  },
+);
 
 void t.test('what is stale on arrival is stored until it is of no use (3)', async (t) => {
   const stale: HeaderList = [['cache-control', 'max-age=0, stale-if-error=5']];

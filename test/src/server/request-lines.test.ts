@@ -94,3 +94,32 @@ void t.test('where the parser reads otherwise, its reading stands', async (t) =>
   endless.push(Buffer.alloc(400_000, 'x'));
   t.equal(endless.next(NONE), true, 'a line without an end');
 });
+
+void t.test('a head is being received from its first byte until it is complete, empty lines included', async (t) => {
+  const lines = new RequestLines();
+  const states: (readonly [string, boolean, number])[] = [];
+  const push = (text: string): void => {
+    lines.push(Buffer.from(text, 'latin1'));
+    states.push([text, lines.inHead, lines.lineBytes]);
+  };
+  t.strictSame([lines.inHead, lines.lineBytes], [false, 0]);
+  for (const text of ['\r', '\n', 'GET', ' / HTTP/1.1\r\n', 'Host: a\r\n', '\r\n']) push(text);
+  t.strictSame(states, [
+    ['\r', true, 1],
+    ['\n', true, 0],
+    ['GET', true, 3],
+    [' / HTTP/1.1\r\n', true, 16],
+    ['Host: a\r\n', true, 16],
+    ['\r\n', false, 16],
+  ]);
+  t.equal(lines.next({ kind: 'length', sizeBytes: 3 }), true);
+  t.notOk(lines.inHead);
+  push('ab');
+  t.notOk(lines.inHead, 'a body is no head');
+  push('cG');
+  t.ok(lines.inHead, 'and what follows it is');
+  push('ET /\r\n\r\n');
+  t.equal(lines.next(NONE), false);
+  push('G');
+  t.ok(lines.inHead);
+});
