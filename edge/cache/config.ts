@@ -100,7 +100,7 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
       help: 'The memory that all arriving bodies share. Bodies that find no memory left go through a file.',
     }),
     wholeReadBytes: size({
-      default: '2MiB',
+      default: '256KiB',
       max: 2 ** 26,
       help: 'A body on disk of up to this size is read in one piece.',
     }),

@@ -15,6 +15,7 @@ import { Pieces } from './pieces.js';
 /** cacache spreads content files over two levels of folders, named by two hex digits each. */
 const SHARD_DIGITS = 2;
 const SHARD_LEVELS = 2;
+const SHARDS_DIGITS = SHARD_DIGITS * SHARD_LEVELS;
 const SHA256_DIGITS = 64;
 
 export interface ContentStoreDeps {
@@ -33,6 +34,8 @@ export class ContentStore {
   readonly #files: DiskFiles;
   readonly #randomName: () => string;
   readonly #kept: KeptFiles;
+  /** 1 for each folder that this run has made, or has found. */
+  readonly #foldersMade = new Uint8Array(16 ** SHARDS_DIGITS);
   /** What was read last. A content that is replaced or removed has none. */
   readonly pieces: Pieces;
 
@@ -142,15 +145,23 @@ export class ContentStore {
     }
   }
 
-  /** Makes the folder of this path if there is none. */
+  /** Makes the folder of this path if there is none. The first file of a folder in each run costs that call. */
   async #inFolder<T>(path: string, operation: () => Promise<T>): Promise<T> {
+    const folder = dirname(path);
+    const shard = Number.parseInt(path.slice(this.#root.length).replaceAll(sep, '').slice(0, SHARDS_DIGITS), 16);
+    if (this.#foldersMade[shard] === 0) await this.#makeFolder(folder, shard);
     try {
       return await operation();
     } catch (thrown) {
       if (!isMissing(thrown)) throw thrown;
-      await this.#files.makeFolder(dirname(path));
+      await this.#makeFolder(folder, shard);
       return operation();
     }
+  }
+
+  async #makeFolder(folder: string, shard: number): Promise<void> {
+    await this.#files.makeFolder(folder);
+    this.#foldersMade[shard] = 1;
   }
 
   /** Writes a new file. If that fails, the file is removed. */
@@ -169,8 +180,8 @@ export class ContentStore {
 
   #pathOf(sha256: string): string {
     const first = sha256.slice(0, SHARD_DIGITS);
-    const second = sha256.slice(SHARD_DIGITS, SHARD_DIGITS * SHARD_LEVELS);
-    return join(this.#root, first, second, sha256.slice(SHARD_DIGITS * SHARD_LEVELS));
+    const second = sha256.slice(SHARD_DIGITS, SHARDS_DIGITS);
+    return join(this.#root, first, second, sha256.slice(SHARDS_DIGITS));
   }
 }
 
