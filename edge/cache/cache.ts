@@ -109,7 +109,7 @@ export interface Fill extends Body {
   write(chunk: Buffer): Promise<void>;
   /**
    * Takes the whole body at once, in place of `write`: `end` then makes it available before it returns. False, and
-   * nothing is taken, if it is wrong or does not go to memory.
+   * nothing is taken, if it is wrong or is not sure to be stored in memory.
    */
   takeWhole(bytes: Buffer): boolean;
   /** The body has ended: checks its size and hash, then stores it. Readers receive the last byte after the check. */

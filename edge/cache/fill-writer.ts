@@ -26,6 +26,8 @@ export interface Arrived {
 export interface FillDeps {
   /** Whether a tier would take the body, as far as is known before its end. */
   wouldStore(): boolean;
+  /** Whether the memory tier will take the body, if it is not invalidated. */
+  goesToMemory(): boolean;
   store(arrived: Arrived): Promise<FillOutcome>;
   onCorrupt(): void;
   /** `end` has its outcome, or the fill has failed. The body may still have readers. */
@@ -109,7 +111,8 @@ export class FillWriter implements Fill {
 
   takeWhole(bytes: Buffer): boolean {
     const { sizeBytes, sha256 } = this.entry;
-    if (this.failed || bytes.length !== sizeBytes || this.#body.place !== 'memory') return false;
+    if (this.failed || this.#invalidated || bytes.length !== sizeBytes) return false;
+    if (this.#body.place !== 'memory' || !this.#deps.goesToMemory()) return false;
     const found = hash('sha256', bytes);
     if (sha256 !== null && found !== sha256) return false;
     this.#sha256 = found;

@@ -61,6 +61,11 @@ export class MemoryTier {
     return sizeBytes <= this.#maxObjectBytes && weightOf(entry, sizeBytes) <= this.#policy.capacityBytes;
   }
 
+  /** Whether `put` will store such a body. */
+  surelyTakes(entry: Entry): boolean {
+    return this.takes(entry) && !this.#policy.mayRefuse;
+  }
+
   /** Replaces what is stored under the key, even if the new body is refused. */
   put(entry: Entry, bytes: Buffer): PutOutcome {
     this.remove(entry.key);

@@ -135,6 +135,7 @@ export class TieredCache implements EdgeCache {
     });
     const fill = new FillWriter(entry, tiers, body, {
       wouldStore: () => this.#wouldStore(entry, tiers, body),
+      goesToMemory: () => tiers.memory && this.#deps.memory.surelyTakes(entry),
       store: (arrived) => this.#store(arrived, spool),
       onCorrupt: () => {
         this.#corruptFills += 1;

@@ -11,6 +11,7 @@ import type { Reply } from '../../src/http/reply.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Health } from '../../src/server/health.js';
 import { REQUEST_ID } from '../../src/wire.js';
+import { BodyLost } from '../cache/cache.js';
 import type { Tally } from '../ops/tally.js';
 import type { Answer, ClientSignal, EdgeRequest } from '../request.js';
 import type { UseReports } from '../use-reports.js';
@@ -87,7 +88,8 @@ function ownAnswer(reply: Reply): Answer {
 
 /** Turns an error into the response for the client. Only for a client that has received no byte of an answer. */
 export function failureReply(request: EdgeRequest, thrown: unknown, { log }: Pick<ServerDeps, 'log'>): Reply {
-  const fault = faultOf(thrown);
+  const fault =
+    thrown instanceof BodyLost ? new Fault('bad_gateway', 'The origin gave no usable answer.') : faultOf(thrown);
   if (fault.side === 'self') log.error({ requestId: request.requestId, ...errorFields(thrown) }, 'a request failed');
   const reply = clientProblem(fault);
   return { ...reply, headers: [...reply.headers, [REQUEST_ID, request.requestId]] };

@@ -26,6 +26,8 @@ export interface Policy {
   /** The key is gone for another reason. Unknown keys are ignored. */
   remove(key: string): void;
   has(key: string): boolean;
+  /** Whether it may refuse a key that weighs no more than its capacity. */
+  readonly mayRefuse: boolean;
   readonly usedBytes: number;
   readonly count: number;
 }

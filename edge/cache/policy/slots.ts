@@ -206,6 +206,8 @@ export type EvictSlot = (slot: number) => void;
 /** What differs from policy to policy. */
 export interface SlotRules {
   readonly capacityBytes: number;
+  /** Whether `admit` may refuse a key that weighs no more than that. Absent: it does not. */
+  readonly mayRefuse?: boolean;
   touch(slot: number): void;
   /** Adds an unknown key to the table, or refuses it. */
   admit(key: string, weightBytes: number, evict: EvictSlot): boolean;
@@ -232,6 +234,7 @@ export function slotPolicy(table: SlotTable, rules: SlotRules): Policy {
   };
   return {
     capacityBytes: rules.capacityBytes,
+    mayRefuse: rules.mayRefuse ?? false,
     touch(key) {
       const slot = table.slotOf(key);
       if (slot !== undefined) rules.touch(slot);

@@ -87,6 +87,7 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
 
   return slotPolicy(table, {
     capacityBytes,
+    mayRefuse: true,
     touch(slot) {
       sketch.add(table.keyAt(slot));
       if (place.get(slot) === IN_WINDOW) window.renew(slot);

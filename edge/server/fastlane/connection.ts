@@ -248,13 +248,20 @@ export class Connection {
         body.destroy();
         return;
       }
-      // The head goes out with the first bytes of the body if they come at once, or else without them.
-      socket.cork();
-      setImmediate(() => socket.uncork());
-      request.status = reply.status;
-      request.sentBytes = head.sizeBytes;
-      socket.write(joined(head, NOTHING));
-      await this.#pump(request, body, head);
+      const begin = (): void => {
+        if (request.status !== 0 || request.over) return;
+        request.status = reply.status;
+        request.sentBytes = head.sizeBytes;
+        socket.write(joined(head, NOTHING));
+      };
+      // The head goes out with the first bytes of the body if they come at once, or else without them. A body that fails
+      // before that is answered as a failure.
+      const beginning = setImmediate(begin);
+      try {
+        await this.#pump(request, body, head, begin);
+      } finally {
+        clearImmediate(beginning);
+      }
       this.#finishOnceWritten();
     } catch (thrown) {
       this.#fail(request, thrown);
@@ -262,21 +269,25 @@ export class Connection {
     }
   }
 
-  /** Writes the body as fast as the client reads. Rejects if its length is not the one in the head. */
-  async #pump(request: PlainRequest, body: Readable, { framing }: WrittenHead): Promise<void> {
+  /** Writes the body as fast as the client reads, `begin` first. Rejects if its length is not the one in the head. */
+  async #pump(request: PlainRequest, body: Readable, { framing }: WrittenHead, begin: () => void): Promise<void> {
     const { socket } = this.#raw;
     let left = framing.kind === 'length' ? framing.sizeBytes : Number.POSITIVE_INFINITY;
     for await (const chunk of body as AsyncIterable<Buffer>) {
       if (request.over) throw new Error('the client left');
       left -= chunk.length;
       if (left < 0) throw new Error('a body is longer than its head says');
+      socket.cork();
+      begin();
       if (framing.kind === 'chunked') writeChunk(socket, chunk);
       else socket.write(chunk);
+      socket.uncork();
       request.sentBytes += chunk.length;
       if (socket.writableNeedDrain) await this.#drained(request);
     }
+    if (left > 0 && framing.kind !== 'chunked') throw new Error('a body is shorter than its head says');
+    begin();
     if (framing.kind === 'chunked') socket.write(LAST_CHUNK);
-    else if (left > 0) throw new Error('a body is shorter than its head says');
   }
 
   #drained(request: PlainRequest): Promise<void> {

@@ -492,3 +492,26 @@ void t.test('nothing is taken of a whole body that is wrong or too large for mem
   }
   t.equal(cache.peek(keyOf('a')), undefined);
 });
+
+void t.test('nothing is taken of a whole body that is not sure to be stored in memory', async (t) => {
+  const bytes = bytesOf(20_000);
+  const disk = { sizeBytes: 0 };
+  for (const [name, sections, tiers] of [
+    ['a rule for the disk alone', {}, { memory: false, disk: true }],
+    ['a rule for no tier', {}, { memory: false, disk: false }],
+    ['larger than the tier', { disk, memory: { sizeBytes: 10_000 } }, BOTH],
+    ['the tier is off', { disk, memory: { sizeBytes: 0 } }, BOTH],
+    ['a policy that may refuse it', { disk, memory: { policy: 'w-tinylfu' } }, BOTH],
+  ] as const) {
+    const { cache } = await opened(t, sections);
+    const fill = cache.fill(entryOf('a', bytes), tiers);
+    t.notOk(fill.takeWhole(bytes), name);
+    fill.abort(new Error('no more'));
+    await cache.close();
+  }
+  const { cache } = await opened(t);
+  const fill = cache.fill(entryOf('a', bytes), BOTH);
+  cache.drop(keyOf('a'), 'invalidated');
+  t.notOk(fill.takeWhole(bytes), 'it was invalidated');
+  fill.abort(new Error('no more'));
+});

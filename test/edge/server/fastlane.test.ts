@@ -1,10 +1,12 @@
 /** The fast lane: which requests are plain, what it hands over to node:http, and how its connections end. */
+
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { connect } from 'node:tls';
 import * as fc from 'fast-check';
 import t from 'tap';
+import { BodyLost } from '../../../edge/cache/cache.js';
 import type { EdgeRequest } from '../../../edge/request.js';
 import { readHead } from '../../../edge/server/fastlane/head.js';
 import { createRequestLog, type RequestLine } from '../../../edge/server/request-log.js';
@@ -244,6 +246,14 @@ void t.test('health is answered here, and a well-formed request id of the client
   t.equal(lane.tally.counts.own.requests, 2);
 });
 
+function lostBody(): Readable {
+  return new Readable({
+    read() {
+      this.destroy(new BodyLost('corrupt'));
+    },
+  });
+}
+
 void t.test('bodies that are streams', async (t) => {
   const bodies: Record<string, Reply['body']> = {
     '/known': {
@@ -255,6 +265,8 @@ void t.test('bodies that are streams', async (t) => {
     '/empty': { kind: 'stream', sizeBytes: null, open: () => Readable.from([]) },
     '/short': { kind: 'stream', sizeBytes: 10, open: () => Readable.from([Buffer.from('01234')]) },
     '/long': { kind: 'stream', sizeBytes: 3, open: () => Readable.from([Buffer.from('01234')]) },
+    '/longer': { kind: 'stream', sizeBytes: 3, open: () => Readable.from([Buffer.from('01'), Buffer.from('234')]) },
+    '/lost': { kind: 'stream', sizeBytes: 3, open: () => lostBody() },
     '/closed': { kind: 'stream', sizeBytes: 3, open: () => Promise.reject(new Fault('overloaded', 'Not now.')) },
     '/none': NO_BODY,
   };
@@ -269,18 +281,38 @@ void t.test('bodies that are streams', async (t) => {
     t.equal(received.match(/HTTP\/1\.1 200 OK/g)?.length, 4);
   });
 
-  await t.test('break the connection if they are too short or too long', async (t) => {
-    for (const target of ['/short', '/long']) {
+  await t.test('break the connection if they turn out too short or too long on their way', async (t) => {
+    for (const [target, expected] of [
+      ['/short', /\r\ncontent-length: 10\r\n.*\r\n\r\n01234$/s],
+      ['/longer', /\r\ncontent-length: 3\r\n.*\r\n\r\n01$/s],
+    ] as const) {
       const received = await exchangeRaw(lane.port, get(target) + end);
       t.notMatch(received, /HTTP.*HTTP/s, `${target}: nothing follows`);
-      t.notMatch(received, /\r\n\r\n(?:0123456789|01234$)/, `${target}: it does not look complete`);
+      t.match(received, expected, `${target}: it does not look complete`);
     }
   });
 
+  await t.test('are answered with a problem if they fail before their first byte', async (t) => {
+    const failed = lane.tally.counts.failed.requests;
+    for (const [target, status] of [
+      ['/long', 500],
+      ['/lost', 502],
+    ] as const) {
+      const received = await exchangeRaw(lane.port, get(target) + end);
+      t.match(
+        received,
+        new RegExp(`^HTTP/1\\.1 ${status} .*application/problem\\+json.*HTTP/1\\.1 200 OK`, 's'),
+        target,
+      );
+    }
+    t.equal(lane.tally.counts.failed.requests - failed, 2);
+  });
+
   await t.test('are answered with a problem if they cannot be opened', async (t) => {
+    const failed = lane.tally.counts.failed.requests;
     const received = await exchangeRaw(lane.port, get('/closed') + end);
     t.match(received, /^HTTP\/1\.1 503 .*application\/problem\+json.*"code":"overloaded".*HTTP\/1\.1 200 OK/s);
-    t.equal(lane.tally.counts.failed.requests, 1);
+    t.equal(lane.tally.counts.failed.requests - failed, 1);
   });
 
   await t.test('have no bytes for HEAD, and are not opened', async (t) => {
