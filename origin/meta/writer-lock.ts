@@ -4,7 +4,7 @@
  * system tells, by the start of that process. So a pid that is used again, or a
  * container whose main process always has pid 1, is not mistaken for the owner.
  */
-import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode } from '../../src/errors.js';
 
@@ -43,8 +43,8 @@ export async function lockWriter(folder: string, randomName: () => string): Prom
     for (let tries = 0; tries < TRIES; tries += 1) {
       if (await tryLink(staged, path)) return { release: once(() => rm(path, { force: true })) };
       const owner = await readOwner(path);
-      if (owner !== undefined && (await isAlive(owner))) throw new FolderInUse(folder, owner.pid);
-      await takeAway(path, `${staged}.old`, owner);
+      if (typeof owner === 'object' && (await isAlive(owner))) throw new FolderInUse(folder, owner.pid);
+      if (await takeOver(path, staged)) return { release: once(() => rm(path, { force: true })) };
     }
   } finally {
     await rm(staged, { force: true });
@@ -63,32 +63,44 @@ async function tryLink(staged: string, path: string): Promise<boolean> {
   }
 }
 
-/** Removes the lock of a dead owner. If another process has replaced it meanwhile, puts that one back. */
-async function takeAway(path: string, aside: string, dead: LockOwner | undefined): Promise<void> {
-  try {
-    await rename(path, aside);
-  } catch (thrown) {
-    if (errorCode(thrown) === 'ENOENT') return;
-    throw thrown;
+/**
+ * Puts the staged lock in the place of one whose owner has ended. Only one process at a time may do this, so that none
+ * removes a lock that another has just taken. False if another has the lock, or is doing this.
+ */
+async function takeOver(path: string, staged: string): Promise<boolean> {
+  const claim = `${path}.claim`;
+  if (!(await tryLink(staged, claim))) {
+    const claimant = await readOwner(claim);
+    // It ended meanwhile, and left its claim.
+    if (claimant !== 'absent' && !(await isAlive(claimant))) await rm(claim, { force: true });
+    return false;
   }
-  const taken = await readOwner(aside);
-  if (taken?.pid !== dead?.pid || taken?.started !== dead?.started) await tryLink(aside, path);
-  await rm(aside, { force: true });
+  try {
+    const owner = await readOwner(path);
+    if (await isAlive(owner)) return false;
+    if (owner !== 'absent') await rm(path, { force: true });
+    return await tryLink(staged, path);
+  } finally {
+    await rm(claim, { force: true });
+  }
 }
 
-/** Undefined if there is no lock, or none that can be read. */
-async function readOwner(path: string): Promise<LockOwner | undefined> {
+/** One read decides: a lock that is absent now may be one of a living owner a moment later. */
+async function readOwner(path: string): Promise<LockOwner | 'absent' | 'unreadable'> {
   try {
     const lock: unknown = JSON.parse(await readFile(path, 'utf8'));
-    if (typeof lock !== 'object' || lock === null || !('pid' in lock) || typeof lock.pid !== 'number') return undefined;
+    if (typeof lock !== 'object' || lock === null || !('pid' in lock) || typeof lock.pid !== 'number') {
+      return 'unreadable';
+    }
     const started = 'started' in lock && typeof lock.started === 'string' ? lock.started : null;
     return { pid: lock.pid, started };
-  } catch {
-    return undefined;
+  } catch (thrown) {
+    return errorCode(thrown) === 'ENOENT' ? 'absent' : 'unreadable';
   }
 }
 
-async function isAlive(owner: LockOwner): Promise<boolean> {
+async function isAlive(owner: LockOwner | 'absent' | 'unreadable'): Promise<boolean> {
+  if (typeof owner === 'string') return false;
   try {
     process.kill(owner.pid, 0);
   } catch (thrown) {

@@ -71,11 +71,28 @@ void t.test('the lock of a process that has ended is taken over', async (t) => {
   t.equal(await lockIsOpen('{'), true);
 });
 
-void t.test('several that start at once end with one that has the lock', async (t) => {
-  const folder = t.testdir({ 'writer.lock': JSON.stringify({ pid: 2 ** 30, started: null }) });
-  const outcomes = await Promise.allSettled(Array.from({ length: 8 }, () => lockWriter(folder, randomName)));
-  t.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1);
-  t.same(readdirSync(folder), ['writer.lock']);
+void t.test('of several that find the lock of an ended process at once, one has it', async (t) => {
+  for (let round = 0; round < 10; round += 1) {
+    const folder = t.testdir({ 'writer.lock': JSON.stringify({ pid: 2 ** 30, started: null }) });
+    const outcomes = await Promise.allSettled(Array.from({ length: 8 }, () => lockWriter(folder, randomName)));
+    t.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1);
+    t.same(readdirSync(folder), ['writer.lock']);
+  }
+});
+
+void t.test('one that ended while it took a lock over keeps nobody from it, and one that is at it does', async (t) => {
+  const dead = JSON.stringify({ pid: 2 ** 30, started: null });
+  const left = t.testdir({ 'writer.lock': dead, 'writer.lock.claim': dead });
+  const lock = await lockWriter(left, randomName);
+  t.same(readdirSync(left), ['writer.lock']);
+  await lock.release();
+  const claimed = t.testdir({
+    'writer.lock': dead,
+    'writer.lock.claim': JSON.stringify({ pid: process.ppid, started: null }),
+  });
+  await t.rejects(lockWriter(claimed, randomName), { message: /several processes are starting at once/ });
+  t.equal(readFileSync(join(claimed, 'writer.lock'), 'utf8'), dead);
+  t.same(readdirSync(claimed).sort(), ['writer.lock', 'writer.lock.claim']);
 });
 
 const MiB = 2 ** 20;
