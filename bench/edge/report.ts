@@ -117,6 +117,7 @@ function drawing(results: readonly RowResult[], versions: string): string {
   });
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${40 + bars.length * LINE}" font-family="sans-serif" font-size="10">`,
+    '<title>Processor time of the edge over that of other servers</title>',
     `<rect width="100%" height="100%" fill="white"/><text x="6" y="12">Processor time, ratio; mark: goal. ${versions}</text>`,
     ...parts,
     '</svg>',
