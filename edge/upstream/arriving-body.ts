@@ -9,7 +9,6 @@
 import { Readable } from 'node:stream';
 import type { Budget } from '../../src/budget.js';
 
-const NOTHING = Buffer.alloc(0);
 /** What each body may have waiting beside the budget, as long as it arrives. */
 const BUFFERED_MAX_BYTES = 65_536;
 
@@ -51,7 +50,15 @@ export class ArrivingBody extends Readable {
   /** All bytes, if the last one has arrived. Undefined otherwise: then nothing is read. Only before anything else is read. */
   takeWhole(): Buffer | undefined {
     if (!this.#isComplete || this.destroyed) return undefined;
-    return (this.read() as Buffer | null) ?? NOTHING;
+    // `read()` returns all pieces in some versions of node, and one in others. The last one tells it that this is the end.
+    const pieces: Buffer[] = [];
+    for (let piece = this.#next(); piece !== null; piece = this.#next()) pieces.push(piece);
+    const [only, ...more] = pieces;
+    return only === undefined || more.length > 0 ? Buffer.concat(pieces) : only;
+  }
+
+  #next(): Buffer | null {
+    return this.read() as Buffer | null;
   }
 
   #takeAhead(): boolean {
