@@ -113,9 +113,16 @@ export async function openProcesses(folder: string): Promise<Processes> {
   };
 }
 
+/** Of what a process prints, the last characters are kept: a benchmark makes it print millions of lines. */
+const PRINTED_KEPT = 1_000_000;
+
 function launched(child: ChildProcess, configPath: string): Launched {
   let printed = '';
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (printed += String(chunk)));
+  const keep = (chunk: Buffer): void => {
+    printed += String(chunk);
+    if (printed.length > 2 * PRINTED_KEPT) printed = printed.slice(-PRINTED_KEPT);
+  };
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', keep);
   const ready = new Promise<string>((resolve, reject) => {
     child.once('message', (message) => resolve(mediaUrlOf(message)));
     child.once('exit', (code) => reject(new Error(`it ended with ${String(code)} before it was ready:\n${printed}`)));
