@@ -7,7 +7,7 @@
  */
 import { type Dispatcher, Pool } from 'undici';
 import { onAbort } from '../../src/abort.js';
-import type { Budget } from '../../src/budget.js';
+import { Budget } from '../../src/budget.js';
 import type { Clock, Timer } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
 import { dropsContent, fieldsToForward, hasUnknownCoding } from '../../src/http/fields.js';
@@ -34,6 +34,12 @@ export interface PoolLimits extends SlotLimits {
   readonly ahead: { readonly budget: Budget; readonly bodyMaxBytes: number };
   /** A response was ended because its client was slow. Without it, none is. */
   readonly onDropped?: () => void;
+}
+
+/** The limits that the configuration sets, with a budget of their own for what is received ahead. */
+export function poolLimits({ connectionsMax, slowMax, idleMs, ahead }: UpstreamConfig): PoolLimits {
+  const budget = new Budget(ahead.totalBytes);
+  return { connectionsMax, slowMax, idleMs, ahead: { budget, bodyMaxBytes: ahead.bodyMaxBytes } };
 }
 
 /** `way.socketPath`: connects there, whatever host the URL names. */

@@ -8,14 +8,13 @@
  * response means, and whether it is stored.
  */
 import type { Readable } from 'node:stream';
-import { Budget } from '../../src/budget.js';
 import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import { type Breaker, type BreakerState, createBreaker } from './breaker.js';
 import type { UpstreamConfig } from './config.js';
-import { openPool } from './pool.js';
+import { openPool, poolLimits } from './pool.js';
 import type { UpstreamFailure, UpstreamOutcome, UpstreamRequest } from './request.js';
 import { readOriginTls, type TlsTrouble, tlsTroubleOf } from './tls.js';
 
@@ -61,9 +60,7 @@ export function openUpstream(deps: {
     'edge_upstream_slow_clients_total',
     'Responses that ended because their client read too slowly while others waited for a connection.',
   );
-  const { connectionsMax, slowMax, idleMs, ahead } = config;
-  const budget = new Budget(ahead.totalBytes);
-  const limits = { connectionsMax, slowMax, idleMs, ahead: { budget, bodyMaxBytes: ahead.bodyMaxBytes } };
+  const limits = poolLimits(config);
   const pool = openPool(config, tls, { ...limits, onDropped: () => slow.add() }, clock);
   const ownLimits = { ...limits, connectionsMax: OWN_CONNECTIONS_MAX, slowMax: 0, idleMs: 0 };
   const ownPool = openPool(config, tls, ownLimits, clock);

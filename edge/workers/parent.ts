@@ -7,7 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Clock } from '../../src/clock.js';
+import type { Clock, Timer } from '../../src/clock.js';
 import { type Closer, openOrClose } from '../../src/lifecycle.js';
 import { type Metrics, renderTogether } from '../../src/metrics.js';
 import type { ProcessDeps, Running } from '../../src/process.js';
@@ -131,10 +131,11 @@ function sourcesOf(edgeName: string, known: Known, clock: Clock): StatsSources {
 
 function keepFresh(refresh: () => Promise<void>, clock: Clock): { close(): void } {
   let closed = false;
+  const again = (): Timer => clock.after(FIGURES_EVERY_MS, () => void refresh().finally(next));
   const next = (): void => {
-    if (!closed) timer = clock.after(FIGURES_EVERY_MS, () => void refresh().finally(next));
+    if (!closed) timer = again();
   };
-  let timer = clock.after(FIGURES_EVERY_MS, () => void refresh().finally(next));
+  let timer = again();
   return {
     close() {
       closed = true;

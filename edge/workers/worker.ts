@@ -4,7 +4,6 @@
  */
 import cluster from 'node:cluster';
 import { rm } from 'node:fs/promises';
-import { Budget } from '../../src/budget.js';
 import type { Closer } from '../../src/lifecycle.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { ConfigSource, ProcessDeps } from '../../src/process.js';
@@ -17,13 +16,13 @@ import type { UnsafeAnswer } from '../pass/config.js';
 import { createFastlane } from '../server/fastlane/fastlane.js';
 import { createServer, type NodeServerDeps } from '../server/node-http.js';
 import type { UpstreamConfig } from '../upstream/config.js';
+import { poolLimits } from '../upstream/pool.js';
 import { type Applied, fence } from './fence.js';
 import type { Question, ToParent, ToWorker, WorkerFigures } from './messages.js';
 import { openPeers, type Peers, socketOf } from './peers.js';
 import { ownerOf, type Place, shareOf } from './share.js';
 
 export interface Worker {
-  readonly place: Place;
   owns(primaryKey: string): boolean;
   openPeers(config: UpstreamConfig, deps: ProcessDeps): Peers;
   /** `applied`: null in generic mode. */
@@ -79,14 +78,9 @@ function createWorker(place: Place, folder: string): Worker {
     else if (message.kind === 'question' && control !== undefined) void reply(message.id, message.question, control);
   });
   return {
-    place,
     owns: (primaryKey) => ownerOf(primaryKey, place.of) === place.number,
-    openPeers(config, { clock, metrics }) {
-      const { connectionsMax, slowMax, idleMs, ahead } = config;
-      const budget = new Budget(ahead.totalBytes);
-      const limits = { connectionsMax, slowMax, idleMs, ahead: { budget, bodyMaxBytes: ahead.bodyMaxBytes } };
-      return openPeers({ place, folder, config, limits, clock, metrics });
-    },
+    openPeers: (config, { clock, metrics }) =>
+      openPeers({ place, folder, config, limits: poolLimits(config), clock, metrics }),
     listenToPeers: (deps, applied, limits, opened) =>
       listenToPeers(socketOf(folder, place.number), deps, applied, limits, opened),
     serve(given) {

@@ -1,5 +1,6 @@
 /** HEIF and AVIF files, put together from pictures that an encoder has made, with every property as the test wants it. */
 import { readOrientation } from '../../src/media/exif.js';
+import { hex, latin1, u16 } from './bytes.js';
 
 /** One coded picture of an encoder's file. */
 export interface CodedPicture {
@@ -37,9 +38,17 @@ export function box(type: string, ...parts: readonly Buffer[]): Buffer {
 }
 
 const bytes = (...values: readonly number[]): Buffer => Buffer.from(values);
-const u16 = (value: number): Buffer => bytes(value >> 8, value & 255);
 const u32 = (value: number): Buffer => Buffer.from((value >>> 0).toString(16).padStart(8, '0'), 'hex');
-const code = (text: string): Buffer => Buffer.from(text, 'latin1');
+
+/** `iinf` of items with their types, counted from 1. */
+export function iinf(...types: readonly string[]): Buffer {
+  const entries = types.map((type, index) => box('infe', hex('02000000'), u16(index + 1, 0), latin1(type), hex('00')));
+  return box('iinf', u32(0), u16(types.length), ...entries);
+}
+
+export function iprp(...properties: readonly Buffer[]): Buffer {
+  return box('iprp', box('ipco', ...properties));
+}
 
 export function irot(quarterTurns: number): Buffer {
   return box('irot', bytes(quarterTurns));
@@ -87,7 +96,7 @@ export function heifOf(
 ): Buffer {
   const isAvif = items[0]?.coded.type === 'av01';
   const [major = '', ...others] = brands ?? (isAvif ? ['avif', 'mif1', 'avif'] : ['heic', 'mif1', 'heic']);
-  const fileType = box('ftyp', code(major), u32(0), ...[major, ...others].map(code));
+  const fileType = box('ftyp', latin1(major), u32(0), ...[major, ...others].map(latin1));
   const all: readonly Stored[] = [
     ...items.map(({ coded, alpha }, index) => ({
       type: coded.type,
@@ -113,7 +122,7 @@ interface Stored {
 function metaOf(items: readonly HeifItem[], all: readonly Stored[], primary: number, dataAt: number): Buffer {
   const properties: Buffer[] = [];
   const associations = items.map(({ coded, transformations = [], alpha = false }, index) => {
-    const auxiliary = box('auxC', u32(0), code('urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0'));
+    const auxiliary = box('auxC', u32(0), latin1('urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0'));
     const extent = box('ispe', u32(0), u32(coded.width), u32(coded.height));
     const own = [coded.configuration, extent, ...(alpha ? [auxiliary] : []), ...transformations];
     properties.push(...own);
@@ -129,12 +138,12 @@ function metaOf(items: readonly HeifItem[], all: readonly Stored[], primary: num
     refers === undefined ? [] : [box(refers.kind, u16(index + 1), u16(1), u16(refers.to))],
   );
   const infos = all.map(({ type }, index) =>
-    box('infe', u32(0x02000000), u16(index + 1), u16(0), code(type), code(type === 'mime' ? '\0text/xml\0' : '\0')),
+    box('infe', u32(0x02000000), u16(index + 1), u16(0), latin1(type), latin1(type === 'mime' ? '\0text/xml\0' : '\0')),
   );
   return box(
     'meta',
     u32(0),
-    box('hdlr', u32(0), u32(0), code('pict'), Buffer.alloc(13)),
+    box('hdlr', u32(0), u32(0), latin1('pict'), Buffer.alloc(13)),
     box('pitm', u32(0), u16(primary)),
     box('iloc', u32(0), bytes(0x44, 0), u16(all.length), ...places),
     box('iinf', u32(0), u16(all.length), ...infos),
@@ -146,7 +155,7 @@ function metaOf(items: readonly HeifItem[], all: readonly Stored[], primary: num
 /** An Exif item: the offset of the TIFF structure, and one entry. */
 function exifOf(orientation: number): Buffer {
   const tiff = Buffer.concat([
-    code('MM\0*'),
+    latin1('MM\0*'),
     u32(8),
     u16(1),
     u16(0x0112),

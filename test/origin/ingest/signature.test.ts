@@ -6,10 +6,10 @@ import { detectType, identify } from '../../../origin/ingest/identify.js';
 import { readSignature } from '../../../origin/ingest/signature.js';
 import type { Staged } from '../../../origin/ingest/stage.js';
 import type { Sha256 } from '../../../src/ids.js';
+import { hex } from '../../kit/bytes.js';
 import { box } from '../../kit/heif.js';
 import { caf, chromeWebm, firefoxOgg, id3Tag, mp3Frames, phoneIso, type Track } from '../../kit/recordings.js';
 
-const hex = (digits: string): Buffer => Buffer.from(digits.replaceAll(' ', ''), 'hex');
 const whole = (bytes: Buffer) => ({ path: '/none', sizeBytes: bytes.length, head: bytes });
 const signature = (bytes: Buffer, declared?: string) => readSignature(whole(bytes), declared);
 /** A copy in which some bytes are others. */

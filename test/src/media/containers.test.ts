@@ -5,9 +5,9 @@ import { readIsoTracks } from '../../../src/media/iso-tracks.js';
 import { readMatroskaTracks } from '../../../src/media/matroska-tracks.js';
 import { readOggTracks } from '../../../src/media/ogg-tracks.js';
 import { type Reading, readBytes } from '../../../src/media/reading.js';
+import { hex } from '../../kit/bytes.js';
 import { isoBox, longIsoBox } from '../../kit/recordings.js';
 
-const hex = (digits: string): Buffer => Buffer.from(digits.replaceAll(' ', ''), 'hex');
 const handler = (type: string): Buffer => isoBox('hdlr', Buffer.alloc(8), type, Buffer.alloc(13));
 const track = (type: string): Buffer => isoBox('trak', isoBox('mdia', handler(type)));
 const read = <T>(reading: Reading<T>, ...parts: readonly Buffer[]): T | undefined =>

@@ -1,13 +1,10 @@
 /** HEIF box by box: brands, items, properties and references in each of their versions, cut and damaged ones among them. */
 import t from 'tap';
 import { asAvifStill, heifTypeOf, readHeif, withPrimaryAlone } from '../../../src/media/heif.js';
+import { hex, join, latin1, u16 } from '../../kit/bytes.js';
 import { box } from '../../kit/heif.js';
 import { longIsoBox } from '../../kit/recordings.js';
 
-const hex = (digits: string): Buffer => Buffer.from(digits.replaceAll(' ', ''), 'hex');
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
-const join = (...parts: readonly Buffer[]): Buffer => Buffer.concat(parts);
-const u16 = (value: number): Buffer => hex(value.toString(16).padStart(4, '0'));
 const u32 = (value: number): Buffer => hex((value >>> 0).toString(16).padStart(8, '0'));
 /** The version and the flags with which a box begins. */
 const version = (number: number, flags = 0): Buffer => u32(number * 2 ** 24 + flags);
@@ -84,7 +81,7 @@ void t.test('a picture is transparent if an item of alpha refers to it', async (
   const alphaOf = (reference: Buffer, urn = ALPHA, property = auxiliary(urn)): unknown =>
     readHeif(file(pitm(), iprp([extent(7, 5), property], ipma([1, 1], [2, 1, 2])), box('iref', version(0), reference)));
   const refer = (kind: string, from: number, ...to: readonly number[]): Buffer =>
-    box(kind, u16(from), u16(to.length), ...to.map(u16));
+    box(kind, u16(from), u16(to.length), ...to.map((value) => u16(value)));
   const [yes, no] = [size(7, 5, true), size(7, 5)];
   t.same(alphaOf(refer('auxl', 2, 1)), yes);
   t.same(alphaOf(join(refer('thmb', 2, 1), refer('auxl', 2, 5, 1, 6))), yes, 'among others');

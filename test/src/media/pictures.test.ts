@@ -3,10 +3,8 @@ import t from 'tap';
 import { readDimensions } from '../../../src/media/dimensions.js';
 import { countScans, hasSegment, nextMarker } from '../../../src/media/jpeg.js';
 import { pngChunk } from '../../../src/media/png.js';
+import { hex, join, latin1 } from '../../kit/bytes.js';
 
-const hex = (digits: string): Buffer => Buffer.from(digits.replaceAll(' ', ''), 'hex');
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
-const join = (...parts: readonly Buffer[]): Buffer => Buffer.concat(parts);
 const u32 = (value: number): Buffer => hex((value >>> 0).toString(16).padStart(8, '0'));
 const tiff = (orientation: number): Buffer => hex(`4d4d002a 00000008 0001 0112 0003 00000001 000${orientation} 0000`);
 /** Behind what decides, so that no file is shorter than the heads that are told apart. */

@@ -3,10 +3,8 @@ import t from 'tap';
 import { isGainMapData, readGainMap, segmentsOfMain, segmentsOfMap } from '../../../../origin/ingest/strip/gain-map.js';
 import { keepJpeg } from '../../../../origin/ingest/strip/jpeg.js';
 import { readPicture, segment } from '../../../../origin/ingest/strip/jpeg-pieces.js';
+import { hex, join, latin1 } from '../../../kit/bytes.js';
 
-const hex = (digits: string): Buffer => Buffer.from(digits.replaceAll(' ', ''), 'hex');
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
-const join = (...parts: readonly Buffer[]): Buffer => Buffer.concat(parts);
 const XMP = 'http://ns.adobe.com/xap/1.0/\0';
 const ISO = 'urn:iso:std:iso:ts:21496:-1\0';
 const xmp = (text: string): Buffer => segment(0xe1, latin1(`${XMP}${text}`));

@@ -1,24 +1,11 @@
 /** The descriptions of the items of a HEIF: their types, places and properties, in each version of their boxes. */
 import t from 'tap';
 import { readHeifItems } from '../../../../origin/ingest/strip/heif-items.js';
-import { box } from '../../../kit/heif.js';
+import { hex, join, latin1, u16 } from '../../../kit/bytes.js';
+import { box, iinf, iprp } from '../../../kit/heif.js';
 import { u32 } from '../../../kit/origin/film.js';
 
-const hex = (digits: string): Buffer => Buffer.from(digits.replaceAll(' ', ''), 'hex');
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
-const join = (...parts: readonly Buffer[]): Buffer => Buffer.concat(parts);
-const u16 = (...values: readonly number[]): Buffer =>
-  join(...values.map((value) => hex(value.toString(16).padStart(4, '0'))));
 const SECRET = latin1('SECRET');
-/** `iinf` of items with their types, counted from 1. */
-const iinf = (...types: readonly string[]): Buffer =>
-  box(
-    'iinf',
-    u32(0),
-    u16(types.length),
-    ...types.map((type, index) => box('infe', hex('02000000'), u16(index + 1, 0), latin1(type), hex('00'))),
-  );
-const iprp = (...properties: readonly Buffer[]): Buffer => box('iprp', box('ipco', ...properties));
 
 void t.test('the places of items are read in every form of the list', async (t) => {
   const places = (iloc: Buffer, ...more: readonly Buffer[]): unknown => {

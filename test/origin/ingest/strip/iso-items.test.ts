@@ -3,14 +3,9 @@ import t from 'tap';
 import { orientationOnly } from '../../../../origin/ingest/strip/exif.js';
 import { readIso } from '../../../../origin/ingest/strip/iso.js';
 import { readBytes } from '../../../../src/media/reading.js';
+import { hex, join, latin1, u16 } from '../../../kit/bytes.js';
 import { box } from '../../../kit/heif.js';
 import { u32 } from '../../../kit/origin/film.js';
-
-const hex = (digits: string): Buffer => Buffer.from(digits.replaceAll(' ', ''), 'hex');
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
-const join = (...parts: readonly Buffer[]): Buffer => Buffer.concat(parts);
-const u16 = (...values: readonly number[]): Buffer =>
-  join(...values.map((value) => hex(value.toString(16).padStart(4, '0'))));
 
 function changed(file: Buffer): Buffer | string {
   const change = readBytes(readIso(file.length, 10_000), file);

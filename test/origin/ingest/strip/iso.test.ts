@@ -5,15 +5,11 @@ import { boxesIn } from '../../../../origin/ingest/strip/iso-boxes.js';
 import { extentsUpToNext, readChunks } from '../../../../origin/ingest/strip/iso-samples.js';
 import type { InPlace } from '../../../../origin/ingest/strip/overwrites.js';
 import { readBytes } from '../../../../src/media/reading.js';
-import { box } from '../../../kit/heif.js';
+import { hex, join, latin1, u16 } from '../../../kit/bytes.js';
+import { box, iinf, iprp } from '../../../kit/heif.js';
 import { u32 } from '../../../kit/origin/film.js';
 import { longIsoBox } from '../../../kit/recordings.js';
 
-const hex = (digits: string): Buffer => Buffer.from(digits.replaceAll(' ', ''), 'hex');
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
-const join = (...parts: readonly Buffer[]): Buffer => Buffer.concat(parts);
-const u16 = (...values: readonly number[]): Buffer =>
-  join(...values.map((value) => hex(value.toString(16).padStart(4, '0'))));
 const SECRET = latin1('SECRET');
 /** What a box becomes that is freed. */
 const free = (given: Buffer, headBytes = 8): Buffer => {
@@ -349,15 +345,6 @@ void t.test('fragments keep their data, and lose every box that does not play it
   t.equal(changed(join(removed, moof(), data)), 'unsupported', 'its samples may be in any fragment');
 });
 
-/** `iinf` of items with their types, counted from 1. */
-const iinf = (...types: readonly string[]): Buffer =>
-  box(
-    'iinf',
-    u32(0),
-    u16(types.length),
-    ...types.map((type, index) => box('infe', hex('02000000'), u16(index + 1, 0), latin1(type), hex('00'))),
-  );
-const iprp = (...properties: readonly Buffer[]): Buffer => box('iprp', box('ipco', ...properties));
 const pict = handler('pict');
 
 void t.test('the data of items that are no pictures becomes zeros, and EXIF an orientation', async (t) => {

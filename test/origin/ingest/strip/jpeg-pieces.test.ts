@@ -1,8 +1,7 @@
 /** A JPEG cut into pieces: markers with their segments, and the data of scans (ITU-T T.81 Annex B). */
 import t from 'tap';
 import { readPicture, segment } from '../../../../origin/ingest/strip/jpeg-pieces.js';
-
-const hex = (digits: string): Buffer => Buffer.from(digits.replaceAll(' ', ''), 'hex');
+import { hex } from '../../../kit/bytes.js';
 
 function pieces(digits: string, start = 0): unknown {
   const picture = readPicture(hex(digits), start);

@@ -3,10 +3,8 @@ import t from 'tap';
 import { readMatroska } from '../../../../origin/ingest/strip/matroska.js';
 import type { InPlace } from '../../../../origin/ingest/strip/overwrites.js';
 import { readBytes } from '../../../../src/media/reading.js';
+import { hex, join, latin1 } from '../../../kit/bytes.js';
 
-const hex = (digits: string): Buffer => Buffer.from(digits.replaceAll(' ', ''), 'hex');
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
-const join = (...parts: readonly Buffer[]): Buffer => Buffer.concat(parts);
 const SECRET = latin1('SECRET');
 
 /** An element whose size takes one byte, or two. */

@@ -7,10 +7,8 @@ import { keepPng } from '../../../../origin/ingest/strip/png.js';
 import { keepWebp } from '../../../../origin/ingest/strip/webp.js';
 import { readOrientation } from '../../../../src/media/exif.js';
 import { pngChunk } from '../../../../src/media/png.js';
+import { hex, join, latin1 } from '../../../kit/bytes.js';
 
-const hex = (digits: string): Buffer => Buffer.from(digits.replaceAll(' ', ''), 'hex');
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
-const join = (...parts: readonly Buffer[]): Buffer => Buffer.concat(parts);
 type Keeper = (bytes: Buffer) => readonly Buffer[] | undefined;
 const kept = (keep: Keeper, ...parts: readonly Buffer[]): Buffer | undefined => {
   const pieces = keep(join(...parts));
