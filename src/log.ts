@@ -1,12 +1,12 @@
 /**
  * Structured logs: one JSON object per line on standard output. Tokens,
  * signatures and cookies are never logged: callers log named fields, never whole
- * sets of header fields, and every text passes through redact.ts.
+ * sets of header fields, and every text passes through redact.ts. Output is written by standard-output.ts.
  */
 import { type Logger, pino } from 'pino';
-import { type Clock, systemClock } from './clock.js';
-import { choice, section, type ValueOf } from './config/field.js';
+import { choice, section, size, type ValueOf } from './config/field.js';
 import { redactText } from './redact.js';
+import { standardOutput } from './standard-output.js';
 
 export const logSection = section('Logs: JSON lines on standard output.', {
   level: choice({
@@ -18,6 +18,12 @@ export const logSection = section('Logs: JSON lines on standard output.', {
     default: 'all',
     of: ['all', 'failed', 'none'],
     help: 'Which requests are logged: all, those answered with 500 or above, or none.',
+  }),
+  waitingMaxBytes: size({
+    default: '16MiB',
+    min: 65_536,
+    max: 1_073_741_824,
+    help: 'How much may wait for a slow reader of the output. Further lines are lost, and their number is logged.',
   }),
 });
 
@@ -37,7 +43,7 @@ export interface LogSink {
 }
 
 /** `name` is the process that writes the lines. */
-export function createLog(name: string, config: LogConfig, sink?: LogSink): Log {
+export function createLog(name: string, config: Pick<LogConfig, 'level'>, sink?: LogSink): Log {
   const options = {
     name,
     level: config.level,
@@ -72,70 +78,6 @@ function logOf(logger: Logger): Log {
     child: (fields) => logOf(logger.child(redacted(fields))),
   };
 }
-
-export interface StandardOutput extends LogSink {
-  /** For frequent lines: they are written with the next other line, or a moment later. */
-  gather(line: string): void;
-}
-
-/** One for all logs of the process. */
-export function standardOutput(): StandardOutput {
-  opened ??= openStandardOutput(systemClock);
-  return opened;
-}
-
-let opened: StandardOutput | undefined;
-
-/**
- * pino's own destination blocks for ever at exit if nobody reads the output any
- * more (sonic-boom's flush). Ours drops lines that nobody can read. It writes
- * the lines of one turn of the event loop together, so that a line for every
- * request does not cost a system call each.
- */
-function openStandardOutput(clock: Pick<Clock, 'after'>): StandardOutput {
-  process.stdout.on('error', () => undefined);
-  let gathered = '';
-  const flush = (): void => {
-    if (gathered === '') return;
-    const lines = gathered;
-    gathered = '';
-    process.stdout.write(lines);
-  };
-  // Unless the process is killed. At exit, standard output is written synchronously.
-  process.once('exit', flush);
-  let soon = false;
-  let later = false;
-  const add = (line: string): void => {
-    gathered += line;
-    if (gathered.length >= GATHERED_MAX) flush();
-  };
-  return {
-    write(line) {
-      if (!soon) {
-        soon = true;
-        setImmediate(() => {
-          soon = false;
-          flush();
-        });
-      }
-      add(line);
-    },
-    gather(line) {
-      if (!later) {
-        later = true;
-        clock.after(GATHERED_MS, () => {
-          later = false;
-          flush();
-        });
-      }
-      add(line);
-    },
-  };
-}
-
-/** How many characters of lines may wait, and how long frequent lines wait. */
-const GATHERED_MAX = 65_536;
-const GATHERED_MS = 20;
 
 /** What is logged of an expected failure: its message and those of its causes, without a stack. */
 export function errorFields(thrown: unknown): LogFields {

@@ -19,6 +19,7 @@ import { errorCode, Fault } from './errors.js';
 import { closeWithin } from './lifecycle.js';
 import { bugFields, createLog, errorFields, type Log, type LogConfig } from './log.js';
 import { createMetrics, type Metrics } from './metrics.js';
+import { limitStandardOutput } from './standard-output.js';
 
 export interface ProcessDeps {
   readonly log: Log;
@@ -143,6 +144,7 @@ const CLOSE_DEADLINE_MS = 30_000;
 export async function runProcess(entry: ProcessEntry, path: string | undefined): Promise<number> {
   const read = readEntry(entry, path);
   if (read === undefined) return 2;
+  limitStandardOutput(read.log.waitingMaxBytes);
   const log = createLog(entry.name, read.log);
   for (const { path: key, message } of read.warnings) log.warn({ key }, message);
   const stop = stopSignal();
@@ -177,7 +179,7 @@ export async function runChore(
   void stopSignal().then((signal) => stopping.abort(new Error(`stopped by ${signal}`)));
   const line = statusLine();
   const sink = { write: (text: string) => void process.stderr.write(text) };
-  const log = createLog(word, { level: 'warn', requests: 'none' }, sink);
+  const log = createLog(word, { level: 'warn' }, sink);
   try {
     return await chore({ log, clock: systemClock, signal: stopping.signal, ...line }, words);
   } catch (thrown) {

@@ -5,7 +5,8 @@
  * removed. Form and output are those of src/log.ts.
  */
 import type { Clock, EpochMs } from '../../src/clock.js';
-import { type LogConfig, type LogSink, loggable, standardOutput } from '../../src/log.js';
+import { type LogConfig, type LogSink, loggable } from '../../src/log.js';
+import { standardOutput } from '../../src/standard-output.js';
 import type { Outcome } from '../request.js';
 
 /** How an exchange ended. */
@@ -33,7 +34,7 @@ export interface RequestLog {
 /** `name` is the name of the process. `config.requests` is read for each line: a reload may change it. */
 export function createRequestLog(
   name: string,
-  config: LogConfig,
+  config: Pick<LogConfig, 'level' | 'requests'>,
   clock: Pick<Clock, 'now'>,
   sink: LogSink = { write: (line) => standardOutput().gather(line) },
 ): RequestLog {

@@ -17,7 +17,7 @@ export function testDeps(): TestDeps {
   const lines: Readonly<Record<string, unknown>>[] = [];
   const log = createLog(
     'test',
-    { level: 'debug', requests: 'none' },
+    { level: 'debug' },
     { write: (line) => void lines.push(JSON.parse(line) as Readonly<Record<string, unknown>>) },
   );
   const metrics = createMetrics('');

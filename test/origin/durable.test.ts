@@ -189,7 +189,7 @@ const ACTS: readonly Durable[] = [
   {
     what: 'a copy of the metadata',
     async prepare(folder) {
-      const log = createLog('test', { level: 'silent', requests: 'none' });
+      const log = createLog('test', { level: 'silent' });
       const stores = await openStores(folder, new ManualClock(), { log });
       t.teardown(() => stores.close());
       await stores.put('bytes');

@@ -71,7 +71,7 @@ async function openBench(t: Test): Promise<Bench> {
   if (read.kind === 'faulty') throw new Error(JSON.stringify(read.faults));
   const lines: Readonly<Record<string, unknown>>[] = [];
   const write = (line: string): void => void lines.push(JSON.parse(line) as Readonly<Record<string, unknown>>);
-  const log = createLog('origin', { level: 'info', requests: 'all' }, { write });
+  const log = createLog('origin', { level: 'info' }, { write });
   const running = await read.start({ clock, log, metrics: createMetrics('media_') });
   t.teardown(() => running.close());
   const url = running.urls['media'] ?? '';

@@ -31,7 +31,7 @@ const START_MAX_MS = 400;
 /** An upload is of a new file, or of one of the last so many. */
 const RECENT = 24;
 const PAGE = 1_000;
-const SILENT = createLog('fsck', { level: 'silent', requests: 'none' });
+const SILENT = createLog('fsck', { level: 'silent' });
 
 /** One run in so many makes thumbnails, also those of the runs before: thumbnail processes take long to start. */
 const MAKES_THUMBS = 3;

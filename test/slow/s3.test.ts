@@ -48,7 +48,7 @@ void t.test('blobs on a server that checks signatures', { skip, timeout: 180_000
         ...over,
       },
     });
-    const log = createLog('test', { level: 'silent', requests: 'none' });
+    const log = createLog('test', { level: 'silent' });
     return await openBlobStore(config, { clock: systemClock, log });
   };
 

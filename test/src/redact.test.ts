@@ -61,7 +61,7 @@ void t.test('everything else stays as it is', (t) => {
 
 void t.test('no line of a log has one, in whatever field it is', (t) => {
   const lines: string[] = [];
-  const log = createLog('test', { level: 'debug', requests: 'all' }, { write: (line) => void lines.push(line) });
+  const log = createLog('test', { level: 'debug' }, { write: (line) => void lines.push(line) });
   for (const text of TEXTS) {
     log.info({ referer: text, target: text, nested: { deeper: [{ url: text }] } }, 'request');
     log.warn(errorFields(new Error(text, { cause: new Error(text) })), 'failed');

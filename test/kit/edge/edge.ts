@@ -82,7 +82,7 @@ export interface TestEdgeOptions {
 export async function openTestEdge(folder: string, options: TestEdgeOptions = {}): Promise<TestEdge> {
   const origin = await openScriptedOrigin(options.originTls);
   const clock = new ManualClock();
-  const log = options.log ?? createLog('edge', { level: 'silent', requests: 'none' });
+  const log = options.log ?? createLog('edge', { level: 'silent' });
   const metrics = createMetrics('');
   const deps = { log, metrics, clock };
   const edge = readConfig(folder, options.originUrl ?? origin.url, options);

@@ -139,8 +139,32 @@ function ofFinally(node: ts.TryStatement): readonly Edit[] {
 
 function ofNumber(node: ts.NumericLiteral): readonly Edit[] {
   const value = Number(node.text.replaceAll('_', ''));
-  if (!Number.isSafeInteger(value)) return [];
+  if (!Number.isSafeInteger(value) || isFurtherFactor(node)) return [];
+  if (value > 1 && isTuned(node)) return [{ node, replacement: String(value * 100), rule: 'a hundred times as much' }];
   return [{ node, replacement: String(value + 1), rule: 'one more' }];
+}
+
+/**
+ * The number of a named constant (`RETRY_MS = 250`) or its first factor. Nothing is wrong with 251; that nothing bounds
+ * the wait at all is what a test should notice. The other factors are left alone.
+ */
+function isTuned(node: ts.NumericLiteral): boolean {
+  let whole: ts.Node = node;
+  while (ts.isBinaryExpression(whole.parent) && whole.parent.left === whole) whole = whole.parent;
+  return isConstantValue(whole);
+}
+
+function isFurtherFactor(node: ts.NumericLiteral): boolean {
+  let whole: ts.Node = node;
+  while (ts.isBinaryExpression(whole.parent)) whole = whole.parent;
+  return isConstantValue(whole) && !isTuned(node);
+}
+
+function isConstantValue(node: ts.Node): boolean {
+  const { parent } = node;
+  return (
+    ts.isVariableDeclaration(parent) && parent.initializer === node && /^[A-Z][A-Z0-9_]+$/.test(parent.name.getText())
+  );
 }
 
 function ofReturn(node: ts.ReturnStatement): readonly Edit[] {

@@ -22,7 +22,7 @@ const never = new AbortController().signal;
 
 const random = seeded(Number(seed));
 const record = openSync(recordPath, 'a');
-const log = createLog('crash', { level: 'silent', requests: 'none' });
+const log = createLog('crash', { level: 'silent' });
 /** A day later in each run, so that grace periods end in some runs. */
 const clock = new ManualClock(Date.UTC(2200, 0, 1) + Number(seed) * 86_400_000);
 const stores = await openStores(folder, clock, { log });

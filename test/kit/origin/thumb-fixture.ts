@@ -59,7 +59,7 @@ export interface ThumbFixtureDeps {
 const FINISHED_WITHIN_MS = 40_000;
 
 export async function openThumbFixture(folder: string, given: ThumbFixtureDeps = {}): Promise<ThumbFixture> {
-  const { clock = systemClock, log = createLog('test', { level: 'silent', requests: 'none' }) } = given;
+  const { clock = systemClock, log = createLog('test', { level: 'silent' }) } = given;
   const metaConfig = metaSection.schema(context).parse({ folder: join(folder, 'meta') });
   const blobsConfig = blobsSection
     .schema(context)

@@ -86,7 +86,7 @@ function of<K, V>(map: ReadonlyMap<K, V>, key: K): V {
 }
 
 const NEVER = new AbortController().signal;
-const SILENT = createLog('power', { level: 'silent', requests: 'none' });
+const SILENT = createLog('power', { level: 'silent' });
 /** Younger bytes without a record are no finding. */
 const GRACE_MS = 1e15;
 

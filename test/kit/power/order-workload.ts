@@ -35,7 +35,7 @@ await prepareSecrets(join(folder, 'data'));
 note('data/secrets/edge');
 note('data/secrets/link');
 
-const log = createLog('order', { level: 'silent', requests: 'none' });
+const log = createLog('order', { level: 'silent' });
 const config = configured(metaSection, { folder: join(folder, 'meta'), reserveBytes: 65_536 });
 const meta = await openMetaStore(config, { clock: new ManualClock(), log, randomName: randomUUID });
 await meta.close();

@@ -14,7 +14,7 @@ import { createLog } from '../../../src/log.js';
 import { blobContract, bytesOf, find, put, readAll, stage } from '../../kit/origin/blob-contract.js';
 import { type Failure, type LightS3, openLightS3, type SeenRequest } from '../../kit/origin/light-s3.js';
 
-const deps = { clock: systemClock, log: createLog('test', { level: 'silent', requests: 'none' }) };
+const deps = { clock: systemClock, log: createLog('test', { level: 'silent' }) };
 const NOTHING = Buffer.alloc(0);
 
 function config(given: Readonly<Record<string, unknown>>): BlobsConfig {

@@ -11,7 +11,7 @@ import { createMetrics } from '../../../src/metrics.js';
 
 const root = t.testdir({});
 
-const log = createLog('test', { level: 'silent', requests: 'none' });
+const log = createLog('test', { level: 'silent' });
 const never = new AbortController().signal;
 const launcher = await openLauncher(root, log);
 

@@ -25,7 +25,7 @@ void t.test('the rules on any tables fulfil the contract of metadata stores', as
   const open = async (tables: MemoryTables): Promise<MetaStore> => {
     const store = await createStore(memoryDatabase(tables), { format: 3, journal: 'the journal', madeAt: T0 }, config, {
       clock: new ManualClock(T0),
-      log: createLog('test', { level: 'silent', requests: 'none' }),
+      log: createLog('test', { level: 'silent' }),
       randomName: () => {
         names += 1;
         return `name-${names}`;

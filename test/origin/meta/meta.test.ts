@@ -16,7 +16,7 @@ import { ManualClock } from '../../kit/clock.js';
 import { metaAgainContract } from '../../kit/origin/meta/again-contract.js';
 import { type MetaUnderTest, metaContract, T0, uploadOf } from '../../kit/origin/meta/contract.js';
 
-const silent = createLog('test', { level: 'silent', requests: 'none' });
+const silent = createLog('test', { level: 'silent' });
 let names = 0;
 const clock = new ManualClock();
 const deps = {

@@ -12,7 +12,7 @@ import { MemoryTables } from '../../kit/origin/meta/memory-tables.js';
 const hashOf = (digit: string): Sha256 => digit.repeat(64) as Sha256;
 const [A, B, C, D] = ['a', 'b', 'c', 'd'].map(hashOf) as [Sha256, Sha256, Sha256, Sha256];
 const names = (jobs: readonly { readonly sha256: Sha256 }[]): string => jobs.map(({ sha256 }) => sha256[0]).join('');
-const silent = createLog('test', { level: 'silent', requests: 'none' });
+const silent = createLog('test', { level: 'silent' });
 
 function setUp(): { tables: MemoryTables; jobs: MetaJobs } {
   const tables = new MemoryTables();

@@ -371,7 +371,7 @@ void t.test('a second upload of the same bytes prolongs the first, and uses it',
 
 void t.test('a journal is read, followed and trimmed by its numbers', async (t) => {
   const tables = new MemoryTables();
-  const log = createLog('test', { level: 'silent', requests: 'none' });
+  const log = createLog('test', { level: 'silent' });
   const open = () => createJournal('the name', tables, (body) => tables.run(body), log);
   const empty = open();
   t.same(

@@ -288,7 +288,7 @@ void t.test('a job is made where one is due, and removed where it is of no use',
   write(tables, JOBS, A, undefined);
   const [letter, stray] = ['d'.repeat(64) as Sha256, 'e'.repeat(64) as Sha256];
   write(tables, DEAD, letter, { sha256: letter, attempts: 1, diedAt: T0, reason: '' });
-  await createQueue(tables, (body) => tables.run(body), createLog('test', { level: 'silent', requests: 'none' })).add(
+  await createQueue(tables, (body) => tables.run(body), createLog('test', { level: 'silent' })).add(
     stray,
     'upload',
     T0,

@@ -15,7 +15,7 @@ const skip = process.platform === 'linux' ? false : 'only Linux reports and limi
 void t.test('a program ends by its processor time, however long it may take', { skip }, async (t) => {
   const limits = { timeLimitMs: A_YEAR_MS, cpuLimitMs: 1_000, memoryMaxBytes: 2 ** 28, fileMaxBytes: 2 ** 20 };
   const spin = { program: '/bin/sh', args: ['-c', 'while :; do :; done'] };
-  const launcher = await openLauncher(root, createLog('test', { level: 'silent', requests: 'none' }));
+  const launcher = await openLauncher(root, createLog('test', { level: 'silent' }));
   const program = { command: spin, limits, folder: root, network: 'none' } as const;
   const ended = await runProgram(launcher, program, systemClock, new AbortController().signal);
   t.same(ended, { kind: 'killed', loss: 'cpu' });

@@ -11,7 +11,7 @@ import { createLog } from '../../../src/log.js';
 import { openThumbFixture } from '../../kit/origin/thumb-fixture.js';
 import { untilAsync } from '../../kit/until.js';
 
-const log = createLog('test', { level: 'silent', requests: 'none' });
+const log = createLog('test', { level: 'silent' });
 const skip = process.platform === 'linux' ? false : 'only Linux shows descriptors and privileges';
 
 /** What a shell adds, and what Node adds where coverage is measured. */

@@ -11,7 +11,7 @@ import { createLog } from '../../../src/log.js';
 import { createMediaPrograms, type MediaPrograms } from '../../kit/origin/media-programs.js';
 import { openThumbFixture, thumbsConfig } from '../../kit/origin/thumb-fixture.js';
 
-const log = createLog('test', { level: 'silent', requests: 'none' });
+const log = createLog('test', { level: 'silent' });
 
 type Fixture = { readonly programs: MediaPrograms; readonly tools: MediaTools; readonly job: ToolJob };
 

@@ -658,7 +658,7 @@ void t.test('as many processes as configured are kept ready', async (t) => {
 void t.test('the engine', async (t) => {
   const folder = t.testdir({});
   const logged: string[] = [];
-  const log = createLog('test', { level: 'info', requests: 'none' }, { write: (line) => void logged.push(line) });
+  const log = createLog('test', { level: 'info' }, { write: (line) => void logged.push(line) });
   const fixture = await openThumbFixture(folder, { log });
   t.teardown(() => fixture.close());
   const never = new AbortController().signal;

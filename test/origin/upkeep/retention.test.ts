@@ -143,7 +143,7 @@ async function openFixture(
 ): Promise<Fixture> {
   const watched = testDeps();
   const stores = await openStores(t.testdir(), new ManualClock(LATER), {
-    log: createLog('test', { level: 'silent', requests: 'none' }),
+    log: createLog('test', { level: 'silent' }),
   });
   const { meta, blobs, hashLocks, clock } = stores;
   // The sweeper does not run by itself, unless a test configures it to.

@@ -81,7 +81,7 @@ function gateFor(
   config: AccessConfig,
 ): { gate: Gate; lines: string[]; metrics: () => Promise<string> } {
   const lines: string[] = [];
-  const log = createLog('test', { level: 'debug', requests: 'none' }, { write: (line) => void lines.push(line) });
+  const log = createLog('test', { level: 'debug' }, { write: (line) => void lines.push(line) });
   const metrics = createMetrics('media_');
   const gate = openGate({ config, clock, log, metrics });
   t.teardown(() => gate.close());
