@@ -14,6 +14,7 @@ import { member, sendRequest } from '../kit/http/request.js';
 import { png } from '../kit/media.js';
 import { mediaId } from '../kit/origin/journal.js';
 import { startOrigin, type TestOrigin } from '../kit/origin/origin.js';
+import { HANGS_AFTER_MS } from '../kit/until.js';
 import { operatorRows } from './operators.js';
 import { idRows, pathRows } from './paths.js';
 import { readRows } from './reads.js';
@@ -143,13 +144,10 @@ interface Place {
 
 type Ways = 'some' | 'all';
 
-/** No healthy answer takes so long. */
-const ANSWERED_WITHIN_MS = 30_000;
-
 /** Undefined where the answer does not come, so that the attack is named. */
 async function inTime(answer: Promise<Answer>): Promise<Answer | undefined> {
   const timer = new AbortController();
-  const late = delay(ANSWERED_WITHIN_MS, undefined, { signal: timer.signal }).catch(() => undefined);
+  const late = delay(HANGS_AFTER_MS, undefined, { signal: timer.signal }).catch(() => undefined);
   try {
     return await Promise.race([answer, late]);
   } finally {

@@ -4,15 +4,16 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { edgeProof } from '../../src/access/edge-proof.js';
 import { TEST_SECRET } from '../kit/auth-service.js';
+import { turns, untilInTime } from '../kit/clock.js';
 import { EDGE_PROOF, openTestEdge } from '../kit/edge/edge.js';
 import { type MediaEdge, startEdge } from '../kit/edge/media-edge.js';
 import { openRelay } from '../kit/http/relay.js';
 import { type HttpResponse, type RequestOptions, sendRequest } from '../kit/http/request.js';
 import { startOrigin, type TestOrigin } from '../kit/origin/origin.js';
 import { makeJpeg } from '../kit/pictures.js';
-import { untilAsync } from '../kit/until.js';
+import { FILE_HANGS_AFTER_MS, untilAsync } from '../kit/until.js';
 
-t.setTimeout(120_000);
+t.setTimeout(FILE_HANGS_AFTER_MS);
 
 interface Row {
   readonly origin: TestOrigin;
@@ -45,19 +46,14 @@ async function openRow(t: Test, section: Readonly<Record<string, unknown>>): Pro
   return { origin, edges, user: bearer({ sub: 'bob' }), admin: bearer({ sub: 'mo', scope: 'media:admin' }) };
 }
 
-/** Advances the clock by little until something holds. */
-async function inTime(what: string, { clock }: TestOrigin, holds: () => Promise<boolean>): Promise<void> {
-  await untilAsync(what, async () => {
-    clock.advance(250);
-    return await holds();
-  });
-}
+const inTime = (what: string, { clock }: TestOrigin, holds: () => Promise<boolean>): Promise<void> =>
+  untilInTime(what, clock, holds, 250);
 
 /** Advances the clock beat by beat, so that every lease stays held. */
 async function pass({ origin, edges }: Row, seconds: number): Promise<void> {
   for (let second = 0; second < seconds; second += 1) {
     origin.clock.advance(1_000);
-    for (let turn = 0; turn < 25; turn += 1) await new Promise(setImmediate);
+    await turns(25);
   }
   for (const edge of edges) {
     await untilAsync('its lease', async () => /edge_journal_lease 1/.test(await edge.metrics()));
@@ -212,7 +208,8 @@ async function uses(t: Test, row: Row): Promise<void> {
   const before = await reported();
   await at(row, 3, path, { headers: row.user });
   t.match(statusOf(await at(row, 3, path, { headers: row.user })).at(-1), /^edge-3; hit/);
-  await inTime('the report', row.origin, async () => (await reported()) === before + 1);
+  // Not exactly one more: a report of what was served before may still be on its way.
+  await inTime('the report', row.origin, async () => (await reported()) > before);
 }
 
 void t.test('edges that have each other as origin answer 421 at once, in every mode', async (t) => {
@@ -303,7 +300,7 @@ void t.test('in mode `serve` the journal is followed again as soon as the origin
     relay.cut();
     for (let failures = 0; failures < 40; failures += 1) {
       origin.clock.advance(30_000);
-      for (let turn = 0; turn < 25; turn += 1) await new Promise(setImmediate);
+      await turns(25);
     }
     t.notOk(await holdsLease());
     relay.set('pass');
@@ -313,11 +310,9 @@ void t.test('in mode `serve` the journal is followed again as soon as the origin
       const { status } = await sendRequest(edge.url + path, { method: passed, headers });
       return status < 300;
     });
-    for (let waited = 0; waited < 10 && !(await holdsLease()); waited += 1) {
-      origin.clock.advance(100);
-      for (let turn = 0; turn < 25; turn += 1) await new Promise(setImmediate);
-    }
-    t.ok(await holdsLease(), `after ${passed}, within a second instead of minutes`);
+    const answeredAt = origin.clock.monotonicMs();
+    await inTime('the lease', origin, holdsLease);
+    t.ok(origin.clock.monotonicMs() - answeredAt < 60_000, `after ${passed}, at once instead of after ten minutes`);
   }
 });
 

@@ -1,6 +1,6 @@
 /** A clock that stands still until the test advances it. */
 import type { Clock, EpochMs, Timer } from '../../src/clock.js';
-import { until } from './until.js';
+import { HANGS_AFTER_MS, until } from './until.js';
 
 interface Pending {
   readonly dueMs: number;
@@ -76,4 +76,28 @@ export class ManualClock implements Clock {
       .filter((entry) => entry.dueMs <= untilMs)
       .sort((a, b) => a.dueMs - b.dueMs || a.order - b.order)[0];
   }
+}
+
+/**
+ * Advances the clock in steps until something holds. Timeouts end on the way. Sockets and files take real time, so each step
+ * lasts longer than the one before: on a slow machine too, the clock is soon slower than the work that the timeouts bound.
+ */
+export async function untilInTime(
+  what: string,
+  clock: ManualClock,
+  holds: () => boolean | Promise<boolean>,
+  stepMs = 100,
+): Promise<void> {
+  const from = performance.now();
+  for (let pauseMs = 0; !(await holds()); pauseMs += 0.1) {
+    if (performance.now() - from > HANGS_AFTER_MS) throw new Error(`waited in vain: ${what}`);
+    clock.advance(stepMs);
+    await turns(10);
+    if (pauseMs >= 1) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+  }
+}
+
+/** Some turns of the event loop, to see that something does not happen. They promise nothing of what does. */
+export async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn += 1) await new Promise(setImmediate);
 }

@@ -14,6 +14,7 @@ import { parseArgs } from 'node:util';
 import { type CoverageFolder, coverageOf } from './mutate/coverage.js';
 import Summary from './tap-summary.js';
 import { runTestFile } from './test-process.js';
+import { FILE_HANGS_AFTER_MS } from './until.js';
 
 /** They have scripts of their own in .ci/suites. */
 const NOT_QUICK = ['slow', 'browser'];
@@ -22,7 +23,7 @@ const { values, positionals } = parseArgs({
   options: {
     // One more than processors, as tests also wait.
     jobs: { type: 'string', default: String(availableParallelism() + 1) },
-    timeout: { type: 'string', default: '60' },
+    timeout: { type: 'string', default: String(FILE_HANGS_AFTER_MS / 1_000) },
   },
   allowPositionals: true,
 });

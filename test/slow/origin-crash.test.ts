@@ -87,7 +87,7 @@ class Traffic {
     this.dying = false;
     const enough = this.answered + this.random() * ANSWERS_MAX;
     const clients = Promise.all(Array.from({ length: CLIENTS }, () => this.client()));
-    await Promise.race([clients, until('answers', () => this.answered >= enough, TIMEOUT_MS)]);
+    await Promise.race([clients, until('answers', () => this.answered >= enough)]);
     await new Promise((resolve) => setTimeout(resolve, this.random() * MOMENT_MAX_MS));
     this.dying = true;
     await kill();

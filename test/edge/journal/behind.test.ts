@@ -10,15 +10,15 @@ import type { MediaId } from '../../../src/ids.js';
 import type { JournalEntry, JournalPosition } from '../../../src/journal/entry.js';
 import { CONFIRM_PATH, JOURNAL_PATH } from '../../../src/journal/entry.js';
 import { USES_PATH } from '../../../src/journal/use-report.js';
-import { ManualClock } from '../../kit/clock.js';
+import { ManualClock, turns, untilInTime } from '../../kit/clock.js';
 import { openTier, type Tier, type TierOptions } from '../../kit/edge/tier.js';
 import { openRelay, type Relay } from '../../kit/http/relay.js';
 import { sendRequest } from '../../kit/http/request.js';
 import { connectedEdges, mediaId } from '../../kit/origin/journal.js';
 import { BEAT_MS, JournalOrigin, PROOF } from '../../kit/origin/journal-origin.js';
-import { until } from '../../kit/until.js';
+import { FILE_HANGS_AFTER_MS, until } from '../../kit/until.js';
 
-t.setTimeout(120_000);
+t.setTimeout(FILE_HANGS_AFTER_MS);
 
 const TTL_MS = 10_000;
 
@@ -61,19 +61,6 @@ async function startAgain(row: Row, index: number): Promise<void> {
 
 const verdictOf = ({ follower }: Tier): string => follower.lease.mayServe();
 
-async function turns(count = 30): Promise<void> {
-  for (let turn = 0; turn < count; turn += 1) await new Promise(setImmediate);
-}
-
-/** Advances the clock until something is true. */
-async function untilInTime(what: string, clock: ManualClock, holds: () => boolean): Promise<void> {
-  for (let step = 0; step < 400 && !holds(); step += 1) {
-    clock.advance(100);
-    await turns(10);
-  }
-  await until(what, holds);
-}
-
 /** One beat of the origin, which reaches every tier before the clock moves on. */
 async function beat({ clock, tiers }: Row, reached: readonly Tier[] = tiers): Promise<void> {
   clock.advance(BEAT_MS);
@@ -111,7 +98,7 @@ void t.test('an entry is told to the next tier only once it is applied, and coun
   });
   const { seq } = row.origin.journal.add('quarantine', [mediaId(1)]);
   await until('the first tier', () => confirmedAtOrigin(row) === seq);
-  await turns();
+  await turns(30);
   t.equal(third.follower.state().applied, seq - 1, 'the third does not hear of it before the second has applied it');
   t.same(await row.origin.stream?.confirmed(seq, 0), { confirmed: 1, known: 3 });
   const waiting = row.origin.stream?.confirmed(seq, 60_000);
@@ -128,7 +115,7 @@ void t.test('a lease counts from the instant of the origin, however many tiers t
   const lapsedAfterMs = new Map<string, number>();
   for (let passed = 0; passed < TTL_MS + 4 * BEAT_MS; passed += 250) {
     row.clock.advance(250);
-    await turns();
+    await turns(30);
     for (const tier of row.tiers) {
       if (verdictOf(tier) !== 'yes' && !lapsedAfterMs.has(tier.name)) {
         lapsedAfterMs.set(tier.name, row.clock.monotonicMs() - cutAtMs);
@@ -202,7 +189,7 @@ void t.test('an edge that is further than the one before it waits for that one t
   await outer.stop();
   // The inner edge follows the origin itself for a while.
   row.links[1]?.cut();
-  await turns();
+  await turns(30);
   const direct = await openTier({
     name: 'edge-2b',
     before: () => row.origin.port,
@@ -233,7 +220,7 @@ void t.test('an edge that is further than the one before it waits for that one t
   asked.on('response', (response) => response.on('data', (chunk: Buffer) => (lines += String(chunk))));
   asked.on('error', () => {});
   asked.end();
-  await turns();
+  await turns(30);
   t.equal(lines, '', 'it is not told that its history is wrong');
   row.links[0]?.set('pass');
   await untilInTime('the answer', row.clock, () => lines.includes('"beat"'));

@@ -23,7 +23,7 @@ import type { Clock } from '../../../src/clock.js';
 import type { MediaId } from '../../../src/ids.js';
 import { NOBODY_BEHIND } from '../../../src/journal/confirmation.js';
 import { CONFIRM_PATH } from '../../../src/journal/entry.js';
-import { ManualClock } from '../../kit/clock.js';
+import { ManualClock, turns, untilInTime } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
 import { StoredIds } from '../../kit/edge/stored-ids.js';
 import { listenRaw } from '../../kit/http/raw.js';
@@ -126,20 +126,6 @@ async function hearBeats(clock: ManualClock, ms: number, ...hearing: readonly Ed
       });
     }
   }
-}
-
-/** Some turns of the event loop, to see that something does not happen. */
-async function turns(count = 50): Promise<void> {
-  for (let turn = 0; turn < count; turn += 1) await new Promise(setImmediate);
-}
-
-/** Advances the clock until something is true. Waits and timeouts end on the way. */
-async function untilInTime(what: string, clock: ManualClock, holds: () => boolean): Promise<void> {
-  for (let step = 0; step < 400 && !holds(); step += 1) {
-    clock.advance(100);
-    await turns(10);
-  }
-  await until(what, holds);
 }
 
 void t.test('a lease decides by its mode and the monotonic clock alone', async (t) => {
@@ -250,7 +236,7 @@ void t.test(
     cache.stored.add(mediaId(10)).add(mediaId(99));
     const again = await openEdge(t, { port: () => origin.port, clock, folder, cache });
     await until('the replay', () => !cache.stored.has(mediaId(10)));
-    await turns();
+    await turns(50);
     t.equal(again.follower.lease.state().kind, 'new', 'not before everything missed is applied');
     t.equal(again.follower.lease.mayServe(), 'refuse');
     release();
@@ -282,7 +268,7 @@ void t.test('the stored position is never ahead of what is applied', async (t) =
   });
   origin.journal.add('delete', [mediaId(1)]);
   await until('the takedown to begin', () => edge.brokenOff.length === 1);
-  await turns();
+  await turns(50);
   t.equal(await stored(), 0);
   t.equal(connectedEdges(origin.stream)[0]?.confirmed, 0, 'nor confirmed');
   release();
@@ -439,7 +425,7 @@ void t.test('an answer of the origin to any other request ends the wait before c
   await origin.start();
   for (let answers = 0; answers < 3; answers += 1) edge.follower.originAnswered();
   clock.advance(99);
-  await turns();
+  await turns(50);
   t.ok(isWaiting(), 'not before the shortest wait');
   clock.advance(1);
   await until('the journal is followed again', () => edge.follower.lease.mayServe() === 'yes');
@@ -455,7 +441,7 @@ void t.test('an answer of the origin to any other request ends the wait before c
   await until('its refusal', () => stranger.follower.state().link === 'waiting');
   stranger.follower.originAnswered();
   clock.advance(1_000);
-  await turns();
+  await turns(50);
   t.equal(stranger.opened(), 1, 'an origin that refused the journal will refuse it again');
 });
 
@@ -495,7 +481,7 @@ void t.test(
     origin.journal.add('delete', [mediaId(1)]);
     for (let second = 0; second < 10; second += 1) {
       clock.advance(BEAT_MS);
-      await turns();
+      await turns(50);
     }
     t.equal(edge.follower.lease.mayServe(), 'yes', 'within the lease');
     t.ok(
@@ -558,7 +544,7 @@ void t.test('a late beat renews the lease only from the time it was sent', async
   });
   clock.advance(2_900);
   stream?.write(beat(1_100));
-  await turns();
+  await turns(50);
   const state = edge.follower.lease.state();
   t.equal(state.kind === 'held' && state.currentMsAgo, 4_300, 'it was sent 4.3 s ago, whenever it arrived');
 });
@@ -692,7 +678,7 @@ void t.test('three edges, one cut off and one down: who confirms, and until when
   t.equal(near.cache.stored.has(id), false, 'a connected edge stops before any time has passed');
   for (let second = 0; second < 4; second += 1) {
     clock.advance(BEAT_MS);
-    await turns();
+    await turns(50);
   }
   t.same(
     await waiting,

@@ -21,6 +21,7 @@ import { type Clock, systemClock } from '../../../src/clock.js';
 import { createIdSource, type Sha256 } from '../../../src/ids.js';
 import { createLog, type Log } from '../../../src/log.js';
 import { createMetrics } from '../../../src/metrics.js';
+import { HANGS_AFTER_MS } from '../until.js';
 
 /** A child that does what its picture says; see misbehaving-worker.ts. */
 export const MISBEHAVING = new URL('./misbehaving-worker.js', import.meta.url);
@@ -55,8 +56,6 @@ export interface ThumbFixtureDeps {
   readonly clock?: Clock;
   readonly log?: Log;
 }
-
-const FINISHED_WITHIN_MS = 40_000;
 
 export async function openThumbFixture(folder: string, given: ThumbFixtureDeps = {}): Promise<ThumbFixture> {
   const { clock = systemClock, log = createLog('test', { level: 'silent' }) } = given;
@@ -128,7 +127,7 @@ export async function openThumbFixture(folder: string, given: ThumbFixtureDeps =
     },
     record,
     async finished(thumbs, sha256) {
-      await thumbs.wait(sha256, FINISHED_WITHIN_MS, new AbortController().signal);
+      await thumbs.wait(sha256, HANGS_AFTER_MS, new AbortController().signal);
       return record(sha256);
     },
     async close() {

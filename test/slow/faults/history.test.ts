@@ -42,7 +42,7 @@ async function open(t: Test): Promise<Bench> {
       origin = await processes.launch('origin', { ...ORIGIN, listen }, { level: 'info' });
       await origin.ready;
       // The edge is ready by its lease before it has noticed that the origin was away.
-      await until('the edge to follow again', () => origin.printed().includes('an edge follows the journal'), 30_000);
+      await until('the edge to follow again', () => origin.printed().includes('an edge follows the journal'));
     },
     async upload(seed) {
       const answer = await sendRequest(

@@ -10,14 +10,14 @@ import { connectRaw, requestHead } from '../../../kit/http/raw.js';
 import { largePng } from '../../../kit/media.js';
 import { startOrigin, type TestOrigin } from '../../../kit/origin/origin.js';
 import { checksum, create, fileOf, offsetOf, PATCH, patch } from '../../../kit/origin/tus-requests.js';
-import { until } from '../../../kit/until.js';
+import { FILE_HANGS_AFTER_MS, until } from '../../../kit/until.js';
 
 const SIZE = 4_000;
 const SIZE_MAX = 2 * SIZE;
 const STEP_MAX = SIZE / 4;
 const RUNS = Number(process.env['MODEL_RUNS'] ?? 15);
 
-t.setTimeout(30_000 + RUNS * 2_000);
+t.setTimeout(FILE_HANGS_AFTER_MS + RUNS * 2_000);
 
 type Step =
   /** A whole request. `shift`: how far its offset is off. */
