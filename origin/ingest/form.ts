@@ -160,7 +160,6 @@ async function pump(source: ChunkSource, parser: Dicer, done: Promise<void>): Pr
     await Promise.race([done, new Promise((resolve) => parser.once('drain', resolve))]);
   }
   if (parser.writable) parser.end();
-  await done;
 }
 
 interface Ending {
@@ -176,7 +175,6 @@ function createEnding(): Ending {
     finish = resolve;
     fail = reject;
   });
-  done.catch(() => undefined);
   return { done, finish, fail };
 }
 
