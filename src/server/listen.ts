@@ -246,15 +246,17 @@ function readFirst(
     guard.watch(socket);
   };
   const take = (reading: Reading): void => {
-    if (first === undefined || guard.hasRefused(reading.socket)) speak(reading.socket);
-    else first.take(firstConnection(reading, heads, speak));
+    if (first === undefined || guard.hasRefused(reading.socket)) {
+      reading.lend();
+      speak(reading.socket);
+    } else first.take(firstConnection(reading, heads, speak));
   };
   if (opened.kind === 'tls') {
     server.on('connection', (socket: Socket) => guard.meet(socket));
     return (socket) => take(unshared(socket));
   }
   server.off(event, parse).on(event, (accepted: Socket) => {
-    const reading = first === undefined ? unshared(accepted) : shareReads(accepted);
+    const reading = shareReads(accepted);
     guard.meet(reading.socket);
     take(reading);
   });
@@ -272,7 +274,7 @@ function firstConnection(reading: Reading, heads: HeadDeadlines, speak: (socket:
     },
     handOver(received, headDueMs) {
       socket.pause();
-      reading.release();
+      reading.lend();
       if (received.length > 0) socket.unshift(received);
       speak(socket);
       if (headDueMs !== undefined) heads.set(socket, headDueMs);

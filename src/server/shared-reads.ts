@@ -10,7 +10,8 @@
  * `data` events are used.
  *
  * Promises: whoever reads gets the bytes of its own connection alone, and only
- * during the call, because the memory is used again for the next one.
+ * during the call, because the memory is used again for the next one. Node's HTTP
+ * parser is such a reader: it copies what it keeps, heads and bodies alike.
  */
 import { Socket } from 'node:net';
 
@@ -23,6 +24,8 @@ export interface Reading {
   readonly start: (receive: Receive) => void;
   /** Ends that: what arrives from now on are `data` of the socket, as of every other. */
   readonly release: () => void;
+  /** The same, for listeners to `data` that keep nothing of it: its memory is used again after the event. */
+  readonly lend: () => void;
 }
 
 const OLDEST = 20;
@@ -51,15 +54,17 @@ export function shareReads(accepted: Socket, isTried = IS_TRIED): Reading {
 /** Reads by `data` events. */
 export function unshared(socket: Socket): Reading {
   let onData: ((bytes: Buffer) => void) | undefined;
+  const release = (): void => {
+    if (onData !== undefined) socket.off('data', onData);
+  };
   return {
     socket,
     start(receive) {
       onData = (bytes) => receive(bytes, bytes.length);
       socket.on('data', onData);
     },
-    release() {
-      if (onData !== undefined) socket.off('data', onData);
-    },
+    release,
+    lend: release,
   };
 }
 
@@ -67,6 +72,7 @@ function withHandleOf(accepted: Socket): Reading {
   const first = accepted as unknown as Internals;
   const handle = first._handle;
   let receiver: Receive | undefined;
+  let lent = false;
   shared ??= Buffer.allocUnsafeSlow(BUFFER_BYTES);
   const options = {
     handle,
@@ -76,8 +82,15 @@ function withHandleOf(accepted: Socket): Reading {
     onread: {
       buffer: shared,
       callback(length: number, buffer: Buffer): boolean {
-        if (receiver === undefined) return socket.push(Buffer.from(buffer.subarray(0, length)));
-        receiver(buffer, length);
+        if (receiver !== undefined) {
+          receiver(buffer, length);
+          return true;
+        }
+        const bytes = buffer.subarray(0, length);
+        // What the socket would have to keep until somebody reads it is a copy.
+        if (!lent || socket.readableFlowing !== true || socket.readableLength > 0)
+          return socket.push(Buffer.from(bytes));
+        socket.emit('data', bytes);
         return true;
       },
     },
@@ -97,6 +110,10 @@ function withHandleOf(accepted: Socket): Reading {
     },
     release() {
       receiver = undefined;
+    },
+    lend() {
+      receiver = undefined;
+      lent = true;
     },
   };
 }

@@ -2,8 +2,12 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
+import { systemClock } from '../../../src/clock.js';
+import { limitsSection } from '../../../src/server/limits.js';
+import { listen } from '../../../src/server/listen.js';
 import { type Reading, shareReads } from '../../../src/server/shared-reads.js';
-import { connectRaw } from '../../kit/http/raw.js';
+import { configured, testDeps } from '../../kit/deps.js';
+import { connectRaw, requestHead } from '../../kit/http/raw.js';
 import { until } from '../../kit/until.js';
 
 const [major = 0] = process.versions.node.split('.').map(Number);
@@ -65,6 +69,53 @@ void t.test(
   },
 );
 
+void t.test(
+  'heads and bodies that arrive in pieces are not mixed with what arrives on another connection',
+  async (t) => {
+    const listener = await listen({
+      host: '127.0.0.1',
+      port: 0,
+      limits: configured(limitsSection, { closeWithinMs: 0 }),
+      clock: systemClock,
+      log: testDeps().log,
+      onRequest(request, response) {
+        const pieces: Buffer[] = [];
+        request.on('data', (piece: Buffer) => pieces.push(piece));
+        request.on('end', () => {
+          const { 'x-name': name, 'x-other': other } = request.headers;
+          response.end(`${request.url} ${String(name)} ${String(other)} ${Buffer.concat(pieces).toString()} END`);
+        });
+      },
+    });
+    t.teardown(() => listener.close());
+    const [slow, other] = [await connectRaw(listener.port), await connectRaw(listener.port)];
+    let noises = 0;
+    /** Fills the memory in which connections are read. */
+    const noise = async (): Promise<void> => {
+      other.write(
+        requestHead('POST', '/noise', { 'x-name': '#'.repeat(500), 'content-length': 500 }) + '#'.repeat(500),
+      );
+      noises += 1;
+      await until('the answer', () => other.text.split(' END').length > noises);
+    };
+    const text =
+      requestHead('POST', '/a/long/target', { 'x-name': 'the-first', 'x-other': 'the-second', 'content-length': 26 }) +
+      'abcdefghijklmnopqrstuvwxyz';
+    for (let at = 0; at < text.length; at += 3) {
+      slow.write(text.slice(at, at + 3));
+      await noise();
+    }
+    await slow.until(/ END/);
+    t.match(slow.text, '/a/long/target the-first the-second abcdefghijklmnopqrstuvwxyz END');
+    const whole = text.repeat(2);
+    slow.write(whole.slice(0, -5));
+    await noise();
+    slow.write(whole.slice(-5));
+    await until('both answers', () => slow.text.split('abcdefghijklmnopqrstuvwxyz END').length === 4);
+    for (const raw of [slow, other]) raw.socket.destroy();
+  },
+);
+
 for (const isTried of TRIED ? [true, false] : [false]) {
   void t.test(isTried ? 'with one buffer' : 'with data events, as on other versions', async (t) => {
     await t.test('a released connection has its bytes as data, which no other connection overwrites', async (t) => {
@@ -96,6 +147,32 @@ for (const isTried of TRIED ? [true, false] : [false]) {
       t.equal(Buffer.concat(chunks).toString(), `put back ${numbers}`);
       for (const raw of [one, other]) raw.socket.destroy();
     });
+
+    await t.test(
+      'a lent connection has its bytes as data in order, also those that came while it was paused',
+      async (t) => {
+        const opened = await open(t, isTried);
+        const [raw] = await connected(opened);
+        const [reading] = opened.readings;
+        if (raw === undefined || reading === undefined) throw new Error('the connection is missing');
+        const { socket } = reading;
+        let received = '';
+        reading.lend();
+        socket.on('data', (chunk: Buffer) => (received += chunk.toString('latin1')));
+        raw.write('one,');
+        await until('the first bytes', () => received === 'one,');
+        socket.pause();
+        socket.unshift(Buffer.from('put back,'));
+        raw.write('two,');
+        for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+        t.equal(received, 'one,');
+        socket.resume();
+        raw.write('three');
+        await until('all of it', () => received.endsWith('three'));
+        t.equal(received, 'one,put back,two,three');
+        raw.socket.destroy();
+      },
+    );
 
     await t.test('a released connection that nobody reads takes no more than the others do', async (t) => {
       const opened = await open(t, isTried);
