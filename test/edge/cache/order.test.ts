@@ -19,7 +19,7 @@ import {
   type TestCache,
   writeAll,
 } from '../../kit/edge/cache.js';
-import { until } from '../../kit/until.js';
+import { until, untilAsync } from '../../kit/until.js';
 
 const ON_DISK: Tiers = { memory: false, disk: true };
 const BLOCK_BYTES = 65_536;
@@ -258,9 +258,7 @@ void t.test('whatever ends a body, its file is closed and removed, and its memor
     await end(test);
     await until(`${what}: no file is open`, () => test.files.openFiles === 0);
     t.match(test.cache.stats(), { fills: 0 }, what);
-    const spools = async (): Promise<number> => (await filesBelow(`${folder}/spool`)).size;
-    for (let turns = 0; turns < 1_000 && (await spools()) > 0; turns += 1) await turn();
-    t.equal(await spools(), 0, `${what}: no file is left`);
+    await untilAsync(`${what}: no file is left`, async () => (await filesBelow(`${folder}/spool`)).size === 0);
     // A body that fits the memory of arriving bodies exactly needs no file.
     let created = 0;
     test.files.before = (verb) => {

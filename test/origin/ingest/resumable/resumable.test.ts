@@ -28,7 +28,7 @@ import {
   remove,
   TUS,
 } from '../../../kit/origin/tus-requests.js';
-import { untilAsync } from '../../../kit/until.js';
+import { until, untilAsync } from '../../../kit/until.js';
 
 const STILL = { thumbs: { enabled: false, video: { enabled: false } } };
 const DAY_MS = 86_400_000;
@@ -294,12 +294,12 @@ void t.test('resumable uploads', async (t) => {
     await origin.clock.advanceAsync(1_000);
     t.ok([404, 410].includes((await head(origin, path)).status));
     await origin.clock.advanceAsync(120_000);
-    await untilAsync('the expired upload is removed', async () => {
+    await untilAsync('the expired upload is counted', async () => {
       const metrics = await sendRequest(`${origin.operators}/metrics`);
       return /resumable_uploads_ended_total\{ending="expired"\} [1-9]/.test(metrics.bytes.toString());
     });
     t.equal((await head(origin, path)).status, 404);
-    t.notOk(existsSync(fileOf(origin, path)));
+    await until('its file is removed', () => !existsSync(fileOf(origin, path)));
   });
 
   await t.test('the OpenAPI document describes every answer', async (t) => {
