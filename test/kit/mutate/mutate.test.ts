@@ -2,6 +2,7 @@
 import t from 'tap';
 import { runs } from './coverage.js';
 import { mutantsOf } from './operators.js';
+import { isBelow } from './report.js';
 
 /** The module as it reads with each wrong line in turn. */
 function wrongLines(text: string): readonly string[] {
@@ -69,5 +70,13 @@ void t.test('the innermost range around a line says whether a test runs it', (t)
     [100, false],
   ]);
   for (const [offset, run] of expected) t.equal(runs(ranges, offset), run, `offset ${offset}`);
+  t.end();
+});
+
+void t.test('a score counts once enough wrong lines were tried', (t) => {
+  t.equal(isBelow({ noticed: 14, tried: 60 }, 25), true);
+  t.equal(isBelow({ noticed: 15, tried: 60 }, 25), false, 'the floor itself is enough');
+  t.equal(isBelow({ noticed: 0, tried: 29 }, 25), false, 'chance alone may miss so few');
+  t.equal(isBelow({ noticed: 0, tried: 30 }, 25), true);
   t.end();
 });
