@@ -125,7 +125,8 @@ function launched(child: ChildProcess, configPath: string): Launched {
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', keep);
   const ready = new Promise<string>((resolve, reject) => {
     child.once('message', (message) => resolve(mediaUrlOf(message)));
-    child.once('exit', (code) => reject(new Error(`it ended with ${String(code)} before it was ready:\n${printed}`)));
+    // `close` comes after the last of its output, `exit` may come before.
+    child.once('close', (code) => reject(new Error(`it ended with ${String(code)} before it was ready:\n${printed}`)));
   });
   ready.catch(() => undefined);
   return {

@@ -158,7 +158,8 @@ export function startCli(folder: string, args: readonly string[]) {
 }
 
 async function untilPrinted(run: ChildProcess, text: string, printed: () => string): Promise<void> {
-  const ended = once(run, 'exit').then(([code]) => {
+  // `close` comes after the last of its output, `exit` may come before.
+  const ended = once(run, 'close').then(([code]) => {
     throw new Error(`it ended with ${String(code)}:\n${printed()}`);
   });
   const seen = new Promise<void>((resolve) => {

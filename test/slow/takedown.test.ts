@@ -17,6 +17,7 @@ import { type HttpResponse, json, member, sendRequest } from '../kit/http/reques
 import { makeJpeg } from '../kit/pictures.js';
 import { asCaller, type Launched, openProcesses, type Processes } from '../kit/processes.js';
 import { untilReady } from '../kit/service.js';
+import { untilAsync } from '../kit/until.js';
 
 type Mode = 'revalidate' | 'refuse' | 'serve';
 type Takedown = 'delete' | 'quarantine' | 'expire' | 'none';
@@ -235,13 +236,11 @@ async function cacheAll(deployment: Deployment, edge: Edge, media: readonly Medi
       shows(answer) && /; hit/.test(String(answer.headers['cache-status']));
     for (const form of each.forms) {
       const enough = form === 'thumbnail' ? isHit : isFromTier;
-      let answer = await sendIn(form, edge.url, each, deployment.processes.user);
-      for (let left = 400; !enough(answer); left -= 1) {
-        if (left === 0 || answer.status === 410)
-          throw new Error(`${edge.name} has not cached ${each.path} for ${form}: ${JSON.stringify(answer.headers)}`);
-        await pause(25);
-        answer = await sendIn(form, edge.url, each, deployment.processes.user);
-      }
+      await untilAsync(`${each.path} to be cached at ${edge.name} for ${form}`, async () => {
+        const answer = await sendIn(form, edge.url, each, deployment.processes.user);
+        if (answer.status === 410) throw new Error(`${each.path} has ended before ${edge.name} cached it`);
+        return enough(answer);
+      });
     }
   });
 }
