@@ -8,7 +8,7 @@
  * same way (RFC 9111 4.2.1).
  */
 import type { RequestHead } from './conditional.js';
-import { fieldValue, listMembers, skipQuoted, trimSpace } from './fields.js';
+import { fieldValue, listMembers, trimSpace } from './fields.js';
 import type { HeaderList } from './reply.js';
 import { readDictionary, type StructuredValue } from './structured.js';
 
@@ -57,8 +57,8 @@ export const NO_REQUEST_DIRECTIVES: RequestDirectives = {
 const DELTA_SECONDS_MAX = 2 ** 31;
 
 /** RFC 9111 1.2.2, in milliseconds; undefined for anything but digits. */
-export function parseDeltaSeconds(text: string): number | undefined {
-  return /^\d+$/.test(text) ? Math.min(Number(text), DELTA_SECONDS_MAX) * 1_000 : undefined;
+export function parseDeltaSeconds(text: string | undefined): number | undefined {
+  return /^\d+$/.test(text ?? '') ? Math.min(Number(text), DELTA_SECONDS_MAX) * 1_000 : undefined;
 }
 
 /** RFC 9111 5.2.1 and 5.4. Malformed limits are ignored, because a cache may ignore the directives of a request. */
@@ -71,7 +71,7 @@ export function requestDirectives(request: Pick<RequestHead, 'header'>): Request
   }
   const found: { -readonly [K in keyof RequestDirectives]: RequestDirectives[K] } = { ...NO_REQUEST_DIRECTIVES };
   for (const { name, argument } of directivesIn(value)) {
-    const limitMs = argument === undefined ? undefined : parseDeltaSeconds(argument);
+    const limitMs = parseDeltaSeconds(argument);
     if (name === 'no-store') found.noStore = true;
     else if (name === 'no-cache') found.noCache = true;
     else if (name === 'only-if-cached') found.onlyIfCached = true;
@@ -113,8 +113,7 @@ export interface GoverningDirectives {
  */
 export function governingDirectives(headers: HeaderList, targets: readonly string[]): GoverningDirectives {
   for (const target of targets) {
-    const value = fieldValue(headers, target);
-    const directives = value === undefined ? undefined : targetedDirectives(value);
+    const directives = targetedDirectives(fieldValue(headers, target) ?? '');
     if (directives !== undefined) return { directives, from: 'targeted' };
   }
   const value = fieldValue(headers, 'cache-control');
@@ -199,7 +198,7 @@ class Gathered {
 
   /** RFC 9111 4.2.1: an invalid lifetime is 0, and so are several that differ. */
   #limit(name: string, argument: string | undefined): void {
-    const ms = (argument === undefined ? undefined : parseDeltaSeconds(argument)) ?? 0;
+    const ms = parseDeltaSeconds(argument) ?? 0;
     const before = this.#lifetimes.get(name);
     this.#lifetimes.set(name, before === undefined || before === ms ? ms : 0);
   }
@@ -260,8 +259,6 @@ function directivesIn(value: string): Directive[] {
 
 /** The text of a quoted string. Anything else stays as it is, also a string with something after it. */
 function unquote(argument: string): string {
-  if (!argument.startsWith('"') || argument.length < 2) return argument;
-  const end = skipQuoted(argument, 0);
-  if (end !== argument.length - 1 || argument[end] !== '"') return argument;
-  return argument.slice(1, -1).replace(/\\(.)/g, '$1');
+  const text = /^"((?:[^"\\]|\\.)*)"$/.exec(argument)?.[1];
+  return text === undefined ? argument : text.replace(/\\(.)/g, '$1');
 }

@@ -62,11 +62,9 @@ export function ifRangeHolds(request: RequestHead, stored: Validators): boolean 
   if (value === undefined) return true;
   if (value.includes('"')) return stored.etag !== null && etagsMatchStrongly(value.trim(), stored.etag);
   if (stored.lastModifiedAt === null) return false;
-  const { dateAt } = stored;
+  const { dateAt = Number.POSITIVE_INFINITY } = stored;
   // 8.8.2.2: Last-Modified is strong only if Date is at least a second later.
-  if (dateAt !== undefined && (dateAt === null || toSecond(dateAt) - toSecond(stored.lastModifiedAt) < 1_000)) {
-    return false;
-  }
+  if (dateAt === null || toSecond(dateAt) - toSecond(stored.lastModifiedAt) < 1_000) return false;
   // 13.1.5: an exact match.
   return parseHttpDate(value.trim()) === toSecond(stored.lastModifiedAt);
 }

@@ -11,11 +11,8 @@ const IMF_FIXDATE = /^(?:mon|tue|wed|thu|fri|sat|sun), (\d\d) ([a-z]{3}) (\d{4})
 const RFC_850 = /^(?:mon|tues|wednes|thurs|fri|satur|sun)day, (\d\d)-([a-z]{3})-(\d\d) (\d\d):(\d\d):(\d\d) gmt$/i;
 const ASCTIME = /^(?:mon|tue|wed|thu|fri|sat|sun) ([a-z]{3}) ([ \d]\d) (\d\d):(\d\d):(\d\d) (\d{4})$/i;
 
-/** The longest form is `Wednesday, 06-Nov-94 08:49:37 GMT`. */
-const LENGTH_MAX = 33;
-
 /** Used if the caller gives no instant: two-digit years then mean 1970 to 2069. */
-const CENTURY_SEEN_FROM: EpochMs = Date.UTC(2019, 11, 31, 23, 59, 59);
+const CENTURY_SEEN_FROM: EpochMs = Date.UTC(2020, 0) - 1;
 
 export function formatHttpDate(at: EpochMs): string {
   return new Date(at).toUTCString();
@@ -23,7 +20,6 @@ export function formatHttpDate(at: EpochMs): string {
 
 /** Undefined for anything that is not an HTTP-date. `now` decides the century of two-digit years. */
 export function parseHttpDate(text: string, now: EpochMs = CENTURY_SEEN_FROM): EpochMs | undefined {
-  if (text.length > LENGTH_MAX) return undefined;
   const imf = IMF_FIXDATE.exec(text);
   if (imf !== null) return instant(Number(imf[3]), imf[2], imf[1], imf[4], imf[5], imf[6]);
   const asctime = ASCTIME.exec(text);
@@ -39,12 +35,13 @@ export function parseHttpDate(text: string, now: EpochMs = CENTURY_SEEN_FROM): E
 
 /** RFC 9110 5.6.7: a year more than 50 years ahead means the latest past year with the same last two digits. */
 function nearest(inCentury: (century: number) => EpochMs | undefined, now: EpochMs): EpochMs | undefined {
-  const seenFrom = new Date(now);
-  const thisCentury = Math.floor(seenFrom.getUTCFullYear() / 100) * 100;
-  const latest = new Date(now).setUTCFullYear(seenFrom.getUTCFullYear() + 50);
-  for (const century of [thisCentury + 100, thisCentury, thisCentury - 100]) {
-    const at = inCentury(century);
-    if (at !== undefined && at <= latest) return at;
+  const latest = new Date(now);
+  latest.setUTCFullYear(latest.getUTCFullYear() + 50);
+  const century = latest.getUTCFullYear() - (latest.getUTCFullYear() % 100);
+  // A 29 February may be missing in the nearest year, and in the one a century before.
+  for (const each of [century, century - 100, century - 200]) {
+    const at = inCentury(each);
+    if (at !== undefined && at <= latest.getTime()) return at;
   }
   return undefined;
 }
@@ -58,10 +55,11 @@ function instant(
   second: string | undefined,
 ): EpochMs | undefined {
   const month = MONTHS.indexOf((monthName ?? '').toLowerCase());
-  if (month < 0 || Number(hour) > 23 || Number(minute) > 59 || Number(second) > 60) return undefined;
+  if (Number(hour) > 23 || Number(minute) > 59 || Number(second) > 60) return undefined;
   const date = new Date(0);
   // Not Date.UTC, which takes the years 0 to 99 for 1900 to 1999.
   date.setUTCFullYear(year, month, Number(day));
-  if (date.getUTCMonth() !== month || date.getUTCDate() !== Number(day)) return undefined;
+  // Another month: the day is not in this one, or there is no month of this name.
+  if (date.getUTCMonth() !== month) return undefined;
   return date.setUTCHours(Number(hour), Number(minute), Number(second));
 }

@@ -23,7 +23,7 @@ export function etagsMatchStrongly(one: string, other: string): boolean {
 
 /** RFC 9110 8.8.3.2: the same opaque part, weak or not. */
 export function etagsMatchWeakly(one: string, other: string): boolean {
-  return opaqueOf(one) === opaqueOf(other) && isEtag(one) && isEtag(other);
+  return opaqueOf(one) === opaqueOf(other) && isEtag(one);
 }
 
 /**

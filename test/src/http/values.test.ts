@@ -68,14 +68,17 @@ void t.test('two digits of a year mean the nearest that is not more than fifty y
     ['99', Date.UTC(2000, 0, 1), 1999],
     ['50', Date.UTC(2000, 0, 1), 2050],
     ['51', Date.UTC(2000, 0, 1), 1951],
+    ['03', Date.UTC(1955, 0, 1), 2003],
+    ['06', Date.UTC(1955, 0, 1), 1906],
   ] as const) {
     t.equal(yearOf(digits, seenFrom), expected, `${digits} seen from ${new Date(seenFrom).toISOString()}`);
   }
-  const alone = (digits: string): number =>
-    new Date(parseHttpDate(`Monday, 31-Dec-${digits} 23:59:59 GMT`) ?? Number.NaN).getUTCFullYear();
-  t.strictSame([alone('69'), alone('70')], [2069, 1970], 'without an instant to see it from');
+  const alone = (date: string): number | undefined => parseHttpDate(`Monday, ${date} GMT`);
+  t.equal(alone('31-Dec-69 23:59:59'), Date.UTC(2069, 11, 31, 23, 59, 59), 'without an instant to see it from');
+  t.equal(alone('01-Jan-70 00:00:00'), 0);
   // No 29 February in the nearest year with these digits.
   t.equal(parseHttpDate('Monday, 29-Feb-00 00:00:00 GMT', Date.UTC(2060, 0, 1)), Date.UTC(2000, 1, 29));
+  t.equal(parseHttpDate('Monday, 29-Feb-00 00:00:00 GMT', Date.UTC(2150, 0, 1)), Date.UTC(2000, 1, 29), 'nor before it');
 });
 
 void t.test('an entity tag is one from its first character to its last', async (t) => {
@@ -186,6 +189,7 @@ void t.test('a date is a strong validator if the answer was made at least a seco
   t.notOk(holds(formatHttpDate(lastModifiedAt + 1_000)));
   t.notOk(holds(formatHttpDate(lastModifiedAt - 1_000)));
   t.notOk(holds(date, { lastModifiedAt: null }));
+  t.notOk(holds(formatHttpDate(0), { lastModifiedAt: null }));
   for (const [dateAt, strong] of [
     [null, false],
     [lastModifiedAt, false],
@@ -196,6 +200,7 @@ void t.test('a date is a strong validator if the answer was made at least a seco
     t.equal(holds(date, { dateAt }), strong, String(dateAt));
   }
   t.notOk(holds(date, { dateAt: null, lastModifiedAt: 0 }));
+  t.notOk(holds(formatHttpDate(-5_000), { dateAt: null, lastModifiedAt: -5_000 }), 'before 1970 too');
   t.ok(ifRangeHolds({ method: 'GET', header: () => undefined }, { etag: null, lastModifiedAt: null }));
 });
 
@@ -220,6 +225,10 @@ void t.test('the most specific range of a type counts, and ranges beyond the bou
     ['image/', 'image/a'],
     ['/a', 'image/a'],
     ['image', 'image/a'],
+    ['/;q=1', 'image/a'],
+    ['image/;q=1', 'image/a'],
+    ['o/x', undefined],
+    ['image/a;q=1, image/b', 'image/a'],
     ['image/a;q=2, text/c', 'text/c'],
     ['image/a;level=1, text/c', 'text/c'],
     ['image/a ; q=0.5, text/c;q=0.6;ext=1', 'text/c'],
@@ -249,6 +258,7 @@ void t.test('limits of a request are the strictest that it states', async (t) =>
     requestDirectives({ header: (name) => (name === 'cache-control' ? value : undefined) });
   t.match(read('max-age=5, max-age=3, max-age=4, max-age=x, max-age'), { maxAgeMs: 3_000 });
   t.match(read('min-fresh=3, min-fresh=5, min-fresh=4, min-fresh=x'), { minFreshMs: 5_000 });
+  t.match(read('min-fresh=0'), { minFreshMs: 0 });
   t.match(read('stale-if-error=5, stale-if-error=3'), { staleIfErrorMs: 3_000 });
   t.match(read('max-stale, max-stale=9'), { maxStaleMs: 9_000 });
   t.match(read('max-stale=9, max-stale'), { maxStaleMs: 9_000 });
@@ -259,7 +269,10 @@ void t.test('limits of a request are the strictest that it states', async (t) =>
   t.strictSame([parseDeltaSeconds('2147483648'), parseDeltaSeconds('2147483649')], [2 ** 31 * 1_000, 2 ** 31 * 1_000]);
   t.strictSame(responseDirectives('private="a\\"b, c", no-cache="x"').noCache, ['x']);
   t.equal(responseDirectives('private="a\\"b, c"').private, 'all');
+  t.equal(responseDirectives('private="a, b@"').private, 'all');
   t.equal(responseDirectives('no-cache="').noCache, 'all');
+  t.equal(responseDirectives('max-age=15"').maxAgeMs, 0);
+  t.equal(responseDirectives('max-age="1\\5"').maxAgeMs, 15_000);
   t.equal(responseDirectives('max-age="5').maxAgeMs, 0);
   t.equal(responseDirectives('max-age="5"6').maxAgeMs, 0);
   t.equal(responseDirectives('max-age=5, max-age=5').maxAgeMs, 5_000);
