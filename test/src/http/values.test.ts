@@ -78,7 +78,11 @@ void t.test('two digits of a year mean the nearest that is not more than fifty y
   t.equal(alone('01-Jan-70 00:00:00'), 0);
   // No 29 February in the nearest year with these digits.
   t.equal(parseHttpDate('Monday, 29-Feb-00 00:00:00 GMT', Date.UTC(2060, 0, 1)), Date.UTC(2000, 1, 29));
-  t.equal(parseHttpDate('Monday, 29-Feb-00 00:00:00 GMT', Date.UTC(2150, 0, 1)), Date.UTC(2000, 1, 29), 'nor before it');
+  t.equal(
+    parseHttpDate('Monday, 29-Feb-00 00:00:00 GMT', Date.UTC(2150, 0, 1)),
+    Date.UTC(2000, 1, 29),
+    'nor before it',
+  );
 });
 
 void t.test('an entity tag is one from its first character to its last', async (t) => {
