@@ -82,10 +82,10 @@ export function decide(
 /** Whether a stored response is young and fresh enough for the request: 5.2.1.1, 5.2.1.3, 5.2.1.4. */
 function suffices(entry: DecidableEntry, directives: RequestDirectives, now: EpochMs): boolean {
   if (directives.noCache) return false;
-  const { maxAgeMs, minFreshMs } = directives;
+  const { maxAgeMs = Number.POSITIVE_INFINITY, minFreshMs = Number.NEGATIVE_INFINITY } = directives;
   // Clients send `max-age=0` to revalidate; an age of exactly 0 must not prevent that.
-  if (maxAgeMs !== undefined && (maxAgeMs === 0 || ageMs(entry, now) > maxAgeMs)) return false;
-  return minFreshMs === undefined || entry.staleAt - now >= minFreshMs;
+  if (maxAgeMs === 0 || ageMs(entry, now) > maxAgeMs) return false;
+  return entry.staleAt - now >= minFreshMs;
 }
 
 /** 5.2.1.2, 4.2.4: the request allows it to be so stale, and the origin does not forbid it. */

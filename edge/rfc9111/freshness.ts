@@ -137,8 +137,7 @@ function bornAtOf(response: ReceivedHead, rules: FreshnessRules, ageSource: AgeS
 
 /** RFC 9110 6.6.1: a response without a valid Date counts as made when it arrived. */
 function dateOf(headers: HeaderList, receivedAt: EpochMs): EpochMs {
-  const value = fieldValue(headers, 'date');
-  return (value === undefined ? undefined : parseHttpDate(value, receivedAt)) ?? receivedAt;
+  return parseHttpDate(fieldValue(headers, 'date') ?? '', receivedAt) ?? receivedAt;
 }
 
 /** Older than any lifetime, and still small enough for exact arithmetic. */
@@ -194,8 +193,7 @@ function heuristicLifetime(
   rules: FreshnessRules,
 ): number {
   if (!mayGuess(status, directives)) return 0;
-  const value = fieldValue(headers, 'last-modified');
-  const modifiedAt = value === undefined ? undefined : parseHttpDate(value, receivedAt);
+  const modifiedAt = parseHttpDate(fieldValue(headers, 'last-modified') ?? '', receivedAt);
   if (modifiedAt === undefined) return 0;
   const unchangedMs = Math.max(0, dateOf(headers, receivedAt) - modifiedAt);
   return Math.floor(Math.min(unchangedMs * rules.heuristicShare, rules.heuristicMaxMs));

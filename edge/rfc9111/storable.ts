@@ -214,8 +214,7 @@ function storedFields(response: ReceivedHead, directives: ResponseDirectives): H
   const named = new Set([...namesIn(directives.noCache), ...namesIn(directives.private)]);
   const all = endToEnd(response.headers);
   const kept = named.size === 0 ? all : all.filter(([name]) => !named.has(name));
-  const date = fieldValue(kept, 'date');
-  if (date !== undefined && parseHttpDate(date, response.receivedAt) !== undefined) return kept;
+  if (parseHttpDate(fieldValue(kept, 'date') ?? '', response.receivedAt) !== undefined) return kept;
   return [...kept.filter(([name]) => name !== 'date'), ['date', formatHttpDate(response.receivedAt)]];
 }
 

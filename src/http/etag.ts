@@ -37,7 +37,7 @@ export function listHasEtag(list: string, etag: string, comparison: 'weak' | 'st
   while (at < list.length) {
     const start = skipSeparators(list, at);
     const end = tagEnd(list, start);
-    if (end !== -1 && endsMember(list, end)) {
+    if (endsMember(list, end)) {
       if (matches(list.slice(start, end), etag)) return true;
       at = end;
     } else {
@@ -63,6 +63,7 @@ function tagEnd(text: string, start: number): number {
   return -1;
 }
 
+/** Whether a member of the list may end here. False for -1. */
 function endsMember(list: string, end: number): boolean {
   let at = end;
   while (isSpace(list.charCodeAt(at))) at += 1;

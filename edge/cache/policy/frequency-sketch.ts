@@ -55,7 +55,9 @@ export class FrequencySketch {
   }
 
   #age(): void {
-    for (let at = 0; at < this.#counters.length; at += 1) this.#counters[at] = (this.#counters[at] ?? 0) >> 1;
+    this.#counters.forEach((count, at, all) => {
+      all[at] = count >> 1;
+    });
     this.#additions >>= 1;
   }
 

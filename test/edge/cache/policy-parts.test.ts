@@ -50,6 +50,24 @@ void t.test('keys that have uses in common are told apart, in whatever order the
   );
 });
 
+void t.test('a sketch that gets wider keeps what it counted, and most keys have a count of their own', async (t) => {
+  const sketch = new FrequencySketch();
+  const names = Array.from({ length: 500 }, (_, at) => `key ${at}`);
+  for (const name of names) sketch.add(name);
+  const counts = names.map((name) => sketch.estimate(name));
+  t.equal(counts.filter((count) => count < 1).length, 0, 'no key is counted less often than it was seen');
+  // Of four independent rows that are half full, each meets another key with a chance of 0.39: 0.39 to the fourth of 500.
+  t.ok(counts.filter((count) => count > 1).length <= 20);
+  sketch.fit(4_000);
+  t.strictSame(
+    names.map((name) => sketch.estimate(name)),
+    counts,
+  );
+  const more = names.map((name) => `another ${name}`);
+  for (const name of more) sketch.add(name);
+  t.equal([...names, ...more].filter((name) => sketch.estimate(name) < 1).length, 0);
+});
+
 void t.test('keys are remembered first in first out, as many as fit by their weights', async (t) => {
   const remembered = new RememberedKeys(100);
   remembered.add('a', 60);

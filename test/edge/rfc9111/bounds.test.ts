@@ -110,6 +110,17 @@ void t.test('max-stale and stale-if-error of a request end where the origin forb
   }
 });
 
+void t.test('nothing that is stored, or nothing any more, replaces a failure', async (t) => {
+  const rules = { targetedFields: [] };
+  for (const failure of [{ kind: 'none' }, { kind: 'status', status: 500 }] as const) {
+    const at = (entry: DecidableEntry | undefined, now: number): string =>
+      decideFailure(entry, failure, NO_REQUEST_DIRECTIVES, now, rules).kind;
+    t.equal(at(undefined, NOW), 'pass_on');
+    const ending = { ...ENTRY, deleteAt: NOW };
+    t.strictSame([at(ending, NOW - 1), at(ending, NOW)], ['serve_stale', 'pass_on']);
+  }
+});
+
 function times(
   headers: HeaderList,
   rules: Partial<FreshnessRules> = {},
