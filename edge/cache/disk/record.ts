@@ -80,7 +80,7 @@ export function decodeRecord(stored: unknown): DiskRecord | undefined {
   const [audience, sizeBytes, sha256] = stored.slice(18) as unknown[];
   const fields = pairsOf(headers);
   const selection = pairsOf(selectedBy);
-  const id = typeof mediaId === 'string' ? parseMediaId(mediaId) : null;
+  const id = mediaId === null ? null : typeof mediaId === 'string' ? parseMediaId(mediaId) : undefined;
   const known =
     isNumber(seq) &&
     isNumber(run) &&
