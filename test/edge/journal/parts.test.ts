@@ -1,4 +1,5 @@
 /** The parts of the follower by themselves: lines of the stream, what is applied here, and the position file. */
+import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -284,6 +285,41 @@ void t.test('the position file is made anew with its folder, and for this user o
   await file.flush();
   t.same(await file.read(), { kind: 'found', position: at(5) }, 'and written once it can be');
   chmodSync(folder, 0o700);
+});
+
+void t.test('a position is read if its kind of values and its checksum are right, in each version', async (t) => {
+  const folder = t.testdir();
+  const file = await openPositionFile(folder, () => undefined);
+  const read = async (value: unknown): Promise<unknown> => {
+    writeFileSync(join(folder, 'journal-position.json'), JSON.stringify(value));
+    return file.read();
+  };
+  const checked = (v: number, journal: unknown, seq: unknown, ...mark: readonly unknown[]) => {
+    const check = createHash('sha256')
+      .update([v, journal, seq, ...mark].join('\n'))
+      .digest('hex')
+      .slice(0, 16);
+    return { v, journal, seq, ...(mark.length > 0 && { mark: mark[0] }), check };
+  };
+  t.same(await read(checked(2, 'j', 7, 'm')), { kind: 'found', position: at(7, 'm') });
+  t.same(await read(checked(2, 'j', 7, null)), { kind: 'found', position: at(7, null) });
+  t.same(await read(checked(1, 'j', 7)), { kind: 'found', position: at(7, null) });
+  for (const wrong of [
+    checked(3, 'j', 7, 'm'),
+    checked(2, 5, 7, 'm'),
+    checked(2, 'j', '7', 'm'),
+    checked(2, 'j', 7.5, 'm'),
+    checked(2, 'j', 7, 5),
+    checked(2, 'j', 7, 'm'.repeat(1_000)),
+    { ...checked(2, 'j', 7, 'm'), seq: 8 },
+    { ...checked(1, 'j', 7), seq: 8 },
+    { ...checked(1, 'j', 7), v: 2 },
+    null,
+    7,
+    'text',
+  ]) {
+    t.same(await read(wrong), { kind: 'damaged' }, JSON.stringify(wrong)?.slice(0, 60));
+  }
 });
 
 void t.test('where an edge starts', (t) => {
