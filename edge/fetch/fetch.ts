@@ -179,7 +179,7 @@ async function fetchAhead(context: FetchContext, result: Arriving, ahead: RangeA
   const fetched = await flyAlone(context, (flight) => fetchRange(engine, wanted, ahead, flight));
   const answered = fetched.kind === 'unshared' ? fetched.take() : undefined;
   if (answered?.status === 206 && headerOf(answered.headers, 'etag') === ahead.etag) {
-    return answerStream(context, answered);
+    return answerStream({ ...context, joined: false }, answered);
   }
   // The origin ignores Range, or has another representation by now: the fill brings what was requested.
   answered?.body.destroy();
@@ -224,7 +224,8 @@ function fromUnshared(context: FetchContext, result: Extract<FetchResult, { kind
   const answered = request.method === result.method ? result.take() : undefined;
   if (answered !== undefined && !wantsRange) return streamed(context, answered);
   answered?.body.destroy();
-  return fetchExactly(withDetail(context, result.why));
+  // RFC 9211 2.6: it shares nothing any more.
+  return fetchExactly({ ...withDetail(context, result.why), joined: false });
 }
 
 async function streamed(context: FetchContext, answered: Answered): Promise<Answer> {

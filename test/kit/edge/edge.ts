@@ -229,7 +229,7 @@ function readConfig(
 }
 
 /** Tokens are words: `reader`, `uploader`, `unknown` (cannot be checked), or a signature of `good` in the query. */
-const wordGate: Gate = {
+export const wordGate: Gate = {
   open({ authorization, query }: Credentials): Grant {
     if (authorization === 'Bearer reader') return { kind: 'caller', caller: callerOf('all') };
     if (authorization === 'Bearer uploader') return { kind: 'caller', caller: callerOf('upload') };
