@@ -167,7 +167,6 @@ export class Flight<T> {
   #ended: FlightEnd | undefined;
   #waiters = 0;
   #isSettled = false;
-  #isOpen = true;
   #hasArrived = false;
   #isFinished = false;
 
@@ -220,7 +219,7 @@ export class Flight<T> {
     this.#waiters += 1;
     const leave = (): void => {
       this.#waiters -= 1;
-      if (this.#waiters === 0 && !this.#isFinished && !this.keepsGoing()) this.end('unwanted');
+      if (this.#waiters === 0 && !this.keepsGoing()) this.end('unwanted');
     };
     if (gone.aborted) leave();
     else gone.addEventListener('abort', leave, { once: true });
@@ -234,10 +233,8 @@ export class Flight<T> {
     this.#ending.abort(new FlightEnded(why));
   }
 
-  /** Nobody new may join. Callers who have joined keep it. */
+  /** Nobody new may join. Callers who have joined keep it. May be called twice. */
   close(): void {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
     this.#hooks.onClosed();
   }
 
@@ -250,7 +247,6 @@ export class Flight<T> {
 
   /** The fetch is complete. May be called twice. */
   finish(): void {
-    if (this.#isFinished) return;
     this.#isFinished = true;
     this.arrived();
     this.close();

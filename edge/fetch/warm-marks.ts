@@ -84,7 +84,7 @@ export function createWarmMarks(config: () => WarmConfig, metrics: Metrics): War
     },
     mark: (key) => remember(marks, key),
     hasRoom: () => running < config().concurrentMax,
-    takeMark: (key) => marks.size > 0 && marks.delete(key),
+    takeMark: (key) => marks.delete(key),
     started(key) {
       running += 1;
       remember(unused, key);
@@ -95,7 +95,7 @@ export function createWarmMarks(config: () => WarmConfig, metrics: Metrics): War
       if (!kept) unused.delete(key);
     },
     used(key) {
-      if (unused.size > 0 && unused.delete(key)) used.add();
+      if (unused.delete(key)) used.add();
     },
   };
 }

@@ -33,6 +33,8 @@ void t.test('a body is fetched at once if it is small and there is room, and mar
   t.equal(all.decide(sized(1), NO_RULE), 'mark', 'too many are being fetched');
   all.ended(keyOf('x'), true);
   t.equal(all.hasRoom(), true);
+  all.started(keyOf('z'));
+  t.equal(all.hasRoom(), false, 'one has ended, and one has begun');
   t.equal(await sample('edge_warm_decisions_total{decision="now"}'), 3);
   t.equal(await sample('edge_warm_decisions_total{decision="mark"}'), 3);
 });
@@ -72,15 +74,19 @@ void t.test('a body that was fetched because of a HEAD is counted at its first u
   all.used(keyOf('b'));
   t.equal(await used(), 1);
   all.ended(keyOf('b'), true);
+  all.started(keyOf('kept'));
+  all.ended(keyOf('kept'), true);
+  all.used(keyOf('kept'));
+  t.equal(await used(), 2, 'a body that is stored is used later');
   all.ended(keyOf('c'), false);
   all.used(keyOf('c'));
-  t.equal(await used(), 1, 'what was not stored is not used');
+  t.equal(await used(), 2, 'what was not stored is not used');
   t.same(
     [
       await sample('edge_warm_bodies_total{outcome="kept"}'),
       await sample('edge_warm_bodies_total{outcome="not_kept"}'),
     ],
-    [1, 1],
+    [2, 1],
   );
 });
 
@@ -100,9 +106,17 @@ void t.test('that a response cannot be shared is remembered for a while, the lat
   t.same([memory.recall('a'), memory.recall('c')], [undefined, 'private']);
   memory.forget('c');
   t.equal(memory.recall('c'), undefined);
-  const none = createUncacheableMemory(() => ({ aloneMax: 2, aloneMs: 0 }), clock);
-  none.remember('a', 'private');
-  t.equal(none.recall('a'), undefined);
+  let aloneMs = 1_000;
+  const changed = createUncacheableMemory(() => ({ aloneMax: 2, aloneMs }), clock);
+  changed.remember('a', 'private');
+  changed.remember('b', 'private');
+  aloneMs = 0;
+  for (const key of ['c', 'd', 'a']) changed.remember(key, 'private');
+  t.same(
+    ['a', 'b', 'c', 'd'].map((key) => changed.recall(key)),
+    [undefined, 'private', undefined, undefined],
+    'what is not remembered takes no room',
+  );
   t.end();
 });
 
@@ -130,9 +144,14 @@ void t.test('that an id is not there is remembered for a moment, and what says m
   absences.clear();
   t.equal(absences.recall(two), undefined);
   absences.remember(one, 'unknown');
+  absences.remember(three, 'unknown');
   absentMs = 0;
-  absences.remember(one, 'unknown');
-  t.equal(absences.recall(one), undefined, 'a setting of 0 remembers nothing');
+  for (const id of [two, mediaIdOf(4), one]) absences.remember(id, 'unknown');
+  t.same(
+    [absences.recall(one), absences.recall(two), absences.recall(three)],
+    [undefined, undefined, 'unknown'],
+    'what is not remembered takes no room',
+  );
   t.end();
 });
 
