@@ -502,6 +502,6 @@ function orderRow(digest: KeyDigest, weightBytes: number, run: number): Buffer {
 
 /** lmdb's error carries the cause as another promise that rejects; without a handler it would end the process. */
 function handleCommitError(thrown: unknown): void {
-  if (typeof thrown !== 'object' || thrown === null || !('commitError' in thrown)) return;
-  Promise.resolve(thrown.commitError).catch(() => undefined);
+  const { commitError } = Object(thrown) as { readonly commitError?: unknown };
+  Promise.resolve(commitError).catch(() => undefined);
 }

@@ -241,12 +241,21 @@ void t.test('after a failed commit nothing is tried until something asks for it'
   await until('it is', () => !rowsOf(index).some(({ digest }) => digest === digestOf('a')));
   index.retry();
   await index.settled();
+  put('c');
+  const flushed = index.flushed();
+  await new Promise(setImmediate);
+  put('d');
+  await flushed;
+  await until('its wait', () => clock.pending === 1);
+  t.pass('after one that succeeds, changes are committed by themselves again');
 });
 
 void t.test('to clear makes everything void at once, and for good', async (t) => {
-  const { index, put, reopened } = await opened(t);
+  const { index, put, reopened, clock } = await opened(t);
   put('committed', { mediaId: mediaIdOf(1), primaryKey: 'p' });
   await index.flushed();
+  index.clear();
+  t.equal(clock.pending, 1, 'it is committed a little later');
   put('waiting', { mediaId: mediaIdOf(1), primaryKey: 'p' });
   index.clear();
   const check = (index: DiskIndex, when: string): void => {
@@ -296,21 +305,31 @@ void t.test('a content that this run has written or verified is so, and one of a
   t.equal(second.index.isVerified({ ...stored, seq: 99 }), false, 'another entry is under its key');
   second.index.markVerified(digestOf('a'), stored);
   t.equal(second.index.isVerified(stored), true, 'at once');
+  t.equal(second.clock.pending, 1, 'it is committed a little later');
   await second.index.flushed();
+  await new Promise(setImmediate);
+  t.equal(second.clock.pending, 0, 'once');
   t.equal(second.index.isVerified(stored), true);
   t.strictSame(rowsOf(second.index), [{ seq: 1, digest: digestOf('a'), weightBytes: 5_000 }]);
   const third = await second.reopened();
   t.equal(third.index.isVerified(stored), false, 'in each run anew');
+  third.index.markVerified(digestOf('a'), stored);
+  third.index.clear();
+  await third.index.flushed();
+  t.same(rowsOf(third.index), [], 'what is cleared is not put back by it');
 });
 
 void t.test('a row that is discarded goes with its record', async (t) => {
-  const { index, put, reopened } = await opened(t);
+  const { index, put, reopened, clock } = await opened(t);
   put('a');
   const { seq } = put('b');
   await index.flushed();
   t.equal(index.get(digestOf('b'))?.seq, seq);
   index.discard({ seq, digest: digestOf('b') });
+  t.equal(clock.pending, 1, 'a little later');
   await index.flushed();
+  await new Promise(setImmediate);
+  t.equal(clock.pending, 0, 'once');
   t.equal(index.get(digestOf('b')), undefined);
   const next = await reopened();
   t.same(
@@ -344,6 +363,8 @@ void t.test('the applied position is kept with what is stored, and says nothing 
   first.index.noteApplied(position);
   t.equal(first.clock.pending, 1, 'it is committed a little later');
   await first.index.flushed();
+  await new Promise(setImmediate);
+  t.equal(first.clock.pending, 0, 'once');
   const empty = await first.reopened();
   t.same(empty.index.appliedBefore, { kind: 'nothing_stored' });
   empty.put('a');
