@@ -5,8 +5,8 @@ import { until } from '../../../kit/until.js';
 
 interface Step {
   readonly what: string;
-  go(): void;
-  fail(error: Error): void;
+  readonly go: () => void;
+  readonly fail: (error: Error) => void;
 }
 
 /** A content store and an index whose every operation waits for the test. */
@@ -35,8 +35,12 @@ function opened() {
       flushed: () => Promise.resolve(),
     },
     room: {
-      removing: (bytes: number) => void (removingBytes += bytes),
-      removed: (bytes: number) => void (removingBytes -= bytes),
+      removing(bytes: number) {
+        removingBytes += bytes;
+      },
+      removed(bytes: number) {
+        removingBytes -= bytes;
+      },
     },
     onError: (thrown: unknown) => void errors.push(thrown),
   } as unknown as ContentRefsDeps;
@@ -48,7 +52,7 @@ function opened() {
     errors,
     removingBytes: () => removingBytes,
     settles: () => settles,
-    holdIndex(): () => void {
+    holdIndex: (): (() => void) => {
       let go = (): void => undefined;
       settled = new Promise((resolve) => (go = resolve));
       return () => {
@@ -56,7 +60,7 @@ function opened() {
         go();
       };
     },
-    async step(what: string): Promise<Step> {
+    step: async (what: string): Promise<Step> => {
       await until(what, () => steps.length > 0);
       const next = steps.shift();
       t.equal(next?.what, what);
@@ -92,24 +96,27 @@ void t.test('a content is in its place before its entry is entered', async (t) =
   }
 });
 
-void t.test('steps on one content follow one another, also after one that failed, and others do not wait', async (t) => {
-  const { refs, steps, step } = opened();
-  const enter = (): boolean => true;
-  const first = refs.publish('/1', 'a', undefined, enter);
-  first.catch(() => undefined);
-  const second = refs.removeIfUnused('a');
-  const other = refs.publish('/2', 'b', undefined, enter);
-  await turns();
-  t.same(
-    steps.map(({ what }) => what),
-    ['publish /1 a', 'publish /2 b'],
-  );
-  (await step('publish /1 a')).fail(new Error('EIO'));
-  (await step('publish /2 b')).go();
-  await t.rejects(first, { message: 'EIO' });
-  (await step('remove a')).go();
-  t.same([await second, await other], [true, true]);
-});
+void t.test(
+  'steps on one content follow one another, also after one that failed, and others do not wait',
+  async (t) => {
+    const { refs, steps, step } = opened();
+    const enter = (): boolean => true;
+    const first = refs.publish('/1', 'a', undefined, enter);
+    first.catch(() => undefined);
+    const second = refs.removeIfUnused('a');
+    const other = refs.publish('/2', 'b', undefined, enter);
+    await turns();
+    t.same(
+      steps.map(({ what }) => what),
+      ['publish /1 a', 'publish /2 b'],
+    );
+    (await step('publish /1 a')).fail(new Error('EIO'));
+    (await step('publish /2 b')).go();
+    await t.rejects(first, { message: 'EIO' });
+    (await step('remove a')).go();
+    t.same([await second, await other], [true, true]);
+  },
+);
 
 void t.test('a content that an entry needs is not removed', async (t) => {
   const { refs, steps, used } = opened();
