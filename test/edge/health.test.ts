@@ -1,0 +1,101 @@
+/** When an edge is ready, and what it says about itself. */
+import { Readable } from 'node:stream';
+import t from 'tap';
+import type { CacheStats, DiskState } from '../../edge/cache/cache.js';
+import { createHealth } from '../../edge/health.js';
+import type { LeaseState, LeaseVerdict } from '../../edge/journal/lease.js';
+import type { UpstreamFailure } from '../../edge/upstream/request.js';
+import type { TlsTrouble } from '../../edge/upstream/tls.js';
+import { ManualClock } from '../kit/clock.js';
+import { testDeps } from '../kit/deps.js';
+import { respondWith } from '../kit/edge/direct-edge.js';
+
+interface World {
+  readonly status?: number;
+  readonly failure?: UpstreamFailure;
+  readonly entries?: readonly [memory: number, disk: number];
+  readonly lease?: readonly [verdict: LeaseVerdict, state: LeaseState] | null;
+  readonly probe?: Error;
+  readonly diskState?: DiskState;
+  readonly trouble?: TlsTrouble;
+}
+
+const HELD: LeaseState = { kind: 'held', currentMsAgo: 1 };
+
+async function ready(world: World) {
+  const clock = new ManualClock();
+  const [memory, disk] = world.entries ?? [0, 0];
+  const body = new Readable({ read() {} });
+  const asked: unknown[] = [];
+  const lease = world.lease === undefined ? (['yes', HELD] as const) : world.lease;
+  const health = createHealth({
+    ...testDeps(),
+    clock,
+    cache: {
+      probe: () => (world.probe === undefined ? Promise.resolve() : Promise.reject(world.probe)),
+      stats: () => ({ memory: { entries: memory }, disk: { entries: disk } }) as CacheStats,
+      diskState: world.diskState ?? 'in_use',
+    },
+    upstream: {
+      async fetch(request) {
+        asked.push(request);
+        if (world.failure !== undefined) return { kind: 'failed', failure: world.failure };
+        return respondWith(clock, { status: world.status ?? 200, body });
+      },
+      tlsTrouble: world.trouble ?? null,
+    },
+    lease: lease === null ? null : { mayServe: () => lease[0], state: () => lease[1] },
+  });
+  const reply = await health.ready();
+  const document =
+    reply.body.kind === 'bytes'
+      ? (JSON.parse(Buffer.from(reply.body.bytes).toString()) as Record<string, unknown>)
+      : {};
+  return { status: reply.status, document, asked, body };
+}
+
+void t.test('an edge is ready if the origin answers, whatever it says', async (t) => {
+  for (const status of [200, 404, 503]) {
+    const { status: own, asked, body } = await ready({ status });
+    t.equal(own, 200, `${status}`);
+    t.same(asked, [{ method: 'HEAD', target: '/healthz', headers: [] }]);
+    t.ok(body.destroyed, 'nothing of it is read');
+  }
+});
+
+void t.test('without the origin it is ready as long as it has copies that it may serve', async (t) => {
+  const lapsed: LeaseState = { kind: 'lapsed', currentMsAgo: 9 };
+  const cases: readonly (readonly [what: string, world: World, status: number])[] = [
+    ['nothing stored', {}, 503],
+    ['something in memory', { entries: [1, 0] }, 200],
+    ['something on disk', { entries: [0, 1] }, 200],
+    ['copies, without a journal', { entries: [1, 0], lease: null }, 200],
+    ['nothing, without a journal', { lease: null }, 503],
+    ['copies that it may serve for a while', { entries: [1, 0], lease: ['yes', lapsed] }, 200],
+    ['copies that have to be confirmed', { entries: [1, 0], lease: ['revalidate', lapsed] }, 503],
+  ];
+  for (const [what, world, status] of cases)
+    t.equal((await ready({ failure: 'connect', ...world })).status, status, what);
+});
+
+void t.test('it is not ready while its cache fails, or takedowns may be missing', async (t) => {
+  t.equal((await ready({ probe: new Error('EIO') })).status, 503);
+  t.equal((await ready({ lease: ['revalidate', { kind: 'new' }] })).status, 503);
+  t.equal((await ready({ lease: ['refuse', { kind: 'lapsed', currentMsAgo: 9 }] })).status, 503);
+  t.equal((await ready({ lease: ['yes', { kind: 'lapsed', currentMsAgo: 9 }] })).status, 200);
+  t.equal((await ready({ lease: null })).status, 200);
+});
+
+void t.test('it says how its disk, its journal and the certificate of the origin are', async (t) => {
+  const words = [
+    [HELD, 'current'],
+    [{ kind: 'lapsed', currentMsAgo: 9 }, 'cut_off'],
+    [{ kind: 'new' }, 'catching_up'],
+  ] as const;
+  for (const [state, word] of words) {
+    const { document } = await ready({ lease: ['yes', state], diskState: 'away' });
+    t.same([document['disk_tier'], document['journal'], 'origin_tls' in document], ['away', word, false]);
+  }
+  const { document } = await ready({ lease: null, trouble: 'expired' });
+  t.same([document['disk_tier'], 'journal' in document, document['origin_tls']], ['in_use', false, 'expired']);
+});
