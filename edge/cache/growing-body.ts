@@ -151,7 +151,6 @@ export class GrowingBody {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
     for (const reader of this.#readers) reader.destroy(reason);
-    this.#waiting.clear();
     this.#resumeWriter();
   }
 
@@ -171,7 +170,6 @@ export class GrowingBody {
 
   /** What a reader at `at` can have of the span that ends at `last`. A reader that gets `wait` is woken once. */
   next(reader: GrowingReader, at: number, last: number): Next {
-    if (this.#failure !== undefined) return { kind: 'lost', reason: this.#failure };
     const end = Math.min(this.#readyBytes(), last + 1);
     if (at >= end) {
       if (at > last || this.#complete) return { kind: 'end' };

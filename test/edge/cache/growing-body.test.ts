@@ -153,7 +153,13 @@ void t.test('a body of unknown size takes memory block by block, and none once i
   t.same([body.place, leftOf(budget), asked], ['memory', 7, []]);
   void body.append(bytesOf(1));
   t.same([body.place, leftOf(budget), asked], ['file', 2 * BLOCK_BYTES + 7, [null]]);
-  await until('its full blocks are in the file', () => spool.writtenBytes === 2 * BLOCK_BYTES);
+  await body.append(bytesOf(2 * BLOCK_BYTES));
+  await until('its full blocks are in the file', () => spool.writtenBytes === 4 * BLOCK_BYTES);
+  t.same(
+    [body.place, leftOf(budget), asked],
+    ['file', 2 * BLOCK_BYTES + 7, [null]],
+    'one file, and no memory of the budget',
+  );
 
   const limited = grow(null, { memoryMaxBytes: 2 * BLOCK_BYTES });
   void limited.body.append(bytesOf(2 * BLOCK_BYTES));

@@ -390,7 +390,11 @@ void t.test('one confirmation is under way at a time, and the next one has the l
   await until('a fifth', () => sent.length === 5);
   sent[4]?.answer(299);
   await until('its outcome', () => outcomes.length === 5);
-  t.same(outcomes, ['confirmed', 'unknown', 'failed', 'failed', 'confirmed']);
+  own.confirm(7);
+  await until('a sixth', () => sent.length === 6);
+  sent[5]?.answer(300);
+  await until('its outcome', () => outcomes.length === 6);
+  t.same(outcomes, ['confirmed', 'unknown', 'failed', 'failed', 'confirmed', 'failed']);
 });
 
 void t.test('a confirmation that takes too long has failed, and one that is closed is ended', async (t) => {
@@ -424,6 +428,20 @@ void t.test('an edge says that it leaves after what it is confirming, unless oth
   t.same(sent[1]?.said, { edge: 'an edge', instance: 'i', seq: 8, leaves: true });
   sent[1]?.answer(204);
   await leaving;
+  const first = confirmer();
+  const gone = first.confirmer.leave();
+  await until('its farewell', () => first.sent.length === 1);
+  t.same(
+    first.sent[0]?.said,
+    { edge: 'an edge', instance: 'i', seq: 0, leaves: true },
+    'also one that has confirmed nothing',
+  );
+  let left = false;
+  const leftThen = gone.then(() => (left = true));
+  await new Promise(setImmediate);
+  t.equal(left, false, 'it waits for the answer');
+  first.sent[0]?.answer(204);
+  await leftThen;
   for (const behind of [
     { connected: [{ seq: 1, edges: 1 }], away: [] },
     { connected: [], away: [{ seq: 1, edges: 1 }] },
