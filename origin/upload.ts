@@ -12,7 +12,7 @@ import type { CounterOf, Metrics } from '../src/metrics.js';
 import { requireUploader } from './authorize.js';
 import type { BlobStore } from './blobs/blob-store.js';
 import type { Admissions } from './ingest/admit.js';
-import { type IngestDeps, type Ingested, ingest, overQuota } from './ingest/ingest.js';
+import { type IngestDeps, type Ingested, ingest, overQuota, wantedSmall } from './ingest/ingest.js';
 import { readOptions, requireLifetime, type UploadOptions, withDefaults } from './ingest/options.js';
 import { bodyShape, receive } from './ingest/receive.js';
 import type { Quotas, Reservation } from './quota.js';
@@ -56,7 +56,13 @@ export async function upload(deps: UploadDeps, request: OriginRequest, query: Up
     const admission = taken.add(await deps.admissions.admit(arrival));
     const path = join(blobs.stageFolder, `upload-${randomUUID()}`);
     const file = taken.add(unlessKept(() => rm(path, { force: true })));
-    const receiving = { config: config.upload, clock, sync: blobs.kind === 'local', admission };
+    const receiving = {
+      config: config.upload,
+      clock,
+      sync: blobs.kind === 'local',
+      small: wantedSmall(deps),
+      admission,
+    };
     const received = await receive(receiving, request, shape, path);
     const options = withDefaults(readOptions(received.fields), query);
     requireLifetime(options, config.upload);

@@ -74,6 +74,11 @@ export interface BlobStore {
     facts: { sizeBytes: number; sha256: Sha256; synced?: boolean },
     signal?: AbortSignal,
   ): Promise<void>;
+  /**
+   * The same for a small body that is in memory, without a file in the stage; undefined in stores that need one. `taken`:
+   * something is stored under the key already, which `adopt` replaces.
+   */
+  put?(key: BlobKey, bytes: Buffer, signal?: AbortSignal): Promise<'put' | 'taken'>;
   /** A span that begins inside the blob is cut to the end of the blob. The signal ends the body too. */
   read(key: BlobKey, span?: ByteSpan, signal?: AbortSignal): Promise<ReadOutcome>;
   /**

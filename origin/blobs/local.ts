@@ -2,9 +2,11 @@
  * Blobs as files of this machine: `media/<2 digits>/<sha256>` and
  * `thumb/<2 digits>/<source>/<sha256>` below one folder.
  *
- * Promises: a blob is stored whole or not at all, also after a power cut: the
- * file is synced and renamed into place in one step, and the folders that name
- * it are synced. Nothing else is written here except a probe, which is removed.
+ * Promises: a blob that was stored stays so, also after a power cut: its bytes are
+ * synced, and the folders that name it. A staged file is renamed into place in one
+ * step. A small body is written into its place at once: until `put` resolves the file
+ * may be there in part, which no record names. Nothing else is written here except a
+ * probe, which is removed.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -29,7 +31,7 @@ import type { Sha256 } from '../../src/ids.js';
 import { openPrivateFolder } from '../../src/private-folder.js';
 import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
 import type { BlobsConfig } from './config.js';
-import { inFolder, syncPath } from './files.js';
+import { inFolder, openNew, syncNames, syncPath, writeWhole } from './files.js';
 import { createGroupSync } from './group-sync.js';
 import { storageFault } from './storage-fault.js';
 
@@ -58,7 +60,7 @@ class LocalStore implements BlobStore {
   /** The latest folders that are durable, or are being made so. */
   readonly #folders = new Map<string, Promise<void>>();
   /** Makes the present names in a folder durable. */
-  readonly #syncNames = createGroupSync(syncPath);
+  readonly #syncNames = createGroupSync(syncNames);
 
   constructor(root: string, stageFolder: string) {
     this.#root = root;
@@ -77,6 +79,22 @@ class LocalStore implements BlobStore {
       await this.#publish(stagedPath, this.#pathOf(key));
     } catch (thrown) {
       await rm(stagedPath, { force: true });
+      throw storageFault(thrown, signal);
+    }
+  }
+
+  async put(key: BlobKey, bytes: Buffer, signal?: AbortSignal): Promise<'put' | 'taken'> {
+    const path = this.#pathOf(key);
+    const folder = dirname(path);
+    try {
+      signal?.throwIfAborted();
+      const descriptor = await this.#inFolder(folder, () => openNew(path, true));
+      // The name is there, so it is synced while the bytes are. After a failure neither is still in progress.
+      const [written, named] = await Promise.allSettled([writeWhole(descriptor, bytes), this.#syncNames(folder)]);
+      for (const each of [written, named]) if (each.status === 'rejected') throw each.reason;
+      return 'put';
+    } catch (thrown) {
+      if (errorCode(thrown) === 'EEXIST') return 'taken';
       throw storageFault(thrown, signal);
     }
   }
@@ -166,24 +184,32 @@ class LocalStore implements BlobStore {
 
   async close(): Promise<void> {}
 
-  /**
-   * Renames a staged file into place. In between, `remove` may remove a folder of thumbnails, and an operator any
-   * folder: then it tries again.
-   */
   async #publish(stagedPath: string, path: string): Promise<void> {
     const folder = dirname(path);
+    // The folder is absent, or the staged file is, which would be reported by every attempt.
+    await this.#inFolder(
+      folder,
+      () => rename(stagedPath, path),
+      () => stat(stagedPath),
+    );
+    await this.#syncNames(folder);
+  }
+
+  /**
+   * Makes a name in a folder of blobs. In between, `remove` may remove a folder of thumbnails, and an operator any
+   * folder: then it tries again, if `retries` allows it.
+   */
+  async #inFolder<T>(folder: string, make: () => Promise<T>, retries?: () => Promise<unknown>): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         await this.#ensureFolder(folder);
-        await rename(stagedPath, path);
-        break;
+        return await make();
       } catch (thrown) {
         if (!isAbsent(thrown) || attempt === PUBLISH_ATTEMPTS) throw thrown;
         for (let gone = folder; gone !== this.#root; gone = dirname(gone)) this.#folders.delete(gone);
-        await stat(stagedPath);
+        await retries?.();
       }
     }
-    await this.#syncNames(folder);
   }
 
   /** Resolves when a folder exists and is durable. Callers with the same folder share the work. */

@@ -1,8 +1,8 @@
 /**
  * The steps before the transaction of an upload. `classify` decides whether the
  * blob store has the bytes already. `publish` puts them there, whole and durable
- * (in a local store the bytes are synced in stage.ts, their name and folders in
- * blobs/local.ts). No crash can spoil the order: the blob first, then one synced
+ * (in a local store the bytes of files are synced in stage.ts, those of small bodies,
+ * names and folders in blobs/local.ts). No crash can spoil the order: the blob first, then one synced
  * transaction with record, indexes, thumbnail job and quota. Only after that may
  * anyone learn of it.
  *
@@ -13,7 +13,7 @@ import type { Sha256 } from '../../src/ids.js';
 import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
 import { refusesUpload } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
-import type { Staged } from './stage.js';
+import { type Staged, writeOut } from './stage.js';
 
 export type Classified =
   /** The blob store does not have the bytes. */
@@ -27,7 +27,7 @@ export type Classified =
 
 export interface CommitDeps {
   readonly meta: Pick<MetaStore, 'findBlob'>;
-  readonly blobs: Pick<BlobStore, 'stat' | 'adopt' | 'remove'>;
+  readonly blobs: Pick<BlobStore, 'stat' | 'adopt' | 'put' | 'remove'>;
 }
 
 /** The transaction decides on quarantine again; to know it here saves the work before. */
@@ -53,5 +53,8 @@ export async function publish(
   const key = mediaKey(staged.sha256);
   // `adopt` may keep what is stored under the key already, so a damaged copy must be removed first.
   if (classified.kind === 'damaged') await deps.blobs.remove(key, signal);
-  if (classified.kind !== 'stored') await deps.blobs.adopt(staged.path, key, staged, signal);
+  if (classified.kind === 'stored') return;
+  if (staged.inMemory === true && (await deps.blobs.put?.(key, staged.head, signal)) === 'put') return;
+  const file = await writeOut(staged, true);
+  await deps.blobs.adopt(file.path, key, file, signal);
 }

@@ -89,8 +89,8 @@ export async function readForm<T>(
   }
 
   try {
-    await Promise.race([ending.done, pump(overhead.of(source), parser, ending.done)]);
-    await ending.done;
+    // To the end of the body, not only of the form: what follows counts as overhead, and belongs to a digest of the whole.
+    await Promise.all([ending.done, pump(overhead.of(source), parser, ending.done)]);
     if (headless > 0) throw malformed('A part of the form has no header.');
     await Promise.all(tasks);
     overhead.require(0);

@@ -20,14 +20,14 @@ import type { UploadConfig } from './config.js';
 import { identify, pictureFacts } from './identify.js';
 import type { UploadOptions } from './options.js';
 import type { Scanner } from './scan.js';
-import type { Staged } from './stage.js';
+import { type Staged, writeOut } from './stage.js';
 import { stripLocation } from './strip-location.js';
 
 export interface IngestDeps {
   readonly clock: Clock;
   readonly ids: IdSource;
   readonly meta: Pick<MetaStore, 'findBlob' | 'findBlobBySent' | 'commitUpload'>;
-  readonly blobs: Pick<BlobStore, 'stat' | 'adopt' | 'remove'>;
+  readonly blobs: Pick<BlobStore, 'kind' | 'stat' | 'adopt' | 'put' | 'remove'>;
   readonly hashLocks: Pick<HashLocks, 'share' | 'tryAlone'>;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
   readonly quotas: Pick<Quotas, 'retryAfterMs'>;
@@ -55,8 +55,14 @@ export interface Ingested {
   readonly media: Media;
   readonly duplicate: boolean;
   readonly sent: Sent;
-  /** The staged file was moved into the blob store. */
+  /** No file is left in the stage: it was moved into the blob store, or there was none. */
   readonly adopted: boolean;
+}
+
+/** Where a small body is wanted: a scanner and the removal of metadata read files, and so do other blob stores. */
+export function wantedSmall({ blobs, config: { upload } }: Pick<IngestDeps, 'blobs' | 'config'>): 'file' | 'memory' {
+  const asFile = blobs.put === undefined || upload.scan.by !== 'off' || upload.stripOriginals.enabled;
+  return asFile ? 'file' : 'memory';
 }
 
 export async function ingest(deps: IngestDeps, upload: NewUpload, signal: AbortSignal): Promise<Ingested> {
@@ -69,7 +75,8 @@ export async function ingest(deps: IngestDeps, upload: NewUpload, signal: AbortS
   }
   const path = `${sent.path}-stripped`;
   try {
-    const staged = await stripLocation(sent, mime, path, config.upload.stripOriginals, signal);
+    const file = await writeOut(sent, deps.blobs.kind === 'local');
+    const staged = await stripLocation(file, mime, path, config.upload.stripOriginals, signal);
     return await store(deps, upload, { staged, mime, mark }, signal);
   } finally {
     await rm(path, { force: true });
@@ -105,14 +112,15 @@ async function store(
     const classified = await classify(deps, staged, signal);
     if (classified.kind === 'quarantined') throw quarantined();
     const media = newMedia(deps, upload, identified, picture);
-    await publish(deps, staged, classified, signal);
     unrecorded = classified.kind === 'new';
+    await publish(deps, staged, classified, signal);
     const outcome = await deps.meta.commitUpload(media);
     unrecorded &&= outcome.kind !== 'created';
     const found = mediaIn(outcome, mark, deps);
     const { sha256, sizeBytes } = upload.staged;
     const sent = { sha256, sizeBytes, mime: media.mime, filename: media.filename };
-    const adopted = classified.kind !== 'stored' && staged === upload.staged;
+    const hadFile = classified.kind === 'stored' && staged.inMemory !== true;
+    const adopted = staged === upload.staged && !hadFile;
     return { ...found, sent, adopted };
   } finally {
     release();
@@ -137,7 +145,7 @@ function mediaIn(
   }
 }
 
-/** Removes bytes of an upload that was refused after they were stored. If this fails, the sweep removes them. */
+/** Removes bytes of an upload that failed or was refused after they were stored, or in part. If this fails, the sweep removes them. */
 async function removeUnrecorded({ meta, blobs, hashLocks }: IngestDeps, sha256: Sha256): Promise<void> {
   // Otherwise another upload of the same bytes is in progress, which records or removes them.
   const release = hashLocks.tryAlone(sha256);

@@ -54,10 +54,11 @@ export interface ReceiveDeps {
   readonly clock: Clock;
   /** Whether the staged bytes are synced to the disk. */
   readonly sync: boolean;
+  readonly small?: 'file' | 'memory';
   readonly admission: Pick<Admission, 'hold'>;
 }
 
-/** Stages the file at `path`. The caller removes it, however this ends. */
+/** Stages the file at `path`, or a small one in memory. The caller removes it, however this ends. */
 export async function receive(
   deps: ReceiveDeps,
   request: OriginRequest,
@@ -66,7 +67,7 @@ export async function receive(
 ): Promise<Received> {
   const { config, clock } = deps;
   const stated = statedDigests(request);
-  const staging = { sizeMaxBytes: config.sizeMaxBytes, sync: deps.sync };
+  const staging = { sizeMaxBytes: config.sizeMaxBytes, sync: deps.sync, small: deps.small ?? 'file' };
   const body = heldChunks(pacedChunks(request, config, clock, request.signal), deps.admission);
   if (shape.kind === 'raw') {
     const staged = await stage(body, path, staging);

@@ -5,15 +5,15 @@
  * With `sync`, for a blob store of local files, the bytes are on the disk at the
  * end. Large files are synced while they are written, so that disk and network work
  * at the same time. A body that fits into one write is written when it is complete,
- * and synced by that write.
+ * and synced by that write; or it stays in memory, for a blob store that takes it from
+ * there.
  */
-import { createHash, type Hash } from 'node:crypto';
-import { constants } from 'node:fs';
+import { createHash, type Hash, hash as hashOf } from 'node:crypto';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Fault } from '../../src/errors.js';
 import type { Sha256 } from '../../src/ids.js';
-import { closeFd, inFolder, openFd, writeFd } from '../blobs/files.js';
+import { FILE_MODE, inFolder, NEW, openNew, writeWhole } from '../blobs/files.js';
 import { tooLarge } from './admit.js';
 import type { ChunkSource } from './paced-body.js';
 
@@ -25,12 +25,16 @@ export interface Staged {
   readonly head: Buffer;
   /** The bytes are on the disk. The file's name in the folder may not be. */
   readonly synced: boolean;
+  /** There is no file (see writeOut): `head` has all bytes. */
+  readonly inMemory?: true;
 }
 
 export interface StageOptions {
   readonly sizeMaxBytes: number;
   /** Whether to sync the bytes to the disk. */
   readonly sync: boolean;
+  /** A body of up to HEAD_MAX_BYTES: in a `file`, as every other, or only in `memory`. */
+  readonly small?: 'file' | 'memory';
 }
 
 /** How much of the beginning is kept: enough for every signature, and for the header of nearly every picture. */
@@ -50,15 +54,29 @@ let syncsAhead = 0;
 export async function stage(source: ChunkSource, path: string, options: StageOptions): Promise<Staged> {
   const file = new StagedFile(path, options.sync);
   try {
-    return await copy(source, file, options.sizeMaxBytes);
+    return await copy(source, file, options);
   } catch (thrown) {
     await file.discard();
     throw thrown;
   }
 }
 
-async function copy(source: ChunkSource, file: StagedFile, sizeMaxBytes: number): Promise<Staged> {
-  const hash: Hash = createHash('sha256');
+/** Writes the file of a body that is in memory, for whoever needs a file. */
+export async function writeOut(staged: Staged, sync: boolean): Promise<Staged> {
+  const { inMemory, ...facts } = staged;
+  if (inMemory !== true) return staged;
+  const file = new StagedFile(staged.path, sync);
+  try {
+    return { ...facts, synced: await file.finish([staged.head], staged.sizeBytes) };
+  } catch (thrown) {
+    await file.discard();
+    throw thrown;
+  }
+}
+
+async function copy(source: ChunkSource, file: StagedFile, { sizeMaxBytes, small }: StageOptions): Promise<Staged> {
+  /** Of what is more than a head. */
+  let hash: Hash | undefined;
   const head: Buffer[] = [];
   let sizeBytes = 0;
   let gathered: Buffer[] = [];
@@ -69,9 +87,10 @@ async function copy(source: ChunkSource, file: StagedFile, sizeMaxBytes: number)
       if (sizeBytes < HEAD_MAX_BYTES) head.push(chunk.subarray(0, HEAD_MAX_BYTES - sizeBytes));
       sizeBytes += chunk.length;
       if (sizeBytes > sizeMaxBytes) throw tooLarge(sizeMaxBytes);
-      hash.update(chunk);
       gathered.push(chunk);
       gatheredBytes += chunk.length;
+      if (hash !== undefined) hash.update(chunk);
+      else if (sizeBytes > HEAD_MAX_BYTES) hash = hashing(gathered);
       if (gatheredBytes < WRITE_BYTES) continue;
       await writing;
       writing = file.write(gathered, gatheredBytes);
@@ -87,15 +106,26 @@ async function copy(source: ChunkSource, file: StagedFile, sizeMaxBytes: number)
   }
   await writing;
   if (sizeBytes === 0) throw new Fault('empty', 'The upload has no bytes.');
+  const facts = { path: file.path, sizeBytes, head: joined(head) };
+  if (hash === undefined) {
+    const sha256 = hashOf('sha256', facts.head) as Sha256;
+    if (small === 'memory') return { ...facts, sha256, synced: false, inMemory: true };
+    return { ...facts, sha256, synced: await file.finish([facts.head], sizeBytes) };
+  }
   const synced = await file.finish(gathered, gatheredBytes);
-  return { path: file.path, sizeBytes, sha256: hash.digest('hex') as Sha256, head: Buffer.concat(head), synced };
+  return { ...facts, sha256: hash.digest('hex') as Sha256, synced };
 }
 
-/** Creates the file; fails if it exists. */
-const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
-/** The same; each write ends only when its bytes are on the disk (POSIX: synchronized I/O data integrity completion). */
-const NEW_SYNCED = NEW | constants.O_DSYNC;
-const FILE_MODE = 0o600;
+function hashing(pieces: readonly Buffer[]): Hash {
+  const hash = createHash('sha256');
+  for (const piece of pieces) hash.update(piece);
+  return hash;
+}
+
+function joined(pieces: readonly Buffer[]): Buffer {
+  const [first] = pieces;
+  return first !== undefined && pieces.length === 1 ? first : Buffer.concat(pieces);
+}
 
 /** A file that is written from front to back and synced meanwhile. The first write creates it. */
 class StagedFile {
@@ -145,10 +175,9 @@ class StagedFile {
   /** Writes the last bytes and closes the file. Returns whether all bytes are synced; rejects if a sync failed. */
   async finish(buffers: Buffer[], bytes: number): Promise<boolean> {
     if (this.#file === undefined) {
-      const flags = this.#sync ? NEW_SYNCED : NEW;
-      const descriptor = await inFolder(dirname(this.path), () => openFd(this.path, flags, FILE_MODE));
+      const descriptor = await inFolder(dirname(this.path), () => openNew(this.path, this.#sync));
       this.#made = true;
-      await writeWhole(descriptor, Buffer.concat(buffers));
+      await writeWhole(descriptor, joined(buffers));
       return this.#sync;
     }
     await this.write(buffers, bytes);
@@ -163,17 +192,6 @@ class StagedFile {
   async discard(): Promise<void> {
     await this.#file?.close().catch(() => undefined);
     if (this.#made) await rm(this.path, { force: true });
-  }
-}
-
-/** Writes a whole small file and closes it. A single write may write fewer bytes than given. */
-async function writeWhole(descriptor: number, bytes: Buffer): Promise<void> {
-  try {
-    for (let written = 0; written < bytes.length; ) {
-      written += (await writeFd(descriptor, bytes, written)).bytesWritten;
-    }
-  } finally {
-    await closeFd(descriptor);
   }
 }
 

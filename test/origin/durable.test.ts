@@ -1,6 +1,6 @@
 /** What promises to be on the disk is synced, in this order, and says so only when every sync has ended. */
 import { mkdir, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import t from 'tap';
 import type { AuditAct } from '../../origin/audit.js';
 import { mediaKey, thumbKey } from '../../origin/blobs/blob-store.js';
@@ -82,6 +82,16 @@ async function openBlobs(folder: string) {
 const blobPath = `blobs/media/${SHA.slice(0, 2)}/${SHA}`;
 
 const ACTS: readonly Durable[] = [
+  {
+    what: 'the name of a small blob, whose bytes each write syncs',
+    async prepare(folder) {
+      const { blobs } = await openBlobs(folder);
+      await blobs.put?.(mediaKey(SHA), Buffer.from('bytes'));
+      await blobs.remove(mediaKey(SHA));
+      return async () => await blobs.put?.(mediaKey(SHA), Buffer.from('bytes'));
+    },
+    syncs: [dirname(blobPath)],
+  },
   {
     what: 'a blob in a new folder',
     async prepare(folder) {

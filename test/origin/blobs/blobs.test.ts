@@ -77,6 +77,25 @@ void t.test('blobs in local folders', async (t) => {
     }
   });
 
+  await t.test('are written into their place at once if they are small and in memory', async (t) => {
+    const folder = t.testdir();
+    const store = await openLocal(folder);
+    const bytes = randomBytes(1_000);
+    const { key, sha256, path: staged } = await stage(store, bytes);
+    const path = join(folder, 'blobs/media', sha256.slice(0, 2), sha256);
+    t.equal(await store.put?.(key, bytes), 'put');
+    t.ok(bytes.equals(await readFile(path)));
+    t.equal((await stat(path)).mode & 0o777, 0o600, 'other users cannot read it');
+    t.equal(await store.put?.(key, randomBytes(10)), 'taken');
+    t.ok(bytes.equals(await readFile(path)), 'what is there stays');
+    await rm(join(folder, 'blobs/media'), { recursive: true });
+    t.equal(await store.put?.(key, bytes), 'put', 'folders that somebody removed are made again');
+    t.ok(bytes.equals(await readFile(path)));
+    await rm(staged);
+    t.same(await readdir(store.stageFolder), []);
+    await t.rejects(async () => void (await store.put?.(key, bytes, AbortSignal.abort())));
+  });
+
   await t.test('are read to the end by a reader that began before they were removed', async (t) => {
     const store = await openLocal(t.testdir());
     const { key, bytes } = await put(store, 500_000);

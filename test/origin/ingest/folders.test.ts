@@ -4,7 +4,7 @@ import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { json, member } from '../../kit/http/request.js';
-import { png } from '../../kit/media.js';
+import { largePng, png } from '../../kit/media.js';
 import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
 import { untilAsync } from '../../kit/until.js';
 
@@ -49,13 +49,15 @@ for (const folder of ['stage', 'blobs']) {
     const server = await origin(t);
     await rm(join(server.folder, folder), { recursive: true });
     await writeFile(join(server.folder, folder), '');
-    const refused = await server.upload(png(1));
+    // A small one is not staged.
+    const bytes = largePng(1, 300_000);
+    const refused = await server.upload(bytes);
     t.equal(refused.status, 503);
     t.equal(member(refused, 'code'), 'storage_unavailable');
     t.same(await notReady(t, server), ['storage']);
     await rm(join(server.folder, folder));
     if (folder === 'blobs') await mkdir(join(server.folder, folder));
-    t.equal((await server.upload(png(1))).status, 201);
+    t.equal((await server.upload(bytes)).status, 201);
     t.same(await notReady(t, server), []);
   });
 }

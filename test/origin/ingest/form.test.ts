@@ -233,3 +233,19 @@ void t.test('whoever takes the file ends the form with a failure, and nothing of
   await readForm(broken, BOUNDARY, DEFAULTS, reading).catch(({ message }: Error) => order.push(message));
   t.same(order, ['its chunks end', 'it has ended', 'the sender left']);
 });
+
+void t.test('what follows the form counts, however late it comes after the file was taken', async (t) => {
+  const form = bytesOf([file()]);
+  const late = async (afterBytes: number): Promise<unknown> => {
+    const chunks = [form, Buffer.alloc(afterBytes, 'x')];
+    const source = {
+      async next() {
+        if (chunks.length === 1) for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+        return chunks.shift();
+      },
+    };
+    return await readForm(source, BOUNDARY, DEFAULTS, take);
+  };
+  await t.resolves(late(1_000));
+  await t.rejects(late(DEFAULTS.overheadMaxBytes), { code: 'too_large' });
+});

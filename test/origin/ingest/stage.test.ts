@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import type { ChunkSource } from '../../../origin/ingest/paced-body.js';
-import { stage } from '../../../origin/ingest/stage.js';
+import { HEAD_MAX_BYTES, stage, writeOut } from '../../../origin/ingest/stage.js';
 import { sha256Of } from '../../kit/origin/stores.js';
 import { onSmallDisk } from '../../kit/small-disk.js';
 
@@ -25,6 +25,28 @@ function sourceOf(bytes: Buffer, { breaks = false, seen = async (): Promise<void
     },
   };
 }
+
+void t.test('a small body can stay in memory, until somebody needs its file', async (t) => {
+  const folder = t.testdir();
+  const options = { sizeMaxBytes: SIZE_MAX_BYTES, sync: true, small: 'memory' } as const;
+  for (const sizeBytes of [1, CHUNK_BYTES, CHUNK_BYTES + 1, HEAD_MAX_BYTES]) {
+    const bytes = randomBytes(sizeBytes);
+    const path = join(folder, String(sizeBytes));
+    const staged = await stage(sourceOf(bytes), path, options);
+    t.match(staged, { path, sizeBytes, sha256: sha256Of(bytes), inMemory: true, synced: false });
+    t.ok(bytes.equals(staged.head));
+    t.same(await readdir(folder), []);
+    const { inMemory, ...written } = await writeOut(staged, true);
+    t.match({ inMemory, ...written }, { inMemory: undefined, path, sizeBytes, synced: true });
+    t.ok(bytes.equals(await readFile(path)));
+    t.equal(await writeOut(written, true), written, 'a file is written once');
+    await rm(path);
+  }
+  const bytes = randomBytes(HEAD_MAX_BYTES + 1);
+  const staged = await stage(sourceOf(bytes), join(folder, 'large'), options);
+  t.match(staged, { inMemory: undefined, synced: true, sha256: sha256Of(bytes) });
+  t.ok(bytes.equals(await readFile(staged.path)));
+});
 
 for (const sync of [true, false]) {
   const options = { sizeMaxBytes: SIZE_MAX_BYTES, sync };
