@@ -98,9 +98,7 @@ export function fileKey(name: string, field: Field<unknown> | Section<unknown>):
 }
 
 function withDefault(field: Field<unknown> | Section<unknown>, context: LoadContext): z.ZodType {
-  const schema = field.schema(context);
-  if (field.kind === 'section') return schema.prefault({});
-  return field.fallback === undefined ? schema : schema.prefault(field.fallback);
+  return field.schema(context).prefault(field.kind === 'section' ? {} : field.fallback);
 }
 
 function leaf<T>(
