@@ -298,6 +298,21 @@ void t.test('what is stale on arrival is stored until it is of no use (3)', asyn
   });
 });
 
+void t.test(
+  'only the fields that a directive names are left out, whatever their names (5.2.2.4, 5.2.2.7)',
+  async (t) => {
+    const letters: HeaderList = 'abelnov'.split('').map((name) => [name, '1']);
+    const keptWith = (cacheControl: string): string => {
+      const outcome = store([['cache-control', cacheControl], ['etag', '"x"'], ...letters]);
+      if (outcome.kind !== 'store') throw new Error(cacheControl);
+      return outcome.head.headers.flatMap(([name]) => (name.length === 1 ? [name] : [])).join('');
+    };
+    t.equal(keptWith('max-age=60'), 'abelnov');
+    t.equal(keptWith('max-age=60, no-cache'), 'abelnov');
+    t.equal(keptWith('max-age=60, no-cache="b", private="e, v"'), 'alno');
+  },
+);
+
 void t.test('a Date that is missing or no date is replaced by the instant of arrival (RFC 9110 6.6.1)', async (t) => {
   for (const [date, stored] of [
     ['foo', formatHttpDate(NOW)],
