@@ -284,7 +284,10 @@ async function removeOldJobFolders(stageFolder: string): Promise<void> {
   await Promise.all(old.map((name) => rm(join(stageFolder, name), { recursive: true, force: true })));
 }
 
-const EXHAUSTED: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EMFILE', 'ENFILE', 'EROFS', 'EIO', 'EACCES']);
+const DISK = ['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EACCES'];
+/** A process that cannot be started for lack of memory or of places for processes is such a failure too. */
+const MACHINE = ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'];
+const EXHAUSTED: ReadonlySet<string> = new Set([...DISK, ...MACHINE]);
 
 /** Whether a failure came from the storage or the machine, and not from the picture. */
 function isOwnFailure(thrown: unknown): boolean {

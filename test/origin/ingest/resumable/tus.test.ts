@@ -213,6 +213,12 @@ void t.test('metadata are read as every list in HTTP', async (t) => {
     ],
   );
   t.strictSame([...metadataValues('')], []);
+  const longest = (characters: number): string => `key ${'YWFh'.repeat(characters / 4 - 1)}`;
+  t.equal(readMetadata(longest(6_144)).length, 6_144);
+  t.equal(
+    outcome(() => readMetadata(longest(6_148))),
+    'malformed',
+  );
 });
 
 void t.test('whatever metadata are accepted read the same again, and keep every value', async (t) => {
@@ -308,12 +314,24 @@ void t.test('a record is read as it was written, and so is one of the version be
     '{',
     'null',
     '[]',
+    '"text"',
+    '7',
     JSON.stringify({ ...UPLOAD, version: 3 }),
     JSON.stringify(UPLOAD),
     JSON.stringify({ ...first, metadata: { filename: 1 } }),
-    writeRecord({ ...UPLOAD, id: '../x' }),
-    writeRecord({ ...UPLOAD, sizeBytes: 0.5 }),
-    writeRecord({ ...UPLOAD, role: { kind: 'other' } as never }),
+    JSON.stringify({ ...first, metadata: { filename: 'a', other: 1 } }),
+    JSON.stringify({ ...first, metadata: null }),
+    ...Object.entries({
+      id: ['../x', `${A}a`, 7, [A], undefined],
+      owner: [7, null, undefined],
+      sizeBytes: [0.5, '9', undefined],
+      metadata: [null, undefined],
+      role: [null, 'whole', undefined, {}, { kind: 'other' }, { kind: 'partial' }, { kind: 'partial', finalId: 7 }],
+      expiresAt: [null, '7', 0.5, undefined],
+      mediaId: [7, undefined],
+    }).flatMap(([key, values]) => values.map((value) => JSON.stringify({ ...UPLOAD, version: 2, [key]: value }))),
+    writeRecord({ ...UPLOAD, role: { kind: 'final' } as never }),
+    writeRecord({ ...UPLOAD, role: { kind: 'other', concat: 'final;x' } as never }),
   ]) {
     t.equal(readRecord(text), undefined, text);
   }
