@@ -183,7 +183,8 @@ void t.test('the path and the method say which handler is asked', async (t) => {
   const preflight = await send('/one/thing', { method: 'OPTIONS' });
   t.match([preflight.status, preflight.headers['access-control-allow-methods']], [204, 'GET, HEAD, POST, OPTIONS']);
   t.equal((await send('/one/thing', { method: 'PROPFIND' })).status, 405);
-  await logged(5);
+  for (const method of ['PUT', 'PATCH', 'POST', 'HEAD']) await send('/nothing', { method });
+  await logged(9);
   t.equal(seen.length, 1);
   for (const [labels, count] of [
     ['route="/one/thing",method="GET",status="200"', 1],
@@ -191,6 +192,7 @@ void t.test('the path and the method say which handler is asked', async (t) => {
     ['route="none",method="DELETE",status="405"', 1],
     ['route="none",method="OPTIONS",status="204"', 1],
     ['route="none",method="other",status="405"', 1],
+    ...['PUT', 'PATCH', 'POST', 'HEAD'].map((method) => [`route="none",method="${method}",status="404"`, 1] as const),
   ] as const) {
     t.equal(await sample(`requests_total{${labels}}`), count, labels);
   }
@@ -240,7 +242,7 @@ void t.test('a refusal comes before everything, and edges have routes of their o
 });
 
 void t.test('the log says what was asked and how it ended, and no more of it than is wanted', async (t) => {
-  const { send, logged, clock } = await setUp(t, {
+  const { send, logged, clock, sample } = await setUp(t, {
     handle: (request) => {
       clock.advance(12.34);
       request.note({ media: 'noted' });
@@ -262,6 +264,7 @@ void t.test('the log says what was asked and how it ended, and no more of it tha
   t.ok(Number(line['bytes']) > 300, 'the bytes of its answer, with the head');
   t.ok(String(line['target']).startsWith('/one/thing'));
   t.notOk('code' in line);
+  t.equal(await sample('request_seconds_sum{route="/one/thing"}'), 0.01234);
 
   const failing = async (fault: Error, requests: 'all' | 'failed' | 'none' = 'all') => {
     const handle = (): never => {
@@ -334,6 +337,18 @@ void t.test('a body that fails after the head breaks the connection, and the log
   const answer = await send('/one/thing').catch(() => undefined);
   t.notOk(answer?.whole, 'nobody takes a part for the whole');
   t.match(await logged(1), { status: 200, broken: true, why: /the disk has failed/ });
+
+  // So does a route of an edge that fails once it has begun to write.
+  const written = await setUp(t, {
+    edgeRoutes: async (_raw, response) => {
+      response.writeHead(200, { 'content-length': '10' });
+      response.write('hello');
+      await until('the first bytes', () => response.headersSent);
+      throw new Error('the journal has failed');
+    },
+  });
+  t.notOk((await written.send('/one/thing').catch(() => undefined))?.whole);
+  t.match(await written.logged(1), { status: 0, broken: true, why: /the journal has failed/, msg: 'request' });
 
   // Before the head it is a refusal like any other.
   const unopened: Reply = {

@@ -16,7 +16,9 @@ function setUp(subject: Rates, address: Rates, windowMs = 10_000) {
   });
   const clock = new ManualClock();
   const { metrics, sample } = testDeps();
-  return { clock, sample, ...createRateLimits(config, clock, metrics) };
+  const limits = createRateLimits(config, clock, metrics);
+  const meter = (address: string) => limits.meter(address);
+  return { clock, sample, meter, unlimited: limits.unlimited };
 }
 
 const told = (headers: readonly (readonly [string, string])[]) => Object.fromEntries(headers);

@@ -128,11 +128,11 @@ async function setUp(t: Test, given: Given = {}) {
     ended,
     added,
     shared: () => shared,
-    finds(next: Found) {
+    finds: (next: Found): void => {
       find = next;
     },
     /** Has the engine run these jobs, and waits until so many ends were recorded. */
-    async run(jobsNow: readonly Job[], ends = calls.length + jobsNow.length) {
+    run: async (jobsNow: readonly Job[], ends = calls.length + jobsNow.length): Promise<void> => {
       queued.push(...jobsNow);
       for (const listener of added) listener();
       await until('the ends of the jobs', () => calls.length >= ends);
@@ -329,6 +329,29 @@ void t.test('a picture that takes too long goes behind all others, and may be as
     asked += 1;
   }
   t.same(calls[2], ['lift', ONE, 'asked'], 'who asks again lifts it again');
+});
+
+void t.test('the last attempt makes stills, since a picture may fail by its frames', async (t) => {
+  for (const [attempts, attemptsMax, animate] of [
+    [0, 3, true],
+    [1, 3, true],
+    [2, 3, false],
+    [0, 1, true],
+  ] as const) {
+    const { run, started } = await setUp(t, {
+      find: async () => blobOf(ONE, 'image/png'),
+      config: { queue: { ...QUEUE, attempts_max: attemptsMax }, children: { count: 1 } },
+    });
+    const running = run([jobOf(ONE, { attempts })]);
+    await until('the process', () => started.length === 1);
+    started[0]?.ready();
+    await until('another one, or the picture', () => started.length > 1 || (started[0]?.sent.length ?? 0) > 0);
+    if (started.length > 1) started[1]?.ready();
+    await until('the picture', () => (started.at(-1)?.sent.length ?? 0) > 0);
+    t.match(started.at(-1)?.sent[0], { t: 'render', request: { animate } }, `attempt ${attempts} of ${attemptsMax}`);
+    started.at(-1)?.leave(1);
+    await running;
+  }
 });
 
 void t.test('who waits for a thumbnail is told as soon as its job ends, however it ends', async (t) => {

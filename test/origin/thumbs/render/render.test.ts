@@ -280,7 +280,7 @@ void t.test('an animation stays one within its limits, with its times and its pl
     ),
     { join: { animated: true } },
   )
-    .gif({ keepDuplicateFrames: true } as never)
+    .gif({ keepDuplicateFrames: true })
     .toBuffer();
   t.notOk(
     (await rendered(t, same, one)).thumbs.some(({ animated }) => animated),
