@@ -101,7 +101,8 @@ function* pointsToKept(seek: Extent): Generator<Span, boolean, Buffer> {
 /** A Void element in the place of another one (RFC 8794 11.3.2). No element is shorter than two bytes. */
 function voided({ from, to }: Extent): readonly Overwrite[] {
   const length = to - from;
-  const head = length < 9 ? Buffer.from([VOID, 0x80 | (length - 2)]) : Buffer.from([VOID, 1, 0, 0, 0, 0, 0, 0, 0]);
+  const head = Buffer.alloc(length < 9 ? 2 : 9);
+  head.set([VOID, length < 9 ? 0x80 | (length - 2) : 1]);
   if (length >= 9) head.writeUIntBE(length - 9, 3, 6);
   return [put(from, head), zeros({ from: from + head.length, to })];
 }

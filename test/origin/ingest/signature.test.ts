@@ -135,6 +135,8 @@ void t.test('other short signatures are believed if the client declares the type
     t.equal(await signature(hex(digits), 'image/png'), undefined, `${type} under another declaration`);
   }
   t.equal(await signature(hex('0000000c4a584c200d0a870a00000014')), 'image/jxl', 'a signature of twelve bytes');
+  t.equal(await signature(Buffer.from('0707070000010000')), 'application/x-cpio', 'one of six characters');
+  t.equal(await signature(Buffer.from('MPCKSH and more of it')), 'audio/x-musepack', 'one of four');
 });
 
 void t.test('a container is named by its tracks, or as it is declared if they cannot be read', async (t) => {
