@@ -3,6 +3,7 @@ import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync,
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type AuditAct, openAuditLog } from '../../origin/audit.js';
+import { onSmallDisk } from '../kit/small-disk.js';
 
 const AT = Date.UTC(2026, 0, 2, 3, 4, 5);
 const act = (n: number, given: Partial<AuditAct> = {}): AuditAct => ({
@@ -146,4 +147,56 @@ void t.test('a place where no file can be is told at the start', async (t) => {
   rmSync(folder, { recursive: true });
   appendFileSync(folder, '');
   await t.rejects(open());
+});
+
+void t.test('on a full disk lines go to the room in reserve, which is taken back when there is room', async (t) => {
+  await onSmallDisk(t, 4_194_304, async (folder) => {
+    const file = join(folder, 'audit.jsonl');
+    const filler = join(folder, 'filler');
+    const reserve = (): number => statSync(join(folder, '.reserve')).size;
+    const fill = (): void => {
+      try {
+        for (;;) appendFileSync(filler, Buffer.alloc(4_096));
+      } catch {
+        // It is full.
+      }
+    };
+    const numbers = (): readonly unknown[] =>
+      readFileSync(file, 'utf8')
+        .split('\n')
+        .slice(0, -1)
+        .map((line) => (JSON.parse(line) as { readonly seq: unknown }).seq);
+    const log = await openAuditLog({ file, rotateBytes: 1e9 });
+    const whole = reserve();
+    fill();
+    await log.append(act(1));
+    t.ok(reserve() < whole, 'some of it was given back');
+    rmSync(filler);
+    await log.append(act(2));
+    t.equal(reserve(), whole);
+
+    fill();
+    const long = { reason: 'x'.repeat(20_000) };
+    const accepted: number[] = [1, 2];
+    const appendUntilFull = async (): Promise<unknown> => {
+      for (let n = 3; n < 100; n += 1) {
+        try {
+          await log.append(act(n, long));
+          accepted.push(n);
+        } catch (thrown) {
+          return thrown;
+        }
+      }
+      return undefined;
+    };
+    t.match(await appendUntilFull(), { code: 'ENOSPC' });
+    t.equal(reserve(), 0, 'all of it was used');
+    t.ok(accepted.length > 10, `${accepted.length} lines had room`);
+    t.same(numbers(), accepted, 'and no line is there that was refused, nor a part of one');
+    rmSync(filler);
+    await log.append(act(100));
+    t.same(numbers(), [...accepted, 100]);
+    t.equal(reserve(), whole);
+    await log.close();
+  });
 });
