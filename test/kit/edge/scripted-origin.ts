@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
+import { resetConnection } from '../http/reset.js';
 
 export interface SeenRequest {
   readonly method: string;
@@ -97,7 +98,7 @@ export async function openScriptedOrigin(tls?: {
       });
     },
     cutAll() {
-      for (const socket of sockets) socket.resetAndDestroy();
+      for (const socket of sockets) resetConnection(socket);
     },
     close() {
       const closed = new Promise<void>((resolve) => {
@@ -143,7 +144,9 @@ function responseOf(response: ServerResponse): ScriptedResponse {
         response.write(chunk, () => resolve());
       }),
     end: (chunk) => void response.end(chunk),
-    reset: () => void socket?.resetAndDestroy(),
+    reset() {
+      if (socket) resetConnection(socket);
+    },
     hangUp: () => void socket?.end(),
     hint: (link) => response.writeEarlyHints({ link }),
     raw: (text) => void socket?.end(text),

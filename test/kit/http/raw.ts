@@ -1,6 +1,7 @@
 /** TCP and TLS connections byte by byte, for what an HTTP library does not send or does not show. */
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
+import { resetConnection } from './reset.js';
 
 export interface RawConnection {
   /** Everything received so far, as latin-1. */
@@ -119,7 +120,7 @@ function rawOf(socket: Socket): RawConnection {
     },
     write: (bytes) => void socket.write(typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes),
     end: () => void socket.end(),
-    reset: () => void socket.resetAndDestroy(),
+    reset: () => resetConnection(socket),
     until: (pattern) =>
       new Promise((resolve, reject) => {
         const watch = (): void => {

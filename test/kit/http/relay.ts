@@ -3,6 +3,7 @@
  * stay open and bytes do not arrive; they arrive when it ends.
  */
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { resetConnection } from './reset.js';
 
 type RelayMode =
   | 'pass'
@@ -37,7 +38,7 @@ export async function openRelay(target: () => number): Promise<Relay> {
     accepted += 1;
     client.on('error', () => {});
     if (mode === 'refuse') {
-      client.resetAndDestroy();
+      resetConnection(client);
       return;
     }
     const server = connect({ port: target(), host: '127.0.0.1', noDelay: true });
@@ -63,8 +64,8 @@ export async function openRelay(target: () => number): Promise<Relay> {
   const { port } = listener.address() as AddressInfo;
   const cut = (): void => {
     for (const { client, server } of pairs) {
-      client.resetAndDestroy();
-      server.resetAndDestroy();
+      resetConnection(client);
+      resetConnection(server);
     }
   };
   return {
