@@ -16,7 +16,7 @@ import { tlsSection } from '../../../src/server/certificate.js';
 import { type ListenLimits, limitsSection } from '../../../src/server/limits.js';
 import { type FirstReader, listen } from '../../../src/server/listen.js';
 import { hasOpenssl, selfSigned, type TestCertificate } from '../../kit/certificates.js';
-import { ManualClock } from '../../kit/clock.js';
+import { ManualClock, untilInTime } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
 import { BARE_LINE_FEEDS, MALFORMED_HEADS, MALFORMED_LIMITS, SMUGGLED } from '../../kit/http/malformed.js';
 import { connectRaw, type RawConnection } from '../../kit/http/raw.js';
@@ -36,13 +36,13 @@ interface Lane {
 }
 
 /** `/upload` waits until the test answers it. */
-async function openLanes(t: Test, limits: Partial<ListenLimits> = {}): Promise<readonly Lane[]> {
+async function openLanes(t: Test, limits: Partial<ListenLimits> = {}, clock?: Clock): Promise<readonly Lane[]> {
   const certificate = hasOpenssl ? selfSigned(t.testdir(), 'lanes') : undefined;
   if (certificate === undefined) t.comment('openssl is missing: without encrypted listeners');
   const lanes: Lane[] = [];
   for (const fast of [false, true]) {
-    lanes.push(await openLane(t, fast, undefined, limits));
-    if (certificate !== undefined) lanes.push(await openLane(t, fast, certificate, limits));
+    lanes.push(await openLane(t, fast, undefined, limits, clock));
+    if (certificate !== undefined) lanes.push(await openLane(t, fast, certificate, limits, clock));
   }
   return lanes;
 }
@@ -215,8 +215,10 @@ void t.test('a client that leaves before the answer in hand ends both', async (t
 void t.test(
   'the time for a head is counted from its first byte, on each request, however slowly bytes come',
   async (t) => {
-    const lanes = await openLanes(t, { headersWithinMs: 200, idleMs: 60_000 });
-    await Promise.all(
+    const clock = new ManualClock();
+    // Node's own timers run on the machine's time, and would not end it within the test.
+    const lanes = await openLanes(t, { headersWithinMs: 3_600_000, idleMs: 86_400_000 }, clock);
+    const begun = await Promise.all(
       lanes.flatMap((lane) =>
         [
           { what: 'the first head', before: '', line: 'GET / HTTP/1.1\r\nHost: a\r\nX: ', drop: 'x' },
@@ -235,22 +237,27 @@ void t.test(
             raw.write(before);
             await raw.until(/\r\n\r\nok$/);
           }
+          raw.write(line);
           let open = true;
           void raw.closed.then(() => (open = false));
-          raw.write(line);
-          let wroteAt = performance.now();
-          await until(`${lane.name}: ${what} is given up`, () => {
-            if (open && raw.socket.writable && performance.now() - wroteAt > 10) {
-              raw.write(drop);
-              wroteAt = performance.now();
-            }
-            return !open;
-          });
-          t.same(statusesIn(raw.text), before === '' ? [408] : [200, 408], `${lane.name}: ${what}`);
-          raw.socket.destroy();
+          const wanted = before === '' ? [408] : [200, 408];
+          return { raw, name: `${lane.name}: ${what}`, drop, wanted, isOpen: () => open };
         }),
       ),
     );
+    await untilInTime(
+      'all are given up',
+      clock,
+      () => {
+        for (const { raw, drop, isOpen } of begun) if (isOpen() && raw.socket.writable) raw.write(drop);
+        return !begun.some(({ isOpen }) => isOpen());
+      },
+      200_000,
+    );
+    for (const { raw, name, wanted } of begun) {
+      t.same(statusesIn(raw.text), wanted, name);
+      raw.socket.destroy();
+    }
   },
 );
 
