@@ -10,7 +10,7 @@ import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders, ServerR
 import { constants, type IncomingHttpHeaders as Http2Fields, type ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import { Readable, Writable } from 'node:stream';
-import { isOfOneLine } from '../http/fields.js';
+import { addLine, type Http2Fields as FieldsByName, mayBeInHttp2, validStatus } from '../http/http2-fields.js';
 
 export interface Http2Exchange {
   readonly request: IncomingMessage;
@@ -35,6 +35,11 @@ export function http2Exchange(
     request: request as unknown as IncomingMessage,
     response: response as unknown as ServerResponse,
   };
+}
+
+/** The response alone, to a request that ended with its head and that the caller has read by itself. */
+export function http2Response(stream: ServerHttp2Stream, socket: Socket, onMoved: () => void): ServerResponse {
+  return new Http2Response(stream, { socket, complete: true }, onMoved) as unknown as ServerResponse;
 }
 
 export function isHttp2(request: object): boolean {
@@ -134,43 +139,25 @@ function keyedFields(fields: Http2Fields): IncomingHttpHeaders {
   return keyed;
 }
 
-/** RFC 9113 8.2.2: connection-specific fields would make a response malformed. */
-const NOT_IN_HTTP2: ReadonlySet<string> = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'transfer-encoding',
-  'upgrade',
-  'http2-settings',
-]);
-
 /**
  * The most that a stream is given at once. What it cannot send yet counts as memory of its session. How much of a piece
  * was sent is not known, so a reader who takes longer for one than a stream may stall is taken for gone.
  */
 export const PIECE_BYTES = 16_384;
 
-/** RFC 9110 15: 600 and beyond are invalid, and count as an error of the server. Node refuses to send them. */
-function validStatus(status: number): number {
-  return status > 599 ? 502 : status;
-}
-
-/** Lists that node:http2 nevertheless wants in one line (RFC 9110 5.3 allows it). */
-const JOINED: ReadonlySet<string> = new Set(['content-encoding', 'content-language']);
-
 class Http2Response extends Writable {
   readonly stream: ServerHttp2Stream;
-  readonly req: Http2Request;
+  readonly req: Pick<Http2Request, 'socket' | 'complete'>;
   statusCode = 200;
   headersSent = false;
   /** Has no meaning on a stream. */
   shouldKeepAlive = true;
   /** Bytes of the body. */
   sentBytes = 0;
-  readonly #set: Record<string, string | string[]> = {};
+  readonly #set: FieldsByName = {};
   readonly #onMoved: () => void;
 
-  constructor(stream: ServerHttp2Stream, request: Http2Request, onMoved: () => void) {
+  constructor(stream: ServerHttp2Stream, request: Pick<Http2Request, 'socket' | 'complete'>, onMoved: () => void) {
     super();
     this.#onMoved = onMoved;
     this.stream = stream;
@@ -200,22 +187,14 @@ class Http2Response extends Writable {
     if (this.headersSent) throw new Error('the head of this answer was sent already');
     this.headersSent = true;
     this.statusCode = status;
-    if (Array.isArray(fields)) for (let at = 0; at + 1 < fields.length; at += 2) this.#add(fields[at], fields[at + 1]);
+    if (Array.isArray(fields))
+      for (let at = 0; at + 1 < fields.length; at += 2) addLine(this.#set, fields[at].toLowerCase(), fields[at + 1]);
     else for (const [name, value] of Object.entries(fields)) if (value !== undefined) this.setHeader(name, value);
-    for (const name of NOT_IN_HTTP2) delete this.#set[name];
+    for (const name of Object.keys(this.#set)) if (!mayBeInHttp2(name)) delete this.#set[name];
     // For answers without a body, node ends the stream with the head.
     if (!this.#isGone()) this.stream.respond({ ...this.#set, ':status': validStatus(status) });
     this.#onMoved();
     return this;
-  }
-
-  /** Node refuses a head in which a field of one line has several. */
-  #add(name: string, value: string): void {
-    const key = name.toLowerCase();
-    const before = this.#set[key];
-    if (before === undefined) this.#set[key] = value;
-    else if (JOINED.has(key)) this.#set[key] = [before, value].flat().join(', ');
-    else if (!isOfOneLine(key)) this.#set[key] = [before, value].flat();
   }
 
   flushHeaders(): void {

@@ -82,7 +82,7 @@ export function inspectHttp2(head: Omit<ReceivedHead, 'httpVersion'>, limits: In
 const KNOWN_METHODS: ReadonlySet<string> = new Set(METHODS);
 
 /** RFC 9113 6.5.2: added for each field to the lengths of its name and value. */
-const FIELD_OVERHEAD_BYTES = 32;
+export const FIELD_OVERHEAD_BYTES = 32;
 
 function listBytes({ method, target, rawHeaders }: Omit<ReceivedHead, 'httpVersion'>): number {
   let bytes = method.length + target.length + (rawHeaders.length / 2) * FIELD_OVERHEAD_BYTES;

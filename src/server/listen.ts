@@ -19,7 +19,7 @@ import { type Guard, type GuardReason, guardServer } from './guard.js';
 import { createHeadDeadlines, type HeadDeadlines } from './head-deadlines.js';
 import { isHttp2 } from './http2.js';
 import type { ListenLimits } from './limits.js';
-import { openSessions, type Sessions, type SessionsOptions } from './sessions.js';
+import { openSessions, type Sessions, type SessionsOptions, type StreamReader } from './sessions.js';
 import { type Reading, type Receive, shareReads, unshared } from './shared-reads.js';
 import { createTurns } from './turns.js';
 
@@ -50,6 +50,8 @@ export interface ListenOptions {
 /** Answers the requests of a connection that it can, and hands the connection over for the rest. */
 export interface FirstReader {
   take(connection: FirstConnection): void;
+  /** The same for the streams of an HTTP/2 session. */
+  readStreams?(socket: Socket): StreamReader;
   /** Ends waiting connections at once and the others after their current answer. */
   close(): void;
   /** Ends all connections at once. */
@@ -142,6 +144,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
           onRequest,
           onExpectation,
           onFlood: () => onRefused('flood'),
+          ...(firstReader?.readStreams !== undefined && { readStreams: firstReader.readStreams }),
         })
       : undefined;
   await new Promise<void>((resolve, reject) => {

@@ -4,6 +4,7 @@
  * connection, so that the client does not take a part for the whole.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { linesOf, type Reply } from '../http/reply.js';
 
@@ -20,6 +21,7 @@ export async function send(
     return;
   }
   const bytes = await body.open(signal);
+  await begun(bytes);
   response.writeHead(reply.status, fieldsOf(reply));
   try {
     await pipeBody(bytes, response, { signal });
@@ -27,6 +29,31 @@ export async function send(
     response.destroy();
     throw thrown;
   }
+}
+
+/**
+ * Waits until a body has bytes or has ended, but no longer than to the next turn of the event loop: the head goes out
+ * before a body that is slow to begin. Rejects if it fails before, and then nothing of the answer was sent.
+ */
+function begun(body: Readable): Promise<void> {
+  if (body.errored !== null) return Promise.reject(body.errored);
+  return new Promise((resolve, reject) => {
+    const turn = setImmediate(come);
+    function forget(): void {
+      clearImmediate(turn);
+      body.off('readable', come).off('end', come).off('error', fail).off('close', close);
+    }
+    function come(): void {
+      forget();
+      resolve();
+    }
+    function fail(error: Error): void {
+      forget();
+      reject(error);
+    }
+    const close = (): void => fail(new Error('the body was given up before it began'));
+    body.on('readable', come).on('end', come).on('error', fail).on('close', close);
+  });
 }
 
 /** Sends a body after its head. The head is not delayed by a body that is slow to begin. */

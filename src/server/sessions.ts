@@ -7,11 +7,12 @@
  * endless or too many fields, and acknowledgements that nobody reads.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { constants, createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import { constants, createServer, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
-import type { Clock, Timer } from '../clock.js';
+import type { Clock } from '../clock.js';
 import { http2Exchange, PIECE_BYTES } from './http2.js';
 import type { ListenLimits } from './limits.js';
+import { OpenStream, watchDeadlines } from './open-streams.js';
 import { createStarts } from './starts.js';
 
 export interface SessionsOptions {
@@ -26,7 +27,12 @@ export interface SessionsOptions {
   onExpectation(request: IncomingMessage, response: ServerResponse): void;
   /** A session was ended because its client flooded it. */
   onFlood(): void;
+  /** Called once for each session. Its reader answers the requests that it can, and `onRequest` all others. */
+  readStreams?(socket: Socket): StreamReader;
 }
+
+/** Answers a request. Returns false for one that it leaves to `onRequest`, with which it has done nothing yet. */
+export type StreamReader = (opened: OpenStream) => boolean;
 
 export interface Sessions {
   /** Starts a session on the connection. */
@@ -49,6 +55,8 @@ const INTERRUPTIONS_WINDOW_MS = 10_000;
 
 /** Each may cost as much as a lookup in the cache and a request to the origin. */
 const STARTS_PER_TURN = 16;
+
+const ignore = (): void => undefined;
 
 export function openSessions(options: SessionsOptions): Sessions {
   const { limits, clock } = options;
@@ -73,57 +81,34 @@ export function openSessions(options: SessionsOptions): Sessions {
 
   function watch(session: ServerHttp2Session, socket: Socket): void {
     sessions.add(session);
-    const idle = idleTimer(session);
+    const read = options.readStreams?.(socket);
+    const deadlines = watchDeadlines(session, limits, clock);
+    const streams = { clock, pass: (opened: OpenStream) => pass(opened, socket) };
     const interrupted = countInterruptions(session);
     session.once('close', () => {
       sessions.delete(session);
-      idle.stop();
+      deadlines.stop();
     });
-    session.on('error', () => {});
+    session.on('error', ignore);
     session.on('ping', interrupted).on('remoteSettings', interrupted);
     session.on('stream', (stream, fields, _flags, rawFields?: unknown) => {
-      idle.opened();
-      if (stream.aborted) interrupted();
-      else stream.once('aborted', interrupted);
+      const raw = Array.isArray(rawFields) ? rawFields : Object.entries(fields).flat().map(String);
+      const opened = new OpenStream(stream, fields, raw, streams);
+      deadlines.add(opened);
       // What goes wrong with a stream is seen by its end.
-      stream.once('close', () => idle.closed()).on('error', () => undefined);
-      const moved = bound(stream);
+      stream.on('error', ignore);
+      stream.once('close', () => {
+        deadlines.remove(opened);
+        if (stream.aborted) interrupted();
+        opened.onEnd?.();
+      });
       starts.add(session, () => {
         if (stream.closed || stream.destroyed) return false;
-        const raw = Array.isArray(rawFields)
-          ? (rawFields as readonly string[])
-          : Object.entries(fields).flat().map(String);
-        const { request, response } = http2Exchange(stream, fields, raw, socket, moved);
-        if (fields.expect?.toLowerCase() === '100-continue') options.onExpectation(request, response);
-        else options.onRequest(request, response);
+        if (read?.(opened) !== true) opened.handOver();
         return true;
       });
     });
     if (closing) session.close();
-  }
-
-  /**
-   * Ends a session that has no stream for `idleMs`, or none from its beginning for
-   * `headersWithinMs`, whatever its client sends: pings, or a head without an end.
-   */
-  function idleTimer(session: ServerHttp2Session): { opened(): void; closed(): void; stop(): void } {
-    let open = 0;
-    let timer: Timer | undefined;
-    const wait = (waitMs: number): void => {
-      timer = clock.after(waitMs, () => session.destroy());
-    };
-    wait(Math.min(limits.headersWithinMs, limits.idleMs));
-    return {
-      opened() {
-        open += 1;
-        timer?.cancel();
-      },
-      closed() {
-        open -= 1;
-        if (open === 0 && !session.destroyed) wait(limits.idleMs);
-      },
-      stop: () => timer?.cancel(),
-    };
   }
 
   /** RFC 9113 10.5: counts frames that cost a client nothing but make the server work. */
@@ -143,29 +128,11 @@ export function openSessions(options: SessionsOptions): Sessions {
     };
   }
 
-  /**
-   * The same time limits as on an HTTP/1.1 connection. Returns what must be called
-   * when something of the stream itself has moved. Node's own timer would also
-   * count what moves on other streams, and frames that carry nothing.
-   */
-  function bound(stream: ServerHttp2Stream): () => void {
-    let movedMs = clock.monotonicMs();
-    const check = (): void => {
-      const leftMs = movedMs + limits.stalledMs - clock.monotonicMs();
-      if (leftMs > 0) stalling = clock.after(leftMs, check);
-      else stream.destroy(new Error('the stream stalled'));
-    };
-    let stalling = clock.after(limits.stalledMs, check);
-    stream.once('close', () => stalling.cancel());
-    if (!stream.endAfterHeaders) {
-      const arriving = clock.after(limits.requestWithinMs, () =>
-        stream.destroy(new Error('the request took too long to arrive')),
-      );
-      stream.once('end', () => arriving.cancel()).once('close', () => arriving.cancel());
-    }
-    return () => {
-      movedMs = clock.monotonicMs();
-    };
+  function pass(opened: OpenStream, socket: Socket): void {
+    const { stream, fields, rawFields } = opened;
+    const { request, response } = http2Exchange(stream, fields, rawFields, socket, () => opened.moved());
+    if (fields.expect?.toLowerCase() === '100-continue') options.onExpectation(request, response);
+    else options.onRequest(request, response);
   }
 
   return {

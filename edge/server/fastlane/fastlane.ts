@@ -13,6 +13,7 @@ import type { FirstConnection, FirstReader } from '../../../src/server/listen.js
 import type { ServerDeps } from '../exchange.js';
 import { Connection } from './connection.js';
 import { createJoiner } from './join.js';
+import { createStreamHeadWriter, readStreams } from './stream.js';
 import { createHeadWriter } from './write-head.js';
 
 /** The longest time between two searches for connections that have waited too long. */
@@ -29,6 +30,7 @@ export function createFastlane(deps: ServerDeps, limits: ListenLimits, clock: Cl
     clock,
     writer: createHeadWriter(deps.clock, limits.idleMs),
     joiner: createJoiner(),
+    heads: createStreamHeadWriter(),
     closing: false,
     remove: (connection: Connection) => void connections.delete(connection),
   };
@@ -46,6 +48,7 @@ export function createFastlane(deps: ServerDeps, limits: ListenLimits, clock: Cl
       if (!sweeping) clock.after(sweepMs, sweep);
       sweeping = true;
     },
+    readStreams: (socket) => readStreams(lane, socket),
     close() {
       lane.closing = true;
       for (const connection of connections) connection.close();

@@ -14,6 +14,7 @@ import type { InspectionLimits } from '../../../src/server/hygiene.js';
 
 /** The fields of a request, as text and parsed. A client mostly sends the same text again. */
 export interface Fields {
+  /** Empty for those of an HTTP/2 stream. */
   readonly text: string;
   /** In the order received, names in lower case. */
   readonly lines: HeaderList;
@@ -78,12 +79,12 @@ function isBeginningOfMethod(text: string): boolean {
 }
 
 /** RFC 9110 5.6.2. */
-const TOKEN = /^[!#$%&'*+.^_`|~0-9a-z-]+$/;
+export const TOKEN = /^[!#$%&'*+.^_`|~0-9a-z-]+$/;
 /** Visible ASCII, space and tab: no control characters, and no bytes that can be read as UTF-8 or as Latin-1. */
-const VALUE = /^[\t\x20-\x7e]*$/;
+export const VALUE = /^[\t\x20-\x7e]*$/;
 
 /** Fields that frame a body, ask for more than a response, or concern the connection. */
-const NOT_PLAIN: ReadonlySet<string> = new Set([
+export const NOT_PLAIN: ReadonlySet<string> = new Set([
   'content-length',
   'expect',
   'http2-settings',

@@ -27,7 +27,12 @@ export class PlainRequest extends LazyClientSignal implements EdgeRequest {
   over = false;
   readonly #senderOf: ConnectionFacts['senderOf'];
 
-  constructor(head: PlainHead, requestId: string, startedMs: number, { inform, senderOf }: ConnectionFacts) {
+  constructor(
+    head: Pick<PlainHead, 'method' | 'target' | 'fields'>,
+    requestId: string,
+    startedMs: number,
+    { inform, senderOf }: ConnectionFacts,
+  ) {
     super();
     this.method = head.method;
     this.target = head.target;

@@ -151,7 +151,9 @@ void t.test('a stream on which nothing moves ends, and its session does not', as
 });
 
 void t.test('a request must have arrived within its time', async (t) => {
-  const { client, clock, asked } = await listening(t, { limits: { requestWithinMs: 9_000, idleMs: 60_000 } });
+  const { client, clock, asked } = await listening(t, {
+    limits: { requestWithinMs: 9_000, stalledMs: 100_000, idleMs: 60_000 },
+  });
   const session = await client();
   const [slow, whole] = [await asked(session, { ':method': 'POST' }), await asked(session, { ':method': 'POST' })];
   whole.stream.end('all of it');
