@@ -65,7 +65,7 @@ async function pump(engine: Engine, bytes: Bytes, fill: Fill, flight: Flight<Fet
   let outcome: FillOutcome;
   try {
     if (!Buffer.isBuffer(bytes) || !fill.takeWhole(bytes)) {
-      for await (const chunk of Buffer.isBuffer(bytes) ? inTurns(bytes) : bytes) {
+      for await (const chunk of Buffer.isBuffer(bytes) ? inNextTurn(bytes) : bytes) {
         await fill.write(chunk);
         if (fill.failed) break;
       }
@@ -82,13 +82,11 @@ async function pump(engine: Engine, bytes: Bytes, fill: Fill, flight: Flight<Fet
   account(engine, fill.entry, outcome);
 }
 
-/** A body that may be wrong. It comes after the heads of the answers, which are sent in the next turn of the event loop. */
-async function* inTurns(bytes: Buffer): AsyncIterable<Buffer> {
-  for (let turn = 0; turn < HEADS_SENT_AFTER; turn += 1) await new Promise(setImmediate);
+/** A body that nobody keeps ends with its last reader: those who asked for it open it before the next turn of the event loop. */
+async function* inNextTurn(bytes: Buffer): AsyncIterable<Buffer> {
+  await new Promise(setImmediate);
   yield bytes;
 }
-
-const HEADS_SENT_AFTER = 2;
 
 function isStored({ cache }: Engine, entry: Entry): boolean {
   return cache.peek(entry.key)?.entry.receivedAt === entry.receivedAt;

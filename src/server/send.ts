@@ -36,7 +36,8 @@ export async function send(
  * before a body that is slow to begin. Rejects if it fails before, and then nothing of the answer was sent.
  */
 function begun(body: Readable): Promise<void> {
-  if (body.errored !== null) return Promise.reject(body.errored);
+  const givenUp = (): Error => new Error('the body was given up before it began');
+  if (body.destroyed) return Promise.reject(body.errored ?? givenUp());
   return new Promise((resolve, reject) => {
     const turn = setImmediate(come);
     function forget(): void {
@@ -51,7 +52,7 @@ function begun(body: Readable): Promise<void> {
       forget();
       reject(error);
     }
-    const close = (): void => fail(new Error('the body was given up before it began'));
+    const close = (): void => fail(givenUp());
     body.on('readable', come).on('end', come).on('error', fail).on('close', close);
   });
 }

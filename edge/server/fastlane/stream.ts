@@ -7,6 +7,7 @@
  * stream, and one that a takedown breaks off does too. Leaves to sessions.ts how
  * long a stream may take and how many there may be.
  */
+import type { ServerResponse } from 'node:http';
 import type { ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../../src/clock.js';
@@ -24,6 +25,7 @@ import type { StreamReader } from '../../../src/server/sessions.js';
 import { REQUEST_ID } from '../../../src/wire.js';
 import type { Answer, EdgeRequest, RequestSender } from '../../request.js';
 import { account, answerTo, failureReply, type ServerDeps, schemeOf } from '../exchange.js';
+import type { Ended } from '../request-log.js';
 import { type ConnectionFacts, PlainRequest } from './request.js';
 import { createStreamHeads, type StreamHead } from './stream-head.js';
 
@@ -73,8 +75,8 @@ class StreamAnswer implements ConnectionFacts {
   readonly #request: PlainRequest;
   /** What of the answer was given to the stream: nothing, a part, or all of it. */
   #given: 'nothing' | 'part' | 'all' = 'nothing';
-  /** Counts what has left, where a response of node:http sends the answer. */
-  #sentBytes: (() => number) | undefined;
+  /** The response of node:http that sends the answer, if one does. */
+  #response: ServerResponse | undefined;
   #removeOutgoing: (() => void) | undefined;
 
   constructor(session: Session, opened: OpenStream, head: StreamHead) {
@@ -90,8 +92,6 @@ class StreamAnswer implements ConnectionFacts {
   begin(): void {
     const { deps } = this.#session.lane;
     this.#opened.onEnd = () => this.#end();
-    // There is no body. Without a reader the stream would not end.
-    this.#stream.resume();
     try {
       const answer = answerTo(deps, this.#request, this.#request);
       if (answer instanceof Promise) void this.#answerLater(answer);
@@ -167,17 +167,16 @@ class StreamAnswer implements ConnectionFacts {
   /** By a response of node:http, whose cost is small beside that of a body that is a stream. */
   async #writeStream(reply: Reply): Promise<void> {
     const request = this.#request;
-    const { socket } = this.#session;
-    const response = http2Response(this.#stream, socket, () => this.#opened.moved());
-    this.#sentBytes = sentMeter({ socket }, response);
+    const response = http2Response(this.#stream, this.#session.socket, () => this.#opened.moved());
+    this.#response = response;
+    // It closes with the stream or before, and knows then what has left.
+    this.#opened.onEnd = undefined;
+    response.once('close', () => this.#end());
     try {
       await send(reply, request, response, request.gone());
-      this.#given = 'all';
     } catch (thrown) {
       if (response.headersSent) this.#given = 'part';
       this.#fail(thrown);
-    } finally {
-      if (response.headersSent) request.status = response.statusCode;
     }
   }
 
@@ -203,16 +202,29 @@ class StreamAnswer implements ConnectionFacts {
     return this.#request.over || this.#stream.destroyed || this.#stream.closed;
   }
 
-  /** The stream has closed. */
+  /** The stream has closed, or will not be written to any more. */
   #end(): void {
     const { deps, clock } = this.#session.lane;
     const request = this.#request;
-    const complete = this.#given === 'all' && this.#stream.writableFinished && !this.#stream.aborted;
     this.#removeOutgoing?.();
     request.end();
-    const { outcome, status, startedMs } = request;
-    const sentBytes = this.#sentBytes?.() ?? request.sentBytes;
-    account(deps, request, { outcome, status, sentBytes, complete, tookMs: clock.monotonicMs() - startedMs });
+    const { outcome, startedMs } = request;
+    const tookMs = clock.monotonicMs() - startedMs;
+    account(deps, request, { outcome, ...this.#sent(), tookMs });
+  }
+
+  #sent(): Pick<Ended, 'status' | 'sentBytes' | 'complete'> {
+    const { status, sentBytes } = this.#request;
+    const response = this.#response;
+    if (response?.headersSent !== true) {
+      return { status, sentBytes, complete: this.#given === 'all' && this.#stream.writableFinished };
+    }
+    const { statusCode, writableFinished } = response;
+    return {
+      status: statusCode,
+      sentBytes: sentMeter({ socket: this.#session.socket }, response)(),
+      complete: writableFinished,
+    };
   }
 }
 

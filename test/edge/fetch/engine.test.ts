@@ -383,7 +383,8 @@ void t.test('a body with the wrong length or hash is complete for nobody, and is
       const path = `/v1/media/01J9ZC8GZ000000000000000${index}B`;
       edge.origin.on(path, script);
       const answers = await Promise.all([0, 1, 2].map(() => sendRequest(edge.url + path, { headers: READER })));
-      for (const answer of answers) t.notOk(answer.whole);
+      // A body that is lost before its first byte was sent is a failure; afterwards its answer breaks off.
+      for (const { status, whole } of answers) t.ok(status === 502 || (status === 200 && !whole), `${status} ${whole}`);
       await fetchesEnd(edge);
       edge.origin.on(path, mediaScript({ bytes: BYTES }));
       const healed = await sendRequest(edge.url + path, { headers: READER });

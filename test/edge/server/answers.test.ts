@@ -69,6 +69,8 @@ async function openClients(t: Test, answer: (request: RawRequest) => RawAnswer):
     t.teardown(() => encrypted.close());
     clients.push(overHttp1('the fast lane, encrypted', encrypted.url, cert));
     clients.push(await overHttp2('HTTP/2', encrypted.url, cert));
+    // A request with `te` is not plain, and node:http answers it.
+    clients.push(await overHttp2('HTTP/2, node:http', encrypted.url, cert, { te: 'trailers' }));
   } else t.comment('openssl is missing: without encrypted listeners');
   for (const client of clients) t.teardown(() => client.close());
   return clients;

@@ -28,13 +28,19 @@ export function overNodeHttp(name: string, url: string): Fetching {
   return { name, fetch: (...what) => fetchHttp1(url, false, ...what), close: () => undefined };
 }
 
-export async function overHttp2(name: string, url: string, ca: string): Promise<Fetching> {
+/** `more`: fields of every request. */
+export async function overHttp2(
+  name: string,
+  url: string,
+  ca: string,
+  more: Readonly<Record<string, string>> = {},
+): Promise<Fetching> {
   const client = await connectHttp2(url, ca);
   return {
     name,
     async fetch(method, target, headers = {}, body) {
       const bytes = body === undefined ? undefined : Buffer.from(body);
-      const fields = { ':method': method, ':path': target, ...headers };
+      const fields = { ':method': method, ':path': target, ...more, ...headers };
       const { status, headers: received, bytes: content, rstCode } = await fetchHttp2(client, fields, bytes);
       if (rstCode !== 0) throw new Error(`${method} ${target}: the stream was reset with ${rstCode}`);
       return { status, headers: received, body: content.toString('latin1') };

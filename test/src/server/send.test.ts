@@ -4,6 +4,7 @@ import { Readable, Writable } from 'node:stream';
 import t from 'tap';
 import type { Reply } from '../../../src/http/reply.js';
 import { hasContent, isAtHand, lengthOf, pipeBody, send, sendNow } from '../../../src/server/send.js';
+import { until } from '../../kit/until.js';
 
 /** Keeps what is written, in its order. A body waits for `read` if it is held. */
 class Response extends Writable {
@@ -138,6 +139,59 @@ void t.test('a client that leaves before the end is told of', async (t) => {
   const sent = send({ status: 200, headers: [], body: bytes('four') }, GET, asResponse(response), signal);
   response.destroy();
   await t.rejects(sent, { message: 'the client left' });
+});
+
+void t.test(
+  'a body that is lost before its first byte sends nothing, so that a failure can still be answered',
+  async (t) => {
+    const unread = new Readable({ read: () => undefined });
+    unread.on('error', () => undefined).destroy(new Error('lost before'));
+    await new Promise(setImmediate);
+    const whenRead = new Readable({
+      read() {
+        this.destroy(new Error('lost when read'));
+      },
+    });
+    const gone = new Readable({ read: () => undefined }).destroy();
+    const leaving = new Readable({ read: () => undefined });
+    for (const [body, message] of [
+      [unread, 'lost before'],
+      [whenRead, 'lost when read'],
+      [gone, 'the body was given up before it began'],
+      [leaving, 'the body was given up before it began'],
+    ] as const) {
+      const response = new Response();
+      const reply: Reply = { status: 200, headers: [], body: { kind: 'stream', sizeBytes: 3, open: () => body } };
+      const sent = send(reply, GET, asResponse(response), signal);
+      if (body === leaving) process.nextTick(() => leaving.destroy());
+      await t.rejects(sent, { message });
+      t.strictSame(response.written, [], message);
+      t.notOk(response.destroyed, message);
+    }
+  },
+);
+
+void t.test('a body that is slow to begin does not keep its head back, and an empty one has an end', async (t) => {
+  const slow = new Readable({ read: () => undefined });
+  const response = new Response();
+  const reply = (body: Readable): Reply => ({
+    status: 200,
+    headers: [],
+    body: { kind: 'stream', sizeBytes: null, open: () => body },
+  });
+  const sent = send(reply(slow), GET, asResponse(response), signal);
+  await until('the head', () => response.written.includes('flushed'));
+  slow.push('late');
+  slow.push(null);
+  await sent;
+  t.strictSame(response.written, [[200], 'flushed', 'late']);
+  const empty = new Response();
+  await send(reply(Readable.from([])), GET, asResponse(empty), signal);
+  t.strictSame(
+    empty.written.filter((each) => each !== 'flushed'),
+    [[200]],
+  );
+  t.ok(empty.writableFinished);
 });
 
 void t.test('a body that fails breaks its answer off, and one that cannot be opened sends no head', async (t) => {
