@@ -51,7 +51,7 @@ export interface ListenOptions {
 export interface FirstReader {
   take(connection: FirstConnection): void;
   /** The same for the streams of an HTTP/2 session. */
-  readStreams?(socket: Socket): StreamReader;
+  readonly readStreams?: (socket: Socket) => StreamReader;
   /** Ends waiting connections at once and the others after their current answer. */
   close(): void;
   /** Ends all connections at once. */

@@ -28,7 +28,7 @@ export interface SessionsOptions {
   /** A session was ended because its client flooded it. */
   onFlood(): void;
   /** Called once for each session. Its reader answers the requests that it can, and `onRequest` all others. */
-  readStreams?(socket: Socket): StreamReader;
+  readonly readStreams?: (socket: Socket) => StreamReader;
 }
 
 /** Answers a request. Returns false for one that it leaves to `onRequest`, with which it has done nothing yet. */

@@ -23,7 +23,7 @@ import { REQUEST_ID } from '../../../src/wire.js';
 import type { Answer, EdgeRequest, RequestSender } from '../../request.js';
 import { account, answerTo, failureReply, type ServerDeps, schemeOf } from '../exchange.js';
 import { type Fields, type PlainHead, readHead } from './head.js';
-import { JOINED_MAX_BYTES, JOINED_TLS_MAX_BYTES, type Joiner, joined, NOTHING, writeBoth } from './join.js';
+import { JOINED_MAX_BYTES, type Joiner, joined, type Lender, type Lent, NOTHING, writeBoth } from './join.js';
 import { type ConnectionFacts, PlainRequest } from './request.js';
 import type { HeadWriter, WrittenHead } from './write-head.js';
 
@@ -36,6 +36,8 @@ interface Lane {
   readonly writer: HeadWriter;
   /** Joins heads and bodies for plain connections. */
   readonly joiner: Joiner;
+  /** The same for connections over TLS. */
+  readonly lender: Lender;
   /** The listener closes: each answer is the last of its connection. */
   readonly closing: boolean;
   /** The connection has ended or was handed over. */
@@ -57,6 +59,8 @@ export class Connection {
   #answered = 0;
   #paused = false;
   #removeOutgoing: (() => void) | undefined;
+  /** What TLS is being given. */
+  #lent: Lent | undefined;
   /** The instant, by the monotonic clock, at which the next head must have begun or, once it has, must be complete. */
   #dueMs: number;
   /** Whether the next head has begun, so that its deadline is set once. The first one begins with the connection. */
@@ -226,8 +230,12 @@ export class Connection {
   #writeEncrypted(head: WrittenHead, body: Uint8Array): void {
     const { socket } = this.#raw;
     this.#limitStalling();
-    if (body.byteLength <= JOINED_TLS_MAX_BYTES) socket.write(joined(head, body), this.#onWritten);
-    else writeBoth(socket, head, body, this.#onWritten);
+    if (body.byteLength > JOINED_MAX_BYTES) {
+      writeBoth(socket, head, body, this.#onWritten);
+      return;
+    }
+    this.#lent = this.#lane.lender.join(head, body);
+    socket.write(this.#lent.answer, this.#onWritten);
   }
 
   /** Lets a takedown break off the answer that is being written. */
@@ -324,8 +332,11 @@ export class Connection {
 
   readonly #onWritten = (broken?: Error | null): void => {
     const request = this.#request;
+    const lent = this.#lent;
+    this.#lent = undefined;
     // Node 20 reports no error for a write over TLS that the end of the connection has cut off.
     if (request === undefined || request.over || (broken ?? null) !== null || this.#raw.socket.destroyed) return;
+    if (lent !== undefined) this.#lane.lender.giveBack(lent);
     this.#finish(request);
     this.#serve();
   };

@@ -12,7 +12,7 @@ import type { ListenLimits } from '../../../src/server/limits.js';
 import type { FirstConnection, FirstReader } from '../../../src/server/listen.js';
 import type { ServerDeps } from '../exchange.js';
 import { Connection } from './connection.js';
-import { createJoiner } from './join.js';
+import { createJoiner, createLender } from './join.js';
 import { createStreamHeadWriter, readStreams } from './stream.js';
 import { createHeadWriter } from './write-head.js';
 
@@ -30,6 +30,7 @@ export function createFastlane(deps: ServerDeps, limits: ListenLimits, clock: Cl
     clock,
     writer: createHeadWriter(deps.clock, limits.idleMs),
     joiner: createJoiner(),
+    lender: createLender(),
     heads: createStreamHeadWriter(),
     closing: false,
     remove: (connection: Connection) => void connections.delete(connection),

@@ -2,16 +2,14 @@
  * Writes a head and a small body in one piece. The memory in which they are joined
  * is used again, which saves an allocation for each answer.
  *
- * Promises: memory of which the system has not taken every byte is left to its
- * connection and not used again, so that no answer overwrites another.
+ * Promises: memory of which the system, or TLS, has not taken every byte is left
+ * to its connection and not used again, so that no answer overwrites another.
  */
 import type { Socket } from 'node:net';
 import type { WrittenHead } from './write-head.js';
 
 /** The largest body that is joined with its head. */
 export const JOINED_MAX_BYTES = 65_536;
-/** The same over TLS, where memory for both is new each time. */
-export const JOINED_TLS_MAX_BYTES = 16_384;
 
 export interface Joiner {
   write(socket: Socket, head: WrittenHead, body: Uint8Array): void;
@@ -31,6 +29,39 @@ export function createJoiner(): Joiner {
       join(bytes, head, body);
       socket.write(sizeBytes === bytes.length ? bytes : bytes.subarray(0, sizeBytes));
       if (at >= 0) scratch[at] = socket.writableLength === 0 ? bytes : undefined;
+    },
+  };
+}
+
+/** Memory that is lent to one answer, and the part of it that is the answer. */
+export interface Lent {
+  readonly memory: Buffer;
+  readonly answer: Buffer;
+}
+
+/** For connections over TLS, which tell only later that they have taken an answer. One for all of them. */
+export interface Lender {
+  join(head: WrittenHead, body: Uint8Array): Lent;
+  /** May be called once TLS has taken the whole answer. Memory that is not given back is not used again. */
+  giveBack(lent: Lent): void;
+}
+
+/** Of each size. More answers than these are rarely on their way at once. */
+const FREE_MAX = 32;
+
+export function createLender(): Lender {
+  const free = new Map<number, Buffer[]>(SIZES.map((size) => [size, []]));
+  return {
+    join(head, body) {
+      const sizeBytes = head.sizeBytes + body.byteLength;
+      const size = SIZES.find((each) => sizeBytes <= each) ?? sizeBytes;
+      const memory = free.get(size)?.pop() ?? Buffer.allocUnsafeSlow(size);
+      join(memory, head, body);
+      return { memory, answer: sizeBytes === size ? memory : memory.subarray(0, sizeBytes) };
+    },
+    giveBack({ memory }) {
+      const same = free.get(memory.length);
+      if (same !== undefined && same.length < FREE_MAX) same.push(memory);
     },
   };
 }

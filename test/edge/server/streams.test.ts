@@ -29,7 +29,14 @@ async function openStreams(t: Test, handler?: Handler) {
 }
 
 const pseudo = (method = 'GET', path = '/a'): readonly string[] => [
-  ...[':method', method, ':scheme', 'https', ':path', path, ':authority', 'a:1'],
+  ':method',
+  method,
+  ':scheme',
+  'https',
+  ':path',
+  path,
+  ':authority',
+  'a:1',
 ];
 
 void t.test('a head is plain or not', async (t) => {
@@ -119,14 +126,14 @@ void t.test('whatever is plain passes the inspection, with the same target and f
 });
 
 void t.test('fields that many answers share are in each of them, and no answer changes them', async (t) => {
-  const { write } = createStreamHeadWriter();
+  const writer = createStreamHeadWriter();
   const leading: Reply['headers'] = [
     ['etag', '"a"'],
     ['link', '</a>'],
     ['connection', 'close'],
   ];
   const answer = (headers: Reply['headers']): Reply => ({ status: 200, leading, headers, body: NO_BODY });
-  const twice = write(
+  const twice = writer.write(
     answer([
       ['link', '</b>'],
       ['etag', '"b"'],
@@ -134,9 +141,9 @@ void t.test('fields that many answers share are in each of them, and no answer c
     ]),
   );
   t.strictSame({ ...twice }, { etag: '"a"', link: ['</a>', '</b>'], 'content-length': '0', ':status': '200' });
-  const once = write(answer([['content-length', '5']]));
+  const once = writer.write(answer([['content-length', '5']]));
   t.strictSame({ ...once }, { etag: '"a"', link: '</a>', 'content-length': '5', ':status': '200' });
-  t.equal(write({ status: 999, headers: [], body: NO_BODY })[':status'], '502');
+  t.equal(writer.write({ status: 999, headers: [], body: NO_BODY })[':status'], '502');
 });
 
 void t.test(
