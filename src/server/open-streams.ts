@@ -19,6 +19,8 @@ export class OpenStream {
   readonly rawFields: readonly string[];
   /** Called once, when the stream has ended. */
   onEnd: (() => void) | undefined;
+  /** To be set by `onEnd` if not all of the answer has left. */
+  brokenOff = false;
   readonly #session: StreamsOfSession;
   readonly #openedMs: number;
   #movedMs: number;
@@ -73,8 +75,14 @@ export interface Deadlines {
  * Ends streams that take too long, and a session that has had no stream for
  * `idleMs`, or none from its beginning for `headersWithinMs`.
  */
-export function watchDeadlines(session: ServerHttp2Session, limits: ListenLimits, clock: Clock): Deadlines {
+export function watchDeadlines(
+  session: ServerHttp2Session,
+  limits: ListenLimits,
+  streamsMax: number,
+  clock: Clock,
+): Deadlines {
   const open = new Set<OpenStream>();
+  let searching = false;
   let idleUntilMs = clock.monotonicMs() + Math.min(limits.headersWithinMs, limits.idleMs);
   let timer: Timer | undefined;
   let timerMs = Number.POSITIVE_INFINITY;
@@ -106,10 +114,23 @@ export function watchDeadlines(session: ServerHttp2Session, limits: ListenLimits
     return nextMs;
   }
 
+  /**
+   * Node keeps a stream that its client has reset without an error until everything written to it has left, which will
+   * never be. Only so can there be more than `streamsMax`. What has left is reported before the next turn.
+   */
+  function endClosed(): void {
+    searching = false;
+    for (const { stream } of open) if (stream.closed) stream.destroy();
+  }
+
   wait(idleUntilMs);
   return {
     add(opened) {
       open.add(opened);
+      if (open.size > streamsMax && !searching) {
+        searching = true;
+        setImmediate(endClosed);
+      }
       wait(opened.dueMs(limits));
     },
     remove(opened) {

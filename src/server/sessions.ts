@@ -82,7 +82,7 @@ export function openSessions(options: SessionsOptions): Sessions {
   function watch(session: ServerHttp2Session, socket: Socket): void {
     sessions.add(session);
     const read = options.readStreams?.(socket);
-    const deadlines = watchDeadlines(session, limits, clock);
+    const deadlines = watchDeadlines(session, limits, options.streamsMax, clock);
     const streams = { clock, pass: (opened: OpenStream) => pass(opened, socket) };
     const interrupted = countInterruptions(session);
     session.once('close', () => {
@@ -99,8 +99,8 @@ export function openSessions(options: SessionsOptions): Sessions {
       stream.on('error', ignore);
       stream.once('close', () => {
         deadlines.remove(opened);
-        if (stream.aborted) interrupted();
         opened.onEnd?.();
+        if (stream.aborted || opened.brokenOff) interrupted();
       });
       starts.add(session, () => {
         if (stream.closed || stream.destroyed) return false;

@@ -75,6 +75,8 @@ class StreamAnswer implements ConnectionFacts {
   readonly #request: PlainRequest;
   /** What of the answer was given to the stream: nothing, a part, or all of it. */
   #given: 'nothing' | 'part' | 'all' = 'nothing';
+  /** The last bytes given, of which the stream has not told yet that they have left. */
+  #lastBytes = 0;
   /** The response of node:http that sends the answer, if one does. */
   #response: ServerResponse | undefined;
   #removeOutgoing: (() => void) | undefined;
@@ -120,7 +122,7 @@ class StreamAnswer implements ConnectionFacts {
     const { deps } = this.#session.lane;
     const request = this.#request;
     if (answer.kind !== 'reply') {
-      if (request.over) return;
+      if (this.#isGone()) return;
       this.#opened.onEnd = undefined;
       this.#opened.handOver();
       return;
@@ -141,6 +143,7 @@ class StreamAnswer implements ConnectionFacts {
     }
     request.status = reply.status;
     this.#given = 'part';
+    this.#opened.moved();
     if (mediaId !== null) this.#removeOutgoing = this.#session.lane.deps.outgoing.add(mediaId, this);
     this.#stream.respond(fields, { endStream: bytes.byteLength === 0 });
     if (bytes.byteLength === 0) this.#given = 'all';
@@ -152,7 +155,7 @@ class StreamAnswer implements ConnectionFacts {
     const to = from + PIECE_BYTES;
     if (to >= bytes.byteLength) {
       this.#given = 'all';
-      this.#request.sentBytes = bytes.byteLength;
+      this.#lastBytes = bytes.byteLength - from;
       this.#stream.end(from === 0 ? bytes : bytes.subarray(from));
       return;
     }
@@ -208,23 +211,21 @@ class StreamAnswer implements ConnectionFacts {
     const request = this.#request;
     this.#removeOutgoing?.();
     request.end();
+    const sent = this.#sent();
+    this.#opened.brokenOff = !sent.complete;
     const { outcome, startedMs } = request;
-    const tookMs = clock.monotonicMs() - startedMs;
-    account(deps, request, { outcome, ...this.#sent(), tookMs });
+    account(deps, request, { outcome, ...sent, tookMs: clock.monotonicMs() - startedMs });
   }
 
   #sent(): Pick<Ended, 'status' | 'sentBytes' | 'complete'> {
     const { status, sentBytes } = this.#request;
     const response = this.#response;
-    if (response?.headersSent !== true) {
-      return { status, sentBytes, complete: this.#given === 'all' && this.#stream.writableFinished };
+    if (response?.headersSent === true) {
+      const meter = sentMeter({ socket: this.#session.socket }, response);
+      return { status: response.statusCode, sentBytes: meter(), complete: response.writableFinished };
     }
-    const { statusCode, writableFinished } = response;
-    return {
-      status: statusCode,
-      sentBytes: sentMeter({ socket: this.#session.socket }, response)(),
-      complete: writableFinished,
-    };
+    const complete = this.#given === 'all' && this.#stream.writableFinished;
+    return { status, sentBytes: complete ? sentBytes + this.#lastBytes : sentBytes, complete };
   }
 }
 

@@ -12,8 +12,9 @@ import { Fault } from '../../../src/errors.js';
 import { NO_BODY, type Reply } from '../../../src/http/reply.js';
 import { inspectHttp2 } from '../../../src/server/hygiene.js';
 import { hasOpenssl, selfSigned } from '../../kit/certificates.js';
+import { ManualClock } from '../../kit/clock.js';
 import { type Handler, ID, type Lane, LIMITS, openLane, replied, text } from '../../kit/edge/lane.js';
-import { connectHttp2, fetchHttp2 } from '../../kit/http/http2.js';
+import { connectFrames, connectHttp2, FRAME, fetchHttp2, fieldBlock, frame, uint32 } from '../../kit/http/http2.js';
 import { until } from '../../kit/until.js';
 
 const skip = hasOpenssl ? false : 'there is no openssl to make certificates with';
@@ -262,6 +263,61 @@ void t.test('a takedown resets what is on its way, and lets go what has left', {
   t.match(lane.logged[1], { status: 200, complete: false });
   t.equal(lane.held(), 0);
 });
+
+void t.test(
+  'an answer that its client does not take ends with its time, and counts as what has left',
+  { skip },
+  async (t) => {
+    const clock = new ManualClock();
+    const tls = selfSigned(t.testdir(), 'lane');
+    const bytes = Buffer.alloc(20_000);
+    const handler: Handler = () => replied({ ...text(''), body: { kind: 'bytes', bytes } }, ID);
+    const lane = await openLane(t, handler, { stalledMs: 60_000, idleMs: 600_000 }, { tls, clock });
+    const raw = await connectFrames(lane.port, tls.cert);
+    t.teardown(() => raw.destroy());
+    const fields = { ':method': 'GET', ':scheme': 'https', ':path': '/', ':authority': 'a' };
+    // RFC 9113 6.9.2: the first piece fits the window, the second does not.
+    raw.send(frame(FRAME.settings, 0, 0, Buffer.concat([Buffer.of(0, 4), uint32(17_000)])));
+    raw.send(frame(FRAME.headers, 0x5, 1, fieldBlock(fields)));
+    const receivedBytes = (): number =>
+      raw.frames.filter(({ type }) => type === FRAME.data).reduce((sum, { payload }) => sum + payload.length, 0);
+    await until('what fits the window', () => receivedBytes() === 17_000);
+    clock.advance(59_999);
+    raw.send(frame(FRAME.ping, 0, 0, Buffer.alloc(8)));
+    await raw.came(FRAME.ping);
+    t.same(lane.logged, []);
+    clock.advance(1);
+    await raw.came(FRAME.reset);
+    await until('the log', () => lane.logged.length === 1);
+    t.match(lane.logged, [{ status: 200, complete: false, sentBytes: 16_384 }]);
+    t.equal(lane.held(), 0);
+  },
+);
+
+void t.test(
+  'answers that a client asks for and takes back are counted, with whatever code it resets them',
+  { skip },
+  async (t) => {
+    for (const code of [constants.NGHTTP2_CANCEL, NGHTTP2_NO_ERROR]) {
+      const tls = selfSigned(t.testdir(), 'lane');
+      const lane = await openLane(t, undefined, {}, { tls, interruptionsMax: 20, streamsMax: 10 });
+      const raw = await connectFrames(lane.port, tls.cert);
+      t.teardown(() => raw.destroy());
+      raw.send(frame(FRAME.settings, 0, 0, Buffer.concat([Buffer.of(0, 4), uint32(0)])));
+      const fields = { ':method': 'GET', ':scheme': 'https', ':path': '/', ':authority': 'a' };
+      let ended = false;
+      void raw.over.then(() => (ended = true));
+      const heads = (): number => raw.frames.filter(({ type }) => type === FRAME.headers).length;
+      for (let number = 0; number < 40; number += 1) {
+        raw.send(frame(FRAME.headers, 0x5, 2 * number + 1, fieldBlock(fields)));
+        await until('an answer, or the end', () => ended || heads() > number);
+        raw.send(frame(FRAME.reset, 0, 2 * number + 1, uint32(code)));
+      }
+      t.equal(await raw.over, constants.NGHTTP2_ENHANCE_YOUR_CALM, `with ${code}`);
+      t.same(lane.reasons, ['flood']);
+    }
+  },
+);
 
 void t.test('the signal of a client tells that it has left, and its answer is written nowhere', { skip }, async (t) => {
   let left = (): void => undefined;

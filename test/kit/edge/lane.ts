@@ -42,11 +42,19 @@ export interface Lane {
 
 export type Handler = (request: EdgeRequest, client: ClientSignal) => Answer | Promise<Answer>;
 
+interface LaneOptions {
+  readonly tls?: TestCertificate;
+  readonly clock?: Clock;
+  /** Of an HTTP/2 session. */
+  readonly interruptionsMax?: number;
+  readonly streamsMax?: number;
+}
+
 export async function openLane(
   t: Test,
   handler: Handler = echo,
   limits: Partial<ListenLimits> = {},
-  { tls, clock = systemClock }: { readonly tls?: TestCertificate; readonly clock?: Clock } = {},
+  { tls, clock = systemClock, ...more }: LaneOptions = {},
 ): Promise<Lane> {
   const { log, lines } = testDeps();
   const requests: string[] = [];
@@ -69,7 +77,9 @@ export async function openLane(
     host: '127.0.0.1',
     port: 0,
     limits: { ...LIMITS, ...limits },
-    ...(tls !== undefined && { tls: configured(tlsSection, { certificateFile: tls.certFile, keyFile: tls.keyFile }) }),
+    ...(tls !== undefined && {
+      tls: configured(tlsSection, { certificateFile: tls.certFile, keyFile: tls.keyFile, ...more }),
+    }),
     clock,
     log,
     onRefused: (reason) => reasons.push(reason),
