@@ -1,6 +1,6 @@
 /** Unfinished uploads on disk: what a call leaves there, what it waits for, and what a start makes of what it finds. */
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -277,6 +277,46 @@ void t.test('a record is synced, and then its name, before the upload is told of
   held.letGo();
   await changed;
   t.equal(uploads.find(A)?.sizeBytes, 7);
+});
+
+/** The files below a folder that this process has open. */
+function openBelow(folder: string): readonly string[] {
+  return readdirSync('/proc/self/fd').flatMap((descriptor) => {
+    try {
+      const path = readlinkSync(join('/proc/self/fd', descriptor));
+      return path.startsWith(folder) ? [path] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+void t.test('every file is closed at the end of a call, whatever it came to', linux, async (t) => {
+  const { uploads, folder } = await setUp(t);
+  const syncs = await watchSyncs(t, folder);
+  const staging = { sizeMaxBytes: 1_000, sync: true, signal: new AbortController().signal };
+  const wrong = { offset: 3, checksum: checksumOf('other') };
+  const steps: readonly (readonly [what: string, step: () => Promise<unknown>])[] = [
+    ['create', () => uploads.create(begun(A))],
+    ['append', () => uploads.append(A, bodyOf(['abc']))],
+    ['too long', () => uploads.append(A, bodyOf(['d'.repeat(200)], { offset: 3 }))],
+    ['broken off', () => uploads.append(A, bodyOf([], { offset: 3, before: breakingOff(0) }))],
+    ['checksum', () => uploads.append(A, bodyOf(['def'], wrong))],
+    ['stage', () => uploads.stage([A, A], staging)],
+    ['no room', () => uploads.stage([A, A], { ...staging, sizeMaxBytes: 1 })],
+    ['change', () => uploads.change(begun(A))],
+    ['finish', () => uploads.finish({ ...begun(A), mediaId: 'media' })],
+    ['drop', () => uploads.drop(A)],
+  ];
+  for (const [what, step] of steps) {
+    await step().catch(() => undefined);
+    // A stream that was read is closed a little later.
+    await until(`${what}: every file is closed`, () => openBelow(folder).length === 0);
+  }
+  syncs.forget();
+  syncs.fail(0);
+  await t.rejects(uploads.create(begun(B)), { code: 'EIO' });
+  t.same(openBelow(folder), [], 'a record that could not be synced');
 });
 
 void t.test('a start removes what belongs to no upload', async (t) => {
