@@ -405,6 +405,8 @@ void t.test(
   'a stream that is silent is given up: before its greeting soon, after it when beats are missing',
   async (t) => {
     const early = opened();
+    // The stream is open by then: until it is, another timer has the same delay.
+    await turns();
     await early.clock.timerSet(700);
     early.clock.advance(700);
     t.same(await early.ended(), ['silent', false]);
