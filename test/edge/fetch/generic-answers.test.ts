@@ -180,6 +180,19 @@ void t.test(
   },
 );
 
+void t.test('an error of the origin says nothing about who may share a response', async (t) => {
+  const edge = await opened(t);
+  serves(edge, { status: 503, fields: { 'cache-control': 'no-store' } });
+  const got = [await edge.ask('/x'), await edge.ask('/x')];
+  t.same(
+    got.map((each) => [each.status, statusOf(each)]),
+    [
+      [503, 'edge; fwd=uri-miss; fwd-status=503'],
+      [503, 'edge; fwd=uri-miss; fwd-status=503'],
+    ],
+  );
+});
+
 void t.test('a request that the cache must not answer is passed to the origin as it is', async (t) => {
   const edge = await opened(t);
   serves(edge, { fields: fresh, bytes: BYTES });
