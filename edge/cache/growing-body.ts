@@ -9,9 +9,11 @@
  * - memory: all bytes, in blocks that count against the budget. A body of known
  *   size has one block. A body that is too large, or for which the budget is
  *   used up, leaves memory and never comes back.
- * - file: each full block is appended to a spool file. Readers read the file;
- *   the newest blocks also stay in memory, where most readers are. The writer
- *   waits for the file, never for a reader.
+ * - file: each full block is appended to a spool file. The newest blocks also
+ *   stay in memory, and older ones until the readers have passed them, while at
+ *   least half of the budget is left; a reader that is further behind than that
+ *   keeps none. Who needs others reads the file. The writer waits for the file,
+ *   never for a reader.
  * - passing: no room for a file, or the file failed. The blocks that follow the
  *   file's end stay in memory until the slowest reader has them, and the writer
  *   waits for that reader. Without readers, the first blocks stay while they are
@@ -20,10 +22,11 @@
  * The last byte is withheld until `complete`, so that no reader takes a wrong
  * body for a complete one. Leaves to its owner: checking the body, and storing it.
  */
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import type { Budget } from '../../src/budget.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import { BodyLost } from './cache.js';
+import { GrowingReader, type GrowingSource, type Next, PIECE_BYTES } from './growing-reader.js';
 
 /** A file that is read while it is written. */
 export interface Spool {
@@ -47,23 +50,15 @@ export interface GrowingBodyDeps {
   onClosed(): void;
 }
 
-const BLOCK_BYTES = 65_536;
+const BLOCK_BYTES = PIECE_BYTES;
 /** State file: the writer waits when so many full blocks are not in the file yet. */
 const UNWRITTEN_BLOCKS_MAX = 4;
-/** State file: so many blocks stay in memory after they were written. */
+/** State file: so many blocks stay in memory after they were written, whether or not there are readers and budget. */
 const LINGERING_BLOCKS = 2;
 /** State passing: the writer waits when so many blocks wait for readers. */
 const PASSING_BLOCKS_MAX = 8;
 
-/** What a reader gets next. */
-type Next =
-  | { readonly kind: 'bytes'; readonly bytes: Buffer }
-  | { readonly kind: 'file'; readonly sizeBytes: number }
-  | { readonly kind: 'end' }
-  | { readonly kind: 'wait' }
-  | { readonly kind: 'lost'; readonly reason: BodyLost };
-
-export class GrowingBody {
+export class GrowingBody implements GrowingSource {
   readonly #sizeBytes: number | null;
   readonly #deps: GrowingBodyDeps;
   readonly #readers = new Set<GrowingReader>();
@@ -81,6 +76,8 @@ export class GrowingBody {
   #writerWaits: (() => void)[] = [];
   #complete = false;
   #failure: BodyLost | undefined;
+  /** Since the last look at where the readers are. */
+  #movesOfReaders = 0;
   #ownerDone = false;
   #closed = false;
 
@@ -194,11 +191,12 @@ export class GrowingBody {
     return bytes;
   }
 
-  /** A reader has moved on or has left: while the body is passing, blocks may go and the writer may continue. */
+  /** A reader has moved on or has left: blocks may go and, while the body is passing, the writer may continue. */
   onReaderMoved(): void {
-    if (this.#state !== 'passing') return;
+    this.#movesOfReaders += 1;
+    if (this.#state !== 'passing' && this.#movesOfReaders < this.#readers.size) return;
     this.#releaseBlocks();
-    if (!this.#mustWait()) this.#resumeWriter();
+    if (this.#state === 'passing' && !this.#mustWait()) this.#resumeWriter();
   }
 
   get #fileBytes(): number {
@@ -210,15 +208,15 @@ export class GrowingBody {
     return Math.min(this.#receivedBytes, this.#sizeBytes - 1);
   }
 
-  #takeMemory(bytes: number): boolean {
-    if (!this.#deps.budget.tryTake(bytes)) return false;
+  #takeMemory(bytes: number, leavingBytes = 0): boolean {
+    if (!this.#deps.budget.tryTake(bytes, leavingBytes)) return false;
     this.#budgetedBytes += bytes;
     return true;
   }
 
-  #giveMemoryBack(): void {
-    this.#deps.budget.giveBack(this.#budgetedBytes);
-    this.#budgetedBytes = 0;
+  #giveMemoryBack(bytes = this.#budgetedBytes): void {
+    this.#deps.budget.giveBack(bytes);
+    this.#budgetedBytes -= bytes;
   }
 
   #addBlock(): Buffer {
@@ -278,25 +276,44 @@ export class GrowingBody {
     return left < BLOCK_BYTES ? block?.subarray(0, left) : block;
   }
 
-  /** Drops the oldest blocks: those that are in the file or, while the body is passing, behind every reader. */
+  /** Drops the oldest blocks that are not needed, and those for which there is no budget. */
   #releaseBlocks(): void {
+    this.#movesOfReaders = 0;
     if (this.#state === 'memory') return;
+    if (this.#state === 'passing') {
+      this.#dropBlocks(Math.floor(Math.max(this.#fileBytes, this.#passedAt()) / BLOCK_BYTES));
+      return;
+    }
     const fullBlocks = Math.floor(this.#receivedBytes / BLOCK_BYTES);
-    const neededFrom = this.#state === 'file' ? this.#fileBytes : Math.max(this.#fileBytes, this.#slowestReaderAt());
-    const lingering = this.#state === 'file' ? LINGERING_BLOCKS : 0;
-    const keepFrom = Math.min(fullBlocks - lingering, Math.floor(neededFrom / BLOCK_BYTES));
-    const released = Math.min(this.#blocks.length, keepFrom - this.#firstBlock);
-    if (released <= 0) return;
-    this.#blocks.splice(0, released);
-    this.#firstBlock += released;
+    const mayGo = Math.min(fullBlocks - LINGERING_BLOCKS, Math.floor(this.#fileBytes / BLOCK_BYTES));
+    const halfBytes = this.#deps.budget.limitBytes / 2;
+    const neededFrom = this.#slowestReaderAt(this.#receivedBytes - halfBytes);
+    this.#dropBlocks(Math.min(mayGo, Math.floor(neededFrom / BLOCK_BYTES)));
+    while (this.#firstBlock + this.#budgetedBytes / BLOCK_BYTES < mayGo) {
+      if (!this.#takeMemory(BLOCK_BYTES, halfBytes)) this.#dropBlocks(this.#firstBlock + 1);
+    }
   }
 
-  /** Without readers, a passing body keeps its first blocks as long as they fit, for a reader that comes soon. */
-  #slowestReaderAt(): number {
-    let slowest = Number.POSITIVE_INFINITY;
-    for (const reader of this.#readers) slowest = Math.min(slowest, reader.at);
-    if (slowest < Number.POSITIVE_INFINITY) return slowest;
+  /** The oldest blocks are those that take budget. */
+  #dropBlocks(before: number): void {
+    const dropped = Math.min(this.#blocks.length, before - this.#firstBlock);
+    if (dropped <= 0) return;
+    this.#blocks.splice(0, dropped);
+    this.#firstBlock += dropped;
+    this.#giveMemoryBack(Math.min(this.#budgetedBytes, dropped * BLOCK_BYTES));
+  }
+
+  /** What every reader has. Without readers, a passing body keeps its first blocks as long as they are few, for one that comes soon. */
+  #passedAt(): number {
+    if (this.#readers.size > 0) return Math.min(this.#slowestReaderAt(0), this.#receivedBytes);
     return this.#blocks.length > PASSING_BLOCKS_MAX ? this.#receivedBytes : 0;
+  }
+
+  /** Of the readers that are at `fromAt` or have passed it. Infinity if there are none. */
+  #slowestReaderAt(fromAt: number): number {
+    let slowest = Number.POSITIVE_INFINITY;
+    for (const { at } of this.#readers) if (at >= fromAt && at < slowest) slowest = at;
+    return slowest;
   }
 
   #mustWait(): boolean {
@@ -331,66 +348,5 @@ export class GrowingBody {
     this.#giveMemoryBack();
     this.#spool?.close().catch((thrown: unknown) => this.#deps.onSpoolFailure(thrown));
     this.#deps.onClosed();
-  }
-}
-
-class GrowingReader extends Readable {
-  readonly #body: GrowingBody;
-  readonly #last: number;
-  #at: number;
-  #reading = false;
-
-  constructor(body: GrowingBody, span: ByteSpan | undefined, signal: AbortSignal) {
-    super({ signal, highWaterMark: BLOCK_BYTES });
-    this.#body = body;
-    this.#at = span?.first ?? 0;
-    this.#last = span?.last ?? Number.POSITIVE_INFINITY;
-  }
-
-  get at(): number {
-    return this.#at;
-  }
-
-  override _read(): void {
-    this.pump();
-  }
-
-  /** Pushes one piece, if one is ready. Called when the stream wants more and when more has arrived. */
-  pump(): void {
-    if (this.#reading || this.destroyed) return;
-    const next = this.#body.next(this, this.#at, this.#last);
-    switch (next.kind) {
-      case 'bytes':
-        this.#push(next.bytes);
-        break;
-      case 'file':
-        this.#readFile(next.sizeBytes);
-        break;
-      case 'end':
-        this.push(null);
-        break;
-      case 'wait':
-        break;
-      case 'lost':
-        this.destroy(next.reason);
-        break;
-    }
-  }
-
-  #readFile(sizeBytes: number): void {
-    this.#reading = true;
-    this.#body.readFile(this.#at, sizeBytes).then(
-      (bytes) => {
-        this.#reading = false;
-        if (!this.destroyed) this.#push(bytes);
-      },
-      (thrown: unknown) => this.destroy(thrown instanceof BodyLost ? thrown : new BodyLost('aborted', thrown)),
-    );
-  }
-
-  #push(bytes: Buffer): void {
-    this.#at += bytes.length;
-    this.push(bytes);
-    this.#body.onReaderMoved();
   }
 }

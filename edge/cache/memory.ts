@@ -12,7 +12,7 @@ import type { Body, Stored, TierStats } from './cache.js';
 import { FieldPool } from './field-pool.js';
 import { KeyIndex } from './key-index.js';
 import type { Policy } from './policy/policy.js';
-import type { Readers } from './readers.js';
+import { IN_PIECES, type Readers } from './readers.js';
 
 /** The memory that an entry needs beside its body and the text of its head: objects, maps, links. */
 export const ENTRY_OVERHEAD_BYTES = 2_048;
@@ -180,7 +180,7 @@ export class BytesBody implements Body {
     let at = span?.first ?? 0;
     const stream = new Readable({
       signal,
-      highWaterMark: SLICE_BYTES,
+      ...IN_PIECES,
       read() {
         const slice = whole.subarray(at, Math.min(at + SLICE_BYTES, end));
         at += slice.length;

@@ -4,6 +4,12 @@ import type { CacheKey } from '../entry.js';
 import type { BodyLost } from './cache.js';
 import { KeyIndex } from './key-index.js';
 
+/**
+ * For a stream of pieces that are at hand: it gives them one by one. A stream of bytes would join those that it has, and
+ * copy each once more.
+ */
+export const IN_PIECES = { objectMode: true, highWaterMark: 1 } as const;
+
 export class Readers {
   readonly #streams = new KeyIndex<CacheKey, Readable>();
 

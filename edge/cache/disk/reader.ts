@@ -10,7 +10,7 @@ import type { Budget } from '../../../src/budget.js';
 import { type ByteSpan, spanLength } from '../../../src/http/range.js';
 import { type Body, BodyLost } from '../cache.js';
 import { BytesBody } from '../memory.js';
-import type { Readers } from '../readers.js';
+import { IN_PIECES, type Readers } from '../readers.js';
 import type { ContentRefs } from './content-refs.js';
 import type { DiskIndex } from './disk-index.js';
 import type { DiskEntries } from './entries.js';
@@ -279,7 +279,7 @@ class DiskReadable extends Readable {
     span: ByteSpan | undefined,
     signal: AbortSignal,
   ) {
-    super({ signal, highWaterMark: READ_BYTES });
+    super({ signal, ...IN_PIECES });
     this.#record = record;
     this.#reader = reader;
     this.#deps = deps;

@@ -25,6 +25,7 @@ import { account, answerTo, failureReply, type ServerDeps, schemeOf } from '../e
 import { type Fields, type PlainHead, readHead } from './head.js';
 import { JOINED_MAX_BYTES, type Joiner, joined, type Lender, type Lent, NOTHING, writeBoth } from './join.js';
 import { type ConnectionFacts, PlainRequest } from './request.js';
+import type { SendTurns } from './send-turns.js';
 import type { HeadWriter, WrittenHead } from './write-head.js';
 
 /** What all connections of the fast lane share. */
@@ -38,6 +39,7 @@ interface Lane {
   readonly joiner: Joiner;
   /** The same for connections over TLS. */
   readonly lender: Lender;
+  readonly sendTurns: SendTurns;
   /** The listener closes: each answer is the last of its connection. */
   readonly closing: boolean;
   /** The connection has ended or was handed over. */
@@ -277,11 +279,18 @@ export class Connection {
     }
   }
 
-  /** Writes the body as fast as the client reads, `begin` first. Rejects if its length is not the one in the head. */
+  /**
+   * Writes the body as fast as the client reads and the other connections let it, `begin` first. Rejects if its length is
+   * not the one in the head.
+   */
   async #pump(request: PlainRequest, body: Readable, { framing }: WrittenHead, begin: () => void): Promise<void> {
     const { socket } = this.#raw;
+    const { sendTurns } = this.#lane;
     let left = framing.kind === 'length' ? framing.sizeBytes : Number.POSITIVE_INFINITY;
     for await (const chunk of body as AsyncIterable<Buffer>) {
+      // The first bytes wait for nobody.
+      if (request.status === 0) sendTurns.count(chunk.length);
+      else await sendTurns.take(chunk.length);
       if (request.over) throw new Error('the client left');
       left -= chunk.length;
       if (left < 0) throw new Error('a body is longer than its head says');

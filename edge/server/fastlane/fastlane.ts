@@ -13,11 +13,14 @@ import type { FirstConnection, FirstReader } from '../../../src/server/listen.js
 import type { ServerDeps } from '../exchange.js';
 import { Connection } from './connection.js';
 import { createJoiner, createLender } from './join.js';
+import { createSendTurns } from './send-turns.js';
 import { createStreamHeadWriter, readStreams } from './stream.js';
 import { createHeadWriter } from './write-head.js';
 
 /** The longest time between two searches for connections that have waited too long. */
 const SWEEP_MAX_MS = 1_000;
+/** How much of streamed bodies is sent in one turn of the event loop: about a millisecond's work, or a tenth of it. */
+const SENT_PER_TURN = { bytesMax: 1_048_576, bytesMaxBesideNew: 131_072 };
 
 /** `limits` are the listener's. `clock` is the listener's too, and measures how long clients take. */
 export function createFastlane(deps: ServerDeps, limits: ListenLimits, clock: Clock): FirstReader {
@@ -32,6 +35,7 @@ export function createFastlane(deps: ServerDeps, limits: ListenLimits, clock: Cl
     joiner: createJoiner(),
     lender: createLender(),
     heads: createStreamHeadWriter(),
+    sendTurns: createSendTurns(SENT_PER_TURN, setImmediate),
     closing: false,
     remove: (connection: Connection) => void connections.delete(connection),
   };
@@ -45,6 +49,7 @@ export function createFastlane(deps: ServerDeps, limits: ListenLimits, clock: Cl
 
   return {
     take(raw: FirstConnection) {
+      lane.sendTurns.onConnection();
       connections.add(new Connection(lane, raw));
       if (!sweeping) clock.after(sweepMs, sweep);
       sweeping = true;
