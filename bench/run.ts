@@ -6,6 +6,10 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const BENCHMARKS: Readonly<Record<string, { readonly path: string; readonly about: string }>> = {
+  delay: {
+    path: './delay.js',
+    about: 'how long the event loop of the edge is kept busy while it fills and evicts',
+  },
   edge: {
     path: './edge/run.js',
     about: 'processor time of the edge for each kind of request, compared with nginx, Varnish and node:http',

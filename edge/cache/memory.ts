@@ -14,10 +14,13 @@ import { KeyIndex } from './key-index.js';
 import type { Policy } from './policy/policy.js';
 import { IN_PIECES, type Readers } from './readers.js';
 
-/** The memory that an entry needs beside its body and the text of its head: objects, maps, links. */
-export const ENTRY_OVERHEAD_BYTES = 2_048;
-/** The same for a header field, including the prepared heads that are kept for it elsewhere (respond/). */
-const FIELD_OVERHEAD_BYTES = 192;
+/**
+ * The memory that an entry needs beside its body and its fields, once it has been served: objects, maps, links, and the
+ * prepared heads that are kept for it elsewhere (respond/). `npm run bench growth` measures it.
+ */
+export const ENTRY_OVERHEAD_BYTES = 2_200;
+/** The same for a header field beside its text. */
+const FIELD_OVERHEAD_BYTES = 64;
 /** Readers get the body in slices, so that a takedown can still withhold the rest. */
 const SLICE_BYTES = 65_536;
 
@@ -146,10 +149,10 @@ function weightOf(entry: Entry, sizeBytes: number): number {
   return ENTRY_OVERHEAD_BYTES + headBytes(entry) + sizeBytes;
 }
 
-/** The memory that the keys and fields of an entry need. */
+/** The memory that the keys and fields of an entry need. Most text is there twice: as it was received and as it is sent. */
 export function headBytes({ key, headers }: Pick<Entry, 'key' | 'headers'>): number {
   return headers.reduce(
-    (sum, [name, value]) => sum + name.length + value.length + FIELD_OVERHEAD_BYTES,
+    (sum, [name, value]) => sum + 2 * (name.length + value.length) + FIELD_OVERHEAD_BYTES,
     2 * key.length,
   );
 }

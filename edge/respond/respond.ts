@@ -9,19 +9,19 @@
 import type { Readable } from 'node:stream';
 import type { EpochMs } from '../../src/clock.js';
 import { Fault, unreachable } from '../../src/errors.js';
-import { evaluateConditions, type Validators } from '../../src/http/conditional.js';
-import { parseHttpDate } from '../../src/http/date.js';
+import { evaluateConditions } from '../../src/http/conditional.js';
 import { type MultipartPlan, multipartBody, multipartPlan } from '../../src/http/multipart.js';
 import { clientProblem } from '../../src/http/problem.js';
 import { type ByteSpan, contentRange, planRange, spanLength, unsatisfiedRange } from '../../src/http/range.js';
 import { type HeaderList, headerOf, NO_BODY, type Reply, type ReplyBody } from '../../src/http/reply.js';
-import { INTERNAL_FIELDS, MEDIA_ID, REQUEST_ID } from '../../src/wire.js';
+import { REQUEST_ID } from '../../src/wire.js';
 import type { Body } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import type { EdgeRequest } from '../request.js';
 import { ageSeconds } from '../rfc9111/freshness.js';
 import { clientCacheControl, clientLifetimeOf, clientMaxAge } from './client-lifetime.js';
-import { createTimedFields, type Timed, type TimedFacts } from './timed-fields.js';
+import { fieldsFor, headOf, type PreparedHead, type Recipient } from './prepared-head.js';
+import type { Timed } from './timed-fields.js';
 
 export interface RespondRules {
   readonly rangesMax: number;
@@ -31,13 +31,6 @@ export interface RespondRules {
   /** A multipart boundary that nobody can predict. */
   newBoundary(): string;
 }
-
-/**
- * Who gets the answer, which decides what it shows of the fields between caches: `client`, of the media
- * service; `edge`, one behind this one, which is told what the origin told this one; `cache`, in generic
- * mode, where anyone may be a cache (RFC 9213 3.1: such fields are typically forwarded).
- */
-export type Recipient = 'client' | 'edge' | 'cache';
 
 /** A response of the cache: stored, arriving, incomplete, or a head alone. */
 export interface CachedResponse {
@@ -107,7 +100,7 @@ export function spansAnswered(
 function ranged(
   request: EdgeRequest,
   response: CachedResponse,
-  head: Head,
+  head: PreparedHead,
   own: OwnFields,
   cacheStatus: string,
   rules: RespondRules,
@@ -147,7 +140,7 @@ function rangeNotSatisfiable(sizeBytes: number): Fault {
   return new Fault('range_not_satisfiable', 'The media ends before the range begins.', { headers });
 }
 
-function whole(request: EdgeRequest, { entry, body, gone }: CachedResponse, head: Head, own: OwnFields): Reply {
+function whole(request: EdgeRequest, { entry, body, gone }: CachedResponse, head: PreparedHead, own: OwnFields): Reply {
   const sizeBytes = body === null ? entry.sizeBytes : (body.sizeBytes ?? entry.sizeBytes);
   const hasLength = sizeBytes === head.sizeBytes || entry.status === 204;
   const isHead = body === null || request.method === 'HEAD';
@@ -164,7 +157,7 @@ function single(
   gone: AbortSignal | undefined,
   span: ByteSpan,
   sizeBytes: number,
-  head: Head,
+  head: PreparedHead,
   own: OwnFields,
 ): Reply {
   return {
@@ -178,7 +171,13 @@ function single(
   };
 }
 
-function several(body: Body, gone: AbortSignal | undefined, plan: MultipartPlan, head: Head, own: OwnFields): Reply {
+function several(
+  body: Body,
+  gone: AbortSignal | undefined,
+  plan: MultipartPlan,
+  head: PreparedHead,
+  own: OwnFields,
+): Reply {
   const opened = new Map(gone === undefined ? [] : plan.parts.map(({ span }) => [span, openNow(body, span, gone)]));
   return {
     status: 206,
@@ -227,7 +226,7 @@ function unopened(sizeBytes: number | null): ReplyBody {
   };
 }
 
-function typeField(head: Head): HeaderList {
+function typeField(head: PreparedHead): HeaderList {
   return head.contentType === undefined ? [] : [['content-type', head.contentType]];
 }
 
@@ -241,7 +240,7 @@ interface OwnFields {
 function ownFields(
   request: EdgeRequest,
   { entry, unstoredFields }: CachedResponse,
-  { timed }: Head,
+  { timed }: PreparedHead,
   { cacheStatus, endsAt, now }: Sending,
 ): OwnFields {
   const id = [REQUEST_ID, request.requestId] as const;
@@ -268,94 +267,6 @@ function lines(
     headers: more.length + beside.length === 0 ? ofRequest : [...more, ...beside, ...ofRequest],
   };
 }
-
-/** Fields that each answer gets anew, and those that this recipient does not get. */
-const HIDDEN_FROM: Readonly<Record<Recipient, ReadonlySet<string>>> = {
-  client: new Set([...INTERNAL_FIELDS, 'cdn-cache-control', 'age', 'content-length']),
-  edge: new Set([...INTERNAL_FIELDS.filter((name) => name !== MEDIA_ID), 'age', 'content-length']),
-  cache: new Set([...INTERNAL_FIELDS, 'age', 'content-length']),
-};
-
-/** The fields of an origin's response that this recipient may see, without those that each answer gets anew. */
-export function fieldsFor(to: Recipient, headers: HeaderList, edgeName: string): [name: string, value: string][] {
-  const fields: [string, string][] = [];
-  for (const [name, value] of headers) if (!HIDDEN_FROM[to].has(name)) fields.push([name, value]);
-  fields.push(['via', `1.1 ${edgeName}`]);
-  return fields;
-}
-
-/** What all answers from one entry share. Made once for each entry, and found by its identity: a copy of an entry has none. */
-interface Head {
-  readonly conditions: Validators;
-  /** As `conditions`, for If-Range, which allows no guess at Last-Modified. */
-  readonly validators: Validators;
-  readonly contentType: string | undefined;
-  /** The fields that change with time: Cache-Control is one of them unless the lists below contain it. */
-  readonly timed: (facts: TimedFacts) => Timed;
-  /** The Content-Length in `whole`; null if there is none. */
-  readonly sizeBytes: number | null;
-  readonly whole: HeaderList;
-  readonly unsized: HeaderList;
-  readonly partial: HeaderList;
-  readonly notModified: HeaderList;
-}
-
-const heads: Readonly<Record<Recipient, WeakMap<Entry, Head>>> = {
-  client: new WeakMap(),
-  edge: new WeakMap(),
-  cache: new WeakMap(),
-};
-
-function headOf(entry: Entry, { to, edgeName }: Pick<RespondRules, 'to' | 'edgeName'>): Head {
-  const found = heads[to].get(entry);
-  if (found !== undefined) return found;
-  const made = makeHead(entry, to, edgeName);
-  heads[to].set(entry, made);
-  return made;
-}
-
-function makeHead(entry: Entry, to: Recipient, edgeName: string): Head {
-  // An edge computes the client's lifetime itself, from what the origin says.
-  const client = entry.mediaId === null || to === 'edge' ? undefined : clientLifetimeOf(entry.headers);
-  const all = fieldsFor(to, entry.headers, edgeName);
-  const fields = client === undefined ? all : all.filter(([name]) => name !== 'cache-control');
-  const etag = headerOf(entry.headers, 'etag') ?? null;
-  const lastModifiedAt = instantOf(entry, 'last-modified');
-  const dateAt = instantOf(entry, 'date');
-  const sizeBytes = entry.status === 204 ? null : entry.sizeBytes;
-  return {
-    // RFC 9111 4.3.2: without Last-Modified, the Date of the stored response counts.
-    conditions: { etag, lastModifiedAt: lastModifiedAt ?? dateAt ?? entry.receivedAt, dateAt },
-    validators: { etag, lastModifiedAt, dateAt },
-    contentType: headerOf(entry.headers, 'content-type'),
-    timed: createTimedFields(client),
-    sizeBytes,
-    whole: sizeBytes === null ? fields : [...fields, ['content-length', String(sizeBytes)]],
-    unsized: fields,
-    partial: fields.filter(([name]) => !OF_THE_WHOLE.has(name)),
-    notModified: fields.filter(([name]) => !OF_THE_BODY.has(name)),
-  };
-}
-
-function instantOf(entry: Entry, name: string): EpochMs | null {
-  const value = headerOf(entry.headers, name);
-  return (value === undefined ? undefined : parseHttpDate(value)) ?? null;
-}
-
-/** Fields that would be wrong in a 206, or come a second time (RFC 9110 14.4, 15.3.7; RFC 9530 2). */
-const OF_THE_WHOLE: ReadonlySet<string> = new Set(['content-type', 'content-range', 'content-digest', 'content-md5']);
-
-/** Metadata of the representation: a 304 leaves it out, because the client has it (RFC 9110 15.4.5). */
-const OF_THE_BODY: ReadonlySet<string> = new Set([
-  'content-type',
-  'content-encoding',
-  'content-language',
-  'content-range',
-  'content-digest',
-  'content-md5',
-  'content-disposition',
-  'repr-digest',
-]);
 
 /** A response of the origin that is not from the cache, as its recipient may see it. */
 export function relay(

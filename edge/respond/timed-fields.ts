@@ -45,7 +45,7 @@ class Shared implements Timed {
   readonly #maxAge: number;
   /** Whether a second answer has come. For a single one, joined lists would cost more than they save. */
   #again = false;
-  readonly #joined = new Map<HeaderList, HeaderList>();
+  #joined: Map<HeaderList, HeaderList> | undefined;
 
   constructor(ageSeconds: number, cacheStatus: string, maxAge: number, fields: HeaderList) {
     this.#ageSeconds = ageSeconds;
@@ -62,9 +62,10 @@ class Shared implements Timed {
 
   leading(base: HeaderList): HeaderList {
     if (!this.#again) return base;
-    const found = this.#joined.get(base);
+    const found = this.#joined?.get(base);
     if (found !== undefined) return found;
     const joined = [...base, ...this.fields];
+    this.#joined ??= new Map();
     this.#joined.set(base, joined);
     return joined;
   }

@@ -33,9 +33,14 @@ export interface HeadWriter {
   interim(status: number, headers: HeaderList): string;
 }
 
+/** At most twice as many lists are kept in their encoded form, which takes one to two kilobytes. */
+const WRITTEN_MAX = 2_048;
+
 export function createHeadWriter(clock: Pick<Clock, 'now'>, idleMs: number): HeadWriter {
   const kept = `connection: keep-alive\r\nkeep-alive: timeout=${Math.floor(idleMs / 1_000)}\r\n`;
-  const written = new WeakMap<HeaderList, Shared>();
+  /** Those that were written last, and those before them. */
+  let [written, before] = [new WeakMap<HeaderList, Shared>(), new WeakMap<HeaderList, Shared>()];
+  let writtenCount = 0;
   let dateAt = 0;
   let dateLine = '';
 
@@ -49,12 +54,18 @@ export function createHeadWriter(clock: Pick<Clock, 'now'>, idleMs: number): Hea
     return dateLine;
   }
 
-  /** Encodes each list once. A list nearly always goes with the same status. */
+  /** Encodes a list that many answers share once, unless there are very many of them. A list nearly always goes with the same status. */
   function sharedOf(headers: HeaderList, status: number): Shared {
     const known = written.get(headers);
     if (known?.status === status) return known;
-    const made = encode(headers, status, kept);
+    const older = before.get(headers);
+    const made = older?.status === status ? older : encode(headers, status, kept);
+    if (writtenCount >= WRITTEN_MAX) {
+      [written, before] = [new WeakMap(), written];
+      writtenCount = 0;
+    }
     written.set(headers, made);
+    writtenCount += 1;
     return made;
   }
 

@@ -11,12 +11,12 @@ function manual() {
     sent,
     scheduled,
     /** Takes for a piece, and notes when it is sent. */
-    take(name: string, bytes: number) {
+    take: (name: string, bytes: number): void => {
       const wait = turns.take(bytes);
       if (wait === undefined) sent.push(name);
       else void wait.then(() => sent.push(name));
     },
-    async turn() {
+    turn: async (): Promise<string> => {
       scheduled.shift()?.();
       await new Promise(setImmediate);
       return sent.splice(0).join('');
