@@ -291,6 +291,8 @@ export class Connection {
       // The first bytes wait for nobody.
       if (request.status === 0) sendTurns.count(chunk.length);
       else await sendTurns.take(chunk.length);
+      // A takedown may have ended the body meanwhile.
+      if (body.errored !== null) throw body.errored;
       if (request.over) throw new Error('the client left');
       left -= chunk.length;
       if (left < 0) throw new Error('a body is longer than its head says');

@@ -260,3 +260,31 @@ void t.test(
     raw.socket.destroy();
   },
 );
+
+void t.test('a piece that waits for its turn is not sent when its body ends with an error meanwhile', async (t) => {
+  /** After the lane has taken the piece, and before the next turn of the event loop. */
+  const endSoon = async (body: Readable): Promise<void> => {
+    for (let step = 0; step < 100; step += 1) await Promise.resolve();
+    body.destroy(new Error('taken down'));
+  };
+  const opened = (): Readable => {
+    const pieces = [Buffer.alloc(MIB + 1, 'x'), Buffer.from('late')];
+    return new Readable({
+      objectMode: true,
+      highWaterMark: 1,
+      read() {
+        const piece = pieces.shift();
+        this.push(piece ?? null);
+        if (pieces.length === 0) void endSoon(this);
+      },
+    });
+  };
+  const lane = await openLane(t, () =>
+    replied({ status: 200, headers: [], body: { kind: 'stream', sizeBytes: null, open: opened } }),
+  );
+  for (let round = 0; round < 5; round += 1) {
+    const raw = await connectRaw(lane.port);
+    raw.write(get('/'));
+    t.notMatch(await raw.whole(), /late/);
+  }
+});
