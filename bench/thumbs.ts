@@ -190,7 +190,7 @@ async function proveRight(
     const record = await fixture.finished(thumbs, await fixture.put(bytes, `image/${type}`));
     if (record.thumbs.kind !== 'ready') throw new Error(`no thumbnails of ${type}: ${JSON.stringify(record.thumbs)}`);
     for (const made of record.thumbs.made) {
-      const found = await fixture.blobs.read(thumbKey(record.sha256, made.sha256));
+      const found = await fixture.blobs.read(thumbKey(record.sha256, made));
       if (found.kind !== 'found') throw new Error('a thumbnail is not stored');
       const seen = await sharp(await readAll(found.body))
         .removeAlpha()

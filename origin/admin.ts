@@ -12,7 +12,7 @@ import type { EdgePosition } from '../src/journal/confirmations.js';
 import type { JournalStream } from '../src/journal/journal-stream.js';
 import { requireAdmin } from './authorize.js';
 import { stateOf } from './meta/find.js';
-import type { BlobRecord, Found, MediaRecord, ThumbState } from './meta/media.js';
+import type { BlobRecord, Found, MediaRecord, ThumbMade, ThumbState } from './meta/media.js';
 import type { ListQuery, MetaStore } from './meta/store.js';
 import { describeMedia, instantText } from './respond/media-json.js';
 import type { OriginRequest } from './server/request.js';
@@ -125,9 +125,13 @@ function thumbsOf(thumbs: ThumbState): unknown {
     case 'ready':
       return {
         state: 'ready',
-        made: thumbs.made.map(({ sizeBytes, ...made }) => ({ ...made, size: sizeBytes })),
+        made: thumbs.made.map(thumbOf),
       };
   }
+}
+
+function thumbOf({ variant, format, sha256, sizeBytes, width, height, animated }: ThumbMade): unknown {
+  return { variant, format, sha256, size: sizeBytes, width, height, animated };
 }
 
 function confirmationOf(edge: EdgePosition, seq: number): unknown {

@@ -34,7 +34,7 @@ export async function download(deps: DownloadDeps, request: OriginRequest, id: M
     request,
     {
       mediaId: record.id,
-      key: mediaKey(blob.sha256),
+      key: mediaKey(blob),
       sha256: blob.sha256,
       sizeBytes: blob.sizeBytes,
       contentType: servedType(blob.mime),

@@ -21,7 +21,6 @@ import { operatorRoutes } from './api/operators.js';
 import { originRoutes, type RouteDeps } from './api/routes.js';
 import { createWellKnown } from './api/well-known.js';
 import { openAuditLog } from './audit.js';
-import { createHashLocks } from './blobs/hash-locks.js';
 import { openBlobStore } from './blobs/open.js';
 import { clearLeftovers } from './blobs/sweep.js';
 import type { OriginConfig } from './config.js';
@@ -93,12 +92,8 @@ async function openComponents(
   const leftovers = await clearLeftovers(blobs.stageFolder);
   if (leftovers > 0) log.info({ files: leftovers }, 'files of unfinished uploads were removed');
   const gate = opened.add('gate', openGate({ config: access, ...deps }));
-  const hashLocks = createHashLocks();
   const launcher = await openLauncher(blobs.stageFolder, log);
-  const thumbs = opened.add(
-    'thumbnails',
-    await openThumbs({ config: config.thumbs, meta, blobs, hashLocks, launcher, ...deps }),
-  );
+  const thumbs = opened.add('thumbnails', await openThumbs({ config: config.thumbs, meta, blobs, launcher, ...deps }));
   const journal = await openOriginJournal({
     journal: meta.journal,
     config: config.journal,
@@ -110,7 +105,7 @@ async function openComponents(
   const room = createRoom({ freeMinBytes, meta, blobs, folders: [dirname(config.audit.file)], clock });
   const sweeper = opened.add(
     'retention',
-    openSweeper({ config: retention, quotaPeriodMs: quota.periodMs, meta, blobs, hashLocks, room, ...deps }),
+    openSweeper({ config: retention, quotaPeriodMs: quota.periodMs, meta, blobs, room, ...deps }),
   );
   const audit = opened.add('audit', await openAuditLog(config.audit));
   const useReports = opened.add(
@@ -135,7 +130,6 @@ async function openComponents(
     thumbs,
     clock,
     ids: createIdSource(clock),
-    hashLocks,
     scanner,
     audit,
     useReports,

@@ -68,6 +68,11 @@ export const retentionSection = section('How long media, their bytes and their t
     min: 1_000,
     help: 'How long the bytes of deleted media stay before they are removed, and bytes without a record before they count as left by a crash. While there is no room for uploads, the bytes of deleted media are removed at once.',
   }),
+  trashMs: duration({
+    default: '10m',
+    min: 0,
+    help: 'How long bytes stay that were replaced, such as thumbnails that were made again: somebody may be reading them.',
+  }),
   stageMs: duration({
     default: '24h',
     min: 60_000,

@@ -69,7 +69,7 @@ export async function thumb(deps: ThumbDeps, request: OriginRequest, id: MediaId
   const reply = (made: ThumbMade, blobs: Pick<BlobStore, 'read'>): Reply => {
     const representation = {
       mediaId: record.id,
-      key: thumbKey(blob.sha256, made.sha256),
+      key: thumbKey(blob.sha256, made),
       sha256: made.sha256,
       sizeBytes: made.sizeBytes,
       contentType: `image/${made.format}`,

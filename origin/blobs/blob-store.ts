@@ -4,35 +4,82 @@
  *
  * Whoever receives bytes writes them to a file in `stageFolder`. `adopt` makes
  * that file durable in one step: it resolves when the blob is whole and synced
- * under its key, or it rejects and nothing new is stored. To adopt a key that
- * exists is no error: equal keys mean equal bytes, and a stored blob of another
- * size is replaced.
+ * under its key, or it rejects and nothing new is stored.
+ *
+ * No key is used twice: each upload and each run of a thumbnail job makes a new
+ * place, even for bytes that are stored already. So whatever is removed under a key
+ * can never be the bytes of a later upload, whoever removes it and however late.
+ * Which places count is decided by the metadata store alone (meta/store.ts).
  *
  * Every failure is a Fault: `storage_full`, or `storage_unavailable` with its
  * cause.
  */
+import { randomBytes } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import type { EpochMs } from '../../src/clock.js';
 import type { ByteSpan } from '../../src/http/range.js';
-import { parseSha256, type Sha256 } from '../../src/ids.js';
+import type { Sha256 } from '../../src/ids.js';
 
-/** `media/<sha256>` for originals, `thumb/<sha256 of the source>/<sha256>` for thumbnails. */
+/**
+ * `media/<sha256>/<place>` for originals, `thumb/<sha256 of the source>/<sha256>/<place>` for thumbnails. Without
+ * `/<place>` if the place is empty.
+ */
 export type BlobKey = string & { readonly brand: 'BlobKey' };
 
-export function mediaKey(sha256: Sha256): BlobKey {
-  return `media/${sha256}` as BlobKey;
+/** Tells stored copies of the same bytes apart. */
+export type Place = string & { readonly brand: 'Place' };
+
+/** The place of what was stored before there were places. Nothing new is stored there. */
+export const NO_PLACE = '' as Place;
+
+/** Bytes of a place: enough for one that was never used before with the same hash. */
+const PLACE_BYTES = 8;
+const PLACE = /^(?:[0-9a-f]{16})?$/;
+
+export function newPlace(): Place {
+  return randomBytes(PLACE_BYTES).toString('hex') as Place;
 }
 
-export function thumbKey(source: Sha256, sha256: Sha256): BlobKey {
-  return `thumb/${source}/${sha256}` as BlobKey;
+export function parsePlace(text: string): Place | undefined {
+  return PLACE.test(text) ? (text as Place) : undefined;
 }
 
-/** Reads a key from a listing or an operator. Undefined for a text that the functions above do not make. */
+/** Some bytes, and where they are stored. */
+export interface Placed {
+  readonly sha256: Sha256;
+  readonly place: Place;
+}
+
+export function mediaKey({ sha256, place }: Placed): BlobKey {
+  return `media/${sha256}${place === NO_PLACE ? '' : `/${place}`}` as BlobKey;
+}
+
+export function thumbKey(source: Sha256, { sha256, place }: Placed): BlobKey {
+  return `thumb/${source}/${sha256}${place === NO_PLACE ? '' : `/${place}`}` as BlobKey;
+}
+
+/** What a key says. */
+export interface KeyFields extends Placed {
+  readonly kind: 'media' | 'thumb';
+  /** The hash of the original: of a thumbnail, another one than its own. */
+  readonly source: Sha256;
+}
+
+const KEY = /^(?:media\/([0-9a-f]{64})|thumb\/([0-9a-f]{64})\/([0-9a-f]{64}))(?:\/([0-9a-f]{16}))?$/;
+
+/** Undefined for a text that the functions above do not make. */
+export function partsOf(text: string): KeyFields | undefined {
+  const [, original, source, thumb, place = NO_PLACE] = KEY.exec(text) ?? [];
+  if (original !== undefined) {
+    return { kind: 'media', source: original as Sha256, sha256: original as Sha256, place: place as Place };
+  }
+  if (source === undefined || thumb === undefined) return undefined;
+  return { kind: 'thumb', source: source as Sha256, sha256: thumb as Sha256, place: place as Place };
+}
+
+/** Reads a key from a listing or an operator. */
 export function parseBlobKey(text: string): BlobKey | undefined {
-  const [folder, first = '', second = '', ...rest] = text.split('/');
-  if (rest.length > 0 || parseSha256(first) === undefined) return undefined;
-  const fits = folder === 'media' ? second === '' && !text.endsWith('/') : folder === 'thumb' && parseSha256(second);
-  return fits ? (text as BlobKey) : undefined;
+  return partsOf(text) === undefined ? undefined : (text as BlobKey);
 }
 
 /** The hash of the original that a key belongs to. */
@@ -50,6 +97,8 @@ export type ReadOutcome =
     }
   | { readonly kind: 'missing' }
   | { readonly kind: 'unsatisfiable'; readonly sizeBytes: number };
+
+export type ListPrefix = 'media/' | 'thumb/' | `media/${Sha256}`;
 
 export interface BlobListing {
   readonly key: BlobKey;
@@ -90,8 +139,8 @@ export interface BlobStore {
   stat(key: BlobKey, signal?: AbortSignal): Promise<number | undefined>;
   /** Resolves too if there is none. */
   remove(key: BlobKey, signal?: AbortSignal): Promise<void>;
-  /** All keys with this prefix, in any order. */
-  list(prefix: 'media/' | 'thumb/' | `thumb/${string}/`, signal?: AbortSignal): AsyncIterable<BlobListing>;
+  /** All keys with this prefix, in any order. With a hash: the originals of these bytes, in each place. */
+  list(prefix: ListPrefix, signal?: AbortSignal): AsyncIterable<BlobListing>;
   /** Writes, reads and removes a real object. Rejects with the reason. */
   probe(signal?: AbortSignal): Promise<void>;
   /** Free bytes for blobs, or null if the storage has no such limit. */

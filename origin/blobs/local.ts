@@ -1,6 +1,8 @@
 /**
- * Blobs as files of this machine: `media/<2 digits>/<sha256>` and
- * `thumb/<2 digits>/<source>/<sha256>` below one folder.
+ * Blobs as files of this machine: `media/<2 digits>/<sha256>-<place>` and
+ * `thumb/<2 digits>/<source>/<sha256>-<place>` below one folder; without `-<place>`
+ * if the place is empty. A place has no folder of its own, which would have to be
+ * made and synced for each upload.
  *
  * Promises: a blob that was stored stays so, also after a power cut: its bytes are
  * synced, and the folders that name it. A staged file is renamed into place in one
@@ -29,7 +31,16 @@ import { errorCode, Fault, invariant } from '../../src/errors.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { Sha256 } from '../../src/ids.js';
 import { openPrivateFolder } from '../../src/private-folder.js';
-import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
+import {
+  type BlobKey,
+  type BlobListing,
+  type BlobStore,
+  type ListPrefix,
+  NO_PLACE,
+  parseBlobKey,
+  partsOf,
+  type ReadOutcome,
+} from './blob-store.js';
 import type { BlobsConfig } from './config.js';
 import { inFolder, openNew, syncNames, syncPath, writeWhole } from './files.js';
 import { createGroupSync } from './group-sync.js';
@@ -147,12 +158,11 @@ class LocalStore implements BlobStore {
     }
   }
 
-  async *list(prefix: 'media/' | 'thumb/' | `thumb/${string}/`, signal?: AbortSignal): AsyncIterable<BlobListing> {
-    const [kind, source = ''] = prefix.split('/');
-    const start = join(this.#root, kind ?? '', source === '' ? '' : join(source.slice(0, 2), source));
-    for await (const path of walk(start, signal)) {
+  async *list(prefix: ListPrefix, signal?: AbortSignal): AsyncIterable<BlobListing> {
+    const [kind = '', sha256 = ''] = prefix.split('/');
+    for await (const path of walk(join(this.#root, kind, sha256.slice(0, 2)), signal)) {
       const key = keyOf(path.slice(this.#root.length + 1));
-      if (key === undefined) continue;
+      if (key?.startsWith(prefix) !== true || this.#pathOf(key) !== path) continue;
       const found = await stat(path).catch(absentOrThrow);
       if (found !== undefined) yield { key, sizeBytes: found.size, storedAt: found.mtimeMs };
     }
@@ -237,21 +247,24 @@ class LocalStore implements BlobStore {
 
   #pathOf(key: BlobKey): string {
     // A malformed key, cast to a BlobKey, must not reach the file system.
-    invariant(parseBlobKey(key) !== undefined, 'a blob key is well formed');
-    const [kind = '', first = '', second = ''] = key.split('/');
-    return join(this.#root, kind, first.slice(0, 2), first, second);
+    const parts = partsOf(key);
+    invariant(parts !== undefined, 'a blob key is well formed');
+    const { kind, source, sha256, place } = parts;
+    const name = place === NO_PLACE ? sha256 : `${sha256}${BEFORE_PLACE}${place}`;
+    return join(this.#root, kind, source.slice(0, 2), kind === 'thumb' ? source : '', name);
   }
 }
 
 const PUBLISH_ATTEMPTS = 5;
 const FOLDERS_MAX = 4_096;
 const PROBE = '.probe-';
+/** Between hash and place in the name of a file. */
+const BEFORE_PLACE = '-';
 
-/** The inverse of `pathOf`. Undefined for a path that is not of a blob. */
+/** The key whose path this may be. Undefined for a path that is not of a blob. */
 function keyOf(relativePath: string): BlobKey | undefined {
-  const [kind, shard, first, ...rest] = relativePath.split('/');
-  if (first?.slice(0, 2) !== shard) return undefined;
-  return parseBlobKey([kind, first, ...rest].join('/'));
+  const [kind, , ...names] = relativePath.split('/');
+  return parseBlobKey([kind, ...names].join('/').replace(BEFORE_PLACE, '/'));
 }
 
 /** Puts the bytes of a staged file on the disk, and checks that they are as many as were counted. */

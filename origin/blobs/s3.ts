@@ -38,7 +38,14 @@ import type { Sha256 } from '../../src/ids.js';
 import { errorFields, type Log } from '../../src/log.js';
 import { openPrivateFolder } from '../../src/private-folder.js';
 import { createSlots, type Slots } from '../../src/slots.js';
-import { type BlobKey, type BlobListing, type BlobStore, parseBlobKey, type ReadOutcome } from './blob-store.js';
+import {
+  type BlobKey,
+  type BlobListing,
+  type BlobStore,
+  type ListPrefix,
+  parseBlobKey,
+  type ReadOutcome,
+} from './blob-store.js';
 import type { S3Config } from './config.js';
 import { inFolder } from './files.js';
 import { isMissing, isWorthRetrying, mayHaveSucceeded, nameOf, readOutcomeOf, statusOf } from './s3-answers.js';
@@ -74,8 +81,6 @@ class S3Store implements BlobStore {
   readonly #connections: Slots;
   readonly #closing = sharedController();
   readonly #cleanup: Promise<void>;
-  /** False once the server has said that it does not support conditional writes. */
-  #conditional = true;
 
   constructor({ config, stageFolder, clock, log }: S3StoreDeps) {
     this.region = config.region;
@@ -156,7 +161,7 @@ class S3Store implements BlobStore {
     }
   }
 
-  async *list(prefix: 'media/' | 'thumb/' | `thumb/${string}/`, signal?: AbortSignal): AsyncIterable<BlobListing> {
+  async *list(prefix: ListPrefix, signal?: AbortSignal): AsyncIterable<BlobListing> {
     const { bucket: Bucket, prefix: before } = this.#config;
     let ContinuationToken: string | undefined;
     do {
@@ -222,12 +227,8 @@ class S3Store implements BlobStore {
         throw new Error(`a staged file has ${size} bytes instead of ${facts.sizeBytes}`);
       }
       const inParts = facts.sizeBytes > this.#config.multipartAboveBytes;
-      const put = (replace: boolean): Promise<'stored' | 'exists'> =>
-        inParts
-          ? this.#putInParts(handle, key, facts, replace, signal)
-          : this.#putWhole(stagedPath, key, facts, replace, signal);
-      // A stored blob is kept if it has the right size.
-      if ((await put(false)) === 'exists' && (await this.stat(key, signal)) !== facts.sizeBytes) await put(true);
+      if (inParts) await this.#putInParts(handle, key, facts, signal);
+      else await this.#putWhole(stagedPath, key, facts, signal);
     } catch (thrown) {
       signal?.throwIfAborted();
       // The bytes may be stored although the answer was lost.
@@ -243,14 +244,8 @@ class S3Store implements BlobStore {
     throw new Error(`the server stored ${storedBytes ?? 'none'} of ${facts.sizeBytes} bytes`);
   }
 
-  async #putWhole(
-    stagedPath: string,
-    key: BlobKey,
-    facts: Facts,
-    replace: boolean,
-    signal: AbortSignal | undefined,
-  ): Promise<'stored' | 'exists'> {
-    return await this.#unlessExists(replace, signal, async (condition, options) => {
+  async #putWhole(stagedPath: string, key: BlobKey, facts: Facts, signal: AbortSignal | undefined): Promise<void> {
+    await this.#request(async (options) => {
       const body = createReadStream(stagedPath, { end: facts.sizeBytes - 1 });
       const ended = new AbortController();
       const stopListening = onAbort(options.abortSignal, () => ended.abort(options.abortSignal.reason));
@@ -258,7 +253,6 @@ class S3Store implements BlobStore {
       body.on('error', (error) => ended.abort(error));
       const command = new PutObjectCommand({
         ...this.#locationOf(key),
-        ...condition,
         Body: body,
         ContentLength: facts.sizeBytes,
       });
@@ -278,16 +272,10 @@ class S3Store implements BlobStore {
         if (!body.readableEnded) ended.abort();
         body.destroy();
       }
-    });
+    }, signal);
   }
 
-  async #putInParts(
-    handle: FileHandle,
-    key: BlobKey,
-    facts: Facts,
-    replace: boolean,
-    signal: AbortSignal | undefined,
-  ): Promise<'stored' | 'exists'> {
+  async #putInParts(handle: FileHandle, key: BlobKey, facts: Facts, signal: AbortSignal | undefined): Promise<void> {
     const { UploadId } = await this.#request(
       (options) => this.#client.send(new CreateMultipartUploadCommand(this.#locationOf(key)), options),
       signal,
@@ -296,12 +284,8 @@ class S3Store implements BlobStore {
     const location = { ...this.#locationOf(key), UploadId };
     try {
       const Parts = await this.#putParts(handle, location, facts.sizeBytes, signal);
-      const outcome = await this.#unlessExists(replace, signal, async (condition, options) => {
-        const command = new CompleteMultipartUploadCommand({ ...location, ...condition, MultipartUpload: { Parts } });
-        await this.#client.send(command, options);
-      });
-      if (outcome === 'exists') await this.#removeParts(location);
-      return outcome;
+      const command = new CompleteMultipartUploadCommand({ ...location, MultipartUpload: { Parts } });
+      await this.#request((options) => this.#client.send(command, options), signal);
     } catch (thrown) {
       // If the parts have become a blob, there is nothing to remove.
       if (nameOf(thrown) !== 'NoSuchUpload') await this.#removeParts(location);
@@ -346,27 +330,6 @@ class S3Store implements BlobStore {
     stopListening();
     failed.signal.throwIfAborted();
     return parts.sort((a, b) => a.PartNumber - b.PartNumber);
-  }
-
-  /** Without `replace`, writes only if the object does not exist yet, if the server supports that condition. */
-  async #unlessExists(
-    replace: boolean,
-    signal: AbortSignal | undefined,
-    write: (condition: { IfNoneMatch?: '*' }, options: SendOptions) => Promise<void>,
-  ): Promise<'stored' | 'exists'> {
-    const condition = !replace && this.#conditional ? ({ IfNoneMatch: '*' } as const) : {};
-    try {
-      await this.#request((options) => write(condition, options), signal);
-      return 'stored';
-    } catch (thrown) {
-      if (condition.IfNoneMatch === undefined) throw thrown;
-      // 409: another write of the same key is under way or has just ended.
-      if (statusOf(thrown) === 412 || statusOf(thrown) === 409) return 'exists';
-      if (statusOf(thrown) !== 501) throw thrown;
-      this.#conditional = false;
-      this.#log.info({}, 'the S3 server does not support conditional writes; existing blobs are written again');
-      return await this.#unlessExists(replace, signal, write);
-    }
   }
 
   /** Makes one request, with further attempts as configured if they may help. */

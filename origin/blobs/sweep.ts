@@ -1,25 +1,23 @@
 /**
  * Frees what is no longer needed: blobs that no live id refers to, with their
- * thumbnails; stored bytes without a record, which a crash may leave; old files
- * on the stage. Each only after a grace period, and a blob only while no upload
- * has its hash lock (hash-locks.ts).
+ * thumbnails; what is in the trash; stored bytes that were left behind by a crash;
+ * old files on the stage. Each only after a grace period.
  *
  * The record is removed first and the bytes after it, so that no record is ever
- * without its bytes. A crash in between leaves bytes without a record.
+ * without its bytes. In between their keys are in the trash, so that a crash leaves
+ * nothing. No upload has to be waited for: it stores its bytes in another place.
  */
 import { opendir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { EpochMs } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
-import type { BlobRecord } from '../meta/media.js';
+import { type BlobRecord, keysOf } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
-import { type BlobKey, type BlobListing, type BlobStore, mediaKey, sourceOf } from './blob-store.js';
-import type { HashLocks } from './hash-locks.js';
+import type { BlobKey, BlobListing, BlobStore } from './blob-store.js';
 
 export interface SweepDeps {
-  readonly meta: Pick<MetaStore, 'unreferencedBlobs' | 'forgetBlob' | 'findBlob'>;
+  readonly meta: Pick<MetaStore, 'unreferencedBlobs' | 'forgetBlob' | 'isLeftBehind' | 'trash' | 'emptied'>;
   readonly blobs: Pick<BlobStore, 'list' | 'remove'>;
-  readonly hashLocks: Pick<HashLocks, 'tryAlone'>;
 }
 
 export interface Freed {
@@ -37,41 +35,67 @@ export async function freeUnreferenced(
   limit: number,
   signal: AbortSignal,
 ): Promise<Freed> {
-  let freed = NOTHING;
-  for (const blob of await deps.meta.unreferencedBlobs(unreferencedBefore, limit)) {
-    signal.throwIfAborted();
-    freed = plus(freed, await freeBlob(deps, blob));
+  const { meta, blobs } = deps;
+  const removed: Pick<BlobListing, 'key' | 'sizeBytes'>[] = [];
+  try {
+    for (const blob of await meta.unreferencedBlobs(unreferencedBefore, limit)) {
+      signal.throwIfAborted();
+      const sizes = sizesOf(blob);
+      // Whether it may be freed is decided again inside the transaction.
+      for (const key of (await meta.forgetBlob(blob.sha256)) ?? []) {
+        await blobs.remove(key);
+        removed.push({ key, sizeBytes: sizes.get(key) ?? 0 });
+      }
+    }
+    return removed.reduce((freed, one) => plus(freed, countOf(one)), NOTHING);
+  } finally {
+    // Once for all of them: each call costs a sync.
+    await meta.emptied(removed.map(({ key }) => key));
   }
-  return freed;
 }
 
-/** Frees what was stored before an instant and has no record. Walks the whole store. */
+/** Removes the bytes of up to `limit` keys that no record has named since before an instant. */
+export async function emptyTrash(
+  { meta, blobs }: Pick<SweepDeps, 'meta' | 'blobs'>,
+  trashedBefore: EpochMs,
+  limit: number,
+  signal: AbortSignal,
+): Promise<Freed> {
+  const removed: BlobKey[] = [];
+  const failures: unknown[] = [];
+  for (const key of await meta.trash(trashedBefore, limit)) {
+    if (signal.aborted) break;
+    // One that cannot be removed does not keep the others.
+    await blobs.remove(key).then(
+      () => removed.push(key),
+      (thrown: unknown) => failures.push(thrown),
+    );
+  }
+  await meta.emptied(removed);
+  if (failures.length > 0) throw failures[0];
+  return removed.reduce((freed, key) => plus(freed, countOf({ key, sizeBytes: 0 })), NOTHING);
+}
+
+/** Frees what was stored before an instant and was left behind. Walks the whole store. */
 export async function freeOrphans(deps: SweepDeps, storedBefore: EpochMs, signal: AbortSignal): Promise<Freed> {
   let freed = NOTHING;
   for await (const listed of orphans(deps, storedBefore, signal)) {
-    const release = deps.hashLocks.tryAlone(sourceOf(listed.key));
-    if (release === undefined) continue;
-    try {
-      // Asked again, now that no upload can come in between.
-      if (!(await isOrphan(deps, listed.key))) continue;
-      await deps.blobs.remove(listed.key, signal);
-      freed = plus(freed, countOf(listed));
-    } finally {
-      release();
-    }
+    // No record will ever name it: only what is intended can be recorded.
+    await deps.blobs.remove(listed.key, signal);
+    freed = plus(freed, countOf(listed));
   }
   return freed;
 }
 
-/** What was stored before an instant and has no record. */
+/** What was stored before an instant and was left behind. */
 export async function* orphans(
-  deps: Pick<SweepDeps, 'blobs'> & { readonly meta: Pick<MetaStore, 'findBlob'> },
+  { meta, blobs }: { readonly meta: Pick<MetaStore, 'isLeftBehind'>; readonly blobs: Pick<BlobStore, 'list'> },
   storedBefore: EpochMs,
   signal: AbortSignal,
 ): AsyncIterable<BlobListing> {
   for (const prefix of ['media/', 'thumb/'] as const) {
-    for await (const listed of deps.blobs.list(prefix, signal)) {
-      if (listed.storedAt < storedBefore && (await isOrphan(deps, listed.key))) yield listed;
+    for await (const listed of blobs.list(prefix, signal)) {
+      if (listed.storedAt < storedBefore && (await meta.isLeftBehind(listed.key))) yield listed;
     }
   }
 }
@@ -98,34 +122,13 @@ export async function clearStage(folder: string, modifiedBefore: EpochMs, signal
   return removed;
 }
 
-async function freeBlob(deps: SweepDeps, blob: BlobRecord): Promise<Freed> {
-  const release = deps.hashLocks.tryAlone(blob.sha256);
-  if (release === undefined) return NOTHING;
-  try {
-    // Checked inside the transaction, now that no upload can come in between.
-    if (!(await deps.meta.forgetBlob(blob.sha256))) return NOTHING;
-    await deps.blobs.remove(mediaKey(blob.sha256));
-    let freed: Freed = { blobs: 1, thumbs: 0, bytes: blob.sizeBytes };
-    for await (const listed of deps.blobs.list(`thumb/${blob.sha256}/`)) {
-      await deps.blobs.remove(listed.key);
-      freed = plus(freed, countOf(listed));
-    }
-    return freed;
-  } finally {
-    release();
-  }
+function sizesOf(blob: BlobRecord): ReadonlyMap<BlobKey, number> {
+  const made = blob.thumbs.kind === 'ready' ? blob.thumbs.made : [];
+  const sizes = [blob.sizeBytes, ...made.map(({ sizeBytes }) => sizeBytes)];
+  return new Map(keysOf(blob).map((key, at) => [key, sizes[at] ?? 0]));
 }
 
-async function isOrphan(deps: { readonly meta: Pick<MetaStore, 'findBlob'> }, key: BlobKey): Promise<boolean> {
-  const blob = await deps.meta.findBlob(sourceOf(key));
-  if (blob === undefined) return true;
-  const thumb = key.split('/')[2];
-  // While thumbnails are pending, those that were just stored are not recorded yet.
-  if (thumb === undefined || blob.thumbs.kind === 'pending') return false;
-  return blob.thumbs.kind === 'none' || !blob.thumbs.made.some(({ sha256 }) => sha256 === thumb);
-}
-
-function countOf({ key, sizeBytes }: BlobListing): Freed {
+function countOf({ key, sizeBytes }: Pick<BlobListing, 'key' | 'sizeBytes'>): Freed {
   const isThumb = key.startsWith('thumb/');
   return { blobs: isThumb ? 0 : 1, thumbs: isThumb ? 1 : 0, bytes: sizeBytes };
 }

@@ -22,11 +22,12 @@ export interface TransferFault {
 }
 
 /** The original first, then its thumbnails. */
-export function expectedBlobs({ sha256, sizeBytes, thumbs }: BlobRecord): readonly [ExpectedBlob, ...ExpectedBlob[]] {
+export function expectedBlobs(blob: BlobRecord): readonly [ExpectedBlob, ...ExpectedBlob[]] {
+  const { sha256, sizeBytes, thumbs } = blob;
   const made = thumbs.kind === 'ready' ? thumbs.made : [];
   return [
-    { key: mediaKey(sha256), sha256, sizeBytes },
-    ...made.map((thumb) => ({ key: thumbKey(sha256, thumb.sha256), sha256: thumb.sha256, sizeBytes: thumb.sizeBytes })),
+    { key: mediaKey(blob), sha256, sizeBytes },
+    ...made.map((thumb) => ({ key: thumbKey(sha256, thumb), sha256: thumb.sha256, sizeBytes: thumb.sizeBytes })),
   ];
 }
 

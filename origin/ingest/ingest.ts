@@ -6,10 +6,10 @@
 import { rm } from 'node:fs/promises';
 import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
-import type { IdSource, Sha256 } from '../../src/ids.js';
+import type { IdSource } from '../../src/ids.js';
 import { cleanFilename } from '../../src/media/disposition.js';
+import { abandon } from '../blobs/abandon.js';
 import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
-import type { HashLocks } from '../blobs/hash-locks.js';
 import { type Media, type PictureFacts, type Quarantine, refusesUpload } from '../meta/media.js';
 import type { CommitOutcome, MetaStore, NewMedia, UploadQuota } from '../meta/store.js';
 import type { Quotas } from '../quota.js';
@@ -26,9 +26,8 @@ import { stripLocation } from './strip-location.js';
 export interface IngestDeps {
   readonly clock: Clock;
   readonly ids: IdSource;
-  readonly meta: Pick<MetaStore, 'findBlob' | 'findBlobBySent' | 'commitUpload'>;
+  readonly meta: Pick<MetaStore, 'findBlob' | 'findBlobBySent' | 'intend' | 'withdraw' | 'commitUpload'>;
   readonly blobs: Pick<BlobStore, 'kind' | 'stat' | 'adopt' | 'put' | 'remove'>;
-  readonly hashLocks: Pick<HashLocks, 'share' | 'tryAlone'>;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
   readonly quotas: Pick<Quotas, 'retryAfterMs'>;
   readonly scanner: Scanner;
@@ -97,7 +96,7 @@ interface Identified {
   readonly mark: Quarantine | undefined;
 }
 
-/** Classifies and commits under the hash lock. */
+/** Classifies, publishes and commits; again, if the bytes that it found were removed meanwhile. */
 async function store(
   deps: IngestDeps,
   upload: NewUpload,
@@ -105,31 +104,43 @@ async function store(
   signal: AbortSignal,
 ): Promise<Ingested> {
   const { staged, mark } = identified;
-  const picture = await pictureFacts(staged);
-  const release = await deps.hashLocks.share(staged.sha256, signal);
-  let unrecorded = false;
-  try {
+  const media = newMedia(deps, upload, identified, await pictureFacts(staged));
+  const { sha256, sizeBytes } = upload.staged;
+  const sent = { sha256, sizeBytes, mime: media.mime, filename: media.filename };
+  for (let attempt = 1; ; attempt += 1) {
     const classified = await classify(deps, staged, signal);
     if (classified.kind === 'quarantined') throw quarantined();
-    const media = newMedia(deps, upload, identified, picture);
-    unrecorded = classified.kind === 'new';
-    await publish(deps, staged, classified, signal);
+    const bytes = await publish(deps, staged, classified, signal);
+    const outcome = await commit(deps, { ...media, bytes });
+    if (outcome.kind !== 'bytes_gone') {
+      const hadFile = bytes.kind === 'found' && staged.inMemory !== true;
+      const adopted = staged === upload.staged && !hadFile;
+      return { ...mediaIn(outcome, mark, deps), sent, adopted };
+    }
+    // Bytes that were stored just now are gone only if storing them took longer than an intent lasts.
+    if (bytes.kind === 'stored' || attempt === ATTEMPTS_MAX) throw bytesGone();
+  }
+}
+
+/** Most attempts at an upload whose bytes are removed by others each time. */
+const ATTEMPTS_MAX = 5;
+
+/** Bytes that the upload stored and that were not needed are removed. */
+async function commit(deps: IngestDeps, media: NewMedia): Promise<CommitOutcome> {
+  const { sha256, bytes } = media;
+  const own = bytes.kind === 'stored' ? mediaKey({ sha256, place: bytes.place }) : undefined;
+  let unneeded = own;
+  try {
     const outcome = await deps.meta.commitUpload(media);
-    unrecorded &&= outcome.kind !== 'created';
-    const found = mediaIn(outcome, mark, deps);
-    const { sha256, sizeBytes } = upload.staged;
-    const sent = { sha256, sizeBytes, mime: media.mime, filename: media.filename };
-    const hadFile = classified.kind === 'stored' && staged.inMemory !== true;
-    const adopted = staged === upload.staged && !hadFile;
-    return { ...found, sent, adopted };
+    if ('media' in outcome && own === mediaKey(outcome.media.blob)) unneeded = undefined;
+    return outcome;
   } finally {
-    release();
-    if (unrecorded) await removeUnrecorded(deps, staged.sha256);
+    if (unneeded !== undefined) await abandon(deps, [unneeded]);
   }
 }
 
 function mediaIn(
-  outcome: CommitOutcome,
+  outcome: Exclude<CommitOutcome, { kind: 'bytes_gone' }>,
   mark: Quarantine | undefined,
   { quotas }: Pick<IngestDeps, 'quotas'>,
 ): Pick<Ingested, 'media' | 'duplicate'> {
@@ -145,24 +156,12 @@ function mediaIn(
   }
 }
 
-/** Removes bytes of an upload that failed or was refused after they were stored, or in part. If this fails, the sweep removes them. */
-async function removeUnrecorded({ meta, blobs, hashLocks }: IngestDeps, sha256: Sha256): Promise<void> {
-  // Otherwise another upload of the same bytes is in progress, which records or removes them.
-  const release = hashLocks.tryAlone(sha256);
-  if (release === undefined) return;
-  try {
-    if ((await meta.findBlob(sha256)) === undefined) await blobs.remove(mediaKey(sha256)).catch(() => undefined);
-  } finally {
-    release();
-  }
-}
-
 function newMedia(
   deps: IngestDeps,
   upload: NewUpload,
   { staged, mime, mark }: Identified,
   picture: PictureFacts,
-): NewMedia {
+): Omit<NewMedia, 'bytes'> {
   const now = deps.clock.now();
   const { public: isPublic = false, expiresInSeconds, filename } = upload.options;
   const facts = { mime, sizeBytes: staged.sizeBytes, public: isPublic };
@@ -211,4 +210,10 @@ function infected(): Fault {
 
 function quarantined(): Fault {
   return new Fault('quarantined', 'These bytes are quarantined.');
+}
+
+function bytesGone(): Fault {
+  return new Fault('storage_unavailable', 'The upload could not be recorded. Send it again.', {
+    cause: new Error('the bytes of an upload were removed before it was recorded'),
+  });
 }

@@ -118,10 +118,10 @@ function markOf(verdict: Exclude<ScanVerdict, { kind: 'await_scan' }>, clock: Cl
 /** Scans a stored blob. If its bytes are not available, it continues to wait. */
 async function scanStored(
   { blobs, scanner, log }: RescanDeps,
-  { sha256 }: BlobRecord,
+  blob: BlobRecord,
   signal: AbortSignal,
 ): Promise<ScanVerdict> {
-  const key = mediaKey(sha256);
+  const key = mediaKey(blob);
   const own = blobs.fileOf(key);
   const path = own ?? join(blobs.stageFolder, `rescan-${randomUUID()}`);
   try {
@@ -130,7 +130,7 @@ async function scanStored(
       if (found.kind !== 'found') return { kind: 'await_scan' };
       await pipeline(found.body, createWriteStream(path, { flags: 'wx' }), { signal });
     } else if ((await blobs.stat(key, signal)) === undefined) {
-      log.warn({ sha256 }, 'the bytes of an upload that awaits the scanner are not in the store');
+      log.warn({ sha256: blob.sha256 }, 'the bytes of an upload that awaits the scanner are not in the store');
       return { kind: 'await_scan' };
     }
     return await scanner.scan(path, signal);

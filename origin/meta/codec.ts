@@ -9,6 +9,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { type MediaId, parseMediaId, parseSha256, type Sha256 } from '../../src/ids.js';
+import { type BlobKey, type Place, parseBlobKey, parsePlace } from '../blobs/blob-store.js';
 
 const HEAD_BYTES = 5;
 
@@ -90,6 +91,11 @@ export const flag: Read<boolean> = (value, name) => (typeof value === 'boolean' 
 export const mediaId: Read<MediaId> = (value, name) => parseMediaId(text(value, name)) ?? wrong(name, 'a media id');
 
 export const sha256: Read<Sha256> = (value, name) => parseSha256(text(value, name)) ?? wrong(name, 'a SHA-256');
+
+export const place: Read<Place> = (value, name) => parsePlace(text(value, name)) ?? wrong(name, 'a place');
+
+export const blobKey: Read<BlobKey> = (value, name) =>
+  parseBlobKey(text(value, name)) ?? wrong(name, 'the key of a blob');
 
 export function choice<const C extends readonly string[]>(of: C): Read<C[number]> {
   return (value, name) => of.find((known) => known === value) ?? wrong(name, of.join(' or '));

@@ -2,8 +2,10 @@
  * What the metadata store needs from a database: ordered tables, snapshots to
  * read from, and synced transactions. lmdb.ts implements it.
  */
+import type { EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import type { JournalEntry, Mark } from '../../src/journal/entry.js';
+import type { BlobKey } from '../blobs/blob-store.js';
 import { DamagedRecord } from './codec.js';
 import type { Reserve } from './reserve.js';
 import { type Key, type Reader, read, type Table, type Writer } from './tables.js';
@@ -36,11 +38,21 @@ export interface Database {
   close(): Promise<void>;
 }
 
-/** A running transaction, and what to announce or log once it is committed. */
-export interface Change {
-  readonly writer: Writer;
+/** What a transaction is given. */
+export interface ChangeDeps {
   /** Makes the mark of a new journal entry. */
   readonly newMark: () => Mark;
+  /** When the transaction began. */
+  readonly now: EpochMs;
+  /** Whether bytes may have been stored under this key by somebody who is about to record them (places.ts). */
+  readonly isIntended: (key: BlobKey) => boolean;
+}
+
+/** A running transaction, and what to announce or log once it is committed. */
+export interface Change extends ChangeDeps {
+  readonly writer: Writer;
+  /** Keys that a record names from now on. */
+  readonly placed: BlobKey[];
   readonly entries: JournalEntry[];
   readonly damaged: DamagedRecord[];
   jobsAdded: boolean;
@@ -48,8 +60,8 @@ export interface Change {
   readonly jobsEnded: Sha256[];
 }
 
-export function startChange(writer: Writer, newMark: () => Mark): Change {
-  return { writer, newMark, entries: [], damaged: [], jobsAdded: false, jobsEnded: [] };
+export function startChange(writer: Writer, deps: ChangeDeps): Change {
+  return { ...deps, writer, placed: [], entries: [], damaged: [], jobsAdded: false, jobsEnded: [] };
 }
 
 /** Reads a record that the caller can do without. A damaged one is added to `damaged` and counts as absent. */

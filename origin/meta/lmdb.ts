@@ -20,15 +20,26 @@ import { type Database, readOrSkip, type Urgency } from './database.js';
 import type { Stamp } from './records.js';
 import { openReserve, type Reserve } from './reserve.js';
 import type { MetaStore } from './store.js';
-import { ABOUT, type Reader, read, type Span, TABLE_NAMES, type Writer, write } from './tables.js';
+import {
+  ABOUT,
+  type IndexName,
+  type Reader,
+  read,
+  type Span,
+  TABLE_NAMES,
+  TRASH,
+  type Writer,
+  write,
+} from './tables.js';
 import { copyStore, createReader, createStore, type MetaDeps, type MetaReader } from './transactions.js';
 import { lockWriter, type WriterLock } from './writer-lock.js';
 
 /**
  * The version of the layout of tables and keys. (Codecs have versions of their own for the fields of records.)
- * Version 2 added the hash of the sent bytes: the index `sent`, and a third part in keys of `live`.
+ * Version 2 added the hash of the sent bytes: the index `sent`, and a third part in keys of `live`. Version 4 added
+ * places: the trash and its index.
  */
-const FORMAT = 3;
+const FORMAT = 4;
 /** How long a measured size is used again. */
 const USED_BYTES_AGE_MS = 1_000;
 /** System error numbers, as LMDB passes them on. */
@@ -161,6 +172,9 @@ const SHARED_OPTIONS = {
 
 type Root = RootDatabase<Uint8Array>;
 type Tables = ReadonlyMap<string, LmdbTable<Uint8Array>>;
+
+/** Tables that a store of the format before this one does not have. */
+const NEW_TABLES: readonly string[] = [TRASH.name, 'trash_order' satisfies IndexName];
 
 /** A write that waits for its transaction. */
 interface Waiting {
@@ -378,8 +392,8 @@ function openTables(root: Root, folder: string): Tables {
   for (const name of TABLE_NAMES) {
     // Opened read-only, a table that does not exist is undefined, which the package's types do not say.
     const table: LmdbTable<Uint8Array> | undefined = root.openDB({ name, encoding: 'binary' });
-    if (table === undefined) throw new Error(`${folder} contains no metadata store, or one of an older release`);
-    tables.set(name, table);
+    if (table !== undefined) tables.set(name, table);
+    else if (!NEW_TABLES.includes(name)) throw new Error(`${folder} contains no metadata store that can be read`);
   }
   return tables;
 }
@@ -391,10 +405,13 @@ function createWriter(tables: Tables): Writer {
     if (table === undefined) throw new Error(`there is no table ${name}`);
     return table;
   };
+  /** Read by a second process, a store of the format before may lack a table. */
+  const isAbsent = (name: string): boolean => NEW_TABLES.includes(name) && !tables.has(name);
   return {
-    get: (table, key) => tableOf(table).getBinary(key as LmdbKey),
-    range: (table, span) => tableOf(table).getRange(rangeOf(span)) as ReturnType<Reader['range']>,
-    count: (table) => statsOf(tableOf(table)).entryCount,
+    get: (table, key) => (isAbsent(table) ? undefined : tableOf(table).getBinary(key as LmdbKey)),
+    range: (table, span) =>
+      isAbsent(table) ? [] : (tableOf(table).getRange(rangeOf(span)) as ReturnType<Reader['range']>),
+    count: (table) => (isAbsent(table) ? 0 : statsOf(tableOf(table)).entryCount),
     put: (table, key, value) => tableOf(table).putSync(key as LmdbKey, value),
     remove: (table, key) => void tableOf(table).removeSync(key as LmdbKey),
   };

@@ -6,6 +6,7 @@
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
+import { type BlobKey, mediaKey, type Place, thumbKey } from '../blobs/blob-store.js';
 
 export interface MediaRecord {
   readonly id: MediaId;
@@ -31,6 +32,8 @@ export type MediaState =
 
 export interface BlobRecord {
   readonly sha256: Sha256;
+  /** Where the blob store has the bytes. */
+  readonly place: Place;
   readonly sizeBytes: number;
   /** Detected from the bytes; never the declared type. */
   readonly mime: string;
@@ -109,10 +112,17 @@ export interface ThumbMade {
   readonly variant: string;
   readonly format: ThumbFormat;
   readonly sha256: Sha256;
+  readonly place: Place;
   readonly sizeBytes: number;
   readonly width: number;
   readonly height: number;
   readonly animated: boolean;
+}
+
+/** The keys that a record names: that of the original first, then those of its thumbnails. */
+export function keysOf(blob: BlobRecord): readonly [BlobKey, ...BlobKey[]] {
+  const made = blob.thumbs.kind === 'ready' ? blob.thumbs.made : [];
+  return [mediaKey(blob), ...made.map((thumb) => thumbKey(blob.sha256, thumb))];
 }
 
 /** The record of an id with the record of its blob. */

@@ -6,9 +6,11 @@
 import type { EpochMs } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import { bugFields, type Log } from '../../src/log.js';
+import { thumbKey } from '../blobs/blob-store.js';
 import { type Change, readOrSkip } from './database.js';
 import { type DeadJob, JOB_PRIORITIES, type Job, type JobPriority, type JobQueue, OWN_JOBS } from './jobs.js';
-import type { BlobRecord, PictureFacts, ThumbRefusal, ThumbState } from './media.js';
+import { type BlobRecord, keysOf, type PictureFacts, type ThumbRefusal, type ThumbState } from './media.js';
+import { writeBlob } from './places.js';
 import type { ThumbOutcome } from './store.js';
 import {
   BLOBS,
@@ -155,11 +157,30 @@ export function endJob(change: Change, sha256: Sha256): void {
 }
 
 /** Ends a job with its outcome. Facts of the picture that are null in the outcome stay as they were. */
-export function finishThumbs(change: Change, sha256: Sha256, outcome: ThumbOutcome): void {
-  if (read(change.writer, JOBS, sha256) !== undefined) write(change.writer, JOBS, sha256, undefined);
+export function finishThumbs(change: Change, sha256: Sha256, outcome: ThumbOutcome, leaseholder?: string): boolean {
+  const { writer } = change;
+  const job = read(writer, JOBS, sha256);
+  const stored = read(writer, BLOBS, sha256);
+  if (leaseholder !== undefined && job?.lease?.holder !== leaseholder) return false;
+  if (stored !== undefined && !arePlaced(change, stored.blob, outcome)) return false;
+  if (job !== undefined) write(writer, JOBS, sha256, undefined);
   const thumbs: ThumbState =
     outcome.kind === 'made' ? { kind: 'ready', made: outcome.made } : { kind: 'none', reason: outcome.reason };
-  changeBlob(change, sha256, (blob) => ({ ...blob, thumbs, picture: mergeFacts(blob.picture, outcome.picture) }));
+  return changeBlob(change, sha256, (blob) => ({
+    ...blob,
+    thumbs,
+    picture: mergeFacts(blob.picture, outcome.picture),
+  }));
+}
+
+/** Whether the bytes of each thumbnail are in a place that the record names, or that was intended. */
+function arePlaced({ isIntended }: Change, blob: BlobRecord, outcome: ThumbOutcome): boolean {
+  if (outcome.kind === 'refused') return true;
+  const named = keysOf(blob);
+  return outcome.made.every((thumb) => {
+    const key = thumbKey(blob.sha256, thumb);
+    return named.includes(key) || isIntended(key);
+  });
 }
 
 /** Queues the thumbnails of a blob to be made again. False if there is no such blob. */
@@ -298,7 +319,7 @@ function reviveJobs(change: Change, limit: number, now: EpochMs): number {
 function changeBlob(change: Change, sha256: Sha256, next: (blob: BlobRecord) => BlobRecord): boolean {
   const stored = read(change.writer, BLOBS, sha256);
   if (stored === undefined) return false;
-  write(change.writer, BLOBS, sha256, { ...stored, blob: next(stored.blob) });
+  writeBlob(change, sha256, { ...stored, blob: next(stored.blob) });
   return true;
 }
 

@@ -5,7 +5,9 @@
 import { createHash } from 'node:crypto';
 import type { EpochMs } from '../../src/clock.js';
 import { JOURNAL_CAUSES, type JournalEntry } from '../../src/journal/entry.js';
+import { type BlobKey, NO_PLACE, type Place } from '../blobs/blob-store.js';
 import {
+  blobKey,
   choice,
   count,
   createCodec,
@@ -16,6 +18,8 @@ import {
   nullable,
   number,
   object,
+  place,
+  type Read,
   sha256,
   text,
 } from './codec.js';
@@ -45,6 +49,12 @@ export interface StoredBlob {
   readonly unreferencedAt: EpochMs | null;
   /** The number of the latest journal entry of a quarantine or restore, 0 if there is none. */
   readonly markSeq: number;
+}
+
+/** A key that no record names any more. Its bytes are to be removed. */
+export interface Trashed {
+  readonly key: BlobKey;
+  readonly at: EpochMs;
 }
 
 /** One record in every database. Its shape must never change, so that an older release can refuse a newer database. */
@@ -77,11 +87,13 @@ export const mediaCodec = createCodec<StoredMedia>({
 });
 
 export const blobCodec = createCodec<StoredBlob>({
-  1: (fields) => ({
-    blob: fields.take('blob', object(readBlob)),
-    unreferencedAt: fields.take('unreferencedAt', nullable(number)),
-    markSeq: fields.take('markSeq', count),
-  }),
+  /** Version 1 has no places. */
+  1: (fields) => readStoredBlob(fields, () => NO_PLACE),
+  2: (fields) => readStoredBlob(fields, place),
+});
+
+export const trashCodec = createCodec<Trashed>({
+  1: (fields) => ({ key: fields.take('key', blobKey), at: fields.take('at', number) }),
 });
 
 export const jobCodec = createCodec<Job>({
@@ -171,14 +183,29 @@ function readState(fields: Fields): MediaState {
   }
 }
 
-function readBlob(fields: Fields): BlobRecord {
+function readStoredBlob(fields: Fields, readPlace: Read<Place>): StoredBlob {
+  return {
+    blob: fields.take(
+      'blob',
+      object((blob) => readBlob(blob, readPlace)),
+    ),
+    unreferencedAt: fields.take('unreferencedAt', nullable(number)),
+    markSeq: fields.take('markSeq', count),
+  };
+}
+
+function readBlob(fields: Fields, readPlace: Read<Place>): BlobRecord {
   return {
     sha256: fields.take('sha256', sha256),
+    place: fields.take('place', readPlace),
     sizeBytes: fields.take('sizeBytes', count),
     mime: fields.take('mime', text),
     storedAt: fields.take('storedAt', number),
     picture: fields.take('picture', object(readPicture)),
-    thumbs: fields.take('thumbs', object(readThumbs)),
+    thumbs: fields.take(
+      'thumbs',
+      object((thumbs) => readThumbs(thumbs, readPlace)),
+    ),
     quarantine: fields.take('quarantine', nullable(object(readQuarantine))),
   };
 }
@@ -194,7 +221,7 @@ function readPicture(fields: Fields): PictureFacts {
   };
 }
 
-function readThumbs(fields: Fields): ThumbState {
+function readThumbs(fields: Fields, readPlace: Read<Place>): ThumbState {
   const kind = fields.take('kind', choice(['pending', 'ready', 'none']));
   switch (kind) {
     case 'pending':
@@ -202,15 +229,16 @@ function readThumbs(fields: Fields): ThumbState {
     case 'none':
       return { kind, reason: fields.take('reason', choice(THUMB_REFUSALS)) };
     case 'ready':
-      return { kind, made: fields.take('made', listOf(object(readMade))) };
+      return { kind, made: fields.take('made', listOf(object((made) => readMade(made, readPlace)))) };
   }
 }
 
-function readMade(fields: Fields): ThumbMade {
+function readMade(fields: Fields, readPlace: Read<Place>): ThumbMade {
   return {
     variant: fields.take('variant', text),
     format: fields.take('format', choice(FORMATS)),
     sha256: fields.take('sha256', sha256),
+    place: fields.take('place', readPlace),
     sizeBytes: fields.take('sizeBytes', count),
     width: fields.take('width', count),
     height: fields.take('height', count),

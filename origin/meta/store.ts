@@ -9,6 +9,7 @@
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalSource } from '../../src/journal/source.js';
+import type { BlobKey, Place } from '../blobs/blob-store.js';
 import type { JobPriority, JobQueue } from './jobs.js';
 import type {
   BlobRecord,
@@ -36,7 +37,20 @@ export interface MetaStore {
   room(): Promise<RecordsRoom>;
   /** Free bytes in the file system of the records, or null if there is no such limit. */
   freeBytes(): Promise<number | null>;
-  /** Records an upload whose blob is in place. Checks duplicate, quarantine and quota inside the transaction. */
+  /** Says that bytes are about to be stored under these keys. The blob store must not be asked before this resolves. */
+  intend(keys: readonly BlobKey[]): Promise<void>;
+  /** Gives up keys that were intended. Returns those that no record names, whose bytes the caller removes. */
+  withdraw(keys: readonly BlobKey[]): Promise<readonly BlobKey[]>;
+  /** Whether bytes under this key were left behind: no record names it, nobody intends it, and it is not in the trash. */
+  isLeftBehind(key: BlobKey): Promise<boolean>;
+  /** Up to `limit` keys that no record has named since before `before`, and whose bytes were not removed yet. */
+  trash(before: EpochMs, limit: number): Promise<readonly BlobKey[]>;
+  /** Takes keys out of the trash, because their bytes are removed. */
+  emptied(keys: readonly BlobKey[]): Promise<void>;
+  /**
+   * Records an upload whose blob is in place. Checks duplicate, quarantine and quota inside the transaction. A place
+   * that the upload made and that is not in the outcome is to be withdrawn.
+   */
   commitUpload(upload: NewMedia): Promise<CommitOutcome>;
   /** Marks one id as deleted. */
   remove(id: MediaId, by: string, now: EpochMs): Promise<RemoveOutcome>;
@@ -52,8 +66,11 @@ export interface MetaStore {
   unreferencedBlobs(before: EpochMs, limit: number): Promise<readonly BlobRecord[]>;
   /** Whether a blob has a record, no live id refers to it, and no admin quarantined it. */
   isUnreferenced(sha256: Sha256): Promise<boolean>;
-  /** Forgets an unreferenced blob. False if it is referenced again, or if its thumbnails are being made. */
-  forgetBlob(sha256: Sha256): Promise<boolean>;
+  /**
+   * Forgets an unreferenced blob, and returns its keys, which are in the trash now. Undefined if it is referenced
+   * again, or if its thumbnails are being made.
+   */
+  forgetBlob(sha256: Sha256): Promise<readonly BlobKey[] | undefined>;
   /** Marks up to `limit` live ids not used since `before` as expired; for `unused_for`. */
   expireUnused(before: EpochMs, now: EpochMs, limit: number): Promise<readonly MediaId[]>;
   /** Records that ids were used. Coarse: uses close together count as one; for `unused_for`. */
@@ -61,9 +78,11 @@ export interface MetaStore {
 
   /**
    * Records the outcome of a thumbnail job and removes the job. Facts that are
-   * null in the outcome leave the known ones unchanged.
+   * null in the outcome leave the known ones unchanged. False, and nothing is
+   * recorded, if there is no such blob, if a thumbnail in a new place was not
+   * intended, or if a named leaseholder has lost the job.
    */
-  finishThumbs(sha256: Sha256, outcome: ThumbOutcome): Promise<void>;
+  finishThumbs(sha256: Sha256, outcome: ThumbOutcome, leaseholder?: string): Promise<boolean>;
   /** Queues the thumbnails of a blob to be made again. False if there is no such blob. */
   redoThumbs(sha256: Sha256, priority: JobPriority, now: EpochMs): Promise<boolean>;
 
@@ -101,11 +120,19 @@ export interface MetaStore {
 /** `data_max`: the records have reached their limit. `no_reserve`: the disk lacks the room that takedowns may need. */
 export type RecordsRoom = 'enough' | 'data_max' | 'no_reserve';
 
+/** Where the bytes of an upload are. */
+export type UploadBytes =
+  /** Somebody stored them before. They were in their place when the uploader looked. */
+  | { readonly kind: 'found' }
+  /** The upload stored them in a new place. `damaged`: the place whose bytes were lost or wrong when it looked. */
+  | { readonly kind: 'stored'; readonly place: Place; readonly damaged: Place | null };
+
 export interface NewMedia {
   readonly id: MediaId;
   readonly sha256: Sha256;
   /** The hash of the bytes as uploaded; `sha256` if left out. */
   readonly sentSha256?: Sha256;
+  readonly bytes: UploadBytes;
   readonly sizeBytes: number;
   readonly mime: string;
   readonly public: boolean;
@@ -143,7 +170,9 @@ export type CommitOutcome =
   /** The existing id. It expires at the later of its own expiry and that of the upload. */
   | { readonly kind: 'duplicate'; readonly media: Media }
   | { readonly kind: 'quarantined' }
-  | { readonly kind: 'over_quota' };
+  | { readonly kind: 'over_quota' }
+  /** The bytes are gone from where they were, or are damaged. Nothing was recorded; they have to be stored again. */
+  | { readonly kind: 'bytes_gone' };
 
 export type RemoveOutcome =
   | { readonly kind: 'removed'; readonly seq: number }

@@ -10,6 +10,7 @@ import { hash } from 'node:crypto';
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalEntry } from '../../src/journal/entry.js';
+import type { BlobKey } from '../blobs/blob-store.js';
 import { type Codec, DamagedRecord } from './codec.js';
 import type { DeadJob, Job, JobPriority } from './jobs.js';
 import { awaitsScan, type MediaRecord, refusesUpload } from './media.js';
@@ -23,6 +24,8 @@ import {
   type StoredBlob,
   type StoredMedia,
   stampCodec,
+  type Trashed,
+  trashCodec,
   usageCodec,
 } from './records.js';
 import type { Usage } from './store.js';
@@ -59,6 +62,8 @@ export const INDEX_NAMES = [
   'job_lease',
   /** [diedAt, sha256] */
   'dead_order',
+  /** [since when, key of the blob] of what is in the trash. */
+  'trash_order',
 ] as const;
 export type IndexName = (typeof INDEX_NAMES)[number];
 
@@ -129,6 +134,12 @@ export const JOURNAL: Table<number, JournalEntry> = {
   keyOf: (value) => value.seq,
   indexes: () => [],
 };
+export const TRASH: Table<BlobKey, Trashed> = {
+  name: 'trash',
+  codec: trashCodec,
+  keyOf: (value) => value.key,
+  indexes: ({ at, key }) => [entry('trash_order', [at, key])],
+};
 /** Keys are [periodStartAt, owner's hash]. */
 export const USAGE: Table<readonly [EpochMs, string], Usage> = {
   name: 'usage',
@@ -145,9 +156,9 @@ export const ABOUT: Table<'stamp', Stamp> = {
 export const LOST = 'lost';
 
 /** Tables with indexes. */
-export const INDEXED = [MEDIA, BLOBS, JOBS, DEAD] as const;
+export const INDEXED = [MEDIA, BLOBS, JOBS, DEAD, TRASH] as const;
 export const TABLE_NAMES: readonly string[] = [
-  ...[MEDIA, BLOBS, JOBS, DEAD, JOURNAL, USAGE, ABOUT].map((table) => table.name),
+  ...[...INDEXED, JOURNAL, USAGE, ABOUT].map((table) => table.name),
   ...INDEX_NAMES,
   LOST,
 ];

@@ -5,16 +5,19 @@
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalCause } from '../../src/journal/entry.js';
+import type { BlobKey } from '../blobs/blob-store.js';
 import { type Change, readOrSkip } from './database.js';
 import { findBlobBySent } from './find-sent.js';
 import {
   awaitsScan,
   type BlobRecord,
+  keysOf,
   type MediaRecord,
   type MediaState,
   type Quarantine,
   refusesUpload,
 } from './media.js';
+import { writeBlob } from './places.js';
 import { endJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
 import type { QuarantineOutcome, RemoveOutcome } from './store.js';
@@ -122,7 +125,7 @@ export function updateReference(change: Change, sha256: Sha256, now: EpochMs): v
   const referenced = liveIdsOf(change.writer, sha256).length > 0;
   if (!referenced) endJob(change, sha256);
   if (referenced === (stored.unreferencedAt === null)) return;
-  write(change.writer, BLOBS, sha256, { ...stored, unreferencedAt: referenced ? null : now });
+  writeBlob(change, sha256, { ...stored, unreferencedAt: referenced ? null : now });
 }
 
 export function liveIdsOf(reader: Reader, sha256: Sha256): readonly MediaId[] {
@@ -174,13 +177,16 @@ export function isUnreferenced(reader: Reader, sha256: Sha256): boolean {
   return stored !== undefined && !refusesUpload(stored.blob) && liveIdsOf(reader, sha256).length === 0;
 }
 
-/** Forgets a blob that may be freed, with its job and dead letter, unless its thumbnails are being made. */
-export function forgetBlob({ writer }: Change, sha256: Sha256): boolean {
-  if (!isUnreferenced(writer, sha256) || (read(writer, JOBS, sha256)?.lease ?? null) !== null) return false;
-  write(writer, BLOBS, sha256, undefined);
+/** Forgets a blob that may be freed, with its job and dead letter, unless its thumbnails are being made. Returns its keys. */
+export function forgetBlob(change: Change, sha256: Sha256): readonly BlobKey[] | undefined {
+  const { writer } = change;
+  const stored = read(writer, BLOBS, sha256);
+  if (stored === undefined || !isUnreferenced(writer, sha256)) return undefined;
+  if ((read(writer, JOBS, sha256)?.lease ?? null) !== null) return undefined;
+  writeBlob(change, sha256, undefined);
   write(writer, JOBS, sha256, undefined);
   write(writer, DEAD, sha256, undefined);
-  return true;
+  return keysOf(stored.blob);
 }
 
 /** Up to `limit` records in a span of an index, without damaged ones. */
@@ -232,7 +238,7 @@ function markBlob(
 ): QuarantineOutcome & { kind: 'done' } {
   const ids = liveIdsOf(change.writer, stored.blob.sha256);
   const seq = appendEntry(change, cause, ids, now);
-  write(change.writer, BLOBS, stored.blob.sha256, {
+  writeBlob(change, stored.blob.sha256, {
     ...stored,
     blob: { ...stored.blob, quarantine: mark },
     markSeq: seq,

@@ -14,6 +14,7 @@ import { createDataLimit } from './data-limit.js';
 import { type Change, type Database, readOrSkip, startChange, type Urgency } from './database.js';
 import { blobsAfter, findMedia, listMedia, takedownSeqOf } from './find.js';
 import { findBlobBySent } from './find-sent.js';
+import { createIntents, forgetTrash, isNamed, isTrashed, trashedBefore } from './places.js';
 import { createQueue, endLeases, finishThumbs, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
@@ -109,17 +110,20 @@ export async function createStore(
   const { reader } = database;
   const { clock, log, randomName } = deps;
 
+  const intents = createIntents();
+
   function runAs<T>(urgency: Urgency, body: (change: Change) => T): Promise<T> {
     let change: Change | undefined;
     return database.transact(
       (writer) => {
-        change = startChange(writer, randomName);
+        change = startChange(writer, { newMark: randomName, now: clock.now(), isIntended: (key) => intents.has(key) });
         return body(change);
       },
       urgency,
       () => {
         if (change === undefined) return;
         logDamaged(log, change.damaged);
+        intents.end(change.placed);
         journal.publish(change.entries);
         queue.announce(change);
       },
@@ -149,6 +153,14 @@ export async function createStore(
       if (outcome.kind === 'created') limit.added();
       return outcome;
     },
+    intend: async (keys) => intents.add(keys),
+    withdraw: async (keys) => intents.end(keys).filter((key) => !isNamed(reader, key)),
+    isLeftBehind: async (key) => !intents.has(key) && !isNamed(reader, key) && !isTrashed(reader, key),
+    trash: async (at, limit) => trashedBefore(reader, at, limit),
+    async emptied(keys) {
+      const known = keys.filter((key) => isTrashed(reader, key));
+      if (known.length > 0) await mustRun((change) => forgetTrash(change, known));
+    },
     remove: (id, by, now) => mustRun((change) => removeMedia(change, id, by, now)),
     quarantine: (target, mark) => mustRun((change) => quarantine(change, target, mark)),
     restore: (target, now) => mustRun((change) => restore(change, target, now)),
@@ -167,7 +179,7 @@ export async function createStore(
         if (group.length > 0) await run((change) => markUsed(change, group, at));
       }
     },
-    finishThumbs: (sha256, outcome) => run((change) => finishThumbs(change, sha256, outcome)),
+    finishThumbs: (sha256, outcome, leaseholder) => run((change) => finishThumbs(change, sha256, outcome, leaseholder)),
     redoThumbs: (sha256, priority, now) => run((change) => redoThumbs(change, sha256, priority, now)),
     async forgetUsage(periodsBefore) {
       let forgotten = 0;

@@ -5,13 +5,15 @@
  * from the sent ones.
  */
 import type { EpochMs } from '../../src/clock.js';
+import { mediaKey, type Place } from '../blobs/blob-store.js';
 import type { Change } from './database.js';
 import { findBlobBySent, findLive, listChanged } from './find-sent.js';
-import { awaitsScan, type BlobRecord, type MediaRecord, refusesUpload } from './media.js';
+import { awaitsScan, type BlobRecord, keysOf, type MediaRecord, refusesUpload } from './media.js';
+import { writeBlob } from './places.js';
 import { queueJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
 import type { CommitOutcome, NewMedia, Usage } from './store.js';
-import { BLOBS, JOBS, MEDIA, ownerKey, type Reader, read, USAGE, write } from './tables.js';
+import { BLOBS, JOBS, MEDIA, ownerKey, type Reader, read, TRASH, USAGE, write } from './tables.js';
 import { expireOne, hasExpired, liftMark, quarantine, updateReference } from './takedown.js';
 
 const NO_USAGE: Usage = { bytes: 0, files: 0 };
@@ -47,22 +49,44 @@ function recordUpload(change: Change, upload: NewMedia): CommitOutcome {
     (blob) => blob !== undefined && refusesUpload(blob),
   );
   if (refused) return { kind: 'quarantined' };
+  const place = placeOf(change, upload, stored?.blob);
   if (existing !== undefined && !expired) {
+    // The existing record may refer to another stored form. Then this one is not needed.
+    const ofExisting = existing.record.sha256;
+    const other = ofExisting === sha256 ? undefined : read(writer, BLOBS, ofExisting)?.blob;
+    if (other !== undefined) {
+      return { kind: 'duplicate', media: { record: prolong(change, existing, upload), blob: other } };
+    }
+    if (place === undefined) return { kind: 'bytes_gone' };
     const record = prolong(change, existing, upload);
-    // The existing record may refer to another stored form. The blob of this upload is then left to the sweep.
-    const other = record.sha256 === sha256 ? undefined : read(writer, BLOBS, record.sha256)?.blob;
-    return { kind: 'duplicate', media: { record, blob: other ?? keepBlob(change, upload, stored) } };
+    return { kind: 'duplicate', media: { record, blob: keepBlob(change, upload, stored, place) } };
   }
+  if (place === undefined) return { kind: 'bytes_gone' };
   if (!countUsage(change, upload, stored === undefined)) return { kind: 'over_quota' };
   const record = newRecord(upload);
   write(writer, MEDIA, record.id, { record, endedSeq: 0 });
-  return { kind: 'created', media: { record, blob: keepBlob(change, upload, stored) } };
+  return { kind: 'created', media: { record, blob: keepBlob(change, upload, stored, place) } };
+}
+
+/** Where the bytes are once the upload is recorded. Undefined: nowhere, or they are damaged. */
+function placeOf(
+  { isIntended }: Change,
+  { sha256, bytes }: NewMedia,
+  known: BlobRecord | undefined,
+): Place | undefined {
+  const isRotten = known?.quarantine?.cause === 'rot';
+  if (bytes.kind === 'found') return isRotten ? undefined : known?.place;
+  const { place, damaged } = bytes;
+  if (known !== undefined && !isRotten && known.place !== damaged) return known.place;
+  return isIntended(mediaKey({ sha256, place })) ? place : undefined;
 }
 
 /** Records a blob whose record was lost. False if it has a record. */
 export function recordBlob(change: Change, blob: BlobRecord, now: EpochMs): boolean {
   if (read(change.writer, BLOBS, blob.sha256) !== undefined) return false;
-  write(change.writer, BLOBS, blob.sha256, { blob, unreferencedAt: null, markSeq: 0 });
+  // fsck found the bytes, and needs the store for itself: nobody removes them.
+  for (const key of keysOf(blob)) write(change.writer, TRASH, key, undefined);
+  writeBlob(change, blob.sha256, { blob, unreferencedAt: null, markSeq: 0 });
   if (blob.thumbs.kind === 'pending') queueJob(change, blob.sha256, 'backfill', now);
   updateReference(change, blob.sha256, now);
   return true;
@@ -82,19 +106,16 @@ function prolong(change: Change, existing: StoredMedia, upload: NewMedia): Media
   return prolonged;
 }
 
-/** Records the blob of an upload: creates its record, or lifts a mark from the existing one; queues a missing job. */
-function keepBlob(change: Change, upload: NewMedia, stored: StoredBlob | undefined): BlobRecord {
+/** Records the blob of an upload: creates its record, or moves the existing one and lifts its mark; queues a missing job. */
+function keepBlob(change: Change, upload: NewMedia, stored: StoredBlob | undefined, place: Place): BlobRecord {
   const { sha256, now } = upload;
-  if (stored === undefined) {
-    write(change.writer, BLOBS, sha256, { blob: newBlob(upload), unreferencedAt: null, markSeq: 0 });
-  } else {
-    if (lifts(upload, stored.blob)) liftMark(change, stored, now);
-    updateReference(change, sha256, now);
-  }
-  const blob =
-    stored === undefined
-      ? newBlob(upload)
-      : { ...stored.blob, quarantine: lifts(upload, stored.blob) ? null : stored.blob.quarantine };
+  const known = stored ?? { blob: newBlob(upload, place), unreferencedAt: null, markSeq: 0 };
+  const moved = { ...known, blob: { ...known.blob, place } };
+  if (stored?.blob.place !== place) writeBlob(change, sha256, moved);
+  const isFreed = lifts(upload, known.blob);
+  if (isFreed) liftMark(change, moved, now);
+  if (stored !== undefined) updateReference(change, sha256, now);
+  const blob = isFreed ? { ...moved.blob, quarantine: null } : moved.blob;
   if (blob.thumbs.kind === 'pending' && read(change.writer, JOBS, sha256) === undefined) {
     queueJob(change, sha256, 'upload', now, ownerKey(upload.owner));
   }
@@ -120,9 +141,10 @@ function countUsage(change: Change, upload: NewMedia, blobIsNew: boolean): boole
   return true;
 }
 
-function newBlob(upload: NewMedia): BlobRecord {
+function newBlob(upload: NewMedia, place: Place): BlobRecord {
   return {
     sha256: upload.sha256,
+    place,
     sizeBytes: upload.sizeBytes,
     mime: upload.mime,
     storedAt: upload.now,

@@ -35,6 +35,7 @@ import {
   read,
   type Span,
   type Table,
+  TRASH,
   USAGE,
   type Writer,
   write,
@@ -187,6 +188,7 @@ const OWNERS = {
   job_ready: JOBS,
   job_lease: JOBS,
   dead_order: DEAD,
+  trash_order: TRASH,
 } as const satisfies Record<IndexName, unknown>;
 
 /** Every live id has a blob. One without is only reported: what to do depends on the bytes. */

@@ -16,11 +16,11 @@ import { errorFields, type Log } from '../../src/log.js';
 import type { ThumbOptions } from '../../src/media/thumb-choice.js';
 import type { Metrics } from '../../src/metrics.js';
 import { createSlots } from '../../src/slots.js';
-import type { BlobStore } from '../blobs/blob-store.js';
-import type { HashLocks } from '../blobs/hash-locks.js';
+import { abandon } from '../blobs/abandon.js';
+import { type BlobStore, thumbKey } from '../blobs/blob-store.js';
 import { JOB_PRIORITIES, type Job } from '../meta/jobs.js';
 import type { ThumbState } from '../meta/media.js';
-import type { MetaStore } from '../meta/store.js';
+import type { MetaStore, ThumbOutcome } from '../meta/store.js';
 import type { ThumbsConfig } from './config.js';
 import { JOB_FOLDER_PREFIX, type JobDeps, makeThumbs } from './job.js';
 import { JobRunner } from './job-runner.js';
@@ -38,7 +38,6 @@ export interface ThumbsDeps {
   readonly config: ThumbsConfig;
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
-  readonly hashLocks: Pick<HashLocks, 'share'>;
   readonly launcher: Launcher;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -113,7 +112,7 @@ class ThumbEngine implements Thumbs {
     this.#random = deps.random ?? Math.random;
     this.#tools = tools;
     this.#pool = pool;
-    this.#jobDeps = { config, blobs, pool, tools, toolSlots: createSlots(count) };
+    this.#jobDeps = { config, meta, blobs, pool, tools, toolSlots: createSlots(count) };
     this.#leaseholder = `engine-${process.pid}-${Math.floor(this.#random() * 2 ** 32).toString(16)}`;
     this.#runner = new JobRunner({
       queue: meta.jobs,
@@ -122,7 +121,7 @@ class ThumbEngine implements Thumbs {
       jobsMax: count * JOBS_PER_CHILD,
       clock,
       log,
-      run: (job, signal) => this.#runLocked(job, signal),
+      run: (job, signal) => this.#runShown(job, signal),
     });
     this.#waiters = createWaiters(config.waitersMax, clock);
     this.#counters = countThumbs(deps.metrics, () => ({
@@ -187,13 +186,9 @@ class ThumbEngine implements Thumbs {
     await this.#pool.close();
   }
 
-  /**
-   * The lock keeps the sweep from removing thumbnails that are stored but not recorded yet. Early thumbnails are shown
-   * until the end: then all are recorded, or there are none.
-   */
-  async #runLocked(job: Job, signal: AbortSignal): Promise<void> {
+  /** Early thumbnails are shown until the end: then all are recorded, or there are none. */
+  async #runShown(job: Job, signal: AbortSignal): Promise<void> {
     const { sha256 } = job;
-    const release = await this.#deps.hashLocks.share(sha256, signal).catch(() => undefined);
     let over = false;
     const show = (early: readonly EarlyThumb[]): void => {
       if (over) return;
@@ -205,7 +200,6 @@ class ThumbEngine implements Thumbs {
     } finally {
       over = true;
       this.#early.delete(sha256);
-      release?.();
     }
   }
 
@@ -245,7 +239,7 @@ class ThumbEngine implements Thumbs {
     const { meta, clock } = this.#deps;
     switch (verdict.kind) {
       case 'finish':
-        await meta.finishThumbs(sha256, verdict.outcome);
+        await this.#finish(sha256, verdict.outcome);
         return this.#onEnd(sha256);
       case 'bury':
         await meta.jobs.bury(sha256, verdict.why, clock.now(), verdict.refusal);
@@ -259,6 +253,18 @@ class ThumbEngine implements Thumbs {
         return meta.jobs.retry(sha256, this.#leaseholder, clock.now() + verdict.delayMs, verdict.priority);
       case 'give_back':
         return meta.jobs.giveBack(sha256, this.#leaseholder, clock.now() + verdict.delayMs);
+    }
+  }
+
+  /** Records what was made. If nobody wants it any more, or it cannot be recorded, it is removed again. */
+  async #finish(sha256: Sha256, outcome: ThumbOutcome): Promise<void> {
+    const { meta } = this.#deps;
+    const keys = outcome.kind === 'made' ? outcome.made.map((thumb) => thumbKey(sha256, thumb)) : [];
+    let recorded = false;
+    try {
+      recorded = await meta.finishThumbs(sha256, outcome, this.#leaseholder);
+    } finally {
+      if (!recorded) await abandon(this.#deps, keys);
     }
   }
 

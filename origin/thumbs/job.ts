@@ -9,7 +9,7 @@
 import { mkdtemp, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Slots } from '../../src/slots.js';
-import type { BlobStore } from '../blobs/blob-store.js';
+import { newPlace, type Place } from '../blobs/blob-store.js';
 import { inFolder } from '../blobs/files.js';
 import { type BlobRecord, NO_FACTS, type PictureFacts, type ThumbMade, type ThumbRefusal } from '../meta/media.js';
 import type { ThumbsConfig } from './config.js';
@@ -18,12 +18,19 @@ import type { Loss } from './render/child.js';
 import type { MediaTools, ToolJob, ToolOutcome } from './render/media-tools.js';
 import type { RenderPool } from './render/pool.js';
 import type { RenderedThumb, RenderResult } from './render/protocol.js';
-import { adoptThumb, type EarlyThumb, fetchOriginal, isolatePicture, readThumbs } from './store-thumb.js';
+import {
+  type EarlyThumb,
+  fetchOriginal,
+  isolatePicture,
+  readThumbs,
+  type StoreThumbsDeps,
+  storeThumbs,
+  type ThumbRun,
+} from './store-thumb.js';
 import { type Demuxer, type Route, routeOf } from './types.js';
 
-export interface JobDeps {
+export interface JobDeps extends StoreThumbsDeps {
   readonly config: ThumbsConfig;
-  readonly blobs: BlobStore;
   readonly pool: RenderPool;
   readonly tools: MediaTools;
   /** Slots for external programs, as many as there are children. */
@@ -56,7 +63,10 @@ export type JobEnd =
 export const JOB_FOLDER_PREFIX = 'thumb-';
 
 /** `file` is the original. */
-interface JobWork extends JobDeps, JobTask, ToolJob {}
+interface JobWork extends JobDeps, JobTask, ToolJob {
+  /** Where what this attempt makes is stored. */
+  readonly place: Place;
+}
 
 export async function makeThumbs(deps: JobDeps, task: JobTask, signal: AbortSignal): Promise<JobEnd> {
   const { config, blobs, tools } = deps;
@@ -70,7 +80,7 @@ export async function makeThumbs(deps: JobDeps, task: JobTask, signal: AbortSign
   try {
     const file = await fetchOriginal(blobs, blob, folder, signal);
     if (file === undefined) return { kind: 'missing' };
-    return await renderBy(route, { ...deps, ...task, file, folder, signal });
+    return await renderBy(route, { ...deps, ...task, file, folder, place: newPlace(), signal });
   } finally {
     // The folder is usually empty by now, and rmdir is cheaper.
     await rmdir(folder).catch(() => rm(folder, { recursive: true, force: true }));
@@ -168,15 +178,16 @@ function tooManyPixels(size: { readonly width: number; readonly height: number }
 type RenderEnd = Exclude<RenderResult, { kind: 'failed' }>;
 
 async function runRender(
-  { config, pool, folder, priority, signal, onEarly }: JobWork,
+  work: JobWork,
   input: string,
   how: { readonly upright: boolean; readonly animate: boolean },
 ): Promise<RenderEnd | Extract<JobEnd, { kind: 'lost' }>> {
+  const { config, pool, folder, priority, signal, onEarly } = work;
   const { variants, defaultVariant, formats, animation, pixelsMax, sourceMaxBytes, scansMax, framesMax } = config;
   const settings = { variants, defaultVariant, formats, animation, pixelsMax, sourceMaxBytes, scansMax, framesMax };
   const show = (thumbs: readonly RenderedThumb[]): void => {
     // A file that cannot be read now is reported when it is stored.
-    readThumbs(thumbs, folder).then(onEarly, () => undefined);
+    readThumbs(thumbs, runOf(work)).then(onEarly, () => undefined);
   };
   const outcome = await pool.run({ input, folder, ...how, settings }, priority, signal, show);
   if (outcome.kind === 'lost') return outcome;
@@ -185,9 +196,12 @@ async function runRender(
   return { kind: 'lost', loss: 'resources', detail: `${result.code ?? ''} ${result.detail}`.trim() };
 }
 
+function runOf({ blob, place, folder }: JobWork): ThumbRun {
+  return { source: blob.sha256, place, folder };
+}
+
 async function finishRender(work: JobWork, result: RenderEnd, picture: PictureFacts): Promise<JobEnd> {
   if (result.kind === 'refused') return refused(result.reason, result.detail, picture);
-  const { blobs, blob, folder, signal } = work;
-  const made = await Promise.all(result.thumbs.map((thumb) => adoptThumb(blobs, blob.sha256, thumb, folder, signal)));
+  const made = await storeThumbs(work, runOf(work), result.thumbs, work.signal);
   return { kind: 'made', made, picture };
 }

@@ -11,18 +11,20 @@ import { errorCode, invariant } from '../../src/errors.js';
 import { parseSha256, type Sha256 } from '../../src/ids.js';
 import { HEAD_BYTES } from '../../src/media/dimensions.js';
 import { type HeifPicture, readHeif, withPrimaryAlone } from '../../src/media/heif.js';
-import { type BlobStore, mediaKey, thumbKey } from '../blobs/blob-store.js';
+import { abandon } from '../blobs/abandon.js';
+import { type BlobStore, mediaKey, type Place, thumbKey } from '../blobs/blob-store.js';
 import type { BlobRecord, ThumbMade } from '../meta/media.js';
+import type { MetaStore } from '../meta/store.js';
 import type { RenderedThumb } from './render/protocol.js';
 
 /** The original as a file: the store's own file if it has files, otherwise a copy in the folder. Undefined: there is none. */
 export async function fetchOriginal(
   blobs: BlobStore,
-  { sha256 }: BlobRecord,
+  blob: BlobRecord,
   folder: string,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const key = mediaKey(sha256);
+  const key = mediaKey(blob);
   const own = blobs.fileOf(key);
   if (own !== undefined) return (await blobs.stat(key, signal)) === undefined ? undefined : own;
   const found = await blobs.read(key, undefined, signal);
@@ -32,17 +34,41 @@ export async function fetchOriginal(
   return path;
 }
 
-/** Stores a thumbnail. */
-export async function adoptThumb(
-  blobs: BlobStore,
-  source: Sha256,
-  rendered: RenderedThumb,
-  folder: string,
+/** What a run made, and where it is stored. */
+export interface ThumbRun {
+  readonly source: Sha256;
+  readonly place: Place;
+  /** Where a child wrote the files. */
+  readonly folder: string;
+}
+
+export interface StoreThumbsDeps {
+  readonly meta: Pick<MetaStore, 'intend' | 'withdraw'>;
+  readonly blobs: BlobStore;
+}
+
+/** Stores all thumbnails of a run, or none. The caller records them, or abandons their keys. */
+export async function storeThumbs(
+  { meta, blobs }: StoreThumbsDeps,
+  run: ThumbRun,
+  rendered: readonly RenderedThumb[],
   signal: AbortSignal,
-): Promise<ThumbMade> {
-  const { bytes: _bytes, ...made } = await readThumb(rendered, folder);
-  await blobs.adopt(join(folder, rendered.file), thumbKey(source, made.sha256), made, signal);
-  return made;
+): Promise<readonly ThumbMade[]> {
+  const thumbs = await Promise.all(
+    rendered.map(async (thumb) => {
+      const { bytes: _bytes, ...made } = await readThumb(thumb, run);
+      return { made, file: join(run.folder, thumb.file), key: thumbKey(run.source, made) };
+    }),
+  );
+  const keys = thumbs.map(({ key }) => key);
+  await meta.intend(keys);
+  const stored = await Promise.allSettled(thumbs.map(({ made, file, key }) => blobs.adopt(file, key, made, signal)));
+  const failed = stored.find((end) => end.status === 'rejected');
+  if (failed !== undefined) {
+    await abandon({ meta, blobs }, keys);
+    throw failed.reason;
+  }
+  return thumbs.map(({ made }) => made);
 }
 
 /** A thumbnail that is shown before its job ends. It is stored under the same hash when the job ends. */
@@ -50,16 +76,16 @@ export interface EarlyThumb extends ThumbMade {
   readonly bytes: Buffer;
 }
 
-export async function readThumbs(thumbs: readonly RenderedThumb[], folder: string): Promise<readonly EarlyThumb[]> {
-  return Promise.all(thumbs.map((thumb) => readThumb(thumb, folder)));
+export async function readThumbs(thumbs: readonly RenderedThumb[], run: ThumbRun): Promise<readonly EarlyThumb[]> {
+  return Promise.all(thumbs.map((thumb) => readThumb(thumb, run)));
 }
 
 /** A child is not trusted with size and hash: they are computed here, from a plain file. */
-async function readThumb({ file, ...thumb }: RenderedThumb, folder: string): Promise<EarlyThumb> {
+async function readThumb({ file, ...thumb }: RenderedThumb, { folder, place }: ThumbRun): Promise<EarlyThumb> {
   const bytes = await readPlainFile(join(folder, file));
   const sha256 = parseSha256(createHash('sha256').update(bytes).digest('hex'));
   invariant(sha256 !== undefined, 'a digest is a SHA-256');
-  return { ...thumb, sha256, sizeBytes: bytes.length, bytes };
+  return { ...thumb, sha256, place, sizeBytes: bytes.length, bytes };
 }
 
 /** A link, nothing, and a socket. */

@@ -17,7 +17,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
-import { type BlobStore, mediaKey, thumbKey } from '../blobs/blob-store.js';
+import { type BlobListing, type BlobStore, mediaKey, type Place, partsOf, thumbKey } from '../blobs/blob-store.js';
 import { orphans } from '../blobs/sweep.js';
 import { detectType, pictureFacts } from '../ingest/identify.js';
 import { chunksOf } from '../ingest/paced-body.js';
@@ -126,9 +126,24 @@ async function checkUnknown(check: Check): Promise<void> {
   }
 }
 
-/** Makes the record of a blob from its bytes; undefined if they are missing or have another hash. */
-async function rebuild({ blobs, clock, makesThumbs, signal }: Check, sha256: Sha256): Promise<BlobRecord | undefined> {
-  const read = await blobs.read(mediaKey(sha256), undefined, signal);
+/** Makes the record of a blob from its bytes, in whichever place; undefined if they are missing or have another hash. */
+async function rebuild(check: Check, sha256: Sha256): Promise<BlobRecord | undefined> {
+  const stored: BlobListing[] = [];
+  for await (const listed of check.blobs.list(`media/${sha256}`, check.signal)) stored.push(listed);
+  for (const { key } of stored) {
+    const parts = partsOf(key);
+    const blob = parts?.sha256 === sha256 ? await rebuildFrom(check, sha256, parts.place) : undefined;
+    if (blob !== undefined) return blob;
+  }
+  return undefined;
+}
+
+async function rebuildFrom(
+  { blobs, clock, makesThumbs, signal }: Check,
+  sha256: Sha256,
+  place: Place,
+): Promise<BlobRecord | undefined> {
+  const read = await blobs.read(mediaKey({ sha256, place }), undefined, signal);
   if (read.kind !== 'found') return undefined;
   const path = join(blobs.stageFolder, `fsck-${randomUUID()}`);
   try {
@@ -137,6 +152,7 @@ async function rebuild({ blobs, clock, makesThumbs, signal }: Check, sha256: Sha
     const mime = await detectType(staged);
     return {
       sha256,
+      place,
       sizeBytes: staged.sizeBytes,
       mime,
       storedAt: clock.now(),
@@ -167,29 +183,27 @@ async function checkStored(check: Check): Promise<void> {
 async function checkBlob(check: Check, blob: BlobRecord): Promise<void> {
   const { blobs, meta, signal } = check;
   const { sha256 } = blob;
-  const sizeBytes = await blobs.stat(mediaKey(sha256), signal);
+  const sizeBytes = await blobs.stat(mediaKey(blob), signal);
   if (sizeBytes !== blob.sizeBytes && blob.quarantine?.cause !== 'rot') {
     const kind = sizeBytes === undefined ? 'bytes_missing' : 'bytes_cut';
     const detail = sizeBytes === undefined ? 'nothing is stored' : `${sizeBytes} of ${blob.sizeBytes} bytes are stored`;
-    await check.found({ kind, subject: mediaKey(sha256), detail }, () => markRotten(check, blob, detail));
+    await check.found({ kind, subject: mediaKey(blob), detail }, () => markRotten(check, blob, detail));
   }
   if (blob.thumbs.kind !== 'ready') return;
   for (const made of blob.thumbs.made) {
-    const key = thumbKey(sha256, made.sha256);
+    const key = thumbKey(sha256, made);
     const stored = await blobs.stat(key, signal);
     if (stored === made.sizeBytes) continue;
     const detail = stored === undefined ? 'nothing is stored' : `${stored} of ${made.sizeBytes} bytes are stored`;
-    await check.found({ kind: 'thumb_missing', subject: key, detail }, async () => {
-      // Wrong bytes under the key go first, because they would be in the way of the new ones.
-      await blobs.remove(key, signal);
-      return meta.redoThumbs(sha256, 'backfill', check.clock.now());
-    });
+    await check.found({ kind: 'thumb_missing', subject: key, detail }, () =>
+      meta.redoThumbs(sha256, 'backfill', check.clock.now()),
+    );
   }
 }
 
 /** An unreferenced blob is forgotten instead, because nothing needs it. The mark of an admin is kept. */
 async function markRotten({ meta, clock }: Check, blob: BlobRecord, reason: string): Promise<boolean> {
-  if (await meta.isUnreferenced(blob.sha256)) return meta.forgetBlob(blob.sha256);
+  if (await meta.isUnreferenced(blob.sha256)) return (await meta.forgetBlob(blob.sha256)) !== undefined;
   const mark = { at: clock.now(), by: 'fsck', reason, cause: 'rot' } as const;
   return (await meta.quarantine(blob.sha256, mark)).kind === 'done';
 }

@@ -10,7 +10,7 @@ import type { Clock, EpochMs, Timer } from '../../src/clock.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { BlobStore } from '../blobs/blob-store.js';
-import { clearStage, type Freed, freeOrphans, freeUnreferenced, type SweepDeps } from '../blobs/sweep.js';
+import { clearStage, emptyTrash, type Freed, freeOrphans, freeUnreferenced, type SweepDeps } from '../blobs/sweep.js';
 import type { Room } from '../ingest/room.js';
 import type { MetaStore } from '../meta/store.js';
 import type { RetentionConfig } from '../retention-rules.js';
@@ -214,6 +214,18 @@ const STEPS: readonly Step[] = [
         done = added({ ...NOTHING_DONE, ...done }, freed);
         // Fewer than the step allows: nothing more is due, or the rest is in use.
         if (freed.blobs < config.stepMax) return done;
+      }
+    },
+  },
+  {
+    name: 'empty the trash',
+    async run(deps, now, signal) {
+      const { config } = deps;
+      let done: Partial<SweepReport> = {};
+      for (;;) {
+        const freed = await emptyTrash(deps, now - config.trashMs, config.stepMax, signal);
+        done = added({ ...NOTHING_DONE, ...done }, freed);
+        if (freed.blobs + freed.thumbs < config.stepMax) return done;
       }
     },
   },

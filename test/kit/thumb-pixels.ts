@@ -51,7 +51,7 @@ function nearest(pixel: Buffer): string {
 export async function thumbOf(fixture: ThumbFixture, { sha256, thumbs }: BlobRecord): Promise<Buffer> {
   const made = thumbs.kind === 'ready' ? thumbs.made.filter(({ format }) => format === 'webp') : [];
   const largest = made.toSorted((one, other) => other.width - one.width)[0];
-  const found = largest === undefined ? undefined : await fixture.blobs.read(thumbKey(sha256, largest.sha256));
+  const found = largest === undefined ? undefined : await fixture.blobs.read(thumbKey(sha256, largest));
   if (found?.kind !== 'found') throw new Error(`there is no thumbnail: ${JSON.stringify(thumbs)}`);
   return readAll(found.body);
 }

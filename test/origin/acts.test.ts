@@ -3,7 +3,6 @@ import { Readable } from 'node:stream';
 import t from 'tap';
 import { type AdminDeps, inspectMedia, listMedia } from '../../origin/admin.js';
 import type { AuditAct } from '../../origin/audit.js';
-import { mediaKey, thumbKey } from '../../origin/blobs/blob-store.js';
 import { createLiveSettings } from '../../origin/live-settings.js';
 import type { BlobRecord, Found, MediaRecord, ThumbMade, ThumbState } from '../../origin/meta/media.js';
 import type { ListQuery, QuarantineOutcome, RemoveOutcome } from '../../origin/meta/store.js';
@@ -19,6 +18,7 @@ import type { Reply } from '../../src/http/reply.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import { configured } from '../kit/deps.js';
 import { ANONYMOUS, type Asked, gateOf, granted, ID, NOW, requestOf } from '../kit/origin/doubles/request.js';
+import { mediaKey, PLACE, thumbKey } from '../kit/origin/keys.js';
 import { thumbsConfig } from '../kit/origin/thumb-fixture.js';
 
 const SHA = 'ab'.repeat(32) as Sha256;
@@ -39,6 +39,7 @@ const record: MediaRecord = {
 };
 const blob: BlobRecord = {
   sha256: SHA,
+  place: PLACE,
   sizeBytes: 10,
   mime: 'image/png',
   storedAt: NOW - 2_000,
@@ -280,12 +281,13 @@ void t.test('one media is shown with its bytes, its thumbnails and its takedown'
     variant: '160',
     format: 'webp',
     sha256: SHA,
+    place: PLACE,
     sizeBytes: 5,
     width: 1,
     height: 2,
     animated: false,
   };
-  const { sizeBytes: size, ...rest } = made;
+  const { sizeBytes: size, place: _, ...rest } = made;
   t.same((await show(live({ thumbs: { kind: 'ready', made: [made] } })))['content'], {
     ...content,
     thumbnails: { state: 'ready', made: [{ ...rest, size }] },
@@ -332,6 +334,7 @@ const webp = (variant: string, width: number): ThumbMade => ({
   variant,
   format: 'webp',
   sha256: variant.padStart(64, '0') as Sha256,
+  place: PLACE,
   sizeBytes: 10,
   width,
   height: width,

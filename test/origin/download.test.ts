@@ -10,6 +10,7 @@ import { cleanFilename, contentDisposition } from '../../src/media/disposition.j
 import { TEST_SECRET } from '../kit/auth-service.js';
 import { type HttpResponse, json, member } from '../kit/http/request.js';
 import { gif, pdf, png, text, wav } from '../kit/media.js';
+import { filesOf } from '../kit/origin/keys.js';
 import { startOrigin } from '../kit/origin/origin.js';
 import { pausedProbe } from '../kit/origin/paused-probe.js';
 import { makeJpeg } from '../kit/pictures.js';
@@ -182,7 +183,7 @@ void t.test('originals', async (t) => {
     const media = png(5);
     const lost = await origin.uploaded(media);
     const hash = sha256(media);
-    await rm(join(origin.folder, 'blobs', 'media', hash.slice(0, 2), hash));
+    for (const file of filesOf(join(origin.folder, 'blobs'), hash)) await rm(file);
     const response = await origin.as('bob', `/v1/media/${lost}`);
     t.equal(code(response), '503 storage_unavailable');
     t.ok(Number(response.headers['retry-after']) > 0);

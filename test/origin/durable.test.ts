@@ -3,11 +3,11 @@ import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import type { AuditAct } from '../../origin/audit.js';
-import { mediaKey, thumbKey } from '../../origin/blobs/blob-store.js';
 import type { UnfinishedUpload } from '../../origin/ingest/resumable/upload-record.js';
 import { Fault } from '../../src/errors.js';
 import { createLog } from '../../src/log.js';
 import { ManualClock } from '../kit/clock.js';
+import { mediaKey, PLACE, thumbKey } from '../kit/origin/keys.js';
 import { watchSyncs } from '../kit/syncs.js';
 import { until } from '../kit/until.js';
 
@@ -79,7 +79,7 @@ async function openBlobs(folder: string) {
   return { blobs, staged };
 }
 
-const blobPath = `blobs/media/${SHA.slice(0, 2)}/${SHA}`;
+const blobPath = `blobs/media/${SHA.slice(0, 2)}/${SHA}-${PLACE}`;
 
 const ACTS: readonly Durable[] = [
   {

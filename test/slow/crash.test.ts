@@ -143,7 +143,8 @@ async function checkMedia(
     if (known.removed && exists) throw new Error(`${id} was deleted and is back`);
     if (!exists && !known.removed && !known.maybeRemoved && !known.mortal) throw new Error(`${id} is ${found.kind}`);
     if (!exists || !changed.has(id)) continue;
-    const read = await stores.blobs.read(mediaKey(known.sha256));
+    if (!('media' in found)) continue;
+    const read = await stores.blobs.read(mediaKey(found.media.blob));
     if (read.kind !== 'found') throw new Error(`the bytes of ${id} are ${read.kind}`);
     const bytes = await buffer(read.body);
     if (sha256Of(bytes) !== known.sha256) throw new Error(`the bytes of ${id} are not what they were`);

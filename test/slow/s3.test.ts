@@ -3,13 +3,14 @@ import { hash, randomBytes, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { CreateBucketCommand, ListMultipartUploadsCommand, S3Client } from '@aws-sdk/client-s3';
 import t from 'tap';
-import { type BlobStore, mediaKey } from '../../origin/blobs/blob-store.js';
+import type { BlobStore } from '../../origin/blobs/blob-store.js';
 import { blobsSection } from '../../origin/blobs/config.js';
 import { openBlobStore } from '../../origin/blobs/open.js';
 import { systemClock } from '../../src/clock.js';
 import type { Sha256 } from '../../src/ids.js';
 import { createLog } from '../../src/log.js';
 import { blobContract, bytesOf, put, stage } from '../kit/origin/blob-contract.js';
+import { mediaKey } from '../kit/origin/keys.js';
 
 const {
   S3_ENDPOINT: endpoint,

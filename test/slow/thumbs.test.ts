@@ -169,7 +169,7 @@ async function checkThumbs(
   { sha256, thumbs }: BlobRecord,
 ): Promise<void> {
   for (const made of thumbs.kind === 'ready' ? thumbs.made : []) {
-    const found = await fixture.blobs.read(thumbKey(sha256, made.sha256));
+    const found = await fixture.blobs.read(thumbKey(sha256, made));
     if (found.kind !== 'found') throw new Error('a thumbnail is not stored');
     const bytes = await readAll(found.body);
     const read = await sharp(bytes, { animated: true }).metadata();
@@ -461,7 +461,8 @@ async function killAndWait(engine: ChildProcess): Promise<void> {
 /** Mean of the smallest thumbnail, from 0 to 255. */
 async function brightness(fixture: ThumbFixture, { sha256, thumbs }: BlobRecord): Promise<number> {
   const [made] = thumbs.kind === 'ready' ? thumbs.made.toSorted((one, other) => one.width - other.width) : [];
-  const found = await fixture.blobs.read(thumbKey(sha256, made?.sha256 ?? sha256));
+  if (made === undefined) throw new Error('there is no thumbnail');
+  const found = await fixture.blobs.read(thumbKey(sha256, made));
   if (found.kind !== 'found') throw new Error('there is no thumbnail');
   const { channels } = await sharp(await readAll(found.body)).stats();
   return channels.reduce((sum, { mean }) => sum + mean, 0) / channels.length;
@@ -634,7 +635,7 @@ void t.test('a job whose original is missing in the store is given up with the r
   const fixture = await openThumbFixture(await mkdtemp(join(root, 'gone-')));
   t.teardown(() => fixture.close());
   const sha256 = await fixture.put(await photo(1), 'image/jpeg');
-  await fixture.blobs.remove(mediaKey(sha256));
+  await fixture.blobs.remove(mediaKey(await fixture.record(sha256)));
   const thumbs = await fixture.open(strict);
   t.same((await fixture.finished(thumbs, sha256)).thumbs, { kind: 'none', reason: 'failed' });
   t.match(await fixture.meta.jobs.dead(1), [{ sha256, reason: 'the original is not in the store' }]);

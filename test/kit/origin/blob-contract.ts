@@ -9,12 +9,15 @@ import {
   type BlobKey,
   type BlobListing,
   type BlobStore,
-  mediaKey,
+  mediaKey as keyIn,
+  NO_PLACE,
+  newPlace,
   type ReadOutcome,
-  thumbKey,
+  sourceOf,
 } from '../../../origin/blobs/blob-store.js';
 import type { ByteSpan } from '../../../src/http/range.js';
 import type { Sha256 } from '../../../src/ids.js';
+import { mediaKey, thumbKey } from './keys.js';
 
 export interface StagedBlob {
   readonly path: string;
@@ -60,9 +63,9 @@ export async function find(store: BlobStore, key: BlobKey, span?: ByteSpan, sign
   return outcome;
 }
 
-async function keysOf(listing: AsyncIterable<BlobListing>): Promise<string[]> {
+async function keysOf(listing: AsyncIterable<BlobListing>, source?: Sha256): Promise<string[]> {
   const keys: string[] = [];
-  for await (const { key } of listing) keys.push(key);
+  for await (const { key } of listing) if (source === undefined || sourceOf(key) === source) keys.push(key);
   return keys.sort();
 }
 
@@ -126,7 +129,7 @@ export async function blobContract(
     t.same(await store.read(key, { first: 0, last: 1 }), { kind: 'missing' });
     t.equal(await store.stat(key), undefined);
     await store.remove(key);
-    t.same(await keysOf(store.list(`thumb/${'0'.repeat(64)}/`)), []);
+    t.same(await keysOf(store.list(`media/${'0'.repeat(64) as Sha256}`)), []);
   });
 
   await t.test('the same key may be adopted again, even by many at once', async (t) => {
@@ -202,7 +205,7 @@ export async function blobContract(
       keys.push(key);
     }
     const listed: BlobListing[] = [];
-    for await (const listing of store.list(`thumb/${source.sha256}/`)) listed.push(listing);
+    for await (const listing of store.list('thumb/')) if (sourceOf(listing.key) === source.sha256) listed.push(listing);
     t.same(listed.map(({ key }) => key).sort(), keys.slice(0, 2).sort());
     t.same(new Set(listed.map(({ sizeBytes }) => sizeBytes)), new Set([100, 200]));
     // Listings may give whole seconds.
@@ -210,7 +213,7 @@ export async function blobContract(
     t.same(await keysOf(store.list('thumb/')), [...keys].sort());
     for (const key of keys.slice(0, 2)) await store.remove(key);
     t.same(await keysOf(store.list('thumb/')), keys.slice(2));
-    for (const key of await keysOf(store.list('media/'))) t.match(key, /^media\/[0-9a-f]{64}$/);
+    for (const key of await keysOf(store.list('media/'))) t.match(key, /^media\/[0-9a-f]{64}\/[0-9a-f]{16}$/);
   });
 
   await t.test('adopting and removing the thumbnails of one source at once never fails', async (t) => {
@@ -221,12 +224,34 @@ export async function blobContract(
       );
       const keys = thumbs.map(({ sha256 }) => thumbKey(source, sha256));
       await Promise.all(thumbs.map(({ path, facts }, at) => store.adopt(path, keys[at] as BlobKey, facts)));
-      t.same(await keysOf(store.list(`thumb/${source}/`)), [...keys].sort());
+      t.same(await keysOf(store.list('thumb/'), source), [...keys].sort());
       const more = await stage(store, Buffer.from(`${round}`));
       const kept = thumbKey(source, more.sha256);
       await Promise.all([...keys.map((key) => store.remove(key)), store.adopt(more.path, kept, more.facts)]);
-      t.same(await keysOf(store.list(`thumb/${source}/`)), [kept]);
+      t.same(await keysOf(store.list('thumb/'), source), [kept]);
       await store.remove(kept);
+    }
+  });
+
+  await t.test('the same bytes are stored once in each place, each of which is removed alone', async (t) => {
+    const bytes = randomBytes(50);
+    const places = [NO_PLACE, newPlace(), newPlace()];
+    const sha256 = hash('sha256', bytes) as Sha256;
+    const keys: BlobKey[] = [];
+    for (const place of places) {
+      const { path, facts } = await stage(store, bytes);
+      const key = keyIn({ sha256, place });
+      await store.adopt(path, key, facts);
+      keys.push(key);
+    }
+    t.same(await keysOf(store.list(`media/${sha256}`)), keys.toSorted());
+    for (const [n, key] of keys.entries()) {
+      await store.remove(key);
+      t.same(await keysOf(store.list(`media/${sha256}`)), keys.slice(n + 1).toSorted());
+      t.same(
+        await Promise.all(keys.slice(n + 1).map((left) => store.stat(left))),
+        keys.slice(n + 1).map(() => 50),
+      );
     }
   });
 

@@ -31,7 +31,6 @@ const sweeper = openSweeper({
   quotaPeriodMs: 86_400_000,
   meta: stores.meta,
   blobs: stores.blobs,
-  hashLocks: stores.hashLocks,
   room: { state: async () => 'enough' },
   clock,
   log,

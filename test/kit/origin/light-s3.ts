@@ -41,8 +41,6 @@ export interface LightS3 {
   readonly seen: SeenRequest[];
   /** Called before each request. */
   failure: (request: SeenRequest) => Failure | undefined;
-  /** Whether it supports If-None-Match on writes. */
-  conditional: boolean;
   /** The number of open connections. */
   connections(): Promise<number>;
   close(): Promise<void>;
@@ -64,7 +62,6 @@ export async function openLightS3(): Promise<LightS3> {
     uploads: new Map(),
     seen: [],
     failure: () => undefined,
-    conditional: true,
     connections: () => new Promise((resolve) => server.getConnections((_, count) => resolve(count))),
     close: () =>
       new Promise((resolve) => {
@@ -104,7 +101,6 @@ export async function openLightS3(): Promise<LightS3> {
 
   const operations: Readonly<Record<string, Operation>> = {
     'PUT object': (request, response, body) => {
-      if (refusesWrite(request, response)) return;
       s3.objects.set(request.key, { bytes: body, storedAt: new Date() });
       response.writeHead(200, { etag: etag(body) }).end();
     },
@@ -146,14 +142,6 @@ export async function openLightS3(): Promise<LightS3> {
       else refuse(response, 404, 'NoSuchUpload');
     },
   };
-
-  function refusesWrite(request: SeenRequest, response: ServerResponse): boolean {
-    if (request.headers['if-none-match'] === undefined) return false;
-    if (!s3.conditional) refuse(response, 501, 'NotImplemented');
-    else if (s3.objects.has(request.key)) refuse(response, 412, 'PreconditionFailed');
-    else return false;
-    return true;
-  }
 
   function answerObject(request: SeenRequest, response: ServerResponse, failure: Failure | undefined): void {
     const bytes = s3.objects.get(request.key)?.bytes;
@@ -206,7 +194,7 @@ export async function openLightS3(): Promise<LightS3> {
       refuse(response, 400, 'InvalidPart');
     } else if (parts.slice(0, -1).some((part) => part.length < PART_MIN_BYTES)) {
       refuse(response, 400, 'EntityTooSmall');
-    } else if (!refusesWrite(request, response)) {
+    } else {
       s3.objects.set(request.key, { bytes: Buffer.concat(parts), storedAt: new Date() });
       s3.uploads.delete(id);
       xml(response, 'CompleteMultipartUploadResult', `<Key>${request.key}</Key><ETag>"parts"</ETag>`);

@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Test } from 'tap';
-import { type BlobKey, mediaKey } from '../../../origin/blobs/blob-store.js';
+import type { BlobKey } from '../../../origin/blobs/blob-store.js';
 import { type OriginConfig, originSection } from '../../../origin/config.js';
 import { openMetaReader, openMetaStore } from '../../../origin/meta/lmdb.js';
 import type { Media } from '../../../origin/meta/media.js';
@@ -15,6 +15,7 @@ import { sharedController } from '../../../src/abort.js';
 import { formatFaults, parseConfig } from '../../../src/config/load.js';
 import { ManualClock } from '../clock.js';
 import { testDeps } from '../deps.js';
+import { fileOfKey, mediaKey } from './keys.js';
 import { type LightS3, openLightS3 } from './light-s3.js';
 import { openStores, type Stores, sha256Of } from './stores.js';
 
@@ -75,10 +76,7 @@ export async function openRestoreBench(
     blobs: { ...places.blobs, adaptor, s3: { endpoint: s3.url, bucket: s3.bucket, ...keys, ...sizes } },
   };
   const target = configOf(document);
-  const pathOf = (key: BlobKey): string => {
-    const [what = '', first = '', second = ''] = key.split('/');
-    return join(target.blobs.folder, what, first.slice(0, 2), first, second);
-  };
+  const pathOf = (key: BlobKey): string => fileOfKey(target.blobs.folder, key);
   return {
     folder,
     backup,
@@ -210,10 +208,7 @@ export async function restoreContract(t: Test, adaptor: Adaptor): Promise<void> 
         const unreferenced = await stores.put('unreferenced');
         await stores.meta.remove(unreferenced.record.id, 'mo', LATER);
       });
-      const inBackup = (key: BlobKey): string => {
-        const [what = '', first = '', second = ''] = key.split('/');
-        return join(bench.backup, 'blobs', what, first.slice(0, 2), first, second);
-      };
+      const inBackup = (key: BlobKey): string => fileOfKey(join(bench.backup, 'blobs'), key);
       const thumb = put.thumb as BlobKey;
       for (const key of [thumb, ...['gone', 'saved', 'unreferenced'].map((text) => mediaKey(sha256Of(text)))])
         rmSync(inBackup(key));

@@ -2,8 +2,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type BlobKey, type BlobStore, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
-import { createHashLocks, type HashLocks } from '../../../origin/blobs/hash-locks.js';
+import type { BlobKey, BlobStore } from '../../../origin/blobs/blob-store.js';
 import { openLocalStore } from '../../../origin/blobs/local.js';
 import { metaSection } from '../../../origin/meta/config.js';
 import { openMetaStore } from '../../../origin/meta/lmdb.js';
@@ -12,13 +11,13 @@ import type { MetaStore, NewMedia } from '../../../origin/meta/store.js';
 import { createIdSource, type Sha256 } from '../../../src/ids.js';
 import type { ManualClock } from '../clock.js';
 import { configured, type TestDeps } from '../deps.js';
+import { IN_PLACE, mediaKey, PLACE, thumbKey } from './keys.js';
 
 export interface Stores {
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
-  readonly hashLocks: HashLocks;
   readonly clock: ManualClock;
-  /** Stages, adopts and commits under the hash lock. */
+  /** Stages, adopts and commits. */
   put(bytes: Uint8Array | string, given?: Partial<NewMedia>): Promise<Media>;
   /** Stores bytes under a key without recording them. */
   store(key: BlobKey, bytes: Uint8Array | string): Promise<void>;
@@ -41,7 +40,6 @@ export async function openStores(folder: string, clock: ManualClock, { log }: Pi
       randomName: randomUUID,
     });
   const blobs = await openLocalStore({ folder: join(folder, 'blobs'), stageFolder: join(folder, 'stage') });
-  const hashLocks = createHashLocks();
   const ids = createIdSource(clock);
   let meta = await openMeta();
 
@@ -56,45 +54,44 @@ export async function openStores(folder: string, clock: ManualClock, { log }: Pi
       return meta;
     },
     blobs,
-    hashLocks,
     clock,
     store,
     async put(bytes, given = {}) {
       const sha256 = sha256Of(bytes);
-      const release = await hashLocks.share(sha256, new AbortController().signal);
-      try {
-        await store(mediaKey(sha256), bytes);
-        const outcome = await meta.commitUpload({
-          id: ids(),
-          sha256,
-          sizeBytes: Buffer.byteLength(bytes),
-          mime: 'text/plain',
-          public: false,
-          owner: 'ada',
-          filename: null,
-          expiresAt: null,
-          picture: NO_FACTS,
-          thumbs: { kind: 'none', reason: 'unsupported_type' },
-          now: clock.now(),
-          ...given,
-        });
-        if (!('media' in outcome)) throw new Error(`the upload was ${outcome.kind}`);
-        return outcome.media;
-      } finally {
-        release();
-      }
+      await meta.intend([mediaKey(sha256)]);
+      await store(mediaKey(sha256), bytes);
+      const outcome = await meta.commitUpload({
+        id: ids(),
+        sha256,
+        bytes: IN_PLACE,
+        sizeBytes: Buffer.byteLength(bytes),
+        mime: 'text/plain',
+        public: false,
+        owner: 'ada',
+        filename: null,
+        expiresAt: null,
+        picture: NO_FACTS,
+        thumbs: { kind: 'none', reason: 'unsupported_type' },
+        now: clock.now(),
+        ...given,
+      });
+      await meta.withdraw([mediaKey(sha256)]);
+      if (!('media' in outcome)) throw new Error(`the upload was ${outcome.kind}`);
+      return outcome.media;
     },
     async thumb(source, bytes) {
       const made: ThumbMade = {
         variant: 'small',
         format: 'webp',
         sha256: sha256Of(bytes),
+        place: PLACE,
         sizeBytes: Buffer.byteLength(bytes),
         width: 1,
         height: 1,
         animated: false,
       };
       const key = thumbKey(source, made.sha256);
+      await meta.intend([key]);
       await store(key, bytes);
       await meta.finishThumbs(source, { kind: 'made', made: [made], picture: NO_FACTS });
       return key;

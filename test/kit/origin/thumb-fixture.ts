@@ -5,9 +5,8 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type BlobStore, mediaKey } from '../../../origin/blobs/blob-store.js';
+import type { BlobStore } from '../../../origin/blobs/blob-store.js';
 import { blobsSection } from '../../../origin/blobs/config.js';
-import { createHashLocks, type HashLocks } from '../../../origin/blobs/hash-locks.js';
 import { openBlobStore } from '../../../origin/blobs/open.js';
 import { metaSection } from '../../../origin/meta/config.js';
 import { openMetaStore } from '../../../origin/meta/lmdb.js';
@@ -22,6 +21,7 @@ import { createIdSource, type Sha256 } from '../../../src/ids.js';
 import { createLog, type Log } from '../../../src/log.js';
 import { createMetrics } from '../../../src/metrics.js';
 import { HANGS_AFTER_MS } from '../until.js';
+import { IN_PLACE, mediaKey } from './keys.js';
 
 /** A child that does what its picture says; see misbehaving-worker.ts. */
 export const MISBEHAVING = new URL('./misbehaving-worker.js', import.meta.url);
@@ -38,7 +38,6 @@ export function thumbsConfig(given: Readonly<Record<string, unknown>> = {}): Thu
 export interface ThumbFixture {
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
-  readonly hashLocks: HashLocks;
   /** Stores bytes and their record, with a job unless `queued` is false. Returns their hash. */
   put(bytes: Buffer, mime: string, options?: { readonly queued: boolean }): Promise<Sha256>;
   open(config?: Readonly<Record<string, unknown>>, script?: URL): Promise<Thumbs>;
@@ -65,7 +64,6 @@ export async function openThumbFixture(folder: string, given: ThumbFixtureDeps =
     .parse({ folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') });
   const meta = await openMetaStore(metaConfig, { clock, log, randomName: randomUUID });
   const blobs = await openBlobStore(blobsConfig, { clock, log });
-  const hashLocks = createHashLocks();
   const nextId = createIdSource(clock);
   const engines: Thumbs[] = [];
   let metrics = createMetrics('test_');
@@ -81,15 +79,16 @@ export async function openThumbFixture(folder: string, given: ThumbFixtureDeps =
   return {
     meta,
     blobs,
-    hashLocks,
     async put(bytes, mime, { queued } = { queued: true }) {
       const sha256 = createHash('sha256').update(bytes).digest('hex') as Sha256;
       const staged = join(blobs.stageFolder, randomUUID());
       await writeFile(staged, bytes);
+      await meta.intend([mediaKey(sha256)]);
       await blobs.adopt(staged, mediaKey(sha256), { sizeBytes: bytes.length, sha256 });
       await meta.commitUpload({
         id: nextId(),
         sha256,
+        bytes: IN_PLACE,
         sizeBytes: bytes.length,
         mime,
         public: true,
@@ -108,7 +107,6 @@ export async function openThumbFixture(folder: string, given: ThumbFixtureDeps =
         config: thumbsConfig(config),
         meta,
         blobs,
-        hashLocks,
         launcher: await openLauncher(blobs.stageFolder, log),
         log,
         metrics,

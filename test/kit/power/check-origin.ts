@@ -7,7 +7,8 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { openAuditLog } from '../../../origin/audit.js';
-import { type BlobStore, mediaKey } from '../../../origin/blobs/blob-store.js';
+import type { BlobStore } from '../../../origin/blobs/blob-store.js';
+import { mediaKey } from '../../../origin/blobs/blob-store.js';
 import { openLocalStore } from '../../../origin/blobs/local.js';
 import { openUnfinishedUploads } from '../../../origin/ingest/resumable/unfinished-uploads.js';
 import { metaSection } from '../../../origin/meta/config.js';
@@ -146,7 +147,9 @@ async function checkMedia(
   const is = found.kind === 'live' || found.kind === 'quarantined' ? found.kind : 'deleted';
   if (is !== state && is !== maybe) throw new Error(`${id} was ${state} and is ${found.kind}`);
   if (is === 'deleted') return;
-  const read = await blobs.read(mediaKey(sha256));
+  const key = 'media' in found ? mediaKey(found.media.blob) : undefined;
+  if (key === undefined) throw new Error(`${id} has no blob`);
+  const read = await blobs.read(key);
   if (read.kind !== 'found') throw new Error(`the bytes of ${id} are ${read.kind}`);
   if (sha256Of(await buffer(read.body)) !== sha256) throw new Error(`the bytes of ${id} are not what they were`);
 }

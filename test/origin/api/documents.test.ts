@@ -25,6 +25,7 @@ import { emptyReply, type Reply } from '../../../src/http/reply.js';
 import type { MediaId, Sha256 } from '../../../src/ids.js';
 import { type Audience, integerParameter, mediaId, type Route, route } from '../../../src/server/routes.js';
 import { configured } from '../../kit/deps.js';
+import { PLACE } from '../../kit/origin/keys.js';
 
 const ID = '01ARZ3NDEKTSV4RRFFQ69G5FAV' as MediaId;
 const SHA = 'ab'.repeat(32) as Sha256;
@@ -225,6 +226,7 @@ void t.test('the schemas allow what is answered, and nothing that never is', (t)
     },
     blob: {
       sha256: SHA,
+      place: PLACE,
       sizeBytes: 10,
       mime: 'image/png',
       storedAt: 1,

@@ -5,28 +5,33 @@ import t from 'tap';
 import {
   type BlobKey,
   type BlobListing,
-  mediaKey,
+  mediaKey as keyIn,
+  NO_PLACE,
+  newPlace,
   parseBlobKey,
+  parsePlace,
+  partsOf,
   sourceOf,
-  thumbKey,
+  thumbKey as thumbKeyIn,
 } from '../../../origin/blobs/blob-store.js';
 import { type BlobsConfig, blobsFaults, blobsSection } from '../../../origin/blobs/config.js';
-import { createHashLocks } from '../../../origin/blobs/hash-locks.js';
 import { isMissing, isWorthRetrying, mayHaveSucceeded, readOutcomeOf } from '../../../origin/blobs/s3-answers.js';
 import { storageFault } from '../../../origin/blobs/storage-fault.js';
 import {
   clearLeftovers,
   clearStage,
+  emptyTrash,
   type Freed,
   freeOrphans,
   freeUnreferenced,
   orphans,
 } from '../../../origin/blobs/sweep.js';
 import { expectedBlobs } from '../../../origin/blobs/transfer.js';
-import { type BlobRecord, NO_FACTS, type ThumbMade, type ThumbState } from '../../../origin/meta/media.js';
+import { type BlobRecord, keysOf, NO_FACTS, type ThumbMade, type ThumbState } from '../../../origin/meta/media.js';
 import { Fault } from '../../../src/errors.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { configured } from '../../kit/deps.js';
+import { mediaKey, PLACE, thumbKey } from '../../kit/origin/keys.js';
 
 const [A, B, C, D] = ['a', 'b', 'c', 'd'].map((digit) => digit.repeat(64)) as [Sha256, Sha256, Sha256, Sha256];
 const never = new AbortController().signal;
@@ -141,7 +146,16 @@ void t.test('an error of a storage is told apart from a storage without room', (
 });
 
 void t.test('a key is that of an original or of a thumbnail of it', (t) => {
-  t.same([mediaKey(A), thumbKey(A, B)], [`media/${A}`, `thumb/${A}/${B}`]);
+  t.same([mediaKey(A), thumbKey(A, B)], [`media/${A}/${PLACE}`, `thumb/${A}/${B}/${PLACE}`]);
+  const old = [keyIn({ sha256: A, place: NO_PLACE }), thumbKeyIn(A, { sha256: B, place: NO_PLACE })];
+  t.same(old, [`media/${A}`, `thumb/${A}/${B}`], 'as before there were places');
+  t.same(old.map(parseBlobKey), old);
+  t.same(partsOf(thumbKey(A, B)), { kind: 'thumb', source: A, sha256: B, place: PLACE });
+  t.same(partsOf(mediaKey(A)), { kind: 'media', source: A, sha256: A, place: PLACE });
+  t.same(partsOf(`media/${A}`), { kind: 'media', source: A, sha256: A, place: NO_PLACE });
+  t.equal(parsePlace(newPlace())?.length, 16);
+  t.not(newPlace(), newPlace());
+  t.same([parsePlace(''), parsePlace('x'), parsePlace(`${PLACE}0`)], [NO_PLACE, undefined, undefined]);
   t.same([sourceOf(mediaKey(A)), sourceOf(thumbKey(A, B))], [A, A]);
   for (const text of [
     '',
@@ -150,6 +164,11 @@ void t.test('a key is that of an original or of a thumbnail of it', (t) => {
     `media/${A}/`,
     `media/${A}//`,
     `media/${A}/${B}`,
+    `media/${A}/${PLACE}/`,
+    `media/${A}/${PLACE}/${PLACE}`,
+    `media/${A}-${PLACE}`,
+    `media/${A}/${PLACE.slice(1)}`,
+    `thumb/${A}/${PLACE}`,
     `thumb/${A}`,
     `thumb/${A}/`,
     `thumb/${A}/x`,
@@ -183,67 +202,11 @@ void t.test('a bucket needs both parts of its key, and parts in which the larges
   t.end();
 });
 
-void t.test('a hash is locked by many who share it, or by one alone', async (t) => {
-  const locks = createHashLocks();
-  const settled = async (waiting: Promise<unknown>): Promise<boolean> => {
-    const pending = new Promise((resolve) => setImmediate(resolve, false));
-    return (await Promise.race([waiting.then(() => true), pending])) as boolean;
-  };
-  const [first, second] = [await locks.share(A, never), await locks.share(A, never)];
-  t.equal(locks.tryAlone(A), undefined);
-  first();
-  first();
-  t.equal(locks.tryAlone(A), undefined, 'a release counts once');
-  const other = locks.tryAlone(B);
-  t.ok(other, 'another hash is another lock');
-  second();
-  const alone = locks.tryAlone(A);
-  t.ok(alone);
-  t.equal(locks.tryAlone(A), undefined, 'one at a time');
-
-  const leaving = new AbortController();
-  const [third, fourth, left] = [locks.share(A, never), locks.share(A, never), locks.share(A, leaving.signal)];
-  left.catch(() => undefined);
-  t.notOk(await settled(third));
-  leaving.abort(new Error('left'));
-  await t.rejects(left, { message: 'left' });
-  alone?.();
-  const releases = await Promise.all([third, fourth]);
-  t.equal(locks.tryAlone(A), undefined);
-  releases[0]?.();
-  t.equal(locks.tryAlone(A), undefined, 'until all have left');
-  releases[1]?.();
-  const again = locks.tryAlone(A);
-  t.ok(again, 'those who left before their turn hold nothing');
-  again?.();
-  again?.();
-  t.ok(await settled(locks.share(A, never)));
-
-  const held = locks.tryAlone(D);
-  const only = new AbortController();
-  const onlyOne = locks.share(D, only.signal);
-  onlyOne.catch(() => undefined);
-  only.abort(new Error('left'));
-  await t.rejects(onlyOne, { message: 'left' });
-  t.equal(locks.tryAlone(D), undefined, 'one who leaves does not take the lock along');
-  held?.();
-
-  const waits = locks.tryAlone(C);
-  const gone = new AbortController();
-  const waiting = locks.share(C, gone.signal);
-  waiting.catch(() => undefined);
-  waits?.();
-  t.equal(locks.tryAlone(C), undefined, 'who waits goes before those who want it alone');
-  (await waiting)();
-  t.ok(locks.tryAlone(C));
-  await t.rejects(locks.share(D, AbortSignal.abort(new Error('too late'))), { message: 'too late' });
-  t.ok(locks.tryAlone(D), 'and leaves nothing locked');
-});
-
 const madeThumb = (sha256: Sha256, sizeBytes = 1): ThumbMade => ({
   variant: '160',
   format: 'webp',
   sha256,
+  place: PLACE,
   sizeBytes,
   width: 1,
   height: 1,
@@ -251,6 +214,7 @@ const madeThumb = (sha256: Sha256, sizeBytes = 1): ThumbMade => ({
 });
 const blobOf = (sha256: Sha256, thumbs: ThumbState = { kind: 'pending' }): BlobRecord => ({
   sha256,
+  place: PLACE,
   sizeBytes: 100,
   mime: 'image/png',
   storedAt: 0,
@@ -274,29 +238,26 @@ void t.test('a record expects its original, and the thumbnails that are made', (
 /** A blob store and records, and what was done to them, in order. */
 function setUp(records: readonly BlobRecord[], stored: readonly BlobListing[]) {
   const done: string[] = [];
-  const locks = createHashLocks();
   const known = new Map(records.map((record) => [record.sha256, record]));
   const held: Sha256[] = [];
+  const trash = new Set<BlobKey>();
   const deps = {
-    hashLocks: {
-      tryAlone: (sha256: Sha256) => {
-        const release = locks.tryAlone(sha256);
-        done.push(`${release === undefined ? 'no lock' : 'lock'} ${sha256[0]}`);
-        return (
-          release &&
-          (() => {
-            done.push(`unlock ${sha256[0]}`);
-            release();
-          })
-        );
-      },
-    },
     meta: {
       unreferencedBlobs: async (_before: number, limit: number) => records.slice(0, limit),
-      findBlob: async (sha256: Sha256) => known.get(sha256),
+      isLeftBehind: async (key: BlobKey) => {
+        const record = known.get(sourceOf(key));
+        return record === undefined || !keysOf(record).includes(key);
+      },
+      trash: async (_before: number, limit: number) => [...trash].slice(0, limit),
+      emptied: async (keys: readonly BlobKey[]) => {
+        done.push(`emptied ${keys.length}`);
+        for (const key of keys) trash.delete(key);
+      },
       forgetBlob: async (sha256: Sha256) => {
         done.push(`forget ${sha256[0]}`);
-        return !held.includes(sha256);
+        const record = known.get(sha256);
+        if (record === undefined || held.includes(sha256)) return undefined;
+        return keysOf(record);
       },
     },
     blobs: {
@@ -306,52 +267,38 @@ function setUp(records: readonly BlobRecord[], stored: readonly BlobListing[]) {
           yield listed;
         }
       },
-      remove: async (key: BlobKey) => void done.push(`remove ${key.replaceAll(/([a-d])\1+/g, '$1')}`),
+      remove: async (key: BlobKey) =>
+        void done.push(`remove ${key.replace(`/${PLACE}`, '').replaceAll(/([a-d])\1+/g, '$1')}`),
     },
   };
-  return { deps, done, known, locks, held };
+  return { deps, done, known, held, trash };
 }
 const listed = (key: BlobKey, sizeBytes = 10, storedAt = 0): BlobListing => ({ key, sizeBytes, storedAt });
 
-void t.test('a blob is freed under its lock, its record first, then its bytes and its thumbnails', async (t) => {
-  const stored = [listed(mediaKey(A)), listed(thumbKey(A, C), 3), listed(thumbKey(A, D), 4), listed(thumbKey(B, C), 5)];
-  const { deps, done, locks, held } = setUp([blobOf(A), blobOf(B)], stored);
+void t.test('a blob is freed record first, then its bytes and its thumbnails', async (t) => {
+  const ready: ThumbState = { kind: 'ready', made: [madeThumb(C, 3), madeThumb(D, 4)] };
+  const { deps, done, held } = setUp([blobOf(A, ready), blobOf(B)], []);
   const free = (limit = 9, signal = never): Promise<Freed> => freeUnreferenced(deps, 5, limit, signal);
   t.same(await free(1), { blobs: 1, thumbs: 2, bytes: 107 });
-  t.same(done.splice(0), ['lock a', 'forget a', 'remove media/a', 'remove thumb/a/c', 'remove thumb/a/d', 'unlock a']);
+  t.same(done.splice(0), ['forget a', 'remove media/a', 'remove thumb/a/c', 'remove thumb/a/d', 'emptied 3']);
   held.push(A);
-  t.same(await free(), { blobs: 1, thumbs: 1, bytes: 105 });
-  t.same(done.splice(0), [
-    'lock a',
-    'forget a',
-    'unlock a',
-    'lock b',
-    'forget b',
-    'remove media/b',
-    'remove thumb/b/c',
-    'unlock b',
-  ]);
-  const release = await locks.share(B, never);
-  t.same(await free(), { blobs: 0, thumbs: 0, bytes: 0 }, 'what an upload uses stays');
-  t.same(done.splice(0), ['lock a', 'forget a', 'unlock a', 'no lock b']);
-  release();
+  t.same(await free(), { blobs: 1, thumbs: 0, bytes: 100 });
+  t.same(done.splice(0), ['forget a', 'forget b', 'remove media/b', 'emptied 1'], 'what is referenced again stays');
   await t.rejects(free(9, AbortSignal.abort(new Error('enough'))), { message: 'enough' });
-  t.same(done, []);
+  t.same(done.splice(0), ['emptied 0']);
   deps.meta.forgetBlob = () => Promise.reject(new Error('no database'));
   await t.rejects(free(), { message: 'no database' });
-  t.ok(locks.tryAlone(A), 'a failure leaves nothing locked');
 });
 
 void t.test('stored bytes without a record are freed, once they are old enough', async (t) => {
   const ready = blobOf(A, { kind: 'ready', made: [madeThumb(B)] });
   const none = blobOf(C, { kind: 'none', reason: 'failed' });
-  const pending = blobOf(B);
+  const elsewhere = newPlace();
   const stored = [
     listed(mediaKey(A)),
+    listed(keyIn({ sha256: A, place: elsewhere }), 17),
     listed(thumbKey(A, B)),
     listed(thumbKey(A, D), 3),
-    listed(mediaKey(B)),
-    listed(thumbKey(B, C)),
     listed(mediaKey(C)),
     listed(thumbKey(C, D), 5),
     listed(mediaKey(D), 7),
@@ -359,34 +306,28 @@ void t.test('stored bytes without a record are freed, once they are old enough',
     listed(thumbKey(D, B), 13, 99),
     listed(thumbKey(D, C), 13, 100),
   ];
-  const { deps, done, known, locks } = setUp([ready, none, pending], stored);
+  const { deps, done, known } = setUp([ready, none], stored);
   const found: BlobKey[] = [];
   for await (const { key } of orphans(deps, 100, never)) found.push(key);
-  const expected = [mediaKey(D), thumbKey(A, D), thumbKey(C, D), thumbKey(D, A), thumbKey(D, B)];
+  const other = keyIn({ sha256: A, place: elsewhere });
+  const expected = [other, mediaKey(D), thumbKey(A, D), thumbKey(C, D), thumbKey(D, A), thumbKey(D, B)];
   t.same(found.toSorted(), expected.toSorted());
   t.same(done, [], 'they are only listed');
-  t.same(await freeOrphans(deps, 100, never), { blobs: 1, thumbs: 4, bytes: 7 + 3 + 5 + 11 + 13 });
-  t.same(done.splice(0).slice(0, 6), [
-    'lock d',
-    'remove media/d',
-    'unlock d',
-    'lock a',
-    'remove thumb/a/d',
-    'unlock a',
-  ]);
-
-  const release = await locks.share(D, never);
-  t.same(await freeOrphans(deps, 100, never), { blobs: 0, thumbs: 2, bytes: 8 }, 'what an upload uses stays');
-  release();
-  done.length = 0;
-  const tryAlone = deps.hashLocks.tryAlone;
-  deps.hashLocks.tryAlone = (sha256) => {
-    known.set(D, pending);
-    return tryAlone(sha256);
-  };
-  t.same(await freeOrphans(deps, 100, never), { blobs: 0, thumbs: 2, bytes: 8 }, 'so does what was recorded meanwhile');
-  t.same(done.slice(0, 2), ['lock d', 'unlock d']);
+  t.same(await freeOrphans(deps, 100, never), { blobs: 2, thumbs: 4, bytes: 17 + 7 + 3 + 5 + 11 + 13 });
+  t.same(done.splice(0).slice(1, 3), ['remove media/d', 'remove thumb/a/d']);
+  known.set(D, blobOf(D, { kind: 'ready', made: [madeThumb(A), madeThumb(B)] }));
+  t.match(await freeOrphans(deps, 100, never), { blobs: 1, thumbs: 2 }, 'what was recorded meanwhile stays');
   await t.rejects(freeOrphans(deps, 100, AbortSignal.abort(new Error('enough'))), { message: 'enough' });
+});
+
+void t.test('the trash is emptied up to its limit, and a stop ends it between two keys', async (t) => {
+  const { deps, done, trash } = setUp([], []);
+  for (const key of [mediaKey(A), thumbKey(A, B), mediaKey(C)]) trash.add(key);
+  t.same(await emptyTrash(deps, 5, 2, never), { blobs: 1, thumbs: 1, bytes: 0 });
+  t.same(done.splice(0), ['remove media/a', 'remove thumb/a/b', 'emptied 2']);
+  t.match(await emptyTrash(deps, 5, 9, AbortSignal.abort()), { blobs: 0 });
+  t.same(done.splice(0), ['emptied 0']);
+  t.match(await emptyTrash(deps, 5, 9, never), { blobs: 1 });
 });
 
 void t.test('files on the stage are removed by when they were last written, and folders are left alone', async (t) => {

@@ -3,18 +3,19 @@ import { mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type BlobKey, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
+import type { BlobKey } from '../../../origin/blobs/blob-store.js';
 import {
   clearLeftovers,
   clearStage,
+  emptyTrash,
   freeOrphans,
   freeUnreferenced,
   type SweepDeps,
 } from '../../../origin/blobs/sweep.js';
 import { ManualClock } from '../../kit/clock.js';
 import { testDeps } from '../../kit/deps.js';
+import { mediaKey, PLACE, thumbKey } from '../../kit/origin/keys.js';
 import { openStores, type Stores, sha256Of } from '../../kit/origin/stores.js';
-import { until } from '../../kit/until.js';
 
 const LATER = Date.UTC(2100, 0, 1);
 const never = new AbortController().signal;
@@ -23,8 +24,9 @@ async function opened(t: Test): Promise<Stores & { readonly deps: SweepDeps; rea
   const folder = t.testdir();
   const stores = await openStores(folder, new ManualClock(LATER), testDeps());
   t.teardown(() => stores.close());
-  const { meta, blobs, hashLocks } = stores;
-  return { ...stores, folder, deps: { meta, blobs, hashLocks } };
+  const { meta, blobs } = stores;
+  // `meta` is another one after it was opened again.
+  return Object.assign(Object.create(stores) as Stores, { folder, deps: { meta, blobs } });
 }
 
 /** The metadata store, with some methods replaced. */
@@ -32,7 +34,9 @@ function metaWith({ meta }: SweepDeps, changes: Partial<SweepDeps['meta']>): Swe
   return {
     unreferencedBlobs: (before, limit) => meta.unreferencedBlobs(before, limit),
     forgetBlob: (sha256) => meta.forgetBlob(sha256),
-    findBlob: (sha256) => meta.findBlob(sha256),
+    isLeftBehind: (key) => meta.isLeftBehind(key),
+    trash: (before, limit) => meta.trash(before, limit),
+    emptied: (keys) => meta.emptied(keys),
     ...changes,
   };
 }
@@ -43,30 +47,24 @@ async function removedBlob(stores: Stores, bytes: string): Promise<BlobKey> {
   return mediaKey(record.sha256);
 }
 
-void t.test('bytes whose upload is committed while the sweep looks at them stay', async (t) => {
+void t.test('bytes that somebody is about to record stay, and bytes that were given up go', async (t) => {
   const fixture = await opened(t);
-  const { deps, blobs } = fixture;
+  const { deps, blobs, meta } = fixture;
   const key = mediaKey(sha256Of('bytes'));
   const thumb = thumbKey(sha256Of('bytes'), sha256Of('its thumb'));
-  for (const [each, bytes] of [
-    [key, 'bytes'],
-    [thumb, 'its thumb'],
-  ] as const)
-    await fixture.store(each, bytes);
-  let looks = 0;
-  const meta = metaWith(deps, {
-    async findBlob(sha256) {
-      looks += 1;
-      const found = await deps.meta.findBlob(sha256);
-      // The upload begins and ends between the first look and the lock.
-      if (looks === 1) await fixture.put('bytes', { thumbs: { kind: 'queue' } });
-      return found;
-    },
-  });
-  t.match(await freeOrphans({ ...deps, meta }, LATER, never), { blobs: 0, thumbs: 0 });
+  await meta.intend([key, thumb]);
+  await fixture.store(key, 'bytes');
+  await fixture.store(thumb, 'its thumb');
+  t.match(await freeOrphans(deps, LATER, never), { blobs: 0, thumbs: 0 });
+  t.same(await meta.withdraw([thumb]), [thumb], 'no record names it');
+  t.same(await meta.withdraw([thumb]), []);
+  t.match(await freeOrphans(deps, LATER, never), { blobs: 0, thumbs: 1 });
+  await fixture.put('bytes');
+  t.match(await freeOrphans(deps, LATER, never), { blobs: 0, thumbs: 0 });
   t.equal(await blobs.stat(key), 5);
-  t.equal(await blobs.stat(thumb), 9, 'thumbnails that are being made are not recorded yet');
-  t.ok(looks >= 2);
+  await fixture.reopen();
+  t.equal(await fixture.meta.isLeftBehind(thumb), true, 'an upload ends with its process');
+  t.equal(await fixture.meta.isLeftBehind(key), false);
 });
 
 void t.test('bytes without a record have their time to get one', async (t) => {
@@ -75,7 +73,7 @@ void t.test('bytes without a record have their time to get one', async (t) => {
   const key = mediaKey(sha256Of('orphan'));
   await fixture.store(key, 'orphan');
   const [, sha256 = ''] = key.split('/');
-  const { mtimeMs } = await stat(join(folder, 'blobs', 'media', sha256.slice(0, 2), sha256));
+  const { mtimeMs } = await stat(join(folder, 'blobs', 'media', sha256.slice(0, 2), `${sha256}-${PLACE}`));
   for (const before of [mtimeMs - 3_600_000, mtimeMs - 1, mtimeMs]) {
     t.match(await freeOrphans(deps, before, never), { blobs: 0 });
     t.equal(await blobs.stat(key), 6);
@@ -84,29 +82,10 @@ void t.test('bytes without a record have their time to get one', async (t) => {
   t.equal(await blobs.stat(key), undefined);
 });
 
-void t.test('bytes that an upload has under its lock are left alone, and the lock is free afterwards', async (t) => {
-  const fixture = await opened(t);
-  const { deps, blobs, hashLocks } = fixture;
-  const orphan = mediaKey(sha256Of('orphan'));
-  await fixture.store(orphan, 'orphan');
-  const unreferenced = await removedBlob(fixture, 'unreferenced');
-  const locks = await Promise.all(['orphan', 'unreferenced'].map((bytes) => hashLocks.share(sha256Of(bytes), never)));
-  t.match(await freeOrphans(deps, LATER, never), { blobs: 0 });
-  t.match(await freeUnreferenced(deps, LATER + 1, 9, never), { blobs: 0 });
-  for (const release of locks) release();
-  t.match(await freeOrphans(deps, LATER, never), { blobs: 1 });
-  t.match(await freeUnreferenced(deps, LATER + 1, 9, never), { blobs: 1 });
-  for (const key of [orphan, unreferenced]) t.equal(await blobs.stat(key), undefined);
-  for (const bytes of ['orphan', 'unreferenced']) {
-    t.type(hashLocks.tryAlone(sha256Of(bytes)), 'function', 'the sweep has let go too');
-  }
-});
-
 void t.test('a record goes before its bytes, and bytes stay as long as a record could be there', async (t) => {
   const fixture = await opened(t);
-  const { deps, blobs, hashLocks } = fixture;
+  const { deps, blobs } = fixture;
   const key = await removedBlob(fixture, 'bytes');
-  const sha256 = sha256Of('bytes');
   let go = (): void => undefined;
   const asked = new Promise<void>((resolve) => {
     const meta = metaWith(deps, {
@@ -122,67 +101,57 @@ void t.test('a record goes before its bytes, and bytes stay as long as a record 
   await asked;
   for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
   t.equal(await blobs.stat(key), 5, 'while the record is being removed');
-  t.equal(hashLocks.tryAlone(sha256), undefined, 'no upload may come in between');
   go();
   await new Promise(setImmediate);
   t.equal(await blobs.stat(key), 5, 'and when it could not be');
-  hashLocks.tryAlone(sha256)?.();
 
-  const refused = metaWith(deps, { forgetBlob: async () => false });
+  const refused = metaWith(deps, { forgetBlob: async () => undefined });
   t.match(await freeUnreferenced({ ...deps, meta: refused }, LATER + 1, 9, never), { blobs: 0, bytes: 0 });
   t.equal(await blobs.stat(key), 5, 'nor if it is referenced again');
-  t.type(hashLocks.tryAlone(sha256), 'function', 'the lock is free after each');
 });
 
-void t.test('the lock is kept until the last thumbnail is removed', async (t) => {
+void t.test('bytes that cannot be removed are in the trash until they can be', async (t) => {
   const fixture = await opened(t);
-  const { deps, blobs, hashLocks, meta } = fixture;
-  const { record } = await fixture.put('bytes', { thumbs: { kind: 'queue' } });
-  await fixture.thumb(record.sha256, 'its thumb');
-  await meta.remove(record.id, 'eve', LATER);
-  let go = (): void => undefined;
-  const gate = new Promise<void>((resolve) => {
-    go = resolve;
-  });
-  let waiting = false;
-  const slow: SweepDeps['blobs'] = {
+  const { deps, blobs, meta } = fixture;
+  const key = await removedBlob(fixture, 'unreferenced');
+  const fine = await removedBlob(fixture, 'fine');
+  let failing = true;
+  const blobsOf: SweepDeps['blobs'] = {
     list: (prefix, signal) => blobs.list(prefix, signal),
-    async remove(key, signal) {
-      if (key.startsWith('thumb/')) {
-        waiting = true;
-        await gate;
-      }
-      await blobs.remove(key, signal);
+    async remove(each) {
+      if (failing && each === key) throw new Error('the storage fails');
+      await blobs.remove(each);
     },
   };
-  let done = false;
-  const freeing = freeUnreferenced({ ...deps, blobs: slow }, LATER + 1, 9, never).then((freed) => {
-    done = true;
-    return freed;
-  });
-  await until('the removal', () => waiting);
-  for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
-  t.equal(done, false);
-  t.equal(hashLocks.tryAlone(record.sha256), undefined, 'the same bytes, uploaded now, would lose their thumbnail');
-  go();
-  t.match(await freeing, { blobs: 1, thumbs: 1 });
+  const run = { ...deps, blobs: blobsOf };
+  for (let sweep = 0; sweep < 2; sweep += 1) {
+    await t.rejects(freeUnreferenced(run, LATER + 1, 1, never), { message: 'the storage fails' });
+    if ((await meta.findBlob(sha256Of('unreferenced'))) === undefined) break;
+  }
+  t.equal(await blobs.stat(key), 12);
+  t.equal(await meta.isLeftBehind(key), false, 'nobody reports it as lost');
+  t.same(await meta.trash(LATER, 9), [], 'not before its instant');
+  await meta.forgetBlob(sha256Of('fine'));
+  await t.rejects(emptyTrash(run, LATER + 1, 9, never), { message: 'the storage fails' });
+  t.equal(await blobs.stat(fine), undefined, 'one that cannot be removed does not keep the others');
+  t.same(await meta.trash(LATER + 1, 9), [key]);
+  failing = false;
+  t.match(await emptyTrash(run, LATER + 1, 9, never), { blobs: 1 });
+  t.same(await meta.trash(LATER + 1, 9), []);
+  t.equal(await blobs.stat(key), undefined);
 });
 
-void t.test('bytes that cannot be removed leave their lock free', async (t) => {
+void t.test('a process that dies between the record and the bytes leaves them to the next one', async (t) => {
   const fixture = await opened(t);
-  const { deps, hashLocks } = fixture;
-  await fixture.store(mediaKey(sha256Of('orphan')), 'orphan');
-  await removedBlob(fixture, 'unreferenced');
-  const failing: SweepDeps = {
-    ...deps,
-    blobs: {
-      list: (prefix, signal) => deps.blobs.list(prefix, signal),
-      remove: () => Promise.reject(new Error('the storage fails')),
-    },
-  };
-  await t.rejects(freeUnreferenced(failing, LATER + 1, 9, never), { message: 'the storage fails' });
-  await t.rejects(freeOrphans(failing, LATER, never), { message: 'the storage fails' });
-  for (const bytes of ['orphan', 'unreferenced']) t.type(hashLocks.tryAlone(sha256Of(bytes)), 'function', bytes);
+  const { blobs } = fixture;
+  const { record } = await fixture.put('bytes', { thumbs: { kind: 'queue' } });
+  const thumb = await fixture.thumb(record.sha256, 'its thumb');
+  await fixture.meta.remove(record.id, 'eve', LATER);
+  t.same(await fixture.meta.forgetBlob(record.sha256), [mediaKey(record.sha256), thumb]);
+  await fixture.reopen();
+  t.match(await emptyTrash({ meta: fixture.meta, blobs }, LATER + 1, 9, never), { blobs: 1, thumbs: 1 });
+  for (const key of [mediaKey(record.sha256), thumb]) t.equal(await blobs.stat(key), undefined);
+  t.same(await fixture.meta.trash(LATER + 1, 9), []);
 });
 
 void t.test('a sweep that is stopped frees nothing more', async (t) => {
@@ -207,6 +176,7 @@ void t.test('of a thumbnail, exactly what its record does not name is freed', as
   const made = await fixture.put('made', { thumbs: { kind: 'queue' } });
   const kept = await fixture.thumb(made.record.sha256, 'kept');
   const wide = thumbKey(made.record.sha256, sha256Of('wide'));
+  await meta.intend([wide]);
   await fixture.store(wide, 'wide');
   const record = await meta.findBlob(made.record.sha256);
   if (record?.thumbs.kind !== 'ready') throw new Error('its thumbnail is recorded');

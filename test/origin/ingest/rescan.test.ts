@@ -3,19 +3,20 @@ import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import t, { type Test } from 'tap';
-import { mediaKey } from '../../../origin/blobs/blob-store.js';
+import { sourceOf } from '../../../origin/blobs/blob-store.js';
 import { openRescan, type Rescan, type RescanDeps } from '../../../origin/ingest/rescan.js';
 import type { ScanVerdict } from '../../../origin/ingest/scan.js';
 import type { BlobRecord, Quarantine } from '../../../origin/meta/media.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { ManualClock } from '../../kit/clock.js';
 import { testDeps } from '../../kit/deps.js';
+import { mediaKey, PLACE } from '../../kit/origin/keys.js';
 import { until } from '../../kit/until.js';
 
 const MINUTE = 60_000;
 const shaOf = (index: number): Sha256 => index.toString(16).padStart(64, '0') as Sha256;
 const blobOf = (index: number): BlobRecord =>
-  ({ sha256: shaOf(index), sizeBytes: 5, mime: 'image/png' }) as unknown as BlobRecord;
+  ({ sha256: shaOf(index), place: PLACE, sizeBytes: 5, mime: 'image/png' }) as unknown as BlobRecord;
 const AWAIT: ScanVerdict = { kind: 'await_scan' };
 
 interface Parts {
@@ -58,7 +59,7 @@ async function setUp(t: Test, { waiting, verdict, blobs, random = () => 1 }: Par
       },
     },
     blobs: {
-      fileOf: (key) => `/blobs/${key}`,
+      fileOf: (key) => `/blobs/${sourceOf(key)}`,
       stat: async () => 5,
       read: async () => ({ kind: 'missing' }),
       stageFolder: '/none',
@@ -86,7 +87,7 @@ void t.test('the first round begins at once, and each upload is released or quar
   const { clock, resolved, scanned, sample, roundEnds, pages } = await setUp(t, {
     waiting: [0, 1, 2, 3],
     verdict: (path) => verdicts[numberIn(path)] ?? AWAIT,
-    blobs: { fileOf: (key) => `/blobs/${key.slice(-64)}` },
+    blobs: { fileOf: (key) => `/blobs/${sourceOf(key)}` },
   });
   await roundEnds();
   t.same(resolved, [

@@ -6,7 +6,7 @@ import { createStore } from '../../../origin/meta/transactions.js';
 import { createLog } from '../../../src/log.js';
 import { ManualClock } from '../../kit/clock.js';
 import { metaAgainContract } from '../../kit/origin/meta/again-contract.js';
-import { metaContract, T0 } from '../../kit/origin/meta/contract.js';
+import { announced, metaContract, T0 } from '../../kit/origin/meta/contract.js';
 import { MemoryTables, memoryDatabase } from '../../kit/origin/meta/memory-tables.js';
 
 const config: MetaConfig = {
@@ -23,7 +23,7 @@ void t.test('the rules on any tables fulfil the contract of metadata stores', as
   const opened = new Map<MetaStore, MemoryTables>();
   let names = 0;
   const open = async (tables: MemoryTables): Promise<MetaStore> => {
-    const store = await createStore(memoryDatabase(tables), { format: 3, journal: 'the journal', madeAt: T0 }, config, {
+    const made = await createStore(memoryDatabase(tables), { format: 3, journal: 'the journal', madeAt: T0 }, config, {
       clock: new ManualClock(T0),
       log: createLog('test', { level: 'silent' }),
       randomName: () => {
@@ -31,6 +31,7 @@ void t.test('the rules on any tables fulfil the contract of metadata stores', as
         return `name-${names}`;
       },
     });
+    const store = announced(made);
     opened.set(store, tables);
     return store;
   };

@@ -6,15 +6,16 @@ import { type Key, open } from 'lmdb';
 import t from 'tap';
 import { count, createCodec, text } from '../../../origin/meta/codec.js';
 import type { MetaConfig } from '../../../origin/meta/config.js';
-import { openMetaReader, openMetaStore } from '../../../origin/meta/lmdb.js';
+import { openMetaReader, openMetaStore as openStore } from '../../../origin/meta/lmdb.js';
 import { jobCodec, journalCodec, mediaCodec, stampCodec } from '../../../origin/meta/records.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
 import { JOBS } from '../../../origin/meta/tables.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { createLog } from '../../../src/log.js';
 import { ManualClock } from '../../kit/clock.js';
+import { IN_PLACE, mediaKey } from '../../kit/origin/keys.js';
 import { metaAgainContract } from '../../kit/origin/meta/again-contract.js';
-import { type MetaUnderTest, metaContract, T0, uploadOf } from '../../kit/origin/meta/contract.js';
+import { announced, type MetaUnderTest, metaContract, T0, uploadOf } from '../../kit/origin/meta/contract.js';
 
 const silent = createLog('test', { level: 'silent' });
 let names = 0;
@@ -27,6 +28,9 @@ const deps = {
     return `name-${names}`;
   },
 };
+
+const openMetaStore = async (...given: Parameters<typeof openStore>): Promise<MetaStore> =>
+  announced(await openStore(...given));
 
 function configOf(folder: string): MetaConfig {
   return {
@@ -218,9 +222,9 @@ void t.test('one process at a time writes to a folder', async (t) => {
 void t.test('a database of a newer release is refused, and a damaged stamp is replaced on request', async (t) => {
   const folder = t.testdir();
   await (await openMetaStore(configOf(folder), deps)).close();
-  const stamp = { format: 4, journal: 'x', madeAt: T0 };
+  const stamp = { format: 5, journal: 'x', madeAt: T0 };
   await tamper(folder, (table) => table('about').putSync('stamp', stampCodec.encode(stamp)));
-  await t.rejects(openMetaStore(configOf(folder), deps), { message: /by a newer release \(format 4; this one reads/ });
+  await t.rejects(openMetaStore(configOf(folder), deps), { message: /by a newer release \(format 5; this one reads/ });
   await t.rejects(openMetaReader(configOf(folder), deps), { message: /by a newer release/ });
   await tamper(folder, (table) => table('about').putSync('stamp', Buffer.from('rubbish')));
   await t.rejects(openMetaStore(configOf(folder), deps), { name: 'DamagedRecord', table: 'about' });
@@ -248,7 +252,7 @@ void t.test('a database of the previous format is read, and then written in this
   t.same(await verify(store, false), []);
   await store.close();
   await tamper(folder, (table) => {
-    t.match(stampCodec.decode(table('about').getBinary('stamp') ?? Buffer.of()), { format: 3 });
+    t.match(stampCodec.decode(table('about').getBinary('stamp') ?? Buffer.of()), { format: 4 });
   });
 });
 
@@ -332,13 +336,16 @@ void t.test('at its limits the store refuses writes with the right code', async 
   await t.rejects(full.commitUpload(uploadOf(hashOf(4))), { code: 'storage_full' });
   await full.close();
 
-  const busy = await openMetaStore({ ...configOf(`${root}/busy`), queueMax: 2, commitMax: 1 }, deps);
+  const own = await openStore({ ...configOf(`${root}/busy`), queueMax: 2, commitMax: 1 }, deps);
+  const busy = announced(own);
   const outcomes = await Promise.allSettled([1, 2, 3, 4].map((n) => busy.commitUpload(uploadOf(hashOf(n)))));
   t.same(
     outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value.kind : outcome.reason.code)),
     ['created', 'created', 'overloaded', 'overloaded'],
   );
-  const last = busy.commitUpload(uploadOf(hashOf(9)));
+  const accepted = uploadOf(hashOf(9), { bytes: IN_PLACE });
+  await own.intend([mediaKey(accepted.sha256)]);
+  const last = own.commitUpload(accepted);
   const closed = busy.close();
   t.match(await last, { kind: 'created' }, 'an accepted write is finished');
   await t.rejects(busy.commitUpload(uploadOf(hashOf(8))), { code: 'overloaded' });

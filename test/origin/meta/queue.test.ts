@@ -7,6 +7,7 @@ import { createQueue, endJob, endLeases, finishThumbs, type MetaJobs, redoThumbs
 import { BLOBS, JOBS, write } from '../../../origin/meta/tables.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { createLog } from '../../../src/log.js';
+import { PLACE } from '../../kit/origin/keys.js';
 import { MemoryTables } from '../../kit/origin/meta/memory-tables.js';
 
 const hashOf = (digit: string): Sha256 => digit.repeat(64) as Sha256;
@@ -23,6 +24,7 @@ function setUp(): { tables: MemoryTables; jobs: MetaJobs } {
 function putBlob(tables: MemoryTables, sha256: Sha256, given: Partial<BlobRecord> = {}): BlobRecord {
   const blob: BlobRecord = {
     sha256,
+    place: PLACE,
     sizeBytes: 1,
     mime: 'image/png',
     storedAt: 0,
@@ -220,6 +222,7 @@ const MADE: ThumbMade = {
   variant: '160',
   format: 'webp',
   sha256: D,
+  place: PLACE,
   sizeBytes: 1,
   width: 1,
   height: 1,

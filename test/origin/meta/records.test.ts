@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import t from 'tap';
+import { NO_PLACE } from '../../../origin/blobs/blob-store.js';
 import { type Codec, DamagedRecord } from '../../../origin/meta/codec.js';
 import type { Job } from '../../../origin/meta/jobs.js';
 import type { BlobRecord, MediaRecord } from '../../../origin/meta/media.js';
@@ -14,6 +15,7 @@ import {
   type StoredBlob,
   type StoredMedia,
   stampCodec,
+  trashCodec,
   usageCodec,
 } from '../../../origin/meta/records.js';
 import {
@@ -34,6 +36,7 @@ import {
   write,
 } from '../../../origin/meta/tables.js';
 import type { MediaId, Sha256 } from '../../../src/ids.js';
+import { mediaKey, PLACE } from '../../kit/origin/keys.js';
 import { MemoryTables } from '../../kit/origin/meta/memory-tables.js';
 
 const A = 'a'.repeat(64) as Sha256;
@@ -54,10 +57,20 @@ const record: MediaRecord = {
 };
 const media: StoredMedia = { record, endedSeq: 0 };
 const picture = { width: 1, height: 2, durationMs: 2.5, frames: 3, orientation: 4, thumbhash: 'five' };
-const made = { variant: '160', format: 'webp', sha256: B, sizeBytes: 1, width: 2, height: 3, animated: true } as const;
+const made = {
+  variant: '160',
+  format: 'webp',
+  sha256: B,
+  place: PLACE,
+  sizeBytes: 1,
+  width: 2,
+  height: 3,
+  animated: true,
+} as const;
 const quarantine = { at: 5, by: 'eve', reason: 'why', cause: 'rot' } as const;
 const blobRecord: BlobRecord = {
   sha256: A,
+  place: PLACE,
   sizeBytes: 9,
   mime: 'image/png',
   storedAt: 10,
@@ -158,10 +171,11 @@ void t.test('each field of a stored record is checked', (t) => {
     });
   }
 
-  roundTrip(blobCodec, 1, blob);
-  readsOnly(blobCodec, 1, blob as unknown as Json, {
+  roundTrip(blobCodec, 2, blob);
+  readsOnly(blobCodec, 2, blob as unknown as Json, {
     blob: [],
     'blob.sha256': [A],
+    'blob.place': [],
     'blob.sizeBytes': COUNT,
     'blob.mime': TEXT,
     'blob.storedAt': NUMBER,
@@ -178,6 +192,7 @@ void t.test('each field of a stored record is checked', (t) => {
     'blob.thumbs.made.0.variant': TEXT,
     'blob.thumbs.made.0.format': [],
     'blob.thumbs.made.0.sha256': [A],
+    'blob.thumbs.made.0.place': [],
     'blob.thumbs.made.0.sizeBytes': COUNT,
     'blob.thumbs.made.0.width': COUNT,
     'blob.thumbs.made.0.height': COUNT,
@@ -191,16 +206,28 @@ void t.test('each field of a stored record is checked', (t) => {
     markSeq: COUNT,
   });
   for (const thumbs of [{ kind: 'pending' }, { kind: 'none', reason: 'broken_image' }] as const) {
-    roundTrip(blobCodec, 1, { ...blob, blob: { ...blobRecord, thumbs } });
+    roundTrip(blobCodec, 2, { ...blob, blob: { ...blobRecord, thumbs } });
   }
-  readsOnly(blobCodec, 1, { ...blob, blob: { ...blobRecord, thumbs: { kind: 'none' } } }, { 'blob.thumbs.reason': [] });
+  readsOnly(blobCodec, 2, { ...blob, blob: { ...blobRecord, thumbs: { kind: 'none' } } }, { 'blob.thumbs.reason': [] });
   for (const cause of ['admin', 'rot', 'held'] as const) {
-    roundTrip(blobCodec, 1, { ...blob, blob: { ...blobRecord, quarantine: { ...quarantine, cause } } });
+    roundTrip(blobCodec, 2, { ...blob, blob: { ...blobRecord, quarantine: { ...quarantine, cause } } });
   }
   for (const format of ['webp', 'jpeg', 'png', 'avif'] as const) {
     const thumbs = { kind: 'ready', made: [{ ...made, format }, made] } as const;
-    roundTrip(blobCodec, 1, { ...blob, blob: { ...blobRecord, thumbs } });
+    roundTrip(blobCodec, 2, { ...blob, blob: { ...blobRecord, thumbs } });
   }
+
+  const { place: _, ...unplaced } = blobRecord;
+  const { place: __, ...unplacedThumb } = made;
+  const former = { ...blob, blob: { ...unplaced, thumbs: { kind: 'ready', made: [unplacedThumb] } } };
+  const thumbs = { kind: 'ready', made: [{ ...made, place: NO_PLACE }] } as const;
+  const old: StoredBlob = { ...blob, blob: { ...blobRecord, place: NO_PLACE, thumbs } };
+  t.same(blobCodec.decode(stored(1, former)), old, 'what was stored before there were places has none');
+  roundTrip(blobCodec, 2, old);
+
+  const trashed = { key: mediaKey(A), at: 5 };
+  roundTrip(trashCodec, 1, trashed);
+  readsOnly(trashCodec, 1, trashed, { key: [], at: NUMBER });
 
   for (const priority of ['backfill', 'upload', 'asked'] as const) roundTrip(jobCodec, 2, { ...job, priority });
   readsOnly(jobCodec, 2, job as unknown as Json, {

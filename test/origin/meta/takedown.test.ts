@@ -1,7 +1,7 @@
 import t from 'tap';
 import type { MetaConfig } from '../../../origin/meta/config.js';
 import { createDataLimit } from '../../../origin/meta/data-limit.js';
-import type { Quarantine } from '../../../origin/meta/media.js';
+import { keysOf, type Quarantine } from '../../../origin/meta/media.js';
 import type { StoredBlob } from '../../../origin/meta/records.js';
 import type { NewMedia, RecordsRoom } from '../../../origin/meta/store.js';
 import { BLOBS, DEAD, JOBS, read, write } from '../../../origin/meta/tables.js';
@@ -177,7 +177,7 @@ void t.test('blobs that may be freed are those without ids and without an admin 
     [0, 2, 3, 4].map((n) => isUnreferenced(tables, hashOf(n))),
     [true, true, false, false],
   );
-  const forgets = (sha256: Sha256): boolean => tables.change((change) => forgetBlob(change, sha256));
+  const forgets = (sha256: Sha256): boolean => tables.change((change) => forgetBlob(change, sha256)) !== undefined;
   t.same(
     [0, 2, 3, 4].map((n) => forgets(hashOf(n))),
     [true, true, false, false],
@@ -198,13 +198,21 @@ void t.test('a blob whose thumbnails are being made is not forgotten, nor is any
   put({ holder: 'w', until: T0 + 5 });
   t.equal(
     tables.change((change) => forgetBlob(change, A)),
-    false,
+    undefined,
   );
   put(null);
   write(tables, DEAD, A, { sha256: A, attempts: 1, diedAt: T0, reason: '' });
-  t.equal(
+  tables.now = T0 + 3;
+  const [{ blob } = { blob: undefined }] = tables.blobs;
+  const keys = blob === undefined ? [] : keysOf(blob);
+  t.same(
     tables.change((change) => forgetBlob(change, A)),
-    true,
+    keys,
+  );
+  t.same(
+    tables.keys('trash_order'),
+    keys.map((key) => `${T0 + 3}/${key}`),
+    'but where its bytes are',
   );
   t.same(
     ['blob', 'job', 'dead', 'job_ready', 'dead_order'].map((name) => tables.keys(name)),

@@ -24,6 +24,7 @@ import type { Reply } from '../../../src/http/reply.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { configured } from '../../kit/deps.js';
 import { ANONYMOUS, type Asked, gateOf, granted, ID, NOW, requestOf } from '../../kit/origin/doubles/request.js';
+import { PLACE } from '../../kit/origin/keys.js';
 
 const SHA = 'ab'.repeat(32) as Sha256;
 const NO_PICTURE: PictureFacts = {
@@ -49,6 +50,7 @@ const record: MediaRecord = {
 };
 const blob: BlobRecord = {
   sha256: SHA,
+  place: PLACE,
   sizeBytes: 10,
   mime: 'image/png',
   storedAt: NOW,

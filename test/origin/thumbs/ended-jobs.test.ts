@@ -49,6 +49,7 @@ void t.test('a job goes on while any id needs its thumbnails', async (t) => {
   const { record, blob } = found.media;
   await meta.commitUpload({
     sha256,
+    bytes: { kind: 'found' },
     sizeBytes: blob.sizeBytes,
     mime: blob.mime,
     public: false,

@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import t, { type Test } from 'tap';
-import { type BlobKey, type BlobStore, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
+import { type BlobKey, type BlobStore, type Place, partsOf } from '../../../origin/blobs/blob-store.js';
 import type { DeadJob } from '../../../origin/meta/jobs.js';
 import {
   type BlobRecord,
@@ -31,10 +31,11 @@ import {
   type RenderRequest,
   type RenderResult,
 } from '../../../origin/thumbs/render/protocol.js';
-import { adoptThumb, type EarlyThumb, readThumbs } from '../../../origin/thumbs/store-thumb.js';
+import { type EarlyThumb, readThumbs, storeThumbs } from '../../../origin/thumbs/store-thumb.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { createSlots } from '../../../src/slots.js';
 import { box, heifOf, irot } from '../../kit/heif.js';
+import { mediaKey, PLACE } from '../../kit/origin/keys.js';
 import { thumbsConfig } from '../../kit/origin/thumb-fixture.js';
 import { until } from '../../kit/until.js';
 
@@ -45,6 +46,7 @@ const SOURCE = sha256Of('the original');
 function recordOf(mime: string, given: Partial<BlobRecord> = {}): BlobRecord {
   return {
     sha256: SOURCE,
+    place: PLACE,
     sizeBytes: 12,
     mime,
     storedAt: 0,
@@ -65,6 +67,9 @@ const rendered = (name: string, given: Partial<RenderedThumb> = {}): RenderedThu
   ...given,
 });
 const facts = { ...NO_RENDERED_FACTS, width: 40, height: 30, frames: 2, orientation: 6, thumbhash: 'hash' };
+
+/** A metadata store that records nothing. */
+const NOTHING_RECORDED = { intend: async () => undefined, withdraw: async (keys: readonly BlobKey[]) => keys };
 
 interface Working {
   readonly config?: Partial<ThumbsConfig>;
@@ -91,8 +96,10 @@ async function work(t: Test, given: Working) {
   writeFileSync(own, original);
   const asked: unknown[] = [];
   const adopted: unknown[] = [];
+  const intended: BlobKey[] = [];
   const shown: (readonly EarlyThumb[])[] = [];
   const requests: RenderRequest[] = [];
+  const places = new Set<Place | undefined>();
   const toolSlots = createSlots(1);
   const tool = <T>(
     name: string,
@@ -110,13 +117,18 @@ async function work(t: Test, given: Working) {
       stored === 'as bytes'
         ? { kind: 'found', sizeBytes: original.length, body: Readable.from([original]) }
         : { kind: 'missing' },
-    adopt: async (path: string, key: BlobKey, { sizeBytes, sha256 }: ThumbMade) =>
-      void adopted.push([readFileSync(path, 'utf8'), key, sizeBytes, sha256]),
+    async adopt(path: string, key: BlobKey, { sizeBytes, sha256 }: ThumbMade) {
+      t.ok(intended.includes(key), 'what is stored was intended before');
+      const place = partsOf(key)?.place;
+      adopted.push([readFileSync(path, 'utf8'), { ...partsOf(key), place: undefined }, sizeBytes, sha256]);
+      places.add(place);
+    },
   } as unknown as BlobStore;
   const result: RenderResult | 'lost' = given.result ?? { kind: 'rendered', facts, thumbs: [rendered('160')] };
   const end = await makeThumbs(
     {
       config: { ...thumbsConfig(), ...given.config },
+      meta: { ...NOTHING_RECORDED, intend: async (keys) => void intended.push(...keys) },
       blobs,
       pool: {
         run: async (request, priority, _signal, onEarly) => {
@@ -157,13 +169,18 @@ async function work(t: Test, given: Working) {
   );
   (await toolSlots.take(AbortSignal.timeout(1_000)))();
   t.same(readdirSync(stageFolder), ['stored original'], 'the folder of the job is gone');
-  return { end, asked, adopted, shown, requests };
+  t.ok(places.size <= 1, 'what one run stores is in one place');
+  // Each run has a new place; here they are compared without it.
+  const unplaced = end.kind === 'made' ? { ...end, made: end.made.map((thumb) => ({ ...thumb, place: PLACE })) } : end;
+  const early = shown.map((thumbs) => thumbs.map((thumb) => ({ ...thumb, place: PLACE })));
+  return { end: unplaced, asked, adopted, shown: early, requests };
 }
 
 const made = (name: string, given: Partial<ThumbMade> = {}): ThumbMade => ({
   variant: name,
   format: 'webp',
   sha256: sha256Of(`bytes of ${name}.webp`),
+  place: PLACE,
   sizeBytes: `bytes of ${name}.webp`.length,
   width: 4,
   height: 3,
@@ -192,7 +209,7 @@ void t.test('a picture is rendered by a child, and its thumbnails are stored und
       adopted.toSorted((a, b) => String(a).localeCompare(String(b))),
       ['160', '320'].map((name) => [
         `bytes of ${name}.webp`,
-        thumbKey(SOURCE, made(name).sha256),
+        { kind: 'thumb', source: SOURCE, sha256: made(name).sha256, place: undefined },
         made(name).sizeBytes,
         made(name).sha256,
       ]),
@@ -397,15 +414,17 @@ void t.test('a child is believed no name, no size and no hash', async (t) => {
   const folder = t.testdir({});
   writeFileSync(join(folder, '160.webp'), 'bytes of 160.webp');
   const blobs = { adopt: async () => undefined } as unknown as BlobStore;
-  const store = (file: string): Promise<unknown> => adoptThumb(blobs, SOURCE, rendered('160', { file }), folder, never);
-  t.same(await store('160.webp'), made('160'));
+  const run = { source: SOURCE, place: PLACE, folder };
+  const store = (file: string): Promise<unknown> =>
+    storeThumbs({ meta: NOTHING_RECORDED, blobs }, run, [rendered('160', { file })], never);
+  t.same(await store('160.webp'), [made('160')]);
   mkdirSync(join(folder, 'folder.webp'));
   symlinkSync(join(folder, '160.webp'), join(folder, 'link.webp'));
   await t.rejects(store('link.webp'), { message: 'a child names no plain file' });
   await t.rejects(store('nothing.webp'), { message: 'a child names no plain file' });
   await t.rejects(store('folder.webp'), { message: /plain files/ });
   await t.rejects(store('160.webp/x'), { code: 'ENOTDIR' }, 'other failures are those of the storage');
-  t.same(await readThumbs([], folder), []);
+  t.same(await readThumbs([], run), []);
 });
 
 // What operators do.
@@ -463,7 +482,7 @@ const avif: ThumbsConfig = {
 };
 const stored = (variant: 's' | 'l', format: ThumbMade['format'], given: Partial<ThumbMade> = {}): ThumbMade => {
   const [width, height] = variant === 's' ? [100, 75] : [200, 150];
-  return { variant, format, sha256: A, sizeBytes: 1, width, height, animated: false, ...given };
+  return { variant, format, sha256: A, place: PLACE, sizeBytes: 1, width, height, animated: false, ...given };
 };
 const both = (format: ThumbMade['format'], given: Partial<ThumbMade> = {}): readonly ThumbMade[] => [
   stored('s', format, given),

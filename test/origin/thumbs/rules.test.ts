@@ -17,6 +17,7 @@ import { routeOf, typesOf } from '../../../origin/thumbs/types.js';
 import { type Attempt, backoffMs, type Verdict, verdictOf } from '../../../origin/thumbs/verdict.js';
 import { createWaiters, type Waiters } from '../../../origin/thumbs/waiters.js';
 import { ManualClock } from '../../kit/clock.js';
+import { PLACE } from '../../kit/origin/keys.js';
 import { thumbsConfig } from '../../kit/origin/thumb-fixture.js';
 
 const config = thumbsConfig();
@@ -151,6 +152,7 @@ const madeThumb = (variant: string, format: ThumbMade['format'], width = 100): T
   width,
   height: width,
   sha256: `${variant}.${format}` as ThumbMade['sha256'],
+  place: PLACE,
   sizeBytes: 1,
   animated: false,
 });

@@ -2,7 +2,6 @@ import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renam
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type AuditAct, openAuditLog } from '../../../origin/audit.js';
-import { type BlobKey, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
 import { openLocalStore } from '../../../origin/blobs/local.js';
 import { originSection } from '../../../origin/config.js';
 import { metaSection } from '../../../origin/meta/config.js';
@@ -18,6 +17,7 @@ import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
 import { sendRequest } from '../../kit/http/request.js';
 import { png } from '../../kit/media.js';
+import { fileOfKey, filesOf, mediaKey, thumbKey } from '../../kit/origin/keys.js';
 import { openLightS3 } from '../../kit/origin/light-s3.js';
 import { startOrigin } from '../../kit/origin/origin.js';
 import { openStores, type Stores, sha256Of } from '../../kit/origin/stores.js';
@@ -44,12 +44,6 @@ const noWaits: Clock = {
   },
 };
 
-/** The file of a key in the local adaptor. */
-function pathOf(folder: string, key: BlobKey): string {
-  const [kind = '', first = '', second = ''] = key.split('/');
-  return join(folder, 'blobs', kind, first.slice(0, 2), first, second);
-}
-
 void t.test('fsck compares records and bytes in both directions, and repairs what is safe', async (t) => {
   const fixture = await openFixture(t);
   const { meta, blobs, clock, folder } = fixture;
@@ -62,7 +56,7 @@ void t.test('fsck compares records and bytes in both directions, and repairs wha
   const orphan = mediaKey(sha256Of('orphan'));
   await fixture.store(orphan, 'orphan');
   await meta.remove(unreferenced.record.id, 'eve', clock.now());
-  writeFileSync(pathOf(folder, mediaKey(cut.record.sha256)), 'is cut');
+  writeFileSync(fileOfKey(join(folder, 'blobs'), mediaKey(cut.record.sha256)), 'is cut');
   for (const { record } of [gone, unreferenced]) await blobs.remove(mediaKey(record.sha256));
   await blobs.remove(thumb);
 
@@ -157,11 +151,12 @@ void t.test('scrub finds wrong bytes, checks them twice, marks them, and goes on
   const [rotten, missing, cut, thumbed, healed, swept] = media.map(({ record }) => record);
   if (!rotten || !missing || !cut || !thumbed || !healed || !swept) throw new Error('eight uploads');
   const badThumb = await fixture.thumb(thumbed.sha256, 'a thumbnail');
-  const spoil = (sha256: Sha256, bytes: string): void => writeFileSync(pathOf(folder, mediaKey(sha256)), bytes);
+  const spoil = (sha256: Sha256, bytes: string): void =>
+    writeFileSync(fileOfKey(join(folder, 'blobs'), mediaKey(sha256)), bytes);
   spoil(rotten.sha256, 'text 9'.repeat(100));
   spoil(cut.sha256, 'text');
   spoil(healed.sha256, 'text x'.repeat(100));
-  writeFileSync(pathOf(folder, badThumb), 'no thumbnail');
+  writeFileSync(fileOfKey(join(folder, 'blobs'), badThumb), 'no thumbnail');
   for (const { sha256 } of [missing, swept]) await blobs.remove(mediaKey(sha256));
   await meta.remove(swept.id, 'eve', clock.now());
 
@@ -264,7 +259,7 @@ void t.test(
     await fixture.thumb(one.record.sha256, 'thumb of one');
     const two = await fixture.put('two');
     const bad = await fixture.put('bad');
-    writeFileSync(pathOf(folder, mediaKey(bad.record.sha256)), 'b?d');
+    writeFileSync(fileOfKey(join(folder, 'blobs'), mediaKey(bad.record.sha256)), 'b?d');
     const late: string[] = [];
 
     const openMeta = (path: string) =>
@@ -307,7 +302,7 @@ void t.test(
       made_at: new Date(LATER).toISOString(),
     });
 
-    writeFileSync(pathOf(folder, mediaKey(bad.record.sha256)), 'bad');
+    writeFileSync(fileOfKey(join(folder, 'blobs'), mediaKey(bad.record.sha256)), 'bad');
     await fixture.meta.forgetBlob(two.record.sha256);
     await fixture.put('four');
     const second = await run();
@@ -417,7 +412,8 @@ void t.test('the commands work beside a running origin, except fsck, which refus
   const id = await origin.uploaded(png(1));
   const other = await origin.uploaded(png(2));
   t.equal(await runScrub(deps, { after: undefined }), 0);
-  writeFileSync(pathOf(folder, mediaKey(sha256Of(png(1)))), Buffer.alloc(png(1).length, 1));
+  for (const file of filesOf(join(folder, 'blobs'), sha256Of(png(1))))
+    writeFileSync(file, Buffer.alloc(png(1).length, 1));
   t.equal(await runScrub(deps, { after: undefined }), 1);
   t.match(printed.at(-2), /^found rotten media\//);
   t.equal((await origin.as('bob', `/v1/media/${id}`)).status, 403);

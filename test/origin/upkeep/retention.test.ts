@@ -1,8 +1,7 @@
 import { readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type BlobStore, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
-import { createHashLocks } from '../../../origin/blobs/hash-locks.js';
+import type { BlobStore } from '../../../origin/blobs/blob-store.js';
 import { freeUnreferenced, type SweepDeps } from '../../../origin/blobs/sweep.js';
 import type { RoomState } from '../../../origin/ingest/room.js';
 import { createQuotas, quotaSection } from '../../../origin/quota.js';
@@ -20,6 +19,7 @@ import { ManualClock } from '../../kit/clock.js';
 import { configured, type TestDeps, testDeps } from '../../kit/deps.js';
 import { startEdge } from '../../kit/edge/media-edge.js';
 import { sendRequest } from '../../kit/http/request.js';
+import { mediaKey, thumbKey } from '../../kit/origin/keys.js';
 import { startOrigin } from '../../kit/origin/origin.js';
 import { openStores, type Stores, sha256Of } from '../../kit/origin/stores.js';
 import { until } from '../../kit/until.js';
@@ -60,38 +60,6 @@ void t.test('an upload expires as it asks, but no later than the first rule that
     t.equal(decideExpiry(rules, media, asks, LATER), expected, JSON.stringify({ ...media, asks }));
   }
   t.equal(decideExpiry([], { mime: 'image/png', sizeBytes: 1, public: true }, null, LATER), null);
-});
-
-void t.test('an upload keeps the sweep off its hash, and waits for a sweep that came first', async (t) => {
-  const hashLocks = createHashLocks();
-  const [sha256, other] = [sha256Of('a'), sha256Of('b')];
-  const one = await hashLocks.share(sha256, never);
-  const two = await hashLocks.share(sha256, never);
-  t.equal(hashLocks.tryAlone(sha256), undefined);
-  const elsewhere = hashLocks.tryAlone(other);
-  t.type(elsewhere, 'function', 'the lock of another hash is free');
-  one();
-  one();
-  t.equal(hashLocks.tryAlone(sha256), undefined, 'a release counts once');
-  two();
-  const swept = hashLocks.tryAlone(sha256);
-  t.equal(hashLocks.tryAlone(sha256), undefined, 'one sweep at a time');
-  let shared = false;
-  const waiting = hashLocks.share(sha256, never).then((release) => {
-    shared = true;
-    return release;
-  });
-  const leaving = new AbortController();
-  const left = hashLocks.share(sha256, leaving.signal);
-  leaving.abort(new Error('gone'));
-  await t.rejects(left, { message: 'gone' });
-  t.equal(shared, false);
-  swept?.();
-  const release = await waiting;
-  t.equal(hashLocks.tryAlone(sha256), undefined, 'now the upload has it');
-  release();
-  elsewhere?.();
-  for (const each of [sha256, other]) t.type(hashLocks.tryAlone(each), 'function', 'nobody has it any more');
 });
 
 void t.test('a quota is checked before the body arrives, and counts uploads that are running', async (t) => {
@@ -145,7 +113,7 @@ async function openFixture(
   const stores = await openStores(t.testdir(), new ManualClock(LATER), {
     log: createLog('test', { level: 'silent' }),
   });
-  const { meta, blobs, hashLocks, clock } = stores;
+  const { meta, blobs, clock } = stores;
   // The sweeper does not run by itself, unless a test configures it to.
   const seldom = { sweepEveryMs: 1e6 * HOUR, expireEveryMs: 1e6 * HOUR, stageMs: 1e6 * HOUR };
   const config = configured(retentionSection, {
@@ -166,7 +134,6 @@ async function openFixture(
       stageFolder: blobs.stageFolder,
       ...over,
     },
-    hashLocks,
     room: { state: async () => room.now },
     clock,
     log: watched.log,
@@ -271,19 +238,16 @@ void t.test('edges hear of an expiry when it is due, and not at the next sweep',
 
 void t.test('a blob is never freed while an upload is about to use it', async (t) => {
   const fixture = await openFixture(t);
-  const { meta, blobs, clock, sweeper, hashLocks } = fixture;
+  const { meta, blobs, clock, sweeper } = fixture;
   const { record } = await fixture.put('bytes');
   await meta.remove(record.id, 'eve', clock.now());
   clock.advance(HOUR + 1);
-  const release = await hashLocks.share(record.sha256, never);
-  t.match(await sweeper.sweep(never), { blobs: 0 });
-  release();
   const again = await fixture.put('bytes');
   t.match(await sweeper.sweep(never), { blobs: 0 }, 'it is referenced again');
   t.equal((await meta.find(again.record.id, clock.now())).kind, 'live');
   t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
 
-  // An upload begins and ends after the sweep has listed the blob and before it takes the lock.
+  // An upload begins and ends after the sweep has listed the blob and before it forgets it.
   await meta.remove(again.record.id, 'eve', clock.now());
   clock.advance(HOUR + 1);
   const late: SweepDeps['meta'] = {
@@ -293,19 +257,12 @@ void t.test('a blob is never freed while an upload is about to use it', async (t
       return listed;
     },
     forgetBlob: (sha256) => meta.forgetBlob(sha256),
-    findBlob: (sha256) => meta.findBlob(sha256),
+    isLeftBehind: (key) => meta.isLeftBehind(key),
+    trash: (before, limit) => meta.trash(before, limit),
+    emptied: (keys) => meta.emptied(keys),
   };
-  t.match(await freeUnreferenced({ meta: late, blobs, hashLocks }, clock.now() - HOUR, 9, never), { blobs: 0 });
+  t.match(await freeUnreferenced({ meta: late, blobs }, clock.now() - HOUR, 9, never), { blobs: 0 });
   t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
-
-  // Uploaded, removed and uploaded again, with sweeps in between.
-  for (let round = 0; round < 20; round += 1) {
-    clock.advance(HOUR + 1);
-    const [media] = await Promise.all([fixture.put('bytes'), sweeper.sweep(never), sweeper.sweep(never)]);
-    t.equal(await blobs.stat(mediaKey(record.sha256)), 5);
-    t.equal((await meta.find(media.record.id, clock.now())).kind, 'live');
-    await meta.remove(media.record.id, 'eve', clock.now());
-  }
 });
 
 void t.test('media expire at their instant or when nobody uses them, and quarantined bytes stay', async (t) => {
@@ -346,6 +303,7 @@ void t.test('what crashes leave is removed once it is old enough', async (t) => 
   const stale = thumbKey(record.sha256, sha256Of('older thumb'));
   const pending = await fixture.put('pending', { thumbs: { kind: 'queue' } });
   const fresh = thumbKey(pending.record.sha256, sha256Of('just made'));
+  await fixture.meta.intend([fresh]);
   const orphan = mediaKey(sha256Of('orphan'));
   const lostThumb = thumbKey(sha256Of('orphan'), sha256Of('its thumb'));
   await fixture.store(stale, 'older thumb');

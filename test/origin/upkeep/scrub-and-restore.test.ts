@@ -3,12 +3,13 @@ import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import t, { type Test } from 'tap';
-import { type BlobKey, mediaKey, thumbKey } from '../../../origin/blobs/blob-store.js';
+import type { BlobKey } from '../../../origin/blobs/blob-store.js';
 import { type BlobRecord, NO_FACTS, type Quarantine, type ThumbMade } from '../../../origin/meta/media.js';
 import { type RestoreDeps, type RestoreFinding, restore } from '../../../origin/upkeep/restore.js';
 import { localMarks, type ScrubFinding, type ScrubProgress, scrub } from '../../../origin/upkeep/scrub.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { ManualClock } from '../../kit/clock.js';
+import { mediaKey, PLACE, thumbKey } from '../../kit/origin/keys.js';
 
 const sha256Of = (text: string): Sha256 => createHash('sha256').update(text).digest('hex') as Sha256;
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -22,6 +23,7 @@ const madeThumb = (text: string): ThumbMade => ({
   variant: '160',
   format: 'webp',
   sha256: sha256Of(text),
+  place: PLACE,
   sizeBytes: text.length,
   width: 1,
   height: 1,
@@ -30,6 +32,7 @@ const madeThumb = (text: string): ThumbMade => ({
 function recordOf(text: string, thumbs: readonly string[] = [], cause: Quarantine['cause'] | null = null): BlobRecord {
   return {
     sha256: sha256Of(text),
+    place: PLACE,
     sizeBytes: text.length,
     mime: 'image/png',
     storedAt: 0,

@@ -1,19 +1,20 @@
 /** The sweeper over stores of which the test sees every call. */
 import { createHash } from 'node:crypto';
 import t, { type Test } from 'tap';
-import { mediaKey } from '../../../origin/blobs/blob-store.js';
 import { type BlobRecord, NO_FACTS } from '../../../origin/meta/media.js';
 import { type RetentionConfig, retentionSection } from '../../../origin/retention-rules.js';
 import { openSweeper, type SweeperDeps } from '../../../origin/upkeep/sweeper.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
+import { mediaKey, PLACE } from '../../kit/origin/keys.js';
 import { until } from '../../kit/until.js';
 
 const never = new AbortController().signal;
 const sha256Of = (text: string): Sha256 => createHash('sha256').update(text).digest('hex') as Sha256;
 
 const MINUTE = 60_000;
+const MINUTES_10 = 600_000;
 const HOUR = 60 * MINUTE;
 
 interface Sweeping {
@@ -43,9 +44,11 @@ function sweeping(t: Test, { config = {}, does = {}, room = [], failing = [] }: 
     if (failing.includes(name)) throw new Error(`${name} fails`);
     return left.get(name)?.shift() ?? 0;
   };
+  const keys = (count: number) => Array.from({ length: count }, () => mediaKey(sha256Of('replaced')));
   const ids = (count: number) => Array.from({ length: count }, () => 'id' as never);
   const blob = (n: number): BlobRecord => ({
     sha256: sha256Of(String(n)),
+    place: PLACE,
     sizeBytes: 10,
     mime: 'image/png',
     storedAt: 0,
@@ -67,8 +70,10 @@ function sweeping(t: Test, { config = {}, does = {}, room = [], failing = [] }: 
         return forgotten;
       },
       unreferencedBlobs: async (before, limit) => Array.from({ length: did('free', before, limit) }, (_, n) => blob(n)),
-      forgetBlob: async () => true,
-      findBlob: async () => undefined,
+      forgetBlob: async (sha256) => [mediaKey(sha256)],
+      isLeftBehind: async () => true,
+      trash: async (before, limit) => keys(did('trash', before, limit)),
+      emptied: async () => undefined,
     },
     blobs: {
       get stageFolder() {
@@ -83,7 +88,6 @@ function sweeping(t: Test, { config = {}, does = {}, room = [], failing = [] }: 
         if (prefix === 'media/') yield { key: mediaKey(sha256Of('young')), sizeBytes: 5, storedAt: clock.now() - HOUR };
       },
     },
-    hashLocks: { tryAlone: () => () => undefined },
     room: { state: async () => (rooms.shift() ?? 'enough') as never },
     clock,
     log,
@@ -97,10 +101,10 @@ function sweeping(t: Test, { config = {}, does = {}, room = [], failing = [] }: 
 void t.test('a sweep does each step until nothing of its kind is due', async (t) => {
   const { sweeper, calls, sample, lines } = sweeping(t, {
     config: { unusedForMs: 5 * HOUR, usedLateMaxMs: HOUR },
-    does: { expire: [2, 2, 1], unused: [2, 0], forget: [2, 1], usage: [3], free: [2, 2, 1] },
+    does: { expire: [2, 2, 1], unused: [2, 0], forget: [2, 1], usage: [3], free: [2, 2, 1], trash: [2, 1] },
   });
   const report = await sweeper.sweep(never);
-  t.same(report, { expired: 5, unused: 2, forgotten: 3, blobs: 6, thumbs: 0, bytes: 55, orphans: 1, staged: 0 });
+  t.same(report, { expired: 5, unused: 2, forgotten: 3, blobs: 9, thumbs: 0, bytes: 55, orphans: 1, staged: 0 });
   t.same(calls, [
     'expire 0 2',
     'expire 0 2',
@@ -113,11 +117,13 @@ void t.test('a sweep does each step until nothing of its kind is due', async (t)
     `free ${-HOUR} 2`,
     `free ${-HOUR} 2`,
     `free ${-HOUR} 2`,
+    `trash ${-MINUTES_10} 2`,
+    `trash ${-MINUTES_10} 2`,
     'walk media/',
     'walk thumb/',
   ]);
   t.equal(await sample('retention_total{what="expired"}'), 5);
-  t.equal(await sample('retention_total{what="blobs"}'), 6);
+  t.equal(await sample('retention_total{what="blobs"}'), 9);
   t.equal(await sample('retention_freed_bytes_total'), 55);
   t.match(lines, [{ msg: 'swept', expired: 5 }]);
 });
@@ -129,9 +135,9 @@ void t.test('the whole store is walked rarely, and media that nobody uses are ke
     await sweeper.sweep(never);
     return calls.map((call) => call.split(' ')[0]).join(' ');
   };
-  t.equal(await swept(), 'expire forget usage free walk walk');
+  t.equal(await swept(), 'expire forget usage free trash walk walk');
   clock.advance(1);
-  t.equal(await swept(), 'expire forget usage free');
+  t.equal(await swept(), 'expire forget usage free trash');
   const other = sweeping(t, {
     config: { sweepEveryMs: 10 * config.orphansEveryMs, expireEveryMs: 10 * config.orphansEveryMs },
   });
@@ -153,7 +159,7 @@ void t.test('a step that fails is counted, and the others are done', async (t) =
   t.match(await sweeper.sweep(never), { expired: 1, forgotten: 0, orphans: 1 });
   t.same(
     calls.map((call) => call.split(' ')[0]),
-    ['expire', 'forget', 'usage', 'free', 'walk', 'walk'],
+    ['expire', 'forget', 'usage', 'free', 'trash', 'walk', 'walk'],
   );
   t.equal(await sample('retention_failures_total{step="forget tombstones"}'), 1);
   t.equal(await sample('retention_failures_total{step="free blobs"}'), 1);
@@ -233,7 +239,7 @@ void t.test('sweeps come regularly, expiries more often, and both end with the s
   t.equal(lines.length, 1, 'what does nothing says nothing');
   await clock.advanceAsync(10_000);
   await until('both timers are set', () => clock.pending === 2);
-  t.equal(calls.splice(0).length, 6, 'a whole sweep');
+  t.equal(calls.splice(0).length, 7, 'a whole sweep');
   await clock.advanceAsync(MINUTE);
   await until('both timers are set', () => clock.pending === 2);
   t.equal(calls.splice(0).filter((call) => call.startsWith('free')).length, 1, 'and another one');

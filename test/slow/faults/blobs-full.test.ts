@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { thumbKey } from '../../../origin/blobs/blob-store.js';
 import { openLocalStore } from '../../../origin/blobs/local.js';
 import { put, stage } from '../../kit/origin/blob-contract.js';
+import { thumbKey } from '../../kit/origin/keys.js';
 
 const disk = process.env['SMALL_DISK'];
 

@@ -7,7 +7,7 @@ import { openMetaStore } from '../../../origin/meta/lmdb.js';
 import type { MediaId, Sha256 } from '../../../src/ids.js';
 import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
-import { findingsOf, T0, uploadOf } from '../../kit/origin/meta/contract.js';
+import { announced, findingsOf, T0, uploadOf } from '../../kit/origin/meta/contract.js';
 import { onSmallDisk } from '../../kit/small-disk.js';
 
 const SIZE_BYTES = 3_000_000;
@@ -25,7 +25,7 @@ void t.test(
     onSmallDisk(t, 16 * 2 ** 20, async (folder) => {
       const config = configured(metaSection, { folder: join(folder, 'meta'), reserveBytes: 4 * 2 ** 20 });
       const deps = { clock: new ManualClock(T0), log: testDeps().log, randomName: () => 'name' };
-      const store = await openMetaStore(config, deps);
+      const store = announced(await openMetaStore(config, deps));
       const uploads = Array.from({ length: 2_000 }, (_, n) => uploadOf(n.toString(16).padStart(64, '0') as Sha256));
       await Promise.all(uploads.map((upload) => store.commitUpload(upload)));
       fill(join(folder, 'pad'));
@@ -69,7 +69,7 @@ async function fillAndGoOn(t: Test, folder: string): Promise<void> {
   mkdirSync(join(folder, 'meta'));
   const config = configured(metaSection, { folder: join(folder, 'meta'), reserveBytes: 65_536 });
   const deps = { clock: new ManualClock(T0), log: testDeps().log, randomName: () => 'name' };
-  let store = await openMetaStore(config, deps);
+  let store = announced(await openMetaStore(config, deps));
   const stored: MediaId[] = [];
   let refused: { readonly code?: unknown } | undefined;
   for (let n = 0; refused === undefined && n < 20_000; n += 8) {
@@ -95,7 +95,7 @@ async function fillAndGoOn(t: Test, folder: string): Promise<void> {
   );
   t.match(await store.commitUpload(uploadOf('f'.repeat(64) as Sha256)), { kind: 'created' });
   await store.close();
-  store = await openMetaStore(config, deps);
+  store = announced(await openMetaStore(config, deps));
   t.same(await findingsOf(store), []);
   for (const id of stored.slice(1)) if ((await store.find(id, T0)).kind !== 'live') t.fail(`${id} is lost`);
   await store.close();

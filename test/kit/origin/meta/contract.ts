@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
 import type { Test } from 'tap';
+import { mediaKey, type Place, thumbKey } from '../../../../origin/blobs/blob-store.js';
 import type { Job } from '../../../../origin/meta/jobs.js';
-import { NO_FACTS, type Quarantine, type ThumbMade } from '../../../../origin/meta/media.js';
-import type { MetaStore, NewMedia } from '../../../../origin/meta/store.js';
+import { keysOf, NO_FACTS, type Quarantine, type ThumbMade } from '../../../../origin/meta/media.js';
+import type { MetaStore, NewMedia, UploadBytes } from '../../../../origin/meta/store.js';
 import type { EpochMs } from '../../../../src/clock.js';
 import { createIdSource, type MediaId, type Sha256 } from '../../../../src/ids.js';
 import type { JournalEntry } from '../../../../src/journal/entry.js';
@@ -26,10 +27,15 @@ const newId = createIdSource({ now: () => T0 });
 const BYTES = ['a', 'b', 'c'].map((digit) => digit.repeat(64) as Sha256);
 const [A = '' as Sha256, B = '' as Sha256, C = '' as Sha256] = BYTES;
 
+let uploads = 0;
+
+/** An upload that stored its bytes in a place of its own. */
 export function uploadOf(sha256: Sha256, given: Partial<NewMedia> = {}): NewMedia {
+  uploads += 1;
   return {
     id: newId(),
     sha256,
+    bytes: { kind: 'stored', place: placeOf(uploads), damaged: null },
     sizeBytes: 1_000,
     mime: 'image/png',
     public: false,
@@ -40,6 +46,32 @@ export function uploadOf(sha256: Sha256, given: Partial<NewMedia> = {}): NewMedi
     thumbs: { kind: 'queue' },
     now: T0,
     ...given,
+  };
+}
+
+function placeOf(n: number): Place {
+  return n.toString(16).padStart(16, '0') as Place;
+}
+
+/** The store, to which intents are told as uploads and jobs do. */
+export function announced(store: MetaStore): MetaStore {
+  return {
+    ...store,
+    async commitUpload(upload) {
+      const { sha256, bytes } = upload;
+      const keys = bytes.kind === 'stored' ? [mediaKey({ sha256, place: bytes.place })] : [];
+      await store.intend(keys);
+      const outcome = await store.commitUpload(upload);
+      await store.withdraw(keys);
+      return outcome;
+    },
+    async finishThumbs(sha256, outcome, leaseholder) {
+      const keys = outcome.kind === 'made' ? outcome.made.map((thumb) => thumbKey(sha256, thumb)) : [];
+      await store.intend(keys);
+      const finished = await store.finishThumbs(sha256, outcome, leaseholder);
+      await store.withdraw(keys);
+      return finished;
+    },
   };
 }
 
@@ -288,6 +320,7 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
       variant: 'small',
       format: 'webp',
       sha256: B,
+      place: placeOf(1),
       sizeBytes: 9,
       width: 64,
       height: 48,
@@ -404,6 +437,7 @@ const anyStep = fc.oneof(
       expiresInMs: fc.constantFrom(null, 1, 20, 100),
       quota: fc.constantFrom(null, 3),
       thumbs: fc.boolean(),
+      bytes: fc.constantFrom('new', 'new', 'found', 'damaged'),
     }),
   },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('remove' as const), place: anyPlace }) },
@@ -448,17 +482,22 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
         now += step.ms;
         break;
       case 'upload': {
-        const upload = uploadOf(step.sha256, {
+        let upload = uploadOf(step.sha256, {
           public: step.public,
           expiresAt: step.expiresInMs === null ? null : now + step.expiresInMs,
           thumbs: step.thumbs ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
           now,
+          ...(step.bytes === 'found' && { bytes: { kind: 'found' } }),
           ...(step.sent !== null && { sentSha256: step.sent }),
           ...(step.unscanned && { quarantine: adminMark(now, 'held') }),
           ...(step.quota !== null && {
             quota: { periodStartAt: T0, bytesMax: Number.POSITIVE_INFINITY, filesMax: step.quota },
           }),
         });
+        if (step.bytes === 'damaged') {
+          const damaged = (await store.findBlob(step.sha256))?.place ?? null;
+          upload = { ...upload, bytes: { ...uploadOf(A).bytes, damaged } as UploadBytes };
+        }
         ids.push(upload.id);
         assert.deepEqual(await store.commitUpload(upload), model.commitUpload(upload));
         break;
@@ -501,7 +540,13 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
         for (const sha256 of BYTES) {
           // Also tries blobs that must not be forgotten.
           const forget = free.some((blob) => blob.sha256 === sha256) || model.idsOfBlob(sha256).length > 0;
-          if (forget) assert.equal(await store.forgetBlob(sha256), model.forgetBlob(sha256));
+          if (forget) assert.deepEqual(await store.forgetBlob(sha256), model.forgetBlob(sha256));
+        }
+        // What was removed of the bytes.
+        const some = model.trash.splice(0, step.ageMs % 3);
+        await store.emptied(some);
+        for (const { blob } of model.blobs) {
+          for (const key of keysOf(blob)) assert.equal(await store.isLeftBehind(key), false);
         }
         break;
       }
@@ -541,6 +586,7 @@ async function agree(store: MetaStore, model: MetaModel, ids: readonly MediaId[]
     assert.equal(await store.isUnreferenced(sha256), model.isUnreferenced(sha256));
     assert.deepEqual(await store.findBlob(sha256), model.blobs.find((row) => row.blob.sha256 === sha256)?.blob);
   }
+  assert.deepEqual([...(await store.trash(Number.MAX_SAFE_INTEGER, 1_000))].sort(), [...model.trash].sort());
   const unscanned = (await store.blobsAwaitingScan(null, 9)).map(({ sha256 }) => sha256);
   assert.deepEqual(unscanned, model.blobsAwaitingScan());
   assert.deepEqual(await store.unreferencedBlobs(now + 1, 9), model.unreferencedBlobs(now + 1, 9));

@@ -33,7 +33,11 @@ export class MemoryTables implements Writer {
   /** The damaged records that transactions met. */
   readonly damaged: DamagedRecord[] = [];
   /** The latest transaction. */
-  last: Change = startChange(this, () => '');
+  last: Change = startChange(this, { newMark: () => '', now: 0, isIntended: () => true });
+  /** When transactions begin. */
+  now = 0;
+  /** Whether bytes may be stored under a key. */
+  isIntended: Change['isIntended'] = () => true;
 
   /** Marks of journal entries are `m1`, `m2` and so on. */
   async run<T>(body: (change: Change) => T): Promise<T> {
@@ -44,10 +48,11 @@ export class MemoryTables implements Writer {
 
   change<T>(body: (change: Change) => T): T {
     this.transactions += 1;
-    this.last = startChange(this, () => {
+    const newMark = (): string => {
       this.#marks += 1;
       return `m${this.#marks}`;
-    });
+    };
+    this.last = startChange(this, { newMark, now: this.now, isIntended: this.isIntended });
     const result = body(this.last);
     this.damaged.push(...this.last.damaged);
     return result;

@@ -3,6 +3,7 @@
  * transactions, every read searches everything. Every store must give the same
  * answers.
  */
+import { type BlobKey, mediaKey, type Place } from '../../../../origin/blobs/blob-store.js';
 import type { BlobRecord, Found, MediaRecord, MediaState, Quarantine } from '../../../../origin/meta/media.js';
 import type {
   CommitOutcome,
@@ -33,6 +34,8 @@ export class MetaModel {
   readonly journal: Omit<JournalEntry, 'mark'>[] = [];
   readonly queued = new Set<Sha256>();
   readonly used = new Map<string, Usage>();
+  /** Keys that no record names any more, in any order. */
+  readonly trash: BlobKey[] = [];
 
   commitUpload(upload: NewMedia): CommitOutcome {
     const before = this.#blob(upload.sha256)?.blob;
@@ -57,7 +60,10 @@ export class MetaModel {
     const stored = this.#blob(sha256);
     if (this.#refuses(sentSha256) || stored?.blob.quarantine?.cause === 'admin') return { kind: 'quarantined' };
 
+    const place = this.#placeOf(upload);
     const twin = twins.find(({ record }) => record.state.kind === 'live');
+    const other = twin !== undefined && twin.record.sha256 !== sha256 && this.#blob(twin.record.sha256) !== undefined;
+    if (place === undefined && !other) return { kind: 'bytes_gone' };
     if (twin !== undefined) {
       const { expiresAt, usedAt } = twin.record;
       const later = expiresAt === null || upload.expiresAt === null ? null : Math.max(expiresAt, upload.expiresAt);
@@ -78,6 +84,14 @@ export class MetaModel {
     const record: MediaRecord = { ...facts, createdAt: now, usedAt: now, state: { kind: 'live' } };
     this.rows.push({ record, endedSeq: 0 });
     return { kind: 'created', media: { record, blob: this.#keep(upload) } };
+  }
+
+  /** Where the bytes are once an upload is recorded. */
+  #placeOf({ sha256, bytes }: NewMedia): Place | undefined {
+    const known = this.#blob(sha256)?.blob;
+    const isGood = known !== undefined && known.quarantine?.cause !== 'rot';
+    if (bytes.kind === 'found') return isGood ? known.place : undefined;
+    return isGood && known.place !== bytes.damaged ? known.place : bytes.place;
   }
 
   usage(upload: NewMedia): Usage {
@@ -194,12 +208,13 @@ export class MetaModel {
     return row !== undefined && row.blob.quarantine?.cause !== 'admin' && this.#liveRowsOf(sha256).length === 0;
   }
 
-  forgetBlob(sha256: Sha256): boolean {
+  forgetBlob(sha256: Sha256): readonly BlobKey[] | undefined {
     const row = this.#blob(sha256);
-    if (row === undefined || !this.isUnreferenced(sha256)) return false;
+    if (row === undefined || !this.isUnreferenced(sha256)) return undefined;
     this.blobs.splice(this.blobs.indexOf(row), 1);
     this.queued.delete(sha256);
-    return true;
+    this.trash.push(mediaKey(row.blob));
+    return [mediaKey(row.blob)];
   }
 
   markUsed(ids: readonly MediaId[], at: EpochMs, stepMs: number): void {
@@ -228,10 +243,16 @@ export class MetaModel {
   /** The blob that an upload brings or finds; it is referenced from now on. */
   #keep(upload: NewMedia): BlobRecord {
     const { sha256, sizeBytes, mime, picture, now } = upload;
+    const place = this.#placeOf(upload);
+    if (place === undefined) throw new Error('the model has lost some bytes');
     let row = this.#blob(sha256);
+    if (row !== undefined && row.blob.place !== place) {
+      this.trash.push(mediaKey(row.blob));
+      row.blob = { ...row.blob, place };
+    }
     if (row === undefined) {
       const thumbs = upload.thumbs.kind === 'queue' ? ({ kind: 'pending' } as const) : upload.thumbs;
-      const blob = { sha256, sizeBytes, mime, storedAt: now, picture, thumbs, quarantine: null };
+      const blob = { sha256, place, sizeBytes, mime, storedAt: now, picture, thumbs, quarantine: null };
       row = { blob, unreferencedAt: null, markSeq: 0 };
       this.blobs.push(row);
     }
