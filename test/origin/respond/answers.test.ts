@@ -24,7 +24,7 @@ import type { Reply } from '../../../src/http/reply.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { configured } from '../../kit/deps.js';
 import { ANONYMOUS, type Asked, gateOf, granted, ID, NOW, requestOf } from '../../kit/origin/doubles/request.js';
-import { PLACE } from '../../kit/origin/keys.js';
+import { mediaKey, PLACE } from '../../kit/origin/keys.js';
 
 const SHA = 'ab'.repeat(32) as Sha256;
 const NO_PICTURE: PictureFacts = {
@@ -130,7 +130,7 @@ void t.test('a reader gets the bytes, or the part that was asked for, with exact
   t.same([reply.status, reply.headers], [200, [...COMMON, ...CLIENT, ['content-type', 'image/png']]]);
   t.same(whole.read, [], 'nothing is read before it is sent');
   t.equal(await bodyOf(reply), '0123456789');
-  t.same(whole.read, [[`media/${SHA}`, undefined]]);
+  t.same(whole.read, [[mediaKey(SHA), undefined]]);
   t.same(whole.counted, ['download', `used ${ID}`]);
 
   const head = await serve({ method: 'HEAD', fields: { range: 'bytes=2-4' } }).reply;
@@ -143,7 +143,7 @@ void t.test('a reader gets the bytes, or the part that was asked for, with exact
     [206, [...COMMON, ...CLIENT, ['content-type', 'image/png'], ['content-range', 'bytes 2-4/10']]],
   );
   t.equal(await bodyOf(partReply), '234');
-  t.same(part.read, [[`media/${SHA}`, { first: 2, last: 4 }]]);
+  t.same(part.read, [[mediaKey(SHA), { first: 2, last: 4 }]]);
 
   const parts = await serve({ fields: { range: 'bytes=0-1,8-' } }).reply;
   const type = parts.headers.at(-1)?.[1] ?? '';
@@ -167,7 +167,7 @@ void t.test('what cannot be answered with bytes is refused', async (t) => {
     [Buffer.from('012345678'), 'is of another size'],
   ] as const) {
     const fault = await bodyOf(await serve({ stored }).reply).catch((thrown: unknown) => thrown);
-    t.match(fault, { code: 'storage_unavailable', cause: { message: `blob media/${SHA} ${why}` } });
+    t.match(fault, { code: 'storage_unavailable', cause: { message: `blob ${mediaKey(SHA)} ${why}` } });
   }
 });
 
