@@ -83,7 +83,7 @@ void t.test('blobs in local folders', async (t) => {
     const store = await openLocal(folder);
     const bytes = randomBytes(1_000);
     const { key, sha256, path: staged } = await stage(store, bytes);
-    const path = join(folder, 'blobs/media', sha256.slice(0, 2), sha256);
+    const path = join(folder, 'blobs/media', sha256.slice(0, 2), `${sha256}-${PLACE}`);
     t.equal(await store.put?.(key, bytes), 'put');
     t.ok(bytes.equals(await readFile(path)));
     t.equal((await stat(path)).mode & 0o777, 0o600, 'other users cannot read it');
