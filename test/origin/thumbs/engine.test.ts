@@ -2,6 +2,7 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { NO_PLACE } from '../../../origin/blobs/blob-store.js';
 import type { Job, JobQueue } from '../../../origin/meta/jobs.js';
 import { type BlobRecord, NO_FACTS, type ThumbState } from '../../../origin/meta/media.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
@@ -36,6 +37,7 @@ const jobOf = (sha256: Sha256, given: Partial<Job> = {}): Job => ({
 
 const blobOf = (sha256: Sha256, mime: string, thumbs: ThumbState = { kind: 'pending' }): BlobRecord => ({
   sha256,
+  place: NO_PLACE,
   sizeBytes: 12,
   mime,
   storedAt: 0,
@@ -49,7 +51,6 @@ type Found = (sha256: Sha256) => Promise<BlobRecord | undefined>;
 interface Given {
   readonly find?: Found;
   readonly config?: Readonly<Record<string, unknown>>;
-  readonly share?: () => Promise<() => void>;
 }
 
 /** A kind of failure that is not the picture's. */
@@ -93,22 +94,17 @@ async function setUp(t: Test, given: Given = {}) {
   const meta = {
     jobs,
     findBlob: (sha256: Sha256) => find(sha256),
-    finishThumbs: call('finish'),
+    finishThumbs: async (...args: readonly unknown[]) => {
+      await call('finish')(...args);
+      return true;
+    },
   } as unknown as MetaStore;
-  let shared = 0;
-  const share = async () => {
-    shared += 1;
-    return () => {
-      shared -= 1;
-    };
-  };
   const original = join(stageFolder, 'an upload');
   const blobs = { stageFolder, fileOf: () => original, stat: async () => 12 } as never;
   const engine = await openThumbs({
     config: thumbsConfig({ queue: QUEUE, video: { enabled: false }, ...given.config }),
     meta,
     blobs,
-    hashLocks: { share: given.share ?? share },
     launcher,
     log,
     metrics,
@@ -127,7 +123,6 @@ async function setUp(t: Test, given: Given = {}) {
     stageFolder,
     ended,
     added,
-    shared: () => shared,
     finds: (next: Found): void => {
       find = next;
     },
@@ -163,7 +158,7 @@ void t.test('each end of a job is recorded, counted and logged', async (t) => {
   const throwing = (thrown: Error) => async (): Promise<never> => {
     throw thrown;
   };
-  const refused = (reason: string) => ['finish', ONE, { kind: 'refused', reason, picture: NO_FACTS }];
+  const refused = (reason: string) => ['finish', ONE, { kind: 'refused', reason, picture: NO_FACTS }, LEASEHOLDER];
   const given = (delayMs: number) => ['giveBack', ONE, LEASEHOLDER, 1_000_000 + delayMs];
   for (const [what, job, find, call, end, verdict, logged] of [
     [
@@ -252,11 +247,10 @@ void t.test('each end of a job is recorded, counted and logged', async (t) => {
       'a thumbnail job goes back to the queue',
     ],
   ] as const) {
-    const { run, calls, lines, sample, shared, engine } = await setUp(t, { find });
+    const { run, calls, lines, sample, engine } = await setUp(t, { find });
     await run([jobOf(ONE, job)]);
     t.same(calls, [call], what);
     await engine.close();
-    t.equal(shared(), 0, 'the lock is released');
     const reason = call[0] === 'finish' ? (call[2] as { readonly reason: string }).reason : '';
     t.equal(await sample(`thumbs_attempts_total{end="${end}",reason="${reason}"}`), 1, what);
     t.equal(await sample(`thumbs_verdicts_total{verdict="${verdict}"}`), 1, what);
@@ -413,14 +407,13 @@ void t.test('no more than so many that were asked for are remembered', async (t)
 
 void t.test('closing gives running jobs back at once, and waits for that', async (t) => {
   let fail: (thrown: Error) => void = () => undefined;
-  const { engine, run, calls, shared, ended, lines } = await setUp(t, {
+  const { engine, run, calls, ended, lines } = await setUp(t, {
     find: () =>
       new Promise((_, reject) => {
         fail = reject;
       }),
   });
   const running = run([jobOf(ONE, { attempts: 1 })]);
-  await until('the job', () => shared() === 1);
   await until('the look', () => fail.length > 0);
   let closed = false;
   const closing = engine.close().then(() => {
@@ -433,21 +426,10 @@ void t.test('closing gives running jobs back at once, and waits for that', async
   await closing;
   await running;
   t.same(calls, [['giveBack', ONE, LEASEHOLDER, 1_000_000]]);
-  t.equal(shared(), 0);
   t.match(
     lines.find(({ msg }) => msg === 'a thumbnail job is broken off'),
     { level: 'debug' },
   );
-});
-
-void t.test('a job whose lock is not to be had in time ends all the same', async (t) => {
-  const { run, calls } = await setUp(t, {
-    share: async () => {
-      throw new Error('the engine is closing');
-    },
-  });
-  await run([jobOf(ONE)]);
-  t.same(calls, [['drop', ONE]]);
 });
 
 void t.test('processes that do not start are said, and none is blamed on a picture', async (t) => {

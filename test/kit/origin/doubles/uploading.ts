@@ -56,7 +56,6 @@ export async function openUploading(t: Test, given: Uploading = {}) {
     ids: createIdSource(clock),
     meta: stores.meta,
     blobs: stores.blobs,
-    hashLocks: stores.hashLocks,
     thumbs: { accepts: () => false },
     scanner: { scan: (_path, signal) => scan(signal) },
     baseUri: 'https://media.example',
