@@ -475,7 +475,7 @@ void t.test('interim responses are sent on, with their Link fields only', async 
 });
 
 void t.test('every wait for a client has a limit', async (t) => {
-  const lane = await openLane(t, echo, { headersWithinMs: 150, idleMs: 300 });
+  const lane = await openLane(t, echo, { headersWithinMs: 1_000, idleMs: 300 });
 
   await t.test('a head that does not arrive in time, with or without a first part', async (t) => {
     const [slow, silent] = await Promise.all([

@@ -215,7 +215,7 @@ void t.test('blobs in a bucket', async (t) => {
 
   await t.test('a request that fails is repeated, within limits', async (t) => {
     const { s3, store } = await openBucket(t);
-    const hasty = await openBucket(t, { request_timeout: '200ms' }, s3);
+    const hasty = await openBucket(t, { request_timeout: '200ms', attempts_max: 8 }, s3);
     const cases: readonly [name: string, which: Which, failure: Failure][] = [
       ['500 to a put', isPut, { kind: 'status', status: 500, code: 'InternalError' }],
       ['503 to a put', isPut, { kind: 'status', status: 503, code: 'SlowDown' }],
@@ -285,7 +285,7 @@ void t.test('blobs in a bucket', async (t) => {
   });
 
   await t.test('a body that breaks off or stalls errors, and never ends as if it were whole', async (t) => {
-    const { s3, store } = await openBucket(t, { request_timeout: '200ms' });
+    const { s3, store } = await openBucket(t, { request_timeout: '200ms', attempts_max: 8 });
     const { key } = await put(store, 400_000);
     for (const kind of ['break_body', 'stall_body'] as const) {
       makeFail(s3, 1, isGet, { kind, afterBytes: 100_000 });

@@ -278,7 +278,7 @@ void t.test('a fault in the body breaks the connection without a second answer',
 });
 
 void t.test('slow heads, silent connections and stalled bodies are ended', async (t) => {
-  const server = await openGuarded(t, { headersWithinMs: 150, stalledMs: 300 });
+  const server = await openGuarded(t, { headersWithinMs: 500, stalledMs: 1_500 });
   const [slow, silent] = await Promise.all([
     exchangeRaw(server.port, 'GET / HTTP/1.1\r\nHost: a\r\nX-Slow: '),
     exchangeRaw(server.port, ''),
