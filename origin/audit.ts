@@ -12,7 +12,7 @@ import { errorCode, Fault, faultOf } from '../src/errors.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
 import { makeFolder, tightenFile } from '../src/private-folder.js';
 import { syncPath } from './blobs/files.js';
-import { openReserve, type Reserve } from './meta/reserve.js';
+import { openReserve, type Reserve } from './meta/lmdb/reserve.js';
 
 export const auditSection = section(
   'The audit log: one line for every act of an admin. Lines are never changed or removed.',

@@ -11,7 +11,7 @@ import { journalSection } from './edges/origin-journal.js';
 import { uploadSection } from './ingest/config.js';
 import { resumableSection } from './ingest/resumable/resumable-uploads.js';
 import { scanFaults } from './ingest/scan.js';
-import { metaSection } from './meta/config.js';
+import { metaFaults, metaSection } from './meta/config.js';
 import { quotaSection } from './quota.js';
 import { downloadSection } from './respond/config.js';
 import { retentionSection } from './retention-rules.js';
@@ -63,6 +63,7 @@ export function originFaults(config: OriginConfig): readonly ConfigFault[] {
     ...below('thumbs', thumbsFaults(config.thumbs)),
     ...below('upload.scan', scanFaults(config.upload.scan)),
     ...blobsFaults(config.blobs, config.upload.sizeMaxBytes),
+    ...metaFaults(config.meta, { local: config.blobs.adaptor === 'local' }),
     ...unusedFaults(config),
     ...proxyFaults(config.trustedProxies, 'origin.trusted_proxies'),
     ...operatorFaults(config.operators, 'origin.operators'),

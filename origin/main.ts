@@ -5,7 +5,7 @@ import { type ProcessEntry, processEntry } from '../src/process.js';
 import { originFaults, originSection } from './config.js';
 import { openOrigin } from './origin.js';
 import { runThumbs, type ThumbsVerb } from './thumbs/commands.js';
-import { runBackup, runFsck, runRestore, runScrub } from './upkeep/commands.js';
+import { runBackup, runFsck, runMigrate, runRestore, runScrub } from './upkeep/commands.js';
 
 export const entry: ProcessEntry = processEntry({
   name: 'origin',
@@ -19,6 +19,8 @@ export const entry: ProcessEntry = processEntry({
     backup: ({ origin }, tools, { folder }) => runBackup({ ...tools, config: origin }, { folder: String(folder) }),
     restore: ({ origin }, tools, { folder, incomplete }) =>
       runRestore({ ...tools, config: origin }, { folder: String(folder), incomplete: incomplete === true }),
+    migrate: ({ origin }, tools, { to, check }) =>
+      runMigrate({ ...tools, config: origin }, { to: to === 'lmdb' ? 'lmdb' : 'postgres', check: check === true }),
     thumbs: ({ origin }, tools, { verb, all }) =>
       runThumbs({ ...tools, config: origin }, { verb: readVerb(verb), all: all === true }),
   },

@@ -34,7 +34,7 @@ import { openResumableUploads } from './ingest/resumable/resumable-uploads.js';
 import { createRoom } from './ingest/room.js';
 import { createScanner } from './ingest/scan.js';
 import { createLiveSettings, LIVE_PATHS, type LiveSettings } from './live-settings.js';
-import { openMetaStore } from './meta/lmdb.js';
+import { openMeta } from './meta/open.js';
 import { createQuotas } from './quota.js';
 import { createRateLimits, NO_RATE_LIMITS } from './server/rate-limits.js';
 import { createServer, type OriginServer, requestCounts } from './server/server.js';
@@ -86,7 +86,7 @@ async function openComponents(
   const { clock, log, metrics } = deps;
   const { baseUri, quota, retention, upload } = config;
 
-  const meta = opened.add('metadata', await openMetaStore(config.meta, { clock, log, randomName: randomUUID }));
+  const meta = opened.add('metadata', await openMeta(config.meta, { clock, log, randomName: randomUUID }));
   const blobs = opened.add('blobs', await openBlobStore(config.blobs, deps));
   // The metadata are locked, so no other origin uses the stage.
   const leftovers = await clearLeftovers(blobs.stageFolder);

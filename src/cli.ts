@@ -5,7 +5,7 @@
  */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Argument, Command } from 'commander';
+import { Argument, Command, Option } from 'commander';
 import { type AccessConfig, accessSection } from './access/config.js';
 import { parseDuration } from './bytes.js';
 import { systemClock } from './clock.js';
@@ -129,6 +129,14 @@ originChore('restore', 'put a backup into the storage that the configuration nam
   .action((folder: string, options: ConfigOption & { incomplete: boolean }) =>
     chore('restore', options, { ...options, folder }),
   );
+
+originChore(
+  'migrate',
+  'move all metadata to the other store that the configuration names (while the origin is stopped)',
+)
+  .addOption(new Option('--to <adaptor>', 'where they go').choices(['postgres', 'lmdb']).default('postgres'))
+  .option('--check', 'only look whether the database can be used', false)
+  .action((options: ConfigOption & { to: string; check: boolean }) => chore('migrate', options, { ...options }));
 
 originChore('thumbs', 'the queue of thumbnails of a running origin')
   .addArgument(

@@ -7,7 +7,7 @@ import type { Sha256 } from '../../src/ids.js';
 import type { JournalEntry, Mark } from '../../src/journal/entry.js';
 import type { BlobKey } from '../blobs/blob-store.js';
 import { DamagedRecord } from './codec.js';
-import type { Reserve } from './reserve.js';
+import type { Reserve } from './lmdb/reserve.js';
 import { type Key, type Reader, read, type Table, type Writer } from './tables.js';
 
 /**

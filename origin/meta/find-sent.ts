@@ -17,7 +17,7 @@
  */
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import { type BlobRecord, refusesUpload } from './media.js';
-import type { StoredMedia } from './records.js';
+import type { StoredBlob, StoredMedia } from './records.js';
 import { BLOBS, entryValue, MEDIA, type Reader, read, startingWith, targets } from './tables.js';
 
 /** The live record of bytes sent with this hash and visibility, even if its expiry has passed. */
@@ -32,17 +32,24 @@ export function findLive(
   return changed.find(({ record }) => record.state.kind === 'live' && record.public === isPublic);
 }
 
-/**
- * The blob that stores bytes sent with this hash. If there are several: one whose uploads are refused, else the
- * unchanged one if a live id refers to it, else the one of a changed record. `changed`: the result of listChanged.
- */
 export function findBlobBySent(
   reader: Reader,
   sentSha256: Sha256,
   changed: readonly StoredMedia[] = listChanged(reader, sentSha256),
 ): BlobRecord | undefined {
-  const asSent = read(reader, BLOBS, sentSha256);
   const others = changed.map(({ record }) => read(reader, BLOBS, record.sha256));
+  return chooseBlob(read(reader, BLOBS, sentSha256), others);
+}
+
+/**
+ * The blob that stores bytes sent with a hash. `asSent` is the one of that hash, `others` are those of changed records. If
+ * there are several: one whose uploads are refused, else the unchanged one if a live id refers to it, else the one of a
+ * changed record.
+ */
+export function chooseBlob(
+  asSent: StoredBlob | undefined,
+  others: readonly (StoredBlob | undefined)[],
+): BlobRecord | undefined {
   const candidates = [...(asSent?.unreferencedAt === null ? [asSent] : []), ...others, asSent];
   const blobs = candidates.map((stored) => stored?.blob).filter((blob) => blob !== undefined);
   return blobs.find(refusesUpload) ?? blobs[0];

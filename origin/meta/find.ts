@@ -3,35 +3,43 @@ import type { EpochMs } from '../../src/clock.js';
 import { lowestIdAt, type MediaId, type Sha256 } from '../../src/ids.js';
 import { DamagedRecord } from './codec.js';
 import { readOrSkip } from './database.js';
-import { awaitsScan, type BlobRecord, type Found } from './media.js';
+import { awaitsScan, type BlobRecord, type Found, type MediaRecord } from './media.js';
 import type { StoredMedia } from './records.js';
 import type { BlobPage, ListPage, ListQuery } from './store.js';
 import { BLOBS, MEDIA, ownerKey, type Reader, read, type Span, startingWith, targets } from './tables.js';
 import { hasExpired } from './takedown.js';
 
 /** An id carries the instant it was made, which may differ a little from its record's `createdAt`. */
-const ID_SLACK_MS = 3_600_000;
+export const ID_SLACK_MS = 3_600_000;
 
 export function findMedia(reader: Reader, id: MediaId, now: EpochMs): Found {
   const stored = read(reader, MEDIA, id);
   return stored === undefined ? { kind: 'unknown' } : resolveMedia(reader, stored, now);
 }
 
-/** The state of a record as of `now`: deleted and expired come before quarantined, quarantined before live. */
 export function resolveMedia(
   reader: Reader,
   { record }: StoredMedia,
+  now: EpochMs,
+): Exclude<Found, { kind: 'unknown' }> {
+  return foundAsOf(record, () => read(reader, BLOBS, record.sha256)?.blob, now);
+}
+
+/** The state of a record as of `now`: deleted and expired come before quarantined, quarantined before live. */
+export function foundAsOf(
+  record: MediaRecord,
+  readBlob: () => BlobRecord | undefined,
   now: EpochMs,
 ): Exclude<Found, { kind: 'unknown' }> {
   if (record.state.kind !== 'live') return { kind: record.state.kind, record };
   if (hasExpired(record, now)) {
     return { kind: 'expired', record: { ...record, state: { kind: 'expired', at: record.expiresAt } } };
   }
-  const stored = read(reader, BLOBS, record.sha256);
-  if (stored === undefined)
+  const blob = readBlob();
+  if (blob === undefined) {
     throw new DamagedRecord(BLOBS.name, record.sha256, `it is missing, but ${record.id} refers to it`);
-  const media = { record, blob: stored.blob };
-  return { kind: stored.blob.quarantine === null ? 'live' : 'quarantined', media };
+  }
+  return { kind: blob.quarantine === null ? 'live' : 'quarantined', media: { record, blob } };
 }
 
 /** The state as admins see it, in which media that awaits the scanner is not `quarantined` but `held`. */

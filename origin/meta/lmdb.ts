@@ -7,7 +7,7 @@
  */
 
 import { existsSync, statSync } from 'node:fs';
-import { rename, rm, stat, statfs } from 'node:fs/promises';
+import { readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Key as LmdbKey, type Database as LmdbTable, open, type RangeOptions, type RootDatabase } from 'lmdb';
 import type { Clock } from '../../src/clock.js';
@@ -15,24 +15,28 @@ import { Fault, faultOf } from '../../src/errors.js';
 import { openPrivateFolder } from '../../src/private-folder.js';
 import { syncPath } from '../blobs/files.js';
 import type { DamagedRecord } from './codec.js';
-import type { MetaConfig } from './config.js';
+import type { LmdbConfig } from './config.js';
 import { type Database, readOrSkip, type Urgency } from './database.js';
+import { openReserve, type Reserve } from './lmdb/reserve.js';
+import { lockWriter, type WriterLock } from './lmdb/writer-lock.js';
 import type { Stamp } from './records.js';
-import { openReserve, type Reserve } from './reserve.js';
 import type { MetaStore } from './store.js';
 import {
   ABOUT,
+  decode,
   type IndexName,
+  type Key,
   type Reader,
   read,
   type Span,
+  type StoredRecord,
   TABLE_NAMES,
+  type Table,
   TRASH,
   type Writer,
   write,
 } from './tables.js';
 import { copyStore, createReader, createStore, type MetaDeps, type MetaReader } from './transactions.js';
-import { lockWriter, type WriterLock } from './writer-lock.js';
 
 /**
  * The version of the layout of tables and keys. (Codecs have versions of their own for the fields of records.)
@@ -56,11 +60,12 @@ export interface OpenOptions {
 
 /** Opens the store, and creates it if there is none. Rejects with FolderInUse while another process writes to it. */
 export async function openMetaStore(
-  config: MetaConfig,
+  config: LmdbConfig,
   deps: MetaDeps,
   { mendStamp = false }: OpenOptions = {},
 ): Promise<MetaStore> {
   await openPrivateFolder(config.folder);
+  await refuseMoved(config.folder);
   const reserve = await openReserve(join(config.folder, RESERVE_NAME), config.reserveBytes);
   const lock = await lockOnFullDisk(reserve, () => lockWriter(config.folder, deps.randomName));
   let database: Database | undefined;
@@ -75,6 +80,16 @@ export async function openMetaStore(
     await lock.release();
     throw thrown;
   }
+}
+
+/** Written into a folder whose records live elsewhere now, so that no origin goes on with the old ones. */
+export const MOVED_NAME = 'moved';
+
+async function refuseMoved(folder: string): Promise<void> {
+  const path = join(folder, MOVED_NAME);
+  const found = await readFile(path, 'utf8').catch(() => undefined);
+  if (found === undefined) return;
+  throw new Error(`${found.trim()} What was written since is not in ${folder}. Remove ${path} to use it all the same.`);
 }
 
 /**
@@ -110,7 +125,7 @@ async function lockOnFullDisk(reserve: Reserve, lock: () => Promise<WriterLock>)
 /** Reads and backups for a second process, while another one may be writing. */
 export interface MetaSnapshot extends MetaReader, Pick<MetaStore, 'backup' | 'close'> {}
 
-export async function openMetaReader(config: MetaConfig, deps: MetaDeps): Promise<MetaSnapshot> {
+export async function openMetaReader(config: LmdbConfig, deps: MetaDeps): Promise<MetaSnapshot> {
   if (!existsSync(join(config.folder, FILE_NAME))) throw new Error(`${config.folder} contains no metadata store`);
   const database = openReadOnly(config, deps.clock);
   try {
@@ -187,7 +202,7 @@ interface Waiting {
   fail(error: unknown): void;
 }
 
-function openDatabase(config: MetaConfig, clock: Clock, lock: WriterLock, reserve: Reserve): Database {
+function openDatabase(config: LmdbConfig, clock: Clock, lock: WriterLock, reserve: Reserve): Database {
   const root: Root = open(config.folder, { ...SHARED_OPTIONS });
   const tables = openTables(root, config.folder);
   const writer = createWriter(tables);
@@ -274,7 +289,7 @@ function openDatabase(config: MetaConfig, clock: Clock, lock: WriterLock, reserv
   };
 }
 
-function openReadOnly(config: MetaConfig, clock: Clock): Database {
+function openReadOnly(config: LmdbConfig, clock: Clock): Database {
   const root: Root = open(config.folder, { ...SHARED_OPTIONS, readOnly: true });
   const tables = openTables(root, config.folder);
   let closing: Promise<void> | undefined;
@@ -466,6 +481,62 @@ async function copyRoot(root: Root, folder: string, prepare: (writer: Writer) =>
     copy.transactionSync(() => prepare(writer));
   } finally {
     await copy.close();
+  }
+  await syncPath(join(folder, FILE_NAME));
+  await syncPath(folder);
+}
+
+/**
+ * Every record of a store that no other process writes to, table by table in the order of keys. Records that cannot be read
+ * make it fail: fsck comes first.
+ */
+export async function readStore(
+  folder: string,
+  tables: readonly Table<Key, unknown>[],
+  take: (page: readonly StoredRecord[]) => Promise<void>,
+): Promise<Stamp> {
+  const root: Root = open(folder, { ...SHARED_OPTIONS, readOnly: true });
+  try {
+    const reader = createWriter(openTables(root, folder));
+    const stamp = checkFormat(read(reader, ABOUT, 'stamp'), folder);
+    for (const table of tables) {
+      let span: Span = { limit: PAGE };
+      for (;;) {
+        const page = [...reader.range(table.name, span)];
+        await take(page.map(({ key, value }) => ({ table, key, value: decode(table, key, value) })));
+        const last = page.at(-1);
+        if (last === undefined || page.length < PAGE) break;
+        span = { start: last.key, afterStart: true, limit: PAGE };
+      }
+    }
+    return stamp;
+  } finally {
+    await root.close();
+  }
+}
+
+/** Records that are read at once. */
+const PAGE = 1_000;
+
+/** Makes a store of records that come from elsewhere, in a folder that has none. It gets a journal name of its own. */
+export async function makeStore(
+  folder: string,
+  stamp: Omit<Stamp, 'format'>,
+  fill: (take: (page: readonly StoredRecord[]) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  await openPrivateFolder(folder);
+  if (existsSync(join(folder, FILE_NAME))) throw new Error(`${folder} already contains a metadata store`);
+  const root: Root = open(folder, { ...SHARED_OPTIONS });
+  try {
+    const writer = createWriter(openTables(root, folder));
+    await fill(async (page) => {
+      await root.transaction(() => {
+        for (const { table, key, value } of page) write(writer, table, key, value);
+      });
+    });
+    await root.transaction(() => write(writer, ABOUT, 'stamp', { ...stamp, format: FORMAT }));
+  } finally {
+    await root.close();
   }
   await syncPath(join(folder, FILE_NAME));
   await syncPath(folder);

@@ -62,25 +62,10 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
       ),
     drop: (sha256) => run((change) => write(change.writer, JOBS, sha256, undefined)),
     async retry(sha256, leaseholder, readyAt, priority) {
-      await run((change) =>
-        changeLeased(change, sha256, leaseholder, (job) => ({
-          ...job,
-          readyAt,
-          turn: null,
-          priority: priority ?? job.priority,
-          attempts: job.attempts + 1,
-          lease: null,
-        })),
-      );
+      await run((change) => retryJob(change, sha256, leaseholder, readyAt, priority));
     },
     async giveBack(sha256, leaseholder, readyAt) {
-      await run((change) =>
-        changeLeased(change, sha256, leaseholder, (job) => ({
-          ...job,
-          ...(readyAt !== undefined && { readyAt, turn: null }),
-          lease: null,
-        })),
-      );
+      await run((change) => giveJobBack(change, sha256, leaseholder, readyAt));
     },
     bury: (sha256, reason, now, refusal) => run((change) => buryJob(change, sha256, reason, now, refusal ?? 'failed')),
     async dead(limit) {
@@ -197,7 +182,7 @@ export function endLeases(change: Change): number {
   return leased.length;
 }
 
-function liftJob(change: Change, sha256: Sha256, priority: JobPriority): boolean {
+export function liftJob(change: Change, sha256: Sha256, priority: JobPriority): boolean {
   const job = read(change.writer, JOBS, sha256);
   if (job === undefined) return false;
   if (JOB_PRIORITIES[priority] <= JOB_PRIORITIES[job.priority]) return true;
@@ -207,7 +192,13 @@ function liftJob(change: Change, sha256: Sha256, priority: JobPriority): boolean
   return true;
 }
 
-function claimJobs(change: Change, leaseholder: string, limit: number, now: EpochMs, leaseMs: number): readonly Job[] {
+export function claimJobs(
+  change: Change,
+  leaseholder: string,
+  limit: number,
+  now: EpochMs,
+  leaseMs: number,
+): readonly Job[] {
   const lapsed = [...targets<Sha256>(change.writer, 'job_lease', until(now))];
   for (const sha256 of lapsed) endLease(change, sha256);
   const claimed: Job[] = [];
@@ -291,15 +282,40 @@ function endLease(change: Change, sha256: Sha256): void {
   write(change.writer, JOBS, sha256, { ...job, attempts: job.attempts + 1, lease: null });
 }
 
+export function retryJob(
+  change: Change,
+  sha256: Sha256,
+  leaseholder: string,
+  readyAt: EpochMs,
+  priority: JobPriority | null,
+): void {
+  changeLeased(change, sha256, leaseholder, (job) => ({
+    ...job,
+    readyAt,
+    turn: null,
+    priority: priority ?? job.priority,
+    attempts: job.attempts + 1,
+    lease: null,
+  }));
+}
+
+export function giveJobBack(change: Change, sha256: Sha256, leaseholder: string, readyAt: EpochMs | undefined): void {
+  changeLeased(change, sha256, leaseholder, (job) => ({
+    ...job,
+    ...(readyAt !== undefined && { readyAt, turn: null }),
+    lease: null,
+  }));
+}
+
 /** Changes a leased job. False if the leaseholder has lost its lease. */
-function changeLeased(change: Change, sha256: Sha256, leaseholder: string, next: (job: Job) => Job): boolean {
+export function changeLeased(change: Change, sha256: Sha256, leaseholder: string, next: (job: Job) => Job): boolean {
   const job = read(change.writer, JOBS, sha256);
   if (job?.lease?.holder !== leaseholder) return false;
   write(change.writer, JOBS, sha256, next(job));
   return true;
 }
 
-function buryJob(change: Change, sha256: Sha256, reason: string, now: EpochMs, refusal: ThumbRefusal): void {
+export function buryJob(change: Change, sha256: Sha256, reason: string, now: EpochMs, refusal: ThumbRefusal): void {
   const job = read(change.writer, JOBS, sha256);
   if (job === undefined) return;
   write(change.writer, JOBS, sha256, undefined);
@@ -307,7 +323,7 @@ function buryJob(change: Change, sha256: Sha256, reason: string, now: EpochMs, r
   changeBlob(change, sha256, (blob) => ({ ...blob, thumbs: { kind: 'none', reason: refusal } }));
 }
 
-function reviveJobs(change: Change, limit: number, now: EpochMs): number {
+export function reviveJobs(change: Change, limit: number, now: EpochMs): number {
   const dead = [...targets<Sha256>(change.writer, 'dead_order', { limit })];
   for (const sha256 of dead) {
     write(change.writer, DEAD, sha256, undefined);

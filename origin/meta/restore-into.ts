@@ -11,11 +11,14 @@ import { dirname, join, resolve } from 'node:path';
 import { errorCode } from '../../src/errors.js';
 import { openPrivateFolder } from '../../src/private-folder.js';
 import { syncPath } from '../blobs/files.js';
-import type { MetaConfig } from './config.js';
-import { FILE_NAME, type MetaSnapshot, openMetaStore } from './lmdb.js';
+import type { LmdbConfig, MetaConfig } from './config.js';
+import { lockWriter } from './lmdb/writer-lock.js';
+import { FILE_NAME, type MetaSnapshot, openMetaStore, readStore } from './lmdb.js';
+import { openLoad } from './postgres/load.js';
+import { ROW_TABLES } from './postgres/rows.js';
+import { checkServer, poolOf } from './postgres/store.js';
 import type { MetaStore } from './store.js';
 import type { MetaDeps } from './transactions.js';
-import { lockWriter } from './writer-lock.js';
 
 export interface RestoredMeta {
   /** The copy, open. */
@@ -36,7 +39,7 @@ export class MetadataInPlace extends Error {
 
 /** Rejects with FolderInUse while another process uses the folder, and with MetadataInPlace if it has metadata. */
 export async function receiveMeta(
-  config: MetaConfig,
+  config: LmdbConfig,
   source: Pick<MetaSnapshot, 'backup'>,
   deps: MetaDeps,
 ): Promise<RestoredMeta> {
@@ -65,6 +68,50 @@ export async function receiveMeta(
         });
         await syncPath(folder);
         await syncPath(dirname(folder));
+      },
+      async close() {
+        await store.close();
+        await cleanUp();
+      },
+    };
+  } catch (thrown) {
+    await cleanUp();
+    throw thrown;
+  }
+}
+
+/**
+ * The same for a database, which must be empty: the copy is made in a folder below `folder`, and loaded when it is
+ * published. Rejects with DatabaseInUse if the database has metadata.
+ */
+export async function receiveIntoPostgres(
+  config: MetaConfig,
+  folder: string,
+  source: Pick<MetaSnapshot, 'backup'>,
+  deps: MetaDeps,
+): Promise<RestoredMeta> {
+  const inner = join(folder, 'incoming-meta');
+  const pool = poolOf(config, deps.log);
+  async function cleanUp(): Promise<void> {
+    await rm(inner, { recursive: true, force: true });
+    await pool.close();
+  }
+  try {
+    await checkServer(pool.run);
+    const load = await openLoad(pool, deps.clock.now());
+    await rm(inner, { recursive: true, force: true });
+    await source.backup(inner);
+    const store = await openMetaStore({ ...config, folder: inner }, deps);
+    return {
+      store,
+      async publish() {
+        await store.close();
+        const stamp = await readStore(
+          inner,
+          ROW_TABLES.map(({ table }) => table),
+          (page) => load.take(page),
+        );
+        await load.finish(stamp.journal, stamp.madeAt);
       },
       async close() {
         await store.close();

@@ -117,6 +117,9 @@ export interface MetaStore {
   close(): Promise<void>;
 }
 
+/** Another process has the store open for writing. Its message says which, and what to do. */
+export class StoreInUse extends Error {}
+
 /** `data_max`: the records have reached their limit. `no_reserve`: the disk lacks the room that takedowns may need. */
 export type RecordsRoom = 'enough' | 'data_max' | 'no_reserve';
 

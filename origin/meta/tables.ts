@@ -82,6 +82,9 @@ export interface Table<K extends Key, V> {
   indexes(value: V): readonly IndexEntry[];
 }
 
+/** A record of any table, for those that move whole stores. */
+export type StoredRecord = { readonly table: Table<Key, unknown>; readonly key: Key; readonly value: unknown };
+
 export interface Span {
   readonly start?: Key;
   /** Excludes `start` itself. */

@@ -9,11 +9,11 @@ import { Fault } from '../../src/errors.js';
 import type { MediaId } from '../../src/ids.js';
 import type { Log } from '../../src/log.js';
 import type { DamagedRecord } from './codec.js';
-import type { MetaConfig } from './config.js';
-import { createDataLimit } from './data-limit.js';
+import type { LmdbConfig } from './config.js';
 import { type Change, type Database, readOrSkip, startChange, type Urgency } from './database.js';
 import { blobsAfter, findMedia, listMedia, takedownSeqOf } from './find.js';
 import { findBlobBySent } from './find-sent.js';
+import { createDataLimit } from './lmdb/data-limit.js';
 import { createIntents, forgetTrash, isNamed, isTrashed, trashedBefore } from './places.js';
 import { createQueue, endLeases, finishThumbs, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
@@ -64,7 +64,7 @@ export type MetaReader = Pick<
   | 'usage'
 >;
 
-export function createReader(reader: Reader, config: MetaConfig, log: Log): MetaReader {
+export function createReader(reader: Reader, config: LmdbConfig, log: Log): MetaReader {
   /** Runs a read that leaves out damaged records, and logs which. */
   function skipDamaged<T>(readAll: (damaged: DamagedRecord[]) => T): T {
     const damaged: DamagedRecord[] = [];
@@ -104,7 +104,7 @@ export function copyStore(database: Database, folder: string, randomName: () => 
 export async function createStore(
   database: Database,
   stamp: Stamp,
-  config: MetaConfig,
+  config: LmdbConfig,
   deps: MetaDeps,
 ): Promise<MetaStore> {
   const { reader } = database;

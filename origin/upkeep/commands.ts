@@ -18,10 +18,13 @@ import type { BlobStore } from '../blobs/blob-store.js';
 import { openLocalReader, openLocalStore } from '../blobs/local.js';
 import { openBlobStore } from '../blobs/open.js';
 import type { OriginConfig } from '../config.js';
-import { openMetaReader, openMetaStore } from '../meta/lmdb.js';
-import { MetadataInPlace, receiveMeta } from '../meta/restore-into.js';
-import type { MetaStore } from '../meta/store.js';
-import { FolderInUse } from '../meta/writer-lock.js';
+import type { MetaConfig } from '../meta/config.js';
+import { openMetaReader } from '../meta/lmdb.js';
+import { checkTarget, moveToLmdb, moveToPostgres } from '../meta/move.js';
+import { openMeta, openMetaSnapshot } from '../meta/open.js';
+import { DatabaseInUse } from '../meta/postgres/load.js';
+import { MetadataInPlace, receiveIntoPostgres, receiveMeta } from '../meta/restore-into.js';
+import { type MetaStore, StoreInUse } from '../meta/store.js';
 import { routeOf } from '../thumbs/types.js';
 import { backup } from './backup.js';
 import { fsck } from './fsck.js';
@@ -106,9 +109,8 @@ export function runScrub(deps: CommandDeps, given: { readonly after: string | un
 export function runBackup(deps: CommandDeps, { folder }: { readonly folder: string }): Promise<number> {
   return keepingAlive(async () => {
     const { config, clock, log, signal, print, progress } = deps;
-    const openMeta = (path: string) =>
-      openMetaReader({ ...config.meta, folder: path }, { clock, log, randomName: randomUUID });
-    const meta = await openMeta(config.meta.folder);
+    const metaDeps = { clock, log, randomName: randomUUID };
+    const meta = await openMetaSnapshot(config.meta, metaDeps);
     const blobs = await openBlobStore(config.blobs, deps);
     try {
       const report = await backup(
@@ -116,7 +118,7 @@ export function runBackup(deps: CommandDeps, { folder }: { readonly folder: stri
           meta,
           blobs,
           clock,
-          openMeta,
+          openMeta: (path) => openMetaReader({ ...config.meta, folder: path }, metaDeps),
           openBlobs: (path, stageFolder) => openLocalStore({ folder: path, stageFolder }),
         },
         {
@@ -154,7 +156,10 @@ export function runRestore(
     const backedUp = await openMetaReader({ ...config.meta, folder: join(folder, 'meta') }, metaDeps);
     const opened: { close(): Promise<void> }[] = [backedUp];
     try {
-      const incoming = await receiveMeta(config.meta, backedUp, metaDeps);
+      const incoming =
+        config.meta.adaptor === 'postgres'
+          ? await receiveIntoPostgres(config.meta, config.blobs.stageFolder, backedUp, metaDeps)
+          : await receiveMeta(config.meta, backedUp, metaDeps);
       opened.push(incoming);
       const target = await openBlobStore(config.blobs, deps);
       opened.push(target);
@@ -170,11 +175,11 @@ export function runRestore(
             progress(`${blobs} blobs and thumbnails, ${formatSize(copiedBytes)} copied`),
         },
       );
-      print(restored(report, config.meta.folder));
+      print(restored(report, config.meta.adaptor === 'postgres' ? 'the database' : config.meta.folder));
       return report.originalsMissing + report.thumbsMissing === 0 ? FINE : WRONG;
     } catch (thrown) {
-      if (thrown instanceof FolderInUse) print('restore needs the stores for itself: stop the origin first.');
-      else if (thrown instanceof MetadataInPlace) print(thrown.message);
+      if (thrown instanceof StoreInUse) print('restore needs the stores for itself: stop the origin first.');
+      else if (thrown instanceof MetadataInPlace || thrown instanceof DatabaseInUse) print(thrown.message);
       else throw thrown;
       return FAILED;
     } finally {
@@ -208,6 +213,39 @@ function restored(report: RestoreReport, metaFolder: string): string {
   return `${stored}${without}; the metadata are in ${metaFolder}: start the origin`;
 }
 
+/** `check`: only looks at the target. Otherwise everything in one metadata store is moved to the other. */
+export function runMigrate(
+  deps: CommandDeps,
+  { to, check }: { readonly to: MetaConfig['adaptor']; readonly check: boolean },
+): Promise<number> {
+  return keepingAlive(async () => {
+    const { config, clock, log, signal, print, progress } = deps;
+    const metaDeps = { clock, log, randomName: randomUUID };
+    try {
+      if (check) {
+        const { latencyMs, skewMs } = await checkTarget(config.meta, metaDeps);
+        print(
+          `the database can be used: it answers in ${latencyMs.toFixed(1)} ms, its clock differs by ${Math.round(Math.abs(skewMs))} ms`,
+        );
+        return FINE;
+      }
+      const move = to === 'postgres' ? moveToPostgres : moveToLmdb;
+      const moved = await move(config.meta, metaDeps, signal, ({ records, table }) =>
+        progress(`${records} records, now of ${table}`),
+      );
+      const named = to === 'postgres' ? 'the database' : config.meta.folder;
+      print(`${moved.records} records are in ${named}, read back and equal (sha256 ${moved.sum})`);
+      print(`set origin.meta.adaptor: ${to} and start the origin`);
+      return FINE;
+    } catch (thrown) {
+      if (thrown instanceof StoreInUse) print('migrate needs the metadata for itself: stop the origin first.');
+      else if (thrown instanceof DatabaseInUse) print(thrown.message);
+      else throw thrown;
+      return FAILED;
+    }
+  });
+}
+
 /** Keeps the process alive while it works, because timers alone do not. */
 async function keepingAlive(work: () => Promise<number>): Promise<number> {
   const alive = keepAlive();
@@ -221,9 +259,9 @@ async function keepingAlive(work: () => Promise<number>): Promise<number> {
 /** Opens the store, or returns undefined if an origin has it open. */
 async function openAlone({ config, clock, log }: CommandDeps, mendStamp: boolean): Promise<MetaStore | undefined> {
   try {
-    return await openMetaStore(config.meta, { clock, log, randomName: randomUUID }, { mendStamp });
+    return await openMeta(config.meta, { clock, log, randomName: randomUUID }, { mendStamp });
   } catch (thrown) {
-    if (thrown instanceof FolderInUse) return undefined;
+    if (thrown instanceof StoreInUse) return undefined;
     throw thrown;
   }
 }
@@ -237,7 +275,7 @@ async function openForScrub(deps: CommandDeps): Promise<ScrubSource> {
   const { config, clock, log } = deps;
   const alone = await openAlone(deps, false);
   if (alone === undefined) {
-    const meta = await openMetaReader(config.meta, { clock, log, randomName: randomUUID });
+    const meta = await openMetaSnapshot(config.meta, { clock, log, randomName: randomUUID });
     return { meta, marks: remoteMarks(deps) };
   }
   return { meta: alone, marks: localMarks(alone, clock) };

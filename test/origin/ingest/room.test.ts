@@ -8,7 +8,7 @@ import { uploadSection } from '../../../origin/ingest/config.js';
 import { type IngestDeps, ingest } from '../../../origin/ingest/ingest.js';
 import { createRoom, type RoomState } from '../../../origin/ingest/room.js';
 import { stage } from '../../../origin/ingest/stage.js';
-import { openReserve } from '../../../origin/meta/reserve.js';
+import { openReserve } from '../../../origin/meta/lmdb/reserve.js';
 import type { RecordsRoom } from '../../../origin/meta/store.js';
 import { retentionSection } from '../../../origin/retention-rules.js';
 import { Fault } from '../../../src/errors.js';

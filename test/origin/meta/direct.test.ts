@@ -1,6 +1,6 @@
 /** The rules of the metadata store over tables in memory, where many histories are tried in little time. */
 import t from 'tap';
-import type { MetaConfig } from '../../../origin/meta/config.js';
+import type { LmdbConfig } from '../../../origin/meta/config.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
 import { createStore } from '../../../origin/meta/transactions.js';
 import { createLog } from '../../../src/log.js';
@@ -9,7 +9,7 @@ import { metaAgainContract } from '../../kit/origin/meta/again-contract.js';
 import { announced, metaContract, T0 } from '../../kit/origin/meta/contract.js';
 import { MemoryTables, memoryDatabase } from '../../kit/origin/meta/memory-tables.js';
 
-const config: MetaConfig = {
+const config: LmdbConfig = {
   folder: '',
   dataMaxBytes: 1e9,
   reserveBytes: 0,

@@ -2,8 +2,8 @@
 import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { openReserve } from '../../../origin/meta/reserve.js';
-import { lockWriter } from '../../../origin/meta/writer-lock.js';
+import { openReserve } from '../../../origin/meta/lmdb/reserve.js';
+import { lockWriter } from '../../../origin/meta/lmdb/writer-lock.js';
 
 let names = 0;
 const randomName = (): string => {

@@ -5,7 +5,7 @@ import * as fc from 'fast-check';
 import { type Key, open } from 'lmdb';
 import t from 'tap';
 import { count, createCodec, text } from '../../../origin/meta/codec.js';
-import type { MetaConfig } from '../../../origin/meta/config.js';
+import type { LmdbConfig } from '../../../origin/meta/config.js';
 import { openMetaReader, openMetaStore as openStore } from '../../../origin/meta/lmdb.js';
 import { jobCodec, journalCodec, mediaCodec, stampCodec } from '../../../origin/meta/records.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
@@ -32,7 +32,7 @@ const deps = {
 const openMetaStore = async (...given: Parameters<typeof openStore>): Promise<MetaStore> =>
   announced(await openStore(...given));
 
-function configOf(folder: string): MetaConfig {
+function configOf(folder: string): LmdbConfig {
   return {
     folder,
     dataMaxBytes: 1e9,

@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { MetaConfig } from '../../../origin/meta/config.js';
-import { createDataLimit } from '../../../origin/meta/data-limit.js';
+import { createDataLimit } from '../../../origin/meta/lmdb/data-limit.js';
 import { keysOf, type Quarantine } from '../../../origin/meta/media.js';
 import type { StoredBlob } from '../../../origin/meta/records.js';
 import type { NewMedia, RecordsRoom } from '../../../origin/meta/store.js';

@@ -6,7 +6,8 @@
  */
 import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errorCode } from '../../src/errors.js';
+import { errorCode } from '../../../src/errors.js';
+import { StoreInUse } from '../store.js';
 
 const LOCK_NAME = 'writer.lock';
 /** How often to try again when other processes change the lock at the same time. */
@@ -23,7 +24,7 @@ interface LockOwner {
   readonly started: string | null;
 }
 
-export class FolderInUse extends Error {
+export class FolderInUse extends StoreInUse {
   override readonly name = 'FolderInUse';
 
   constructor(folder: string, pid: number) {

@@ -4,9 +4,9 @@
  * are gone. So at the limit each medium that is forgotten makes room for one
  * upload, whose records fill the same pages.
  */
-import type { MetaConfig } from './config.js';
-import type { Database } from './database.js';
-import type { RecordsRoom } from './store.js';
+import type { LmdbConfig } from '../config.js';
+import type { Database } from '../database.js';
+import type { RecordsRoom } from '../store.js';
 
 export interface DataLimit {
   room(when: 'lately' | 'now'): RecordsRoom;
@@ -18,7 +18,7 @@ export interface DataLimit {
 
 export function createDataLimit(
   { usedBytes, reserve }: Pick<Database, 'usedBytes' | 'reserve'>,
-  { dataMaxBytes }: MetaConfig,
+  { dataMaxBytes }: LmdbConfig,
 ): DataLimit {
   let replaceable = 0;
 

@@ -1,0 +1,26 @@
+/** Opens the metadata store that the configuration names. */
+import type { MetaConfig } from './config.js';
+import { type MetaSnapshot, type OpenOptions, openMetaReader, openMetaStore } from './lmdb.js';
+import { openPostgresReader, openPostgresStore } from './postgres/store.js';
+import type { MetaStore } from './store.js';
+import type { MetaDeps } from './transactions.js';
+
+/** Rejects with StoreInUse while another process has it open for writing. */
+export function openMeta(config: MetaConfig, deps: MetaDeps, options: OpenOptions = {}): Promise<MetaStore> {
+  switch (config.adaptor) {
+    case 'lmdb':
+      return openMetaStore(config, deps, options);
+    case 'postgres':
+      return openPostgresStore(config, { ...deps, random: Math.random, alone: true });
+  }
+}
+
+/** For a second process, while another one may be writing. */
+export function openMetaSnapshot(config: MetaConfig, deps: MetaDeps): Promise<MetaSnapshot> {
+  switch (config.adaptor) {
+    case 'lmdb':
+      return openMetaReader(config, deps);
+    case 'postgres':
+      return openPostgresReader(config, deps);
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * Intents and the trash in PostgreSQL (places.ts says what they are for). An intent costs no sync: if it is lost in a
+ * crash, the upload finds it missing and stores its bytes again.
+ */
+import type { Clock, EpochMs } from '../../../src/clock.js';
+import { type BlobKey, sourceOf } from '../../blobs/blob-store.js';
+import { keysOf } from '../media.js';
+import type { MetaStore } from '../store.js';
+import { faultOfDatabase, type Pool } from './pool.js';
+import { BLOB_ROWS } from './rows.js';
+import { byteaOf } from './values.js';
+
+const INTEND = 'INSERT INTO intent (key, at) SELECT unnest($1::text[]), $2::bigint ON CONFLICT (key) DO NOTHING';
+const WITHDRAW = 'DELETE FROM intent WHERE key = ANY ($1::text[]) RETURNING key';
+const ABANDONED = `
+  WITH abandoned AS (DELETE FROM intent WHERE at < $1 RETURNING key, at)
+  INSERT INTO trash (key, at) SELECT key, at FROM abandoned ON CONFLICT (key) DO NOTHING`;
+const TRASH = 'SELECT key FROM trash WHERE at < $1 ORDER BY at, key LIMIT $2';
+const EMPTIED = 'DELETE FROM trash WHERE key = ANY ($1::text[])';
+const KNOWN = 'SELECT EXISTS (SELECT FROM intent WHERE key = $1) OR EXISTS (SELECT FROM trash WHERE key = $1) AS known';
+const BLOBS = 'SELECT * FROM blob WHERE sha256 = ANY ($1::bytea[])';
+
+/** Nobody takes so long to store bytes. */
+const ABANDONED_MS = 86_400_000;
+
+type Places = Pick<MetaStore, 'intend' | 'withdraw' | 'isLeftBehind' | 'trash' | 'emptied'>;
+
+export function createPlaces(pool: Pool, clock: Pick<Clock, 'now'>): Places {
+  async function unnamed(keys: readonly BlobKey[]): Promise<readonly BlobKey[]> {
+    if (keys.length === 0) return [];
+    const rows = await pool.run(BLOBS, [keys.map((key) => byteaOf(sourceOf(key)))]);
+    const named = new Set(rows.flatMap((row) => keysOf(BLOB_ROWS.valueOf(row).blob)));
+    return keys.filter((key) => !named.has(key));
+  }
+
+  return {
+    async intend(keys) {
+      if (keys.length === 0) return;
+      const write = pool.transact((run) =>
+        Promise.all([run('SET LOCAL synchronous_commit = off'), run(INTEND, [keys, clock.now()]), run('COMMIT')]),
+      );
+      await write.catch(fail);
+    },
+    async withdraw(keys) {
+      if (keys.length === 0) return [];
+      const rows = await pool.run(WITHDRAW, [keys]).catch(fail);
+      return unnamed(rows.map((row) => row['key'] as BlobKey)).catch(fail);
+    },
+    async isLeftBehind(key) {
+      const [row] = await pool.run(KNOWN, [key]).catch(fail);
+      return row?.['known'] !== true && (await unnamed([key]).catch(fail)).length > 0;
+    },
+    async trash(before: EpochMs, limit) {
+      await pool.run(ABANDONED, [clock.now() - ABANDONED_MS]).catch(fail);
+      return (await pool.run(TRASH, [before, limit]).catch(fail)).map((row) => row['key'] as BlobKey);
+    },
+    async emptied(keys) {
+      await pool.run(EMPTIED, [keys]).catch(fail);
+    },
+  };
+}
+
+export async function trashAllIntents(pool: Pool): Promise<void> {
+  await pool.run(ABANDONED, [Number.MAX_SAFE_INTEGER]);
+}
+
+function fail(thrown: unknown): never {
+  throw faultOfDatabase(thrown);
+}

@@ -1,0 +1,105 @@
+/**
+ * The schema, as numbered steps. A step that was released is never changed: another is added. Instants are epoch
+ * milliseconds, hashes bytea, ids uuid (a ULID's 128 bits).
+ */
+export type Step = { readonly version: number; readonly name: string; readonly sql: string };
+
+const INIT = `
+CREATE TABLE about (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  journal text NOT NULL,
+  made_at bigint NOT NULL,
+  origin text,
+  origin_until bigint
+);
+CREATE TABLE blob (
+  sha256 bytea PRIMARY KEY CHECK (length(sha256) = 32),
+  place text NOT NULL,
+  size bigint NOT NULL,
+  mime text NOT NULL,
+  stored_at bigint NOT NULL,
+  picture jsonb NOT NULL,
+  thumbs jsonb NOT NULL,
+  mark_cause text CHECK (mark_cause IN ('admin', 'rot', 'held')),
+  mark_at bigint,
+  mark_by text,
+  mark_reason text,
+  mark_seq bigint NOT NULL,
+  free_since bigint,
+  CHECK ((mark_cause IS NULL) = (mark_at IS NULL))
+);
+CREATE INDEX blob_free ON blob (free_since, sha256) WHERE free_since IS NOT NULL AND mark_cause IS DISTINCT FROM 'admin';
+CREATE INDEX blob_held ON blob (mark_at, sha256) WHERE mark_cause = 'held';
+CREATE TABLE media (
+  id uuid PRIMARY KEY,
+  sha256 bytea NOT NULL CHECK (length(sha256) = 32),
+  sent_sha256 bytea NOT NULL CHECK (length(sent_sha256) = 32),
+  public boolean NOT NULL,
+  owner text NOT NULL,
+  owner_key text NOT NULL COLLATE "C",
+  filename text,
+  created_at bigint NOT NULL,
+  expires_at bigint,
+  used_at bigint NOT NULL,
+  ended text CHECK (ended IN ('deleted', 'expired')),
+  ended_at bigint,
+  ended_by text,
+  ended_seq bigint NOT NULL,
+  CHECK ((ended IS NULL) = (ended_at IS NULL))
+);
+CREATE UNIQUE INDEX media_live ON media (sent_sha256, public) WHERE ended IS NULL;
+CREATE INDEX media_blob ON media (sha256);
+CREATE INDEX media_changed ON media (sent_sha256) WHERE sent_sha256 <> sha256;
+CREATE INDEX media_owner ON media (owner_key, id);
+CREATE INDEX media_expiry ON media (expires_at, id) WHERE ended IS NULL AND expires_at IS NOT NULL;
+CREATE INDEX media_idle ON media (used_at, id) WHERE ended IS NULL;
+CREATE INDEX media_tombstone ON media (ended_at, id) WHERE ended IS NOT NULL;
+CREATE TABLE job (
+  sha256 bytea PRIMARY KEY,
+  rank smallint NOT NULL,
+  owner text NOT NULL COLLATE "C",
+  turn bigint,
+  queued_at bigint NOT NULL,
+  ready_at bigint NOT NULL,
+  attempts integer NOT NULL,
+  holder text,
+  lease_until bigint,
+  CHECK ((holder IS NULL) = (lease_until IS NULL))
+) WITH (fillfactor = 70);
+CREATE INDEX job_turn ON job (rank, turn, queued_at, sha256) WHERE holder IS NULL AND turn IS NOT NULL;
+CREATE INDEX job_due ON job (rank, ready_at, queued_at, sha256) WHERE holder IS NULL AND turn IS NULL;
+CREATE INDEX job_owner ON job (owner, rank, turn) WHERE holder IS NULL AND turn IS NOT NULL;
+CREATE INDEX job_lease ON job (lease_until, sha256) WHERE holder IS NOT NULL;
+CREATE TABLE dead (
+  sha256 bytea PRIMARY KEY,
+  attempts integer NOT NULL,
+  died_at bigint NOT NULL,
+  reason text NOT NULL
+);
+CREATE INDEX dead_order ON dead (died_at, sha256);
+CREATE TABLE journal (
+  seq bigint PRIMARY KEY CHECK (seq > 0),
+  mark text,
+  at bigint NOT NULL,
+  cause text NOT NULL,
+  ids uuid[] NOT NULL
+);
+CREATE TABLE intent (
+  key text PRIMARY KEY COLLATE "C",
+  at bigint NOT NULL
+);
+CREATE INDEX intent_at ON intent (at);
+CREATE TABLE trash (
+  key text PRIMARY KEY COLLATE "C",
+  at bigint NOT NULL
+);
+CREATE INDEX trash_at ON trash (at, key);
+CREATE TABLE usage (
+  period_at bigint NOT NULL,
+  owner_key text NOT NULL COLLATE "C",
+  bytes bigint NOT NULL,
+  files bigint NOT NULL,
+  PRIMARY KEY (period_at, owner_key)
+);`;
+
+export const STEPS: readonly Step[] = [{ version: 1, name: 'init', sql: INIT }];
