@@ -6,7 +6,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { sharedController } from '../../src/abort.js';
-import { Fault, faultOf } from '../../src/errors.js';
+import { errorCode, Fault, faultOf } from '../../src/errors.js';
 import { preflightReply } from '../../src/http/browser.js';
 import { problemReply } from '../../src/http/problem.js';
 import type { Reply } from '../../src/http/reply.js';
@@ -88,7 +88,7 @@ export function createServer(deps: ServerDeps): OriginServer {
     } catch (thrown) {
       // After the head was sent, the only way to report a failure is to break the connection.
       if (response.headersSent || response.destroyed) {
-        request.note({ broken: true, ...(!signal.aborted && { why: errorFields(thrown)['error'] }) });
+        request.note({ broken: true, ...(!hasLeft(thrown, signal) && { why: errorFields(thrown)['error'] }) });
         response.destroy();
       } else {
         fault = faultOf(thrown);
@@ -142,4 +142,16 @@ const COUNTED = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIO
 /** Labels of a metric are a closed list. */
 function countedMethod(method: string): string {
   return COUNTED.has(method) ? method : 'other';
+}
+
+/**
+ * Whether an answer was broken off because its client left. A body that fails makes the signal abort as well, for the
+ * connection is broken by it, and before or after its own failure is known: that depends on the version of node.
+ */
+function hasLeft(thrown: unknown, signal: AbortSignal): boolean {
+  if (!signal.aborted) return false;
+  if (thrown === signal.reason) return true;
+  return (
+    thrown instanceof Error && (thrown.name === 'AbortError' || errorCode(thrown) === 'ERR_STREAM_PREMATURE_CLOSE')
+  );
 }

@@ -42,7 +42,8 @@ function begun(body: Readable): Promise<void> {
     const turn = setImmediate(come);
     function forget(): void {
       clearImmediate(turn);
-      body.off('readable', come).off('end', come).off('error', fail).off('close', close);
+      // Of an error, somebody must listen until the body is piped: one that nobody hears ends the process.
+      body.off('readable', come).off('end', come).off('close', close);
     }
     function come(): void {
       forget();

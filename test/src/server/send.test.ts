@@ -258,3 +258,19 @@ void t.test('a head does not wait for a body that is slow to begin', async (t) =
   await new Promise(setImmediate);
   t.strictSame(failed.written, [], 'nothing is flushed after the end');
 });
+
+void t.test('a body that fails in the tick in which it begins ends its answer, and not the process', async (t) => {
+  const body = new Readable({ read: () => undefined });
+  body.once('readable', () => process.nextTick(() => body.destroy(new Error('at once'))));
+  const response = new Response();
+  response.on('error', () => undefined);
+  const sent = send(
+    { status: 200, headers: [], body: { kind: 'stream', sizeBytes: 10, open: () => Promise.resolve(body) } },
+    GET,
+    asResponse(response),
+    signal,
+  );
+  body.push('first');
+  await t.rejects(sent, { message: 'at once' });
+  t.ok(response.destroyed);
+});
