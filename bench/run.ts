@@ -15,6 +15,7 @@ const BENCHMARKS: Readonly<Record<string, { readonly path: string; readonly abou
     about: 'processor time of the edge for each kind of request, compared with nginx, Varnish and node:http',
   },
   growth: { path: './growth.js', about: 'memory and time for an entry in memory as their number grows' },
+  meta: { path: './meta.js', about: 'records written per second over LMDB and over PostgreSQL' },
   policy: { path: './policy/run.js', about: 'hit ratios of the replacement policies on recorded traces' },
   restart: { path: './restart/run.js', about: 'time and memory to recover the index of a million entries on disk' },
   thumbs: { path: './thumbs.js', about: 'thumbnails per second, compared with the library alone' },

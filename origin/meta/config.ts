@@ -19,7 +19,7 @@ const postgresSection = section('The database, for `adaptor: postgres`: PostgreS
   }),
   poolMax: integer({ default: 16, min: 2, max: 1_000, help: 'Connections to it.' }),
   writersMax: integer({
-    default: 4,
+    default: 2,
     min: 1,
     max: 100,
     help: 'Transactions of uploads that may be under way at once. Each takes what waits, so more are not always faster.',

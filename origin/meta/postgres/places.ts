@@ -11,6 +11,7 @@ import { BLOB_ROWS } from './rows.js';
 import { byteaOf } from './values.js';
 
 const INTEND = 'INSERT INTO intent (key, at) SELECT unnest($1::text[]), $2::bigint ON CONFLICT (key) DO NOTHING';
+const NO_SYNC = 'SET LOCAL synchronous_commit = off';
 const WITHDRAW = 'DELETE FROM intent WHERE key = ANY ($1::text[]) RETURNING key';
 const ABANDONED = `
   WITH abandoned AS (DELETE FROM intent WHERE at < $1 RETURNING key, at)
@@ -33,18 +34,22 @@ export function createPlaces(pool: Pool, clock: Pick<Clock, 'now'>): Places {
     return keys.filter((key) => !named.has(key));
   }
 
+  const intendAll = together(async (keys) => {
+    await pool.transact((run) => Promise.all([run(NO_SYNC), run(INTEND, [keys, clock.now()]), run('COMMIT')]));
+  });
+  const withdrawAll = together(async (keys) => {
+    const [, rows] = await pool.transact((run) => Promise.all([run(NO_SYNC), run(WITHDRAW, [keys]), run('COMMIT')]));
+    return new Set((rows ?? []).map((row) => row['key'] as BlobKey));
+  });
+
   return {
     async intend(keys) {
-      if (keys.length === 0) return;
-      const write = pool.transact((run) =>
-        Promise.all([run('SET LOCAL synchronous_commit = off'), run(INTEND, [keys, clock.now()]), run('COMMIT')]),
-      );
-      await write.catch(fail);
+      if (keys.length > 0) await intendAll(keys).catch(fail);
     },
     async withdraw(keys) {
       if (keys.length === 0) return [];
-      const rows = await pool.run(WITHDRAW, [keys]).catch(fail);
-      return unnamed(rows.map((row) => row['key'] as BlobKey)).catch(fail);
+      const ended = await withdrawAll(keys).catch(fail);
+      return unnamed(keys.filter((key) => ended.has(key))).catch(fail);
     },
     async isLeftBehind(key) {
       const [row] = await pool.run(KNOWN, [key]).catch(fail);
@@ -57,6 +62,25 @@ export function createPlaces(pool: Pool, clock: Pick<Clock, 'now'>): Places {
     async emptied(keys) {
       await pool.run(EMPTIED, [keys]).catch(fail);
     },
+  };
+}
+
+/** Who calls while a call is under way waits for the next, which is one for all of them. */
+function together<T>(work: (keys: readonly BlobKey[]) => Promise<T>): (keys: readonly BlobKey[]) => Promise<T> {
+  let gathered: BlobKey[] = [];
+  let next: Promise<T> | null = null;
+  let last: Promise<unknown> = Promise.resolve();
+  return (keys) => {
+    gathered.push(...keys);
+    next ??= last
+      .catch(() => undefined)
+      .then(() => {
+        const all = gathered;
+        [gathered, next] = [[], null];
+        last = work(all);
+        return last as Promise<T>;
+      });
+    return next;
   };
 }
 
