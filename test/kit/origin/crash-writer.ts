@@ -5,6 +5,7 @@
  * node crash-writer.js FOLDER RECORD-FILE SEED
  */
 import { openSync, writeSync } from 'node:fs';
+import { newPlace } from '../../../origin/blobs/blob-store.js';
 import { retentionSection } from '../../../origin/retention-rules.js';
 import { openSweeper } from '../../../origin/upkeep/sweeper.js';
 import type { MediaId } from '../../../src/ids.js';
@@ -56,11 +57,9 @@ async function upload(): Promise<void> {
   const bytes = `bytes ${Math.floor(random() * 400)} `.repeat(1 + Math.floor(random() * 40));
   const expires = random() < 0.2;
   try {
-    const media = await stores.put(bytes, {
-      public: random() < 0.3,
-      expiresAt: expires ? clock.now() + 1 : null,
-      thumbs: { kind: 'queue' },
-    });
+    const given = { public: random() < 0.3, expiresAt: expires ? clock.now() + 1 : null };
+    // As uploads do: no place is used twice, for what was there before may still be removed.
+    const media = await stores.put(bytes, { ...given, thumbs: { kind: 'queue' } }, newPlace());
     const { id, sha256, expiresAt } = media.record;
     note({ did: 'upload', id, sha256, sizeBytes: Buffer.byteLength(bytes), mortal: expiresAt !== null });
     alive.push(id);
@@ -79,7 +78,7 @@ async function removeOne(): Promise<void> {
 async function renderOne(): Promise<void> {
   const [job] = await stores.meta.jobs.claim('writer', 1, clock.now(), 1e12);
   if (job === undefined) return;
-  await stores.thumb(job.sha256, `thumb of ${job.sha256} ${random()}`);
+  await stores.thumb(job.sha256, `thumb of ${job.sha256} ${random()}`, newPlace());
 }
 
 async function withholdOne(): Promise<void> {

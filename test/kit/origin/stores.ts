@@ -2,7 +2,8 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { BlobKey, BlobStore } from '../../../origin/blobs/blob-store.js';
+import { abandon } from '../../../origin/blobs/abandon.js';
+import { type BlobKey, type BlobStore, mediaKey, type Place, thumbKey } from '../../../origin/blobs/blob-store.js';
 import { openLocalStore } from '../../../origin/blobs/local.js';
 import { metaSection } from '../../../origin/meta/config.js';
 import { openMetaStore } from '../../../origin/meta/lmdb.js';
@@ -11,18 +12,18 @@ import type { MetaStore, NewMedia } from '../../../origin/meta/store.js';
 import { createIdSource, type Sha256 } from '../../../src/ids.js';
 import type { ManualClock } from '../clock.js';
 import { configured, type TestDeps } from '../deps.js';
-import { IN_PLACE, mediaKey, PLACE, thumbKey } from './keys.js';
+import { PLACE } from './keys.js';
 
 export interface Stores {
   readonly meta: MetaStore;
   readonly blobs: BlobStore;
   readonly clock: ManualClock;
-  /** Stages, adopts and commits. */
-  put(bytes: Uint8Array | string, given?: Partial<NewMedia>): Promise<Media>;
+  /** Intends, stages, adopts and commits. Without a place all are stored in one, which is only right where nothing sweeps. */
+  put(bytes: Uint8Array | string, given?: Partial<NewMedia>, place?: Place): Promise<Media>;
   /** Stores bytes under a key without recording them. */
   store(key: BlobKey, bytes: Uint8Array | string): Promise<void>;
   /** Gives a blob one thumbnail of these bytes. */
-  thumb(source: Sha256, bytes: string): Promise<BlobKey>;
+  thumb(source: Sha256, bytes: string, place?: Place): Promise<BlobKey>;
   /** Closes the metadata store and opens it again. */
   reopen(): Promise<void>;
   close(): Promise<void>;
@@ -56,14 +57,15 @@ export async function openStores(folder: string, clock: ManualClock, { log }: Pi
     blobs,
     clock,
     store,
-    async put(bytes, given = {}) {
+    async put(bytes, given = {}, place = PLACE) {
       const sha256 = sha256Of(bytes);
-      await meta.intend([mediaKey(sha256)]);
-      await store(mediaKey(sha256), bytes);
+      const key = mediaKey({ sha256, place });
+      await meta.intend([key]);
+      await store(key, bytes);
       const outcome = await meta.commitUpload({
         id: ids(),
         sha256,
-        bytes: IN_PLACE,
+        bytes: { kind: 'stored', place, damaged: null },
         sizeBytes: Buffer.byteLength(bytes),
         mime: 'text/plain',
         public: false,
@@ -75,25 +77,26 @@ export async function openStores(folder: string, clock: ManualClock, { log }: Pi
         now: clock.now(),
         ...given,
       });
-      await meta.withdraw([mediaKey(sha256)]);
+      await abandon({ meta, blobs }, [key]);
       if (!('media' in outcome)) throw new Error(`the upload was ${outcome.kind}`);
       return outcome.media;
     },
-    async thumb(source, bytes) {
+    async thumb(source, bytes, place = PLACE) {
       const made: ThumbMade = {
         variant: 'small',
         format: 'webp',
         sha256: sha256Of(bytes),
-        place: PLACE,
+        place,
         sizeBytes: Buffer.byteLength(bytes),
         width: 1,
         height: 1,
         animated: false,
       };
-      const key = thumbKey(source, made.sha256);
+      const key = thumbKey(source, made);
       await meta.intend([key]);
       await store(key, bytes);
       await meta.finishThumbs(source, { kind: 'made', made: [made], picture: NO_FACTS });
+      await abandon({ meta, blobs }, [key]);
       return key;
     },
     async reopen() {
