@@ -52,8 +52,8 @@ try {
 }
 
 async function run(): Promise<void> {
-  const [{ model = 'unknown' } = {}] = cpus();
-  print(`node ${process.version}, ${cpus().length} cores (${model}), ${rounds} rounds of ${values.seconds} s each`);
+  const model = cpus()[0]?.model ?? 'unknown processor';
+  print(`node ${process.version}, ${cpus().length} × ${model}, ${rounds} rounds of ${values.seconds} s each`);
   const lmdb = await openMetaStore(configOf('', 'lmdb'), deps);
   const stores: (readonly [string, MetaStore])[] = [['LMDB', lmdb]];
   const urls = server === null ? null : await server.database();
@@ -82,16 +82,10 @@ async function takedowns(url: string): Promise<void> {
     for (let round = 0; round < rounds; round += 1) found.push(await deletesPerSecond(origins.slice(0, count)));
     print(`${count} ${count === 1 ? 'origin ' : 'origins'}: ${shown(found)}`);
   }
-  const [first] = origins;
   const newest = Math.max(...origins.map(({ journal }) => journal.newest()));
-  let seen = 0;
-  for (let more = true; more && first !== undefined; ) {
-    const entries = await first.journal.read(seen, 1_000);
-    if (entries.some(({ seq }, at) => seq !== seen + at + 1)) throw new Error(`the journal has a gap after ${seen}`);
-    seen += entries.length;
-    more = entries.length > 0;
-  }
-  if (seen !== newest) throw new Error(`the journal has ${seen} entries, and ${newest} were told`);
+  const seen = (await origins[0]?.journal.read(0, newest + 1)) ?? [];
+  const gap = seen.findIndex(({ seq }, at) => seq !== at + 1);
+  if (gap !== -1 || seen.length !== newest) throw new Error(`the journal has ${seen.length} entries of ${newest}`);
   await Promise.all(origins.map((origin) => origin.close()));
 }
 
