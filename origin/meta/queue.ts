@@ -39,7 +39,10 @@ export interface MetaJobs extends JobQueue {
   announce(change: Pick<Change, 'jobsAdded' | 'jobsEnded'>): void;
 }
 
-export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
+export type JobListeners = Pick<MetaJobs, 'onAdded' | 'onEnded' | 'announce'>;
+
+/** Who wants to hear of jobs. One that fails does not keep the others from hearing. */
+export function createJobListeners(log: Log): JobListeners {
   const onAdded = new Set<() => void>();
   const onEnded = new Set<(sha256: Sha256) => void>();
   const call = (listener: () => void): void => {
@@ -49,6 +52,23 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
       log.error(bugFields(thrown), 'a listener of the job queue failed');
     }
   };
+  return {
+    onAdded(listener) {
+      onAdded.add(listener);
+      return () => void onAdded.delete(listener);
+    },
+    onEnded(listener) {
+      onEnded.add(listener);
+      return () => void onEnded.delete(listener);
+    },
+    announce({ jobsAdded, jobsEnded }) {
+      for (const sha256 of jobsEnded) for (const listener of onEnded) call(() => listener(sha256));
+      if (jobsAdded) for (const listener of onAdded) call(listener);
+    },
+  };
+}
+
+export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
   return {
     add: (sha256, priority, now, owner) => run((change) => queueJob(change, sha256, priority, now, owner)),
     lift: (sha256, priority) => run((change) => liftJob(change, sha256, priority)),
@@ -78,18 +98,7 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
       return { waiting: reader.count(JOBS.name) - leased, leased, dead: reader.count(DEAD.name) };
     },
     nextReadyAt: async () => earliestReady(reader),
-    onAdded(listener) {
-      onAdded.add(listener);
-      return () => void onAdded.delete(listener);
-    },
-    onEnded(listener) {
-      onEnded.add(listener);
-      return () => void onEnded.delete(listener);
-    },
-    announce({ jobsAdded, jobsEnded }) {
-      for (const sha256 of jobsEnded) for (const listener of onEnded) call(() => listener(sha256));
-      if (jobsAdded) for (const listener of onAdded) call(listener);
-    },
+    ...createJobListeners(log),
   };
 }
 

@@ -5,6 +5,7 @@
  * of another's. Sessions take turns, and a request whose client has left by then
  * is not started.
  */
+import { onceATurn } from './once-a-turn.js';
 
 /** Starts a request. Returns false if there is nothing to start any more. */
 export type Start = () => boolean;
@@ -18,16 +19,9 @@ export interface Starts {
 export function createStarts(perTurnMax: number, nextTurn: (run: () => void) => void): Starts {
   const waiting = new Map<object, Start[]>();
   let left = perTurnMax;
-  let scheduled = false;
-
-  function schedule(): void {
-    if (scheduled) return;
-    scheduled = true;
-    nextTurn(turn);
-  }
+  const schedule = onceATurn(nextTurn, turn);
 
   function turn(): void {
-    scheduled = false;
     left = perTurnMax;
     while (left > 0) {
       const next = takeNext();

@@ -7,6 +7,7 @@
  * Promises: pieces that wait are sent in the order in which they came, so that
  * each connection has one before any has two; each turn sends at least one.
  */
+import { onceATurn } from '../../../src/server/once-a-turn.js';
 
 export interface SendTurns {
   /** Counts bytes that are about to be sent. Returns a promise for the turn in which they may be, unless that is now. */
@@ -34,16 +35,9 @@ export function createSendTurns(limits: TurnLimits, nextTurn: (run: () => void) 
   let limitBytes = limits.bytesMax;
   let countedBytes = 0;
   let accepted = false;
-  let scheduled = false;
-
-  function schedule(): void {
-    if (scheduled) return;
-    scheduled = true;
-    nextTurn(turn);
-  }
+  const schedule = onceATurn(nextTurn, turn);
 
   function turn(): void {
-    scheduled = false;
     limitBytes = accepted ? limits.bytesMaxBesideNew : limits.bytesMax;
     accepted = false;
     countedBytes = 0;

@@ -1,9 +1,21 @@
 /** The queue of thumbnail jobs (interface: jobs.ts) in PostgreSQL. Who claims a job locks it and skips those that others lock. */
 import type { EpochMs } from '../../../src/clock.js';
-import { bugFields, type Log } from '../../../src/log.js';
+import type { Sha256 } from '../../../src/ids.js';
+import type { Log } from '../../../src/log.js';
 import type { Change } from '../database.js';
-import { JOB_PRIORITIES, type JobQueue, OWN_JOBS } from '../jobs.js';
-import { buryJob, changeLeased, claimJobs, giveJobBack, liftJob, queueJob, retryJob, reviveJobs } from '../queue.js';
+import { JOB_PRIORITIES, OWN_JOBS } from '../jobs.js';
+import {
+  buryJob,
+  changeLeased,
+  claimJobs,
+  createJobListeners,
+  giveJobBack,
+  liftJob,
+  type MetaJobs,
+  queueJob,
+  retryJob,
+  reviveJobs,
+} from '../queue.js';
 import { JOB_ORDER, JOBS, write } from '../tables.js';
 import type { Fact, Facts } from './facts.js';
 import type { Pool, Run } from './pool.js';
@@ -40,21 +52,8 @@ const RANKS = Object.values(JOB_PRIORITIES);
 /** Most lapsed leases that one claim ends. */
 const LAPSED_MAX = 1_000;
 
-export type QueueOverPostgres = JobQueue & {
-  announce(change: Pick<Change, 'jobsAdded' | 'jobsEnded'>): void;
-};
-
-export function createQueue(pool: Pool, writes: () => Writes, log: Log): QueueOverPostgres {
-  const onAdded = new Set<() => void>();
-  const onEnded = new Set<(sha256: JobHash) => void>();
-  const call = (listener: () => void): void => {
-    try {
-      listener();
-    } catch (thrown) {
-      log.error(bugFields(thrown), 'a listener of the job queue failed');
-    }
-  };
-  const change = <T>(sha256: JobHash, rule: (change: Change) => T, more: readonly Fact[] = []): Promise<T> =>
+export function createQueue(pool: Pool, writes: () => Writes, log: Log): MetaJobs {
+  const change = <T>(sha256: Sha256, rule: (change: Change) => T, more: readonly Fact[] = []): Promise<T> =>
     writes().run({ rule, facts: [{ kind: 'blob', sha256 }, ...more], urgency: 'may_fail' });
 
   return {
@@ -109,22 +108,9 @@ export function createQueue(pool: Pool, writes: () => Writes, log: Log): QueueOv
       const [row] = await pool.run(NEXT);
       return row?.['at'] as EpochMs | null;
     },
-    onAdded(listener) {
-      onAdded.add(listener);
-      return () => void onAdded.delete(listener);
-    },
-    onEnded(listener) {
-      onEnded.add(listener);
-      return () => void onEnded.delete(listener);
-    },
-    announce({ jobsAdded, jobsEnded }) {
-      for (const sha256 of jobsEnded) for (const listener of onEnded) call(() => listener(sha256));
-      if (jobsAdded) for (const listener of onAdded) call(listener);
-    },
+    ...createJobListeners(log),
   };
 }
-
-type JobHash = Parameters<JobQueue['drop']>[0];
 
 async function fetchClaimable(run: Run, facts: Facts, limit: number, now: EpochMs): Promise<readonly Fact[]> {
   const fetched = await Promise.all([

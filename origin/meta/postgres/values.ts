@@ -50,6 +50,9 @@ function escaped(one: string): string {
   return `\uE000${one.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
+/** The instant of the server's clock, as columns have it. */
+export const SERVER_NOW = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
+
 /** Columns of instants and sizes are whole numbers. */
 export function whole(value: number): number {
   return Math.floor(value);

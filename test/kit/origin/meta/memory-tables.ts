@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import type { DamagedRecord } from '../../../../origin/meta/codec.js';
 import { type Change, type Database, startChange } from '../../../../origin/meta/database.js';
+import { compareKeys } from '../../../../origin/meta/postgres/facts.js';
 import {
   BLOBS,
   DEAD,
@@ -9,7 +10,6 @@ import {
   JOBS,
   JOURNAL,
   type Key,
-  type KeyPart,
   keyText,
   MEDIA,
   type Span,
@@ -59,13 +59,13 @@ export class MemoryTables implements Writer {
   }
 
   get(table: string, key: Key): Uint8Array | undefined {
-    return this.#rows(table).find((row) => compare(row.key, key) === 0)?.value;
+    return this.#rows(table).find((row) => compareKeys(row.key, key) === 0)?.value;
   }
 
   *range(table: string, { start, afterStart = false, end, limit = Number.POSITIVE_INFINITY, reverse = false }: Span) {
     const rows = this.#rows(table).filter(({ key }) => {
-      const from = start === undefined ? 1 : compare(key, start);
-      return (afterStart ? from > 0 : from >= 0) && (end === undefined || compare(key, end) < 0);
+      const from = start === undefined ? 1 : compareKeys(key, start);
+      return (afterStart ? from > 0 : from >= 0) && (end === undefined || compareKeys(key, end) < 0);
     });
     let given = 0;
     for (const row of reverse ? rows.toReversed() : rows) {
@@ -82,10 +82,10 @@ export class MemoryTables implements Writer {
   put(table: string, key: Key, value: Uint8Array): void {
     this.writes.push(`put ${table} ${keyText(key)}`);
     const rows = this.#rows(table);
-    const at = rows.findIndex((row) => compare(row.key, key) >= 0);
+    const at = rows.findIndex((row) => compareKeys(row.key, key) >= 0);
     const found = rows[at];
     const [from, end] = at === -1 ? [rows.length, rows.length] : [at, at];
-    const replaced = found !== undefined && compare(found.key, key) === 0 ? 1 : 0;
+    const replaced = found !== undefined && compareKeys(found.key, key) === 0 ? 1 : 0;
     this.#set(table, [...rows.slice(0, from), { key, value }, ...rows.slice(end + replaced)]);
   }
 
@@ -93,7 +93,7 @@ export class MemoryTables implements Writer {
     this.writes.push(`remove ${table} ${keyText(key)}`);
     this.#set(
       table,
-      this.#rows(table).filter((row) => compare(row.key, key) !== 0),
+      this.#rows(table).filter((row) => compareKeys(row.key, key) !== 0),
     );
   }
 
@@ -172,26 +172,4 @@ export function memoryDatabase(tables: MemoryTables): Database {
     copyTo: async () => assert.fail('it is not copied'),
     close: async () => void (await last),
   };
-}
-
-/** Part by part, numbers before strings, and a key before those that go on. */
-function compare(one: Key, other: Key): number {
-  const [left, right] = [partsOf(one), partsOf(other)];
-  for (const [index, part] of left.entries()) {
-    const against = right[index];
-    if (against === undefined) return 1;
-    const order = comparePart(part, against);
-    if (order !== 0) return order;
-  }
-  return left.length - right.length;
-}
-
-function comparePart(one: KeyPart, other: KeyPart): number {
-  if (typeof one === 'number') return typeof other === 'number' ? one - other : -1;
-  if (typeof other === 'number' || one > other) return 1;
-  return one < other ? -1 : 0;
-}
-
-function partsOf(key: Key): readonly KeyPart[] {
-  return typeof key === 'object' ? key : [key];
 }
