@@ -6,7 +6,6 @@ import type { Clock } from '../../src/clock.js';
 import { duration, optionalText, section, type ValueOf } from '../../src/config/field.js';
 import { createJournalStream, type JournalStream, streamFields } from '../../src/journal/journal-stream.js';
 import { NO_KNOWN_EDGES, openKnownEdges } from '../../src/journal/known-edges.js';
-import { ALWAYS_CURRENT } from '../../src/journal/source.js';
 import { bugFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { Journal } from '../meta/store.js';
@@ -47,7 +46,7 @@ export async function openOriginJournal(deps: OriginJournalDeps): Promise<Journa
   const { config, log } = deps;
   const stream = createJournalStream({
     ...deps,
-    proof: ALWAYS_CURRENT,
+    proof: deps.journal.proof,
     usesEveryMs: () => deps.usesEveryMs,
     knownEdges: config.edgesFile === null ? NO_KNOWN_EDGES : await openKnownEdges(config.edgesFile, log),
   });

@@ -92,22 +92,27 @@ async function refuseMoved(folder: string): Promise<void> {
   throw new Error(`${found.trim()} What was written since is not in ${folder}. Remove ${path} to use it all the same.`);
 }
 
+async function createIfMissing(folder: string): Promise<void> {
+  const found = await stat(join(folder, FILE_NAME)).catch(() => undefined);
+  if (found === undefined || found.size === 0) await makeBeside(folder, async () => undefined);
+}
+
 /**
- * Makes an empty database beside its place, and puts it there once it is on the disk. A power cut while LMDB makes its
+ * Makes a database beside its place, and puts it there once it is whole and on the disk. A power cut while LMDB makes its
  * file would leave one that ends every process which opens it.
  */
-async function createIfMissing(folder: string): Promise<void> {
-  const path = join(folder, FILE_NAME);
-  const found = await stat(path).catch(() => undefined);
-  if (found !== undefined && found.size > 0) return;
+async function makeBeside(folder: string, fill: (root: Root, tables: Tables) => Promise<void>): Promise<void> {
   const inner = join(folder, NEW_NAME);
   await rm(inner, { recursive: true, force: true });
   await openPrivateFolder(inner);
   const made: Root = open(inner, { ...SHARED_OPTIONS });
-  openTables(made, inner);
-  await made.close();
+  try {
+    await fill(made, openTables(made, inner));
+  } finally {
+    await made.close();
+  }
   await syncPath(join(inner, FILE_NAME));
-  await rename(join(inner, FILE_NAME), path);
+  await rename(join(inner, FILE_NAME), join(folder, FILE_NAME));
   await rm(inner, { recursive: true, force: true });
   await syncPath(folder);
 }
@@ -526,18 +531,13 @@ export async function makeStore(
 ): Promise<void> {
   await openPrivateFolder(folder);
   if (existsSync(join(folder, FILE_NAME))) throw new Error(`${folder} already contains a metadata store`);
-  const root: Root = open(folder, { ...SHARED_OPTIONS });
-  try {
-    const writer = createWriter(openTables(root, folder));
+  await makeBeside(folder, async (root, tables) => {
+    const writer = createWriter(tables);
     await fill(async (page) => {
       await root.transaction(() => {
         for (const { table, key, value } of page) write(writer, table, key, value);
       });
     });
     await root.transaction(() => write(writer, ABOUT, 'stamp', { ...stamp, format: FORMAT }));
-  } finally {
-    await root.close();
-  }
-  await syncPath(join(folder, FILE_NAME));
-  await syncPath(folder);
+  });
 }

@@ -16,6 +16,8 @@ import { closeStore, readAbout } from './postgres/migrate.js';
 import type { Pool } from './postgres/pool.js';
 import { ROW_TABLES } from './postgres/rows.js';
 import { checkServer, poolOf } from './postgres/store.js';
+import { takeAlone } from './postgres/tenancy.js';
+import { SERVER_NOW } from './postgres/values.js';
 import type { StoredRecord } from './tables.js';
 import type { MetaDeps } from './transactions.js';
 
@@ -26,15 +28,13 @@ export type Moved = { readonly records: number; readonly sum: string };
 const TABLES = ROW_TABLES.map(({ table }) => table);
 
 /** Rejects with StoreInUse while an origin has the folder open, with DatabaseInUse if the database has metadata. */
-export async function moveToPostgres(
+export function moveToPostgres(
   config: MetaConfig,
   deps: MetaDeps,
   signal: AbortSignal,
   progress: MoveProgress,
 ): Promise<Moved> {
-  const lock = await lockWriter(config.folder, deps.randomName);
-  const pool = poolOf(config, deps.log);
-  try {
+  return betweenBoth(config, deps, async (pool) => {
     await checkServer(pool.run);
     const load = await openLoad(pool, deps.clock.now());
     const sent = createTally(signal, progress);
@@ -48,35 +48,44 @@ export async function moveToPostgres(
     await load.finish(stamp.journal, stamp.madeAt);
     await markMoved(config.folder, deps.clock.now());
     return moved;
-  } finally {
-    await pool.close();
-    await lock.release();
-  }
+  });
 }
 
-/** The way back. The folder must have no metadata. */
-export async function moveToLmdb(
+/** The way back. The folder must have no metadata. Rejects with StoreInUse while an origin has the database open. */
+export function moveToLmdb(
   config: MetaConfig,
   deps: MetaDeps,
   signal: AbortSignal,
   progress: MoveProgress,
 ): Promise<Moved> {
+  return betweenBoth(config, deps, async (pool) => {
+    const about = await readAbout(pool);
+    const tenancy = await takeAlone(pool, deps);
+    try {
+      const sent = createTally(signal, progress);
+      await makeStore(config.folder, { journal: about.journal, madeAt: deps.clock.now() }, (take) =>
+        dumpRows(pool, async (page) => {
+          await take(page);
+          sent.add(page);
+        }),
+      );
+      const stored = createTally(signal, () => undefined);
+      await readStore(config.folder, TABLES, async (page) => stored.add(page));
+      const moved = compared(sent.end(), stored.end());
+      await closeStore(pool);
+      return moved;
+    } finally {
+      await tenancy.release();
+    }
+  });
+}
+
+/** Keeps other writers out of the folder meanwhile. */
+async function betweenBoth(config: MetaConfig, deps: MetaDeps, move: (pool: Pool) => Promise<Moved>): Promise<Moved> {
   const lock = await lockWriter(config.folder, deps.randomName);
   const pool = poolOf(config, deps.log);
   try {
-    const about = await readAbout(pool);
-    const sent = createTally(signal, progress);
-    await makeStore(config.folder, { journal: about.journal, madeAt: deps.clock.now() }, (take) =>
-      dumpRows(pool, async (page) => {
-        await take(page);
-        sent.add(page);
-      }),
-    );
-    const stored = createTally(signal, () => undefined);
-    await readStore(config.folder, TABLES, async (page) => stored.add(page));
-    const moved = compared(sent.end(), stored.end());
-    await closeStore(pool);
-    return moved;
+    return await move(pool);
   } finally {
     await pool.close();
     await lock.release();
@@ -97,14 +106,12 @@ export async function checkTarget(
   }
 }
 
-const NOW = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
-
 async function measure(
   pool: Pool,
   { clock }: MetaDeps,
 ): Promise<{ readonly latencyMs: number; readonly skewMs: number }> {
   const [fromMs, fromAt] = [clock.monotonicMs(), clock.now()];
-  const [row] = await pool.run(`SELECT ${NOW} AS now`);
+  const [row] = await pool.run(`SELECT ${SERVER_NOW} AS now`);
   const latencyMs = clock.monotonicMs() - fromMs;
   return { latencyMs, skewMs: (row?.['now'] as number) - fromAt - latencyMs / 2 };
 }
@@ -135,7 +142,7 @@ function addTo(hash: Hash, { table, value }: StoredRecord): void {
 function compared(sent: Moved, stored: Moved): Moved {
   if (sent.records === stored.records && sent.sum === stored.sum) return stored;
   throw new Error(
-    `the target has ${stored.records} records (${stored.sum}) where the source has ${sent.records} (${sent.sum})`,
+    `the target has ${stored.records} records (${stored.sum}) where the source has ${sent.records} (${sent.sum}): empty the target, and move again`,
   );
 }
 

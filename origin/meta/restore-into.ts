@@ -48,19 +48,10 @@ export async function receiveMeta(
   const [staged, final] = [join(inner, FILE_NAME), join(folder, FILE_NAME)];
   await openPrivateFolder(folder);
   const lock = await lockWriter(folder, deps.randomName);
-  async function cleanUp(): Promise<void> {
-    await rm(inner, { recursive: true, force: true });
-    await lock.release();
-  }
-  try {
-    if (existsSync(final)) throw new MetadataInPlace(folder);
-    await rm(inner, { recursive: true, force: true });
-    await source.backup(inner);
-    const store = await openMetaStore({ ...config, folder: inner }, deps);
-    return {
-      store,
-      async publish() {
-        await store.close();
+  return receiveInto({ ...config, folder: inner }, source, deps, {
+    async prepare() {
+      if (existsSync(final)) throw new MetadataInPlace(folder);
+      return async () => {
         await syncPath(staged);
         // Unlike rename, link never replaces a file.
         await link(staged, final).catch((thrown: unknown) => {
@@ -68,16 +59,10 @@ export async function receiveMeta(
         });
         await syncPath(folder);
         await syncPath(dirname(folder));
-      },
-      async close() {
-        await store.close();
-        await cleanUp();
-      },
-    };
-  } catch (thrown) {
-    await cleanUp();
-    throw thrown;
-  }
+      };
+    },
+    release: () => lock.release(),
+  });
 }
 
 /**
@@ -92,26 +77,47 @@ export async function receiveIntoPostgres(
 ): Promise<RestoredMeta> {
   const inner = join(folder, 'incoming-meta');
   const pool = poolOf(config, deps.log);
+  return receiveInto({ ...config, folder: inner }, source, deps, {
+    async prepare() {
+      await checkServer(pool.run);
+      const load = await openLoad(pool, deps.clock.now());
+      return async () => {
+        const tables = ROW_TABLES.map(({ table }) => table);
+        const stamp = await readStore(inner, tables, (page) => load.take(page));
+        await load.finish(stamp.journal, stamp.madeAt);
+      };
+    },
+    release: () => pool.close(),
+  });
+}
+
+type Place = {
+  /** Resolves with how the copy, which is closed by then, is put in place. Rejects if there is something already. */
+  readonly prepare: () => Promise<() => Promise<void>>;
+  readonly release: () => Promise<void>;
+};
+
+/** `config.folder` is where the copy is made. */
+async function receiveInto(
+  config: LmdbConfig,
+  source: Pick<MetaSnapshot, 'backup'>,
+  deps: MetaDeps,
+  { prepare, release }: Place,
+): Promise<RestoredMeta> {
   async function cleanUp(): Promise<void> {
-    await rm(inner, { recursive: true, force: true });
-    await pool.close();
+    await rm(config.folder, { recursive: true, force: true });
+    await release();
   }
   try {
-    await checkServer(pool.run);
-    const load = await openLoad(pool, deps.clock.now());
-    await rm(inner, { recursive: true, force: true });
-    await source.backup(inner);
-    const store = await openMetaStore({ ...config, folder: inner }, deps);
+    const put = await prepare();
+    await rm(config.folder, { recursive: true, force: true });
+    await source.backup(config.folder);
+    const store = await openMetaStore(config, deps);
     return {
       store,
       async publish() {
         await store.close();
-        const stamp = await readStore(
-          inner,
-          ROW_TABLES.map(({ table }) => table),
-          (page) => load.take(page),
-        );
-        await load.finish(stamp.journal, stamp.madeAt);
+        await put();
       },
       async close() {
         await store.close();

@@ -8,7 +8,7 @@
  */
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
-import type { JournalSource } from '../../src/journal/source.js';
+import type { JournalProof, JournalSource } from '../../src/journal/source.js';
 import type { BlobKey, Place } from '../blobs/blob-store.js';
 import type { JobPriority, JobQueue } from './jobs.js';
 import type {
@@ -249,6 +249,8 @@ export interface BlobPage {
 
 /** The takedown journal: entries are numbered from 1 without gaps and kept for a configured time. */
 export interface Journal extends JournalSource {
+  /** Since when others may have added entries that are not known here. */
+  readonly proof: JournalProof;
   /**
    * Drops entries older than `before`, except the last of them: an edge that has applied it needs its
    * mark, and misses nothing. Returns how many.

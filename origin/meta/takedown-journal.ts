@@ -6,6 +6,7 @@
 import type { EpochMs } from '../../src/clock.js';
 import type { MediaId } from '../../src/ids.js';
 import { FIRST_MARK, type JournalCause, type JournalEntry, type Mark } from '../../src/journal/entry.js';
+import { ALWAYS_CURRENT } from '../../src/journal/source.js';
 import type { Log } from '../../src/log.js';
 import { bugFields } from '../../src/log.js';
 import { type Change, readOrSkip } from './database.js';
@@ -51,6 +52,8 @@ export function createJournal(
 
   return {
     name,
+    // One process writes, and it is this one.
+    proof: ALWAYS_CURRENT,
     newest: () => newest,
     oldest: () => oldest,
     markOf: (seq) => (seq === newest ? newestMark : markAt(reader, seq)),

@@ -1,5 +1,6 @@
 /** The metadata store on PostgreSQL, with a server of the system. */
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -255,6 +256,44 @@ void t.test('a second origin is refused until the first has ended', { skip }, as
   await second.close();
 });
 
+void t.test(
+  'edges may count on the journal only from the last write that the database has taken',
+  { skip },
+  async (t) => {
+    const server = await openPostgres();
+    t.teardown(() => server?.close());
+    const clock = new ManualClock();
+    const url = (await server?.database()) ?? '';
+    const store = await openPostgresStore(configOf(url), { ...deps, clock, alone: true });
+    const { proof } = store.journal;
+    let renewals = 0;
+    const stop = proof.onRenewal(() => (renewals += 1));
+    clock.advance(2_000);
+    t.equal(proof.ageMs(), 2_000);
+    clock.advance(1_000);
+    await untilAsync('the lease is renewed', async () => renewals === 1);
+    t.equal(proof.ageMs(), 0);
+
+    await server?.stop();
+    clock.advance(14_000);
+    t.equal(proof.ageMs(), 14_000, 'the journal may have gone on elsewhere');
+    clock.advance(1_000);
+    await t.rejects(
+      store.remove(uploadOf(A).id, 'eve', T0),
+      { code: 'storage_unavailable' },
+      'another may have the lease',
+    );
+    await server?.start();
+    await untilAsync('the lease is renewed again', async () => {
+      clock.advance(3_000);
+      return renewals > 1;
+    });
+    t.same(await store.remove(uploadOf(A).id, 'eve', T0), { kind: 'unknown' });
+    stop();
+    await store.close();
+  },
+);
+
 void t.test('a server that could lose what was acknowledged is refused', { skip }, async (t) => {
   for (const [setting, message] of [
     ['fsync=off', /fsync off/],
@@ -331,6 +370,20 @@ void t.test(
 
     const back = { ...config, folder: join(folder, 'back') };
     await mkdir(back.folder);
+    const origin = await openPostgresStore(config, { ...deps, alone: true });
+    await t.rejects(
+      moveToLmdb(back, deps, never, () => undefined),
+      { message: /in use by another origin/ },
+    );
+    await origin.close();
+    await t.rejects(
+      moveToLmdb(back, deps, stopped, () => undefined),
+      { message: 'stopped' },
+    );
+    t.notOk(
+      existsSync(join(back.folder, 'data.mdb')),
+      'a move that was stopped leaves nothing that an origin would start on',
+    );
     await moveToLmdb(back, deps, never, () => undefined);
     await t.rejects(openPostgresStore(config, deps), { message: /run `media-service migrate` again/ });
     const returned = await openMetaStore(back, deps);

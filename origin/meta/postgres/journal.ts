@@ -5,6 +5,7 @@
  */
 import type { Clock, EpochMs } from '../../../src/clock.js';
 import { FIRST_MARK, type JournalEntry, type Mark } from '../../../src/journal/entry.js';
+import type { JournalProof } from '../../../src/journal/source.js';
 import { bugFields, errorFields, type Log } from '../../../src/log.js';
 import type { Journal } from '../store.js';
 import type { Pool } from './pool.js';
@@ -22,6 +23,7 @@ export type PolledJournal = Journal & {
 export type PolledJournalDeps = {
   readonly pool: Pool;
   readonly name: string;
+  readonly proof: JournalProof;
   readonly pollMs: number;
   readonly clock: Clock;
   readonly log: Log;
@@ -39,7 +41,14 @@ const TRIM = `
 /** How many of the newest marks are kept here. An edge that stands at an older entry empties its cache. */
 const MARKS_MAX = 100_000;
 
-export async function openJournal({ pool, name, pollMs, clock, log }: PolledJournalDeps): Promise<PolledJournal> {
+export async function openJournal({
+  pool,
+  name,
+  proof,
+  pollMs,
+  clock,
+  log,
+}: PolledJournalDeps): Promise<PolledJournal> {
   const listeners = new Set<(entry: JournalEntry) => void>();
   const marks = new Map<number, Mark | null>();
   for (const row of (await pool.run(NEWEST_MARKS, [MARKS_MAX])).toReversed()) {
@@ -113,6 +122,7 @@ export async function openJournal({ pool, name, pollMs, clock, log }: PolledJour
 
   return {
     name,
+    proof,
     newest: () => newest,
     oldest: () => oldest,
     markOf: (seq) => (seq === 0 ? FIRST_MARK : (marks.get(seq) ?? undefined)),

@@ -6,7 +6,7 @@ import type { Clock, EpochMs } from '../../../src/clock.js';
 import { type BlobKey, sourceOf } from '../../blobs/blob-store.js';
 import { keysOf } from '../media.js';
 import type { MetaStore } from '../store.js';
-import { faultOfDatabase, type Pool } from './pool.js';
+import { fail, type Pool } from './pool.js';
 import { BLOB_ROWS } from './rows.js';
 import { byteaOf } from './values.js';
 
@@ -49,18 +49,18 @@ export function createPlaces(pool: Pool, clock: Pick<Clock, 'now'>): Places {
     async withdraw(keys) {
       if (keys.length === 0) return [];
       const ended = await withdrawAll(keys).catch(fail);
-      return unnamed(keys.filter((key) => ended.has(key))).catch(fail);
+      return unnamed(keys.filter((key) => ended.has(key)));
     },
     async isLeftBehind(key) {
-      const [row] = await pool.run(KNOWN, [key]).catch(fail);
-      return row?.['known'] !== true && (await unnamed([key]).catch(fail)).length > 0;
+      const [row] = await pool.run(KNOWN, [key]);
+      return row?.['known'] !== true && (await unnamed([key])).length > 0;
     },
     async trash(before: EpochMs, limit) {
-      await pool.run(ABANDONED, [clock.now() - ABANDONED_MS]).catch(fail);
-      return (await pool.run(TRASH, [before, limit]).catch(fail)).map((row) => row['key'] as BlobKey);
+      await pool.run(ABANDONED, [clock.now() - ABANDONED_MS]);
+      return (await pool.run(TRASH, [before, limit])).map((row) => row['key'] as BlobKey);
     },
     async emptied(keys) {
-      await pool.run(EMPTIED, [keys]).catch(fail);
+      await pool.run(EMPTIED, [keys]);
     },
   };
 }
@@ -86,8 +86,4 @@ function together<T>(work: (keys: readonly BlobKey[]) => Promise<T>): (keys: rea
 
 export async function trashAllIntents(pool: Pool): Promise<void> {
   await pool.run(ABANDONED, [Number.MAX_SAFE_INTEGER]);
-}
-
-function fail(thrown: unknown): never {
-  throw faultOfDatabase(thrown);
 }

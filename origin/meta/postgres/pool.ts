@@ -50,6 +50,15 @@ export function faultOfDatabase(thrown: unknown): Fault {
     : new Fault('storage_unavailable', 'The metadata store cannot be used at the moment.', { cause: thrown });
 }
 
+/** The same pool for a store that is open: what fails is a fault that a request can be answered with. */
+export function withFaults(pool: Pool): Pool {
+  return { ...pool, run: (sql, parameters) => pool.run(sql, parameters).catch(fail) };
+}
+
+export function fail(thrown: unknown): never {
+  throw faultOfDatabase(thrown);
+}
+
 export function openPool(config: PostgresConfig, url: string, log: Log): Pool {
   const settings = {
     connectionString: url,

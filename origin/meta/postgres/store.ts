@@ -5,6 +5,7 @@
  */
 import { Fault } from '../../../src/errors.js';
 import type { MediaId, Sha256 } from '../../../src/ids.js';
+import { ALWAYS_CURRENT } from '../../../src/journal/source.js';
 import type { Log } from '../../../src/log.js';
 import { mediaKey, thumbKey } from '../../blobs/blob-store.js';
 import type { MetaConfig } from '../config.js';
@@ -26,16 +27,16 @@ import type { MetaDeps } from '../transactions.js';
 import { commitUpload, recordBlob } from '../uploads.js';
 import { dumpRows } from './dump.js';
 import type { Fact } from './facts.js';
-import { openJournal } from './journal.js';
+import { openJournal, type PolledJournal } from './journal.js';
 import { migrate, readAbout } from './migrate.js';
 import { createPlaces, trashAllIntents } from './places.js';
-import { faultOfDatabase, openPool, type Pool, type Run } from './pool.js';
+import { openPool, type Pool, type Run, withFaults } from './pool.js';
 import { createQueue } from './queue.js';
-import { createReads, hashesIn, idsIn } from './reads.js';
+import { createReads, idsIn } from './reads.js';
 import { type Tenancy, takeAlone } from './tenancy.js';
 import { uuidOf } from './values.js';
 import { verifyRows } from './verify.js';
-import { createWrites, entriesOf, type Writes } from './writes.js';
+import { createWrites, entriesOf } from './writes.js';
 
 /** Tombstones of changed media stay while they are what says that their bytes are refused (find-sent.ts). */
 const TOMBSTONES = `
@@ -45,8 +46,8 @@ const TOMBSTONES = `
   ORDER BY ended_at, id LIMIT $2`;
 const DUE = 'SELECT id FROM media WHERE ended IS NULL AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2';
 const UNUSED = 'SELECT id FROM media WHERE ended IS NULL AND used_at < $1 ORDER BY used_at, id LIMIT $2';
-const LEASED = 'SELECT sha256 FROM job WHERE holder IS NOT NULL';
-const END_LEASES = 'UPDATE job SET holder = NULL, lease_until = NULL, attempts = attempts + 1 WHERE holder IS NOT NULL';
+const END_LEASES = `
+  UPDATE job SET holder = NULL, lease_until = NULL, attempts = attempts + 1 WHERE holder IS NOT NULL RETURNING sha256`;
 const MARK_USED = `
   UPDATE media SET used_at = $2
   WHERE id = ANY ($1::uuid[]) AND ended IS NULL AND used_at < $2 AND $2::bigint - used_at >= $3`;
@@ -66,33 +67,22 @@ export async function openPostgresStore(config: MetaConfig, deps: PostgresDeps):
   const { postgres } = config;
   const { clock, log, randomName } = deps;
   const pool = poolOf(config, log);
+  let tenancy: Tenancy | null = null;
   try {
     await checkServer(pool.run);
     const about = await migrate(pool, clock.now(), randomName());
-    const tenancy = deps.alone ? await takeAlone(pool, deps) : null;
-    // Whoever had intents before is gone.
-    if (deps.alone) await trashAllIntents(pool);
-    const [ended] = [await hashesIn(pool.run, LEASED, [])];
-    await pool.run(END_LEASES);
+    if (deps.alone) {
+      tenancy = await takeAlone(pool, deps);
+      // Whoever had intents before is gone.
+      await trashAllIntents(pool);
+    }
+    const ended = await pool.run(END_LEASES);
     if (ended.length > 0) log.info({ jobs: ended.length }, 'jobs leased by an earlier run are back in the queue');
-    const journal = await openJournal({ pool, name: about.journal, pollMs: postgres.pollMs, clock, log });
-    const queue = createQueue(pool, () => writes, log);
-    const writes: Writes = createWrites({
-      pool,
-      newMark: randomName,
-      now: () => clock.now(),
-      commitMax: config.commitMax,
-      queueMax: config.queueMax,
-      lanesMax: postgres.writersMax,
-      random: deps.random,
-      mayWrite: () => tenancy?.holds() ?? true,
-      async committed(changes) {
-        await journal.tell(entriesOf(changes));
-        for (const change of changes) queue.announce(change);
-      },
-    });
-    return storeOf({ pool, writes, journal, queue, tenancy, config, deps });
+    const { proof = ALWAYS_CURRENT } = tenancy ?? {};
+    const journal = await openJournal({ pool, name: about.journal, proof, pollMs: postgres.pollMs, clock, log });
+    return storeOf({ pool: withFaults(pool), journal, tenancy, config, deps });
   } catch (thrown) {
+    await tenancy?.release();
     await pool.close();
     throw thrown;
   }
@@ -108,7 +98,7 @@ export async function openPostgresReader(config: MetaConfig, deps: MetaDeps): Pr
     throw thrown;
   }
   return {
-    ...withFaults(createReads(pool, config.scanMax)),
+    ...createReads(withFaults(pool), config.scanMax),
     backup: (folder) => copyStore(pool, folder, deps),
     close: () => pool.close(),
   };
@@ -126,18 +116,30 @@ function copyStore(pool: Pool, folder: string, { clock, randomName }: MetaDeps):
 
 type Parts = {
   readonly pool: Pool;
-  readonly writes: Writes;
-  readonly journal: Awaited<ReturnType<typeof openJournal>>;
-  readonly queue: ReturnType<typeof createQueue>;
+  readonly journal: PolledJournal;
   readonly tenancy: Tenancy | null;
   readonly config: MetaConfig;
   readonly deps: PostgresDeps;
 };
 
-function storeOf({ pool, writes, journal, queue, tenancy, config, deps }: Parts): MetaStore {
-  const { clock } = deps;
+function storeOf({ pool, journal, tenancy, config, deps }: Parts): MetaStore {
+  const { clock, log, randomName } = deps;
+  const queue = createQueue(pool, () => writes, log);
+  const writes = createWrites({
+    pool,
+    newMark: randomName,
+    now: () => clock.now(),
+    commitMax: config.commitMax,
+    queueMax: config.queueMax,
+    lanesMax: config.postgres.writersMax,
+    random: deps.random,
+    mayWrite: () => tenancy?.holds() ?? true,
+    async committed(changes) {
+      await journal.tell(entriesOf(changes));
+      for (const change of changes) queue.announce(change);
+    },
+  });
   const room = createRoom(pool.run, config.dataMaxBytes, clock);
-  const reads = createReads(pool, config.scanMax);
   const must = <T>(facts: readonly Fact[], rule: Parameters<typeof writes.run<T>>[0]['rule']): Promise<T> =>
     writes.run({ rule, facts, urgency: 'must' });
   const may = <T>(facts: readonly Fact[], rule: Parameters<typeof writes.run<T>>[0]['rule']): Promise<T> =>
@@ -145,7 +147,7 @@ function storeOf({ pool, writes, journal, queue, tenancy, config, deps }: Parts)
   let closing: Promise<void> | undefined;
 
   return {
-    ...withFaults(reads),
+    ...createReads(pool, config.scanMax),
     journal,
     jobs: queue,
     room: async () => ((await room()) ? 'enough' : 'data_max'),
@@ -188,20 +190,20 @@ function storeOf({ pool, writes, journal, queue, tenancy, config, deps }: Parts)
       ),
     forgetBlob: (sha256) => must([{ kind: 'blob', sha256 }], (change) => forgetBlob(change, sha256)),
     async markUsed(ids, at) {
-      await pool.run(MARK_USED, [ids.map(uuidOf).sort(), at, config.usedStepMs]).catch(fail);
+      await pool.run(MARK_USED, [ids.map(uuidOf).sort(), at, config.usedStepMs]);
     },
     finishThumbs: (sha256, outcome, leaseholder) =>
       may(factsOfThumbs(sha256, outcome), (change) => finishThumbs(change, sha256, outcome, leaseholder)),
     redoThumbs: (sha256, priority, now) =>
       may([{ kind: 'blob', sha256 }], (change) => redoThumbs(change, sha256, priority, now)),
     async forgetUsage(before) {
-      return (await pool.run(FORGET_USAGE, [before]).catch(fail)).length;
+      return (await pool.run(FORGET_USAGE, [before])).length;
     },
     verify: (options) => verifyRows(pool, writes, options),
     recordBlob: (blob) =>
       may([{ kind: 'blob', sha256: blob.sha256 }], (change) => recordBlob(change, blob, clock.now())),
     async probe() {
-      await pool.run(WRITE_NOTHING).catch(fail);
+      await pool.run(WRITE_NOTHING);
     },
     backup: (folder) => copyStore(pool, folder, deps),
     close() {
@@ -214,19 +216,6 @@ function storeOf({ pool, writes, journal, queue, tenancy, config, deps }: Parts)
       return closing;
     },
   };
-}
-
-/** A read that fails says so as the other store does. */
-function withFaults<T extends Readonly<Record<string, (...given: never[]) => Promise<unknown>>>>(reads: T): T {
-  const guarded = Object.entries(reads).map(([name, read]) => [
-    name,
-    (...given: never[]) => read(...given).catch(fail),
-  ]);
-  return Object.fromEntries(guarded) as T;
-}
-
-function fail(thrown: unknown): never {
-  throw faultOfDatabase(thrown);
 }
 
 function factsOf({ sha256, sentSha256 = sha256, bytes, quota, owner, thumbs }: NewMedia): readonly Fact[] {
@@ -268,7 +257,7 @@ function createRoom(run: Run, maxBytes: number, clock: PostgresDeps['clock']): (
   return async () => {
     if (clock.monotonicMs() - measuredAtMs >= SIZE_AGE_MS) {
       measuredAtMs = clock.monotonicMs();
-      const [row] = await run(SIZE).catch(fail);
+      const [row] = await run(SIZE);
       usedBytes = row?.['bytes'] as number;
     }
     return usedBytes < maxBytes;

@@ -1,15 +1,19 @@
 /**
  * One origin at a time: a lease in the row `about`, by the clock of the database. An origin that cannot renew it stops
- * writing before another may take it.
+ * writing before another may take it. Each renewal is a committed write, which proves that nobody else had written before it
+ * began: edges may count on the journal only from then on, so those of an origin that is cut off stop serving.
  */
 import type { Clock } from '../../../src/clock.js';
+import type { JournalProof } from '../../../src/journal/source.js';
 import { errorFields, type Log } from '../../../src/log.js';
 import { StoreInUse } from '../store.js';
 import type { Pool } from './pool.js';
+import { SERVER_NOW } from './values.js';
 
 export type Tenancy = {
   /** Whether nobody else can have the database. */
   holds(): boolean;
+  readonly proof: JournalProof;
   release(): Promise<void>;
 };
 
@@ -17,10 +21,9 @@ export type TenancyDeps = { readonly clock: Clock; readonly log: Log; readonly r
 
 const LEASE_MS = 15_000;
 const RENEW_MS = 3_000;
-const NOW = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 const TAKE = `
-  UPDATE about SET origin = $1, origin_until = ${NOW} + $2
-  WHERE origin IS NULL OR origin = $1 OR origin_until < ${NOW} RETURNING origin`;
+  UPDATE about SET origin = $1, origin_until = ${SERVER_NOW} + $2
+  WHERE origin IS NULL OR origin = $1 OR origin_until < ${SERVER_NOW} RETURNING origin`;
 const RELEASE = 'UPDATE about SET origin = NULL, origin_until = NULL WHERE origin = $1';
 
 /** Rejects with StoreInUse while another origin holds the lease. */
@@ -32,7 +35,8 @@ export async function takeAlone(pool: Pool, { clock, log, randomName }: TenancyD
     throw new StoreInUse(
       'the database is in use by another origin: stop that one first, or give this one another database',
     );
-  let heldUntilMs = askedAtMs + LEASE_MS;
+  let provedAtMs = askedAtMs;
+  const listeners = new Set<() => void>();
   let timer = clock.after(RENEW_MS, renew);
   let renewing: Promise<void> = Promise.resolve();
 
@@ -45,7 +49,7 @@ export async function takeAlone(pool: Pool, { clock, log, randomName }: TenancyD
     renewing = take()
       .then(
         (taken) => {
-          if (taken) heldUntilMs = askedAtMs + LEASE_MS;
+          if (taken) prove();
           if (!taken && !lost) log.error({}, 'another origin has taken the database: this one writes nothing any more');
           lost = !taken;
         },
@@ -56,8 +60,21 @@ export async function takeAlone(pool: Pool, { clock, log, randomName }: TenancyD
       });
   }
 
+  function prove(): void {
+    provedAtMs = askedAtMs;
+    for (const listener of listeners) listener();
+  }
+
   return {
-    holds: () => !lost && clock.monotonicMs() < heldUntilMs,
+    holds: () => !lost && clock.monotonicMs() < provedAtMs + LEASE_MS,
+    proof: {
+      isOwn: true,
+      ageMs: () => clock.monotonicMs() - provedAtMs,
+      onRenewal(listener) {
+        listeners.add(listener);
+        return () => void listeners.delete(listener);
+      },
+    },
     async release() {
       timer.cancel();
       await renewing;

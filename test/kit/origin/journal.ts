@@ -5,9 +5,11 @@ import { type MediaId, parseMediaId } from '../../../src/ids.js';
 import type { EdgePosition } from '../../../src/journal/confirmations.js';
 import { FIRST_MARK, type JournalCause, type JournalEntry } from '../../../src/journal/entry.js';
 import type { JournalStream } from '../../../src/journal/journal-stream.js';
+import { ALWAYS_CURRENT } from '../../../src/journal/source.js';
 
 export class MemoryJournal implements Journal {
   readonly name: string;
+  readonly proof = ALWAYS_CURRENT;
   /** For each read, the number up to which it returned entries. */
   readonly reads: number[] = [];
   #entries: JournalEntry[] = [];

@@ -8,6 +8,7 @@ import { createUseReports } from '../../../origin/edges/use-reports.js';
 import { Fault } from '../../../src/errors.js';
 import { emptyReply } from '../../../src/http/reply.js';
 import type { MediaId } from '../../../src/ids.js';
+import { ALWAYS_CURRENT } from '../../../src/journal/source.js';
 import type { UseReport } from '../../../src/journal/use-report.js';
 import { ManualClock } from '../../kit/clock.js';
 import { configured, testDeps } from '../../kit/deps.js';
@@ -147,6 +148,7 @@ void t.test('old entries of the journal are removed regularly, also after a fail
     const stream = await openOriginJournal({
       journal: {
         name: 'n',
+        proof: ALWAYS_CURRENT,
         oldest: () => 1,
         newest: () => 0,
         markOf: () => '',
