@@ -23,7 +23,7 @@ import {
   type CacheTarget,
   genericTarget,
   keyOf,
-  originalTarget,
+  plainTarget,
   type Target,
   type ThumbFields,
   targetOf,
@@ -136,7 +136,7 @@ function answerMedia(
 const NO_THUMBNAILS_YET = new Fault('overloaded', 'The origin has not said yet which thumbnails it makes.');
 
 function cacheTargetOf(engine: Engine, request: EdgeRequest, { form, id }: MediaTarget): CacheTarget | undefined {
-  if (form === 'original') return originalTarget(id);
+  if (form !== 'thumb') return plainTarget(id, form);
   const options = engine.thumbOptions();
   return options === undefined ? undefined : thumbTarget(id, request.query, thumbFieldsOf(request), options);
 }

@@ -21,11 +21,14 @@ import type { CacheKey } from './entry.js';
 import type { EdgeRequest } from './request.js';
 
 /** The kinds of path that cache rules match on. */
-export const PATH_KINDS = ['original', 'thumb', 'other'] as const;
+export const PATH_KINDS = ['original', 'thumb', 'info', 'other'] as const;
 export type PathKind = (typeof PATH_KINDS)[number];
 
+/** What of media a request asks for. */
+export type MediaForm = Exclude<PathKind, 'other'>;
+
 export type Target =
-  | { readonly kind: 'media'; readonly form: 'original' | 'thumb'; readonly id: MediaId }
+  | { readonly kind: 'media'; readonly form: MediaForm; readonly id: MediaId }
   /** It has something else in the place of a media id. */
   | { readonly kind: 'invalid_id' }
   /** Not media: cacheable as the origin says, and anyone may see it. */
@@ -44,6 +47,7 @@ export interface TargetRules {
 
 const MEDIA = '/v1/media/';
 const THUMB = '/thumb';
+const INFO = '/info';
 const INTERNAL = '/internal/';
 
 const INVALID_ID: Target = { kind: 'invalid_id' };
@@ -60,14 +64,16 @@ export function targetOf(request: Pick<EdgeRequest, 'method' | 'path'>, rules: T
   return rules.sharedPaths.has(request.path) ? GENERIC : PASS;
 }
 
-/** `{id}` or `{id}/thumb`. A path with more segments is another endpoint, which the origin may know. */
+/** `{id}`, `{id}/thumb` or `{id}/info`. A path with more segments is another endpoint, which the origin may know. */
 function mediaTargetOf(rest: string): Target {
-  const form = rest.endsWith(THUMB) ? 'thumb' : 'original';
-  const text = form === 'thumb' ? rest.slice(0, -THUMB.length) : rest;
+  const form = rest.endsWith(THUMB) ? 'thumb' : rest.endsWith(INFO) ? 'info' : 'original';
+  const text = rest.slice(0, rest.length - SUFFIX[form].length);
   if (text.includes('/') || text === '') return PASS;
   const id = parseMediaId(text);
   return id === undefined ? INVALID_ID : { kind: 'media', form, id };
 }
+
+const SUFFIX: Readonly<Record<MediaForm, string>> = { original: '', thumb: THUMB, info: INFO };
 
 /** Under which key a response is stored, and how the origin is asked for it. */
 export interface CacheTarget {
@@ -83,10 +89,11 @@ export interface CacheTarget {
   readonly forPicture: boolean;
 }
 
-export function originalTarget(id: MediaId): CacheTarget {
-  const originTarget = MEDIA + id;
+/** What has one representation: its query and its Accept mean nothing. */
+export function plainTarget(id: MediaId, form: Exclude<MediaForm, 'thumb'>): CacheTarget {
+  const originTarget = MEDIA + id + SUFFIX[form];
   return {
-    pathKind: 'original',
+    pathKind: form,
     mediaId: id,
     primaryKey: originTarget,
     originTarget,
@@ -175,7 +182,8 @@ export function genericTarget(originTarget: string): CacheTarget {
 /** The kind of path of a stored response: the inverse of the targets above. */
 export function pathKindOf({ mediaId, primaryKey }: Pick<CacheTarget, 'mediaId' | 'primaryKey'>): PathKind {
   if (mediaId === null) return 'other';
-  return primaryKey === MEDIA + mediaId ? 'original' : 'thumb';
+  if (primaryKey === MEDIA + mediaId) return 'original';
+  return primaryKey === MEDIA + mediaId + INFO ? 'info' : 'thumb';
 }
 
 /** The key of the response that Vary selected under a primary key (RFC 9111 4.1). A target contains no space. */

@@ -7,11 +7,11 @@ import { extensionOf, servedType } from '../src/media/types.js';
 import { admitViewer, viewerOf } from './authorize.js';
 import { type BlobStore, mediaKey } from './blobs/blob-store.js';
 import type { UseReports } from './edges/use-reports.js';
-import type { BlobRecord, Media, PictureFacts } from './meta/media.js';
+import type { Media, PictureFacts } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
 import type { DownloadConfig } from './respond/config.js';
 import { lifetimeFor } from './respond/lifetime.js';
-import { mediaReply } from './respond/media-reply.js';
+import { awaitsFacts, mediaReply } from './respond/media-reply.js';
 import type { OriginRequest } from './server/request.js';
 import type { ThumbsConfig } from './thumbs/config.js';
 
@@ -66,9 +66,4 @@ function pictureHeaders(facts: PictureFacts): HeaderList {
 
 function optional<T>(name: string, value: T | null, format: (value: T) => string): HeaderList {
   return value === null ? [] : [[name, format(value)]];
-}
-
-/** Whether the thumbnail engine has yet to add facts about these bytes. */
-function awaitsFacts(blob: BlobRecord, thumbs: Pick<ThumbsConfig, 'enabled'>): boolean {
-  return thumbs.enabled && blob.thumbs.kind === 'pending';
 }

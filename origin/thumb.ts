@@ -3,7 +3,6 @@
  * and edge choose variant and format by the same code (thumb-choice.ts), so they
  * agree.
  */
-import { Readable } from 'node:stream';
 import type { Gate } from '../src/access/grant.js';
 import type { Clock } from '../src/clock.js';
 import { Fault } from '../src/errors.js';
@@ -24,7 +23,7 @@ import type { ThumbMade, ThumbRefusal } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
 import type { DownloadConfig } from './respond/config.js';
 import { lifetimeFor } from './respond/lifetime.js';
-import { mediaReply } from './respond/media-reply.js';
+import { inMemory, mediaReply } from './respond/media-reply.js';
 import type { OriginRequest } from './server/request.js';
 import type { ThumbsConfig } from './thumbs/config.js';
 import type { Thumbs } from './thumbs/engine.js';
@@ -85,7 +84,7 @@ export async function thumb(deps: ThumbDeps, request: OriginRequest, id: MediaId
       const early = inFormat(thumbs.early(blob.sha256), format);
       if (early === undefined) return placeholderReply(sizeOfVariant(blob.picture, config.thumbs.variants, variant));
       const isWanted = variant === config.thumbs.defaultVariant && format !== 'avif';
-      return isWanted ? reply(early, inMemory(early)) : otherReply(early);
+      return isWanted ? reply(early, inMemory(early.bytes)) : otherReply(early);
     }
     case 'none':
       throw unavailable(blob.thumbs.reason);
@@ -96,17 +95,6 @@ export async function thumb(deps: ThumbDeps, request: OriginRequest, id: MediaId
       return reply(picked, deps.blobs);
     }
   }
-}
-
-/** The store of a thumbnail whose job has not stored it yet. */
-function inMemory({ bytes, sizeBytes }: EarlyThumb): Pick<BlobStore, 'read'> {
-  return {
-    read: async (_key, span = { first: 0, last: sizeBytes - 1 }) => ({
-      kind: 'found',
-      sizeBytes,
-      body: Readable.from([bytes.subarray(span.first, span.last + 1)], { objectMode: false }),
-    }),
-  };
 }
 
 function thumbHeaders(made: Size): HeaderList {

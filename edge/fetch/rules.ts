@@ -8,7 +8,7 @@ import { type HeaderList, headerOf } from '../../src/http/reply.js';
 import type { Tiers } from '../cache/cache.js';
 import { ADMISSION_NAMES } from '../cache/policy/registry.js';
 import type { Entry } from '../entry.js';
-import { type PathKind, pathKindOf } from '../key.js';
+import { PATH_KINDS, type PathKind, pathKindOf } from '../key.js';
 
 export const WARM_MODES = ['off', 'mark', 'now'] as const;
 export type WarmMode = (typeof WARM_MODES)[number];
@@ -16,7 +16,7 @@ export type WarmMode = (typeof WARM_MODES)[number];
 const ruleSection = section('One rule.', {
   path: choice({
     default: 'any',
-    of: ['any', 'original', 'thumb', 'other'],
+    of: ['any', ...PATH_KINDS],
     help: 'The kind of path that it matches.',
   }),
   type: text({

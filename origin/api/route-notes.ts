@@ -1,6 +1,6 @@
 /** The possible responses of the origin's endpoints, for the route table. */
 import type { FaultCode } from '../../src/errors.js';
-import { mediaId, type ResponseNote, type Route } from '../../src/server/routes.js';
+import { type JsonSchema, mediaId, type ResponseNote, type Route } from '../../src/server/routes.js';
 
 const CODES: Readonly<Record<number, readonly FaultCode[]>> = {
   400: ['invalid_id', 'malformed'],
@@ -18,9 +18,9 @@ export function refusals(...statuses: readonly number[]): readonly ResponseNote[
   return statuses.map((status) => refusal(status, ...(CODES[status] ?? [])));
 }
 
-export function mediaResponses(help: string, type: string): readonly ResponseNote[] {
+export function mediaResponses(help: string, type: string, schema?: JsonSchema): readonly ResponseNote[] {
   return [
-    { status: 200, help, content: { type } },
+    { status: 200, help, content: { type, ...(schema !== undefined && { schema }) } },
     { status: 206, help: 'The requested ranges.', content: { type } },
     { status: 304, help: 'The copy of the client is current.' },
     ...refusals(400, 401, 403, 404, 410),
@@ -54,12 +54,18 @@ const MEDIA_PROPERTIES = {
   filename: textOrNull,
   created_at: { type: ['string', 'null'], format: 'date-time' },
   expires_at: { type: ['string', 'null'], format: 'date-time' },
-  duplicate: { type: 'boolean' },
+};
+
+const UPLOAD_PROPERTIES = { ...MEDIA_PROPERTIES, duplicate: { type: 'boolean' } };
+
+export const INFO_JSON = {
+  type: 'application/json',
+  schema: { type: 'object', properties: MEDIA_PROPERTIES, required: Object.keys(MEDIA_PROPERTIES) },
 };
 
 export const MEDIA_JSON = {
   type: 'application/json',
-  schema: { type: 'object', properties: MEDIA_PROPERTIES, required: Object.keys(MEDIA_PROPERTIES) },
+  schema: { type: 'object', properties: UPLOAD_PROPERTIES, required: Object.keys(UPLOAD_PROPERTIES) },
 };
 
 export const LINK_SCHEMA = {

@@ -20,6 +20,7 @@ import {
 } from '../../src/server/routes.js';
 import { type AdminDeps, inspectMedia, LISTED_STATES, listMedia } from '../admin.js';
 import { type DownloadDeps, download } from '../download.js';
+import { type InfoDeps, info } from '../info.js';
 import { EXPIRES_IN_MAX_SECONDS, optionsOf, uploadParameters } from '../ingest/options.js';
 import { type LinkDeps, link } from '../link.js';
 import { type QuarantineDeps, quarantine, restore } from '../quarantine.js';
@@ -31,6 +32,7 @@ import { upload } from '../upload.js';
 import { createDocument, type DocumentReply } from './document.js';
 import { describeRoutes } from './openapi.js';
 import {
+  INFO_JSON,
   LINK_SCHEMA,
   MEDIA_JSON,
   mediaResponses,
@@ -44,6 +46,7 @@ import type { WellKnownConfig } from './well-known.js';
 export type RouteDeps = ResumableDeps &
   DownloadDeps &
   ThumbDeps &
+  InfoDeps &
   LinkDeps &
   RemoveDeps &
   QuarantineDeps &
@@ -136,6 +139,16 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
         refusal(404, 'not_found', 'thumbnail_unavailable'),
       ],
       handle: (request: OriginRequest, path) => thumb(deps, request, path.id),
+    }),
+    route({
+      methods: ['GET', 'HEAD'],
+      pattern: '/v1/media/{id}/info',
+      summary: 'What is known of the media now.',
+      audience: 'viewer',
+      path: id,
+      query: none,
+      responses: mediaResponses('The document of the upload.', INFO_JSON.type, INFO_JSON.schema),
+      handle: (request: OriginRequest, path) => info(deps, request, path.id),
     }),
     route({
       methods: ['POST'],

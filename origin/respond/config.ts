@@ -34,6 +34,11 @@ export const downloadSection = section('How media are served, and how long copie
     max: 31_536_000_000,
     help: 'The same while the thumbnail engine has not finished with the media: its facts may still change the headers. Edges then ask for the headers again; the bytes are not sent again.',
   }),
+  edgeMaxAgeInfoMs: duration({
+    default: '1h',
+    max: 31_536_000_000,
+    help: 'How long edges may use the info of media without asking again. A duplicate upload may prolong the expiry that it states, and edges hear of nothing but takedowns.',
+  }),
   edgeStaleWhileRevalidateMs: duration({
     default: '1h',
     max: 31_536_000_000,

@@ -49,6 +49,31 @@ export function lifetimeFor(
   };
 }
 
+/**
+ * As lifetimeFor, for the info. While facts are awaited, a client's copy is as short-lived as an edge's, and it is
+ * never served stale for long: facts are what it is asked for.
+ */
+export function infoLifetimeFor(
+  viewer: Viewer,
+  record: MediaRecord,
+  config: DownloadConfig,
+  now: EpochMs,
+  provisional: boolean,
+): Lifetime {
+  const edgeMaxAgeMs = Math.min(config.edgeMaxAgeInfoMs, config.edgeMaxAgeMs);
+  const clientMaxAgeMs = provisional
+    ? Math.min(config.edgeMaxAgePendingMs, config.clientMaxAgeMs)
+    : config.clientMaxAgeMs;
+  const edgeStaleWhileRevalidateMs = provisional ? 0 : config.edgeStaleWhileRevalidateMs;
+  return lifetimeFor(
+    viewer,
+    record,
+    { ...config, edgeMaxAgeMs, clientMaxAgeMs, edgeStaleWhileRevalidateMs },
+    now,
+    provisional,
+  );
+}
+
 /** Each lifetime is cut to the time that the media have left, each stale time to what is left after the lifetime. */
 export function cacheHeaders(lifetime: Lifetime, now: EpochMs): HeaderList {
   const leftMs = lifetime.endsAt === null ? Number.POSITIVE_INFINITY : Math.max(0, lifetime.endsAt - now);

@@ -5,7 +5,7 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import type { EpochMs } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import { MEDIA_CORS_HEADERS } from '../../src/http/browser.js';
@@ -18,6 +18,8 @@ import { emptyReply, type HeaderList, type Reply } from '../../src/http/reply.js
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import { MEDIA_ID } from '../../src/wire.js';
 import type { BlobKey, BlobStore } from '../blobs/blob-store.js';
+import type { BlobRecord } from '../meta/media.js';
+import type { ThumbsConfig } from '../thumbs/config.js';
 import { cacheHeaders, type Lifetime } from './lifetime.js';
 
 /** The bytes that a URL stands for, and their metadata as one viewer gets them. */
@@ -27,7 +29,8 @@ export interface Representation {
   readonly sha256: Sha256;
   readonly sizeBytes: number;
   readonly contentType: string;
-  readonly lastModifiedAt: EpochMs;
+  /** Null: not known. */
+  readonly lastModifiedAt: EpochMs | null;
   /** Fields that not every representation has. */
   readonly headers: HeaderList;
   readonly lifetime: Lifetime;
@@ -35,6 +38,22 @@ export interface Representation {
 
 export function mediaEtag(sha256: Sha256): string {
   return `"sha256:${sha256}"`;
+}
+
+/** Whether the thumbnail engine has yet to add facts about these bytes. */
+export function awaitsFacts(blob: BlobRecord, thumbs: Pick<ThumbsConfig, 'enabled'>): boolean {
+  return thumbs.enabled && blob.thumbs.kind === 'pending';
+}
+
+/** A store of one representation whose bytes are in memory. */
+export function inMemory(bytes: Buffer): Pick<BlobStore, 'read'> {
+  return {
+    read: async (_key, span = { first: 0, last: bytes.length - 1 }) => ({
+      kind: 'found',
+      sizeBytes: bytes.length,
+      body: Readable.from([bytes.subarray(span.first, span.last + 1)], { objectMode: false }),
+    }),
+  };
 }
 
 /** conditions > range > stream. The caller has decided who may read. */
@@ -107,7 +126,9 @@ export function mediaReply(
 function representationHeaders(representation: Representation, etag: string, now: EpochMs): HeaderList {
   return [
     ['etag', etag],
-    ['last-modified', formatHttpDate(representation.lastModifiedAt)],
+    ...(representation.lastModifiedAt === null
+      ? []
+      : ([['last-modified', formatHttpDate(representation.lastModifiedAt)]] as const)),
     ['accept-ranges', 'bytes'],
     ['repr-digest', formatDigest(representation.sha256)],
     ...representation.headers,

@@ -39,6 +39,8 @@ void t.test('the target is read from the path as received', async (t) => {
   const cases: readonly (readonly [string, string, string])[] = [
     ['GET', `/v1/media/${ID}`, 'media original'],
     ['HEAD', `/v1/media/${ID.toLowerCase()}/thumb`, 'media thumb'],
+    ['GET', `/v1/media/${ID}/info`, 'media info'],
+    ['GET', `/v1/media/${ID}/thumb/info`, 'pass'],
     ['GET', `/v1/media/${ID}/`, 'pass'],
     ['GET', `/v1/media/${ID}/thumb/`, 'pass'],
     ['GET', `/v1/media/${ID}/link`, 'pass'],

@@ -262,6 +262,7 @@ const ENDPOINTS = `
 POST /v1/media token -
 GET,HEAD /v1/media/{id} viewer id
 GET,HEAD /v1/media/{id}/thumb viewer id w h
+GET,HEAD /v1/media/{id}/info viewer id
 POST /v1/media/{id}/link token id expires_in w h
 DELETE /v1/media/{id} admin id wait
 POST /v1/media/{id}/quarantine admin id wait reason
