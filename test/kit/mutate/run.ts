@@ -5,9 +5,8 @@
  *                     [--within SECONDS] [--coverage FOLDER] [PATH...]
  *
  * Without paths it takes the whole product. A path is a source file or a folder. Without `--sample` it tries every wrong
- * line there. `--seconds` bounds the tests that are run for one wrong line, counted as they take unharmed; `--within`
- * bounds the whole run: no further wrong line is begun. What each test
- * covers is read from FOLDER, which `npm run mutate` fills first where it is missing. Exits with 1 below the floor.
+ * line there. `--seconds` bounds the tests that are run for one wrong line: after it no further test is begun, and the line
+ * counts as missed. `--within` bounds the whole run: no further wrong line is begun. What each test covers is read from FOLDER, which `npm run mutate` fills first where it is missing. Exits with 1 below the floor.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -67,13 +66,15 @@ async function work(): Promise<void> {
   }
 }
 
-/** Tests that stand where the source stands come first, then the quick ones. */
+/** The test file that mirrors the source comes first, then its neighbours, then all others; of each kind the quick ones. */
 function trialOf({ source, module, mutant }: Placed, known: Coverage): Trial {
+  const mirror = join('dist', 'test', source.replace(/ts$/, 'test.js'));
   const near = join('dist', 'test', dirname(source));
+  const rankOf = (file: string): number => (file === mirror ? 0 : dirname(file) === near ? 1 : 2);
   const tests = known
     .testsOf(module, mutant.start)
     .map((file) => ({ file, tookMs: known.tookMs(file) }))
-    .sort((a, b) => Number(b.file.startsWith(near)) - Number(a.file.startsWith(near)));
+    .sort((a, b) => rankOf(a.file) - rankOf(b.file));
   return { module, mutant, tests };
 }
 

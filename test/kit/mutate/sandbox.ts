@@ -1,16 +1,20 @@
-/** A copy of the build in which one module at a time is wrong, and the tests that are run there. */
+/**
+ * A copy of the build in which one module at a time is wrong, and the tests that are run there: in a process that stays
+ * where they can be, so that processes which a test starts meet the wrong line too, and otherwise in one of their own.
+ */
 import { cp, link, lstat, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { runTestFile } from '../test-process.js';
+import { runTestFile, type TestResult } from '../test-process.js';
 import type { Mutant } from './operators.js';
+import { createWarmTests, type WarmVerdict } from './warm/warm-tests.js';
 
 export type Verdict =
   | { readonly kind: 'noticed'; readonly by: string }
   /** Every test that runs the line passed. */
   | { readonly kind: 'survived' }
   /** Those that were run within the allowed time passed; others were not run. */
-  | { readonly kind: 'survived so far' }
+  | { readonly kind: 'out of time' }
   | { readonly kind: 'not covered' };
 
 export type Trial = {
@@ -21,7 +25,7 @@ export type Trial = {
 };
 
 export type Sandbox = {
-  /** Runs the tests until one fails, or until those that were run take longer than `budgetMs`. */
+  /** Runs the tests until one fails. Begins no further one after `budgetMs`. */
   tryOut(trial: Trial, budgetMs: number): Promise<Verdict>;
   remove(): Promise<void>;
 };
@@ -39,28 +43,37 @@ export async function createSandbox(): Promise<Sandbox> {
     if (!OWN.has(name)) await symlink(resolve(name), join(root, name));
   }
   await linkTree('dist', join(root, 'dist'));
+  const warm = createWarmTests(root);
 
   return {
     async tryOut({ module, mutant, tests }, budgetMs) {
       if (tests.length === 0) return { kind: 'not covered' };
       const place = join(root, module);
       const text = await readFile(module, 'utf8');
-      await replace(place, text.slice(0, mutant.start) + mutant.replacement + text.slice(mutant.end));
+      const wrong = text.slice(0, mutant.start) + mutant.replacement + text.slice(mutant.end);
+      const putBack = (): Promise<void> => replace(place, text);
+      const startedAt = performance.now();
       try {
-        let spentMs = 0;
         for (const { file, tookMs } of tests) {
-          if (spentMs > 0 && spentMs + tookMs > budgetMs) return { kind: 'survived so far' };
-          const withinSeconds = Math.max(HANGS_MIN_SECONDS, Math.ceil((tookMs * HANGS_FACTOR) / 1_000));
-          const result = await runTestFile({ root, file, withinSeconds, loud: false });
-          if (result.outcome !== 'passed') return { kind: 'noticed', by: file };
-          spentMs += tookMs;
+          if (performance.now() - startedAt > budgetMs) return { kind: 'out of time' };
+          const withinMs = Math.max(HANGS_MIN_SECONDS * 1_000, tookMs * HANGS_FACTOR);
+          await replace(place, wrong);
+          let outcome: WarmVerdict | TestResult['outcome'] = await warm.run(file, module, withinMs, putBack);
+          if (outcome === 'unclear') {
+            await replace(place, wrong);
+            ({ outcome } = await runTestFile({ root, file, withinSeconds: Math.ceil(withinMs / 1_000), loud: false }));
+          }
+          if (outcome !== 'passed') return { kind: 'noticed', by: file };
         }
         return { kind: 'survived' };
       } finally {
-        await replace(place, text);
+        await putBack();
       }
     },
-    remove: () => rm(root, { recursive: true, force: true }),
+    async remove() {
+      warm.close();
+      await rm(root, { recursive: true, force: true });
+    },
   };
 }
 
