@@ -40,7 +40,7 @@ const deps = {
   log: createLog('bench', { level: 'silent' }),
   randomName: () => randomUUID(),
   random: Math.random,
-  alone: false,
+  opener: { kind: 'beside' } as const,
 };
 const folder = await mkdtemp(join(tmpdir(), 'bench-meta-'));
 const server = await openPostgres();

@@ -1,4 +1,5 @@
 /** The `origin` section of config.yaml, made of the sections that stand beside the code that uses them. */
+import { hostname } from 'node:os';
 import { integer, origin, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
@@ -23,6 +24,12 @@ import { scrubSection } from './upkeep/scrub.js';
 const port = (standard: number, help: string) => integer({ default: standard, min: 0, max: 65_535, help });
 
 export const originSection = section('The origin: stores uploads, renders thumbnails, sends takedowns to the edges.', {
+  name: text({
+    default: '',
+    pattern: /^[\w.:-]{0,128}$/,
+    accepts: 'up to 128 letters, digits and any of . : - _',
+    help: 'The name of this origin among several over one database. Empty: the name of the machine and the port of `listen`. A restarted origin needs the name that it had.',
+  }),
   listen: section('The listener for edges, and for clients that upload directly.', {
     host: text({ default: '127.0.0.1', help: 'Its address.' }),
     port: port(9_000, 'Its port; 0 takes a free one.'),
@@ -54,6 +61,10 @@ export const originSection = section('The origin: stores uploads, renders thumbn
 });
 
 export type OriginConfig = ValueOf<typeof originSection>;
+
+export function nameOf({ name, listen }: Pick<OriginConfig, 'name' | 'listen'>): string {
+  return name === '' ? `${hostname()}:${listen.port}` : name;
+}
 
 /** Faults of keys that are valid alone but not together. Their paths start at `origin`. */
 export function originFaults(config: OriginConfig): readonly ConfigFault[] {

@@ -15,7 +15,7 @@ import type { MetaStore } from './meta/store.js';
 import type { ThumbCapabilities } from './thumbs/engine.js';
 
 export interface HealthDeps {
-  readonly meta: Pick<MetaStore, 'probe'>;
+  readonly meta: Pick<MetaStore, 'probe' | 'origins'>;
   readonly blobs: Pick<BlobStore, 'probe'>;
   readonly room: Pick<Room, 'require'>;
   readonly gate: Pick<Gate, 'probe' | 'issuers'>;
@@ -30,6 +30,7 @@ export function createHealth(deps: HealthDeps): Health {
     ...deps,
     checks: [
       ['database', () => deps.meta.probe()],
+      ['clock', () => deps.meta.origins.checkClock()],
       ['storage', (signal) => deps.blobs.probe(signal)],
       ['disk', () => deps.room.require()],
       ['keys', (signal) => deps.gate.probe(signal)],

@@ -23,7 +23,7 @@ import { createWellKnown } from './api/well-known.js';
 import { openAuditLog } from './audit.js';
 import { openBlobStore } from './blobs/open.js';
 import { clearLeftovers } from './blobs/sweep.js';
-import type { OriginConfig } from './config.js';
+import { nameOf, type OriginConfig } from './config.js';
 import { openOriginJournal } from './edges/origin-journal.js';
 import { createEdgeRoutes } from './edges/routes.js';
 import { createUseReports } from './edges/use-reports.js';
@@ -86,7 +86,10 @@ async function openComponents(
   const { clock, log, metrics } = deps;
   const { baseUri, quota, retention, upload } = config;
 
-  const meta = opened.add('metadata', await openMeta(config.meta, { clock, log, randomName: randomUUID }));
+  const meta = opened.add(
+    'metadata',
+    await openMeta(config.meta, { clock, log, randomName: randomUUID }, { origin: nameOf(config) }),
+  );
   const blobs = opened.add('blobs', await openBlobStore(config.blobs, deps));
   // The metadata are locked, so no other origin uses the stage.
   const leftovers = await clearLeftovers(blobs.stageFolder);

@@ -64,6 +64,8 @@ export function createAppliedJournal(idsMax: number, onBreak: () => void): Appli
       return position?.journal ?? '';
     },
     newest: () => position?.seq ?? 0,
+    // The stream tells everything at once.
+    refresh: () => Promise.resolve(),
     oldest: () => (base?.seq ?? 0) + 1,
     markOf(seq) {
       if (seq === 0) return FIRST_MARK;

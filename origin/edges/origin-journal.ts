@@ -51,9 +51,11 @@ export async function openOriginJournal(deps: OriginJournalDeps): Promise<Journa
     knownEdges: config.edgesFile === null ? NO_KNOWN_EDGES : await openKnownEdges(config.edgesFile, log),
   });
   const stopTrimming = trimRegularly(deps);
+  const stopListening = deps.journal.onReset(() => stream.startAgain());
   return {
     ...stream,
     async close() {
+      stopListening();
       stopTrimming();
       await stream.close();
     },

@@ -30,6 +30,12 @@ const postgresSection = section('The database, for `adaptor: postgres`: PostgreS
     max: 10_000,
     help: 'How often it is asked for takedowns that others have committed.',
   }),
+  clockOffMaxMs: duration({
+    default: '2s',
+    min: 100,
+    max: 600_000,
+    help: "How far the clock of an origin may be from the database's. Beyond it the origin is not ready, and edges cannot count on it.",
+  }),
   connectTimeoutMs: duration({ default: '3s', min: 100, max: 60_000, help: 'Time limit for a connection to it.' }),
   statementTimeoutMs: duration({ default: '10s', min: 100, max: 600_000, help: 'Time limit of one statement.' }),
   lockTimeoutMs: duration({

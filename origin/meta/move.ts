@@ -11,12 +11,12 @@ import type { MetaConfig } from './config.js';
 import { lockWriter } from './lmdb/writer-lock.js';
 import { MOVED_NAME, makeStore, readStore } from './lmdb.js';
 import { dumpRows } from './postgres/dump.js';
+import { keepOriginsOut } from './postgres/keep-out.js';
 import { openLoad } from './postgres/load.js';
 import { closeStore, readAbout } from './postgres/migrate.js';
 import type { Pool } from './postgres/pool.js';
 import { ROW_TABLES } from './postgres/rows.js';
 import { checkServer, poolOf } from './postgres/store.js';
-import { takeAlone } from './postgres/tenancy.js';
 import { SERVER_NOW } from './postgres/values.js';
 import type { StoredRecord } from './tables.js';
 import type { MetaDeps } from './transactions.js';
@@ -60,7 +60,7 @@ export function moveToLmdb(
 ): Promise<Moved> {
   return betweenBoth(config, deps, async (pool) => {
     const about = await readAbout(pool);
-    const tenancy = await takeAlone(pool, deps);
+    const kept = await keepOriginsOut(pool, deps);
     try {
       const sent = createTally(signal, progress);
       await makeStore(config.folder, { journal: about.journal, madeAt: deps.clock.now() }, (take) =>
@@ -75,7 +75,7 @@ export function moveToLmdb(
       await closeStore(pool);
       return moved;
     } finally {
-      await tenancy.release();
+      await kept.release();
     }
   });
 }

@@ -5,13 +5,24 @@ import { openPostgresReader, openPostgresStore } from './postgres/store.js';
 import type { MetaStore } from './store.js';
 import type { MetaDeps } from './transactions.js';
 
-/** Rejects with StoreInUse while another process has it open for writing. */
-export function openMeta(config: MetaConfig, deps: MetaDeps, options: OpenOptions = {}): Promise<MetaStore> {
+/**
+ * For an origin of this name, or for a command that needs the store for itself. Rejects with StoreInUse while others have
+ * it that may not be beside.
+ */
+export function openMeta(
+  config: MetaConfig,
+  deps: MetaDeps,
+  { origin, ...options }: OpenOptions & { readonly origin?: string } = {},
+): Promise<MetaStore> {
   switch (config.adaptor) {
     case 'lmdb':
       return openMetaStore(config, deps, options);
     case 'postgres':
-      return openPostgresStore(config, { ...deps, random: Math.random, alone: true });
+      return openPostgresStore(config, {
+        ...deps,
+        random: Math.random,
+        opener: origin === undefined ? { kind: 'alone' } : { kind: 'origin', name: origin },
+      });
   }
 }
 

@@ -21,6 +21,7 @@ import type {
   ThumbMade,
   ThumbRefusal,
 } from './media.js';
+import type { Origins } from './origins.js';
 
 export interface MetaStore {
   /** The media with this id, as of `now`. */
@@ -101,6 +102,7 @@ export interface MetaStore {
 
   readonly journal: Journal;
   readonly jobs: JobQueue;
+  readonly origins: Origins;
 
   /**
    * Checks that the records agree with each other, and repairs them if asked.
@@ -251,6 +253,8 @@ export interface BlobPage {
 export interface Journal extends JournalSource {
   /** Since when others may have added entries that are not known here. */
   readonly proof: JournalProof;
+  /** Calls `listener` when entries that were told before are not in the journal any more. Returns how to unsubscribe. */
+  onReset(listener: () => void): () => void;
   /**
    * Drops entries older than `before`, except the last of them: an edge that has applied it needs its
    * mark, and misses nothing. Returns how many.

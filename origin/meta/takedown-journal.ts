@@ -54,6 +54,8 @@ export function createJournal(
     name,
     // One process writes, and it is this one.
     proof: ALWAYS_CURRENT,
+    refresh: () => Promise.resolve(),
+    onReset: () => () => undefined,
     newest: () => newest,
     oldest: () => oldest,
     markOf: (seq) => (seq === newest ? newestMark : markAt(reader, seq)),

@@ -14,6 +14,7 @@ import { type Change, type Database, readOrSkip, startChange, type Urgency } fro
 import { blobsAfter, findMedia, listMedia, takedownSeqOf } from './find.js';
 import { findBlobBySent } from './find-sent.js';
 import { createDataLimit } from './lmdb/data-limit.js';
+import { ONE_ORIGIN } from './origins.js';
 import { createIntents, forgetTrash, isNamed, isTrashed, trashedBefore } from './places.js';
 import { createQueue, endLeases, finishThumbs, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
@@ -142,6 +143,7 @@ export async function createStore(
     ...createReader(reader, config, log),
     journal,
     jobs: queue,
+    origins: ONE_ORIGIN,
     async room() {
       await database.reserve.refill();
       return limit.room('now');

@@ -113,7 +113,7 @@ class ThumbEngine implements Thumbs {
     this.#tools = tools;
     this.#pool = pool;
     this.#jobDeps = { config, meta, blobs, pool, tools, toolSlots: createSlots(count) };
-    this.#leaseholder = `engine-${process.pid}-${Math.floor(this.#random() * 2 ** 32).toString(16)}`;
+    this.#leaseholder = leaseholderOf(meta.origins.name, this.#random);
     this.#runner = new JobRunner({
       queue: meta.jobs,
       config: config.queue,
@@ -320,4 +320,10 @@ function logVerdict(job: Job, attempt: Attempt, verdict: Verdict, log: Log): voi
     case 'drop':
       log.debug(fields, 'a thumbnail job has lost its media');
   }
+}
+
+/** A restarted origin takes back the leases of its own name. */
+function leaseholderOf(origin: string, random: () => number): string {
+  const engine = `engine-${process.pid}-${Math.floor(random() * 2 ** 32).toString(16)}`;
+  return origin === '' ? engine : `${origin}/${engine}`;
 }

@@ -143,6 +143,7 @@ export function createJournalStream(deps: JournalStreamDeps): JournalStream {
         await readSmallBody(request, CONFIRMATION_MAX_BYTES, notAConfirmation, signal),
       );
       if (confirmation === undefined) throw notAConfirmation();
+      if (confirmation.seq > journal.newest()) await journal.refresh();
       if (confirmation.seq > journal.newest()) throw new Fault('conflict', 'This journal has no such entry yet.');
       if (!confirmations.confirm(confirmation)) {
         throw new Fault('conflict', 'This edge does not follow the journal.');
@@ -182,6 +183,7 @@ async function untilCovered(deps: JournalStreamDeps, start: StreamStart, signal:
   const { from } = start;
   if (proof.isOwn || from === null || (start.journal !== null && start.journal !== journal.name)) return;
   const askedMs = clock.monotonicMs();
+  if (from > journal.newest()) await journal.refresh();
   const isCovered = (): boolean => from <= journal.newest() || (proof.ageMs() ?? 0) < clock.monotonicMs() - askedMs;
   await withDeadline({ clock, ms: config.beatMs * 3, late: notCurrentYet, signal }, async (ending) => {
     while (!isCovered()) await waitFor((come) => proof.onRenewal(come), ending);

@@ -9,6 +9,8 @@ export interface JournalSource {
   /** A random name, by which an edge notices that the journal was replaced. */
   readonly name: string;
   newest(): number;
+  /** Looks at once whether there are newer entries that were added elsewhere. Never rejects. */
+  refresh(): Promise<void>;
   /** The mark of an entry, by which an edge notices another history; undefined if the entry is not stored. */
   markOf(seq: number): Mark | undefined;
   /** The number of the oldest entry still stored; newest + 1 if there is none. */
@@ -21,7 +23,7 @@ export interface JournalSource {
 
 /** Since when `newest` may no longer be all. */
 export interface JournalProof {
-  /** This is the origin's own journal: nothing can be newer anywhere else. */
+  /** Nothing can be newer anywhere else: this is the journal of the only origin. */
   readonly isOwn: boolean;
   /** How long ago everything up to `newest` was known to be all that the origin had; null: never yet. */
   ageMs(): number | null;
@@ -29,11 +31,11 @@ export interface JournalProof {
   onRenewal(listener: () => void): () => void;
 }
 
-/** The origin's own journal is always all that it has. */
+/** The only origin's journal is always all that there is. */
 export const ALWAYS_CURRENT: JournalProof = { isOwn: true, ageMs: () => 0, onRenewal: () => () => undefined };
 
 export function notCurrentYet(): Fault {
-  return new Fault('overloaded', 'This edge does not follow the journal itself yet.', {
+  return new Fault('overloaded', 'It is not known yet whether the journal is current here.', {
     headers: { 'retry-after': '1' },
   });
 }

@@ -4,13 +4,11 @@ import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type MetaConfig, metaSection } from '../../origin/meta/config.js';
 import { openMetaStore } from '../../origin/meta/lmdb.js';
 import { NO_FACTS } from '../../origin/meta/media.js';
 import { moveToLmdb, moveToPostgres } from '../../origin/meta/move.js';
-import { openPostgresStore } from '../../origin/meta/postgres/store.js';
+import { type Opener, openPostgresStore } from '../../origin/meta/postgres/store.js';
 import type { MetaStore } from '../../origin/meta/store.js';
-import { processContext } from '../../src/config/load.js';
 import { Fault } from '../../src/errors.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import { createLog } from '../../src/log.js';
@@ -26,6 +24,7 @@ import {
   uploadOf,
 } from '../kit/origin/meta/contract.js';
 import { openPostgres } from '../kit/postgres/server.js';
+import { postgresConfig } from '../kit/postgres/stores.js';
 import { seeded } from '../kit/random.js';
 import { untilAsync } from '../kit/until.js';
 
@@ -38,18 +37,15 @@ const deps = {
   log: createLog('test', { level: 'silent' }),
   randomName: () => randomUUID(),
   random: Math.random,
-  alone: false,
-};
+  opener: { kind: 'alone' },
+} as const;
 
-function configOf(url: string, folder = ''): MetaConfig {
-  const config = metaSection
-    .schema({ ...processContext, env: () => url })
-    .parse({ adaptor: 'postgres', folder, scan_max: 100, used_step: '10ms', postgres: { url: 'env:URL' } });
-  return { ...config, scanMax: 5 };
+async function openIn(url: string, opener: Opener = deps.opener): Promise<MetaStore> {
+  return announced(await openPostgresStore(postgresConfig(url), { ...deps, opener }));
 }
 
-async function openIn(url: string, alone = false): Promise<MetaStore> {
-  return announced(await openPostgresStore(configOf(url), { ...deps, alone }));
+function openOrigin(url: string, name: string): Promise<MetaStore> {
+  return openIn(url, { kind: 'origin', name });
 }
 
 void t.test('the store on PostgreSQL fulfils the contract of metadata stores', { skip }, async (t) => {
@@ -77,7 +73,7 @@ const hashOf = (n: number): Sha256 => n.toString(16).padStart(64, '0') as Sha256
 
 async function two(t: Test): Promise<readonly [MetaStore, MetaStore, string]> {
   const url = (await postgres?.database()) ?? '';
-  const stores = [await openIn(url), await openIn(url)] as const;
+  const stores = [await openOrigin(url, 'a'), await openOrigin(url, 'b')] as const;
   t.teardown(() => Promise.all(stores.map((store) => store.close())));
   return [...stores, url];
 }
@@ -100,7 +96,7 @@ void t.test(
   { skip },
   async (t) => {
     const [one, other, url] = await two(t);
-    const reader = await openIn(url);
+    const reader = await openIn(url, { kind: 'beside' });
     t.teardown(() => reader.close());
     const uploads = Array.from({ length: 200 }, (_, n) => uploadOf(hashOf(n)));
     await Promise.all(uploads.map((upload) => one.commitUpload(upload)));
@@ -247,13 +243,19 @@ void t.test(
   },
 );
 
-void t.test('a second origin is refused until the first has ended', { skip }, async (t) => {
+void t.test('a command that needs the database for itself and origins keep each other out', { skip }, async (t) => {
   const url = (await postgres?.database()) ?? '';
-  const first = await openIn(url, true);
-  await t.rejects(openIn(url, true), { name: 'Error', message: /in use by another origin: stop that one first/ });
+  const first = await openOrigin(url, 'a');
+  const second = await openOrigin(url, 'b');
   await first.close();
-  const second = await openIn(url, true);
+  await t.rejects(openIn(url), { name: 'Error', message: /in use by an origin: stop every origin first/ });
   await second.close();
+  const command = await openIn(url);
+  await t.rejects(openOrigin(url, 'a'), { name: 'Error', message: /kept by a command that needs it for itself/ });
+  await t.rejects(openIn(url), { name: 'Error', message: /in use by an origin/ });
+  await command.close();
+  const third = await openOrigin(url, 'a');
+  await third.close();
 });
 
 void t.test(
@@ -262,16 +264,22 @@ void t.test(
   async (t) => {
     const server = await openPostgres();
     t.teardown(() => server?.close());
-    const clock = new ManualClock();
+    const clock = new ManualClock(Date.now());
     const url = (await server?.database()) ?? '';
-    const store = await openPostgresStore(configOf(url), { ...deps, clock, alone: true });
+    const opener = { kind: 'origin', name: 'a' } as const;
+    const store = await openPostgresStore(postgresConfig(url, '', { clock_off_max: '10m' }), {
+      ...deps,
+      clock,
+      opener,
+    });
     const { proof } = store.journal;
+    t.equal(proof.ageMs(), 0, 'the first beat is proved when the store is open');
     let renewals = 0;
     const stop = proof.onRenewal(() => (renewals += 1));
-    clock.advance(2_000);
-    t.equal(proof.ageMs(), 2_000);
-    clock.advance(1_000);
-    await untilAsync('the lease is renewed', async () => renewals === 1);
+    clock.advance(900);
+    t.equal(proof.ageMs(), 900);
+    clock.advance(100);
+    await untilAsync('the next beat is committed', async () => renewals === 1);
     t.equal(proof.ageMs(), 0);
 
     await server?.stop();
@@ -281,11 +289,11 @@ void t.test(
     await t.rejects(
       store.remove(uploadOf(A).id, 'eve', T0),
       { code: 'storage_unavailable' },
-      'another may have the lease',
+      'it may have been moved away meanwhile',
     );
     await server?.start();
-    await untilAsync('the lease is renewed again', async () => {
-      clock.advance(3_000);
+    await untilAsync('a beat is committed again', async () => {
+      clock.advance(1_000);
       return renewals > 1;
     });
     t.same(await store.remove(uploadOf(A).id, 'eve', T0), { kind: 'unknown' });
@@ -321,7 +329,7 @@ void t.test(
   { skip },
   async (t) => {
     const folder = t.testdir();
-    const config = configOf((await postgres?.database()) ?? '', join(folder, 'meta'));
+    const config = postgresConfig((await postgres?.database()) ?? '', join(folder, 'meta'));
     const source = announced(await openMetaStore(config, deps));
     const uploads = Array.from({ length: 30 }, (_, n) =>
       uploadOf(hashOf(n), { owner: `o\0${n % 4}\ud800`, filename: n % 2 === 0 ? null : 'Bild ☂\ue000.png' }),
@@ -370,10 +378,10 @@ void t.test(
 
     const back = { ...config, folder: join(folder, 'back') };
     await mkdir(back.folder);
-    const origin = await openPostgresStore(config, { ...deps, alone: true });
+    const origin = await openPostgresStore(config, { ...deps, opener: { kind: 'origin', name: 'a' } });
     await t.rejects(
       moveToLmdb(back, deps, never, () => undefined),
-      { message: /in use by another origin/ },
+      { message: /in use by an origin/ },
     );
     await origin.close();
     await t.rejects(
@@ -401,7 +409,7 @@ void t.test('a backup of the database is one of the embedded store', { skip }, a
   await store.commitUpload(upload);
   await store.backup(folder);
   await store.close();
-  const copy = await openMetaStore(configOf('-', folder), deps);
+  const copy = await openMetaStore(postgresConfig('-', folder), deps);
   t.match(await copy.find(upload.id, T0), { kind: 'live' });
   t.not(copy.journal.name, store.journal.name, 'edges must not take one history for the other');
   await copy.close();

@@ -10,12 +10,16 @@ import { fail, type Pool } from './pool.js';
 import { BLOB_ROWS } from './rows.js';
 import { byteaOf } from './values.js';
 
-const INTEND = 'INSERT INTO intent (key, at) SELECT unnest($1::text[]), $2::bigint ON CONFLICT (key) DO NOTHING';
+const INTEND =
+  'INSERT INTO intent (key, at, origin) SELECT unnest($1::text[]), $2::bigint, $3 ON CONFLICT (key) DO NOTHING';
 const NO_SYNC = 'SET LOCAL synchronous_commit = off';
 const WITHDRAW = 'DELETE FROM intent WHERE key = ANY ($1::text[]) RETURNING key';
-const ABANDONED = `
-  WITH abandoned AS (DELETE FROM intent WHERE at < $1 RETURNING key, at)
+const toTrash = (which: string): string => `
+  WITH abandoned AS (DELETE FROM intent WHERE ${which} RETURNING key, at)
   INSERT INTO trash (key, at) SELECT key, at FROM abandoned ON CONFLICT (key) DO NOTHING`;
+const ABANDONED = toTrash('at < $1');
+const OF_ORIGIN = toTrash('origin = $1');
+const ALL = toTrash('true');
 const TRASH = 'SELECT key FROM trash WHERE at < $1 ORDER BY at, key LIMIT $2';
 const EMPTIED = 'DELETE FROM trash WHERE key = ANY ($1::text[])';
 const KNOWN = 'SELECT EXISTS (SELECT FROM intent WHERE key = $1) OR EXISTS (SELECT FROM trash WHERE key = $1) AS known';
@@ -26,7 +30,8 @@ const ABANDONED_MS = 86_400_000;
 
 type Places = Pick<MetaStore, 'intend' | 'withdraw' | 'isLeftBehind' | 'trash' | 'emptied'>;
 
-export function createPlaces(pool: Pool, clock: Pick<Clock, 'now'>): Places {
+/** `origin`: the name of the one that has these intents. */
+export function createPlaces(pool: Pool, origin: string, clock: Pick<Clock, 'now'>): Places {
   async function unnamed(keys: readonly BlobKey[]): Promise<readonly BlobKey[]> {
     if (keys.length === 0) return [];
     const rows = await pool.run(BLOBS, [keys.map((key) => byteaOf(sourceOf(key)))]);
@@ -35,7 +40,7 @@ export function createPlaces(pool: Pool, clock: Pick<Clock, 'now'>): Places {
   }
 
   const intendAll = together(async (keys) => {
-    await pool.transact((run) => Promise.all([run(NO_SYNC), run(INTEND, [keys, clock.now()]), run('COMMIT')]));
+    await pool.transact((run) => Promise.all([run(NO_SYNC), run(INTEND, [keys, clock.now(), origin]), run('COMMIT')]));
   });
   const withdrawAll = together(async (keys) => {
     const [, rows] = await pool.transact((run) => Promise.all([run(NO_SYNC), run(WITHDRAW, [keys]), run('COMMIT')]));
@@ -84,6 +89,7 @@ function together<T>(work: (keys: readonly BlobKey[]) => Promise<T>): (keys: rea
   };
 }
 
-export async function trashAllIntents(pool: Pool): Promise<void> {
-  await pool.run(ABANDONED, [Number.MAX_SAFE_INTEGER]);
+/** Those that an earlier run of this origin left; without a name, those of all. */
+export async function trashIntents(pool: Pool, origin: string | undefined): Promise<void> {
+  await (origin === undefined ? pool.run(ALL) : pool.run(OF_ORIGIN, [origin]));
 }

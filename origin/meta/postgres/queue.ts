@@ -52,9 +52,12 @@ const RANKS = Object.values(JOB_PRIORITIES);
 /** Most lapsed leases that one claim ends. */
 const LAPSED_MAX = 1_000;
 
-export function createQueue(pool: Pool, writes: () => Writes, log: Log): MetaJobs {
+/** `aheadMs`: how far the clock of the database, by which leases end, is ahead of the one of this machine. */
+export function createQueue(pool: Pool, writes: () => Writes, aheadMs: () => number, log: Log): MetaJobs {
   const change = <T>(sha256: Sha256, rule: (change: Change) => T, more: readonly Fact[] = []): Promise<T> =>
     writes().run({ rule, facts: [{ kind: 'blob', sha256 }, ...more], urgency: 'may_fail' });
+
+  const toServer = (at: EpochMs): EpochMs => at + aheadMs();
 
   return {
     add: (sha256, priority, now, owner = OWN_JOBS) => {
@@ -66,8 +69,9 @@ export function createQueue(pool: Pool, writes: () => Writes, log: Log): MetaJob
       return change(sha256, (one) => queueJob(one, sha256, priority, now, owner), turns);
     },
     lift: (sha256, priority) => change(sha256, (one) => liftJob(one, sha256, priority)),
-    async claim(leaseholder, limit, now, leaseMs) {
+    async claim(leaseholder, limit, at, leaseMs) {
       if (limit <= 0) return [];
+      const now = toServer(at);
       const [found] = await pool.run(ANY, [now]);
       if (found?.['any'] !== true) return [];
       return writes().runAlone(
@@ -77,14 +81,19 @@ export function createQueue(pool: Pool, writes: () => Writes, log: Log): MetaJob
     },
     renew: (sha256, leaseholder, until) =>
       change(sha256, (one) =>
-        changeLeased(one, sha256, leaseholder, (job) => ({ ...job, lease: { holder: leaseholder, until } })),
+        changeLeased(one, sha256, leaseholder, (job) => ({
+          ...job,
+          lease: { holder: leaseholder, until: toServer(until) },
+        })),
       ),
     drop: (sha256) => change(sha256, (one) => write(one.writer, JOBS, sha256, undefined)),
     async retry(sha256, leaseholder, readyAt, priority) {
-      await change(sha256, (one) => retryJob(one, sha256, leaseholder, readyAt, priority));
+      await change(sha256, (one) => retryJob(one, sha256, leaseholder, toServer(readyAt), priority));
     },
     async giveBack(sha256, leaseholder, readyAt) {
-      await change(sha256, (one) => giveJobBack(one, sha256, leaseholder, readyAt));
+      await change(sha256, (one) =>
+        giveJobBack(one, sha256, leaseholder, readyAt === undefined ? undefined : toServer(readyAt)),
+      );
     },
     bury: (sha256, reason, now, refusal) =>
       change(sha256, (one) => buryJob(one, sha256, reason, now, refusal ?? 'failed')),
@@ -106,7 +115,8 @@ export function createQueue(pool: Pool, writes: () => Writes, log: Log): MetaJob
     },
     async nextReadyAt() {
       const [row] = await pool.run(NEXT);
-      return row?.['at'] as EpochMs | null;
+      const at = row?.['at'] as EpochMs | null;
+      return at === null ? null : at - aheadMs();
     },
     ...createJobListeners(log),
   };

@@ -102,4 +102,49 @@ CREATE TABLE usage (
   PRIMARY KEY (period_at, owner_key)
 );`;
 
-export const STEPS: readonly Step[] = [{ version: 1, name: 'init', sql: INIT }];
+/**
+ * Several origins. `about.origin` is whoever keeps all of them out since then. `duty.note` is how far its holder came.
+ * `edge` and `waiting` carry confirmations between origins.
+ */
+const ORIGINS = `
+CREATE TABLE origin (
+  name text PRIMARY KEY COLLATE "C",
+  started text NOT NULL,
+  serves boolean NOT NULL,
+  beat_at bigint NOT NULL,
+  edges integer NOT NULL DEFAULT 0,
+  least_confirmed bigint
+) WITH (fillfactor = 50);
+CREATE TABLE duty (
+  name text PRIMARY KEY COLLATE "C",
+  holder text NOT NULL,
+  until bigint NOT NULL,
+  note jsonb
+) WITH (fillfactor = 50);
+CREATE TABLE edge (
+  name text NOT NULL COLLATE "C",
+  instance text NOT NULL COLLATE "C",
+  origin text NOT NULL,
+  connected_at bigint NOT NULL,
+  heard_at bigint NOT NULL,
+  confirmed bigint NOT NULL,
+  PRIMARY KEY (name, instance)
+) WITH (fillfactor = 50);
+CREATE TABLE waiting (
+  id text NOT NULL COLLATE "C",
+  origin text NOT NULL COLLATE "C",
+  seq bigint NOT NULL,
+  at bigint NOT NULL,
+  confirmed integer,
+  connected integer,
+  PRIMARY KEY (id, origin)
+);
+CREATE INDEX waiting_at ON waiting (at);
+ALTER TABLE intent ADD COLUMN origin text NOT NULL DEFAULT '' COLLATE "C";
+CREATE INDEX intent_origin ON intent (origin);`;
+
+/** In the order of their numbers. */
+export const STEPS: readonly Step[] = [
+  { version: 1, name: 'init', sql: INIT },
+  { version: 2, name: 'origins', sql: ORIGINS },
+];

@@ -5,11 +5,11 @@
  */
 import { Fault } from '../../../src/errors.js';
 import type { MediaId, Sha256 } from '../../../src/ids.js';
-import { ALWAYS_CURRENT } from '../../../src/journal/source.js';
 import type { Log } from '../../../src/log.js';
 import { mediaKey, thumbKey } from '../../blobs/blob-store.js';
 import type { MetaConfig } from '../config.js';
 import { type MetaSnapshot, makeStore } from '../lmdb.js';
+import { ONE_ORIGIN } from '../origins.js';
 import { finishThumbs, redoThumbs } from '../queue.js';
 import type { MetaStore, NewMedia, ThumbOutcome } from '../store.js';
 import { JOB_ORDER, ownerKey } from '../tables.js';
@@ -28,12 +28,13 @@ import { commitUpload, recordBlob } from '../uploads.js';
 import { dumpRows } from './dump.js';
 import type { Fact } from './facts.js';
 import { openJournal, type PolledJournal } from './journal.js';
+import { keepOriginsOut } from './keep-out.js';
 import { migrate, readAbout } from './migrate.js';
-import { createPlaces, trashAllIntents } from './places.js';
+import { createPlaces, trashIntents } from './places.js';
 import { openPool, type Pool, type Run, withFaults } from './pool.js';
 import { createQueue } from './queue.js';
 import { createReads, idsIn } from './reads.js';
-import { type Tenancy, takeAlone } from './tenancy.js';
+import { type Holding, type Registry, register } from './registry.js';
 import { uuidOf } from './values.js';
 import { verifyRows } from './verify.js';
 import { createWrites, entriesOf } from './writes.js';
@@ -46,46 +47,71 @@ const TOMBSTONES = `
   ORDER BY ended_at, id LIMIT $2`;
 const DUE = 'SELECT id FROM media WHERE ended IS NULL AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2';
 const UNUSED = 'SELECT id FROM media WHERE ended IS NULL AND used_at < $1 ORDER BY used_at, id LIMIT $2';
+/** Those of an origin's leaseholders, whose names start with its own; without a name, those of all. */
 const END_LEASES = `
-  UPDATE job SET holder = NULL, lease_until = NULL, attempts = attempts + 1 WHERE holder IS NOT NULL RETURNING sha256`;
+  UPDATE job SET holder = NULL, lease_until = NULL, attempts = attempts + 1
+  WHERE holder IS NOT NULL AND ($1::text IS NULL OR starts_with(holder, $1 || '/')) RETURNING sha256`;
 const MARK_USED = `
   UPDATE media SET used_at = $2
   WHERE id = ANY ($1::uuid[]) AND ended IS NULL AND used_at < $2 AND $2::bigint - used_at >= $3`;
 const FORGET_USAGE = 'DELETE FROM usage WHERE period_at < $1 RETURNING period_at';
-const WRITE_NOTHING = 'UPDATE about SET made_at = made_at';
+const WRITE_NOTHING = 'UPDATE origin SET beat_at = beat_at WHERE name = $1';
 const SIZE = 'SELECT pg_database_size(current_database()) AS bytes';
 /** How long a measured size is used again. */
 const SIZE_AGE_MS = 60_000;
 
-export type PostgresDeps = MetaDeps & {
-  readonly random: () => number;
-  /** Refuses to open while another origin has the database open, and keeps others out. */
-  readonly alone: boolean;
-};
+export type PostgresDeps = MetaDeps & { readonly random: () => number; readonly opener: Opener };
+
+export type Opener =
+  /** One of several origins. Refused while a living one has the name. */
+  | { readonly kind: 'origin'; readonly name: string }
+  /** A command that needs the database for itself. Refused while an origin or another such command has it. */
+  | { readonly kind: 'alone' }
+  /** A command that writes while origins serve. It leaves their jobs and intents as they are. */
+  | { readonly kind: 'beside' };
 
 export async function openPostgresStore(config: MetaConfig, deps: PostgresDeps): Promise<MetaStore> {
   const { postgres } = config;
   const { clock, log, randomName } = deps;
   const pool = poolOf(config, log);
-  let tenancy: Tenancy | null = null;
+  let place: Place | undefined;
   try {
     await checkServer(pool.run);
     const about = await migrate(pool, clock.now(), randomName());
-    if (deps.alone) {
-      tenancy = await takeAlone(pool, deps);
-      // Whoever had intents before is gone.
-      await trashAllIntents(pool);
-    }
-    const ended = await pool.run(END_LEASES);
-    if (ended.length > 0) log.info({ jobs: ended.length }, 'jobs leased by an earlier run are back in the queue');
-    const { proof = ALWAYS_CURRENT } = tenancy ?? {};
-    const journal = await openJournal({ pool, name: about.journal, proof, pollMs: postgres.pollMs, clock, log });
-    return storeOf({ pool: withFaults(pool), journal, tenancy, config, deps });
+    place = await takePlace(pool, config, deps);
+    const { registry } = place;
+    const journal = await openJournal({ pool, name: about.journal, registry, pollMs: postgres.pollMs, clock, log });
+    await registry?.start();
+    return storeOf({ pool: withFaults(pool), journal, place, config, deps });
   } catch (thrown) {
-    await tenancy?.release();
+    await place?.holding.release();
     await pool.close();
     throw thrown;
   }
+}
+
+type Place = { readonly holding: Holding; readonly registry: Registry | null };
+
+/** Whoever has it now takes back what its earlier run left. */
+async function takePlace(pool: Pool, { postgres }: MetaConfig, deps: PostgresDeps): Promise<Place> {
+  const { opener, log } = deps;
+  if (opener.kind === 'alone') {
+    const holding = await keepOriginsOut(pool, deps);
+    await takeBack(pool, undefined, log);
+    return { holding, registry: null };
+  }
+  const { clockOffMaxMs } = postgres;
+  const serves = opener.kind === 'origin';
+  const name = serves ? opener.name : deps.randomName();
+  const registry = await register(pool, { ...deps, name, serves, clockOffMaxMs });
+  if (serves) await takeBack(pool, name, log);
+  return { holding: registry, registry };
+}
+
+async function takeBack(pool: Pool, origin: string | undefined, log: Log): Promise<void> {
+  await trashIntents(pool, origin);
+  const ended = await pool.run(END_LEASES, [origin ?? null]);
+  if (ended.length > 0) log.info({ jobs: ended.length }, 'jobs leased by an earlier run are back in the queue');
 }
 
 /** Reads and backups for a second process, while an origin may be writing. */
@@ -117,14 +143,15 @@ function copyStore(pool: Pool, folder: string, { clock, randomName }: MetaDeps):
 type Parts = {
   readonly pool: Pool;
   readonly journal: PolledJournal;
-  readonly tenancy: Tenancy | null;
+  readonly place: Place;
   readonly config: MetaConfig;
   readonly deps: PostgresDeps;
 };
 
-function storeOf({ pool, journal, tenancy, config, deps }: Parts): MetaStore {
+function storeOf({ pool, journal, place: { holding, registry }, config, deps }: Parts): MetaStore {
   const { clock, log, randomName } = deps;
-  const queue = createQueue(pool, () => writes, log);
+  const { origins } = registry ?? { origins: ONE_ORIGIN };
+  const queue = createQueue(pool, () => writes, registry?.aheadMs ?? (() => 0), log);
   const writes = createWrites({
     pool,
     newMark: randomName,
@@ -133,9 +160,9 @@ function storeOf({ pool, journal, tenancy, config, deps }: Parts): MetaStore {
     queueMax: config.queueMax,
     lanesMax: config.postgres.writersMax,
     random: deps.random,
-    mayWrite: () => tenancy?.holds() ?? true,
+    mayWrite: () => holding.holds(),
     async committed(changes) {
-      await journal.tell(entriesOf(changes));
+      await journal.committed(entriesOf(changes));
       for (const change of changes) queue.announce(change);
     },
   });
@@ -150,9 +177,10 @@ function storeOf({ pool, journal, tenancy, config, deps }: Parts): MetaStore {
     ...createReads(pool, config.scanMax),
     journal,
     jobs: queue,
+    origins,
     room: async () => ((await room()) ? 'enough' : 'data_max'),
     freeBytes: async () => null,
-    ...createPlaces(pool, clock),
+    ...createPlaces(pool, origins.name, clock),
     async commitUpload(upload) {
       if (!(await room())) throw new Fault('storage_full', 'The metadata store has no room left.');
       return may(factsOf(upload), (change) => commitUpload(change, upload));
@@ -203,14 +231,15 @@ function storeOf({ pool, journal, tenancy, config, deps }: Parts): MetaStore {
     recordBlob: (blob) =>
       may([{ kind: 'blob', sha256: blob.sha256 }], (change) => recordBlob(change, blob, clock.now())),
     async probe() {
-      await pool.run(WRITE_NOTHING);
+      if (!holding.holds()) throw new Fault('storage_unavailable', 'The database is held by another.');
+      await pool.run(WRITE_NOTHING, [origins.name]);
     },
     backup: (folder) => copyStore(pool, folder, deps),
     close() {
       closing ??= (async () => {
         await writes.end();
         await journal.close();
-        await tenancy?.release();
+        await holding.release();
         await pool.close();
       })();
       return closing;

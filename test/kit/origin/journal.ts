@@ -25,6 +25,17 @@ export class MemoryJournal implements Journal {
     return this.#newest;
   }
 
+  /** Adds what was added elsewhere, as a poll finds it. */
+  elsewhere: () => void = () => undefined;
+
+  async refresh(): Promise<void> {
+    this.elsewhere();
+  }
+
+  onReset(): () => void {
+    return () => undefined;
+  }
+
   markOf(seq: number): string | undefined {
     if (seq === 0) return FIRST_MARK;
     return this.#entries.find((entry) => entry.seq === seq)?.mark ?? undefined;

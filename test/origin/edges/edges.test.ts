@@ -151,6 +151,8 @@ void t.test('old entries of the journal are removed regularly, also after a fail
         proof: ALWAYS_CURRENT,
         oldest: () => 1,
         newest: () => 0,
+        refresh: async () => undefined,
+        onReset: () => () => undefined,
         markOf: () => '',
         read: async () => [],
         subscribe: () => () => undefined,

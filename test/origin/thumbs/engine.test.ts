@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import { NO_PLACE } from '../../../origin/blobs/blob-store.js';
 import type { Job, JobQueue } from '../../../origin/meta/jobs.js';
 import { type BlobRecord, NO_FACTS, type ThumbState } from '../../../origin/meta/media.js';
+import { ONE_ORIGIN } from '../../../origin/meta/origins.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
 import { openThumbs } from '../../../origin/thumbs/engine.js';
 import { Fault } from '../../../src/errors.js';
@@ -93,6 +94,7 @@ async function setUp(t: Test, given: Given = {}) {
   let find: Found = given.find ?? (async () => undefined);
   const meta = {
     jobs,
+    origins: ONE_ORIGIN,
     findBlob: (sha256: Sha256) => find(sha256),
     finishThumbs: async (...args: readonly unknown[]) => {
       await call('finish')(...args);

@@ -108,6 +108,14 @@ void t.test('an edge that is ahead waits until this journal has caught up or is 
   }
   t.ok(began((await waiting('edge=a&instance=i&from=7', { isOwn: true })).followed), 'the origin knows it all');
 
+  const poll = bench({ ageMs: 500 });
+  poll.journal.elsewhere = () => {
+    while (poll.journal.newest() < 7) poll.journal.add('delete', []);
+  };
+  const found = poll.follow('edge=a&instance=i&from=7');
+  await poll.settled();
+  t.ok(began(found), 'others had added what this journal lacked');
+
   const { followed, state, clock, settled } = await waiting('edge=a&instance=i&from=7');
   t.notOk(began(followed));
   t.equal(state.renewals.size, 1);

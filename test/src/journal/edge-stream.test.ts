@@ -81,6 +81,7 @@ function stream(
       journal: {
         name: 'j',
         newest: () => state.newest,
+        refresh: async () => undefined,
         oldest: () => state.oldest,
         markOf: (seq) => (seq >= state.oldest - 1 && seq <= state.newest ? `m${seq}` : undefined),
         read: async (after, limit) => {

@@ -294,6 +294,8 @@ void t.test('an edge that confirms nothing is disconnected; one that confirms st
   t.notOk(alive.over());
   t.equal((await confirm(bench, 0, 'silent')).status, 409, 'a disconnected edge cannot confirm');
   t.equal((await confirm(bench, 5, 'alive')).status, 409, 'an entry that does not exist cannot be confirmed');
+  bench.journal.elsewhere = () => fill(bench.journal, 5);
+  t.equal((await confirm(bench, 5, 'alive')).status, 204, 'unless another origin has added it');
   t.same(
     bench.stream.positions().map(({ edge, connected }) => [edge, connected]),
     [

@@ -1,0 +1,151 @@
+/** Several origins over one PostgreSQL database: their registry, and the journal as each of them tells it. */
+import t, { type Test } from 'tap';
+import { mediaKey, type Place } from '../../origin/blobs/blob-store.js';
+import type { MetaStore } from '../../origin/meta/store.js';
+import { type Clock, systemClock } from '../../src/clock.js';
+import type { Sha256 } from '../../src/ids.js';
+import type { JournalEntry } from '../../src/journal/entry.js';
+import { ManualClock } from '../kit/clock.js';
+import { T0, uploadOf } from '../kit/origin/meta/contract.js';
+import { openPostgres } from '../kit/postgres/server.js';
+import { openStore } from '../kit/postgres/stores.js';
+import { untilAsync } from '../kit/until.js';
+
+const postgres = await openPostgres();
+const skip = postgres === null ? 'there is no PostgreSQL server on this machine' : false;
+t.teardown(() => postgres?.close());
+
+const hashOf = (n: number): Sha256 => n.toString(16).padStart(64, '0') as Sha256;
+
+async function database(): Promise<string> {
+  return (await postgres?.database()) ?? '';
+}
+
+async function origin(t: Test, url: string, name: string, clock: Clock = systemClock): Promise<MetaStore> {
+  const store = await openStore(url, { kind: 'origin', name }, { clock });
+  t.teardown(() => store.close());
+  return store;
+}
+
+const MINE = mediaKey({ sha256: hashOf(8), place: 'mine' as Place });
+const THEIRS = mediaKey({ sha256: hashOf(9), place: 'theirs' as Place });
+
+const namesOf = (store: MetaStore): readonly string[] => store.origins.living().map(({ name }) => name);
+
+void t.test('origins know each other, and a name counts until its origin has left', { skip }, async (t) => {
+  const url = await database();
+  const [b, a] = [await origin(t, url, 'b'), await origin(t, url, 'a')];
+  const command = await openStore(url, { kind: 'beside' });
+  t.teardown(() => command.close());
+  await untilAsync('both know both', async () => [a, b].every((store) => namesOf(store).length === 2));
+  t.same(namesOf(a), ['a', 'b'], 'a command beside them does not count');
+  t.same(a.origins.living(), b.origins.living());
+  await b.close();
+  await untilAsync('the other has left', async () => namesOf(a).length === 1);
+});
+
+void t.test('a second origin of the same name is refused while the first lives', { skip }, async (t) => {
+  const url = await database();
+  const first = await origin(t, url, 'a');
+  await t.rejects(origin(t, url, 'a'), { message: /another origin has the name a in the same database/ });
+  await first.close();
+  await origin(t, url, 'a');
+});
+
+void t.test(
+  'a restarted origin takes back what its earlier run had, and nothing of the others',
+  { skip },
+  async (t) => {
+    const url = await database();
+    // Its clock stands still: like a process that was stopped, it beats no more.
+    const stopped = await origin(t, url, 'a', new ManualClock(Date.now()));
+    const other = await origin(t, url, 'b');
+    for (const n of [1, 2, 3]) await other.commitUpload(uploadOf(hashOf(n)));
+    const [mine] = await stopped.jobs.claim('a/engine', 1, Date.now(), 3_600_000);
+    const [theirs] = await other.jobs.claim('b/engine', 1, Date.now(), 3_600_000);
+    const [similar] = await other.jobs.claim('ab/engine', 1, Date.now(), 3_600_000);
+    await stopped.intend([MINE]);
+    await other.intend([THEIRS]);
+
+    const again = await origin(t, url, 'a');
+    t.same(await again.jobs.counts(), { waiting: 1, leased: 2, dead: 0 });
+    t.same(
+      (await again.jobs.claim('a/next', 9, Date.now(), 3_600_000)).map(({ sha256 }) => sha256),
+      [mine?.sha256],
+    );
+    t.ok(await other.jobs.renew(theirs?.sha256 ?? hashOf(0), 'b/engine', Date.now() + 1_000));
+    t.ok(await other.jobs.renew(similar?.sha256 ?? hashOf(0), 'ab/engine', Date.now() + 1_000));
+    t.notOk(await stopped.jobs.renew(mine?.sha256 ?? hashOf(0), 'a/engine', Date.now() + 1_000));
+    t.same(await again.trash(Date.now() + 60_000, 9), [MINE]);
+    t.notOk(await again.isLeftBehind(THEIRS));
+  },
+);
+
+void t.test('an origin whose clock is off says so, and proves nothing to edges', { skip }, async (t) => {
+  const clock: Clock = { ...systemClock, now: () => systemClock.now() + 60_000 };
+  const url = await database();
+  const off = await origin(t, url, 'off', clock);
+  await t.rejects(off.origins.checkClock(), { code: 'storage_unavailable' });
+  t.equal(off.journal.proof.ageMs(), null);
+  const right = await origin(t, url, 'right');
+  await right.origins.checkClock();
+  t.type(right.journal.proof.ageMs(), 'number');
+
+  await right.commitUpload(uploadOf(hashOf(1)));
+  await off.jobs.claim('off/engine', 1, clock.now(), 30_000);
+  t.same(await right.jobs.claim('right/engine', 1, systemClock.now() + 29_000, 1), [], 'a lease is as long as meant');
+  t.equal((await right.jobs.claim('right/engine', 1, systemClock.now() + 31_000, 1)).length, 1);
+});
+
+void t.test('every origin tells every entry in order, whoever has added it', { skip }, async (t) => {
+  const url = await database();
+  const stores = [await origin(t, url, 'a'), await origin(t, url, 'b'), await origin(t, url, 'c')];
+  const [one] = stores;
+  const told = stores.map((store) => {
+    const entries: JournalEntry[] = [];
+    store.journal.subscribe((entry) => entries.push(entry));
+    return entries;
+  });
+  const uploads = Array.from({ length: 120 }, (_, n) => uploadOf(hashOf(n)));
+  await Promise.all(uploads.map((upload) => one?.commitUpload(upload)));
+  await Promise.all(uploads.map(({ id }, n) => stores[n % 3]?.remove(id, 'eve', T0)));
+  await untilAsync('all are told everywhere', async () => told.every((entries) => entries.length === uploads.length));
+  for (const entries of told)
+    t.same(
+      entries.map(({ seq }) => seq),
+      uploads.map((_, n) => n + 1),
+    );
+  t.same(told[1], told[0]);
+  const added = await one?.remove(uploadOf(hashOf(500)).id, 'eve', T0);
+  t.same(added, { kind: 'unknown' });
+});
+
+void t.test(
+  'a journal that goes on from an earlier state is noticed, whatever number it has reached',
+  { skip },
+  async (t) => {
+    const url = await database();
+    const [store, other] = [await origin(t, url, 'a'), await origin(t, url, 'b')];
+    const resets: number[] = [];
+    store.journal.onReset(() => resets.push(store.journal.newest()));
+    const told: JournalEntry[] = [];
+    store.journal.subscribe((entry) => told.push(entry));
+    const uploads = Array.from({ length: 12 }, (_, n) => uploadOf(hashOf(n)));
+    for (const upload of uploads) await store.commitUpload(upload);
+    for (const { id } of uploads.slice(0, 5)) await store.remove(id, 'eve', T0);
+    t.equal(store.journal.newest(), 5);
+    const lost = store.journal.markOf(5);
+
+    await postgres?.query(
+      url,
+      "BEGIN; DELETE FROM journal WHERE seq > 2; INSERT INTO journal SELECT n, 'later' || n, 0, 'delete', '{}' FROM generate_series(3, 9) AS n; COMMIT",
+    );
+    await untilAsync('both notice', async () => [store, other].every(({ journal }) => journal.markOf(9) === 'later9'));
+    t.same(resets, [9]);
+    t.equal(told.length, 5, 'nothing of the other history was told as if it followed');
+    t.not(store.journal.markOf(5), lost);
+    await store.remove(uploads[6]?.id ?? uploadOf(hashOf(0)).id, 'eve', T0);
+    t.match(told.at(-1), { seq: 10 });
+    t.equal((await store.journal.read(0, 100)).length, 10);
+  },
+);
