@@ -99,16 +99,16 @@ void t.test('an origin whose clock is off says so, and proves nothing to edges',
 
 void t.test('every origin tells every entry in order, whoever has added it', { skip }, async (t) => {
   const url = await database();
-  const stores = [await origin(t, url, 'a'), await origin(t, url, 'b'), await origin(t, url, 'c')];
-  const [one] = stores;
+  const [one, two, three] = [await origin(t, url, 'a'), await origin(t, url, 'b'), await origin(t, url, 'c')];
+  const stores = [one, two, three] as const;
   const told = stores.map((store) => {
     const entries: JournalEntry[] = [];
     store.journal.subscribe((entry) => entries.push(entry));
     return entries;
   });
   const uploads = Array.from({ length: 120 }, (_, n) => uploadOf(hashOf(n)));
-  await Promise.all(uploads.map((upload) => one?.commitUpload(upload)));
-  await Promise.all(uploads.map(({ id }, n) => stores[n % 3]?.remove(id, 'eve', T0)));
+  await Promise.all(uploads.map((upload) => one.commitUpload(upload)));
+  await Promise.all(uploads.map(({ id }, n) => stores[(n % 3) as 0 | 1 | 2].remove(id, 'eve', T0)));
   await untilAsync('all are told everywhere', async () => told.every((entries) => entries.length === uploads.length));
   for (const entries of told)
     t.same(
@@ -116,7 +116,7 @@ void t.test('every origin tells every entry in order, whoever has added it', { s
       uploads.map((_, n) => n + 1),
     );
   t.same(told[1], told[0]);
-  const added = await one?.remove(uploadOf(hashOf(500)).id, 'eve', T0);
+  const added = await one.remove(uploadOf(hashOf(500)).id, 'eve', T0);
   t.same(added, { kind: 'unknown' });
 });
 

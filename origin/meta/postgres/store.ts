@@ -151,7 +151,12 @@ type Parts = {
 function storeOf({ pool, journal, place: { holding, registry }, config, deps }: Parts): MetaStore {
   const { clock, log, randomName } = deps;
   const { origins } = registry ?? { origins: ONE_ORIGIN };
-  const queue = createQueue(pool, () => writes, registry?.aheadMs ?? (() => 0), log);
+  const queue = createQueue(
+    pool,
+    () => writes,
+    () => registry?.aheadMs() ?? 0,
+    log,
+  );
   const writes = createWrites({
     pool,
     newMark: randomName,
