@@ -18,7 +18,7 @@ import { rateLimitsSection } from './rate-limits.js';
 import { reuseSection } from './rfc9111/decide.js';
 import { freshnessSection, STALE_IF_ERROR_MS } from './rfc9111/freshness.js';
 import { storingSection } from './rfc9111/storable.js';
-import { upstreamSection } from './upstream/config.js';
+import { originFaults, originUrls, originWarnings, upstreamSection } from './upstream/config.js';
 import { useReportsSection } from './use-reports.js';
 import { workerFaults } from './workers/count.js';
 
@@ -97,6 +97,7 @@ export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {
     ...proxyFaults(config.trustedProxies, 'edge.trusted_proxies'),
     ...operatorFaults(config.operators, 'edge.operators'),
     ...workerFaults(config),
+    ...originFaults(config.upstream),
   ];
   config.rules.forEach((rule, index) => {
     if (rule.toBytes < rule.fromBytes) {
@@ -114,15 +115,18 @@ export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {
 export function edgeWarnings(
   config: Pick<EdgeConfig, 'access' | 'upstream' | 'freshness' | 'rules' | 'journal'>,
 ): readonly ConfigFault[] {
-  return config.access === 'off' ? [] : [...clearTextWarnings(config), ...leaseWarnings(config)];
+  const warnings = originWarnings(config.upstream);
+  return config.access === 'off' ? warnings : [...warnings, ...clearTextWarnings(config), ...leaseWarnings(config)];
 }
 
 /** With access control, every request to the origin carries the proof of the edge, and the answers are private media. */
 function clearTextWarnings({ upstream }: Pick<EdgeConfig, 'upstream'>): readonly ConfigFault[] {
-  const { protocol, hostname } = new URL(upstream.url);
-  if (protocol !== 'http:' || isLoopback(hostname.replace(/^\[|\]$/g, ''))) return [];
-  const message = `the edge's secret and private media cross the network to ${hostname} in clear: use https, or a network that nobody else can read`;
-  return [{ path: 'edge.upstream.url', message }];
+  return originUrls(upstream).flatMap((url, index) => {
+    const { protocol, hostname } = new URL(url);
+    if (protocol !== 'http:' || isLoopback(hostname.replace(/^\[|\]$/g, ''))) return [];
+    const message = `the edge's secret and private media cross the network to ${hostname} in clear: use https, or a network that nobody else can read`;
+    return [{ path: upstream.urls.length === 0 ? 'edge.upstream.url' : `edge.upstream.urls.${index}`, message }];
+  });
 }
 
 /** While the origin is away, the edge hears of no takedown: stale media are served only as long as the lease allows. */

@@ -88,7 +88,8 @@ async function openComponents(
 
   // An answer says that the origin can be reached, also by the journal.
   const onAnswered = (): void => media?.follower.originAnswered();
-  const upstream = opened.add('upstream', openUpstream({ config: config.upstream, onAnswered, clock, log, metrics }));
+  const toOrigins = { config: config.upstream, edgeName: config.name, onAnswered, clock, log, metrics };
+  const upstream = opened.add('upstream', openUpstream(toOrigins));
   const mayPromote = (entry: Entry): boolean => applyRulesTo(entry, live.policy.rules).tiers.memory;
   const ownsDisk = (primaryKey: string): boolean => worker === null || worker.owns(primaryKey);
   const cache = await openCache(config.cache, { log, metrics, clock, randomName: randomUUID, mayPromote, ownsDisk });
@@ -105,7 +106,7 @@ async function openComponents(
   const rates = createRateLimits({ config: config.rateLimits, stated, clock, metrics });
   const fetching = worker === null ? upstream : routeToOwners(worker, config, upstream, media, deps, opened);
   const engine = createEngine(config, engineDepsOf(config, { ...shared, upstream: fetching }, media, rates), deps);
-  const pass = opened.add('pass', passTo(config, engine, worker, onAnswered, deps));
+  const pass = opened.add('pass', passTo(config, { engine, upstream, worker }, onAnswered, deps));
   const serving = { engine, upstream, media, pass, tally, outgoing, live, worker };
   const listener = await listenToClients(config, serving, deps, opened);
   const reloading = openReloading({
@@ -168,14 +169,13 @@ function engineDepsOf(
 
 function passTo(
   config: EdgeConfig,
-  engine: Engine,
-  worker: Worker | null,
+  { engine, upstream, worker }: Pick<ClientDeps, 'engine' | 'upstream' | 'worker'>,
   onAnswered: () => void,
   { clock, log, metrics }: ProcessDeps,
 ): Pass {
   return createPass({
     config: config.pass,
-    originUrl: config.upstream.url,
+    origins: upstream,
     originTls: readOriginTls(config.upstream),
     mode: engine.mode,
     rates: engine.rates,
@@ -194,7 +194,7 @@ function passTo(
 
 interface ClientDeps {
   readonly engine: Engine;
-  /** To the origin itself. */
+  /** To the origins themselves. */
   readonly upstream: Upstream;
   readonly media: MediaComponents | null;
   readonly pass: Pass;

@@ -9,7 +9,7 @@ import type { Upstream } from './upstream/upstream.js';
 
 export interface HealthDeps {
   readonly cache: Pick<EdgeCache, 'probe' | 'stats' | 'diskState'>;
-  readonly upstream: Pick<Upstream, 'fetch' | 'tlsTrouble'>;
+  readonly upstream: Pick<Upstream, 'fetch' | 'tlsTrouble' | 'stats'>;
   /** Null in generic mode: there is no journal to follow. */
   readonly lease: Lease | null;
   readonly clock: Clock;
@@ -29,6 +29,7 @@ export function createHealth(deps: HealthDeps): Health {
     about: () => ({
       disk_tier: cache.diskState,
       ...(lease !== null && { journal: JOURNAL_WORDS[lease.state().kind] }),
+      ...originsOf(upstream),
       ...(upstream.tlsTrouble !== null && { origin_tls: upstream.tlsTrouble }),
     }),
   });
@@ -40,6 +41,13 @@ const JOURNAL_WORDS: Readonly<Record<LeaseState['kind'], string>> = {
   held: 'current',
   lapsed: 'cut_off',
 };
+
+/** With several: the state of each, in the order of the configuration. Their addresses are for operators alone. */
+function originsOf(upstream: Pick<Upstream, 'stats'>): { readonly origins?: readonly string[] } {
+  const { origins } = upstream.stats();
+  if (origins.length < 2) return {};
+  return { origins: origins.map(({ state, followed }) => (state === 'up' && followed ? 'followed' : state)) };
+}
 
 /** Passes if the origin answers at all, or if there are stored responses that may be served without it. */
 async function requireOriginOrCopies({ upstream, cache, lease }: HealthDeps, signal: AbortSignal): Promise<void> {

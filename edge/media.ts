@@ -19,6 +19,7 @@ import type { OpenOrigin } from './journal/config.js';
 import { type Follower, followJournal } from './journal/follow.js';
 import type { LiveSettings } from './live-settings.js';
 import type { Outgoing } from './server/outgoing.js';
+import { originUrls } from './upstream/config.js';
 import type { Upstream } from './upstream/upstream.js';
 import { createUseReports, type UseReports } from './use-reports.js';
 
@@ -69,6 +70,7 @@ export async function openMedia(
     edgeName: config.name,
     instance: randomUUID(),
     open,
+    others: { count: originUrls(config.upstream).length - 1, moveOn: () => upstream.moveOn() },
     proof,
     cache,
     onTakedown(id) {

@@ -225,6 +225,7 @@ const FAULT_OF: Readonly<Record<UpstreamFailure, FaultCode>> = {
   connect_timeout: 'gateway_timeout',
   tls: 'bad_gateway',
   head_timeout: 'gateway_timeout',
+  silent: 'gateway_timeout',
   reset: 'bad_gateway',
   garbage: 'bad_gateway',
   breaker_open: 'bad_gateway',

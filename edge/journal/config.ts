@@ -58,6 +58,13 @@ export type OpenOrigin = (
   signal: AbortSignal,
 ) => Promise<{ readonly status: number; readonly body: Readable }>;
 
+/** The origins besides the one that `open` asks. */
+export interface OtherOrigins {
+  readonly count: number;
+  /** `open` asks another one from now on. False: no other is up. */
+  moveOn(): boolean;
+}
+
 export interface FollowerDeps {
   readonly config: JournalConfig;
   /** The configured name of the edge, which the origin lists. */
@@ -65,6 +72,8 @@ export interface FollowerDeps {
   /** Random for each start. */
   readonly instance: string;
   readonly open: OpenOrigin;
+  /** Absent: there is one origin. */
+  readonly others?: OtherOrigins;
   /** The current value of the request field `edge-authorization`. */
   readonly proof: () => string;
   readonly cache: Pick<EdgeCache, 'takeDown' | 'purge' | 'appliedBefore' | 'noteApplied'>;

@@ -95,15 +95,20 @@ export async function followJournal(deps: FollowerDeps): Promise<Follower> {
   };
 }
 
-/** One session after the other. The wait between them grows until a session is current again. */
+/**
+ * One session after the other, the next one at another origin. The wait between them grows until a session is current
+ * again; there is none before another origin that is up, once for each.
+ */
 async function keepFollowing(
   deps: SessionDeps,
   wait: ReconnectWait,
   ended: CounterOf<'reason'>,
   signal: AbortSignal,
 ): Promise<void> {
-  const { config, log, progress } = deps;
+  const { config, log, progress, others } = deps;
   let failures = 0;
+  /** Since a session was current, or the last wait. */
+  let moves = 0;
   while (!signal.aborted) {
     progress.link = 'connecting';
     progress.connects += 1;
@@ -111,6 +116,13 @@ async function keepFollowing(
     ended.add(1, { reason });
     if (signal.aborted) return;
     failures = wasCurrent ? 0 : failures + 1;
+    if (wasCurrent) moves = 0;
+    if (others?.moveOn() === true && moves < others.count) {
+      moves += 1;
+      log.warn({ reason, ...cause }, 'the journal stream ended; following it at another origin');
+      continue;
+    }
+    moves = 0;
     const ceilingMs = Math.min(config.reconnectMaxMs, config.reconnectMinMs * 2 ** Math.min(failures, 30));
     const waitMs = Math.round(ceilingMs * (0.5 + deps.random() / 2));
     log.warn({ reason, waitMs, ...cause }, 'the journal stream ended; connecting again');

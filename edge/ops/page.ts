@@ -33,6 +33,7 @@ dt { color: var(--soft); }
 dd { text-align: right; font-variant-numeric: tabular-nums; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .pill { display: inline-flex; align-items: center; gap: 7px; font-weight: 600; }
 .pill::before { content: ''; width: 9px; height: 9px; border-radius: 50%; background: currentColor; }
+#origins .pill { display: flex; font-weight: 400; }
 .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); }
 .bar { height: 8px; border-radius: 4px; background: var(--line); overflow: hidden; margin: 8px 0 12px; }
 .bar span { display: block; height: 100%; background: var(--accent); width: 0; transition: width 0.4s; }
@@ -93,6 +94,15 @@ function tier(name, t) {
   say(name + '-evictions', count(t.evictions));
   byId(name + '-bar').style.width = Math.min(100, 100 * t.used_bytes / Math.max(1, t.capacity_bytes)) + '%';
 }
+function origins(all) {
+  byId('origins').hidden = all.length < 2;
+  byId('origins').replaceChildren(...all.map(({ url, state, followed }) => {
+    const row = document.createElement('p');
+    row.className = 'pill ' + ({ up: 'good', unready: 'warn', down: 'bad' }[state] || 'warn');
+    row.textContent = url.split('/')[2] + ' ' + state + (followed ? ', followed' : '');
+    return row;
+  }));
+}
 function draw(rates) {
   const most = Math.max(...rates), top = Math.max(1, most);
   const short = (rate) => Number(rate.toFixed(rate < 10 ? 1 : 0));
@@ -122,6 +132,7 @@ function show(stats) {
   say('in-flight', count(stats.upstream.in_flight));
   say('sent', count(stats.upstream.requests));
   say('failures', count(stats.upstream.failures));
+  origins(stats.upstream.origins);
   const journal = stats.journal, lease = stats.lease;
   byId('journal').hidden = journal === null;
   if (journal !== null && lease !== null) {
@@ -168,7 +179,7 @@ const MARKUP = `
 <dl><dt>entries</dt><dd id="memory-entries">–</dd><dt>evicted</dt><dd id="memory-evictions">–</dd></dl></section>
 <section><h2>Disk</h2><div id="disk-used">–</div><div class="bar"><span id="disk-bar"></span></div>
 <dl><dt>entries</dt><dd id="disk-entries">–</dd><dt>evicted</dt><dd id="disk-evictions">–</dd><dt>found corrupt</dt><dd id="corrupt">–</dd></dl></section>
-<section><h2>Origin</h2><p><span id="breaker" class="pill">–</span></p>
+<section><h2>Origin</h2><p><span id="breaker" class="pill">–</span></p><div id="origins" hidden></div>
 <dl><dt>in flight</dt><dd id="in-flight">–</dd><dt>requests</dt><dd id="sent">–</dd><dt>failed</dt><dd id="failures">–</dd></dl></section>
 <section id="journal"><h2>Takedowns</h2><p><span id="lease" class="pill">–</span></p>
 <dl><dt>copies are</dt><dd id="may">–</dd><dt>current</dt><dd id="ago">–</dd><dt>applied</dt><dd id="applied">–</dd>

@@ -100,6 +100,12 @@ function leaseOf(lease: ReturnType<StatsSources['lease']>): Readonly<Record<stri
   return { state: lease.state.kind, may_serve: lease.verdict, current_ms_ago: currentMsAgo };
 }
 
-function upstreamOf({ breaker, inFlight, requests, failures }: UpstreamStats): Readonly<Record<string, unknown>> {
-  return { breaker, in_flight: inFlight, requests, failures };
+function upstreamOf({
+  breaker,
+  inFlight,
+  requests,
+  failures,
+  origins,
+}: UpstreamStats): Readonly<Record<string, unknown>> {
+  return { breaker, in_flight: inFlight, requests, failures, origins };
 }

@@ -7,6 +7,7 @@ import type { Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { RateLimits } from '../rate-limits.js';
 import type { CacheMode } from '../rfc9111/storable.js';
+import type { Origin } from '../upstream/origin.js';
 import type { OriginTls } from '../upstream/tls.js';
 
 export const passSection = section(
@@ -34,7 +35,7 @@ export const passSection = section(
       default: '5s',
       min: 50,
       max: 120_000,
-      help: 'Longest time to open a connection to the origin.',
+      help: 'Longest time to open a connection to an origin.',
     }),
     idleTimeoutMs: duration({
       default: '30s',
@@ -129,10 +130,13 @@ export interface BodySink {
   abort(reason: Error): void;
 }
 
+/** An origin, and what is learnt of it while a request is passed. */
+export type PassOrigin = Pick<Origin, 'url' | 'watch' | 'heard' | 'doubted' | 'lost'>;
+
 export interface PassDeps {
   readonly config: PassConfig;
-  /** `http://host:port` or `https://…`, without a path. */
-  readonly originUrl: string;
+  /** The origins in the order in which to ask them for a client, at least one. */
+  readonly origins: { inOrder(key: string): readonly PassOrigin[] };
   readonly originTls: OriginTls;
   readonly mode: CacheMode;
   /** The name of this edge in Via and Cache-Status. */

@@ -63,11 +63,15 @@ export interface PassFacts {
   readonly clientAddress: string;
   readonly scheme: 'http' | 'https';
   readonly edgeName: string;
-  readonly originHost: string;
 }
 
-/** The fields that the origin gets. */
-export function forwardedHeaders(request: RequestHead, framing: Framing, facts: PassFacts): Record<string, string> {
+/** The fields that the origin at this host gets. */
+export function forwardedHeaders(
+  request: RequestHead,
+  framing: Framing,
+  facts: PassFacts,
+  originHost: string,
+): Record<string, string> {
   const received = Object.entries(request.headers).flatMap(([name, value]) =>
     value === undefined || name.startsWith(':') ? [] : [[name, [value].flat().join(', ')] as const],
   );
@@ -76,7 +80,7 @@ export function forwardedHeaders(request: RequestHead, framing: Framing, facts: 
   );
   return {
     ...Object.fromEntries(withCdnLoop(withVia(kept, protocolOf(request.httpVersion), facts.edgeName), facts.edgeName)),
-    host: facts.originHost,
+    host: originHost,
     [REQUEST_ID]: facts.requestId,
     'x-forwarded-for': facts.clientAddress,
     'x-forwarded-proto': facts.scheme,

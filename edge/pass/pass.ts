@@ -3,7 +3,7 @@
  * resumable uploads, deletes, preflights.
  *
  * Promises: every request ends with an answer or a broken connection and never
- * hangs. A body is sent on only when the origin wants it, and an early refusal
+ * hangs. Of several origins the next one is asked as long as that is safe. A body is sent on only when the origin wants it, and an early refusal
  * reaches a client that is still sending. A body without a credential is refused
  * before it takes a slot. The origin gets the caller's own credential and
  * nothing that proves an edge.
@@ -11,18 +11,20 @@
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough, Readable } from 'node:stream';
 import { onAbort, withSignal } from '../../src/abort.js';
-import { errorCode, Fault, type FaultCode, faultOf } from '../../src/errors.js';
+import { errorCode, Fault, type FaultCode, faultOf, invariant } from '../../src/errors.js';
 import { dropsContent, hasUnknownCoding, isLooping } from '../../src/http/fields.js';
 import { header, rawFields } from '../../src/http/head.js';
 import { clientProblem } from '../../src/http/problem.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { errorFields, loggable } from '../../src/log.js';
+import { clientNetwork } from '../../src/server/hygiene.js';
 import { pipeBody } from '../../src/server/send.js';
 import { REQUEST_ID } from '../../src/wire.js';
 import { tlsTroubleOf } from '../upstream/tls.js';
-import type { BodySink, PassContext, PassDeps, PassSender } from './config.js';
+import { saysUnable } from '../upstream/upstream.js';
+import type { BodySink, PassContext, PassDeps, PassOrigin, PassSender } from './config.js';
 import { answerHeaders, connectionField, forwardedHeaders, hopsLeft, invalidates, mayRepeat } from './guards.js';
-import { ClientGone, drainAndEnd, limitConnect, PassedRequest, releaseBody, watchIdle } from './passed-request.js';
+import { ClientGone, drainAndEnd, onceConnected, PassedRequest, releaseBody, watchIdle } from './passed-request.js';
 import { createPassProxy, type PassProxy } from './proxy.js';
 import { createDrains, createPassSlots, type PassSlots } from './slots.js';
 
@@ -41,12 +43,7 @@ export interface Pass {
 
 export function createPass(deps: PassDeps): Pass {
   const { config, log, metrics } = deps;
-  const proxy = createPassProxy({
-    originUrl: deps.originUrl,
-    originTls: deps.originTls,
-    keepAliveMs: config.keepAliveMs,
-    unusedMax: config.concurrentMax,
-  });
+  const proxies = createProxies(deps);
   const ended = metrics.counter('edge_pass_requests_total', 'Requests passed to the origin, by ending.', ['ending']);
   const busy = metrics.gauge('edge_pass_active', 'Requests that are being passed to the origin.');
   const slots = createPassSlots(config);
@@ -61,7 +58,7 @@ export function createPass(deps: PassDeps): Pass {
       const passed = new PassedRequest(passedDeps, request, response, context);
       try {
         passed.releaseSlot = admit(passed, context.sender, slots);
-        await passOn(passed, proxy);
+        await passOn(passed, proxies);
         ended.add(1, { ending: 'answered' });
       } catch (thrown) {
         const ending = await answerFailure(passed, thrown).catch(() => breakOff(passed));
@@ -76,7 +73,30 @@ export function createPass(deps: PassDeps): Pass {
         passed.close();
       }
     },
-    close: async () => proxy.close(),
+    close: async () => proxies.close(),
+  };
+}
+
+interface Proxies {
+  to(origin: PassOrigin): PassProxy;
+  close(): void;
+}
+
+/** One for each origin. */
+function createProxies({ config, origins, originTls }: PassDeps): Proxies {
+  const { keepAliveMs, concurrentMax: unusedMax } = config;
+  const byUrl = new Map(
+    origins.inOrder('').map(({ url }) => [url, createPassProxy({ originUrl: url, originTls, keepAliveMs, unusedMax })]),
+  );
+  return {
+    to({ url }) {
+      const proxy = byUrl.get(url);
+      invariant(proxy !== undefined, 'each origin has a proxy');
+      return proxy;
+    },
+    close() {
+      for (const proxy of byUrl.values()) proxy.close();
+    },
   };
 }
 
@@ -96,8 +116,8 @@ function admit({ deps, framing, facts, head }: PassedRequest, sender: PassSender
   return slots.take({ kind, subject, clientAddress: facts.clientAddress });
 }
 
-async function passOn(passed: PassedRequest, proxy: PassProxy): Promise<void> {
-  const { request, head, framing, facts } = passed;
+async function passOn(passed: PassedRequest, proxies: Proxies): Promise<void> {
+  const { request, head } = passed;
   const { clock } = passed.deps;
   const hops = hopsLeft(head.method, header(head.headers, 'max-forwards'));
   if (hops.kind === 'final') {
@@ -106,10 +126,8 @@ async function passOn(passed: PassedRequest, proxy: PassProxy): Promise<void> {
   }
   const stopWatching = watchIdle(passed);
   try {
-    const headers = forwardedHeaders(head, framing, facts);
-    if (hops.kind === 'left') headers['max-forwards'] = String(hops.hops);
     const sentMs = clock.monotonicMs();
-    const response = await requestOrigin(passed, proxy, headers);
+    const response = await requestOrigin(passed, proxies, hops.kind === 'left' ? hops.hops : undefined);
     const tookMs = clock.monotonicMs() - sentMs;
     request.unpipe(passed.body);
     passed.originResponse = response;
@@ -129,49 +147,80 @@ async function passOn(passed: PassedRequest, proxy: PassProxy): Promise<void> {
 }
 
 /**
- * Resolves with the head of the origin's response. A request whose reused
- * connection broke is sent once more if it may be repeated.
+ * Resolves with the head of the origin's response. The next origin is asked if there is one and that is safe. Otherwise a
+ * request whose reused connection broke is sent once more if it may be repeated.
  */
 async function requestOrigin(
   passed: PassedRequest,
-  proxy: PassProxy,
-  headers: Readonly<Record<string, string>>,
+  proxies: Proxies,
+  hops: number | undefined,
 ): Promise<IncomingMessage> {
-  const { over, head, framing } = passed;
-  for (let attempt = 0; ; attempt += 1) {
+  const { over, head, framing, facts, deps } = passed;
+  const order = deps.origins.inOrder(clientNetwork(facts.clientAddress));
+  let repeated = false;
+  for (let at = 0; ; ) {
+    const origin = order[at];
+    invariant(origin !== undefined, 'there is an origin to ask');
+    const isLast = at + 1 === order.length;
+    const mayMove = (): boolean => !isLast && (!passed.released || mayRepeat(head.method, framing));
+    const attempt = { origin, proxy: proxies.to(origin), hops, mayMove };
     try {
-      return await attemptOnce(passed, proxy, headers);
+      const response = await attemptOnce(passed, attempt);
+      if (!saysUnable(response.statusCode ?? 0) || !mayMove()) return response;
+      origin.doubted();
+      response.on('error', () => undefined).destroy();
+      passed.sending?.destroy();
     } catch (thrown) {
       over.signal.throwIfAborted();
-      const again = attempt === 0 && passed.sending?.reusedSocket === true && mayRepeat(head.method, framing);
-      if (!again) throw thrown instanceof Fault ? thrown : originFault(thrown);
-      passed.body = new PassThrough();
+      if (NEVER_REACHED.has(errorCode(thrown) ?? '')) origin.lost();
+      const again = !repeated && passed.sending?.reusedSocket === true && mayRepeat(head.method, framing);
+      if (!mayMove() && !again) throw thrown instanceof Fault ? thrown : originFault(thrown);
     }
+    if (isLast) repeated = true;
+    else at += 1;
+    passed.body = new PassThrough();
+    passed.released = false;
   }
 }
 
-async function attemptOnce(
-  passed: PassedRequest,
-  proxy: PassProxy,
-  headers: Readonly<Record<string, string>>,
-): Promise<IncomingMessage> {
-  const { request, response, over, body, head } = passed;
+interface Attempt {
+  readonly origin: PassOrigin;
+  readonly proxy: PassProxy;
+  /** For Max-Forwards; undefined: the client sent none that counts. */
+  readonly hops: number | undefined;
+  /** Whether the request may be sent to another origin in place of this one. */
+  readonly mayMove: () => boolean;
+}
+
+async function attemptOnce(passed: PassedRequest, { origin, proxy, hops, mayMove }: Attempt): Promise<IncomingMessage> {
+  const { request, response, over, body, head, framing, facts } = passed;
   over.signal.throwIfAborted();
   const stopListening = onAbort(over.signal, () => passed.sending?.destroy());
+  const stopWatching = origin.watch(() => {
+    if (mayMove()) passed.sending?.destroy(new Error('the origin is silent'));
+  });
   const onOpen = (sending: ClientRequest): void => {
     passed.sending = sending;
     if (over.signal.aborted) {
       sending.destroy();
       return;
     }
-    limitConnect(passed, sending);
     relayHints(passed, sending);
-    releaseBody(passed, sending);
+    sending.once('continue', () => origin.heard());
+    onceConnected(passed, sending, () => releaseBody(passed, sending));
   };
   const { method, target } = head;
+  const headers = forwardedHeaders(head, framing, facts, new URL(origin.url).host);
+  if (hops !== undefined) headers['max-forwards'] = String(hops);
   try {
-    return await withSignal(proxy.send(request, response, { method, target, headers, body, onOpen }), over.signal);
+    const answered = await withSignal(
+      proxy.send(request, response, { method, target, headers, body, onOpen }),
+      over.signal,
+    );
+    origin.heard();
+    return answered;
   } finally {
+    stopWatching();
     stopListening();
   }
 }
@@ -185,9 +234,10 @@ function relayHints({ response, head }: PassedRequest, sending: ClientRequest): 
   });
 }
 
+const NEVER_REACHED: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH']);
+
 function originFault(cause: unknown): Fault {
-  const never = ['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH'].includes(errorCode(cause) ?? '');
-  const unreachable = never || tlsTroubleOf(cause) !== undefined;
+  const unreachable = NEVER_REACHED.has(errorCode(cause) ?? '') || tlsTroubleOf(cause) !== undefined;
   return new Fault('bad_gateway', unreachable ? 'The origin cannot be reached.' : 'The origin broke off.', { cause });
 }
 

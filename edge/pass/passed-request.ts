@@ -63,7 +63,6 @@ export class PassedRequest {
       clientAddress: context.clientAddress,
       scheme: 'encrypted' in request.socket && request.socket.encrypted === true ? 'https' : 'http',
       edgeName: deps.edgeName,
-      originHost: new URL(deps.originUrl).host,
     };
     this.activeAtMs = deps.clock.monotonicMs();
     response.setMaxListeners(RESPONSE_LISTENERS_MAX);
@@ -107,16 +106,24 @@ function endsAtHead(request: object): boolean {
   );
 }
 
-/** Ends the request if no connection to the origin opens in time. */
-export function limitConnect({ deps, over }: PassedRequest, sending: ClientRequest): void {
+/** Calls `then` when the connection to the origin is open. Ends this attempt if that takes too long. */
+export function onceConnected({ deps }: PassedRequest, sending: ClientRequest, then: () => void): void {
   const { socket } = sending;
-  if (socket === null || !socket.connecting) return;
+  if (socket === null || !socket.connecting) {
+    then();
+    return;
+  }
   const timer = deps.clock.after(deps.config.connectTimeoutMs, () =>
-    over.abort(new Fault('gateway_timeout', 'The origin could not be reached in time.')),
+    sending.destroy(new Fault('gateway_timeout', 'The origin could not be reached in time.')),
   );
   // A TLS connection is open once its handshake is done.
   const opened = 'encrypted' in socket ? 'secureConnect' : 'connect';
-  socket.once(opened, () => timer.cancel()).once('close', () => timer.cancel());
+  socket
+    .once(opened, () => {
+      timer.cancel();
+      then();
+    })
+    .once('close', () => timer.cancel());
 }
 
 /**

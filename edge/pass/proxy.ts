@@ -9,6 +9,8 @@
  * - It leaves the client waiting if the origin dies or stalls during its
  *   response. Here the caller gets the response and watches it.
  * - It rewrites targets as URLs. Here the target that was received is restored.
+ *
+ * Each origin has a proxy of its own.
  */
 import { type ClientRequest, type IncomingMessage, Agent as PlainAgent, type ServerResponse } from 'node:http';
 import { Agent as TlsAgent } from 'node:https';

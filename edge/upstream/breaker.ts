@@ -23,6 +23,8 @@ export interface Breaker {
   failed(): void;
   /** The request ended for a reason that says nothing about the origin. */
   abandoned(): void;
+  /** Opens at once: it is known that the origin is away. */
+  trip(): void;
   readonly state: BreakerState;
 }
 
@@ -59,6 +61,9 @@ export function createBreaker(config: BreakerConfig, clock: Pick<Clock, 'monoton
     abandoned() {
       // The trial request says nothing, so the next request may try at once.
       if (state.kind === 'half_open') state = { kind: 'open', untilMs: clock.monotonicMs() };
+    },
+    trip() {
+      if (config.enabled) state = open();
     },
     get state() {
       return state.kind;

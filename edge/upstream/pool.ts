@@ -20,12 +20,17 @@ import { type Claim, ConnectionSlots, type SlotLimits } from './slots.js';
 import { type OriginTls, tlsTroubleOf } from './tls.js';
 
 export interface OriginPool {
-  /** `signal` ends the request, its body included. */
-  send(request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamOutcome>;
+  /**
+   * `signal` ends the request, its body included. `watch` is called when the request begins, and what it returns once
+   * the wait for the head is over; until then it may give the request up.
+   */
+  send(request: UpstreamRequest, signal: AbortSignal, watch?: Watch): Promise<UpstreamOutcome>;
   /** Requests that have begun and not ended, those that wait for a connection included. */
   readonly inFlight: number;
   close(): Promise<void>;
 }
+
+export type Watch = (giveUp: () => void) => () => void;
 
 export interface PoolLimits extends SlotLimits {
   /** Longest time between two pieces of a body; 0: no limit. */
@@ -34,6 +39,8 @@ export interface PoolLimits extends SlotLimits {
   readonly ahead: { readonly budget: Budget; readonly bodyMaxBytes: number };
   /** A response was ended because its client was slow. Without it, none is. */
   readonly onDropped?: () => void;
+  /** Something has arrived from the origin. */
+  readonly onHeard?: () => void;
 }
 
 /** The limits that the configuration sets, with a budget of their own for what is received ahead. */
@@ -63,12 +70,13 @@ export function openPool(
   const host = new URL(config.url).host;
   // Requests beyond the limit wait in the slots and not in undici, whose queue nobody can leave.
   const slots = new ConnectionSlots(limits, clock, limits.onDropped);
-  const deps: DispatchDeps = { pool, slots, host, clock, waitMs: config.headWithinMs, ahead: limits.ahead };
+  const { ahead, onHeard = () => undefined } = limits;
+  const deps: DispatchDeps = { pool, slots, host, clock, waitMs: config.headWithinMs, ahead, onHeard };
   let inFlight = 0;
   return {
-    send(request, signal) {
+    send(request, signal, watch) {
       inFlight += 1;
-      return dispatch(deps, request, signal, () => {
+      return dispatch(deps, request, signal, watch, () => {
         inFlight -= 1;
       });
     },
@@ -87,13 +95,15 @@ interface DispatchDeps {
   /** Longest wait for a connection. */
   readonly waitMs: number;
   readonly ahead: PoolLimits['ahead'];
+  readonly onHeard: () => void;
 }
 
 /** Calls `onEnd` once, when the origin has sent the last byte or will send no more. */
 function dispatch(
-  { pool, slots, host, clock, waitMs, ahead }: DispatchDeps,
+  { pool, slots, host, clock, waitMs, ahead, onHeard }: DispatchDeps,
   request: UpstreamRequest,
   signal: AbortSignal,
+  watch: Watch | undefined,
   onEnd: () => void,
 ): Promise<UpstreamOutcome> {
   return new Promise((resolve) => {
@@ -108,9 +118,11 @@ function dispatch(
     let givenUp = false;
     let dispatched = false;
     let stopListening = (): void => undefined;
+    let stopWatching = (): void => undefined;
     /** Resolves at once. A request without a slot ends now, one that undici has when undici begins to send it. */
     const giveUp = (failure: UpstreamFailure): void => {
       givenUp = true;
+      stopWatching();
       // Before the abort, which ends the request with a reason of its own.
       resolve({ kind: 'failed', failure });
       controller?.abort(GIVEN_UP);
@@ -129,6 +141,7 @@ function dispatch(
     };
     const end = (): void => {
       waiting?.cancel();
+      stopWatching();
       // What has arrived may still wait for its client, and must not outlive a takedown.
       if (body === undefined || body.closed) stopListening();
       else body.once('close', stopListening);
@@ -143,6 +156,7 @@ function dispatch(
         if (givenUp) given.abort(GIVEN_UP);
       },
       onResponseStart(given, status) {
+        onHeard();
         const fields = rawFields(Array.isArray(given.rawHeaders) ? given.rawHeaders : []);
         const headers = fieldsToForward(status, fields);
         // RFC 9110 15.2: an interim response is not the final one.
@@ -154,6 +168,7 @@ function dispatch(
           giveUp('garbage');
           return;
         }
+        stopWatching();
         dropped = dropsContent(status);
         const arriving = new ArrivingBody({
           budget: ahead.budget,
@@ -171,6 +186,7 @@ function dispatch(
         resolve({ kind: 'answered', status, headers, body, takeWhole, sizeBytes, received, requestedAt, receivedAt });
       },
       onResponseData(given, chunk) {
+        onHeard();
         if (dropped || body === undefined || body.receive(chunk)) return;
         given.pause();
         slots.stalled(claim);
@@ -195,6 +211,7 @@ function dispatch(
     // Mostly there is a free connection, and the request is under way by now: undici measures the rest.
     if (controller === undefined) waiting = clock.after(waitMs, () => giveUp('head_timeout'));
     stopListening = onAbort(signal, () => giveUp('left'));
+    if (watch !== undefined && !givenUp) stopWatching = watch(() => giveUp('silent'));
   });
 }
 

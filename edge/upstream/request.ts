@@ -25,6 +25,8 @@ export type UpstreamFailure =
   | 'reset'
   /** The bytes received are no HTTP response that is understood here, or its head is too large. */
   | 'garbage'
+  /** It answers nothing, not even `/healthz`, and another origin was there to ask. */
+  | 'silent'
   | 'breaker_open'
   | 'overloaded'
   /** The caller's signal aborted. */

@@ -1,22 +1,27 @@
 /**
- * The way to the origin: sends requests over pooled connections, retries those
- * that are safe to repeat, and keeps a circuit breaker, so that an origin that
- * is down gets no requests and callers do not wait for it.
+ * The way to the origins: sends requests over pooled connections, repeats those
+ * that are safe to repeat, at another origin where there are several, and keeps a
+ * circuit breaker for each, so that an origin that is down gets no requests and
+ * callers do not wait for it.
  *
- * Promises an outcome for each fetch, never a rejection. Redirects are
+ * Promises an outcome for each fetch, never a rejection. Requests of the edge
+ * itself, the journal's above all, go to one origin until `moveOn`. Redirects are
  * responses like any other. Leaves to others: what is requested, what the
  * response means, and whether it is stored.
  */
 import type { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
-import { Fault } from '../../src/errors.js';
-import { errorFields, type Log } from '../../src/log.js';
+import { Fault, invariant } from '../../src/errors.js';
+import type { Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
-import { type Breaker, type BreakerState, createBreaker } from './breaker.js';
-import type { UpstreamConfig } from './config.js';
-import { openPool, poolLimits } from './pool.js';
-import type { UpstreamFailure, UpstreamOutcome, UpstreamRequest } from './request.js';
-import { readOriginTls, type TlsTrouble, tlsTroubleOf } from './tls.js';
+import type { BreakerState } from './breaker.js';
+import { originUrls, type UpstreamConfig } from './config.js';
+import { type Origin, openOrigin } from './origin.js';
+import type { OriginState } from './origin-health.js';
+import { poolLimits } from './pool.js';
+import type { Answered, UpstreamFailure, UpstreamOutcome, UpstreamRequest } from './request.js';
+import { inOrderFor } from './spread.js';
+import { readOriginTls, type TlsTrouble } from './tls.js';
 
 export interface Upstream {
   /** `signal` ends the request, its body included. */
@@ -24,94 +29,185 @@ export interface Upstream {
   /**
    * Sends a request of the edge itself, such as the journal's, on separate
    * connections: without the breaker, and without a limit on the time between
-   * two pieces of the body. Rejects if there is no response.
+   * two pieces of the body. All go to the same origin. Rejects if there is no response.
    */
   fetchOwn(
     request: Pick<UpstreamRequest, 'method' | 'target' | 'headers' | 'body'>,
     signal: AbortSignal,
   ): Promise<{ readonly status: number; readonly body: Readable }>;
-  /** What was wrong with the origin's certificate at the last connection; null: nothing. */
+  /** Requests of the edge itself go to another origin from now on. False: no other is up. */
+  moveOn(): boolean;
+  /** The origins in the order in which to ask them for what has this key: first those that are up. At least one. */
+  inOrder(key: string): readonly Origin[];
+  /** What was wrong with an origin's certificate at the last connection; null: nothing. */
   readonly tlsTrouble: TlsTrouble | null;
   stats(): UpstreamStats;
   close(): Promise<void>;
 }
 
 export interface UpstreamStats {
+  /** Closed if that of any origin is. */
   readonly breaker: BreakerState;
   readonly inFlight: number;
   readonly requests: number;
   readonly failures: number;
+  /** As they stand in the configuration. */
+  readonly origins: readonly OriginStats[];
 }
 
-/** For the journal's stream, its confirmations, and one more. */
-const OWN_CONNECTIONS_MAX = 3;
+export interface OriginStats {
+  readonly url: string;
+  readonly state: OriginState;
+  /** The journal is followed there. */
+  readonly followed: boolean;
+  readonly requests: number;
+  readonly failures: number;
+}
 
 export function openUpstream(deps: {
   readonly config: UpstreamConfig;
+  /** Chooses the origin that this edge follows at first. */
+  readonly edgeName?: string;
   /** Called whenever the origin has answered `fetch`. */
   onAnswered?(): void;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
 }): Upstream {
-  const { config, clock, metrics } = deps;
-  const tls = readOriginTls(config);
-  const slow = metrics.counter(
-    'edge_upstream_slow_clients_total',
-    'Responses that ended because their client read too slowly while others waited for a connection.',
-  );
-  const limits = poolLimits(config);
-  const pool = openPool(config, tls, { ...limits, onDropped: () => slow.add() }, clock);
-  const ownLimits = { ...limits, connectionsMax: OWN_CONNECTIONS_MAX, slowMax: 0, idleMs: 0 };
-  const ownPool = openPool(config, tls, ownLimits, clock);
-  const breaker = createBreaker(config.breaker, clock);
-  const failed = metrics.counter('edge_upstream_failures_total', 'Requests to the origin without an answer.', [
-    'failure',
-  ]);
-  const sent = metrics.counter('edge_upstream_requests_total', 'Requests sent to the origin.');
-  const certificate = watchCertificate(deps.log);
-  const counts = { requests: 0, failures: 0 };
+  const { config, metrics } = deps;
+  const meters = createMeters(metrics);
+  const origins = openOrigins(deps, meters);
+  let followed = first(inOrderFor(deps.edgeName ?? '', origins));
+  metrics.onCollect(() => {
+    for (const each of origins) {
+      const origin = new URL(each.url).host;
+      meters.up.set(each.state === 'up' ? 1 : 0, { origin });
+      meters.followed.set(each === followed ? 1 : 0, { origin });
+    }
+  });
+
+  function inOrder(key: string): readonly Origin[] {
+    const spread = inOrderFor(key, origins);
+    return spread.every(({ state }) => state === 'up')
+      ? spread
+      : spread.toSorted((a, b) => RANK[a.state] - RANK[b.state]);
+  }
 
   async function fetch(request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamOutcome> {
+    const order = inOrder(request.target);
+    /** An answer that says no, in case the others have no better one. */
+    let held: Answered | undefined;
     for (let attempt = 0; ; attempt += 1) {
-      const outcome = await attemptOnce(request, signal);
-      if (outcome.kind === 'answered') return outcome;
-      failed.add(1, { failure: outcome.failure });
-      counts.failures += 1;
-      if (attempt >= config.retries || !mayRetry(request.method, outcome.failure) || signal.aborted) return outcome;
+      const origin = order[attempt % order.length] ?? first(order);
+      const hasNext = attempt + 1 < order.length;
+      const outcome = await attemptOnce(origin, request, hasNext && isSafe(request.method), signal);
+      if (outcome.kind === 'answered') {
+        held?.body.destroy();
+        held = undefined;
+        if (!hasNext || !isSafe(request.method) || !saysUnable(outcome.status)) return outcome;
+        origin.doubted();
+        held = outcome;
+      } else {
+        const { failure } = outcome;
+        const again = hasNext
+          ? mayMove(request.method, failure)
+          : attempt + 1 < order.length + config.retries && mayRetry(request.method, failure);
+        if (!again || signal.aborted) return held ?? outcome;
+      }
+      if (hasNext) meters.moved.add(1, { reason: outcome.kind === 'failed' ? outcome.failure : 'unable' });
     }
   }
 
-  async function attemptOnce(request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamOutcome> {
-    if (signal.aborted) return { kind: 'failed', failure: 'left' };
-    if (pool.inFlight >= config.connectionsMax + config.waitingMax) return { kind: 'failed', failure: 'overloaded' };
-    if (breaker.enter() === 'refused') return { kind: 'failed', failure: 'breaker_open' };
-    counts.requests += 1;
-    sent.add();
-    const outcome = await pool.send(request, signal);
-    reportTo(breaker, outcome);
-    certificate.check(outcome);
+  async function attemptOnce(
+    origin: Origin,
+    request: UpstreamRequest,
+    mayMove: boolean,
+    signal: AbortSignal,
+  ): Promise<UpstreamOutcome> {
+    const outcome = await origin.send(request, mayMove, signal);
     if (outcome.kind === 'answered') deps.onAnswered?.();
+    else meters.failed.add(1, { failure: outcome.failure });
     return outcome;
   }
 
   return {
     fetch,
     async fetchOwn(request, signal) {
-      const outcome = await ownPool.send(request, signal);
-      certificate.check(outcome);
+      const outcome = await followed.sendOwn(request, signal);
       if (outcome.kind === 'answered') return { status: outcome.status, body: outcome.body };
       const cause = outcome.cause ?? new Error(outcome.failure);
       throw new Fault('bad_gateway', 'The origin cannot be reached.', { cause });
     },
-    get tlsTrouble() {
-      return certificate.trouble;
+    moveOn() {
+      const next = inOrder(deps.edgeName ?? '').find((each) => each !== followed);
+      if (next === undefined) return false;
+      followed = next;
+      return next.state === 'up';
     },
-    stats: () => ({ breaker: breaker.state, inFlight: pool.inFlight, ...counts }),
+    inOrder,
+    get tlsTrouble() {
+      return origins.find(({ tlsTrouble }) => tlsTrouble !== null)?.tlsTrouble ?? null;
+    },
+    stats: () => statsOf(origins, followed),
     async close() {
-      await Promise.all([pool.close(), ownPool.close()]);
+      await Promise.all(origins.map((origin) => origin.close()));
     },
   };
+}
+
+/** Those that answer and say that they cannot serve come after those that are up; those that are down come last. */
+const RANK: Readonly<Record<OriginState, number>> = { up: 0, unready: 1, down: 2 };
+
+function first(origins: readonly Origin[]): Origin {
+  const [origin] = origins;
+  invariant(origin !== undefined, 'there is an origin');
+  return origin;
+}
+
+function openOrigins(
+  { config, clock, log }: { readonly config: UpstreamConfig; readonly clock: Clock; readonly log: Log },
+  meters: Meters,
+): readonly Origin[] {
+  const urls = originUrls(config);
+  const tls = readOriginTls(config);
+  const limits = { ...poolLimits(config), onDropped: () => meters.slow.add() };
+  const onSent = (): void => meters.sent.add();
+  const origins: Origin[] = urls.map((url, index) => {
+    const others = (): readonly Origin[] => origins.filter((_each, at) => at !== index);
+    const othersUp = urls.length === 1 ? null : () => others().some(({ state }) => state === 'up');
+    return openOrigin({ url, config, tls, limits, othersUp, onSent, clock, log });
+  });
+  return origins;
+}
+
+/** RFC 9110 9.2.1. */
+function isSafe(method: string): boolean {
+  return method === 'GET' || method === 'HEAD';
+}
+
+/** The origin, or a gateway before it, cannot serve: another may. */
+export function saysUnable(status: number): boolean {
+  return status >= 502 && status <= 504;
+}
+
+/** Whether another origin may be asked: nothing was sent, or the request is safe and nothing was answered. */
+function mayMove(method: string, failure: UpstreamFailure): boolean {
+  switch (failure) {
+    case 'connect':
+    case 'connect_timeout':
+    case 'tls':
+    case 'breaker_open':
+    case 'overloaded':
+      return true;
+    case 'reset':
+    case 'silent':
+      return isSafe(method);
+    // A timeout at the next one would double the wait, and what an origin says wrongly the others may say too.
+    case 'head_timeout':
+    case 'garbage':
+    case 'left':
+      return false;
+  }
 }
 
 /**
@@ -119,29 +215,42 @@ export function openUpstream(deps: {
  * A timeout is not retried: that would double the wait.
  */
 function mayRetry(method: string, failure: UpstreamFailure): boolean {
-  return (method === 'GET' || method === 'HEAD') && (failure === 'reset' || failure === 'connect');
+  return isSafe(method) && (failure === 'reset' || failure === 'connect');
 }
 
-function reportTo(breaker: Breaker, outcome: UpstreamOutcome): void {
-  if (outcome.kind === 'answered') breaker.succeeded();
-  else if (outcome.failure === 'left') breaker.abandoned();
-  else breaker.failed();
-}
-
-/** Logs each new trouble with the origin's certificate once, and knows whether it is over. */
-function watchCertificate(log: Log): { readonly trouble: TlsTrouble | null; check(outcome: UpstreamOutcome): void } {
-  let trouble: TlsTrouble | null = null;
+function statsOf(origins: readonly Origin[], followed: Origin): UpstreamStats {
+  const sum = (of: (origin: Origin) => number): number => origins.reduce((total, origin) => total + of(origin), 0);
+  const breakers = origins.map(({ breaker }) => breaker);
   return {
-    get trouble() {
-      return trouble;
-    },
-    check(outcome) {
-      if (outcome.kind === 'answered') trouble = null;
-      if (outcome.kind === 'answered' || outcome.failure !== 'tls') return;
-      const found = tlsTroubleOf(outcome.cause) ?? 'handshake';
-      if (found === trouble) return;
-      trouble = found;
-      log.error({ trouble, ...errorFields(outcome.cause) }, 'the origin cannot be trusted: its TLS is not accepted');
-    },
+    breaker: breakers.includes('closed') ? 'closed' : (breakers[0] ?? 'closed'),
+    inFlight: sum(({ inFlight }) => inFlight),
+    requests: sum(({ requests }) => requests),
+    failures: sum(({ failures }) => failures),
+    origins: origins.map((origin) => {
+      const { url, state, requests, failures } = origin;
+      return { url, state, followed: origin === followed, requests, failures };
+    }),
+  };
+}
+
+type Meters = ReturnType<typeof createMeters>;
+
+function createMeters(metrics: Metrics) {
+  return {
+    slow: metrics.counter(
+      'edge_upstream_slow_clients_total',
+      'Responses that ended because their client read too slowly while others waited for a connection.',
+    ),
+    failed: metrics.counter('edge_upstream_failures_total', 'Requests to an origin without an answer.', ['failure']),
+    sent: metrics.counter('edge_upstream_requests_total', 'Requests sent to an origin.'),
+    moved: metrics.counter(
+      'edge_upstream_moved_total',
+      'Requests that went on to another origin, by what was wrong with the one before.',
+      ['reason'],
+    ),
+    up: metrics.gauge('edge_upstream_origin_up', '1 while the origin is up, else 0.', ['origin'], 'min'),
+    followed: metrics.gauge('edge_upstream_origin_followed', '1 if the journal is followed at this origin, else 0.', [
+      'origin',
+    ]),
   };
 }

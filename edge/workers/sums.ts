@@ -2,7 +2,7 @@
 import type { CacheStats, TierStats } from '../cache/cache.js';
 import type { FollowerState } from '../journal/follow.js';
 import { OUTCOMES } from '../request.js';
-import type { UpstreamStats } from '../upstream/upstream.js';
+import type { OriginStats, UpstreamStats } from '../upstream/upstream.js';
 import type { WorkerFigures } from './messages.js';
 
 export type Counts = WorkerFigures['counts'];
@@ -54,9 +54,28 @@ function rankOf({ journal, lease }: WorkerFigures): number {
 
 export function sumOfUpstreams(all: readonly UpstreamStats[]): UpstreamStats {
   const open = all.find(({ breaker }) => breaker !== 'closed');
+  const origins = all[0]?.origins ?? [];
   return {
     breaker: open?.breaker ?? 'closed',
     inFlight: sum(all, ({ inFlight }) => inFlight),
+    requests: sum(all, ({ requests }) => requests),
+    failures: sum(all, ({ failures }) => failures),
+    origins: origins.map((origin, at) =>
+      sumOfOrigins(
+        origin,
+        all.flatMap((each) => each.origins[at] ?? []),
+      ),
+    ),
+  };
+}
+
+/** One origin as all workers see it: as up as it is to the one to which it is least so. */
+function sumOfOrigins(origin: OriginStats, all: readonly OriginStats[]): OriginStats {
+  const states = all.map(({ state }) => state);
+  return {
+    url: origin.url,
+    state: states.includes('down') ? 'down' : states.includes('unready') ? 'unready' : 'up',
+    followed: all.some(({ followed }) => followed),
     requests: sum(all, ({ requests }) => requests),
     failures: sum(all, ({ failures }) => failures),
   };

@@ -6,6 +6,7 @@ import { createHealth } from '../../edge/health.js';
 import type { LeaseState, LeaseVerdict } from '../../edge/journal/lease.js';
 import type { UpstreamFailure } from '../../edge/upstream/request.js';
 import type { TlsTrouble } from '../../edge/upstream/tls.js';
+import type { OriginStats } from '../../edge/upstream/upstream.js';
 import { ManualClock } from '../kit/clock.js';
 import { testDeps } from '../kit/deps.js';
 import { respondWith } from '../kit/edge/direct-edge.js';
@@ -18,6 +19,7 @@ interface World {
   readonly probe?: Error;
   readonly diskState?: DiskState;
   readonly trouble?: TlsTrouble;
+  readonly origins?: readonly OriginStats[];
 }
 
 const HELD: LeaseState = { kind: 'held', currentMsAgo: 1 };
@@ -43,6 +45,7 @@ async function ready(world: World) {
         return respondWith(clock, { status: world.status ?? 200, body });
       },
       tlsTrouble: world.trouble ?? null,
+      stats: () => ({ breaker: 'closed', inFlight: 0, requests: 0, failures: 0, origins: world.origins ?? [] }),
     },
     lease: lease === null ? null : { mayServe: () => lease[0], state: () => lease[1] },
   });
@@ -85,6 +88,20 @@ void t.test('it is not ready while its cache fails, or takedowns may be missing'
   t.equal((await ready({ lease: ['yes', { kind: 'lapsed', currentMsAgo: 9 }] })).status, 200);
   t.equal((await ready({ lease: null })).status, 200);
 });
+
+void t.test(
+  'with several origins it says which are up and at which the journal is followed, and no address',
+  async (t) => {
+    const origin = { url: 'http://10.1.2.3:9000', state: 'up', followed: false, requests: 0, failures: 0 } as const;
+    const one = await ready({ origins: [{ ...origin, followed: true }] });
+    t.notOk('origins' in one.document);
+    const { document } = await ready({
+      origins: [{ ...origin, state: 'down' }, { ...origin, followed: true }, origin, { ...origin, state: 'unready' }],
+    });
+    t.same(document['origins'], ['down', 'followed', 'up', 'unready']);
+    t.notMatch(JSON.stringify(document), /10\.1\.2\.3/);
+  },
+);
 
 void t.test('it says how its disk, its journal and the certificate of the origin are', async (t) => {
   const words = [

@@ -158,6 +158,7 @@ const FAILURES: readonly (readonly [failure: UpstreamFailure, status: number, co
   ['connect_timeout', 504, 'gateway_timeout'],
   ['tls', 502, 'bad_gateway'],
   ['head_timeout', 504, 'gateway_timeout'],
+  ['silent', 504, 'gateway_timeout'],
   ['reset', 502, 'bad_gateway'],
   ['garbage', 502, 'bad_gateway'],
   ['breaker_open', 502, 'bad_gateway'],

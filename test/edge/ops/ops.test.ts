@@ -26,6 +26,8 @@ const CACHE: CacheStats = {
   openFiles: 0,
 };
 
+const ORIGIN = { url: 'http://origin:9000', state: 'up', followed: true, requests: 40, failures: 3 } as const;
+
 interface Bench {
   readonly clock: ManualClock;
   readonly url: string;
@@ -50,7 +52,7 @@ async function openBench(t: Test, media = true): Promise<Bench> {
     journal: () =>
       media ? { link: 'current', journal: 'a name of its own', applied: 7, newest: 9, connects: 1, purges: 1 } : null,
     lease: () => (media ? { verdict: 'yes', state: { kind: 'held', currentMsAgo: 12.4 } } : null),
-    upstream: () => ({ breaker: 'half_open', inFlight: 2, requests: 40, failures: 3 }),
+    upstream: () => ({ breaker: 'half_open', inFlight: 2, requests: 40, failures: 3, origins: [ORIGIN] }),
     passing: () => 5,
     policy: () => ({ readAt: clock.now(), faults: [] }),
   };
@@ -114,7 +116,7 @@ void t.test('figures are the same as JSON and for Prometheus', async (t) => {
     },
     journal: { link: 'current', applied: 7, newest: 9, behind: 2 },
     lease: { state: 'held', may_serve: 'yes', current_ms_ago: 12 },
-    upstream: { breaker: 'half_open', in_flight: 2, requests: 40, failures: 3 },
+    upstream: { breaker: 'half_open', in_flight: 2, requests: 40, failures: 3, origins: [ORIGIN] },
     policy: { faults: [] },
   });
   t.equal((await sendRequest(`${bench.url}/metrics`)).status, 200);

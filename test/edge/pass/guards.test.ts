@@ -19,8 +19,8 @@ const FACTS: PassFacts = {
   clientAddress: '192.0.2.1',
   scheme: 'http',
   edgeName: 'edge',
-  originHost: 'origin:8',
 };
+const HOST = 'origin:8';
 
 const headOf = (over: Partial<RequestHead> = {}): RequestHead => ({
   method: 'POST',
@@ -59,7 +59,7 @@ void t.test('a body is framed as the client framed it', (t) => {
 
 void t.test('the origin gets the fields of the client, those of the edge, and the framing made anew', (t) => {
   const forwarded = (head: Partial<RequestHead>, facts: Partial<PassFacts> = {}, framing = framingOf(headOf(head))) =>
-    forwardedHeaders(headOf(head), framing, { ...FACTS, ...facts });
+    forwardedHeaders(headOf(head), framing, { ...FACTS, ...facts }, HOST);
   t.strictSame(forwarded({ method: 'DELETE' }), OWN);
   t.strictSame(forwarded({ host: 'shown' }), { ...OWN, 'x-forwarded-host': 'shown', 'content-length': '0' });
   t.strictSame(forwarded({}, { scheme: 'https' }), { ...OWN, 'x-forwarded-proto': 'https', 'content-length': '0' });
@@ -102,7 +102,7 @@ void t.test('nothing that belongs to one connection, or that the edge says itsel
     ':authority': 'a',
   };
   for (const name of INTERNAL_FIELDS) dropped[name] = 'forged';
-  t.strictSame(forwardedHeaders(headOf({ method: 'DELETE', headers: dropped }), { kind: 'none' }, FACTS), OWN);
+  t.strictSame(forwardedHeaders(headOf({ method: 'DELETE', headers: dropped }), { kind: 'none' }, FACTS, HOST), OWN);
   t.end();
 });
 
@@ -110,7 +110,7 @@ void t.test('a method override goes to a resumable upload alone, and names one o
   const upload = '/v1/uploads/01ABC';
   const passes = (over: Partial<RequestHead>, value = 'PATCH', mode: PassFacts['mode'] = 'media'): boolean => {
     const head = headOf({ target: upload, headers: { 'x-http-method-override': value }, ...over });
-    return forwardedHeaders(head, { kind: 'none' }, { ...FACTS, mode })['x-http-method-override'] === value;
+    return forwardedHeaders(head, { kind: 'none' }, { ...FACTS, mode }, HOST)['x-http-method-override'] === value;
   };
   for (const method of ['HEAD', 'PATCH', 'DELETE']) t.ok(passes({}, method), method);
   for (const method of ['GET', 'POST', 'patch', 'PATCHED', 'A DELETE', '']) t.notOk(passes({}, method), method);

@@ -6,7 +6,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import * as fc from 'fast-check';
 import { createProxyServer } from 'http-proxy-3';
 import t, { type Test } from 'tap';
-import { type PassConfig, passSection, type UnsafeAnswer } from '../../../edge/pass/config.js';
+import { type PassConfig, type PassOrigin, passSection, type UnsafeAnswer } from '../../../edge/pass/config.js';
 import {
   answerHeaders,
   type Framing,
@@ -36,6 +36,12 @@ interface Bench {
   readonly lines: readonly Readonly<Record<string, unknown>>[];
 }
 
+/** The only origin: there is nothing to learn of it. */
+function originAt(url: string): PassOrigin {
+  const nothing = (): void => undefined;
+  return { url, watch: () => nothing, heard: nothing, doubted: nothing, lost: nothing };
+}
+
 /** An edge that only passes requests on. */
 async function openEdge(
   t: Test,
@@ -49,7 +55,7 @@ async function openEdge(
   const stopping = new AbortController();
   const pass = createPass({
     config: configured(passSection, values),
-    originUrl,
+    origins: { inOrder: () => [originAt(originUrl)] },
     originTls: {},
     mode: 'media',
     edgeName: 'edge-1',
@@ -638,14 +644,13 @@ void t.test('framing, repeats, invalidation and hops', async (t) => {
     clientAddress: '::1',
     scheme: 'https',
     edgeName: 'edge-2',
-    originHost: 'o:1',
   } as const;
   const h2 = passed({
     httpVersion: '2.0',
     host: 'shown.example',
     headers: { ':method': 'POST', ':path': '/', ':authority': 'shown.example', cookie: 'a=b' },
   });
-  t.same(forwardedHeaders(h2, { kind: 'none' }, facts), {
+  t.same(forwardedHeaders(h2, { kind: 'none' }, facts, 'o:1'), {
     cookie: 'a=b',
     host: 'o:1',
     via: '2.0 edge-2',

@@ -88,7 +88,7 @@ void t.test('a request arrives as it was given, with the host of the origin, and
   const [seen] = origin.seen;
   t.match(seen, { method: 'POST', target: '/a?q=1', headers: { 'x-a': '1', host: new URL(origin.url).host } });
   t.equal(seen?.body.toString(), 'sent');
-  t.strictSame(upstream.stats(), { breaker: 'closed', inFlight: 0, requests: 1, failures: 0 });
+  t.match(upstream.stats(), { breaker: 'closed', inFlight: 0, requests: 1, failures: 0 });
   t.equal(answered(), 1);
 });
 
@@ -148,7 +148,7 @@ void t.test('a GET or HEAD whose connection broke before an answer is sent again
     t.equal(failureOf(await get('/broken', { method })), 'reset', method);
     t.equal(origin.count('/broken', method), times, method);
   }
-  t.strictSame(upstream.stats(), { breaker: 'closed', inFlight: 0, requests: 8, failures: 8 });
+  t.match(upstream.stats(), { breaker: 'closed', inFlight: 0, requests: 8, failures: 8 });
   t.match(await metrics(), 'media_edge_upstream_failures_total{failure="reset"} 8');
   t.match(await metrics(), 'media_edge_upstream_requests_total 8');
   let failures = 2;
@@ -274,7 +274,7 @@ void t.test('failures open the breaker, which refuses at once, and an answer clo
   t.equal(upstream.stats().breaker, 'open');
   t.equal(failureOf(await get('/a')), 'breaker_open');
   t.equal(origin.count('/a'), 2);
-  t.strictSame(upstream.stats(), { breaker: 'open', inFlight: 0, requests: 2, failures: 3 });
+  t.match(upstream.stats(), { breaker: 'open', inFlight: 0, requests: 2, failures: 3 });
   clock.advance(2_000);
   origin.on('/a', (_seen, answer) => {
     answer.head(503);

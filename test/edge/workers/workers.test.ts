@@ -210,12 +210,15 @@ void t.test('the figures of workers become those of one edge', async (t) => {
     recovered: 8,
     openFiles: 10,
   });
-  const upstream = { breaker: 'closed', inFlight: 1, requests: 2, failures: 3 } as const;
-  t.same(sumOfUpstreams([upstream, { ...upstream, breaker: 'open' }]), {
+  const origin = { url: 'http://origin:9000', state: 'up', followed: false, requests: 2, failures: 3 } as const;
+  const upstream = { breaker: 'closed', inFlight: 1, requests: 2, failures: 3, origins: [origin] } as const;
+  const away = { ...upstream, breaker: 'open', origins: [{ ...origin, state: 'down', followed: true }] } as const;
+  t.same(sumOfUpstreams([upstream, away]), {
     breaker: 'open',
     inFlight: 2,
     requests: 4,
     failures: 6,
+    origins: [{ ...origin, state: 'down', followed: true, requests: 4, failures: 6 }],
   });
   t.equal(sumOfUpstreams([upstream, upstream]).breaker, 'closed');
 });

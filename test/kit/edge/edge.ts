@@ -117,7 +117,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   );
   const pass = createPass({
     config: edge.pass,
-    originUrl: edge.upstream.url,
+    origins: upstream,
     originTls: readOriginTls(edge.upstream),
     mode: engine.mode,
     edgeName: edge.name,

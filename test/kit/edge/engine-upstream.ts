@@ -23,7 +23,9 @@ export function upstreamOf(before: () => Engine, clock: Clock): Upstream {
     },
     fetchOwn: () => Promise.reject(new Error('the model has no journal')),
     tlsTrouble: null,
-    stats: () => ({ breaker: 'closed', inFlight: 0, requests: 0, failures: 0 }),
+    moveOn: () => false,
+    inOrder: () => [],
+    stats: () => ({ breaker: 'closed', inFlight: 0, requests: 0, failures: 0, origins: [] }),
     close: async () => undefined,
   };
 }

@@ -114,7 +114,9 @@ export class ModelOrigin {
       fetch: (request, signal) => this.#fetch(request, signal),
       fetchOwn: () => Promise.reject(new Error('the model has no journal')),
       tlsTrouble: null,
-      stats: () => ({ breaker: 'closed', inFlight: 0, requests: 0, failures: 0 }),
+      moveOn: () => false,
+      inOrder: () => [],
+      stats: () => ({ breaker: 'closed', inFlight: 0, requests: 0, failures: 0, origins: [] }),
       close: async () => undefined,
     };
   }
