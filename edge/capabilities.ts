@@ -1,5 +1,5 @@
 /**
- * The thumbnails that the origin makes, and its rate limits, as it says in
+ * The thumbnails that the origin makes, its rate limits, and its public address, as it says in
  * `/.well-known`. It is asked at the start and then at intervals; the last valid
  * answer counts. Until there is one, requests for thumbnails are passed through, because the edge cannot
  * know which queries name the same thumbnail.
@@ -25,6 +25,8 @@ export interface Capabilities {
   readonly thumbOptions: ThumbOptions | undefined;
   /** The same object while the origin states the same. */
   readonly rates: StatedRates | undefined;
+  /** What the URLs of media begin with. Undefined until there was a valid answer. */
+  readonly baseUri: string | undefined;
   close(): void;
 }
 
@@ -40,6 +42,7 @@ export function followCapabilities(parts: {
   const ending = new AbortController();
   let thumbOptions: ThumbOptions | undefined;
   let rates: StatedRates | undefined;
+  let baseUri: string | undefined;
   let timer: Timer | undefined;
 
   async function refresh(): Promise<void> {
@@ -51,6 +54,7 @@ export function followCapabilities(parts: {
       thumbOptions = found.thumbOptions;
     }
     if (found !== undefined && differ(found.rates, rates)) rates = found.rates;
+    if (found !== undefined) baseUri = found.baseUri;
     timer = clock.after(found === undefined ? config.retryMs : config.refreshMs, () => void refresh());
   }
 
@@ -62,6 +66,9 @@ export function followCapabilities(parts: {
     get rates() {
       return rates;
     },
+    get baseUri() {
+      return baseUri;
+    },
     close() {
       ending.abort();
       timer?.cancel();
@@ -72,6 +79,7 @@ export function followCapabilities(parts: {
 interface Stated {
   readonly thumbOptions: ThumbOptions;
   readonly rates: StatedRates | undefined;
+  readonly baseUri: string | undefined;
 }
 
 function differ(one: unknown, other: unknown): boolean {
@@ -95,7 +103,12 @@ function statedIn(text: string): Stated | undefined {
     const capabilities = memberOf(document, 'capabilities');
     const thumbOptions = readThumbOptions(memberOf(capabilities, 'thumbnails'));
     if (thumbOptions === undefined) return undefined;
-    return { thumbOptions, rates: readStatedRates(memberOf(capabilities, 'rate_limits')) };
+    const baseUri = memberOf(document, 'base_uri');
+    return {
+      thumbOptions,
+      rates: readStatedRates(memberOf(capabilities, 'rate_limits')),
+      baseUri: typeof baseUri === 'string' && URL.canParse(baseUri) ? baseUri : undefined,
+    };
   } catch {
     return undefined;
   }

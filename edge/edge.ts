@@ -161,6 +161,7 @@ function engineDepsOf(
     flights,
     absences,
     rates,
+    signsLinks: () => media?.links.ready() ?? false,
     thumbOptions: () => media?.capabilities.thumbOptions,
     lease: () => (media === null ? 'yes' : media.follower.lease.mayServe()),
     policy: () => live.policy,
@@ -226,9 +227,14 @@ async function listenToClients(
     newRequestId: randomUUID,
   };
   const applied = media?.behind.applied ?? null;
-  await worker?.listenToPeers({ ...serverDeps, pass, behind: null }, applied, config.listen.limits, opened);
+  await worker?.listenToPeers(
+    { ...serverDeps, pass, behind: null, links: null },
+    applied,
+    config.listen.limits,
+    opened,
+  );
   const behind = worker === null ? (media?.behind ?? null) : NO_EDGES_BEHIND;
-  const server = createServer({ ...serverDeps, pass, behind });
+  const server = createServer({ ...serverDeps, pass, behind, links: media?.links ?? null });
   opened.add('requests', server);
   const listener = await listen({
     ...config.listen,

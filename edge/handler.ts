@@ -61,6 +61,8 @@ export function handle(engine: Engine, request: EdgeRequest, client: ClientSigna
     case 'hidden':
       if (isOfEdge(engine, request)) return OF_EDGE;
       return refuse(engine, request, new Fault('not_found', 'There is nothing here.'));
+    case 'links':
+      return engine.signsLinks() ? answerLinks(engine, request) : passOn(engine, request);
     case 'pass':
       return passOn(engine, request);
     default:
@@ -92,6 +94,23 @@ const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 
 function passFor(sender: PassSender): Answer {
   return { kind: 'pass', outcome: 'pass', sender };
+}
+
+const LINKS: Answer = { kind: 'links', outcome: 'own' };
+
+/** Whoever may read media may share them. Links to many are counted as what the origin would have to answer. */
+function answerLinks(engine: Engine, request: EdgeRequest): Answer | Promise<Answer> {
+  if (engine.gate === null) throw new Error('links are signed behind a gate only');
+  const access = authorize(engine.gate, request);
+  return access instanceof Promise
+    ? access.then((known) => admitToLinks(engine, request, known))
+    : admitToLinks(engine, request, access);
+}
+
+function admitToLinks(engine: Engine, request: EdgeRequest, access: Access): Answer {
+  if (access.kind !== 'all') return refuse(engine, request, access.refusal());
+  const { subject } = access;
+  return refuseAtLimit(engine, { request, subject, forEdge: false }) ?? LINKS;
 }
 
 type MediaTarget = Extract<Target, { kind: 'media' }>;
@@ -247,7 +266,10 @@ function spanAnswered(engine: Engine, wanted: CacheRequest, { entry, body }: Sto
 }
 
 /** The refusal of a client that has made this edge ask the origin too often. */
-function refuseAtLimit(engine: Engine, { request, subject, forEdge }: CacheRequest): Answer | undefined {
+function refuseAtLimit(
+  engine: Engine,
+  { request, subject, forEdge }: Pick<CacheRequest, 'request' | 'subject' | 'forEdge'>,
+): Answer | undefined {
   if (forEdge) return undefined;
   try {
     engine.rates.admit({ address: request.sender().address, subject });

@@ -7,6 +7,7 @@
  * write the same query do not change the key. In generic mode the key is the
  * target as received (RFC 9111 2).
  */
+import { LINKS_PATH } from '../src/access/make-links.js';
 import { type MediaId, parseMediaId } from '../src/ids.js';
 import {
   acceptsPicturesAlone,
@@ -33,6 +34,8 @@ export type Target =
   | { readonly kind: 'invalid_id' }
   /** Not media: cacheable as the origin says, and anyone may see it. */
   | { readonly kind: 'generic' }
+  /** A request for links to many media. */
+  | { readonly kind: 'links' }
   /** Passed on to the origin. */
   | { readonly kind: 'pass' }
   /** For our own processes only: clients get 404. */
@@ -52,6 +55,7 @@ const INTERNAL = '/internal/';
 
 const INVALID_ID: Target = { kind: 'invalid_id' };
 const GENERIC: Target = { kind: 'generic' };
+const LINKS: Target = { kind: 'links' };
 const PASS: Target = { kind: 'pass' };
 const HIDDEN: Target = { kind: 'hidden' };
 
@@ -59,7 +63,7 @@ export function targetOf(request: Pick<EdgeRequest, 'method' | 'path'>, rules: T
   const reads = request.method === 'GET' || request.method === 'HEAD';
   if (rules.access === 'off') return reads ? GENERIC : PASS;
   if (request.path.startsWith(INTERNAL)) return HIDDEN;
-  if (!reads) return PASS;
+  if (!reads) return request.method === 'POST' && request.path === LINKS_PATH ? LINKS : PASS;
   if (request.path.startsWith(MEDIA)) return mediaTargetOf(request.path.slice(MEDIA.length));
   return rules.sharedPaths.has(request.path) ? GENERIC : PASS;
 }

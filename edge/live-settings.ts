@@ -1,6 +1,7 @@
 /** The settings of an edge that a reload may change, as they are now. */
 import type { AccessConfig } from '../src/access/config.js';
 import { createEdgeCheck, edgeProof } from '../src/access/edge-proof.js';
+import type { LinkKey } from '../src/access/link.js';
 import type { LogConfig } from '../src/log.js';
 import { type EdgeConfig, type EdgePolicy, POLICY_PATHS, policyOf } from './config.js';
 
@@ -17,6 +18,8 @@ export interface LiveSettings {
   readonly log: LogConfig;
   /** Proves this edge to the origin; empty in generic mode. */
   readonly proof: string;
+  /** The key that signs links; undefined: none. */
+  readonly linkKey: LinkKey | undefined;
   /** Whether a value of `edge-authorization` proves an edge behind this one. Always false in generic mode. */
   isEdge(proof: string | undefined): boolean;
   /** `access`: null in generic mode. */
@@ -35,6 +38,9 @@ export function createLiveSettings(config: EdgeConfig, log: LogConfig, access: A
     get proof() {
       return secrets.proof;
     },
+    get linkKey() {
+      return secrets.linkKey;
+    },
     isEdge: (proof) => secrets.isEdge(proof),
     renew(changed, changedLog, changedAccess) {
       policy = policyOf(changed);
@@ -44,8 +50,12 @@ export function createLiveSettings(config: EdgeConfig, log: LogConfig, access: A
   };
 }
 
-function secretsOf(access: AccessConfig | null): Pick<LiveSettings, 'proof' | 'isEdge'> {
-  if (access === null) return { proof: '', isEdge: () => false };
-  const { edgeSecret, edgeSecretsAccepted } = access;
-  return { proof: edgeProof(edgeSecret), isEdge: createEdgeCheck([edgeSecret, ...edgeSecretsAccepted]) };
+function secretsOf(access: AccessConfig | null): Pick<LiveSettings, 'proof' | 'isEdge' | 'linkKey'> {
+  if (access === null) return { proof: '', isEdge: () => false, linkKey: undefined };
+  const { edgeSecret, edgeSecretsAccepted, links } = access;
+  return {
+    proof: edgeProof(edgeSecret),
+    isEdge: createEdgeCheck([edgeSecret, ...edgeSecretsAccepted]),
+    linkKey: links.secrets[0],
+  };
 }

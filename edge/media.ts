@@ -17,6 +17,7 @@ import type { FetchResult } from './fetch/result.js';
 import { type Behind, createBehind } from './journal/behind.js';
 import type { OpenOrigin } from './journal/config.js';
 import { type Follower, followJournal } from './journal/follow.js';
+import { createLinks, type Links } from './links.js';
 import type { LiveSettings } from './live-settings.js';
 import type { Outgoing } from './server/outgoing.js';
 import { originUrls } from './upstream/config.js';
@@ -29,6 +30,7 @@ export interface MediaComponents {
   readonly behind: Behind;
   readonly capabilities: Capabilities;
   readonly useReports: UseReports;
+  readonly links: Links;
 }
 
 export interface MediaNeeds {
@@ -98,5 +100,13 @@ export async function openMedia(
   opened.add('place in the journal', { close: () => follower.leave() });
   const capabilities = followCapabilities({ config: config.capabilities, upstream, ...deps });
   opened.add('capabilities', capabilities);
-  return { gate, follower, behind, capabilities, useReports };
+  const links = createLinks({
+    config: access.links,
+    key: () => live.linkKey,
+    baseUri: () => capabilities.baseUri,
+    bodyWithinMs: config.pass.clientTimeoutMs,
+    edgeName: config.name,
+    clock: deps.wallClock,
+  });
+  return { gate, follower, behind, capabilities, useReports, links };
 }

@@ -52,6 +52,8 @@ export type Answer =
     }
   /** The request is passed on to the origin as it is. */
   | { readonly kind: 'pass'; readonly outcome: 'pass'; readonly sender: PassSender }
+  /** A request for links to many media, of a caller who may have them (edge/links.ts). */
+  | { readonly kind: 'links'; readonly outcome: 'own' }
   /** A request of an edge behind this one about the journal (edge/journal/behind.ts). */
   | { readonly kind: 'of_edge'; readonly outcome: 'own' };
 

@@ -45,7 +45,7 @@ export async function info(deps: InfoDeps, request: OriginRequest, id: MediaId):
       contentType: 'application/json',
       // It changes later than the media were made, and nobody notes when.
       lastModifiedAt: null,
-      headers: [],
+      headers: [['content-disposition', 'inline']],
       lifetime: infoLifetimeFor(viewer, record, download, now, awaitsFacts(blob, thumbs)),
     },
     now,

@@ -27,6 +27,7 @@ export const FAULTS = {
   empty: client(400, 'The upload is empty'),
   digest_mismatch: client(400, 'The body does not match its digest'),
   unauthorized: client(401, 'A valid token or signed link is needed'),
+  link_expired: client(401, 'The signed link has expired'),
   forbidden: client(403, 'The token does not allow this'),
   quarantined: client(403, 'The media is quarantined'),
   not_found: client(404, 'There is nothing here'),

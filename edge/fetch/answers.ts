@@ -7,6 +7,7 @@ import { Fault, type FaultCode } from '../../src/errors.js';
 import { governingDirectives, requestDirectives } from '../../src/http/cache-control.js';
 import { evaluateConditions } from '../../src/http/conditional.js';
 import { type HeaderList, headerOf, NO_BODY, type Reply } from '../../src/http/reply.js';
+import { offerAsFile } from '../../src/media/disposition.js';
 import { maySee } from '../authorize.js';
 import type { Body, IncompleteResponse, Stored } from '../cache/cache.js';
 import type { Answer, ClientSignal, EdgeRequest, Outcome } from '../request.js';
@@ -33,7 +34,7 @@ export function answerWith(
   const now = engine.clock.now();
   const cacheStatus = engine.cacheStatus(handling, staleAt - now);
   const reply = respond(request, response, { cacheStatus, endsAt, now }, engine.responding(wanted));
-  return { kind: 'reply', reply, outcome, mediaId };
+  return { kind: 'reply', reply: mediaId === null ? reply : offerAsFile(reply, request.query), outcome, mediaId };
 }
 
 /** A stored response whose body is in memory or has been verified. `stale` names the rule that allows a stale one. */
@@ -148,7 +149,8 @@ function relayed(context: FetchContext, response: Reply, status: number): Answer
   const cacheStatus = engine.cacheStatus(forwarded(context, { status }));
   const sending = { cacheStatus, endsAt: wanted.endsAt, now: engine.clock.now() };
   const reply = relay(wanted.request, response, sending, engine.responding(wanted));
-  return { kind: 'reply', reply, outcome: 'miss', mediaId: wanted.target.mediaId };
+  const offered = mediaId === null ? reply : offerAsFile(reply, wanted.request.query);
+  return { kind: 'reply', reply: offered, outcome: 'miss', mediaId };
 }
 
 function validatorsIn(headers: HeaderList): { etag: string | null; lastModifiedAt: null } {

@@ -36,6 +36,8 @@ export interface EngineDeps {
   readonly absences: Absences;
   /** Limits what a client makes this edge ask of the origin. */
   readonly rates: RateLimits;
+  /** Whether this edge can sign links now. */
+  signsLinks(): boolean;
   /** The thumbnails that the origin makes; undefined until it has said so. */
   thumbOptions(): ThumbOptions | undefined;
   /** Whether copies of media may be served now. */

@@ -15,6 +15,7 @@ import { sentMeter } from '../../src/server/http2.js';
 import { isAtHand, send, sendNow } from '../../src/server/send.js';
 import { REQUEST_ID } from '../../src/wire.js';
 import type { Behind } from '../journal/behind.js';
+import type { Links } from '../links.js';
 import type { Pass } from '../pass/pass.js';
 import type { Answer, EdgeRequest, Outcome } from '../request.js';
 import { account, answerTo, failureReply, LazyClientSignal, type ServerDeps, schemeOf } from './exchange.js';
@@ -23,6 +24,8 @@ export interface NodeServerDeps extends ServerDeps {
   readonly pass: Pass;
   /** Answers the edges behind this one; null in generic mode. */
   readonly behind: Pick<Behind, 'handle'> | null;
+  /** Signs links; null in generic mode. */
+  readonly links: Pick<Links, 'answer'> | null;
 }
 
 export interface Server {
@@ -47,6 +50,7 @@ export function createServer(deps: NodeServerDeps): Server {
       });
     }
     if (answer.kind === 'of_edge') return writeToEdge(exchange);
+    if (answer.kind === 'links') return writeLinks(exchange);
     deps.uses.note(answer);
     if (!isAtHand(answer.reply, incoming)) return send(answer.reply, incoming, response, exchange.gone());
     if (response.destroyed) return undefined;
@@ -60,6 +64,13 @@ export function createServer(deps: NodeServerDeps): Server {
   async function writeToEdge(exchange: NodeExchange): Promise<void> {
     const { incoming, response } = exchange;
     const reply = await deps.behind?.handle(incoming, response, closing.signal);
+    if (reply !== undefined) await send(reply, incoming, response, exchange.gone());
+  }
+
+  async function writeLinks(exchange: NodeExchange): Promise<void> {
+    const { request, incoming, response } = exchange;
+    const signal = AbortSignal.any([closing.signal, exchange.gone()]);
+    const reply = await deps.links?.answer(incoming, response, request.requestId, signal);
     if (reply !== undefined) await send(reply, incoming, response, exchange.gone());
   }
 

@@ -39,7 +39,9 @@ function operation(row: Route<never>): Document {
       requestBody: {
         description: row.requestBody.help,
         required: true,
-        content: Object.fromEntries(row.requestBody.types.map((type) => [type, bodySchema(type)])),
+        content: Object.fromEntries(
+          row.requestBody.types.map((type) => [type, bodySchema(type, row.requestBody?.schema)]),
+        ),
       },
     }),
     responses: Object.fromEntries(
@@ -58,7 +60,8 @@ function parametersOf(parameters: Parameters, place: 'path' | 'query'): readonly
   }));
 }
 
-function bodySchema(type: string): Document {
+function bodySchema(type: string, schema: JsonSchema | undefined): Document {
+  if (schema !== undefined) return { schema };
   if (type !== 'multipart/form-data') return {};
   return { schema: { type: 'object', properties: { file: {} }, required: ['file'] } };
 }

@@ -23,7 +23,9 @@ export function mediaResponses(help: string, type: string, schema?: JsonSchema):
     { status: 200, help, content: { type, ...(schema !== undefined && { schema }) } },
     { status: 206, help: 'The requested ranges.', content: { type } },
     { status: 304, help: 'The copy of the client is current.' },
-    ...refusals(400, 401, 403, 404, 410),
+    ...refusals(400),
+    refusal(401, 'unauthorized', 'link_expired'),
+    ...refusals(403, 404, 410),
     refusal(412, 'precondition_failed'),
     refusal(416, 'range_not_satisfiable'),
   ];
@@ -68,10 +70,40 @@ export const MEDIA_JSON = {
   schema: { type: 'object', properties: UPLOAD_PROPERTIES, required: Object.keys(UPLOAD_PROPERTIES) },
 };
 
+const LINK_PROPERTIES = {
+  url: { type: 'string', format: 'uri' },
+  thumb_url: { type: 'string', format: 'uri' },
+  info_url: { type: 'string', format: 'uri' },
+  expires_at: { type: 'string', format: 'date-time' },
+};
+
 export const LINK_SCHEMA = {
   type: 'object',
-  properties: { url: text, thumb_url: text, expires_at: { type: 'string', format: 'date-time' } },
-  required: ['url', 'thumb_url', 'expires_at'],
+  properties: LINK_PROPERTIES,
+  required: Object.keys(LINK_PROPERTIES),
+};
+
+const LINK_OF_ID_PROPERTIES = { id: mediaId.schema, ...LINK_PROPERTIES };
+
+export const LINKS_SCHEMA = {
+  type: 'object',
+  properties: {
+    links: {
+      type: 'array',
+      items: { type: 'object', properties: LINK_OF_ID_PROPERTIES, required: Object.keys(LINK_OF_ID_PROPERTIES) },
+    },
+    expires_at: { type: 'string', format: 'date-time' },
+  },
+  required: ['links', 'expires_at'],
+};
+
+export const LINKS_WANTED_SCHEMA = {
+  type: 'object',
+  properties: {
+    ids: { type: 'array', items: mediaId.schema, minItems: 1 },
+    lifetime: { type: 'integer', minimum: 1, description: 'Seconds for which the links are valid.' },
+  },
+  required: ['ids'],
 };
 
 const COMMON: readonly ResponseNote[] = [

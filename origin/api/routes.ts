@@ -3,7 +3,9 @@
  * What an endpoint does is in its handler's own file.
  */
 
+import { LINKS_PATH } from '../../src/access/make-links.js';
 import type { MediaId } from '../../src/ids.js';
+import { offerAsFile } from '../../src/media/disposition.js';
 import type { Health } from '../../src/server/health.js';
 import {
   choiceParameter,
@@ -22,7 +24,7 @@ import { type AdminDeps, inspectMedia, LISTED_STATES, listMedia } from '../admin
 import { type DownloadDeps, download } from '../download.js';
 import { type InfoDeps, info } from '../info.js';
 import { EXPIRES_IN_MAX_SECONDS, optionsOf, uploadParameters } from '../ingest/options.js';
-import { type LinkDeps, link } from '../link.js';
+import { type LinkDeps, link, links } from '../link.js';
 import { type QuarantineDeps, quarantine, restore } from '../quarantine.js';
 import { type RemoveDeps, remove } from '../remove.js';
 import { continueResumable, createResumable, type ResumableDeps, resumableOptions } from '../resumable.js';
@@ -34,6 +36,8 @@ import { describeRoutes } from './openapi.js';
 import {
   INFO_JSON,
   LINK_SCHEMA,
+  LINKS_SCHEMA,
+  LINKS_WANTED_SCHEMA,
   MEDIA_JSON,
   mediaResponses,
   refusal,
@@ -65,11 +69,19 @@ const wait = choiceParameter('`edges`: respond only when every connected edge ha
 
 const reason = textParameter('The reason, for the audit log.', 512);
 
+/** Only described here: offerAsFile reads it. */
+const downloadParameter: Parameter<undefined> = {
+  help: 'Offers the answer as a file of this name, or of its own if the name is empty. Changes Content-Disposition alone.',
+  schema: { type: 'string' },
+  read: () => undefined,
+};
+
 const PIXELS_MAX = 999_999;
 /** Only described here: thumb-choice.ts reads them, and any other parameters are ignored. */
 const thumbParameters = {
   w: pixels('Wanted width in pixels.'),
   h: pixels('Wanted height in pixels.'),
+  download: downloadParameter,
 } satisfies Parameters;
 
 function pixels(help: string): Parameter<undefined> {
@@ -118,9 +130,10 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
       summary: 'The original.',
       audience: 'viewer',
       path: id,
-      query: none,
+      query: { download: downloadParameter },
       responses: mediaResponses('The bytes.', '*/*'),
-      handle: (request: OriginRequest, path) => download(deps, request, path.id),
+      handle: async (request: OriginRequest, path) =>
+        offerAsFile(await download(deps, request, path.id), request.query),
     }),
     route({
       methods: ['GET', 'HEAD'],
@@ -138,7 +151,7 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
         },
         refusal(404, 'not_found', 'thumbnail_unavailable'),
       ],
-      handle: (request: OriginRequest, path) => thumb(deps, request, path.id),
+      handle: async (request: OriginRequest, path) => offerAsFile(await thumb(deps, request, path.id), request.query),
     }),
     route({
       methods: ['GET', 'HEAD'],
@@ -146,20 +159,20 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
       summary: 'What is known of the media now.',
       audience: 'viewer',
       path: id,
-      query: none,
+      query: { download: downloadParameter },
       responses: mediaResponses('The document of the upload.', INFO_JSON.type, INFO_JSON.schema),
-      handle: (request: OriginRequest, path) => info(deps, request, path.id),
+      handle: async (request: OriginRequest, path) => offerAsFile(await info(deps, request, path.id), request.query),
     }),
     route({
       methods: ['POST'],
       pattern: '/v1/media/{id}/link',
-      summary: 'Signs links for the original and a thumbnail.',
+      summary: 'Signs links for the original, the thumbnails and the info.',
       audience: 'token',
       path: id,
       query: {
         expires_in: integerParameter('Seconds for which the links are valid.', { min: 1, max: EXPIRES_IN_MAX_SECONDS }),
-        w: integerParameter('Width for which `thumb_url` is signed.', { min: 1, max: PIXELS_MAX }),
-        h: integerParameter('Height for which `thumb_url` is signed.', { min: 1, max: PIXELS_MAX }),
+        w: integerParameter('Width of the thumbnail that `thumb_url` shows.', { min: 1, max: PIXELS_MAX }),
+        h: integerParameter('Height of the thumbnail that `thumb_url` shows.', { min: 1, max: PIXELS_MAX }),
       },
       responses: [
         { status: 200, help: 'The links.', content: { type: 'application/json', schema: LINK_SCHEMA } },
@@ -167,6 +180,27 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
       ],
       handle: (request: OriginRequest, path, query) =>
         link(deps, request, path.id, { expiresInSeconds: query.expires_in, width: query.w, height: query.h }),
+    }),
+    route({
+      methods: ['POST'],
+      pattern: LINKS_PATH,
+      summary: 'Signs links for many media at once, whether they exist or not.',
+      audience: 'token',
+      path: none,
+      query: none,
+      requestBody: { help: 'The ids, and for how long.', types: ['application/json'], schema: LINKS_WANTED_SCHEMA },
+      responses: [
+        {
+          status: 200,
+          help: 'The links, in the order of the ids.',
+          content: { type: 'application/json', schema: LINKS_SCHEMA },
+        },
+        ...refusals(400, 401),
+        refusal(403, 'forbidden'),
+        refusal(404, 'not_found'),
+        refusal(408, 'request_timeout'),
+      ],
+      handle: (request: OriginRequest) => links(deps, request),
     }),
     route({
       methods: ['DELETE'],

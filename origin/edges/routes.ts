@@ -10,8 +10,8 @@ import { header } from '../../src/http/head.js';
 import { emptyReply, type Reply } from '../../src/http/reply.js';
 import { CONFIRM_PATH, JOURNAL_PATH } from '../../src/journal/entry.js';
 import type { JournalStream } from '../../src/journal/journal-stream.js';
-import { readSmallBody } from '../../src/journal/small-body.js';
 import { parseUseReport, USE_REPORT_MAX_BYTES, USES_PATH } from '../../src/journal/use-report.js';
+import { readSmallBody } from '../../src/server/small-body.js';
 import { EDGE_PROOF } from '../../src/wire.js';
 import type { UseReports } from './use-reports.js';
 

@@ -224,7 +224,18 @@ export const accessSection = section('Who may do what: tokens, signed links, and
     lifetimeMaxMs: duration({
       default: '7d',
       min: 1_000,
-      help: 'The longest validity of a link. Longer ones are neither made nor accepted.',
+      help: 'The longest validity of a link. Longer ones are neither made nor accepted, apart from `window`.',
+    }),
+    windowMs: duration({
+      default: '10m',
+      max: 86_400_000,
+      help: 'The end of a link is rounded up to a multiple of this, so that links that are asked for again within it are the same, and copies in browsers are found again. 0s: to the second.',
+    }),
+    idsMax: integer({
+      default: 500,
+      min: 1,
+      max: 10_000,
+      help: 'How many media one request for links may name.',
     }),
   }),
 });

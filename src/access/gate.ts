@@ -57,6 +57,7 @@ class OneGate implements Gate {
     this.#linkRules = {
       keys: config.links.secrets,
       lifetimeMaxMs: config.links.lifetimeMaxMs,
+      windowMs: config.links.windowMs,
       clockToleranceMs: config.clockToleranceMs,
     };
     this.#introspect = createIntrospection(config.introspection, clock, this.#log);

@@ -12,7 +12,8 @@ const REALM = 'Bearer realm="media"';
 export function faultOfGrant(grant: Grant): Fault {
   switch (grant.kind) {
     case 'anonymous':
-      return grant.refusal.startsWith('token_') ? tokenFault(grant.refusal === 'token_expired') : credentialFault();
+      if (grant.refusal.startsWith('token_')) return tokenFault(grant.refusal === 'token_expired');
+      return grant.refusal === 'link_expired' ? linkExpiredFault() : credentialFault();
     case 'link':
       return credentialFault();
     case 'caller':
@@ -31,6 +32,11 @@ export function faultOfGrant(grant: Grant): Fault {
 /** RFC 6750 3.1: a request without a token gets a challenge without an error code. */
 function credentialFault(): Fault {
   return new Fault('unauthorized', 'Send a valid token, or use a signed link.', { headers: challenge(REALM) });
+}
+
+/** Its signature was right, so it tells nothing to those who never had it. */
+function linkExpiredFault(): Fault {
+  return new Fault('link_expired', 'Request a new link.', { headers: challenge(REALM) });
 }
 
 function tokenFault(expired: boolean): Fault {

@@ -17,13 +17,13 @@ import { header, splitTarget, wholeNumber } from '../http/head.js';
 import { emptyReply, type Reply } from '../http/reply.js';
 import type { Log } from '../log.js';
 import type { CounterOf, Metrics } from '../metrics.js';
+import { readSmallBody } from '../server/small-body.js';
 import { EDGE_PROOF } from '../wire.js';
 import { CONFIRMATION_MAX_BYTES, type EdgesBehind, parseConfirmation } from './confirmation.js';
 import { type Confirmations, createConfirmations, type EdgePosition, type EdgesConfirmed } from './confirmations.js';
 import { type EdgeStream, openEdgeStream, type StreamStart } from './edge-stream.js';
 import { isMark } from './entry.js';
 import { type KnownEdges, NO_KNOWN_EDGES } from './known-edges.js';
-import { readSmallBody } from './small-body.js';
 import { type JournalProof, type JournalSource, notCurrentYet } from './source.js';
 
 /** The keys of every section that configures such streams. */

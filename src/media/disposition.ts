@@ -2,8 +2,9 @@
  * File names. `cleanFilename` turns a name from a client into a safe one: in NFC,
  * without path, control characters and marks that change the writing direction.
  * `contentDisposition` makes the header field, with an ASCII fallback beside the
- * exact name (RFC 6266, RFC 8187).
+ * exact name (RFC 6266, RFC 8187). `offerAsFile` is for requests with `download=NAME` in their query.
  */
+import { linesOf, type Reply } from '../http/reply.js';
 
 /** The longest name in common file systems. */
 const NAME_MAX_BYTES = 255;
@@ -57,4 +58,23 @@ function encodeExtValue(text: string): string {
     /[!'()*]/g,
     (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
   );
+}
+
+/**
+ * The reply with another Content-Disposition if the query asks for one: `download=NAME` offers a file under this name,
+ * `download` under the name that it has. Nothing else of the reply differs. A reply without the field stays as it is.
+ */
+export function offerAsFile(reply: Reply, query: string): Reply {
+  if (!query.includes('download')) return reply;
+  const wanted = new URLSearchParams(query).get('download');
+  if (wanted === null) return reply;
+  const name = cleanFilename(wanted);
+  return {
+    status: reply.status,
+    headers: linesOf(reply).map(([field, value]) => {
+      if (field !== 'content-disposition') return [field, value];
+      return [field, name === null ? value.replace(/^inline/, 'attachment') : contentDisposition('attachment', name)];
+    }),
+    body: reply.body,
+  };
 }

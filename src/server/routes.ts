@@ -45,7 +45,7 @@ export interface RouteNotes {
   readonly summary: string;
   readonly audience: Audience;
   readonly responses: readonly ResponseNote[];
-  readonly requestBody?: { readonly help: string; readonly types: readonly string[] };
+  readonly requestBody?: { readonly help: string; readonly types: readonly string[]; readonly schema?: JsonSchema };
   /** A route between our own processes: clients get 404, and it is never described. */
   readonly hidden?: boolean;
 }

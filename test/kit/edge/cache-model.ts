@@ -366,6 +366,7 @@ class Model {
         cache: opened,
         upstream: index === 0 ? this.#origin.upstream() : upstreamOf(() => this.#tierAt(index - 1).engine, this.#clock),
         rates: { admit: () => undefined },
+        signsLinks: () => false,
         thumbOptions: () => undefined,
         lease: () => this.#leases[index] ?? 'yes',
         flights: createFlights(() => config.fill),

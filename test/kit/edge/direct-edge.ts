@@ -100,6 +100,7 @@ export async function openDirectEdge(
         close: async () => undefined,
       },
       rates: { admit: (client) => settable.admit(client) },
+      signsLinks: () => false,
       thumbOptions: () => settable.thumbOptions,
       lease: () => settable.lease,
       flights: createFlights(() => config.fill),

@@ -107,6 +107,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       cache,
       upstream,
       rates,
+      signsLinks: () => false,
       thumbOptions: () => settable.thumbOptions,
       lease: () => settable.lease,
       flights: createFlights(() => edge.fill),
@@ -146,7 +147,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     requestLog: { write: () => undefined },
     newRequestId: randomUUID,
   };
-  const server = createServer({ ...exchange, pass, behind: null });
+  const server = createServer({ ...exchange, pass, behind: null, links: null });
   const listener = await listen({
     host: '127.0.0.1',
     port: 0,

@@ -198,7 +198,7 @@ void t.test('refusals are described by their status and codes', (t) => {
     '200',
     '206',
     '304',
-    ...read,
+    ...read.map((line) => line.replace('unauthorized', 'unauthorized link_expired')),
     '412 precondition_failed',
     '416 range_not_satisfiable',
   ]);
@@ -251,7 +251,7 @@ void t.test('the schemas allow what is answered, and nothing that never is', (t)
     const answered = answers.map((answer) => typeOf(answer[name as keyof typeof answer]));
     t.same([type].flat().map(String).toSorted(), [...new Set(answered)].sort(), name);
   }
-  t.same(LINK_SCHEMA.required, ['url', 'thumb_url', 'expires_at']);
+  t.same(LINK_SCHEMA.required, ['url', 'thumb_url', 'info_url', 'expires_at']);
   t.same(Object.keys(LINK_SCHEMA.properties), LINK_SCHEMA.required);
   t.equal(TAKEN_DOWN.status, 204);
   t.end();
@@ -260,10 +260,11 @@ void t.test('the schemas allow what is answered, and nothing that never is', (t)
 /** What each endpoint is called with, and what it may answer beside the refusals of all. */
 const ENDPOINTS = `
 POST /v1/media token -
-GET,HEAD /v1/media/{id} viewer id
-GET,HEAD /v1/media/{id}/thumb viewer id w h
-GET,HEAD /v1/media/{id}/info viewer id
+GET,HEAD /v1/media/{id} viewer id download
+GET,HEAD /v1/media/{id}/thumb viewer id w h download
+GET,HEAD /v1/media/{id}/info viewer id download
 POST /v1/media/{id}/link token id expires_in w h
+POST /v1/links token
 DELETE /v1/media/{id} admin id wait
 POST /v1/media/{id}/quarantine admin id wait reason
 DELETE /v1/media/{id}/quarantine admin id wait

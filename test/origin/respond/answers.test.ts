@@ -346,7 +346,7 @@ void t.test('a credential decides who uploads and administers', async (t) => {
 
 void t.test('a link is valid for as long as asked for, and no longer than it may be or the media live', async (t) => {
   const key = { kid: 'k1', secret: 'secret'.repeat(8) };
-  const links = { key: () => key, lifetimeMs: 600_000, lifetimeMaxMs: 900_000 };
+  const links = { key: () => key, lifetimeMs: 600_000, lifetimeMaxMs: 900_000, windowMs: 1_000, idsMax: 2 };
   const ask = (
     options: Partial<Parameters<typeof link>[3]>,
     given: { record?: Partial<MediaRecord>; grant?: Grant; links?: Partial<Parameters<typeof link>[0]['links']> } = {},
@@ -366,13 +366,14 @@ void t.test('a link is valid for as long as asked for, and no longer than it may
     const { body } = await ask(...of);
     return JSON.parse(body.kind === 'bytes' ? Buffer.from(body.bytes).toString() : '{}') as object;
   };
-  const expected = (expiresAt: number, width: number | null = null, height: number | null = null): object => ({
+  const expected = (expiresAt: number, size = ''): object => ({
     url: `https://media.example${signLink({ kind: 'original', id: ID }, expiresAt, key)}`,
-    thumb_url: `https://media.example${signLink({ kind: 'thumb', id: ID, width, height }, expiresAt, key)}`,
+    thumb_url: `https://media.example${signLink({ kind: 'thumb', id: ID }, expiresAt, key)}`.replace('?', `?${size}`),
+    info_url: `https://media.example${signLink({ kind: 'info', id: ID }, expiresAt, key)}`,
     expires_at: new Date(expiresAt).toISOString(),
   });
   t.same(await made({}), expected(NOW + 600_000));
-  t.same(await made({ expiresInSeconds: 900, width: 5, height: 6 }), expected(NOW + 900_000, 5, 6));
+  t.same(await made({ expiresInSeconds: 900, width: 5, height: 6 }), expected(NOW + 900_000, 'w=5&h=6&'));
   t.same(await made({}, { record: { expiresAt: NOW + 1_999, public: false } }), expected(NOW + 1_000));
   const tooLong = await ask({ expiresInSeconds: 901 }).catch((thrown: unknown) => thrown);
   t.match(tooLong, { code: 'malformed', detail: 'A link is valid for at most 900 seconds.' });

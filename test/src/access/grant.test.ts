@@ -40,7 +40,7 @@ void t.test('each grant allows what it should, and has its own answer where it a
     [
       { kind: 'anonymous', refusal: 'link_expired' },
       401,
-      'unauthorized',
+      'link_expired',
       { 'www-authenticate': 'Bearer realm="media"' },
     ],
     [{ kind: 'link', expiresAt: 1 }, 401, 'unauthorized', { 'www-authenticate': 'Bearer realm="media"' }],

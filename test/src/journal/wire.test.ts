@@ -17,13 +17,13 @@ import {
 } from '../../../src/journal/confirmation.js';
 import { parseLine } from '../../../src/journal/entry.js';
 import { openKnownEdges } from '../../../src/journal/known-edges.js';
-import { readSmallBody } from '../../../src/journal/small-body.js';
 import {
   formatUseReport,
   parseUseReport,
   USE_REPORT_IDS_MAX,
   USE_REPORT_MAX_BYTES,
 } from '../../../src/journal/use-report.js';
+import { readSmallBody } from '../../../src/server/small-body.js';
 import { testDeps } from '../../kit/deps.js';
 
 const ID = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
