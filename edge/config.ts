@@ -12,7 +12,7 @@ import { rulesField } from './fetch/rules.js';
 import { warmSection } from './fetch/warm-marks.js';
 import { behindSection } from './journal/behind.js';
 import { journalSection } from './journal/config.js';
-import { operatorsSection } from './ops/ops.js';
+import { operatorsSection } from './ops/config.js';
 import { passSection } from './pass/config.js';
 import { rateLimitsSection } from './rate-limits.js';
 import { reuseSection } from './rfc9111/decide.js';

@@ -33,9 +33,12 @@ import type { AppliedJournal } from './journal/applied-journal.js';
 import type { Behind } from './journal/behind.js';
 import { createLiveSettings, LIVE_PATHS, type LiveSettings } from './live-settings.js';
 import { type MediaComponents, type MediaNeeds, openMedia } from './media.js';
+import { type ExplainOrder, type Explanation, explain } from './ops/explain.js';
 import { type OpsDeps, openOps } from './ops/ops.js';
 import { type PurgeDeps, purge } from './ops/purge.js';
 import { createTally, type Tally } from './ops/tally.js';
+import { createWatch, type Watch } from './ops/watch.js';
+import { watchingOf } from './ops/watching.js';
 import { invalidate } from './pass/invalidate-after.js';
 import { keepPosted } from './pass/keep-post.js';
 import { createPass, type Pass } from './pass/pass.js';
@@ -85,6 +88,8 @@ async function openComponents(
   const live = createLiveSettings(config, settings.log, access);
   const tally = createTally();
   const outgoing = createOutgoing();
+  const watched = { keptMax: config.operators.watchedMax, rules: () => live.policy.rules, clock };
+  const watch = opened.add('watch', createWatch(watched));
 
   // An answer says that the origin can be reached, also by the journal.
   const onAnswered = (): void => media?.follower.originAnswered();
@@ -107,7 +112,7 @@ async function openComponents(
   const fetching = worker === null ? upstream : routeToOwners(worker, config, upstream, media, deps, opened);
   const engine = createEngine(config, engineDepsOf(config, { ...shared, upstream: fetching }, media, rates), deps);
   const pass = opened.add('pass', passTo(config, { engine, upstream, worker }, onAnswered, deps));
-  const serving = { engine, upstream, media, pass, tally, outgoing, live, worker };
+  const serving = { engine, upstream, media, pass, tally, watch, outgoing, live, worker };
   const listener = await listenToClients(config, serving, deps, opened);
   const reloading = openReloading({
     source,
@@ -126,9 +131,17 @@ async function openComponents(
   opened.add('reloading', reloading);
   const close = (): Promise<void> => opened.close();
   const control = controlOf(config, { engine, media, pass, tally, reloading }, deps);
-  worker?.serve({ ...control, invalidate: (answer) => invalidate(engine, answer), metrics });
+  const explained = (order: ExplainOrder): Promise<Explanation> => explain(engine, order);
+  worker?.serve({
+    ...control,
+    invalidate: (answer) => invalidate(engine, answer),
+    explain: explained,
+    watch,
+    metrics,
+  });
   if (!config.operators.enabled) return { urls: { media: listener.url }, close };
-  const ops = await openOps({ ...control, config: config.operators, limits: config.listen.limits, ...deps });
+  const watching = watchingOf(watch, explained);
+  const ops = await openOps({ ...control, watching, config: config.operators, limits: config.listen.limits, ...deps });
   opened.add('operators', ops);
   return { urls: { media: listener.url, operators: ops.url }, close };
 }
@@ -200,6 +213,7 @@ interface ClientDeps {
   readonly media: MediaComponents | null;
   readonly pass: Pass;
   readonly tally: Tally;
+  readonly watch: Watch;
   readonly outgoing: Outgoing;
   readonly live: LiveSettings;
   readonly worker: Worker | null;
@@ -208,7 +222,7 @@ interface ClientDeps {
 /** The clients' listener: plain requests are read by the fast lane, all others by node:http. */
 async function listenToClients(
   config: EdgeConfig,
-  { engine, upstream, media, pass, tally, outgoing, live, worker }: ClientDeps,
+  { engine, upstream, media, pass, tally, watch, outgoing, live, worker }: ClientDeps,
   { clock, log, metrics }: ProcessDeps,
   opened: Closer,
 ): Promise<Listener> {
@@ -219,6 +233,7 @@ async function listenToClients(
     addressOf: createAddressOf(config.trustedProxies),
     health: createHealth({ cache, upstream, lease, clock, log, metrics }),
     tally,
+    watch,
     uses: media === null ? NO_USE_REPORTS : media.useReports,
     outgoing,
     clock,

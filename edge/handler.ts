@@ -11,13 +11,14 @@ import type { ByteSpan } from '../src/http/range.js';
 import { EDGE_PROOF } from '../src/wire.js';
 import { type Access, ANYONE, authorize, authorizeEdge, identifySender, maySee } from './authorize.js';
 import type { IncompleteResponse, Stored } from './cache/cache.js';
-import { answerIncomplete, answerStored, refuse } from './fetch/answers.js';
+import { answerIncomplete, answerStored, type Forwarding, refuse } from './fetch/answers.js';
 import type { CacheRequest } from './fetch/cache-request.js';
 import { findIncomplete } from './fetch/complete.js';
 import type { Engine } from './fetch/engine.js';
 import { type Attempt, fetchBypassing, fetchShared, LOOK_AGAIN } from './fetch/fetch.js';
 import { revalidateInBackground } from './fetch/join.js';
-import { decideOn, type Found, lookUp } from './fetch/lookup.js';
+import { decideOn, type Found, lookUp, mayReuse } from './fetch/lookup.js';
+import { missOf } from './fetch/miss.js';
 import { isPathOfEdges } from './journal/behind.js';
 import {
   type CacheTarget,
@@ -31,11 +32,11 @@ import {
 } from './key.js';
 import type { PassSender } from './pass/config.js';
 import type { Answer, ClientSignal, EdgeRequest } from './request.js';
-import type { ForwardReason } from './respond/cache-status.js';
 import { spansAnswered } from './respond/respond.js';
 import { passReason } from './rfc9111/decide.js';
 
 const PASS: Answer = { kind: 'pass', outcome: 'pass', sender: ANYONE };
+const BY_LEASE = { kind: 'refused', detail: 'lease' } as const;
 const CUT_OFF = new Fault('cut_off', 'Try again, or use another edge.', { headers: { 'retry-after': '1' } });
 
 export function handle(engine: Engine, request: EdgeRequest, client: ClientSignal): Answer | Promise<Answer> {
@@ -124,7 +125,9 @@ function answerMedia(
   client: ClientSignal,
 ): Answer | Promise<Answer> {
   if (access.kind === 'none') return refuse(engine, request, access.refusal());
-  if (engine.lease() === 'refuse') return refuse(engine, request, CUT_OFF);
+  if (engine.lease() === 'refuse') {
+    return refuse(engine, request, CUT_OFF, { cacheStatus: engine.cacheStatus(BY_LEASE) });
+  }
   const target = cacheTargetOf(engine, request, media);
   // Until the origin has said which thumbnails it makes, the edge cannot know which queries mean the same one.
   if (target === undefined) return forEdge ? refuse(engine, request, NO_THUMBNAILS_YET) : PASS;
@@ -244,10 +247,13 @@ async function answerFound(engine: Engine, wanted: CacheRequest, found: Found, c
       }
       return serve(engine, wanted, stored, decision.kind);
     case 'revalidate':
-      return refuseAtLimit(engine, wanted) ?? fetchShared(engine, wanted, found, decision.because, client);
+      return (
+        refuseAtLimit(engine, wanted) ??
+        fetchShared(engine, wanted, found, staleness(engine, stored, decision.because), client)
+      );
     case 'miss': {
-      const reason = missReason(wanted.request, found, incomplete);
-      return refuseAtLimit(engine, wanted) ?? fetchShared(engine, wanted, found, reason, client);
+      const forwarding = absence(engine, wanted, found, incomplete);
+      return refuseAtLimit(engine, wanted) ?? fetchShared(engine, wanted, found, forwarding, client);
     }
     case 'only_if_cached':
       // Without a credential the answer is the same for what is private, unknown or not stored.
@@ -281,9 +287,22 @@ function refuseAtLimit(
 
 const NOT_CACHED = new Fault('gateway_timeout', 'No stored response is fresh enough.');
 
-function missReason({ method }: EdgeRequest, found: Found, incomplete: IncompleteResponse | undefined): ForwardReason {
-  if (incomplete !== undefined && method === 'GET') return 'partial';
-  return found.kind === 'others' ? 'vary-miss' : 'uri-miss';
+/** Why a stored response has to be confirmed by the origin. */
+function staleness(engine: Engine, stored: Stored | undefined, reason: 'stale' | 'request'): Forwarding {
+  if (stored !== undefined && !mayReuse(engine, stored.entry)) return { reason, miss: 'lease' };
+  return { reason, miss: reason === 'stale' ? 'expired' : 'request' };
+}
+
+/** Why there is no stored response for a request. */
+function absence(
+  { cache }: Engine,
+  { request, target }: CacheRequest,
+  found: Found,
+  incomplete: IncompleteResponse | undefined,
+): Forwarding {
+  if (incomplete !== undefined && request.method === 'GET') return { reason: 'partial', miss: 'partial' };
+  if (found.kind === 'others') return { reason: 'vary-miss', miss: 'variant' };
+  return { reason: 'uri-miss', miss: missOf(cache.fates.recall(keyOf(target.primaryKey, {}))?.fate) };
 }
 
 type Servable = 'hit' | 'hit_stale' | 'stale_while_revalidate';

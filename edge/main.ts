@@ -3,9 +3,11 @@ import { accessFaults, accessSection } from '../src/access/config.js';
 import { deferred } from '../src/config/field.js';
 import { faultFrom } from '../src/config/load.js';
 import { logSection } from '../src/log.js';
-import { type ProcessEntry, processEntry } from '../src/process.js';
+import { type ChoreWords, type ProcessEntry, processEntry } from '../src/process.js';
 import { edgeFaults, edgeSection, edgeWarnings } from './config.js';
 import { openEdge } from './edge.js';
+import { runExplain, runLog, runTop } from './ops/commands.js';
+import { TOP_LISTS } from './ops/watch.js';
 import { workerCount } from './workers/count.js';
 import { openParent } from './workers/parent.js';
 import { sharedSource, workerHere } from './workers/worker.js';
@@ -28,4 +30,36 @@ export const entry: ProcessEntry = processEntry({
     return [...access.issues.map((issue) => faultFrom('access', issue)), ...faults];
   },
   warn: ({ edge }) => edgeWarnings(edge),
+  chores: {
+    explain: ({ edge }, tools, { url, header, head }) =>
+      runExplain(
+        { ...tools, config: edge.operators },
+        { url: String(url), headers: textsOf(header), head: head === true },
+      ),
+    log: ({ edge }, tools, words) =>
+      runLog({ ...tools, config: edge.operators }, filterOf(words), secondsOf(words['seconds'])),
+    top: ({ edge }, tools, { list, lines, seconds, once }) =>
+      runTop(
+        { ...tools, config: edge.operators },
+        {
+          list: TOP_LISTS.find((each) => each === list),
+          lines: secondsOf(lines) ?? 10,
+          seconds: secondsOf(seconds) ?? 10,
+          once: once === true,
+        },
+      ),
+  },
 });
+
+function textsOf(words: unknown): readonly string[] {
+  return Array.isArray(words) ? words.map(String) : [];
+}
+
+function filterOf(words: ChoreWords): Readonly<Record<string, string>> {
+  const given = ['outcome', 'rule', 'id', 'status'].map((name) => [name, words[name]] as const);
+  return Object.fromEntries(given.flatMap(([name, text]) => (typeof text === 'string' ? [[name, text] as const] : [])));
+}
+
+function secondsOf(words: unknown): number | undefined {
+  return typeof words === 'string' && /^\d{1,6}$/.test(words) ? Number(words) : undefined;
+}

@@ -5,6 +5,7 @@
  */
 import type { HeaderList, Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
+import type { Entry } from './entry.js';
 import type { PassSender } from './pass/config.js';
 
 export interface EdgeRequest {
@@ -49,6 +50,10 @@ export type Answer =
       readonly outcome: Outcome;
       /** The media that it shows. A takedown breaks the answer off by this id. */
       readonly mediaId: MediaId | null;
+      /** For operators: the tier or rule of a hit, why the origin was asked, or why it was refused. */
+      readonly reason?: string | undefined;
+      /** For operators: the response of the cache that it shows, if it shows one. */
+      readonly entry?: Entry | undefined;
     }
   /** The request is passed on to the origin as it is. */
   | { readonly kind: 'pass'; readonly outcome: 'pass'; readonly sender: PassSender }
@@ -56,6 +61,31 @@ export type Answer =
   | { readonly kind: 'links'; readonly outcome: 'own' }
   /** A request of an edge behind this one about the journal (edge/journal/behind.ts). */
   | { readonly kind: 'of_edge'; readonly outcome: 'own' };
+
+/** Why the origin was asked about a request that the cache could not answer alone. */
+export const MISS_REASONS = [
+  'never_seen',
+  /** What is stored is stale, or its media have expired. */
+  'expired',
+  'evicted',
+  'purged',
+  'taken_down',
+  'invalidated',
+  'corrupt',
+  /** It was fetched before, and was not stored. */
+  'not_stored',
+  /** Only responses that Vary keeps for other requests are stored. */
+  'variant',
+  /** Only some ranges of it are stored. */
+  'partial',
+  /** The request demands a fresher response than the stored one. */
+  'request',
+  /** The edge is cut off from the journal, and may not use what is stored. */
+  'lease',
+  /** Such requests do not use the cache. */
+  'bypass',
+] as const;
+export type MissReason = (typeof MISS_REASONS)[number];
 
 /** How a request ended, seen from the cache. */
 export const OUTCOMES = [
@@ -72,3 +102,22 @@ export const OUTCOMES = [
   'own',
 ] as const;
 export type Outcome = (typeof OUTCOMES)[number];
+
+/** How an exchange ended. */
+export interface Ended {
+  readonly outcome: Outcome;
+  /** 0: no answer was begun. */
+  readonly status: number;
+  readonly sentBytes: number;
+  /** Whether the whole answer was handed to the connection. */
+  readonly complete: boolean;
+  readonly tookMs: number;
+}
+
+/** An ended request as operators may see it. */
+export interface Exchanged extends Ended {
+  /** Undefined: there was none before the client left. */
+  readonly answer: Answer | undefined;
+  /** How long it took until there was an answer to send. */
+  readonly decidedMs: number;
+}

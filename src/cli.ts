@@ -148,6 +148,40 @@ originChore('thumbs', 'the queue of thumbnails of a running origin')
   .option('--all', 'with backfill: make the others again too', false)
   .action((verb: string, options: ConfigOption & { all: boolean }) => chore('thumbs', options, { ...options, verb }));
 
+const edgeChore = (word: string, about: string): Command =>
+  program.command(word).description(about).option('-c, --config <file>', 'configuration file', DEFAULT_CONFIG);
+
+edgeChore('explain', 'why the running edge would answer a request as it would: key, variant, rule, freshness, tier')
+  .argument('<url>', 'the URL or its path')
+  .option('-H, --header <field>', 'a field of the request, `name: value`; may be given again', gather, [])
+  .option('-I, --head', 'a HEAD instead of a GET', false)
+  .action((url: string, options: ConfigOption) => edgeDoes('explain', options, { ...options, url }));
+
+edgeChore('top', 'the most frequent objects, misses, clients and reasons of the running edge')
+  .addArgument(
+    new Argument('[list]', 'one list alone').choices(['objects', 'misses', 'clients', 'reasons', 'refreshing']),
+  )
+  .option('-n, --lines <number>', 'lines of each list', '10')
+  .option('-s, --seconds <number>', 'how long to count before each print', '10')
+  .option('--once', 'print once and end', false)
+  .action((list: string | undefined, options: ConfigOption) => edgeDoes('top', options, { ...options, list }));
+
+edgeChore('log', 'the requests of the running edge as they end')
+  .option('--outcome <word>', 'only this outcome, such as miss or hit_memory')
+  .option('--rule <number>', 'only responses that this entry of edge.rules matches; 0: none')
+  .option('--id <id>', 'only this media')
+  .option('--status <number>', 'only this status')
+  .option('-s, --seconds <number>', 'end after so long')
+  .action((options: ConfigOption) => edgeDoes('log', options, { ...options }));
+
+function gather(value: string, before: readonly string[]): readonly string[] {
+  return [...before, value];
+}
+
+async function edgeDoes(word: string, options: ConfigOption, words: Readonly<Record<string, unknown>>): Promise<void> {
+  process.exitCode = await runChore(await loadEntry('edge'), word, configPath(options), words);
+}
+
 async function dev(path: string | undefined): Promise<number> {
   await prepareSecrets(DATA_FOLDER);
   const access = loadAccess(path);

@@ -4,10 +4,12 @@
  * whether it is in memory, on disk or still arriving.
  */
 import type { Readable } from 'node:stream';
+import type { EpochMs } from '../../src/clock.js';
 import type { ByteSpan } from '../../src/http/range.js';
 import type { MediaId } from '../../src/ids.js';
 import type { JournalPosition } from '../../src/journal/entry.js';
 import type { CacheKey, Entry, SizedEntry } from '../entry.js';
+import type { StoreRefusal } from '../rfc9111/storable.js';
 import type { AdmissionName } from './policy/registry.js';
 
 export type TierName = 'memory' | 'disk';
@@ -74,6 +76,19 @@ export interface Tiers {
 
 /** `disk_full`: no room within the tier's size, below the free-disk floor, or reported by the file system. */
 export type NotKeptReason = 'too_large' | 'not_admitted' | 'disk_full' | 'no_tier' | 'invalidated';
+
+/** What became of a key. `large`: its body is larger than anything that is stored. */
+export type Fate = 'stored' | 'evicted' | 'large' | DropReason | NotKeptReason | StoreRefusal;
+
+export interface KnownFate {
+  readonly fate: Fate;
+  readonly at: EpochMs;
+}
+
+export interface Fates {
+  note(key: string, fate: Fate): void;
+  recall(key: string): KnownFate | undefined;
+}
 
 export type FillOutcome =
   | { readonly kind: 'stored'; readonly tiers: readonly TierName[] }
@@ -187,6 +202,8 @@ export interface EdgeCache {
   readonly appliedBefore: AppliedToCache;
   /** Notes with what is stored that the journal is applied up to here. It is durable a little later. */
   noteApplied(position: JournalPosition): void;
+  /** What became of keys that are not stored. */
+  readonly fates: Fates;
   stats(): CacheStats;
   /** True once all entries of earlier runs have been read back. */
   readonly recovered: boolean;

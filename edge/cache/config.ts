@@ -116,6 +116,12 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
       help: 'How many bodies may be copied from disk to memory at once.',
     }),
   }),
+  rememberedMax: integer({
+    default: 65_536,
+    min: 1_024,
+    max: 16_777_216,
+    help: 'Of how many keys is remembered why they are not stored: evicted, expired, purged or never stored. Metrics and `media-service explain` show it. Each takes 13 bytes.',
+  }),
   policies: section('Parameters of the replacement policies.', {
     smallShare: ratio({
       default: 0.1,

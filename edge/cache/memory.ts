@@ -38,13 +38,20 @@ export class MemoryTier {
   readonly #byMedia = new KeyIndex<MediaId, CacheKey>();
   /** Without those whose key is their primary key. */
   readonly #byPrimary = new KeyIndex<string, CacheKey>();
+  readonly #onEvicted: (key: CacheKey) => void;
   #evictions = 0;
   #refused = 0;
 
-  constructor(policy: Policy, maxObjectBytes: number, readers: Readers) {
+  constructor(
+    policy: Policy,
+    maxObjectBytes: number,
+    readers: Readers,
+    onEvicted: (key: CacheKey) => void = () => undefined,
+  ) {
     this.#policy = policy;
     this.#maxObjectBytes = maxObjectBytes;
     this.#readers = readers;
+    this.#onEvicted = onEvicted;
   }
 
   /** Finds a stored response and counts a use. */
@@ -128,6 +135,7 @@ export class MemoryTier {
     const stored = this.#stored.get(key);
     if (stored !== undefined) this.#forget(stored.entry);
     this.#evictions += 1;
+    this.#onEvicted(key);
   }
 
   #add(entry: Entry, body: Body, handle: number): void {

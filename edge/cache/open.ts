@@ -3,12 +3,13 @@ import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../src/clock.js';
 import type { Log } from '../../src/log.js';
 import type { CounterOf, Metrics } from '../../src/metrics.js';
-import type { Entry } from '../entry.js';
+import type { CacheKey, Entry } from '../entry.js';
 import type { EdgeCache, TierName, TierStats } from './cache.js';
 import type { CacheConfig } from './config.js';
 import { type DiskFiles, nodeFiles } from './disk/files.js';
 import { DiskTier } from './disk/tier.js';
 import { DiskSlot, type OpenDisk } from './disk-slot.js';
+import { FateTable } from './fates.js';
 import { IncompleteTier } from './incomplete.js';
 import { MemoryTier } from './memory.js';
 import { createPolicy } from './policy/registry.js';
@@ -42,17 +43,19 @@ export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<E
   const readers = new Readers();
   const maxObjectBytes = Math.min(config.memory.maxObjectBytes, config.memory.sizeBytes);
   const policy = createPolicy(config.memory.policy, config.memory.sizeBytes, config.policies);
-  const memory = new MemoryTier(policy, maxObjectBytes, readers);
+  const fates = new FateTable(config.rememberedMax, clock);
+  const onEvicted = (key: CacheKey): void => fates.note(key, 'evicted');
+  const memory = new MemoryTier(policy, maxObjectBytes, readers, onEvicted);
   const incomplete = new IncompleteTier(config.parts, readers, clock);
   const concurrencyMax = config.fill.promotions;
   const openDisk = async (what: 'as_it_is' | 'empty'): Promise<OpenDisk> => {
-    const tier = await DiskTier.open({ config, log, clock, files, readers, randomName, errors }, what);
+    const tier = await DiskTier.open({ config, log, clock, files, readers, randomName, errors, onEvicted }, what);
     const promoter = new Promoter({ memory, disk: tier, maxObjectBytes, concurrencyMax, mayPromote, promotions });
     return { tier, promoter };
   };
   const { sizeBytes, retryMs } = config.disk;
   const disk = sizeBytes > 0 ? await DiskSlot.open({ retryMs, open: openDisk, clock, log }) : undefined;
-  const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, readers, ownsDisk });
+  const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, readers, fates, ownsDisk });
   observe(metrics, cache);
   return cache;
 }

@@ -31,6 +31,7 @@ import type { SpoolFile } from './disk/spool.js';
 import type { Source } from './disk/stores.js';
 import type { DiskTier } from './disk/tier.js';
 import type { DiskSlot } from './disk-slot.js';
+import type { FateTable } from './fates.js';
 import { type Arrived, FillWriter } from './fill-writer.js';
 import { GrowingBody } from './growing-body.js';
 import type { IncompleteTier } from './incomplete.js';
@@ -46,6 +47,7 @@ export interface TieredDeps {
   /** Undefined without a disk tier. */
   readonly disk: DiskSlot | undefined;
   readonly readers: Readers;
+  readonly fates: FateTable;
   /** Whether the disk tier may store what has this primary key. */
   readonly ownsDisk: (primaryKey: string) => boolean;
 }
@@ -68,6 +70,10 @@ export class TieredCache implements EdgeCache {
 
   get incomplete(): IncompleteTier {
     return this.#deps.incomplete;
+  }
+
+  get fates(): FateTable {
+    return this.#deps.fates;
   }
 
   get diskState(): DiskState {
@@ -136,9 +142,10 @@ export class TieredCache implements EdgeCache {
     const fill = new FillWriter(entry, tiers, body, {
       wouldStore: () => this.#wouldStore(entry, tiers, body),
       goesToMemory: () => tiers.memory && this.#deps.memory.surelyTakes(entry),
-      store: (arrived) => this.#store(arrived, spool),
+      store: (arrived) => this.#storeAndNote(arrived, spool),
       onCorrupt: () => {
         this.#corruptFills += 1;
+        this.#deps.fates.note(entry.key, 'corrupt');
       },
       onEnded: () => {
         this.#openFills -= 1;
@@ -156,7 +163,8 @@ export class TieredCache implements EdgeCache {
   }
 
   drop(key: CacheKey, reason: DropReason): void {
-    this.#remove(key);
+    const removed = this.#remove(key);
+    if (removed && reason !== 'replaced') this.#deps.fates.note(key, reason);
     this.#deps.incomplete.drop(key, reason);
     switch (reason) {
       case 'taken_down':
@@ -191,6 +199,7 @@ export class TieredCache implements EdgeCache {
     const keys = new Set([...memory.keysWhere(matches), ...incomplete.keysWhere(matches)]);
     for (const fill of this.#fills) if (matches(fill.entry) && !fill.failed) keys.add(fill.entry.key);
     for (const key of keys) this.drop(key, 'purged');
+    if ('all' in which) this.#deps.fates.noteEmptied();
     if (disk === undefined) return keys.size;
     if ('all' in which) {
       readers.breakOffAll(new BodyLost('purged'));
@@ -250,9 +259,10 @@ export class TieredCache implements EdgeCache {
     return undefined;
   }
 
-  #remove(key: CacheKey): void {
-    this.#deps.memory.remove(key);
-    this.#disk?.remove(key);
+  /** False if nothing was stored. */
+  #remove(key: CacheKey): boolean {
+    const inMemory = this.#deps.memory.remove(key);
+    return (this.#disk?.remove(key) ?? false) || inMemory;
   }
 
   #breakOff(key: CacheKey, reason: 'taken_down' | 'purged' | 'corrupt'): void {
@@ -267,6 +277,13 @@ export class TieredCache implements EdgeCache {
     return disk && this.#disk?.wouldStore(entry, admission, place === 'file') === true;
   }
 
+  async #storeAndNote(arrived: Arrived, spool: SpoolFile | undefined): Promise<FillOutcome> {
+    const { fates } = this.#deps;
+    const outcome = await this.#store(arrived, spool);
+    if (outcome.kind === 'not_kept') fates.note(arrived.entry.key, outcome.reason);
+    return outcome;
+  }
+
   /**
    * Stores a response in its tiers. What was stored under its key is removed, even if no tier takes the
    * new response.
@@ -278,6 +295,8 @@ export class TieredCache implements EdgeCache {
     if (!arrived.mayBeStored()) return { kind: 'not_kept', reason: 'invalidated' };
     this.#remove(entry.key);
     incomplete.drop(entry.key, 'replaced');
+    // Before it is stored: what evicts it then is newer.
+    this.#deps.fates.note(entry.key, 'stored');
     const stored: TierName[] = [];
     let reason: NotKeptReason = 'no_tier';
     if (tiers.memory) {

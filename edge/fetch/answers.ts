@@ -10,7 +10,7 @@ import { type HeaderList, headerOf, NO_BODY, type Reply } from '../../src/http/r
 import { offerAsFile } from '../../src/media/disposition.js';
 import { maySee } from '../authorize.js';
 import type { Body, IncompleteResponse, Stored } from '../cache/cache.js';
-import type { Answer, ClientSignal, EdgeRequest, Outcome } from '../request.js';
+import type { Answer, ClientSignal, EdgeRequest, MissReason, Outcome } from '../request.js';
 import type { ForwardReason, Handling } from '../respond/cache-status.js';
 import { type CachedResponse, refusalReply, relay, respond, spansAnswered } from '../respond/respond.js';
 import { type Decision, decideFailure, type OriginFailure } from '../rfc9111/decide.js';
@@ -34,7 +34,12 @@ export function answerWith(
   const now = engine.clock.now();
   const cacheStatus = engine.cacheStatus(handling, staleAt - now);
   const reply = respond(request, response, { cacheStatus, endsAt, now }, engine.responding(wanted));
-  return { kind: 'reply', reply: mediaId === null ? reply : offerAsFile(reply, request.query), outcome, mediaId };
+  const offered = mediaId === null ? reply : offerAsFile(reply, request.query);
+  return { kind: 'reply', reply: offered, outcome, mediaId, reason: reasonOf(handling), entry: response.entry };
+}
+
+function reasonOf(handling: Handling): string | undefined {
+  return handling.kind === 'forwarded' ? handling.miss : handling.detail;
 }
 
 /** A stored response whose body is in memory or has been verified. `stale` names the rule that allows a stale one. */
@@ -70,6 +75,11 @@ export function answerIncomplete(
   return answerWith(engine, wanted, response, handling, fresh ? 'hit_memory' : 'stale');
 }
 
+export interface Forwarding {
+  readonly reason: ForwardReason;
+  readonly miss: MissReason;
+}
+
 /** A caller whose answer comes from the origin. */
 export interface FetchContext {
   readonly engine: Engine;
@@ -78,7 +88,7 @@ export interface FetchContext {
   /** What was stored when the fetch was decided. */
   readonly found: Found;
   /** Why the request goes to the origin, for Cache-Status. */
-  readonly forwarding: { readonly reason: ForwardReason; readonly detail?: string };
+  readonly forwarding: Forwarding & { readonly detail?: string };
   /** Whether the caller joined the fetch of another. */
   readonly joined: boolean;
 }
@@ -150,7 +160,7 @@ function relayed(context: FetchContext, response: Reply, status: number): Answer
   const sending = { cacheStatus, endsAt: wanted.endsAt, now: engine.clock.now() };
   const reply = relay(wanted.request, response, sending, engine.responding(wanted));
   const offered = mediaId === null ? reply : offerAsFile(reply, wanted.request.query);
-  return { kind: 'reply', reply: offered, outcome: 'miss', mediaId };
+  return { kind: 'reply', reply: offered, outcome: 'miss', mediaId, reason: context.forwarding.miss };
 }
 
 function validatorsIn(headers: HeaderList): { etag: string | null; lastModifiedAt: null } {
@@ -198,7 +208,7 @@ export function refuse(
 ): Answer {
   engine.counters.refusals.add(1, { reason });
   const reply = refusalReply(request, fault, cacheStatus, engine.identity.edgeName);
-  return { kind: 'reply', reply, outcome, mediaId: null };
+  return { kind: 'reply', reply, outcome, mediaId: null, reason };
 }
 
 /**

@@ -12,7 +12,6 @@ import { maySee } from '../authorize.js';
 import type { Body, Fill } from '../cache/cache.js';
 import type { Entry } from '../entry.js';
 import type { Answer, ClientSignal } from '../request.js';
-import type { ForwardReason } from '../respond/cache-status.js';
 import type { Answered, UpstreamFailure } from '../upstream/request.js';
 import {
   type Arriving,
@@ -25,6 +24,7 @@ import {
   answerUnauthorized,
   answerWith,
   type FetchContext,
+  type Forwarding,
   forwarded,
 } from './answers.js';
 import type { CacheRequest } from './cache-request.js';
@@ -42,19 +42,19 @@ import { warm } from './warm.js';
 export const LOOK_AGAIN = { kind: 'look_again' } as const;
 export type Attempt = Answer | typeof LOOK_AGAIN;
 
-/** Fetches together with all callers who want the same. `reason` says why, for Cache-Status. */
+/** Fetches together with all callers who want the same. `forwarding` says why. */
 export async function fetchShared(
   engine: Engine,
   wanted: CacheRequest,
   found: Found,
-  reason: ForwardReason,
+  forwarding: Forwarding,
   client: ClientSignal,
 ): Promise<Attempt> {
-  const context: FetchContext = { engine, wanted, client, found, forwarding: { reason }, joined: false };
+  const context: FetchContext = { engine, wanted, client, found, forwarding, joined: false };
   if (isLoop(context)) return answerLoop(context);
   const why = engine.uncacheable.recall(wanted.target.primaryKey);
   if (why !== undefined && found.kind !== 'stored') return fetchAlone(withDetail(context, why));
-  const joining = joinOrStart(engine, wanted, found, reason, client.gone());
+  const joining = joinOrStart(engine, wanted, found, forwarding.reason, client.gone());
   switch (joining.kind) {
     case 'started':
       return answerFrom(context, await joining.flight.result);
@@ -94,7 +94,7 @@ export function fetchBypassing(
   detail: string,
   client: ClientSignal,
 ): Promise<Answer> {
-  const forwarding = { reason: 'bypass', detail } as const;
+  const forwarding = { reason: 'bypass', miss: 'bypass', detail } as const;
   return fetchExactly({ engine, wanted, client, found: NOTHING_FOUND, forwarding, joined: false });
 }
 

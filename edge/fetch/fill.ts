@@ -9,6 +9,7 @@
  * answer to the caller (answers.ts).
  */
 import type { Entry } from '../entry.js';
+import { keyOf } from '../key.js';
 import { isOriginError } from '../rfc9111/decide.js';
 import type { StoreRefusal } from '../rfc9111/storable.js';
 import { type Answered, readAtMost, type UpstreamRequest } from '../upstream/request.js';
@@ -151,6 +152,7 @@ async function receive(
     return withoutStoring(engine, wanted, answered, refusalOf(decision), flight);
   }
   if (answered.sizeBytes !== null && answered.sizeBytes > engine.policy().fill.objectMaxBytes) {
+    engine.cache.fates.note(decision.entry.key, 'large');
     return forOneCaller(engine, wanted, answered, 'large', flight);
   }
   const { status, headers, body } = answered;
@@ -184,6 +186,7 @@ async function withoutStoring(
   flight: FetchFlight,
 ): Promise<FetchResult> {
   engine.counters.notStored.add(1, { reason: refusal });
+  engine.cache.fates.note(keyOf(wanted.target.primaryKey, {}), refusal);
   const { status, headers, sizeBytes, body } = answered;
   const { sharedMaxBytes } = engine.policy().fill;
   // Responses that are not media are small even when they give no size.

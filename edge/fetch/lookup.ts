@@ -18,7 +18,7 @@ export type Found =
 
 export const NOTHING_FOUND: Found = { kind: 'nothing' };
 
-export function lookUp(cache: EdgeCache, wanted: CacheRequest): Found {
+export function lookUp(cache: Pick<EdgeCache, 'get' | 'variantsOf'>, wanted: CacheRequest): Found {
   const stored = cache.get(keyOf(wanted.target.primaryKey, {}));
   if (stored !== undefined) return maySee(stored.entry, wanted) ? { kind: 'stored', stored } : NOTHING_FOUND;
   // Media never vary by more than their key says.
@@ -26,7 +26,7 @@ export function lookUp(cache: EdgeCache, wanted: CacheRequest): Found {
 }
 
 /** RFC 9111 4.1. */
-function lookUpVaried(cache: EdgeCache, wanted: CacheRequest): Found {
+function lookUpVaried(cache: Pick<EdgeCache, 'get' | 'variantsOf'>, wanted: CacheRequest): Found {
   const entries = cache.variantsOf(wanted.target.primaryKey);
   if (entries.length === 0) return NOTHING_FOUND;
   const entry = selectStored(entries, selecting(wanted));

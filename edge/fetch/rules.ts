@@ -88,7 +88,7 @@ const NO_RULE: RuleResult = {
 };
 
 export function applyRules(rules: readonly Rule[], subject: Subject): RuleResult {
-  const rule = rules.find((each) => matches(each, subject));
+  const rule = rules[ruleNumberOf(rules, subject) - 1];
   if (rule === undefined) return NO_RULE;
   const { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, admission, warm } = rule;
   const tiers: Tiers = {
@@ -99,9 +99,19 @@ export function applyRules(rules: readonly Rule[], subject: Subject): RuleResult
   return { ttlMs, staleWhileRevalidateMs, staleIfErrorMs, tiers, warm };
 }
 
+/** The number of the first rule that matches, counted from 1; 0 if none does. */
+export function ruleNumberOf(rules: readonly Rule[], subject: Subject): number {
+  return rules.findIndex((each) => matches(each, subject)) + 1;
+}
+
+/** A stored response as rules match on it. */
+export function subjectOf(entry: Entry): Subject {
+  return { pathKind: pathKindOf(entry), headers: entry.headers, sizeBytes: entry.sizeBytes };
+}
+
 /** The rules as they are now, applied to a stored response. */
 export function applyRulesTo(entry: Entry, rules: readonly Rule[]): RuleResult {
-  return applyRules(rules, { pathKind: pathKindOf(entry), headers: entry.headers, sizeBytes: entry.sizeBytes });
+  return applyRules(rules, subjectOf(entry));
 }
 
 function matches(rule: Rule, { pathKind, headers, sizeBytes }: Subject): boolean {

@@ -3,10 +3,8 @@
  * live page, purging and reloading. Who may use it is decided in
  * src/server/operators.ts, before anything else.
  */
-import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../../src/clock.js';
-import { flag, integer, section, size, type ValueOf } from '../../src/config/field.js';
 import { Fault, faultOf } from '../../src/errors.js';
 import { header } from '../../src/http/head.js';
 import { problemReply } from '../../src/http/problem.js';
@@ -17,26 +15,18 @@ import type { ReloadOutcome } from '../../src/reload.js';
 import type { ListenLimits } from '../../src/server/limits.js';
 import { listen } from '../../src/server/listen.js';
 import { metricsReply } from '../../src/server/metrics-reply.js';
-import { admitOperator, operatorAccess } from '../../src/server/operators.js';
+import { admitOperator } from '../../src/server/operators.js';
 import { createMatcher, type Method, route } from '../../src/server/routes.js';
 import { send } from '../../src/server/send.js';
+import type { OperatorsConfig } from './config.js';
 import { type History, openHistory } from './history.js';
 import { registerFigures } from './metrics.js';
 import { pageReply } from './page.js';
 import { type PurgeOrder, readPurge } from './purge.js';
+import { readJson } from './read-json.js';
 import { readStats, type StatsSources } from './stats.js';
-
-export const operatorsSection = section(
-  'The listener for operators: metrics, figures, a live page, purging and reloading.',
-  {
-    enabled: flag({ default: true, help: 'Whether it is opened.' }),
-    ...operatorAccess,
-    port: integer({ default: 8081, min: 0, max: 65_535, help: 'The port. 0 takes any free port.' }),
-    orderMaxBytes: size({ default: '1MiB', min: 1_024, max: 67_108_864, help: 'Most bytes of one purge order.' }),
-  },
-);
-
-export type OperatorsConfig = ValueOf<typeof operatorsSection>;
+import type { Watching } from './watching.js';
+import { watchingRoutes } from './watching-routes.js';
 
 export interface OpsDeps {
   readonly config: OperatorsConfig;
@@ -45,6 +35,7 @@ export interface OpsDeps {
   /** Resolves with the number of stored responses that were dropped. */
   readonly purge: (order: PurgeOrder) => Promise<number>;
   reload(): ReloadOutcome | Promise<ReloadOutcome>;
+  readonly watching: Watching;
   /** Called before the figures are read. */
   refresh?(): Promise<void>;
   readonly clock: Clock;
@@ -125,6 +116,7 @@ function routesOf(deps: OpsDeps, history: History) {
   const { sources, metrics, log } = deps;
   const fresh = async (): Promise<void> => await deps.refresh?.();
   return [
+    ...watchingRoutes(deps.watching, deps.config.orderMaxBytes),
     route({
       ...NOTES,
       methods: ['GET', 'HEAD'],
@@ -187,23 +179,4 @@ function reloadReply(outcome: ReloadOutcome): Reply {
     });
   }
   return jsonReply(200, { changed: outcome.changed, need_restart: outcome.needRestart });
-}
-
-async function readJson(request: IncomingMessage, maxBytes: number): Promise<unknown> {
-  if (!/^application\/json\b/i.test(request.headers['content-type'] ?? '')) {
-    throw new Fault('type_refused', 'A purge order must be application/json.');
-  }
-  const chunks: Buffer[] = [];
-  let sizeBytes = 0;
-  request.on('data', (chunk: Buffer) => {
-    sizeBytes += chunk.length;
-    if (sizeBytes <= maxBytes) chunks.push(chunk);
-  });
-  await once(request, 'end');
-  if (sizeBytes > maxBytes) throw new Fault('too_large', 'The purge order is too long. Split it into several.');
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
-  } catch {
-    throw new Fault('malformed', 'The purge order is not JSON.');
-  }
 }

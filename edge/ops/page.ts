@@ -46,6 +46,13 @@ table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nu
 th { text-align: right; font-weight: 500; color: var(--soft); padding: 3px 0; }
 th:first-child, td:first-child { text-align: left; }
 td { text-align: right; padding: 5px 0; border-top: 1px solid var(--line); }
+form { display: grid; grid-template-columns: 1fr auto; gap: 8px; }
+label { color: var(--soft); font-size: 13px; grid-column: 1 / -1; }
+label[hidden] { display: none; }
+input { width: 100%; font: inherit; color: inherit; background: var(--page); border: 1px solid var(--line); border-radius: 6px; padding: 6px 8px; }
+button { font: inherit; color: #fff; background: var(--accent); border: 0; border-radius: 6px; padding: 6px 14px; align-self: end; }
+#why { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.5 ui-monospace, monospace; margin-top: 10px; }
+#why:empty { display: none; }
 #faults { color: var(--bad); white-space: pre-wrap; margin-top: 10px; }
 #faults:empty { display: none; }
 `;
@@ -149,6 +156,19 @@ function show(stats) {
   rows(stats.requests.outcomes, elapsed);
   before = stats;
 }
+byId('explain').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const token = byId('token').value;
+  const headers = { 'content-type': 'application/json', ...(token === '' ? {} : { authorization: 'Bearer ' + token }) };
+  try {
+    const answer = await fetch('/explain', { method: 'POST', headers, body: JSON.stringify({ url: byId('url').value }) });
+    const told = await answer.json();
+    byId('token-label').hidden = answer.status !== 401 && token === '';
+    say('why', answer.ok ? told.explanations.map((each) => [each.target + ' at ' + each.edge, ...each.says].join('\\n')).join('\\n\\n') : told.detail || told.title);
+  } catch {
+    say('why', 'No answer.');
+  }
+});
 async function poll() {
   try {
     const answer = await fetch('/stats', { cache: 'no-store', signal: AbortSignal.timeout(5000) });
@@ -186,6 +206,11 @@ const MARKUP = `
 <dt>link</dt><dd id="link">–</dd><dt>cache emptied</dt><dd id="purges">–</dd></dl></section>
 <section class="wide tall"><h2>How requests ended</h2><table><thead><tr><th>outcome</th><th>requests</th><th>a second</th><th>sent</th></tr></thead>
 <tbody id="outcomes"></tbody></table></section>
+<section class="wide"><h2>Why is it answered so?</h2><form id="explain">
+<label for="url">A URL or a path. Without a credential, it is explained as for a caller who has none.</label>
+<input id="url" name="url" required autocomplete="off" spellcheck="false"><button>Explain</button>
+<label for="token" id="token-label" hidden>The token for operators<input id="token" type="password" autocomplete="off"></label></form>
+<p id="why" role="status"></p></section>
 <section><h2>Policy</h2><dl><dt>read</dt><dd id="policy">–</dd></dl><div id="faults" role="alert"></div></section>
 </main>`;
 

@@ -3,6 +3,8 @@
  * structured list, after the members of caches nearer to the origin.
  */
 
+import type { MissReason } from '../request.js';
+
 /** RFC 9211 2.2: why a request was forwarded to the origin. */
 export type ForwardReason = 'bypass' | 'method' | 'uri-miss' | 'vary-miss' | 'miss' | 'request' | 'stale' | 'partial';
 
@@ -16,13 +18,17 @@ export type Handling =
   | {
       readonly kind: 'forwarded';
       readonly reason: ForwardReason;
+      /** The same for operators, in more detail. It is not sent. */
+      readonly miss?: MissReason | undefined;
       /** The status of the origin's response, if there was one. */
       readonly status?: number | undefined;
       readonly stored?: boolean | undefined;
       /** The request shared the fetch of another. */
       readonly collapsed?: boolean | undefined;
       readonly detail?: string | undefined;
-    };
+    }
+  /** The cache answered by itself, and neither from what it has stored nor after a request. */
+  | { readonly kind: 'refused'; readonly detail: string };
 
 /**
  * Makes this cache's member of Cache-Status. `ttlMs` is the lifetime that is
@@ -34,6 +40,7 @@ export function cacheStatusOf(name: string): (handling: Handling, ttlMs?: number
   return (handling, ttlMs) => {
     const detail = handling.detail === undefined ? '' : `; detail=${bareItem(handling.detail)}`;
     const ttl = ttlMs === undefined ? '' : `; ttl=${ttlSeconds(ttlMs)}`;
+    if (handling.kind === 'refused') return `${own}${detail}`;
     if (handling.kind === 'hit') return `${own}; hit${ttl}${detail}`;
     const { reason, status, stored, collapsed } = handling;
     const answered = status === undefined ? '' : `; fwd-status=${status}`;

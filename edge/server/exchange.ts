@@ -13,10 +13,11 @@ import type { Health } from '../../src/server/health.js';
 import { REQUEST_ID } from '../../src/wire.js';
 import { BodyLost } from '../cache/cache.js';
 import type { Tally } from '../ops/tally.js';
-import type { Answer, ClientSignal, EdgeRequest } from '../request.js';
+import type { Watch } from '../ops/watch.js';
+import type { Answer, ClientSignal, EdgeRequest, Exchanged } from '../request.js';
 import type { UseReports } from '../use-reports.js';
 import type { Outgoing } from './outgoing.js';
-import type { Ended, RequestLog } from './request-log.js';
+import type { RequestLog } from './request-log.js';
 
 /** What both servers of the edge need. */
 export interface ServerDeps {
@@ -26,6 +27,7 @@ export interface ServerDeps {
   readonly addressOf: AddressOf;
   readonly health: Health;
   readonly tally: Tally;
+  readonly watch: Pick<Watch, 'active' | 'note'>;
   readonly uses: Pick<UseReports, 'note'>;
   readonly outgoing: Outgoing;
   readonly clock: Clock;
@@ -96,9 +98,14 @@ export function failureReply(request: EdgeRequest, thrown: unknown, { log }: Pic
 }
 
 /** Counts and logs a request that has ended. */
-export function account(deps: Pick<ServerDeps, 'tally' | 'requestLog'>, request: EdgeRequest, ended: Ended): void {
+export function account(
+  deps: Pick<ServerDeps, 'tally' | 'watch' | 'requestLog'>,
+  request: EdgeRequest,
+  ended: Exchanged,
+): void {
   const { outcome, status, sentBytes, complete, tookMs } = ended;
   deps.tally.count(outcome, sentBytes);
+  if (deps.watch.active) deps.watch.note(request, ended);
   const { requestId, method, target } = request;
   deps.requestLog.write({ requestId, method, target, status, outcome, sentBytes, complete, tookMs });
 }

@@ -40,7 +40,7 @@ export function createServer(deps: NodeServerDeps): Server {
   /** Returns undefined if the answer is complete already: a reply without a stream needs no promise. */
   function write(exchange: NodeExchange, answer: Answer): Promise<void> | undefined {
     const { request, incoming, response } = exchange;
-    exchange.outcome = answer.outcome;
+    exchange.decide(answer, deps.clock.monotonicMs());
     if (answer.kind === 'pass') {
       return deps.pass.handle(incoming, response, {
         requestId: request.requestId,
@@ -104,6 +104,8 @@ class NodeExchange extends LazyClientSignal {
   readonly response: ServerResponse;
   readonly request: EdgeRequest;
   outcome: Outcome = 'failed';
+  #answer: Answer | undefined;
+  #decidedMs: number | undefined;
   readonly #startedMs: number;
   readonly #sentBytes: () => number;
 
@@ -124,15 +126,24 @@ class NodeExchange extends LazyClientSignal {
     return this.response.destroyed || this.response.closed;
   }
 
-  end(deps: Pick<ServerDeps, 'clock' | 'tally' | 'requestLog'>): void {
+  decide(answer: Answer, nowMs: number): void {
+    this.outcome = answer.outcome;
+    this.#answer = answer;
+    this.#decidedMs = nowMs - this.#startedMs;
+  }
+
+  end(deps: Pick<ServerDeps, 'clock' | 'tally' | 'watch' | 'requestLog'>): void {
     this.signalGone();
     const { response, outcome } = this;
+    const tookMs = deps.clock.monotonicMs() - this.#startedMs;
     account(deps, this.request, {
       outcome,
+      answer: this.#answer,
       status: response.headersSent ? response.statusCode : 0,
       sentBytes: this.#sentBytes(),
       complete: response.writableFinished,
-      tookMs: deps.clock.monotonicMs() - this.#startedMs,
+      tookMs,
+      decidedMs: this.#decidedMs ?? tookMs,
     });
   }
 }

@@ -7,18 +7,7 @@
 import type { Clock, EpochMs } from '../../src/clock.js';
 import { type LogConfig, type LogSink, loggable } from '../../src/log.js';
 import { standardOutput } from '../../src/standard-output.js';
-import type { Outcome } from '../request.js';
-
-/** How an exchange ended. */
-export interface Ended {
-  readonly outcome: Outcome;
-  /** 0: no answer was begun. */
-  readonly status: number;
-  readonly sentBytes: number;
-  /** Whether the whole answer was handed to the connection. */
-  readonly complete: boolean;
-  readonly tookMs: number;
-}
+import type { Ended } from '../request.js';
 
 export interface RequestLine extends Ended {
   readonly requestId: string;

@@ -1,8 +1,11 @@
 /** What the parent of an edge's workers and a worker say to each other over node's channel between processes. */
 import type { MetricsSnapshot } from '../../src/metrics.js';
 import type { ReloadOutcome } from '../../src/reload.js';
+import type { ExplainOrder, Explanation } from '../ops/explain.js';
 import type { PurgeOrder } from '../ops/purge.js';
 import type { StatsSources } from '../ops/stats.js';
+import type { LogFilter, LogPage, Top } from '../ops/watch.js';
+import type { Cursor } from '../ops/watching.js';
 import type { UnsafeAnswer } from '../pass/config.js';
 
 /** The figures of one worker at one instant. */
@@ -24,6 +27,9 @@ export interface Answers {
   readonly purge: number;
   readonly reload: ReloadOutcome;
   readonly invalidate: undefined;
+  readonly explain: Explanation;
+  readonly log: LogPage;
+  readonly top: Top;
 }
 
 export type Question =
@@ -31,7 +37,11 @@ export type Question =
   | { readonly kind: 'metrics' }
   | { readonly kind: 'purge'; readonly order: PurgeOrder }
   | { readonly kind: 'reload' }
-  | { readonly kind: 'invalidate'; readonly answer: UnsafeAnswer };
+  | { readonly kind: 'invalidate'; readonly answer: UnsafeAnswer }
+  | { readonly kind: 'explain'; readonly order: ExplainOrder }
+  /** `after`: by the numbers of the workers. */
+  | { readonly kind: 'log'; readonly after: Cursor; readonly filter: LogFilter }
+  | { readonly kind: 'top' };
 
 export type ToWorker =
   | { readonly kind: 'question'; readonly id: number; readonly question: Question }

@@ -16,6 +16,8 @@ import type { EdgeConfig } from '../config.js';
 import { openOps } from '../ops/ops.js';
 import type { PurgeOrder } from '../ops/purge.js';
 import type { StatsSources } from '../ops/stats.js';
+import { sumOfTops } from '../ops/watch.js';
+import { mergeLogs, type Watching } from '../ops/watching.js';
 import { workerCount } from './count.js';
 import { type Crew, startCrew } from './crew.js';
 import type { WorkerFigures } from './messages.js';
@@ -55,6 +57,7 @@ async function open(config: EdgeConfig, deps: ProcessDeps, opened: Closer): Prom
     sources: sourcesOf(config.name, known, clock),
     purge: (order) => purgeAll(crew, order),
     reload: () => reloadAll(crew),
+    watching: watchAll(crew),
     refresh,
     clock,
     log,
@@ -158,6 +161,14 @@ async function reloadAll(crew: Crew): Promise<ReloadOutcome> {
     outcomes.find(({ kind }) => kind === 'refused') ??
     outcomes[0] ?? { kind: 'refused', faults: ['no worker answers at the moment'] }
   );
+}
+
+function watchAll(crew: Crew): Watching {
+  return {
+    explain: async (order) => [...(await crew.ask({ kind: 'explain', order })).values()],
+    log: async (after, filter) => mergeLogs(after, await crew.ask({ kind: 'log', after, filter })),
+    top: async () => sumOfTops([...(await crew.ask({ kind: 'top' })).values()]),
+  };
 }
 
 /** What the parent counts for all of them, and what each worker counts by itself. */

@@ -10,8 +10,10 @@ import type { ConfigSource, ProcessDeps } from '../../src/process.js';
 import type { ListenLimits } from '../../src/server/limits.js';
 import { listen } from '../../src/server/listen.js';
 import type { EdgeConfig } from '../config.js';
+import type { ExplainOrder, Explanation } from '../ops/explain.js';
 import type { OpsDeps } from '../ops/ops.js';
 import { createTally } from '../ops/tally.js';
+import type { Watch } from '../ops/watch.js';
 import type { UnsafeAnswer } from '../pass/config.js';
 import { createFastlane } from '../server/fastlane/fastlane.js';
 import { createServer, type NodeServerDeps } from '../server/node-http.js';
@@ -35,6 +37,8 @@ export interface Worker {
 
 export interface Control extends Pick<OpsDeps, 'sources' | 'purge' | 'reload'> {
   invalidate(answer: UnsafeAnswer): Promise<void>;
+  explain(order: ExplainOrder): Promise<Explanation>;
+  readonly watch: Watch;
   readonly metrics: Metrics;
 }
 
@@ -75,7 +79,8 @@ function createWorker(place: Place, folder: string): Worker {
   let control: Control | undefined;
   process.on('message', (message: ToWorker) => {
     if (message.kind === 'told') telling.get(message.id)?.();
-    else if (message.kind === 'question' && control !== undefined) void reply(message.id, message.question, control);
+    else if (message.kind === 'question' && control !== undefined)
+      void reply(message.id, message.question, control, place.number);
   });
   return {
     owns: (primaryKey) => ownerOf(primaryKey, place.of) === place.number,
@@ -117,6 +122,7 @@ async function listenToPeers(
     },
     addressOf: addressAsTold,
     tally: createTally(),
+    watch: { active: false, note: () => undefined },
     requestLog: { write: () => undefined },
   };
   const server = createServer(serverDeps);
@@ -143,15 +149,15 @@ function addressAsTold({ headers }: Parameters<NodeServerDeps['addressOf']>[0]):
   return typeof told === 'string' ? told : '';
 }
 
-async function reply(id: number, question: Question, control: Control): Promise<void> {
+async function reply(id: number, question: Question, control: Control, number: number): Promise<void> {
   try {
-    send({ kind: 'answer', id, value: await answerTo(question, control) });
+    send({ kind: 'answer', id, value: await answerTo(question, control, number) });
   } catch {
     send({ kind: 'failed', id });
   }
 }
 
-async function answerTo(question: Question, control: Control): Promise<unknown> {
+async function answerTo(question: Question, control: Control, number: number): Promise<unknown> {
   switch (question.kind) {
     case 'figures':
       return figuresOf(control.sources);
@@ -163,6 +169,12 @@ async function answerTo(question: Question, control: Control): Promise<unknown> 
       return await control.reload();
     case 'invalidate':
       return await control.invalidate(question.answer);
+    case 'explain':
+      return await control.explain(question.order);
+    case 'log':
+      return control.watch.log(question.after[number] ?? 0, question.filter);
+    case 'top':
+      return control.watch.top();
   }
 }
 

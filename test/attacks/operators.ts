@@ -25,7 +25,13 @@ export function operatorRows(token: Readonly<Record<string, string>>): readonly 
     { 'sec-fetch-site': 'none' },
   ];
   const credentials = ['', 'Bearer', 'Bearer x', 'Basic eDp5', `Basic ${token['authorization'] ?? ''}`, 'Bearer null'];
-  const acts = ['POST /purge', 'POST /reload', 'POST /thumbs/retry', `POST /scrub/${'0'.repeat(64)}/thumbs`];
+  const acts = [
+    'POST /purge',
+    'POST /explain',
+    'POST /reload',
+    'POST /thumbs/retry',
+    `POST /scrub/${'0'.repeat(64)}/thumbs`,
+  ];
   return [
     ...hosts.flatMap((host) => [
       // Before the path is looked at, and before the operators' listener is reached where the name is none at all.

@@ -33,6 +33,10 @@ void t.test('in a browser', browserInstalled, async (t) => {
     t.match(await row.textContent(), /Hit in memory\s*2/);
     await get(service, `/v1/media/${id}`, token);
     await row.getByText('3', { exact: true }).waitFor({ timeout: 15_000 });
+    await page.getByRole('textbox', { name: /A URL or a path/ }).fill(`${service.edge}/v1/media/${id}`);
+    await page.getByRole('button', { name: 'Explain' }).click();
+    await page.getByText(/Refused \(401\): it is private/).waitFor({ timeout: 15_000 });
+    t.match(await page.getByRole('status').textContent(), /Stored: in the memory tier, 200, image\/jpeg/);
     t.same(errors, []);
   });
 

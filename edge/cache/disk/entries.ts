@@ -21,6 +21,7 @@ export interface DiskEntriesDeps {
   readonly readers: Readers;
   readonly log: Log;
   newPolicy(): Policy;
+  onEvicted(key: CacheKey): void;
   onError(thrown: unknown): void;
 }
 
@@ -95,9 +96,9 @@ export class DiskEntries {
     return true;
   }
 
-  /** Removes what is stored under the key and cancels what is being written. */
-  remove(key: CacheKey): void {
-    this.#remove(digestOf(key));
+  /** Removes what is stored under the key and cancels what is being written. False if nothing was stored. */
+  remove(key: CacheKey): boolean {
+    return this.#remove(digestOf(key)) !== undefined;
   }
 
   /** Removes everything at once. Returns the bytes that it occupied. */
@@ -145,7 +146,7 @@ export class DiskEntries {
   recover({ seq, digest, weightBytes }: OrderRow): void {
     if (this.#policy.has(digest)) return;
     if (this.#policy.admit(digest, weightBytes, (victim) => this.#evict(victim))) this.#recoveredEntries += 1;
-    else if (!this.#remove(digest)) this.#deps.index.discard({ seq, digest });
+    else if (this.#remove(digest) === undefined) this.#deps.index.discard({ seq, digest });
   }
 
   /** The policy knows all entries now. */
@@ -185,19 +186,20 @@ export class DiskEntries {
 
   #evict(victim: string): void {
     this.#evictions += 1;
-    this.#remove(victim as KeyDigest);
+    const record = this.#remove(victim as KeyDigest);
+    if (record !== undefined) this.#deps.onEvicted(record.entry.key);
   }
 
-  /** False if nothing was stored. */
-  #remove(digest: KeyDigest): boolean {
+  /** Undefined if nothing was stored. */
+  #remove(digest: KeyDigest): DiskRecord | undefined {
     const pending = this.#pending.get(digest);
     if (pending !== undefined) pending.state = 'cancelled';
     this.#policy.remove(digest);
     const record = this.#deps.index.get(digest);
-    if (record === undefined) return false;
+    if (record === undefined) return undefined;
     this.#deps.index.remove(digest);
     this.#deps.contentRefs.release(record);
-    return true;
+    return record;
   }
 
   /** The index could not commit this record. */

@@ -42,6 +42,7 @@ export interface DiskTierDeps {
   readonly randomName: () => string;
   /** Counts errors that the tier survived. */
   readonly errors: CounterOf<never>;
+  onEvicted(key: CacheKey): void;
 }
 
 export class DiskTier {
@@ -89,7 +90,15 @@ export class DiskTier {
       () => void index.flushed().catch(() => undefined),
     );
     const contentRefs = new ContentRefs({ contentStore, index, room, onError });
-    const entries = new DiskEntries({ index, contentRefs, readers, log, newPolicy, onError });
+    const entries = new DiskEntries({
+      index,
+      contentRefs,
+      readers,
+      log,
+      newPolicy,
+      onEvicted: (key) => deps.onEvicted(key),
+      onError,
+    });
     const { wholeReadBytes, wholeReadsBytes } = config.fill;
     const wholeReads = new Budget(wholeReadsBytes);
     const reader = new DiskReader({ contentRefs, index, entries, readers, wholeReadBytes, wholeReads, onError });
@@ -230,9 +239,9 @@ export class DiskTier {
     return this.#entries.refresh(entry);
   }
 
-  /** Removes what is stored under the key and cancels what is being stored. */
-  remove(key: CacheKey): void {
-    this.#entries.remove(key);
+  /** Removes what is stored under the key and cancels what is being stored. False if nothing was stored. */
+  remove(key: CacheKey): boolean {
+    return this.#entries.remove(key);
   }
 
   /** Removes everything at once. Resolves when it would stay so after a restart. */

@@ -186,7 +186,7 @@ export class Connection {
 
   #answer(request: PlainRequest, answer: Answer): void {
     const { deps } = this.#lane;
-    request.outcome = answer.outcome;
+    request.decide(answer, this.#lane.clock.monotonicMs());
     if (answer.kind === 'reply' && !isAtHand(answer.reply, request)) {
       deps.uses.note(answer);
       void this.#writeStream(request, answer.reply);
@@ -387,8 +387,10 @@ export class Connection {
     this.#dueMs = nowMs + limits.idleMs;
     this.#headBegan = false;
     request.end();
-    const { outcome, status, sentBytes } = request;
-    account(deps, request, { outcome, status, sentBytes, complete, tookMs: nowMs - request.startedMs });
+    const { outcome, answer, status, sentBytes, startedMs, decidedAtMs } = request;
+    const tookMs = nowMs - startedMs;
+    const decidedMs = decidedAtMs === 0 ? tookMs : decidedAtMs - startedMs;
+    account(deps, request, { outcome, answer, status, sentBytes, complete, tookMs, decidedMs });
   }
 
   /** Answers with the failure, or breaks the connection if an answer has begun. */

@@ -1,7 +1,7 @@
 /** A plain request in the fast lane, how far its answer is, and the signal that its client is gone. */
 import { splitTarget } from '../../../src/http/head.js';
 import type { HeaderList } from '../../../src/http/reply.js';
-import type { EdgeRequest, Outcome, RequestSender } from '../../request.js';
+import type { Answer, EdgeRequest, Outcome, RequestSender } from '../../request.js';
 import { LazyClientSignal } from '../exchange.js';
 import type { Fields, PlainHead } from './head.js';
 
@@ -21,6 +21,9 @@ export class PlainRequest extends LazyClientSignal implements EdgeRequest {
   readonly inform: (status: number, headers: HeaderList) => void;
   readonly carrier: Fields;
   outcome: Outcome = 'failed';
+  answer: Answer | undefined;
+  /** When the answer was decided; 0 before. */
+  decidedAtMs = 0;
   /** 0 until the head of the answer is written. */
   status = 0;
   sentBytes = 0;
@@ -56,6 +59,12 @@ export class PlainRequest extends LazyClientSignal implements EdgeRequest {
 
   sender(): RequestSender {
     return this.#senderOf(this);
+  }
+
+  decide(answer: Answer, nowMs: number): void {
+    this.outcome = answer.outcome;
+    this.answer = answer;
+    this.decidedAtMs = nowMs;
   }
 
   end(): void {

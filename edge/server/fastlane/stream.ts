@@ -23,9 +23,8 @@ import type { OpenStream } from '../../../src/server/open-streams.js';
 import { hasContent, isAtHand, lengthOf, send } from '../../../src/server/send.js';
 import type { StreamReader } from '../../../src/server/sessions.js';
 import { REQUEST_ID } from '../../../src/wire.js';
-import type { Answer, EdgeRequest, RequestSender } from '../../request.js';
+import type { Answer, EdgeRequest, Ended, RequestSender } from '../../request.js';
 import { account, answerTo, failureReply, type ServerDeps, schemeOf } from '../exchange.js';
-import type { Ended } from '../request-log.js';
 import { type ConnectionFacts, PlainRequest } from './request.js';
 import { createStreamHeads, type StreamHead } from './stream-head.js';
 
@@ -127,7 +126,7 @@ class StreamAnswer implements ConnectionFacts {
       this.#opened.handOver();
       return;
     }
-    request.outcome = answer.outcome;
+    request.decide(answer, this.#session.lane.clock.monotonicMs());
     deps.uses.note(answer);
     if (!isAtHand(answer.reply, request)) void this.#writeStream(answer.reply);
     else if (!this.#isGone()) this.#writeWhole(answer.reply, answer.mediaId);
@@ -213,8 +212,10 @@ class StreamAnswer implements ConnectionFacts {
     request.end();
     const sent = this.#sent();
     this.#opened.brokenOff = !sent.complete;
-    const { outcome, startedMs } = request;
-    account(deps, request, { outcome, ...sent, tookMs: clock.monotonicMs() - startedMs });
+    const { outcome, answer, startedMs, decidedAtMs } = request;
+    const tookMs = clock.monotonicMs() - startedMs;
+    const decidedMs = decidedAtMs === 0 ? tookMs : decidedAtMs - startedMs;
+    account(deps, request, { outcome, answer, ...sent, tookMs, decidedMs });
   }
 
   #sent(): Pick<Ended, 'status' | 'sentBytes' | 'complete'> {

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 import { BodyLost, type DropReason, type FillOutcome, type Stored, type Tiers } from '../../../edge/cache/cache.js';
 import type { StoreOutcome, StoreRequest } from '../../../edge/cache/disk/stores.js';
 import type { DiskSlot } from '../../../edge/cache/disk-slot.js';
+import { FateTable } from '../../../edge/cache/fates.js';
 import { IncompleteTier } from '../../../edge/cache/incomplete.js';
 import { MemoryTier } from '../../../edge/cache/memory.js';
 import { createPolicy } from '../../../edge/cache/policy/registry.js';
@@ -162,6 +163,7 @@ function opened(t: Test, options: Options = {}) {
     incomplete,
     disk: options.disk === 'none' ? undefined : (slot as unknown as DiskSlot),
     readers,
+    fates: new FateTable(1_024, clock),
     ownsDisk: options.ownsDisk ?? (() => true),
   });
   const fill = async (entry: Entry, bytes: Buffer, tiers: Tiers = BOTH): Promise<FillOutcome> => {

@@ -2,10 +2,13 @@
 import { createHash } from 'node:crypto';
 import t, { type Test } from 'tap';
 import type { CacheStats } from '../../../edge/cache/cache.js';
-import { openOps, operatorsSection } from '../../../edge/ops/ops.js';
+import { operatorsSection } from '../../../edge/ops/config.js';
+import { openOps } from '../../../edge/ops/ops.js';
 import { purge, readPurge } from '../../../edge/ops/purge.js';
 import { hitRatios, type StatsSources } from '../../../edge/ops/stats.js';
 import { createTally } from '../../../edge/ops/tally.js';
+import { sumOfTops } from '../../../edge/ops/watch.js';
+import type { Watching } from '../../../edge/ops/watching.js';
 import { OUTCOMES } from '../../../edge/request.js';
 import type { MediaId } from '../../../src/ids.js';
 import type { ReloadOutcome } from '../../../src/reload.js';
@@ -27,6 +30,11 @@ const CACHE: CacheStats = {
 };
 
 const ORIGIN = { url: 'http://origin:9000', state: 'up', followed: true, requests: 40, failures: 3 } as const;
+const NOBODY: Watching = {
+  explain: async () => [],
+  log: async () => ({ requests: [], skipped: 0, after: {} }),
+  top: async () => sumOfTops([]),
+};
 
 interface Bench {
   readonly clock: ManualClock;
@@ -79,6 +87,7 @@ async function openBench(t: Test, media = true): Promise<Bench> {
         onPurge: (which) => purged.push({ flights: which }),
       }),
     reload: () => bench.outcome,
+    watching: NOBODY,
     clock,
     log,
     metrics,

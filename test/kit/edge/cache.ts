@@ -35,6 +35,7 @@ export function cacheConfig(folder: string, sections: Sections = {}): CacheConfi
     },
     parts: { ...defaults.parts, ...sections.parts },
     fill: { ...defaults.fill, memoryBytes: 2_000_000, ...sections.fill },
+    rememberedMax: defaults.rememberedMax,
     policies: { ...defaults.policies, ...sections.policies },
   };
 }

@@ -14,6 +14,7 @@ import { handle } from '../../../edge/handler.js';
 import { createHealth } from '../../../edge/health.js';
 import type { LeaseState, LeaseVerdict } from '../../../edge/journal/lease.js';
 import { createTally, type Tally } from '../../../edge/ops/tally.js';
+import { createWatch, type Watch } from '../../../edge/ops/watch.js';
 import { invalidate } from '../../../edge/pass/invalidate-after.js';
 import { keepPosted } from '../../../edge/pass/keep-post.js';
 import { createPass } from '../../../edge/pass/pass.js';
@@ -44,6 +45,7 @@ export interface TestEdge {
   readonly engine: Engine;
   readonly clock: ManualClock;
   readonly tally: Tally;
+  readonly watch: Watch;
   readonly uses: UseReports;
   /** The verdict of the lease, from now on. */
   lease: LeaseVerdict;
@@ -130,6 +132,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   });
   const tally = createTally();
   const outgoing = createOutgoing();
+  const watch = createWatch({ keptMax: edge.operators.watchedMax, rules: () => edge.rules, clock: systemClock });
   const uses = createUseReports({ config: edge.uses, upstream, proof: () => EDGE_PROOF, random: () => 1, ...deps });
   const exchange = {
     handle: (request: EdgeRequest, client: ClientSignal) => handle(engine, request, client),
@@ -141,6 +144,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       ...deps,
     }),
     tally,
+    watch,
     uses,
     outgoing,
     ...deps,
@@ -166,6 +170,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     engine,
     clock,
     tally,
+    watch,
     uses,
     get lease() {
       return settable.lease;
@@ -197,6 +202,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       return line === undefined ? 0 : Number(line.split(' ')[1]);
     },
     async close() {
+      watch.close();
       await listener.close();
       server.close();
       await engine.flights.close();

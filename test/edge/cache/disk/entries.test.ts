@@ -56,6 +56,7 @@ function opened(earlier: readonly (readonly [key: string, weightBytes: number])[
     readers,
     log,
     newPolicy: () => createPolicy('lru', CAPACITY, cacheConfig('').policies),
+    onEvicted: () => undefined,
     onError: (thrown: unknown) => void errors.push(thrown),
   } as unknown as DiskEntriesDeps);
   /** Stores an entry as a store does. */

@@ -1,0 +1,152 @@
+/**
+ * `media-service explain`, `top` and `log`: ask the running edge through its
+ * operators' listener, and print what it says.
+ */
+import { keepAlive, sleep, withDeadline } from '../../src/clock.js';
+import type { ChoreTools } from '../../src/process.js';
+import { operatorTarget } from '../../src/server/operators.js';
+import type { OperatorsConfig } from './config.js';
+import type { Explanation } from './explain.js';
+import { TOP_LISTS, type Top, type TopList, type WatchedRequest } from './watch.js';
+import type { Cursor, MergedLog } from './watching.js';
+import { writeCursor } from './watching-routes.js';
+
+export interface EdgeCommand extends Pick<ChoreTools, 'clock' | 'print' | 'signal'> {
+  readonly config: Pick<OperatorsConfig, 'host' | 'hostNames' | 'token' | 'port'>;
+}
+
+/** Exit codes: 0 done, 1 refused by the edge, 2 no edge answers. */
+type ExitCode = 0 | 1 | 2;
+
+export interface ExplainWords {
+  readonly url: string;
+  /** Fields as `name: value`. */
+  readonly headers: readonly string[];
+  readonly head: boolean;
+}
+
+export async function runExplain(command: EdgeCommand, { url, headers, head }: ExplainWords): Promise<ExitCode> {
+  const pairs = headers.map((line) => /^([^:]+):\s*(.*)$/.exec(line) ?? ['', line, '']);
+  const body = {
+    url,
+    method: head ? 'HEAD' : 'GET',
+    headers: Object.fromEntries(pairs.map(([, name = '', value = '']) => [name, value])),
+  };
+  const answered = await ask<{ readonly explanations: readonly Explanation[] }>(command, '/explain', body);
+  if (answered.kind !== 'answered') return answered.code;
+  for (const { edge, target, says } of answered.value.explanations) {
+    command.print(`${target} at ${edge}`);
+    for (const line of says) command.print(`  ${line}`);
+  }
+  return 0;
+}
+
+const POLL_MS = 1_000;
+
+/** Prints requests as they end, until it is stopped. With `seconds`, for so long. */
+export async function runLog(
+  command: EdgeCommand,
+  filter: Readonly<Record<string, string>>,
+  seconds: number | undefined,
+): Promise<ExitCode> {
+  let after: Cursor = {};
+  for (let polls = 0; !command.signal.aborted; polls += 1) {
+    const query = new URLSearchParams({ ...filter, after: writeCursor(after) });
+    const answered = await ask<MergedLog>(command, `/log?${query.toString()}`);
+    if (answered.kind !== 'answered') return answered.code;
+    for (const request of answered.value.requests) command.print(lineOf(request));
+    const { skipped } = answered.value;
+    if (skipped > 0) command.print(`(${skipped} requests were too many to keep)`);
+    after = answered.value.after;
+    if (seconds !== undefined && polls * POLL_MS >= seconds * 1_000) return 0;
+    await pause(command, POLL_MS);
+  }
+  return 0;
+}
+
+function lineOf(request: WatchedRequest): string {
+  const { at, client, method, target, status, outcome, reason, rule, sentBytes, firstMs, tookMs, requestId } = request;
+  const why = `${outcome}${reason === '' ? '' : `/${reason}`}${rule === 0 ? '' : ` rule=${rule}`}`;
+  return `${at} ${client} ${method} ${target} ${status} ${why} ${sentBytes}B ${firstMs}ms/${tookMs}ms ${requestId}`;
+}
+
+export interface TopWords {
+  /** Undefined: all. */
+  readonly list: TopList | undefined;
+  readonly lines: number;
+  readonly seconds: number;
+  readonly once: boolean;
+}
+
+/** Counts for `seconds`, prints, and goes on until it is stopped. */
+export async function runTop(command: EdgeCommand, { list, lines, seconds, once }: TopWords): Promise<ExitCode> {
+  // The first question starts the counting.
+  const begun = await ask<Top>(command, '/top');
+  if (begun.kind !== 'answered') return begun.code;
+  while (!command.signal.aborted) {
+    await pause(command, seconds * 1_000);
+    const answered = await ask<Top>(command, '/top');
+    if (answered.kind !== 'answered') return answered.code;
+    for (const line of topLines(answered.value, list === undefined ? TOP_LISTS : [list], lines)) command.print(line);
+    if (once) return 0;
+  }
+  return 0;
+}
+
+function topLines({ requests, seconds, lists }: Top, names: readonly TopList[], lines: number): readonly string[] {
+  return [
+    `${requests} requests in ${seconds} s`,
+    ...names.flatMap((name) => [
+      `${name}:`,
+      ...lists[name]
+        .slice(0, lines)
+        .map((each) => `${String(each.requests).padStart(9)}  ${each.bytes} B  ${each.name}`),
+    ]),
+  ];
+}
+
+/** Ends early when the command is stopped. */
+async function pause({ clock, signal }: EdgeCommand, ms: number): Promise<void> {
+  const alive = keepAlive();
+  await sleep(clock, ms, signal).catch(() => undefined);
+  alive.release();
+}
+
+type Asked<T> = { readonly kind: 'answered'; readonly value: T } | { readonly kind: 'failed'; readonly code: 1 | 2 };
+
+const ANSWER_WITHIN_MS = 10_000;
+
+/** With a body it is a POST. */
+async function ask<T>(command: EdgeCommand, path: string, body?: object): Promise<Asked<T>> {
+  const { config, print, clock, signal } = command;
+  const { base, headers } = operatorTarget(config);
+  const late = (): Error => new Error('the edge did not answer in time');
+  const send = async (within: AbortSignal): Promise<{ readonly status: number; readonly text: string }> => {
+    const answer = await fetch(base + path, {
+      method: body === undefined ? 'GET' : 'POST',
+      headers: { ...headers, ...(body !== undefined && { 'content-type': 'application/json' }) },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+      signal: within,
+    });
+    return { status: answer.status, text: await answer.text() };
+  };
+  let answer: { readonly status: number; readonly text: string };
+  try {
+    answer = await withDeadline({ clock, ms: ANSWER_WITHIN_MS, late, signal }, send);
+  } catch {
+    if (!signal.aborted) print(`No edge answers at ${base}. This command needs a running edge.`);
+    return { kind: 'failed', code: 2 };
+  }
+  if (answer.status === 200) return { kind: 'answered', value: JSON.parse(answer.text) as T };
+  print(`The edge at ${base} refused: ${detailIn(answer.text) ?? String(answer.status)}`);
+  return { kind: 'failed', code: 1 };
+}
+
+function detailIn(text: string): string | undefined {
+  try {
+    const { detail } = JSON.parse(text) as { readonly detail?: unknown };
+    return typeof detail === 'string' ? detail : undefined;
+  } catch {
+    return undefined;
+  }
+}
