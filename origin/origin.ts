@@ -99,6 +99,7 @@ async function openComponents(
   const thumbs = opened.add('thumbnails', await openThumbs({ config: config.thumbs, meta, blobs, launcher, ...deps }));
   const journal = await openOriginJournal({
     journal: meta.journal,
+    duties: meta.duties,
     config: config.journal,
     isEdge: live.isEdge,
     usesEveryMs: retention.unusedForMs === null ? undefined : retention.usesEveryMs,
@@ -182,7 +183,7 @@ async function openListeners(
     server: createServer({
       ...common,
       cors: 'any',
-      limits: createRateLimits(config.rateLimits, clock, metrics),
+      limits: createRateLimits(config.rateLimits, clock, metrics, () => meta.origins.living().length),
       requests: live.requests,
       routes: originRoutes(components),
       edgeRoutes: createEdgeRoutes({ journal, useReports, isEdge }),

@@ -98,7 +98,7 @@ export type ReadOutcome =
   | { readonly kind: 'missing' }
   | { readonly kind: 'unsatisfiable'; readonly sizeBytes: number };
 
-export type ListPrefix = 'media/' | 'thumb/' | `media/${Sha256}`;
+export type ListPrefix = `${'media' | 'thumb'}/${Sha256 | string}`;
 
 export interface BlobListing {
   readonly key: BlobKey;
@@ -139,7 +139,10 @@ export interface BlobStore {
   stat(key: BlobKey, signal?: AbortSignal): Promise<number | undefined>;
   /** Resolves too if there is none. */
   remove(key: BlobKey, signal?: AbortSignal): Promise<void>;
-  /** All keys with this prefix, in any order. With a hash: the originals of these bytes, in each place. */
+  /**
+   * All keys with this prefix, in any order. With the first digits of a hash, two at least, or a whole one: those of
+   * sources whose hash begins like that.
+   */
   list(prefix: ListPrefix, signal?: AbortSignal): AsyncIterable<BlobListing>;
   /** Writes, reads and removes a real object. Rejects with the reason. */
   probe(signal?: AbortSignal): Promise<void>;

@@ -13,10 +13,10 @@ import type { EpochMs } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
 import { type BlobRecord, keysOf } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
-import type { BlobKey, BlobListing, BlobStore } from './blob-store.js';
+import type { BlobKey, BlobListing, BlobStore, ListPrefix } from './blob-store.js';
 
 export interface SweepDeps {
-  readonly meta: Pick<MetaStore, 'unreferencedBlobs' | 'forgetBlob' | 'isLeftBehind' | 'trash' | 'emptied'>;
+  readonly meta: Pick<MetaStore, 'unreferencedBlobs' | 'forgetBlob' | 'leftBehind' | 'trash' | 'emptied'>;
   readonly blobs: Pick<BlobStore, 'list' | 'remove'>;
 }
 
@@ -76,10 +76,22 @@ export async function emptyTrash(
   return removed.reduce((freed, key) => plus(freed, countOf({ key, sizeBytes: 0 })), NOTHING);
 }
 
-/** Frees what was stored before an instant and was left behind. Walks the whole store. */
-export async function freeOrphans(deps: SweepDeps, storedBefore: EpochMs, signal: AbortSignal): Promise<Freed> {
+/** Prefixes that divide the whole store into parts, by the first digits of the hashes. */
+export const WALK_PARTS: readonly ListPrefix[] = (['media', 'thumb'] as const).flatMap((kind) =>
+  Array.from({ length: 256 }, (_, n): ListPrefix => `${kind}/${n.toString(16).padStart(2, '0')}`),
+);
+
+const WHOLE: readonly ListPrefix[] = ['media/', 'thumb/'];
+
+/** Frees what was stored before an instant and was left behind, in these parts of the store. */
+export async function freeOrphans(
+  deps: SweepDeps,
+  storedBefore: EpochMs,
+  signal: AbortSignal,
+  parts: readonly ListPrefix[] = WHOLE,
+): Promise<Freed> {
   let freed = NOTHING;
-  for await (const listed of orphans(deps, storedBefore, signal)) {
+  for await (const listed of orphans(deps, storedBefore, signal, parts)) {
     // No record will ever name it: only what is intended can be recorded.
     await deps.blobs.remove(listed.key, signal);
     freed = plus(freed, countOf(listed));
@@ -87,17 +99,35 @@ export async function freeOrphans(deps: SweepDeps, storedBefore: EpochMs, signal
   return freed;
 }
 
+/** How many keys are looked up at once. */
+const LOOK_UP_MAX = 1_000;
+
 /** What was stored before an instant and was left behind. */
 export async function* orphans(
-  { meta, blobs }: { readonly meta: Pick<MetaStore, 'isLeftBehind'>; readonly blobs: Pick<BlobStore, 'list'> },
+  { meta, blobs }: { readonly meta: Pick<MetaStore, 'leftBehind'>; readonly blobs: Pick<BlobStore, 'list'> },
   storedBefore: EpochMs,
   signal: AbortSignal,
+  parts: readonly ListPrefix[] = WHOLE,
 ): AsyncIterable<BlobListing> {
-  for (const prefix of ['media/', 'thumb/'] as const) {
-    for await (const listed of blobs.list(prefix, signal)) {
-      if (listed.storedAt < storedBefore && (await meta.isLeftBehind(listed.key))) yield listed;
+  for (const part of parts) {
+    let found: BlobListing[] = [];
+    for await (const listed of blobs.list(part, signal)) {
+      if (listed.storedAt >= storedBefore) continue;
+      found.push(listed);
+      if (found.length < LOOK_UP_MAX) continue;
+      yield* await leftOf(meta, found);
+      found = [];
     }
+    yield* await leftOf(meta, found);
   }
+}
+
+async function leftOf(
+  meta: Pick<MetaStore, 'leftBehind'>,
+  found: readonly BlobListing[],
+): Promise<readonly BlobListing[]> {
+  const left = new Set(await meta.leftBehind(found.map(({ key }) => key)));
+  return found.filter(({ key }) => left.has(key));
 }
 
 /** Removes all files on the stage, when nobody writes to it yet: they are of a process that died. */

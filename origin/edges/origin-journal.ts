@@ -8,6 +8,7 @@ import { createJournalStream, type JournalStream, streamFields } from '../../src
 import { NO_KNOWN_EDGES, openKnownEdges } from '../../src/journal/known-edges.js';
 import { bugFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
+import type { Duties } from '../meta/duties.js';
 import type { Journal } from '../meta/store.js';
 
 export const journalSection = section('The takedown journal, which edges follow.', {
@@ -33,6 +34,7 @@ export type JournalConfig = ValueOf<typeof journalSection>;
 
 export interface OriginJournalDeps {
   readonly journal: Journal;
+  readonly duties: Pick<Duties, 'take'>;
   readonly config: JournalConfig;
   isEdge(proof: string | undefined): boolean;
   /** How often edges are to report what they served; undefined: they need not. */
@@ -66,10 +68,12 @@ export async function openOriginJournal(deps: OriginJournalDeps): Promise<Journa
 const TRIM_EVERY_MS = 3_600_000;
 
 /** A failure is logged, and trimming is tried again the next time. The function returned stops it. */
-function trimRegularly({ journal, config, clock, log }: OriginJournalDeps): () => void {
+function trimRegularly({ journal, duties, config, clock, log }: OriginJournalDeps): () => void {
   const everyMs = Math.min(TRIM_EVERY_MS, config.keepMs);
+  const trimForAll = async (): Promise<number> =>
+    (await duties.take('trim', everyMs)) ? journal.trim(clock.now() - config.keepMs) : 0;
   const trim = (): void => {
-    journal.trim(clock.now() - config.keepMs).then(
+    trimForAll().then(
       (dropped) => dropped > 0 && log.info({ dropped }, 'trimmed the journal'),
       (thrown: unknown) => log.error(bugFields(thrown), 'the journal could not be trimmed'),
     );

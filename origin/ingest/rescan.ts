@@ -19,7 +19,7 @@ import type { ScanConfig, Scanner, ScanVerdict } from './scan.js';
 export interface RescanDeps {
   readonly config: Pick<ScanConfig, 'retryMs' | 'retryMaxMs'>;
   readonly scanner: Scanner;
-  readonly meta: Pick<MetaStore, 'blobsAwaitingScan' | 'resolveScan'>;
+  readonly meta: Pick<MetaStore, 'blobsAwaitingScan' | 'resolveScan' | 'duties'>;
   readonly blobs: Pick<BlobStore, 'fileOf' | 'stat' | 'read' | 'stageFolder'>;
   readonly clock: Clock;
   readonly log: Log;
@@ -53,9 +53,7 @@ export function openRescan(deps: RescanDeps): Rescan {
 
   async function round(): Promise<void> {
     try {
-      const end = await scanAll(deps, reached, (verdict) => scanned.add(1, { verdict }), closing.signal);
-      reached = end.reached;
-      failures = end.answered ? 0 : failures + 1;
+      if (await deps.meta.duties.take('rescan', config.retryMaxMs)) await scanRound();
     } catch (thrown) {
       if (closing.signal.aborted) return;
       failures += 1;
@@ -66,6 +64,12 @@ export function openRescan(deps: RescanDeps): Rescan {
     alarm = clock.after(Math.round(delayMs * (0.5 + random() / 2)), () => {
       running = round();
     });
+  }
+
+  async function scanRound(): Promise<void> {
+    const end = await scanAll(deps, reached, (verdict) => scanned.add(1, { verdict }), closing.signal);
+    reached = end.reached;
+    failures = end.answered ? 0 : failures + 1;
   }
 
   return {

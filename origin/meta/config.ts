@@ -28,7 +28,7 @@ const postgresSection = section('The database, for `adaptor: postgres`: PostgreS
     default: '200ms',
     min: 10,
     max: 10_000,
-    help: 'How often it is asked for takedowns that others have committed.',
+    help: 'How often it is asked for takedowns of other origins, and for their thumbnails while somebody waits for one.',
   }),
   clockOffMaxMs: duration({
     default: '2s',

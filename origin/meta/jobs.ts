@@ -61,10 +61,20 @@ export interface JobQueue {
   /** Moves up to `limit` dead letters back to the queue and marks their thumbnails as pending. Returns how many. */
   revive(limit: number, now: EpochMs): Promise<number>;
   counts(): Promise<{ readonly waiting: number; readonly leased: number; readonly dead: number }>;
+  /** Null: nobody else ends jobs. */
+  readonly others: OtherRunners | null;
   /** When the next job becomes ready, or null if no job waits. */
   nextReadyAt(): Promise<EpochMs | null>;
   /** Called after a job was added or lifted. */
   onAdded(listener: () => void): () => void;
   /** Called after a job was removed, leased or not, because no live id refers to its blob any more. */
   onEnded(listener: (sha256: Sha256) => void): () => void;
+}
+
+/** Other origins, which end jobs too. Nobody is told: whoever waits for a job has to ask. */
+export interface OtherRunners {
+  /** How often to ask while somebody waits. */
+  readonly askEveryMs: number;
+  /** Those of these blobs whose thumbnails are no longer pending, or which are gone. */
+  ended(blobs: readonly Sha256[]): Promise<readonly Sha256[]>;
 }

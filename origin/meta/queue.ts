@@ -97,6 +97,7 @@ export function createQueue(reader: Reader, run: Run, log: Log): MetaJobs {
       const leased = reader.count('job_lease');
       return { waiting: reader.count(JOBS.name) - leased, leased, dead: reader.count(DEAD.name) };
     },
+    others: null,
     nextReadyAt: async () => earliestReady(reader),
     ...createJobListeners(log),
   };

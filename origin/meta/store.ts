@@ -10,6 +10,7 @@ import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalProof, JournalSource } from '../../src/journal/source.js';
 import type { BlobKey, Place } from '../blobs/blob-store.js';
+import type { Duties } from './duties.js';
 import type { JobPriority, JobQueue } from './jobs.js';
 import type {
   BlobRecord,
@@ -42,8 +43,8 @@ export interface MetaStore {
   intend(keys: readonly BlobKey[]): Promise<void>;
   /** Gives up keys that were intended. Returns those that no record names, whose bytes the caller removes. */
   withdraw(keys: readonly BlobKey[]): Promise<readonly BlobKey[]>;
-  /** Whether bytes under this key were left behind: no record names it, nobody intends it, and it is not in the trash. */
-  isLeftBehind(key: BlobKey): Promise<boolean>;
+  /** Those of these keys whose bytes were left behind: no record names them, nobody intends them, and they are not in the trash. */
+  leftBehind(keys: readonly BlobKey[]): Promise<readonly BlobKey[]>;
   /** Up to `limit` keys that no record has named since before `before`, and whose bytes were not removed yet. */
   trash(before: EpochMs, limit: number): Promise<readonly BlobKey[]>;
   /** Takes keys out of the trash, because their bytes are removed. */
@@ -103,6 +104,7 @@ export interface MetaStore {
   readonly journal: Journal;
   readonly jobs: JobQueue;
   readonly origins: Origins;
+  readonly duties: Duties;
 
   /**
    * Checks that the records agree with each other, and repairs them if asked.

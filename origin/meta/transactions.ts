@@ -11,6 +11,7 @@ import type { Log } from '../../src/log.js';
 import type { DamagedRecord } from './codec.js';
 import type { LmdbConfig } from './config.js';
 import { type Change, type Database, readOrSkip, startChange, type Urgency } from './database.js';
+import { ownDuties } from './duties.js';
 import { blobsAfter, findMedia, listMedia, takedownSeqOf } from './find.js';
 import { findBlobBySent } from './find-sent.js';
 import { createDataLimit } from './lmdb/data-limit.js';
@@ -144,6 +145,7 @@ export async function createStore(
     journal,
     jobs: queue,
     origins: ONE_ORIGIN,
+    duties: ownDuties(),
     async room() {
       await database.reserve.refill();
       return limit.room('now');
@@ -157,7 +159,8 @@ export async function createStore(
     },
     intend: async (keys) => intents.add(keys),
     withdraw: async (keys) => intents.end(keys).filter((key) => !isNamed(reader, key)),
-    isLeftBehind: async (key) => !intents.has(key) && !isNamed(reader, key) && !isTrashed(reader, key),
+    leftBehind: async (keys) =>
+      keys.filter((key) => !intents.has(key) && !isNamed(reader, key) && !isTrashed(reader, key)),
     trash: async (at, limit) => trashedBefore(reader, at, limit),
     async emptied(keys) {
       const known = keys.filter((key) => isTrashed(reader, key));

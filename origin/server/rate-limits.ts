@@ -25,7 +25,7 @@ const ratesSection = (of: string, requestsMax: number, uploadedMax: string) =>
   });
 
 export const rateLimitsSection = section(
-  'Rate limits, in addition to the quotas. A request that an edge passes on counts against the client’s address if the edge is one of `trusted_proxies`. What an edge requests for its own cache is not limited.',
+  'Rate limits, in addition to the quotas. A request that an edge passes on counts against the client’s address if the edge is one of `trusted_proxies`. What an edge requests for its own cache is not limited. Of several origins each grants its part.',
   {
     windowMs: duration({
       default: '10s',
@@ -95,13 +95,20 @@ const UNLIMITED: Meter = {
 /** For the operators' listener. */
 export const NO_RATE_LIMITS: RateLimits = { unlimited: UNLIMITED, meter: () => UNLIMITED };
 
-export function createRateLimits(config: RateLimitsConfig, clock: Clock, metrics: Metrics): RateLimits {
+/** `origins`: how many origins share the limits at present. Each grants its part of them. */
+export function createRateLimits(
+  config: RateLimitsConfig,
+  clock: Clock,
+  metrics: Metrics,
+  origins: () => number = () => 1,
+): RateLimits {
   const refused = metrics.counter('rate_limited_total', 'Requests refused by a rate limit.', ['limit']);
   const limiters = COUNTED_BY.flatMap((countedBy) => limitersOf(countedBy, config));
   if (limiters.length === 0) return NO_RATE_LIMITS;
   return {
     unlimited: UNLIMITED,
-    meter: (address) => createMeter(limiters, clientNetwork(address), config.windowMs, clock, refused),
+    meter: (address) =>
+      createMeter({ limiters, windowMs: config.windowMs, clock, refused, origins }, clientNetwork(address)),
   };
 }
 
@@ -117,23 +124,28 @@ function limitersOf(countedBy: CountedBy, config: RateLimitsConfig): readonly Li
   ];
 }
 
-function createMeter(
-  limiters: readonly Limiter[],
-  network: string,
-  windowMs: number,
-  clock: Clock,
-  refused: CounterOf<'limit'>,
-): Meter {
+interface MeterDeps {
+  readonly limiters: readonly Limiter[];
+  readonly windowMs: number;
+  readonly clock: Clock;
+  readonly refused: CounterOf<'limit'>;
+  readonly origins: () => number;
+}
+
+function createMeter({ limiters, windowMs, clock, refused, origins }: MeterDeps, network: string): Meter {
   const states = new Map<Limiter, BucketState>();
   let subjectName: string | undefined;
   let announced = true;
 
   /** Counts for the address and the known subject, or for `only` one of them. */
   function count(unit: Unit, how: keyof Buckets, points: number, only?: CountedBy): void {
+    const share = origins();
     for (const limiter of limiters) {
       const key = limiter.countedBy === 'address' ? network : subjectName;
       if (limiter.unit !== unit || key === undefined || (only !== undefined && limiter.countedBy !== only)) continue;
-      const state = limiter.buckets[how](key, points, clock.monotonicMs());
+      // What one origin grants counts as often as there are origins, so that all of them grant no more than the limit.
+      const taken = Math.min(points * share, Math.max(points, limiter.max));
+      const state = limiter.buckets[how](key, taken, clock.monotonicMs());
       states.set(limiter, state);
       if (state.admitted) continue;
       refused.add(1, { limit: limiter.name });
@@ -157,7 +169,7 @@ function createMeter(
     },
     admitDownload: () => count('download-bytes', 'owe', 0),
     downloaded: (sizeBytes) => count('download-bytes', 'charge', sizeBytes),
-    headers: () => rateHeaders(states, windowMs),
+    headers: () => rateHeaders(states, windowMs, origins()),
   };
 }
 
@@ -165,16 +177,16 @@ function createMeter(
 const TOLD_FROM = 0.1;
 
 /** `RateLimit-Policy` gives each limit its quota and window, `RateLimit` what is left and when all is back. */
-function rateHeaders(all: ReadonlyMap<Limiter, BucketState>, windowMs: number): HeaderList {
+function rateHeaders(all: ReadonlyMap<Limiter, BucketState>, windowMs: number, share: number): HeaderList {
   const states = new Map([...all].filter(([{ max }, { left }]) => left <= max * (1 - TOLD_FROM)));
   if (states.size === 0) return [];
   const quotaUnit = (unit: Unit): string => (unit === 'requests' ? '' : ';qu="content-bytes"');
   const windowSeconds = Math.ceil(windowMs / 1_000);
   const policy = [...states.keys()].map(
-    ({ name, unit, max }) => `"${name}";q=${max};w=${windowSeconds}${quotaUnit(unit)}`,
+    ({ name, unit, max }) => `"${name}";q=${Math.floor(max / share)};w=${windowSeconds}${quotaUnit(unit)}`,
   );
   const left = [...states].map(
-    ([{ name }, state]) => `"${name}";r=${state.left};t=${Math.ceil(state.fullInMs / 1_000)}`,
+    ([{ name }, state]) => `"${name}";r=${Math.floor(state.left / share)};t=${Math.ceil(state.fullInMs / 1_000)}`,
   );
   return [
     ['ratelimit-policy', policy.join(', ')],

@@ -32,7 +32,7 @@ import { openPool, type RenderPool } from './render/pool.js';
 import type { EarlyThumb } from './store-thumb.js';
 import { routeOf, typesOf } from './types.js';
 import { ABORTED, type Attempt, type Verdict, verdictOf } from './verdict.js';
-import { createWaiters, type Waiters } from './waiters.js';
+import { createWaiters, type Elsewhere, type Waiters } from './waiters.js';
 
 export interface ThumbsDeps {
   readonly config: ThumbsConfig;
@@ -123,13 +123,31 @@ class ThumbEngine implements Thumbs {
       log,
       run: (job, signal) => this.#runShown(job, signal),
     });
-    this.#waiters = createWaiters(config.waitersMax, clock);
+    this.#waiters = createWaiters(config.waitersMax, clock, this.#elsewhere());
     this.#counters = countThumbs(deps.metrics, () => ({
       ...pool.counts(),
       startFailing: pool.startFailure() !== null,
       jobs: this.#runner.count,
       waiters: this.#waiters.count,
     }));
+  }
+
+  /** Other origins make thumbnails too. Whoever waits for one hears of it as if it were made here. */
+  #elsewhere(): Elsewhere | null {
+    const { meta, log } = this.#deps;
+    const { others } = meta.jobs;
+    if (others === null) return null;
+    return {
+      lookEveryMs: others.askEveryMs,
+      look: (keys) =>
+        others.ended([...new Set(keys.map(blobOf))]).then(
+          (ended) => {
+            for (const sha256 of ended) this.#onEnd(sha256);
+          },
+          (thrown: unknown) =>
+            log.warn(errorFields(thrown), 'whether thumbnails are made cannot be read at the moment'),
+        ),
+    };
   }
 
   start(): void {
@@ -282,6 +300,10 @@ class ThumbEngine implements Thumbs {
 /** Under which requests wait that an early thumbnail is enough for. */
 function earlyKey(sha256: Sha256): string {
   return `early ${sha256}`;
+}
+
+function blobOf(key: string): Sha256 {
+  return key.slice(-64) as Sha256;
 }
 
 /** A process that was killed leaves the folders of its jobs and children. */

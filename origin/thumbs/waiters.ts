@@ -1,5 +1,5 @@
 /** Requests that wait for a thumbnail under a key. They are woken by that key, and their number is limited. */
-import { type Clock, sleep } from '../../src/clock.js';
+import { type Clock, sleep, type Timer } from '../../src/clock.js';
 
 export interface Waiters {
   /**
@@ -11,8 +11,29 @@ export interface Waiters {
   readonly count: number;
 }
 
-export function createWaiters(waitersMax: number, clock: Clock): Waiters {
+/** Ends what is waited for without waking anybody. It is looked for while somebody waits. */
+export interface Elsewhere {
+  readonly lookEveryMs: number;
+  /** Wakes those of these keys that have ended. Never rejects. */
+  look(keys: readonly string[]): Promise<void>;
+}
+
+export function createWaiters(waitersMax: number, clock: Clock, elsewhere: Elsewhere | null = null): Waiters {
   const waiting = new Set<{ readonly key: string; readonly woken: AbortController }>();
+  let timer: Timer | undefined;
+  let looking = false;
+
+  function lookLater(): void {
+    if (elsewhere === null || looking || waiting.size === 0) return;
+    timer ??= clock.after(elsewhere.lookEveryMs, () => {
+      timer = undefined;
+      looking = true;
+      void elsewhere.look([...new Set([...waiting].map(({ key }) => key))]).then(() => {
+        looking = false;
+        lookLater();
+      });
+    });
+  }
 
   return {
     async wait(key, waitMs, signal, check) {
@@ -24,11 +45,16 @@ export function createWaiters(waitersMax: number, clock: Clock): Waiters {
       try {
         // Checked only now that a wake-up cannot be missed.
         if (await check()) return;
+        lookLater();
         await sleep(clock, waitMs, AbortSignal.any([signal, woken.signal]));
       } catch (reason) {
         if (signal.aborted || !woken.signal.aborted) throw reason;
       } finally {
         waiting.delete(own);
+        if (waiting.size === 0) {
+          timer?.cancel();
+          timer = undefined;
+        }
       }
     },
     wake(key) {

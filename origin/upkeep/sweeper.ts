@@ -10,7 +10,15 @@ import type { Clock, EpochMs, Timer } from '../../src/clock.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { BlobStore } from '../blobs/blob-store.js';
-import { clearStage, emptyTrash, type Freed, freeOrphans, freeUnreferenced, type SweepDeps } from '../blobs/sweep.js';
+import {
+  clearStage,
+  emptyTrash,
+  type Freed,
+  freeOrphans,
+  freeUnreferenced,
+  type SweepDeps,
+  WALK_PARTS,
+} from '../blobs/sweep.js';
 import type { Room } from '../ingest/room.js';
 import type { MetaStore } from '../meta/store.js';
 import type { RetentionConfig } from '../retention-rules.js';
@@ -44,7 +52,8 @@ export interface SweeperDeps extends SweepDeps {
   readonly config: RetentionConfig;
   /** Length of a quota's period: usage of the one before the last is forgotten. */
   readonly quotaPeriodMs: number;
-  readonly meta: SweepDeps['meta'] & Pick<MetaStore, 'expireDue' | 'expireUnused' | 'forgetTombstones' | 'forgetUsage'>;
+  readonly meta: SweepDeps['meta'] &
+    Pick<MetaStore, 'expireDue' | 'expireUnused' | 'forgetTombstones' | 'forgetUsage' | 'duties'>;
   readonly blobs: Pick<BlobStore, 'list' | 'remove' | 'stageFolder'>;
   readonly room: Pick<Room, 'state'>;
   readonly clock: Clock;
@@ -74,17 +83,15 @@ export function openSweeper(deps: SweeperDeps): Sweeper {
   const reporter = createReporter(deps);
   const closing = new AbortController();
   let last: Promise<unknown> = Promise.resolve();
-  let orphansAtMs = Number.NEGATIVE_INFINITY;
   let timer: Timer | undefined;
   let expiryTimer: Timer | undefined;
   let expiring: Promise<unknown> = Promise.resolve();
   let relieving: Promise<void> | undefined;
 
   async function sweepNow(signal: AbortSignal): Promise<SweepReport> {
-    const walk = clock.monotonicMs() - orphansAtMs >= config.orphansEveryMs;
-    if (walk) orphansAtMs = clock.monotonicMs();
+    const forAll = await deps.meta.duties.take('sweep', config.sweepEveryMs);
     let report = NOTHING_DONE;
-    for (const step of walk ? [...STEPS, WALK] : STEPS) {
+    for (const step of forAll ? [...STEPS, CLEAR_STAGE, WALK] : [CLEAR_STAGE]) {
       signal.throwIfAborted();
       try {
         report = { ...report, ...added(report, await step.run(deps, clock.now(), signal)) };
@@ -119,7 +126,8 @@ export function openSweeper(deps: SweeperDeps): Sweeper {
   /** Runs beside the sweeps, which may take long: edges hear of an expiry when it is due. */
   async function expire(): Promise<void> {
     try {
-      const expired = await expireAllDue(deps, clock.now(), closing.signal);
+      const forAll = await deps.meta.duties.take('expire', config.expireEveryMs);
+      const expired = forAll ? await expireAllDue(deps, clock.now(), closing.signal) : 0;
       if (expired > 0) reporter.report({ ...NOTHING_DONE, expired });
     } catch (thrown) {
       if (!closing.signal.aborted) reporter.failure('expire', thrown);
@@ -168,7 +176,7 @@ interface Step {
   run(deps: SweeperDeps, now: EpochMs, signal: AbortSignal): Promise<Partial<SweepReport>>;
 }
 
-/** Each does all that is due of its kind. A step that fails does not stop the others. */
+/** Each does all that is due of its kind, for all origins. A step that fails does not stop the others. */
 const STEPS: readonly Step[] = [
   {
     name: 'expire',
@@ -229,22 +237,55 @@ const STEPS: readonly Step[] = [
       }
     },
   },
-  {
-    name: 'clear the stage',
-    run: async ({ blobs, config }, now, signal) => ({
-      staged: await clearStage(blobs.stageFolder, now - config.stageMs, signal),
-    }),
-  },
 ];
 
-/** Walks the whole store, so it runs less often. */
+/** Each origin has a stage of its own. */
+const CLEAR_STAGE: Step = {
+  name: 'clear the stage',
+  run: async ({ blobs, config }, now, signal) => ({
+    staged: await clearStage(blobs.stageFolder, now - config.stageMs, signal),
+  }),
+};
+
+/**
+ * Walks the whole store, so it runs less often, and part by part: a long walk lets the next sweep begin, and goes on after
+ * it, or at another origin.
+ */
 const WALK: Step = {
   name: 'free orphans',
   async run(deps, now, signal) {
-    const freed = await freeOrphans(deps, now - deps.config.graceMs, signal);
-    return { ...freed, orphans: freed.blobs + freed.thumbs };
+    const { meta, config, clock } = deps;
+    const { duties } = meta;
+    const startedMs = clock.monotonicMs();
+    let done: Partial<SweepReport> = {};
+    let walk = nextWalk(await duties.note('walk'), now, config.orphansEveryMs);
+    while (walk !== undefined && (await duties.take('walk', config.sweepEveryMs))) {
+      const part = WALK_PARTS[walk.parts];
+      if (part === undefined || clock.monotonicMs() - startedMs > config.sweepEveryMs) break;
+      signal.throwIfAborted();
+      const freed = await freeOrphans(deps, now - config.graceMs, signal, [part]);
+      done = added({ ...NOTHING_DONE, ...done }, { ...freed, orphans: freed.blobs + freed.thumbs });
+      walk = { ...walk, parts: walk.parts + 1 };
+      await duties.keepNote('walk', walk);
+    }
+    return done;
   },
 };
+
+/** A walk over the store: when it began, and how many parts are done. */
+interface Walk {
+  readonly begunAt: EpochMs;
+  readonly parts: number;
+}
+
+/** The walk to go on with, or a new one; undefined while none is due. */
+function nextWalk(note: unknown, now: EpochMs, everyMs: number): Walk | undefined {
+  const last = note as Walk | undefined;
+  if (last === undefined || (last.parts >= WALK_PARTS.length && now - last.begunAt >= everyMs)) {
+    return { begunAt: now, parts: 0 };
+  }
+  return last.parts < WALK_PARTS.length ? last : undefined;
+}
 
 function expireAllDue({ meta, config }: SweeperDeps, now: EpochMs, signal: AbortSignal): Promise<number> {
   return untilFew(config.stepMax, signal, async (limit) => (await meta.expireDue(now, limit)).length);

@@ -22,13 +22,14 @@ const OF_ORIGIN = toTrash('origin = $1');
 const ALL = toTrash('true');
 const TRASH = 'SELECT key FROM trash WHERE at < $1 ORDER BY at, key LIMIT $2';
 const EMPTIED = 'DELETE FROM trash WHERE key = ANY ($1::text[])';
-const KNOWN = 'SELECT EXISTS (SELECT FROM intent WHERE key = $1) OR EXISTS (SELECT FROM trash WHERE key = $1) AS known';
+const KNOWN = `
+  SELECT key FROM intent WHERE key = ANY ($1::text[]) UNION ALL SELECT key FROM trash WHERE key = ANY ($1::text[])`;
 const BLOBS = 'SELECT * FROM blob WHERE sha256 = ANY ($1::bytea[])';
 
 /** Nobody takes so long to store bytes. */
 const ABANDONED_MS = 86_400_000;
 
-type Places = Pick<MetaStore, 'intend' | 'withdraw' | 'isLeftBehind' | 'trash' | 'emptied'>;
+type Places = Pick<MetaStore, 'intend' | 'withdraw' | 'leftBehind' | 'trash' | 'emptied'>;
 
 /** `origin`: the name of the one that has these intents. */
 export function createPlaces(pool: Pool, origin: string, clock: Pick<Clock, 'now'>): Places {
@@ -37,6 +38,11 @@ export function createPlaces(pool: Pool, origin: string, clock: Pick<Clock, 'now
     const rows = await pool.run(BLOBS, [keys.map((key) => byteaOf(sourceOf(key)))]);
     const named = new Set(rows.flatMap((row) => keysOf(BLOB_ROWS.valueOf(row).blob)));
     return keys.filter((key) => !named.has(key));
+  }
+
+  async function knownOf(keys: readonly BlobKey[]): Promise<ReadonlySet<BlobKey>> {
+    const rows = keys.length === 0 ? [] : await pool.run(KNOWN, [keys]);
+    return new Set(rows.map((row) => row['key'] as BlobKey));
   }
 
   const intendAll = together(async (keys) => {
@@ -56,9 +62,12 @@ export function createPlaces(pool: Pool, origin: string, clock: Pick<Clock, 'now
       const ended = await withdrawAll(keys).catch(fail);
       return unnamed(keys.filter((key) => ended.has(key)));
     },
-    async isLeftBehind(key) {
-      const [row] = await pool.run(KNOWN, [key]);
-      return row?.['known'] !== true && (await unnamed([key])).length > 0;
+    async leftBehind(keys) {
+      // A key goes from the intents into a record, and from there into the trash: asked in this order, none is missed.
+      const intended = await knownOf(keys);
+      const left = await unnamed(keys.filter((key) => !intended.has(key)));
+      const trashed = await knownOf(left);
+      return left.filter((key) => !trashed.has(key));
     },
     async trash(before: EpochMs, limit) {
       await pool.run(ABANDONED, [clock.now() - ABANDONED_MS]);

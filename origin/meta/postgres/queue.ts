@@ -21,6 +21,7 @@ import type { Fact, Facts } from './facts.js';
 import type { Pool, Run } from './pool.js';
 import { hashesIn } from './reads.js';
 import { DEAD_ROWS, JOB_ROWS } from './rows.js';
+import { byteaOf } from './values.js';
 import type { Writes } from './writes.js';
 
 const LAPSED = `
@@ -46,6 +47,9 @@ const COUNTS = `
   SELECT count(*) FILTER (WHERE holder IS NULL) AS waiting, count(holder) AS leased,
     (SELECT count(*) FROM dead) AS dead FROM job`;
 const NEWEST_DEAD = 'SELECT * FROM dead ORDER BY died_at DESC, sha256 DESC LIMIT $1';
+const ENDED = `
+  SELECT wanted.sha256 FROM unnest($1::bytea[]) AS wanted(sha256) LEFT JOIN blob USING (sha256)
+  WHERE blob.sha256 IS NULL OR blob.thumbs->>'kind' <> 'pending'`;
 const OLDEST_DEAD = 'SELECT sha256 FROM dead ORDER BY died_at, sha256 LIMIT $1';
 
 const RANKS = Object.values(JOB_PRIORITIES);
@@ -53,7 +57,13 @@ const RANKS = Object.values(JOB_PRIORITIES);
 const LAPSED_MAX = 1_000;
 
 /** `aheadMs`: how far the clock of the database, by which leases end, is ahead of the one of this machine. */
-export function createQueue(pool: Pool, writes: () => Writes, aheadMs: () => number, log: Log): MetaJobs {
+export function createQueue(
+  pool: Pool,
+  writes: () => Writes,
+  aheadMs: () => number,
+  askEveryMs: number,
+  log: Log,
+): MetaJobs {
   const change = <T>(sha256: Sha256, rule: (change: Change) => T, more: readonly Fact[] = []): Promise<T> =>
     writes().run({ rule, facts: [{ kind: 'blob', sha256 }, ...more], urgency: 'may_fail' });
 
@@ -112,6 +122,10 @@ export function createQueue(pool: Pool, writes: () => Writes, aheadMs: () => num
     async counts() {
       const [row] = await pool.run(COUNTS);
       return { waiting: row?.['waiting'] as number, leased: row?.['leased'] as number, dead: row?.['dead'] as number };
+    },
+    others: {
+      askEveryMs,
+      ended: (blobs) => hashesIn(pool.run, ENDED, [blobs.map(byteaOf)]),
     },
     async nextReadyAt() {
       const [row] = await pool.run(NEXT);

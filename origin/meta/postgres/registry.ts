@@ -26,6 +26,8 @@ export type Registry = Holding & {
   onBeat(listener: (beat: Beat) => Promise<void>): () => void;
   /** Beats once, and begins to do so regularly. Resolves when it was told. Rejects if the first one fails. */
   start(): Promise<void>;
+  /** Whether this origin may decide for all, by its clock. */
+  mayWork(): boolean;
   /** How far the clock of the database is ahead of the one of this machine. */
   aheadMs(): number;
 };
@@ -167,6 +169,8 @@ export async function register(pool: Pool, deps: RegistryDeps): Promise<Registry
       });
   }
 
+  const holds = (): boolean => holding && clock.monotonicMs() < heldAtMs + HOLD_MS;
+
   return {
     origins: {
       name,
@@ -175,7 +179,8 @@ export async function register(pool: Pool, deps: RegistryDeps): Promise<Registry
         if (isClockOff) throw new Fault('storage_unavailable', 'The clock differs from that of the database.');
       },
     },
-    holds: () => holding && clock.monotonicMs() < heldAtMs + HOLD_MS,
+    holds,
+    mayWork: () => holds() && !isClockOff,
     aheadMs: () => Math.round(aheadMs),
     onBeat(listener) {
       listeners.add(listener);

@@ -8,6 +8,7 @@ import type { MediaId, Sha256 } from '../../../src/ids.js';
 import type { Log } from '../../../src/log.js';
 import { mediaKey, thumbKey } from '../../blobs/blob-store.js';
 import type { MetaConfig } from '../config.js';
+import { NO_DUTIES, ownDuties } from '../duties.js';
 import { type MetaSnapshot, makeStore } from '../lmdb.js';
 import { ONE_ORIGIN } from '../origins.js';
 import { finishThumbs, redoThumbs } from '../queue.js';
@@ -26,6 +27,7 @@ import {
 import type { MetaDeps } from '../transactions.js';
 import { commitUpload, recordBlob } from '../uploads.js';
 import { dumpRows } from './dump.js';
+import { leasedDuties } from './duties.js';
 import type { Fact } from './facts.js';
 import { openJournal, type PolledJournal } from './journal.js';
 import { keepOriginsOut } from './keep-out.js';
@@ -90,7 +92,12 @@ export async function openPostgresStore(config: MetaConfig, deps: PostgresDeps):
   }
 }
 
-type Place = { readonly holding: Holding; readonly registry: Registry | null };
+type Place = {
+  readonly holding: Holding;
+  readonly registry: Registry | null;
+  /** Whether it does what one origin does for all. */
+  readonly serves: boolean;
+};
 
 /** Whoever has it now takes back what its earlier run left. */
 async function takePlace(pool: Pool, { postgres }: MetaConfig, deps: PostgresDeps): Promise<Place> {
@@ -98,14 +105,14 @@ async function takePlace(pool: Pool, { postgres }: MetaConfig, deps: PostgresDep
   if (opener.kind === 'alone') {
     const holding = await keepOriginsOut(pool, deps);
     await takeBack(pool, undefined, log);
-    return { holding, registry: null };
+    return { holding, registry: null, serves: true };
   }
   const { clockOffMaxMs } = postgres;
   const serves = opener.kind === 'origin';
   const name = serves ? opener.name : deps.randomName();
   const registry = await register(pool, { ...deps, name, serves, clockOffMaxMs });
   if (serves) await takeBack(pool, name, log);
-  return { holding: registry, registry };
+  return { holding: registry, registry, serves };
 }
 
 async function takeBack(pool: Pool, origin: string | undefined, log: Log): Promise<void> {
@@ -148,13 +155,14 @@ type Parts = {
   readonly deps: PostgresDeps;
 };
 
-function storeOf({ pool, journal, place: { holding, registry }, config, deps }: Parts): MetaStore {
+function storeOf({ pool, journal, place: { holding, registry, serves }, config, deps }: Parts): MetaStore {
   const { clock, log, randomName } = deps;
   const { origins } = registry ?? { origins: ONE_ORIGIN };
   const queue = createQueue(
     pool,
     () => writes,
     () => registry?.aheadMs() ?? 0,
+    config.postgres.pollMs,
     log,
   );
   const writes = createWrites({
@@ -171,6 +179,11 @@ function storeOf({ pool, journal, place: { holding, registry }, config, deps }: 
       for (const change of changes) queue.announce(change);
     },
   });
+  const leased =
+    serves && registry !== null
+      ? leasedDuties({ pool, origin: registry.origins.name, mayWork: () => registry.mayWork(), clock, log })
+      : null;
+  const duties = leased ?? (registry === null ? ownDuties() : NO_DUTIES);
   const room = createRoom(pool.run, config.dataMaxBytes, clock);
   const must = <T>(facts: readonly Fact[], rule: Parameters<typeof writes.run<T>>[0]['rule']): Promise<T> =>
     writes.run({ rule, facts, urgency: 'must' });
@@ -183,6 +196,7 @@ function storeOf({ pool, journal, place: { holding, registry }, config, deps }: 
     journal,
     jobs: queue,
     origins,
+    duties,
     room: async () => ((await room()) ? 'enough' : 'data_max'),
     freeBytes: async () => null,
     ...createPlaces(pool, origins.name, clock),
@@ -244,6 +258,7 @@ function storeOf({ pool, journal, place: { holding, registry }, config, deps }: 
       closing ??= (async () => {
         await writes.end();
         await journal.close();
+        await leased?.release();
         await holding.release();
         await pool.close();
       })();

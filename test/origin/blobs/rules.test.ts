@@ -244,10 +244,11 @@ function setUp(records: readonly BlobRecord[], stored: readonly BlobListing[]) {
   const deps = {
     meta: {
       unreferencedBlobs: async (_before: number, limit: number) => records.slice(0, limit),
-      isLeftBehind: async (key: BlobKey) => {
-        const record = known.get(sourceOf(key));
-        return record === undefined || !keysOf(record).includes(key);
-      },
+      leftBehind: async (keys: readonly BlobKey[]) =>
+        keys.filter((key) => {
+          const record = known.get(sourceOf(key));
+          return record === undefined || !keysOf(record).includes(key);
+        }),
       trash: async (_before: number, limit: number) => [...trash].slice(0, limit),
       emptied: async (keys: readonly BlobKey[]) => {
         done.push(`emptied ${keys.length}`);

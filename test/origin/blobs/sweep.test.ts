@@ -34,7 +34,7 @@ function metaWith({ meta }: SweepDeps, changes: Partial<SweepDeps['meta']>): Swe
   return {
     unreferencedBlobs: (before, limit) => meta.unreferencedBlobs(before, limit),
     forgetBlob: (sha256) => meta.forgetBlob(sha256),
-    isLeftBehind: (key) => meta.isLeftBehind(key),
+    leftBehind: (keys) => meta.leftBehind(keys),
     trash: (before, limit) => meta.trash(before, limit),
     emptied: (keys) => meta.emptied(keys),
     ...changes,
@@ -63,8 +63,7 @@ void t.test('bytes that somebody is about to record stay, and bytes that were gi
   t.match(await freeOrphans(deps, LATER, never), { blobs: 0, thumbs: 0 });
   t.equal(await blobs.stat(key), 5);
   await fixture.reopen();
-  t.equal(await fixture.meta.isLeftBehind(thumb), true, 'an upload ends with its process');
-  t.equal(await fixture.meta.isLeftBehind(key), false);
+  t.same(await fixture.meta.leftBehind([key, thumb]), [thumb], 'an upload ends with its process');
 });
 
 void t.test('bytes without a record have their time to get one', async (t) => {
@@ -129,7 +128,7 @@ void t.test('bytes that cannot be removed are in the trash until they can be', a
     if ((await meta.findBlob(sha256Of('unreferenced'))) === undefined) break;
   }
   t.equal(await blobs.stat(key), 12);
-  t.equal(await meta.isLeftBehind(key), false, 'nobody reports it as lost');
+  t.same(await meta.leftBehind([key]), [], 'nobody reports it as lost');
   t.same(await meta.trash(LATER, 9), [], 'not before its instant');
   await meta.forgetBlob(sha256Of('fine'));
   await t.rejects(emptyTrash(run, LATER + 1, 9, never), { message: 'the storage fails' });

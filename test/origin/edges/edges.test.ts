@@ -1,10 +1,12 @@
 /** What edges ask for: rules with a clock that the test moves. */
+
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import t from 'tap';
 import { journalSection, openOriginJournal } from '../../../origin/edges/origin-journal.js';
 import { createEdgeRoutes } from '../../../origin/edges/routes.js';
 import { createUseReports } from '../../../origin/edges/use-reports.js';
+import { ownDuties } from '../../../origin/meta/duties.js';
 import { Fault } from '../../../src/errors.js';
 import { emptyReply } from '../../../src/http/reply.js';
 import type { MediaId } from '../../../src/ids.js';
@@ -162,6 +164,7 @@ void t.test('old entries of the journal are removed regularly, also after a fail
           return 3;
         },
       },
+      duties: ownDuties(),
       config: { ...configured(journalSection), edgesFile: null, keepMs },
       isEdge: () => false,
       usesEveryMs: undefined,

@@ -1,4 +1,5 @@
 /** What becomes of uploads that await the scanner: when they are tried, in which order, and what the verdict does. */
+
 import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -6,6 +7,7 @@ import t, { type Test } from 'tap';
 import { sourceOf } from '../../../origin/blobs/blob-store.js';
 import { openRescan, type Rescan, type RescanDeps } from '../../../origin/ingest/rescan.js';
 import type { ScanVerdict } from '../../../origin/ingest/scan.js';
+import { ownDuties } from '../../../origin/meta/duties.js';
 import type { BlobRecord, Quarantine } from '../../../origin/meta/media.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { ManualClock } from '../../kit/clock.js';
@@ -41,6 +43,7 @@ async function setUp(t: Test, { waiting, verdict, blobs, random = () => 1 }: Par
       },
     },
     meta: {
+      duties: ownDuties(),
       blobsAwaitingScan: async (after, limit) => {
         const from = after === null ? -1 : numberOf(after.sha256);
         pages.push([after === null ? null : from, limit]);

@@ -7,7 +7,7 @@ import { configured, testDeps } from '../../kit/deps.js';
 const NONE = { requestsMax: 0, uploadedMaxBytes: 0, downloadedMaxBytes: 0 };
 type Rates = Partial<typeof NONE>;
 
-function setUp(subject: Rates, address: Rates, windowMs = 10_000) {
+function setUp(subject: Rates, address: Rates, windowMs = 10_000, origins?: () => number) {
   const config = configured(rateLimitsSection, {
     windowMs,
     subject: { ...NONE, ...subject },
@@ -16,7 +16,7 @@ function setUp(subject: Rates, address: Rates, windowMs = 10_000) {
   });
   const clock = new ManualClock();
   const { metrics, sample } = testDeps();
-  const limits = createRateLimits(config, clock, metrics);
+  const limits = createRateLimits(config, clock, metrics, origins);
   const meter = (address: string) => limits.meter(address);
   return { clock, sample, meter, unlimited: limits.unlimited };
 }
@@ -34,6 +34,30 @@ void t.test('without a limit nothing is counted or told', async (t) => {
   unlimited.uploaded(5);
   unlimited.downloaded(5);
   t.same(unlimited.headers(), []);
+});
+
+void t.test('several origins share a limit, whatever their number is at the moment', async (t) => {
+  let origins = 3;
+  const { meter, clock } = setUp({}, { requestsMax: 12 }, 10_000, () => origins);
+  const admitted = (): number => {
+    for (let count = 0; ; count += 1) {
+      try {
+        meter('192.0.2.1').address();
+      } catch {
+        return count;
+      }
+    }
+  };
+  const first = meter('192.0.2.1');
+  first.address();
+  t.same(told(first.headers()), { 'ratelimit-policy': '"address";q=4;w=10', ratelimit: '"address";r=3;t=3' });
+  t.equal(admitted(), 3);
+  clock.advance(10_000);
+  origins = 1;
+  t.equal(admitted(), 12);
+  clock.advance(10_000);
+  origins = 100;
+  t.equal(admitted(), 1, 'each grants something');
 });
 
 void t.test('a request counts once for its address and once for its subject', async (t) => {

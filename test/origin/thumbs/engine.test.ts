@@ -52,6 +52,7 @@ type Found = (sha256: Sha256) => Promise<BlobRecord | undefined>;
 interface Given {
   readonly find?: Found;
   readonly config?: Readonly<Record<string, unknown>>;
+  readonly others?: JobQueue['others'];
 }
 
 /** A kind of failure that is not the picture's. */
@@ -82,6 +83,7 @@ async function setUp(t: Test, given: Given = {}) {
       return queued.splice(0, limit);
     },
     nextReadyAt: async () => (queued.length === 0 ? null : 0),
+    others: given.others ?? null,
     renew: async () => true,
     lift: call('lift'),
     drop: call('drop'),

@@ -401,6 +401,42 @@ void t.test('waiting for a thumbnail', async (t) => {
     nothingLeft(t, clock, waiters);
   });
 
+  await t.test('looks elsewhere while somebody waits, one look at a time', async (t) => {
+    const clock = new ManualClock();
+    const looks: (readonly string[])[] = [];
+    const answers: (() => void)[] = [];
+    const waiters = createWaiters(9, clock, {
+      lookEveryMs: 20,
+      look(keys) {
+        looks.push(keys);
+        return new Promise((answer) => answers.push(answer));
+      },
+    });
+    t.equal(clock.pending, 0);
+    const waiting = ['k', 'k', 'other'].map((key) => waiters.wait(key, 100, never, no));
+    await new Promise(setImmediate);
+    clock.advance(50);
+    t.same(looks, [['k', 'other']], 'not again before the answer');
+    waiters.wake('k');
+    answers[0]?.();
+    await new Promise(setImmediate);
+    clock.advance(20);
+    t.same(looks.slice(1), [['other']]);
+    waiters.wake('other');
+    await Promise.all(waiting);
+    const late = waiters.wait('late', 100, never, no);
+    await new Promise(setImmediate);
+    answers[1]?.();
+    await new Promise(setImmediate);
+    clock.advance(20);
+    t.same(looks.slice(2), [['late']]);
+    clock.advance(100);
+    answers[2]?.();
+    await late;
+    await new Promise(setImmediate);
+    nothingLeft(t, clock, waiters);
+  });
+
   await t.test('ends at once where the thumbnail is there, where there is no time, and beyond the limit', async (t) => {
     const { clock, waiters, checks } = setUp(1);
     const checked = (answer: boolean) => async (): Promise<boolean> => {

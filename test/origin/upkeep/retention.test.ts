@@ -257,7 +257,7 @@ void t.test('a blob is never freed while an upload is about to use it', async (t
       return listed;
     },
     forgetBlob: (sha256) => meta.forgetBlob(sha256),
-    isLeftBehind: (key) => meta.isLeftBehind(key),
+    leftBehind: (keys) => meta.leftBehind(keys),
     trash: (before, limit) => meta.trash(before, limit),
     emptied: (keys) => meta.emptied(keys),
   };

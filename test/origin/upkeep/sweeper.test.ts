@@ -1,6 +1,8 @@
 /** The sweeper over stores of which the test sees every call. */
+
 import { createHash } from 'node:crypto';
 import t, { type Test } from 'tap';
+import { type Duties, ownDuties } from '../../../origin/meta/duties.js';
 import { type BlobRecord, NO_FACTS } from '../../../origin/meta/media.js';
 import { type RetentionConfig, retentionSection } from '../../../origin/retention-rules.js';
 import { openSweeper, type SweeperDeps } from '../../../origin/upkeep/sweeper.js';
@@ -24,16 +26,23 @@ interface Sweeping {
   readonly room?: readonly string[];
   /** Acts that fail. */
   readonly failing?: readonly string[];
+  readonly duties?: Duties;
+  /** How long each part of a walk takes. */
+  readonly partMs?: number;
 }
 
-function sweeping(t: Test, { config = {}, does = {}, room = [], failing = [] }: Sweeping = {}) {
+function sweeping(
+  t: Test,
+  { config = {}, does = {}, room = [], failing = [], duties = ownDuties(), partMs = 0 }: Sweeping = {},
+) {
   const clock = new ManualClock(1_000 * HOUR);
   const calls: string[] = [];
   const left = new Map(Object.entries(does).map(([name, counts]) => [name, [...counts]]));
   const rooms = [...room];
   const folder = t.testdir({});
   /** `onStage` is called before the stage is cleared, which is the last step. */
-  const watch: { onStage: () => void; held: Promise<void> } = {
+  const watch: { onStage: () => void; held: Promise<void>; parts: number } = {
+    parts: 0,
     onStage: () => undefined,
     /** A step that waits for it. */
     held: Promise.resolve(),
@@ -71,7 +80,8 @@ function sweeping(t: Test, { config = {}, does = {}, room = [], failing = [] }: 
       },
       unreferencedBlobs: async (before, limit) => Array.from({ length: did('free', before, limit) }, (_, n) => blob(n)),
       forgetBlob: async (sha256) => [mediaKey(sha256)],
-      isLeftBehind: async () => true,
+      leftBehind: async (given) => given,
+      duties,
       trash: async (before, limit) => keys(did('trash', before, limit)),
       emptied: async () => undefined,
     },
@@ -82,14 +92,20 @@ function sweeping(t: Test, { config = {}, does = {}, room = [], failing = [] }: 
       },
       remove: async () => undefined,
       async *list(prefix) {
-        if (prefix === 'media/' || prefix === 'thumb/') calls.push(`walk ${prefix}`);
-        if (prefix === 'media/')
+        watch.parts += 1;
+        if (prefix.endsWith('/00')) calls.push(`walk ${prefix}`);
+        if (prefix === 'media/00')
           yield { key: mediaKey(sha256Of('orphan')), sizeBytes: 5, storedAt: clock.now() - 2 * HOUR };
-        if (prefix === 'media/') yield { key: mediaKey(sha256Of('young')), sizeBytes: 5, storedAt: clock.now() - HOUR };
+        if (prefix === 'media/00')
+          yield { key: mediaKey(sha256Of('young')), sizeBytes: 5, storedAt: clock.now() - HOUR };
       },
     },
     room: { state: async () => (rooms.shift() ?? 'enough') as never },
-    clock,
+    clock: {
+      now: () => clock.now(),
+      monotonicMs: () => clock.monotonicMs() + watch.parts * partMs,
+      after: (delayMs, run) => clock.after(delayMs, run),
+    },
     log,
     metrics,
   };
@@ -119,8 +135,8 @@ void t.test('a sweep does each step until nothing of its kind is due', async (t)
     `free ${-HOUR} 2`,
     `trash ${-MINUTES_10} 2`,
     `trash ${-MINUTES_10} 2`,
-    'walk media/',
-    'walk thumb/',
+    'walk media/00',
+    'walk thumb/00',
   ]);
   t.equal(await sample('retention_total{what="expired"}'), 5);
   t.equal(await sample('retention_total{what="blobs"}'), 9);
@@ -152,6 +168,31 @@ void t.test('the whole store is walked rarely, and media that nobody uses are ke
     await other.sweeper.sweep(never);
     t.equal(other.calls.filter((call) => call.startsWith('walk')).length, walks, String(waitMs));
   }
+});
+
+void t.test('an origin sweeps only its own stage while another does the rest', async (t) => {
+  const here = sweeping(t, { duties: { ...ownDuties(), take: async () => false }, does: { expire: [1] } });
+  t.match(await here.sweeper.sweep(never), { expired: 0, orphans: 0 });
+  await here.clock.advanceAsync(here.config.expireEveryMs);
+  t.same(here.calls, []);
+});
+
+void t.test('a walk over the store goes on where another origin, or the last sweep, has left it', async (t) => {
+  const duties = ownDuties();
+  await duties.keepNote('walk', { begunAt: 0, parts: 256 });
+  const { sweeper, calls } = sweeping(t, { duties });
+  await sweeper.sweep(never);
+  t.same(
+    calls.filter((call) => call.startsWith('walk')),
+    ['walk thumb/00'],
+  );
+  t.match(await duties.note('walk'), { parts: 512 });
+
+  const long = sweeping(t, { config: { sweepEveryMs: 40 }, partMs: 10 });
+  await long.sweeper.sweep(never);
+  t.equal(long.watch.parts, 5);
+  await long.sweeper.sweep(never);
+  t.equal(long.watch.parts, 10, 'the next sweep goes on');
 });
 
 void t.test('a step that fails is counted, and the others are done', async (t) => {
