@@ -8,7 +8,7 @@ import { createJournalStream, type JournalStream, streamFields } from '../../src
 import { NO_KNOWN_EDGES, openKnownEdges } from '../../src/journal/known-edges.js';
 import { bugFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
-import type { Duties } from '../meta/duties.js';
+import type { Duties } from '../meta/origins/duties.js';
 import type { Journal } from '../meta/store.js';
 
 export const journalSection = section('The takedown journal, which edges follow.', {

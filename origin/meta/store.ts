@@ -10,7 +10,6 @@ import type { EpochMs } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
 import type { JournalProof, JournalSource } from '../../src/journal/source.js';
 import type { BlobKey, Place } from '../blobs/blob-store.js';
-import type { Duties } from './duties.js';
 import type { JobPriority, JobQueue } from './jobs.js';
 import type {
   BlobRecord,
@@ -22,6 +21,7 @@ import type {
   ThumbMade,
   ThumbRefusal,
 } from './media.js';
+import type { Duties } from './origins/duties.js';
 import type { Origins } from './origins.js';
 
 export interface MetaStore {

@@ -1,7 +1,7 @@
 /** Duties as rows with a lease, by the clock of the database. */
 import type { Clock } from '../../../src/clock.js';
 import { errorFields, type Log } from '../../../src/log.js';
-import type { Duties, DutyName } from '../duties.js';
+import type { Duties, DutyName } from '../origins/duties.js';
 import type { Pool } from './pool.js';
 import { SERVER_NOW } from './values.js';
 

@@ -6,7 +6,7 @@ import t from 'tap';
 import { journalSection, openOriginJournal } from '../../../origin/edges/origin-journal.js';
 import { createEdgeRoutes } from '../../../origin/edges/routes.js';
 import { createUseReports } from '../../../origin/edges/use-reports.js';
-import { ownDuties } from '../../../origin/meta/duties.js';
+import { ownDuties } from '../../../origin/meta/origins/duties.js';
 import { Fault } from '../../../src/errors.js';
 import { emptyReply } from '../../../src/http/reply.js';
 import type { MediaId } from '../../../src/ids.js';

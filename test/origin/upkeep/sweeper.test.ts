@@ -2,8 +2,8 @@
 
 import { createHash } from 'node:crypto';
 import t, { type Test } from 'tap';
-import { type Duties, ownDuties } from '../../../origin/meta/duties.js';
 import { type BlobRecord, NO_FACTS } from '../../../origin/meta/media.js';
+import { type Duties, ownDuties } from '../../../origin/meta/origins/duties.js';
 import { type RetentionConfig, retentionSection } from '../../../origin/retention-rules.js';
 import { openSweeper, type SweeperDeps } from '../../../origin/upkeep/sweeper.js';
 import type { Sha256 } from '../../../src/ids.js';
