@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const BENCHMARKS: Readonly<Record<string, { readonly path: string; readonly about: string }>> = {
+  client: { path: './client.js', about: 'the size of the client library, minified and compressed' },
   delay: {
     path: './delay.js',
     about: 'how long the event loop of the edge is kept busy while it fills and evicts',

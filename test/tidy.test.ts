@@ -26,6 +26,8 @@ const COMPONENTS: Readonly<Record<string, readonly string[]>> = {
 };
 const LINES_MAX = 600;
 const FILES_MAX = 22;
+/** One for the processes, and one for the client library, which imports nothing of them. */
+const CLOCKS = ['src/clock.ts', 'src/client/clock.ts'];
 /** Words that the project once had for ideas that have a usual name. CONTRIBUTING.md has the names. */
 const PRIVATE_WORDS =
   /\b(?:[Ee]rrand|[Ll]anding|[Dd]epartures|Trip|FlightOrder|[Aa]board|behalf|treatment|aimOf|Aim|Ask|Told|tell[A-Z]\w*|wish|house|tale|story|journey|(?!Multipart)[A-Z]\w*Parts)\b/;
@@ -75,6 +77,15 @@ void t.test('a component imports no handler and no step', async (t) => {
   }
 });
 
+void t.test('the client library imports nothing of the server', async (t) => {
+  for (const { path, imports } of product.filter(({ path }) => path.startsWith('src/client/'))) {
+    for (const specifier of imports) {
+      const own = specifier.startsWith('./') && !specifier.includes('/../');
+      t.ok(own || specifier === 'tus-js-client', `${path} imports ${specifier}`);
+    }
+  }
+});
+
 void t.test('no file imports itself through others, also not for types', async (t) => {
   const graph = new Map(
     product.map(({ path, imports }) => [
@@ -110,9 +121,9 @@ void t.test('a vendor package is imported by one file per process', async (t) =>
   for (const [key, paths] of importers) t.equal(paths.size, 1, `${key}: ${[...paths].join(', ')}`);
 });
 
-void t.test('only the clock file asks the machine for the time or a timer', async (t) => {
+void t.test('only the clock files ask the machine for the time or a timer', async (t) => {
   // `setTimeout` of a socket, an HTTP/2 session or a stream sets its idle timeout and is no timer of ours.
-  for (const { path, text } of product.filter(({ path }) => path !== 'src/clock.ts')) {
+  for (const { path, text } of product.filter(({ path }) => !CLOCKS.includes(path))) {
     const found =
       /\bDate\.now\(|\bperformance\.now\(|\bnew Date\(\)|(?<!\b(?:session|socket|stream)\.)\bset(?:Timeout|Interval)\(|process\.hrtime/.exec(
         text,
