@@ -110,7 +110,6 @@ export async function fetchFacts(run: Run, facts: Facts, wanted: readonly Fact[]
   }
   await Promise.all(fetches);
   for (const fact of wanted) facts.learn(fact);
-  for (const { id } of media) facts.learnKey('media', id);
 }
 
 /** The last lock of a transaction: whoever has it gives out the next numbers, and nobody else does until the commit. */

@@ -1,26 +1,29 @@
 /** What the store on PostgreSQL does without a server: how records become rows, and what a rule may read and change. */
+import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
 import t from 'tap';
-import { type BlobKey, NO_PLACE, type Place } from '../../../../origin/blobs/blob-store.js';
+import { type BlobKey, mediaKey, NO_PLACE, type Place } from '../../../../origin/blobs/blob-store.js';
 import { startChange } from '../../../../origin/meta/database.js';
 import type { Job } from '../../../../origin/meta/jobs.js';
 import { NO_FACTS } from '../../../../origin/meta/media.js';
 import { applyChanges } from '../../../../origin/meta/postgres/apply.js';
-import { type Fact, Facts, factText, MissingFact } from '../../../../origin/meta/postgres/facts.js';
+import { compareKeys, type Fact, Facts, factText, MissingFact } from '../../../../origin/meta/postgres/facts.js';
 import {
   BLOB_ROWS,
   DEAD_ROWS,
   JOB_ROWS,
   JOURNAL_ROWS,
   MEDIA_ROWS,
+  ROW_TABLES,
   type Row,
   type RowTable,
   TRASH_ROWS,
   USAGE_ROWS,
 } from '../../../../origin/meta/postgres/rows.js';
+import { STEPS } from '../../../../origin/meta/postgres/schema.js';
 import { fromText, idOf, textOf, uuidOf } from '../../../../origin/meta/postgres/values.js';
 import type { StoredBlob, StoredMedia } from '../../../../origin/meta/records.js';
-import { BLOBS, type Key, MEDIA, read, write } from '../../../../origin/meta/tables.js';
+import { BLOBS, type Key, MEDIA, read, TRASH, write } from '../../../../origin/meta/tables.js';
 import { removeMedia } from '../../../../origin/meta/takedown.js';
 import { createIdSource, type Sha256 } from '../../../../src/ids.js';
 
@@ -142,6 +145,7 @@ void t.test('a record becomes a row and the row the record', (t) => {
   t.end();
 });
 
+const TRASHED = { key: mediaKey({ sha256: A, place: NO_PLACE }), at: 5 };
 const NEVER = (): boolean => false;
 
 /** Facts with a blob, its only live media, and nothing else. */
@@ -239,3 +243,106 @@ void t.test(
     t.end();
   },
 );
+
+void t.test('keys sort part by part, numbers before strings, and a shorter one before those that it begins', (t) => {
+  const sorted: readonly Key[] = [
+    1,
+    [1, 'a'],
+    [1, 'b'],
+    [1, 'b', 0],
+    2,
+    [2, 1],
+    10,
+    'a',
+    ['a', 1],
+    ['a', 2],
+    ['a', 'a'],
+    'b',
+  ];
+  for (const [at, one] of sorted.entries()) {
+    for (const [otherAt, other] of sorted.entries()) {
+      t.equal(Math.sign(compareKeys(one, other)), Math.sign(at - otherAt), JSON.stringify([one, other]));
+    }
+  }
+  t.equal(compareKeys(['a'], 'a'), 0);
+  t.end();
+});
+
+void t.test('a span has the records between its ends, in their order or in reverse, and no more than it may', (t) => {
+  const key = fc.tuple(fc.integer({ min: 0, max: 3 }), fc.constantFrom('a', 'b', 'c'));
+  const writes = fc.array(fc.tuple(key, fc.boolean()), { maxLength: 20 });
+  const span = fc.record(
+    { start: key, end: key, afterStart: fc.boolean(), reverse: fc.boolean(), limit: fc.nat({ max: 6 }) },
+    { requiredKeys: [] },
+  );
+  fc.assert(
+    fc.property(writes, span, (steps, asked) => {
+      const facts = new Facts();
+      facts.learnWhole('expiry');
+      const model = new Map<string, readonly [number, string]>();
+      for (const [one, stays] of steps) {
+        if (stays) facts.put('expiry', one, Buffer.from('x'));
+        else facts.remove('expiry', one);
+        if (stays) model.set(one.join(), one);
+        else model.delete(one.join());
+      }
+      const { start, end, afterStart = false, reverse = false, limit = 100 } = asked;
+      const expected = [...model.entries()]
+        .toSorted(([a], [b]) => (a < b ? -1 : 1))
+        .filter(([name]) => start === undefined || name > start.join() || (name === start.join() && !afterStart))
+        .filter(([name]) => end === undefined || name < end.join())
+        .map(([, one]) => one);
+      if (reverse) expected.reverse();
+      assert.deepEqual(
+        [...facts.range('expiry', asked)].map((entry) => entry.key),
+        expected.slice(0, limit),
+      );
+    }),
+  );
+  t.end();
+});
+
+void t.test('only what differs in the end is a change', (t) => {
+  const stored = media({ sentSha256: A });
+  const facts = factsOf(stored);
+  const { id } = stored.record;
+  facts.learn({ kind: 'trash', key: TRASHED.key });
+  const changed = () => facts.changes().map(({ table, isNew, value }) => [table.name, isNew, value !== undefined]);
+  write(facts, MEDIA, id, { ...stored, endedSeq: 7 });
+  t.same(changed(), [['media', false, true]]);
+  write(facts, MEDIA, id, stored);
+  t.same(changed(), [], 'it is written as it was');
+  write(facts, TRASH, TRASHED.key, TRASHED);
+  t.same(changed(), [['trash', true, true]]);
+  write(facts, TRASH, TRASHED.key, undefined);
+  t.same(changed(), [], 'it was made and removed');
+  write(facts, MEDIA, id, undefined);
+  t.same(changed(), [['media', false, false]]);
+  facts.undoTo(0);
+  facts.add(MEDIA_ROWS, MEDIA_ROWS.rowOf(id, { ...stored, endedSeq: 8 }));
+  t.same(changed(), [], 'what others changed meanwhile is no change of this rule');
+  write(facts, MEDIA, id, { ...stored, endedSeq: 9 });
+  t.match(facts.changes(), [{ isNew: false, value: { endedSeq: 9 } }]);
+  t.end();
+});
+
+void t.test('rows are sent with the types that the schema gives their columns', (t) => {
+  const types = new Map<string, string>();
+  for (const { sql } of STEPS) {
+    for (const [, table, body] of sql.matchAll(/CREATE TABLE (\w+) \((.*?)\n\)/gs)) {
+      for (const [, column, type] of (body ?? '').matchAll(/^ {2}(\w+) ([a-z]+(?:\[\])?)/gm))
+        types.set(`${table}.${column}`, type ?? '');
+    }
+    for (const [, table, column, type] of sql.matchAll(/ALTER TABLE (\w+) ADD COLUMN (\w+) ([a-z]+(?:\[\])?)/g)) {
+      types.set(`${table}.${column}`, type ?? '');
+    }
+  }
+  for (const { name, columns } of ROW_TABLES) {
+    t.same(
+      columns,
+      columns.map(([column]) => [column, types.get(`${name}.${column}`)]),
+      name,
+    );
+  }
+  t.end();
+});
