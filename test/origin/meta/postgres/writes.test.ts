@@ -265,7 +265,10 @@ void t.test('what the database cannot do is a fault, and is not tried again', as
       return [];
     });
     const { upload, told } = writesOver(pool);
-    await t.rejects(Promise.all([upload(() => 1)]), { code, cause: error });
+    await t.rejects(
+      upload(() => 1),
+      { code, cause: error },
+    );
     t.same(pool.wordsOf(1), ['COMMIT', 'ROLLBACK']);
     t.equal(pool.statements.length, 2);
     t.same(told, []);
