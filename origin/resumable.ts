@@ -334,7 +334,7 @@ async function finish(
     }
     endings.add(1, { ending: 'finished' });
     endings.add(partials.length, { ending: 'joined' });
-    return { upload: done, offset: upload.sizeBytes ?? 0, media: ingestedReply(deps, request, caller, ingested) };
+    return { upload: done, offset: upload.sizeBytes ?? 0, media: await ingestedReply(deps, request, caller, ingested) };
   } catch (thrown) {
     // A client that left can come back and continue.
     if (!request.signal.aborted && !FAULTS[faultOf(thrown).code].retryable) {

@@ -15,12 +15,15 @@ import type { Admissions } from './ingest/admit.js';
 import { type IngestDeps, type Ingested, ingest, overQuota, wantedSmall } from './ingest/ingest.js';
 import { readOptions, requireLifetime, type UploadOptions, withDefaults } from './ingest/options.js';
 import { bodyShape, receive } from './ingest/receive.js';
+import type { Media } from './meta/media.js';
 import type { Quotas, Reservation } from './quota.js';
 import { describeDuplicate, describeMedia, mediaPath } from './respond/media-json.js';
 import { mediaEtag } from './respond/media-reply.js';
 import type { OriginRequest } from './server/request.js';
+import type { Thumbs } from './thumbs/engine.js';
 
 export interface UploadDeps extends IngestDeps {
+  readonly thumbs: Pick<Thumbs, 'accepts' | 'hashOfUpload'>;
   readonly gate: Gate;
   readonly blobs: BlobStore;
   readonly admissions: Admissions;
@@ -43,8 +46,18 @@ export function uploadCounts(metrics: Metrics): UploadCounts {
 
 /** `query`: the options of the query. A form's fields win over them. */
 export async function upload(deps: UploadDeps, request: OriginRequest, query: UploadOptions): Promise<Reply> {
-  const { config, blobs, clock } = deps;
   const caller = await requireUploader(deps.gate, request);
+  return ingestedReply(deps, request, caller, await takeIn(deps, request, caller, query));
+}
+
+/** admit > receive > ingest. What it holds is free again at the end. */
+async function takeIn(
+  deps: UploadDeps,
+  request: OriginRequest,
+  caller: Caller,
+  query: UploadOptions,
+): Promise<Ingested> {
+  const { config, blobs, clock } = deps;
   const shape = bodyShape(request);
   requireLifetime(query, config.upload);
   const { sizeBytes } = request.body;
@@ -78,7 +91,7 @@ export async function upload(deps: UploadDeps, request: OriginRequest, query: Up
       request.signal,
     );
     if (ingested.adopted) file.keep();
-    return ingestedReply(deps, request, caller, ingested);
+    return ingested;
   } catch (thrown) {
     deps.admissions.failed(thrown);
     throw thrown;
@@ -99,12 +112,13 @@ export async function reserveQuota(
   throw overQuota(outcome.retryAfterMs);
 }
 
-export function ingestedReply(
+export async function ingestedReply(
   deps: UploadDeps,
   request: OriginRequest,
   caller: Caller,
-  { media, duplicate, sent }: Ingested,
-): Reply {
+  { media: stored, duplicate, sent }: Ingested,
+): Promise<Reply> {
+  const media = duplicate ? stored : await withThumbhash(deps, stored, request.signal);
   const outcome = duplicate ? 'duplicate' : 'created';
   deps.counts.uploads.add(1, { outcome });
   deps.counts.bytes.add(media.blob.sizeBytes, { outcome });
@@ -117,4 +131,12 @@ export function ingestedReply(
     ['location', mediaPath(media.record.id)],
     ['etag', mediaEtag(media.blob.sha256)],
   ]);
+}
+
+/** The media with its thumbhash, if that is known soon. The upload has succeeded, whatever becomes of the wait. */
+async function withThumbhash({ thumbs }: UploadDeps, media: Media, signal: AbortSignal): Promise<Media> {
+  const { blob } = media;
+  if (blob.picture.thumbhash !== null || blob.thumbs.kind !== 'pending') return media;
+  const thumbhash = await thumbs.hashOfUpload(blob, signal).catch(() => null);
+  return { ...media, blob: { ...blob, picture: { ...blob.picture, thumbhash } } };
 }

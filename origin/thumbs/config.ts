@@ -196,6 +196,11 @@ export const thumbsSection = section('Thumbnails, and the facts about a picture 
   children: childrenSection,
   queue: queueSection,
   video: videoSection,
+  uploadWaitMs: duration({
+    default: '250ms',
+    max: 10_000,
+    help: 'How long the answer to an upload of a picture waits for its thumbhash, if a process is free to make it. The processor time is that of the thumbnails, which are made anyway. 0s: it does not wait.',
+  }),
   waitMs: duration({
     default: '2s',
     help: 'How long a request for a pending thumbnail waits before it is answered with 202.',

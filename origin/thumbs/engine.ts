@@ -22,7 +22,7 @@ import { JOB_PRIORITIES, type Job } from '../meta/jobs.js';
 import type { ThumbState } from '../meta/media.js';
 import type { MetaStore, ThumbOutcome } from '../meta/store.js';
 import type { ThumbsConfig } from './config.js';
-import { JOB_FOLDER_PREFIX, type JobDeps, makeThumbs } from './job.js';
+import { JOB_FOLDER_PREFIX, type JobDeps, type JobTask, makeThumbs } from './job.js';
 import { JobRunner } from './job-runner.js';
 import { countThumbs, type ThumbCounters } from './metrics.js';
 import { thumbOptionsOf } from './plan.js';
@@ -65,6 +65,11 @@ export interface Thumbs {
   wait(sha256: Sha256, waitMs: number, signal: AbortSignal): Promise<ThumbState>;
   /** The same, but ends as soon as there is an early thumbnail. */
   waitForEarly(sha256: Sha256, waitMs: number, signal: AbortSignal): Promise<ThumbState>;
+  /**
+   * The thumbhash of a picture that was uploaded just now, if it is known within `upload_wait`; null at once if no
+   * process is free for it. Never rejects for what becomes of the job; rejects when the signal aborts.
+   */
+  hashOfUpload(blob: { readonly sha256: Sha256; readonly mime: string }, signal: AbortSignal): Promise<string | null>;
   /** Thumbnails of the default variant while the job makes the others; none at any other time. */
   early(sha256: Sha256): readonly EarlyThumb[];
   capabilities(): ThumbCapabilities;
@@ -103,6 +108,9 @@ class ThumbEngine implements Thumbs {
   readonly #prioritized = new Set<Sha256>();
   /** By blob, the thumbnails that can be shown while its job runs. */
   readonly #early = new Map<Sha256, readonly EarlyThumb[]>();
+  /** By blob, the thumbhash while its job runs. */
+  readonly #hashes = new Map<Sha256, string>();
+  readonly #jobsMax: number;
   #stopListening: () => void = () => undefined;
 
   constructor(deps: ThumbsDeps, tools: MediaTools, pool: RenderPool) {
@@ -110,6 +118,7 @@ class ThumbEngine implements Thumbs {
     const { count } = config.children;
     this.#deps = deps;
     this.#random = deps.random ?? Math.random;
+    this.#jobsMax = count * JOBS_PER_CHILD;
     this.#tools = tools;
     this.#pool = pool;
     this.#jobDeps = { config, meta, blobs, pool, tools, toolSlots: createSlots(count) };
@@ -118,7 +127,7 @@ class ThumbEngine implements Thumbs {
       queue: meta.jobs,
       config: config.queue,
       leaseholder: this.#leaseholder,
-      jobsMax: count * JOBS_PER_CHILD,
+      jobsMax: this.#jobsMax,
       clock,
       log,
       run: (job, signal) => this.#runShown(job, signal),
@@ -179,6 +188,26 @@ class ThumbEngine implements Thumbs {
     return this.#stateOf(sha256);
   }
 
+  async hashOfUpload(
+    { sha256, mime }: { readonly sha256: Sha256; readonly mime: string },
+    signal: AbortSignal,
+  ): Promise<string | null> {
+    const { uploadWaitMs } = this.#deps.config;
+    // Its own job may have been claimed already.
+    const isBusy = this.#runner.count >= this.#jobsMax && !this.#runner.has(sha256);
+    if (uploadWaitMs === 0 || isBusy || this.unavailable() !== null) return null;
+    if (routeOf(mime, this.#tools.installed).kind !== 'picture') return null;
+    let known: string | null = null;
+    const isKnown = async (): Promise<boolean> => {
+      const blob = await this.#deps.meta.findBlob(sha256);
+      known = this.#hashes.get(sha256) ?? blob?.picture.thumbhash ?? null;
+      return known !== null || blob?.thumbs.kind !== 'pending';
+    };
+    await this.#waiters.wait(hashKey(sha256), uploadWaitMs, signal, isKnown);
+    if (known === null) await isKnown();
+    return known;
+  }
+
   early(sha256: Sha256): readonly EarlyThumb[] {
     return this.#early.get(sha256) ?? [];
   }
@@ -213,15 +242,21 @@ class ThumbEngine implements Thumbs {
       this.#early.set(sha256, early);
       this.#waiters.wake(earlyKey(sha256));
     };
+    const noteHash = (thumbhash: string): void => {
+      if (over) return;
+      this.#hashes.set(sha256, thumbhash);
+      this.#waiters.wake(hashKey(sha256));
+    };
     try {
-      await this.#run(job, show, signal);
+      await this.#run(job, { onEarly: show, onHash: noteHash }, signal);
     } finally {
       over = true;
       this.#early.delete(sha256);
+      this.#hashes.delete(sha256);
     }
   }
 
-  async #run(job: Job, show: (early: readonly EarlyThumb[]) => void, signal: AbortSignal): Promise<void> {
+  async #run(job: Job, show: Pick<JobTask, 'onEarly' | 'onHash'>, signal: AbortSignal): Promise<void> {
     const { config, clock, log } = this.#deps;
     const startedMs = clock.monotonicMs();
     const attempt = await this.#attempt(job, show, signal);
@@ -235,7 +270,7 @@ class ThumbEngine implements Thumbs {
     if (verdict.kind === 'finish') this.#counters.finished(clock.now() - job.queuedAt);
   }
 
-  async #attempt(job: Job, show: (early: readonly EarlyThumb[]) => void, signal: AbortSignal): Promise<Attempt> {
+  async #attempt(job: Job, show: Pick<JobTask, 'onEarly' | 'onHash'>, signal: AbortSignal): Promise<Attempt> {
     const { attemptsMax } = this.#deps.config.queue;
     // An attempt whose process died counts too, although nobody reported its end.
     if (job.attempts >= attemptsMax) return { kind: 'faulty', detail: 'every attempt was cut off' };
@@ -244,7 +279,7 @@ class ThumbEngine implements Thumbs {
       if (blob === undefined) return { kind: 'gone' };
       // A picture that failed with all its frames may still succeed as a still, so the last attempt makes stills.
       const animate = job.attempts === 0 || job.attempts + 1 < attemptsMax;
-      const task = { blob, priority: JOB_PRIORITIES[job.priority], animate, onEarly: show };
+      const task = { blob, priority: JOB_PRIORITIES[job.priority], animate, ...show };
       return await makeThumbs(this.#jobDeps, task, signal);
     } catch (thrown) {
       if (signal.aborted) return { kind: 'aborted' };
@@ -290,6 +325,7 @@ class ThumbEngine implements Thumbs {
     this.#prioritized.delete(sha256);
     this.#waiters.wake(sha256);
     this.#waiters.wake(earlyKey(sha256));
+    this.#waiters.wake(hashKey(sha256));
   }
 
   async #stateOf(sha256: Sha256): Promise<ThumbState> {
@@ -304,6 +340,11 @@ function earlyKey(sha256: Sha256): string {
 
 function blobOf(key: string): Sha256 {
   return key.slice(-64) as Sha256;
+}
+
+/** Under which uploads wait for the thumbhash. */
+function hashKey(sha256: Sha256): string {
+  return `hash ${sha256}`;
 }
 
 /** A process that was killed leaves the folders of its jobs and children. */

@@ -44,6 +44,8 @@ export interface JobTask {
   readonly animate: boolean;
   /** Called when some thumbnails can be shown before the job ends. */
   readonly onEarly: (early: readonly EarlyThumb[]) => void;
+  /** Called when the thumbhash is known before the job ends. */
+  readonly onHash: (thumbhash: string) => void;
 }
 
 export type JobEnd =
@@ -182,10 +184,12 @@ async function runRender(
   input: string,
   how: { readonly upright: boolean; readonly animate: boolean },
 ): Promise<RenderEnd | Extract<JobEnd, { kind: 'lost' }>> {
-  const { config, pool, folder, priority, signal, onEarly } = work;
+  const { config, pool, folder, priority, signal, onEarly, onHash } = work;
   const { variants, defaultVariant, formats, animation, pixelsMax, sourceMaxBytes, scansMax, framesMax } = config;
   const settings = { variants, defaultVariant, formats, animation, pixelsMax, sourceMaxBytes, scansMax, framesMax };
-  const show = (thumbs: readonly RenderedThumb[]): void => {
+  const show = (thumbs: readonly RenderedThumb[], thumbhash: string | null): void => {
+    if (thumbhash !== null) onHash(thumbhash);
+    if (thumbs.length === 0) return;
     // A file that cannot be read now is reported when it is stored.
     readThumbs(thumbs, runOf(work)).then(onEarly, () => undefined);
   };

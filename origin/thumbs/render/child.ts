@@ -67,8 +67,8 @@ export interface Child {
   end(): Promise<void>;
 }
 
-/** Given the thumbnails that are made before the others. */
-export type OnEarly = (thumbs: readonly RenderedThumb[]) => void;
+/** Given the thumbnails that are made before the others, perhaps none, and the thumbhash. */
+export type OnEarly = (thumbs: readonly RenderedThumb[], thumbhash: string | null) => void;
 
 interface CurrentJob {
   readonly message: ToChild;
@@ -129,7 +129,7 @@ export function startChild(spec: ChildSpec, clock: Clock): Child {
       resolveStarted(ready);
       if (current !== undefined) begin(current);
     } else if (message?.t === 'early' && message.job === current?.message.job && current.onEarly !== undefined) {
-      current.onEarly(message.thumbs);
+      current.onEarly(message.thumbs, message.thumbhash);
       current.onEarly = undefined;
     } else if (message?.t === 'done' && message.job === current?.message.job) {
       jobsDone += 1;

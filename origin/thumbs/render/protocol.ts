@@ -61,8 +61,13 @@ export type ToChild = { readonly t: 'render'; readonly job: number; readonly req
 
 export type FromChild =
   | { readonly t: 'ready' }
-  /** Once for a job, before it is done: the thumbnails that were made first. */
-  | { readonly t: 'early'; readonly job: number; readonly thumbs: readonly RenderedThumb[] }
+  /** Once for a job, before it is done: the thumbnails that were made first, perhaps none, and the thumbhash. */
+  | {
+      readonly t: 'early';
+      readonly job: number;
+      readonly thumbs: readonly RenderedThumb[];
+      readonly thumbhash: string | null;
+    }
   | { readonly t: 'done'; readonly job: number; readonly result: RenderResult };
 
 /** Details go only to the log, and no longer than this. */
@@ -108,7 +113,8 @@ export function parseFromChild(value: unknown): FromChild | undefined {
   if (!isCount(job)) return undefined;
   if (t === 'early') {
     const thumbs = parseThumbs(value['thumbs']);
-    return thumbs && { t, job, thumbs };
+    const { thumbhash } = value;
+    return thumbs && isHashOrNull(thumbhash) ? { t, job, thumbs, thumbhash } : undefined;
   }
   const result = t === 'done' ? parseResult(value['result']) : undefined;
   return result && { t: 'done', job, result };
@@ -143,10 +149,12 @@ function parseFacts(value: unknown): RenderedFacts | undefined {
   const { width, height, frames, orientation, thumbhash } = value;
   if (!isCountOrNull(width) || !isCountOrNull(height) || !isCountOrNull(frames)) return undefined;
   if (orientation !== null && !(isCount(orientation) && orientation >= 1 && orientation <= 8)) return undefined;
-  if (thumbhash !== null && !(typeof thumbhash === 'string' && /^[A-Za-z0-9+/=]{1,64}$/.test(thumbhash))) {
-    return undefined;
-  }
+  if (!isHashOrNull(thumbhash)) return undefined;
   return { width, height, frames, orientation, thumbhash };
+}
+
+function isHashOrNull(value: unknown): value is string | null {
+  return value === null || (typeof value === 'string' && /^[A-Za-z0-9+/=]{1,64}$/.test(value));
 }
 
 function parseThumbs(value: unknown): readonly RenderedThumb[] | undefined {

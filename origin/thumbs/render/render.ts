@@ -73,10 +73,10 @@ class Refusal extends Error {
   }
 }
 
-/** Given the thumbnails that are made before the others. */
-type OnEarly = (thumbs: readonly RenderedThumb[]) => void;
+/** Given the thumbnails that are made before the others, perhaps none, and the thumbhash. */
+type OnEarly = (thumbs: readonly RenderedThumb[], thumbhash: string | null) => void;
 
-/** `onEarly` is given the thumbnails of the default variant of a still before the others are made. */
+/** `onEarly` is given the thumbhash, and of a still the thumbnails of the default variant, before the others are made. */
 export async function render(request: RenderRequest, onEarly: OnEarly = () => undefined): Promise<RenderResult> {
   try {
     return await renderPicture(request, onEarly);
@@ -100,8 +100,9 @@ async function renderPicture(request: RenderRequest, onEarly: OnEarly): Promise<
   const moves = animate && mayMove(source, settings);
   const first = rasters.find(({ thumb }) => thumb.variant === servedBy.get(settings.defaultVariant));
   // A still in the place of an animation would stay where it is shown.
+  const thumbhash = await hashOf(rasters.at(-1)?.raster ?? base);
   const early = moves || first === undefined ? [] : await encodeEarly(first, folder, settings);
-  if (early.length > 0) onEarly(early);
+  onEarly(early, thumbhash);
   const animation = moves ? await decodeAnimation(bytes, source, base, settings) : undefined;
   const encoded = await Promise.all(
     rasters.map(({ thumb, raster }) => {
@@ -109,7 +110,6 @@ async function renderPicture(request: RenderRequest, onEarly: OnEarly): Promise<
       return encodeThumb(thumb, raster, animation, folder, settings, made);
     }),
   );
-  const thumbhash = await hashOf(rasters.at(-1)?.raster ?? base);
   return { kind: 'rendered', facts: { ...source.facts, thumbhash }, thumbs: encoded.flat() };
 }
 

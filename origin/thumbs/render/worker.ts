@@ -18,6 +18,6 @@ async function receive(value: unknown): Promise<void> {
   const message = parseToChild(value);
   if (message === undefined) process.exit(64);
   const { job, request } = message;
-  const result = await render(request, (thumbs) => process.send?.({ t: 'early', job, thumbs }));
+  const result = await render(request, (thumbs, thumbhash) => process.send?.({ t: 'early', job, thumbs, thumbhash }));
   process.send?.({ t: 'done', job, result });
 }

@@ -39,7 +39,7 @@ const FAILURES: Readonly<Record<string, (request: RenderRequest) => unknown>> = 
     // Its first thumbnail is there, and the others never come.
     writeFileSync(join(folder, '320.webp'), 'the early one');
     const early = { ...thumb, variant: '320', file: '320.webp', width: 320, height: 240 };
-    process.send?.({ t: 'early', job: 1, thumbs: [early] });
+    process.send?.({ t: 'early', job: 1, thumbs: [early], thumbhash: null });
     return undefined;
   },
   fail: () => ({ kind: 'failed', code: 'EPERM', detail: 'no room' }),

@@ -53,12 +53,13 @@ void t.test('the default variant of a still is made before the others', async (t
 
 void t.test('a message about early thumbnails that is not exactly as specified is invalid', async (t) => {
   const one = { variant: '160', format: 'webp', file: '160.webp', width: 1, height: 1, animated: false };
-  t.ok(parseFromChild({ t: 'early', job: 1, thumbs: [one] }));
+  t.ok(parseFromChild({ t: 'early', job: 1, thumbs: [one], thumbhash: null }));
   for (const wrong of [
-    { t: 'early', thumbs: [one] },
-    { t: 'early', job: 1 },
-    { t: 'early', job: 1, thumbs: [{ ...one, file: '../160.webp' }] },
-    { t: 'early', job: 1, thumbs: Array.from({ length: 101 }, () => one) },
+    { t: 'early', thumbs: [one], thumbhash: null },
+    { t: 'early', job: 1, thumbhash: null },
+    { t: 'early', job: 1, thumbs: [one] },
+    { t: 'early', job: 1, thumbs: [{ ...one, file: '../160.webp' }], thumbhash: null },
+    { t: 'early', job: 1, thumbs: Array.from({ length: 101 }, () => one), thumbhash: null },
   ]) {
     t.equal(parseFromChild(wrong), undefined);
   }

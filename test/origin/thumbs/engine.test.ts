@@ -458,3 +458,34 @@ void t.test('processes that do not start are said, and none is blamed on a pictu
   t.same(full.calls, [['giveBack', ONE, LEASEHOLDER, 1_000_000 + 4 * BACKOFF_MS]]);
   refuse(null);
 });
+
+void t.test('an upload is told the thumbhash if it is known in time, and never waits without hope', async (t) => {
+  const state: { thumbs: ThumbState; thumbhash: string | null } = { thumbs: { kind: 'pending' }, thumbhash: null };
+  const find: Found = async (sha256) => {
+    const blob = blobOf(sha256, 'image/png', state.thumbs);
+    return blob === undefined ? blob : { ...blob, picture: { ...blob.picture, thumbhash: state.thumbhash } };
+  };
+  const { engine, clock, ended } = await setUp(t, { find });
+  const hash = (mime = 'image/png'): Promise<string | null> => engine.hashOfUpload({ sha256: ONE, mime }, never);
+  t.equal(await hash('video/mp4'), null, 'a film takes longer');
+  t.equal(await hash('text/plain'), null);
+
+  const inTime = hash();
+  await clock.timerSet(250);
+  state.thumbs = { kind: 'ready', made: [] };
+  state.thumbhash = 'hash';
+  for (const listener of ended) listener(ONE);
+  t.equal(await inTime, 'hash');
+  t.equal(await hash(), 'hash', 'at once, if it is recorded');
+
+  state.thumbs = { kind: 'pending' };
+  state.thumbhash = null;
+  const late = hash();
+  await clock.timerSet(250);
+  clock.advance(250);
+  t.equal(await late, null);
+  t.equal(
+    await engine.hashOfUpload({ sha256: ONE, mime: 'image/png' }, AbortSignal.abort()).catch(() => 'left'),
+    'left',
+  );
+});

@@ -139,7 +139,7 @@ async function work(t: Test, given: Working) {
           }
           if (given.early !== undefined) {
             for (const { file } of given.early) writeFileSync(join(request.folder, file), `bytes of ${file}`);
-            onEarly(given.early);
+            onEarly(given.early, 'hash');
             await until('they are shown', () => shown.length > 0);
           }
           return result === 'lost' ? { kind: 'lost', loss: 'memory', detail: 'much' } : { kind: 'done', result };
@@ -164,6 +164,7 @@ async function work(t: Test, given: Working) {
       priority: 2,
       animate: given.animate ?? true,
       onEarly: (early) => shown.push(early),
+      onHash: (thumbhash) => t.equal(thumbhash, 'hash'),
     },
     never,
   );

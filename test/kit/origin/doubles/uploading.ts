@@ -56,7 +56,7 @@ export async function openUploading(t: Test, given: Uploading = {}) {
     ids: createIdSource(clock),
     meta: stores.meta,
     blobs: stores.blobs,
-    thumbs: { accepts: () => false },
+    thumbs: { accepts: () => false, hashOfUpload: async () => null },
     scanner: { scan: (_path, signal) => scan(signal) },
     baseUri: 'https://media.example',
     counts: uploadCounts(metrics),

@@ -63,7 +63,7 @@ void t.test('a process renders one picture after the other', async (t) => {
   fake.ready();
   t.same(await child.started, { kind: 'ready', memory: undefined });
   t.same(fake.sent, [{ t: 'render', job: 1, request }]);
-  fake.says({ t: 'early', job: 1, thumbs: [early] });
+  fake.says({ t: 'early', job: 1, thumbs: [early], thumbhash: null });
   fake.says({ t: 'done', job: 1, result });
   t.same([await first, shown], [{ kind: 'done', result }, [[early]]]);
   t.equal(clock.pending, 0, 'no timer is left');
@@ -85,7 +85,7 @@ void t.test('whatever goes wrong, the job ends with the reason, and the process 
     ['the end of another job', ({ fake }) => fake.says({ ...job, job: 2 }), 'protocol', 'it sent an invalid message'],
     [
       'early thumbnails of another job',
-      ({ fake }) => fake.says({ t: 'early', job: 2, thumbs: [] }),
+      ({ fake }) => fake.says({ t: 'early', job: 2, thumbs: [], thumbhash: null }),
       'protocol',
       'it sent an invalid message',
     ],
@@ -107,12 +107,12 @@ void t.test('whatever goes wrong, the job ends with the reason, and the process 
   const twice = alone(t);
   twice.fake.ready();
   const running = twice.run();
-  twice.fake.says({ t: 'early', job: 1, thumbs: [early] });
-  twice.fake.says({ t: 'early', job: 1, thumbs: [early] });
+  twice.fake.says({ t: 'early', job: 1, thumbs: [early], thumbhash: null });
+  twice.fake.says({ t: 'early', job: 1, thumbs: [early], thumbhash: null });
   t.match(await running, { loss: 'protocol' }, 'early thumbnails come once');
   t.equal(twice.shown.length, 1);
   const soon = alone(t);
-  soon.fake.says({ t: 'early', job: 1, thumbs: [] });
+  soon.fake.says({ t: 'early', job: 1, thumbs: [], thumbhash: null });
   t.match(await soon.child.started, { loss: 'protocol' }, 'the first message is that it is ready');
   const again = alone(t);
   again.fake.ready();

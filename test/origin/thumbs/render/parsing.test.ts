@@ -83,8 +83,8 @@ void t.test('a child is believed only what is exactly as listed', (t) => {
   t.same(parseFromChild({ t: 'ready', more: 1 }), { t: 'ready' });
   for (const value of VALUES) t.equal(parseFromChild(value), undefined);
   tryPlaces(
-    { t: 'early', job: 1, thumbs: [thumb] },
-    [['t', never], ['job', isCount], ...thumbPlaces('thumbs')],
+    { t: 'early', job: 1, thumbs: [thumb], thumbhash: 'aA0+/=' },
+    [['t', never], ['job', isCount], ['thumbhash', isNullOr((value) => value === 'x')], ...thumbPlaces('thumbs')],
     parseFromChild,
   );
   tryPlaces(

@@ -35,7 +35,7 @@ async function rendered(t: Test, bytes: Buffer, { upright = false, animate = tru
   writeFileSync(input, bytes);
   const early: (readonly RenderedThumb[])[] = [];
   const request = { input, folder: join(folder, 'out'), upright, animate, settings: thumbsConfig(config) };
-  const result = await render(request, (thumbs) => void early.push(thumbs));
+  const result = await render(request, (thumbs) => void (thumbs.length > 0 && early.push(thumbs)));
   const thumbs = result.kind === 'rendered' ? result.thumbs : [];
   return { result, early, thumbs, read: (file: string) => readFileSync(join(folder, 'out', file)) };
 }
