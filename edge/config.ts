@@ -4,7 +4,7 @@ import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { readCertificate, tlsSection } from '../src/server/certificate.js';
 import { limitsSection } from '../src/server/limits.js';
-import { isLoopback, operatorFaults } from '../src/server/operators.js';
+import { operatorFaults } from '../src/server/operators.js';
 import { cacheSection } from './cache/config.js';
 import { capabilitiesSection } from './capabilities.js';
 import { fillSection } from './fetch/config.js';
@@ -16,9 +16,9 @@ import { operatorsSection } from './ops/config.js';
 import { passSection } from './pass/config.js';
 import { rateLimitsSection } from './rate-limits.js';
 import { reuseSection } from './rfc9111/decide.js';
-import { freshnessSection, STALE_IF_ERROR_MS } from './rfc9111/freshness.js';
+import { freshnessSection } from './rfc9111/freshness.js';
 import { storingSection } from './rfc9111/storable.js';
-import { originFaults, originUrls, originWarnings, upstreamSection } from './upstream/config.js';
+import { originFaults, upstreamSection } from './upstream/config.js';
 import { useReportsSection } from './use-reports.js';
 import { workerFaults } from './workers/count.js';
 
@@ -109,47 +109,4 @@ export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {
     faults.push({ path: `edge.listen.tls.${certificate.key}`, message: certificate.message });
   }
   return faults;
-}
-
-/** What works, and perhaps not as it was meant. Paths start at `edge`. */
-export function edgeWarnings(
-  config: Pick<EdgeConfig, 'access' | 'upstream' | 'freshness' | 'rules' | 'journal'>,
-): readonly ConfigFault[] {
-  const warnings = originWarnings(config.upstream);
-  return config.access === 'off' ? warnings : [...warnings, ...clearTextWarnings(config), ...leaseWarnings(config)];
-}
-
-/** With access control, every request to the origin carries the proof of the edge, and the answers are private media. */
-function clearTextWarnings({ upstream }: Pick<EdgeConfig, 'upstream'>): readonly ConfigFault[] {
-  return originUrls(upstream).flatMap((url, index) => {
-    const { protocol, hostname } = new URL(url);
-    if (protocol !== 'http:' || isLoopback(hostname.replace(/^\[|\]$/g, ''))) return [];
-    const message = `the edge's secret and private media cross the network to ${hostname} in clear: use https, or a network that nobody else can read`;
-    return [{ path: upstream.urls.length === 0 ? 'edge.upstream.url' : `edge.upstream.urls.${index}`, message }];
-  });
-}
-
-/** While the origin is away, the edge hears of no takedown: stale media are served only as long as the lease allows. */
-function leaseWarnings({
-  freshness,
-  rules,
-  journal,
-}: Pick<EdgeConfig, 'freshness' | 'rules' | 'journal'>): readonly ConfigFault[] {
-  const { ttlMs, mode, serveMaxMs } = journal.lease;
-  const usableMs = mode === 'serve' ? ttlMs + serveMaxMs : ttlMs;
-  const wishes = [
-    // The default suits other responses, and nobody has asked for it.
-    {
-      path: 'edge.freshness.stale_if_error',
-      forMs: freshness.staleIfErrorMs,
-      asked: freshness.staleIfErrorMs !== STALE_IF_ERROR_MS,
-    },
-    ...rules.map(({ staleIfErrorMs }, index) => ({
-      path: `edge.rules.${index}.stale_if_error`,
-      forMs: staleIfErrorMs ?? 0,
-      asked: true,
-    })),
-  ];
-  const message = `stale media are not served for so long: an edge that is cut off from the origin uses its copies for ${usableMs / 1_000} s. Set edge.journal.lease.mode to serve, and edge.journal.lease.serve_max`;
-  return wishes.filter(({ forMs, asked }) => asked && forMs > usableMs).map(({ path }) => ({ path, message }));
 }

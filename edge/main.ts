@@ -4,10 +4,13 @@ import { deferred } from '../src/config/field.js';
 import { faultFrom } from '../src/config/load.js';
 import { logSection } from '../src/log.js';
 import { type ChoreWords, type ProcessEntry, processEntry } from '../src/process.js';
-import { edgeFaults, edgeSection, edgeWarnings } from './config.js';
+import { edgeFaults, edgeSection } from './config.js';
 import { openEdge } from './edge.js';
+import { checkEdgeLive } from './live-check.js';
+import { LIVE_PATHS } from './live-settings.js';
 import { runExplain, runLog, runTop } from './ops/commands.js';
 import { TOP_LISTS } from './ops/watch.js';
+import { edgeWarnings } from './warnings.js';
 import { workerCount } from './workers/count.js';
 import { openParent } from './workers/parent.js';
 import { sharedSource, workerHere } from './workers/worker.js';
@@ -23,6 +26,7 @@ export const entry: ProcessEntry = processEntry({
     }
     return workerCount(settings.edge) === 1 ? openEdge(settings, deps, source) : openParent(settings, deps);
   },
+  livePaths: LIVE_PATHS,
   check({ access, edge }) {
     const faults = edgeFaults(edge);
     if (edge.access === 'off') return faults;
@@ -31,6 +35,8 @@ export const entry: ProcessEntry = processEntry({
   },
   warn: ({ edge }) => edgeWarnings(edge),
   chores: {
+    live: ({ access, edge }, tools) =>
+      checkEdgeLive(edge.access === 'media' && access.kind === 'read' ? access.value : null, edge, tools),
     explain: ({ edge }, tools, { url, header, head }) =>
       runExplain(
         { ...tools, config: edge.operators },

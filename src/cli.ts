@@ -9,8 +9,10 @@ import { Argument, Command, Option } from 'commander';
 import { type AccessConfig, accessSection } from './access/config.js';
 import { parseDuration } from './bytes.js';
 import { systemClock } from './clock.js';
+import { runCheck } from './commands/check.js';
+import { showConfig } from './commands/show-config.js';
 import { formatFaults, loadConfig } from './config/load.js';
-import { type RenderTexts, renderConfig } from './config/render.js';
+import type { RenderTexts } from './config/render.js';
 import { issueToken, openDevAuth } from './dev/auth-service.js';
 import { prepareSecrets, runDev } from './dev/dev.js';
 import { type ProcessEntry, runChore, runProcess } from './process.js';
@@ -80,17 +82,25 @@ for (const name of Object.keys(ENTRIES) as EntryName[]) {
 
 program
   .command('check')
-  .description('list every fault of a configuration file')
+  .description('list every fault of a configuration file, and what may be a mistake')
   .option('-c, --config <file>', 'configuration file', DEFAULT_CONFIG)
-  .action(async (options: ConfigOption) => {
-    process.exitCode = await check(configPath(options));
+  .addOption(new Option('--as <process>', 'only what this process reads').choices(Object.keys(ENTRIES)))
+  .option('--without-secrets', 'secrets that are not on this machine are no fault', false)
+  .option('--live', 'also try whether storage, database, Authentication Service and origin can be reached', false)
+  .action(async (options: ConfigOption & { as?: EntryName; withoutSecrets: boolean; live: boolean }) => {
+    process.exitCode = await runCheck(await loadEntries(options.as), { ...options, ...printing(options) });
   });
 
 program
   .command('config')
   .description('print a configuration file with every key at its default')
-  .action(async () => {
-    process.stdout.write(await defaultConfig());
+  .option('-c, --config <file>', 'with --effective: the configuration file', DEFAULT_CONFIG)
+  .addOption(new Option('--as <process>', 'only what this process reads').choices(Object.keys(ENTRIES)))
+  .option('--explain <key>', 'print the meaning of one key or section, such as edge.cache.disk.size')
+  .option('--effective', 'print the value of every key, and where it comes from', false)
+  .action(async (options: ConfigOption & { as?: EntryName; explain?: string; effective: boolean }) => {
+    const words = { explain: options.explain, effective: options.effective, ...printing(options) };
+    process.exitCode = showConfig(await loadEntries(options.as), CONFIG_TEXTS, words);
   });
 
 program
@@ -198,30 +208,6 @@ async function dev(path: string | undefined): Promise<number> {
   });
 }
 
-async function check(path: string | undefined): Promise<number> {
-  const faults = new Set<string>();
-  const warnings = new Set<string>();
-  for (const name of Object.keys(ENTRIES) as EntryName[]) {
-    const read = (await loadEntry(name)).read(path);
-    for (const fault of read.kind === 'faulty' ? read.faults : []) faults.add(formatFaults([fault]));
-    for (const warning of read.kind === 'loaded' ? read.warnings : []) warnings.add(formatFaults([warning]));
-  }
-  const shown = path ?? 'the built-in configuration';
-  for (const line of warnings) process.stderr.write(`warning: ${line}\n`);
-  if (faults.size === 0) {
-    process.stdout.write(`${shown}: no faults\n`);
-    return 0;
-  }
-  process.stderr.write(`${shown}: ${faults.size} ${faults.size === 1 ? 'fault' : 'faults'}\n`);
-  for (const line of faults) process.stderr.write(`  ${line}\n`);
-  return 2;
-}
-
-async function defaultConfig(): Promise<string> {
-  const entries = await Promise.all((Object.keys(ENTRIES) as EntryName[]).map(loadEntry));
-  return renderConfig(Object.assign({}, ...entries.map(({ sections }) => sections)), CONFIG_TEXTS);
-}
-
 async function token(options: ConfigOption & { sub: string; admin: boolean; expires: string }): Promise<number> {
   const expiresInMs = parseDuration(options.expires);
   if (expiresInMs === undefined || expiresInMs <= 0) {
@@ -257,6 +243,19 @@ async function token(options: ConfigOption & { sub: string; admin: boolean; expi
 function configPath(options: ConfigOption): string | undefined {
   const path = options.config ?? DEFAULT_CONFIG;
   return path === DEFAULT_CONFIG && !existsSync(path) ? undefined : path;
+}
+
+function printing(options: ConfigOption) {
+  return {
+    path: configPath(options),
+    print: (text: string) => void process.stdout.write(text.endsWith('\n') ? text : `${text}\n`),
+    printError: (line: string) => void process.stderr.write(`${line}\n`),
+  };
+}
+
+/** One process, or all. */
+function loadEntries(name: EntryName | undefined): Promise<ProcessEntry[]> {
+  return Promise.all((name === undefined ? (Object.keys(ENTRIES) as EntryName[]) : [name]).map(loadEntry));
 }
 
 async function loadEntry(name: EntryName): Promise<ProcessEntry> {

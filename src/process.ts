@@ -6,11 +6,13 @@
 import { sharedController } from './abort.js';
 import { type Clock, keepAlive, systemClock } from './clock.js';
 import type { LoadContext } from './config/field.js';
+import { asInFile } from './config/in-file.js';
 import {
   type ConfigFault,
   formatFaults,
   type LoadOutcome,
   loadConfig,
+  placedIn,
   processContext,
   type Sections,
   type SectionsOf,
@@ -40,6 +42,8 @@ export interface ConfigSource<C> {
   readonly path: string | undefined;
   /** Reads and checks all of it again. */
   read(): LoadOutcome<C>;
+  /** Its declarations, for what is said of changes. Absent: changes are told without values. */
+  readonly sections?: Sections;
   /** The files of secrets that the last read named. */
   files(): readonly string[];
 }
@@ -64,6 +68,8 @@ export interface ProcessEntry {
   readonly name: string;
   /** The sections of config.yaml that it reads. */
   readonly sections: Sections;
+  /** Paths in the file that a running process applies without a restart. */
+  readonly live: readonly string[];
   /** Reads its configuration from a file; without a path, all defaults. */
   read(path: string | undefined, context?: LoadContext): EntryRead;
 }
@@ -83,6 +89,8 @@ interface EntryOf<C> {
   readonly name: string;
   readonly sections: SectionsOf<C>;
   start(config: C, deps: ProcessDeps, source: ConfigSource<C>): Promise<Running>;
+  /** Dotted paths of the settings that a reload applies, as in code. */
+  readonly livePaths?: readonly string[];
   /** Faults of keys that are right each by itself but do not fit together. */
   check(config: C): readonly ConfigFault[];
   /** What is allowed and yet may be a mistake. */
@@ -95,6 +103,7 @@ export function processEntry<C extends { readonly log: LogConfig }>(entry: Entry
   return {
     name: entry.name,
     sections: entry.sections,
+    live: (entry.livePaths ?? []).map(asInFile),
     read(path, context = processContext) {
       const source = sourceOf(entry, path, context);
       const read = source.read();
@@ -103,7 +112,7 @@ export function processEntry<C extends { readonly log: LogConfig }>(entry: Entry
       return {
         kind: 'loaded',
         log: config.log,
-        warnings: entry.warn?.(config) ?? [],
+        warnings: placedIn(path, entry.warn?.(config) ?? [], entry.sections),
         start: (deps) => entry.start(config, deps, source),
         chore(name) {
           const chore = entry.chores?.[name];
@@ -126,13 +135,14 @@ function sourceOf<C>(entry: EntryOf<C>, path: string | undefined, context: LoadC
   };
   return {
     path,
+    sections: entry.sections,
     files: () => files,
     read() {
       files = [];
       const outcome = loadConfig(path, entry.sections, noting);
       if (outcome.kind === 'faulty') return outcome;
       const faults = entry.check(outcome.config);
-      return faults.length > 0 ? { kind: 'faulty', faults } : outcome;
+      return faults.length > 0 ? { kind: 'faulty', faults: placedIn(path, faults, entry.sections) } : outcome;
     },
   };
 }

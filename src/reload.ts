@@ -4,8 +4,12 @@
  * refused with all its faults, and the current settings stay. Keys that only a
  * restart can change are logged by name, never with their values.
  */
+
+import { formatDuration, formatSize } from './bytes.js';
 import type { Clock, EpochMs } from './clock.js';
-import { loggableFault } from './config/load.js';
+import { declaredAt, holdsSecret } from './config/declared.js';
+import { asInFile } from './config/in-file.js';
+import { loggableFault, type Sections } from './config/load.js';
 import { errorFields, type Log } from './log.js';
 import type { ConfigSource } from './process.js';
 import { watchFile } from './watch.js';
@@ -15,6 +19,8 @@ export type ReloadOutcome =
   | {
       readonly kind: 'applied';
       readonly changed: boolean;
+      /** Each changed key with its old and its new value; secrets without them. */
+      readonly changes: readonly string[];
       /** Changed keys that take effect only after a restart. */
       readonly needRestart: readonly string[];
     }
@@ -61,12 +67,15 @@ export function openReloading<C extends object>(options: ReloadOptions<C>): Relo
       .map(asInFile);
     options.apply(read.config);
     watches.keepOnly(filesOf(source));
-    current = read.config;
     readAt = clock.now();
     faults = [];
-    log.info({ changed, needRestart }, 'the configuration was read again');
+    const applied = changesOf(current, read.config, source.sections).filter(({ path }) => isLive(path));
+    const waiting = changesOf(options.config, read.config, source.sections).filter(({ path }) => !isLive(path));
+    const changes = [...applied.map(({ text }) => text), ...waiting.map(({ text }) => `${text} (needs a restart)`)];
+    log.info({ changed, needRestart, changes }, 'the configuration was read again');
+    current = read.config;
     if (needRestart.length > 0) log.warn({ needRestart }, `only a restart changes ${needRestart.join(', ')}`);
-    return { kind: 'applied', changed: changed.length > 0, needRestart };
+    return { kind: 'applied', changed: changed.length > 0, changes, needRestart };
   }
 
   const onSignal = (): void => void reload();
@@ -116,6 +125,36 @@ function createWatches(onChange: () => void, { clock, log }: Pick<ReloadOptions<
   };
 }
 
+interface Change {
+  /** As in code. */
+  readonly path: string;
+  readonly text: string;
+}
+
+function changesOf(before: unknown, after: unknown, sections: Sections | undefined): readonly Change[] {
+  return differences(before, after, '').map((path) => {
+    const key = asInFile(path);
+    const declared = sections === undefined ? undefined : declaredAt(sections, key);
+    // What is not declared could be anything.
+    if (declared === undefined || holdsSecret(declared)) return { path, text: `${key}: changed` };
+    return { path, text: `${key}: ${said(path, valueAt(before, path))} -> ${said(path, valueAt(after, path))}` };
+  });
+}
+
+function valueAt(root: unknown, path: string): unknown {
+  return path.split('.').reduce<unknown>((value, key) => (isGroup(value) ? value[key] : undefined), root);
+}
+
+const SAID_MAX = 120;
+
+/** A value as the file writes it. Of a list of groups, their number. */
+function said(path: string, value: unknown): string {
+  if (typeof value === 'number' && path.endsWith('Bytes')) return formatSize(value);
+  if (typeof value === 'number' && path.endsWith('Ms')) return formatDuration(value);
+  if (Array.isArray(value) && value.some((each) => typeof each === 'object')) return `${value.length} entries`;
+  return (JSON.stringify(value) ?? 'nothing').slice(0, SAID_MAX);
+}
+
 /** Dotted paths at which two plain values differ. Lists are compared as a whole. */
 function differences(before: unknown, after: unknown, path: string): string[] {
   if (isGroup(before) && isGroup(after)) {
@@ -127,15 +166,6 @@ function differences(before: unknown, after: unknown, path: string): string[] {
 
 function isGroup(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-/** A path as the file writes it: snake_case, without units. */
-function asInFile(path: string): string {
-  return path
-    .replace(/^access\.value\./, 'access.')
-    .split('.')
-    .map((key) => key.replace(/(?:Ms|Bytes)$/, '').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))
-    .join('.');
 }
 
 function isWithin(path: string, keys: readonly string[]): boolean {

@@ -2,6 +2,8 @@
 import { choice, duration, integer, ratio, section, size, text, type ValueOf } from '../../src/config/field.js';
 import { ADMISSION_NAMES, POLICY_NAMES } from './policy/registry.js';
 
+export const DISK_SIZE = '10GB';
+
 export const cacheSection = section('The cache: a memory tier over a disk tier.', {
   folder: text({
     default: './data/edge/cache',
@@ -22,7 +24,7 @@ export const cacheSection = section('The cache: a memory tier over a disk tier.'
   }),
   disk: section('The disk tier.', {
     sizeBytes: size({
-      default: '10GB',
+      default: DISK_SIZE,
       max: 2 ** 50,
       help: 'Its size, including bodies that are still arriving. 0 turns the disk tier off.',
     }),

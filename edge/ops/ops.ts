@@ -178,5 +178,9 @@ function reloadReply(outcome: ReloadOutcome): Reply {
       members: { faults: outcome.faults },
     });
   }
-  return jsonReply(200, { changed: outcome.changed, need_restart: outcome.needRestart });
+  return jsonReply(200, {
+    changed: outcome.changed,
+    changes: outcome.changes,
+    need_restart: outcome.needRestart,
+  });
 }

@@ -28,6 +28,8 @@ export interface Field<T> {
   readonly accepts: string;
   /** The end of the name in code that the key in the file does not have. */
   readonly suffix: string;
+  /** What the items of a list are. */
+  readonly of?: Field<unknown> | Section<unknown> | undefined;
   schema(context: LoadContext): z.ZodType<T>;
 }
 
@@ -186,11 +188,12 @@ export function list<T>(
   meaning: Meaning<readonly unknown[]> & { of: Field<T> | Section<T>; min?: number; max?: number },
 ): Field<readonly T[]> {
   const items = meaning.of.kind === 'leaf' ? meaning.of.accepts : 'groups of keys';
-  return leaf(meaning, `a list of ${items}`, (context) => {
+  const declared = leaf<readonly T[]>(meaning, `a list of ${items}`, (context) => {
     let schema = z.array(meaning.of.schema(context));
     if (meaning.min !== undefined) schema = schema.min(meaning.min);
     return schema.max(meaning.max ?? 1_000);
   });
+  return { ...declared, of: meaning.of };
 }
 
 /** The address of a server: `http://host:port`, without a path. */

@@ -4,8 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { errorCode } from '../errors.js';
+import { declaredAt, fieldsOf, nearest } from './declared.js';
 import type { LoadContext, Section } from './field.js';
-import { readYaml } from './yaml.js';
+import { type Place, placesIn, readYaml } from './yaml.js';
 
 export interface ConfigFault {
   /** Dotted path of the key; empty for the file as a whole. */
@@ -13,6 +14,10 @@ export interface ConfigFault {
   readonly message: string;
   /** The line of the file that cannot be read. Never log it: it may contain a secret. */
   readonly line?: string;
+  /** Names in the section `path` that are no keys. */
+  readonly keys?: readonly string[];
+  /** Where the key stands in the file. */
+  readonly at?: Place;
 }
 
 export type Sections = Readonly<Record<string, Section<unknown>>>;
@@ -45,7 +50,9 @@ export function loadConfig<C>(
 ): LoadOutcome<C> {
   if (path === undefined) return parseConfig('', sections, context);
   try {
-    return parseConfig(readFileSync(path, 'utf8'), sections, context);
+    const text = readFileSync(path, 'utf8');
+    const outcome = parseConfig(text, sections, context);
+    return outcome.kind === 'loaded' ? outcome : { kind: 'faulty', faults: placed(outcome.faults, text, sections) };
   } catch (thrown) {
     const why = errorCode(thrown) === 'ENOENT' ? 'there is no such file' : 'it cannot be read';
     return { kind: 'faulty', faults: [{ path: '', message: `${path}: ${why}` }] };
@@ -75,10 +82,51 @@ export function parseConfig<C>(
   return faults.length > 0 ? { kind: 'faulty', faults } : { kind: 'loaded', config: config as C };
 }
 
+/** The faults of a file, each with its place there and with the key that was probably meant. */
+export function placed(faults: readonly ConfigFault[], text: string, sections: Sections): readonly ConfigFault[] {
+  const placeOf = placesIn(text);
+  return faults.map((fault) => {
+    const { path, message, keys } = fault;
+    const at = path === '' ? undefined : placeOf([...path.split('.'), ...(keys?.slice(0, 1) ?? [])]);
+    const meant = meantBy(fault, sections);
+    const hint = meant.length === 0 ? '' : `; did you mean ${meant.map((key) => `\`${key}\``).join(', ')}?`;
+    return { ...fault, message: message + hint, ...(at !== undefined && { at }) };
+  });
+}
+
+/** The same for faults of keys that do not fit together, of the file at `path`. */
+export function placedIn(
+  path: string | undefined,
+  faults: readonly ConfigFault[],
+  sections: Sections,
+): readonly ConfigFault[] {
+  if (path === undefined || faults.length === 0) return faults;
+  try {
+    return placed(faults, readFileSync(path, 'utf8'), sections);
+  } catch {
+    // The file has been read a moment ago; without it, the faults have no places.
+    return faults;
+  }
+}
+
+function meantBy({ path, keys }: ConfigFault, sections: Sections): readonly string[] {
+  if (keys === undefined) {
+    const near = path.includes('.') || path in sections ? undefined : nearest(path, SECTION_NAMES);
+    return near === undefined ? [] : [near];
+  }
+  const section = declaredAt(sections, path);
+  const known = section?.kind === 'section' ? Object.keys(fieldsOf(section)) : [];
+  return keys.flatMap((key) => nearest(key, known) ?? []);
+}
+
 /** One fault per line, for a terminal. */
 export function formatFaults(faults: readonly ConfigFault[]): string {
   return faults
-    .map((fault) => (fault.line === undefined ? loggableFault(fault) : `${loggableFault(fault)} ${fault.line}`))
+    .map((fault) => {
+      const { line, at } = fault;
+      const place = at === undefined ? '' : `line ${at.line}, column ${at.column}: `;
+      return `${place}${loggableFault(fault)}${line === undefined ? '' : ` ${line}`}`;
+    })
     .join('\n');
 }
 
@@ -108,6 +156,7 @@ export function faultFrom(name: string, issue: Issue): ConfigFault {
   const keys = issue.keys ?? [];
   return {
     path,
+    keys,
     message: `${keys.map((key) => `\`${key}\``).join(', ')} ${keys.length > 1 ? 'are not keys' : 'is not a key'} of this section`,
   };
 }

@@ -1,5 +1,5 @@
 /** YAML as config.yaml uses it. */
-import { parseDocument, stringify } from 'yaml';
+import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, stringify } from 'yaml';
 
 export type YamlRead =
   | { readonly kind: 'read'; readonly value: unknown }
@@ -16,6 +16,36 @@ export function readYaml(text: string): YamlRead {
   if (document.errors.length > 0)
     return { kind: 'faulty', errors: document.errors.map(({ message }) => errorOf(message)) };
   return { kind: 'read', value: document.toJS({ maxAliasCount: 10 }) };
+}
+
+export interface Place {
+  /** Both count from 1. */
+  readonly line: number;
+  readonly column: number;
+}
+
+/** Where a key stands in a text. If it is not there, where the nearest group around it begins. */
+export function placesIn(text: string): (path: readonly string[]) => Place | undefined {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines });
+  return (path) => {
+    let node: unknown = document.contents;
+    let at: unknown;
+    for (const key of path) {
+      if (isMap(node)) {
+        const pair = node.items.find((each) => isScalar(each.key) && String(each.key.value) === key);
+        if (pair === undefined) break;
+        at = pair.key;
+        node = pair.value;
+      } else if (isSeq(node)) {
+        node = node.items[Number(key)];
+        at = node;
+      } else break;
+    }
+    if (!isNode(at) || at.range === undefined || at.range === null) return undefined;
+    const { line, col } = lines.linePos(at.range[0]);
+    return { line, column: col };
+  };
 }
 
 export function writeYaml(value: unknown, lineWidth: number): string {

@@ -87,7 +87,7 @@ void t.test('faults of the keys, and of keys that do not fit together, keep it f
   t.match(entry.read(join(folder, 'wrong'), context), { kind: 'faulty', faults: [{ path: 'edge' }] });
   t.strictSame(entry.read(join(folder, 'bad'), context), {
     kind: 'faulty',
-    faults: [{ path: 'edge.name', message: 'is bad' }],
+    faults: [{ path: 'edge.name', message: 'is bad', at: { line: 1, column: 9 } }],
   });
   t.match(entry.read(join(folder, 'none'), context), {
     kind: 'faulty',

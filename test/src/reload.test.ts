@@ -2,7 +2,7 @@
 import { rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { integer, section } from '../../src/config/field.js';
+import { duration, integer, section } from '../../src/config/field.js';
 import { type LoadOutcome, parseConfig } from '../../src/config/load.js';
 import { openReloading, type Reloading } from '../../src/reload.js';
 import { ManualClock } from '../kit/clock.js';
@@ -12,7 +12,7 @@ import { until } from '../kit/until.js';
 const sections = {
   edge: section('Edge.', {
     rules: integer({ default: 1, min: 0, max: 9, help: 'Policy.' }),
-    pass: section('Pass.', { idleTimeoutMs: integer({ default: 1, help: 'Not policy.' }) }),
+    pass: section('Pass.', { idleTimeoutMs: duration({ default: '1ms', help: 'Not policy.' }) }),
   }),
 };
 interface Settings {
@@ -39,7 +39,7 @@ function openReloadable(t: Test, path: string | undefined, files: readonly strin
   const first = readAll();
   if (first.kind !== 'loaded') throw new Error('the defaults are right');
   const reloading = openReloading<Settings>({
-    source: { path, read: readAll, files: () => source.files },
+    source: { path, read: readAll, sections, files: () => source.files },
     config: first.config,
     livePaths: ['edge.rules'],
     apply: ({ edge }) => void applied.push(edge.rules),
@@ -54,10 +54,14 @@ void t.test(
   'a good file is applied, a bad one is refused as a whole, and keys that need a restart are named',
   async (t) => {
     const reloadable = openReloadable(t, undefined);
-    t.same(reloadable.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] });
-    reloadable.text = 'edge: { rules: 5, pass: { idle_timeout_ms: 7 } }';
-    t.same(reloadable.reloading.reload(), { kind: 'applied', changed: true, needRestart: ['edge.pass.idle_timeout'] });
-    t.match(reloadable.lines.at(-2), { level: 'info', changed: ['edge.rules'] });
+    t.match(reloadable.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] });
+    reloadable.text = 'edge: { rules: 5, pass: { idle_timeout: 7ms } }';
+    t.match(reloadable.reloading.reload(), { kind: 'applied', changed: true, needRestart: ['edge.pass.idle_timeout'] });
+    t.match(reloadable.lines.at(-2), {
+      level: 'info',
+      changed: ['edge.rules'],
+      changes: ['edge.rules: 1 -> 5', 'edge.pass.idle_timeout: 1ms -> 7ms (needs a restart)'],
+    });
     t.match(reloadable.lines.at(-1), { level: 'warn', msg: 'only a restart changes edge.pass.idle_timeout' });
     reloadable.clock.advance(1_000);
     const { readAt } = reloadable.reloading.state();
@@ -67,7 +71,7 @@ void t.test(
     t.same(reloadable.reloading.state().readAt, readAt);
     t.equal(reloadable.reloading.state().faults.length, 3, 'they are shown until a good file is read');
     reloadable.text = 'edge: { rules: 5 }';
-    t.same(reloadable.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] }, 'as it was started');
+    t.match(reloadable.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] }, 'as it was started');
     t.same(reloadable.applied, [1, 5, 5]);
     t.same(reloadable.reloading.state().faults, []);
   },

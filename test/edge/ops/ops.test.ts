@@ -74,7 +74,7 @@ async function openBench(t: Test, media = true): Promise<Bench> {
     tally,
     purged,
     sample,
-    outcome: { kind: 'applied', changed: true, needRestart: [] },
+    outcome: { kind: 'applied', changed: true, changes: ['edge.rules: 0 entries -> 1 entries'], needRestart: [] },
   };
   const ops = await openOps({
     config: configured(operatorsSection, { port: 0, orderMaxBytes: 1_024 }),
@@ -257,7 +257,11 @@ void t.test('a page of another site, or under a rebound name, can do nothing', a
 
 void t.test('a reload that is refused answers with all its faults', async (t) => {
   const bench = await openBench(t);
-  t.same(read(await post(`${bench.url}/reload`, '')), { changed: true, need_restart: [] });
+  t.same(read(await post(`${bench.url}/reload`, '')), {
+    changed: true,
+    changes: ['edge.rules: 0 entries -> 1 entries'],
+    need_restart: [],
+  });
   bench.outcome = { kind: 'refused', faults: ['edge.a: is wrong', 'edge.b: too'] };
   const refused = await post(`${bench.url}/reload`, '');
   t.equal(refused.status, 409);

@@ -1,6 +1,7 @@
 /** Cache-Status says what is true: `stored` where something was kept, and why nothing stale was served. */
 import t, { type Test } from 'tap';
-import { edgeSection, edgeWarnings } from '../../../edge/config.js';
+import { edgeSection } from '../../../edge/config.js';
+import { edgeWarnings } from '../../../edge/warnings.js';
 import { parseConfig } from '../../../src/config/load.js';
 import { openTestEdge, type TestEdge, type TestEdgeOptions } from '../../kit/edge/edge.js';
 import { mediaScript } from '../../kit/edge/scripted-origin.js';
@@ -133,7 +134,7 @@ void t.test('check warns of stale media that the lease does not let be served fo
     return edgeWarnings(read.config.edge).map((warning) => warning.path);
   };
   const hour = 'freshness: { stale_if_error: 1h }';
-  const rule = 'rules: [{ tiers: memory }, { stale_if_error: 1h }]';
+  const rule = 'rules: [{ path: thumb, tiers: memory }, { stale_if_error: 1h }]';
   const lease = (text: string): string => `journal: { lease: { ${text} } }`;
   t.same(warned(), [], 'not of the default');
   t.same(warned(hour), ['edge.freshness.stale_if_error']);

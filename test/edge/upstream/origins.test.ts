@@ -1,9 +1,10 @@
 /** Several origins over one database, on real sockets: which is asked, when another is, and which one the journal is followed at. */
 import t, { type Test } from 'tap';
-import { edgeSection, edgeWarnings } from '../../../edge/config.js';
+import { edgeSection } from '../../../edge/config.js';
 import { originFaults, originWarnings, type UpstreamConfig, upstreamSection } from '../../../edge/upstream/config.js';
 import type { UpstreamOutcome, UpstreamRequest } from '../../../edge/upstream/request.js';
 import { openUpstream, type Upstream } from '../../../edge/upstream/upstream.js';
+import { edgeWarnings } from '../../../edge/warnings.js';
 import { parseConfig } from '../../../src/config/load.js';
 import { ManualClock, turns, untilInTime } from '../../kit/clock.js';
 import { testDeps } from '../../kit/deps.js';

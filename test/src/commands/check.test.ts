@@ -1,0 +1,110 @@
+/** `check` and `config` on the command line: what is said of a file, on any machine, and what can be reached. */
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { edgeSection } from '../../../edge/config.js';
+import { checkEdgeLive } from '../../../edge/live-check.js';
+import { entry as edge } from '../../../edge/main.js';
+import { originSection } from '../../../origin/config.js';
+import { checkOriginLive } from '../../../origin/live-check.js';
+import { entry as origin } from '../../../origin/main.js';
+import { accessSection } from '../../../src/access/config.js';
+import { systemClock } from '../../../src/clock.js';
+import { runCheck } from '../../../src/commands/check.js';
+import { showConfig } from '../../../src/commands/show-config.js';
+import { parseConfig } from '../../../src/config/load.js';
+import { openAuthService, TEST_SECRET } from '../../kit/auth-service.js';
+import { testDeps } from '../../kit/deps.js';
+import { ownPort } from '../../kit/ports.js';
+
+const TEXTS = { preamble: [], firstHelp: '', firstKeys: [] };
+
+function printing() {
+  const out: string[] = [];
+  const err: string[] = [];
+  return { out, err, print: (line: string) => void out.push(line), printError: (line: string) => void err.push(line) };
+}
+
+void t.test('a file is checked as one process reads it, and without the secrets of its machine', async (t) => {
+  const folder = t.testdir({
+    'config.yaml':
+      'access: { edge_secret: "env:NOT_HERE_1", links: { secrets: [{ kid: a, secret: "file:./not/here" }] } }\norigin:\n  upload: { sice_max: 1MB }\n  meta: { postgres: { url: "env:NOT_HERE_2" } }\n',
+  });
+  const path = join(folder, 'config.yaml');
+  const check = async (entries: Parameters<typeof runCheck>[0], withoutSecrets: boolean) => {
+    const { out, err, ...words } = printing();
+    return { code: await runCheck(entries, { path, withoutSecrets, live: false, ...words }), out, err: err.join('\n') };
+  };
+  const all = await check([origin, edge], false);
+  t.equal(all.code, 2);
+  t.match(all.err, /NOT_HERE_1 is not set/);
+  t.match(
+    all.err,
+    /line 3, column 13: origin\.upload: `sice_max` is not a key of this section; did you mean `size_max`\?/,
+  );
+  t.match(await check([edge], true), { code: 0, out: [`${path}: no faults`] }, 'the edge has no fault of its own');
+  const bare = await check([origin], true);
+  t.equal(bare.code, 2);
+  t.equal(bare.err.split('\n').length, 2, bare.err);
+});
+
+void t.test('what counts is printed with where it comes from, and an unknown key is refused', async (t) => {
+  const { out, err, ...words } = printing();
+  const show = (explain: string | undefined, effective: boolean) =>
+    showConfig([origin, edge], TEXTS, { path: undefined, explain, effective, ...words });
+  t.equal(show('edge.rules', false), 0);
+  t.match(out.join(''), /A running process applies a change at once/);
+  t.equal(show('edge.cache.memory.siz', false), 2);
+  t.match(err.join(''), /did you mean edge\.cache\.memory\.size/);
+  t.equal(show(undefined, false), 0);
+  t.match(out.at(-1), /^log:$/m);
+});
+
+async function openReady(t: Test, status: number): Promise<string> {
+  const server = createServer((_request, response) => response.writeHead(status).end()).listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  t.teardown(() => server.close());
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+void t.test('what a configuration names is tried, and what fails is said with its reason', async (t) => {
+  const folder = t.testdir();
+  const auth = await openAuthService(systemClock);
+  t.teardown(() => auth.close());
+  const { log } = testDeps();
+  const printed: string[] = [];
+  const tools = {
+    clock: systemClock,
+    log,
+    signal: new AbortController().signal,
+    print: (line: string) => void printed.push(line),
+    progress: () => undefined,
+  };
+  const settings = (issuer: object, url: string) => {
+    const sections = { access: accessSection, origin: originSection, edge: edgeSection };
+    const document = {
+      access: { issuers: [issuer], keys: { folder: null } },
+      origin: {
+        blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
+        meta: { folder: join(folder, 'meta') },
+      },
+      edge: { upstream: { url } },
+    };
+    const read = parseConfig(JSON.stringify(document), sections, { env: () => TEST_SECRET, file: () => TEST_SECRET });
+    if (read.kind === 'faulty') throw new Error(JSON.stringify(read.faults));
+    return read.config;
+  };
+  const right = settings({ issuer: auth.issuer, jwks_url: auth.jwksUrl }, await openReady(t, 200));
+  t.equal(await checkOriginLive(right, tools), 0);
+  t.equal(await checkEdgeLive(right.access, right.edge, tools), 0);
+  t.equal(printed.filter((line) => line.startsWith('ok ')).length, 5, printed.join('\n'));
+  printed.length = 0;
+  const port = await ownPort();
+  const wrong = settings({ issuer: `http://127.0.0.1:${port}` }, await openReady(t, 503));
+  t.equal(await checkOriginLive(wrong, tools), 1);
+  t.equal(await checkEdgeLive(wrong.access, wrong.edge, tools), 1);
+  t.match(printed.join('\n'), new RegExp(`failed {2}Authentication Service http://127\\.0\\.0\\.1:${port}: `));
+  t.match(printed.at(-1), /^failed {2}origin .*: it answers \/readyz with 503$/);
+  t.equal(await checkEdgeLive(null, { ...wrong.edge, access: 'off' }, tools), 1);
+});
