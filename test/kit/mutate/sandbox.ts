@@ -51,23 +51,22 @@ export async function createSandbox(): Promise<Sandbox> {
       const place = join(root, module);
       const text = await readFile(module, 'utf8');
       const wrong = text.slice(0, mutant.start) + mutant.replacement + text.slice(mutant.end);
-      const putBack = (): Promise<void> => replace(place, text);
+      const put = { wrong: () => replace(place, wrong), right: () => replace(place, text) };
       const startedAt = performance.now();
       try {
         for (const { file, tookMs } of tests) {
           if (performance.now() - startedAt > budgetMs) return { kind: 'out of time' };
           const withinMs = Math.max(HANGS_MIN_SECONDS * 1_000, tookMs * HANGS_FACTOR);
-          await replace(place, wrong);
-          let outcome: WarmVerdict | TestResult['outcome'] = await warm.run(file, module, withinMs, putBack);
+          let outcome: WarmVerdict | TestResult['outcome'] = await warm.run(file, module, withinMs, put);
           if (outcome === 'unclear') {
-            await replace(place, wrong);
+            await put.wrong();
             ({ outcome } = await runTestFile({ root, file, withinSeconds: Math.ceil(withinMs / 1_000), loud: false }));
           }
           if (outcome !== 'passed') return { kind: 'noticed', by: file };
         }
         return { kind: 'survived' };
       } finally {
-        await putBack();
+        await put.right();
       }
     },
     async remove() {

@@ -1,6 +1,6 @@
 /**
  * Runs test files in one process that stays, which spares each of them the start of a process and the loading of tap and of
- * packages. A failure counts only where the same file passes there without the wrong line.
+ * packages. A failure counts where the same file passes there without the wrong line and fails again with it.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { on } from 'node:events';
@@ -11,9 +11,12 @@ type Done = Extract<WarmAnswer, { kind: 'done' }>;
 
 export type WarmVerdict = 'passed' | 'failed' | 'unclear';
 
+/** Puts the wrong line into the module, and the right one back. */
+export type Lines = { wrong(): Promise<void>; right(): Promise<void> };
+
 export type WarmTests = {
-  /** `restore` puts the right line back. `unclear`: without it the file fails too, and a process of its own must decide. */
-  run(file: string, changed: string, withinMs: number, restore: () => Promise<void>): Promise<WarmVerdict>;
+  /** `unclear`: it fails by chance or without the wrong line too, and a process of its own must decide. */
+  run(file: string, changed: string, withinMs: number, put: Lines): Promise<WarmVerdict>;
   close(): void;
 };
 
@@ -62,14 +65,19 @@ export function createWarmTests(root: string): WarmTests {
 
   process.once('exit', stop);
   return {
-    async run(file, changed, withinMs, restore) {
+    async run(file, changed, withinMs, put) {
       if (unfit.has(file)) return 'unclear';
-      if (await passes({ file, changed }, withinMs)) return 'passed';
-      await restore();
-      if (await passes({ file, changed }, withinMs)) return 'failed';
+      const passesNow = (): Promise<boolean> => passes({ file, changed }, withinMs);
+      await put.wrong();
+      if (await passesNow()) return 'passed';
+      await put.right();
+      if (await passesNow()) {
+        await put.wrong();
+        return (await passesNow()) ? 'unclear' : 'failed';
+      }
       // What the failure left behind may be the reason.
       stop();
-      if (!(await passes({ file, changed }, withinMs))) unfit.add(file);
+      if (!(await passesNow())) unfit.add(file);
       return 'unclear';
     },
     close() {
