@@ -48,9 +48,7 @@ export function decodeText(bytes: Buffer): string {
 
 /** Some versions of Node leave the bytes 0x80 to 0x9f as control characters. */
 function decodeLatin1(bytes: Buffer): string {
-  return bytes
-    .toString('latin1')
-    .replace(/[\u0080-\u009f]/g, (code) => WINDOWS_1252[code.charCodeAt(0) - 0x80] ?? code);
+  return bytes.toString('latin1').replace(/[\u0080-\u009f]/g, (code) => WINDOWS_1252.charAt(code.charCodeAt(0) - 0x80));
 }
 
 /** The labels of Latin-1 in the WHATWG Encoding Standard that occur in names of files. */

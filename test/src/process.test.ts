@@ -1,13 +1,20 @@
 /** What a process is made of: which files its configuration names, its faults and warnings, its chores, and why it cannot start. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { type LoadContext, secret, section, text } from '../../src/config/field.js';
 import type { ConfigFault } from '../../src/config/load.js';
 import { Fault } from '../../src/errors.js';
 import { createLog, type LogConfig, logSection } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics.js';
-import { type ChoreTools, type ConfigSource, type ProcessDeps, processEntry, startFailure } from '../../src/process.js';
+import {
+  type ChoreTools,
+  type ConfigSource,
+  type ProcessDeps,
+  processEntry,
+  runChore,
+  startFailure,
+} from '../../src/process.js';
 import { ManualClock } from '../kit/clock.js';
 
 interface Config {
@@ -15,6 +22,13 @@ interface Config {
   readonly edge: { readonly name: string; readonly key: string };
 }
 
+const SECTIONS = {
+  log: logSection,
+  edge: section('E.', {
+    name: text({ default: 'usual', help: '' }),
+    key: secret({ default: 'file:/key', minLength: 3, help: '' }),
+  }),
+};
 const clock = new ManualClock();
 const log = createLog('test', { level: 'silent' }, { write: () => undefined });
 const deps: ProcessDeps = { clock, log, metrics: createMetrics('media_') };
@@ -35,13 +49,7 @@ function entryOf(started: unknown[], warn?: (config: Config) => readonly ConfigF
   const sources: ConfigSource<Config>[] = [];
   const entry = processEntry<Config>({
     name: 'edge',
-    sections: {
-      log: logSection,
-      edge: section('E.', {
-        name: text({ default: 'usual', help: '' }),
-        key: secret({ default: 'file:/key', minLength: 3, help: '' }),
-      }),
-    },
+    sections: SECTIONS,
     start: (config, given, source) => {
       sources.push(source);
       started.push(config.edge, given);
@@ -132,4 +140,104 @@ void t.test('the reason why a process cannot start is said to a person', async (
   ] as const) {
     t.equal(startFailure(thrown), words);
   }
+});
+
+/** The path of a configuration with this name, and of the secret that it needs. */
+function configIn(t: Test, name: string): string {
+  const folder = t.testdir({ key: 'secret' });
+  chmodSync(join(folder, 'key'), 0o600);
+  writeFileSync(join(folder, 'config.yaml'), `edge: { name: ${name}, key: "file:${folder}/key" }`);
+  return join(folder, 'config.yaml');
+}
+
+/** Keeps what is written to a stream from here on, in place of writing it. */
+function recorded(stream: NodeJS.WriteStream, isTTY: boolean): { readonly texts: readonly string[]; restore(): void } {
+  const texts: string[] = [];
+  const before = Object.getOwnPropertyDescriptors(stream);
+  const set = (name: string, value: unknown): void =>
+    void Object.defineProperty(stream, name, { value, configurable: true, writable: true });
+  set('write', (text: string) => texts.push(text) > 0);
+  set('isTTY', isTTY);
+  return {
+    texts,
+    restore() {
+      for (const name of ['write', 'isTTY'] as const) {
+        Reflect.deleteProperty(stream, name);
+        if (before[name] !== undefined) Object.defineProperty(stream, name, before[name]);
+      }
+    },
+  };
+}
+
+/** Runs a chore as the command line does, with what it printed. */
+async function ranChore(t: Test, chore: (tools: ChoreTools) => Promise<number>, word = 'check', terminal = false) {
+  const path = configIn(t, 'first');
+  const entry = processEntry<Config>({
+    name: 'edge',
+    sections: SECTIONS,
+    start: () => Promise.reject(new Error('it is not started')),
+    check: ({ edge }) => (edge.name === 'bad' ? [{ path: 'edge.name', message: 'is bad' }] : []),
+    chores: { check: (_, given) => chore(given) },
+  });
+  const [printed, shown] = [recorded(process.stdout, terminal), recorded(process.stderr, terminal)];
+  try {
+    const code = await runChore(entry, word, path, {});
+    return { code, printed: printed.texts.join(''), shown: shown.texts.join('') };
+  } finally {
+    printed.restore();
+    shown.restore();
+    for (const name of ['SIGTERM', 'SIGINT', 'disconnect']) process.removeAllListeners(name);
+  }
+}
+
+void t.test('a chore ends with its own code, and prints what it found', async (t) => {
+  const ran = await ranChore(t, async (given) => {
+    given.progress('half');
+    given.print('found');
+    return 3;
+  });
+  t.same(ran, { code: 3, printed: 'found\n', shown: '' }, 'what changes is for terminals alone');
+  const terminal = await ranChore(
+    t,
+    async (given) => {
+      given.progress('half');
+      given.print('found');
+      given.progress('whole');
+      return 0;
+    },
+    'check',
+    true,
+  );
+  t.equal(terminal.printed, 'found\n');
+  t.equal(terminal.shown, ['half', '', 'whole', ''].map((text) => `\r\x1b[K${text}`).join(''), 'and is cleared');
+});
+
+void t.test('a chore that fails says why, and one that is stopped keeps what it has done', async (t) => {
+  const failed = await ranChore(t, () => Promise.reject(new Error('no room')));
+  t.same(failed, { code: 2, printed: 'check: no room\n', shown: '' });
+  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    let reason: unknown;
+    const stopped = await ranChore(t, async ({ signal }) => {
+      process.emit(name);
+      await new Promise(setImmediate);
+      reason = signal.reason;
+      throw reason;
+    });
+    t.match(reason, { message: `stopped by ${name}` });
+    t.same(stopped, { code: 130, printed: 'check: stopped; finished work is kept\n', shown: '' });
+  }
+  const unknown = await ranChore(t, () => Promise.resolve(0), 'other');
+  t.same(unknown, { code: 2, printed: '', shown: '' });
+});
+
+void t.test('a chore is not run with a configuration that cannot be used', async (t) => {
+  const path = configIn(t, 'bad');
+  const { entry } = entryOf([]);
+  const shown = recorded(process.stderr, false);
+  const codes = [await runChore(entry, 'check', path, {}), await runChore(entry, 'check', undefined, {})];
+  shown.restore();
+  t.same(codes, [2, 2]);
+  t.match(shown.texts[0], /^edge: the configuration .*config\.yaml cannot be used:\n$/);
+  t.equal(shown.texts[1], '  edge.name: is bad\n');
+  t.equal(shown.texts[2], 'edge: the configuration (defaults) cannot be used:\n');
 });

@@ -331,3 +331,23 @@ void t.test(
     t.match(await pictureFacts(await staged(webp)), { width: 400, height: 400, orientation: 6 });
   },
 );
+
+void t.test(
+  'a long text may have a character wherever a read ends, and none that is cut short at its end',
+  async (t) => {
+    const readBytes = 256 * 1_024;
+    for (const character of ['é', 'ก', '€', '🙂']) {
+      const bytes = Buffer.from(character);
+      for (let before = 0; before <= bytes.length; before += 1) {
+        const start = Buffer.alloc(readBytes - before, 'a');
+        t.equal(
+          await outcome(Buffer.concat([start, bytes, bytes]), undefined),
+          'text/plain',
+          `${character}, ${before} before`,
+        );
+        const cut = Buffer.concat([start, bytes, bytes.subarray(0, -1)]);
+        t.match(await outcome(cut, 'text/plain'), /not valid UTF-8/, `${character} cut short, ${before} before`);
+      }
+    }
+  },
+);

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check';
 import sharp from 'sharp';
 import t from 'tap';
+import { STRIPPED_TYPES } from '../../../origin/ingest/strip/metadata.js';
 import { readDimensions } from '../../../src/media/dimensions.js';
 import { readOrientation } from '../../../src/media/exif.js';
 import { box, type CodedPicture, codedIn, type HeifOptions, heifOf, transformationsOf } from '../../kit/heif.js';
@@ -167,6 +168,24 @@ void t.test('stripping films and sound', async (t) => {
         t.same((await strip(bytes, 'video/mp4')).outcome, { kind: 'clean' }, 'a stripped file is clean');
       }
     }
+  });
+
+  await t.test('knows films and sound by each of their names', async (t) => {
+    for (const mime of [
+      'video/mp4',
+      'video/quicktime',
+      'video/3gpp',
+      'video/3gpp2',
+      'audio/mp4',
+      'audio/3gpp',
+      'audio/3gpp2',
+    ]) {
+      t.ok(STRIPPED_TYPES.includes(mime), mime);
+      const { outcome, bytes } = await strip(filmOf([VIDEO], { inMovie: TOLD }), mime);
+      t.same(outcome, { kind: 'stripped' }, mime);
+      t.notOk(bytes.includes('TELLTALE'), mime);
+    }
+    t.same((await strip(filmOf([VIDEO], { inMovie: TOLD }), 'video/ogg')).outcome, { kind: 'unsupported' });
   });
 
   await t.test('never overwrites sound whose samples are counted in other units than bytes', async (t) => {
