@@ -45,6 +45,16 @@ interface Member {
   restart: Timer | undefined;
 }
 
+/** How often a worker has ended soon after its start, now that it has ended once more. */
+export function failuresAfter(failures: number, ranMs: number): number {
+  return ranMs > SOUND_AFTER_MS ? 0 : failures + 1;
+}
+
+/** How long it is left alone before it is started again: the longer, the more often it ended at once. */
+export function restartPauseMs(failures: number): number {
+  return Math.min(RESTART_MAX_MS, RESTART_MIN_MS * 2 ** failures);
+}
+
 /** Resolves when all of them serve. Rejects if one ends before. */
 export async function startCrew(deps: CrewDeps): Promise<Crew> {
   const { count, folder, clock, log } = deps;
@@ -80,8 +90,8 @@ export async function startCrew(deps: CrewDeps): Promise<Crew> {
     member.child.once('exit', (code, signal) => {
       deps.onEnded(member.number);
       if (closing) return;
-      member.failures = clock.monotonicMs() - startedMs > SOUND_AFTER_MS ? 0 : member.failures + 1;
-      const waitMs = Math.min(RESTART_MAX_MS, RESTART_MIN_MS * 2 ** Math.min(member.failures, 10));
+      member.failures = failuresAfter(member.failures, clock.monotonicMs() - startedMs);
+      const waitMs = restartPauseMs(member.failures);
       log.error({ worker: member.number, code, signal, waitMs }, 'a worker ended; starting it again');
       member.restart = clock.after(waitMs, () => {
         member.child = fork(member.number);

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { edgeFaults, edgeSection } from '../../../edge/config.js';
 import { workerCount } from '../../../edge/workers/count.js';
-import { forwardLines } from '../../../edge/workers/crew.js';
+import { failuresAfter, forwardLines, restartPauseMs } from '../../../edge/workers/crew.js';
 import { type Applied, fence } from '../../../edge/workers/fence.js';
 import type { WorkerFigures } from '../../../edge/workers/messages.js';
 import { readPosition, writePosition } from '../../../edge/workers/position-field.js';
@@ -307,4 +307,23 @@ void t.test('a stream that ends with a whole line has no rest', async (t) => {
   await once(from, 'end');
   await new Promise(setImmediate);
   t.same(written, ['a\n']);
+});
+
+void t.test(
+  'a worker that ends at once again and again is started ever later, and one that ran well at once',
+  async (t) => {
+    let failures = 0;
+    const pauses: number[] = [];
+    for (const ranMs of [60_001, 10, 10, 60_000, 10, 10, 10, 10, 60_001, 10]) {
+      failures = failuresAfter(failures, ranMs);
+      pauses.push(restartPauseMs(failures));
+    }
+    t.same(pauses, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 500, 1_000]);
+    t.equal(restartPauseMs(5_000), 30_000, 'never later than the longest pause');
+  },
+);
+
+void t.test('a target keeps its owner over releases, so that what its disk has is found', async (t) => {
+  const owners = ['/v1/media/01KDX', '/v1/media/01KDY', '/a?b=c', ''].map((target) => ownerOf(target, 1_000));
+  t.same(owners, [734, 887, 482, 365]);
 });
