@@ -28,6 +28,7 @@ import { heldChunks, pacedChunks } from './ingest/paced-body.js';
 import {
   declaredTypeIn,
   newUpload,
+  noSuchUpload,
   optionsIn,
   ownPartial,
   ownUpload,
@@ -55,6 +56,7 @@ import {
   UPLOADS_PATH,
 } from './ingest/resumable/tus.js';
 import type { UnfinishedUpload, UploadRole } from './ingest/resumable/upload-record.js';
+import { onceOf, optionsWithin, requireUnused, withinTerms } from './ingest/terms.js';
 import { mediaPath } from './respond/media-json.js';
 import type { OriginRequest } from './server/request.js';
 import { ingestedReply, reserveQuota, type UploadDeps } from './upload.js';
@@ -71,12 +73,17 @@ export function resumableOptions(deps: ResumableDeps, methods: readonly string[]
 }
 
 /** POST: begins an upload, perhaps with its first bytes, or joins partial uploads. */
-export function createResumable(deps: ResumableDeps, request: OriginRequest): Promise<Reply> {
-  return withTusVersion(deps, async () => {
-    const caller = await requireUploader(deps.gate, request);
+export function createResumable(all: ResumableDeps, request: OriginRequest): Promise<Reply> {
+  return withTusVersion(all, async () => {
+    const caller = await requireUploader(all.gate, request);
+    const deps = withinTerms(all, caller.uploadLink);
     requireVersion(request);
     if (methodOf(request) !== 'POST') throw unknownMethod('POST, OPTIONS');
     const creation = readCreation(request, deps.config.upload.sizeMaxBytes);
+    if (caller.uploadLink !== undefined && creation.kind !== 'whole') {
+      throw new Fault('forbidden', 'An upload link opens one upload, which has no parts.');
+    }
+    await requireUnused(deps.meta, caller.uploadLink);
     return creation.kind === 'final'
       ? await join(deps, caller, request, creation)
       : await begin(deps, caller, request, creation);
@@ -84,15 +91,17 @@ export function createResumable(deps: ResumableDeps, request: OriginRequest): Pr
 }
 
 /** HEAD, PATCH and DELETE, also as POST with X-HTTP-Method-Override. */
-export function continueResumable(deps: ResumableDeps, request: OriginRequest, id: string): Promise<Reply> {
-  return withTusVersion(deps, async () => {
+export function continueResumable(all: ResumableDeps, request: OriginRequest, id: string): Promise<Reply> {
+  return withTusVersion(all, async () => {
+    const caller = await requireUploader(all.gate, request);
+    const deps = withinTerms(all, caller.uploadLink);
     const { uploads, locks } = deps.resumable;
-    const caller = await requireUploader(deps.gate, request);
     requireVersion(request);
     const method = methodOf(request);
     if (method !== 'HEAD' && method !== 'PATCH' && method !== 'DELETE') {
       throw unknownMethod('HEAD, PATCH, DELETE, OPTIONS');
     }
+    if (caller.uploadLink !== undefined && caller.uploadLink.id !== id) throw noSuchUpload();
     ownUpload(uploads, caller, id, deps.clock.now());
     const taken = new Releases();
     try {
@@ -133,7 +142,8 @@ async function begin(
   const { uploads, locks } = deps.resumable;
   const { sizeBytes, metadata, kind, first } = creation;
   const role: UploadRole = kind === 'partial' ? { kind, finalId: null } : { kind };
-  const upload = newUpload({ owner: caller.subject, sizeBytes, metadata, role }, deps.config, deps.clock.now());
+  const fields = { owner: caller.subject, sizeBytes, metadata, role, id: caller.uploadLink?.id };
+  const upload = newUpload(fields, deps.config, deps.clock.now());
   request.meter.admitUpload(request.body.sizeBytes);
   const taken = new Releases();
   try {
@@ -142,6 +152,7 @@ async function begin(
     const admission = kind === 'whole' || sizeBytes !== 0 ? taken.add(await admit(deps, caller, sizeBytes)) : NO_BODY;
     if (admission === NO_BODY) await deps.admissions.requireRoom();
     const { signal } = taken.add(await locks.take(upload.id, 'refuse', request.signal));
+    if (uploads.find(upload.id) !== undefined) throw new Fault('conflict', 'The upload link has begun its upload.');
     // After a failure no client knows the id, so nobody could continue the upload.
     const record = taken.add(unlessKept(() => uploads.drop(upload.id)));
     requireRoom(uploads, caller, deps.config);
@@ -150,7 +161,7 @@ async function begin(
     const progress =
       first === undefined ? begun : await receive(deps, begun, first, { request, caller, signal, quota, admission });
     record.keep();
-    return createdReply(progress);
+    return createdReply(progress, caller.uploadLink === undefined ? '' : `?${request.query}`);
   } finally {
     await taken.release();
   }
@@ -181,10 +192,10 @@ async function join(
     for (const id of partialIds.toSorted()) taken.add(await locks.take(id, 'interrupt', request.signal));
     const { partials } = await completePartials(deps, caller, partialIds);
     const earlier = joinedBefore(deps, partials, partialIds);
-    if (earlier !== undefined) return createdReply({ upload: earlier, offset: sizeBytes });
+    if (earlier !== undefined) return createdReply({ upload: earlier, offset: sizeBytes }, '');
     const { quota } = taken.add(await reserveQuota(deps, caller, sizeBytes));
     taken.add(await admit(deps, caller, sizeBytes));
-    return createdReply(await finish(deps, upload, partials, { request, caller, quota }));
+    return createdReply(await finish(deps, upload, partials, { request, caller, quota }), '');
   } finally {
     await taken.release();
   }
@@ -349,15 +360,16 @@ async function ingestStaged(
   deps: ResumableDeps,
   upload: UnfinishedUpload,
   ids: readonly string[],
-  { request, quota }: Finishing,
+  { request, caller, quota }: Finishing,
 ): Promise<Ingested> {
   const { signal } = request;
   const { sizeMaxBytes } = deps.config.upload;
   const staged = await deps.resumable.uploads.stage(ids, { sizeMaxBytes, sync: deps.blobs.kind === 'local', signal });
   try {
     const declaredType = declaredTypeIn(upload);
-    const options = optionsIn(upload);
-    return await ingest(deps, { staged, declaredType, owner: upload.owner, options, quota }, signal);
+    const options = optionsWithin(optionsIn(upload), caller.uploadLink);
+    const once = onceOf(caller.uploadLink);
+    return await ingest(deps, { staged, declaredType, owner: upload.owner, options, quota, once }, signal);
   } finally {
     await rm(staged.path, { force: true });
   }
@@ -372,9 +384,10 @@ function unknownMethod(allow: string): Fault {
   return new Fault('method_not_allowed', `The path knows ${allow}.`, { headers: { allow } });
 }
 
-function createdReply(progress: Progress): Reply {
+/** `query`: the upload link, which opens the new path too. */
+function createdReply(progress: Progress, query: string): Reply {
   const { upload } = progress;
-  const location = `${UPLOADS_PATH}/${upload.id}`;
+  const location = `${UPLOADS_PATH}/${upload.id}${query}`;
   const fields: HeaderList = [['location', location], ...fieldsOf(progress), lengthField(upload)];
   return progress.media === undefined ? emptyReply(201, fields) : describingReply(201, fields, progress.media);
 }

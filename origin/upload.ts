@@ -11,11 +11,13 @@ import { Releases, unlessKept } from '../src/lifecycle.js';
 import type { CounterOf, Metrics } from '../src/metrics.js';
 import { requireUploader } from './authorize.js';
 import type { BlobStore } from './blobs/blob-store.js';
-import type { Admissions } from './ingest/admit.js';
+import { type Admissions, tooLarge } from './ingest/admit.js';
 import { type IngestDeps, type Ingested, ingest, overQuota, wantedSmall } from './ingest/ingest.js';
 import { readOptions, requireLifetime, type UploadOptions, withDefaults } from './ingest/options.js';
 import { bodyShape, receive } from './ingest/receive.js';
+import { onceOf, optionsWithin, requireUnused, withinTerms } from './ingest/terms.js';
 import type { Media } from './meta/media.js';
+import type { MetaStore } from './meta/store.js';
 import type { Quotas, Reservation } from './quota.js';
 import { describeDuplicate, describeMedia, mediaPath } from './respond/media-json.js';
 import { mediaEtag } from './respond/media-reply.js';
@@ -26,6 +28,7 @@ export interface UploadDeps extends IngestDeps {
   readonly thumbs: Pick<Thumbs, 'accepts' | 'hashOfUpload'>;
   readonly gate: Gate;
   readonly blobs: BlobStore;
+  readonly meta: IngestDeps['meta'] & Pick<MetaStore, 'usage'>;
   readonly admissions: Admissions;
   readonly quotas: Quotas;
   readonly counts: UploadCounts;
@@ -52,15 +55,21 @@ export async function upload(deps: UploadDeps, request: OriginRequest, query: Up
 
 /** admit > receive > ingest. What it holds is free again at the end. */
 async function takeIn(
-  deps: UploadDeps,
+  all: UploadDeps,
   request: OriginRequest,
   caller: Caller,
   query: UploadOptions,
 ): Promise<Ingested> {
+  const terms = caller.uploadLink;
+  const deps = withinTerms(all, terms);
+  await requireUnused(deps.meta, terms);
   const { config, blobs, clock } = deps;
   const shape = bodyShape(request);
   requireLifetime(query, config.upload);
   const { sizeBytes } = request.body;
+  const roomBytes = config.upload.sizeMaxBytes + (shape.kind === 'form' ? config.upload.form.overheadMaxBytes : 0);
+  // The limit of every upload is that of admissions.
+  if (terms !== undefined && sizeBytes !== null && sizeBytes > roomBytes) throw tooLarge(config.upload.sizeMaxBytes);
   request.meter.admitUpload(sizeBytes);
   const taken = new Releases();
   try {
@@ -77,7 +86,7 @@ async function takeIn(
       admission,
     };
     const received = await receive(receiving, request, shape, path);
-    const options = withDefaults(readOptions(received.fields), query);
+    const options = optionsWithin(withDefaults(readOptions(received.fields), query), terms);
     requireLifetime(options, config.upload);
     const ingested = await ingest(
       deps,
@@ -87,6 +96,7 @@ async function takeIn(
         owner: caller.subject,
         options: { ...options, filename: options.filename ?? received.filename },
         quota,
+        once: onceOf(terms),
       },
       request.signal,
     );

@@ -106,6 +106,29 @@ export const LINKS_WANTED_SCHEMA = {
   required: ['ids'],
 };
 
+export const UPLOAD_LINK_SCHEMA = {
+  type: 'object',
+  properties: {
+    url: { type: 'string', format: 'uri', description: 'For POST of the bytes or of a form.' },
+    tus_url: { type: 'string', format: 'uri', description: 'For a resumable upload (tus 1.0.0).' },
+    expires_at: { type: 'string', format: 'date-time' },
+  },
+  required: ['url', 'tus_url', 'expires_at'],
+};
+
+export const UPLOAD_LINK_WANTED_SCHEMA = {
+  type: 'object',
+  properties: {
+    subject: { type: 'string', description: 'Whose upload it is; another than the caller needs the role `admin`.' },
+    size: { type: 'integer', minimum: 1, description: 'Largest size in bytes.' },
+    types: { type: 'array', items: text, minItems: 1, description: 'Media types.' },
+    public: { type: 'boolean', description: 'Whether anyone may read the media; default false.' },
+    expires_in: { type: 'integer', minimum: 1, description: 'Seconds until the media expire.' },
+    filename: { type: 'string', maxLength: 255 },
+    lifetime: { type: 'integer', minimum: 1, description: 'Seconds for which the links are valid.' },
+  },
+};
+
 const COMMON: readonly ResponseNote[] = [
   refusal(429, 'rate_limited'),
   refusal(500, 'internal'),

@@ -31,6 +31,7 @@ import { continueResumable, createResumable, type ResumableDeps, resumableOption
 import type { OriginRequest } from '../server/request.js';
 import { type ThumbDeps, thumb } from '../thumb.js';
 import { upload } from '../upload.js';
+import { type UploadLinkDeps, uploadLink } from '../upload-link.js';
 import { createDocument, type DocumentReply } from './document.js';
 import { describeRoutes } from './openapi.js';
 import {
@@ -43,6 +44,8 @@ import {
   refusal,
   refusals,
   TAKEN_DOWN,
+  UPLOAD_LINK_SCHEMA,
+  UPLOAD_LINK_WANTED_SCHEMA,
   withCommonRefusals,
 } from './route-notes.js';
 import type { WellKnownConfig } from './well-known.js';
@@ -52,6 +55,7 @@ export type RouteDeps = ResumableDeps &
   ThumbDeps &
   InfoDeps &
   LinkDeps &
+  UploadLinkDeps &
   RemoveDeps &
   QuarantineDeps &
   AdminDeps & {
@@ -203,6 +207,28 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
       handle: (request: OriginRequest) => links(deps, request),
     }),
     route({
+      methods: ['POST'],
+      pattern: '/v1/uploads/link',
+      summary: 'Signs links by which somebody without a token may upload once.',
+      audience: 'token',
+      path: none,
+      query: none,
+      requestBody: { help: 'The terms.', types: ['application/json'], schema: UPLOAD_LINK_WANTED_SCHEMA },
+      responses: [
+        {
+          status: 200,
+          help: 'Links for POST, and for a resumable upload. They may be used once, one or the other.',
+          content: { type: 'application/json', schema: UPLOAD_LINK_SCHEMA },
+        },
+        refusal(400, 'malformed'),
+        refusal(401, 'unauthorized'),
+        refusal(403, 'forbidden'),
+        refusal(404, 'not_found'),
+        refusal(408, 'request_timeout'),
+      ],
+      handle: (request: OriginRequest) => uploadLink(deps, request),
+    }),
+    route({
       methods: ['DELETE'],
       pattern: '/v1/media/{id}',
       summary: 'Deletes one id.',
@@ -264,6 +290,7 @@ function resumableRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
           content: MEDIA_JSON,
         },
         refusal(405, 'method_not_allowed'),
+        refusal(409, 'conflict'),
         refusal(412, 'precondition_failed'),
         ...chunkRefusals(),
       ],
@@ -329,7 +356,7 @@ function chunkRefusals() {
 /** Of every request that carries bytes of an upload. */
 function bodyRefusals() {
   return [
-    refusal(401, 'unauthorized'),
+    refusal(401, 'unauthorized', 'link_expired'),
     refusal(403, 'quarantined', 'forbidden'),
     refusal(408, 'request_timeout'),
     refusal(413, 'too_large'),

@@ -11,7 +11,7 @@ import { cleanFilename } from '../../src/media/disposition.js';
 import { abandon } from '../blobs/abandon.js';
 import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
 import { type Media, type PictureFacts, type Quarantine, refusesUpload } from '../meta/media.js';
-import type { CommitOutcome, MetaStore, NewMedia, UploadQuota } from '../meta/store.js';
+import type { CommitOutcome, MetaStore, NewMedia, UploadOnce, UploadQuota } from '../meta/store.js';
 import type { Quotas } from '../quota.js';
 import { decideExpiry, type RetentionConfig } from '../retention-rules.js';
 import type { Thumbs } from '../thumbs/engine.js';
@@ -22,6 +22,7 @@ import type { UploadOptions } from './options.js';
 import type { Scanner } from './scan.js';
 import { type Staged, writeOut } from './stage.js';
 import { stripLocation } from './strip-location.js';
+import { linkUsed } from './terms.js';
 
 export interface IngestDeps {
   readonly clock: Clock;
@@ -40,6 +41,8 @@ export interface NewUpload {
   readonly owner: string;
   readonly options: UploadOptions;
   readonly quota: UploadQuota | undefined;
+  /** The link by which it is uploaded. */
+  readonly once?: UploadOnce | undefined;
 }
 
 /** What the sender of an upload said and sent. */
@@ -151,6 +154,8 @@ function mediaIn(
       return { media: outcome.media, duplicate: true };
     case 'quarantined':
       throw mark?.cause === 'admin' ? infected() : quarantined();
+    case 'link_used':
+      throw linkUsed();
     case 'over_quota':
       throw overQuota(quotas.retryAfterMs());
   }
@@ -177,6 +182,7 @@ function newMedia(
     picture,
     thumbs: deps.thumbs.accepts(mime) ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
     ...(upload.quota !== undefined && { quota: upload.quota }),
+    ...(upload.once !== undefined && { once: upload.once }),
     ...(mark !== undefined && { quarantine: mark }),
     now,
   };

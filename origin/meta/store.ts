@@ -156,7 +156,15 @@ export interface NewMedia {
   readonly quarantine?: Quarantine;
   /** The subject's limit, checked and counted in the same transaction. Left out: the upload is not counted. */
   readonly quota?: UploadQuota;
+  /** The link by which it is uploaded, marked as used in the same transaction. */
+  readonly once?: UploadOnce;
   readonly now: EpochMs;
+}
+
+/** An upload link. It is remembered as used at least until `until`. */
+export interface UploadOnce {
+  readonly link: string;
+  readonly until: EpochMs;
 }
 
 /** Counts only what is stored: duplicates do not count, and bytes count only if the blob is new. */
@@ -178,6 +186,8 @@ export type CommitOutcome =
   | { readonly kind: 'duplicate'; readonly media: Media }
   | { readonly kind: 'quarantined' }
   | { readonly kind: 'over_quota' }
+  /** The upload link was used before. */
+  | { readonly kind: 'link_used' }
   /** The bytes are gone from where they were, or are damaged. Nothing was recorded; they have to be stored again. */
   | { readonly kind: 'bytes_gone' };
 

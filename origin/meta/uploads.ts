@@ -12,13 +12,35 @@ import { awaitsScan, type BlobRecord, keysOf, type MediaRecord, refusesUpload } 
 import { writeBlob } from './places.js';
 import { queueJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
-import type { CommitOutcome, NewMedia, Usage } from './store.js';
+import type { CommitOutcome, NewMedia, UploadOnce, Usage } from './store.js';
 import { BLOBS, JOBS, MEDIA, ownerKey, type Reader, read, TRASH, USAGE, write } from './tables.js';
 import { expireOne, hasExpired, liftMark, quarantine, updateReference } from './takedown.js';
 
 const NO_USAGE: Usage = { bytes: 0, files: 0 };
 
 export function commitUpload(change: Change, upload: NewMedia): CommitOutcome {
+  const { once } = upload;
+  if (once === undefined) return commitAny(change, upload);
+  if (read(change.writer, USAGE, onceKey(once)) !== undefined) return { kind: 'link_used' };
+  const outcome = commitAny(change, upload);
+  // Refusals record nothing, but for bytes that are withheld.
+  if (RECORDED.has(outcome.kind)) write(change.writer, USAGE, onceKey(once), { bytes: 0, files: 1 });
+  return outcome;
+}
+
+const RECORDED: ReadonlySet<CommitOutcome['kind']> = new Set(['created', 'duplicate', 'quarantined']);
+
+/** A link is a quota of one file, in a period that begins when the link ends: it is forgotten later than the link is valid. */
+function onceKey({ link, until }: UploadOnce): readonly [EpochMs, string] {
+  return [until, ownerKey(userOf(link))];
+}
+
+/** Whose usage the use of a link is. */
+export function userOf(link: string): string {
+  return `upload link ${link}`;
+}
+
+function commitAny(change: Change, upload: NewMedia): CommitOutcome {
   const { sha256, quarantine: mark } = upload;
   const before = read(change.writer, BLOBS, sha256)?.blob;
   const outcome = recordUpload(change, upload);

@@ -231,6 +231,12 @@ export const accessSection = section('Who may do what: tokens, signed links, and
       max: 86_400_000,
       help: 'The end of a link is rounded up to a multiple of this, so that links that are asked for again within it are the same, and copies in browsers are found again. 0s: to the second.',
     }),
+    uploadLifetimeMs: duration({
+      default: '1h',
+      min: 1_000,
+      help: 'How long an upload link is valid if the request does not say. The upload has to end within it.',
+    }),
+    uploadLifetimeMaxMs: duration({ default: '24h', min: 1_000, help: 'The longest validity of an upload link.' }),
     idsMax: integer({
       default: 500,
       min: 1,
@@ -254,6 +260,9 @@ export function accessFaults(config: AccessConfig): readonly ConfigFault[] {
   if (hasRepeats(config.issuers.map(({ issuer }) => issuer))) fault('issuers', 'names an issuer twice');
   if (hasRepeats(config.links.secrets.map(({ kid }) => kid))) fault('links.secrets', 'uses a kid twice');
   if (config.links.lifetimeMs > config.links.lifetimeMaxMs) fault('links.lifetime', 'must be at most lifetime_max');
+  if (config.links.uploadLifetimeMs > config.links.uploadLifetimeMaxMs) {
+    fault('links.upload_lifetime', 'must be at most upload_lifetime_max');
+  }
   const { clientId, clientSecret } = config.introspection;
   if ((clientId === null) !== (clientSecret === null)) {
     fault('introspection', 'needs client_id and client_secret together, or neither');

@@ -13,7 +13,7 @@ import type { Log } from '../log.js';
 import type { Metrics } from '../metrics.js';
 import { callerOf } from './claims.js';
 import type { AccessConfig } from './config.js';
-import type { Credentials, Gate, Grant, TokenRefusal } from './grant.js';
+import type { Caller, Credentials, Gate, Grant, Role, TokenRefusal } from './grant.js';
 import { createIntrospection, type Introspection } from './introspection.js';
 import type { PublishedKey } from './jwks.js';
 import { KeyRing, type KeysState } from './key-ring.js';
@@ -21,6 +21,7 @@ import type { LinkRefusal } from './link.js';
 import { checkLink, type LinkKey, type LinkRules } from './link.js';
 import { createTokenMemory, type RememberedToken, type TokenMemory } from './remembered.js';
 import { readToken, type TokenRules, type UnprovenToken, type VerifyOutcome, verifyToken } from './token.js';
+import { checkUploadLink, type UploadTerms } from './upload-link.js';
 
 export interface GateDeps {
   readonly config: AccessConfig;
@@ -117,6 +118,9 @@ class OneGate implements Gate {
   }
 
   #orByLink(byToken: Grant, credentials: Credentials): Grant {
+    const upload = checkUploadLink(credentials, this.#linkRules, this.#clock.now());
+    if (upload.kind === 'valid') return { kind: 'caller', caller: callerByLink(upload.terms) };
+    if (upload.kind === 'refused') return this.#refusedLink(byToken, upload.refusal);
     const link = checkLink(credentials, this.#linkRules, this.#clock.now());
     switch (link.kind) {
       case 'absent':
@@ -124,10 +128,14 @@ class OneGate implements Gate {
       case 'valid':
         return { kind: 'link', expiresAt: link.expiresAt };
       case 'refused':
-        return byToken === NOBODY ? { kind: 'anonymous', refusal: `link_${link.refusal}` } : byToken;
+        return this.#refusedLink(byToken, link.refusal);
       default:
         return unreachable(link);
     }
+  }
+
+  #refusedLink(byToken: Grant, refusal: LinkRefusal): Grant {
+    return byToken === NOBODY ? { kind: 'anonymous', refusal: `link_${refusal}` } : byToken;
   }
 
   #recall(digest: string): Grant | undefined {
@@ -224,6 +232,14 @@ class OneGate implements Gate {
     return { grant, key, endsAt: expiresAt + this.#config.clockToleranceMs, askAgainAt };
   }
 }
+
+/** It may upload, and do nothing else. */
+function callerByLink(terms: UploadTerms): Caller {
+  const { subject, expiresAt } = terms;
+  return { subject, issuer: '', roles: NO_ROLES, scope: 'upload', expiresAt, uploadLink: terms };
+}
+
+const NO_ROLES: ReadonlySet<Role> = new Set();
 
 /** Of several reasons, the first. */
 function onlyReason(thrown: unknown): never {

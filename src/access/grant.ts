@@ -5,6 +5,7 @@
 import type { EpochMs } from '../clock.js';
 import type { KeysState } from './key-ring.js';
 import type { LinkKey, LinkRefusal } from './link.js';
+import type { UploadTerms } from './upload-link.js';
 
 export type Role = 'admin';
 
@@ -17,6 +18,8 @@ export interface Caller {
   readonly roles: ReadonlySet<Role>;
   readonly scope: Scope;
   readonly expiresAt: EpochMs;
+  /** The terms of the upload link by which the caller may upload once; undefined: a token. */
+  readonly uploadLink?: UploadTerms;
 }
 
 export type TokenRefusal =
@@ -33,7 +36,7 @@ export type TokenRefusal =
   | 'revoked';
 
 export type Grant =
-  /** A valid token. */
+  /** A valid token, or an upload link on the paths that it opens. */
   | { readonly kind: 'caller'; readonly caller: Caller }
   /** A valid signed link for this resource. */
   | { readonly kind: 'link'; readonly expiresAt: EpochMs }

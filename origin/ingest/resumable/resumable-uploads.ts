@@ -138,9 +138,13 @@ export function requireRoom(uploads: UnfinishedUploads, caller: Caller, config: 
 /** The upload, if it is the caller's. To everyone else it does not exist. */
 export function ownUpload(uploads: UnfinishedUploads, caller: Caller, id: string, now: number): UnfinishedUpload {
   const upload = UPLOAD_ID.test(id) ? uploads.find(id) : undefined;
-  if (upload?.owner !== caller.subject) throw new Fault('not_found', 'There is no such upload.');
+  if (upload?.owner !== caller.subject) throw noSuchUpload();
   if (upload.expiresAt <= now) throw new Fault('expired', 'The upload has expired.');
   return upload;
+}
+
+export function noSuchUpload(): Fault {
+  return new Fault('not_found', 'There is no such upload.');
 }
 
 export type PartialUpload = UnfinishedUpload & { readonly role: { readonly kind: 'partial' } };
@@ -158,9 +162,9 @@ function isPartial(upload: UnfinishedUpload): upload is PartialUpload {
   return upload.role.kind === 'partial';
 }
 
-/** The record of an upload that begins. Throws a Fault for metadata that would be refused at its end. */
+/** The record of an upload that begins, with a new id unless one is given. Throws a Fault for metadata that would be refused at its end. */
 export function newUpload(
-  upload: Pick<UnfinishedUpload, 'owner' | 'sizeBytes' | 'metadata' | 'role'>,
+  upload: Pick<UnfinishedUpload, 'owner' | 'sizeBytes' | 'metadata' | 'role'> & { readonly id?: string | undefined },
   config: Configs,
   now: number,
 ): UnfinishedUpload {
@@ -169,7 +173,7 @@ export function newUpload(
   if (readDeclared(filetype).kind === 'malformed') {
     throw new Fault('malformed', 'filetype is no media type.');
   }
-  const id = randomBytes(16).toString('hex');
+  const id = upload.id ?? randomBytes(16).toString('hex');
   return { ...upload, id, expiresAt: now + config.resumable.expiresAfterMs, mediaId: null };
 }
 

@@ -25,7 +25,7 @@ import {
   restore,
 } from '../takedown.js';
 import type { MetaDeps } from '../transactions.js';
-import { commitUpload, recordBlob } from '../uploads.js';
+import { commitUpload, recordBlob, userOf } from '../uploads.js';
 import { dumpRows } from './dump.js';
 import { leasedDuties } from './duties.js';
 import type { Fact } from './facts.js';
@@ -267,7 +267,7 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
   };
 }
 
-function factsOf({ sha256, sentSha256 = sha256, bytes, quota, owner, thumbs }: NewMedia): readonly Fact[] {
+function factsOf({ sha256, sentSha256 = sha256, bytes, quota, owner, thumbs, once }: NewMedia): readonly Fact[] {
   const rank = JOB_ORDER.upload;
   return [
     { kind: 'blob', sha256 },
@@ -275,6 +275,9 @@ function factsOf({ sha256, sentSha256 = sha256, bytes, quota, owner, thumbs }: N
     { kind: 'sent', sha256: sentSha256 },
     ...(bytes.kind === 'stored' ? [{ kind: 'intent', key: mediaKey({ sha256, place: bytes.place }) } as const] : []),
     ...(quota === undefined ? [] : [{ kind: 'usage', periodAt: quota.periodStartAt, owner: ownerKey(owner) } as const]),
+    ...(once === undefined
+      ? []
+      : [{ kind: 'usage', periodAt: once.until, owner: ownerKey(userOf(once.link)) } as const]),
     ...(thumbs.kind === 'queue'
       ? ([
           { kind: 'next job', rank },

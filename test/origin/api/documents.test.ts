@@ -265,6 +265,7 @@ GET,HEAD /v1/media/{id}/thumb viewer id w h download
 GET,HEAD /v1/media/{id}/info viewer id download
 POST /v1/media/{id}/link token id expires_in w h
 POST /v1/links token
+POST /v1/uploads/link token
 DELETE /v1/media/{id} admin id wait
 POST /v1/media/{id}/quarantine admin id wait reason
 DELETE /v1/media/{id}/quarantine admin id wait

@@ -120,6 +120,21 @@ export async function metaContract(t: Test, kit: MetaUnderTest): Promise<void> {
     await store.close();
   });
 
+  await t.test('an upload link is used once, by whatever is recorded first', async (t) => {
+    const store = await kit.fresh();
+    const once = { link: 'a'.repeat(32), until: T0 + 1_000 };
+    const put = async (sha256: Sha256, link = once): Promise<string> =>
+      (await store.commitUpload(uploadOf(sha256, { once: link }))).kind;
+    const kinds = await Promise.all([put(A), put(B), put(C)]);
+    t.same(kinds.sort(), ['created', 'link_used', 'link_used']);
+    t.equal(await put(A), 'link_used');
+    const other = { ...once, link: 'b'.repeat(32) };
+    const [known = A] = (await store.blobsAfter(null, 1)).blobs.map(({ sha256 }) => sha256);
+    t.equal(await put(known, other), 'duplicate');
+    t.equal(await put(known, other), 'link_used', 'a duplicate is a use too');
+    await store.close();
+  });
+
   await t.test('quotas count only what is stored', async (t) => {
     const store = await kit.fresh();
     const quota = { periodStartAt: T0, bytesMax: 1_500, filesMax: 2 };
