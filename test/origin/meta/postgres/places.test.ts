@@ -1,0 +1,115 @@
+/** Intents and the trash in PostgreSQL: what is asked for together, and which bytes nobody names. No server is needed. */
+import t from 'tap';
+import { mediaKey, NO_PLACE, sourceOf } from '../../../../origin/blobs/blob-store.js';
+import { NO_FACTS } from '../../../../origin/meta/media.js';
+import { createPlaces, trashIntents } from '../../../../origin/meta/postgres/places.js';
+import { BLOB_ROWS } from '../../../../origin/meta/postgres/rows.js';
+import { byteaOf } from '../../../../origin/meta/postgres/values.js';
+import type { Sha256 } from '../../../../src/ids.js';
+import { ManualClock } from '../../../kit/clock.js';
+import { type Answer, createRecordedPool } from '../../../kit/postgres/recorded-pool.js';
+
+const DAY_MS = 86_400_000;
+const A = 'a'.repeat(64) as Sha256;
+const keyOf = (digit: string) => mediaKey({ sha256: digit.repeat(64) as Sha256, place: NO_PLACE });
+const [a, b, c] = [keyOf('a'), keyOf('b'), keyOf('c')];
+/** The record that names `a`. */
+const NAMED = BLOB_ROWS.rowOf(A, {
+  blob: {
+    sha256: A,
+    place: NO_PLACE,
+    sizeBytes: 9,
+    mime: 'image/png',
+    storedAt: 3,
+    picture: NO_FACTS,
+    thumbs: { kind: 'pending' },
+    quarantine: null,
+  },
+  unreferencedAt: null,
+  markSeq: 0,
+});
+
+function placesOver(answer?: Answer) {
+  const pool = createRecordedPool(answer);
+  const clock = new ManualClock();
+  return { pool, clock, places: createPlaces(pool, 'north', clock) };
+}
+
+void t.test('intents that come while others are written wait for one transaction for all of them', async (t) => {
+  let letGo = (): void => undefined;
+  const { pool, clock, places } = placesOver(({ sql, transaction }) =>
+    sql === 'COMMIT' && transaction === 1 ? new Promise((resolve) => (letGo = () => resolve([]))) : [],
+  );
+  const first = places.intend([a]);
+  await new Promise(setImmediate);
+  const done: string[] = [];
+  const rest = [places.intend([b]).then(() => done.push('b')), places.intend([c]).then(() => done.push('c'))];
+  await new Promise(setImmediate);
+  t.same(pool.wordsOf(2), []);
+  letGo();
+  await Promise.all([first, ...rest]);
+  t.same(pool.wordsOf(1), ['SET LOCAL synchronous_commit = off', 'insert intent', 'COMMIT'], 'it costs no sync');
+  t.same(
+    pool.statements.filter(({ sql }) => sql.startsWith('INSERT')).map(({ parameters }) => parameters),
+    [
+      [[a], clock.now(), 'north'],
+      [[b, c], clock.now(), 'north'],
+    ],
+  );
+  await places.intend([]);
+  t.same(await places.withdraw([]), []);
+  t.equal(pool.statements.length, 6, 'nothing is asked for no keys');
+});
+
+void t.test('a failure is a fault, and the next intents are written all the same', async (t) => {
+  const { pool, places } = placesOver(({ sql, transaction }) => {
+    if (sql === 'COMMIT' && transaction === 1) throw new Error('lost');
+    return [];
+  });
+  await t.rejects(places.intend([a]), { code: 'storage_unavailable' });
+  await places.intend([b]);
+  t.same(pool.wordsOf(1).at(-1), 'ROLLBACK');
+  t.same(pool.wordsOf(2).at(-1), 'COMMIT');
+});
+
+void t.test('who withdraws is told which of its own bytes nobody names', async (t) => {
+  const { pool, places } = placesOver(({ sql }) => {
+    if (sql.startsWith('DELETE')) return [{ key: a }, { key: b }];
+    return sql.includes('FROM blob') ? [NAMED] : [];
+  });
+  t.same(await places.withdraw([a, b, c]), [b], 'one is named by a record, one had ended before');
+  t.same(pool.statements.at(-1)?.parameters, [[byteaOf(A), byteaOf('b'.repeat(64))]]);
+});
+
+void t.test('bytes are left behind which no intent, no record and no trash names, asked in this order', async (t) => {
+  const d = keyOf('d');
+  let asked = 0;
+  const { pool, places } = placesOver(({ sql }) => {
+    if (sql.includes('FROM blob')) return [NAMED];
+    asked += 1;
+    // A key may go on into the trash meanwhile.
+    return asked === 1 ? [{ key: b }] : [{ key: c }];
+  });
+  t.same(await places.leftBehind([a, b, c, d]), [d]);
+  t.same(
+    pool.statements.map(({ parameters }) => parameters[0]),
+    [[a, b, c, d], [a, c, d].map((key) => byteaOf(sourceOf(key))), [c, d]],
+  );
+  const none = placesOver();
+  t.same(await none.places.leftBehind([]), []);
+  t.same(none.pool.statements, []);
+});
+
+void t.test('intents of a day ago become trash, and the trash is read and emptied by its keys', async (t) => {
+  const { pool, clock, places } = placesOver(({ sql }) =>
+    sql.startsWith('SELECT key') ? [{ key: a }, { key: b }] : [],
+  );
+  t.same(await places.trash(7, 5), [a, b]);
+  await places.emptied([a]);
+  await trashIntents(pool, undefined);
+  await trashIntents(pool, 'north');
+  t.same(
+    pool.statements.map(({ parameters }) => parameters),
+    [[clock.now() - DAY_MS], [7, 5], [[a]], [], ['north']],
+  );
+});
