@@ -4,8 +4,10 @@
  * had opened. The edge listens from the first moment; until the takedowns that it
  * missed are applied, the lease says what may be answered.
  */
+
 import { randomUUID } from 'node:crypto';
 import type { AccessConfig } from '../src/access/config.js';
+import type { Clock } from '../src/clock.js';
 import { steadyClock } from '../src/clock.js';
 import type { Deferred } from '../src/config/field.js';
 import { Fault, invariant } from '../src/errors.js';
@@ -31,6 +33,8 @@ import { handle } from './handler.js';
 import { createHealth } from './health.js';
 import type { AppliedJournal } from './journal/applied-journal.js';
 import type { Behind } from './journal/behind.js';
+import { fenceEdge } from './journal/fence.js';
+import { fenceUpstream } from './journal/fenced-upstream.js';
 import { createLiveSettings, LIVE_PATHS, type LiveSettings } from './live-settings.js';
 import { type MediaComponents, type MediaNeeds, openMedia } from './media.js';
 import { type ExplainOrder, type Explanation, explain } from './ops/explain.js';
@@ -109,8 +113,13 @@ async function openComponents(
   if (access !== null) media = await openMedia(config, access, shared, { ...deps, wallClock: given.clock }, opened);
   const stated = (): StatedRates | undefined => media?.capabilities.rates;
   const rates = createRateLimits({ config: config.rateLimits, stated, clock, metrics });
-  const fetching = worker === null ? upstream : routeToOwners(worker, config, upstream, media, deps, opened);
-  const engine = createEngine(config, engineDepsOf(config, { ...shared, upstream: fetching }, media, rates), deps);
+  const fenced = media === null ? upstream : fenceTo(upstream, media.behind.applied);
+  const fetching = worker === null ? fenced : routeToOwners(worker, config, fenced, media, deps, opened);
+  const engine = createEngine(
+    config,
+    engineDepsOf(config, { ...shared, upstream: fetching }, media, rates, clock),
+    deps,
+  );
   const pass = opened.add('pass', passTo(config, { engine, upstream, worker }, onAnswered, deps));
   const serving = { engine, upstream, media, pass, tally, watch, outgoing, live, worker };
   const listener = await listenToClients(config, serving, deps, opened);
@@ -158,6 +167,7 @@ function engineDepsOf(
   { upstream, cache, flights, absences, live }: MediaNeeds,
   media: MediaComponents | null,
   rates: RateLimits,
+  clock: Clock,
 ): EngineDeps {
   const identity = {
     edgeName: config.name,
@@ -176,6 +186,8 @@ function engineDepsOf(
     rates,
     signsLinks: () => media?.links.ready() ?? false,
     thumbOptions: () => media?.capabilities.thumbOptions,
+    caughtUp: (request, signal) =>
+      media === null ? undefined : fenceEdge(media.behind.applied, request, clock, signal),
     lease: () => (media === null ? 'yes' : media.follower.lease.mayServe()),
     policy: () => live.policy,
   };
@@ -311,6 +323,10 @@ function routeToOwners(
 ): Upstream {
   const peers = opened.add('other workers', worker.openPeers(config.upstream, deps));
   return peers.route(upstream, () => (media === null ? null : positionOf(media.behind.applied)));
+}
+
+function fenceTo(upstream: Upstream, applied: AppliedJournal): Upstream {
+  return fenceUpstream(upstream, () => positionOf(applied));
 }
 
 function positionOf(applied: AppliedJournal): JournalPosition | undefined {

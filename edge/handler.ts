@@ -45,7 +45,7 @@ export function handle(engine: Engine, request: EdgeRequest, client: ClientSigna
     case 'media': {
       if (engine.gate === null) throw new Error('media are served behind a gate only');
       const edge = authorizeEdge(engine.isEdge, request);
-      if (edge !== undefined) return answerMedia(engine, request, target, edge, true, client);
+      if (edge !== undefined) return answerEdge(engine, request, target, edge, client);
       const access = authorize(engine.gate, request);
       return access instanceof Promise
         ? access.then((known) => answerMedia(engine, request, target, known, false, client))
@@ -115,6 +115,22 @@ function admitToLinks(engine: Engine, request: EdgeRequest, access: Access): Ans
 }
 
 type MediaTarget = Extract<Target, { kind: 'media' }>;
+
+/** An edge behind this one may have applied more takedowns, through another edge. */
+function answerEdge(
+  engine: Engine,
+  request: EdgeRequest,
+  media: MediaTarget,
+  access: Access,
+  client: ClientSignal,
+): Answer | Promise<Answer> {
+  const caughtUp = engine.caughtUp(request, () => client.gone());
+  if (caughtUp === undefined) return answerMedia(engine, request, media, access, true, client);
+  return caughtUp.then(
+    () => answerMedia(engine, request, media, access, true, client),
+    (thrown: unknown) => refuse(engine, request, faultOf(thrown)),
+  );
+}
 
 function answerMedia(
   engine: Engine,

@@ -25,6 +25,7 @@ import { openBlobStore } from './blobs/open.js';
 import { clearLeftovers } from './blobs/sweep.js';
 import { nameOf, type OriginConfig } from './config.js';
 import { openOriginJournal } from './edges/origin-journal.js';
+import { createPositionFence } from './edges/position-fence.js';
 import { createEdgeRoutes } from './edges/routes.js';
 import { createUseReports } from './edges/use-reports.js';
 import { createHealth } from './health.js';
@@ -177,6 +178,7 @@ async function openListeners(
     log,
   };
   const onRefused = countRefusals(metrics);
+  const fence = createPositionFence(meta.journal);
   const media = await openListener(opened, deps, config.listen, {
     name: 'requests',
     onRefused,
@@ -187,6 +189,8 @@ async function openListeners(
       requests: live.requests,
       routes: originRoutes(components),
       edgeRoutes: createEdgeRoutes({ journal, useReports, isEdge }),
+      admit: (request) => fence.admit(request),
+      position: () => fence.told(),
     }),
     // The streams to edges do not end by themselves.
     onClosing: () => journal.close(),

@@ -15,7 +15,10 @@ export const MEDIA_ID = 'media-id';
 /** Both ways: one id for a request in every log. Each hop decides which id it sends on. */
 export const REQUEST_ID = 'x-request-id';
 
-/** Request: how far the asking worker of an edge has applied the journal (edge/workers/position-field.ts). */
+/**
+ * Request: how far the asking edge has applied the journal (journal/position-field.ts). Response: what the origin knew of
+ * it when it looked.
+ */
 export const MEDIA_POSITION = 'media-position';
 
 /** Never taken from a client and never passed on to one. */

@@ -240,6 +240,7 @@ const FAULT_OF: Readonly<Record<UpstreamFailure, FaultCode>> = {
   silent: 'gateway_timeout',
   reset: 'bad_gateway',
   garbage: 'bad_gateway',
+  outdated: 'bad_gateway',
   breaker_open: 'bad_gateway',
   overloaded: 'overloaded',
   left: 'overloaded',

@@ -1,4 +1,5 @@
 /** What the handler and its steps work with. Made once, by create-engine.ts. Types alone. */
+
 import type { Gate } from '../../src/access/grant.js';
 import type { Clock } from '../../src/clock.js';
 import type { Log } from '../../src/log.js';
@@ -9,6 +10,7 @@ import type { EdgePolicy } from '../config.js';
 import type { LeaseVerdict } from '../journal/lease.js';
 import type { TargetRules } from '../key.js';
 import type { RateLimits } from '../rate-limits.js';
+import type { EdgeRequest } from '../request.js';
 import type { Handling } from '../respond/cache-status.js';
 import type { RespondRules } from '../respond/respond.js';
 import type { DecideRules } from '../rfc9111/decide.js';
@@ -40,6 +42,8 @@ export interface EngineDeps {
   signsLinks(): boolean;
   /** The thumbnails that the origin makes; undefined until it has said so. */
   thumbOptions(): ThumbOptions | undefined;
+  /** Resolves once what the edge behind this one has applied is applied here. Undefined: it is. Rejects with the refusal. */
+  caughtUp(request: EdgeRequest, signal: () => AbortSignal): Promise<void> | undefined;
   /** Whether copies of media may be served now. */
   lease(): LeaseVerdict;
   /** The settings that may change while the edge runs. */

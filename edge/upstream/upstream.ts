@@ -205,6 +205,7 @@ function mayMove(method: string, failure: UpstreamFailure): boolean {
     // A timeout at the next one would double the wait, and what an origin says wrongly the others may say too.
     case 'head_timeout':
     case 'garbage':
+    case 'outdated':
     case 'left':
       return false;
   }

@@ -6,13 +6,13 @@
 import { join } from 'node:path';
 import type { Clock } from '../../src/clock.js';
 import type { JournalPosition } from '../../src/journal/entry.js';
+import { writePosition } from '../../src/journal/position-field.js';
 import type { Metrics } from '../../src/metrics.js';
 import { MEDIA_POSITION } from '../../src/wire.js';
 import type { UpstreamConfig } from '../upstream/config.js';
 import { type OriginPool, openPool, type PoolLimits } from '../upstream/pool.js';
 import type { UpstreamOutcome, UpstreamRequest } from '../upstream/request.js';
 import type { Upstream } from '../upstream/upstream.js';
-import { writePosition } from './position-field.js';
 import { ownerOf, type Place } from './share.js';
 
 export interface Peers {

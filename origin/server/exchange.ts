@@ -15,7 +15,7 @@ import { type HeaderList, headerOf, type Reply } from '../../src/http/reply.js';
 import { bugFields, errorFields, type Log, type LogConfig, type LogFields, loggable } from '../../src/log.js';
 import type { DrainLimits } from '../../src/server/drain.js';
 import { send } from '../../src/server/send.js';
-import { EDGE_PROOF, MEDIA_CALLER, REQUEST_ID } from '../../src/wire.js';
+import { EDGE_PROOF, MEDIA_CALLER, MEDIA_POSITION, REQUEST_ID } from '../../src/wire.js';
 import { drainedReply } from './drain.js';
 import type { RateLimits } from './rate-limits.js';
 import type { OriginRequest, Sender } from './request.js';
@@ -28,6 +28,8 @@ export interface ExchangeDeps {
   /** Whether scripts of any site may read the answers. */
   readonly cors: 'any' | 'none';
   readonly drain: DrainLimits;
+  /** How far the journal is known here, for answers to edges. */
+  position?(): string;
   /** Which requests get a line in the log. */
   readonly requests: () => LogConfig['requests'];
   readonly clock: Clock;
@@ -69,6 +71,8 @@ export function openExchange(
   const notes: Record<string, unknown> = {};
   const body = bodyOf(raw, response, expectsContinue);
   const request = readRequest(deps, raw, body, notes, gone.signal);
+  // Taken before anything is looked up.
+  const position = request.sender === 'client' ? undefined : deps.position?.();
   return {
     request,
     signal: gone.signal,
@@ -79,7 +83,7 @@ export function openExchange(
       if (reply.body.kind === 'stream' && request.method !== 'HEAD') {
         request.meter.downloaded(reply.body.sizeBytes ?? 0);
       }
-      const complete = withCommonHeaders(reply, request, deps.cors);
+      const complete = withCommonHeaders(reply, request, position, deps.cors);
       const last = body.invited ? drainedReply(complete, raw, deps.drain, clock) : closeAfter(complete, raw);
       await send(last, raw, response, gone.signal);
     },
@@ -141,13 +145,19 @@ function readRequest(
 }
 
 /** The fields that every response has. */
-function withCommonHeaders(reply: Reply, request: OriginRequest, cors: ExchangeDeps['cors']): Reply {
+function withCommonHeaders(
+  reply: Reply,
+  request: OriginRequest,
+  position: string | undefined,
+  cors: ExchangeDeps['cors'],
+): Reply {
   const ownCors = cors === 'none' || headerOf(reply.headers, 'access-control-allow-origin') !== undefined;
   return {
     ...reply,
     headers: [
       ...reply.headers,
       [REQUEST_ID, request.id],
+      ...(position === undefined ? [] : [[MEDIA_POSITION, position] as const]),
       ...request.meter.headers(),
       ...(ownCors ? [] : CORS_HEADERS),
       ...GUARD_HEADERS,

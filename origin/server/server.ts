@@ -25,7 +25,7 @@ export interface ServerDeps extends ExchangeDeps {
     signal: AbortSignal,
   ): Promise<Reply | undefined> | undefined;
   /** Throws the refusal of a request, before anything else is decided. */
-  admit?(request: OriginRequest): void;
+  admit?(request: OriginRequest): Promise<void> | undefined | void;
   readonly counts: RequestCounts;
 }
 
@@ -68,7 +68,7 @@ export function createServer(deps: ServerDeps): OriginServer {
     try {
       const found = match(request.method, request.path);
       const run = async (): Promise<Reply | undefined> => {
-        deps.admit?.(request);
+        await deps.admit?.(request);
         const forEdge = deps.edgeRoutes(raw, response, signal);
         if (forEdge !== undefined) pattern = 'internal';
         else if (found.kind === 'found') pattern = found.route.pattern;

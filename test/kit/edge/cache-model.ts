@@ -368,6 +368,7 @@ class Model {
         rates: { admit: () => undefined },
         signsLinks: () => false,
         thumbOptions: () => undefined,
+        caughtUp: () => undefined,
         lease: () => this.#leases[index] ?? 'yes',
         flights: createFlights(() => config.fill),
         // Media of the model come and go under one id, which real ones never do.

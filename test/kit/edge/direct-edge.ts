@@ -102,6 +102,7 @@ export async function openDirectEdge(
       rates: { admit: (client) => settable.admit(client) },
       signsLinks: () => false,
       thumbOptions: () => settable.thumbOptions,
+      caughtUp: () => undefined,
       lease: () => settable.lease,
       flights: createFlights(() => config.fill),
       absences: createAbsences(() => config.fill, clock),

@@ -111,6 +111,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       rates,
       signsLinks: () => false,
       thumbOptions: () => settable.thumbOptions,
+      caughtUp: () => undefined,
       lease: () => settable.lease,
       flights: createFlights(() => edge.fill),
       absences: createAbsences(() => edge.fill, clock),

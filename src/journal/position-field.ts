@@ -1,8 +1,9 @@
 /**
- * How far a worker has applied the takedown journal, as a field of its requests to other workers. A worker that is
- * behind would answer with what the asking one has dropped already, and the asking one would store it again.
+ * How far an edge has applied the takedown journal, as a field of its requests to the origin, to edges before it, and to
+ * other workers. Whoever is behind would answer with what the asking one has dropped already, and the asking one would
+ * store it again.
  */
-import type { JournalPosition } from '../../src/journal/entry.js';
+import type { JournalPosition } from './entry.js';
 
 export function writePosition({ journal, seq, mark }: JournalPosition): string {
   return [journal, String(seq), mark ?? ''].map(encodeURIComponent).join('/');
