@@ -8,8 +8,9 @@ import { Fault } from '../../src/errors.js';
 import type { JournalPosition } from '../../src/journal/entry.js';
 import { readPosition } from '../../src/journal/position-field.js';
 import { MEDIA_POSITION } from '../../src/wire.js';
-import type { EdgeRequest } from '../request.js';
 import type { AppliedJournal } from './applied-journal.js';
+
+type Asking = { header(name: string): string | undefined };
 
 /** Workers apply an entry within milliseconds of one another. Beyond this, the asking worker asks the origin. */
 const CATCH_UP_MS = 500;
@@ -19,7 +20,7 @@ export type Applied = Pick<AppliedJournal, 'name' | 'newest' | 'markOf' | 'subsc
 /** For a worker. `applied`: null in generic mode. Undefined: go on at once. Rejects with the refusal. */
 export function fence(
   applied: Applied | null,
-  request: Pick<EdgeRequest, 'header'>,
+  request: Asking,
   clock: Clock,
   signal: () => AbortSignal,
 ): Promise<void> | undefined {
@@ -33,7 +34,7 @@ export function fence(
 /** For an edge behind this one, which does not know how far it is while it begins to follow. */
 export function fenceEdge(
   applied: Applied,
-  request: Pick<EdgeRequest, 'header'>,
+  request: Asking,
   clock: Clock,
   signal: () => AbortSignal,
 ): Promise<void> | undefined {

@@ -25,7 +25,7 @@ export type UpstreamFailure =
   | 'reset'
   /** The bytes received are no HTTP response that is understood here, or its head is too large. */
   | 'garbage'
-  /** It answered from an earlier state than this edge knows of (journal/fenced-upstream.ts). */
+  /** It answered from an earlier state than this edge knows of (fenced.ts). */
   | 'outdated'
   /** It answers nothing, not even `/healthz`, and another origin was there to ask. */
   | 'silent'

@@ -7,13 +7,17 @@ import { Fault } from '../../src/errors.js';
 import { readPosition, writePosition } from '../../src/journal/position-field.js';
 import type { JournalSource } from '../../src/journal/source.js';
 import { MEDIA_POSITION } from '../../src/wire.js';
-import type { OriginRequest } from '../server/request.js';
 
 export interface PositionFence {
   /** Rejects with the refusal. Undefined: go on at once. */
-  admit(request: Pick<OriginRequest, 'sender' | 'header'>): Promise<void> | undefined;
+  admit(request: Asking): Promise<void> | undefined;
   /** The position, as an answer to an edge states it. What is looked up from now on is not older. */
   told(): string;
+}
+
+interface Asking {
+  readonly sender: string;
+  header(name: string): string | undefined;
 }
 
 type Known = Pick<JournalSource, 'name' | 'newest' | 'markOf' | 'refresh'>;

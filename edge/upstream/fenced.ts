@@ -7,8 +7,8 @@ import { headerOf } from '../../src/http/reply.js';
 import type { JournalPosition } from '../../src/journal/entry.js';
 import { readPosition, writePosition } from '../../src/journal/position-field.js';
 import { EDGE_PROOF, MEDIA_POSITION } from '../../src/wire.js';
-import type { UpstreamOutcome } from '../upstream/request.js';
-import type { Upstream } from '../upstream/upstream.js';
+import type { UpstreamOutcome } from './request.js';
+import type { Upstream } from './upstream.js';
 
 /** `positionNow`: undefined while it is not known. */
 export function fenceUpstream(upstream: Upstream, positionNow: () => JournalPosition | undefined): Upstream {

@@ -2,7 +2,7 @@
 import { Readable } from 'node:stream';
 import t from 'tap';
 import { fenceEdge } from '../../../edge/journal/fence.js';
-import { fenceUpstream } from '../../../edge/journal/fenced-upstream.js';
+import { fenceUpstream } from '../../../edge/upstream/fenced.js';
 import type { Answered, UpstreamRequest } from '../../../edge/upstream/request.js';
 import type { Upstream } from '../../../edge/upstream/upstream.js';
 import type { HeaderList } from '../../../src/http/reply.js';
