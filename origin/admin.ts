@@ -1,5 +1,5 @@
 /**
- * What admins may read: pages of media by owner, type, state and time, and all
+ * What admins may read (and of the pages, where owners may delete, those of the caller's own media): pages of media by owner, type, state and time, and all
  * that is known of one media, including which edges have confirmed its last
  * takedown. The audit log records these reads too.
  */
@@ -10,7 +10,7 @@ import { jsonReply, type Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
 import type { EdgePosition } from '../src/journal/confirmations.js';
 import type { JournalStream } from '../src/journal/journal-stream.js';
-import { requireAdmin } from './authorize.js';
+import { type Rights, requireAdmin, requireKeeper } from './authorize.js';
 import { stateOf } from './meta/find.js';
 import type { BlobRecord, Found, MediaRecord, ThumbMade, ThumbState } from './meta/media.js';
 import type { ListQuery, MetaStore } from './meta/store.js';
@@ -23,6 +23,7 @@ export interface AdminDeps extends Pick<TakedownDeps, 'audit'> {
   readonly meta: Pick<MetaStore, 'find' | 'findBlob' | 'idsOfBlob' | 'list' | 'takedownSeqOf'>;
   readonly journal: Pick<JournalStream, 'confirmed' | 'positions'>;
   readonly baseUri: string;
+  readonly ownersMayDelete: boolean;
 }
 
 export const LISTED_STATES = ['live', 'deleted', 'expired', 'quarantined', 'held'] as const;
@@ -40,10 +41,14 @@ export interface ListOptions {
 const PAGE = 50;
 
 export async function listMedia(deps: AdminDeps, request: OriginRequest, options: ListOptions): Promise<Reply> {
-  const caller = await requireAdmin(deps.gate, request);
-  const page = await deps.meta.list(queryOf(options, request.receivedAt));
+  const { caller, over } = await requireKeeper(deps.gate, request, deps.ownersMayDelete);
+  const owner = over === 'all' ? options.owner : caller.subject;
+  if (options.owner !== undefined && options.owner !== owner) {
+    throw new Fault('forbidden', 'Only an admin lists the media of others.');
+  }
+  const page = await deps.meta.list(queryOf({ ...options, owner }, request.receivedAt));
   await recordAct(deps, request, caller, { act: 'inspect', target: null, outcome: 'done' });
-  return jsonReply(200, { items: page.found.map((found) => listed(found)), next: page.next });
+  return jsonReply(200, { items: page.found.map((found) => listed(found, over)), next: page.next });
 }
 
 function queryOf(options: ListOptions, now: EpochMs): ListQuery {
@@ -68,7 +73,7 @@ export async function inspectMedia(deps: AdminDeps, request: OriginRequest, id: 
   const blob = 'media' in found ? found.media.blob : await deps.meta.findBlob(record.sha256);
   const [ids, seq] = await Promise.all([deps.meta.idsOfBlob(record.sha256), deps.meta.takedownSeqOf(id)]);
   return jsonReply(200, {
-    ...listed(found),
+    ...listed(found, 'all'),
     ...(blob !== undefined && { ...describeMedia({ record, blob }, deps.baseUri), content: contentOf(blob) }),
     duplicates: ids.filter((each) => each !== id),
     takedown: seq === 0 ? null : { seq, edges: deps.journal.positions().map((edge) => confirmationOf(edge, seq)) },
@@ -79,7 +84,8 @@ function recordOf(found: Exclude<Found, { kind: 'unknown' }>): MediaRecord {
   return 'media' in found ? found.media.record : found.record;
 }
 
-function listed(found: Exclude<Found, { kind: 'unknown' }>): Readonly<Record<string, unknown>> {
+/** An owner is not told which admin has deleted it. */
+function listed(found: Exclude<Found, { kind: 'unknown' }>, over: Rights['over']): Readonly<Record<string, unknown>> {
   const record = recordOf(found);
   const { state } = record;
   return {
@@ -92,7 +98,8 @@ function listed(found: Exclude<Found, { kind: 'unknown' }>): Readonly<Record<str
     created_at: instantText(record.createdAt),
     expires_at: record.expiresAt === null ? null : instantText(record.expiresAt),
     used_at: instantText(record.usedAt),
-    ...(state.kind === 'deleted' && { deleted_at: instantText(state.at), deleted_by: state.by }),
+    ...(state.kind === 'deleted' && { deleted_at: instantText(state.at) }),
+    ...(state.kind === 'deleted' && over === 'all' && { deleted_by: state.by }),
     ...('media' in found && { mime: found.media.blob.mime, size: found.media.blob.sizeBytes }),
   };
 }

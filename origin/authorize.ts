@@ -79,6 +79,17 @@ export async function requireAdmin(gate: Gate, request: OriginRequest): Promise<
   return caller;
 }
 
+/** What a caller may do with media: all of them as an admin, or their own. */
+export type Rights = { readonly caller: Caller; readonly over: 'all' | 'own' };
+
+/** An admin; or an owner, where owners may delete, by a token that is not limited to reading or uploading. */
+export async function requireKeeper(gate: Gate, request: OriginRequest, ownersMayDelete: boolean): Promise<Rights> {
+  const caller = await requireCaller(gate, request);
+  if (caller.roles.has('admin')) return { caller, over: 'all' };
+  if (ownersMayDelete && caller.scope === 'all') return { caller, over: 'own' };
+  throw new Fault('forbidden', 'This needs the role `admin`.');
+}
+
 async function grantOf(gate: Gate, request: OriginRequest): Promise<Grant> {
   const { method, path, query, signal } = request;
   const grant = await gate.open({ method, path, query, authorization: request.header('authorization') }, signal);

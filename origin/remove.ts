@@ -1,20 +1,22 @@
 /**
- * DELETE of one id: authorize > mark > audit > confirm. Mark and journal entry
+ * DELETE of one id, by an admin or, where that is allowed, by whoever uploaded it: authorize > mark > audit > confirm. Mark and journal entry
  * are one transaction. The sweeper removes the blob later, unless another id
  * refers to it.
  */
-import type { Gate } from '../src/access/grant.js';
+import type { Caller, Gate } from '../src/access/grant.js';
 import { Fault } from '../src/errors.js';
 import type { Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
-import { requireAdmin } from './authorize.js';
+import { requireKeeper } from './authorize.js';
+import type { Found } from './meta/media.js';
 import type { MetaStore } from './meta/store.js';
 import type { OriginRequest } from './server/request.js';
 import { recordAct, type TakedownDeps, takenDown } from './takedown.js';
 
 export interface RemoveDeps extends TakedownDeps {
   readonly gate: Gate;
-  readonly meta: Pick<MetaStore, 'remove'>;
+  readonly meta: Pick<MetaStore, 'find' | 'remove'>;
+  readonly ownersMayDelete: boolean;
 }
 
 export async function remove(
@@ -23,7 +25,8 @@ export async function remove(
   id: MediaId,
   wait: 'edges' | undefined,
 ): Promise<Reply> {
-  const caller = await requireAdmin(deps.gate, request);
+  const { caller, over } = await requireKeeper(deps.gate, request, deps.ownersMayDelete);
+  if (over === 'own') requireOwn(await deps.meta.find(id, request.receivedAt), caller);
   const outcome = await deps.meta.remove(id, caller.subject, request.receivedAt);
   await recordAct(deps, request, caller, {
     act: 'delete',
@@ -39,4 +42,11 @@ export async function remove(
     case 'removed':
       return await takenDown(deps, outcome.seq, wait, request.signal);
   }
+}
+
+/** An owner never changes, so the media are the caller's when they are marked too. */
+function requireOwn(found: Found, { subject }: Caller): void {
+  if (found.kind === 'unknown') throw new Fault('not_found', 'There is no media with this id.');
+  const { owner } = 'media' in found ? found.media.record : found.record;
+  if (owner !== subject) throw new Fault('forbidden', 'Somebody else uploaded this media.');
 }

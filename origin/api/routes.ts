@@ -231,7 +231,7 @@ function mediaRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
     route({
       methods: ['DELETE'],
       pattern: '/v1/media/{id}',
-      summary: 'Deletes one id.',
+      summary: 'Deletes one id. Where `owners_may_delete` is set, whoever uploaded it may do so too.',
       audience: 'admin',
       path: id,
       query: { wait },
@@ -372,7 +372,8 @@ function adminRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
     route({
       methods: ['GET', 'HEAD'],
       pattern: '/v1/admin/media',
-      summary: 'Lists media in the order of their creation, in pages.',
+      summary:
+        'Lists media in the order of their creation, in pages. Where `owners_may_delete` is set, anyone may list their own.',
       audience: 'admin',
       path: none,
       query: {

@@ -26,7 +26,13 @@ export type WellKnownConfig = ValueOf<typeof wellKnownSection>;
 
 export interface WellKnownDeps {
   readonly baseUri: string;
-  readonly links: Pick<AccessConfig['links'], 'lifetimeMs' | 'lifetimeMaxMs'>;
+  readonly links: Pick<
+    AccessConfig['links'],
+    'lifetimeMs' | 'lifetimeMaxMs' | 'windowMs' | 'idsMax' | 'uploadLifetimeMs' | 'uploadLifetimeMaxMs'
+  >;
+  readonly ownersMayDelete: boolean;
+  /** How long an upload waits for facts that are not in its header. */
+  readonly facts: { readonly uploadWaitMs: number };
   /** Whether there is a key that signs links now. */
   signsLinks(): boolean;
   readonly blobs: Pick<BlobStore, 'kind' | 'region'>;
@@ -50,7 +56,7 @@ export function createWellKnown(deps: WellKnownDeps): DocumentReply {
   return (request) => (deps.signsLinks() ? documents.signing : documents.notSigning)(request);
 }
 
-function wellKnownDocument({ config, thumbs, links, ...deps }: WellKnownDeps, signsLinks: boolean): unknown {
+function wellKnownDocument({ config, thumbs, links, facts, ...deps }: WellKnownDeps, signsLinks: boolean): unknown {
   return {
     base_uri: deps.baseUri,
     auth_required: true,
@@ -77,8 +83,24 @@ function wellKnownDocument({ config, thumbs, links, ...deps }: WellKnownDeps, si
       },
       digest_algorithms: ['sha-256'],
       signed_links: signsLinks
-        ? { lifetime_seconds: seconds(links.lifetimeMs), lifetime_max_seconds: seconds(links.lifetimeMaxMs) }
+        ? {
+            lifetime_seconds: seconds(links.lifetimeMs),
+            lifetime_max_seconds: seconds(links.lifetimeMaxMs),
+            window_seconds: seconds(links.windowMs),
+            ids_max: links.idsMax,
+          }
         : null,
+      upload_links: signsLinks
+        ? {
+            lifetime_seconds: seconds(links.uploadLifetimeMs),
+            lifetime_max_seconds: seconds(links.uploadLifetimeMaxMs),
+          }
+        : null,
+      info: true,
+      /** In every URL of media. */
+      download_parameter: 'download',
+      thumbhash_wait_seconds: facts.uploadWaitMs / 1_000,
+      owners_may_delete: deps.ownersMayDelete,
       retention: retentionDocument(config.retention),
       quota: quotaDocument(config.quota),
       rate_limits: rateLimitsDocument(config.rateLimits),

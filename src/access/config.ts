@@ -5,6 +5,7 @@
 import {
   choice,
   duration,
+  flag,
   integer,
   list,
   optionalSecret,
@@ -141,6 +142,10 @@ export const accessSection = section('Who may do what: tokens, signed links, and
       }),
     },
   ),
+  ownersMayDelete: flag({
+    default: false,
+    help: 'Whether those who uploaded media may delete them and list what they uploaded, by a token that is not limited. Somebody else may have uploaded the same bytes later and got the same id.',
+  }),
   keys: section('How public keys are fetched and kept.', {
     refreshMs: duration({
       default: '10m',

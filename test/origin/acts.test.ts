@@ -210,6 +210,7 @@ function looking(
       ],
     },
     audit: { append: async (act) => void done.push(act) },
+    ownersMayDelete: false,
     baseUri: 'https://media.example',
   };
   return { deps, done };

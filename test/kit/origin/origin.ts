@@ -45,17 +45,22 @@ export interface TestOrigin {
 
 /**
  * `section`: the keys below `origin` in config.yaml. `prepare` runs before the origin reads the Authentication Service.
- * `issuers` are trusted besides it.
+ * `issuers` are trusted besides it. `access`: keys below `access`.
  */
 export async function startOrigin(
   folder: string,
   section: Readonly<Record<string, unknown>> = {},
-  over: { readonly clock?: ManualClock; prepare?(auth: AuthService): void; readonly issuers?: readonly string[] } = {},
+  over: {
+    readonly clock?: ManualClock;
+    prepare?(auth: AuthService): void;
+    readonly issuers?: readonly string[];
+    readonly access?: Readonly<Record<string, unknown>>;
+  } = {},
 ): Promise<TestOrigin> {
   const clock = over.clock ?? new ManualClock();
   const auth = await openAuthService(clock);
   over.prepare?.(auth);
-  const config = configOf(folder, section, auth, over.issuers);
+  const config = configOf(folder, section, auth, over.issuers, over.access);
   const logged: string[] = [];
   const seen: Exchange[] = [];
   const open = () =>
@@ -175,12 +180,14 @@ function configOf(
   section: Readonly<Record<string, unknown>>,
   auth: AuthService,
   others: readonly string[] = [],
+  access: Readonly<Record<string, unknown>> = {},
 ): OriginSettings {
   const document = {
     log: { level: 'info' },
     access: {
       issuers: [{ issuer: auth.issuer, jwks_url: auth.jwksUrl }, ...others.map((issuer) => ({ issuer }))],
       keys: { folder: null },
+      ...access,
     },
     origin: {
       listen: { port: 0 },

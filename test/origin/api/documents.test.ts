@@ -386,7 +386,16 @@ void t.test('what clients should know is in one document', (t) => {
   const answer = (given: object = {}, blobs: object = { kind: 'local', region: null }): Record<string, unknown> => {
     const deps = {
       baseUri: 'https://media.example',
-      links: { lifetimeMs: 60_999, lifetimeMaxMs: 120_000 },
+      links: {
+        lifetimeMs: 60_999,
+        lifetimeMaxMs: 120_000,
+        windowMs: 600_000,
+        idsMax: 500,
+        uploadLifetimeMs: 3_000,
+        uploadLifetimeMaxMs: 4_000,
+      },
+      ownersMayDelete: true,
+      facts: { uploadWaitMs: 250 },
       signsLinks: () => signs,
       blobs,
       thumbs,
@@ -409,7 +418,12 @@ void t.test('what clients should know is in one document', (t) => {
     accepted_types: ['image/jpeg', 'text/plain'],
     thumbnails: { ...thumbs, video: false },
     digest_algorithms: ['sha-256'],
-    signed_links: { lifetime_seconds: 60, lifetime_max_seconds: 120 },
+    signed_links: { lifetime_seconds: 60, lifetime_max_seconds: 120, window_seconds: 600, ids_max: 500 },
+    upload_links: { lifetime_seconds: 3, lifetime_max_seconds: 4 },
+    info: true,
+    download_parameter: 'download',
+    thumbhash_wait_seconds: 0.25,
+    owners_may_delete: true,
     retention: { rules: [], unused_seconds: null },
     quota: { period_seconds: 3_600, bytes: 5_000, files: null },
     rate_limits: {
@@ -454,6 +468,7 @@ void t.test('what clients should know is in one document', (t) => {
   });
   signs = false;
   t.equal(part('signed_links', {}), null);
+  t.equal(part('upload_links', {}), null);
   t.end();
 });
 
@@ -477,7 +492,16 @@ void t.test('links may be switched on and off while the service runs', (t) => {
   };
   const answer = createWellKnown({
     baseUri: '',
-    links: { lifetimeMs: 1_000, lifetimeMaxMs: 2_000 },
+    links: {
+      lifetimeMs: 1_000,
+      lifetimeMaxMs: 2_000,
+      windowMs: 600_000,
+      idsMax: 500,
+      uploadLifetimeMs: 3_000,
+      uploadLifetimeMaxMs: 4_000,
+    },
+    ownersMayDelete: true,
+    facts: { uploadWaitMs: 250 },
     signsLinks: () => signs,
     blobs: { kind: 'local', region: null },
     thumbs,
@@ -487,7 +511,7 @@ void t.test('links may be switched on and off while the service runs', (t) => {
     (documentIn(answer(head('GET'))) as { capabilities: { signed_links: unknown } }).capabilities.signed_links;
   t.equal(linksNow(), null);
   signs = true;
-  t.same(linksNow(), { lifetime_seconds: 1, lifetime_max_seconds: 2 });
+  t.same(linksNow(), { lifetime_seconds: 1, lifetime_max_seconds: 2, window_seconds: 600, ids_max: 500 });
   t.same(answer(head('GET')).headers.at(-1), ['cache-control', 'public, max-age=7']);
   t.end();
 });
