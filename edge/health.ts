@@ -9,7 +9,7 @@ import type { Upstream } from './upstream/upstream.js';
 
 export interface HealthDeps {
   readonly cache: Pick<EdgeCache, 'probe' | 'stats' | 'diskState'>;
-  readonly upstream: Pick<Upstream, 'fetch' | 'tlsTrouble' | 'stats'>;
+  readonly upstream: Pick<Upstream, 'askAll' | 'tlsTrouble' | 'stats'>;
   /** Null in generic mode: there is no journal to follow. */
   readonly lease: Lease | null;
   readonly clock: Clock;
@@ -49,16 +49,13 @@ function originsOf(upstream: Pick<Upstream, 'stats'>): { readonly origins?: read
   return { origins: origins.map(({ state, followed }) => (state === 'up' && followed ? 'followed' : state)) };
 }
 
-/** Passes if the origin answers at all, or if there are stored responses that may be served without it. */
+/** Passes if an origin answers at all, or if there are stored responses that may be served without it. */
 async function requireOriginOrCopies({ upstream, cache, lease }: HealthDeps, signal: AbortSignal): Promise<void> {
-  const answer = await upstream.fetch({ method: 'HEAD', target: '/healthz', headers: [] }, signal);
-  if (answer.kind === 'answered') {
-    answer.body.destroy();
-    return;
-  }
+  const outcome = await upstream.askAll(signal);
+  if (outcome === 'answered') return;
   const { memory, disk } = cache.stats();
   const serving = memory.entries + disk.entries > 0 && (lease === null || lease.mayServe() === 'yes');
-  if (!serving) throw new Error(`the origin does not answer (${answer.failure}), and nothing stored may be served`);
+  if (!serving) throw new Error(`the origin does not answer (${outcome}), and nothing stored may be served`);
 }
 
 function requireLease(lease: Lease): void {

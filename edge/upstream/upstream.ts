@@ -35,6 +35,8 @@ export interface Upstream {
     request: Pick<UpstreamRequest, 'method' | 'target' | 'headers' | 'body'>,
     signal: AbortSignal,
   ): Promise<{ readonly status: number; readonly body: Readable }>;
+  /** Asks every origin whether it lives, and so learns which are down. Why none has answered, if none has. */
+  askAll(signal: AbortSignal): Promise<'answered' | UpstreamFailure>;
   /** Requests of the edge itself go to another origin from now on. False: no other is up. */
   moveOn(): boolean;
   /** The origins in the order in which to ask them for what has this key: first those that are up. At least one. */
@@ -137,6 +139,17 @@ export function openUpstream(deps: {
       if (outcome.kind === 'answered') return { status: outcome.status, body: outcome.body };
       const cause = outcome.cause ?? new Error(outcome.failure);
       throw new Fault('bad_gateway', 'The origin cannot be reached.', { cause });
+    },
+    async askAll(signal) {
+      const request = { method: 'HEAD', target: '/healthz', headers: [] };
+      const asked = origins.map(async (origin) => {
+        const outcome = await attemptOnce(origin, request, origins.length > 1, signal);
+        if (outcome.kind === 'failed') return outcome.failure;
+        outcome.body.destroy();
+        return 'answered';
+      });
+      const outcomes = await Promise.all(asked);
+      return outcomes.includes('answered') ? 'answered' : (outcomes[0] ?? 'connect');
     },
     moveOn() {
       const next = inOrder(deps.edgeName ?? '').find((each) => each !== followed);

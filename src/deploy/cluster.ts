@@ -10,7 +10,7 @@ import { chmod, mkdir, rename, writeFile } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
+import { parseArgs } from 'node:util';
 import { keepAlive } from '../clock.js';
 import { prepareSecrets } from '../dev/dev.js';
 import {
@@ -152,8 +152,8 @@ function isTaken(port: number): Promise<boolean> {
 
 interface Options {
   readonly host: string;
-  readonly ports?: string;
-  readonly only?: string;
+  readonly ports?: string | undefined;
+  readonly only?: string | undefined;
 }
 
 async function runCluster(folder: string, options: Options): Promise<number> {
@@ -221,19 +221,44 @@ function portsFrom(list: string | undefined): Ports {
   return Object.fromEntries(PORT_NAMES.map((name, index) => [name, given[index]])) as Ports;
 }
 
-const program = new Command('cluster')
-  .description(
-    'Three origins over PostgreSQL and an S3 server, two edges and a development Authentication Service on this machine. Needs Debian’s packages postgresql, ceph-mon, ceph-osd and radosgw. Never use it for anything that must not be lost.',
-  )
-  .argument('<folder>', 'where everything is stored; it is made if it is not there')
-  .option('--ports <list>', `other ports, separated by commas: ${PORT_NAMES.join(', ')}`)
-  .option('--host <address>', 'where origins and edges listen for clients', '127.0.0.1')
-  .option('--only <part>', `start this part alone: ${PART_NAMES.join(', ')}`)
-  .action(async (folder: string, options: Options) => {
-    process.exitCode = await runCluster(folder, options);
-  });
+const USAGE = `Usage: cluster [options] <folder>
 
-program.parseAsync().catch((thrown: unknown) => {
-  process.stderr.write(`cluster: ${thrown instanceof Error ? thrown.message : String(thrown)}\n`);
-  process.exitCode = thrown instanceof CannotRun ? 69 : 70;
-});
+Three origins over PostgreSQL and an S3 server, two edges and a development
+Authentication Service on this machine, until Ctrl-C. Everything is stored in the
+folder, which is made if it is not there. Needs Debian's packages postgresql,
+ceph-mon, ceph-osd and radosgw. Never use it for anything that must not be lost.
+
+  --ports <list>    other ports, separated by commas, for
+                    ${PORT_NAMES.join(', ')}
+  --host <address>  where origins and edges listen for clients (127.0.0.1)
+  --only <part>     start this part alone: ${PART_NAMES.join(', ')}
+  --help            say this
+`;
+
+async function main(): Promise<number> {
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: {
+      ports: { type: 'string' },
+      host: { type: 'string', default: '127.0.0.1' },
+      only: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  const [folder] = positionals;
+  if (values.help || folder === undefined || positionals.length > 1) {
+    process[values.help ? 'stdout' : 'stderr'].write(USAGE);
+    return values.help ? 0 : 64;
+  }
+  return await runCluster(folder, values);
+}
+
+main().then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (thrown: unknown) => {
+    process.stderr.write(`cluster: ${thrown instanceof Error ? thrown.message : String(thrown)}\n`);
+    process.exitCode = thrown instanceof CannotRun ? 69 : 70;
+  },
+);

@@ -3,7 +3,7 @@
  * everything, and no authentication between the three, which listen on loopback only: for trying things out, and for
  * nothing that must not be lost.
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { createFile } from '../private-folder.js';
@@ -55,14 +55,20 @@ export async function startS3(
   await once(join(home, 'monitor-made'), async () => {
     await createFile(join(home, 'cluster-id'), newClusterId());
     await writeFile(env.CEPH_CONF, await cephConfig(layout));
+    await emptied(join(home, 'mon'));
     await makeMonitor(layout, env);
   });
   await writeFile(env.CEPH_CONF, await cephConfig(layout));
   const monitor = start('s3-monitor', 'ceph-mon', '-f', '-i', 'a');
   await untilReady(monitor, async () => (await ceph('--connect-timeout', '5', 'fsid')) !== '', signal);
   await once(join(home, 'store-made'), async () => {
-    // The only store has the number 0: a start that was stopped here may have made it already.
-    if (!(await ceph('osd', 'ls')).split('\n').includes('0')) await ceph('osd', 'create');
+    // The monitor refuses for a moment after its start. The only store has the number 0.
+    await untilReady(
+      monitor,
+      async () => (await ceph('osd', 'ls')).split('\n').includes('0') || (await ceph('osd', 'create')) !== '',
+      signal,
+    );
+    await emptied(join(home, 'osd'));
     await run('ceph-osd', ['-i', '0', '--mkfs'], { folder, env });
   });
   // Started before the monitor has told it the cluster's name, a store ends: it is started again.
@@ -89,8 +95,11 @@ export async function startS3(
   const accessKeyId = (await readFile(paths.s3Key, 'utf8')).trim();
   const secretAccessKey = (await readFile(paths.s3Secret, 'utf8')).trim();
   await once(join(home, 'user-made'), async () => {
+    const admin = (...args: readonly string[]): Promise<string> => run('radosgw-admin', args, { folder, env });
     const keys = [`--access-key=${accessKeyId}`, `--secret=${secretAccessKey}`];
-    await run('radosgw-admin', ['user', 'create', '--uid=media', '--display-name=media', ...keys], { folder, env });
+    const isMade = async (): Promise<boolean> => (await admin('user', 'list')).includes('"media"');
+    const make = (): Promise<string> => admin('user', 'create', '--uid=media', '--display-name=media', ...keys);
+    await untilReady(gateway, async () => (await isMade()) || (await make()) !== '', signal);
   });
   // It warns of versions of Node that it will not support one day.
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true';
@@ -106,8 +115,9 @@ export async function startS3(
   }
 }
 
-async function makeMonitor({ folder, ports, ...rest }: Layout, env: Readonly<Record<string, string>>): Promise<void> {
-  const home = pathsOf({ folder, ports, ...rest }).s3;
+async function makeMonitor(layout: Layout, env: Readonly<Record<string, string>>): Promise<void> {
+  const { folder, ports } = layout;
+  const home = pathsOf(layout).s3;
   const id = await readFile(join(home, 'cluster-id'), 'utf8');
   const [keyring, map] = [join(home, 'keyring'), join(home, 'monmap')];
   const options = { folder, env };
@@ -152,6 +162,12 @@ rgw run sync thread = false
 rgw dynamic resharding = false
 rgw enable usage log = false
 `;
+}
+
+/** Without what a start has left that was stopped. */
+async function emptied(folder: string): Promise<void> {
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { mode: 0o700 });
 }
 
 /** Does what later starts need not do again. The file says that it was done to its end. */

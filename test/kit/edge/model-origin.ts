@@ -114,6 +114,7 @@ export class ModelOrigin {
       fetch: (request, signal) => this.#fetch(request, signal),
       fetchOwn: () => Promise.reject(new Error('the model has no journal')),
       tlsTrouble: null,
+      askAll: async () => 'answered',
       moveOn: () => false,
       inOrder: () => [],
       stats: () => ({ breaker: 'closed', inFlight: 0, requests: 0, failures: 0, origins: [] }),

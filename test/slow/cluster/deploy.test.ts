@@ -5,12 +5,12 @@ import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { PORT_NAMES, type Ports } from '../../src/deploy/layout.js';
-import { isInPath } from '../../src/deploy/process.js';
-import { member, sendRequest } from '../kit/http/request.js';
-import { ownPort } from '../kit/ports.js';
-import { runCli } from '../kit/service.js';
-import { untilAsync } from '../kit/until.js';
+import { PORT_NAMES, type Ports } from '../../../src/deploy/layout.js';
+import { isInPath } from '../../../src/deploy/process.js';
+import { member, sendRequest } from '../../kit/http/request.js';
+import { ownPort } from '../../kit/ports.js';
+import { runCli } from '../../kit/service.js';
+import { untilAsync } from '../../kit/until.js';
 
 const programs = ['ceph-mon', 'ceph-osd', 'radosgw', 'radosgw-admin', 'setpriv'];
 const found = await Promise.all(programs.map(isInPath));
