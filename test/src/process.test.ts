@@ -238,6 +238,6 @@ void t.test('a chore is not run with a configuration that cannot be used', async
   shown.restore();
   t.same(codes, [2, 2]);
   t.match(shown.texts[0], /^edge: the configuration .*config\.yaml cannot be used:\n$/);
-  t.equal(shown.texts[1], '  edge.name: is bad\n');
+  t.match(shown.texts[1], /^ {2}.*edge\.name: is bad\n$/);
   t.equal(shown.texts[2], 'edge: the configuration (defaults) cannot be used:\n');
 });

@@ -4,7 +4,7 @@ import { openJournal, type PolledJournal } from '../../../../origin/meta/postgre
 import type { Beat } from '../../../../origin/meta/postgres/registry.js';
 import { JOURNAL_ROWS, type Row } from '../../../../origin/meta/postgres/rows.js';
 import { createIdSource } from '../../../../src/ids.js';
-import { FIRST_MARK, type JournalEntry, type Mark } from '../../../../src/journal/entry.js';
+import { FIRST_MARK, type JournalEntry } from '../../../../src/journal/entry.js';
 import { createLog } from '../../../../src/log.js';
 import { ManualClock } from '../../../kit/clock.js';
 import { createRecordedPool } from '../../../kit/postgres/recorded-pool.js';
@@ -14,7 +14,7 @@ const newId = createIdSource({ now: () => 1_767_225_600_000 });
 
 const entry = (seq: number, mark = `m${seq}`): JournalEntry => ({
   seq,
-  mark: mark as Mark,
+  mark: mark,
   at: seq,
   cause: 'delete',
   ids: [newId()],
@@ -175,21 +175,21 @@ void t.test('a beat proves what has been told, if its newest entry was', async (
   let renewals = 0;
   const leave = proof.onRenewal(() => (renewals += 1));
   clock.advance(50);
-  await beat({ begunMs: 20, seq: 1, mark: 'm1' as Mark });
+  await beat({ begunMs: 20, seq: 1, mark: 'm1' });
   t.equal(proof.ageMs(), 30, 'counted from the beginning of the beat');
   t.equal(renewals, 1);
   table.entries.push(entry(2));
-  await beat({ begunMs: 40, seq: 2, mark: 'm2' as Mark });
+  await beat({ begunMs: 40, seq: 2, mark: 'm2' });
   t.same(heard, [2], 'it is told before it is proved');
   t.equal(proof.ageMs(), 10);
   for (const wrong of [
-    { begunMs: 45, seq: 2, mark: 'other' as Mark },
-    { begunMs: 45, seq: 3, mark: 'm3' as Mark },
+    { begunMs: 45, seq: 2, mark: 'other' },
+    { begunMs: 45, seq: 3, mark: 'm3' },
   ]) {
     await beat(wrong);
     t.equal(proof.ageMs(), 10, 'a beat of another history, or one that is ahead, proves nothing');
   }
-  await beat({ begunMs: 30, seq: 2, mark: 'm2' as Mark });
+  await beat({ begunMs: 30, seq: 2, mark: 'm2' });
   t.equal(proof.ageMs(), 10, 'nor does an older one');
   leave();
   await beat({ begunMs: 50, seq: 0, mark: null });
