@@ -122,10 +122,7 @@ async function openComponents(
       ...deps,
     }),
   );
-  const resumable = opened.add(
-    'resumable uploads',
-    await openResumableUploads({ stageFolder: blobs.stageFolder, config, ...deps }),
-  );
+  const resumable = opened.add('resumable uploads', await openResumableUploads({ meta, blobs, config, ...deps }));
   const scanner = createScanner({ config: upload.scan, launcher, ...deps });
   opened.add('rescan', openRescan({ config: upload.scan, scanner, meta, blobs, ...deps }));
   return {

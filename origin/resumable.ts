@@ -3,8 +3,8 @@
  * ingest > reply. A complete upload takes the same way as every other (ingest.ts),
  * with the owner, the options and the quota of its creation.
  *
- * Promises: to anyone but its owner an upload does not exist; one request at a
- * time changes it. A newer HEAD or DELETE stops a PATCH whose body is still
+ * Promises: to anyone but its owner an upload does not exist; one request of an
+ * origin at a time changes it, and of those at several origins the one that comes first. A newer HEAD or DELETE stops a PATCH whose body is still
  * arriving, because a client that asks has lost its connection, even if the
  * server has not noticed; a newer PATCH is refused with 409. An upload that has
  * all its bytes but could not be finished (a crash, a storage failure) is
@@ -26,6 +26,7 @@ import { type Admission, tooLarge } from './ingest/admit.js';
 import { type Ingested, ingest, type NewUpload } from './ingest/ingest.js';
 import { heldChunks, pacedChunks } from './ingest/paced-body.js';
 import {
+  createWithinLimits,
   declaredTypeIn,
   newUpload,
   noSuchUpload,
@@ -35,7 +36,6 @@ import {
   type PartialUpload,
   type ResumableConfig,
   type ResumableUploads,
-  requireRoom,
 } from './ingest/resumable/resumable-uploads.js';
 import {
   type Appending,
@@ -102,12 +102,12 @@ export function continueResumable(all: ResumableDeps, request: OriginRequest, id
       throw unknownMethod('HEAD, PATCH, DELETE, OPTIONS');
     }
     if (caller.uploadLink !== undefined && caller.uploadLink.id !== id) throw noSuchUpload();
-    ownUpload(uploads, caller, id, deps.clock.now());
+    await ownUpload(uploads, caller, id, deps.clock.now());
     const taken = new Releases();
     try {
       const lock = taken.add(await locks.take(id, method === 'PATCH' ? 'refuse' : 'interrupt', request.signal));
       // During the wait for the lock the upload may have been finished or removed.
-      const upload = ownUpload(uploads, caller, id, deps.clock.now());
+      const upload = await ownUpload(uploads, caller, id, deps.clock.now());
       const locked: LockedUpload = { upload, caller, request, signal: lock.signal, taken };
       switch (method) {
         case 'HEAD':
@@ -152,11 +152,9 @@ async function begin(
     const admission = kind === 'whole' || sizeBytes !== 0 ? taken.add(await admit(deps, caller, sizeBytes)) : NO_BODY;
     if (admission === NO_BODY) await deps.admissions.requireRoom();
     const { signal } = taken.add(await locks.take(upload.id, 'refuse', request.signal));
-    if (uploads.find(upload.id) !== undefined) throw new Fault('conflict', 'The upload link has begun its upload.');
+    await createWithinLimits(uploads, upload, deps.config);
     // After a failure no client knows the id, so nobody could continue the upload.
-    const record = taken.add(unlessKept(() => uploads.drop(upload.id)));
-    requireRoom(uploads, caller, deps.config);
-    await uploads.create(upload);
+    const record = taken.add(unlessKept(async () => void (await uploads.drop(upload.id))));
     const begun = { upload, offset: 0 };
     const progress =
       first === undefined ? begun : await receive(deps, begun, first, { request, caller, signal, quota, admission });
@@ -191,7 +189,7 @@ async function join(
     // In the same order for every request, so that no two wait for each other.
     for (const id of partialIds.toSorted()) taken.add(await locks.take(id, 'interrupt', request.signal));
     const { partials } = await completePartials(deps, caller, partialIds);
-    const earlier = joinedBefore(deps, partials, partialIds);
+    const earlier = await joinedBefore(deps, partials, partialIds);
     if (earlier !== undefined) return createdReply({ upload: earlier, offset: sizeBytes }, '');
     const { quota } = taken.add(await reserveQuota(deps, caller, sizeBytes));
     taken.add(await admit(deps, caller, sizeBytes));
@@ -207,7 +205,8 @@ async function completePartials(
   ids: readonly string[],
 ): Promise<{ readonly partials: readonly PartialUpload[]; readonly sizeBytes: number }> {
   const { uploads } = deps.resumable;
-  const partials = ids.map((id) => ownPartial(uploads, caller, id, deps.clock.now()));
+  const partials: PartialUpload[] = [];
+  for (const id of ids) partials.push(await ownPartial(uploads, caller, id, deps.clock.now()));
   let sizeBytes = 0;
   for (const partial of partials) {
     const offset = await uploads.offset(partial);
@@ -220,14 +219,14 @@ async function completePartials(
 }
 
 /** The final upload that was made of the same partial ones. Throws a Fault if some of them were used otherwise. */
-function joinedBefore(
+async function joinedBefore(
   { resumable }: ResumableDeps,
   partials: readonly PartialUpload[],
   ids: readonly string[],
-): UnfinishedUpload | undefined {
+): Promise<UnfinishedUpload | undefined> {
   const finalId = partials.find(({ mediaId }) => mediaId !== null)?.role.finalId;
   if (finalId === undefined) return undefined;
-  const final = finalId === null ? undefined : resumable.uploads.find(finalId);
+  const final = finalId === null ? undefined : await resumable.uploads.find(finalId);
   if (final?.role.kind !== 'final' || !isDeepStrictEqual(partialIdsIn(final.role.concat), ids)) throw notPartial();
   return final;
 }
@@ -339,10 +338,8 @@ async function finish(
     const mediaId = ingested.media.record.id;
     const ended = { mediaId, expiresAt: deps.clock.now() + deps.config.resumable.finishedKeepMs };
     const done = { ...upload, ...ended };
-    await uploads.finish(done);
-    for (const partial of partials) {
-      await uploads.finish({ ...partial, ...ended, role: { kind: 'partial', finalId: upload.id } });
-    }
+    const role = { kind: 'partial', finalId: upload.id } as const;
+    await uploads.finish([done, ...partials.map((partial) => ({ ...partial, ...ended, role }))]);
     endings.add(1, { ending: 'finished' });
     endings.add(partials.length, { ending: 'joined' });
     return { upload: done, offset: upload.sizeBytes ?? 0, media: await ingestedReply(deps, request, caller, ingested) };

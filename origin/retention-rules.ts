@@ -71,7 +71,7 @@ export const retentionSection = section('How long media, their bytes and their t
   trashMs: duration({
     default: '10m',
     min: 0,
-    help: 'How long bytes stay that were replaced, such as thumbnails that were made again: somebody may be reading them.',
+    help: 'How long bytes stay that were replaced, such as thumbnails that were made again and parts of uploads that were finished: somebody may be reading them.',
   }),
   stageMs: duration({
     default: '24h',

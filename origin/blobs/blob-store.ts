@@ -22,7 +22,8 @@ import type { Sha256 } from '../../src/ids.js';
 
 /**
  * `media/<sha256>/<place>` for originals, `thumb/<sha256 of the source>/<sha256>/<place>` for thumbnails. Without
- * `/<place>` if the place is empty.
+ * `/<place>` if the place is empty. `part/<id>/<offset>-<place>` for a part of an unfinished upload, whose hash matters
+ * to nobody.
  */
 export type BlobKey = string & { readonly brand: 'BlobKey' };
 
@@ -58,7 +59,17 @@ export function thumbKey(source: Sha256, { sha256, place }: Placed): BlobKey {
   return `thumb/${source}/${sha256}${place === NO_PLACE ? '' : `/${place}`}` as BlobKey;
 }
 
-/** What a key says. */
+export function partKey(uploadId: string, offset: number, place: Place): BlobKey {
+  return `part/${uploadId}/${offset}-${place}` as BlobKey;
+}
+
+const PART_KEY = /^part\/[0-9a-f]{32}\/\d{1,16}-[0-9a-f]{16}$/;
+
+export function isPartKey(text: string): boolean {
+  return PART_KEY.test(text);
+}
+
+/** What the key of an original or a thumbnail says. */
 export interface KeyFields extends Placed {
   readonly kind: 'media' | 'thumb';
   /** The hash of the original: of a thumbnail, another one than its own. */
@@ -67,7 +78,7 @@ export interface KeyFields extends Placed {
 
 const KEY = /^(?:media\/([0-9a-f]{64})|thumb\/([0-9a-f]{64})\/([0-9a-f]{64}))(?:\/([0-9a-f]{16}))?$/;
 
-/** Undefined for a text that the functions above do not make. */
+/** Undefined for any other text. */
 export function partsOf(text: string): KeyFields | undefined {
   const [, original, source, thumb, place = NO_PLACE] = KEY.exec(text) ?? [];
   if (original !== undefined) {
@@ -79,10 +90,10 @@ export function partsOf(text: string): KeyFields | undefined {
 
 /** Reads a key from a listing or an operator. */
 export function parseBlobKey(text: string): BlobKey | undefined {
-  return partsOf(text) === undefined ? undefined : (text as BlobKey);
+  return partsOf(text) === undefined && !isPartKey(text) ? undefined : (text as BlobKey);
 }
 
-/** The hash of the original that a key belongs to. */
+/** The hash of the original that a key belongs to. Of the key of a part it is no hash, but the id of its upload. */
 export function sourceOf(key: BlobKey): Sha256 {
   return (key.split('/')[1] ?? '') as Sha256;
 }
@@ -98,7 +109,11 @@ export type ReadOutcome =
   | { readonly kind: 'missing' }
   | { readonly kind: 'unsatisfiable'; readonly sizeBytes: number };
 
-export type ListPrefix = `${'media' | 'thumb'}/${Sha256 | string}`;
+export type ListPrefix = `${BlobKind}/${Sha256 | string}`;
+
+/** What a store consists of: the beginning of each key. */
+export const BLOB_KINDS = ['media', 'thumb', 'part'] as const;
+type BlobKind = (typeof BLOB_KINDS)[number];
 
 export interface BlobListing {
   readonly key: BlobKey;

@@ -1,7 +1,7 @@
 /**
- * Blobs as files of this machine: `media/<2 digits>/<sha256>-<place>` and
- * `thumb/<2 digits>/<source>/<sha256>-<place>` below one folder; without `-<place>`
- * if the place is empty. A place has no folder of its own, which would have to be
+ * Blobs as files of this machine: `media/<2 digits>/<sha256>-<place>`,
+ * `thumb/<2 digits>/<source>/<sha256>-<place>` and `part/<2 digits>/<id>/<offset>-<place>`
+ * below one folder; without `-<place>` if the place is empty. A place has no folder of its own, which would have to be
  * made and synced for each upload.
  *
  * Promises: a blob that was stored stays so, also after a power cut: its bytes are
@@ -35,6 +35,7 @@ import {
   type BlobKey,
   type BlobListing,
   type BlobStore,
+  isPartKey,
   type ListPrefix,
   NO_PLACE,
   parseBlobKey,
@@ -147,8 +148,8 @@ class LocalStore implements BlobStore {
     const path = this.#pathOf(key);
     try {
       await rm(path, { force: true });
-      // The last thumbnail of a source takes their folder with it.
-      if (!key.startsWith('thumb/')) return;
+      // The last thumbnail of a source takes their folder with it, and so does the last part of an upload.
+      if (key.startsWith('media/')) return;
       await rmdir(dirname(path));
       this.#folders.delete(dirname(path));
     } catch (thrown) {
@@ -248,6 +249,10 @@ class LocalStore implements BlobStore {
   #pathOf(key: BlobKey): string {
     // A malformed key, cast to a BlobKey, must not reach the file system.
     const parts = partsOf(key);
+    if (parts === undefined && isPartKey(key)) {
+      const [kind = '', id = '', name = ''] = key.split('/');
+      return join(this.#root, kind, id.slice(0, 2), id, name);
+    }
     invariant(parts !== undefined, 'a blob key is well formed');
     const { kind, source, sha256, place } = parts;
     const name = place === NO_PLACE ? sha256 : `${sha256}${BEFORE_PLACE}${place}`;
@@ -264,6 +269,7 @@ const BEFORE_PLACE = '-';
 /** The key whose path this may be. Undefined for a path that is not of a blob. */
 function keyOf(relativePath: string): BlobKey | undefined {
   const [kind, , ...names] = relativePath.split('/');
+  if (kind === 'part') return parseBlobKey([kind, ...names].join('/'));
   return parseBlobKey([kind, ...names].join('/').replace(BEFORE_PLACE, '/'));
 }
 

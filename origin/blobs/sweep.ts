@@ -1,6 +1,6 @@
 /**
  * Frees what is no longer needed: blobs that no live id refers to, with their
- * thumbnails; what is in the trash; stored bytes that were left behind by a crash;
+ * thumbnails; what is in the trash, parts of uploads among it; stored bytes that were left behind by a crash;
  * old files on the stage. Each only after a grace period.
  *
  * The record is removed first and the bytes after it, so that no record is ever
@@ -13,7 +13,7 @@ import type { EpochMs } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
 import { type BlobRecord, keysOf } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
-import type { BlobKey, BlobListing, BlobStore, ListPrefix } from './blob-store.js';
+import { BLOB_KINDS, type BlobKey, type BlobListing, type BlobStore, type ListPrefix } from './blob-store.js';
 
 export interface SweepDeps {
   readonly meta: Pick<MetaStore, 'unreferencedBlobs' | 'forgetBlob' | 'leftBehind' | 'trash' | 'emptied'>;
@@ -23,10 +23,12 @@ export interface SweepDeps {
 export interface Freed {
   readonly blobs: number;
   readonly thumbs: number;
+  /** Of unfinished uploads. */
+  readonly parts: number;
   readonly bytes: number;
 }
 
-const NOTHING: Freed = { blobs: 0, thumbs: 0, bytes: 0 };
+const NOTHING: Freed = { blobs: 0, thumbs: 0, parts: 0, bytes: 0 };
 
 /** Frees up to `limit` blobs that have had no live id since before an instant. */
 export async function freeUnreferenced(
@@ -76,12 +78,12 @@ export async function emptyTrash(
   return removed.reduce((freed, key) => plus(freed, countOf({ key, sizeBytes: 0 })), NOTHING);
 }
 
-/** Prefixes that divide the whole store into parts, by the first digits of the hashes. */
-export const WALK_PARTS: readonly ListPrefix[] = (['media', 'thumb'] as const).flatMap((kind) =>
+/** Prefixes that divide the whole store into parts, by the first digits of the hashes and ids. */
+export const WALK_PARTS: readonly ListPrefix[] = BLOB_KINDS.flatMap((kind) =>
   Array.from({ length: 256 }, (_, n): ListPrefix => `${kind}/${n.toString(16).padStart(2, '0')}`),
 );
 
-const WHOLE: readonly ListPrefix[] = ['media/', 'thumb/'];
+const WHOLE: readonly ListPrefix[] = BLOB_KINDS.map((kind): ListPrefix => `${kind}/`);
 
 /** Frees what was stored before an instant and was left behind, in these parts of the store. */
 export async function freeOrphans(
@@ -159,12 +161,17 @@ function sizesOf(blob: BlobRecord): ReadonlyMap<BlobKey, number> {
 }
 
 function countOf({ key, sizeBytes }: Pick<BlobListing, 'key' | 'sizeBytes'>): Freed {
-  const isThumb = key.startsWith('thumb/');
-  return { blobs: isThumb ? 0 : 1, thumbs: isThumb ? 1 : 0, bytes: sizeBytes };
+  const counted = (kind: (typeof BLOB_KINDS)[number]): number => (key.startsWith(`${kind}/`) ? 1 : 0);
+  return { blobs: counted('media'), thumbs: counted('thumb'), parts: counted('part'), bytes: sizeBytes };
 }
 
 function plus(one: Freed, other: Freed): Freed {
-  return { blobs: one.blobs + other.blobs, thumbs: one.thumbs + other.thumbs, bytes: one.bytes + other.bytes };
+  return {
+    blobs: one.blobs + other.blobs,
+    thumbs: one.thumbs + other.thumbs,
+    parts: one.parts + other.parts,
+    bytes: one.bytes + other.bytes,
+  };
 }
 
 async function unlessAbsent<T>(found: Promise<T>): Promise<T | undefined> {

@@ -22,6 +22,7 @@ import type {
   ThumbRefusal,
 } from './media.js';
 import type { Duties } from './origins/duties.js';
+import type { SharedTables } from './origins/shared.js';
 import type { Origins } from './origins.js';
 
 export interface MetaStore {
@@ -105,6 +106,8 @@ export interface MetaStore {
   readonly jobs: JobQueue;
   readonly origins: Origins;
   readonly duties: Duties;
+  /** What several origins share beside; null in a store of one process, which has it in files. */
+  readonly shared: SharedTables | null;
 
   /**
    * Checks that the records agree with each other, and repairs them if asked.

@@ -146,6 +146,7 @@ export async function createStore(
     jobs: queue,
     origins: ONE_ORIGIN,
     duties: ownDuties(),
+    shared: null,
     async room() {
       await database.reserve.refill();
       return limit.room('now');

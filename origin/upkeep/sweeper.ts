@@ -32,8 +32,10 @@ export interface SweepReport {
   readonly forgotten: number;
   readonly blobs: number;
   readonly thumbs: number;
+  /** Of uploads that are finished, expired or deleted. */
+  readonly parts: number;
   readonly bytes: number;
-  /** How many of those blobs and thumbnails had no record. */
+  /** How many of those blobs, thumbnails and parts had no record. */
   readonly orphans: number;
   /** Files removed from the stage. */
   readonly staged: number;
@@ -72,6 +74,7 @@ const NOTHING_DONE: SweepReport = {
   forgotten: 0,
   blobs: 0,
   thumbs: 0,
+  parts: 0,
   bytes: 0,
   orphans: 0,
   staged: 0,
@@ -233,7 +236,7 @@ const STEPS: readonly Step[] = [
       for (;;) {
         const freed = await emptyTrash(deps, now - config.trashMs, config.stepMax, signal);
         done = added({ ...NOTHING_DONE, ...done }, freed);
-        if (freed.blobs + freed.thumbs < config.stepMax) return done;
+        if (freed.blobs + freed.thumbs + freed.parts < config.stepMax) return done;
       }
     },
   },
@@ -264,7 +267,7 @@ const WALK: Step = {
       if (part === undefined || clock.monotonicMs() - startedMs > config.sweepEveryMs) break;
       signal.throwIfAborted();
       const freed = await freeOrphans(deps, now - config.graceMs, signal, [part]);
-      done = added({ ...NOTHING_DONE, ...done }, { ...freed, orphans: freed.blobs + freed.thumbs });
+      done = added({ ...NOTHING_DONE, ...done }, { ...freed, orphans: freed.blobs + freed.thumbs + freed.parts });
       walk = { ...walk, parts: walk.parts + 1 };
       await duties.keepNote('walk', walk);
     }
@@ -336,10 +339,10 @@ interface Reporter {
 function createReporter({ metrics, log }: SweeperDeps): Reporter {
   const done = metrics.counter(
     'retention_total',
-    'Media that expired, tombstones that were forgotten, and blobs, thumbnails and files that were removed.',
+    'Media that expired, tombstones that were forgotten, and blobs, thumbnails, parts of uploads and files that were removed.',
     ['what'],
   );
-  const bytes = metrics.counter('retention_freed_bytes_total', 'Bytes of blobs and thumbnails that were freed.');
+  const bytes = metrics.counter('retention_freed_bytes_total', 'Bytes of blobs, thumbnails and parts that were freed.');
   const failures = metrics.counter('retention_failures_total', 'Steps of a sweep that failed.', ['step']);
   return {
     report(report) {

@@ -14,7 +14,8 @@ import { until } from '../kit/until.js';
 const { openPositionFile } = await import('../../edge/journal/position.js');
 const { openAuditLog } = await import('../../origin/audit.js');
 const { openLocalStore } = await import('../../origin/blobs/local.js');
-const { openUnfinishedUploads } = await import('../../origin/ingest/resumable/unfinished-uploads.js');
+const { NO_LIMITS } = await import('../kit/origin/chunks.js');
+const { openUploadsInFolder } = await import('../../origin/ingest/resumable/uploads-in-folder.js');
 const { stage } = await import('../../origin/ingest/stage.js');
 const { openStores, sha256Of } = await import('../kit/origin/stores.js');
 
@@ -141,8 +142,8 @@ const ACTS: readonly Durable[] = [
   {
     what: 'the record of a new resumable upload',
     async prepare(folder) {
-      const uploads = await openUnfinishedUploads(folder);
-      return () => uploads.create(UPLOAD);
+      const uploads = await openUploadsInFolder(folder);
+      return () => uploads.create(UPLOAD, NO_LIMITS);
     },
     syncs: [`${ID}.json.new`, ''],
     notBefore: `${ID}.json`,
@@ -150,8 +151,8 @@ const ACTS: readonly Durable[] = [
   {
     what: 'bytes of a resumable upload',
     async prepare(folder) {
-      const uploads = await openUnfinishedUploads(folder);
-      await uploads.create(UPLOAD);
+      const uploads = await openUploadsInFolder(folder);
+      await uploads.create(UPLOAD, NO_LIMITS);
       return () => uploads.append(ID, body(Buffer.from('bytes')));
     },
     syncs: [ID],
@@ -159,8 +160,8 @@ const ACTS: readonly Durable[] = [
   {
     what: 'the end of a resumable upload',
     async prepare(folder) {
-      const uploads = await openUnfinishedUploads(folder);
-      await uploads.create(UPLOAD);
+      const uploads = await openUploadsInFolder(folder);
+      await uploads.create(UPLOAD, NO_LIMITS);
       return () => uploads.drop(ID);
     },
     syncs: [''],

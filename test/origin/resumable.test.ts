@@ -111,7 +111,7 @@ void t.test('POST begins an upload, which PATCH continues and finishes', async (
   );
   t.same([asked, held], [[], NOTHING], 'a look takes nothing');
   const last = told(await patch(id, 20, second));
-  const mediaId = found(id)?.mediaId;
+  const mediaId = (await found(id))?.mediaId;
   t.same(last, {
     status: 204,
     fields: state(size, { 'media-location': `/v1/media/${mediaId}`, etag: `"sha256:${hashOf(BYTES)}"` }),
@@ -119,7 +119,7 @@ void t.test('POST begins an upload, which PATCH continues and finishes', async (
   });
   t.same(held, NOTHING);
   t.same(await files(), [`${id}.json`], 'its bytes are in the blob store');
-  t.equal(found(id)?.expiresAt, clock.now() + HOUR_MS, 'it answers for a while');
+  t.equal((await found(id))?.expiresAt, clock.now() + HOUR_MS, 'it answers for a while');
   t.equal(await sample('resumable_uploads_ended_total{ending="finished"}'), 1);
   t.equal(await sample('uploads_total{outcome="created"}'), 1);
 
@@ -201,7 +201,7 @@ void t.test('limits of quotas, of uploads and of what is unfinished', async (t) 
   const few = await setUp(t, { unfinishedMaxPerSubject: 1 });
   const id = await few.begin(5);
   await t.rejects(few.create({ 'upload-length': '5' }), { code: 'rate_limited' });
-  t.same([few.held, few.resumable.uploads.all().length], [NOTHING, 1]);
+  t.same([few.held, few.resumable.uploads.unfinished()], [NOTHING, 1]);
   await few.remove(id);
   await few.begin(5);
 });
@@ -243,7 +243,7 @@ void t.test('a PATCH without bytes may give the length, and finish the upload', 
     asked.some((each) => (each as string[])[0] === 'admit'),
     'no bytes need no room',
   );
-  t.equal(last.fields['media-location'], `/v1/media/${found(id)?.mediaId}`);
+  t.equal(last.fields['media-location'], `/v1/media/${(await found(id))?.mediaId}`);
   const long = String(told(await create({ 'upload-defer-length': '1' })).fields['location']).slice(-32);
   const source = new PassThrough();
   source.end(Buffer.alloc(1_001));
@@ -258,13 +258,13 @@ void t.test('DELETE removes an upload, unless it is finished', async (t) => {
   const { remove, begin, files, sample, found, patch } = await setUp(t);
   const id = await begin(5);
   t.same(told(await remove(id)), { status: 204, fields: { ...TUS, 'cache-control': 'no-store' }, json: undefined });
-  t.same([found(id), await files()], [undefined, []]);
+  t.same([await found(id), await files()], [undefined, []]);
   t.equal(await sample('resumable_uploads_ended_total{ending="terminated"}'), 1);
   await t.rejects(remove(id), { code: 'not_found' });
   const done = await begin(BYTES.length, {}, BYTES);
-  const mediaId = found(done)?.mediaId;
+  const mediaId = (await found(done))?.mediaId;
   await t.rejects(remove(done), { code: 'conflict', headers: { 'media-location': `/v1/media/${mediaId}` } });
-  t.ok(found(done));
+  t.ok(await found(done));
   await t.rejects(patch(done, 0, 'x'), { code: 'conflict' });
 });
 
@@ -298,14 +298,14 @@ void t.test('a refusal of the content ends the upload, and one that may pass doe
     });
     const id = await begin(BYTES.length);
     await t.rejects(patch(id, 0, BYTES), { code, headers: TUS });
-    t.equal(found(id) !== undefined, kept, code);
+    t.equal((await found(id)) !== undefined, kept, code);
     t.equal(await sample('resumable_uploads_ended_total{ending="refused"}'), kept ? 0 : 1, code);
     t.same(await files(), kept ? [id, `${id}.end`, `${id}.json`] : [], 'no staged file is left');
     t.same(held, NOTHING);
     failing = false;
     if (kept) {
       const answer = told(await head(id));
-      t.equal(answer.fields['media-location'], `/v1/media/${found(id)?.mediaId}`, 'the next HEAD finishes it');
+      t.equal(answer.fields['media-location'], `/v1/media/${(await found(id))?.mediaId}`, 'the next HEAD finishes it');
       t.equal(await sample('resumable_uploads_ended_total{ending="finished"}'), 1);
       t.same(held, NOTHING);
     }
@@ -319,7 +319,7 @@ void t.test('a refusal of the content ends the upload, and one that may pass doe
   });
   const id = await left.begin(BYTES.length);
   await t.rejects(left.patch(id, 0, BYTES, {}, { signal: gone.signal }), { code: 'malformed' });
-  t.ok(left.found(id), 'a client that left can come back');
+  t.ok(await left.found(id), 'a client that left can come back');
 });
 
 void t.test('partial uploads are joined into one, once', async (t) => {
@@ -333,7 +333,7 @@ void t.test('partial uploads are joined into one, once', async (t) => {
   });
   const joined = told(await create(concat(one, two)));
   const id = String(joined.fields['location']).slice(-32);
-  const mediaId = found(id)?.mediaId;
+  const mediaId = (await found(id))?.mediaId;
   t.match(joined.fields, {
     'upload-offset': String(BYTES.length),
     'upload-length': String(BYTES.length),
@@ -348,13 +348,13 @@ void t.test('partial uploads are joined into one, once', async (t) => {
   t.same(held, NOTHING);
   t.same(await files(), [id, one, two].map((each) => `${each}.json`).sort());
   t.match(
-    [found(one), found(two)],
+    [await found(one), await found(two)],
     [
       { mediaId, role: { finalId: id } },
       { mediaId, role: { finalId: id } },
     ],
   );
-  t.equal(found(one)?.expiresAt, found(id)?.expiresAt);
+  t.equal((await found(one))?.expiresAt, (await found(id))?.expiresAt);
   t.equal(await sample('resumable_uploads_ended_total{ending="finished"}'), 1);
   t.equal(await sample('resumable_uploads_ended_total{ending="joined"}'), 2);
 
@@ -391,7 +391,11 @@ void t.test('what is joined may be as large as one upload, and a failure keeps i
   t.same(await files(), before);
   failing = false;
   await t.rejects(join(one, two), { code: 'quarantined' });
-  t.same([found(one), found(two), found(three)?.id], [undefined, undefined, three], 'what it was made of is gone');
+  t.same(
+    [await found(one), await found(two), (await found(three))?.id],
+    [undefined, undefined, three],
+    'what it was made of is gone',
+  );
   t.equal(await sample('resumable_uploads_ended_total{ending="refused"}'), 2);
   t.same(held, NOTHING);
 });

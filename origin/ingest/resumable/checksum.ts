@@ -1,5 +1,7 @@
 /** The field Upload-Checksum, which gives the checksum of one request body (tus 1.0.0, Checksum). */
+import { createHash } from 'node:crypto';
 import { Fault } from '../../../src/errors.js';
+import type { ChunkSource } from '../paced-body.js';
 
 export const CHECKSUM_ALGORITHMS = ['sha256', 'sha1'] as const;
 export type ChecksumAlgorithm = (typeof CHECKSUM_ALGORITHMS)[number];
@@ -23,4 +25,20 @@ export function readChecksum(field: string | undefined): Checksum | undefined {
     throw new Fault('malformed', 'Upload-Checksum cannot be read.');
   }
   return { algorithm, digest: Buffer.from(encoded, 'base64') };
+}
+
+/** The same bytes. Throws a Fault in place of their end if they do not match. */
+export function checked(source: ChunkSource, { algorithm, digest }: Checksum): ChunkSource {
+  const hash = createHash(algorithm);
+  return {
+    async next() {
+      const chunk = await source.next();
+      if (chunk !== undefined) {
+        hash.update(chunk);
+      } else if (!hash.digest().equals(digest)) {
+        throw new Fault('checksum_mismatch', 'The body does not match Upload-Checksum; nothing of it was stored.');
+      }
+      return chunk;
+    },
+  };
 }

@@ -7,18 +7,21 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Caller } from '../../../src/access/grant.js';
 import type { Clock, Timer } from '../../../src/clock.js';
-import { duration, integer, section, type ValueOf } from '../../../src/config/field.js';
+import { duration, integer, section, size, type ValueOf } from '../../../src/config/field.js';
 import { Fault } from '../../../src/errors.js';
 import { bugFields, type Log } from '../../../src/log.js';
 import { readDeclared } from '../../../src/media/declared.js';
 import type { CounterOf, Metrics } from '../../../src/metrics.js';
+import type { MetaStore } from '../../meta/store.js';
 import type { UploadConfig } from '../config.js';
 import { readOptions, requireLifetime, type UploadOptions } from '../options.js';
 import { metadataValues } from './metadata.js';
 import { notPartial } from './tus.js';
-import { openUnfinishedUploads, type UnfinishedUploads } from './unfinished-uploads.js';
+import type { UnfinishedUploads } from './unfinished-uploads.js';
 import { createUploadLocks, type UploadLocks } from './upload-locks.js';
 import { type UnfinishedUpload, UPLOAD_ID } from './upload-record.js';
+import { openUploadsInFolder } from './uploads-in-folder.js';
+import { openUploadsInStore, type UploadsInStoreDeps } from './uploads-in-store.js';
 
 export const resumableSection = section(
   'Resumable uploads (tus). Their size, rate and number at once are limited by `upload`.',
@@ -46,6 +49,18 @@ export const resumableSection = section(
       max: 86_400_000,
       help: 'How often expired uploads are removed.',
     }),
+    partSizeBytes: size({
+      default: '8MiB',
+      min: 65_536,
+      max: 512 * 2 ** 20,
+      help: 'With PostgreSQL, bytes of unfinished uploads are stored in parts of this size, from which any origin goes on. A body with a checksum is one part.',
+    }),
+    partEveryMs: duration({
+      default: '2s',
+      min: 100,
+      max: 60_000,
+      help: 'A part is stored this long after its first byte, whatever its size: an origin that dies loses no more.',
+    }),
   },
 );
 
@@ -57,7 +72,9 @@ interface Configs {
 }
 
 export interface ResumableUploadsDeps {
-  readonly stageFolder: string;
+  /** Where unfinished uploads are kept unless several origins share them. */
+  readonly meta: UploadsInStoreDeps['meta'] & Pick<MetaStore, 'shared'>;
+  readonly blobs: UploadsInStoreDeps['blobs'];
   readonly config: Configs;
   readonly clock: Clock;
   readonly log: Log;
@@ -75,8 +92,11 @@ export interface ResumableUploads {
 const FOLDER = 'resumable';
 
 export async function openResumableUploads(deps: ResumableUploadsDeps): Promise<ResumableUploads> {
-  const { clock, metrics } = deps;
-  const uploads = await openUnfinishedUploads(join(deps.stageFolder, FOLDER));
+  const { blobs, clock, config, meta, metrics } = deps;
+  const uploads =
+    meta.shared === null
+      ? await openUploadsInFolder(join(blobs.stageFolder, FOLDER))
+      : await openUploadsInStore({ table: meta.shared.uploads, meta, blobs, clock, config: config.resumable });
   const locks = createUploadLocks();
   const endings = metrics.counter('resumable_uploads_ended_total', 'Resumable uploads that ended, by how.', ['ending']);
   const unfinished = metrics.gauge('resumable_uploads_unfinished', 'Resumable uploads that are not finished yet.');
@@ -86,14 +106,20 @@ export async function openResumableUploads(deps: ResumableUploadsDeps): Promise<
     locks,
     endings,
     close: sweepRegularly(deps, async () => {
-      for (const upload of uploads.all()) {
-        if (upload.expiresAt > clock.now() || locks.isLocked(upload.id)) continue;
-        await uploads.drop(upload.id);
-        if (upload.mediaId === null) endings.add(1, { ending: 'expired' });
+      for (let dropped = EXPIRED_STEP; dropped === EXPIRED_STEP; ) {
+        dropped = 0;
+        for (const upload of await uploads.expired(clock.now(), EXPIRED_STEP)) {
+          if (locks.isLocked(upload.id) || !(await uploads.drop(upload.id))) continue;
+          dropped += 1;
+          if (upload.mediaId === null) endings.add(1, { ending: 'expired' });
+        }
       }
     }),
   };
 }
+
+/** Uploads that are looked for at once. */
+const EXPIRED_STEP = 1_000;
 
 /** The next sweep begins some time after the last one has ended. The function returned ends it, and waits for a sweep in progress. */
 function sweepRegularly({ config, clock, log }: ResumableUploadsDeps, sweep: () => Promise<void>): () => Promise<void> {
@@ -123,21 +149,37 @@ function sweepRegularly({ config, clock, log }: ResumableUploadsDeps, sweep: () 
   };
 }
 
-/** Throws a Fault if the caller, or all callers together, have too many unfinished uploads. */
-export function requireRoom(uploads: UnfinishedUploads, caller: Caller, config: Configs): void {
-  const { unfinishedMax, unfinishedMaxPerSubject } = config.resumable;
+/** Begins an upload. Throws a Fault if there is one with its id, which a link may name, or if its owner, or all together, have too many unfinished ones. */
+export async function createWithinLimits(
+  uploads: Pick<UnfinishedUploads, 'create' | 'drop'>,
+  upload: UnfinishedUpload,
+  config: Configs,
+): Promise<void> {
   const retryAfter = { headers: { 'retry-after': String(Math.ceil(config.upload.retryAfterMs / 1_000)) } };
-  if (uploads.unfinished(caller.subject) >= unfinishedMaxPerSubject) {
-    throw new Fault('rate_limited', 'Finish or delete some of your unfinished uploads first.', retryAfter);
-  }
-  if (uploads.unfinished() >= unfinishedMax) {
-    throw new Fault('overloaded', 'Too many uploads are unfinished.', retryAfter);
+  const outcome = await uploads.create(upload, config.resumable).catch(async (thrown: unknown) => {
+    await uploads.drop(upload.id);
+    throw thrown;
+  });
+  switch (outcome) {
+    case 'created':
+      return;
+    case 'exists':
+      throw new Fault('conflict', 'The upload link has begun its upload.');
+    case 'full_for_owner':
+      throw new Fault('rate_limited', 'Finish or delete some of your unfinished uploads first.', retryAfter);
+    case 'full':
+      throw new Fault('overloaded', 'Too many uploads are unfinished.', retryAfter);
   }
 }
 
 /** The upload, if it is the caller's. To everyone else it does not exist. */
-export function ownUpload(uploads: UnfinishedUploads, caller: Caller, id: string, now: number): UnfinishedUpload {
-  const upload = UPLOAD_ID.test(id) ? uploads.find(id) : undefined;
+export async function ownUpload(
+  uploads: UnfinishedUploads,
+  caller: Caller,
+  id: string,
+  now: number,
+): Promise<UnfinishedUpload> {
+  const upload = UPLOAD_ID.test(id) ? await uploads.find(id) : undefined;
   if (upload?.owner !== caller.subject) throw noSuchUpload();
   if (upload.expiresAt <= now) throw new Fault('expired', 'The upload has expired.');
   return upload;
@@ -150,8 +192,13 @@ export function noSuchUpload(): Fault {
 export type PartialUpload = UnfinishedUpload & { readonly role: { readonly kind: 'partial' } };
 
 /** The same for the parts of a final upload. */
-export function ownPartial(uploads: UnfinishedUploads, caller: Caller, id: string, now: number): PartialUpload {
-  const upload = uploads.find(id);
+export async function ownPartial(
+  uploads: UnfinishedUploads,
+  caller: Caller,
+  id: string,
+  now: number,
+): Promise<PartialUpload> {
+  const upload = await uploads.find(id);
   if (upload === undefined || upload.owner !== caller.subject || upload.expiresAt <= now || !isPartial(upload)) {
     throw notPartial();
   }

@@ -3,7 +3,7 @@
  * crash, the upload finds it missing and stores its bytes again.
  */
 import type { Clock, EpochMs } from '../../../src/clock.js';
-import { type BlobKey, sourceOf } from '../../blobs/blob-store.js';
+import { type BlobKey, isPartKey, sourceOf } from '../../blobs/blob-store.js';
 import { keysOf } from '../media.js';
 import type { MetaStore } from '../store.js';
 import { fail, type Pool } from './pool.js';
@@ -25,6 +25,7 @@ const EMPTIED = 'DELETE FROM trash WHERE key = ANY ($1::text[])';
 const KNOWN = `
   SELECT key FROM intent WHERE key = ANY ($1::text[]) UNION ALL SELECT key FROM trash WHERE key = ANY ($1::text[])`;
 const BLOBS = 'SELECT * FROM blob WHERE sha256 = ANY ($1::bytea[])';
+const PARTS = 'SELECT key FROM upload_part WHERE key = ANY ($1::text[])';
 
 /** Nobody takes so long to store bytes. */
 const ABANDONED_MS = 86_400_000;
@@ -34,9 +35,14 @@ type Places = Pick<MetaStore, 'intend' | 'withdraw' | 'leftBehind' | 'trash' | '
 /** `origin`: the name of the one that has these intents. */
 export function createPlaces(pool: Pool, origin: string, clock: Pick<Clock, 'now'>): Places {
   async function unnamed(keys: readonly BlobKey[]): Promise<readonly BlobKey[]> {
-    if (keys.length === 0) return [];
-    const rows = await pool.run(BLOBS, [keys.map((key) => byteaOf(sourceOf(key)))]);
-    const named = new Set(rows.flatMap((row) => keysOf(BLOB_ROWS.valueOf(row).blob)));
+    const parts = keys.filter(isPartKey);
+    const others = keys.filter((key) => !isPartKey(key));
+    const named = new Set<string>();
+    if (parts.length > 0) for (const row of await pool.run(PARTS, [parts])) named.add(row['key'] as string);
+    if (others.length > 0) {
+      const rows = await pool.run(BLOBS, [others.map((key) => byteaOf(sourceOf(key)))]);
+      for (const row of rows) for (const key of keysOf(BLOB_ROWS.valueOf(row).blob)) named.add(key);
+    }
     return keys.filter((key) => !named.has(key));
   }
 

@@ -143,8 +143,36 @@ CREATE INDEX waiting_at ON waiting (at);
 ALTER TABLE intent ADD COLUMN origin text NOT NULL DEFAULT '' COLLATE "C";
 CREATE INDEX intent_origin ON intent (origin);`;
 
+/** A record of an upload, and a line of the audit log, are JSON in their stored form. The columns beside it are what statements compare. */
+const UPLOADS_AND_AUDIT = `
+CREATE TABLE upload (
+  id text PRIMARY KEY COLLATE "C",
+  owner_key text NOT NULL COLLATE "C",
+  size bigint,
+  bytes bigint NOT NULL CHECK (bytes >= 0),
+  expires_at bigint NOT NULL,
+  media text,
+  record text NOT NULL
+);
+CREATE INDEX upload_open ON upload (owner_key) WHERE media IS NULL;
+CREATE INDEX upload_expiry ON upload (expires_at, id);
+CREATE TABLE upload_part (
+  upload text NOT NULL COLLATE "C" REFERENCES upload,
+  at bigint NOT NULL CHECK (at >= 0),
+  size bigint NOT NULL CHECK (size > 0),
+  key text NOT NULL UNIQUE COLLATE "C",
+  PRIMARY KEY (upload, at)
+);
+CREATE TABLE audit (
+  n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at bigint NOT NULL,
+  line json NOT NULL
+);
+CREATE INDEX audit_at ON audit (at)`;
+
 /** In the order of their numbers. */
 export const STEPS: readonly Step[] = [
   { version: 1, name: 'init', sql: INIT },
   { version: 2, name: 'origins', sql: ORIGINS },
+  { version: 3, name: 'uploads and audit', sql: UPLOADS_AND_AUDIT },
 ];

@@ -26,6 +26,7 @@ import {
 } from '../takedown.js';
 import type { MetaDeps } from '../transactions.js';
 import { commitUpload, recordBlob, userOf } from '../uploads.js';
+import { createAuditTable } from './audit.js';
 import { dumpRows } from './dump.js';
 import { leasedDuties } from './duties.js';
 import type { Fact } from './facts.js';
@@ -37,6 +38,7 @@ import { openPool, type Pool, type Run, withFaults } from './pool.js';
 import { createQueue } from './queue.js';
 import { createReads, idsIn } from './reads.js';
 import { type Holding, type Registry, register } from './registry.js';
+import { createUploadTable } from './uploads.js';
 import { uuidOf } from './values.js';
 import { verifyRows } from './verify.js';
 import { createWrites, entriesOf } from './writes.js';
@@ -197,6 +199,7 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
     jobs: queue,
     origins,
     duties,
+    shared: { uploads: createUploadTable(pool, clock), audit: createAuditTable(pool) },
     room: async () => ((await room()) ? 'enough' : 'data_max'),
     freeBytes: async () => null,
     ...createPlaces(pool, origins.name, clock),

@@ -30,3 +30,6 @@ export async function drained(source: ChunkSource): Promise<Buffer> {
   for (let piece = await source.next(); piece !== undefined; piece = await source.next()) pieces.push(piece);
   return Buffer.concat(pieces);
 }
+
+/** For unfinished uploads, any number of which may begin. */
+export const NO_LIMITS = { unfinishedMax: Number.MAX_SAFE_INTEGER, unfinishedMaxPerSubject: Number.MAX_SAFE_INTEGER };

@@ -10,7 +10,7 @@ import { openAuditLog } from '../../../origin/audit.js';
 import type { BlobStore } from '../../../origin/blobs/blob-store.js';
 import { mediaKey } from '../../../origin/blobs/blob-store.js';
 import { openLocalStore } from '../../../origin/blobs/local.js';
-import { openUnfinishedUploads } from '../../../origin/ingest/resumable/unfinished-uploads.js';
+import { openUploadsInFolder } from '../../../origin/ingest/resumable/uploads-in-folder.js';
 import { metaSection } from '../../../origin/meta/config.js';
 import { openMetaStore } from '../../../origin/meta/lmdb.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
@@ -170,9 +170,9 @@ async function checkJournal({ journal }: MetaStore, { acts }: Expected): Promise
 /** An unfinished upload has what was confirmed, and never a byte that was not sent. */
 async function checkUploads(folder: string, { uploads }: Expected): Promise<void> {
   const kept = join(folder, 'stage', 'resumable');
-  const store = await openUnfinishedUploads(kept);
+  const store = await openUploadsInFolder(kept);
   for (const [id, { source, offset, ending }] of uploads) {
-    const found = store.find(id);
+    const found = await store.find(id);
     if (found === undefined) {
       if (ending === 'none' || ending === 'finished') throw new Error(`the upload ${id} is lost`);
       continue;

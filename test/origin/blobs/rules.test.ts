@@ -280,10 +280,10 @@ void t.test('a blob is freed record first, then its bytes and its thumbnails', a
   const ready: ThumbState = { kind: 'ready', made: [madeThumb(C, 3), madeThumb(D, 4)] };
   const { deps, done, held } = setUp([blobOf(A, ready), blobOf(B)], []);
   const free = (limit = 9, signal = never): Promise<Freed> => freeUnreferenced(deps, 5, limit, signal);
-  t.same(await free(1), { blobs: 1, thumbs: 2, bytes: 107 });
+  t.same(await free(1), { blobs: 1, thumbs: 2, parts: 0, bytes: 107 });
   t.same(done.splice(0), ['forget a', 'remove media/a', 'remove thumb/a/c', 'remove thumb/a/d', 'emptied 3']);
   held.push(A);
-  t.same(await free(), { blobs: 1, thumbs: 0, bytes: 100 });
+  t.same(await free(), { blobs: 1, thumbs: 0, parts: 0, bytes: 100 });
   t.same(done.splice(0), ['forget a', 'forget b', 'remove media/b', 'emptied 1'], 'what is referenced again stays');
   await t.rejects(free(9, AbortSignal.abort(new Error('enough'))), { message: 'enough' });
   t.same(done.splice(0), ['emptied 0']);
@@ -314,7 +314,7 @@ void t.test('stored bytes without a record are freed, once they are old enough',
   const expected = [other, mediaKey(D), thumbKey(A, D), thumbKey(C, D), thumbKey(D, A), thumbKey(D, B)];
   t.same(found.toSorted(), expected.toSorted());
   t.same(done, [], 'they are only listed');
-  t.same(await freeOrphans(deps, 100, never), { blobs: 2, thumbs: 4, bytes: 17 + 7 + 3 + 5 + 11 + 13 });
+  t.same(await freeOrphans(deps, 100, never), { blobs: 2, thumbs: 4, parts: 0, bytes: 17 + 7 + 3 + 5 + 11 + 13 });
   t.same(done.splice(0).slice(1, 3), ['remove media/d', 'remove thumb/a/d']);
   known.set(D, blobOf(D, { kind: 'ready', made: [madeThumb(A), madeThumb(B)] }));
   t.match(await freeOrphans(deps, 100, never), { blobs: 1, thumbs: 2 }, 'what was recorded meanwhile stays');
@@ -324,7 +324,7 @@ void t.test('stored bytes without a record are freed, once they are old enough',
 void t.test('the trash is emptied up to its limit, and a stop ends it between two keys', async (t) => {
   const { deps, done, trash } = setUp([], []);
   for (const key of [mediaKey(A), thumbKey(A, B), mediaKey(C)]) trash.add(key);
-  t.same(await emptyTrash(deps, 5, 2, never), { blobs: 1, thumbs: 1, bytes: 0 });
+  t.same(await emptyTrash(deps, 5, 2, never), { blobs: 1, thumbs: 1, parts: 0, bytes: 0 });
   t.same(done.splice(0), ['remove media/a', 'remove thumb/a/b', 'emptied 2']);
   t.match(await emptyTrash(deps, 5, 9, AbortSignal.abort()), { blobs: 0 });
   t.same(done.splice(0), ['emptied 0']);

@@ -77,7 +77,7 @@ void t.test('bytes without a record have their time to get one', async (t) => {
     t.match(await freeOrphans(deps, before, never), { blobs: 0 });
     t.equal(await blobs.stat(key), 6);
   }
-  t.same(await freeOrphans(deps, Math.ceil(mtimeMs) + 1, never), { blobs: 1, thumbs: 0, bytes: 6 });
+  t.same(await freeOrphans(deps, Math.ceil(mtimeMs) + 1, never), { blobs: 1, thumbs: 0, parts: 0, bytes: 6 });
   t.equal(await blobs.stat(key), undefined);
 });
 
@@ -187,10 +187,10 @@ void t.test('of a thumbnail, exactly what its record does not name is freed', as
   const none = await fixture.put('none');
   const stray = thumbKey(none.record.sha256, sha256Of('stray'));
   for (const key of [older, stray]) await fixture.store(key, key === older ? 'older' : 'stray');
-  t.same(await freeOrphans(deps, LATER, never), { blobs: 0, thumbs: 2, bytes: 10 });
+  t.same(await freeOrphans(deps, LATER, never), { blobs: 0, thumbs: 2, parts: 0, bytes: 10 });
   t.same(await Promise.all([kept, wide, older, stray].map((key) => blobs.stat(key))), [4, 4, undefined, undefined]);
   await meta.remove(made.record.id, 'eve', LATER);
-  t.same(await freeUnreferenced(deps, LATER + 1, 9, never), { blobs: 1, thumbs: 2, bytes: 12 });
+  t.same(await freeUnreferenced(deps, LATER + 1, 9, never), { blobs: 1, thumbs: 2, parts: 0, bytes: 12 });
   t.equal(await blobs.stat(kept), undefined);
 });
 

@@ -120,7 +120,17 @@ void t.test('a sweep does each step until nothing of its kind is due', async (t)
     does: { expire: [2, 2, 1], unused: [2, 0], forget: [2, 1], usage: [3], free: [2, 2, 1], trash: [2, 1] },
   });
   const report = await sweeper.sweep(never);
-  t.same(report, { expired: 5, unused: 2, forgotten: 3, blobs: 9, thumbs: 0, bytes: 55, orphans: 1, staged: 0 });
+  t.same(report, {
+    expired: 5,
+    unused: 2,
+    forgotten: 3,
+    blobs: 9,
+    thumbs: 0,
+    parts: 0,
+    bytes: 55,
+    orphans: 1,
+    staged: 0,
+  });
   t.same(calls, [
     'expire 0 2',
     'expire 0 2',
@@ -137,6 +147,7 @@ void t.test('a sweep does each step until nothing of its kind is due', async (t)
     `trash ${-MINUTES_10} 2`,
     'walk media/00',
     'walk thumb/00',
+    'walk part/00',
   ]);
   t.equal(await sample('retention_total{what="expired"}'), 5);
   t.equal(await sample('retention_total{what="blobs"}'), 9);
@@ -151,7 +162,7 @@ void t.test('the whole store is walked rarely, and media that nobody uses are ke
     await sweeper.sweep(never);
     return calls.map((call) => call.split(' ')[0]).join(' ');
   };
-  t.equal(await swept(), 'expire forget usage free trash walk walk');
+  t.equal(await swept(), 'expire forget usage free trash walk walk walk');
   clock.advance(1);
   t.equal(await swept(), 'expire forget usage free trash');
   const other = sweeping(t, {
@@ -160,7 +171,7 @@ void t.test('the whole store is walked rarely, and media that nobody uses are ke
   await other.sweeper.sweep(never);
   for (const [waitMs, walks] of [
     [config.orphansEveryMs - 1, 0],
-    [1, 2],
+    [1, 3],
     [config.orphansEveryMs - 1, 0],
   ] as const) {
     other.clock.advance(waitMs);
@@ -184,9 +195,9 @@ void t.test('a walk over the store goes on where another origin, or the last swe
   await sweeper.sweep(never);
   t.same(
     calls.filter((call) => call.startsWith('walk')),
-    ['walk thumb/00'],
+    ['walk thumb/00', 'walk part/00'],
   );
-  t.match(await duties.note('walk'), { parts: 512 });
+  t.match(await duties.note('walk'), { parts: 768 });
 
   const long = sweeping(t, { config: { sweepEveryMs: 40 }, partMs: 10 });
   await long.sweeper.sweep(never);
@@ -200,7 +211,7 @@ void t.test('a step that fails is counted, and the others are done', async (t) =
   t.match(await sweeper.sweep(never), { expired: 1, forgotten: 0, orphans: 1 });
   t.same(
     calls.map((call) => call.split(' ')[0]),
-    ['expire', 'forget', 'usage', 'free', 'trash', 'walk', 'walk'],
+    ['expire', 'forget', 'usage', 'free', 'trash', 'walk', 'walk', 'walk'],
   );
   t.equal(await sample('retention_failures_total{step="forget tombstones"}'), 1);
   t.equal(await sample('retention_failures_total{step="free blobs"}'), 1);
@@ -280,7 +291,7 @@ void t.test('sweeps come regularly, expiries more often, and both end with the s
   t.equal(lines.length, 1, 'what does nothing says nothing');
   await clock.advanceAsync(10_000);
   await until('both timers are set', () => clock.pending === 2);
-  t.equal(calls.splice(0).length, 7, 'a whole sweep');
+  t.equal(calls.splice(0).length, 8, 'a whole sweep');
   await clock.advanceAsync(MINUTE);
   await until('both timers are set', () => clock.pending === 2);
   t.equal(calls.splice(0).filter((call) => call.startsWith('free')).length, 1, 'and another one');

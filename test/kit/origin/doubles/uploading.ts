@@ -41,7 +41,7 @@ export async function openUploading(t: Test, given: Uploading = {}) {
     resumable: configured(resumableSection, { unfinishedMaxPerSubject: given.unfinishedMaxPerSubject ?? 100 }),
   };
   const { stageFolder } = stores.blobs;
-  const resumable = await openResumableUploads({ stageFolder, config, clock, log, metrics });
+  const resumable = await openResumableUploads({ meta: stores.meta, blobs: stores.blobs, config, clock, log, metrics });
   t.teardown(async () => {
     await resumable.close();
     await stores.close();

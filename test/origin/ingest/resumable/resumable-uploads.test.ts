@@ -4,17 +4,18 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { uploadSection } from '../../../../origin/ingest/config.js';
 import {
+  createWithinLimits,
   newUpload,
   openResumableUploads,
   ownPartial,
   ownUpload,
-  requireRoom,
   resumableSection,
 } from '../../../../origin/ingest/resumable/resumable-uploads.js';
 import type { UnfinishedUpload } from '../../../../origin/ingest/resumable/upload-record.js';
 import type { Caller } from '../../../../src/access/grant.js';
 import { ManualClock } from '../../../kit/clock.js';
 import { configured, testDeps } from '../../../kit/deps.js';
+import { NO_LIMITS } from '../../../kit/origin/chunks.js';
 import { until } from '../../../kit/until.js';
 
 const MINUTE = 60_000;
@@ -34,11 +35,19 @@ const begun = (owner: string, now: number, more: Partial<UnfinishedUpload> = {})
   ...more,
 });
 
+const unused = (): never => {
+  throw new Error('not in a folder');
+};
+const IN_FOLDER = (stageFolder: string) => ({
+  meta: { shared: null, intend: unused, withdraw: unused },
+  blobs: { kind: 'local', stageFolder, adopt: unused, read: unused, remove: unused } as const,
+});
+
 async function setUp(t: Test) {
   const stageFolder = t.testdir({});
   const clock = new ManualClock();
   const { log, metrics, sample, lines } = testDeps();
-  const resumable = await openResumableUploads({ stageFolder, config, clock, log, metrics });
+  const resumable = await openResumableUploads({ ...IN_FOLDER(stageFolder), config, clock, log, metrics });
   t.teardown(() => resumable.close());
   return { ...resumable, clock, sample, lines, folder: join(stageFolder, 'resumable') };
 }
@@ -62,48 +71,45 @@ void t.test('an upload begins with an id, an end and what its metadata say', asy
 
 void t.test('unfinished uploads are limited, of one subject and of all', async (t) => {
   const { uploads } = await setUp(t);
-  const room = (subject: string): unknown => {
+  const create = async (upload: UnfinishedUpload): Promise<unknown> => {
     try {
-      requireRoom(uploads, caller(subject), config);
-      return 'room';
+      return await createWithinLimits(uploads, upload, config);
     } catch (thrown) {
       const { code, headers } = thrown as { code: string; headers: Readonly<Record<string, string>> };
       return [code, headers['retry-after']];
     }
   };
-  await uploads.create(begun('ann', 0));
-  t.equal(room('ann'), 'room');
-  await uploads.create(begun('ann', 0));
-  t.same(room('ann'), ['rate_limited', '3']);
-  t.equal(room('ben'), 'room');
   const last = begun('ben', 0);
-  await uploads.create(last);
-  t.same(room('ben'), ['overloaded', '3']);
-  await uploads.finish({ ...last, mediaId: 'one' });
-  t.equal(room('ben'), 'room', 'a finished one does not count');
+  t.same(
+    await Promise.all([begun('ann', 0), begun('ann', 0), begun('ann', 0), last, begun('ben', 0)].map(create)),
+    [undefined, undefined, ['rate_limited', '3'], undefined, ['overloaded', '3']],
+    'also of those that come at once',
+  );
+  await uploads.finish([{ ...last, mediaId: 'one' }]);
+  t.equal(await create(begun('ben', 0)), undefined, 'a finished one does not count');
 });
 
 void t.test('an upload exists for its owner alone, until it expires', async (t) => {
   const { uploads } = await setUp(t);
   const partial = { kind: 'partial', finalId: null } as const;
   const [whole, part] = [begun('ann', 0), begun('ann', 0, { role: partial })];
-  for (const each of [whole, part]) await uploads.create(each);
+  for (const each of [whole, part]) await uploads.create(each, NO_LIMITS);
   const end = whole.expiresAt;
-  t.equal(ownUpload(uploads, caller('ann'), whole.id, end - 1), whole);
-  t.throws(() => ownUpload(uploads, caller('ann'), whole.id, end), { code: 'expired' });
-  t.throws(() => ownUpload(uploads, caller('ben'), whole.id, 0), { code: 'not_found' });
-  t.throws(() => ownUpload(uploads, caller('ben'), whole.id, end), { code: 'not_found' });
+  t.equal(await ownUpload(uploads, caller('ann'), whole.id, end - 1), whole);
+  await t.rejects(ownUpload(uploads, caller('ann'), whole.id, end), { code: 'expired' });
+  await t.rejects(ownUpload(uploads, caller('ben'), whole.id, 0), { code: 'not_found' });
+  await t.rejects(ownUpload(uploads, caller('ben'), whole.id, end), { code: 'not_found' });
   for (const id of ['0'.repeat(32), '../x', '']) {
-    t.throws(() => ownUpload(uploads, caller('ann'), id, 0), { code: 'not_found' }, id);
+    await t.rejects(ownUpload(uploads, caller('ann'), id, 0), { code: 'not_found' }, id);
   }
-  t.equal(ownPartial(uploads, caller('ann'), part.id, end - 1), part);
+  t.equal(await ownPartial(uploads, caller('ann'), part.id, end - 1), part);
   for (const [name, subject, id, now] of [
     ['expired', 'ann', part.id, end],
     ['of somebody else', 'ben', part.id, 0],
     ['a whole one', 'ann', whole.id, 0],
     ['none', 'ann', '0'.repeat(32), 0],
   ] as const) {
-    t.throws(() => ownPartial(uploads, caller(subject), id, now), { code: 'malformed' }, name);
+    await t.rejects(ownPartial(uploads, caller(subject), id, now), { code: 'malformed' }, name);
   }
 });
 
@@ -116,22 +122,25 @@ void t.test('expired uploads are removed every minute, unless a request uses the
     begun('ann', now, { expiresAt: now + MINUTE, mediaId: 'one' }),
     begun('ann', now, { expiresAt: now + MINUTE + 1 }),
   ];
-  for (const each of [early, used, finished, late]) await uploads.create(each);
+  for (const each of [early, used, finished, late]) await uploads.create(each, NO_LIMITS);
   const expired = (): Promise<number> => sample('resumable_uploads_ended_total{ending="expired"}');
   const sweepEnds = (): Promise<void> => until('the next sweep is set', () => clock.pending === 1);
   const lock = await locks.take(used.id, 'refuse', new AbortController().signal);
   t.equal(await sample('resumable_uploads_unfinished'), 3);
   clock.advance(MINUTE - 1);
-  t.equal(uploads.all().length, 4);
+  t.equal((await uploads.expired(Number.POSITIVE_INFINITY, 10)).length, 4);
   clock.advance(1);
   t.equal(clock.pending, 0, 'no other sweep begins meanwhile');
   await sweepEnds();
-  t.same(new Set(uploads.all().map(({ id }) => id)), new Set([used.id, late.id]));
+  t.same(
+    new Set((await uploads.expired(Number.POSITIVE_INFINITY, 10)).map(({ id }) => id)),
+    new Set([used.id, late.id]),
+  );
   t.equal(await expired(), 1, 'a finished one has ended before');
   lock.release();
   clock.advance(MINUTE);
   await sweepEnds();
-  t.same(uploads.all(), []);
+  t.same(await uploads.expired(Number.POSITIVE_INFINITY, 10), []);
   t.same(await readdir(folder), []);
   t.equal(await expired(), 3);
   t.equal(await sample('resumable_uploads_unfinished'), 0);
@@ -140,7 +149,7 @@ void t.test('expired uploads are removed every minute, unless a request uses the
 void t.test('a sweep that fails is logged, and another one follows', async (t) => {
   const { uploads, clock, lines, folder } = await setUp(t);
   const upload = begun('ann', clock.now(), { expiresAt: clock.now() });
-  await uploads.create(upload);
+  await uploads.create(upload, NO_LIMITS);
   // A folder in the place of its record cannot be removed as a file.
   await rm(join(folder, `${upload.id}.json`));
   await mkdir(join(folder, `${upload.id}.json`));
@@ -148,10 +157,10 @@ void t.test('a sweep that fails is logged, and another one follows', async (t) =
   await until('the next sweep is set', () => clock.pending === 1);
   t.match(lines, [{ level: /error/ }]);
   const other = begun('ann', clock.now(), { expiresAt: clock.now() });
-  await uploads.create(other);
+  await uploads.create(other, NO_LIMITS);
   clock.advance(MINUTE);
   await until('the next sweep is set', () => clock.pending === 1);
-  t.same(uploads.all(), []);
+  t.same(await uploads.expired(Number.POSITIVE_INFINITY, 10), []);
   t.equal(lines.length, 1);
 });
 
@@ -159,11 +168,11 @@ void t.test('closing waits for a sweep in progress, and leaves no timer', async 
   const resumable = await setUp(t);
   const { uploads, clock, folder } = resumable;
   const now = clock.now();
-  for (let each = 0; each < 3; each += 1) await uploads.create(begun('ann', now, { expiresAt: now }));
+  for (let each = 0; each < 3; each += 1) await uploads.create(begun('ann', now, { expiresAt: now }), NO_LIMITS);
   clock.advance(MINUTE);
   await resumable.close();
   t.equal(clock.pending, 0);
-  t.same(uploads.all(), []);
+  t.same(await uploads.expired(Number.POSITIVE_INFINITY, 10), []);
   t.same(await readdir(folder), [], 'the sweep was waited for');
   const idle = await setUp(t);
   await idle.close();

@@ -7,11 +7,11 @@ import t, { type Test } from 'tap';
 import type { Checksum } from '../../../../origin/ingest/resumable/checksum.js';
 import type { UnfinishedUpload } from '../../../../origin/ingest/resumable/upload-record.js';
 import { Fault } from '../../../../src/errors.js';
-import { chunkSource, piecesOf } from '../../../kit/origin/chunks.js';
+import { chunkSource, NO_LIMITS, piecesOf } from '../../../kit/origin/chunks.js';
 import { until } from '../../../kit/until.js';
 
 const { watchSyncs } = await import('../../../kit/syncs.js');
-const { openUnfinishedUploads } = await import('../../../../origin/ingest/resumable/unfinished-uploads.js');
+const { openUploadsInFolder } = await import('../../../../origin/ingest/resumable/uploads-in-folder.js');
 const { readMark, writeMark } = await import('../../../../origin/ingest/resumable/end-mark.js');
 
 const linux = { skip: existsSync('/proc/self/fd') ? false : 'names of open files are known on Linux alone' };
@@ -32,13 +32,13 @@ const begun = (name: string, more: Partial<UnfinishedUpload> = {}): UnfinishedUp
 
 async function setUp(t: Test) {
   const folder = join(t.testdir({}), 'resumable');
-  const uploads = await openUnfinishedUploads(folder);
+  const uploads = await openUploadsInFolder(folder);
   const path = (name: string): string => join(folder, name);
   return {
     folder,
     uploads,
     path,
-    reopened: () => openUnfinishedUploads(folder),
+    reopened: () => openUploadsInFolder(folder),
     names: async () => (await readdir(folder)).sort(),
     text: (name: string) => readFile(path(name), 'latin1'),
     mark: (name: string) => readMark(path(`${name}.end`)),
@@ -76,22 +76,22 @@ const breakingOff = (at: number) => (index: number) => {
 
 void t.test('an upload that begins counts for its owner, and is there after a restart', async (t) => {
   const { uploads, names, text, mark, reopened } = await setUp(t);
-  t.equal(uploads.find(A), undefined);
-  await uploads.create(begun(A));
-  await uploads.create(begun(B, { owner: 'bob' }));
+  t.equal(await uploads.find(A), undefined);
+  await uploads.create(begun(A), NO_LIMITS);
+  await uploads.create(begun(B, { owner: 'bob' }), NO_LIMITS);
   t.same(await names(), [A, `${A}.end`, `${A}.json`, B, `${B}.end`, `${B}.json`]);
   t.same([await text(A), await mark(A), await uploads.offset(begun(A))], ['', 0, 0]);
-  t.same([uploads.unfinished(), uploads.unfinished('ann'), uploads.unfinished('eve')], [2, 1, 0]);
+  t.equal(uploads.unfinished(), 2);
   await uploads.change(begun(A, { sizeBytes: 7 }));
-  t.equal(uploads.find(A)?.sizeBytes, 7);
+  t.equal((await uploads.find(A))?.sizeBytes, 7);
   const later = await reopened();
-  t.same(later.all(), [begun(A, { sizeBytes: 7 }), begun(B, { owner: 'bob' })]);
+  t.same(await later.expired(Number.POSITIVE_INFINITY, 10), [begun(A, { sizeBytes: 7 }), begun(B, { owner: 'bob' })]);
 });
 
 void t.test('an upload that could not be begun counts until it is dropped', async (t) => {
   const { uploads, path, names } = await setUp(t);
   await writeFile(path(A), 'of another');
-  await t.rejects(uploads.create(begun(A)), { code: 'EEXIST' });
+  await t.rejects(uploads.create(begun(A), NO_LIMITS), { code: 'EEXIST' });
   t.equal(uploads.unfinished(), 1);
   await uploads.drop(A);
   t.equal(uploads.unfinished(), 0);
@@ -101,7 +101,7 @@ void t.test('an upload that could not be begun counts until it is dropped', asyn
 
 void t.test('bodies are appended at their offset, and marked as certain', async (t) => {
   const { uploads, text, mark, names } = await setUp(t);
-  await uploads.create(begun(A));
+  await uploads.create(begun(A), NO_LIMITS);
   t.equal(await uploads.append(A, bodyOf(['abc', 'de'])), 5);
   t.same([await text(A), await mark(A)], ['abcde', 5]);
   t.equal(await uploads.append(A, bodyOf(['fg'], { offset: 5, sizeMaxBytes: 2 })), 7, 'as much as is allowed');
@@ -114,7 +114,7 @@ void t.test('bodies are appended at their offset, and marked as certain', async 
 
 void t.test('of a body that breaks off what has arrived is kept, unless it has a checksum', async (t) => {
   const { uploads, text, mark, names } = await setUp(t);
-  await uploads.create(begun(A));
+  await uploads.create(begun(A), NO_LIMITS);
   await uploads.append(A, bodyOf(['abc']));
   const broken = { offset: 3, before: breakingOff(1) };
   await t.rejects(uploads.append(A, bodyOf(['de', 'f'], broken)), { message: 'the sender left' });
@@ -127,7 +127,7 @@ void t.test('of a body that breaks off what has arrived is kept, unless it has a
 
 void t.test('a body that is too long or does not match its checksum is dropped as a whole', async (t) => {
   const { uploads, text, mark, names } = await setUp(t);
-  await uploads.create(begun(A));
+  await uploads.create(begun(A), NO_LIMITS);
   await uploads.append(A, bodyOf(['abc']));
   for (const pieces of [['defg'], ['d', 'efg'], ['def', 'g']]) {
     for (const checksum of [undefined, checksumOf('defg')]) {
@@ -144,7 +144,7 @@ void t.test('a body that is too long or does not match its checksum is dropped a
 
 void t.test('bytes are certain only once they are synced', linux, async (t) => {
   const { uploads, mark, folder } = await setUp(t);
-  await uploads.create(begun(A));
+  await uploads.create(begun(A), NO_LIMITS);
   const syncs = await watchSyncs(t, folder);
   const held = syncs.hold(0);
   let told = false;
@@ -166,7 +166,7 @@ void t.test('bytes are certain only once they are synced', linux, async (t) => {
 
 void t.test('a long body is marked on its way', linux, async (t) => {
   const { uploads, folder, mark } = await setUp(t);
-  await uploads.create(begun(A));
+  await uploads.create(begun(A), NO_LIMITS);
   const MIB = 1_048_576;
   const marks: (number | undefined)[] = [];
   const source = chunkSource(piecesOf(Buffer.alloc(10 * MIB), MIB), async () => void marks.push(await mark(A)));
@@ -179,10 +179,10 @@ void t.test('a long body is marked on its way', linux, async (t) => {
 
 void t.test('an upload whose bytes were removed does not exist', async (t) => {
   const { uploads, path } = await setUp(t);
-  await uploads.create(begun(A));
+  await uploads.create(begun(A), NO_LIMITS);
   await rm(path(A));
   await t.rejects(uploads.offset(begun(A)), { code: 'not_found', message: 'There is no such upload.' });
-  t.equal(uploads.find(A), undefined);
+  t.equal(await uploads.find(A), undefined);
 });
 
 void t.test('the bytes of one upload are staged beside it, those of several in their order', async (t) => {
@@ -194,7 +194,7 @@ void t.test('the bytes of one upload are staged beside it, those of several in t
     [B, large],
     [C, ''],
   ] as const) {
-    await uploads.create(begun(name));
+    await uploads.create(begun(name), NO_LIMITS);
     await uploads.append(name, bodyOf(content === '' ? [] : [content], { sizeMaxBytes: 1_000_000 }));
   }
   const before = await names();
@@ -231,20 +231,20 @@ void t.test('the bytes of one upload are staged beside it, those of several in t
 
 void t.test('a finished upload keeps its record, and loses its bytes', async (t) => {
   const { uploads, names, reopened } = await setUp(t);
-  await uploads.create(begun(A));
+  await uploads.create(begun(A), NO_LIMITS);
   await uploads.append(A, bodyOf(['abc']));
   const done = { ...begun(A), mediaId: 'media', sizeBytes: 3 };
-  await uploads.finish(done);
+  await uploads.finish([done]);
   t.same(await names(), [`${A}.json`]);
-  t.same([uploads.find(A), uploads.unfinished(), uploads.unfinished('ann')], [done, 0, 0]);
+  t.same([await uploads.find(A), uploads.unfinished()], [done, 0]);
   t.equal(await uploads.offset(done), 3, 'it has all its bytes');
   t.equal(await uploads.offset({ ...done, sizeBytes: null }), 0);
-  t.same((await reopened()).all(), [done]);
+  t.same(await (await reopened()).expired(Number.POSITIVE_INFINITY, 10), [done]);
 });
 
 void t.test('a removal is confirmed once it is durable', linux, async (t) => {
   const { uploads, names, folder } = await setUp(t);
-  await uploads.create(begun(A));
+  await uploads.create(begun(A), NO_LIMITS);
   const syncs = await watchSyncs(t, folder);
   const held = syncs.hold(0);
   let confirmed = false;
@@ -262,21 +262,21 @@ void t.test('a removal is confirmed once it is durable', linux, async (t) => {
 void t.test('a record is synced, and then its name, before the upload is told of', linux, async (t) => {
   const { uploads, folder, path } = await setUp(t);
   const syncs = await watchSyncs(t, folder);
-  await uploads.create(begun(A));
+  await uploads.create(begun(A), NO_LIMITS);
   t.same(syncs.paths, [`${A}.json.new`, '']);
   syncs.forget();
   syncs.fail(0);
   await t.rejects(uploads.change(begun(A, { sizeBytes: 7 })), { code: 'EIO' });
-  t.equal(uploads.find(A)?.sizeBytes, 100, 'the record before still holds');
+  t.equal((await uploads.find(A))?.sizeBytes, 100, 'the record before still holds');
   t.match(await readFile(path(`${A}.json`), 'utf8'), /"sizeBytes":100/);
   syncs.forget();
   const held = syncs.hold(1);
   const changed = uploads.change(begun(A, { sizeBytes: 7 }));
   await until('the sync of the folder', () => held.isReached());
-  t.equal(uploads.find(A)?.sizeBytes, 100);
+  t.equal((await uploads.find(A))?.sizeBytes, 100);
   held.letGo();
   await changed;
-  t.equal(uploads.find(A)?.sizeBytes, 7);
+  t.equal((await uploads.find(A))?.sizeBytes, 7);
 });
 
 /** The files below a folder that this process has open. */
@@ -297,7 +297,7 @@ void t.test('every file is closed at the end of a call, whatever it came to', li
   const staging = { sizeMaxBytes: 1_000, sync: true, signal: new AbortController().signal };
   const wrong = { offset: 3, checksum: checksumOf('other') };
   const steps: readonly (readonly [what: string, step: () => Promise<unknown>])[] = [
-    ['create', () => uploads.create(begun(A))],
+    ['create', () => uploads.create(begun(A), NO_LIMITS)],
     ['append', () => uploads.append(A, bodyOf(['abc']))],
     ['too long', () => uploads.append(A, bodyOf(['d'.repeat(200)], { offset: 3 }))],
     ['broken off', () => uploads.append(A, bodyOf([], { offset: 3, before: breakingOff(0) }))],
@@ -305,7 +305,7 @@ void t.test('every file is closed at the end of a call, whatever it came to', li
     ['stage', () => uploads.stage([A, A], staging)],
     ['no room', () => uploads.stage([A, A], { ...staging, sizeMaxBytes: 1 })],
     ['change', () => uploads.change(begun(A))],
-    ['finish', () => uploads.finish({ ...begun(A), mediaId: 'media' })],
+    ['finish', () => uploads.finish([{ ...begun(A), mediaId: 'media' }])],
     ['drop', () => uploads.drop(A)],
   ];
   for (const [what, step] of steps) {
@@ -315,17 +315,17 @@ void t.test('every file is closed at the end of a call, whatever it came to', li
   }
   syncs.forget();
   syncs.fail(0);
-  await t.rejects(uploads.create(begun(B)), { code: 'EIO' });
+  await t.rejects(uploads.create(begun(B), NO_LIMITS), { code: 'EIO' });
   t.same(openBelow(folder), [], 'a record that could not be synced');
 });
 
 void t.test('a start removes what belongs to no upload', async (t) => {
   const { uploads, folder, path, names, reopened } = await setUp(t);
-  await uploads.create(begun(A));
+  await uploads.create(begun(A), NO_LIMITS);
   await uploads.append(A, bodyOf(['abc']));
-  await uploads.create(begun(B));
+  await uploads.create(begun(B), NO_LIMITS);
   const finished = { ...begun(B), mediaId: 'media' };
-  await uploads.finish(finished);
+  await uploads.finish([finished]);
   // What a process leaves that is stopped between two steps.
   await writeFile(path(B), 'bytes of a finished upload');
   await writeFile(path(`${B}.end`), '');
@@ -336,7 +336,7 @@ void t.test('a start removes what belongs to no upload', async (t) => {
   await writeFile(path(`${C}.json`), JSON.stringify({ version: 2, ...begun(A, { owner: 'eve' }) }));
   await mkdir(join(folder, 'folder', 'in it'), { recursive: true });
   const later = await reopened();
-  t.same(later.all(), [begun(A), finished]);
+  t.same(await later.expired(Number.POSITIVE_INFINITY, 10), [begun(A), finished]);
   t.same(await names(), [A, `${A}.end`, `${A}.json`, `${B}.json`]);
   t.equal(await later.offset(begun(A)), 3);
 });
@@ -344,7 +344,7 @@ void t.test('a start removes what belongs to no upload', async (t) => {
 void t.test('a start cuts off what may not have reached the disk before a power cut', async (t) => {
   const { uploads, path, text, mark, reopened } = await setUp(t);
   for (const name of [A, B, C]) {
-    await uploads.create(begun(name));
+    await uploads.create(begun(name), NO_LIMITS);
     await writeFile(path(name), 'abcdef');
   }
   await writeMark(path(`${A}.end`), 4);
