@@ -1,9 +1,11 @@
 /**
  * `/openapi.json` (OpenAPI 3.1), made from the table that routes and validates
- * requests, so it always describes what the service does.
+ * requests, so it always describes what the service does. Schemas with a title
+ * become named components, and so do the fields of responses.
  */
-import { FAULTS, type FaultCode } from '../../src/errors.js';
-import type { Audience, JsonSchema, Parameters, ResponseNote, Route } from '../../src/server/routes.js';
+import { FAULTS, type FaultCode, invariant } from '../../src/errors.js';
+import type { Audience, JsonSchema, Method, Parameters, ResponseNote, Route } from '../../src/server/routes.js';
+import { type FieldNote, fieldsOfStatus, REQUEST_FIELDS, RESPONSE_FIELDS } from './fields.js';
 
 type Document = Readonly<Record<string, unknown>>;
 
@@ -11,10 +13,11 @@ type Document = Readonly<Record<string, unknown>>;
 const API_VERSION = '1.0.0';
 
 export function describeRoutes(routes: readonly Route<never>[], baseUri: string): Document {
+  const named: Record<string, JsonSchema> = { Problem: PROBLEM };
   const paths: Record<string, Record<string, Document>> = {};
   for (const row of routes) {
     if (row.hidden === true) continue;
-    const operations = row.methods.map((method) => [method.toLowerCase(), operation(row)] as const);
+    const operations = row.methods.map((method) => [method.toLowerCase(), operation(row, method, named)] as const);
     paths[row.pattern] = { ...paths[row.pattern], ...Object.fromEntries(operations) };
   }
   return {
@@ -22,30 +25,40 @@ export function describeRoutes(routes: readonly Route<never>[], baseUri: string)
     info: {
       title: 'Media service',
       version: API_VERSION,
+      license: { name: 'MIT', identifier: 'MIT' },
       description: 'Media for chat: upload, download, thumbnails, signed links, takedown.',
     },
     servers: [{ url: baseUri }],
     paths,
-    components: { schemas: { Problem: PROBLEM }, securitySchemes: SECURITY_SCHEMES },
+    components: { schemas: named, headers: HEADERS, securitySchemes: SECURITY_SCHEMES },
   };
 }
 
-function operation(row: Route<never>): Document {
+type Named = Record<string, JsonSchema>;
+
+function operation(row: Route<never>, method: Method, named: Named): Document {
+  const { operations, requestBody } = row;
+  const id = operations?.[method];
   return {
+    ...(id !== undefined && { operationId: id }),
     summary: row.summary,
     security: securityOf(row.audience),
-    parameters: [...parametersOf(row.path, 'path'), ...parametersOf(row.query, 'query')],
-    ...(row.requestBody !== undefined && {
+    parameters: [
+      ...parametersOf(row.path, 'path'),
+      ...parametersOf(row.query, 'query'),
+      ...fieldParameters(row.fields),
+    ],
+    ...(requestBody !== undefined && {
       requestBody: {
-        description: row.requestBody.help,
+        description: requestBody.help,
         required: true,
         content: Object.fromEntries(
-          row.requestBody.types.map((type) => [type, bodySchema(type, row.requestBody?.schema)]),
+          requestBody.types.map((type) => [type, bodySchema(type, requestBody.schema, named)]),
         ),
       },
     }),
     responses: Object.fromEntries(
-      [...byStatus(row.responses)].map(([status, notes]) => [String(status), response(notes)]),
+      [...byStatus(row.responses)].map(([status, notes]) => [String(status), response(status, notes, named)]),
     ),
   };
 }
@@ -60,8 +73,38 @@ function parametersOf(parameters: Parameters, place: 'path' | 'query'): readonly
   }));
 }
 
-function bodySchema(type: string, schema: JsonSchema | undefined): Document {
-  if (schema !== undefined) return { schema };
+function fieldParameters(names: readonly string[] = []): readonly Document[] {
+  return names.map((name) => {
+    const { help, schema } = noteOf(REQUEST_FIELDS, name);
+    return { name, in: 'header', required: false, description: help, schema };
+  });
+}
+
+function noteOf(notes: Readonly<Record<string, FieldNote>>, name: string): FieldNote {
+  const note = notes[name];
+  invariant(note !== undefined, `the field ${name} is described`);
+  return note;
+}
+
+/** The schema, in which those with a title are references to components. They are added to `named`. */
+function linked(schema: unknown, named: Named): unknown {
+  if (Array.isArray(schema)) return schema.map((each) => linked(each, named));
+  if (typeof schema !== 'object' || schema === null) return schema;
+  const { title, ...others } = schema as Readonly<Record<string, unknown>>;
+  const parts = Object.entries(others).map(([name, value]) => [
+    name,
+    name === 'examples' ? value : linked(value, named),
+  ]);
+  if (typeof title !== 'string') {
+    // Among properties, `title` is one of them.
+    return { ...(title !== undefined && { title: linked(title, named) }), ...Object.fromEntries(parts) };
+  }
+  named[title] = Object.fromEntries(parts) as JsonSchema;
+  return { $ref: `#/components/schemas/${title}` };
+}
+
+function bodySchema(type: string, schema: JsonSchema | undefined, named: Named): Document {
+  if (schema !== undefined) return { schema: linked(schema, named) };
   if (type !== 'multipart/form-data') return {};
   return { schema: { type: 'object', properties: { file: {} }, required: ['file'] } };
 }
@@ -73,14 +116,16 @@ function byStatus(notes: readonly ResponseNote[]): ReadonlyMap<number, readonly 
 }
 
 /** Several notes about one status become one response with the codes of all. */
-function response(notes: readonly ResponseNote[]): Document {
+function response(status: number, notes: readonly ResponseNote[], named: Named): Document {
   const codes = [...new Set(notes.flatMap((note) => note.codes ?? []))];
   const content = notes.find((note) => note.content !== undefined)?.content;
   const refusal = codes.length > 0;
+  const fields = new Set([...notes.flatMap((note) => note.fields ?? []), ...fieldsOfStatus(status)]);
   return {
     description: refusal ? codes.map((code) => `\`${code}\`: ${titleOf(code)}`).join('; ') : (notes[0]?.help ?? ''),
+    headers: Object.fromEntries([...fields].map((name) => [name, { $ref: `#/components/headers/${name}` }])),
     ...(content !== undefined && {
-      content: { [content.type]: { schema: refusal ? problemOf(codes) : (content.schema ?? {}) } },
+      content: { [content.type]: { schema: refusal ? problemOf(codes) : linked(content.schema ?? {}, named) } },
     }),
   };
 }
@@ -90,7 +135,9 @@ function titleOf(code: FaultCode): string {
 }
 
 function problemOf(codes: readonly string[]): JsonSchema {
-  return { allOf: [{ $ref: '#/components/schemas/Problem' }, { properties: { code: { enum: codes } } }] };
+  return {
+    allOf: [{ $ref: '#/components/schemas/Problem' }, { type: 'object', properties: { code: { enum: codes } } }],
+  };
 }
 
 /** Alternatives. An empty one means that no credential is needed. */
@@ -105,6 +152,10 @@ function securityOf(audience: Audience): readonly Document[] {
       return [{ token: [] }];
   }
 }
+
+const HEADERS: Document = Object.fromEntries(
+  Object.entries<FieldNote>(RESPONSE_FIELDS).map(([name, { help, schema }]) => [name, { description: help, schema }]),
+);
 
 const SECURITY_SCHEMES = {
   token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
@@ -124,7 +175,16 @@ const PROBLEM: JsonSchema = {
     title: { type: 'string' },
     status: { type: 'integer' },
     detail: { type: 'string' },
-    code: { enum: Object.keys(FAULTS) },
+    code: { type: 'string', enum: Object.keys(FAULTS) },
   },
   required: ['type', 'title', 'status', 'detail', 'code'],
+  examples: [
+    {
+      type: 'urn:media-service:problem:not_found',
+      title: FAULTS.not_found.title,
+      status: 404,
+      detail: 'There is no media with this id.',
+      code: 'not_found',
+    },
+  ],
 };

@@ -37,6 +37,8 @@ export interface ResponseNote {
   readonly help: string;
   /** Content type and schema of the body, if it has one. */
   readonly content?: { readonly type: string; readonly schema?: JsonSchema };
+  /** Names of fields that come with it, beside those of every answer. */
+  readonly fields?: readonly string[];
   /** Fault codes that come with this status. */
   readonly codes?: readonly FaultCode[];
 }
@@ -44,6 +46,10 @@ export interface ResponseNote {
 export interface RouteNotes {
   readonly summary: string;
   readonly audience: Audience;
+  /** The name of each method in generated clients; for the description only. */
+  readonly operations?: Readonly<Partial<Record<Method, string>>>;
+  /** Names of request fields that it reads; for the description only. */
+  readonly fields?: readonly string[];
   readonly responses: readonly ResponseNote[];
   readonly requestBody?: { readonly help: string; readonly types: readonly string[]; readonly schema?: JsonSchema };
   /** A route between our own processes: clients get 404, and it is never described. */

@@ -2,16 +2,9 @@
 import t from 'tap';
 import { createDocument } from '../../../origin/api/document.js';
 import { describeRoutes } from '../../../origin/api/openapi.js';
-import {
-  LINK_SCHEMA,
-  MEDIA_JSON,
-  mediaResponses,
-  refusal,
-  refusals,
-  TAKEN_DOWN,
-  withCommonRefusals,
-} from '../../../origin/api/route-notes.js';
+import { mediaResponses, refusal, refusals, TAKEN_DOWN, withCommonRefusals } from '../../../origin/api/route-notes.js';
 import { originRoutes, type RouteDeps } from '../../../origin/api/routes.js';
+import { LINK_SCHEMA, MEDIA_JSON } from '../../../origin/api/schemas.js';
 import { createWellKnown, retentionText, wellKnownSection } from '../../../origin/api/well-known.js';
 import { uploadSection } from '../../../origin/ingest/config.js';
 import { resumableSection } from '../../../origin/ingest/resumable/resumable-uploads.js';
@@ -76,6 +69,8 @@ const row = (audience: Audience, given: Partial<Route<never>> = {}): Route<never
   ...given,
 });
 
+const HEADERS = { 'X-Request-Id': { $ref: '#/components/headers/X-Request-Id' } };
+
 void t.test('routes are described as OpenAPI', (t) => {
   const rows = [
     row('viewer', {
@@ -112,15 +107,16 @@ void t.test('routes are described as OpenAPI', (t) => {
       },
     ],
     responses: {
-      200: { description: 'The bytes.', content: { 'image/*': { schema: {} } } },
+      200: { description: 'The bytes.', headers: HEADERS, content: { 'image/*': { schema: {} } } },
       404: {
+        headers: HEADERS,
         description: `\`not_found\`: ${FAULTS.not_found.title}; \`thumbnail_unavailable\`: ${FAULTS.thumbnail_unavailable.title}`,
         content: {
           'application/problem+json': {
             schema: {
               allOf: [
                 { $ref: '#/components/schemas/Problem' },
-                { properties: { code: { enum: ['not_found', 'thumbnail_unavailable'] } } },
+                { type: 'object', properties: { code: { enum: ['not_found', 'thumbnail_unavailable'] } } },
               ],
             },
           },
@@ -132,7 +128,7 @@ void t.test('routes are described as OpenAPI', (t) => {
     summary: 'A.',
     security,
     parameters: [],
-    responses: { 204: { description: 'Done.' } },
+    responses: { 204: { description: 'Done.', headers: HEADERS } },
   });
   t.same(document['paths'], {
     '/a/{id}': {
@@ -150,7 +146,13 @@ void t.test('routes are described as OpenAPI', (t) => {
             'multipart/form-data': { schema: { type: 'object', properties: { file: {} }, required: ['file'] } },
           },
         },
-        responses: { 201: { description: 'Made.', content: { 'application/json': { schema: { type: 'object' } } } } },
+        responses: {
+          201: {
+            description: 'Made.',
+            headers: HEADERS,
+            content: { 'application/json': { schema: { type: 'object' } } },
+          },
+        },
       },
       delete: plain([{ token: [] }]),
     },
@@ -173,7 +175,7 @@ void t.test('routes are described as OpenAPI', (t) => {
   ).schemas;
   t.same(Problem.required, ['type', 'title', 'status', 'detail', 'code'], 'RFC 9457, and the code');
   t.same(Object.keys(Problem.properties), Problem.required);
-  t.same(Problem.properties['code'], { enum: Object.keys(FAULTS) });
+  t.same(Problem.properties['code'], { type: 'string', enum: Object.keys(FAULTS) });
   t.end();
 });
 
@@ -205,7 +207,7 @@ void t.test('refusals are described by their status and codes', (t) => {
   const common = ['429 rate_limited', '500 internal', '503 auth_unavailable overloaded storage_unavailable'];
   const responses = (audience: Audience): readonly string[] =>
     told(withCommonRefusals([row(audience)]).flatMap((one) => one.responses));
-  t.same(responses('anyone'), ['204']);
+  t.same(responses('anyone'), ['204', '431 headers_too_large']);
   for (const audience of ['viewer', 'token', 'admin'] as const) t.same(responses(audience), ['204', ...common]);
   t.end();
 });
@@ -284,6 +286,77 @@ GET,HEAD /.well-known anyone
 GET,HEAD /.well-known/media-service anyone
 GET,HEAD /openapi.json anyone
 `.trim();
+
+void t.test('names and fields in the description serve generators', (t) => {
+  const rows = [
+    row('anyone', {
+      methods: ['GET'],
+      operations: { GET: 'getThings' },
+      fields: ['If-None-Match'],
+      requestBody: { help: 'One.', types: ['application/json'], schema: { title: 'Thing', type: 'object' } },
+      responses: [
+        {
+          status: 200,
+          help: 'All.',
+          fields: ['ETag', 'Takedown-Confirmed'],
+          content: {
+            type: 'application/json',
+            schema: {
+              title: 'Things',
+              properties: { title: { type: 'string' }, items: { items: { title: 'Thing', type: 'object' } } },
+            },
+          },
+        },
+        refusal(401, 'unauthorized'),
+        refusal(429, 'rate_limited'),
+      ],
+    }),
+  ];
+  const { paths, components } = describeRoutes(rows, '') as {
+    paths: Record<string, Record<string, { responses: Record<string, { headers: object }> }>>;
+    components: { schemas: Record<string, unknown>; headers: object };
+  };
+  const get = paths['/a/{id}']?.['get'];
+  t.match(get, {
+    operationId: 'getThings',
+    parameters: [{ name: 'If-None-Match', in: 'header', required: false }],
+    requestBody: { content: { 'application/json': { schema: { $ref: '#/components/schemas/Thing' } } } },
+    responses: { 200: { content: { 'application/json': { schema: { $ref: '#/components/schemas/Things' } } } } },
+  });
+  const headersOf = (status: number): readonly string[] => Object.keys(get?.responses[status]?.headers ?? {});
+  t.same(headersOf(200), ['ETag', 'Takedown-Confirmed', 'X-Request-Id']);
+  t.same(headersOf(401), ['WWW-Authenticate', 'X-Request-Id']);
+  t.same(headersOf(429), ['Retry-After', 'RateLimit', 'RateLimit-Policy', 'X-Request-Id']);
+  t.match(components.schemas, {
+    Thing: { type: 'object' },
+    Things: { properties: { title: { type: 'string' }, items: { items: { $ref: '#/components/schemas/Thing' } } } },
+  });
+  t.ok(Object.keys(components.headers).includes('Retry-After'));
+  t.throws(() => describeRoutes([row('anyone', { fields: ['Unheard-Of'] })], ''), /the field Unheard-Of is described/);
+  t.end();
+});
+
+void t.test('every operation has a name of its own, and every field and schema that is named is described', (t) => {
+  const rows = originRoutes({ baseUri: '', config: { wellKnown: configured(wellKnownSection) } } as RouteDeps);
+  const described = describeRoutes(rows, 'https://media.example') as {
+    paths: Record<string, Record<string, { operationId?: string }>>;
+    components: { schemas: object; headers: object };
+  };
+  const ids = Object.values(described.paths).flatMap((path) =>
+    Object.values(path).map(({ operationId }) => operationId),
+  );
+  t.notOk(ids.includes(undefined));
+  t.equal(new Set(ids).size, ids.length);
+  const named = [...JSON.stringify(described).matchAll(/"#\/components\/(schemas|headers)\/([^"]+)"/g)];
+  for (const [, kind, name] of named) {
+    if (!(String(name) in described.components[kind as 'schemas'])) t.fail(`${String(kind)} ${String(name)}`);
+  }
+  const used = new Set(named.map(([, , name]) => name));
+  for (const name of [...Object.keys(described.components.schemas), ...Object.keys(described.components.headers)]) {
+    t.ok(used.has(name), `${name} is used`);
+  }
+  t.end();
+});
 
 void t.test('each endpoint has its methods, its audience and its parameters', (t) => {
   const deps = { baseUri: '', config: { wellKnown: configured(wellKnownSection) } } as RouteDeps;
