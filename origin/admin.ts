@@ -10,15 +10,17 @@ import { jsonReply, type Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
 import type { EdgePosition } from '../src/journal/confirmations.js';
 import type { JournalStream } from '../src/journal/journal-stream.js';
+import type { AuditLog } from './audit.js';
 import { type Rights, requireAdmin, requireKeeper } from './authorize.js';
 import { stateOf } from './meta/find.js';
 import type { BlobRecord, Found, MediaRecord, ThumbMade, ThumbState } from './meta/media.js';
 import type { ListQuery, MetaStore } from './meta/store.js';
 import { describeMedia, instantText } from './respond/media-json.js';
 import type { OriginRequest } from './server/request.js';
-import { recordAct, type TakedownDeps } from './takedown.js';
+import { recordAct } from './takedown.js';
 
-export interface AdminDeps extends Pick<TakedownDeps, 'audit'> {
+export interface AdminDeps {
+  readonly audit: Pick<AuditLog, 'append'>;
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'find' | 'findBlob' | 'idsOfBlob' | 'list' | 'takedownSeqOf'>;
   readonly journal: Pick<JournalStream, 'confirmed' | 'positions'>;

@@ -1,7 +1,9 @@
 /**
- * The audit log: one JSON line for every act of an admin, appended to a file and
- * synced before the act is answered. Lines are never changed or removed. A file
- * that has reached its size is renamed, and a new one begins. On a full disk, lines
+ * The audit log: one JSON line for every act of an admin, durable before the act is
+ * answered. Lines are never changed or removed. Where several origins may share a
+ * database, it is a table there, and a takedown and its line are one transaction.
+ * Otherwise it is a file, to which the line is appended after the act. A file that
+ * has reached its size is renamed, and a new one begins. On a full disk, lines
  * are written to room that is kept in reserve for them.
  */
 import { type FileHandle, link, open, unlink } from 'node:fs/promises';
@@ -13,13 +15,14 @@ import type { MediaId, Sha256 } from '../src/ids.js';
 import { makeFolder, tightenFile } from '../src/private-folder.js';
 import { syncPath } from './blobs/files.js';
 import { openReserve, type Reserve } from './meta/lmdb/reserve.js';
+import type { AuditLine, AuditTable, Note, SharedTables } from './meta/origins/shared.js';
 
 export const auditSection = section(
   'The audit log: one line for every act of an admin. Lines are never changed or removed.',
   {
     file: text({
       default: './data/origin/audit/audit.jsonl',
-      help: 'The file. Full files are kept beside it, with the time at which they ended in their name.',
+      help: 'The file. With `meta.adaptor: postgres` the log is the table `audit` in the database instead. Full files are kept beside it, with the time at which they ended in their name.',
     }),
     rotateBytes: size({ default: '64MB', min: 1_000, help: 'Size at which the file is renamed and a new one begins.' }),
   },
@@ -58,8 +61,13 @@ export interface AuditAct {
 }
 
 export interface AuditLog {
-  /** Resolves when the line is synced. Lines are in the order of the calls. */
+  /** Resolves when the line is durable. Lines are in the order of the calls. */
   append(act: AuditAct): Promise<void>;
+  /**
+   * Makes a change and writes it down, in one transaction if the log is in the database of the change. Then `change` is
+   * given the note that belongs into it; otherwise undefined.
+   */
+  record<T>(actOf: (outcome: T) => AuditAct, change: (note: Note<T> | undefined) => Promise<T>): Promise<T>;
   /** Waits until all lines are written. May be called twice. */
   close(): Promise<void>;
 }
@@ -73,6 +81,11 @@ interface WaitingLine {
 /** Room for several hundred lines. */
 const RESERVE_BYTES = 256 * 1_024;
 const RESERVE_NAME = '.reserve';
+
+/** In the database, if several origins may share it. */
+export function openAudit(config: AuditConfig, shared: SharedTables | null): Promise<AuditLog> {
+  return shared === null ? openAuditLog(config) : Promise.resolve(openAuditTable(shared.audit));
+}
 
 export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
   // The folder may be one for logs of all kinds.
@@ -93,7 +106,7 @@ export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
       let failure: unknown;
       try {
         file = await rotateIfFull(file, config, taken[0]?.at ?? 0);
-        const lines = taken.map(({ line }) => line).join('');
+        const lines = taken.map(({ line }) => `${line}\n`).join('');
         await withReserve(reserve, () => append(file, lines));
         if (!reserve.whole) await reserve.refill();
       } catch (thrown) {
@@ -104,18 +117,21 @@ export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
     writing = undefined;
   }
 
-  return {
-    append(act) {
-      if (closing !== undefined) return Promise.reject(new Fault('overloaded', 'The service is shutting down.'));
-      return new Promise((resolve, reject) => {
-        waiting.push({
-          line: lineOf(act),
-          at: act.at,
-          written: (failure) => (failure === undefined ? resolve() : reject(failure)),
-        });
-        writing ??= writeAll();
+  const addLine = (act: AuditAct): Promise<void> => {
+    if (closing !== undefined) return Promise.reject(new Fault('overloaded', 'The service is shutting down.'));
+    return new Promise((resolve, reject) => {
+      waiting.push({
+        line: lineOf(act),
+        at: act.at,
+        written: (failure) => (failure === undefined ? resolve() : reject(failure)),
       });
-    },
+      writing ??= writeAll();
+    });
+  };
+
+  return {
+    append: addLine,
+    record: recordAfter(addLine),
     close() {
       closing ??= (async () => {
         await writing;
@@ -123,6 +139,24 @@ export async function openAuditLog(config: AuditConfig): Promise<AuditLog> {
       })();
       return closing;
     },
+  };
+}
+
+/** For a log that is no part of the change. */
+export function recordAfter(append: AuditLog['append']): AuditLog['record'] {
+  return async (actOf, change) => {
+    const outcome = await change(undefined);
+    await append(actOf(outcome));
+    return outcome;
+  };
+}
+
+function openAuditTable(table: AuditTable): AuditLog {
+  const noteOf = (act: AuditAct): AuditLine => ({ at: act.at, line: lineOf(act) });
+  return {
+    append: (act) => table.append([noteOf(act)]),
+    record: (actOf, change) => change((outcome) => noteOf(actOf(outcome))),
+    close: () => Promise.resolve(),
   };
 }
 
@@ -203,5 +237,5 @@ async function moveAside(path: string, name: string): Promise<boolean> {
 }
 
 function lineOf({ at, ...act }: AuditAct): string {
-  return `${JSON.stringify({ at: new Date(at).toISOString(), ...act })}\n`;
+  return JSON.stringify({ at: new Date(at).toISOString(), ...act });
 }

@@ -20,7 +20,7 @@ import { admitOperator } from '../src/server/operators.js';
 import { operatorRoutes } from './api/operators.js';
 import { originRoutes, type RouteDeps } from './api/routes.js';
 import { createWellKnown } from './api/well-known.js';
-import { openAuditLog } from './audit.js';
+import { openAudit } from './audit.js';
 import { openBlobStore } from './blobs/open.js';
 import { clearLeftovers } from './blobs/sweep.js';
 import { nameOf, type OriginConfig } from './config.js';
@@ -107,12 +107,18 @@ async function openComponents(
     ...deps,
   });
   const { freeMinBytes } = upload;
-  const room = createRoom({ freeMinBytes, meta, blobs, folders: [dirname(config.audit.file)], clock });
+  const room = createRoom({
+    freeMinBytes,
+    meta,
+    blobs,
+    folders: meta.shared === null ? [dirname(config.audit.file)] : [],
+    clock,
+  });
   const sweeper = opened.add(
     'retention',
     openSweeper({ config: retention, quotaPeriodMs: quota.periodMs, meta, blobs, room, ...deps }),
   );
-  const audit = opened.add('audit', await openAuditLog(config.audit));
+  const audit = opened.add('audit', await openAudit(config.audit, meta.shared));
   const useReports = opened.add(
     'use reports',
     createUseReports({

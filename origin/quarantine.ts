@@ -2,14 +2,14 @@
  * Quarantine and restore: authorize > mark > audit > confirm. The request names
  * an id or a hash. The mark is on the blob, so it covers every id of these bytes.
  */
-import type { Caller, Gate } from '../src/access/grant.js';
+import type { Gate } from '../src/access/grant.js';
 import { Fault } from '../src/errors.js';
 import type { Reply } from '../src/http/reply.js';
 import type { MediaId, Sha256 } from '../src/ids.js';
 import { requireAdmin } from './authorize.js';
 import type { MetaStore, QuarantineOutcome } from './meta/store.js';
 import type { OriginRequest } from './server/request.js';
-import { recordAct, type TakedownDeps, takenDown } from './takedown.js';
+import { recordChange, type TakedownDeps, takenDown } from './takedown.js';
 
 export interface QuarantineDeps extends TakedownDeps {
   readonly gate: Gate;
@@ -28,13 +28,15 @@ export async function quarantine(
   options: QuarantineOptions,
 ): Promise<Reply> {
   const caller = await requireAdmin(deps.gate, request);
-  const outcome = await deps.meta.quarantine(target, {
-    at: request.receivedAt,
-    by: caller.subject,
-    reason: options.reason ?? null,
-    cause: 'admin',
-  });
-  await recordMark(deps, request, caller, { act: 'quarantine', target, outcome, reason: options.reason });
+  const { reason } = options;
+  const mark = { at: request.receivedAt, by: caller.subject, reason: reason ?? null, cause: 'admin' } as const;
+  const outcome = await recordChange<QuarantineOutcome>(
+    deps,
+    request,
+    caller,
+    { act: 'quarantine', target, reason },
+    (note) => deps.meta.quarantine(target, mark, note),
+  );
   return await takenDown(deps, seqOf(outcome), options.wait, request.signal);
 }
 
@@ -45,28 +47,10 @@ export async function restore(
   wait: 'edges' | undefined,
 ): Promise<Reply> {
   const caller = await requireAdmin(deps.gate, request);
-  const outcome = await deps.meta.restore(target, request.receivedAt);
-  await recordMark(deps, request, caller, { act: 'restore', target, outcome, reason: undefined });
+  const outcome = await recordChange<QuarantineOutcome>(deps, request, caller, { act: 'restore', target }, (note) =>
+    deps.meta.restore(target, request.receivedAt, note),
+  );
   return await takenDown(deps, seqOf(outcome), wait, request.signal);
-}
-
-async function recordMark(
-  deps: QuarantineDeps,
-  request: OriginRequest,
-  caller: Caller,
-  mark: {
-    readonly act: 'quarantine' | 'restore';
-    readonly target: MediaId | Sha256;
-    readonly outcome: QuarantineOutcome;
-    readonly reason: string | undefined;
-  },
-): Promise<void> {
-  const { outcome } = mark;
-  await recordAct(deps, request, caller, {
-    ...mark,
-    outcome: outcome.kind,
-    ...('seq' in outcome && { seq: outcome.seq }),
-  });
 }
 
 /** The journal entry of the mark, whether added now or before. */

@@ -9,9 +9,9 @@ import type { Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
 import { requireKeeper } from './authorize.js';
 import type { Found } from './meta/media.js';
-import type { MetaStore } from './meta/store.js';
+import type { MetaStore, RemoveOutcome } from './meta/store.js';
 import type { OriginRequest } from './server/request.js';
-import { recordAct, type TakedownDeps, takenDown } from './takedown.js';
+import { recordChange, type TakedownDeps, takenDown } from './takedown.js';
 
 export interface RemoveDeps extends TakedownDeps {
   readonly gate: Gate;
@@ -27,13 +27,10 @@ export async function remove(
 ): Promise<Reply> {
   const { caller, over } = await requireKeeper(deps.gate, request, deps.ownersMayDelete);
   if (over === 'own') requireOwn(await deps.meta.find(id, request.receivedAt), caller);
-  const outcome = await deps.meta.remove(id, caller.subject, request.receivedAt);
-  await recordAct(deps, request, caller, {
-    act: 'delete',
-    target: id,
-    outcome: outcome.kind,
-    ...('seq' in outcome && { seq: outcome.seq }),
-  });
+  const act = { act: 'delete', target: id } as const;
+  const outcome = await recordChange<RemoveOutcome>(deps, request, caller, act, (note) =>
+    deps.meta.remove(id, caller.subject, request.receivedAt, note),
+  );
   switch (outcome.kind) {
     case 'unknown':
       throw new Fault('not_found', 'There is no media with this id.');

@@ -9,26 +9,50 @@ import type { MediaId, Sha256 } from '../src/ids.js';
 import type { JournalStream } from '../src/journal/journal-stream.js';
 import type { AuditAct, AuditLog } from './audit.js';
 import type { JournalConfig } from './edges/origin-journal.js';
+import type { Note } from './meta/origins/shared.js';
 import type { OriginRequest } from './server/request.js';
 
 export interface TakedownDeps {
   readonly journal: Pick<JournalStream, 'confirmed'>;
   readonly config: { readonly journal: Pick<JournalConfig, 'waitMaxMs'> };
-  readonly audit: Pick<AuditLog, 'append'>;
+  readonly audit: Pick<AuditLog, 'append' | 'record'>;
 }
 
 /** Records an act of an admin, however it ended. */
 export async function recordAct(
+  deps: { readonly audit: Pick<AuditLog, 'append'> },
+  request: OriginRequest,
+  caller: Caller,
+  act: Act,
+): Promise<void> {
+  await deps.audit.append(auditAct(request, caller, act));
+}
+
+/** The same in one transaction with the change, where the audit log allows it. */
+export function recordChange<T extends { readonly kind: string }>(
   deps: Pick<TakedownDeps, 'audit'>,
   request: OriginRequest,
   caller: Caller,
-  act: Pick<AuditAct, 'act' | 'outcome'> & {
-    readonly target: MediaId | Sha256 | null;
-    readonly seq?: number;
-    readonly reason?: string | undefined;
-  },
-): Promise<void> {
-  await deps.audit.append({
+  act: Omit<Act, 'outcome' | 'seq'>,
+  change: (note: Note<T> | undefined) => Promise<T>,
+): Promise<T> {
+  const actOf = (outcome: T): AuditAct =>
+    auditAct(request, caller, {
+      ...act,
+      outcome: outcome.kind,
+      ...('seq' in outcome && typeof outcome.seq === 'number' && { seq: outcome.seq }),
+    });
+  return deps.audit.record(actOf, change);
+}
+
+type Act = Pick<AuditAct, 'act' | 'outcome'> & {
+  readonly target: MediaId | Sha256 | null;
+  readonly seq?: number;
+  readonly reason?: string | undefined;
+};
+
+function auditAct(request: OriginRequest, caller: Caller, act: Act): AuditAct {
+  return {
     at: request.receivedAt,
     by: caller.subject,
     act: act.act,
@@ -38,7 +62,7 @@ export async function recordAct(
     reason: act.reason ?? null,
     requestId: request.id,
     address: request.address,
-  });
+  };
 }
 
 /** 204; if the caller waits for edges, with the number of them that have confirmed (CONTRACT, Edge). */

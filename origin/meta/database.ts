@@ -8,6 +8,7 @@ import type { JournalEntry, Mark } from '../../src/journal/entry.js';
 import type { BlobKey } from '../blobs/blob-store.js';
 import { DamagedRecord } from './codec.js';
 import type { Reserve } from './lmdb/reserve.js';
+import type { AuditLine } from './origins/shared.js';
 import { type Key, type Reader, read, type Table, type Writer } from './tables.js';
 
 /**
@@ -58,10 +59,12 @@ export interface Change extends ChangeDeps {
   jobsAdded: boolean;
   /** Blobs whose job was removed because nothing refers to them any more. */
   readonly jobsEnded: Sha256[];
+  /** For the audit log, where the database has it. */
+  readonly notes: AuditLine[];
 }
 
 export function startChange(writer: Writer, deps: ChangeDeps): Change {
-  return { ...deps, writer, placed: [], entries: [], damaged: [], jobsAdded: false, jobsEnded: [] };
+  return { ...deps, writer, placed: [], entries: [], damaged: [], jobsAdded: false, jobsEnded: [], notes: [] };
 }
 
 /** Reads a record that the caller can do without. A damaged one is added to `damaged` and counts as absent. */

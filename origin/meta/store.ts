@@ -22,7 +22,7 @@ import type {
   ThumbRefusal,
 } from './media.js';
 import type { Duties } from './origins/duties.js';
-import type { SharedTables } from './origins/shared.js';
+import type { Note, SharedTables } from './origins/shared.js';
 import type { Origins } from './origins.js';
 
 export interface MetaStore {
@@ -55,11 +55,11 @@ export interface MetaStore {
    * that the upload made and that is not in the outcome is to be withdrawn.
    */
   commitUpload(upload: NewMedia): Promise<CommitOutcome>;
-  /** Marks one id as deleted. */
-  remove(id: MediaId, by: string, now: EpochMs): Promise<RemoveOutcome>;
+  /** Marks one id as deleted. A note goes into the audit table, where `shared` has one. */
+  remove(id: MediaId, by: string, now: EpochMs, note?: Note<RemoveOutcome>): Promise<RemoveOutcome>;
   /** Quarantines a blob, and with it every id that refers to it. */
-  quarantine(target: MediaId | Sha256, mark: Quarantine): Promise<QuarantineOutcome>;
-  restore(target: MediaId | Sha256, now: EpochMs): Promise<QuarantineOutcome>;
+  quarantine(target: MediaId | Sha256, mark: Quarantine, note?: Note<QuarantineOutcome>): Promise<QuarantineOutcome>;
+  restore(target: MediaId | Sha256, now: EpochMs, note?: Note<QuarantineOutcome>): Promise<QuarantineOutcome>;
 
   /** Marks up to `limit` ids whose expiry has passed as expired. */
   expireDue(now: EpochMs, limit: number): Promise<readonly MediaId[]>;

@@ -2,7 +2,7 @@
 import { Readable } from 'node:stream';
 import t from 'tap';
 import { type AdminDeps, inspectMedia, listMedia } from '../../origin/admin.js';
-import type { AuditAct } from '../../origin/audit.js';
+import { type AuditAct, auditSection, openAudit, recordAfter } from '../../origin/audit.js';
 import { createLiveSettings } from '../../origin/live-settings.js';
 import type { BlobRecord, Found, MediaRecord, ThumbMade, ThumbState } from '../../origin/meta/media.js';
 import type { ListQuery, QuarantineOutcome, RemoveOutcome } from '../../origin/meta/store.js';
@@ -57,6 +57,10 @@ async function codeOf(work: Promise<unknown>): Promise<string> {
 const documentIn = ({ body }: Reply): unknown =>
   JSON.parse(body.kind === 'bytes' ? Buffer.from(body.bytes).toString() : 'null');
 
+/** The log is no part of the change, so no note is given. */
+const argumentsIn = (given: readonly unknown[]): readonly unknown[] =>
+  given.at(-1) === undefined ? given.slice(0, -1) : given;
+
 /** The deps of takedowns, and what was done, in order. */
 function acting(outcomes: { readonly remove?: RemoveOutcome; readonly mark?: QuarantineOutcome } = {}, grant = ADMIN) {
   const done: unknown[] = [];
@@ -65,23 +69,23 @@ function acting(outcomes: { readonly remove?: RemoveOutcome; readonly mark?: Qua
     gate: gateOf(grant),
     meta: {
       remove: async (...of: unknown[]) => {
-        done.push(['remove', ...of]);
+        done.push(['remove', ...argumentsIn(of)]);
         return outcomes.remove ?? { kind: 'removed', seq: 7 };
       },
       quarantine: async (...of: unknown[]) => {
-        done.push(['quarantine', ...of]);
+        done.push(['quarantine', ...argumentsIn(of)]);
         return mark;
       },
       restore: async (...of: unknown[]) => {
-        done.push(['restore', ...of]);
+        done.push(['restore', ...argumentsIn(of)]);
         return mark;
       },
     },
     audit: {
-      append: async (act: AuditAct) => {
+      record: recordAfter(async (act: AuditAct) => {
         await new Promise(setImmediate);
         done.push(['audit', act]);
-      },
+      }),
     },
     journal: {
       confirmed: async (seq: number, waitMs: number) => {
@@ -123,6 +127,41 @@ void t.test('a delete is marked, written down and then answered, again and again
   t.equal(await codeOf(remove(unknown.deps, request, ID, 'edges')), 'not_found');
   t.same(unknown.done[1], ['audit', audited({ outcome: 'unknown' })], 'also what came to nothing is written down');
   t.equal(unknown.done.length, 2);
+});
+
+void t.test('where the log is in the database, what was done is written down by the change itself', async (t) => {
+  const lines: unknown[] = [];
+  const log = openAudit(configured(auditSection), {
+    audit: { append: async (added: readonly unknown[]) => void lines.push(...added) },
+  } as never);
+  const audit = await log;
+  const noting =
+    (outcome: object) =>
+    async (...of: unknown[]) => {
+      lines.push((of.at(-1) as (outcome: unknown) => unknown)(outcome));
+      return outcome;
+    };
+  const meta = {
+    remove: noting({ kind: 'removed', seq: 7 }),
+    quarantine: noting({ kind: 'already', seq: 8 }),
+    restore: noting({ kind: 'unknown' }),
+  };
+  const deps = { ...(acting().deps as object), meta, audit } as never;
+  await remove(deps, request, ID, undefined);
+  await quarantine(deps, request, SHA, { wait: undefined, reason: 'why\0' });
+  t.equal(await codeOf(restore(deps, request, ID, undefined)), 'not_found');
+  await audit.append(audited({ act: 'inspect' }) as AuditAct);
+  const line = (given: Partial<AuditAct>): object => ({
+    at: NOW,
+    line: JSON.stringify({ ...audited(given), at: new Date(NOW).toISOString() }),
+  });
+  t.same(lines, [
+    line({ outcome: 'removed', seq: 7 }),
+    line({ act: 'quarantine', target: SHA, outcome: 'already', seq: 8, reason: 'why\0' }),
+    line({ act: 'restore', outcome: 'unknown' }),
+    line({ act: 'inspect' }),
+  ]);
+  await audit.close();
 });
 
 void t.test('a quarantine and its end are marked, written down and then answered', async (t) => {

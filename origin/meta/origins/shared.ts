@@ -70,6 +70,9 @@ export interface AuditTable {
   append(lines: readonly AuditLine[]): Promise<void>;
 }
 
+/** What is written down of a change, in its own transaction. Pure: it may be asked several times. */
+export type Note<T> = (outcome: T) => AuditLine;
+
 export interface AuditLine {
   readonly at: EpochMs;
   /** JSON. */

@@ -26,7 +26,7 @@ import {
 } from '../takedown.js';
 import type { MetaDeps } from '../transactions.js';
 import { commitUpload, recordBlob, userOf } from '../uploads.js';
-import { createAuditTable } from './audit.js';
+import { createAuditTable, noted } from './audit.js';
 import { dumpRows } from './dump.js';
 import { leasedDuties } from './duties.js';
 import type { Fact } from './facts.js';
@@ -207,9 +207,21 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
       if (!(await room())) throw new Fault('storage_full', 'The metadata store has no room left.');
       return may(factsOf(upload), (change) => commitUpload(change, upload));
     },
-    remove: (id, by, now) => must([{ kind: 'media', id }], (change) => removeMedia(change, id, by, now)),
-    quarantine: (target, mark) => must(factsOfTarget(target), (change) => quarantine(change, target, mark)),
-    restore: (target, now) => must(factsOfTarget(target), (change) => restore(change, target, now)),
+    remove: (id, by, now, note) =>
+      must(
+        [{ kind: 'media', id }],
+        noted((change) => removeMedia(change, id, by, now), note),
+      ),
+    quarantine: (target, mark, note) =>
+      must(
+        factsOfTarget(target),
+        noted((change) => quarantine(change, target, mark), note),
+      ),
+    restore: (target, now, note) =>
+      must(
+        factsOfTarget(target),
+        noted((change) => restore(change, target, now), note),
+      ),
     resolveScan: (sha256, mark, now) =>
       must([{ kind: 'blob', sha256 }], (change) => resolveScan(change, sha256, mark, now)),
     async expireDue(now, limit) {

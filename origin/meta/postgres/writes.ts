@@ -12,6 +12,7 @@ import { Fault } from '../../../src/errors.js';
 import type { JournalEntry } from '../../../src/journal/entry.js';
 import { type Change, startChange, type Urgency } from '../database.js';
 import { applyChanges } from './apply.js';
+import { addLines } from './audit.js';
 import { type Fact, Facts, factText, MissingFact } from './facts.js';
 import { fetchFacts, fetchJournal } from './fetch.js';
 import { faultOfDatabase, isWorthAnotherTry, type Pool, type Run } from './pool.js';
@@ -197,7 +198,9 @@ async function runRules(
     } else {
       const placed = ran.flatMap((one) => (one.kind === 'done' ? one.change.placed : []));
       const ended = placed.length === 0 ? [] : [run(END_INTENTS, [placed])];
-      await Promise.all([...applyChanges(run, facts.changes()), ...ended, run('COMMIT')]);
+      const notes = ran.flatMap((one) => (one.kind === 'done' ? one.change.notes : []));
+      const noted = notes.length === 0 ? [] : [addLines(run, notes)];
+      await Promise.all([...applyChanges(run, facts.changes()), ...ended, ...noted, run('COMMIT')]);
       return ran;
     }
   }
