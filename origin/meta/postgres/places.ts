@@ -20,6 +20,7 @@ const toTrash = (which: string): string => `
 const ABANDONED = toTrash('at < $1');
 const OF_ORIGIN = toTrash('origin = $1');
 const ALL = toTrash('true');
+const GIVEN_UP = toTrash('key = ANY ($1::text[])');
 const TRASH = 'SELECT key FROM trash WHERE at < $1 ORDER BY at, key LIMIT $2';
 const EMPTIED = 'DELETE FROM trash WHERE key = ANY ($1::text[])';
 const KNOWN = `
@@ -27,13 +28,22 @@ const KNOWN = `
 const BLOBS = 'SELECT * FROM blob WHERE sha256 = ANY ($1::bytea[])';
 const PARTS = 'SELECT key FROM upload_part WHERE key = ANY ($1::text[])';
 
+/** Beyond that they are given up after a day. */
+const LATE_MAX = 100_000;
 /** Nobody takes so long to store bytes. */
 const ABANDONED_MS = 86_400_000;
 
 type Places = Pick<MetaStore, 'intend' | 'withdraw' | 'leftBehind' | 'trash' | 'emptied'>;
 
+export type PostgresPlaces = Places & {
+  /** Gives up what could not be withdrawn while the database was away. Never rejects. */
+  withdrawLate(): Promise<void>;
+};
+
 /** `origin`: the name of the one that has these intents. */
-export function createPlaces(pool: Pool, origin: string, clock: Pick<Clock, 'now'>): Places {
+export function createPlaces(pool: Pool, origin: string, clock: Pick<Clock, 'now'>): PostgresPlaces {
+  const late = new Set<BlobKey>();
+
   async function unnamed(keys: readonly BlobKey[]): Promise<readonly BlobKey[]> {
     const parts = keys.filter(isPartKey);
     const others = keys.filter((key) => !isPartKey(key));
@@ -65,8 +75,22 @@ export function createPlaces(pool: Pool, origin: string, clock: Pick<Clock, 'now
     },
     async withdraw(keys) {
       if (keys.length === 0) return [];
-      const ended = await withdrawAll(keys).catch(fail);
+      const ended = await withdrawAll(keys).catch((thrown: unknown) => {
+        for (const key of keys) if (late.size < LATE_MAX) late.add(key);
+        return fail(thrown);
+      });
       return unnamed(keys.filter((key) => ended.has(key)));
+    },
+    async withdrawLate() {
+      const keys = [...late];
+      if (keys.length === 0) return;
+      // A commit whose answer was lost has ended the intent: then a record names the key.
+      await pool.run(GIVEN_UP, [keys]).then(
+        () => {
+          for (const key of keys) late.delete(key);
+        },
+        () => undefined,
+      );
     },
     async leftBehind(keys) {
       // A key goes from the intents into a record, and from there into the trash: asked in this order, none is missed.

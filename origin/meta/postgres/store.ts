@@ -186,6 +186,8 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
       ? leasedDuties({ pool, origin: registry.origins.name, mayWork: () => registry.mayWork(), clock, log })
       : null;
   const duties = leased ?? (registry === null ? ownDuties() : NO_DUTIES);
+  const places = createPlaces(pool, origins.name, clock);
+  const stopWithdrawing = registry?.onBeat(() => places.withdrawLate());
   const room = createRoom(pool.run, config.dataMaxBytes, clock);
   const must = <T>(facts: readonly Fact[], rule: Parameters<typeof writes.run<T>>[0]['rule']): Promise<T> =>
     writes.run({ rule, facts, urgency: 'must' });
@@ -202,7 +204,7 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
     shared: { uploads: createUploadTable(pool, clock), audit: createAuditTable(pool) },
     room: async () => ((await room()) ? 'enough' : 'data_max'),
     freeBytes: async () => null,
-    ...createPlaces(pool, origins.name, clock),
+    ...places,
     async commitUpload(upload) {
       if (!(await room())) throw new Fault('storage_full', 'The metadata store has no room left.');
       return may(factsOf(upload), (change) => commitUpload(change, upload));
@@ -271,6 +273,7 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
     backup: (folder) => copyStore(pool, folder, deps),
     close() {
       closing ??= (async () => {
+        stopWithdrawing?.();
         await writes.end();
         await journal.close();
         await leased?.release();

@@ -113,3 +113,20 @@ void t.test('intents of a day ago become trash, and the trash is read and emptie
     [[clock.now() - DAY_MS], [7, 5], [[a]], [], ['north']],
   );
 });
+
+void t.test('what could not be withdrawn while the database was away is given up when it is back', async (t) => {
+  let away = true;
+  const { pool, places } = placesOver(() => {
+    if (away) throw new Error('away');
+    return [];
+  });
+  await t.rejects(places.withdraw([a, b]), { code: 'storage_unavailable' });
+  await places.withdrawLate();
+  away = false;
+  const before = pool.statements.length;
+  await places.withdrawLate();
+  t.same(pool.statements.at(-1)?.parameters, [[a, b]], 'an attempt that fails is made again');
+  t.match(pool.statements.at(-1)?.sql, /DELETE FROM intent WHERE key = ANY(.|\n)*INSERT INTO trash/);
+  await places.withdrawLate();
+  t.equal(pool.statements.length, before + 1);
+});

@@ -1,16 +1,16 @@
 /** Several origins over one PostgreSQL database: their registry, and the journal as each of them tells it. */
 import t, { type Test } from 'tap';
-import { mediaKey, type Place } from '../../origin/blobs/blob-store.js';
-import { NO_FACTS } from '../../origin/meta/media.js';
-import type { MetaStore } from '../../origin/meta/store.js';
-import { type Clock, systemClock } from '../../src/clock.js';
-import type { Sha256 } from '../../src/ids.js';
-import type { JournalEntry } from '../../src/journal/entry.js';
-import { ManualClock } from '../kit/clock.js';
-import { T0, uploadOf } from '../kit/origin/meta/contract.js';
-import { openPostgres } from '../kit/postgres/server.js';
-import { openStore } from '../kit/postgres/stores.js';
-import { untilAsync } from '../kit/until.js';
+import { mediaKey, type Place } from '../../../origin/blobs/blob-store.js';
+import { NO_FACTS } from '../../../origin/meta/media.js';
+import type { MetaStore } from '../../../origin/meta/store.js';
+import { type Clock, systemClock } from '../../../src/clock.js';
+import type { Sha256 } from '../../../src/ids.js';
+import type { JournalEntry } from '../../../src/journal/entry.js';
+import { ManualClock } from '../../kit/clock.js';
+import { T0, uploadOf } from '../../kit/origin/meta/contract.js';
+import { openPostgres } from '../../kit/postgres/server.js';
+import { openStore } from '../../kit/postgres/stores.js';
+import { untilAsync } from '../../kit/until.js';
 
 const postgres = await openPostgres();
 const skip = postgres === null ? 'there is no PostgreSQL server on this machine' : false;
