@@ -40,6 +40,7 @@ import { type ExplainOrder, type Explanation, explain } from './ops/explain.js';
 import { type OpsDeps, openOps } from './ops/ops.js';
 import { type PurgeDeps, purge } from './ops/purge.js';
 import { createTally, type Tally } from './ops/tally.js';
+import { createTraffic } from './ops/traffic.js';
 import { createWatch, type Watch } from './ops/watch.js';
 import { watchingOf } from './ops/watching.js';
 import { invalidate } from './pass/invalidate-after.js';
@@ -245,6 +246,7 @@ async function listenToClients(
     addressOf: createAddressOf(config.trustedProxies),
     health: createHealth({ cache, upstream, lease, clock, log, metrics }),
     tally,
+    traffic: createTraffic(metrics),
     watch,
     uses: media === null ? NO_USE_REPORTS : media.useReports,
     outgoing,

@@ -21,6 +21,7 @@ import { operatorRoutes } from './api/operators.js';
 import { originRoutes, type RouteDeps } from './api/routes.js';
 import { createWellKnown } from './api/well-known.js';
 import { openAudit } from './audit.js';
+import { counted } from './blobs/counted.js';
 import { openBlobStore } from './blobs/open.js';
 import { clearLeftovers } from './blobs/sweep.js';
 import { nameOf, type OriginConfig } from './config.js';
@@ -28,6 +29,7 @@ import { openOriginJournal } from './edges/origin-journal.js';
 import { createPositionFence } from './edges/position-fence.js';
 import { createEdgeRoutes } from './edges/routes.js';
 import { createUseReports } from './edges/use-reports.js';
+import { registerFigures } from './figures.js';
 import { createHealth } from './health.js';
 import { createAdmissions } from './ingest/admit.js';
 import { openRescan } from './ingest/rescan.js';
@@ -91,7 +93,8 @@ async function openComponents(
     'metadata',
     await openMeta(config.meta, { clock, log, randomName: randomUUID }, { origin: nameOf(config) }),
   );
-  const blobs = opened.add('blobs', await openBlobStore(config.blobs, deps));
+  const blobs = opened.add('blobs', counted(await openBlobStore(config.blobs, deps), deps));
+  const onWalked = registerFigures({ meta, blobs, config: config.meta, clock, metrics });
   // The metadata are locked, so no other origin uses the stage.
   const leftovers = await clearLeftovers(blobs.stageFolder);
   if (leftovers > 0) log.info({ files: leftovers }, 'files of unfinished uploads were removed');
@@ -116,7 +119,7 @@ async function openComponents(
   });
   const sweeper = opened.add(
     'retention',
-    openSweeper({ config: retention, quotaPeriodMs: quota.periodMs, meta, blobs, room, ...deps }),
+    openSweeper({ config: retention, quotaPeriodMs: quota.periodMs, meta, blobs, room, onWalked, ...deps }),
   );
   const audit = opened.add('audit', await openAudit(config.audit, meta.shared));
   const useReports = opened.add(

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { type Caller, type Gate, mayRead } from '../src/access/grant.js';
 import { jsonReply, type Reply } from '../src/http/reply.js';
 import { Releases, unlessKept } from '../src/lifecycle.js';
-import type { CounterOf, Metrics } from '../src/metrics.js';
+import type { CounterOf, HistogramOf, Metrics } from '../src/metrics.js';
 import { requireUploader } from './authorize.js';
 import type { BlobStore } from './blobs/blob-store.js';
 import { type Admissions, tooLarge } from './ingest/admit.js';
@@ -38,19 +38,29 @@ export interface UploadDeps extends IngestDeps {
 export interface UploadCounts {
   readonly uploads: CounterOf<'outcome'>;
   readonly bytes: CounterOf<'outcome'>;
+  readonly sizes: HistogramOf<never>;
+  readonly seconds: HistogramOf<never>;
 }
+
+const SIZES = [4_096, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864, 268_435_456, 1_073_741_824];
+const SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300];
 
 export function uploadCounts(metrics: Metrics): UploadCounts {
   return {
     uploads: metrics.counter('uploads_total', 'Uploads that were stored, and duplicates.', ['outcome']),
     bytes: metrics.counter('uploads_bytes_total', 'Bytes of these uploads.', ['outcome']),
+    sizes: metrics.histogram('upload_bytes', 'Sizes of these uploads.', SIZES),
+    seconds: metrics.histogram('upload_seconds', 'Time from the head of an upload until it is durable.', SECONDS),
   };
 }
 
 /** `query`: the options of the query. A form's fields win over them. */
 export async function upload(deps: UploadDeps, request: OriginRequest, query: UploadOptions): Promise<Reply> {
   const caller = await requireUploader(deps.gate, request);
-  return ingestedReply(deps, request, caller, await takeIn(deps, request, caller, query));
+  const startedMs = deps.clock.monotonicMs();
+  const ingested = await takeIn(deps, request, caller, query);
+  deps.counts.seconds.observe((deps.clock.monotonicMs() - startedMs) / 1_000);
+  return ingestedReply(deps, request, caller, ingested);
 }
 
 /** admit > receive > ingest. What it holds is free again at the end. */
@@ -132,6 +142,7 @@ export async function ingestedReply(
   const outcome = duplicate ? 'duplicate' : 'created';
   deps.counts.uploads.add(1, { outcome });
   deps.counts.bytes.add(media.blob.sizeBytes, { outcome });
+  deps.counts.sizes.observe(media.blob.sizeBytes);
   request.note({ media: media.record.id, mime: media.blob.mime, size: media.blob.sizeBytes, outcome });
   const readable = mayRead({ kind: 'caller', caller }, media.record.public);
   const document = duplicate

@@ -9,6 +9,7 @@ import {
   collectDefaultMetrics,
   Gauge,
   Histogram,
+  type Metric,
   type MetricObjectWithValues,
   type MetricValue,
   Registry,
@@ -24,8 +25,12 @@ export interface Metrics {
     buckets: readonly number[],
     labels?: readonly L[],
   ): HistogramOf<L>;
-  /** `read` is called before each rendering, to set gauges. */
-  onCollect(read: () => void): void;
+  /** A counter whose totals are kept elsewhere, and read before each rendering. */
+  totals(name: string, help: string, read: () => Iterable<Total>): void;
+  /** A histogram whose buckets are counted elsewhere (`Durations`). */
+  durations(name: string, help: string, read: () => Iterable<LabelledDurations>): void;
+  /** `read` is called before each rendering, to set gauges. What it rejects with is dropped: the gauges stay. */
+  onCollect(read: () => void | Promise<void>): void;
   /** All values, as plain data for another process. */
   snapshot(): Promise<MetricsSnapshot>;
   render(): Promise<Rendered>;
@@ -34,6 +39,47 @@ export interface Metrics {
 export interface Rendered {
   readonly contentType: string;
   readonly text: string;
+}
+
+export interface Total {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+export interface LabelledDurations {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly durations: Durations;
+}
+
+/** The upper bounds of the buckets, in seconds. */
+const DURATION_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30] as const;
+const DURATION_BUCKETS_MS = DURATION_BUCKETS.map((seconds) => seconds * 1_000);
+
+/** Counts durations in buckets, with a few comparisons and nothing allocated for each. */
+export class Durations {
+  readonly #counts = new Float64Array(DURATION_BUCKETS.length + 1);
+  #sumMs = 0;
+
+  add(ms: number): void {
+    let bucket = 0;
+    while (bucket < DURATION_BUCKETS_MS.length && ms > (DURATION_BUCKETS_MS[bucket] ?? 0)) bucket += 1;
+    this.#counts[bucket] = (this.#counts[bucket] ?? 0) + 1;
+    this.#sumMs += ms;
+  }
+
+  get sumSeconds(): number {
+    return this.#sumMs / 1_000;
+  }
+
+  /** How many were not longer than each bound; the last is all of them. */
+  cumulative(): readonly (readonly [bound: string, count: number])[] {
+    let count = 0;
+    return [...this.#counts].map((each, index) => {
+      count += each;
+      const bound = DURATION_BUCKETS[index];
+      return [bound === undefined ? '+Inf' : String(bound), count] as const;
+    });
+  }
 }
 
 /** Made and read in this file alone. */
@@ -55,7 +101,27 @@ export interface HistogramOf<L extends string> {
 
 export function createMetrics(prefix: string): Metrics {
   const registry = new Registry();
-  const readers: (() => void)[] = [];
+  const readers: (() => void | Promise<void>)[] = [];
+  const readAll = async (): Promise<void> => {
+    await Promise.allSettled(readers.map(async (read) => await read()));
+  };
+  /** The library takes any object that has these members. */
+  const register = (
+    name: string,
+    help: string,
+    type: 'counter' | 'histogram',
+    values: () => readonly object[],
+  ): void => {
+    const metric = {
+      name: prefix + name,
+      help,
+      type,
+      aggregator: 'sum',
+      get: async () => ({ name: prefix + name, help, type, aggregator: 'sum', values: values() }),
+      reset: () => undefined,
+    };
+    registry.registerMetric(metric as unknown as Metric);
+  };
   collectDefaultMetrics({ register: registry, prefix });
   return {
     counter(name, help, labels = []) {
@@ -82,13 +148,28 @@ export function createMetrics(prefix: string): Metrics {
       });
       return { observe: (value, given = {}) => histogram.observe(given, value) };
     },
+    totals: (name, help, read) =>
+      register(name, help, 'counter', () => [...read()].map(({ labels, value }) => ({ labels, value }))),
+    durations(name, help, read) {
+      const full = prefix + name;
+      register(name, help, 'histogram', () =>
+        [...read()].flatMap(({ labels, durations }) => {
+          const cumulative = durations.cumulative();
+          return [
+            ...cumulative.map(([le, value]) => ({ metricName: `${full}_bucket`, labels: { le, ...labels }, value })),
+            { metricName: `${full}_sum`, labels, value: durations.sumSeconds },
+            { metricName: `${full}_count`, labels, value: cumulative.at(-1)?.[1] ?? 0 },
+          ];
+        }),
+      );
+    },
     onCollect: (read) => void readers.push(read),
     async snapshot() {
-      for (const read of readers) read();
+      await readAll();
       return await registry.getMetricsAsJSON();
     },
     async render() {
-      for (const read of readers) read();
+      await readAll();
       return { contentType: registry.contentType, text: await registry.metrics() };
     },
   };

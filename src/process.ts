@@ -22,6 +22,7 @@ import { closeWithin } from './lifecycle.js';
 import { bugFields, createLog, errorFields, type Log, type LogConfig } from './log.js';
 import { createMetrics, type Metrics } from './metrics.js';
 import { limitStandardOutput } from './standard-output.js';
+import { ownVersion } from './version.js';
 
 export interface ProcessDeps {
   readonly log: Log;
@@ -227,7 +228,15 @@ function statusLine(): Pick<ChoreTools, 'print' | 'progress'> & { clear(): void 
 
 async function start(name: string, read: EntryRead & { kind: 'loaded' }, log: Log): Promise<Running | undefined> {
   try {
-    return await read.start({ log, metrics: createMetrics('media_'), clock: systemClock });
+    const metrics = createMetrics('media_');
+    const build = metrics.gauge(
+      'build_info',
+      'Always 1; its labels say what runs.',
+      ['version', 'node', 'process'],
+      'max',
+    );
+    build.set(1, { version: ownVersion(), node: process.version, process: name });
+    return await read.start({ log, metrics, clock: systemClock });
   } catch (thrown) {
     process.stderr.write(`${name} cannot start: ${startFailure(thrown)}\n`);
     log.debug(errorFields(thrown), 'start failed');

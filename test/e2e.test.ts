@@ -344,7 +344,11 @@ void t.test('a failure at the start is reported in a sentence, without a stack',
     const folder = t.testdir({ 'config.yaml': 'edge:\n  upstream: { url: "http://origin.example:9000" }\n' });
     await prepareSecrets(join(folder, 'data'));
     const checked = await runCli(folder, ['check', '--config', 'config.yaml']);
-    t.match(checked, { code: 0, out: /no faults/, err: /^warning: edge\.upstream\.url: .*origin\.example in clear/ });
+    t.match(checked, {
+      code: 0,
+      out: /no faults/,
+      err: /^warning: line 2, column 15: edge\.upstream\.url: .*origin\.example in clear/,
+    });
     for (const url of ['https://origin.example', 'http://127.0.0.1:9000', 'http://localhost', 'http://[::1]:9000']) {
       await writeFile(join(folder, 'config.yaml'), `edge:\n  upstream: { url: "${url}" }\n`);
       const read = edgeEntry.read(join(folder, 'config.yaml'), { ...processContext, file: () => 'x'.repeat(40) });

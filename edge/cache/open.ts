@@ -6,7 +6,7 @@ import type { CounterOf, Metrics } from '../../src/metrics.js';
 import type { CacheKey, Entry } from '../entry.js';
 import type { EdgeCache, TierName, TierStats } from './cache.js';
 import type { CacheConfig } from './config.js';
-import { type DiskFiles, nodeFiles } from './disk/files.js';
+import { countingFiles, type DiskFiles, type FileTraffic, nodeFiles } from './disk/files.js';
 import { DiskTier } from './disk/tier.js';
 import { DiskSlot, type OpenDisk } from './disk-slot.js';
 import { FateTable } from './fates.js';
@@ -48,8 +48,13 @@ export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<E
   const memory = new MemoryTier(policy, maxObjectBytes, readers, onEvicted);
   const incomplete = new IncompleteTier(config.parts, readers, clock);
   const concurrencyMax = config.fill.promotions;
+  const traffic: FileTraffic = { readBytes: 0, writtenBytes: 0 };
+  const counted = countingFiles(files, traffic);
   const openDisk = async (what: 'as_it_is' | 'empty'): Promise<OpenDisk> => {
-    const tier = await DiskTier.open({ config, log, clock, files, readers, randomName, errors, onEvicted }, what);
+    const tier = await DiskTier.open(
+      { config, log, clock, files: counted, readers, randomName, errors, onEvicted },
+      what,
+    );
     const promoter = new Promoter({ memory, disk: tier, maxObjectBytes, concurrencyMax, mayPromote, promotions });
     return { tier, promoter };
   };
@@ -57,7 +62,18 @@ export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<E
   const disk = sizeBytes > 0 ? await DiskSlot.open({ retryMs, open: openDisk, clock, log }) : undefined;
   const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, readers, fates, ownsDisk });
   observe(metrics, cache);
+  observeDisk(metrics, traffic);
   return cache;
+}
+
+function observeDisk(metrics: Metrics, traffic: FileTraffic): void {
+  const labels = {};
+  metrics.totals('cache_disk_read_bytes_total', 'Bytes that the disk tier has read.', () => [
+    { labels, value: traffic.readBytes },
+  ]);
+  metrics.totals('cache_disk_written_bytes_total', 'Bytes that the disk tier has written.', () => [
+    { labels, value: traffic.writtenBytes },
+  ]);
 }
 
 function observe(metrics: Metrics, cache: EdgeCache): void {

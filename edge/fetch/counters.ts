@@ -3,6 +3,7 @@ import type { CounterOf, Metrics } from '../../src/metrics.js';
 
 export interface EngineCounters {
   readonly fills: CounterOf<'outcome'>;
+  readonly stored: CounterOf<'tier'>;
   readonly notStored: CounterOf<'reason'>;
   readonly revalidated: CounterOf<'outcome'>;
   readonly shared: CounterOf<'kind'>;
@@ -12,7 +13,12 @@ export interface EngineCounters {
 export function createCounters(metrics: Metrics): EngineCounters {
   return {
     fills: metrics.counter('edge_fills_total', 'Bodies fetched from the origin to be stored, by outcome.', ['outcome']),
-    notStored: metrics.counter('edge_not_stored_total', 'Responses that may not be stored, by reason.', ['reason']),
+    stored: metrics.counter('edge_stored_total', 'Bodies that a tier has admitted and stored.', ['tier']),
+    notStored: metrics.counter(
+      'edge_not_stored_total',
+      'Responses that were not stored, by the rule that forbids it or the limit that they met.',
+      ['reason'],
+    ),
     revalidated: metrics.counter(
       'edge_revalidations_total',
       'Stored responses that the origin was asked about, by outcome.',

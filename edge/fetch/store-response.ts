@@ -111,6 +111,8 @@ async function breakOff(
 
 function account({ cache, counters, log }: Engine, entry: Entry, outcome: FillOutcome): void {
   counters.fills.add(1, { outcome: outcome.kind });
+  if (outcome.kind === 'stored') for (const tier of outcome.tiers) counters.stored.add(1, { tier });
+  if (outcome.kind === 'not_kept') counters.notStored.add(1, { reason: outcome.reason });
   if (outcome.kind !== 'corrupt') return;
   cache.incomplete.drop(entry.key, 'corrupt');
   log.warn({ key: entry.primaryKey, what: outcome.what }, 'the origin sent a body that is not what it said');

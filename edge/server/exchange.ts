@@ -13,6 +13,7 @@ import type { Health } from '../../src/server/health.js';
 import { REQUEST_ID } from '../../src/wire.js';
 import { BodyLost } from '../cache/cache.js';
 import type { Tally } from '../ops/tally.js';
+import type { Traffic } from '../ops/traffic.js';
 import type { Watch } from '../ops/watch.js';
 import type { Answer, ClientSignal, EdgeRequest, Exchanged } from '../request.js';
 import type { UseReports } from '../use-reports.js';
@@ -27,6 +28,7 @@ export interface ServerDeps {
   readonly addressOf: AddressOf;
   readonly health: Health;
   readonly tally: Tally;
+  readonly traffic: Traffic;
   readonly watch: Pick<Watch, 'active' | 'note'>;
   readonly uses: Pick<UseReports, 'note'>;
   readonly outgoing: Outgoing;
@@ -99,12 +101,13 @@ export function failureReply(request: EdgeRequest, thrown: unknown, { log }: Pic
 
 /** Counts and logs a request that has ended. */
 export function account(
-  deps: Pick<ServerDeps, 'tally' | 'watch' | 'requestLog'>,
+  deps: Pick<ServerDeps, 'tally' | 'traffic' | 'watch' | 'requestLog'>,
   request: EdgeRequest,
   ended: Exchanged,
 ): void {
   const { outcome, status, sentBytes, complete, tookMs } = ended;
   deps.tally.count(outcome, sentBytes);
+  deps.traffic.note(request, ended);
   if (deps.watch.active) deps.watch.note(request, ended);
   const { requestId, method, target } = request;
   deps.requestLog.write({ requestId, method, target, status, outcome, sentBytes, complete, tookMs });

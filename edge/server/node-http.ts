@@ -132,7 +132,7 @@ class NodeExchange extends LazyClientSignal {
     this.#decidedMs = nowMs - this.#startedMs;
   }
 
-  end(deps: Pick<ServerDeps, 'clock' | 'tally' | 'watch' | 'requestLog'>): void {
+  end(deps: Pick<ServerDeps, 'clock' | 'tally' | 'traffic' | 'watch' | 'requestLog'>): void {
     this.signalGone();
     const { response, outcome } = this;
     const tookMs = deps.clock.monotonicMs() - this.#startedMs;

@@ -41,6 +41,8 @@ export interface PoolLimits extends SlotLimits {
   readonly onDropped?: () => void;
   /** Something has arrived from the origin. */
   readonly onHeard?: () => void;
+  /** Bytes of a body have arrived. */
+  readonly onReceived?: (bytes: number) => void;
 }
 
 /** The limits that the configuration sets, with a budget of their own for what is received ahead. */
@@ -70,8 +72,8 @@ export function openPool(
   const host = new URL(config.url).host;
   // Requests beyond the limit wait in the slots and not in undici, whose queue nobody can leave.
   const slots = new ConnectionSlots(limits, clock, limits.onDropped);
-  const { ahead, onHeard = () => undefined } = limits;
-  const deps: DispatchDeps = { pool, slots, host, clock, waitMs: config.headWithinMs, ahead, onHeard };
+  const { ahead, onHeard = () => undefined, onReceived = () => undefined } = limits;
+  const deps: DispatchDeps = { pool, slots, host, clock, waitMs: config.headWithinMs, ahead, onHeard, onReceived };
   let inFlight = 0;
   return {
     send(request, signal, watch) {
@@ -96,11 +98,12 @@ interface DispatchDeps {
   readonly waitMs: number;
   readonly ahead: PoolLimits['ahead'];
   readonly onHeard: () => void;
+  readonly onReceived: (bytes: number) => void;
 }
 
 /** Calls `onEnd` once, when the origin has sent the last byte or will send no more. */
 function dispatch(
-  { pool, slots, host, clock, waitMs, ahead, onHeard }: DispatchDeps,
+  { pool, slots, host, clock, waitMs, ahead, onHeard, onReceived }: DispatchDeps,
   request: UpstreamRequest,
   signal: AbortSignal,
   watch: Watch | undefined,
@@ -187,6 +190,7 @@ function dispatch(
       },
       onResponseData(given, chunk) {
         onHeard();
+        onReceived(chunk.length);
         if (dropped || body === undefined || body.receive(chunk)) return;
         given.pause();
         slots.stalled(claim);

@@ -13,7 +13,7 @@ import type { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
 import { Fault, invariant } from '../../src/errors.js';
 import type { Log } from '../../src/log.js';
-import type { Metrics } from '../../src/metrics.js';
+import { Durations, type Metrics } from '../../src/metrics.js';
 import type { BreakerState } from './breaker.js';
 import { originUrls, type UpstreamConfig } from './config.js';
 import { type Origin, openOrigin } from './origin.js';
@@ -126,7 +126,9 @@ export function openUpstream(deps: {
     mayMove: boolean,
     signal: AbortSignal,
   ): Promise<UpstreamOutcome> {
+    const startedMs = deps.clock.monotonicMs();
     const outcome = await origin.send(request, mayMove, signal);
+    if (outcome.kind === 'answered') meters.firstByte.add(deps.clock.monotonicMs() - startedMs);
     if (outcome.kind === 'answered') deps.onAnswered?.();
     else meters.failed.add(1, { failure: outcome.failure });
     return outcome;
@@ -183,7 +185,7 @@ function openOrigins(
 ): readonly Origin[] {
   const urls = originUrls(config);
   const tls = readOriginTls(config);
-  const limits = { ...poolLimits(config), onDropped: () => meters.slow.add() };
+  const limits = { ...poolLimits(config), onDropped: () => meters.slow.add(), onReceived: meters.received };
   const onSent = (): void => meters.sent.add();
   const origins: Origin[] = urls.map((url, index) => {
     const others = (): readonly Origin[] => origins.filter((_each, at) => at !== index);
@@ -250,7 +252,19 @@ function statsOf(origins: readonly Origin[], followed: Origin): UpstreamStats {
 type Meters = ReturnType<typeof createMeters>;
 
 function createMeters(metrics: Metrics) {
+  const firstByte = new Durations();
+  let receivedBytes = 0;
+  metrics.durations('edge_upstream_first_byte_seconds', 'Time until an origin had answered.', () => [
+    { labels: {}, durations: firstByte },
+  ]);
+  metrics.totals('edge_upstream_received_bytes_total', 'Bytes of bodies that came from an origin.', () => [
+    { labels: {}, value: receivedBytes },
+  ]);
   return {
+    firstByte,
+    received(bytes: number): void {
+      receivedBytes += bytes;
+    },
     slow: metrics.counter(
       'edge_upstream_slow_clients_total',
       'Responses that ended because their client read too slowly while others waited for a connection.',

@@ -122,6 +122,7 @@ async function listenToPeers(
     },
     addressOf: addressAsTold,
     tally: createTally(),
+    traffic: { note: () => undefined },
     watch: { active: false, note: () => undefined },
     requestLog: { write: () => undefined },
   };

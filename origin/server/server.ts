@@ -32,11 +32,23 @@ export interface ServerDeps extends ExchangeDeps {
 export interface RequestCounts {
   readonly requests: CounterOf<'route' | 'method' | 'status'>;
   readonly seconds: HistogramOf<'route'>;
+  readonly firstByte: HistogramOf<'route'>;
+  readonly refusals: CounterOf<'route' | 'code'>;
 }
 
 export function requestCounts(metrics: Metrics): RequestCounts {
   return {
     requests: metrics.counter('requests_total', 'Requests by route and status.', ['route', 'method', 'status']),
+    refusals: metrics.counter('refusals_total', 'Requests that were refused or failed, by route and code.', [
+      'route',
+      'code',
+    ]),
+    firstByte: metrics.histogram(
+      'first_byte_seconds',
+      'Time from the head of a request until there was a response to send.',
+      [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30],
+      ['route'],
+    ),
     seconds: metrics.histogram(
       'request_seconds',
       'Time from the head of a request to the end of its response.',
@@ -84,6 +96,7 @@ export function createServer(deps: ServerDeps): OriginServer {
         return;
       }
       status = reply.status;
+      counts.firstByte.observe(exchange.elapsedMs() / 1_000, { route: pattern });
       await exchange.send(reply);
     } catch (thrown) {
       // After the head was sent, the only way to report a failure is to break the connection.
@@ -99,6 +112,7 @@ export function createServer(deps: ServerDeps): OriginServer {
       const seconds = exchange.elapsedMs() / 1_000;
       counts.requests.add(1, { route: pattern, method: countedMethod(request.method), status: String(status) });
       counts.seconds.observe(seconds, { route: pattern });
+      if (fault !== undefined) counts.refusals.add(1, { route: pattern, code: fault.code });
       exchange.log(status, fault);
       exchange.close();
     }

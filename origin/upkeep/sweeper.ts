@@ -61,6 +61,8 @@ export interface SweeperDeps extends SweepDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** A whole walk over the store has ended, here or before this process began. */
+  onWalked?(stored: { readonly objects: number; readonly bytes: number }): void;
 }
 
 /** Blobs that an upload waits for. A sweep frees the others. */
@@ -261,15 +263,22 @@ const WALK: Step = {
     const { duties } = meta;
     const startedMs = clock.monotonicMs();
     let done: Partial<SweepReport> = {};
-    let walk = nextWalk(await duties.note('walk'), now, config.orphansEveryMs);
+    const note = await duties.note('walk');
+    tellStored(deps, note as Walk | undefined);
+    let walk = nextWalk(note, now, config.orphansEveryMs);
     while (walk !== undefined && (await duties.take('walk', config.sweepEveryMs))) {
       const part = WALK_PARTS[walk.parts];
       if (part === undefined || clock.monotonicMs() - startedMs > config.sweepEveryMs) break;
       signal.throwIfAborted();
-      const freed = await freeOrphans(deps, now - config.graceMs, signal, [part]);
+      const seen = { objects: 0, bytes: 0 };
+      const freed = await freeOrphans({ meta, blobs: counting(deps.blobs, seen) }, now - config.graceMs, signal, [
+        part,
+      ]);
       done = added({ ...NOTHING_DONE, ...done }, { ...freed, orphans: freed.blobs + freed.thumbs + freed.parts });
-      walk = { ...walk, parts: walk.parts + 1 };
+      const { objects = 0, bytes = 0, parts } = walk;
+      walk = { ...walk, parts: parts + 1, objects: objects + seen.objects, bytes: bytes + seen.bytes };
       await duties.keepNote('walk', walk);
+      tellStored(deps, walk);
     }
     return done;
   },
@@ -279,13 +288,39 @@ const WALK: Step = {
 interface Walk {
   readonly begunAt: EpochMs;
   readonly parts: number;
+  /** What it has seen so far. Absent in a walk that an earlier release began. */
+  readonly objects?: number;
+  readonly bytes?: number;
+}
+
+/** Keeps count of what a walk sees. */
+function counting(
+  blobs: SweeperDeps['blobs'],
+  seen: { objects: number; bytes: number },
+): Pick<BlobStore, 'list' | 'remove'> {
+  return {
+    async *list(prefix, signal) {
+      for await (const listed of blobs.list(prefix, signal)) {
+        seen.objects += 1;
+        seen.bytes += listed.sizeBytes;
+        yield listed;
+      }
+    },
+    remove: (key, signal) => blobs.remove(key, signal),
+  };
+}
+
+/** Only a whole walk says how much is stored. */
+function tellStored({ onWalked }: SweeperDeps, walk: Walk | undefined): void {
+  if (walk?.objects === undefined || walk.bytes === undefined || walk.parts < WALK_PARTS.length) return;
+  onWalked?.({ objects: walk.objects, bytes: walk.bytes });
 }
 
 /** The walk to go on with, or a new one; undefined while none is due. */
 function nextWalk(note: unknown, now: EpochMs, everyMs: number): Walk | undefined {
   const last = note as Walk | undefined;
   if (last === undefined || (last.parts >= WALK_PARTS.length && now - last.begunAt >= everyMs)) {
-    return { begunAt: now, parts: 0 };
+    return { begunAt: now, parts: 0, objects: 0, bytes: 0 };
   }
   return last.parts < WALK_PARTS.length ? last : undefined;
 }

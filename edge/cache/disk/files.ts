@@ -58,6 +58,41 @@ export const nodeFiles: DiskFiles = {
   },
 };
 
+/** What was read from and written to files. */
+export interface FileTraffic {
+  readBytes: number;
+  writtenBytes: number;
+}
+
+/** The same files, counted. */
+export function countingFiles(files: DiskFiles, traffic: FileTraffic): DiskFiles {
+  const counting = async (opening: Promise<OpenFile>): Promise<OpenFile> => {
+    const file = await opening;
+    return {
+      async write(block, at) {
+        await file.write(block, at);
+        traffic.writtenBytes += block.length;
+      },
+      async read(into, at) {
+        const count = await file.read(into, at);
+        traffic.readBytes += count;
+        return count;
+      },
+      sizeBytes: () => file.sizeBytes(),
+      close: () => file.close(),
+    };
+  };
+  return {
+    create: (path) => counting(files.create(path)),
+    open: (path) => counting(files.open(path)),
+    rename: (from, to) => files.rename(from, to),
+    remove: (path) => files.remove(path),
+    makeFolder: (path) => files.makeFolder(path),
+    names: (folder) => files.names(folder),
+    freeBytes: (folder) => files.freeBytes(folder),
+  };
+}
+
 /** Whether an operation failed because there is no such file or folder. */
 export function isMissing(thrown: unknown): boolean {
   const code = errorCode(thrown);

@@ -165,9 +165,10 @@ void t.test('a request that has ended is counted and logged once', async (t) => 
   const logged: RequestLine[] = [];
   const deps = {
     tally: { count: (...what: readonly unknown[]) => void counted.push(what) },
+    traffic: { note: () => undefined },
     watch: { active: false },
     requestLog: { write: (line: RequestLine) => void logged.push(line) },
-  } as unknown as Pick<ServerDeps, 'tally' | 'watch' | 'requestLog'>;
+  } as unknown as Pick<ServerDeps, 'tally' | 'traffic' | 'watch' | 'requestLog'>;
   const { requestId, method, target, ...ended } = LINE;
   account(deps, request({ requestId, method, target }), { ...ended, answer: undefined, decidedMs: 0 });
   t.strictSame(counted, [['hit_memory', 12]]);

@@ -14,6 +14,7 @@ import { handle } from '../../../edge/handler.js';
 import { createHealth } from '../../../edge/health.js';
 import type { LeaseState, LeaseVerdict } from '../../../edge/journal/lease.js';
 import { createTally, type Tally } from '../../../edge/ops/tally.js';
+import { createTraffic } from '../../../edge/ops/traffic.js';
 import { createWatch, type Watch } from '../../../edge/ops/watch.js';
 import { invalidate } from '../../../edge/pass/invalidate-after.js';
 import { keepPosted } from '../../../edge/pass/keep-post.js';
@@ -145,6 +146,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       ...deps,
     }),
     tally,
+    traffic: createTraffic(metrics),
     watch,
     uses,
     outgoing,

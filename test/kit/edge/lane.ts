@@ -98,6 +98,7 @@ export async function openLane(
           },
           health: { live: () => text('alive'), ready: async () => text('ready') },
           uses: { note: () => undefined },
+          traffic: { note: () => undefined },
           watch: { active: false, note: () => undefined },
           outgoing: { ...outgoing, add },
           tally,

@@ -71,6 +71,7 @@ async function openLane(
         },
         health: { live: () => emptyReply(200, []), ready: async () => emptyReply(200, []) },
         uses: { note: () => undefined },
+        traffic: { note: () => undefined },
         watch: { active: false, note: () => undefined },
         outgoing: createOutgoing(),
         tally: createTally(),
