@@ -123,6 +123,10 @@ export function createMetrics(prefix: string): Metrics {
     registry.registerMetric(metric as unknown as Metric);
   };
   collectDefaultMetrics({ register: registry, prefix });
+  // Gauges whose names end like those of counters. The same by kind stands beside them.
+  for (const of of ['handles', 'requests', 'resources']) {
+    registry.removeSingleMetric(`${prefix}nodejs_active_${of}_total`);
+  }
   return {
     counter(name, help, labels = []) {
       const counter = new Counter({ name: prefix + name, help, labelNames: [...labels], registers: [registry] });

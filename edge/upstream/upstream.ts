@@ -185,7 +185,11 @@ function openOrigins(
 ): readonly Origin[] {
   const urls = originUrls(config);
   const tls = readOriginTls(config);
-  const limits = { ...poolLimits(config), onDropped: () => meters.slow.add(), onReceived: meters.received };
+  const limits = {
+    ...poolLimits(config),
+    onDropped: () => meters.slow.add(),
+    onReceived: (bytes: number) => meters.received(bytes),
+  };
   const onSent = (): void => meters.sent.add();
   const origins: Origin[] = urls.map((url, index) => {
     const others = (): readonly Origin[] => origins.filter((_each, at) => at !== index);

@@ -264,7 +264,7 @@ const WALK: Step = {
     const startedMs = clock.monotonicMs();
     let done: Partial<SweepReport> = {};
     const note = await duties.note('walk');
-    tellStored(deps, note as Walk | undefined);
+    reportStored(deps, note as Walk | undefined);
     let walk = nextWalk(note, now, config.orphansEveryMs);
     while (walk !== undefined && (await duties.take('walk', config.sweepEveryMs))) {
       const part = WALK_PARTS[walk.parts];
@@ -278,7 +278,7 @@ const WALK: Step = {
       const { objects = 0, bytes = 0, parts } = walk;
       walk = { ...walk, parts: parts + 1, objects: objects + seen.objects, bytes: bytes + seen.bytes };
       await duties.keepNote('walk', walk);
-      tellStored(deps, walk);
+      reportStored(deps, walk);
     }
     return done;
   },
@@ -311,9 +311,9 @@ function counting(
 }
 
 /** Only a whole walk says how much is stored. */
-function tellStored({ onWalked }: SweeperDeps, walk: Walk | undefined): void {
+function reportStored(deps: SweeperDeps, walk: Walk | undefined): void {
   if (walk?.objects === undefined || walk.bytes === undefined || walk.parts < WALK_PARTS.length) return;
-  onWalked?.({ objects: walk.objects, bytes: walk.bytes });
+  deps.onWalked?.({ objects: walk.objects, bytes: walk.bytes });
 }
 
 /** The walk to go on with, or a new one; undefined while none is due. */

@@ -232,7 +232,9 @@ function createMeters({ metrics, journal }: JournalStreamDeps, confirmations: Co
     slowest.set(Math.min(journal.newest(), ...following.map(({ confirmed }) => confirmed)));
   });
   return {
-    ended: metrics.counter('journal_streams_ended_total', 'Journal streams that ended, by reason.', ['reason']),
+    ended: metrics.counter('journal_streams_ended_total', 'Journal streams to edges that ended, by reason.', [
+      'reason',
+    ]),
     refused: metrics.counter('journal_streams_refused_total', 'Edges refused because too many follow.'),
   };
 }

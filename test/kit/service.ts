@@ -14,6 +14,7 @@ export interface Service {
   readonly edge: string;
   readonly origin: string;
   readonly edgeOperators: string;
+  readonly originOperators: string;
   readonly folder: string;
   /** Everything that the command has printed so far. */
   output(): string;
@@ -60,6 +61,7 @@ export async function startService(
   return {
     edge: `http://127.0.0.1:${ports.edge}`,
     origin: `http://127.0.0.1:${ports.origin}`,
+    originOperators: `http://127.0.0.1:${ports.originOperators}`,
     edgeOperators: `http://127.0.0.1:${ports.edgeOperators}`,
     folder,
     output: () => printed,
