@@ -43,6 +43,7 @@ import { createTally, type Tally } from './ops/tally.js';
 import { createTraffic } from './ops/traffic.js';
 import { createWatch, type Watch } from './ops/watch.js';
 import { watchingOf } from './ops/watching.js';
+import { pageOf } from './page.js';
 import { invalidate } from './pass/invalidate-after.js';
 import { keepPosted } from './pass/keep-post.js';
 import { createPass, type Pass } from './pass/pass.js';
@@ -265,12 +266,16 @@ async function listenToClients(
   const behind = worker === null ? (media?.behind ?? null) : NO_EDGES_BEHIND;
   const server = createServer({ ...serverDeps, pass, behind, links: media?.links ?? null });
   opened.add('requests', server);
+  const page = media === null ? undefined : pageOf(process.env);
   const listener = await listen({
     ...config.listen,
     reusePort: worker !== null && config.listen.port !== 0,
     clock,
     log,
-    onRequest: (request, response) => server.onRequest(request, response),
+    onRequest(request, response) {
+      if (page?.takes(request) === true) page.handle(request, response);
+      else server.onRequest(request, response);
+    },
     onExpectation: (request, response) => server.onRequest(request, response),
     onRefused: countRefusals(metrics),
     firstReader: (limits, waiting) => createFastlane(serverDeps, limits, waiting),

@@ -15,6 +15,7 @@ import { formatFaults, loadConfig } from './config/load.js';
 import type { RenderTexts } from './config/render.js';
 import { issueToken, openDevAuth } from './dev/auth-service.js';
 import { prepareSecrets, runDev } from './dev/dev.js';
+import { openPage } from './dev/page.js';
 import { type ProcessEntry, runChore, runProcess } from './process.js';
 
 /** The entry module of each process, relative to this one. */
@@ -23,6 +24,8 @@ type EntryName = keyof typeof ENTRIES;
 
 const DEFAULT_CONFIG = 'config.yaml';
 const DATA_FOLDER = 'data';
+/** Short, so that the page shows how tokens are renewed. */
+const PAGE_TOKEN_MS = 10 * 60_000;
 
 const CONFIG_TEXTS: RenderTexts = {
   preamble: [
@@ -203,6 +206,20 @@ async function dev(path: string | undefined): Promise<number> {
     openAuth() {
       const address = loopbackIssuer(access);
       return address === undefined ? undefined : openDevAuth({ ...address, folder: `${DATA_FOLDER}/auth` });
+    },
+    openPage(edge) {
+      const [issuer, audience] = [access.issuers[0]?.issuer, access.audiences[0]];
+      if (issuer === undefined || audience === undefined || loopbackIssuer(access) === undefined) return undefined;
+      return openPage({
+        edge,
+        clock: systemClock,
+        issueToken: (subject, admin) =>
+          issueToken(
+            `${DATA_FOLDER}/auth`,
+            { subject, admin, expiresInMs: PAGE_TOKEN_MS, issuer, audience },
+            systemClock,
+          ),
+      });
     },
     print: (text) => process.stdout.write(`${text}\n`),
   });

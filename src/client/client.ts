@@ -115,7 +115,7 @@ export function createMediaClient(options: MediaClientOptions): MediaClient {
   const links = new LinkBook({ ...given, service });
   const uploads = new Set<Upload>();
   const info = (id: string, signal?: AbortSignal): Promise<Media> =>
-    service.json<Media>(`${mediaPath(id)}/info`, { signal });
+    service.json<Media>(`${mediaPath(id)}/info`, { signal, cache: 'no-cache' });
   const retry = { ...RETRY_RULES, ...options.retry };
   const deps: UploadDeps = { ...given, service, retry, info, slot: slots(given.uploadsMax) };
   let about: Promise<About> | undefined;

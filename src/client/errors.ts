@@ -39,8 +39,8 @@ export interface Received {
 export function errorOf({ status, text, field }: Received, now: number): MediaError {
   const problem = parseObject(text);
   const code = serviceCode(problem?.['code']);
-  const words = [problem?.['title'], problem?.['detail']].filter((word) => typeof word === 'string');
-  return new MediaError(code ?? 'unexpected', words.join('. ') || `The service answered ${status}.`, {
+  const words = [problem?.['detail'], problem?.['title']].find((word) => typeof word === 'string');
+  return new MediaError(code ?? 'unexpected', words ?? `The service answered ${status}.`, {
     status,
     retryAfterMs: retryAfterMs(field('retry-after'), now),
     requestId: field('x-request-id') ?? undefined,

@@ -22,6 +22,8 @@ export interface ServiceRequest {
   /** Sent as JSON. */
   readonly body?: unknown;
   readonly signal?: AbortSignal | undefined;
+  /** How the browser's own cache is used. */
+  readonly cache?: RequestCache;
 }
 
 export class Service {
@@ -67,7 +69,7 @@ export class Service {
   }
 
   async #send(path: string, request: ServiceRequest, refresh: boolean): Promise<Response> {
-    const { method = 'GET', query, headers, body, signal } = request;
+    const { method = 'GET', query, headers, body, signal, cache } = request;
     const json = body === undefined ? {} : { 'content-type': 'application/json' };
     const credential = await this.credential(refresh);
     try {
@@ -76,6 +78,7 @@ export class Service {
         headers: { ...json, ...headers, ...credential },
         ...(body !== undefined && { body: JSON.stringify(body) }),
         ...(signal !== undefined && { signal }),
+        ...(cache !== undefined && { cache }),
       });
     } catch (thrown) {
       throw signal?.aborted === true ? aborted(signal.reason) : asMediaError(thrown);

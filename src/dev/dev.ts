@@ -13,6 +13,7 @@ import { createInterface } from 'node:readline';
 import { systemClock } from '../clock.js';
 import { createFile, makeFolder } from '../private-folder.js';
 import { type Running, startFailure } from '../process.js';
+import { PAGE_ADDRESS } from './page-address.js';
 
 export interface DevOptions {
   /** The module that runs `media-service origin` and `media-service edge`. */
@@ -22,6 +23,8 @@ export interface DevOptions {
   readonly folder: string;
   /** Starts the Authentication Service; undefined if the configuration names another one. */
   openAuth(): Promise<Running> | undefined;
+  /** Starts the page for people, which needs the development Authentication Service. */
+  openPage(edge: () => string): Promise<Running> | undefined;
   print(text: string): void;
 }
 
@@ -41,15 +44,19 @@ export async function runDev(options: DevOptions): Promise<number> {
   await prepareSecrets(options.folder);
   const children: Child[] = [];
   const signal = userStops();
-  let auth: Running | undefined;
+  const opened: Running[] = [];
   try {
-    auth = await options.openAuth();
+    const auth = await options.openAuth();
+    if (auth !== undefined) opened.push(auth);
     const urls: Record<string, string> = { ...auth?.urls };
+    const page = await options.openPage(() => urls['edge media'] ?? '');
+    if (page !== undefined) opened.push(page);
     for (const name of ['origin', 'edge']) {
-      const child = await startChild(name, options);
+      const child = await startChild(name, options, { [PAGE_ADDRESS]: page?.urls['page'] });
       children.push(child);
       for (const [what, url] of Object.entries(await child.ready)) urls[`${name} ${what}`] = url;
     }
+    if (page !== undefined) urls['page'] = `${urls['edge media']}/`;
     options.print(banner(urls, options.folder));
     const first = await Promise.race([signal, ...children.map((child) => child.ended.then(() => child.name))]);
     const expected = first === 'signal';
@@ -61,7 +68,7 @@ export async function runDev(options: DevOptions): Promise<number> {
     return 1;
   } finally {
     for (const child of children.toReversed()) await stopChild(child);
-    await auth?.close();
+    for (const running of opened) await running.close();
   }
 }
 
@@ -75,13 +82,18 @@ export async function prepareSecrets(folder: string): Promise<void> {
   }
 }
 
-async function startChild(name: string, options: DevOptions): Promise<Child> {
+async function startChild(
+  name: string,
+  options: DevOptions,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<Child> {
   await mkdir(join(options.folder, 'logs'), { recursive: true });
   const child = fork(
     options.cliPath,
     [name, ...(options.configPath === undefined ? [] : ['--config', options.configPath])],
     {
       stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+      env: { ...process.env, ...env },
     },
   );
   const file = createWriteStream(logPath(options.folder, name), { flags: 'a', mode: 0o600 });
@@ -145,6 +157,7 @@ function logPath(folder: string, name: string): string {
 }
 
 const PURPOSES: Readonly<Record<string, string>> = {
+  page: 'a small chat to try everything in, in a browser (not in production)',
   'edge media': 'clients fetch here, and may upload through it',
   'origin media': 'clients upload here',
   'edge operators': 'live page, metrics, statistics, purge',

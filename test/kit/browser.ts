@@ -12,10 +12,18 @@ const CHROMIUM = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
 /** For the options of a test: it is skipped where there is no Chromium. */
 export const browserInstalled = { skip: existsSync(CHROMIUM) ? false : 'no Chromium on this machine' } as const;
 
-export async function openBrowser(t: Test): Promise<Browser> {
+/** `args`: more switches of Chromium, such as those for a camera that is none. */
+export async function openBrowser(t: Test, args: readonly string[] = []): Promise<Browser> {
   const browser = await chromium.launch({
     executablePath: CHROMIUM,
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-background-networking', '--disable-sync'],
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--disable-background-networking',
+      '--disable-sync',
+      ...args,
+    ],
   });
   t.teardown(() => browser.close());
   return browser;
@@ -23,12 +31,17 @@ export async function openBrowser(t: Test): Promise<Browser> {
 
 export async function openPage(browser: Browser): Promise<{ readonly page: Page; readonly errors: readonly string[] }> {
   const page = await browser.newPage();
+  return { page, errors: watchErrors(page) };
+}
+
+/** The errors of the page so far, and of its console. */
+export function watchErrors(page: Page): readonly string[] {
   const errors: string[] = [];
   page.on('pageerror', (error) => errors.push(error.message));
   page.on('console', (message) => {
     if (message.type() === 'error') errors.push(message.text());
   });
-  return { page, errors };
+  return errors;
 }
 
 /** The address of a site that serves this page. */
