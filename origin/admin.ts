@@ -9,9 +9,9 @@ import { Fault } from '../src/errors.js';
 import { jsonReply, type Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
 import type { EdgePosition } from '../src/journal/confirmations.js';
-import type { JournalStream } from '../src/journal/journal-stream.js';
 import type { AuditLog } from './audit.js';
 import { type Rights, requireAdmin, requireKeeper } from './authorize.js';
+import type { OriginJournal } from './edges/origin-journal.js';
 import { stateOf } from './meta/find.js';
 import type { BlobRecord, Found, MediaRecord, ThumbMade, ThumbState } from './meta/media.js';
 import type { ListQuery, MetaStore } from './meta/store.js';
@@ -23,7 +23,7 @@ export interface AdminDeps {
   readonly audit: Pick<AuditLog, 'append'>;
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'find' | 'findBlob' | 'idsOfBlob' | 'list' | 'takedownSeqOf'>;
-  readonly journal: Pick<JournalStream, 'confirmed' | 'positions'>;
+  readonly journal: Pick<OriginJournal, 'confirmed' | 'positions'>;
   readonly baseUri: string;
   readonly ownersMayDelete: boolean;
 }
@@ -73,12 +73,16 @@ export async function inspectMedia(deps: AdminDeps, request: OriginRequest, id: 
   if (found.kind === 'unknown') throw new Fault('not_found', 'There is no media with this id.');
   const record = recordOf(found);
   const blob = 'media' in found ? found.media.blob : await deps.meta.findBlob(record.sha256);
-  const [ids, seq] = await Promise.all([deps.meta.idsOfBlob(record.sha256), deps.meta.takedownSeqOf(id)]);
+  const [ids, seq, edges] = await Promise.all([
+    deps.meta.idsOfBlob(record.sha256),
+    deps.meta.takedownSeqOf(id),
+    deps.journal.positions(),
+  ]);
   return jsonReply(200, {
     ...listed(found, 'all'),
     ...(blob !== undefined && { ...describeMedia({ record, blob }, deps.baseUri), content: contentOf(blob) }),
     duplicates: ids.filter((each) => each !== id),
-    takedown: seq === 0 ? null : { seq, edges: deps.journal.positions().map((edge) => confirmationOf(edge, seq)) },
+    takedown: seq === 0 ? null : { seq, edges: edges.map((edge) => confirmationOf(edge, seq)) },
   });
 }
 

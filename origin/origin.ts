@@ -103,6 +103,8 @@ async function openComponents(
   const thumbs = opened.add('thumbnails', await openThumbs({ config: config.thumbs, meta, blobs, launcher, ...deps }));
   const journal = await openOriginJournal({
     journal: meta.journal,
+    origins: meta.origins,
+    shared: meta.edges,
     duties: meta.duties,
     config: config.journal,
     isEdge: live.isEdge,

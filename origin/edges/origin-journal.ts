@@ -4,12 +4,16 @@
  */
 import type { Clock } from '../../src/clock.js';
 import { duration, optionalText, section, type ValueOf } from '../../src/config/field.js';
+import type { EdgePosition } from '../../src/journal/confirmations.js';
 import { createJournalStream, type JournalStream, streamFields } from '../../src/journal/journal-stream.js';
 import { NO_KNOWN_EDGES, openKnownEdges } from '../../src/journal/known-edges.js';
 import { bugFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { Duties } from '../meta/origins/duties.js';
+import type { SharedEdges } from '../meta/origins/shared-edges.js';
+import type { Origins } from '../meta/origins.js';
 import type { Journal } from '../meta/store.js';
+import { openEdgesEverywhere } from './edges-everywhere.js';
 
 export const journalSection = section('The takedown journal, which edges follow.', {
   ...streamFields,
@@ -35,6 +39,9 @@ export type JournalConfig = ValueOf<typeof journalSection>;
 export interface OriginJournalDeps {
   readonly journal: Journal;
   readonly duties: Pick<Duties, 'take'>;
+  readonly origins: Origins;
+  /** Null: there are no other origins. */
+  readonly shared: SharedEdges | null;
   readonly config: JournalConfig;
   isEdge(proof: string | undefined): boolean;
   /** How often edges are to report what they served; undefined: they need not. */
@@ -44,7 +51,13 @@ export interface OriginJournalDeps {
   readonly metrics: Metrics;
 }
 
-export async function openOriginJournal(deps: OriginJournalDeps): Promise<JournalStream> {
+export interface OriginJournal extends Omit<JournalStream, 'positions' | 'confirmed'> {
+  /** Over the edges of all origins. */
+  confirmed: JournalStream['confirmed'];
+  positions(): Promise<readonly EdgePosition[]>;
+}
+
+export async function openOriginJournal(deps: OriginJournalDeps): Promise<OriginJournal> {
   const { config, log } = deps;
   const stream = createJournalStream({
     ...deps,
@@ -54,12 +67,17 @@ export async function openOriginJournal(deps: OriginJournalDeps): Promise<Journa
   });
   const stopTrimming = trimRegularly(deps);
   const stopListening = deps.journal.onReset(() => stream.startAgain());
+  const { shared } = deps;
+  const everywhere = shared === null ? null : openEdgesEverywhere({ ...deps, shared, stream });
   return {
     ...stream,
+    confirmed: (everywhere ?? stream).confirmed,
+    positions: async () => await (everywhere ?? stream).positions(),
     async close() {
       stopListening();
       stopTrimming();
       await stream.close();
+      await everywhere?.close();
     },
   };
 }

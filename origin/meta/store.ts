@@ -23,6 +23,7 @@ import type {
 } from './media.js';
 import type { Duties } from './origins/duties.js';
 import type { Note, SharedTables } from './origins/shared.js';
+import type { SharedEdges } from './origins/shared-edges.js';
 import type { Origins } from './origins.js';
 
 export interface MetaStore {
@@ -105,6 +106,8 @@ export interface MetaStore {
   readonly journal: Journal;
   readonly jobs: JobQueue;
   readonly origins: Origins;
+  /** Null: there are no other origins. */
+  readonly edges: SharedEdges | null;
   readonly duties: Duties;
   /** What several origins share beside; null in a store of one process, which has it in files. */
   readonly shared: SharedTables | null;

@@ -144,6 +144,7 @@ export async function createStore(
     ...createReader(reader, config, log),
     journal,
     jobs: queue,
+    edges: null,
     origins: ONE_ORIGIN,
     duties: ownDuties(),
     shared: null,

@@ -44,6 +44,16 @@ export interface KnownEdge {
   readonly behind: number;
 }
 
+export interface FollowingEdge {
+  readonly edge: string;
+  readonly instance: string;
+  readonly connected: boolean;
+  readonly connectedAgoMs: number;
+  readonly heardAgoMs: number;
+  readonly confirmed: number;
+  readonly edges: number;
+}
+
 export interface Confirmations {
   /**
    * Call it when a stream begins. `applied`: null if the edge starts with nothing; `gap`: what it has applied
@@ -57,6 +67,10 @@ export interface Confirmations {
   /** The edges of this journal and all that are behind them, as counts. */
   counts(): EdgesBehind;
   known(): readonly KnownEdge[];
+  /** Each edge that is connected, or left not long ago, with how many it is together with those behind it. */
+  following(): readonly FollowingEdge[];
+  /** Edges with these names follow another origin: those that have left are counted here no longer. */
+  forget(names: readonly string[]): void;
   /** Waits until every edge that is connected now has confirmed `seq`, or until the time is over or the signal aborts. */
   wait(seq: number, timeoutMs: number, signal: AbortSignal | undefined): Promise<EdgesConfirmed>;
 }
@@ -81,6 +95,7 @@ interface Position {
   behind: EdgesBehind;
   heardAt: EpochMs;
   heardMonotonicMs: number;
+  connectedMonotonicMs: number;
   leftMonotonicMs: number;
 }
 
@@ -117,6 +132,7 @@ export function createConfirmations(deps: ConfirmationsDeps): Confirmations {
         behind: before?.behind ?? NOBODY_BEHIND,
         heardAt: clock.now(),
         heardMonotonicMs: clock.monotonicMs(),
+        connectedMonotonicMs: clock.monotonicMs(),
         leftMonotonicMs: 0,
       };
       edges.delete(key);
@@ -160,6 +176,21 @@ export function createConfirmations(deps: ConfirmationsDeps): Confirmations {
         instance,
         behind: edgesIn(behind.connected) + edgesIn(behind.away),
       })),
+    following: () =>
+      [...edges.values()].filter(isCounted).map((position) => ({
+        edge: position.edge,
+        instance: position.instance,
+        connected: position.connected,
+        connectedAgoMs: clock.monotonicMs() - position.connectedMonotonicMs,
+        heardAgoMs: clock.monotonicMs() - position.heardMonotonicMs,
+        confirmed: position.confirmed,
+        edges: 1 + edgesIn(position.behind.connected) + edgesIn(position.behind.away),
+      })),
+    forget(names) {
+      if (names.length === 0) return;
+      for (const name of names) forgetEarlier(edges, name);
+      changed('edges');
+    },
     async wait(seq, timeoutMs, signal) {
       // An edge that connects later applies the entry before it serves anything. One that leaves may still be serving.
       const counted = [...edges].filter(([, position]) => isCounted(position));
@@ -214,6 +245,7 @@ function remembered({ edge, instance, behind }: KnownEdge, clock: Clock): Positi
     behind: behind === 0 ? NOBODY_BEHIND : { connected: [], away: [{ seq: 0, edges: behind }] },
     heardAt: clock.now(),
     heardMonotonicMs: clock.monotonicMs(),
+    connectedMonotonicMs: clock.monotonicMs(),
     leftMonotonicMs: clock.monotonicMs(),
   };
 }

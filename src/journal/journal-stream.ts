@@ -82,6 +82,8 @@ export interface JournalStream {
   confirm(request: IncomingMessage, signal: AbortSignal): Promise<Reply>;
   /** The connected edges, and those that have left as far as they are remembered. */
   positions(): readonly EdgePosition[];
+  following: Confirmations['following'];
+  forget: Confirmations['forget'];
   /** All edges that follow here or behind those, by what they have confirmed. */
   counts(): EdgesBehind;
   /**
@@ -151,6 +153,8 @@ export function createJournalStream(deps: JournalStreamDeps): JournalStream {
       return emptyReply(204, [['cache-control', 'no-store']]);
     },
     positions: () => confirmations.positions(),
+    following: () => confirmations.following(),
+    forget: (names) => confirmations.forget(names),
     counts: () => confirmations.counts(),
     confirmed: (seq, timeoutMs, signal) => confirmations.wait(seq, timeoutMs, signal),
     recheckSecrets() {

@@ -243,7 +243,7 @@ function looking(
     },
     journal: {
       confirmed: async () => ({ confirmed: 0, known: 0 }),
-      positions: () => [
+      positions: async () => [
         { edge: 'e1', connected: true, confirmed: 7, heardAt: NOW },
         { edge: 'e2', connected: false, confirmed: 6, heardAt: NOW - 1 },
       ],

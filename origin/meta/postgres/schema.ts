@@ -124,10 +124,12 @@ CREATE TABLE duty (
 CREATE TABLE edge (
   name text NOT NULL COLLATE "C",
   instance text NOT NULL COLLATE "C",
-  origin text NOT NULL,
+  origin text NOT NULL COLLATE "C",
+  connected boolean NOT NULL,
   connected_at bigint NOT NULL,
   heard_at bigint NOT NULL,
   confirmed bigint NOT NULL,
+  edges integer NOT NULL,
   PRIMARY KEY (name, instance)
 ) WITH (fillfactor = 50);
 CREATE TABLE waiting (
@@ -137,6 +139,7 @@ CREATE TABLE waiting (
   at bigint NOT NULL,
   confirmed integer,
   connected integer,
+  final boolean NOT NULL DEFAULT false,
   PRIMARY KEY (id, origin)
 );
 CREATE INDEX waiting_at ON waiting (at);

@@ -33,6 +33,7 @@ import type { Fact } from './facts.js';
 import { openJournal, type PolledJournal } from './journal.js';
 import { keepOriginsOut } from './keep-out.js';
 import { migrate, readAbout } from './migrate.js';
+import { sharedEdges } from './origins/edges.js';
 import { createPlaces, trashIntents } from './places.js';
 import { openPool, type Pool, type Run, withFaults } from './pool.js';
 import { createQueue } from './queue.js';
@@ -202,6 +203,7 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
     origins,
     duties,
     shared: { uploads: createUploadTable(pool, clock), audit: createAuditTable(pool) },
+    edges: leased === null ? null : sharedEdges(pool, origins.name),
     room: async () => ((await room()) ? 'enough' : 'data_max'),
     freeBytes: async () => null,
     ...places,

@@ -7,6 +7,7 @@ import { journalSection, openOriginJournal } from '../../../origin/edges/origin-
 import { createEdgeRoutes } from '../../../origin/edges/routes.js';
 import { createUseReports } from '../../../origin/edges/use-reports.js';
 import { ownDuties } from '../../../origin/meta/origins/duties.js';
+import { ONE_ORIGIN } from '../../../origin/meta/origins.js';
 import { Fault } from '../../../src/errors.js';
 import { emptyReply } from '../../../src/http/reply.js';
 import type { MediaId } from '../../../src/ids.js';
@@ -148,6 +149,8 @@ void t.test('old entries of the journal are removed regularly, also after a fail
     const state = { failing: false };
     const { log, metrics, lines } = testDeps();
     const stream = await openOriginJournal({
+      origins: ONE_ORIGIN,
+      shared: null,
       journal: {
         name: 'n',
         proof: ALWAYS_CURRENT,

@@ -114,6 +114,7 @@ void t.test('a cluster of one command', { skip }, async (t) => {
   }
   const gone = await sendRequest(at('edge1', `${first}?wait=edges`), { method: 'DELETE', headers: admin });
   t.equal(gone.status, 204);
+  t.equal(gone.headers['takedown-confirmed'], '2/2', 'whichever origins the edges follow');
   await untilAsync('both edges show nothing', async () =>
     (await Promise.all([read('edge1', first), read('edge2', first)])).every((text) => text === '410'),
   );
