@@ -42,6 +42,12 @@ export function adminRows({ id, user, reader, uploader }: Stage): readonly Row[]
     ]),
     ask('media with a token for uploading', `GET /v1/media/${id.hidden}`, uploader, 403),
     ask('their thumbnail', `GET /v1/media/${id.hidden}/thumb`, uploader, 403),
+    ask('the info with a token for uploading', `GET /v1/media/${id.hidden}/info`, uploader, 403),
+    ask('many links of a stranger', 'POST /v1/links', {}, 401),
+    ask('many links of an uploader', 'POST /v1/links', uploader, 403),
+    ask('an upload link of a stranger', 'POST /v1/uploads/link', {}, 401),
+    ask('an upload link of a reader', 'POST /v1/uploads/link', reader, 403),
+    send('an upload link in the name of another', 'POST /v1/uploads/link', user, '{"subject":"mo"}', 403),
     ask('a link of a stranger', `POST /v1/media/${id.hidden}/link`, {}, 401),
     send('a takedown with a body', `DELETE /v1/media/${id.hidden}`, {}, 'x', 401),
   ];

@@ -31,6 +31,8 @@ export interface Stage {
   readonly uploader: Readonly<Record<string, string>>;
   /** A signed link to the hidden media: its path and query. */
   readonly link: string;
+  /** The query of an upload link that another user has made. */
+  readonly uploadLink: string;
   /** The path of an unfinished resumable upload of another user. */
   readonly upload: string;
 }

@@ -118,6 +118,7 @@ async function stageOf(origin: TestOrigin): Promise<Stage> {
   const creation = { 'tus-resumable': '1.0.0', 'upload-length': '100' };
   const created = await origin.as('alice', '/v1/uploads', { method: 'POST', headers: creation });
   const { pathname, search } = new URL(member(linked, 'url'));
+  const uploadLinked = await origin.as('alice', '/v1/uploads/link', { method: 'POST', body: Buffer.from('{}') });
   return {
     auth,
     now: origin.clock.now(),
@@ -127,6 +128,7 @@ async function stageOf(origin: TestOrigin): Promise<Stage> {
     reader: bearer(auth.token({ sub: 'rob', scope: 'media:read' })),
     uploader: bearer(auth.token({ sub: 'ula', scope: 'media:upload' })),
     link: pathname + search,
+    uploadLink: new URL(member(uploadLinked, 'url')).search.slice(1),
     upload: String(created.headers.location),
   };
 }

@@ -117,7 +117,7 @@ export function tokenRows({ auth, id, now }: Stage): readonly Row[] {
   ];
 }
 
-export function linkRows({ id, link }: Stage): readonly Row[] {
+export function linkRows({ id, link, upload, uploadLink }: Stage): readonly Row[] {
   const [path = '', query = ''] = link.split('?');
   const fields = new URLSearchParams(query);
   const [exp = '', kid = '', sig = ''] = ['exp', 'kid', 'sig'].map((name) => fields.get(name) ?? '');
@@ -149,6 +149,10 @@ export function linkRows({ id, link }: Stage): readonly Row[] {
     ['no signature', own({ sig: '' })],
     ['its own signature', own({ sig: createHmac('sha256', '').update(path).digest('base64url') })],
     ['for other media', `GET /v1/media/${id.deleted}?${query}`],
+    ['for the thumbnail of other media', `GET /v1/media/${id.deleted}/thumb?${query}`],
+    ['for the info of other media', `GET /v1/media/${id.deleted}/info?${query}`],
+    ['an upload link to the original', `GET ${path}?${uploadLink}`],
+    ['an upload link to the info', `GET ${path}/info?${uploadLink}`],
     ['for unknown media', `GET /v1/media/${id.unknown}?${query}`],
     ['two ends', `${own({})}&exp=${Number(exp) + 60}`],
     ['two signatures', `${own({})}&sig=${sig}`],
@@ -168,6 +172,21 @@ export function linkRows({ id, link }: Stage): readonly Row[] {
     ask('a signed link for a takedown', `DELETE ${link}`, {}, 401),
     ask('a signed link for a link', `POST ${path}/link?${query}`, {}, 401),
     ask('a signed link for an upload', `POST /v1/media?${query}`, {}, 401),
+    ask('a signed link for many links', `POST /v1/links?${query}`, {}, 401),
+    ask('a signed link for an upload link', `POST /v1/uploads/link?${query}`, {}, 401),
+    ask('an upload link for a takedown', `DELETE ${path}?${uploadLink}`, {}, 401),
+    ask('an upload link for many links', `POST /v1/links?${uploadLink}`, {}, 401),
+    ask('an upload link for another one', `POST /v1/uploads/link?${uploadLink}`, {}, 401),
+    ask('an upload link for a list', `GET /v1/admin/media?${uploadLink}`, {}, 401),
+    ask(
+      "an upload link to the user's other uploads",
+      `HEAD ${upload}?${uploadLink}`,
+      { 'tus-resumable': '1.0.0' },
+      404,
+    ),
+    ask('an upload link that was altered', `POST /v1/media?${uploadLink.replace('upload=', 'upload=e')}`, {}, 401),
+    ask('an upload link that lasts longer', `POST /v1/media?${uploadLink.replace('exp=', 'exp=9')}`, {}, 401),
+    ask('an upload link twice', `POST /v1/media?${uploadLink}&${uploadLink}`, {}, 401),
     ask('a signed link for a quarantine', `POST ${path}/quarantine?${query}`, {}, 401),
   ];
 }
