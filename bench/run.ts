@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const BENCHMARKS: Readonly<Record<string, { readonly path: string; readonly about: string }>> = {
+  capacity: { path: './capacity.js', about: 'what a service of a given size needs, computed from what was measured' },
   client: { path: './client.js', about: 'the size of the client library, minified and compressed' },
   delay: {
     path: './delay.js',
