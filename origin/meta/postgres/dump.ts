@@ -10,6 +10,8 @@ const PAGE = 1_000;
 export async function dumpRows(pool: Pool, take: (page: readonly StoredRecord[]) => Promise<void>): Promise<void> {
   await pool.transact(async (run) => {
     await run('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY');
+    // Whoever takes the pages may be slow.
+    await run('SET LOCAL idle_in_transaction_session_timeout = 0');
     for (const table of ROW_TABLES) {
       await run(`DECLARE ${table.name}_dump NO SCROLL CURSOR FOR SELECT * FROM ${table.name} ORDER BY ${keyOf(table)}`);
       for (;;) {

@@ -76,7 +76,9 @@ export function openPool(config: PostgresConfig, url: string, log: Log): Pool {
   pool.on('connect', (client) => client.on('error', () => undefined));
   const begin =
     'BEGIN ISOLATION LEVEL READ COMMITTED; ' +
-    `SET LOCAL statement_timeout = ${config.statementTimeoutMs}; SET LOCAL lock_timeout = ${config.lockTimeoutMs}`;
+    `SET LOCAL statement_timeout = ${config.statementTimeoutMs}; SET LOCAL lock_timeout = ${config.lockTimeoutMs}; ` +
+    // A process that was stopped must not keep its locks from the other origins.
+    `SET LOCAL idle_in_transaction_session_timeout = ${config.statementTimeoutMs}`;
   return {
     async run(sql, parameters = []) {
       const client = await pool.connect();

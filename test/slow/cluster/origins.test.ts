@@ -2,14 +2,17 @@
 import t, { type Test } from 'tap';
 import { mediaKey, type Place } from '../../../origin/blobs/blob-store.js';
 import { NO_FACTS } from '../../../origin/meta/media.js';
+import { openPool } from '../../../origin/meta/postgres/pool.js';
+import { openPostgresStore } from '../../../origin/meta/postgres/store.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
 import { type Clock, systemClock } from '../../../src/clock.js';
-import type { Sha256 } from '../../../src/ids.js';
+import type { MediaId, Sha256 } from '../../../src/ids.js';
 import type { JournalEntry } from '../../../src/journal/entry.js';
 import { ManualClock } from '../../kit/clock.js';
-import { T0, uploadOf } from '../../kit/origin/meta/contract.js';
+import { adminMark, findingsOf, T0, uploadOf } from '../../kit/origin/meta/contract.js';
 import { openPostgres } from '../../kit/postgres/server.js';
-import { openStore } from '../../kit/postgres/stores.js';
+import { openStore, postgresConfig, storeDeps } from '../../kit/postgres/stores.js';
+import { seeded } from '../../kit/random.js';
 import { untilAsync } from '../../kit/until.js';
 
 const postgres = await openPostgres();
@@ -79,6 +82,19 @@ void t.test(
     t.notOk(await stopped.jobs.renew(mine?.sha256 ?? hashOf(0), 'a/engine', Date.now() + 1_000));
     t.same(await again.trash(Date.now() + 60_000, 9), [MINE]);
     t.same(await again.leftBehind([THEIRS]), []);
+
+    const sha256 = hashOf(20);
+    const place = 'late' as Place;
+    const frozen = await openPostgresStore(postgresConfig(url), {
+      ...storeDeps,
+      clock: new ManualClock(Date.now()),
+      opener: { kind: 'origin', name: 'frozen' },
+    });
+    t.teardown(() => frozen.close());
+    await frozen.intend([mediaKey({ sha256, place })]);
+    await origin(t, url, 'frozen');
+    const late = { ...uploadOf(sha256), bytes: { kind: 'stored', place, damaged: null } } as const;
+    t.same(await frozen.commitUpload(late), { kind: 'bytes_gone' }, 'bytes that are in the trash enter no record');
   },
 );
 
@@ -154,9 +170,10 @@ void t.test(
 void t.test('one origin has a duty until it leaves, and the next goes on from its note', { skip }, async (t) => {
   const url = await database();
   const [a, b] = [await origin(t, url, 'a'), await origin(t, url, 'b')];
-  const take = () => Promise.all([a, b].map(({ duties }) => duties.take('walk', 1_000)));
-  t.same(await take(), [true, false]);
-  t.same(await take(), [true, false]);
+  for (let time = 0; time < 2; time += 1) {
+    t.ok(await a.duties.take('walk', 1_000));
+    t.notOk(await b.duties.take('walk', 1_000));
+  }
   t.ok(await b.duties.take('sweep', 1_000), 'each duty is one of its own');
   await a.duties.keepNote('walk', { parts: 7 });
   await b.duties.keepNote('walk', { parts: 1 });
@@ -176,4 +193,85 @@ void t.test('who waits for thumbnails learns which ones another origin has made'
   t.same(await b.jobs.others?.ended(hashes), [hashOf(3)], 'one that is gone is not waited for');
   await a.finishThumbs(hashOf(1), { kind: 'refused', reason: 'failed', picture: NO_FACTS });
   t.same(await b.jobs.others?.ended(hashes.slice(0, 2)), [hashOf(1)]);
+});
+
+void t.test('an origin that stops within a transaction does not hold up the others for long', { skip }, async (t) => {
+  const url = await database();
+  const other = await origin(t, url, 'b');
+  const upload = uploadOf(hashOf(1));
+  await other.commitUpload(upload);
+  const config = postgresConfig(url, '', { statement_timeout: '300ms' });
+  const stopped = openPool(config.postgres, url, storeDeps.log);
+  t.teardown(() => stopped.close());
+  let goOn = (): void => undefined;
+  const transaction = stopped.transact(async (run) => {
+    await run('SELECT FROM about FOR UPDATE');
+    await new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    await run('COMMIT');
+  });
+  transaction.catch(() => undefined);
+  await untilAsync('it has the lock of the journal', async () => {
+    const held = "SELECT FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%about%'";
+    return ((await postgres?.query(url, held)) ?? []).length > 0;
+  });
+  t.match(await other.remove(upload.id, 'eve', T0), { kind: 'removed' });
+  goOn();
+  await t.rejects(transaction, 'its own transaction is gone');
+});
+
+void t.test('every act of two origins is in the journal, in the order in which it took effect', { skip }, async (t) => {
+  const url = await database();
+  const [a, b] = [await origin(t, url, 'a'), await origin(t, url, 'b')];
+  const random = seeded(11);
+  const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)] as T;
+  const blobs = Array.from({ length: 8 }, (_, n) => ({
+    sha256: hashOf(n),
+    ids: [uploadOf(hashOf(n), { public: true }), uploadOf(hashOf(n), { public: false })],
+  }));
+  for (const upload of blobs.flatMap(({ ids }) => ids)) t.match(await a.commitUpload(upload), { kind: 'created' });
+  const done: { readonly seq: number; readonly cause: string; readonly ids: readonly MediaId[] }[] = [];
+  const act = async (store: MetaStore, n: number): Promise<void> => {
+    const { sha256, ids } = pick(blobs);
+    const all = ids.map(({ id }) => id);
+    const kind = random();
+    if (kind < 0.06) {
+      const { id } = pick(ids);
+      const outcome = await store.remove(id, 'eve', T0 + n);
+      if (outcome.kind === 'removed') done.push({ seq: outcome.seq, cause: 'delete', ids: [id] });
+    } else if (kind < 0.5) {
+      const outcome = await store.quarantine(sha256, adminMark(T0 + n));
+      if (outcome.kind === 'done') done.push({ seq: outcome.seq, cause: 'quarantine', ids: all });
+    } else {
+      const outcome = await store.restore(sha256, T0 + n);
+      if (outcome.kind === 'done') done.push({ seq: outcome.seq, cause: 'restore', ids: all });
+    }
+  };
+  for (let n = 0; n < 400; n += 20) {
+    await Promise.all(Array.from({ length: 20 }, (_, m) => act(m % 2 === 0 ? a : b, n + m)));
+  }
+  const entries = await b.journal.read(0, 10_000);
+  t.same(
+    done.map(({ seq, cause }) => [seq, cause]).sort((one, other) => Number(one[0]) - Number(other[0])),
+    entries.map(({ seq, cause }) => [seq, cause]),
+    'each act has its entry, and each entry its act',
+  );
+  for (const { sha256, ids } of blobs) {
+    const own = entries.filter((entry) => ids.some(({ id }) => entry.ids.includes(id)));
+    const marks = own.filter(({ cause }) => cause !== 'delete').map(({ cause }) => cause);
+    t.same(
+      marks,
+      marks.map((_, n) => (n % 2 === 0 ? 'quarantine' : 'restore')),
+      'they take turns',
+    );
+    for (const { id } of ids) {
+      const deletes = own.filter((entry) => entry.cause === 'delete' && entry.ids.includes(id));
+      t.ok(deletes.length <= 1);
+      const found = await a.find(id, T0 + 1_000);
+      if (deletes.length > 0) t.equal(found.kind, 'deleted');
+      else t.equal(found.kind, marks.at(-1) === 'quarantine' ? 'quarantined' : 'live', sha256);
+    }
+  }
+  t.same(await findingsOf(a), []);
 });
