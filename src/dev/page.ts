@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import type { Clock } from '../clock.js';
 import type { Running } from '../process.js';
 import { ChatRoom } from './chat-room.js';
+import { referencePage } from './reference.js';
 
 export interface PageOptions {
   /** The edge, once it listens. */
@@ -24,6 +25,8 @@ interface Reply {
   readonly status: number;
   readonly type: string;
   readonly body: string | Buffer;
+  /** A Content-Security-Policy of its own. */
+  readonly policy?: string;
 }
 
 const BODY_MAX_BYTES = 64 * 1024;
@@ -62,10 +65,20 @@ async function answer(request: IncomingMessage, room: ChatRoom, options: PageOpt
       body: await readFile(new URL('src/dev/chat/chat.css', ROOT)),
     };
   }
+  if (path === '/docs') return await reference(options.edge());
   if (path === '/page/messages') return json(room.since(Number(searchParams.get('after') ?? 0)));
   const script = path === '/page/tus.js' ? tusPath() : scriptPath(path);
   if (script === undefined) return refusal(404, 'There is nothing here.');
   return { status: 200, type: SCRIPT, body: await readFile(script) };
+}
+
+/** How long the service may take to describe itself. */
+const DESCRIBED_WITHIN_MS = 10_000;
+
+async function reference(edge: string): Promise<Reply> {
+  const answer = await fetch(`${edge}/openapi.json`, { signal: AbortSignal.timeout(DESCRIBED_WITHIN_MS) });
+  const { html, policy } = referencePage(await answer.json());
+  return { status: 200, type: HTML, body: html, policy };
 }
 
 async function post(path: string, request: IncomingMessage, room: ChatRoom, options: PageOptions): Promise<Reply> {
@@ -131,7 +144,7 @@ function refusal(status: number, detail: string): Reply {
   return { status, type: JSON_TYPE, body: JSON.stringify({ detail }) };
 }
 
-function send(response: ServerResponse, { status, type, body }: Reply, edge: string): void {
+function send(response: ServerResponse, { status, type, body, policy }: Reply, edge: string): void {
   // The addresses that the service signs name 127.0.0.1, also where the page was opened as localhost.
   const media = `${edge} ${edge.replace('127.0.0.1', 'localhost')}`;
   response.writeHead(status, {
@@ -141,11 +154,13 @@ function send(response: ServerResponse, { status, type, body }: Reply, edge: str
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'no-referrer',
     'cross-origin-resource-policy': 'same-origin',
-    'content-security-policy': [
-      `default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ${media}`,
-      `img-src 'self' blob: data: ${media}; media-src 'self' blob: ${media}`,
-      `base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
-    ].join('; '),
+    'content-security-policy':
+      policy ??
+      [
+        `default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ${media}`,
+        `img-src 'self' blob: data: ${media}; media-src 'self' blob: ${media}`,
+        `base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+      ].join('; '),
   });
   response.end(response.req.method === 'HEAD' ? undefined : body);
 }

@@ -1,4 +1,6 @@
 /** The page for people in development: who gets its files and tokens, and that an edge without `dev` has none. */
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import t from 'tap';
 import { pageOf } from '../../../edge/page.js';
 import { openPage } from '../../../src/dev/page.js';
@@ -7,8 +9,14 @@ import { ManualClock } from '../../kit/clock.js';
 import { sendRequest } from '../../kit/http/request.js';
 
 void t.test('the page for people', async (t) => {
+  const edge = createServer((_request, response) => {
+    const paths = { '/things': { get: { operationId: 'getThings' } } };
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ info: {}, paths }));
+  });
+  await new Promise<void>((resolve) => edge.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => edge.close());
   const page = await openPage({
-    edge: () => 'http://127.0.0.1:8080',
+    edge: () => `http://127.0.0.1:${(edge.address() as AddressInfo).port}`,
     issueToken: (subject, admin) => Promise.resolve(`${subject} ${admin ? 'admin' : 'user'}`),
     clock: new ManualClock(),
   });
@@ -30,6 +38,13 @@ void t.test('the page for people', async (t) => {
     }
     for (const path of ['/page/client/../cli.js', '/page/cli.js', '/page/dev/page.js', '/page/dev/chat/x.ts', '/other'])
       t.equal((await sendRequest(url + path)).status, 404, path);
+  });
+
+  await t.test('the reference is made of what the service says of itself', async (t) => {
+    const { status, headers, bytes } = await sendRequest(`${url}/docs`);
+    t.equal(status, 200);
+    t.match(headers['content-security-policy'], /^default-src 'none'; style-src 'sha256-[^']+';/);
+    t.match(bytes.toString(), /<section id="getThings">/);
   });
 
   await t.test('it gives tokens to itself, and to no other site', async (t) => {
@@ -61,6 +76,7 @@ void t.test('an edge has a page only where dev names one on this machine', async
   const takes = (url: string, remoteAddress: string) => page?.takes({ url, socket: { remoteAddress } } as never);
   t.equal(takes('/?as=ada', '127.0.0.1'), true);
   t.equal(takes('/page/token', '::ffff:127.0.0.1'), true);
+  t.equal(takes('/docs', '127.0.0.1'), true);
   t.equal(takes('/page/token', '203.0.113.7'), false, 'nobody elsewhere gets a token');
   t.equal(takes('/v1/media', '127.0.0.1'), false);
 });
