@@ -74,7 +74,7 @@ export function originFaults(config: OriginConfig): readonly ConfigFault[] {
     ...below('thumbs', thumbsFaults(config.thumbs)),
     ...below('upload.scan', scanFaults(config.upload.scan)),
     ...blobsFaults(config.blobs, config.upload.sizeMaxBytes),
-    ...metaFaults(config.meta, { local: config.blobs.adaptor === 'local' }),
+    ...metaFaults(config.meta, { local: config.blobs.adaptor === 'local' && !config.blobs.folderShared }),
     ...unusedFaults(config),
     ...proxyFaults(config.trustedProxies, 'origin.trusted_proxies'),
     ...operatorFaults(config.operators, 'origin.operators'),

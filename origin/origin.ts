@@ -23,6 +23,7 @@ import { createWellKnown } from './api/well-known.js';
 import { openAudit } from './audit.js';
 import { counted } from './blobs/counted.js';
 import { openBlobStore } from './blobs/open.js';
+import { lockStage } from './blobs/stage-lock.js';
 import { clearLeftovers } from './blobs/sweep.js';
 import { nameOf, type OriginConfig } from './config.js';
 import { openOriginJournal } from './edges/origin-journal.js';
@@ -95,8 +96,8 @@ async function openComponents(
   );
   const blobs = opened.add('blobs', counted(await openBlobStore(config.blobs, deps), deps));
   const onWalked = registerFigures({ meta, blobs, config: config.meta, clock, metrics });
-  // The metadata are locked, so no other origin uses the stage.
-  const leftovers = await clearLeftovers(blobs.stageFolder);
+  const stage = opened.add('stage', await lockStage(blobs.stageFolder, randomUUID, log));
+  const leftovers = stage.isHeld ? await clearLeftovers(blobs.stageFolder) : 0;
   if (leftovers > 0) log.info({ files: leftovers }, 'files of unfinished uploads were removed');
   const gate = opened.add('gate', openGate({ config: access, ...deps }));
   const launcher = await openLauncher(blobs.stageFolder, log);

@@ -85,6 +85,10 @@ export const blobsSection = section('Where the bytes of media are stored.', {
     accepts: 'a folder',
     help: 'Folder of the blobs, for `adaptor: local`.',
   }),
+  folderShared: flag({
+    default: false,
+    help: 'Says that `folder` is the same for every origin of one database, by a network file system that syncs what it is told to. Each origin still needs a `stage_folder` of its own in it.',
+  }),
   stageFolder: text({
     default: './data/origin/stage',
     pattern: /\S/,

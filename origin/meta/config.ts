@@ -93,7 +93,7 @@ export type PostgresConfig = MetaConfig['postgres'];
 /** What the store on LMDB needs of it. */
 export type LmdbConfig = Omit<MetaConfig, 'adaptor' | 'postgres'>;
 
-/** Faults of keys that are valid alone but not together. `local`: the blobs are in a folder of one machine. */
+/** Faults of keys that are valid alone but not together. `local`: the blobs are in a folder that only one machine has. */
 export function metaFaults(
   { adaptor, postgres }: MetaConfig,
   { local }: { readonly local: boolean },
@@ -104,7 +104,12 @@ export function metaFaults(
       ? [{ path: 'origin.meta.postgres.url', message: 'is needed for adaptor: postgres' }]
       : []),
     ...(local
-      ? [{ path: 'origin.meta.adaptor', message: 'postgres needs blobs that every origin reaches: blobs.adaptor: s3' }]
+      ? [
+          {
+            path: 'origin.meta.adaptor',
+            message: 'postgres needs blobs that every origin reaches: blobs.adaptor: s3, or blobs.folder_shared: true',
+          },
+        ]
       : []),
   ];
 }

@@ -16,7 +16,8 @@ import { openLoad } from './postgres/load.js';
 import { closeStore, readAbout } from './postgres/migrate.js';
 import type { Pool } from './postgres/pool.js';
 import { ROW_TABLES } from './postgres/rows.js';
-import { checkServer, poolOf } from './postgres/store.js';
+import { checkServer } from './postgres/server/check-server.js';
+import { poolOf } from './postgres/store.js';
 import { SERVER_NOW } from './postgres/values.js';
 import type { StoredRecord } from './tables.js';
 import type { MetaDeps } from './transactions.js';
@@ -96,11 +97,11 @@ async function betweenBoth(config: MetaConfig, deps: MetaDeps, move: (pool: Pool
 export async function checkTarget(
   config: MetaConfig,
   deps: MetaDeps,
-): Promise<{ readonly latencyMs: number; readonly skewMs: number }> {
+): Promise<{ readonly latencyMs: number; readonly skewMs: number; readonly warnings: readonly string[] }> {
   const pool = poolOf(config, deps.log);
   try {
-    await checkServer(pool.run);
-    return await measure(pool, deps);
+    const warnings = await checkServer(pool.run);
+    return { ...(await measure(pool, deps)), warnings };
   } finally {
     await pool.close();
   }

@@ -16,7 +16,8 @@ import { lockWriter } from './lmdb/writer-lock.js';
 import { FILE_NAME, type MetaSnapshot, openMetaStore, readStore } from './lmdb.js';
 import { openLoad } from './postgres/load.js';
 import { ROW_TABLES } from './postgres/rows.js';
-import { checkServer, poolOf } from './postgres/store.js';
+import { checkServer } from './postgres/server/check-server.js';
+import { poolOf } from './postgres/store.js';
 import type { MetaStore } from './store.js';
 import type { MetaDeps } from './transactions.js';
 

@@ -223,7 +223,8 @@ export function runMigrate(
     const metaDeps = { clock, log, randomName: randomUUID };
     try {
       if (check) {
-        const { latencyMs, skewMs } = await checkTarget(config.meta, metaDeps);
+        const { latencyMs, skewMs, warnings } = await checkTarget(config.meta, metaDeps);
+        for (const warning of warnings) print(`warning: ${warning}`);
         print(
           `the database can be used: it answers in ${latencyMs.toFixed(1)} ms, its clock differs by ${Math.round(Math.abs(skewMs))} ms`,
         );

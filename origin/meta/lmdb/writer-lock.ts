@@ -1,5 +1,5 @@
 /**
- * The lock that lets one process at a time write to a database folder: a file that
+ * The lock that lets one process at a time write to a folder, of a database or of a stage: a file that
  * names its owner. An owner that has ended is recognised by its pid and, where the
  * system tells, by the start of that process. So a pid that is used again, or a
  * container whose main process always has pid 1, is not mistaken for the owner.
@@ -34,8 +34,12 @@ export class FolderInUse extends StoreInUse {
   }
 }
 
-/** Rejects with FolderInUse while another process, or this one, has the lock. */
-export async function lockWriter(folder: string, randomName: () => string): Promise<WriterLock> {
+/** Rejects with FolderInUse while another process, or this one, has the lock. `named`: what its message says is in use. */
+export async function lockWriter(
+  folder: string,
+  randomName: () => string,
+  named: string = folder,
+): Promise<WriterLock> {
   const path = join(folder, LOCK_NAME);
   const own: LockOwner = { pid: process.pid, started: await startOf(process.pid) };
   const staged = `${path}.${process.pid}.${randomName()}`;
@@ -44,7 +48,7 @@ export async function lockWriter(folder: string, randomName: () => string): Prom
     for (let tries = 0; tries < TRIES; tries += 1) {
       if (await tryLink(staged, path)) return { release: once(() => rm(path, { force: true })) };
       const owner = await readOwner(path);
-      if (typeof owner === 'object' && (await isAlive(owner))) throw new FolderInUse(folder, owner.pid);
+      if (typeof owner === 'object' && (await isAlive(owner))) throw new FolderInUse(named, owner.pid);
       if (await takeOver(path, staged)) return { release: once(() => rm(path, { force: true })) };
     }
   } finally {

@@ -39,6 +39,7 @@ import { openPool, type Pool, type Run, withFaults } from './pool.js';
 import { createQueue } from './queue.js';
 import { createReads, idsIn } from './reads.js';
 import { type Holding, type Registry, register } from './registry.js';
+import { checkServer } from './server/check-server.js';
 import { createUploadTable } from './uploads.js';
 import { uuidOf } from './values.js';
 import { verifyRows } from './verify.js';
@@ -81,7 +82,7 @@ export async function openPostgresStore(config: MetaConfig, deps: PostgresDeps):
   const pool = poolOf(config, log);
   let place: Place | undefined;
   try {
-    await checkServer(pool.run);
+    for (const warning of await checkServer(pool.run)) log.warn({}, warning);
     const about = await migrate(pool, clock.now(), randomName());
     place = await takePlace(pool, config, deps);
     const { registry } = place;
@@ -334,27 +335,4 @@ function createRoom(run: Run, maxBytes: number, clock: PostgresDeps['clock']): (
     }
     return usedBytes < maxBytes;
   };
-}
-
-const OLDEST_VERSION = 130_000;
-const SERVER = `
-  SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS recovering,
-    current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
-    current_setting('synchronous_commit') AS synchronous_commit, current_setting('server_encoding') AS encoding`;
-
-/** Refuses a server on which an acknowledged write could be lost or not be written at all. */
-export async function checkServer(run: Run): Promise<void> {
-  const [row] = await run(SERVER);
-  const is = (name: string): unknown => row?.[name];
-  if ((is('version') as number) < OLDEST_VERSION) throw new Error('the database server is older than PostgreSQL 13');
-  if (is('recovering') === true) {
-    throw new Error('the database is in recovery: it is a standby, or has not finished starting');
-  }
-  for (const name of ['fsync', 'full_page_writes']) {
-    if (is(name) !== 'on') throw new Error(`the database runs with ${name} off, and would lose acknowledged writes`);
-  }
-  if (is('synchronous_commit') === 'off') {
-    throw new Error('the database runs with synchronous_commit off, and would lose acknowledged writes');
-  }
-  if (is('encoding') !== 'UTF8') throw new Error(`the database has the encoding ${String(is('encoding'))}, not UTF8`);
 }
