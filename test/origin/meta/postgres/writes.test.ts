@@ -8,7 +8,7 @@ import { BLOB_ROWS, MEDIA_ROWS, type Row } from '../../../../origin/meta/postgre
 import { byteaOf, uuidOf } from '../../../../origin/meta/postgres/values.js';
 import { type Committed, createWrites, entriesOf, type WritesDeps } from '../../../../origin/meta/postgres/writes.js';
 import type { StoredMedia } from '../../../../origin/meta/records.js';
-import { MEDIA, read, TRASH, write } from '../../../../origin/meta/tables.js';
+import { MEDIA, read, TRASH, USAGE, write } from '../../../../origin/meta/tables.js';
 import { removeMedia } from '../../../../origin/meta/takedown.js';
 import { createIdSource, type Sha256 } from '../../../../src/ids.js';
 import { createRecordedPool, type RecordedPool } from '../../../kit/postgres/recorded-pool.js';
@@ -392,4 +392,40 @@ void t.test('the end also waits for a transaction of its own', async (t) => {
   pool.letThrough();
   await Promise.all([alone, ended]);
   t.same(done, ['alone', 'end']);
+});
+
+void t.test('a write that runs again because another lacked something finds what it found at first', async (t) => {
+  const pool = createRecordedPool();
+  const { upload } = writesOver(pool, { commitMax: 3 });
+  const count = (change: Change): void => {
+    const before = read(change.writer, USAGE, [5, 'o']) ?? { bytes: 0, files: 0 };
+    write(change.writer, USAGE, [5, 'o'], { ...before, files: before.files + 1 });
+  };
+  const usage: Fact = { kind: 'usage', periodAt: 5, owner: 'o' };
+  const key = mediaKey({ sha256: A, place: NO_PLACE });
+  const first = upload(() => undefined);
+  await Promise.all([
+    first,
+    upload(count, [usage]),
+    upload(count),
+    upload((change) => read(change.writer, TRASH, key)),
+  ]);
+  const inserted = pool.statements.filter(({ sql }) => sql.startsWith('INSERT INTO usage'));
+  t.match(
+    inserted.map(({ parameters }) => JSON.parse(String(parameters[0])) as unknown),
+    [[{ files: 2 }]],
+  );
+});
+
+void t.test('takedowns are written one transaction after the other', async (t) => {
+  const pool = heldPool();
+  const { takedown } = writesOver(pool, { lanesMax: 4 });
+  const taken = [takedown(() => 1), takedown(() => 2)];
+  await turn();
+  t.equal(pool.statements.length, 1);
+  pool.letThrough();
+  await turn();
+  t.equal(pool.statements.length, 2);
+  pool.letThrough();
+  t.same(await Promise.all(taken), [1, 2]);
 });
