@@ -9,6 +9,7 @@ import type { BrowserContextOptions, Page } from 'playwright-core';
 import sharp from 'sharp';
 import t, { type Test } from 'tap';
 import { browserInstalled, openBrowser, watchErrors } from '../kit/browser.js';
+import { openRelay } from '../kit/http/relay.js';
 import { largePng } from '../kit/media.js';
 import { startService, withOwnAddress } from '../kit/service.js';
 import { HANGS_AFTER_MS, untilAsync } from '../kit/until.js';
@@ -71,6 +72,36 @@ void t.test('the chat in a browser', browserInstalled, async (t) => {
     await other.getByRole('img', { name: 'plan.png' }).waitFor();
     await page.getByRole('progressbar').waitFor({ state: 'detached' });
     t.equal(await other.locator('.seen', { hasText: 'Anyone' }).count(), 1);
+  });
+
+  await t.test('an upload goes on where it was after its connection was cut', async (t) => {
+    const relay = await openRelay(() => Number(new URL(service.edge).port));
+    t.teardown(() => relay.close());
+    const far = await (await browser.newContext()).newPage();
+    let cuts = 0;
+    let failed = 0;
+    far.on('request', (request) => {
+      if (request.method() !== 'PATCH' || cuts === 2) return;
+      cuts += 1;
+      // Chromium sends a request once more by itself: the new connection must not work either.
+      relay.set('refuse');
+      relay.cut();
+    });
+    far.on('requestfailed', (request) => {
+      if (request.method() !== 'PATCH') return;
+      failed += 1;
+      relay.set('pass');
+    });
+    await far.goto(`${relay.url}/?as=lise`);
+    await far.getByLabel('Attach files').setInputFiles({
+      name: 'far.png',
+      mimeType: 'image/png',
+      buffer: largePng(6, 9_000_000),
+    });
+    await page.getByRole('img', { name: 'far.png' }).waitFor({ timeout: HANGS_AFTER_MS });
+    t.equal(cuts, 2);
+    t.ok(failed >= 1, `${failed} requests broke`);
+    await far.context().close();
   });
 
   await t.test('pictures, films and voice messages are recorded and shown, and films seek', async (t) => {
