@@ -130,8 +130,8 @@ body { font: 1rem/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; p
 h2 { border-top: 1px solid; font-size: 1.1rem; margin-top: 2rem; padding-top: 1rem; }
 h3 { font-size: 1rem; }
 nav ul { columns: 20rem; padding-left: 1.2rem; }
-dt { float: left; clear: left; min-width: 9rem; }
-dd { margin: 0 0 .5rem 10rem; }
+dt { float: left; clear: left; padding-right: 1rem; }
+dd { margin: 0 0 .5rem 14rem; }
 pre { overflow-x: auto; border: 1px solid; padding: .5rem; }
 code { overflow-wrap: anywhere; }
 @media (max-width: 40rem) { dt { float: none; } dd { margin-left: 1rem; } }
