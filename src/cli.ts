@@ -10,13 +10,16 @@ import { type AccessConfig, accessSection } from './access/config.js';
 import { parseDuration } from './bytes.js';
 import { systemClock } from './clock.js';
 import { runCheck } from './commands/check.js';
+import { completionFor, SHELLS, type Shell } from './commands/completion.js';
+import { newSecret, writeSecret } from './commands/secret.js';
 import { showConfig } from './commands/show-config.js';
 import { formatFaults, loadConfig } from './config/load.js';
 import type { RenderTexts } from './config/render.js';
 import { issueToken, openDevAuth } from './dev/auth-service.js';
 import { prepareSecrets, runDev } from './dev/dev.js';
 import { openPage } from './dev/page.js';
-import { type ProcessEntry, runChore, runProcess } from './process.js';
+import { type ProcessEntry, runChore, runProcess, startFailure } from './process.js';
+import { ownVersion } from './version.js';
 
 /** The entry module of each process, relative to this one. */
 const ENTRIES = { origin: '../origin/main.js', edge: '../edge/main.js' } as const;
@@ -61,8 +64,23 @@ interface ConfigOption {
   readonly config?: string;
 }
 
+const HELP = `
+Examples:
+  media-service dev                                  everything on this machine, to try it
+  media-service secret ./secrets/edge                a new secret in a file
+  media-service check --config config.yaml --live    is the file right, and can all that it names be reached?
+  media-service origin --config config.yaml          the origin
+  media-service edge --config config.yaml            an edge
+  media-service explain https://chat.example/v1/media/ID
+  media-service COMMAND --help                       the options of a command
+
+Exit codes: 0 done; 1 it failed, found something wrong, or the command line is wrong; 2 the configuration has faults, or no
+process answers; 70 a bug ended a process; 130 stopped. A process that is asked to stop by a signal exits with 0.`;
+
 const program = new Command('media-service')
   .description('A media service for chat: an origin that stores media and an edge that caches and serves it.')
+  .version(ownVersion(), '-V, --version', 'print the version')
+  .addHelpText('after', HELP)
   .showHelpAfterError('(media-service --help lists the commands)');
 
 program
@@ -195,6 +213,24 @@ async function edgeDoes(word: string, options: ConfigOption, words: Readonly<Rec
   process.exitCode = await runChore(await loadEntry('edge'), word, configPath(options), words);
 }
 
+program
+  .command('secret')
+  .description('make a secret of 256 bits, and print it or write it to a file that only this user can read')
+  .argument('[file]', 'the file; one that exists is left as it is')
+  .action(async (file: string | undefined) => {
+    if (file === undefined) process.stdout.write(`${newSecret()}\n`);
+    else if (await writeSecret(file)) process.stdout.write(`${file}: a new secret; name it as file:${file}\n`);
+    else throw new Error(`${file} exists; remove it first, or choose another name`);
+  });
+
+program
+  .command('completion')
+  .description('print what makes a shell complete commands and options')
+  .addArgument(new Argument('<shell>', 'the shell').choices(SHELLS))
+  .action((shell: Shell) => {
+    process.stdout.write(completionFor(shell, program));
+  });
+
 async function dev(path: string | undefined): Promise<number> {
   await prepareSecrets(DATA_FOLDER);
   const access = loadAccess(path);
@@ -299,4 +335,10 @@ function loopbackIssuer(access: AccessConfig): { readonly host: string; readonly
 
 // What this program writes is for its own user alone.
 process.umask(0o077);
-await program.parseAsync();
+try {
+  await program.parseAsync();
+} catch (thrown) {
+  // Such as a folder that cannot be written.
+  process.stderr.write(`media-service: ${startFailure(thrown)}\n`);
+  process.exitCode = 1;
+}
