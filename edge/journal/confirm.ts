@@ -2,7 +2,8 @@
  * Confirms to the origin how far this edge has applied the journal, and how far
  * the edges behind it have. One request at a time; what comes during a request is
  * confirmed together by the next one, so that a burst of takedowns needs two
- * requests.
+ * requests. What has not changed is confirmed again now and then, so that the origin
+ * knows that this edge is there.
  */
 import { withDeadline } from '../../src/clock.js';
 import { type Confirmation, edgesIn, formatConfirmation } from '../../src/journal/confirmation.js';
@@ -17,7 +18,10 @@ export type ConfirmOutcome =
   | 'failed';
 
 export interface Confirmer {
-  /** Confirms this number. During a request, it waits for the next one; only the latest number is sent. */
+  /**
+   * Confirms this number. During a request, it waits for the next one; only the latest number is sent. What was
+   * confirmed less than `everyMs` ago is not confirmed again.
+   */
   confirm(seq: number): void;
   /** Says that this edge stops, unless edges are behind it, which go on. In one attempt. */
   leave(): Promise<void>;
@@ -29,25 +33,39 @@ export type ConfirmerDeps = Pick<
   'config' | 'clock' | 'edgeName' | 'instance' | 'open' | 'proof' | 'behind'
 >;
 
-export function createConfirmer(deps: ConfirmerDeps, onOutcome: (outcome: ConfirmOutcome) => void): Confirmer {
+export function createConfirmer(
+  deps: ConfirmerDeps,
+  everyMs: number,
+  onOutcome: (outcome: ConfirmOutcome) => void,
+): Confirmer {
+  const { clock } = deps;
   const closing = new AbortController();
+  /** What the origin has taken last, and when it was sent. */
+  let taken = { said: '', atMs: Number.NEGATIVE_INFINITY };
   let next: number | undefined;
   let latest = 0;
   let running: Promise<void> | undefined;
+
+  const saidOf = (seq: number): string => JSON.stringify([seq, deps.behind()]);
 
   async function run(): Promise<void> {
     while (next !== undefined && !closing.signal.aborted) {
       const seq = next;
       next = undefined;
-      onOutcome(await post(deps, { seq, leaves: false }, closing.signal));
+      const sent = { said: saidOf(seq), atMs: clock.monotonicMs() };
+      const outcome = await post(deps, { seq, leaves: false }, closing.signal);
+      if (outcome === 'confirmed') taken = sent;
+      onOutcome(outcome);
     }
     running = undefined;
   }
 
   return {
     confirm(seq) {
-      next = seq;
       latest = seq;
+      const isNew = saidOf(seq) !== taken.said;
+      if (!isNew && running === undefined && clock.monotonicMs() - taken.atMs < everyMs) return;
+      next = seq;
       running ??= run();
     },
     async leave() {

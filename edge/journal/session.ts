@@ -126,10 +126,11 @@ class Session {
     }
   }
 
-  async #takeHello({ journal, newest, mark, beatMs, usesEveryMs }: OtherLine & { readonly t: 'hello' }): Promise<void> {
+  async #takeHello(line: OtherLine & { readonly t: 'hello' }): Promise<void> {
+    const { journal, newest, mark, beatMs, usesEveryMs, confirmEveryMs = 0 } = line;
     const deps = this.#deps;
     if (this.#hello !== undefined) throw garbled('a second hello');
-    const confirmer = createConfirmer(deps, (outcome) => {
+    const confirmer = createConfirmer(deps, confirmEveryMs, (outcome) => {
       if (outcome === 'unknown') this.#ending.abort(new SessionEnded('not_counted'));
     });
     this.#hello = { journal, beatMs, confirmer };

@@ -41,6 +41,9 @@ export interface EdgeStream {
   end(reason: StreamEnd): void;
 }
 
+/** Nearly all that an idle edge costs is its confirmations. */
+const CONFIRM_EVERY_MS = 5_000;
+
 /** Writes the response until either side ends it. */
 export function openEdgeStream(deps: EdgeStreamDeps, start: StreamStart, response: ServerResponse): EdgeStream {
   const { journal, proof, config, clock, log } = deps;
@@ -92,7 +95,10 @@ export function openEdgeStream(deps: EdgeStreamDeps, start: StreamStart, respons
   const newest = newestOf(journal);
   const usesEveryMs = deps.usesEveryMs();
   const uses = usesEveryMs === undefined ? {} : { usesEveryMs };
-  write({ t: 'hello', journal: journal.name, oldest: journal.oldest(), ...newest, beatMs: config.beatMs, ...uses });
+  // Two may be lost before the edge counts as silent.
+  const confirmEveryMs = Math.min(CONFIRM_EVERY_MS, Math.floor(config.silenceMaxMs / 3));
+  const intervals = { beatMs: config.beatMs, confirmEveryMs, ...uses };
+  write({ t: 'hello', journal: journal.name, oldest: journal.oldest(), ...newest, ...intervals });
   if (begin.gap) write({ t: 'gap', ...newest });
   write(beatOf(deps));
   void advance();

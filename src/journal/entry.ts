@@ -52,7 +52,7 @@ export interface JournalEntry {
 export type JournalLine =
   /**
    * First line: which journal it is, which entries it still has, the interval of
-   * heartbeats, and how often to report uses (without it, no reports are wanted).
+   * heartbeats, how often to report uses (without it, no reports are wanted) and to confirm.
    */
   | {
       readonly t: 'hello';
@@ -62,6 +62,8 @@ export type JournalLine =
       readonly mark: Mark | null;
       readonly beatMs: number;
       readonly usesEveryMs?: number;
+      /** How often to confirm where nothing has changed. Without it, with every beat. */
+      readonly confirmEveryMs?: number;
     }
   | ({ readonly t: 'entry' } & JournalEntry)
   /**
@@ -94,10 +96,15 @@ export function parseLine(text: string): JournalLine | undefined {
   if (mark !== null && !isMark(mark)) return undefined;
   switch (value?.['t']) {
     case 'hello': {
-      const { journal, oldest, newest, beatMs, usesEveryMs } = value;
+      const { journal, oldest, newest, beatMs, usesEveryMs, confirmEveryMs } = value;
       if (typeof journal !== 'string' || !isSeq(oldest) || !isSeq(newest) || !isSeq(beatMs)) return undefined;
       if (usesEveryMs !== undefined && (!isSeq(usesEveryMs) || usesEveryMs === 0)) return undefined;
-      return { t: 'hello', journal, oldest, newest, mark, beatMs, ...(usesEveryMs !== undefined && { usesEveryMs }) };
+      if (confirmEveryMs !== undefined && !isSeq(confirmEveryMs)) return undefined;
+      const intervals = {
+        ...(usesEveryMs !== undefined && { usesEveryMs }),
+        ...(confirmEveryMs !== undefined && { confirmEveryMs }),
+      };
+      return { t: 'hello', journal, oldest, newest, mark, beatMs, ...intervals };
     }
     case 'entry': {
       const { seq, at, cause, ids } = value;

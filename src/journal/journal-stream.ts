@@ -39,7 +39,7 @@ export const streamFields = {
     default: '15s',
     min: 500,
     max: 3_600_000,
-    help: 'An edge that has confirmed nothing for so long is disconnected. Edges confirm with every beat.',
+    help: 'An edge that has confirmed nothing for so long is disconnected. Edges confirm what is new at once, and otherwise every 5 s, or three times in this time.',
   }),
   batchMax: integer({ default: 256, min: 1, max: 10_000, help: 'Entries read from the journal at once.' }),
   awayMs: duration({

@@ -337,7 +337,7 @@ void t.test('where an edge starts', (t) => {
   t.end();
 });
 
-function confirmer(behind: EdgesBehind = NOBODY_BEHIND) {
+function confirmer(behind: EdgesBehind = NOBODY_BEHIND, everyMs = 0) {
   const clock = new ManualClock();
   const sent: {
     readonly said: unknown;
@@ -363,8 +363,33 @@ function confirmer(behind: EdgesBehind = NOBODY_BEHIND) {
     ),
     behind: () => behind,
   };
-  return { clock, sent, outcomes, confirmer: createConfirmer(deps, (outcome) => outcomes.push(outcome)) };
+  return { clock, sent, outcomes, confirmer: createConfirmer(deps, everyMs, (outcome) => outcomes.push(outcome)) };
 }
+
+void t.test(
+  'what has not changed is confirmed again after a while, what is new or was not taken at once',
+  async (t) => {
+    const { clock, sent, outcomes, confirmer: own } = confirmer(NOBODY_BEHIND, 5_000);
+    const confirmed = async (seq: number, status = 204): Promise<number> => {
+      const before = outcomes.length;
+      own.confirm(seq);
+      if (sent.length === before) return sent.length;
+      sent.at(-1)?.answer(status);
+      await until('its outcome', () => outcomes.length === before + 1);
+      return sent.length;
+    };
+    t.equal(await confirmed(7), 1);
+    clock.advance(4_999);
+    t.equal(await confirmed(7), 1);
+    t.equal(await confirmed(8), 2, 'a new number');
+    clock.advance(4_999);
+    t.equal(await confirmed(8), 2);
+    clock.advance(1);
+    t.equal(await confirmed(8, 503), 3);
+    t.equal(await confirmed(8), 4, 'the origin has not taken it');
+    t.equal(await confirmed(8), 4);
+  },
+);
 
 void t.test('one confirmation is under way at a time, and the next one has the latest number', async (t) => {
   const { sent, outcomes, confirmer: own } = confirmer();

@@ -124,7 +124,16 @@ void t.test('a stream begins with the state of the journal and a beat', async (t
   await settled();
   t.strictSame(response.heads, [[200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' }]]);
   t.strictSame(response.lines, [
-    { t: 'hello', journal: 'j', oldest: 3, newest: 9, mark: 'm9', beatMs: 1_000, usesEveryMs: 700 },
+    {
+      t: 'hello',
+      journal: 'j',
+      oldest: 3,
+      newest: 9,
+      mark: 'm9',
+      beatMs: 1_000,
+      confirmEveryMs: 3_333,
+      usesEveryMs: 700,
+    },
     { t: 'beat', newest: 9, mark: 'm9', at: 5_000, ageMs: 2 },
   ]);
   t.strictSame(state.connects, [['e', 'i', 9]]);

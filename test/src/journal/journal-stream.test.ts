@@ -154,7 +154,15 @@ void t.test(
     bench.clock.advance(1_000);
     await until('the next beat', () => reading.lines.filter((line) => line.t === 'beat').length === 2);
     const mark = bench.journal.markOf(10);
-    t.same(reading.lines[0], { t: 'hello', journal: 'journal-a', oldest: 1, newest: 10, mark, beatMs: 1_000 });
+    t.same(reading.lines[0], {
+      t: 'hello',
+      journal: 'journal-a',
+      oldest: 1,
+      newest: 10,
+      mark,
+      beatMs: 1_000,
+      confirmEveryMs: 5_000,
+    });
     t.match(reading.lines[1], { t: 'beat', newest: 10 });
     t.same(reading.seqs(), range(5, 11));
     t.same(reading.lines.at(-2), {

@@ -47,6 +47,7 @@ void t.test('a line of the journal is read only if each field is what it must be
         mark,
         beatMs: seq,
         usesEveryMs: { good: [1, BIG], bad: [0, ...NO_SEQ] },
+        confirmEveryMs: { good: [0, BIG], bad: NO_SEQ },
       },
     ],
     [
