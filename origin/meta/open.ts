@@ -6,13 +6,13 @@ import type { MetaStore } from './store.js';
 import type { MetaDeps } from './transactions.js';
 
 /**
- * For an origin of this name, or for a command that needs the store for itself. Rejects with StoreInUse while others have
- * it that may not be beside.
+ * For an origin of this name, or for a command: `beside` the origins where the store allows that, or one that needs the
+ * store for itself. Rejects with StoreInUse while others have it that may not be beside.
  */
 export function openMeta(
   config: MetaConfig,
   deps: MetaDeps,
-  { origin, ...options }: OpenOptions & { readonly origin?: string } = {},
+  { origin, beside = false, ...options }: OpenOptions & { readonly origin?: string; readonly beside?: boolean } = {},
 ): Promise<MetaStore> {
   switch (config.adaptor) {
     case 'lmdb':
@@ -21,7 +21,7 @@ export function openMeta(
       return openPostgresStore(config, {
         ...deps,
         random: Math.random,
-        opener: origin === undefined ? { kind: 'alone' } : { kind: 'origin', name: origin },
+        opener: origin === undefined ? { kind: beside ? 'beside' : 'alone' } : { kind: 'origin', name: origin },
       });
   }
 }

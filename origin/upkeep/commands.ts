@@ -1,8 +1,9 @@
 /**
  * The commands for operators: each opens what it needs, does its work, prints
- * what it found and closes. `fsck` and `restore` need the stores for themselves.
- * `backup` only reads. `scrub` reads, and marks what is wrong: itself if no origin
- * runs, otherwise through the operators' listener of the running origin.
+ * what it found and closes. `restore` needs the stores for itself, and so does `fsck`
+ * unless the metadata are in PostgreSQL. `backup` only reads. `scrub` reads, and marks
+ * what is wrong: itself if it may write, otherwise through the operators' listener of
+ * the running origin.
  */
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -50,7 +51,7 @@ const FAILED = 2;
 export function runFsck(deps: CommandDeps, { repair }: { readonly repair: boolean }): Promise<number> {
   return keepingAlive(async () => {
     const { config, clock, signal, print, progress } = deps;
-    const opened = await openAlone(deps, repair);
+    const opened = await openUnlessInUse(deps, repair);
     if (opened === undefined) {
       print('fsck needs the stores for itself: stop the origin first.');
       return FAILED;
@@ -257,10 +258,13 @@ async function keepingAlive(work: () => Promise<number>): Promise<number> {
   }
 }
 
-/** Opens the store, or returns undefined if an origin has it open. */
-async function openAlone({ config, clock, log }: CommandDeps, mendStamp: boolean): Promise<MetaStore | undefined> {
+/** Opens the store, also while origins use it if it is PostgreSQL, or returns undefined if it cannot be shared. */
+async function openUnlessInUse(
+  { config, clock, log }: CommandDeps,
+  mendStamp: boolean,
+): Promise<MetaStore | undefined> {
   try {
-    return await openMeta(config.meta, { clock, log, randomName: randomUUID }, { mendStamp });
+    return await openMeta(config.meta, { clock, log, randomName: randomUUID }, { mendStamp, beside: true });
   } catch (thrown) {
     if (thrown instanceof StoreInUse) return undefined;
     throw thrown;
@@ -274,12 +278,12 @@ interface ScrubSource {
 
 async function openForScrub(deps: CommandDeps): Promise<ScrubSource> {
   const { config, clock, log } = deps;
-  const alone = await openAlone(deps, false);
-  if (alone === undefined) {
+  const opened = await openUnlessInUse(deps, false);
+  if (opened === undefined) {
     const meta = await openMetaSnapshot(config.meta, { clock, log, randomName: randomUUID });
     return { meta, marks: remoteMarks(deps) };
   }
-  return { meta: alone, marks: localMarks(alone, clock) };
+  return { meta: opened, marks: localMarks(opened, clock) };
 }
 
 /** Sends the marks as requests to the running origin (operators.ts). */

@@ -10,19 +10,28 @@
  *   lost too, the ids that refer to it become deleted;
  * - bytes without a record are removed once they are older than the grace period.
  *
- * It needs the store for itself: run it while the origin is stopped.
+ * With the embedded store it needs that for itself, while the origin is stopped. With PostgreSQL it goes through the
+ * records in pages while origins serve: what it finds is looked at again before it counts.
  */
 import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../src/clock.js';
 import type { MediaId, Sha256 } from '../../src/ids.js';
-import { type BlobListing, type BlobStore, mediaKey, type Place, partsOf, thumbKey } from '../blobs/blob-store.js';
+import {
+  type BlobKey,
+  type BlobListing,
+  type BlobStore,
+  mediaKey,
+  type Place,
+  partsOf,
+  thumbKey,
+} from '../blobs/blob-store.js';
 import { orphans } from '../blobs/sweep.js';
 import { detectType, pictureFacts } from '../ingest/identify.js';
 import { chunksOf } from '../ingest/paced-body.js';
 import { stage } from '../ingest/stage.js';
-import type { BlobRecord, MediaRecord } from '../meta/media.js';
+import { type BlobRecord, keysOf, type MediaRecord } from '../meta/media.js';
 import type { MetaFindingKind, MetaStore } from '../meta/store.js';
 
 export type FsckFindingKind =
@@ -120,6 +129,8 @@ async function checkUnknown(check: Check): Promise<void> {
     await check.found({ kind: 'blob_unknown', subject: sha256, detail }, async () => {
       const blob = await rebuild(check, sha256);
       if (blob !== undefined) return check.meta.recordBlob(blob);
+      // Somebody may have uploaded these bytes meanwhile.
+      if ((await check.meta.findBlob(sha256)) !== undefined) return false;
       for (const id of ids) await check.meta.remove(id, 'fsck', check.clock.now());
       return true;
     });
@@ -184,7 +195,11 @@ async function checkBlob(check: Check, blob: BlobRecord): Promise<void> {
   const { blobs, meta, signal } = check;
   const { sha256 } = blob;
   const sizeBytes = await blobs.stat(mediaKey(blob), signal);
-  if (sizeBytes !== blob.sizeBytes && blob.quarantine?.cause !== 'rot') {
+  if (
+    sizeBytes !== blob.sizeBytes &&
+    blob.quarantine?.cause !== 'rot' &&
+    (await isNamed(check, sha256, mediaKey(blob)))
+  ) {
     const kind = sizeBytes === undefined ? 'bytes_missing' : 'bytes_cut';
     const detail = sizeBytes === undefined ? 'nothing is stored' : `${sizeBytes} of ${blob.sizeBytes} bytes are stored`;
     await check.found({ kind, subject: mediaKey(blob), detail }, () => markRotten(check, blob, detail));
@@ -193,12 +208,18 @@ async function checkBlob(check: Check, blob: BlobRecord): Promise<void> {
   for (const made of blob.thumbs.made) {
     const key = thumbKey(sha256, made);
     const stored = await blobs.stat(key, signal);
-    if (stored === made.sizeBytes) continue;
+    if (stored === made.sizeBytes || !(await isNamed(check, sha256, key))) continue;
     const detail = stored === undefined ? 'nothing is stored' : `${stored} of ${made.sizeBytes} bytes are stored`;
     await check.found({ kind: 'thumb_missing', subject: key, detail }, () =>
       meta.redoThumbs(sha256, 'backfill', check.clock.now()),
     );
   }
+}
+
+/** Whether the record still names a key. While the service runs, a blob may be swept or healed, and its thumbnails made again. */
+async function isNamed({ meta }: Check, sha256: Sha256, key: BlobKey): Promise<boolean> {
+  const blob = await meta.findBlob(sha256);
+  return blob !== undefined && keysOf(blob).includes(key);
 }
 
 /** An unreferenced blob is forgotten instead, because nothing needs it. The mark of an admin is kept. */

@@ -1,12 +1,13 @@
 /**
- * Checks that the records agree with each other, page by page, while the service may be running: what a constraint of the
+ * Checks that the records agree with each other, page by page, while the service may be running. Each page is one
+ * statement, and what a repair would change is judged again under its lock. It checks what a constraint of the
  * schema cannot say. There are no indexes that could be wrong as in LMDB.
  */
 import type { Sha256 } from '../../../src/ids.js';
 import type { Change } from '../database.js';
 import { queueJob } from '../queue.js';
 import type { MetaFindingKind, VerifyOptions } from '../store.js';
-import { DEAD, JOBS, write } from '../tables.js';
+import { DEAD, JOBS, BLOBS as RECORDS, read, write } from '../tables.js';
 import { updateReference } from '../takedown.js';
 import type { Pool } from './pool.js';
 import { MEDIA_ROWS } from './rows.js';
@@ -52,7 +53,11 @@ export async function verifyRows(pool: Pool, writes: Writes, options: VerifyOpti
     }
     if (live && row['pending'] === true && row['queued'] !== true) {
       const detail = 'its thumbnails are pending, but it has no job';
-      await found('job_missing', 'job', sha256, detail, (change) => queueJob(change, sha256, 'backfill', now));
+      await found('job_missing', 'job', sha256, detail, (change) => {
+        // It may have been done meanwhile.
+        if (read(change.writer, RECORDS, sha256)?.blob.thumbs.kind !== 'pending') return;
+        queueJob(change, sha256, 'backfill', now);
+      });
     }
   }
   for (const table of [JOBS, DEAD]) {
@@ -60,6 +65,8 @@ export async function verifyRows(pool: Pool, writes: Writes, options: VerifyOpti
       if (row['known'] === true) continue;
       const sha256 = hashOf(row['sha256'] as string);
       await found('job_stray', table.name, sha256, 'there is no such blob', ({ writer }) => {
+        // One may have been uploaded meanwhile.
+        if (read(writer, RECORDS, sha256) !== undefined) return;
         if (table === JOBS) write(writer, JOBS, sha256, undefined);
         else write(writer, DEAD, sha256, undefined);
       });
