@@ -53,6 +53,15 @@ const sources: readonly Source[] = TREES.flatMap((tree) =>
 );
 const product = sources.filter(({ tree }) => PRODUCT.includes(tree));
 
+void t.test('the top level has three documents, and one file of settings for each tool', async (t) => {
+  const names = readdirSync('.').filter((name) => /\.(?:md|json|[cm]?[jt]s)$/.test(name) && !name.startsWith('.'));
+  const known = ['CHANGELOG.md', 'CONTRIBUTING.md', 'README.md', 'package-lock.json', 'package.json', 'tsconfig.json'];
+  t.same(
+    names.filter((name) => !known.includes(name)),
+    [],
+  );
+});
+
 void t.test('src imports no other tree, and origin and edge never import each other', async (t) => {
   for (const { path, tree, imports } of sources) {
     for (const specifier of imports.filter((name) => name.startsWith('.'))) {
