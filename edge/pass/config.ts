@@ -64,7 +64,7 @@ export const passSection = section(
     askFromBytes: size({
       default: '64KiB',
       min: 0,
-      help: 'A body of at least this size, or of unknown size, waits for the origin’s 100 (Continue).',
+      help: 'A body of at least this size, or of unknown size, waits for the origin’s 100 (Continue). With several origins every body does, as long as another one can be asked.',
     }),
     drainMaxBytes: size({
       default: '64MiB',

@@ -207,7 +207,7 @@ async function attemptOnce(passed: PassedRequest, { origin, proxy, hops, mayMove
     }
     relayHints(passed, sending);
     sending.once('continue', () => origin.heard());
-    onceConnected(passed, sending, () => releaseBody(passed, sending));
+    onceConnected(passed, sending, () => releaseBody(passed, sending, mayMove()));
   };
   const { method, target } = head;
   const headers = forwardedHeaders(head, framing, facts, new URL(origin.url).host);

@@ -129,9 +129,9 @@ export function onceConnected({ deps }: PassedRequest, sending: ClientRequest, t
 /**
  * RFC 9110 10.1.1: sends the body once the origin asks for it with 100
  * (Continue), or after a while if the origin says nothing. A small body is sent
- * at once, unless the client itself waits for 100.
+ * at once, unless the client itself waits for 100, or the request may still go to another origin.
  */
-export function releaseBody(passed: PassedRequest, sending: ClientRequest): void {
+export function releaseBody(passed: PassedRequest, sending: ClientRequest, mayMove: boolean): void {
   const { deps, request, response, body, head, framing } = passed;
   const { config, clock } = deps;
   if (framing.kind === 'none') {
@@ -151,7 +151,7 @@ export function releaseBody(passed: PassedRequest, sending: ClientRequest): void
     body.on('drain', () => passed.noteActivity());
     request.pipe(body);
   };
-  const waits = expects || framing.kind === 'chunked' || framing.sizeBytes >= config.askFromBytes;
+  const waits = mayMove || expects || framing.kind === 'chunked' || framing.sizeBytes >= config.askFromBytes;
   const timer = clock.after(waits ? config.continueWaitMs : 0, release);
   if (!waits) {
     release();

@@ -168,5 +168,5 @@ void t.test('an upload that is refused with 503 before its body is sent goes to 
   t.equal(answer.status, 200);
   t.equal(answer.bytes.toString(), String(LARGE.length));
   t.equal(second.count('/v1/media'), 1);
-  t.equal((await upload(edge, Buffer.from('x'))).status, 503, 'a body that was sent may have been taken');
+  t.equal((await upload(edge, Buffer.from('x'))).status, 200, 'a small body waits too while there is another origin');
 });
