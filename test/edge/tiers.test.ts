@@ -163,17 +163,33 @@ async function ages(t: Test, row: Row): Promise<void> {
 
 async function takedown(t: Test, row: Row): Promise<void> {
   const { origin, user, admin } = row;
-  const path = `/v1/media/${await origin.uploaded(await makeJpeg(5, 60, 40))}`;
-  for (const tier of [3, 2, 1]) t.equal((await at(row, tier, path, { headers: user })).status, 200);
-  const done = await at(row, 3, `${path}?wait=edges`, { method: 'DELETE', headers: admin });
+  const deleted = await taken(t, row, await makeJpeg(5, 60, 40));
+  const done = await at(row, 3, `${deleted}?wait=edges`, { method: 'DELETE', headers: admin });
   t.match(done, { status: 204, headers: { 'takedown-confirmed': '3/3' } });
-  for (const tier of [1, 2, 3]) t.equal((await at(row, tier, path, { headers: user })).status, 410);
+  t.same(await statusesOf(row, deleted, user), [410, 410, 410, 410, 410, 410]);
 
-  const next = `/v1/media/${await origin.uploaded(await makeJpeg(6, 60, 40))}`;
-  for (const tier of [3, 2, 1]) t.equal((await at(row, tier, next, { headers: user })).status, 200);
-  const direct = await origin.asAdmin(`${next}/quarantine?wait=edges`, { method: 'POST' });
+  const quarantined = await taken(t, row, await makeJpeg(6, 60, 40));
+  const direct = await origin.asAdmin(`${quarantined}/quarantine?wait=edges`, { method: 'POST' });
   t.match(direct, { status: 204, headers: { 'takedown-confirmed': '3/3' } });
-  for (const tier of [1, 2, 3]) t.equal((await at(row, tier, next, { headers: user })).status, 403);
+  t.same(await statusesOf(row, quarantined, user), [403, 403, 403, 403, 403, 403]);
+}
+
+/** Uploads, and has every tier take a copy of the media and of its info. Returns the path. */
+async function taken(t: Test, row: Row, bytes: Buffer): Promise<string> {
+  const path = `/v1/media/${await row.origin.uploaded(bytes)}`;
+  t.same(await statusesOf(row, path, row.user), [200, 200, 200, 200, 200, 200]);
+  const again = await at(row, 3, `${path}/info`, { headers: row.user });
+  t.match(statusOf(again).at(-1), /^edge-3; hit/, 'the info is kept too');
+  return path;
+}
+
+/** Of the media and of its info, from the outermost tier to the innermost. */
+async function statusesOf(row: Row, path: string, headers: Readonly<Record<string, string>>): Promise<number[]> {
+  const statuses: number[] = [];
+  for (const tier of [3, 2, 1]) {
+    for (const each of [path, `${path}/info`]) statuses.push((await at(row, tier, each, { headers })).status);
+  }
+  return statuses;
 }
 
 async function proofs(t: Test, row: Row): Promise<void> {

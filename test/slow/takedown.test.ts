@@ -103,7 +103,7 @@ class Deployment {
     return {
       path: `/v1/media/${member(created, 'id')}`,
       etag: member(created, 'etag'),
-      forms: kind === 'stale' ? ['stale'] : ['GET', 'HEAD', 'Range', '304', ...(kind === 'memory' ? THUMBNAIL : [])],
+      forms: kind === 'stale' ? ['stale'] : ['GET', 'HEAD', 'Range', '304', ...(kind === 'memory' ? BESIDE : [])],
       detail: kind === 'stale' ? 'stale-while-revalidate' : kind,
       takedown,
       expiresAt: typeof expires === 'string' ? Date.parse(expires) : null,
@@ -137,7 +137,7 @@ class Deployment {
   }
 }
 
-const THUMBNAIL: readonly Form[] = ['thumbnail'];
+const BESIDE: readonly Form[] = ['thumbnail', 'info'];
 
 t.setTimeout(TIMEOUT_MS);
 void t.test('takedowns', async (t) => {
@@ -235,7 +235,7 @@ async function cacheAll(deployment: Deployment, edge: Edge, media: readonly Medi
     const isHit = (answer: HttpResponse): boolean =>
       shows(answer) && /; hit/.test(String(answer.headers['cache-status']));
     for (const form of each.forms) {
-      const enough = form === 'thumbnail' ? isHit : isFromTier;
+      const enough = form === 'thumbnail' || form === 'info' ? isHit : isFromTier;
       await untilAsync(`${each.path} to be cached at ${edge.name} for ${form}`, async () => {
         const answer = await sendIn(form, edge.url, each, deployment.processes.user);
         if (answer.status === 410) throw new Error(`${each.path} has ended before ${edge.name} cached it`);

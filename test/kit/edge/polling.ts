@@ -2,7 +2,7 @@
 import { Agent } from 'node:http';
 import { type HttpResponse, sendRequest } from '../http/request.js';
 
-export const FORMS = ['GET', 'HEAD', 'Range', '304', 'thumbnail', 'stale'] as const;
+export const FORMS = ['GET', 'HEAD', 'Range', '304', 'thumbnail', 'info', 'stale'] as const;
 export type Form = (typeof FORMS)[number];
 
 export interface Watched {
@@ -17,7 +17,8 @@ type Fields = Readonly<Record<string, string>>;
 export function sendIn(form: Form, base: string, media: Watched, caller: Fields, agent?: Agent): Promise<HttpResponse> {
   const extra: Fields =
     form === 'Range' ? { range: 'bytes=0-9' } : form === '304' ? { 'if-none-match': media.etag } : {};
-  return sendRequest(`${base}${media.path}${form === 'thumbnail' ? '/thumb' : ''}`, {
+  const part = form === 'thumbnail' ? '/thumb' : form === 'info' ? '/info' : '';
+  return sendRequest(`${base}${media.path}${part}`, {
     method: form === 'HEAD' ? 'HEAD' : 'GET',
     headers: { ...caller, ...extra },
     ...(agent !== undefined && { agent }),
