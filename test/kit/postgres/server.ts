@@ -106,7 +106,8 @@ async function programsFolder(): Promise<string | null> {
   return newest === undefined ? null : join(PACKAGES, String(newest), 'bin');
 }
 
-async function idsOf(user: string): Promise<{ readonly uid: number; readonly gid: number }> {
+/** Of a user of this machine. */
+export async function idsOf(user: string): Promise<{ readonly uid: number; readonly gid: number }> {
   const line = (await readFile('/etc/passwd', 'utf8')).split('\n').find((one) => one.startsWith(`${user}:`));
   const [, , uid, gid] = (line ?? '').split(':');
   if (uid === undefined || gid === undefined) throw new Error(`there is no user ${user}`);
