@@ -3,7 +3,7 @@
  * address. initdb refuses to run as root, so it runs as the user `postgres` there. Null where there is no server.
  */
 import { execFile, spawn } from 'node:child_process';
-import { chmod, chown, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { chmod, chown, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -25,6 +25,11 @@ export type TestPostgres = {
   /** As in a crash. */
   stop(): Promise<void>;
   start(): Promise<void>;
+  /**
+   * Makes a standby that has everything up to now, and to which nothing more is sent. The result is called to lose the
+   * server and to promote the standby, which has its address from then on.
+   */
+  standby(): Promise<() => Promise<void>>;
   close(): Promise<void>;
 };
 
@@ -36,7 +41,7 @@ export async function openPostgres(settings: readonly string[] = []): Promise<Te
   const root = await mkdtemp(join(tmpdir(), 'postgres-'));
   await chmod(root, 0o700);
   if (user !== null) await chown(root, user.uid, user.gid);
-  const folder = join(root, 'data');
+  let folder = join(root, 'data');
   const options = { ...as, cwd: root, env: { PATH: process.env['PATH'], LC_ALL: 'C.UTF-8' } };
   await run(join(programs, 'initdb'), ['-D', folder, '-U', 'media', '-A', 'trust', '-E', 'UTF8', '--no-sync'], options);
   const port = await ownPort();
@@ -89,6 +94,24 @@ export async function openPostgres(settings: readonly string[] = []): Promise<Te
     },
     stop,
     start,
+    async standby() {
+      const copy = join(root, 'standby');
+      await run(
+        join(programs, 'pg_basebackup'),
+        ['-D', copy, '-h', root, '-p', `${port}`, '-U', 'media', '-c', 'fast'],
+        {
+          ...options,
+        },
+      );
+      return async () => {
+        await stop();
+        folder = copy;
+        await writeFile(join(copy, 'standby.signal'), '', { mode: 0o600 });
+        if (user !== null) await chown(join(copy, 'standby.signal'), user.uid, user.gid);
+        await start();
+        await run(join(programs, 'pg_ctl'), ['-D', folder, '-w', 'promote'], options);
+      };
+    },
     async close() {
       await stop().catch(() => undefined);
       await rm(root, { recursive: true, force: true });
