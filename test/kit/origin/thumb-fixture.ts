@@ -139,5 +139,5 @@ export async function openThumbFixture(folder: string, given: ThumbFixtureDeps =
 
 /** What is on the stage, without the folders of child processes that wait for work. */
 export async function jobFolders(stageFolder: string): Promise<readonly string[]> {
-  return (await readdir(stageFolder)).filter((name) => !name.startsWith(CHILD_FOLDER_PREFIX));
+  return (await readdir(stageFolder)).filter((name) => !name.startsWith(CHILD_FOLDER_PREFIX)).sort();
 }

@@ -878,7 +878,7 @@ void t.test(
     t.equal(s3.objects.size, 1 + 8, 'four sizes in two formats beside the original');
     t.same(
       await jobFolders(join(folder, 'stage')),
-      ['resumable'],
+      ['lock', 'resumable'],
       'nothing is left of the fetched original and the results',
     );
     t.equal((await origin.asAdmin(`/v1/media/${id}`, { method: 'DELETE' })).status, 204);
