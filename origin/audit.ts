@@ -34,6 +34,9 @@ export const AUDIT_ACTS = [
   'delete',
   'quarantine',
   'restore',
+  'delete_owner',
+  'quarantine_owner',
+  'restore_owner',
   'scrub',
   'backup',
   'inspect',
@@ -55,6 +58,10 @@ export interface AuditAct {
   /** The journal entry that it added or found. */
   readonly seq: number | null;
   readonly reason: string | null;
+  /** Of an act on all media of an owner: whose, how many of theirs it changed, and how many of others. */
+  readonly owner?: string;
+  readonly media?: number;
+  readonly others?: number;
   readonly requestId: string | null;
   /** The client's address, as derived from trusted proxies. */
   readonly address: string | null;

@@ -18,6 +18,7 @@ import { downloadSection } from './respond/config.js';
 import { retentionSection } from './retention-rules.js';
 import { drainSection } from './server/drain.js';
 import { rateLimitsSection } from './server/rate-limits.js';
+import { ownerActsSection } from './takedown/of-owner.js';
 import { thumbsFaults, thumbsSection } from './thumbs/config.js';
 import { scrubSection } from './upkeep/scrub.js';
 
@@ -55,6 +56,7 @@ export const originSection = section('The origin: stores uploads, renders thumbn
   scrub: scrubSection,
   quota: quotaSection,
   rateLimits: rateLimitsSection,
+  ownerActs: ownerActsSection,
   audit: auditSection,
   journal: journalSection,
   wellKnown: wellKnownSection,

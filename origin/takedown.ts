@@ -45,7 +45,7 @@ export function recordChange<T extends { readonly kind: string }>(
   return deps.audit.record(actOf, change);
 }
 
-type Act = Pick<AuditAct, 'act' | 'outcome'> & {
+type Act = Pick<AuditAct, 'act' | 'outcome' | 'owner' | 'media' | 'others'> & {
   readonly target: MediaId | Sha256 | null;
   readonly seq?: number;
   readonly reason?: string | undefined;
@@ -60,6 +60,7 @@ function auditAct(request: OriginRequest, caller: Caller, act: Act): AuditAct {
     outcome: act.outcome,
     seq: act.seq ?? null,
     reason: act.reason ?? null,
+    ...(act.owner !== undefined && { owner: act.owner, media: act.media ?? 0, others: act.others ?? 0 }),
     requestId: request.id,
     address: request.address,
   };
@@ -72,9 +73,19 @@ export async function takenDown(
   wait: 'edges' | undefined,
   signal: AbortSignal,
 ): Promise<Reply> {
-  if (wait === undefined) return emptyReply(204, [NO_STORE]);
+  return emptyReply(204, await confirmations(deps, seq, wait, signal));
+}
+
+/** The fields of an answer to a takedown. */
+export async function confirmations(
+  deps: TakedownDeps,
+  seq: number,
+  wait: 'edges' | undefined,
+  signal: AbortSignal,
+): Promise<Reply['headers']> {
+  if (wait === undefined) return [NO_STORE];
   const { confirmed, known } = await deps.journal.confirmed(seq, deps.config.journal.waitMaxMs, signal);
-  return emptyReply(204, [NO_STORE, ['takedown-confirmed', `${confirmed}/${known}`]]);
+  return [NO_STORE, ['takedown-confirmed', `${confirmed}/${known}`]];
 }
 
 const NO_STORE = ['cache-control', 'no-store'] as const;

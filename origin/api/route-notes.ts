@@ -8,6 +8,7 @@ import {
   textParameter,
 } from '../../src/server/routes.js';
 import { MEDIA_FIELDS, type ResponseField } from './fields.js';
+import { OWNER_ACT_SCHEMA } from './schemas.js';
 
 export const none = {};
 
@@ -51,6 +52,14 @@ export const TAKEN_DOWN: ResponseNote = {
   status: 204,
   help: 'Done, now or before. With `wait=edges`, Takedown-Confirmed gives the number of edges that have confirmed.',
   fields: ['Takedown-Confirmed'] satisfies readonly ResponseField[],
+};
+
+/** 202 and not 200, because edges hear of it afterwards, and more may be left to do. */
+export const OWNER_TAKEN_DOWN: ResponseNote = {
+  status: 202,
+  help: 'Done: `media` of the owner were changed by this request, and `others` that share their bytes. If `next` is not null, time was over: the same request with it as `cursor` goes on, at once. With `wait=edges`, Takedown-Confirmed as for one media.',
+  content: { type: 'application/json', schema: OWNER_ACT_SCHEMA },
+  fields: ['Takedown-Confirmed', 'Retry-After'] satisfies readonly ResponseField[],
 };
 
 const COMMON: readonly ResponseNote[] = [

@@ -7,6 +7,7 @@ import { type JsonSchema, type Route, route } from '../../src/server/routes.js';
 import type { AdminDeps } from '../admin.js';
 import type { ResumableDeps } from '../resumable.js';
 import type { OriginRequest } from '../server/request.js';
+import type { OwnerActDeps } from '../takedown/of-owner.js';
 import { adminRoutes } from './admin-routes.js';
 import { createDocument, type DocumentReply } from './document.js';
 import { type MediaRouteDeps, mediaRoutes } from './media-routes.js';
@@ -18,7 +19,8 @@ import type { WellKnownConfig } from './well-known.js';
 
 export type RouteDeps = MediaRouteDeps &
   ResumableDeps &
-  AdminDeps & {
+  AdminDeps &
+  OwnerActDeps & {
     readonly health: Health;
     readonly wellKnown: DocumentReply;
     readonly config: { readonly wellKnown: WellKnownConfig };

@@ -200,3 +200,21 @@ export const WELL_KNOWN_SCHEMA = {
   },
   required: ['base_uri', 'auth_required', 'max_upload_size', 'storage_mode', 'capabilities'],
 };
+
+const OWNER_ACT_PROPERTIES = {
+  media: { type: 'integer', minimum: 0, description: 'Media of the owner that this request has changed.' },
+  others: {
+    type: 'integer',
+    minimum: 0,
+    description: 'Media of others that it has changed, because they share bytes.',
+  },
+  next: { ...mediaId.schema, type: ['string', 'null'] },
+};
+
+export const OWNER_ACT_SCHEMA = {
+  title: 'OwnerAct',
+  examples: [{ media: 812, others: 3, next: null }],
+  type: 'object',
+  properties: OWNER_ACT_PROPERTIES,
+  required: Object.keys(OWNER_ACT_PROPERTIES),
+};

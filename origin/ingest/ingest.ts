@@ -10,7 +10,7 @@ import type { IdSource } from '../../src/ids.js';
 import { cleanFilename } from '../../src/media/disposition.js';
 import { abandon } from '../blobs/abandon.js';
 import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
-import { type Media, type PictureFacts, type Quarantine, refusesUpload } from '../meta/media.js';
+import { type Media, type PictureFacts, type Quarantine, refusesUpload, SCANNER } from '../meta/media.js';
 import type { CommitOutcome, MetaStore, NewMedia, UploadOnce, UploadQuota } from '../meta/store.js';
 import type { Quotas } from '../quota.js';
 import { decideExpiry, type RetentionConfig } from '../retention-rules.js';
@@ -198,7 +198,7 @@ async function scan(deps: IngestDeps, staged: Staged, signal: AbortSignal): Prom
     case 'admit':
       return undefined;
     case 'await_scan':
-      return { at: deps.clock.now(), by: 'scanner', reason: null, cause: 'held' };
+      return { at: deps.clock.now(), by: SCANNER, reason: null, cause: 'held' };
     case 'quarantine':
       return { at: deps.clock.now(), by: 'scanner', reason: verdict.reason, cause: 'admin' };
   }

@@ -12,7 +12,7 @@ import type { Clock, Timer } from '../../src/clock.js';
 import { bugFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
-import type { BlobRecord, Quarantine } from '../meta/media.js';
+import { type BlobRecord, type Quarantine, SCANNER } from '../meta/media.js';
 import type { MetaStore } from '../meta/store.js';
 import type { ScanConfig, Scanner, ScanVerdict } from './scan.js';
 
@@ -116,7 +116,7 @@ async function scanAll(
 
 function markOf(verdict: Exclude<ScanVerdict, { kind: 'await_scan' }>, clock: Clock): Quarantine | null {
   if (verdict.kind === 'admit') return null;
-  return { at: clock.now(), by: 'scanner', reason: verdict.reason, cause: 'admin' };
+  return { at: clock.now(), by: SCANNER, reason: verdict.reason, cause: 'admin' };
 }
 
 /** Scans a stored blob. If its bytes are not available, it continues to wait. */

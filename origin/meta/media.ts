@@ -73,6 +73,9 @@ export const NO_FACTS: PictureFacts = {
 export const QUARANTINE_CAUSES = ['admin', 'rot', 'held'] as const;
 export type QuarantineCause = (typeof QUARANTINE_CAUSES)[number];
 
+/** `by` of a mark that the scanner has set. */
+export const SCANNER = 'scanner';
+
 export interface Quarantine {
   readonly at: EpochMs;
   readonly by: string;

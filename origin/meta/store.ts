@@ -62,6 +62,11 @@ export interface MetaStore {
   quarantine(target: MediaId | Sha256, mark: Quarantine, note?: Note<QuarantineOutcome>): Promise<QuarantineOutcome>;
   restore(target: MediaId | Sha256, now: EpochMs, note?: Note<QuarantineOutcome>): Promise<QuarantineOutcome>;
 
+  /** A step of a walk over all media of an owner: of the next `limit` records, those that an act would change. */
+  owned(query: OwnedQuery): Promise<OwnedPage>;
+  /** Does an act to these media of an owner, in one transaction. Leaves out those that it does not change any more. */
+  takeDownOwned(owner: string, ids: readonly MediaId[], act: OwnerAct, now: EpochMs): Promise<OwnedOutcome>;
+
   /** Marks up to `limit` ids whose expiry has passed as expired. */
   expireDue(now: EpochMs, limit: number): Promise<readonly MediaId[]>;
   /** Forgets up to `limit` tombstones older than `before`. */
@@ -208,6 +213,35 @@ export type QuarantineOutcome =
   | { readonly kind: 'already'; readonly seq: number }
   | { readonly kind: 'gone'; readonly state: 'deleted' | 'expired' }
   | { readonly kind: 'unknown' };
+
+/** What is done to all live media of an owner. */
+export type OwnerAct =
+  | { readonly kind: 'delete'; readonly by: string }
+  /** Covers the bytes, so all ids that refer to them, whoever uploaded those. */
+  | { readonly kind: 'quarantine'; readonly mark: Quarantine }
+  /** Lifts the marks of admins, and none of the scanner or of damage. */
+  | { readonly kind: 'restore' };
+
+export interface OwnedQuery {
+  readonly owner: string;
+  readonly act: OwnerAct['kind'];
+  /** The step starts after this id. */
+  readonly after: MediaId | null;
+  readonly limit: number;
+  readonly now: EpochMs;
+}
+
+export interface OwnedPage {
+  readonly ids: readonly MediaId[];
+  /** Pass it as `after` for the next step; null if this one was the last. */
+  readonly next: MediaId | null;
+}
+
+/** How many media of the owner, and how many of others, were changed. */
+export interface OwnedOutcome {
+  readonly media: number;
+  readonly others: number;
+}
 
 export type ThumbOutcome =
   | { readonly kind: 'made'; readonly made: readonly ThumbMade[]; readonly picture: PictureFacts }

@@ -212,16 +212,27 @@ function expireAll(
   now: EpochMs,
   endOf: (record: MediaRecord) => EpochMs,
 ): readonly MediaId[] {
+  endAll(change, 'expire', ended, now, (record) => ({ kind: 'expired', at: endOf(record) }));
+  return ended.map(({ record }) => record.id);
+}
+
+/** Ends live ids, and names several of them in one entry. */
+export function endAll(
+  change: Change,
+  cause: 'expire' | 'delete',
+  ended: readonly StoredMedia[],
+  now: EpochMs,
+  stateOf: (record: MediaRecord) => MediaState,
+): void {
   for (let first = 0; first < ended.length; first += ENTRY_IDS_MAX) {
     const group = ended.slice(first, first + ENTRY_IDS_MAX);
     const ids = group.map(({ record }) => record.id);
-    const seq = appendEntry(change, 'expire', ids, now);
+    const seq = appendEntry(change, cause, ids, now);
     for (const stored of group) {
-      endMedia(change, stored, { kind: 'expired', at: endOf(stored.record) }, seq);
+      endMedia(change, stored, stateOf(stored.record), seq);
       updateReference(change, stored.record.sha256, now);
     }
   }
-  return ended.map(({ record }) => record.id);
 }
 
 function endMedia(change: Change, stored: StoredMedia, state: MediaState, seq: number): void {
@@ -237,13 +248,50 @@ function markBlob(
   now: EpochMs,
 ): QuarantineOutcome & { kind: 'done' } {
   const ids = liveIdsOf(change.writer, stored.blob.sha256);
+  return { kind: 'done', seq: markTogether(change, [stored], ids, mark, cause, now) };
+}
+
+/** Sets or lifts the marks of several blobs, and names their live ids in as few entries as may be. Returns these ids. */
+export function markAll(
+  change: Change,
+  blobs: readonly StoredBlob[],
+  mark: Quarantine | null,
+  cause: JournalCause,
+  now: EpochMs,
+): readonly MediaId[] {
+  const all: MediaId[] = [];
+  let group: StoredBlob[] = [];
+  let ids: MediaId[] = [];
+  const end = (): void => {
+    if (group.length > 0) markTogether(change, group, ids, mark, cause, now);
+    all.push(...ids);
+    [group, ids] = [[], []];
+  };
+  for (const stored of blobs) {
+    const live = liveIdsOf(change.writer, stored.blob.sha256);
+    if (ids.length + live.length > ENTRY_IDS_MAX) end();
+    group.push(stored);
+    ids.push(...live);
+  }
+  end();
+  return all;
+}
+
+/** `ids`: the live ids of these blobs. Returns the number of their entry. */
+function markTogether(
+  change: Change,
+  blobs: readonly StoredBlob[],
+  ids: readonly MediaId[],
+  mark: Quarantine | null,
+  cause: JournalCause,
+  now: EpochMs,
+): number {
   const seq = appendEntry(change, cause, ids, now);
-  writeBlob(change, stored.blob.sha256, {
-    ...stored,
-    blob: { ...stored.blob, quarantine: mark },
-    markSeq: seq,
-  });
-  return { kind: 'done', seq };
+  for (const stored of blobs) {
+    const blob = { ...stored.blob, quarantine: mark };
+    writeBlob(change, blob.sha256, { ...stored, blob, markSeq: seq });
+  }
+  return seq;
 }
 
 type Target =

@@ -21,6 +21,7 @@ import { createQueue, endLeases, finishThumbs, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
 import type { MetaStore } from './store.js';
 import { ABOUT, BLOBS, before, MEDIA, type Reader, read, USAGE, write } from './tables.js';
+import { ownedMedia, takeDownOwned } from './takedown/owned.js';
 import {
   blobsAwaitingScan,
   expireDue,
@@ -59,6 +60,7 @@ export type MetaReader = Pick<
   | 'findBlobBySent'
   | 'blobsAwaitingScan'
   | 'list'
+  | 'owned'
   | 'blobsAfter'
   | 'unreferencedBlobs'
   | 'idsOfBlob'
@@ -84,6 +86,7 @@ export function createReader(reader: Reader, config: LmdbConfig, log: Log): Meta
     unreferencedBlobs: async (freeBefore, limit) =>
       skipDamaged((damaged) => unreferencedBlobs(reader, freeBefore, limit, damaged)),
     list: async (query) => skipDamaged((damaged) => listMedia(reader, query, config.scanMax, damaged)),
+    owned: async (query) => skipDamaged((damaged) => ownedMedia(reader, query, damaged)),
     blobsAfter: async (after, limit) => skipDamaged((damaged) => blobsAfter(reader, after, limit, damaged)),
     idsOfBlob: async (sha256) => idsOfBlob(reader, sha256),
     isUnreferenced: async (sha256) => isUnreferenced(reader, sha256),
@@ -172,6 +175,7 @@ export async function createStore(
     quarantine: (target, mark) => mustRun((change) => quarantine(change, target, mark)),
     restore: (target, now) => mustRun((change) => restore(change, target, now)),
     resolveScan: (sha256, mark, now) => mustRun((change) => resolveScan(change, sha256, mark, now)),
+    takeDownOwned: (owner, ids, act, now) => mustRun((change) => takeDownOwned(change, owner, ids, act, now)),
     expireDue: async (now, limit) => (isAnyDue(reader, now) ? mustRun((change) => expireDue(change, now, limit)) : []),
     expireUnused: (usedBefore, now, limit) => mustRun((change) => expireUnused(change, usedBefore, now, limit)),
     async forgetTombstones(endedBefore, most) {

@@ -16,6 +16,10 @@ export function adminRows({ id, user, reader, uploader }: Stage): readonly Row[]
     `GET /v1/admin/media/${id.hidden}`,
     `POST /v1/admin/blobs/${hash}/quarantine`,
     `DELETE /v1/admin/blobs/${hash}/quarantine`,
+    'POST /v1/admin/owners/alice/quarantine',
+    'POST /v1/admin/owners/alice/restore',
+    'POST /v1/admin/owners/alice/delete?wait=edges',
+    'POST /v1/admin/owners/%2e%2e%2fadmin/delete',
   ];
   const claims: readonly Readonly<Record<string, string>>[] = [
     { 'x-admin': 'true' },

@@ -23,6 +23,7 @@ import {
   T0,
   uploadOf,
 } from '../kit/origin/meta/contract.js';
+import { metaOwnedContract } from '../kit/origin/meta/owned-contract.js';
 import { openPostgres } from '../kit/postgres/server.js';
 import { postgresConfig } from '../kit/postgres/stores.js';
 import { seeded } from '../kit/random.js';
@@ -66,6 +67,7 @@ void t.test('the store on PostgreSQL fulfils the contract of metadata stores', {
   };
   await metaContract(t, kit);
   await metaAgainContract(t, kit);
+  await metaOwnedContract(t, kit);
 });
 
 const A = 'a'.repeat(64) as Sha256;

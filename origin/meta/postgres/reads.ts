@@ -6,6 +6,7 @@ import { chooseBlob } from '../find-sent.js';
 import type { BlobRecord, Found } from '../media.js';
 import type { ListPage, ListQuery } from '../store.js';
 import { ownerKey } from '../tables.js';
+import { wouldChange } from '../takedown/owned.js';
 import type { MetaReader } from '../transactions.js';
 import type { Parameter, Pool } from './pool.js';
 import { BLOB_ROWS, MEDIA_ROWS, type Row, USAGE_ROWS } from './rows.js';
@@ -39,6 +40,7 @@ const TAKEDOWN_SEQ = `
   SELECT greatest(ended_seq, coalesce(mark_seq, 0)) AS seq
   FROM media LEFT JOIN blob ON blob.sha256 = media.sha256 WHERE id = $1`;
 const USAGE = 'SELECT * FROM usage WHERE period_at = $1 AND owner_key = $2';
+const OWNED = `${WITH_BLOB} WHERE owner_key = $1 AND owner = $2 AND id > $3 ORDER BY id LIMIT $4`;
 const LOWEST_UUID = '00000000-0000-0000-0000-000000000000';
 
 export function createReads(pool: Pool, scanMax: number): MetaReader {
@@ -69,6 +71,18 @@ export function createReads(pool: Pool, scanMax: number): MetaReader {
       return (await pool.run(FREE, [before, limit])).map(blobOf);
     },
     list: (query) => list(pool, query, scanMax),
+    async owned({ owner, act, after, limit, now }) {
+      const start = after === null ? LOWEST_UUID : uuidOf(after);
+      const rows = await pool.run(OWNED, [ownerKey(owner), textOf(owner), start, limit]);
+      const media = rows.map((row) => ({
+        record: MEDIA_ROWS.valueOf({ ...row, sha256: row['media_sha256'] }).record,
+        blob: row['sha256'] === null ? undefined : blobOf(row),
+      }));
+      const ids = media
+        .filter(({ record, blob }) => wouldChange(act, record, blob, now))
+        .map(({ record }) => record.id);
+      return { ids, next: rows.length < limit ? null : (media.at(-1)?.record.id ?? null) };
+    },
     async blobsAfter(after, limit) {
       const blobs = (await pool.run(BLOBS_AFTER, [after === null ? '\\x' : byteaOf(after), limit])).map(blobOf);
       return { blobs, next: blobs.length < limit ? null : (blobs.at(-1)?.sha256 ?? null) };

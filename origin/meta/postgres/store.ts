@@ -14,6 +14,7 @@ import { ONE_ORIGIN } from '../origins.js';
 import { finishThumbs, redoThumbs } from '../queue.js';
 import type { MetaStore, NewMedia, ThumbOutcome } from '../store.js';
 import { JOB_ORDER, ownerKey } from '../tables.js';
+import { takeDownOwned } from '../takedown/owned.js';
 import {
   expireDue,
   expireUnused,
@@ -229,6 +230,11 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
       ),
     resolveScan: (sha256, mark, now) =>
       must([{ kind: 'blob', sha256 }], (change) => resolveScan(change, sha256, mark, now)),
+    takeDownOwned: (owner, ids, act, now) =>
+      writes.runAlone(
+        async () => mediaFacts(ids),
+        (change) => takeDownOwned(change, owner, ids, act, now),
+      ),
     async expireDue(now, limit) {
       if ((await idsIn(pool.run, DUE, [now, 1])).length === 0) return [];
       return writes.runAlone(

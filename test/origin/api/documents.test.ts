@@ -280,6 +280,9 @@ GET,HEAD /v1/admin/media admin owner type state from to cursor limit
 GET,HEAD /v1/admin/media/{id} admin id
 POST /v1/admin/blobs/{sha256}/quarantine admin sha256 wait reason
 DELETE /v1/admin/blobs/{sha256}/quarantine admin sha256 wait
+POST /v1/admin/owners/{subject}/delete admin subject wait reason cursor
+POST /v1/admin/owners/{subject}/quarantine admin subject wait reason cursor
+POST /v1/admin/owners/{subject}/restore admin subject wait reason cursor
 GET,HEAD /healthz anyone
 GET,HEAD /readyz anyone
 GET,HEAD /.well-known anyone

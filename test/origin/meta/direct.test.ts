@@ -8,6 +8,7 @@ import { ManualClock } from '../../kit/clock.js';
 import { metaAgainContract } from '../../kit/origin/meta/again-contract.js';
 import { announced, metaContract, T0 } from '../../kit/origin/meta/contract.js';
 import { MemoryTables, memoryDatabase } from '../../kit/origin/meta/memory-tables.js';
+import { metaOwnedContract } from '../../kit/origin/meta/owned-contract.js';
 
 const config: LmdbConfig = {
   folder: '',
@@ -46,4 +47,5 @@ void t.test('the rules on any tables fulfil the contract of metadata stores', as
   };
   await metaContract(t, kit);
   await metaAgainContract(t, kit);
+  await metaOwnedContract(t, kit);
 });

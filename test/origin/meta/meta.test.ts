@@ -16,6 +16,7 @@ import { ManualClock } from '../../kit/clock.js';
 import { IN_PLACE, mediaKey } from '../../kit/origin/keys.js';
 import { metaAgainContract } from '../../kit/origin/meta/again-contract.js';
 import { announced, type MetaUnderTest, metaContract, T0, uploadOf } from '../../kit/origin/meta/contract.js';
+import { metaOwnedContract } from '../../kit/origin/meta/owned-contract.js';
 
 const silent = createLog('test', { level: 'silent' });
 let names = 0;
@@ -67,6 +68,7 @@ void t.test('the store on LMDB fulfils the contract of metadata stores', async (
   };
   await metaContract(t, kit);
   await metaAgainContract(t, kit);
+  await metaOwnedContract(t, kit);
 });
 
 void t.test('concurrent commits share a sync', async (t) => {
