@@ -8,7 +8,7 @@ import { edgeFaults, edgeSection } from './config.js';
 import { openEdge } from './edge.js';
 import { checkEdgeLive } from './live-check.js';
 import { LIVE_PATHS } from './live-settings.js';
-import { runExplain, runLog, runTop } from './ops/commands.js';
+import { runExplain, runLog, runPurge, runTop } from './ops/commands.js';
 import { TOP_LISTS } from './ops/watch.js';
 import { edgeWarnings } from './warnings.js';
 import { workerCount } from './workers/count.js';
@@ -44,6 +44,11 @@ export const entry: ProcessEntry = processEntry({
       ),
     log: ({ edge }, tools, words) =>
       runLog({ ...tools, config: edge.operators }, filterOf(words), secondsOf(words['seconds'])),
+    purge: ({ edge }, tools, { id, prefix, all }) =>
+      runPurge(
+        { ...tools, config: edge.operators },
+        { ids: textsOf(id), prefix: typeof prefix === 'string' ? prefix : undefined, all: all === true },
+      ),
     top: ({ edge }, tools, { list, lines, seconds, once }) =>
       runTop(
         { ...tools, config: edge.operators },

@@ -205,6 +205,12 @@ edgeChore('log', 'the requests of the running edge as they end')
   .option('-s, --seconds <number>', 'end after so long')
   .action((options: ConfigOption) => edgeDoes('log', options, { ...options }));
 
+edgeChore('purge', 'drop copies from the cache of the running edge, so that it fetches them again')
+  .option('--id <id>', 'of this media and its thumbnails; may be given again', gather, [])
+  .option('--prefix <path>', 'of every path that starts so, such as /v1/media/01J')
+  .option('--all', 'all of them', false)
+  .action((options: ConfigOption) => edgeDoes('purge', options, { ...options }));
+
 function gather(value: string, before: readonly string[]): readonly string[] {
   return [...before, value];
 }

@@ -1,12 +1,14 @@
 /**
- * `media-service explain`, `top` and `log`: ask the running edge through its
+ * `media-service explain`, `top`, `log` and `purge`: ask the running edge through its
  * operators' listener, and print what it says.
  */
 import { keepAlive, sleep, withDeadline } from '../../src/clock.js';
+import { type MediaId, parseMediaId } from '../../src/ids.js';
 import type { ChoreTools } from '../../src/process.js';
 import { operatorTarget } from '../../src/server/operators.js';
 import type { OperatorsConfig } from './config.js';
 import type { Explanation } from './explain.js';
+import type { PurgeOrder } from './purge.js';
 import { TOP_LISTS, type Top, type TopList, type WatchedRequest } from './watch.js';
 import type { Cursor, MergedLog } from './watching.js';
 import { writeCursor } from './watching-routes.js';
@@ -105,6 +107,107 @@ function topLines({ requests, seconds, lists }: Top, names: readonly TopList[], 
   ];
 }
 
+export interface PurgeWords {
+  readonly ids: readonly string[];
+  readonly prefix: string | undefined;
+  readonly all: boolean;
+}
+
+export interface PurgeCommand extends EdgeCommand {
+  readonly config: EdgeCommand['config'] & Pick<OperatorsConfig, 'orderMaxBytes'>;
+}
+
+/** Prints how far it is, at the end the number of copies that were dropped. */
+export async function runPurge(command: PurgeCommand, words: PurgeWords): Promise<ExitCode> {
+  const orders = ordersOf(words, command.config.orderMaxBytes);
+  if (typeof orders === 'string') {
+    command.print(orders);
+    return 1;
+  }
+  let dropped = 0;
+  let done = 0;
+  for (const order of orders) {
+    const answered = await showStored(command, (from) => purgeOnce(from, order));
+    if (answered.kind !== 'answered') return answered.code;
+    dropped += answered.value.dropped;
+    if (order.kind === 'ids') {
+      done += order.ids.length;
+      if (orders.length > 1) command.print(`${done} of ${words.ids.length} ids`);
+    }
+  }
+  command.print(`copies dropped: ${dropped}`);
+  return 0;
+}
+
+/** Most ids of one order, and how many bytes each takes in it. */
+const ORDER_IDS_MAX = 500;
+const ID_BYTES = 29;
+const ORDER_BYTES = 16;
+
+/** The orders, or what is wrong with the words. Nothing is purged if one id is wrong. */
+function ordersOf({ ids, prefix, all }: PurgeWords, orderMaxBytes: number): readonly PurgeOrder[] | string {
+  if ([ids.length > 0, prefix !== undefined, all].filter(Boolean).length !== 1) {
+    return 'Give exactly one of --id, --prefix and --all.';
+  }
+  if (all) return [{ kind: 'all' }];
+  if (prefix !== undefined) return [{ kind: 'prefix', prefix }];
+  const parsed: MediaId[] = [];
+  for (const text of ids) {
+    const id = parseMediaId(text);
+    if (id === undefined) return `${text} is not a media id.`;
+    parsed.push(id);
+  }
+  const step = Math.min(ORDER_IDS_MAX, Math.floor((orderMaxBytes - ORDER_BYTES) / ID_BYTES));
+  return Array.from({ length: Math.ceil(parsed.length / step) }, (_, n) => ({
+    kind: 'ids',
+    ids: parsed.slice(n * step, (n + 1) * step),
+  }));
+}
+
+/** A large cache on disk takes a while. */
+const PURGED_WITHIN_MS = 10 * 60_000;
+
+function purgeOnce(command: EdgeCommand, order: PurgeOrder): Promise<Asked<{ readonly dropped: number }>> {
+  return ask(command, '/purge', bodyOf(order), PURGED_WITHIN_MS);
+}
+
+function bodyOf(order: PurgeOrder): object {
+  switch (order.kind) {
+    case 'ids':
+      return { ids: order.ids };
+    case 'prefix':
+      return { prefix: order.prefix };
+    case 'all':
+      return { all: true };
+  }
+}
+
+interface Stored {
+  readonly cache: Readonly<Record<'memory' | 'disk', { readonly entries: number }>>;
+}
+
+/** While the work lasts, prints how many copies are left. */
+async function showStored<T>(command: EdgeCommand, work: (command: EdgeCommand) => Promise<T>): Promise<T> {
+  const ended = new AbortController();
+  const watching = { ...command, signal: AbortSignal.any([command.signal, ended.signal]) };
+  const showing = (async () => {
+    for (;;) {
+      await pause(watching, POLL_MS);
+      if (watching.signal.aborted) return;
+      const asked = await ask<Stored>(watching, '/stats');
+      if (asked.kind !== 'answered') return;
+      const { memory, disk } = asked.value.cache;
+      command.print(`stored now: ${memory.entries} copies in memory, ${disk.entries} on disk`);
+    }
+  })();
+  try {
+    return await work(command);
+  } finally {
+    ended.abort();
+    await showing;
+  }
+}
+
 /** Ends early when the command is stopped. */
 async function pause({ clock, signal }: EdgeCommand, ms: number): Promise<void> {
   const alive = keepAlive();
@@ -117,7 +220,12 @@ type Asked<T> = { readonly kind: 'answered'; readonly value: T } | { readonly ki
 const ANSWER_WITHIN_MS = 10_000;
 
 /** With a body it is a POST. */
-async function ask<T>(command: EdgeCommand, path: string, body?: object): Promise<Asked<T>> {
+async function ask<T>(
+  command: EdgeCommand,
+  path: string,
+  body?: object,
+  ms: number = ANSWER_WITHIN_MS,
+): Promise<Asked<T>> {
   const { config, print, clock, signal } = command;
   const { base, headers } = operatorTarget(config);
   const late = (): Error => new Error('the edge did not answer in time');
@@ -132,7 +240,7 @@ async function ask<T>(command: EdgeCommand, path: string, body?: object): Promis
   };
   let answer: { readonly status: number; readonly text: string };
   try {
-    answer = await withDeadline({ clock, ms: ANSWER_WITHIN_MS, late, signal }, send);
+    answer = await withDeadline({ clock, ms, late, signal }, send);
   } catch {
     if (!signal.aborted) print(`No edge answers at ${base}. This command needs a running edge.`);
     return { kind: 'failed', code: 2 };

@@ -1,10 +1,13 @@
 /** What operators ask about single requests: why one is answered as it is, and which ones end. */
+import { createServer, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
 import { FateTable } from '../../../edge/cache/fates.js';
-import { runExplain, runLog, runTop } from '../../../edge/ops/commands.js';
+import { runExplain, runLog, runPurge, runTop } from '../../../edge/ops/commands.js';
 import { operatorsSection } from '../../../edge/ops/config.js';
 import { type ExplainOrder, type Explanation, explain, readExplain } from '../../../edge/ops/explain.js';
 import { openOps } from '../../../edge/ops/ops.js';
+import { purge } from '../../../edge/ops/purge.js';
 import type { StatsSources } from '../../../edge/ops/stats.js';
 import { createTally } from '../../../edge/ops/tally.js';
 import { createWatch, sumOfTops, type WatchedRequest } from '../../../edge/ops/watch.js';
@@ -242,7 +245,7 @@ async function openCommands(t: Test, edge: TestEdge) {
     config: { ...configured(operatorsSection), ...access },
     limits: configured(limitsSection, { closeWithinMs: 0 }),
     sources: { tally: createTally() } as unknown as StatsSources,
-    purge: async () => 0,
+    purge: (order) => purge(order, { cache: edge.engine.cache, onTakedown: () => undefined, onPurge: () => undefined }),
     reload: () => ({ kind: 'refused', faults: [] }),
     watching: watchingOf(edge.watch, (order) => explain(edge.engine, order)),
     clock: edge.clock,
@@ -291,6 +294,54 @@ void t.test('commands ask the running edge and print what it says', async (t) =>
   for (const path of ['/log?after=x', '/log?after=1:2,', '/log?outcome=none', '/log?id=x', '/log?rule=x']) {
     t.equal((await sendRequest(url + path)).status, 400, path);
   }
+});
+
+void t.test('a purge by command drops what it names, and nothing if a word is wrong', async (t) => {
+  const edge = await openTestEdge(t.testdir());
+  t.teardown(() => edge.close());
+  serveMedia(edge);
+  const { command, printed } = await openCommands(t, edge);
+  const small = { ...command, config: { ...command.config, orderMaxBytes: 50 } };
+  const other = '01J9ZC8GZ0000000000000000B';
+  const run = async (given: Partial<Parameters<typeof runPurge>[1]>): Promise<unknown> => {
+    await sendRequest(edge.url + PATH, { headers: READER });
+    printed.length = 0;
+    const code = await runPurge(small, { ids: [], prefix: undefined, all: false, ...given });
+    return [code, ...printed];
+  };
+  t.same(await run({}), [1, 'Give exactly one of --id, --prefix and --all.']);
+  t.same(await run({ ids: [ID], all: true }), [1, 'Give exactly one of --id, --prefix and --all.']);
+  t.same(await run({ ids: [ID, 'x'] }), [1, 'x is not a media id.']);
+  t.equal(edge.origin.count(PATH), 1, 'it is still stored');
+  t.same(await run({ ids: [other, ID.toLowerCase()] }), [0, '1 of 2 ids', '2 of 2 ids', 'copies dropped: 1']);
+  t.same(await run({ prefix: '/v1/media/01J' }), [0, 'copies dropped: 1']);
+  t.same(await run({ all: true }), [0, 'copies dropped: 1']);
+  t.equal(edge.origin.count(PATH), 3);
+  t.match(await run({ prefix: 'v1' }), [1, /refused: .*`prefix` must be a text that starts with/]);
+});
+
+void t.test('a purge that takes a while says what is left meanwhile', async (t) => {
+  const clock = new ManualClock();
+  const purging: ServerResponse[] = [];
+  const server = createServer((request, response) => {
+    if (request.url === '/purge') {
+      purging.push(response);
+      clock.advance(1_000);
+    } else response.end('{"cache":{"memory":{"entries":3},"disk":{"entries":9}}}');
+  });
+  const port = await new Promise<number>((resolve) => {
+    server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port));
+  });
+  t.teardown(() => server.close());
+  const printed: string[] = [];
+  const print = (line: string): void => {
+    printed.push(line);
+    purging.pop()?.end('{"dropped":12}');
+  };
+  const config = { host: '127.0.0.1', hostNames: [], token: null, port, orderMaxBytes: 1_024 };
+  const command = { config, clock, signal: new AbortController().signal, print };
+  t.equal(await runPurge(command, { ids: [], prefix: undefined, all: true }), 0);
+  t.same(printed, ['stored now: 3 copies in memory, 9 on disk', 'copies dropped: 12']);
 });
 
 void t.test('commands say that no edge answers', async (t) => {

@@ -6,10 +6,13 @@ import type { AuditAct } from '../../../origin/audit.js';
 import type { OwnedPage } from '../../../origin/meta/store.js';
 import { takeDownOwner } from '../../../origin/takedown/of-owner.js';
 import type { MediaId } from '../../../src/ids.js';
-import { type HttpResponse, json, member } from '../../kit/http/request.js';
+import { ManualClock } from '../../kit/clock.js';
+import { startEdge } from '../../kit/edge/media-edge.js';
+import { type HttpResponse, json, member, sendRequest } from '../../kit/http/request.js';
 import { png } from '../../kit/media.js';
 import { gateOf, granted, ID, NOW, requestOf } from '../../kit/origin/doubles/request.js';
 import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
+import { untilAsync } from '../../kit/until.js';
 
 const NO_THUMBS = { thumbs: { enabled: false, wait: '0ms', video: { enabled: false } } };
 const code = (response: HttpResponse): string => `${response.status} ${String(json(response)['code'])}`;
@@ -110,6 +113,41 @@ void t.test('where time is over, the next request goes on from there', async (t)
   t.same(counts, [2, 2, 1]);
   t.same(await statuses(origin, ids), [410, 410, 410, 410, 410]);
   t.strictSame(await origin.undescribed(), []);
+});
+
+void t.test('edges hear of every batch before the answer, and serve none of it', async (t) => {
+  const clock = new ManualClock();
+  const origin = await startOrigin(t.testdir(), { ...NO_THUMBS, owner_acts: { step_max: 2 } }, { clock });
+  t.teardown(() => origin.close());
+  const edge = await startEdge(join(origin.folder, 'edge'), origin, {}, clock);
+  t.teardown(() => edge.close());
+  await untilAsync('the edge follows the journal', async () => {
+    const { journal } = json(await sendRequest(`${edge.operators}/stats`));
+    return (journal as { readonly link: string }).link === 'current';
+  });
+  const ids: string[] = [];
+  for (let n = 0; n < 5; n += 1) ids.push(await uploadAs(origin, 'ada', png(n)));
+  const reader = { authorization: `Bearer ${origin.auth.token({ sub: 'reader' })}` };
+  const atEdge = (): Promise<readonly number[]> =>
+    Promise.all(ids.map(async (id) => (await sendRequest(`${edge.url}/v1/media/${id}`, { headers: reader })).status));
+  t.same(await atEdge(), [200, 200, 200, 200, 200]);
+  const admin = { authorization: `Bearer ${origin.auth.token({ sub: 'mo', scope: 'media:admin' })}` };
+  const through = async (verb: string): Promise<HttpResponse> =>
+    sendRequest(`${edge.url}/v1/admin/owners/ada/${verb}?wait=edges`, { method: 'POST', headers: admin });
+  for (const [verb, status] of [
+    ['quarantine', 403],
+    ['restore', 200],
+    ['delete', 410],
+  ] as const) {
+    const answer = await through(verb);
+    t.match([answer.status, json(answer)], [202, { media: 5, next: null }], verb);
+    t.equal(answer.headers['takedown-confirmed'], '1/1');
+    t.same(
+      await atEdge(),
+      ids.map(() => status),
+    );
+  }
+  t.equal((await through('delete')).headers['takedown-confirmed'], '1/1', 'again');
 });
 
 /** Steps over a store that has these pages; the step with the number `failing` fails, as after it all others. */
