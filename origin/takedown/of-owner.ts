@@ -21,7 +21,7 @@ import { confirmations, recordAct, type TakedownDeps } from '../takedown.js';
 
 export const ownerActsSection = section('Acts of admins on all media of one owner.', {
   stepMax: integer({
-    default: 250,
+    default: 100,
     min: 1,
     max: 10_000,
     help: 'Media per transaction. Other writes come in between.',

@@ -225,3 +225,29 @@ void t.test('a place and a hash are read as they were written', async (t) => {
   const placed = blob({ place: '0123456789abcdef' as Place });
   t.same(await readsOf([blobRow(placed)]).reads.findBlob(A), placed);
 });
+
+void t.test(
+  'a step over the media of an owner looks at so many rows, and tells which an act would change',
+  async (t) => {
+    const [live, ended, lost] = [media(), media({ state: { kind: 'expired', at: 1 } }), media()];
+    const rows = [joined(live, blob()), joined(ended, blob()), joined(lost, null)];
+    const { reads, asked } = readsOf(rows);
+    const query = { owner: 'ada\0', after: null, limit: 3, now: T0 } as const;
+    t.same(await reads.owned({ ...query, act: 'delete' }), {
+      ids: [live.record.id, lost.record.id],
+      next: lost.record.id,
+    });
+    t.same(
+      await reads.owned({ ...query, act: 'quarantine', limit: 4, after: live.record.id }),
+      { ids: [live.record.id], next: null },
+      'bytes without a record cannot be marked',
+    );
+    t.same((await reads.owned({ ...query, act: 'restore' })).ids, []);
+    const stored = '\uE0000000';
+    t.same(asked().slice(0, 2), [
+      [ownerKey('ada\0'), `ada${stored}`, '00000000-0000-0000-0000-000000000000', 3],
+      [ownerKey('ada\0'), `ada${stored}`, uuidOf(live.record.id), 4],
+    ]);
+    t.same(await readsOf([]).reads.owned({ ...query, act: 'delete' }), { ids: [], next: null });
+  },
+);
