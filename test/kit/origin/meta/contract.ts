@@ -5,7 +5,7 @@ import type { Test } from 'tap';
 import { mediaKey, type Place, thumbKey } from '../../../../origin/blobs/blob-store.js';
 import type { Job } from '../../../../origin/meta/jobs.js';
 import { keysOf, NO_FACTS, type Quarantine, type ThumbMade } from '../../../../origin/meta/media.js';
-import type { MetaStore, NewMedia, UploadBytes } from '../../../../origin/meta/store.js';
+import type { MetaStore, NewMedia, OwnerAct, UploadBytes } from '../../../../origin/meta/store.js';
 import type { EpochMs } from '../../../../src/clock.js';
 import { createIdSource, type MediaId, type Sha256 } from '../../../../src/ids.js';
 import type { JournalEntry } from '../../../../src/journal/entry.js';
@@ -448,6 +448,7 @@ const anyStep = fc.oneof(
       sha256: anyBytes,
       sent: fc.option(anyBytes, { freq: 2 }),
       unscanned: fc.boolean(),
+      owner: fc.constantFrom('ada', 'bob'),
       public: fc.boolean(),
       expiresInMs: fc.constantFrom(null, 1, 20, 100),
       quota: fc.constantFrom(null, 3),
@@ -468,6 +469,15 @@ const anyStep = fc.oneof(
   {
     weight: 2,
     arbitrary: fc.record({ do: fc.constant('scanned' as const), sha256: anyBytes, infected: fc.boolean() }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('owner' as const),
+      owner: fc.constantFrom('ada', 'bob'),
+      act: fc.constantFrom('delete', 'quarantine', 'restore'),
+      limit: fc.integer({ min: 1, max: 4 }),
+    }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('expire' as const), limit: fc.nat({ max: 3 }) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('expireUnused' as const), ageMs: fc.nat({ max: 60 }) }) },
@@ -499,6 +509,7 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
       case 'upload': {
         let upload = uploadOf(step.sha256, {
           public: step.public,
+          owner: step.owner,
           expiresAt: step.expiresInMs === null ? null : now + step.expiresInMs,
           thumbs: step.thumbs ? { kind: 'queue' } : { kind: 'none', reason: 'unsupported_type' },
           now,
@@ -536,6 +547,14 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
       case 'scanned': {
         const mark = step.infected ? adminMark(now) : null;
         assert.equal(await store.resolveScan(step.sha256, mark, now), model.resolveScan(step.sha256, mark, now));
+        break;
+      }
+      case 'owner': {
+        const act = actOf(step.act, now);
+        const { ids } = await store.owned({ owner: step.owner, act: act.kind, after: null, limit: step.limit, now });
+        assert.deepEqual(ids, model.owned(step.owner, act.kind, step.limit, now));
+        const outcome = await store.takeDownOwned(step.owner, ids, act, now);
+        assert.deepEqual(outcome, model.takeDownOwned(step.owner, ids, act, now));
         break;
       }
       case 'expire':
@@ -579,6 +598,11 @@ async function replay(kit: MetaUnderTest, steps: readonly Step[]): Promise<void>
   store = await kit.again(store);
   await agree(store, model, ids, now);
   await store.close();
+}
+
+function actOf(kind: OwnerAct['kind'], now: EpochMs): OwnerAct {
+  if (kind === 'quarantine') return { kind, mark: adminMark(now) };
+  return kind === 'delete' ? { kind, by: 'eve' } : { kind };
 }
 
 function withoutMark(entry: JournalEntry): Omit<JournalEntry, 'mark'> {

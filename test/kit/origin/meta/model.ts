@@ -8,6 +8,8 @@ import type { BlobRecord, Found, MediaRecord, MediaState, Quarantine } from '../
 import type {
   CommitOutcome,
   NewMedia,
+  OwnedOutcome,
+  OwnerAct,
   QuarantineOutcome,
   RemoveOutcome,
   Usage,
@@ -164,6 +166,41 @@ export class MetaModel {
     return this.blobsBySent(sentSha256).some(({ quarantine }) => quarantine?.cause === 'admin');
   }
 
+  /** Of the first `limit` media of an owner. */
+  owned(owner: string, act: OwnerAct['kind'], limit: number, now: EpochMs): readonly MediaId[] {
+    const own = this.rows.filter(({ record }) => record.owner === owner).sort(by(({ record }) => [0, record.id]));
+    const wanted = own.slice(0, limit).filter(({ record }) => {
+      if (record.state.kind !== 'live') return false;
+      const isAdmins = this.#blob(record.sha256)?.blob.quarantine?.cause === 'admin';
+      return act === 'delete' || (!isPast(record, now) && isAdmins === (act === 'restore'));
+    });
+    return wanted.map(({ record }) => record.id);
+  }
+
+  /** All of a step are in one entry: there are too few for two. */
+  takeDownOwned(owner: string, ids: readonly MediaId[], act: OwnerAct, now: EpochMs): OwnedOutcome {
+    const rows = this.rows.filter(({ record }) => ids.includes(record.id)).sort(by(({ record }) => [0, record.id]));
+    if (rows.length === 0) return { media: 0, others: 0 };
+    if (act.kind === 'delete') {
+      const seq = this.#note('delete', ids, now);
+      for (const row of rows) this.#end(row, { kind: 'deleted', at: now, by: act.by }, seq, now);
+      return { media: rows.length, others: 0 };
+    }
+    const blobs = [...new Set(rows.map(({ record }) => this.#blob(record.sha256)))].filter((row) => row !== undefined);
+    const marked = blobs.flatMap((row) => this.#liveInOrder(row));
+    const seq = this.#note(
+      act.kind,
+      marked.map(({ record }) => record.id),
+      now,
+    );
+    for (const row of blobs) {
+      row.blob = { ...row.blob, quarantine: act.kind === 'restore' ? null : act.mark };
+      row.markSeq = seq;
+    }
+    const media = marked.filter(({ record }) => record.owner === owner).length;
+    return { media, others: marked.length - media };
+  }
+
   expireDue(now: EpochMs, limit: number): readonly MediaId[] {
     const due = this.rows
       .filter(({ record }) => record.state.kind === 'live' && isPast(record, now))
@@ -293,13 +330,17 @@ export class MetaModel {
     cause: JournalCause,
     now: EpochMs,
   ): QuarantineOutcome & { kind: 'done' } {
-    const ids = this.#liveRowsOf(row.blob.sha256)
-      .sort(by(({ record }) => [record.public ? 1 : 0, record.sentSha256 === row.blob.sha256 ? '' : record.sentSha256]))
-      .map(({ record }) => record.id);
+    const ids = this.#liveInOrder(row).map(({ record }) => record.id);
     row.blob = { ...row.blob, quarantine: mark };
     row.markSeq = this.#note(cause, ids, now);
     if (mark === null && row.unreferencedAt !== null) row.unreferencedAt = now;
     return { kind: 'done', seq: row.markSeq };
+  }
+
+  #liveInOrder({ blob: { sha256 } }: BlobRow): readonly Row[] {
+    return this.#liveRowsOf(sha256).sort(
+      by(({ record }) => [record.public ? 1 : 0, record.sentSha256 === sha256 ? '' : record.sentSha256]),
+    );
   }
 
   #expire(rows: readonly Row[], now: EpochMs, atItsInstant: boolean): void {
