@@ -44,6 +44,7 @@ export const AUDIT_ACTS = [
   'thumbs_again',
   'thumbs_retry',
   'thumbs_backfill',
+  'webhooks_retry',
 ] as const;
 
 export interface AuditAct {

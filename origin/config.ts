@@ -21,6 +21,7 @@ import { rateLimitsSection } from './server/rate-limits.js';
 import { ownerActsSection } from './takedown/of-owner.js';
 import { thumbsFaults, thumbsSection } from './thumbs/config.js';
 import { scrubSection } from './upkeep/scrub.js';
+import { webhooksFaults, webhooksSection } from './webhooks/config.js';
 
 const port = (standard: number, help: string) => integer({ default: standard, min: 0, max: 65_535, help });
 
@@ -59,6 +60,7 @@ export const originSection = section('The origin: stores uploads, renders thumbn
   ownerActs: ownerActsSection,
   audit: auditSection,
   journal: journalSection,
+  webhooks: webhooksSection,
   wellKnown: wellKnownSection,
 });
 
@@ -77,6 +79,7 @@ export function originFaults(config: OriginConfig): readonly ConfigFault[] {
     ...below('upload.scan', scanFaults(config.upload.scan)),
     ...blobsFaults(config.blobs, config.upload.sizeMaxBytes),
     ...metaFaults(config.meta, { local: config.blobs.adaptor === 'local' && !config.blobs.folderShared }),
+    ...below('webhooks', webhooksFaults(config.webhooks)),
     ...unusedFaults(config),
     ...proxyFaults(config.trustedProxies, 'origin.trusted_proxies'),
     ...operatorFaults(config.operators, 'origin.operators'),

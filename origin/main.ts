@@ -8,6 +8,7 @@ import { LIVE_PATHS } from './live-settings.js';
 import { openOrigin } from './origin.js';
 import { runThumbs, type ThumbsVerb } from './thumbs/commands.js';
 import { runBackup, runFsck, runMigrate, runRestore, runScrub } from './upkeep/commands.js';
+import { runWebhooks } from './webhooks/commands.js';
 
 export const entry: ProcessEntry = processEntry({
   name: 'origin',
@@ -27,6 +28,8 @@ export const entry: ProcessEntry = processEntry({
       runMigrate({ ...tools, config: origin }, { to: to === 'lmdb' ? 'lmdb' : 'postgres', check: check === true }),
     thumbs: ({ origin }, tools, { verb, all }) =>
       runThumbs({ ...tools, config: origin }, { verb: readVerb(verb), all: all === true }),
+    webhooks: ({ origin }, tools, { verb }) =>
+      runWebhooks({ ...tools, config: origin }, { verb: verb === 'retry' ? 'retry' : 'status' }),
   },
 });
 

@@ -48,6 +48,8 @@ import { openLauncher } from './thumbs/render/launcher.js';
 import { localMarks } from './upkeep/scrub.js';
 import { openSweeper } from './upkeep/sweeper.js';
 import { uploadCounts } from './upload.js';
+import { openSender } from './webhooks/sender.js';
+import { tellingOf } from './webhooks/telling.js';
 
 export interface OriginSettings {
   readonly log: LogConfig;
@@ -92,7 +94,11 @@ async function openComponents(
 
   const meta = opened.add(
     'metadata',
-    await openMeta(config.meta, { clock, log, randomName: randomUUID }, { origin: nameOf(config) }),
+    await openMeta(
+      config.meta,
+      { clock, log, randomName: randomUUID, telling: tellingOf(config) },
+      { origin: nameOf(config) },
+    ),
   );
   const blobs = opened.add('blobs', counted(await openBlobStore(config.blobs, deps), deps));
   const onWalked = registerFigures({ meta, blobs, config: config.meta, clock, metrics });
@@ -136,6 +142,7 @@ async function openComponents(
   );
   const resumable = opened.add('resumable uploads', await openResumableUploads({ meta, blobs, config, ...deps }));
   const scanner = createScanner({ config: upload.scan, launcher, ...deps });
+  opened.add('webhooks', openSender({ config: config.webhooks, meta, ...deps }));
   opened.add('rescan', openRescan({ config: upload.scan, scanner, meta, blobs, ...deps }));
   return {
     gate,

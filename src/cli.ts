@@ -11,7 +11,7 @@ import { parseDuration } from './bytes.js';
 import { systemClock } from './clock.js';
 import { runCheck } from './commands/check.js';
 import { completionFor, SHELLS, type Shell } from './commands/completion.js';
-import { newSecret, writeSecret } from './commands/secret.js';
+import { newSecret, newWebhookSecret, writeSecret } from './commands/secret.js';
 import { showConfig } from './commands/show-config.js';
 import { formatFaults, loadConfig } from './config/load.js';
 import type { RenderTexts } from './config/render.js';
@@ -179,6 +179,15 @@ originChore('thumbs', 'the queue of thumbnails of a running origin')
   .option('--all', 'with backfill: make the others again too', false)
   .action((verb: string, options: ConfigOption & { all: boolean }) => chore('thumbs', options, { ...options, verb }));
 
+originChore('webhooks', 'the events of a running origin for the chat server')
+  .addArgument(
+    new Argument('<what>', 'show what waits and what was given up, or send the latter again').choices([
+      'status',
+      'retry',
+    ]),
+  )
+  .action((verb: string, options: ConfigOption) => chore('webhooks', options, { ...options, verb }));
+
 const edgeChore = (word: string, about: string): Command =>
   program.command(word).description(about).option('-c, --config <file>', 'configuration file', DEFAULT_CONFIG);
 
@@ -223,9 +232,11 @@ program
   .command('secret')
   .description('make a secret of 256 bits, and print it or write it to a file that only this user can read')
   .argument('[file]', 'the file; one that exists is left as it is')
-  .action(async (file: string | undefined) => {
-    if (file === undefined) process.stdout.write(`${newSecret()}\n`);
-    else if (await writeSecret(file)) process.stdout.write(`${file}: a new secret; name it as file:${file}\n`);
+  .option('--webhook', 'one that signs webhooks: whsec_ and base64', false)
+  .action(async (file: string | undefined, { webhook }: { webhook: boolean }) => {
+    const secret = webhook ? newWebhookSecret() : newSecret();
+    if (file === undefined) process.stdout.write(`${secret}\n`);
+    else if (await writeSecret(file, secret)) process.stdout.write(`${file}: a new secret; name it as file:${file}\n`);
     else throw new Error(`${file} exists; remove it first, or choose another name`);
   });
 

@@ -1,7 +1,7 @@
 /** The routes on the operators' listener. */
 import { Readable } from 'node:stream';
 import type { Clock } from '../../src/clock.js';
-import { emptyReply, type Reply } from '../../src/http/reply.js';
+import { emptyReply, jsonReply, type Reply } from '../../src/http/reply.js';
 import type { Sha256 } from '../../src/ids.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { Health } from '../../src/server/health.js';
@@ -14,6 +14,7 @@ import type { ThumbsConfig } from '../thumbs/config.js';
 import type { Thumbs } from '../thumbs/engine.js';
 import { backfillThumbs, reportQueue, retryThumbs } from '../thumbs/maintenance.js';
 import type { ScrubMarks } from '../upkeep/scrub.js';
+import { reportOutbox, retryEvents } from '../webhooks/outbox-report.js';
 import { healthRoutes } from './routes.js';
 
 export interface OperatorDeps {
@@ -21,7 +22,7 @@ export interface OperatorDeps {
   readonly metrics: Metrics;
   /** Applies what a scrub in another process has found (upkeep/commands.ts). */
   readonly marks: ScrubMarks;
-  readonly meta: Pick<MetaStore, 'jobs' | 'blobsAfter' | 'finishThumbs'>;
+  readonly meta: Pick<MetaStore, 'jobs' | 'blobsAfter' | 'finishThumbs' | 'outbox'>;
   readonly thumbs: Pick<Thumbs, 'accepts'>;
   readonly config: { readonly thumbs: ThumbsConfig };
   readonly audit: Pick<AuditLog, 'append'>;
@@ -65,6 +66,7 @@ export function operatorRoutes(deps: OperatorDeps): readonly Route<OriginRequest
         mark(deps, request, { act: 'thumbs_again', sha256: path.sha256, reason: null }),
     }),
     ...thumbRoutes(deps),
+    ...webhookRoutes(deps),
     ...healthRoutes(deps.health),
   ];
 }
@@ -113,6 +115,39 @@ function thumbRoutes({ meta, thumbs, config, audit, clock }: OperatorDeps): read
         await record(audit, clock, request, 'thumbs_backfill', null, null);
         const range = { all: query.all ?? false, after: null };
         return stepsReply(backfillThumbs({ meta, config: config.thumbs, thumbs, clock }, range, request.signal));
+      },
+    }),
+  ];
+}
+
+/** The outbox (webhooks/commands.ts). */
+function webhookRoutes({ meta, audit, clock }: OperatorDeps): readonly Route<OriginRequest>[] {
+  return [
+    route({
+      methods: ['GET'],
+      pattern: '/webhooks',
+      summary: 'Events that wait to be sent, and the newest of those that were given up.',
+      audience: 'anyone',
+      hidden: true,
+      path: {},
+      query: {},
+      responses: [{ status: 200, help: 'Figures and dead letters.', content: { type: 'application/json' } }],
+      handle: async (_request: OriginRequest) => jsonReply(200, await reportOutbox(meta)),
+    }),
+    route({
+      methods: ['POST'],
+      pattern: '/webhooks/retry',
+      summary: 'Has the events sent again that were given up.',
+      audience: 'anyone',
+      hidden: true,
+      path: {},
+      query: {},
+      responses: [
+        { status: 200, help: 'Progress, one JSON object per line.', content: { type: 'application/x-ndjson' } },
+      ],
+      handle: async (request: OriginRequest) => {
+        await record(audit, clock, request, 'webhooks_retry', null, null);
+        return stepsReply(retryEvents(meta, clock, request.signal));
       },
     }),
   ];

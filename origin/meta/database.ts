@@ -9,6 +9,8 @@ import type { BlobKey } from '../blobs/blob-store.js';
 import { DamagedRecord } from './codec.js';
 import type { Reserve } from './lmdb/reserve.js';
 import type { AuditLine } from './origins/shared.js';
+import type { Telling } from './outbox/events.js';
+import type { MediaEvent } from './outbox/outbox.js';
 import { type Key, type Reader, read, type Table, type Writer } from './tables.js';
 
 /**
@@ -47,6 +49,8 @@ export interface ChangeDeps {
   readonly now: EpochMs;
   /** Whether bytes may have been stored under this key by somebody who is about to record them (places.ts). */
   readonly isIntended: (key: BlobKey) => boolean;
+  /** How events for the chat server are made; left out, there are none. */
+  readonly telling?: Telling | undefined;
 }
 
 /** A running transaction, and what to announce or log once it is committed. */
@@ -61,10 +65,13 @@ export interface Change extends ChangeDeps {
   readonly jobsEnded: Sha256[];
   /** For the audit log, where the database has it. */
   readonly notes: AuditLine[];
+  /** For the chat server, one for each id. */
+  readonly events: MediaEvent[];
 }
 
 export function startChange(writer: Writer, deps: ChangeDeps): Change {
-  return { ...deps, writer, placed: [], entries: [], damaged: [], jobsAdded: false, jobsEnded: [], notes: [] };
+  const collected = { placed: [], entries: [], damaged: [], jobsEnded: [], notes: [], events: [] };
+  return { ...deps, ...collected, writer, jobsAdded: false };
 }
 
 /** Reads a record that the caller can do without. A damaged one is added to `damaged` and counts as absent. */

@@ -26,6 +26,7 @@ import {
   decode,
   type IndexName,
   type Key,
+  OUTBOX,
   type Reader,
   read,
   type Span,
@@ -41,9 +42,9 @@ import { copyStore, createReader, createStore, type MetaDeps, type MetaReader } 
 /**
  * The version of the layout of tables and keys. (Codecs have versions of their own for the fields of records.)
  * Version 2 added the hash of the sent bytes: the index `sent`, and a third part in keys of `live`. Version 4 added
- * places: the trash and its index.
+ * places: the trash and its index. Version 5 added the outbox and its indexes.
  */
-const FORMAT = 4;
+const FORMAT = 5;
 /** How long a measured size is used again. */
 const USED_BYTES_AGE_MS = 1_000;
 /** System error numbers, as LMDB passes them on. */
@@ -193,8 +194,12 @@ const SHARED_OPTIONS = {
 type Root = RootDatabase<Uint8Array>;
 type Tables = ReadonlyMap<string, LmdbTable<Uint8Array>>;
 
-/** Tables that a store of the format before this one does not have. */
-const NEW_TABLES: readonly string[] = [TRASH.name, 'trash_order' satisfies IndexName];
+/** Tables that a store of an earlier format may not have. */
+const NEW_TABLES: readonly string[] = [
+  TRASH.name,
+  OUTBOX.name,
+  ...(['trash_order', 'hook_media', 'hook_ready', 'hook_since', 'hook_dead'] as const satisfies readonly IndexName[]),
+];
 
 /** A write that waits for its transaction. */
 interface Waiting {

@@ -10,6 +10,7 @@ import { thumbKey } from '../blobs/blob-store.js';
 import { type Change, readOrSkip } from './database.js';
 import { type DeadJob, JOB_PRIORITIES, type Job, type JobPriority, type JobQueue, OWN_JOBS } from './jobs.js';
 import { type BlobRecord, keysOf, type PictureFacts, type ThumbRefusal, type ThumbState } from './media.js';
+import { tellRendered } from './outbox/events.js';
 import { writeBlob } from './places.js';
 import type { ThumbOutcome } from './store.js';
 import {
@@ -161,11 +162,13 @@ export function finishThumbs(change: Change, sha256: Sha256, outcome: ThumbOutco
   if (job !== undefined) write(writer, JOBS, sha256, undefined);
   const thumbs: ThumbState =
     outcome.kind === 'made' ? { kind: 'ready', made: outcome.made } : { kind: 'none', reason: outcome.reason };
-  return changeBlob(change, sha256, (blob) => ({
+  const known = changeBlob(change, sha256, (blob) => ({
     ...blob,
     thumbs,
     picture: mergeFacts(blob.picture, outcome.picture),
   }));
+  if (known !== undefined) tellRendered(change, job, known);
+  return known !== undefined;
 }
 
 /** Whether the bytes of each thumbnail are in a place that the record names, or that was intended. */
@@ -180,7 +183,7 @@ function arePlaced({ isIntended }: Change, blob: BlobRecord, outcome: ThumbOutco
 
 /** Queues the thumbnails of a blob to be made again. False if there is no such blob. */
 export function redoThumbs(change: Change, sha256: Sha256, priority: JobPriority, now: EpochMs): boolean {
-  const known = changeBlob(change, sha256, (blob) => ({ ...blob, thumbs: { kind: 'pending' } }));
+  const known = changeBlob(change, sha256, (blob) => ({ ...blob, thumbs: { kind: 'pending' } })) !== undefined;
   if (known) queueJob(change, sha256, priority, now);
   return known;
 }
@@ -330,7 +333,8 @@ export function buryJob(change: Change, sha256: Sha256, reason: string, now: Epo
   if (job === undefined) return;
   write(change.writer, JOBS, sha256, undefined);
   write(change.writer, DEAD, sha256, { sha256, attempts: job.attempts, diedAt: now, reason });
-  changeBlob(change, sha256, (blob) => ({ ...blob, thumbs: { kind: 'none', reason: refusal } }));
+  const known = changeBlob(change, sha256, (blob) => ({ ...blob, thumbs: { kind: 'none', reason: refusal } }));
+  if (known !== undefined) tellRendered(change, job, known);
 }
 
 export function reviveJobs(change: Change, limit: number, now: EpochMs): number {
@@ -342,11 +346,13 @@ export function reviveJobs(change: Change, limit: number, now: EpochMs): number 
   return dead.length;
 }
 
-function changeBlob(change: Change, sha256: Sha256, next: (blob: BlobRecord) => BlobRecord): boolean {
+/** Returns the blob as it is now, or undefined if there is none. */
+function changeBlob(change: Change, sha256: Sha256, next: (blob: BlobRecord) => BlobRecord): BlobRecord | undefined {
   const stored = read(change.writer, BLOBS, sha256);
-  if (stored === undefined) return false;
-  writeBlob(change, sha256, { ...stored, blob: next(stored.blob) });
-  return true;
+  if (stored === undefined) return undefined;
+  const blob = next(stored.blob);
+  writeBlob(change, sha256, { ...stored, blob });
+  return blob;
 }
 
 function mergeFacts(known: PictureFacts, learnt: PictureFacts): PictureFacts {

@@ -25,6 +25,7 @@ import type { Duties } from './origins/duties.js';
 import type { Note, SharedTables } from './origins/shared.js';
 import type { SharedEdges } from './origins/shared-edges.js';
 import type { Origins } from './origins.js';
+import type { Outbox } from './outbox/outbox.js';
 
 export interface MetaStore {
   /** The media with this id, as of `now`. */
@@ -116,6 +117,8 @@ export interface MetaStore {
   readonly duties: Duties;
   /** What several origins share beside; null in a store of one process, which has it in files. */
   readonly shared: SharedTables | null;
+  /** Events for the chat server. */
+  readonly outbox: Outbox;
 
   /**
    * Checks that the records agree with each other, and repairs them if asked.

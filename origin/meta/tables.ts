@@ -14,6 +14,7 @@ import type { BlobKey } from '../blobs/blob-store.js';
 import { type Codec, DamagedRecord } from './codec.js';
 import type { DeadJob, Job, JobPriority } from './jobs.js';
 import { awaitsScan, type MediaRecord, refusesUpload } from './media.js';
+import { type OutboxEvent, outboxCodec } from './outbox/outbox.js';
 import {
   blobCodec,
   deadCodec,
@@ -64,6 +65,14 @@ export const INDEX_NAMES = [
   'dead_order',
   /** [since when, key of the blob] of what is in the trash. */
   'trash_order',
+  /** [media id, turn, name] of events that wait. */
+  'hook_media',
+  /** [readyAt, name] of events that wait. */
+  'hook_ready',
+  /** [since when, name] of events that wait. */
+  'hook_since',
+  /** [diedAt, name] of events that were given up. */
+  'hook_dead',
 ] as const;
 export type IndexName = (typeof INDEX_NAMES)[number];
 
@@ -143,6 +152,13 @@ export const TRASH: Table<BlobKey, Trashed> = {
   keyOf: (value) => value.key,
   indexes: ({ at, key }) => [entry('trash_order', [at, key])],
 };
+/** Events for the chat server, by name. */
+export const OUTBOX: Table<string, OutboxEvent> = {
+  name: 'hook',
+  codec: outboxCodec,
+  keyOf: (value) => value.name,
+  indexes: indexEvent,
+};
 /** Keys are [periodStartAt, owner's hash]. */
 export const USAGE: Table<readonly [EpochMs, string], Usage> = {
   name: 'usage',
@@ -159,7 +175,7 @@ export const ABOUT: Table<'stamp', Stamp> = {
 export const LOST = 'lost';
 
 /** Tables with indexes. */
-export const INDEXED = [MEDIA, BLOBS, JOBS, DEAD, TRASH] as const;
+export const INDEXED = [MEDIA, BLOBS, JOBS, DEAD, TRASH, OUTBOX] as const;
 export const TABLE_NAMES: readonly string[] = [
   ...[...INDEXED, JOURNAL, USAGE, ABOUT].map((table) => table.name),
   ...INDEX_NAMES,
@@ -217,6 +233,10 @@ export function entryValue(bytes: Uint8Array): string {
 /** The ids or hashes that a span of an index points to: the last part of each key. */
 export function* targets<T extends string>(reader: Reader, index: IndexName, span: Span): Iterable<T> {
   for (const { key } of reader.range(index, span)) yield lastPart(key) as T;
+}
+
+export function liveIdsOf(reader: Reader, sha256: Sha256): readonly MediaId[] {
+  return [...reader.range('live', startingWith(sha256))].map(({ value }) => entryValue(value) as MediaId);
 }
 
 /** Every key that begins with these parts. */
@@ -288,6 +308,15 @@ function indexJob(job: Job): readonly IndexEntry[] {
 
 function indexDead(job: DeadJob): readonly IndexEntry[] {
   return [entry('dead_order', [job.diedAt, job.sha256])];
+}
+
+function indexEvent({ name, id, turn, readyAt, since, diedAt }: OutboxEvent): readonly IndexEntry[] {
+  if (diedAt !== null) return [entry('hook_dead', [diedAt, name])];
+  return [
+    entry('hook_media', [id, turn, name]),
+    entry('hook_ready', [readyAt, name]),
+    entry('hook_since', [since, name]),
+  ];
 }
 
 function entry(index: IndexName, key: Key, value = ''): IndexEntry {

@@ -17,6 +17,7 @@ import {
   type Quarantine,
   refusesUpload,
 } from './media.js';
+import { tellEnded, tellMarked } from './outbox/events.js';
 import { writeBlob } from './places.js';
 import { endJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
@@ -25,9 +26,9 @@ import {
   BLOBS,
   before,
   DEAD,
-  entryValue,
   type IndexName,
   JOBS,
+  liveIdsOf,
   MEDIA,
   type Reader,
   read,
@@ -128,10 +129,6 @@ export function updateReference(change: Change, sha256: Sha256, now: EpochMs): v
   writeBlob(change, sha256, { ...stored, unreferencedAt: referenced ? null : now });
 }
 
-export function liveIdsOf(reader: Reader, sha256: Sha256): readonly MediaId[] {
-  return [...reader.range('live', startingWith(sha256))].map(({ value }) => entryValue(value) as MediaId);
-}
-
 export function idsOfBlob(reader: Reader, sha256: Sha256): readonly MediaId[] {
   return [...targets<MediaId>(reader, 'by_blob', startingWith(sha256))];
 }
@@ -222,7 +219,7 @@ export function endAll(
   cause: 'expire' | 'delete',
   ended: readonly StoredMedia[],
   now: EpochMs,
-  stateOf: (record: MediaRecord) => MediaState,
+  stateOf: (record: MediaRecord) => Exclude<MediaState, { kind: 'live' }>,
 ): void {
   for (let first = 0; first < ended.length; first += ENTRY_IDS_MAX) {
     const group = ended.slice(first, first + ENTRY_IDS_MAX);
@@ -235,9 +232,15 @@ export function endAll(
   }
 }
 
-function endMedia(change: Change, stored: StoredMedia, state: MediaState, seq: number): void {
+function endMedia(
+  change: Change,
+  stored: StoredMedia,
+  state: Exclude<MediaState, { kind: 'live' }>,
+  seq: number,
+): void {
   const { record } = stored;
   write(change.writer, MEDIA, record.id, { record: { ...record, state }, endedSeq: seq });
+  tellEnded(change, record.id, state.kind);
 }
 
 function markBlob(
@@ -290,6 +293,7 @@ function markTogether(
   for (const stored of blobs) {
     const blob = { ...stored.blob, quarantine: mark };
     writeBlob(change, blob.sha256, { ...stored, blob, markSeq: seq });
+    tellMarked(change, stored.blob, mark);
   }
   return seq;
 }

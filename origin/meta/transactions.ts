@@ -8,6 +8,7 @@ import type { Clock, EpochMs } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import type { MediaId } from '../../src/ids.js';
 import type { Log } from '../../src/log.js';
+import type { BlobKey } from '../blobs/blob-store.js';
 import type { DamagedRecord } from './codec.js';
 import type { LmdbConfig } from './config.js';
 import { type Change, type Database, readOrSkip, startChange, type Urgency } from './database.js';
@@ -16,6 +17,8 @@ import { findBlobBySent } from './find-sent.js';
 import { createDataLimit } from './lmdb/data-limit.js';
 import { ownDuties } from './origins/duties.js';
 import { ONE_ORIGIN } from './origins.js';
+import type { Telling } from './outbox/events.js';
+import { createOutbox, keepEvents } from './outbox/tables.js';
 import { createIntents, forgetTrash, isNamed, isTrashed, trashedBefore } from './places.js';
 import { createQueue, endLeases, finishThumbs, redoThumbs } from './queue.js';
 import type { Stamp } from './records.js';
@@ -46,6 +49,8 @@ export interface MetaDeps {
   readonly log: Log;
   /** A random name, for a new journal. */
   readonly randomName: () => string;
+  /** How events for the chat server are made; left out, the store keeps none. */
+  readonly telling?: Telling | undefined;
 }
 
 /** Most ids that one transaction marks as used, and most usage records that one forgets. */
@@ -113,7 +118,7 @@ export async function createStore(
   deps: MetaDeps,
 ): Promise<MetaStore> {
   const { reader } = database;
-  const { clock, log, randomName } = deps;
+  const { clock, log, randomName, telling } = deps;
 
   const intents = createIntents();
 
@@ -121,8 +126,11 @@ export async function createStore(
     let change: Change | undefined;
     return database.transact(
       (writer) => {
-        change = startChange(writer, { newMark: randomName, now: clock.now(), isIntended: (key) => intents.has(key) });
-        return body(change);
+        const isIntended = (key: BlobKey): boolean => intents.has(key);
+        change = startChange(writer, { newMark: randomName, now: clock.now(), isIntended, telling });
+        const outcome = body(change);
+        keepEvents(writer, change.events);
+        return outcome;
       },
       urgency,
       () => {
@@ -151,6 +159,7 @@ export async function createStore(
     origins: ONE_ORIGIN,
     duties: ownDuties(),
     shared: null,
+    outbox: createOutbox(reader, mustRun),
     async room() {
       await database.reserve.refill();
       return limit.room('now');

@@ -29,7 +29,9 @@ import {
   type Key,
   keyText,
   LOST,
+  liveIdsOf,
   MEDIA,
+  OUTBOX,
   putEntry,
   type Reader,
   read,
@@ -40,7 +42,7 @@ import {
   type Writer,
   write,
 } from './tables.js';
-import { liveIdsOf, updateReference } from './takedown.js';
+import { updateReference } from './takedown.js';
 import { appendEntry } from './takedown-journal.js';
 
 /** Rows read at once. */
@@ -189,6 +191,10 @@ const OWNERS = {
   job_lease: JOBS,
   dead_order: DEAD,
   trash_order: TRASH,
+  hook_media: OUTBOX,
+  hook_ready: OUTBOX,
+  hook_since: OUTBOX,
+  hook_dead: OUTBOX,
 } as const satisfies Record<IndexName, unknown>;
 
 /** Every live id has a blob. One without is only reported: what to do depends on the bytes. */

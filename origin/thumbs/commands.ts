@@ -2,9 +2,8 @@
  * `media-service thumbs …`: sends a command to the running origin, through its
  * operators' listener (operators.ts), and prints the progress.
  */
-import { type IncomingMessage, type RequestOptions, request } from 'node:http';
-import { createInterface } from 'node:readline';
 import { operatorTarget } from '../../src/server/operators.js';
+import { type Step, stepsOf } from '../upkeep/ask-origin.js';
 import type { CommandDeps } from '../upkeep/commands.js';
 
 export type ThumbsVerb = 'status' | 'retry' | 'backfill';
@@ -19,7 +18,7 @@ export async function runThumbs(
   const target = `${base}/thumbs/${verb}${verb === 'backfill' && all ? '?all=true' : ''}`;
   let last: Step | undefined;
   try {
-    for await (const step of steps(target, { method: verb === 'status' ? 'GET' : 'POST', headers, signal })) {
+    for await (const step of stepsOf(target, { method: verb === 'status' ? 'GET' : 'POST', headers, signal })) {
       last = step;
       if (verb !== 'status') progress(describe(verb, step));
     }
@@ -30,22 +29,6 @@ export async function runThumbs(
   }
   print(last === undefined ? 'There was nothing to do.' : describe(verb, last));
   return 0;
-}
-
-type Step = Readonly<Record<string, unknown>>;
-
-/** The response is one JSON object per line, until the origin has finished. */
-async function* steps(target: string, options: RequestOptions): AsyncGenerator<Step> {
-  const sent = request(target, options);
-  const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    sent.once('error', reject);
-    sent.once('response', (head) => {
-      if (head.statusCode === 200) resolve(head);
-      else reject(new Error(`answered ${String(head.statusCode)}`));
-    });
-    sent.end();
-  });
-  for await (const line of createInterface({ input: response })) yield JSON.parse(line) as Step;
 }
 
 function describe(verb: ThumbsVerb, step: Step): string {

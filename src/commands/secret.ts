@@ -9,10 +9,15 @@ export function newSecret(): string {
   return randomBytes(32).toString('base64url');
 }
 
+/** The same in the form of Standard Webhooks. */
+export function newWebhookSecret(): string {
+  return `whsec_${randomBytes(32).toString('base64')}`;
+}
+
 /** False: the file exists, and is left as it is. */
-export async function writeSecret(path: string): Promise<boolean> {
+export async function writeSecret(path: string, secret = newSecret()): Promise<boolean> {
   if (existsSync(path)) return false;
   await makeFolder(dirname(path));
-  await createFile(path, `${newSecret()}\n`);
+  await createFile(path, `${secret}\n`);
   return true;
 }

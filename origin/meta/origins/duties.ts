@@ -2,7 +2,7 @@
  * Regular work on what all origins share, which one of them does for all. Each step of such work may also be done by two:
  * a duty saves work and is no lock.
  */
-export type DutyName = 'expire' | 'sweep' | 'walk' | 'trim' | 'rescan';
+export type DutyName = 'expire' | 'sweep' | 'walk' | 'trim' | 'rescan' | 'webhooks';
 
 export interface Duties {
   /**

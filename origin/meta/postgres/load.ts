@@ -15,6 +15,10 @@ export type Load = {
   finish(journal: string, now: EpochMs): Promise<void>;
 };
 
+/** New events come after those that were loaded. */
+const AFTER_ALL_TURNS =
+  "SELECT setval(pg_get_serial_sequence('hook', 'n'), (SELECT coalesce(max(n), 0) + 1 FROM hook))";
+
 export class DatabaseInUse extends Error {
   override readonly name = 'DatabaseInUse';
 
@@ -45,6 +49,7 @@ export async function openLoad(pool: Pool, now: EpochMs): Promise<Load> {
         [journal, at],
       );
       if (made.length === 0) throw new DatabaseInUse();
+      await pool.run(AFTER_ALL_TURNS);
     },
   };
 }

@@ -4,9 +4,10 @@ import type { JournalCause, JournalEntry } from '../../../src/journal/entry.js';
 import type { BlobKey, Place } from '../../blobs/blob-store.js';
 import { type DeadJob, JOB_PRIORITIES, type Job, type JobPriority } from '../jobs.js';
 import type { MediaState, PictureFacts, Quarantine, QuarantineCause, ThumbState } from '../media.js';
+import type { EventType, OutboxEvent } from '../outbox/outbox.js';
 import type { StoredBlob, StoredMedia, Trashed } from '../records.js';
 import type { Usage } from '../store.js';
-import { BLOBS, DEAD, JOBS, JOURNAL, type Key, MEDIA, ownerKey, type Table, TRASH, USAGE } from '../tables.js';
+import { BLOBS, DEAD, JOBS, JOURNAL, type Key, MEDIA, OUTBOX, ownerKey, type Table, TRASH, USAGE } from '../tables.js';
 import { byteaOf, fromText, hashOf, idOf, textOf, uuidOf, whole } from './values.js';
 
 export type Row = Readonly<Record<string, unknown>>;
@@ -283,6 +284,53 @@ export const TRASH_ROWS: RowTable<BlobKey, Trashed> = {
   valueOf: (row) => ({ key: text(row, 'key') as BlobKey, at: number(row, 'at') }),
 };
 
+export const OUTBOX_ROWS: RowTable<string, OutboxEvent> = {
+  table: OUTBOX,
+  name: 'hook',
+  keyColumns: 1,
+  columns: [
+    ['name', 'text'],
+    ['n', 'bigint'],
+    ['type', 'text'],
+    ['at', 'bigint'],
+    ['media', 'uuid'],
+    ['data', 'text'],
+    ['since', 'bigint'],
+    ['ready_at', 'bigint'],
+    ['attempts', 'integer'],
+    ['fault', 'text'],
+    ['died_at', 'bigint'],
+  ],
+  keyRow: (name) => ({ name }),
+  rowOf: (name, event) => ({
+    name,
+    n: event.turn,
+    type: event.type,
+    at: whole(event.at),
+    media: uuidOf(event.id),
+    data: textOf(event.data),
+    since: whole(event.since),
+    ready_at: whole(event.readyAt),
+    attempts: event.attempts,
+    fault: event.fault === null ? null : textOf(event.fault),
+    died_at: event.diedAt === null ? null : whole(event.diedAt),
+  }),
+  keyOf: (row) => text(row, 'name'),
+  valueOf: (row) => ({
+    name: text(row, 'name'),
+    turn: number(row, 'n'),
+    type: row['type'] as EventType,
+    at: number(row, 'at'),
+    id: idOf(text(row, 'media')),
+    data: fromText(text(row, 'data')),
+    since: number(row, 'since'),
+    readyAt: number(row, 'ready_at'),
+    attempts: number(row, 'attempts'),
+    fault: nullableText(row, 'fault'),
+    diedAt: row['died_at'] as EpochMs | null,
+  }),
+};
+
 /** In the order in which changes are written. */
 export const ROW_TABLES: readonly RowTable[] = [
   BLOB_ROWS,
@@ -292,4 +340,5 @@ export const ROW_TABLES: readonly RowTable[] = [
   TRASH_ROWS,
   USAGE_ROWS,
   JOURNAL_ROWS,
+  OUTBOX_ROWS,
 ];

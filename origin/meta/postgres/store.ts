@@ -35,6 +35,7 @@ import { openJournal, type PolledJournal } from './journal.js';
 import { keepOriginsOut } from './keep-out.js';
 import { migrate, readAbout } from './migrate.js';
 import { sharedEdges } from './origins/edges.js';
+import { createOutboxTable } from './outbox.js';
 import { createPlaces, trashIntents } from './places.js';
 import { openPool, type Pool, type Run, withFaults } from './pool.js';
 import { createQueue } from './queue.js';
@@ -174,6 +175,7 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
     pool,
     newMark: randomName,
     now: () => clock.now(),
+    telling: deps.telling,
     commitMax: config.commitMax,
     queueMax: config.queueMax,
     lanesMax: config.postgres.writersMax,
@@ -205,6 +207,7 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
     origins,
     duties,
     shared: { uploads: createUploadTable(pool, clock), audit: createAuditTable(pool) },
+    outbox: createOutboxTable(pool),
     edges: leased === null ? null : sharedEdges(pool, origins.name),
     room: async () => ((await room()) ? 'enough' : 'data_max'),
     freeBytes: async () => null,

@@ -10,11 +10,14 @@ import { setTimeout as wait } from 'node:timers/promises';
 import type { EpochMs } from '../../../src/clock.js';
 import { Fault } from '../../../src/errors.js';
 import type { JournalEntry } from '../../../src/journal/entry.js';
+import type { BlobKey } from '../../blobs/blob-store.js';
 import { type Change, startChange, type Urgency } from '../database.js';
+import type { Telling } from '../outbox/events.js';
 import { applyChanges } from './apply.js';
 import { addLines } from './audit.js';
 import { type Fact, Facts, factText, MissingFact } from './facts.js';
 import { fetchFacts, fetchJournal } from './fetch.js';
+import { addEvents } from './outbox.js';
 import { faultOfDatabase, isWorthAnotherTry, type Pool, type Run } from './pool.js';
 
 export type Write<T> = {
@@ -36,6 +39,7 @@ export type WritesDeps = {
   readonly pool: Pool;
   readonly newMark: () => string;
   readonly now: () => EpochMs;
+  readonly telling?: Telling | undefined;
   readonly commitMax: number;
   readonly queueMax: number;
   /** How many transactions of uploads may be under way at once. */
@@ -183,7 +187,7 @@ async function runRules(
   run: Run,
   rules: readonly ((change: Change) => unknown)[],
   prepare: Prepare,
-  deps: Pick<WritesDeps, 'newMark' | 'now'>,
+  deps: Pick<WritesDeps, 'newMark' | 'now' | 'telling'>,
 ): Promise<readonly Ran[]> {
   const facts = new Facts();
   await fetchNew(run, facts, await prepare(run, facts));
@@ -200,7 +204,9 @@ async function runRules(
       const ended = placed.length === 0 ? [] : [run(END_INTENTS, [placed])];
       const notes = ran.flatMap((one) => (one.kind === 'done' ? one.change.notes : []));
       const noted = notes.length === 0 ? [] : [addLines(run, notes)];
-      await Promise.all([...applyChanges(run, facts.changes()), ...ended, ...noted, run('COMMIT')]);
+      const events = ran.flatMap((one) => (one.kind === 'done' ? one.change.events : []));
+      const told = events.length === 0 ? [] : [addEvents(run, events)];
+      await Promise.all([...applyChanges(run, facts.changes()), ...ended, ...noted, ...told, run('COMMIT')]);
       return ran;
     }
   }
@@ -216,12 +222,13 @@ function fetchNew(run: Run, facts: Facts, wanted: readonly Fact[]): Promise<void
 function tryAll(
   facts: Facts,
   rules: readonly ((change: Change) => unknown)[],
-  { newMark, now }: Pick<WritesDeps, 'newMark' | 'now'>,
+  { newMark, now, telling }: Pick<WritesDeps, 'newMark' | 'now' | 'telling'>,
 ): { readonly ran: readonly Ran[]; readonly missing: readonly Fact[] } {
   const missing: Fact[] = [];
   const ran = rules.map((rule): Ran => {
     const { mark } = facts;
-    const change = startChange(facts, { newMark, now: now(), isIntended: (key) => facts.isIntended(key) });
+    const isIntended = (key: BlobKey): boolean => facts.isIntended(key);
+    const change = startChange(facts, { newMark, now: now(), isIntended, telling });
     try {
       return { kind: 'done', value: rule(change), change };
     } catch (error) {

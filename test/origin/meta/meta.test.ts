@@ -224,9 +224,9 @@ void t.test('one process at a time writes to a folder', async (t) => {
 void t.test('a database of a newer release is refused, and a damaged stamp is replaced on request', async (t) => {
   const folder = t.testdir();
   await (await openMetaStore(configOf(folder), deps)).close();
-  const stamp = { format: 5, journal: 'x', madeAt: T0 };
+  const stamp = { format: 6, journal: 'x', madeAt: T0 };
   await tamper(folder, (table) => table('about').putSync('stamp', stampCodec.encode(stamp)));
-  await t.rejects(openMetaStore(configOf(folder), deps), { message: /by a newer release \(format 5; this one reads/ });
+  await t.rejects(openMetaStore(configOf(folder), deps), { message: /by a newer release \(format 6; this one reads/ });
   await t.rejects(openMetaReader(configOf(folder), deps), { message: /by a newer release/ });
   await tamper(folder, (table) => table('about').putSync('stamp', Buffer.from('rubbish')));
   await t.rejects(openMetaStore(configOf(folder), deps), { name: 'DamagedRecord', table: 'about' });
@@ -254,7 +254,7 @@ void t.test('a database of the previous format is read, and then written in this
   t.same(await verify(store, false), []);
   await store.close();
   await tamper(folder, (table) => {
-    t.match(stampCodec.decode(table('about').getBinary('stamp') ?? Buffer.of()), { format: 4 });
+    t.match(stampCodec.decode(table('about').getBinary('stamp') ?? Buffer.of()), { format: 5 });
   });
 });
 

@@ -111,10 +111,11 @@ void t.test('a store that agrees with itself has no findings, and all of it is r
   t.equal(store.tables.writes.length, before);
   const indexes = ['by_blob: 3', 'live: 2', 'sent: 0', 'by_owner: 3', 'expiry: 1', 'idle: 2', 'tombstone: 1'];
   const others = ['unreferenced: 1', 'held: 0', 'job_ready: 4', 'job_lease: 0', 'dead_order: 0', 'trash_order: 0'];
-  const records = ['media: 3', 'blob: 3', 'job: 2', 'dead: 0', 'trash: 0'];
+  const events = ['hook_media: 0', 'hook_ready: 0', 'hook_since: 0', 'hook_dead: 0'];
+  const records = ['media: 3', 'blob: 3', 'job: 2', 'dead: 0', 'trash: 0', 'hook: 0'];
   t.same(
     progress,
-    [...records, 'usage: 0', 'journal: 1', ...records, ...indexes, ...others, ...records.slice(0, 4)],
+    [...records, 'usage: 0', 'journal: 1', ...records, ...indexes, ...others, ...events, ...records.slice(0, 4)],
     'one after the other',
   );
 });
