@@ -55,12 +55,14 @@ export async function startOrigin(
     prepare?(auth: AuthService): void;
     readonly issuers?: readonly string[];
     readonly access?: Readonly<Record<string, unknown>>;
+    /** Secrets by the names of variables; all others are TEST_SECRET. */
+    readonly secrets?: Readonly<Record<string, string>>;
   } = {},
 ): Promise<TestOrigin> {
   const clock = over.clock ?? new ManualClock();
   const auth = await openAuthService(clock);
   over.prepare?.(auth);
-  const config = configOf(folder, section, auth, over.issuers, over.access);
+  const config = configOf(folder, section, auth, over);
   const logged: string[] = [];
   const seen: Exchange[] = [];
   const open = () =>
@@ -175,12 +177,13 @@ function withoutReadyProcesses(thumbs: Readonly<Record<string, unknown>> = {}): 
   return { ...thumbs, children: { ready_min: 0, ...(thumbs['children'] as object | undefined) } };
 }
 
+type Given = NonNullable<Parameters<typeof startOrigin>[2]>;
+
 function configOf(
   folder: string,
   section: Readonly<Record<string, unknown>>,
   auth: AuthService,
-  others: readonly string[] = [],
-  access: Readonly<Record<string, unknown>> = {},
+  { issuers: others = [], access = {}, secrets = {} }: Pick<Given, 'issuers' | 'access' | 'secrets'>,
 ): OriginSettings {
   const document = {
     log: { level: 'info' },
@@ -200,7 +203,10 @@ function configOf(
       thumbs: withoutReadyProcesses(section['thumbs'] as Readonly<Record<string, unknown>> | undefined),
     },
   };
-  const outcome = parseConfig(JSON.stringify(document), SECTIONS, { env: () => TEST_SECRET, file: () => TEST_SECRET });
+  const outcome = parseConfig(JSON.stringify(document), SECTIONS, {
+    env: (name) => secrets[name] ?? TEST_SECRET,
+    file: () => TEST_SECRET,
+  });
   if (outcome.kind === 'faulty') throw new Error(formatFaults(outcome.faults));
   return outcome.config;
 }
