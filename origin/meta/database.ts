@@ -9,8 +9,7 @@ import type { BlobKey } from '../blobs/blob-store.js';
 import { DamagedRecord } from './codec.js';
 import type { Reserve } from './lmdb/reserve.js';
 import type { AuditLine } from './origins/shared.js';
-import type { Telling } from './outbox/events.js';
-import type { MediaEvent } from './outbox/outbox.js';
+import type { MediaEvent, Telling } from './outbox/outbox.js';
 import { type Key, type Reader, read, type Table, type Writer } from './tables.js';
 
 /**

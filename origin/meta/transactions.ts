@@ -17,7 +17,7 @@ import { findBlobBySent } from './find-sent.js';
 import { createDataLimit } from './lmdb/data-limit.js';
 import { ownDuties } from './origins/duties.js';
 import { ONE_ORIGIN } from './origins.js';
-import type { Telling } from './outbox/events.js';
+import type { Telling } from './outbox/outbox.js';
 import { createOutbox, keepEvents } from './outbox/tables.js';
 import { createIntents, forgetTrash, isNamed, isTrashed, trashedBefore } from './places.js';
 import { createQueue, endLeases, finishThumbs, redoThumbs } from './queue.js';

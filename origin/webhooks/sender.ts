@@ -30,12 +30,12 @@ export interface Sender {
 /** Most dead letters that one round forgets. */
 const FORGET_MAX = 500;
 
-/** Without an address it does nothing. */
+/** Without an address it sends nothing. */
 export function openSender(deps: SenderDeps): Sender {
   const { config, meta, clock, log } = deps;
   const { url } = config;
-  if (url === null) return { close: () => Promise.resolve() };
   const count = countersOf(deps);
+  if (url === null) return { close: () => Promise.resolve() };
   const keys = config.secrets.flatMap((secret) => keyOf(secret) ?? []);
   const closing = new AbortController();
   let alarm: Timer | undefined;

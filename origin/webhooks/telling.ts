@@ -1,7 +1,7 @@
 /** How the metadata store makes events, by the configuration; undefined where no webhooks are configured. */
 
 import type { OriginConfig } from '../config.js';
-import type { Telling } from '../meta/outbox/events.js';
+import type { Telling } from '../meta/outbox/outbox.js';
 import { describeMedia } from '../respond/media-json.js';
 
 export function tellingOf({

@@ -12,14 +12,6 @@ import { awaitsScan, type BlobRecord, type Media, type MediaState, type Quaranti
 import { JOBS, liveIdsOf, MEDIA } from '../tables.js';
 import type { EventType } from './outbox.js';
 
-/** How events are made. A store without it keeps none. */
-export interface Telling {
-  /** The document of media, as their info says it. */
-  describe(media: Media): object;
-  /** Whether thumbnails are rendered at all. Otherwise media are ready without. */
-  readonly waitsForThumbs: boolean;
-}
-
 /** For an upload that made an id: nothing that happened to the id before it was known, and that it is ready, if so. */
 export function tellCreated(change: Change, media: Media): void {
   tellNothingOf(change, media.record.id);

@@ -5,6 +5,7 @@
 import type { EpochMs } from '../../../src/clock.js';
 import type { MediaId } from '../../../src/ids.js';
 import { choice, count, createCodec, mediaId, nullable, number, text } from '../codec.js';
+import type { Media } from '../media.js';
 
 export const EVENT_TYPES = [
   'media.ready',
@@ -25,6 +26,14 @@ export interface MediaEvent {
   readonly id: MediaId;
   /** The member `data` of the body: a JSON object. */
   readonly data: string;
+}
+
+/** How events are made. A store without it keeps none. */
+export interface Telling {
+  /** The document of media, as their info says it. */
+  describe(media: Media): object;
+  /** Whether thumbnails are rendered at all. Otherwise media are ready without. */
+  readonly waitsForThumbs: boolean;
 }
 
 export interface OutboxEvent extends MediaEvent {

@@ -12,7 +12,7 @@ import { Fault } from '../../../src/errors.js';
 import type { JournalEntry } from '../../../src/journal/entry.js';
 import type { BlobKey } from '../../blobs/blob-store.js';
 import { type Change, startChange, type Urgency } from '../database.js';
-import type { Telling } from '../outbox/events.js';
+import type { Telling } from '../outbox/outbox.js';
 import { applyChanges } from './apply.js';
 import { addLines } from './audit.js';
 import { type Fact, Facts, factText, MissingFact } from './facts.js';

@@ -65,7 +65,7 @@ export async function isSigned(
 ): Promise<boolean> {
   const raw = Uint8Array.from(atob(secret.slice('whsec_'.length)), (one) => one.charCodeAt(0));
   const key = await crypto.subtle.importKey('raw', raw, { name: 'HMAC', hash: 'SHA-256' }, false, ['verify']);
-  const content = new TextEncoder().encode(`${headers['webhook-id']}.${headers['webhook-timestamp']}.${text}`);
+  const content = Buffer.from([headers['webhook-id'], headers['webhook-timestamp'], text].join('.'));
   for (const part of String(headers['webhook-signature']).split(' ')) {
     const [version, encoded = ''] = part.split(',');
     if (version !== 'v1') continue;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { metaSection } from '../../../origin/meta/config.js';
 import { openMetaStore } from '../../../origin/meta/lmdb.js';
-import type { Telling } from '../../../origin/meta/outbox/events.js';
+import type { Telling } from '../../../origin/meta/outbox/outbox.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
 import { createStore, type MetaDeps } from '../../../origin/meta/transactions.js';
 import { createLog } from '../../../src/log.js';

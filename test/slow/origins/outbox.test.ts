@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { openMetaStore } from '../../../origin/meta/lmdb.js';
 import { moveToLmdb, moveToPostgres } from '../../../origin/meta/move.js';
-import type { Telling } from '../../../origin/meta/outbox/events.js';
+import type { Telling } from '../../../origin/meta/outbox/outbox.js';
 import { type Opener, openPostgresStore } from '../../../origin/meta/postgres/store.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
 import type { Sha256 } from '../../../src/ids.js';

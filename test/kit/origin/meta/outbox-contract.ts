@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import type { Test } from 'tap';
 import type { ThumbMade } from '../../../../origin/meta/media.js';
 import { NO_FACTS } from '../../../../origin/meta/media.js';
-import type { Telling } from '../../../../origin/meta/outbox/events.js';
+import type { Telling } from '../../../../origin/meta/outbox/outbox.js';
 import type { MetaStore } from '../../../../origin/meta/store.js';
 import type { MediaId, Sha256 } from '../../../../src/ids.js';
 import { adminMark, T0, uploadOf } from './contract.js';
