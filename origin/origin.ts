@@ -48,8 +48,8 @@ import { openLauncher } from './thumbs/render/launcher.js';
 import { localMarks } from './upkeep/scrub.js';
 import { openSweeper } from './upkeep/sweeper.js';
 import { uploadCounts } from './upload.js';
+import { eventMakerOf } from './webhooks/event-maker.js';
 import { openSender } from './webhooks/sender.js';
-import { tellingOf } from './webhooks/telling.js';
 
 export interface OriginSettings {
   readonly log: LogConfig;
@@ -96,7 +96,7 @@ async function openComponents(
     'metadata',
     await openMeta(
       config.meta,
-      { clock, log, randomName: randomUUID, telling: tellingOf(config) },
+      { clock, log, randomName: randomUUID, eventMaker: eventMakerOf(config) },
       { origin: nameOf(config) },
     ),
   );

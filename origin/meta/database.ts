@@ -9,7 +9,7 @@ import type { BlobKey } from '../blobs/blob-store.js';
 import { DamagedRecord } from './codec.js';
 import type { Reserve } from './lmdb/reserve.js';
 import type { AuditLine } from './origins/shared.js';
-import type { MediaEvent, Telling } from './outbox/outbox.js';
+import type { EventMaker, MediaEvent } from './outbox/outbox.js';
 import { type Key, type Reader, read, type Table, type Writer } from './tables.js';
 
 /**
@@ -49,7 +49,7 @@ export interface ChangeDeps {
   /** Whether bytes may have been stored under this key by somebody who is about to record them (places.ts). */
   readonly isIntended: (key: BlobKey) => boolean;
   /** How events for the chat server are made; left out, there are none. */
-  readonly telling?: Telling | undefined;
+  readonly eventMaker?: EventMaker | undefined;
 }
 
 /** A running transaction, and what to announce or log once it is committed. */

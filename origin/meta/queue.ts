@@ -10,7 +10,7 @@ import { thumbKey } from '../blobs/blob-store.js';
 import { type Change, readOrSkip } from './database.js';
 import { type DeadJob, JOB_PRIORITIES, type Job, type JobPriority, type JobQueue, OWN_JOBS } from './jobs.js';
 import { type BlobRecord, keysOf, type PictureFacts, type ThumbRefusal, type ThumbState } from './media.js';
-import { tellRendered } from './outbox/events.js';
+import { eventsOfRendered } from './outbox/events.js';
 import { writeBlob } from './places.js';
 import type { ThumbOutcome } from './store.js';
 import {
@@ -167,7 +167,7 @@ export function finishThumbs(change: Change, sha256: Sha256, outcome: ThumbOutco
     thumbs,
     picture: mergeFacts(blob.picture, outcome.picture),
   }));
-  if (known !== undefined) tellRendered(change, job, known);
+  if (known !== undefined) eventsOfRendered(change, job, known);
   return known !== undefined;
 }
 
@@ -334,7 +334,7 @@ export function buryJob(change: Change, sha256: Sha256, reason: string, now: Epo
   write(change.writer, JOBS, sha256, undefined);
   write(change.writer, DEAD, sha256, { sha256, attempts: job.attempts, diedAt: now, reason });
   const known = changeBlob(change, sha256, (blob) => ({ ...blob, thumbs: { kind: 'none', reason: refusal } }));
-  if (known !== undefined) tellRendered(change, job, known);
+  if (known !== undefined) eventsOfRendered(change, job, known);
 }
 
 export function reviveJobs(change: Change, limit: number, now: EpochMs): number {

@@ -17,7 +17,7 @@ import {
   type Quarantine,
   refusesUpload,
 } from './media.js';
-import { tellEnded, tellMarked } from './outbox/events.js';
+import { eventOfEnded, eventsOfMarked } from './outbox/events.js';
 import { writeBlob } from './places.js';
 import { endJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
@@ -240,7 +240,7 @@ function endMedia(
 ): void {
   const { record } = stored;
   write(change.writer, MEDIA, record.id, { record: { ...record, state }, endedSeq: seq });
-  tellEnded(change, record.id, state.kind);
+  eventOfEnded(change, record.id, state.kind);
 }
 
 function markBlob(
@@ -293,7 +293,7 @@ function markTogether(
   for (const stored of blobs) {
     const blob = { ...stored.blob, quarantine: mark };
     writeBlob(change, blob.sha256, { ...stored, blob, markSeq: seq });
-    tellMarked(change, stored.blob, mark);
+    eventsOfMarked(change, stored.blob, mark);
   }
   return seq;
 }

@@ -17,7 +17,7 @@ import { findBlobBySent } from './find-sent.js';
 import { createDataLimit } from './lmdb/data-limit.js';
 import { ownDuties } from './origins/duties.js';
 import { ONE_ORIGIN } from './origins.js';
-import type { Telling } from './outbox/outbox.js';
+import type { EventMaker } from './outbox/outbox.js';
 import { createOutbox, keepEvents } from './outbox/tables.js';
 import { createIntents, forgetTrash, isNamed, isTrashed, trashedBefore } from './places.js';
 import { createQueue, endLeases, finishThumbs, redoThumbs } from './queue.js';
@@ -50,7 +50,7 @@ export interface MetaDeps {
   /** A random name, for a new journal. */
   readonly randomName: () => string;
   /** How events for the chat server are made; left out, the store keeps none. */
-  readonly telling?: Telling | undefined;
+  readonly eventMaker?: EventMaker | undefined;
 }
 
 /** Most ids that one transaction marks as used, and most usage records that one forgets. */
@@ -118,7 +118,7 @@ export async function createStore(
   deps: MetaDeps,
 ): Promise<MetaStore> {
   const { reader } = database;
-  const { clock, log, randomName, telling } = deps;
+  const { clock, log, randomName, eventMaker } = deps;
 
   const intents = createIntents();
 
@@ -127,7 +127,7 @@ export async function createStore(
     return database.transact(
       (writer) => {
         const isIntended = (key: BlobKey): boolean => intents.has(key);
-        change = startChange(writer, { newMark: randomName, now: clock.now(), isIntended, telling });
+        change = startChange(writer, { newMark: randomName, now: clock.now(), isIntended, eventMaker });
         const outcome = body(change);
         keepEvents(writer, change.events);
         return outcome;

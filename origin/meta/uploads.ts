@@ -9,7 +9,7 @@ import { mediaKey, type Place } from '../blobs/blob-store.js';
 import type { Change } from './database.js';
 import { findBlobBySent, findLive, listChanged } from './find-sent.js';
 import { awaitsScan, type BlobRecord, keysOf, type MediaRecord, refusesUpload } from './media.js';
-import { tellCreated, tellNothingOf } from './outbox/events.js';
+import { dropEventsOf, eventOfCreated } from './outbox/events.js';
 import { writeBlob } from './places.js';
 import { queueJob } from './queue.js';
 import type { StoredBlob, StoredMedia } from './records.js';
@@ -43,8 +43,8 @@ export function userOf(link: string): string {
 
 function commitAny(change: Change, upload: NewMedia): CommitOutcome {
   const outcome = commitMarked(change, upload);
-  if (outcome.kind === 'created') tellCreated(change, outcome.media);
-  if (outcome.kind === 'quarantined') tellNothingOf(change, upload.id);
+  if (outcome.kind === 'created') eventOfCreated(change, outcome.media);
+  if (outcome.kind === 'quarantined') dropEventsOf(change, upload.id);
   return outcome;
 }
 

@@ -27,7 +27,7 @@ import { DatabaseInUse } from '../meta/postgres/load.js';
 import { MetadataInPlace, receiveIntoPostgres, receiveMeta } from '../meta/restore-into.js';
 import { type MetaStore, StoreInUse } from '../meta/store.js';
 import { routeOf } from '../thumbs/types.js';
-import { tellingOf } from '../webhooks/telling.js';
+import { eventMakerOf } from '../webhooks/event-maker.js';
 import { backup } from './backup.js';
 import { fsck } from './fsck.js';
 import { type RestoreReport, restore } from './restore.js';
@@ -265,7 +265,7 @@ async function openUnlessInUse(
   mendStamp: boolean,
 ): Promise<MetaStore | undefined> {
   try {
-    const metaDeps = { clock, log, randomName: randomUUID, telling: tellingOf(config) };
+    const metaDeps = { clock, log, randomName: randomUUID, eventMaker: eventMakerOf(config) };
     return await openMeta(config.meta, metaDeps, { mendStamp, beside: true });
   } catch (thrown) {
     if (thrown instanceof StoreInUse) return undefined;

@@ -13,59 +13,59 @@ import { JOBS, liveIdsOf, MEDIA } from '../tables.js';
 import type { EventType } from './outbox.js';
 
 /** For an upload that made an id: nothing that happened to the id before it was known, and that it is ready, if so. */
-export function tellCreated(change: Change, media: Media): void {
-  tellNothingOf(change, media.record.id);
-  if (media.blob.quarantine === null && isComplete(change, media.blob)) tellKnown(change, media);
+export function eventOfCreated(change: Change, media: Media): void {
+  dropEventsOf(change, media.record.id);
+  if (media.blob.quarantine === null && isComplete(change, media.blob)) addKnown(change, media);
 }
 
 /** Takes back what this transaction told of an id that nobody has heard of. */
-export function tellNothingOf(change: Change, id: MediaId): void {
+export function dropEventsOf(change: Change, id: MediaId): void {
   const others = change.events.filter((event) => event.id !== id);
   change.events.splice(0, change.events.length, ...others);
 }
 
 /** For a job that has ended: with thumbnails, or with the reason why there are none. */
-export function tellRendered(change: Change, job: Job | undefined, blob: BlobRecord): void {
-  if (change.telling?.waitsForThumbs !== true || job === undefined || job.owner === OWN_JOBS) return;
-  if (blob.quarantine === null) for (const media of liveMediaOf(change, blob)) tellKnown(change, media);
+export function eventsOfRendered(change: Change, job: Job | undefined, blob: BlobRecord): void {
+  if (change.eventMaker?.waitsForThumbs !== true || job === undefined || job.owner === OWN_JOBS) return;
+  if (blob.quarantine === null) for (const media of liveMediaOf(change, blob)) addKnown(change, media);
 }
 
-export function tellEnded(change: Change, id: MediaId, state: Exclude<MediaState['kind'], 'live'>): void {
-  tell(change, `media.${state}`, id, {});
+export function eventOfEnded(change: Change, id: MediaId, state: Exclude<MediaState['kind'], 'live'>): void {
+  addEvent(change, `media.${state}`, id, {});
 }
 
 /** For a mark that was set, changed or lifted. `blob` is as it was before. */
-export function tellMarked(change: Change, blob: BlobRecord, mark: Quarantine | null): void {
-  if (change.telling === undefined || mark?.cause === 'held') return;
+export function eventsOfMarked(change: Change, blob: BlobRecord, mark: Quarantine | null): void {
+  if (change.eventMaker === undefined || mark?.cause === 'held') return;
   const after = { ...blob, quarantine: mark };
   if (mark === null) {
     const isReleased = awaitsScan(blob);
     if (isReleased && !isComplete(change, after)) return;
     for (const media of liveMediaOf(change, after)) {
-      if (isReleased) tellKnown(change, media);
-      else tell(change, 'media.restored', media.record.id, change.telling.describe(media));
+      if (isReleased) addKnown(change, media);
+      else addEvent(change, 'media.restored', media.record.id, change.eventMaker.describe(media));
     }
     return;
   }
   const [type, reason] = awaitsScan(blob)
     ? (['media.refused', 'quarantined'] as const)
     : (['media.quarantined', mark.cause === 'rot' ? 'damaged' : 'quarantined'] as const);
-  for (const id of liveIdsOf(change.writer, blob.sha256)) tell(change, type, id, { reason });
+  for (const id of liveIdsOf(change.writer, blob.sha256)) addEvent(change, type, id, { reason });
 }
 
 /** Whether no job of an upload will tell more. Jobs that no upload has queued tell nothing. */
 function isComplete(change: Change, { sha256, thumbs }: BlobRecord): boolean {
-  if (thumbs.kind !== 'pending' || change.telling?.waitsForThumbs !== true) return true;
+  if (thumbs.kind !== 'pending' || change.eventMaker?.waitsForThumbs !== true) return true;
   return (readOrSkip(change.writer, JOBS, sha256, change.damaged)?.owner ?? OWN_JOBS) === OWN_JOBS;
 }
 
 /** A type of which there are never thumbnails is no refusal. */
-function tellKnown(change: Change, media: Media): void {
+function addKnown(change: Change, media: Media): void {
   const { thumbs } = media.blob;
-  const document = change.telling?.describe(media) ?? {};
+  const document = change.eventMaker?.describe(media) ?? {};
   const { id } = media.record;
-  if (thumbs.kind !== 'none' || thumbs.reason === 'unsupported_type') tell(change, 'media.ready', id, document);
-  else tell(change, 'media.refused', id, { ...document, reason: thumbs.reason });
+  if (thumbs.kind !== 'none' || thumbs.reason === 'unsupported_type') addEvent(change, 'media.ready', id, document);
+  else addEvent(change, 'media.refused', id, { ...document, reason: thumbs.reason });
 }
 
 function liveMediaOf(change: Change, blob: BlobRecord): readonly Media[] {
@@ -76,8 +76,8 @@ function liveMediaOf(change: Change, blob: BlobRecord): readonly Media[] {
   });
 }
 
-function tell(change: Change, type: EventType, id: MediaId, data: object): void {
-  if (change.telling === undefined) return;
+function addEvent(change: Change, type: EventType, id: MediaId, data: object): void {
+  if (change.eventMaker === undefined) return;
   const name = `msg_${change.newMark().replaceAll('-', '')}`;
   change.events.push({ name, type, at: Math.floor(change.now), id, data: JSON.stringify({ id, ...data }) });
 }

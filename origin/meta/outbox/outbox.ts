@@ -29,7 +29,7 @@ export interface MediaEvent {
 }
 
 /** How events are made. A store without it keeps none. */
-export interface Telling {
+export interface EventMaker {
   /** The document of media, as their info says it. */
   describe(media: Media): object;
   /** Whether thumbnails are rendered at all. Otherwise media are ready without. */

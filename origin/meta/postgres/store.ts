@@ -11,6 +11,7 @@ import type { MetaConfig } from '../config.js';
 import { type MetaSnapshot, makeStore } from '../lmdb.js';
 import { NO_DUTIES, ownDuties } from '../origins/duties.js';
 import { ONE_ORIGIN } from '../origins.js';
+import { createOutboxTable } from '../outbox/postgres.js';
 import { finishThumbs, redoThumbs } from '../queue.js';
 import type { MetaStore, NewMedia, ThumbOutcome } from '../store.js';
 import { JOB_ORDER, ownerKey } from '../tables.js';
@@ -35,7 +36,6 @@ import { openJournal, type PolledJournal } from './journal.js';
 import { keepOriginsOut } from './keep-out.js';
 import { migrate, readAbout } from './migrate.js';
 import { sharedEdges } from './origins/edges.js';
-import { createOutboxTable } from './outbox.js';
 import { createPlaces, trashIntents } from './places.js';
 import { openPool, type Pool, type Run, withFaults } from './pool.js';
 import { createQueue } from './queue.js';
@@ -175,7 +175,7 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
     pool,
     newMark: randomName,
     now: () => clock.now(),
-    telling: deps.telling,
+    eventMaker: deps.eventMaker,
     commitMax: config.commitMax,
     queueMax: config.queueMax,
     lanesMax: config.postgres.writersMax,

@@ -12,12 +12,12 @@ import { Fault } from '../../../src/errors.js';
 import type { JournalEntry } from '../../../src/journal/entry.js';
 import type { BlobKey } from '../../blobs/blob-store.js';
 import { type Change, startChange, type Urgency } from '../database.js';
-import type { Telling } from '../outbox/outbox.js';
+import type { EventMaker } from '../outbox/outbox.js';
+import { addEvents } from '../outbox/postgres.js';
 import { applyChanges } from './apply.js';
 import { addLines } from './audit.js';
 import { type Fact, Facts, factText, MissingFact } from './facts.js';
 import { fetchFacts, fetchJournal } from './fetch.js';
-import { addEvents } from './outbox.js';
 import { faultOfDatabase, isWorthAnotherTry, type Pool, type Run } from './pool.js';
 
 export type Write<T> = {
@@ -39,7 +39,7 @@ export type WritesDeps = {
   readonly pool: Pool;
   readonly newMark: () => string;
   readonly now: () => EpochMs;
-  readonly telling?: Telling | undefined;
+  readonly eventMaker?: EventMaker | undefined;
   readonly commitMax: number;
   readonly queueMax: number;
   /** How many transactions of uploads may be under way at once. */
@@ -187,7 +187,7 @@ async function runRules(
   run: Run,
   rules: readonly ((change: Change) => unknown)[],
   prepare: Prepare,
-  deps: Pick<WritesDeps, 'newMark' | 'now' | 'telling'>,
+  deps: Pick<WritesDeps, 'newMark' | 'now' | 'eventMaker'>,
 ): Promise<readonly Ran[]> {
   const facts = new Facts();
   await fetchNew(run, facts, await prepare(run, facts));
@@ -222,13 +222,13 @@ function fetchNew(run: Run, facts: Facts, wanted: readonly Fact[]): Promise<void
 function tryAll(
   facts: Facts,
   rules: readonly ((change: Change) => unknown)[],
-  { newMark, now, telling }: Pick<WritesDeps, 'newMark' | 'now' | 'telling'>,
+  { newMark, now, eventMaker }: Pick<WritesDeps, 'newMark' | 'now' | 'eventMaker'>,
 ): { readonly ran: readonly Ran[]; readonly missing: readonly Fact[] } {
   const missing: Fact[] = [];
   const ran = rules.map((rule): Ran => {
     const { mark } = facts;
     const isIntended = (key: BlobKey): boolean => facts.isIntended(key);
-    const change = startChange(facts, { newMark, now: now(), isIntended, telling });
+    const change = startChange(facts, { newMark, now: now(), isIntended, eventMaker });
     try {
       return { kind: 'done', value: rule(change), change };
     } catch (error) {

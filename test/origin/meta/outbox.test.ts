@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { metaSection } from '../../../origin/meta/config.js';
 import { openMetaStore } from '../../../origin/meta/lmdb.js';
-import type { Telling } from '../../../origin/meta/outbox/outbox.js';
+import type { EventMaker } from '../../../origin/meta/outbox/outbox.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
 import { createStore, type MetaDeps } from '../../../origin/meta/transactions.js';
 import { createLog } from '../../../src/log.js';
@@ -12,34 +12,34 @@ import { ManualClock } from '../../kit/clock.js';
 import { configured } from '../../kit/deps.js';
 import { announced, findingsOf, T0, uploadOf } from '../../kit/origin/meta/contract.js';
 import { MemoryTables, memoryDatabase } from '../../kit/origin/meta/memory-tables.js';
-import { outboxContract, TELLING } from '../../kit/origin/meta/outbox-contract.js';
+import { EVENTS, outboxContract } from '../../kit/origin/meta/outbox-contract.js';
 
 const log = createLog('test', { level: 'silent' });
-const depsOf = (telling: Telling | undefined): MetaDeps => ({
+const depsOf = (eventMaker: EventMaker | undefined): MetaDeps => ({
   clock: new ManualClock(T0),
   log,
   randomName: randomUUID,
-  telling,
+  eventMaker,
 });
 
 void t.test('the outbox on LMDB fulfils the contract', async (t) => {
   const folder = t.testdir();
   let stores = 0;
   const folders = new Map<MetaStore, string>();
-  const open = async (path: string, telling: Telling | undefined): Promise<MetaStore> => {
+  const open = async (path: string, eventMaker: EventMaker | undefined): Promise<MetaStore> => {
     const config = configured(metaSection, { folder: path, reserveBytes: 65_536 });
-    const store = announced(await openMetaStore(config, depsOf(telling)));
+    const store = announced(await openMetaStore(config, depsOf(eventMaker)));
     folders.set(store, path);
     return store;
   };
   await outboxContract(t, {
-    fresh(telling) {
+    fresh(eventMaker) {
       stores += 1;
-      return open(join(folder, String(stores)), telling);
+      return open(join(folder, String(stores)), eventMaker);
     },
-    async again(store, telling) {
+    async again(store, eventMaker) {
       await store.close();
-      return open(folders.get(store) ?? '', telling);
+      return open(folders.get(store) ?? '', eventMaker);
     },
   });
 });
@@ -47,21 +47,21 @@ void t.test('the outbox on LMDB fulfils the contract', async (t) => {
 void t.test('the outbox over tables in memory fulfils the contract, and fsck finds nothing wrong', async (t) => {
   const opened = new Map<MetaStore, MemoryTables>();
   const config = { ...configured(metaSection), folder: '' };
-  const open = async (tables: MemoryTables, telling: Telling | undefined): Promise<MetaStore> => {
+  const open = async (tables: MemoryTables, eventMaker: EventMaker | undefined): Promise<MetaStore> => {
     const stamp = { format: 5, journal: 'the journal', madeAt: T0 };
-    const store = announced(await createStore(memoryDatabase(tables), stamp, config, depsOf(telling)));
+    const store = announced(await createStore(memoryDatabase(tables), stamp, config, depsOf(eventMaker)));
     opened.set(store, tables);
     return store;
   };
   await outboxContract(t, {
-    fresh: (telling) => open(new MemoryTables(), telling),
-    async again(store, telling) {
+    fresh: (eventMaker) => open(new MemoryTables(), eventMaker),
+    async again(store, eventMaker) {
       await store.close();
-      return open(opened.get(store) ?? new MemoryTables(), telling);
+      return open(opened.get(store) ?? new MemoryTables(), eventMaker);
     },
   });
 
-  const store = await open(new MemoryTables(), TELLING);
+  const store = await open(new MemoryTables(), EVENTS);
   const upload = uploadOf('a'.repeat(64) as never, { thumbs: { kind: 'none', reason: 'unsupported_type' } });
   await store.commitUpload(upload);
   await store.remove(upload.id, 'eve', T0);

@@ -6,8 +6,6 @@ import { runWebhooks } from '../../../origin/webhooks/commands.js';
 import { systemClock } from '../../../src/clock.js';
 import { createLog } from '../../../src/log.js';
 import { untilInTime } from '../../kit/clock.js';
-import { json, sendRequest } from '../../kit/http/request.js';
-import { png } from '../../kit/media.js';
 import {
   answers,
   type HookReceiver,
@@ -15,7 +13,9 @@ import {
   openHookReceiver,
   type Received,
   takes,
-} from '../../kit/origin/hook-receiver.js';
+} from '../../kit/http/hook-receiver.js';
+import { json, sendRequest } from '../../kit/http/request.js';
+import { png } from '../../kit/media.js';
 import { startOrigin, type TestOrigin } from '../../kit/origin/origin.js';
 import { makeJpeg } from '../../kit/pictures.js';
 import { untilAsync } from '../../kit/until.js';

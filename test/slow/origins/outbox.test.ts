@@ -5,14 +5,14 @@ import { join } from 'node:path';
 import t from 'tap';
 import { openMetaStore } from '../../../origin/meta/lmdb.js';
 import { moveToLmdb, moveToPostgres } from '../../../origin/meta/move.js';
-import type { Telling } from '../../../origin/meta/outbox/outbox.js';
+import type { EventMaker } from '../../../origin/meta/outbox/outbox.js';
 import { type Opener, openPostgresStore } from '../../../origin/meta/postgres/store.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
 import type { Sha256 } from '../../../src/ids.js';
 import { createLog } from '../../../src/log.js';
 import { ManualClock } from '../../kit/clock.js';
 import { adminMark, announced, T0, uploadOf } from '../../kit/origin/meta/contract.js';
-import { outboxContract, TELLING } from '../../kit/origin/meta/outbox-contract.js';
+import { EVENTS, outboxContract } from '../../kit/origin/meta/outbox-contract.js';
 import { openPostgres } from '../../kit/postgres/server.js';
 import { postgresConfig } from '../../kit/postgres/stores.js';
 
@@ -29,22 +29,26 @@ const deps = {
 const NO_THUMBS = { thumbs: { kind: 'none', reason: 'unsupported_type' } } as const;
 const hashOf = (n: number): Sha256 => n.toString(16).padStart(64, '0') as Sha256;
 
-async function open(url: string, telling: Telling | undefined, opener: Opener = { kind: 'alone' }): Promise<MetaStore> {
-  return announced(await openPostgresStore(postgresConfig(url), { ...deps, opener, telling }));
+async function open(
+  url: string,
+  eventMaker: EventMaker | undefined,
+  opener: Opener = { kind: 'alone' },
+): Promise<MetaStore> {
+  return announced(await openPostgresStore(postgresConfig(url), { ...deps, opener, eventMaker }));
 }
 
 void t.test('the outbox in PostgreSQL fulfils the contract', { skip }, async (t) => {
   const urls = new Map<MetaStore, string>();
-  const opened = async (url: string, telling: Telling | undefined): Promise<MetaStore> => {
-    const store = await open(url, telling);
+  const opened = async (url: string, eventMaker: EventMaker | undefined): Promise<MetaStore> => {
+    const store = await open(url, eventMaker);
     urls.set(store, url);
     return store;
   };
   await outboxContract(t, {
-    fresh: async (telling) => opened((await postgres?.database()) ?? '', telling),
-    async again(store, telling) {
+    fresh: async (eventMaker) => opened((await postgres?.database()) ?? '', eventMaker),
+    async again(store, eventMaker) {
       await store.close();
-      return opened(urls.get(store) ?? '', telling);
+      return opened(urls.get(store) ?? '', eventMaker);
     },
   });
 });
@@ -55,8 +59,8 @@ void t.test(
   async (t) => {
     const url = (await postgres?.database()) ?? '';
     const [one, other] = [
-      await open(url, TELLING, { kind: 'origin', name: 'a' }),
-      await open(url, TELLING, { kind: 'origin', name: 'b' }),
+      await open(url, EVENTS, { kind: 'origin', name: 'a' }),
+      await open(url, EVENTS, { kind: 'origin', name: 'b' }),
     ];
     t.teardown(() => Promise.all([one.close(), other.close()]));
     const uploads = Array.from({ length: 20 }, (_, n) => uploadOf(hashOf(n), NO_THUMBS));
@@ -95,7 +99,7 @@ void t.test(
 void t.test('events move to PostgreSQL and back, and later ones come after them', { skip }, async (t) => {
   const folder = t.testdir();
   const config = postgresConfig((await postgres?.database()) ?? '', join(folder, 'meta'));
-  const metaDeps = { ...deps, telling: TELLING };
+  const metaDeps = { ...deps, eventMaker: EVENTS };
   const never = new AbortController().signal;
   const source = announced(await openMetaStore(config, metaDeps));
   const [upload, dead] = [uploadOf(hashOf(1), NO_THUMBS), uploadOf(hashOf(2), NO_THUMBS)];
@@ -108,7 +112,7 @@ void t.test('events move to PostgreSQL and back, and later ones come after them'
   await source.close();
   await moveToPostgres(config, metaDeps, never, () => undefined);
 
-  const moved = await open(config.postgres.url ?? '', TELLING);
+  const moved = await open(config.postgres.url ?? '', EVENTS);
   t.same(await moved.outbox.due(T0 + 1e12, 9), [first]);
   t.same(await moved.outbox.dead(9), letters);
   await moved.restore(upload.id, T0);

@@ -3,16 +3,16 @@ import assert from 'node:assert/strict';
 import type { Test } from 'tap';
 import type { ThumbMade } from '../../../../origin/meta/media.js';
 import { NO_FACTS } from '../../../../origin/meta/media.js';
-import type { Telling } from '../../../../origin/meta/outbox/outbox.js';
+import type { EventMaker } from '../../../../origin/meta/outbox/outbox.js';
 import type { MetaStore } from '../../../../origin/meta/store.js';
 import type { MediaId, Sha256 } from '../../../../src/ids.js';
 import { adminMark, T0, uploadOf } from './contract.js';
 
 export interface OutboxUnderTest {
   /** Opens a new, empty store, whose events are made so. */
-  fresh(telling: Telling | undefined): Promise<MetaStore>;
+  fresh(eventMaker: EventMaker | undefined): Promise<MetaStore>;
   /** Closes the store and opens it again. */
-  again(store: MetaStore, telling: Telling): Promise<MetaStore>;
+  again(store: MetaStore, eventMaker: EventMaker): Promise<MetaStore>;
 }
 
 const [A, B] = ['a'.repeat(64), 'b'.repeat(64)] as [Sha256, Sha256];
@@ -31,7 +31,7 @@ const THUMB: ThumbMade = {
 };
 const MADE = { kind: 'made', made: [THUMB], picture: { ...NO_FACTS, width: 7 } } as const;
 
-export const TELLING: Telling = {
+export const EVENTS: EventMaker = {
   describe: ({ record, blob }) => ({ id: record.id, width: blob.picture.width, thumbs: blob.thumbs.kind }),
   waitsForThumbs: true,
 };
@@ -59,8 +59,8 @@ export async function outboxContract(t: Test, kit: OutboxUnderTest): Promise<voi
 }
 
 async function actsContract(t: Test, kit: OutboxUnderTest): Promise<void> {
-  const open = async (t: Test, telling: Telling | null = TELLING): Promise<MetaStore> => {
-    const store = await kit.fresh(telling ?? undefined);
+  const open = async (t: Test, eventMaker: EventMaker | null = EVENTS): Promise<MetaStore> => {
+    const store = await kit.fresh(eventMaker ?? undefined);
     t.teardown(() => store.close());
     return store;
   };
@@ -99,7 +99,7 @@ async function actsContract(t: Test, kit: OutboxUnderTest): Promise<void> {
   });
 
   await t.test('where no thumbnails are rendered nobody waits for them', async (t) => {
-    const store = await open(t, { ...TELLING, waitsForThumbs: false });
+    const store = await open(t, { ...EVENTS, waitsForThumbs: false });
     const upload = uploadOf(A);
     await store.commitUpload(upload);
     t.same(await taken(store), [['media.ready', upload.id, ready('pending')]]);
@@ -196,7 +196,7 @@ async function actsContract(t: Test, kit: OutboxUnderTest): Promise<void> {
 async function orderContract(t: Test, kit: OutboxUnderTest): Promise<void> {
   /** Three events of one id, and one of another. */
   const setUp = async () => {
-    const store = await kit.fresh(TELLING);
+    const store = await kit.fresh(EVENTS);
     const [one, other] = [uploadOf(A, { thumbs: NO_THUMBS }), uploadOf(B, { thumbs: NO_THUMBS })];
     await store.commitUpload(one);
     await store.quarantine(one.id, adminMark(T0));
@@ -219,7 +219,7 @@ async function orderContract(t: Test, kit: OutboxUnderTest): Promise<void> {
     t.same(await types(store), ['one ready', 'other ready']);
     t.equal((await store.outbox.due(LATER, 1)).length, 1, 'no more than asked for');
     await store.outbox.sent((await first(store)).name);
-    const reopened = await kit.again(store, TELLING);
+    const reopened = await kit.again(store, EVENTS);
     t.same(await types(reopened), ['one quarantined', 'other ready']);
     await reopened.outbox.sent('msg_unknown');
     t.match(await reopened.outbox.counts(), { waiting: 3, dead: 0 });

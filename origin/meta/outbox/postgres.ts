@@ -1,9 +1,9 @@
 /** The outbox (interface: outbox/outbox.ts) in PostgreSQL. Events are added in the transactions that cause them. */
 import type { EpochMs } from '../../../src/clock.js';
-import type { MediaEvent, Outbox } from '../outbox/outbox.js';
-import type { Pool, Run } from './pool.js';
-import { OUTBOX_ROWS } from './rows.js';
-import { textOf, uuidOf } from './values.js';
+import type { Pool, Run } from '../postgres/pool.js';
+import { OUTBOX_ROWS } from '../postgres/rows.js';
+import { textOf, uuidOf } from '../postgres/values.js';
+import type { MediaEvent, Outbox } from './outbox.js';
 
 const ADD = `
   INSERT INTO hook (name, type, at, media, data, since, ready_at, attempts)
