@@ -19,7 +19,7 @@ export type EventType = (typeof EVENT_TYPES)[number];
 
 /** What the chat server is told of media with one id. */
 export interface MediaEvent {
-  /** Told with each attempt, so that a receiver notices that it has the event already. */
+  /** Sent with each attempt, so that a receiver notices that it has the event already. */
   readonly name: string;
   readonly type: EventType;
   readonly at: EpochMs;
