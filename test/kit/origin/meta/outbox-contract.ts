@@ -4,7 +4,7 @@ import type { Test } from 'tap';
 import type { ThumbMade } from '../../../../origin/meta/media.js';
 import { NO_FACTS } from '../../../../origin/meta/media.js';
 import type { EventMaker } from '../../../../origin/meta/outbox/outbox.js';
-import type { MetaStore } from '../../../../origin/meta/store.js';
+import type { MetaStore, OwnerAct } from '../../../../origin/meta/store.js';
 import type { MediaId, Sha256 } from '../../../../src/ids.js';
 import { adminMark, T0, uploadOf } from './contract.js';
 
@@ -182,6 +182,37 @@ async function actsContract(t: Test, kit: OutboxUnderTest): Promise<void> {
       ['media.quarantined', other.id, { reason: 'damaged' }],
       ['media.expired', brief.id, {}],
     ]);
+  });
+
+  await t.test('acts on all media of an owner tell each id, those of others that share bytes too', async (t) => {
+    const store = await open(t);
+    const own = [
+      uploadOf(A, { thumbs: NO_THUMBS, owner: 'alice' }),
+      uploadOf(B, { thumbs: NO_THUMBS, owner: 'alice' }),
+    ];
+    const shared = uploadOf(A, { thumbs: NO_THUMBS, owner: 'bob', public: true });
+    for (const upload of [...own, shared]) await store.commitUpload(upload);
+    await taken(store);
+    const ids = own.map(({ id }) => id);
+    const typesAfter = async (act: OwnerAct): Promise<readonly (readonly [string, MediaId])[]> => {
+      await store.takeDownOwned('alice', ids, act, T0);
+      return (await taken(store)).map(([type, id]) => [type, id]);
+    };
+    const all = [...ids, shared.id].toSorted();
+    const mark = adminMark(T0, 'admin');
+    t.same(
+      await typesAfter({ kind: 'quarantine', mark }),
+      all.map((id) => ['media.quarantined', id]),
+    );
+    t.same(await typesAfter({ kind: 'quarantine', mark }), [], 'once');
+    t.same(
+      await typesAfter({ kind: 'restore' }),
+      all.map((id) => ['media.restored', id]),
+    );
+    t.same(
+      await typesAfter({ kind: 'delete', by: 'mo' }),
+      ids.toSorted().map((id) => ['media.deleted', id]),
+    );
   });
 
   await t.test('a store without webhooks keeps nothing', async (t) => {
