@@ -15,8 +15,8 @@ import { seeded } from '../../kit/random.js';
 import { untilReady } from '../../kit/service.js';
 import { until, untilAsync } from '../../kit/until.js';
 
-const ROUNDS = Number(process.env['CLUSTER_ROUNDS'] ?? 10);
-const SAME_BYTES = Number(process.env['CLUSTER_SAME_BYTES'] ?? 1_000);
+const ROUNDS = Number(process.env['CLUSTER_ROUNDS'] ?? 6);
+const SAME_BYTES = Number(process.env['CLUSTER_SAME_BYTES'] ?? 400);
 const SEED = Number(process.env['CLUSTER_SEED'] ?? 1);
 const TIMEOUT_MS = 3_600_000;
 /** The contract: connected edges stop within a second. */
