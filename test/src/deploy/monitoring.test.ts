@@ -1,7 +1,7 @@
 /** Dashboard and alert rules name metrics that both processes really have, by name and label. */
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { parse } from 'yaml';
 import { startEdge } from '../../kit/edge/media-edge.js';
 import { sendRequest } from '../../kit/http/request.js';
@@ -18,12 +18,26 @@ function named(text: string): readonly string[] {
   return text.match(/\bmedia_[a-z0-9_]+/g) ?? [];
 }
 
-void t.test('every metric that the dashboard and the alerts name exists', async (t) => {
+/**
+ * The metrics of an origin and of an edge. Both are closed before it returns: the folder of a test is removed before its
+ * teardowns run, and an edge that was started a moment ago still writes into it.
+ */
+async function textsOf(t: Test): Promise<readonly string[]> {
   const origin = await startOrigin(t.testdir());
-  t.teardown(() => origin.close());
-  const edge = await startEdge(`${origin.folder}/edge`, origin);
-  t.teardown(() => edge.close());
-  const texts = [(await sendRequest(`${origin.operators}/metrics`)).bytes.toString(), await edge.metrics()];
+  try {
+    const edge = await startEdge(`${origin.folder}/edge`, origin);
+    try {
+      return [(await sendRequest(`${origin.operators}/metrics`)).bytes.toString(), await edge.metrics()];
+    } finally {
+      await edge.close();
+    }
+  } finally {
+    await origin.close();
+  }
+}
+
+void t.test('every metric that the dashboard and the alerts name exists', async (t) => {
+  const texts = await textsOf(t);
   const types = new Map(
     texts.flatMap((text) =>
       [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name = '', type = '']) => [name, type]),
@@ -42,11 +56,7 @@ void t.test('every metric that the dashboard and the alerts name exists', async 
 });
 
 void t.test('no metric is there twice, and each has a help', async (t) => {
-  const origin = await startOrigin(t.testdir());
-  t.teardown(() => origin.close());
-  const edge = await startEdge(`${origin.folder}/edge`, origin);
-  t.teardown(() => edge.close());
-  for (const text of [(await sendRequest(`${origin.operators}/metrics`)).bytes.toString(), await edge.metrics()]) {
+  for (const text of await textsOf(t)) {
     const helps = [...text.matchAll(/^# HELP (\S+) (.*)$/gm)];
     t.equal(new Set(helps.map(([, name]) => name)).size, helps.length);
     const meanings = helps
