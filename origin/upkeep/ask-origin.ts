@@ -1,11 +1,13 @@
 /** How a command asks the running origin, through its operators' listener (operators.ts). */
 import { type IncomingMessage, type RequestOptions, request } from 'node:http';
 import { createInterface } from 'node:readline';
+import { operatorTarget } from '../../src/server/operators.js';
+import type { CommandDeps } from './commands.js';
 
 export type Step = Readonly<Record<string, unknown>>;
 
 /** The response is one JSON object per line, until the origin has finished. */
-export async function* stepsOf(target: string, options: RequestOptions): AsyncGenerator<Step> {
+async function* stepsOf(target: string, options: RequestOptions): AsyncGenerator<Step> {
   const sent = request(target, options);
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
     sent.once('error', reject);
@@ -16,4 +18,29 @@ export async function* stepsOf(target: string, options: RequestOptions): AsyncGe
     sent.end();
   });
   for await (const line of createInterface({ input: response })) yield JSON.parse(line) as Step;
+}
+
+/**
+ * Asks, with progress for an act, and prints what came of it. Returns the exit code: 0 if it was done, 2 if no origin
+ * answered or it failed.
+ */
+export async function askOrigin(
+  { config, print, progress, signal }: CommandDeps,
+  { method, path }: { readonly method: 'GET' | 'POST'; readonly path: string },
+  describe: (step: Step) => string,
+): Promise<number> {
+  const { base, headers } = operatorTarget(config.operators);
+  let last: Step | undefined;
+  try {
+    for await (const step of stepsOf(base + path, { method, headers, signal })) {
+      last = step;
+      if (method === 'POST') progress(describe(step));
+    }
+  } catch (thrown) {
+    if (signal.aborted) throw thrown;
+    print(`No origin answers at ${base}. This command needs a running origin.`);
+    return 2;
+  }
+  print(last === undefined ? 'There was nothing to do.' : describe(last));
+  return 0;
 }

@@ -44,13 +44,17 @@ export interface KnownEdge {
   readonly behind: number;
 }
 
+/** An edge and those behind it that follows this journal, or has followed it last. */
 export interface FollowingEdge {
   readonly edge: string;
   readonly instance: string;
   readonly connected: boolean;
+  /** How long ago it connected. */
   readonly connectedAgoMs: number;
+  /** How long ago it was heard of. */
   readonly heardAgoMs: number;
   readonly confirmed: number;
+  /** How many edges these are. */
   readonly edges: number;
 }
 

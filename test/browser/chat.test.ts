@@ -12,9 +12,9 @@ import { browserInstalled, openBrowser, watchErrors } from '../kit/browser.js';
 import { openRelay } from '../kit/http/relay.js';
 import { largePng } from '../kit/media.js';
 import { startService, withOwnAddress } from '../kit/service.js';
-import { HANGS_AFTER_MS, untilAsync } from '../kit/until.js';
+import { FILE_HANGS_AFTER_MS, HANGS_AFTER_MS, untilAsync } from '../kit/until.js';
 
-t.setTimeout(180_000);
+t.setTimeout(FILE_HANGS_AFTER_MS);
 
 const FAKE_CAMERA = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');

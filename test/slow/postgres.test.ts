@@ -27,11 +27,12 @@ import { metaOwnedContract } from '../kit/origin/meta/owned-contract.js';
 import { openPostgres } from '../kit/postgres/server.js';
 import { postgresConfig } from '../kit/postgres/stores.js';
 import { seeded } from '../kit/random.js';
-import { untilAsync } from '../kit/until.js';
+import { FILE_HANGS_AFTER_MS, untilAsync } from '../kit/until.js';
 
 const postgres = await openPostgres();
 const skip = postgres === null ? 'there is no PostgreSQL server on this machine' : false;
 t.teardown(() => postgres?.close());
+t.setTimeout(FILE_HANGS_AFTER_MS);
 
 const deps = {
   clock: new ManualClock(),

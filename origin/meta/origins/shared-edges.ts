@@ -2,20 +2,10 @@
  * What the origins over one store tell each other about the edges that follow them. A record is coarse: it says where an
  * edge is, and about how far. How many have confirmed an entry is asked of each origin, which knows its own edges.
  */
+import type { FollowingEdge } from '../../../src/journal/confirmations.js';
 
-/** An edge and those behind it, as the origin records it that it follows or has followed last. */
-export interface RecordedEdge {
-  readonly edge: string;
-  readonly instance: string;
-  readonly connected: boolean;
-  /** How long ago it connected. */
-  readonly connectedAgoMs: number;
-  /** How long ago it was heard of. */
-  readonly heardAgoMs: number;
-  readonly confirmed: number;
-  /** How many edges these are. */
-  readonly edges: number;
-}
+/** An edge as the origin records it that it follows or has followed last. */
+export type RecordedEdge = FollowingEdge;
 
 /** An origin's answer: how many of its edges have confirmed the entry. */
 export interface OriginAnswer {

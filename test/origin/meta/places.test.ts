@@ -2,10 +2,11 @@
 import t from 'tap';
 import { mediaKey, NO_PLACE, type Place, thumbKey } from '../../../origin/blobs/blob-store.js';
 import { startChange } from '../../../origin/meta/database.js';
-import { NO_FACTS, type ThumbMade } from '../../../origin/meta/media.js';
+import type { ThumbMade } from '../../../origin/meta/media.js';
 import { forgetTrash, isNamed, isTrashed, trashedBefore, writeBlob } from '../../../origin/meta/places.js';
 import type { StoredBlob } from '../../../origin/meta/records.js';
 import type { Sha256 } from '../../../src/ids.js';
+import { blobRecord } from '../../kit/origin/meta/blob-record.js';
 import { MemoryTables } from '../../kit/origin/meta/memory-tables.js';
 
 const A = 'a'.repeat(64) as Sha256;
@@ -21,16 +22,7 @@ const thumb = (digit: string): ThumbMade => ({
 });
 const [one, two] = [thumb('1'), thumb('2')];
 const blobWith = (made: readonly ThumbMade[]): StoredBlob => ({
-  blob: {
-    sha256: A,
-    place: NO_PLACE,
-    sizeBytes: 9,
-    mime: 'image/png',
-    storedAt: 3,
-    picture: NO_FACTS,
-    thumbs: { kind: 'ready', made },
-    quarantine: null,
-  },
+  blob: blobRecord({ sha256: A, thumbs: { kind: 'ready', made } }),
   unreferencedAt: null,
   markSeq: 0,
 });

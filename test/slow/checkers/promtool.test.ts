@@ -6,8 +6,9 @@ import t from 'tap';
 import { sendRequest } from '../../kit/http/request.js';
 import { makeJpeg } from '../../kit/pictures.js';
 import { startService } from '../../kit/service.js';
+import { FILE_HANGS_AFTER_MS } from '../../kit/until.js';
 
-t.setTimeout(120_000);
+t.setTimeout(FILE_HANGS_AFTER_MS);
 
 const FOLDER = fileURLToPath(new URL('../../../../src/deploy/monitoring/', import.meta.url));
 

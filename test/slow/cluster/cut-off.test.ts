@@ -9,12 +9,11 @@ import { png } from '../../kit/media.js';
 import { openCluster } from '../../kit/postgres/cluster.js';
 import { asCaller } from '../../kit/processes.js';
 import { untilReady } from '../../kit/service.js';
-import { untilAsync } from '../../kit/until.js';
+import { FILE_HANGS_AFTER_MS, untilAsync } from '../../kit/until.js';
 
-const TIMEOUT_MS = 300_000;
 const LEASE = '5s';
 
-t.setTimeout(TIMEOUT_MS);
+t.setTimeout(FILE_HANGS_AFTER_MS);
 
 void t.test('the edges of an origin without its database serve no copy once their lease has ended', async (t) => {
   const cluster = await openCluster(t.testdir());

@@ -9,11 +9,9 @@ import { png } from '../../kit/media.js';
 import { openCluster } from '../../kit/postgres/cluster.js';
 import { asCaller } from '../../kit/processes.js';
 import { untilReady } from '../../kit/service.js';
-import { untilAsync } from '../../kit/until.js';
+import { FILE_HANGS_AFTER_MS, untilAsync } from '../../kit/until.js';
 
-const TIMEOUT_MS = 300_000;
-
-t.setTimeout(TIMEOUT_MS);
+t.setTimeout(FILE_HANGS_AFTER_MS);
 
 void t.test('every edge notices that the history was lost, and serves nothing by it', async (t) => {
   const cluster = await openCluster(t.testdir());

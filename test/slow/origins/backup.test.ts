@@ -10,11 +10,12 @@ import { PATCH } from '../../kit/origin/tus-requests.js';
 import { openPostgres } from '../../kit/postgres/server.js';
 import { asCaller, type Launched, openProcesses } from '../../kit/processes.js';
 import { CLI } from '../../kit/service.js';
+import { FILE_HANGS_AFTER_MS } from '../../kit/until.js';
 
 const postgres = await openPostgres();
 const skip = postgres === null ? 'there is no PostgreSQL server on this machine' : false;
 t.teardown(() => postgres?.close());
-t.setTimeout(180_000);
+t.setTimeout(FILE_HANGS_AFTER_MS);
 
 void t.test('a backup of one pair of stores is restored into another, and back', { skip }, async (t) => {
   const folder = t.testdir();

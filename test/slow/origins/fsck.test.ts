@@ -8,11 +8,12 @@ import { openLightS3 } from '../../kit/origin/light-s3.js';
 import { openPostgres } from '../../kit/postgres/server.js';
 import { asCaller, openProcesses } from '../../kit/processes.js';
 import { CLI } from '../../kit/service.js';
+import { FILE_HANGS_AFTER_MS } from '../../kit/until.js';
 
 const postgres = await openPostgres();
 const skip = postgres === null ? 'there is no PostgreSQL server on this machine' : false;
 t.teardown(() => postgres?.close());
-t.setTimeout(180_000);
+t.setTimeout(FILE_HANGS_AFTER_MS);
 
 void t.test('fsck and scrub check and repair while an origin serves', { skip }, async (t) => {
   const folder = t.testdir();

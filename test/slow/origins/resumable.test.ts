@@ -22,7 +22,7 @@ import { openPostgres } from '../../kit/postgres/server.js';
 import { openStore } from '../../kit/postgres/stores.js';
 import { asCaller, type Launched, openProcesses } from '../../kit/processes.js';
 import { seeded } from '../../kit/random.js';
-import { untilAsync } from '../../kit/until.js';
+import { FILE_HANGS_AFTER_MS, untilAsync } from '../../kit/until.js';
 
 const postgres = await openPostgres();
 const skip = postgres === null ? 'there is no PostgreSQL server on this machine' : false;
@@ -33,7 +33,7 @@ const SEED = Number(process.env['SEED'] ?? Date.now() % 100_000);
 const SIZE = 1_500_000;
 const FOREVER = Number.MAX_SAFE_INTEGER;
 
-t.setTimeout(120_000 + ROUNDS * 30_000);
+t.setTimeout(FILE_HANGS_AFTER_MS + ROUNDS * 30_000);
 
 function sharedOf(store: MetaStore): NonNullable<MetaStore['shared']> {
   if (store.shared === null) throw new Error('the store shares nothing');

@@ -5,7 +5,6 @@ import t from 'tap';
 import { type BlobKey, mediaKey, NO_PLACE, type Place } from '../../../../origin/blobs/blob-store.js';
 import { startChange } from '../../../../origin/meta/database.js';
 import type { Job } from '../../../../origin/meta/jobs.js';
-import { NO_FACTS } from '../../../../origin/meta/media.js';
 import { applyChanges } from '../../../../origin/meta/postgres/apply.js';
 import { compareKeys, type Fact, Facts, factText, MissingFact } from '../../../../origin/meta/postgres/facts.js';
 import {
@@ -26,6 +25,7 @@ import type { StoredBlob, StoredMedia } from '../../../../origin/meta/records.js
 import { BLOBS, type Key, MEDIA, read, TRASH, write } from '../../../../origin/meta/tables.js';
 import { removeMedia } from '../../../../origin/meta/takedown.js';
 import { createIdSource, type Sha256 } from '../../../../src/ids.js';
+import { blobRecord } from '../../../kit/origin/meta/blob-record.js';
 
 const newId = createIdSource({ now: () => 1_767_225_600_000 });
 const A = 'a'.repeat(64) as Sha256;
@@ -76,17 +76,7 @@ const media = (given: Partial<StoredMedia['record']> = {}, endedSeq = 0): Stored
   endedSeq,
 });
 const blob = (given: Partial<StoredBlob['blob']> = {}, unreferencedAt: number | null = null): StoredBlob => ({
-  blob: {
-    sha256: A,
-    place: NO_PLACE,
-    sizeBytes: 9,
-    mime: 'image/png',
-    storedAt: 3,
-    picture: NO_FACTS,
-    thumbs: { kind: 'pending' },
-    quarantine: null,
-    ...given,
-  },
+  blob: blobRecord({ sha256: A, ...given }),
   unreferencedAt,
   markSeq: 0,
 });

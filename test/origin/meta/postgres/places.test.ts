@@ -1,12 +1,12 @@
 /** Intents and the trash in PostgreSQL: what is asked for together, and which bytes nobody names. No server is needed. */
 import t from 'tap';
 import { mediaKey, NO_PLACE, sourceOf } from '../../../../origin/blobs/blob-store.js';
-import { NO_FACTS } from '../../../../origin/meta/media.js';
 import { createPlaces, trashIntents } from '../../../../origin/meta/postgres/places.js';
 import { BLOB_ROWS } from '../../../../origin/meta/postgres/rows.js';
 import { byteaOf } from '../../../../origin/meta/postgres/values.js';
 import type { Sha256 } from '../../../../src/ids.js';
 import { ManualClock } from '../../../kit/clock.js';
+import { blobRecord } from '../../../kit/origin/meta/blob-record.js';
 import { type Answer, createRecordedPool } from '../../../kit/postgres/recorded-pool.js';
 
 const DAY_MS = 86_400_000;
@@ -15,16 +15,7 @@ const keyOf = (digit: string) => mediaKey({ sha256: digit.repeat(64) as Sha256, 
 const [a, b, c] = [keyOf('a'), keyOf('b'), keyOf('c')];
 /** The record that names `a`. */
 const NAMED = BLOB_ROWS.rowOf(A, {
-  blob: {
-    sha256: A,
-    place: NO_PLACE,
-    sizeBytes: 9,
-    mime: 'image/png',
-    storedAt: 3,
-    picture: NO_FACTS,
-    thumbs: { kind: 'pending' },
-    quarantine: null,
-  },
+  blob: blobRecord({ sha256: A }),
   unreferencedAt: null,
   markSeq: 0,
 });

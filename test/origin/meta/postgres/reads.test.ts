@@ -1,7 +1,7 @@
 /** What is read from PostgreSQL: what is asked for, and what the rows mean. No server is needed. */
 import t from 'tap';
-import { NO_PLACE, type Place } from '../../../../origin/blobs/blob-store.js';
-import { type BlobRecord, NO_FACTS } from '../../../../origin/meta/media.js';
+import type { Place } from '../../../../origin/blobs/blob-store.js';
+import type { BlobRecord } from '../../../../origin/meta/media.js';
 import { createReads, hashesIn, idsIn } from '../../../../origin/meta/postgres/reads.js';
 import { BLOB_ROWS, MEDIA_ROWS, type Row, USAGE_ROWS } from '../../../../origin/meta/postgres/rows.js';
 import { byteaOf, uuidOf } from '../../../../origin/meta/postgres/values.js';
@@ -9,6 +9,7 @@ import type { StoredMedia } from '../../../../origin/meta/records.js';
 import type { ListQuery } from '../../../../origin/meta/store.js';
 import { ownerKey } from '../../../../origin/meta/tables.js';
 import { createIdSource, lowestIdAt, type MediaId, type Sha256 } from '../../../../src/ids.js';
+import { blobRecord } from '../../../kit/origin/meta/blob-record.js';
 import { createRecordedPool } from '../../../kit/postgres/recorded-pool.js';
 
 const T0 = 1_767_225_600_000;
@@ -33,17 +34,7 @@ const media = (given: Partial<StoredMedia['record']> = {}): StoredMedia => ({
   },
   endedSeq: 0,
 });
-const blob = (given: Partial<BlobRecord> = {}): BlobRecord => ({
-  sha256: A,
-  place: NO_PLACE,
-  sizeBytes: 9,
-  mime: 'image/png',
-  storedAt: 3,
-  picture: NO_FACTS,
-  thumbs: { kind: 'pending' },
-  quarantine: null,
-  ...given,
-});
+const blob = (given: Partial<BlobRecord> = {}): BlobRecord => blobRecord({ sha256: A, ...given });
 const blobRow = (record: BlobRecord, unreferencedAt: number | null = null): Row =>
   BLOB_ROWS.rowOf(record.sha256, { blob: record, unreferencedAt, markSeq: 0 });
 const NO_BLOB: Row = Object.fromEntries(BLOB_ROWS.columns.map(([name]) => [name, null]));
