@@ -1,6 +1,7 @@
 /**
  * Intents and the trash in PostgreSQL (places.ts says what they are for). An intent costs no sync: if it is lost in a
- * crash, the upload finds it missing and stores its bytes again.
+ * crash, no record can name its key any more. The upload stores its bytes again or fails, and whoever gives the key up
+ * finds that its bytes were left behind.
  */
 import type { Clock, EpochMs } from '../../../src/clock.js';
 import { type BlobKey, isPartKey, sourceOf } from '../../blobs/blob-store.js';
@@ -23,6 +24,7 @@ const ALL = toTrash('true');
 const GIVEN_UP = toTrash('key = ANY ($1::text[])');
 const TRASH = 'SELECT key FROM trash WHERE at < $1 ORDER BY at, key LIMIT $2';
 const EMPTIED = 'DELETE FROM trash WHERE key = ANY ($1::text[])';
+const LEFT = 'INSERT INTO trash (key, at) SELECT unnest($1::text[]), $2::bigint ON CONFLICT (key) DO NOTHING';
 const KNOWN = `
   SELECT key FROM intent WHERE key = ANY ($1::text[]) UNION ALL SELECT key FROM trash WHERE key = ANY ($1::text[])`;
 const BLOBS = 'SELECT * FROM blob WHERE sha256 = ANY ($1::bytea[])';
@@ -61,6 +63,14 @@ export function createPlaces(pool: Pool, origin: string, clock: Pick<Clock, 'now
     return new Set(rows.map((row) => row['key'] as BlobKey));
   }
 
+  async function leftBehind(keys: readonly BlobKey[]): Promise<readonly BlobKey[]> {
+    // A key goes from the intents into a record, and from there into the trash: asked in this order, none is missed.
+    const intended = await knownOf(keys);
+    const left = await unnamed(keys.filter((key) => !intended.has(key)));
+    const trashed = await knownOf(left);
+    return left.filter((key) => !trashed.has(key));
+  }
+
   const intendAll = together(async (keys) => {
     await pool.transact((run) => Promise.all([run(NO_SYNC), run(INTEND, [keys, clock.now(), origin]), run('COMMIT')]));
   });
@@ -79,26 +89,24 @@ export function createPlaces(pool: Pool, origin: string, clock: Pick<Clock, 'now
         for (const key of keys) if (late.size < LATE_MAX) late.add(key);
         return fail(thrown);
       });
-      return unnamed(keys.filter((key) => ended.has(key)));
+      const lost = keys.filter((key) => !ended.has(key));
+      const own = await unnamed(keys.filter((key) => ended.has(key)));
+      return lost.length === 0 ? own : [...own, ...(await leftBehind(lost))];
     },
     async withdrawLate() {
       const keys = [...late];
       if (keys.length === 0) return;
-      // A commit whose answer was lost has ended the intent: then a record names the key.
-      await pool.run(GIVEN_UP, [keys]).then(
-        () => {
-          for (const key of keys) late.delete(key);
-        },
-        () => undefined,
-      );
+      try {
+        // A commit whose answer was lost has ended the intent: then a record names the key.
+        await pool.run(GIVEN_UP, [keys]);
+        const left = await leftBehind(keys);
+        if (left.length > 0) await pool.run(LEFT, [left, clock.now()]);
+        for (const key of keys) late.delete(key);
+      } catch {
+        // The next beat tries again.
+      }
     },
-    async leftBehind(keys) {
-      // A key goes from the intents into a record, and from there into the trash: asked in this order, none is missed.
-      const intended = await knownOf(keys);
-      const left = await unnamed(keys.filter((key) => !intended.has(key)));
-      const trashed = await knownOf(left);
-      return left.filter((key) => !trashed.has(key));
-    },
+    leftBehind,
     async trash(before: EpochMs, limit) {
       await pool.run(ABANDONED, [clock.now() - ABANDONED_MS]);
       return (await pool.run(TRASH, [before, limit])).map((row) => row['key'] as BlobKey);

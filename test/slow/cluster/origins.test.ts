@@ -98,6 +98,15 @@ void t.test(
   },
 );
 
+void t.test('bytes whose intent a crash of the database took do not stay in the store', { skip }, async (t) => {
+  const url = await database();
+  const store = await origin(t, url, 'a');
+  await store.intend([MINE, THEIRS]);
+  // An intent costs no sync, so the last ones are lost if the server is killed.
+  await postgres?.query(url, 'DELETE FROM intent');
+  t.same(await store.withdraw([MINE]), [MINE], 'who gives up is told to remove them');
+});
+
 void t.test('an origin whose clock is off says so, and proves nothing to edges', { skip }, async (t) => {
   const clock: Clock = { ...systemClock, now: () => systemClock.now() + 60_000 };
   const url = await database();

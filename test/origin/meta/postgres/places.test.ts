@@ -63,14 +63,22 @@ void t.test('a failure is a fault, and the next intents are written all the same
   t.same(pool.wordsOf(2).at(-1), 'COMMIT');
 });
 
-void t.test('who withdraws is told which of its own bytes nobody names', async (t) => {
-  const { pool, places } = placesOver(({ sql }) => {
-    if (sql.startsWith('DELETE')) return [{ key: a }, { key: b }];
-    return sql.includes('FROM blob') ? [NAMED] : [];
-  });
-  t.same(await places.withdraw([a, b, c]), [b], 'one is named by a record, one had ended before');
-  t.same(pool.statements.at(-1)?.parameters, [[byteaOf(A), byteaOf('b'.repeat(64))]]);
-});
+void t.test(
+  'who withdraws is told which of its own bytes nobody names, also where a crash took the intent',
+  async (t) => {
+    const [d, e] = [keyOf('d'), keyOf('e')];
+    const { pool, places } = placesOver(({ sql }) => {
+      if (sql.startsWith('DELETE')) return [{ key: a }, { key: b }];
+      if (sql.includes('FROM blob')) return [NAMED];
+      return [{ key: e }];
+    });
+    t.same(await places.withdraw([a, b]), [b], 'one is named by a record');
+    t.same(pool.statements.at(-1)?.parameters, [[byteaOf(A), byteaOf('b'.repeat(64))]]);
+    const asked = pool.statements.length;
+    t.same(await places.withdraw([a, b, d, e]), [b, d], 'two had no intent any more, of which one is in the trash');
+    t.ok(pool.statements.length > asked);
+  },
+);
 
 void t.test('bytes are left behind which no intent, no record and no trash names, asked in this order', async (t) => {
   const d = keyOf('d');
@@ -107,17 +115,36 @@ void t.test('intents of a day ago become trash, and the trash is read and emptie
 
 void t.test('what could not be withdrawn while the database was away is given up when it is back', async (t) => {
   let away = true;
-  const { pool, places } = placesOver(() => {
+  const { pool, clock, places } = placesOver(({ sql }) => {
     if (away) throw new Error('away');
-    return [];
+    return sql.includes('FROM blob') ? [NAMED] : [];
   });
   await t.rejects(places.withdraw([a, b]), { code: 'storage_unavailable' });
   await places.withdrawLate();
   away = false;
   const before = pool.statements.length;
   await places.withdrawLate();
-  t.same(pool.statements.at(-1)?.parameters, [[a, b]], 'an attempt that fails is made again');
-  t.match(pool.statements.at(-1)?.sql, /DELETE FROM intent WHERE key = ANY(.|\n)*INSERT INTO trash/);
+  const made = pool.statements.slice(before);
+  t.same(made[0]?.parameters, [[a, b]], 'an attempt that fails is made again');
+  t.match(made[0]?.sql, /DELETE FROM intent WHERE key = ANY(.|\n)*INSERT INTO trash/);
+  t.match(made.at(-1)?.sql, /^INSERT INTO trash/);
+  t.same(made.at(-1)?.parameters, [[b], clock.now()], 'bytes whose intent a crash took are in the trash as well');
   await places.withdrawLate();
-  t.equal(pool.statements.length, before + 1);
+  t.equal(pool.statements.length, before + made.length);
+});
+
+void t.test('what the database refuses to give up is given up at a later beat', async (t) => {
+  let fails = 2;
+  const { pool, places } = placesOver(({ sql }) => {
+    if (fails > 0 && (fails === 2 || sql.startsWith('INSERT INTO trash'))) {
+      fails -= 1;
+      throw new Error('away');
+    }
+    return [];
+  });
+  await t.rejects(places.withdraw([a]), { code: 'storage_unavailable' });
+  await places.withdrawLate();
+  await places.withdrawLate();
+  t.same(pool.statements.at(-1)?.parameters?.[0], [a]);
+  t.match(pool.statements.at(-1)?.sql, /^INSERT INTO trash/);
 });
