@@ -2,8 +2,10 @@
  * The wrong lines that a mutation run puts in, one at a time: for a module's text, every edit that these rules allow.
  * They follow the mistakes that are made and missed: an effect that is left out or not waited for, a condition that always
  * or never holds, a bound that is off by one, a field that is not sent. Messages and log lines are left alone.
+ *
+ * The compiler that builds the project has no API for programs, so its forerunner is installed beside it for this file.
  */
-import ts from 'typescript';
+import ts from 'typescript-6';
 
 export type Mutant = {
   /** Offsets in the module's text, in UTF-16 code units. */
