@@ -29,7 +29,9 @@ const ALL: Access = { kind: 'all', endsAt: Number.POSITIVE_INFINITY, subject: un
 export function authorize(gate: Gate, request: EdgeRequest): Access | Promise<Access> {
   const { method, path, query, carrier } = request;
   const grant = gate.open({ method, path, query, authorization: request.header('authorization'), carrier });
-  return grant instanceof Promise ? grant.then(accessOf) : accessOf(grant);
+  return grant instanceof Promise
+    ? grant.then((known) => accessOf(noted(request, known)))
+    : accessOf(noted(request, grant));
 }
 
 /**
@@ -57,7 +59,15 @@ export const ANYONE: PassSender = { subject: undefined, admin: false };
 export function identifySender(gate: Gate, request: EdgeRequest): PassSender | Promise<PassSender> {
   const { method, path, query, carrier } = request;
   const grant = gate.open({ method, path, query, authorization: request.header('authorization'), carrier });
-  return grant instanceof Promise ? grant.then(senderOf) : senderOf(grant);
+  return grant instanceof Promise
+    ? grant.then((known) => senderOf(noted(request, known)))
+    : senderOf(noted(request, grant));
+}
+
+/** The log says who asked. */
+function noted(request: EdgeRequest, grant: Grant): Grant {
+  if (grant.kind === 'caller') request.caller = grant.caller;
+  return grant;
 }
 
 function senderOf(grant: Grant): PassSender {

@@ -15,6 +15,7 @@ import { createAddressOf } from '../src/http/address.js';
 import type { JournalPosition } from '../src/journal/entry.js';
 import { type Closer, openOrClose } from '../src/lifecycle.js';
 import { errorFields, type LogConfig } from '../src/log.js';
+import { createRequestLog } from '../src/logs/request-line.js';
 import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
 import { openReloading, type Reloading, type ReloadOutcome } from '../src/reload.js';
 import { countRefusals } from '../src/server/guard.js';
@@ -52,7 +53,7 @@ import type { ServerDeps } from './server/exchange.js';
 import { createFastlane } from './server/fastlane/fastlane.js';
 import { createServer } from './server/node-http.js';
 import { createOutgoing, type Outgoing } from './server/outgoing.js';
-import { createRequestLog } from './server/request-log.js';
+import { createEdgeRequestLog } from './server/request-log.js';
 import { fenceUpstream } from './upstream/fenced.js';
 import { readOriginTls } from './upstream/tls.js';
 import { openUpstream, type Upstream } from './upstream/upstream.js';
@@ -253,7 +254,10 @@ async function listenToClients(
     outgoing,
     clock,
     log,
-    requestLog: createRequestLog('edge', live.log, clock),
+    requestLog: createEdgeRequestLog(
+      createRequestLog({ name: 'edge', config: live.log, clock, write: (line) => log.request(line) }),
+      () => live.policy.rules,
+    ),
     newRequestId: randomUUID,
   };
   const applied = media?.behind.applied ?? null;

@@ -43,7 +43,10 @@ export const entry: ProcessEntry = processEntry({
         { url: String(url), headers: textsOf(header), head: head === true },
       ),
     log: ({ edge }, tools, words) =>
-      runLog({ ...tools, config: edge.operators }, filterOf(words), secondsOf(words['seconds'])),
+      runLog({ ...tools, config: edge.operators }, filterOf(words), {
+        seconds: secondsOf(words['seconds']),
+        json: words['json'] === true,
+      }),
     purge: ({ edge }, tools, { id, prefix, all }) =>
       runPurge(
         { ...tools, config: edge.operators },

@@ -3,6 +3,7 @@
  * HTTP/2 and our own parser. The handler sees only these values; request objects
  * of a server stay in `server/`.
  */
+import type { Caller } from '../src/access/grant.js';
 import type { HeaderList, Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
 import type { Entry } from './entry.js';
@@ -29,6 +30,10 @@ export interface EdgeRequest {
   inform?(status: number, headers: HeaderList): void;
   /** The client's own if it is well formed, else made by the edge. */
   readonly requestId: string;
+  /** Such as `HTTP/1.1`. */
+  readonly protocol?: string;
+  /** Set once a token has proved who asks; for the log. */
+  caller?: Caller | undefined;
 }
 
 export interface RequestSender {
@@ -52,6 +57,8 @@ export type Answer =
       readonly mediaId: MediaId | null;
       /** For operators: the tier or rule of a hit, why the origin was asked, or why it was refused. */
       readonly reason?: string | undefined;
+      /** For operators: the tier of the stored response that it shows. */
+      readonly tier?: 'memory' | 'disk' | undefined;
       /** For operators: the response of the cache that it shows, if it shows one. */
       readonly entry?: Entry | undefined;
     }

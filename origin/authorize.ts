@@ -3,7 +3,6 @@
  * depends on the visibility of the media; everything else needs a token.
  */
 
-import { hash } from 'node:crypto';
 import { type Caller, type Gate, type Grant, mayRead, mayUpload } from '../src/access/grant.js';
 import { faultOfGrant } from '../src/access/refusal.js';
 import { Fault } from '../src/errors.js';
@@ -94,13 +93,8 @@ async function grantOf(gate: Gate, request: OriginRequest): Promise<Grant> {
   const { method, path, query, signal } = request;
   const grant = await gate.open({ method, path, query, authorization: request.header('authorization') }, signal);
   if (grant.kind === 'caller') {
-    request.note({ subject: subjectMark(grant.caller) });
+    request.identify(grant.caller);
     request.meter.subject(grant.caller.subject);
   }
   return grant;
-}
-
-/** Distinguishes callers in the log without naming them. */
-function subjectMark(caller: Caller): string {
-  return hash('sha256', `${caller.issuer}\n${caller.subject}`).slice(0, 12);
 }

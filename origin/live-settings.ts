@@ -25,26 +25,27 @@ export interface LiveSettings {
   readonly isEdge: (proof: string | undefined) => boolean;
   /** The first one signs; links signed with any of them are valid. */
   linkKeys(): readonly LinkKey[];
-  readonly requests: () => LogConfig['requests'];
+  readonly log: LogConfig;
   renew(settings: Settings): void;
 }
 
 export function createLiveSettings(settings: Settings): LiveSettings {
   let current = read(settings);
+  const log = { ...settings.log };
   return {
     isEdge: (proof) => current.isEdge(proof),
     linkKeys: () => current.linkKeys,
-    requests: () => current.requests,
+    log,
     renew(changed) {
       current = read(changed);
+      log.requests = changed.log.requests;
     },
   };
 }
 
-function read({ log, access }: Settings) {
+function read({ access }: Pick<Settings, 'access'>) {
   return {
     isEdge: createEdgeCheck([access.edgeSecret, ...access.edgeSecretsAccepted]),
     linkKeys: access.links.secrets,
-    requests: log.requests,
   };
 }

@@ -12,6 +12,7 @@ import { problemReply } from '../src/http/problem.js';
 import { createIdSource } from '../src/ids.js';
 import { type Closer, openOrClose } from '../src/lifecycle.js';
 import type { LogConfig } from '../src/log.js';
+import { createRequestLog } from '../src/logs/request-line.js';
 import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
 import { openReloading } from '../src/reload.js';
 import { countRefusals, type GuardReason } from '../src/server/guard.js';
@@ -205,7 +206,7 @@ async function openListeners(
       ...common,
       cors: 'any',
       limits: createRateLimits(config.rateLimits, clock, metrics, () => meta.origins.living().length),
-      requests: live.requests,
+      requestLog: createRequestLog({ name: 'origin', config: live.log, clock, write: (line) => log.request(line) }),
       routes: originRoutes(components),
       edgeRoutes: createEdgeRoutes({ journal, useReports, isEdge }),
       admit: (request) => fence.admit(request),
@@ -227,7 +228,7 @@ async function openListeners(
         cors: 'none',
         admit: (request) => admitOperator(config.operators, request),
         limits: NO_RATE_LIMITS,
-        requests: () => 'none',
+        requestLog: { write: () => undefined },
         routes: operatorRoutes({
           health,
           metrics,

@@ -212,6 +212,7 @@ edgeChore('log', 'the requests of the running edge as they end')
   .option('--id <id>', 'only this media')
   .option('--status <number>', 'only this status')
   .option('-s, --seconds <number>', 'end after so long')
+  .option('--json', 'lines of JSON, with every field', false)
   .action((options: ConfigOption) => edgeDoes('log', options, { ...options }));
 
 edgeChore('purge', 'drop copies from the cache of the running edge, so that it fetches them again')

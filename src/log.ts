@@ -1,12 +1,13 @@
 /**
  * Structured logs: one JSON object per line on standard output. Tokens,
  * signatures and cookies are never logged: callers log named fields, never whole
- * sets of header fields, and every text passes through redact.ts. Output is written by standard-output.ts.
+ * sets of header fields, and every text passes through redact.ts. The lines of
+ * requests are made in logs/request-line.ts.
  */
 import { type Logger, pino } from 'pino';
 import { choice, section, size, type ValueOf } from './config/field.js';
+import { standardOutput } from './logs/standard-output.js';
 import { redactText } from './redact.js';
-import { standardOutput } from './standard-output.js';
 
 export const logSection = section('Logs: JSON lines on standard output.', {
   level: choice({
@@ -18,6 +19,11 @@ export const logSection = section('Logs: JSON lines on standard output.', {
     default: 'all',
     of: ['all', 'failed', 'none'],
     help: 'Which requests are logged: all, those answered with 500 or above, or none.',
+  }),
+  format: choice({
+    default: 'json',
+    of: ['json', 'combined'],
+    help: 'How requests are written: as JSON, or in the combined format of Apache and nginx, which has fewer fields. All other lines are JSON.',
   }),
   waitingMaxBytes: size({
     default: '16MiB',
@@ -36,14 +42,18 @@ export interface Log {
   warn(fields: LogFields, message: string): void;
   error(fields: LogFields, message: string): void;
   child(fields: LogFields): Log;
+  /** Writes the line of a request (logs/request-line.ts) where the other lines go, perhaps a moment later. */
+  request(line: string): void;
 }
 
 export interface LogSink {
   write(line: string): void;
+  /** For frequent lines. Absent: `write`. */
+  gather?(line: string): void;
 }
 
 /** `name` is the process that writes the lines. */
-export function createLog(name: string, config: Pick<LogConfig, 'level'>, sink?: LogSink): Log {
+export function createLog(name: string, config: Pick<LogConfig, 'level'>, sink: LogSink = standardOutput()): Log {
   const options = {
     name,
     level: config.level,
@@ -65,17 +75,18 @@ export function createLog(name: string, config: Pick<LogConfig, 'level'>, sink?:
       censor: '[redacted]',
     },
   };
-  return logOf(pino(options, sink ?? standardOutput()));
+  return logOf(pino(options, sink), sink);
 }
 
 /** pino formats the fields of each line, but not those of a child. */
-function logOf(logger: Logger): Log {
+function logOf(logger: Logger, sink: LogSink): Log {
   return {
     debug: (fields, message) => logger.debug(fields, message),
     info: (fields, message) => logger.info(fields, message),
     warn: (fields, message) => logger.warn(fields, message),
     error: (fields, message) => logger.error(fields, message),
-    child: (fields) => logOf(logger.child(redacted(fields))),
+    child: (fields) => logOf(logger.child(redacted(fields)), sink),
+    request: (line) => (sink.gather === undefined ? sink.write(line) : sink.gather(line)),
   };
 }
 

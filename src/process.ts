@@ -20,8 +20,8 @@ import {
 import { errorCode, Fault } from './errors.js';
 import { closeWithin } from './lifecycle.js';
 import { bugFields, createLog, errorFields, type Log, type LogConfig } from './log.js';
+import { limitStandardOutput } from './logs/standard-output.js';
 import { createMetrics, type Metrics } from './metrics.js';
-import { limitStandardOutput } from './standard-output.js';
 import { ownVersion } from './version.js';
 
 export interface ProcessDeps {

@@ -56,8 +56,8 @@ http {
   ${temporary.map((name) => `${name}_temp_path ${home}/${name};`).join(' ')}
   proxy_cache_path ${home}/cache levels=1:2 keys_zone=hits:50m max_size=4g;
   proxy_cache_path ${home}/tokens keys_zone=tokens:10m;
-  log_format line escape=json '{"level":"info","time":"$time_iso8601","pid":$pid,"requestId":"$request_id","method":"$request_method",'
-    '"target":"$request_uri","status":$status,"outcome":"$upstream_cache_status","sentBytes":$bytes_sent,"tookMs":$request_time}';
+  log_format line escape=json '{"level":"info","time":"$time_iso8601","pid":$pid,"request_id":"$request_id","method":"$request_method",'
+    '"target":"$request_uri","status":$status,"outcome":"$upstream_cache_status","bytes":$bytes_sent,"total_ms":$request_time}';
   upstream origin { server 127.0.0.1:${origin}; keepalive 64; }
   upstream auth { server 127.0.0.1:${auth}; keepalive 8; }
   server { listen 127.0.0.1:${plain}; location / { ${cached} add_header X-Cache $upstream_cache_status; } }

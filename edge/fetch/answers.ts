@@ -35,7 +35,8 @@ export function answerWith(
   const cacheStatus = engine.cacheStatus(handling, staleAt - now);
   const reply = respond(request, response, { cacheStatus, endsAt, now }, engine.responding(wanted));
   const offered = mediaId === null ? reply : offerAsFile(reply, request.query);
-  return { kind: 'reply', reply: offered, outcome, mediaId, reason: reasonOf(handling), entry: response.entry };
+  const { entry, tier } = response;
+  return { kind: 'reply', reply: offered, outcome, mediaId, reason: reasonOf(handling), tier, entry };
 }
 
 function reasonOf(handling: Handling): string | undefined {

@@ -49,14 +49,14 @@ const POLL_MS = 1_000;
 export async function runLog(
   command: EdgeCommand,
   filter: Readonly<Record<string, string>>,
-  seconds: number | undefined,
+  { seconds, json }: { readonly seconds: number | undefined; readonly json: boolean },
 ): Promise<ExitCode> {
   let after: Cursor = {};
   for (let polls = 0; !command.signal.aborted; polls += 1) {
     const query = new URLSearchParams({ ...filter, after: writeCursor(after) });
     const answered = await ask<MergedLog>(command, `/log?${query.toString()}`);
     if (answered.kind !== 'answered') return answered.code;
-    for (const request of answered.value.requests) command.print(lineOf(request));
+    for (const request of answered.value.requests) command.print(json ? JSON.stringify(request) : lineOf(request));
     const { skipped } = answered.value;
     if (skipped > 0) command.print(`(${skipped} requests were too many to keep)`);
     after = answered.value.after;
@@ -67,10 +67,27 @@ export async function runLog(
 }
 
 function lineOf(request: WatchedRequest): string {
-  const { at, client, method, target, status, outcome, reason, rule, sentBytes, firstMs, tookMs, requestId } = request;
-  const why = `${outcome}${reason === '' ? '' : `/${reason}`}${rule === 0 ? '' : ` rule=${rule}`}`;
-  return `${at} ${client} ${method} ${target} ${status} ${why} ${sentBytes}B ${firstMs}ms/${tookMs}ms ${requestId}`;
+  const { time, address, method, target, status, ...rest } = request;
+  const named = SHOWN.flatMap((name) => {
+    const value = rest[name];
+    return value === undefined ? [] : [`${name}=${String(value).replaceAll(' ', '_')}`];
+  });
+  return `${time} ${address} ${method} ${target} ${status} ${named.join(' ')}`;
 }
+
+/** Named as in the log. */
+const SHOWN = [
+  'outcome',
+  'tier',
+  'reason',
+  'rule',
+  'bytes',
+  'first_byte_ms',
+  'total_ms',
+  'range',
+  'subject',
+  'request_id',
+] as const satisfies readonly (keyof WatchedRequest)[];
 
 export interface TopWords {
   /** Undefined: all. */

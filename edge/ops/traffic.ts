@@ -5,6 +5,7 @@
  */
 
 import { headerOf } from '../../src/http/reply.js';
+import { ROUTES, routeOf } from '../../src/logs/route.js';
 import { Durations, type Metrics } from '../../src/metrics.js';
 import type { Entry } from '../entry.js';
 import { type EdgeRequest, type Exchanged, MISS_REASONS, OUTCOMES, type Outcome } from '../request.js';
@@ -13,8 +14,6 @@ export interface Traffic {
   note(request: Pick<EdgeRequest, 'method' | 'path'>, ended: Exchanged): void;
 }
 
-const ROUTES = ['original', 'thumb', 'info', 'media', 'uploads', 'health', 'other'] as const;
-type Route = (typeof ROUTES)[number];
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'other'] as const;
 const KINDS = ['image', 'video', 'audio', 'thumbnail', 'file', 'none'] as const;
 type Kind = (typeof KINDS)[number];
@@ -75,19 +74,8 @@ function raise(totals: Float64Array, at: number, by: number): void {
   totals[at] = (totals[at] ?? 0) + by;
 }
 
-const MEDIA = '/v1/media/';
+const MEDIA_LENGTH = '/v1/media/'.length;
 const ID_LENGTH = 26;
-
-export function routeOf(path: string): Route {
-  if (path.startsWith(MEDIA)) {
-    if (path.endsWith('/thumb')) return 'thumb';
-    if (path.endsWith('/info')) return 'info';
-    return path.indexOf('/', MEDIA.length) < 0 ? 'original' : 'media';
-  }
-  if (path === '/v1/media') return 'media';
-  if (path.startsWith('/v1/uploads')) return 'uploads';
-  return path === '/healthz' || path === '/readyz' ? 'health' : 'other';
-}
 
 function methodNumber(method: string): number {
   if (method === 'GET') return 0;
@@ -99,7 +87,7 @@ function methodNumber(method: string): number {
 export function kindOf(entry: Pick<Entry, 'headers' | 'mediaId' | 'primaryKey'> | undefined): Kind {
   if (entry === undefined) return 'none';
   // A comparison in place: pathKindOf would make a text for each request.
-  if (entry.mediaId !== null && entry.primaryKey.startsWith('/thumb', MEDIA.length + ID_LENGTH)) return 'thumbnail';
+  if (entry.mediaId !== null && entry.primaryKey.startsWith('/thumb', MEDIA_LENGTH + ID_LENGTH)) return 'thumbnail';
   const type = headerOf(entry.headers, 'content-type') ?? '';
   if (type.startsWith('image/')) return 'image';
   if (type.startsWith('video/')) return 'video';

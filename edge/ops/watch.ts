@@ -7,30 +7,20 @@
  * kept; everything has a limit.
  */
 import type { Clock, Timer } from '../../src/clock.js';
-import { loggable } from '../../src/log.js';
+import { type RequestFields, requestFields } from '../../src/logs/request-line.js';
 import { redactText } from '../../src/redact.js';
-import { type Rule, ruleNumberOf, subjectOf } from '../fetch/rules.js';
+import type { Entry } from '../entry.js';
+import type { Rule } from '../fetch/rules.js';
 import type { EdgeRequest, Exchanged, Outcome } from '../request.js';
+import { createRuleOf, endingOf } from '../server/request-log.js';
 
-/** One ended request. */
-export interface WatchedRequest {
+/** One ended request, by the names that the log has. */
+export interface WatchedRequest extends RequestFields {
   /** Counts the requests that were watched, from 1. */
   readonly seq: number;
-  readonly at: string;
-  readonly requestId: string;
-  readonly client: string;
-  readonly method: string;
-  readonly target: string;
-  readonly id: string | null;
-  readonly status: number;
-  readonly outcome: Outcome;
-  /** The tier or rule of a hit, why the origin was asked, or why it was refused. */
-  readonly reason: string;
-  /** The number of the entry of `edge.rules` that matches the response; 0: none, or there is no stored response. */
-  readonly rule: number;
-  readonly sentBytes: number;
-  readonly firstMs: number;
-  readonly tookMs: number;
+  readonly time: string;
+  /** The media of the answer. */
+  readonly media?: string;
 }
 
 export interface LogFilter {
@@ -87,6 +77,7 @@ const LISTED_MAX = 50;
 export function createWatch(deps: WatchDeps): Watch {
   const { keptMax, clock } = deps;
   const kept: WatchedRequest[] = [];
+  const ruleOf = createRuleOf();
   let lists = newLists(keptMax);
   let active = false;
   let sinceMs = 0;
@@ -118,11 +109,11 @@ export function createWatch(deps: WatchDeps): Watch {
     note(request, ended) {
       seq += 1;
       counted += 1;
-      const line = watched(request, ended, deps.rules(), seq, clock);
+      const line = watched(request, ended, (entry) => ruleOf(deps.rules(), entry), seq, clock);
       kept[seq % keptMax] = line;
       for (const name of TOP_LISTS) {
         const item = itemOf(name, line);
-        if (item !== undefined) lists[name].count(item, line.sentBytes);
+        if (item !== undefined) lists[name].count(item, line.bytes);
       }
     },
     log(after, filter) {
@@ -150,52 +141,43 @@ export function createWatch(deps: WatchDeps): Watch {
 
 function watched(
   request: EdgeRequest,
-  { outcome, answer, status, sentBytes, tookMs, decidedMs }: Exchanged,
-  rules: readonly Rule[],
+  ended: Exchanged,
+  ruleOf: (entry: Entry) => number,
   seq: number,
   clock: Clock,
 ): WatchedRequest {
-  const reply = answer?.kind === 'reply' ? answer : undefined;
+  const { answer } = ended;
+  const media = answer?.kind === 'reply' ? answer.mediaId : null;
   return {
     seq,
-    at: new Date(clock.now()).toISOString(),
-    requestId: request.requestId,
-    client: request.sender().address,
-    method: request.method,
-    target: loggable(request.target),
-    id: reply?.mediaId ?? null,
-    status,
-    outcome,
-    reason: reply?.reason ?? '',
-    rule: reply?.entry === undefined ? 0 : ruleNumberOf(rules, subjectOf(reply.entry)),
-    sentBytes,
-    firstMs: Math.round(decidedMs),
-    tookMs: Math.round(tookMs),
+    time: new Date(clock.now()).toISOString(),
+    ...requestFields(request, endingOf(ended, ruleOf)),
+    ...(media !== null && { media }),
   };
 }
 
 function suits(line: WatchedRequest, { outcome, rule, id, status }: LogFilter): boolean {
   return (
     (outcome === undefined || line.outcome === outcome) &&
-    (rule === undefined || line.rule === rule) &&
+    (rule === undefined || (line.rule ?? 0) === rule) &&
     (status === undefined || line.status === status) &&
-    (id === undefined || line.id === id.toUpperCase() || line.target.toUpperCase().includes(id.toUpperCase()))
+    (id === undefined || line.media === id.toUpperCase() || line.target.toUpperCase().includes(id.toUpperCase()))
   );
 }
 
 /** Outcomes for which the origin was asked. */
-const ASKED: ReadonlySet<Outcome> = new Set<Outcome>(['miss', 'hit_filling', 'revalidated', 'failed']);
+const ASKED: ReadonlySet<string> = new Set<Outcome>(['miss', 'hit_filling', 'revalidated', 'failed']);
 
 /** What a request counts for in a list. Undefined: nothing. */
 function itemOf(list: TopList, line: WatchedRequest): string | undefined {
-  const { outcome, target, client, reason } = line;
+  const { outcome, target, address, reason = '' } = line;
   switch (list) {
     case 'objects':
       return outcome === 'own' ? undefined : pathOf(target);
     case 'misses':
       return outcome === 'miss' || outcome === 'failed' ? `${pathOf(target)} ${reason}` : undefined;
     case 'clients':
-      return client;
+      return address;
     case 'reasons':
       return reason === '' ? outcome : `${outcome} ${reason}`;
     case 'refreshing':

@@ -29,7 +29,7 @@ export function watchingOf(watch: Watch, explain: (order: ExplainOrder) => Promi
 export function mergeLogs(after: Cursor, pages: ReadonlyMap<number, LogPage>): MergedLog {
   const all = [...pages.values()];
   return {
-    requests: all.flatMap(({ requests }) => requests).sort((one, other) => (one.at < other.at ? -1 : 1)),
+    requests: all.flatMap(({ requests }) => requests).sort((one, other) => (one.time < other.time ? -1 : 1)),
     skipped: all.reduce((sum, { skipped }) => sum + skipped, 0),
     after: { ...after, ...Object.fromEntries([...pages].map(([number, { last }]) => [number, last])) },
   };

@@ -65,7 +65,12 @@ export function createPass(deps: PassDeps): Pass {
         ended.add(1, { ending });
         const target = loggable(request.url ?? '');
         const trouble = thrown instanceof Fault ? tlsTroubleOf(thrown.cause) : undefined;
-        const fields = { requestId: context.requestId, target, ending, ...(trouble !== undefined && { tls: trouble }) };
+        const fields = {
+          request_id: context.requestId,
+          target,
+          ending,
+          ...(trouble !== undefined && { tls: trouble }),
+        };
         // Strangers can cause any number of these, and the request has a line of its own.
         const level = thrown instanceof Fault && QUIET.has(thrown.code) ? 'debug' : 'warn';
         log[level]({ ...fields, ...errorFields(thrown) }, 'a pass was not completed');

@@ -37,6 +37,8 @@ export interface CachedResponse {
   readonly entry: Entry;
   /** Null for a head alone, which only answers HEAD. */
   readonly body: Body | null;
+  /** Absent for what is not stored as a whole. */
+  readonly tier?: 'memory' | 'disk';
   /**
    * Given for a body that is available only to those who read it already, such
    * as an arriving one: it is opened with the answer, not when that is sent.

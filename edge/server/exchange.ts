@@ -18,7 +18,7 @@ import type { Watch } from '../ops/watch.js';
 import type { Answer, ClientSignal, EdgeRequest, Exchanged } from '../request.js';
 import type { UseReports } from '../use-reports.js';
 import type { Outgoing } from './outgoing.js';
-import type { RequestLog } from './request-log.js';
+import type { EdgeRequestLog } from './request-log.js';
 
 /** What both servers of the edge need. */
 export interface ServerDeps {
@@ -34,7 +34,7 @@ export interface ServerDeps {
   readonly outgoing: Outgoing;
   readonly clock: Clock;
   readonly log: Log;
-  readonly requestLog: RequestLog;
+  readonly requestLog: EdgeRequestLog;
   readonly newRequestId: () => string;
 }
 
@@ -94,7 +94,7 @@ function ownAnswer(reply: Reply): Answer {
 export function failureReply(request: EdgeRequest, thrown: unknown, { log }: Pick<ServerDeps, 'log'>): Reply {
   const fault =
     thrown instanceof BodyLost ? new Fault('bad_gateway', 'The origin gave no usable answer.') : faultOf(thrown);
-  if (fault.side === 'self') log.error({ requestId: request.requestId, ...errorFields(thrown) }, 'a request failed');
+  if (fault.side === 'self') log.error({ request_id: request.requestId, ...errorFields(thrown) }, 'a request failed');
   const reply = clientProblem(fault);
   return { ...reply, headers: [...reply.headers, [REQUEST_ID, request.requestId]] };
 }
@@ -105,10 +105,8 @@ export function account(
   request: EdgeRequest,
   ended: Exchanged,
 ): void {
-  const { outcome, status, sentBytes, complete, tookMs } = ended;
-  deps.tally.count(outcome, sentBytes);
+  deps.tally.count(ended.outcome, ended.sentBytes);
   deps.traffic.note(request, ended);
   if (deps.watch.active) deps.watch.note(request, ended);
-  const { requestId, method, target } = request;
-  deps.requestLog.write({ requestId, method, target, status, outcome, sentBytes, complete, tookMs });
+  deps.requestLog.write(request, ended);
 }

@@ -168,6 +168,8 @@ function edgeRequest(
     sender: () => sender,
     inform: (status, fields) => inform(incoming, response, status, fields),
     requestId: requestId(header(headers, REQUEST_ID)) ?? newRequestId(),
+    protocol: `HTTP/${incoming.httpVersion}`,
+    caller: undefined,
   };
 }
 
@@ -193,5 +195,5 @@ function fail(exchange: NodeExchange, thrown: unknown, deps: Pick<ServerDeps, 'l
     return;
   }
   if (!over) response.destroy();
-  deps.log.debug({ requestId: request.requestId, ...errorFields(thrown) }, 'an answer was broken off');
+  deps.log.debug({ request_id: request.requestId, ...errorFields(thrown) }, 'an answer was broken off');
 }

@@ -1,66 +1,55 @@
 /**
- * The log line of each request. It is written apart from all other lines
- * because every hit writes one: its fields are a fixed list that the edge makes
- * itself and that can hold no secret, so that nothing has to be searched and
- * removed. Form and output are those of src/log.ts.
+ * What an ended request of the edge is in the log: how it was answered, from which tier, and by which rule. Shared by the
+ * log itself and by what operators watch.
  */
-import type { Clock, EpochMs } from '../../src/clock.js';
-import { type LogConfig, type LogSink, loggable } from '../../src/log.js';
-import { standardOutput } from '../../src/standard-output.js';
-import type { Ended } from '../request.js';
+import type { LoggedEnding, RequestLog } from '../../src/logs/request-line.js';
+import type { Entry } from '../entry.js';
+import { type Rule, ruleNumberOf, subjectOf } from '../fetch/rules.js';
+import type { EdgeRequest, Exchanged } from '../request.js';
 
-export interface RequestLine extends Ended {
-  readonly requestId: string;
-  readonly method: string;
-  /** As received. */
-  readonly target: string;
+export interface EdgeRequestLog {
+  write(request: EdgeRequest, ended: Exchanged): void;
 }
 
-export interface RequestLog {
-  write(line: RequestLine): void;
-}
-
-/** `name` is the name of the process. `config.requests` is read for each line: a reload may change it. */
-export function createRequestLog(
-  name: string,
-  config: Pick<LogConfig, 'level' | 'requests'>,
-  clock: Pick<Clock, 'now'>,
-  sink: LogSink = { write: (line) => standardOutput().gather(line) },
-): RequestLog {
-  const shown = SHOWN_AT.has(config.level);
-  const source = `"name":${JSON.stringify(name)},"pid":${process.pid}`;
-  let at: EpochMs = Number.NaN;
-  let start = '';
-
-  /** The same text for all lines of one millisecond. */
-  function startAt(now: EpochMs): string {
-    if (now !== at) {
-      at = now;
-      start = `{"level":"info","time":"${new Date(now).toISOString()}",${source},`;
-    }
-    return start;
-  }
-
+/** `rules`: as they are now. */
+export function createEdgeRequestLog(log: RequestLog, rules: () => readonly Rule[]): EdgeRequestLog {
+  const ruleOf = createRuleOf();
   return {
-    write({ requestId, method, target, status, outcome, sentBytes, complete, tookMs }) {
-      const { requests } = config;
-      if (!shown || requests === 'none' || (requests === 'failed' && status < 500 && status !== 0)) return;
-      sink.write(
-        `${startAt(clock.now())}"requestId":"${requestId}","method":${quoted(method)},"target":${quoted(loggable(target))},` +
-          `"status":${status},"outcome":"${outcome}","sentBytes":${sentBytes},"complete":${complete},` +
-          `"tookMs":${Math.round(tookMs)},"msg":"request"}\n`,
-      );
-    },
+    write: (request, ended) =>
+      log.write(
+        request,
+        endingOf(ended, (entry) => ruleOf(rules(), entry)),
+      ),
   };
 }
 
-/** The log levels at which lines of level `info` are written. */
-const SHOWN_AT: ReadonlySet<string> = new Set<LogConfig['level']>(['trace', 'debug', 'info']);
+export function endingOf(
+  { outcome, answer, status, sentBytes, complete, tookMs, decidedMs }: Exchanged,
+  ruleOf: (entry: Entry) => number,
+): LoggedEnding {
+  const reply = answer?.kind === 'reply' ? answer : undefined;
+  return {
+    status,
+    sentBytes,
+    firstByteMs: decidedMs,
+    totalMs: tookMs,
+    outcome,
+    tier: reply?.tier,
+    reason: reply?.reason,
+    rule: reply?.entry === undefined ? 0 : ruleOf(reply.entry),
+    complete,
+  };
+}
 
-/** Characters that JSON escapes (RFC 8259 7), and all that are not ASCII. */
-const ESCAPED = /[^\x20\x21\x23-\x5b\x5d-\x7e]/;
-
-/** Most targets need no escape, and then JSON.stringify is not called. */
-function quoted(text: string): string {
-  return ESCAPED.test(text) ? JSON.stringify(text) : `"${text}"`;
+/** The number of the rule that matches a stored response; 0: none. Remembered for as long as the rules are the same. */
+export function createRuleOf(): (rules: readonly Rule[], entry: Entry) => number {
+  const known = new WeakMap<Entry, { readonly rules: readonly Rule[]; readonly number: number }>();
+  return (rules, entry) => {
+    if (rules.length === 0) return 0;
+    const found = known.get(entry);
+    if (found !== undefined && found.rules === rules) return found.number;
+    const number = ruleNumberOf(rules, subjectOf(entry));
+    known.set(entry, { rules, number });
+    return number;
+  };
 }

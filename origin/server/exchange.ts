@@ -7,12 +7,14 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { onAbort } from '../../src/abort.js';
+import type { Caller } from '../../src/access/grant.js';
 import type { Clock } from '../../src/clock.js';
 import { FAULTS, Fault } from '../../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS } from '../../src/http/browser.js';
 import { header, originForm, requestId, splitTarget } from '../../src/http/head.js';
 import { type HeaderList, headerOf, type Reply } from '../../src/http/reply.js';
-import { bugFields, errorFields, type Log, type LogConfig, type LogFields, loggable } from '../../src/log.js';
+import { bugFields, errorFields, type Log, type LogFields, loggable } from '../../src/log.js';
+import type { LoggedRequest, RequestLog } from '../../src/logs/request-line.js';
 import type { DrainLimits } from '../../src/server/drain.js';
 import { send } from '../../src/server/send.js';
 import { EDGE_PROOF, MEDIA_CALLER, MEDIA_POSITION, REQUEST_ID } from '../../src/wire.js';
@@ -30,8 +32,8 @@ export interface ExchangeDeps {
   readonly drain: DrainLimits;
   /** How far the journal is known here, for answers to edges. */
   position?(): string;
-  /** Which requests get a line in the log. */
-  readonly requests: () => LogConfig['requests'];
+  /** Writes the line of each request. */
+  readonly requestLog: RequestLog;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -42,9 +44,13 @@ export interface Exchange {
   /** Rejects if the client has left, or if the body fails on its way. */
   send(reply: Reply): Promise<void>;
   elapsedMs(): number;
-  /** Writes the request's line. */
-  log(status: number, fault: Fault | undefined): void;
+  /** Writes the request's line. `broken`: the answer was not sent to its end; why, if the client is not the reason. */
+  log(status: number, fault: Fault | undefined, broken: Broken | undefined): void;
   close(): void;
+}
+
+export interface Broken {
+  readonly why?: string;
 }
 
 /** `expectsContinue`: the client waits for 100 Continue before it sends its body (RFC 9110 10.1.1). */
@@ -68,9 +74,10 @@ export function openExchange(
   // Whoever reads the body sees its errors. Without this listener they would end the process.
   raw.on('error', () => undefined);
 
-  const notes: Record<string, unknown> = {};
+  const notes: Notes = { fields: {}, caller: undefined };
   const body = bodyOf(raw, response, expectsContinue);
   const request = readRequest(deps, raw, body, notes, gone.signal);
+  let firstByteMs: number | undefined;
   // Taken before anything is looked up.
   const position = request.sender === 'client' ? undefined : deps.position?.();
   return {
@@ -78,6 +85,7 @@ export function openExchange(
     signal: gone.signal,
     elapsedMs: () => clock.monotonicMs() - startedMs,
     async send(reply) {
+      firstByteMs = clock.monotonicMs() - startedMs;
       // A response that is closed already never emits its end.
       gone.signal.throwIfAborted();
       if (reply.body.kind === 'stream' && request.method !== 'HEAD') {
@@ -87,13 +95,30 @@ export function openExchange(
       const last = body.invited ? drainedReply(complete, raw, deps.drain, clock) : closeAfter(complete, raw);
       await send(last, raw, response, gone.signal);
     },
-    log(status, fault) {
-      const ms = Math.round((clock.monotonicMs() - startedMs) * 10) / 10;
-      const bytes = raw.socket.bytesWritten - sentBefore;
-      logRequest(deps, request, { target: loggable(raw.url ?? ''), status, bytes, ms, ...notes }, fault);
+    log(status, fault, broken) {
+      const totalMs = clock.monotonicMs() - startedMs;
+      logFailure(deps.log, request, fault);
+      const { outcome = outcomeOf(fault, broken), ...noted } = notes.fields;
+      const { sender } = request;
+      deps.requestLog.write(loggedRequest(request, raw, notes.caller), {
+        status,
+        sentBytes: raw.socket.bytesWritten - sentBefore,
+        firstByteMs: firstByteMs ?? totalMs,
+        totalMs,
+        outcome: String(outcome),
+        reason: fault?.code,
+        complete: broken === undefined,
+        more: { sender, ...noted, ...(broken?.why !== undefined && { why: loggable(broken.why) }) },
+      });
     },
     close: stopListening,
   };
+}
+
+/** What handlers have said of a request. */
+interface Notes {
+  readonly fields: Record<string, unknown>;
+  caller: Caller | undefined;
 }
 
 interface OpenBody {
@@ -122,7 +147,7 @@ function readRequest(
   deps: ExchangeDeps,
   raw: IncomingMessage,
   body: OpenBody,
-  notes: Record<string, unknown>,
+  notes: Notes,
   signal: AbortSignal,
 ): OriginRequest {
   const { path, query } = splitTarget(originForm(raw.url ?? '/').target);
@@ -140,7 +165,10 @@ function readRequest(
     header: (name) => header(raw.headers, name),
     body,
     meter: sender === 'client' ? deps.limits.meter(address) : deps.limits.unlimited,
-    note: (fields) => void Object.assign(notes, fields),
+    identify(caller) {
+      notes.caller = caller;
+    },
+    note: (fields) => void Object.assign(notes.fields, fields),
   };
 }
 
@@ -165,28 +193,34 @@ function withCommonHeaders(
   };
 }
 
-function logRequest(
-  { log, requests }: ExchangeDeps,
-  request: OriginRequest,
-  outcome: LogFields & { readonly status: number },
-  fault: Fault | undefined,
-): void {
-  const fields = {
-    request: request.id,
-    method: request.method,
-    sender: request.sender,
-    address: request.address,
-    ...(fault !== undefined && { code: fault.code }),
-    ...outcome,
+function loggedRequest(request: OriginRequest, raw: IncomingMessage, caller: Caller | undefined): LoggedRequest {
+  const { id, method, path, address } = request;
+  return {
+    requestId: id,
+    method,
+    target: raw.url ?? '',
+    path,
+    header: (name) => request.header(name),
+    sender: () => ({ address }),
+    caller,
+    protocol: `HTTP/${raw.httpVersion}`,
   };
-  if (fault !== undefined && FAULTS[fault.code].side !== 'client') {
-    // An `internal` fault may be a bug, so it is logged with its stack.
-    if (fault.code === 'internal') log.error({ ...fields, ...bugFields(fault.cause ?? fault) }, 'a request failed');
-    else log.warn({ ...fields, ...errorFields(fault.cause ?? fault) }, 'a request failed');
-    return;
-  }
-  const logged = requests();
-  if (logged === 'all' || (logged === 'failed' && outcome.status >= 500)) log.info(fields, 'request');
+}
+
+/** How a request ended, for those that have no better word. */
+function outcomeOf(fault: Fault | undefined, broken: Broken | undefined): 'answered' | 'refused' | 'failed' | 'left' {
+  if (broken !== undefined) return broken.why === undefined ? 'left' : 'failed';
+  if (fault === undefined) return 'answered';
+  return FAULTS[fault.code].side === 'client' ? 'refused' : 'failed';
+}
+
+/** What an operator has to know, beside the line of the request. */
+function logFailure(log: Log, request: OriginRequest, fault: Fault | undefined): void {
+  if (fault === undefined || FAULTS[fault.code].side === 'client') return;
+  const fields: LogFields = { request_id: request.id, code: fault.code };
+  // An `internal` fault may be a bug, so it is logged with its stack.
+  if (fault.code === 'internal') log.error({ ...fields, ...bugFields(fault.cause ?? fault) }, 'a request failed');
+  else log.warn({ ...fields, ...errorFields(fault.cause ?? fault) }, 'a request failed');
 }
 
 function senderOf(raw: IncomingMessage, { isEdge }: Pick<ExchangeDeps, 'isEdge'>): Sender {

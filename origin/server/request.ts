@@ -3,6 +3,7 @@
  * sent it. Made only by exchange.ts.
  */
 import type { Readable } from 'node:stream';
+import type { Caller } from '../../src/access/grant.js';
 import type { EpochMs } from '../../src/clock.js';
 import type { RequestHead } from '../../src/http/conditional.js';
 import type { LogFields } from '../../src/log.js';
@@ -27,7 +28,9 @@ export interface OriginRequest extends RequestHead {
   readonly body: RequestBody;
   /** Counts the request against the rate limits of its sender. */
   readonly meter: Meter;
-  /** Adds fields to the request's line in the log. */
+  /** Says for the log who proved to send it. */
+  identify(caller: Caller): void;
+  /** Adds fields to the request's line in the log. `outcome` replaces the one that the status gives. */
   note(fields: LogFields): void;
 }
 

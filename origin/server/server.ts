@@ -10,10 +10,9 @@ import { errorCode, Fault, faultOf } from '../../src/errors.js';
 import { preflightReply } from '../../src/http/browser.js';
 import { problemReply } from '../../src/http/problem.js';
 import type { Reply } from '../../src/http/reply.js';
-import { errorFields } from '../../src/log.js';
 import type { CounterOf, HistogramOf, Metrics } from '../../src/metrics.js';
 import { createMatcher, type Route, type RouteMatch } from '../../src/server/routes.js';
-import { type ExchangeDeps, openExchange } from './exchange.js';
+import { type Broken, type ExchangeDeps, openExchange } from './exchange.js';
 import type { OriginRequest } from './request.js';
 
 export interface ServerDeps extends ExchangeDeps {
@@ -77,6 +76,7 @@ export function createServer(deps: ServerDeps): OriginServer {
     let pattern = 'none';
     let status = 0;
     let fault: Fault | undefined;
+    let broken: Broken | undefined;
     try {
       const found = match(request.method, request.path);
       const run = async (): Promise<Reply | undefined> => {
@@ -101,7 +101,7 @@ export function createServer(deps: ServerDeps): OriginServer {
     } catch (thrown) {
       // After the head was sent, the only way to report a failure is to break the connection.
       if (response.headersSent || response.destroyed) {
-        request.note({ broken: true, ...(!hasLeft(thrown, signal) && { why: errorFields(thrown)['error'] }) });
+        broken = hasLeft(thrown, signal) ? {} : { why: thrown instanceof Error ? thrown.message : String(thrown) };
         response.destroy();
       } else {
         fault = faultOf(thrown);
@@ -113,7 +113,7 @@ export function createServer(deps: ServerDeps): OriginServer {
       counts.requests.add(1, { route: pattern, method: countedMethod(request.method), status: String(status) });
       counts.seconds.observe(seconds, { route: pattern });
       if (fault !== undefined) counts.refusals.add(1, { route: pattern, code: fault.code });
-      exchange.log(status, fault);
+      exchange.log(status, fault, broken);
       exchange.close();
     }
   }

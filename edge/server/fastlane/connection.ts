@@ -74,7 +74,7 @@ export class Connection {
     this.#lane = lane;
     this.#raw = raw;
     this.#encrypted = schemeOf(raw.socket) === 'https';
-    this.#facts = { inform: this.#inform, senderOf: this.#senderOf };
+    this.#facts = { inform: this.#inform, senderOf: this.#senderOf, protocol: 'HTTP/1.1' };
     const { clock, limits } = lane;
     this.#dueMs = clock.monotonicMs() + limits.headersWithinMs;
     const { socket } = raw;
@@ -403,7 +403,7 @@ export class Connection {
       this.#writeWhole(request, { kind: 'reply', reply, outcome: 'failed', mediaId: null });
       return;
     }
-    deps.log.debug({ requestId: request.requestId, ...errorFields(thrown) }, 'an answer was broken off');
+    deps.log.debug({ request_id: request.requestId, ...errorFields(thrown) }, 'an answer was broken off');
     this.#raw.socket.destroy();
   }
 

@@ -1,4 +1,5 @@
 /** A plain request in the fast lane, how far its answer is, and the signal that its client is gone. */
+import type { Caller } from '../../../src/access/grant.js';
 import { splitTarget } from '../../../src/http/head.js';
 import type { HeaderList } from '../../../src/http/reply.js';
 import type { Answer, EdgeRequest, Outcome, RequestSender } from '../../request.js';
@@ -9,6 +10,7 @@ import type { Fields, PlainHead } from './head.js';
 export interface ConnectionFacts {
   readonly inform: (status: number, headers: HeaderList) => void;
   readonly senderOf: (request: EdgeRequest) => RequestSender;
+  readonly protocol: string;
 }
 
 export class PlainRequest extends LazyClientSignal implements EdgeRequest {
@@ -20,6 +22,8 @@ export class PlainRequest extends LazyClientSignal implements EdgeRequest {
   readonly startedMs: number;
   readonly inform: (status: number, headers: HeaderList) => void;
   readonly carrier: Fields;
+  readonly protocol: string;
+  caller: Caller | undefined;
   outcome: Outcome = 'failed';
   answer: Answer | undefined;
   /** When the answer was decided; 0 before. */
@@ -34,7 +38,7 @@ export class PlainRequest extends LazyClientSignal implements EdgeRequest {
     head: Pick<PlainHead, 'method' | 'target' | 'fields'>,
     requestId: string,
     startedMs: number,
-    { inform, senderOf }: ConnectionFacts,
+    { inform, senderOf, protocol }: ConnectionFacts,
   ) {
     super();
     this.method = head.method;
@@ -45,6 +49,7 @@ export class PlainRequest extends LazyClientSignal implements EdgeRequest {
     this.requestId = requestId;
     this.startedMs = startedMs;
     this.inform = inform;
+    this.protocol = protocol;
     this.#senderOf = senderOf;
     this.carrier = head.fields;
   }

@@ -68,6 +68,7 @@ export function readStreams(lane: StreamLane, socket: Socket): StreamReader {
 /** One request and its answer. */
 class StreamAnswer implements ConnectionFacts {
   readonly senderOf: ConnectionFacts['senderOf'];
+  readonly protocol = 'HTTP/2.0';
   readonly #session: Session;
   readonly #opened: OpenStream;
   readonly #stream: ServerHttp2Stream;
@@ -192,7 +193,7 @@ class StreamAnswer implements ConnectionFacts {
       return;
     }
     this.destroy();
-    deps.log.debug({ requestId: request.requestId, ...errorFields(thrown) }, 'an answer was broken off');
+    deps.log.debug({ request_id: request.requestId, ...errorFields(thrown) }, 'an answer was broken off');
   }
 
   /** Resets the stream, so that nobody takes a part for the whole. Not by close(), which would first end it normally. */

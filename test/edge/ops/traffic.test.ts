@@ -1,7 +1,8 @@
 /** What requests are counted as: by route, method, status, outcome, kind and time, and why the origin was asked. */
 import t from 'tap';
-import { createTraffic, kindOf, routeOf } from '../../../edge/ops/traffic.js';
+import { createTraffic, kindOf } from '../../../edge/ops/traffic.js';
 import type { MediaId } from '../../../src/ids.js';
+import { routeOf } from '../../../src/logs/route.js';
 import { createMetrics, Durations, renderTogether } from '../../../src/metrics.js';
 import { openTestEdge } from '../../kit/edge/edge.js';
 import { mediaHead } from '../../kit/edge/scripted-origin.js';
@@ -19,6 +20,9 @@ void t.test('a request has the route of its path', async (t) => {
     [`${PATH}/link`, 'media'],
     ['/v1/media', 'media'],
     ['/v1/uploads/x', 'uploads'],
+    ['/v1/links', 'links'],
+    ['/v1/admin/media', 'admin'],
+    ['/internal/v1/journal', 'internal'],
     ['/healthz', 'health'],
     ['/readyz', 'health'],
     ['/', 'other'],

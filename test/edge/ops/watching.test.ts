@@ -143,8 +143,8 @@ void t.test('a watching operator sees how requests end, and why', async (t) => {
   await sendRequest(edge.url + PATH, { headers: READER });
   const { requests, last, skipped } = edge.watch.log(0, {});
   t.match(requests, [
-    { outcome: 'hit_memory', reason: 'memory', rule: 1, status: 200, id: ID, client: '127.0.0.1' },
-    { outcome: 'refused', reason: 'unauthorized', rule: 0, status: 401, target: `${PATH}?sig=[redacted]` },
+    { outcome: 'hit_memory', reason: 'memory', rule: 1, status: 200, media: ID, address: '127.0.0.1' },
+    { outcome: 'refused', reason: 'unauthorized', rule: undefined, status: 401, target: `${PATH}?sig=[redacted]` },
     { outcome: 'miss', reason: 'purged', rule: 1, status: 200 },
   ]);
   t.equal(skipped, 0);
@@ -167,6 +167,8 @@ const ended = (outcome: Exchanged['outcome'], path = '/a'): readonly [EdgeReques
     requestId: 'r',
     method: 'GET',
     target: path,
+    path,
+    header: () => undefined,
     sender: () => ({ address: '192.0.2.1', scheme: 'http' }),
   } as unknown as EdgeRequest,
   { outcome, answer: undefined, status: 200, sentBytes: 5, complete: true, tookMs: 2, decidedMs: 1 },
@@ -195,7 +197,7 @@ void t.test('watching keeps no more than it may, says what was lost, and ends by
 });
 
 void t.test('the logs and counts of several processes are those of one edge', async (t) => {
-  const line = (at: string, seq: number) => ({ at, seq }) as unknown as WatchedRequest;
+  const line = (time: string, seq: number) => ({ time, seq }) as unknown as WatchedRequest;
   const merged = mergeLogs(
     { 2: 9 },
     new Map([
@@ -203,7 +205,7 @@ void t.test('the logs and counts of several processes are those of one edge', as
       [3, { requests: [line('a', 4), line('c', 5)], last: 5, skipped: 0 }],
     ]),
   );
-  t.equal(merged.requests.map(({ at }) => at).join(''), 'abcd');
+  t.equal(merged.requests.map(({ time }) => time).join(''), 'abcd');
   t.same(merged.after, { 1: 2, 2: 9, 3: 5 }, 'one that did not answer is asked from where it was');
   t.equal(merged.skipped, 1);
   const clock = new ManualClock();
@@ -285,8 +287,18 @@ void t.test('commands ask the running edge and print what it says', async (t) =>
   await sendRequest(edge.url + PATH, { headers: READER });
   t.equal(await runTop(command, { list: 'objects', lines: 5, seconds: 0, once: true }), 0);
   t.match(printed.slice(-3), [/^1 requests in \d+ s$/, 'objects:', new RegExp(`^ +1 .* ${PATH}$`)]);
-  t.equal(await runLog(command, { outcome: 'hit_memory' }, undefined), 0);
-  t.match(printed.at(-1), new RegExp(`GET ${PATH} 200 hit_memory/memory \\d+B`));
+  t.equal(await runLog(command, { outcome: 'hit_memory' }, { seconds: undefined, json: false }), 0);
+  t.match(printed.at(-1), new RegExp(`GET ${PATH} 200 outcome=hit_memory tier=memory reason=memory bytes=\\d+ `));
+  await sendRequest(edge.url + PATH, { headers: READER });
+  printed.length = 0;
+  const again = { ...command, signal: new AbortController().signal };
+  t.equal(await runLog(again, {}, { seconds: 0, json: true }), 0);
+  t.match(JSON.parse(printed.at(-1) ?? '{}'), {
+    outcome: 'hit_memory',
+    tier: 'memory',
+    route: 'original',
+    address: '127.0.0.1',
+  });
 
   const post = { method: 'POST', body: '{"url":"/"}' };
   const json = { 'content-type': 'application/json' };
@@ -349,6 +361,6 @@ void t.test('commands say that no edge answers', async (t) => {
   const config = { host: '127.0.0.1', hostNames: [], token: null, port: await ownPort() };
   const signal = new AbortController().signal;
   const command = { config, clock: systemClock, signal, print: (line: string) => void printed.push(line) };
-  t.equal(await runLog(command, {}, 0), 2);
+  t.equal(await runLog(command, {}, { seconds: 0, json: false }), 2);
   t.match(printed, [/^No edge answers at/]);
 });

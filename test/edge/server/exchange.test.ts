@@ -1,6 +1,8 @@
 /** What both servers of the edge share: its own paths, failures as answers, the client's signal, and how a request is counted and logged. */
 import t from 'tap';
 import { BodyLost } from '../../../edge/cache/cache.js';
+import type { Entry } from '../../../edge/entry.js';
+import type { Rule } from '../../../edge/fetch/rules.js';
 import type { Answer, ClientSignal, EdgeRequest } from '../../../edge/request.js';
 import {
   account,
@@ -11,11 +13,11 @@ import {
   schemeOf,
 } from '../../../edge/server/exchange.js';
 import { createOutgoing } from '../../../edge/server/outgoing.js';
-import { createRequestLog, type RequestLine } from '../../../edge/server/request-log.js';
+import { createEdgeRequestLog } from '../../../edge/server/request-log.js';
 import { Fault } from '../../../src/errors.js';
 import { emptyReply, headerOf, type Reply } from '../../../src/http/reply.js';
 import type { MediaId } from '../../../src/ids.js';
-import type { LogConfig } from '../../../src/log.js';
+import { createRequestLog } from '../../../src/logs/request-line.js';
 import { ManualClock } from '../../kit/clock.js';
 import { testDeps } from '../../kit/deps.js';
 
@@ -75,7 +77,7 @@ void t.test('a failure becomes a problem with the id of its request, and only ou
     t.strictSame([reply.status, codeOf(reply), headerOf(reply.headers, 'x-request-id')], [status, code, 'the-id']);
     t.equal(lines.length - before, logged, code);
   }
-  t.match(lines, [{ level: 'error', requestId: 'the-id', msg: 'a request failed' }]);
+  t.match(lines, [{ level: 'error', request_id: 'the-id', msg: 'a request failed' }]);
 });
 
 void t.test('the signal of a client is made when it is asked for, and tells what was before', async (t) => {
@@ -103,76 +105,57 @@ void t.test('the scheme is that of the connection', async (t) => {
   );
 });
 
-const LINE: RequestLine = {
-  requestId: 'r1',
-  method: 'GET',
-  target: '/v1/media/X?w=1',
-  status: 200,
-  outcome: 'hit_memory',
-  sentBytes: 12,
-  complete: true,
-  tookMs: 1.5,
-};
-
-function linesOf(config: Partial<Pick<LogConfig, 'level' | 'requests'>>, ...written: readonly Partial<RequestLine>[]) {
-  const lines: string[] = [];
-  const clock = new ManualClock();
-  const sink = { write: (line: string) => void lines.push(line) };
-  const requestLog = createRequestLog('edge "1"', { level: 'info', requests: 'all', ...config }, clock, sink);
-  for (const each of written) {
-    requestLog.write({ ...LINE, ...each });
-    clock.advance(1);
-  }
-  return lines;
-}
-
-void t.test('a request is one line of JSON, with its target without what grants access', async (t) => {
-  const [first = '', second = ''] = linesOf(
-    {},
-    {},
-    { target: '/é"\\?sig=abc', method: 'X"', tookMs: 0.4, complete: false },
-  );
-  t.ok(first.endsWith('}\n'));
-  t.strictSame(JSON.parse(first), {
-    level: 'info',
-    time: '2026-01-01T00:00:00.000Z',
-    name: 'edge "1"',
-    pid: process.pid,
-    ...LINE,
-    tookMs: 2,
-    msg: 'request',
-  });
-  const { time, target, method, tookMs, complete } = JSON.parse(second) as Record<string, unknown>;
-  t.strictSame(
-    { time, target, method, tookMs, complete },
-    { time: '2026-01-01T00:00:00.001Z', target: '/é"\\?sig=[redacted]', method: 'X"', tookMs: 0, complete: false },
-  );
-});
-
-void t.test('the configuration says which requests are logged', async (t) => {
-  const all = [200, 499, 500, 503, 0].map((status) => ({ status }));
-  const statuses = (config: Parameters<typeof linesOf>[0]): readonly number[] =>
-    linesOf(config, ...all).map((line) => (JSON.parse(line) as { status: number }).status);
-  t.strictSame(statuses({ requests: 'all' }), [200, 499, 500, 503, 0]);
-  t.strictSame(statuses({ requests: 'failed' }), [500, 503, 0]);
-  t.strictSame(statuses({ requests: 'none' }), []);
-  for (const level of ['trace', 'debug', 'info'] as const) t.equal(statuses({ level }).length, 5, level);
-  for (const level of ['warn', 'error', 'silent'] as const) t.equal(statuses({ level }).length, 0, level);
-});
-
-void t.test('a request that has ended is counted and logged once', async (t) => {
+void t.test('a request that has ended is counted once, and logged once with its tier and rule', async (t) => {
   const counted: unknown[] = [];
-  const logged: RequestLine[] = [];
+  const lines: string[] = [];
+  const write = (line: string): void => void lines.push(line);
+  const config = { level: 'info', requests: 'all', format: 'json' } as const;
+  const requestLog = createRequestLog({ name: 'edge', config, clock: new ManualClock(), write });
+  const headers = [['content-type', 'image/png']] as const;
+  const entry = { mediaId: null, primaryKey: '/a', headers, sizeBytes: 3 } as unknown as Entry;
+  const ruleOn = (type: string) => ({ path: 'any', type, fromBytes: 0, toBytes: 9 }) as unknown as Rule;
+  const rule = ruleOn('image/*');
+  let rules = [ruleOn('video/*'), rule];
   const deps = {
     tally: { count: (...what: readonly unknown[]) => void counted.push(what) },
     traffic: { note: () => undefined },
     watch: { active: false },
-    requestLog: { write: (line: RequestLine) => void logged.push(line) },
+    requestLog: createEdgeRequestLog(requestLog, () => rules),
   } as unknown as Pick<ServerDeps, 'tally' | 'traffic' | 'watch' | 'requestLog'>;
-  const { requestId, method, target, ...ended } = LINE;
-  account(deps, request({ requestId, method, target }), { ...ended, answer: undefined, decidedMs: 0 });
-  t.strictSame(counted, [['hit_memory', 12]]);
-  t.strictSame(logged, [LINE]);
+  const answer: Answer = {
+    kind: 'reply',
+    reply: emptyReply(200),
+    outcome: 'hit_memory',
+    mediaId: null,
+    reason: 'memory',
+    tier: 'memory',
+    entry,
+  };
+  const ended = {
+    outcome: 'hit_memory',
+    status: 200,
+    sentBytes: 12,
+    complete: true,
+    tookMs: 1.54,
+    decidedMs: 0.4,
+  } as const;
+  const asked = request({ header: () => undefined, sender: () => ({ address: '192.0.2.1', scheme: 'http' }) });
+  account(deps, asked, { ...ended, answer });
+  rules = [rule];
+  account(deps, asked, { ...ended, answer });
+  account(deps, asked, { ...ended, outcome: 'pass', answer: undefined });
+  t.strictSame(counted[0], ['hit_memory', 12]);
+  const fields = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+  t.match(fields[0], {
+    outcome: 'hit_memory',
+    tier: 'memory',
+    reason: 'memory',
+    rule: 2,
+    first_byte_ms: 0.4,
+    total_ms: 1.5,
+  });
+  t.match(fields[1], { rule: 1 }, 'a reload may change the rules');
+  t.strictSame([fields[2]?.['rule'], fields[2]?.['tier'], fields[2]?.['reason']], [undefined, undefined, undefined]);
 });
 
 void t.test('a takedown breaks off the answers with its media that are on their way, and no other', async (t) => {

@@ -9,7 +9,6 @@ import t from 'tap';
 import { BodyLost } from '../../../edge/cache/cache.js';
 import type { EdgeRequest } from '../../../edge/request.js';
 import { readHead } from '../../../edge/server/fastlane/head.js';
-import { createRequestLog, type RequestLine } from '../../../edge/server/request-log.js';
 import { systemClock } from '../../../src/clock.js';
 import { Fault } from '../../../src/errors.js';
 import { NO_BODY, type Reply } from '../../../src/http/reply.js';
@@ -568,47 +567,4 @@ void t.test('malformed requests are refused as without the lane, and what follow
     }
   }
   t.same(new Set(lane.requests), new Set(['GET /before', 'POST /']));
-});
-
-void t.test('the log line of a request', async (t) => {
-  const lines: string[] = [];
-  const sink = { write: (line: string) => void lines.push(line) };
-  const clock = { now: () => Date.UTC(2026, 0, 2, 3, 4, 5, 6) };
-  const line: RequestLine = {
-    requestId: 'an-id-of-a-request',
-    method: 'GET',
-    target: '/v1/media/x?w=1&sig=secret&q="\\\u0001é',
-    status: 200,
-    outcome: 'hit_memory',
-    sentBytes: 12,
-    complete: true,
-    tookMs: 1.6,
-  };
-  createRequestLog('edge', { level: 'info', requests: 'all' }, clock, sink).write(line);
-  t.strictSame(JSON.parse(lines.join('')), {
-    level: 'info',
-    time: '2026-01-02T03:04:05.006Z',
-    name: 'edge',
-    pid: process.pid,
-    ...line,
-    target: '/v1/media/x?w=1&sig=[redacted]&q="\\\u0001é',
-    tookMs: 2,
-    msg: 'request',
-  });
-  t.match(lines.join(''), /^[^\n]*\n$/, 'is one line');
-
-  await t.test('is written for the requests that the configuration names', async (t) => {
-    const written = (requests: 'all' | 'failed' | 'none', level: 'info' | 'warn', status: number): number => {
-      lines.length = 0;
-      createRequestLog('edge', { level, requests }, clock, sink).write({ ...line, status });
-      return lines.length;
-    };
-    t.equal(written('all', 'info', 200), 1);
-    t.equal(written('all', 'warn', 500), 0);
-    t.equal(written('none', 'info', 500), 0);
-    t.same(
-      [200, 404, 500, 0].map((status) => written('failed', 'info', status)),
-      [0, 0, 1, 1],
-    );
-  });
 });

@@ -2,10 +2,9 @@
 import type { Socket } from 'node:net';
 import type { Test } from 'tap';
 import { createTally, type Tally } from '../../../edge/ops/tally.js';
-import type { Answer, ClientSignal, EdgeRequest } from '../../../edge/request.js';
+import type { Answer, ClientSignal, EdgeRequest, Exchanged } from '../../../edge/request.js';
 import { createFastlane } from '../../../edge/server/fastlane/fastlane.js';
 import { createOutgoing, type Outgoing } from '../../../edge/server/outgoing.js';
-import type { RequestLine } from '../../../edge/server/request-log.js';
 import { type Clock, systemClock } from '../../../src/clock.js';
 import type { Reply } from '../../../src/http/reply.js';
 import type { MediaId } from '../../../src/ids.js';
@@ -35,10 +34,13 @@ export interface Lane {
   readonly held: () => number;
   /** The server's side of each connection, in the order of their coming. */
   readonly sockets: readonly Socket[];
-  readonly logged: readonly RequestLine[];
+  readonly logged: readonly Logged[];
   /** Errors in the log. */
   readonly errors: () => readonly unknown[];
 }
+
+/** What the request log was given. */
+export type Logged = Pick<EdgeRequest, 'requestId' | 'method' | 'target'> & Exchanged;
 
 export type Handler = (request: EdgeRequest, client: ClientSignal) => Answer | Promise<Answer>;
 
@@ -60,7 +62,7 @@ export async function openLane(
   const requests: string[] = [];
   const byNode: string[] = [];
   const reasons: GuardReason[] = [];
-  const logged: RequestLine[] = [];
+  const logged: Logged[] = [];
   const tally = createTally();
   const sockets: Socket[] = [];
   const outgoing = createOutgoing();
@@ -104,7 +106,9 @@ export async function openLane(
           tally,
           clock,
           log,
-          requestLog: { write: (line) => void logged.push(line) },
+          requestLog: {
+            write: ({ requestId, method, target }, ended) => void logged.push({ requestId, method, target, ...ended }),
+          },
           newRequestId: () => 'made-here',
           addressOf: () => '192.0.2.1',
         },

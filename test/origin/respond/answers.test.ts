@@ -322,7 +322,7 @@ void t.test('a credential decides who uploads and administers', async (t) => {
     const ask = async (require: typeof requireCaller): Promise<string> => {
       const { request, counted } = requestOf();
       const outcome = await refusalOf(require(gateOf(grant), request));
-      t.same(counted, grant.kind === 'caller' ? ['note subject', 'subject ada'] : []);
+      t.same(counted, grant.kind === 'caller' ? ['identify', 'subject ada'] : []);
       return outcome;
     };
     return [await ask(requireCaller), await ask(requireUploader), await ask(requireAdmin)].join(' ');

@@ -9,6 +9,8 @@ import { createServer, type OriginServer, requestCounts, type ServerDeps } from 
 import { Fault } from '../../../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS } from '../../../src/http/browser.js';
 import { emptyReply, type Reply } from '../../../src/http/reply.js';
+import type { LogConfig } from '../../../src/log.js';
+import { createRequestLog } from '../../../src/logs/request-line.js';
 import { type Audience, type Route, route } from '../../../src/server/routes.js';
 import { ManualClock } from '../../kit/clock.js';
 import { testDeps } from '../../kit/deps.js';
@@ -36,13 +38,14 @@ function routeOf(methods: Route<OriginRequest>['methods'], pattern: string, audi
   });
 }
 
-interface Given extends Partial<Pick<ServerDeps, 'cors' | 'requests' | 'edgeRoutes' | 'admit' | 'drain'>> {
+interface Given extends Partial<Pick<ServerDeps, 'cors' | 'edgeRoutes' | 'admit' | 'drain'>> {
+  readonly requests?: LogConfig['requests'];
   readonly handle?: Handler;
   readonly audience?: Audience;
 }
 
 async function setUp(t: Test, given: Given = {}) {
-  const { handle = () => TEXT, audience = 'anyone', ...over } = given;
+  const { handle = () => TEXT, audience = 'anyone', requests = 'all', ...over } = given;
   const { log, lines, metrics, sample } = testDeps();
   const clock = new ManualClock();
   const seen: OriginRequest[] = [];
@@ -69,7 +72,12 @@ async function setUp(t: Test, given: Given = {}) {
     isEdge: (proof) => proof === PROOF,
     cors: 'any',
     drain: { sizeMaxBytes: 1_000_000, withinMs: 10_000 },
-    requests: () => 'all',
+    requestLog: createRequestLog({
+      name: 'origin',
+      config: { level: 'info', requests, format: 'json' },
+      clock,
+      write: (line) => log.request(line),
+    }),
     clock,
     log,
     edgeRoutes: () => undefined,
@@ -253,32 +261,37 @@ void t.test('the log says what was asked and how it ended, and no more of it tha
   const line = (await logged(1)) ?? {};
   t.match(line, {
     msg: 'request',
-    request: 'request-0001',
+    request_id: 'request-0001',
     method: 'GET',
     sender: 'client',
     address: '192.0.2.7',
     status: 200,
-    ms: 12.3,
+    route: 'other',
+    outcome: 'answered',
+    complete: true,
+    first_byte_ms: 12.3,
+    total_ms: 12.3,
     media: 'noted',
   });
   t.ok(Number(line['bytes']) > 300, 'the bytes of its answer, with the head');
   t.ok(String(line['target']).startsWith('/one/thing'));
-  t.notOk('code' in line);
+  t.notOk('reason' in line);
   t.equal(await sample('request_seconds_sum{route="/one/thing"}'), 0.01234);
 
   const failing = async (fault: Error, requests: 'all' | 'failed' | 'none' = 'all') => {
     const handle = (): never => {
       throw fault;
     };
-    const running = await setUp(t, { handle, requests: () => requests });
+    const running = await setUp(t, { handle, requests });
     const answer = await running.send('/one/thing');
     await running.server.close();
-    return [answer.status, running.lines[0]?.['msg'], running.lines[0]?.['code'], running.lines[0]?.['error']];
+    const [first, last] = [running.lines[0], running.lines.at(-1)];
+    return [answer.status, first?.['msg'], first?.['code'] ?? first?.['reason'], first?.['error'], last?.['outcome']];
   };
-  t.same(await failing(new Fault('forbidden', 'No.')), [403, 'request', 'forbidden', undefined]);
-  t.same(await failing(new Fault('forbidden', 'No.'), 'failed'), [403, undefined, undefined, undefined]);
+  t.same(await failing(new Fault('forbidden', 'No.')), [403, 'request', 'forbidden', undefined, 'refused']);
+  t.same(await failing(new Fault('forbidden', 'No.'), 'failed'), [403, undefined, undefined, undefined, undefined]);
   const storage = new Fault('storage_full', 'No room.', { cause: new Error('ENOSPC') });
-  t.match(await failing(storage), [507, 'a request failed', 'storage_full', /ENOSPC/]);
+  t.match(await failing(storage), [507, 'a request failed', 'storage_full', /ENOSPC/, 'failed']);
   t.match(await failing(storage, 'none'), [507, 'a request failed', 'storage_full', /ENOSPC/], 'failures always');
   t.match(await failing(new Error('a bug')), [500, 'a request failed', 'internal', /a bug/]);
 
@@ -289,7 +302,7 @@ void t.test('the log says what was asked and how it ended, and no more of it tha
     ['failed', 500, 1],
     ['none', 500, 0],
   ] as const) {
-    const running = await setUp(t, { handle: () => emptyReply(status), requests: () => requests });
+    const running = await setUp(t, { handle: () => emptyReply(status), requests });
     await running.send('/one/thing');
     await running.server.close();
     t.equal(running.lines.length, count, `${requests} ${status}`);
@@ -336,7 +349,7 @@ void t.test('a body that fails after the head breaks the connection, and the log
   const { send, logged } = await setUp(t, { handle: () => failing });
   const answer = await send('/one/thing').catch(() => undefined);
   t.notOk(answer?.whole, 'nobody takes a part for the whole');
-  t.match(await logged(1), { status: 200, broken: true, why: /the disk has failed/ });
+  t.match(await logged(1), { status: 200, complete: false, why: /the disk has failed/, outcome: 'failed' });
 
   // So does a route of an edge that fails once it has begun to write.
   const written = await setUp(t, {
@@ -348,7 +361,7 @@ void t.test('a body that fails after the head breaks the connection, and the log
     },
   });
   t.notOk((await written.send('/one/thing').catch(() => undefined))?.whole);
-  t.match(await written.logged(1), { status: 0, broken: true, why: /the journal has failed/, msg: 'request' });
+  t.match(await written.logged(1), { status: 0, complete: false, why: /the journal has failed/, msg: 'request' });
 
   // Before the head it is a refusal like any other.
   const unopened: Reply = {
@@ -357,7 +370,8 @@ void t.test('a body that fails after the head breaks the connection, and the log
   };
   const other = await setUp(t, { handle: () => unopened });
   t.equal((await other.send('/one/thing')).status, 507);
-  t.match(await other.logged(1), { status: 507, code: 'storage_full' });
+  t.match(await other.logged(1), { code: 'storage_full', msg: 'a request failed' });
+  t.match(await other.logged(2), { status: 507, reason: 'storage_full', msg: 'request' });
 });
 
 void t.test('a client that leaves ends the work for it, and is not blamed on the service', async (t) => {
@@ -377,7 +391,7 @@ void t.test('a client that leaves ends the work for it, and is not blamed on the
   wire.reset();
   const line = (await logged(1)) ?? {};
   t.match(aborted, { code: 'malformed', message: 'The client left before it was answered.' });
-  t.match(line, { broken: true, msg: 'request' });
+  t.match(line, { complete: false, outcome: 'left', msg: 'request' });
   t.notOk('why' in line);
 
   const whole = await setUp(t);
@@ -408,7 +422,7 @@ void t.test('closing ends what is under way, and waits for it', async (t) => {
   t.equal(lines.length, 0);
   finish();
   await closing;
-  t.equal(lines.length, 1, 'its line is written');
+  t.match(lines, [{ msg: 'a request failed' }, { msg: 'request', outcome: 'failed' }], 'its line is written');
   await answered;
 });
 

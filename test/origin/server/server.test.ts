@@ -49,7 +49,15 @@ void t.test('a request and its response', async (t) => {
     const find = (): string | undefined => origin.logged.find((each) => each.includes('routes-test-0001'));
     while (find() === undefined) await new Promise(setImmediate);
     const line = JSON.parse(find() ?? '{}') as Record<string, unknown>;
-    t.match(line, { method: 'GET', status: 200, msg: 'request', subject: /^[0-9a-f]{12}$/, ms: Number, bytes: Number });
+    t.match(line, {
+      method: 'GET',
+      status: 200,
+      msg: 'request',
+      subject: /^[0-9a-f]{12}$/,
+      total_ms: Number,
+      bytes: Number,
+      address: '127.0.0.1',
+    });
     const all = origin.logged.join('\n');
     for (const secret of ['topsecretsignature', token, token.split('.')[2] ?? token, 'carol']) t.notMatch(all, secret);
     const strange = await origin.send('/healthz', { headers: { 'x-request-id': 'not <well> formed' } });

@@ -40,6 +40,7 @@ export function requestOf({ method = 'GET', sender = 'client', fields = {}, quer
     signal: new AbortController().signal,
     body: { sizeBytes: 0, open: () => Readable.from([]) },
     header: (name) => fields[name],
+    identify: count('identify'),
     note: (noted) => void counted.push(`note ${Object.keys(noted).join()}`),
     meter: {
       address: count('address'),

@@ -5,7 +5,7 @@
  * what waits is written at once, unless nobody reads.
  */
 import { writeSync } from 'node:fs';
-import { type Clock, systemClock } from './clock.js';
+import { type Clock, systemClock } from '../clock.js';
 
 export type StandardOutput = {
   write(line: string): void;

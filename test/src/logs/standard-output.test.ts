@@ -2,10 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import t from 'tap';
-import { createLines, type Output } from '../../src/standard-output.js';
-import { ManualClock } from '../kit/clock.js';
+import { createLines, type Output } from '../../../src/logs/standard-output.js';
+import { ManualClock } from '../../kit/clock.js';
 
-const LOG = new URL('../../src/log.js', import.meta.url).href;
+const LOG = new URL('../../../src/log.js', import.meta.url).href;
 
 /** Writes `count` lines of about 1 KB in one turn, says so on standard error, and ends. */
 function writer(count: number, ending: string): ChildProcess {
