@@ -62,14 +62,15 @@ export class FrequencySketch {
   }
 
   #double(): void {
-    const wider = new Uint8Array(this.#counters.length * 2);
-    for (let row = 0; row < ROWS; row += 1) {
-      const counters = this.#counters.subarray(row * this.#width, (row + 1) * this.#width);
-      wider.set(counters, 2 * row * this.#width);
-      wider.set(counters, (2 * row + 1) * this.#width);
-    }
-    this.#counters = wider;
+    const rows = this.#counters;
+    const row = this.#width;
     this.#width *= 2;
+    this.#counters = new Uint8Array(ROWS * this.#width);
+    for (let at = 0; at < rows.length; at += row) {
+      const counters = rows.subarray(at, at + row);
+      this.#counters.set(counters, 2 * at);
+      this.#counters.set(counters, 2 * at + row);
+    }
   }
 }
 
@@ -80,11 +81,8 @@ function hashOf(key: string): number {
   return hash;
 }
 
-/** The finaliser of MurmurHash3: every bit of the input affects every bit of the result. */
+/** As in the finaliser of MurmurHash3: every bit of the input affects the lower bits of the result. */
 function mix(value: number): number {
-  let mixed = value ^ (value >>> 16);
-  mixed = Math.imul(mixed, 0x85ebca6b);
-  mixed ^= mixed >>> 13;
-  mixed = Math.imul(mixed, 0xc2b2ae35);
-  return (mixed ^ (mixed >>> 16)) >>> 0;
+  const mixed = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
+  return mixed ^ (mixed >>> 13);
 }

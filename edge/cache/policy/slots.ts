@@ -131,7 +131,6 @@ export class SlotTable {
       this.#capacity *= 2;
       for (const column of this.#columns) column.grow(this.#capacity);
     }
-    this.#keys.push(undefined);
     return fresh;
   }
 }

@@ -1,7 +1,13 @@
 /** What policies are built of: the sketch of frequencies, the memory of a second hit, tables that grow, and the order in which a tier is emptied. */
 import t from 'tap';
 import { FrequencySketch } from '../../../edge/cache/policy/frequency-sketch.js';
-import { createAdmission, createPolicy, POLICY_NAMES, type PolicyName } from '../../../edge/cache/policy/registry.js';
+import {
+  ADMISSION_NAMES,
+  createAdmission,
+  createPolicy,
+  POLICY_NAMES,
+  type PolicyName,
+} from '../../../edge/cache/policy/registry.js';
 import { RememberedKeys } from '../../../edge/cache/policy/remembered-keys.js';
 
 const PARAMETERS = { smallShare: 0.1, promoteAt: 1, windowShare: 0.1 };
@@ -68,6 +74,22 @@ void t.test('a sketch that gets wider keeps what it counted, and most keys have 
   t.equal([...names, ...more].filter((name) => sketch.estimate(name) < 1).length, 0);
 });
 
+void t.test('a sketch needs four bytes for each key that it has room for, and never more than 64 MiB', async (t) => {
+  // With what it had while it grew, which is less than it has now.
+  const slackBytes = 2 ** 20;
+  for (const [keys, bytes] of [
+    [2 ** 16, 2 ** 18],
+    [2 ** 26, 2 ** 26],
+  ] as const) {
+    const before = process.memoryUsage().arrayBuffers;
+    const sketch = new FrequencySketch();
+    sketch.fit(keys);
+    t.ok(process.memoryUsage().arrayBuffers - before <= 2 * bytes + slackBytes, `${keys} keys`);
+    sketch.add('a');
+    t.equal(sketch.estimate('a'), 1);
+  }
+});
+
 void t.test('keys are remembered first in first out, as many as fit by their weights', async (t) => {
   const remembered = new RememberedKeys(100);
   remembered.add('a', 60);
@@ -109,6 +131,7 @@ void t.test('second_hit says what it would do without remembering the question',
   t.ok(admission.admits('a', 1));
   t.notOk(admission.wouldAdmit('a'));
   const always = createAdmission('always', 0);
+  for (const name of ADMISSION_NAMES) t.type(createAdmission(name, 1).admits('b', 1), 'boolean', name);
   t.strictSame([always.wouldAdmit('a'), always.admits('a', 9)], [true, true]);
 });
 
@@ -186,5 +209,69 @@ void t.test('a key that weighs as much as the capacity fits alone, and one that 
     policy.touch('unknown');
     policy.remove('unknown');
     t.equal(policy.count, 1, name);
+  }
+});
+
+void t.test('a key that takes the place of another has none of its uses, and a table grows no further', async (t) => {
+  for (const name of POLICY_NAMES) {
+    const policy = createPolicy(name, 100, PARAMETERS);
+    const gone: string[] = [];
+    const evict = (victim: string): void => void gone.push(victim);
+    policy.admit('before', 10, evict);
+    for (let uses = 0; uses < 3; uses += 1) policy.touch('before');
+    policy.remove('before');
+    policy.admit('first', 10, evict);
+    policy.admit('second', 10, evict);
+    policy.touch('second');
+    policy.shrink(10, evict);
+    t.strictSame(gone, ['first'], name);
+    for (const key of keysOf(500)) {
+      policy.admit(key, 10, evict);
+      t.ok((policy.handleOf(key) ?? 0) < 20, `${name}: ten keys need no more than twenty places`);
+      if (policy.count > 5) policy.remove(key);
+    }
+  }
+});
+
+void t.test('a policy that is asked for more than it has gives up all of it', async (t) => {
+  for (const name of POLICY_NAMES) {
+    const policy = createPolicy(name, 100, PARAMETERS);
+    const gone: string[] = [];
+    policy.shrink(-1, () => t.fail('there is nothing'));
+    for (const key of ['a', 'b', 'c']) policy.admit(key, 10, () => t.fail('there is room'));
+    policy.touch('c');
+    policy.shrink(-1, (victim) => gone.push(victim));
+    t.strictSame([gone.toSorted(), policy.count, policy.usedBytes], [['a', 'b', 'c'], 0, 0], name);
+    t.ok(policy.admit('a', 100, () => undefined) || policy.mayRefuse, `${name} goes on afterwards`);
+    t.equal(policy.mayRefuse, name === 'w-tinylfu');
+  }
+});
+
+void t.test('GDSF keeps one byte longer than two, whichever came first', async (t) => {
+  for (const order of [
+    ['one', 'two'],
+    ['two', 'one'],
+  ]) {
+    const policy = createPolicy('gdsf', 100, PARAMETERS);
+    const gone: string[] = [];
+    for (const key of order) policy.admit(key, key === 'one' ? 1 : 2, () => t.fail('there is room'));
+    policy.shrink(2, (victim) => gone.push(victim));
+    t.strictSame(gone, ['two']);
+  }
+});
+
+void t.test('S3-FIFO takes from its small queue until the main one has more than its share', async (t) => {
+  for (const [main, victims] of [
+    [45, ['small']],
+    [45.5, ['first']],
+  ] as const) {
+    const policy = createPolicy('s3-fifo', 100, PARAMETERS);
+    const gone: string[] = [];
+    for (const key of ['first', 'next']) policy.admit(key, main, () => t.fail('there is room'));
+    for (const key of ['first', 'next']) policy.touch(key);
+    policy.admit('small', 9, () => t.fail('there is room'));
+    // The two move to the main queue, and now it is full to its share, or beyond.
+    policy.admit('last', 9, (victim) => gone.push(victim));
+    t.strictSame(gone, victims, `two of ${main} in the main queue`);
   }
 });

@@ -72,7 +72,7 @@ function editsOf(node: ts.Node, source: ts.SourceFile): readonly Edit[] {
   if (ts.isWhileStatement(node)) return ofCondition(node.expression, ['false']);
   if (ts.isBinaryExpression(node)) return ofBinary(node, source);
   if (ts.isTryStatement(node)) return ofFinally(node);
-  if (ts.isNumericLiteral(node)) return ofNumber(node);
+  if (ts.isNumericLiteral(node)) return ofNumber(node, source);
   if (ts.isReturnStatement(node)) return ofReturn(node);
   if (ts.isArrayLiteralExpression(node)) return ofList(node);
   if (ts.isCallExpression(node)) return ofCall(node);
@@ -139,7 +139,11 @@ function ofFinally(node: ts.TryStatement): readonly Edit[] {
     : [{ node: block, replacement: '{}', rule: 'nothing released' }];
 }
 
-function ofNumber(node: ts.NumericLiteral): readonly Edit[] {
+/** A hexadecimal number of 32 bits is a pattern of bits, such as a hash multiplies with: its neighbour is as good. */
+const PATTERN = /^0x[\da-f]{8}$/i;
+
+function ofNumber(node: ts.NumericLiteral, source: ts.SourceFile): readonly Edit[] {
+  if (PATTERN.test(node.getText(source))) return [];
   const value = Number(node.text.replaceAll('_', ''));
   if (!Number.isSafeInteger(value) || isFurtherFactor(node)) return [];
   if (value > 1 && isTuned(node)) return [{ node, replacement: String(value * 100), rule: 'a hundred times as much' }];
