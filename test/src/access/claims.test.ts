@@ -26,6 +26,7 @@ void t.test('a claim is found by its exact name, then as a path, and only among 
     ['a name with dots', 'https://a.example/roles', { 'https://a.example/roles': 'admin' }, true],
     ['a name with dots before a path', 'realm.roles', { 'realm.roles': 'user', realm: { roles: 'admin' } }, false],
     ['a path through a text', 'realm.length', { realm: 'admin' }, false],
+    ['a path to what an object inherits', 'realm.roles', { realm: Object.create({ roles: 'admin' }) as object }, false],
     ['a path through null', 'realm.roles', { realm: null }, false],
     ['a path through nothing', 'realm.roles', {}, false],
   ];
@@ -33,6 +34,8 @@ void t.test('a claim is found by its exact name, then as a path, and only among 
     const caller = callerOf({ sub: 'ann', ...claims }, ISSUER, 0, rulesOf({ name, value: 'admin' }));
     t.equal(caller?.roles.has('admin'), admin, what);
   }
+  const lettered = callerOf({ sub: 'ann', realm: 'xy' }, ISSUER, 0, rulesOf({ name: 'realm.0', value: 'x' }));
+  t.equal(lettered?.roles.has('admin'), false, 'a path leads to no letter of a text');
   for (const [name, value] of [
     ['constructor.name', 'Object'],
     ['toString.name', 'toString'],

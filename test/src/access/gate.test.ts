@@ -2,7 +2,8 @@
 import t from 'tap';
 import type { Grant } from '../../../src/access/grant.js';
 import { signLink } from '../../../src/access/link.js';
-import { bearing, callerOf, EC, ED, FOREIGN, gateFor, ID, RSA, refused, setUp } from '../../kit/access/gate.js';
+import { signUploadLink } from '../../../src/access/upload-link.js';
+import { bearing, callerOf, EC, ED, FOREIGN, gateFor, ID, PATH, RSA, refused, setUp } from '../../kit/access/gate.js';
 import {
   accessConfig,
   configFor,
@@ -292,4 +293,66 @@ void t.test('a token and a link together', async (t) => {
     kind: 'link',
     expiresAt: clock.now() + 60_000,
   });
+  const byLink = (): unknown => gate.open(bearing('', { authorization: undefined, query }));
+  gate.renewLinks([{ kid: 'b', secret: TEST_SECRET }]);
+  t.same(byLink(), refused('link_unknown_key'), 'from now on other keys open links');
+  gate.renewLinks([]);
+  t.same(byLink(), refused('link_unknown_key'), 'or none');
+  gate.renewLinks([{ kid: 'a', secret: TEST_SECRET }]);
+  t.match(byLink(), { kind: 'link' });
+});
+
+void t.test('an upload link makes a caller who may upload and has no role', async (t) => {
+  const { auth, clock, gate, open } = await setUp(t, { links: { secrets: [{ kid: 'a', secret: 'env:A' }] } });
+  const terms = {
+    id: '0123456789abcdef'.repeat(2),
+    subject: 'ann',
+    sizeMaxBytes: null,
+    types: null,
+    public: false,
+    expiresInSeconds: null,
+    filename: null,
+    expiresAt: clock.now() + 60_000,
+  };
+  const query = signUploadLink(terms, { kid: 'a', secret: TEST_SECRET });
+  const upload = { method: 'POST', path: '/v1/media', query };
+  const caller = {
+    subject: 'ann',
+    issuer: '',
+    roles: new Set(),
+    scope: 'upload',
+    expiresAt: terms.expiresAt,
+    uploadLink: terms,
+  };
+  t.strictSame(gate.open(bearing('', { ...upload, authorization: undefined })), { kind: 'caller', caller });
+  t.equal(callerOf(await open(auth.token(), upload)).subject, 'alice', 'a token counts before it');
+  t.equal(callerOf(await open(auth.token({ exp: 1 }), upload)).subject, 'ann', 'unless it is not valid');
+  t.same(
+    gate.open(bearing('', { ...upload, path: PATH, authorization: undefined })),
+    refused('none'),
+    'elsewhere it is nothing',
+  );
+  clock.advance(60_000);
+  t.same(gate.open(bearing('', { ...upload, authorization: undefined })), refused('link_expired'));
+  t.same(await open(auth.token({ exp: 1 }), upload), refused('token_expired'), 'the answer is about the token');
+});
+
+void t.test('a token may have so many characters and no more, and what is counted is counted once', async (t) => {
+  let longest = '';
+  const { clock, gate, metrics, open } = await setUp(t, (auth) => {
+    longest = auth.token();
+    return { token_size_max: longest.length };
+  });
+  t.equal((await open(longest)).kind, 'caller');
+  t.equal((await open('', { authorization: `Bearer   ${longest}` })).kind, 'caller', 'spaces are not of the token');
+  t.same(await open(`${longest}x`), refused('token_too_large'));
+  for (let collected = 0; collected < 2; collected += 1) {
+    const text = await metrics();
+    t.match(text, 'media_access_grants_total{outcome="caller"} 2');
+    t.match(text, 'media_access_grants_total{outcome="token_too_large"} 1');
+  }
+  t.match(await metrics(), 'media_access_tokens_remembered 1');
+  clock.advance(3_605_000);
+  t.same(gate.open(bearing(longest)), refused('token_expired'));
+  t.match(await metrics(), 'media_access_tokens_remembered 0', 'what has expired is remembered no longer');
 });
