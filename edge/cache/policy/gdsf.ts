@@ -90,9 +90,8 @@ class SlotHeap {
 
   /** The new priority must not be lower than the old one. */
   raise(slot: number, priority: number): void {
-    this.#order += 1;
     this.#priorities.set(slot, priority);
-    this.#orders.set(slot, this.#order);
+    this.#orders.set(slot, ++this.#order);
   }
 
   remove(slot: number): void {
@@ -115,8 +114,9 @@ class SlotHeap {
 
   #riseFrom(start: number, slot: number): void {
     let position = start;
-    while (position > 0) {
+    for (;;) {
       const parent = (position - 1) >> 1;
+      // There is none above the first.
       const above = this.#slots[parent];
       if (above === undefined || this.#precedes(above, slot)) break;
       this.#put(position, above);

@@ -42,27 +42,26 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
     queueOf(slot).push(slot);
   };
 
+  /** The main part in the order in which it is evicted. */
+  function* inMain(): Generator<number> {
+    for (const queue of [probation, guarded]) {
+      for (let slot = queue.oldest; slot !== undefined; slot = queue.newerThan(slot)) yield slot;
+    }
+  }
+
   /** The keys that would be evicted for the candidate, or undefined if it does not win against all of them. */
   const losersTo = (candidate: number): readonly number[] | undefined => {
     const weight = table.weightAt(candidate);
     const frequency = sketch.estimate(table.keyAt(candidate));
     const losers: number[] = [];
     let room = mainBytes - probation.usedBytes - guarded.usedBytes;
-    let slot = probation.oldest ?? guarded.oldest;
-    let inProbation = probation.oldest !== undefined;
-    while (room < weight) {
-      if (slot === undefined) {
-        if (!inProbation) return undefined;
-        inProbation = false;
-        slot = guarded.oldest;
-        continue;
-      }
+    for (const slot of inMain()) {
+      if (room >= weight) break;
       if (sketch.estimate(table.keyAt(slot)) >= frequency) return undefined;
       losers.push(slot);
       room += table.weightAt(slot);
-      slot = (inProbation ? probation : guarded).newerThan(slot);
     }
-    return losers;
+    return room >= weight ? losers : undefined;
   };
 
   /** The candidate moves from the window to the main part, or is evicted. */

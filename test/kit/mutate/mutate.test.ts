@@ -2,7 +2,7 @@
 import t from 'tap';
 import { runs } from './coverage.js';
 import { mutantsOf } from './operators.js';
-import { isBelow } from './report.js';
+import { isBelow, toldBy } from './report.js';
 
 /** The module as it reads with each wrong line in turn. */
 function wrongLines(text: string): readonly string[] {
@@ -50,7 +50,12 @@ void t.test('each kind of mistake becomes a wrong line', (t) => {
 });
 
 void t.test('what no test should have to notice is left alone', (t) => {
-  const left = ["import { a } from './a.js';", 'throw new Error(1 + 1);', "log.warn({ a: 1 }, 'a');", 'const hash = 0x9e3779b9;'];
+  const left = [
+    "import { a } from './a.js';",
+    'throw new Error(1 + 1);',
+    "log.warn({ a: 1 }, 'a');",
+    'const hash = 0x9e3779b9;',
+  ];
   for (const text of left) t.strictSame(wrongLines(text), [], text);
   t.end();
 });
@@ -77,5 +82,19 @@ void t.test('a score counts once enough wrong lines were tried', (t) => {
   t.equal(isBelow({ noticed: 47, tried: 60 }, 80), true);
   t.equal(isBelow({ noticed: 48, tried: 60 }, 80), false, 'the floor itself is enough');
   t.equal(isBelow({ noticed: 0, tried: 59 }, 80), false, 'chance alone may miss so many');
+  t.end();
+});
+
+void t.test('a line that no quick test runs is missed, except where only slow tests can run it', (t) => {
+  const slow = ['origin/meta/postgres/store.ts', 'origin/meta/move.ts', 'src/deploy/cluster.ts', 'edge/main.ts'];
+  for (const source of slow) t.equal(toldBy('not covered', source), 'left to slow tests', source);
+  for (const source of ['origin/meta/lmdb.ts', 'edge/edge.ts', 'src/cli.ts', 'edge/workers/main.ts']) {
+    t.equal(toldBy('not covered', source), 'missed', source);
+  }
+  for (const source of ['origin/meta/postgres/facts.ts', 'edge/edge.ts']) {
+    t.equal(toldBy('survived', source), 'missed', `${source}, where quick tests run the line`);
+    t.equal(toldBy('noticed', source), 'noticed');
+    t.equal(toldBy('out of time', source), 'out of time');
+  }
   t.end();
 });

@@ -6,7 +6,7 @@
  *
  * Without paths it takes the whole product. A path is a source file or a folder. Without `--sample` it tries every wrong
  * line there. `--seconds` bounds the tests that are run for one wrong line: none is begun that would end later, and the line
- * counts as missed. `--within` bounds the whole run: no further wrong line is begun. What each test covers is read from FOLDER, which `npm run mutate` fills first where it is missing. Exits with 1 below the floor.
+ * is not judged (report.ts). `--within` bounds the whole run: no further wrong line is begun. What each test covers is read from FOLDER, which `npm run mutate` fills first where it is missing. Exits with 1 below the floor.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
