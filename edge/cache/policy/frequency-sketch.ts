@@ -21,10 +21,16 @@ export class FrequencySketch {
   #counters = new Uint8Array(ROWS * FIRST_WIDTH);
   #width = FIRST_WIDTH;
   #additions = 0;
+  /** A power of two. */
+  readonly #widthMax: number;
+
+  constructor(widthMax = WIDTH_MAX) {
+    this.#widthMax = widthMax;
+  }
 
   /** Makes the sketch wide enough for this many keys. Doubling changes no estimate. */
   fit(keys: number): void {
-    while (this.#width < keys && this.#width < WIDTH_MAX) this.#double();
+    while (this.#width < keys && this.#width < this.#widthMax) this.#double();
   }
 
   add(key: string): void {

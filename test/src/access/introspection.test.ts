@@ -2,6 +2,7 @@
  * What the Authentication Service is asked. Introspection of tokens (RFC 7662): the question, how long an answer counts, and
  * what happens without one. Documents: how much of one is read, and for how long.
  */
+import { text as textOf } from 'node:stream/consumers';
 import t from 'tap';
 import { fetchDocument } from '../../../src/access/fetch-document.js';
 import type { Grant } from '../../../src/access/grant.js';
@@ -90,11 +91,13 @@ void t.test('introspection (RFC 7662)', async (t) => {
         introspection: { ...(introspecting(service)['introspection'] as Members), ...client },
       }));
       const questions: unknown[] = [];
-      auth.override(ENDPOINT, async (request, response) => {
+      auth.override(ENDPOINT, (request, response) => {
         const { authorization, accept, 'content-type': type = '' } = request.headers;
-        const form = Object.fromEntries(new URLSearchParams(Buffer.concat(await request.toArray()).toString()));
-        questions.push([request.method, type.split(';')[0], accept, authorization !== undefined, form]);
-        sendJson(response, { active: true });
+        void textOf(request).then((body) => {
+          const form = Object.fromEntries(new URLSearchParams(body));
+          questions.push([request.method, type.split(';')[0], accept, authorization !== undefined, form]);
+          sendJson(response, { active: true });
+        });
       });
       const token = auth.token();
       t.equal((await open(token)).kind, 'caller');
