@@ -1,5 +1,5 @@
 /** The `edge` section of config.yaml, composed of the sections that the components declare. */
-import { choice, integer, integerOrAuto, list, section, text, type ValueOf } from '../src/config/field.js';
+import { choice, integer, integerOrAuto, list, live, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { readCertificate, tlsSection } from '../src/server/certificate.js';
@@ -63,14 +63,15 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
     default: 16,
     min: 1,
     max: 1_000,
+    live: true,
     help: 'Most ranges in one request. A request with more gets the whole body.',
   }),
   freshness: freshnessSection,
   storing: storingSection,
   reuse: reuseSection,
-  fill: fillSection,
-  warm: warmSection,
-  rules: rulesField,
+  fill: live(fillSection),
+  warm: live(warmSection),
+  rules: live(rulesField),
   pass: passSection,
   rateLimits: rateLimitsSection,
   journal: journalSection,
@@ -80,16 +81,8 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
 
 export type EdgeConfig = ValueOf<typeof edgeSection>;
 
-/** The settings that may change while the edge runs. They are read anew for each request. */
-const POLICY_KEYS = ['fill', 'warm', 'rules', 'rangesMax'] as const;
-export type EdgePolicy = Pick<EdgeConfig, (typeof POLICY_KEYS)[number]>;
-
-/** Their paths among all settings. */
-export const POLICY_PATHS = POLICY_KEYS.map((key) => `edge.${key}`);
-
-export function policyOf({ fill, warm, rules, rangesMax }: EdgeConfig): EdgePolicy {
-  return { fill, warm, rules, rangesMax };
-}
+/** What decides how a request is answered. All of it may change while the edge runs, and is read for each request. */
+export type EdgePolicy = Pick<EdgeConfig, 'fill' | 'warm' | 'rules' | 'rangesMax'>;
 
 /** Faults of combinations of keys, each of which is valid by itself. Paths start at `edge`. */
 export function edgeFaults(config: EdgeConfig): readonly ConfigFault[] {

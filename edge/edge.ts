@@ -10,6 +10,7 @@ import type { AccessConfig } from '../src/access/config.js';
 import type { Clock } from '../src/clock.js';
 import { steadyClock } from '../src/clock.js';
 import type { Deferred } from '../src/config/field.js';
+import { livingConfig } from '../src/config/living.js';
 import { Fault, invariant } from '../src/errors.js';
 import { createAddressOf } from '../src/http/address.js';
 import type { JournalPosition } from '../src/journal/entry.js';
@@ -17,7 +18,7 @@ import { type Closer, openOrClose } from '../src/lifecycle.js';
 import { errorFields, type LogConfig } from '../src/log.js';
 import { createRequestLog } from '../src/logs/request-line.js';
 import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
-import { openReloading, type Reloading, type ReloadOutcome } from '../src/reload.js';
+import { createReload, openReloading, type ReloadSteps } from '../src/reload.js';
 import { countRefusals } from '../src/server/guard.js';
 import { type Listener, listen } from '../src/server/listen.js';
 import { watchFile } from '../src/watch.js';
@@ -35,7 +36,7 @@ import { createHealth } from './health.js';
 import type { AppliedJournal } from './journal/applied-journal.js';
 import type { Behind } from './journal/behind.js';
 import { fenceEdge } from './journal/fence.js';
-import { createLiveSettings, LIVE_PATHS, type LiveSettings } from './live-settings.js';
+import { createLiveSettings } from './live-settings.js';
 import { type MediaComponents, type MediaNeeds, openMedia } from './media.js';
 import { type ExplainOrder, type Explanation, explain } from './ops/explain.js';
 import { type OpsDeps, openOps } from './ops/ops.js';
@@ -72,6 +73,7 @@ export async function openEdge(
   deps: ProcessDeps,
   source: ConfigSource<EdgeSettings> = {
     path: undefined,
+    sections: {},
     files: () => [],
     read: () => ({ kind: 'loaded', config: settings }),
   },
@@ -81,7 +83,7 @@ export async function openEdge(
 }
 
 async function openComponents(
-  settings: EdgeSettings,
+  started: EdgeSettings,
   given: ProcessDeps,
   source: ConfigSource<EdgeSettings>,
   worker: Worker | null,
@@ -90,27 +92,28 @@ async function openComponents(
   // What is stored must not live longer because the clock was set back. Credentials are judged by the wall clock.
   const deps = { ...given, clock: steadyClock(given.clock) };
   const { clock, log, metrics } = deps;
-  const { edge: config } = settings;
-  const access = accessOf(settings);
-  const live = createLiveSettings(config, settings.log, access);
+  const living = livingConfig(source.sections, started);
+  const { edge: config, log: logging } = living.config;
+  const access = accessOf(living.config);
+  const live = createLiveSettings(access);
   const tally = createTally();
   const outgoing = createOutgoing();
-  const watched = { keptMax: config.operators.watchedMax, rules: () => live.policy.rules, clock };
+  const watched = { keptMax: config.operators.watchedMax, rules: () => config.rules, clock };
   const watch = opened.add('watch', createWatch(watched));
 
   // An answer says that the origin can be reached, also by the journal.
   const onAnswered = (): void => media?.follower.originAnswered();
   const toOrigins = { config: config.upstream, edgeName: config.name, onAnswered, clock, log, metrics };
   const upstream = opened.add('upstream', openUpstream(toOrigins));
-  const mayPromote = (entry: Entry): boolean => applyRulesTo(entry, live.policy.rules).tiers.memory;
+  const mayPromote = (entry: Entry): boolean => applyRulesTo(entry, config.rules).tiers.memory;
   const ownsDisk = (primaryKey: string): boolean => worker === null || worker.owns(primaryKey);
   const cache = await openCache(config.cache, { log, metrics, clock, randomName: randomUUID, mayPromote, ownsDisk });
   opened.add('cache', cache);
   const flights = opened.add(
     'flights',
-    createFlights<FetchResult>(() => live.policy.fill),
+    createFlights<FetchResult>(() => config.fill),
   );
-  const absences = createAbsences(() => live.policy.fill, clock);
+  const absences = createAbsences(() => config.fill, clock);
   const shared = { upstream, cache, flights, absences, outgoing, live };
   let media: MediaComponents | null = null;
   if (access !== null) media = await openMedia(config, access, shared, { ...deps, wallClock: given.clock }, opened);
@@ -124,36 +127,38 @@ async function openComponents(
     deps,
   );
   const pass = opened.add('pass', passTo(config, { engine, upstream, worker }, onAnswered, deps));
-  const serving = { engine, upstream, media, pass, tally, watch, outgoing, live, worker };
+  const serving = { engine, upstream, media, pass, tally, watch, outgoing, logging, worker };
   const listener = await listenToClients(config, serving, deps, opened);
-  const reloading = openReloading({
-    source,
-    config: settings,
-    livePaths: LIVE_PATHS,
-    apply(changed) {
-      const changedAccess = accessOf(changed);
-      live.renew(changed.edge, changed.log, changedAccess);
-      if (changedAccess !== null) media?.gate.renewLinks(changedAccess.links.secrets);
-      media?.behind.recheckSecrets();
-      listener.renewCertificate();
-    },
-    clock,
-    log,
-  });
-  opened.add('reloading', reloading);
+  const apply = (): void => {
+    live.renew(access);
+    if (access !== null) media?.gate.renewLinks(access.links.secrets);
+    media?.behind.recheckSecrets();
+    listener.renewCertificate();
+  };
+  const steps = createReload({ source, started, living, apply, clock, log });
+  // The parent has its workers reload all together.
+  const reloading = worker === null ? opened.add('reloading', openReloading({ steps, source, clock, log })) : undefined;
   const close = (): Promise<void> => opened.close();
-  const control = controlOf(config, { engine, media, pass, tally, reloading }, deps);
+  const control = controlOf(config, { engine, media, pass, tally, steps }, deps);
   const explained = (order: ExplainOrder): Promise<Explanation> => explain(engine, order);
   worker?.serve({
     ...control,
+    reload: steps,
     invalidate: (answer) => invalidate(engine, answer),
     explain: explained,
     watch,
     metrics,
   });
-  if (!config.operators.enabled) return { urls: { media: listener.url }, close };
+  if (!config.operators.enabled || reloading === undefined) return { urls: { media: listener.url }, close };
   const watching = watchingOf(watch, explained);
-  const ops = await openOps({ ...control, watching, config: config.operators, limits: config.listen.limits, ...deps });
+  const ops = await openOps({
+    ...control,
+    reload: () => reloading.reload(),
+    watching,
+    config: config.operators,
+    limits: config.listen.limits,
+    ...deps,
+  });
   opened.add('operators', ops);
   return { urls: { media: listener.url, operators: ops.url }, close };
 }
@@ -192,7 +197,7 @@ function engineDepsOf(
     caughtUp: (request, signal) =>
       media === null ? undefined : fenceEdge(media.behind.applied, request, clock, signal),
     lease: () => (media === null ? 'yes' : media.follower.lease.mayServe()),
-    policy: () => live.policy,
+    policy: () => config,
   };
 }
 
@@ -230,14 +235,14 @@ interface ClientDeps {
   readonly tally: Tally;
   readonly watch: Watch;
   readonly outgoing: Outgoing;
-  readonly live: LiveSettings;
+  readonly logging: LogConfig;
   readonly worker: Worker | null;
 }
 
 /** The clients' listener: plain requests are read by the fast lane, all others by node:http. */
 async function listenToClients(
   config: EdgeConfig,
-  { engine, upstream, media, pass, tally, watch, outgoing, live, worker }: ClientDeps,
+  { engine, upstream, media, pass, tally, watch, outgoing, logging, worker }: ClientDeps,
   { clock, log, metrics }: ProcessDeps,
   opened: Closer,
 ): Promise<Listener> {
@@ -255,8 +260,8 @@ async function listenToClients(
     clock,
     log,
     requestLog: createEdgeRequestLog(
-      createRequestLog({ name: 'edge', config: live.log, clock, write: (line) => log.request(line) }),
-      () => live.policy.rules,
+      createRequestLog({ name: 'edge', config: logging, clock, write: (line) => log.request(line) }),
+      () => config.rules,
     ),
     newRequestId: randomUUID,
   };
@@ -350,15 +355,15 @@ interface OperatorDeps {
   readonly media: MediaComponents | null;
   readonly pass: Pass;
   readonly tally: Tally;
-  readonly reloading: Reloading;
+  readonly steps: ReloadSteps;
 }
 
-/** What operators see, purge and reload. */
+/** What operators see and purge. */
 function controlOf(
   config: EdgeConfig,
-  { engine, media, pass, tally, reloading }: OperatorDeps,
+  { engine, media, pass, tally, steps }: OperatorDeps,
   { clock }: ProcessDeps,
-): Pick<OpsDeps, 'sources' | 'purge'> & { reload(): ReloadOutcome } {
+): Pick<OpsDeps, 'sources' | 'purge'> {
   const { cache, upstream, flights, absences } = engine;
   const lease = media?.follower.lease;
   const hooks: PurgeDeps = {
@@ -383,9 +388,8 @@ function controlOf(
       lease: () => (lease === undefined ? null : { verdict: lease.mayServe(), state: lease.state() }),
       upstream: () => upstream.stats(),
       passing: () => pass.active,
-      policy: () => reloading.state(),
+      policy: () => steps.state(),
     },
     purge: (order) => purge(order, hooks),
-    reload: () => reloading.reload(),
   };
 }

@@ -1,5 +1,6 @@
 /** The edge as a process. */
 import { accessFaults, accessSection } from '../src/access/config.js';
+import { askReload } from '../src/commands/ask-reload.js';
 import { deferred } from '../src/config/field.js';
 import { faultFrom } from '../src/config/load.js';
 import { logSection } from '../src/log.js';
@@ -7,7 +8,6 @@ import { type ChoreWords, type ProcessEntry, processEntry } from '../src/process
 import { edgeFaults, edgeSection } from './config.js';
 import { openEdge } from './edge.js';
 import { checkEdgeLive } from './live-check.js';
-import { LIVE_PATHS } from './live-settings.js';
 import { runExplain, runLog, runPurge, runTop } from './ops/commands.js';
 import { TOP_LISTS } from './ops/watch.js';
 import { edgeWarnings } from './warnings.js';
@@ -24,9 +24,8 @@ export const entry: ProcessEntry = processEntry({
     if (here !== undefined) {
       return openEdge(here.share(settings), deps, sharedSource(source, here.share), here.worker);
     }
-    return workerCount(settings.edge) === 1 ? openEdge(settings, deps, source) : openParent(settings, deps);
+    return workerCount(settings.edge) === 1 ? openEdge(settings, deps, source) : openParent(settings, deps, source);
   },
-  livePaths: LIVE_PATHS,
   check({ access, edge }) {
     const faults = edgeFaults(edge);
     if (edge.access === 'off') return faults;
@@ -37,6 +36,7 @@ export const entry: ProcessEntry = processEntry({
   chores: {
     live: ({ access, edge }, tools) =>
       checkEdgeLive(edge.access === 'media' && access.kind === 'read' ? access.value : null, edge, tools),
+    reload: ({ edge }, tools) => askReload({ ...tools, name: 'edge', config: edge.operators }),
     explain: ({ edge }, tools, { url, header, head }) =>
       runExplain(
         { ...tools, config: edge.operators },

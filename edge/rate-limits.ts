@@ -19,6 +19,7 @@ export const rateLimitsSection = section(
   {
     enabled: flag({
       default: true,
+      live: true,
       help: 'Whether they hold. Not for an edge whose clients all have one address, behind a proxy that is not one of `trusted_proxies`.',
     }),
     keysMax: integer({

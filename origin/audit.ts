@@ -45,6 +45,7 @@ export const AUDIT_ACTS = [
   'thumbs_retry',
   'thumbs_backfill',
   'webhooks_retry',
+  'reload',
 ] as const;
 
 export interface AuditAct {

@@ -1,6 +1,6 @@
 /** The `origin` section of config.yaml, made of the sections that stand beside the code that uses them. */
 import { hostname } from 'node:os';
-import { integer, origin, section, text, type ValueOf } from '../src/config/field.js';
+import { integer, live, origin, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { limitsSection } from '../src/server/limits.js';
@@ -48,7 +48,7 @@ export const originSection = section('The origin: stores uploads, renders thumbn
   }),
   upload: uploadSection,
   resumable: resumableSection,
-  download: downloadSection,
+  download: live(downloadSection),
   refusedBodies: drainSection,
   blobs: blobsSection,
   meta: metaSection,
@@ -56,7 +56,7 @@ export const originSection = section('The origin: stores uploads, renders thumbn
   retention: retentionSection,
   scrub: scrubSection,
   quota: quotaSection,
-  rateLimits: rateLimitsSection,
+  rateLimits: live(rateLimitsSection),
   ownerActs: ownerActsSection,
   audit: auditSection,
   journal: journalSection,

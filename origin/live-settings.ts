@@ -1,23 +1,10 @@
-/**
- * Settings that can be reloaded while the origin runs: the secrets of edges, the
- * keys of links, and which requests are logged. All others need a restart.
- */
+/** What an origin makes of its secrets, and makes anew after a reload: the check of edges, and the keys of links. */
 import type { AccessConfig } from '../src/access/config.js';
 import { createEdgeCheck } from '../src/access/edge-proof.js';
 import type { LinkKey } from '../src/access/link.js';
-import type { LogConfig } from '../src/log.js';
-
-/** Their paths in the configuration. */
-export const LIVE_PATHS = [
-  'access.edgeSecret',
-  'access.edgeSecretsAccepted',
-  'access.links.secrets',
-  'log.requests',
-] as const;
 
 interface Settings {
-  readonly log: LogConfig;
-  readonly access: AccessConfig;
+  readonly access: Pick<AccessConfig, 'edgeSecret' | 'edgeSecretsAccepted' | 'links'>;
 }
 
 export interface LiveSettings {
@@ -25,25 +12,21 @@ export interface LiveSettings {
   readonly isEdge: (proof: string | undefined) => boolean;
   /** The first one signs; links signed with any of them are valid. */
   linkKeys(): readonly LinkKey[];
-  readonly log: LogConfig;
   renew(settings: Settings): void;
 }
 
 export function createLiveSettings(settings: Settings): LiveSettings {
   let current = read(settings);
-  const log = { ...settings.log };
   return {
     isEdge: (proof) => current.isEdge(proof),
     linkKeys: () => current.linkKeys,
-    log,
     renew(changed) {
       current = read(changed);
-      log.requests = changed.log.requests;
     },
   };
 }
 
-function read({ access }: Pick<Settings, 'access'>) {
+function read({ access }: Settings) {
   return {
     isEdge: createEdgeCheck([access.edgeSecret, ...access.edgeSecretsAccepted]),
     linkKeys: access.links.secrets,

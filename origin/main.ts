@@ -1,10 +1,10 @@
 /** The origin as a process. */
 import { accessFaults, accessSection } from '../src/access/config.js';
+import { askReload } from '../src/commands/ask-reload.js';
 import { logSection } from '../src/log.js';
 import { type ProcessEntry, processEntry } from '../src/process.js';
 import { originFaults, originSection } from './config.js';
 import { checkOriginLive } from './live-check.js';
-import { LIVE_PATHS } from './live-settings.js';
 import { openOrigin } from './origin.js';
 import { runThumbs, type ThumbsVerb } from './thumbs/commands.js';
 import { runBackup, runFsck, runMigrate, runRestore, runScrub } from './upkeep/commands.js';
@@ -14,10 +14,10 @@ export const entry: ProcessEntry = processEntry({
   name: 'origin',
   sections: { log: logSection, access: accessSection, origin: originSection },
   start: openOrigin,
-  livePaths: LIVE_PATHS,
   check: ({ access, origin }) => [...accessFaults(access), ...originFaults(origin)],
   chores: {
     live: checkOriginLive,
+    reload: ({ origin }, tools) => askReload({ ...tools, name: 'origin', config: origin.operators }),
     fsck: ({ origin }, tools, { repair }) => runFsck({ ...tools, config: origin }, { repair: repair === true }),
     scrub: ({ origin }, tools, { after }) =>
       runScrub({ ...tools, config: origin }, { after: typeof after === 'string' ? after : undefined }),

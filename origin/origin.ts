@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { dirname } from 'node:path';
 import type { AccessConfig } from '../src/access/config.js';
 import { openGate } from '../src/access/gate.js';
+import { type Living, livingConfig } from '../src/config/living.js';
 import { createAddressOf } from '../src/http/address.js';
 import { problemReply } from '../src/http/problem.js';
 import { createIdSource } from '../src/ids.js';
@@ -14,7 +15,7 @@ import { type Closer, openOrClose } from '../src/lifecycle.js';
 import type { LogConfig } from '../src/log.js';
 import { createRequestLog } from '../src/logs/request-line.js';
 import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
-import { openReloading } from '../src/reload.js';
+import { createReload, openReloading, type ReloadOutcome } from '../src/reload.js';
 import { countRefusals, type GuardReason } from '../src/server/guard.js';
 import { listen } from '../src/server/listen.js';
 import { admitOperator } from '../src/server/operators.js';
@@ -38,7 +39,7 @@ import { openRescan } from './ingest/rescan.js';
 import { openResumableUploads } from './ingest/resumable/resumable-uploads.js';
 import { createRoom } from './ingest/room.js';
 import { createScanner } from './ingest/scan.js';
-import { createLiveSettings, LIVE_PATHS, type LiveSettings } from './live-settings.js';
+import { createLiveSettings, type LiveSettings } from './live-settings.js';
 import { openMeta } from './meta/open.js';
 import { createQuotas } from './quota.js';
 import { createRateLimits, NO_RATE_LIMITS } from './server/rate-limits.js';
@@ -65,21 +66,29 @@ export async function openOrigin(
   source?: ConfigSource<OriginSettings>,
 ): Promise<Running> {
   return await openOrClose(deps.log, async (opened) => {
-    const live = createLiveSettings(settings);
-    const components = await openComponents(settings, deps, live, opened);
-    const urls = await openListeners(settings, deps, live, components, opened);
+    const living: Living<OriginSettings> =
+      source === undefined ? { config: settings, renew: () => undefined } : livingConfig(source.sections, settings);
+    const live = createLiveSettings(living.config);
+    const components = await openComponents(living.config, deps, live, opened);
+    const reload = { now: async (): Promise<ReloadOutcome> => NOTHING_TO_READ };
+    const urls = await openListeners(living.config, deps, { live, reload: () => reload.now() }, components, opened);
     if (source !== undefined) {
       const apply = (changed: OriginSettings): void => {
         live.renew(changed);
         components.gate.renewLinks(live.linkKeys());
         components.journal.recheckSecrets();
+        components.wellKnown.renew();
       };
       const { clock, log } = deps;
-      opened.add('reloading', openReloading({ source, config: settings, livePaths: LIVE_PATHS, apply, clock, log }));
+      const steps = createReload({ source, started: settings, living, apply, clock, log });
+      const reloading = opened.add('reloading', openReloading({ steps, source, clock, log }));
+      reload.now = () => reloading.reload();
     }
     return { urls, close: () => opened.close() };
   });
 }
+
+const NOTHING_TO_READ: ReloadOutcome = { kind: 'refused', faults: ['this origin has no configuration to read again'] };
 
 type Components = Awaited<ReturnType<typeof openComponents>>;
 
@@ -119,9 +128,8 @@ async function openComponents(
     usesEveryMs: retention.unusedForMs === null ? undefined : retention.usesEveryMs,
     ...deps,
   });
-  const { freeMinBytes } = upload;
   const room = createRoom({
-    freeMinBytes,
+    config: upload,
     meta,
     blobs,
     folders: meta.shared === null ? [dirname(config.audit.file)] : [],
@@ -129,7 +137,7 @@ async function openComponents(
   });
   const sweeper = opened.add(
     'retention',
-    openSweeper({ config: retention, quotaPeriodMs: quota.periodMs, meta, blobs, room, onWalked, ...deps }),
+    openSweeper({ config: retention, quota, meta, blobs, room, onWalked, ...deps }),
   );
   const audit = opened.add('audit', await openAudit(config.audit, meta.shared));
   const useReports = opened.add(
@@ -180,9 +188,9 @@ async function openComponents(
 }
 
 async function openListeners(
-  { origin: config }: OriginSettings,
+  { origin: config, log: logging }: OriginSettings,
   deps: ProcessDeps,
-  live: LiveSettings,
+  { live, reload }: { readonly live: LiveSettings; readonly reload: () => Promise<ReloadOutcome> },
   components: Components,
   opened: Closer,
 ): Promise<{ readonly media: string; readonly operators: string }> {
@@ -206,7 +214,7 @@ async function openListeners(
       ...common,
       cors: 'any',
       limits: createRateLimits(config.rateLimits, clock, metrics, () => meta.origins.living().length),
-      requestLog: createRequestLog({ name: 'origin', config: live.log, clock, write: (line) => log.request(line) }),
+      requestLog: createRequestLog({ name: 'origin', config: logging, clock, write: (line) => log.request(line) }),
       routes: originRoutes(components),
       edgeRoutes: createEdgeRoutes({ journal, useReports, isEdge }),
       admit: (request) => fence.admit(request),
@@ -236,6 +244,7 @@ async function openListeners(
           meta,
           thumbs,
           audit: components.audit,
+          reload,
           config,
           clock,
         }),

@@ -15,10 +15,16 @@ export const quotaSection = section(
     periodMs: duration({
       default: '24h',
       min: 60_000,
+      live: true,
       help: 'Length of a period. Usage starts at zero with each period.',
     }),
-    totalBytes: size({ default: '0', help: 'Bytes that a subject may store per period; 0: no limit.' }),
-    filesMax: integer({ default: 0, min: 0, help: 'Files that a subject may store per period; 0: no limit.' }),
+    totalBytes: size({ default: '0', live: true, help: 'Bytes that a subject may store per period; 0: no limit.' }),
+    filesMax: integer({
+      default: 0,
+      min: 0,
+      live: true,
+      help: 'Files that a subject may store per period; 0: no limit.',
+    }),
   },
 );
 
@@ -46,9 +52,6 @@ export interface Quotas {
 }
 
 export function createQuotas(config: QuotaConfig, store: Pick<MetaStore, 'usage'>, clock: Clock): Quotas {
-  const bytesMax = config.totalBytes === 0 ? Number.POSITIVE_INFINITY : config.totalBytes;
-  const filesMax = config.filesMax === 0 ? Number.POSITIVE_INFINITY : config.filesMax;
-  const limited = Number.isFinite(bytesMax) || Number.isFinite(filesMax);
   const underWay = new Map<string, { bytes: number; files: number }>();
 
   function retryAfterMs(): number {
@@ -76,7 +79,11 @@ export function createQuotas(config: QuotaConfig, store: Pick<MetaStore, 'usage'
   return {
     retryAfterMs,
     async reserve(owner, sizeBytes, files = 1) {
-      if (!limited) return { kind: 'reserved', reservation: { quota: undefined, release: () => undefined } };
+      const bytesMax = limitOf(config.totalBytes);
+      const filesMax = limitOf(config.filesMax);
+      if (!Number.isFinite(bytesMax) && !Number.isFinite(filesMax)) {
+        return { kind: 'reserved', reservation: { quota: undefined, release: () => undefined } };
+      }
       const quota: UploadQuota = { periodStartAt: periodStart(clock.now(), config.periodMs), bytesMax, filesMax };
       const bytes = sizeBytes ?? 0;
       const others = underWay.get(owner) ?? { bytes: 0, files: 0 };
@@ -96,6 +103,10 @@ export function createQuotas(config: QuotaConfig, store: Pick<MetaStore, 'usage'
       return { kind: 'refused', retryAfterMs: retryAfterMs() };
     },
   };
+}
+
+function limitOf(max: number): number {
+  return max === 0 ? Number.POSITIVE_INFINITY : max;
 }
 
 /** Whether this much more stays within the quota. An upload of unknown size needs some bytes to be left. */

@@ -34,6 +34,7 @@ const CONFIG_TEXTS: RenderTexts = {
   preamble: [
     'Configuration of media-service. Every key is shown with its default. Leave out what you do not change.',
     'Sizes are written 10MB or 64KiB, durations 250ms, 30s, 5m, 24h or 7d. Secrets are never written into the file: write env:NAME or file:PATH. Relative paths start at the folder in which the process runs.',
+    'A running process applies a change of the keys that are marked live: on SIGHUP, by "media-service reload", or when the file is saved. All others need a restart.',
     '"media-service check --config FILE" lists every fault of a file at once.',
   ],
   firstHelp: 'Most files need only these keys. Each is explained below.',
@@ -228,6 +229,21 @@ function gather(value: string, before: readonly string[]): readonly string[] {
 async function edgeDoes(word: string, options: ConfigOption, words: Readonly<Record<string, unknown>>): Promise<void> {
   process.exitCode = await runChore(await loadEntry('edge'), word, configPath(options), words);
 }
+
+program
+  .command('reload')
+  .description('have the running processes read their configuration again, and print what changes')
+  .option('-c, --config <file>', 'configuration file', DEFAULT_CONFIG)
+  .addOption(new Option('--as <process>', 'only this process').choices(Object.keys(ENTRIES)))
+  .action(async (options: ConfigOption & { as?: EntryName }) => {
+    const codes: number[] = [];
+    for (const entry of await loadEntries(options.as)) {
+      codes.push(await runChore(entry, 'reload', configPath(options), {}));
+    }
+    // One of the two may run on another machine.
+    const answered = codes.filter((code) => code !== 2);
+    process.exitCode = answered.length === 0 ? 2 : Math.max(...answered);
+  });
 
 program
   .command('secret')

@@ -13,16 +13,19 @@ export const logSection = section('Logs: JSON lines on standard output.', {
   level: choice({
     default: 'info',
     of: ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
+    live: true,
     help: 'The least severe level that is written.',
   }),
   requests: choice({
     default: 'all',
     of: ['all', 'failed', 'none'],
+    live: true,
     help: 'Which requests are logged: all, those answered with 500 or above, or none.',
   }),
   format: choice({
     default: 'json',
     of: ['json', 'combined'],
+    live: true,
     help: 'How requests are written: as JSON, or in the combined format of Apache and nginx, which has fewer fields. All other lines are JSON.',
   }),
   waitingMaxBytes: size({
@@ -44,6 +47,8 @@ export interface Log {
   child(fields: LogFields): Log;
   /** Writes the line of a request (logs/request-line.ts) where the other lines go, perhaps a moment later. */
   request(line: string): void;
+  /** From now on, also for children. */
+  setLevel(level: LogConfig['level']): void;
 }
 
 export interface LogSink {
@@ -56,7 +61,8 @@ export interface LogSink {
 export function createLog(name: string, config: Pick<LogConfig, 'level'>, sink: LogSink = standardOutput()): Log {
   const options = {
     name,
-    level: config.level,
+    // Children of pino have a level of their own, which would stay.
+    level: 'trace',
     base: { name, pid: process.pid },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }), log: (fields: LogFields) => redacted(fields) },
@@ -75,18 +81,30 @@ export function createLog(name: string, config: Pick<LogConfig, 'level'>, sink: 
       censor: '[redacted]',
     },
   };
-  return logOf(pino(options, sink), sink);
+  return logOf(pino(options, sink), sink, { least: LEVELS.indexOf(config.level) });
 }
 
-/** pino formats the fields of each line, but not those of a child. */
-function logOf(logger: Logger, sink: LogSink): Log {
+/** From the least severe; nothing is as severe as the last. */
+const LEVELS: readonly LogConfig['level'][] = ['trace', 'debug', 'info', 'warn', 'error', 'silent'];
+
+/** pino formats the fields of each line, but not those of a child. `shown`: shared with all children. */
+function logOf(logger: Logger, sink: LogSink, shown: { least: number }): Log {
+  const write = (level: 'debug' | 'info' | 'warn' | 'error') => {
+    const rank = LEVELS.indexOf(level);
+    return (fields: LogFields, message: string): void => {
+      if (rank >= shown.least) logger[level](fields, message);
+    };
+  };
   return {
-    debug: (fields, message) => logger.debug(fields, message),
-    info: (fields, message) => logger.info(fields, message),
-    warn: (fields, message) => logger.warn(fields, message),
-    error: (fields, message) => logger.error(fields, message),
-    child: (fields) => logOf(logger.child(redacted(fields)), sink),
+    debug: write('debug'),
+    info: write('info'),
+    warn: write('warn'),
+    error: write('error'),
+    child: (fields) => logOf(logger.child(redacted(fields)), sink, shown),
     request: (line) => (sink.gather === undefined ? sink.write(line) : sink.gather(line)),
+    setLevel(level) {
+      shown.least = LEVELS.indexOf(level);
+    },
   };
 }
 

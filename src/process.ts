@@ -6,7 +6,6 @@
 import { sharedController } from './abort.js';
 import { type Clock, keepAlive, systemClock } from './clock.js';
 import type { LoadContext } from './config/field.js';
-import { asInFile } from './config/in-file.js';
 import {
   type ConfigFault,
   formatFaults,
@@ -43,8 +42,8 @@ export interface ConfigSource<C> {
   readonly path: string | undefined;
   /** Reads and checks all of it again. */
   read(): LoadOutcome<C>;
-  /** Its declarations, for what is said of changes. Absent: changes are told without values. */
-  readonly sections?: Sections;
+  /** Its declarations. */
+  readonly sections: Sections;
   /** The files of secrets that the last read named. */
   files(): readonly string[];
 }
@@ -69,8 +68,6 @@ export interface ProcessEntry {
   readonly name: string;
   /** The sections of config.yaml that it reads. */
   readonly sections: Sections;
-  /** Paths in the file that a running process applies without a restart. */
-  readonly live: readonly string[];
   /** Reads its configuration from a file; without a path, all defaults. */
   read(path: string | undefined, context?: LoadContext): EntryRead;
 }
@@ -90,8 +87,6 @@ interface EntryOf<C> {
   readonly name: string;
   readonly sections: SectionsOf<C>;
   start(config: C, deps: ProcessDeps, source: ConfigSource<C>): Promise<Running>;
-  /** Dotted paths of the settings that a reload applies, as in code. */
-  readonly livePaths?: readonly string[];
   /** Faults of keys that are right each by itself but do not fit together. */
   check(config: C): readonly ConfigFault[];
   /** What is allowed and yet may be a mistake. */
@@ -104,7 +99,6 @@ export function processEntry<C extends { readonly log: LogConfig }>(entry: Entry
   return {
     name: entry.name,
     sections: entry.sections,
-    live: (entry.livePaths ?? []).map(asInFile),
     read(path, context = processContext) {
       const source = sourceOf(entry, path, context);
       const read = source.read();

@@ -11,7 +11,7 @@ import { problemReply } from '../../src/http/problem.js';
 import { jsonReply, type Reply } from '../../src/http/reply.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
-import type { ReloadOutcome } from '../../src/reload.js';
+import { type ReloadOutcome, reloadReply } from '../../src/reload.js';
 import type { ListenLimits } from '../../src/server/limits.js';
 import { listen } from '../../src/server/listen.js';
 import { metricsReply } from '../../src/server/metrics-reply.js';
@@ -170,17 +170,4 @@ async function handlePurge(request: IncomingMessage, { config, purge, log }: Ops
   const dropped = await purge(read.order);
   log.info({ audit: true, by: request.socket.remoteAddress, kind: read.order.kind, dropped }, 'an operator purged');
   return jsonReply(200, { dropped });
-}
-
-function reloadReply(outcome: ReloadOutcome): Reply {
-  if (outcome.kind === 'refused') {
-    throw new Fault('conflict', 'The configuration has faults, so the current one stays.', {
-      members: { faults: outcome.faults },
-    });
-  }
-  return jsonReply(200, {
-    changed: outcome.changed,
-    changes: outcome.changes,
-    need_restart: outcome.needRestart,
-  });
 }

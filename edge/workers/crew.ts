@@ -34,7 +34,6 @@ export interface Crew {
   readonly url: string;
   /** The answers of those that answer in time, by their numbers. */
   ask<K extends Question['kind']>(question: Extract<Question, { kind: K }>): Promise<ReadonlyMap<number, Answers[K]>>;
-  signal(name: NodeJS.Signals): void;
   close(): Promise<void>;
 }
 
@@ -155,9 +154,6 @@ export async function startCrew(deps: CrewDeps): Promise<Crew> {
     return {
       url: begun[0]?.url ?? '',
       ask: (question) => ask(question),
-      signal(name) {
-        for (const { child } of members) child.process.kill(name);
-      },
       close: stop,
     };
   } catch (thrown) {

@@ -25,7 +25,8 @@ export interface Answers {
   readonly metrics: MetricsSnapshot;
   /** The number of stored responses that were dropped. */
   readonly purge: number;
-  readonly reload: ReloadOutcome;
+  /** Undefined: it is prepared. */
+  readonly reload: ReloadOutcome | undefined;
   readonly invalidate: undefined;
   readonly explain: Explanation;
   readonly log: LogPage;
@@ -36,7 +37,8 @@ export type Question =
   | { readonly kind: 'figures' }
   | { readonly kind: 'metrics' }
   | { readonly kind: 'purge'; readonly order: PurgeOrder }
-  | { readonly kind: 'reload' }
+  /** In two steps, so that all workers apply a changed configuration, or none does. */
+  | { readonly kind: 'reload'; readonly step: 'prepare' | 'commit' }
   | { readonly kind: 'invalidate'; readonly answer: UnsafeAnswer }
   | { readonly kind: 'explain'; readonly order: ExplainOrder }
   /** `after`: by the numbers of the workers. */

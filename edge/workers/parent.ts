@@ -8,11 +8,13 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Clock, Timer } from '../../src/clock.js';
+import { livingConfig } from '../../src/config/living.js';
 import { type Closer, openOrClose } from '../../src/lifecycle.js';
 import { type Metrics, renderTogether } from '../../src/metrics.js';
-import type { ProcessDeps, Running } from '../../src/process.js';
-import type { ReloadOutcome } from '../../src/reload.js';
+import type { ConfigSource, ProcessDeps, Running } from '../../src/process.js';
+import { createReload, type Others, openReloading } from '../../src/reload.js';
 import type { EdgeConfig } from '../config.js';
+import type { EdgeSettings } from '../edge.js';
 import { openOps } from '../ops/ops.js';
 import type { PurgeOrder } from '../ops/purge.js';
 import type { StatsSources } from '../ops/stats.js';
@@ -26,12 +28,23 @@ import { furthestBehind, sum, sumOfCaches, sumOfCounts, sumOfUpstreams } from '.
 /** How often the figures are read while nobody asks, for the graph of the live page. */
 const FIGURES_EVERY_MS = 1_000;
 
-export async function openParent({ edge: config }: { readonly edge: EdgeConfig }, deps: ProcessDeps): Promise<Running> {
-  return await openOrClose(deps.log, (opened) => open(config, deps, opened));
+export async function openParent(
+  settings: EdgeSettings,
+  deps: ProcessDeps,
+  source: ConfigSource<EdgeSettings>,
+): Promise<Running> {
+  return await openOrClose(deps.log, (opened) => open(settings, deps, source, opened));
 }
 
-async function open(config: EdgeConfig, deps: ProcessDeps, opened: Closer): Promise<Running> {
+async function open(
+  started: EdgeSettings,
+  deps: ProcessDeps,
+  source: ConfigSource<EdgeSettings>,
+  opened: Closer,
+): Promise<Running> {
   const { clock, log } = deps;
+  const living = livingConfig(source.sections, started);
+  const { edge: config } = living.config;
   await requireFreePort(config);
   const folder = await mkdtemp(join(tmpdir(), 'media-edge-'));
   opened.add('sockets of the workers', { close: () => rm(folder, { recursive: true, force: true }) });
@@ -39,9 +52,8 @@ async function open(config: EdgeConfig, deps: ProcessDeps, opened: Closer): Prom
   const count = workerCount(config);
   const crew = await startCrew({ count, folder, onEnded: (number) => known.end(number), clock, log });
   opened.add('workers', crew);
-  const hangUp = (): void => crew.signal('SIGHUP');
-  process.on('SIGHUP', hangUp);
-  opened.add('signals', { close: () => void process.off('SIGHUP', hangUp) });
+  const steps = createReload({ source, started, living, clock, log });
+  const reloading = opened.add('reloading', openReloading({ steps, source, others: othersOf(crew), clock, log }));
   log.info({ workers: count }, 'the workers serve');
   const urls = { media: crew.url };
   const close = (): Promise<void> => opened.close();
@@ -54,9 +66,9 @@ async function open(config: EdgeConfig, deps: ProcessDeps, opened: Closer): Prom
   const ops = await openOps({
     config: config.operators,
     limits: config.listen.limits,
-    sources: sourcesOf(config.name, known, clock),
+    sources: { ...sourcesOf(config.name, known, clock), policy: () => steps.state() },
     purge: (order) => purgeAll(crew, order),
-    reload: () => reloadAll(crew),
+    reload: () => reloading.reload(),
     watching: watchAll(crew),
     refresh,
     clock,
@@ -108,7 +120,7 @@ class Known {
   }
 }
 
-function sourcesOf(edgeName: string, known: Known, clock: Clock): StatsSources {
+function sourcesOf(edgeName: string, known: Known, clock: Clock): Omit<StatsSources, 'policy'> {
   return {
     edgeName,
     startedAt: clock.now(),
@@ -128,7 +140,6 @@ function sourcesOf(edgeName: string, known: Known, clock: Clock): StatsSources {
     lease: () => furthestBehind(known.living).lease,
     upstream: () => sumOfUpstreams(known.living.map(({ upstream }) => upstream)),
     passing: () => sum(known.living, ({ passing }) => passing),
-    policy: () => known.living[0]?.policy ?? { readAt: clock.now(), faults: [] },
   };
 }
 
@@ -154,13 +165,17 @@ async function purgeAll(crew: Crew, order: PurgeOrder): Promise<number> {
   return sum([...first.values(), ...second.values()], (dropped) => dropped);
 }
 
-/** They read the same file. If it changes meanwhile, they read it again by themselves. */
-async function reloadAll(crew: Crew): Promise<ReloadOutcome> {
-  const outcomes = [...(await crew.ask({ kind: 'reload' })).values()];
-  return (
-    outcomes.find(({ kind }) => kind === 'refused') ??
-    outcomes[0] ?? { kind: 'refused', faults: ['no worker answers at the moment'] }
-  );
+/** They read the same file. If it changes meanwhile, the parent sees that, and they read it again. */
+function othersOf(crew: Crew): Others {
+  return {
+    async prepare() {
+      const answers = [...(await crew.ask({ kind: 'reload', step: 'prepare' })).values()];
+      return answers.find((answer) => answer?.kind === 'refused');
+    },
+    async commit() {
+      await crew.ask({ kind: 'reload', step: 'commit' });
+    },
+  };
 }
 
 function watchAll(crew: Crew): Watching {

@@ -7,6 +7,7 @@ import { rm } from 'node:fs/promises';
 import type { Closer } from '../../src/lifecycle.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { ConfigSource, ProcessDeps } from '../../src/process.js';
+import type { ReloadSteps } from '../../src/reload.js';
 import type { ListenLimits } from '../../src/server/limits.js';
 import { listen } from '../../src/server/listen.js';
 import type { EdgeConfig } from '../config.js';
@@ -35,7 +36,8 @@ export interface Worker {
   invalidateAtOthers(answer: UnsafeAnswer): Promise<void>;
 }
 
-export interface Control extends Pick<OpsDeps, 'sources' | 'purge' | 'reload'> {
+export interface Control extends Pick<OpsDeps, 'sources' | 'purge'> {
+  readonly reload: ReloadSteps;
   invalidate(answer: UnsafeAnswer): Promise<void>;
   explain(order: ExplainOrder): Promise<Explanation>;
   readonly watch: Watch;
@@ -167,7 +169,7 @@ async function answerTo(question: Question, control: Control, number: number): P
     case 'purge':
       return await control.purge(question.order);
     case 'reload':
-      return await control.reload();
+      return question.step === 'prepare' ? control.reload.prepare() : control.reload.commit();
     case 'invalidate':
       return await control.invalidate(question.answer);
     case 'explain':

@@ -4,6 +4,7 @@ import type { Clock } from '../../src/clock.js';
 import { emptyReply, jsonReply, type Reply } from '../../src/http/reply.js';
 import type { Sha256 } from '../../src/ids.js';
 import type { Metrics } from '../../src/metrics.js';
+import { type ReloadOutcome, reloadReply } from '../../src/reload.js';
 import type { Health } from '../../src/server/health.js';
 import { metricsReply } from '../../src/server/metrics-reply.js';
 import { booleanParameter, type Route, route, sha256, textParameter } from '../../src/server/routes.js';
@@ -26,6 +27,8 @@ export interface OperatorDeps {
   readonly thumbs: Pick<Thumbs, 'accepts'>;
   readonly config: { readonly thumbs: ThumbsConfig };
   readonly audit: Pick<AuditLog, 'append'>;
+  /** Reads the configuration again. */
+  readonly reload: () => Promise<ReloadOutcome>;
   readonly clock: Clock;
 }
 
@@ -65,10 +68,28 @@ export function operatorRoutes(deps: OperatorDeps): readonly Route<OriginRequest
       handle: (request: OriginRequest, path) =>
         mark(deps, request, { act: 'thumbs_again', sha256: path.sha256, reason: null }),
     }),
+    reloadRoute(deps),
     ...thumbRoutes(deps),
     ...webhookRoutes(deps),
     ...healthRoutes(deps.health),
   ];
+}
+
+function reloadRoute({ reload, audit, clock }: OperatorDeps): Route<OriginRequest> {
+  return route({
+    methods: ['POST'],
+    pattern: '/reload',
+    summary: 'Reads the configuration again, and says what has changed and what needs a restart.',
+    audience: 'anyone',
+    hidden: true,
+    path: {},
+    query: {},
+    responses: [{ status: 200, help: 'It is applied.', content: { type: 'application/json' } }],
+    handle: async (request: OriginRequest) => {
+      await record(audit, clock, request, 'reload', null, null);
+      return reloadReply(await reload());
+    },
+  });
 }
 
 /** The thumbnail queue (thumbs/commands.ts). Each responds with one JSON object per line, which reports its progress. */

@@ -15,14 +15,14 @@ import { describeRoutes } from './openapi.js';
 import { none, refusal, withCommonRefusals } from './route-notes.js';
 import { WELL_KNOWN_SCHEMA } from './schemas.js';
 import { uploadRoutes } from './upload-routes.js';
-import type { WellKnownConfig } from './well-known.js';
+import type { WellKnown, WellKnownConfig } from './well-known.js';
 
 export type RouteDeps = MediaRouteDeps &
   ResumableDeps &
   AdminDeps &
   OwnerActDeps & {
     readonly health: Health;
-    readonly wellKnown: DocumentReply;
+    readonly wellKnown: Pick<WellKnown, 'reply'>;
     readonly config: { readonly wellKnown: WellKnownConfig };
   };
 
@@ -33,12 +33,18 @@ export function originRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
     ...uploadRoutes(deps),
     ...adminRoutes(deps),
     ...healthRoutes(deps.health),
-    documentRoute('/.well-known', 'Capabilities', 'What the service can do.', deps.wellKnown, WELL_KNOWN_SCHEMA),
+    documentRoute(
+      '/.well-known',
+      'Capabilities',
+      'What the service can do.',
+      (request) => deps.wellKnown.reply(request),
+      WELL_KNOWN_SCHEMA,
+    ),
     documentRoute(
       '/.well-known/media-service',
       'ServiceCapabilities',
       'The same document.',
-      deps.wellKnown,
+      (request) => deps.wellKnown.reply(request),
       WELL_KNOWN_SCHEMA,
     ),
     documentRoute('/openapi.json', 'Description', 'This document.', openapi),

@@ -1,7 +1,7 @@
 /**
  * `/.well-known`: what clients and edges should know about the service before
  * their first request. Rendered once with and once without signed links, because
- * these may be switched on and off while the service runs.
+ * these may be switched on and off while the service runs, and again after a reload.
  */
 import type { AccessConfig } from '../../src/access/config.js';
 import { formatDuration } from '../../src/bytes.js';
@@ -47,13 +47,25 @@ export interface WellKnownDeps {
   };
 }
 
-export function createWellKnown(deps: WellKnownDeps): DocumentReply {
+export interface WellKnown {
+  readonly reply: DocumentReply;
+  /** The configuration has changed: the document is rendered again. */
+  renew(): void;
+}
+
+export function createWellKnown(deps: WellKnownDeps): WellKnown {
   const { maxAgeMs } = deps.config.wellKnown;
-  const documents = {
+  const render = () => ({
     signing: createDocument(() => wellKnownDocument(deps, true), maxAgeMs),
     notSigning: createDocument(() => wellKnownDocument(deps, false), maxAgeMs),
+  });
+  let documents = render();
+  return {
+    reply: (request) => (deps.signsLinks() ? documents.signing : documents.notSigning)(request),
+    renew() {
+      documents = render();
+    },
   };
-  return (request) => (deps.signsLinks() ? documents.signing : documents.notSigning)(request);
 }
 
 function wellKnownDocument({ config, thumbs, links, facts, ...deps }: WellKnownDeps, signsLinks: boolean): unknown {

@@ -5,6 +5,7 @@ import {
   flag,
   integer,
   list,
+  live,
   optionalDuration,
   section,
   size,
@@ -26,7 +27,7 @@ const formSection = section('Limits on multipart/form-data, apart from the file 
 });
 
 export const uploadSection = section('What may be uploaded, and how fast it must arrive.', {
-  sizeMaxBytes: size({ default: '10MB', min: 1, help: 'Largest size of one upload.' }),
+  sizeMaxBytes: size({ default: '10MB', min: 1, live: true, help: 'Largest size of one upload.' }),
   types: list({
     default: ACCEPTED_TYPES,
     of: text({
@@ -36,40 +37,67 @@ export const uploadSection = section('What may be uploaded, and how fast it must
       help: 'A media type.',
     }),
     min: 1,
+    live: true,
     help: 'Accepted types, as detected from the bytes. `application/octet-stream` stands for bytes of unknown type. Texts of other types are stored as `text/plain`, unless a browser would run them.',
   }),
-  uploadsMax: integer({ default: 256, min: 1, max: 100_000, help: 'Most uploads at once; more are refused with 503.' }),
+  uploadsMax: integer({
+    default: 256,
+    min: 1,
+    max: 100_000,
+    live: true,
+    help: 'Most uploads at once; more are refused with 503.',
+  }),
   inHandMaxBytes: size({
     default: '2GB',
     min: 1,
+    live: true,
     help: 'Most bytes announced by the uploads in progress. An upload of unknown length counts little by little, as it arrives.',
   }),
   uploadsPerSubjectMax: integer({
     default: 64,
     min: 0,
     max: 100_000,
+    live: true,
     help: 'Most uploads of one subject at once; more are refused with 429. 0: no limit of their own.',
   }),
   inHandPerSubjectMaxBytes: size({
     default: '500MB',
     min: 0,
+    live: true,
     help: 'Most bytes announced by the uploads of one subject in progress; one upload is always admitted. 0: no limit of their own.',
   }),
   freeMinBytes: size({
     default: '256MB',
     min: 0,
+    live: true,
     help: 'Free space that must remain in every file system that the origin writes to: of blobs, stage, metadata and audit log. An upload that would leave less is refused with 507.',
   }),
-  idleMs: duration({ default: '30s', min: 100, help: 'Longest time without bytes from the sender.' }),
-  graceMs: duration({ default: '15s', min: 0, help: 'Time of waiting for the sender before the rate below applies.' }),
-  rateMinBytes: size({ default: '1KiB', min: 1, help: 'Bytes per second that the sender must reach on average.' }),
+  idleMs: duration({ default: '30s', min: 100, live: true, help: 'Longest time without bytes from the sender.' }),
+  graceMs: duration({
+    default: '15s',
+    min: 0,
+    live: true,
+    help: 'Time of waiting for the sender before the rate below applies.',
+  }),
+  rateMinBytes: size({
+    default: '1KiB',
+    min: 1,
+    live: true,
+    help: 'Bytes per second that the sender must reach on average.',
+  }),
   expiresInMaxMs: optionalDuration({
     default: null,
     min: 1_000,
+    live: true,
     help: 'Largest `expires_in` of an upload; null: no limit.',
   }),
-  retryAfterMs: duration({ default: '2s', min: 1_000, help: 'The Retry-After of a 503 at one of the limits above.' }),
-  form: formSection,
+  retryAfterMs: duration({
+    default: '2s',
+    min: 1_000,
+    live: true,
+    help: 'The Retry-After of a 503 at one of the limits above.',
+  }),
+  form: live(formSection),
   stripOriginals: section(
     'Whether metadata that can tell the location is removed from pictures, films and recordings before they are stored.',
     {

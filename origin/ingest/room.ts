@@ -9,6 +9,7 @@ import type { Clock } from '../../src/clock.js';
 import { errorCode } from '../../src/errors.js';
 import type { BlobStore } from '../blobs/blob-store.js';
 import type { MetaStore, RecordsRoom } from '../meta/store.js';
+import type { UploadConfig } from './config.js';
 
 /** `records_full`: the metadata have reached the limit of their own, and the disks have room. */
 export type RoomState = 'enough' | 'disk_full' | 'records_full';
@@ -25,8 +26,7 @@ export interface Room {
 }
 
 export interface RoomDeps {
-  /** What each file system must have left. */
-  readonly freeMinBytes: number;
+  readonly config: Pick<UploadConfig, 'freeMinBytes'>;
   readonly blobs: Pick<BlobStore, 'freeBytes' | 'stageFolder'>;
   readonly meta: Pick<MetaStore, 'freeBytes' | 'room'>;
   /** Other folders that the origin writes to. */
@@ -45,7 +45,7 @@ interface Measured {
   readonly records: RecordsRoom;
 }
 
-export function createRoom({ freeMinBytes, blobs, meta, folders, clock }: RoomDeps): Room {
+export function createRoom({ config, blobs, meta, folders, clock }: RoomDeps): Room {
   let known: { readonly atMs: number; readonly measured: Promise<Measured> } | undefined;
   let notedMs = Number.NEGATIVE_INFINITY;
 
@@ -69,6 +69,7 @@ export function createRoom({ freeMinBytes, blobs, meta, folders, clock }: RoomDe
   /** Why there is no room, or undefined. */
   function lack(measured: Measured, bodyBytes: number): string | undefined {
     const { bodiesBytes, othersBytes, records } = measured;
+    const { freeMinBytes } = config;
     const freeBytes = Math.min(bodiesBytes - bodyBytes, othersBytes);
     if (freeBytes < freeMinBytes) return `${freeBytes} bytes are free, ${freeMinBytes} are needed`;
     switch (records) {

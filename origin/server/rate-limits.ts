@@ -78,6 +78,7 @@ interface Limiter {
   /** In the RateLimit fields and in the metric. */
   readonly name: string;
   readonly unit: Unit;
+  /** 0: no limit. */
   readonly max: number;
   readonly buckets: Buckets;
 }
@@ -104,7 +105,6 @@ export function createRateLimits(
 ): RateLimits {
   const refused = metrics.counter('rate_limited_total', 'Requests refused by a rate limit.', ['limit']);
   const limiters = COUNTED_BY.flatMap((countedBy) => limitersOf(countedBy, config));
-  if (limiters.length === 0) return NO_RATE_LIMITS;
   return {
     unlimited: UNLIMITED,
     meter: (address) =>
@@ -112,15 +112,31 @@ export function createRateLimits(
   };
 }
 
+/** They read the limits from the configuration at each use: a reload may change it. */
 function limitersOf(countedBy: CountedBy, config: RateLimitsConfig): readonly Limiter[] {
-  const { requestsMax, uploadedMaxBytes, downloadedMaxBytes } = config[countedBy];
-  const { windowMs, keysMax } = config;
-  const limiter = (name: string, unit: Unit, max: number): readonly Limiter[] =>
-    max === 0 ? [] : [{ countedBy, name, unit, max, buckets: createBuckets({ pointsMax: max, windowMs, keysMax }) }];
+  const limiter = (name: string, unit: Unit, key: keyof RateLimitsConfig['subject']): Limiter => ({
+    countedBy,
+    name,
+    unit,
+    get max() {
+      return config[countedBy][key];
+    },
+    buckets: createBuckets({
+      get pointsMax() {
+        return config[countedBy][key];
+      },
+      get windowMs() {
+        return config.windowMs;
+      },
+      get keysMax() {
+        return config.keysMax;
+      },
+    }),
+  });
   return [
-    ...limiter(countedBy, 'requests', requestsMax),
-    ...limiter(`${countedBy}-bytes`, 'upload-bytes', uploadedMaxBytes),
-    ...limiter(`${countedBy}-download-bytes`, 'download-bytes', downloadedMaxBytes),
+    limiter(countedBy, 'requests', 'requestsMax'),
+    limiter(`${countedBy}-bytes`, 'upload-bytes', 'uploadedMaxBytes'),
+    limiter(`${countedBy}-download-bytes`, 'download-bytes', 'downloadedMaxBytes'),
   ];
 }
 
@@ -142,7 +158,13 @@ function createMeter({ limiters, windowMs, clock, refused, origins }: MeterDeps,
     const share = origins();
     for (const limiter of limiters) {
       const key = limiter.countedBy === 'address' ? network : subjectName;
-      if (limiter.unit !== unit || key === undefined || (only !== undefined && limiter.countedBy !== only)) continue;
+      if (
+        limiter.max === 0 ||
+        limiter.unit !== unit ||
+        key === undefined ||
+        (only !== undefined && limiter.countedBy !== only)
+      )
+        continue;
       // What one origin grants counts as often as there are origins, so that all of them grant no more than the limit.
       const taken = Math.min(points * share, Math.max(points, limiter.max));
       const state = limiter.buckets[how](key, taken, clock.monotonicMs());

@@ -21,6 +21,7 @@ import {
 } from '../blobs/sweep.js';
 import type { Room } from '../ingest/room.js';
 import type { MetaStore } from '../meta/store.js';
+import type { QuotaConfig } from '../quota.js';
 import type { RetentionConfig } from '../retention-rules.js';
 
 /** What one sweep did. */
@@ -53,7 +54,7 @@ export interface Sweeper {
 export interface SweeperDeps extends SweepDeps {
   readonly config: RetentionConfig;
   /** Length of a quota's period: usage of the one before the last is forgotten. */
-  readonly quotaPeriodMs: number;
+  readonly quota: Pick<QuotaConfig, 'periodMs'>;
   readonly meta: SweepDeps['meta'] &
     Pick<MetaStore, 'expireDue' | 'expireUnused' | 'forgetTombstones' | 'forgetUsage' | 'duties'>;
   readonly blobs: Pick<BlobStore, 'list' | 'remove' | 'stageFolder'>;
@@ -210,8 +211,8 @@ const STEPS: readonly Step[] = [
   },
   {
     name: 'forget usage',
-    async run({ meta, quotaPeriodMs }, now) {
-      await meta.forgetUsage(now - 2 * quotaPeriodMs);
+    async run({ meta, quota }, now) {
+      await meta.forgetUsage(now - 2 * quota.periodMs);
       return {};
     },
   },

@@ -14,33 +14,44 @@ export const webhooksSection = section('Webhooks: what the chat server is told o
     default: [],
     of: secret({ default: '', minLength: 32, help: 'A secret, as `media-service secret --webhook` makes it.' }),
     max: 10,
+    live: true,
     help: 'Secrets that sign events: `whsec_` and 24 to 64 bytes in base64. Each event is signed with all of them, so that the chat server can change from one to another.',
   }),
-  everyMs: duration({ default: '1s', min: 50, max: 3_600_000, help: 'How often the origin looks for events to send.' }),
+  everyMs: duration({
+    default: '1s',
+    min: 50,
+    max: 3_600_000,
+    live: true,
+    help: 'How often the origin looks for events to send.',
+  }),
   atOnce: integer({
     default: 8,
     min: 1,
     max: 100,
+    live: true,
     help: 'Most events that are being sent at once, each of another id.',
   }),
   timeoutMs: duration({
     default: '10s',
     min: 100,
     max: 300_000,
+    live: true,
     help: 'Longest time until the chat server has answered.',
   }),
   retryMs: duration({
     default: '5s',
     min: 100,
+    live: true,
     help: 'Pause after an attempt that failed; it doubles with each further one. Half of it is random.',
   }),
-  retryMaxMs: duration({ default: '1h', min: 100, help: 'Longest such pause.' }),
+  retryMaxMs: duration({ default: '1h', min: 100, live: true, help: 'Longest such pause.' }),
   giveUpMs: duration({
     default: '24h',
     min: 1_000,
+    live: true,
     help: 'Age at which an event whose attempts fail is given up. It is kept as a dead letter then.',
   }),
-  keepDeadMs: duration({ default: '30d', min: 60_000, help: 'How long dead letters are kept.' }),
+  keepDeadMs: duration({ default: '30d', min: 60_000, live: true, help: 'How long dead letters are kept.' }),
 });
 
 export type WebhooksConfig = ValueOf<typeof webhooksSection>;

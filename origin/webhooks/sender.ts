@@ -36,7 +36,6 @@ export function openSender(deps: SenderDeps): Sender {
   const { url } = config;
   const count = countersOf(deps);
   if (url === null) return { close: () => Promise.resolve() };
-  const keys = config.secrets.flatMap((secret) => keyOf(secret) ?? []);
   const closing = new AbortController();
   let alarm: Timer | undefined;
   let running = round();
@@ -68,7 +67,8 @@ export function openSender(deps: SenderDeps): Sender {
   }
 
   async function sendOne(to: string, event: OutboxEvent): Promise<boolean> {
-    const { timeoutMs } = config;
+    const { timeoutMs, secrets } = config;
+    const keys = secrets.flatMap((secret) => keyOf(secret) ?? []);
     const posted = await post({ url: to, keys, timeoutMs, clock }, event, closing.signal);
     const next = nextOf(posted, event, clock.now(), config, deps.random ?? Math.random);
     const { name, type, id } = event;

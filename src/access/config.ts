@@ -210,12 +210,14 @@ export const accessSection = section('Who may do what: tokens, signed links, and
   edgeSecret: secret({
     default: 'file:./data/secrets/edge',
     minLength: 32,
+    live: true,
     help: 'The secret with which an edge proves itself to the origin. Edge and origin need the same one.',
   }),
   edgeSecretsAccepted: list({
     default: [],
     of: secret({ default: '', minLength: 32, help: 'A secret.' }),
     max: 8,
+    live: true,
     help: 'Further secrets that the origin accepts, while edges change from one secret to another.',
   }),
   links: section('Signed links, for <img> and <video>, which cannot send a token.', {
@@ -223,6 +225,7 @@ export const accessSection = section('Who may do what: tokens, signed links, and
       default: [{ kid: '1', secret: 'file:./data/secrets/link' }],
       of: linkSecretSection,
       max: 8,
+      live: true,
       help: 'Secrets, each with `kid` and `secret`. The first one signs, all of them are accepted; without any there are no links.',
     }),
     lifetimeMs: duration({ default: '1h', min: 1_000, help: 'How long a link is valid if the request does not say.' }),

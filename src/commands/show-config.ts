@@ -18,7 +18,7 @@ export function showConfig(entries: readonly ProcessEntry[], texts: RenderTexts,
   const { path, explain, effective, print, printError } = words;
   const sections: Sections = Object.assign({}, ...entries.map((entry) => entry.sections));
   if (explain !== undefined) {
-    const { kind, text } = explainKey(sections, [...new Set(entries.flatMap(({ live }) => live))], explain);
+    const { kind, text } = explainKey(sections, explain);
     if (kind === 'unknown') printError(text);
     else print(`${text}\n`);
     return kind === 'unknown' ? 2 : 0;

@@ -28,6 +28,12 @@ export function allPaths(sections: Sections): readonly string[] {
   return Object.entries(sections).flatMap(([name, section]) => [name, ...below(name, section)]);
 }
 
+/** Whether a running process applies a change: of a section, if it does so for each of its keys. */
+export function isLive(declared: Declared): boolean {
+  if (declared.kind === 'leaf') return declared.live === true;
+  return Object.values(declared.fields).every(isLive);
+}
+
 /** Whether its value is a secret, or may have one in it. */
 export function holdsSecret(declared: Declared): boolean {
   if (declared.kind === 'section') return Object.values(declared.fields).some(holdsSecret);

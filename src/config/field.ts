@@ -30,6 +30,8 @@ export interface Field<T> {
   readonly suffix: string;
   /** What the items of a list are. */
   readonly of?: Field<unknown> | Section<unknown> | undefined;
+  /** A running process applies a change. Absent: a change needs a restart. */
+  readonly live?: true;
   schema(context: LoadContext): z.ZodType<T>;
 }
 
@@ -37,6 +39,8 @@ export interface Section<T> {
   readonly kind: 'section';
   readonly help: string;
   readonly fields: Readonly<Record<string, Field<unknown> | Section<unknown>>>;
+  /** What is read of it is a `Deferred`. */
+  readonly deferred?: true;
   schema(context: LoadContext): z.ZodType<T>;
 }
 
@@ -46,6 +50,11 @@ export type ValueOf<F> = F extends Field<infer T> ? T : F extends Section<infer 
 interface Meaning<D> {
   readonly default: D;
   readonly help: string;
+  /**
+   * Says that a running process applies a change (src/reload.ts): the value is read from the configuration whenever it is
+   * used, or the process hands it over in its `apply`.
+   */
+  readonly live?: true;
 }
 
 interface Bounds {
@@ -75,6 +84,19 @@ export function section<S extends Shape>(help: string, fields: S): Section<{ rea
   };
 }
 
+/** The same with each key `live`. */
+export function live<T>(declared: Section<T>): Section<T>;
+export function live<T>(declared: Field<T>): Field<T>;
+export function live(declared: Field<unknown> | Section<unknown>): Field<unknown> | Section<unknown> {
+  if (declared.kind === 'leaf') return { ...declared, live: true, of: declared.of && liveEither(declared.of) };
+  const fields = Object.entries(declared.fields).map(([name, field]) => [name, liveEither(field)]);
+  return { ...declared, fields: Object.fromEntries(fields) as Shape };
+}
+
+function liveEither(declared: Field<unknown> | Section<unknown>): Field<unknown> | Section<unknown> {
+  return declared.kind === 'leaf' ? live(declared) : live(declared);
+}
+
 /** A section as it was read, if its faults count only for those who need it. */
 export type Deferred<T> =
   | { readonly kind: 'read'; readonly value: T }
@@ -84,6 +106,7 @@ export type Deferred<T> =
 export function deferred<T>(inner: Section<T>): Section<Deferred<T>> {
   return {
     ...inner,
+    deferred: true,
     schema: (context) =>
       z.unknown().transform((given) => {
         const parsed = inner.schema(context).safeParse(given ?? {});
@@ -104,12 +127,13 @@ function withDefault(field: Field<unknown> | Section<unknown>, context: LoadCont
 }
 
 function leaf<T>(
-  meaning: { readonly default: unknown; readonly help: string },
+  meaning: Meaning<unknown>,
   accepts: string,
   schema: (context: LoadContext) => z.ZodType<T>,
   suffix = '',
 ): Field<T> {
-  return { kind: 'leaf', fallback: meaning.default, help: meaning.help, accepts, suffix, schema };
+  const { default: fallback, help, live: isLive } = meaning;
+  return { kind: 'leaf', fallback, help, accepts, suffix, schema, ...(isLive && { live: true }) };
 }
 
 /** One line of text. */
@@ -193,7 +217,7 @@ export function list<T>(
     if (meaning.min !== undefined) schema = schema.min(meaning.min);
     return schema.max(meaning.max ?? 1_000);
   });
-  return { ...declared, of: meaning.of };
+  return { ...declared, of: meaning.live === true ? liveEither(meaning.of) : meaning.of };
 }
 
 /** The address of a server: `http://host:port`, without a path. */

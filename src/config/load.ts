@@ -121,18 +121,13 @@ function meantBy({ path, keys }: ConfigFault, sections: Sections): readonly stri
 
 /** One fault per line, for a terminal. */
 export function formatFaults(faults: readonly ConfigFault[]): string {
-  return faults
-    .map((fault) => {
-      const { line, at } = fault;
-      const place = at === undefined ? '' : `line ${at.line}, column ${at.column}: `;
-      return `${place}${loggableFault(fault)}${line === undefined ? '' : ` ${line}`}`;
-    })
-    .join('\n');
+  return faults.map((fault) => `${loggableFault(fault)}${fault.line === undefined ? '' : ` ${fault.line}`}`).join('\n');
 }
 
-/** One fault as it may be logged. */
-export function loggableFault({ path, message }: ConfigFault): string {
-  return path === '' ? message : `${path}: ${message}`;
+/** One fault with its place, as it may be logged. */
+export function loggableFault({ path, message, at }: ConfigFault): string {
+  const place = at === undefined ? '' : `line ${at.line}, column ${at.column}: `;
+  return place + (path === '' ? message : `${path}: ${message}`);
 }
 
 function unknownSections(given: Readonly<Record<string, unknown>>): ConfigFault[] {

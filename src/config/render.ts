@@ -100,9 +100,10 @@ function renderLeaf(
 }
 
 /** The meaning of a key and the values that it accepts, on two lines if one is too short. */
-function explain({ help, accepts }: Field<unknown>, indent: string): string {
-  const line = comment(`${help} (${accepts})`, indent);
-  return line.indexOf('\n') === line.length - 1 ? line : comment(help, indent) + comment(`(${accepts})`, indent);
+function explain({ help, accepts, live }: Field<unknown>, indent: string): string {
+  const note = `(${accepts}${live === true ? '; live' : ''})`;
+  const line = comment(`${help} ${note}`, indent);
+  return line.indexOf('\n') === line.length - 1 ? line : comment(help, indent) + comment(note, indent);
 }
 
 function yamlLeaf(key: string, field: Field<unknown>, indent: string): string {

@@ -1,6 +1,6 @@
 /** What `media-service config` prints of single keys and of a configuration as a whole. */
 
-import { allPaths, type Declared, declaredAt, fieldsOf, nearest } from './declared.js';
+import { allPaths, type Declared, declaredAt, fieldsOf, isLive, nearest } from './declared.js';
 import type { LoadContext } from './field.js';
 import type { Sections } from './load.js';
 import { placesIn, readYaml, writeYaml } from './yaml.js';
@@ -11,8 +11,8 @@ export type KeyShown =
   | { readonly kind: 'shown'; readonly text: string }
   | { readonly kind: 'unknown'; readonly text: string };
 
-/** One key or section, with its meaning. `live`: paths that a running process applies without a restart. */
-export function explainKey(sections: Sections, live: readonly string[], path: string): KeyShown {
+/** One key or section, with its meaning. */
+export function explainKey(sections: Sections, path: string): KeyShown {
   const found = declaredAt(sections, path);
   if (found === undefined) return { kind: 'unknown', text: unknownKey(sections, path) };
   if (found.kind === 'section') {
@@ -26,7 +26,7 @@ export function explainKey(sections: Sections, live: readonly string[], path: st
     found.help,
     `Accepts: ${found.accepts}`,
     `Default: ${found.fallback === undefined ? 'none, it must be given' : valueText(found.fallback)}`,
-    isBelow(path, live) ? 'A running process applies a change at once.' : 'A change needs a restart.',
+    isLive(found) ? 'A running process applies a change at once.' : 'A change needs a restart.',
   ];
   const items = found.of?.kind === 'section' ? Object.entries(fieldsOf(found.of)) : [];
   const keys = items.map(([key, { help }]) => `  ${key}  ${help}`);
@@ -40,10 +40,6 @@ function unknownKey(sections: Sections, path: string): string {
   const named = paths.filter((each) => each.split('.').at(-1) === last);
   const meant = near === undefined ? named : [near, ...named.filter((each) => each !== near)];
   return `there is no key ${path}${meant.length === 0 ? '' : `; did you mean ${meant.slice(0, 5).join(' or ')}?`}`;
-}
-
-function isBelow(path: string, paths: readonly string[]): boolean {
-  return paths.some((each) => path === each || path.startsWith(`${each}.`));
 }
 
 /** Every key with the value that counts, and where it comes from. A secret is shown as the place of its value alone. */

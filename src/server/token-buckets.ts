@@ -7,6 +7,7 @@
  * attempt takes no points, so repeating it does not prolong the wait.
  */
 
+/** Read at each attempt, so they may change. What a key has used counts on, as the time that it takes to come back. */
 export interface BucketsOptions {
   readonly pointsMax: number;
   readonly windowMs: number;
@@ -34,23 +35,29 @@ export interface Buckets {
   charge(key: string, points: number, nowMs: number): BucketState;
 }
 
+/** How many keys one attempt forgets, after `keysMax` has become smaller. */
+const FORGOTTEN_MAX = 8;
+
 /** Instants are computed as fractions. Differences up to this are rounding errors. */
 const EPSILON_MS = 1e-6;
 
-export function createBuckets({ pointsMax, windowMs, keysMax }: BucketsOptions): Buckets {
+export function createBuckets(options: BucketsOptions): Buckets {
   /** When all points of a key will be back. In the order of use, the latest last. */
   const fullAtMs = new Map<string, number>();
-  const costMs = windowMs / pointsMax;
 
   function apply(key: string, points: number, nowMs: number, needs: number | undefined): BucketState {
+    const { pointsMax, windowMs, keysMax } = options;
+    const costMs = windowMs / pointsMax;
     const before = Math.max(nowMs, fullAtMs.get(key) ?? nowMs);
     const lackMs = needs === undefined ? 0 : before + needs * costMs - nowMs - windowMs;
     const admitted = lackMs <= EPSILON_MS;
     const after = admitted ? before + points * costMs : before;
     fullAtMs.delete(key);
     if (after > nowMs) fullAtMs.set(key, after);
-    const [oldest] = fullAtMs.keys();
-    if (fullAtMs.size > keysMax && oldest !== undefined) fullAtMs.delete(oldest);
+    for (let forgotten = 0; fullAtMs.size > keysMax && forgotten < FORGOTTEN_MAX; forgotten += 1) {
+      const [oldest] = fullAtMs.keys();
+      if (oldest !== undefined) fullAtMs.delete(oldest);
+    }
     return {
       admitted,
       left: Math.max(0, Math.floor((windowMs - (after - nowMs) + EPSILON_MS) / costMs)),

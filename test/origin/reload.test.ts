@@ -1,4 +1,4 @@
-/** Reloading the configuration of a running origin: secrets and logging change at once, everything else waits for a restart, no secret is logged. */
+/** Reloading the configuration of a running origin: what is live changes at once, everything else waits for a restart, no secret is logged. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -23,7 +23,13 @@ const SECRETS = {
 } as const;
 type SecretName = keyof typeof SECRETS;
 
+interface Others extends Readonly<Record<string, unknown>> {
+  readonly origin?: Readonly<Record<string, unknown>>;
+}
+
 interface Bench {
+  /** The URL of the operators' listener. */
+  readonly operators: string;
   readonly clock: ManualClock;
   readonly lines: readonly Readonly<Record<string, unknown>>[];
   /** The file of a secret. */
@@ -33,7 +39,9 @@ interface Bench {
   /** Whether this secret proves an edge: an unknown id gives 404 to edges, 401 to others. */
   knowsEdge(name: SecretName): Promise<boolean>;
   /** Writes config.yaml, and sends SIGHUP. */
-  change(access: Readonly<Record<string, unknown>>, others?: Readonly<Record<string, unknown>>): Promise<void>;
+  change(access: Readonly<Record<string, unknown>>, others?: Others): Promise<void>;
+  /** Of config.yaml. */
+  text(access: Readonly<Record<string, unknown>>, others?: Others): string;
   write(text: string): Promise<void>;
   hangUp(): void;
 }
@@ -54,7 +62,7 @@ async function openBench(t: Test): Promise<Bench> {
     blobs: { folder: join(folder, 'blobs'), stage_folder: join(folder, 'stage') },
     upload: { free_min: '0B' },
   };
-  const document = (access: object, others: object): string =>
+  const document = (access: object, { origin: more, ...others }: Others = {}): string =>
     JSON.stringify({
       access: {
         issuers: [{ issuer: auth.issuer, jwks_url: auth.jwksUrl }],
@@ -63,7 +71,7 @@ async function openBench(t: Test): Promise<Bench> {
         links: { secrets: [{ kid: 'a', secret: secretAt('link') }] },
         ...access,
       },
-      origin,
+      origin: { ...origin, ...more },
       ...others,
     });
   await writeFile(configPath, document({}, {}));
@@ -76,6 +84,7 @@ async function openBench(t: Test): Promise<Bench> {
   t.teardown(() => running.close());
   const url = running.urls['media'] ?? '';
   return {
+    operators: running.urls['operators'] ?? '',
     clock,
     lines,
     path: (name) => join(folder, name),
@@ -89,6 +98,7 @@ async function openBench(t: Test): Promise<Bench> {
       await writeFile(configPath, document(access, others));
       process.emit('SIGHUP', 'SIGHUP');
     },
+    text: document,
     write: (text) => writeFile(configPath, text),
     hangUp: () => void process.emit('SIGHUP', 'SIGHUP'),
   };
@@ -188,9 +198,9 @@ void t.test('a faulty file is refused with all its faults, and the old configura
   t.match(refused, {
     level: 'error',
     faults: [
-      /^access\.edge_secret: file:\S+new has fewer than 32 characters$/,
-      /^access: `surprise` is not a key of this section$/,
-      /^origin\.quota\.period: must be a duration/,
+      /^line 1, column \d+: access\.edge_secret: file:\S+new has fewer than 32 characters$/,
+      /^line 1, column \d+: access: `surprise` is not a key of this section$/,
+      /^line 1, column \d+: origin\.quota\.period: must be a duration/,
     ],
   });
   t.ok(await bench.knowsEdge('old'));
@@ -219,11 +229,91 @@ void t.test(
     );
     t.match(bench.lines.at(-1), {
       level: 'warn',
-      msg: 'only a restart changes log.level, access.audiences, access.links.lifetime',
+      msg: 'only a restart changes access.audiences, access.links.lifetime',
     });
     t.equal((await bench.asAlice('/v1/admin/media')).status, 403, 'tokens for the old audience are still accepted');
     t.equal((await bench.ask('/healthz')).status, 200);
     await bench.change({});
     t.equal(requestsLogged(), 1);
+  },
+);
+
+void t.test(
+  'limits of uploads, quotas and rates hold from the next request on, and /.well-known says so',
+  async (t) => {
+    const bench = await openBench(t);
+    let uploads = 0;
+    const upload = async (bytes: number): Promise<string> => {
+      uploads += 1;
+      const body = `${uploads} `.padEnd(bytes, 'x');
+      const response = await bench.asAlice('/v1/media', { method: 'POST', body });
+      return response.status === 201 ? 'stored' : member(response, 'code');
+    };
+    const described = async (): Promise<unknown> => json(await bench.ask('/.well-known'));
+    t.equal(await upload(2_000), 'stored');
+    await bench.change({}, { origin: { upload: { free_min: '0B', size_max: '1KB' } } });
+    t.equal(await upload(2_000), 'too_large');
+    t.match(await described(), { max_upload_size: 1_000 });
+
+    await bench.change({}, { origin: { upload: { free_min: '0B', types: ['image/png'] } } });
+    t.equal(await upload(100), 'type_refused');
+    t.match(await described(), { capabilities: { accepted_types: ['image/png'] } });
+
+    await bench.change({}, { origin: { quota: { files_max: 2 } } });
+    t.equal(await upload(100), 'stored', 'what was stored before the quota does not count');
+    t.equal(await upload(100), 'stored');
+    t.equal(await upload(100), 'quota_exceeded');
+    await bench.change({}, { origin: { quota: { files_max: 3 } } });
+    t.equal(await upload(100), 'stored', 'what was stored under the former quota counts');
+    t.equal(await upload(100), 'quota_exceeded');
+
+    await bench.change({}, { origin: { rate_limits: { subject: { requests_max: 2 } } } });
+    const answers: string[] = [];
+    for (let request = 0; request < 4; request += 1) answers.push(await upload(100));
+    t.equal(answers.at(-1), 'rate_limited');
+    await bench.change({});
+    t.equal(await upload(100), 'stored');
+  },
+);
+
+void t.test(
+  'an operator is told the old and the new value of each key, and of secrets that they changed',
+  async (t) => {
+    const bench = await openBench(t);
+    const secret = `file:${bench.path('next')}`;
+    await bench.write(
+      bench.text(
+        { edge_secrets_accepted: [secret], audiences: ['a'] },
+        { log: { level: 'warn' }, origin: { download: { client_max_age: '5s' } } },
+      ),
+    );
+    const answer = await sendRequest(`${bench.operators}/reload`, { method: 'POST' });
+    t.equal(answer.status, 200);
+    t.same(json(answer), {
+      changed: true,
+      changes: [
+        'log.level: info -> warn',
+        'access.edge_secrets_accepted: changed',
+        'origin.download.client_max_age: 1m -> 5s',
+        'access.audiences: ["media"] -> ["a"] (needs a restart)',
+      ],
+      need_restart: ['access.audiences'],
+    });
+    const before = bench.lines.length;
+    await bench.ask('/healthz');
+    await bench.change({});
+    t.equal(
+      bench.lines.slice(before).filter(({ level }) => level === 'info').length,
+      1,
+      'the level is back, and says so',
+    );
+
+    await bench.write('origin:\n  quota:\n    perod: 1h\n');
+    const refused = await sendRequest(`${bench.operators}/reload`, { method: 'POST' });
+    t.equal(refused.status, 409);
+    t.match(json(refused), {
+      code: 'conflict',
+      faults: [/./, /./, /^line 3, column 5: origin\.quota: `perod` .*did you mean `period`/],
+    });
   },
 );

@@ -2,7 +2,7 @@
  * An edge with several workers, as real processes: what one has stored is served by all, a takedown, a purge and a change
  * reach all of them, one that is killed is started again, and operators see them as one edge.
  */
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import t, { type Test } from 'tap';
 import { type HttpResponse, json, member, sendRequest } from '../kit/http/request.js';
 import { makeJpeg } from '../kit/pictures.js';
@@ -126,8 +126,37 @@ void t.test('an edge with three workers', async (t) => {
   });
 
   await t.test('reads its configuration again at every worker', async (t) => {
-    const reloaded = await sendRequest(`${operators}/reload`, { method: 'POST' });
-    t.match(json(reloaded), { changed: false, need_restart: [] });
+    const reload = () => sendRequest(`${operators}/reload`, { method: 'POST' });
+    t.match(json(await reload()), { changed: false, need_restart: [] });
+    const path = await upload(bench, 16);
+    await atEach(bench, path);
+    const change = async (keys: object): Promise<void> => {
+      const config = JSON.parse(await readFile(launched.configPath, 'utf8')) as { readonly edge: object };
+      await writeFile(launched.configPath, JSON.stringify({ ...config, edge: { ...config.edge, ...keys } }));
+    };
+    const asked = asCaller(processes.user, { headers: { range: 'bytes=0-1,5-6' } });
+    const statuses = async (): Promise<readonly number[]> => {
+      const found: number[] = [];
+      for (let request = 0; request < 6 * WORKERS; request += 1) {
+        found.push((await sendRequest(`${edge}${path}`, asked)).status);
+      }
+      return found;
+    };
+    await change({ ranges_max: 'many' });
+    const refused = await reload();
+    t.equal(refused.status, 409);
+    t.match(json(refused), { faults: [/^line 1, column \d+: edge\.ranges_max: /] });
+    t.ok(
+      (await statuses()).every((status) => status === 206),
+      'the former configuration stays at all of them',
+    );
+    await change({ ranges_max: 1, cache: { disk: { min_free: '0B' } } });
+    t.equal((await reload()).status, 200);
+    t.ok(
+      (await statuses()).every((status) => status === 200),
+      'each of them sends the whole',
+    );
+    t.equal(await metric(bench, /^media_edge_journal_lease (\d)/m), 1);
   });
 
   await t.test('goes on while a worker is killed, and starts it again', async (t) => {

@@ -3,24 +3,29 @@ import { rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { duration, integer, section } from '../../src/config/field.js';
+import { livingConfig } from '../../src/config/living.js';
 import { type LoadOutcome, parseConfig } from '../../src/config/load.js';
-import { openReloading, type Reloading } from '../../src/reload.js';
+import { type LogConfig, logSection } from '../../src/log.js';
+import { createReload, openReloading, type Reloading, type ReloadSteps } from '../../src/reload.js';
 import { ManualClock } from '../kit/clock.js';
 import { testDeps } from '../kit/deps.js';
 import { until } from '../kit/until.js';
 
 const sections = {
+  log: logSection,
   edge: section('Edge.', {
-    rules: integer({ default: 1, min: 0, max: 9, help: 'Policy.' }),
+    rules: integer({ default: 1, min: 0, max: 9, live: true, help: 'Policy.' }),
     pass: section('Pass.', { idleTimeoutMs: duration({ default: '1ms', help: 'Not policy.' }) }),
   }),
 };
 interface Settings {
+  readonly log: LogConfig;
   readonly edge: { readonly rules: number; readonly pass: { readonly idleTimeoutMs: number } };
 }
 
 interface Reloadable {
   readonly reloading: Reloading;
+  readonly steps: ReloadSteps;
   readonly clock: ManualClock;
   readonly applied: number[];
   readonly lines: readonly Readonly<Record<string, unknown>>[];
@@ -38,25 +43,31 @@ function openReloadable(t: Test, path: string | undefined, files: readonly strin
   const readAll = (): LoadOutcome<Settings> => parseConfig(source.text, sections);
   const first = readAll();
   if (first.kind !== 'loaded') throw new Error('the defaults are right');
-  const reloading = openReloading<Settings>({
-    source: { path, read: readAll, sections, files: () => source.files },
-    config: first.config,
-    livePaths: ['edge.rules'],
+  const from = { path, read: readAll, sections, files: () => source.files };
+  const steps = createReload<Settings>({
+    source: from,
+    started: first.config,
+    living: livingConfig(sections, first.config),
     apply: ({ edge }) => void applied.push(edge.rules),
     clock,
     log,
   });
+  const reloading = openReloading({ steps, source: from, clock, log });
   t.teardown(() => reloading.close());
-  return Object.assign(source, { reloading, clock, applied, lines });
+  return Object.assign(source, { reloading, steps, clock, applied, lines });
 }
 
 void t.test(
   'a good file is applied, a bad one is refused as a whole, and keys that need a restart are named',
   async (t) => {
     const reloadable = openReloadable(t, undefined);
-    t.match(reloadable.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] });
+    t.match(await reloadable.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] });
     reloadable.text = 'edge: { rules: 5, pass: { idle_timeout: 7ms } }';
-    t.match(reloadable.reloading.reload(), { kind: 'applied', changed: true, needRestart: ['edge.pass.idle_timeout'] });
+    t.match(await reloadable.reloading.reload(), {
+      kind: 'applied',
+      changed: true,
+      needRestart: ['edge.pass.idle_timeout'],
+    });
     t.match(reloadable.lines.at(-2), {
       level: 'info',
       changed: ['edge.rules'],
@@ -64,16 +75,20 @@ void t.test(
     });
     t.match(reloadable.lines.at(-1), { level: 'warn', msg: 'only a restart changes edge.pass.idle_timeout' });
     reloadable.clock.advance(1_000);
-    const { readAt } = reloadable.reloading.state();
+    const { readAt } = reloadable.steps.state();
     reloadable.text = 'edge: { rules: 50, surprise: 1 }\norigins: 1';
-    const refused = reloadable.reloading.reload();
+    const refused = await reloadable.reloading.reload();
     t.equal(refused.kind === 'refused' && refused.faults.length, 3, 'every fault at once');
-    t.same(reloadable.reloading.state().readAt, readAt);
-    t.equal(reloadable.reloading.state().faults.length, 3, 'they are shown until a good file is read');
+    t.same(reloadable.steps.state().readAt, readAt);
+    t.equal(reloadable.steps.state().faults.length, 3, 'they are shown until a good file is read');
     reloadable.text = 'edge: { rules: 5 }';
-    t.match(reloadable.reloading.reload(), { kind: 'applied', changed: false, needRestart: [] }, 'as it was started');
+    t.match(
+      await reloadable.reloading.reload(),
+      { kind: 'applied', changed: false, needRestart: [] },
+      'as it was started',
+    );
     t.same(reloadable.applied, [1, 5, 5]);
-    t.same(reloadable.reloading.state().faults, []);
+    t.same(reloadable.steps.state().faults, []);
   },
 );
 
@@ -129,7 +144,7 @@ void t.test(
       });
     reloadable.text = 'edge: { rules: 50 }';
     reloadable.files = [at('second')];
-    t.equal(reloadable.reloading.reload().kind, 'refused');
+    t.equal((await reloadable.reloading.reload()).kind, 'refused');
     reloadable.text = 'edge: { rules: 2 }';
     await writeFile(at('second'), '');
     await comesInForce(2);
@@ -139,11 +154,10 @@ void t.test(
   },
 );
 
-void t.test('neither the log nor the state shows a line of a file that cannot be read', (t) => {
+void t.test('neither the log nor the state shows a line of a file that cannot be read', async (t) => {
   const reloadable = openReloadable(t, undefined);
   reloadable.text = 'access:\n  edge_secret: "a secret that somebody wrote here\n';
-  const refused = reloadable.reloading.reload();
+  const refused = await reloadable.reloading.reload();
   t.match(refused, { kind: 'refused', faults: [/at line \d+, column \d+/] });
-  t.notMatch(JSON.stringify([refused, reloadable.reloading.state(), reloadable.lines]), /somebody wrote/);
-  t.end();
+  t.notMatch(JSON.stringify([refused, reloadable.steps.state(), reloadable.lines]), /somebody wrote/);
 });

@@ -8,7 +8,7 @@
 import * as fc from 'fast-check';
 import type { EdgeCache } from '../../../edge/cache/cache.js';
 import { openCache } from '../../../edge/cache/open.js';
-import { edgeSection, policyOf } from '../../../edge/config.js';
+import { edgeSection } from '../../../edge/config.js';
 import { createEngine } from '../../../edge/create-engine.js';
 import { createAbsences } from '../../../edge/fetch/absences.js';
 import type { Engine } from '../../../edge/fetch/engine.js';
@@ -373,7 +373,7 @@ class Model {
         flights: createFlights(() => config.fill),
         // Media of the model come and go under one id, which real ones never do.
         absences: createAbsences(() => ({ absentMax: 1, absentMs: 0 }), this.#clock),
-        policy: () => policyOf(config),
+        policy: () => config,
       },
       deps,
     );

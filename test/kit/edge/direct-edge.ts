@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { EdgeCache } from '../../../edge/cache/cache.js';
 import { openCache } from '../../../edge/cache/open.js';
-import { type EdgeConfig, edgeSection, policyOf } from '../../../edge/config.js';
+import { type EdgeConfig, edgeSection } from '../../../edge/config.js';
 import { createEngine } from '../../../edge/create-engine.js';
 import { createAbsences } from '../../../edge/fetch/absences.js';
 import type { Engine } from '../../../edge/fetch/engine.js';
@@ -107,7 +107,7 @@ export async function openDirectEdge(
       lease: () => settable.lease,
       flights: createFlights(() => config.fill),
       absences: createAbsences(() => config.fill, clock),
-      policy: () => policyOf(config),
+      policy: () => config,
     },
     { ...deps, clock },
   );

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { DiskFiles } from '../../../edge/cache/disk/files.js';
 import { openCache } from '../../../edge/cache/open.js';
-import { type EdgeConfig, edgeSection, policyOf } from '../../../edge/config.js';
+import { type EdgeConfig, edgeSection } from '../../../edge/config.js';
 import { createEngine } from '../../../edge/create-engine.js';
 import { createAbsences } from '../../../edge/fetch/absences.js';
 import type { Engine } from '../../../edge/fetch/engine.js';
@@ -116,7 +116,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
       lease: () => settable.lease,
       flights: createFlights(() => edge.fill),
       absences: createAbsences(() => edge.fill, clock),
-      policy: () => policyOf(edge),
+      policy: () => edge,
     },
     deps,
   );

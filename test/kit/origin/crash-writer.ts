@@ -29,7 +29,7 @@ const clock = new ManualClock(Date.UTC(2200, 0, 1) + Number(seed) * 86_400_000);
 const stores = await openStores(folder, clock, { log });
 const sweeper = openSweeper({
   config: configured(retentionSection, { stageMs: 1e15, sweepEveryMs: 1e12 }),
-  quotaPeriodMs: 86_400_000,
+  quota: { periodMs: 86_400_000 },
   meta: stores.meta,
   blobs: stores.blobs,
   room: { state: async () => 'enough' },

@@ -477,7 +477,7 @@ void t.test('what clients should know is in one document', (t) => {
       thumbs,
       config: { ...config, ...given },
     };
-    return documentIn(createWellKnown(deps as Parameters<typeof createWellKnown>[0])(head('GET'))) as Record<
+    return documentIn(createWellKnown(deps as Parameters<typeof createWellKnown>[0]).reply(head('GET'))) as Record<
       string,
       unknown
     >;
@@ -566,7 +566,7 @@ void t.test('links may be switched on and off while the service runs', (t) => {
     types: [],
     video: { available: true, reason: null },
   };
-  const answer = createWellKnown({
+  const { reply: answer } = createWellKnown({
     baseUri: '',
     links: {
       lifetimeMs: 1_000,

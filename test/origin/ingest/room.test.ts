@@ -50,7 +50,7 @@ for (const row of ROOM) {
   void t.test(`room for uploads when ${row.when}`, async (t) => {
     const { blobs = null, meta = null, records = 'enough', arriving = 0 } = row;
     const room = createRoom({
-      freeMinBytes: 100,
+      config: { freeMinBytes: 100 },
       blobs: { freeBytes: async () => blobs, stageFolder: GONE },
       meta: { freeBytes: async () => meta, room: async () => records },
       folders: [GONE],
@@ -70,7 +70,7 @@ void t.test(
     let freeBytes = 100;
     let measured = 0;
     const room = createRoom({
-      freeMinBytes: 100,
+      config: { freeMinBytes: 100 },
       blobs: {
         async freeBytes() {
           measured += 1;
@@ -104,7 +104,7 @@ void t.test('the other folders count too', async (t) => {
   const { bavail, bsize } = await statfs(folder);
   const room = (folders: readonly string[]) =>
     createRoom({
-      freeMinBytes: 2 * bavail * bsize,
+      config: { freeMinBytes: 2 * bavail * bsize },
       blobs: { freeBytes: async () => null, stageFolder: GONE },
       meta: { freeBytes: async () => null, room: async () => 'enough' },
       folders,

@@ -126,7 +126,7 @@ async function openFixture(
   const room: { now: RoomState } = { now: 'enough' };
   const sweeper = openSweeper({
     config,
-    quotaPeriodMs: HOUR,
+    quota: { periodMs: HOUR },
     meta,
     blobs: {
       list: (prefix, signal) => blobs.list(prefix, signal),

@@ -68,7 +68,7 @@ function sweeping(
   const { log, metrics, lines, sample } = testDeps();
   const deps: SweeperDeps = {
     config: { ...configured(retentionSection), stepMax: 2, graceMs: HOUR, tombstonesMs: 3 * HOUR, ...config },
-    quotaPeriodMs: 24 * HOUR,
+    quota: { periodMs: 24 * HOUR },
     meta: {
       expireDue: async (now, limit) => ids(did('expire', now, limit)),
       expireUnused: async (before, now, limit) => ids(did('unused', before, limit) + (now - clock.now())),

@@ -13,7 +13,12 @@ import { accessSection } from '../../../src/access/config.js';
 import { systemClock } from '../../../src/clock.js';
 import { runCheck } from '../../../src/commands/check.js';
 import { showConfig } from '../../../src/commands/show-config.js';
-import { parseConfig } from '../../../src/config/load.js';
+import { allPaths, declaredAt } from '../../../src/config/declared.js';
+import { fileKey } from '../../../src/config/field.js';
+import { livingConfig } from '../../../src/config/living.js';
+import { parseConfig, type Sections } from '../../../src/config/load.js';
+import type { LogConfig } from '../../../src/log.js';
+import { createReload } from '../../../src/reload.js';
 import { openAuthService, TEST_SECRET } from '../../kit/auth-service.js';
 import { testDeps } from '../../kit/deps.js';
 import { ownPort } from '../../kit/ports.js';
@@ -108,3 +113,100 @@ void t.test('what a configuration names is tried, and what fails is said with it
   t.match(printed.at(-1), /^failed {2}origin .*: it answers \/readyz with 503$/);
   t.equal(await checkEdgeLive(null, { ...wrong.edge, access: 'off' }, tools), 1);
 });
+
+/**
+ * Every key that is declared `live`, and where it is read when it is used, or handed over. Who adds one says so here, after
+ * looking that nothing keeps a copy of its value. Ends in `*`: the whole section.
+ */
+const LIVE_KEYS = [
+  // Each line of the log asks for them; the level is handed over (src/reload.ts).
+  'log.level',
+  'log.requests',
+  'log.format',
+  // Handed over (origin/origin.ts, edge/edge.ts).
+  'access.edge_secret',
+  'access.edge_secrets_accepted',
+  'access.links.secrets',
+  // Read for each upload; what /.well-known says is rendered again.
+  'origin.upload.size_max',
+  'origin.upload.types',
+  'origin.upload.uploads_max',
+  'origin.upload.in_hand_max',
+  'origin.upload.uploads_per_subject_max',
+  'origin.upload.in_hand_per_subject_max',
+  'origin.upload.free_min',
+  'origin.upload.idle',
+  'origin.upload.grace',
+  'origin.upload.rate_min',
+  'origin.upload.expires_in_max',
+  'origin.upload.retry_after',
+  'origin.upload.form.*',
+  'origin.quota.*',
+  // Read for each answer, each request and each event.
+  'origin.download.*',
+  'origin.rate_limits.*',
+  'origin.webhooks.secrets',
+  'origin.webhooks.every',
+  'origin.webhooks.at_once',
+  'origin.webhooks.timeout',
+  'origin.webhooks.retry',
+  'origin.webhooks.retry_max',
+  'origin.webhooks.give_up',
+  'origin.webhooks.keep_dead',
+  // Read for each request.
+  'edge.ranges_max',
+  'edge.fill.*',
+  'edge.warm.*',
+  'edge.rules',
+  'edge.rate_limits.enabled',
+];
+
+void t.test(
+  'a reload applies the keys that are declared live, and names each other key as one that needs a restart',
+  (t) => {
+    const listed = (path: string): boolean =>
+      LIVE_KEYS.some((each) => each === path || (each.endsWith('*') && path.startsWith(each.slice(0, -1))));
+    for (const { name, sections } of [origin, edge]) {
+      const read = parseConfig('', sections, { env: () => TEST_SECRET, file: () => TEST_SECRET });
+      if (read.kind === 'faulty') throw new Error(JSON.stringify(read.faults));
+      const started = read.config as { readonly log: LogConfig };
+      for (const path of allPaths(sections)) {
+        const declared = declaredAt(sections, path);
+        if (declared?.kind !== 'leaf') continue;
+        const living = livingConfig(sections, started);
+        const changed = withChanged(sections, started, path);
+        const source = {
+          path: undefined,
+          sections,
+          files: () => [],
+          read: () => ({ kind: 'loaded', config: changed }) as const,
+        };
+        const steps = createReload({ source, started, living, clock: systemClock, log: testDeps().log });
+        const outcome = steps.commit();
+        const applies = declared.live === true;
+        t.equal(applies, listed(path), `${path} is ${applies ? 'live, so it stands in this list' : 'not live'}`);
+        t.match(outcome, { kind: 'applied', changed: applies, needRestart: applies ? [] : [path] }, `${name}: ${path}`);
+        t.strictSame(living.config, applies ? changed : started, `${name}: what its components read of ${path}`);
+      }
+    }
+    t.end();
+  },
+);
+
+/** A copy in which this key alone has another value. */
+function withChanged<C>(sections: Sections, config: C, path: string): C {
+  const copy = structuredClone(config);
+  const [top = '', ...keys] = path.split('.');
+  let section = sections[top];
+  let group = (copy as Record<string, unknown>)[top] as Record<string, unknown>;
+  if (section?.deferred === true) group = group['value'] as Record<string, unknown>;
+  for (const key of keys) {
+    const [name = '', field] =
+      Object.entries(section?.fields ?? {}).find(([each, of]) => fileKey(each, of) === key) ?? [];
+    if (field?.kind === 'section') {
+      section = field;
+      group = group[name] as Record<string, unknown>;
+    } else group[name] = path.endsWith('level') ? 'debug' : ['another value'];
+  }
+  return copy;
+}
