@@ -53,6 +53,11 @@ export class MissingFact extends Error {
   }
 }
 
+/** What a rule did cannot be written, whatever the state of the database. */
+export class Unwritable extends Error {
+  override readonly name = 'Unwritable';
+}
+
 /** A record that a rule has changed; `value` is undefined if it was removed. */
 export type Changed = { readonly table: RowTable; readonly key: Key; readonly isNew: boolean; readonly value: unknown };
 
@@ -166,7 +171,7 @@ export class Facts implements Writer {
       const { at, found } = find(this.#entries(table.table.name), key);
       const now = found ? this.#entries(table.table.name)[at]?.value : undefined;
       if (now === bytes || (now !== undefined && bytes !== undefined && Buffer.compare(now, bytes) === 0)) return [];
-      return [{ table, key, isNew: bytes === undefined, value: now && table.table.codec.decode(now) }];
+      return [{ table, key, isNew: bytes === undefined, value: now && decoded(table, now) }];
     });
   }
 
@@ -242,6 +247,14 @@ export class Facts implements Writer {
 
   #demand(fact: Fact): void {
     if (!this.knows(fact)) throw new MissingFact(fact);
+  }
+}
+
+function decoded({ name, table }: RowTable, bytes: Uint8Array): unknown {
+  try {
+    return table.codec.decode(bytes);
+  } catch (thrown) {
+    throw new Unwritable(`a record of ${name} cannot be written`, { cause: thrown });
   }
 }
 

@@ -50,7 +50,7 @@ export async function readAbout(pool: Pool): Promise<About> {
 }
 
 async function take(run: Run, { version, name, sql }: Step, now: EpochMs): Promise<void> {
-  for (const statement of sql.split(';').filter((one) => one.trim() !== '')) await run(statement);
+  await run(sql);
   const values = [version, name, sumOf(sql), now] as const;
   await run('INSERT INTO migration (version, name, sum, at) VALUES ($1, $2, $3, $4)', values);
 }

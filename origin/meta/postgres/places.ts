@@ -11,10 +11,12 @@ import { fail, type Pool } from './pool.js';
 import { BLOB_ROWS } from './rows.js';
 import { byteaOf } from './values.js';
 
-const INTEND =
-  'INSERT INTO intent (key, at, origin) SELECT unnest($1::text[]), $2::bigint, $3 ON CONFLICT (key) DO NOTHING';
-const NO_SYNC = 'SET LOCAL synchronous_commit = off';
-const WITHDRAW = 'DELETE FROM intent WHERE key = ANY ($1::text[]) RETURNING key';
+/** A setting of the statement that has it, so that no transaction with further statements is needed. */
+const NO_SYNC = "(SELECT set_config('synchronous_commit', 'off', true) AS sync) AS given";
+const INTEND = `
+  INSERT INTO intent (key, at, origin) SELECT unnest($1::text[]), $2::bigint, $3 FROM ${NO_SYNC} WHERE sync = 'off'
+  ON CONFLICT (key) DO NOTHING`;
+const WITHDRAW = `DELETE FROM intent USING ${NO_SYNC} WHERE sync = 'off' AND key = ANY ($1::text[]) RETURNING key`;
 const toTrash = (which: string): string => `
   WITH abandoned AS (DELETE FROM intent WHERE ${which} RETURNING key, at)
   INSERT INTO trash (key, at) SELECT key, at FROM abandoned ON CONFLICT (key) DO NOTHING`;
@@ -72,11 +74,11 @@ export function createPlaces(pool: Pool, origin: string, clock: Pick<Clock, 'now
   }
 
   const intendAll = together(async (keys) => {
-    await pool.transact((run) => Promise.all([run(NO_SYNC), run(INTEND, [keys, clock.now(), origin]), run('COMMIT')]));
+    await pool.run(INTEND, [keys, clock.now(), origin]);
   });
   const withdrawAll = together(async (keys) => {
-    const [, rows] = await pool.transact((run) => Promise.all([run(NO_SYNC), run(WITHDRAW, [keys]), run('COMMIT')]));
-    return new Set((rows ?? []).map((row) => row['key'] as BlobKey));
+    const rows = await pool.run(WITHDRAW, [keys]);
+    return new Set(rows.map((row) => row['key'] as BlobKey));
   });
 
   return {

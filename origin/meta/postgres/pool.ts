@@ -7,6 +7,7 @@
  * Statements are sent without waiting for the one before (`pipeline`): the server runs them in order. Unnamed statements
  * and settings of one transaction (SET LOCAL) work through PgBouncer in transaction mode too.
  */
+import { Socket } from 'node:net';
 import pg from 'pg';
 import { Fault } from '../../../src/errors.js';
 import { errorFields, type Log } from '../../../src/log.js';
@@ -34,6 +35,14 @@ const AGAIN = new Set(['40001', '40P01', '23505']);
 
 export function isWorthAnotherTry(thrown: unknown): boolean {
   return AGAIN.has(stateOf(thrown));
+}
+
+/** Data exceptions, broken constraints, and limits of what a record may be. */
+const OF_CONTENT = new Set(['22', '23', '54']);
+
+/** Whether the content of what was sent is why it failed, so that without it the rest may succeed. */
+export function isOfContent(thrown: unknown): boolean {
+  return OF_CONTENT.has(stateOf(thrown).slice(0, 2));
 }
 
 /** SQLSTATE, or empty for what did not come from the server. */
@@ -69,6 +78,7 @@ export function openPool(config: PostgresConfig, url: string, log: Log): Pool {
     application_name: 'media-service',
     types: { getTypeParser: parserOf },
     pipeline: true,
+    stream: gatheringSocket,
   };
   const pool = new pg.Pool(settings);
   pool.on('error', (error) => log.warn(errorFields(error), 'a connection to the database was lost'));
@@ -124,6 +134,26 @@ export function openPool(config: PostgresConfig, url: string, log: Log): Pool {
       await pool.end();
     },
   };
+}
+
+/** Sends what is written at the same time in one piece: each piece costs a system call here, and wakes the server. */
+function gatheringSocket(): Socket {
+  const socket = new Socket();
+  const write = socket.write.bind(socket) as (...given: readonly unknown[]) => boolean;
+  let gathers = false;
+  const gather = (...given: readonly unknown[]): boolean => {
+    if (!gathers) {
+      gathers = true;
+      socket.cork();
+      process.nextTick(() => {
+        gathers = false;
+        socket.uncork();
+      });
+    }
+    return write(...given);
+  };
+  // Connecting puts the usual method back.
+  return socket.once('connect', () => Object.assign(socket, { write: gather }));
 }
 
 function isFromServer(thrown: unknown): boolean {

@@ -193,10 +193,80 @@ CREATE INDEX hook_ready ON hook (ready_at, n) WHERE died_at IS NULL;
 CREATE INDEX hook_since ON hook (since) WHERE died_at IS NULL;
 CREATE INDEX hook_dead ON hook (died_at, name) WHERE died_at IS NOT NULL`;
 
+/**
+ * `lock_facts` fetches and locks what rules need (fetch.ts says what and in which order) in one call, and the server
+ * keeps its plans. Each statement within it has a snapshot of its own. Plans may be made while the tables are empty and
+ * stay when they are full, so each names its index as far as SQL can: OFFSET 0 hides `ended`, by which alone others are found.
+ */
+const FACTS = `
+CREATE FUNCTION lock_facts(
+  of_blobs bytea[], of_media uuid[], of_sent bytea[], of_trash text[], of_intents text[],
+  of_usage_periods bigint[], of_usage_owners text[],
+  of_next smallint[], of_last smallint[], of_last_owners text[])
+RETURNS TABLE (kind text, fact json) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+  of_changed uuid[] := '{}';
+  hashes bytea[] := of_blobs;
+  ids uuid[];
+BEGIN
+  IF cardinality(of_sent) > 0 THEN
+    of_changed := ARRAY(SELECT id FROM media WHERE sent_sha256 = ANY (of_sent) AND sent_sha256 <> sha256);
+  END IF;
+  IF cardinality(of_media) + cardinality(of_changed) > 0 THEN
+    hashes := ARRAY(
+      SELECT unnest(of_blobs) UNION SELECT sha256 FROM media WHERE id = ANY (of_media || of_changed));
+    RETURN QUERY SELECT 'wanted', to_json(hash) FROM unnest(hashes) AS hash;
+  END IF;
+  IF cardinality(hashes) > 0 THEN
+    RETURN QUERY SELECT 'blob', row_to_json(locked) FROM (
+      SELECT * FROM blob WHERE sha256 = ANY (hashes) ORDER BY sha256 FOR UPDATE) AS locked;
+  END IF;
+  IF cardinality(hashes) + cardinality(of_media) + cardinality(of_sent) > 0 THEN
+    ids := ARRAY(
+      SELECT id FROM (SELECT id, ended FROM media WHERE sha256 = ANY (hashes) OFFSET 0) AS named WHERE ended IS NULL
+      UNION SELECT unnest(of_media)
+      UNION SELECT id FROM media WHERE sent_sha256 = ANY (of_sent) AND sent_sha256 <> sha256);
+    RETURN QUERY SELECT 'media', row_to_json(locked) FROM (
+      SELECT * FROM media WHERE id = ANY (ids) ORDER BY id FOR UPDATE) AS locked;
+  END IF;
+  IF cardinality(hashes) > 0 THEN
+    RETURN QUERY SELECT 'job', row_to_json(locked) FROM (
+      SELECT * FROM job WHERE sha256 = ANY (hashes) ORDER BY sha256 FOR UPDATE) AS locked;
+    RETURN QUERY SELECT 'dead', row_to_json(locked) FROM (
+      SELECT * FROM dead WHERE sha256 = ANY (hashes) ORDER BY sha256 FOR UPDATE) AS locked;
+  END IF;
+  IF cardinality(of_trash) > 0 THEN
+    RETURN QUERY SELECT 'trash', row_to_json(locked) FROM (
+      SELECT * FROM trash WHERE key = ANY (of_trash) ORDER BY key FOR UPDATE) AS locked;
+  END IF;
+  IF cardinality(of_intents) > 0 THEN
+    RETURN QUERY SELECT 'intent', row_to_json(locked) FROM (
+      SELECT key FROM intent WHERE key = ANY (of_intents) ORDER BY key FOR UPDATE) AS locked;
+  END IF;
+  IF cardinality(of_usage_periods) > 0 THEN
+    RETURN QUERY SELECT 'usage', row_to_json(locked) FROM (
+      SELECT usage.* FROM usage JOIN unnest(of_usage_periods, of_usage_owners) AS asked(period_at, owner_key)
+        USING (period_at, owner_key)
+      ORDER BY period_at, owner_key FOR UPDATE OF usage) AS locked;
+  END IF;
+  IF cardinality(of_next) > 0 THEN
+    RETURN QUERY SELECT 'job', row_to_json(next) FROM unnest(of_next) AS asked(rank) CROSS JOIN LATERAL (
+      SELECT * FROM job WHERE holder IS NULL AND turn IS NOT NULL AND job.rank = asked.rank
+      ORDER BY turn, queued_at, sha256 LIMIT 1) AS next;
+  END IF;
+  IF cardinality(of_last) > 0 THEN
+    RETURN QUERY SELECT 'job', row_to_json(last) FROM unnest(of_last, of_last_owners) AS asked(rank, owner) CROSS JOIN LATERAL (
+      SELECT * FROM job WHERE holder IS NULL AND turn IS NOT NULL AND job.rank = asked.rank AND job.owner = asked.owner
+      ORDER BY turn DESC LIMIT 1) AS last;
+  END IF;
+END $$`;
+
 /** In the order of their numbers. */
 export const STEPS: readonly Step[] = [
   { version: 1, name: 'init', sql: INIT },
   { version: 2, name: 'origins', sql: ORIGINS },
   { version: 3, name: 'uploads and audit', sql: UPLOADS_AND_AUDIT },
   { version: 4, name: 'webhooks', sql: WEBHOOKS },
+  { version: 5, name: 'facts', sql: FACTS },
 ];

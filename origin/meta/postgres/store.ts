@@ -297,9 +297,10 @@ function storeOf({ pool, journal, place: { holding, registry, serves }, config, 
   };
 }
 
-function factsOf({ sha256, sentSha256 = sha256, bytes, quota, owner, thumbs, once }: NewMedia): readonly Fact[] {
+function factsOf({ id, sha256, sentSha256 = sha256, bytes, quota, owner, thumbs, once }: NewMedia): readonly Fact[] {
   const rank = JOB_ORDER.upload;
   return [
+    { kind: 'media', id },
     { kind: 'blob', sha256 },
     { kind: 'blob', sha256: sentSha256 },
     { kind: 'sent', sha256: sentSha256 },

@@ -1,7 +1,8 @@
 /**
  * Runs the rules of the store as transactions. Writes that wait at the same time go into one transaction, each with its
- * own changes: one that throws undoes its own alone. A transaction takes two round trips: BEGIN with the facts, the changes with COMMIT; one more where
- * it gives out a number of the journal, so that its lock is held as shortly as can be.
+ * own changes: one that throws undoes its own alone, and one whose changes cannot be written fails alone. A transaction
+ * takes two round trips: BEGIN with the facts, the changes with COMMIT; one more where it gives out a number of the
+ * journal, so that its lock is held as shortly as can be.
  *
  * There are two lanes. Takedowns, and what frees room, have one of their own: it numbers, and an upload never waits for
  * the numbers unless it ends or restores media itself.
@@ -16,9 +17,9 @@ import type { EventMaker } from '../outbox/outbox.js';
 import { addEvents } from '../outbox/postgres.js';
 import { applyChanges } from './apply.js';
 import { addLines } from './audit.js';
-import { type Fact, Facts, factText, MissingFact } from './facts.js';
+import { type Fact, Facts, factText, MissingFact, Unwritable } from './facts.js';
 import { fetchFacts, fetchJournal } from './fetch.js';
-import { faultOfDatabase, isWorthAnotherTry, type Pool, type Run } from './pool.js';
+import { faultOfDatabase, isOfContent, isWorthAnotherTry, type Pool, type Run } from './pool.js';
 
 export type Write<T> = {
   readonly rule: (change: Change) => T;
@@ -66,7 +67,6 @@ type Ran = { readonly change: Change } & (
   | { readonly kind: 'threw'; readonly error: unknown }
 );
 
-const END_INTENTS = 'DELETE FROM intent WHERE key = ANY ($1::text[])';
 /** How often a transaction runs that others come in between. */
 const TRIES_MAX = 6;
 const PAUSE_MS = 4;
@@ -137,6 +137,13 @@ function createLane(deps: WritesDeps): Lane {
         else group[at]?.reject(one.error);
       }
     } catch (thrown) {
+      if (group.length > 1 && isOfOneWrite(thrown)) {
+        // The others must not fail because of it.
+        const half = Math.ceil(group.length / 2);
+        await runGroup(group.slice(0, half));
+        await runGroup(group.slice(half));
+        return;
+      }
       for (const one of group) one.reject(thrown);
     }
   }
@@ -149,7 +156,7 @@ function createLane(deps: WritesDeps): Lane {
         await committed(ran.filter(({ kind }) => kind === 'done').map(({ change }) => change));
         return ran;
       } catch (thrown) {
-        if (!isWorthAnotherTry(thrown)) throw faultOfDatabase(thrown);
+        if (!isWorthAnotherTry(thrown)) throw isOfOneWrite(thrown) ? thrown : faultOfDatabase(thrown);
         if (tries >= TRIES_MAX) {
           throw new Fault('overloaded', 'Too many writes concern the same records.', { cause: thrown });
         }
@@ -201,16 +208,21 @@ async function runRules(
       await fetchJournal(run, facts);
     } else {
       const placed = ran.flatMap((one) => (one.kind === 'done' ? one.change.placed : []));
-      const ended = placed.length === 0 ? [] : [run(END_INTENTS, [placed])];
       const notes = ran.flatMap((one) => (one.kind === 'done' ? one.change.notes : []));
       const noted = notes.length === 0 ? [] : [addLines(run, notes)];
       const events = ran.flatMap((one) => (one.kind === 'done' ? one.change.events : []));
       const told = events.length === 0 ? [] : [addEvents(run, events)];
-      await Promise.all([...applyChanges(run, facts.changes()), ...ended, ...noted, ...told, run('COMMIT')]);
+      await Promise.all([...applyChanges(run, facts.changes(), placed), ...noted, ...told, run('COMMIT')]);
       return ran;
     }
   }
-  throw new Error('a rule asks for new facts without end');
+  throw new Unwritable('a rule asks for new facts without end');
+}
+
+/** Whether a transaction failed because of one of its writes, so that the others may succeed without it. */
+function isOfOneWrite(thrown: unknown): boolean {
+  const failure = thrown instanceof Fault ? thrown.cause : thrown;
+  return failure instanceof Unwritable || isOfContent(failure);
 }
 
 function fetchNew(run: Run, facts: Facts, wanted: readonly Fact[]): Promise<void> {

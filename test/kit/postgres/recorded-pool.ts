@@ -53,9 +53,10 @@ export function createRecordedPool(answer: Answer = () => undefined): RecordedPo
 /** What a statement does and to which table, and whether it locks. */
 function wordsOf(sql: string): string {
   const lock = sql.endsWith('FOR UPDATE') ? ' lock' : '';
-  const [, verb, table] =
-    /(SELECT .*? FROM(?! unnest)|INSERT INTO|UPDATE|DELETE FROM) (\w+)/.exec(
-      sql.replace(/^WITH.*?\) SELECT/, 'SELECT'),
-    ) ?? [];
-  return verb === undefined ? sql : `${verb.split(' ')[0]?.toLowerCase()} ${table}${lock}`;
+  const found = [...sql.matchAll(/(SELECT [^()]*? FROM|INSERT INTO|UPDATE|DELETE FROM) (\w+)/g)];
+  // A statement that writes selects only what it writes.
+  const writes = found.filter(([, verb]) => verb?.startsWith('SELECT') === false);
+  const named = writes.length > 0 ? writes : found.slice(0, 1);
+  const words = named.map(([, verb, table]) => `${verb?.split(' ')[0]?.toLowerCase()} ${table}${lock}`);
+  return words.length === 0 ? sql : words.join(', ');
 }

@@ -202,17 +202,29 @@ void t.test('a rule changes what it was given; what it undoes is as it was', (t)
   const { mark } = facts;
   write(facts, BLOBS, A, undefined);
   facts.undoTo(mark);
-  const sent: [string, Row[]][] = [];
-  void applyChanges(async (sql, parameters = []) => {
-    sent.push([sql.trim().split(' ').slice(0, 3).join(' '), JSON.parse(String(parameters[0])) as Row[]]);
-    return [];
-  }, facts.changes());
+  const sent: [string, unknown][] = [];
+  void applyChanges(
+    async (sql, parameters = []) => {
+      sent.push([sql, JSON.parse(String(parameters[0]))]);
+      return [];
+    },
+    facts.changes(),
+    [],
+  );
   t.match(sent, [
-    ['UPDATE blob SET', [{ free_since: 9, mark_seq: 0 }]],
-    ['UPDATE media SET', [{ ended: 'deleted', ended_at: 9, ended_by: 'eve', ended_seq: 42 }]],
-    ['INSERT INTO journal', [{ seq: 42, mark: 'm', at: 9, cause: 'delete', ids: [uuidOf(stored.record.id)] }]],
+    [
+      /^WITH blob_changed AS \(UPDATE blob SET .*\), media_changed AS \(UPDATE media SET .*\) SELECT$/,
+      {
+        blob_changed: [{ free_since: 9, mark_seq: 0 }],
+        media_changed: [{ ended: 'deleted', ended_at: 9, ended_by: 'eve', ended_seq: 42 }],
+      },
+    ],
+    [
+      /^WITH journal_new AS \(INSERT INTO journal .*\) SELECT$/,
+      { journal_new: [{ seq: 42, mark: 'm', at: 9, cause: 'delete', ids: [uuidOf(stored.record.id)] }] },
+    ],
   ]);
-  t.equal(sent.length, 3);
+  t.equal(sent.length, 2);
   t.end();
 });
 

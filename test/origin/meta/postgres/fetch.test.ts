@@ -4,6 +4,7 @@ import type { BlobKey } from '../../../../origin/blobs/blob-store.js';
 import { type Fact, Facts } from '../../../../origin/meta/postgres/facts.js';
 import { fetchFacts, fetchJournal } from '../../../../origin/meta/postgres/fetch.js';
 import { JOB_ROWS } from '../../../../origin/meta/postgres/rows.js';
+import { STEPS } from '../../../../origin/meta/postgres/schema.js';
 import { byteaOf, uuidOf } from '../../../../origin/meta/postgres/values.js';
 import { JOB_ORDER } from '../../../../origin/meta/tables.js';
 import { createIdSource, type Sha256 } from '../../../../src/ids.js';
@@ -13,26 +14,33 @@ const id = createIdSource({ now: () => 1_767_225_600_000 })();
 const A = 'a'.repeat(64) as Sha256;
 const B = 'b'.repeat(64) as Sha256;
 const key = 'media/x' as BlobKey;
-const BLOB_LOCKS = ['select blob lock', 'select media lock', 'select job lock', 'select dead lock'];
 const RANKS = { asked: 2, fresh: 1, backfill: 0 };
+/** The parameters of the one statement, by their places. */
+const NOTHING: readonly (readonly unknown[])[] = Array.from({ length: 10 }, () => []);
 
-void t.test('each kind of fact locks the rows that a rule may change', async (t) => {
-  const cases: readonly (readonly [Fact, readonly string[], readonly unknown[]])[] = [
-    [{ kind: 'blob', sha256: A }, BLOB_LOCKS, [[byteaOf(A)], [], []]],
-    [{ kind: 'media', id }, ['select wanted', ...BLOB_LOCKS], [[], [uuidOf(id)], []]],
-    [{ kind: 'sent', sha256: B }, ['select wanted', ...BLOB_LOCKS], [[], [], [byteaOf(B)]]],
-    [{ kind: 'trash', key }, ['select trash lock'], [[key]]],
-    [{ kind: 'intent', key }, ['select intent lock'], [[key]]],
-    [{ kind: 'usage', periodAt: 5, owner: 'o' }, ['select usage lock'], [[5], ['o']]],
-    [{ kind: 'next job', rank: JOB_ORDER.asked }, ['select job'], [[RANKS.asked]]],
-    [{ kind: 'last job', rank: JOB_ORDER.backfill, owner: 'o' }, ['select job'], [[RANKS.backfill], ['o']]],
+void t.test('each kind of fact is asked for by its keys, and known afterwards', async (t) => {
+  const cases: readonly (readonly [Fact, Readonly<Record<number, unknown>>])[] = [
+    [{ kind: 'blob', sha256: A }, { 0: [byteaOf(A)] }],
+    [{ kind: 'media', id }, { 1: [uuidOf(id)] }],
+    [{ kind: 'sent', sha256: B }, { 2: [byteaOf(B)] }],
+    [{ kind: 'trash', key }, { 3: [key] }],
+    [{ kind: 'intent', key }, { 4: [key] }],
+    [
+      { kind: 'usage', periodAt: 5, owner: 'o' },
+      { 5: [5], 6: ['o'] },
+    ],
+    [{ kind: 'next job', rank: JOB_ORDER.asked }, { 7: [RANKS.asked] }],
+    [
+      { kind: 'last job', rank: JOB_ORDER.backfill, owner: 'o' },
+      { 8: [RANKS.backfill], 9: ['o'] },
+    ],
   ];
-  for (const [fact, words, parameters] of cases) {
+  for (const [fact, given] of cases) {
     const pool = createRecordedPool();
     const facts = new Facts();
     await fetchFacts(pool.run, facts, [fact]);
-    t.same(pool.wordsOf(0), words, fact.kind);
-    for (const statement of pool.statements) t.same(statement.parameters, parameters, fact.kind);
+    t.same(pool.wordsOf(0), ['select lock_facts'], fact.kind);
+    t.same(pool.statements[0]?.parameters, Object.assign([...NOTHING], given), fact.kind);
     t.equal(facts.knows(fact), true, `${fact.kind} is known, and nothing is there`);
   }
   const all = createRecordedPool();
@@ -41,28 +49,38 @@ void t.test('each kind of fact locks the rows that a rule may change', async (t)
     new Facts(),
     cases.map(([fact]) => fact),
   );
-  t.same(
-    all.wordsOf(0),
-    [
-      'select wanted',
-      ...BLOB_LOCKS,
-      'select trash lock',
-      'select intent lock',
-      'select usage lock',
-      'select job',
-      'select job',
-    ],
-    'always in one order',
-  );
+  t.same(all.wordsOf(0), ['select lock_facts'], 'all at once');
+  t.same(all.statements[0]?.parameters, Object.assign([...NOTHING], ...cases.map(([, given]) => given)));
   const none = createRecordedPool();
   await fetchFacts(none.run, new Facts(), []);
   t.same(none.statements, []);
 });
 
+void t.test('the database locks always in one order, each kind by its keys', (t) => {
+  const sql = STEPS.map((step) => step.sql).findLast((one) => one.includes('FUNCTION lock_facts')) ?? '';
+  const locks = [...sql.matchAll(/FROM (\w+) [^()]*?(?:\([^()]*\)[^()]*)*?ORDER BY (.*?) FOR UPDATE/g)];
+  t.same(
+    locks.map(([, table, keys]) => [table, keys]),
+    [
+      ['blob', 'sha256'],
+      ['media', 'id'],
+      ['job', 'sha256'],
+      ['dead', 'sha256'],
+      ['trash', 'key'],
+      ['intent', 'key'],
+      ['usage', 'period_at, owner_key'],
+    ],
+  );
+  t.end();
+});
+
 void t.test('what belongs to the blob of a media record is known with it', async (t) => {
   const pool = createRecordedPool(({ sql }) => {
-    if (sql.endsWith('SELECT sha256 FROM wanted')) return [{ sha256: byteaOf(B) }];
-    return sql.includes('FROM intent') ? [{ key }] : [];
+    t.match(sql, /lock_facts/);
+    return [
+      { kind: 'wanted', fact: byteaOf(B) },
+      { kind: 'intent', fact: { key } },
+    ];
   });
   const facts = new Facts();
   const [other] = ['media/y' as BlobKey];
@@ -90,10 +108,9 @@ void t.test('a fetch ends once every row has come', async (t) => {
     attempts: 0,
     lease: null,
   });
-  const pool = createRecordedPool(async ({ sql }) => {
-    if (!sql.includes('FROM job WHERE sha256')) return [];
+  const pool = createRecordedPool(async () => {
     await new Promise<void>((resolve) => (answer = resolve));
-    return [row];
+    return [{ kind: 'job', fact: row }];
   });
   const facts = new Facts();
   let done = false;

@@ -11,7 +11,7 @@ import type { StoredMedia } from '../../../../origin/meta/records.js';
 import { MEDIA, read, TRASH, USAGE, write } from '../../../../origin/meta/tables.js';
 import { removeMedia } from '../../../../origin/meta/takedown.js';
 import { createIdSource, type Sha256 } from '../../../../src/ids.js';
-import { createRecordedPool, type RecordedPool } from '../../../kit/postgres/recorded-pool.js';
+import { type Answer, createRecordedPool, type RecordedPool } from '../../../kit/postgres/recorded-pool.js';
 
 const newId = createIdSource({ now: () => 1_767_225_600_000 });
 const A = 'a'.repeat(64) as Sha256;
@@ -33,6 +33,15 @@ const stored: StoredMedia = {
 const { id } = stored.record;
 const media: Fact = { kind: 'media', id };
 const MEDIA_ROW = MEDIA_ROWS.rowOf(id, stored);
+
+/** What is fetched for the media record. */
+const fetched: Answer = ({ sql, parameters }) =>
+  sql.includes('lock_facts') && parameters.flat().includes(uuidOf(id))
+    ? [
+        { kind: 'wanted', fact: byteaOf(A) },
+        { kind: 'media', fact: MEDIA_ROW },
+      ]
+    : [];
 
 function writesOver(pool: RecordedPool, given: Partial<WritesDeps> = {}) {
   const told: (readonly Committed[])[] = [];
@@ -140,16 +149,13 @@ void t.test('a write that throws undoes its own changes alone, and nobody is tol
     told.map((changes) => changes.length),
     [1, 2],
   );
-  const inserted = pool.statements.find(({ sql }) => sql.startsWith('INSERT'));
-  t.match(JSON.parse(String(inserted?.parameters[0])), [{ key: keyOf('a') }, { key: keyOf('c') }]);
+  const inserted = pool.statements.find(({ sql }) => sql.includes('INSERT'));
+  t.match(JSON.parse(String(inserted?.parameters[0])), { trash_new: [{ key: keyOf('a') }, { key: keyOf('c') }] });
   t.same(pool.wordsOf(2).slice(-2), ['insert trash', 'COMMIT'], 'what is changed is sent before the commit');
 });
 
 void t.test('what a rule lacks is fetched and locked, and what it learned before stays known', async (t) => {
-  const pool = createRecordedPool(({ sql }) => {
-    if (sql.endsWith('SELECT sha256 FROM wanted')) return [{ sha256: byteaOf(A) }];
-    return sql.includes('FROM media WHERE id IN') ? [MEDIA_ROW] : [];
-  });
+  const pool = createRecordedPool(fetched);
   const { upload } = writesOver(pool);
   let runs = 0;
   const key = 'media/x' as BlobKey;
@@ -163,26 +169,17 @@ void t.test('what a rule lacks is fetched and locked, and what it learned before
   );
   t.same(found, [undefined, 'ada']);
   t.equal(runs, 2, 'once more with what it lacked');
-  t.same(pool.wordsOf(1), [
-    'select trash lock',
-    'select wanted',
-    'select blob lock',
-    'select media lock',
-    'select job lock',
-    'select dead lock',
-    'COMMIT',
-  ]);
-  const asked = pool.statements.find(({ sql }) => sql.includes('FROM trash'));
-  t.same(asked?.parameters, [[key]], 'a fact that two writes name is asked for once');
+  t.same(pool.wordsOf(1), ['select lock_facts', 'select lock_facts', 'COMMIT']);
+  const [first, second] = pool.statements;
+  t.same(first?.parameters.flat(), [key], 'a fact that two writes name is asked for once');
+  t.same(second?.parameters.flat(), [uuidOf(id)]);
 });
 
 void t.test('a takedown takes the lock of the journal last, and has the number after the newest', async (t) => {
   const newest = { seq: 41, mark: 'x', at: 1, cause: 'delete', ids: [uuidOf(newId())] };
-  const pool = createRecordedPool(({ sql }) => {
-    if (sql.endsWith('SELECT sha256 FROM wanted')) return [{ sha256: byteaOf(A) }];
-    if (sql.includes('FROM media WHERE id IN')) return [MEDIA_ROW];
-    return sql.includes('FROM journal') ? [newest] : [];
-  });
+  const pool = createRecordedPool((statement) =>
+    statement.sql.includes('FROM journal') ? [newest] : fetched(statement),
+  );
   const { writes, told } = writesOver(pool);
   const removed = await writes.run({
     rule: (change) => removeMedia(change, id, 'eve', 9),
@@ -190,7 +187,7 @@ void t.test('a takedown takes the lock of the journal last, and has the number a
     urgency: 'must',
   });
   t.same(removed, { kind: 'removed', seq: 42 });
-  t.same(pool.wordsOf(1).slice(5), ['select about lock', 'select journal', 'update media', 'insert journal', 'COMMIT']);
+  t.same(pool.wordsOf(1).slice(1), ['select about lock', 'select journal', 'update media', 'insert journal', 'COMMIT']);
   t.match(entriesOf(told.flat()), [{ seq: 42, mark: 'm', at: 9, cause: 'delete', ids: [id] }]);
 });
 
@@ -251,6 +248,56 @@ void t.test('a transaction that others came in between runs again, a few times',
     { code: 'overloaded' },
   );
   t.equal(never.statements.filter(({ sql }) => sql === 'COMMIT').length, 6);
+});
+
+void t.test('a record that cannot be written fails alone, and what shared its transaction is written', async (t) => {
+  const keyOf = (name: string): BlobKey => mediaKey({ sha256: name.repeat(64) as Sha256, place: NO_PLACE });
+  const put =
+    (name: string, at = 1) =>
+    (change: Change): string => {
+      write(change.writer, TRASH, keyOf(name), { key: keyOf(name), at });
+      return name;
+    };
+  const trash = (name: string): readonly Fact[] => [{ kind: 'trash', key: keyOf(name) }];
+  for (const code of ['22003', '22P05', '23502', '23505', '54000']) {
+    const pool = createRecordedPool(({ sql, parameters }) => {
+      if (sql.includes('INSERT') && String(parameters[0]).includes(keyOf('c'))) throw serverError(code);
+      return [];
+    });
+    const { upload } = writesOver(pool, { commitMax: 8, queueMax: 8 });
+    const first = upload(() => 'first');
+    const results = await Promise.allSettled([
+      first,
+      ...['a', 'b', 'c', 'd'].map((name) => upload(put(name), trash(name))),
+    ]);
+    t.match(
+      results,
+      [{ value: 'first' }, { value: 'a' }, { value: 'b' }, { status: 'rejected' }, { value: 'd' }],
+      code,
+    );
+  }
+  const broken: Fact = { kind: 'trash', key: keyOf('b') };
+  const { upload } = writesOver(createRecordedPool(), { commitMax: 8 });
+  const endless = (change: Change): void => void read(change.writer, USAGE, [Math.random(), 'o']);
+  const results = await Promise.allSettled([
+    upload(() => 'first'),
+    upload(put('a'), trash('a')),
+    upload(endless, [broken]),
+    upload(
+      (change) => {
+        write(change.writer, MEDIA, id, { ...stored, record: { ...stored.record, filename: 7 as never } });
+      },
+      [media],
+    ),
+    upload(put('d'), trash('d')),
+  ]);
+  t.match(results, [
+    { value: 'first' },
+    { value: 'a' },
+    { reason: { message: /without end/ } },
+    { reason: { message: /cannot be written/ } },
+    { value: 'd' },
+  ]);
 });
 
 void t.test('what the database cannot do is a fault, and is not tried again', async (t) => {
@@ -327,7 +374,7 @@ void t.test('a transaction of its own looks for its records itself', async (t) =
     (change) => read(change.writer, TRASH, key),
   );
   t.equal(value, undefined);
-  t.same(pool.wordsOf(1), ['LOOK', 'select usage lock', 'COMMIT'], 'what was found is not fetched again');
+  t.same(pool.wordsOf(1), ['LOOK', 'select lock_facts', 'COMMIT'], 'what was found is not fetched again');
   t.equal(told.length, 1);
   await t.rejects(
     writes.runAlone(
@@ -410,10 +457,10 @@ void t.test('a write that runs again because another lacked something finds what
     upload(count),
     upload((change) => read(change.writer, TRASH, key)),
   ]);
-  const inserted = pool.statements.filter(({ sql }) => sql.startsWith('INSERT INTO usage'));
+  const inserted = pool.statements.filter(({ sql }) => sql.includes('INSERT INTO usage'));
   t.match(
     inserted.map(({ parameters }) => JSON.parse(String(parameters[0])) as unknown),
-    [[{ files: 2 }]],
+    [{ usage_new: [{ files: 2 }] }],
   );
 });
 
