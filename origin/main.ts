@@ -2,8 +2,9 @@
 import { accessFaults, accessSection } from '../src/access/config.js';
 import { askReload } from '../src/commands/ask-reload.js';
 import { logSection } from '../src/log.js';
-import { type ProcessEntry, processEntry } from '../src/process.js';
+import { type ChoreWords, type ProcessEntry, processEntry } from '../src/process.js';
 import { originFaults, originSection } from './config.js';
+import { type ImportWords, runImport } from './import/import.js';
 import { checkOriginLive } from './live-check.js';
 import { openOrigin } from './origin.js';
 import { runThumbs, type ThumbsVerb } from './thumbs/commands.js';
@@ -28,6 +29,7 @@ export const entry: ProcessEntry = processEntry({
       runMigrate({ ...tools, config: origin }, { to: to === 'lmdb' ? 'lmdb' : 'postgres', check: check === true }),
     thumbs: ({ origin }, tools, { verb, all }) =>
       runThumbs({ ...tools, config: origin }, { verb: readVerb(verb), all: all === true }),
+    import: (config, tools, words) => runImport({ ...tools, config }, readImportWords(words)),
     webhooks: ({ origin }, tools, { verb }) =>
       runWebhooks({ ...tools, config: origin }, { verb: verb === 'retry' ? 'retry' : 'status' }),
   },
@@ -36,4 +38,19 @@ export const entry: ProcessEntry = processEntry({
 /** The command line offers no other words. */
 function readVerb(word: unknown): ThumbsVerb {
   return word === 'retry' || word === 'backfill' ? word : 'status';
+}
+
+function readImportWords(words: ChoreWords): ImportWords {
+  const { source, base, owner, results, to, jobs } = words;
+  const text = (word: unknown): string | undefined => (typeof word === 'string' ? word : undefined);
+  return {
+    source: String(source),
+    base: text(base),
+    defaults: { owner: text(owner) ?? null, public: words['public'] === true },
+    results: String(results),
+    urls: to as readonly string[],
+    jobs: Number(jobs),
+    check: words['check'] === true,
+    statesTypes: words['ignoreTypes'] !== true,
+  };
 }

@@ -5,7 +5,7 @@
  */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Argument, Command, Option } from 'commander';
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { type AccessConfig, accessSection } from './access/config.js';
 import { parseDuration } from './bytes.js';
 import { systemClock } from './clock.js';
@@ -77,6 +77,18 @@ Examples:
 
 Exit codes: 0 done; 1 it failed, found something wrong, or the command line is wrong; 2 the configuration has faults, or no
 process answers; 70 a bug ended a process; 130 stopped. A process that is asked to stop by a signal exits with 0.`;
+
+const IMPORT_HELP = `
+The columns of a list are path, id, owner, name, type, sha256, public and created; only path is needed. The first line of CSV
+names them. An id is imported once: the same command goes on where it was stopped, and tries again what was refused.
+
+Examples:
+  media-service import ./pictures --owner @alice:chat.example --check
+  media-service import media.csv --base /var/lib/synapse/media_store
+  media-service import media.jsonl --to https://origin-1.example --to https://origin-2.example --jobs 16
+  psql -c "COPY (...) TO STDOUT CSV HEADER" | media-service import - --base /srv/media
+
+Exit codes: 0 all is imported; 1 something was refused; 2 it cannot go on; 130 stopped.`;
 
 const program = new Command('media-service')
   .description('A media service for chat: an origin that stores media and an edge that caches and serves it.')
@@ -170,6 +182,27 @@ originChore(
   .option('--check', 'only look whether the database can be used', false)
   .action((options: ConfigOption & { to: string; check: boolean }) => chore('migrate', options, { ...options }));
 
+originChore('import', 'bring files of another media store into the running service, in the names of their owners')
+  .argument(
+    '<source>',
+    'a folder (also the media_store of Synapse), or a list as CSV or JSON lines; -: a list on standard input',
+  )
+  .option('--base <folder>', 'the folder of the paths in a list; otherwise that of the list')
+  .option('--owner <subject>', 'whose they are, where the list has no owner')
+  .option('--public', 'anyone may read them, where the list does not say', false)
+  .option('--results <folder>', 'where the map of ids and the list of what was refused are kept', 'import')
+  .option(
+    '--to <url>',
+    'the service, if it is not the origin of this configuration here; may be given again',
+    gatherUrls,
+    [],
+  )
+  .option('--jobs <number>', 'how many are sent at once, 1 to 64', readJobs, 4)
+  .option('--ignore-types', 'leave the types to the bytes, whatever the list says', false)
+  .option('--check', 'only look what would be imported and what refused, and why', false)
+  .addHelpText('after', IMPORT_HELP)
+  .action((source: string, options: ConfigOption) => chore('import', options, { ...options, source }));
+
 originChore('thumbs', 'the queue of thumbnails of a running origin')
   .addArgument(
     new Argument(
@@ -188,6 +221,16 @@ originChore('webhooks', 'the events of a running origin for the chat server')
     ]),
   )
   .action((verb: string, options: ConfigOption) => chore('webhooks', options, { ...options, verb }));
+
+function readJobs(value: string): number {
+  if (/^\d{1,2}$/.test(value) && Number(value) >= 1 && Number(value) <= 64) return Number(value);
+  throw new InvalidArgumentError('It is a number from 1 to 64.');
+}
+
+function gatherUrls(value: string, before: readonly string[]): readonly string[] {
+  if (URL.canParse(value) && /^https?:\/\/[^/?#]+\/*$/.test(value)) return [...before, value];
+  throw new InvalidArgumentError('It is an address such as https://media.example, without a path.');
+}
 
 const edgeChore = (word: string, about: string): Command =>
   program.command(word).description(about).option('-c, --config <file>', 'configuration file', DEFAULT_CONFIG);
