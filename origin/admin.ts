@@ -107,26 +107,26 @@ function listed(found: Exclude<Found, { kind: 'unknown' }>, over: Rights['over']
     ...(state.kind === 'deleted' && { deleted_at: instantText(state.at) }),
     ...(state.kind === 'deleted' && over === 'all' && { deleted_by: state.by }),
     ...('media' in found && { mime: found.media.blob.mime, size: found.media.blob.sizeBytes }),
+    ...(over === 'all' && found.kind === 'quarantined' && { quarantine: quarantineOf(found.media.blob) }),
   };
 }
 
 /** What clients do not see of the blob record. */
-function contentOf({ storedAt, picture, thumbs, quarantine }: BlobRecord): unknown {
+function contentOf(blob: BlobRecord): unknown {
+  const { storedAt, picture, thumbs } = blob;
   return {
     stored_at: instantText(storedAt),
     frames: picture.frames,
     orientation: picture.orientation,
-    quarantine:
-      quarantine === null
-        ? null
-        : {
-            at: instantText(quarantine.at),
-            by: quarantine.by,
-            reason: quarantine.reason,
-            cause: quarantine.cause,
-          },
+    quarantine: quarantineOf(blob),
     thumbnails: thumbsOf(thumbs),
   };
+}
+
+function quarantineOf({ quarantine }: BlobRecord): unknown {
+  if (quarantine === null) return null;
+  const { at, by, reason, cause } = quarantine;
+  return { at: instantText(at), by, reason, cause };
 }
 
 function thumbsOf(thumbs: ThumbState): unknown {

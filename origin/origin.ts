@@ -18,6 +18,7 @@ import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
 import { createReload, openReloading, type ReloadOutcome } from '../src/reload.js';
 import { countRefusals, type GuardReason } from '../src/server/guard.js';
 import { listen } from '../src/server/listen.js';
+import { createFiguresFeed } from '../src/server/live/figures-feed.js';
 import { admitOperator } from '../src/server/operators.js';
 import { operatorRoutes } from './api/operators.js';
 import { originRoutes, type RouteDeps } from './api/routes.js';
@@ -41,6 +42,10 @@ import { createRoom } from './ingest/room.js';
 import { createScanner } from './ingest/scan.js';
 import { createLiveSettings, type LiveSettings } from './live-settings.js';
 import { openMeta } from './meta/open.js';
+import { type FiguresDeps, type OriginFigures, openOriginHistory, readFigures } from './ops/figures.js';
+import { operatorMediaRoutes } from './ops/media-routes.js';
+import { originPageRoutes, type PageDeps } from './ops/page-routes.js';
+import { createOriginTally, type OriginTally } from './ops/tally.js';
 import { createQuotas } from './quota.js';
 import { createRateLimits, NO_RATE_LIMITS } from './server/rate-limits.js';
 import { createServer, type OriginServer, requestCounts } from './server/server.js';
@@ -150,6 +155,7 @@ async function openComponents(
     }),
   );
   const resumable = opened.add('resumable uploads', await openResumableUploads({ meta, blobs, config, ...deps }));
+  const tally = createOriginTally();
   const scanner = createScanner({ config: upload.scan, launcher, ...deps });
   opened.add('webhooks', openSender({ config: config.webhooks, meta, ...deps }));
   opened.add('rescan', openRescan({ config: upload.scan, scanner, meta, blobs, ...deps }));
@@ -166,7 +172,8 @@ async function openComponents(
     admissions: createAdmissions({ config: upload, room, relieve: () => sweeper.relieve(), metrics }),
     quotas: createQuotas(quota, meta, clock),
     resumable,
-    counts: uploadCounts(metrics),
+    tally,
+    counts: tally.uploads(uploadCounts(metrics)),
     thumbOptions: thumbOptionsOf(config.thumbs),
     baseUri,
     ownersMayDelete: access.ownersMayDelete,
@@ -184,7 +191,7 @@ async function openComponents(
       config,
     }),
     config,
-  } satisfies RouteDeps;
+  } satisfies RouteDeps & { readonly tally: OriginTally };
 }
 
 async function openListeners(
@@ -195,23 +202,24 @@ async function openListeners(
   opened: Closer,
 ): Promise<{ readonly media: string; readonly operators: string }> {
   const { clock, log, metrics } = deps;
-  const { health, meta, thumbs, journal, useReports } = components;
+  const { health, meta, thumbs, tally, journal, useReports } = components;
   const { isEdge } = live;
   const common = {
     addressOf: createAddressOf(config.trustedProxies),
     isEdge,
     drain: config.refusedBodies,
-    counts: requestCounts(metrics),
     clock,
     log,
   };
   const onRefused = countRefusals(metrics);
+  const counts = requestCounts(metrics);
   const fence = createPositionFence(meta.journal);
   const media = await openListener(opened, deps, config.listen, {
     name: 'requests',
     onRefused,
     server: createServer({
       ...common,
+      counts: tally.requests(counts),
       cors: 'any',
       limits: createRateLimits(config.rateLimits, clock, metrics, () => meta.origins.living().length),
       requestLog: createRequestLog({ name: 'origin', config: logging, clock, write: (line) => log.request(line) }),
@@ -223,6 +231,7 @@ async function openListeners(
     // The streams to edges do not end by themselves.
     onClosing: () => journal.close(),
   });
+  const page = openPage(config, components, deps, opened);
   const operators = await openListener(
     opened,
     deps,
@@ -233,27 +242,54 @@ async function openListeners(
       onRefused,
       server: createServer({
         ...common,
+        counts,
         cors: 'none',
         admit: (request) => admitOperator(config.operators, request),
         limits: NO_RATE_LIMITS,
         requestLog: { write: () => undefined },
-        routes: operatorRoutes({
-          health,
-          metrics,
-          marks: localMarks(meta, clock),
-          meta,
-          thumbs,
-          audit: components.audit,
-          reload,
-          config,
-          clock,
-        }),
+        routes: [
+          ...operatorRoutes({
+            health,
+            metrics,
+            marks: localMarks(meta, clock),
+            meta,
+            thumbs,
+            audit: components.audit,
+            reload,
+            config,
+            clock,
+          }),
+          ...originPageRoutes(page),
+          ...operatorMediaRoutes(components, config.operators),
+        ],
         edgeRoutes: () => undefined,
       }),
-      onClosing: () => Promise.resolve(),
+      // The streams to pages do not end by themselves.
+      onClosing: async () => page.feed.close(),
     },
   );
   return { media: media.url, operators: operators.url };
+}
+
+function openPage(
+  config: OriginConfig,
+  { meta, tally }: Pick<Components, 'meta' | 'tally'>,
+  { clock, log }: ProcessDeps,
+  opened: Closer,
+): PageDeps {
+  const history = opened.add('history', openOriginHistory(tally, clock));
+  const sources: FiguresDeps = {
+    name: nameOf(config),
+    startedAt: clock.now(),
+    tally,
+    meta,
+    sendsEvents: config.webhooks.url !== null,
+    hasToken: config.operators.token !== null,
+    clock,
+  };
+  const figures = (): Promise<OriginFigures> => readFigures(sources, history);
+  const { pagesMax } = config.operators;
+  return { history, figures, feed: createFiguresFeed({ read: figures, pagesMax, clock, log }) };
 }
 
 interface ListenerDeps {

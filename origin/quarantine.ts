@@ -9,23 +9,18 @@ import type { MediaId, Sha256 } from '../src/ids.js';
 import { requireAdmin } from './authorize.js';
 import type { MetaStore, QuarantineOutcome } from './meta/store.js';
 import type { OriginRequest } from './server/request.js';
-import { recordChange, type TakedownDeps, takenDown } from './takedown.js';
+import { recordChange, type TakedownDeps, type TakedownOptions, takenDown } from './takedown.js';
 
 export interface QuarantineDeps extends TakedownDeps {
   readonly gate: Gate;
   readonly meta: Pick<MetaStore, 'quarantine' | 'restore'>;
 }
 
-export interface QuarantineOptions {
-  readonly wait: 'edges' | undefined;
-  readonly reason: string | undefined;
-}
-
 export async function quarantine(
   deps: QuarantineDeps,
   request: OriginRequest,
   target: MediaId | Sha256,
-  options: QuarantineOptions,
+  options: TakedownOptions,
 ): Promise<Reply> {
   const caller = await requireAdmin(deps.gate, request);
   const { reason } = options;
@@ -44,10 +39,11 @@ export async function restore(
   deps: QuarantineDeps,
   request: OriginRequest,
   target: MediaId | Sha256,
-  wait: 'edges' | undefined,
+  { wait, reason }: TakedownOptions,
 ): Promise<Reply> {
   const caller = await requireAdmin(deps.gate, request);
-  const outcome = await recordChange<QuarantineOutcome>(deps, request, caller, { act: 'restore', target }, (note) =>
+  const act = { act: 'restore', target, reason } as const;
+  const outcome = await recordChange<QuarantineOutcome>(deps, request, caller, act, (note) =>
     deps.meta.restore(target, request.receivedAt, note),
   );
   return await takenDown(deps, seqOf(outcome), wait, request.signal);

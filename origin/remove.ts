@@ -11,7 +11,7 @@ import { requireKeeper } from './authorize.js';
 import type { Found } from './meta/media.js';
 import type { MetaStore, RemoveOutcome } from './meta/store.js';
 import type { OriginRequest } from './server/request.js';
-import { recordChange, type TakedownDeps, takenDown } from './takedown.js';
+import { recordChange, type TakedownDeps, type TakedownOptions, takenDown } from './takedown.js';
 
 export interface RemoveDeps extends TakedownDeps {
   readonly gate: Gate;
@@ -23,11 +23,11 @@ export async function remove(
   deps: RemoveDeps,
   request: OriginRequest,
   id: MediaId,
-  wait: 'edges' | undefined,
+  { wait, reason }: TakedownOptions,
 ): Promise<Reply> {
   const { caller, over } = await requireKeeper(deps.gate, request, deps.ownersMayDelete);
   if (over === 'own') requireOwn(await deps.meta.find(id, request.receivedAt), caller);
-  const act = { act: 'delete', target: id } as const;
+  const act = { act: 'delete', target: id, reason } as const;
   const outcome = await recordChange<RemoveOutcome>(deps, request, caller, act, (note) =>
     deps.meta.remove(id, caller.subject, request.receivedAt, note),
   );

@@ -18,6 +18,12 @@ export interface TakedownDeps {
   readonly audit: Pick<AuditLog, 'append' | 'record'>;
 }
 
+export interface TakedownOptions {
+  readonly wait: 'edges' | undefined;
+  /** For the audit log. */
+  readonly reason: string | undefined;
+}
+
 /** Records an act of an admin, however it ended. */
 export async function recordAct(
   deps: { readonly audit: Pick<AuditLog, 'append'> },

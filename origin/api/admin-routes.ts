@@ -88,9 +88,9 @@ export function adminRoutes(deps: AdminDeps & QuarantineDeps & OwnerActDeps): re
       summary: 'Ends the quarantine of bytes by their hash.',
       audience: 'admin',
       path: bytes,
-      query: { wait },
+      query: { wait, reason },
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404)],
-      handle: (request: OriginRequest, path, query) => restore(deps, request, path.sha256, query.wait),
+      handle: (request: OriginRequest, path, query) => restore(deps, request, path.sha256, query),
     }),
     ...ownerRoutes(deps),
   ];

@@ -197,6 +197,13 @@ export function mediaRoutes(deps: MediaRouteDeps): readonly Route<OriginRequest>
       ],
       handle: (request: OriginRequest) => uploadLink(deps, request),
     }),
+    ...takedownRoutes(deps),
+  ];
+}
+
+/** Also used on the operators' listener. */
+export function takedownRoutes(deps: RemoveDeps & QuarantineDeps): readonly Route<OriginRequest>[] {
+  return [
     route({
       methods: ['DELETE'],
       pattern: '/v1/media/{id}',
@@ -204,9 +211,9 @@ export function mediaRoutes(deps: MediaRouteDeps): readonly Route<OriginRequest>
       summary: 'Deletes one id. Where `owners_may_delete` is set, whoever uploaded it may do so too.',
       audience: 'admin',
       path: id,
-      query: { wait },
+      query: { wait, reason },
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404)],
-      handle: (request: OriginRequest, path, query) => remove(deps, request, path.id, query.wait),
+      handle: (request: OriginRequest, path, query) => remove(deps, request, path.id, query),
     }),
     route({
       methods: ['POST'],
@@ -226,9 +233,9 @@ export function mediaRoutes(deps: MediaRouteDeps): readonly Route<OriginRequest>
       summary: 'Ends the quarantine of the bytes.',
       audience: 'admin',
       path: id,
-      query: { wait },
+      query: { wait, reason },
       responses: [TAKEN_DOWN, ...refusals(400, 401, 403, 404, 410)],
-      handle: (request: OriginRequest, path, query) => restore(deps, request, path.id, query.wait),
+      handle: (request: OriginRequest, path, query) => restore(deps, request, path.id, query),
     }),
   ];
 }

@@ -179,6 +179,8 @@ function withCommonHeaders(
   position: string | undefined,
   cors: ExchangeDeps['cors'],
 ): Reply {
+  // A page of ours, which brings all of them in its own form.
+  const ownGuards = headerOf(reply.headers, 'content-security-policy') !== undefined;
   const ownCors = cors === 'none' || headerOf(reply.headers, 'access-control-allow-origin') !== undefined;
   return {
     ...reply,
@@ -188,7 +190,7 @@ function withCommonHeaders(
       ...(position === undefined ? [] : [[MEDIA_POSITION, position] as const]),
       ...request.meter.headers(),
       ...(ownCors ? [] : CORS_HEADERS),
-      ...GUARD_HEADERS,
+      ...(ownGuards ? [] : GUARD_HEADERS),
     ],
   };
 }

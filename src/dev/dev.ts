@@ -161,7 +161,7 @@ const PURPOSES: Readonly<Record<string, string>> = {
   'edge media': 'clients fetch here, and may upload through it',
   'origin media': 'clients upload here',
   'edge operators': 'live page, metrics, statistics, purge',
-  'origin operators': 'metrics of the origin',
+  'origin operators': 'live page, metrics, statistics of the origin',
   auth: 'development Authentication Service (loopback only)',
 };
 

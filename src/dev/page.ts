@@ -8,9 +8,9 @@ import { readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
-import { fileURLToPath } from 'node:url';
 import type { Clock } from '../clock.js';
 import type { Running } from '../process.js';
+import { readPageFile } from '../server/live/pages.js';
 import { ChatRoom } from './chat-room.js';
 import { referencePage } from './reference.js';
 
@@ -33,9 +33,7 @@ const BODY_MAX_BYTES = 64 * 1024;
 const HTML = 'text/html; charset=utf-8';
 const JSON_TYPE = 'application/json';
 const SCRIPT = 'text/javascript; charset=utf-8';
-/** Of the project, from where this file is compiled to. */
-const ROOT = new URL('../../../', import.meta.url);
-const SCRIPT_PATH = /^\/page\/((?:client|dev\/chat)\/[a-z-]+\.js)$/;
+const SCRIPT_PATH = /^\/page\/((?:client|dev\/chat|live)\/[a-z-]+\.js)$/;
 
 export async function openPage(options: PageOptions): Promise<Running> {
   const room = new ChatRoom(options.clock);
@@ -57,19 +55,15 @@ async function answer(request: IncomingMessage, room: ChatRoom, options: PageOpt
   const { pathname: path, searchParams } = new URL(request.url ?? '/', 'http://page');
   if (request.method === 'POST') return await post(path, request, room, options);
   if (request.method !== 'GET' && request.method !== 'HEAD') return refusal(405, 'GET or POST');
-  if (path === '/') return { status: 200, type: HTML, body: await readFile(new URL('src/dev/chat/index.html', ROOT)) };
-  if (path === '/page/chat.css') {
-    return {
-      status: 200,
-      type: 'text/css; charset=utf-8',
-      body: await readFile(new URL('src/dev/chat/chat.css', ROOT)),
-    };
-  }
   if (path === '/docs') return await reference(options.edge());
   if (path === '/page/messages') return json(room.since(Number(searchParams.get('after') ?? 0)));
-  const script = path === '/page/tus.js' ? tusPath() : scriptPath(path);
-  if (script === undefined) return refusal(404, 'There is nothing here.');
-  return { status: 200, type: SCRIPT, body: await readFile(script) };
+  const tus = path === '/page/tus.js' ? tusPath() : undefined;
+  if (tus !== undefined) return { status: 200, type: SCRIPT, body: await readFile(tus) };
+  const name = fileOf(path);
+  const file = name === undefined ? undefined : await readPageFile(name);
+  return file === undefined
+    ? refusal(404, 'There is nothing here.')
+    : { status: 200, type: file.type, body: file.bytes };
 }
 
 /** How long the service may take to describe itself. */
@@ -122,9 +116,12 @@ async function readJson(request: IncomingMessage): Promise<Readonly<Record<strin
   }
 }
 
-function scriptPath(path: string): string | undefined {
+/** Where it is in the project. */
+function fileOf(path: string): string | undefined {
+  if (path === '/') return 'src/dev/chat/index.html';
+  if (path === '/page/chat.css') return 'src/dev/chat/chat.css';
   const name = SCRIPT_PATH.exec(path)?.[1];
-  return name === undefined ? undefined : fileURLToPath(new URL(`dist/src/${name}`, ROOT));
+  return name === undefined ? undefined : `src/${name}`;
 }
 
 /** Undefined where tus-js-client is not installed: large files are then sent whole. */

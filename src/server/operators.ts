@@ -5,7 +5,7 @@
  */
 import { hash, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
-import { list, optionalSecret, text } from '../config/field.js';
+import { integer, list, optionalSecret, text } from '../config/field.js';
 import type { ConfigFault } from '../config/load.js';
 import { Fault } from '../errors.js';
 
@@ -23,8 +23,9 @@ export const operatorAccess = {
   }),
   token: optionalSecret({
     default: null,
-    help: 'What operators send as a bearer token. Needed to change something, and on any address other than loopback for all but /healthz and /readyz. Null: whoever can connect may do everything.',
+    help: 'What operators send as a bearer token. Needed to change something, and on any address other than loopback for all but /healthz and /readyz. Null: whoever can connect may do everything but see and take down media at the origin.',
   }),
+  pagesMax: integer({ default: 20, min: 0, max: 1_000, help: 'How many live pages may be open at once.' }),
 };
 
 export interface OperatorAccess {
@@ -73,6 +74,12 @@ function requireNoForeignPage(request: OperatorRequest): void {
   const own = origin === undefined || origin === `http://${request.header('host') ?? ''}`;
   if (own && (site === undefined || site === 'same-origin')) return;
   throw new Fault('forbidden', 'A page of another site may not do this.');
+}
+
+/** For what only operators with a token may see: without one in the configuration, nobody. */
+export function requireOperator({ token }: Pick<OperatorAccess, 'token'>, request: OperatorRequest): void {
+  if (token === null) throw new Fault('forbidden', 'This needs `operators.token` in the configuration.');
+  requireToken(token, request);
 }
 
 function requireToken(token: string, request: OperatorRequest): void {

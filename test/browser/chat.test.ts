@@ -2,13 +2,17 @@
  * In a real browser: the page for people, as `npm start` serves it, with its client library. `SCREENSHOTS=FOLDER`
  * keeps what it looked like.
  */
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import type { BrowserContextOptions, Page } from 'playwright-core';
 import sharp from 'sharp';
-import t, { type Test } from 'tap';
-import { browserInstalled, openBrowser, watchErrors } from '../kit/browser.js';
+import t from 'tap';
+import {
+  browserInstalled,
+  isAccessible,
+  keepPicture,
+  openBrowser,
+  reachedByKeyboard,
+  watchErrors,
+} from '../kit/browser.js';
 import { openRelay } from '../kit/http/relay.js';
 import { largePng } from '../kit/media.js';
 import { startService, withOwnAddress } from '../kit/service.js';
@@ -17,7 +21,6 @@ import { FILE_HANGS_AFTER_MS, HANGS_AFTER_MS, untilAsync } from '../kit/until.js
 t.setTimeout(FILE_HANGS_AFTER_MS);
 
 const FAKE_CAMERA = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 void t.test('the chat in a browser', browserInstalled, async (t) => {
   const service = await startService(t.testdir(), withOwnAddress);
@@ -67,7 +70,7 @@ void t.test('the chat in a browser', browserInstalled, async (t) => {
     await page.getByText('paused', { exact: true }).waitFor();
     await page.getByRole('progressbar', { name: 'plan.png' }).waitFor();
     await isAccessible(t, page, 'with an upload');
-    await keep(page, 'chat');
+    await keepPicture(page, 'chat');
     await page.getByRole('button', { name: 'Continue plan.png' }).click();
     await other.getByRole('img', { name: 'plan.png' }).waitFor();
     await page.getByRole('progressbar').waitFor({ state: 'detached' });
@@ -137,9 +140,7 @@ void t.test('the chat in a browser', browserInstalled, async (t) => {
       ] as const) {
         await each.emulateMedia({ colorScheme });
         await isAccessible(t, each, `${name}, ${colorScheme}`);
-        const over = await each.evaluate(`document.documentElement.scrollWidth - innerWidth`);
-        t.ok((over as number) <= 0, 'nothing is wider than the window');
-        await keep(each, `chat-${name}-${colorScheme}`);
+        await keepPicture(each, `chat-${name}-${colorScheme}`);
       }
     }
     await page.emulateMedia({ colorScheme: 'light' });
@@ -147,20 +148,9 @@ void t.test('the chat in a browser', browserInstalled, async (t) => {
 
   await t.test('everything is reached with the keyboard', async (t) => {
     await page.getByRole('textbox', { name: 'Message' }).focus();
-    const reached = new Set<string>();
-    for (let presses = 0; presses < 60; presses += 1) {
-      await page.keyboard.press('Tab');
-      reached.add(
-        await page.evaluate<string>(
-          `document.activeElement?.getAttribute('aria-label') || document.activeElement?.textContent || document.activeElement?.id`,
-        ),
-      );
-    }
+    const reached = await reachedByKeyboard(page, 60);
     for (const name of ['Send', 'Picture', 'Film', 'Voice', 'Take down roses.jpg']) {
-      t.ok(
-        [...reached].some((each) => each.trim() === name),
-        name,
-      );
+      t.ok(reached.includes(name), name);
     }
   });
 
@@ -171,7 +161,7 @@ void t.test('the chat in a browser', browserInstalled, async (t) => {
     await other.locator('summary', { hasText: '410 deleted' }).waitFor();
     await other.getByText('The media was deleted.').waitFor();
     t.equal(await other.getByRole('img', { name: 'roses.jpg' }).count(), 0);
-    await keep(other, 'chat-taken-down');
+    await keepPicture(other, 'chat-taken-down');
   });
 
   t.same(
@@ -219,17 +209,4 @@ async function garden(): Promise<Buffer> {
     <path d="M0 830 Q500 640 980 820 T1600 740 V1200 H0Z" fill="#4d8560"/>
     <path d="M0 900 Q700 800 1600 890 V1200 H0Z" fill="#2d6243"/>${roses.join('')}</svg>`;
   return await sharp(Buffer.from(svg)).jpeg({ quality: 88 }).toBuffer();
-}
-
-async function isAccessible(t: Test, page: Page, when: string): Promise<void> {
-  // The page's own policy admits no script of a test: this way none is needed.
-  await page.evaluate(AXE);
-  const found = await page.evaluate<string[]>(`axe.run().then(({ violations }) => violations.map(({ id, nodes }) =>
-    id + ': ' + nodes.map(({ html, failureSummary }) => html + ' ' + failureSummary).join('; ')))`);
-  t.same(found, [], when);
-}
-
-async function keep(page: Page, name: string): Promise<void> {
-  const folder = process.env['SCREENSHOTS'];
-  if (folder !== undefined) await page.screenshot({ path: join(folder, `${name}.png`) });
 }

@@ -1,7 +1,9 @@
 /** Chromium, and a page of another site, for tests in a real browser. */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import type { Test } from 'tap';
 import { member, sendRequest } from './http/request.js';
@@ -42,6 +44,36 @@ export function watchErrors(page: Page): readonly string[] {
     if (message.type() === 'error') errors.push(message.text());
   });
   return errors;
+}
+
+/** Finds no fault with axe-core, and nothing that is wider than the window. */
+export async function isAccessible(t: Test, page: Page, when: string): Promise<void> {
+  // The page's own policy admits no script of a test: this way none is needed.
+  await page.evaluate(readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8'));
+  const found = await page.evaluate<string[]>(`axe.run().then(({ violations }) => violations.map(({ id, nodes }) =>
+    id + ': ' + nodes.map(({ html, failureSummary }) => html + ' ' + failureSummary).join('; ')))`);
+  t.same(found, [], when);
+  const over = await page.evaluate<number>(`document.documentElement.scrollWidth - innerWidth`);
+  t.ok(over <= 0, `${when}: nothing is wider than the window`);
+}
+
+/** The names of what is reached with the Tab key from here, in their order. */
+export async function reachedByKeyboard(page: Page, presses: number): Promise<readonly string[]> {
+  const reached: string[] = [];
+  for (let press = 0; press < presses; press += 1) {
+    await page.keyboard.press('Tab');
+    const name = await page.evaluate<string>(
+      `document.activeElement?.getAttribute('aria-label') || document.activeElement?.textContent || document.activeElement?.id || ''`,
+    );
+    reached.push(name.trim());
+  }
+  return reached;
+}
+
+/** With `SCREENSHOTS=FOLDER`, keeps what a page looks like. */
+export async function keepPicture(page: Page, name: string): Promise<void> {
+  const folder = process.env['SCREENSHOTS'];
+  if (folder !== undefined) await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
 }
 
 /** The address of a site that serves this page. */

@@ -23,6 +23,7 @@ import { thumbsConfig } from '../kit/origin/thumb-fixture.js';
 
 const SHA = 'ab'.repeat(32) as Sha256;
 const ADMIN = granted({ roles: new Set(['admin'] as const) });
+const PLAIN = { wait: undefined, reason: undefined };
 const NO_STORE = ['cache-control', 'no-store'];
 
 const record: MediaRecord = {
@@ -114,17 +115,20 @@ const { request } = requestOf({ method: 'DELETE' });
 void t.test('a delete is marked, written down and then answered, again and again alike', async (t) => {
   for (const kind of ['removed', 'already'] as const) {
     const { deps, done } = acting({ remove: { kind, seq: 7 } });
-    t.same(await remove(deps, request, ID, undefined), { status: 204, headers: [NO_STORE], body: { kind: 'none' } });
+    t.same(await remove(deps, request, ID, PLAIN), { status: 204, headers: [NO_STORE], body: { kind: 'none' } });
     t.same(done, [
       ['remove', ID, 'ada', NOW],
       ['audit', audited({ outcome: kind, seq: 7 })],
     ]);
   }
   const { deps, done } = acting();
-  t.same((await remove(deps, request, ID, 'edges')).headers, [NO_STORE, ['takedown-confirmed', '2/3']]);
+  t.same((await remove(deps, request, ID, { wait: 'edges', reason: undefined })).headers, [
+    NO_STORE,
+    ['takedown-confirmed', '2/3'],
+  ]);
   t.same(done[2], ['wait', 7, 5_000]);
   const unknown = acting({ remove: { kind: 'unknown' } });
-  t.equal(await codeOf(remove(unknown.deps, request, ID, 'edges')), 'not_found');
+  t.equal(await codeOf(remove(unknown.deps, request, ID, { wait: 'edges', reason: undefined })), 'not_found');
   t.same(unknown.done[1], ['audit', audited({ outcome: 'unknown' })], 'also what came to nothing is written down');
   t.equal(unknown.done.length, 2);
 });
@@ -147,9 +151,9 @@ void t.test('where the log is in the database, what was done is written down by 
     restore: noting({ kind: 'unknown' }),
   };
   const deps = { ...(acting().deps as object), meta, audit } as never;
-  await remove(deps, request, ID, undefined);
+  await remove(deps, request, ID, PLAIN);
   await quarantine(deps, request, SHA, { wait: undefined, reason: 'why\0' });
-  t.equal(await codeOf(restore(deps, request, ID, undefined)), 'not_found');
+  t.equal(await codeOf(restore(deps, request, ID, PLAIN)), 'not_found');
   await audit.append(audited({ act: 'inspect' }) as AuditAct);
   const line = (given: Partial<AuditAct>): object => ({
     at: NOW,
@@ -174,13 +178,13 @@ void t.test('a quarantine and its end are marked, written down and then answered
     ['wait', 7, 5_000],
   ]);
   done.length = 0;
-  t.same((await quarantine(deps, request, ID, { wait: undefined, reason: undefined })).headers, [NO_STORE]);
+  t.same((await quarantine(deps, request, ID, PLAIN)).headers, [NO_STORE]);
   t.match(done[0], ['quarantine', ID, { reason: null }]);
   done.length = 0;
-  t.same((await restore(deps, request, ID, undefined)).headers, [NO_STORE]);
+  t.same((await restore(deps, request, ID, { wait: undefined, reason: 'a mistake' })).headers, [NO_STORE]);
   t.same(done, [
     ['restore', ID, NOW],
-    ['audit', audited({ act: 'restore', seq: 7 })],
+    ['audit', audited({ act: 'restore', seq: 7, reason: 'a mistake' })],
   ]);
   const cases: readonly (readonly [QuarantineOutcome, string])[] = [
     [{ kind: 'already', seq: 4 }, 'done'],
@@ -190,8 +194,8 @@ void t.test('a quarantine and its end are marked, written down and then answered
   ];
   for (const [mark, code] of cases) {
     const acted = acting({ mark });
-    t.equal(await codeOf(quarantine(acted.deps, request, ID, { wait: undefined, reason: undefined })), code);
-    t.equal(await codeOf(restore(acted.deps, request, ID, undefined)), code);
+    t.equal(await codeOf(quarantine(acted.deps, request, ID, PLAIN)), code);
+    t.equal(await codeOf(restore(acted.deps, request, ID, PLAIN)), code);
     const seq = 'seq' in mark ? mark.seq : null;
     t.same(acted.done[1], ['audit', audited({ act: 'quarantine', outcome: mark.kind, seq })]);
     t.same(acted.done[3], ['audit', audited({ act: 'restore', outcome: mark.kind, seq })]);
@@ -204,9 +208,9 @@ void t.test('nothing is done or looked up for who is no admin', async (t) => {
     [ANONYMOUS, 'unauthorized'],
   ] as const) {
     const { deps, done } = acting({}, grant);
-    t.equal(await codeOf(remove(deps, request, ID, undefined)), code);
-    t.equal(await codeOf(quarantine(deps, request, ID, { wait: undefined, reason: undefined })), code);
-    t.equal(await codeOf(restore(deps, request, ID, undefined)), code);
+    t.equal(await codeOf(remove(deps, request, ID, PLAIN)), code);
+    t.equal(await codeOf(quarantine(deps, request, ID, PLAIN)), code);
+    t.equal(await codeOf(restore(deps, request, ID, PLAIN)), code);
     const nothing = { gate: gateOf(grant) } as AdminDeps;
     t.equal(await codeOf(inspectMedia(nothing, request, ID)), code);
     t.equal(await codeOf(listMedia(nothing, request, NO_OPTIONS)), code);

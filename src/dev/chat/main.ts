@@ -1,5 +1,5 @@
 /** The chat of the page for people: ties the room, what is sent and what is recorded to the document. */
-import { byId } from './element.js';
+import { byId } from '../../live/element.js';
 import { showMessage } from './message.js';
 import { openRecorder } from './recorder.js';
 import { openSender } from './sending.js';

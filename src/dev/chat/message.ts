@@ -5,7 +5,7 @@
  */
 import { type Media, MediaError, type MediaLink, thumbhashUrl } from '../../client/client.js';
 import { machineClock } from '../../client/clock.js';
-import { element } from './element.js';
+import { element } from '../../live/element.js';
 import type { ChatMessage, Session } from './session.js';
 
 const WIDTH = 360;

@@ -1,6 +1,6 @@
 /** Pictures, films and voice messages from the camera and the microphone, as files. */
 import { machineClock } from '../../client/clock.js';
-import { byId } from './element.js';
+import { byId } from '../../live/element.js';
 
 type Kind = 'photo' | 'film' | 'voice';
 

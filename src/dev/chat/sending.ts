@@ -1,6 +1,6 @@
 /** Files on their way: each has a line with its progress and can be paused, continued and cancelled. */
 import type { Upload, UploadState } from '../../client/client.js';
-import { byId, element } from './element.js';
+import { byId, element } from '../../live/element.js';
 import type { Session } from './session.js';
 
 export interface Sender {

@@ -268,9 +268,9 @@ GET,HEAD /v1/media/{id}/info viewer id download
 POST /v1/media/{id}/link token id expires_in w h
 POST /v1/links token
 POST /v1/uploads/link token
-DELETE /v1/media/{id} admin id wait
+DELETE /v1/media/{id} admin id wait reason
 POST /v1/media/{id}/quarantine admin id wait reason
-DELETE /v1/media/{id}/quarantine admin id wait
+DELETE /v1/media/{id}/quarantine admin id wait reason
 POST /v1/uploads token
 PATCH /v1/uploads/{upload} token upload
 HEAD,DELETE,POST /v1/uploads/{upload} token upload
@@ -279,7 +279,7 @@ OPTIONS /v1/uploads/{upload} anyone upload
 GET,HEAD /v1/admin/media admin owner type state from to cursor limit
 GET,HEAD /v1/admin/media/{id} admin id
 POST /v1/admin/blobs/{sha256}/quarantine admin sha256 wait reason
-DELETE /v1/admin/blobs/{sha256}/quarantine admin sha256 wait
+DELETE /v1/admin/blobs/{sha256}/quarantine admin sha256 wait reason
 POST /v1/admin/owners/{subject}/delete admin subject wait reason cursor
 POST /v1/admin/owners/{subject}/quarantine admin subject wait reason cursor
 POST /v1/admin/owners/{subject}/restore admin subject wait reason cursor
