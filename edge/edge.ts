@@ -260,7 +260,7 @@ async function listenToClients(
     clock,
     log,
     requestLog: createEdgeRequestLog(
-      createRequestLog({ name: 'edge', config: logging, clock, write: (line) => log.request(line) }),
+      createRequestLog({ name: 'edge', config: logging, clock, write: (line) => log.lines(line, 'requests') }),
       () => config.rules,
     ),
     newRequestId: randomUUID,

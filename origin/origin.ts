@@ -222,7 +222,12 @@ async function openListeners(
       counts: tally.requests(counts),
       cors: 'any',
       limits: createRateLimits(config.rateLimits, clock, metrics, () => meta.origins.living().length),
-      requestLog: createRequestLog({ name: 'origin', config: logging, clock, write: (line) => log.request(line) }),
+      requestLog: createRequestLog({
+        name: 'origin',
+        config: logging,
+        clock,
+        write: (line) => log.lines(line, 'requests'),
+      }),
       routes: originRoutes(components),
       edgeRoutes: createEdgeRoutes({ journal, useReports, isEdge }),
       admit: (request) => fence.admit(request),

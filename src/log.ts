@@ -1,40 +1,62 @@
 /**
- * Structured logs: one JSON object per line on standard output. Tokens,
+ * Structured logs: one JSON object per line, written by logs/output.ts. Tokens,
  * signatures and cookies are never logged: callers log named fields, never whole
  * sets of header fields, and every text passes through redact.ts. The lines of
  * requests are made in logs/request-line.ts.
  */
 import { type Logger, pino } from 'pino';
-import { choice, section, size, type ValueOf } from './config/field.js';
+import { choice, integer, section, size, text, type ValueOf } from './config/field.js';
 import { standardOutput } from './logs/standard-output.js';
 import { redactText } from './redact.js';
 
-export const logSection = section('Logs: JSON lines on standard output.', {
-  level: choice({
-    default: 'info',
-    of: ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
-    live: true,
-    help: 'The least severe level that is written.',
-  }),
-  requests: choice({
-    default: 'all',
-    of: ['all', 'failed', 'none'],
-    live: true,
-    help: 'Which requests are logged: all, those answered with 500 or above, or none.',
-  }),
-  format: choice({
-    default: 'json',
-    of: ['json', 'combined'],
-    live: true,
-    help: 'How requests are written: as JSON, or in the combined format of Apache and nginx, which has fewer fields. All other lines are JSON.',
-  }),
-  waitingMaxBytes: size({
-    default: '16MiB',
-    min: 65_536,
-    max: 1_073_741_824,
-    help: 'How much may wait for a slow reader of the output. Further lines are lost, and their number is logged.',
-  }),
-});
+export const logSection = section(
+  'Logs: lines on standard output or in a file, one for each answered request and for what happens.',
+  {
+    level: choice({
+      default: 'info',
+      of: ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
+      live: true,
+      help: 'The least severe level that is written.',
+    }),
+    requests: choice({
+      default: 'all',
+      of: ['all', 'failed', 'none'],
+      live: true,
+      help: 'Which requests are logged: all, those answered with 500 or above, or none.',
+    }),
+    format: choice({
+      default: 'json',
+      of: ['json', 'combined'],
+      help: 'How requests are written: as JSON, or in the combined format of Apache and nginx, which has fewer fields. All other lines are JSON.',
+    }),
+    to: choice({
+      default: 'stdout',
+      of: ['stdout', 'file'],
+      help: 'Where the lines go. With `format: combined` the file has requests alone; all other lines go to standard output.',
+    }),
+    file: section('The file of `to: file`. On SIGUSR1 it is opened anew, for logrotate.', {
+      path: text({
+        default: './data/log/{process}.log',
+        pattern: /\S/,
+        accepts: 'a path; {process} stands for edge or origin',
+        help: 'The file. All workers of an edge write to one.',
+      }),
+      sizeMaxBytes: size({
+        default: '100MiB',
+        min: 0,
+        max: 1_099_511_627_776,
+        help: 'A file that would grow beyond it is renamed to PATH.1, and so on. 0: never, because something else does it.',
+      }),
+      keep: integer({ default: 5, min: 0, max: 1_000, help: 'How many renamed files are kept.' }),
+    }),
+    waitingMaxBytes: size({
+      default: '16MiB',
+      min: 65_536,
+      max: 1_073_741_824,
+      help: 'How much may wait for a slow reader of the output, or a slow disk. Further lines are lost, and so are those that a full disk does not take; their number is logged and counted.',
+    }),
+  },
+);
 
 export type LogConfig = ValueOf<typeof logSection>;
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -45,15 +67,15 @@ export interface Log {
   warn(fields: LogFields, message: string): void;
   error(fields: LogFields, message: string): void;
   child(fields: LogFields): Log;
-  /** Writes the line of a request (logs/request-line.ts) where the other lines go, perhaps a moment later. */
-  request(line: string): void;
+  /** Writes whole lines that were made elsewhere, perhaps a moment later. */
+  lines(text: string, of: 'requests' | 'others'): void;
   /** From now on, also for children. */
   setLevel(level: LogConfig['level']): void;
 }
 
 export interface LogSink {
   write(line: string): void;
-  /** For frequent lines. Absent: `write`. */
+  /** For the lines of requests, which are frequent. Absent: `write`. */
   gather?(line: string): void;
 }
 
@@ -101,7 +123,7 @@ function logOf(logger: Logger, sink: LogSink, shown: { least: number }): Log {
     warn: write('warn'),
     error: write('error'),
     child: (fields) => logOf(logger.child(redacted(fields)), sink, shown),
-    request: (line) => (sink.gather === undefined ? sink.write(line) : sink.gather(line)),
+    lines: (text, of) => (of === 'others' || sink.gather === undefined ? sink.write(text) : sink.gather(text)),
     setLevel(level) {
       shown.least = LEVELS.indexOf(level);
     },

@@ -19,7 +19,7 @@ import {
 import { errorCode, Fault } from './errors.js';
 import { closeWithin } from './lifecycle.js';
 import { bugFields, createLog, errorFields, type Log, type LogConfig } from './log.js';
-import { limitStandardOutput } from './logs/standard-output.js';
+import { type LogOutput, openLogOutput } from './logs/output.js';
 import { createMetrics, type Metrics } from './metrics.js';
 import { ownVersion } from './version.js';
 
@@ -144,19 +144,26 @@ function sourceOf<C>(entry: EntryOf<C>, path: string | undefined, context: LoadC
 
 /** How long close() may take before the process ends anyway. */
 const CLOSE_DEADLINE_MS = 30_000;
+/** How long a slow disk may then take for the last lines of the log. */
+const FLUSH_DEADLINE_MS = 2_000;
 
 /** Runs until a signal. Resolves with the exit code. */
 export async function runProcess(entry: ProcessEntry, path: string | undefined): Promise<number> {
+  let output: LogOutput | undefined;
+  // First of all: without a listener, the signal makes node start its inspector.
+  process.on('SIGUSR1', () => output?.reopen());
   const read = readEntry(entry, path);
   if (read === undefined) return 2;
-  limitStandardOutput(read.log.waitingMaxBytes);
-  const log = createLog(entry.name, read.log);
+  output = openOutput(entry.name, read.log);
+  if (output === undefined) return 1;
+  const log = createLog(entry.name, read.log, output);
+  output.reportTo(log);
   for (const { path: key, message } of read.warnings) log.warn({ key }, message);
   const stop = stopSignal();
   // A running process reads its configuration again on SIGHUP. Before and after that, the signal must not end it.
   process.on('SIGHUP', () => undefined);
   keepAlive();
-  const running = await start(entry.name, read, log);
+  const running = await start(entry.name, read, log, output);
   if (running === undefined) return 1;
   watchForBugs(log);
   log.info({ urls: running.urls }, `${entry.name} is ready`);
@@ -165,6 +172,7 @@ export async function runProcess(entry: ProcessEntry, path: string | undefined):
   log.info({ signal }, `${entry.name} is stopping`);
   const inTime = await closeWithin(running, CLOSE_DEADLINE_MS, systemClock);
   log.info({ inTime }, `${entry.name} has stopped`);
+  await closeWithin({ close: () => output?.flush() }, FLUSH_DEADLINE_MS, systemClock);
   return inTime ? 0 : 1;
 }
 
@@ -220,9 +228,29 @@ function statusLine(): Pick<ChoreTools, 'print' | 'progress'> & { clear(): void 
   };
 }
 
-async function start(name: string, read: EntryRead & { kind: 'loaded' }, log: Log): Promise<Running | undefined> {
+/** Undefined after the reason was reported. */
+function openOutput(name: string, config: LogConfig): LogOutput | undefined {
+  try {
+    return openLogOutput(name, config);
+  } catch (thrown) {
+    process.stderr.write(`${name} cannot start: the log cannot be written: ${startFailure(thrown)}\n`);
+    return undefined;
+  }
+}
+
+async function start(
+  name: string,
+  read: EntryRead & { kind: 'loaded' },
+  log: Log,
+  output: LogOutput,
+): Promise<Running | undefined> {
   try {
     const metrics = createMetrics('media_');
+    metrics.totals(
+      'log_lines_lost_total',
+      'Lines of the log that could not be written, or were not read in time.',
+      () => [{ labels: {}, value: output.lost }],
+    );
     const build = metrics.gauge(
       'build_info',
       'Always 1; its labels say what runs.',

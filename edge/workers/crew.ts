@@ -6,9 +6,9 @@
  */
 import cluster, { type Worker as Child } from 'node:cluster';
 import { once } from 'node:events';
-import type { Readable, Writable } from 'node:stream';
+import { type Readable, Writable } from 'node:stream';
 import type { Clock, Timer } from '../../src/clock.js';
-import type { Log } from '../../src/log.js';
+import type { Log, LogConfig } from '../../src/log.js';
 import type { Answers, Question, ToParent, ToWorker } from './messages.js';
 import { WORKER_FOLDER, WORKER_PLACE } from './worker.js';
 
@@ -23,6 +23,8 @@ export interface CrewDeps {
   readonly count: number;
   /** The folder of the workers' sockets. */
   readonly folder: string;
+  /** Where the lines of the workers' logs go. */
+  readonly output: Writable;
   /** The last figures of this worker count no longer as those of one that lives. */
   onEnded(number: number): void;
   readonly clock: Clock;
@@ -56,7 +58,7 @@ export function restartPauseMs(failures: number): number {
 
 /** Resolves when all of them serve. Rejects if one ends before. */
 export async function startCrew(deps: CrewDeps): Promise<Crew> {
-  const { count, folder, clock, log } = deps;
+  const { count, folder, output, clock, log } = deps;
   // Where each worker cannot have a socket of its own (`reusePort`), the parent accepts and hands connections out in turn.
   // Over a socket that all of them share, Linux would give most of the connections to one.
   cluster.schedulingPolicy = cluster.SCHED_RR;
@@ -67,7 +69,7 @@ export async function startCrew(deps: CrewDeps): Promise<Crew> {
 
   function fork(number: number): Child {
     const child = cluster.fork({ [WORKER_PLACE]: `${number}/${count}`, [WORKER_FOLDER]: folder });
-    if (child.process.stdout !== null) forwardLines(child.process.stdout, process.stdout);
+    if (child.process.stdout !== null) forwardLines(child.process.stdout, output);
     if (child.process.stderr !== null) forwardLines(child.process.stderr, process.stderr);
     child.on('message', (message: ToParent) => {
       if (message.kind === 'tell') void tell(number, child, message);
@@ -202,5 +204,17 @@ export function forwardLines(from: Readable, to: Writable): void {
   });
   from.on('end', () => {
     if (held.length > 0) to.write(Buffer.concat(held));
+  });
+}
+
+/** Takes the whole lines of workers for the log of their parent. In the combined format a line of a request is no JSON. */
+export function outputTo(log: Pick<Log, 'lines'>, format: LogConfig['format']): Writable {
+  return new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      const text = chunk.toString();
+      if (format === 'json') log.lines(text, 'requests');
+      else for (const line of text.split(/(?<=\n)/)) log.lines(line, line.startsWith('{') ? 'others' : 'requests');
+      done();
+    },
   });
 }

@@ -21,7 +21,7 @@ import type { StatsSources } from '../ops/stats.js';
 import { sumOfTops } from '../ops/watch.js';
 import { mergeLogs, type Watching } from '../ops/watching.js';
 import { workerCount } from './count.js';
-import { type Crew, startCrew } from './crew.js';
+import { type Crew, outputTo, startCrew } from './crew.js';
 import type { WorkerFigures } from './messages.js';
 import { furthestBehind, sum, sumOfCaches, sumOfCounts, sumOfUpstreams } from './sums.js';
 
@@ -44,13 +44,20 @@ async function open(
 ): Promise<Running> {
   const { clock, log } = deps;
   const living = livingConfig(source.sections, started);
-  const { edge: config } = living.config;
+  const { edge: config, log: logs } = living.config;
   await requireFreePort(config);
   const folder = await mkdtemp(join(tmpdir(), 'media-edge-'));
   opened.add('sockets of the workers', { close: () => rm(folder, { recursive: true, force: true }) });
   const known = new Known();
   const count = workerCount(config);
-  const crew = await startCrew({ count, folder, onEnded: (number) => known.end(number), clock, log });
+  const crew = await startCrew({
+    count,
+    folder,
+    output: logs.to === 'file' ? outputTo(log, logs.format) : process.stdout,
+    onEnded: (number) => known.end(number),
+    clock,
+    log,
+  });
   opened.add('workers', crew);
   const steps = createReload({ source, started, living, clock, log });
   const reloading = opened.add('reloading', openReloading({ steps, source, others: othersOf(crew), clock, log }));

@@ -22,7 +22,7 @@ export interface Processes {
   /**
    * `section`: the keys of config.yaml below the name; ports are chosen where it has none. `options.as`: a name of its
    * own, where several of a kind run; `options.access`: more keys of the section `access`; `options.level`: the level of
-   * its log, `error` by default; `options.requests`: whether it logs requests; `options.env`: more variables of its
+   * its log, `error` by default; `options.requests`: whether it logs requests; `options.log`: more keys of the section `log`; `options.env`: more variables of its
    * environment; `options.cli`: the command of another build.
    */
   launch(
@@ -34,6 +34,7 @@ export interface Processes {
       readonly level?: string;
       readonly env?: Readonly<Record<string, string>>;
       readonly requests?: 'all' | 'none';
+      readonly log?: Readonly<Record<string, unknown>>;
       readonly cli?: string;
     },
   ): Promise<Launched>;
@@ -85,12 +86,16 @@ export async function openProcesses(folder: string): Promise<Processes> {
     user: await fieldsOf('alice', false),
     other: await fieldsOf('bob', false),
     admin: await fieldsOf('mo', true),
-    async launch(name, section, { as = name, access = {}, level = 'error', requests = 'none', env, cli = CLI } = {}) {
+    async launch(
+      name,
+      section,
+      { as = name, access = {}, level = 'error', requests = 'none', log, env, cli = CLI } = {},
+    ) {
       const configPath = join(folder, `${as}.yaml`);
       await writeFile(
         configPath,
         JSON.stringify({
-          log: { level, requests },
+          log: { level, requests, ...log },
           access: { issuers: [{ issuer, jwks_url: `${issuer}/.well-known/jwks.json` }], ...access },
           [name]: { listen: { port: await ownPort() }, operators: { port: 0 }, ...section },
         }),

@@ -1,11 +1,12 @@
 /** The edge as a process, and what operators do while it runs: renew certificates, change secrets, send signals. */
 import { once } from 'node:events';
-import { mkdir, readFile, rename, symlink, unlink, writeFile } from 'node:fs/promises';
+import { access, mkdir, readFile, rename, symlink, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import t from 'tap';
 import { hasOpenssl, selfSigned, type TestCertificate } from '../kit/certificates.js';
 import { member, sendRequest } from '../kit/http/request.js';
+import { ownPort } from '../kit/ports.js';
 import { asCaller, type Launched, openProcesses } from '../kit/processes.js';
 import { untilReady } from '../kit/service.js';
 import { untilAsync } from '../kit/until.js';
@@ -64,6 +65,47 @@ void t.test('a certificate is replaced in the ways of deployments', { skip }, as
   await writeFile(join(folder, 'archive', 'tls.crt'), stranger.cert);
   await untilShown(stranger);
   t.equal(await edge.stop(), 0);
+});
+
+void t.test('the file of the log is opened anew on SIGUSR1, and no process starts an inspector', async (t) => {
+  const folder = t.testdir();
+  const processes = await openProcesses(folder);
+  t.teardown(() => processes.close());
+  const edge = await processes.launch(
+    'edge',
+    { access: 'off', workers: 2, upstream: { url: `http://127.0.0.1:${await ownPort()}` } },
+    { requests: 'all', level: 'info', log: { to: 'file', file: { path: 'logs/{process}.log' } } },
+  );
+  const url = await edge.ready;
+  const file = join(folder, 'logs', 'edge.log');
+  const lines = async (path = file): Promise<readonly Record<string, unknown>[]> =>
+    (await readFile(path, 'utf8')).split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line) as never]));
+  const asked = async (id: string): Promise<void> => {
+    await sendRequest(`${url}/a?sig=secret`, { headers: { 'x-request-id': id } });
+    await untilAsync('its line', async () => (await lines()).some(({ request_id }) => request_id === id));
+  };
+  await asked('before-the-signal');
+  const pids = new Set((await lines()).map(({ pid }) => Number(pid)));
+  t.equal(pids.size, 3, 'the parent and its workers write to one file');
+  await rename(file, `${file}.1`);
+  for (const pid of pids) process.kill(pid, 'SIGUSR1');
+  await untilAsync('the new file', () =>
+    access(file).then(
+      () => true,
+      () => false,
+    ),
+  );
+  await asked('after-the-signal');
+  t.notOk((await lines()).some(({ request_id }) => request_id === 'before-the-signal'));
+  t.equal(await edge.stop(), 0);
+  t.notMatch(edge.printed(), /Debugger/);
+  const all = [...(await lines()), ...(await lines(`${file}.1`))];
+  t.match(all.at(0), { name: 'edge' });
+  t.ok(
+    (await lines()).some(({ msg }) => msg === 'edge has stopped'),
+    'nothing of the end is lost',
+  );
+  t.notMatch(JSON.stringify(all), /secret/);
 });
 
 void t.test('an edge secret is changed while both run, and every request is accepted meanwhile', async (t) => {

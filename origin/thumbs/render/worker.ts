@@ -7,8 +7,9 @@ import { prepareRenderer, render } from './render.js';
 
 /** The end of the channel must end the process at once, even while a decoder runs in another thread. */
 process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
-// A signal from a terminal reaches the whole process group, but only the parent ends children.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
+// A signal from a terminal reaches the whole process group, but only the parent ends children. SIGUSR1 would make node start
+// its inspector.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'] as const) process.on(signal, () => undefined);
 
 prepareRenderer();
 process.on('message', (value: unknown) => void receive(value));

@@ -5,7 +5,7 @@ import t from 'tap';
 import { edgeFaults, edgeSection } from '../../../edge/config.js';
 import { type Applied, fence } from '../../../edge/journal/fence.js';
 import { workerCount } from '../../../edge/workers/count.js';
-import { failuresAfter, forwardLines, restartPauseMs } from '../../../edge/workers/crew.js';
+import { failuresAfter, forwardLines, outputTo, restartPauseMs } from '../../../edge/workers/crew.js';
 import type { WorkerFigures } from '../../../edge/workers/messages.js';
 import { ownerOf, shareOf } from '../../../edge/workers/share.js';
 import { furthestBehind, sumOfCaches, sumOfCounts, sumOfUpstreams } from '../../../edge/workers/sums.js';
@@ -327,3 +327,18 @@ void t.test('a target keeps its owner over releases, so that what its disk has i
   const owners = ['/v1/media/01KDX', '/v1/media/01KDY', '/a?b=c', ''].map((target) => ownerOf(target, 1_000));
   t.same(owners, [734, 887, 482, 365]);
 });
+
+void t.test(
+  'lines of workers go into the log of their parent, in the combined format each to its own place',
+  async (t) => {
+    const given: unknown[] = [];
+    const log = { lines: (...line: readonly unknown[]) => void given.push(line) };
+    outputTo(log, 'json').write(Buffer.from('{"a":1}\n{"b":2}\n'));
+    outputTo(log, 'combined').write(Buffer.from('192.0.2.1 - - "GET / HTTP/1.1"\n{"b":2}\n'));
+    t.same(given, [
+      ['{"a":1}\n{"b":2}\n', 'requests'],
+      ['192.0.2.1 - - "GET / HTTP/1.1"\n', 'requests'],
+      ['{"b":2}\n', 'others'],
+    ]);
+  },
+);

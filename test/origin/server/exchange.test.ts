@@ -76,7 +76,7 @@ async function setUp(t: Test, given: Given = {}) {
       name: 'origin',
       config: { level: 'info', requests, format: 'json' },
       clock,
-      write: (line) => log.request(line),
+      write: (line) => log.lines(line, 'requests'),
     }),
     clock,
     log,

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import t from 'tap';
-import { createLines, type Output } from '../../../src/logs/standard-output.js';
+import { createLines, type Output } from '../../../src/logs/lines.js';
 import { ManualClock } from '../../kit/clock.js';
 
 const LOG = new URL('../../../src/log.js', import.meta.url).href;
