@@ -1,10 +1,10 @@
 /**
- * Runs test files, each in a process of its own, several at the same time:
+ * Runs test files, each in a process of its own or several small ones in one (runner/groups.ts), and some at the same time:
  *
  *   node dist/test/kit/run.js [--jobs NUMBER] [--timeout SECONDS] [FILE...]
  *
  * Without files it runs the quick tests. The timeout is that of one file. Into the folder TEST_COVERAGE, where that is set,
- * it puts what each test file covers of the product's code, for `npm run mutate` and for `c8 report`. The command `tap` does the same, but loads
+ * it puts what each test file covers of the product's code, for `npm run mutate` and for `c8 report`: then each has its own process. The command `tap` does the same, but loads
  * every process, those too that a test starts, through module hooks, which doubles the time of a run.
  */
 import { readdirSync } from 'node:fs';
@@ -12,10 +12,12 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type CoverageFolder, coverageOf } from './mutate/coverage.js';
-import Summary from './tap-summary.js';
-import { runTestFile } from './test-process.js';
+import { type FileOutput, groupsOf, outputsOf } from './runner/groups.js';
+import Summary from './runner/tap-summary.js';
+import { runTestFile } from './runner/test-process.js';
 import { FILE_HANGS_AFTER_MS } from './until.js';
 
+const TOGETHER = join('dist', 'test', 'kit', 'runner', 'together.js');
 /** They have scripts of their own in .ci/suites. */
 const NOT_QUICK = ['slow', 'browser'];
 
@@ -32,9 +34,11 @@ const folder = process.env['TEST_COVERAGE'];
 const coverage: CoverageFolder | null = folder === undefined || folder === '' ? null : coverageOf(folder);
 const summary = new Summary();
 summary.pipe(process.stdout);
+const groups = coverage === null ? groupsOf(files) : files.map((file) => [file]);
 let started = 0;
+let reported = 0;
 await Promise.all(Array.from({ length: Number(values.jobs) }, runInTurn));
-summary.end(`1..${files.length}\n`);
+summary.end(`1..${reported}\n`);
 
 /** By their sources: `dist` may hold tests that have moved since. */
 function quickTests(): readonly string[] {
@@ -45,22 +49,43 @@ function quickTests(): readonly string[] {
 }
 
 async function runInTurn(): Promise<void> {
-  for (let file = files[started]; file !== undefined; file = files[started]) {
+  for (let group = groups[started]; group !== undefined; group = groups[started]) {
     started += 1;
-    summary.write(await run(file, started));
+    const [file, ...others] = group;
+    for (const each of others.length === 0 ? [await runAlone(file ?? '')] : await runTogether(group)) report(each);
   }
 }
 
-/** Resolves with the file's output as a TAP subtest. */
-async function run(file: string, number: number): Promise<string> {
+async function runAlone(file: string): Promise<FileOutput> {
   const env = coverage?.envOf(file);
   const { outcome, output, tookMs } = await runTestFile({
     file,
     withinSeconds: Number(values.timeout),
     ...(env === undefined ? {} : { env }),
   });
-  if (outcome !== 'passed') process.exitCode = 1;
   await coverage?.keep(file, tookMs);
-  const result = `${outcome === 'passed' ? 'ok' : 'not ok'} ${number} - ${file} # time=${tookMs}ms`;
-  return `# Subtest: ${file}\n${output.replace(/^(?=.)/gm, '    ')}${result}\n`;
+  return { file, output, passed: outcome === 'passed', tookMs };
+}
+
+async function runTogether(group: readonly string[]): Promise<readonly FileOutput[]> {
+  const withinSeconds = Number(values.timeout);
+  const { outcome, output } = await runTestFile({ file: TOGETHER, runs: group, withinSeconds });
+  const outputs = outputsOf(group, output);
+  if (outcome === 'passed' || outputs.some(({ passed }) => !passed)) return outputs;
+  // All tests have passed, and yet the process did not end as it should.
+  const whole = {
+    file: group.join(' + '),
+    output: `not ok 1 - the process: ${outcome}\n1..1\n`,
+    passed: false,
+    tookMs: 0,
+  };
+  return [...outputs, whole];
+}
+
+/** Writes the file's output as a TAP subtest. */
+function report({ file, output, passed, tookMs }: FileOutput): void {
+  if (!passed) process.exitCode = 1;
+  reported += 1;
+  const result = `${passed ? 'ok' : 'not ok'} ${reported} - ${file} # time=${tookMs}ms`;
+  summary.write(`# Subtest: ${file}\n${output.replace(/^(?=.)/gm, '    ')}${result}\n`);
 }

@@ -5,7 +5,7 @@
 import { cp, link, lstat, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { runTestFile, type TestResult } from '../test-process.js';
+import { runTestFile, type TestResult } from '../runner/test-process.js';
 import type { Mutant } from './operators.js';
 import { createWarmTests, type WarmVerdict } from './warm/warm-tests.js';
 

@@ -14,6 +14,8 @@ export type TestResult = {
 
 export type TestRun = {
   readonly file: string;
+  /** Test files that `file` runs. */
+  readonly runs?: readonly string[];
   /** The folder in which the file is looked for and run: the project, or a copy of it. */
   readonly root?: string;
   readonly withinSeconds: number;
@@ -29,7 +31,7 @@ const GRACE_SECONDS = 10;
 const TAP = { TAP_OMIT_VERSION: '1', TAP_SAVE_FIXTURE: '1' } as const;
 
 export async function runTestFile(run: TestRun): Promise<TestResult> {
-  const child = spawn(process.execPath, ['--enable-source-maps', run.file], {
+  const child = spawn(process.execPath, ['--enable-source-maps', run.file, ...(run.runs ?? [])], {
     cwd: run.root,
     stdio: ['ignore', 'pipe', run.loud === false ? 'ignore' : 'inherit'],
     env: { ...process.env, ...run.env, ...TAP, TAP_TIMEOUT: String(run.withinSeconds) },
@@ -63,9 +65,9 @@ export async function runTestFile(run: TestRun): Promise<TestResult> {
 }
 
 /** The folders that tap made for the tests of a file. */
-async function removeFixtures({ root = '.', file }: TestRun): Promise<void> {
+async function removeFixtures({ root = '.', file, runs = [] }: TestRun): Promise<void> {
   const fixtures = join(root, '.tap', 'fixtures');
-  const prefix = file.replaceAll('/', '-');
+  const prefix = [file, ...runs.slice(0, 1)].join('-').replaceAll('/', '-');
   const names = await readdir(fixtures).catch(() => []);
   const own = names.filter((name) => name === prefix || name.startsWith(`${prefix}-`));
   await Promise.all(own.map((name) => rm(join(fixtures, name), { recursive: true, force: true, maxRetries: 5 })));
