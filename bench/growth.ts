@@ -6,7 +6,6 @@
  * `node --expose-gc`.
  */
 import { MemoryTier } from '../edge/cache/memory.js';
-import { createPolicy } from '../edge/cache/policy/registry.js';
 import { Readers } from '../edge/cache/readers.js';
 import type { CacheKey, Entry } from '../edge/entry.js';
 import type { EdgeRequest } from '../edge/request.js';
@@ -124,7 +123,8 @@ function serve(tier: MemoryTier, entries: number): number {
 
 function measure(entries: number): string {
   const before = usedBytes();
-  const policy = createPolicy('gdsf', Number.MAX_SAFE_INTEGER, { smallShare: 0.1, promoteAt: 1, windowShare: 0.1 });
+  const parameters = { smallShare: 0.1, promoteAt: 1, windowShare: 0.1 };
+  const policy = { name: 'gdsf', capacityBytes: Number.MAX_SAFE_INTEGER, parameters } as const;
   const tier = new MemoryTier(policy, Number.MAX_SAFE_INTEGER, new Readers());
   for (let n = 0; n < entries; n += 1) tier.put(entryOf(n), BODY);
   const bytes = (usedBytes() - before) / entries;

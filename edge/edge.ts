@@ -134,6 +134,7 @@ async function openComponents(
     if (access !== null) media?.gate.renewLinks(access.links.secrets);
     media?.behind.recheckSecrets();
     listener.renewCertificate();
+    void cache.renew().catch((thrown: unknown) => log.error(errorFields(thrown), 'the cache was not resized'));
   };
   const steps = createReload({ source, started, living, apply, clock, log });
   // The parent has its workers reload all together.

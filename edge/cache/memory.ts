@@ -11,8 +11,9 @@ import type { CacheKey, Entry } from '../entry.js';
 import type { Body, Stored, TierStats } from './cache.js';
 import { FieldPool } from './field-pool.js';
 import { KeyIndex } from './key-index.js';
-import type { Policy } from './policy/policy.js';
+import { type PolicySettings, RenewablePolicy } from './policy/renewable.js';
 import { IN_PIECES, type Readers } from './readers.js';
+import { Settling } from './settle.js';
 
 /**
  * The memory that an entry needs beside its body and its fields, once it has been served: objects, maps, links, and the
@@ -25,13 +26,14 @@ const FIELD_OVERHEAD_BYTES = 64;
 const SLICE_BYTES = 65_536;
 
 /** With the policy's handle of the key. */
-type Kept = Stored & { readonly handle: number };
+type Kept = Stored & { handle: number };
 
 export type PutOutcome = 'stored' | 'too_large' | 'not_admitted';
 
 export class MemoryTier {
-  readonly #maxObjectBytes: number;
-  readonly #policy: Policy;
+  #maxObjectBytes: number;
+  readonly #policy: RenewablePolicy;
+  readonly #settling = new Settling();
   readonly #readers: Readers;
   readonly #stored = new Map<CacheKey, Kept>();
   readonly #fields = new FieldPool();
@@ -43,21 +45,37 @@ export class MemoryTier {
   #refused = 0;
 
   constructor(
-    policy: Policy,
+    policy: PolicySettings,
     maxObjectBytes: number,
     readers: Readers,
     onEvicted: (key: CacheKey) => void = () => undefined,
   ) {
-    this.#policy = policy;
+    this.#policy = new RenewablePolicy(policy);
     this.#maxObjectBytes = maxObjectBytes;
     this.#readers = readers;
     this.#onEvicted = onEvicted;
   }
 
+  /** Larger at once, smaller in steps; another policy takes over what is stored. Resolves when that is done. */
+  async renew(policy: PolicySettings, maxObjectBytes: number): Promise<void> {
+    this.#maxObjectBytes = maxObjectBytes;
+    if (!this.#policy.renew(policy)) return;
+    const moved = (key: string, handle: number): void => {
+      const stored = this.#stored.get(key as CacheKey);
+      if (stored !== undefined) stored.handle = handle;
+    };
+    await this.#settling.run(() => this.#policy.step((victim) => this.#evict(victim as CacheKey), moved));
+  }
+
+  /** Ends what `renew` has begun. */
+  async close(): Promise<void> {
+    await this.#settling.stop();
+  }
+
   /** Finds a stored response and counts a use. */
   get(key: CacheKey): Stored | undefined {
     const stored = this.#stored.get(key);
-    if (stored !== undefined) this.#policy.touchHandle(stored.handle);
+    if (stored !== undefined) this.#policy.use(key, stored.handle);
     return stored;
   }
 

@@ -12,7 +12,7 @@ import { DiskSlot, type OpenDisk } from './disk-slot.js';
 import { FateTable } from './fates.js';
 import { IncompleteTier } from './incomplete.js';
 import { MemoryTier } from './memory.js';
-import { createPolicy } from './policy/registry.js';
+import type { PolicySettings } from './policy/renewable.js';
 import { Promoter } from './promote.js';
 import { Readers } from './readers.js';
 import { TieredCache } from './tiered.js';
@@ -35,17 +35,15 @@ export interface CacheDeps {
  * Resolves as soon as the cache can serve. Entries of earlier runs are found from the start;
  * `recovered` comes later.
  */
-export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<EdgeCache> {
+export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<OpenedCache> {
   const { log, metrics, clock, randomName = randomUUID, files = nodeFiles } = deps;
   const { mayPromote = () => true, ownsDisk = () => true } = deps;
   const promotions = metrics.counter('cache_promotions_total', 'Bodies copied from disk into memory.');
   const errors = metrics.counter('cache_disk_errors_total', 'Errors that the disk tier survived.');
   const readers = new Readers();
-  const maxObjectBytes = Math.min(config.memory.maxObjectBytes, config.memory.sizeBytes);
-  const policy = createPolicy(config.memory.policy, config.memory.sizeBytes, config.policies);
   const fates = new FateTable(config.rememberedMax, clock);
   const onEvicted = (key: CacheKey): void => fates.note(key, 'evicted');
-  const memory = new MemoryTier(policy, maxObjectBytes, readers, onEvicted);
+  const memory = new MemoryTier(memoryPolicyOf(config), memoryObjectMax(config), readers, onEvicted);
   const incomplete = new IncompleteTier(config.parts, readers, clock);
   const concurrencyMax = config.fill.promotions;
   const traffic: FileTraffic = { readBytes: 0, writtenBytes: 0 };
@@ -55,15 +53,41 @@ export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<E
       { config, log, clock, files: counted, readers, randomName, errors, onEvicted },
       what,
     );
-    const promoter = new Promoter({ memory, disk: tier, maxObjectBytes, concurrencyMax, mayPromote, promotions });
+    const promoter = new Promoter({
+      memory,
+      disk: tier,
+      maxObjectBytes: () => memoryObjectMax(config),
+      concurrencyMax,
+      mayPromote,
+      promotions,
+    });
     return { tier, promoter };
   };
-  const { sizeBytes, retryMs } = config.disk;
-  const disk = sizeBytes > 0 ? await DiskSlot.open({ retryMs, open: openDisk, clock, log }) : undefined;
+  const { retryMs } = config.disk;
+  const isWanted = (): boolean => config.disk.sizeBytes > 0;
+  const disk = await DiskSlot.open({ isWanted, retryMs, open: openDisk, clock, log });
   const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, readers, fates, ownsDisk });
   observe(metrics, cache);
   observeDisk(metrics, traffic);
-  return cache;
+  return Object.assign(cache, {
+    async renew(): Promise<void> {
+      await Promise.all([memory.renew(memoryPolicyOf(config), memoryObjectMax(config)), disk.renew()]);
+    },
+  });
+}
+
+export interface OpenedCache extends EdgeCache {
+  /** The live keys of its configuration have changed. Resolves when what is stored agrees with them. */
+  renew(): Promise<void>;
+}
+
+/** A copy: the configuration may change. */
+function memoryPolicyOf({ memory, policies }: CacheConfig): PolicySettings {
+  return { name: memory.policy, capacityBytes: memory.sizeBytes, parameters: { ...policies } };
+}
+
+function memoryObjectMax({ memory }: CacheConfig): number {
+  return Math.min(memory.maxObjectBytes, memory.sizeBytes);
 }
 
 function observeDisk(metrics: Metrics, traffic: FileTraffic): void {

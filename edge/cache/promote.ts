@@ -11,7 +11,7 @@ import type { MemoryTier } from './memory.js';
 export interface PromoterDeps {
   readonly memory: MemoryTier;
   readonly disk: DiskTier;
-  readonly maxObjectBytes: number;
+  readonly maxObjectBytes: () => number;
   readonly concurrencyMax: number;
   /** Whether the operator's rules allow this entry in memory. */
   readonly mayPromote: (entry: Entry) => boolean;
@@ -30,7 +30,7 @@ export class Promoter {
   async promote(entry: SizedEntry): Promise<void> {
     const { memory, disk, maxObjectBytes, concurrencyMax, mayPromote, promotions } = this.#deps;
     const { key } = entry;
-    if (entry.sizeBytes > maxObjectBytes || !mayPromote(entry)) return;
+    if (entry.sizeBytes > maxObjectBytes() || !mayPromote(entry)) return;
     if (this.#running.size >= concurrencyMax || this.#running.has(key)) return;
     this.#running.add(key);
     try {

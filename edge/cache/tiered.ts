@@ -77,9 +77,7 @@ export class TieredCache implements EdgeCache {
   }
 
   get diskState(): DiskState {
-    const { disk } = this.#deps;
-    if (disk === undefined) return 'off';
-    return disk.tier === undefined ? 'away' : 'in_use';
+    return this.#deps.disk?.state ?? 'off';
   }
 
   get recovered(): boolean {
@@ -249,6 +247,7 @@ export class TieredCache implements EdgeCache {
     for (const fill of this.#fills) fill.fail('aborted');
     this.#deps.readers.breakOffAll(new BodyLost('aborted'));
     await Promise.allSettled(this.#tasks);
+    await this.#deps.memory.close();
     await this.#deps.disk?.close();
   }
 

@@ -9,8 +9,9 @@
 import type { Log } from '../../../src/log.js';
 import type { CacheKey, Entry } from '../../entry.js';
 import { BodyLost } from '../cache.js';
-import type { Policy } from '../policy/policy.js';
+import { type PolicySettings, RenewablePolicy } from '../policy/renewable.js';
 import type { Readers } from '../readers.js';
+import { Settling } from '../settle.js';
 import type { ContentRefs } from './content-refs.js';
 import type { DiskIndex, OrderRow } from './disk-index.js';
 import { type DiskRecord, digestOf, type KeyDigest } from './record.js';
@@ -20,7 +21,7 @@ export interface DiskEntriesDeps {
   readonly contentRefs: ContentRefs;
   readonly readers: Readers;
   readonly log: Log;
-  newPolicy(): Policy;
+  policy(): PolicySettings;
   onEvicted(key: CacheKey): void;
   onError(thrown: unknown): void;
 }
@@ -33,7 +34,8 @@ export interface Pending {
 
 export class DiskEntries {
   readonly #deps: DiskEntriesDeps;
-  #policy: Policy;
+  readonly #policy: RenewablePolicy;
+  readonly #settling = new Settling();
   readonly #pending = new Map<KeyDigest, Pending>();
   #evictions = 0;
   #corrupt = 0;
@@ -42,7 +44,7 @@ export class DiskEntries {
 
   constructor(deps: DiskEntriesDeps) {
     this.#deps = deps;
-    this.#policy = deps.newPolicy();
+    this.#policy = new RenewablePolicy(deps.policy());
     deps.index.onLost = (record, thrown) => this.#lose(record, thrown);
   }
 
@@ -52,6 +54,11 @@ export class DiskEntries {
 
   get usedBytes(): number {
     return this.#policy.usedBytes;
+  }
+
+  /** What they may occupy now: more than the capacity while that is being reached. */
+  get allowedBytes(): number {
+    return this.#policy.allowedBytes;
   }
 
   get evictions(): number {
@@ -105,7 +112,7 @@ export class DiskEntries {
   clear(): number {
     this.cancelPending();
     const bytes = this.#policy.usedBytes;
-    this.#policy = this.#deps.newPolicy();
+    this.#policy.clear();
     this.#deps.index.clear();
     return bytes;
   }
@@ -159,6 +166,22 @@ export class DiskEntries {
     if (this.#pending.has(row.digest)) return;
     this.#policy.remove(row.digest);
     this.#deps.index.discard(row);
+  }
+
+  /** Resolves when the entries agree with it. */
+  async renew(policy: PolicySettings): Promise<void> {
+    if (!this.#policy.renew(policy)) return;
+    await this.#settling.run(() =>
+      this.#policy.step(
+        (victim) => this.#evict(victim),
+        () => undefined,
+      ),
+    );
+  }
+
+  /** Ends what `renew` has begun. */
+  async stop(): Promise<void> {
+    await this.#settling.stop();
   }
 
   /** Evicts until the entries occupy no more than this. */

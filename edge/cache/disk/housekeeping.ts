@@ -47,7 +47,7 @@ export class Housekeeping {
   }
 
   async start(): Promise<void> {
-    await this.#observeFree();
+    await this.observeFree();
     this.#schedule();
     this.#tending = this.#tend().catch((thrown: unknown) =>
       this.#deps.log.warn(errorFields(thrown), 'background work of the disk tier failed'),
@@ -65,7 +65,7 @@ export class Housekeeping {
     this.#timer = clock.after(INTERVAL_MS, () => {
       contentRefs.agePins();
       index.retry();
-      void this.#observeFree();
+      void this.observeFree();
       this.#schedule();
     });
   }
@@ -83,7 +83,8 @@ export class Housekeeping {
     if (bytesPerSecond > 0) await scrub({ index, entries, reader, clock, bytesPerSecond, signal });
   }
 
-  async #observeFree(): Promise<void> {
+  /** Looks how much the file system has left, and evicts entries if that is too little. */
+  async observeFree(): Promise<void> {
     const { files, config, room } = this.#deps;
     try {
       room.observeFree(await files.freeBytes(config.folder));

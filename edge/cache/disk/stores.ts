@@ -34,6 +34,7 @@ export interface StoreRequest {
 
 export type StoreOutcome = 'stored' | 'too_large' | 'not_admitted' | 'disk_full' | 'cancelled';
 
+/** The limits are read whenever they are needed: a reload may change them. */
 export interface DiskStoresDeps {
   readonly index: DiskIndex;
   readonly entries: DiskEntries;
@@ -88,6 +89,13 @@ export class DiskStores {
     const storing = this.#store(request);
     this.#underWay.add(storing);
     return storing.finally(() => this.#underWay.delete(storing));
+  }
+
+  /** The capacity has changed. */
+  resizeAdmissions(): void {
+    for (const admission of this.#admissions.values()) {
+      admission.resize(REMEMBERED_CAPACITIES * this.#deps.capacityBytes);
+    }
   }
 
   /** What was asked for once counts no more. */

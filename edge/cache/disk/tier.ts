@@ -16,8 +16,8 @@ import type { CounterOf } from '../../../src/metrics.js';
 import type { CacheKey, Entry, SizedEntry } from '../../entry.js';
 import type { AppliedToCache, Stored, TierStats } from '../cache.js';
 import type { CacheConfig } from '../config.js';
-import type { Policy } from '../policy/policy.js';
-import { type AdmissionName, createPolicy } from '../policy/registry.js';
+import type { AdmissionName } from '../policy/registry.js';
+import type { PolicySettings } from '../policy/renewable.js';
 import type { Readers } from '../readers.js';
 import { ContentRefs } from './content-refs.js';
 import { DiskEntries } from './entries.js';
@@ -47,8 +47,6 @@ export interface DiskTierDeps {
 
 export class DiskTier {
   readonly #deps: DiskTierDeps;
-  readonly #capacityBytes: number;
-  readonly #maxObjectBytes: number;
   readonly #folder: CacheFolder;
   readonly #room: DiskRoom;
   readonly #spools: SpoolFolder;
@@ -78,14 +76,21 @@ export class DiskTier {
   private constructor(deps: DiskTierDeps, folder: CacheFolder) {
     const { config, files, readers, log, clock, randomName } = deps;
     const { index, guard, contentStore } = folder;
-    const { sizeBytes, minFreeBytes, maxObjectBytes } = config.disk;
-    const fillRoomBytes = Math.min(config.disk.fillRoomBytes, Math.floor(sizeBytes / 2));
-    const capacityBytes = sizeBytes - fillRoomBytes;
     const onError = (thrown: unknown): void => noteError(deps, thrown);
-    const newPolicy = (): Policy => createPolicy(config.disk.policy, capacityBytes, config.policies);
     const room = new DiskRoom(
-      { sizeBytes, fillRoomBytes, minFreeBytes },
-      () => this.#entries.usedBytes,
+      {
+        // A smaller size is reached in steps.
+        get sizeBytes() {
+          return entries.allowedBytes + fillRoomOf(config);
+        },
+        get fillRoomBytes() {
+          return fillRoomOf(config);
+        },
+        get minFreeBytes() {
+          return config.disk.minFreeBytes;
+        },
+      },
+      () => entries.usedBytes,
       // Files are removed after their rows.
       () => void index.flushed().catch(() => undefined),
     );
@@ -95,7 +100,7 @@ export class DiskTier {
       contentRefs,
       readers,
       log,
-      newPolicy,
+      policy: () => policyOf(config),
       onEvicted: (key) => deps.onEvicted(key),
       onError,
     });
@@ -105,8 +110,6 @@ export class DiskTier {
     const spools = new SpoolFolder(join(config.folder, 'spool'), files, room, randomName);
     this.#deps = deps;
     this.#folder = folder;
-    this.#capacityBytes = capacityBytes;
-    this.#maxObjectBytes = Math.min(maxObjectBytes, fillRoomBytes);
     this.#room = room;
     this.#spools = spools;
     this.#stores = new DiskStores({
@@ -114,10 +117,18 @@ export class DiskTier {
       entries,
       contentRefs,
       spools,
-      capacityBytes,
-      maxObjectBytes: this.#maxObjectBytes,
-      admission: config.disk.admission,
-      storesMax: config.disk.storesMax,
+      get capacityBytes() {
+        return capacityOf(config);
+      },
+      get maxObjectBytes() {
+        return objectMaxOf(config);
+      },
+      get admission() {
+        return config.disk.admission;
+      },
+      get storesMax() {
+        return config.disk.storesMax;
+      },
       onError,
     });
     this.#contentRefs = contentRefs;
@@ -137,6 +148,16 @@ export class DiskTier {
       reader,
       onError,
     });
+  }
+
+  /**
+   * Its configuration has changed: larger at once, smaller in steps; another policy takes over what is stored. Resolves when
+   * that is done.
+   */
+  async renew(): Promise<void> {
+    this.#stores.resizeAdmissions();
+    await this.#entries.renew(policyOf(this.#deps.config));
+    await this.#housekeeping.observeFree();
   }
 
   /** True once the policy knows all entries of earlier runs. */
@@ -223,7 +244,7 @@ export class DiskTier {
   /** A file for a body that arrives. Undefined if it is too large or there is no room. */
   createSpool(sizeBytes: number | null): SpoolFile | undefined {
     if (sizeBytes !== null && !this.takes(sizeBytes)) return undefined;
-    return this.#spools.create(sizeBytes, this.#maxObjectBytes);
+    return this.#spools.create(sizeBytes, objectMaxOf(this.#deps.config));
   }
 
   /**
@@ -268,7 +289,8 @@ export class DiskTier {
 
   stats(): TierStats {
     const { count, usedBytes, evictions } = this.#entries;
-    return { entries: count, usedBytes, capacityBytes: this.#capacityBytes, evictions, refused: this.#stores.refused };
+    const capacityBytes = capacityOf(this.#deps.config);
+    return { entries: count, usedBytes, capacityBytes, evictions, refused: this.#stores.refused };
   }
 
   /**
@@ -296,6 +318,7 @@ export class DiskTier {
 
   async close(): Promise<void> {
     await this.#housekeeping.stop();
+    await this.#entries.stop();
     this.#entries.cancelPending();
     // A store may wait for a removal, and may itself leave something to remove.
     await Promise.allSettled([this.#stores.ended(), this.#contentRefs.removalsDone()]);
@@ -306,6 +329,24 @@ export class DiskTier {
   #onError(thrown: unknown): void {
     noteError(this.#deps, thrown);
   }
+}
+
+/** The part of its size that is for bodies that arrive, and for files that are being removed. */
+function fillRoomOf({ disk }: CacheConfig): number {
+  return Math.min(disk.fillRoomBytes, Math.floor(disk.sizeBytes / 2));
+}
+
+function capacityOf(config: CacheConfig): number {
+  return config.disk.sizeBytes - fillRoomOf(config);
+}
+
+function objectMaxOf(config: CacheConfig): number {
+  return Math.min(config.disk.maxObjectBytes, fillRoomOf(config));
+}
+
+/** A copy: the configuration may change. */
+function policyOf(config: CacheConfig): PolicySettings {
+  return { name: config.disk.policy, capacityBytes: capacityOf(config), parameters: { ...config.policies } };
 }
 
 function noteError({ errors, log }: DiskTierDeps, thrown: unknown): void {

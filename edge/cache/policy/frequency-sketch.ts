@@ -7,7 +7,7 @@
  */
 
 const ROWS = 4;
-const COUNT_MAX = 15;
+export const COUNT_MAX = 15;
 const FIRST_WIDTH = 1_024;
 const WIDTH_MAX = 2 ** 24;
 /**

@@ -10,12 +10,19 @@ import type { Policy } from './policy.js';
 import { type Column, type EvictSlot, SlotTable, slotPolicy } from './slots.js';
 
 export function createGdsf(capacityBytes: number): Policy {
+  const limit = { bytes: capacityBytes };
   const table = new SlotTable();
   const uses = table.floats();
   const heap = new SlotHeap(table);
   let inflation = 0;
 
   const priorityOf = (slot: number): number => inflation + uses.get(slot) / Math.max(1, table.weightAt(slot));
+
+  const add = (key: string, weightBytes: number, used: number): void => {
+    const slot = table.add(key, weightBytes);
+    uses.set(slot, used);
+    heap.add(slot, priorityOf(slot));
+  };
 
   const shrink = (toBytes: number, evict: EvictSlot): void => {
     while (table.usedBytes > toBytes) {
@@ -27,20 +34,20 @@ export function createGdsf(capacityBytes: number): Policy {
   };
 
   return slotPolicy(table, {
-    capacityBytes,
+    limit,
     touch(slot) {
       uses.set(slot, uses.get(slot) + 1);
       heap.raise(slot, priorityOf(slot));
     },
     admit(key, weightBytes, evict) {
-      if (weightBytes > capacityBytes) return false;
-      shrink(capacityBytes - weightBytes, evict);
-      const slot = table.add(key, weightBytes);
-      uses.set(slot, 1);
-      heap.add(slot, priorityOf(slot));
+      if (weightBytes > limit.bytes) return false;
+      shrink(limit.bytes - weightBytes, evict);
+      add(key, weightBytes, 1);
       return true;
     },
     shrink,
+    adopt: (carried) => add(carried.key, carried.weightBytes, carried.uses),
+    usesOf: (slot) => uses.get(slot),
     unlink: (slot) => heap.remove(slot),
   });
 }

@@ -17,6 +17,7 @@ export function createFifo(capacityBytes: number): Policy {
 
 /** One queue. The two policies differ in what a use does to a key's place in it. */
 function createQueue(capacityBytes: number, onUse: (queue: SlotQueue, slot: number) => void): Policy {
+  const limit = { bytes: capacityBytes };
   const table = new SlotTable();
   const queue = new SlotQueue(table, new Links(table));
 
@@ -25,15 +26,17 @@ function createQueue(capacityBytes: number, onUse: (queue: SlotQueue, slot: numb
   };
 
   return slotPolicy(table, {
-    capacityBytes,
+    limit,
     touch: (slot) => onUse(queue, slot),
     admit(key, weightBytes, evict) {
-      if (weightBytes > capacityBytes) return false;
-      shrink(capacityBytes - weightBytes, evict);
+      if (weightBytes > limit.bytes) return false;
+      shrink(limit.bytes - weightBytes, evict);
       queue.push(table.add(key, weightBytes));
       return true;
     },
     shrink,
+    adopt: ({ key, weightBytes }) => queue.push(table.add(key, weightBytes)),
+    usesOf: () => 1,
     unlink: (slot) => queue.remove(slot),
   });
 }

@@ -7,8 +7,25 @@
 /** Receives a key that has to go. The policy has forgotten the key by then; do not call the policy from it. */
 export type Evict = (victim: string) => void;
 
+/** A key on its way from one policy to another. */
+export interface Carried {
+  readonly key: string;
+  readonly weightBytes: number;
+  /** How often it was used, as far as the policy before knows: at least 1, for its admission. */
+  readonly uses: number;
+}
+
 export interface Policy {
   readonly capacityBytes: number;
+  /** Another capacity from now on. If its keys weigh more than that, `shrink` has to follow before the next call. */
+  resize(capacityBytes: number): void;
+  /** Removes the next victim, for another policy. It may be several if a key weighs nothing; none if no key is left. */
+  handOver(): readonly Carried[];
+  /**
+   * Takes over an unknown key, as the newest. Evicts and refuses nothing: the keys weigh no more than the capacity
+   * with it, or the caller sees to that.
+   */
+  adopt(carried: Carried): void;
   /** Counts a use. Unknown keys are ignored. */
   touch(key: string): void;
   /** A number for a key that the policy has, until the key is removed or evicted. Undefined: it does not have the key. */

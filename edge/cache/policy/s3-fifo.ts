@@ -21,21 +21,29 @@ export interface S3FifoParameters {
 }
 
 export function createS3Fifo(capacityBytes: number, { smallShare, promoteAt }: S3FifoParameters): Policy {
-  const mainBytes = capacityBytes * (1 - smallShare);
+  const limit = { bytes: capacityBytes };
+  const mainBytes = (): number => limit.bytes * (1 - smallShare);
   const table = new SlotTable();
   const links = new Links(table);
   const small = new SlotQueue(table, links);
   const main = new SlotQueue(table, links);
   const place = table.bytes();
   const frequency = table.bytes();
-  const ghosts = new RememberedKeys(mainBytes);
+  const ghosts = new RememberedKeys(mainBytes());
 
   const queueOf = (slot: number): SlotQueue => (place.get(slot) === IN_SMALL ? small : main);
+
+  const add = (key: string, weightBytes: number, where: number, uses: number): void => {
+    const slot = table.add(key, weightBytes);
+    frequency.set(slot, uses);
+    place.set(slot, where);
+    queueOf(slot).push(slot);
+  };
 
   /** One step towards room: a key moves to the main queue, is spared, or is evicted. */
   const sift = (evict: EvictSlot): void => {
     const oldestInSmall = small.oldest;
-    if (oldestInSmall === undefined || main.usedBytes > mainBytes) siftMain(evict);
+    if (oldestInSmall === undefined || main.usedBytes > mainBytes()) siftMain(evict);
     else siftSmall(oldestInSmall, evict);
   };
   const siftSmall = (slot: number, evict: EvictSlot): void => {
@@ -66,19 +74,22 @@ export function createS3Fifo(capacityBytes: number, { smallShare, promoteAt }: S
   };
 
   return slotPolicy(table, {
-    capacityBytes,
+    limit,
+    resized: () => ghosts.resize(mainBytes()),
     touch: (slot) => frequency.set(slot, Math.min(frequency.get(slot) + 1, FREQUENCY_MAX)),
     admit(key, weightBytes, evict) {
-      if (weightBytes > capacityBytes) return false;
+      if (weightBytes > limit.bytes) return false;
       const returns = ghosts.take(key);
-      shrink(capacityBytes - weightBytes, evict);
-      const slot = table.add(key, weightBytes);
-      frequency.set(slot, 0);
-      place.set(slot, returns ? IN_MAIN : IN_SMALL);
-      queueOf(slot).push(slot);
+      shrink(limit.bytes - weightBytes, evict);
+      add(key, weightBytes, returns ? IN_MAIN : IN_SMALL, 0);
       return true;
     },
     shrink,
+    adopt({ key, weightBytes, uses }) {
+      if (uses > promoteAt) add(key, weightBytes, IN_MAIN, 0);
+      else add(key, weightBytes, IN_SMALL, Math.min(uses - 1, FREQUENCY_MAX));
+    },
+    usesOf: (slot) => (place.get(slot) === IN_MAIN ? promoteAt + 1 : 1 + frequency.get(slot)),
     unlink: (slot) => queueOf(slot).remove(slot),
   });
 }

@@ -13,10 +13,12 @@ export interface Admission {
   admits(key: string, weightBytes: number): boolean;
   /** What `admits` would say. */
   wouldAdmit(key: string): boolean;
+  /** Another size of what is remembered. */
+  resize(rememberedBytes: number): void;
 }
 
 /** Admits everything. */
-export const ALWAYS: Admission = { admits: () => true, wouldAdmit: () => true };
+export const ALWAYS: Admission = { admits: () => true, wouldAdmit: () => true, resize: () => undefined };
 
 export function createSecondHit(rememberedBytes: number): Admission {
   const seenOnce = new RememberedKeys(rememberedBytes);
@@ -27,5 +29,6 @@ export function createSecondHit(rememberedBytes: number): Admission {
       return false;
     },
     wouldAdmit: (key) => seenOnce.has(key),
+    resize: (bytes) => seenOnce.resize(bytes),
   };
 }

@@ -8,6 +8,7 @@ import type { Policy } from './policy.js';
 import { type EvictSlot, Links, SlotQueue, SlotTable, slotPolicy } from './slots.js';
 
 export function createSieve(capacityBytes: number): Policy {
+  const limit = { bytes: capacityBytes };
   const table = new SlotTable();
   const queue = new SlotQueue(table, new Links(table));
   const used = table.bytes();
@@ -33,17 +34,24 @@ export function createSieve(capacityBytes: number): Policy {
   };
 
   return slotPolicy(table, {
-    capacityBytes,
+    limit,
     touch: (slot) => used.set(slot, 1),
     admit(key, weightBytes, evict) {
-      if (weightBytes > capacityBytes) return false;
-      shrink(capacityBytes - weightBytes, evict);
+      if (weightBytes > limit.bytes) return false;
+      shrink(limit.bytes - weightBytes, evict);
       const slot = table.add(key, weightBytes);
       used.set(slot, 0);
       queue.push(slot);
       return true;
     },
     shrink,
+    adopt({ key, weightBytes, uses }) {
+      const slot = table.add(key, weightBytes);
+      used.set(slot, uses > 1 ? 1 : 0);
+      queue.push(slot);
+    },
+    // The hand has spared those that were used: they come later.
+    usesOf: () => 1,
     unlink(slot) {
       if (slot === hand) hand = queue.newerThan(slot);
       queue.remove(slot);

@@ -4,7 +4,7 @@
  * nothing, and each of a million keys needs about a hundred bytes instead of an
  * object. `slotPolicy` makes a policy of a table and rules for its slots.
  */
-import type { Evict, Policy } from './policy.js';
+import type { Carried, Evict, Policy } from './policy.js';
 
 const FIRST_CAPACITY = 64;
 const NONE = -1;
@@ -199,18 +199,30 @@ export class SlotQueue {
   }
 }
 
+/** How much the keys of a policy may weigh. */
+export interface Limit {
+  bytes: number;
+}
+
 /** Drops a slot and names its key as a victim. */
 export type EvictSlot = (slot: number) => void;
 
 /** What differs from policy to policy. */
 export interface SlotRules {
-  readonly capacityBytes: number;
+  /** Shared with the policy, which changes it. */
+  readonly limit: Limit;
+  /** The limit has changed. Absent: it is read whenever it is needed. */
+  resized?(): void;
   /** Whether `admit` may refuse a key that weighs no more than that. Absent: it does not. */
   readonly mayRefuse?: boolean;
   touch(slot: number): void;
   /** Adds an unknown key to the table, or refuses it. */
   admit(key: string, weightBytes: number, evict: EvictSlot): boolean;
   shrink(toBytes: number, evict: EvictSlot): void;
+  /** Adds an unknown key that was used so often, without a victim. */
+  adopt(carried: Carried): void;
+  /** How often a victim was used; at least 1. */
+  usesOf(slot: number): number;
   /** Removes a slot from the policy's own order, before the table drops it. */
   unlink(slot: number): void;
 }
@@ -232,7 +244,22 @@ export function slotPolicy(table: SlotTable, rules: SlotRules): Policy {
     if (slot !== undefined) drop(slot);
   };
   return {
-    capacityBytes: rules.capacityBytes,
+    get capacityBytes() {
+      return rules.limit.bytes;
+    },
+    resize(capacityBytes) {
+      rules.limit.bytes = capacityBytes;
+      rules.resized?.();
+    },
+    handOver() {
+      const carried: Carried[] = [];
+      rules.shrink(table.usedBytes - 1, (slot) => {
+        carried.push({ key: table.keyAt(slot), weightBytes: table.weightAt(slot), uses: rules.usesOf(slot) });
+        drop(slot);
+      });
+      return carried;
+    },
+    adopt: (carried) => rules.adopt(carried),
     mayRefuse: rules.mayRefuse ?? false,
     touch(key) {
       const slot = table.slotOf(key);

@@ -8,7 +8,7 @@
  * Cache Management, ACM ToS 18(3), 2022: the candidate is compared with each
  * victim in turn, and no victim is evicted before it has won against all of them.)
  */
-import { FrequencySketch } from './frequency-sketch.js';
+import { COUNT_MAX, FrequencySketch } from './frequency-sketch.js';
 import type { Policy } from './policy.js';
 import { type EvictSlot, Links, SlotQueue, SlotTable, slotPolicy } from './slots.js';
 
@@ -24,9 +24,10 @@ export interface WTinyLfuParameters {
 }
 
 export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuParameters): Policy {
-  const windowBytes = capacityBytes * windowShare;
-  const mainBytes = capacityBytes - windowBytes;
-  const protectedBytes = mainBytes * PROTECTED_SHARE;
+  const limit = { bytes: capacityBytes };
+  const windowBytes = (): number => limit.bytes * windowShare;
+  const mainBytes = (): number => limit.bytes - windowBytes();
+  const protectedBytes = (): number => mainBytes() * PROTECTED_SHARE;
   const table = new SlotTable();
   const links = new Links(table);
   const window = new SlotQueue(table, links);
@@ -54,7 +55,7 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
     const weight = table.weightAt(candidate);
     const frequency = sketch.estimate(table.keyAt(candidate));
     const losers: number[] = [];
-    let room = mainBytes - probation.usedBytes - guarded.usedBytes;
+    let room = mainBytes() - probation.usedBytes - guarded.usedBytes;
     for (const slot of inMain()) {
       if (room >= weight) break;
       if (sketch.estimate(table.keyAt(slot)) >= frequency) return undefined;
@@ -79,13 +80,27 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
     if (place.get(slot) === PROTECTED) guarded.renew(slot);
     else move(slot, PROTECTED);
     for (let oldest = guarded.oldest; oldest !== undefined; oldest = guarded.oldest) {
-      if (guarded.usedBytes <= protectedBytes) break;
+      if (guarded.usedBytes <= protectedBytes()) break;
       move(oldest, ON_PROBATION);
     }
   };
 
+  const shrink = (toBytes: number, evict: EvictSlot): void => {
+    while (table.usedBytes > toBytes) {
+      const slot = probation.oldest ?? window.oldest ?? guarded.oldest;
+      if (slot === undefined) break;
+      evict(slot);
+    }
+  };
+
+  /** Where a key of another policy begins: in the main part while that has room. */
+  const placeFor = (weightBytes: number, uses: number): number => {
+    if (probation.usedBytes + guarded.usedBytes + weightBytes > mainBytes()) return IN_WINDOW;
+    return uses > 1 && guarded.usedBytes + weightBytes <= protectedBytes() ? PROTECTED : ON_PROBATION;
+  };
+
   return slotPolicy(table, {
-    capacityBytes,
+    limit,
     mayRefuse: true,
     touch(slot) {
       sketch.add(table.keyAt(slot));
@@ -95,7 +110,7 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
     admit(key, weightBytes, evict) {
       sketch.fit(table.count + 1);
       sketch.add(key);
-      if (weightBytes > capacityBytes) return false;
+      if (weightBytes > limit.bytes) return false;
       const slot = table.add(key, weightBytes);
       place.set(slot, IN_WINDOW);
       window.push(slot);
@@ -110,18 +125,22 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
         table.drop(slot);
       };
       for (let oldest = window.oldest; oldest !== undefined; oldest = window.oldest) {
-        if (window.usedBytes <= windowBytes) break;
+        if (window.usedBytes <= windowBytes()) break;
         leaveWindow(oldest, evictOrRefuse);
       }
+      // After a smaller capacity the main part may still be larger than its share.
+      shrink(limit.bytes, evictOrRefuse);
       return !refused;
     },
-    shrink(toBytes, evict) {
-      while (table.usedBytes > toBytes) {
-        const slot = probation.oldest ?? window.oldest ?? guarded.oldest;
-        if (slot === undefined) break;
-        evict(slot);
-      }
+    shrink,
+    adopt({ key, weightBytes, uses }) {
+      sketch.fit(table.count + 1);
+      for (let use = 0; use < Math.min(uses, COUNT_MAX); use += 1) sketch.add(key);
+      const slot = table.add(key, weightBytes);
+      place.set(slot, placeFor(weightBytes, uses));
+      queueOf(slot).push(slot);
     },
+    usesOf: (slot) => Math.max(1, sketch.estimate(table.keyAt(slot))),
     unlink: (slot) => queueOf(slot).remove(slot),
   });
 }

@@ -4,7 +4,6 @@ import { BodyLost } from '../../../edge/cache/cache.js';
 import { DiskRoom } from '../../../edge/cache/disk/room.js';
 import { type IncompleteLimits, IncompleteTier } from '../../../edge/cache/incomplete.js';
 import { headBytes, MemoryTier } from '../../../edge/cache/memory.js';
-import { createPolicy } from '../../../edge/cache/policy/registry.js';
 import { Promoter, type PromoterDeps } from '../../../edge/cache/promote.js';
 import { Readers } from '../../../edge/cache/readers.js';
 import type { Entry, SizedEntry } from '../../../edge/entry.js';
@@ -259,7 +258,11 @@ void t.test('incomplete responses: of several that suit, the newest is found', (
 });
 
 void t.test('copies into memory: each once at a time, few at once, and only what may and fits', async (t) => {
-  const memory = new MemoryTier(createPolicy('lru', 1_000_000, cacheConfig('').policies), 100_000, new Readers());
+  const memory = new MemoryTier(
+    { name: 'lru', capacityBytes: 1_000_000, parameters: cacheConfig('').policies },
+    100_000,
+    new Readers(),
+  );
   const waiting = new Map<string, () => void>();
   let promoted = 0;
   let may = true;
@@ -270,7 +273,7 @@ void t.test('copies into memory: each once at a time, few at once, and only what
   const promoter = new Promoter({
     memory,
     disk: { readWhole } as PromoterDeps['disk'],
-    maxObjectBytes: 10,
+    maxObjectBytes: () => 10,
     concurrencyMax: 2,
     mayPromote: () => may,
     promotions: {

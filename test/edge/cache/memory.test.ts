@@ -2,7 +2,7 @@
 import t from 'tap';
 import { BodyLost } from '../../../edge/cache/cache.js';
 import { BytesBody, ENTRY_OVERHEAD_BYTES, headBytes, MemoryTier } from '../../../edge/cache/memory.js';
-import { createPolicy, type PolicyName } from '../../../edge/cache/policy/registry.js';
+import type { PolicyName } from '../../../edge/cache/policy/registry.js';
 import { Readers } from '../../../edge/cache/readers.js';
 import type { Entry } from '../../../edge/entry.js';
 import { bytesOf, cacheConfig, entryOf, keyOf, mediaIdOf, NEVER, readAll } from '../../kit/edge/cache.js';
@@ -11,7 +11,7 @@ const BYTES = bytesOf(1_000);
 const weightOf = (entry: Entry, sizeBytes = 1_000): number => ENTRY_OVERHEAD_BYTES + headBytes(entry) + sizeBytes;
 
 const opened = (capacityBytes = 1_000_000, maxObjectBytes = 10_000, policy: PolicyName = 'lru') =>
-  new MemoryTier(createPolicy(policy, capacityBytes, cacheConfig('').policies), maxObjectBytes, new Readers());
+  new MemoryTier({ name: policy, capacityBytes, parameters: cacheConfig('').policies }, maxObjectBytes, new Readers());
 
 const found = (tier: MemoryTier) => ({
   media: tier.keysOfMedia(mediaIdOf(1)),

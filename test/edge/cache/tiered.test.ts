@@ -7,7 +7,6 @@ import type { DiskSlot } from '../../../edge/cache/disk-slot.js';
 import { FateTable } from '../../../edge/cache/fates.js';
 import { IncompleteTier } from '../../../edge/cache/incomplete.js';
 import { MemoryTier } from '../../../edge/cache/memory.js';
-import { createPolicy } from '../../../edge/cache/policy/registry.js';
 import { Readers } from '../../../edge/cache/readers.js';
 import { TieredCache } from '../../../edge/cache/tiered.js';
 import type { CacheKey, Entry } from '../../../edge/entry.js';
@@ -134,6 +133,7 @@ function opened(t: Test, options: Options = {}) {
   const promoted: string[] = [];
   const slotCalls: unknown[] = [];
   const slot = {
+    state: options.disk === 'away' ? 'away' : 'in_use',
     tier: options.disk === 'away' ? undefined : disk,
     promoter:
       options.disk === 'away'
@@ -150,7 +150,7 @@ function opened(t: Test, options: Options = {}) {
   };
   const capacityBytes = options.memoryBytes ?? 1_000_000;
   const memory = new MemoryTier(
-    createPolicy(options.policy ?? 'lru', capacityBytes, config.policies),
+    { name: options.policy ?? 'lru', capacityBytes, parameters: config.policies },
     200_000,
     readers,
   );

@@ -153,6 +153,16 @@ const LIVE_KEYS = [
   'origin.webhooks.retry_max',
   'origin.webhooks.give_up',
   'origin.webhooks.keep_dead',
+  // Handed over (edge/cache/open.ts), except for limits that are read for each response.
+  'edge.cache.memory.*',
+  'edge.cache.disk.size',
+  'edge.cache.disk.max_object',
+  'edge.cache.disk.policy',
+  'edge.cache.disk.admission',
+  'edge.cache.disk.stores_max',
+  'edge.cache.disk.fill_room',
+  'edge.cache.disk.min_free',
+  'edge.cache.policies.*',
   // Read for each request.
   'edge.ranges_max',
   'edge.fill.*',

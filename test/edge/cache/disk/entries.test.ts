@@ -6,7 +6,6 @@ import type { OrderRow } from '../../../../edge/cache/disk/disk-index.js';
 import { DiskEntries, type DiskEntriesDeps } from '../../../../edge/cache/disk/entries.js';
 import { type DiskRecord, digestOf, type KeyDigest } from '../../../../edge/cache/disk/record.js';
 import { recover } from '../../../../edge/cache/disk/recovery.js';
-import { createPolicy } from '../../../../edge/cache/policy/registry.js';
 import { Readers } from '../../../../edge/cache/readers.js';
 import type { SizedEntry } from '../../../../edge/entry.js';
 import { testDeps } from '../../../kit/deps.js';
@@ -55,7 +54,7 @@ function opened(earlier: readonly (readonly [key: string, weightBytes: number])[
     },
     readers,
     log,
-    newPolicy: () => createPolicy('lru', CAPACITY, cacheConfig('').policies),
+    policy: () => ({ name: 'lru', capacityBytes: CAPACITY, parameters: cacheConfig('').policies }),
     onEvicted: () => undefined,
     onError: (thrown: unknown) => void errors.push(thrown),
   } as unknown as DiskEntriesDeps);
