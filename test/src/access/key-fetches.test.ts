@@ -1,5 +1,5 @@
 /** When the keys of one Authentication Service are fetched again, what counts until then, and what stays over a restart. */
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { loadKeySet, saveKeySet } from '../../../src/access/kept-keys.js';
@@ -208,6 +208,12 @@ void t.test('a set is kept with its source and the time at which it was confirme
   await saveKeySet(folder, saved);
   t.strictSame(await loadKeySet(folder, saved), saved, 'it is replaced');
   t.strictSame(await readdir(folder), [name], 'nothing else is left');
+  t.equal((await stat(join(folder, name))).mode & 0o777, 0o600, 'nobody else reads or changes it');
+  await rm(join(folder, name));
+  await mkdir(join(folder, name, 'full'), { recursive: true });
+  await t.rejects(saveKeySet(folder, saved), /EISDIR|ENOTEMPTY|EEXIST/);
+  t.strictSame(await readdir(folder), [name], 'what could not be put in place is removed');
+  await t.rejects(loadKeySet(folder, saved), /EISDIR/, 'what cannot be read is not taken for none');
 });
 
 void t.test('kept keys count from the start, unless they are of the future or too old', async (t) => {
