@@ -120,8 +120,7 @@ function readClaim(path: string, parameters: URLSearchParams): Claim | undefined
   const exp = only(parameters, 'exp');
   const kid = only(parameters, 'kid');
   const sig = only(parameters, 'sig');
-  if (id === undefined || exp === undefined || kid === undefined || sig === undefined) return undefined;
-  if (!EXP.test(exp) || !KID.test(kid) || !SIG.test(sig)) return undefined;
+  if (id === undefined || !EXP.test(exp) || !KID.test(kid) || !SIG.test(sig)) return undefined;
   const kind = match?.[2] === 'thumb' || match?.[2] === 'info' ? match[2] : 'original';
   return { kind, id, exp, kid, sig, earlierText: earlierTextOf(kind, id, parameters, exp) };
 }
@@ -138,16 +137,16 @@ function earlierTextOf(
   for (const name of ['w', 'h']) {
     if (!parameters.has(name)) continue;
     const value = only(parameters, name);
-    if (value === undefined || !PIXELS.test(value)) return undefined;
+    if (!PIXELS.test(value)) return undefined;
     size.push(`${name}=${value}`);
   }
   return `GET\n/v1/media/${id}/thumb${size.length === 0 ? '' : `?${size.join('&')}`}\n${exp}`;
 }
 
-/** The value of a parameter that is given once. With two, readers could differ about which one counts. */
-function only(parameters: URLSearchParams, name: string): string | undefined {
-  const values = parameters.getAll(name);
-  return values.length === 1 ? values[0] : undefined;
+/** The value of a parameter that is given once, otherwise nothing. With two, readers could differ about which one counts. */
+function only(parameters: URLSearchParams, name: string): string {
+  const [value = '', ...others] = parameters.getAll(name);
+  return others.length === 0 ? value : '';
 }
 
 function textOf(id: MediaId, scope: LinkScope, exp: string): string {

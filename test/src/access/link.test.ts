@@ -103,6 +103,8 @@ void t.test('signed links', async (t) => {
         'signature',
       ],
       ['a height beside, by the earlier form', follow(`${earlier(`${PATH}/thumb?w=320`)}&h=200`), 'signature'],
+      ['a width of no pixels, by the earlier form', follow(earlier(`${PATH}/thumb?w=0`)), 'signature'],
+      ['a width without a number, by the earlier form', follow(earlier(`${PATH}/thumb?w=`)), 'signature'],
       ['two widths, by the earlier form', follow(`${earlier(`${PATH}/thumb?w=320`)}&w=320`), 'signature'],
       ['a later end', follow(link.replace(/exp=\d+/, `exp=${expiresAt / 1_000 + 60}`)), 'signature'],
       [
@@ -119,6 +121,8 @@ void t.test('signed links', async (t) => {
       ['no signature', follow(link.replace(/&sig=.*/, '')), 'malformed'],
       ['no end', follow(link.replace(/exp=\d+&/, '')), 'malformed'],
       ['no name', follow(link.replace('&kid=new', '')), 'malformed'],
+      ['a name of 33 letters', follow(link.replace('kid=new', `kid=${'x'.repeat(33)}`)), 'malformed'],
+      ['a name with a space', follow(link.replace('kid=new', 'kid=new%20')), 'malformed'],
       ['two ends', follow(`${link}&exp=${expiresAt / 1_000}`), 'malformed'],
       ['two names', follow(`${link}&kid=new`), 'malformed'],
       ['two signatures', follow(`${link}&sig=${sig}`), 'malformed'],
