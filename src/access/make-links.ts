@@ -86,10 +86,10 @@ function readWanted(body: string, idsMax: number): Wanted {
   if (!Array.isArray(ids) || ids.length === 0 || ids.length > idsMax) {
     throw new Fault('malformed', `ids is a list of 1 to ${idsMax} media ids.`);
   }
-  if (lifetime !== undefined && !(typeof lifetime === 'number' && Number.isSafeInteger(lifetime) && lifetime > 0)) {
+  if (lifetime !== undefined && !(Number.isSafeInteger(lifetime) && Number(lifetime) > 0)) {
     throw new Fault('malformed', 'lifetime is a whole number of seconds, at least 1.');
   }
-  return { ids: ids.map(readId), lifetime };
+  return { ids: ids.map(readId), lifetime: lifetime as number | undefined };
 }
 
 function readId(value: unknown): MediaId {

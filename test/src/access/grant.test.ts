@@ -59,6 +59,8 @@ void t.test('each grant allows what it should, and has its own answer where it a
       },
     ],
     [caller('read'), 403, 'forbidden', { 'www-authenticate': 'Bearer realm="media", error="insufficient_scope"' }],
+    [{ kind: 'unavailable', retryAfterMs: 0 }, 503, 'auth_unavailable', { 'retry-after': '1' }],
+    [{ kind: 'unavailable', retryAfterMs: 1_000 }, 503, 'auth_unavailable', { 'retry-after': '1' }],
     [{ kind: 'unavailable', retryAfterMs: 1_001 }, 503, 'auth_unavailable', { 'retry-after': '2' }],
   ] as const) {
     const fault = faultOfGrant(grant);

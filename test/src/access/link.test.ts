@@ -98,6 +98,11 @@ void t.test('signed links', async (t) => {
       ['the thumbnail, by the earlier form', follow(earlier(PATH).replace('?', '/thumb?')), 'signature'],
       ['the info, by the earlier form', follow(earlier(PATH).replace('?', '/info?')), 'signature'],
       [
+        'the info, by the earlier form of the thumbnail',
+        follow(earlier(`${PATH}/thumb`).replace('/thumb', '/info')),
+        'signature',
+      ],
+      [
         'another width, by the earlier form',
         follow(earlier(`${PATH}/thumb?w=320`).replace('w=320', 'w=640')),
         'signature',
@@ -316,7 +321,7 @@ void t.test('links that are asked for', async (t) => {
   const signing: LinkSigning = {
     key: () => LINK_KEYS[0],
     lifetimeMs: 60_000,
-    lifetimeMaxMs: 3_600_500,
+    lifetimeMaxMs: 3_600_000,
     windowMs: 0,
     idsMax: 2,
   };
@@ -366,6 +371,7 @@ void t.test('links that are asked for', async (t) => {
       [{ ids: [] }, 'malformed', list],
       [{ ids: [ID, ID, ID] }, 'malformed', list],
       [{ ids: [ID, 7] }, 'invalid_id', 'A media id is a ULID of 26 characters.'],
+      [{ ids: [[ID]] }, 'invalid_id', 'A media id is a ULID of 26 characters.'],
       [{ ids: [ID, 'x'] }, 'invalid_id', 'A media id is a ULID of 26 characters.'],
       [{ ids: [ID], lifetime: 0 }, 'malformed', lifetime],
       [{ ids: [ID], lifetime: -1 }, 'malformed', lifetime],
