@@ -37,6 +37,8 @@ const { values, positionals } = parseArgs({
   },
   allowPositionals: true,
 });
+// Handlers of `exit` end the test files that are under way, and remove the copies.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 const random = seeded(Number(values.seed));
 if (!existsSync(join(values.coverage, 'times.json'))) await collectCoverage(values.coverage);
 const sources = await sourcesIn(positionals.length > 0 ? positionals : FOLDERS);

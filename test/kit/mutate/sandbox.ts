@@ -2,6 +2,7 @@
  * A copy of the build in which one module at a time is wrong, and the tests that are run there: in a process that stays
  * where they can be, so that processes which a test starts meet the wrong line too, and otherwise in one of their own.
  */
+import { rmSync } from 'node:fs';
 import { cp, link, lstat, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -44,6 +45,8 @@ export async function createSandbox(): Promise<Sandbox> {
   }
   await linkTree('dist', join(root, 'dist'));
   const warm = createWarmTests(root);
+  const onExit = (): void => rmSync(root, { recursive: true, force: true });
+  process.once('exit', onExit);
 
   return {
     async tryOut({ module, mutant, tests }, budgetMs) {
@@ -73,6 +76,7 @@ export async function createSandbox(): Promise<Sandbox> {
     },
     async remove() {
       warm.close();
+      process.off('exit', onExit);
       await rm(root, { recursive: true, force: true });
     },
   };
