@@ -108,10 +108,10 @@ export function createWTinyLfu(capacityBytes: number, { windowShare }: WTinyLfuP
       else useInMain(slot);
     },
     admit(key, weightBytes, evict) {
-      sketch.fit(table.count + 1);
       sketch.add(key);
       if (weightBytes > limit.bytes) return false;
       const slot = table.add(key, weightBytes);
+      sketch.fit(table.count);
       place.set(slot, IN_WINDOW);
       window.push(slot);
       let refused = false;

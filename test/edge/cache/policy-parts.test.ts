@@ -314,3 +314,12 @@ void t.test(
     }
   },
 );
+
+void t.test('W-TinyLFU lets go from its window what was used least recently there', async (t) => {
+  const policy = createPolicy('w-tinylfu', 100, { ...PARAMETERS, windowShare: 0.5 });
+  for (const key of ['used', 'unused']) policy.admit(key, 20, () => t.fail('there is room'));
+  policy.touch('used');
+  policy.admit('last', 20, () => t.fail('there is room'));
+  policy.shrink(40, (victim) => t.equal(victim, 'unused', 'it is on probation, and goes first'));
+  t.equal(policy.count, 2);
+});
