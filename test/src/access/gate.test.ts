@@ -42,6 +42,7 @@ void t.test('a valid token names its caller', async (t) => {
       ['exp within the tolerance', auth.token({ exp: at - 4 })],
       ['no typ', signToken(ED, auth.claims(), { typ: undefined })],
       ['at+jwt', signToken(ED, auth.claims(), { typ: 'at+jwt' })],
+      ['a kid that is no text, which is none', signToken(ED, auth.claims(), { kid: 7 })],
       ['an exp beyond all instants', auth.token({ exp: 1e300 })],
       ['a subject of 255 characters', auth.token({ sub: 'ü'.repeat(255) })],
     ] as const) {
@@ -139,6 +140,16 @@ void t.test('an invalid token is refused, with the reason', async (t) => {
     ['expired', auth.token({ exp: at - 5 }), 'token_expired'],
     ['expired long ago', auth.token({ exp: 1 }), 'token_expired'],
     ['expired and forged', signToken(FOREIGN, { ...claims, exp: 1 }), 'token_expired'],
+    [
+      'expired just now, of an unknown key',
+      signToken(FOREIGN, { ...claims, exp: at - 5 }, { kid: 'nobody' }),
+      'token_expired',
+    ],
+    [
+      'not quite expired, of an unknown key',
+      signToken(FOREIGN, { ...claims, exp: at - 4 }, { kid: 'nobody' }),
+      'token_unknown_key',
+    ],
     ['no expiry', auth.token({ exp: undefined }), 'token_malformed'],
     ['an expiry that is text', auth.token({ exp: String(at + 60) }), 'token_malformed'],
     ['not valid yet', auth.token({ nbf: at + 6 }), 'token_not_yet_valid'],
