@@ -90,6 +90,10 @@ void t.test('requests that no client should send are refused as over HTTP/1.1', 
       what,
     );
   }
+  const tunnel = await fetchHttp2(client, { ':method': 'CONNECT', ':authority': 'a:443' });
+  t.equal(tunnel.status, 405, 'a tunnel');
+  t.match(JSON.parse(tunnel.bytes.toString()), { status: 405, code: 'method_not_allowed' });
+  t.match(tunnel.headers, { allow: 'GET, HEAD, OPTIONS', 'access-control-allow-origin': '*' });
   // nghttp2 itself ends these (RFC 9113 8.1.1).
   for (const fields of [
     { ':path': '/a b' },

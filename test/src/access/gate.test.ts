@@ -1,7 +1,9 @@
 /** The gate: which tokens and links it accepts, what it remembers of them, and what it refuses, with the reason. */
+import { createPublicKey } from 'node:crypto';
 import t from 'tap';
 import type { Grant } from '../../../src/access/grant.js';
 import { signLink } from '../../../src/access/link.js';
+import { verifyToken } from '../../../src/access/token.js';
 import { signUploadLink } from '../../../src/access/upload-link.js';
 import { bearing, callerOf, EC, ED, FOREIGN, gateFor, ID, PATH, RSA, refused, setUp } from '../../kit/access/gate.js';
 import {
@@ -48,6 +50,8 @@ void t.test('a valid token names its caller', async (t) => {
     ] as const) {
       t.equal((await open(token)).kind, 'caller', name);
     }
+    const endless = callerOf(await open(auth.token({ exp: 1e300, sub: 'endless' })));
+    t.ok(Number.isFinite(new Date(endless.expiresAt).getTime()), 'its end is an instant');
     for (const scheme of ['bearer', 'BEARER', 'bEARER  ', 'Bearer  ']) {
       t.equal((await open('', { authorization: `${scheme} ${auth.token()}` })).kind, 'caller', scheme);
     }
@@ -312,6 +316,19 @@ void t.test('a token and a link together', async (t) => {
   gate.renewLinks([{ kid: 'a', secret: TEST_SECRET }]);
   t.match(byLink(), { kind: 'link' });
 });
+
+void t.test(
+  'a key that cannot check such a signature is a mistake of the gate, and no fault of the token',
+  async (t) => {
+    const clock = new ManualClock();
+    const token = signToken(RSA, { iss: 'i', sub: 'ann', aud: 'media', exp: clock.now() / 1_000 + 60 });
+    const rules = { algorithms: ['RS256'], audiences: ['media'], clockToleranceMs: 0 };
+    const unproven = { text: token, algorithm: 'RS256', kid: undefined, issuer: 'i' };
+    const verify = (key: typeof RSA) => verifyToken(unproven, createPublicKey(key.privateKey), rules, clock.now());
+    t.match(await verify(RSA), { kind: 'valid', claims: { sub: 'ann' } });
+    await t.rejects(verify(EC), TypeError);
+  },
+);
 
 void t.test('an upload link makes a caller who may upload and has no role', async (t) => {
   const { auth, clock, gate, open } = await setUp(t, { links: { secrets: [{ kid: 'a', secret: 'env:A' }] } });

@@ -307,7 +307,17 @@ void t.test('one client has a limited number of connections, until it closes som
     fourth = await exchangeRaw(server.port, head('GET / HTTP/1.1', 'Host: a', 'Connection: close'));
   }
   t.match(fourth, /answer/);
-  first.socket.destroy();
+  // One that has closed makes room for one, and for no more.
+  const open = [first];
+  for (let attempt = 0; attempt < 100 && open.length < 2; attempt += 1) {
+    const raw = await connectRaw(server.port);
+    raw.write(head('GET / HTTP/1.1', 'Host: a'));
+    if (/ 200 /.test(await raw.until(/ (?:200|503) /))) open.push(raw);
+  }
+  t.equal(open.length, 2);
+  const further = await connectRaw(server.port);
+  t.match(await further.whole(), /^HTTP\/1\.1 503 /);
+  for (const { socket } of open) socket.destroy();
 });
 
 void t.test('an answer that fails breaks its connection, and is no refusal', async (t) => {
