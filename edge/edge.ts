@@ -12,7 +12,7 @@ import { steadyClock } from '../src/clock.js';
 import type { Deferred } from '../src/config/field.js';
 import { livingConfig } from '../src/config/living.js';
 import { Fault, invariant } from '../src/errors.js';
-import { createAddressOf } from '../src/http/address.js';
+import { createAddressOf, createTrust } from '../src/http/address.js';
 import type { JournalPosition } from '../src/journal/entry.js';
 import { type Closer, openOrClose } from '../src/lifecycle.js';
 import { errorFields, type LogConfig } from '../src/log.js';
@@ -21,7 +21,9 @@ import type { ConfigSource, ProcessDeps, Running } from '../src/process.js';
 import { createReload, openReloading, type ReloadSteps } from '../src/reload.js';
 import { countRefusals } from '../src/server/guard.js';
 import { type Listener, listen } from '../src/server/listen.js';
+import { traceOf } from '../src/tracing/context.js';
 import { watchFile } from '../src/watch.js';
+import { EDGE_PROOF } from '../src/wire.js';
 import { openCache } from './cache/open.js';
 import type { EdgeConfig } from './config.js';
 import { createEngine } from './create-engine.js';
@@ -249,9 +251,16 @@ async function listenToClients(
 ): Promise<Listener> {
   const { cache } = engine;
   const lease = media === null ? null : media.follower.lease;
+  const trustsPeer = createTrust(config.trustedProxies);
   const serverDeps: ServerDeps = {
     handle: (request, client) => handle(engine, request, client),
     addressOf: createAddressOf(config.trustedProxies),
+    traceOf: (request) =>
+      traceOf(
+        (name) => request.header(name),
+        logging.trace,
+        () => trustsPeer(request.sender().peer) || engine.isEdge(request.header(EDGE_PROOF)),
+      ),
     health: createHealth({ cache, upstream, lease, clock, log, metrics }),
     tally,
     traffic: createTraffic(metrics),

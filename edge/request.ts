@@ -6,6 +6,7 @@
 import type { Caller } from '../src/access/grant.js';
 import type { HeaderList, Reply } from '../src/http/reply.js';
 import type { MediaId } from '../src/ids.js';
+import type { Trace } from '../src/tracing/context.js';
 import type { Entry } from './entry.js';
 import type { PassSender } from './pass/config.js';
 
@@ -32,6 +33,8 @@ export interface EdgeRequest {
   readonly requestId: string;
   /** Such as `HTTP/1.1`. */
   readonly protocol?: string;
+  /** Set when it is answered, if it has one. */
+  trace?: Trace | undefined;
   /** Set once a token has proved who asks; for the log. */
   caller?: Caller | undefined;
 }
@@ -40,6 +43,8 @@ export interface RequestSender {
   /** The client's address, after trusted proxies were taken into account. */
   readonly address: string;
   readonly scheme: 'http' | 'https';
+  /** The address of the connection's other end. */
+  readonly peer?: string | undefined;
 }
 
 /** Aborts when the client is gone or its answer is complete. The signal is made when it is first needed. */

@@ -4,11 +4,13 @@
  * leaves nothing open.
  */
 import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import { dirname } from 'node:path';
 import type { AccessConfig } from '../src/access/config.js';
 import { openGate } from '../src/access/gate.js';
 import { type Living, livingConfig } from '../src/config/living.js';
-import { createAddressOf } from '../src/http/address.js';
+import { createAddressOf, createTrust } from '../src/http/address.js';
+import { header } from '../src/http/head.js';
 import { problemReply } from '../src/http/problem.js';
 import { createIdSource } from '../src/ids.js';
 import { type Closer, openOrClose } from '../src/lifecycle.js';
@@ -20,6 +22,7 @@ import { countRefusals, type GuardReason } from '../src/server/guard.js';
 import { listen } from '../src/server/listen.js';
 import { createFiguresFeed } from '../src/server/live/figures-feed.js';
 import { admitOperator } from '../src/server/operators.js';
+import { traceOf } from '../src/tracing/context.js';
 import { operatorRoutes } from './api/operators.js';
 import { originRoutes, type RouteDeps } from './api/routes.js';
 import { createWellKnown } from './api/well-known.js';
@@ -204,8 +207,15 @@ async function openListeners(
   const { clock, log, metrics } = deps;
   const { health, meta, thumbs, tally, journal, useReports } = components;
   const { isEdge } = live;
+  const trustsPeer = createTrust(config.trustedProxies);
   const common = {
     addressOf: createAddressOf(config.trustedProxies),
+    traceOf: ({ headers, socket }: IncomingMessage, proved: boolean) =>
+      traceOf(
+        (name) => header(headers, name),
+        logging.trace,
+        () => proved || trustsPeer(socket.remoteAddress),
+      ),
     isEdge,
     drain: config.refusedBodies,
     clock,

@@ -8,6 +8,7 @@ import { type Logger, pino } from 'pino';
 import { choice, integer, section, size, text, type ValueOf } from './config/field.js';
 import { standardOutput } from './logs/standard-output.js';
 import { redactText } from './redact.js';
+import { TRACE_SENDERS } from './tracing/context.js';
 
 export const logSection = section(
   'Logs: lines on standard output or in a file, one for each answered request and for what happens.',
@@ -48,6 +49,11 @@ export const logSection = section(
         help: 'A file that would grow beyond it is renamed to PATH.1, and so on. 0: never, because something else does it.',
       }),
       keep: integer({ default: 5, min: 0, max: 1_000, help: 'How many renamed files are kept.' }),
+    }),
+    trace: choice({
+      default: 'trusted',
+      of: TRACE_SENDERS,
+      help: 'Whose W3C trace context (`traceparent`, `tracestate`) is continued, logged as trace_id and span_id, and passed on to the origin: that of trusted_proxies and proved edges, of anyone, or of nobody. Any other is replaced by a new one; with `nobody` it is dropped.',
     }),
     waitingMaxBytes: size({
       default: '16MiB',

@@ -2,6 +2,7 @@
 import { endToEnd, isForwardingField, withCdnLoop, withVia } from '../../src/http/fields.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import { clientNetwork } from '../../src/server/hygiene.js';
+import { TRACE_FIELDS, traceFields } from '../../src/tracing/context.js';
 import { EDGE_PROOF, INTERNAL_FIELDS, MEDIA_CALLER, REQUEST_ID } from '../../src/wire.js';
 import type { Entry } from '../entry.js';
 import type { EdgeRequest } from '../request.js';
@@ -81,6 +82,7 @@ function baseFields(
     const { address, scheme } = request.sender();
     const own: HeaderList = [
       [REQUEST_ID, request.requestId],
+      ...traceFields(request.trace),
       ['x-forwarded-for', address],
       ['x-forwarded-proto', scheme],
     ];
@@ -93,6 +95,7 @@ function baseFields(
     [EDGE_PROOF, proof],
     ...(fetchAs === 'anonymous' ? ([[MEDIA_CALLER, 'anonymous']] as const) : []),
     [REQUEST_ID, request.requestId],
+    ...traceFields(request.trace),
   ];
   // The response is for all: what a client says of earlier hops could make the origin refuse it to others.
   return withHop(forEdge ? [...request.fields().filter(([name]) => HOPS.has(name)), ...own] : own, edgeName);
@@ -106,7 +109,13 @@ function withHop(headers: HeaderList, edgeName: string): HeaderList {
 }
 
 /** Framing and request id are made anew; a client may not set the fields between edge and origin. */
-const NOT_FORWARDED: ReadonlySet<string> = new Set([...INTERNAL_FIELDS, 'host', 'content-length', 'expect']);
+const NOT_FORWARDED: ReadonlySet<string> = new Set([
+  ...INTERNAL_FIELDS,
+  ...TRACE_FIELDS,
+  'host',
+  'content-length',
+  'expect',
+]);
 
 /** Fields that make a response right for one caller only. */
 const OF_ONE_CALLER: ReadonlySet<string> = new Set([...NOT_FORWARDED, ...REPLACED_BY_PRECONDITIONS]);

@@ -5,6 +5,7 @@ import type { Fault } from '../../src/errors.js';
 import type { HeaderList } from '../../src/http/reply.js';
 import type { Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
+import type { Trace } from '../../src/tracing/context.js';
 import type { RateLimits } from '../rate-limits.js';
 import type { CacheMode } from '../rfc9111/storable.js';
 import type { Origin } from '../upstream/origin.js';
@@ -165,6 +166,7 @@ export interface PassSender {
 
 export interface PassContext {
   readonly requestId: string;
+  readonly trace?: Trace | undefined;
   readonly sender: PassSender;
   /** The client's address, after trusted proxies were taken into account. */
   readonly clientAddress: string;

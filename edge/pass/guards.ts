@@ -13,6 +13,7 @@ import {
 } from '../../src/http/fields.js';
 import { header, rawFields } from '../../src/http/head.js';
 import type { HeaderList } from '../../src/http/reply.js';
+import { TRACE_FIELDS, type Trace, traceFields } from '../../src/tracing/context.js';
 import { INTERNAL_FIELDS, REQUEST_ID } from '../../src/wire.js';
 import { cacheStatusOf, joinCacheStatus } from '../respond/cache-status.js';
 import type { CacheMode } from '../rfc9111/storable.js';
@@ -50,6 +51,7 @@ export function framingOf(request: RequestHead): Framing {
 /** Besides the forwarding fields: never taken from a client, because the origin trusts the edge to set them. */
 const FROM_NO_CLIENT: ReadonlySet<string> = new Set([
   ...INTERNAL_FIELDS,
+  ...TRACE_FIELDS,
   // Set anew: framing and expectation by the edge, Host for the origin.
   'content-length',
   'expect',
@@ -60,6 +62,7 @@ const FROM_NO_CLIENT: ReadonlySet<string> = new Set([
 export interface PassFacts {
   readonly mode: CacheMode;
   readonly requestId: string;
+  readonly trace?: Trace | undefined;
   readonly clientAddress: string;
   readonly scheme: 'http' | 'https';
   readonly edgeName: string;
@@ -82,6 +85,7 @@ export function forwardedHeaders(
     ...Object.fromEntries(withCdnLoop(withVia(kept, protocolOf(request.httpVersion), facts.edgeName), facts.edgeName)),
     host: originHost,
     [REQUEST_ID]: facts.requestId,
+    ...Object.fromEntries(traceFields(facts.trace)),
     'x-forwarded-for': facts.clientAddress,
     'x-forwarded-proto': facts.scheme,
     ...(request.host !== undefined && { 'x-forwarded-host': request.host }),

@@ -60,6 +60,7 @@ export class PassedRequest {
     this.facts = {
       mode: deps.mode,
       requestId: context.requestId,
+      trace: context.trace,
       clientAddress: context.clientAddress,
       scheme: 'encrypted' in request.socket && request.socket.encrypted === true ? 'https' : 'http',
       edgeName: deps.edgeName,

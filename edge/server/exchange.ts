@@ -10,6 +10,7 @@ import { clientProblem } from '../../src/http/problem.js';
 import type { Reply } from '../../src/http/reply.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Health } from '../../src/server/health.js';
+import type { Trace } from '../../src/tracing/context.js';
 import { REQUEST_ID } from '../../src/wire.js';
 import { BodyLost } from '../cache/cache.js';
 import type { Tally } from '../ops/tally.js';
@@ -26,6 +27,8 @@ export interface ServerDeps {
   handle(request: EdgeRequest, client: ClientSignal): Answer | Promise<Answer>;
   /** The client's address, after trusted proxies were taken into account. */
   readonly addressOf: AddressOf;
+  /** The trace of a request, if it has one. */
+  traceOf(request: EdgeRequest): Trace | undefined;
   readonly health: Health;
   readonly tally: Tally;
   readonly traffic: Traffic;
@@ -68,6 +71,7 @@ export abstract class LazyClientSignal implements ClientSignal {
 
 /** The answer of the edge itself, or the handler's. */
 export function answerTo(deps: ServerDeps, request: EdgeRequest, client: ClientSignal): Answer | Promise<Answer> {
+  request.trace = deps.traceOf(request);
   return malformed(request) ?? healthOf(request, deps.health) ?? deps.handle(request, client);
 }
 

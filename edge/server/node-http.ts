@@ -44,6 +44,7 @@ export function createServer(deps: NodeServerDeps): Server {
     if (answer.kind === 'pass') {
       return deps.pass.handle(incoming, response, {
         requestId: request.requestId,
+        trace: request.trace,
         sender: answer.sender,
         clientAddress: deps.addressOf(incoming),
         signal: closing.signal,
@@ -157,7 +158,11 @@ function edgeRequest(
   const { path, query } = splitTarget(target);
   const { headers } = incoming;
   // Read now: HTTP/2 has no socket any more once its session is over.
-  const sender = { address: addressOf(incoming), scheme: schemeOf(incoming.socket) };
+  const sender = {
+    address: addressOf(incoming),
+    scheme: schemeOf(incoming.socket),
+    peer: incoming.socket.remoteAddress,
+  };
   return {
     method: incoming.method ?? '',
     target,
@@ -170,6 +175,7 @@ function edgeRequest(
     requestId: requestId(header(headers, REQUEST_ID)) ?? newRequestId(),
     protocol: `HTTP/${incoming.httpVersion}`,
     caller: undefined,
+    trace: undefined,
   };
 }
 

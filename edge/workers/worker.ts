@@ -10,6 +10,7 @@ import type { ConfigSource, ProcessDeps } from '../../src/process.js';
 import type { ReloadSteps } from '../../src/reload.js';
 import type { ListenLimits } from '../../src/server/limits.js';
 import { listen } from '../../src/server/listen.js';
+import { traceOf } from '../../src/tracing/context.js';
 import type { EdgeConfig } from '../config.js';
 import { type Applied, fence } from '../journal/fence.js';
 import type { ExplainOrder, Explanation } from '../ops/explain.js';
@@ -123,6 +124,13 @@ async function listenToPeers(
       return caughtUp === undefined ? deps.handle(request, client) : caughtUp.then(() => deps.handle(request, client));
     },
     addressOf: addressAsTold,
+    // The asking worker has decided already whose trace is continued.
+    traceOf: (request) =>
+      traceOf(
+        (name) => request.header(name),
+        'anyone',
+        () => true,
+      ),
     tally: createTally(),
     traffic: { note: () => undefined },
     watch: { active: false, note: () => undefined },

@@ -17,6 +17,7 @@ import { bugFields, errorFields, type Log, type LogFields, loggable } from '../.
 import type { LoggedRequest, RequestLog } from '../../src/logs/request-line.js';
 import type { DrainLimits } from '../../src/server/drain.js';
 import { send } from '../../src/server/send.js';
+import type { Trace } from '../../src/tracing/context.js';
 import { EDGE_PROOF, MEDIA_CALLER, MEDIA_POSITION, REQUEST_ID } from '../../src/wire.js';
 import { drainedReply } from './drain.js';
 import type { RateLimits } from './rate-limits.js';
@@ -24,6 +25,8 @@ import type { OriginRequest, Sender } from './request.js';
 
 export interface ExchangeDeps {
   addressOf(request: IncomingMessage): string;
+  /** The trace of a request, if it has one. `proved`: an edge that has proved itself sends it. */
+  traceOf(request: IncomingMessage, proved: boolean): Trace | undefined;
   readonly limits: RateLimits;
   /** Whether a value of `edge-authorization` proves an edge. */
   isEdge(proof: string | undefined): boolean;
@@ -155,6 +158,7 @@ function readRequest(
   const address = deps.addressOf(raw);
   return {
     id: requestId(header(raw.headers, REQUEST_ID)) ?? randomUUID(),
+    trace: deps.traceOf(raw, sender !== 'client'),
     method: raw.method ?? 'GET',
     path,
     query,
@@ -196,9 +200,10 @@ function withCommonHeaders(
 }
 
 function loggedRequest(request: OriginRequest, raw: IncomingMessage, caller: Caller | undefined): LoggedRequest {
-  const { id, method, path, address } = request;
+  const { id, trace, method, path, address } = request;
   return {
     requestId: id,
+    trace,
     method,
     target: raw.url ?? '',
     path,
@@ -219,7 +224,12 @@ function outcomeOf(fault: Fault | undefined, broken: Broken | undefined): 'answe
 /** What an operator has to know, beside the line of the request. */
 function logFailure(log: Log, request: OriginRequest, fault: Fault | undefined): void {
   if (fault === undefined || FAULTS[fault.code].side === 'client') return;
-  const fields: LogFields = { request_id: request.id, code: fault.code };
+  const { id, trace } = request;
+  const fields: LogFields = {
+    request_id: id,
+    ...(trace !== undefined && { trace_id: trace.traceId }),
+    code: fault.code,
+  };
   // An `internal` fault may be a bug, so it is logged with its stack.
   if (fault.code === 'internal') log.error({ ...fields, ...bugFields(fault.cause ?? fault) }, 'a request failed');
   else log.warn({ ...fields, ...errorFields(fault.cause ?? fault) }, 'a request failed');

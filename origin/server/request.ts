@@ -7,6 +7,7 @@ import type { Caller } from '../../src/access/grant.js';
 import type { EpochMs } from '../../src/clock.js';
 import type { RequestHead } from '../../src/http/conditional.js';
 import type { LogFields } from '../../src/log.js';
+import type { Trace } from '../../src/tracing/context.js';
 import type { Meter } from './rate-limits.js';
 
 /** Who sent it: a client, or an edge that has proved itself and asks for a caller with or without a credential. */
@@ -15,6 +16,7 @@ export type Sender = 'client' | 'edge' | 'edge_for_anonymous';
 export interface OriginRequest extends RequestHead {
   /** The same in the logs of edge and origin, and in the response. */
   readonly id: string;
+  readonly trace?: Trace | undefined;
   /** As received, without the query. */
   readonly path: string;
   /** As received, without `?`; empty if there is none. */

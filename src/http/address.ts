@@ -28,6 +28,12 @@ export interface Peer {
 
 export type AddressOf = (request: Peer) => string;
 
+/** Whether the peer of a connection is one of the trusted proxies. Throws if one of the ranges is invalid. */
+export function createTrust(trusted: readonly string[]): (peer: string | undefined) => boolean {
+  const isTrusted = proxyaddr.compile([...trusted]);
+  return (peer) => peer !== undefined && isTrusted(peer, 0);
+}
+
 /** Throws if one of the ranges is invalid. */
 export function createAddressOf(trusted: readonly string[]): AddressOf {
   const isTrusted = proxyaddr.compile([...trusted]);

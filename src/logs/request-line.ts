@@ -11,6 +11,7 @@ import { subjectMark } from '../access/subject-mark.js';
 import type { Clock, EpochMs } from '../clock.js';
 import { type LogConfig, type LogFields, loggable } from '../log.js';
 import { redactText } from '../redact.js';
+import type { Trace } from '../tracing/context.js';
 import { type RouteName, routeOf } from './route.js';
 
 /** What the line needs of a request. */
@@ -23,6 +24,7 @@ export interface LoggedRequest {
   readonly path: string;
   header(name: string): string | undefined;
   sender(): { readonly address: string };
+  readonly trace?: Pick<Trace, 'traceId' | 'spanId'> | undefined;
   /** Whoever proved to be somebody. */
   readonly caller?: Caller | undefined;
   /** An object that always comes with the same fields, address and connection. */
@@ -54,6 +56,8 @@ export interface LoggedEnding {
 /** The fields by their names in the log. One that does not apply is absent. */
 export interface RequestFields {
   readonly request_id: string;
+  readonly trace_id?: string;
+  readonly span_id?: string;
   readonly address: string;
   readonly subject?: string;
   readonly range?: string;
@@ -119,16 +123,20 @@ function isLogged({ level, requests }: Pick<LogConfig, 'level' | 'requests'>, st
 }
 
 function jsonRest(request: LoggedRequest, ended: LoggedEnding, who: string, target: string): string {
-  const { requestId, method, path } = request;
+  const { requestId, trace, method, path } = request;
   const { status, sentBytes, firstByteMs, totalMs, outcome, tier, reason, rule, complete, more } = ended;
   return (
-    `"request_id":"${requestId}",${who},"method":${quoted(method)},"route":"${routeOf(path)}",` +
+    `"request_id":"${requestId}",${trace === undefined ? '' : traceText(trace)}${who},"method":${quoted(method)},"route":"${routeOf(path)}",` +
     `"target":"${target}","status":${status},"bytes":${sentBytes},` +
     `"first_byte_ms":${msText(firstByteMs)},"total_ms":${msText(totalMs)},"outcome":"${outcome}"` +
     `${tier === undefined ? '' : `,"tier":"${tier}"`}${reason === undefined ? '' : `,"reason":"${reason}"`}` +
     `${rule === undefined || rule === 0 ? '' : `,"rule":${rule}`},"complete":${complete}` +
     `${more === undefined ? '' : moreText(more)},"msg":"request"}\n`
   );
+}
+
+function traceText({ traceId, spanId }: Pick<Trace, 'traceId' | 'spanId'>): string {
+  return `"trace_id":"${traceId}","span_id":"${spanId}",`;
 }
 
 function moreText(more: LogFields): string {
@@ -141,6 +149,7 @@ export function requestFields(request: LoggedRequest, ended: LoggedEnding): Requ
   const { status, sentBytes, firstByteMs, totalMs, outcome, tier, reason, rule, complete } = ended;
   return {
     request_id: request.requestId,
+    ...(request.trace !== undefined && { trace_id: request.trace.traceId, span_id: request.trace.spanId }),
     ...callerFields(request),
     method: request.method,
     route: routeOf(request.path),

@@ -324,7 +324,8 @@ export class Connection {
   readonly #senderOf = (request: EdgeRequest): RequestSender => {
     const { socket } = this.#raw;
     const headers = { 'x-forwarded-for': request.header('x-forwarded-for') };
-    return { address: this.#lane.deps.addressOf({ socket, headers }), scheme: schemeOf(socket) };
+    const address = this.#lane.deps.addressOf({ socket, headers });
+    return { address, scheme: schemeOf(socket), peer: socket.remoteAddress };
   };
 
   readonly #inform = (status: number, fields: HeaderList): void => {

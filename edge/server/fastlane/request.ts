@@ -2,6 +2,7 @@
 import type { Caller } from '../../../src/access/grant.js';
 import { splitTarget } from '../../../src/http/head.js';
 import type { HeaderList } from '../../../src/http/reply.js';
+import type { Trace } from '../../../src/tracing/context.js';
 import type { Answer, EdgeRequest, Outcome, RequestSender } from '../../request.js';
 import { LazyClientSignal } from '../exchange.js';
 import type { Fields, PlainHead } from './head.js';
@@ -24,6 +25,7 @@ export class PlainRequest extends LazyClientSignal implements EdgeRequest {
   readonly carrier: Fields;
   readonly protocol: string;
   caller: Caller | undefined;
+  trace: Trace | undefined;
   outcome: Outcome = 'failed';
   answer: Answer | undefined;
   /** When the answer was decided; 0 before. */

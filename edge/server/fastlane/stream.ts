@@ -53,7 +53,7 @@ export function readStreams(lane: StreamLane, socket: Socket): StreamReader {
     socket,
     senderOf(request: EdgeRequest): RequestSender {
       const headers = { 'x-forwarded-for': request.header('x-forwarded-for') };
-      return { address: lane.deps.addressOf({ socket: { remoteAddress }, headers }), scheme };
+      return { address: lane.deps.addressOf({ socket: { remoteAddress }, headers }), scheme, peer: remoteAddress };
     },
   };
   return (opened) => {

@@ -31,6 +31,7 @@ void t.test('the edge answers for its own health, refuses malformed targets, and
   const live = emptyReply(200, [['x', 'live']]);
   const ready = emptyReply(503, [['x', 'ready']]);
   const deps = {
+    traceOf: () => undefined,
     health: { live: () => live, ready: () => Promise.resolve(ready) },
     handle: ({ target }: EdgeRequest): Answer => {
       handled.push(target);

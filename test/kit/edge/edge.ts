@@ -30,12 +30,13 @@ import { createUseReports, type UseReports } from '../../../edge/use-reports.js'
 import type { Caller, Credentials, Gate, Grant } from '../../../src/access/grant.js';
 import { systemClock } from '../../../src/clock.js';
 import { parseConfig } from '../../../src/config/load.js';
-import { createAddressOf } from '../../../src/http/address.js';
+import { createAddressOf, createTrust } from '../../../src/http/address.js';
 import type { MediaId } from '../../../src/ids.js';
 import { createLog, type Log } from '../../../src/log.js';
 import type { ThumbOptions } from '../../../src/media/thumb-choice.js';
 import { createMetrics } from '../../../src/metrics.js';
 import { type Listener, listen } from '../../../src/server/listen.js';
+import { type TraceSenders, traceOf } from '../../../src/tracing/context.js';
 import { ManualClock } from '../clock.js';
 import { openScriptedOrigin, type ScriptedOrigin } from './scripted-origin.js';
 
@@ -74,6 +75,8 @@ export interface TestEdgeOptions {
   /** The origin of the edge, in place of the scripted one. */
   readonly originUrl?: string;
   readonly log?: Log;
+  /** Whose trace is continued; `trusted` unless given. */
+  readonly trace?: TraceSenders;
   /** Members of `upstream` and of `cache`, in YAML's flow style. Without any, the cache is memory alone. */
   readonly upstream?: string;
   readonly cache?: string;
@@ -136,9 +139,16 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const outgoing = createOutgoing();
   const watch = createWatch({ keptMax: edge.operators.watchedMax, rules: () => edge.rules, clock: systemClock });
   const uses = createUseReports({ config: edge.uses, upstream, proof: () => EDGE_PROOF, random: () => 1, ...deps });
+  const trustsPeer = createTrust(edge.trustedProxies);
   const exchange = {
     handle: (request: EdgeRequest, client: ClientSignal) => handle(engine, request, client),
     addressOf: createAddressOf(edge.trustedProxies),
+    traceOf: (request: EdgeRequest) =>
+      traceOf(
+        (name) => request.header(name),
+        options.trace ?? 'trusted',
+        () => trustsPeer(request.sender().peer) || engine.isEdge(request.header('edge-authorization')),
+      ),
     health: createHealth({
       cache,
       upstream,

@@ -111,6 +111,7 @@ export async function openLane(
           },
           newRequestId: () => 'made-here',
           addressOf: () => '192.0.2.1',
+          traceOf: () => undefined,
         },
         within,
         waiting,

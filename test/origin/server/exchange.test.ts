@@ -8,10 +8,12 @@ import type { OriginRequest } from '../../../origin/server/request.js';
 import { createServer, type OriginServer, requestCounts, type ServerDeps } from '../../../origin/server/server.js';
 import { Fault } from '../../../src/errors.js';
 import { CORS_HEADERS, GUARD_HEADERS } from '../../../src/http/browser.js';
+import { header } from '../../../src/http/head.js';
 import { emptyReply, type Reply } from '../../../src/http/reply.js';
 import type { LogConfig } from '../../../src/log.js';
 import { createRequestLog } from '../../../src/logs/request-line.js';
 import { type Audience, type Route, route } from '../../../src/server/routes.js';
+import { traceOf } from '../../../src/tracing/context.js';
 import { ManualClock } from '../../kit/clock.js';
 import { testDeps } from '../../kit/deps.js';
 import { connectRaw, requestHead } from '../../kit/http/raw.js';
@@ -68,6 +70,12 @@ async function setUp(t: Test, given: Given = {}) {
   };
   const deps: ServerDeps = {
     addressOf: () => '192.0.2.7',
+    traceOf: ({ headers }, proved) =>
+      traceOf(
+        (name) => header(headers, name),
+        'trusted',
+        () => proved,
+      ),
     limits,
     isEdge: (proof) => proof === PROOF,
     cors: 'any',
@@ -276,7 +284,16 @@ void t.test('the log says what was asked and how it ended, and no more of it tha
   t.ok(Number(line['bytes']) > 300, 'the bytes of its answer, with the head');
   t.ok(String(line['target']).startsWith('/one/thing'));
   t.notOk('reason' in line);
+  t.notOk('trace_id' in line);
   t.equal(await sample('request_seconds_sum{route="/one/thing"}'), 0.01234);
+
+  const traced = await setUp(t);
+  const parent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
+  await traced.send('/one/thing', { headers: { traceparent: parent, 'edge-authorization': PROOF } });
+  await traced.send('/one/thing', { headers: { traceparent: parent } });
+  t.match(await traced.logged(1), { trace_id: 'a'.repeat(32), span_id: /^[0-9a-f]{16}$/ });
+  t.not((await traced.logged(1))?.['span_id'], 'b'.repeat(16));
+  t.not((await traced.logged(2))?.['trace_id'], 'a'.repeat(32), 'a client does not choose a trace');
 
   const failing = async (fault: Error, requests: 'all' | 'failed' | 'none' = 'all') => {
     const handle = (): never => {

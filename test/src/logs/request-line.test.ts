@@ -97,6 +97,7 @@ void t.test('operators who watch see the same fields by the same names', async (
   const ended: LoggedEnding = { ...ENDED, tier: 'memory', reason: 'memory', rule: 1 };
   for (const [one, end] of [
     [request, ended],
+    [asked({ trace: { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16) } }), ended],
     [asked(), ENDED],
   ] as const) {
     write(one, end);

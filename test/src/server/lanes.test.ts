@@ -78,6 +78,7 @@ async function openLane(
         clock: systemClock,
         log,
         requestLog: { write: () => undefined },
+        traceOf: () => undefined,
         newRequestId: () => 'made-here',
         addressOf: () => '192.0.2.1',
       },
