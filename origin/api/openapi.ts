@@ -6,13 +6,18 @@
 import { FAULTS, type FaultCode, invariant } from '../../src/errors.js';
 import type { Audience, JsonSchema, Method, Parameters, ResponseNote, Route } from '../../src/server/routes.js';
 import { type FieldNote, fieldsOfStatus, REQUEST_FIELDS, RESPONSE_FIELDS } from './fields.js';
+import { WEBHOOK_FIELDS, type WebhookNote } from './webhooks.js';
 
 type Document = Readonly<Record<string, unknown>>;
 
 /** Version of the interface, not of the program. It changes when clients must change. */
 const API_VERSION = '1.0.0';
 
-export function describeRoutes(routes: readonly Route<never>[], baseUri: string): Document {
+export function describeRoutes(
+  routes: readonly Route<never>[],
+  baseUri: string,
+  webhooks: readonly WebhookNote[] = [],
+): Document {
   const named: Record<string, JsonSchema> = { Problem: PROBLEM };
   const paths: Record<string, Record<string, Document>> = {};
   for (const row of routes) {
@@ -20,6 +25,7 @@ export function describeRoutes(routes: readonly Route<never>[], baseUri: string)
     const operations = row.methods.map((method) => [method.toLowerCase(), operation(row, method, named)] as const);
     paths[row.pattern] = { ...paths[row.pattern], ...Object.fromEntries(operations) };
   }
+  const events = webhooks.map((note) => [note.type, { post: webhook(note, named) }] as const);
   return {
     openapi: '3.1.0',
     info: {
@@ -30,6 +36,7 @@ export function describeRoutes(routes: readonly Route<never>[], baseUri: string)
     },
     servers: [{ url: baseUri }],
     paths,
+    ...(events.length > 0 && { webhooks: Object.fromEntries(events) }),
     components: { schemas: named, headers: HEADERS, securitySchemes: SECURITY_SCHEMES },
   };
 }
@@ -60,6 +67,27 @@ function operation(row: Route<never>, method: Method, named: Named): Document {
     responses: Object.fromEntries(
       [...byStatus(row.responses)].map(([status, notes]) => [String(status), response(status, notes, named)]),
     ),
+  };
+}
+
+/** A request of the service to the chat server. It proves itself by its signature. */
+function webhook({ operationId, summary, schema }: WebhookNote, named: Named): Document {
+  return {
+    operationId,
+    summary,
+    security: [{}],
+    parameters: Object.entries(WEBHOOK_FIELDS).map(([name, { help, schema }]) => ({
+      name,
+      in: 'header',
+      required: true,
+      description: help,
+      schema,
+    })),
+    requestBody: { required: true, content: { 'application/json': { schema: linked(schema, named) } } },
+    responses: {
+      '2XX': { description: 'The chat server has the event. The content is not read.' },
+      '4XX': { description: 'As every other answer: the event is sent again, with growing pauses for a day.' },
+    },
   };
 }
 

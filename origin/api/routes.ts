@@ -15,6 +15,7 @@ import { describeRoutes } from './openapi.js';
 import { none, refusal, withCommonRefusals } from './route-notes.js';
 import { WELL_KNOWN_SCHEMA } from './schemas.js';
 import { uploadRoutes } from './upload-routes.js';
+import { WEBHOOKS } from './webhooks.js';
 import type { WellKnown, WellKnownConfig } from './well-known.js';
 
 export type RouteDeps = MediaRouteDeps &
@@ -27,7 +28,7 @@ export type RouteDeps = MediaRouteDeps &
   };
 
 export function originRoutes(deps: RouteDeps): readonly Route<OriginRequest>[] {
-  const openapi = createDocument(() => describeRoutes(rows, deps.baseUri), deps.config.wellKnown.maxAgeMs);
+  const openapi = createDocument(() => describeRoutes(rows, deps.baseUri, WEBHOOKS), deps.config.wellKnown.maxAgeMs);
   const rows = withCommonRefusals([
     ...mediaRoutes(deps),
     ...uploadRoutes(deps),

@@ -15,11 +15,12 @@ export interface ReferencePage {
 const METHODS = ['get', 'head', 'post', 'put', 'patch', 'delete', 'options'] as const;
 
 export function referencePage(document: unknown): ReferencePage {
-  const { info, paths, components } = fieldsIn(document);
+  const { info, paths, webhooks, components } = fieldsIn(document);
   const title = text(fieldsIn(info)['title']);
   const operations = Object.entries(fieldsIn(paths)).flatMap(([path, methods]) =>
     operationsOf(path, fieldsIn(methods)),
   );
+  const events = Object.entries(fieldsIn(webhooks)).flatMap(([type, methods]) => operationsOf(type, fieldsIn(methods)));
   const schemas = Object.entries(fieldsIn(fieldsIn(components)['schemas']));
   const html = `<!doctype html>
 <html lang="en">
@@ -32,10 +33,12 @@ export function referencePage(document: unknown): ReferencePage {
 <body>
 <header><h1>${title}</h1><p>${text(fieldsIn(info)['description'])}</p></header>
 <nav aria-label="Operations"><ul>
-${operations.map(({ anchor, name }) => `<li><a href="#${anchor}">${name}</a></li>`).join('\n')}
+${[...operations, ...events].map(({ anchor, name }) => `<li><a href="#${anchor}">${name}</a></li>`).join('\n')}
 </ul></nav>
 <main>
 ${operations.map(({ html: section }) => section).join('\n')}
+${events.length === 0 ? '' : '<h2 id="webhooks">Webhooks: what the chat server receives</h2>'}
+${events.map(({ html: section }) => section).join('\n')}
 <h2 id="schemas">Schemas</h2>
 ${schemas.map(([name, schema]) => schemaSection(name, schema)).join('\n')}
 </main>

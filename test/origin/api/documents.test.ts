@@ -5,10 +5,12 @@ import { describeRoutes } from '../../../origin/api/openapi.js';
 import { mediaResponses, refusal, refusals, TAKEN_DOWN, withCommonRefusals } from '../../../origin/api/route-notes.js';
 import { originRoutes, type RouteDeps } from '../../../origin/api/routes.js';
 import { LINK_SCHEMA, MEDIA_JSON } from '../../../origin/api/schemas.js';
+import { WEBHOOKS } from '../../../origin/api/webhooks.js';
 import { createWellKnown, retentionText, wellKnownSection } from '../../../origin/api/well-known.js';
 import { uploadSection } from '../../../origin/ingest/config.js';
 import { resumableSection } from '../../../origin/ingest/resumable/resumable-uploads.js';
 import type { Media } from '../../../origin/meta/media.js';
+import { EVENT_TYPES } from '../../../origin/meta/outbox/outbox.js';
 import { quotaSection } from '../../../origin/quota.js';
 import { describeDuplicate, describeMedia } from '../../../origin/respond/media-json.js';
 import { type RetentionConfig, retentionSection } from '../../../origin/retention-rules.js';
@@ -341,13 +343,15 @@ void t.test('names and fields in the description serve generators', (t) => {
 
 void t.test('every operation has a name of its own, and every field and schema that is named is described', (t) => {
   const rows = originRoutes({ baseUri: '', config: { wellKnown: configured(wellKnownSection) } } as RouteDeps);
-  const described = describeRoutes(rows, 'https://media.example') as {
+  const described = describeRoutes(rows, 'https://media.example', WEBHOOKS) as {
     paths: Record<string, Record<string, { operationId?: string }>>;
+    webhooks: Record<string, Record<string, { operationId?: string }>>;
     components: { schemas: object; headers: object };
   };
-  const ids = Object.values(described.paths).flatMap((path) =>
+  const ids = [...Object.values(described.paths), ...Object.values(described.webhooks)].flatMap((path) =>
     Object.values(path).map(({ operationId }) => operationId),
   );
+  t.same(Object.keys(described.webhooks), EVENT_TYPES);
   t.notOk(ids.includes(undefined));
   t.equal(new Set(ids).size, ids.length);
   const named = [...JSON.stringify(described).matchAll(/"#\/components\/(schemas|headers)\/([^"]+)"/g)];

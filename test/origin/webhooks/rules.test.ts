@@ -1,4 +1,5 @@
 /** Signatures, pauses and settings of webhooks. */
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { webhooksFaults, webhooksSection } from '../../../origin/webhooks/config.js';
 import { nextOf } from '../../../origin/webhooks/sender.js';
@@ -21,6 +22,26 @@ void t.test('the signature is that of the example of Standard Webhooks', (t) => 
     },
   );
   t.end();
+});
+
+void t.test('a chat server that checks as README shows takes what is sent, and nothing else', async (t) => {
+  const code = /```js\n(import \{ createHmac[\s\S]*?)```/.exec(readFileSync('README.md', 'utf8'))?.[1] ?? '';
+  const { isFromMedia } = (await import(`data:text/javascript,${encodeURIComponent(code)}`)) as {
+    readonly isFromMedia: (fields: object, body: Buffer, secret: string, now: number) => boolean;
+  };
+  const [secret, other] = [newWebhookSecret(), newWebhookSecret()];
+  const keys = [other, secret].flatMap((each) => keyOf(each) ?? []);
+  const [now, body] = [1_800_000_000_000, '{"type":"media.ready","data":{"filename":"é"}}'];
+  const fields = signedFields(keys, { name: 'msg_1', sentAtSeconds: now / 1_000 - 299, body });
+  const taken = (changed: object = {}, text = body, by = secret, at = now) =>
+    isFromMedia({ ...fields, ...changed }, Buffer.from(text), by, at);
+  t.same([taken(), taken({}, body, other), taken({}, body, newWebhookSecret())], [true, true, false]);
+  t.notOk(taken({}, body.replace('é', 'e')));
+  t.notOk(taken({ 'webhook-id': 'msg_2' }));
+  t.notOk(taken({}, body, secret, now + 2_000), 'too old');
+  t.notOk(taken({}, body, secret, now - 601_000), 'of the future');
+  for (const name of Object.keys(fields)) t.notOk(taken({ [name]: undefined }), `without ${name}`);
+  t.notOk(taken({ 'webhook-signature': 'v1,AAAA v2,' }));
 });
 
 void t.test('a secret is whsec_ and 24 to 64 bytes in base64', (t) => {

@@ -3,13 +3,14 @@ import { createHash } from 'node:crypto';
 import t from 'tap';
 import { describeRoutes } from '../../../origin/api/openapi.js';
 import { originRoutes, type RouteDeps } from '../../../origin/api/routes.js';
+import { WEBHOOKS } from '../../../origin/api/webhooks.js';
 import { wellKnownSection } from '../../../origin/api/well-known.js';
 import { referencePage } from '../../../src/dev/reference.js';
 import { configured } from '../../kit/deps.js';
 
 void t.test('the reference has every operation and schema, and loads and runs nothing', (t) => {
   const rows = originRoutes({ baseUri: '', config: { wellKnown: configured(wellKnownSection) } } as RouteDeps);
-  const document = describeRoutes(rows, 'https://media.example') as {
+  const document = describeRoutes(rows, 'https://media.example', WEBHOOKS) as {
     paths: Record<string, Record<string, { operationId: string }>>;
     components: { schemas: object };
   };
@@ -20,6 +21,7 @@ void t.test('the reference has every operation and schema, and loads and runs no
       t.equal(isShown, !(method === 'head' && 'get' in methods), operationId);
     }
   }
+  for (const { operationId } of WEBHOOKS) t.match(html, `id="${operationId}"`);
   for (const name of Object.keys(document.components.schemas)) t.match(html, `id="schema-${name}"`);
   for (const [, anchor] of html.matchAll(/href="#([^"]+)"/g))
     t.ok(html.includes(`id="${String(anchor)}"`), String(anchor));
