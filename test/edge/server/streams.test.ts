@@ -357,5 +357,5 @@ void t.test('interim responses go before the head, and the address is that of th
     { status: 102, link: undefined },
     { status: 103, link: '</a>' },
   ]);
-  t.equal(body, '{"address":"192.0.2.1","scheme":"https"}');
+  t.equal(body, '{"address":"192.0.2.1","scheme":"https","peer":"127.0.0.1"}');
 });
