@@ -14,6 +14,7 @@ import { livingConfig } from '../src/config/living.js';
 import { Fault, invariant } from '../src/errors.js';
 import { createAddressOf, createTrust } from '../src/http/address.js';
 import type { JournalPosition } from '../src/journal/entry.js';
+import { recentTakedowns } from '../src/journal/recent.js';
 import { type Closer, openOrClose } from '../src/lifecycle.js';
 import { errorFields, type LogConfig } from '../src/log.js';
 import { createRequestLog } from '../src/logs/request-line.js';
@@ -44,7 +45,7 @@ import { type ExplainOrder, type Explanation, explain } from './ops/explain.js';
 import { type OpsDeps, openOps } from './ops/ops.js';
 import { type PurgeDeps, purge } from './ops/purge.js';
 import { createTally, type Tally } from './ops/tally.js';
-import { createTraffic } from './ops/traffic.js';
+import { createTraffic, type Traffic } from './ops/traffic.js';
 import { createWatch, type Watch } from './ops/watch.js';
 import { watchingOf } from './ops/watching.js';
 import { pageOf } from './page.js';
@@ -129,7 +130,8 @@ async function openComponents(
     deps,
   );
   const pass = opened.add('pass', passTo(config, { engine, upstream, worker }, onAnswered, deps));
-  const serving = { engine, upstream, media, pass, tally, watch, outgoing, logging, worker };
+  const traffic = createTraffic(metrics);
+  const serving = { engine, upstream, media, pass, tally, traffic, watch, outgoing, logging, worker };
   const listener = await listenToClients(config, serving, deps, opened);
   const apply = (): void => {
     live.renew(access);
@@ -142,7 +144,7 @@ async function openComponents(
   // The parent has its workers reload all together.
   const reloading = worker === null ? opened.add('reloading', openReloading({ steps, source, clock, log })) : undefined;
   const close = (): Promise<void> => opened.close();
-  const control = controlOf(config, { engine, media, pass, tally, steps }, deps);
+  const control = controlOf(config, { engine, media, pass, tally, traffic, steps }, deps);
   const explained = (order: ExplainOrder): Promise<Explanation> => explain(engine, order);
   worker?.serve({
     ...control,
@@ -236,6 +238,7 @@ interface ClientDeps {
   readonly media: MediaComponents | null;
   readonly pass: Pass;
   readonly tally: Tally;
+  readonly traffic: Traffic;
   readonly watch: Watch;
   readonly outgoing: Outgoing;
   readonly logging: LogConfig;
@@ -245,7 +248,7 @@ interface ClientDeps {
 /** The clients' listener: plain requests are read by the fast lane, all others by node:http. */
 async function listenToClients(
   config: EdgeConfig,
-  { engine, upstream, media, pass, tally, watch, outgoing, logging, worker }: ClientDeps,
+  { engine, upstream, media, pass, tally, traffic, watch, outgoing, logging, worker }: ClientDeps,
   { clock, log, metrics }: ProcessDeps,
   opened: Closer,
 ): Promise<Listener> {
@@ -263,7 +266,7 @@ async function listenToClients(
       ),
     health: createHealth({ cache, upstream, lease, clock, log, metrics }),
     tally,
-    traffic: createTraffic(metrics),
+    traffic,
     watch,
     uses: media === null ? NO_USE_REPORTS : media.useReports,
     outgoing,
@@ -365,15 +368,16 @@ interface OperatorDeps {
   readonly media: MediaComponents | null;
   readonly pass: Pass;
   readonly tally: Tally;
+  readonly traffic: Traffic;
   readonly steps: ReloadSteps;
 }
 
 /** What operators see and purge. */
 function controlOf(
   config: EdgeConfig,
-  { engine, media, pass, tally, steps }: OperatorDeps,
+  { engine, media, pass, tally, traffic, steps }: OperatorDeps,
   { clock }: ProcessDeps,
-): Pick<OpsDeps, 'sources' | 'purge'> {
+): Pick<OpsDeps, 'sources' | 'purge' | 'takedowns'> {
   const { cache, upstream, flights, absences } = engine;
   const lease = media?.follower.lease;
   const hooks: PurgeDeps = {
@@ -399,7 +403,10 @@ function controlOf(
       upstream: () => upstream.stats(),
       passing: () => pass.active,
       policy: () => steps.state(),
+      firstByte: () => traffic.firstByte(),
     },
     purge: (order) => purge(order, hooks),
+    takedowns: async () =>
+      media === null ? null : await recentTakedowns(media.behind.applied, media.behind.positions()),
   };
 }

@@ -71,6 +71,11 @@ export class Durations {
     return this.#sumMs / 1_000;
   }
 
+  /** How many fell into each bucket; the last one is for those longer than every bound. */
+  counts(): readonly number[] {
+    return [...this.#counts];
+  }
+
   /** How many were not longer than each bound; the last is all of them. */
   cumulative(): readonly (readonly [bound: string, count: number])[] {
     let count = 0;
@@ -80,6 +85,24 @@ export class Durations {
       return [bound === undefined ? '+Inf' : String(bound), count] as const;
     });
   }
+}
+
+/**
+ * The time within which this share of durations stayed, in milliseconds, between the bounds of its bucket; null for
+ * none. `counts`: as of `Durations`.
+ */
+export function quantileMs(counts: readonly number[], share: number): number | null {
+  const all = counts.reduce((sum, count) => sum + count, 0);
+  let wanted = all * share;
+  for (const [bucket, count] of counts.entries()) {
+    if (count > 0 && wanted <= count) {
+      const from = DURATION_BUCKETS_MS[bucket - 1] ?? 0;
+      const to = DURATION_BUCKETS_MS[bucket] ?? from;
+      return Math.round((from + ((to - from) * wanted) / count) * 10) / 10;
+    }
+    wanted -= count;
+  }
+  return null;
 }
 
 /** Made and read in this file alone. */

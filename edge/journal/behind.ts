@@ -14,6 +14,7 @@ import { Fault } from '../../src/errors.js';
 import { header, originForm, splitTarget } from '../../src/http/head.js';
 import { emptyReply, type Reply } from '../../src/http/reply.js';
 import type { EdgesBehind } from '../../src/journal/confirmation.js';
+import type { EdgePosition } from '../../src/journal/confirmations.js';
 import { CONFIRM_PATH, JOURNAL_PATH } from '../../src/journal/entry.js';
 import { createJournalStream, type JournalStream, streamFields } from '../../src/journal/journal-stream.js';
 import type { KnownEdges } from '../../src/journal/known-edges.js';
@@ -58,6 +59,8 @@ export interface Behind {
   /** Filled by the follower. */
   readonly applied: AppliedJournal;
   counts(): EdgesBehind;
+  /** Each edge behind this one, and how far it is. */
+  positions(): readonly EdgePosition[];
   /** How often the origin wants use reports; undefined: never. */
   wantUseReports(everyMs: number | undefined): void;
   /** A promise of undefined: the response has been written. Throws a Fault to refuse. */
@@ -85,6 +88,7 @@ export function createBehind(deps: BehindDeps): Behind {
   return {
     applied,
     counts: () => stream.counts(),
+    positions: () => stream.positions(),
     wantUseReports(everyMs) {
       // Edges learn it at the beginning of their streams.
       if (everyMs !== usesEveryMs) stream.startAgain();

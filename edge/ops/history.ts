@@ -1,43 +1,67 @@
-/**
- * How many requests ended in each second of the last two minutes. Kept in the
- * process, so that the live page shows a graph as soon as it is opened.
- */
+/** How requests, hits, times and tiers of the edge went, for the graphs of the live page. */
 import type { Clock } from '../../src/clock.js';
+import { type History, type Measured, openHistory, perSecond, type Row } from '../../src/history.js';
+import { quantileMs } from '../../src/metrics.js';
+import { OUTCOMES, type Outcome } from '../request.js';
+import { HITS, hitRatios, MISSES, type StatsSources } from './stats.js';
 import type { Tally } from './tally.js';
+import type { FirstByte } from './traffic.js';
 
-/** The time between two samples, and how many are kept: as many as the page can show. */
-const EVERY_MS = 1_000;
-const KEPT_MAX = 120;
-
-export interface History {
-  /** Requests a second, oldest first. The last value is for the second that ended last. */
-  perSecond(): readonly number[];
-  close(): void;
+interface Reading {
+  readonly counts: Tally['counts'];
+  readonly firstByte: FirstByte;
+  readonly memoryBytes: number;
+  readonly diskBytes: number;
 }
 
-/** Starts with one second without requests. */
-export function openHistory({ counts }: Pick<Tally, 'counts'>, clock: Clock): History {
-  const kept = [0];
-  let sampledAtMs = clock.monotonicMs();
-  let before = totalOf(counts);
-  function sample(): void {
-    const now = clock.monotonicMs();
-    const total = totalOf(counts);
-    // A busy process samples late, and then the requests spread over a longer time.
-    const seconds = Math.max(EVERY_MS, now - sampledAtMs) / 1_000;
-    kept.push(Math.round((10 * (total - before)) / seconds) / 10);
-    if (kept.length > KEPT_MAX) kept.shift();
-    sampledAtMs = now;
-    before = total;
-    timer = clock.after(EVERY_MS, sample);
-  }
-  let timer = clock.after(EVERY_MS, sample);
+export function openEdgeHistory(sources: Pick<StatsSources, 'tally' | 'firstByte' | 'cache'>, clock: Clock): History {
+  const measured: Measured<Reading> = {
+    read() {
+      const { memory, disk } = sources.cache();
+      return {
+        // The counts go on in the same objects.
+        counts: byOutcome((outcome) => ({ ...sources.tally.counts[outcome] })),
+        firstByte: sources.firstByte(),
+        memoryBytes: memory.usedBytes,
+        diskBytes: disk.usedBytes,
+      };
+    },
+    row: rowOf,
+  };
+  return openHistory(measured, clock);
+}
+
+function rowOf(now: Reading, before: Reading, seconds: number): Row {
+  const counts = byOutcome((outcome) => ({
+    requests: now.counts[outcome].requests - before.counts[outcome].requests,
+    bytes: now.counts[outcome].bytes - before.counts[outcome].bytes,
+  }));
+  const ratios = hitRatios(counts);
+  const rate = (outcomes: readonly Outcome[]): number =>
+    perSecond(
+      outcomes.reduce((sum, outcome) => sum + counts[outcome].requests, 0),
+      seconds,
+    );
   return {
-    perSecond: () => [...kept],
-    close: () => timer.cancel(),
+    requests: rate(OUTCOMES),
+    hits: rate(HITS),
+    misses: rate(MISSES),
+    hit_ratio: ratios.requests,
+    byte_hit_ratio: ratios.bytes,
+    hit_p95_ms: quantileMs(between(now.firstByte, before.firstByte, HITS), 0.95),
+    miss_p95_ms: quantileMs(between(now.firstByte, before.firstByte, MISSES), 0.95),
+    memory_bytes: now.memoryBytes,
+    disk_bytes: now.diskBytes,
   };
 }
 
-function totalOf(counts: Tally['counts']): number {
-  return Object.values(counts).reduce((sum, { requests }) => sum + requests, 0);
+/** The times of these outcomes together that came between. */
+function between(now: FirstByte, before: FirstByte, outcomes: readonly Outcome[]): readonly number[] {
+  return now.miss.map((_, bucket) =>
+    outcomes.reduce((sum, outcome) => sum + (now[outcome][bucket] ?? 0) - (before[outcome][bucket] ?? 0), 0),
+  );
+}
+
+function byOutcome<V>(make: (outcome: Outcome) => V): Readonly<Record<Outcome, V>> {
+  return Object.fromEntries(OUTCOMES.map((outcome) => [outcome, make(outcome)])) as Record<Outcome, V>;
 }

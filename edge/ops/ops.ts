@@ -6,22 +6,25 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../../src/clock.js';
 import { Fault, faultOf } from '../../src/errors.js';
+import type { History } from '../../src/history.js';
 import { header } from '../../src/http/head.js';
 import { problemReply } from '../../src/http/problem.js';
 import { jsonReply, type Reply } from '../../src/http/reply.js';
+import type { RecentTakedown } from '../../src/journal/recent.js';
 import { errorFields, type Log } from '../../src/log.js';
 import type { Metrics } from '../../src/metrics.js';
 import { type ReloadOutcome, reloadReply } from '../../src/reload.js';
 import type { ListenLimits } from '../../src/server/limits.js';
 import { listen } from '../../src/server/listen.js';
+import { createFiguresFeed, type FiguresFeed } from '../../src/server/live/figures-feed.js';
+import { pageRoutes } from '../../src/server/live/pages.js';
 import { metricsReply } from '../../src/server/metrics-reply.js';
 import { admitOperator } from '../../src/server/operators.js';
 import { createMatcher, type Method, route } from '../../src/server/routes.js';
 import { send } from '../../src/server/send.js';
 import type { OperatorsConfig } from './config.js';
-import { type History, openHistory } from './history.js';
+import { openEdgeHistory } from './history.js';
 import { registerFigures } from './metrics.js';
-import { pageReply } from './page.js';
 import { type PurgeOrder, readPurge } from './purge.js';
 import { readJson } from './read-json.js';
 import { readStats, type StatsSources } from './stats.js';
@@ -36,6 +39,8 @@ export interface OpsDeps {
   readonly purge: (order: PurgeOrder) => Promise<number>;
   reload(): ReloadOutcome | Promise<ReloadOutcome>;
   readonly watching: Watching;
+  /** The newest that were applied here, and which edges behind this one have confirmed them. Null: there is no journal. */
+  readonly takedowns: () => Promise<readonly RecentTakedown[] | null>;
   /** Called before the figures are read. */
   refresh?(): Promise<void>;
   readonly clock: Clock;
@@ -51,8 +56,13 @@ export interface Ops {
 export async function openOps(deps: OpsDeps): Promise<Ops> {
   const { config, limits, clock, log } = deps;
   registerFigures(deps.metrics, deps.sources);
-  const history = openHistory(deps.sources.tally, clock);
-  const find = createMatcher(routesOf(deps, history));
+  const history = openEdgeHistory(deps.sources, clock);
+  const figures = async (): Promise<object> => {
+    await deps.refresh?.();
+    return readStats(deps.sources, history);
+  };
+  const feed = createFiguresFeed({ read: figures, pagesMax: config.pagesMax, clock, log });
+  const find = createMatcher(routesOf(deps, { history, figures, feed }));
   const closing = new AbortController();
 
   async function answer(request: IncomingMessage): Promise<Reply> {
@@ -99,6 +109,8 @@ export async function openOps(deps: OpsDeps): Promise<Ops> {
     url: listener.url,
     async close() {
       history.close();
+      // The streams to pages do not end by themselves.
+      feed.close();
       const closed = listener.close();
       closing.abort(new Fault('overloaded', 'The edge is stopping.'));
       await closed;
@@ -112,27 +124,44 @@ function notAllowed(allowed: readonly Method[]): Fault {
 
 const NOTES = { audience: 'anyone', path: {}, query: {}, responses: [] } as const;
 
-function routesOf(deps: OpsDeps, history: History) {
-  const { sources, metrics, log } = deps;
-  const fresh = async (): Promise<void> => await deps.refresh?.();
+interface PageDeps {
+  readonly history: History;
+  readonly figures: () => Promise<object>;
+  readonly feed: FiguresFeed;
+}
+
+function routesOf(deps: OpsDeps, { history, figures, feed }: PageDeps) {
+  const { metrics, log } = deps;
   return [
     ...watchingRoutes(deps.watching, deps.config.orderMaxBytes),
+    ...pageRoutes<IncomingMessage>('edge/ops/page'),
+    route({
+      ...NOTES,
+      methods: ['GET'],
+      pattern: '/events',
+      summary: 'The figures of the page, once a second.',
+      handle: async (_request: IncomingMessage) => feed.open(),
+    }),
     route({
       ...NOTES,
       methods: ['GET', 'HEAD'],
-      pattern: '/',
-      summary: 'A live page.',
-      handle: async (_request: IncomingMessage) => pageReply(),
+      pattern: '/history',
+      summary: 'How the figures went, minute by minute.',
+      handle: async (_request: IncomingMessage) => jsonReply(200, history.minutes),
+    }),
+    route({
+      ...NOTES,
+      methods: ['GET'],
+      pattern: '/takedowns',
+      summary: 'The newest takedowns, and which edges behind this one have confirmed them.',
+      handle: async (_request: IncomingMessage) => jsonReply(200, { takedowns: await deps.takedowns() }),
     }),
     route({
       ...NOTES,
       methods: ['GET', 'HEAD'],
       pattern: '/stats',
       summary: 'Figures as JSON.',
-      handle: async (_request: IncomingMessage) => {
-        await fresh();
-        return jsonReply(200, readStats(sources, history));
-      },
+      handle: async (_request: IncomingMessage) => jsonReply(200, await figures()),
     }),
     route({
       ...NOTES,
@@ -140,7 +169,7 @@ function routesOf(deps: OpsDeps, history: History) {
       pattern: '/metrics',
       summary: 'Metrics, as Prometheus reads them.',
       handle: async (_request: IncomingMessage) => {
-        await fresh();
+        await deps.refresh?.();
         return metricsReply(metrics);
       },
     }),

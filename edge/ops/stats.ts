@@ -3,13 +3,15 @@
  * `/stats`, of the live page and of the gauges among the metrics.
  */
 import type { Clock, EpochMs } from '../../src/clock.js';
+import type { History } from '../../src/history.js';
+import { quantileMs } from '../../src/metrics.js';
 import type { CacheStats, TierStats } from '../cache/cache.js';
 import type { FollowerState } from '../journal/follow.js';
 import type { LeaseState, LeaseVerdict } from '../journal/lease.js';
 import type { Outcome } from '../request.js';
 import type { UpstreamStats } from '../upstream/upstream.js';
-import type { History } from './history.js';
 import type { Tally } from './tally.js';
+import type { FirstByte } from './traffic.js';
 
 export interface StatsSources {
   readonly edgeName: string;
@@ -22,6 +24,8 @@ export interface StatsSources {
   lease(): { readonly verdict: LeaseVerdict; readonly state: LeaseState } | null;
   upstream(): UpstreamStats;
   passing(): number;
+  /** How long it took until there was an answer to send. */
+  firstByte(): FirstByte;
   /** When the current policy was read, and the faults of a newer file that was refused. */
   policy(): { readonly readAt: EpochMs; readonly faults: readonly string[] };
 }
@@ -30,9 +34,9 @@ export interface StatsSources {
 export type Ratio = number | null;
 
 /** Answered from the cache, without waiting for the origin. */
-const HITS: readonly Outcome[] = ['hit_memory', 'hit_disk', 'hit_filling', 'stale'];
+export const HITS: readonly Outcome[] = ['hit_memory', 'hit_disk', 'hit_filling', 'stale'];
 /** Answered with the help of the origin, or not at all. */
-const MISSES: readonly Outcome[] = ['revalidated', 'miss', 'failed'];
+export const MISSES: readonly Outcome[] = ['revalidated', 'miss', 'failed'];
 
 /**
  * The share of requests that were answered from the cache, of those that could
@@ -50,10 +54,7 @@ export function hitRatios(counts: Tally['counts']): { readonly requests: Ratio; 
 }
 
 /** The document of `/stats`. */
-export function readStats(
-  sources: StatsSources,
-  history: Pick<History, 'perSecond'>,
-): Readonly<Record<string, unknown>> {
+export function readStats(sources: StatsSources, history: Pick<History, 'seconds'>): Readonly<Record<string, unknown>> {
   const { clock, tally } = sources;
   const ratios = hitRatios(tally.counts);
   const { memory, disk, fills, corrupt, recovered } = sources.cache();
@@ -67,14 +68,26 @@ export function readStats(
       byte_hit_ratio: ratios.bytes,
       passing: sources.passing(),
       outcomes: tally.counts,
-      per_second: history.perSecond(),
+      per_second: history.seconds.rows.map(({ requests }) => requests),
+      first_byte_ms: firstByteOf(sources.firstByte()),
     },
     cache: { memory: tierOf(memory), disk: tierOf(disk), filling: fills, corrupt, recovered },
     journal: journalOf(sources.journal()),
     lease: leaseOf(sources.lease()),
     upstream: upstreamOf(sources.upstream()),
+    history: history.seconds,
     policy: { read_at: new Date(policy.readAt).toISOString(), faults: policy.faults },
   };
+}
+
+/** By outcome, the times within which a half and 95 % of the requests had an answer; null without any. */
+function firstByteOf(times: FirstByte): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(
+    Object.entries(times).map(([outcome, counts]) => [
+      outcome,
+      { p50: quantileMs(counts, 0.5), p95: quantileMs(counts, 0.95) },
+    ]),
+  );
 }
 
 function tierOf({

@@ -12,7 +12,12 @@ import { type EdgeRequest, type Exchanged, MISS_REASONS, OUTCOMES, type Outcome 
 
 export interface Traffic {
   note(request: Pick<EdgeRequest, 'method' | 'path'>, ended: Exchanged): void;
+  /** How long it took until there was an answer to send. */
+  firstByte(): FirstByte;
 }
+
+/** By outcome, the counts of `Durations`. */
+export type FirstByte = Readonly<Record<Outcome, readonly number[]>>;
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'other'] as const;
 const KINDS = ['image', 'video', 'audio', 'thumbnail', 'file', 'none'] as const;
@@ -45,6 +50,8 @@ export function createTraffic(metrics: Metrics): Traffic {
         if (reason >= 0) raise(misses, reason, 1);
       }
     },
+    firstByte: () =>
+      Object.fromEntries(OUTCOMES.map((outcome, at) => [outcome, first[at]?.counts() ?? []])) as FirstByte,
   };
 }
 

@@ -52,6 +52,8 @@ export interface Top {
   readonly seconds: number;
   readonly requests: number;
   readonly lists: Readonly<Record<TopList, readonly Counted[]>>;
+  /** Of the requests that are kept, those that waited longest for an answer. */
+  readonly slowest: readonly WatchedRequest[];
 }
 
 export interface Watch {
@@ -73,6 +75,7 @@ export interface WatchDeps {
 /** Watching ends so long after the last question. */
 const WATCHED_MS = 60_000;
 const LISTED_MAX = 50;
+const SLOWEST_MAX = 20;
 
 export function createWatch(deps: WatchDeps): Watch {
   const { keptMax, clock } = deps;
@@ -133,6 +136,7 @@ export function createWatch(deps: WatchDeps): Watch {
         seconds: Math.round((clock.monotonicMs() - sinceMs) / 1_000),
         requests: counted,
         lists: Object.fromEntries(named) as unknown as Top['lists'],
+        slowest: slowestOf(kept),
       };
     },
     close: stop,
@@ -255,5 +259,12 @@ export function sumOfTops(all: readonly Top[]): Top {
     seconds: Math.max(0, ...all.map(({ seconds }) => seconds)),
     requests: all.reduce((sum, { requests }) => sum + requests, 0),
     lists: Object.fromEntries(named) as unknown as Top['lists'],
+    slowest: slowestOf(all.flatMap(({ slowest }) => slowest)),
   };
+}
+
+function slowestOf(requests: readonly WatchedRequest[]): readonly WatchedRequest[] {
+  // The place of the first request is empty until it is used again.
+  const known = requests.filter((request) => request !== undefined);
+  return known.sort((one, other) => other.first_byte_ms - one.first_byte_ms).slice(0, SLOWEST_MAX);
 }

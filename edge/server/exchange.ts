@@ -31,7 +31,7 @@ export interface ServerDeps {
   traceOf(request: EdgeRequest): Trace | undefined;
   readonly health: Health;
   readonly tally: Tally;
-  readonly traffic: Traffic;
+  readonly traffic: Pick<Traffic, 'note'>;
   readonly watch: Pick<Watch, 'active' | 'note'>;
   readonly uses: Pick<UseReports, 'note'>;
   readonly outgoing: Outgoing;

@@ -1,9 +1,11 @@
 /** What the parent of an edge's workers and a worker say to each other over node's channel between processes. */
+import type { RecentTakedown } from '../../src/journal/recent.js';
 import type { MetricsSnapshot } from '../../src/metrics.js';
 import type { ReloadOutcome } from '../../src/reload.js';
 import type { ExplainOrder, Explanation } from '../ops/explain.js';
 import type { PurgeOrder } from '../ops/purge.js';
 import type { StatsSources } from '../ops/stats.js';
+import type { FirstByte } from '../ops/traffic.js';
 import type { LogFilter, LogPage, Top } from '../ops/watch.js';
 import type { Cursor } from '../ops/watching.js';
 import type { UnsafeAnswer } from '../pass/config.js';
@@ -17,6 +19,7 @@ export interface WorkerFigures {
   readonly upstream: ReturnType<StatsSources['upstream']>;
   readonly passing: number;
   readonly policy: ReturnType<StatsSources['policy']>;
+  readonly firstByte: FirstByte;
 }
 
 /** What the parent asks, and what each question is answered with. */
@@ -31,6 +34,7 @@ export interface Answers {
   readonly explain: Explanation;
   readonly log: LogPage;
   readonly top: Top;
+  readonly takedowns: readonly RecentTakedown[] | null;
 }
 
 export type Question =
@@ -43,7 +47,8 @@ export type Question =
   | { readonly kind: 'explain'; readonly order: ExplainOrder }
   /** `after`: by the numbers of the workers. */
   | { readonly kind: 'log'; readonly after: Cursor; readonly filter: LogFilter }
-  | { readonly kind: 'top' };
+  | { readonly kind: 'top' }
+  | { readonly kind: 'takedowns' };
 
 export type ToWorker =
   | { readonly kind: 'question'; readonly id: number; readonly question: Question }

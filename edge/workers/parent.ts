@@ -23,7 +23,7 @@ import { mergeLogs, type Watching } from '../ops/watching.js';
 import { workerCount } from './count.js';
 import { type Crew, outputTo, startCrew } from './crew.js';
 import type { WorkerFigures } from './messages.js';
-import { furthestBehind, sum, sumOfCaches, sumOfCounts, sumOfUpstreams } from './sums.js';
+import { furthestBehind, sum, sumOfCaches, sumOfCounts, sumOfFirstBytes, sumOfUpstreams } from './sums.js';
 
 /** How often the figures are read while nobody asks, for the graph of the live page. */
 const FIGURES_EVERY_MS = 1_000;
@@ -77,6 +77,8 @@ async function open(
     purge: (order) => purgeAll(crew, order),
     reload: () => reloading.reload(),
     watching: watchAll(crew),
+    // Each of them applies all takedowns; an edge with workers has none behind it.
+    takedowns: async () => [...(await crew.ask({ kind: 'takedowns' })).values()][0] ?? null,
     refresh,
     clock,
     log,
@@ -115,7 +117,8 @@ class Known {
     const counts = sumOfCounts(this.#ended.map((each) => each.counts));
     const cache = sumOfCaches(this.#ended.map((each) => each.cache));
     const upstream = sumOfUpstreams(this.#ended.map((each) => each.upstream));
-    this.#ended = [{ ...last, counts, cache, upstream }];
+    const firstByte = sumOfFirstBytes(this.#ended.map((each) => each.firstByte));
+    this.#ended = [{ ...last, counts, cache, upstream, firstByte }];
   }
 
   get living(): readonly WorkerFigures[] {
@@ -147,6 +150,7 @@ function sourcesOf(edgeName: string, known: Known, clock: Clock): Omit<StatsSour
     lease: () => furthestBehind(known.living).lease,
     upstream: () => sumOfUpstreams(known.living.map(({ upstream }) => upstream)),
     passing: () => sum(known.living, ({ passing }) => passing),
+    firstByte: () => sumOfFirstBytes([...known.ended, ...known.living].map(({ firstByte }) => firstByte)),
   };
 }
 

@@ -1,6 +1,7 @@
 /** The figures of several workers as those of one edge. Pure. */
 import type { CacheStats, TierStats } from '../cache/cache.js';
 import type { FollowerState } from '../journal/follow.js';
+import type { FirstByte } from '../ops/traffic.js';
 import { OUTCOMES } from '../request.js';
 import type { OriginStats, UpstreamStats } from '../upstream/upstream.js';
 import type { WorkerFigures } from './messages.js';
@@ -13,6 +14,15 @@ export function sumOfCounts(all: readonly Counts[]): Counts {
     return [outcome, { requests, bytes: sum(all, (counts) => counts[outcome].bytes) }] as const;
   });
   return Object.fromEntries(sums) as unknown as Counts;
+}
+
+export function sumOfFirstBytes(all: readonly FirstByte[]): FirstByte {
+  const buckets = Math.max(0, ...all.map(({ miss }) => miss.length));
+  const sums = OUTCOMES.map((outcome) => {
+    const counts = Array.from({ length: buckets }, (_, bucket) => sum(all, (each) => each[outcome][bucket] ?? 0));
+    return [outcome, counts] as const;
+  });
+  return Object.fromEntries(sums) as unknown as FirstByte;
 }
 
 export function sumOfCaches(all: readonly CacheStats[]): CacheStats {

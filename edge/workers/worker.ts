@@ -37,7 +37,7 @@ export interface Worker {
   invalidateAtOthers(answer: UnsafeAnswer): Promise<void>;
 }
 
-export interface Control extends Pick<OpsDeps, 'sources' | 'purge'> {
+export interface Control extends Pick<OpsDeps, 'sources' | 'purge' | 'takedowns'> {
   readonly reload: ReloadSteps;
   invalidate(answer: UnsafeAnswer): Promise<void>;
   explain(order: ExplainOrder): Promise<Explanation>;
@@ -186,6 +186,8 @@ async function answerTo(question: Question, control: Control, number: number): P
       return control.watch.log(question.after[number] ?? 0, question.filter);
     case 'top':
       return control.watch.top();
+    case 'takedowns':
+      return await control.takedowns();
   }
 }
 
@@ -198,6 +200,7 @@ function figuresOf(from: Control['sources']): WorkerFigures {
     upstream: from.upstream(),
     passing: from.passing(),
     policy: from.policy(),
+    firstByte: from.firstByte(),
   };
 }
 

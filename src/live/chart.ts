@@ -109,7 +109,7 @@ function pathOf(points: readonly (readonly [x: number, value: number | null])[],
       }
       const place = `${x.toFixed(1)} ${y(value).toFixed(1)}`;
       const alone = !drawing && (points[at + 1]?.[1] ?? null) === null;
-      const step = `${drawing ? 'L' : 'M'}${place}${alone ? 'h1' : ''}`;
+      const step = `${drawing ? 'L' : 'M'}${place}${alone ? 'h2' : ''}`;
       drawing = true;
       return step;
     })

@@ -17,6 +17,15 @@ export function bytes(value: number | null): string {
   return `${unit === 0 ? Math.round(rest) : rest.toFixed(rest < 10 ? 2 : 1)} ${UNITS[unit]}`;
 }
 
+export function percent(ratio: number | null): string {
+  return ratio === null ? '–' : `${(ratio * 100).toFixed(ratio > 0.995 && ratio < 1 ? 2 : 1).replace(/\.0+$/, '')} %`;
+}
+
+export function milliseconds(value: number | null): string {
+  if (value === null) return '–';
+  return value < 1_000 ? `${value.toFixed(value < 10 ? 1 : 0)} ms` : `${(value / 1_000).toFixed(1)} s`;
+}
+
 /** A span of time, roughly. */
 export function span(ms: number | null): string {
   if (ms === null) return '–';

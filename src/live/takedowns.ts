@@ -21,11 +21,11 @@ const CAUSES: Readonly<Record<string, string>> = {
   visibility: 'visibility changed',
 };
 
-/** Fills the table `#takedowns`. */
-export function showTakedowns(takedowns: readonly Takedown[], nothing: string): void {
+/** Fills the table `#takedowns`. `nobody`: what it says where there are no edges. */
+export function showTakedowns(takedowns: readonly Takedown[], nothing: string, nobody = 'no edge is known'): void {
   fillTable(
     'takedowns',
-    takedowns.map((each) => [instant(each.at), CAUSES[each.cause] ?? each.cause, idsOf(each), edgesOf(each)]),
+    takedowns.map((each) => [instant(each.at), CAUSES[each.cause] ?? each.cause, idsOf(each), edgesOf(each, nobody)]),
     nothing,
   );
 }
@@ -35,8 +35,8 @@ function idsOf({ ids, media }: Takedown): string {
   return `${ids.join(' ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
-function edgesOf({ confirmed, missing }: Takedown): string {
-  if (confirmed.length + missing.length === 0) return 'no edge is known';
+function edgesOf({ confirmed, missing }: Takedown, nobody: string): string {
+  if (confirmed.length + missing.length === 0) return nobody;
   const late = missing.map(({ edge, connected }) => (connected ? edge : `${edge} (away)`));
   const all = `${confirmed.length} of ${confirmed.length + missing.length}`;
   const names =

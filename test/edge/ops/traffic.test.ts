@@ -3,7 +3,7 @@ import t from 'tap';
 import { createTraffic, kindOf } from '../../../edge/ops/traffic.js';
 import type { MediaId } from '../../../src/ids.js';
 import { routeOf } from '../../../src/logs/route.js';
-import { createMetrics, Durations, renderTogether } from '../../../src/metrics.js';
+import { createMetrics, Durations, quantileMs, renderTogether } from '../../../src/metrics.js';
 import { openTestEdge } from '../../kit/edge/edge.js';
 import { mediaHead } from '../../kit/edge/scripted-origin.js';
 import { sendRequest } from '../../kit/http/request.js';
@@ -89,7 +89,28 @@ void t.test('durations fall into buckets that add up', async (t) => {
   t.equal(counts.get('30'), 4);
   t.equal(counts.get('+Inf'), 5);
   t.equal(Math.round(durations.sumSeconds * 1e6), 40_031_100);
+  t.equal(
+    durations.counts().reduce((sum, count) => sum + count, 0),
+    5,
+  );
 });
+
+void t.test(
+  'the time within which a share of durations stayed is found between the bounds of its bucket',
+  async (t) => {
+    const shares = (all: readonly number[], share: number): number | null => {
+      const durations = new Durations();
+      for (const ms of all) durations.add(ms);
+      return quantileMs(durations.counts(), share);
+    };
+    t.equal(shares([], 0.5), null);
+    t.equal(shares([0.1], 0.5), 0.3, 'the middle of the first bucket');
+    t.equal(shares([60, 60, 60, 60], 0.5), 75);
+    t.equal(shares([0.1, 0.1, 0.1, 60], 0.75), 0.5, 'the upper bound of the bucket that has them all');
+    t.equal(shares([0.1, 0.1, 0.1, 60], 0.95), 90);
+    t.equal(shares([90_000], 0.95), 30_000, 'longer than every bound');
+  },
+);
 
 void t.test('the counts of several processes are added', async (t) => {
   const snapshots = [1, 2].map(async (times) => {

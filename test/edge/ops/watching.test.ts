@@ -10,6 +10,7 @@ import { openOps } from '../../../edge/ops/ops.js';
 import { purge } from '../../../edge/ops/purge.js';
 import type { StatsSources } from '../../../edge/ops/stats.js';
 import { createTally } from '../../../edge/ops/tally.js';
+import { createTraffic } from '../../../edge/ops/traffic.js';
 import { createWatch, sumOfTops, type WatchedRequest } from '../../../edge/ops/watch.js';
 import { mergeLogs, watchingOf } from '../../../edge/ops/watching.js';
 import type { EdgeRequest, Exchanged } from '../../../edge/request.js';
@@ -159,6 +160,12 @@ void t.test('a watching operator sees how requests end, and why', async (t) => {
   t.match(lists.misses, [{ name: `${PATH} purged`, requests: 1 }]);
   t.match(lists.clients, [{ name: '127.0.0.1', requests: 3 }]);
   t.equal(lists.reasons.length, 3);
+  const { slowest } = edge.watch.top();
+  t.equal(slowest.length, 3);
+  t.same(
+    slowest.map((each) => each.first_byte_ms),
+    slowest.map((each) => each.first_byte_ms).toSorted((a, b) => b - a),
+  );
 });
 
 /** A request that has ended. */
@@ -194,6 +201,7 @@ void t.test('watching keeps no more than it may, says what was lost, and ends by
   t.notOk(watch.active, 'a minute after the last question');
   t.same(watch.log(0, {}).requests, []);
   t.equal(watch.top().requests, 0);
+  t.same(watch.top().slowest, []);
 });
 
 void t.test('the logs and counts of several processes are those of one edge', async (t) => {
@@ -212,10 +220,18 @@ void t.test('the logs and counts of several processes are those of one edge', as
   const tops = [1, 2].map((times) => {
     const watch = createWatch({ keptMax: 10, rules: () => [], clock });
     watch.top();
-    for (let count = 0; count < times; count += 1) watch.note(...ended('pass'));
+    for (let count = 0; count < times; count += 1) {
+      const [request, ending] = ended('pass');
+      watch.note(request, { ...ending, decidedMs: 10 * times + count });
+    }
     return watch.top();
   });
   t.match(sumOfTops(tops), { requests: 3, lists: { objects: [{ name: '/a', requests: 3, bytes: 15 }] } });
+  t.same(
+    sumOfTops(tops).slowest.map((each) => each.first_byte_ms),
+    [21, 20, 10],
+    'the slowest of all of them',
+  );
 });
 
 void t.test('what became of a key is remembered in limited memory, the newest first', async (t) => {
@@ -243,10 +259,16 @@ void t.test('what became of a key is remembered in limited memory, the newest fi
 async function openCommands(t: Test, edge: TestEdge) {
   const { log, metrics } = testDeps();
   const access = { host: '127.0.0.1', port: 0, token: 'operators' } as const;
+  const traffic = createTraffic(testDeps().metrics);
   const ops = await openOps({
     config: { ...configured(operatorsSection), ...access },
     limits: configured(limitsSection, { closeWithinMs: 0 }),
-    sources: { tally: createTally() } as unknown as StatsSources,
+    sources: {
+      tally: createTally(),
+      firstByte: () => traffic.firstByte(),
+      cache: () => edge.engine.cache.stats(),
+    } as unknown as StatsSources,
+    takedowns: async () => null,
     purge: (order) => purge(order, { cache: edge.engine.cache, onTakedown: () => undefined, onPurge: () => undefined }),
     reload: () => ({ kind: 'refused', faults: [] }),
     watching: watchingOf(edge.watch, (order) => explain(edge.engine, order)),

@@ -4,16 +4,23 @@ import fc from 'fast-check';
 import t from 'tap';
 import { edgeFaults, edgeSection } from '../../../edge/config.js';
 import { type Applied, fence } from '../../../edge/journal/fence.js';
+import { createTraffic } from '../../../edge/ops/traffic.js';
 import { workerCount } from '../../../edge/workers/count.js';
 import { failuresAfter, forwardLines, outputTo, restartPauseMs } from '../../../edge/workers/crew.js';
 import type { WorkerFigures } from '../../../edge/workers/messages.js';
 import { ownerOf, shareOf } from '../../../edge/workers/share.js';
-import { furthestBehind, sumOfCaches, sumOfCounts, sumOfUpstreams } from '../../../edge/workers/sums.js';
+import {
+  furthestBehind,
+  sumOfCaches,
+  sumOfCounts,
+  sumOfFirstBytes,
+  sumOfUpstreams,
+} from '../../../edge/workers/sums.js';
 import type { JournalEntry } from '../../../src/journal/entry.js';
 import { readPosition, writePosition } from '../../../src/journal/position-field.js';
 import { createMetrics, renderTogether } from '../../../src/metrics.js';
 import { ManualClock } from '../../kit/clock.js';
-import { configured } from '../../kit/deps.js';
+import { configured, testDeps } from '../../kit/deps.js';
 
 const NEVER = new AbortController().signal;
 
@@ -201,6 +208,8 @@ void t.test('the figures of workers become those of one edge', async (t) => {
   t.match(sumOfCounts([one, one]), { hit_memory: { requests: 4, bytes: 40 }, miss: { requests: 2, bytes: 10 } });
   const cache = { memory: TIER, disk: TIER, incomplete: TIER, fills: 1, corrupt: 2, recovered: 4, openFiles: 5 };
   const doubled = { entries: 2, usedBytes: 20, capacityBytes: 200, evictions: 6, refused: 4 };
+  const times = { ...createTraffic(testDeps().metrics).firstByte(), miss: [1, 2], failed: [0, 1] };
+  t.match(sumOfFirstBytes([times, times]), { miss: [2, 4], failed: [0, 2], pass: [0, 0] });
   t.same(sumOfCaches([cache, cache]), {
     memory: doubled,
     disk: doubled,
