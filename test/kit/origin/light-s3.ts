@@ -16,6 +16,8 @@ export type Failure =
   | { readonly kind: 'reset' }
   /** The request is carried out, but its response never arrives. */
   | { readonly kind: 'lose_response' }
+  /** The request is carried out, and its response waits. */
+  | { readonly kind: 'hold_response'; readonly until: Promise<void> }
   /** No response is ever sent. */
   | { readonly kind: 'stall' }
   /** The body of the response breaks off, or stalls, after so many bytes. */
@@ -83,6 +85,13 @@ export async function openLightS3(): Promise<LightS3> {
     const body = await readBody(request);
     if (failure?.kind === 'status') return refuse(response, failure.status, failure.code);
     if (failure?.kind === 'lose_response') response.end = () => response.destroy();
+    if (failure?.kind === 'hold_response') {
+      const end = response.end.bind(response);
+      response.end = () => {
+        void failure.until.then(() => end());
+        return response;
+      };
+    }
     if (bucket !== s3.bucket) return refuse(response, 404, 'NoSuchBucket');
     if (headers.authorization?.startsWith('AWS4-HMAC-SHA256 Credential=') !== true) {
       return refuse(response, 403, 'AccessDenied');

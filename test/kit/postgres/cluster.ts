@@ -2,12 +2,12 @@
  * Several origins as the processes of production, over one PostgreSQL server and one bucket of the test. Which origin a
  * request goes to, is killed or is started again is up to the test.
  */
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { MetaStore } from '../../../origin/meta/store.js';
 import { sendRequest } from '../http/request.js';
-import { type LightS3, openLightS3 } from '../origin/light-s3.js';
 import { type Launched, openProcesses, type Processes } from '../processes.js';
 import { untilAsync } from '../until.js';
+import { type Bucket, openBucket } from './bucket.js';
 import { openPostgres, type TestPostgres } from './server.js';
 import { openStore } from './stores.js';
 
@@ -25,27 +25,33 @@ export interface Member {
 export interface Cluster {
   readonly processes: Processes;
   readonly postgres: TestPostgres;
-  readonly s3: LightS3;
+  readonly bucket: Bucket;
   readonly databaseUrl: string;
-  /** Starts an origin of this name. `section`: more keys below `origin`. */
-  add(name: string, section?: Readonly<Record<string, unknown>>): Promise<Member>;
+  /** Starts an origin of this name. `section`: more keys below `origin`. `folder`: for its own files. */
+  add(name: string, section?: Readonly<Record<string, unknown>>, folder?: string): Promise<Member>;
   /** The store as a command beside the origins has it. */
   store(): Promise<MetaStore>;
   close(): Promise<void>;
 }
 
-/** Null where there is no PostgreSQL server on this machine. */
-export async function openCluster(folder: string): Promise<Cluster | null> {
+/** Null where there is no PostgreSQL server on this machine. Closes the bucket too. */
+export async function openCluster(folder: string, opened: Promise<Bucket> = openBucket()): Promise<Cluster | null> {
+  const bucket = await opened;
   const postgres = await openPostgres();
-  if (postgres === null) return null;
+  if (postgres === null) {
+    await bucket.close();
+    return null;
+  }
   const databaseUrl = await postgres.database();
-  const s3 = await openLightS3();
   const processes = await openProcesses(folder);
   const stores: MetaStore[] = [];
-  const env = { CLUSTER_DATABASE: databaseUrl, CLUSTER_KEY: 'key', CLUSTER_SECRET: 'secret' };
+  const env = { CLUSTER_DATABASE: databaseUrl, CLUSTER_KEY: bucket.keyId, CLUSTER_SECRET: bucket.secret };
 
-  async function add(name: string, section: Readonly<Record<string, unknown>> = {}): Promise<Member> {
-    const own = join('data', name);
+  async function add(
+    name: string,
+    section: Readonly<Record<string, unknown>> = {},
+    own = join('data', name),
+  ): Promise<Member> {
     const launch = (listen: Readonly<Record<string, unknown>>): Promise<Launched> =>
       processes.launch(
         'origin',
@@ -59,8 +65,8 @@ export async function openCluster(folder: string): Promise<Cluster | null> {
             adaptor: 's3',
             stage_folder: join(own, 'stage'),
             s3: {
-              endpoint: s3.url,
-              bucket: s3.bucket,
+              endpoint: bucket.endpoint,
+              bucket: bucket.name,
               access_key_id: 'env:CLUSTER_KEY',
               secret_access_key: 'env:CLUSTER_SECRET',
             },
@@ -69,7 +75,7 @@ export async function openCluster(folder: string): Promise<Cluster | null> {
           journal: { edges_file: join(own, 'edges.json') },
           ...section,
         },
-        { as: `origin-${name}`, env },
+        { as: `origin-${basename(own)}`, env },
       );
     let launched = await launch({});
     const url = await launched.ready;
@@ -100,7 +106,7 @@ export async function openCluster(folder: string): Promise<Cluster | null> {
   return {
     processes,
     postgres,
-    s3,
+    bucket,
     databaseUrl,
     add,
     async store() {
@@ -111,7 +117,7 @@ export async function openCluster(folder: string): Promise<Cluster | null> {
     async close() {
       await processes.close();
       await Promise.all(stores.map((store) => store.close()));
-      await s3.close();
+      await bucket.close();
       await postgres.close();
     },
   };
