@@ -132,7 +132,9 @@ export function openEdgesEverywhere(deps: EverywhereDeps): EdgesEverywhere {
       const here = stream.positions();
       const names = new Set(here.map(({ edge }) => edge));
       const others = (await shared.elsewhere()).filter(({ edge }) => !names.has(edge));
-      return [...here, ...others.map((each) => positionOf(each, clock))];
+      // In one order, so that every origin answers the same.
+      const all = [...here, ...others.map((each) => positionOf(each, clock))];
+      return all.toSorted((one, other) => (one.edge < other.edge ? -1 : 1));
     },
     async close() {
       closing.abort();

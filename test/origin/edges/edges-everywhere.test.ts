@@ -104,6 +104,25 @@ void t.test(
   },
 );
 
+void t.test('every origin lists the edges of all in one order', async (t) => {
+  const { clock, recorded, origins } = openOrigins(t, 'a', 'b');
+  const [a, b] = origins;
+  a?.connect('edge-2');
+  b?.connect('edge-1');
+  await untilInTime(
+    'both are recorded',
+    clock,
+    () => ['edge-1', 'edge-2'].every((name) => recorded(name) !== undefined),
+    50,
+  );
+  for (const origin of origins) {
+    t.same(
+      (await origin.everywhere.positions()).map(({ edge }) => edge),
+      ['edge-1', 'edge-2'],
+    );
+  }
+});
+
 void t.test('an edge that has gone over to another origin counts once', async (t) => {
   const { clock, recorded, origins } = openOrigins(t, 'a', 'b');
   const [a, b] = origins;

@@ -61,6 +61,11 @@ void t.test(
       return answer;
     };
     for (const origin of [a, b, a, b]) t.equal((await attempt(origin)).status, 201);
+    for (const path of ['/.well-known', '/readyz']) {
+      const [at, other] = await Promise.all([a, b].map(({ url }) => sendRequest(url + path)));
+      t.equal(at?.status, 200);
+      t.same(at?.bytes.toString(), other?.bytes.toString(), `${path} is the same at both`);
+    }
     const [kept = '', removed = '', uncached = ''] = [...acknowledged.keys()];
     for (const path of [kept, removed]) {
       await untilAsync('the edge has a copy', async () =>
