@@ -18,6 +18,7 @@ import { rateLimitsSection } from './rate-limits.js';
 import { reuseSection } from './rfc9111/decide.js';
 import { freshnessSection } from './rfc9111/freshness.js';
 import { storingSection } from './rfc9111/storable.js';
+import { traceSection } from './trace/config.js';
 import { originFaults, upstreamSection } from './upstream/config.js';
 import { useReportsSection } from './use-reports.js';
 import { workerFaults } from './workers/count.js';
@@ -77,6 +78,7 @@ export const edgeSection = section('The edge: an HTTP cache before the origin.',
   journal: journalSection,
   behind: behindSection,
   uses: useReportsSection,
+  trace: traceSection,
 });
 
 export type EdgeConfig = ValueOf<typeof edgeSection>;

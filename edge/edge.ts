@@ -28,7 +28,7 @@ import { EDGE_PROOF } from '../src/wire.js';
 import { openCache } from './cache/open.js';
 import type { EdgeConfig } from './config.js';
 import { createEngine } from './create-engine.js';
-import type { Entry } from './entry.js';
+import type { CacheKey, Entry } from './entry.js';
 import { createAbsences } from './fetch/absences.js';
 import type { Engine, EngineDeps } from './fetch/engine.js';
 import { createFlights } from './fetch/flight.js';
@@ -58,6 +58,7 @@ import { createFastlane } from './server/fastlane/fastlane.js';
 import { createServer } from './server/node-http.js';
 import { createOutgoing, type Outgoing } from './server/outgoing.js';
 import { createEdgeRequestLog } from './server/request-log.js';
+import { openTrace, type Trace, traced } from './trace/trace.js';
 import { fenceUpstream } from './upstream/fenced.js';
 import { readOriginTls } from './upstream/tls.js';
 import { openUpstream, type Upstream } from './upstream/upstream.js';
@@ -110,7 +111,10 @@ async function openComponents(
   const upstream = opened.add('upstream', openUpstream(toOrigins));
   const mayPromote = (entry: Entry): boolean => applyRulesTo(entry, config.rules).tiers.memory;
   const ownsDisk = (primaryKey: string): boolean => worker === null || worker.owns(primaryKey);
-  const cache = await openCache(config.cache, { log, metrics, clock, randomName: randomUUID, mayPromote, ownsDisk });
+  const trace = await openTraceOf(config, deps, opened);
+  const onDropped = (key: CacheKey | 'all'): void => trace?.dropped(key);
+  const caching = { log, metrics, clock, randomName: randomUUID, mayPromote, ownsDisk, onDropped };
+  const cache = await openCache(config.cache, caching);
   opened.add('cache', cache);
   const flights = opened.add(
     'flights',
@@ -124,14 +128,15 @@ async function openComponents(
   const rates = createRateLimits({ config: config.rateLimits, stated, clock, metrics });
   const fenced = media === null ? upstream : fenceTo(upstream, media.behind.applied);
   const fetching = worker === null ? fenced : routeToOwners(worker, config, fenced, media, deps, opened);
+  const onWarmed = (entry: Entry): void => trace?.warmed(entry);
   const engine = createEngine(
     config,
-    engineDepsOf(config, { ...shared, upstream: fetching }, media, rates, clock),
+    { ...engineDepsOf(config, { ...shared, upstream: fetching }, media, rates, clock), onWarmed },
     deps,
   );
   const pass = opened.add('pass', passTo(config, { engine, upstream, worker }, onAnswered, deps));
   const traffic = createTraffic(metrics);
-  const serving = { engine, upstream, media, pass, tally, traffic, watch, outgoing, logging, worker };
+  const serving = { engine, upstream, media, pass, tally, traffic, watch, outgoing, logging, worker, trace };
   const listener = await listenToClients(config, serving, deps, opened);
   const apply = (): void => {
     live.renew(access);
@@ -166,6 +171,21 @@ async function openComponents(
   });
   opened.add('operators', ops);
   return { urls: { media: listener.url, operators: ops.url }, close };
+}
+
+/** An edge that cannot record serves all the same. */
+async function openTraceOf(
+  { trace: config, name: edgeName, freshness }: EdgeConfig,
+  { clock, log, metrics }: ProcessDeps,
+  opened: Closer,
+): Promise<Trace | null> {
+  if (!config.enabled) return null;
+  try {
+    return opened.add('trace', await openTrace({ config, edgeName, freshness, clock, log, metrics }));
+  } catch (thrown) {
+    log.error(errorFields(thrown), 'requests are not recorded: edge.trace.folder cannot be used');
+    return null;
+  }
 }
 
 /** Null in generic mode. `check` in main.ts has reported the faults of a section that could not be read. */
@@ -243,12 +263,13 @@ interface ClientDeps {
   readonly outgoing: Outgoing;
   readonly logging: LogConfig;
   readonly worker: Worker | null;
+  readonly trace: Trace | null;
 }
 
 /** The clients' listener: plain requests are read by the fast lane, all others by node:http. */
 async function listenToClients(
   config: EdgeConfig,
-  { engine, upstream, media, pass, tally, traffic, watch, outgoing, logging, worker }: ClientDeps,
+  { engine, upstream, media, pass, tally, traffic, watch, outgoing, logging, worker, trace }: ClientDeps,
   { clock, log, metrics }: ProcessDeps,
   opened: Closer,
 ): Promise<Listener> {
@@ -266,7 +287,7 @@ async function listenToClients(
       ),
     health: createHealth({ cache, upstream, lease, clock, log, metrics }),
     tally,
-    traffic,
+    traffic: traced(traffic, trace),
     watch,
     uses: media === null ? NO_USE_REPORTS : media.useReports,
     outgoing,

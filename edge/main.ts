@@ -10,6 +10,7 @@ import { openEdge } from './edge.js';
 import { checkEdgeLive } from './live-check.js';
 import { runExplain, runLog, runPurge, runTop } from './ops/commands.js';
 import { TOP_LISTS } from './ops/watch.js';
+import { runSimulate } from './simulate/command.js';
 import { edgeWarnings } from './warnings.js';
 import { workerCount } from './workers/count.js';
 import { openParent } from './workers/parent.js';
@@ -52,6 +53,18 @@ export const entry: ProcessEntry = processEntry({
         { ...tools, config: edge.operators },
         { ids: textsOf(id), prefix: typeof prefix === 'string' ? prefix : undefined, all: all === true },
       ),
+    // It reads the configurations that its words name.
+    simulate: (_config, tools, words) =>
+      runSimulate(tools, {
+        traces: textsOf(words['trace']),
+        config: textOf(words['config']),
+        today: textOf(words['today']),
+        skip: textOf(words['skip']) ?? '0',
+        sample: textOf(words['sample']) ?? '1',
+        json: words['json'] === true,
+        sweep: textOf(words['sweep']),
+        tier: TIERS.find((each) => each === words['tier']),
+      }),
     top: ({ edge }, tools, { list, lines, seconds, once }) =>
       runTop(
         { ...tools, config: edge.operators },
@@ -64,6 +77,12 @@ export const entry: ProcessEntry = processEntry({
       ),
   },
 });
+
+const TIERS = ['memory', 'disk'] as const;
+
+function textOf(word: unknown): string | undefined {
+  return typeof word === 'string' ? word : undefined;
+}
 
 function textsOf(words: unknown): readonly string[] {
   return Array.isArray(words) ? words.map(String) : [];

@@ -15,6 +15,7 @@ import { newSecret, newWebhookSecret, writeSecret } from './commands/secret.js';
 import { showConfig } from './commands/show-config.js';
 import { formatFaults, loadConfig } from './config/load.js';
 import type { RenderTexts } from './config/render.js';
+import { withoutSecretsContext } from './config/without-secrets.js';
 import { issueToken, openDevAuth } from './dev/auth-service.js';
 import { prepareSecrets, runDev } from './dev/dev.js';
 import { openPage } from './dev/page.js';
@@ -89,6 +90,21 @@ Examples:
   psql -c "COPY (...) TO STDOUT CSV HEADER" | media-service import - --base /srv/media
 
 Exit codes: 0 all is imported; 1 something was refused; 2 it cannot go on; 130 stopped.`;
+
+const SIMULATE_HELP = `
+Examples:
+  media-service simulate --trace data/edge/trace --config new.yaml --skip 20%
+  media-service simulate --trace a.trace b.trace --config new.yaml --today config.yaml --json
+  media-service simulate --trace data/edge/trace --sweep whatif --tier memory --sample 10%
+
+Simulated, by the code that the edge runs: which tiers store a response, what they evict and admit, rules, and freshness:
+lifetimes are those that the origin stated, as the rules change them. As recorded: takedowns, purges and the expiry of media
+(when the edge dropped its copy), bodies that were fetched because of a HEAD, and what could not be stored. The caches are
+empty at first; a fetch takes no time; an edge of several workers counts as one. Of a sample of 1/n of the keys (sample_share,
+--sample), caches of 1/n of the size are simulated, and totals are multiplied by n; a few thousand keys are enough.
+"recorded" is what the edge itself did.
+
+Exit codes: 0 done; 1 a trace cannot be read, or the command line is wrong; 2 a configuration has faults; 130 stopped.`;
 
 const program = new Command('media-service')
   .description('A media service for chat: an origin that stores media and an edge that caches and serves it.')
@@ -264,6 +280,28 @@ edgeChore('purge', 'drop copies from the cache of the running edge, so that it f
   .option('--prefix <path>', 'of every path that starts so, such as /v1/media/01J')
   .option('--all', 'all of them', false)
   .action((options: ConfigOption) => edgeDoes('purge', options, { ...options }));
+
+program
+  .command('simulate')
+  .description('what another configuration would have done with the requests that an edge has recorded')
+  .requiredOption('-t, --trace <file...>', 'files that the edge wrote (edge.trace), or their folder')
+  .option('-c, --config <file>', 'the new configuration', DEFAULT_CONFIG)
+  .option('--today <file>', 'the present configuration', DEFAULT_CONFIG)
+  .option('--skip <share>', 'the share of requests that fill the caches and are not counted, such as 20%', '0')
+  .option('--sample <share>', 'simulate only this share of the keys, which is faster', '1')
+  .option('--sweep <path>', 'draw hit ratio over the size of a tier for each policy: PATH.svg and PATH.html')
+  .addOption(
+    new Option('--tier <tier>', 'with --sweep: whose size; without it: disk, if there is one').choices([
+      'memory',
+      'disk',
+    ]),
+  )
+  .option('--json', 'print the figures as JSON', false)
+  .addHelpText('after', SIMULATE_HELP)
+  .action(async (options: ConfigOption & { today: string }) => {
+    const words = { ...options, config: configPath(options), today: configPath({ config: options.today }) };
+    process.exitCode = await runChore(await loadEntry('edge'), 'simulate', undefined, words, withoutSecretsContext);
+  });
 
 function gather(value: string, before: readonly string[]): readonly string[] {
   return [...before, value];

@@ -185,8 +185,9 @@ export async function runChore(
   word: string,
   path: string | undefined,
   words: ChoreWords,
+  context: LoadContext = processContext,
 ): Promise<number> {
-  const chore = readEntry(entry, path)?.chore(word);
+  const chore = readEntry(entry, path, context)?.chore(word);
   if (chore === undefined) return 2;
   const stopping = sharedController();
   void stopSignal().then((signal) => stopping.abort(new Error(`stopped by ${signal}`)));
@@ -205,8 +206,12 @@ export async function runChore(
 }
 
 /** Undefined after all faults of the configuration were reported. */
-function readEntry(entry: ProcessEntry, path: string | undefined): (EntryRead & { kind: 'loaded' }) | undefined {
-  const read = entry.read(path);
+function readEntry(
+  entry: ProcessEntry,
+  path: string | undefined,
+  context: LoadContext = processContext,
+): (EntryRead & { kind: 'loaded' }) | undefined {
+  const read = entry.read(path, context);
   if (read.kind === 'loaded') return read;
   process.stderr.write(`${entry.name}: the configuration ${path ?? '(defaults)'} cannot be used:\n`);
   process.stderr.write(`${formatFaults(read.faults).replace(/^/gm, '  ')}\n`);

@@ -1,4 +1,5 @@
 /** Compares our policies with the published figures: which baseline belongs to which policy, and what counts as equal. */
+import { rememberedBytes } from '../../edge/cache/limits.js';
 import {
   type AdmissionName,
   createAdmission,
@@ -50,9 +51,6 @@ export const DEFAULT_TIERS: Tiers = {
   admission: 'always',
 };
 export const SECOND_HIT_TIERS: Tiers = { ...DEFAULT_TIERS, label: '  second hit', admission: 'second_hit' };
-
-/** A disk tier in second_hit mode remembers as many bytes as would fill it this many times. */
-export const REMEMBERED_CAPACITIES = 2;
 
 export interface Compared<B> {
   readonly label: string;
@@ -113,7 +111,7 @@ export function tierRatios(trace: Trace, memoryFraction: number, diskFraction: n
     trace,
     createPolicy(tiers.memory, memoryBytes, parameters),
     createPolicy(tiers.disk, diskBytes, parameters),
-    createAdmission(tiers.admission, REMEMBERED_CAPACITIES * diskBytes),
+    createAdmission(tiers.admission, rememberedBytes(diskBytes)),
   );
 }
 

@@ -5,7 +5,8 @@
  * cache that keeps everything, and one that knows the future.
  */
 import type { Policy } from '../../edge/cache/policy/policy.js';
-import type { Admission } from '../../edge/cache/policy/second-hit.js';
+import { type Admission, ALWAYS } from '../../edge/cache/policy/second-hit.js';
+import { SimulatedTiers } from '../../edge/simulate/tiers.js';
 import type { Trace } from './trace.js';
 
 export interface Ratios {
@@ -15,42 +16,25 @@ export interface Ratios {
   readonly writtenPerRequested: number;
 }
 
-const ignore = (): void => undefined;
-
+/** One tier. */
 export function simulate(trace: Trace, policy: Policy): Ratios {
-  const tally = new Tally(trace);
-  const keys = keysOf(trace);
-  for (let at = 0; at < trace.ids.length; at += 1) {
-    const key = keys[trace.ids[at] ?? 0] ?? '';
-    const size = trace.sizes[at] ?? 0;
-    if (policy.has(key)) {
-      policy.touch(key);
-      tally.hit(size);
-    } else if (policy.admit(key, size, ignore)) {
-      tally.write(size);
-    }
-  }
-  return tally.ratios();
+  return replay(trace, new SimulatedTiers(null, policy), ALWAYS);
 }
 
 /** `admission` decides for the disk alone, and the disk sees only what misses memory. */
 export function simulateTiers(trace: Trace, memory: Policy, disk: Policy, admission: Admission): Ratios {
+  return replay(trace, new SimulatedTiers(memory, disk), admission);
+}
+
+function replay(trace: Trace, tiers: SimulatedTiers, admission: Admission): Ratios {
   const tally = new Tally(trace);
   const keys = keysOf(trace);
   for (let at = 0; at < trace.ids.length; at += 1) {
     const key = keys[trace.ids[at] ?? 0] ?? '';
     const size = trace.sizes[at] ?? 0;
-    if (memory.has(key)) {
-      memory.touch(key);
-      tally.hit(size);
-    } else if (disk.has(key)) {
-      disk.touch(key);
-      memory.admit(key, size, ignore);
-      tally.hit(size);
-    } else {
-      memory.admit(key, size, ignore);
-      if (admission.admits(key, size) && disk.admit(key, size, ignore)) tally.write(size);
-    }
+    const weights = { memoryBytes: size, diskBytes: size };
+    if (tiers.find(key, weights) !== undefined) tally.hit(size);
+    else if (tiers.store(key, weights, admission)) tally.write(size);
   }
   return tally.ratios();
 }

@@ -170,9 +170,13 @@ export class MemoryTier {
   }
 }
 
-/** All memory that the entry needs, so that the limit is on memory and not on bodies alone. */
 function weightOf(entry: Entry, sizeBytes: number): number {
-  return ENTRY_OVERHEAD_BYTES + headBytes(entry) + sizeBytes;
+  return memoryWeight(headBytes(entry), sizeBytes);
+}
+
+/** All memory that an entry needs, so that the limit is on memory and not on bodies alone. */
+export function memoryWeight(ofHeadBytes: number, sizeBytes: number): number {
+  return ENTRY_OVERHEAD_BYTES + ofHeadBytes + sizeBytes;
 }
 
 /** The memory that the keys and fields of an entry need. Most text is there twice: as it was received and as it is sent. */

@@ -11,6 +11,7 @@ import { DiskTier } from './disk/tier.js';
 import { DiskSlot, type OpenDisk } from './disk-slot.js';
 import { FateTable } from './fates.js';
 import { IncompleteTier } from './incomplete.js';
+import { memoryLimits } from './limits.js';
 import { MemoryTier } from './memory.js';
 import type { PolicySettings } from './policy/renewable.js';
 import { Promoter } from './promote.js';
@@ -25,6 +26,8 @@ export interface CacheDeps {
   readonly mayPromote?: (entry: Entry) => boolean;
   /** Whether the disk tier here may store what has this primary key. Absent: everything. */
   readonly ownsDisk?: (primaryKey: string) => boolean;
+  /** A stored response was removed for another reason than room, or all of them were. */
+  readonly onDropped?: (key: CacheKey | 'all') => void;
   /** Makes names for files; no two may be the same. */
   readonly randomName?: () => string;
   /** Replaces the file system in tests. */
@@ -37,13 +40,13 @@ export interface CacheDeps {
  */
 export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<OpenedCache> {
   const { log, metrics, clock, randomName = randomUUID, files = nodeFiles } = deps;
-  const { mayPromote = () => true, ownsDisk = () => true } = deps;
+  const { mayPromote = () => true, ownsDisk = () => true, onDropped = () => undefined } = deps;
   const promotions = metrics.counter('cache_promotions_total', 'Bodies copied from disk into memory.');
   const errors = metrics.counter('cache_disk_errors_total', 'Errors that the disk tier survived.');
   const readers = new Readers();
   const fates = new FateTable(config.rememberedMax, clock);
   const onEvicted = (key: CacheKey): void => fates.note(key, 'evicted');
-  const memory = new MemoryTier(memoryPolicyOf(config), memoryObjectMax(config), readers, onEvicted);
+  const memory = new MemoryTier(memoryPolicyOf(config), memoryLimits(config.memory).maxObjectBytes, readers, onEvicted);
   const incomplete = new IncompleteTier(config.parts, readers, clock);
   const concurrencyMax = config.fill.promotions;
   const traffic: FileTraffic = { readBytes: 0, writtenBytes: 0 };
@@ -56,7 +59,7 @@ export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<O
     const promoter = new Promoter({
       memory,
       disk: tier,
-      maxObjectBytes: () => memoryObjectMax(config),
+      maxObjectBytes: () => memoryLimits(config.memory).maxObjectBytes,
       concurrencyMax,
       mayPromote,
       promotions,
@@ -66,12 +69,15 @@ export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<O
   const { retryMs } = config.disk;
   const isWanted = (): boolean => config.disk.sizeBytes > 0;
   const disk = await DiskSlot.open({ isWanted, retryMs, open: openDisk, clock, log });
-  const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, readers, fates, ownsDisk });
+  const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, readers, fates, ownsDisk, onDropped });
   observe(metrics, cache);
   observeDisk(metrics, traffic);
   return Object.assign(cache, {
     async renew(): Promise<void> {
-      await Promise.all([memory.renew(memoryPolicyOf(config), memoryObjectMax(config)), disk.renew()]);
+      await Promise.all([
+        memory.renew(memoryPolicyOf(config), memoryLimits(config.memory).maxObjectBytes),
+        disk.renew(),
+      ]);
     },
   });
 }
@@ -83,11 +89,7 @@ export interface OpenedCache extends EdgeCache {
 
 /** A copy: the configuration may change. */
 function memoryPolicyOf({ memory, policies }: CacheConfig): PolicySettings {
-  return { name: memory.policy, capacityBytes: memory.sizeBytes, parameters: { ...policies } };
-}
-
-function memoryObjectMax({ memory }: CacheConfig): number {
-  return Math.min(memory.maxObjectBytes, memory.sizeBytes);
+  return { name: memory.policy, capacityBytes: memoryLimits(memory).capacityBytes, parameters: { ...policies } };
 }
 
 function observeDisk(metrics: Metrics, traffic: FileTraffic): void {

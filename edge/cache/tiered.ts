@@ -50,6 +50,8 @@ export interface TieredDeps {
   readonly fates: FateTable;
   /** Whether the disk tier may store what has this primary key. */
   readonly ownsDisk: (primaryKey: string) => boolean;
+  /** A stored response was removed for another reason than room, or all of them were. */
+  readonly onDropped: (key: CacheKey | 'all') => void;
 }
 
 export class TieredCache implements EdgeCache {
@@ -162,7 +164,10 @@ export class TieredCache implements EdgeCache {
 
   drop(key: CacheKey, reason: DropReason): void {
     const removed = this.#remove(key);
-    if (removed && reason !== 'replaced') this.#deps.fates.note(key, reason);
+    if (removed && reason !== 'replaced') {
+      this.#deps.fates.note(key, reason);
+      this.#deps.onDropped(key);
+    }
     this.#deps.incomplete.drop(key, reason);
     switch (reason) {
       case 'taken_down':
@@ -197,7 +202,10 @@ export class TieredCache implements EdgeCache {
     const keys = new Set([...memory.keysWhere(matches), ...incomplete.keysWhere(matches)]);
     for (const fill of this.#fills) if (matches(fill.entry) && !fill.failed) keys.add(fill.entry.key);
     for (const key of keys) this.drop(key, 'purged');
-    if ('all' in which) this.#deps.fates.noteEmptied();
+    if ('all' in which) {
+      this.#deps.fates.noteEmptied();
+      this.#deps.onDropped('all');
+    }
     if (disk === undefined) return keys.size;
     if ('all' in which) {
       readers.breakOffAll(new BodyLost('purged'));

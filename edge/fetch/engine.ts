@@ -7,6 +7,7 @@ import type { ThumbOptions } from '../../src/media/thumb-choice.js';
 import type { IsEdge } from '../authorize.js';
 import type { EdgeCache } from '../cache/cache.js';
 import type { EdgePolicy } from '../config.js';
+import type { Entry } from '../entry.js';
 import type { LeaseVerdict } from '../journal/lease.js';
 import type { TargetRules } from '../key.js';
 import type { RateLimits } from '../rate-limits.js';
@@ -48,6 +49,8 @@ export interface EngineDeps {
   lease(): LeaseVerdict;
   /** The settings that may change while the edge runs. */
   policy(): EdgePolicy;
+  /** A body that was fetched because of a HEAD is stored. */
+  onWarmed?(entry: Entry): void;
 }
 
 export interface Engine extends EngineDeps {

@@ -41,5 +41,9 @@ function fetchBody(engine: Engine, wanted: CacheRequest): void {
   if (flight === undefined) return;
   const key = keyOf(wanted.target.primaryKey, {});
   engine.warmMarks.started(key);
-  void flight.finished.then(() => engine.warmMarks.ended(key, engine.cache.peek(key) !== undefined));
+  void flight.finished.then(() => {
+    const stored = engine.cache.peek(key);
+    engine.warmMarks.ended(key, stored !== undefined);
+    if (stored !== undefined) engine.onWarmed?.(stored.entry);
+  });
 }

@@ -92,20 +92,63 @@ export function freshness(
   ageSource: AgeSource,
   override: LifetimeOverride = NO_OVERRIDE,
 ): Freshness {
-  const { directives } = governing;
   const bornAt = bornAtOf(response, rules, ageSource);
-  const statedMs = lifetime(response, governing, rules);
+  const { freshMs, revalidateMs, errorMs } = lifetimesOf(statedOf(response, governing, rules), rules, override);
+  const staleAt = bornAt + freshMs;
+  return { bornAt, staleAt, revalidateUntil: staleAt + revalidateMs, errorUntil: staleAt + errorMs };
+}
+
+/** What a response says of its lifetimes, or what is guessed for it. Null: it does not say. */
+export interface StatedLifetimes {
+  readonly lifetimeMs: number;
+  readonly staleWhileRevalidateMs: number | null;
+  readonly staleIfErrorMs: number | null;
+  /** It is not fresh for longer than it says, whatever a rule says. */
+  readonly provisional: boolean;
+  /** 5.2.2.4: no-cache is never fresh. */
+  readonly neverFresh: boolean;
+  readonly forbidsStale: boolean;
+}
+
+export function statedOf(
+  response: ReceivedHead,
+  governing: GoverningDirectives,
+  rules: FreshnessRules,
+): StatedLifetimes {
+  const { directives } = governing;
+  return {
+    lifetimeMs: lifetime(response, governing, rules),
+    staleWhileRevalidateMs: directives.staleWhileRevalidateMs ?? null,
+    staleIfErrorMs: directives.staleIfErrorMs ?? null,
+    provisional: directives.provisional,
+    neverFresh: directives.noCache === 'all',
+    forbidsStale: forbidsStale(directives),
+  };
+}
+
+/** How long a response is fresh, and for how long after that it may be served stale. */
+export interface Lifetimes {
+  readonly freshMs: number;
+  readonly revalidateMs: number;
+  readonly errorMs: number;
+}
+
+export function lifetimesOf(
+  stated: StatedLifetimes,
+  rules: Pick<FreshnessRules, 'staleWhileRevalidateMs' | 'staleIfErrorMs'>,
+  override: LifetimeOverride,
+): Lifetimes {
   const { ttlMs } = override;
-  const lifetimeMs = ttlMs === null || (directives.provisional && statedMs < ttlMs) ? statedMs : ttlMs;
-  // 5.2.2.4: no-cache is never fresh.
-  const staleAt = directives.noCache === 'all' ? bornAt : bornAt + lifetimeMs;
-  if (forbidsStale(directives)) return { bornAt, staleAt, revalidateUntil: staleAt, errorUntil: staleAt };
+  const lifetimeMs = ttlMs === null || (stated.provisional && stated.lifetimeMs < ttlMs) ? stated.lifetimeMs : ttlMs;
+  const freshMs = stated.neverFresh ? 0 : lifetimeMs;
+  if (stated.forbidsStale) return { freshMs, revalidateMs: 0, errorMs: 0 };
   // A response that never was fresh is served stale only if it says so itself.
   const usual = lifetimeMs > 0 ? rules : NO_GRACE;
-  const revalidateMs =
-    override.staleWhileRevalidateMs ?? directives.staleWhileRevalidateMs ?? usual.staleWhileRevalidateMs;
-  const errorMs = override.staleIfErrorMs ?? directives.staleIfErrorMs ?? usual.staleIfErrorMs;
-  return { bornAt, staleAt, revalidateUntil: staleAt + revalidateMs, errorUntil: staleAt + errorMs };
+  return {
+    freshMs,
+    revalidateMs: override.staleWhileRevalidateMs ?? stated.staleWhileRevalidateMs ?? usual.staleWhileRevalidateMs,
+    errorMs: override.staleIfErrorMs ?? stated.staleIfErrorMs ?? usual.staleIfErrorMs,
+  };
 }
 
 const NO_GRACE = { staleWhileRevalidateMs: 0, staleIfErrorMs: 0 };

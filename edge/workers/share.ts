@@ -16,7 +16,7 @@ export interface Place {
 export function shareOf(config: EdgeConfig, { number, of }: Place): EdgeConfig {
   const share = (whole: number): number => Math.ceil(whole / of);
   const bytes = (whole: number): number => Math.floor(whole / of);
-  const { listen, operators, upstream, cache, fill, warm, pass } = config;
+  const { listen, operators, upstream, cache, fill, warm, pass, trace } = config;
   return {
     ...config,
     name: `${config.name}-${number}`,
@@ -51,6 +51,11 @@ export function shareOf(config: EdgeConfig, { number, of }: Place): EdgeConfig {
         memoryBytes: Math.max(65_536, bytes(cache.fill.memoryBytes)),
         wholeReadsBytes: bytes(cache.fill.wholeReadsBytes),
       },
+    },
+    trace: {
+      ...trace,
+      filesMax: Math.max(2, share(trace.filesMax)),
+      waitingMaxBytes: Math.max(65_536, bytes(trace.waitingMaxBytes)),
     },
     fill: { ...fill, concurrentMax: share(fill.concurrentMax) },
     warm: { ...warm, concurrentMax: share(warm.concurrentMax) },

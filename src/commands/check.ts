@@ -1,7 +1,7 @@
 /** `media-service check`: every fault of a configuration file, what may be a mistake, and what cannot be reached. */
 import { declaredAt } from '../config/declared.js';
-import type { LoadContext } from '../config/field.js';
 import { type ConfigFault, formatFaults, processContext } from '../config/load.js';
+import { withoutSecretsContext } from '../config/without-secrets.js';
 import { type ProcessEntry, runChore } from '../process.js';
 
 export interface CheckWords {
@@ -20,7 +20,7 @@ export async function runCheck(entries: readonly ProcessEntry[], words: CheckWor
   const faults = new Set<string>();
   const warnings = new Set<string>();
   for (const entry of entries) {
-    const read = entry.read(path, withoutSecrets ? WITHOUT_SECRETS : processContext);
+    const read = entry.read(path, withoutSecrets ? withoutSecretsContext : processContext);
     const found = read.kind === 'faulty' ? read.faults : [];
     for (const fault of withoutSecrets ? found.filter((each) => !isAboutSecret(entry, each)) : found) {
       faults.add(formatFaults([fault]));
@@ -40,14 +40,6 @@ export async function runCheck(entries: readonly ProcessEntry[], words: CheckWor
   for (const entry of entries) code = Math.max(code, await runChore(entry, 'live', path, {}));
   return code;
 }
-
-const PLACEHOLDER = 'x'.repeat(64);
-
-/** In the place of each secret that is not there, a text that is long enough. */
-const WITHOUT_SECRETS: LoadContext = {
-  env: (name) => processContext.env(name) ?? PLACEHOLDER,
-  file: (path) => processContext.file(path) ?? PLACEHOLDER,
-};
 
 /** Such as that it must be the URL of a database: the placeholder is none. */
 function isAboutSecret({ sections }: ProcessEntry, { path }: ConfigFault): boolean {

@@ -176,6 +176,8 @@ const KNOWN_TYPES: readonly KnownType[] = [
   ['text/vcard', 'vcf', 'accepted'],
 ];
 
+/** Every type that an upload may be found to be. */
+export const KNOWN_TYPE_NAMES: readonly string[] = KNOWN_TYPES.map(([type]) => type);
 /** Types that an upload may have unless the configuration names others. */
 export const ACCEPTED_TYPES = typesIn('accepted');
 /** Types that a browser may show in place unless the configuration names others. */

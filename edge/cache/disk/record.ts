@@ -41,8 +41,16 @@ export function fileBytes(sizeBytes: number): number {
 
 /** The space that an entry occupies: its content in whole blocks, and its rows in the index. */
 export function diskWeight(entry: Entry, sizeBytes: number): number {
-  const head = entry.headers.reduce((sum, [name, value]) => sum + name.length + value.length, 2 * entry.key.length);
-  return fileBytes(sizeBytes) + 2 * head + INDEX_OVERHEAD_BYTES;
+  return diskWeightOf(diskHeadBytes(entry), sizeBytes);
+}
+
+export function diskWeightOf(headBytes: number, sizeBytes: number): number {
+  return fileBytes(sizeBytes) + headBytes + INDEX_OVERHEAD_BYTES;
+}
+
+/** The space of its keys and fields. */
+export function diskHeadBytes({ key, headers }: Pick<Entry, 'key' | 'headers'>): number {
+  return 2 * headers.reduce((sum, [name, value]) => sum + name.length + value.length, 2 * key.length);
 }
 
 export function encodeRecord({ entry, content, weightBytes, seq, run }: DiskRecord): readonly unknown[] {

@@ -10,6 +10,7 @@
 import { sharedController } from '../../../src/abort.js';
 import { createSlots } from '../../../src/slots.js';
 import type { CacheKey, SizedEntry } from '../../entry.js';
+import { rememberedBytes } from '../limits.js';
 import { type AdmissionName, createAdmission } from '../policy/registry.js';
 import type { Admission } from '../policy/second-hit.js';
 import type { ContentRefs } from './content-refs.js';
@@ -51,8 +52,6 @@ export interface DiskStoresDeps {
 
 /** Bodies that are written to files at the same time: enough for the disk, and few open files. */
 const WRITES_AT_ONCE = 32;
-/** The admission `second_hit` remembers as many bytes as would fill the tier so many times. */
-const REMEMBERED_CAPACITIES = 2;
 /** A store that waits is ended by its cancellation, which it looks at in its turn. */
 const NEVER = sharedController().signal;
 
@@ -94,7 +93,7 @@ export class DiskStores {
   /** The capacity has changed. */
   resizeAdmissions(): void {
     for (const admission of this.#admissions.values()) {
-      admission.resize(REMEMBERED_CAPACITIES * this.#deps.capacityBytes);
+      admission.resize(rememberedBytes(this.#deps.capacityBytes));
     }
   }
 
@@ -211,7 +210,7 @@ export class DiskStores {
     const name = wanted ?? this.#deps.admission;
     const found = this.#admissions.get(name);
     if (found !== undefined) return found;
-    const made = createAdmission(name, REMEMBERED_CAPACITIES * this.#deps.capacityBytes);
+    const made = createAdmission(name, rememberedBytes(this.#deps.capacityBytes));
     this.#admissions.set(name, made);
     return made;
   }

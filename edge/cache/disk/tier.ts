@@ -16,6 +16,7 @@ import type { CounterOf } from '../../../src/metrics.js';
 import type { CacheKey, Entry, SizedEntry } from '../../entry.js';
 import type { AppliedToCache, Stored, TierStats } from '../cache.js';
 import type { CacheConfig } from '../config.js';
+import { diskLimits } from '../limits.js';
 import type { AdmissionName } from '../policy/registry.js';
 import type { PolicySettings } from '../policy/renewable.js';
 import type { Readers } from '../readers.js';
@@ -81,10 +82,10 @@ export class DiskTier {
       {
         // A smaller size is reached in steps.
         get sizeBytes() {
-          return entries.allowedBytes + fillRoomOf(config);
+          return entries.allowedBytes + diskLimits(config.disk).fillRoomBytes;
         },
         get fillRoomBytes() {
-          return fillRoomOf(config);
+          return diskLimits(config.disk).fillRoomBytes;
         },
         get minFreeBytes() {
           return config.disk.minFreeBytes;
@@ -118,10 +119,10 @@ export class DiskTier {
       contentRefs,
       spools,
       get capacityBytes() {
-        return capacityOf(config);
+        return diskLimits(config.disk).capacityBytes;
       },
       get maxObjectBytes() {
-        return objectMaxOf(config);
+        return diskLimits(config.disk).maxObjectBytes;
       },
       get admission() {
         return config.disk.admission;
@@ -244,7 +245,7 @@ export class DiskTier {
   /** A file for a body that arrives. Undefined if it is too large or there is no room. */
   createSpool(sizeBytes: number | null): SpoolFile | undefined {
     if (sizeBytes !== null && !this.takes(sizeBytes)) return undefined;
-    return this.#spools.create(sizeBytes, objectMaxOf(this.#deps.config));
+    return this.#spools.create(sizeBytes, diskLimits(this.#deps.config.disk).maxObjectBytes);
   }
 
   /**
@@ -289,7 +290,7 @@ export class DiskTier {
 
   stats(): TierStats {
     const { count, usedBytes, evictions } = this.#entries;
-    const capacityBytes = capacityOf(this.#deps.config);
+    const { capacityBytes } = diskLimits(this.#deps.config.disk);
     return { entries: count, usedBytes, capacityBytes, evictions, refused: this.#stores.refused };
   }
 
@@ -331,22 +332,13 @@ export class DiskTier {
   }
 }
 
-/** The part of its size that is for bodies that arrive, and for files that are being removed. */
-function fillRoomOf({ disk }: CacheConfig): number {
-  return Math.min(disk.fillRoomBytes, Math.floor(disk.sizeBytes / 2));
-}
-
-function capacityOf(config: CacheConfig): number {
-  return config.disk.sizeBytes - fillRoomOf(config);
-}
-
-function objectMaxOf(config: CacheConfig): number {
-  return Math.min(config.disk.maxObjectBytes, fillRoomOf(config));
-}
-
 /** A copy: the configuration may change. */
 function policyOf(config: CacheConfig): PolicySettings {
-  return { name: config.disk.policy, capacityBytes: capacityOf(config), parameters: { ...config.policies } };
+  return {
+    name: config.disk.policy,
+    capacityBytes: diskLimits(config.disk).capacityBytes,
+    parameters: { ...config.policies },
+  };
 }
 
 function noteError({ errors, log }: DiskTierDeps, thrown: unknown): void {

@@ -155,6 +155,7 @@ function opened(t: Test, options: Options = {}) {
     readers,
   );
   const incomplete = new IncompleteTier(config.parts, readers, clock);
+  const dropped: string[] = [];
   const cache = new TieredCache({
     config,
     log: deps.log,
@@ -165,13 +166,14 @@ function opened(t: Test, options: Options = {}) {
     readers,
     fates: new FateTable(1_024, clock),
     ownsDisk: options.ownsDisk ?? (() => true),
+    onDropped: (key) => dropped.push(key),
   });
   const fill = async (entry: Entry, bytes: Buffer, tiers: Tiers = BOTH): Promise<FillOutcome> => {
     const filling = cache.fill(entry, tiers);
     await writeAll(filling, bytes);
     return filling.end();
   };
-  return { ...deps, cache, clock, disk, memory, incomplete, readers, promoted, slotCalls, fill };
+  return { ...deps, cache, clock, disk, memory, incomplete, readers, promoted, slotCalls, dropped, fill };
 }
 
 const turns = async (count = 5): Promise<void> => {
@@ -260,7 +262,7 @@ void t.test('each reason to drop removes what is stored; some end the readers an
     ['replaced', false, false],
   ];
   for (const [reason, ends, invalidates] of reasons) {
-    const { cache, disk, memory, incomplete, readers } = opened(t);
+    const { cache, disk, memory, incomplete, readers, dropped } = opened(t);
     memory.put(entryOf('a', BYTES), BYTES);
     disk.entries.set(keyOf('a'), entryOf('a', BYTES));
     incomplete.open({ ...entryOf('a', BYTES), headers: [['etag', '"x"']] })?.write(0, BYTES.subarray(0, 10));
@@ -274,6 +276,8 @@ void t.test('each reason to drop removes what is stored; some end the readers an
     t.same([memory.stats().entries, disk.entries.size, incomplete.stats().entries], [0, 0, 0], reason);
     t.same([fill.failed, fill.invalidated, other.failed, other.invalidated], [ends, invalidates, false, false], reason);
     t.equal(lost instanceof BodyLost ? lost.reason : undefined, ends ? reason : undefined, reason);
+    cache.drop(keyOf('not stored'), reason);
+    t.same(dropped, reason === 'replaced' ? [] : ['a'], `${reason}: what was removed for good is told`);
     await cache.close();
   }
 });
@@ -313,7 +317,7 @@ void t.test('a takedown counts each key once, and waits until the disk has let g
 
 void t.test('a purge counts what it removes in all tiers, and waits until the disk has let go', async (t) => {
   for (const which of [{ prefix: '/a' }, { all: true }] as const) {
-    const { cache, disk, memory, incomplete, readers } = opened(t);
+    const { cache, disk, memory, incomplete, readers, dropped } = opened(t);
     memory.put(entryOf('/a1', BYTES), BYTES);
     memory.put(entryOf('/b1', BYTES), BYTES);
     for (const key of ['/a1', '/a2', '/a3', '/b2']) disk.entries.set(keyOf(key), entryOf(key, BYTES));
@@ -338,6 +342,8 @@ void t.test('a purge counts what it removes in all tiers, and waits until the di
       all ? [0, [], 0] : [1, ['/b2'], 0],
     );
     t.same([fill.failed, kept.failed, stream.destroyed], [true, all, all]);
+    t.ok(dropped.includes('/a1'), 'what was removed is told');
+    t.equal(dropped.includes('all'), all);
     await cache.close();
   }
   const few = opened(t);

@@ -50,6 +50,8 @@ void t.test('each worker has a name and a folder of its own, and together they h
     passing: ({ pass }) => pass.concurrentMax,
     'places of admins': ({ pass }) => pass.reservedMax,
     drains: ({ pass }) => pass.drainsMax,
+    'files of a trace': ({ trace }) => trace.filesMax,
+    'records that wait': ({ trace }) => trace.waitingMaxBytes,
   })) {
     t.equal(first && of(first), of(whole) / 2, name);
   }
