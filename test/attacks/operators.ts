@@ -31,6 +31,9 @@ export function operatorRows(token: Readonly<Record<string, string>>): readonly 
     'POST /reload',
     'POST /thumbs/retry',
     `POST /scrub/${'0'.repeat(64)}/thumbs`,
+    `DELETE /v1/media/${'0'.repeat(26)}`,
+    `POST /v1/media/${'0'.repeat(26)}/quarantine`,
+    'POST /v1/admin/owners/ada/delete',
   ];
   return [
     ...hosts.flatMap((host) => [
@@ -44,6 +47,21 @@ export function operatorRows(token: Readonly<Record<string, string>>): readonly 
     ...credentials.flatMap((authorization) =>
       acts.map((act) => ask(`an act as ${authorization.slice(0, 12)}`, act, { authorization }, 401)),
     ),
+    ...credentials.flatMap((authorization) =>
+      [
+        '/v1/admin/media',
+        '/v1/admin/media?owner=ada',
+        '/v1/admin/media/nonsense',
+        '/v1/admin/media?limit=nonsense',
+      ].map((path) => ask(`media as ${authorization.slice(0, 12)}`, `GET ${path}`, { authorization }, [401, 404])),
+    ),
+    ...[
+      '/src/live/..%2foperators.js',
+      '/src/live/operator.ts',
+      '/src/live/',
+      '/src/client/%63lock.js',
+      '/src/log.js',
+    ].map((path) => ask('a file that is none of the page', `GET ${path}`, token, 404)),
     ...[
       '/..',
       '/../../etc/passwd',

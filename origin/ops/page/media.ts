@@ -78,7 +78,7 @@ export function openMedia(operator: Operator, changed: () => void): void {
     };
 
     function actsOn(media: Media): HTMLElement {
-      const acts = actsFor(media.state).map(([act, label]) => {
+      const acts = actsFor(media).map(([act, label]) => {
         const button = element('button', { type: 'button', className: act === 'delete' ? 'danger' : '' }, label);
         button.setAttribute('aria-label', `${label} ${media.id}`);
         button.addEventListener('click', () => void actOn(media, act, label));
@@ -184,7 +184,9 @@ const WITHHELD: Readonly<Record<string, string>> = {
   held: 'awaits the scanner',
 };
 
-function actsFor(state: string): readonly (readonly [Act, string])[] {
+/** What is damaged is healed by the next upload of the same bytes, and not by giving them out as they are. */
+function actsFor({ state, quarantine }: Media): readonly (readonly [Act, string])[] {
+  if (quarantine?.cause === 'rot') return [['delete', 'Delete']];
   switch (state) {
     case 'live':
       return [
