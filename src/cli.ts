@@ -3,12 +3,14 @@
  * The command line. It knows the processes by the paths of their entry modules
  * and loads only the one that is needed.
  */
+import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import type { Tokens } from './acceptance/world.js';
 import { type AccessConfig, accessSection } from './access/config.js';
 import { parseDuration } from './bytes.js';
-import { systemClock } from './clock.js';
+import { keepAlive, systemClock } from './clock.js';
 import { runCheck } from './commands/check.js';
 import { completionFor, SHELLS, type Shell } from './commands/completion.js';
 import { newSecret, newWebhookSecret, writeSecret } from './commands/secret.js';
@@ -105,6 +107,12 @@ empty at first; a fetch takes no time; an edge of several workers counts as one.
 "recorded" is what the edge itself did.
 
 Exit codes: 0 done; 1 a trace cannot be read, or the command line is wrong; 2 a configuration has faults; 130 stopped.`;
+
+const ACCEPTANCE_HELP = `
+It works only on media that it uploads itself, and deletes them at the end, also after Ctrl-C. It never purges, and never
+deletes or quarantines anything else. A certificate of your own authority: set NODE_EXTRA_CA_CERTS.
+
+Exit codes: 0 every promise that was tried is kept; 1 one is broken; 2 nothing could be tried; 130 stopped.`;
 
 const program = new Command('media-service')
   .description('A media service for chat: an origin that stores media and an edge that caches and serves it.')
@@ -311,6 +319,43 @@ async function edgeDoes(word: string, options: ConfigOption, words: Readonly<Rec
   process.exitCode = await runChore(await loadEntry('edge'), word, configPath(options), words);
 }
 
+interface AcceptanceWords extends ConfigOption {
+  readonly edge?: string;
+  readonly origin?: string;
+  readonly tokenFile?: string;
+  readonly otherTokenFile?: string;
+  readonly adminTokenFile?: string;
+  readonly dev: boolean;
+  readonly only: readonly string[];
+  readonly list: boolean;
+  readonly json: boolean;
+  readonly takedownWithin: string;
+}
+
+program
+  .command('acceptance')
+  .description('try a running deployment from outside: which promises of its interface it keeps')
+  .option('--edge <url>', 'the address of an edge')
+  .option('--origin <url>', 'the address of an origin')
+  .option('--token-file <file>', 'a token of a user; without one little can be tried')
+  .option('--other-token-file <file>', 'a token of another user')
+  .option('--admin-token-file <file>', 'a token of an admin; without one, what was uploaded stays for 15 minutes')
+  .option('--dev', 'make tokens of the development Authentication Service, as the command `token` does', false)
+  .option(
+    '--only <pattern>',
+    'only checks whose names contain this; `*` stands for anything; may be given again',
+    gather,
+    [],
+  )
+  .option('--list', 'print the checks, and try nothing', false)
+  .option('--json', 'print the results as JSON', false)
+  .option('--takedown-within <duration>', 'how soon edges must refuse what was taken down', '1s')
+  .option('-c, --config <file>', 'with --dev: the configuration file', DEFAULT_CONFIG)
+  .addHelpText('after', ACCEPTANCE_HELP)
+  .action(async (options: AcceptanceWords) => {
+    process.exitCode = await acceptance(options);
+  });
+
 program
   .command('reload')
   .description('have the running processes read their configuration again, and print what changes')
@@ -405,6 +450,55 @@ async function token(options: ConfigOption & { sub: string; admin: boolean; expi
   );
   process.stdout.write(`${issued}\n`);
   return 0;
+}
+
+async function acceptance(options: AcceptanceWords): Promise<number> {
+  const takedownWithinMs = parseDuration(options.takedownWithin);
+  if (takedownWithinMs === undefined) {
+    process.stderr.write(`--takedown-within ${options.takedownWithin}: must be a duration such as 1s or 500ms\n`);
+    return 2;
+  }
+  const devTokens = options.dev ? await tokensForDev(configPath(options)) : undefined;
+  if (options.dev && devTokens === undefined) return 2;
+  const stopped = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stopped.abort());
+  const { runAcceptance } = await import('./acceptance/command.js');
+  const alive = keepAlive();
+  try {
+    return await runAcceptance(
+      { ...options, takedownWithinMs },
+      { clock: systemClock, devTokens, stopped: stopped.signal, ...printing(options) },
+    );
+  } finally {
+    alive.release();
+  }
+}
+
+/** Tokens of subjects that nobody else has, and whatever else a check wants to try. */
+async function tokensForDev(path: string | undefined): Promise<Tokens | undefined> {
+  await prepareSecrets(DATA_FOLDER);
+  const access = loadAccess(path);
+  const [issuer, audience] = [access?.issuers[0]?.issuer, access?.audiences[0]];
+  if (access === undefined || issuer === undefined || audience === undefined) return undefined;
+  const run = randomUUID();
+  const make: NonNullable<Tokens['make']> = ({
+    subject,
+    admin = false,
+    expiresInS = 3_600,
+    beginsInS = 0,
+    ...claims
+  }) =>
+    issueToken(
+      `${DATA_FOLDER}/auth`,
+      { issuer, audience, ...claims, subject, admin, expiresInMs: (expiresInS - beginsInS) * 1_000 },
+      { now: () => systemClock.now() + beginsInS * 1_000 },
+    );
+  return {
+    user: await make({ subject: `acceptance-${run}` }),
+    other: await make({ subject: `acceptance-other-${run}` }),
+    admin: await make({ subject: `acceptance-admin-${run}`, admin: true }),
+    make,
+  };
 }
 
 /** The file that was named, or the default one if it exists. */
