@@ -289,11 +289,22 @@ function stopSignal(): Promise<string> {
   });
 }
 
-/** What nobody caught is a bug and is logged in full. After an uncaught exception the state is unknown, so the process ends. */
+/**
+ * What nobody caught is a bug and is logged in full. After an uncaught exception the state is unknown, so the process ends.
+ * It is killed in the end: node joins the threads of its pool first, and one that waits for this thread, as the writer of
+ * LMDB does for what it has to write, would keep a process that answers nobody for ever.
+ */
 function watchForBugs(log: Log): void {
   process.on('unhandledRejection', (thrown) => log.error(bugFields(thrown), 'a rejection went unhandled'));
   process.on('uncaughtException', (thrown) => {
     log.error(bugFields(thrown), 'an exception went uncaught; ending');
-    process.exit(70);
+    process.once('exit', killSelf);
+    process.exit(1);
   });
+}
+
+function killSelf(): void {
+  process.kill(process.pid, 'SIGKILL');
+  // Only the first process of a container gets here: the system does not kill it by a signal of its own.
+  process.abort();
 }

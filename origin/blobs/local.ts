@@ -121,6 +121,8 @@ class LocalStore implements BlobStore {
         await handle.close();
         return { kind: 'unsatisfiable', sizeBytes };
       }
+      // A stream that is made with a signal that has aborted fails before anybody can listen.
+      signal?.throwIfAborted();
       // With an end, the stream stops there even if the file grows.
       const range = span === undefined ? {} : { start: span.first, end: Math.min(span.last, sizeBytes - 1) };
       const body = handle.createReadStream({ ...range, ...(signal !== undefined && { signal }) });

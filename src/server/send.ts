@@ -37,7 +37,11 @@ export async function send(
  */
 function begun(body: Readable): Promise<void> {
   const givenUp = (): Error => new Error('the body was given up before it began');
-  if (body.destroyed) return Promise.reject(body.errored ?? givenUp());
+  if (body.destroyed) {
+    // Its error may not have been emitted yet.
+    body.on('error', () => undefined);
+    return Promise.reject(body.errored ?? givenUp());
+  }
   return new Promise((resolve, reject) => {
     const turn = setImmediate(come);
     function forget(): void {

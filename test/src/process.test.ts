@@ -1,6 +1,9 @@
 /** What a process is made of: which files its configuration names, its faults and warnings, its chores, and why it cannot start. */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { text as textOf } from 'node:stream/consumers';
 import t, { type Test } from 'tap';
 import { type LoadContext, secret, section, text } from '../../src/config/field.js';
 import type { ConfigFault } from '../../src/config/load.js';
@@ -240,4 +243,27 @@ void t.test('a chore is not run with a configuration that cannot be used', async
   t.match(shown.texts[0], /^edge: the configuration .*config\.yaml cannot be used:\n$/);
   t.match(shown.texts[1], /^ {2}.*edge\.name: is bad\n$/);
   t.equal(shown.texts[2], 'edge: the configuration (defaults) cannot be used:\n');
+});
+
+void t.test('a process that a bug ends is gone, also while a thread of it waits for ever', async (t) => {
+  const folder = t.testdir();
+  const pipe = join(folder, 'pipe');
+  t.equal(spawnSync('mkfifo', [pipe]).status, 0);
+  // Opening a pipe that nobody writes to blocks a thread of the pool, which node joins at its exit.
+  const script = `
+    import { open } from 'node:fs';
+    import { processEntry, runProcess } from '${new URL('../../src/process.js', import.meta.url).href}';
+    import { logSection } from '${new URL('../../src/log.js', import.meta.url).href}';
+    const start = () => {
+      open('${pipe}', () => undefined);
+      setImmediate(() => setImmediate(() => { throw new Error('a bug'); }));
+      return Promise.resolve({ urls: {}, close: () => Promise.resolve() });
+    };
+    await runProcess(processEntry({ name: 'edge', sections: { log: logSection }, start, check: () => [] }), undefined);`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [printed, [code, signal]] = await Promise.all([textOf(child.stdout), once(child, 'exit')]);
+  t.same([code, signal], [null, 'SIGKILL']);
+  t.match(printed, /"error":"a bug".*an exception went uncaught; ending/);
 });

@@ -171,6 +171,24 @@ export async function blobContract(
     await t.rejects(store.read(key, undefined, leaving.signal), { message: 'the caller has left' });
   });
 
+  await t.test('a caller who leaves while the bytes are opened gets no body that has failed already', async (t) => {
+    const { key } = await put(store, 30_000);
+    for (let turns = 0; turns < 6; turns += 1) {
+      const leaving = new AbortController();
+      const reading = store.read(key, undefined, leaving.signal).then(
+        async (outcome) => {
+          if (outcome.kind !== 'found') return t.fail(outcome.kind);
+          t.equal(outcome.body.errored, null, `opened after ${turns} turns`);
+          return await t.rejects(readAll(outcome.body));
+        },
+        (thrown: unknown) => t.match(thrown, { message: 'the caller has left' }),
+      );
+      for (let turn = 0; turn < turns; turn += 1) await new Promise(setImmediate);
+      leaving.abort(new Error('the caller has left'));
+      await reading;
+    }
+  });
+
   await t.test('bodies that are destroyed unread leave no resources taken', async (t) => {
     const { key, bytes } = await put(store, 300_000);
     for (let count = 0; count < 40; count += 1) {

@@ -154,14 +154,21 @@ void t.test(
     });
     const gone = new Readable({ read: () => undefined }).destroy();
     const leaving = new Readable({ read: () => undefined });
+    // Its error comes in the next turn, and would end the process if nobody listened.
+    const justLost = (): Readable => new Readable({ read: () => undefined }).destroy(new Error('just lost'));
     for (const [body, message] of [
       [unread, 'lost before'],
       [whenRead, 'lost when read'],
       [gone, 'the body was given up before it began'],
       [leaving, 'the body was given up before it began'],
+      [justLost, 'just lost'],
     ] as const) {
       const response = new Response();
-      const reply: Reply = { status: 200, headers: [], body: { kind: 'stream', sizeBytes: 3, open: () => body } };
+      const reply: Reply = {
+        status: 200,
+        headers: [],
+        body: { kind: 'stream', sizeBytes: 3, open: () => (body instanceof Readable ? body : body()) },
+      };
       const sent = send(reply, GET, asResponse(response), signal);
       if (body === leaving) process.nextTick(() => leaving.destroy());
       await t.rejects(sent, { message });
