@@ -76,10 +76,12 @@ Examples:
   media-service origin --config config.yaml          the origin
   media-service edge --config config.yaml            an edge
   media-service explain https://chat.example/v1/media/ID
+  media-service acceptance --edge URL --origin URL   is what its interface promises kept, seen from outside?
   media-service COMMAND --help                       the options of a command
 
 Exit codes: 0 done; 1 it failed, found something wrong, or the command line is wrong; 2 the configuration has faults, or no
-process answers; 70 a bug ended a process; 130 stopped. A process that is asked to stop by a signal exits with 0.`;
+process answers; 130 stopped. A process that is asked to stop by a signal exits with 0; one that a bug ends is killed at
+once (137; 134 as the first process of a container), and its log has the reason.`;
 
 const IMPORT_HELP = `
 The columns of a list are path, id, owner, name, type, sha256, public and created; only path is needed. The first line of CSV
@@ -461,7 +463,16 @@ async function acceptance(options: AcceptanceWords): Promise<number> {
   const devTokens = options.dev ? await tokensForDev(configPath(options)) : undefined;
   if (options.dev && devTokens === undefined) return 2;
   const stopped = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stopped.abort());
+  let signals = 0;
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(name, () => {
+      // npm sends the Ctrl-C of a terminal on, so one may come twice.
+      if (signals === 0) process.stderr.write('stopping, and deleting what was uploaded\n');
+      signals += 1;
+      if (signals > 2) process.exit(130);
+      stopped.abort();
+    });
+  }
   const { runAcceptance } = await import('./acceptance/command.js');
   const alive = keepAlive();
   try {

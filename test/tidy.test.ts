@@ -95,6 +95,16 @@ void t.test('the client library imports nothing of the server', async (t) => {
   }
 });
 
+void t.test('the acceptance run judges with code of its own', async (t) => {
+  for (const { path, text } of product.filter(({ path }) => path.startsWith('src/acceptance/'))) {
+    for (const [statement, specifier = ''] of text.matchAll(/^import\s[^'"]*?from\s+'([^']+)'/gm)) {
+      const target = specifier.startsWith('.') ? normalize(join(dirname(path), specifier)) : specifier;
+      const own = target.startsWith('src/acceptance/') || target.startsWith('node:');
+      t.ok(own || statement.startsWith('import type { Clock }'), `${path} imports ${specifier}`);
+    }
+  }
+});
+
 void t.test('no file imports itself through others, also not for types', async (t) => {
   const graph = new Map(
     product.map(({ path, imports }) => [

@@ -88,6 +88,7 @@ export function openClient(signal: AbortSignal): Client {
     cut: (sent) =>
       new Promise((resolve) => {
         const request = begin(sent, true);
+        request.once('timeout', () => request.destroy());
         request.on('error', () => resolve());
         request.once('close', () => resolve());
         request.write(sent.body?.subarray(0, sent.cutAfter ?? 0), () => request.destroy());

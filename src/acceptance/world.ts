@@ -11,7 +11,7 @@ import { png, text } from './samples.js';
 
 export type Who = 'user' | 'other' | 'admin';
 
-export interface TokenWish {
+export interface TokenRequest {
   readonly subject: string;
   readonly admin?: boolean;
   readonly audience?: string;
@@ -27,7 +27,7 @@ export interface Tokens {
   readonly other?: string;
   readonly admin?: string;
   /** Makes tokens of the deployment's own Authentication Service. */
-  make?(wish: TokenWish): Promise<string>;
+  make?(request: TokenRequest): Promise<string>;
 }
 
 export interface SendOptions {

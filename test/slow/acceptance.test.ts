@@ -134,7 +134,7 @@ void t.test('the service, as a user starts it', async (t) => {
       let [printed, stopped] = ['', false];
       child.stdout.on('data', (chunk: Buffer) => {
         printed += chunk.toString();
-        if (!stopped && printed.includes('upload/raw')) stopped = child.kill('SIGINT');
+        if (!stopped && printed.includes('upload/raw')) stopped = child.kill('SIGINT') && child.kill('SIGINT');
       });
       const [code] = (await once(child, 'close')) as [number | null];
       t.equal(code, 130);

@@ -49,14 +49,14 @@ function pending(answer: Answer): void {
   answer.equals('"code"', answer.json['code'], 'thumbnail_pending');
 }
 
-/** The variant that the contract names for a wish: the smallest that covers it, else the largest. */
-function variantFor({ variants }: Offered, source: Pick<Pixels, 'width' | 'height'>, wish: { w?: number; h?: number }) {
+/** The variant that the contract names for a size: the smallest that covers it, else the largest. */
+function variantFor({ variants }: Offered, source: Pick<Pixels, 'width' | 'height'>, size: { w?: number; h?: number }) {
   const sized = variants.map((variant) => {
     const scale = Math.min(1, variant.width / source.width, variant.height / source.height);
     return { width: Math.round(source.width * scale), height: Math.round(source.height * scale) };
   });
   const ordered = sized.toSorted((a, b) => a.width * a.height - b.width * b.height);
-  const covering = ordered.find(({ width, height }) => width >= (wish.w ?? 0) && height >= (wish.h ?? 0));
+  const covering = ordered.find(({ width, height }) => width >= (size.w ?? 0) && height >= (size.h ?? 0));
   return covering ?? ordered.at(-1);
 }
 
@@ -95,24 +95,24 @@ export const thumbChecks: readonly Check[] = [
   }),
   both(
     'thumb/variant',
-    'the smallest variant that covers the wish is chosen, and never a larger one than the source',
+    'the smallest variant that covers the size is chosen, and never a larger one than the source',
     async (world, at) => {
       const media = await world.shared('picture');
       const source = { width: 400, height: 300 };
       const thumbs = offered(world);
       if (thumbs.variants.some(({ fit = 'inside' }) => fit !== 'inside'))
         throw new NotTried('this service has variants that are cut');
-      for (const wish of [{ w: 1 }, { w: 161 }, { h: 200 }, { w: 10, h: 239 }, { w: 5_000 }]) {
-        const query = Object.entries(wish)
+      for (const size of [{ w: 1 }, { w: 161 }, { h: 200 }, { w: 10, h: 239 }, { w: 5_000 }]) {
+        const query = Object.entries(size)
           .map(([name, value]) => `${name}=${value}`)
           .join('&');
         const answer = await made(world, at, media, `?${query}`);
         const { width, height } = pixelsOf(answer.body);
-        answer.equals(`the size for ${query}`, { width, height }, variantFor(thumbs, source, wish));
+        answer.equals(`the size for ${query}`, { width, height }, variantFor(thumbs, source, size));
       }
     },
   ),
-  both('thumb/default', 'without a wish the default variant is chosen', async (world, at) => {
+  both('thumb/default', 'without a size the default variant is chosen', async (world, at) => {
     const media = await world.shared('picture');
     const { variants, default: name } = offered(world);
     const variant = variants.find((each) => each.name === name);

@@ -3,7 +3,7 @@ import { createHmac } from 'node:crypto';
 import { NotTried } from '../answer.js';
 import { type Check, checksOf } from '../check.js';
 import { text } from '../samples.js';
-import type { Place, TokenWish, World } from '../world.js';
+import type { Place, TokenRequest, World } from '../world.js';
 
 const { both, unseen } = checksOf('tokens');
 
@@ -24,9 +24,9 @@ function userToken(world: World): { readonly token: string; readonly parts: read
   return { token, parts: token.split('.') };
 }
 
-async function made(world: World, wish: Partial<TokenWish>): Promise<string> {
+async function made(world: World, request: Partial<TokenRequest>): Promise<string> {
   if (world.tokens.make === undefined) throw new NotTried('no tokens can be made here (only with --dev)');
-  return await world.tokens.make({ subject: 'acceptance-refused', ...wish });
+  return await world.tokens.make({ subject: 'acceptance-refused', ...request });
 }
 
 export const tokenChecks: readonly Check[] = [

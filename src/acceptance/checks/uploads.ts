@@ -186,7 +186,7 @@ export const uploadChecks: readonly Check[] = [
       });
       earlier
         .is(200)
-        .equals('"expires_at" after a shorter wish', earlier.json['expires_at'], answer.json['expires_at']);
+        .equals('"expires_at" after a shorter lifetime', earlier.json['expires_at'], answer.json['expires_at']);
     },
   ),
   both('upload/two-ids', 'the same bytes private and public are two ids', async (world, at) => {
