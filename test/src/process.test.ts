@@ -263,6 +263,7 @@ void t.test('a process that a bug ends is gone, also while a thread of it waits 
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  t.teardown(() => void child.kill('SIGKILL'));
   const [printed, [code, signal]] = await Promise.all([textOf(child.stdout), once(child, 'exit')]);
   t.same([code, signal], [null, 'SIGKILL']);
   t.match(printed, /"error":"a bug".*an exception went uncaught; ending/);

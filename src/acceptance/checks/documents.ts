@@ -63,7 +63,7 @@ export const documentChecks: readonly Check[] = [
   }),
   both('openapi', '/openapi.json describes the paths', async (_world, at) => {
     const answer = (await at.get('/openapi.json')).is(200).has('content-type', /json/);
-    answer.holds('OpenAPI 3.1', /^3\.1\./.test(answer.text('openapi')));
+    answer.holds('OpenAPI 3.1', answer.text('openapi').startsWith('3.1.'));
     const paths = Object.keys(answer.json['paths'] ?? {});
     answer.equals(
       'missing paths',
