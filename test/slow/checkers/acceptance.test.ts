@@ -7,8 +7,8 @@ import { createServer, request, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
-import { CLI, runCli, type Service, startService, withOwnAddress } from '../kit/service.js';
-import { FILE_HANGS_AFTER_MS } from '../kit/until.js';
+import { CLI, runCli, type Service, startService, withOwnAddress } from '../../kit/service.js';
+import { FILE_HANGS_AFTER_MS } from '../../kit/until.js';
 
 t.setTimeout(FILE_HANGS_AFTER_MS);
 
