@@ -23,7 +23,7 @@ export function percent(ratio: number | null): string {
 
 export function milliseconds(value: number | null): string {
   if (value === null) return '–';
-  return value < 1_000 ? `${value.toFixed(value < 10 ? 1 : 0)} ms` : `${(value / 1_000).toFixed(1)} s`;
+  return value < 1_000 ? `${value.toFixed(value > 0 && value < 10 ? 1 : 0)} ms` : `${(value / 1_000).toFixed(1)} s`;
 }
 
 /** A span of time, roughly. */
