@@ -36,6 +36,7 @@ import type { FetchResult } from './fetch/result.js';
 import { applyRulesTo } from './fetch/rules.js';
 import { handle } from './handler.js';
 import { createHealth } from './health.js';
+import { createHeldRules } from './held-rules.js';
 import type { AppliedJournal } from './journal/applied-journal.js';
 import type { Behind } from './journal/behind.js';
 import { fenceEdge } from './journal/fence.js';
@@ -113,7 +114,8 @@ async function openComponents(
   const ownsDisk = (primaryKey: string): boolean => worker === null || worker.owns(primaryKey);
   const trace = await openTraceOf(config, deps, opened);
   const onDropped = (key: CacheKey | 'all'): void => trace?.dropped(key);
-  const caching = { log, metrics, clock, randomName: randomUUID, mayPromote, ownsDisk, onDropped };
+  const held = createHeldRules(() => config.rules, { mode: config.access, freshness: config.freshness });
+  const caching = { log, metrics, clock, randomName: randomUUID, mayPromote, held, ownsDisk, onDropped };
   const cache = await openCache(config.cache, caching);
   opened.add('cache', cache);
   const flights = opened.add(

@@ -74,6 +74,16 @@ export interface Tiers {
   readonly admission?: AdmissionName;
 }
 
+/** The operator's rules as they are now, for what is stored already. */
+export interface HeldRules {
+  /** The entry as the rules have it: the same object if they change nothing; undefined if this tier may not have it. */
+  judge(entry: Entry, tier: TierName): Entry | undefined;
+  /** Whether this tier may have it. */
+  allows(entry: Entry, tier: TierName): boolean;
+  /** The same value while the rules stay. */
+  version(): unknown;
+}
+
 /** `disk_full`: no room within the tier's size, below the free-disk floor, or reported by the file system. */
 export type NotKeptReason = 'too_large' | 'not_admitted' | 'disk_full' | 'no_tier' | 'invalidated';
 

@@ -135,6 +135,10 @@ export class MemoryTier {
     return this.#stored.has(plain) ? [plain, ...variants] : variants;
   }
 
+  keys(): readonly CacheKey[] {
+    return [...this.#stored.keys()];
+  }
+
   keysWhere(matches: (entry: Entry) => boolean): readonly CacheKey[] {
     return [...this.#stored.values()].filter(({ entry }) => matches(entry)).map(({ entry }) => entry.key);
   }

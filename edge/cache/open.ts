@@ -4,7 +4,7 @@ import type { Clock } from '../../src/clock.js';
 import type { Log } from '../../src/log.js';
 import type { CounterOf, Metrics } from '../../src/metrics.js';
 import type { CacheKey, Entry } from '../entry.js';
-import type { EdgeCache, TierName, TierStats } from './cache.js';
+import type { EdgeCache, HeldRules, TierName, TierStats } from './cache.js';
 import type { CacheConfig } from './config.js';
 import { countingFiles, type DiskFiles, type FileTraffic, nodeFiles } from './disk/files.js';
 import { DiskTier } from './disk/tier.js';
@@ -24,6 +24,7 @@ export interface CacheDeps {
   readonly clock: Clock;
   /** Whether a body that was hit on disk may be copied into memory. Absent: always. */
   readonly mayPromote?: (entry: Entry) => boolean;
+  readonly held?: HeldRules;
   /** Whether the disk tier here may store what has this primary key. Absent: everything. */
   readonly ownsDisk?: (primaryKey: string) => boolean;
   /** A stored response was removed for another reason than room, or all of them were. */
@@ -69,7 +70,19 @@ export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<O
   const { retryMs } = config.disk;
   const isWanted = (): boolean => config.disk.sizeBytes > 0;
   const disk = await DiskSlot.open({ isWanted, retryMs, open: openDisk, clock, log });
-  const cache = new TieredCache({ config, log, clock, memory, incomplete, disk, readers, fates, ownsDisk, onDropped });
+  const cache = new TieredCache({
+    config,
+    log,
+    clock,
+    memory,
+    incomplete,
+    disk,
+    readers,
+    fates,
+    held: deps.held,
+    ownsDisk,
+    onDropped,
+  });
   observe(metrics, cache);
   observeDisk(metrics, traffic);
   return Object.assign(cache, {
@@ -77,6 +90,7 @@ export async function openCache(config: CacheConfig, deps: CacheDeps): Promise<O
       await Promise.all([
         memory.renew(memoryPolicyOf(config), memoryLimits(config.memory).maxObjectBytes),
         disk.renew(),
+        cache.applyRules(),
       ]);
     },
   });

@@ -20,6 +20,7 @@ import {
   type EdgeCache,
   type Fill,
   type FillOutcome,
+  type HeldRules,
   type NotKeptReason,
   type Stored,
   type TierName,
@@ -48,11 +49,16 @@ export interface TieredDeps {
   readonly disk: DiskSlot | undefined;
   readonly readers: Readers;
   readonly fates: FateTable;
+  /** Absent: the rules never change. */
+  readonly held?: HeldRules | undefined;
   /** Whether the disk tier may store what has this primary key. */
   readonly ownsDisk: (primaryKey: string) => boolean;
   /** A stored response was removed for another reason than room, or all of them were. */
   readonly onDropped: (key: CacheKey | 'all') => void;
 }
+
+/** How many entries in memory are looked at between two turns of the event loop. */
+const RULED_PER_STEP = 500;
 
 export class TieredCache implements EdgeCache {
   readonly #deps: TieredDeps;
@@ -64,10 +70,12 @@ export class TieredCache implements EdgeCache {
   #openFills = 0;
   #corruptFills = 0;
   #closed: Promise<void> | undefined;
+  #rulesApplied: unknown;
 
   constructor(deps: TieredDeps) {
     this.#deps = deps;
     this.#budget = new Budget(deps.config.fill.memoryBytes);
+    this.#rulesApplied = deps.held?.version();
   }
 
   get incomplete(): IncompleteTier {
@@ -98,9 +106,9 @@ export class TieredCache implements EdgeCache {
     const { memory, disk: slot } = this.#deps;
     const disk = slot?.tier;
     const promoter = slot?.promoter;
-    const inMemory = this.#unlessExpired(memory.get(key));
+    const inMemory = this.#usable(memory.get(key));
     if (inMemory !== undefined) return inMemory;
-    const onDisk = this.#unlessExpired(disk?.get(key));
+    const onDisk = this.#usable(disk?.get(key));
     if (onDisk !== undefined && promoter !== undefined) this.#run(promoter.promote(onDisk.entry));
     return onDisk;
   }
@@ -108,7 +116,7 @@ export class TieredCache implements EdgeCache {
   peek(key: CacheKey): Stored | undefined {
     const { memory } = this.#deps;
     const disk = this.#disk;
-    return this.#unlessExpired(memory.peek(key)) ?? this.#unlessExpired(disk?.peek(key));
+    return this.#usable(memory.peek(key)) ?? this.#usable(disk?.peek(key));
   }
 
   variantsOf(primaryKey: string): readonly Entry[] {
@@ -221,6 +229,25 @@ export class TieredCache implements EdgeCache {
     return purged;
   }
 
+  /** Removes what changed rules do not allow in its tier any more, a little in each turn of the event loop. */
+  async applyRules(): Promise<void> {
+    const { memory, held } = this.#deps;
+    if (held === undefined || held.version() === this.#rulesApplied) return;
+    this.#rulesApplied = held.version();
+    let looked = 0;
+    for (const key of memory.keys()) {
+      const stored = memory.peek(key);
+      if (stored !== undefined && !held.allows(stored.entry, 'memory')) this.#leave(key, 'memory');
+      looked += 1;
+      if (looked % RULED_PER_STEP === 0) await new Promise(setImmediate);
+      if (this.#closed !== undefined) return;
+    }
+    for await (const key of this.#disk?.keysWhere((entry) => !held.allows(entry, 'disk')) ?? []) {
+      this.#leave(key, 'disk');
+      if (this.#closed !== undefined) return;
+    }
+  }
+
   stats(): CacheStats {
     const { memory, incomplete } = this.#deps;
     const disk = this.#disk;
@@ -264,6 +291,31 @@ export class TieredCache implements EdgeCache {
     if (stored === undefined || stored.entry.deleteAt > this.#deps.clock.now()) return stored;
     this.drop(stored.entry.key, 'expired');
     return undefined;
+  }
+
+  /** As the rules of now have it; not what may not be where it was found. */
+  #usable<T extends Stored>(found: T | undefined): T | undefined {
+    const stored = this.#unlessExpired(found);
+    const { held } = this.#deps;
+    if (stored === undefined || held === undefined) return stored;
+    const entry = held.judge(stored.entry, stored.tier);
+    if (entry === stored.entry) return stored;
+    if (entry === undefined) {
+      this.#leave(stored.entry.key, stored.tier);
+      return undefined;
+    }
+    this.refresh(entry);
+    return { ...stored, entry };
+  }
+
+  /** A rule does not allow it in this tier any more. */
+  #leave(key: CacheKey, tier: TierName): void {
+    const { memory, fates, onDropped } = this.#deps;
+    if (tier === 'memory') memory.remove(key);
+    else this.#disk?.remove(key);
+    if (memory.peek(key) !== undefined || this.#disk?.peek(key) !== undefined) return;
+    fates.note(key, 'no_tier');
+    onDropped(key);
   }
 
   /** False if nothing was stored. */

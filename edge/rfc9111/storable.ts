@@ -22,7 +22,14 @@ import { type HeaderList, headerOf } from '../../src/http/reply.js';
 import { type MediaId, parseMediaId } from '../../src/ids.js';
 import { MEDIA_ID } from '../../src/wire.js';
 import type { Entry } from '../entry.js';
-import { type FreshnessRules, freshness, type LifetimeOverride, mayGuess, type ReceivedHead } from './freshness.js';
+import {
+  type AgeSource,
+  type FreshnessRules,
+  freshness,
+  type LifetimeOverride,
+  mayGuess,
+  type ReceivedHead,
+} from './freshness.js';
 import { selectedBy } from './vary.js';
 
 export const storingSection = section('Which responses are stored for all clients.', {
@@ -104,9 +111,7 @@ export function storable({ request, response, now, rules, override }: StorableQu
   const selected = selectedBy(response.headers, request);
   // 4.1: no later request could select it.
   if (selected === 'never') return { kind: 'refuse', reason: 'vary' };
-  // Our own origin sends Age, and its clock may differ from ours.
-  const ageSource = rules.mode === 'media' ? 'age' : 'age_and_date';
-  const times = freshness(response, governing, rules.freshness, ageSource, override);
+  const times = freshness(response, governing, rules.freshness, ageSourceOf(rules), override);
   const explicit = isExplicit(response.headers, governing) || (override?.ttlMs ?? null) !== null;
   // 3, last point: a lifetime, `public`, or a status that allows a heuristic lifetime.
   if (!explicit && !mayGuess(response.status, governing.directives)) return { kind: 'refuse', reason: 'no_freshness' };
@@ -135,6 +140,26 @@ export function storable({ request, response, now, rules, override }: StorableQu
     sha256: sha256Of(response),
   };
   return range === undefined ? { kind: 'store', head } : { kind: 'store_range', head, span: range.span };
+}
+
+/** The instants of a response that is stored already, under other rules. Its end stays. */
+export function timesUnder(
+  entry: Entry,
+  rules: Pick<StorableRules, 'mode' | 'freshness'>,
+  override: LifetimeOverride,
+): Pick<Entry, 'staleAt' | 'revalidateUntil' | 'errorUntil'> {
+  const governing = governingDirectives(entry.headers, rules.freshness.targetedFields);
+  const times = freshness(entry, governing, rules.freshness, ageSourceOf(rules), override);
+  return {
+    staleAt: Math.min(times.staleAt, entry.deleteAt),
+    revalidateUntil: Math.min(times.revalidateUntil, entry.deleteAt),
+    errorUntil: Math.min(times.errorUntil, entry.deleteAt),
+  };
+}
+
+/** Our own origin sends Age, and its clock may differ from ours. */
+function ageSourceOf({ mode }: Pick<StorableRules, 'mode'>): AgeSource {
+  return mode === 'media' ? 'age' : 'age_and_date';
 }
 
 /** 3, point by point. Undefined if no point forbids storing. */

@@ -56,8 +56,13 @@ function renew(section: Section<unknown>, living: unknown, next: unknown): void 
   if (!isGroup(into) || !isGroup(from)) return;
   for (const [name, field] of Object.entries(section.fields)) {
     if (field.kind === 'section') renew(field, into[name], from[name]);
-    else if (field.live === true) into[name] = from[name];
+    // The same value stays the same object.
+    else if (field.live === true && !isSame(into[name], from[name])) into[name] = from[name];
   }
+}
+
+function isSame(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
 }
 
 function readValueOf(deferred: unknown): unknown {

@@ -4,8 +4,13 @@ import t from 'tap';
 import { openCache } from '../../../edge/cache/open.js';
 import { POLICY_NAMES, type PolicyName } from '../../../edge/cache/policy/registry.js';
 import { type PolicySettings, RenewablePolicy } from '../../../edge/cache/policy/renewable.js';
+import { type Rule, rulesField } from '../../../edge/fetch/rules.js';
+import { createHeldRules } from '../../../edge/held-rules.js';
+import { freshnessSection } from '../../../edge/rfc9111/freshness.js';
+import { storable } from '../../../edge/rfc9111/storable.js';
+import { processContext } from '../../../src/config/load.js';
 import { ManualClock } from '../../kit/clock.js';
-import { testDeps } from '../../kit/deps.js';
+import { configured, testDeps } from '../../kit/deps.js';
 import { BOTH, bytesOf, cacheConfig, entryOf, keyOf, writeAll } from '../../kit/edge/cache.js';
 
 const PARAMETERS = { smallShare: 0.1, promoteAt: 1, windowShare: 0.1 };
@@ -234,6 +239,81 @@ void t.test('a disk tier that is switched on by a reload is opened then, and is 
     await cache.renew();
     t.equal(cache.diskState, 'in_use');
     t.match(cache.stats(), { disk: { entries: 0, capacityBytes: 20_000_000 } });
+  } finally {
+    await cache.close();
+  }
+});
+
+void t.test('changed rules hold for what is stored already: how long it is fresh, and where it may be', async (t) => {
+  const clock = new ManualClock();
+  const deps = testDeps();
+  let rules: readonly Rule[] = [];
+  const change = (...given: readonly object[]): void => {
+    rules = rulesField.schema(processContext).parse(given);
+  };
+  const storing = {
+    mode: 'off',
+    freshness: configured(freshnessSection),
+    setCookie: 'if_shared',
+    incomplete: true,
+  } as const;
+  const held = createHeldRules(() => rules, storing);
+  const config = cacheConfig(t.testdir(), {});
+  const cache = await openCache(config, { log: deps.log, metrics: deps.metrics, clock, held });
+  try {
+    const now = clock.now();
+    const response = {
+      status: 200,
+      headers: [
+        ['content-type', 'image/png'],
+        ['cache-control', 'max-age=60, stale-if-error=30'],
+        ['age', '10'],
+        ['etag', '"x"'],
+      ] as const,
+      requestedAt: now,
+      receivedAt: now,
+    };
+    const stored = storable({ request: { method: 'GET', header: () => undefined }, response, now, rules: storing });
+    if (stored.kind !== 'store') throw new Error('it may be stored');
+    const newEntry = (key: string) => ({
+      ...stored.head,
+      key: keyOf(key),
+      primaryKey: key,
+      sizeBytes: 1_000,
+      sha256: null,
+    });
+    const bytes = bytesOf(1_000);
+    for (const key of ['one', 'two']) {
+      const fill = cache.fill(newEntry(key), BOTH);
+      await writeAll(fill, bytes);
+      t.match(await fill.end(), { tiers: ['memory', 'disk'] });
+    }
+    const fresh = (key: string): number | undefined => {
+      const entry = cache.get(keyOf(key))?.entry;
+      return entry === undefined ? undefined : (entry.staleAt - now) / 1_000;
+    };
+    const before = cache.peek(keyOf('one'))?.entry;
+    t.equal(fresh('one'), 50);
+    change({ type: 'image/*', ttl: '5m', stale_if_error: '1h' });
+    t.equal(fresh('one'), 290, 'from its birth on');
+    t.equal(cache.peek(keyOf('one'))?.entry, cache.get(keyOf('one'))?.entry, 'what is stored is changed once');
+    change({ type: 'video/*', ttl: '5m' });
+    t.equal(fresh('one'), 50, 'the former rule leaves nothing');
+    t.match(cache.peek(keyOf('one'))?.entry, { ...before });
+
+    change({ type: 'image/*', tiers: 'disk' });
+    t.equal(cache.peek(keyOf('one'))?.tier, 'disk');
+    await cache.renew();
+    t.match(
+      cache.stats(),
+      { memory: { entries: 0 }, disk: { entries: 2 } },
+      'also what nobody asks for leaves the tier',
+    );
+    change({ type: 'image/*', tiers: 'none' });
+    t.equal(cache.get(keyOf('one')), undefined);
+    t.equal(cache.fates.recall(keyOf('one'))?.fate, 'no_tier');
+    await cache.renew();
+    t.match(cache.stats(), { memory: { entries: 0 }, disk: { entries: 0 } });
   } finally {
     await cache.close();
   }

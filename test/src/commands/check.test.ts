@@ -122,7 +122,6 @@ const LIVE_KEYS = [
   // Each line of the log asks for them; the level is handed over (src/reload.ts).
   'log.level',
   'log.requests',
-  'log.format',
   // Handed over (origin/origin.ts, edge/edge.ts).
   'access.edge_secret',
   'access.edge_secrets_accepted',
