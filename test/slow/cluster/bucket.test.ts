@@ -46,10 +46,12 @@ void t.test(
     if (own === null) return;
     const { cluster, s3 } = own;
     const { processes } = cluster;
-    const a = await cluster.add('a', QUICK);
-    const b = await cluster.add('b', QUICK);
-    const section = { upstream: { url: a.url }, cache: { folder: './data/edge', disk: { min_free: '0B' } } };
-    const edge = await (await processes.launch('edge', section)).ready;
+    // What succeeds below, and one more.
+    const section = { ...QUICK, quota: { files_max: 13 } };
+    const a = await cluster.add('a', section);
+    const b = await cluster.add('b', section);
+    const cache = { folder: './data/edge', disk: { min_free: '0B' } };
+    const edge = await (await processes.launch('edge', { upstream: { url: a.url }, cache })).ready;
     await untilReady(edge);
     const acknowledged = new Map<string, Buffer>();
     let made = 0;
@@ -99,6 +101,11 @@ void t.test(
     for (const [path, bytes] of acknowledged) {
       for (const url of [a.url, b.url, edge])
         t.ok((await fetched(own, url, path)).bytes.equals(bytes), `${path} at ${url}`);
+    }
+    t.equal((await attempt(a)).status, 201, 'what was refused is not counted');
+    for (const origin of [b, a]) {
+      const full = await attempt(origin);
+      t.match([full.status, json(full)['code']], [429, 'quota_exceeded'], 'the quota is used up at both');
     }
     await untilAsync('nothing is left of what was refused', async () => mediaKeys(own).length === acknowledged.size);
   },
