@@ -326,6 +326,19 @@ void t.test('what is no key at all is a mistake of the gate, and no fault of the
   t.match(await verify(createPublicKey(RSA.privateKey)), { kind: 'valid', claims: { sub: 'ann' } });
   t.match(await verify(createPublicKey(EC.privateKey)), { kind: 'refused' }, 'one of another type makes no signature');
   await t.rejects(verify({} as KeyObject), { name: 'TypeError' });
+  const refusalOf = async (over: object, later = 0): Promise<unknown> => {
+    const outcome = await verifyToken(
+      { ...unproven, ...over },
+      createPublicKey(RSA.privateKey),
+      rules,
+      clock.now() + later,
+    );
+    return outcome.kind === 'refused' ? outcome.refusal : outcome.kind;
+  };
+  t.equal(await refusalOf({}, 59_999), 'valid');
+  t.equal(await refusalOf({}, 60_000), 'expired', 'also if it was read before its end');
+  t.equal(await refusalOf({ algorithm: 'PS256' }), 'algorithm', 'it is verified by the algorithm that was read');
+  t.equal(await refusalOf({ issuer: 'j' }), 'issuer', 'and of the issuer whose keys were asked for');
 });
 
 void t.test('an upload link makes a caller who may upload and has no role', async (t) => {
