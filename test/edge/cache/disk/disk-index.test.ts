@@ -223,6 +223,37 @@ void t.test('a change after a failed commit stands, and what it replaces is remo
   t.same([next.index.byPrimary('first'), next.index.byPrimary('second')], [[], []]);
 });
 
+void t.test(
+  'so does a change during a commit that fails, and nothing of what was durable before it stays',
+  async (t) => {
+    const { index, put, reopened } = await opened(t);
+    put('a', { primaryKey: 'first' });
+    await index.flushed();
+    const lost: string[] = [];
+    index.onLost = ({ entry }) => lost.push(entry.key);
+    let third: DiskRecord | undefined;
+    // Its fields are read in the middle of the commit, which then fails.
+    const headers = {
+      flat() {
+        third ??= put('a', { primaryKey: 'third' });
+        return [];
+      },
+    };
+    put('b', { headers: headers as unknown as Entry['headers'] }, IMPOSSIBLE);
+    put('a', { primaryKey: 'second' });
+    await t.rejects(index.flushed());
+    t.same(lost, ['b'], 'what was replaced meanwhile is not lost by it');
+    t.strictSame(index.get(digestOf('a')), third);
+    await index.flushed();
+    const next = await reopened();
+    t.strictSame(next.index.get(digestOf('a')), third);
+    t.same(
+      rowsOf(next.index).flatMap(({ digest, seq }) => (digest === digestOf('a') ? [seq] : [])),
+      [third?.seq],
+    );
+  },
+);
+
 void t.test('after a failed commit nothing is tried until something asks for it', async (t) => {
   const { index, put, clock } = await opened(t);
   put('a');
