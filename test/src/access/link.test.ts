@@ -128,6 +128,7 @@ void t.test('signed links', async (t) => {
       ['no name', follow(link.replace('&kid=new', '')), 'malformed'],
       ['a name of 33 letters', follow(link.replace('kid=new', `kid=${'x'.repeat(33)}`)), 'malformed'],
       ['a name with a space', follow(link.replace('kid=new', 'kid=new%20')), 'malformed'],
+      ...query.split('&').map((one) => [`nothing but ${one}`, follow(`${path}?${one}`), 'malformed'] as const),
       ['two ends', follow(`${link}&exp=${expiresAt / 1_000}`), 'malformed'],
       ['two names', follow(`${link}&kid=new`), 'malformed'],
       ['two signatures', follow(`${link}&sig=${sig}`), 'malformed'],

@@ -59,6 +59,14 @@ void t.test('of a field that has one value, the first line goes on (RFC 9110 5.3
   }
 });
 
+void t.test('Age stays as it is beside a field that is repeated', async (t) => {
+  const age: HeaderList = [
+    ['age', '5'],
+    ['age', '6'],
+  ];
+  t.strictSame(fieldsToForward(200, [...age, ['date', 'a'], ['date', 'a']]), [...age, ['date', 'a']]);
+});
+
 void t.test('a field that is a list keeps its lines', async (t) => {
   const lists: HeaderList = ['set-cookie', 'vary', 'cache-control', 'link', 'www-authenticate', 'via'].flatMap(
     (name): HeaderList => [

@@ -1,7 +1,7 @@
 /** Single values of fields, each with its smallest differences: dates, entity tags, ranges of types, digests, addresses. */
 import t from 'tap';
 import { chooseType, namesOnly } from '../../../src/http/accept.js';
-import { createAddressOf, proxyFaults } from '../../../src/http/address.js';
+import { createAddressOf, createTrust, proxyFaults } from '../../../src/http/address.js';
 import {
   governingDirectives,
   parseDeltaSeconds,
@@ -384,4 +384,19 @@ void t.test('a client is its peer, or whom trusted proxies name', async (t) => {
     { path: 'edge.trusted.1', message: 'is neither an address nor a range' },
     { path: 'edge.trusted.3', message: 'is neither an address nor a range' },
   ]);
+});
+
+void t.test('a peer is trusted by its address alone, and none is not', async (t) => {
+  const isTrusted = createTrust(['10.0.0.0/8', '::1']);
+  for (const [peer, trusted] of [
+    ['10.1.2.3', true],
+    ['::ffff:10.1.2.3', true],
+    ['::1', true],
+    ['11.1.2.3', false],
+    ['::2', false],
+    [undefined, false],
+  ] as const) {
+    t.equal(isTrusted(peer), trusted, String(peer));
+  }
+  t.equal(createTrust([])('10.1.2.3'), false, 'nobody is, unless named');
 });
