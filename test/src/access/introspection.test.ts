@@ -173,6 +173,8 @@ void t.test('a document', async (t) => {
     auth.override('/document', (_, response) => response.end('"123456789"'));
     await t.rejects(get(), { message: `${url} gave no usable document: longer than 10B` });
     t.equal(clock.pending, 0, 'and no timer is left');
+    auth.override('/document', (request, response) => response.end(JSON.stringify(request.method)));
+    t.equal(await get(), 'GET');
   });
 
   await t.test('that is an error or too long is not read on', async (t) => {

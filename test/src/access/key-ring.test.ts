@@ -193,6 +193,11 @@ void t.test('while the Authentication Service is down', async (t) => {
     t.match(grant, { kind: 'unavailable' });
     t.ok(grant.kind === 'unavailable' && grant.retryAfterMs > 0);
     t.match(lines.join(''), 'the public keys of the Authentication Service cannot be fetched');
+    t.same(
+      await open(signToken(FOREIGN, auth.claims())),
+      refused('token_signature'),
+      'a forged one is refused as ever',
+    );
     await gate.probe();
     clock.advance(6 * 86_400_000);
     const later = auth.token({ sub: 'days later' });
