@@ -23,6 +23,7 @@ import { createReload, openReloading, type ReloadSteps } from '../src/reload.js'
 import { countRefusals } from '../src/server/guard.js';
 import { type Listener, listen } from '../src/server/listen.js';
 import { traceOf } from '../src/tracing/context.js';
+import { withSpans } from '../src/tracing/tracer.js';
 import { watchFile } from '../src/watch.js';
 import { EDGE_PROOF } from '../src/wire.js';
 import { openCache } from './cache/open.js';
@@ -62,6 +63,7 @@ import { createEdgeRequestLog } from './server/request-log.js';
 import { openTrace, type Trace, traced } from './trace/trace.js';
 import { fenceUpstream } from './upstream/fenced.js';
 import { readOriginTls } from './upstream/tls.js';
+import { traceUpstream } from './upstream/traced.js';
 import { openUpstream, type Upstream } from './upstream/upstream.js';
 import { NO_USE_REPORTS } from './use-reports.js';
 import type { Worker } from './workers/worker.js';
@@ -129,7 +131,8 @@ async function openComponents(
   const stated = (): StatedRates | undefined => media?.capabilities.rates;
   const rates = createRateLimits({ config: config.rateLimits, stated, clock, metrics });
   const fenced = media === null ? upstream : fenceTo(upstream, media.behind.applied);
-  const fetching = worker === null ? fenced : routeToOwners(worker, config, fenced, media, deps, opened);
+  const routed = worker === null ? fenced : routeToOwners(worker, config, fenced, media, deps, opened);
+  const fetching = deps.tracer === undefined ? routed : traceUpstream(routed, deps.tracer, clock);
   const onWarmed = (entry: Entry): void => trace?.warmed(entry);
   const engine = createEngine(
     config,
@@ -272,7 +275,7 @@ interface ClientDeps {
 async function listenToClients(
   config: EdgeConfig,
   { engine, upstream, media, pass, tally, traffic, watch, outgoing, logging, worker, trace }: ClientDeps,
-  { clock, log, metrics }: ProcessDeps,
+  { clock, log, metrics, tracer }: ProcessDeps,
   opened: Closer,
 ): Promise<Listener> {
   const { cache } = engine;
@@ -286,6 +289,7 @@ async function listenToClients(
         (name) => request.header(name),
         logging.trace,
         () => trustsPeer(request.sender().peer) || engine.isEdge(request.header(EDGE_PROOF)),
+        tracer?.begin,
       ),
     health: createHealth({ cache, upstream, lease, clock, log, metrics }),
     tally,
@@ -296,7 +300,10 @@ async function listenToClients(
     clock,
     log,
     requestLog: createEdgeRequestLog(
-      createRequestLog({ name: 'edge', config: logging, clock, write: (line) => log.lines(line, 'requests') }),
+      withSpans(
+        createRequestLog({ name: 'edge', config: logging, clock, write: (line) => log.lines(line, 'requests') }),
+        { tracer, clock },
+      ),
       () => config.rules,
     ),
     newRequestId: randomUUID,

@@ -23,6 +23,7 @@ import { listen } from '../src/server/listen.js';
 import { createFiguresFeed } from '../src/server/live/figures-feed.js';
 import { admitOperator } from '../src/server/operators.js';
 import { traceOf } from '../src/tracing/context.js';
+import { withSpans } from '../src/tracing/tracer.js';
 import { operatorRoutes } from './api/operators.js';
 import { originRoutes, type RouteDeps } from './api/routes.js';
 import { createWellKnown } from './api/well-known.js';
@@ -166,6 +167,7 @@ async function openComponents(
     gate,
     meta,
     blobs,
+    tracer: deps.tracer,
     thumbs,
     clock,
     ids: createIdSource(clock),
@@ -204,7 +206,7 @@ async function openListeners(
   components: Components,
   opened: Closer,
 ): Promise<{ readonly media: string; readonly operators: string }> {
-  const { clock, log, metrics } = deps;
+  const { clock, log, metrics, tracer } = deps;
   const { health, meta, thumbs, tally, journal, useReports } = components;
   const { isEdge } = live;
   const trustsPeer = createTrust(config.trustedProxies);
@@ -215,7 +217,9 @@ async function openListeners(
         (name) => header(headers, name),
         logging.trace,
         () => proved || trustsPeer(socket.remoteAddress),
+        tracer?.begin,
       ),
+    ...(tracer !== undefined && { within: tracer.within }),
     isEdge,
     drain: config.refusedBodies,
     clock,
@@ -232,12 +236,15 @@ async function openListeners(
       counts: tally.requests(counts),
       cors: 'any',
       limits: createRateLimits(config.rateLimits, clock, metrics, () => meta.origins.living().length),
-      requestLog: createRequestLog({
-        name: 'origin',
-        config: logging,
-        clock,
-        write: (line) => log.lines(line, 'requests'),
-      }),
+      requestLog: withSpans(
+        createRequestLog({
+          name: 'origin',
+          config: logging,
+          clock,
+          write: (line) => log.lines(line, 'requests'),
+        }),
+        deps,
+      ),
       routes: originRoutes(components),
       edgeRoutes: createEdgeRoutes({ journal, useReports, isEdge }),
       admit: (request) => fence.admit(request),

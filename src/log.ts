@@ -8,6 +8,7 @@ import { type Logger, pino } from 'pino';
 import { choice, integer, section, size, text, type ValueOf } from './config/field.js';
 import { standardOutput } from './logs/standard-output.js';
 import { redactText } from './redact.js';
+import { otlpSection } from './tracing/config.js';
 import { TRACE_SENDERS } from './tracing/context.js';
 
 export const logSection = section(
@@ -55,6 +56,7 @@ export const logSection = section(
       of: TRACE_SENDERS,
       help: 'Whose W3C trace context (`traceparent`, `tracestate`) is continued, logged as trace_id and span_id, and passed on to the origin: that of trusted_proxies and proved edges, of anyone, or of nobody. Any other is replaced by a new one; with `nobody` it is dropped.',
     }),
+    otlp: otlpSection,
     waitingMaxBytes: size({
       default: '16MiB',
       min: 65_536,

@@ -21,12 +21,15 @@ import { closeWithin } from './lifecycle.js';
 import { bugFields, createLog, errorFields, type Log, type LogConfig } from './log.js';
 import { type LogOutput, openLogOutput } from './logs/output.js';
 import { createMetrics, type Metrics } from './metrics.js';
+import type { Tracer } from './tracing/tracer.js';
 import { ownVersion } from './version.js';
 
 export interface ProcessDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly clock: Clock;
+  /** Absent unless a collector of spans is configured. */
+  readonly tracer?: Tracer;
 }
 
 export interface Running {
@@ -263,12 +266,29 @@ async function start(
       'max',
     );
     build.set(1, { version: ownVersion(), node: process.version, process: name });
-    return await read.start({ log, metrics, clock: systemClock });
+    const deps = { log, metrics, clock: systemClock };
+    const tracer = await tracerOf(name, read.log, deps);
+    if (tracer === undefined) return await read.start(deps);
+    const running = await read.start({ ...deps, tracer });
+    const close = async (): Promise<void> => {
+      await running.close();
+      await tracer.close();
+    };
+    return { ...running, close };
   } catch (thrown) {
     process.stderr.write(`${name} cannot start: ${startFailure(thrown)}\n`);
     log.debug(errorFields(thrown), 'start failed');
     return undefined;
   }
+}
+
+/** What sends spans is loaded only if somebody takes them. */
+async function tracerOf(name: string, { otlp }: LogConfig, deps: ProcessDeps): Promise<Tracer | undefined> {
+  const { endpoint } = otlp;
+  if (endpoint === null) return undefined;
+  const { openTracer } = await import('./tracing/otlp.js');
+  const resource = { 'service.name': `media-${name}`, 'service.version': ownVersion(), 'process.pid': process.pid };
+  return openTracer({ config: { ...otlp, endpoint }, resource, ...deps });
 }
 
 /** The reason of a failed start for a person, without a stack. */

@@ -140,6 +140,12 @@ void t.test('a vendor package is imported by one file per process', async (t) =>
   for (const [key, paths] of importers) t.equal(paths.size, 1, `${key}: ${[...paths].join(', ')}`);
 });
 
+void t.test('what sends spans is loaded only where a collector is configured', async (t) => {
+  for (const { path, text } of product) {
+    t.notMatch(text, /^import (?!type\b)[^;]*?tracing\/otlp\.js'/m, path);
+  }
+});
+
 void t.test('only the clock files ask the machine for the time or a timer', async (t) => {
   // `setTimeout` of a socket, an HTTP/2 session or a stream sets its idle timeout and is no timer of ours.
   for (const { path, text } of product.filter(({ path }) => !CLOCKS.includes(path))) {

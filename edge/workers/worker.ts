@@ -10,7 +10,7 @@ import type { ConfigSource, ProcessDeps } from '../../src/process.js';
 import type { ReloadSteps } from '../../src/reload.js';
 import type { ListenLimits } from '../../src/server/limits.js';
 import { listen } from '../../src/server/listen.js';
-import { traceOf } from '../../src/tracing/context.js';
+import { type Trace, traceOf } from '../../src/tracing/context.js';
 import type { EdgeConfig } from '../config.js';
 import { type Applied, fence } from '../journal/fence.js';
 import type { ExplainOrder, Explanation } from '../ops/explain.js';
@@ -18,6 +18,7 @@ import type { OpsDeps } from '../ops/ops.js';
 import { createTally } from '../ops/tally.js';
 import type { Watch } from '../ops/watch.js';
 import type { UnsafeAnswer } from '../pass/config.js';
+import type { EdgeRequest } from '../request.js';
 import { createFastlane } from '../server/fastlane/fastlane.js';
 import { createServer, type NodeServerDeps } from '../server/node-http.js';
 import type { UpstreamConfig } from '../upstream/config.js';
@@ -124,13 +125,7 @@ async function listenToPeers(
       return caughtUp === undefined ? deps.handle(request, client) : caughtUp.then(() => deps.handle(request, client));
     },
     addressOf: addressAsTold,
-    // The asking worker has decided already whose trace is continued.
-    traceOf: (request) =>
-      traceOf(
-        (name) => request.header(name),
-        'anyone',
-        () => true,
-      ),
+    traceOf: traceAsGiven,
     tally: createTally(),
     traffic: { note: () => undefined },
     watch: { active: false, note: () => undefined },
@@ -158,6 +153,16 @@ async function listenToPeers(
 function addressAsTold({ headers }: Parameters<NodeServerDeps['addressOf']>[0]): string {
   const told = headers['x-forwarded-for'];
   return typeof told === 'string' ? told : '';
+}
+
+/** The asking worker has decided already whose trace is continued, and records the request. Its span is that of both. */
+function traceAsGiven(request: EdgeRequest): Trace | undefined {
+  const trace = traceOf(
+    (name) => request.header(name),
+    'anyone',
+    () => true,
+  );
+  return trace?.parentId === undefined ? trace : { ...trace, spanId: trace.parentId };
 }
 
 async function reply(id: number, question: Question, control: Control, number: number): Promise<void> {

@@ -8,6 +8,7 @@ import type { Clock } from '../../src/clock.js';
 import { Fault } from '../../src/errors.js';
 import type { IdSource } from '../../src/ids.js';
 import { cleanFilename } from '../../src/media/disposition.js';
+import { childSpan, type SpanDeps } from '../../src/tracing/tracer.js';
 import { abandon } from '../blobs/abandon.js';
 import { type BlobStore, mediaKey } from '../blobs/blob-store.js';
 import { type Media, type PictureFacts, type Quarantine, refusesUpload, SCANNER } from '../meta/media.js';
@@ -24,7 +25,7 @@ import { type Staged, writeOut } from './stage.js';
 import { stripLocation } from './strip-location.js';
 import { linkUsed } from './terms.js';
 
-export interface IngestDeps {
+export interface IngestDeps extends SpanDeps {
   readonly clock: Clock;
   readonly ids: IdSource;
   readonly meta: Pick<MetaStore, 'findBlob' | 'findBlobBySent' | 'intend' | 'withdraw' | 'commitUpload'>;
@@ -134,7 +135,7 @@ async function commit(deps: IngestDeps, media: NewMedia): Promise<CommitOutcome>
   const own = bytes.kind === 'stored' ? mediaKey({ sha256, place: bytes.place }) : undefined;
   let unneeded = own;
   try {
-    const outcome = await deps.meta.commitUpload(media);
+    const outcome = await childSpan(deps, 'metadata commit', {}, () => deps.meta.commitUpload(media));
     if ('media' in outcome && own === mediaKey(outcome.media.blob)) unneeded = undefined;
     return outcome;
   } finally {

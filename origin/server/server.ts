@@ -12,6 +12,7 @@ import { problemReply } from '../../src/http/problem.js';
 import type { Reply } from '../../src/http/reply.js';
 import type { CounterOf, HistogramOf, Metrics } from '../../src/metrics.js';
 import { createMatcher, type Route, type RouteMatch } from '../../src/server/routes.js';
+import type { Tracer } from '../../src/tracing/tracer.js';
 import { type Broken, type ExchangeDeps, openExchange } from './exchange.js';
 import type { OriginRequest } from './request.js';
 
@@ -23,6 +24,8 @@ export interface ServerDeps extends ExchangeDeps {
     response: ServerResponse,
     signal: AbortSignal,
   ): Promise<Reply | undefined> | undefined;
+  /** Makes what a request causes work of its trace. Absent: nobody records spans. */
+  readonly within?: Tracer['within'];
   /** Throws the refusal of a request, before anything else is decided. */
   admit?(request: OriginRequest): Promise<void> | undefined | void;
   readonly counts: RequestCounts;
@@ -73,6 +76,7 @@ export function createServer(deps: ServerDeps): OriginServer {
   async function handle(raw: IncomingMessage, response: ServerResponse, expectsContinue: boolean): Promise<void> {
     const exchange = openExchange(deps, raw, response, expectsContinue, closing.signal);
     const { request, signal } = exchange;
+    const inTrace = <T>(work: () => T): T => (deps.within === undefined ? work() : deps.within(request.trace, work));
     let pattern = 'none';
     let status = 0;
     let fault: Fault | undefined;
@@ -86,7 +90,7 @@ export function createServer(deps: ServerDeps): OriginServer {
         else if (found.kind === 'found') pattern = found.route.pattern;
         return await (forEdge ?? runRoute(found, request, deps.cors));
       };
-      const reply = await run().catch((thrown: unknown) => {
+      const reply = await inTrace(run).catch((thrown: unknown) => {
         if (response.headersSent) throw thrown;
         fault = faultOf(thrown);
         return problemReply(fault);
@@ -97,7 +101,7 @@ export function createServer(deps: ServerDeps): OriginServer {
       }
       status = reply.status;
       counts.firstByte.observe(exchange.elapsedMs() / 1_000, { route: pattern });
-      await exchange.send(reply);
+      await inTrace(() => exchange.send(reply));
     } catch (thrown) {
       // After the head was sent, the only way to report a failure is to break the connection.
       if (response.headersSent || response.destroyed) {

@@ -16,6 +16,7 @@ import { errorFields, type Log } from '../../src/log.js';
 import type { ThumbOptions } from '../../src/media/thumb-choice.js';
 import type { Metrics } from '../../src/metrics.js';
 import { createSlots } from '../../src/slots.js';
+import { rootSpan, type Tracer } from '../../src/tracing/tracer.js';
 import { abandon } from '../blobs/abandon.js';
 import { type BlobStore, thumbKey } from '../blobs/blob-store.js';
 import { JOB_PRIORITIES, type Job } from '../meta/jobs.js';
@@ -42,6 +43,7 @@ export interface ThumbsDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly clock: Clock;
+  readonly tracer?: Tracer;
   /** From 0 up to 1, for jitter and for the name under which leases are taken. */
   readonly random?: () => number;
   /** What a child runs. Only tests of the engine give another script. */
@@ -130,7 +132,9 @@ class ThumbEngine implements Thumbs {
       jobsMax: this.#jobsMax,
       clock,
       log,
-      run: (job, signal) => this.#runShown(job, signal),
+      // No request waits for a job, so it has a trace of its own.
+      run: (job, signal) =>
+        rootSpan(deps, 'thumbnail render', { 'media.sha256': job.sha256 }, () => this.#runShown(job, signal)),
     });
     this.#waiters = createWaiters(config.waitersMax, clock, this.#elsewhere());
     this.#counters = countThumbs(deps.metrics, () => ({

@@ -147,8 +147,13 @@ export function text(meaning: Meaning<string> & { pattern?: RegExp; accepts?: st
 }
 
 /** A text or null. */
-export function optionalText(meaning: Meaning<string | null>): Field<string | null> {
-  return leaf(meaning, 'text or null', () => z.string().nullable());
+export function optionalText(
+  meaning: Meaning<string | null> & { readonly pattern?: RegExp; readonly accepts?: string },
+): Field<string | null> {
+  const { pattern, accepts = 'text' } = meaning;
+  return leaf(meaning, `${accepts}, or null`.replace('text, or', 'text or'), () =>
+    (pattern === undefined ? z.string() : z.string().regex(pattern, `must be ${accepts}`)).nullable(),
+  );
 }
 
 export function flag(meaning: Meaning<boolean>): Field<boolean> {

@@ -24,7 +24,7 @@ export interface LoggedRequest {
   readonly path: string;
   header(name: string): string | undefined;
   sender(): { readonly address: string };
-  readonly trace?: Pick<Trace, 'traceId' | 'spanId'> | undefined;
+  readonly trace?: Trace | undefined;
   /** Whoever proved to be somebody. */
   readonly caller?: Caller | undefined;
   /** An object that always comes with the same fields, address and connection. */

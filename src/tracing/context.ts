@@ -43,18 +43,19 @@ export function newTrace(sampled: boolean): Trace {
 }
 
 /**
- * The trace of a request, with a new span. Undefined: it has none. A trace that is malformed, or whose sender may not
- * choose one, is replaced by a new one.
+ * The trace of a request, with a new span. Undefined: it has none, and without `begin` it gets none. A trace that is
+ * malformed, or whose sender may not choose one, is replaced by a new one.
  */
 export function traceOf(
   header: (name: string) => string | undefined,
   accepted: TraceSenders,
   isTrusted: () => boolean,
+  begin?: () => Trace,
 ): Trace | undefined {
   const text = header(TRACEPARENT);
-  if (text === undefined || accepted === 'nobody') return undefined;
+  if (text === undefined || accepted === 'nobody') return begin?.();
   const parent = accepted === 'anyone' || isTrusted() ? readTraceparent(text) : undefined;
-  if (parent === undefined) return newTrace(false);
+  if (parent === undefined) return begin?.() ?? newTrace(false);
   return { ...parent, spanId: newSpanId(), state: readTracestate(header(TRACESTATE)) };
 }
 

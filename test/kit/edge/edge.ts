@@ -24,7 +24,9 @@ import type { ClientSignal, EdgeRequest } from '../../../edge/request.js';
 import { createFastlane } from '../../../edge/server/fastlane/fastlane.js';
 import { createServer } from '../../../edge/server/node-http.js';
 import { createOutgoing } from '../../../edge/server/outgoing.js';
+import { createEdgeRequestLog } from '../../../edge/server/request-log.js';
 import { readOriginTls } from '../../../edge/upstream/tls.js';
+import { traceUpstream } from '../../../edge/upstream/traced.js';
 import { openUpstream } from '../../../edge/upstream/upstream.js';
 import { createUseReports, type UseReports } from '../../../edge/use-reports.js';
 import type { Caller, Credentials, Gate, Grant } from '../../../src/access/grant.js';
@@ -37,6 +39,7 @@ import type { ThumbOptions } from '../../../src/media/thumb-choice.js';
 import { createMetrics } from '../../../src/metrics.js';
 import { type Listener, listen } from '../../../src/server/listen.js';
 import { type TraceSenders, traceOf } from '../../../src/tracing/context.js';
+import { type Tracer, withSpans } from '../../../src/tracing/tracer.js';
 import { ManualClock } from '../clock.js';
 import { openScriptedOrigin, type ScriptedOrigin } from './scripted-origin.js';
 
@@ -75,6 +78,7 @@ export interface TestEdgeOptions {
   /** The origin of the edge, in place of the scripted one. */
   readonly originUrl?: string;
   readonly log?: Log;
+  readonly tracer?: Tracer;
   /** Whose trace is continued; `trusted` unless given. */
   readonly trace?: TraceSenders;
   /** Members of `upstream` and of `cache`, in YAML's flow style. Without any, the cache is memory alone. */
@@ -92,7 +96,8 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
   const metrics = createMetrics('');
   const deps = { log, metrics, clock };
   const edge = readConfig(folder, options.originUrl ?? origin.url, options);
-  const upstream = openUpstream({ config: edge.upstream, clock, log, metrics });
+  const untraced = openUpstream({ config: edge.upstream, clock, log, metrics });
+  const upstream = options.tracer === undefined ? untraced : traceUpstream(untraced, options.tracer, systemClock);
   const cache = await openCache(edge.cache, {
     ...deps,
     randomName: randomUUID,
@@ -148,6 +153,7 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
         (name) => request.header(name),
         options.trace ?? 'trusted',
         () => trustsPeer(request.sender().peer) || engine.isEdge(request.header('edge-authorization')),
+        options.tracer?.begin,
       ),
     health: createHealth({
       cache,
@@ -161,7 +167,10 @@ export async function openTestEdge(folder: string, options: TestEdgeOptions = {}
     uses,
     outgoing,
     ...deps,
-    requestLog: { write: () => undefined },
+    requestLog: createEdgeRequestLog(
+      withSpans({ write: () => undefined }, { tracer: options.tracer, clock: systemClock }),
+      () => edge.rules,
+    ),
     newRequestId: randomUUID,
   };
   const server = createServer({ ...exchange, pass, behind: null, links: null });

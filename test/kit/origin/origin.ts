@@ -11,6 +11,7 @@ import { edgeProof } from '../../../src/access/edge-proof.js';
 import { formatFaults, parseConfig } from '../../../src/config/load.js';
 import { createLog, logSection } from '../../../src/log.js';
 import { createMetrics } from '../../../src/metrics.js';
+import type { Tracer } from '../../../src/tracing/tracer.js';
 import { type AuthService, openAuthService, TEST_SECRET } from '../auth-service.js';
 import { ManualClock } from '../clock.js';
 import { type HttpResponse, json, member, type RequestOptions, sendRequest } from '../http/request.js';
@@ -52,6 +53,7 @@ export async function startOrigin(
   section: Readonly<Record<string, unknown>> = {},
   over: {
     readonly clock?: ManualClock;
+    readonly tracer?: Tracer;
     prepare?(auth: AuthService): void;
     readonly issuers?: readonly string[];
     readonly access?: Readonly<Record<string, unknown>>;
@@ -70,6 +72,7 @@ export async function startOrigin(
       clock,
       log: createLog('origin', config.log, { write: (line) => void logged.push(line) }),
       metrics: createMetrics('media_'),
+      ...(over.tracer !== undefined && { tracer: over.tracer }),
     });
   let running = await open();
   const origin: TestOrigin = {

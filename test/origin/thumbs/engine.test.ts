@@ -10,6 +10,8 @@ import type { MetaStore } from '../../../origin/meta/store.js';
 import { openThumbs } from '../../../origin/thumbs/engine.js';
 import { Fault } from '../../../src/errors.js';
 import type { Sha256 } from '../../../src/ids.js';
+import { newTrace } from '../../../src/tracing/context.js';
+import type { Span, Tracer } from '../../../src/tracing/tracer.js';
 import { ManualClock } from '../../kit/clock.js';
 import { testDeps } from '../../kit/deps.js';
 import { fakeProcesses } from '../../kit/origin/doubles/process.js';
@@ -53,6 +55,7 @@ interface Given {
   readonly find?: Found;
   readonly config?: Readonly<Record<string, unknown>>;
   readonly others?: JobQueue['others'];
+  readonly tracer?: Tracer;
 }
 
 /** A kind of failure that is not the picture's. */
@@ -114,6 +117,7 @@ async function setUp(t: Test, given: Given = {}) {
     metrics,
     clock,
     random: () => 0.5,
+    ...(given.tracer !== undefined && { tracer: given.tracer }),
   });
   t.teardown(() => engine.close());
   return {
@@ -156,6 +160,24 @@ void t.test('what is asked of an engine before there is any job', async (t) => {
   t.equal(off.engine.unavailable(), 'switched off');
   t.equal(off.added.size + off.ended.size, 0, 'it takes no jobs');
   t.notOk(off.engine.capabilities().animated);
+});
+
+void t.test('a job is a trace of its own', async (t) => {
+  const spans: Span[] = [];
+  const traces = [newTrace(true), newTrace(false)];
+  const tracer: Tracer = {
+    begin: () => traces.shift() ?? newTrace(false),
+    record: (span) => void spans.push(span),
+    current: () => undefined,
+    within: (_trace, work) => work(),
+    close: async () => undefined,
+  };
+  const { run } = await setUp(t, { find: async () => undefined, tracer });
+  const job = { sha256: ONE, attempts: 0 } as Job;
+  await run([job]);
+  await until('its span', () => spans.length === 1);
+  await run([job]);
+  t.match(spans, [{ name: 'thumbnail render', kind: 'internal', attributes: { 'media.sha256': ONE }, failed: false }]);
 });
 
 void t.test('each end of a job is recorded, counted and logged', async (t) => {

@@ -9,6 +9,7 @@ import {
   type RequestLogDeps,
   requestFields,
 } from '../../../src/logs/request-line.js';
+import { newTrace } from '../../../src/tracing/context.js';
 import { ManualClock } from '../../kit/clock.js';
 
 const CALLER = { subject: 'ada', issuer: 'https://auth.example' } as NonNullable<LoggedRequest['caller']>;
@@ -97,7 +98,7 @@ void t.test('operators who watch see the same fields by the same names', async (
   const ended: LoggedEnding = { ...ENDED, tier: 'memory', reason: 'memory', rule: 1 };
   for (const [one, end] of [
     [request, ended],
-    [asked({ trace: { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16) } }), ended],
+    [asked({ trace: newTrace(true) }), ended],
     [asked(), ENDED],
   ] as const) {
     write(one, end);
