@@ -10,6 +10,7 @@ import {
   browserInstalled,
   isAccessible,
   keepPicture,
+  newPage,
   openBrowser,
   reachedByKeyboard,
   watchErrors,
@@ -66,8 +67,7 @@ void t.test('the page of an origin in a browser', browserInstalled, async (t) =>
   const browser = await openBrowser(t);
   const addresses: string[] = [];
   const open = async (options: BrowserContextOptions = {}) => {
-    const context = await browser.newContext({ viewport: { width: 1_200, height: 900 }, ...options });
-    const page = await context.newPage();
+    const page = await newPage(browser, { viewport: { width: 1_200, height: 900 }, ...options });
     page.on('request', (request) => addresses.push(request.url()));
     const errors = watchErrors(page);
     await page.goto(origin.operators);
@@ -220,8 +220,7 @@ void t.test('the page of an origin in a browser', browserInstalled, async (t) =>
 
   await t.test('one of several origins says what it counts for itself and what for all', async (t) => {
     const figures = { ...json(await sendRequest(`${origin.operators}/stats`)), origins: 2 };
-    const context = await browser.newContext();
-    const other = await context.newPage();
+    const other = await newPage(browser);
     await other.route('**/events', (route) =>
       route.fulfill({ contentType: 'text/event-stream', body: `data: ${JSON.stringify(figures)}\n\n` }),
     );

@@ -8,6 +8,7 @@ import {
   isAccessible,
   keepPicture,
   linksTo,
+  newPage,
   openBrowser,
   openPage,
   openSite,
@@ -92,7 +93,7 @@ void t.test('in a browser', browserInstalled, async (t) => {
       ['wide', { viewport: { width: 1_200, height: 900 } }],
       ['narrow', { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2 }],
     ] as const) {
-      const page = await (await browser.newContext(options)).newPage();
+      const page = await newPage(browser, options);
       await page.goto(service.edgeOperators);
       await page.locator('#slowest').getByRole('row').first().waitFor();
       await page.locator('#takedowns').getByText('deleted').waitFor();

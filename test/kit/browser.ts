@@ -4,10 +4,11 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import type { Test } from 'tap';
 import { member, sendRequest } from './http/request.js';
 import type { Service } from './service.js';
+import { HANGS_AFTER_MS } from './until.js';
 
 const CHROMIUM = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
 
@@ -31,8 +32,15 @@ export async function openBrowser(t: Test, args: readonly string[] = []): Promis
   return browser;
 }
 
+/** What a page is waited for may take its time on a busy machine. */
+export async function newPage(browser: Browser, options: BrowserContextOptions = {}): Promise<Page> {
+  const page = await browser.newPage(options);
+  page.setDefaultTimeout(HANGS_AFTER_MS);
+  return page;
+}
+
 export async function openPage(browser: Browser): Promise<{ readonly page: Page; readonly errors: readonly string[] }> {
-  const page = await browser.newPage();
+  const page = await newPage(browser);
   return { page, errors: watchErrors(page) };
 }
 
