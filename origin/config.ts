@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { integer, live, origin, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
+import { DEFAULT_BASE_URI } from '../src/dev/service-address.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { limitsSection } from '../src/server/limits.js';
 import { operatorAccess, operatorFaults } from '../src/server/operators.js';
@@ -38,8 +39,8 @@ export const originSection = section('The origin: stores uploads, renders thumbn
     limits: limitsSection,
   }),
   baseUri: origin({
-    default: 'http://127.0.0.1:8080',
-    help: 'Where clients reach the service, usually the edge. Every URL in a response starts with it.',
+    default: DEFAULT_BASE_URI,
+    help: 'Where clients reach the service, usually the edge. Every URL in a response starts with it. `media-service dev` takes the edge of the same file if this is left as it is.',
   }),
   trustedProxies,
   operators: section('A listener only for operators: /metrics, /healthz, /readyz, and what commands ask for.', {

@@ -1,6 +1,7 @@
 /** The origin as a process. */
 import { accessFaults, accessSection } from '../src/access/config.js';
 import { askReload } from '../src/commands/ask-reload.js';
+import { withBaseUri } from '../src/dev/service-address.js';
 import { logSection } from '../src/log.js';
 import { type ChoreWords, type ProcessEntry, processEntry } from '../src/process.js';
 import { originFaults, originSection } from './config.js';
@@ -15,6 +16,7 @@ export const entry: ProcessEntry = processEntry({
   name: 'origin',
   sections: { log: logSection, access: accessSection, origin: originSection },
   start: openOrigin,
+  adjust: (config) => withBaseUri(config, process.env),
   check: ({ access, origin }) => [...accessFaults(access), ...originFaults(origin)],
   chores: {
     live: checkOriginLive,

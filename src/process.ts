@@ -92,6 +92,8 @@ interface EntryOf<C> {
   start(config: C, deps: ProcessDeps, source: ConfigSource<C>): Promise<Running>;
   /** Faults of keys that are right each by itself but do not fit together. */
   check(config: C): readonly ConfigFault[];
+  /** Changes what was read, the same at each read. */
+  adjust?(config: C): C;
   /** What is allowed and yet may be a mistake. */
   warn?(config: C): readonly ConfigFault[];
   readonly chores?: Readonly<Record<string, (config: C, tools: ChoreTools, words: ChoreWords) => Promise<number>>>;
@@ -139,8 +141,10 @@ function sourceOf<C>(entry: EntryOf<C>, path: string | undefined, context: LoadC
       files = [];
       const outcome = loadConfig(path, entry.sections, noting);
       if (outcome.kind === 'faulty') return outcome;
-      const faults = entry.check(outcome.config);
-      return faults.length > 0 ? { kind: 'faulty', faults: placedIn(path, faults, entry.sections) } : outcome;
+      const config = entry.adjust?.(outcome.config) ?? outcome.config;
+      const faults = entry.check(config);
+      if (faults.length > 0) return { kind: 'faulty', faults: placedIn(path, faults, entry.sections) };
+      return { kind: 'loaded', config };
     },
   };
 }

@@ -83,7 +83,7 @@ void t.test('the service from end to end', async (t) => {
       const ready = await sendRequest(`${base}/readyz`);
       t.equal(ready.status, 200, ready.bytes.toString());
       const known = await sendRequest(`${base}/.well-known`);
-      t.match(json(known), { auth_required: true, max_upload_size: 10_000_000, storage_mode: 'local' });
+      t.match(json(known), { base_uri: edge, auth_required: true, max_upload_size: 10_000_000, storage_mode: 'local' });
       t.ok(known.headers.etag);
     }
   });

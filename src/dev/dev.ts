@@ -7,13 +7,14 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { systemClock } from '../clock.js';
 import { createFile, makeFolder } from '../private-folder.js';
 import { type Running, startFailure } from '../process.js';
 import { PAGE_ADDRESS } from './page-address.js';
+import { BASE_URI, baseUriOfEdge } from './service-address.js';
 
 export interface DevOptions {
   /** The module that runs `media-service origin` and `media-service edge`. */
@@ -41,6 +42,7 @@ const STOP_WITHIN_MS = 35_000;
 
 /** Runs until a signal or until a process ends. Resolves with the exit code. */
 export async function runDev(options: DevOptions): Promise<number> {
+  const { configPath } = options;
   await prepareSecrets(options.folder);
   const children: Child[] = [];
   const signal = userStops();
@@ -51,8 +53,10 @@ export async function runDev(options: DevOptions): Promise<number> {
     const urls: Record<string, string> = { ...auth?.urls };
     const page = await options.openPage(() => urls['edge media'] ?? '');
     if (page !== undefined) opened.push(page);
+    const baseUri = configPath === undefined ? undefined : baseUriOfEdge(await readFile(configPath, 'utf8'));
     for (const name of ['origin', 'edge']) {
-      const child = await startChild(name, options, { [PAGE_ADDRESS]: page?.urls['page'] });
+      const env = { [PAGE_ADDRESS]: page?.urls['page'], [BASE_URI]: baseUri };
+      const child = await startChild(name, options, env);
       children.push(child);
       for (const [what, url] of Object.entries(await child.ready)) urls[`${name} ${what}`] = url;
     }

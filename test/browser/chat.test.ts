@@ -15,7 +15,7 @@ import {
 } from '../kit/browser.js';
 import { openRelay } from '../kit/http/relay.js';
 import { largePng } from '../kit/media.js';
-import { startService, withOwnAddress } from '../kit/service.js';
+import { startService } from '../kit/service.js';
 import { FILE_HANGS_AFTER_MS, HANGS_AFTER_MS, untilAsync } from '../kit/until.js';
 
 t.setTimeout(FILE_HANGS_AFTER_MS);
@@ -23,7 +23,7 @@ t.setTimeout(FILE_HANGS_AFTER_MS);
 const FAKE_CAMERA = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
 
 void t.test('the chat in a browser', browserInstalled, async (t) => {
-  const service = await startService(t.testdir(), withOwnAddress);
+  const service = await startService(t.testdir());
   t.teardown(() => service.stop());
   const browser = await openBrowser(t, FAKE_CAMERA);
   const open = async (name: string, options: BrowserContextOptions = {}) => {

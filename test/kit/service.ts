@@ -104,12 +104,6 @@ export function configOf(ports: Ports): string {
   ].join('\n');
 }
 
-/** Changes the configuration so that the service returns addresses under which its edge is reached here. */
-export function withOwnAddress(config: string): string {
-  const port = /edge:\n {2}listen: \{ port: (\d+)/.exec(config)?.[1];
-  return config.replace('origin:\n', `origin:\n  base_uri: "http://127.0.0.1:${port}"\n`);
-}
-
 function issuerOf(ports: Ports): string {
   return `http://127.0.0.1:${ports.auth}`;
 }

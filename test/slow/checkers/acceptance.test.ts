@@ -7,7 +7,7 @@ import { createServer, request, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
-import { CLI, runCli, type Service, startService, withOwnAddress } from '../../kit/service.js';
+import { CLI, runCli, type Service, startService } from '../../kit/service.js';
 import { FILE_HANGS_AFTER_MS } from '../../kit/until.js';
 
 t.setTimeout(FILE_HANGS_AFTER_MS);
@@ -63,7 +63,7 @@ async function doctored(edge: string): Promise<{ readonly url: string; close(): 
 
 void t.test('the service, as a user starts it', async (t) => {
   const folder = t.testdir();
-  const service = await startService(folder, withOwnAddress);
+  const service = await startService(folder);
   const { edge, origin } = service;
   try {
     const headers = { authorization: `Bearer ${await service.token()}`, 'content-type': 'text/plain' };

@@ -6,10 +6,10 @@ import { createMediaClient, type MediaClientOptions, MediaError } from '../../..
 import { openRelay } from '../../kit/http/relay.js';
 import { largePng } from '../../kit/media.js';
 import { makeJpeg } from '../../kit/pictures.js';
-import { startService, withOwnAddress } from '../../kit/service.js';
+import { startService } from '../../kit/service.js';
 
 void t.test('the client library in Node', async (t) => {
-  const service = await startService(t.testdir(), withOwnAddress);
+  const service = await startService(t.testdir());
   const relay = await openRelay(() => Number(new URL(service.edge).port));
   t.teardown(() => service.stop());
   t.teardown(() => relay.close());

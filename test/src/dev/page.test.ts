@@ -1,12 +1,40 @@
 /** The page for people in development: who gets its files and tokens, and that an edge without `dev` has none. */
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
 import { pageOf } from '../../../edge/page.js';
 import { openPage } from '../../../src/dev/page.js';
 import { PAGE_ADDRESS } from '../../../src/dev/page-address.js';
+import { BASE_URI, baseUriOfEdge, withBaseUri } from '../../../src/dev/service-address.js';
 import { ManualClock } from '../../kit/clock.js';
 import { sendRequest } from '../../kit/http/request.js';
+
+void t.test('in development the service is where the edge of the file listens, unless the file says where', (t) => {
+  const edge = (listen: string): string => `edge: { listen: { ${listen} } }`;
+  const rows: readonly (readonly [text: string, address: string | undefined])[] = [
+    [edge('port: 8090'), 'http://127.0.0.1:8090'],
+    [edge('port: 8090, host: "0.0.0.0"'), 'http://127.0.0.1:8090'],
+    [edge('port: 8090, host: "::1"'), 'http://[::1]:8090'],
+    [edge('port: 8090, host: 192.0.2.1, tls: { certificate_file: a.pem, key_file: a.key }'), 'https://192.0.2.1:8090'],
+    [edge('port: 8090, tls: { certificate_file: null }'), 'http://127.0.0.1:8090'],
+    [`origin: { base_uri: "https://media.example" }\n${edge('port: 8090')}`, undefined],
+    [`origin: { base_uri: "http://127.0.0.1:8080" }\n${edge('port: 8090')}`, 'http://127.0.0.1:8090'],
+    [edge('port: 0'), undefined],
+    [edge('host: localhost'), undefined],
+    ['', undefined],
+    [readFileSync('config.yaml', 'utf8'), 'http://127.0.0.1:8080'],
+    ['edge: [', undefined],
+  ];
+  for (const [text, address] of rows) t.equal(baseUriOfEdge(text), address, text);
+  const config = { origin: { baseUri: 'https://media.example', other: 1 } };
+  t.same(withBaseUri(config, {}), config);
+  t.same(withBaseUri(config, { [BASE_URI]: 'http://127.0.0.1:8090' }).origin, {
+    baseUri: 'http://127.0.0.1:8090',
+    other: 1,
+  });
+  t.end();
+});
 
 void t.test('the page for people', async (t) => {
   const edge = createServer((_request, response) => {
