@@ -1,10 +1,13 @@
 /** Reloading the configuration of a running origin: what is live changes at once, everything else waits for a restart, no secret is logged. */
-import { writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { entry } from '../../origin/main.js';
 import { edgeProof } from '../../src/access/edge-proof.js';
 import { signLink } from '../../src/access/link.js';
+import { systemClock } from '../../src/clock.js';
+import { askReload } from '../../src/commands/ask-reload.js';
 import type { MediaId } from '../../src/ids.js';
 import { JOURNAL_PATH } from '../../src/journal/entry.js';
 import { createLog } from '../../src/log.js';
@@ -13,6 +16,7 @@ import { openAuthService } from '../kit/auth-service.js';
 import { ManualClock } from '../kit/clock.js';
 import { type HttpResponse, json, member, type RequestOptions, sendRequest } from '../kit/http/request.js';
 import { withToken } from '../kit/origin/origin.js';
+import { ownPort } from '../kit/ports.js';
 import { until } from '../kit/until.js';
 
 const SECRETS = {
@@ -47,10 +51,11 @@ interface Bench {
 }
 
 async function openBench(t: Test): Promise<Bench> {
-  const folder = t.testdir(SECRETS);
+  // Not a testdir, which is removed before the origin is closed.
+  const folder = await mkdtemp(join(tmpdir(), 'media-reload-'));
+  for (const [name, secret] of Object.entries(SECRETS)) await writeFile(join(folder, name), secret);
   const clock = new ManualClock();
   const auth = await openAuthService(clock);
-  t.teardown(() => auth.close());
   const configPath = join(folder, 'config.yaml');
   const secretAt = (name: SecretName): string => `file:${join(folder, name)}`;
   const origin = {
@@ -81,7 +86,11 @@ async function openBench(t: Test): Promise<Bench> {
   const write = (line: string): void => void lines.push(JSON.parse(line) as Readonly<Record<string, unknown>>);
   const log = createLog('origin', { level: 'info' }, { write });
   const running = await read.start({ clock, log, metrics: createMetrics('media_') });
-  t.teardown(() => running.close());
+  t.teardown(async () => {
+    await running.close();
+    await auth.close();
+    await rm(folder, { recursive: true, force: true });
+  });
   const url = running.urls['media'] ?? '';
   return {
     operators: running.urls['operators'] ?? '',
@@ -315,5 +324,40 @@ void t.test(
       code: 'conflict',
       faults: [/./, /./, /^line 3, column 5: origin\.quota: `perod` .*did you mean `period`/],
     });
+  },
+);
+
+void t.test(
+  '`media-service reload` prints what changes, and exits by whether it was applied, refused or not heard',
+  async (t) => {
+    const bench = await openBench(t);
+    const { port } = new URL(bench.operators);
+    const ask = async (at: number) => {
+      const printed: string[] = [];
+      const code = await askReload({
+        name: 'origin',
+        config: { host: '127.0.0.1', hostNames: [], token: null, port: at },
+        clock: systemClock,
+        print: (line) => void printed.push(line),
+        signal: new AbortController().signal,
+      });
+      return { code, printed };
+    };
+    await bench.write(bench.text({}, { origin: { listen: { port: 1 }, quota: { files_max: 5 } } }));
+    t.same(await ask(Number(port)), {
+      code: 0,
+      printed: ['origin:', '  origin.quota.files_max: 0 -> 5', '  origin.listen.port: 0 -> 1 (needs a restart)'],
+    });
+    await bench.write(bench.text({}));
+    t.match(await ask(Number(port)), { code: 0, printed: ['origin:', '  origin.quota.files_max: 5 -> 0'] });
+    t.same(await ask(Number(port)), { code: 0, printed: ['origin: nothing has changed'] });
+    await bench.write('origin: { quota: { files_max: many } }');
+    const refused = await ask(Number(port));
+    t.equal(refused.code, 1);
+    t.match(
+      refused.printed.join('\n'),
+      /^origin: The configuration has faults.*line 1, column 20: origin\.quota\.files_max: /s,
+    );
+    t.match(await ask(await ownPort()), { code: 2, printed: [/^No origin answers at /] });
   },
 );
