@@ -41,6 +41,17 @@ export const retentionSection = section('How long media, their bytes and their t
     default: [],
     of: ruleSection,
     help: 'Rules with `types`, `visibility`, `min_size` and `keep`. The first rule that covers an upload limits its lifetime. Without one, media are kept until they are deleted or their own expiry.',
+    examples: [
+      {
+        why: 'Large private films are kept for a month.',
+        item: { types: ['video/*'], visibility: 'private', min_size: '50MB', keep: '30d' },
+      },
+      {
+        why: 'Public media are kept for ten years, all others for one.',
+        item: { visibility: 'public', keep: '3650d' },
+      },
+      { why: 'What no rule above covers.', item: { keep: '365d' } },
+    ],
   }),
   unusedForMs: optionalDuration({
     default: null,

@@ -58,6 +58,20 @@ export const rulesField = list({
   of: ruleSection,
   max: 256,
   help: 'Cache rules. Each matches by any of `path`, `type`, `from`, `to`, and sets any of `ttl`, `stale_while_revalidate`, `stale_if_error`, `tiers` (both | memory | disk | none), `admission` (as_set | always | second_hit), `warm` (as_set | off | mark | now). The first rule that matches decides.',
+  examples: [
+    {
+      why: 'Thumbnails are small and asked for often: they stay fresh for a week and live in memory.',
+      item: { path: 'thumb', ttl: '7d', tiers: 'memory' },
+    },
+    {
+      why: 'Films go to the disk alone, at their second request.',
+      item: { type: 'video/*', from: '16MB', tiers: 'disk', admission: 'second_hit' },
+    },
+    {
+      why: 'A HEAD for a picture of a message fetches the picture at once.',
+      item: { path: 'original', type: 'image/*', to: '8MB', warm: 'now' },
+    },
+  ],
 });
 
 export type Rule = ValueOf<typeof ruleSection>;

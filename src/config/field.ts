@@ -30,6 +30,8 @@ export interface Field<T> {
   readonly suffix: string;
   /** What the items of a list are. */
   readonly of?: Field<unknown> | Section<unknown> | undefined;
+  /** Items that a list may have, as comments below the key. */
+  readonly examples?: readonly Example[];
   /** A running process applies a change. Absent: a change needs a restart. */
   readonly live?: true;
   schema(context: LoadContext): z.ZodType<T>;
@@ -46,6 +48,12 @@ export interface Section<T> {
 
 type Shape = Readonly<Record<string, Field<unknown> | Section<unknown>>>;
 export type ValueOf<F> = F extends Field<infer T> ? T : F extends Section<infer T> ? T : never;
+
+/** An item of a list as the file has it, and what it is for. */
+export interface Example {
+  readonly why: string;
+  readonly item: unknown;
+}
 
 interface Meaning<D> {
   readonly default: D;
@@ -214,7 +222,12 @@ export function choice<const C extends readonly [string, ...string[]]>(
 
 /** A list of values or groups of one kind. */
 export function list<T>(
-  meaning: Meaning<readonly unknown[]> & { of: Field<T> | Section<T>; min?: number; max?: number },
+  meaning: Meaning<readonly unknown[]> & {
+    of: Field<T> | Section<T>;
+    min?: number;
+    max?: number;
+    examples?: readonly Example[];
+  },
 ): Field<readonly T[]> {
   const items = meaning.of.kind === 'leaf' ? meaning.of.accepts : 'groups of keys';
   const declared = leaf<readonly T[]>(meaning, `a list of ${items}`, (context) => {
@@ -222,7 +235,11 @@ export function list<T>(
     if (meaning.min !== undefined) schema = schema.min(meaning.min);
     return schema.max(meaning.max ?? 1_000);
   });
-  return { ...declared, of: meaning.live === true ? liveEither(meaning.of) : meaning.of };
+  return {
+    ...declared,
+    of: meaning.live === true ? liveEither(meaning.of) : meaning.of,
+    ...(meaning.examples === undefined ? {} : { examples: meaning.examples }),
+  };
 }
 
 /** The address of a server: `http://host:port`, without a path. */

@@ -96,7 +96,17 @@ function renderLeaf(
   const before = shown.get(field);
   shown.set(field, path);
   const help = before === undefined ? explain(field, indent) : comment(`As ${before}.`, indent);
-  return help + yamlLeaf(key, field, indent);
+  return help + yamlLeaf(key, field, indent) + exampleOf(key, field, indent);
+}
+
+/** The key with its examples, as they may stand in its place. */
+function exampleOf(key: string, { examples = [] }: Field<unknown>, indent: string): string {
+  if (examples.length === 0) return '';
+  const items = examples.map(({ why, item }) => {
+    const yaml = writeYaml({ [key]: [item] }, LINE_MAX);
+    return comment(why, '  ') + yaml.slice(yaml.indexOf('\n') + 1);
+  });
+  return `${indent}# For example:\n${`${key}:\n${items.join('')}`.replace(/^(?=.)/gm, `${indent}# `)}`;
 }
 
 /** The meaning of a key and the values that it accepts, on two lines if one is too short. */
