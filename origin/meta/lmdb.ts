@@ -17,6 +17,7 @@ import { syncPath } from '../blobs/files.js';
 import type { DamagedRecord } from './codec.js';
 import type { LmdbConfig } from './config.js';
 import { type Database, readOrSkip, type Urgency } from './database.js';
+import { refuseBroken } from './lmdb/refuse-broken.js';
 import { openReserve, type Reserve } from './lmdb/reserve.js';
 import { lockWriter, type WriterLock } from './lmdb/writer-lock.js';
 import type { Stamp } from './records.js';
@@ -73,6 +74,7 @@ export async function openMetaStore(
   try {
     await reserve.refill();
     await createIfMissing(config.folder);
+    await refuseBroken(join(config.folder, FILE_NAME));
     database = openDatabase(config, deps.clock, lock, reserve);
     const stamp = await stampDatabase(database, config.folder, deps, mendStamp);
     return await createStore(database, stamp, config, deps);
@@ -133,6 +135,7 @@ export interface MetaSnapshot extends MetaReader, Pick<MetaStore, 'backup' | 'cl
 
 export async function openMetaReader(config: LmdbConfig, deps: MetaDeps): Promise<MetaSnapshot> {
   if (!existsSync(join(config.folder, FILE_NAME))) throw new Error(`${config.folder} contains no metadata store`);
+  await refuseBroken(join(config.folder, FILE_NAME));
   const database = openReadOnly(config, deps.clock);
   try {
     checkFormat(read(database.reader, ABOUT, 'stamp'), config.folder);
@@ -505,6 +508,7 @@ export async function readStore(
   tables: readonly Table<Key, unknown>[],
   take: (page: readonly StoredRecord[]) => Promise<void>,
 ): Promise<Stamp> {
+  await refuseBroken(join(folder, FILE_NAME));
   const root: Root = open(folder, { ...SHARED_OPTIONS, readOnly: true });
   try {
     const reader = createWriter(openTables(root, folder));

@@ -4,15 +4,9 @@
  * that: the file's head must be LMDB's and fit its size, and an index is not tried
  * a third time if the process ended twice while reading it.
  */
-import { open, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+import { readLmdbHead } from '../../../src/lmdb-head.js';
 import { isMissing } from './files.js';
-
-/** The places in LMDB's first page that are checked. */
-const MAGIC = { at: 24, value: 0xbeef_c0de } as const;
-const PAGE_SIZE_AT = 48;
-const LAST_PAGE_AT = 144;
-const HEAD_BYTES = 160;
-const PAGE_BYTES = { min: 512, max: 65_536 } as const;
 
 const STARTS_MAX = 2;
 
@@ -56,24 +50,8 @@ export class IndexGuard {
 }
 
 async function headFault(path: string): Promise<string | undefined> {
-  const head = Buffer.alloc(HEAD_BYTES);
-  let sizeBytes = 0;
-  try {
-    const file = await open(path, 'r');
-    try {
-      await file.read(head, 0, HEAD_BYTES, 0);
-      sizeBytes = (await file.stat()).size;
-    } finally {
-      await file.close();
-    }
-  } catch (thrown) {
-    if (isMissing(thrown)) return undefined;
-    throw thrown;
-  }
-  if (sizeBytes === 0) return undefined;
-  if (head.readUInt32LE(MAGIC.at) !== MAGIC.value) return 'not an LMDB file';
-  const pageBytes = head.readUInt32LE(PAGE_SIZE_AT);
-  if (pageBytes < PAGE_BYTES.min || pageBytes > PAGE_BYTES.max) return 'its page size is impossible';
-  const lastPage = Number(head.readBigUInt64LE(LAST_PAGE_AT));
-  return (lastPage + 1) * pageBytes > sizeBytes ? 'it is truncated' : undefined;
+  const head = await readLmdbHead(path);
+  if (head.kind === 'foreign') return head.why;
+  if (head.kind !== 'lmdb') return undefined;
+  return (head.lastPage + 1) * head.pageBytes > head.sizeBytes ? 'it is truncated' : undefined;
 }

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { type Key, open } from 'lmdb';
 import t from 'tap';
 import { count, createCodec, text } from '../../../origin/meta/codec.js';
 import type { LmdbConfig } from '../../../origin/meta/config.js';
-import { openMetaReader, openMetaStore as openStore } from '../../../origin/meta/lmdb.js';
+import { openMetaReader, openMetaStore as openStore, readStore } from '../../../origin/meta/lmdb.js';
 import { jobCodec, journalCodec, mediaCodec, stampCodec } from '../../../origin/meta/records.js';
 import type { MetaStore } from '../../../origin/meta/store.js';
 import { JOBS } from '../../../origin/meta/tables.js';
@@ -353,6 +353,53 @@ void t.test('at its limits the store refuses writes with the right code', async 
   await t.rejects(busy.commitUpload(uploadOf(hashOf(8))), { code: 'overloaded' });
   await Promise.all([closed, busy.close()]);
 });
+
+void t.test('a file that LMDB would map and believe is refused with what is wrong with it', async (t) => {
+  const config = configOf(t.testdir());
+  const path = join(config.folder, 'data.mdb');
+  const store = await openMetaStore(config, deps);
+  for (let n = 0; n < 300; n += 1) await store.commitUpload(uploadOf(n.toString(16).padStart(64, '0') as Sha256));
+  await store.close();
+  const whole = readFileSync(path);
+  const pages = whole.length / 4_096;
+  const cases: readonly (readonly [what: string, bytes: Buffer, why: RegExp])[] = [
+    ['cut to its heads', whole.subarray(0, 2 * 4_096), /truncated to 2 of \d+ pages/],
+    ['cut within its heads', whole.subarray(0, 100), /not an LMDB file|truncated/],
+    ['text', Buffer.from('something else '.repeat(1_000)), /not an LMDB file/],
+    ['zeros', Buffer.alloc(whole.length), /not an LMDB file/],
+    ['pages of a size that there is not', changedAt(whole, 48, 100), /page size/],
+    ['a root behind its end', changedAt(whole, 136, pages + 1, 4_096 + 136), /truncated/],
+    ['more pages than it has', changedAt(whole, 144, pages + 1_025), /truncated/],
+  ];
+  for (const [what, bytes, why] of cases) {
+    writeFileSync(path, bytes);
+    await t.rejects(openMetaStore(config, deps), { message: why }, what);
+    await t.rejects(openMetaReader(config, deps), { message: why }, what);
+    const nothing = async (): Promise<void> => undefined;
+    await t.rejects(readStore(config.folder, [], nothing), { message: why }, what);
+    await t.rejects(
+      openMetaStore(config, deps),
+      { message: /data\.mdb cannot be opened: .*; restore the metadata/ },
+      what,
+    );
+  }
+  for (const bytes of [whole, changedAt(whole, 144, pages + 1_024 - 1)]) {
+    writeFileSync(path, bytes);
+    const again = await openMetaStore(config, deps);
+    t.match(await again.findBlob('1'.padStart(64, '0') as Sha256), { sha256: '1'.padStart(64, '0') });
+    await again.close();
+  }
+});
+
+/** A copy with a number in the places given: of four bytes before byte 88, of eight from there on. */
+function changedAt(bytes: Buffer, at: number, value: number, alsoAt = at): Buffer {
+  const changed = Buffer.from(bytes);
+  for (const place of [at, alsoAt]) {
+    if (at < 88) changed.writeUInt32LE(value, place);
+    else changed.writeBigUInt64LE(BigInt(value), place);
+  }
+  return changed;
+}
 
 void t.test('a second process can read and copy while the first one writes', async (t) => {
   const root = t.testdir();
