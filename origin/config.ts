@@ -1,11 +1,12 @@
 /** The `origin` section of config.yaml, made of the sections that stand beside the code that uses them. */
-import { hostname } from 'node:os';
+import { hostname, totalmem } from 'node:os';
+import { formatSize } from '../src/bytes.js';
 import { integer, live, origin, section, text, type ValueOf } from '../src/config/field.js';
 import type { ConfigFault } from '../src/config/load.js';
 import { DEFAULT_BASE_URI } from '../src/dev/service-address.js';
 import { proxyFaults, trustedProxies } from '../src/http/address.js';
 import { limitsSection } from '../src/server/limits.js';
-import { operatorAccess, operatorFaults } from '../src/server/operators.js';
+import { isLoopback, operatorAccess, operatorFaults } from '../src/server/operators.js';
 import { wellKnownSection } from './api/well-known.js';
 import { auditSection } from './audit.js';
 import { blobsFaults, blobsSection } from './blobs/config.js';
@@ -16,7 +17,7 @@ import { scanFaults } from './ingest/scan.js';
 import { metaFaults, metaSection } from './meta/config.js';
 import { quotaSection } from './quota.js';
 import { downloadSection } from './respond/config.js';
-import { retentionSection } from './retention-rules.js';
+import { coversAll, retentionSection } from './retention-rules.js';
 import { drainSection } from './server/drain.js';
 import { rateLimitsSection } from './server/rate-limits.js';
 import { ownerActsSection } from './takedown/of-owner.js';
@@ -97,4 +98,37 @@ function unusedFaults({ retention, meta }: OriginConfig): readonly ConfigFault[]
       message: 'must be at least `meta.used_step` plus twice `retention.uses_every`; otherwise media in use expire',
     },
   ];
+}
+
+/** What is allowed and defeats what was wished. Paths start at `origin`. `memoryBytes`: what this machine has. */
+export function originWarnings(config: Warned, memoryBytes = totalmem()): readonly ConfigFault[] {
+  const warnings: ConfigFault[] = [];
+  const warn = (path: string, message: string): void => void warnings.push({ path: `origin.${path}`, message });
+  const { baseUri, listen, quota, retention, thumbs, upload } = config;
+
+  const last = retention.rules.findIndex(coversAll);
+  for (let index = last + 1; last >= 0 && index < retention.rules.length; index += 1) {
+    warn(`retention.rules.${index}`, `covers nothing: rule ${last + 1} before it covers every upload`);
+  }
+  if (quota.totalBytes > 0 && upload.sizeMaxBytes > quota.totalBytes) {
+    const size = formatSize(quota.totalBytes);
+    warn('upload.size_max', `an upload of this size is always refused: \`quota.total\` is ${size}`);
+  }
+  const childrenBytes = thumbs.enabled ? thumbs.children.count * thumbs.children.memoryMaxBytes : 0;
+  if (childrenBytes > memoryBytes) {
+    warn(
+      'thumbs.children.memory_max',
+      `\`thumbs.children.count\` of them may take ${formatSize(childrenBytes)}, and this machine has ${formatSize(memoryBytes)} of memory`,
+    );
+  }
+  if (!isLoopback(listen.host) && isLoopback(hostOf(baseUri))) {
+    warn('base_uri', `clients on other machines are sent to themselves: \`listen.host\` is ${listen.host}`);
+  }
+  return warnings;
+}
+
+type Warned = Pick<OriginConfig, 'baseUri' | 'listen' | 'quota' | 'retention' | 'thumbs' | 'upload'>;
+
+function hostOf(url: string): string {
+  return new URL(url).hostname.replace(/^\[|\]$/g, '');
 }

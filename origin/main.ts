@@ -4,7 +4,7 @@ import { askReload } from '../src/commands/ask-reload.js';
 import { withBaseUri } from '../src/dev/service-address.js';
 import { logSection } from '../src/log.js';
 import { type ChoreWords, type ProcessEntry, processEntry } from '../src/process.js';
-import { originFaults, originSection } from './config.js';
+import { originFaults, originSection, originWarnings } from './config.js';
 import { type ImportWords, runImport } from './import/import.js';
 import { checkOriginLive } from './live-check.js';
 import { openOrigin } from './origin.js';
@@ -18,6 +18,7 @@ export const entry: ProcessEntry = processEntry({
   start: openOrigin,
   adjust: (config) => withBaseUri(config, process.env),
   check: ({ access, origin }) => [...accessFaults(access), ...originFaults(origin)],
+  warn: ({ origin }) => originWarnings(origin),
   chores: {
     live: checkOriginLive,
     reload: ({ origin }, tools) => askReload({ ...tools, name: 'origin', config: origin.operators }),

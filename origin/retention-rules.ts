@@ -130,6 +130,11 @@ export function decideExpiry(
   return now + Math.min(ruledMs, requestedMs ?? ruledMs);
 }
 
+/** A rule behind this one never decides. */
+export function coversAll({ types, visibility, minSizeBytes }: RetentionRule): boolean {
+  return visibility === 'any' && minSizeBytes === 0 && types.includes('*/*');
+}
+
 function covers(rule: RetentionRule, media: KeptMedia): boolean {
   if (rule.visibility !== 'any' && (rule.visibility === 'public') !== media.public) return false;
   return media.sizeBytes >= rule.minSizeBytes && rule.types.some((pattern) => matches(pattern, media.mime));
