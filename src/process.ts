@@ -16,11 +16,12 @@ import {
   type Sections,
   type SectionsOf,
 } from './config/load.js';
-import { errorCode, Fault } from './errors.js';
+import { Fault } from './errors.js';
 import { closeWithin } from './lifecycle.js';
 import { bugFields, createLog, errorFields, type Log, type LogConfig } from './log.js';
 import { type LogOutput, openLogOutput } from './logs/output.js';
 import { createMetrics, type Metrics } from './metrics.js';
+import { sentenceOf } from './system-error.js';
 import type { Tracer } from './tracing/tracer.js';
 import { ownVersion } from './version.js';
 
@@ -205,7 +206,8 @@ export async function runChore(
     return await chore({ log, clock: systemClock, signal: stopping.signal, ...line }, words);
   } catch (thrown) {
     const { aborted } = stopping.signal;
-    line.print(`${word}: ${aborted ? 'stopped; finished work is kept' : startFailure(thrown)}`);
+    line.clear();
+    process.stderr.write(`${word}: ${aborted ? 'stopped; finished work is kept' : startFailure(thrown)}\n`);
     return aborted ? 130 : 2;
   } finally {
     line.clear();
@@ -298,12 +300,7 @@ async function tracerOf(name: string, { otlp }: LogConfig, deps: ProcessDeps): P
 /** The reason of a failed start for a person, without a stack. */
 export function startFailure(thrown: unknown): string {
   if (thrown instanceof Fault) return thrown.detail;
-  const code = errorCode(thrown);
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
-  if (code === 'EADDRINUSE')
-    return `${message.replace(/^listen EADDRINUSE: address already in use /, 'another process already listens on ')}; stop it or choose another port in the configuration.`;
-  if (code === 'EACCES') return `${message}; this user has no permission for it.`;
-  return message;
+  return sentenceOf(thrown);
 }
 
 function stopSignal(): Promise<string> {

@@ -232,7 +232,7 @@ async function pause({ clock, signal }: EdgeCommand, ms: number): Promise<void> 
   alive.release();
 }
 
-type Asked<T> = { readonly kind: 'answered'; readonly value: T } | { readonly kind: 'failed'; readonly code: 1 | 2 };
+type Asked<T> = { readonly kind: 'answered'; readonly value: T } | { readonly kind: 'failed'; readonly code: 1 };
 
 const ANSWER_WITHIN_MS = 10_000;
 
@@ -258,9 +258,9 @@ async function ask<T>(
   let answer: { readonly status: number; readonly text: string };
   try {
     answer = await withDeadline({ clock, ms, late, signal }, send);
-  } catch {
-    if (!signal.aborted) print(`No edge answers at ${base}. This command needs a running edge.`);
-    return { kind: 'failed', code: 2 };
+  } catch (thrown) {
+    if (signal.aborted) throw thrown;
+    throw new Error(`No edge answers at ${base}. This command needs a running edge.`, { cause: thrown });
   }
   if (answer.status === 200) return { kind: 'answered', value: JSON.parse(answer.text) as T };
   print(`The edge at ${base} refused: ${detailIn(answer.text) ?? String(answer.status)}`);

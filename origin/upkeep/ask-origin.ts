@@ -21,7 +21,7 @@ async function* stepsOf(target: string, options: RequestOptions): AsyncGenerator
 }
 
 /**
- * Asks, with progress for an act, and prints what came of it. Returns the exit code: 0 if it was done, 2 if no origin
+ * Asks, with progress for an act, and prints what came of it. Returns the exit code: 0. Rejects if no origin
  * answered or it failed.
  */
 export async function askOrigin(
@@ -38,8 +38,7 @@ export async function askOrigin(
     }
   } catch (thrown) {
     if (signal.aborted) throw thrown;
-    print(`No origin answers at ${base}. This command needs a running origin.`);
-    return 2;
+    throw new Error(`No origin answers at ${base}. This command needs a running origin.`, { cause: thrown });
   }
   print(last === undefined ? 'There was nothing to do.' : describe(last));
   return 0;

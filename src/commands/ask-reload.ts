@@ -11,8 +11,8 @@ export interface ReloadCommand extends Pick<ChoreTools, 'clock' | 'print' | 'sig
 
 const ANSWER_WITHIN_MS = 30_000;
 
-/** Exit codes: 0 applied, 1 refused, 2 no process answers. */
-export async function askReload({ name, config, clock, print, signal }: ReloadCommand): Promise<0 | 1 | 2> {
+/** Exit codes: 0 applied, 1 refused. Rejects if no process answers. */
+export async function askReload({ name, config, clock, print, signal }: ReloadCommand): Promise<0 | 1> {
   const { base, headers } = operatorTarget(config);
   const late = (): Error => new Error('no answer in time');
   const send = async (within: AbortSignal): Promise<{ readonly status: number; readonly body: unknown }> => {
@@ -22,9 +22,9 @@ export async function askReload({ name, config, clock, print, signal }: ReloadCo
   let answer: Awaited<ReturnType<typeof send>>;
   try {
     answer = await withDeadline({ clock, ms: ANSWER_WITHIN_MS, late, signal }, send);
-  } catch {
-    if (!signal.aborted) print(`No ${name} answers at ${base}.`);
-    return 2;
+  } catch (thrown) {
+    if (signal.aborted) throw thrown;
+    throw new Error(`No ${name} answers at ${base}.`, { cause: thrown });
   }
   for (const line of linesOf(name, answer)) print(line);
   return answer.status === 200 ? 0 : 1;

@@ -185,7 +185,8 @@ async function interrupted(t: Test, row: Row, { begin, end }: Interruption): Pro
   await Promise.all(polls.map((each) => each.rounds(2)));
   for (const each of polls) {
     await each.stop();
-    t.equal(shownOf(each, gone), 0, 'afterwards it is not served');
+    // A request that was under way when the process was stopped may get its answer now.
+    t.equal(lastShown(each, takenDownAt), 0, 'afterwards it is not served to a request that was sent since');
     t.ok(shownOf(each, kept) > 0, 'and the other is');
   }
   await row.cacheEverywhere([kept]);

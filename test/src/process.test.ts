@@ -134,10 +134,6 @@ void t.test('the reason why a process cannot start is said to a person', async (
       failed('listen EADDRINUSE: address already in use 127.0.0.1:8080', 'EADDRINUSE'),
       'another process already listens on 127.0.0.1:8080; stop it or choose another port in the configuration.',
     ],
-    [
-      failed("EACCES: permission denied, mkdir '/x'", 'EACCES'),
-      "EACCES: permission denied, mkdir '/x'; this user has no permission for it.",
-    ],
     [failed('something else', 'EOTHER'), 'something else'],
     ['a text', 'a text'],
   ] as const) {
@@ -217,7 +213,7 @@ void t.test('a chore ends with its own code, and prints what it found', async (t
 
 void t.test('a chore that fails says why, and one that is stopped keeps what it has done', async (t) => {
   const failed = await ranChore(t, () => Promise.reject(new Error('no room')));
-  t.same(failed, { code: 2, printed: 'check: no room\n', shown: '' });
+  t.same(failed, { code: 2, printed: '', shown: 'check: no room\n' });
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     let reason: unknown;
     const stopped = await ranChore(t, async ({ signal }) => {
@@ -227,7 +223,7 @@ void t.test('a chore that fails says why, and one that is stopped keeps what it 
       throw reason;
     });
     t.match(reason, { message: `stopped by ${name}` });
-    t.same(stopped, { code: 130, printed: 'check: stopped; finished work is kept\n', shown: '' });
+    t.same(stopped, { code: 130, printed: '', shown: 'check: stopped; finished work is kept\n' });
   }
   const unknown = await ranChore(t, () => Promise.resolve(0), 'other');
   t.same(unknown, { code: 2, printed: '', shown: '' });

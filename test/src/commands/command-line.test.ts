@@ -45,6 +45,6 @@ void t.test('the command line says its version and its exit codes, and a failure
   t.match(ownVersion(), /^\d+\.\d+\.\d+/);
   t.match(help.out, /Examples:[\s\S]*Exit codes: 0 done/);
   t.equal(failed.code, 1);
-  t.match(failed.err, /^media-service: ENOTDIR: .*\n$/);
+  t.match(failed.err, /^media-service: .*data.*: a part of it is a file and not a folder \(ENOTDIR\)\n$/);
   t.notMatch(failed.err + failed.out, /\n\s+at /);
 });
