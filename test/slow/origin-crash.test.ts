@@ -18,7 +18,7 @@ import { asCaller, type Launched, openProcesses, type Processes } from '../kit/p
 import { seeded } from '../kit/random.js';
 import { until } from '../kit/until.js';
 
-const ROUNDS = Number(process.env['ORIGIN_CRASH_ROUNDS'] ?? 100);
+const ROUNDS = Number(process.env['ORIGIN_CRASH_ROUNDS'] ?? 70);
 const SEED = Number(process.env['CRASH_SEED'] ?? 1);
 const TIMEOUT_MS = 1_800_000;
 const CLIENTS = 8;

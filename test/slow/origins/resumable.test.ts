@@ -28,7 +28,7 @@ const postgres = await openPostgres();
 const skip = postgres === null ? 'there is no PostgreSQL server on this machine' : false;
 t.teardown(() => postgres?.close());
 
-const ROUNDS = Number(process.env['CRASH_ROUNDS'] ?? 10);
+const ROUNDS = Number(process.env['CRASH_ROUNDS'] ?? 6);
 const SEED = Number(process.env['SEED'] ?? Date.now() % 100_000);
 const SIZE = 1_500_000;
 const FOREVER = Number.MAX_SAFE_INTEGER;
