@@ -107,9 +107,10 @@ export function originWarnings(config: Warned, memoryBytes = totalmem()): readon
   const { baseUri, listen, quota, retention, thumbs, upload } = config;
 
   const last = retention.rules.findIndex(coversAll);
-  for (let index = last + 1; last >= 0 && index < retention.rules.length; index += 1) {
+  retention.rules.forEach((_, index) => {
+    if (last < 0 || index <= last) return;
     warn(`retention.rules.${index}`, `covers nothing: rule ${last + 1} before it covers every upload`);
-  }
+  });
   if (quota.totalBytes > 0 && upload.sizeMaxBytes > quota.totalBytes) {
     const size = formatSize(quota.totalBytes);
     warn('upload.size_max', `an upload of this size is always refused: \`quota.total\` is ${size}`);

@@ -54,6 +54,6 @@ function said(what: string, meaning: string | undefined, code: string): string |
 }
 
 function addressOf({ address, port, hostname }: Details): string {
-  const name = [address, hostname].find((each) => typeof each === 'string') ?? '';
-  return typeof port === 'number' ? `${name}:${port}` : String(name);
+  const name = [address, hostname].find((each): each is string => typeof each === 'string') ?? '';
+  return typeof port === 'number' ? `${name}:${port}` : name;
 }

@@ -34,6 +34,10 @@ const SLOW_ONLY: readonly RegExp[] = [
   /^src\/deploy\//,
   // Whole processes, which tests of a second or more start.
   /^(?:origin|edge)\/main\.ts$/,
+  /^src\/acceptance\//,
+  // A browser.
+  /^(?:edge|origin)\/ops\/page\//,
+  /^src\/(?:live|dev\/chat)\//,
 ];
 
 export function toldBy(verdict: Verdict['kind'], source: string): Told {
