@@ -94,15 +94,12 @@ export interface Removal {
 const MIB = 1024 * 1024;
 
 const DEFAULTS = {
-  token: undefined,
   resumableAboveBytes: 8 * MIB,
   pieceBytes: 4 * MIB,
   digestMaxBytes: 64 * MIB,
   uploadsMax: 3,
   stallMs: 60_000,
   renewBeforeMs: 60_000,
-  linkLifetime: undefined,
-  loadTus: undefined,
   clock: machineClock,
   random: Math.random,
 };

@@ -13,7 +13,7 @@ const DELAY_MAX_MS = 2 ** 31 - 1;
 export const machineClock: ClientClock = {
   now: () => Date.now(),
   after(delayMs, run) {
-    const timer = setTimeout(run, Math.min(Math.max(delayMs, 0), DELAY_MAX_MS));
+    const timer = setTimeout(run, Math.min(delayMs, DELAY_MAX_MS));
     return () => clearTimeout(timer);
   },
 };

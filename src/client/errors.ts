@@ -14,17 +14,14 @@ export interface ErrorDetails {
 /** Every failure. `code` comes from a closed list; `message` is for people. */
 export class MediaError extends Error {
   override readonly name = 'MediaError';
-  readonly code: ErrorCode;
-  readonly status: number | undefined;
-  readonly retryAfterMs: number | undefined;
-  readonly requestId: string | undefined;
+  declare readonly code: ErrorCode;
+  declare readonly status?: number | undefined;
+  declare readonly retryAfterMs?: number | undefined;
+  declare readonly requestId?: string | undefined;
 
-  constructor(code: ErrorCode, message: string, { cause, status, retryAfterMs, requestId }: ErrorDetails = {}) {
+  constructor(code: ErrorCode, message: string, { cause, ...details }: ErrorDetails = {}) {
     super(message, { cause });
-    this.code = code;
-    this.status = status;
-    this.retryAfterMs = retryAfterMs;
-    this.requestId = requestId;
+    Object.assign(this, { ...details, code });
   }
 }
 

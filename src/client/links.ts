@@ -11,7 +11,7 @@ export interface LinkBookOptions {
   readonly service: Service;
   readonly clock: ClientClock;
   /** Seconds that a link should last; the service's own default if it is undefined. */
-  readonly linkLifetime: number | undefined;
+  readonly linkLifetime?: number;
   /** How long before its end a link is not given out any more. */
   readonly renewBeforeMs: number;
 }
@@ -112,7 +112,7 @@ export class LinkBook {
 
   async #fetch(ids: readonly string[]): Promise<readonly MediaLink[]> {
     const { service, linkLifetime } = this.#options;
-    const body = { ids, ...(linkLifetime !== undefined && { lifetime: linkLifetime }) };
+    const body = { ids, lifetime: linkLifetime };
     return (await service.json<{ links: readonly MediaLink[] }>('/v1/links', { method: 'POST', body })).links;
   }
 

@@ -38,7 +38,7 @@ export interface ResumableOptions {
   readonly link?: unknown;
   readonly pieceBytes: number;
   /** Undefined: as `tus-js-client` is found by its name. */
-  readonly loadTus: (() => Promise<TusModule>) | undefined;
+  readonly loadTus?: () => Promise<TusModule>;
   credential(): Promise<Record<string, string>>;
   now(): number;
   readonly onProgress: (sentBytes: number) => void;

@@ -30,8 +30,8 @@ export function waitBeforeRetry(
 
 /** Whether the same request may succeed later. A full storage and a used quota last too long to wait for. */
 function isPassing({ code, status = 0 }: MediaError): boolean {
-  if (code === 'quota_exceeded' || status === 501 || status === 505 || status === 507) return false;
-  return PASSING.has(code) || status === 408 || status === 429 || status >= 500;
+  if (code === 'quota_exceeded' || [501, 505, 507].includes(status)) return false;
+  return PASSING.test(code) || [408, 429].includes(status) || status >= 500;
 }
 
-const PASSING: ReadonlySet<string> = new Set(['network', 'stalled', 'checksum_mismatch', 'digest_mismatch']);
+const PASSING = /^(?:network|stalled|(?:checksum|digest)_mismatch)$/;

@@ -76,8 +76,8 @@ export class Service {
       return await this.#options.fetch(this.address(path, query), {
         method,
         headers: { ...json, ...headers, ...credential },
-        ...(body !== undefined && { body: JSON.stringify(body) }),
-        ...(signal !== undefined && { signal }),
+        body: body === undefined ? null : JSON.stringify(body),
+        signal: signal ?? null,
         ...(cache !== undefined && { cache }),
       });
     } catch (thrown) {

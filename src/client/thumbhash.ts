@@ -77,11 +77,25 @@ function bitmapUrl({ width, height, rgba }: Pixels): string {
   const HEAD = 122;
   const bytes = new Uint8Array(HEAD + rgba.length);
   const view = new DataView(bytes.buffer);
-  // "BM", where the pixels begin, the size of the head; a negative height stands for rows from the top.
-  const words = { 0: 0x4d42, 2: bytes.length, 10: HEAD, 14: 108, 18: width, 22: -height, 26: 0x200001, 30: 3 };
-  // The masks of red, green, blue and alpha, which have the order of a canvas then.
-  const masks = { 54: 0xff, 58: 0xff00, 62: 0xff0000, 66: 0xff000000, 70: 0x57696e20 };
-  for (const [at, value] of Object.entries({ ...words, ...masks })) view.setInt32(Number(at), value, true);
+  const words = {
+    // "BM", where the pixels begin, and the size of the head.
+    0: 0x4d42,
+    2: bytes.length,
+    10: HEAD,
+    14: 108,
+    18: width,
+    // Negative: rows from the top.
+    22: -height,
+    26: 0x200001,
+    30: 3,
+    // The masks of red, green, blue and alpha, which have the order of a canvas then.
+    54: 0xff,
+    58: 0xff00,
+    62: 0xff0000,
+    66: 0xff000000,
+    70: 0x57696e20,
+  };
+  for (const [at, value] of Object.entries(words)) view.setInt32(Number(at), value, true);
   bytes.set(rgba, HEAD);
   return `data:image/bmp;base64,${btoa(String.fromCharCode(...bytes))}`;
 }

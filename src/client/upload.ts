@@ -53,7 +53,7 @@ export interface UploadDeps {
   readonly digestMaxBytes: number;
   readonly pieceBytes: number;
   readonly stallMs: number;
-  readonly loadTus: (() => Promise<TusModule>) | undefined;
+  readonly loadTus?: () => Promise<TusModule>;
   /** Waits for a free slot, and gives the function that frees it. */
   slot(signal: AbortSignal): Promise<() => void>;
   readonly info: (id: string, signal: AbortSignal) => Promise<Media>;
