@@ -57,6 +57,8 @@ export interface ChoreTools extends Pick<ProcessDeps, 'clock' | 'log'> {
   readonly signal: AbortSignal;
   /** Prints one line of what was found or done. */
   print(line: string): void;
+  /** Says why it is not done, on standard error. */
+  complain(line: string): void;
   /** Shows how far the chore is; each line replaces the one before. */
   progress(line: string): void;
 }
@@ -206,8 +208,7 @@ export async function runChore(
     return await chore({ log, clock: systemClock, signal: stopping.signal, ...line }, words);
   } catch (thrown) {
     const { aborted } = stopping.signal;
-    line.clear();
-    process.stderr.write(`${word}: ${aborted ? 'stopped; finished work is kept' : startFailure(thrown)}\n`);
+    line.complain(`${word}: ${aborted ? 'stopped; finished work is kept' : startFailure(thrown)}`);
     return aborted ? 130 : 2;
   } finally {
     line.clear();
@@ -228,7 +229,7 @@ function readEntry(
 }
 
 /** Lasting lines go to standard output; a changing line goes to standard error if that is a terminal. */
-function statusLine(): Pick<ChoreTools, 'print' | 'progress'> & { clear(): void } {
+function statusLine(): Pick<ChoreTools, 'print' | 'complain' | 'progress'> & { clear(): void } {
   const show = (text: string): void => {
     if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
   };
@@ -237,6 +238,10 @@ function statusLine(): Pick<ChoreTools, 'print' | 'progress'> & { clear(): void 
     print(text) {
       show('');
       process.stdout.write(`${text}\n`);
+    },
+    complain(text) {
+      show('');
+      process.stderr.write(`${text}\n`);
     },
     progress: show,
   };

@@ -13,7 +13,7 @@ import { TOP_LISTS, type Top, type TopList, type WatchedRequest } from './watch.
 import type { Cursor, MergedLog } from './watching.js';
 import { writeCursor } from './watching-routes.js';
 
-export interface EdgeCommand extends Pick<ChoreTools, 'clock' | 'print' | 'signal'> {
+export interface EdgeCommand extends Pick<ChoreTools, 'clock' | 'print' | 'complain' | 'signal'> {
   readonly config: Pick<OperatorsConfig, 'host' | 'hostNames' | 'token' | 'port'>;
 }
 
@@ -243,7 +243,7 @@ async function ask<T>(
   body?: object,
   ms: number = ANSWER_WITHIN_MS,
 ): Promise<Asked<T>> {
-  const { config, print, clock, signal } = command;
+  const { config, complain, clock, signal } = command;
   const { base, headers } = operatorTarget(config);
   const late = (): Error => new Error('the edge did not answer in time');
   const send = async (within: AbortSignal): Promise<{ readonly status: number; readonly text: string }> => {
@@ -263,7 +263,7 @@ async function ask<T>(
     throw new Error(`No edge answers at ${base}. This command needs a running edge.`, { cause: thrown });
   }
   if (answer.status === 200) return { kind: 'answered', value: JSON.parse(answer.text) as T };
-  print(`The edge at ${base} refused: ${detailIn(answer.text) ?? String(answer.status)}`);
+  complain(`The edge at ${base} refused: ${detailIn(answer.text) ?? String(answer.status)}`);
   return { kind: 'failed', code: 1 };
 }
 

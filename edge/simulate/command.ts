@@ -29,13 +29,13 @@ export interface SimulateWords {
   readonly tier: TierName | undefined;
 }
 
-type Tools = Pick<ChoreTools, 'print' | 'progress' | 'signal'>;
+type Tools = Pick<ChoreTools, 'print' | 'complain' | 'progress' | 'signal'>;
 
 /** Exit codes: 0 done, 1 a trace cannot be read or the words are wrong, 2 a configuration has faults. */
 export async function runSimulate(tools: Tools, words: SimulateWords): Promise<0 | 1 | 2> {
-  const { print, progress, signal } = tools;
-  const today = readConfig(words.today, print);
-  const next = readConfig(words.config, print);
+  const { complain, progress, signal } = tools;
+  const today = readConfig(words.today, complain);
+  const next = readConfig(words.config, complain);
   if (today === undefined || next === undefined) return 2;
   try {
     const [skipShare, sampleShare] = [shareOf('skip', words.skip), shareOf('sample', words.sample)];
@@ -54,7 +54,7 @@ export async function runSimulate(tools: Tools, words: SimulateWords): Promise<0
   } catch (thrown) {
     const why = sayWhy(thrown);
     if (why === undefined) throw thrown;
-    print(why);
+    complain(why);
     return 1;
   }
 }

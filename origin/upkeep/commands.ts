@@ -38,6 +38,8 @@ export interface CommandDeps extends Pick<ProcessDeps, 'clock' | 'log'> {
   readonly signal: AbortSignal;
   /** Prints one line of the result. */
   readonly print: (line: string) => void;
+  /** Says why there is none. */
+  readonly complain: (line: string) => void;
   /** Shows the progress. Each line replaces the one before. */
   readonly progress: (line: string) => void;
 }
@@ -54,7 +56,7 @@ export function runFsck(deps: CommandDeps, { repair }: { readonly repair: boolea
     const { config, clock, signal, print, progress } = deps;
     const opened = await openUnlessInUse(deps, repair);
     if (opened === undefined) {
-      print('fsck needs the stores for itself: stop the origin first.');
+      deps.complain('fsck needs the stores for itself: stop the origin first.');
       return FAILED;
     }
     const blobs = await openBlobStore(config.blobs, deps);
@@ -84,7 +86,7 @@ export function runScrub(deps: CommandDeps, given: { readonly after: string | un
     const { config, signal, print, progress } = deps;
     const after = given.after === undefined ? null : parseSha256(given.after);
     if (after === undefined) {
-      print('--after must be a hash of 64 hexadecimal digits, as an earlier scrub printed it.');
+      deps.complain('--after must be a hash of 64 hexadecimal digits, as an earlier scrub printed it.');
       return FAILED;
     }
     const blobs = await openBlobStore(config.blobs, deps);
@@ -151,7 +153,7 @@ export function runRestore(
     const { config, clock, log, signal, print, progress } = deps;
     const missing = ['meta', 'blobs'].filter((name) => !existsSync(join(folder, name)));
     if (missing.length > 0) {
-      print(`${folder} is not a backup: there is no ${missing.join(' and no ')} in it.`);
+      deps.complain(`${folder} is not a backup: there is no ${missing.join(' and no ')} in it.`);
       return FAILED;
     }
     const metaDeps = { clock, log, randomName: randomUUID };
@@ -180,8 +182,8 @@ export function runRestore(
       print(restored(report, config.meta.adaptor === 'postgres' ? 'the database' : config.meta.folder));
       return report.originalsMissing + report.thumbsMissing === 0 ? FINE : WRONG;
     } catch (thrown) {
-      if (thrown instanceof StoreInUse) print('restore needs the stores for itself: stop the origin first.');
-      else if (thrown instanceof MetadataInPlace || thrown instanceof DatabaseInUse) print(thrown.message);
+      if (thrown instanceof StoreInUse) deps.complain('restore needs the stores for itself: stop the origin first.');
+      else if (thrown instanceof MetadataInPlace || thrown instanceof DatabaseInUse) deps.complain(thrown.message);
       else throw thrown;
       return FAILED;
     } finally {
@@ -241,8 +243,8 @@ export function runMigrate(
       print(`set origin.meta.adaptor: ${to} and start the origin`);
       return FINE;
     } catch (thrown) {
-      if (thrown instanceof StoreInUse) print('migrate needs the metadata for itself: stop the origin first.');
-      else if (thrown instanceof DatabaseInUse) print(thrown.message);
+      if (thrown instanceof StoreInUse) deps.complain('migrate needs the metadata for itself: stop the origin first.');
+      else if (thrown instanceof DatabaseInUse) deps.complain(thrown.message);
       else throw thrown;
       return FAILED;
     }

@@ -3,7 +3,7 @@ import { withDeadline } from '../clock.js';
 import type { ChoreTools } from '../process.js';
 import { type OperatorAccess, operatorTarget } from '../server/operators.js';
 
-export interface ReloadCommand extends Pick<ChoreTools, 'clock' | 'print' | 'signal'> {
+export interface ReloadCommand extends Pick<ChoreTools, 'clock' | 'print' | 'complain' | 'signal'> {
   /** The process, as it is called. */
   readonly name: string;
   readonly config: OperatorAccess & { readonly port: number };
@@ -12,7 +12,7 @@ export interface ReloadCommand extends Pick<ChoreTools, 'clock' | 'print' | 'sig
 const ANSWER_WITHIN_MS = 30_000;
 
 /** Exit codes: 0 applied, 1 refused. Rejects if no process answers. */
-export async function askReload({ name, config, clock, print, signal }: ReloadCommand): Promise<0 | 1> {
+export async function askReload({ name, config, clock, print, complain, signal }: ReloadCommand): Promise<0 | 1> {
   const { base, headers } = operatorTarget(config);
   const late = (): Error => new Error('no answer in time');
   const send = async (within: AbortSignal): Promise<{ readonly status: number; readonly body: unknown }> => {
@@ -26,7 +26,8 @@ export async function askReload({ name, config, clock, print, signal }: ReloadCo
     if (signal.aborted) throw thrown;
     throw new Error(`No ${name} answers at ${base}.`, { cause: thrown });
   }
-  for (const line of linesOf(name, answer)) print(line);
+  const say = answer.status === 200 ? print : complain;
+  for (const line of linesOf(name, answer)) say(line);
   return answer.status === 200 ? 0 : 1;
 }
 

@@ -339,6 +339,7 @@ void t.test(
         config: { host: '127.0.0.1', hostNames: [], token: null, port: at },
         clock: systemClock,
         print: (line) => void printed.push(line),
+        complain: (line) => void printed.push(line),
         signal: new AbortController().signal,
       });
       return { code, printed };

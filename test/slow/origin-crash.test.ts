@@ -312,6 +312,7 @@ async function checkSound({ configPath }: Launched, folder: string): Promise<voi
       log: SILENT,
       signal: new AbortController().signal,
       print: (line) => void printed.push(line),
+      complain: (line) => void printed.push(line),
       progress: () => undefined,
     },
     { repair: false },

@@ -40,6 +40,7 @@ const tools: ChoreTools = {
   log,
   signal: new AbortController().signal,
   print: () => undefined,
+  complain: () => undefined,
   progress: () => undefined,
 };
 

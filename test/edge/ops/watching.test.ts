@@ -289,6 +289,7 @@ async function openCommands(t: Test, edge: TestEdge) {
       // As an operator who has seen enough.
       if (line.includes(' GET ')) stop.abort();
     },
+    complain: (line: string) => void printed.push(line),
   };
   return { url: ops.url, command, printed };
 }
@@ -373,7 +374,7 @@ void t.test('a purge that takes a while says what is left meanwhile', async (t) 
     purging.pop()?.end('{"dropped":12}');
   };
   const config = { host: '127.0.0.1', hostNames: [], token: null, port, orderMaxBytes: 1_024 };
-  const command = { config, clock, signal: new AbortController().signal, print };
+  const command = { config, clock, signal: new AbortController().signal, print, complain: print };
   t.equal(await runPurge(command, { ids: [], prefix: undefined, all: true }), 0);
   t.same(printed, ['stored now: 3 copies in memory, 9 on disk', 'copies dropped: 12']);
 });
@@ -382,7 +383,8 @@ void t.test('commands say that no edge answers', async (t) => {
   const printed: string[] = [];
   const config = { host: '127.0.0.1', hostNames: [], token: null, port: await ownPort() };
   const signal = new AbortController().signal;
-  const command = { config, clock: systemClock, signal, print: (line: string) => void printed.push(line) };
+  const print = (line: string): void => void printed.push(line);
+  const command = { config, clock: systemClock, signal, print, complain: print };
   await t.rejects(runLog(command, {}, { seconds: 0, json: false }), { message: /^No edge answers at/ });
   t.same(printed, []);
 });

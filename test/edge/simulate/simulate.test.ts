@@ -299,7 +299,8 @@ void t.test('the command compares two configurations, and says in a sentence wha
     const printed: string[] = [];
     const words = { traces: [join(folder, 'a.trace')], config: undefined, today: join(folder, 'small.yaml') };
     const rest = { skip: '0', sample: '1', json: false, sweep: undefined, tier: undefined };
-    const tools = { print: (line: string) => void printed.push(line), progress: () => undefined, signal };
+    const say = (line: string): void => void printed.push(line);
+    const tools = { print: say, complain: say, progress: () => undefined, signal };
     return { code: await runSimulate(tools, { ...words, ...rest, ...changes }), text: printed.join('\n') };
   };
   const plain = await run({});

@@ -63,6 +63,7 @@ export async function openRestoreBench(
     log,
     signal: sharedController().signal,
     print: (line) => void printed.push(line),
+    complain: (line) => void printed.push(line),
     progress: () => undefined,
   });
   const backup = join(folder, 'backup');

@@ -203,6 +203,7 @@ async function run(
   const deps = {
     config: { operators: { host: '127.0.0.1', port, token: 'secret' } },
     print: (line: string) => void said.push(`print ${line}`),
+    complain: (line: string) => void said.push(`complain ${line}`),
     progress: (line: string) => void said.push(`progress ${line}`),
     signal,
   } as unknown as CommandDeps;

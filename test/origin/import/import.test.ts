@@ -221,6 +221,7 @@ function openBench(folder: string, url: string, clock: Clock, signal = new Abort
   const files = join(folder, 'files');
   mkdirSync(files);
   const printed: string[] = [];
+  const say = (line: string): void => void printed.push(line);
   const standard = configured(originSection, {});
   const config: ImportDeps['config'] = {
     access: accessConfig(),
@@ -231,7 +232,7 @@ function openBench(folder: string, url: string, clock: Clock, signal = new Abort
     printed,
     run: (words = {}) =>
       runImport(
-        { ...testDeps(), clock, config, signal, print: (line) => void printed.push(line), progress: () => undefined },
+        { ...testDeps(), clock, config, signal, print: say, complain: say, progress: () => undefined },
         {
           source: files,
           base: undefined,

@@ -393,6 +393,7 @@ function commandsOver(section: object) {
     log: testDeps().log,
     signal: never,
     print: (line: string) => void printed.push(line),
+    complain: (line: string) => void printed.push(line),
     progress: () => undefined,
   };
   return { deps, printed };

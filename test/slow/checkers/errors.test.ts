@@ -72,6 +72,7 @@ const casesOf = (port: number): readonly Case[] => [
   { what: 'there is no such command', args: ['sevre'], says: /unknown command 'sevre'/, code: 1 },
   { what: 'there is no such option', args: ['fsck', '--mend'], says: /unknown option '--mend'/, code: 1 },
   { what: 'no origin runs', args: ['thumbs', 'status'], files: SECRETS, says: /No origin answers at/, code: 2 },
+  { what: 'there is no trace', args: ['simulate', '--trace', './none'], files: SECRETS, says: /none/, code: 1 },
   { what: 'no edge runs', args: ['top'], files: SECRETS, says: /No edge answers at/, code: 2 },
 ];
 

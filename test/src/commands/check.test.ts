@@ -84,6 +84,7 @@ void t.test('what a configuration names is tried, and what fails is said with it
     log,
     signal: new AbortController().signal,
     print: (line: string) => void printed.push(line),
+    complain: (line: string) => void printed.push(line),
     progress: () => undefined,
   };
   const settings = (issuer: object, url: string) => {
