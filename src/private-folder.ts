@@ -34,7 +34,10 @@ export async function makeFolder(folder: string): Promise<'made' | 'there'> {
   return outcome;
 }
 
-async function makeOne(path: string): Promise<'made' | 'there'> {
+/** Others may remove the folder above meanwhile. A file system that makes no folders says the same each time. */
+const TRIES = 3;
+
+async function makeOne(path: string, tries = TRIES): Promise<'made' | 'there'> {
   try {
     await mkdir(path, FOLDER_MODE);
     return 'made';
@@ -42,9 +45,10 @@ async function makeOne(path: string): Promise<'made' | 'there'> {
     switch (errorCode(thrown)) {
       case 'ENOENT':
         // A link that leads nowhere, or the root of a system without one.
-        if (dirname(path) === path || (await lstat(path).catch(() => undefined)) !== undefined) throw thrown;
+        if (tries === 1 || dirname(path) === path) throw thrown;
+        if ((await lstat(path).catch(() => undefined)) !== undefined) throw thrown;
         await makeFolder(dirname(path));
-        return await makeOne(path);
+        return await makeOne(path, tries - 1);
       case 'EEXIST':
         if (!(await stat(path)).isDirectory()) throw thrown;
         return 'there';

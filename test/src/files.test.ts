@@ -35,6 +35,11 @@ void t.test('a folder is made with all that is missing above it, and one that is
   t.equal(await makeFolder(join(root, 'good')), 'there', 'a link to a folder is one');
 });
 
+const noProc = process.platform === 'linux' ? false : 'there is no /proc';
+void t.test('where no folder can be made, the attempt ends', { skip: noProc }, async (t) => {
+  await t.rejects(makeFolder('/proc/none/below'), { code: 'ENOENT', path: /^\/proc\/none/ });
+});
+
 void t.test('others lose their rights to a folder and to the files in it, and to nothing else', { skip }, async (t) => {
   const root = t.testdir({ ours: { open: 'x', closed: 'x', inner: { deep: 'x' } } });
   const ours = join(root, 'ours');
