@@ -526,27 +526,32 @@ class Model {
     for (const tier of this.#tiers) await this.#removeFrom(tier, path, how);
   }
 
-  async #removeFrom({ engine, cache }: Tier, path: string, how: Removal): Promise<void> {
+  async #removeFrom(tier: Tier, path: string, how: Removal): Promise<void> {
+    const { engine, cache } = tier;
+    // What the first edge fetches after its own removal, for one that is not told yet, is new and may stay.
+    const mark = (paths: readonly string[]): void => {
+      if (tier === this.#tiers[0]) this.#mark(paths);
+    };
     const id = parseMediaId(path.slice('/v1/media/'.length));
     switch (how) {
       case 'take_down':
         if (id === undefined) return;
         engine.flights.breakOff(id);
-        this.#mark([path]);
+        mark([path]);
         await cache.takeDown(id);
         return;
       case 'purge_prefix':
         engine.flights.breakOffWhere((key) => key.startsWith(path));
-        this.#mark([path]);
+        mark([path]);
         await cache.purge({ prefix: path });
         return;
       case 'purge_all':
         engine.flights.breakOffWhere(() => true);
-        this.#mark(Array.from({ length: PATHS }, (_, number) => this.#pathOf(number)));
+        mark(Array.from({ length: PATHS }, (_, number) => this.#pathOf(number)));
         await cache.purge({ all: true });
         return;
       case 'unsafe':
-        this.#mark([path]);
+        mark([path]);
         await invalidate(engine, {
           method: 'PUT',
           target: path,
