@@ -108,6 +108,14 @@ void t.test('the chat in a browser', browserInstalled, async (t) => {
   });
 
   await t.test('pictures, films and voice messages are recorded and shown, and films seek', async (t) => {
+    // A camera that is slow to begin: what can be pressed before it has begun must not be lost.
+    await page.evaluate(`{
+      const { play } = HTMLMediaElement.prototype;
+      HTMLMediaElement.prototype.play = async function () {
+        await new Promise((resolve) => setTimeout(resolve, 700));
+        return play.call(this);
+      };
+    }`);
     await page.getByRole('button', { name: 'Picture', exact: true }).click();
     await page.getByRole('button', { name: 'Take the picture' }).click();
     await other.getByRole('img', { name: 'picture.jpeg' }).waitFor();

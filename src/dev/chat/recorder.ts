@@ -22,7 +22,6 @@ export function openRecorder(onFile: (file: File) => void, onTrouble: (words: st
     onTrouble('');
     const stream = await navigator.mediaDevices.getUserMedia(WANTED[kind]).catch(() => undefined);
     if (stream === undefined) return onTrouble('The browser gives no camera or microphone.');
-    panel.hidden = false;
     preview.hidden = kind === 'voice';
     preview.srcObject = kind === 'voice' ? null : stream;
     if (kind !== 'voice') await preview.play().catch(() => undefined);
@@ -31,7 +30,6 @@ export function openRecorder(onFile: (file: File) => void, onTrouble: (words: st
     for (const button of [shoot, stop]) if (button !== undefined) button.hidden = button !== wanted;
     byId('recording', HTMLElement).hidden = kind === 'photo';
     const stopTimer = showTime();
-    wanted?.focus();
 
     const close = (): void => {
       stopTimer();
@@ -51,6 +49,9 @@ export function openRecorder(onFile: (file: File) => void, onTrouble: (words: st
       if (file !== undefined) onFile(file);
     };
     accept = finish;
+    // Only now can its buttons do what they say.
+    panel.hidden = false;
+    wanted?.focus();
   };
 
   for (const kind of ['photo', 'film', 'voice'] as const) {
