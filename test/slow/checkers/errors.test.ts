@@ -65,7 +65,7 @@ const casesOf = (port: number): readonly Case[] => [
     args: ['check'],
     config: ['edge: { cahce: {} }'],
     files: SECRETS,
-    says: /line 1.*`cahce`/s,
+    says: /line 1.*`cahce` .*; did you mean `cache`\?/s,
     code: 2,
   },
   { what: 'a file is no YAML', args: ['check'], config: ['edge: ['], says: /config\.yaml/, code: 2 },

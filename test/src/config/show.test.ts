@@ -52,6 +52,9 @@ void t.test('the nearest word is found, and a stranger is not', async (t) => {
     ['staleIfEror', 'stale_if_error'],
     ['tier', 'tiers'],
     ['tll', 'ttl'],
+    ['teirs', 'tiers'],
+    ['wram', 'warm'],
+    ['rwma', undefined],
     ['xyz', undefined],
     ['', undefined],
   ] as const) {
