@@ -53,7 +53,7 @@ void t.test(
     t.match(out, new RegExp(`^6 blobs and thumbnails are stored \\(${6 - stored} copied, .*start the origin\\n$`));
     t.same(bench.metaFiles(), ['data.mdb', ...bench.metaFiles().filter((name) => name !== 'data.mdb')]);
     t.notOk(bench.metaFiles().includes('incoming'));
-    t.match(await runCli(bench.folder, ['restore', 'backup']), { code: 2, out: /never replaced/ });
+    t.match(await runCli(bench.folder, ['restore', 'backup']), { code: 2, err: /never replaced/ });
     const blobs = await openBlobStore(bench.target.blobs, storeDeps());
     t.equal(await blobs.stat(mediaKey(sha256Of('six'))), 3);
     await blobs.close();
