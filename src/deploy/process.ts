@@ -30,6 +30,8 @@ export interface Command {
   readonly user?: User;
   /** Asks it to end. */
   readonly signal: 'SIGTERM' | 'SIGINT';
+  /** What the kernel sends in its place if the one who started it is killed: it waits for others, which end then too. */
+  readonly orphaned?: 'SIGKILL';
 }
 
 export interface User {
@@ -47,11 +49,11 @@ const STOP_WITHIN_MS = 40_000;
  * A process group of its own, so that Ctrl-C reaches the one who stops the parts in their order. The kernel sends
  * the signal if that one is killed (`setpriv --pdeathsig`).
  */
-export function startPart({ name, program, args, folder, logFile, env, user, signal }: Command): Part {
+export function startPart({ name, program, args, folder, logFile, env, user, signal, orphaned }: Command): Part {
   mkdirSync(join(logFile, '..'), { recursive: true });
   const log = openSync(logFile, 'a', 0o600);
   const as = user === undefined ? [] : [`--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups'];
-  const child = spawn('setpriv', [...as, `--pdeathsig=${signal.slice(3)}`, '--', program, ...args], {
+  const child = spawn('setpriv', [...as, `--pdeathsig=${(orphaned ?? signal).slice(3)}`, '--', program, ...args], {
     cwd: folder,
     env: { ...process.env, ...env },
     stdio: ['ignore', log, log],

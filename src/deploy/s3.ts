@@ -48,7 +48,10 @@ export async function startS3(
   for (const name of ['mon', 'osd', 'run', 'log']) await mkdir(join(home, name), { recursive: true, mode: 0o700 });
   const ceph = (...args: readonly string[]): Promise<string> => run('ceph', args, { folder, env });
   const start = (name: string, program: string, ...args: readonly string[]): Part => {
-    const part = startPart({ name, program, args, folder, env, logFile: paths.log(name), signal: 'SIGTERM' });
+    const logFile = paths.log(name);
+    // The gateway ends in order only while there is a store.
+    const orphaned = name === 's3' ? ({ orphaned: 'SIGKILL' } as const) : {};
+    const part = startPart({ name, program, args, folder, env, logFile, signal: 'SIGTERM', ...orphaned });
     parts.push(part);
     return part;
   };

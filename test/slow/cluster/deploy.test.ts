@@ -134,5 +134,8 @@ void t.test('a cluster of one command', { skip }, async (t) => {
   const killed = once(again.child, 'exit');
   again.child.kill('SIGKILL');
   await killed;
-  await untilAsync('nothing is left, although it could end nothing itself', async () => !lastPids.some(lives));
+  const left = (): readonly string[] => PARTS.filter((_, index) => lives(lastPids[index] ?? 0));
+  await untilAsync('nothing is left, although it could end nothing itself', async () => left().length === 0).catch(() =>
+    t.fail(`left: ${left().join(', ')}`),
+  );
 });
